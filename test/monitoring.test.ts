@@ -12,9 +12,9 @@ import {
 } from '../packages/service-kit/src/index.js';
 import { createApiMetrics } from '../services/api/src/metrics/api-metrics.js';
 import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/metrics/registry-metrics.js';
+import { createGenerationMetrics } from '../services/worker/src/generation/generation-metrics.js';
 import { observeMachine } from '../services/worker/src/metrics/machine-metrics.js';
 import { createWorkerMetrics } from '../services/worker/src/metrics/worker-metrics.js';
-import { createVoiceMetrics } from '../services/worker/src/generation/generation-metrics.js';
 
 // The dashboard and the alerts must query only metrics that the services export. promtool checks their syntax if it is
 // installed.
@@ -41,7 +41,7 @@ async function servedSeries(): Promise<Set<string>> {
   const redis = { status: 'end', info: async () => '' } as never;
   const api = createApiMetrics({
     jobs: { queueStatus: () => Promise.reject(new Error()) },
-    voice: { waiting: () => Promise.reject(new Error()) },
+    generation: { waiting: () => Promise.reject(new Error()) },
     redis,
     dataDir: '.',
   });
@@ -52,7 +52,7 @@ async function servedSeries(): Promise<Set<string>> {
   observeMergedModels(registry, { usage: () => ({ models: 0, bytes: 0, limitBytes: 0, merging: 0 }) });
   const worker = createMetrics({ service: 'worker' });
   createWorkerMetrics(worker);
-  createVoiceMetrics(worker);
+  createGenerationMetrics(worker);
   const card = { name: 'A10G', uuid: 'GPU-1', compute_capability: '8.6', driver: '550.54.15', memory_bytes: 1 };
   const tested = { tested_at: '2026-11-26T00:00:00Z', seconds: 9, cases: 2, failed: [], distrust: null };
   const engine = { kind: 'cuda' as const, card, self_test: { ...tested, avoided_kernels: ['rmsNorm:bfloat16'] } };

@@ -13,7 +13,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
 const API = 'services/api/src';
 const MODEL = 'packages/model-folder/src';
 const PULLS = 'packages/base-models/src/pulls';
-const VOICE = 'packages/voice/src';
+const GENERATION_QUEUE = 'packages/generation-queue/src';
 const LINGERING = 'packages/service-kit/src/lingering-close.ts';
 const GENERATION = 'packages/contracts/src/generation-request.ts';
 /** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */
@@ -71,29 +71,29 @@ const LIMITS = {
   ],
   'Requests for text': [
     ['Body', fixed(`${API}/openai/text/text-routes.ts`, 'BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
-    ['Tokens of an answer', { setting: 'VOICE_MAX_TOKENS' }, '400 `invalid_request`'],
+    ['Tokens of an answer', { setting: 'GENERATION_MAX_TOKENS' }, '400 `invalid_request`'],
     ['Answers of a request: prompts times `n`', fixed(GENERATION, 'MAX_CHOICES', 'answers'), '400 `invalid_request`'],
     ['`n`', fixed(GENERATION, 'MAX_N', 'answers'), '400 `invalid_request`'],
     ['Stop texts', fixed(GENERATION, 'MAX_STOP_STRINGS', 'texts'), '400 `invalid_request`'],
     ['Length of a stop text', fixed(GENERATION, 'MAX_STOP_CHARACTERS', 'characters'), '400 `invalid_request`'],
     ['Alternatives of a token', fixed(GENERATION, 'MAX_TOP_LOGPROBS', 'tokens'), '400 `invalid_request`'],
-    ['In progress of an API key, per api process', { setting: 'KEY_VOICE_REQUESTS' }, '429 `rate_limit_exceeded`'],
-    ['In progress, per api process', { setting: 'VOICE_REQUESTS_MAX' }, '503 `service_unavailable`'],
+    ['In progress of an API key, per api process', { setting: 'KEY_GENERATION_REQUESTS' }, '429 `rate_limit_exceeded`'],
+    ['In progress, per api process', { setting: 'GENERATION_REQUESTS_MAX' }, '503 `service_unavailable`'],
     [
       'Waiting for a worker, in all',
-      fixed(`${VOICE}/voice-client.ts`, 'MAX_WAITING', 'requests'),
+      fixed(`${GENERATION_QUEUE}/generation-client.ts`, 'MAX_WAITING', 'requests'),
       '503 `service_unavailable`',
     ],
-    ['Wait for a worker', { setting: 'VOICE_WAIT_MS' }, '503 `service_unavailable`'],
+    ['Wait for a worker', { setting: 'GENERATION_WAIT_MS' }, '503 `service_unavailable`'],
     ['Stream from which the client takes nothing', { setting: 'DOWNLOAD_STALL_MS' }, 'the connection is closed'],
     [
       'Unread answer in Redis, before its worker holds the rest',
-      fixed(`${VOICE}/piece-writer.ts`, 'MAX_UNREAD_BYTES', 'bytes'),
+      fixed(`${GENERATION_QUEUE}/piece-writer.ts`, 'MAX_UNREAD_BYTES', 'bytes'),
       'the worker waits',
     ],
     [
       'Unread answer in its worker',
-      fixed(`${VOICE}/piece-writer.ts`, 'MAX_HELD_BYTES', 'bytes'),
+      fixed(`${GENERATION_QUEUE}/piece-writer.ts`, 'MAX_HELD_BYTES', 'bytes'),
       'the answer is ended',
     ],
     [

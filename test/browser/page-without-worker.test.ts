@@ -18,7 +18,7 @@ let hub: HubServer;
 beforeAll(async () => {
   hub = await startHubServer();
 });
-usePage({ worker: false, env: () => ({ HF_ENDPOINT: hub.url, HF_TOKEN: '', VOICE_WAIT_MS: '100' }) });
+usePage({ worker: false, env: () => ({ HF_ENDPOINT: hub.url, HF_TOKEN: '', GENERATION_WAIT_MS: '100' }) });
 afterAll(() => hub?.stop());
 afterEach(async ({ task }) => {
   const faults = await tab.faults();

@@ -44,7 +44,7 @@ export interface Child<Sent extends object> {
   /** False once it has ended, was killed or was asked to end. */
   readonly usable: boolean;
   /** Whether it has sent a message yet. Until then it is loading and cannot react to any. */
-  readonly hasSpoken: boolean;
+  readonly hasSentMessage: boolean;
   /** Resolves once the child has ended and everything that it sent and wrote has arrived. Never rejects. */
   readonly ended: Promise<ChildExit>;
   /** To a child that has ended meanwhile this does nothing: `ended` says so. */
@@ -86,7 +86,7 @@ export function startChild<Sent extends object, Received extends ChildMessage>(
 
   let usable = true;
   let isDisconnected = false;
-  let hasSpoken = false;
+  let hasSentMessage = false;
   let killedFor: KillCause | null = null;
   let silenceMs: number | null = null;
   let silence: NodeJS.Timeout | undefined;
@@ -123,7 +123,7 @@ export function startChild<Sent extends object, Received extends ChildMessage>(
     abandon = () => settle(null, 'SIGKILL', null);
   });
   child.on('message', (message: Received) => {
-    hasSpoken = true;
+    hasSentMessage = true;
     restartSilence();
     if (message.type !== 'heartbeat') onMessage(message);
   });
@@ -133,8 +133,8 @@ export function startChild<Sent extends object, Received extends ChildMessage>(
     get usable() {
       return usable && child.connected;
     },
-    get hasSpoken() {
-      return hasSpoken;
+    get hasSentMessage() {
+      return hasSentMessage;
     },
     ended,
     send(message) {

@@ -7,7 +7,7 @@ import { Nullable } from './nullable.js';
 const closed = { additionalProperties: false };
 
 /** A request for text, as the api sends it to a worker: checked, and with every default filled in. */
-export const SpeechRequest = Type.Object(
+export const GenerationRequest = Type.Object(
   {
     base_model: ModelName,
     adapter: Nullable(AdapterId),
@@ -36,7 +36,7 @@ export const SpeechRequest = Type.Object(
   },
   closed,
 );
-export type SpeechRequest = Static<typeof SpeechRequest>;
+export type GenerationRequest = Static<typeof GenerationRequest>;
 
 /** A token and its log-probability; -Infinity is sent as -9999, as the OpenAI API does. */
 export interface TokenLogprob {
@@ -47,7 +47,7 @@ export interface TokenLogprob {
   logprob: number | null;
 }
 
-export interface SpokenToken extends TokenLogprob {
+export interface GeneratedToken extends TokenLogprob {
   /** Where it starts in the text of its choice, in characters (Unicode code points). */
   offset: number;
   /** The most likely tokens at this place. */
@@ -57,20 +57,20 @@ export interface SpokenToken extends TokenLogprob {
 export type FinishReason = 'stop' | 'length';
 
 /**
- * A part of the answer to a {@link SpeechRequest}. The last one is `end` or `failed`, and nothing follows it.
+ * A part of the answer to a {@link GenerationRequest}. The last one is `end` or `failed`, and nothing follows it.
  *
  * - `text`: more of a choice, with the tokens that start in it if log-probabilities were asked for.
  * - `finish`: a choice is complete.
  * - `end`: the answer is complete.
  * - `failed`: it will not be.
  */
-export type SpeechPiece =
-  | { type: 'text'; choice: number; text: string; tokens: SpokenToken[] }
+export type GenerationPiece =
+  | { type: 'text'; choice: number; text: string; tokens: GeneratedToken[] }
   | { type: 'finish'; choice: number; reason: FinishReason }
   | { type: 'end'; prompt_tokens: number; completion_tokens: number }
-  | { type: 'failed'; failure: SpeechFailure };
+  | { type: 'failed'; failure: GenerationFailure };
 
-export interface SpeechFailure {
+export interface GenerationFailure {
   code: ErrorCode;
   message: string;
   /** Field of the request. */

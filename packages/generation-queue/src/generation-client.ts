@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { ProductError, type SpeechPiece, type SpeechRequest } from '@lorasmith/contracts';
+import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
 import { createEventNotices, onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
-import type { NumberedPiece } from './piece-writer.js';
-import { NEW_REQUEST, voiceKeys } from './generation-keys.js';
+import { generationKeys, NEW_REQUEST } from './generation-keys.js';
 import { leaveScript, readScript, submitScript } from './generation-scripts.js';
+import type { NumberedPiece } from './piece-writer.js';
 
 export interface AskOptions {
   /** How long the request waits for a worker that can answer it. */
@@ -14,7 +14,7 @@ export interface AskOptions {
 }
 
 /** The side of the api. Every call throws ProductError `redis_unavailable` if Redis cannot be reached. */
-export interface VoiceClient {
+export interface GenerationClient {
   /**
    * Sends a request and returns the pieces of its answer, the last one (`end` or `failed`) included. They are taken from
    * Redis only as fast as they are read.
@@ -22,7 +22,7 @@ export interface VoiceClient {
    * @throws ProductError `service_unavailable` if no worker takes the request in time, too many requests wait, or its worker
    * dies
    */
-  ask(request: SpeechRequest, options: AskOptions): AsyncGenerator<SpeechPiece>;
+  ask(request: GenerationRequest, options: AskOptions): AsyncGenerator<GenerationPiece>;
   /** Number of requests that wait for a worker. */
   waiting(): Promise<number>;
   close(): void;
@@ -40,8 +40,8 @@ const PIECES_AT_ONCE = 64;
 /** A worker that has just claimed a request needs a moment until that shows. */
 const LOST_LOOKS = 3;
 
-export function createVoiceClient({ redis, prefix }: { redis: Redis; prefix: string }): VoiceClient {
-  const keys = voiceKeys(prefix);
+export function createGenerationClient({ redis, prefix }: { redis: Redis; prefix: string }): GenerationClient {
+  const keys = generationKeys(prefix);
   const notices = createEventNotices({ redis, channel: keys.pieceChannel });
 
   return {
@@ -96,7 +96,7 @@ export function createVoiceClient({ redis, prefix }: { redis: Redis; prefix: str
               if (piece.type === 'end' || piece.type === 'failed') return;
             }
             if (pieces.length > 0) continue;
-            if (state === 'waiting' && performance.now() >= deadline) throw nobodyCame(request.base_model);
+            if (state === 'waiting' && performance.now() >= deadline) throw noWorker(request.base_model);
             lostLooks = state === 'lost' ? lostLooks + 1 : 0;
             if (lostLooks === LOST_LOOKS) throw workerDied();
             const patienceMs = state === 'waiting' ? deadline - performance.now() : LOOK_MS;
@@ -123,7 +123,7 @@ function tooManyWait(): ProductError {
   return new ProductError('service_unavailable', message, { retryAfterSeconds: RETRY_AFTER_SECONDS });
 }
 
-function nobodyCame(baseModel: string): ProductError {
+function noWorker(baseModel: string): ProductError {
   const message =
     `No worker can answer for ${baseModel} now: each one is busy with another base model, or with as many requests as it takes. ` +
     'Try again later.';

@@ -1,5 +1,5 @@
 /** The names of all Redis keys of requests for text. All start with the prefix, which needs a `{hash tag}` for a cluster. */
-export interface VoiceKeys {
+export interface GenerationKeys {
   /** Sorted set by the time until which it may wait: the requests that no worker has claimed, as `id base`. */
   waiting: string;
   /** String, for a few seconds unless renewed by the api that asks: a request as JSON. Without it nobody wants an answer. */
@@ -14,14 +14,14 @@ export interface VoiceKeys {
   pieceChannel: string;
 }
 
-export function voiceKeys(prefix: string): VoiceKeys {
+export function generationKeys(prefix: string): GenerationKeys {
   return {
-    waiting: `${prefix}voice:waiting`,
-    request: (id) => `${prefix}voice:request:${id}`,
-    claim: (id) => `${prefix}voice:claim:${id}`,
-    pieces: (id) => `${prefix}voice:pieces:${id}`,
-    requestChannel: `${prefix}voice:requests`,
-    pieceChannel: `${prefix}voice:new-pieces`,
+    waiting: `${prefix}generation:waiting`,
+    request: (id) => `${prefix}generation:request:${id}`,
+    claim: (id) => `${prefix}generation:claim:${id}`,
+    pieces: (id) => `${prefix}generation:pieces:${id}`,
+    requestChannel: `${prefix}generation:requests`,
+    pieceChannel: `${prefix}generation:new-pieces`,
   };
 }
 

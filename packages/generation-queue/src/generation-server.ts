@@ -1,16 +1,16 @@
-import { type ModelName, type SpeechPiece, SpeechRequest } from '@lorasmith/contracts';
+import { type GenerationPiece, GenerationRequest, type ModelName } from '@lorasmith/contracts';
 import { createEventNotices, type Notice } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { Compile } from 'typebox/compile';
-import { CLAIM_LIFETIME_MS, createPieceWriter, type PieceWriter } from './piece-writer.js';
-import { NEW_REQUEST, voiceKeys } from './generation-keys.js';
+import { generationKeys, NEW_REQUEST } from './generation-keys.js';
 import { beginScript, claimScript, giveBackScript } from './generation-scripts.js';
+import { CLAIM_LIFETIME_MS, createPieceWriter, type PieceWriter } from './piece-writer.js';
 
 /** A request that this worker answers. */
 export interface ClaimedRequest {
   /** For the log. */
   id: string;
-  request: SpeechRequest;
+  request: GenerationRequest;
   /** Where the pieces of the answer go. */
   answer: PieceWriter;
   /** Returns the request to the waiting ones, for another worker, instead of answering it. */
@@ -18,7 +18,7 @@ export interface ClaimedRequest {
 }
 
 /** The side of the worker. While Redis is unavailable, every call waits. */
-export interface VoiceServer {
+export interface GenerationServer {
   /**
    * Takes the request that has waited longest, of this base or of any (null); null if there is none.
    * From then on no other worker has it.
@@ -29,17 +29,17 @@ export interface VoiceServer {
   close(): void;
 }
 
-const requestSchema = Compile(SpeechRequest);
+const requestSchema = Compile(GenerationRequest);
 
-export interface VoiceServerOptions {
+export interface GenerationServerOptions {
   /** Must wait for Redis as long as it takes (`maxRetriesPerRequest: null`). */
   redis: Redis;
   prefix: string;
   workerName: string;
 }
 
-export function createVoiceServer({ redis, prefix, workerName }: VoiceServerOptions): VoiceServer {
-  const keys = voiceKeys(prefix);
+export function createGenerationServer({ redis, prefix, workerName }: GenerationServerOptions): GenerationServer {
+  const keys = generationKeys(prefix);
   const notices = createEventNotices({ redis, channel: keys.requestChannel });
 
   /** One claim: null if nothing waits, `unwanted` for a request that is answered or needs no answer. */
@@ -77,7 +77,7 @@ export function createVoiceServer({ redis, prefix, workerName }: VoiceServerOpti
   };
 }
 
-const ANOTHER_VERSION: SpeechPiece = {
+const ANOTHER_VERSION: GenerationPiece = {
   type: 'failed',
   failure: { code: 'unsupported_version', message: 'The worker and the api are of different versions. Update both.' },
 };

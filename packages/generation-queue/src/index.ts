@@ -1,3 +1,8 @@
+export { type AskOptions, createGenerationClient, type GenerationClient } from './generation-client.js';
+export {
+  type ClaimedRequest,
+  createGenerationServer,
+  type GenerationServer,
+  type GenerationServerOptions,
+} from './generation-server.js';
 export type { PieceWriter } from './piece-writer.js';
-export { type AskOptions, createVoiceClient, type VoiceClient } from './generation-client.js';
-export { type ClaimedRequest, createVoiceServer, type VoiceServer, type VoiceServerOptions } from './generation-server.js';

@@ -1,11 +1,11 @@
-import type { SpeechPiece } from '@lorasmith/contracts';
+import type { GenerationPiece } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { pushScript } from './generation-scripts.js';
 
 /** A piece with its number in the answer, from 1: a command that is repeated on a new connection sends pieces again. */
 export interface NumberedPiece {
   number: number;
-  piece: SpeechPiece;
+  piece: GenerationPiece;
 }
 
 /** Sends an answer to the api that asked. */
@@ -13,7 +13,7 @@ export interface PieceWriter {
   /** Aborted when nobody wants the answer any more, or it is read too slowly; its work should then stop. */
   readonly signal: AbortSignal;
   /** Sends a piece. Nothing is sent after `end` or `failed`. */
-  write(piece: SpeechPiece): void;
+  write(piece: GenerationPiece): void;
   /** Sends nothing more. */
   abandon(): void;
   /** Resolves when everything has been sent, or is no longer wanted. */
@@ -66,7 +66,7 @@ export function createPieceWriter({ redis, id, keys, channel, workerName }: Piec
     wake();
   };
   const isBlocked = () => unread.reduce((sum, size) => sum + size, 0) >= MAX_UNREAD_BYTES;
-  const hold = (piece: SpeechPiece) => {
+  const hold = (piece: GenerationPiece) => {
     const text = JSON.stringify({ number: ++pieceCount, piece } satisfies NumberedPiece);
     held.push(text);
     heldBytes += text.length;
@@ -127,7 +127,7 @@ export function createPieceWriter({ redis, id, keys, channel, workerName }: Piec
   };
 }
 
-const READ_TOO_SLOWLY: SpeechPiece = {
+const READ_TOO_SLOWLY: GenerationPiece = {
   type: 'failed',
-  failure: { code: 'timeout', message: 'The answer was ended, because it was read too slowly.' },
+  failure: { code: 'timeout', message: 'The answer was cut off because the client read it too slowly.' },
 };

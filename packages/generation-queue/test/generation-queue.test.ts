@@ -1,23 +1,28 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SpeechPiece, SpeechRequest } from '@lorasmith/contracts';
+import type { GenerationPiece, GenerationRequest } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { prefix, redis, useRedis } from '../../../test/use-redis.js';
-import { createVoiceClient, createVoiceServer, type VoiceClient, type VoiceServer } from '../src/index.js';
+import {
+  createGenerationClient,
+  createGenerationServer,
+  type GenerationClient,
+  type GenerationServer,
+} from '../src/index.js';
 
-let client: VoiceClient;
-let worker: VoiceServer;
+let client: GenerationClient;
+let worker: GenerationServer;
 
 useRedis();
 beforeEach(() => {
-  client = createVoiceClient({ redis, prefix });
-  worker = createVoiceServer({ redis, prefix, workerName: 'one' });
+  client = createGenerationClient({ redis, prefix });
+  worker = createGenerationServer({ redis, prefix, workerName: 'one' });
 });
 afterEach(() => {
   client.close();
   worker.close();
 });
 
-const request = (base: string): SpeechRequest => ({
+const request = (base: string): GenerationRequest => ({
   base_model: base,
   adapter: null,
   input: { kind: 'text', prompts: ['Hello'], echo: false },
@@ -29,17 +34,17 @@ const request = (base: string): SpeechRequest => ({
   stop: [],
   logprobs: null,
 });
-const text = (number: number, length = 1): SpeechPiece => ({
+const text = (number: number, length = 1): GenerationPiece => ({
   type: 'text',
   choice: number,
   text: 'x'.repeat(length),
   tokens: [],
 });
-const END: SpeechPiece = { type: 'end', prompt_tokens: 1, completion_tokens: 2 };
+const END: GenerationPiece = { type: 'end', prompt_tokens: 1, completion_tokens: 2 };
 
 function ask(base: string, waitMs = 20_000) {
   const leaving = new AbortController();
-  const pieces: SpeechPiece[] = [];
+  const pieces: GenerationPiece[] = [];
   const ended = (async () => {
     for await (const piece of client.ask(request(base), { waitMs, signal: leaving.signal })) pieces.push(piece);
   })();
@@ -121,7 +126,7 @@ test('the requests of an api that died are dropped, and the worker of one stops'
   const asked = ask('one');
   const { answer } = await claimed();
   // What expires once nothing renews it.
-  for (const key of await redis.keys(`${prefix}voice:request:*`)) await redis.del(key);
+  for (const key of await redis.keys(`${prefix}generation:request:*`)) await redis.del(key);
   await answer.done;
   expect(answer.signal.aborted).toBe(true);
   asked.leave();
@@ -135,7 +140,7 @@ test('a worker that died is noticed', async () => {
   await expect.poll(() => asked.pieces.length).toBe(1);
   answer.abandon();
   await answer.done;
-  for (const key of await redis.keys(`${prefix}voice:claim:*`)) await redis.del(key);
+  for (const key of await redis.keys(`${prefix}generation:claim:*`)) await redis.del(key);
   await expect(asked.ended).rejects.toMatchObject({ code: 'service_unavailable', retryAfterSeconds: 2 });
 });
 
@@ -148,13 +153,13 @@ test('an answer that is not read fills neither Redis nor the worker', async () =
   // The reader pauses here.
   for (let i = 0; i < 100; i++) answer.write(text(i, 100_000));
   await sleep(200);
-  const [list = ''] = await redis.keys(`${prefix}voice:pieces:*`);
+  const [list = ''] = await redis.keys(`${prefix}generation:pieces:*`);
   const lengths = (await redis.lrange(list, 0, -1)).map(({ length }) => length);
   expect(lengths.reduce((sum, length) => sum + length, 0)).toBeLessThan(1_000_000);
   expect(answer.signal.aborted).toBe(false);
   for (let i = 0; i < 100; i++) answer.write(text(i, 100_000));
   expect(answer.signal.aborted).toBe(true);
-  const rest: SpeechPiece[] = [];
+  const rest: GenerationPiece[] = [];
   for await (const piece of pieces) rest.push(piece);
   expect(rest.at(-1)).toMatchObject({ type: 'failed', failure: { code: 'timeout' } });
 });

@@ -10,7 +10,7 @@ export type { ComputedCase, SelfTestValues } from './self-test/compute-cases.js'
 export { computeSelfTest, type SelfTestOptions, type SelfTestPart } from './self-test/self-test.js';
 export type { SelfTestSizes, SelfTestSubject, SelfTestTolerance } from './self-test/self-test-case.js';
 export type { Share } from './shared-pass/fair-shares.js';
+export type { TextGenerator } from './shared-pass/generation-time.js';
 export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';
-export type { Speaker } from './shared-pass/generation-time.js';
 export type { StopReason } from './stop.js';
 export { type TrainOptions, train } from './train.js';

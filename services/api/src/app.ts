@@ -1,5 +1,6 @@
 import { datasetNotFound } from '@lorasmith/artifacts';
 import type { ModelSource, PullStore } from '@lorasmith/base-models';
+import type { GenerationClient } from '@lorasmith/generation-queue';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import {
@@ -13,7 +14,6 @@ import {
   type Tracing,
 } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
-import type { VoiceClient } from '@lorasmith/voice';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Access } from './access/access.js';
 import { createByteQuota } from './access/byte-quota.js';
@@ -43,7 +43,7 @@ import { ownerOfFile } from './openai/files/owner-of-file.js';
 import { createResultFiles } from './openai/files/result-files.js';
 import { createModelDirectory } from './openai/models/model-directory.js';
 import { answerUnrouted, openaiRoutes } from './openai/openai-routes.js';
-import type { SpeechLimits } from './openai/text/generation-request.js';
+import type { GenerationLimits } from './openai/text/generation-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { servePage } from './page/page-plugin.js';
 import type { Site } from './page/read-site.js';
@@ -72,9 +72,9 @@ export interface AppDependencies {
   /** A download is ended if its client reads no bytes for this time. */
   downloadStallMs: number;
   /** Requests for text, to the workers. */
-  voice: VoiceClient;
+  generation: GenerationClient;
   /** Bounds of requests for text. */
-  voiceLimits: SpeechLimits & { waitMs: number };
+  generationLimits: GenerationLimits & { waitMs: number };
   /** How webhooks are sent. */
   webhooks: WebhookConfig;
   /** The data folder, which the registry may share. */
@@ -178,11 +178,11 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   const stallMs = dependencies.downloadStallMs;
   await app.register(openaiRoutes, {
     text: {
-      voice: dependencies.voice,
+      generation: dependencies.generation,
       directory,
       authenticator,
-      limits: dependencies.voiceLimits,
-      waitMs: dependencies.voiceLimits.waitMs,
+      limits: dependencies.generationLimits,
+      waitMs: dependencies.generationLimits.waitMs,
       stallMs,
     },
     files: {

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createPullStore, openModelSource } from '@lorasmith/base-models';
+import { createGenerationClient } from '@lorasmith/generation-queue';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore } from '@lorasmith/planning';
@@ -20,7 +21,6 @@ import {
   watchRedisDurability,
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
-import { createVoiceClient } from '@lorasmith/voice';
 import { createAccess } from './access/access.js';
 import { createKeyStore } from './access/key-store.js';
 import { checkListenAddress, withoutKeysAt } from './access/without-keys.js';
@@ -77,7 +77,7 @@ const jobs = createJobStore({
   prefix: config.redis.prefix,
   onQueueError: (job, error) => logger.error({ job, err: error }, 'a job could not be queued; a worker will queue it'),
 });
-const voice = createVoiceClient({ redis, prefix: config.redis.prefix });
+const generation = createGenerationClient({ redis, prefix: config.redis.prefix });
 const digests = new WeightDigests(path.join(dataDir, WEIGHT_DIGESTS_FOLDER));
 const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
 const examples = await openExampleStore(tokens);
@@ -95,7 +95,7 @@ if (site === null) {
 
 const app = await buildApp({
   logger,
-  metrics: createApiMetrics({ jobs, voice, redis, dataDir }),
+  metrics: createApiMetrics({ jobs, generation, redis, dataDir }),
   tracing,
   access: createAccess({
     redis,
@@ -117,8 +117,8 @@ const app = await buildApp({
   requestTimeoutMs: config.http.requestTimeoutMs,
   heartbeatMs: config.http.heartbeatMs,
   downloadStallMs: config.http.downloadStallMs,
-  voice,
-  voiceLimits: config.voice,
+  generation,
+  generationLimits: config.generation,
   webhooks: config.webhooks,
   dataDir,
   site,
@@ -140,7 +140,7 @@ end = shutDownInOrder({
     await preflight.close();
     await endWebhooks();
     await jobs.close();
-    voice.close();
+    generation.close();
     redis.disconnect();
     await endSweeping();
     stores.close();

@@ -201,15 +201,15 @@ export const API_SETTINGS = {
       'uploads',
       'Uploads of datasets in progress, per api process. Each may hold one line of a dataset in memory.',
     ),
-    voiceRequests: count(
-      'KEY_VOICE_REQUESTS',
+    generationRequests: count(
+      'KEY_GENERATION_REQUESTS',
       8,
       [1, 100_000],
       'requests',
       'Requests to `/v1/chat/completions` and `/v1/completions` in progress of an API key, per api process.',
     ),
-    totalVoiceRequests: count(
-      'VOICE_REQUESTS_MAX',
+    totalGenerationRequests: count(
+      'GENERATION_REQUESTS_MAX',
       64,
       [1, 100_000],
       'requests',
@@ -234,16 +234,16 @@ export const API_SETTINGS = {
       'Bytes of all adapters together, including those reserved by unfinished jobs.',
     ),
   },
-  voice: {
+  generation: {
     maxTokens: count(
-      'VOICE_MAX_TOKENS',
+      'GENERATION_MAX_TOKENS',
       4_096,
       [1, 1_000_000],
       'tokens',
       'Maximum `max_tokens` of an answer under `/v1`, and its default for a chat.',
     ),
     waitMs: count(
-      'VOICE_WAIT_MS',
+      'GENERATION_WAIT_MS',
       10_000,
       [0, 600_000],
       'ms',

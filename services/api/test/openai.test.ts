@@ -8,13 +8,13 @@ import {
   ChatCompletion,
   ChatCompletionChunk,
   Completion,
+  type GenerationPiece,
+  type GenerationRequest,
   type KeyId,
   OpenaiErrorBody,
   OpenaiModelList,
-  type SpeechPiece,
-  type SpeechRequest,
 } from '@lorasmith/contracts';
-import { createVoiceServer, type VoiceServer } from '@lorasmith/voice';
+import { createGenerationServer, type GenerationServer } from '@lorasmith/generation-queue';
 import { Redis } from 'ioredis';
 import OpenAI, { APIError } from 'openai';
 import type { TSchema } from 'typebox';
@@ -44,7 +44,7 @@ let url: string;
 let token: string;
 let readToken: string;
 let owner: KeyId;
-let worker: VoiceServer;
+let worker: GenerationServer;
 let client: OpenAI;
 
 beforeAll(async () => {
@@ -78,7 +78,7 @@ beforeAll(async () => {
   }
   const started = await startRegistry(folder.folder);
   registry = started.process;
-  const limits = { ...OPEN_ACCESS.limits, voiceRequests: 2 };
+  const limits = { ...OPEN_ACCESS.limits, generationRequests: 2 };
   api = await startRealApi({
     redisUrl: server.url,
     prefix,
@@ -87,7 +87,7 @@ beforeAll(async () => {
       registryUrl: started.url,
       adapters: folder.adapters,
       baseModels: localModels(`${folder.folder}/models`),
-      voiceLimits: { maxTokens: 100, waitMs: 300 },
+      generationLimits: { maxTokens: 100, waitMs: 300 },
       downloadStallMs: 500,
     },
   });
@@ -102,12 +102,12 @@ afterAll(async () => {
   await server?.stop();
 });
 beforeEach(() => {
-  worker = createVoiceServer({ redis, prefix: server.prefix, workerName: 'this-file' });
+  worker = createGenerationServer({ redis, prefix: server.prefix, workerName: 'this-file' });
 });
 afterEach(async () => {
   worker.close();
   // Nothing of a request stays, however it ended.
-  await expect.poll(() => redis.keys(`${server.prefix}voice:*`), { interval: 5 }).toEqual([]);
+  await expect.poll(() => redis.keys(`${server.prefix}generation:*`), { interval: 5 }).toEqual([]);
 });
 
 async function claimed() {
@@ -128,7 +128,7 @@ const faultsOf = (schema: TSchema, answer: unknown) => {
 };
 
 /** Answers the next request with these pieces. */
-async function answering(...pieces: SpeechPiece[]): Promise<SpeechRequest> {
+async function answering(...pieces: GenerationPiece[]): Promise<GenerationRequest> {
   const { request, answer } = await claimed();
   for (const piece of pieces) answer.write(piece);
   await answer.done;
@@ -143,12 +143,12 @@ const token1 = {
   top: [{ text: 'Ho', bytes: [72, 111], logprob: -1 }],
 };
 const token2 = { text: '!', bytes: [33], logprob: -0.25, offset: 2, top: [] };
-const said = (choice = 0): SpeechPiece[] => [
+const said = (choice = 0): GenerationPiece[] => [
   { type: 'text', choice, text: 'Hi', tokens: [token1] },
   { type: 'text', choice, text: '!', tokens: [token2] },
   { type: 'finish', choice, reason: 'stop' },
 ];
-const END: SpeechPiece = { type: 'end', prompt_tokens: 3, completion_tokens: 2 };
+const END: GenerationPiece = { type: 'end', prompt_tokens: 3, completion_tokens: 2 };
 const CHAT = { model: OWN, messages: [{ role: 'user' as const, content: 'Hello' }] };
 
 const TOOL = { type: 'function' as const, function: { name: 'look', parameters: { type: 'object' } } };
@@ -317,7 +317,7 @@ describe('a chat', () => {
       answer.write(said()[0]!);
       if (stream) await asked;
       leaving.abort();
-      await expect.poll(() => redis.keys(`${server.prefix}voice:request:*`), { interval: 5 }).toEqual([]);
+      await expect.poll(() => redis.keys(`${server.prefix}generation:request:*`), { interval: 5 }).toEqual([]);
       answer.write(said()[1]!);
       await answer.done;
       expect(answer.signal.aborted).toBe(true);

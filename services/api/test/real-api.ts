@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createPullStore, localModels } from '@lorasmith/base-models';
+import { createGenerationClient } from '@lorasmith/generation-queue';
 import { createJobStore, type JobStore } from '@lorasmith/job-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
-import { createVoiceClient } from '@lorasmith/voice';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
@@ -47,7 +47,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const redis = connectRedis({ url: options.redisUrl, whenUnavailable: 'fail-fast', name: 'test', logger });
   await redisReady(redis, 300);
   const jobs = createJobStore({ redis, ...(options.prefix === undefined ? {} : { prefix: options.prefix }) });
-  const voice = createVoiceClient({ redis, prefix: options.prefix ?? 'lorasmith:' });
+  const generation = createGenerationClient({ redis, prefix: options.prefix ?? 'lorasmith:' });
   const datasets = await openBundleStore({ root: folder, kind: 'datasets' });
   const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
   const tokens = { dataDir: folder, maxBytes: 2 ** 30 };
@@ -61,7 +61,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   });
   const app = await buildApp({
     logger,
-    metrics: createApiMetrics({ jobs, voice, redis, dataDir: folder }),
+    metrics: createApiMetrics({ jobs, generation, redis, dataDir: folder }),
     tracing: NO_TRACING,
     access: OPEN_ACCESS,
     jobs,
@@ -76,8 +76,8 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     requestTimeoutMs: 60_000,
     heartbeatMs: 200,
     downloadStallMs: 60_000,
-    voice,
-    voiceLimits: { maxTokens: 100, waitMs: 5_000 },
+    generation,
+    generationLimits: { maxTokens: 100, waitMs: 5_000 },
     webhooks: NO_WEBHOOKS,
     dataDir: folder,
     site: null,
@@ -94,7 +94,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
       await app.close();
       await preflight.close();
       await jobs.close();
-      voice.close();
+      generation.close();
       redis.disconnect();
       await rm(folder, { recursive: true, force: true });
     },

@@ -126,7 +126,7 @@ const worker = await startWorker({
   jobsAtOnce: config.jobsAtOnce,
   turnMs: config.turnMs,
   passTokens: config.passTokens,
-  voice: config.voice,
+  generation: config.generation,
   trainerIdleMs: config.trainerIdleMs,
   trainerSilenceMs: config.trainerSilenceMs,
   checkpointRetentionMs: config.checkpointsKeptHours * 3_600_000,

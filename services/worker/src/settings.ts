@@ -102,8 +102,8 @@ const trainerSilenceMs = setting({
     'checkpoint. Raise it if one micro-batch takes longer.',
 });
 
-const voiceShare = setting({
-  variable: 'VOICE_SHARE',
+const generationShare = setting({
+  variable: 'GENERATION_SHARE',
   schema: Type.Number({ minimum: 0.01, maximum: 0.9 }),
   fallback: '0.25',
   example: '0.1',
@@ -112,8 +112,8 @@ const voiceShare = setting({
     'none of their numbers.',
 });
 
-const voiceAtOnce = setting({
-  variable: 'VOICE_AT_ONCE',
+const generationAtOnce = setting({
+  variable: 'GENERATION_AT_ONCE',
   schema: Type.Integer({ minimum: 1, maximum: 1_000 }),
   fallback: '16',
   unit: 'requests',
@@ -121,8 +121,8 @@ const voiceAtOnce = setting({
   description: 'Requests to `/v1/chat/completions` and `/v1/completions` that a worker answers at once.',
 });
 
-const voiceCacheBytes = setting({
-  variable: 'VOICE_CACHE_BYTES',
+const generationCacheBytes = setting({
+  variable: 'GENERATION_CACHE_BYTES',
   schema: Type.Integer({ minimum: 2 ** 20, maximum: 2 ** 44 }),
   fallback: String(512 * 2 ** 20),
   unit: 'bytes',
@@ -132,8 +132,8 @@ const voiceCacheBytes = setting({
     'the last. It limits how long prompt and answer may be together, and a request that finds no space waits.',
 });
 
-const voiceAdapterBytes = setting({
-  variable: 'VOICE_ADAPTER_BYTES',
+const generationAdapterBytes = setting({
+  variable: 'GENERATION_ADAPTER_BYTES',
   schema: Type.Integer({ minimum: 2 ** 20, maximum: 2 ** 44 }),
   fallback: String(256 * 2 ** 20),
   unit: 'bytes',
@@ -143,8 +143,8 @@ const voiceAdapterBytes = setting({
     'single adapter may be larger.',
 });
 
-const voiceTimeoutMs = setting({
-  variable: 'VOICE_TIMEOUT_MS',
+const generationTimeoutMs = setting({
+  variable: 'GENERATION_TIMEOUT_MS',
   schema: Type.Integer({ minimum: 1_000, maximum: 86_400_000 }),
   fallback: '600000',
   unit: 'ms',
@@ -254,12 +254,12 @@ export const WORKER_SETTINGS = {
   passTokens,
   trainerIdleMs,
   trainerSilenceMs,
-  voice: {
-    share: voiceShare,
-    atOnce: voiceAtOnce,
-    cacheBytes: voiceCacheBytes,
-    adapterBytes: voiceAdapterBytes,
-    timeoutMs: voiceTimeoutMs,
+  generation: {
+    share: generationShare,
+    atOnce: generationAtOnce,
+    cacheBytes: generationCacheBytes,
+    adapterBytes: generationAdapterBytes,
+    timeoutMs: generationTimeoutMs,
   },
   checkpointsKeptHours,
   checkpointBytes: { ofKey: keyCheckpointBytes, inAll: checkpointsMaxBytes },

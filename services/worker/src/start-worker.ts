@@ -1,18 +1,20 @@
 import path from 'node:path';
 import { openModelSource } from '@lorasmith/base-models';
+import { createGenerationServer } from '@lorasmith/generation-queue';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
 import { openStores, type Stores } from '@lorasmith/storage';
 import type { MeasureOptions } from '@lorasmith/training';
-import { createVoiceServer } from '@lorasmith/voice';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
 import type { CheckpointQuotas } from './checkpoint-quota.js';
 import { type ChosenEngine, cpuEngine } from './device/choose-engine.js';
 import { gpuFault } from './device/try-gpu.js';
+import { answerRequests } from './generation/answer-requests.js';
+import { createGenerationMetrics } from './generation/generation-metrics.js';
 import { createJobFolders } from './job-folders.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
@@ -23,8 +25,6 @@ import { startTrainQueue } from './train-queue.js';
 import { trainerProgram } from './trainer/trainer-environment.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from './trainer/trainer-process.js';
-import { answerRequests } from './generation/answer-requests.js';
-import { createVoiceMetrics } from './generation/generation-metrics.js';
 
 const WEEK_MS = 7 * 24 * 3600 * 1000;
 
@@ -75,7 +75,7 @@ export interface WorkerOptions {
   /** Tokens of several jobs in one pass. @defaultValue 1 024 */
   passTokens?: number;
   /** How requests for text are answered. @defaultValue that of the settings */
-  voice?: VoiceOptions;
+  generation?: GenerationOptions;
   /** How long a trainer without a job is kept. @defaultValue 600 000 */
   trainerIdleMs?: number;
   /** A trainer with a job that sends nothing for so long is killed. @defaultValue 120 000 */
@@ -86,7 +86,7 @@ export interface WorkerOptions {
   shutdownTimeoutMs: number;
 }
 
-export interface VoiceOptions {
+export interface GenerationOptions {
   /** The share of the time that answers get while jobs train. */
   share: number;
   /** The most requests at once. */
@@ -99,7 +99,7 @@ export interface VoiceOptions {
   timeoutMs: number;
 }
 
-const DEFAULT_VOICE: VoiceOptions = {
+const DEFAULT_GENERATION: GenerationOptions = {
   share: 0.25,
   atOnce: 16,
   cacheBytes: 512 * 2 ** 20,
@@ -166,11 +166,11 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const findGpuFault = shared(async () =>
     engine.kind === 'cpu' || tryGpuProgram === undefined ? null : await gpuFault(tryGpuProgram, engine.environment),
   );
-  const { jobsAtOnce = 8, passTokens = SHARED_PASS_TOKENS, voice = DEFAULT_VOICE } = options;
+  const { jobsAtOnce = 8, passTokens = SHARED_PASS_TOKENS, generation = DEFAULT_GENERATION } = options;
   const program = trainerProgram(options.trainerProgram, engine, {
     passTokens,
-    speechShare: voice.share,
-    speechMemory: { cacheBytes: voice.cacheBytes, adapterBytes: voice.adapterBytes },
+    generationShare: generation.share,
+    generationMemory: { cacheBytes: generation.cacheBytes, adapterBytes: generation.adapterBytes },
   });
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
@@ -216,16 +216,16 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     log,
   });
   const stopAnswers = answerRequests({
-    server: createVoiceServer({ redis, prefix, workerName }),
+    server: createGenerationServer({ redis, prefix, workerName }),
     pool,
     models,
     adapters,
     machine,
     weightDigests,
     log,
-    metrics: createVoiceMetrics(registry),
-    atOnce: voice.atOnce,
-    timeoutMs: voice.timeoutMs,
+    metrics: createGenerationMetrics(registry),
+    atOnce: generation.atOnce,
+    timeoutMs: generation.timeoutMs,
   });
   const endMaintenance = startMaintenance({
     store,

@@ -3,18 +3,18 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { localModels } from '@lorasmith/base-models';
-import type { SpeechPiece } from '@lorasmith/contracts';
+import type { GenerationPiece } from '@lorasmith/contracts';
+import { createGenerationClient, createGenerationServer, type GenerationClient } from '@lorasmith/generation-queue';
 import { createMetrics } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
-import { createVoiceClient, createVoiceServer, type VoiceClient } from '@lorasmith/voice';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { answerRequests } from '../src/generation/answer-requests.js';
+import { createGenerationMetrics } from '../src/generation/generation-metrics.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES, type TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
-import { answerRequests } from '../src/generation/answer-requests.js';
-import { createVoiceMetrics } from '../src/generation/generation-metrics.js';
 import { aTrainOrder } from './a-train-order.js';
 
 // A real Redis, pool and trainer process, whose child side answers with the name of the base model.
@@ -28,7 +28,7 @@ let server: RealRedis;
 let redis: Redis;
 let folder: string;
 let pool: TrainerPool;
-let voice: VoiceClient;
+let generation: GenerationClient;
 let stop: () => Promise<void>;
 let metrics: ReturnType<typeof createMetrics>;
 
@@ -50,23 +50,23 @@ beforeEach(async () => {
   });
   metrics = createMetrics({ service: 'test' });
   const options = { redis, prefix: server.prefix };
-  voice = createVoiceClient(options);
+  generation = createGenerationClient(options);
   stop = answerRequests({
-    server: createVoiceServer({ ...options, workerName: 'one' }),
+    server: createGenerationServer({ ...options, workerName: 'one' }),
     pool,
     models: localModels(path.join(folder, 'models')),
     adapters: await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' }),
     machine: null,
     weightDigests: path.join(folder, 'digests'),
     log: pino({ level: 'silent' }),
-    metrics: createVoiceMetrics(metrics),
+    metrics: createGenerationMetrics(metrics),
     atOnce: 2,
     timeoutMs: 60_000,
   });
 });
 afterEach(async () => {
   await stop();
-  voice.close();
+  generation.close();
   await pool.close();
   await redis.quit();
   await server.stop();
@@ -82,8 +82,8 @@ async function ask(base: string, how: 'wait' | 'end' | 'crash', waitMs = 30_000,
     input: { kind: 'text' as const, prompts: ['x'], echo: false },
     ...{ n: 1, max_tokens: 1, temperature: 0, top_p: 1, seed: 1, stop: [how], logprobs: null },
   };
-  const pieces: SpeechPiece[] = [];
-  const answer = voice.ask(request, { waitMs, signal: leaving.signal });
+  const pieces: GenerationPiece[] = [];
+  const answer = generation.ask(request, { waitMs, signal: leaving.signal });
   const first = await answer.next();
   if (!first.done) pieces.push(first.value);
   const all = (async () => {
@@ -95,7 +95,7 @@ async function ask(base: string, how: 'wait' | 'end' | 'crash', waitMs = 30_000,
 const failed = (code: string) =>
   expect.objectContaining({ type: 'failed', failure: expect.objectContaining({ code }) });
 const counted = async (outcome: string) =>
-  (await metrics.getSingleMetric('lorasmith_voice_requests_total')!.get()).values.find(
+  (await metrics.getSingleMetric('lorasmith_generation_requests_total')!.get()).values.find(
     ({ labels }) => labels.outcome === outcome,
   )?.value;
 

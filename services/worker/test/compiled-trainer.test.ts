@@ -65,8 +65,8 @@ function stepsOf<Kind extends EventType>(events: NewJobEvent[], kind: Kind): num
 
 const TRAINER_SETTINGS = {
   passTokens: 1024,
-  speechShare: 0.25,
-  speechMemory: { cacheBytes: 2 ** 24, adapterBytes: 2 ** 24 },
+  generationShare: 0.25,
+  generationMemory: { cacheBytes: 2 ** 24, adapterBytes: 2 ** 24 },
 };
 
 const makePool = (changes: Partial<typeof DEFAULT_POOL_TIMES> = {}) =>

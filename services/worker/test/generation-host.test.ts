@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { SpeechPiece, SpeechRequest } from '@lorasmith/contracts';
+import type { GenerationPiece, GenerationRequest } from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
 import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/training';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import { SpeechHost } from '../src/generation/generation-host.js';
+import { GenerationHost } from '../src/generation/generation-host.js';
 
 // What a trainer does with requests for text, on the real engine in this process.
 
@@ -18,12 +18,12 @@ const ID = `ad_${'1'.repeat(24)}`;
 let folder: string;
 let model: string;
 let cache: BaseModelCache;
-let host: SpeechHost;
+let host: GenerationHost;
 let reserved: number;
 
 beforeAll(async () => {
   configureKernels('fused');
-  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-speech-'));
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-generation-'));
   model = path.join(folder, 'tiny-llama');
   await writeTinyLlama(model);
   // A base model whose files have just been written is read again for each request.
@@ -45,7 +45,7 @@ function makeHost(memory = MEMORY) {
   reserved = 0;
   const scheduler = new PassScheduler();
   cache = new BaseModelCache();
-  host = new SpeechHost({
+  host = new GenerationHost({
     cache,
     texts: new ModelTexts(),
     memory,
@@ -60,10 +60,10 @@ function makeHost(memory = MEMORY) {
     onLoading: () => {},
     onWork: () => scheduler.wake(),
   });
-  scheduler.speaker = host;
+  scheduler.generator = host;
 }
 
-const text = (prompt: string | number[], changes: Partial<SpeechRequest> = {}): SpeechRequest => ({
+const text = (prompt: string | number[], changes: Partial<GenerationRequest> = {}): GenerationRequest => ({
   base_model: 'tiny-llama',
   adapter: null,
   input: { kind: 'text', prompts: [prompt], echo: false },
@@ -76,16 +76,16 @@ const text = (prompt: string | number[], changes: Partial<SpeechRequest> = {}): 
   logprobs: null,
   ...changes,
 });
-const chat = (content: string): SpeechRequest =>
+const chat = (content: string): GenerationRequest =>
   text('', { input: { kind: 'chat', messages: [{ role: 'user', content }], tools: null } });
 
-async function speak(
-  request: SpeechRequest,
+async function generate(
+  request: GenerationRequest,
   options: { modelFolder?: string; adapterFolder?: string; signal?: AbortSignal; onPiece?: () => void } = {},
 ) {
-  const pieces: SpeechPiece[] = [];
+  const pieces: GenerationPiece[] = [];
   const { modelFolder = model, adapterFolder = null, signal = new AbortController().signal } = options;
-  const tokens = await host.speak(
+  const tokens = await host.generate(
     { request, modelFolder, adapterFolder, machine: null, weightDigests: path.join(folder, 'digests') },
     {
       signal,
@@ -99,7 +99,7 @@ async function speak(
   for (const piece of pieces) if (piece.type === 'text') said[piece.choice] = (said[piece.choice] ?? '') + piece.text;
   return { tokens, pieces, said };
 }
-const withAdapter = (request: SpeechRequest, id = ID): SpeechRequest => ({ ...request, adapter: id });
+const withAdapter = (request: GenerationRequest, id = ID): GenerationRequest => ({ ...request, adapter: id });
 
 /** A copy of the model with changes. */
 async function modelWith(name: string, change: (folder: string) => Promise<void>): Promise<string> {
@@ -111,32 +111,32 @@ async function modelWith(name: string, change: (folder: string) => Promise<void>
 
 describe('an answer', () => {
   test('is the same in company, and counts its tokens', async () => {
-    const alone = await speak(text('The sky', { logprobs: 2 }));
+    const alone = await generate(text('The sky', { logprobs: 2 }));
     expect(alone.tokens!.prompt).toBe(7);
     const company = await Promise.all([
-      speak(withAdapter(chat('Hello')), { adapterFolder: ADAPTER }),
-      speak(text('The sky', { logprobs: 2 })),
-      speak(text('Once', { temperature: 1.5, n: 4, seed: 7 })),
+      generate(withAdapter(chat('Hello')), { adapterFolder: ADAPTER }),
+      generate(text('The sky', { logprobs: 2 })),
+      generate(text('Once', { temperature: 1.5, n: 4, seed: 7 })),
     ]);
     expect(company[1]).toEqual(alone);
     expect(new Set(company[2].said).size).toBeGreaterThan(1);
     // A second request with it finds the adapter in memory.
-    expect(await speak(withAdapter(chat('Hello')), { adapterFolder: '/nowhere' })).toEqual(company[0]);
+    expect(await generate(withAdapter(chat('Hello')), { adapterFolder: '/nowhere' })).toEqual(company[0]);
   });
 
   test('ends at a stop text, and only the choice that has it', async () => {
-    const { said } = await speak(text('Once', { max_tokens: 30 }));
+    const { said } = await generate(text('Once', { max_tokens: 30 }));
     const stop = said[0]!.slice(4, 6);
-    const stopped = await speak(text('Once', { max_tokens: 30, stop: [stop] }));
+    const stopped = await generate(text('Once', { max_tokens: 30, stop: [stop] }));
     expect(stopped.said[0]).toBe(said[0]!.slice(0, said[0]!.indexOf(stop)));
     expect(stopped.pieces.at(-1)).toEqual({ type: 'finish', choice: 0, reason: 'stop' });
     expect(stopped.tokens!.completion).toBeLessThan(30);
   });
 
   test('stops when nobody wants it any more, before it begins and while it is generated', async () => {
-    expect((await speak(text('Once'), { signal: AbortSignal.abort() })).tokens).toBeNull();
+    expect((await generate(text('Once'), { signal: AbortSignal.abort() })).tokens).toBeNull();
     const leaving = new AbortController();
-    const { tokens, pieces } = await speak(text('Once', { max_tokens: 200 }), {
+    const { tokens, pieces } = await generate(text('Once', { max_tokens: 200 }), {
       signal: leaving.signal,
       onPiece: () => leaving.abort(),
     });
@@ -151,14 +151,14 @@ describe('an answer', () => {
       await writeFile(path.join(copy, 'config.json'), JSON.stringify({ ...config, eos_token_id: null }));
       await writeFile(path.join(copy, 'tokenizer_config.json'), '{}');
     });
-    const { tokens, pieces } = await speak(text('Once', { max_tokens: 1_000 }), { modelFolder: endless });
+    const { tokens, pieces } = await generate(text('Once', { max_tokens: 1_000 }), { modelFolder: endless });
     expect(pieces.at(-1)).toMatchObject({ type: 'finish', reason: 'length' });
     const space = tokens!.prompt + tokens!.completion;
     expect(space % 32).toBe(0);
     const long = text('x'.repeat(space));
-    await expect(speak(long, { modelFolder: endless })).rejects.toMatchObject({ code: 'context_length_exceeded' });
+    await expect(generate(long, { modelFolder: endless })).rejects.toMatchObject({ code: 'context_length_exceeded' });
     const two = text('x'.repeat(space / 2), { n: 2 });
-    await expect(speak(two, { modelFolder: endless })).rejects.toMatchObject({ param: 'prompt' });
+    await expect(generate(two, { modelFolder: endless })).rejects.toMatchObject({ param: 'prompt' });
     expect(reserved).toBeGreaterThan(2 ** 20);
     expect(reserved).toBeLessThanOrEqual(2 ** 20 + 40_000);
     host.yieldMemory();
@@ -172,13 +172,13 @@ describe('it is refused', () => {
     ['an empty prompt', text(''), 'The prompt has no tokens.'],
     ['a token that the model has not', text([5, 99_999]), 'none with id 99999'],
   ])('%s', async (_, request, message) => {
-    await expect(speak(request)).rejects.toMatchObject({ code: 'invalid_request', param: 'prompt' });
-    await expect(speak(request)).rejects.toThrow(message);
+    await expect(generate(request)).rejects.toMatchObject({ code: 'invalid_request', param: 'prompt' });
+    await expect(generate(request)).rejects.toThrow(message);
   });
 
   test('a chat with a model that has no chat template', async () => {
     const plain = await modelWith('plain', (copy) => rm(path.join(copy, 'chat_template.jinja')));
-    const asked = speak({ ...chat('Hello'), base_model: 'plain' }, { modelFolder: plain });
+    const asked = generate({ ...chat('Hello'), base_model: 'plain' }, { modelFolder: plain });
     await expect(asked).rejects.toMatchObject({ code: 'invalid_request', param: 'messages' });
     await expect(asked).rejects.toThrow('plain has no chat template. Use POST /v1/completions.');
   });
@@ -190,7 +190,7 @@ describe('it is refused', () => {
     const broken = await modelWith(`broken ${name}`, (copy) =>
       writeFile(path.join(copy, 'chat_template.jinja'), template),
     );
-    const asked = speak(chat('Hello'), { modelFolder: broken });
+    const asked = generate(chat('Hello'), { modelFolder: broken });
     await expect(asked).rejects.toMatchObject({ code: 'chat_template_failed' });
     await expect(asked).rejects.toThrow(message);
   });
@@ -218,15 +218,15 @@ describe('it is refused', () => {
       files: [],
     };
     await writeFile(path.join(other, 'manifest.json'), JSON.stringify(manifest));
-    const asked = speak(withAdapter(text('Once')), { adapterFolder: other });
+    const asked = generate(withAdapter(text('Once')), { adapterFolder: other });
     await expect(asked).rejects.toMatchObject({ code: 'invalid_adapter', param: 'model' });
   });
 
   test('an adapter that was deleted before it was loaded, without harm to the next request', async () => {
     await expect(
-      speak(withAdapter(text('Once')), { adapterFolder: path.join(folder, 'deleted') }),
+      generate(withAdapter(text('Once')), { adapterFolder: path.join(folder, 'deleted') }),
     ).rejects.toMatchObject({ name: 'ProductError' });
-    expect((await speak(text('Once'))).tokens).not.toBeNull();
+    expect((await generate(text('Once'))).tokens).not.toBeNull();
   });
 });
 
@@ -239,10 +239,10 @@ test('an adapter whose numbers are not finite fails alone', async () => {
   for (let place = 8 + Number(bytes.readBigUInt64LE()); place < bytes.length; place += 4)
     bytes.writeFloatLE(1e38, place);
   await writeFile(file, bytes);
-  const alone = await speak(text('Once', { max_tokens: 20 }));
+  const alone = await generate(text('Once', { max_tokens: 20 }));
   const [failed, well] = await Promise.allSettled([
-    speak(withAdapter(text('Once', { max_tokens: 20 }), `ad_${'2'.repeat(24)}`), { adapterFolder: broken }),
-    speak(text('Once', { max_tokens: 20 })),
+    generate(withAdapter(text('Once', { max_tokens: 20 }), `ad_${'2'.repeat(24)}`), { adapterFolder: broken }),
+    generate(text('Once', { max_tokens: 20 })),
   ]);
   expect(failed).toMatchObject({ status: 'rejected', reason: { message: expect.stringContaining('not finite') } });
   expect(well).toEqual({ status: 'fulfilled', value: alone });
@@ -251,13 +251,13 @@ test('an adapter whose numbers are not finite fails alone', async () => {
 test('adapters beyond the memory for them are loaded again, and those in use stay', async () => {
   const [one, two] = [`ad_${'3'.repeat(24)}`, `ad_${'4'.repeat(24)}`];
   makeHost({ cacheBytes: 2 ** 22, adapterBytes: 1 });
-  const first = await speak(withAdapter(text('Once'), one), { adapterFolder: ADAPTER });
-  await speak(withAdapter(text('Once'), two), { adapterFolder: ADAPTER });
-  await expect(speak(withAdapter(text('Once'), one), { adapterFolder: '/nowhere' })).rejects.toThrow();
-  expect(await speak(withAdapter(text('Once'), one), { adapterFolder: ADAPTER })).toEqual(first);
+  const first = await generate(withAdapter(text('Once'), one), { adapterFolder: ADAPTER });
+  await generate(withAdapter(text('Once'), two), { adapterFolder: ADAPTER });
+  await expect(generate(withAdapter(text('Once'), one), { adapterFolder: '/nowhere' })).rejects.toThrow();
+  expect(await generate(withAdapter(text('Once'), one), { adapterFolder: ADAPTER })).toEqual(first);
   const both = await Promise.allSettled([
-    speak(withAdapter(text('Once', { max_tokens: 60 }), one), { adapterFolder: ADAPTER }),
-    speak(withAdapter(text('Once', { max_tokens: 60 }), two), { adapterFolder: ADAPTER }),
+    generate(withAdapter(text('Once', { max_tokens: 60 }), one), { adapterFolder: ADAPTER }),
+    generate(withAdapter(text('Once', { max_tokens: 60 }), two), { adapterFolder: ADAPTER }),
   ]);
   const refused = both.filter(({ status }) => status === 'rejected');
   expect(refused).toMatchObject([{ reason: { code: 'service_unavailable', retryAfterSeconds: 10 } }]);
@@ -267,16 +267,16 @@ test('adapters beyond the memory for them are loaded again, and those in use sta
 test('a base model that changes on disk is not mixed with the one in memory', async () => {
   const changing = await modelWith('changing', async () => {});
   const request = { ...text('Once', { max_tokens: 40 }), base_model: 'changing' };
-  const before = await speak(request, { modelFolder: changing });
+  const before = await generate(request, { modelFolder: changing });
   let during: Promise<unknown> | null = null;
   const file = path.join(changing, 'model.safetensors');
   const bytes = await readFile(file);
   // The last numbers of the weights.
   bytes.fill(0, bytes.length - 4_096);
-  const old = await speak(request, {
+  const old = await generate(request, {
     modelFolder: changing,
     onPiece() {
-      during ??= writeFile(file, bytes).then(() => speak(request, { modelFolder: changing }));
+      during ??= writeFile(file, bytes).then(() => generate(request, { modelFolder: changing }));
       during.catch(() => {});
     },
   });
@@ -286,5 +286,5 @@ test('a base model that changes on disk is not mixed with the one in memory', as
     (after) => expect(after).not.toEqual(before),
     (error) => expect(error).toMatchObject({ code: 'service_unavailable' }),
   );
-  expect(await speak(request, { modelFolder: changing })).not.toEqual(before);
+  expect(await generate(request, { modelFolder: changing })).not.toEqual(before);
 });

@@ -315,16 +315,16 @@ describe('a pool with several runs', () => {
 
   test('a conversation keeps the trainer, and is refused where it would stand in the way of a job', async () => {
     const { signal } = new AbortController();
-    expect(pool.speakable()).toEqual({ baseModel: null });
+    expect(pool.generatableModel()).toEqual({ baseModel: null });
     const hold = (await pool.hold('two', signal))!;
-    expect(pool.speakable()).toEqual({ baseModel: 'two' });
+    expect(pool.generatableModel()).toEqual({ baseModel: 'two' });
     expect(await pool.hold('one', signal)).toBeNull();
     const running = beginAll(['step']);
-    await expect.poll(() => pool.speakable()).toBeNull();
+    await expect.poll(() => pool.generatableModel()).toBeNull();
     expect(started).toBe(1);
     hold.release();
     const [run] = await running;
-    expect(pool.speakable()).toEqual({ baseModel: 'one' });
+    expect(pool.generatableModel()).toEqual({ baseModel: 'one' });
     (await pool.hold('one', signal))!.release();
     expect(await run!.result).toMatchObject(finished);
     expect(started).toBe(2);

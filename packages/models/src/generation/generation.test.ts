@@ -7,7 +7,7 @@ import type { Decoder } from '../decoder/decoder.js';
 import { loadDecoder } from '../decoder/load-decoder.js';
 import type { Adapter } from '../pass.js';
 import { Generation } from './generation.js';
-import { type GenerationEvent, type GenerationRequest, NotFiniteError } from './request.js';
+import { type GenerationEvent, NotFiniteError, type PromptRequest } from './request.js';
 
 let decoder: Decoder;
 let before: number;
@@ -24,13 +24,13 @@ afterEach(() => {
 
 const idsOf = (length: number, first: number) => Int32Array.from({ length }, (_, i) => (first + 7 * i) % 23);
 
-function aRequest(changed: Partial<GenerationRequest> = {}): GenerationRequest {
+function aRequest(changed: Partial<PromptRequest> = {}): PromptRequest {
   return { promptIds: idsOf(9, 1), adapter: null, maxNewTokens: 12, stopIds: [], ...changed };
 }
 
 /** All events of requests that run together, in the order of the requests. */
 function eventsOf(
-  requests: readonly GenerationRequest[],
+  requests: readonly PromptRequest[],
   options: { cacheTokens?: number; maxTexts?: number } = {},
   model: Decoder = decoder,
 ): GenerationEvent[][] {

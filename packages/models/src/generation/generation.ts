@@ -5,8 +5,8 @@ import { Pages } from './pages.js';
 import {
   type GenerationHandle,
   type GenerationListener,
-  type GenerationRequest,
   NotFiniteError,
+  type PromptRequest,
   type ScoredToken,
 } from './request.js';
 import { scored } from './sampling.js';
@@ -65,7 +65,7 @@ export class Generation {
    * @throws RangeError for a prompt that is empty, is longer than the model has learned positions for, or has an id that the
    *   model has not, and for more tokens or choices than can ever run at once
    */
-  add(request: GenerationRequest, listener: GenerationListener): GenerationHandle {
+  add(request: PromptRequest, listener: GenerationListener): GenerationHandle {
     const { promptIds, choices = 1 } = request;
     const { architecture, weights } = this.#model.decoder;
     const positions = weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY;

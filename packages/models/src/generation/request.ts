@@ -10,7 +10,7 @@ export interface Sampling {
   seed: number;
 }
 
-export interface GenerationRequest {
+export interface PromptRequest {
   /** At least one. */
   promptIds: Int32Array;
   /** null: the base model alone. It must stay in memory until the request has ended. */

@@ -1,11 +1,11 @@
 import { PAGE_TOKENS } from '@lorasmith/tensor';
 import type { Piece } from './cached-pass.js';
-import type { GenerationListener, GenerationRequest } from './request.js';
+import type { GenerationListener, PromptRequest } from './request.js';
 import { chooseToken, drawOf, mostProbable } from './sampling.js';
 
 /** A request that runs, or waits to. */
 export interface Running {
-  request: GenerationRequest;
+  request: PromptRequest;
   listener: GenerationListener;
   maxNewTokens: number;
   stopIds: ReadonlySet<number>;

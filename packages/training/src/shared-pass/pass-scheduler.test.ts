@@ -7,9 +7,9 @@ import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decode
 import { type Batch, runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
 import { takeBatchLoss } from '../objectives/objective.js';
+import { GenerationTime, type TextGenerator } from './generation-time.js';
 import type { MicroBatch } from './joined-pass.js';
 import { type FinishedPass, type Participant, PassScheduler } from './pass-scheduler.js';
-import { type Speaker, SpeechTime } from './generation-time.js';
 
 describe('turns', () => {
   test('everybody who asks gets one before anybody gets the next', async () => {
@@ -158,19 +158,19 @@ describe('passes', () => {
   });
 });
 
-describe('speech', () => {
+describe('generation', () => {
   /** Steps of 50 ms on a clock that is driven, while `work` lasts. */
-  function speaking(share: number, passMs: number) {
+  function generating(share: number, passMs: number) {
     let nowMs = 0;
-    const time = new SpeechTime(share, () => nowMs);
-    const spent = { speech: 0, training: 0, longestWait: 0 };
+    const time = new GenerationTime(share, () => nowMs);
+    const spent = { generation: 0, training: 0, longestWait: 0 };
     let hasWork = true;
     let waited = 0;
-    const speaker: Speaker = {
+    const generator: TextGenerator = {
       hasWork: () => hasWork,
       step: () => {
         nowMs += 50;
-        spent.speech += 50;
+        spent.generation += 50;
         waited = 0;
       },
       fail: () => {},
@@ -178,9 +178,9 @@ describe('speech', () => {
     const until = (endMs: number, work: boolean, trainingWaits = true) => {
       hasWork = work;
       while (nowMs < endMs) {
-        if (time.isDue(speaker, trainingWaits)) time.speak(speaker, trainingWaits);
+        if (time.isDue(generator, trainingWaits)) time.generate(generator, trainingWaits);
         else {
-          time.train(speaker, () => {
+          time.train(generator, () => {
             nowMs += passMs;
           });
           spent.training += passMs;
@@ -192,19 +192,19 @@ describe('speech', () => {
     const setWork = (work: boolean) => {
       hasWork = work;
     };
-    return { until, spent, now: () => nowMs, isDue: () => time.isDue(speaker, true), setWork };
+    return { until, spent, now: () => nowMs, isDue: () => time.isDue(generator, true), setWork };
   }
 
   test.each([0.1, 0.25, 0.5])('gets a share of %f while both have work', (share) => {
-    const { until, spent } = speaking(share, 700);
+    const { until, spent } = generating(share, 700);
     until(200_000, true);
-    expect(spent.speech / (spent.speech + spent.training)).toBeCloseTo(share, 2);
+    expect(spent.generation / (spent.generation + spent.training)).toBeCloseTo(share, 2);
   });
 
   test('begins at once, but saves nothing up, and what it had beyond its share it still owes', () => {
-    const { until, spent, now, isDue, setWork } = speaking(0.25, 700);
+    const { until, spent, now, isDue, setWork } = generating(0.25, 700);
     until(100_000, false);
-    expect(spent.speech).toBe(0);
+    expect(spent.generation).toBe(0);
     setWork(true);
     expect(isDue()).toBe(true);
     until(now() + 50, true);
@@ -214,7 +214,7 @@ describe('speech', () => {
   });
 
   test('has all of the time while nothing trains', () => {
-    const { until, spent } = speaking(0.25, 700);
+    const { until, spent } = generating(0.25, 700);
     until(10_000, true, false);
     expect(spent.training).toBe(0);
   });
@@ -222,7 +222,7 @@ describe('speech', () => {
   test('that breaks ends its conversations, and no training', async () => {
     const scheduler = new PassScheduler();
     const failed: unknown[] = [];
-    scheduler.speaker = {
+    scheduler.generator = {
       hasWork: () => failed.length === 0,
       step: () => {
         throw new Error('broken');

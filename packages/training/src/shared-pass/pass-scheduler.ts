@@ -4,8 +4,8 @@ import { throwIfStopped } from '../stop.js';
 import type { Turn } from '../turn.js';
 import { BesideTime } from './beside-time.js';
 import { type Claim, FairShares, type JobAccount, type Share } from './fair-shares.js';
+import { GenerationTime, type TextGenerator } from './generation-time.js';
 import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass.js';
-import { type Speaker, SpeechTime } from './generation-time.js';
 
 export interface PassSchedulerOptions {
   /**
@@ -13,8 +13,8 @@ export interface PassSchedulerOptions {
    * speed of longer ones, and how long a pass takes is how long a cancel waits. @defaultValue 1024
    */
   passTokens?: number;
-  /** The share of the time that speech gets while jobs train and it has work. @defaultValue 0.25 */
-  speechShare?: number;
+  /** The share of the time that generation gets while jobs train and it has work. @defaultValue 0.25 */
+  generationShare?: number;
   /** Called after each pass that trains. */
   onPass?: (pass: FinishedPass) => void;
 }
@@ -65,7 +65,7 @@ interface Waiting extends Claim {
 
 const EQUAL: Share = { key: '', keyWeight: 1, jobWeight: 1 };
 const PASS_TOKENS = 1024;
-const SPEECH_SHARE = 0.25;
+const GENERATION_SHARE = 0.25;
 
 /**
  * Has the jobs of a process compute in turns on the base model that they share. Each job has a loop of its own that awaits
@@ -75,20 +75,24 @@ const SPEECH_SHARE = 0.25;
  * A job that is alone waits for nothing but the event loop, which gets its turn before each pass.
  */
 export class PassScheduler {
-  /** Speaks between the passes. Set it before the first {@link wake} for it. */
-  speaker: Speaker | null = null;
+  /** Generates text between the passes. Set it before the first {@link wake} for it. */
+  generator: TextGenerator | null = null;
   readonly #shares: FairShares;
-  readonly #speech: SpeechTime;
+  readonly #generation: GenerationTime;
   readonly #onPass: (pass: FinishedPass) => void;
   readonly #beside = new BesideTime();
   #passTokens: number;
   #waiting: Waiting[] = [];
   #isRunning = false;
 
-  constructor({ passTokens = PASS_TOKENS, speechShare = SPEECH_SHARE, onPass = () => {} }: PassSchedulerOptions = {}) {
+  constructor({
+    passTokens = PASS_TOKENS,
+    generationShare = GENERATION_SHARE,
+    onPass = () => {},
+  }: PassSchedulerOptions = {}) {
     this.#passTokens = passTokens;
     this.#shares = new FairShares(passTokens / 2);
-    this.#speech = new SpeechTime(speechShare);
+    this.#generation = new GenerationTime(generationShare);
     this.#onPass = onPass;
   }
 
@@ -116,25 +120,26 @@ export class PassScheduler {
     };
   }
 
-  /** As a participant's: for work that belongs to no job, such as preparing what the {@link speaker} shall do. */
+  /** As a participant's: for work that belongs to no job, such as preparing what the {@link generator} shall do. */
   beside<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result> {
     return this.#beside.open().during(work, headStartMs);
   }
 
-  /** Called when the {@link speaker} has new work. */
+  /** Called when the {@link generator} has new work. */
   wake(): void {
     if (!this.#isRunning) void this.#run();
   }
 
   async #run(): Promise<void> {
     this.#isRunning = true;
-    while (this.#waiting.length > 0 || this.speaker?.hasWork()) {
+    while (this.#waiting.length > 0 || this.generator?.hasWork()) {
       // Whoever has just got a result asks again, and messages come in.
       await setImmediate();
       await this.#beside.pause();
       const trainingWaits = this.#waiting.length > 0;
-      if (this.#speech.isDue(this.speaker, trainingWaits)) this.#speech.speak(this.speaker!, trainingWaits);
-      else this.#beside.earn(this.#speech.train(this.speaker, () => this.#pass()));
+      if (this.#generation.isDue(this.generator, trainingWaits))
+        this.#generation.generate(this.generator!, trainingWaits);
+      else this.#beside.earn(this.#generation.train(this.generator, () => this.#pass()));
     }
     this.#isRunning = false;
   }

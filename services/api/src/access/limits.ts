@@ -29,9 +29,9 @@ export interface AccessLimits {
   /** Concurrent uploads of datasets of all keys, in this process. */
   totalUploads: number;
   /** Requests for text of a key that are being answered, in this process. */
-  voiceRequests: number;
+  generationRequests: number;
   /** Requests for text of all keys that are being answered, in this process. */
-  totalVoiceRequests: number;
+  totalGenerationRequests: number;
   /** Jobs of all keys that wait for a worker. */
   waitingJobs: number;
   /** Stored ended jobs of all keys. */
@@ -74,7 +74,7 @@ export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits 
       eventStreams: none,
       transfers: none,
       uploads: none,
-      voiceRequests: none,
+      generationRequests: none,
       datasets: none,
       adapters: none,
       datasetBytes: none,

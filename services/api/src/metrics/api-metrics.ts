@@ -1,4 +1,5 @@
 import { JOB_STATUSES } from '@lorasmith/contracts';
+import type { GenerationClient } from '@lorasmith/generation-queue';
 import type { JobStore, QueueStatus } from '@lorasmith/job-store';
 import {
   createMetrics,
@@ -9,22 +10,20 @@ import {
   type Registry,
 } from '@lorasmith/service-kit';
 
-import type { VoiceClient } from '@lorasmith/voice';
-
 export interface ApiMetricsOptions {
   jobs: Pick<JobStore, 'queueStatus'>;
-  voice: Pick<VoiceClient, 'waiting'>;
+  generation: Pick<GenerationClient, 'waiting'>;
   redis: Parameters<typeof observeRedis>[1];
   dataDir: string;
 }
 
 /** The metrics of the api and of the queue, which belongs to no single process. */
-export function createApiMetrics({ jobs, voice, redis, dataDir }: ApiMetricsOptions): Registry {
+export function createApiMetrics({ jobs, generation, redis, dataDir }: ApiMetricsOptions): Registry {
   const metrics = createMetrics({ service: 'api' });
   observeFolders(metrics, { data: dataDir });
   observeRedis(metrics, redis);
   observeQueue(metrics, jobs);
-  observeVoice(metrics, voice);
+  observeGeneration(metrics, generation);
   return metrics;
 }
 
@@ -59,16 +58,16 @@ function observeQueue(metrics: Registry, jobs: Pick<JobStore, 'queueStatus'>): v
   });
 }
 
-function observeVoice(metrics: Registry, voice: Pick<VoiceClient, 'waiting'>): void {
+function observeGeneration(metrics: Registry, generation: Pick<GenerationClient, 'waiting'>): void {
   new Gauge({
-    name: 'lorasmith_voice_requests_waiting',
+    name: 'lorasmith_generation_requests_waiting',
     help: 'Requests for text that wait for a worker.',
     labelNames: ['queue'],
     registers: [metrics],
     async collect() {
-      const waiting = await voice.waiting().catch(() => null);
+      const waiting = await generation.waiting().catch(() => null);
       this.reset();
-      if (waiting !== null) this.set({ queue: 'voice' }, waiting);
+      if (waiting !== null) this.set({ queue: 'generation' }, waiting);
     },
   });
 }

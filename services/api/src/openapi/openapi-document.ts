@@ -1,9 +1,9 @@
 import { createPullStore, localModels } from '@lorasmith/base-models';
+import { createGenerationClient } from '@lorasmith/generation-queue';
 import { createJobStore } from '@lorasmith/job-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
-import { createVoiceClient } from '@lorasmith/voice';
 import { Redis } from 'ioredis';
 import { OPEN_ACCESS } from '../access/access.js';
 import { buildApp } from '../app.js';
@@ -21,10 +21,10 @@ const absent = () => Promise.reject(new Error('not available'));
 export async function openapiDocument(folder: string): Promise<string> {
   const redis = new Redis({ lazyConnect: true });
   const jobs = createJobStore({ redis });
-  const voice = createVoiceClient({ redis, prefix: '' });
+  const generation = createGenerationClient({ redis, prefix: '' });
   const app = await buildApp({
     logger: createLogger({ service: 'openapi', level: 'silent' }),
-    metrics: createApiMetrics({ jobs, voice, redis, dataDir: folder }),
+    metrics: createApiMetrics({ jobs, generation, redis, dataDir: folder }),
     tracing: NO_TRACING,
     access: OPEN_ACCESS,
     jobs,
@@ -47,8 +47,8 @@ export async function openapiDocument(folder: string): Promise<string> {
     requestTimeoutMs: 1_000,
     heartbeatMs: 1_000,
     downloadStallMs: 1_000,
-    voice,
-    voiceLimits: { maxTokens: 1, waitMs: 1 },
+    generation,
+    generationLimits: { maxTokens: 1, waitMs: 1 },
     webhooks: NO_WEBHOOKS,
     dataDir: '.',
     site: null,
@@ -60,7 +60,7 @@ export async function openapiDocument(folder: string): Promise<string> {
   } finally {
     await app.close();
     await jobs.close();
-    voice.close();
+    generation.close();
     redis.disconnect();
   }
 }

@@ -4,7 +4,7 @@ import { isPublicAddress } from './public-address.js';
 
 /** Names that mean this machine or its network, whatever a resolver says. */
 const LOCAL_NAMES = /(^|\.)(localhost|local|internal|localdomain|home\.arpa|lan)\.?$/;
-/** Lower ports belong to services that speak something else. */
+/** Lower ports belong to services of other protocols. */
 const FIRST_FREE_PORT = 1024;
 
 /**

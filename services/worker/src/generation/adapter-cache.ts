@@ -10,13 +10,13 @@ export interface HeldAdapter {
   release(): void;
 }
 
-interface Shelved {
+interface CachedAdapter {
   adapter: LoraAdapter;
   bytes: number;
   holders: number;
 }
 
-export interface AdapterShelfOptions {
+export interface AdapterCacheOptions {
   decoder: Decoder;
   /** Of the loaded base. */
   base: { name: string; weights_sha256: string };
@@ -28,13 +28,13 @@ export interface AdapterShelfOptions {
 const BYTES_PER_PARAMETER = 8;
 
 /** The adapters of a base model that are in memory, the least recently used removed first. An id always has the same bytes. */
-export class AdapterShelf {
-  readonly #options: AdapterShelfOptions;
+export class AdapterCache {
+  readonly #options: AdapterCacheOptions;
   /** In the order of their last use. */
-  readonly #shelved = new Map<AdapterId, Shelved>();
+  readonly #cached = new Map<AdapterId, CachedAdapter>();
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(options: AdapterShelfOptions) {
+  constructor(options: AdapterCacheOptions) {
     this.#options = options;
   }
 
@@ -50,19 +50,19 @@ export class AdapterShelf {
   }
 
   async #hold(id: AdapterId, folder: string): Promise<HeldAdapter> {
-    const shelved = this.#shelved.get(id) ?? (await this.#load(id, folder));
-    this.#shelved.delete(id);
-    this.#shelved.set(id, shelved);
-    shelved.holders++;
+    const cached = this.#cached.get(id) ?? (await this.#load(id, folder));
+    this.#cached.delete(id);
+    this.#cached.set(id, cached);
+    cached.holders++;
     let isHeld = true;
     const release = () => {
-      if (isHeld) shelved.holders--;
+      if (isHeld) cached.holders--;
       isHeld = false;
     };
-    return { adapter: shelved.adapter, release };
+    return { adapter: cached.adapter, release };
   }
 
-  async #load(id: AdapterId, folder: string): Promise<Shelved> {
+  async #load(id: AdapterId, folder: string): Promise<CachedAdapter> {
     const { decoder, base } = this.#options;
     const manifest = await readManifestOfFolder(folder);
     const mismatch = manifest === null ? null : baseMismatch(id, manifest.base_model, base);
@@ -77,21 +77,21 @@ export class AdapterShelf {
   }
 
   #makeSpace(bytes: number): void {
-    const used = () => [...this.#shelved.values()].reduce((sum, one) => sum + one.bytes, 0);
-    for (const [id, { adapter, holders }] of this.#shelved) {
+    const used = () => [...this.#cached.values()].reduce((sum, one) => sum + one.bytes, 0);
+    for (const [id, { adapter, holders }] of this.#cached) {
       if (used() + bytes <= this.#options.maxBytes) return;
       if (holders > 0) continue;
-      this.#shelved.delete(id);
+      this.#cached.delete(id);
       adapter.dispose();
     }
-    if (this.#shelved.size === 0 || used() + bytes <= this.#options.maxBytes) return;
+    if (this.#cached.size === 0 || used() + bytes <= this.#options.maxBytes) return;
     const message = `The adapter needs ${bytes} bytes, which are not free while others are in use. Try again later.`;
     throw new ProductError('service_unavailable', message, { retryAfterSeconds: 10 });
   }
 
   /** Frees all adapters, which nobody uses any more. */
   dispose(): void {
-    for (const { adapter } of this.#shelved.values()) adapter.dispose();
-    this.#shelved.clear();
+    for (const { adapter } of this.#cached.values()) adapter.dispose();
+    this.#cached.clear();
   }
 }

@@ -1,24 +1,24 @@
 import type { ModelSource } from '@lorasmith/base-models';
-import { type MachineProfile, ProductError, type SpeechFailure } from '@lorasmith/contracts';
+import { type GenerationFailure, type MachineProfile, ProductError } from '@lorasmith/contracts';
+import type { ClaimedRequest, GenerationServer } from '@lorasmith/generation-queue';
 import { openBaseModel } from '@lorasmith/model-folder';
 import { asStorageError, type BundleStore } from '@lorasmith/storage';
-import type { ClaimedRequest, VoiceServer } from '@lorasmith/voice';
 import type { Logger } from 'pino';
-import type { SpeakOrder } from '../trainer/messages.js';
+import type { GenerationOrder } from '../trainer/messages.js';
 import type { TrainerPool } from '../trainer/trainer-pool.js';
-import type { SpeechResult } from '../trainer/trainer-process.js';
-import type { VoiceMetrics, VoiceOutcome } from './generation-metrics.js';
+import type { GenerationResult } from '../trainer/trainer-process.js';
+import type { GenerationMetrics, GenerationOutcome } from './generation-metrics.js';
 
 export interface AnswerRequestsOptions {
-  server: VoiceServer;
-  pool: Pick<TrainerPool, 'speakable' | 'onSpeakable' | 'hold'>;
+  server: GenerationServer;
+  pool: Pick<TrainerPool, 'generatableModel' | 'onGeneratable' | 'hold'>;
   models: ModelSource;
   adapters: BundleStore;
   machine: MachineProfile | null;
   /** Folder in which digests of weights are remembered. */
   weightDigests: string;
   log: Logger;
-  metrics: VoiceMetrics;
+  metrics: GenerationMetrics;
   /** The most requests at once. */
   atOnce: number;
   /** Of a request, loading the base model included. */
@@ -41,10 +41,10 @@ export function answerRequests(options: AnswerRequestsOptions): () => Promise<vo
   const stopping = new AbortController();
   const open = new Set<Promise<void>>();
   let wake = () => {};
-  const endListening = pool.onSpeakable(() => wake());
+  const endListening = pool.onGeneratable(() => wake());
 
   const claim = async (): Promise<ClaimedRequest | null> => {
-    const now = open.size < atOnce ? pool.speakable() : null;
+    const now = open.size < atOnce ? pool.generatableModel() : null;
     return now === null ? null : await server.claim(now.baseModel);
   };
   const look = async () => {
@@ -89,15 +89,15 @@ async function answer(
   stopping: AbortSignal,
 ): Promise<void> {
   const { id, request, answer } = claimed;
-  const log = workerLog.child({ voice: id, base_model: request.base_model, adapter: request.adapter });
+  const log = workerLog.child({ generation: id, base_model: request.base_model, adapter: request.adapter });
   const startMs = performance.now();
   const timeout = AbortSignal.timeout(timeoutMs);
   const signal = AbortSignal.any([answer.signal, stopping, timeout]);
   const releases: (() => void)[] = [];
   metrics.started();
-  let outcome: VoiceOutcome = 'failed';
+  let outcome: GenerationOutcome = 'failed';
   let tokens: { prompt: number; completion: number } | undefined;
-  const fail = (failure: SpeechFailure) => {
+  const fail = (failure: GenerationFailure) => {
     log.info({ failure }, 'a request for text failed');
     answer.write({ type: 'failed', failure });
   };
@@ -110,10 +110,10 @@ async function answer(
     }
     if (hold !== null) releases.push(hold.release);
     let isFirst = true;
-    const result: SpeechResult =
+    const result: GenerationResult =
       hold === null
-        ? { type: 'hushed' }
-        : await hold.process.speak(order, {
+        ? { type: 'cancelled' }
+        : await hold.process.generate(order, {
             signal,
             onPiece(piece) {
               if (isFirst) metrics.began((performance.now() - startMs) / 1000);
@@ -122,7 +122,7 @@ async function answer(
             },
           });
     switch (result.type) {
-      case 'spoken':
+      case 'answered':
         outcome = 'answered';
         ({ tokens } = result);
         answer.write({ type: 'end', prompt_tokens: tokens.prompt, completion_tokens: tokens.completion });
@@ -130,7 +130,7 @@ async function answer(
       case 'failed':
         fail(result.failure);
         break;
-      case 'hushed':
+      case 'cancelled':
         if (answer.signal.aborted) outcome = 'left';
         else fail(stopping.aborted ? STOPPED : timedOut(timeoutMs));
     }
@@ -155,7 +155,7 @@ async function prepare(
     weightDigests,
   }: Pick<AnswerRequestsOptions, 'models' | 'adapters' | 'machine' | 'weightDigests'>,
   releases: (() => void)[],
-): Promise<SpeakOrder> {
+): Promise<GenerationOrder> {
   const model = await models.hold(request.base_model);
   releases.push(() => model.release());
   const { path: modelFolder } = await openBaseModel(model.modelsDir, request.base_model);
@@ -172,18 +172,18 @@ async function prepare(
   return { request, modelFolder, adapterFolder, machine, weightDigests };
 }
 
-function failureOf(error: unknown): SpeechFailure {
+function failureOf(error: unknown): GenerationFailure {
   if (error instanceof ProductError) return { code: error.code, message: error.message, param: error.param };
   return { code: 'internal_error', message: 'The request failed; the log of the worker says why. Try again.' };
 }
 
-const STOPPED: SpeechFailure = {
+const STOPPED: GenerationFailure = {
   code: 'service_unavailable',
   message: 'The worker that was answering stops. Send the request again.',
   retry_after_seconds: 2,
 };
 
-function timedOut(timeoutMs: number): SpeechFailure {
-  const message = `The answer took longer than the ${timeoutMs / 1000} s that VOICE_TIMEOUT_MS allows. Ask for fewer tokens.`;
+function timedOut(timeoutMs: number): GenerationFailure {
+  const message = `The answer took longer than the ${timeoutMs / 1000} s that GENERATION_TIMEOUT_MS allows. Ask for fewer tokens.`;
   return { code: 'timeout', message };
 }

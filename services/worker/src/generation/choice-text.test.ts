@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { SpeechPiece } from '@lorasmith/contracts';
+import type { GenerationPiece } from '@lorasmith/contracts';
 import { loadTokenizer, TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ChoiceText } from './choice-text.js';
@@ -74,15 +74,16 @@ describe('a choice', () => {
   });
 
   const choiceOf = (prompt: string, stop: string[] = []) => {
-    const pieces: SpeechPiece[] = [];
+    const pieces: GenerationPiece[] = [];
     const promptIds = tokenizer.encode(prompt);
     const tokenTexts = new TokenTexts(tokenizer);
-    const onPiece = (piece: SpeechPiece) => pieces.push(piece);
+    const onPiece = (piece: GenerationPiece) => pieces.push(piece);
     return { text: new ChoiceText({ choice: 0, promptIds, tokenizer, tokenTexts, stop, onPiece }), pieces, promptIds };
   };
   const scored = (id: number) => ({ id, logprob: -1, top: [{ id, logprob: -1 }] });
-  const said = (pieces: SpeechPiece[]) => pieces.map((piece) => (piece.type === 'text' ? piece.text : '')).join('');
-  const tokensOf = (pieces: SpeechPiece[]) => pieces.flatMap((piece) => (piece.type === 'text' ? piece.tokens : []));
+  const said = (pieces: GenerationPiece[]) => pieces.map((piece) => (piece.type === 'text' ? piece.text : '')).join('');
+  const tokensOf = (pieces: GenerationPiece[]) =>
+    pieces.flatMap((piece) => (piece.type === 'text' ? piece.tokens : []));
 
   test('has each token where it starts in the text, those of the prompt first', () => {
     const { text, pieces, promptIds } = choiceOf('Say 😀 twice: ');

@@ -1,4 +1,4 @@
-import type { FinishReason, SpeechPiece, SpokenToken } from '@lorasmith/contracts';
+import type { FinishReason, GeneratedToken, GenerationPiece } from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { ScoredToken } from '@lorasmith/models';
 import { StopTexts } from './stop-texts.js';
@@ -10,7 +10,7 @@ export interface ChoiceTextOptions {
   tokenizer: Tokenizer;
   tokenTexts: TokenTexts;
   stop: readonly string[];
-  onPiece: (piece: SpeechPiece) => void;
+  onPiece: (piece: GenerationPiece) => void;
 }
 
 /** Tokens of a prompt in one piece. */
@@ -22,7 +22,7 @@ export class ChoiceText {
   readonly #stream: TextStream;
   readonly #stop: StopTexts;
   /** Tokens whose text is not sent yet. */
-  #tokens: SpokenToken[] = [];
+  #tokens: GeneratedToken[] = [];
   /** Characters of the text so far: those that were sent, and all that came. */
   #sentLength = 0;
   #length = 0;

@@ -1,9 +1,9 @@
 import type { ModelText } from '@lorasmith/model-folder';
 import { cacheBytes, type Decoder, Generation } from '@lorasmith/models';
-import { AdapterShelf } from './adapter-cache.js';
+import { AdapterCache } from './adapter-cache.js';
 import { TokenTexts } from './token-texts.js';
 
-export interface SpeechMemory {
+export interface GenerationMemory {
   /** Bytes of keys and values. */
   cacheBytes: number;
   /** Bytes of adapters. */
@@ -16,14 +16,14 @@ const MAX_TEXTS = 16;
 const PAGE_TOKENS = 32;
 
 /** How many tokens the cache for a model has space for. */
-export function cacheTokensOf(decoder: Decoder, memory: SpeechMemory): number {
+export function cacheTokensOf(decoder: Decoder, memory: GenerationMemory): number {
   const pages = Math.max(1, Math.floor(memory.cacheBytes / cacheBytes(decoder, PAGE_TOKENS)));
   // More than all texts at their longest would never be used.
   const mostPages = MAX_TEXTS * Math.ceil((decoder.architecture.maxPositions + 1) / PAGE_TOKENS);
   return PAGE_TOKENS * Math.min(pages, mostPages);
 }
 
-export interface SpeakingBaseOptions {
+export interface GenerationContextOptions {
   decoder: Decoder;
   /** What the loaded model is. */
   base: { name: string; weights_sha256: string };
@@ -34,18 +34,18 @@ export interface SpeakingBaseOptions {
 }
 
 /** All that answers need besides the base model in memory. */
-export class SpeakingBase {
+export class GenerationContext {
   readonly decoder: Decoder;
   readonly generation: Generation;
-  readonly adapters: AdapterShelf;
+  readonly adapters: AdapterCache;
   readonly #cacheTokens: number;
   #texts: { text: ModelText; tokenTexts: TokenTexts } | null = null;
 
-  constructor({ decoder, base, cacheTokens, adapterBytes }: SpeakingBaseOptions) {
+  constructor({ decoder, base, cacheTokens, adapterBytes }: GenerationContextOptions) {
     this.decoder = decoder;
     this.#cacheTokens = cacheTokens;
     this.generation = new Generation(decoder, { cacheTokens, maxTexts: MAX_TEXTS });
-    this.adapters = new AdapterShelf({ decoder, base, maxBytes: adapterBytes });
+    this.adapters = new AdapterCache({ decoder, base, maxBytes: adapterBytes });
   }
 
   /** Tokens that each of `n` answers to a prompt may have, those of the prompt included. */

@@ -1,4 +1,4 @@
-import { type MachineProfile, ProductError, type SpeechPiece, type SpeechRequest } from '@lorasmith/contracts';
+import { type GenerationPiece, type GenerationRequest, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import {
   conversationOf,
   type ModelFolder,
@@ -15,52 +15,41 @@ import {
   engineError,
   type HeldBase,
   JobDeferred,
-  type Speaker,
+  type TextGenerator,
 } from '@lorasmith/training';
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
-import type { SpeakOrder } from '../trainer/messages.js';
+import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
+import type { AnswerCallbacks } from '../trainer/trainer-process.js';
 import { ChoiceText } from './choice-text.js';
-import { cacheTokensOf, SpeakingBase, type SpeechMemory } from './generation-context.js';
+import { cacheTokensOf, GenerationContext, type GenerationMemory } from './generation-context.js';
 
-export interface SpeechHostOptions {
+export interface GenerationHostOptions {
   cache: BaseModelCache;
   texts: ModelTexts;
-  memory: SpeechMemory;
+  memory: GenerationMemory;
   /** Where this memory is counted. */
   ledger: Pick<MemoryLedger, 'reserve'>;
   onLoading: (progress: { readBytes: number; totalBytes: number }) => void;
-  /** Called when there is something to generate: {@link SpeechHost.step} is then wanted. */
+  /** Called when there is something to generate: {@link GenerationHost.step} is then wanted. */
   onWork: () => void;
   /** Does work that awaits files beside jobs that train. @defaultValue as if none trained */
   beside?: <Result>(work: () => Promise<Result>) => Promise<Result>;
 }
 
-export interface SpeakOptions {
-  /** Aborted when nobody wants the answer any more. */
-  signal: AbortSignal;
-  /** Gets the pieces of the choices. */
-  onPiece: (piece: SpeechPiece) => void;
-}
-
 interface PreparedAnswer {
-  speaking: SpeakingBase;
+  context: GenerationContext;
   text: ModelText;
   prompts: readonly PromptTokens[];
-  adapter: Parameters<SpeakingBase['generation']['add']>[0]['adapter'];
-}
-
-export interface SpokenTokens {
-  prompt: number;
-  completion: number;
+  adapter: Parameters<GenerationContext['generation']['add']>[0]['adapter'];
 }
 
 /** How long cache and adapters stay in memory after the last answer. */
 const IDLE_MS = 60_000;
 
 /** Answers requests for text with the base model that this process has in memory, a step at a time. */
-export class SpeechHost implements Speaker {
-  readonly #options: SpeechHostOptions;
-  #speaking: SpeakingBase | null = null;
+export class GenerationHost implements TextGenerator {
+  readonly #options: GenerationHostOptions;
+  #context: GenerationContext | null = null;
   /** No longer counts its memory. */
   #release = () => {};
   #answers = 0;
@@ -69,16 +58,16 @@ export class SpeechHost implements Speaker {
   /** Ends each answer that is being generated. */
   readonly #failures = new Set<(error: unknown) => void>();
 
-  constructor(options: SpeechHostOptions) {
+  constructor(options: GenerationHostOptions) {
     this.#options = options;
   }
 
   hasWork(): boolean {
-    return this.#speaking?.generation.hasWork ?? false;
+    return this.#context?.generation.hasWork ?? false;
   }
 
   step(): void {
-    this.#speaking?.generation.step();
+    this.#context?.generation.step();
   }
 
   fail(error: unknown): void {
@@ -90,7 +79,7 @@ export class SpeechHost implements Speaker {
    * @returns the numbers of tokens; null once the signal is aborted
    * @throws ProductError for a request that cannot be answered, and what the engine throws
    */
-  async speak(order: SpeakOrder, { signal, onPiece }: SpeakOptions): Promise<SpokenTokens | null> {
+  async generate(order: GenerationOrder, { signal, onPiece }: AnswerCallbacks): Promise<TokenCounts | null> {
     const { request } = order;
     const { beside = (work) => work() } = this.#options;
     const releases: (() => void)[] = [];
@@ -111,28 +100,28 @@ export class SpeechHost implements Speaker {
   }
 
   /** @param releases gets what frees each thing that is held for the answer */
-  async #prepare(order: SpeakOrder, releases: (() => void)[]): Promise<PreparedAnswer> {
+  async #prepare(order: GenerationOrder, releases: (() => void)[]): Promise<PreparedAnswer> {
     const { request, modelFolder, adapterFolder } = order;
     const folder = await readModelFolder(modelFolder);
     // Before the base model is loaded: what is wrong with a prompt is known without it.
     const text = await this.#options.texts.of(modelFolder);
     const prompts = await promptsOf(request, text, folder);
-    const { speaking, held } = await this.#open(folder, order);
+    const { context, held } = await this.#open(folder, order);
     releases.push(held.release);
-    if (request.adapter === null) return { speaking, text, prompts, adapter: null };
-    const { adapter, release } = await speaking.adapters.hold(request.adapter, adapterFolder ?? '');
+    if (request.adapter === null) return { context, text, prompts, adapter: null };
+    const { adapter, release } = await context.adapters.hold(request.adapter, adapterFolder ?? '');
     releases.push(release);
-    return { speaking, text, prompts, adapter };
+    return { context, text, prompts, adapter };
   }
 
   /** What answers need, on the base model in memory or on the one that is then loaded. One call at a time. */
-  #open(folder: ModelFolder, order: SpeakOrder): Promise<{ speaking: SpeakingBase; held: HeldBase }> {
+  #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; held: HeldBase }> {
     const opened = this.#opening.then(() => this.#openNow(folder, order));
     this.#opening = opened.catch(() => {});
     return opened;
   }
 
-  async #openNow(folder: ModelFolder, { weightDigests, machine }: SpeakOrder) {
+  async #openNow(folder: ModelFolder, { weightDigests, machine }: GenerationOrder) {
     const { cache, onLoading } = this.#options;
     const dtype = cache.dtypeOf(folder.name) ?? precisionOf(folder, machine);
     const held = await cache.hold(folder, dtype, { digests: new WeightDigests(weightDigests), onProgress: onLoading });
@@ -140,32 +129,28 @@ export class SpeechHost implements Speaker {
       if (!(held.model instanceof Decoder)) {
         throw new ProductError('model_not_supported', `${folder.name} generates no text.`, { param: 'model' });
       }
-      if (this.#speaking?.decoder !== held.model) {
+      if (this.#context?.decoder !== held.model) {
         // The model before was freed, since nobody held it: nobody generates with it.
         this.#close();
-        this.#speaking = this.#speakingOn(
-          held.model,
-          { name: folder.name, weights_sha256: held.weightsSha256 },
-          machine,
-        );
+        this.#context = this.#contextOn(held.model, { name: folder.name, weights_sha256: held.weightsSha256 }, machine);
       }
-      return { speaking: this.#speaking, held };
+      return { context: this.#context, held };
     } catch (error) {
       held.release();
       throw error;
     }
   }
 
-  #speakingOn(
+  #contextOn(
     decoder: Decoder,
     base: { name: string; weights_sha256: string },
     machine: MachineProfile | null,
-  ): SpeakingBase {
+  ): GenerationContext {
     const { memory, ledger } = this.#options;
     const { adapterBytes } = memory;
     const cacheTokens = cacheTokensOf(decoder, memory);
     this.#release = ledger.reserve(cacheBytes(decoder, cacheTokens) + adapterBytes, machine);
-    return new SpeakingBase({ decoder, base, cacheTokens, adapterBytes });
+    return new GenerationContext({ decoder, base, cacheTokens, adapterBytes });
   }
 
   /** Frees cache and adapters if nothing is being answered: a job may need the memory. */
@@ -174,22 +159,26 @@ export class SpeechHost implements Speaker {
   }
 
   #close(): void {
-    this.#speaking?.dispose();
-    this.#speaking = null;
+    this.#context?.dispose();
+    this.#context = null;
     this.#release();
     this.#release = () => {};
   }
 
   #generate(
-    options: PreparedAnswer & { request: SpeechRequest; signal: AbortSignal; onPiece: (piece: SpeechPiece) => void },
-  ): Promise<SpokenTokens | null> {
-    const { request, prompts, speaking, text, adapter, signal, onPiece } = options;
+    options: PreparedAnswer & {
+      request: GenerationRequest;
+      signal: AbortSignal;
+      onPiece: (piece: GenerationPiece) => void;
+    },
+  ): Promise<TokenCounts | null> {
+    const { request, prompts, context, text, adapter, signal, onPiece } = options;
     const { tokenizer } = text;
-    const space = speaking.spaceFor(request.n);
+    const space = context.spaceFor(request.n);
     for (const { ids } of prompts) checkLength(ids.length, request, space);
-    const stopIds = stopTokenIds(speaking.decoder.architecture, tokenizer);
+    const stopIds = stopTokenIds(context.decoder.architecture, tokenizer);
     const isEcho = request.input.kind === 'text' && request.input.echo;
-    const tokens: SpokenTokens = { prompt: prompts.reduce((sum, { ids }) => sum + ids.length, 0), completion: 0 };
+    const tokens: TokenCounts = { prompt: prompts.reduce((sum, { ids }) => sum + ids.length, 0), completion: 0 };
     const handles: GenerationHandle[] = [];
 
     return new Promise((resolve, reject) => {
@@ -215,7 +204,7 @@ export class SpeechHost implements Speaker {
               choice: index * request.n + choice,
               promptIds: prompt.ids,
               tokenizer,
-              tokenTexts: speaking.tokenTextsOf(text),
+              tokenTexts: context.tokenTextsOf(text),
               stop: request.stop,
               onPiece,
             });
@@ -226,7 +215,7 @@ export class SpeechHost implements Speaker {
               else choice.echoToken(prompt.ids[0]!, null, prompt.isText(0));
             }
           }
-          const handle = speaking.generation.add(
+          const handle = context.generation.add(
             {
               promptIds: prompt.ids,
               adapter,
@@ -284,7 +273,7 @@ interface PromptTokens {
 
 /** @throws ProductError `invalid_request` without a chat template; `chat_template_failed` */
 async function promptsOf(
-  { input, logprobs }: SpeechRequest,
+  { input, logprobs }: GenerationRequest,
   text: ModelText,
   { name }: ModelFolder,
 ): Promise<PromptTokens[]> {
@@ -310,7 +299,7 @@ function textWithin(ids: Int32Array, alone: Int32Array): (position: number) => b
   return (position) => position >= first && position < first + alone.length;
 }
 
-function checkLength(length: number, { input, max_tokens: maxTokens, n }: SpeechRequest, space: number): void {
+function checkLength(length: number, { input, max_tokens: maxTokens, n }: GenerationRequest, space: number): void {
   const param = input.kind === 'chat' ? 'messages' : 'prompt';
   if (length === 0) throw new ProductError('invalid_request', 'The prompt has no tokens.', { param });
   if (length + Math.min(maxTokens, 1) <= space) return;

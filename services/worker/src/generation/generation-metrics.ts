@@ -1,42 +1,42 @@
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
 
 /** What became of a request for text. `left`: its caller. `given-back`: another worker may answer it. */
-export type VoiceOutcome = 'answered' | 'failed' | 'left' | 'given-back';
+export type GenerationOutcome = 'answered' | 'failed' | 'left' | 'given-back';
 
-const OUTCOMES: readonly VoiceOutcome[] = ['answered', 'failed', 'left', 'given-back'];
+const OUTCOMES: readonly GenerationOutcome[] = ['answered', 'failed', 'left', 'given-back'];
 /** From a loaded base to one of tens of GB that is loaded first. */
 const FIRST_PIECE_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120];
 
 /** Counts and times the requests for text that a worker takes. */
-export interface VoiceMetrics {
+export interface GenerationMetrics {
   started(): void;
   /** The first piece of the answer is there. @param seconds - Since the worker took the request. */
   began(seconds: number): void;
   /** @param tokens - Counts of a complete answer. */
-  ended(outcome: VoiceOutcome, tokens?: { prompt: number; completion: number }): void;
+  ended(outcome: GenerationOutcome, tokens?: { prompt: number; completion: number }): void;
 }
 
-export function createVoiceMetrics(metrics: Registry): VoiceMetrics {
+export function createGenerationMetrics(metrics: Registry): GenerationMetrics {
   const registers = [metrics];
   const open = new Gauge({
-    name: 'lorasmith_voice_requests_open',
+    name: 'lorasmith_generation_requests_open',
     help: 'Requests for text that this worker is answering.',
     registers,
   });
   const requests = new Counter({
-    name: 'lorasmith_voice_requests_total',
+    name: 'lorasmith_generation_requests_total',
     help: 'Requests for text that a worker took, by outcome.',
     labelNames: ['outcome'],
     registers,
   });
   const tokens = new Counter({
-    name: 'lorasmith_voice_tokens_total',
+    name: 'lorasmith_generation_tokens_total',
     help: 'Tokens of complete answers: those of the prompts, and those that were generated.',
     labelNames: ['kind'],
     registers,
   });
   const first = new Histogram({
-    name: 'lorasmith_voice_first_piece_seconds',
+    name: 'lorasmith_generation_first_piece_seconds',
     help: 'Time from taking a request for text to the first piece of its answer, loading included.',
     buckets: FIRST_PIECE_SECONDS,
     registers,

@@ -1,4 +1,4 @@
-import type { TokenLogprob as SpokenLogprob } from '@lorasmith/contracts';
+import type { TokenLogprob } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 
 /** As the OpenAI API reports a token that is impossible. */
@@ -18,7 +18,7 @@ export class TokenTexts {
   }
 
   /** @param logprob - null: nothing predicts the token */
-  logprobOf(id: number, logprob: number | null): SpokenLogprob {
+  logprobOf(id: number, logprob: number | null): TokenLogprob {
     const text = this.#textOf(id);
     const bytes = text.includes('\uFFFD') ? null : [...Buffer.from(text)];
     return { text, bytes, logprob: logprob === null ? null : Math.max(logprob, IMPOSSIBLE) };

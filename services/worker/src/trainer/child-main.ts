@@ -14,6 +14,6 @@ const loadEngine = async () => {
 if (process.argv[2] !== 'gpu') await loadEngine();
 
 serveTrainer(async (order, options) => await (await loadEngine()).executeOrder(order, options), {
-  speak: async (order, options) => await (await loadEngine()).speak(order, options),
+  generate: async (order, options) => await (await loadEngine()).generate(order, options),
   isSpent: () => engine?.isSpent() ?? false,
 });

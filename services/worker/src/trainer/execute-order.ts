@@ -10,14 +10,14 @@ import {
   publishCheckpoint,
   train,
 } from '@lorasmith/training';
+import { GenerationHost } from '../generation/generation-host.js';
 import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
 import { MemoryLedger } from './memory-ledger.js';
-import type { SpeakOrder, TrainerOrder } from './messages.js';
+import type { GenerationOrder, TokenCounts, TrainerOrder } from './messages.js';
 import { RunDeferred } from './run-deferred.js';
-import { type SpeakOptions, SpeechHost, type SpokenTokens } from '../generation/generation-host.js';
 import { avoidedKernels, trainerSettings } from './trainer-arguments.js';
-import type { TrainerRunOptions } from './trainer-process.js';
+import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
 // Importing this file loads the engine, and on a GPU opens the card.
 
@@ -25,24 +25,24 @@ endWithoutGpu();
 configureKernels('fused', { avoid: avoidedKernels() });
 const cache = new BaseModelCache();
 const texts = new ModelTexts();
-const { passTokens, speechShare, speechMemory } = trainerSettings();
-const scheduler = new PassScheduler({ passTokens, speechShare });
+const { passTokens, generationShare, generationMemory } = trainerSettings();
+const scheduler = new PassScheduler({ passTokens, generationShare });
 const memory = new MemoryLedger(passTokens);
 const onLoading = loadingLog(console.log);
 /** What preparing an answer needs, with an adapter that is read from its files. Jobs that train wait for that long. */
-const PREPARING_SPEECH_MS = 100;
+const PREPARING_ANSWER_MS = 100;
 /** What opening the examples needs before a run can plan. */
 const OPENING_EXAMPLES_MS = 50;
-const speech = new SpeechHost({
+const generation = new GenerationHost({
   cache,
   texts,
-  memory: speechMemory,
+  memory: generationMemory,
   ledger: memory,
   onLoading,
   onWork: () => scheduler.wake(),
-  beside: (work) => scheduler.beside(work, PREPARING_SPEECH_MS),
+  beside: (work) => scheduler.beside(work, PREPARING_ANSWER_MS),
 });
-scheduler.speaker = speech;
+scheduler.generator = generation;
 
 /** Does one order, beside others. @throws RunDeferred, and as `train` and `publishCheckpoint` */
 export async function executeOrder(order: TrainerOrder, options: TrainerRunOptions): Promise<TrainingOutcome> {
@@ -63,7 +63,7 @@ async function execute(order: TrainerOrder, { signal, recycle, onEvent }: Traine
       const { spec, dataset, validation, machine, tokens, paths } = order;
       const examples = await scheduler.beside(() => openExampleStore(tokens), OPENING_EXAMPLES_MS);
       const admit = (needs: MemoryNeeds | null) => {
-        speech.yieldMemory();
+        generation.yieldMemory();
         return memory.admit(needs, machine);
       };
       const callbacks = { signal, pause: recycle, onEvent, onLoading, admit };
@@ -78,9 +78,9 @@ async function execute(order: TrainerOrder, { signal, recycle, onEvent }: Traine
   }
 }
 
-/** Answers a request for text, beside the runs. @throws as {@link SpeechHost.speak} */
-export function speak(order: SpeakOrder, options: SpeakOptions): Promise<SpokenTokens | null> {
-  return speech.speak(order, options);
+/** Answers a request for text, beside the runs. @throws as {@link GenerationHost.generate} */
+export function generate(order: GenerationOrder, options: AnswerCallbacks): Promise<TokenCounts | null> {
+  return generation.generate(order, options);
 }
 
 /** Whether nothing can be computed in this process any more: once its card has failed, every further call of the driver fails. */

@@ -1,13 +1,13 @@
 import type {
   Dataset,
+  GenerationFailure,
+  GenerationPiece,
+  GenerationRequest,
   JobFailure,
   JobId,
   JobSpec,
   MachineProfile,
   NewJobEvent,
-  SpeechFailure,
-  SpeechPiece,
-  SpeechRequest,
   TrainingOutcome,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
@@ -64,14 +64,20 @@ export interface PublishCheckpointOrder {
 }
 
 /** Answer a request for text. */
-export interface SpeakOrder {
-  request: SpeechRequest;
+export interface GenerationOrder {
+  request: GenerationRequest;
   modelFolder: string;
   /** null: the base model alone. */
   adapterFolder: string | null;
   machine: MachineProfile | null;
   /** As in TrainOrder. */
   weightDigests: string;
+}
+
+/** Numbers of tokens of an answer. */
+export interface TokenCounts {
+  prompt: number;
+  completion: number;
 }
 
 /** Everything that a trainer needs for one run. */
@@ -84,14 +90,14 @@ export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
  * `recycle`: the run finishes its step, saves a checkpoint and stops, and another trainer, or this one later, continues it.
  * What no checkpoint holds, such as an evaluation, is finished first.
  *
- * An answer to a request for text counts as a run; `hush` ends it.
+ * An answer to a request for text counts as a run; `cancel` ends it.
  */
 export type TrainerRequest =
   | { type: 'start'; run: number; order: TrainerOrder }
   | { type: 'recycle'; run: number }
   | { type: 'stop'; run: number; reason: StopReason }
-  | { type: 'speak'; run: number; order: SpeakOrder }
-  | { type: 'hush'; run: number };
+  | { type: 'generate'; run: number; order: GenerationOrder }
+  | { type: 'cancel'; run: number };
 
 /**
  * From the trainer to its worker. Nothing follows the outcome of a run: one of the last five.
@@ -105,11 +111,11 @@ export type TrainerReply =
   | { type: 'recycled'; run: number }
   | { type: 'deferred'; run: number; why: string }
   | { type: 'failed'; run: number; failure: JobFailure }
-  | SpeechReply;
+  | GenerationReply;
 
 /** About an answer to a request for text. Nothing follows one of the last three. */
-export type SpeechReply =
-  | { type: 'spoken'; run: number; piece: SpeechPiece }
-  | { type: 'speech-ended'; run: number; tokens: { prompt: number; completion: number } }
-  | { type: 'hushed'; run: number }
-  | { type: 'speech-failed'; run: number; failure: SpeechFailure };
+export type GenerationReply =
+  | { type: 'piece'; run: number; piece: GenerationPiece }
+  | { type: 'answered'; run: number; tokens: TokenCounts }
+  | { type: 'cancelled'; run: number }
+  | { type: 'answer-failed'; run: number; failure: GenerationFailure };

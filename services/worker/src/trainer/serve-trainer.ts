@@ -1,11 +1,10 @@
 import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@lorasmith/child-processes';
-import { type JobFailure, ProductError, type SpeechFailure, type TrainingOutcome } from '@lorasmith/contracts';
+import { type GenerationFailure, type JobFailure, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
-import type { SpeakOrder, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import { RunDeferred } from './run-deferred.js';
-import type { SpeakOptions, SpokenTokens } from '../generation/generation-host.js';
-import type { TrainerRunOptions } from './trainer-process.js';
+import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
 const HEARTBEAT_MS = 5_000;
 
@@ -20,7 +19,7 @@ export interface ServeTrainerOptions {
   /** Whether nothing can be computed in this process any more. It then ends after its run. @defaultValue never */
   isSpent?: () => boolean;
   /** Answers one request for text; null once its signal is aborted. @defaultValue none is answered */
-  speak?: (order: SpeakOrder, options: SpeakOptions) => Promise<SpokenTokens | null>;
+  generate?: (order: GenerationOrder, options: AnswerCallbacks) => Promise<TokenCounts | null>;
 }
 
 /**
@@ -29,17 +28,17 @@ export interface ServeTrainerOptions {
  */
 export function serveTrainer(
   execute: (order: TrainerOrder, options: TrainerRunOptions) => Promise<TrainingOutcome>,
-  { isSpent = () => false, speak }: ServeTrainerOptions = {},
+  { isSpent = () => false, generate }: ServeTrainerOptions = {},
 ): void {
   const runs = new Map<number, Run>();
   /** The answers that are under way. */
-  const speeches = new Map<number, AbortController>();
+  const answers = new Map<number, AbortController>();
   const channel = serveParent<TrainerRequest, TrainerReply>({
     heartbeatMs: HEARTBEAT_MS,
     onMessage(request) {
       if (request.type === 'start') return void start(request.run, request.order);
-      if (request.type === 'speak') return void startSpeech(request.run, request.order);
-      if (request.type === 'hush') return speeches.get(request.run)?.abort();
+      if (request.type === 'generate') return void startAnswer(request.run, request.order);
+      if (request.type === 'cancel') return answers.get(request.run)?.abort();
       const run = runs.get(request.run);
       if (run === undefined) return;
       if (request.type === 'recycle') return run.recycling.abort();
@@ -65,20 +64,20 @@ export function serveTrainer(
     }
   };
 
-  const startSpeech = async (number: number, order: SpeakOrder) => {
-    const hushing = new AbortController();
-    speeches.set(number, hushing);
+  const startAnswer = async (number: number, order: GenerationOrder) => {
+    const cancelling = new AbortController();
+    answers.set(number, cancelling);
     try {
-      const tokens = await speak?.(order, {
-        signal: hushing.signal,
-        onPiece: (piece) => channel.send({ type: 'spoken', run: number, piece }),
+      const tokens = await generate?.(order, {
+        signal: cancelling.signal,
+        onPiece: (piece) => channel.send({ type: 'piece', run: number, piece }),
       });
-      if (tokens == null) channel.send({ type: 'hushed', run: number });
-      else channel.send({ type: 'speech-ended', run: number, tokens });
+      if (tokens == null) channel.send({ type: 'cancelled', run: number });
+      else channel.send({ type: 'answered', run: number, tokens });
     } catch (error) {
-      channel.send({ type: 'speech-failed', run: number, failure: speechFailureOf(error) });
+      channel.send({ type: 'answer-failed', run: number, failure: generationFailureOf(error) });
     } finally {
-      speeches.delete(number);
+      answers.delete(number);
       endIfSpent();
     }
   };
@@ -89,7 +88,7 @@ export function serveTrainer(
   };
 }
 
-function speechFailureOf(error: unknown): SpeechFailure {
+function generationFailureOf(error: unknown): GenerationFailure {
   const known = asStorageError(error);
   if (known instanceof ProductError) {
     const { code, param, retryAfterSeconds } = known;

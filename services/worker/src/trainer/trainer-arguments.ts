@@ -1,12 +1,12 @@
-import type { SpeechMemory } from '../generation/generation-context.js';
+import type { GenerationMemory } from '../generation/generation-context.js';
 
 /** What a trainer is started with, whatever it trains. */
 export interface TrainerSettings {
   /** Tokens of several runs in one pass. */
   passTokens: number;
   /** The share of the time that answers to requests for text get while jobs train. */
-  speechShare: number;
-  speechMemory: SpeechMemory;
+  generationShare: number;
+  generationMemory: GenerationMemory;
 }
 
 const SETTINGS = '--settings=';

@@ -94,9 +94,9 @@ export interface TrainerPool {
   /** Counts a job that was taken. */
   place(spec: Pick<JobSpec, 'base_model'> & { training: Pick<TrainingSettings, 'precision'> }): PoolPlace;
   /** What a conversation can be about now: null nothing, `baseModel` null any base model, else only that one. */
-  speakable(): { baseModel: ModelName | null } | null;
-  /** Calls the listener when more may be speakable. @returns ends that */
-  onSpeakable(listener: () => void): () => void;
+  generatableModel(): { baseModel: ModelName | null } | null;
+  /** Calls the listener when more may be generatableModel. @returns ends that */
+  onGeneratable(listener: () => void): () => void;
   /**
    * Keeps a trainer with this base model, in whatever precision, until it is released. Null where the trainer is needed for
    * something else, or the signal is aborted.
@@ -294,7 +294,7 @@ export function createTrainerPool(options: TrainerPoolOptions): TrainerPool {
     }
   };
 
-  const speakable = () => {
+  const generatableModel = () => {
     if (isClosed || suspect() !== undefined) return null;
     const [first] = active();
     const needed = first?.base.baseModel ?? null;
@@ -347,11 +347,11 @@ export function createTrainerPool(options: TrainerPoolOptions): TrainerPool {
         leave: () => leave(member),
       };
     },
-    speakable,
-    onSpeakable: onListener,
+    generatableModel,
+    onGeneratable: onListener,
     async hold(baseModel, signal) {
       for (;;) {
-        const now = speakable();
+        const now = generatableModel();
         if (signal.aborted || now === null || (now.baseModel ?? baseModel) !== baseModel) return null;
         const loaded = trainer.base?.baseModel === baseModel ? trainer.base : active()[0]?.base;
         const slot = trainer.take(loaded ?? { baseModel, precision: precisionOf('auto') });

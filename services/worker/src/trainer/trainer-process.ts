@@ -1,7 +1,14 @@
 import { type ChildProgram, startChild } from '@lorasmith/child-processes';
-import type { JobFailure, JobId, NewJobEvent, SpeechFailure, SpeechPiece, TrainingOutcome } from '@lorasmith/contracts';
+import type {
+  GenerationFailure,
+  GenerationPiece,
+  JobFailure,
+  JobId,
+  NewJobEvent,
+  TrainingOutcome,
+} from '@lorasmith/contracts';
 import type { StopReason } from '@lorasmith/training';
-import type { SpeakOrder, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import { exitFailure } from './trainer-failure.js';
 
 export interface TrainerLimits {
@@ -57,18 +64,18 @@ export type TrainerRunResult =
   | { type: 'displaced' }
   | { type: 'deferred'; why: string };
 
-export interface SpeechOptions {
+export interface AnswerCallbacks {
   /** Aborted when nobody wants the answer any more. */
   signal: AbortSignal;
   /** Gets the pieces of the choices. */
-  onPiece: (piece: SpeechPiece) => void;
+  onPiece: (piece: GenerationPiece) => void;
 }
 
-/** How an answer ended in a trainer. `hushed`: it was not wanted any more. */
-export type SpeechResult =
-  | { type: 'spoken'; tokens: { prompt: number; completion: number } }
-  | { type: 'hushed' }
-  | { type: 'failed'; failure: SpeechFailure };
+/** How an answer ended in a trainer. `cancelled`: it was not wanted any more. */
+export type GenerationResult =
+  | { type: 'answered'; tokens: TokenCounts }
+  | { type: 'cancelled' }
+  | { type: 'failed'; failure: GenerationFailure };
 
 /** A process that does runs, several at a time if asked to, and is watched while it has any. */
 export interface TrainerProcess {
@@ -83,7 +90,7 @@ export interface TrainerProcess {
    */
   run(order: TrainerOrder, options: TrainerRunOptions): Promise<TrainerRunResult>;
   /** Answers a request for text, beside the runs. Never rejects, as {@link run}. */
-  speak(order: SpeakOrder, options: SpeechOptions): Promise<SpeechResult>;
+  generate(order: GenerationOrder, options: AnswerCallbacks): Promise<GenerationResult>;
   /** Lets it end, then kills it; resolves when it has ended. */
   end(): Promise<void>;
 }
@@ -146,7 +153,7 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
         const stop = () => {
           stopReason = signal.reason as StopReason;
           // A trainer that still loads cannot react. Where it is to do nothing else, there is nothing to wait for.
-          if (!child.hasSpoken && runs.size === 1) return child.kill('stop');
+          if (!child.hasSentMessage && runs.size === 1) return child.kill('stop');
           child.send({ type: 'stop', run: number, reason: stopReason });
           stopTimer = setTimeout(() => child.kill('stop'), limits.stopMs[stopReason]);
         };
@@ -178,27 +185,27 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
         else signal.addEventListener('abort', stop, { once: true });
       });
     },
-    speak(order, { signal, onPiece }) {
+    generate(order, { signal, onPiece }) {
       const number = ++lastRun;
       return new Promise((resolve) => {
-        const hush = () => child.send({ type: 'hush', run: number });
-        const settle = (result: SpeechResult) => {
+        const cancel = () => child.send({ type: 'cancel', run: number });
+        const settle = (result: GenerationResult) => {
           if (!runs.has(number)) return;
           remove(number);
-          signal.removeEventListener('abort', hush);
+          signal.removeEventListener('abort', cancel);
           resolve(result);
         };
         const onReply = (reply: TrainerReply) => {
-          if (reply.type === 'spoken') onPiece(reply.piece);
-          else if (reply.type === 'speech-ended') settle({ type: 'spoken', tokens: reply.tokens });
-          else if (reply.type === 'hushed') settle({ type: 'hushed' });
-          else if (reply.type === 'speech-failed') settle({ type: 'failed', failure: reply.failure });
+          if (reply.type === 'piece') onPiece(reply.piece);
+          else if (reply.type === 'answered') settle({ type: 'answered', tokens: reply.tokens });
+          else if (reply.type === 'cancelled') settle({ type: 'cancelled' });
+          else if (reply.type === 'answer-failed') settle({ type: 'failed', failure: reply.failure });
         };
         add(number, { job: null, onReply });
         void child.ended.then(() => settle({ type: 'failed', failure: TRAINER_ENDED }));
-        child.send({ type: 'speak', run: number, order });
-        if (signal.aborted) hush();
-        else signal.addEventListener('abort', hush, { once: true });
+        child.send({ type: 'generate', run: number, order });
+        if (signal.aborted) cancel();
+        else signal.addEventListener('abort', cancel, { once: true });
       });
     },
     async end() {
@@ -209,7 +216,7 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
   };
 }
 
-const TRAINER_ENDED: SpeechFailure = {
+const TRAINER_ENDED: GenerationFailure = {
   code: 'service_unavailable',
   message: 'The trainer that was answering has ended. Send the request again.',
   retry_after_seconds: 2,

@@ -1,6 +1,6 @@
 import { Agent, fetch, Headers, type RequestInit, Response } from 'undici';
 
-/** The hub or a mirror, and how it is spoken to. */
+/** The hub or a mirror, and how it is reached. */
 export interface HubSettings {
   /** Such as `https://huggingface.co`: no path, no query. */
   endpoint: string;

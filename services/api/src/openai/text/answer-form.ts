@@ -1,4 +1,4 @@
-import type { SpeechPiece, Usage } from '@lorasmith/contracts';
+import type { GenerationPiece, Usage } from '@lorasmith/contracts';
 import type { Static } from 'typebox';
 
 /** What every piece of an answer has. */
@@ -9,8 +9,8 @@ export interface AnswerHead {
   model: string;
 }
 
-export type ChoicePiece = Extract<SpeechPiece, { type: 'text' | 'finish' }>;
-export type EndPiece = Extract<SpeechPiece, { type: 'end' }>;
+export type ChoicePiece = Extract<GenerationPiece, { type: 'text' | 'finish' }>;
+export type EndPiece = Extract<GenerationPiece, { type: 'end' }>;
 
 /** How one of the calls writes its answers. */
 export interface AnswerForm<Whole, Chunk> {

@@ -1,15 +1,15 @@
 import { Readable } from 'node:stream';
-import { ProductError, type SpeechFailure, type SpeechRequest } from '@lorasmith/contracts';
+import { type GenerationFailure, type GenerationRequest, ProductError } from '@lorasmith/contracts';
+import type { GenerationClient } from '@lorasmith/generation-queue';
 import { logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
-import type { VoiceClient } from '@lorasmith/voice';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Authenticator, watchRevocation } from '../../access/authenticate.js';
 import type { ConcurrencyLimit } from '../../access/concurrency-limit.js';
 import { openaiErrorBody } from '../openai-errors.js';
 import type { AnswerForm, ChoicePiece, EndPiece } from './answer-form.js';
 
-export interface SpeechAnswers {
-  voice: VoiceClient;
+export interface AnswerOptions {
+  generation: GenerationClient;
   /** Of the requests that are being answered. */
   open: ConcurrencyLimit;
   authenticator: Authenticator;
@@ -30,23 +30,23 @@ export interface StreamChoice {
  * Has a worker answer a request, and sends the answer. The status waits for the first piece, so that whatever fails before
  * is an error with its status. A caller who leaves ends the work.
  */
-export async function answerSpeech<Whole, Chunk>(
-  answers: SpeechAnswers,
+export async function answerRequest<Whole, Chunk>(
+  answers: AnswerOptions,
   {
     request,
     reply,
-    speech,
+    generation,
     form,
     stream,
     includeUsage,
   }: StreamChoice & {
     request: FastifyRequest;
     reply: FastifyReply;
-    speech: SpeechRequest;
+    generation: GenerationRequest;
     form: AnswerForm<Whole, Chunk>;
   },
 ): Promise<FastifyReply> {
-  const { voiceRequests: own, totalVoiceRequests: total } = request.limits;
+  const { generationRequests: own, totalGenerationRequests: total } = request.limits;
   const release = answers.open.acquire(request.identity.key?.id ?? null, { own, total });
   const left = new AbortController();
   onceClosed(reply.raw, () => {
@@ -55,7 +55,7 @@ export async function answerSpeech<Whole, Chunk>(
   });
   const revoked = watchRevocation(answers.authenticator, request, left.signal);
   const signal = AbortSignal.any([left.signal, revoked, answers.closing]);
-  const pieces = answers.voice.ask(speech, { waitMs: answers.waitMs, signal });
+  const pieces = answers.generation.ask(generation, { waitMs: answers.waitMs, signal });
   try {
     if (!stream) return await reply.send(await wholeAnswer(pieces, form));
     const first = await nextPiece(pieces);
@@ -78,7 +78,7 @@ const STREAM_BUFFER_BYTES = 16 * 1024;
 const DONE = 'data: [DONE]\n\n';
 
 async function wholeAnswer<Whole, Chunk>(
-  pieces: ReturnType<VoiceClient['ask']>,
+  pieces: ReturnType<GenerationClient['ask']>,
   form: AnswerForm<Whole, Chunk>,
 ): Promise<Whole> {
   const choices: ChoicePiece[] = [];
@@ -95,7 +95,7 @@ async function wholeAnswer<Whole, Chunk>(
 
 /** The rest of the answer as server-sent events. An error after the first piece is an event of its own, as in the OpenAI API. */
 async function* eventsOf<Whole, Chunk>(
-  pieces: ReturnType<VoiceClient['ask']>,
+  pieces: ReturnType<GenerationClient['ask']>,
   first: ChoicePiece | EndPiece,
   options: {
     form: AnswerForm<Whole, Chunk>;
@@ -146,13 +146,13 @@ function disconnectAfter({
 }
 
 /** @throws ProductError for an answer that failed, or that was ended from here */
-async function nextPiece(pieces: ReturnType<VoiceClient['ask']>): Promise<ChoicePiece | EndPiece> {
+async function nextPiece(pieces: ReturnType<GenerationClient['ask']>): Promise<ChoicePiece | EndPiece> {
   const { value: piece, done } = await pieces.next();
   if (done) throw new ProductError('service_unavailable', 'The service is stopping. Send the request again.');
   if (piece.type === 'failed') throw failed(piece.failure);
   return piece;
 }
 
-function failed({ code, message, param, retry_after_seconds: retryAfterSeconds }: SpeechFailure): ProductError {
+function failed({ code, message, param, retry_after_seconds: retryAfterSeconds }: GenerationFailure): ProductError {
   return new ProductError(code, message, { param, retryAfterSeconds });
 }

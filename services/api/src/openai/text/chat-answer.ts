@@ -2,9 +2,9 @@ import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatLogprobs,
-  SpeechPiece,
-  SpeechRequest,
-  SpokenToken,
+  GeneratedToken,
+  GenerationPiece,
+  GenerationRequest,
   TokenLogprob,
 } from '@lorasmith/contracts';
 import { type AnswerForm, type AnswerHead, usageOf } from './answer-form.js';
@@ -13,7 +13,10 @@ type Choice = ChatCompletion['choices'][number];
 type Chunk = ChatCompletionChunk['choices'][number];
 
 /** Answers in the form of `POST /v1/chat/completions`. */
-export function chatForm(head: AnswerHead, request: SpeechRequest): AnswerForm<ChatCompletion, ChatCompletionChunk> {
+export function chatForm(
+  head: AnswerHead,
+  request: GenerationRequest,
+): AnswerForm<ChatCompletion, ChatCompletionChunk> {
   const asksLogprobs = request.logprobs !== null;
   const chunk = (choices: Chunk[], usage?: ChatCompletionChunk['usage']): ChatCompletionChunk => ({
     ...head,
@@ -42,9 +45,9 @@ export function chatForm(head: AnswerHead, request: SpeechRequest): AnswerForm<C
   };
 }
 
-function choiceOf(index: number, pieces: readonly SpeechPiece[], asksLogprobs: boolean): Choice {
+function choiceOf(index: number, pieces: readonly GenerationPiece[], asksLogprobs: boolean): Choice {
   const parts: string[] = [];
-  const tokens: SpokenToken[] = [];
+  const tokens: GeneratedToken[] = [];
   let reason: Choice['finish_reason'] = 'stop';
   for (const piece of pieces) {
     if (piece.type === 'text' && piece.choice === index) {
@@ -60,7 +63,7 @@ function choiceOf(index: number, pieces: readonly SpeechPiece[], asksLogprobs: b
   };
 }
 
-function chatLogprobs(tokens: readonly SpokenToken[]): ChatLogprobs {
+function chatLogprobs(tokens: readonly GeneratedToken[]): ChatLogprobs {
   return {
     content: tokens.map((token) => ({ ...chatToken(token), top_logprobs: token.top.map(chatToken) })),
     refusal: null,

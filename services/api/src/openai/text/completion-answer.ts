@@ -1,8 +1,8 @@
-import type { Completion, CompletionLogprobs, SpeechRequest, SpokenToken } from '@lorasmith/contracts';
+import type { Completion, CompletionLogprobs, GeneratedToken, GenerationRequest } from '@lorasmith/contracts';
 import { type AnswerForm, type AnswerHead, usageOf } from './answer-form.js';
 
 /** Answers in the form of `POST /v1/completions`, where a piece has the form of the whole. */
-export function completionForm(head: AnswerHead, request: SpeechRequest): AnswerForm<Completion, Completion> {
+export function completionForm(head: AnswerHead, request: GenerationRequest): AnswerForm<Completion, Completion> {
   const asksLogprobs = request.logprobs !== null;
   const count = request.input.kind === 'text' ? request.input.prompts.length * request.n : request.n;
   const completion = (choices: Completion['choices'], usage?: Completion['usage']): Completion => ({
@@ -33,7 +33,7 @@ export function completionForm(head: AnswerHead, request: SpeechRequest): Answer
         logprobs: null,
         finish_reason: null,
       }));
-      const tokens = choices.map((): SpokenToken[] => []);
+      const tokens = choices.map((): GeneratedToken[] => []);
       const texts = choices.map((): string[] => []);
       for (const piece of pieces) {
         if (piece.type === 'text') {
@@ -50,7 +50,7 @@ export function completionForm(head: AnswerHead, request: SpeechRequest): Answer
   };
 }
 
-function completionLogprobs(tokens: readonly SpokenToken[]): CompletionLogprobs {
+function completionLogprobs(tokens: readonly GeneratedToken[]): CompletionLogprobs {
   return {
     tokens: tokens.map(({ text }) => text),
     token_logprobs: tokens.map(({ logprob }) => logprob),

@@ -3,9 +3,9 @@ import {
   type ChatCompletionRequest,
   type CompletionRequest,
   conversationFaults,
+  type GenerationRequest,
   MAX_CHOICES,
   ProductError,
-  type SpeechRequest,
 } from '@lorasmith/contracts';
 import type { NamedModel } from '../models/model-directory.js';
 
@@ -14,13 +14,17 @@ const DEFAULT_COMPLETION_TOKENS = 16;
 /** Of a random seed, exclusive: `randomInt` draws 48 bits at most. */
 const SEEDS = 2 ** 48 - 1;
 
-export interface SpeechLimits {
+export interface GenerationLimits {
   /** Tokens of an answer. */
   maxTokens: number;
 }
 
 /** What a chat asks for. @throws ProductError `invalid_request` for fields that contradict each other or exceed a limit */
-export function speechOfChat(body: ChatCompletionRequest, model: NamedModel, limits: SpeechLimits): SpeechRequest {
+export function requestOfChat(
+  body: ChatCompletionRequest,
+  model: NamedModel,
+  limits: GenerationLimits,
+): GenerationRequest {
   const { logprobs = false, top_logprobs: top } = body;
   if (!logprobs && top) throw conflict('top_logprobs', 'top_logprobs needs logprobs: true.');
   const [asked, name] =
@@ -40,8 +44,12 @@ export function speechOfChat(body: ChatCompletionRequest, model: NamedModel, lim
   };
 }
 
-/** What a completion asks for. @throws ProductError as {@link speechOfChat} */
-export function speechOfCompletion(body: CompletionRequest, model: NamedModel, limits: SpeechLimits): SpeechRequest {
+/** What a completion asks for. @throws ProductError as {@link requestOfChat} */
+export function requestOfCompletion(
+  body: CompletionRequest,
+  model: NamedModel,
+  limits: GenerationLimits,
+): GenerationRequest {
   const prompts = promptsOf(body.prompt);
   const echo = body.echo ?? false;
   const maxTokens = body.max_tokens ?? DEFAULT_COMPLETION_TOKENS;
@@ -82,7 +90,7 @@ function isTokenIds(prompt: string[] | number[] | number[][]): prompt is number[
   return typeof prompt[0] === 'number';
 }
 
-function withinLimit(tokens: number, name: string, { maxTokens }: SpeechLimits): number {
+function withinLimit(tokens: number, name: string, { maxTokens }: GenerationLimits): number {
   if (tokens <= maxTokens) return tokens;
   throw conflict(name, `${name} must be <= ${maxTokens}, the limit of this service.`);
 }

@@ -5,8 +5,8 @@ import {
   Completion,
   CompletionRequest,
 } from '@lorasmith/contracts';
+import type { GenerationClient } from '@lorasmith/generation-queue';
 import type { HttpApp } from '@lorasmith/service-kit';
-import type { VoiceClient } from '@lorasmith/voice';
 import type { FastifyRequest } from 'fastify';
 import type { TSchema } from 'typebox';
 import type { Authenticator } from '../../access/authenticate.js';
@@ -14,19 +14,19 @@ import { createConcurrencyLimit } from '../../access/concurrency-limit.js';
 import type { ModelDirectory } from '../models/model-directory.js';
 import { openaiErrorAnswers } from '../openai-errors.js';
 import type { AnswerHead } from './answer-form.js';
-import { answerSpeech, type SpeechAnswers } from './answer-request.js';
+import { type AnswerOptions, answerRequest } from './answer-request.js';
 import { chatForm } from './chat-answer.js';
 import { completionForm } from './completion-answer.js';
-import { type SpeechLimits, speechOfChat, speechOfCompletion } from './generation-request.js';
+import { type GenerationLimits, requestOfChat, requestOfCompletion } from './generation-request.js';
 
 export interface TextRoutesOptions {
-  voice: VoiceClient;
+  generation: GenerationClient;
   directory: ModelDirectory;
   authenticator: Authenticator;
-  limits: SpeechLimits;
-  /** @see SpeechAnswers */
+  limits: GenerationLimits;
+  /** @see AnswerOptions */
   waitMs: number;
-  /** @see SpeechAnswers */
+  /** @see AnswerOptions */
   stallMs: number;
 }
 
@@ -37,12 +37,12 @@ const tags = ['openai'];
 
 /** The calls of the OpenAI API that generate text. */
 export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Promise<void> {
-  const { voice, directory, authenticator, limits, waitMs, stallMs } = options;
+  const { generation, directory, authenticator, limits, waitMs, stallMs } = options;
   const closing = new AbortController();
   // An answer takes as long as its text, and closing the server would wait for it.
   app.addHook('preClose', async () => closing.abort());
   const open = createConcurrencyLimit('requests to /v1/chat/completions and /v1/completions');
-  const answers: SpeechAnswers = { voice, open, authenticator, waitMs, stallMs, closing: closing.signal };
+  const answers: AnswerOptions = { generation, open, authenticator, waitMs, stallMs, closing: closing.signal };
 
   app.post(
     '/chat/completions',
@@ -64,9 +64,9 @@ export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Prom
     },
     async (request, reply) => {
       const { body } = request;
-      const speech = speechOfChat(body, await directory.resolve(body.model, request.caller), limits);
-      const form = chatForm(headOf('chatcmpl', body.model, request), speech);
-      return await answerSpeech(answers, { request, reply, speech, form, ...streamOf(body) });
+      const generation = requestOfChat(body, await directory.resolve(body.model, request.caller), limits);
+      const form = chatForm(headOf('chatcmpl', body.model, request), generation);
+      return await answerRequest(answers, { request, reply, generation, form, ...streamOf(body) });
     },
   );
 
@@ -87,9 +87,9 @@ export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Prom
     },
     async (request, reply) => {
       const { body } = request;
-      const speech = speechOfCompletion(body, await directory.resolve(body.model, request.caller), limits);
-      const form = completionForm(headOf('cmpl', body.model, request), speech);
-      return await answerSpeech(answers, { request, reply, speech, form, ...streamOf(body) });
+      const generation = requestOfCompletion(body, await directory.resolve(body.model, request.caller), limits);
+      const form = completionForm(headOf('cmpl', body.model, request), generation);
+      return await answerRequest(answers, { request, reply, generation, form, ...streamOf(body) });
     },
   );
 }
