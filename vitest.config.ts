@@ -8,8 +8,8 @@ import { LOST_CARDS } from './test/faults/fault-files.js';
 const ALONE = '!(line-splitter|shutdown)';
 const SHARED = [
   `packages/{artifacts,client,contracts,gguf,job-store}/{src,test}/**/${ALONE}.test.ts`,
-  `packages/{base-models,export,model-folder,page,peft-files,planning}/{src,test}/**/${ALONE}.test.ts`,
-  `packages/{redis,safetensors,seeded-random,service-kit,storage,generation}/{src,test}/**/${ALONE}.test.ts`,
+  `packages/{base-models,export,generation-queue,model-folder,page,peft-files,planning}/{src,test}/**/${ALONE}.test.ts`,
+  `packages/{redis,safetensors,seeded-random,service-kit,storage}/{src,test}/**/${ALONE}.test.ts`,
   `services/{api,registry}/{src,test}/**/${ALONE}.test.ts`,
 ];
 
