@@ -1,9 +1,4 @@
-import type { Classifier } from './classifier/classifier.js';
-import type { Decoder } from './decoder/decoder.js';
-
-/** A base model in memory. */
-export type BaseModel = Decoder | Classifier;
-
+export type { BaseModel } from './base-model.js';
 export { Classifier, type FeatureBatch } from './classifier/classifier.js';
 export { loadClassifier } from './classifier/load-classifier.js';
 export { attentionSettings, batchAttention } from './decoder/attention.js';

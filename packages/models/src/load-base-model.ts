@@ -2,7 +2,7 @@ import { digestOfFiles, type ModelFolder, type WeightDigests } from '@lorasmith/
 import type { FloatDType } from '@lorasmith/tensor';
 import { loadClassifier } from './classifier/load-classifier.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import type { BaseModel } from './index.js';
+import type { BaseModel } from './base-model.js';
 import type { LoadOptions } from './weight-source.js';
 
 const LOADERS: { readonly [Kind in BaseModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {

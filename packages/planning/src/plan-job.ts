@@ -12,7 +12,7 @@ import type { ExampleNotes, ExampleSummary } from './example-file/example-summar
 import { allExamples, splitExamples } from './example-file/split-examples.js';
 import { FaultList } from './fault-list.js';
 import type { Objective } from './objectives/objective.js';
-import type { Examples } from './objectives/objectives.js';
+import type { Examples } from './objectives/examples.js';
 import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
 import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';

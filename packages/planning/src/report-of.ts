@@ -4,7 +4,7 @@ import { adapterBytes } from './adapter-bytes.js';
 import { epochsOf, type StepCounts } from './count-steps.js';
 import { publishedState } from './evaluation-faults.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
-import type { Examples } from './objectives/objectives.js';
+import type { Examples } from './objectives/examples.js';
 import type { Target } from './target-ranks.js';
 
 export interface ReportSources {

@@ -20,6 +20,7 @@ export * from './start-up/check-folders.js';
 export * from './start-up/listen.js';
 export * from './start-up/redis-durability.js';
 export * from './store-settings.js';
+export * from './tracing/open-tracing.js';
 export * from './tracing/tracing.js';
 export * from './upload-body.js';
 export * from './version.js';

@@ -5,7 +5,7 @@ import type { ChosenPrecision } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 import { choosePrecision, precisionOfCheckpoint } from './precision.js';
 import { type RunIdentity, restartWarning } from './run-parts.js';
-import type { TrainOptions } from './train.js';
+import type { TrainOptions } from './train-options.js';
 
 /** Where a run begins. */
 export interface RunStart {

@@ -13,4 +13,5 @@ export type { Share } from './shared-pass/fair-shares.js';
 export type { TextGenerator } from './shared-pass/generation-time.js';
 export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';
 export type { StopReason } from './stop.js';
-export { type TrainOptions, train } from './train.js';
+export { train } from './train.js';
+export type { TrainOptions } from './train-options.js';

@@ -19,7 +19,7 @@ import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { runIdentity } from './run-parts.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
-import type { TrainOptions } from './train.js';
+import type { TrainOptions } from './train-options.js';
 import { TrainingRun } from './training-run.js';
 
 /** A run that is ready for its next step, with the base model that it trains on. */

@@ -13,6 +13,7 @@ import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { createEventRecorder } from './event-recorder.js';
+import type { JobRun } from './job-run.js';
 import type { AttemptMetrics } from './metrics/worker-metrics.js';
 import { removeOrphanedAdapter } from './orphaned-adapters.js';
 import { type OrderSources, type PreparedOrder, prepareOrder } from './prepare-order.js';
@@ -46,23 +47,6 @@ export interface AttemptOptions {
   /** Called when the GPU does not compute: no other job would get further. */
   onGpuLost: (fault: string) => void;
 }
-
-/**
- * What the queue must know about an attempt that is over.
- *
- * - `ended`: the job has ended, as its record says.
- * - `retry`: the attempt failed and the job waits for the next one.
- * - `released`: the job waits for its next attempt, and this one did not fail.
- * - `paused`: the user of the job has paused it.
- * - `lost`: another worker has the job.
- */
-export type JobRun =
-  | { outcome: 'ended'; status: 'succeeded' | 'cancelled' | 'not-needed' }
-  | { outcome: 'ended'; status: 'failed'; failure: JobFailure }
-  | { outcome: 'retry'; failure: JobFailure }
-  | { outcome: 'released' }
-  | { outcome: 'paused' }
-  | { outcome: 'lost' };
 
 const EVENTS_AT_ONCE = 1_000;
 const LOST: JobRun = { outcome: 'lost' };

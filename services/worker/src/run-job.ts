@@ -1,6 +1,7 @@
 import type { JobId } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
-import { Attempt, type AttemptOptions, type JobRun } from './attempt.js';
+import { Attempt, type AttemptOptions } from './attempt.js';
+import type { JobRun } from './job-run.js';
 import type { AttemptMetrics, WorkerMetrics } from './metrics/worker-metrics.js';
 import { adapterIdOf } from './publish-adapter.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';

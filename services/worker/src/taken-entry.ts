@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type FairQueue, jobOfQueueEntry } from '@lorasmith/job-store';
 import { type Job, UnrecoverableError } from 'bullmq';
 import type { Logger } from 'pino';
-import type { JobRun } from './attempt.js';
+import type { JobRun } from './job-run.js';
 
 /** Before the first retry; twice as long before each further one. */
 const RETRY_AFTER_MS = 2_000;

@@ -18,7 +18,7 @@ import type { StopReason } from '@lorasmith/training';
 import { QueueEvents, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import type { JobRun } from './attempt.js';
+import type { JobRun } from './job-run.js';
 import type { RunJobOptions } from './run-job.js';
 import { TakenEntry } from './taken-entry.js';
 import { Wakening } from './wakening.js';

@@ -11,9 +11,9 @@ import {
 } from '@lorasmith/tensor';
 import type { LinearGroup } from '../frozen-linear.js';
 import { type ActingAdapter, isTrained, type Saved } from '../pass.js';
+import type { Attend } from './attend.js';
 import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
 import type { Norm } from './norm.js';
-import type { Attend } from './self-attention.js';
 
 /**
  * The residual stream between two blocks. Its last addition is left to the norm that follows: one pass over memory does

@@ -14,13 +14,14 @@ import {
 } from '@lorasmith/tensor';
 import type { LinearGroup } from '../frozen-linear.js';
 import { type ActingAdapter, adaptersAmong, checkedAdapters, type Pass } from '../pass.js';
+import type { Attend } from './attend.js';
 import { batchAttention } from './attention.js';
 import { type BlockContext, freeStream, type Stream, streamSum } from './block.js';
 import type { DecoderLayer, SavedLayer } from './decoder-layer.js';
 import type { Norm } from './norm.js';
 import { OutputHead } from './output-head.js';
 import { Rotary } from './rotary.js';
-import { type Attend, attendWithin } from './self-attention.js';
+import { attendWithin } from './self-attention.js';
 
 export interface DecoderWeights {
   /** `[vocab, hidden]` in the model's dtype */

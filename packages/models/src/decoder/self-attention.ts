@@ -11,6 +11,7 @@ import {
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained, type Saved } from '../pass.js';
+import type { Attend } from './attend.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { HeadNorm } from './head-norm.js';
@@ -24,17 +25,6 @@ export interface SelfAttentionWeights {
   /** Of each head's query and key; null where a family has none. */
   headNorms: { query: Norm; key: Norm } | null;
   output: LinearGroup;
-}
-
-/** Attention itself, between the projections. */
-export interface Attend {
-  /**
-   * @param qkv `[tokens, (heads + 2 × keyValueHeads) × headDim]`
-   * @returns output `[tokens, heads × headDim]`; saved is null without `record`
-   */
-  forward(qkv: Tensor, layer: SelfAttention, record: boolean): { output: Tensor; saved: SavedAttention | null };
-  /** Gradient by qkv. Frees what was saved. */
-  backward(gradient: Tensor, saved: SavedAttention, layer: SelfAttention): Tensor;
 }
 
 /** Within the rows of a batch. */

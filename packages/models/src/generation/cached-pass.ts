@@ -13,6 +13,7 @@ import {
   toFloat32Array,
   toInt32Array,
 } from '@lorasmith/tensor';
+import type { AttendingLayer } from '../decoder/attend.js';
 import type { Decoder } from '../decoder/decoder.js';
 import { SelfAttention } from '../decoder/self-attention.js';
 import type { ActingAdapter, Adapter } from '../pass.js';
@@ -75,7 +76,7 @@ export class Predictions {
 export class CachedDecoder {
   readonly decoder: Decoder;
   readonly #cache: KeyValueCache;
-  readonly #layers: ReadonlyMap<SelfAttention, number>;
+  readonly #layers: ReadonlyMap<AttendingLayer, number>;
 
   /** @param pages of the cache */
   constructor(decoder: Decoder, pages: number) {

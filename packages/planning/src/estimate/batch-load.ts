@@ -1,6 +1,6 @@
 import type { TrainingSettings } from '@lorasmith/contracts';
 import type { StepCounts } from '../count-steps.js';
-import type { Examples } from '../objectives/objectives.js';
+import type { Examples } from '../objectives/examples.js';
 import { RowOrder } from '../row-order.js';
 
 /** How much a job's micro-batches hold: the largest decides memory, the sums decide time. */

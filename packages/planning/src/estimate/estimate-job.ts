@@ -7,7 +7,7 @@ import {
 } from '@lorasmith/contracts';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
-import type { Examples } from '../objectives/objectives.js';
+import type { Examples } from '../objectives/examples.js';
 import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
 import { batchLoad, evaluationLoad } from './batch-load.js';

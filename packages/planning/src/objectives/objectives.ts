@@ -1,16 +1,11 @@
 import { type Dataset, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { classification } from './classification/classification.js';
-import type { FeatureExamples } from './classification/feature-examples.js';
 import { nextToken } from './next-token/next-token.js';
-import type { TokenExamples } from './next-token/token-examples.js';
 import type { Objective } from './objective.js';
 
 /** Another objective is another folder, and a line here and in packages/training. */
 export const OBJECTIVES: readonly Objective[] = [nextToken, classification];
-
-/** The `kind` is that of the objective. */
-export type Examples = TokenExamples | FeatureExamples;
 
 /**
  * The objective for this model and dataset.

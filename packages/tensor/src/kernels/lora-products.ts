@@ -2,11 +2,9 @@ import { add } from '../arithmetic.js';
 import type { DType } from '../dtype.js';
 import { elementType, executeMany, intAttribute } from '../execute.js';
 import { fill, type RowRange, replaceRows, rowsOf } from '../layout.js';
-import { addMatMul, matMul } from '../matrix.js';
 import { scope, share, type Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import { keptScale } from './dropout.js';
-import { kernelsFor } from './kernel-table.js';
 import type { LoraLayout, LoraWeights } from './lora.js';
 
 // What the ops compute: see Kernels.
@@ -102,23 +100,40 @@ function bitsOf(value: number): number {
   return bits[0]!;
 }
 
+/** The kernels of a dtype that the raw products are made of. The table passes its own, so that this file does not import it. */
+export type KernelsOfProducts = (dtype: DType) => {
+  matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
+  addMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor;
+  loraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor;
+  dropout(x: Tensor, rate: number, seed: readonly [number, number]): Tensor;
+};
+
 /** One adapter after the other, each in slices of the stream. */
-export function rawLoraForward(base: Tensor, x: Tensor, parts: readonly LoraPart[]): LoraOutput {
+export function rawLoraForward(
+  kernelsFor: KernelsOfProducts,
+  base: Tensor,
+  x: Tensor,
+  parts: readonly LoraPart[],
+): LoraOutput {
   return scope(() => {
     const low: Tensor[] = [];
     const output = replaceRows(base, rangesOf(parts), (ownBase, index) => {
       const part = parts[index]!;
       const { a, scaledB } = part.weights();
       // [rows, in] x [sum of rank, in]ᵀ -> [rows, sum of rank]
-      const own = scope(() => matMul(dropped(rowsOf(x, part.rows), part), a, { transposeB: true }));
+      const own = scope(() => {
+        const rows = dropped(kernelsFor, rowsOf(x, part.rows), part);
+        return kernelsFor(rows.dtype).matMul(rows, a, false, true);
+      });
       low.push(own);
-      return addMatMul(ownBase, own, scaledB, { transposeB: true }); // [rows, out]
+      return kernelsFor(own.dtype).addMatMul(ownBase, own, scaledB, true); // [rows, out]
     });
     return { output, low };
   });
 }
 
 export function rawLoraBackward(
+  kernelsFor: KernelsOfProducts,
   gradient: Tensor,
   x: Tensor,
   low: readonly Tensor[],
@@ -136,11 +151,16 @@ export function rawLoraBackward(
       next += part.rows.count;
       const own = scope(() => {
         const byOutput = rowsOf(gradient, part.rows);
-        const byLow = matMul(byOutput, scaledB); // [rows, out] x [out, sum of rank] -> [rows, sum of rank]
-        const byA = scope(() => matMul(byLow, dropped(rowsOf(x, saved), part), { transposeA: true }));
-        const byScaledB = matMul(byOutput, low[index]!, { transposeA: true });
+        const { matMul } = kernelsFor(byOutput.dtype);
+        // [rows, out] x [out, sum of rank] -> [rows, sum of rank]
+        const byLow = matMul(byOutput, scaledB, false, false);
+        const byA = scope(() => {
+          const rows = dropped(kernelsFor, rowsOf(x, saved), part);
+          return kernelsFor(byLow.dtype).matMul(byLow, rows, true, false);
+        });
+        const byScaledB = matMul(byOutput, low[index]!, true, false);
         const byOwn = kernelsFor(byA.dtype).loraGradient(byA, byScaledB, part.layout);
-        return { byOwn, byInput: ownBase && byInputOf(ownBase, byLow, a, part) };
+        return { byOwn, byInput: ownBase && byInputOf(kernelsFor, ownBase, byLow, a, part) };
       });
       byParameters.push(own.byOwn);
       return own.byInput;
@@ -155,14 +175,15 @@ export function rawLoraBackward(
 }
 
 /** `base + dropout(byLow A)`, `[rows, in]` */
-function byInputOf(base: Tensor, byLow: Tensor, a: Tensor, part: LoraPart): Tensor {
-  if (part.dropout === null) return addMatMul(base, byLow, a);
-  return scope(() => add(base, dropped(matMul(byLow, a), part)));
+function byInputOf(kernelsFor: KernelsOfProducts, base: Tensor, byLow: Tensor, a: Tensor, part: LoraPart): Tensor {
+  const { matMul, addMatMul } = kernelsFor(byLow.dtype);
+  if (part.dropout === null) return addMatMul(base, byLow, a, false);
+  return scope(() => add(base, dropped(kernelsFor, matMul(byLow, a, false, false), part)));
 }
 
 const rangesOf = (parts: readonly LoraPart[]) => parts.map(({ rows }) => rows);
 
 /** x where dropout leaves it, the same numbers for the same seed; x itself without dropout. Its own gradient. */
-function dropped(x: Tensor, { dropout }: LoraPart): Tensor {
+function dropped(kernelsFor: KernelsOfProducts, x: Tensor, { dropout }: LoraPart): Tensor {
   return dropout === null ? x : kernelsFor(x.dtype).dropout(x, dropout.rate, dropout.seed);
 }

@@ -24,17 +24,7 @@ import {
 } from '@lorasmith/tensor';
 import { checkFailed } from './check-failed.js';
 import type { RecordedAdapter, RecordedGroup } from './recorded-adapter.js';
-import { layerBound } from './rounding-bounds.js';
-
-/** Sizes of all updates merged so far, and of the rounding errors. */
-export interface MergeRounding {
-  /** Σ of the squared differences between merged weights and what they are before they are rounded. */
-  errorSquares: number;
-  /** Σ of the squared updates. */
-  updateSquares: number;
-  /** Σ of the squared weights that they are added to. */
-  baseSquares: number;
-}
+import { layerBound, type MergeRounding } from './rounding-bounds.js';
 
 export interface MergedLayer {
   module: PeftModule;

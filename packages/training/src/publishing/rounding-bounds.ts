@@ -1,7 +1,16 @@
 import type { Architecture } from '@lorasmith/model-folder';
 import type { DType, FloatDType } from '@lorasmith/tensor';
 import { roundingsPerLayer } from '../check-reference/tolerances.js';
-import type { MergeRounding } from './merged-model.js';
+
+/** Sizes of all updates merged so far, and of the rounding errors. */
+export interface MergeRounding {
+  /** Σ of the squared differences between merged weights and what they are before they are rounded. */
+  errorSquares: number;
+  /** Σ of the squared updates. */
+  updateSquares: number;
+  /** Σ of the squared weights that they are added to. */
+  baseSquares: number;
+}
 
 /** How much rounding to nearest changes a number, as a share of it, at most at the upper end of a binade. */
 const ROUNDING = { float32: 2 ** -25, float16: 2 ** -12, bfloat16: 2 ** -9 };

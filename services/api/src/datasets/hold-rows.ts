@@ -1,6 +1,6 @@
 import type { ModelSource } from '@lorasmith/base-models';
 import { DATASET_FILES, type Dataset } from '@lorasmith/contracts';
-import type { PreflightRows } from '../jobs/preflight.js';
+import type { PreflightRows } from '../jobs/preflight-tasks.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 
 export interface RowSources {

@@ -20,7 +20,7 @@ import {
   viewRows,
 } from '@lorasmith/planning';
 import { datasetsOf } from './job-datasets.js';
-import type { PlannedJob, PreflightRows, RowsToView, ThreadAnswer } from './preflight.js';
+import type { PlannedJob, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
 
 // What the api runs in worker threads: each function is a task, called by its name.
 

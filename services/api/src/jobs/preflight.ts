@@ -2,12 +2,7 @@ import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import {
-  type AdapterManifest,
   type Dataset,
-  type ErrorCode,
-  type Fault,
-  type JobSpec,
-  type MachineProfile,
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
@@ -15,48 +10,13 @@ import type { PlannedWork } from '@lorasmith/job-store';
 import type {
   ExampleStoreOptions,
   JobOutline,
-  RowEncoding,
   TokenizingProgress,
-  ValidationRows,
   ViewedRows,
-  ViewRowsOptions,
 } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
 import { datasetsOf } from './job-datasets.js';
+import type { PlannedJob, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
 import type { Outline, OutlineTask, PrepareTask, ReportTask, TokensTask, ViewTask } from './preflight-thread.js';
-
-/** A job, and the files that it names. */
-export interface PlannedJob {
-  spec: JobSpec;
-  modelsDir: string;
-  dataset: Dataset;
-  rowsFile: string;
-  /** What `validation.dataset` names. */
-  validation: ValidationRows | null;
-  /** The manifest of the adapter that the job continues to train. */
-  initial: AdapterManifest | null;
-  /** The measured profile of a worker's machine; null: no estimate. */
-  machine: MachineProfile | null;
-}
-
-/** A dataset, and a base model that may be trained on it. */
-export interface PreflightRows {
-  modelsDir: string;
-  baseModel: string;
-  dataset: Dataset;
-  rowsFile: string;
-}
-
-/** Rows to show. */
-export interface RowsToView extends Omit<ViewRowsOptions, 'encoding'> {
-  /** How they become tokens; null: they do not. */
-  encoding: { modelsDir: string; baseModel: string; settings: RowEncoding['settings'] } | null;
-}
-
-/** What a thread answers. */
-export type ThreadAnswer<Result> =
-  | { result: Result }
-  | { error: { code: ErrorCode; message: string; param: string | undefined; details: Fault[] } };
 
 export interface PreflightOptions {
   /** Path of the compiled `preflight-thread.js`. */

@@ -22,7 +22,8 @@ import type { AdapterReservation } from './adapter-reservation.js';
 import { continuing, readInitialAdapter } from './initial-adapter.js';
 import { datasetsOf, inValidation } from './job-datasets.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
-import type { PlannedJob, Preflight } from './preflight.js';
+import type { Preflight } from './preflight.js';
+import type { PlannedJob } from './preflight-tasks.js';
 import { createSingleFlight } from './single-flight.js';
 
 export interface JobSubmissionOptions {

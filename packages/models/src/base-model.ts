@@ -1,0 +1,5 @@
+import type { Classifier } from './classifier/classifier.js';
+import type { Decoder } from './decoder/decoder.js';
+
+/** A base model in memory. */
+export type BaseModel = Decoder | Classifier;

@@ -1,0 +1,17 @@
+import type { AttentionSettings, SavedAttention, Tensor } from '@lorasmith/tensor';
+
+/** A layer that attends. The same object in every pass, so a cache can know a layer by it. */
+export interface AttendingLayer {
+  readonly settings: AttentionSettings;
+}
+
+/** Attention itself, between the projections. */
+export interface Attend {
+  /**
+   * @param qkv `[tokens, (heads + 2 × keyValueHeads) × headDim]`
+   * @returns output `[tokens, heads × headDim]`; saved is null without `record`
+   */
+  forward(qkv: Tensor, layer: AttendingLayer, record: boolean): { output: Tensor; saved: SavedAttention | null };
+  /** Gradient by qkv. Frees what was saved. */
+  backward(gradient: Tensor, saved: SavedAttention, layer: AttendingLayer): Tensor;
+}

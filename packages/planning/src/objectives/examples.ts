@@ -1,0 +1,5 @@
+import type { FeatureExamples } from './classification/feature-examples.js';
+import type { TokenExamples } from './next-token/token-examples.js';
+
+/** The examples of a job. The `kind` is that of the objective. */
+export type Examples = TokenExamples | FeatureExamples;

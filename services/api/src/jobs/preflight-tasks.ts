@@ -1,0 +1,35 @@
+import type { AdapterManifest, Dataset, ErrorCode, Fault, JobSpec, MachineProfile } from '@lorasmith/contracts';
+import type { RowEncoding, ValidationRows, ViewRowsOptions } from '@lorasmith/planning';
+
+/** A job, and the files that it names. */
+export interface PlannedJob {
+  spec: JobSpec;
+  modelsDir: string;
+  dataset: Dataset;
+  rowsFile: string;
+  /** What `validation.dataset` names. */
+  validation: ValidationRows | null;
+  /** The manifest of the adapter that the job continues to train. */
+  initial: AdapterManifest | null;
+  /** The measured profile of a worker's machine; null: no estimate. */
+  machine: MachineProfile | null;
+}
+
+/** A dataset, and a base model that may be trained on it. */
+export interface PreflightRows {
+  modelsDir: string;
+  baseModel: string;
+  dataset: Dataset;
+  rowsFile: string;
+}
+
+/** Rows to show. */
+export interface RowsToView extends Omit<ViewRowsOptions, 'encoding'> {
+  /** How they become tokens; null: they do not. */
+  encoding: { modelsDir: string; baseModel: string; settings: RowEncoding['settings'] } | null;
+}
+
+/** What a thread answers. */
+export type ThreadAnswer<Result> =
+  | { result: Result }
+  | { error: { code: ErrorCode; message: string; param: string | undefined; details: Fault[] } };

@@ -1,0 +1,18 @@
+import type { JobFailure } from '@lorasmith/contracts';
+
+/**
+ * What the queue must know about an attempt that is over.
+ *
+ * - `ended`: the job has ended, as its record says.
+ * - `retry`: the attempt failed and the job waits for the next one.
+ * - `released`: the job waits for its next attempt, and this one did not fail.
+ * - `paused`: the user of the job has paused it.
+ * - `lost`: another worker has the job.
+ */
+export type JobRun =
+  | { outcome: 'ended'; status: 'succeeded' | 'cancelled' | 'not-needed' }
+  | { outcome: 'ended'; status: 'failed'; failure: JobFailure }
+  | { outcome: 'retry'; failure: JobFailure }
+  | { outcome: 'released' }
+  | { outcome: 'paused' }
+  | { outcome: 'lost' };
