@@ -9,11 +9,11 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const BUNDLED = ['packages/page'];
 /** Top folders besides packages and services, with the folders that each may import from. */
 const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
-  scripts: ['packages', 'services', 'examples'],
+  scripts: ['packages', 'services'],
   examples: ['packages', 'services', 'scripts'],
   docker: ['packages', 'services', 'scripts'],
-  bench: ['packages', 'services', 'scripts'],
-  checks: ['packages', 'services', 'scripts', 'docker', 'bench', 'examples'],
+  bench: ['packages', 'services', 'scripts', 'test'],
+  checks: ['packages', 'services', 'scripts', 'docker', 'bench', 'examples', 'test'],
 };
 
 interface SourceFile {

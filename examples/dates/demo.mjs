@@ -2,15 +2,15 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { answersOf, countRight, questionOf, readRows, rightAnswerOf } from '../examples/dates/answers.mjs';
-import { bytesText, createClient, createJobProgress, reportText } from '../packages/client/dist/index.js';
-import { DEMO_MODEL_NAME } from './setup/demo-model.mjs';
-import { ROOT_DIR } from './setup/locations.mjs';
-import { SetupError } from './setup/setup-error.mjs';
-import { runAsCommand } from './setup.mjs';
-import { consoleReport } from './stack/console-report.mjs';
-import { interruption, whenAborted } from './stack/interruption.mjs';
-import { startStack } from './stack/start-stack.mjs';
+import { answersOf, countRight, questionOf, readRows, rightAnswerOf } from './answers.mjs';
+import { bytesText, createClient, createJobProgress, reportText } from '../../packages/client/dist/index.js';
+import { DEMO_MODEL_NAME } from '../../scripts/setup/demo-model.mjs';
+import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { runAsCommand } from '../../scripts/setup.mjs';
+import { consoleReport } from '../../scripts/stack/console-report.mjs';
+import { interruption, whenAborted } from '../../scripts/stack/interruption.mjs';
+import { startStack } from '../../scripts/stack/start-stack.mjs';
 
 const EXAMPLE_DIR = path.join(ROOT_DIR, 'examples/dates');
 const JOB_NAME = 'dates-demo';
@@ -18,7 +18,7 @@ const SHOWN_ROWS = 12;
 const DATA_DIR = path.resolve(ROOT_DIR, process.env.DATA_DIR || 'data');
 const STAYS_OPEN = process.argv.includes('--open');
 
-/** @type {Omit<import('../packages/client/dist/index.js').JobRequest, 'dataset'>} */
+/** @type {Omit<import('../../packages/client/dist/index.js').JobRequest, 'dataset'>} */
 const JOB = {
   base_model: DEMO_MODEL_NAME,
   name: JOB_NAME,
@@ -141,7 +141,7 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
   return manifest;
 }
 
-/** Otherwise jobs of a killed demo would be trained before this one. @param {import('../packages/client/dist/index.js').Client} client */
+/** Otherwise jobs of a killed demo would be trained before this one. @param {import('../../packages/client/dist/index.js').Client} client */
 async function cancelLeftovers(client) {
   for (const status of /** @type {const} */ (['queued', 'preparing', 'running'])) {
     for (const job of (await client.listJobs({ status, limit: 100 })).data) {
