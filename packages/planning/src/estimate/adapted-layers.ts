@@ -1,9 +1,15 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
+import { layerIndexOf } from '../module-names.js';
 import type { Target } from '../target-ranks.js';
 
-/** Number of the layer a module lies in, from its name: `model.layers.3.mlp.up_proj` is in 3. */
-export function layerIndexOf(module: string): number {
-  return Number(/\.(\d+)\./.exec(module)?.[1] ?? 0);
+/** The block that a module lies in. A linear layer outside the blocks, such as an output head, comes after all of them. */
+function blockOf({ name }: Pick<AdaptableModule, 'name'>): number {
+  return layerIndexOf(name) ?? Number.POSITIVE_INFINITY;
+}
+
+/** The lowest block with an adapted layer: no gradient is computed below it. Infinity where no block has one. */
+export function lowestAdaptedBlock(targets: readonly Pick<AdaptableModule, 'name'>[]): number {
+  return Math.min(...targets.map(blockOf));
 }
 
 /** Products a model's linear layers make, in multiply-adds. */
@@ -22,10 +28,10 @@ export function linearWork(
   tokensOf: (module: AdaptableModule) => number,
 ): LinearWork {
   const size = (module: AdaptableModule) => tokensOf(module) * module.in_features * module.out_features;
-  const lowest = Math.min(...targets.map(({ name }) => layerIndexOf(name)));
+  const lowest = lowestAdaptedBlock(targets);
   const forward = modules.reduce((sum, module) => sum + size(module), 0);
   const backward = modules
-    .filter(({ name }) => layerIndexOf(name) >= lowest)
+    .filter((module) => blockOf(module) >= lowest)
     .reduce((sum, module) => sum + size(module), 0);
   // A x and B (A x) forward; the gradients of A, B and both inputs backward.
   const adapters = targets.reduce(

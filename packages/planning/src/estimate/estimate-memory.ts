@@ -1,6 +1,6 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { layerIndexOf } from './adapted-layers.js';
+import { lowestAdaptedBlock } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
 import { bytesPerLogit, type EngineMemory } from './engine-memory.js';
 
@@ -148,7 +148,7 @@ export function bytesPerWeight(storage: Precision): number {
 }
 
 function adaptedLayers(architecture: DecoderArchitecture, targets: readonly AdaptableModule[]): number {
-  return architecture.layerCount - Math.min(...targets.map(({ name }) => layerIndexOf(name)));
+  return architecture.layerCount - Math.min(architecture.layerCount, lowestAdaptedBlock(targets));
 }
 
 /** Bytes per token that a layer keeps between its forward and its backward pass. */
