@@ -4,7 +4,7 @@ import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'no
 import { basename, dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { BlockWriter } from './block-writer.js';
+import { DownloadWriter } from './download-writer.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';
 import { sleep } from './sleep.js';
@@ -97,7 +97,7 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
   const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
   let idle: NodeJS.Timeout | undefined;
   let part: FileHandle | undefined;
-  let writer: BlockWriter | undefined;
+  let writer: DownloadWriter | undefined;
   /** Of everything from the beginning; a continued download is read again instead. */
   let hash: Hash | undefined;
   try {
@@ -121,7 +121,7 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
     );
     const { start, totalBytes } = rangeOf(response, stored);
     part = await openPart(file, start, { source: nameOf(source), etag: response.headers.get('etag'), totalBytes });
-    writer = new BlockWriter(part, start);
+    writer = new DownloadWriter(part, start);
     if (sha256 !== undefined && start === 0) hash = createHash('sha256');
     let position = start;
     onProgress?.({ receivedBytes: position, totalBytes });

@@ -22,7 +22,7 @@ export {
   fits,
   type HeldJob,
   isOnBase,
-  type LoadedBase,
+  type BaseInMemory,
 } from './queue/choose-next.js';
 export type { FairQueue, QueueSnapshot, WorkerPresence } from './queue/fair-queue.js';
 export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';

@@ -1,4 +1,4 @@
-import { type Adapter, DenseLinear, type DropoutSeed, type LinearGroup } from '@lorasmith/models';
+import { type ModelAdapter, DenseLinear, type DropoutSeed, type LinearGroup } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { fill, keep, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -41,7 +41,7 @@ afterEach(() => {
 });
 
 const X = normalNumbers(TOKENS * IN, 9);
-const outputsOf = (adapter: Adapter | null = null, dropoutSeed: DropoutSeed | null = null) =>
+const outputsOf = (adapter: ModelAdapter | null = null, dropoutSeed: DropoutSeed | null = null) =>
   groups.map((group) =>
     scope(() => {
       const x = tensorOf(X, [TOKENS, IN]);

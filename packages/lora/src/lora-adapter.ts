@@ -1,4 +1,4 @@
-import type { Adapter, LinearGroup } from '@lorasmith/models';
+import type { ModelAdapter, LinearGroup } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { concat, dispose, keep, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
@@ -31,7 +31,7 @@ interface AdaptedGroup {
  * LoRA for a model's layers. All trainable parameters are one float32 vector: for each group, the layers' A `[Σ rank, in]`,
  * then each layer's B `[out, rank]`. The optimizer, gradient clipping and checkpoints use only this vector.
  */
-export class LoraAdapter implements Adapter {
+export class LoraAdapter implements ModelAdapter {
   readonly dropout: number;
   readonly #adapted: readonly AdaptedGroup[];
   readonly #byGroup: ReadonlyMap<LinearGroup, LoraGroup>;

@@ -8,7 +8,7 @@ import {
 } from '@lorasmith/contracts';
 
 /** A conversation in the form in which transformers gives it to chat templates. */
-export interface Conversation {
+export interface TemplateConversation {
   messages: readonly TemplateMessage[];
   /** null: none. */
   tools: readonly Tool[] | null;
@@ -35,7 +35,7 @@ export function conversationOf({
 }: {
   messages: readonly ChatMessage[];
   tools?: readonly Tool[] | null | undefined;
-}): Conversation {
+}): TemplateConversation {
   const hasTools = tools != null && tools.length > 0;
   return { messages: messages.map(templateMessage), tools: hasTools ? tools : null };
 }

@@ -1,11 +1,11 @@
 import type { DecoderArchitecture } from './architecture.js';
 import { type ChatTemplate, loadChatTemplate } from './chat-template.js';
-import type { Conversation } from './conversation.js';
+import type { TemplateConversation } from './conversation.js';
 import { loadTokenizer, type Tokenizer } from './tokenizer.js';
 import { digestTokenizer } from './tokenizer-digest.js';
 
 /** A text to continue, or a conversation whose next turn is asked for. */
-export type Prompt = string | Conversation;
+export type Prompt = string | TemplateConversation;
 
 /** What turns text into tokens of a base model, and back. */
 export class ModelText {

@@ -1,5 +1,5 @@
 import { type FloatDtype, SafetensorsError, type SafetensorsFile } from '@lorasmith/safetensors';
-import { createRegion, type Piece, type Region, readPieces, Sha256 } from '@lorasmith/weight-io';
+import { createRegion, type FilePiece, type Region, readPieces, Sha256 } from '@lorasmith/weight-io';
 import type { ModelFolder } from './model-folder.js';
 import { locateTensor, openWeightFiles } from './model-weights.js';
 import { asModelError, type WeightFile } from './weight-files.js';
@@ -155,7 +155,7 @@ async function readWindow(
   { begin, end, parts }: Window,
   sha256: Sha256 | null,
 ): Promise<number> {
-  const pieces = parts.map((part): Piece => {
+  const pieces = parts.map((part): FilePiece => {
     const { filling, from, regionOffset } = part;
     filling.region ??= createRegion(filling.bytes);
     const fileOffset = Math.max(begin, part.fileOffset);

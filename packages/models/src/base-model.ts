@@ -2,4 +2,4 @@ import type { Classifier } from './classifier/classifier.js';
 import type { Decoder } from './decoder/decoder.js';
 
 /** A base model in memory. */
-export type BaseModel = Decoder | Classifier;
+export type LoadedModel = Decoder | Classifier;

@@ -1,4 +1,4 @@
-export type { BaseModel } from './base-model.js';
+export type { LoadedModel } from './base-model.js';
 export { Classifier, type FeatureBatch } from './classifier/classifier.js';
 export { loadClassifier } from './classifier/load-classifier.js';
 export { attentionSettings, batchAttention } from './decoder/attention.js';
@@ -22,7 +22,7 @@ export {
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
 export type {
   ActingAdapter,
-  Adapter,
+  ModelAdapter,
   DropoutSeed,
   GroupAdapter,
   LowRankAdapter,

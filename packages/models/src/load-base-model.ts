@@ -2,17 +2,17 @@ import { digestOfFiles, type ModelFolder, type WeightDigests } from '@lorasmith/
 import type { FloatDType } from '@lorasmith/tensor';
 import { loadClassifier } from './classifier/load-classifier.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import type { BaseModel } from './base-model.js';
+import type { LoadedModel } from './base-model.js';
 import type { LoadOptions } from './weight-source.js';
 
-const LOADERS: { readonly [Kind in BaseModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {
+const LOADERS: { readonly [Kind in LoadedModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {
   decoder: loadDecoder,
   classifier: loadClassifier,
 };
 
 /** A base model in memory, and which one it is. */
 export interface LoadedBase {
-  model: BaseModel;
+  model: LoadedModel;
   /** See WeightDigests. */
   weightsSha256: string;
 }

@@ -44,7 +44,7 @@ export interface LowRankAdapter {
 }
 
 /** What changes a base model's linear layers for the time of a pass; the base itself is never changed. */
-export interface Adapter {
+export interface ModelAdapter {
   /** What it does at this group; null: nothing, the frozen layers act alone. */
   at(group: LinearGroup): GroupAdapter | null;
 }
@@ -54,7 +54,7 @@ export type TokenRange = RowRange;
 
 /** An adapter in a pass. */
 export interface ActingAdapter {
-  adapter: Adapter;
+  adapter: ModelAdapter;
   /** The tokens it acts on: those of some rows. @defaultValue all */
   tokens?: TokenRange | undefined;
   /** @defaultValue no dropout */

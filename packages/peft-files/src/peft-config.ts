@@ -2,7 +2,7 @@ import { loraScale, ProductError } from '@lorasmith/contracts';
 import { compileModulePattern, type ModulePattern, PatternError } from '@lorasmith/model-folder';
 import { shownValue } from './shown.js';
 
-const MAX_RANK = 65_536;
+const MAX_FILE_RANK = 65_536;
 const MAX_PATTERNS = 4096;
 const MAX_PATTERN_LENGTH = 512;
 
@@ -152,7 +152,7 @@ function compilePattern(field: string, table: unknown, isValid: (value: number) 
   }
 }
 
-const isRank = (value: number) => Number.isInteger(value) && value >= 1 && value <= MAX_RANK;
+const isRank = (value: number) => Number.isInteger(value) && value >= 1 && value <= MAX_FILE_RANK;
 const isProbability = (value: number) => value >= 0 && value < 1;
 
 function isSet(value: unknown): boolean {

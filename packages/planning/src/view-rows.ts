@@ -11,7 +11,7 @@ import { FaultList } from './fault-list.js';
 import { type Line, textOfLine } from './jsonl/line-splitter.js';
 import { parseLine } from './jsonl/parse-line.js';
 import { readLines } from './jsonl/read-lines.js';
-import type { LengthLimit, LengthSettings, Piece } from './objectives/next-token/length-limit.js';
+import type { LengthLimit, LengthSettings, RowPiece } from './objectives/next-token/length-limit.js';
 import { isTrainedWord, sequenceOfWords } from './objectives/next-token/token-examples.js';
 import { objectiveFor } from './objectives/objectives.js';
 import { BatchConverter } from './row-conversion/batch-converter.js';
@@ -124,7 +124,7 @@ function tokensOf(words: Int32Array, limit: LengthLimit, tokenizer: Tokenizer): 
   };
 }
 
-function fitted(words: Int32Array, limit: LengthLimit): { outcome: RowTokens['outcome']; pieces: Piece[] } {
+function fitted(words: Int32Array, limit: LengthLimit): { outcome: RowTokens['outcome']; pieces: RowPiece[] } {
   if (words.length <= limit.maxTokens) {
     const trained = words.subarray(1).filter(isTrainedWord).length;
     return { outcome: 'complete', pieces: [{ start: 0, tokens: words.length, trained }] };
@@ -133,7 +133,7 @@ function fitted(words: Int32Array, limit: LengthLimit): { outcome: RowTokens['ou
 }
 
 /** `[tokens]`: 1 where a token is a target in one of the pieces. */
-function trainedTokens(words: Int32Array, pieces: readonly Piece[]): Uint8Array {
+function trainedTokens(words: Int32Array, pieces: readonly RowPiece[]): Uint8Array {
   const trained = new Uint8Array(words.length);
   for (const { start, tokens } of pieces) {
     trained.set(sequenceOfWords(words.subarray(start, start + tokens)).trained, start);

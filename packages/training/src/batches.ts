@@ -1,4 +1,4 @@
-import type { BaseModel, JoinedBatch } from '@lorasmith/models';
+import type { LoadedModel, JoinedBatch } from '@lorasmith/models';
 import type { Examples } from '@lorasmith/planning';
 import type { BatchLoss, Objective, PassLoss, PassOptions } from './objectives/objective.js';
 import { objectiveOn } from './objectives/objectives.js';
@@ -30,7 +30,7 @@ export interface BatchSource {
   metrics: Objective<never>['metrics'];
 }
 
-export function batchSource(model: BaseModel, examples: Examples): BatchSource {
+export function batchSource(model: LoadedModel, examples: Examples): BatchSource {
   const { count, longest } = examples;
   const objective = objectiveOn(model, examples.kind);
   const lengthsOf = (indices: ArrayLike<number>) => Array.from(indices, (index) => examples.lengthOf(index));

@@ -1,9 +1,9 @@
-import { type Checkpoint, checkpointSteps, latestCheckpoint, removeIncomplete } from '@lorasmith/artifacts';
+import { type CheckpointState, checkpointSteps, latestCheckpoint, removeIncomplete } from '@lorasmith/artifacts';
 import type { Fault } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { ChosenPrecision } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
-import { choosePrecision, precisionOfCheckpoint } from './precision.js';
+import { precisionHere, precisionOfCheckpoint } from './precision.js';
 import { type RunIdentity, restartWarning } from './run-parts.js';
 import type { TrainOptions } from './train-options.js';
 
@@ -11,7 +11,7 @@ import type { TrainOptions } from './train-options.js';
 export interface RunStart {
   precision: ChosenPrecision;
   /** Null: at step 0. */
-  resumeFrom: Checkpoint | null;
+  resumeFrom: CheckpointState | null;
   warnings: Fault[];
 }
 
@@ -30,7 +30,7 @@ export async function findStart(
   { spec, machine = null, checkpointFolder }: TrainOptions,
   { model, weightsOfCheckpoints, identityIn }: StartSources,
 ): Promise<RunStart> {
-  const newRun = () => choosePrecision(spec.training.precision, model.architecture.family, machine);
+  const newRun = () => precisionHere(spec.training.precision, model.architecture.family, machine);
   await removeIncomplete(checkpointFolder);
   if ((await checkpointSteps(checkpointFolder)).length === 0) {
     return { precision: newRun(), resumeFrom: null, warnings: [] };

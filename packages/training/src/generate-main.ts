@@ -4,7 +4,7 @@ import type { Message } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer, readModelFolder } from '@lorasmith/model-folder';
 import { generateTexts, loadDecoder } from '@lorasmith/models';
 import { configureKernels } from '@lorasmith/tensor';
-import { choosePrecision } from './precision.js';
+import { precisionHere } from './precision.js';
 
 const USAGE = `generate --model FOLDER --prompts FILE.jsonl --out FILE.jsonl [--max-new-tokens N]
 
@@ -42,7 +42,7 @@ async function main(): Promise<number> {
     tokenizer.encode(template.render(messages, { addGenerationPrompt: true })),
   );
   configureKernels('fused');
-  const decoder = await loadDecoder(folder, choosePrecision('auto', folder.architecture.family, null).chosen);
+  const decoder = await loadDecoder(folder, precisionHere('auto', folder.architecture.family, null).chosen);
   const answers = generateTexts(decoder, prompts, { maxNewTokens });
   const written = conversations.map((messages, index) => {
     return JSON.stringify({ messages, text: tokenizer.decode(answers[index]!, { skipSpecialTokens: true }) });

@@ -2,7 +2,7 @@ export { configureKernels, engine } from '@lorasmith/tensor';
 export { BaseModelCache, type HeldBase } from './base-model-cache.js';
 export { cardFailure, engineError } from './engine-error.js';
 export { JobDeferred } from './job-deferred.js';
-export { choosePrecision } from './precision.js';
+export { precisionHere } from './precision.js';
 export { type MeasureOptions, measureMachine } from './probe/measure-machine.js';
 export { tryGpu } from './probe/try-engine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';

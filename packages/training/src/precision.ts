@@ -1,15 +1,15 @@
 import type { MachineProfile, TrainingSettings } from '@lorasmith/contracts';
-import { type ChosenPrecision, choosePrecision as chooseByRates, precisionOn } from '@lorasmith/planning';
+import { type ChosenPrecision, choosePrecision, precisionOn } from '@lorasmith/planning';
 import { engine, type FloatDType } from '@lorasmith/tensor';
 import { matMulRate } from './probe/kernel-rates.js';
 
 /** As planning reports it. @param machine what was measured of it; null: it is measured now */
-export function choosePrecision(
+export function precisionHere(
   setting: TrainingSettings['precision'],
   family: string,
   machine: MachineProfile | null,
 ): ChosenPrecision {
-  return machine === null ? chooseByRates(setting, family, rateHere) : precisionOn(machine, setting, family);
+  return machine === null ? choosePrecision(setting, family, rateHere) : precisionOn(machine, setting, family);
 }
 
 /** GFLOP/s of matrix products; null where the GPU has none in this type. */

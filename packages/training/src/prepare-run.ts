@@ -7,7 +7,7 @@ import {
 } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { baseMismatch, type ModelFolder, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
-import type { BaseModel } from '@lorasmith/models';
+import type { LoadedModel } from '@lorasmith/models';
 import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
@@ -26,7 +26,7 @@ import { TrainingRun } from './training-run.js';
 export interface PreparedRun {
   run: TrainingRun;
   model: ModelFolder;
-  base: BaseModel;
+  base: LoadedModel;
   adapter: LoraAdapter;
   /** What the manifest will say of what was trained on. */
   described: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'validation_dataset' | 'report'>;
@@ -146,7 +146,7 @@ async function samplerOf({ spec, model, base, texts, ...rest }: SamplingRun): Pr
 interface SamplingRun extends Pick<SamplerOptions, 'adapter' | 'prompts' | 'turn'> {
   spec: JobSpec;
   model: ModelFolder;
-  base: BaseModel;
+  base: LoadedModel;
   texts: ModelTexts;
 }
 

@@ -1,4 +1,4 @@
-import { type Checkpoint, readCheckpoint } from '@lorasmith/artifacts';
+import { type CheckpointState, readCheckpoint } from '@lorasmith/artifacts';
 import { type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { baseMismatch, digestBase, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
@@ -99,7 +99,7 @@ async function publish(
 }
 
 /** What the training had reached by then. */
-function resultAt({ step, losses, accuracies, progress }: Checkpoint): RunResult {
+function resultAt({ step, losses, accuracies, progress }: CheckpointState): RunResult {
   return {
     steps: step,
     tokens: progress.tokens,

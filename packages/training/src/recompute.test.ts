@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type Adapter, type GroupAdapter, loadDecoder } from '@lorasmith/models';
+import { type ModelAdapter, type GroupAdapter, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
@@ -61,7 +61,7 @@ describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), 
 });
 
 /** An adapter that notes how many tensors are alive whenever a pass reaches a group, forward and backward. */
-function counting(adapter: Adapter, counts: number[]): Adapter {
+function counting(adapter: ModelAdapter, counts: number[]): ModelAdapter {
   const countingAt = (acting: GroupAdapter): GroupAdapter => ({
     trained: acting.trained,
     forward(...args) {
@@ -91,7 +91,7 @@ test.each([false, true])(
     const liveWith = (dropout: number) => {
       const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
       const adapter = new LoraAdapter(model.groups, { targets, dropout, seed: 3 });
-      const pass = (acting: Adapter) => {
+      const pass = (acting: ModelAdapter) => {
         takeBatchLoss(
           objective.lossAndGradients(batch, { adapters: [{ adapter: acting, dropoutSeed: [0, 0] }], recompute }),
         );

@@ -1,19 +1,19 @@
 import { MAX_SAMPLE_TEXT, ProductError, type Sample, type SampleSettings } from '@lorasmith/contracts';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
-import { type Adapter, type Decoder, Generation, NotFiniteError } from '@lorasmith/models';
+import { type ModelAdapter, type Decoder, Generation, NotFiniteError } from '@lorasmith/models';
 import { sampleCacheTokens } from '@lorasmith/planning';
-import type { Turn } from './turn.js';
+import type { PassTurn } from './turn.js';
 
 export interface SamplerOptions {
   base: Decoder;
-  adapter: Adapter;
+  adapter: ModelAdapter;
   text: ModelText;
   settings: SampleSettings;
   /** As tokens. */
   prompts: readonly Int32Array[];
   /** Draws are the same in every round: what differs comes from the training. */
   seed: number;
-  turn: Turn;
+  turn: PassTurn;
 }
 
 /** A pass of a few tokens takes about as long as one of so many: it reads all weights. */

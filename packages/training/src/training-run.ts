@@ -1,5 +1,5 @@
 import {
-  type Checkpoint,
+  type CheckpointState,
   type CheckpointAdapter,
   readCheckpoint,
   type SaveOptions,
@@ -115,7 +115,7 @@ export class TrainingRun {
   }
 
   /** Continues from a checkpoint of the same run. Call it before anything else. */
-  resume(checkpoint: Checkpoint): void {
+  resume(checkpoint: CheckpointState): void {
     const { adapter, optimizer, onEvent } = this.#options;
     const { step, progress } = checkpoint;
     adapter.setParameters(vectorOf(checkpoint.parameters));
@@ -195,7 +195,7 @@ export class TrainingRun {
   /** Saves a checkpoint. @throws ProductError storage_full */
   async save(options: SaveOptions): Promise<void> {
     const { identity, adapter, optimizer, passes, checkpoints, onEvent } = this.#options;
-    const checkpoint: Checkpoint = {
+    const checkpoint: CheckpointState = {
       step: optimizer.step,
       parameters: toFloat32Array(adapter.parameters),
       firstMoment: toFloat32Array(optimizer.moments.first),

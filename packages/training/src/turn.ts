@@ -3,4 +3,4 @@
  * and after it.
  * @param tokens what it costs, in tokens of a pass that trains: a forward pass alone costs half of its own
  */
-export type Turn = <Result>(tokens: number, work: () => Result) => Promise<Result>;
+export type PassTurn = <Result>(tokens: number, work: () => Result) => Promise<Result>;

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Adapter, Generation, type GenerationOptions, type ScoredToken } from '@lorasmith/models';
+import { type ModelAdapter, Generation, type GenerationOptions, type ScoredToken } from '@lorasmith/models';
 import { expect } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 
@@ -29,7 +29,7 @@ const TOLERANCE = 1e-4;
 export function expectGenerations(
   decoder: ConstructorParameters<typeof Generation>[0],
   expected: readonly ExpectedGeneration[],
-  adapter: Adapter | null,
+  adapter: ModelAdapter | null,
   options: GenerationOptions,
 ): void {
   const generation = new Generation(decoder, options);

@@ -1,4 +1,4 @@
-export { type Piece, readPieces, Sha256 } from './read-pieces.js';
+export { type FilePiece, readPieces, Sha256 } from './read-pieces.js';
 export { createRegion, giveAway, type Region } from './region.js';
 export {
   mergeInstructions,

@@ -1,13 +1,13 @@
 import { open } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { type Piece, readPieces, Sha256 } from './read-pieces.js';
+import { type FilePiece, readPieces, Sha256 } from './read-pieces.js';
 import { createRegion, giveAway } from './region.js';
 
 // What is read, converted and hashed is tested with the engine: packages/models/src/weight-source.test.ts.
 
 const FILE = fileURLToPath(import.meta.url);
-const piece = (change: Partial<Piece> = {}): Piece => {
+const piece = (change: Partial<FilePiece> = {}): FilePiece => {
   return { fileOffset: 0, bytes: 8, region: createRegion(8), regionOffset: 0, from: 'BF16', to: 'BF16', ...change };
 };
 
@@ -27,7 +27,7 @@ test('a file that ends early is not complete', async () => {
 
 test('pieces outside of their region or of the range, and regions that were given away, are refused', async () => {
   const file = await open(FILE, 'r');
-  const read = async (one: Piece) => await readPieces(file.fd, { begin: 0, end: 16 }, [one], null);
+  const read = async (one: FilePiece) => await readPieces(file.fd, { begin: 0, end: 16 }, [one], null);
   await expect(read(piece({ regionOffset: 2 }))).rejects.toThrow(RangeError);
   await expect(read(piece({ to: 'F32' }))).rejects.toThrow(RangeError);
   await expect(read(piece({ fileOffset: 9 }))).rejects.toThrow(RangeError);

@@ -8,7 +8,7 @@ const CONVERSIONS = ['none', 'BF16 F32', 'F16 F32', 'F32 BF16', 'F16 BF16'] as c
 type Stored = 'F32' | 'F16' | 'BF16';
 
 /** A part of a file and where it goes. */
-export interface Piece {
+export interface FilePiece {
   fileOffset: number;
   /** In the file. */
   bytes: number;
@@ -44,7 +44,7 @@ export class Sha256 {
 export async function readPieces(
   fd: number,
   { begin, end }: { begin: number; end: number },
-  pieces: readonly Piece[],
+  pieces: readonly FilePiece[],
   sha256: Sha256 | null,
 ): Promise<boolean> {
   const regions = [...new Set(pieces.map(({ region }) => region))];

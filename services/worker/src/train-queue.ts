@@ -9,7 +9,7 @@ import {
   isOnBase,
   jobKeys,
   jobOfQueueEntry,
-  type LoadedBase,
+  type BaseInMemory,
   QUEUE_NAME,
   type QueueEntry,
   type QueueSnapshot,
@@ -102,7 +102,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   let tokens = 0;
   /** The job for which others are paused. */
   let target: JobId | null = null;
-  let loaded: LoadedBase | null = null;
+  let loaded: BaseInMemory | null = null;
   let baseSince = 0;
 
   /** What the worker can take; remembers what it has in memory beside the jobs that it holds. */

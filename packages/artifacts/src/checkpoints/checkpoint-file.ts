@@ -11,7 +11,7 @@ import {
   writeSafetensors,
 } from '@lorasmith/safetensors';
 import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
-import type { Checkpoint, CheckpointProgress } from './checkpoint.js';
+import type { CheckpointState, CheckpointProgress } from './checkpoint.js';
 
 /** What is known of a checkpoint without reading its tensors. */
 export interface CheckpointDescription {
@@ -33,7 +33,7 @@ const HASHED_PIECE_BYTES = 2 ** 26;
  *
  * @throws ProductError `storage_full`
  */
-export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Promise<void> {
+export async function writeCheckpoint(file: string, checkpoint: CheckpointState): Promise<void> {
   const tensor = (name: string, values: Float32Array) => ({
     name,
     dtype: 'F32' as const,
@@ -56,7 +56,7 @@ export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Pro
 }
 
 /** @returns null when the file is damaged, for instance truncated */
-export async function readCheckpoint(file: string): Promise<Checkpoint | null> {
+export async function readCheckpoint(file: string): Promise<CheckpointState | null> {
   return await reading(file, async (opened) => {
     const { metadata } = opened;
     const hash = hashOf({ step: metadata.get('step'), progress: metadata.get('progress') });

@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Checkpoint, CheckpointAdapter } from './checkpoint.js';
+import type { CheckpointState, CheckpointAdapter } from './checkpoint.js';
 import {
   latestCheckpoint as latestOf,
   listCheckpoints,
@@ -19,7 +19,7 @@ afterEach(() => rm(join(folder, '..'), { recursive: true }));
 
 const latestCheckpoint = (path: string, run: string) => latestOf(path, [run]);
 
-function checkpointAt(step: number, run = 'run', best: number | null = null): Checkpoint {
+function checkpointAt(step: number, run = 'run', best: number | null = null): CheckpointState {
   return {
     step,
     parameters: Float32Array.of(step, 0.1, -3),

@@ -2,7 +2,7 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { systemErrorCode } from '@lorasmith/storage';
-import type { Checkpoint } from './checkpoint.js';
+import type { CheckpointState } from './checkpoint.js';
 import {
   type CheckpointDescription,
   describeCheckpoint,
@@ -31,7 +31,7 @@ export interface SaveOptions {
  */
 export async function saveCheckpoint(
   folder: string,
-  checkpoint: Checkpoint,
+  checkpoint: CheckpointState,
   { before = 1 }: SaveOptions = {},
 ): Promise<void> {
   await mkdir(folder, { recursive: true });
@@ -52,7 +52,7 @@ export async function saveCheckpoint(
  * @param runs see {@link CheckpointProgress.run}; one of any of them
  * @returns null when there is none
  */
-export async function latestCheckpoint(folder: string, runs: readonly string[]): Promise<Checkpoint | null> {
+export async function latestCheckpoint(folder: string, runs: readonly string[]): Promise<CheckpointState | null> {
   for (const step of await checkpointSteps(folder)) {
     const checkpoint = await readFile(join(folder, nameOf(step)));
     if (checkpoint !== null && runs.includes(checkpoint.progress.run)) return checkpoint;
@@ -61,7 +61,7 @@ export async function latestCheckpoint(folder: string, runs: readonly string[]):
 }
 
 /** @throws ProductError `checkpoint_not_found` */
-export async function readCheckpoint(folder: string, step: number): Promise<Checkpoint> {
+export async function readCheckpoint(folder: string, step: number): Promise<CheckpointState> {
   const checkpoint = await readFile(join(folder, nameOf(step)));
   if (checkpoint !== null) return checkpoint;
   const message = (await checkpointSteps(folder)).includes(step)

@@ -1,7 +1,7 @@
 import type { Evaluation, SampleRound, TrainingOutcome } from '@lorasmith/contracts';
 
 /** Everything a run needs to continue as if it had not been interrupted. Random numbers follow from seed and step. */
-export interface Checkpoint {
+export interface CheckpointState {
   /** Optimizer steps done. */
   step: number;
   /** `[parameters]` each, in the layout of the adapter. */

@@ -3,7 +3,7 @@ import { type Line, linesInOrder, type QueueState, useOf } from './fair-order.js
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 
 /** What a worker has in memory. */
-export interface LoadedBase {
+export interface BaseInMemory {
   /** Null: nothing. */
   baseModel: ModelName | null;
   /** The requested precisions that train on it. */
@@ -11,7 +11,7 @@ export interface LoadedBase {
 }
 
 /** What a worker can take now. */
-export interface Appetite extends LoadedBase {
+export interface Appetite extends BaseInMemory {
   /** It holds no job, and takes any; otherwise only jobs on what it has in memory. */
   isIdle: boolean;
 }
@@ -31,7 +31,7 @@ export interface Chooser {
   /** Null: it can take nothing now. */
   appetite: Appetite | null;
   /** What it had in memory when it could last take a job beside those that it holds; null: it could not since. */
-  loaded: LoadedBase | null;
+  loaded: BaseInMemory | null;
   held: readonly HeldJob[];
   /** How many jobs it may hold. */
   slots: number;
@@ -150,7 +150,7 @@ export function fits({ job }: WaitingJob, appetite: Appetite): boolean {
 }
 
 /** Whether the job trains on what a worker has in memory. */
-export function isOnBase({ job }: { job: QueueEntry }, { baseModel, precisions }: LoadedBase): boolean {
+export function isOnBase({ job }: { job: QueueEntry }, { baseModel, precisions }: BaseInMemory): boolean {
   return job.base_model === baseModel && precisions.includes(job.precision);
 }
 

@@ -16,13 +16,13 @@ import {
 import type { AttendingLayer } from '../decoder/attend.js';
 import type { Decoder } from '../decoder/decoder.js';
 import { SelfAttention } from '../decoder/self-attention.js';
-import type { ActingAdapter, Adapter } from '../pass.js';
+import type { ActingAdapter, ModelAdapter } from '../pass.js';
 
 /** Tokens of a text that a pass reads. */
-export interface Piece extends CachedText {
+export interface TokenSpan extends CachedText {
   /** `[tokens]` */
   ids: Int32Array;
-  adapter: Adapter | null;
+  adapter: ModelAdapter | null;
   /** Positions that a rope depending on the length is made for. */
   span: number;
 }
@@ -96,7 +96,7 @@ export class CachedDecoder {
    * @param wanted the tokens, in the stream of all pieces, whose predictions are used; ascending, at least one
    * @param use receives the predictions, in the order of `wanted`
    */
-  read(pieces: readonly Piece[], wanted: Int32Array, use: (predictions: Predictions) => void): void {
+  read(pieces: readonly TokenSpan[], wanted: Int32Array, use: (predictions: Predictions) => void): void {
     const { decoder } = this;
     scope(() => {
       const positions = pieces.map(({ cached, tokens }) => Int32Array.from({ length: tokens }, (_, i) => cached + i));
@@ -152,8 +152,8 @@ function joined(arrays: readonly Int32Array[]): Int32Array {
 }
 
 /** One adapter for neighbouring pieces of the same. */
-function actingOn(pieces: readonly Piece[]): ActingAdapter[] {
-  const acting: { adapter: Adapter; tokens: { first: number; count: number } }[] = [];
+function actingOn(pieces: readonly TokenSpan[]): ActingAdapter[] {
+  const acting: { adapter: ModelAdapter; tokens: { first: number; count: number } }[] = [];
   let first = 0;
   for (const { adapter, tokens } of pieces) {
     const last = acting.at(-1);

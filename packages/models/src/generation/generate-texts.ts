@@ -1,6 +1,6 @@
 import { PAGE_TOKENS } from '@lorasmith/tensor';
 import type { Decoder } from '../decoder/decoder.js';
-import type { Adapter } from '../pass.js';
+import type { ModelAdapter } from '../pass.js';
 import { Generation } from './generation.js';
 import type { Sampling } from './request.js';
 import { pagesOf } from './text.js';
@@ -12,7 +12,7 @@ export interface GenerateOptions {
   /** A text ends when it produces one of these. @defaultValue the model's end-of-text tokens */
   stopIds?: readonly number[];
   /** The adapter of each prompt; null: the base alone. @defaultValue the base alone for all */
-  adapters?: readonly (Adapter | null)[];
+  adapters?: readonly (ModelAdapter | null)[];
 }
 
 /** Texts that are continued at once. */

@@ -5,7 +5,7 @@ import { adapterOf, BiasAdapter } from '../../test/bias-adapter.js';
 import { tinyDecoder } from '../../test/tiny-decoder.js';
 import type { Decoder } from '../decoder/decoder.js';
 import { loadDecoder } from '../decoder/load-decoder.js';
-import type { Adapter } from '../pass.js';
+import type { ModelAdapter } from '../pass.js';
 import { Generation } from './generation.js';
 import { type GenerationEvent, NotFiniteError, type PromptRequest } from './request.js';
 
@@ -46,7 +46,7 @@ const tokensOf = (events: readonly GenerationEvent[], choice = 0) =>
   events.flatMap((event) => (event.kind === 'token' && event.choice === choice ? [event.id] : []));
 
 /** An adapter that adds to the queries, keys and values of the first layer. */
-function biasAdapter(bias: (i: number) => number): { adapter: Adapter; dispose(): void } {
+function biasAdapter(bias: (i: number) => number): { adapter: ModelAdapter; dispose(): void } {
   const [group] = decoder.groups;
   const own = new BiasAdapter(group!);
   own.setBias(Float32Array.from({ length: group!.linear.outFeatures }, (_, i) => bias(i)));
@@ -171,7 +171,7 @@ test('numbers that are not finite end their request alone', () => {
 test('an error of the engine ends the texts of the pass; the next run', () => {
   const generation = new Generation(decoder, { cacheTokens: 64, maxTexts: 2 });
   const events: GenerationEvent[] = [];
-  const failing: Adapter = {
+  const failing: ModelAdapter = {
     at: () => {
       throw new Error('no memory');
     },

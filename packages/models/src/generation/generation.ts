@@ -1,6 +1,6 @@
 import { PAGE_TOKENS } from '@lorasmith/tensor';
 import type { Decoder } from '../decoder/decoder.js';
-import { CachedDecoder, cacheBytes, type Piece, type Predictions } from './cached-pass.js';
+import { CachedDecoder, cacheBytes, type TokenSpan, type Predictions } from './cached-pass.js';
 import { Pages } from './pages.js';
 import {
   type GenerationHandle,
@@ -158,7 +158,7 @@ export class Generation {
   }
 
   /** What each text reads in the next pass, those with the same adapter next to each other. */
-  #turns(): Turn[] {
+  #turns(): GenerationTurn[] {
     for (const text of this.#texts) text.followLeader();
     const ready = this.#texts.filter(({ waitsFor }) => waitsFor === null);
     const prompts = ready.filter(({ unread }) => unread > 1);
@@ -177,14 +177,14 @@ export class Generation {
   }
 
   /** A step that was too long makes the next pieces shorter; one that was short, though it was full, longer. */
-  #measure(turns: readonly Turn[], ms: number): void {
+  #measure(turns: readonly GenerationTurn[], ms: number): void {
     const tokens = turns.reduce((sum, { piece }) => sum + piece.tokens, 0);
     if (tokens < LEAST_PIECE || (ms < this.#stepMs && tokens < this.#pieceTokens)) return;
     const factor = Math.min(2, Math.max(0.5, this.#stepMs / ms));
     this.#pieceTokens = Math.min(GREATEST_PIECE, Math.max(LEAST_PIECE, Math.round(tokens * factor)));
   }
 
-  #read(turns: readonly Turn[]): Result[] {
+  #read(turns: readonly GenerationTurn[]): Result[] {
     const wanted = wantedOf(turns);
     const results: Result[] = [];
     // A pass computes at least one hidden state.
@@ -247,9 +247,9 @@ export class Generation {
 }
 
 /** What a text reads in a pass. */
-interface Turn {
+interface GenerationTurn {
   text: Text;
-  piece: Piece;
+  piece: TokenSpan;
 }
 
 /** A token whose prediction is used. */
@@ -267,7 +267,7 @@ interface Result extends Wanted {
   scored: ScoredToken | null;
 }
 
-function wantedOf(turns: readonly Turn[]): Wanted[] {
+function wantedOf(turns: readonly GenerationTurn[]): Wanted[] {
   const wanted: Wanted[] = [];
   let first = 0;
   for (const { text, piece } of turns) {

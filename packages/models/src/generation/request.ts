@@ -1,4 +1,4 @@
-import type { Adapter } from '../pass.js';
+import type { ModelAdapter } from '../pass.js';
 
 /** How the next token is chosen from the model's distribution: see {@link chooseToken}. */
 export interface Sampling {
@@ -14,7 +14,7 @@ export interface PromptRequest {
   /** At least one. */
   promptIds: Int32Array;
   /** null: the base model alone. It must stay in memory until the request has ended. */
-  adapter: Adapter | null;
+  adapter: ModelAdapter | null;
   /** 0: the prompt is only scored. */
   maxNewTokens: number;
   /** @defaultValue the most probable token */

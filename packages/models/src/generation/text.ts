@@ -1,5 +1,5 @@
 import { PAGE_TOKENS } from '@lorasmith/tensor';
-import type { Piece } from './cached-pass.js';
+import type { TokenSpan } from './cached-pass.js';
 import type { GenerationListener, PromptRequest } from './request.js';
 import { chooseToken, drawOf, mostProbable } from './sampling.js';
 
@@ -67,7 +67,7 @@ export class Text {
   }
 
   /** Its next tokens. All of a text that is known is its span. */
-  piece(tokens: number): Piece {
+  piece(tokens: number): TokenSpan {
     const { ids, cached, pages, running } = this;
     const own = Int32Array.from(ids.slice(cached, cached + tokens));
     return { ids: own, cached, tokens, pages, adapter: running.request.adapter, span: ids.length };

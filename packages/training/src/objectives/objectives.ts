@@ -1,19 +1,19 @@
-import type { BaseModel } from '@lorasmith/models';
+import type { LoadedModel } from '@lorasmith/models';
 import type { Examples } from '@lorasmith/planning';
 import { Classification } from './classification/classification.js';
 import { NextToken } from './next-token/next-token.js';
 import type { Objective } from './objective.js';
 
 /** Another objective is another folder, and a line here and in packages/planning. */
-const OBJECTIVES: { [Kind in Examples['kind']]: (base: BaseModel) => Objective<unknown> } = {
+const OBJECTIVES: { [Kind in Examples['kind']]: (base: LoadedModel) => Objective<unknown> } = {
   'next-token': (base) => new NextToken(ofKind(base, 'decoder')),
   classification: (base) => new Classification(ofKind(base, 'classifier')),
 };
 
-const made = new WeakMap<BaseModel, Map<Examples['kind'], Objective<unknown>>>();
+const made = new WeakMap<LoadedModel, Map<Examples['kind'], Objective<unknown>>>();
 
 /** The objective of this kind over a base model: the same one for all who ask, so that their batches can be joined. */
-export function objectiveOn(base: BaseModel, kind: Examples['kind']): Objective<unknown> {
+export function objectiveOn(base: LoadedModel, kind: Examples['kind']): Objective<unknown> {
   const onBase = made.get(base) ?? new Map<Examples['kind'], Objective<unknown>>();
   made.set(base, onBase);
   const objective = onBase.get(kind) ?? OBJECTIVES[kind](base);
@@ -21,7 +21,7 @@ export function objectiveOn(base: BaseModel, kind: Examples['kind']): Objective<
   return objective;
 }
 
-function ofKind<Kind extends BaseModel['kind']>(base: BaseModel, kind: Kind): Extract<BaseModel, { kind: Kind }> {
+function ofKind<Kind extends LoadedModel['kind']>(base: LoadedModel, kind: Kind): Extract<LoadedModel, { kind: Kind }> {
   if (base.kind !== kind) throw new Error(`this objective trains a ${kind}, not a ${base.kind}`);
-  return base as Extract<BaseModel, { kind: Kind }>;
+  return base as Extract<LoadedModel, { kind: Kind }>;
 }

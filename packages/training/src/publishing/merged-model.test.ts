@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { mergeModel } from '@lorasmith/export';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type Adapter, type Decoder, loadDecoder } from '@lorasmith/models';
+import { type ModelAdapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { configureKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
@@ -39,7 +39,7 @@ async function familyIn(name: string, dtype: FloatDtype): Promise<{ base: string
   return { base, adapter: await readPeftFolder(join(FAMILIES, name, 'adapter_trained')) };
 }
 
-const logitsOf = (decoder: Decoder, adapter?: Adapter) =>
+const logitsOf = (decoder: Decoder, adapter?: ModelAdapter) =>
   scope(() =>
     toFloat32Array(decoder.logits({ ids: IDS, rowLengths: [IDS.length] }, adapter === undefined ? [] : [{ adapter }])),
   );

@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import { DTYPE_NAMES, type ModelFolder } from '@lorasmith/model-folder';
-import { type Adapter, DenseLinear, type GroupAdapter, type LinearGroup } from '@lorasmith/models';
+import { type ModelAdapter, DenseLinear, type GroupAdapter, type LinearGroup } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import type { FloatDtype } from '@lorasmith/safetensors';
 import {
@@ -54,7 +54,7 @@ export function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: Mod
  * base's files. A merged weight is made for a forward pass and freed after it: the base's is not touched, and no second
  * model is in memory. Before it is rounded, it is compared with what the adapted layers computed in a pass.
  */
-export class MergedModel implements Adapter {
+export class MergedModel implements ModelAdapter {
   /** Of all forward passes. */
   readonly rounding: MergeRounding = { errorSquares: 0, updateSquares: 0, baseSquares: 0 };
   readonly #adapted: RecordedAdapter;

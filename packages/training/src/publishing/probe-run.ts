@@ -1,9 +1,9 @@
 import type { AdapterProbe } from '@lorasmith/contracts';
 import type { ModelFolder, ModelText, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
-import type { ActingAdapter, Adapter, BaseModel, Classifier, Decoder } from '@lorasmith/models';
+import type { ActingAdapter, ModelAdapter, LoadedModel, Classifier, Decoder } from '@lorasmith/models';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { type FloatDType, scope, slice, type Tensor } from '@lorasmith/tensor';
-import type { Turn } from '../turn.js';
+import type { PassTurn } from '../turn.js';
 import { logProbabilities, type Matrix, topColumns } from './log-probabilities.js';
 import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';
 
@@ -12,15 +12,15 @@ export interface ProbeRun {
   /** Of the input; rows for a classifier. */
   readonly tokens: number;
   /** The base alone: computed in a turn when it is first asked for, and kept. */
-  alone(turn: Turn): Promise<ProbeResult>;
+  alone(turn: PassTurn): Promise<ProbeOutputs>;
   /** The base with each of these adapters: one pass over a stream that has the input once for each. */
-  run(adapters: readonly Adapter[]): ProbeResult[];
+  run(adapters: readonly ModelAdapter[]): ProbeOutputs[];
   /** The part of it that the manifest holds. */
-  record(base: ProbeResult, adapter: ProbeResult): AdapterProbe;
+  record(base: ProbeOutputs, adapter: ProbeOutputs): AdapterProbe;
 }
 
 /** `[positions, classes]` */
-export interface ProbeResult {
+export interface ProbeOutputs {
   logits: Matrix;
   logprobs: Matrix;
 }
@@ -40,10 +40,10 @@ interface KeptProbe {
 }
 
 /** As long as the base model is in memory. */
-const kept = new WeakMap<BaseModel, KeptProbe>();
+const kept = new WeakMap<LoadedModel, KeptProbe>();
 
 /** The probe of a base model in memory, the same for all its adapters until a file of its tokenizer changes. */
-export async function prepareProbe(base: BaseModel, model: ModelFolder, texts: ModelTexts): Promise<ProbeRun> {
+export async function prepareProbe(base: LoadedModel, model: ModelFolder, texts: ModelTexts): Promise<ProbeRun> {
   const text = base.kind === 'classifier' ? null : await texts.of(model.path);
   const known = kept.get(base);
   if (known !== undefined && known.text === text) return await known.probe;
@@ -54,7 +54,7 @@ export async function prepareProbe(base: BaseModel, model: ModelFolder, texts: M
   return await probe;
 }
 
-async function newProbe(base: BaseModel, text: ModelText | null): Promise<ProbeRun> {
+async function newProbe(base: LoadedModel, text: ModelText | null): Promise<ProbeRun> {
   if (base.kind === 'classifier') return classifierProbe(base);
   return decoderProbe(base, await probeTexts(base.architecture, text!), text!.tokenizer);
 }
@@ -72,7 +72,7 @@ function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tok
     }
     start += text.ids.length;
   }
-  const run = (adapters: readonly (Adapter | null)[]) => {
+  const run = (adapters: readonly (ModelAdapter | null)[]) => {
     const stream = {
       ids: repeated(ids, adapters.length),
       rowLengths: adapters.flatMap(() => lengths),
@@ -133,7 +133,7 @@ function classifierProbe(base: Classifier): ProbeRun {
   const row = ({ values, width: columns }: Matrix, index: number) => [
     ...values.subarray(index * columns, (index + 1) * columns),
   ];
-  const run = (adapters: readonly (Adapter | null)[]) => {
+  const run = (adapters: readonly (ModelAdapter | null)[]) => {
     const all = { features: repeated(features, adapters.length), width };
     return scope(() => resultsOf(base.logits(all, onTheirTokens(adapters, rows)), adapters.length));
   };
@@ -153,8 +153,8 @@ function classifierProbe(base: Classifier): ProbeRun {
   };
 }
 
-function keptResult(tokens: number, compute: () => ProbeResult): ProbeRun['alone'] {
-  let result: ProbeResult | null = null;
+function keptResult(tokens: number, compute: () => ProbeOutputs): ProbeRun['alone'] {
+  let result: ProbeOutputs | null = null;
   return async (turn) => {
     // Another job may have computed it while this one waited.
     result ??= await turn(tokens / 2, () => result ?? compute());
@@ -169,12 +169,12 @@ function repeated<Numbers extends Int32Array | Float32Array>(numbers: Numbers, t
 }
 
 /** Each acts on its repetition of the input, which has so many tokens. */
-function onTheirTokens(adapters: readonly (Adapter | null)[], count: number): ActingAdapter[] {
+function onTheirTokens(adapters: readonly (ModelAdapter | null)[], count: number): ActingAdapter[] {
   return adapters.flatMap((adapter, i) => (adapter === null ? [] : [{ adapter, tokens: { first: i * count, count } }]));
 }
 
 /** @param logits `[parts × positions, classes]` */
-function resultsOf(logits: Tensor, parts: number): ProbeResult[] {
+function resultsOf(logits: Tensor, parts: number): ProbeOutputs[] {
   const positions = logits.shape[0]! / parts;
   return Array.from({ length: parts }, (_, i) => logProbabilities(slice(logits, [i * positions, 0], [positions, -1])));
 }

@@ -1,4 +1,4 @@
-import type { Adapter, GroupAdapter, LinearGroup } from '@lorasmith/models';
+import type { ModelAdapter, GroupAdapter, LinearGroup } from '@lorasmith/models';
 import { scope, slice, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 
 /** Tokens that are recorded of a pass. */
@@ -14,11 +14,11 @@ export interface RecordedGroup {
 }
 
 /** Computes as another adapter does, and records a few tokens of each group in its last pass. */
-export class RecordedAdapter implements Adapter {
-  readonly #adapter: Adapter;
+export class RecordedAdapter implements ModelAdapter {
+  readonly #adapter: ModelAdapter;
   readonly #groups = new Map<LinearGroup, RecordedGroup>();
 
-  constructor(adapter: Adapter) {
+  constructor(adapter: ModelAdapter) {
     this.#adapter = adapter;
   }
 

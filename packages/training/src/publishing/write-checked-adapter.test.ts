@@ -15,7 +15,7 @@ import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { writeTinyClassifier } from '../../test/tiny-classifier.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
-import type { Turn } from '../turn.js';
+import type { PassTurn } from '../turn.js';
 import { logProbabilities, topColumns } from './log-probabilities.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './write-checked-adapter.js';
 
@@ -200,7 +200,7 @@ test('the probe of the base is kept until its tokenizer changes, and no tensor i
   const made = await llama(folder);
   let passes = 0;
   const alone = new PassScheduler().join();
-  const turn: Turn = async (tokens, work) => {
+  const turn: PassTurn = async (tokens, work) => {
     if (tokens > 0) passes++;
     return await alone.turn(tokens, work);
   };

@@ -3,21 +3,21 @@ import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/co
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
-import type { Adapter, BaseModel } from '@lorasmith/models';
+import type { ModelAdapter, LoadedModel } from '@lorasmith/models';
 import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import { throwIfStopped } from '../stop.js';
-import type { Turn } from '../turn.js';
+import type { PassTurn } from '../turn.js';
 import { checkDifference, checkFailed } from './check-failed.js';
 import { type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
 import { MergedModel, mergedLayers } from './merged-model.js';
-import { type ProbeResult, type ProbeRun, prepareProbe } from './probe-run.js';
+import { type ProbeOutputs, type ProbeRun, prepareProbe } from './probe-run.js';
 import { allFinite, readBack } from './read-back.js';
 import { RecordedAdapter } from './recorded-adapter.js';
 import { mergedBound, roundingBound } from './rounding-bounds.js';
 
 export interface CheckedAdapterOptions {
-  base: BaseModel;
+  base: LoadedModel;
   /** The base's folder. */
   model: ModelFolder;
   adapter: LoraAdapter;
@@ -25,7 +25,7 @@ export interface CheckedAdapterOptions {
   outputFolder: string;
   texts: ModelTexts;
   /** Gives each pass its turn among what else the process computes. */
-  turn: Turn;
+  turn: PassTurn;
   signal: AbortSignal;
 }
 
@@ -52,7 +52,7 @@ export interface CheckedAdapter {
 export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
   const { base, model, adapter, texts, signal } = options;
   const { architecture } = base;
-  const turn: Turn = (tokens, work) =>
+  const turn: PassTurn = (tokens, work) =>
     options.turn(tokens, () => {
       throwIfStopped(signal);
       return work();
@@ -65,7 +65,7 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   // A pass gives the same numbers of the same matrices.
   const [inMemory, fromFiles] = (await (read.exact
     ? turn(probe.tokens / 2, () => probe.run([recorded]))
-    : turn(probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [ProbeResult, ProbeResult?];
+    : turn(probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [ProbeOutputs, ProbeOutputs?];
   checkFinite(inMemory.logits, 'The base with the trained adapter');
   const adapterDifference = rmsDifference(alone.logprobs, inMemory.logprobs);
   const size = rmsSpread(alone.logits) + adapterDifference;
@@ -76,7 +76,7 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
 
   const stored = mergedLayers(read.written, model);
   const asMerged = new MergedModel(recorded, stored);
-  const [merged] = (await turn(probe.tokens / 2, () => probe.run([asMerged]))) as [ProbeResult];
+  const [merged] = (await turn(probe.tokens / 2, () => probe.run([asMerged]))) as [ProbeOutputs];
   checkFinite(merged.logits, 'The merged model');
   const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
   const mergedDifference = rmsDifference(merged.logprobs, inMemory.logprobs);
@@ -120,7 +120,7 @@ async function allOf<One, Other>(one: Promise<One>, other: Promise<Other>): Prom
 }
 
 /** The adapter as read is the same function as the trained one: the same matrices in the engine, bit for bit. */
-function checkMatrices(trained: LoraAdapter, read: PeftAdapter, base: BaseModel): void {
+function checkMatrices(trained: LoraAdapter, read: PeftAdapter, base: LoadedModel): void {
   const asRead = adapterOf(read, base);
   try {
     const differing = trained.differingModules(asRead);
@@ -132,7 +132,7 @@ function checkMatrices(trained: LoraAdapter, read: PeftAdapter, base: BaseModel)
 }
 
 /** The results of the base with the trained adapter, and with the adapter as read. */
-function probeAsRead(probe: ProbeRun, trained: Adapter, read: PeftAdapter, base: BaseModel): ProbeResult[] {
+function probeAsRead(probe: ProbeRun, trained: ModelAdapter, read: PeftAdapter, base: LoadedModel): ProbeOutputs[] {
   const asRead = adapterOf(read, base);
   try {
     return probe.run([trained, asRead]);
@@ -141,7 +141,7 @@ function probeAsRead(probe: ProbeRun, trained: Adapter, read: PeftAdapter, base:
   }
 }
 
-function adapterOf(adapter: PeftAdapter, base: BaseModel): LoraAdapter {
+function adapterOf(adapter: PeftAdapter, base: LoadedModel): LoraAdapter {
   const targets = [...adapter.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
   return new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0, initial: adapter });
 }

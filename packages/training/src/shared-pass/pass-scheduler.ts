@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { isOutOfMemory } from '../engine-error.js';
 import { throwIfStopped } from '../stop.js';
-import type { Turn } from '../turn.js';
+import type { PassTurn } from '../turn.js';
 import { BesideTime } from './beside-time.js';
 import { type Claim, FairShares, type JobAccount, type Share } from './fair-shares.js';
 import { GenerationTime, type TextGenerator } from './generation-time.js';
@@ -39,7 +39,7 @@ export interface Participant {
    * @param work synchronous, and bounded: nobody else computes meanwhile
    * @throws as {@link lossAndGradients}
    */
-  turn: Turn;
+  turn: PassTurn;
   /**
    * Does work that awaits files, threads and turns. While passes run, it would otherwise get on by one file operation per
    * pass; with this the passes leave it some time between them.

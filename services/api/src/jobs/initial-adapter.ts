@@ -12,7 +12,7 @@ const param = 'lora.init_from';
  * The manifest of the adapter that a job starts from.
  * @throws ProductError `adapter_not_found`, also for one that the caller may not use; `invalid_adapter`
  */
-export async function readInitialAdapter(adapters: BundleStore, id: string, caller: Caller): Promise<AdapterManifest> {
+export async function initialManifestOf(adapters: BundleStore, id: string, caller: Caller): Promise<AdapterManifest> {
   return await readManifest(adapters, id, { isAllowed: (owner) => mayUse(caller, owner) }).catch((error: unknown) => {
     if (!(error instanceof ProductError) || !['adapter_not_found', 'invalid_adapter'].includes(error.code)) throw error;
     throw new ProductError(error.code, error.message, { param, cause: error });

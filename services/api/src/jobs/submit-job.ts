@@ -19,7 +19,7 @@ import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { TokenPreparations } from '../datasets/token-preparations.js';
 import { checkWebhookOf, type WebhookConfig } from '../webhooks/webhook-config.js';
 import type { AdapterReservation } from './adapter-reservation.js';
-import { continuing, readInitialAdapter } from './initial-adapter.js';
+import { continuing, initialManifestOf } from './initial-adapter.js';
 import { datasetsOf, inValidation } from './job-datasets.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
@@ -204,5 +204,5 @@ async function initialAdapter(
   caller: Caller,
 ): Promise<AdapterManifest | null> {
   const id = lora?.init_from ?? null;
-  return id === null ? null : await readInitialAdapter(adapters, id, caller);
+  return id === null ? null : await initialManifestOf(adapters, id, caller);
 }

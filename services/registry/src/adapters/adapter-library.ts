@@ -29,7 +29,7 @@ export interface AdapterLibraryDependencies {
 }
 
 /** An adapter whose files have been compared with the digests of its manifest. */
-export interface CheckedAdapter {
+export interface VerifiedAdapter {
   id: string;
   manifest: AdapterManifest;
   /** Sorted by name, including the manifest. */
@@ -49,7 +49,7 @@ export class AdapterLibrary {
   readonly #onBroken: AdapterLibraryDependencies['onBroken'];
   /** Adapters never change, so each summary is read once. */
   readonly #summaries = new Map<string, Adapter>();
-  readonly #checked = new Map<string, Promise<CheckedAdapter>>();
+  readonly #checked = new Map<string, Promise<VerifiedAdapter>>();
   readonly #reported = new Set<string>();
 
   constructor({ store, onBroken }: AdapterLibraryDependencies) {
@@ -88,7 +88,7 @@ export class AdapterLibrary {
    * Compares every file with its digest, once in the lifetime of the process.
    * @throws ProductError `adapter_not_found`; `invalid_adapter` naming the file that differs from the manifest
    */
-  async check(id: string): Promise<CheckedAdapter> {
+  async check(id: string): Promise<VerifiedAdapter> {
     if (!(await this.has(id))) {
       this.#forget(id);
       throw adapterNotFound(id);
@@ -168,7 +168,7 @@ export class AdapterLibrary {
     );
   }
 
-  async #readAndCheck(id: string): Promise<CheckedAdapter> {
+  async #readAndCheck(id: string): Promise<VerifiedAdapter> {
     const manifest = await readManifest(this.#store, id);
     // This copies the adapter to this host, from where downloads are then read.
     const held = await this.#store.hold(id);

@@ -7,7 +7,7 @@ import { maxGgufBytes } from '@lorasmith/export';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { Tracing } from '@lorasmith/service-kit';
 import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';
-import type { CheckedAdapter } from '../adapters/adapter-library.js';
+import type { VerifiedAdapter } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
 import { Semaphore } from '../semaphore.js';
 import { adapterOf, bundleIdOf, type DerivedForm, MERGED } from './derived-form.js';
@@ -91,7 +91,7 @@ export class MergedModels {
    * training; `model_not_supported` for a model that GGUF cannot express; `invalid_adapter`, `merge_not_finite`, `merge_crashed`,
    * `storage_full`, `service_unavailable`, `timeout`
    */
-  async acquire(adapter: CheckedAdapter, form: DerivedForm = MERGED): Promise<MergedModelLease> {
+  async acquire(adapter: VerifiedAdapter, form: DerivedForm = MERGED): Promise<MergedModelLease> {
     const id = bundleIdOf(adapter.id, form);
     const release = this.#cache.pin(id);
     try {
@@ -121,7 +121,7 @@ export class MergedModels {
     await Promise.allSettled(this.#running.values());
   }
 
-  #merge(adapter: CheckedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
+  #merge(adapter: VerifiedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
     const id = bundleIdOf(adapter.id, form);
     const running = this.#running.get(id);
     if (running !== undefined) return running;
@@ -146,7 +146,7 @@ export class MergedModels {
     return merging;
   }
 
-  async #mergeInTurn(adapter: CheckedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
+  async #mergeInTurn(adapter: VerifiedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
     const { id, manifest } = adapter;
     // An earlier merge may have finished since the cache was checked.
     const ready = await this.#cache.files(bundleIdOf(id, form));
@@ -159,7 +159,7 @@ export class MergedModels {
     }
   }
 
-  async #mergeInto({ id, manifest }: CheckedAdapter, form: DerivedForm, model: ModelFolder): Promise<AdapterFile[]> {
+  async #mergeInto({ id, manifest }: VerifiedAdapter, form: DerivedForm, model: ModelFolder): Promise<AdapterFile[]> {
     const { adapters, merged, program, mergeTimeoutMs, onEvent } = this.#dependencies;
     const bundle = bundleIdOf(id, form);
     const bytes = TEXT_FILES_BYTES + (await derivedBytes(form, model, totalBytes(manifest.files)));

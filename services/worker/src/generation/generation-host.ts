@@ -11,7 +11,7 @@ import {
 import { cacheBytes, Decoder, type GenerationHandle } from '@lorasmith/models';
 import {
   type BaseModelCache,
-  choosePrecision,
+  precisionHere,
   engineError,
   type HeldBase,
   JobDeferred,
@@ -260,7 +260,7 @@ export class GenerationHost implements TextGenerator {
 }
 
 function precisionOf({ architecture }: ModelFolder, machine: MachineProfile | null) {
-  return choosePrecision('auto', architecture.family, machine).chosen;
+  return precisionHere('auto', architecture.family, machine).chosen;
 }
 
 interface PromptTokens {

@@ -1,4 +1,5 @@
 import type { JobFailure, JobSpec, ModelName, TrainingOutcome, TrainingSettings } from '@lorasmith/contracts';
+import type { Appetite } from '@lorasmith/job-store';
 import type { StopReason } from '@lorasmith/training';
 import type { TrainerOrder } from './messages.js';
 import { isCrash } from './trainer-failure.js';
@@ -33,16 +34,6 @@ const DEFERRAL_MS = 600_000;
 
 /** Timers may fire up to a millisecond early. */
 const TIMER_SLACK_MS = 5;
-
-/** What the pool can take now. */
-export interface Appetite {
-  /** It has no job, and takes any. Otherwise only what shares the trainer with those it has. */
-  isIdle: boolean;
-  /** The base model in memory; null: none. */
-  baseModel: ModelName | null;
-  /** The settings of `training.precision` that are trained in the precision in memory. */
-  precisions: readonly Precision[];
-}
 
 export interface PoolRunOptions extends RunOptions {
   /** Aborted, the run stops after a step, with a checkpoint. @defaultValue never */

@@ -8,13 +8,13 @@ export type LengthSettings = Pick<TrainingSettings, 'max_seq_length' | 'on_overf
 /** What is left of a row that is too long. */
 export interface FittedRow {
   outcome: 'dropped' | 'truncated' | 'split';
-  pieces: Piece[];
+  pieces: RowPiece[];
   /** Pieces of a split row without a trained token. */
-  leftOut: Piece[];
+  leftOut: RowPiece[];
 }
 
 /** Consecutive tokens of a row. */
-export interface Piece {
+export interface RowPiece {
   /** Within the row. */
   start: number;
   tokens: number;
@@ -67,8 +67,8 @@ export class LengthLimit {
         return piece.trained > 0 ? { outcome: 'truncated', pieces: [piece], leftOut: [] } : DROPPED;
       }
       case 'split': {
-        const pieces: Piece[] = [];
-        const leftOut: Piece[] = [];
+        const pieces: RowPiece[] = [];
+        const leftOut: RowPiece[] = [];
         for (let start = 0; start < words.length; start += this.maxTokens) {
           const piece = pieceOf(words, start, Math.min(start + this.maxTokens, words.length));
           (piece.trained > 0 ? pieces : leftOut).push(piece);
@@ -81,7 +81,7 @@ export class LengthLimit {
 
 const DROPPED: FittedRow = { outcome: 'dropped', pieces: [], leftOut: [] };
 
-function pieceOf(words: Int32Array, start: number, end: number): Piece {
+function pieceOf(words: Int32Array, start: number, end: number): RowPiece {
   let trained = 0;
   for (let token = start + 1; token < end; token++) if (isTrainedWord(words[token]!)) trained++;
   return { start, tokens: end - start, trained };

@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { ChatTemplate, Conversation, TemplateMessage } from '@lorasmith/model-folder';
+import type { ChatTemplate, TemplateConversation, TemplateMessage } from '@lorasmith/model-folder';
 
 /** A part of a row's text that is trained, or is not. */
 export interface Segment {
@@ -27,7 +27,7 @@ export interface Segment {
  */
 export function turnSegments(
   template: ChatTemplate,
-  conversation: Conversation,
+  conversation: TemplateConversation,
   marks: readonly string[] = [],
 ): Segment[] {
   const marked = markedSegments(template, conversation);
@@ -54,7 +54,7 @@ export function turnSegments(
 }
 
 /** The segments that the template marks itself; null if it has no marks, or writes another text without them. */
-function markedSegments(template: ChatTemplate, { messages, tools }: Conversation): Segment[] | null {
+function markedSegments(template: ChatTemplate, { messages, tools }: TemplateConversation): Segment[] | null {
   const options = { addGenerationPrompt: false, tools };
   const parts = template.renderMarked(messages, options);
   if (parts === null || !parts.some(({ text, isGenerated }) => isGenerated && text !== '')) return null;
@@ -82,7 +82,7 @@ const STAND_IN: TemplateMessage = { role: 'user', content: 'Hello' };
  */
 function afterStandIn(
   template: ChatTemplate,
-  { messages, tools }: Conversation,
+  { messages, tools }: TemplateConversation,
   index: number,
   marks: readonly string[],
 ): Segment[] {
@@ -219,7 +219,7 @@ function markAt(text: string, position: number, marks: readonly string[]): strin
   );
 }
 
-function notFound(template: ChatTemplate, conversation: Conversation, index: number): ProductError {
+function notFound(template: ChatTemplate, conversation: TemplateConversation, index: number): ProductError {
   return new ProductError(
     'chat_template_failed',
     'The chat template renders this assistant turn differently than the prompt for it, so the turn cannot be located. ' +
@@ -228,7 +228,7 @@ function notFound(template: ChatTemplate, conversation: Conversation, index: num
   );
 }
 
-function adviceOn(template: ChatTemplate, { messages, tools }: Conversation, index: number): string {
+function adviceOn(template: ChatTemplate, { messages, tools }: TemplateConversation, index: number): string {
   if (!messages.slice(0, index).some(({ role }) => role === 'user')) return 'Put a user message before it.';
   if (index < messages.length - 1 && isFound(template, { messages: messages.slice(0, index + 1), tools })) {
     return 'The last turn can be located: end the row with this turn.';
@@ -236,7 +236,7 @@ function adviceOn(template: ChatTemplate, { messages, tools }: Conversation, ind
   return 'Change the chat_template.jinja of the base model, or upload rows of "text", in which every token is trained.';
 }
 
-function isFound(template: ChatTemplate, conversation: Conversation): boolean {
+function isFound(template: ChatTemplate, conversation: TemplateConversation): boolean {
   try {
     turnSegments(template, conversation);
     return true;

@@ -6,7 +6,7 @@ const BLOCK_BYTES = 2 ** 20;
 const WAIT_MS = 50;
 
 /** Writes chunks to a file, one after the other, while further ones arrive. Holds at most two blocks. */
-export class BlockWriter {
+export class DownloadWriter {
   readonly #file: FileHandle;
   /** Of the first chunk that waits. */
   #position: number;
