@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { answersOf, countRight, questionOf, readRows, rightAnswerOf } from './answers.mjs';
 import { bytesText, createClient, createJobProgress, reportText } from '../../packages/client/dist/index.js';
 import { DEMO_MODEL_NAME } from '../../scripts/setup/demo-model.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
@@ -11,6 +10,7 @@ import { runAsCommand } from '../../scripts/setup.mjs';
 import { consoleReport } from '../../scripts/stack/console-report.mjs';
 import { interruption, whenAborted } from '../../scripts/stack/interruption.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
+import { answersOf, countRight, questionOf, readRows, rightAnswerOf } from './answers.mjs';
 
 const EXAMPLE_DIR = path.join(ROOT_DIR, 'examples/dates');
 const JOB_NAME = 'dates-demo';

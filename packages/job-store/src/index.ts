@@ -16,13 +16,13 @@ export { jobKeys } from './keys.js';
 export type { MachineBoard } from './machine-board.js';
 export {
   type Appetite,
+  type BaseInMemory,
   type Choice,
   type Chooser,
   chooseNext,
   fits,
   type HeldJob,
   isOnBase,
-  type BaseInMemory,
 } from './queue/choose-next.js';
 export type { FairQueue, QueueSnapshot, WorkerPresence } from './queue/fair-queue.js';
 export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';

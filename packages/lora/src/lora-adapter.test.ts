@@ -1,4 +1,4 @@
-import { type ModelAdapter, DenseLinear, type DropoutSeed, type LinearGroup } from '@lorasmith/models';
+import { DenseLinear, type DropoutSeed, type LinearGroup, type ModelAdapter } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { fill, keep, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';

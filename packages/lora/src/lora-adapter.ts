@@ -1,4 +1,4 @@
-import type { ModelAdapter, LinearGroup } from '@lorasmith/models';
+import type { LinearGroup, ModelAdapter } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { concat, dispose, keep, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';

@@ -14,7 +14,7 @@ export { hasTiedHead, LOGITS_PER_CHUNK } from './architecture.js';
 export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
 export { describeModel, listModelFolders, ORIGIN_FILE, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
-export { type TemplateConversation, conversationOf, type TemplateMessage } from './conversation.js';
+export { conversationOf, type TemplateConversation, type TemplateMessage } from './conversation.js';
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';

@@ -22,10 +22,10 @@ export {
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
 export type {
   ActingAdapter,
-  ModelAdapter,
   DropoutSeed,
   GroupAdapter,
   LowRankAdapter,
+  ModelAdapter,
   Pass,
   Saved,
   TokenRange,

@@ -1,8 +1,8 @@
 import { digestOfFiles, type ModelFolder, type WeightDigests } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
+import type { LoadedModel } from './base-model.js';
 import { loadClassifier } from './classifier/load-classifier.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import type { LoadedModel } from './base-model.js';
 import type { LoadOptions } from './weight-source.js';
 
 const LOADERS: { readonly [Kind in LoadedModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {

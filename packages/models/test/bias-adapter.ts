@@ -1,6 +1,6 @@
 import { add, cast, dispose, keep, scope, sum, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { LinearGroup } from '../src/frozen-linear.js';
-import type { ModelAdapter, GroupAdapter } from '../src/pass.js';
+import type { GroupAdapter, ModelAdapter } from '../src/pass.js';
 
 /** An adapter of what acts at each group. */
 export function adapterOf(parts: readonly (readonly [LinearGroup, GroupAdapter])[]): ModelAdapter {

@@ -19,8 +19,8 @@ export {
 export { inheritLora } from './initial-adapter.js';
 export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/line-splitter.js';
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
-export type { TokenExamples } from './objectives/next-token/token-examples.js';
 export type { Examples } from './objectives/examples.js';
+export type { TokenExamples } from './objectives/next-token/token-examples.js';
 export { type JobOutline, type OutlineJobOptions, outlineJob } from './outline-job.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';

@@ -18,8 +18,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
 import type { FeatureExamples } from './objectives/classification/feature-examples.js';
-import type { TokenExamples } from './objectives/next-token/token-examples.js';
 import type { Examples } from './objectives/examples.js';
+import type { TokenExamples } from './objectives/next-token/token-examples.js';
 import { outlineJob } from './outline-job.js';
 import { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 

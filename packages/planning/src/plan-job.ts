@@ -11,8 +11,8 @@ import type { ExampleStore, OpenExamples } from './example-file/example-store.js
 import type { ExampleNotes, ExampleSummary } from './example-file/example-summary.js';
 import { allExamples, splitExamples } from './example-file/split-examples.js';
 import { FaultList } from './fault-list.js';
-import type { Objective } from './objectives/objective.js';
 import type { Examples } from './objectives/examples.js';
+import type { Objective } from './objectives/objective.js';
 import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
 import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';

@@ -1,4 +1,4 @@
-import type { LoadedModel, JoinedBatch } from '@lorasmith/models';
+import type { JoinedBatch, LoadedModel } from '@lorasmith/models';
 import type { Examples } from '@lorasmith/planning';
 import type { BatchLoss, Objective, PassLoss, PassOptions } from './objectives/objective.js';
 import { objectiveOn } from './objectives/objectives.js';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type ModelAdapter, type GroupAdapter, loadDecoder } from '@lorasmith/models';
+import { type GroupAdapter, loadDecoder, type ModelAdapter } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';

@@ -1,6 +1,6 @@
 import { MAX_SAMPLE_TEXT, ProductError, type Sample, type SampleSettings } from '@lorasmith/contracts';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
-import { type ModelAdapter, type Decoder, Generation, NotFiniteError } from '@lorasmith/models';
+import { type Decoder, Generation, type ModelAdapter, NotFiniteError } from '@lorasmith/models';
 import { sampleCacheTokens } from '@lorasmith/planning';
 import type { PassTurn } from './turn.js';
 

@@ -1,6 +1,6 @@
 import {
-  type CheckpointState,
   type CheckpointAdapter,
+  type CheckpointState,
   readCheckpoint,
   type SaveOptions,
   saveCheckpoint,

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ModelAdapter, Generation, type GenerationOptions, type ScoredToken } from '@lorasmith/models';
+import { Generation, type GenerationOptions, type ModelAdapter, type ScoredToken } from '@lorasmith/models';
 import { expect } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 

@@ -1,6 +1,7 @@
 import type { JobId } from '@lorasmith/contracts';
 import {
   type Appetite,
+  type BaseInMemory,
   type Choice,
   chooseNext,
   type FairQueue,
@@ -9,7 +10,6 @@ import {
   isOnBase,
   jobKeys,
   jobOfQueueEntry,
-  type BaseInMemory,
   QUEUE_NAME,
   type QueueEntry,
   type QueueSnapshot,

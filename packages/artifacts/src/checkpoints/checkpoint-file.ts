@@ -11,7 +11,7 @@ import {
   writeSafetensors,
 } from '@lorasmith/safetensors';
 import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
-import type { CheckpointState, CheckpointProgress } from './checkpoint.js';
+import type { CheckpointProgress, CheckpointState } from './checkpoint.js';
 
 /** What is known of a checkpoint without reading its tensors. */
 export interface CheckpointDescription {

@@ -1,6 +1,6 @@
 import { PAGE_TOKENS } from '@lorasmith/tensor';
 import type { Decoder } from '../decoder/decoder.js';
-import { CachedDecoder, cacheBytes, type TokenSpan, type Predictions } from './cached-pass.js';
+import { CachedDecoder, cacheBytes, type Predictions, type TokenSpan } from './cached-pass.js';
 import { Pages } from './pages.js';
 import {
   type GenerationHandle,

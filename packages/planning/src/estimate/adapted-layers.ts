@@ -30,9 +30,7 @@ export function linearWork(
   const size = (module: AdaptableModule) => tokensOf(module) * module.in_features * module.out_features;
   const lowest = lowestAdaptedBlock(targets);
   const forward = modules.reduce((sum, module) => sum + size(module), 0);
-  const backward = modules
-    .filter((module) => blockOf(module) >= lowest)
-    .reduce((sum, module) => sum + size(module), 0);
+  const backward = modules.filter((module) => blockOf(module) >= lowest).reduce((sum, module) => sum + size(module), 0);
   // A x and B (A x) forward; the gradients of A, B and both inputs backward.
   const adapters = targets.reduce(
     (sum, target) => sum + 3 * target.rank * tokensOf(target) * (target.in_features + target.out_features),

@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { BitSet } from '../bit-set.js';
-import type { Objective } from '../objectives/objective.js';
 import type { Examples } from '../objectives/examples.js';
+import type { Objective } from '../objectives/objective.js';
 import { throwIfPlanningStopped } from '../planning-stopped.js';
 import type { ExampleFile } from './example-file.js';
 

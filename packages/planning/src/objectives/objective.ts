@@ -15,8 +15,8 @@ import type { SideSource } from '../example-file/example-side.js';
 import type { RowCounts } from '../example-file/example-summary.js';
 import type { CodedFault, FaultList } from '../fault-list.js';
 import type { RemarkCount, RowRemark } from '../row-conversion/row-remarks.js';
-import type { LengthLimit, LengthSettings } from './next-token/length-limit.js';
 import type { Examples } from './examples.js';
+import type { LengthLimit, LengthSettings } from './next-token/length-limit.js';
 
 /** A fault within one row; the reader of the file adds the line. */
 export type RowFault = Fault & { code: ErrorCode };

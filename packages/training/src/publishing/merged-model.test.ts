@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { mergeModel } from '@lorasmith/export';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type ModelAdapter, type Decoder, loadDecoder } from '@lorasmith/models';
+import { type Decoder, loadDecoder, type ModelAdapter } from '@lorasmith/models';
 import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { configureKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';

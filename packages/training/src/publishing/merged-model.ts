@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import { DTYPE_NAMES, type ModelFolder } from '@lorasmith/model-folder';
-import { type ModelAdapter, DenseLinear, type GroupAdapter, type LinearGroup } from '@lorasmith/models';
+import { DenseLinear, type GroupAdapter, type LinearGroup, type ModelAdapter } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import type { FloatDtype } from '@lorasmith/safetensors';
 import {

@@ -1,6 +1,6 @@
 import type { AdapterProbe } from '@lorasmith/contracts';
 import type { ModelFolder, ModelText, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
-import type { ActingAdapter, ModelAdapter, LoadedModel, Classifier, Decoder } from '@lorasmith/models';
+import type { ActingAdapter, Classifier, Decoder, LoadedModel, ModelAdapter } from '@lorasmith/models';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { type FloatDType, scope, slice, type Tensor } from '@lorasmith/tensor';
 import type { PassTurn } from '../turn.js';

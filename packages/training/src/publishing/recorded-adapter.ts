@@ -1,4 +1,4 @@
-import type { ModelAdapter, GroupAdapter, LinearGroup } from '@lorasmith/models';
+import type { GroupAdapter, LinearGroup, ModelAdapter } from '@lorasmith/models';
 import { scope, slice, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 
 /** Tokens that are recorded of a pass. */

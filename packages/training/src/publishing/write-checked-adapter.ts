@@ -3,7 +3,7 @@ import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/co
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
-import type { ModelAdapter, LoadedModel } from '@lorasmith/models';
+import type { LoadedModel, ModelAdapter } from '@lorasmith/models';
 import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import { throwIfStopped } from '../stop.js';

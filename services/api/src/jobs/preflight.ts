@@ -1,18 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
-import {
-  type Dataset,
-  ProductError,
-  type Report,
-} from '@lorasmith/contracts';
+import { type Dataset, ProductError, type Report } from '@lorasmith/contracts';
 import type { PlannedWork } from '@lorasmith/job-store';
-import type {
-  ExampleStoreOptions,
-  JobOutline,
-  TokenizingProgress,
-  ViewedRows,
-} from '@lorasmith/planning';
+import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
 import { datasetsOf } from './job-datasets.js';
 import type { PlannedJob, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';

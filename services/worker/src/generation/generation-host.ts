@@ -11,10 +11,10 @@ import {
 import { cacheBytes, Decoder, type GenerationHandle } from '@lorasmith/models';
 import {
   type BaseModelCache,
-  precisionHere,
   engineError,
   type HeldBase,
   JobDeferred,
+  precisionHere,
   type TextGenerator,
 } from '@lorasmith/training';
 import type { MemoryLedger } from '../trainer/memory-ledger.js';

@@ -3,8 +3,8 @@ import type { FeaturesRow } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { CodedFault, FaultList } from '../../fault-list.js';
 import { throwIfPlanningStopped } from '../../planning-stopped.js';
-import type { ConvertedRow, Objective, RowConverter, SidesOfJob } from '../objective.js';
 import type { Examples } from '../examples.js';
+import type { ConvertedRow, Objective, RowConverter, SidesOfJob } from '../objective.js';
 import { StoredFeatures, wordsOfFeatures } from './feature-examples.js';
 import { FEATURES_FORMAT } from './row-format.js';
 
