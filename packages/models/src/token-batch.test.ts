@@ -9,7 +9,6 @@ test('rows lie one after the other, longest first; each trained token has the to
   ]);
   expect([...batch.ids]).toEqual([1, 2, 3, 4, 7, 8, 5]);
   expect(batch.rowLengths).toEqual([4, 2, 1]);
-  expect(batch.span).toBe(4);
   expect([...batch.predictors]).toEqual([1, 2, 4]);
   expect([...batch.labels]).toEqual([3, 4, 8]);
 });
@@ -21,15 +20,11 @@ test('the first token of a row is never trained: what is before it belongs to an
   expect([...batch.labels]).toEqual([2, 2]);
 });
 
-test('the span can be that of what the batch is a part of', () => {
-  expect(tokenBatchOf([{ ids: Int32Array.of(1, 2), trained: Uint8Array.of(1, 1) }], 30).span).toBe(30);
-});
-
 test('joined batches lie one after the other, and say which tokens, labels and rows are whose', () => {
   const row = (...ids: number[]) => ({ ids: Int32Array.from(ids), trained: new Uint8Array(ids.length).fill(1) });
   const { batch, tokens, labels } = joinTokenBatches([
     tokenBatchOf([row(1, 2), row(3, 4, 5)]),
-    tokenBatchOf([row(6, 7)], 9),
+    tokenBatchOf([row(6, 7)]),
   ]);
   expect(tokens).toEqual([
     { first: 0, count: 5 },
@@ -44,5 +39,4 @@ test('joined batches lie one after the other, and say which tokens, labels and r
   expect(batch.order).toEqual([1, 0, 2]);
   expect([...batch.predictors]).toEqual([0, 1, 3, 5]);
   expect([...batch.labels]).toEqual([4, 5, 2, 7]);
-  expect(batch.span).toBe(9);
 });

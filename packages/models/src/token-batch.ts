@@ -6,11 +6,6 @@ export interface TokenBatch {
   ids: Int32Array;
   /** `[rows]` tokens of each row, in the order of the stream. Rows of similar length are best neighbours. */
   rowLengths: number[];
-  /**
-   * Positions that rope is made for, where it depends on how many there are: those of the longest row, or of what the
-   * batch is a part of.
-   */
-  span: number;
   /** `[labels]` index of the token whose hidden state predicts a trained token; ascending. */
   predictors: Int32Array;
   /** `[labels]` that token. */
@@ -22,9 +17,8 @@ export interface TokenBatch {
 /**
  * Lays rows into one stream, sorted by length so that attention can take similar rows together.
  * @param rows token ids, and for each token whether it is a target of the loss (the first of a row never is)
- * @param span default: the longest row's length
  */
-export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Array }[], span?: number): TokenBatch {
+export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Array }[]): TokenBatch {
   const order = [...rows.keys()].sort((a, b) => rows[b]!.ids.length - rows[a]!.ids.length);
   const sorted = order.map((index) => rows[index]!);
   const ids = new Int32Array(sorted.reduce((sum, row) => sum + row.ids.length, 0));
@@ -43,7 +37,6 @@ export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Arr
   return {
     ids,
     rowLengths: sorted.map((row) => row.ids.length),
-    span: span ?? sorted[0]?.ids.length ?? 0,
     predictors: Int32Array.from(predictors),
     labels: Int32Array.from(labels),
     order,
@@ -72,7 +65,6 @@ export function joinTokenBatches(batches: readonly TokenBatch[]): JoinedBatch<To
   const batch: TokenBatch = {
     ids: Int32Array.from(batches.flatMap(({ ids }) => [...ids])),
     rowLengths: batches.flatMap(({ rowLengths }) => rowLengths),
-    span: Math.max(...batches.map(({ span }) => span)),
     predictors: Int32Array.from(
       batches.flatMap(({ predictors }, i) => [...predictors].map((p) => p + tokens[i]!.first)),
     ),

@@ -20,27 +20,20 @@ export interface Batch {
 /** Joins a model with the examples it trains on. */
 export interface BatchSource {
   count: number;
-  /** Tokens of the longest of all examples; 1 for a classifier's. */
-  longest: number;
-  /** Tokens of the longest of these examples; 1 for a classifier's. */
-  span(indices: ArrayLike<number>): number;
   /** Puts examples into one micro-batch. See {@link Objective}. */
-  batch(indices: ArrayLike<number>, span: number): Batch;
+  batch(indices: ArrayLike<number>): Batch;
   /** See {@link Objective}. */
   metrics: Objective<never>['metrics'];
 }
 
 export function batchSource(model: LoadedModel, examples: Examples): BatchSource {
-  const { count, longest } = examples;
+  const { count } = examples;
   const objective = objectiveOn(model, examples.kind);
-  const lengthsOf = (indices: ArrayLike<number>) => Array.from(indices, (index) => examples.lengthOf(index));
   return {
     count,
-    longest,
-    span: (indices) => lengthsOf(indices).reduce((most, length) => Math.max(most, length), 0),
-    batch(indices, span) {
-      const tokens = lengthsOf(indices).reduce((sum, length) => sum + length, 0);
-      return runnable(objective, objective.batch(examples, indices, span), tokens);
+    batch(indices) {
+      const tokens = Array.from(indices).reduce((sum, index) => sum + examples.lengthOf(index), 0);
+      return runnable(objective, objective.batch(examples, indices), tokens);
     },
     metrics: (losses) => objective.metrics(losses),
   };
@@ -71,7 +64,7 @@ class BatchWithObjective<Kind> implements Batch {
   }
 
   canJoin(other: Batch): boolean {
-    return this.#isLike(other) && this.#objective.spanClass(this.#batch) === this.#objective.spanClass(other.#batch);
+    return this.#isLike(other);
   }
 
   join(others: readonly Batch[]): JoinedBatch<Batch> {

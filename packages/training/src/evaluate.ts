@@ -17,7 +17,7 @@ export async function evaluate(
   let tokens = 0;
   for (let first = 0; first < source.count; first += batchSize) {
     const indices = Array.from({ length: Math.min(batchSize, source.count - first) }, (_, i) => first + i);
-    const batch = source.batch(indices, source.longest);
+    const batch = source.batch(indices);
     losses.push(await passes.turn(FORWARD_SHARE * batch.tokens, () => batch.loss({ adapters })));
     tokens += batch.tokens;
   }

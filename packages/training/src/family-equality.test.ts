@@ -44,7 +44,7 @@ describe.each(
     decoder.dispose();
     configureKernels('raw');
   });
-  const rowByRow = () => batch.rows.map((row) => tokenBatchOf([row], batch.width));
+  const rowByRow = () => batch.rows.map((row) => tokenBatchOf([row]));
 
   /** Loss per label and the gradient of the sum, over all of these. */
   function learned(model: Decoder, batches: readonly TokenBatch[]) {

@@ -73,7 +73,6 @@ const JOBS: readonly JobShape[] = [
 ];
 /** The last job's parameters are NaN. */
 const BROKEN = JOBS.length - 1;
-const LONGEST = 38;
 
 interface Job {
   adapter: LoraAdapter;
@@ -96,7 +95,7 @@ function jobsOn(decoder: Decoder): Job[] {
       ids: Int32Array.from({ length }, (_, i) => (3 + 11 * index + 5 * row + 7 * i) % vocabSize),
       trained: Uint8Array.from({ length }, (_, i) => Number(i >= prompt)),
     }));
-    return { adapter, batch: tokenBatchOf(sequences, LONGEST), dropoutSeed: [index, 10 + index] };
+    return { adapter, batch: tokenBatchOf(sequences), dropoutSeed: [index, 10 + index] };
   });
 }
 

@@ -295,6 +295,5 @@ function vectorOf(values: Float32Array) {
 
 /** Micro-batches are made one at a time: a step may have thousands. */
 function* inTurn(microBatches: readonly Int32Array[], source: BatchSource): Iterable<Batch> {
-  const span = Math.max(...microBatches.map((indices) => source.span(indices)));
-  for (const indices of microBatches) yield source.batch(indices, span);
+  for (const indices of microBatches) yield source.batch(indices);
 }

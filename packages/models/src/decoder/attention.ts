@@ -1,5 +1,6 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { type AttentionSettings, type BatchAttention, type FloatDType, kernelsFor } from '@lorasmith/tensor';
+import { attentionInParts } from './attention-in-parts.js';
 import type { Rotary } from './rotary.js';
 
 export interface AttentionBatch {
@@ -12,22 +13,25 @@ export interface AttentionBatch {
   dtype: FloatDType;
   /** The windows of the layers. @defaultValue none has one */
   windows?: readonly (number | null)[];
-  /** As {@link Rotary} has it. @defaultValue the longest row's length */
-  span?: number | undefined;
 }
 
-/** Attention over the rows of a batch. Made once per batch, used by every layer. */
-export function batchAttention({
-  rowLengths,
-  heads,
-  rotary,
-  dtype,
-  windows = [null],
-  span,
-}: AttentionBatch): BatchAttention {
-  const positions = Math.max(...rowLengths);
-  const angles = rotary.angles(positions, span);
-  return kernelsFor(dtype).batchAttention({ lengths: rowLengths, heads, angles, windows });
+/**
+ * Attention over the rows of a batch. Made once per batch, used by every layer. Neighbours whose rope turns by the same angles
+ * are computed together.
+ */
+export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [null] }: AttentionBatch): BatchAttention {
+  const alike: number[][] = [];
+  for (const length of rowLengths) {
+    const last = alike.at(-1);
+    if (last !== undefined && rotary.spanClass(last[0]!) === rotary.spanClass(length)) last.push(length);
+    else alike.push([length]);
+  }
+  const parts = alike.map((lengths) => {
+    const angles = rotary.angles(Math.max(...lengths));
+    const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows });
+    return { attention, tokens: lengths.reduce((sum, length) => sum + length, 0) };
+  });
+  return parts.length === 1 ? parts[0]!.attention : attentionInParts(parts);
 }
 
 /** Attention as one layer of an architecture has it. */

@@ -40,8 +40,6 @@ export interface TokenStream {
   ids: Int32Array;
   /** `[rows]` tokens of each row, in the order of the stream. Rows of similar length are best neighbours. */
   rowLengths: readonly number[];
-  /** Positions that a rope depending on the length is made for. @defaultValue those of the longest row */
-  span?: number;
 }
 
 /** What a recorded forward pass keeps for the backward pass. Its tensors live until then, or to the end of the scope. */
@@ -195,10 +193,10 @@ export class Decoder {
   }
 
   /** @param wanted null: all */
-  #contextOf({ ids, rowLengths, span }: TokenStream, wanted: Int32Array | null, pass: Pass): BlockContext {
+  #contextOf({ ids, rowLengths }: TokenStream, wanted: Int32Array | null, pass: Pass): BlockContext {
     const { rotary, dtype, windows } = this;
     const { headCount: heads } = this.architecture;
-    const attention = batchAttention({ rowLengths, heads, rotary, dtype, windows, span });
+    const attention = batchAttention({ rowLengths, heads, rotary, dtype, windows });
     return this.#contextWith(attendWithin(attention), ids.length, wanted, pass);
   }
 

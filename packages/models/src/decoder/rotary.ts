@@ -7,8 +7,7 @@ const NO_ROTATION: Rotation = { frequencies: new Float64Array(0), magnitude: 1 }
 /**
  * Makes rotation tables. Pairs of dimensions beyond those that rotate turn by no angle; without rope none does.
  *
- * A span is the number of positions that a rope depending on the length is made for: of the longest row of a batch, as in
- * transformers, and so the same for all its rows.
+ * A span is the number of positions that a rope depending on the length is made for: that of a row, whatever lies beside it.
  */
 export class Rotary {
   readonly #rope: RopeSettings | null;

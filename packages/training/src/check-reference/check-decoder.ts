@@ -66,7 +66,7 @@ function compareLogits(
 ): Comparison {
   const actual = scope(() => {
     const logits = batch.rows.map(({ ids }) =>
-      toFloat32Array(model.logits({ ids, rowLengths: [ids.length], span: batch.width }, adapters)),
+      toFloat32Array(model.logits({ ids, rowLengths: [ids.length] }, adapters)),
     );
     return Float32Array.from(logits.flatMap((row) => [...row]));
   });

@@ -76,8 +76,7 @@ export class ReferenceBatch {
   }
 
   asTokenBatch(): TokenBatch {
-    // PyTorch saw the padded rows: a rope that depends on the length was made for their width.
-    return tokenBatchOf(this.rows, this.width);
+    return tokenBatchOf(this.rows);
   }
 
   /** The logits of real tokens out of `[rows, width, vocab]`, one row after the other: `[tokens, vocab]`. */

@@ -37,15 +37,9 @@ export interface PassOptions {
  */
 export interface Objective<Batch, Of extends Examples = Examples> {
   readonly kind: Of['kind'];
-  /**
-   * Reads some examples into one batch.
-   * @param span tokens of the longest example of the step or evaluation. A rope that depends on the length is made for it,
-   * so that results do not depend on the division into batches.
-   */
-  batch(examples: Of, indices: ArrayLike<number>, span: number): Batch;
-  /** Batches of one class can be joined: a rope that depends on the length is the same for them. */
-  spanClass(batch: Batch): number;
-  /** One batch of several, all of one {@link spanClass}. */
+  /** Reads some examples into one batch. */
+  batch(examples: Of, indices: ArrayLike<number>): Batch;
+  /** One batch of several. */
   join(batches: readonly Batch[]): JoinedBatch<Batch>;
   /** Forward only. */
   loss(batch: Batch, options: PassOptions): BatchLoss;

@@ -32,10 +32,6 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
     return { features, width, labels };
   }
 
-  spanClass(): number {
-    return 0;
-  }
-
   join(batches: readonly FeatureBatch[]): JoinedBatch<FeatureBatch> {
     const rows = rangesOf(batches.map(({ labels }) => labels.length));
     const { width } = batches[0]!;

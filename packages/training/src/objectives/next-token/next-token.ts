@@ -21,13 +21,9 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
     this.#model = model;
   }
 
-  batch(examples: TokenExamples, indices: ArrayLike<number>, span: number): TokenBatch {
+  batch(examples: TokenExamples, indices: ArrayLike<number>): TokenBatch {
     const sequences = Array.from(indices, (index) => examples.sequence(index));
-    return tokenBatchOf(sequences, span);
-  }
-
-  spanClass({ span }: TokenBatch): number {
-    return this.#model.rotary.spanClass(span);
+    return tokenBatchOf(sequences);
   }
 
   join(batches: readonly TokenBatch[]): JoinedBatch<TokenBatch> {
