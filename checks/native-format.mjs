@@ -10,27 +10,20 @@ import { SetupError } from '../scripts/setup/setup-error.mjs';
 import { unpackWheel } from '../scripts/setup/unpack-wheel.mjs';
 
 /**
- * @param {{ write: boolean, env: NodeJS.ProcessEnv }} options
- * @returns {Promise<boolean>} whether all files are formatted; if not, the reason has been printed
+ * The command that checks the format of all C++ and CUDA C++.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<{ program: string, args: string[] }>}
+ * @throws {SetupError}
  */
-export async function formatNative({ write, env }) {
-  try {
-    const wheel = CLANG_FORMAT_WHEELS[process.arch];
-    if (!wheel) {
-      throw new SetupError(`there is no pinned clang-format for ${process.arch}`, 'use a machine with x64 or arm64.');
-    }
-    const { folder } = await unpackWheel(wheel, { cache: cacheDir(env), env, progress: { update: console.log } });
-    const program = path.join(folder, /** @type {string} */ (wheel.members[0]));
-    await runCommand(program, [...(write ? ['-i'] : ['--dry-run', '--Werror']), ...(await sources())], {
-      cwd: ROOT_DIR,
-      env,
-      remedy: 'run `npm run format`.',
-    });
-    return true;
-  } catch (error) {
-    console.error(describeFailure(error));
-    return false;
+export async function formatCheckOfNative(env) {
+  const wheel = CLANG_FORMAT_WHEELS[process.arch];
+  if (!wheel) {
+    throw new SetupError(`there is no pinned clang-format for ${process.arch}`, 'use a machine with x64 or arm64.');
   }
+  const { folder } = await unpackWheel(wheel, { cache: cacheDir(env), env, progress: { update() {} } });
+  const program = path.join(folder, /** @type {string} */ (wheel.members[0]));
+  return { program, args: ['--dry-run', '--Werror', ...(await sources())] };
 }
 
 /** @returns {Promise<string[]>} of C++ and CUDA C++, relative to the root */
@@ -45,6 +38,12 @@ async function sources() {
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const formatted = await formatNative({ write: process.argv.includes('--write'), env: process.env });
-  process.exitCode = formatted ? 0 : 1;
+  try {
+    const { program, args } = await formatCheckOfNative(process.env);
+    const formatting = process.argv.includes('--write') ? ['-i', ...args.slice(2)] : args;
+    await runCommand(program, formatting, { cwd: ROOT_DIR, remedy: 'run `npm run format`.' });
+  } catch (error) {
+    console.error(describeFailure(error));
+    process.exitCode = 1;
+  }
 }

@@ -1,57 +1,71 @@
-// npm test: runs set-up, then lint, type check and all tests. All of them run even if one fails. The last line is the count.
-// --faults adds the fault suite and, on the emulated card, the suites of layers and trainings; both are included in the count.
-// --audit checks the dependencies for known vulnerabilities.
-// Continuous integration uses both.
+// npm test: runs set-up, then all tests, and format, lint and types beside them. All of them run even if one fails. The last line
+// is the count. The emulated card is tested if sources of the CUDA engine differ from the main branch.
+// npm test -- PATH…: the tests of these paths, and nothing else.
+// --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, and all hostile inputs
+// in each role. --audit checks the dependencies for known vulnerabilities. Continuous integration uses both.
 
 import { cacheDir } from '../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
-import { formatNative } from './native-format.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
+import { runChecks } from './test-run/checks.mjs';
+import { cudaSourcesChanged } from './test-run/cuda-sources.mjs';
 import { runEmulatedTests } from './test-run/emulated-tests.mjs';
-import { runProgram, runVitest } from './test-run/run-vitest.mjs';
+import { runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
 
-/** These always check the complete repository; the arguments of `npm test -- …` only select tests. */
-const CHECKS = [
-  { name: 'format and lint', program: '@biomejs/biome/bin/biome', args: ['check', '.'] },
-  {
-    name: 'floating promises',
-    program: 'oxlint/bin/oxlint',
-    args: ['--type-aware', '--allow', 'all', '--deny', 'typescript/no-floating-promises'],
-  },
-  { name: 'types', program: 'typescript/bin/tsc', args: ['--project', 'tsconfig.test.json'] },
-  { name: 'types of the example', program: 'typescript/bin/tsc', args: ['--project', 'examples/from-scratch'] },
-];
+const OPTIONS = ['--faults', '--audit'];
+
+/** Paths of tests that Chromium or the demo model is needed for. */
+const OF_THE_PAGE = /browser|page|^test$/;
 
 await runAsCommand(async () => {
-  const { modelsDir } = await setUp({ cuda: 'emulated', browser: true });
-  const env = { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir };
-  const withFaults = process.argv.includes('--faults');
-  const withAudit = process.argv.includes('--audit');
-  const chosen = process.argv.slice(2).filter((argument) => !['--faults', '--audit'].includes(argument));
+  const args = process.argv.slice(2);
+  const chosen = args.filter((argument) => !OPTIONS.includes(argument));
+  return chosen.length > 0 ? await runChosen(chosen) : await runAll(new Set(args));
+});
+
+/** @param {string[]} chosen arguments of vitest @returns {Promise<number>} the exit code */
+async function runChosen(chosen) {
+  const { modelsDir } = await setUp({ browser: chosen.some((argument) => OF_THE_PAGE.test(argument)) });
+  const { passed, counts } = await runVitest(chosen, environment(modelsDir));
+  console.log(countsLine(counts));
+  return passed ? 0 : 1;
+}
+
+/** @param {Set<string>} options @returns {Promise<number>} the exit code */
+async function runAll(options) {
+  const withFaults = options.has('--faults');
+  const withCard = withFaults || (await cudaSourcesChanged());
+  const { modelsDir } = await setUp({ cuda: withCard ? 'emulated' : 'none', browser: true });
+  const env = { ...environment(modelsDir), ...(withFaults && { HOSTILE_INPUTS: 'all' }) };
   /** @type {string[]} */
   const failures = [];
-  for (const { name, program, args } of CHECKS) {
-    console.log(`\nChecking ${name}`);
-    if (!(await runProgram(program, args, env))) failures.push(name);
-  }
-  console.log('\nChecking format of C++');
-  if (!(await formatNative({ write: false, env }))) failures.push('format of C++');
-  if (withAudit) {
+  /** What the checks print, held back until the tests no longer write. @type {string[]} */
+  const lines = [];
+  const checks = runChecks({ print: (line) => lines.push(line) });
+  if (options.has('--audit')) {
     console.log('\nAuditing the dependencies');
     const audit = await auditDependencies({ cache: cacheDir(process.env), env: process.env });
     if (!reportAudit(audit)) failures.push('audit of the dependencies');
   }
-  const tests = await runVitest(chosen, env);
+  const tests = await runVitest([], env);
   if (!tests.passed) failures.push('tests');
-  // Arguments that select tests select among those of the CPU.
-  const extent = withFaults ? [] : ['--kernels'];
-  const emulated = chosen.length === 0 ? await runEmulatedTests(extent, env) : null;
+  failures.push(...(await checks));
+  console.log(`\n${lines.join('\n')}`);
+  const emulated = withCard ? await runEmulatedTests(withFaults ? [] : ['--kernels'], env) : null;
   if (emulated?.passed === false) failures.push('tests on the emulated card');
   const faults = withFaults ? await runVitest(['--config', 'vitest.faults.config.ts'], env) : null;
   if (faults?.passed === false) failures.push('faults');
+  if (!withCard) {
+    console.log('Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)');
+  }
   if (failures.length > 0) console.log(`\nFailed: ${failures.join(', ')}`);
   const runs = [tests, emulated, faults].flatMap((run) => (run === null ? [] : [run.counts]));
   console.log(countsLine(sumOfCounts(runs)));
   return failures.length > 0 ? 1 : 0;
-});
+}
+
+/** @param {string} modelsDir @returns {NodeJS.ProcessEnv} */
+function environment(modelsDir) {
+  return { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir };
+}

@@ -120,6 +120,19 @@ export async function setUp({
 }
 
 /**
+ * Installs the Node packages alone, which is all that checks without tests need.
+ *
+ * @param {NodeJS.ProcessEnv} [env]
+ * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
+ */
+export async function installPackages(env = process.env) {
+  await runSteps([
+    prerequisitesStep(env),
+    { name: 'Node packages', run: (progress) => installNodePackages({ cache: cacheDir(env), env, progress }) },
+  ]);
+}
+
+/**
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./setup/run-steps.mjs').Progress }} options
  * @returns {Promise<string>} one line for the report
  */

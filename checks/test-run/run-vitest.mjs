@@ -4,11 +4,12 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { readTestCounts } from './test-counts.mjs';
 
 /**
- * Runs vitest and counts its tests.
+ * Runs vitest, prints the slowest files and counts the tests.
  *
  * @param {string[]} args after `vitest run`
  * @param {NodeJS.ProcessEnv} env
@@ -19,7 +20,12 @@ export async function runVitest(args, env) {
   const reportDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-test-'));
   try {
     const reportFile = path.join(reportDir, 'report.json');
-    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${reportFile}`];
+    const reporters = [
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${reportFile}`,
+      `--reporter=${fileURLToPath(new URL('slowest-files-reporter.mjs', import.meta.url))}`,
+    ];
     const passed = await runProgram('vitest/vitest.mjs', ['run', ...reporters, ...args], env);
     const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : { passed: 0, failed: 1, skipped: 0 };
     return { passed, counts };
