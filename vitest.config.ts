@@ -1,50 +1,72 @@
 import { defineConfig } from 'vitest/config';
+import { ON_THE_CARD } from './test/emulated/emulated-files.js';
 import { LOST_CARDS } from './test/faults/fault-files.js';
-
-/**
- * Tests of parts that load no engine: files share a process, which loads the sources once. They leave nothing behind in it: no
- * variable of the environment, no global, no handler. Two files measure the memory of their process, or replace its exit.
- */
-const ALONE = '!(line-splitter|shutdown)';
-const SHARED = [
-  `packages/{artifacts,client,contracts,gguf,job-store}/{src,test}/**/${ALONE}.test.ts`,
-  `packages/{base-models,export,generation-queue,model-folder,page,peft-files,planning}/{src,test}/**/${ALONE}.test.ts`,
-  `packages/{redis,safetensors,seeded-random,service-kit,storage}/{src,test}/**/${ALONE}.test.ts`,
-  `services/{api,registry}/{src,test}/**/${ALONE}.test.ts`,
-];
-
-// The fault suite, the API fuzzer and the emulated card have their own commands.
-const OTHER_SUITES = ['**/node_modules/**', 'test/faults/**', LOST_CARDS, 'test/fuzz-api/**', 'test/emulated/**'];
 
 /** These load the engine, which computes on every core. */
 const ENGINE = 'packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts';
 
+// The fault suite, the API fuzzer and the emulated card have their own commands.
+const OTHER_SUITES = ['**/node_modules/**', 'test/faults/**', LOST_CARDS, 'test/fuzz-api/**', ...ON_THE_CARD];
+
+/** These measure the memory of their process, replace its exit, or load a native addon. */
+const ALONE = [
+  '**/{line-splitter,shutdown,hold-card}.test.ts',
+  'packages/{engine-host,weight-io}/**',
+  'services/worker/test/**',
+];
+
+/** Beside the source: neither an engine, a service nor Redis. `npm run test:fast` */
+const FAST = '{packages,services}/*/src/**/*.test.ts';
+
 // Tests run on the TypeScript sources (the "source" export condition). The native addon is not safe in worker threads, so test
 // files run in processes. What mostly waits for services and child processes runs first, three files at once; then the engine's.
+//
+// Files of `fast` and `shared` share a process, which loads the sources once. They leave nothing behind in it: no variable of the
+// environment, no global, no handler.
 export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
     env: { TF_CPP_MIN_LOG_LEVEL: '2' },
     pool: 'forks',
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    // For conditions that become true eventually. Vitest's default is one second.
-    expect: { poll: { timeout: 20_000 } },
+    // Only what hangs takes so long: a busy machine may be twenty times slower.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
+    expect: { poll: { timeout: 120_000 } },
     projects: [
       {
         extends: true,
         test: {
           name: 'processes',
-          include: ['packages/*/{src,test}/**/*.test.ts', 'services/*/{src,test}/**/*.test.ts', 'test/**/*.test.ts'],
-          exclude: [...OTHER_SUITES, ...SHARED, ENGINE],
+          include: [
+            'test/**/*.test.ts',
+            ...ALONE.map((files) => (files.endsWith('.ts') ? files : `${files}/*.test.ts`)),
+          ],
+          exclude: [...OTHER_SUITES, ENGINE],
           globalSetup: 'test/global-setup.ts',
           maxWorkers: 3,
         },
       },
       {
         extends: true,
-        test: { name: 'shared', include: SHARED, exclude: OTHER_SUITES, isolate: false, maxWorkers: 3 },
+        test: {
+          name: 'shared',
+          include: ['{packages,services}/*/test/**/*.test.ts'],
+          exclude: [...OTHER_SUITES, ...ALONE, ENGINE],
+          globalSetup: 'test/global-setup.ts',
+          isolate: false,
+          maxWorkers: 3,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'fast',
+          include: [FAST],
+          exclude: [...OTHER_SUITES, ...ALONE, ENGINE],
+          isolate: false,
+          maxWorkers: 3,
+        },
       },
       {
         extends: true,

@@ -1,7 +1,8 @@
 // Runs one part of the benchmark. run.mjs forks it for each part, so that the peak memory is that of the part.
 import { configureKernels } from '../packages/tensor/dist/index.js';
 
-process.once('message', async (/** @type {{ part: string, options: any }} */ { part, options }) => {
+/** @param {{ part: string, options: any }} task */
+async function measureOne({ part, options }) {
   configureKernels(options.kernels === 'raw' ? 'raw' : 'fused');
   /** @type {Record<string, (options: any) => Promise<object>>} */
   const parts = part === 'train' ? await import('./parts/train.mjs') : await import('./parts/engine.mjs');
@@ -9,4 +10,6 @@ process.once('message', async (/** @type {{ part: string, options: any }} */ { p
   if (measure === undefined) throw new Error(`there is no part ${part}`);
   const result = await measure(options);
   process.send?.(result, undefined, {}, () => process.disconnect());
-});
+}
+
+process.once('message', (/** @type {{ part: string, options: any }} */ task) => void measureOne(task));

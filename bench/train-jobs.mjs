@@ -32,9 +32,8 @@ const cache = new training.BaseModelCache();
 /** What shares passes; null in a checkout whose jobs train one after the other. */
 const scheduler = training.PassScheduler === undefined ? null : new training.PassScheduler({ passTokens: 1024 });
 
-process.on('message', async (/** @type {Work} */ work) => {
-  process.send?.(await trainAll(work));
-});
+const answer = async (/** @type {Work} */ work) => void process.send?.(await trainAll(work));
+process.on('message', (/** @type {Work} */ work) => void answer(work));
 process.send?.('ready');
 
 /** @param {Work} work @returns {Promise<Measured>} */

@@ -193,7 +193,6 @@ test.skipIf(!hasCompose).each([[[]], [CPU], [TENSORFLOW], [MONITORING], [[...CPU
     expect(worker.build.target).toBe(onCpu ? 'worker-cpu' : gpuImage);
     expect(worker.deploy.resources.reservations?.devices === undefined).toBe(onCpu);
   },
-  120_000,
 );
 
 interface Configured {
@@ -243,7 +242,6 @@ test.skipIf(!hasCompose)(
       });
     }
   },
-  120_000,
 );
 
 test.skipIf(!hasCompose)(
@@ -277,7 +275,6 @@ test.skipIf(!hasCompose)(
     const own = configured([], {});
     expect(own.services.worker?.environment).toMatchObject({ REDIS_URL: 'redis://redis:6379', REDIS_CA_FILE: '' });
   },
-  120_000,
 );
 
 test.skipIf(!hasCompose)(
@@ -306,44 +303,35 @@ test.skipIf(!hasCompose)(
       expect(configured(files, { ...settings, [name]: '' }).stderr).toContain(name);
     }
   },
-  120_000,
 );
 
-test.skipIf(!hasCompose)(
-  'the services receive the variables of .env, except the passwords of others',
-  async () => {
-    const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-env-'));
-    await writeFile(
-      path.join(folder, '.env'),
-      'LOG_LEVEL=debug\nGRAFANA_PASSWORD=a-password\nREDIS_PASSWORD=another\nHF_TOKEN=hf_token\n',
-    );
-    const { services } = configured(['docker/compose.monitoring.yml'], {}, folder);
-    await rm(folder, { recursive: true });
-    for (const name of ['api', 'registry', 'worker', 'puller']) {
-      expect(services[name]?.environment).toMatchObject({ LOG_LEVEL: 'debug' });
-      expect(JSON.stringify(services[name])).not.toMatch(/a-password|another/);
-      expect(services[name]?.environment?.HF_TOKEN).toBe(name === 'puller' ? 'hf_token' : '');
-    }
-    expect(services.grafana?.environment).toMatchObject({ GF_SECURITY_ADMIN_PASSWORD: 'a-password' });
-  },
-  120_000,
-);
+test.skipIf(!hasCompose)('the services receive the variables of .env, except the passwords of others', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-env-'));
+  await writeFile(
+    path.join(folder, '.env'),
+    'LOG_LEVEL=debug\nGRAFANA_PASSWORD=a-password\nREDIS_PASSWORD=another\nHF_TOKEN=hf_token\n',
+  );
+  const { services } = configured(['docker/compose.monitoring.yml'], {}, folder);
+  await rm(folder, { recursive: true });
+  for (const name of ['api', 'registry', 'worker', 'puller']) {
+    expect(services[name]?.environment).toMatchObject({ LOG_LEVEL: 'debug' });
+    expect(JSON.stringify(services[name])).not.toMatch(/a-password|another/);
+    expect(services[name]?.environment?.HF_TOKEN).toBe(name === 'puller' ? 'hf_token' : '');
+  }
+  expect(services.grafana?.environment).toMatchObject({ GF_SECURITY_ADMIN_PASSWORD: 'a-password' });
+});
 
-test.skipIf(!hasCompose)(
-  'with S3 every service has its own volume, and no folder of base models',
-  () => {
-    const files = [S3, 'docker/compose.cpu.yml'];
-    const { stderr, services } = configured(files, { S3_BUCKET: 'a-bucket', COMPOSE_PROFILES: 'gpus-8' });
-    expect(stderr).toBe('');
-    const { redis: _, ...ours } = services;
-    expect(Object.keys(ours)).toHaveLength(11);
-    for (const [name, { volumes, environment, ...service }] of Object.entries(ours)) {
-      expect(volumes).toMatchObject([{ source: name, target: '/data' }]);
-      expect(volumes).toHaveLength(1);
-      expect(environment).toMatchObject({ STORE: 's3', S3_BUCKET: 'a-bucket' });
-      expect(service).toMatchObject({ networks: { outside: null } });
-    }
-    expect(configured(files, { S3_BUCKET: '' }).stderr).toContain('S3_BUCKET');
-  },
-  120_000,
-);
+test.skipIf(!hasCompose)('with S3 every service has its own volume, and no folder of base models', () => {
+  const files = [S3, 'docker/compose.cpu.yml'];
+  const { stderr, services } = configured(files, { S3_BUCKET: 'a-bucket', COMPOSE_PROFILES: 'gpus-8' });
+  expect(stderr).toBe('');
+  const { redis: _, ...ours } = services;
+  expect(Object.keys(ours)).toHaveLength(11);
+  for (const [name, { volumes, environment, ...service }] of Object.entries(ours)) {
+    expect(volumes).toMatchObject([{ source: name, target: '/data' }]);
+    expect(volumes).toHaveLength(1);
+    expect(environment).toMatchObject({ STORE: 's3', S3_BUCKET: 'a-bucket' });
+    expect(service).toMatchObject({ networks: { outside: null } });
+  }
+  expect(configured(files, { S3_BUCKET: '' }).stderr).toContain('S3_BUCKET');
+});

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -66,12 +66,12 @@ beforeAll(async () => {
     env: { ...process.env, WEBHOOK_SECRET: `whsec_${'A'.repeat(43)}=`, WEBHOOK_ALLOW_PRIVATE: 'true' },
   });
   client = createClient({ baseUrl: stack.apiUrl });
-}, 120_000);
+});
 
 afterAll(async () => {
   await stack?.stop();
   await rm(folder, { recursive: true, force: true });
-}, 90_000);
+});
 
 async function until(id: string, ...statuses: Job['status'][]): Promise<Job> {
   const deadline = Date.now() + 60_000;
@@ -140,7 +140,7 @@ describe('a job', () => {
     expect(job).toMatchObject({ status: 'succeeded', attempts: 1, progress: { step: 20, total_steps: 20 } });
     expect((await client.createJob(request(), { idempotencyKey: 'main-job' })).id).toBe(job.id);
     expect((await client.listJobs()).data).toHaveLength(1);
-  }, 120_000);
+  });
 
   test('its events can be read from any position, as a stream and as JSON', async () => {
     const middle = events[2]?.id ?? '';
@@ -195,7 +195,7 @@ describe('a job', () => {
       expect(greatestDifference(merged.get(name) ?? new Float32Array(), expected)).toBeLessThan(1e-5);
     }
     expect(adapter.size).toBe(2 * 6);
-  }, 60_000);
+  });
 });
 
 describe('text', () => {
@@ -218,7 +218,7 @@ describe('text', () => {
     expect(probe).toMatchObject({ verdict: 'adapter', adapter_distance: expect.closeTo(0, 4) });
     const ofBase = await probeServer(await client.manifest(adapter), { url, model: 'tiny-llama' });
     expect(ofBase).toMatchObject({ verdict: 'base', base_distance: expect.closeTo(0, 4) });
-  }, 60_000);
+  });
 
   test('is the same streamed, in company and again, and another one of the base model', async () => {
     const models = [adapter, 'tiny-llama', adapter, 'tiny-llama'];
@@ -234,7 +234,7 @@ describe('text', () => {
     }
     expect(streamed).toBe(first!.choices[0]!.message.content);
     expect(first!.usage!.completion_tokens).toBeGreaterThan(0);
-  }, 60_000);
+  });
 
   test('of a seed is the same, and several answers differ', async () => {
     const ask = async (seed: number) =>
@@ -243,7 +243,7 @@ describe('text', () => {
     expect(new Set(choices.map(({ text }) => text)).size).toBe(3);
     expect(await ask(5)).toEqual(choices);
     expect(await ask(6)).not.toEqual(choices);
-  }, 60_000);
+  });
 
   test('scores: the sum over a text is higher with the adapter that was trained on it', async () => {
     const prompt = '<|im_start|>user\nSay 3.<|im_end|>\n<|im_start|>assistant\nIt is 3.<|im_end|>';
@@ -257,13 +257,13 @@ describe('text', () => {
       return scores.slice(1).reduce((sum, score) => sum + score, 0);
     };
     expect(await scoreOf(adapter)).toBeGreaterThan(await scoreOf('tiny-llama'));
-  }, 60_000);
+  });
 
   test('too long is refused with its length', async () => {
     const asking = openai.completions.create({ model: adapter, prompt: 'a'.repeat(3_000) });
     await expect(asking).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded' });
     await expect(asking).rejects.toThrow('3000 tokens');
-  }, 60_000);
+  });
 });
 
 describe('a job whose rows take longer than the answer may', () => {
@@ -296,7 +296,7 @@ describe('a job whose rows take longer than the answer may', () => {
     expect(error?.details.map(({ line }) => line)).toEqual([3, 4_000]);
     const refused = await client.dryRun(job).catch((reason: unknown) => reason);
     expect(refused).toMatchObject({ code: error?.code, message: error?.message, details: error?.details });
-  }, 120_000);
+  });
 });
 
 describe('cancelling', () => {
@@ -339,12 +339,12 @@ describe('cancelling', () => {
     expect((await types(running.id)).at(-1)).toBe('job-cancelled');
     expect((await client.listAdapters()).data).toHaveLength(1);
     await expect(client.cancelJob(running.id)).rejects.toMatchObject({ code: 'job_not_cancellable' });
-  }, 120_000);
+  });
 
   test('leaves the worker free for the next job', async () => {
     const next = await client.createJob(request({ max_steps: 2 }));
     expect((await until(next.id, 'succeeded', 'failed')).error).toBeNull();
-  }, 120_000);
+  });
 });
 
 test('a job evaluates on a dataset of its own, which is kept until the job has ended', async () => {
@@ -369,7 +369,7 @@ test('a job evaluates on a dataset of its own, which is kept until the job has e
   // Its checkpoints are published without its datasets.
   const published = await client.publishCheckpoint(job.id, 'last');
   expect(await until(published.id, 'succeeded', 'failed')).toMatchObject({ status: 'succeeded', validation });
-}, 120_000);
+});
 
 describe('a classifier', () => {
   test('is trained on features, evaluated by its accuracy, and merged as W + (alpha / r) B A', async () => {
@@ -406,7 +406,7 @@ describe('a classifier', () => {
       const expected = a && b ? mergedByHand(weight, a, b, 2) : weight;
       expect(greatestDifference(merged.get(name) ?? new Float32Array(), expected)).toBeLessThan(1e-5);
     }
-  }, 120_000);
+  });
 });
 
 async function weightsOf(file: string): Promise<Map<string, Float32Array>> {
@@ -442,11 +442,12 @@ function greatestDifference(one: Float32Array, other: Float32Array): number {
 async function webhookReceiver() {
   const server = createServer();
   const received = new Promise<{ headers: Record<string, string>; text: string }>((resolve) => {
-    server.on('request', async (message, response) => {
+    const receive = async (message: IncomingMessage, response: ServerResponse) => {
       const body = await streamText(message);
       response.writeHead(200).end();
       resolve({ headers: message.headers as Record<string, string>, text: body });
-    });
+    };
+    server.on('request', (message, response) => void receive(message, response));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -505,5 +506,5 @@ describe("rows in OpenAI's format, with tools", () => {
     );
     const [withTools, plain] = answers.map(({ usage }) => usage!.prompt_tokens);
     expect(withTools).toBeGreaterThan(plain! + 50);
-  }, 60_000);
+  });
 });

@@ -45,12 +45,12 @@ beforeAll(async () => {
     packClient(folder),
   ]);
   client = createClient({ baseUrl: stack.apiUrl });
-}, 180_000);
+});
 
 afterAll(async () => {
   await stack?.stop();
   await rm(folder, { recursive: true, force: true });
-}, 90_000);
+});
 
 const environment = () => ({ ...process.env, LORASMITH_URL: stack.apiUrl, LORASMITH_API_KEY: '' });
 const lora = () => path.join(project, 'node_modules/.bin/lora');
@@ -93,7 +93,7 @@ describe('the packed client', () => {
     expect([...readme.matchAll(/\]\((?!https?:)/g)]).toEqual([]);
     const licences = await readFile(path.join(installed, 'THIRD-PARTY-LICENSES'), 'utf8');
     for (const name of ['tar', 'minipass', 'typebox']) expect(licences).toMatch(new RegExp(`^${name} \\d`, 'm'));
-  }, 60_000);
+  });
 
   test('has the command lora', async () => {
     expect(await ran('--help')).toMatchObject({ code: 0, stdout: expect.stringContaining('lora train FILE') });
@@ -162,7 +162,7 @@ describe('the packed client', () => {
     expect(await Promise.all(compiled)).toEqual(['', '']);
     const used = await run(process.execPath, ['use.js'], { cwd: project, env: environment() });
     expect(used.stdout).toMatch(new RegExp(`^${MODEL}\\n\\w+ 4\\d\\d \\d+\\n$`));
-  }, 60_000);
+  });
 
   test('has a core without Node', async () => {
     const dist = path.join(project, 'node_modules/@lorasmith/client/dist');
@@ -198,7 +198,7 @@ describe('lora train', () => {
       expect(await ran('train', ...args)).toMatchObject({ code: 1, stderr: expect.stringContaining(message) });
     }
     expect((await client.listDatasets()).data).toEqual([]);
-  }, 30_000);
+  });
 
   test('reports every wrong line, and what is wrong with the job, and starts nothing', async () => {
     await writeFile(path.join(project, 'wrong.jsonl'), '{"prompt":"a","completion":"b"}\n{"prompt":1}\nnone\n');
@@ -209,31 +209,27 @@ describe('lora train', () => {
     const job = await ran('train', 'rows.jsonl', ...short, '--target-modules', 'q_porj', '--yes');
     expect(job).toMatchObject({ code: 1, stderr: expect.stringContaining('No layer is named "q_porj"') });
     expect(await jobs()).toEqual([]);
-  }, 30_000);
+  });
 
   test.each([
     ['n\n', 'Nothing is started.'],
     ['', 'Nothing is started.'],
     ['y\n', 'is published'],
-  ])(
-    'asks on a terminal, and answers %j with: %s',
-    async (answer, outcome) => {
-      const written = { output: '', errorOutput: '' };
-      const code = await runCommandLine({
-        args: ['train', path.join(project, 'rows.jsonl'), ...short, '-o', path.join(project, `asked-${answer.trim()}`)],
-        baseUrl: stack.apiUrl,
-        input: Object.assign(Readable.from(answer === '' ? [] : [answer]), { isTTY: true }) as never,
-        output: { write: (text: string) => (written.output += text) },
-        errorOutput: { write: (text: string) => (written.errorOutput += text) },
-        signal: new AbortController().signal,
-      });
-      expect([code, written.errorOutput.trimEnd()]).toEqual([0, 'Train it? [Y/n]']);
-      expect(written.output).toContain('steps         6');
-      expect(written.output).toContain(outcome);
-      expect(await jobs()).toHaveLength(answer === 'y\n' ? 1 : 0);
-    },
-    60_000,
-  );
+  ])('asks on a terminal, and answers %j with: %s', async (answer, outcome) => {
+    const written = { output: '', errorOutput: '' };
+    const code = await runCommandLine({
+      args: ['train', path.join(project, 'rows.jsonl'), ...short, '-o', path.join(project, `asked-${answer.trim()}`)],
+      baseUrl: stack.apiUrl,
+      input: Object.assign(Readable.from(answer === '' ? [] : [answer]), { isTTY: true }) as never,
+      output: { write: (text: string) => (written.output += text) },
+      errorOutput: { write: (text: string) => (written.errorOutput += text) },
+      signal: new AbortController().signal,
+    });
+    expect([code, written.errorOutput.trimEnd()]).toEqual([0, 'Train it? [Y/n]']);
+    expect(written.output).toContain('steps         6');
+    expect(written.output).toContain(outcome);
+    expect(await jobs()).toHaveLength(answer === 'y\n' ? 1 : 0);
+  });
 
   test('trains and downloads; the same call again finds dataset, job and adapter', async () => {
     const [{ id } = { id: '' }] = await jobs();
@@ -257,42 +253,38 @@ describe('lora train', () => {
     expect(await readdir(project)).toContain(unpacked);
     expect(job).toMatchObject({ status: 'succeeded', adapter: unpacked });
     expect((await jobs())[0]?.id).toBe(job.id);
-  }, 120_000);
+  });
 
   test.each([
     ['y', 0, 'is in answered'],
     ['\\x03', 130, 'Train it?'],
     ['\\x04', 0, 'Nothing is started.'],
-  ])(
-    'ends on a real terminal after %s',
-    async (answer, code, outcome) => {
-      // Types the answer once it is asked.
-      const terminal = [
-        'import os, pty, sys',
-        'child, terminal = pty.fork()',
-        'if child == 0: os.execv(sys.argv[2], sys.argv[2:])',
-        'output, typed = b"", False',
-        'while True:',
-        '  try: data = os.read(terminal, 4096)',
-        '  except OSError: break',
-        '  if not data: break',
-        '  output += data',
-        '  if not typed and b"[Y/n]" in output:',
-        '    typed = os.write(terminal, sys.argv[1].encode().decode("unicode_escape").encode()) > 0',
-        'sys.stdout.write(output.decode())',
-        'sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))',
-      ].join('\n');
-      const typed = answer === 'y' ? 'y\n' : answer;
-      const command = [lora(), 'train', 'rows.jsonl', ...short, '-o', 'answered', '--force'];
-      const options = { cwd: project, env: environment(), timeout: 60_000 };
-      const ended = await run('python3', ['-c', terminal, typed, ...command], options).then(
-        ({ stdout }) => ({ code: 0, stdout }),
-        (error: Ended) => error,
-      );
-      expect(ended).toMatchObject({ code, stdout: expect.stringContaining(outcome) });
-    },
-    70_000,
-  );
+  ])('ends on a real terminal after %s', async (answer, code, outcome) => {
+    // Types the answer once it is asked.
+    const terminal = [
+      'import os, pty, sys',
+      'child, terminal = pty.fork()',
+      'if child == 0: os.execv(sys.argv[2], sys.argv[2:])',
+      'output, typed = b"", False',
+      'while True:',
+      '  try: data = os.read(terminal, 4096)',
+      '  except OSError: break',
+      '  if not data: break',
+      '  output += data',
+      '  if not typed and b"[Y/n]" in output:',
+      '    typed = os.write(terminal, sys.argv[1].encode().decode("unicode_escape").encode()) > 0',
+      'sys.stdout.write(output.decode())',
+      'sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))',
+    ].join('\n');
+    const typed = answer === 'y' ? 'y\n' : answer;
+    const command = [lora(), 'train', 'rows.jsonl', ...short, '-o', 'answered', '--force'];
+    const options = { cwd: project, env: environment(), timeout: 60_000 };
+    const ended = await run('python3', ['-c', terminal, typed, ...command], options).then(
+      ({ stdout }) => ({ code: 0, stdout }),
+      (error: Ended) => error,
+    );
+    expect(ended).toMatchObject({ code, stdout: expect.stringContaining(outcome) });
+  });
 
   test('interrupted, leaves the job running and says how to return; the same call returns to it', async () => {
     const before = await jobs();
@@ -325,7 +317,7 @@ describe('lora train', () => {
     expect(cancelled.code).toBe(1);
     expect(cancelled.stdout).toContain(`lora jobs resume ${job?.id}`);
     expect(cancelled.stdout).toContain('--again');
-  }, 120_000);
+  });
 });
 
 describe('examples/python', () => {
@@ -334,7 +326,7 @@ describe('examples/python', () => {
     const requirements = path.join(ROOT, 'examples/python/requirements.txt');
     const options = { cache: cacheDir(process.env), name: 'python-examples', requirements };
     python = path.join(await pythonEnvironment(options), 'python');
-  }, 300_000);
+  });
 
   const script = async (name: string, ...args: string[]) =>
     await run(python, [path.join(ROOT, 'examples/python', name), ...args], { cwd: project, env: pythonEnv() });
@@ -351,5 +343,5 @@ describe('examples/python', () => {
     expect(asked.stdout).toMatch(new RegExp(`^${MODEL}: [^]*\\n${adapter}: [^]*\\n$`));
     const wrong = await script('train.py', 'rows.jsonl', 'no-such-model').catch((error: Ended) => error);
     expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining('model_not_found') });
-  }, 120_000);
+  });
 });

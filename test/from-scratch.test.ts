@@ -33,7 +33,7 @@ let numbers: Numbers;
 beforeAll(async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM, '--json']);
   numbers = JSON.parse(stdout);
-}, 120_000);
+});
 
 const near = (values: number[]) => values.map((value) => expect.closeTo(value, 5));
 

@@ -37,11 +37,11 @@ beforeAll(async () => {
   const args = [KEYS, 'create', '--name', 'a name', '--role', 'admin', '--json'];
   const made = execFileSync(process.execPath, args, { env: { ...rest, REDIS_URL: stack.redisUrl }, encoding: 'utf8' });
   token = (JSON.parse(made) as { token: string }).token;
-}, 180_000);
+});
 afterAll(async () => {
   await stack?.stop();
   await rm(folder, { recursive: true, force: true });
-}, 120_000);
+});
 
 test('no log contains training text, API keys or the password of Redis', async () => {
   const client = createClient({ baseUrl: stack.apiUrl, apiKey: token });

@@ -34,12 +34,12 @@ beforeAll(async () => {
     env: { ...process.env, REDIS_URL: undefined },
   });
   baseUrl = `${stack.apiUrl}/v1`;
-}, 180_000);
+});
 
 afterAll(async () => {
   await stack?.stop();
   await rm(folder, { recursive: true, force: true });
-}, 90_000);
+});
 
 /** Installed once, into the cache. */
 async function python(requirements: string, suffix: string): Promise<unknown> {

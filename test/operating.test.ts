@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -50,7 +50,7 @@ beforeAll(async () => {
   await makeDataFolder(dataDir);
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   spans = [];
-  collector = createServer(async (request, response) => {
+  const receive = async (request: IncomingMessage, response: ServerResponse) => {
     const { resourceSpans } = (await json(request)) as {
       resourceSpans: {
         resource: { attributes: Span['attributes'] };
@@ -62,20 +62,21 @@ beforeAll(async () => {
       for (const { spans: sent } of scopeSpans) spans.push(...sent.map((span) => ({ ...span, service })));
     }
     response.setHeader('content-type', 'application/json').end('{}');
-  }).listen(0, '127.0.0.1');
+  };
+  collector = createServer((request, response) => void receive(request, response)).listen(0, '127.0.0.1');
   await once(collector, 'listening');
   // The specifiers are computed because the files are JavaScript without declarations.
   const load = (file: string) => import(new URL(`../scripts/stack/${file}`, import.meta.url).href);
   parts = { ...(await load('start-stack.mjs')), ...(await load('ports.mjs')) };
   workerPort = await parts.availablePort('127.0.0.1', 0, 'WORKER_HEALTH_PORT');
   stack = await start({ OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${(collector.address() as AddressInfo).port}` });
-}, 240_000);
+});
 afterAll(async () => {
   await stack?.stop();
   collector.closeAllConnections();
   collector.close();
   await rm(folder, { recursive: true, force: true });
-}, 120_000);
+});
 
 const start = (environment: NodeJS.ProcessEnv) =>
   parts.startStack({
@@ -128,7 +129,7 @@ test('a job is trained, downloaded and merged', async () => {
     const answer = await fetch(`${stack!.apiUrl}/adapters/${job.adapter}?weights=${weights}`);
     expect((await answer.arrayBuffer()).byteLength).toBeGreaterThan(1_000);
   }
-}, 300_000);
+});
 
 test('its id, and the id of the request that created it, connect the logs of api, worker and registry', async () => {
   const [api, worker, registry] = await Promise.all(['api', 'worker', 'registry'].map(linesOf));
@@ -194,7 +195,7 @@ test('one trace covers the request, the queue and the adapter; one trace of each
   expect([served?.name, served?.service]).toEqual(['GET /adapters/:id', 'lorasmith-registry']);
   const asked = spans.find(({ spanId }) => spanId === served?.parentSpanId);
   expect([asked?.name, asked?.service, asked?.parentSpanId]).toEqual(['GET /adapters/:id', 'lorasmith-api', undefined]);
-}, 60_000);
+});
 
 test('a backup of the stopped stack, made as in docs/operations.md, restores all data', async () => {
   const backup = path.join(folder, 'backup');
@@ -208,7 +209,7 @@ test('a backup of the stopped stack, made as in docs/operations.md, restores all
   expect(await lists()).toBe(before);
   const answer = await fetch(`${stack.apiUrl}/adapters/${job.adapter}?weights=merged`);
   expect((await answer.arrayBuffer()).byteLength).toBeGreaterThan(1_000);
-}, 300_000);
+});
 
 /** Everything that a backup must restore, as the api returns it. */
 async function lists(): Promise<string> {

@@ -60,7 +60,7 @@ describe.each(SERVICES)('the %s', (service) => {
     const { code, errors, lines } = await ending(service, { DATA_DIR: path.join(folder, 'a-file/data') });
     expect([code, lines]).toEqual([78, []]);
     expect(errors).toMatch(/^DATA_DIR ".*\/a-file\/data" is not writable.*set another folder\.\n$/);
-  }, 240_000);
+  });
 
   test('refuses a port in use, and warns about an empty models folder', async () => {
     const other = createServer().listen(0, '127.0.0.1');
@@ -71,7 +71,7 @@ describe.each(SERVICES)('the %s', (service) => {
     expect(code).toBe(78);
     expect(errors).toMatch(new RegExp(`^${PORTS[service]} ${port}: another program listens on this port .*\\n$`));
     expect(lines.join()).toContain('MODELS_DIR contains no base model');
-  }, 240_000);
+  });
 });
 
 // This test changes the settings of Redis, so it must not use a shared server.
@@ -89,15 +89,11 @@ describe.skipIf(isShared)('a Redis that evicts', () => {
     await redis.config('SET', 'maxmemory-policy', 'noeviction');
   });
 
-  test.each(['api', 'worker'])(
-    'is refused by the %s',
-    async (service) => {
-      const { code, errors } = await ending(service, {});
-      expect(code).toBe(78);
-      expect(errors).toMatch(
-        /^REDIS_URL: this Redis evicts keys .*allkeys-lru.*CONFIG SET maxmemory-policy noeviction.*\n$/,
-      );
-    },
-    120_000,
-  );
+  test.each(['api', 'worker'])('is refused by the %s', async (service) => {
+    const { code, errors } = await ending(service, {});
+    expect(code).toBe(78);
+    expect(errors).toMatch(
+      /^REDIS_URL: this Redis evicts keys .*allkeys-lru.*CONFIG SET maxmemory-policy noeviction.*\n$/,
+    );
+  });
 });

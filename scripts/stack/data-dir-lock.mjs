@@ -29,7 +29,11 @@ export async function lockDataDir(dataDir) {
     // Written to another file and then linked, so that an existing lock file always names its holder.
     const ownFile = `${lockFile}-${process.pid}`;
     await writeFile(ownFile, `${process.pid} ${await processStartTime(process.pid)}`);
-    await link(ownFile, lockFile).finally(() => rm(ownFile, { force: true }));
+    try {
+      await link(ownFile, lockFile);
+    } finally {
+      await rm(ownFile, { force: true });
+    }
   } catch (cause) {
     if (cause instanceof SetupError) throw cause;
     throw new SetupError(

@@ -61,8 +61,15 @@ export async function startStack(options) {
   const parts = new Map();
   /** @type {Promise<void> | undefined} */
   let stopping;
+  const stopAll = async () => {
+    try {
+      await stopInOrder(parts, onEvent);
+    } finally {
+      await unlock();
+    }
+  };
   const stop = () => {
-    stopping ??= stopInOrder(parts, onEvent).finally(unlock);
+    stopping ??= stopAll();
     return stopping;
   };
 

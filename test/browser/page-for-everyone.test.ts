@@ -48,7 +48,7 @@ beforeAll(async () => {
   adapter = (await client.waitForJob(job)).adapter!;
   ({ id: cancelled } = await client.createJob({ ...request, training: { max_steps: 1_000_000 } }));
   await client.cancelJob(cancelled);
-}, 120_000);
+});
 
 const routes = (): string[] => [
   '/jobs',

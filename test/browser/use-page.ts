@@ -28,9 +28,9 @@ export function usePage({ worker = true, env = () => ({}), permissions = [] }: U
     for (const part of starting) if (part.status === 'rejected') throw part.reason;
     tab = await openPage(browser, stack.url, { permissions });
     page = tab.page;
-  }, 120_000);
+  });
   afterAll(async () => {
     await browser?.close();
     await stack?.stop();
-  }, 90_000);
+  });
 }

@@ -1,6 +1,13 @@
 /** Tests that only this engine can have. */
 export const OWN_FILES = ['test/emulated/**/*.test.ts'];
 
+/** Tests that start the emulated card themselves. No other suite has them. */
+export const ON_THE_CARD = [
+  ...OWN_FILES,
+  'packages/tensor/test/{cuda-*,emulated-driver}.test.ts',
+  'services/worker/test/self-test.test.ts',
+];
+
 /** The engine's suites. What they expect of an engine holds for every one. */
 export const SUITE_FILES = ['packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts'];
 

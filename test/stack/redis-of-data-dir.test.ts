@@ -46,4 +46,4 @@ test('the Redis of a data folder is that of the running stack, or else a new one
   } finally {
     await rm(dataDir, { recursive: true, force: true });
   }
-}, 120_000);
+});

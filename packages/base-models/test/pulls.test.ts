@@ -68,7 +68,7 @@ async function start(changes: Partial<PullerOptions> & { hubChanges?: Partial<Pu
     ...rest,
   });
   pullers.push(puller);
-  await vi.waitUntil(() => puller.hindrance() === null, 10_000);
+  await vi.waitUntil(() => puller.hindrance() === null, 60_000);
   return puller;
 }
 
@@ -78,7 +78,7 @@ const ended = (id: string): Promise<ModelPull> =>
       const pull = await pulls.get(id);
       return pull.ended_at === null ? null : pull;
     },
-    { timeout: 20_000, interval: 10 },
+    { timeout: 60_000, interval: 10 },
   ) as Promise<ModelPull>;
 
 async function pulled(request: Parameters<PullStore['create']>[0] = { repo: REPO }): Promise<ModelPull> {
@@ -159,7 +159,7 @@ describe('a pull', () => {
     await vi.waitUntil(async () => {
       const { files } = await pulls.get(pull.id);
       return files.some(({ bytes, received_bytes }) => bytes === weights && received_bytes === 5_000);
-    }, 10_000);
+    }, 60_000);
     await first.close();
     expect(await pulls.get(pull.id)).toMatchObject({ status: 'pulling', ended_at: null });
     expect((await stat(path.join(modelsDir, '.pulls/tiny-llama/.parts/model.safetensors'))).size).toBe(5_000);
@@ -215,7 +215,7 @@ describe('a pull', () => {
     const second = await pulls.create({ repo: REPO });
     expect([first.created, second.created, second.pull.id]).toEqual([true, false, first.pull.id]);
     await expect(pulls.create({ repo: 'org/other', name: 'tiny-llama' })).rejects.toMatchObject({ code: 'conflict' });
-    await vi.waitUntil(() => rangesOfStore().length === 1, 10_000);
+    await vi.waitUntil(() => rangesOfStore().length === 1, 60_000);
     hub.release();
     hub.faults.holdAfterBytes = null;
     expect(await ended(first.pull.id)).toMatchObject({ status: 'succeeded' });
@@ -227,7 +227,7 @@ describe('a pull', () => {
     hub.faults.holdAfterBytes = 100;
     await start();
     const { pull } = await pulls.create({ repo: REPO });
-    await vi.waitUntil(() => rangesOfStore().length === 1, 10_000);
+    await vi.waitUntil(() => rangesOfStore().length === 1, 60_000);
     await pulls.cancel(pull.id);
     expect(await ended(pull.id)).toMatchObject({ status: 'cancelled', error: null });
     expect(await readdir(path.join(modelsDir, '.pulls'))).toEqual([]);

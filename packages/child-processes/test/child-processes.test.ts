@@ -95,12 +95,12 @@ test('heartbeats keep a child; silence kills it', async () => {
     startChild({ program: program(behaviour), onMessage: ({ type }) => void heard.push(type) });
   const deaf = start('deaf');
   deaf.watchSilence(10_000);
-  await expect.poll(() => heard, { timeout: 10_000 }).toEqual(['ready']);
+  await expect.poll(() => heard).toEqual(['ready']);
   deaf.watchSilence(300);
   expect(explainExit(await deaf.ended).cause).toBe('silence');
 
   const alive = start('heartbeat');
-  await expect.poll(() => heard, { timeout: 10_000 }).toEqual(['ready', 'ready']);
+  await expect.poll(() => heard).toEqual(['ready', 'ready']);
   alive.watchSilence(2_000);
   await sleep(3_000);
   expect(alive.usable).toBe(true);
@@ -113,5 +113,5 @@ test('a child that is blocked ends when its parent is killed', async () => {
   const [pid] = (await once(parent.stdout, 'data')).map(Number);
   expect(await isAlive(pid ?? 0)).toBe(true);
   parent.kill('SIGKILL');
-  await expect.poll(() => isAlive(pid ?? 0), { timeout: 15_000 }).toBe(false);
+  await expect.poll(() => isAlive(pid ?? 0)).toBe(false);
 });

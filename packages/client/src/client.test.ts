@@ -99,10 +99,9 @@ describe('jobs', () => {
   });
 
   it('does not retry after the caller has aborted', async () => {
-    const server = await serve(() => {});
     const reason = new ProductError('timeout', 'The caller waited long enough.');
     const giveUp = new AbortController();
-    setTimeout(() => giveUp.abort(reason), 50);
+    const server = await serve(() => giveUp.abort(reason));
     const failed = createClient({ baseUrl: server.baseUrl }).createJob(request, { signal: giveUp.signal });
     await expect(failed).rejects.toBe(reason);
     expect(server.requests).toHaveLength(1);

@@ -26,7 +26,7 @@ const stream =
     if (then !== 'cut') return;
     // Data that the client has not read is lost with the connection.
     const [, last] = [...text.slice(0, text.lastIndexOf('\n\n')).matchAll(/^id: (.+)$/gm)].at(-1) ?? [];
-    await vi.waitUntil(() => received.includes(last ?? ''), { timeout: 20_000 });
+    await vi.waitUntil(() => received.includes(last ?? ''), { timeout: 60_000 });
     response.destroy();
   };
 

@@ -14,7 +14,7 @@ const etagOf = (content: Buffer) => `"${createHash('sha256').update(content).dig
 /** Data that the client has not written when its connection is cut is lost. */
 const isWritten = (bytes: number) =>
   vi.waitUntil(async () => (await stat(join(folder, 'a.tar.part')).catch(() => null))?.size === bytes, {
-    timeout: 20_000,
+    timeout: 60_000,
   });
 
 /** Serves content with Range and If-Range as in RFC 9110. Cuts the connection after `cutAfter` bytes of the body. */

@@ -77,7 +77,11 @@ export async function downloadToFile(
   await rename(`${file}.part`, file);
   await rm(`${file}.part.json`, { force: true });
   const folder = await open(dirname(file), 'r');
-  await folder.sync().finally(() => folder.close());
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
 }
 
 interface Receiving {

@@ -24,7 +24,7 @@ export interface TestServer {
  */
 export async function serve(...answers: Answer[]): Promise<TestServer> {
   const requests: ReceivedRequest[] = [];
-  const server = createServer(async (incoming, response) => {
+  const receive = async (incoming: IncomingMessage, response: ServerResponse) => {
     const chunks: Buffer[] = [];
     for await (const chunk of incoming) chunks.push(chunk as Buffer);
     const request = {
@@ -36,7 +36,8 @@ export async function serve(...answers: Answer[]): Promise<TestServer> {
     const answer = answers[Math.min(requests.length, answers.length - 1)];
     requests.push(request);
     await answer?.(response, request);
-  });
+  };
+  const server = createServer((incoming, response) => void receive(incoming, response));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const close = async () => {
     server.closeAllConnections();

@@ -15,7 +15,7 @@ beforeAll(async () => {
   await buildSite();
   index = await readFile(path.join(SITE, 'index.html'), 'utf8');
   loaded = [...index.matchAll(/(?:src|href)="\.\/([^"]+)"/g)].map(([, file]) => file!);
-}, 120_000);
+});
 
 test('the page has one script and one style sheet, and all of its files are there', async () => {
   const files = (await readdir(path.join(SITE, 'assets'))).filter((name) => /\.(js|css)$/.test(name));

@@ -98,6 +98,7 @@ export function productErrorOf(thrown: unknown, request: FastifyRequest): Produc
       return refusal('unsupported_media_type', takenTypes(request), error);
     case 'FST_ERR_MAX_PARAM_LENGTH':
       return refusal('not_found', 'There is nothing at this path.', error);
+    default:
   }
   const code = typeof error.statusCode === 'number' ? CODE_OF_STATUS[error.statusCode] : undefined;
   if (code !== undefined) return refusal(code, `${error.message}.`.replace(/\.\.$/, '.'), error);

@@ -142,7 +142,7 @@ describe.each(SPECS)('%s', (_, spec) => {
   let whole: Attempt;
   beforeAll(async () => {
     whole = await attempt(spec, { checkpointFolder: newFolder() });
-  }, 120_000);
+  });
 
   // Within evaluations and within steps. `killed`: as when the process dies, nothing is saved, so each attempt must reach
   // the next checkpoint: four steps and four evaluations.
@@ -150,32 +150,28 @@ describe.each(SPECS)('%s', (_, spec) => {
     ['shutdown', 1],
     ['cancel', 3],
     ['killed', 9],
-  ])(
-    'stopped again and again (%s, after %i events), it ends the same',
-    async (reason, at) => {
-      const checkpointFolder = newFolder();
-      const events: NewJobEvent[] = [];
-      let done: Attempt | undefined;
-      for (let round = 0; done === undefined && round < 60; round++) {
-        // The first time it must get beyond the evaluation before training.
-        const stop = { reason, at: round === 0 ? at + 1 : at };
-        const last = await attempt(spec, { checkpointFolder, stop });
-        const [first] = stepsOf(last.events);
-        const saved = events.flatMap((one) => (one.type === 'checkpoint-saved' ? [one.data.step] : []));
-        if (first !== undefined) expect(first).toBe((saved.at(-1) ?? 0) + 1);
-        events.push(...last.events);
-        if (last.outcome !== null) done = last;
-      }
-      expect(await weightsOf(done!.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
-      expect(storyOf(events)).toEqual(storyOf(whole.events));
-      const { result } = done!.outcome!;
-      const same = ['steps', 'tokens', 'trained_tokens', 'evaluation_before', 'evaluation_after', 'samples'] as const;
-      for (const field of same) expect(result[field], field).toEqual(whole.outcome!.result[field]);
-      expect(result.adapter_step).toBe(whole.outcome!.result.adapter_step);
-      expect(result.stopped_early).toBe(whole.outcome!.result.stopped_early);
-    },
-    180_000,
-  );
+  ])('stopped again and again (%s, after %i events), it ends the same', async (reason, at) => {
+    const checkpointFolder = newFolder();
+    const events: NewJobEvent[] = [];
+    let done: Attempt | undefined;
+    for (let round = 0; done === undefined && round < 60; round++) {
+      // The first time it must get beyond the evaluation before training.
+      const stop = { reason, at: round === 0 ? at + 1 : at };
+      const last = await attempt(spec, { checkpointFolder, stop });
+      const [first] = stepsOf(last.events);
+      const saved = events.flatMap((one) => (one.type === 'checkpoint-saved' ? [one.data.step] : []));
+      if (first !== undefined) expect(first).toBe((saved.at(-1) ?? 0) + 1);
+      events.push(...last.events);
+      if (last.outcome !== null) done = last;
+    }
+    expect(await weightsOf(done!.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+    expect(storyOf(events)).toEqual(storyOf(whole.events));
+    const { result } = done!.outcome!;
+    const same = ['steps', 'tokens', 'trained_tokens', 'evaluation_before', 'evaluation_after', 'samples'] as const;
+    for (const field of same) expect(result[field], field).toEqual(whole.outcome!.result[field]);
+    expect(result.adapter_step).toBe(whole.outcome!.result.adapter_step);
+    expect(result.stopped_early).toBe(whole.outcome!.result.stopped_early);
+  });
 
   test('samples before training, on the way and at the end, also of the published state, change nothing of it', async () => {
     const { result } = whole.outcome!;
@@ -193,7 +189,7 @@ describe.each(SPECS)('%s', (_, spec) => {
     const unasked = await attempt({ ...spec, samples: null }, { checkpointFolder: newFolder() });
     expect(await weightsOf(unasked.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
     expect(unasked.outcome!.result.samples).toEqual([]);
-  }, 60_000);
+  });
 });
 
 test('paused it stops after a step and never within an evaluation, and keeps its evaluations', async () => {
@@ -216,7 +212,7 @@ test('paused it stops after a step and never within an evaluation, and keeps its
   expect(sampled(events)).toEqual(sampled(whole.events));
   expect(storyOf(events)).toEqual(storyOf(whole.events));
   expect(await weightsOf(done.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
-}, 120_000);
+});
 
 test('early stopping ends at the evaluation that the losses ask for, and publishes the best state', async () => {
   const [, spec] = SPECS[1]!;
@@ -241,7 +237,7 @@ test('early stopping ends at the evaluation that the losses ask for, and publish
   const short = await attempt(only, { checkpointFolder: newFolder() });
   expect(await weightsOf(outputFolder)).toEqual(await weightsOf(short.outputFolder));
   expect((await listCheckpoints(checkpointFolder)).map(({ step }) => step)).toEqual([best + 3, best]);
-}, 120_000);
+});
 
 test('a training that early stopping would end after its last planned step has not stopped early', async () => {
   const [, spec] = SPECS[1]!;
@@ -252,7 +248,7 @@ test('a training that early stopping would end after its last planned step has n
   expect(outcome!.result).toMatchObject({ steps, stopped_early: false });
   expect(outcome!.result.adapter_step).toBe(stopped.outcome!.result.adapter_step);
   expect(events.map(({ type }) => type)).not.toContain('training-stopped-early');
-}, 60_000);
+});
 
 test('the last state is published where the job asks for it, though an earlier one was better', async () => {
   const [, spec] = SPECS[1]!;
@@ -260,7 +256,7 @@ test('the last state is published where the job asks for it, though an earlier o
   const { outcome } = await attempt(last, { checkpointFolder: newFolder() });
   expect(outcome!.result.adapter_step).toBe(outcome!.result.steps);
   expect(outcome!.report.publish).toBe('last');
-}, 60_000);
+});
 
 test('a run from init_from is resumed, not restarted', async () => {
   const first = await attempt(aJob(), { checkpointFolder: newFolder() });
@@ -272,7 +268,7 @@ test('a run from init_from is resumed, not restarted', async () => {
   const resumed = await attempt(spec, { ...options, checkpointFolder });
   expect(stepsOf(resumed.events)[0]).toBe(5);
   expect(await weightsOf(resumed.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
-}, 120_000);
+});
 
 test('a resumed run keeps its precision, whatever is measured by then', async () => {
   const spec = aJob({ training: { precision: 'auto' } });
@@ -315,7 +311,7 @@ test('a resumed run keeps its precision, whatever is measured by then', async ()
   expect(resumed.report.precision.chosen).toBe(before!.chosen);
   const afresh = await train({ ...options, checkpointFolder: newFolder(), signal, onEvent: () => {} });
   expect(afresh.report.precision.chosen).toBe(other);
-}, 120_000);
+});
 
 test('what was trained in bfloat16 restarts on a GPU that has none', async () => {
   const spec = aJob({ training: { precision: 'bfloat16' } });
@@ -345,7 +341,7 @@ test('what was trained in bfloat16 restarts on a GPU that has none', async () =>
   expect(warningsOf(events)).toMatchObject([
     { code: 'training_restarted', message: expect.stringContaining('the precision changed') },
   ]);
-}, 120_000);
+});
 
 /** Turns a bit of the file's last tensor. */
 async function damage(checkpointFolder: string, step: number): Promise<void> {
@@ -413,7 +409,7 @@ test('if the newest checkpoint is damaged the one before is resumed; if all are,
     { code: 'training_restarted', message: expect.stringContaining('it is damaged') },
   ]);
   expect(await weightsOf(restarted.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
-}, 60_000);
+});
 
 test('an incomplete file of a killed writer is removed when the run is resumed', async () => {
   const checkpointFolder = newFolder();
@@ -421,7 +417,7 @@ test('an incomplete file of a killed writer is removed when the run is resumed',
   await writeFile(join(checkpointFolder, 'step-0000000004.safetensors.0123456789ab.tmp'), 'half');
   await attempt(aJob({ training: { max_steps: 1 } }), { checkpointFolder });
   expect(await readdir(checkpointFolder)).toEqual(['step-0000000001.safetensors']);
-}, 60_000);
+});
 
 describe('a checkpoint', () => {
   const spec = aJob({ validation: EVERY_OTHER, training: { eval_every_steps: 2, checkpoint_every_steps: 2 } });
@@ -456,7 +452,7 @@ describe('a checkpoint', () => {
     const last = await publish(checkpointFolder, ended.outcome!.result.steps);
     expect(await weightsOf(last.outputFolder)).toEqual(await weightsOf(ended.outputFolder));
     expect(await weightsOf(outputFolder)).not.toEqual(await weightsOf(ended.outputFolder));
-  }, 120_000);
+  });
 
   test('that is missing, or of other weights or another architecture of the base, is refused', async () => {
     const checkpointFolder = newFolder();
@@ -479,7 +475,7 @@ describe('a checkpoint', () => {
       code: 'invalid_job',
       message: expect.stringContaining('config.json'),
     });
-  }, 120_000);
+  });
 
   test('that is damaged is refused', async () => {
     const checkpointFolder = newFolder();
@@ -488,5 +484,5 @@ describe('a checkpoint', () => {
     await damage(checkpointFolder, steps);
     const message = expect.stringContaining(`step ${steps} is damaged`);
     await expect(publish(checkpointFolder, steps)).rejects.toMatchObject({ code: 'checkpoint_not_found', message });
-  }, 60_000);
+  });
 });

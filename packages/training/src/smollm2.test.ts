@@ -105,19 +105,15 @@ describe.each(['float32', 'bfloat16'] as const)('SmolLM2-135M-Instruct in %s', (
     expect(Math.abs(difference)).toBeLessThan(tolerance * Math.sqrt(tokens));
     // In bfloat16 two tokens that are nearly as likely may change places.
     expect(agreeing).toBeGreaterThanOrEqual(dtype === 'float32' ? 8 : 6);
-  }, 120_000);
+  });
 
-  test.runIf(dtype === 'float32')(
-    "answers with the tokens of transformers' generate",
-    async () => {
-      configureKernels('fused');
-      try {
-        const expected = await readExpected(fromRoot('test/fixtures/reference/smollm2'));
-        expectGenerations(decoder, expected, null, { cacheTokens: 256, maxTexts: 2 });
-      } finally {
-        configureKernels('raw');
-      }
-    },
-    120_000,
-  );
+  test.runIf(dtype === 'float32')("answers with the tokens of transformers' generate", async () => {
+    configureKernels('fused');
+    try {
+      const expected = await readExpected(fromRoot('test/fixtures/reference/smollm2'));
+      expectGenerations(decoder, expected, null, { cacheTokens: 256, maxTexts: 2 });
+    } finally {
+      configureKernels('raw');
+    }
+  });
 });

@@ -197,7 +197,11 @@ test('a conversion that does not fit is refused, and one that is not finite name
 
 test('stops when it is aborted', async () => {
   const controller = new AbortController();
-  const writing = merged([{ bytes: new Uint8Array(64 * 2 ** 20) }], { signal: controller.signal, threads: 1 });
-  setTimeout(() => controller.abort(new Error('enough')), 60);
+  const bytes = 64 * 2 ** 20;
+  await writeFile(join(folder, 'base'), new Uint8Array(bytes));
+  const [fd, output] = [await opened('base', 'r'), await opened('merged', 'w')];
+  const tensors = [{ fd, offset: 0, bytes }];
+  const writing = writeMerged({ output, header: new Uint8Array(), tensors, signal: controller.signal, threads: 1 });
+  controller.abort(new Error('enough'));
   await expect(writing).rejects.toThrow('enough');
 });

@@ -62,7 +62,7 @@ beforeAll(async () => {
   });
   url = await api.app.listen({ host: '127.0.0.1', port: 0 });
   adapterBytes = tarred.length;
-}, 120_000);
+});
 afterAll(async () => {
   registry?.kill('SIGKILL');
   await api?.stop();
@@ -132,7 +132,7 @@ test('an imported adapter exists for its key, and in no call for another key', a
   const admin = await newKey({ role: 'admin' });
   expect(await listOf(admin.token)).toContain(adapter.id);
   expect((await call(one.token, 'DELETE', `/adapters/${adapter.id}`)).status).toBe(204);
-}, 120_000);
+});
 
 test('no header of a client changes the caller of a request', async () => {
   await publishReferenceAdapter(folder.adapters, {
@@ -161,7 +161,7 @@ test('no header of a client changes the caller of a request', async () => {
   // Paths of the registry that are only for the api are not forwarded.
   expect((await call(other.token, 'GET', '/usage')).status).toBe(404);
   expect((await call(one.token, 'GET', `/adapters/${adapterId(7)}`)).status).toBe(200);
-}, 120_000);
+});
 
 test('the bytes of adapters are limited for imports', async () => {
   const key = await newKey({ limits: { adapter_bytes: 1.5 * adapterBytes } });
@@ -190,7 +190,7 @@ test('the number of adapters is limited for imports and for new jobs', async () 
   const [first] = await listOf(key.token);
   expect((await call(key.token, 'DELETE', `/adapters/${first}`)).status).toBe(204);
   expect((await send()).status).toBe(202);
-}, 120_000);
+});
 
 test('an import counts with its stored size, which can be many times that of its tar', async () => {
   const rank = 128;
@@ -218,7 +218,7 @@ test('an import counts with its stored size, which can be many times that of its
   expect(await listOf(key.token)).toEqual(taken);
   // If all were refused because of each other, a single one is accepted.
   if (taken.length === 0) expect((await importAs(key.token, {}, tar)).status).toBe(201);
-}, 120_000);
+});
 
 test('the bytes of the adapter are reserved when a job is created or resumed, until it ends', async () => {
   const upload = async ({ token }: { token: string }) => {
@@ -261,7 +261,7 @@ test('the bytes of the adapter are reserved when a job is created or resumed, un
   const tight = await newKey({ limits: { adapter_bytes: bytes + adapterBytes / 2 } });
   expect((await send(tight, { r: 64 })).status).toBe(202);
   expect((await importAs(tight.token)).adapter.error.code).toBe('quota_exceeded');
-}, 120_000);
+});
 
 async function addTinyModel(): Promise<void> {
   const { writeTinyLlama } = await import('../../../test/tiny-llama.js');

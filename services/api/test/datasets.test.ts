@@ -180,7 +180,7 @@ describe('an upload with base_model', () => {
     return await jsonOf<DatasetTokens & ErrorBody>(answer);
   };
   const prepared = (id: string, model?: string) =>
-    expect.poll(async () => (await tokensOf(id, model)).status, { timeout: 30_000 }).toMatch(/ready|failed/);
+    expect.poll(async () => (await tokensOf(id, model)).status).toMatch(/ready|failed/);
 
   test('is tokenized in the background', async () => {
     const { status, body } = await upload(promptRows(5, 'tokens'), {}, '?base_model=tiny-llama&name=five');

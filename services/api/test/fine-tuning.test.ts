@@ -57,7 +57,7 @@ beforeAll(async () => {
       manifest.owner = keys.own!;
     },
   });
-}, 60_000);
+});
 afterAll(async () => {
   await api?.stop();
   await redis?.quit();

@@ -78,14 +78,14 @@ async function startPuller(settings: Record<string, string> = {}) {
     });
   }
   puller = started;
-  await vi.waitUntil(() => started.log.includes('the puller is ready'), 30_000);
+  await vi.waitUntil(() => started.log.includes('the puller is ready'), 60_000);
   return started;
 }
 
 const post = (payload: object, url = '/model-pulls') => api.app.inject({ method: 'POST', url, payload });
 const pullOf = async (id: string) => (await api.app.inject(`/model-pulls/${id}`)).json<ModelPull>();
 const ended = async (id: string): Promise<ModelPull> => {
-  await vi.waitUntil(async () => (await pullOf(id)).ended_at !== null, { timeout: 30_000, interval: 50 });
+  await vi.waitUntil(async () => (await pullOf(id)).ended_at !== null, { timeout: 60_000, interval: 50 });
   return await pullOf(id);
 };
 
@@ -120,7 +120,7 @@ test('a puller that is killed in the middle is followed by one that continues fr
   const first = await startPuller();
   const { id } = (await post({ repo: REPO })).json<ModelPull>();
   await vi.waitUntil(async () => (await pullOf(id)).files.some(({ received_bytes }) => received_bytes === 7_000), {
-    timeout: 30_000,
+    timeout: 60_000,
     interval: 50,
   });
   first.child.kill('SIGKILL');
@@ -190,7 +190,7 @@ test('where there are keys, only admins pull and cancel; every key sees the pull
     expect((await call(train, 'POST', `/model-pulls/${pull.id}/cancel`)).json().error.code).toBe('forbidden');
     expect((await call(train, 'GET', '/model-pulls')).json().data).toHaveLength(1);
     await vi.waitUntil(async () => (await call(train, 'GET', `/model-pulls/${pull.id}`)).json().ended_at !== null, {
-      timeout: 20_000,
+      timeout: 60_000,
       interval: 50,
     });
     const failed = (await call(train, 'GET', `/model-pulls/${pull.id}`)).json<ModelPull>();

@@ -93,7 +93,7 @@ beforeAll(async () => {
   });
   url = await api.app.listen({ host: '127.0.0.1', port: 0 });
   client = new OpenAI({ baseURL: `${url}/v1`, apiKey: token, maxRetries: 0 });
-}, 60_000);
+});
 afterAll(async () => {
   registry?.kill('SIGKILL');
   await api?.stop();

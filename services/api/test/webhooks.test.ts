@@ -82,8 +82,8 @@ async function startedJob(changes: Partial<JobSpec> = {}, owner: string | null =
   return { id: job.id, attempt: start.attempt };
 }
 
-const delivered = (count: number) => expect.poll(() => received.length, { timeout: 10_000 }).toBe(count);
-const emptied = () => expect.poll(() => store.webhooks.count(), { timeout: 10_000 }).toBe(0);
+const delivered = (count: number) => expect.poll(() => received.length).toBe(count);
+const emptied = () => expect.poll(() => store.webhooks.count()).toBe(0);
 
 test('the ends of jobs are signed, with the secret of their key', async () => {
   send();

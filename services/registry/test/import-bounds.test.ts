@@ -91,14 +91,14 @@ describe('an import whose client disconnects', () => {
     });
     const ended = Promise.allSettled(calls);
     // Two folders each: as received, and as it will be stored.
-    await expect.poll(async () => (await stagings()).length, { timeout: 20_000 }).toBe(12);
+    await expect.poll(async () => (await stagings()).length).toBe(12);
     // The waiting ones disconnect first, so that no check starts for them.
     for (const caller of callers.toReversed()) {
       caller.abort();
       await sleep(50);
     }
     await ended;
-    await expect.poll(stagings, { timeout: 10_000 }).toEqual([]);
+    await expect.poll(stagings).toEqual([]);
     await nothingIsLeft();
   });
 

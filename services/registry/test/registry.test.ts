@@ -507,7 +507,7 @@ test('a client that aborts a wait or a download holds no resources', async () =>
   const waiting = Array.from({ length: 5 }, ask);
   await expect.poll(merges).toBe(1);
   for (const socket of waiting) socket.destroy();
-  await expect.poll(() => merged.has(ID), { timeout: 20_000 }).toBe(true);
+  await expect.poll(() => merged.has(ID)).toBe(true);
   await expect.poll(openFiles).toBeLessThanOrEqual(before);
 
   for (let count = 0; count < 10; count++) {

@@ -98,7 +98,7 @@ test('trainers that are replaced at once run one step each, and no evaluation tw
   expect(stepsOf(events, 'step-finished')).toEqual([1, 2, 3]);
   expect(stepsOf(events, 'checkpoint-loaded')).toEqual([1, 2, 3]);
   expect(stepsOf(events, 'evaluation-finished')).toEqual([0, 1, 2, 3]);
-}, 120_000);
+});
 
 test('while rows are tokenized, their number is reported, and a stop is obeyed', async () => {
   const rows = Array.from({ length: 200_000 }, (_, i) => `{"text":"${i} ${(i * i).toString(36)} ${i * 7919}"}\n`).join(
@@ -132,4 +132,4 @@ test('while rows are tokenized, their number is reported, and a stop is obeyed',
   expect(total).toBe(200_000);
   expect(next).toMatchObject({ type: 'failed', failure: { code: 'no_trained_tokens', details: [{ line: 17 }] } });
   expect(trainerPid).toBe(pid);
-}, 60_000);
+});

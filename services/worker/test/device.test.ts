@@ -41,40 +41,32 @@ function startWorkerProcess(settings: NodeJS.ProcessEnv) {
   return { worker, written };
 }
 
-test.skipIf(hasGpu)(
-  'a worker that must have a GPU says what is missing and ends with its own exit code',
-  async () => {
-    // Nothing listens there, because the worker ends before it connects.
-    const { worker, written } = startWorkerProcess({ DEVICE: 'gpu', REDIS_URL: 'redis://127.0.0.1:1' });
-    const [code] = await once(worker, 'close');
-    expect(code).toBe(69);
-    expect(written.stderr).toMatch(/^The engine sees no GPU, and DEVICE is gpu\.\n {2}driver: /m);
-    expect(written.stderr).toContain('libcuda.so.1');
-    expect(written.stderr).toContain('DEVICE=cpu trains on the CPU instead.');
-  },
-  60_000,
-);
+test.skipIf(hasGpu)('a worker that must have a GPU says what is missing and ends with its own exit code', async () => {
+  // Nothing listens there, because the worker ends before it connects.
+  const { worker, written } = startWorkerProcess({ DEVICE: 'gpu', REDIS_URL: 'redis://127.0.0.1:1' });
+  const [code] = await once(worker, 'close');
+  expect(code).toBe(69);
+  expect(written.stderr).toMatch(/^The engine sees no GPU, and DEVICE is gpu\.\n {2}driver: /m);
+  expect(written.stderr).toContain('libcuda.so.1');
+  expect(written.stderr).toContain('DEVICE=cpu trains on the CPU instead.');
+});
 
-test.skipIf(hasGpu)(
-  'by itself it takes the CPU, says so, and answers a supervisor',
-  async () => {
-    const redis = await startRealRedis();
-    const port = await freePort();
-    const { worker, written } = startWorkerProcess({ REDIS_URL: redis.url, WORKER_HEALTH_PORT: String(port) });
-    try {
-      // The worker measures its machine first.
-      await expect.poll(() => ready(port), { timeout: 200_000, interval: 200 }).toBe(200);
-      expect(written.stdout).toContain('training on the CPU: this machine has no NVIDIA GPU');
-      // A supervisor relies on a graceful shutdown.
-      worker.kill('SIGTERM');
-      expect((await once(worker, 'exit'))[0]).toBe(0);
-    } finally {
-      worker.kill('SIGKILL');
-      await redis.stop();
-    }
-  },
-  240_000,
-);
+test.skipIf(hasGpu)('by itself it takes the CPU, says so, and answers a supervisor', async () => {
+  const redis = await startRealRedis();
+  const port = await freePort();
+  const { worker, written } = startWorkerProcess({ REDIS_URL: redis.url, WORKER_HEALTH_PORT: String(port) });
+  try {
+    // The worker measures its machine first.
+    await expect.poll(() => ready(port), { timeout: 200_000, interval: 200 }).toBe(200);
+    expect(written.stdout).toContain('training on the CPU: this machine has no NVIDIA GPU');
+    // A supervisor relies on a graceful shutdown.
+    worker.kill('SIGTERM');
+    expect((await once(worker, 'exit'))[0]).toBe(0);
+  } finally {
+    worker.kill('SIGKILL');
+    await redis.stop();
+  }
+});
 
 test.each([
   ['throw', 'The search failed; the log of the service says why. Error: libtensorflow is missing'],

@@ -147,7 +147,7 @@ test('encrypted, with a user and a password', async (context) => {
     await expect(redis.ping()).rejects.toThrow();
     expect(await redisReady(redis, 300)).toBe(false);
   }
-}, 120_000);
+});
 
 test('a cluster, with a hash tag in the prefix', async () => {
   const server = await startOwnRedis((port) => [
@@ -172,4 +172,4 @@ test('a cluster, with a hash tag in the prefix', async () => {
   const untagged = createJobStore({ redis, prefix: server.prefix });
   cleanups.push(() => untagged.close());
   await expect(untagged.createJob(aJobSpec(''), { requestHash: 'hash' })).rejects.toThrow('CROSSSLOT');
-}, 120_000);
+});

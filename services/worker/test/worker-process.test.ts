@@ -121,14 +121,14 @@ test('a job becomes an adapter with a complete manifest', async () => {
   expect(job).toMatchObject({ status: 'succeeded', error: null, progress: { step: 16, total_steps: 16 } });
   const manifest = await adapters.readJson(job.adapter ?? '', 'manifest.json');
   expect([...Value.Errors(AdapterManifest, manifest)]).toEqual([]);
-}, 300_000);
+});
 
 test('invalid data fails a job at once with its code, and the trainer serves the next job', async () => {
   startWorkerProcess('one');
   const id = await send({ max_seq_length: 4 });
   expect(await until(id, hasEnded)).toMatchObject({ status: 'failed', attempts: 1, error: { code: 'row_too_long' } });
   expect((await until(await send({}), hasEnded)).status).toBe('succeeded');
-}, 300_000);
+});
 
 test('a cancel stops the training at once', async () => {
   startWorkerProcess('one');
@@ -139,7 +139,7 @@ test('a cancel stops the training at once', async () => {
   expect((await until(id, hasEnded)).status).toBe('cancelled');
   // About two seconds, longer on a busy machine. All the steps would take hours.
   expect(Date.now() - begin).toBeLessThan(30_000);
-}, 300_000);
+});
 
 test('on SIGTERM a worker saves a checkpoint and releases its job, and the next worker continues from there', async () => {
   const first = startWorkerProcess('first');
@@ -155,7 +155,7 @@ test('on SIGTERM a worker saves a checkpoint and releases its job, and the next 
   expect(saved?.data.step).toBeGreaterThanOrEqual(progress?.step ?? 0);
   const next = events.slice(restart).find((event) => event.type === 'step-finished');
   expect(next?.data.step).toBe((saved?.data.step ?? 0) + 1);
-}, 300_000);
+});
 
 test('if a worker is killed, its trainer ends too and the next worker takes the job', async () => {
   const first = startWorkerProcess('first');
@@ -167,7 +167,7 @@ test('if a worker is killed, its trainer ends too and the next worker takes the 
   await expect.poll(() => isAlive(trainer ?? 0)).toBe(false);
   startWorkerProcess('second');
   expect(await until(id, hasEnded)).toMatchObject({ status: 'succeeded', attempts: 2 });
-}, 300_000);
+});
 
 test('a killed trainer costs an attempt but no progress', async () => {
   const worker = startWorkerProcess('one');
@@ -180,7 +180,7 @@ test('a killed trainer costs an attempt but no progress', async () => {
     event.type === 'step-finished' ? [event.data.step] : [],
   );
   expect(steps).toEqual([...steps].sort((a, b) => a - b));
-}, 300_000);
+});
 
 test('a worker that loses its GPU after the start ends like one without a GPU, and its jobs lose nothing', async () => {
   const [id, next] = [await send({}), await send({})];
@@ -201,4 +201,4 @@ test('a worker that loses its GPU after the start ends like one without a GPU, a
   startWorkerProcess('other');
   expect((await until(id, hasEnded)).status).toBe('succeeded');
   expect((await until(next, hasEnded)).status).toBe('succeeded');
-}, 300_000);
+});

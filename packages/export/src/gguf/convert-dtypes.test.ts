@@ -9,7 +9,11 @@ async function writtenOf(source: TensorSource): Promise<Uint8Array> {
   const folder = await mkdtemp(join(tmpdir(), 'convert-dtypes-'));
   try {
     const file = await open(join(folder, 'written'), 'wx');
-    await writeMerged({ output: file.fd, header: new Uint8Array(), tensors: [source] }).finally(() => file.close());
+    try {
+      await writeMerged({ output: file.fd, header: new Uint8Array(), tensors: [source] });
+    } finally {
+      await file.close();
+    }
     return await readFile(join(folder, 'written'));
   } finally {
     await rm(folder, { recursive: true });

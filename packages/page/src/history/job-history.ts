@@ -65,6 +65,7 @@ export class JobHistory {
       case 'samples-generated':
         this.sampleRounds = thinned(withStep(this.sampleRounds, event.data), MAX_ROUNDS);
         break;
+      default:
     }
   }
 

@@ -138,7 +138,7 @@ test('a maker that is killed leaves nothing to read, and what it leaves is swept
   expect(await readdir(staging)).toEqual([]);
 });
 
-test('on a full disk it is storage_full, and nothing is left', { timeout: 60_000 }, async () => {
+test('on a full disk it is storage_full, and nothing is left', async () => {
   const program = fileURLToPath(new URL('../../test/fixtures/endless-maker.mjs', import.meta.url));
   // No file may grow beyond half a megabyte; with its signal ignored, a write says so as on a full disk.
   const limited = 'trap "" XFSZ; ulimit -f 512; exec "$0" "$@"';

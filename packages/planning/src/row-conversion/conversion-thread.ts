@@ -19,12 +19,15 @@ const port = parentPort!;
 const { model, dataset } = workerData as RowsOfModel;
 const objective = objectiveFor(model, dataset);
 const converter = new BatchConverter(dataset, await objective.createConverter({ model, dataset }, new ModelTexts()));
-port.on('message', async ({ id, lines }: ThreadTask) => {
-  const batch = await converter.convert(lines.map(lineOf));
-  port.postMessage({ id, batch } satisfies ThreadMessage, [batch.records.buffer, batch.words.buffer]);
-});
+// A conversion that fails ends the thread: nothing handles the rejection.
+port.on('message', (task: ThreadTask) => void convert(task));
 port.postMessage({ id: null } satisfies ThreadMessage);
 
 function lineOf({ number, bytes }: ThreadTask['lines'][number]): Line {
   return { number, bytes: bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
+}
+
+async function convert({ id, lines }: ThreadTask): Promise<void> {
+  const batch = await converter.convert(lines.map(lineOf));
+  port.postMessage({ id, batch } satisfies ThreadMessage, [batch.records.buffer, batch.words.buffer]);
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { json } from 'node:stream/consumers';
 import { pino } from 'pino';
@@ -25,7 +25,7 @@ beforeEach(async () => {
   paths = [];
   services = [];
   spans = [];
-  collector = createServer(async (request, response) => {
+  const receive = async (request: IncomingMessage, response: ServerResponse) => {
     paths.push(request.url);
     const body = (await json(request)) as {
       resourceSpans: {
@@ -38,7 +38,8 @@ beforeEach(async () => {
       spans.push(...scopeSpans.flatMap((scope) => scope.spans));
     }
     response.setHeader('content-type', 'application/json').end('{}');
-  }).listen(0, '127.0.0.1');
+  };
+  collector = createServer((request, response) => void receive(request, response)).listen(0, '127.0.0.1');
   await once(collector, 'listening');
   const { port } = collector.address() as AddressInfo;
   tracing = await openTracing({

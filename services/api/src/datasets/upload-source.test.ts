@@ -41,7 +41,6 @@ test.each([FORM, 'application/jsonl'])(
       await app.close();
     }
   },
-  10_000,
 );
 
 test('a form that exceeds the limit and ends without its last boundary is too large, also for a slow reader', async () => {

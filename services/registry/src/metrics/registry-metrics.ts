@@ -59,6 +59,7 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
         const code = event.error instanceof ProductError ? event.error.code : 'internal_error';
         return merges.inc({ outcome: 'failed', code });
       }
+      default:
     }
   };
 }

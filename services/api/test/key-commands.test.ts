@@ -1,8 +1,8 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../../test/real-redis.js';
-import { runKeyCommand } from './key-commands.js';
-import { createKeyStore, type KeyStore } from './key-store.js';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { runKeyCommand } from '../src/access/key-commands.js';
+import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 
 let server: RealRedis;
 let redis: Redis;

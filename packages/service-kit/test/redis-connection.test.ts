@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { afterEach, expect, test } from 'vitest';
 import { absentRedisUrl, startRealRedis } from '../../../test/real-redis.js';
-import { connectRedis, redisReady } from './index.js';
+import { connectRedis, redisReady } from '../src/index.js';
 
 const logger = pino({ level: 'silent' });
 const cleanups: (() => unknown)[] = [];

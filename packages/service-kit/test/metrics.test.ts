@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { absentRedisUrl, startRealRedis } from '../../../../test/real-redis.js';
+import { absentRedisUrl, startRealRedis } from '../../../test/real-redis.js';
 import {
   createHttpApp,
   createMetrics,
@@ -15,7 +15,7 @@ import {
   oncePerScrape,
   PRODUCT_VERSION,
   type Registry,
-} from '../index.js';
+} from '../src/index.js';
 
 let metrics: Registry;
 let app: HttpApp;
@@ -38,7 +38,7 @@ const scrape = async () => (await app.inject('/metrics')).body;
 const linesOf = (text: string, name: string) => text.split('\n').filter((line) => line.startsWith(`${name}{`));
 
 test('the version is that of the package', async () => {
-  const file = new URL('../../../../package.json', import.meta.url);
+  const file = new URL('../../../package.json', import.meta.url);
   expect(JSON.parse(await readFile(file, 'utf8')).version).toBe(PRODUCT_VERSION);
 });
 

@@ -7,7 +7,7 @@ import { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../../test/real-redis.js';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import {
   checkFolders,
   createHttpApp,
@@ -17,7 +17,7 @@ import {
   listen,
   redisDurability,
   watchRedisDurability,
-} from '../index.js';
+} from '../src/index.js';
 
 let lines: { level: string; msg: string }[];
 const destination = new Writable({

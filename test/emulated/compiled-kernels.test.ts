@@ -78,7 +78,9 @@ test('no kernel uses more registers or shared memory than its limit, and spills 
     }
   }
   const lines = [...found].map(([kernel, used]) => `  ${JSON.stringify(kernel)}: ${JSON.stringify(used)}`);
-  expect(beyond, `limits in test/setup/cuda-kernel-limits.json; now used:\n${lines.sort().join(',\n')}\n`).toEqual([]);
+  expect(beyond, `limits in test/emulated/cuda-kernel-limits.json; now used:\n${lines.sort().join(',\n')}\n`).toEqual(
+    [],
+  );
   const gone = Object.keys(limits).filter((kernel) => !found.has(kernel));
   expect(gone, 'kernels with a limit that do not exist').toEqual([]);
 });
