@@ -57,7 +57,9 @@ async function runAll(options) {
   const faults = withFaults ? await runVitest(['--config', 'vitest.faults.config.ts'], env) : null;
   if (faults?.passed === false) failures.push('faults');
   if (!withCard) {
-    console.log('Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)');
+    console.log(
+      'Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)',
+    );
   }
   if (failures.length > 0) console.log(`\nFailed: ${failures.join(', ')}`);
   const runs = [tests, emulated, faults].flatMap((run) => (run === null ? [] : [run.counts]));

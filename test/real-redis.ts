@@ -6,14 +6,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
+import { inject } from 'vitest';
 import { availablePort } from '../scripts/stack/ports.mjs';
 
-/** A Redis for one test file. */
+/** A Redis, of one test file or of several. */
 export interface RealRedis {
   url: string;
-  /** The prefix of every key of the test: other tests may use the same server (`REDIS_URL`). */
+  /** The prefix of every key of the test: other tests use the same server. */
   prefix: string;
-  /** Stops the server. Removes the keys with `prefix` instead if the server is that of `REDIS_URL`. */
+  /** Stops the server. Removes the keys with `prefix` instead if other tests use the server. */
   stop(): Promise<void>;
 }
 
@@ -21,25 +22,26 @@ const START_ATTEMPTS = 5;
 const START_TIMEOUT_MS = 15_000;
 
 /**
- * A real Redis: the one of `REDIS_URL`, or else a new server on a free port, from the program that set-up finds
- * (`redis-server` or `valkey-server` on the PATH, else the pinned Valkey in the cache).
- *
- * A new server ends with this process, even if the process is killed.
+ * The real Redis of all test files: that of `REDIS_URL`, or else the one that global set-up has started. A suite without it gets
+ * a server of its own.
  */
 export async function startRealRedis(): Promise<RealRedis> {
-  const source = await locateRedis(process.env);
-  if ('url' in source) {
-    const prefix = newPrefix();
-    return { url: source.url, prefix, stop: () => removeKeys(source.url, prefix) };
-  }
-  return await startServer(source.serverFile, (port) => ['--port', String(port)]);
+  const url = process.env.REDIS_URL || inject('redisUrl');
+  if (!url) return await startOwnRedis();
+  const prefix = newPrefix();
+  return { url, prefix, stop: () => removeKeys(url, prefix) };
 }
 
 /**
- * A new server with these options, regardless of `REDIS_URL`.
+ * A new server, regardless of `REDIS_URL`, for tests that configure it, end its connections, or look at all that is in it. It is
+ * the program that set-up finds: `redis-server` or `valkey-server` on the PATH, else the pinned Valkey in the cache. It ends
+ * with this process, even if the process is killed.
+ *
  * @param optionsOf - Returns the options for a free port, including the one that sets the port.
  */
-export async function startOwnRedis(optionsOf: (port: number) => string[]): Promise<RealRedis> {
+export async function startOwnRedis(
+  optionsOf: (port: number) => string[] = (port) => ['--port', String(port)],
+): Promise<RealRedis> {
   const source = await locateRedis({ ...process.env, REDIS_URL: '' });
   if ('url' in source) throw new Error('no Redis server to start');
   return await startServer(source.serverFile, optionsOf);

@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from './real-redis.js';
+import { type RealRedis, startOwnRedis } from './real-redis.js';
 
 // Errors that prevent a compiled service from starting: each prints one line, and the exit code shows that a restart will not
 // help.
@@ -24,7 +24,7 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-start-up-'));
   await mkdir(path.join(folder, 'models'));
   await writeFile(path.join(folder, 'a-file'), '');
-  server = await startRealRedis();
+  server = await startOwnRedis();
   redis = new Redis(server.url);
 });
 afterAll(async () => {
@@ -74,12 +74,7 @@ describe.each(SERVICES)('the %s', (service) => {
   });
 });
 
-// This test changes the settings of Redis, so it must not use a shared server.
-const isShared = Boolean(process.env.REDIS_URL);
-if (isShared)
-  console.log('Skipped, since REDIS_URL names a Redis that may be shared: services and a Redis that evicts.');
-
-describe.skipIf(isShared)('a Redis that evicts', () => {
+describe('a Redis that evicts', () => {
   beforeAll(async () => {
     await redis.config('SET', 'maxmemory', '100mb');
     await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
-import { formatCheckOfNative } from '../native-format.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { formatCheckOfNative } from '../native-format.mjs';
 
 /**
  * @typedef {object} Check

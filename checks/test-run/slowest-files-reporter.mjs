@@ -11,7 +11,10 @@ export default class SlowestFilesReporter {
   onTestRunEnd(modules) {
     const files = modules.map((module) => {
       const { collectDuration, setupDuration, duration } = module.diagnostic();
-      return { name: path.relative(ROOT_DIR, module.moduleId), seconds: (collectDuration + setupDuration + duration) / 1000 };
+      return {
+        name: path.relative(ROOT_DIR, module.moduleId),
+        seconds: (collectDuration + setupDuration + duration) / 1000,
+      };
     });
     const slowest = files.sort((a, b) => b.seconds - a.seconds).slice(0, SHOWN);
     if (files.length <= 1) return;

@@ -1,12 +1,8 @@
 /** Tests that only this engine can have. */
-export const OWN_FILES = ['test/emulated/**/*.test.ts'];
+export const OWN_FILES = ['test/emulated/**/*.test.ts', 'services/worker/test/self-test.test.ts'];
 
-/** Tests that start the emulated card themselves. No other suite has them. */
-export const ON_THE_CARD = [
-  ...OWN_FILES,
-  'packages/tensor/test/{cuda-*,emulated-driver}.test.ts',
-  'services/worker/test/self-test.test.ts',
-];
+/** Tests that no other suite has. */
+export const ON_THE_CARD = [...OWN_FILES, 'packages/tensor/test/{cuda-*,emulated-driver}.test.ts'];
 
 /** The engine's suites. What they expect of an engine holds for every one. */
 export const SUITE_FILES = ['packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts'];
@@ -43,7 +39,14 @@ const SLOW = [
 /** What `npm test` leaves to continuous integration: the card's own files run each kernel and train a whole job. */
 const LAYERS_AND_TRAININGS = ['packages/{models,lora,training}/**', 'packages/tensor/test/fused-kernels.test.ts'];
 
-const excluded: Record<string, string[]> = { all: [], usual: SLOW, kernels: [...SLOW, ...LAYERS_AND_TRAININGS] };
+/** Kernels with errors on purpose, which the kernel tests must notice: continuous integration alone tries them. */
+const MUTANTS = ['test/emulated/mutants.test.ts'];
+
+const excluded: Record<string, string[]> = {
+  all: [],
+  usual: SLOW,
+  kernels: [...SLOW, ...LAYERS_AND_TRAININGS, ...MUTANTS],
+};
 
 export const EXCLUDED_FILES = [
   '**/node_modules/**',

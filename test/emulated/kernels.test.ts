@@ -1,8 +1,6 @@
 import { expect, test } from 'vitest';
 import { VARIANTS } from '../../checks/kernel-tests/kernel-test-program.mjs';
-import { allMutants } from '../../checks/kernel-tests/mutants.mjs';
 import { runKernelTests } from '../../checks/kernel-tests/run-kernel-tests.mjs';
-import { tryMutants } from '../../checks/kernel-tests/try-mutants.mjs';
 
 // The kernels alone, against plain loops in double precision: packages/tensor/native/cuda/test. `npm run test:kernels` shows
 // each test.
@@ -19,18 +17,6 @@ test.each([
     const { passed, output } = await runKernelTests(variant, { env: process.env });
     expect(output).toMatch(/kernel tests: \d\d+ passed, 0 failed/);
     expect(passed).toBe(true);
-  },
-  COMPILES_AND_RUNS_MS,
-);
-
-// A sample; `npm run test:mutants` tries all of them.
-test(
-  'a removed barrier, a bound that is off by one, an exchanged fragment, a missing scale are noticed',
-  async () => {
-    const sample = (await allMutants()).filter(({ inSample }) => inSample);
-    expect(sample.length).toBeGreaterThan(5);
-    const outcomes = await tryMutants(sample, { env: process.env });
-    expect(outcomes.filter(({ isNoticed }) => !isNoticed).map(({ mutant }) => mutant.name)).toEqual([]);
   },
   COMPILES_AND_RUNS_MS,
 );

@@ -2,7 +2,7 @@ import { JobEvent as JobEventSchema, Job as JobSchema, type NewJobEvent, Product
 import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 import { describe, expect, test } from 'vitest';
-import { absentRedisUrl } from '../../../test/real-redis.js';
+import { absentRedisUrl, startOwnRedis } from '../../../test/real-redis.js';
 import { createJobStore, type JobAttempt, jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, server, store, useJobStore } from './real-job-store.js';
@@ -101,11 +101,17 @@ describe('createJob', () => {
   });
 
   test('every key has the prefix', async () => {
-    const before = await redis.dbsize();
-    const job = await created();
-    await started(job.id);
-    const own = await redis.keys(`${prefix.replace(/[[\]{}]/g, '?')}*`);
-    expect(own.length).toBe((await redis.dbsize()) - before);
+    const alone = await startOwnRedis();
+    const redis = new Redis(alone.url, { maxRetriesPerRequest: null });
+    const store = createJobStore({ redis, prefix });
+    const { job } = await store.createJob(aJobSpec(), { requestHash: 'h' });
+    expect((await store.attempts.start(job.id, 'worker-1')).outcome).toBe('started');
+    const keys = await redis.keys('*');
+    expect(keys.length).toBeGreaterThan(0);
+    expect(keys.filter((key) => !key.startsWith(prefix))).toEqual([]);
+    await store.close();
+    await redis.quit();
+    await alone.stop();
   });
 });
 

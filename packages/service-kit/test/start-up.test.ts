@@ -7,7 +7,7 @@ import { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { type RealRedis, startOwnRedis } from '../../../test/real-redis.js';
 import {
   checkFolders,
   createHttpApp,
@@ -140,10 +140,7 @@ test('connections use at most half of the open files, whatever the setting', asy
 });
 
 // An own server, because the tests change its settings.
-const isShared = Boolean(process.env.REDIS_URL);
-if (isShared) console.log('Skipped, since REDIS_URL names a Redis that others may use: what is said of its settings.');
-
-describe.skipIf(isShared)('Redis', () => {
+describe('Redis', () => {
   let server: RealRedis;
   let redis: Redis;
   const withSettings = async (settings: Record<string, string>, work: () => Promise<void>) => {
@@ -160,7 +157,7 @@ describe.skipIf(isShared)('Redis', () => {
   };
   const safe = { 'maxmemory-policy': 'noeviction', maxmemory: '0', appendonly: 'no', save: '' };
   beforeAll(async () => {
-    server = await startRealRedis();
+    server = await startOwnRedis();
     redis = new Redis(server.url);
   });
   afterAll(async () => {

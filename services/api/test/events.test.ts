@@ -11,7 +11,7 @@ import {
 import type { JobAttempt } from '@lorasmith/job-store';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { type RealRedis, startOwnRedis } from '../../../test/real-redis.js';
 import { jsonOf } from './json-of.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
@@ -22,7 +22,7 @@ let dataset: string;
 let job: JobId;
 
 beforeAll(async () => {
-  server = await startRealRedis();
+  server = await startOwnRedis();
   api = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
   url = await api.app.listen({ host: '127.0.0.1', port: 0 });
   const headers = { 'content-type': 'text/plain' };

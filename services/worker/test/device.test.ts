@@ -54,7 +54,11 @@ test.skipIf(hasGpu)('a worker that must have a GPU says what is missing and ends
 test.skipIf(hasGpu)('by itself it takes the CPU, says so, and answers a supervisor', async () => {
   const redis = await startRealRedis();
   const port = await freePort();
-  const { worker, written } = startWorkerProcess({ REDIS_URL: redis.url, WORKER_HEALTH_PORT: String(port) });
+  const { worker, written } = startWorkerProcess({
+    REDIS_URL: redis.url,
+    REDIS_PREFIX: redis.prefix,
+    WORKER_HEALTH_PORT: String(port),
+  });
   try {
     // The worker measures its machine first.
     await expect.poll(() => ready(port), { timeout: 200_000, interval: 200 }).toBe(200);

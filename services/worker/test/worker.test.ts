@@ -17,7 +17,7 @@ import { type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { runIdentity } from '../../../packages/training/src/run-parts.js';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { type RealRedis, startOwnRedis } from '../../../test/real-redis.js';
 import { startWorker, type WorkerService } from '../src/start-worker.js';
 import { readRecords } from '../src/tensorboard/read-records.js';
 import { aDataset, putDataset } from './a-dataset.js';
@@ -50,7 +50,7 @@ let workers: WorkerService[];
 let round = 0;
 
 beforeAll(async () => {
-  server = await startRealRedis();
+  server = await startOwnRedis();
   redis = new Redis(server.url, { maxRetriesPerRequest: null });
   modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
   for (const name of ['llama-tied', 'llama-other']) {

@@ -1,0 +1,162 @@
+import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { chown, cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { findOnPath } from '../../scripts/setup/redis-server.mjs';
+import { runCommand } from '../../scripts/setup/run-command.mjs';
+
+/** Of the user that the tests run as instead of root: `nobody` on every system. */
+const OTHER_USER = 65_534;
+const FSYNC_DELAY_MS = 300;
+const TSC = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');
+
+/**
+ * How a run differs from a plain one.
+ *
+ * @typedef {object} Setting
+ * @property {string[]} [prefix] a command, such as `nice -n 19`, that starts the command behind it
+ * @property {Record<string, string | undefined>} [env] undefined: the variable is not set
+ * @property {string} [root] another folder with the repository
+ * @property {string[]} [args] of vitest
+ * @property {string} [note] of this run, such as a seed
+ * @property {() => Promise<void>} [end]
+ *
+ * @typedef {object} Condition
+ * @property {string} what
+ * @property {() => string | null} [hindrance] why this machine cannot have it
+ * @property {(folder: string) => Promise<Setting>} begin `folder`: an empty one, removed after the run
+ */
+
+/** @type {Record<string, Condition>} */
+export const CONDITIONS = {
+  quiet: { what: 'nothing else runs', begin: async () => ({}) },
+  busy: { what: 'every core has another busy process', begin: async () => ({ end: keepBusy(['-e', 'for (;;);']) }) },
+  'one-core': {
+    what: 'all processes share one core',
+    hindrance: () => missing('taskset'),
+    begin: async () => ({ prefix: ['taskset', '-c', '0'] }),
+  },
+  'nice-beside-build': {
+    what: 'nice 19, while the types of the repository are checked again and again on every core',
+    hindrance: () => missing('nice'),
+    begin: async () => ({
+      prefix: ['nice', '-n', '19'],
+      end: keepBusy([TSC, '--project', 'tsconfig.test.json', '--incremental', 'false']),
+    }),
+  },
+  'slow-fsync': {
+    what: `every fsync takes ${FSYNC_DELAY_MS} ms`,
+    async begin(folder) {
+      const library = path.join(folder, 'slow-fsync.so');
+      const source = fileURLToPath(new URL('slow-fsync.c', import.meta.url));
+      await runCommand(process.env.CC || 'gcc', ['-shared', '-fPIC', '-O2', source, '-o', library, '-ldl']);
+      return { env: { LD_PRELOAD: library, FSYNC_DELAY_MS: String(FSYNC_DELAY_MS) } };
+    },
+  },
+  'no-locale': { what: 'LANG and LC_* are not set', begin: async () => ({ env: withLocale({}) }) },
+  'locale-c': { what: 'LC_ALL=C', begin: async () => ({ env: withLocale({ LC_ALL: 'C' }) }) },
+  'locale-de': { what: 'LANG=de_DE.UTF-8', begin: async () => ({ env: withLocale({ LANG: 'de_DE.UTF-8' }) }) },
+  'far-east': { what: 'TZ=Pacific/Kiritimati, UTC+14', begin: async () => ({ env: { TZ: 'Pacific/Kiritimati' } }) },
+  'far-west': { what: 'TZ=Pacific/Pago_Pago, UTC-11', begin: async () => ({ env: { TZ: 'Pacific/Pago_Pago' } }) },
+  'other-user': {
+    what: 'not root, in a clone of its own',
+    hindrance: () => (process.getuid?.() === 0 ? missing('setpriv') : 'only root can start processes of another user'),
+    begin: cloneOfOtherUser,
+  },
+  'home-elsewhere': {
+    what: 'HOME and TMPDIR are on a file system in memory',
+    hindrance: () => (existsSync('/dev/shm') ? null : 'there is no /dev/shm'),
+    async begin() {
+      const home = await mkdtemp('/dev/shm/lorasmith-hunt-');
+      const temporary = path.join(home, 'tmp');
+      await mkdir(temporary);
+      return {
+        env: { HOME: home, TMPDIR: temporary, LORASMITH_CACHE_DIR: cacheDir(process.env) },
+        end: () => rm(home, { recursive: true, force: true }),
+      };
+    },
+  },
+  shuffled: {
+    what: 'files in a random order',
+    async begin() {
+      const seed = randomInt(2 ** 31);
+      return { args: ['--sequence.shuffle.files', `--sequence.seed=${seed}`], note: `seed ${seed}` };
+    },
+  },
+};
+
+/** @param {string} command @returns {string | null} */
+function missing(command) {
+  return findOnPath(command, process.env.PATH ?? '') === undefined ? `there is no ${command}` : null;
+}
+
+/** All variables of the locale but these unset. @param {Record<string, string>} set */
+function withLocale(set) {
+  const names = ['LANG', 'LANGUAGE', ...Object.keys(process.env).filter((name) => name.startsWith('LC_'))];
+  return { ...Object.fromEntries(names.map((name) => [name, undefined])), ...set };
+}
+
+/**
+ * Keeps one process of Node busy on every core.
+ *
+ * @param {string[]} args
+ * @returns {() => Promise<void>} ends them
+ */
+function keepBusy(args) {
+  const running = new Set();
+  let ended = false;
+  const start = () => {
+    if (ended) return;
+    const child = spawn(process.execPath, args, { cwd: ROOT_DIR, stdio: 'ignore' });
+    running.add(child);
+    child.on('exit', () => {
+      running.delete(child);
+      start();
+    });
+  };
+  for (let core = 0; core < availableParallelism(); core++) start();
+  const end = () => {
+    ended = true;
+    for (const child of running) child.kill('SIGKILL');
+  };
+  process.once('exit', end);
+  return async () => {
+    process.off('exit', end);
+    end();
+  };
+}
+
+/** Copies the working tree and the cache, gives them to another user and sets the copy up. @returns {Promise<Setting>} */
+async function cloneOfOtherUser() {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-other-user-'));
+  const [root, home, temporary] = ['clone', 'home', 'tmp'].map((name) => path.join(folder, name));
+  for (const made of [root, path.join(root, '.cache'), home, temporary]) await mkdir(made);
+  await runCommand('/bin/sh', ['-c', `git ls-files -z | xargs -0 cp --parents -t "${root}"`], { cwd: ROOT_DIR });
+  const cache = path.join(home, '.cache/lorasmith');
+  await cp(cacheDir(process.env), cache, { recursive: true, verbatimSymlinks: true });
+  await giveAway(folder);
+  const prefix = ['setpriv', `--reuid=${OTHER_USER}`, `--regid=${OTHER_USER}`, '--clear-groups'];
+  const env = {
+    HOME: home,
+    TMPDIR: temporary,
+    LORASMITH_CACHE_DIR: cache,
+    XDG_CACHE_HOME: undefined,
+    MODELS_DIR: undefined,
+  };
+  const [command = '', ...args] = [...prefix, process.execPath, 'scripts/setup.mjs'];
+  await runCommand(command, args, { cwd: root, env: { ...process.env, ...env } });
+  const end = () => rm(folder, { recursive: true, force: true });
+  return { prefix, root, env: { ...env, MODELS_DIR: path.join(root, 'models') }, end };
+}
+
+/** @param {string} folder with all that is in it */
+async function giveAway(folder) {
+  await chown(folder, OTHER_USER, OTHER_USER);
+  for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
+    if (!entry.isSymbolicLink()) await chown(path.join(entry.parentPath, entry.name), OTHER_USER, OTHER_USER);
+  }
+}
