@@ -38,13 +38,14 @@ await runAsCommand(async () => {
   const before = runs.length;
   for (let round = 1; round <= Number(values.runs); round++) {
     for (const name of values.condition) {
-      const hindrance = CONDITIONS[name]?.hindrance?.() ?? null;
+      const condition = /** @type {import('./hunt/conditions.mjs').Condition} */ (CONDITIONS[name]);
+      const hindrance = condition.hindrance?.() ?? null;
       if (hindrance !== null) {
         if (round === 1) console.log(`${name}: not tried, ${hindrance}`);
         continue;
       }
       const logFile = path.join(values.out, `${name}-${runs.length + 1}.log`);
-      const run = await runOnce(name, positionals, { modelsDir, logFile });
+      const run = await runOnce(name, condition, positionals, { modelsDir, logFile });
       runs.push(run);
       await writeFile(recordFile, JSON.stringify(runs, null, 2));
       await writeFile(path.join(values.out, 'table.md'), huntTable(runs));
@@ -59,13 +60,14 @@ await runAsCommand(async () => {
 
 /**
  * @param {string} name of the condition
+ * @param {import('./hunt/conditions.mjs').Condition} condition
  * @param {string[]} files
  * @param {{ modelsDir: string, logFile: string }} options
  * @returns {Promise<import('./hunt/hunt-report.mjs').Run>}
  */
-async function runOnce(name, files, { modelsDir, logFile }) {
+async function runOnce(name, condition, files, { modelsDir, logFile }) {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-hunt-'));
-  const { prefix = [], env = {}, root = ROOT_DIR, args = [], note = '', end } = await CONDITIONS[name].begin(folder);
+  const { prefix = [], env = {}, root = ROOT_DIR, args = [], note = '', end } = await condition.begin(folder);
   try {
     const report = path.join(root, '.cache', `hunt-${process.pid}.json`);
     await rm(report, { force: true });

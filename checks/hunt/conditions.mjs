@@ -133,7 +133,9 @@ function keepBusy(args) {
 /** Copies the working tree and the cache, gives them to another user and sets the copy up. @returns {Promise<Setting>} */
 async function cloneOfOtherUser() {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-other-user-'));
-  const [root, home, temporary] = ['clone', 'home', 'tmp'].map((name) => path.join(folder, name));
+  const root = path.join(folder, 'clone');
+  const home = path.join(folder, 'home');
+  const temporary = path.join(folder, 'tmp');
   for (const made of [root, path.join(root, '.cache'), home, temporary]) await mkdir(made);
   await runCommand('/bin/sh', ['-c', `git ls-files -z | xargs -0 cp --parents -t "${root}"`], { cwd: ROOT_DIR });
   const cache = path.join(home, '.cache/lorasmith');

@@ -46,7 +46,9 @@ test.skipIf(hasGpu)('a worker that must have a GPU says what is missing and ends
   const { worker, written } = startWorkerProcess({ DEVICE: 'gpu', REDIS_URL: 'redis://127.0.0.1:1' });
   const [code] = await once(worker, 'close');
   expect(code).toBe(69);
-  expect(written.stderr).toMatch(/^The engine sees no GPU, and DEVICE is gpu\.\n {2}driver: /m);
+  expect(written.stderr).toMatch(
+    /^The engine sees no GPU, and DEVICE is gpu\.\n(?: {2}installation: .*\n)? {2}driver: /m,
+  );
   expect(written.stderr).toContain('libcuda.so.1');
   expect(written.stderr).toContain('DEVICE=cpu trains on the CPU instead.');
 });
