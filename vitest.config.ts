@@ -11,7 +11,7 @@ const OTHER_SUITES = ['**/node_modules/**', 'test/faults/**', LOST_CARDS, 'test/
 /** These measure the memory of their process, replace its exit, or load a native addon. */
 const ALONE = [
   '**/{line-splitter,shutdown,hold-card}.test.ts',
-  'packages/{engine-host,weight-io}/**',
+  'packages/{child-processes,weight-io}/**',
   'services/worker/test/**',
 ];
 

@@ -2,10 +2,12 @@
 // is the count. The emulated card is tested if sources of the CUDA engine differ from the main branch.
 // npm test -- PATH…: the tests of these paths, and nothing else.
 // --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, and all hostile inputs
-// in each role. --audit checks the dependencies for known vulnerabilities. Continuous integration uses both.
+// in each role. --audit checks the dependencies for known vulnerabilities. --fuzz fuzzes the API for two minutes. Continuous
+// integration uses all three.
 
 import { cacheDir } from '../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
+import { schemathesisProgram } from './fuzz/schemathesis.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
 import { runChecks } from './test-run/checks.mjs';
 import { cudaSourcesChanged } from './test-run/cuda-sources.mjs';
@@ -13,9 +15,11 @@ import { runEmulatedTests } from './test-run/emulated-tests.mjs';
 import { runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
 
-const OPTIONS = ['--faults', '--audit'];
+const OPTIONS = ['--faults', '--audit', '--fuzz'];
+/** Minutes of the API fuzzer with `--fuzz`. */
+const FUZZ_MINUTES = '2';
 
-/** Paths of tests that Chromium or the demo model is needed for. */
+/** Paths of tests that need Chromium. */
 const OF_THE_PAGE = /browser|page|^test$/;
 
 await runAsCommand(async () => {
@@ -56,15 +60,24 @@ async function runAll(options) {
   if (emulated?.passed === false) failures.push('tests on the emulated card');
   const faults = withFaults ? await runVitest(['--config', 'vitest.faults.config.ts'], env) : null;
   if (faults?.passed === false) failures.push('faults');
+  const fuzz = options.has('--fuzz') ? await runApiFuzzer(env) : null;
+  if (fuzz?.passed === false) failures.push('API fuzzer');
   if (!withCard) {
     console.log(
       'Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)',
     );
   }
   if (failures.length > 0) console.log(`\nFailed: ${failures.join(', ')}`);
-  const runs = [tests, emulated, faults].flatMap((run) => (run === null ? [] : [run.counts]));
+  const runs = [tests, emulated, faults, fuzz].flatMap((run) => (run === null ? [] : [run.counts]));
   console.log(countsLine(sumOfCounts(runs)));
   return failures.length > 0 ? 1 : 0;
+}
+
+/** @param {NodeJS.ProcessEnv} env */
+async function runApiFuzzer(env) {
+  const program = await schemathesisProgram(cacheDir(env));
+  const settings = { FUZZ_PROGRAM: program, FUZZ_MINUTES };
+  return await runVitest(['--config', 'vitest.fuzz.config.ts'], { ...env, ...settings });
 }
 
 /** @param {string} modelsDir @returns {NodeJS.ProcessEnv} */
