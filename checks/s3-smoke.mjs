@@ -4,14 +4,14 @@
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
-import { stringify } from 'yaml';
 import { cacheDir, ROOT_DIR } from '../scripts/setup/locations.mjs';
 import { findS3Server } from '../scripts/setup/s3-server.mjs';
 import { runAsCommand } from '../scripts/setup.mjs';
+import { interruption } from '../scripts/stack/interruption.mjs';
 import { availablePort } from '../scripts/stack/ports.mjs';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
 import { createComposeHost } from './compose-smoke/compose-host.mjs';
-import { BUILD_ENVIRONMENT, CPU_FILES, docker, removeImages } from './compose-smoke/docker.mjs';
+import { BUILD_ENVIRONMENT, CPU_FILES, checkDocker, docker, removeImages } from './compose-smoke/docker.mjs';
 import { documentedCommands } from './compose-smoke/documented-commands.mjs';
 
 // Invented credentials, for a server that only this test can reach.
@@ -29,19 +29,23 @@ const PASSWORD = 'a-password-of-the-smoke';
 /** Long enough that the job is still running when its worker is removed. */
 const INTERRUPTED_AT_STEP = 60;
 
-const stop = new AbortController();
-for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) process.once(signal, () => stop.abort());
-const { signal } = stop;
+const signal = interruption();
 
 /** @param {string} name @param {() => Promise<string>} work its result is printed */
 async function step(name, work) {
   const begin = Date.now();
-  const result = await work();
-  console.log(`ok  ${name} (${((Date.now() - begin) / 1000).toFixed(1)} s): ${result}`);
+  try {
+    const result = await work();
+    console.log(`ok  ${name} (${((Date.now() - begin) / 1000).toFixed(1)} s): ${result}`);
+  } catch (error) {
+    if (!signal.aborted) console.log(`not ok  ${name}\n${error instanceof Error ? error.message : error}`);
+    throw error;
+  }
 }
 
 await runAsCommand(async () => {
   const { env } = process;
+  await checkDocker();
   const tag = `lorasmith-s3-smoke-${process.pid}`;
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-s3-smoke-'));
   const server = await findS3Server({ cache: cacheDir(env), env, progress: { update() {} } });
@@ -70,7 +74,7 @@ await runAsCommand(async () => {
     folder: path.join(folder, 'first'),
     project: `${tag}-first`,
     settings: `${common}API_PORT=${apiPort}\nREDIS_PORT=${redisPort}\n${firstSettings}`,
-    files: { 's3.yml': stringify(s3.composeFile) },
+    files: { 's3.yml': JSON.stringify(s3.composeFile) },
     signal,
   });
   const second = await createComposeHost({
@@ -140,9 +144,10 @@ await runAsCommand(async () => {
       return `adapter ${peft.get('adapter_model.safetensors')} bytes, merged ${merged.get('model.safetensors')} bytes`;
     });
     return 0;
-  } catch (error) {
-    for (const host of hosts) console.error(await host.logs());
-    throw error;
+  } catch {
+    if (signal.aborted) console.log('\nInterrupted.');
+    else for (const host of hosts) console.log(await host.logs());
+    return 1;
   } finally {
     for (const host of [second, first]) await host.remove();
     await removeImages(tag);

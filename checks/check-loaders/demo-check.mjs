@@ -55,7 +55,14 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
   }
   /** @param {string} what @param {Promise<{ url: string, stop: () => Promise<void> }>} starting */
   const probe = async (what, starting) => {
-    const server = await starting;
+    let server;
+    try {
+      server = await starting;
+    } catch (error) {
+      signal.throwIfAborted();
+      report.failure('demo', what, `FAILED: ${error instanceof Error ? error.message : error}`);
+      return;
+    }
     try {
       const options = { url: `${server.url}/v1`, signal };
       const { verdict, adapter_distance, base_distance } = await probeServer(manifest, options);

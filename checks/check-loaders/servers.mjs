@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { availablePort } from '../../scripts/stack/ports.mjs';
-import { PEER_ENVIRONMENT } from './venvs.mjs';
+import { PEER_ENVIRONMENT, reasonIn } from './venvs.mjs';
 
 /** vLLM imports for tens of seconds where the processor is busy. */
 const READY_TIMEOUT_MS = 300_000;
@@ -77,7 +77,9 @@ async function server(name, command, program, signal, addressIn) {
           if (address !== null) resolve(address);
         });
       }
-      void exited.then((how) => reject(new Error(`the server of ${name} ended with ${how}:\n${tail.join('\n')}`)));
+      void exited.then((how) =>
+        reject(new Error(`the server of ${name} ended with ${how}: ${reasonIn(tail) ?? tail.at(-1)}`)),
+      );
       limit.addEventListener('abort', () => reject(new Error(`the server of ${name} was not ready: ${limit.reason}`)));
     });
     return { url, stop };

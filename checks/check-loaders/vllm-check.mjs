@@ -31,9 +31,10 @@ const DIFFERS = {
 
 /**
  * Makes the models of the families again with heads that vLLM has, in the folder of models, each with an adapter.
- * @param {{ names: string[], prompts: Map<string, string[]>, folder: string, peers: import('./venvs.mjs').Peers, signal: AbortSignal }} options
+ * @param {{ names: string[], prompts: Map<string, string[]>, folder: string, peers: import('./venvs.mjs').Peers,
+ *   report: import('./report.mjs').Report, signal: AbortSignal }} options
  */
-export async function addWideFamilies({ names, prompts, folder, peers, signal }) {
+export async function addWideFamilies({ names, prompts, folder, peers, report, signal }) {
   if (peers.vllm === null || peers.transformers === null) return [];
   const families = names.map((name) => {
     const model = path.join(folder, 'models', `${name}${SUFFIX}`);
@@ -46,11 +47,11 @@ export async function addWideFamilies({ names, prompts, folder, peers, signal })
     return { name, model, adapter, like, like_adapter: likeAdapter, changes: REPLACED[name] ?? {} };
   });
   const made = await manyAnswersOf(peers.transformers, 'wider_heads.py', jobs, signal);
-  for (const [index, { name }] of families.entries()) {
-    if (made[index]?.model === undefined)
-      throw new Error(`${name} was not made with wider heads: ${made[index]?.error}`);
-  }
-  return families;
+  return families.filter(({ name }, index) => {
+    const isMade = made[index]?.model !== undefined;
+    if (!isMade) report.failure(name, 'vLLM', `FAILED: not made with wider heads: ${made[index]?.error}`);
+    return isMade;
+  });
 }
 
 /**

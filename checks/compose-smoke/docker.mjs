@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { SetupError } from '../../scripts/setup/setup-error.mjs';
 
 /** Compose files of a stack without a GPU, relative to the repository. */
 export const CPU_FILES = ['docker-compose.yml', 'docker/compose.cpu.yml'];
@@ -55,6 +56,46 @@ export async function docker(args, { env = process.env, cwd, expectFailure = fal
     throw new Error(`docker ${args.join(' ')} exited with ${code}:\n${tail}`);
   }
   return { code, ...kept };
+}
+
+/** What the machine must have, and the command that shows it. */
+const NEEDED = [
+  {
+    args: ['version', '--format', '{{.Server.Version}}'],
+    what: 'a Docker engine',
+    remedy: 'install Docker, start its engine, and let this user reach it: `docker version` must name a server.',
+  },
+  {
+    args: ['compose', 'version', '--short'],
+    what: 'Docker Compose',
+    remedy: 'install Compose 2.24 or later (the package docker-compose-plugin).',
+    oldest: [2, 24],
+  },
+  {
+    args: ['buildx', 'version'],
+    what: 'Docker Buildx',
+    remedy: 'install it (the package docker-buildx-plugin): it builds the images.',
+  },
+];
+
+/**
+ * Checks that images can be built and stacks started here.
+ *
+ * @throws {SetupError} naming what is missing or too old
+ */
+export async function checkDocker() {
+  for (const { args, what, remedy, oldest } of NEEDED) {
+    const { stdout } = await docker(args).catch((cause) => {
+      const why = cause.code === 'ENOENT' ? 'there is no command docker' : cause.message;
+      throw new SetupError(`${what} is missing: ${why}`, remedy, { cause });
+    });
+    // A version without numbers is that of somebody's own build.
+    const [major, minor] = (/(\d+)\.(\d+)/.exec(stdout) ?? []).slice(1).map(Number);
+    if (oldest === undefined || major === undefined || minor === undefined) continue;
+    const [oldestMajor = 0, oldestMinor = 0] = oldest;
+    if (major < oldestMajor || (major === oldestMajor && minor < oldestMinor))
+      throw new SetupError(`${what} is too old: ${stdout.trim()}`, remedy);
+  }
 }
 
 /** Removes the images of a stack. The engine's build cache remains. @param {string} tag */
