@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { availablePort } from '../../scripts/stack/ports.mjs';
 import { PEER_ENVIRONMENT, reasonIn } from './venvs.mjs';
 
-/** vLLM imports for tens of seconds where the processor is busy. */
-const READY_TIMEOUT_MS = 300_000;
+/** vLLM imports for five minutes where the processor is busy. */
+const READY_TIMEOUT_MS = 900_000;
 const STOP_TIMEOUT_MS = 15_000;
 const TAIL_LINES = 8;
 const LLAMA_SCRIPT = fileURLToPath(new URL('llama_cpp.py', import.meta.url));

@@ -86,7 +86,8 @@ const NEEDED = [
 export async function checkDocker() {
   for (const { args, what, remedy, oldest } of NEEDED) {
     const { stdout } = await docker(args).catch((cause) => {
-      const why = cause.code === 'ENOENT' ? 'there is no command docker' : cause.message;
+      const said = args[0] === 'version' ? cause.message.trimEnd().split('\n').at(-1) : `there is no docker ${args[0]}`;
+      const why = cause.code === 'ENOENT' ? 'there is no command docker' : said;
       throw new SetupError(`${what} is missing: ${why}`, remedy, { cause });
     });
     // A version without numbers is that of somebody's own build.
