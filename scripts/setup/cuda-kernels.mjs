@@ -92,7 +92,7 @@ export async function installCudaKernels({ cache, env, progress, architectures =
   const missing = kernels.filter((kernel) => !existsSync(folderOf(kernel)));
   let done = 0;
   await forEachInParallel(missing, async (kernel) => {
-    progress.update(`compiling CUDA kernels, ${done} of ${missing.length}`);
+    progress.update(`compiling CUDA kernels, ${done} of ${missing.length}; all of them take 4 minutes on two cores`);
     await publishFolder(folderOf(kernel), async (partial) => {
       await compileKernel(kernel, { library, folder: partial, env });
       const [now] = await compiledKernels([kernel.architecture], `${kernel.name}.cu`);

@@ -8,6 +8,11 @@ import { runCommand } from './run-command.mjs';
 
 const STAMP_FILE = path.join(ROOT_DIR, 'node_modules/.lorasmith-install');
 
+/** @returns {boolean} whether set-up has installed the Node packages of this clone before */
+export function isSetUp() {
+  return existsSync(STAMP_FILE);
+}
+
 /**
  * Installs the packages of the lockfile with the pinned pnpm, unless the last install was of the same lockfile and
  * manifests. Install scripts run only for the packages that pnpm-workspace.yaml names; tfjs's is not among them.
