@@ -105,7 +105,7 @@ async function takePictures(url, { dataset, slow, best, adapter }) {
 
   /** @type {Picture[]} */
   const pictures = [
-    { name: 'job', route: `/jobs/${best}`, ready: (at) => at.getByText('held-out rows: from').waitFor() },
+    { name: 'job', route: `/jobs/${best}`, ready: (at) => at.getByText('held-out rows: from').first().waitFor() },
     { name: 'compare', route: `/compare?jobs=${best},${slow}`, ready: (at) => at.locator('canvas').first().waitFor() },
     {
       name: 'rows',

@@ -159,7 +159,7 @@ describe('without a mouse', () => {
     await page.keyboard.type('200000');
     await page.getByText('Checked: it can be started.').waitFor();
     await press(page.getByRole('button', { name: 'Start the job' }));
-    const state = page.getByRole('region', { name: 'State' });
+    const state = page.locator('.view-title');
     await state.getByText('running', { exact: true }).waitFor();
     await press(page.getByRole('button', { name: 'Cancel the job' }));
     const dialog = page.getByRole('dialog');

@@ -49,7 +49,9 @@ async function stepsOf(chart: Locator): Promise<{ first: number; last: number }>
   const [, first, last] = /from \S+ at step (\d+) to \S+ at step (\d+)/.exec(text) ?? [];
   return { first: Number(first), last: Number(last) };
 }
-const state = () => page.getByRole('region', { name: 'State' });
+/** The heading of a job with its state. */
+const state = () => page.locator('.view-title');
+const part = (name: string) => page.getByRole('navigation', { name: 'Parts of the job' }).getByRole('link', { name });
 const lastStep = async () => (await stepsOf(figure('Loss'))).last || 0;
 
 describe('a dataset', () => {
@@ -162,6 +164,7 @@ describe('a job', () => {
     await eventually(lastStep).toBeGreaterThan(seen);
     expect((await stepsOf(figure('Loss'))).first).toBe(1);
     await page.getByRole('heading', { name: 'Before training', exact: true }).waitFor();
+    await part('Settings and report').click();
     await page.getByRole('heading', { name: 'Report before training' }).waitFor();
   });
 
@@ -192,6 +195,7 @@ describe('a job', () => {
   });
 
   test('one of its checkpoints is published', async () => {
+    await part('Checkpoints').click();
     await page
       .getByRole('button', { name: /^Publish step / })
       .first()

@@ -98,7 +98,7 @@ describe('the form that starts a job', () => {
     const [job] = (await stack.client.listJobs()).data;
     expect(page.url()).toBe(`${stack.url}#/jobs/${job?.id}`);
     expect(job).toMatchObject({ base_model: 'tiny-llama', dataset, lora: request.lora });
-    await page.getByRole('link', { name: 'New job like this' }).click();
+    await page.getByRole('link', { name: 'Like this' }).click();
     await sees(FINE);
     expect(await requestInPage()).toEqual(request);
     await tab.open('/new-job?from=job_000000000000000000000000');

@@ -4,6 +4,7 @@ import { App } from './app.js';
 import { applyTheme } from './theme.js';
 import './style/base.css';
 import './style/components.css';
+import './style/charts.css';
 import './style/views.css';
 
 applyTheme();

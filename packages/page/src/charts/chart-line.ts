@@ -9,6 +9,10 @@ export interface ChartLine {
   range?: { min: readonly number[]; max: readonly number[] } | undefined;
   /** Whether each point has a mark: for few points. */
   hasMarks?: boolean | undefined;
+  /** Thin: the values behind a smoothed line. @defaultValue 'line' */
+  stroke?: 'line' | 'thin' | undefined;
+  /** Whether it is made from another line, so that it needs no sentence and no column of its own. */
+  isDerived?: boolean | undefined;
 }
 
 const SERIES_COLORS = 6;

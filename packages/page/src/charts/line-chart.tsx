@@ -1,7 +1,9 @@
+import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { ScrollRegion } from '../components/scroll-region.js';
+import { type ChartAxis, positionText, STEP_AXIS } from './chart-axis.js';
 import type { ChartLine } from './chart-line.js';
 import { chartTable, lineText } from './chart-text.js';
 import { numberText } from './number-text.js';
@@ -10,111 +12,187 @@ import { type ChartColors, useColors } from './use-colors.js';
 export interface LineChartProps {
   title: string;
   lines: readonly ChartLine[];
+  /** A small one stands beside others: lower, and without a table. @defaultValue 'large' */
+  size?: 'large' | 'small';
+  /** @defaultValue steps */
+  axis?: ChartAxis;
+  /** Whether values are drawn by their logarithm. */
+  isLogarithmic?: boolean;
+  /** Steps with a mark on the axis, and what they are. */
+  marks?: { label: string; steps: readonly number[] } | undefined;
+  /** Charts of one group show the values at the same place. */
+  group?: string | undefined;
+  /** What changes how it is drawn. */
+  controls?: ComponentChildren;
 }
 
-const HEIGHT = 240;
+const HEIGHTS = { large: 300, small: 148 };
 /** Steps are whole numbers, and so are the marks of their axis. */
 const STEP_INCREMENTS = [...Array(8).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 const TABLE_ROWS = 20;
-/** With more lines, the sentences would take more space than the chart. */
-const MAX_VISIBLE_TEXTS = 2;
 
 /** Values over steps. The canvas is for the eye; a sentence for each line and a table say the same. */
-export function LineChart({ title, lines }: LineChartProps) {
+export function LineChart({ title, lines, size = 'large', controls, ...drawn }: LineChartProps) {
   const id = useId();
+  const said = lines.filter(({ isDerived }) => isDerived !== true);
+  const last = said[0]?.values.at(-1);
   return (
-    <figure class="card chart" aria-labelledby={id}>
+    <figure class={`card chart chart-${size}`} aria-labelledby={id}>
       <figcaption>
         <h3 id={id}>{title}</h3>
-        {lines.map((line) => (
-          <p key={line.label} class={lines.length > MAX_VISIBLE_TEXTS ? 'visually-hidden' : 'fine-print muted'}>
-            {lineText(line)}
-          </p>
-        ))}
+        {size === 'small' && last !== undefined && (
+          <span class="chart-last" aria-hidden="true">
+            {numberText(last)}
+          </span>
+        )}
+        {controls}
+        <div class="visually-hidden">
+          {said.map((line) => (
+            <p key={line.label}>{lineText(line)}</p>
+          ))}
+        </div>
       </figcaption>
-      <Canvas lines={lines} />
-      <details>
-        <summary>{title} as a table</summary>
-        <ScrollRegion label={`Table of ${title}`}>
-          <ChartTable title={title} lines={lines} />
-        </ScrollRegion>
-      </details>
+      <Canvas lines={lines} size={size} {...drawn} />
+      {size === 'large' && (
+        <details class="chart-table">
+          <summary>{title} as a table</summary>
+          <ScrollRegion label={`Table of ${title}`}>
+            <ChartTable title={title} lines={said} />
+          </ScrollRegion>
+        </details>
+      )}
     </figure>
   );
 }
 
-function Canvas({ lines }: { lines: readonly ChartLine[] }) {
+type CanvasProps = Omit<LineChartProps, 'title' | 'controls'> & { size: 'large' | 'small' };
+
+function Canvas(props: CanvasProps) {
+  const { lines, size, axis = STEP_AXIS, isLogarithmic = false, marks } = props;
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
+  // The marks are drawn with what is known then.
+  const latest = useRef(props);
+  latest.current = props;
   const colors = useColors();
   const shape = lines
-    .map(({ label, color, range, hasMarks }) => [label, color, range !== undefined, hasMarks])
+    .map(({ label, color, range, hasMarks, stroke }) => [label, color, range !== undefined, hasMarks, stroke])
     .join('|');
 
   useEffect(() => {
     const target = place.current!;
-    const options = optionsOf(lines, colors, target.clientWidth);
-    const created = new uPlot(options, dataOf(lines), target);
+    const options = optionsOf(latest.current, colors, target.clientWidth, () => latest.current);
+    const created = new uPlot(options, dataOf(latest.current), target);
     plot.current = created;
-    const observer = new ResizeObserver(() => created.setSize({ width: target.clientWidth, height: HEIGHT }));
+    const observer = new ResizeObserver(() => created.setSize({ width: target.clientWidth, height: HEIGHTS[size] }));
     observer.observe(target);
     return () => {
       observer.disconnect();
       created.destroy();
       plot.current = null;
     };
-  }, [shape, colors]);
-  useEffect(() => plot.current?.setData(dataOf(lines)), [lines]);
+  }, [shape, colors, axis.name, isLogarithmic, size]);
+  useEffect(() => plot.current?.setData(dataOf(latest.current)), [lines, axis, marks]);
   return <div class="chart-canvas" ref={place} aria-hidden="true" />;
 }
 
-function optionsOf(lines: readonly ChartLine[], colors: ChartColors, width: number): uPlot.Options {
-  const series: uPlot.Series[] = [{ label: 'Step' }];
+function optionsOf(props: CanvasProps, colors: ChartColors, width: number, now: () => CanvasProps): uPlot.Options {
+  const { lines, size, axis = STEP_AXIS, isLogarithmic = false, group } = props;
+  const isSmall = size === 'small';
+  const title = axis.name[0]!.toUpperCase() + axis.name.slice(1);
+  const series: uPlot.Series[] = [
+    {
+      label: title,
+      value: (_, value: number | null | undefined) => (value == null ? '–' : positionText(axis.name, value)),
+    },
+  ];
   const bands: uPlot.Band[] = [];
-  for (const { label, color, range, hasMarks = false } of lines) {
+  for (const { label, color, range, hasMarks = false, stroke = 'line' } of lines) {
     if (range !== undefined) {
-      // The legend has no entry for them: see style/views.css.
+      // The legend has no entry for them: see style/charts.css.
       const edge: uPlot.Series = { class: 'chart-edge', points: { show: false }, spanGaps: true };
       bands.push({ series: [series.length, series.length + 1], fill: colors.band(color) });
       series.push(edge, edge);
     }
+    const isThin = stroke === 'thin';
     series.push({
       label,
-      stroke: colors.series(color),
-      width: 2,
+      stroke: isThin ? colors.faint(color) : colors.series(color),
+      width: isThin ? 1 : 2,
       spanGaps: true,
       points: { show: hasMarks, size: 7, fill: colors.series(color) },
-      value: (_, value: number | null | undefined) => (value === null || value === undefined ? '–' : numberText(value)),
+      value: (_, value: number | null | undefined) => (value == null ? '–' : numberText(value)),
     });
   }
-  const axis = {
+  const common = {
     stroke: colors.text,
+    font: '12px system-ui, sans-serif',
     grid: { stroke: colors.grid, width: 1 },
-    ticks: { stroke: colors.grid, width: 1 },
+    ticks: { stroke: colors.grid, width: 1, size: 4 },
   };
   return {
     width: Math.max(width, 100),
-    height: HEIGHT,
-    scales: { x: { time: false } },
+    height: HEIGHTS[size],
+    scales: { x: { time: false }, y: isLogarithmic ? { distr: 3 } : {} },
+    padding: isSmall ? [8, 8, 8, 0] : [8, 16, 0, 0],
     axes: [
-      { ...axis, incrs: STEP_INCREMENTS, values: (_, ticks) => ticks.map((tick) => tick.toLocaleString('en-US')) },
-      { ...axis, size: 64, values: (_, ticks) => ticks.map(numberText) },
+      {
+        ...common,
+        show: !isSmall,
+        ...(axis.name === 'step' ? { incrs: STEP_INCREMENTS } : {}),
+        space: 64,
+        values: (_, ticks) => ticks.map((tick) => positionText(axis.name, tick)),
+      },
+      {
+        ...common,
+        size: isSmall ? 52 : 60,
+        space: isSmall ? 28 : 36,
+        values: (_, ticks) => ticks.map((tick) => (tick == null ? '' : numberText(tick))),
+      },
     ],
     series,
     bands,
-    cursor: { drag: { x: true, y: false } },
+    legend: { show: !isSmall },
+    cursor: { drag: { x: true, y: false }, ...(group === undefined ? {} : { sync: { key: group } }) },
+    hooks: { draw: [(plot) => drawMarks(plot, now(), colors)] },
   };
 }
 
-function dataOf(lines: readonly ChartLine[]): uPlot.AlignedData {
-  const tables = lines.map(({ steps, values, range }): uPlot.AlignedData => {
-    const edges = range === undefined ? [] : [[...range.max], [...range.min]];
-    return [[...steps], ...edges, [...values]];
+/** A triangle on the axis for each mark. */
+function drawMarks(
+  { ctx, bbox, valToPos }: uPlot,
+  { marks, axis = STEP_AXIS }: CanvasProps,
+  colors: ChartColors,
+): void {
+  if (marks === undefined) return;
+  const size = 5 * devicePixelRatio;
+  const bottom = bbox.top + bbox.height;
+  ctx.save();
+  ctx.fillStyle = colors.text;
+  for (const step of marks.steps) {
+    const x = valToPos(axis.at(step), 'x', true);
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.beginPath();
+    ctx.moveTo(x, bottom - 1.6 * size);
+    ctx.lineTo(x - size, bottom);
+    ctx.lineTo(x + size, bottom);
+    ctx.fill();
+  }
+  ctx.restore();
+}
+
+function dataOf({ lines, axis = STEP_AXIS, isLogarithmic = false }: CanvasProps): uPlot.AlignedData {
+  // Zero has no logarithm.
+  const shown = (values: readonly number[]) =>
+    isLogarithmic ? values.map((value) => (value > 0 ? value : null)) : [...values];
+  const tables = lines.map(({ steps, values, range }) => {
+    const edges = range === undefined ? [] : [shown(range.max), shown(range.min)];
+    return [steps.map(axis.at), ...edges, shown(values)] as uPlot.AlignedData;
   });
   return tables.length === 0 ? [[]] : uPlot.join(tables);
 }
 
-function ChartTable({ title, lines }: LineChartProps) {
+function ChartTable({ title, lines }: Pick<LineChartProps, 'title' | 'lines'>) {
   const { steps, values } = chartTable(lines, TABLE_ROWS);
   return (
     <table class="plain-table">

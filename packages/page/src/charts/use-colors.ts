@@ -6,7 +6,9 @@ export interface ChartColors {
   text: string;
   grid: string;
   series: (number: number) => string;
-  /** Of the same colour, for a band behind a line. */
+  /** The same colour for a thin line behind another. */
+  faint: (number: number) => string;
+  /** The same colour for a band behind a line. */
   band: (number: number) => string;
 }
 
@@ -24,10 +26,15 @@ export function useColors(): ChartColors {
       text: colorOf('--muted'),
       grid: colorOf('--line'),
       series: (number) => colorOf(`--series-${number}`),
-      band: (number) => colorOf(`--series-${number}`).replace(/^rgb\((.*)\)$/, 'rgba($1, 0.18)'),
+      faint: (number) => withOpacity(colorOf(`--series-${number}`), 0.4),
+      band: (number) => withOpacity(colorOf(`--series-${number}`), 0.18),
     }),
     [chosen, systemIsDark],
   );
+}
+
+function withOpacity(color: string, opacity: number): string {
+  return color.replace(/^rgb\((.*)\)$/, `rgba($1, ${opacity})`);
 }
 
 const DARK = window.matchMedia('(prefers-color-scheme: dark)');

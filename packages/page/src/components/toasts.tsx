@@ -5,7 +5,7 @@ interface Toast {
   text: string;
 }
 
-const SHOWN_MS = 8_000;
+const SHOWN_MS = 4_000;
 const toasts = createStore<readonly Toast[]>([]);
 let lastId = 0;
 

@@ -5,12 +5,14 @@ let isFirstView = true;
 
 export interface ViewHeadProps {
   title: string;
+  /** Behind the title, such as a state. */
+  badge?: ComponentChildren;
   /** Buttons and links beside the title. */
   children?: ComponentChildren;
 }
 
 /** The heading of a view. It gets the focus when the view is opened, so that a screen reader says where it is. */
-export function ViewHead({ title, children }: ViewHeadProps) {
+export function ViewHead({ title, badge, children }: ViewHeadProps) {
   const heading = useRef<HTMLHeadingElement>(null);
   // Together with the heading, not after it is painted: who sees one sees the other.
   useLayoutEffect(() => {
@@ -23,9 +25,12 @@ export function ViewHead({ title, children }: ViewHeadProps) {
   }, []);
   return (
     <div class="view-head">
-      <h1 ref={heading} tabIndex={-1}>
-        {title}
-      </h1>
+      <div class="view-title">
+        <h1 ref={heading} tabIndex={-1}>
+          {title}
+        </h1>
+        {badge}
+      </div>
       {children !== undefined && <div class="buttons">{children}</div>}
     </div>
   );

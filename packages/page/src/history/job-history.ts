@@ -12,7 +12,7 @@ const MAX_ROUNDS = 100;
 const MAX_NOTED = 200;
 
 /** The values of a step that have a curve. */
-export const CURVES = ['loss', 'learning_rate', 'grad_norm', 'tokens_per_second'] as const;
+export const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens_per_second', 'epoch'] as const;
 export type CurveName = (typeof CURVES)[number];
 
 /**
@@ -25,10 +25,15 @@ export class JobHistory {
   hasEnded = false;
   readonly curves: Record<CurveName, Curve> = {
     loss: new Curve(),
+    accuracy: new Curve(),
     learning_rate: new Curve(),
     grad_norm: new Curve(),
     tokens_per_second: new Curve(),
+    epoch: new Curve(),
   };
+  /** Seconds from the first event to the end of each step. */
+  readonly seconds = new Curve();
+  #startMs: number | null = null;
   /** By step, ascending. */
   evaluations: Evaluation[] = [];
   /** The answers to the job's prompts, by step, ascending. */
@@ -44,8 +49,9 @@ export class JobHistory {
   add(event: JobEvent): void {
     this.lastEventId = event.id;
     this.hasEnded = LAST_EVENT_TYPES.includes(event.type);
+    this.#startMs ??= Date.parse(event.created_at);
     if (event.type === 'step-finished') {
-      this.#addStep(event.data);
+      this.#addStep(event.data, Date.parse(event.created_at) - this.#startMs);
       return;
     }
     if (event.type === 'tokenizing-progressed') {
@@ -77,7 +83,8 @@ export class JobHistory {
     );
   }
 
-  #addStep(data: StepData): void {
+  #addStep(data: StepData, ms: number): void {
+    this.seconds.add(data.step, ms / 1000);
     for (const name of CURVES) this.curves[name].add(data.step, data[name]);
     if (this.firstStep === null || data.step < this.firstStep) this.firstStep = data.step;
     this.lastStep = data;

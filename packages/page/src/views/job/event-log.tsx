@@ -12,7 +12,7 @@ export function EventLog({ events }: { events: readonly NotedEvent[] }) {
         <ul>
           {events.toReversed().map((event) => (
             <li key={event.id}>
-              <Moment at={event.created_at} /> <span>{textOf(event)}</span>
+              <Moment at={event.created_at} isExact /> <span>{textOf(event)}</span>
             </li>
           ))}
         </ul>

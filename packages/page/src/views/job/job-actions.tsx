@@ -46,14 +46,14 @@ export function JobActions({ job, refresh }: JobActionsProps) {
   return (
     <div class="buttons">
       {job.adapter !== null && (
-        <Link to="/adapters/:id" params={{ id: job.adapter }} class="button primary">
-          See the adapter
-        </Link>
-      )}
-      {job.adapter !== null && (
-        <Link to="/chat" query={{ model: job.adapter }} class="button">
-          Chat
-        </Link>
+        <>
+          <Link to="/chat" query={{ model: job.adapter }} class="button primary">
+            Chat
+          </Link>
+          <Link to="/adapters/:id" params={{ id: job.adapter }} class="button">
+            See the adapter
+          </Link>
+        </>
       )}
       {job.kind === 'train' && ACTIVE_STATUSES.includes(job.status) && (
         <button type="button" disabled={pause.isBusy} onClick={() => pause.run()}>
@@ -66,21 +66,16 @@ export function JobActions({ job, refresh }: JobActionsProps) {
         </button>
       )}
       {job.kind === 'train' && (
-        <>
-          <Link to="/compare" query={{ jobs: job.id }} class="button">
-            Compare
-          </Link>
-          <Link to="/new-job" query={{ from: job.id }} class="button">
-            New job like this
-          </Link>
-        </>
+        <Link to="/new-job" query={{ from: job.id }} class="button">
+          Like this
+        </Link>
       )}
       {hasEnded ? (
         <button type="button" onClick={() => ask('delete')}>
           Delete
         </button>
       ) : (
-        <button type="button" class="danger" onClick={() => ask('cancel')}>
+        <button type="button" class="danger-quiet" onClick={() => ask('cancel')}>
           Cancel the job
         </button>
       )}

@@ -1,32 +1,34 @@
-import { durationText } from '@lorasmith/client/core';
-import type { Job } from '@lorasmith/contracts';
-import { ENDED_STATUSES, specOf } from '@lorasmith/contracts';
+import type { Job, Report } from '@lorasmith/contracts';
+import { ENDED_STATUSES } from '@lorasmith/contracts';
 import { useEffect, useRef } from 'preact/hooks';
-import { CodeBlock } from '../../components/copy-button.js';
-import { ErrorNotice, FaultList } from '../../components/error-notice.js';
-import { Facts } from '../../components/facts.js';
+import { ErrorNotice } from '../../components/error-notice.js';
 import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
-import { Moment } from '../../components/moment.js';
 import { StatusBadge } from '../../components/status-badge.js';
+import { type Tab, Tabs } from '../../components/tabs.js';
 import { notify } from '../../components/toasts.js';
 import { ViewHead } from '../../components/view-head.js';
 import type { JobHistory } from '../../history/job-history.js';
 import { useJobHistory } from '../../history/use-job-history.js';
+import { pathOf } from '../../route.js';
 import { useClient } from '../../service/service.js';
 import { type Polled, usePolled } from '../../service/use-polled.js';
 import type { ViewProps } from '../view.js';
 import { CheckpointsCard } from './checkpoints-card.js';
 import { EventLog } from './event-log.js';
 import { JobActions } from './job-actions.js';
+import { JobFailureNotice } from './job-failure.js';
 import { JobProgress } from './job-progress.js';
+import { JobSubtitle } from './job-subtitle.js';
+import { JobSummary } from './job-summary.js';
 import { ReportCard, Warnings } from './report-card.js';
 import { SamplesCard } from './samples-card.js';
+import { SettingsCard } from './settings-card.js';
 import { TrainingCharts } from './training-charts.js';
 
 const INTERVAL_MS = 3_000;
 
-/** A job: what it does, how far it is, what it learned. */
+/** A job: whether it learned, and what can be done with it. */
 export function JobView({ params, query }: ViewProps) {
   const id = params.id!;
   const client = useClient();
@@ -35,7 +37,9 @@ export function JobView({ params, query }: ViewProps) {
   });
   return (
     <>
-      <ViewHead title={job.value?.name ?? id} />
+      <ViewHead title={job.value?.name ?? id} badge={job.value && <StatusBadge status={job.value.status} />}>
+        {job.value && <JobActions job={job.value} refresh={job.refresh} />}
+      </ViewHead>
       <Loaded from={job} what="the job">
         {(value) => <JobBody job={value} polled={job} query={query} />}
       </Loaded>
@@ -52,97 +56,75 @@ function JobBody({ job, polled, query }: { job: Job; polled: Polled<Job>; query:
   const report = job.report ?? history.report;
   return (
     <>
-      <section class="card" aria-label="State">
-        <p>
-          <StatusBadge status={job.status} />{' '}
-          {job.kind === 'publish-checkpoint' && (
-            <>
-              publishes the checkpoint of step {job.checkpoint.step} of{' '}
-              <Link to="/jobs/:id" params={{ id: job.checkpoint.job }}>
-                {job.checkpoint.job}
-              </Link>
-            </>
-          )}
-        </p>
-        {job.error !== null && (
-          <div class="notice notice-error">
-            <p class="notice-title">{job.error.message}</p>
-            <FaultList faults={job.error.details} />
-            <p class="fine-print">
-              <code>{job.error.code}</code>
-            </p>
-          </div>
+      <section class="job-state" aria-label="State">
+        <JobSubtitle job={job} />
+        {job.kind === 'publish-checkpoint' && (
+          <p>
+            It publishes the checkpoint of step {job.checkpoint.step} of{' '}
+            <Link to="/jobs/:id" params={{ id: job.checkpoint.job }}>
+              {job.checkpoint.job}
+            </Link>
+            .
+          </p>
         )}
+        <JobFailureNotice job={job} />
         <JobProgress job={job} history={history} />
-        <JobActions job={job} refresh={polled.refresh} />
       </section>
+      {job.kind === 'train' && <JobSummary job={job} history={history} />}
       <ErrorNotice error={error} what="The events of the job cannot be read" />
+      {job.kind === 'train' && <Curves history={history} report={report} query={query} />}
       {report !== null && <Warnings report={report} />}
-      {job.kind === 'train' && <Curves history={history} />}
-      {job.samples !== null && (
-        <SamplesCard prompts={job.samples.prompts} rounds={history.sampleRounds} chosenStep={query.get('sample')} />
-      )}
-      {report !== null && <ReportCard report={report} />}
-      {job.kind === 'train' && <CheckpointsCard job={job} savedCount={countSaved(history)} />}
-      <EventLog events={history.noted} />
-      <section class="card">
-        <h2>Settings</h2>
-        <Facts
-          entries={[
-            ['Id', <code key="id">{job.id}</code>],
-            [
-              'Base model',
-              <Link key="model" to="/models/:name" params={{ name: job.base_model }}>
-                {job.base_model}
-              </Link>,
-            ],
-            [
-              'Dataset',
-              <Link key="dataset" to="/datasets/:id" params={{ id: job.dataset }}>
-                <code>{job.dataset}</code>
-              </Link>,
-            ],
-            ['Priority', job.priority],
-            ['Created', <Moment key="created" at={job.created_at} />],
-            ['Started', job.started_at && <Moment at={job.started_at} />],
-            ['Ended', job.ended_at && <Moment at={job.ended_at} />],
-            ['Took', job.started_at && job.ended_at && durationText(secondsBetween(job.started_at, job.ended_at))],
-            ['Attempts', job.attempts > 1 ? job.attempts : null],
-            ['Owner', job.owner && <code>{job.owner}</code>],
-          ]}
-        />
-        {Object.keys(job.metadata).length > 0 && (
-          <>
-            <h3>Metadata</h3>
-            <Facts entries={Object.entries(job.metadata)} />
-          </>
-        )}
-        <details>
-          <summary>All settings as JSON</summary>
-          <CodeBlock text={JSON.stringify(specOf(job), null, 2)} what="the settings" />
-        </details>
-      </section>
+      <Tabs
+        label="Parts of the job"
+        tabs={partsOf(job, report, history, query)}
+        path={pathOf('/jobs/:id', { id: job.id })}
+        query={query}
+      />
     </>
   );
 }
 
-function Curves({ history }: { history: JobHistory }) {
+function partsOf(job: Job, report: Report | null, history: JobHistory, query: URLSearchParams): Tab[] {
+  const { samples } = job;
+  const prompted = samples !== null && {
+    name: 'samples',
+    label: 'Samples',
+    content: () => (
+      <SamplesCard prompts={samples.prompts} rounds={history.sampleRounds} chosenStep={query.get('sample')} />
+    ),
+  };
+  const settings = {
+    name: 'settings',
+    label: 'Settings and report',
+    content: () => (
+      <>
+        {report !== null && <ReportCard report={report} />}
+        <SettingsCard job={job} />
+      </>
+    ),
+  };
+  const checkpoints = job.kind === 'train' && {
+    name: 'checkpoints',
+    label: 'Checkpoints',
+    content: () => <CheckpointsCard job={job} savedCount={countSaved(history)} />,
+  };
+  const events = { name: 'events', label: 'Events', content: () => <EventLog events={history.noted} /> };
+  return [prompted, settings, checkpoints, events].filter((tab) => tab !== false);
+}
+
+function Curves({ history, report, query }: { history: JobHistory; report: Report | null; query: URLSearchParams }) {
   const { firstStep } = history;
   const isCut = firstStep !== null && firstStep > 1;
   return (
     <>
+      <TrainingCharts history={history} report={report} query={query} />
       {isCut && (
         <p class="muted">
           The service keeps the latest events of a job. The curves begin at step {firstStep.toLocaleString('en-US')}.
         </p>
       )}
-      <TrainingCharts history={history} />
     </>
   );
-}
-
-function secondsBetween(start: string, end: string): number {
-  return (Date.parse(end) - Date.parse(start)) / 1000;
 }
 
 function countSaved({ noted }: JobHistory): number {

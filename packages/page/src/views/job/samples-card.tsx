@@ -13,7 +13,8 @@ export interface SamplesCardProps {
 export function SamplesCard({ prompts, rounds, chosenStep }: SamplesCardProps) {
   const first = rounds[0];
   const latest = rounds.at(-1);
-  if (first === undefined || latest === undefined) return null;
+  if (first === undefined || latest === undefined)
+    return <p class="muted">The model has not answered the prompts yet.</p>;
   const shown = rounds.find(({ step }) => String(step) === chosenStep) ?? latest;
   return (
     <section class="card">

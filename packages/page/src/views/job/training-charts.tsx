@@ -1,24 +1,86 @@
+import type { Report } from '@lorasmith/contracts';
+import { type AxisName, type ChartAxis, interpolation, STEP_AXIS } from '../../charts/chart-axis.js';
 import type { ChartLine } from '../../charts/chart-line.js';
 import { LineChart } from '../../charts/line-chart.js';
+import { smoothed } from '../../charts/smoothed.js';
 import type { CurveName, JobHistory } from '../../history/job-history.js';
+import { ChartControls, chartSettingsOf } from './chart-settings.js';
 
-/** The curves of a training. */
-export function TrainingCharts({ history }: { history: JobHistory }) {
+/** Charts that show the values at the same place. */
+const GROUP = 'job';
+/** Fewer points are a line already. */
+const MIN_SMOOTHED = 3;
+
+export interface TrainingChartsProps {
+  history: JobHistory;
+  report: Report | null;
+  query: URLSearchParams;
+}
+
+/** The curves of a training: the loss large, the others beside it. */
+export function TrainingCharts({ history, report, query }: TrainingChartsProps) {
   const { firstStep, evaluations } = history;
   if (firstStep === null && evaluations.length === 0) return null;
-  const loss = [curveLine(history, 'loss', 'training', 1)];
+  const settings = chartSettingsOf(query);
+  const axis = axisOf(settings.axis, history, report);
+  const small = { size: 'small', axis, group: GROUP } as const;
+  const saved = history.noted.flatMap((event) => (event.type === 'checkpoint-saved' ? [event.data.step] : []));
+  const accuracy = [
+    curveLine(history, 'accuracy', 'training', 1),
+    ...(evaluations.length === 0 ? [] : [evaluationLine(history, 'held-out rows', 2, 'accuracy')]),
+  ];
   return (
-    <section class="charts" aria-label="Curves">
+    <section class="job-charts" aria-label="Curves">
       <h2 class="visually-hidden">Curves</h2>
       <LineChart
         title="Loss"
-        lines={evaluations.length === 0 ? loss : [...loss, evaluationLine(history, 'held-out rows', 2)]}
+        lines={[
+          ...smoothedLines(curveLine(history, 'loss', 'training', 1), settings.smoothing),
+          ...(evaluations.length === 0 ? [] : [evaluationLine(history, 'held-out rows', 2)]),
+        ]}
+        axis={axis}
+        isLogarithmic={settings.isLogarithmic}
+        marks={{ label: 'checkpoints', steps: saved }}
+        group={GROUP}
+        controls={<ChartControls {...settings} />}
       />
-      <LineChart title="Learning rate" lines={[curveLine(history, 'learning_rate', 'learning rate', 3)]} />
-      <LineChart title="Gradient norm" lines={[curveLine(history, 'grad_norm', 'before clipping', 4)]} />
-      <LineChart title="Speed" lines={[curveLine(history, 'tokens_per_second', 'tokens/s', 5)]} />
+      <LineChart title="Accuracy" lines={accuracy} {...small} />
+      <LineChart title="Learning rate" lines={[curveLine(history, 'learning_rate', 'learning rate', 3)]} {...small} />
+      <LineChart title="Gradient norm" lines={[curveLine(history, 'grad_norm', 'before clipping', 4)]} {...small} />
+      <LineChart title="Tokens/s" lines={[curveLine(history, 'tokens_per_second', 'tokens/s', 5)]} {...small} />
     </section>
   );
+}
+
+/** The values thin, and the smoothed line thick before them. The sentence is of the values. */
+function smoothedLines(line: ChartLine, smoothing: number): ChartLine[] {
+  if (smoothing === 0 || line.steps.length < MIN_SMOOTHED) return [line];
+  const smooth = {
+    ...line,
+    label: 'smoothed',
+    range: undefined,
+    values: smoothed(line.values, smoothing),
+    isDerived: true,
+  };
+  return [{ ...line, stroke: 'thin' }, smooth];
+}
+
+function axisOf(name: AxisName, { curves, seconds }: JobHistory, report: Report | null): ChartAxis {
+  if (name === 'time') {
+    const { steps, max } = seconds.points();
+    return { name, at: interpolation(steps, max) };
+  }
+  if (name === 'tokens' && report !== null) {
+    const { steps, max } = curves.epoch.points();
+    return {
+      name,
+      at: interpolation(
+        steps,
+        max.map((epoch) => epoch * report.tokens.per_epoch),
+      ),
+    };
+  }
+  return STEP_AXIS;
 }
 
 export function curveLine({ curves }: JobHistory, name: CurveName, label: string, color: number): ChartLine {
@@ -26,12 +88,17 @@ export function curveLine({ curves }: JobHistory, name: CurveName, label: string
   return { label, color, steps, values: mean, range: curves[name].stepsPerPoint > 1 ? { min, max } : undefined };
 }
 
-export function evaluationLine({ evaluations }: JobHistory, label: string, color: number): ChartLine {
+export function evaluationLine(
+  { evaluations }: JobHistory,
+  label: string,
+  color: number,
+  of: 'loss' | 'accuracy' = 'loss',
+): ChartLine {
   return {
     label,
     color,
     steps: evaluations.map(({ step }) => step),
-    values: evaluations.map(({ loss }) => loss),
+    values: evaluations.map((one) => one[of]),
     hasMarks: evaluations.length <= 50,
   };
 }

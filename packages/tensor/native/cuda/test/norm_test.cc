@@ -83,8 +83,8 @@ void TestCrossEntropy(int64_t classes) {
   labels[7] = 0;
   labels[8] = static_cast<int32_t>(classes - 1);
   for (int64_t row : {7, 8}) {
-    Store(50.0f, &logits[row * classes]);
-    Store(50.0f, &logits[row * classes + classes - 1]);
+    Store(25.0f, &logits[row * classes]);
+    Store(25.0f, &logits[row * classes + classes - 1]);
   }
   labels[5] = static_cast<int32_t>(classes);
   labels[6] = -1;

@@ -1,0 +1,80 @@
+import { bytesText, countText } from '@lorasmith/client/core';
+import type { Job } from '@lorasmith/contracts';
+import { numberText } from '../../charts/number-text.js';
+import type { JobHistory } from '../../history/job-history.js';
+
+interface Figure {
+  name: string;
+  value: string;
+  title?: string;
+}
+
+/** What the training did, in five figures. */
+export function JobSummary({ job, history }: { job: Job; history: JobHistory }) {
+  const figures = figuresOf(job, history);
+  if (figures.length === 0) return null;
+  return (
+    <dl class="figures">
+      {figures.map(({ name, value, title }) => (
+        <div key={name} title={title}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function figuresOf(job: Job, history: JobHistory): Figure[] {
+  const { evaluations, curves, lastStep } = history;
+  const report = job.report ?? history.report;
+  const steps = report?.steps.total ?? lastStep?.total_steps;
+  const estimate = report?.estimate ?? null;
+  const loss = evaluations.map((one) => one.loss);
+  const accuracy = evaluations.map((one) => one.accuracy);
+  const isHeldOut = evaluations.length > 0;
+  const trained = { loss: curves.loss.points().mean, accuracy: curves.accuracy.points().mean };
+  const speeds = curves.tokens_per_second.points().mean;
+  return [
+    isHeldOut
+      ? { name: 'held-out loss', value: fromTo(loss, shortText) }
+      : { name: 'training loss', value: fromTo(trained.loss, shortText) },
+    {
+      name: isHeldOut ? 'held-out accuracy' : 'training accuracy',
+      value: fromTo(isHeldOut ? accuracy : trained.accuracy, percent, ' %'),
+      title: 'Share of the trained tokens that the model ranks first',
+    },
+    {
+      name: 'steps',
+      value: lastStep === null || steps === undefined ? '' : `${countText(lastStep.step)} of ${countText(steps)}`,
+    },
+    { name: 'tokens/s', value: speeds.length === 0 ? '' : numberText(meanOf(speeds)), title: 'Mean over the steps' },
+    {
+      name: 'memory, estimated',
+      value: estimate === null ? '' : bytesText(estimate.peak_memory_bytes),
+      ...(estimate === null
+        ? {}
+        : { title: `Of ${bytesText(estimate.available_memory_bytes)} on ${estimate.machine}` }),
+    },
+  ].filter(({ value }) => value !== '');
+}
+
+/** `0.694 → 0.002`, or the only value. */
+function fromTo(values: readonly number[], text: (value: number) => string, unit = ''): string {
+  const [first] = values;
+  const last = values.at(-1);
+  if (first === undefined || last === undefined) return '';
+  return values.length === 1 ? `${text(last)}${unit}` : `${text(first)} → ${text(last)}${unit}`;
+}
+
+function shortText(value: number): string {
+  return numberText(Number(value.toPrecision(3)));
+}
+
+function percent(share: number): string {
+  return (100 * share).toFixed(1);
+}
+
+function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}

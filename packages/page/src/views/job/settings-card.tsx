@@ -1,0 +1,49 @@
+import { durationText } from '@lorasmith/client/core';
+import type { Job } from '@lorasmith/contracts';
+import { specOf } from '@lorasmith/contracts';
+import { CodeBlock } from '../../components/copy-button.js';
+import { Facts } from '../../components/facts.js';
+import { Link } from '../../components/link.js';
+import { Moment } from '../../components/moment.js';
+import { ShortId } from '../../components/short-id.js';
+
+/** What was asked for, and when it happened. */
+export function SettingsCard({ job }: { job: Job }) {
+  return (
+    <section class="card">
+      <h2>Settings</h2>
+      <Facts
+        entries={[
+          ['Id', <ShortId key="id" id={job.id} what="the id of the job" />],
+          [
+            'Dataset',
+            <Link key="dataset" to="/datasets/:id" params={{ id: job.dataset }}>
+              <code>{job.dataset}</code>
+            </Link>,
+          ],
+          ['Priority', job.priority],
+          ['Created', <Moment key="created" at={job.created_at} isExact />],
+          ['Started', job.started_at && <Moment at={job.started_at} isExact />],
+          ['Ended', job.ended_at && <Moment at={job.ended_at} isExact />],
+          ['Took', job.started_at && job.ended_at && durationText(secondsBetween(job.started_at, job.ended_at))],
+          ['Attempts', job.attempts > 1 ? job.attempts : null],
+          ['Owner', job.owner && <code>{job.owner}</code>],
+        ]}
+      />
+      {Object.keys(job.metadata).length > 0 && (
+        <>
+          <h3>Metadata</h3>
+          <Facts entries={Object.entries(job.metadata)} />
+        </>
+      )}
+      <details>
+        <summary>All settings as JSON</summary>
+        <CodeBlock text={JSON.stringify(specOf(job), null, 2)} what="the settings" />
+      </details>
+    </section>
+  );
+}
+
+function secondsBetween(start: string, end: string): number {
+  return (Date.parse(end) - Date.parse(start)) / 1000;
+}
