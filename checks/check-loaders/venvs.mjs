@@ -35,7 +35,8 @@ export async function pythonOf(root, peer, signal) {
 
   console.error(`installing ${peer} from PyPI, some minutes the first time`);
   const options = { maxBuffer: MAX_OUTPUT_BYTES, signal };
-  const pip = (/** @type {string[]} */ ...args) => run(python, ['-m', 'pip', 'install', '-q', ...args], options);
+  const pip = (/** @type {string[]} */ ...args) =>
+    run(python, ['-m', 'pip', 'install', '-q', '--no-compile', ...args], options);
   try {
     await rm(folder, { recursive: true, force: true });
     await mkdir(root, { recursive: true });
