@@ -13,6 +13,7 @@ export * from './generation-request.js';
 export * from './hints.js';
 export * from './identifier.js';
 export * from './job.js';
+export * from './job-deferred.js';
 export * from './machine.js';
 export * from './message.js';
 export * from './model.js';

@@ -1,11 +1,11 @@
 import { cp, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { JobDeferred } from '@lorasmith/contracts';
 import { readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BaseModelCache } from './base-model-cache.js';
-import { JobDeferred } from './job-deferred.js';
 
 const BASE = new URL('../../../test/fixtures/reference/llama-tied/base', import.meta.url).pathname;
 

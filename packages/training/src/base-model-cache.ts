@@ -1,7 +1,7 @@
+import { JobDeferred } from '@lorasmith/contracts';
 import type { ModelFolder, WeightDigests, WeightsState } from '@lorasmith/model-folder';
 import { type LoadedBase, type LoadOptions, loadBaseModel } from '@lorasmith/models';
 import type { FloatDType } from '@lorasmith/tensor';
-import { JobDeferred } from './job-deferred.js';
 import { throwIfStopped } from './stop.js';
 
 interface InMemory extends LoadedBase {

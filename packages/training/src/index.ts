@@ -1,7 +1,6 @@
 export { configureKernels, engine } from '@lorasmith/tensor';
 export { BaseModelCache, type HeldBase } from './base-model-cache.js';
 export { cardFailure, engineError } from './engine-error.js';
-export { JobDeferred } from './job-deferred.js';
 export { precisionHere } from './precision.js';
 export { type MeasureOptions, measureMachine } from './probe/measure-machine.js';
 export { tryGpu } from './probe/try-engine.js';

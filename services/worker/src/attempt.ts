@@ -12,8 +12,8 @@ import type { Tracing } from '@lorasmith/service-kit';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { Logger } from 'pino';
+import type { AttemptOutcome } from './attempt-outcome.js';
 import { createEventRecorder } from './event-recorder.js';
-import type { JobRun } from './job-run.js';
 import type { AttemptMetrics } from './metrics/worker-metrics.js';
 import { removeOrphanedAdapter } from './orphaned-adapters.js';
 import { type OrderSources, type PreparedOrder, prepareOrder } from './prepare-order.js';
@@ -21,8 +21,9 @@ import { adapterIdOf, publishAdapter } from './publish-adapter.js';
 import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
 import { TrainingLog } from './tensorboard/training-log.js';
 import type { TrainerOrder } from './trainer/messages.js';
+import type { PoolOutcome } from './trainer/run-outcome.js';
 import { isRetryable } from './trainer/trainer-failure.js';
-import type { PoolPlace, RunResult } from './trainer/trainer-pool.js';
+import type { PoolPlace } from './trainer/trainer-pool.js';
 
 export interface AttemptOptions {
   store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents'>;
@@ -49,7 +50,7 @@ export interface AttemptOptions {
 }
 
 const EVENTS_AT_ONCE = 1_000;
-const LOST: JobRun = { outcome: 'lost' };
+const LOST: AttemptOutcome = { kind: 'lost' };
 
 /** How a trainer fails whose GPU has failed: an error of the driver ends it, or a call of the driver never returns. */
 const GPU_MAY_BE_WHY: ReadonlySet<string> = new Set<ErrorCode>(['trainer_crashed', 'trainer_hung']);
@@ -107,7 +108,7 @@ export class Attempt {
   }
 
   /** Has a trainer do the order, and records the events of the run. */
-  async train(order: TrainerOrder): Promise<RunResult> {
+  async train(order: TrainerOrder): Promise<PoolOutcome> {
     const { place, pause, metrics, store, sources, log } = this.#options;
     const attempt = this.#attempt;
     // A job that publishes a checkpoint has none of its own.
@@ -131,7 +132,7 @@ export class Attempt {
       recorder.add(event);
       if (event.type === 'checkpoint-saved') storeCheckpoints();
     };
-    const result = await this.#span('train adapter', async () => {
+    const ended = await this.#span('train adapter', async () => {
       try {
         const { signal, pause: pauseOfUser } = this.#stopping;
         const { suspectStep } = attempt;
@@ -154,13 +155,13 @@ export class Attempt {
       }
     });
     // A trainer that failed, or was killed, may have been writing a checkpoint. Those of a lost job are another's.
-    const hasIncomplete = result.type !== 'finished' && !(result.type === 'stopped' && result.reason === 'lost-lock');
-    if (hasIncomplete) await sources.folders.removeIncomplete(attempt);
-    return result;
+    const isOfAnother = ended.kind === 'stopped' && ended.reason === 'lost-lock';
+    if (ended.kind !== 'finished' && !isOfAnother) await sources.folders.removeIncomplete(attempt);
+    return ended;
   }
 
   /** Publishes the adapter of a finished run, unless the job was cancelled or lost meanwhile. */
-  async publish({ paths }: TrainerOrder, outcome: TrainingOutcome): Promise<JobRun> {
+  async publish({ paths }: TrainerOrder, outcome: TrainingOutcome): Promise<AttemptOutcome> {
     return await this.#span('publish adapter', async () => {
       const { sources, store } = this.#options;
       const fence = await publishAdapter({
@@ -174,23 +175,23 @@ export class Attempt {
       if (fence === 'stale') return LOST;
       if (fence === 'cancel-requested') return await this.cancel();
       const run = await this.succeed(outcome.result.adapter_step);
-      if (run.outcome === 'lost') await this.#removeOrphanedAdapter();
+      if (run.kind === 'lost') await this.#removeOrphanedAdapter();
       return run;
     });
   }
 
   /** @param step - Of the training, whose state the adapter is. */
-  async succeed(step?: number): Promise<JobRun> {
+  async succeed(step?: number): Promise<AttemptOutcome> {
     const { store, sources } = this.#options;
     const written = await store.attempts.succeed(this.#attempt, adapterIdOf(this.#id), step);
     if (written !== 'done') return LOST;
     // A job that trained keeps its last checkpoints.
     if (this.#attempt.job.kind === 'publish-checkpoint') await sources.folders.removeJob(this.#id);
-    return { outcome: 'ended', status: 'succeeded' };
+    return { kind: 'ended', status: 'succeeded' };
   }
 
   /** Ends the attempt after its run, or its preparation, was stopped. */
-  async endStopped(reason: StopReason = this.#stopping.signal.reason): Promise<JobRun> {
+  async endStopped(reason: StopReason = this.#stopping.signal.reason): Promise<AttemptOutcome> {
     switch (reason) {
       case 'cancel':
         return await this.cancel();
@@ -204,18 +205,18 @@ export class Attempt {
   }
 
   /** Ends the attempt after its run was paused: the job continues from its checkpoint when it is its turn. */
-  async endPaused(): Promise<JobRun> {
+  async endPaused(): Promise<AttemptOutcome> {
     return await this.release({ isPaused: true });
   }
 
   /** Ends the attempt whose run could not begin beside the others of the trainer. */
-  async endDeferred(why: string): Promise<JobRun> {
+  async endDeferred(why: string): Promise<AttemptOutcome> {
     this.#options.log.info({ why }, 'the job waits: it cannot share the trainer with the jobs that run');
     return await this.release({ startsAlone: true });
   }
 
   /** Ends the attempt after its trainer reported a failure, or died. */
-  async endFailed(failure: JobFailure): Promise<JobRun> {
+  async endFailed(failure: JobFailure): Promise<AttemptOutcome> {
     const fault = await this.#gpuFaultBehind(failure);
     if (fault === null) return await this.fail(failure);
     this.#options.onGpuLost(fault);
@@ -223,35 +224,35 @@ export class Attempt {
   }
 
   /** Ends the attempt after an error of this process. */
-  async endBroken(error: unknown): Promise<JobRun> {
+  async endBroken(error: unknown): Promise<AttemptOutcome> {
     const known = asStorageError(error);
     if (!(known instanceof ProductError)) this.#options.log.error({ err: error }, 'job failed outside its training');
     return await this.fail(failureOf(known));
   }
 
   /** Returns the job to the waiting ones. Where its user has cancelled or paused it meanwhile, it is cancelled or paused. */
-  async release(options?: ReleaseOptions): Promise<JobRun> {
+  async release(options?: ReleaseOptions): Promise<AttemptOutcome> {
     const released = await this.#options.store.attempts.release(this.#attempt, options);
     if (released === 'cancel-requested') return await this.cancel();
-    return released === 'paused' ? { outcome: 'paused' } : written(released, { outcome: 'released' });
+    return released === 'paused' ? { kind: 'paused' } : written(released, { kind: 'released' });
   }
 
   /** Confirms the cancel of the user. */
-  async cancel(): Promise<JobRun> {
+  async cancel(): Promise<AttemptOutcome> {
     const cancelled = await this.#options.store.attempts.cancel(this.#attempt);
     if (cancelled === 'done') await this.#removeOrphanedAdapter();
-    return written(cancelled, { outcome: 'ended', status: 'cancelled' });
+    return written(cancelled, { kind: 'ended', status: 'cancelled' });
   }
 
   /** Fails the job, or releases it for another attempt where that may succeed. */
-  async fail(failure: JobFailure): Promise<JobRun> {
+  async fail(failure: JobFailure): Promise<AttemptOutcome> {
     if (isRetryable(failure) && !this.#options.isLast) {
       const run = await this.release();
-      return run.outcome === 'released' ? { outcome: 'retry', failure } : run;
+      return run.kind === 'released' ? { kind: 'retry', failure } : run;
     }
     const failed = await this.#options.store.attempts.fail(this.#attempt, failure);
     if (failed === 'done') await this.#removeOrphanedAdapter();
-    return written(failed, { outcome: 'ended', status: 'failed', failure });
+    return written(failed, { kind: 'ended', status: 'failed', failure });
   }
 
   /** Lets go of everything that the attempt held on this host. */
@@ -302,7 +303,7 @@ async function* eventsOf(store: Pick<JobStore, 'readEvents'>, id: JobId): AsyncG
 }
 
 /** The run where the write was done; else another worker has the job. */
-function written(write: AttemptWrite, run: JobRun): JobRun {
+function written(write: AttemptWrite, run: AttemptOutcome): AttemptOutcome {
   return write === 'done' ? run : LOST;
 }
 

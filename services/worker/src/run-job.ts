@@ -1,7 +1,7 @@
 import type { JobId } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import { Attempt, type AttemptOptions } from './attempt.js';
-import type { JobRun } from './job-run.js';
+import type { AttemptOutcome } from './attempt-outcome.js';
 import type { AttemptMetrics, WorkerMetrics } from './metrics/worker-metrics.js';
 import { adapterIdOf } from './publish-adapter.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';
@@ -29,14 +29,14 @@ export async function runJob(
   deps: RunJobDeps,
   id: JobId,
   { resumes, onPlaced, ...options }: RunJobOptions,
-): Promise<JobRun> {
+): Promise<AttemptOutcome> {
   const { store, sources, pool, workerName } = deps;
   let log = deps.log.child({ job: id });
   const start = await store.attempts.start(id, workerName, resumes);
   if (start.outcome === 'not-needed') {
     log.info({ reason: start.reason }, 'nothing to do for this job');
     if (start.reason === 'missing') await sources.folders.removeJob(id);
-    return { outcome: 'ended', status: 'not-needed' };
+    return { kind: 'ended', status: 'not-needed' };
   }
   const held = start.attempt;
   log = log.child({ adapter: adapterIdOf(id), request_id: held.origin.requestId });
@@ -46,28 +46,28 @@ export async function runJob(
   onPlaced();
   const attempt = () => new Attempt(held, { ...deps, ...options, log, metrics, place });
   const run = await observe(deps, metrics, held, () => complete(attempt()));
-  log.info({ attempt: held.number, ...run }, `job ${run.outcome}`);
+  log.info({ attempt: held.number, ...run }, `job ${run.kind}`);
   return run;
 }
 
 /** Prepare, train, publish. */
-async function complete(attempt: Attempt): Promise<JobRun> {
+async function complete(attempt: Attempt): Promise<AttemptOutcome> {
   try {
     if (await attempt.isPublished()) return await attempt.succeed();
     const order = await attempt.prepare();
     if (order === null) return await attempt.endStopped();
-    const result = await attempt.train(order);
-    switch (result.type) {
+    const ended = await attempt.train(order);
+    switch (ended.kind) {
       case 'finished':
-        return await attempt.publish(order, result.outcome);
+        return await attempt.publish(order, ended.outcome);
       case 'stopped':
-        return await attempt.endStopped(result.reason);
+        return await attempt.endStopped(ended.reason);
       case 'paused':
         return await attempt.endPaused();
       case 'deferred':
-        return await attempt.endDeferred(result.why);
+        return await attempt.endDeferred(ended.why);
       case 'failed':
-        return await attempt.endFailed(result.failure);
+        return await attempt.endFailed(ended.failure);
     }
   } catch (error) {
     return await attempt.endBroken(error);
@@ -81,11 +81,11 @@ async function observe(
   { tracing, workerName }: RunJobDeps,
   metrics: AttemptMetrics,
   { job, number, origin }: JobAttempt,
-  work: () => Promise<JobRun>,
-): Promise<JobRun> {
+  work: () => Promise<AttemptOutcome>,
+): Promise<AttemptOutcome> {
   const startMs = performance.now();
   // Where even the record cannot be reached, another worker will get the job.
-  let run: JobRun = { outcome: 'lost' };
+  let run: AttemptOutcome = { kind: 'lost' };
   try {
     const attributes = { 'lorasmith.job': job.id, 'lorasmith.attempt': number, 'lorasmith.worker': workerName };
     run = await tracing.span('run job', { parent: origin.trace, kind: 'consumer', attributes }, work);

@@ -23,7 +23,7 @@ import { createWorkerMetrics } from './metrics/worker-metrics.js';
 import { runJob } from './run-job.js';
 import { startTrainQueue } from './train-queue.js';
 import { trainerProgram } from './trainer/trainer-environment.js';
-import { createTrainerPool, DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
+import { DEFAULT_POOL_TIMES, TrainerPool } from './trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from './trainer/trainer-process.js';
 
 const WEEK_MS = 7 * 24 * 3600 * 1000;
@@ -172,7 +172,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     generationShare: generation.share,
     generationMemory: { cacheBytes: generation.cacheBytes, adapterBytes: generation.adapterBytes },
   });
-  const pool = createTrainerPool({
+  const pool = new TrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...(options.trainerIdleMs === undefined ? {} : { idleMs: options.trainerIdleMs }),
     jobsAtOnce,

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type FairQueue, jobOfQueueEntry } from '@lorasmith/job-store';
 import { type Job, UnrecoverableError } from 'bullmq';
 import type { Logger } from 'pino';
-import type { JobRun } from './job-run.js';
+import type { AttemptOutcome } from './attempt-outcome.js';
 
 /** Before the first retry; twice as long before each further one. */
 const RETRY_AFTER_MS = 2_000;
@@ -47,7 +47,7 @@ export class TakenEntry {
   }
 
   /** Runs the job and reports to BullMQ what became of it. Never rejects. */
-  async settle(run: () => Promise<JobRun>): Promise<void> {
+  async settle(run: () => Promise<AttemptOutcome>): Promise<void> {
     const { job, log } = this.#options;
     // BullMQ has given it up: too many of its workers have died.
     const { deferredFailure } = job;
@@ -71,9 +71,9 @@ export class TakenEntry {
     }
   }
 
-  async #report(result: JobRun): Promise<void> {
+  async #report(result: AttemptOutcome): Promise<void> {
     const { job, token, order } = this.#options;
-    switch (result.outcome) {
+    switch (result.kind) {
       case 'ended':
         if (result.status === 'failed') return await this.#fail(new UnrecoverableError(result.failure.message));
         await job.moveToCompleted(null, token, false);

@@ -18,7 +18,7 @@ import type { StopReason } from '@lorasmith/training';
 import { QueueEvents, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import type { JobRun } from './job-run.js';
+import type { AttemptOutcome } from './attempt-outcome.js';
 import type { RunJobOptions } from './run-job.js';
 import { TakenEntry } from './taken-entry.js';
 import { Wakening } from './wakening.js';
@@ -44,8 +44,8 @@ export interface TrainQueueOptions {
   turnMs: number;
   order: FairQueue;
   /** What the worker can take now, and notices that this has changed. */
-  pool: { appetite(): Appetite | null; onAppetite(listener: () => void): () => void };
-  run: (id: JobId, options: RunJobOptions) => Promise<JobRun>;
+  pool: { appetite(): Appetite | null; onChange(listener: () => void): () => void };
+  run: (id: JobId, options: RunJobOptions) => Promise<AttemptOutcome>;
   log: Logger;
 }
 
@@ -236,7 +236,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     // A worker that can take nothing need not read the queue now.
     if (appetiteNow() !== null) wakening.wake();
   });
-  const stopListening = pool.onAppetite(() => wakening.wake());
+  const stopListening = pool.onChange(() => wakening.wake());
   // A trainer never blocks this process, so a renewal is late only when Redis is.
   const renewal = setInterval(() => void renewLocks(), lockMs / 4);
   const announcing = setInterval(() => void announce().catch(() => {}), ANNOUNCE_EVERY_MS);

@@ -13,7 +13,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { answerRequests } from '../src/generation/answer-requests.js';
 import { createGenerationMetrics } from '../src/generation/generation-metrics.js';
-import { createTrainerPool, DEFAULT_POOL_TIMES, type TrainerPool } from '../src/trainer/trainer-pool.js';
+import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
 import { aTrainOrder } from './a-train-order.js';
 
@@ -38,7 +38,7 @@ beforeEach(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-answers-'));
   for (const name of ['one', 'two']) await cp(BASE, path.join(folder, 'models', name), { recursive: true });
   await mkdir(path.join(folder, 'data'));
-  pool = createTrainerPool({
+  pool = new TrainerPool({
     ...DEFAULT_POOL_TIMES,
     jobsAtOnce: 2,
     start: () =>

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { TrainOrder } from '../src/trainer/messages.js';
 import { settingsArgument } from '../src/trainer/trainer-arguments.js';
-import { createTrainerPool, DEFAULT_POOL_TIMES } from '../src/trainer/trainer-pool.js';
+import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
 import { aDataset, ROWS } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
@@ -70,7 +70,7 @@ const TRAINER_SETTINGS = {
 };
 
 const makePool = (changes: Partial<typeof DEFAULT_POOL_TIMES> = {}) =>
-  createTrainerPool({
+  new TrainerPool({
     jobsAtOnce: 1,
     ...DEFAULT_POOL_TIMES,
     ...changes,
@@ -94,7 +94,7 @@ test('trainers that are replaced at once run one step each, and no evaluation tw
   const signal = new AbortController().signal;
   const result = await pool.place(order.spec).run(order, { signal, onEvent: (event) => events.push(event) });
   await pool.close();
-  expect(result.type).toBe('finished');
+  expect(result.kind).toBe('finished');
   expect(stepsOf(events, 'step-finished')).toEqual([1, 2, 3]);
   expect(stepsOf(events, 'checkpoint-loaded')).toEqual([1, 2, 3]);
   expect(stepsOf(events, 'evaluation-finished')).toEqual([0, 1, 2, 3]);
@@ -125,11 +125,11 @@ test('while rows are tokenized, their number is reported, and a stop is obeyed',
     .run({ ...order, dataset }, { signal: new AbortController().signal, onEvent: () => {} });
   const { trainerPid } = pool;
   await pool.close();
-  expect(result).toEqual({ type: 'stopped', reason: 'cancel' });
+  expect(result).toEqual({ kind: 'stopped', reason: 'cancel' });
   expect(events.map(({ type }) => type)).toEqual(['tokenizing-progressed']);
   const { rows: done, total_rows: total } = events[0]!.data as EventData<'tokenizing-progressed'>;
   expect(done).toBeLessThan(total);
   expect(total).toBe(200_000);
-  expect(next).toMatchObject({ type: 'failed', failure: { code: 'no_trained_tokens', details: [{ line: 17 }] } });
+  expect(next).toMatchObject({ kind: 'failed', failure: { code: 'no_trained_tokens', details: [{ line: 17 }] } });
   expect(trainerPid).toBe(pid);
 });

@@ -5,18 +5,15 @@ import { fileURLToPath } from 'node:url';
 import type { JobId, NewJobEvent } from '@lorasmith/contracts';
 import type { StopReason } from '@lorasmith/training';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import {
-  createTrainerPool,
-  DEFAULT_POOL_TIMES,
-  type RunResult,
-  type TrainerPool,
-  type TrainerPoolOptions,
-} from '../src/trainer/trainer-pool.js';
+import type { TrainerOrder } from '../src/trainer/messages.js';
+import type { PoolOutcome, RunOutcome } from '../src/trainer/run-outcome.js';
+import { DEFAULT_POOL_TIMES, TrainerPool, type TrainerPoolOptions } from '../src/trainer/trainer-pool.js';
 import {
   DEFAULT_TRAINER_LIMITS,
   startTrainer,
   type TrainerLimits,
   type TrainerProcess,
+  type TrainerRunOptions,
 } from '../src/trainer/trainer-process.js';
 import { aTrainOrder } from './a-train-order.js';
 
@@ -51,8 +48,13 @@ afterEach(async () => {
 
 const order = (job: JobId, behaviour: string, baseModel?: string) => aTrainOrder(folder, job, behaviour, baseModel);
 
+/** A trainer or a pool. */
+interface RunsOrders {
+  run(order: TrainerOrder, options: TrainerRunOptions): Promise<{ outcome: RunOutcome }>;
+}
+
 /** Starts a run, and resolves at its first event. */
-async function begin(job: JobId, behaviour = 'wait', on: Pick<TrainerProcess, 'run'> = trainer) {
+async function begin(job: JobId, behaviour = 'wait', on: RunsOrders = trainer) {
   const stopping = new AbortController();
   const recycling = new AbortController();
   const events: NewJobEvent[] = [];
@@ -60,7 +62,7 @@ async function begin(job: JobId, behaviour = 'wait', on: Pick<TrainerProcess, 'r
   const first = new Promise<void>((resolve) => {
     onFirst = resolve;
   });
-  const result = on.run(order(job, behaviour), {
+  const ended = on.run(order(job, behaviour), {
     signal: stopping.signal,
     recycle: recycling.signal,
     onEvent: (event) => {
@@ -69,7 +71,12 @@ async function begin(job: JobId, behaviour = 'wait', on: Pick<TrainerProcess, 'r
     },
   });
   await first;
-  return { result, events, stop: (reason: StopReason) => stopping.abort(reason), recycle: () => recycling.abort() };
+  return {
+    result: ended.then(({ outcome }) => outcome),
+    events,
+    stop: (reason: StopReason) => stopping.abort(reason),
+    recycle: () => recycling.abort(),
+  };
 }
 
 const stepsOf = (events: NewJobEvent[]) => events.map(({ data }) => (data as { step: number }).step);
@@ -78,12 +85,12 @@ test('of two concurrent runs one is stopped and the other finishes, each with it
   const first = await begin(FIRST);
   const second = await begin(SECOND);
   first.stop('cancel');
-  expect(await first.result).toEqual({ type: 'stopped', reason: 'cancel' });
+  expect(await first.result).toEqual({ kind: 'stopped', reason: 'cancel' });
   expect(trainer.usable).toBe(true);
   // The fixture ends its waiting runs when another run finishes.
   const third = await begin(FIRST, 'finish-all');
-  expect(await third.result).toMatchObject({ type: 'finished', outcome: { versions: { job: FIRST } } });
-  expect(await second.result).toMatchObject({ type: 'finished', outcome: { versions: { job: SECOND } } });
+  expect(await third.result).toMatchObject({ kind: 'finished', outcome: { versions: { job: FIRST } } });
+  expect(await second.result).toMatchObject({ kind: 'finished', outcome: { versions: { job: SECOND } } });
   expect([first, second, third].map(({ events }) => stepsOf(events))).toEqual([[1], [2], [3]]);
 });
 
@@ -91,32 +98,32 @@ test('each run can be recycled separately', async () => {
   const first = await begin(FIRST);
   const second = await begin(SECOND);
   second.recycle();
-  expect(await second.result).toEqual({ type: 'recycled' });
+  expect(await second.result).toEqual({ kind: 'recycled' });
   first.stop('shutdown');
-  expect(await first.result).toEqual({ type: 'stopped', reason: 'shutdown' });
+  expect(await first.result).toEqual({ kind: 'stopped', reason: 'shutdown' });
 });
 
 test('one run fails and the other continues', async () => {
   const first = await begin(FIRST);
   const second = await begin(SECOND, 'fail');
-  expect(await second.result).toMatchObject({ type: 'failed', failure: { code: 'non_finite_loss' } });
+  expect(await second.result).toMatchObject({ kind: 'failed', failure: { code: 'non_finite_loss' } });
   first.stop('time-limit');
-  expect(await first.result).toEqual({ type: 'stopped', reason: 'time-limit' });
+  expect(await first.result).toEqual({ kind: 'stopped', reason: 'time-limit' });
 });
 
 test('a crash ends every run of the trainer, each with its failure', async () => {
   const first = await begin(FIRST);
   const second = await begin(SECOND, 'crash');
   const failure = { code: 'trainer_crashed', message: expect.stringContaining('Its last line: something broke') };
-  expect(await first.result).toMatchObject({ type: 'failed', failure });
-  expect(await second.result).toMatchObject({ type: 'failed', failure });
+  expect(await first.result).toMatchObject({ kind: 'failed', failure });
+  expect(await second.result).toMatchObject({ kind: 'failed', failure });
   expect(trainer.usable).toBe(false);
   expect(lines).toContainEqual({ line: 'something broke', jobs: [FIRST, SECOND] });
 });
 
 test('a pool shares its trainer among the runs of a base model, and a run of another model waits for their end', async () => {
   let started = 0;
-  const pool = createTrainerPool({
+  const pool = new TrainerPool({
     ...DEFAULT_POOL_TIMES,
     jobsAtOnce: 8,
     start: () => {
@@ -125,7 +132,9 @@ test('a pool shares its trainer among the runs of a base model, and a run of ano
     },
   });
   try {
-    const on = { run: ((order, options) => pool.place(order.spec).run(order, options)) as TrainerProcess['run'] };
+    const on: RunsOrders = {
+      run: async (order, options) => ({ outcome: await pool.place(order.spec).run(order, options) }),
+    };
     const first = await begin(FIRST, 'wait', on);
     const second = await begin(SECOND, 'wait', on);
     expect([started, pool.loadedModel]).toEqual([1, 'one']);
@@ -139,7 +148,7 @@ test('a pool shares its trainer among the runs of a base model, and a run of ano
     expect([started, pool.loadedModel]).toEqual([1, 'one']);
     second.stop('cancel');
     await second.result;
-    expect(await other).toMatchObject({ type: 'finished' });
+    expect(await other).toMatchObject({ kind: 'finished' });
     expect([started, pool.loadedModel]).toEqual([2, 'two']);
   } finally {
     await pool.close();
@@ -152,7 +161,7 @@ describe('a pool with several runs', () => {
   let started: number;
   const makePool = (changes: Partial<TrainerPoolOptions & TrainerLimits> = {}) => {
     started = 0;
-    pool = createTrainerPool({
+    pool = new TrainerPool({
       ...DEFAULT_POOL_TIMES,
       jobsAtOnce: 8,
       start: () => {
@@ -166,7 +175,7 @@ describe('a pool with several runs', () => {
   afterEach(() => pool.close());
 
   interface PoolRun {
-    result: Promise<RunResult>;
+    result: Promise<PoolOutcome>;
     suspicions: (number | null)[];
     steps: number[];
     stop: (reason: StopReason) => void;
@@ -213,13 +222,13 @@ describe('a pool with several runs', () => {
     return begun.map(({ run }) => run);
   }
   const resultsOf = (runs: PoolRun[]) => Promise.all(runs.map(({ result }) => result));
-  const finished = { type: 'finished' };
+  const finished = { kind: 'finished' };
 
   test('that crash: each continues alone until the culprit is known, which alone fails', async () => {
     const runs = await beginAll(['step', 'step-crash 20', 'step']);
     expect(await resultsOf(runs)).toMatchObject([
       finished,
-      { type: 'failed', failure: { code: 'trainer_crashed' } },
+      { kind: 'failed', failure: { code: 'trainer_crashed' } },
       finished,
     ]);
     const [first, culprit, third] = runs.map(({ suspicions }) => suspicions);
@@ -239,7 +248,7 @@ describe('a pool with several runs', () => {
     const runs = await beginAll(['step', 'step', 'step', 'step-crash-in-company 20']);
     const results = await resultsOf(runs);
     // Four are too many, and so are two, if the last one is among them; it is paused.
-    expect(results.map(({ type }) => type)).toEqual(['finished', 'finished', 'paused', 'paused']);
+    expect(results.map(({ kind }) => kind)).toEqual(['finished', 'finished', 'paused', 'paused']);
     expect(runs.every(({ suspicions }) => suspicions.includes(null))).toBe(true);
     // Once it is empty, it takes as many as before.
     expect(pool.appetite()).toMatchObject({ isIdle: true });
@@ -250,7 +259,7 @@ describe('a pool with several runs', () => {
     makePool({ silenceMs: 4_000 });
     const runs = await beginAll(['step', 'step-hang 5']);
     // It hangs again once both are together.
-    expect(await resultsOf(runs)).toMatchObject([finished, { type: 'paused' }]);
+    expect(await resultsOf(runs)).toMatchObject([finished, { kind: 'paused' }]);
     expect(runs[0]!.suspicions.slice(0, 2)).toEqual([expect.any(Number), null]);
     expect(runs[1]!.suspicions.slice(0, 2)).toEqual([5, null]);
   });
@@ -258,7 +267,7 @@ describe('a pool with several runs', () => {
   test('of which one runs out of memory: it goes on alone, and the others in another trainer', async () => {
     const runs = await beginAll(['step', 'step-exhaust 10']);
     // So it does again once both are together.
-    expect(await resultsOf(runs)).toMatchObject([finished, { type: 'paused' }]);
+    expect(await resultsOf(runs)).toMatchObject([finished, { kind: 'paused' }]);
     expect(runs.map(({ suspicions }) => suspicions)).toEqual([[], [10, null, 11]]);
   });
 
@@ -275,14 +284,14 @@ describe('a pool with several runs', () => {
     makePool({ stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, cancel: 200 } });
     const runs = await beginAll(['step', 'step-ignore 1']);
     runs[1]!.stop('cancel');
-    expect(await resultsOf(runs)).toMatchObject([finished, { type: 'stopped', reason: 'cancel' }]);
+    expect(await resultsOf(runs)).toMatchObject([finished, { kind: 'stopped', reason: 'cancel' }]);
     expect(runs[0]!.suspicions).toEqual([]);
   });
 
   test('that are paused have a checkpoint, and can be taken again', async () => {
     const runs = await beginAll(['step', 'step']);
     for (const { pause } of runs) pause();
-    expect(await resultsOf(runs)).toEqual([{ type: 'paused' }, { type: 'paused' }]);
+    expect(await resultsOf(runs)).toEqual([{ kind: 'paused' }, { kind: 'paused' }]);
     const again = await beginAll(['step', 'step']);
     expect(await resultsOf(again)).toMatchObject([finished, finished]);
     expect(again[0]!.steps[0]).toBe(runs[0]!.steps.at(-1)! + 1);
@@ -290,7 +299,7 @@ describe('a pool with several runs', () => {
 
   test('of which one cannot begin beside the others: it is deferred, and no other is taken until one has ended', async () => {
     const runs = await beginAll(['step', 'step-alone']);
-    expect(await runs[1]!.result).toEqual({ type: 'deferred', why: 'it is too large' });
+    expect(await runs[1]!.result).toEqual({ kind: 'deferred', why: 'it is too large' });
     expect(pool.appetite()).toBeNull();
     await runs[0]!.result;
     expect(pool.appetite()).toEqual({ isIdle: true, baseModel: 'one', precisions: ['auto'] });
@@ -303,7 +312,7 @@ describe('a pool with several runs', () => {
     const place = pool.place({ base_model: 'one', training: { precision: 'auto' } });
     expect(pool.appetite()).toEqual({ isIdle: false, baseModel: 'one', precisions: ['auto', 'bfloat16'] });
     let changes = 0;
-    pool.onAppetite(() => changes++);
+    pool.onChange(() => changes++);
     const other = pool.place({ base_model: 'one', training: { precision: 'bfloat16' } });
     expect(pool.appetite()).toBeNull();
     other.leave();

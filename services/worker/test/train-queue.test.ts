@@ -47,10 +47,10 @@ function aWorker(
     jobsAtOnce: 1,
     turnMs: 60_000,
     order: store.queue,
-    pool: { appetite: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onAppetite: () => () => {} },
+    pool: { appetite: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
     async run(id, { signal, pause, resumes, onPlaced }) {
       const start = await store.attempts.start(id, name, resumes);
-      if (start.outcome !== 'started') return { outcome: 'ended', status: 'not-needed' };
+      if (start.outcome !== 'started') return { kind: 'ended', status: 'not-needed' };
       const { attempt } = start;
       running++;
       loaded = { ...loaded, baseModel: attempt.job.base_model };
@@ -61,13 +61,13 @@ function aWorker(
       } finally {
         running--;
       }
-      if (signal.reason === 'lost-lock') return { outcome: 'lost' };
+      if (signal.reason === 'lost-lock') return { kind: 'lost' };
       if (pause.aborted || signal.aborted) {
         await store.attempts.release(attempt, { isPaused: pause.aborted });
-        return { outcome: 'released' };
+        return { kind: 'released' };
       }
       await store.attempts.succeed(attempt, 'ad_0123456789abcdef01234567');
-      return { outcome: 'ended', status: 'succeeded' };
+      return { kind: 'ended', status: 'succeeded' };
     },
     log: pino({ level: 'silent' }),
     ...changes,

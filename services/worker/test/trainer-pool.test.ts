@@ -5,13 +5,8 @@ import { fileURLToPath } from 'node:url';
 import type { NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { TrainOrder } from '../src/trainer/messages.js';
-import {
-  createTrainerPool,
-  DEFAULT_POOL_TIMES,
-  type PoolRunOptions,
-  type RunResult,
-  type TrainerPool,
-} from '../src/trainer/trainer-pool.js';
+import type { PoolOutcome } from '../src/trainer/run-outcome.js';
+import { DEFAULT_POOL_TIMES, type PoolRunOptions, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { startTrainer, type TrainerLimits } from '../src/trainer/trainer-process.js';
 import { aTrainOrder } from './a-train-order.js';
 
@@ -31,7 +26,7 @@ let lines: string[];
 const makePool = (
   changes: Partial<TrainerLimits> & { program?: string; idleMs?: number; recycleAfterMs?: number } = {},
 ) => {
-  const made = createTrainerPool({
+  const made = new TrainerPool({
     ...DEFAULT_POOL_TIMES,
     jobsAtOnce: 8,
     ...changes,
@@ -75,8 +70,8 @@ const run = (
 
 const runIn = (on: TrainerPool, given: TrainOrder, options: PoolRunOptions) => on.place(given.spec).run(given, options);
 
-const pidOf = (result: RunResult) =>
-  result.type === 'finished' ? Number(result.outcome.versions.trainer) : expect.fail(JSON.stringify(result));
+const pidOf = (result: PoolOutcome) =>
+  result.kind === 'finished' ? Number(result.outcome.versions.trainer) : expect.fail(JSON.stringify(result));
 
 const isAlive = (pid: number) => {
   try {
@@ -90,7 +85,7 @@ describe('a trainer', () => {
   test('reports its events in order, then its outcome', async () => {
     const events: NewJobEvent[] = [];
     const result = await run('finish', {}, events);
-    expect(result).toMatchObject({ type: 'finished', outcome: { base_model: { name: 'one' } } });
+    expect(result).toMatchObject({ kind: 'finished', outcome: { base_model: { name: 'one' } } });
     expect(events.map(({ type }) => type)).toEqual(['report-ready', ...Array(200).fill('step-finished')]);
   });
 
@@ -130,7 +125,7 @@ describe('a trainer', () => {
     pool = makePool({ recycleAfterMs: 300 });
     const events: NewJobEvent[] = [];
     const result = await run('stop-when-asked', {}, events);
-    expect(result.type).toBe('finished');
+    expect(result.kind).toBe('finished');
     expect(events.map(({ type }) => type)).toEqual([
       'report-ready',
       'step-finished',
@@ -145,7 +140,7 @@ describe('a trainer that is due for replacement during an evaluation', () => {
     pool = makePool({ recycleAfterMs: 200 });
     const events: NewJobEvent[] = [];
     const result = await run('evaluate-long', {}, events);
-    expect(result.type).toBe('finished');
+    expect(result.kind).toBe('finished');
     const types = events.map(({ type }) => type);
     expect(types).toEqual(['report-ready', 'step-finished', 'evaluation-finished', 'checkpoint-saved', 'report-ready']);
   });
@@ -154,7 +149,7 @@ describe('a trainer that is due for replacement during an evaluation', () => {
     pool = makePool({ recycleAfterMs: 200 });
     const stopping = new AbortController();
     setTimeout(() => stopping.abort('cancel'), 700);
-    expect(await run('go-on', { signal: stopping.signal })).toEqual({ type: 'stopped', reason: 'cancel' });
+    expect(await run('go-on', { signal: stopping.signal })).toEqual({ kind: 'stopped', reason: 'cancel' });
   });
 });
 
@@ -167,16 +162,16 @@ describe('a failing trainer', () => {
   ])('%s', async (behaviour, code, words) => {
     const result = await run(behaviour);
     expect(result).toMatchObject({
-      type: 'failed',
+      kind: 'failed',
       failure: { code, message: expect.stringContaining(words), details: [] },
     });
-    expect((await run('finish')).type).toBe('finished');
+    expect((await run('finish')).kind).toBe('finished');
   });
 
   test('that is silent for too long is killed', async () => {
     pool = makePool({ silenceMs: 500 });
     expect(await run('hang')).toMatchObject({
-      type: 'failed',
+      kind: 'failed',
       failure: { code: 'trainer_hung', message: expect.stringContaining('no sign of life for 0.5 s') },
     });
   });
@@ -184,13 +179,13 @@ describe('a failing trainer', () => {
   test('that cannot start is reported', async () => {
     pool = makePool({ program: path.join(folder, 'missing.js') });
     const result = await run('finish');
-    expect(result).toMatchObject({ type: 'failed', failure: { code: 'trainer_crashed' } });
+    expect(result).toMatchObject({ kind: 'failed', failure: { code: 'trainer_crashed' } });
     expect(lines.join('\n')).toContain('missing.js');
   });
 
   test('still serves the next job if the job was at fault', async () => {
     const pid = pidOf(await run('finish'));
-    expect(await run('refuse')).toMatchObject({ type: 'failed', failure: { code: 'non_finite_loss' } });
+    expect(await run('refuse')).toMatchObject({ kind: 'failed', failure: { code: 'non_finite_loss' } });
     expect(pidOf(await run('finish'))).toBe(pid);
   });
 });
@@ -199,13 +194,13 @@ describe('a stop', () => {
   test.each(['cancel', 'shutdown', 'lost-lock'] as const)('by %s is obeyed', async (reason) => {
     const stopping = new AbortController();
     const result = await run('stop-when-asked', { signal: stopping.signal, onEvent: () => stopping.abort(reason) });
-    expect(result).toEqual({ type: 'stopped', reason });
+    expect(result).toEqual({ kind: 'stopped', reason });
     expect(await readdir(folder)).toEqual(reason === 'shutdown' ? ['step-1'] : []);
   });
 
   test('that arrives before the trainer has started is obeyed too', async () => {
     expect(await run('stop-when-asked', { signal: AbortSignal.abort('cancel') })).toEqual({
-      type: 'stopped',
+      kind: 'stopped',
       reason: 'cancel',
     });
   });
@@ -214,8 +209,8 @@ describe('a stop', () => {
     pool = makePool({ stopMs: { ...LIMITS.stopMs, cancel: 300 } });
     const stopping = new AbortController();
     const result = await run(behaviour, { signal: stopping.signal, onEvent: () => stopping.abort('cancel') });
-    expect(result).toEqual({ type: 'stopped', reason: 'cancel' });
-    expect((await run('finish')).type).toBe('finished');
+    expect(result).toEqual({ kind: 'stopped', reason: 'cancel' });
+    expect((await run('finish')).kind).toBe('finished');
   });
 
   test('that arrives too late has no effect on the finished job', async () => {
@@ -223,6 +218,6 @@ describe('a stop', () => {
     const running = run('finish', { signal: stopping.signal });
     const result = await running;
     stopping.abort('cancel');
-    expect(result.type).toBe('finished');
+    expect(result.kind).toBe('finished');
   });
 });

@@ -11,7 +11,7 @@ import type { GenerationMetrics, GenerationOutcome } from './generation-metrics.
 
 export interface AnswerRequestsOptions {
   server: GenerationServer;
-  pool: Pick<TrainerPool, 'generatableModel' | 'onGeneratable' | 'hold'>;
+  pool: Pick<TrainerPool, 'generatableModel' | 'onChange' | 'hold'>;
   models: ModelSource;
   adapters: BundleStore;
   machine: MachineProfile | null;
@@ -41,7 +41,7 @@ export function answerRequests(options: AnswerRequestsOptions): () => Promise<vo
   const stopping = new AbortController();
   const open = new Set<Promise<void>>();
   let wake = () => {};
-  const endListening = pool.onGeneratable(() => wake());
+  const endListening = pool.onChange(() => wake());
 
   const claim = async (): Promise<ClaimedRequest | null> => {
     const now = open.size < atOnce ? pool.generatableModel() : null;

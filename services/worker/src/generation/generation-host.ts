@@ -1,4 +1,10 @@
-import { type GenerationPiece, type GenerationRequest, type MachineProfile, ProductError } from '@lorasmith/contracts';
+import {
+  type GenerationPiece,
+  type GenerationRequest,
+  JobDeferred,
+  type MachineProfile,
+  ProductError,
+} from '@lorasmith/contracts';
 import {
   conversationOf,
   type ModelFolder,
@@ -13,7 +19,6 @@ import {
   type BaseModelCache,
   engineError,
   type HeldBase,
-  JobDeferred,
   precisionHere,
   type TextGenerator,
 } from '@lorasmith/training';

@@ -46,8 +46,8 @@ test('the wait is that of the first attempt, the run is that of each', async () 
   const created_at = new Date(Date.now() - 100_000).toISOString();
   const first = metrics.started({ created_at }, 1);
   expect(await value('lorasmith_jobs_running')).toBe(1);
-  first.ended({ outcome: 'retry', failure: failure('trainer_crashed') }, 30);
-  metrics.started({ created_at }, 2).ended({ outcome: 'ended', status: 'succeeded' }, 40);
+  first.ended({ kind: 'retry', failure: failure('trainer_crashed') }, 30);
+  metrics.started({ created_at }, 2).ended({ kind: 'ended', status: 'succeeded' }, 40);
   expect(await value('lorasmith_jobs_running')).toBe(0);
   expect(await value('lorasmith_job_wait_seconds_count')).toBe(1);
   expect(await value('lorasmith_job_wait_seconds_sum')).toBeGreaterThanOrEqual(100);
@@ -60,7 +60,7 @@ test('the wait is that of the first attempt, the run is that of each', async () 
 test('whatever codes a trainer makes up, there is one more series', async () => {
   for (let i = 0; i < 50; i++) {
     const attempt = metrics.started({ created_at: new Date().toISOString() }, 1);
-    attempt.ended({ outcome: 'ended', status: 'failed', failure: failure(`made_up_${i}`) }, 1);
+    attempt.ended({ kind: 'ended', status: 'failed', failure: failure(`made_up_${i}`) }, 1);
   }
   expect(await value('lorasmith_job_attempts_total{outcome="failed",code="other"}')).toBe(50);
   expect((await registry.metrics()).match(/^lorasmith_job_attempts_total\{/gm)).toHaveLength(1 + 5 + 8);
@@ -78,7 +78,7 @@ test('the first step, before which the model is loaded, has no time; those after
   expect(await value('lorasmith_checkpoints_total')).toBe(1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(700);
   expect(await value('lorasmith_training_tokens_total')).toBeGreaterThan(0);
-  attempt.ended({ outcome: 'released' }, 1);
+  attempt.ended({ kind: 'released' }, 1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(0);
 });
 
@@ -92,7 +92,7 @@ test('of several jobs, each has its own steps, and their speeds add up', async (
   step(other, { step: 2, tokens_per_second: 250 });
   expect(await value('lorasmith_training_step_seconds_count')).toBe(1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(550);
-  one.ended({ outcome: 'released' }, 1);
+  one.ended({ kind: 'released' }, 1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(250);
 });
 

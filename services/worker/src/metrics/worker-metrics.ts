@@ -1,6 +1,6 @@
 import { ERROR_CODES, type ErrorCode, type Job, type NewJobEvent } from '@lorasmith/contracts';
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
-import type { JobRun } from '../job-run.js';
+import type { AttemptOutcome } from '../attempt-outcome.js';
 
 /** From a demo to a job of days. */
 const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
@@ -22,7 +22,7 @@ export interface WorkerMetrics {
 /** Counts and times one attempt at a job. */
 export interface AttemptMetrics {
   happened(event: NewJobEvent): void;
-  ended(run: JobRun, seconds: number): void;
+  ended(run: AttemptOutcome, seconds: number): void;
 }
 
 export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
@@ -98,7 +98,7 @@ export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
         ended(result, seconds) {
           running.dec();
           setTokensPerSecond(0);
-          const outcome = result.outcome === 'ended' ? result.status : result.outcome;
+          const outcome = result.kind === 'ended' ? result.status : result.kind;
           run.observe({ outcome }, seconds);
           const code = 'failure' in result ? result.failure.code : '';
           attempts.inc({ outcome, code: code === '' || KNOWN_CODES.has(code) ? code : 'other' });

@@ -5,7 +5,6 @@ import {
   BaseModelCache,
   cardFailure,
   configureKernels,
-  JobDeferred,
   PassScheduler,
   publishCheckpoint,
   train,
@@ -15,7 +14,6 @@ import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
 import { MemoryLedger } from './memory-ledger.js';
 import type { GenerationOrder, TokenCounts, TrainerOrder } from './messages.js';
-import { RunDeferred } from './run-deferred.js';
 import { avoidedKernels, trainerSettings } from './trainer-arguments.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
@@ -44,17 +42,11 @@ const generation = new GenerationHost({
 });
 scheduler.generator = generation;
 
-/** Does one order, beside others. @throws RunDeferred, and as `train` and `publishCheckpoint` */
-export async function executeOrder(order: TrainerOrder, options: TrainerRunOptions): Promise<TrainingOutcome> {
-  try {
-    return await execute(order, options);
-  } catch (error) {
-    if (error instanceof JobDeferred) throw new RunDeferred(error.message, { cause: error });
-    throw error;
-  }
-}
-
-async function execute(order: TrainerOrder, { signal, recycle, onEvent }: TrainerRunOptions): Promise<TrainingOutcome> {
+/** Does one order, beside others. @throws as `train` and `publishCheckpoint` */
+export async function executeOrder(
+  order: TrainerOrder,
+  { signal, recycle, onEvent }: TrainerRunOptions,
+): Promise<TrainingOutcome> {
   const { share } = order;
   const digests = new WeightDigests(order.weightDigests);
   const shared = { cache, scheduler, share, digests, texts };

@@ -1,6 +1,5 @@
-import type { MachineProfile } from '@lorasmith/contracts';
+import { JobDeferred, type MachineProfile } from '@lorasmith/contracts';
 import { availableMemory, jointMemory, type MemoryNeeds } from '@lorasmith/planning';
-import { JobDeferred } from '@lorasmith/training';
 
 /**
  * The memory of this process, by the estimate: the base model once, what each run holds, and the largest pass. A run that is

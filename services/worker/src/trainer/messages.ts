@@ -3,16 +3,15 @@ import type {
   GenerationFailure,
   GenerationPiece,
   GenerationRequest,
-  JobFailure,
   JobId,
   JobSpec,
   MachineProfile,
   NewJobEvent,
-  TrainingOutcome,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 // Types alone: the worker must not load the engine.
 import type { StopReason } from '@lorasmith/training';
+import type { ReportedOutcome } from './run-outcome.js';
 
 /** The folders and files of one training. */
 export interface TrainingPaths {
@@ -99,18 +98,10 @@ export type TrainerRequest =
   | { type: 'generate'; run: number; order: GenerationOrder }
   | { type: 'cancel'; run: number };
 
-/**
- * From the trainer to its worker. Nothing follows the outcome of a run: one of the last five.
- *
- * `deferred`: the run cannot begin beside the others of this trainer, for the reason in `why`; nothing of it was done.
- */
+/** From the trainer to its worker. Nothing about a run follows its end. */
 export type TrainerReply =
   | { type: 'event'; run: number; event: NewJobEvent }
-  | { type: 'finished'; run: number; outcome: TrainingOutcome }
-  | { type: 'stopped'; run: number; reason: StopReason }
-  | { type: 'recycled'; run: number }
-  | { type: 'deferred'; run: number; why: string }
-  | { type: 'failed'; run: number; failure: JobFailure }
+  | { type: 'ended'; run: number; outcome: ReportedOutcome }
   | GenerationReply;
 
 /** About an answer to a request for text. Nothing follows one of the last three. */

@@ -1,9 +1,15 @@
 import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@lorasmith/child-processes';
-import { type GenerationFailure, type JobFailure, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
+import {
+  type GenerationFailure,
+  JobDeferred,
+  type JobFailure,
+  ProductError,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
-import { RunDeferred } from './run-deferred.js';
+import type { ReportedOutcome } from './run-outcome.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
 const HEARTBEAT_MS = 5_000;
@@ -24,7 +30,7 @@ export interface ServeTrainerOptions {
 
 /**
  * Turns this process into a trainer, which takes orders from its parent until that ends.
- * @param execute - Does one order. Throws ProductError `cancelled` when it was stopped or recycled, and RunDeferred.
+ * @param execute - Does one order. Throws ProductError `cancelled` when it was stopped or recycled, and JobDeferred.
  */
 export function serveTrainer(
   execute: (order: TrainerOrder, options: TrainerRunOptions) => Promise<TrainingOutcome>,
@@ -55,9 +61,9 @@ export function serveTrainer(
         recycle: run.recycling.signal,
         onEvent: (event) => channel.send({ type: 'event', run: number, event }),
       });
-      channel.send({ type: 'finished', run: number, outcome });
+      channel.send({ type: 'ended', run: number, outcome: { kind: 'finished', outcome } });
     } catch (error) {
-      channel.send(endOf(number, run, error));
+      channel.send({ type: 'ended', run: number, outcome: outcomeOf(run, error) });
     } finally {
       runs.delete(number);
       endIfSpent();
@@ -99,18 +105,18 @@ function generationFailureOf(error: unknown): GenerationFailure {
   return { code: 'internal_error', message: `The answer could not be generated: ${said.slice(0, 500)}` };
 }
 
-/** What to reply when a run ended with this error. */
-function endOf(number: number, { stopping, recycling }: Run, error: unknown): TrainerReply {
-  if (error instanceof RunDeferred) return { type: 'deferred', run: number, why: error.message };
+/** The outcome of a run that ended with this error. */
+function outcomeOf({ stopping, recycling }: Run, error: unknown): ReportedOutcome {
+  if (error instanceof JobDeferred) return { kind: 'deferred', why: error.message };
   const wasAsked = error instanceof ProductError && error.code === 'cancelled';
   if (wasAsked && stopping.signal.aborted) {
-    return { type: 'stopped', run: number, reason: stopping.signal.reason as StopReason };
+    return { kind: 'stopped', reason: stopping.signal.reason as StopReason };
   }
-  if (wasAsked && recycling.signal.aborted) return { type: 'recycled', run: number };
+  if (wasAsked && recycling.signal.aborted) return { kind: 'recycled' };
   const known = asStorageError(error);
   // The log gets the stack and the engine's own words, the user only the message.
   if (!(known instanceof ProductError) || known.code === 'out_of_memory') console.error(error);
-  return { type: 'failed', run: number, failure: failureOf(known) };
+  return { kind: 'failed', failure: failureOf(known) };
 }
 
 function failureOf(error: unknown): JobFailure {

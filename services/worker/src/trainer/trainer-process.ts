@@ -1,14 +1,8 @@
 import { type ChildProgram, startChild } from '@lorasmith/child-processes';
-import type {
-  GenerationFailure,
-  GenerationPiece,
-  JobFailure,
-  JobId,
-  NewJobEvent,
-  TrainingOutcome,
-} from '@lorasmith/contracts';
+import type { GenerationFailure, GenerationPiece, JobId, NewJobEvent } from '@lorasmith/contracts';
 import type { StopReason } from '@lorasmith/training';
 import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import type { TrainerOutcome } from './run-outcome.js';
 import { exitFailure } from './trainer-failure.js';
 
 export interface TrainerLimits {
@@ -44,25 +38,16 @@ export interface RunOptions {
 }
 
 export interface TrainerRunOptions extends RunOptions {
-  /** Aborted, the run stops after a step, however long that takes, with the result `recycled`. */
+  /** Aborted, the run stops after a step, however long that takes, with the outcome `recycled`. */
   recycle: AbortSignal;
 }
 
-/**
- * How a run ended in one trainer.
- *
- * - `failed`: `beside` is how many other runs the trainer had then.
- * - `recycled`: another trainer can continue from where this one has stopped.
- * - `displaced`: the trainer was killed for another of its runs, which did not stop.
- * - `deferred`: it could not begin beside the others.
- */
-export type TrainerRunResult =
-  | { type: 'finished'; outcome: TrainingOutcome }
-  | { type: 'stopped'; reason: StopReason }
-  | { type: 'failed'; failure: JobFailure; beside: number }
-  | { type: 'recycled' }
-  | { type: 'displaced' }
-  | { type: 'deferred'; why: string };
+/** A run that has ended in one trainer. */
+export interface EndedRun {
+  outcome: TrainerOutcome;
+  /** How many other runs the trainer had then. */
+  beside: number;
+}
 
 export interface AnswerCallbacks {
   /** Aborted when nobody wants the answer any more. */
@@ -85,10 +70,10 @@ export interface TrainerProcess {
   /** How long it has had a run so far. */
   readonly trainedMs: number;
   /**
-   * Does one run. Never rejects for what the trainer does: a crash, silence and a stop are results. A crash is the
-   * result of every run that the trainer has.
+   * Does one run. Never rejects for what the trainer does: a crash, silence and a stop are outcomes. A crash is the
+   * outcome of every run that the trainer has.
    */
-  run(order: TrainerOrder, options: TrainerRunOptions): Promise<TrainerRunResult>;
+  run(order: TrainerOrder, options: TrainerRunOptions): Promise<EndedRun>;
   /** Answers a request for text, beside the runs. Never rejects, as {@link run}. */
   generate(order: GenerationOrder, options: AnswerCallbacks): Promise<GenerationResult>;
   /** Lets it end, then kills it; resolves when it has ended. */
@@ -158,25 +143,24 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
           stopTimer = setTimeout(() => child.kill('stop'), limits.stopMs[stopReason]);
         };
         const endAfterStep = () => child.send({ type: 'recycle', run: number });
-        const settle = (result: TrainerRunResult) => {
+        const settle = (outcome: TrainerOutcome, beside = runs.size - 1) => {
           if (!runs.has(number)) return;
           remove(number);
           clearTimeout(stopTimer);
           signal.removeEventListener('abort', stop);
           recycle.removeEventListener('abort', endAfterStep);
-          resolve(result);
+          resolve({ outcome, beside });
         };
-        const onReply = ({ run: _, ...reply }: TrainerReply) => {
+        const onReply = (reply: TrainerReply) => {
           if (reply.type === 'event') onEvent(reply.event);
-          else if (reply.type === 'failed') settle({ ...reply, beside: runs.size - 1 });
-          else settle(reply as TrainerRunResult);
+          else if (reply.type === 'ended') settle(reply.outcome);
         };
         add(number, { job: order.job, onReply });
         void child.ended.then((exit) => {
           // A run that did not stop in time has been stopped all the same.
-          if (stopReason !== null) settle({ type: 'stopped', reason: stopReason });
-          else if (exit.killedFor === 'stop') settle({ type: 'displaced' });
-          else settle({ type: 'failed', failure: exitFailure(exit, limits.silenceMs), beside: runsAtEnd - 1 });
+          if (stopReason !== null) settle({ kind: 'stopped', reason: stopReason });
+          else if (exit.killedFor === 'stop') settle({ kind: 'displaced' });
+          else settle({ kind: 'failed', failure: exitFailure(exit, limits.silenceMs) }, runsAtEnd - 1);
         });
         child.send({ type: 'start', run: number, order });
         if (recycle.aborted) endAfterStep();

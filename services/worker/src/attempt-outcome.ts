@@ -9,10 +9,10 @@ import type { JobFailure } from '@lorasmith/contracts';
  * - `paused`: the user of the job has paused it.
  * - `lost`: another worker has the job.
  */
-export type JobRun =
-  | { outcome: 'ended'; status: 'succeeded' | 'cancelled' | 'not-needed' }
-  | { outcome: 'ended'; status: 'failed'; failure: JobFailure }
-  | { outcome: 'retry'; failure: JobFailure }
-  | { outcome: 'released' }
-  | { outcome: 'paused' }
-  | { outcome: 'lost' };
+export type AttemptOutcome =
+  | { kind: 'ended'; status: 'succeeded' | 'cancelled' | 'not-needed' }
+  | { kind: 'ended'; status: 'failed'; failure: JobFailure }
+  | { kind: 'retry'; failure: JobFailure }
+  | { kind: 'released' }
+  | { kind: 'paused' }
+  | { kind: 'lost' };
