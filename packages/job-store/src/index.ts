@@ -8,6 +8,7 @@ export type { JobOrigin } from './job-record.js';
 export {
   type CreateJobOptions,
   createJobStore,
+  DEFAULT_TURN_MS,
   type JobLimits,
   type JobStore,
   type JobStoreOptions,

@@ -37,7 +37,8 @@ import { createWebhookOutbox, type WebhookOutbox } from './webhook-outbox.js';
 /** How long an idempotency key is stored. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
 
-const DEFAULT_TURN_MS = 600_000;
+/** How long jobs on a base model may go before those on another. */
+export const DEFAULT_TURN_MS = 600_000;
 
 export interface JobStoreOptions {
   /** The caller closes it. Its settings decide how long calls wait while Redis is unavailable. */

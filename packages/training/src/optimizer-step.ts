@@ -1,4 +1,4 @@
-import { ProductError, type TrainingSettings } from '@lorasmith/contracts';
+import { MAX_ACCUMULATION_STEPS, ProductError, type TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW, ComputedUpdate } from './adamw.js';
@@ -41,7 +41,7 @@ export async function optimizerStep(
   let pass = 0;
   try {
     for (const batch of batches) {
-      const dropoutSeed = [settings.seed, optimizer.step * PASSES_PER_STEP + pass++] as const;
+      const dropoutSeed = [settings.seed, optimizer.step * MAX_ACCUMULATION_STEPS + pass++] as const;
       const result = await passes.lossAndGradients({ batch, adapter, dropoutSeed, recompute: settings.recompute });
       losses.push(result.losses);
       correct.push(result.correct);
@@ -65,9 +65,6 @@ export async function optimizerStep(
     dispose([gradientSum, losses, correct, update]);
   }
 }
-
-/** Exceeds the limit of gradient_accumulation_steps, so that each pass has its own dropout. */
-const PASSES_PER_STEP = 4096;
 
 /** The only read of a step, which waits for the device: of each label its loss and whether it is right, and the gradient's norm. */
 function readOnce(losses: readonly Tensor[], correct: readonly Tensor[], squareSum: Tensor) {

@@ -105,33 +105,18 @@ const engine = await chooseEngine({
 });
 hindrance = 'it is measuring its machine';
 const worker = await startWorker({
+  config,
   redis,
-  prefix: config.redis.prefix,
-  dataDir,
-  modelsDir,
   stores,
-  tokenCacheBytes: config.tokenCacheBytes,
-  workerName: config.workerName,
-  trainerProgram: programIn('trainer', 'child-main'),
-  probeProgram: programIn('trainer', 'probe-main'),
-  probeSizes: config.gpuSelfTest,
-  tryGpuProgram: programIn('device', 'try-gpu-main'),
+  programs: {
+    trainer: programIn('trainer', 'child-main'),
+    probe: programIn('trainer', 'probe-main'),
+    tryGpu: programIn('device', 'try-gpu-main'),
+  },
   engine,
-  environment: process.env,
   log: logger,
   metrics,
   tracing,
-  jobLockMs: config.jobLockMs,
-  jobTimeoutMs: config.jobTimeoutMs,
-  jobsAtOnce: config.jobsAtOnce,
-  turnMs: config.turnMs,
-  passTokens: config.passTokens,
-  generation: config.generation,
-  trainerIdleMs: config.trainerIdleMs,
-  trainerSilenceMs: config.trainerSilenceMs,
-  checkpointRetentionMs: config.checkpointsKeptHours * 3_600_000,
-  checkpointQuotas: config.checkpointBytes,
-  shutdownTimeoutMs: config.shutdownTimeoutMs,
   // Started again, the worker looks for the GPU again and says what is missing.
   onGpuLost(fault) {
     hindrance = `its GPU is lost: ${fault}`;

@@ -1,6 +1,8 @@
 import { hostname } from 'node:os';
+import { DEFAULT_TURN_MS } from '@lorasmith/job-store';
 import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import {
+  type Config,
   dataDir,
   logLevel,
   modelsDir,
@@ -13,6 +15,8 @@ import {
   tracingEndpoint,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
+import { DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
+import { DEFAULT_TRAINER_LIMITS } from './trainer/trainer-process.js';
 
 const workerName = setting({
   variable: 'WORKER_NAME',
@@ -63,7 +67,7 @@ const jobsAtOnce = setting({
 const turnMs = setting({
   variable: 'TURN_MS',
   schema: Type.Integer({ minimum: 1_000, maximum: 604_800_000 }),
-  fallback: '600000',
+  fallback: String(DEFAULT_TURN_MS),
   unit: 'ms',
   example: '60000',
   description:
@@ -85,7 +89,7 @@ const passTokens = setting({
 const trainerIdleMs = setting({
   variable: 'TRAINER_IDLE_MS',
   schema: Type.Integer({ minimum: 0, maximum: 86_400_000 }),
-  fallback: '600000',
+  fallback: String(DEFAULT_POOL_TIMES.idleMs),
   unit: 'ms',
   example: '600000',
   description: 'How long an idle trainer keeps its base model in memory for the next job on that model.',
@@ -94,7 +98,7 @@ const trainerIdleMs = setting({
 const trainerSilenceMs = setting({
   variable: 'TRAINER_SILENCE_MS',
   schema: Type.Integer({ minimum: 1_000, maximum: 86_400_000 }),
-  fallback: '120000',
+  fallback: String(DEFAULT_TRAINER_LIMITS.silenceMs),
   unit: 'ms',
   example: '600000',
   description:
@@ -238,7 +242,7 @@ const healthHost = setting({
     'or container. Callers can read metrics, and change nothing.',
 });
 
-/** The settings of the worker. */
+/** The settings of the worker. Each default is here, or is the constant that its setting names. */
 export const WORKER_SETTINGS = {
   logLevel,
   redis: redisSettings,
@@ -270,3 +274,5 @@ export const WORKER_SETTINGS = {
   shutdownTimeoutMs,
   tracingEndpoint,
 };
+
+export type WorkerConfig = Config<typeof WORKER_SETTINGS>;

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { AdapterManifest, type Job, type JobEvent, JobSpec, ProductError } from '@lorasmith/contracts';
 import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { createLogger, createMetrics } from '@lorasmith/service-kit';
+import { createLogger, createMetrics, NO_TRACING, readConfig } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore, openStores } from '@lorasmith/storage';
 import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
@@ -18,7 +18,9 @@ import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { runIdentity } from '../../../packages/training/src/run-parts.js';
 import { type RealRedis, startOwnRedis } from '../../../test/real-redis.js';
-import { startWorker, type WorkerService } from '../src/start-worker.js';
+import { cpuEngine } from '../src/device/choose-engine.js';
+import { WORKER_SETTINGS, type WorkerConfig } from '../src/settings.js';
+import { startWorker, type WorkerOptions, type WorkerService } from '../src/start-worker.js';
 import { readRecords } from '../src/tensorboard/read-records.js';
 import { aDataset, putDataset } from './a-dataset.js';
 import { aJobSpec, DATASET } from './a-job-spec.js';
@@ -79,21 +81,31 @@ afterEach(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
-async function work(changes: Partial<Parameters<typeof startWorker>[0]> = {}): Promise<WorkerService> {
+/** A worker with the settings of {@link WORKER_SETTINGS}, but for some of them. */
+async function work(
+  changes: Partial<WorkerConfig> = {},
+  options: Partial<Omit<WorkerOptions, 'config'>> = {},
+): Promise<WorkerService> {
+  const environment = {
+    DATA_DIR: dataDir,
+    MODELS_DIR: modelsDir,
+    WORKER_NAME: `worker-${workers.length + 1}`,
+    JOB_LOCK_MS: '4000',
+    SHUTDOWN_TIMEOUT_MS: '10000',
+  };
+  const config = readConfig(WORKER_SETTINGS, environment);
   const worker = await startWorker({
-    probeProgram: null,
+    config: { ...config, redis: { ...config.redis, prefix }, ...changes },
     redis,
-    prefix,
-    dataDir,
-    modelsDir,
-    workerName: `worker-${workers.length + 1}`,
-    trainerProgram: FIXTURE_TRAINER,
-    environment: process.env,
+    stores: await openStores({ dataDir, s3: null }),
+    programs: { trainer: FIXTURE_TRAINER, probe: null, tryGpu: null },
+    engine: cpuEngine(process.env),
     log: pino({ level: 'silent' }),
-    jobLockMs: 4_000,
+    metrics: createMetrics({ service: 'worker' }),
+    tracing: NO_TRACING,
+    onGpuLost: () => {},
     watchIntervalMs: 200,
-    shutdownTimeoutMs: 10_000,
-    ...changes,
+    ...options,
   });
   workers.push(worker);
   return worker;
@@ -242,7 +254,7 @@ describe('a job', () => {
       ...(await stores.open(kind)),
       ...(kind === 'adapters' && { has: unavailable }),
     });
-    await work({ stores: { ...stores, open } });
+    await work({}, { stores: { ...stores, open } });
     const id = await send('finish');
     expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 3, error: { code: 'storage_unavailable' } });
   });
@@ -351,7 +363,7 @@ describe('a cancel', () => {
   });
 
   test('right after the end of the training still prevents publishing', async () => {
-    await work({ watchIntervalMs: 60_000 });
+    await work({}, { watchIntervalMs: 60_000 });
     const id = await send('finish-late');
     await until(id, 'running');
     await store.requestCancel(id);
@@ -405,7 +417,7 @@ describe('a worker that stops', () => {
     // More often than the limit of attempts.
     for (let round = 1; round <= 4; round++) {
       let calls = 0;
-      const worker = await work({ onGpuLost: () => calls++ });
+      const worker = await work({}, { onGpuLost: () => calls++ });
       await eventually(async () => expect(calls).toBe(1));
       await worker.stop();
       expect(calls).toBe(1);
@@ -430,7 +442,7 @@ describe('a worker that stops', () => {
   });
 
   test('cancels its job if a cancel was requested', async () => {
-    const first = await work({ watchIntervalMs: 60_000 });
+    const first = await work({}, { watchIntervalMs: 60_000 });
     const id = await send('stop-when-asked');
     await until(id, 'running');
     await store.requestCancel(id);
@@ -541,7 +553,7 @@ test('jobs are counted and timed, and every log line of a job names the job and 
       done();
     },
   });
-  await work({ metrics, log: createLogger({ service: 'worker', level: 'info', destination }) });
+  await work({}, { metrics, log: createLogger({ service: 'worker', level: 'info', destination }) });
   const origin = { requestId: 'req_1', trace: {} };
   const { job } = await store.createJob(aJobSpec('finish'), { requestHash: 'h', origin });
   await ended(job.id);
@@ -606,7 +618,7 @@ describe('after a process died', () => {
     await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: '', details: [] });
     expect(await store.checkpoints.list(id)).toHaveLength(1);
     await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
-    await work({ checkpointRetentionMs: 0 });
+    await work({ checkpointsKeptHours: 0 });
     await eventually(async () => expect(await foldersOfJobs()).toEqual([]));
     expect(await store.checkpoints.list(id)).toEqual([]);
     expect((await store.getJob(id))?.status).toBe('failed');

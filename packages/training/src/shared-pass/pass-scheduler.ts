@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { isOutOfMemory } from '../engine-error.js';
 import { throwIfStopped } from '../stop.js';
 import type { PassTurn } from '../turn.js';
@@ -10,7 +11,7 @@ import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass
 export interface PassSchedulerOptions {
   /**
    * Tokens of a pass that several jobs share; a micro-batch with more is a pass of its own. A pass of 1024 has nearly the
-   * speed of longer ones, and how long a pass takes is how long a cancel waits. @defaultValue 1024
+   * speed of longer ones, and how long a pass takes is how long a cancel waits. @defaultValue `SHARED_PASS_TOKENS`
    */
   passTokens?: number;
   /** The share of the time that generation gets while jobs train and it has work. @defaultValue 0.25 */
@@ -64,7 +65,6 @@ interface Waiting extends Claim {
 }
 
 const EQUAL: Share = { key: '', keyWeight: 1, jobWeight: 1 };
-const PASS_TOKENS = 1024;
 const GENERATION_SHARE = 0.25;
 
 /**
@@ -86,7 +86,7 @@ export class PassScheduler {
   #isRunning = false;
 
   constructor({
-    passTokens = PASS_TOKENS,
+    passTokens = SHARED_PASS_TOKENS,
     generationShare = GENERATION_SHARE,
     onPass = () => {},
   }: PassSchedulerOptions = {}) {
