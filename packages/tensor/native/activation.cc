@@ -2,6 +2,7 @@
 // row, and not in the tensor, says whether a vector of the loop has it.
 #include "activation.h"
 
+#include "activation_attribute.h"
 #include "kernel.h"
 #include "parallel.h"
 

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "cuda/kernels/activation_kind.h"
-#include "kernel.h"
 #include "number.h"
 
 namespace lorasmith {
@@ -122,16 +121,6 @@ struct QuickGelu {
     return {x * y, y + x * kFactor * y * (1.0f - y)};
   }
 };
-
-// The attribute of the ops that have one.
-inline Activation ActivationOf(const Attributes& attributes) {
-  return static_cast<Activation>(attributes.Int("activation"));
-}
-
-inline bool CheckActivation(Context& context, Activation activation) {
-  const bool known = activation >= Activation::kRelu && activation < Activation::kCount;
-  return context.Check(known, "activation must be the index of one");
-}
 
 // Calls use(F{}) with the struct F of an activation.
 template <typename Use>

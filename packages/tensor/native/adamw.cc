@@ -8,7 +8,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "cuda/kernels/adamw_step.h"
+#include "adamw_operands.h"
 #include "kernel.h"
 #include "parallel.h"
 
@@ -37,35 +37,20 @@ double BlockSquareSum(const float* x, int64_t count, float factor) {
   return std::accumulate(sums, sums + kSquareSums, 0.0);
 }
 
-// x [n], factor → the sum of the squares of factor * x, [1]. The blocks are the same for any number of threads, and so
-// is the result.
+// The blocks are the same for any number of threads, and so is the result.
 struct SquareSum {
   void Compute(Context& context) const {
-    const int64_t count = context.Size(0);
-    const float* x = context.Input<float>(0);
-    const float* factor = context.Input<float>(1);
-    float* result = context.Output<float>(0, {1});
+    const SquareSumOperands o(context);
     if (context.failed()) return;
-    std::vector<double> blocks((count + kSquaresPerBlock - 1) / kSquaresPerBlock);
+    std::vector<double> blocks((o.count + kSquaresPerBlock - 1) / kSquaresPerBlock);
     ParallelRanges(static_cast<int64_t>(blocks.size()), 4, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; block++) {
         const int64_t first = block * kSquaresPerBlock;
-        blocks[block] = BlockSquareSum(x + first, std::min(kSquaresPerBlock, count - first), *factor);
+        blocks[block] = BlockSquareSum(o.x + first, std::min(kSquaresPerBlock, o.count - first), *o.factor);
       }
     });
-    *result = static_cast<float>(std::accumulate(blocks.begin(), blocks.end(), 0.0));
+    *o.result = static_cast<float>(std::accumulate(blocks.begin(), blocks.end(), 0.0));
   }
-};
-
-struct Vectors {
-  const float* parameters;
-  const float* gradient;
-  const float* first;
-  const float* second;
-  const float* rate_factors;
-  float* new_parameters;
-  float* new_first;
-  float* new_second;
 };
 
 // As torch.nn.utils.clip_grad_norm_ has it.
@@ -75,7 +60,7 @@ float ClippingFactor(float square_sum, float max_norm) {
 }
 
 template <bool kHasFactors, bool kDecays>
-void Update(const Vectors& v, const AdamWStep& step, float clipping, int64_t begin, int64_t end) {
+void Update(const AdamWOperands& v, const AdamWStep& step, float clipping, int64_t begin, int64_t end) {
 #pragma omp simd
   for (int64_t i = begin; i < end; i++) {
     const float gradient = v.gradient[i] * step.gradient_scale * clipping;
@@ -96,35 +81,17 @@ void Update(const Vectors& v, const AdamWStep& step, float clipping, int64_t beg
   }
 }
 
-// parameters, gradient, first, second [n], rate_factors [n] or [0], square_sum [1] of the scaled gradient, step → what
-// parameters and moments become, [n] each
 struct AdamW {
   void Compute(Context& context) const {
-    const int64_t count = context.Size(0);
-    const int64_t factors = context.Size(4);
-    const bool fits = context.Size(1) == count && context.Size(2) == count && context.Size(3) == count &&
-                      (factors == 0 || factors == count);
-    if (!context.Check(fits, "parameters, gradient, moments and rate factors must be equally many")) return;
-    if (!context.Check(context.Size(5) == 1, "the square sum must be one number")) return;
-    if (!context.Check(context.Size(6) == kAdamWStepNumbers, "step must have the numbers of AdamWStep")) return;
-    Vectors v;
-    v.parameters = context.Input<float>(0);
-    v.gradient = context.Input<float>(1);
-    v.first = context.Input<float>(2);
-    v.second = context.Input<float>(3);
-    v.rate_factors = context.Input<float>(4);
-    const float* square_sum = context.Input<float>(5);
-    const float* numbers = context.Input<float>(6);
-    v.new_parameters = context.Output<float>(0, {count});
-    v.new_first = context.Output<float>(1, {count});
-    v.new_second = context.Output<float>(2, {count});
+    const AdamWOperands o(context);
     if (context.failed()) return;
-    AdamWStep step;
-    std::copy(numbers, numbers + kAdamWStepNumbers, reinterpret_cast<float*>(&step));
-    const float clipping = ClippingFactor(*square_sum, step.max_norm);
-    const auto update = factors > 0 ? (step.decay_rate == 0 ? &Update<true, false> : &Update<true, true>)
-                                    : (step.decay_rate == 0 ? &Update<false, false> : &Update<false, true>);
-    ParallelRanges(count, kNumbersPerPiece, [&](int64_t begin, int64_t end) { update(v, step, clipping, begin, end); });
+    const AdamWStep& step = *o.step;
+    const float clipping = ClippingFactor(*o.square_sum, step.max_norm);
+    const auto update = o.rate_factors != nullptr
+                            ? (step.decay_rate == 0 ? &Update<true, false> : &Update<true, true>)
+                            : (step.decay_rate == 0 ? &Update<false, false> : &Update<false, true>);
+    ParallelRanges(o.count, kNumbersPerPiece,
+                   [&](int64_t begin, int64_t end) { update(o, step, clipping, begin, end); });
   }
 };
 

@@ -278,112 +278,66 @@ void AttendGradient(const BFloat16* qkv, const BFloat16* output, const float* lo
 
 #endif
 
-// The attributes of both ops.
-struct AttentionKernel {
-  explicit AttentionKernel(const Attributes& attributes)
-      : heads(attributes.Int("heads")),
-        key_value_heads(attributes.Int("key_value_heads")),
-        window(attributes.Int("window")),
-        scale(attributes.Float("scale")),
-        softcap(attributes.Float("softcap")) {}
+Shape ShapeOf(const AttentionAttributes& attributes, int64_t head_dim) {
+  return {attributes.heads, attributes.key_value_heads, head_dim,          RoundUp(head_dim, kPaddedTo),
+          attributes.scale, attributes.window,          attributes.softcap};
+}
 
-  // Derives the shape from the width of qkv. Returns false after a failure.
-  bool ShapeOf(Context& context, int64_t width, Shape* shape) const {
-    *shape = {heads, key_value_heads, 0, 0, scale, window, softcap};
-    const bool sound = heads > 0 && key_value_heads > 0 && heads % key_value_heads == 0;
-    if (!context.Check(sound, "key_value_heads must divide heads")) return false;
-    shape->head_dim = width / shape->all_heads();
-    shape->padded_dim = RoundUp(shape->head_dim, kPaddedTo);
-    return context.Check(shape->head_dim % 2 == 0 && shape->head_dim * shape->all_heads() == width,
-                         "qkv must be as wide as all heads, each of an even size");
-  }
-
-  int64_t heads;
-  int64_t key_value_heads;
-  int64_t window;
-  float scale;
-  float softcap;
-};
-
-// offsets [rows + 1]: row i is tokens offsets[i] … offsets[i + 1] - 1 of the stream.
-bool CheckRows(Context& context, const int32_t* offsets, int64_t rows, int64_t tokens, int64_t positions) {
-  if (!context.Check(offsets[0] == 0 && offsets[rows] == tokens, "offsets must begin at 0 and end at the tokens"))
-    return false;
-  for (int64_t row = 0; row < rows; row++) {
+template <typename Number>
+bool CheckRows(Context& context, const AttentionStream<Number>& stream) {
+  const int32_t* offsets = stream.offsets;
+  const bool whole = offsets[0] == 0 && offsets[stream.rows] == stream.tokens;
+  if (!context.Check(whole, "offsets must begin at 0 and end at the tokens")) return false;
+  for (int64_t row = 0; row < stream.rows; row++) {
     const int64_t length = offsets[row + 1] - offsets[row];
-    if (!context.Check(length > 0 && length <= positions, "a row is empty or longer than the rotary table"))
+    if (!context.Check(length > 0 && length <= stream.positions, "a row is empty or longer than the rotary table"))
       return false;
   }
   return true;
 }
 
-// qkv [tokens, (heads + 2 key_value_heads) head_dim], offsets [rows + 1], cosine and sine [positions, head_dim / 2]
-// → output [tokens, heads head_dim], log_sums [tokens, heads]
 template <typename Number>
-struct Attention : AttentionKernel {
-  using AttentionKernel::AttentionKernel;
+struct Attention : AttentionAttributes {
+  using AttentionAttributes::AttentionAttributes;
 
   void Compute(Context& context) const {
-    const int64_t tokens = context.Dim(0, 0);
-    const int64_t rows = context.Size(1) - 1;
-    const Number* qkv = context.Input<Number>(0);
-    const int32_t* offsets = context.Input<int32_t>(1);
-    const Rotary rotary{context.Input<float>(2), context.Input<float>(3)};
-    Shape shape;
-    if (context.failed() || !ShapeOf(context, context.Dim(0, 1), &shape)) return;
-    if (!context.Check(context.Dim(2, 1) == shape.head_dim / 2, "the rotary table must be half as wide as a head"))
-      return;
-    if (!CheckRows(context, offsets, rows, tokens, context.Dim(2, 0))) return;
-    Number* output = context.Output<Number>(0, {tokens, shape.heads * shape.head_dim});
-    float* log_sums = context.Output<float>(1, {tokens, shape.heads});
-    if (context.failed()) return;
-    const std::vector<Work> work = WorkOf(offsets, rows, shape);
+    const AttentionOperands<Number> o(context, *this);
+    if (context.failed() || !CheckRows(context, o)) return;
+    const Shape shape = ShapeOf(*this, o.head_dim);
+    const std::vector<Work> work = WorkOf(o.offsets, o.rows, shape);
     ParallelFor(static_cast<int64_t>(work.size()),
-                [&](int64_t i) { Attend(qkv, shape, rotary, work[i], output, log_sums); });
+                [&](int64_t i) { Attend(o.qkv, shape, o.rotary, work[i], o.output, o.log_sums); });
   }
 };
 
-// gradient [tokens, heads head_dim] by the output, and the inputs and outputs of the forward op → gradient by qkv
 template <typename Number>
-struct AttentionGradient : AttentionKernel {
-  using AttentionKernel::AttentionKernel;
+struct AttentionGradient : AttentionAttributes {
+  using AttentionAttributes::AttentionAttributes;
 
   void Compute(Context& context) const {
-    const int64_t tokens = context.Dim(1, 0);
-    const int64_t rows = context.Size(4) - 1;
-    const Number* gradient = context.Input<Number>(0);
-    const Number* qkv = context.Input<Number>(1);
-    const Number* output = context.Input<Number>(2);
-    const float* log_sums = context.Input<float>(3);
-    const int32_t* offsets = context.Input<int32_t>(4);
-    const Rotary rotary{context.Input<float>(5), context.Input<float>(6)};
-    Shape shape;
-    if (context.failed() || !ShapeOf(context, context.Dim(1, 1), &shape)) return;
-    const bool fits = context.Size(0) == tokens * shape.heads * shape.head_dim && context.Size(2) == context.Size(0) &&
-                      context.Size(3) == tokens * shape.heads;
-    if (!context.Check(fits, "gradient, output and log_sums must be of the same tokens")) return;
-    if (!CheckRows(context, offsets, rows, tokens, context.Dim(5, 0))) return;
-    Number* result = context.Output<Number>(0, {tokens, shape.all_heads() * shape.head_dim});
-    if (context.failed()) return;
-    const std::vector<Work> work = WorkOf(offsets, rows, shape);
-    const int64_t parts = static_cast<int64_t>(work.size()) / (rows * shape.key_value_heads);
+    const AttentionGradientOperands<Number> o(context, *this);
+    if (context.failed() || !CheckRows(context, o)) return;
+    const Shape shape = ShapeOf(*this, o.head_dim);
+    const std::vector<Work> work = WorkOf(o.offsets, o.rows, shape);
+    const auto attend = [&](int64_t i, KeyGradient* by) {
+      AttendGradient(o.qkv, o.output, o.log_sums, o.gradient, shape, o.rotary, work[i], o.result, by);
+    };
+    const int64_t parts = static_cast<int64_t>(work.size()) / (o.rows * key_value_heads);
     if (parts == 1) {
       ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
         static thread_local KeyGradient by;
-        AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, &by);
-        StoreKeyGradient(by, shape, rotary, work[i], result);
+        attend(i, &by);
+        StoreKeyGradient(by, shape, o.rotary, work[i], o.result);
       });
       return;
     }
     // The sort is stable, so the heads of a row and key head are next to each other.
     std::vector<KeyGradient> by(work.size());
-    ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
-      AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, &by[i]);
-    });
+    ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) { attend(i, &by[i]); });
     ParallelFor(static_cast<int64_t>(work.size()) / parts, [&](int64_t of_key) {
       const int64_t first = of_key * parts;
       for (int64_t i = first + 1; i < first + parts; i++) by[first].Add(by[i]);
-      StoreKeyGradient(by[first], shape, rotary, work[first], result);
+      StoreKeyGradient(by[first], shape, o.rotary, work[first], o.result);
     });
   }
 };

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "attention_operands.h"
 #include "number.h"
 
 namespace lorasmith {
@@ -24,12 +25,6 @@ struct Shape {
   int64_t first_seen(int64_t query) const { return window == 0 ? 0 : std::max<int64_t>(0, query - window + 1); }
   int64_t all_heads() const { return heads + 2 * key_value_heads; }
   int64_t queries_per_key() const { return heads / key_value_heads; }
-};
-
-// The cosine and sine of each position, [positions, head_dim / 2] each.
-struct Rotary {
-  const float* cosine;
-  const float* sine;
 };
 
 // The unit of work: one row of the batch, one key head, and some of the query heads that use it.

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cross_entropy_operands.h"
 #include "kernel.h"
 #include "parallel.h"
 
@@ -29,27 +30,20 @@ bool IsFirst(const Number* logits, int64_t label, float greatest) {
   return true;
 }
 
-// logits [n, classes], labels [n] int32 → loss [n], gradient [n, classes] of the sum of the losses, correct [n]: 1
-// where argmax is the label, else 0
 template <typename Number>
 struct CrossEntropy {
   void Compute(Context& context) const {
-    const int64_t rows = context.Dim(0, 0);
-    const int64_t classes = context.Dim(0, 1);
-    const Number* logits = context.Input<Number>(0);
-    const int32_t* labels = context.Input<int32_t>(1);
-    if (!context.Check(context.Size(1) == rows, "one label for each row of logits is needed")) return;
-    for (int64_t row = 0; row < rows; row++) {
-      if (!context.Check(labels[row] >= 0 && labels[row] < classes, "a label is not among the classes")) return;
-    }
-    float* loss = context.Output<float>(0, {rows});
-    Number* gradient = context.Output<Number>(1, {rows, classes});
-    float* correct = context.Output<float>(2, {rows});
+    const CrossEntropyOperands<Number> o(context);
     if (context.failed()) return;
-    ParallelRanges(rows, 1, [&](int64_t begin, int64_t end) {
+    const int64_t classes = o.classes;
+    for (int64_t row = 0; row < o.rows; row++) {
+      const bool known = o.labels[row] >= 0 && o.labels[row] < classes;
+      if (!context.Check(known, "a label is not among the classes")) return;
+    }
+    ParallelRanges(o.rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        const Number* from = logits + row * classes;
-        Number* to = gradient + row * classes;
+        const Number* from = o.logits + row * classes;
+        Number* to = o.gradient + row * classes;
         float greatest = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : greatest)
         for (int64_t i = 0; i < classes; i++) {
@@ -57,7 +51,7 @@ struct CrossEntropy {
           greatest = value > greatest ? value : greatest;
         }
         // The label's class is summed separately: loss and gradient stay exact when its probability is near 1.
-        const int64_t label = labels[row];
+        const int64_t label = o.labels[row];
         const float others = SumOfExp(from, 0, label, greatest) + SumOfExp(from, label + 1, classes, greatest);
         const float own = Exp(ToFloat(from[label]) - greatest);
         const float sum = others + own;
@@ -65,10 +59,10 @@ struct CrossEntropy {
 #pragma omp simd
         for (int64_t i = 0; i < classes; i++) Store(Exp(ToFloat(from[i]) - greatest) * inverse, to + i);
         Store(-others * inverse, to + label);
-        correct[row] = IsFirst(from, label, greatest) ? 1.0f : 0.0f;
-        loss[row] = own > kTiny ? std::log1p(others / own) : greatest + std::log(sum) - ToFloat(from[label]);
+        o.correct[row] = IsFirst(from, label, greatest) ? 1.0f : 0.0f;
+        o.loss[row] = own > kTiny ? std::log1p(others / own) : greatest + std::log(sum) - ToFloat(from[label]);
         // The comparison above skips a NaN among the logits, but the loss must be NaN then.
-        if (!(sum <= std::numeric_limits<float>::max())) loss[row] = std::numeric_limits<float>::quiet_NaN();
+        if (!(sum <= std::numeric_limits<float>::max())) o.loss[row] = std::numeric_limits<float>::quiet_NaN();
       }
     });
   }

@@ -2,9 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "cuda/kernels/philox.h"
-#include "number.h"
+#include "kernel.h"
 
 namespace lorasmith {
 
@@ -25,6 +26,23 @@ DropoutMask MaskOf(const int32_t seeds[2], float rate, float scale) {
   Store(scale, &rounded);
   return {MixSeeds(static_cast<uint64_t>(seeds[0]), static_cast<uint64_t>(seeds[1])), rate, ToFloat(rounded)};
 }
+
+// x of any shape, seed [2] → the same shape
+template <typename Number>
+struct DropoutOperands {
+  DropoutOperands(Context& context, float rate, float scale) : size(context.Size(0)) {
+    x = context.Input<Number>(0);
+    const int32_t* seeds = context.Input<int32_t>(1);
+    if (!context.Check(context.Size(1) == 2, "the seed must have two numbers")) return;
+    mask = MaskOf<Number>(seeds, rate, scale);
+    result = context.Output<Number>(0, context.Shape(0));
+  }
+
+  int64_t size;
+  const Number* x;
+  DropoutMask mask;
+  Number* result = nullptr;
+};
 
 // The numbers first … first + count - 1 of a tensor, of which x begins with the first: times 0 where the uniform number
 // of its place is below the rate, times the scale elsewhere. The result may be x itself.

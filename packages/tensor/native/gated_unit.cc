@@ -1,6 +1,7 @@
 // Gated linear units (Shazeer 2020, arXiv:2002.05202): f(gate) * up, gate and up side by side in one row. With f = silu
 // it is SwiGLU.
 #include "activation.h"
+#include "gated_unit_operands.h"
 #include "kernel.h"
 #include "parallel.h"
 #include "vector_bfloat16.h"
@@ -77,23 +78,18 @@ using RowsOf = Rows<F, Number>;
 
 #endif
 
-// gate_up [tokens, 2 * intermediate] → [tokens, intermediate]
 template <typename Number>
 struct GatedUnit {
   explicit GatedUnit(const Attributes& attributes) : activation(ActivationOf(attributes)) {}
 
   void Compute(Context& context) const {
-    const int64_t rows = context.Dim(0, 0);
-    const int64_t width = context.Dim(0, 1) / 2;
-    const Number* gate_up = context.Input<Number>(0);
-    if (!CheckActivation(context, activation)) return;
-    Number* result = context.Output<Number>(0, {rows, width});
+    const GatedUnitOperands<Number> o(context, activation);
     if (context.failed()) return;
     WithActivation(activation, [&](auto f) {
-      ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+      ParallelRanges(o.rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; row++) {
-          const Number* gate = gate_up + row * 2 * width;
-          RowsOf<decltype(f), Number>::Unit(gate, gate + width, width, result + row * width);
+          const Number* gate = o.gate_up + row * 2 * o.width;
+          RowsOf<decltype(f), Number>::Unit(gate, gate + o.width, o.width, o.result + row * o.width);
         }
       });
     });
@@ -102,27 +98,20 @@ struct GatedUnit {
   Activation activation;
 };
 
-// gradient [tokens, intermediate], gate_up [tokens, 2 * intermediate] → [tokens, 2 * intermediate]
 template <typename Number>
 struct GatedUnitGradient {
   explicit GatedUnitGradient(const Attributes& attributes) : activation(ActivationOf(attributes)) {}
 
   void Compute(Context& context) const {
-    const int64_t rows = context.Dim(1, 0);
-    const int64_t width = context.Dim(1, 1) / 2;
-    const Number* gradient = context.Input<Number>(0);
-    const Number* gate_up = context.Input<Number>(1);
-    if (!context.Check(context.Size(0) == rows * width, "gradient must be half as wide as gate_up")) return;
-    if (!CheckActivation(context, activation)) return;
-    Number* result = context.Output<Number>(0, {rows, 2 * width});
+    const GatedUnitGradientOperands<Number> o(context, activation);
     if (context.failed()) return;
     WithActivation(activation, [&](auto f) {
-      ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+      ParallelRanges(o.rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; row++) {
-          const Number* gate = gate_up + row * 2 * width;
-          Number* by_gate = result + row * 2 * width;
-          const Number* from = gradient + row * width;
-          RowsOf<decltype(f), Number>::Gradient(gate, gate + width, from, width, by_gate, by_gate + width);
+          const Number* gate = o.gate_up + row * 2 * o.width;
+          Number* by_gate = o.result + row * 2 * o.width;
+          const Number* from = o.gradient + row * o.width;
+          RowsOf<decltype(f), Number>::Gradient(gate, gate + o.width, from, o.width, by_gate, by_gate + o.width);
         }
       });
     });

@@ -311,7 +311,8 @@ std::vector<OpDefinition> CachedAttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
 std::vector<OpDefinition> DropoutOps();
 std::vector<OpDefinition> LoraOps();
-std::vector<OpDefinition> LoraProductOps();
+std::vector<OpDefinition> LoraForwardOps();
+std::vector<OpDefinition> LoraBackwardOps();
 std::vector<OpDefinition> ProductOps();  // without kernels on processors that have no AVX-512
 std::vector<OpDefinition> MergedWeightOps();
 std::vector<OpDefinition> ToDeviceOps();

@@ -26,23 +26,17 @@ inline void Convert(const float* from, int64_t count, float* to) { std::copy(fro
 
 int64_t RowsPerPiece(int64_t width) { return std::max<int64_t>(1, kNumbersPerPiece / std::max<int64_t>(1, width)); }
 
-// parameters [all] → A [sum of rank, in] and scale * B on the diagonal of [out, sum of rank]
 template <typename Number>
 struct LoraWeights {
   explicit LoraWeights(const Attributes& attributes) : layout(attributes) {}
 
   void Compute(Context& context) const {
-    const float* parameters = context.Input<float>(0);
-    if (!context.Check(layout.IsValid(), "the layers must lie in the group, in their order")) return;
-    if (!context.Check(layout.offset + layout.numbers <= context.Size(0), "the group must lie in the parameters")) {
-      return;
-    }
-    Number* a = context.Output<Number>(0, {layout.total_rank, layout.in});
-    Number* scaled_b = context.Output<Number>(1, {layout.out, layout.total_rank});
+    const LoraWeightsOperands<Number> o(context, layout);
     if (context.failed()) return;
-    const float* from = parameters + layout.offset;
+    const float* from = o.parameters;
+    Number* scaled_b = o.scaled_b;
     ParallelRanges(layout.total_rank * layout.in, kNumbersPerPiece,
-                   [&](int64_t begin, int64_t end) { Convert(from + begin, end - begin, a + begin); });
+                   [&](int64_t begin, int64_t end) { Convert(from + begin, end - begin, o.a + begin); });
     from += layout.total_rank * layout.in;
     Number zero;
     Store(0.0f, &zero);
@@ -78,30 +72,20 @@ struct LoraWeights {
   LoraLayout layout;
 };
 
-// by_a [sum of rank, in] and by_scaled_b [out, sum of rank] → the group's part of the gradient by the parameters. What
-// is not on the diagonal is no parameter's.
 template <typename Number>
 struct LoraGradient {
   explicit LoraGradient(const Attributes& attributes) : layout(attributes) {}
 
   void Compute(Context& context) const {
-    const Number* by_a = context.Input<Number>(0);
-    const Number* by_scaled_b = context.Input<Number>(1);
-    const int64_t a_size = layout.total_rank * layout.in;
-    if (!context.Check(layout.IsValid(), "the layers must lie in the group, in their order")) return;
-    if (!context.Check(context.Size(0) == a_size, "the gradient by A must have the shape of A")) return;
-    if (!context.Check(context.Size(1) == layout.out * layout.total_rank,
-                       "the gradient by B must have the shape of the scaled B")) {
-      return;
-    }
-    float* gradient = context.Output<float>(0, {layout.numbers});
+    const LoraGradientOperands<Number> o(context, layout);
     if (context.failed()) return;
+    const int64_t a_size = layout.total_rank * layout.in;
     ParallelRanges(a_size, kNumbersPerPiece,
-                   [&](int64_t begin, int64_t end) { Convert(by_a + begin, end - begin, gradient + begin); });
-    float* to = gradient + a_size;
+                   [&](int64_t begin, int64_t end) { Convert(o.by_a + begin, end - begin, o.gradient + begin); });
+    float* to = o.gradient + a_size;
     int64_t column = 0;
     for (size_t layer = 0; layer < layout.ranks.size(); layer++) {
-      Take(by_scaled_b + layout.first_rows[layer] * layout.total_rank + column, layer, to);
+      Take(o.by_scaled_b + layout.first_rows[layer] * layout.total_rank + column, layer, to);
       to += layout.rows[layer] * layout.ranks[layer];
       column += layout.ranks[layer];
     }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernel.h"
+#include "norm_operands.h"
 #include "parallel.h"
 
 namespace lorasmith {
@@ -51,24 +52,17 @@ void NormGradientRow(const Number* gradient, const float* x, const float* weight
   }
 }
 
-// x [tokens, hidden], weight [hidden] → y [tokens, hidden], inverse_rms [tokens, 1]
 template <typename Number>
 struct RmsNorm {
   explicit RmsNorm(const Attributes& attributes) : epsilon(attributes.Float("epsilon")) {}
 
   void Compute(Context& context) const {
-    const int64_t rows = context.Dim(0, 0);
-    const int64_t width = context.Dim(0, 1);
-    const float* x = context.Input<float>(0);
-    const float* weight = context.Input<float>(1);
-    if (!context.Check(context.Size(1) == width, "weight must be as long as a row of x")) return;
-    Number* y = context.Output<Number>(0, {rows, width});
-    float* inverse_rms = context.Output<float>(1, {rows, 1});
+    const RmsNormOperands<Number> o(context);
     if (context.failed()) return;
-    ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+    ParallelRanges(o.rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        const int64_t at = row * width;
-        NormRow<Number>(x + at, nullptr, weight, width, epsilon, nullptr, y + at, inverse_rms + row);
+        const int64_t at = row * o.width;
+        NormRow<Number>(o.x + at, nullptr, o.weight, o.width, epsilon, nullptr, o.y + at, o.inverse_rms + row);
       }
     });
   }
@@ -76,27 +70,17 @@ struct RmsNorm {
   float epsilon;
 };
 
-// x, branch [tokens, hidden], weight [hidden] → x + branch, y, inverse_rms
 template <typename Number>
 struct AddRmsNorm {
   explicit AddRmsNorm(const Attributes& attributes) : epsilon(attributes.Float("epsilon")) {}
 
   void Compute(Context& context) const {
-    const int64_t rows = context.Dim(0, 0);
-    const int64_t width = context.Dim(0, 1);
-    const float* x = context.Input<float>(0);
-    const Number* branch = context.Input<Number>(1);
-    const float* weight = context.Input<float>(2);
-    if (!context.Check(context.Size(1) == rows * width, "branch must have the shape of x")) return;
-    if (!context.Check(context.Size(2) == width, "weight must be as long as a row of x")) return;
-    float* sum = context.Output<float>(0, {rows, width});
-    Number* y = context.Output<Number>(1, {rows, width});
-    float* inverse_rms = context.Output<float>(2, {rows, 1});
+    const AddRmsNormOperands<Number> o(context);
     if (context.failed()) return;
-    ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+    ParallelRanges(o.rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        const int64_t at = row * width;
-        NormRow<Number>(x + at, branch + at, weight, width, epsilon, sum + at, y + at, inverse_rms + row);
+        const int64_t at = row * o.width;
+        NormRow<Number>(o.x + at, o.branch + at, o.weight, o.width, epsilon, o.sum + at, o.y + at, o.inverse_rms + row);
       }
     });
   }
@@ -104,28 +88,16 @@ struct AddRmsNorm {
   float epsilon;
 };
 
-// gradient [tokens, hidden] by y, x, weight, inverse_rms, residual [tokens, hidden] → by x in float32 and in T
 template <typename Number>
 struct RmsNormGradient {
   void Compute(Context& context) const {
-    const int64_t rows = context.Dim(1, 0);
-    const int64_t width = context.Dim(1, 1);
-    const Number* gradient = context.Input<Number>(0);
-    const float* x = context.Input<float>(1);
-    const float* weight = context.Input<float>(2);
-    const float* inverse_rms = context.Input<float>(3);
-    const float* residual = context.Input<float>(4);
-    const bool fits = context.Size(0) == rows * width && context.Size(2) == width && context.Size(3) == rows &&
-                      context.Size(4) == rows * width;
-    if (!context.Check(fits, "gradient, x and residual must have one shape")) return;
-    float* result = context.Output<float>(0, {rows, width});
-    Number* rounded = context.Output<Number>(1, {rows, width});
+    const RmsNormGradientOperands<Number> o(context);
     if (context.failed()) return;
-    ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+    ParallelRanges(o.rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        const int64_t at = row * width;
-        NormGradientRow<Number>(gradient + at, x + at, weight, inverse_rms[row], residual + at, width, result + at,
-                                rounded + at);
+        const int64_t at = row * o.width;
+        NormGradientRow<Number>(o.gradient + at, o.x + at, o.weight, o.inverse_rms[row], o.residual + at, o.width,
+                                o.result + at, o.rounded + at);
       }
     });
   }

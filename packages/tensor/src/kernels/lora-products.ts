@@ -24,14 +24,14 @@ export interface LoraPart {
 export type LoraOutput = {
   /** `[tokens, out]` */
   output: Tensor;
-  /** What {@link Kernels.loraBackward} needs of A dropout(x), in a form of the implementation's own. */
+  /** The low-rank product `A dropout(x)` for {@link Kernels.loraBackward}, in a form of the implementation's own. */
   low: Tensor[];
 };
 
 export type LoraGradients = {
   /** `[tokens, in]`; null when it is not wanted */
   byInput: Tensor | null;
-  /** Of each adapter, `[parameters of the group]` float32. */
+  /** The gradient of each adapter, `[parameters of the group]` float32. */
   byParameters: Tensor[];
 };
 
@@ -77,18 +77,37 @@ function nothing(dtype: DType): Tensor {
   return own;
 }
 
-/** As native/lora_products.cc has them. */
+/** Fields of an adapter, and of each of its layers after them, in the order of native/lora_fields.h. A test compares them. */
+export const PART_FIELDS = ['first', 'count', 'offset', 'layers', 'rateBits', 'scaleBits', 'seed0', 'seed1'] as const;
+export const LAYER_FIELDS = ['rank', 'firstRow', 'rows', 'layerScaleBits'] as const;
+
+/** The input `layout` of the ops. */
 function partsTensor(parts: readonly LoraPart[]): Tensor {
-  const fields: number[] = [];
+  const numbers: number[] = [];
   for (const { rows, layout, dropout } of parts) {
     const { rate, seed } = dropout ?? { rate: 0, seed: [0, 0] };
-    fields.push(rows.first, rows.count, layout.offset, layout.adapted.length);
-    fields.push(bitsOf(rate), bitsOf(keptScale(rate)), seed[0], seed[1]);
-    for (const { rank, firstRow, outFeatures, scale } of layout.adapted) {
-      fields.push(rank, firstRow, outFeatures, bitsOf(scale));
-    }
+    const fields: Record<(typeof PART_FIELDS)[number], number> = {
+      ...{ first: rows.first, count: rows.count, offset: layout.offset, layers: layout.adapted.length },
+      ...{ rateBits: bitsOf(rate), scaleBits: bitsOf(keptScale(rate)), seed0: seed[0], seed1: seed[1] },
+    };
+    for (const field of PART_FIELDS) numbers.push(fields[field]);
+    numbers.push(...layerNumbersOf(layout));
   }
-  return tensorOf(Int32Array.from(fields), [fields.length]);
+  return tensorOf(Int32Array.from(numbers), [numbers.length]);
+}
+
+const layerNumbers = new WeakMap<LoraLayout, readonly number[]>();
+
+/** The fields of all layers. They are the same for a whole run, unlike an adapter's rows and seed, so they are made once. */
+function layerNumbersOf(layout: LoraLayout): readonly number[] {
+  const made =
+    layerNumbers.get(layout) ??
+    layout.adapted.flatMap(({ rank, firstRow, outFeatures, scale }) => {
+      const fields = { rank, firstRow, rows: outFeatures, layerScaleBits: bitsOf(scale) };
+      return LAYER_FIELDS.map((field) => fields[field]);
+    });
+  layerNumbers.set(layout, made);
+  return made;
 }
 
 const float = new Float32Array(1);

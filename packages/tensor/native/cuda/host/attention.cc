@@ -5,6 +5,7 @@
 // (and in the backward pass the gradient) in heads of D numbers.
 #include <deque>
 
+#include "attention_operands.h"
 #include "cuda/kernels/attention_shape.h"
 #include "launch.h"
 
@@ -92,48 +93,23 @@ const HeadKernels<Number>* KernelsFor(int64_t head_dim) {
   return nullptr;
 }
 
-// The attributes of both ops.
-struct AttentionOp {
-  explicit AttentionOp(const Attributes& attributes)
-      : heads(attributes.Int("heads")),
-        key_value_heads(attributes.Int("key_value_heads")),
-        window(attributes.Int("window")),
-        scale(attributes.Float("scale")),
-        softcap(attributes.Float("softcap")) {}
-
-  // The shape for `tokens` tokens of `width` numbers in `rows` rows. False after a failure.
-  bool ShapeOf(Context& context, int64_t tokens, int64_t width, int64_t rows, AttentionShape* shape) const {
-    const bool sound = heads > 0 && key_value_heads > 0 && heads % key_value_heads == 0;
-    if (!context.Check(sound, "key_value_heads must divide heads")) return false;
-    const int64_t all_heads = heads + 2 * key_value_heads;
-    const int64_t head_dim = width / all_heads;
-    if (!context.Check(head_dim * all_heads == width, "qkv must be as wide as all heads")) return false;
-    if (!context.Check(head_dim % 4 == 0, "on a GPU, the size of a head must be divisible by 4")) return false;
-    if (!context.Check(rows >= 0 && rows <= tokens && tokens <= INT32_MAX, "there must be 0 to tokens rows"))
-      return false;
-    *shape = {tokens,
-              static_cast<int>(rows),
-              static_cast<int>(heads),
-              static_cast<int>(key_value_heads),
-              static_cast<int>(head_dim),
-              static_cast<int>(std::min<int64_t>(window, INT32_MAX)),
-              scale,
-              softcap};
-    return true;
-  }
-
-  int64_t heads;
-  int64_t key_value_heads;
-  int64_t window;
-  float scale;
-  float softcap;
-};
-
-// [positions, head_dim / 2] each
-struct Rotary {
-  const float* cosine;
-  const float* sine;
-};
+// The shape as kernels take it; nothing after a failure.
+template <typename Number>
+AttentionShape ShapeOf(Context& context, const AttentionAttributes& attributes, const AttentionStream<Number>& stream) {
+  const int64_t rows = stream.rows, tokens = stream.tokens, head_dim = stream.head_dim;
+  context.Check(head_dim % 4 == 0, "on a GPU, the size of a head must be divisible by 4");
+  context.Check(rows >= 0 && rows <= tokens && tokens <= INT32_MAX, "there must be 0 to tokens rows");
+  context.Check(KernelsFor<Number>(head_dim) != nullptr, "on a GPU, a head has at most 256 numbers");
+  if (context.failed()) return {};
+  return {tokens,
+          static_cast<int>(rows),
+          static_cast<int>(attributes.heads),
+          static_cast<int>(attributes.key_value_heads),
+          static_cast<int>(head_dim),
+          static_cast<int>(std::min<int64_t>(attributes.window, INT32_MAX)),
+          attributes.scale,
+          attributes.softcap};
+}
 
 // What the tiles' kernels read.
 template <typename Number>
@@ -169,74 +145,51 @@ Operands<Number> PrepareOperands(Context& context, const Number* qkv, int head_s
   return operands;
 }
 
-// qkv [tokens, (heads + 2 key_value_heads) head_dim], offsets [rows + 1], cosine and sine [positions, head_dim / 2]
-// → output [tokens, heads head_dim], log_sums [tokens, heads]
 template <typename Number>
-struct Attention : AttentionOp {
-  using AttentionOp::AttentionOp;
+struct Attention : AttentionAttributes {
+  using AttentionAttributes::AttentionAttributes;
 
   void Compute(Context& context) const {
-    const int64_t tokens = context.Dim(0, 0);
-    const Number* qkv = context.Input<Number>(0);
-    const int32_t* offsets = context.Input<int32_t>(1);
-    const Rotary rotary{context.Input<float>(2), context.Input<float>(3)};
-    AttentionShape shape;
-    if (context.failed() || !ShapeOf(context, tokens, context.Dim(0, 1), context.Size(1) - 1, &shape)) return;
-    if (!context.Check(context.Dim(2, 1) == shape.head_dim / 2, "the rotary table must be half as wide as a head"))
-      return;
+    const AttentionOperands<Number> o(context, *this);
+    const AttentionShape shape = ShapeOf(context, *this, o);
+    if (context.failed() || o.tokens == 0) return;
     const HeadKernels<Number>* kernels = KernelsFor<Number>(shape.head_dim);
-    if (!context.Check(kernels != nullptr, "on a GPU, a head has at most 256 numbers")) return;
-    Number* output = context.Output<Number>(0, {tokens, heads * shape.head_dim});
-    float* log_sums = context.Output<float>(1, {tokens, heads});
-    if (context.failed() || tokens == 0) return;
-    const Operands<Number> in = PrepareOperands(context, qkv, kernels->head_size, shape, offsets, rotary);
-    kernels->forward.Launch(context, {AttentionSlots(tokens, shape.rows), heads}, kThreads<Number>,
-                            kernels->forward_bytes(), in.rotated, in.values, in.value_stride, offsets, shape, output,
-                            log_sums);
+    const Operands<Number> in = PrepareOperands(context, o.qkv, kernels->head_size, shape, o.offsets, o.rotary);
+    kernels->forward.Launch(context, {AttentionSlots(o.tokens, shape.rows), heads}, kThreads<Number>,
+                            kernels->forward_bytes(), in.rotated, in.values, in.value_stride, o.offsets, shape,
+                            o.output, o.log_sums);
   }
 };
 
-// gradient [tokens, heads head_dim] by the output, and the inputs and outputs of the forward op → gradient by qkv
 template <typename Number>
-struct AttentionGradient : AttentionOp {
-  using AttentionOp::AttentionOp;
+struct AttentionGradient : AttentionAttributes {
+  using AttentionAttributes::AttentionAttributes;
 
   void Compute(Context& context) const {
-    const int64_t tokens = context.Dim(1, 0), width = context.Dim(1, 1);
-    const Number* gradient = context.Input<Number>(0);
-    const Number* qkv = context.Input<Number>(1);
-    const Number* output = context.Input<Number>(2);
-    const float* log_sums = context.Input<float>(3);
-    const int32_t* offsets = context.Input<int32_t>(4);
-    const Rotary rotary{context.Input<float>(5), context.Input<float>(6)};
-    AttentionShape shape;
-    if (context.failed() || !ShapeOf(context, tokens, width, context.Size(4) - 1, &shape)) return;
-    const bool fits = context.Size(0) == tokens * heads * shape.head_dim && context.Size(2) == context.Size(0) &&
-                      context.Size(3) == tokens * heads;
-    if (!context.Check(fits, "gradient, output and log_sums must be of the same tokens")) return;
-    if (!context.Check(context.Dim(5, 1) == shape.head_dim / 2, "the rotary table must be half as wide as a head"))
-      return;
+    const AttentionGradientOperands<Number> o(context, *this);
+    const AttentionShape shape = ShapeOf(context, *this, o);
+    if (context.failed() || o.tokens == 0) return;
     const HeadKernels<Number>* kernels = KernelsFor<Number>(shape.head_dim);
-    if (!context.Check(kernels != nullptr, "on a GPU, a head has at most 256 numbers")) return;
-    Number* result = context.Output<Number>(0, {tokens, width});
-    if (context.failed() || tokens == 0) return;
+    const float *cosine = o.rotary.cosine, *sine = o.rotary.sine;
+    const int64_t tokens = o.tokens;
 
     float* sums = context.Scratch<float>(2 * tokens * heads);
-    kSums<Number>.Launch(context, {DivideUp(tokens * heads, kPrepareThreads / kWarpSize)}, kPrepareThreads, 0, gradient,
-                         output, log_sums, tokens, shape.heads, shape.head_dim, sums);
+    kSums<Number>.Launch(context, {DivideUp(tokens * heads, kPrepareThreads / kWarpSize)}, kPrepareThreads, 0,
+                         o.gradient, o.output, o.log_sums, tokens, shape.heads, shape.head_dim, sums);
     const int head_size = kernels->head_size;
-    const Operands<Number> in = PrepareOperands(context, qkv, head_size, shape, offsets, rotary);
+    const Operands<Number> in = PrepareOperands(context, o.qkv, head_size, shape, o.offsets, o.rotary);
+    const Number* gradient = o.gradient;
     if (shape.head_dim != head_size)
-      gradient = Prepare(context, gradient, heads * shape.head_dim, heads, head_size, shape, offsets, Rotary{});
+      gradient = Prepare(context, gradient, heads * shape.head_dim, heads, head_size, shape, o.offsets, Rotary{});
     const auto launch = [&](const std::deque<GradientKernel<Number>>& gradients, int64_t of_heads) {
       const Grid grid{AttentionSlots(tokens, shape.rows), of_heads};
       for (const GradientKernel<Number>& kernel : gradients) {
         if constexpr (kIsBFloat16<Number>) {
           kernel.Launch(context, grid, kThreads<Number>, kernels->gradient_bytes(), in.rotated, in.values,
-                        in.value_stride, gradient, sums, offsets, rotary.cosine, rotary.sine, shape, result);
+                        in.value_stride, gradient, sums, o.offsets, cosine, sine, shape, o.result);
         } else {
           kernel.Launch(context, grid, kThreads<Number>, kernels->gradient_bytes(), in.rotated, in.values,
-                        in.value_stride, gradient, sums, offsets, shape, result);
+                        in.value_stride, gradient, sums, o.offsets, shape, o.result);
         }
       }
     };
@@ -244,9 +197,9 @@ struct AttentionGradient : AttentionOp {
     launch(kernels->by_key, key_value_heads);
     if constexpr (!kIsBFloat16<Number>) {
       // These are the gradients by the rotated queries and keys.
-      kRotate<Number>.Launch(context, {tokens}, kPrepareThreads, 0, result, width, shape.heads + shape.key_value_heads,
-                             shape.head_dim, shape.head_dim, offsets, shape.rows, rotary.cosine, rotary.sine, -1.0f,
-                             result, width);
+      kRotate<Number>.Launch(context, {tokens}, kPrepareThreads, 0, o.result, o.width,
+                             shape.heads + shape.key_value_heads, shape.head_dim, shape.head_dim, o.offsets, shape.rows,
+                             cosine, sine, -1.0f, o.result, o.width);
     }
   }
 };

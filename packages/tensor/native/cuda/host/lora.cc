@@ -38,54 +38,35 @@ Grid GridOf(const LoraBlocks& blocks) {
   return {LoraBlocksOfA(blocks.a_size) + DivideUp(blocks.out, LoraRowsPerBlock(blocks.total_rank))};
 }
 
-bool Check(Context& context, const LoraLayout& layout) {
+// Whether kernels can take the layout; an op that has failed before stays so.
+bool CheckLayers(Context& context, const LoraLayout& layout) {
   const bool fits = layout.ranks.size() <= kMaxLoraLayers && layout.total_rank <= INT32_MAX / 2;
-  return context.Check(layout.IsValid(), "the layers must lie in the group, in their order") &&
-         context.Check(fits, "the group has too many adapted layers");
+  return context.Check(fits, "the group has too many adapted layers");
 }
 
-// parameters [all] → A [sum of rank, in] and scale * B on the diagonal of [out, sum of rank]
 template <typename Number>
 struct LoraWeights {
   explicit LoraWeights(const Attributes& attributes) : layout(attributes) {}
 
   void Compute(Context& context) const {
-    const float* parameters = context.Input<float>(0);
-    if (!Check(context, layout)) return;
-    if (!context.Check(layout.offset + layout.numbers <= context.Size(0), "the group must lie in the parameters")) {
-      return;
-    }
-    Number* a = context.Output<Number>(0, {layout.total_rank, layout.in});
-    Number* scaled_b = context.Output<Number>(1, {layout.out, layout.total_rank});
-    if (context.failed()) return;
+    const LoraWeightsOperands<Number> o(context, layout);
+    if (!CheckLayers(context, layout)) return;
     const LoraBlocks blocks = BlocksOf(layout);
-    kLoraWeights<Number>.Launch(context, GridOf(blocks), kThreads, 0, parameters + layout.offset, blocks, a, scaled_b);
+    kLoraWeights<Number>.Launch(context, GridOf(blocks), kThreads, 0, o.parameters, blocks, o.a, o.scaled_b);
   }
 
   LoraLayout layout;
 };
 
-// by_a [sum of rank, in] and by_scaled_b [out, sum of rank] → the group's part of the gradient by the parameters
 template <typename Number>
 struct LoraGradient {
   explicit LoraGradient(const Attributes& attributes) : layout(attributes) {}
 
   void Compute(Context& context) const {
-    const Number* by_a = context.Input<Number>(0);
-    const Number* by_scaled_b = context.Input<Number>(1);
-    if (!Check(context, layout)) return;
-    if (!context.Check(context.Size(0) == layout.total_rank * layout.in,
-                       "the gradient by A must have the shape of A")) {
-      return;
-    }
-    if (!context.Check(context.Size(1) == layout.out * layout.total_rank,
-                       "the gradient by B must have the shape of the scaled B")) {
-      return;
-    }
-    float* gradient = context.Output<float>(0, {layout.numbers});
-    if (context.failed()) return;
+    const LoraGradientOperands<Number> o(context, layout);
+    if (!CheckLayers(context, layout)) return;
     const LoraBlocks blocks = BlocksOf(layout);
-    kLoraGradient<Number>.Launch(context, GridOf(blocks), kThreads, 0, by_a, by_scaled_b, blocks, gradient);
+    kLoraGradient<Number>.Launch(context, GridOf(blocks), kThreads, 0, o.by_a, o.by_scaled_b, blocks, o.gradient);
   }
 
   LoraLayout layout;

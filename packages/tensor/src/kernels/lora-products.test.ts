@@ -1,0 +1,14 @@
+import { readFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { LAYER_FIELDS, PART_FIELDS } from './lora-products.js';
+
+test('the layout has its fields in the order of native/lora_fields.h', async () => {
+  const header = await readFile(new URL('../../native/lora_fields.h', import.meta.url), 'utf8');
+  const namesOf = (name: string) => {
+    const [, list = ''] = new RegExp(`enum ${name} \\{([^}]*)\\}`).exec(header) ?? [];
+    return list.split(',').map((entry) => entry.trim());
+  };
+  const native = (fields: readonly string[]) => fields.map((field) => `k${field[0]!.toUpperCase()}${field.slice(1)}`);
+  expect(namesOf('PartField')).toEqual([...native(PART_FIELDS), 'kPartFields']);
+  expect(namesOf('LayerField')).toEqual([...native(LAYER_FIELDS), 'kLayerFields']);
+});
