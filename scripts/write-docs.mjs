@@ -9,7 +9,7 @@ import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
 import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
 import { configurationPage } from './docs/configuration-page.mjs';
 import { errorTable, withErrorTable } from './docs/error-table.mjs';
-import { limitsPage } from './docs/limits-page.mjs';
+import { limitsPage, loadLimits } from './docs/limits-page.mjs';
 import { ROOT_DIR } from './setup/locations.mjs';
 
 const configurationFile = path.join(ROOT_DIR, 'docs/configuration.md');
@@ -18,6 +18,7 @@ const apiFile = path.join(ROOT_DIR, 'docs/api.md');
 
 const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS, puller: PULLER_SETTINGS };
 await writeFile(configurationFile, configurationPage(services, serviceKit));
-await writeFile(limitsFile, await limitsPage(services, serviceKit));
+const limits = await loadLimits((file) => import(`../${file.replace('/SRC/', '/dist/')}`));
+await writeFile(limitsFile, limitsPage(services, serviceKit, limits));
 await writeFile(apiFile, withErrorTable(await readFile(apiFile, 'utf8'), errorTable(ERRORS)));
 process.stdout.write(`${configurationFile}\n${limitsFile}\n${apiFile}\n`);

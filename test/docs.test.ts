@@ -4,7 +4,7 @@ import { ERRORS } from '../packages/contracts/src/index.js';
 import * as serviceKit from '../packages/service-kit/src/index.js';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable, withErrorTable } from '../scripts/docs/error-table.mjs';
-import { limitsPage } from '../scripts/docs/limits-page.mjs';
+import { limitsPage, loadLimits } from '../scripts/docs/limits-page.mjs';
 import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
 import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
@@ -17,6 +17,7 @@ const services = {
   puller: PULLER_SETTINGS,
 };
 const ROOT = new URL('../', import.meta.url);
+const limits = await loadLimits((file) => import(/* @vite-ignore */ `../${file.replace('/SRC/', '/src/')}`));
 const page = (name: string) => readFile(new URL(name, ROOT), 'utf8');
 
 describe('generated parts of the documentation (by "npm run docs")', () => {
@@ -25,7 +26,7 @@ describe('generated parts of the documentation (by "npm run docs")', () => {
   });
 
   test('docs/limits.md lists the limits of the settings and the code', async () => {
-    expect(await page('docs/limits.md')).toBe(await limitsPage(services, serviceKit));
+    expect(await page('docs/limits.md')).toBe(limitsPage(services, serviceKit, limits));
   });
 
   test('docs/api.md lists every error code with its status', async () => {

@@ -326,6 +326,10 @@ export interface ProductErrorOptions {
 
 /** Limits for answers and log lines, because messages can quote input of any length. */
 const MAX_MESSAGE_CHARACTERS = 4_000;
+/** For docs/limits.md. */
+export const errorLimits = {
+  message: { value: MAX_MESSAGE_CHARACTERS, unit: 'characters', beyond: 'the message is cut' },
+};
 const MAX_PARAM_CHARACTERS = 1_000;
 
 /** The message and param of an error as clients and other processes receive them. */

@@ -10,6 +10,14 @@ export const MAX_CHOICES = 16;
 const MAX_N = 8;
 const MAX_STOP_STRINGS = 4;
 const MAX_STOP_CHARACTERS = 256;
+/** For docs/limits.md. */
+export const generationLimits = {
+  answers: { value: MAX_CHOICES, unit: 'answers', beyond: '400 `invalid_request`' },
+  n: { value: MAX_N, unit: 'answers', beyond: '400 `invalid_request`' },
+  stopTexts: { value: MAX_STOP_STRINGS, unit: 'texts', beyond: '400 `invalid_request`' },
+  stopText: { value: MAX_STOP_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
+  alternatives: { value: MAX_TOP_LOGPROBS, unit: 'tokens', beyond: '400 `invalid_request`' },
+};
 
 const optional = <Schema extends TSchema>(schema: Schema, description: string) =>
   Type.Optional(Nullable(schema, { description }));

@@ -20,12 +20,34 @@ const MAX_STEPS = 10_000_000;
 export const MAX_ACCUMULATION_STEPS = 4096;
 /** Maximum of `training.max_seq_length`. */
 export const MAX_SEQ_LENGTH = 1_048_576;
+const MAX_MODULE_NAMES = 4096;
+const MAX_MODULE_NAME_CHARACTERS = 256;
+const MAX_MODULE_PATTERN_CHARACTERS = 1024;
+/** For docs/limits.md. */
+export const jobLimits = {
+  rank: { value: MAX_RANK, unit: '', beyond: '400 `invalid_request`' },
+  importedRank: { value: MAX_RANK, unit: '', beyond: '422 `invalid_adapter`' },
+  sequence: {
+    value: MAX_SEQ_LENGTH,
+    unit: "tokens, and never more than the model's positions",
+    beyond: '400 `invalid_request`; 422 `row_too_long` for a row that needs more, unless `on_overflow` says otherwise',
+  },
+  moduleNames: {
+    value: MAX_MODULE_NAMES,
+    unit: `names of up to ${MAX_MODULE_NAME_CHARACTERS} characters`,
+    beyond: '400 `invalid_request`',
+  },
+  modulePattern: { value: MAX_MODULE_PATTERN_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
+};
 const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
 
 const moduleNames = [
   // The number of layers in the largest models: a job that continues an adapter may have to name each of them.
-  Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { minItems: 1, maxItems: 4096 }),
-  Type.String({ minLength: 1, maxLength: 1024 }),
+  Type.Array(Type.String({ minLength: 1, maxLength: MAX_MODULE_NAME_CHARACTERS }), {
+    minItems: 1,
+    maxItems: MAX_MODULE_NAMES,
+  }),
+  Type.String({ minLength: 1, maxLength: MAX_MODULE_PATTERN_CHARACTERS }),
 ] as const;
 
 const TargetModules = Type.Union([...moduleNames], {

@@ -11,14 +11,34 @@ export const MAX_SAMPLE_TOKENS = 4096;
 /** Of an answer, in UTF-16 units. It ends there. */
 export const MAX_SAMPLE_TEXT = 2048;
 
-const promptText = { minLength: 1, maxLength: 16_384 };
+const MAX_PROMPTS = 8;
+const MAX_PROMPT_CHARACTERS = 16_384;
+const MAX_PROMPT_MESSAGES = 64;
+const MAX_ANSWER_TOKENS = 512;
+/** For docs/limits.md. */
+export const sampleLimits = {
+  prompts: {
+    value: MAX_PROMPTS,
+    unit: `prompts of up to ${MAX_PROMPT_CHARACTERS.toLocaleString('en-US')} characters or ${MAX_PROMPT_MESSAGES} messages`,
+    beyond: '400 `invalid_request`',
+  },
+  tokens: { value: MAX_SAMPLE_TOKENS, unit: 'tokens', beyond: '422 `invalid_job`' },
+  answer: {
+    value: MAX_ANSWER_TOKENS,
+    unit: `tokens and ${MAX_SAMPLE_TEXT.toLocaleString('en-US')} characters`,
+    beyond: 'it is cut; 400 `invalid_request` for a higher `max_tokens`',
+  },
+  rounds: { value: MAX_SAMPLE_ROUNDS, unit: 'times', beyond: '422 `invalid_job`' },
+};
+
+const promptText = { minLength: 1, maxLength: MAX_PROMPT_CHARACTERS };
 const SamplePrompt = Type.Union([
   Type.String(promptText),
   Type.Array(
     Type.Object({ ...Message.properties, content: Type.String({ maxLength: promptText.maxLength }) }, closed),
     {
       minItems: 1,
-      maxItems: 64,
+      maxItems: MAX_PROMPT_MESSAGES,
     },
   ),
 ]);
@@ -28,7 +48,7 @@ export type SamplePrompt = Static<typeof SamplePrompt>;
 const sampleFields = {
   prompts: Type.Array(SamplePrompt, {
     minItems: 1,
-    maxItems: 8,
+    maxItems: MAX_PROMPTS,
     description:
       'A text is a prompt as in the rows of the dataset: of format `text` it is continued, otherwise it is the turn of a user. ' +
       'A list of messages is a conversation whose next turn the model writes.',
@@ -37,7 +57,12 @@ const sampleFields = {
     default: null,
     description: `Null: samples only before and after training. At most ${MAX_SAMPLE_ROUNDS} times in a job.`,
   }),
-  max_tokens: Type.Integer({ minimum: 1, maximum: 512, default: 64, description: 'Maximum tokens of an answer.' }),
+  max_tokens: Type.Integer({
+    minimum: 1,
+    maximum: MAX_ANSWER_TOKENS,
+    default: 64,
+    description: 'Maximum tokens of an answer.',
+  }),
   temperature: Type.Number({ minimum: 0, maximum: 2, default: 0, description: '0: always the most probable token.' }),
   top_p: Type.Number({
     exclusiveMinimum: 0,

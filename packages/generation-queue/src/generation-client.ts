@@ -30,6 +30,10 @@ export interface GenerationClient {
 
 /** Requests of all api processes that may wait for a worker. */
 const MAX_WAITING = 256;
+/** For docs/limits.md. */
+export const queueLimits = {
+  waiting: { value: MAX_WAITING, unit: 'requests', beyond: '503 `service_unavailable`' },
+};
 /** Without a sign of the api for so long, its requests are dropped. */
 const REQUEST_LIFETIME_MS = 15_000;
 /** How often the api renews its requests. */

@@ -30,6 +30,11 @@ const BLOCKED_LOOK_MS = 50;
 const MAX_UNREAD_BYTES = 512 * 1024;
 /** Bytes that wait in this process for the api to read what is before them. */
 const MAX_HELD_BYTES = 16 * 1024 * 1024;
+/** For docs/limits.md. */
+export const unreadLimits = {
+  inRedis: { value: MAX_UNREAD_BYTES, unit: 'bytes', beyond: 'the worker waits' },
+  inWorker: { value: MAX_HELD_BYTES, unit: 'bytes', beyond: 'the answer is ended' },
+};
 /** Of one command, to which one more piece is added. */
 const MAX_PUSH_BYTES = 256 * 1024;
 const MAX_PUSH_PIECES = 1_000;

@@ -8,6 +8,11 @@ const MAX_STEPS = 200_000;
 const CHARACTERS_PER_STEP = 4_096;
 /** Twice the longest line of a dataset. */
 const MAX_OUTPUT_CHARACTERS = 32 * 1024 * 1024;
+/** For docs/limits.md. */
+export const renderingLimits = {
+  steps: { value: MAX_STEPS, unit: 'steps', beyond: '422 `chat_template_failed`' },
+  output: { value: MAX_OUTPUT_CHARACTERS, unit: 'characters', beyond: '422 `chat_template_failed`' },
+};
 
 /** Jinja's interpreter with limits: a template can contain loops and recursion that never end. */
 export class BoundedInterpreter extends Interpreter {

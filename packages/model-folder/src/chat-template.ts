@@ -43,6 +43,10 @@ export interface ChatTemplateOptions {
 const TEMPLATE_FILE = 'chat_template.jinja';
 /** The largest known templates have about 30 KB. */
 const MAX_TEMPLATE_BYTES = 2 ** 20;
+/** For docs/limits.md. */
+export const templateLimits = {
+  bytes: { value: MAX_TEMPLATE_BYTES, unit: 'bytes', beyond: '422 `chat_template_failed`' },
+};
 /** Rows of a dataset have mostly the same tools. */
 const MAX_TOOL_LISTS = 16;
 /** Templates use `range` only to count messages or tools. */

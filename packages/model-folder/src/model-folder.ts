@@ -10,6 +10,10 @@ import { withHeadOfFiles } from './tied-head.js';
 import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
+/** For docs/limits.md. */
+export const configLimits = {
+  bytes: { value: MAX_CONFIG_BYTES, unit: 'bytes', beyond: '422 `model_file_corrupt`' },
+};
 
 /** The names of the weight dtypes in the API and in PyTorch. */
 export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const satisfies Record<

@@ -8,6 +8,11 @@ import { RE2JS } from 're2js';
 const MAX_PROGRAM_SIZE = 5_000;
 /** Limit for the keys of a table that are not plain names. */
 const MAX_EXPRESSIONS = 64;
+/** For docs/limits.md. */
+export const patternLimits = {
+  program: { value: MAX_PROGRAM_SIZE, unit: 'instructions', beyond: '422 `invalid_job`' },
+  expressions: { value: MAX_EXPRESSIONS, unit: 'expressions', beyond: '422 `invalid_job`' },
+};
 
 const PLAIN_NAME = /^[\w.-]+$/;
 

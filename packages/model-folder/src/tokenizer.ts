@@ -32,6 +32,10 @@ const LibraryTokenizer = library.Tokenizer as unknown as new (file: JsonObject, 
 
 /** One of the largest is Gemma's, with 33 MB. */
 export const MAX_TOKENIZER_BYTES = 128 * 2 ** 20;
+/** For docs/limits.md. */
+export const tokenizerLimits = {
+  bytes: { value: MAX_TOKENIZER_BYTES, unit: 'bytes', beyond: '422 `model_file_corrupt`' },
+};
 /** Far above the largest vocabularies (about 262,000), and low enough that an array indexed by id stays cheap. */
 const MAX_TOKEN_ID = 16_777_215;
 

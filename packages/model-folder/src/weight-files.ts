@@ -8,6 +8,10 @@ const SINGLE_FILE = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';
 const MAX_INDEX_BYTES = 64 * 2 ** 20;
 const MAX_SHARDS = 10_000;
+/** For docs/limits.md. */
+export const shardLimits = {
+  files: { value: MAX_SHARDS, unit: 'files', beyond: '422 `model_file_corrupt`' },
+};
 
 /** A weight file beside config.json: a plain name, never a path. */
 const SHARD_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.safetensors$/;

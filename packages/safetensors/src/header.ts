@@ -12,6 +12,11 @@ const MAX_DIMENSIONS = 64;
 
 /** Limit for names, which go into messages, tables and lists. The longest names of known models have a tenth of this. */
 const MAX_NAME_CHARACTERS = 1_000;
+/** For docs/limits.md. */
+export const headerLimits = {
+  bytes: { value: MAX_HEADER_BYTES, unit: 'bytes', beyond: '422 `invalid_adapter`' },
+  name: { value: MAX_NAME_CHARACTERS, unit: 'characters', beyond: '422 `invalid_adapter`' },
+};
 
 /** One tensor of a file. */
 export interface TensorEntry {

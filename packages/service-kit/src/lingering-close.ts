@@ -9,6 +9,17 @@ const MAX_SILENCE_MS = 5_000;
 const MAX_BYTES = 2 ** 30;
 /** Maximum connections that linger at the same time; further ones are closed at once. */
 const MAX_LINGERING = 100;
+/** Limits, for docs/limits.md. */
+export const lingeringLimits = {
+  bytes: { value: MAX_BYTES, unit: 'bytes', beyond: 'the connection is closed' },
+  time: { value: MAX_MS, unit: 'ms', beyond: 'the connection is closed' },
+  silence: { value: MAX_SILENCE_MS, unit: 'ms', beyond: 'the connection is closed' },
+  connections: {
+    value: MAX_LINGERING,
+    unit: 'connections',
+    beyond: 'further ones are closed with the answer, which their sender may lose',
+  },
+};
 
 const LIMITS = { ms: MAX_MS, silenceMs: MAX_SILENCE_MS, bytes: MAX_BYTES, connections: MAX_LINGERING };
 /** How often the limits are checked. Times are counted in checks: those of a busy process do not count against its client. */

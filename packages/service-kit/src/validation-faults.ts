@@ -3,6 +3,10 @@ import type { ErrorObject } from 'ajv';
 
 /** More faults would not help the reader, and a crafted body can have a million. */
 export const MAX_FAULTS = 100;
+/** For docs/limits.md. */
+export const faultLimits = {
+  faults: { value: MAX_FAULTS, unit: 'faults', beyond: 'the rest are left out' },
+};
 
 /** Ajv's errors as faults with the path of the field (`lora.r`). For a union, only those of the branches whose type matches. */
 export function validationFaults(errors: readonly ErrorObject[]): Fault[] {

@@ -87,6 +87,10 @@ export interface AppDependencies {
 
 /** A job request has some hundred bytes; a list of target modules can add more. */
 const JSON_BODY_LIMIT_BYTES = 256 * 1024;
+/** For docs/limits.md. */
+export const httpLimits = {
+  jsonBody: { value: JSON_BODY_LIMIT_BYTES, unit: 'bytes', beyond: '413 `body_too_large`' },
+};
 
 /** The public HTTP application. It neither listens nor reads the environment. */
 export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> {

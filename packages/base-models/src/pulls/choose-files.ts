@@ -30,6 +30,10 @@ const ABOUT = /^(README\.md|LICEN[CS]E([-_.][A-Za-z0-9._-]{1,40})?|NOTICE(\.(txt
 const MAX_ABOUT_BYTES = 2 ** 20;
 /** The largest tokenizers have 35 MB. */
 const MAX_SMALL_BYTES = 128 * 2 ** 20;
+/** For docs/limits.md. */
+export const smallFileLimits = {
+  bytes: { value: MAX_SMALL_BYTES, unit: 'bytes', beyond: 'the pull fails' },
+};
 const WEIGHT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.safetensors$/;
 const PICKLE = /\.(bin|pt|pth|ckpt|pkl|pickle|h5|msgpack)$/;
 

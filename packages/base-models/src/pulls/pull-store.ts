@@ -12,6 +12,10 @@ import { Value } from 'typebox/value';
 
 /** Records beyond this number push out the oldest that have ended. */
 const MAX_PULLS = 1_000;
+/** For docs/limits.md. */
+export const pullLimits = {
+  pulls: { value: MAX_PULLS, unit: 'pulls', beyond: 'the oldest ended one is removed' },
+};
 /** A puller that has not renewed its lease for this long has died, and another continues its pull. */
 export const LEASE_MS = 15_000;
 

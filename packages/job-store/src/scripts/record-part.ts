@@ -4,6 +4,10 @@ import type { JobKeys } from '../keys.js';
 
 /** Approximate maximum of stored events per job: at one step a second, the last five and a half hours. */
 const MAX_EVENTS = 20_000;
+/** For docs/limits.md. */
+export const eventLimits = {
+  events: { value: MAX_EVENTS, unit: 'events, about', beyond: 'the oldest are removed' },
+};
 
 type QueueKey =
   | 'queue_entries'

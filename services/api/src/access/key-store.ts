@@ -49,6 +49,10 @@ export interface KeyStore {
 
 /** Far more than anyone creates by hand. A list reads all of them. */
 const MAX_KEYS = 10_000;
+/** For docs/limits.md. */
+export const keyLimits = {
+  keys: { value: MAX_KEYS, unit: 'keys', beyond: 'the command refuses' },
+};
 /** Used for an unknown id, so that checking it takes as long as a wrong secret. */
 const UNKNOWN_KEY_SHA256 = '0'.repeat(64);
 

@@ -40,6 +40,14 @@ interface Preparation {
 
 /** Uploads beyond these are not prepared: their first jobs tokenize them. */
 const MAX_WAITING = 100;
+/** For docs/limits.md. */
+export const preparationLimits = {
+  waiting: {
+    value: MAX_WAITING,
+    unit: 'datasets',
+    beyond: 'further ones are not prepared; their first jobs tokenize them',
+  },
+};
 /** Failures that are remembered, with up to 100 faults each. */
 const MAX_FAILURES = 20;
 

@@ -9,6 +9,11 @@ const MAX_ENTRIES = 1_000;
 const MAX_META_BYTES = 64 * 1024;
 const MAX_PATH_LENGTH = 1_024;
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
+/** For docs/limits.md. */
+export const tarLimits = {
+  entries: { value: MAX_ENTRIES, unit: 'entries', beyond: '422 `invalid_adapter`' },
+  config: { value: MAX_CONFIG_BYTES, unit: 'bytes', beyond: '422 `invalid_adapter`' },
+};
 const BLOCK_BYTES = 512;
 /** Offset of `ustar` in the header of a tar. */
 const MAGIC_OFFSET = 257;

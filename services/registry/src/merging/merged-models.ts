@@ -22,6 +22,10 @@ const TEXT_FILES_BYTES = 16 * 1024;
 
 /** Maximum waiting merges. */
 const MAX_WAITING = 16;
+/** For docs/limits.md. */
+export const mergeLimits = {
+  waiting: { value: MAX_WAITING, unit: 'merges', beyond: '503 `service_unavailable`' },
+};
 
 /** Events of merges, for logs and metrics. */
 export type MergeEvent =

@@ -28,6 +28,10 @@ export interface HubModel {
 
 /** More than any model has at the top of its repository. */
 const MAX_FILES = 10_000;
+/** For docs/limits.md. */
+export const repositoryLimits = {
+  files: { value: MAX_FILES, unit: 'files', beyond: 'the pull fails' },
+};
 const ATTEMPTS = 5;
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 60_000;

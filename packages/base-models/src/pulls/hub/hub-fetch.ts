@@ -45,6 +45,10 @@ const STALL_MS = 30_000;
 const MAX_REDIRECTS = 5;
 /** Lists of files are JSON. 1000 files have about 300 KB. */
 const MAX_JSON_BYTES = 16 * 2 ** 20;
+/** For docs/limits.md. */
+export const hubAnswerLimits = {
+  bytes: { value: MAX_JSON_BYTES, unit: 'bytes', beyond: 'the pull fails' },
+};
 const ERROR_CODE = /^[A-Za-z0-9]{1,64}$/;
 
 /**

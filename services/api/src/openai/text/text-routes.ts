@@ -32,6 +32,10 @@ export interface TextRoutesOptions {
 
 /** Of a request for text: a prompt as long as the longest contexts. */
 const BODY_LIMIT_BYTES = 2 ** 20;
+/** For docs/limits.md. */
+export const textLimits = {
+  body: { value: BODY_LIMIT_BYTES, unit: 'bytes', beyond: '413 `body_too_large`' },
+};
 
 const tags = ['openai'];
 
