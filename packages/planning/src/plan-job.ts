@@ -40,28 +40,6 @@ export interface PlanJobOptions extends OutlineJobOptions {
   threads?: number;
 }
 
-/** What a job will do, and its examples. They are read from an open file: close the plan. */
-export interface Plan {
-  /** `precision.chosen` is null when the job leaves it to a machine that was not measured. */
-  report: Report;
-  /** Layers that get an adapter, in the order of the model. */
-  targets: Target[];
-  training: Examples;
-  /** Null without rows to evaluate on. */
-  validation: Examples | null;
-  steps: StepCounts;
-  /** What its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
-  memoryNeeds(trained: { precision: 'float32' | 'bfloat16'; recompute: boolean }): MemoryNeeds | null;
-  /** Of samples, as tokens; none without `samples`. */
-  prompts: Int32Array[];
-  /** What to change if memory runs out all the same, as a sentence; null if no machine was measured. */
-  settingsForLessMemory(): string | null;
-  /** Digest of all examples: what a tokenizer and a chat template make of the dataset. */
-  examplesSha256: string;
-  /** Closes the examples. */
-  close(): Promise<void>;
-}
-
 /**
  * Works out a job before it is trained: which layers, which tokens, how many steps.
  *
@@ -85,7 +63,7 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
     const rows = objective && (await openRows({ ...options, texts, objective, faults }, open));
     faults.throwIfAny();
     // Without faults there are an objective and examples.
-    return await planWith(options, { targets, objective: objective!, prompts, rows: rows!, close });
+    return await Plan.make(options, { targets, objective: objective!, prompts, rows: rows!, close });
   } catch (error) {
     await close();
     throw error;
@@ -118,7 +96,7 @@ async function openRows(
   return ofTraining && { training: ofTraining.file, validation: ofValidation?.file ?? null };
 }
 
-/** What a plan is made of. */
+/** The results of the checks, and the open rows, that a plan is made of. */
 interface PlanParts {
   targets: Target[];
   objective: Objective;
@@ -127,61 +105,97 @@ interface PlanParts {
   close(): Promise<void>;
 }
 
-async function planWith(options: PlanJobOptions, parts: PlanParts): Promise<Plan> {
-  const { spec, model, dataset, machine = null, signal } = options;
-  const { targets, objective, prompts, rows, close } = parts;
-  const { notes } = rows.training.summary;
-  const { training, validation } = await sidesOf(options, parts);
-  const validationDataset =
-    rows.validation === null ? null : { dataset: options.validation!.dataset, notes: rows.validation.summary.notes };
-  const steps = countSteps(training.count, spec.training);
-  if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
-  const ofSteps = [...evaluationWarnings(spec, steps.total), ...warmupWarnings(steps)];
-  const ofRows =
-    rows.validation === null
-      ? []
-      : await trainedRowsWarnings(
-          { dataset, file: rows.training },
-          { dataset: options.validation!.dataset, file: rows.validation },
-          signal,
-        );
-  const longest = Math.max(notes.counts.longest, validationDataset?.notes.counts.longest ?? 0);
-  const warnings = [
-    ...objective.warnings({ spec, model, dataset }, { ...notes.counts, longest }),
-    ...ofRows,
-    ...ofSteps,
-    ...modelWarnings(model),
-  ];
-  const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
-  const sources = { spec, model, dataset, targets, training, validation, notes, steps, warnings, precision };
-  const report = reportOf({ ...sources, validationDataset });
-  const planned = { spec, model, targets, training, validation, steps, prompts };
-  const estimate = estimateOn(machine, planned);
-  const files = rows.validation === null ? filesOf(rows.training) : [rows.training, rows.validation].map(filesOf);
-  const examplesSha256 = createHash('sha256').update(JSON.stringify(files)).digest('hex');
-  const onLess = () => (machine === null ? null : settingsForLessMemory({ ...planned, machine }));
-  const needs: Plan['memoryNeeds'] = (trained) =>
-    machine === null ? null : memoryNeeds({ ...planned, machine }, trained);
-  const outcome = {
-    memoryNeeds: needs,
-    targets,
-    training,
-    validation,
-    steps,
-    prompts,
-    examplesSha256,
-    settingsForLessMemory: onLess,
-    close,
-  };
-  return { report: { ...report, estimate }, ...outcome };
+/** A planned job with its examples, which are read from an open file: close the plan. */
+export class Plan {
+  /** `precision.chosen` is null when the job leaves it to a machine that was not measured. */
+  readonly report: Report;
+  /** Digest of all examples: what a tokenizer and a chat template make of the dataset. */
+  readonly examplesSha256: string;
+  /** Layers that get an adapter, in the order of the model. */
+  readonly targets: Target[];
+  readonly training: Examples;
+  /** Null without rows to evaluate on. */
+  readonly validation: Examples | null;
+  readonly steps: StepCounts;
+  /** The prompts of samples, as tokens; none without `samples`. */
+  readonly prompts: Int32Array[];
+  readonly #job: Omit<JobToEstimate, 'machine'>;
+  readonly #machine: MachineProfile | null;
+  readonly #close: () => Promise<void>;
+
+  private constructor(
+    { machine = null }: PlanJobOptions,
+    { targets, prompts, rows, close }: PlanParts,
+    job: Omit<JobToEstimate, 'machine'>,
+    report: Report,
+  ) {
+    this.targets = targets;
+    this.training = job.training;
+    this.validation = job.validation;
+    this.steps = job.steps;
+    this.prompts = prompts;
+    this.#job = job;
+    this.#machine = machine;
+    this.#close = close;
+    this.report = { ...report, estimate: this.#estimate() };
+    const files = rows.validation === null ? filesOf(rows.training) : [rows.training, rows.validation].map(filesOf);
+    this.examplesSha256 = createHash('sha256').update(JSON.stringify(files)).digest('hex');
+  }
+
+  /** @throws ProductError as {@link planJob}, for faults that depend on the numbers of rows and steps */
+  static async make(options: PlanJobOptions, parts: PlanParts): Promise<Plan> {
+    const { spec, model, dataset, machine = null } = options;
+    const { targets, objective, prompts, rows } = parts;
+    const { notes } = rows.training.summary;
+    const sides = await sidesOf(options, parts);
+    const steps = countSteps(sides.training.count, spec.training);
+    if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
+    const validationDataset =
+      rows.validation === null ? null : { dataset: options.validation!.dataset, notes: rows.validation.summary.notes };
+    const longest = Math.max(notes.counts.longest, validationDataset?.notes.counts.longest ?? 0);
+    const warnings = [
+      ...objective.warnings({ spec, model, dataset }, { ...notes.counts, longest }),
+      ...(await rowsWarnings(options, rows)),
+      ...evaluationWarnings(spec, steps.total),
+      ...warmupWarnings(steps),
+      ...modelWarnings(model),
+    ];
+    const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
+    const job = { spec, model, targets, ...sides, steps };
+    const report = reportOf({ ...job, dataset, notes, warnings, precision, validationDataset });
+    return new Plan(options, parts, { ...job, prompts }, report);
+  }
+
+  /** What its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
+  memoryNeeds(trained: { precision: 'float32' | 'bfloat16'; recompute: boolean }): MemoryNeeds | null {
+    return this.#machine === null ? null : memoryNeeds({ ...this.#job, machine: this.#machine }, trained);
+  }
+
+  /** What to change if memory runs out all the same, as a sentence; null if no machine was measured. */
+  settingsForLessMemory(): string | null {
+    return this.#machine === null ? null : settingsForLessMemory({ ...this.#job, machine: this.#machine });
+  }
+
+  /** Closes the examples. */
+  close(): Promise<void> {
+    return this.#close();
+  }
+
+  /** @throws ProductError `does_not_fit` */
+  #estimate(): Report['estimate'] {
+    if (this.#machine === null) return null;
+    const job = { ...this.#job, machine: this.#machine };
+    const estimate = estimateJob(job);
+    if (estimate !== null) refuseWhatDoesNotFit(job, estimate);
+    return estimate;
+  }
 }
 
-function estimateOn(machine: MachineProfile | null, planned: Omit<JobToEstimate, 'machine'>): Report['estimate'] {
-  if (machine === null) return null;
-  const job = { ...planned, machine };
-  const estimate = estimateJob(job);
-  if (estimate !== null) refuseWhatDoesNotFit(job, estimate);
-  return estimate;
+/** Warnings about rows that are both trained and evaluated on. */
+async function rowsWarnings({ dataset, validation, signal }: PlanJobOptions, rows: JobRows): Promise<Fault[]> {
+  if (rows.validation === null) return [];
+  const training = { dataset, file: rows.training };
+  return await trainedRowsWarnings(training, { dataset: validation!.dataset, file: rows.validation }, signal);
 }
 
 /**

@@ -3,20 +3,23 @@ import {
   type Dataset,
   type JobSpec,
   ProductError,
+  type Report,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { baseMismatch, type ModelFolder, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import type { LoadedModel } from '@lorasmith/models';
+import type { PeftAdapter } from '@lorasmith/peft-files';
 import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
-import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
+import { BaseModelCache, type HeldBase, stoppableLoading } from './base-model-cache.js';
 import { batchSource } from './batches.js';
+import { Disposals } from './disposals.js';
 import { engineError } from './engine-error.js';
-import { findStart } from './find-start.js';
+import { findStart, type RunStart } from './find-start.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
-import { runIdentity } from './run-parts.js';
+import { type RunIdentity, runIdentity } from './run-parts.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 import type { TrainOptions } from './train-options.js';
@@ -30,106 +33,139 @@ export interface PreparedRun {
   adapter: LoraAdapter;
   /** What the manifest will say of what was trained on. */
   described: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'validation_dataset' | 'report'>;
-  /** See Plan. */
-  settingsForLessMemory: Plan['settingsForLessMemory'];
+  plan: Plan;
   /** Frees all that belongs to the run, and releases the base model. */
   dispose(): Promise<void>;
 }
 
 /** Plans the job, finds the checkpoint to resume, loads the base model and sets up adapter and optimizer. */
 export async function prepareRun(options: TrainOptions, passes: Participant): Promise<PreparedRun> {
-  const disposals: (() => void | Promise<void>)[] = [];
-  const dispose = async () => {
-    for (const one of disposals.splice(0).reverse()) await one();
-  };
-  let settingsForLessMemory: Plan['settingsForLessMemory'] = () => null;
+  const disposals = new Disposals();
+  let planned: PlannedRun | null = null;
   try {
-    const { spec, dataset, initialAdapterFolder: initialFolder, signal, texts = new ModelTexts() } = options;
-    const model = await readModelFolder(options.modelFolder);
-    const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
-    const onProgress = ({ rows, totalRows }: TokenizingProgress) =>
-      options.onEvent({ type: 'tokenizing-progressed', data: { rows, total_rows: totalRows } });
-    const digests = options.digests ?? new WeightDigests(null);
-    const knownWeights = await digests.known(model);
-    const plan = await planJob({
-      ...options,
-      texts,
-      model,
-      initial: initialManifest,
-      weightsSha256: knownWeights,
-      onProgress,
-    });
-    disposals.push(() => plan.close());
-    settingsForLessMemory = plan.settingsForLessMemory;
-    const identityIn = (precision: FloatDType, weightsSha256: string) =>
-      runIdentity({ spec, model, plan, weightsSha256, precision });
-    const weightsOfCheckpoints = async () => knownWeights ?? (await digests.compute(model, { signal }));
-    const start = await findStart(options, { model, weightsOfCheckpoints, identityIn });
-    const { precision, resumeFrom } = start;
-    const recompute = spec.training.recompute === 'always' || (plan.report.estimate?.recompute ?? false);
-    const leaveMemory = options.admit?.(plan.memoryNeeds({ precision: precision.chosen, recompute }));
-    if (leaveMemory !== undefined) disposals.push(leaveMemory);
-    const report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...start.warnings] };
-    options.onEvent({ type: 'report-ready', data: { report } });
-
-    const initial = initialFolder === null ? undefined : await readInitialAdapter(initialFolder, plan.targets);
-    const cache = options.cache ?? new BaseModelCache();
-    if (options.cache === undefined) disposals.push(() => cache.dispose());
-    const logitsInChunk = logitsPerChunk(options.machine ?? null, precision.chosen);
-    const loading = { ...stoppableLoading(options), logitsInChunk, digests };
-    const held = await cache.hold(model, precision.chosen, loading);
-    disposals.push(() => held.release());
-    const { model: base, weightsSha256 } = held;
-    if (initialManifest !== null) requireWeightsOf(initialManifest, model, weightsSha256);
-    const identity = identityIn(precision.chosen, weightsSha256);
-    if (resumeFrom !== null && resumeFrom.progress.run !== identity.id) {
-      throw new ProductError('model_file_corrupt', `${model.name} has changed while it was in use. Start again.`);
-    }
-    const { targets } = plan;
-    const { dropout, lora_plus_ratio: ratio } = spec.lora;
-    const adapter = new LoraAdapter(base.groups, { targets, dropout, seed: spec.training.seed, initial });
-    disposals.push(() => adapter.dispose());
-    const optimizer = new AdamW(adapter.parameterCount, {
-      ...ADAMW_DEFAULTS,
-      weightDecay: spec.training.weight_decay,
-      rateFactors: ratio === null ? null : adapter.learningRateFactors(ratio),
-    });
-    disposals.push(() => optimizer.dispose());
-
-    const described = {
-      base_model: {
-        name: model.name,
-        family: model.architecture.family,
-        weights_sha256: weightsSha256,
-        architecture_sha256: identity.parts.architecture,
-      },
-      dataset: referenceTo(dataset),
-      validation_dataset: options.validation ? referenceTo(options.validation.dataset) : null,
-      report,
-    };
-    const trained = targets.map(({ name, rank, scale }) => ({ name, rank, scale }));
-    const run = new TrainingRun({
-      identity,
-      settings: spec.training,
-      steps: plan.steps,
-      recompute,
-      adapter,
-      optimizer,
-      data: {
-        training: batchSource(base, plan.training),
-        validation: plan.validation === null ? null : batchSource(base, plan.validation),
-      },
-      passes,
-      sampler: await samplerOf({ spec, model, base, adapter, prompts: plan.prompts, texts, turn: passes.turn }),
-      checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: trained } },
-      onEvent: options.onEvent,
-    });
-    if (resumeFrom !== null) run.resume(resumeFrom);
-    return { run, model, base, adapter, described, settingsForLessMemory, dispose };
+    planned = await planRun(options, disposals);
+    const started = await startOf(options, planned, disposals);
+    return await buildRun(options, passes, { ...planned, ...started }, disposals);
   } catch (error) {
-    await dispose();
-    throw engineError(error, settingsForLessMemory());
+    await disposals.dispose();
+    throw engineError(error, planned?.plan.settingsForLessMemory() ?? null);
   }
+}
+
+/** The plan of a run, before anything of the base model but its folder is read. */
+interface PlannedRun {
+  model: ModelFolder;
+  texts: ModelTexts;
+  digests: WeightDigests;
+  initialManifest: AdapterManifest | null;
+  /** Digest of the base model's weights, where it is known without reading them. */
+  knownWeights: string | null;
+  plan: Plan;
+}
+
+async function planRun(options: TrainOptions, disposals: Disposals): Promise<PlannedRun> {
+  const { initialAdapterFolder: initialFolder, texts = new ModelTexts() } = options;
+  const model = await readModelFolder(options.modelFolder);
+  const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
+  const digests = options.digests ?? new WeightDigests(null);
+  const knownWeights = await digests.known(model);
+  const onProgress = ({ rows, totalRows }: TokenizingProgress) =>
+    options.onEvent({ type: 'tokenizing-progressed', data: { rows, total_rows: totalRows } });
+  const planning = { model, texts, initial: initialManifest, weightsSha256: knownWeights, onProgress };
+  const plan = await planJob({ ...options, ...planning });
+  disposals.add(() => plan.close());
+  return { model, texts, digests, initialManifest, knownWeights, plan };
+}
+
+/** A run that may start: where it starts from, and its base model in memory. */
+interface StartedRun {
+  start: RunStart;
+  identity: RunIdentity;
+  initial: PeftAdapter | undefined;
+  held: HeldBase;
+  recompute: boolean;
+  report: Report;
+}
+
+/** Finds the checkpoint to resume, claims the memory, and loads the base model. */
+async function startOf(options: TrainOptions, planned: PlannedRun, disposals: Disposals): Promise<StartedRun> {
+  const { spec, signal } = options;
+  const { model, digests, initialManifest, knownWeights, plan } = planned;
+  const identityIn = (precision: FloatDType, weightsSha256: string) =>
+    runIdentity({ spec, model, plan, weightsSha256, precision });
+  const weightsOfCheckpoints = async () => knownWeights ?? (await digests.compute(model, { signal }));
+  const start = await findStart(options, { model, weightsOfCheckpoints, identityIn });
+  const { precision, resumeFrom } = start;
+  const recompute = spec.training.recompute === 'always' || (plan.report.estimate?.recompute ?? false);
+  const leaveMemory = options.admit?.(plan.memoryNeeds({ precision: precision.chosen, recompute }));
+  if (leaveMemory !== undefined) disposals.add(leaveMemory);
+  const report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...start.warnings] };
+  options.onEvent({ type: 'report-ready', data: { report } });
+
+  const { initialAdapterFolder: initialFolder } = options;
+  const initial = initialFolder === null ? undefined : await readInitialAdapter(initialFolder, plan.targets);
+  const cache = options.cache ?? new BaseModelCache();
+  if (options.cache === undefined) disposals.add(() => cache.dispose());
+  const logitsInChunk = logitsPerChunk(options.machine ?? null, precision.chosen);
+  const held = await cache.hold(model, precision.chosen, { ...stoppableLoading(options), logitsInChunk, digests });
+  disposals.add(() => held.release());
+  if (initialManifest !== null) requireWeightsOf(initialManifest, model, held.weightsSha256);
+  const identity = identityIn(precision.chosen, held.weightsSha256);
+  if (resumeFrom !== null && resumeFrom.progress.run !== identity.id) {
+    throw new ProductError('model_file_corrupt', `${model.name} has changed while it was in use. Start again.`);
+  }
+  return { start, identity, initial, held, recompute, report };
+}
+
+async function buildRun(
+  options: TrainOptions,
+  passes: Participant,
+  { model, texts, plan, start, identity, initial, held, recompute, report }: PlannedRun & StartedRun,
+  disposals: Disposals,
+): Promise<PreparedRun> {
+  const { spec, dataset } = options;
+  const { model: base, weightsSha256 } = held;
+  const { targets } = plan;
+  const { dropout, lora_plus_ratio: ratio } = spec.lora;
+  const adapter = new LoraAdapter(base.groups, { targets, dropout, seed: spec.training.seed, initial });
+  disposals.add(() => adapter.dispose());
+  const optimizer = new AdamW(adapter.parameterCount, {
+    ...ADAMW_DEFAULTS,
+    weightDecay: spec.training.weight_decay,
+    rateFactors: ratio === null ? null : adapter.learningRateFactors(ratio),
+  });
+  disposals.add(() => optimizer.dispose());
+
+  const described = {
+    base_model: {
+      name: model.name,
+      family: model.architecture.family,
+      weights_sha256: weightsSha256,
+      architecture_sha256: identity.parts.architecture,
+    },
+    dataset: referenceTo(dataset),
+    validation_dataset: options.validation ? referenceTo(options.validation.dataset) : null,
+    report,
+  };
+  const trained = targets.map(({ name, rank, scale }) => ({ name, rank, scale }));
+  const run = new TrainingRun({
+    identity,
+    settings: spec.training,
+    steps: plan.steps,
+    recompute,
+    adapter,
+    optimizer,
+    data: {
+      training: batchSource(base, plan.training),
+      validation: plan.validation === null ? null : batchSource(base, plan.validation),
+    },
+    passes,
+    sampler: await samplerOf({ spec, model, base, adapter, prompts: plan.prompts, texts, turn: passes.turn }),
+    checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: trained } },
+    onEvent: options.onEvent,
+  });
+  if (start.resumeFrom !== null) run.resume(start.resumeFrom);
+  return { run, model, base, adapter, described, plan, dispose: () => disposals.dispose() };
 }
 
 function referenceTo({ id, sha256, rows }: Dataset): TrainingOutcome['dataset'] {

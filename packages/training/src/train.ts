@@ -40,7 +40,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     const written = { base, model, adapter, outputFolder, texts, turn: passes.turn, signal, peakMemory, trained };
     return await passes.beside(() => trainedOutcome(written));
   } catch (error) {
-    throw engineError(error, prepared?.settingsForLessMemory() ?? null);
+    throw engineError(error, prepared?.plan.settingsForLessMemory() ?? null);
   } finally {
     await prepared?.dispose();
     peakMemory.close();
