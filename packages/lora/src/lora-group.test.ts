@@ -40,7 +40,7 @@ interface Layer {
 interface Adapted {
   forward(x: Tensor, record: boolean): ReturnType<LoraGroup['forward']>;
   backward(gradient: Tensor, saved: ReturnType<LoraGroup['forward']>['saved'], want: boolean): Tensor | null;
-  /** Of A and of each B. */
+  /** The gradients of A and of each B. */
   takeGradients(): Tensor[];
 }
 

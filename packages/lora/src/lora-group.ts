@@ -19,7 +19,7 @@ import {
 type SavedLora = {
   /** `[tokens, in]` the input of forward, before dropout; the backward pass applies dropout again */
   x: Tensor;
-  /** Of A dropout(x). */
+  /** The low-rank product `A dropout(x)`, kept for the backward pass. */
   low: Tensor[];
   dropoutSeed: DropoutSeed | null;
 };

@@ -2,7 +2,7 @@ import { add, dispose, type FloatDType, matMul, slice, type Tensor } from '@lora
 
 /** `y = x Wᵀ + b` with frozen W `[out, in]` and b `[out]`: no gradient for them is ever formed. */
 export interface FrozenLinear {
-  /** Of x and y; how the weights are stored is the layer's own business. */
+  /** The type of x and y; how the weights are stored is the layer's own business. */
   readonly computeDtype: FloatDType;
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -71,7 +71,7 @@ export class DenseLinear implements FrozenLinear {
 
 /** Linear layers with the same input, computed as one product: their rows of W lie one below the other. */
 export interface LinearGroup {
-  /** In the order of their rows. */
+  /** The layers of the group, in the order of their rows. */
   readonly modules: readonly { readonly name: string; readonly outFeatures: number }[];
   readonly linear: FrozenLinear;
 }

@@ -14,7 +14,7 @@ export type DropoutSeed = readonly [seed: number, pass: number];
 export interface GroupAdapter<Kept extends Saved = Saved> {
   /** Whether a backward pass has something to learn here. */
   readonly trained: boolean;
-  /** Of an adapter that is low-rank: several of them are computed in one op, without the functions below. */
+  /** Set for low-rank adapters. One op then computes several of them, and `forward` and `backward` below are not called. */
   readonly lowRank?: LowRankAdapter;
   /**
    * @param x `[tokens, in]`; taken over
@@ -63,7 +63,7 @@ export interface ActingAdapter {
 
 /** One run of a base model over a stream of tokens. */
 export interface Pass {
-  /** In the order of their tokens, which do not overlap. Tokens that none owns are computed by the base alone. */
+  /** The acting adapters, in the order of their tokens, which do not overlap. Tokens that none owns are computed by the base alone. */
   readonly adapters: readonly ActingAdapter[];
   /** Whether a backward pass will follow. */
   readonly record: boolean;
@@ -77,7 +77,7 @@ export function isTrained(group: LinearGroup, adapters: readonly ActingAdapter[]
 }
 
 /**
- * Adapters as a pass over so many tokens uses them: one that owns all tokens has no range.
+ * Adapters as a pass over `tokens` tokens uses them: one that owns all tokens has no range.
  * @throws RangeError when ranges overlap, are out of order or reach beyond the stream
  */
 export function checkedAdapters(adapters: readonly ActingAdapter[], tokens: number): readonly ActingAdapter[] {

@@ -63,7 +63,7 @@ async function write(name: string, tensors: Record<string, FloatDtype>): Promise
   );
 }
 
-/** As readModelFolder has it, of files with any tensors. */
+/** A folder like readModelFolder's, of files with any tensors. */
 async function folderOf(...files: string[]): Promise<ModelFolder> {
   const tensors = new Map();
   for (const file of files) {

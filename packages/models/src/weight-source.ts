@@ -21,7 +21,7 @@ import { DenseLinear, type LinearGroup } from './frozen-linear.js';
 export interface LoadOptions {
   /** Called as bytes arrive. Loading ends with what it throws. */
   onProgress?: ((progress: { readBytes: number; totalBytes: number }) => void) | undefined;
-  /** With it, each weight file is hashed as it is read. Called at the end with their sha256, in the order of the files. */
+  /** Called at the end with the sha256 of each weight file, in their order. Each is hashed as it is read. */
   onHashed?: ((sha256s: string[]) => void) | undefined;
   /** See OutputHead. @defaultValue LOGITS_PER_CHUNK */
   logitsInChunk?: number | undefined;

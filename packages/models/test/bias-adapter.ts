@@ -27,7 +27,7 @@ export class BiasAdapter implements GroupAdapter {
     this.#bias = keep(tensorOf(Float32Array.from(bias), [bias.length]));
   }
 
-  /** Of all backward passes since the last call, summed. */
+  /** The sum of the gradients of all backward passes since the last call. */
   takeGradient(): Float32Array {
     const taken = this.#gradient;
     this.#gradient = new Float32Array(taken.length);

@@ -9,7 +9,7 @@
 
 namespace lorasmith {
 
-// Philox gives four numbers at once; so many of these fours are computed side by side.
+// Philox gives four numbers at once. This is the number of fours that are computed side by side.
 constexpr int64_t kDropoutFours = 64;
 constexpr int64_t kDropoutChunk = 4 * kDropoutFours;
 

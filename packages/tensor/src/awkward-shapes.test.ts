@@ -171,7 +171,7 @@ describe.each(['float32', 'bfloat16', 'float16', 'uint8'] as const)('%s', (dtype
 
 describe.each(['float32', 'bfloat16'] as const)('arithmetic in %s', (dtype) => {
   const tensor = (shape: Shape) => cast(tensorOf(numbersOf(shape), shape), dtype);
-  /** Of sums, which the type rounds. */
+  /** Compares sums, which the type rounds. */
   const close = (actual: Float32Array, expected: Float32Array) => {
     expect(actual.length).toBe(expected.length);
     const tolerance = dtype === 'float32' ? 1e-6 : 1 / 256;

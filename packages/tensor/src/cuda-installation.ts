@@ -10,7 +10,7 @@ const KERNELS = 'cuda';
 
 /** The files of the CUDA engine. */
 export interface CudaInstallation {
-  /** Of the addon that is its host side. */
+  /** The addon that is its host side. */
   addonFile: string;
   /** The architectures that its kernels were compiled for, such as `sm_90`; empty: there are no kernels. */
   architectures: string[];

@@ -16,7 +16,7 @@ export interface CudaDevice {
   multiprocessors: number;
   /** The most shared memory that a block can have. */
   sharedBytesPerBlock: number;
-  /** By its clock and width; 0 if the driver does not say. */
+  /** The rate by its clock and width; 0 if the driver does not say. */
   memoryBytesPerSecond: number;
   totalBytes: number;
 }
@@ -31,13 +31,13 @@ export interface CudaDriver {
 }
 
 export interface DeviceMemory {
-  /** In tensors now. */
+  /** Bytes in tensors now. */
   currentBytes: number;
   /** The most since the start or {@link CudaEngine.resetPeakMemory}. */
   peakBytes: number;
   /** Held by the engine, in tensors or for later ones. */
   reservedBytes: number;
-  /** Of the device, for anyone. */
+  /** Free bytes of the device, for any process. */
   freeBytes: number;
   totalBytes: number;
 }

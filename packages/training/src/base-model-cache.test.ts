@@ -21,12 +21,12 @@ afterEach(async () => {
   await rm(join(folder, '..'), { recursive: true });
 });
 
-/** In a minute, when the files have settled. */
+/** Digests as they are in a minute, when the files have settled. */
 const digests = new WeightDigests(null, { now: () => Date.now() + 60_000 });
 const hold = async (dtype: FloatDType = 'float32') =>
   await cache.hold(await readModelFolder(folder), dtype, { digests });
 
-/** As a run that has ended. */
+/** Gets the model as a run that has ended. */
 async function get() {
   const held = await hold();
   held.release();

@@ -74,7 +74,7 @@ class BatchWithObjective<Kind> implements Batch {
     return { batch: runnable(this.#objective, batch, tokens), ...ranges };
   }
 
-  /** Of the same objective over the same base model. */
+  /** Whether both have the same objective over the same base model. */
   #isLike(other: Batch): other is BatchWithObjective<Kind> {
     return other instanceof BatchWithObjective && other.#objective === this.#objective;
   }

@@ -1,2 +1,2 @@
-/** For the worker, which must not load the engine: importing this does not. */
+/** An entry for the worker, which must not load the engine: importing this does not. */
 export * from '@lorasmith/tensor/cuda-installation';

@@ -15,7 +15,7 @@ export class EvaluationWatch {
     this.#earlyStopping = earlyStopping;
   }
 
-  /** For the checkpoint. */
+  /** The progress that a checkpoint stores. */
   get progress(): EvaluationProgress {
     return this.#progress;
   }

@@ -13,7 +13,7 @@ import { NextToken } from './objectives/next-token/next-token.js';
 import { type JoinOptions, type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 import { train } from './train.js';
 
-// An adapter's file has the same bytes whoever it was trained with, whenever they came and went, and however often it was stopped.
+// An adapter's file does not depend on the jobs it was trained beside, nor on how often it was stopped.
 
 /** Each differs from the others in what it trains, and in how. */
 const JOBS: Parameters<typeof aJob>[0][] = [
@@ -48,7 +48,7 @@ afterAll(async () => {
   await rm(root, { recursive: true });
 });
 
-/** The first pass begins when so many trainings wait for one. */
+/** The number of waiting trainings at which the first pass begins. */
 class GatheringScheduler extends PassScheduler {
   #missing: number;
   #open = () => {};

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 
-// What a job gets from a pass is the same bits whoever shares the pass with it, in any order.
+// A job's results of a pass have the same bits beside any other jobs, in any order.
 
 const FIXTURES = fileURLToPath(new URL('../../../test/fixtures', import.meta.url));
 const CASES = [
@@ -26,7 +26,7 @@ interface JobShape {
 }
 
 const everywhere = () => true;
-/** Of different ranks, layers, dropout, and rows from 3 tokens to more than the windows and original positions. */
+/** Jobs of different ranks, layers, dropout, and rows from 3 tokens to more than the windows and original positions. */
 const JOBS: readonly JobShape[] = [
   {
     rows: [
@@ -125,7 +125,7 @@ describe.each(CASES)('%s', (name) => {
   afterAll(() => void configureKernels('raw'));
 
   test.for(['float32', 'bfloat16'] as const)(
-    'in %s a job in company learns what it learns alone',
+    'in %s a job learns beside others what it learns alone',
     async (dtype, { skip }) => {
       if (!rowsAreIndependent(dtype)) skip(`The products of this processor in ${dtype} depend on the number of rows.`);
       const decoder = await loadDecoder(await readModelFolder(join(FIXTURES, name, 'base')), dtype);

@@ -11,7 +11,7 @@ export interface StepResult {
   loss: number;
   /** Share of the trained tokens that the model ranks first, before the update. */
   accuracy: number;
-  /** Before clipping. */
+  /** The norm before clipping. */
   gradNorm: number;
   tokens: number;
   trainedTokens: number;

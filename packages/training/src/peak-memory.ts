@@ -10,7 +10,7 @@ export class PeakMemory {
 
   /** Begins to watch. What this process had in use before no longer counts, if that can be reset. */
   static watch(): PeakMemory {
-    // The process has one high-water mark: whoever watches already takes what it says before it is reset.
+    // The process has one high-water mark. Each earlier watch takes its value before it is reset.
     const peak = processPeakBytes();
     for (const other of PeakMemory.#open) other.#bytes = Math.max(other.#bytes, peak);
     resetProcessPeak();
@@ -20,7 +20,7 @@ export class PeakMemory {
   }
 
   /**
-   * On the CUDA engine that of the card, in tensors. On another, that of the host, as was resident; since the process started
+   * The peak so far. On the CUDA engine it is that of the card, in tensors. On another, that of the host, as was resident; since the process started
    * if that could not be reset, or if there is no /proc/self/status. Freed memory that allocators hold is resident too:
    * TensorFlow's (of oneDNN) holds all that its tensors ever had. What TensorFlow's engine for GPUs uses of a card is not
    * counted: neither TensorFlow's C API nor its addon reports it.
@@ -36,7 +36,7 @@ export class PeakMemory {
   }
 }
 
-/** In a sandbox without /proc/self/clear_refs nothing is reset. */
+/** Resets the peak; a sandbox without /proc/self/clear_refs keeps it. */
 function resetProcessPeak(): void {
   engine.cuda?.resetPeakMemory();
   try {

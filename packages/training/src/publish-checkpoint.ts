@@ -12,7 +12,7 @@ import { type Participant, PassScheduler } from './shared-pass/pass-scheduler.js
 import { type RunResult, trainedOutcome } from './trained-outcome.js';
 
 export interface PublishCheckpointOptions {
-  /** Of the job that trained. */
+  /** The specification of the job that trained. */
   spec: JobSpec;
   /** Folder of the base model. */
   modelFolder: string;
@@ -32,9 +32,9 @@ export interface PublishCheckpointOptions {
   digests?: WeightDigests;
   /** Keeps the tokenizer for the next job. @defaultValue it is loaded for this job */
   texts?: ModelTexts;
-  /** As in TrainOptions. */
+  /** See TrainOptions. */
   scheduler?: PassScheduler;
-  /** As in TrainOptions. */
+  /** See TrainOptions. */
   share?: Share;
 }
 

@@ -87,7 +87,7 @@ async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt>
 }
 
 const digestOf = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
-/** Of all numbers of an adapter: it says the same for the same ones, and for no others. */
+/** The digest of all numbers of an adapter: it says the same for the same ones, and for no others. */
 const weightsOf = async (folder: string) => digestOf(await readFile(join(folder, 'adapter_model.safetensors')));
 const newFolder = () => join(root, `checkpoints-${++folders}`);
 const stepsOf = (events: NewJobEvent[]) =>

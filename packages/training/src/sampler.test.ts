@@ -9,7 +9,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { Sampler } from './sampler.js';
 
-test('an adapter whose numbers are not finite ends its job as a loss that is not, and no tensor is left behind', async () => {
+test('non-finite sample logits fail the job with non_finite_loss and leak no tensor', async () => {
   configureKernels('fused');
   const folder = join(await mkdtemp(join(tmpdir(), 'sampler-')), 'tiny');
   onTestFinished(() => rm(folder, { recursive: true }));

@@ -9,14 +9,14 @@ export interface SamplerOptions {
   adapter: ModelAdapter;
   text: ModelText;
   settings: SampleSettings;
-  /** As tokens. */
+  /** Prompts as tokens. */
   prompts: readonly Int32Array[];
   /** Draws are the same in every round: what differs comes from the training. */
   seed: number;
   turn: PassTurn;
 }
 
-/** A pass of a few tokens takes about as long as one of so many: it reads all weights. */
+/** The tokens of a sampling pass. A pass of fewer takes about as long, because it reads all weights. */
 const LEAST_TOKENS_OF_A_TURN = 32;
 
 /** Has an adapter answer the prompts of a job. Its cache is in memory only meanwhile, and other jobs go on between tokens. */

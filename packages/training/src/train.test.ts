@@ -380,7 +380,7 @@ test('the peak of memory is that of the job, not of what the process did before'
   const { outcome } = await attempt(classifier, aJob({ training: { max_steps: 1 } }));
   expect(outcome.result.peak_memory_bytes).toBeGreaterThan(0);
   expect(outcome.result.peak_memory_bytes).toBeLessThan(small);
-  // Whoever watched before keeps what it saw.
+  // An earlier watch keeps its peak.
   expect(earlier.bytes).toBeGreaterThan(before + 0.9 * largeBytes);
   for (const watch of [earlier, later]) watch.close();
 });

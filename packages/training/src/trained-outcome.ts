@@ -33,7 +33,7 @@ export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<Tr
 /** Steps whose loss and accuracy a manifest holds. */
 const MAX_STEPS = 1000;
 
-/** At most {@link MAX_STEPS} values at even distances, the first and the last among them. */
+/** Picks at most {@link MAX_STEPS} values at even distances, the first and the last among them. */
 function thinned(values: ArrayLike<number>): number[] {
   if (values.length <= MAX_STEPS) return Array.from(values);
   const distance = (values.length - 1) / (MAX_STEPS - 1);

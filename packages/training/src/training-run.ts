@@ -60,7 +60,7 @@ export class TrainingRun {
   #startedMs = performance.now();
   #recentStepSeconds: number[] = [];
   #evaluationBefore: Evaluation | null = null;
-  /** After the step at which the run is. */
+  /** The evaluation after the step at which the run is. */
   #evaluation: Evaluation | null = null;
   #sampleRounds: SampleRound[] = [];
   #isSaved = false;

@@ -9,7 +9,7 @@ export interface ExpectedGeneration {
   /** Whether the trained adapter acts. */
   adapter: boolean;
   prompt: number[];
-  /** Of the tokens after the first. */
+  /** Log-probabilities of the tokens after the first. */
   promptLogprobs: number[];
   tokens: number[];
   logprobs: number[];

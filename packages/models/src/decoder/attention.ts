@@ -4,12 +4,12 @@ import { attentionInParts } from './attention-in-parts.js';
 import type { Rotary } from './rotary.js';
 
 export interface AttentionBatch {
-  /** In the order of the stream; rows of similar length should be neighbours. */
+  /** Lengths in the order of the stream; rows of similar length should be neighbours. */
   rowLengths: readonly number[];
   rotary: Rotary;
-  /** Of queries. */
+  /** Number of query heads. */
   heads: number;
-  /** In which the model computes. */
+  /** The type in which the model computes. */
   dtype: FloatDType;
   /** The windows of the layers. @defaultValue none has one */
   windows?: readonly (number | null)[];

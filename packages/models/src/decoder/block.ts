@@ -43,13 +43,13 @@ export function freeStream({ x, branch, ownsX }: Stream, except?: Tensor): void 
 export interface WantedTokens {
   /** `[n]` int32, ascending */
   indices: Tensor;
-  /** As the pass has them, on these tokens. */
+  /** The adapters of the pass, on these tokens. */
   adapters: readonly ActingAdapter[];
 }
 
 /** What a pass gives to each block. */
 export interface BlockContext {
-  /** On the tokens that enter the block. */
+  /** The adapters on the tokens that enter the block. */
   adapters: readonly ActingAdapter[];
   record: boolean;
   /** How tokens see each other: within the rows of a batch, or what generation has cached. */
@@ -64,7 +64,7 @@ export interface BlockContext {
  */
 export interface Sublayer<Kept extends Saved = Saved> {
   readonly groups: readonly LinearGroup[];
-  /** Of x and the output. */
+  /** The type of x and the output. */
   readonly computeDtype: FloatDType;
   /** Whether an output depends on other tokens. Only such a sublayer is given `wanted`. */
   readonly mixesTokens: boolean;

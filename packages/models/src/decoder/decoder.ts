@@ -154,7 +154,7 @@ export class Decoder {
   }
 
   /**
-   * For small inputs: nothing is chunked.
+   * The logits of a small input: nothing is chunked.
    * @returns `[tokens, vocab]` float32 logits of every token
    */
   logits(stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
@@ -162,7 +162,7 @@ export class Decoder {
   }
 
   /**
-   * Of a few tokens of a small input: nothing is chunked.
+   * The logits of a few tokens of a small input: nothing is chunked.
    * @param indices of the tokens, in any order
    * @returns `[indices, vocab]` float32 logits
    */

@@ -12,7 +12,7 @@ import {
   type Tensor,
 } from '@lorasmith/tensor';
 
-/** From hidden states to the logits of the next token: `W h`, in some families bounded to ±softcap. */
+/** The layer from hidden states to the logits of the next token: `W h`, in some families bounded to ±softcap. */
 export class OutputHead {
   readonly vocabSize: number;
   /** Hidden states whose logits are computed at once; at least 1. */

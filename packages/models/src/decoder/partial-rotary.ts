@@ -28,7 +28,7 @@ export class PartialRotary implements QueryKeyStep {
     return this.#reorder(gradient, [this.#halfRotated, this.#halfKept, this.#halfRotated, this.#halfKept]);
   }
 
-  /** Of each query's and key's four pieces, the second and the third change places. */
+  /** Swaps the second and the third of each query's and key's four pieces. */
   #reorder(qkv: Tensor, sizes: number[]): Tensor {
     const { heads, keyValueHeads, headDim } = this.#shape;
     return scope(() => {

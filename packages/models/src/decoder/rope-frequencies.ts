@@ -16,7 +16,7 @@ export function rotatedDimensions({ partialRotaryFactor }: RopeSettings, headDim
 }
 
 /**
- * As transformers' `ROPE_INIT_FUNCTIONS`.
+ * The rotation of transformers' `ROPE_INIT_FUNCTIONS`.
  * @param span positions of the text; some scalings depend on it
  */
 export function ropeRotation(rope: RopeSettings, headDim: number, span: number): Rotation {
@@ -86,7 +86,7 @@ function llama3Frequency(scaling: ScalingOf<'llama3'>): (frequency: number) => n
 /** The share of a frequency that is kept: 1 for pairs that turn often within the original context, 0 for slow ones. */
 function yarnKept(theta: number, dimensions: number, scaling: ScalingOf<'yarn'>): (pair: number) => number {
   const { originalMaxPositions, betaFast, betaSlow, truncate } = scaling;
-  /** The pair, as a real number, that makes so many turns. */
+  /** The pair, as a real number, that makes `turns` turns. */
   const pairOfTurns = (turns: number) =>
     (dimensions * Math.log(originalMaxPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
   const first = pairOfTurns(betaFast);

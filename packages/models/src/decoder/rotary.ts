@@ -43,7 +43,7 @@ export class Rotary {
   }
 
   /**
-   * Of texts one after the other.
+   * The angles of texts one after the other.
    * @returns `[all positions, headDim / 2]`
    */
   anglesOfTexts(texts: readonly { positions: Int32Array; span: number }[]): RotaryAngles {

@@ -22,7 +22,7 @@ import { rotatedDimensions } from './rope-frequencies.js';
 
 export interface SelfAttentionWeights {
   queryKeyValue: LinearGroup;
-  /** Of each head's query and key; null where a family has none. */
+  /** Norms of each head's query and key; null where a family has none. */
   headNorms: { query: Norm; key: Norm } | null;
   output: LinearGroup;
 }

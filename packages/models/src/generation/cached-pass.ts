@@ -131,7 +131,7 @@ export class CachedDecoder {
   }
 }
 
-/** Bytes of a cache for so many tokens, in whole pages. */
+/** Bytes of a cache for `tokens` tokens, in whole pages. */
 export function cacheBytes(decoder: Pick<Decoder, 'architecture' | 'dtype'>, tokens: number): number {
   return cacheSizeBytes(cacheShape(decoder, Math.ceil(tokens / PAGE_TOKENS)));
 }

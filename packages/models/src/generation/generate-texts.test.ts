@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => decoder.dispose());
 
-/** Of different length; one is longer than a page. */
+/** Prompts of different length; one is longer than a page. */
 const PROMPTS = [[5, 17, 99], [3], range(40, 7), range(12, 13), [5, 17, 99, 4]].map((ids) => Int32Array.from(ids));
 
 function range(length: number, step: number): number[] {

@@ -54,7 +54,7 @@ function biasAdapter(bias: (i: number) => number): { adapter: ModelAdapter; disp
 }
 
 describe.each(['float32', 'bfloat16'] as const)('a request in %s', (dtype) => {
-  test.runIf(engine.kind === 'cpu')('has the same events alone and in company, to the last bit', () => {
+  test.runIf(engine.kind === 'cpu')('has the same events alone and beside other texts, to the last bit', () => {
     const model = tinyDecoder(dtype);
     const requests = [
       aRequest({ logprobs: 2, promptLogprobs: 1, promptIds: idsOf(70, 3), maxNewTokens: 40 }),

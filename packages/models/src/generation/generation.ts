@@ -34,7 +34,7 @@ const GREATEST_PIECE = 512;
  * generated.
  */
 export class Generation {
-  /** Of the cache. */
+  /** Bytes of the cache. */
   readonly sizeBytes: number;
   readonly #model: CachedDecoder;
   readonly #pages: Pages;
@@ -255,9 +255,9 @@ interface GenerationTurn {
 /** A token whose prediction is used. */
 interface Wanted {
   text: Text;
-  /** In its text. */
+  /** Its position in its text. */
   position: number;
-  /** In the stream of the pass. */
+  /** Its index in the stream of the pass. */
   token: number;
 }
 

@@ -12,7 +12,7 @@ export class Pages {
     return this.#free.length;
   }
 
-  /** At most {@link free}. */
+  /** Takes at most {@link free} pages. */
   take(count: number): number[] {
     const taken = this.#free.splice(this.#free.length - count, count);
     for (const page of taken) this.#holders[page] = 1;

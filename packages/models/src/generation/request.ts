@@ -6,7 +6,7 @@ export interface Sampling {
   temperature: number;
   /** Only the most probable tokens that together reach this probability; 1: all. */
   topP: number;
-  /** An integer. The same seed draws the same tokens, in any company. */
+  /** An integer. The same seed draws the same tokens, beside any other texts. */
   seed: number;
 }
 
@@ -23,7 +23,7 @@ export interface PromptRequest {
   stopIds?: readonly number[] | undefined;
   /** Texts that continue the prompt, each with draws of its own. @defaultValue 1 */
   choices?: number | undefined;
-  /** Log-probabilities of each new token and of so many most probable ones in its place; null: none. @defaultValue null */
+  /** Log-probabilities of each new token and of this number of most probable ones in its place; null: none. @defaultValue null */
   logprobs?: number | null | undefined;
   /** The same for the tokens of the prompt. @defaultValue null */
   promptLogprobs?: number | null | undefined;

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { chooseToken, drawOf, scored } from './sampling.js';
 
 const LOGITS = Float32Array.from([0.5, 2, -1, 3, 2, -40]);
-/** Of these at a temperature. */
+/** The probabilities of these logits at a temperature. */
 const probabilities = (temperature: number) => {
   const weights = [...LOGITS].map((logit) => Math.exp(logit / temperature));
   const sum = weights.reduce((total, weight) => total + weight, 0);

@@ -21,7 +21,7 @@ export class Text {
   readonly ids: number[];
   /** Its first tokens that are in the cache. */
   cached = 0;
-  /** In the cache, in the order of the text. */
+  /** Its pages in the cache, in the order of the text. */
   pages: readonly number[] = [];
   /** Its first tokens that are in pages of other choices, too. */
   sharedTokens = 0;

@@ -6,7 +6,7 @@ import { rawAdamW, rawSquareSum } from './adamw.js';
 
 const vector = (...values: number[]) => tensorOf(Float32Array.from(values), [values.length]);
 
-/** Without a running mean, the first moment is the clipped gradient. */
+/** The clipped gradient: without a running mean, it is the first moment. */
 function clipped(gradient: number[], gradientScale: number, maxNorm: number | null): Float32Array {
   return scope(() => {
     const zeros = vector(...gradient.map(() => 0));

@@ -54,7 +54,7 @@ function numbersOf({ beta1, beta2, epsilon, learningRate, weightDecay, step, ...
   };
 }
 
-/** As native/cuda/kernels/adamw_step.h has them. */
+/** The numbers in the order of native/cuda/kernels/adamw_step.h. */
 function stepTensor(step: AdamWStep): Tensor {
   const numbers = Float32Array.from(Object.values(numbersOf(step)));
   return tensorOf(numbers, [numbers.length]);
@@ -109,5 +109,5 @@ export function rawSquareSum(x: Tensor, factor: number): Tensor {
   return scope(() => sum(square(multiply(x, scalar(factor))), 'all', { keepDims: true }));
 }
 
-/** Of a number that changes from step to step; others are {@link constant}. */
+/** The tensor of a number that changes from step to step; others are {@link constant}. */
 const scalar = (value: number): Tensor => tensorOf(Float32Array.of(value), []);

@@ -5,7 +5,7 @@ import { GroupedAttention } from './grouped-attention.js';
 export interface HeadSizeChoice {
   /** Whether heads of this size are computed by TensorFlow's own ops. */
   isPlain: (headDim: number) => boolean;
-  /** For heads of the other sizes. */
+  /** Attention for heads of the other sizes. */
   fused: (rows: AttentionRows) => BatchAttention;
 }
 

@@ -3,12 +3,12 @@ import type { RotaryAngles } from './rotary.js';
 
 /** Settings of attention in one layer. */
 export interface AttentionSettings {
-  /** Of queries. */
+  /** Number of query heads. */
   heads: number;
   /** Divides `heads`. */
   keyValueHeads: number;
   headDim: number;
-  /** Of the scores. */
+  /** The factor of the scores. */
   scale: number;
   /** Query i sees keys j with i - window < j ≤ i; null: all j ≤ i. */
   window: number | null;
@@ -18,11 +18,11 @@ export interface AttentionSettings {
 
 /** The rows of a batch, one after the other in one stream of tokens. */
 export interface AttentionRows {
-  /** In the order of the stream; rows of similar length should be neighbours. */
+  /** Lengths in the order of the stream; rows of similar length should be neighbours. */
   lengths: readonly number[];
-  /** Of queries. */
+  /** Number of query heads. */
   heads: number;
-  /** Of positions 0, 1, … at least to the end of the longest row. */
+  /** Angles of positions 0, 1, … at least to the end of the longest row. */
   angles: RotaryAngles;
   /** The windows of the layers. */
   windows: readonly (number | null)[];

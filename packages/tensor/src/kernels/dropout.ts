@@ -20,5 +20,5 @@ export function rawDropout(x: Tensor, rate: number, seed: readonly [number, numb
   });
 }
 
-/** What is kept becomes so much larger that the mean stays. */
+/** The factor of kept numbers, which preserves the mean. */
 export const keptScale = (rate: number): number => 1 / (1 - rate);

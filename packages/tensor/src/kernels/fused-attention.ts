@@ -13,7 +13,7 @@ type Saved = {
   logSums: Tensor;
 };
 
-/** On a GPU: of the largest kernel. */
+/** The head size of the largest kernel on a GPU. */
 const GREATEST_HEAD_DIM = 256;
 
 /** {@link FusedAttention}, where the engine has kernels for heads of this size. */

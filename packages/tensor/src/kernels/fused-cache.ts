@@ -15,7 +15,7 @@ import type { RotaryAngles } from './rotary.js';
 
 /** A cache of one tensor for each layer, made once. One op puts tokens into it, in place, and attends. */
 export class FusedCache implements KeyValueCache {
-  /** Of each layer, `[pages, keyValueHeads, 2, PAGE_TOKENS, padded headDim]`. How a page lies is the op's own business. */
+  /** Keys and values of each layer, `[pages, keyValueHeads, 2, PAGE_TOKENS, padded headDim]`. How a page lies is the op's own business. */
   readonly #layers: readonly Tensor[];
 
   constructor({ layers, keyValueHeads, headDim, pages, dtype }: CacheShape) {

@@ -15,7 +15,7 @@ export type SavedGroup = {
   /** `[rows, keyValueHeads, length, headDim]`, rotated */
   key: Tensor;
   value: Tensor;
-  /** Of each block, `[rows, keyValueHeads, queriesPerKey × queries, keys]`; null where they are computed again. */
+  /** Weights of each block, `[rows, keyValueHeads, queriesPerKey × queries, keys]`; null where they are computed again. */
   weights: Tensor[] | null;
 };
 
@@ -287,7 +287,7 @@ function blockGradient(
   };
 }
 
-/** Of capped scores: 1 - tanh². */
+/** The slope of capped scores: 1 - tanh². */
 function slopeOf(capped: Tensor, softcap: number): Tensor {
   return through(multiply(capped, constant(1 / softcap)), square, (height) => subtract(constant(1), height));
 }

@@ -89,7 +89,7 @@ export interface Kernels {
     residual: Tensor | null,
   ): StreamGradient;
   /**
-   * Each row less its mean, as a layer norm has it (Ba et al. 2016, arXiv:1607.06450). Its own transpose, so its gradient too.
+   * Each row less its mean, as a layer norm has it (Ba et al. 2016, arXiv:1607.06450). The operation is symmetric, so the gradient is the same operation.
    * @param x `[tokens, size]` float32
    */
   centred(x: Tensor): Tensor;
@@ -264,7 +264,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
 };
 
 export interface KernelOptions {
-  /** Of the fused library. @defaultValue the best that the processor runs */
+  /** The instruction set of the fused library. @defaultValue the best that the processor runs */
   instructionSet?: InstructionSet | undefined;
   /**
    * Fused kernels that are not to be used, since they compute wrong numbers on this machine: `rmsNorm:bfloat16`, and

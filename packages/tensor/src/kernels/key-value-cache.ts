@@ -10,7 +10,7 @@ export interface CacheShape {
   layers: number;
   keyValueHeads: number;
   headDim: number;
-  /** Of {@link PAGE_TOKENS} each. */
+  /** Number of pages, of {@link PAGE_TOKENS} each. */
   pages: number;
   /** The windows of the layers. */
   windows: readonly (number | null)[];
@@ -22,7 +22,7 @@ export function paddedHeadDim(headDim: number): number {
   return Math.ceil(headDim / 32) * 32;
 }
 
-/** Of a cache that is full. */
+/** Bytes of a full cache. */
 export function cacheSizeBytes({ layers, keyValueHeads, headDim, pages, dtype }: Omit<CacheShape, 'windows'>): number {
   return pages * PAGE_TOKENS * layers * 2 * keyValueHeads * paddedHeadDim(headDim) * BYTES_PER_ELEMENT[dtype];
 }

@@ -34,9 +34,9 @@ export interface LoraLayout {
   /** Index of the group's first number. */
   offset: number;
   inFeatures: number;
-  /** Of all layers of the group, adapted or not. */
+  /** The rows of all layers of the group, adapted or not. */
   outFeatures: number;
-  /** In the order of their rows. */
+  /** The adapted layers, in the order of their rows. */
   adapted: readonly AdaptedRows[];
 }
 

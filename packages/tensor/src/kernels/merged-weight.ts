@@ -14,7 +14,7 @@ export interface MergeSettings {
   layout: LoraLayout;
   /** The dtype of each adapted layer's weight in the base's files: float32, bfloat16 or float16. */
   stored: readonly DType[];
-  /** Of the result; it must hold every number of the files. */
+  /** The type of the result; it must hold every number of the files. */
   dtype: FloatDType;
 }
 

@@ -23,7 +23,7 @@ type Page = { key: Tensor; value: Tensor };
  * and attention joins the pages of a text.
  */
 export class PageCache implements KeyValueCache {
-  /** Of each layer. */
+  /** The pages of each layer. */
   readonly #pages: (Page | undefined)[][];
   readonly #windows: readonly (number | null)[];
 
@@ -120,7 +120,7 @@ export class PageCache implements KeyValueCache {
   }
 }
 
-/** Of `[tokens, …]` */
+/** Rows of `[tokens, …]`. */
 function rowsOf(x: Tensor, first: number, count: number): Tensor {
   return count === x.shape[0] ? alias(x) : slice(x, [first, 0, 0], [count, -1, -1]);
 }

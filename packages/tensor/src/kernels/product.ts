@@ -29,7 +29,7 @@ export function fusedAddMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB:
   return execute('LorasmithProductAdd', attributes, [a, b, addend]);
 }
 
-/** On the CUDA engine, where the fused product takes any shape. */
+/** The product of the CUDA engine, whose fused product takes any shape. */
 export function cudaAddMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor {
   const attributes = [elementType(a), intAttribute('transpose_b', Number(transposeB))];
   return execute('LorasmithProductAdd', attributes, [a, b, addend]);

@@ -26,15 +26,15 @@ export interface RowGroup {
     /** `[rows × length, 1]` float32: 1 for a token, 0 for padding. */
     mask: Tensor;
   };
-  /** For positions 0 … length - 1. */
+  /** Angles of positions 0 … length - 1. */
   rotary: RotaryTable;
-  /** By a layer's window: the blocks in which its scores are computed. */
+  /** The blocks in which scores are computed, by a layer's window. */
   masks: ReadonlyMap<number | null, BlockMasks>;
 }
 
 /** The shortest row of a group is at least this share of its longest. Padding costs time in attention only. */
 const LEAST_SHARE = 0.8;
-/** Long rows are together only as long as a block of their scores can have so many queries of each: keys are read once a block. */
+/** Minimum queries per row in a score block. A group takes no more long rows than leave this many, because every block reads all keys. */
 const LEAST_QUERIES = 128;
 
 /**

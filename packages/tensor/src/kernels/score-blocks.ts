@@ -14,9 +14,9 @@ export interface ScoreBlock {
 
 /** Limit of the scores of one block, over all rows and heads: bounds the memory of a pass, however long the rows are. */
 export const MOST_SCORES = 32 * 2 ** 20;
-/** Of rows that take several blocks. Short blocks compute fewer scores that nobody sees; too short ones read keys too often. */
+/** The most queries in a block of a row that takes several. Short blocks compute fewer scores that nobody sees; too short ones read keys too often. */
 const MOST_QUERIES = 1024;
-/** What queries of a block are a multiple of, where there are so many: a size that products are fast at. */
+/** Block sizes are multiples of this, the size at which matrix products are fast. */
 const QUERY_STEP = 64;
 /** Added to a score, it makes the weight zero in float32, without the NaN that an infinity could cause. */
 export const MASKED = -1e9;

@@ -1,6 +1,6 @@
 /** The error of one part of our results. */
 export interface Comparison {
-  /** For instance `logits`, or `gradient of model.layers.0.self_attn.q_proj.lora_A`. */
+  /** The compared part, for instance `logits`, or `gradient of model.layers.0.self_attn.q_proj.lora_A`. */
   part: string;
   /** The largest error, as `measure` says. */
   error: number;

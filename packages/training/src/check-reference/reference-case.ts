@@ -17,9 +17,9 @@ export interface ReferenceSteps {
     /** PEFT's name for it. */
     loraplus_lr_ratio?: number;
   };
-  /** Before each step, and after the last. */
+  /** The loss before each step, and after the last. */
   losses: number[];
-  /** Before clipping. */
+  /** Norms before clipping. */
   grad_norms: number[];
 }
 

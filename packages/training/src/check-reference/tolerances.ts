@@ -9,9 +9,9 @@ export interface Tolerances {
   loss: number;
   /** Relative to the largest entry of each gradient. */
   gradient: number;
-  /** Of the losses over the steps, absolute. */
+  /** Tolerance of the losses over the steps, absolute. */
   stepLosses: number;
-  /** Of the gradient norms over the steps, relative. */
+  /** Tolerance of the gradient norms over the steps, relative. */
   stepNorms: number;
   /** Absolute for float32; for bfloat16 relative in norm to how far training moved it. */
   trained: number;
@@ -39,7 +39,7 @@ export function roundingsPerLayer({ names }: DecoderArchitecture): number {
 }
 
 /**
- * In float32 the tolerances are the reference's own. In bfloat16 they follow from the rounding: errors of n roundings,
+ * The tolerances in a precision. In float32 they are the reference's own. In bfloat16 they follow from the rounding: errors of n roundings,
  * each at most u = 2⁻⁹ of its number and independent, add up like a random walk to about u √n; four times that allows
  * for the largest of many entries. A result has passed n roundings (16 or a few more) in each layer going forward, a gradient
  * twice as many. The loss is a mean over n labels whose errors are independent: the bound of a logit over √n. AdamW's first

@@ -47,7 +47,7 @@ export interface Objective<Batch, Of extends Examples = Examples> {
   lossAndGradients(batch: Batch, options: PassOptions): PassLoss;
   /** The loss of each row, summed over its labels, in the order the rows were given in. */
   rowLosses(batch: Batch, options: PassOptions): Float32Array;
-  /** Of an evaluation, from the losses of its batches. */
+  /** The metrics of an evaluation, from the losses of its batches. */
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'>;
 }
 

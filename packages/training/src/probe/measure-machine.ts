@@ -22,7 +22,7 @@ const ON_GPU = {
     attention: { rows: 4, length: 1024, heads: 32, keyValueHeads: 8, headDim: 128 },
     passCount: 2 ** 26,
   },
-  /** For an emulated GPU. */
+  /** The small sizes for an emulated GPU. */
   small: {
     product: { tokens: 64, inFeatures: 64, outFeatures: 64 },
     attention: { rows: 1, length: 16, heads: 2, keyValueHeads: 1, headDim: 64 },

@@ -9,7 +9,7 @@ import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-
 
 /** A fixed input for a model, to compare its results before and after a step that must not change them. */
 export interface ProbeRun {
-  /** Of the input; rows for a classifier. */
+  /** Tokens of the input; rows for a classifier. */
   readonly tokens: number;
   /** The base alone: computed in a turn when it is first asked for, and kept. */
   alone(turn: PassTurn): Promise<ProbeOutputs>;

@@ -11,9 +11,9 @@ import { checkFailed } from './check-failed.js';
 
 /** An adapter as read from its files. */
 export interface ReadBack {
-  /** As any reader of the files sees it: one rank and one scale. */
+  /** The adapter as any reader of the files sees it: one rank and one scale. */
   written: PeftAdapter;
-  /** With the ranks and scales it was trained with. */
+  /** The adapter with the ranks and scales it was trained with. */
   trained: PeftAdapter;
   /** Whether that conversion is exact: then it equals the trained adapter bit for bit. */
   exact: boolean;

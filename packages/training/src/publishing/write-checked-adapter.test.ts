@@ -61,7 +61,7 @@ interface Made<Base> {
 
 interface AdapterSettings {
   dtype?: FloatDType;
-  /** Of every matrix's numbers, which are normal. */
+  /** The deviation of every matrix's numbers, which are normal. */
   size?: number;
   scaleOf?: (place: number) => number;
   rankOf?: (place: number) => number;

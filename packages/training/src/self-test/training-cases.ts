@@ -12,10 +12,10 @@ import type { SelfTestCase } from './self-test-case.js';
 import { TRAINING_STEP } from './tolerances.js';
 
 const RANK = 8;
-/** Of one micro-batch; there are two. */
+/** Row lengths of one micro-batch; there are two. */
 const ROW_LENGTHS = [31, 12, 64];
 const LEARNING_RATE = 1e-3;
-/** Beyond the first steps, in which AdamW is so steep that rounding decides the sign of an update. */
+/** A step beyond the first ones, in which AdamW is so steep that rounding decides the sign of an update. */
 const STEP = 100;
 
 /**

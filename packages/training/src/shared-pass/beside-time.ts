@@ -62,7 +62,7 @@ export class BesideTime {
       this.#onNone = () => none.abort();
       await setTimeout(this.#owedMs, undefined, { signal: none.signal }).catch(() => {});
       this.#onNone = () => {};
-      // Whoever waited for the work may have more of it.
+      // The participant that waited for the work may have more of it.
       await setImmediate();
       this.#owedMs = Math.max(0, this.#owedMs - (performance.now() - startMs));
     }

@@ -127,7 +127,7 @@ function bound(own: number, other: number, largest: number): number {
   return (other / own) * (largest + SLACK) + SLACK + largest;
 }
 
-test.each([1, 2, 3, 4])('nobody waits for more than the bound says, whoever comes and goes (%i)', (seed) => {
+test.each([1, 2, 3, 4])('no participant waits for more than the bound while others come and go (%i)', (seed) => {
   const random = new SeededRandom(seed, 'fair shares');
   const pick = <Value>(values: readonly Value[]) => values[Math.floor(random.next() * values.length)]!;
   const machine = new Machine();

@@ -55,7 +55,7 @@ export class JobAccount extends Account {
  * `largest` is the most that one of them gets in one turn. This holds for the keys, and for the jobs of a key.
  */
 export class FairShares {
-  /** By how many tokens who joins may be ahead. */
+  /** The tokens by which a joining job may be ahead. */
   readonly slack: number;
   readonly #keys = new Map<string, KeyAccount>();
   /** Where the virtual times of the keys are. */

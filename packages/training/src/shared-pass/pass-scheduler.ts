@@ -42,8 +42,8 @@ export interface Participant {
    */
   turn: PassTurn;
   /**
-   * Does work that awaits files, threads and turns. While passes run, it would otherwise get on by one file operation per
-   * pass; with this the passes leave it some time between them.
+   * Does work that awaits files, threads and turns. While passes run, they leave it some time between them. Otherwise only one
+   * file operation would complete per pass.
    * @param headStartMs time that it gets at once. @defaultValue 0
    */
   beside<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result>;
@@ -69,7 +69,7 @@ const GENERATION_SHARE = 0.25;
 
 /**
  * Has the jobs of a process compute in turns on the base model that they share. Each job has a loop of its own that awaits
- * its passes: whoever waits when a pass begins is in it, by fair shares and up to a number of tokens. So a job joins and
+ * its passes: every participant that waits when a pass begins is in it, by fair shares and up to a number of tokens. So a job joins and
  * leaves between two passes, and what one waits for delays no other.
  *
  * A job that is alone waits for nothing but the event loop, which gets its turn before each pass.
