@@ -5,7 +5,7 @@ import { LLAMA_NAMES, layerLinears } from '../packages/model-folder/dist/index.j
 import { decoderMemory, engineMemory, logitsPerChunk, stepWork } from '../packages/planning/dist/index.js';
 import { gigabytes, table } from './tables.mjs';
 
-/** Of SmolLM2-135M, Llama 3.2 1B and Llama 3.1 8B. */
+/** The sizes of SmolLM2-135M, Llama 3.2 1B and Llama 3.1 8B. */
 const MODELS = [
   shape('135M', { hidden: 576, intermediate: 1536, layers: 30, heads: 9, keyValue: 3, headDim: 64, vocab: 49_152 }),
   shape('1B', { hidden: 2048, intermediate: 8192, layers: 16, heads: 32, keyValue: 8, headDim: 64, vocab: 128_256 }),
@@ -25,9 +25,9 @@ const CARDS = [
 const RANK = 8;
 /** Shares of the published rates. */
 const REACHED = { products: 0.6, attention: 0.25, passes: 0.7 };
-/** As packages/training/src/step-ops.test.ts bounds them. */
+/** The numbers of ops, as packages/training/src/step-ops.test.ts bounds them. */
 const OPS = { ofLayer: 56, recomputed: 78, beside: 26 };
-/** Of calling one op from JavaScript. It runs beside the GPU's work, so only the longer of the two counts. */
+/** The time of calling one op from JavaScript. It runs beside the GPU's work, so only the longer of the two counts. */
 const SECONDS_PER_OP = 13.6e-6;
 /** See services/worker/src/device: what the driver, the kernels and cuBLASLt take of the card, and what is kept free. */
 const RESERVED = { cuda: 2 ** 30, tensorflow: 2 ** 31, cpu: 0 };

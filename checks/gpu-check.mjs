@@ -12,7 +12,7 @@ import { partsOf } from './gpu-check/parts.mjs';
 import { Report } from './gpu-check/report.mjs';
 import { runPart } from './gpu-check/run-part.mjs';
 
-/** Of all parts together; set-up, which needs no card, is not counted. */
+/** The time of all parts together; set-up, which needs no card, is not counted. */
 const TIME_SECONDS = 470;
 /** A part with less time than this is not begun. */
 const LEAST_SECONDS = 15;

@@ -220,7 +220,7 @@ describe('text', () => {
     expect(ofBase).toMatchObject({ verdict: 'base', base_distance: expect.closeTo(0, 4) });
   });
 
-  test('is the same streamed, in company and again, and another one of the base model', async () => {
+  test('is the same streamed, beside others and again, and another one of the base model', async () => {
     const models = [adapter, 'tiny-llama', adapter, 'tiny-llama'];
     const [first, base, again, baseAgain] = await Promise.all(
       models.map((model) => openai.chat.completions.create(asked(model))),

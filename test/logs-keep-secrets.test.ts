@@ -14,7 +14,7 @@ import { writeTinyLlama } from './tiny-llama.js';
 // User data and secrets must not appear in any log of a real stack, even at the log level `trace`.
 
 const KEYS = fileURLToPath(new URL('../services/api/dist/keys.js', import.meta.url));
-/** In rows of datasets. No message contains this word. */
+/** A word in rows of datasets. No message contains it. */
 const TEXT = 'ZQXTRAININGTEXT';
 
 let folder: string;

@@ -5,7 +5,7 @@ import { type RealRedis, startRealRedis } from './real-redis.js';
 /** A real Redis, one per test file, and a connection to it. */
 export let server: RealRedis;
 export let redis: Redis;
-/** For the current test: the prefix of its keys, which no other test has. */
+/** The prefix of the current test's keys, which no other test has. */
 export let prefix: string;
 
 /** Starts {@link server} before the tests of a file, and stops it after them. */

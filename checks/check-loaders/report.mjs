@@ -1,6 +1,6 @@
 /** @import { Answer, Answers } from './answers.mjs' */
 
-/** Of a log-probability between two sides that compute in float32. */
+/** The tolerance of a log-probability between two sides that compute in float32. */
 export const FLOAT32 = 0.002;
 /** Where one side computes, or has merged weights, in bfloat16. */
 export const BFLOAT16 = 0.25;

@@ -3,7 +3,7 @@ import { docker } from './docker.mjs';
 
 const HEALTHY_TIMEOUT_MS = 300_000;
 
-/** As the compose file restricts a container. */
+/** The restrictions of a container in the compose file. */
 export const HARDENED = ['--read-only', '--tmpfs', '/tmp', '--cap-drop', 'ALL'];
 
 /**

@@ -1,5 +1,5 @@
 // The hub of npm run compose-smoke: node local-hub.mjs HOST PORT REPO TOKEN serves a small base model, on the paths of the
-// Hugging Face hub, to whoever sends the token. Runs in a container with Node 24, which reads TypeScript.
+// Hugging Face hub, to every client that sends the token. Runs in a container with Node 24, which reads TypeScript.
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -72,7 +72,7 @@ async function randomModels({ randomModelsDir, demoModel, log }) {
   return models;
 }
 
-/** Of the first card; 0 where the driver's program does not say. */
+/** The memory of the first card; 0 where the driver's program does not say. */
 async function cardMemory() {
   try {
     const { stdout } = await promisify(execFile)('nvidia-smi', [

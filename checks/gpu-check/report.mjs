@@ -15,7 +15,7 @@ import path from 'node:path';
  */
 
 const FENCE = '```';
-/** Of the log of a part that ended badly. */
+/** The lines that are shown of the log of a failed part. */
 const SHOWN_LOG_LINES = 25;
 
 /** Keeps `results.json` and `report.md` in a folder up to date: what was measured is there even if the machine goes away. */

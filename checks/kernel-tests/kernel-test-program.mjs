@@ -1,7 +1,7 @@
 import { compileNative } from '../../scripts/setup/compile-native.mjs';
 import { EMULATION_FLAGS, FLAGS, sourcesIn } from '../../scripts/setup/cuda-engine.mjs';
 
-/** Without the parameter, entering a function would count as an access. */
+/** Flags of ThreadSanitizer. Without the parameter, entering a function would count as an access. */
 const RACE_FLAGS = ['-fsanitize=thread', '--param=tsan-instrument-func-entry-exit=0', '-fno-threadsafe-statics'];
 
 /**
@@ -18,7 +18,7 @@ const RACE_FLAGS = ['-fsanitize=thread', '--param=tsan-instrument-func-entry-exi
 
 /** @type {Record<'orders' | 'addresses' | 'races', Variant>} */
 export const VARIANTS = {
-  /** With the threads of a block in several orders: a result may not depend on it. Shares its objects with the emulated driver. */
+  /** A build that runs the threads of a block in several orders: a result may not depend on it. Shares its objects with the emulated driver. */
   orders: {
     flags: EMULATION_FLAGS,
     linkFlags: [],
@@ -27,7 +27,7 @@ export const VARIANTS = {
     args: ['--orders=0,1,7'],
     env: {},
   },
-  /** With AddressSanitizer: accesses beyond global or shared memory, and addresses that are not aligned. */
+  /** A build with AddressSanitizer, which finds accesses beyond global or shared memory, and addresses that are not aligned. */
   addresses: {
     flags: [...FLAGS, '-O1', '-g1', '-fsanitize=address,alignment', '-fno-sanitize-recover=all'],
     linkFlags: ['-fsanitize=address,alignment'],
@@ -36,7 +36,7 @@ export const VARIANTS = {
     args: ['--orders=0', '--small'],
     env: { ASAN_OPTIONS: 'detect_stack_use_after_return=0:detect_leaks=0' },
   },
-  /** With emulation/races.cc: accesses of two threads without a barrier between. */
+  /** A build with emulation/races.cc, which finds accesses of two threads without a barrier between. */
   races: {
     flags: [...FLAGS, '-O1', ...RACE_FLAGS],
     linkFlags: [],

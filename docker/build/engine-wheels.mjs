@@ -7,7 +7,7 @@ import { CUBLAS_WHEEL, TENSORFLOW_WHEELS } from '../../scripts/setup/pinned-whee
 
 const TENSORFLOW_LICENSES = ['tensorflow/THIRD_PARTY_NOTICES.txt', 'tensorflow/include/LICENSE'];
 
-/** By `process.arch`: what set-up unpacks, and the licenses, which an image must contain. @type {Record<string, Wheel>} */
+/** The files that set-up unpacks, by `process.arch`, and the licenses, which an image must contain. @type {Record<string, Wheel>} */
 export const CPU_TENSORFLOW = Object.fromEntries(
   Object.entries(TENSORFLOW_WHEELS).map(([arch, wheel]) => [
     arch,
@@ -25,7 +25,7 @@ export const GPU_TENSORFLOW = {
   members: ['tensorflow/libtensorflow_cc.so.2', 'tensorflow/libtensorflow_framework.so.2', ...TENSORFLOW_LICENSES],
 };
 
-/** For both engines: the CUDA engine opens cublasLt, TensorFlow's GPU build cublas, too. @type {Wheel} */
+/** The wheel for both engines: the CUDA engine opens cublasLt, TensorFlow's GPU build cublas, too. @type {Wheel} */
 export const CUBLAS = { ...CUBLAS_WHEEL, members: [...CUBLAS_WHEEL.members, 'nvidia/cublas/lib/libcublas.so.12'] };
 
 /**

@@ -134,7 +134,7 @@ async function initialAdapter(base) {
     const logits = logitsOf(model, rows);
     return {
       numbers: adapter.parameterCount,
-      /** Of A by 1/√in, the bound of Kaiming-uniform with a = √5. */
+      /** The largest number of A by 1/√in, the bound of Kaiming-uniform with a = √5. */
       largestA: Math.max(...modules.map(({ a, inFeatures }) => largest(a) * Math.sqrt(inFeatures))),
       largestB: Math.max(...modules.map(({ b }) => largest(b))),
       difference: greatestDifference(logitsOf(model, rows, adapter), logits),

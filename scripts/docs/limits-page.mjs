@@ -2,7 +2,7 @@
  * @typedef {import('../../packages/service-kit/dist/index.js').SettingTree} SettingTree
  *
  * @typedef {{ value: number, unit: string, beyond: string }} Limit `beyond`: the answer or the effect
- * @typedef {Record<string, Record<string, Limit>>} Limits the objects named in LIMITS_IN
+ * @typedef {Record<keyof typeof LIMITS_IN, any>} Limits records of {@link Limit}, whose names the type check does not see
  * @typedef {[what: string, setting: string, beyond: string] | [what: string, limit: Limit]} Row
  */
 
@@ -205,7 +205,7 @@ Everything that comes from outside has a limit. If a limit has a variable, the t
  */
 export async function loadLimits(load) {
   const entries = Object.entries(LIMITS_IN).map(async ([name, file]) => [name, (await load(file))[name]]);
-  return Object.fromEntries(await Promise.all(entries));
+  return /** @type {Limits} */ (Object.fromEntries(await Promise.all(entries)));
 }
 
 /**
@@ -225,6 +225,7 @@ export function limitsPage(services, { settingsOf }, limits) {
   );
   /** @param {Row} row */
   const lineOf = ([what, bound, beyond]) => {
+    if (bound === undefined) throw new Error(`scripts/docs/limits-page.mjs: "${what}" has no limit`);
     if (typeof bound !== 'string') return `| ${what} | ${quantity(bound)} |  | ${bound.beyond} |`;
     const setting = settings.get(bound);
     if (!setting?.fallback) throw new Error(`scripts/docs/limits-page.mjs: there is no setting ${bound}`);

@@ -10,10 +10,10 @@ import { findTensorflowLibrary } from './tensorflow-library.mjs';
 
 const KEY_FILE = '.cuda-engine-key';
 
-/** Of the compiler, for every file. */
+/** Flags of the compiler, for every file. */
 export const FLAGS = ['-std=c++17', '-Wall', '-Wno-unknown-pragmas', '-fPIC', '-pthread', '-fvisibility=hidden'];
 
-/** From native/build/cuda.node to the TensorFlow that tfjs's addon loads, so that this addon can be loaded before it. */
+/** The path from native/build/cuda.node to the TensorFlow that tfjs's addon loads, so that this addon can be loaded before it. */
 const TENSORFLOW_FOLDER = '$ORIGIN/../../node_modules/@tensorflow/tfjs-node-gpu/deps/lib';
 /** Where cublas-library.mjs puts cuBLAS outside a container. */
 const CUBLAS_FOLDER = '$ORIGIN/cuda/lib';
@@ -44,7 +44,7 @@ async function addon(library) {
   };
 }
 
-/** Of the kernels in the emulated driver. */
+/** Flags for the kernels in the emulated driver. */
 export const EMULATION_FLAGS = [...FLAGS, '-O2'];
 
 /** @returns {Promise<import('./compile-native.mjs').Target[]>} */

@@ -174,7 +174,7 @@ export async function compileKernel({ name, architecture }, { library, folder, e
 }
 
 /**
- * On every core, one after the other. After a failure none is started.
+ * Works on every core, one item after the other. After a failure none is started.
  *
  * @template T
  * @param {T[]} items

@@ -32,7 +32,7 @@ const NVRTC_MEMBERS = [
   'nvidia_cuda_nvrtc_cu12-12.9.86.dist-info/licenses/',
 ];
 
-/** By `process.arch`. There is no `tensorflow-cpu` for arm64; `tensorflow` is CPU-only there. @type {Record<string, Wheel>} */
+/** The wheels by `process.arch`. There is no `tensorflow-cpu` for arm64; `tensorflow` is CPU-only there. @type {Record<string, Wheel>} */
 export const TENSORFLOW_WHEELS = {
   x64: {
     project: 'tensorflow-cpu',

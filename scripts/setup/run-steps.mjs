@@ -9,7 +9,7 @@ import { SetupError } from './setup-error.mjs';
  * @property {(progress: Progress) => Promise<string>} run performs the step unless it is already done, and returns one line about it
  */
 
-/** Without a terminal, every update is a line in a log. This limits their number. */
+/** The time between two updates without a terminal, where each is a line in a log. */
 const LINE_INTERVAL_MS = 5_000;
 
 /**

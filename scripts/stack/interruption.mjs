@@ -1,5 +1,5 @@
 /**
- * Under npm, Ctrl-C arrives twice: from the terminal, and forwarded by npm. A second signal within this time is a duplicate.
+ * The time within which a second signal is a duplicate. Under npm, Ctrl-C arrives twice: from the terminal, and forwarded by npm.
  */
 const REPETITION_MS = 1_000;
 

@@ -15,7 +15,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
  */
 
 /**
- * In the order in which they start. The api is last, since its readiness depends on the others.
+ * The services in the order in which they start. The api is last, since its readiness depends on the others.
  *
  * @type {ServiceProgram[]}
  */

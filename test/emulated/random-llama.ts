@@ -10,7 +10,7 @@ export interface RandomLlama {
   keyValueHeads?: number;
   headDim?: number;
   vocabulary?: number;
-  /** Of every layer; null: none. */
+  /** The window of every layer; null: none. */
   window?: number | null;
 }
 

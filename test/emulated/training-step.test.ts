@@ -96,7 +96,7 @@ describe.each(['fused', 'raw'] as const)('%s kernels', (kernels) => {
   );
 });
 
-/** Of a micro-batch. */
+/** Labels of a micro-batch. */
 const LABELS = 21;
 
 describe('copies between host and device', () => {

@@ -132,7 +132,7 @@ describe('a worker with several jobs', () => {
     expect(statusesOf(jobs)).toEqual(succeeded(4));
     if (victim === 'trainer') expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
     const [one, other] = await Promise.all(conversations.map(({ end }) => end()));
-    // Greedy, and the same whoever trains beside it. The next worker has no job at first, and then loads bfloat16.
+    // Greedy, and the same beside any other jobs. The next worker has no job at first, and then loads bfloat16.
     const answers = new Set([...one!.answers, ...other!.answers]);
     expect([...answers].length).toBeLessThanOrEqual(victim === 'trainer' ? 1 : 2);
     // What was cut off, or could not be answered meanwhile, says that it can be asked again.

@@ -18,7 +18,7 @@ const CHECKS = [
   'ensure_resource_availability',
 ];
 
-/** Of a test: without and with a key. They share the time. */
+/** The runs of a test: without and with a key. They share the time. */
 const RUNS = 2;
 /** Where the time is limited, each operation gets so many in turn, until it is over. */
 const ROUND_EXAMPLES = '10';

@@ -34,7 +34,7 @@ const OF_THE_SERVICES: HostileTable[] = [
 const TABLES = [...OF_THE_SERVICES, weightFiles];
 const COUNT = TABLES.reduce((sum, { cases }) => sum + cases.length, 0);
 
-/** On an idle machine no input takes more than 2 s (the slowest are printed). A busy machine may be twenty times slower. */
+/** The time limit of an input. On an idle machine none takes more than 2 s (the slowest are printed). A busy machine may be twenty times slower. */
 const LIMIT_MS = 45_000;
 
 /** An answer of 5xx, alone or as one of several. */

@@ -19,7 +19,7 @@ const ROWS = Array.from({ length: 32 }, (_, i) => `{"text":"the number ${i} foll
 /** Long enough to be interrupted on any machine. */
 const EPOCHS = 40;
 const PATIENCE_MS = 240_000;
-/** On a busy machine, workers that are alive would lose a shorter one. */
+/** The lock of a job. On a busy machine, workers that are alive would lose a shorter one. */
 const JOB_LOCK_MS = '15000';
 
 let redis: RealRedis;

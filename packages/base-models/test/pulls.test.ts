@@ -198,7 +198,7 @@ describe('a pull', () => {
     expect(await pulled()).toMatchObject({ status: 'succeeded' });
   });
 
-  test('of a small file whose git digest differs is not used either, nor one with more bytes than the list says', async () => {
+  test('rejects a small file with a wrong git digest, or with more bytes than the list says', async () => {
     const repo = hubRepo(tiny);
     repo.files.get('config.json')!.digest = '0'.repeat(40);
     hub.repos.set(REPO, repo);

@@ -47,9 +47,9 @@ export interface Child<Sent extends object> {
   readonly hasSentMessage: boolean;
   /** Resolves once the child has ended and everything that it sent and wrote has arrived. Never rejects. */
   readonly ended: Promise<ChildExit>;
-  /** To a child that has ended meanwhile this does nothing: `ended` says so. */
+  /** Sends a message. A child that has ended meanwhile does not get it: `ended` says so. */
   send(message: Sent): void;
-  /** Kills the child when no message, not even a heartbeat, arrives for so long; null stops watching. */
+  /** Kills the child after `silenceMs` without a message or heartbeat. `null` stops the watch. */
   watchSilence(silenceMs: number | null): void;
   kill(cause: KillCause): void;
   /** Closes the channel, upon which the child ends by itself; kills it after `patienceMs`. Resolves when it has ended. */

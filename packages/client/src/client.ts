@@ -68,7 +68,7 @@ export interface ListJobsQuery extends PageQuery {
 }
 
 export interface ListEventsQuery {
-  /** At most 1,000. @defaultValue 100 */
+  /** Maximum entries, up to 1,000. @defaultValue 100 */
   limit?: number | undefined;
   /** Id of an event: only later events are returned. */
   after?: string | undefined;
@@ -80,7 +80,7 @@ export interface WaitForJobOptions extends FollowOptions {
 
 export interface WaitForPullOptions extends CallOptions {
   onProgress?: ((pull: ModelPull) => void) | undefined;
-  /** Between two requests. @defaultValue 1000 */
+  /** The time between two requests. @defaultValue 1000 */
   intervalMs?: number | undefined;
 }
 

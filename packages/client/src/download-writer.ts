@@ -8,7 +8,7 @@ const WAIT_MS = 50;
 /** Writes chunks to a file, one after the other, while further ones arrive. Holds at most two blocks. */
 export class DownloadWriter {
   readonly #file: FileHandle;
-  /** Of the first chunk that waits. */
+  /** Position of the first chunk that waits. */
   #position: number;
   #chunks: Uint8Array[] = [];
   #bytes = 0;

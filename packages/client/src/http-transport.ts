@@ -45,7 +45,7 @@ export interface HttpTransport {
    * it took too long; the reason of `signal` when that is aborted.
    */
   request(call: HttpCall): Promise<Response>;
-  /** Like `request`, and reads the answer as JSON. */
+  /** Calls `request` and reads the answer as JSON. */
   json<Answer>(call: HttpCall): Promise<Answer>;
 }
 

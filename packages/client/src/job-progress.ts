@@ -21,7 +21,7 @@ export interface JobProgressDisplay {
 const PLAIN_LINE_INTERVAL_MS = 10_000;
 
 export interface JobProgressOptions {
-  /** Of the job's samples, which are shown with the answers. @defaultValue only their numbers are shown */
+  /** Prompts of the job's samples, which are shown with the answers. @defaultValue only their numbers are shown */
   prompts?: readonly SamplePrompt[] | undefined;
   now?: () => number;
 }

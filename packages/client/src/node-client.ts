@@ -21,7 +21,7 @@ export interface DownloadAdapterOptions extends DownloadOptions {
   weights?: 'adapter' | 'merged' | undefined;
   /** `gguf`: for llama.cpp and Ollama. @defaultValue 'safetensors' */
   format?: 'safetensors' | 'gguf' | undefined;
-  /** With `gguf`: the type of the matrices. @defaultValue 'f32' for an adapter, 'f16' for a merged model */
+  /** The type of the matrices, with `gguf`. @defaultValue 'f32' for an adapter, 'f16' for a merged model */
   type?: GgufTensorType | undefined;
   /** Whether to replace an existing destination. @defaultValue false */
   overwrite?: boolean | undefined;
@@ -32,19 +32,19 @@ const PEFT_FILES = [ADAPTER_FILES.config, ADAPTER_FILES.weights];
 /** The client for Node. */
 export type Client = ReturnType<typeof createClient>;
 
-/** Like {@link clientOver}, and also uploads files from the local disk and downloads to it. */
+/** The client of {@link clientOver} that also uploads files from the local disk and downloads to it. */
 export function createClient(options: HttpTransportOptions) {
   const transport = createHttpTransport(options);
   const client = clientOver(transport);
 
-  /** By default, a dataset has the name of its file. */
+  /** Uploads a dataset, which has the name of its file by default. */
   async function uploadDataset(source: UploadSource | { file: string }, call: UploadOptions = {}): Promise<Dataset> {
     if (!('file' in source)) return await client.uploadDataset(source, call);
     const chunks = await openFile(source.file);
     return await client.uploadDataset({ chunks }, { ...call, name: call.name ?? basename(source.file) });
   }
 
-  /** As in {@link clientOver}, and also from a tar file or a PEFT folder. */
+  /** Imports as {@link clientOver} does, and also from a tar file or a PEFT folder. */
   async function importAdapter(
     source: AdapterSource | { file: string } | { folder: string },
     call: ImportAdapterOptions = {},

@@ -13,7 +13,7 @@ import { parseEventStream } from './event-stream-parser.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';
 
-/** Without the fields that the methods set. */
+/** A request without the fields that the methods set. */
 export type ChatCall = Omit<ChatCompletionRequest, 'stream' | 'stream_options'>;
 export type CompletionCall = Omit<CompletionRequest, 'stream' | 'stream_options'>;
 
@@ -26,7 +26,7 @@ export interface TokenScore {
 
 export interface TextScore {
   tokens: TokenScore[];
-  /** Of all tokens but the first: the sum of their log-probabilities. */
+  /** The sum of the log-probabilities of all tokens but the first. */
   logprob: number;
   /** exp of the mean of the negative log-probabilities; null for a text of one token. */
   perplexity: number | null;
@@ -71,7 +71,7 @@ export function textCalls(transport: HttpTransport) {
     return transport.json<ChatCompletion>(post('/v1/chat/completions', request, call));
   }
 
-  /** Like `chat`, in pieces as they come. Leaving the loop ends the work. */
+  /** Answers like `chat`, in pieces as they come. Leaving the loop ends the work. */
   function streamChat(request: ChatCall, call: CallOptions = {}): AsyncGenerator<ChatCompletionChunk, void, undefined> {
     return stream('/v1/chat/completions', request, call);
   }
@@ -81,7 +81,7 @@ export function textCalls(transport: HttpTransport) {
     return transport.json<Completion>(post('/v1/completions', request, call));
   }
 
-  /** Like `complete`, in pieces as they come. Leaving the loop ends the work. */
+  /** Answers like `complete`, in pieces as they come. Leaving the loop ends the work. */
   function streamCompletion(
     request: CompletionCall,
     call: CallOptions = {},

@@ -8,7 +8,7 @@ export interface ConversationFault {
 
 /** More add nothing about one conversation. */
 const MAX_FAULTS = 8;
-/** Of arguments, which templates print recursively. */
+/** The deepest nesting of arguments, which templates print recursively. */
 const MAX_DEPTH = 32;
 
 /**

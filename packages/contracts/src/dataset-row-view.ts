@@ -11,7 +11,7 @@ const count = (description: string) => Type.Integer({ minimum: 0, description })
 export const MAX_ROW_CHARACTERS = 16_384;
 /** Most tokens of a row that it shows. */
 export const MAX_ROW_TOKENS = 4_096;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const rowViewLimits = {
   tokens: { value: MAX_ROW_TOKENS, unit: 'tokens', beyond: 'only the first are shown' },
   characters: { value: MAX_ROW_CHARACTERS, unit: 'characters', beyond: 'only the first are shown' },

@@ -91,7 +91,7 @@ export const DATASET_FILES = { rows: 'data.jsonl', record: 'dataset.json' } as c
 
 /** Maximum turns. Planning renders a conversation once per turn, so its time grows with the square. */
 const MAX_MESSAGES = 1000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const datasetLimits = {
   messages: { value: MAX_MESSAGES, unit: 'messages', beyond: '422 `invalid_dataset`' },
 };

@@ -326,7 +326,7 @@ export interface ProductErrorOptions {
 
 /** Limits for answers and log lines, because messages can quote input of any length. */
 const MAX_MESSAGE_CHARACTERS = 4_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const errorLimits = {
   message: { value: MAX_MESSAGE_CHARACTERS, unit: 'characters', beyond: 'the message is cut' },
 };

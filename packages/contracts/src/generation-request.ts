@@ -10,7 +10,7 @@ export const MAX_CHOICES = 16;
 const MAX_N = 8;
 const MAX_STOP_STRINGS = 4;
 const MAX_STOP_CHARACTERS = 256;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const generationLimits = {
   answers: { value: MAX_CHOICES, unit: 'answers', beyond: '400 `invalid_request`' },
   n: { value: MAX_N, unit: 'answers', beyond: '400 `invalid_request`' },

@@ -25,7 +25,7 @@ export const GenerationRequest = Type.Object(
     ]),
     /** Answers to each prompt. */
     n: Type.Integer({ minimum: 1 }),
-    /** Of each answer. */
+    /** Maximum tokens of each answer. */
     max_tokens: Type.Integer({ minimum: 0 }),
     temperature: Type.Number({ minimum: 0 }),
     top_p: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),

@@ -23,7 +23,7 @@ export const MAX_SEQ_LENGTH = 1_048_576;
 const MAX_MODULE_NAMES = 4096;
 const MAX_MODULE_NAME_CHARACTERS = 256;
 const MAX_MODULE_PATTERN_CHARACTERS = 1024;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const jobLimits = {
   rank: { value: MAX_RANK, unit: '', beyond: '400 `invalid_request`' },
   importedRank: { value: MAX_RANK, unit: '', beyond: '422 `invalid_adapter`' },
@@ -110,7 +110,7 @@ export const LoraSettings = Type.Object(
 );
 export type LoraSettings = Static<typeof LoraSettings>;
 
-/** As in Keras and Lightning: an evaluation improves if its loss is more than min_delta below that of the last improvement. */
+/** Early stopping as in Keras and Lightning: an evaluation improves if its loss is more than min_delta below that of the last improvement. */
 export const EarlyStopping = Type.Object(
   {
     patience: Type.Integer({
@@ -247,8 +247,8 @@ export type JobPriority = (typeof JOB_PRIORITIES)[number];
 const sampleOptions = {
   default: null,
   description:
-    'Prompts that the model answers before training, every so many steps and at the end. The answers are events, and in ' +
-    'the manifest of the adapter. They change nothing of the training.',
+    'Prompts that the model answers before training, at an interval of steps and at the end. The answers are events, and in ' +
+    'the manifest of the adapter. They do not affect the training.',
 };
 
 const WebhookSettings = Type.Object(
@@ -366,7 +366,7 @@ function pick<Source extends object, Field extends keyof Source>(source: Source,
 export const JOB_STATUSES = ['queued', 'preparing', 'running', 'paused', 'succeeded', 'failed', 'cancelled'] as const;
 export const JobStatus = Type.Enum(JOB_STATUSES);
 export type JobStatus = (typeof JOB_STATUSES)[number];
-/** With these, a job waits for a worker or has one. */
+/** The statuses of a job that waits for a worker or has one. */
 export const ACTIVE_STATUSES: readonly JobStatus[] = ['queued', 'preparing', 'running'];
 export const UNFINISHED_STATUSES: readonly JobStatus[] = [...ACTIVE_STATUSES, 'paused'];
 export const ENDED_STATUSES: readonly JobStatus[] = ['succeeded', 'failed', 'cancelled'];

@@ -12,7 +12,7 @@ export type Message = Static<typeof Message>;
 
 const MAX_PARTS = 100;
 const MAX_TOOLS = 128;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const messageLimits = {
   tools: { value: MAX_TOOLS, unit: 'tools', beyond: '422 `invalid_dataset`, 400 `invalid_request`' },
   parts: { value: MAX_PARTS, unit: 'parts', beyond: '422 `invalid_dataset`, 400 `invalid_request`' },

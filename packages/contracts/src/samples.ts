@@ -6,16 +6,16 @@ const closed = { additionalProperties: false };
 
 /** Rounds of samples in a job. All are in its manifest. */
 export const MAX_SAMPLE_ROUNDS = 100;
-/** Of a prompt with its answer. */
+/** Maximum tokens of a prompt with its answer. */
 export const MAX_SAMPLE_TOKENS = 4096;
-/** Of an answer, in UTF-16 units. It ends there. */
+/** Maximum UTF-16 units of an answer, which ends there. */
 export const MAX_SAMPLE_TEXT = 2048;
 
 const MAX_PROMPTS = 8;
 const MAX_PROMPT_CHARACTERS = 16_384;
 const MAX_PROMPT_MESSAGES = 64;
 const MAX_ANSWER_TOKENS = 512;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const sampleLimits = {
   prompts: {
     value: MAX_PROMPTS,

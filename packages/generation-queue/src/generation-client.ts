@@ -30,7 +30,7 @@ export interface GenerationClient {
 
 /** Requests of all api processes that may wait for a worker. */
 const MAX_WAITING = 256;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const queueLimits = {
   waiting: { value: MAX_WAITING, unit: 'requests', beyond: '503 `service_unavailable`' },
 };

@@ -30,7 +30,7 @@ const BLOCKED_LOOK_MS = 50;
 const MAX_UNREAD_BYTES = 512 * 1024;
 /** Bytes that wait in this process for the api to read what is before them. */
 const MAX_HELD_BYTES = 16 * 1024 * 1024;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const unreadLimits = {
   inRedis: { value: MAX_UNREAD_BYTES, unit: 'bytes', beyond: 'the worker waits' },
   inWorker: { value: MAX_HELD_BYTES, unit: 'bytes', beyond: 'the answer is ended' },

@@ -26,7 +26,7 @@ export const dequantizeQ4_K: Dequantize = (blocks, values) => {
   }
 };
 
-/** As Q4_K with a fifth bit: bit `group` of `qh[j]`; d, dmin, scales[12], qh[32], qs[128]. */
+/** Q4_K with a fifth bit: bit `group` of `qh[j]`; d, dmin, scales[12], qh[32], qs[128]. */
 export const dequantizeQ5_K: Dequantize = (blocks, values) => {
   for (let block = 0, at = 0; at < values.length; block += 176, at += WEIGHTS) {
     const d = half(blocks, block);

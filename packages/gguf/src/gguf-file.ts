@@ -8,7 +8,7 @@ import { type GgufHeader, type GgufTensor, parseGgufHeader } from './gguf-header
 /** Enough for the header of nearly every model. */
 const FIRST_READ_BYTES = 16 * 2 ** 20;
 const MAX_HEADER_BYTES = 256 * 2 ** 20;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const ggufLimits = {
   header: { value: MAX_HEADER_BYTES, unit: 'bytes', beyond: 'the file is not imported' },
 };

@@ -10,7 +10,7 @@ export interface GgufTensor {
   type: TensorType;
   /** Row-major, as in PyTorch: the reverse of the order in the file. */
   shape: number[];
-  /** From the start of the file. */
+  /** Offset from the start of the file. */
   byteOffset: number;
   byteLength: number;
 }

@@ -54,7 +54,7 @@ const QWEN2: PreTokenization = {
 };
 
 /**
- * By the value of `tokenizer.ggml.pre`, as in llama.cpp (src/llama-vocab.cpp) and transformers (gguf_tokenizer_mapping.py).
+ * Pre-tokenizations by the value of `tokenizer.ggml.pre`, as in llama.cpp (src/llama-vocab.cpp) and transformers (gguf_tokenizer_mapping.py).
  * As in transformers, "default" is GPT-2's.
  */
 export const PRE_TOKENIZATIONS: ReadonlyMap<string, PreTokenization> = new Map([

@@ -22,11 +22,11 @@ import type { StoreDeps } from './store-deps.js';
 export interface JobAttempt {
   job: Job;
   origin: JobOrigin;
-  /** From 1. */
+  /** The number of the attempt, from 1. */
   number: number;
   /** Sent with every write. A write with the token of an older attempt changes nothing. */
   token: string;
-  /** Of the machine, among the jobs that train at the same time. */
+  /** The share of the machine, among the jobs that train at the same time. */
   share: JobShare;
   /** The step at which a trainer of the job crashed that had several, or whose worker died with it; null: not suspected. */
   suspectStep: number | null;

@@ -69,7 +69,7 @@ export interface CreateJobOptions extends JobLimits {
   idempotencyKey?: string | undefined;
   /** Digest of the request. It distinguishes a repeated request from a different one with the same key. */
   requestHash: string;
-  /** For logs and traces. @defaultValue unknown */
+  /** The origin, for logs and traces. @defaultValue unknown */
   origin?: JobOrigin | undefined;
   /** @defaultValue `{ kind: 'train' }` */
   task?: JobTask | undefined;
@@ -129,14 +129,14 @@ export interface JobStore {
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
   /** Newest first; `next` is the `after` of the next page. @throws ProductError `job_not_found`, `invalid_request` */
   newestEvents(id: JobId, options: NewestEventsOptions): Promise<Paged<JobEvent>>;
-  /** For monitoring. */
+  /** The state of the queue, for monitoring. */
   queueStatus(): Promise<QueueStatus>;
-  /** In which order jobs start. */
+  /** The order in which jobs start. */
   queue: FairQueue;
   checkpoints: JobCheckpoints;
   datasets: DatasetJobs;
   adapterBytes: AdapterBytes;
-  /** For workers. */
+  /** The attempts, for workers. */
   attempts: JobAttempts;
   machines: MachineBoard;
   /** What is to be sent when jobs end. */
@@ -353,7 +353,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
   return { ...guards, queue: { ...guards.queue, locked: store.queue.locked }, whileEnded: ended, close };
 }
 
-/** By the answer of the script. */
+/** Reasons by the answer of the script. */
 const NOT_PAUSABLE: Readonly<Record<string, string>> = {
   ended: 'The job has ended. Only a waiting or running job can be paused.',
   cancelling: 'The job is being cancelled.',

@@ -10,7 +10,7 @@ export interface MachineBoard {
   publish(profile: MachineProfile): Promise<void>;
   /** The most recent one; null if no worker has measured its machine yet. */
   latest(): Promise<MachineProfile | null>;
-  /** Of every worker that has measured its machine, also of one that does not run now; by name. */
+  /** The profiles of all workers that have measured their machine, by name, also of those that do not run now. */
   list(): Promise<MachineProfile[]>;
 }
 

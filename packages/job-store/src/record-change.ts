@@ -14,9 +14,9 @@ export interface RecordChange {
   event?: NewJobEvent;
   /** Tokens that the job has read since the last change. @defaultValue 0 */
   usedTokens?: number;
-  /** Of a job that returns to the queue: it had a turn and goes to the end of the line. @defaultValue false */
+  /** Whether a job that returns to the queue had a turn and goes to the end of the line. @defaultValue false */
   isPaused?: boolean;
-  /** Of a job that returns to the queue: the seconds of training that remain. @defaultValue as before */
+  /** The seconds of training that remain to a job that returns to the queue. @defaultValue as before */
   seconds?: number | undefined;
 }
 

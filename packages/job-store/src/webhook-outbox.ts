@@ -9,7 +9,7 @@ export interface PendingWebhook {
   id: string;
   /** null: the address of the service's own settings. */
   url: string | null;
-  /** Of the job. */
+  /** The owner of the job. */
   owner: Owner;
   job: JobId;
   body: WebhookBody;
@@ -18,8 +18,8 @@ export interface PendingWebhook {
 }
 
 /**
- * The webhooks that are still to be sent. A script writes them together with the end of their job, so none is lost. Whoever sends one
- * claims it for a time; if it dies, another sends it again.
+ * The webhooks that are still to be sent. A script writes them together with the end of their job, so none is lost. A process that sends
+ * one claims it for a time; if it dies, another sends it again.
  */
 export interface WebhookOutbox {
   /** The next one that is due, claimed for so long; null: none is. */
@@ -30,7 +30,7 @@ export interface WebhookOutbox {
   postpone(id: string, delayMs: number): Promise<void>;
   /** Whether the ends of all jobs are to be sent to the address in the settings of the service. */
   sendAll(wanted: boolean): Promise<void>;
-  /** For monitoring. */
+  /** The number of webhooks to be sent, for monitoring. */
   count(): Promise<number>;
 }
 

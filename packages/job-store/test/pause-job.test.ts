@@ -11,7 +11,7 @@ const created = async () => (await store.createJob(aJobSpec(), { requestHash: 'h
 const codeOf = (error: unknown) => (error instanceof ProductError ? error.code : error);
 const eventTypes = async (id: string) => (await store.readEvents(id, { limit: 1000 })).data.map(({ type }) => type);
 const statusOf = async (id: string) => (await store.getJob(id))?.status;
-/** In the order in which they would start. */
+/** The jobs in the order in which they would start. */
 const line = async () => {
   const { waiting } = await store.queue.snapshot();
   return waiting.sort((one, other) => one.job!.place - other.job!.place).map(({ id }) => id);

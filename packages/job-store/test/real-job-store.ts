@@ -5,7 +5,7 @@ import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '../src/index
 
 export { prefix, redis, server } from '../../../test/use-redis.js';
 
-/** For the current test: an empty store, and its BullMQ queue. */
+/** An empty store for the current test, and its BullMQ queue. */
 export let store: JobStore;
 export let queue: Queue;
 

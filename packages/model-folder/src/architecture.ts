@@ -4,7 +4,7 @@ export type RopeScaling =
   | { type: 'linear'; factor: number }
   /** NTK: the base grows with the length of the text once it exceeds `maxPositions`. */
   | { type: 'dynamic'; factor: number; maxPositions: number }
-  /** As in Llama 3.1: low frequencies are divided by `factor`, high ones unchanged, those between interpolated. */
+  /** The scaling of Llama 3.1: low frequencies are divided by `factor`, high ones unchanged, those between interpolated. */
   | { type: 'llama3'; factor: number; lowFreqFactor: number; highFreqFactor: number; originalMaxPositions: number }
   /** YaRN (Peng et al. 2023, arXiv:2309.00071). */
   | {
@@ -22,7 +22,7 @@ export type RopeScaling =
   /** LongRoPE (Ding et al. 2024, arXiv:2402.13753): each frequency has its own divisor; the length selects the set. */
   | {
       type: 'longrope';
-      /** For texts up to `originalMaxPositions`. */
+      /** Factors for texts up to `originalMaxPositions`. */
       shortFactors: readonly number[];
       longFactors: readonly number[];
       originalMaxPositions: number;
@@ -153,9 +153,9 @@ export interface DecoderArchitecture {
 export interface ClassifierArchitecture {
   kind: 'classifier';
   family: 'classifier';
-  /** In order. `name` is the index in the sequence; the tensors are `<name>.weight` and `<name>.bias`. */
+  /** The layers in order. `name` is the index in the sequence; the tensors are `<name>.weight` and `<name>.bias`. */
   layers: { name: string; inFeatures: number; outFeatures: number; bias: boolean }[];
-  /** Between the layers; none after the last. */
+  /** The activation between the layers; none after the last. */
   activation: Activation;
 }
 

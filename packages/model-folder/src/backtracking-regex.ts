@@ -8,7 +8,7 @@
  * @param source in the syntax of Oniguruma, as in tokenizer.json; it may be invalid, since the compiler checks it later
  */
 export function mayBacktrackExponentially(source: string): boolean {
-  /** For each open group, whether repeating it is ambiguous. The first entry is the complete expression. */
+  /** Whether, for each open group, repeating it is ambiguous. The first entry is the complete expression. */
   const groups = [false];
   let inClass = 0;
   for (let i = 0; i < source.length; i++) {

@@ -8,7 +8,7 @@ const MAX_STEPS = 200_000;
 const CHARACTERS_PER_STEP = 4_096;
 /** Twice the longest line of a dataset. */
 const MAX_OUTPUT_CHARACTERS = 32 * 1024 * 1024;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const renderingLimits = {
   steps: { value: MAX_STEPS, unit: 'steps', beyond: '422 `chat_template_failed`' },
   output: { value: MAX_OUTPUT_CHARACTERS, unit: 'characters', beyond: '422 `chat_template_failed`' },

@@ -8,7 +8,7 @@ export interface JinjaValue {
   readonly builtins: ReadonlyMap<string, JinjaValue>;
   /** How long it may be, of a text that is not known. The library's values have none. */
   readonly weight?: number;
-  /** As a template prints it. */
+  /** The text that a template prints. */
   toString(): string;
 }
 

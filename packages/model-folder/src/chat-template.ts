@@ -43,7 +43,7 @@ export interface ChatTemplateOptions {
 const TEMPLATE_FILE = 'chat_template.jinja';
 /** The largest known templates have about 30 KB. */
 const MAX_TEMPLATE_BYTES = 2 ** 20;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const templateLimits = {
   bytes: { value: MAX_TEMPLATE_BYTES, unit: 'bytes', beyond: '422 `chat_template_failed`' },
 };
@@ -83,7 +83,7 @@ export async function loadChatTemplate(
 
 interface TemplateSources {
   source: string;
-  /** For conversations with tools; null: the same. */
+  /** The template for conversations with tools; null: the same. */
   toolSource: string | null;
 }
 

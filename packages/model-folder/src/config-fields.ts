@@ -52,7 +52,7 @@ export class ConfigFields {
     return value as number;
   }
 
-  /** As {@link size}, but null if the field is null. */
+  /** The size as {@link size} reads it, but null if the field is null. */
   sizeOrNull(name: string, fallback: number): number | null {
     return this.isNull(name) ? null : this.size(name, { fallback });
   }
@@ -80,7 +80,7 @@ export class ConfigFields {
     return values;
   }
 
-  /** As {@link positiveNumber}, but null if the field is null. */
+  /** The number as {@link positiveNumber} reads it, but null if the field is null. */
   positiveNumberOrNull(name: string, fallback: number): number | null {
     return this.isNull(name) ? null : this.positiveNumber(name, fallback);
   }

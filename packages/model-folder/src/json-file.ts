@@ -26,7 +26,7 @@ export async function readJsonFile(folder: string, file: string, maxBytes: numbe
   return value;
 }
 
-/** As {@link readJsonFile}, but null for a missing file. */
+/** The content as {@link readJsonFile} reads it, but null for a missing file. */
 export async function readOptionalJsonFile(folder: string, file: string, maxBytes: number): Promise<JsonObject | null> {
   const path = join(folder, file);
   const label = modelFileLabel(folder, file);

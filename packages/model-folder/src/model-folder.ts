@@ -10,7 +10,7 @@ import { withHeadOfFiles } from './tied-head.js';
 import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const configLimits = {
   bytes: { value: MAX_CONFIG_BYTES, unit: 'bytes', beyond: '422 `model_file_corrupt`' },
 };

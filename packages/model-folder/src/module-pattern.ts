@@ -8,7 +8,7 @@ import { RE2JS } from 're2js';
 const MAX_PROGRAM_SIZE = 5_000;
 /** Limit for the keys of a table that are not plain names. */
 const MAX_EXPRESSIONS = 64;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const patternLimits = {
   program: { value: MAX_PROGRAM_SIZE, unit: 'instructions', beyond: '422 `invalid_job`' },
   expressions: { value: MAX_EXPRESSIONS, unit: 'expressions', beyond: '422 `invalid_job`' },
@@ -62,7 +62,7 @@ export function compileModulePattern(table: Readonly<Record<string, number>>): M
   return (moduleName) => compiled.find(({ matches }) => matches(moduleName))?.value;
 }
 
-/** For instance `q_proj` for `model.layers.0.self_attn.q_proj`. */
+/** The last part of a name, for instance `q_proj` for `model.layers.0.self_attn.q_proj`. */
 export function lastPartOf(moduleName: string): string {
   return moduleName.slice(moduleName.lastIndexOf('.') + 1);
 }

@@ -6,7 +6,7 @@ import { MAX_OUTLINED_CONTENT, outlineTemplate, type TemplateOutline } from './t
 const MAX_OUTLINED_MESSAGES = 64;
 /** A few MB at most. */
 const MAX_OUTLINES = 1_000;
-/** Of conversations with the same roles. */
+/** Maximum outlines of conversations with the same roles. */
 const MAX_OUTLINES_PER_ROLES = 16;
 
 /** The outlines of a template by the roles of the messages. */

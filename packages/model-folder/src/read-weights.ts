@@ -7,7 +7,7 @@ import { asModelError, type WeightFile } from './weight-files.js';
 /** Tensors that are read into one region, one behind the other. */
 export interface WeightTarget {
   names: readonly string[];
-  /** In memory. */
+  /** The type in memory. */
   dtype: keyof typeof WIDTH;
   /** Receives the region when it is complete. */
   onFilled(region: Region): void;

@@ -166,7 +166,7 @@ interface For extends JinjaNode {
   defaultBlock: readonly JinjaNode[];
 }
 
-/** Of a text that is not known and one that is. */
+/** Tests of a text that is not known and one that is. */
 const TESTS: Readonly<Record<string, (text: string, known: string) => boolean>> = {
   '==': (text, known) => text === known,
   '!=': (text, known) => text !== known,

@@ -32,7 +32,7 @@ const LibraryTokenizer = library.Tokenizer as unknown as new (file: JsonObject, 
 
 /** One of the largest is Gemma's, with 33 MB. */
 export const MAX_TOKENIZER_BYTES = 128 * 2 ** 20;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const tokenizerLimits = {
   bytes: { value: MAX_TOKENIZER_BYTES, unit: 'bytes', beyond: '422 `model_file_corrupt`' },
 };

@@ -19,7 +19,7 @@ const SHA256 = /^[0-9a-f]{64}$/;
 
 /** What tells whether the weight files of a model are still the same ones, without reading them. */
 export interface WeightsState {
-  /** Of the names, devices, inodes, sizes, modification and change times of all files. */
+  /** Digest of the names, devices, inodes, sizes, modification and change times of all files. */
   key: string;
   /** Whether a later change must change the key: false for files that have only just been written. */
   settled: boolean;

@@ -8,7 +8,7 @@ const SINGLE_FILE = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';
 const MAX_INDEX_BYTES = 64 * 2 ** 20;
 const MAX_SHARDS = 10_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const shardLimits = {
   files: { value: MAX_SHARDS, unit: 'files', beyond: '422 `model_file_corrupt`' },
 };

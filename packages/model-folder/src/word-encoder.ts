@@ -3,9 +3,9 @@ import type { JsonObject } from './json-file.js';
 /** A step of the library that turns texts into words. */
 export interface LibraryPreTokenizer {
   config?: JsonObject;
-  /** Of a sequence; null for a step that does nothing. */
+  /** The steps of a sequence; null for a step that does nothing. */
   tokenizers?: (LibraryPreTokenizer | null)[];
-  /** Of a `Split`: with the flags `g` and `u`. */
+  /** The pattern of a `Split`, with the flags `g` and `u`. */
   pattern?: RegExp | null;
   pre_tokenize(text: string | string[], options: { section_index: number }): string[];
 }
@@ -41,7 +41,7 @@ export interface EncodingParts {
   pre_tokenizer: LibraryPreTokenizer | null;
   model: LibraryModel;
   added_tokens: readonly AddedToken[];
-  /** By its content, and by its normalized content. */
+  /** Each token by its content, and by its normalized content. */
   added_tokens_map: ReadonlyMap<string, AddedToken>;
 }
 

@@ -14,7 +14,7 @@ export interface PeftModule {
 /** A LoRA adapter in memory. Ranks and scales are resolved per module. */
 export interface PeftAdapter {
   dropout: number;
-  /** By the layer's full name, for instance `model.layers.0.self_attn.q_proj`. */
+  /** Layers by full name, for instance `model.layers.0.self_attn.q_proj`. */
   modules: Map<string, PeftModule>;
   /** The field `base_model_name_or_path`, unchanged. */
   baseModelNameOrPath: string | null;

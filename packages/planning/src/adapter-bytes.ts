@@ -2,9 +2,9 @@ import type { JobSpec } from '@lorasmith/contracts';
 import type { Target } from './target-ranks.js';
 
 const BYTES_PER_NUMBER = 4;
-/** Of the manifest and the model card: up to 1,000 losses, evaluations, checks, the probe, digests. */
+/** Bytes of the manifest and the model card: up to 1,000 losses, evaluations, checks, the probe, digests. */
 const MANIFEST_BYTES = 64 * 1024;
-/** Of the manifest and the header of the weights: names and shapes of a layer. */
+/** Bytes of the manifest and the header of the weights: names and shapes of a layer. */
 const BYTES_PER_LAYER = 640;
 
 /** The most that a published adapter takes: in its files lower ranks are padded with zeros to the largest. */

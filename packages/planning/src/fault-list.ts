@@ -15,7 +15,7 @@ export class FaultList {
     return this.#listed;
   }
 
-  /** Of all, listed or not. */
+  /** The number of all faults, listed or not. */
   get count(): number {
     return this.#count;
   }

@@ -32,7 +32,7 @@ const NO_BFLOAT16 = 'the GPU of the machine that trains has no bfloat16 (compute
 
 const upperFirst = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** On this machine. */
+/** The precision on this machine. */
 export function precisionOn(
   { rates }: MachineProfile,
   setting: TrainingSettings['precision'],

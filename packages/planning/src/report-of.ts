@@ -60,7 +60,7 @@ export function reportOf(sources: ReportSources): Report {
   };
 }
 
-/** Of the rows of a validation dataset. */
+/** Warnings about the rows of a validation dataset. */
 function warningsOf(validation: ReportSources['validationDataset']): Fault[] {
   if (validation === null) return [];
   const { id } = validation.dataset;

@@ -42,7 +42,7 @@ export interface ViewedRows {
 
 /** An answer ends with the row that exceeds one of these; the time is that of making tokens. */
 const MOST_TOKENS = 16_384;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const rowPageLimits = {
   tokens: { value: MOST_TOKENS, unit: 'tokens', beyond: 'the page has fewer rows' },
 };

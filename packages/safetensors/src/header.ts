@@ -12,7 +12,7 @@ const MAX_DIMENSIONS = 64;
 
 /** Limit for names, which go into messages, tables and lists. The longest names of known models have a tenth of this. */
 const MAX_NAME_CHARACTERS = 1_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const headerLimits = {
   bytes: { value: MAX_HEADER_BYTES, unit: 'bytes', beyond: '422 `invalid_adapter`' },
   name: { value: MAX_NAME_CHARACTERS, unit: 'characters', beyond: '422 `invalid_adapter`' },
@@ -23,7 +23,7 @@ export interface TensorEntry {
   name: string;
   dtype: Dtype;
   shape: readonly number[];
-  /** From the start of the file. */
+  /** Offset from the start of the file. */
   byteOffset: number;
   byteLength: number;
 }

@@ -14,7 +14,7 @@ export interface SafetensorsHeader<Description extends TensorDescription = Tenso
   header: Uint8Array<ArrayBuffer>;
   /** Size of the file. */
   totalBytes: number;
-  /** In the order in which the data must follow the header, without gaps. */
+  /** The entries in the order in which the data must follow the header, without gaps. */
   entries: (Description & TensorEntry)[];
 }
 
@@ -82,7 +82,7 @@ function encodeHeader(json: string): Uint8Array<ArrayBuffer> {
   return header;
 }
 
-/** By UTF-8 bytes, which is the order of the code points in every locale. */
+/** Compares by UTF-8 bytes, which is the order of the code points in every locale. */
 function compareBytewise(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

@@ -58,7 +58,7 @@ export function readConfigOrExit<Tree extends SettingTree>(
   }
 }
 
-/** For faults of the environment that a service's main finds later. Rethrows anything but a ProductError. */
+/** Exits for faults of the environment that a service's main finds later. Rethrows anything but a ProductError. */
 export function exitOnWrongConfiguration(error: unknown): never {
   if (!(error instanceof ProductError)) throw error;
   process.stderr.write(`${error.message}\n`);

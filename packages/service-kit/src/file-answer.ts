@@ -21,7 +21,7 @@ export type FileSegment = Static<typeof FileSegment>;
 export const FileAnswer = Type.Object({ segments: Type.Array(FileSegment) }, closed);
 export type FileAnswer = Static<typeof FileAnswer>;
 
-/** Of the first line: more than the segments of a model in thousands of files. */
+/** Maximum bytes of the first line: more than the segments of a model in thousands of files. */
 export const MAX_FILE_ANSWER_BYTES = 16 * 2 ** 20;
 
 /** The header that marks a {@link FileAnswer}. */

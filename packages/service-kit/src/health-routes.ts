@@ -6,7 +6,7 @@ import type { HttpApp } from './http-app.js';
 export type ReadyCheck = () => Promise<unknown>;
 
 export interface HealthRoutesOptions {
-  /** By the name in the answer of `/ready`, for instance `redis`. */
+  /** Checks by their name in the answer of `/ready`, for instance `redis`. */
   checks: Readonly<Record<string, ReadyCheck>>;
 }
 

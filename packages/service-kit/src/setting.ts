@@ -18,10 +18,10 @@ export interface Setting<Result> {
 
 export interface SettingOptions<Schema extends TSchema> {
   variable: string;
-  /** Of the value, after conversion to a number or boolean. */
+  /** Schema of the value, after conversion to a number or boolean. */
   schema: Schema;
   description: string;
-  /** Of a number: milliseconds, bytes, … */
+  /** Unit of a number: milliseconds, bytes, … */
   unit?: string;
   example: string;
   fallback?: string;

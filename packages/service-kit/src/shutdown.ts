@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 
 export interface ShutdownOptions {
   logger: Logger;
-  /** After this time the process exits with code 1, without waiting for the work to finish. */
+  /** The time after which the process exits with code 1, without waiting for the work to finish. */
   timeoutMs: number;
   /** Stops accepting work, finishes running work where possible, and closes connections. Called once. */
   close: () => Promise<void>;

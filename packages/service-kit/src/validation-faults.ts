@@ -3,7 +3,7 @@ import type { ErrorObject } from 'ajv';
 
 /** More faults would not help the reader, and a crafted body can have a million. */
 export const MAX_FAULTS = 100;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const faultLimits = {
   faults: { value: MAX_FAULTS, unit: 'faults', beyond: 'the rest are left out' },
 };

@@ -1,2 +1,2 @@
-/** As in the package.json of the repository. */
+/** The version in the package.json of the repository. */
 export const PRODUCT_VERSION = '0.1.0';

@@ -10,7 +10,7 @@ import { isAbsent } from './storage-error.js';
 
 /** How often a process renews the lease of a bundle that it holds. */
 const LEASE_RENEWAL_MS = 60_000;
-/** After this time without a renewal, the process is considered dead. */
+/** The time without a renewal after which a process is considered dead. */
 const LEASE_LASTS_MS = 300_000;
 /** Age at which a download of a process that died is removed. */
 const ABANDONED_MS = 24 * 3_600_000;

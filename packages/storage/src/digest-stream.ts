@@ -33,7 +33,7 @@ export class DigestStream extends Transform {
     done();
   }
 
-  /** Of all bytes; only available after the stream has ended. */
+  /** The digest of all bytes; only available after the stream has ended. */
   get digest(): Digest {
     if (this.#digest === undefined) throw new Error('DigestStream: the stream has not ended yet');
     return this.#digest;

@@ -9,7 +9,7 @@ export interface NativeTensor {
   fd: number;
   offset: number;
   bytes: number;
-  /** Instead of a part of a file. */
+  /** The bytes in place of a part of a file. */
   content?: Uint8Array;
   conversion?: {
     from: 'F32' | 'F16' | 'BF16';

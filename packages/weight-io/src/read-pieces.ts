@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { addon, systemError } from './addon.js';
 import type { Region } from './region.js';
 
-/** From the stored dtype to that in memory. In the order of kConversions in native/read_pieces.cc. */
+/** Conversions from the stored dtype to that in memory, in the order of kConversions in native/read_pieces.cc. */
 const CONVERSIONS = ['none', 'BF16 F32', 'F16 F32', 'F32 BF16', 'F16 BF16'] as const;
 
 type Stored = 'F32' | 'F16' | 'BF16';
@@ -10,7 +10,7 @@ type Stored = 'F32' | 'F16' | 'BF16';
 /** A part of a file and where it goes. */
 export interface FilePiece {
   fileOffset: number;
-  /** In the file. */
+  /** Bytes in the file. */
   bytes: number;
   region: Region;
   regionOffset: number;

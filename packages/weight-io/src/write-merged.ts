@@ -4,7 +4,7 @@ import { addon, type MergeInstructions, type NativeTensor, systemError } from '.
 /** A LoRA update, `scale · B A`, of a weight. */
 export interface WeightUpdate {
   dtype: 'F32' | 'F16' | 'BF16';
-  /** Of the weight: `[outFeatures, inFeatures]`, or the other way round where it is stored transposed. */
+  /** Shape of the weight: `[outFeatures, inFeatures]`, or the other way round where it is stored transposed. */
   shape: readonly [number, number];
   /** Whether the weight is stored as `[inFeatures, outFeatures]`, as in GPT-2. */
   transposed: boolean;
@@ -25,7 +25,7 @@ type WrittenType = StoredDtype | 'Q8_0';
 export interface TensorConversion {
   from: StoredDtype;
   to: WrittenType;
-  /** As it is stored: `[rows, width]`; a vector is one row. */
+  /** The stored shape: `[rows, width]`; a vector is one row. */
   shape: readonly [number, number];
   /** Write it as `[width, rows]`. An update is then that of the written tensor. @defaultValue false */
   transposed?: boolean;
@@ -42,7 +42,7 @@ export interface TensorConversion {
 export interface StoredTensor {
   /** File descriptor, open for reading. */
   fd: number;
-  /** From the start of the file, in bytes. */
+  /** Offset from the start of the file, in bytes. */
   offset: number;
   bytes: number;
   update?: WeightUpdate;
@@ -70,7 +70,7 @@ export interface WriteMergedOptions {
   signal?: AbortSignal;
   /** @defaultValue the number of cores, at most 16: more would only wait for the hash */
   threads?: number;
-  /** For tests. All give the same bytes. @defaultValue the best of {@link mergeInstructions} */
+  /** The instructions, for tests. All give the same bytes. @defaultValue the best of {@link mergeInstructions} */
   instructions?: MergeInstructions;
 }
 

@@ -87,7 +87,7 @@ export interface AppDependencies {
 
 /** A job request has some hundred bytes; a list of target modules can add more. */
 const JSON_BODY_LIMIT_BYTES = 256 * 1024;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const httpLimits = {
   jsonBody: { value: JSON_BODY_LIMIT_BYTES, unit: 'bytes', beyond: '413 `body_too_large`' },
 };

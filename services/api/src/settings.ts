@@ -280,7 +280,7 @@ export const API_SETTINGS = {
       fallback: 'false',
       example: 'true',
       description:
-        '`true`: webhooks may go to loopback and private addresses, and over http. Whoever may send jobs can then have the api send ' +
+        '`true`: webhooks may go to loopback and private addresses, and over http. A sender of jobs can then have the api send ' +
         'requests into its network.',
     }),
   },

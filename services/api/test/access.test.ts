@@ -196,7 +196,7 @@ describe('a key', () => {
     expect(coded(await callsWith(undefined).get('/jobs'))).toEqual([401, 'unauthorized']);
   });
 
-  test('that is refused gets an answer, whatever the body of the request', async () => {
+  test('answers a refused request whatever its body', async () => {
     await holder();
     const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
     const body = '{"text":"x"}\n'.repeat(500_000);

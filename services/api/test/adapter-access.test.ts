@@ -34,7 +34,7 @@ let url: string;
 let one: { id: KeyId; token: string };
 let other: { id: KeyId; token: string };
 let adapterBytes: number;
-/** Of a key. */
+/** The quota of a key. */
 const MOST_ADAPTERS = 6;
 
 beforeAll(async () => {

@@ -32,7 +32,7 @@ import { startRegistry } from './registry-process.js';
 
 const MODEL = 'llama-tied';
 const [OWN, OTHERS] = [adapterId(1), adapterId(2)];
-/** Of its adapter as a fine-tuned model. */
+/** The name of its adapter as a fine-tuned model. */
 const OWN_NAME = `ft:${MODEL}:lorasmith:a-name:${OWN}`;
 
 let server: RealRedis;

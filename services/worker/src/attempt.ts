@@ -28,7 +28,7 @@ import type { PoolPlace } from './trainer/trainer-pool.js';
 export interface AttemptOptions {
   store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents'>;
   sources: OrderSources;
-  /** Of the job in the trainer pool. */
+  /** The place of the job in the trainer pool. */
   place: PoolPlace;
   log: Logger;
   metrics: AttemptMetrics;
@@ -63,7 +63,7 @@ export class Attempt {
   readonly #attempt: JobAttempt;
   readonly #options: AttemptOptions;
   readonly #stopping: StopSignal;
-  /** For TensorBoard; null for a job that does not train. */
+  /** The log for TensorBoard; null for a job that does not train. */
   readonly #log: TrainingLog | null;
   #prepared: PreparedOrder | null = null;
 

@@ -32,7 +32,7 @@ interface StoredCheckpoint {
 }
 
 export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
-  /** By job: the bundles that this mirror has stored or restored. */
+  /** The bundles that this mirror has stored or restored, by job. */
   const known = new Map<JobId, Set<string>>();
   const knownOf = (job: JobId) => {
     const ids = known.get(job) ?? new Set();
@@ -131,7 +131,7 @@ async function storeFile(
   }
 }
 
-/** In whole milliseconds; null where the file is missing. */
+/** The time of writing in whole milliseconds; null where the file is missing. */
 async function writtenAt(file: string): Promise<number | null> {
   try {
     return Math.trunc((await stat(file)).mtimeMs);

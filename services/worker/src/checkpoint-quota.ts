@@ -2,7 +2,7 @@ import type { JobId, Owner } from '@lorasmith/contracts';
 
 /** How many bytes of checkpoints may be stored. */
 export interface CheckpointQuotas {
-  /** Of one API key. Jobs that were made without a key count only towards the total. */
+  /** Bytes of one API key. Jobs that were made without a key count only towards the total. */
   ofKey: number;
   inAll: number;
 }

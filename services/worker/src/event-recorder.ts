@@ -23,7 +23,7 @@ export function createEventRecorder(options: {
   write: (event: NewJobEvent) => Promise<void>;
   onError: (error: unknown) => void;
   stepIntervalMs?: number;
-  /** In milliseconds. */
+  /** The time in milliseconds. */
   now?: () => number;
 }): EventRecorder {
   const { write, onError, stepIntervalMs = STEP_INTERVAL_MS, now = () => performance.now() } = options;

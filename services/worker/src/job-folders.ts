@@ -47,7 +47,7 @@ export type SweptStore = Pick<JobStore, 'getJob' | 'checkpoints' | 'whileEnded'>
 
 export interface JobFoldersOptions {
   dataDir: string;
-  /** In the store that several hosts share; null: checkpoints are on this host alone. @defaultValue null */
+  /** The copies in the store that several hosts share; null: checkpoints are on this host alone. @defaultValue null */
   mirror?: CheckpointMirror | null;
   /** How long the checkpoints of an ended job are retained. */
   retentionMs: number;

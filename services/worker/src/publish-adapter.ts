@@ -74,7 +74,7 @@ function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOu
   throw new ProductError('adapter_check_failed', message);
 }
 
-/** Whoever gets the adapter need not know where its maker wants messages. */
+/** Users of the adapter need not know where its maker wants messages. */
 function publicSpecOf(job: Job): JobSpec {
   return { ...specOf(job), webhook: null };
 }

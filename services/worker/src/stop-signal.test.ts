@@ -27,7 +27,7 @@ test('work that was stopped before it began is not waited for, and may go wrong 
   await promise.catch(nothing);
 });
 
-/** As Promise.withResolvers, which Node 20 has not. */
+/** Promise.withResolvers, which Node 20 has not. */
 function withResolvers<Value>() {
   let resolve: (value: Value) => void = nothing;
   let reject: (reason: Error) => void = nothing;

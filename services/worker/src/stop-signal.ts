@@ -5,11 +5,11 @@ import type { StopReason } from '@lorasmith/training';
 export interface StopSignalOptions {
   attempts: Pick<JobAttempts, 'check'>;
   attempt: JobAttempt;
-  /** Of the worker. Its reason is a {@link StopReason}. */
+  /** The signal of the worker. Its reason is a {@link StopReason}. */
   signal: AbortSignal;
   /** Time between two looks at the record; a cancel or a pause takes effect after it at the latest. */
   watchIntervalMs: number;
-  /** For the whole attempt. */
+  /** The time for the whole attempt. */
   jobTimeoutMs: number;
   onError: (error: unknown) => void;
 }

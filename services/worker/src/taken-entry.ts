@@ -4,7 +4,7 @@ import { type Job, UnrecoverableError } from 'bullmq';
 import type { Logger } from 'pino';
 import type { AttemptOutcome } from './attempt-outcome.js';
 
-/** Before the first retry; twice as long before each further one. */
+/** The wait before the first retry; twice as long before each further one. */
 const RETRY_AFTER_MS = 2_000;
 /** Tries to report what became of a job. After them, its lock runs out, and the worker that gets it next finds out. */
 const REPORT_TRIES = 5;
@@ -12,7 +12,7 @@ const REPORT_AGAIN_MS = 1_000;
 
 export interface TakenEntryOptions {
   job: Job;
-  /** Of its lock. */
+  /** The token of its lock. */
   token: string;
   order: Pick<FairQueue, 'delay'>;
   log: Logger;
@@ -64,7 +64,7 @@ export class TakenEntry {
       try {
         return await report();
       } catch (error) {
-        log.warn({ err: error, job: job.id }, 'the queue could not be told what became of this job');
+        log.warn({ err: error, job: job.id }, 'could not report the result of the job to the queue');
         if (isRefusal(error) || tries === REPORT_TRIES) return;
         await sleep(REPORT_AGAIN_MS);
       }

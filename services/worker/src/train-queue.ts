@@ -25,7 +25,7 @@ import { Wakening } from './wakening.js';
 
 /** How many workers of one job may die before it is given up. */
 const MAX_STALLED_COUNT = 3;
-/** Of a turn: the time between two looks without a notice. One can be lost, and none says that a wait has become too long. */
+/** The part of a turn between two looks without a notice. One can be lost, and none says that a wait has become too long. */
 const LOOK_EVERY = 1 / 40;
 /** Its bounds: each look reads all that waits. */
 const LOOK_MS = { least: 100, most: 10_000 };
@@ -94,7 +94,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   events.on('error', onTrouble);
   worker.on('stalled', (id) => log.warn({ job: id }, 'the worker of this job has died; the job waits for another'));
 
-  /** By the name of the entry. */
+  /** Held entries by name. */
   const held = new Map<string, Held>();
   const wakening = new Wakening();
   const lookEveryMs = Math.min(Math.max(turnMs * LOOK_EVERY, LOOK_MS.least), LOOK_MS.most);

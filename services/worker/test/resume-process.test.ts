@@ -151,7 +151,7 @@ async function isAsUninterrupted(job: Job): Promise<void> {
   expect(mine!.report.precision.chosen).toBe(whole!.report.precision.chosen);
 }
 
-/** At most the steps between two checkpoints are repeated. */
+/** Checks that at most the steps between two checkpoints are repeated. */
 async function continuesFromCheckpoints(id: string): Promise<void> {
   const events = await eventsOf(id);
   const loaded = events.flatMap((event) => (event.type === 'checkpoint-loaded' ? [event.data.step] : []));

@@ -129,7 +129,7 @@ const eventsOf = async (id: string): Promise<JobEvent[]> => (await store.readEve
 const typesOf = async (id: string) => (await eventsOf(id)).map(({ type }) => type);
 const foldersOfJobs = () => readdir(path.join(dataDir, 'jobs'));
 
-/** After a record has ended, the worker still has to clean up and to report to the queue. */
+/** Polls the check: after a record has ended, the worker still has to clean up and to report to the queue. */
 async function eventually(check: () => Promise<void>): Promise<void> {
   for (let i = 0; i < 200; i++) {
     try {
@@ -460,7 +460,7 @@ describe('a worker that stops', () => {
 });
 
 describe('a lost job', () => {
-  test('whose lock is lost is stopped, publishes nothing, and is taken again', async () => {
+  test('stops a job whose lock is lost, publishes nothing of it, and takes it again', async () => {
     await work();
     const id = await send('stop-when-asked');
     await until(id, 'running');

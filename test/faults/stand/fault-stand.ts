@@ -14,9 +14,9 @@ import { processesWith, type RunningProcess } from './processes.js';
 import { type RedisUnderFault, startRedisUnderFault } from './redis-under-fault.js';
 
 const EQUIPMENT = new URL('../equipment/', import.meta.url);
-/** For tests in which a slow worker must keep its job: a busy machine may stall for a minute. */
+/** The lock for tests in which a slow worker must keep its job: a busy machine may stall for a minute. */
 const PATIENT_LOCK_MS = 300_000;
-/** For tests in which a dead worker must be noticed soon. */
+/** The lock for tests in which a dead worker must be noticed soon. */
 export const SHORT_LOCK_MS = 4_000;
 
 /** A service of the stand, as a separate process. */

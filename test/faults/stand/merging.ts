@@ -68,7 +68,7 @@ export async function stagingsOfMerges(stand: FaultStand): Promise<string[]> {
 /** A process that merges for a request, and does nothing until it receives a SIGCONT. */
 export interface StoppedMerge {
   pid: number;
-  /** Of the request: its status; null if it gets no answer. */
+  /** The status of the request; null if it gets no answer. */
   answer: Promise<number | null>;
 }
 

@@ -84,7 +84,7 @@ test('a manifest that is too large or missing is refused, of the store and of a 
   expect(await readManifestOfFolder(adapters.folder(id))).toBeNull();
 });
 
-test('whoever may not use an adapter does not learn that it exists, even if it is broken', async () => {
+test('hides a broken adapter from callers without access', async () => {
   const isAllowed = (found: unknown) => found === owner;
   await expect(read({ isAllowed })).rejects.toMatchObject({ code: 'adapter_not_found' });
   await publish({ owner });

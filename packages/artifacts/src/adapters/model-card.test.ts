@@ -73,7 +73,7 @@ const shown = (tokens: readonly Token[]) =>
   tokens
     .map((token) => ('text' in token ? token.text : '').replace(/&\w+;/g, (name: string) => ENTITIES[name] ?? name))
     .join('');
-/** On one line, and without what changes the direction of others' text. */
+/** The text on one line, without characters that change the direction of other text. */
 const asLine = (text: string) => text.replace(/[ \p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]+/gu, ' ').trim();
 
 test.each(Object.entries(CARDS))(

@@ -62,7 +62,7 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
   };
 }
 
-/** At a place, from the end where it is negative, or at a text. */
+/** Turns a bit at a place (from the end where it is negative) or at a text. */
 async function turnBit(file: string, at: number | string): Promise<void> {
   const bytes = await readFile(file);
   const place = typeof at === 'string' ? bytes.indexOf(at) : bytes.length + at;

@@ -27,7 +27,7 @@ export interface CheckpointProgress {
   epoch: number;
   trainLoss: number;
   evaluationBefore: Evaluation | null;
-  /** At this step, if there was one. */
+  /** The evaluation at this step, if there was one. */
   evaluation: Evaluation | null;
   evaluations: EvaluationProgress;
   /** The answers to the job's prompts so far. */

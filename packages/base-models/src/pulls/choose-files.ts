@@ -25,12 +25,12 @@ const WANTED = new Set([
   'generation_config.json',
   'chat_template.jinja',
 ]);
-/** For people; left out if it is large. */
+/** Files for people; a large one is left out. */
 const ABOUT = /^(README\.md|LICEN[CS]E([-_.][A-Za-z0-9._-]{1,40})?|NOTICE(\.(txt|md))?)$/;
 const MAX_ABOUT_BYTES = 2 ** 20;
 /** The largest tokenizers have 35 MB. */
 const MAX_SMALL_BYTES = 128 * 2 ** 20;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const smallFileLimits = {
   bytes: { value: MAX_SMALL_BYTES, unit: 'bytes', beyond: 'the pull fails' },
 };

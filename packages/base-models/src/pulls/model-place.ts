@@ -9,7 +9,7 @@ import type { PullFolder } from './pull-folder.js';
 
 /** Where pulled models go. */
 export interface ModelPlace {
-  /** For the files of unfinished pulls. */
+  /** The folder for files of unfinished pulls. */
   stagingDir: string;
   exists(name: string): Promise<boolean>;
   /** Whether the model exists because this pull has published it, and died before it could say so. */

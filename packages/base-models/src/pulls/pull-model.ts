@@ -12,9 +12,9 @@ import { type PullFolder, pullFolder } from './pull-folder.js';
 import type { PullProgress } from './pull-progress.js';
 
 export interface PullLimits {
-  /** Of all files of a model together. */
+  /** Maximum bytes of all files of a model together. */
   maxBytes: number;
-  /** Of the disk that stay free. */
+  /** Bytes of the disk that stay free. */
   keepFreeBytes: number;
 }
 

@@ -12,7 +12,7 @@ import { Value } from 'typebox/value';
 
 /** Records beyond this number push out the oldest that have ended. */
 const MAX_PULLS = 1_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const pullLimits = {
   pulls: { value: MAX_PULLS, unit: 'pulls', beyond: 'the oldest ended one is removed' },
 };

@@ -51,7 +51,7 @@ export async function rememberDigest(digests: WeightDigests, { files }: BundleRe
     // Nobody writes these files again.
     await digests.remember({ ...(await digests.state(outline)), settled: true }, digest);
   } catch (error) {
-    // Whoever uses an invalid model learns what is wrong with it.
+    // The first use of an invalid model reports its fault.
     if (!(error instanceof ProductError)) throw error;
   }
 }

@@ -10,9 +10,9 @@ export interface CommandContext {
   /** Answers to questions; asked only if it is a terminal. */
   input: CommandInput;
   output: TextOutput;
-  /** For questions and what is wrong, so that `output` has only the answer. */
+  /** Output for questions and errors, so that `output` has only the answer. */
   errorOutput: TextOutput;
-  /** For servers other than the api. */
+  /** The key for servers other than the api. */
   serverKey?: string | undefined;
   /** Aborted by Ctrl-C. */
   signal: AbortSignal;
@@ -23,7 +23,7 @@ export interface CommandContext {
 }
 
 export interface Command {
-  /** For example `jobs watch`. */
+  /** The name, for example `jobs watch`. */
   name: string;
   /** Names of the positional arguments, all required. */
   positionals: string[];

@@ -12,7 +12,7 @@ import {
 const SECTIONS = { lora: LoraSettings, training: TrainingSettings, validation: ValidationSettings } as const;
 
 export interface JobFlag {
-  /** Without `--`, for example `learning-rate`. */
+  /** The flag without `--`, for example `learning-rate`. */
   flag: string;
   section: keyof typeof SECTIONS;
   property: string;

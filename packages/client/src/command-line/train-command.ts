@@ -10,7 +10,7 @@ import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js
 import { createTransferProgress } from './transfer-progress.js';
 import { watchJob } from './watch-job.js';
 
-/** From rows in a file to an adapter on the disk. */
+/** The command from rows in a file to an adapter on the disk. */
 export const TRAIN_COMMAND: Command = {
   name: 'train',
   positionals: ['FILE'],

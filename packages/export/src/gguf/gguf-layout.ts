@@ -10,7 +10,7 @@ export type MetadataValue =
   | { type: 'int32s'; value: readonly number[] }
   | { type: 'float32s'; value: readonly number[] };
 
-/** In the order of the file. */
+/** Metadata in the order of the file. */
 export type Metadata = ReadonlyMap<string, MetadataValue>;
 
 /** The types in which tensors are written. */

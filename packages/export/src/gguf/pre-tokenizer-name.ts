@@ -3,11 +3,11 @@ type Json = Record<string, unknown>;
 
 const GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 const SINGLE_DIGITS = '\\p{N}';
-/** Of Llama 3 and of OpenAI's cl100k; `{1,3}` or nothing says how many digits are one word. */
+/** The expression of Llama 3 and of OpenAI's cl100k; `{1,3}` or nothing says how many digits are one word. */
 const LLAMA3 = (digits: string) =>
   `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|` +
   '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
-/** Of Mistral's Tekken and of OpenAI's o200k. */
+/** The expression of Mistral's Tekken and of OpenAI's o200k. */
 const O200K = (digits: string, contractions: string) =>
   `[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+${contractions}|` +
   `[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*${contractions}|` +

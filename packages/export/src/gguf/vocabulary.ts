@@ -7,7 +7,7 @@ import { scoresOfMerges } from './sentencepiece-scores.js';
 /** `llama_token_type`. */
 const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
-/** As in llama.cpp's converter: of tokens that are matched in the text as a whole, and of ids without a token. */
+/** The score of tokens that are matched in the text as a whole, and of ids without a token, as in llama.cpp's converter. */
 const ADDED_SCORE = -1000;
 const UNUSED_SCORE = -10_000;
 
@@ -166,7 +166,7 @@ function tokensOf(tokenizer: JsonObject, vocabSize: number, isSentencePiece: boo
   return tokens;
 }
 
-/** As in llama.cpp's converter: tokens that are control tokens although some models say otherwise. */
+/** Whether a token is a control token although some models say otherwise, as in llama.cpp's converter. */
 function looksSpecial(text: string): boolean {
   return ['<pad>', '<mask>', '<2mass>', '[@BOS@]'].includes(text) || /^<\|.*\|>$|^<｜.*｜>$|^<unused.*>$/s.test(text);
 }

@@ -20,7 +20,7 @@ export interface WriteGgufModelOptions {
   adapter: PeftAdapter;
   /** The new file. */
   path: string;
-  /** Of the matrices; vectors are F32, as llama.cpp wants them. */
+  /** The type of the matrices; vectors are F32, as llama.cpp wants them. */
   type: GgufType;
   description: GgufDescription;
   onProgress?(doneBytes: number, totalBytes: number): void;
@@ -92,7 +92,7 @@ export function typeOfTensor(name: string, shape: readonly number[], wanted: Ggu
   return shape.length === 1 || name === 'position_embd.weight' ? 'F32' : typeOfRows(wanted, shape[1]!);
 }
 
-/** As in llama.cpp's converter: rows that are no whole number of blocks are float16. */
+/** The type of rows: those that are no whole number of blocks are float16, as in llama.cpp's converter. */
 export function typeOfRows(wanted: GgufType, width: number): GgufType {
   return width % BLOCK_NUMBERS[wanted] === 0 ? wanted : 'F16';
 }

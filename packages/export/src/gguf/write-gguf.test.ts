@@ -32,7 +32,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true }));
 
-/** As in make-converted.py: lists are their digest. */
+/** The value as make-converted.py writes it: lists are their digest. */
 function shown(value: GgufValue): unknown {
   if (!Array.isArray(value)) return value;
   const isFloat = value.some((each) => typeof each === 'number' && !Number.isInteger(each)) || value.includes(-1000);

@@ -2,7 +2,7 @@
 export interface PlannedShard {
   file: string;
   tensors: string[];
-  /** Of the tensors. */
+  /** Bytes of the tensors. */
   bytes: number;
 }
 

@@ -21,7 +21,7 @@ type Role = 'system' | 'user' | 'assistant';
 const text = (index: number) => `lorasmith${'x'.repeat(index + 1)}z`;
 const conversation = (...roles: Role[]): Message[] => roles.map((role, index) => ({ role, content: text(index) }));
 
-/** With and without system message, of one turn and of several. */
+/** Probes with and without system message, of one turn and of several. */
 const PROBES: Role[][] = [
   ['user'],
   ['user', 'assistant', 'user'],
@@ -34,7 +34,7 @@ const PROBES: Role[][] = [
 /**
  * Finds what a chat template writes between messages, from what it makes of some conversations.
  *
- * @param bos - removed from the start of the text, because whoever reads the template adds it; null: it stays
+ * @param bos - removed from the start of the text, because the reader of the template adds it; null: it stays
  * @returns null if what it writes between two messages depends on more than their roles
  */
 export function findSeparators(template: ChatTemplate, bos: string | null): ChatSeparators | null {

@@ -50,11 +50,15 @@ test('a job that must start alone waits while others run, for a turn; then they 
   expect(chooseNext(at(1_002, alone, urgent), idle, TURN_MS)).toMatchObject({ action: 'take', waiting: alone });
 });
 
-test('a job of another precision is one of another base model; one for which another worker has paused is left to it', () => {
+test('treats another precision as another base model', () => {
   const other = waiting('other', { precision: 'bfloat16' });
   expect(chooseNext(at(10, other), worker(), TURN_MS).action).toBe('wait');
   expect(chooseNext(at(10, waiting('same', { precision: 'float32' })), worker(), TURN_MS).action).toBe('take');
   expect(chooseNext(at(2_000, other), worker(), TURN_MS).action).toBe('pause');
+});
+
+test('leaves a job to the worker that paused for it', () => {
+  const other = waiting('other', { precision: 'bfloat16' });
   expect(chooseNext(at(2_000, other), worker({ targetsOfOthers: new Set([other.id]) }), TURN_MS).action).toBe('wait');
 });
 

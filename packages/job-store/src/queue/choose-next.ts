@@ -52,7 +52,7 @@ export type Choice =
 
 export type KnownJob = WaitingJob & { job: QueueEntry };
 
-/** After this part of a turn, a key of which the worker holds several jobs gives a place to a key of which no worker holds any. */
+/** The part of a turn after which a key with several jobs on the worker gives a place to a key with no running job. */
 const SHORT_TURN = 1 / 20;
 
 /**

@@ -18,7 +18,7 @@ export interface InLine {
 
 /** The state of the queue that the order depends on. */
 export interface QueueState<Waiting extends InLine = InLine> {
-  /** In milliseconds. */
+  /** The time in milliseconds. */
   now: number;
   waiting: readonly Waiting[];
   keys: ReadonlyMap<string, KeyUse>;

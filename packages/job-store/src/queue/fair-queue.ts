@@ -21,7 +21,7 @@ const FORECAST_MS = 1_000;
 
 /** Everything that workers choose by. */
 export interface QueueSnapshot {
-  /** In milliseconds. */
+  /** The time in milliseconds. */
   now: number;
   waiting: WaitingJob[];
   keys: Map<string, KeyUse>;

@@ -7,7 +7,7 @@ export const QUEUE_NAME = 'training';
 
 /** How often a job is attempted if its trainer crashes. Each attempt continues from the last checkpoint. */
 export const MAX_ATTEMPTS = 3;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const attemptLimits = {
   attempts: { value: MAX_ATTEMPTS, unit: 'attempts', beyond: 'the job fails' },
 };

@@ -53,9 +53,9 @@ export function queueFacts(spec: JobSpec, { tokens, seconds }: PlannedWork): str
 export interface JobShare {
   /** The key that owns the job; '' without one. */
   key: string;
-  /** Of the key among the keys. */
+  /** The weight of the key among the keys. */
   keyWeight: number;
-  /** Of the job among those of its key. */
+  /** The weight of the job among those of its key. */
   jobWeight: number;
 }
 

@@ -2,9 +2,9 @@ import type { DatasetId, JobId, JobStatus } from '@lorasmith/contracts';
 import type { LuaSource } from '@lorasmith/redis';
 import type { JobKeys } from '../keys.js';
 
-/** Approximate maximum of stored events per job: at one step a second, the last five and a half hours. */
+/** Approximate maximum of stored events per job. Steps are thinned, so that the events reach back to the start. */
 const MAX_EVENTS = 20_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const eventLimits = {
   events: { value: MAX_EVENTS, unit: 'events, about', beyond: 'the oldest are removed' },
 };

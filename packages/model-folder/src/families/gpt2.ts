@@ -43,7 +43,7 @@ export const gpt2: Family<DecoderArchitecture> = {
       throw config.unsupported('add_cross_attention', 'is not supported: the model has no encoder');
     }
     const vocabSize = config.size('vocab_size');
-    /** As in transformers' `attribute_map`: the common name of a size takes precedence over GPT-2's own. */
+    /** The common name of a size takes precedence over GPT-2's own, as in transformers' `attribute_map`. */
     const named = (own: string, alias: string) => (config.has(alias) ? alias : own);
     const width = named('n_embd', 'hidden_size');
     const hiddenSize = config.size(width);

@@ -128,7 +128,7 @@ function readLlama3(parameters: ConfigFields, { originalMaxPositions }: ScalingC
 
 function readYarn(parameters: ConfigFields, { maxPositions, originalMaxPositions }: ScalingContext): RopeScaling {
   const factor = parameters.positiveNumber('factor', maxPositions / originalMaxPositions);
-  /** As in transformers, 0 counts as absent. */
+  /** The value, or the default for 0, which counts as absent in transformers. */
   const orDefault = (field: string, fallback: number) => parameters.number(field, 0) || fallback;
   const magnitude = (share: number) => (factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1);
   const mscale = parameters.number('mscale', 0);

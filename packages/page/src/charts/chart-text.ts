@@ -13,7 +13,7 @@ export function lineText({ label, steps, values }: ChartLine): string {
 
 export interface ChartTable {
   steps: number[];
-  /** For each line, its value at each of the steps: the last one until then, null before its first. */
+  /** The value of each line at each of the steps: the last one until then, null before its first. */
   values: (number | null)[][];
 }
 

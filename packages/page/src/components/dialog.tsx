@@ -31,7 +31,7 @@ export interface ConfirmDialogProps {
   onClose: () => void;
 }
 
-/** Asks before something that cannot be undone. Whoever renders it stops doing so when `action` has succeeded. */
+/** Asks before something that cannot be undone. Its parent stops rendering it when `action` has succeeded. */
 export function ConfirmDialog({ title, children, confirm, action, onClose }: ConfirmDialogProps) {
   return (
     <Dialog title={title} onClose={onClose}>

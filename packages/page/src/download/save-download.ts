@@ -13,7 +13,7 @@ interface WritableFile {
 type SavePicker = (options: { suggestedName: string }) => Promise<{ createWritable(): Promise<WritableFile> }>;
 
 export interface SaveOptions {
-  /** Of the file, as suggested. */
+  /** The suggested name of the file. */
   name: string;
   begin: (signal: AbortSignal) => Promise<DownloadStream>;
   signal: AbortSignal;

@@ -1,6 +1,6 @@
 /** The values of consecutive steps, together. */
 interface Bucket {
-  /** Of its last step. */
+  /** The number of its last step. */
   step: number;
   count: number;
   sum: number;

@@ -91,7 +91,7 @@ export class JobHistory {
   }
 }
 
-/** With a new item at its step, without the later ones: they were trained before a restart. */
+/** The items with a new one at its step, without the later ones: they were trained before a restart. */
 function withStep<Item extends { step: number }>(items: Item[], item: Item): Item[] {
   const last = items.at(-1);
   const kept = last === undefined || last.step < item.step ? items : items.filter(({ step }) => step < item.step);
@@ -99,7 +99,7 @@ function withStep<Item extends { step: number }>(items: Item[], item: Item): Ite
   return kept;
 }
 
-/** At most `max` items: every second one goes, the first and the last stay. */
+/** Keeps at most `max` items: every second one goes, the first and the last stay. */
 function thinned<Item>(items: Item[], max: number): Item[] {
   if (items.length <= max) return items;
   return items.filter((_, index) => index % 2 === 0 || index === items.length - 1);

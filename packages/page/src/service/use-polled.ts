@@ -7,7 +7,7 @@ import { whenVisible } from './visibility.js';
 export interface Polled<Value> {
   /** The last value; it stays while a later reading fails. */
   value: Value | undefined;
-  /** Of the last reading. */
+  /** The error of the last reading. */
   error: unknown;
   /** Reads again now. */
   refresh: () => void;

@@ -17,7 +17,7 @@ export interface LinearWork {
   forward: number;
   /** Gradients by the inputs; none below the lowest adapted layer. */
   backward: number;
-  /** Of the adapters, forward and backward. */
+  /** Multiplications of the adapters, forward and backward. */
   adapters: number;
 }
 

@@ -11,7 +11,7 @@ export interface BatchLoad {
   mostLabels: number;
   /** Length of the longest row. */
   longestRow: number;
-  /** Per step, over the steps that were read: */
+  /** Means per step, over the steps that were read: */
   tokensPerStep: number;
   labelsPerStep: number;
   /** Sum of the squared row lengths: what attention grows with. */

@@ -23,7 +23,7 @@ export interface JobToEstimate {
   training: Examples;
   validation: Examples | null;
   steps: StepCounts;
-  /** Of samples, as tokens. */
+  /** The prompts of samples, as tokens. */
   prompts: readonly Int32Array[];
   machine: MachineProfile;
 }
@@ -33,7 +33,7 @@ type Precision = 'float32' | 'bfloat16';
 
 /** Share of the memory that is left to the rest of the machine. */
 const KEPT_FREE = 0.05;
-/** Of a pass that several jobs share, unless a worker sets another number. */
+/** Tokens of a pass that several jobs share, unless a worker sets another number. */
 export const SHARED_PASS_TOKENS = 1024;
 
 /** The memory of a machine that a trainer may use. */
@@ -164,7 +164,7 @@ function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): Sampl
   return samples === null ? null : { settings: samples, prompts };
 }
 
-/** Before, during and after training. A forward pass takes a little less than half of a step. */
+/** The time of evaluations before, during and after training. A forward pass takes a little less than half of a step. */
 function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPerToken: number): number {
   if (validation === null) return 0;
   const every = spec.training.eval_every_steps;

@@ -16,7 +16,7 @@ export interface MemoryOfDecoder {
   dropout: number;
   engine: EngineMemory;
   logitsInChunk: number;
-  /** Of the key-value cache with which it answers the prompts of its samples; 0 without them. */
+  /** Bytes of the key-value cache for the prompts of its samples; 0 without them. */
   sampleCacheBytes: number;
 }
 
@@ -28,7 +28,7 @@ const UPDATE_VECTORS = 4;
 const PLANNING_BYTES = 100e6;
 /** The part of that which each further job has for itself. */
 const FURTHER_PLAN_BYTES = 25e6;
-/** Of one block of attention in TensorFlow's own ops: MOST_SCORES of packages/tensor. */
+/** Scores of one block of attention in TensorFlow's own ops: MOST_SCORES of packages/tensor. */
 export const SCORES_PER_BLOCK = 32 * 2 ** 20;
 /** Rows up to this length keep the weights of such attention; those of longer ones are computed again. */
 const LONGEST_WITH_WEIGHTS = 512;
@@ -37,7 +37,7 @@ const LONGEST_WITH_WEIGHTS = 512;
 export interface MemoryNeeds {
   memory: MemoryOfDecoder;
   load: PassLoad;
-  /** Of its evaluations; null where it has none. */
+  /** The largest pass of its evaluations; null where it has none. */
   evaluation: PassLoad | null;
 }
 
@@ -74,7 +74,7 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
   return plans + (weights + vectors + beyond) * engine.slack;
 }
 
-/** Of the largest pass of jobs that all compute layers again, or none of which does: only such share passes. */
+/** Bytes of the largest pass of jobs that all compute layers again, or none of which does: only such share passes. */
 function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): number {
   const [first] = jobs;
   if (first === undefined) return 0;
@@ -142,7 +142,7 @@ export function bytesPerNumber(precision: Precision): number {
   return precision === 'bfloat16' ? 2 : 4;
 }
 
-/** Of the frozen weights, which are stored as they are computed with. Quantized weights will be one more case. */
+/** Bytes of a frozen weight, which is stored in the type it is computed in. Quantized weights will be one more case. */
 export function bytesPerWeight(storage: Precision): number {
   return bytesPerNumber(storage);
 }
@@ -192,7 +192,7 @@ function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecode
   return Math.max(gated + copies, drawn) + (4 + width) * 2 * hiddenSize;
 }
 
-/** Of the attention of one layer's backward pass in TensorFlow's own ops: three float32 numbers of each score of a block. */
+/** Bytes of the attention of one layer's backward pass in TensorFlow's own ops: three float32 numbers of each score of a block. */
 function scoresBytes(architecture: DecoderArchitecture, { mostTokens, longestRow }: PassLoad, width: number): number {
   const { headCount, keyValueHeadCount, headDim } = architecture;
   const scores = Math.min(SCORES_PER_BLOCK, headCount * mostTokens * longestRow);

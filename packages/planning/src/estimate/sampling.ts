@@ -43,7 +43,7 @@ export function sampleSeconds(
   return 0.45 * secondsPerToken * read + perNewToken * settings.max_tokens;
 }
 
-/** Before training, on the way and after it. */
+/** The number of rounds before training, on the way and after it. */
 export function sampleRounds({ every_steps: everySteps }: SampleSettings, steps: number): number {
   return 2 + (everySteps === null ? 0 : Math.floor((steps - 1) / everySteps));
 }

@@ -5,7 +5,7 @@ import type { ExampleRecord } from './example-record.js';
 export interface ExampleSide {
   /** Number of examples. */
   count: number;
-  /** Of all examples; a row of a classifier counts as one. */
+  /** Tokens of all examples; a row of a classifier counts as one. */
   tokens: number;
   /** Targets of the loss among them. */
   trainedTokens: number;

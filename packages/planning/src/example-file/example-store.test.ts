@@ -52,7 +52,7 @@ const folderOf = async (dataset: string) => {
   return join(dataDir, 'tokens', name ?? 'none');
 };
 
-/** As if it was used so long ago. Its own word that it is in use is given once a minute. */
+/** Makes the dataset look last used `hours` ago. Its own word that it is in use is given once a minute. */
 async function age(dataset: string, hours: number): Promise<void> {
   const then = new Date(Date.now() - hours * HOUR_MS);
   await utimes(await folderOf(dataset), then, then);
@@ -149,7 +149,7 @@ test('on a full disk it is storage_full, and nothing is left', async () => {
 });
 
 describe('the bound in bytes', () => {
-  /** Of the examples that `made` makes of 10 rows. */
+  /** Bytes of the examples that `made` makes of 10 rows. */
   async function bytesOf(dataset: string): Promise<number> {
     const folder = await folderOf(dataset);
     const sizes = await Promise.all((await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size));

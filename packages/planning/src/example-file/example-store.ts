@@ -10,7 +10,7 @@ import { RecordWriter } from './record-writer.js';
 export interface ExampleStoreOptions {
   /** Examples are in its folder `tokens`. */
   dataDir: string;
-  /** Of all examples together. Examples in use are never evicted. */
+  /** Maximum bytes of all examples together. Examples in use are never evicted. */
   maxBytes: number;
 }
 
@@ -22,7 +22,7 @@ export interface OpenExamples {
 
 /** What is known of examples without reading them. */
 export interface StoredExamples {
-  /** Of their files. */
+  /** Bytes of their files. */
   bytes: number;
 }
 

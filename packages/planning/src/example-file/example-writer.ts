@@ -34,13 +34,13 @@ export class ExampleWriter {
     this.addWords(words);
   }
 
-  /** Of the next example; its words are added apart, in the same order. */
+  /** Adds the record of the next example; its words are added apart, in the same order. */
   addRecord(record: Omit<ExampleRecord, 'start'>): void {
     this.#index.add({ start: this.#start, ...record });
     this.#start += record.words;
   }
 
-  /** Of one example or several. */
+  /** Adds the words of one example or several. */
   addWords({ buffer, byteOffset, byteLength }: Int32Array): void {
     this.#words.write(new Uint8Array(buffer, byteOffset, byteLength));
   }

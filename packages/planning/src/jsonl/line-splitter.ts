@@ -8,7 +8,7 @@ const BYTE_ORDER_MARK = '\ufeff';
 
 /** A line without its end; `bytes` is null when it was longer than allowed, and then its bytes were not kept. */
 export interface Line {
-  /** From 1. */
+  /** Line number, from 1. */
   number: number;
   bytes: Buffer | null;
 }
@@ -22,7 +22,7 @@ export class LineSplitter {
   readonly #maxLineBytes: number;
   /** A copy of the beginning of a line, with free space behind it: a list of tiny chunks takes a hundred times their bytes. */
   #begun: Buffer = NOTHING;
-  /** Of the beginning, which is not kept once it is too long. */
+  /** Bytes of the begun line, which is not kept once it is too long. */
   #begunBytes = 0;
   #lines: number;
 

@@ -13,7 +13,7 @@ export interface ConvertedBatch {
   rows: number;
   /** `[examples, 4]`: words, targets of the loss, index of the row among these rows, line of the file. */
   records: Uint32Array<ArrayBuffer>;
-  /** Of all examples, one after the other. */
+  /** The token ids of all examples, concatenated. */
   words: Int32Array<ArrayBuffer>;
   faults: { listed: CodedFault[]; count: number };
   remarks: RemarkCount[];

@@ -19,7 +19,7 @@ export interface ConversionThreadsOptions {
 const THREAD_FILE = new URL('../../dist/row-conversion/conversion-thread.js', import.meta.url);
 /** A tokenizer takes some 60 MB, and a chat template at most a few hundred. */
 const MAX_THREAD_HEAP_MB = 2_048;
-/** For values that live for a row. */
+/** Heap for values that live for a row. */
 const YOUNG_HEAP_MB = 12;
 /** One that is converted, and one that waits in the thread, so that it need not wait for this one. */
 const TASKS_PER_THREAD = 2;

@@ -27,7 +27,7 @@ beforeEach(async () => {
   model = await tinyDecoder('qwen2', CHATML);
 });
 
-/** As the objective, but slow in this thread, so that others convert most rows. */
+/** The objective, but slow in this thread, so that others convert most rows. */
 function slowHere(beforeRow = () => {}): { objective: Objective; rows(): number } {
   let rows = 0;
   const createConverter: Objective['createConverter'] = async (...options) => {

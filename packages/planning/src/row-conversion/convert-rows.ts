@@ -18,7 +18,7 @@ export interface ConvertRowsOptions extends RowsOfModel {
   objective: Objective;
   /** JSONL. */
   rowsFile: string;
-  /** For this thread. */
+  /** The texts for this thread. */
   texts: ModelTexts;
   /** Receives the examples. */
   writer: ExampleWriter;
@@ -37,7 +37,7 @@ export type ConvertedRows = { notes: ExampleNotes; faults: null } | { notes: nul
 /** How long rows are converted in this thread before the event loop gets a turn. */
 const YIELD_EVERY_MS = 20;
 const PROGRESS_EVERY_MS = 500;
-/** Of lines that are read ahead: more than the threads convert while one of them is slow. */
+/** Maximum bytes of lines that are read ahead: more than the threads convert while one of them is slow. */
 const MAX_BYTES_READ_AHEAD = 2 * 2 ** 20;
 
 /**
@@ -146,7 +146,7 @@ class ConversionResults {
     writer.addWords(words);
   }
 
-  /** Of rows that cannot be converted, and of rows that are too long, in the order of their lines. */
+  /** Adds faults of rows that cannot be converted and of rows that are too long, in the order of their lines. */
   #addFaults({ faults, records }: ConvertedBatch): void {
     const { objective, lengthFault } = this.#options;
     const ofLength = new FaultList();

@@ -11,7 +11,7 @@ export interface RemarkCount {
   rows: number;
   /** Line of the first of them. */
   line: number;
-  /** Of the first of them. */
+  /** The detail of the first of them. */
   detail: string;
 }
 

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify';
 import type { HttpApp } from '../http-app.js';
 import { Counter, Histogram, type Registry } from './create-metrics.js';
 
-/** From a read in Redis to a merge during a request. */
+/** Buckets from a read in Redis to a merge during a request. */
 const ANSWER_SECONDS = [0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300];
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 

@@ -11,7 +11,7 @@ import { traceRequests } from './trace-requests.js';
 import type { TraceCarrier, Tracing } from './tracing.js';
 
 export interface OtlpTracingOptions {
-  /** Without the path `/v1/traces`. */
+  /** The address without the path `/v1/traces`. */
   endpoint: string;
   service: string;
   logger: Logger;

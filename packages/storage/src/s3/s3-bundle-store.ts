@@ -37,7 +37,7 @@ const DAY_MS = 24 * 3_600_000;
 
 /** A {@link BundleStore} in S3. */
 export interface S3BundleStore extends BundleStore {
-  /** Like `publish`, but leaves the files where they are. */
+  /** Publishes like `publish`, but leaves the files where they are. */
   publishFrom(folder: string, names: readonly string[], id: string): Promise<boolean>;
   /** The record of the bundle. @throws ProductError `not_found` */
   record(id: string): Promise<BundleRecord>;

@@ -16,7 +16,7 @@ import type { ByteRange, TemporaryUrlOptions } from '../bundle-store.js';
 import { asS3Error, isMissing, isPreconditionFailed } from './s3-error.js';
 
 export interface S3Settings {
-  /** Of a service other than Amazon's; null for Amazon's in the region. */
+  /** Address of a service other than Amazon's; null for Amazon's in the region. */
   endpoint: string | null;
   region: string;
   bucket: string;
@@ -27,7 +27,7 @@ export interface S3Settings {
 }
 
 export interface S3Object {
-  /** Without the prefix of the settings. */
+  /** The key without the prefix of the settings. */
   key: string;
   bytes: number;
   modified: Date;
@@ -48,12 +48,12 @@ export interface S3Objects {
   readWhole(key: string, maxBytes: number): Promise<Buffer | null>;
   /** A signed address of the object, for GET alone. It need not exist. */
   temporaryUrl(key: string, options: TemporaryUrlOptions): Promise<string>;
-  /** In parts of limited size, whatever its length. */
+  /** Writes in parts of limited size, whatever the length. */
   write(key: string, source: Readable, bytes: number): Promise<void>;
-  /** In one step, and only if it does not exist: of concurrent calls one succeeds. */
+  /** Writes in one step, and only if the object does not exist: of concurrent calls one succeeds. */
   create(key: string, content: string): Promise<'created' | 'exists'>;
   remove(key: string): Promise<void>;
-  /** By key. */
+  /** Lists objects in the order of their keys. */
   list(prefix: string): AsyncGenerator<S3Object>;
   /** Aborts incomplete uploads that were started before this time, which frees their space. @returns their number */
   abortUploads(prefix: string, startedBefore: Date): Promise<number>;
@@ -64,7 +64,7 @@ export interface S3Objects {
 
 /** Short, because a call is retried with growing pauses. */
 const CONNECT_TIMEOUT_MS = 5_000;
-/** Without a byte in either direction. */
+/** The time without a byte in either direction. */
 const IDLE_TIMEOUT_MS = 60_000;
 const MAX_TRIES = 4;
 /** Services other than Amazon's answer 409 to concurrent conditional puts. */

@@ -4,9 +4,9 @@ import type { ByteReservations } from './byte-reservations.js';
 
 /** An amount, or a limit. */
 export interface Amount {
-  /** Of one owner. */
+  /** Bytes of one owner. */
   own: number;
-  /** Of all owners together. */
+  /** Bytes of all owners together. */
   total: number;
 }
 

@@ -2,9 +2,9 @@ import { type KeyId, ProductError } from '@lorasmith/contracts';
 
 /** Maximum concurrent calls. */
 export interface OpenLimits {
-  /** Of one key. */
+  /** The limit of one key. */
   own: number;
-  /** Of all keys together. */
+  /** The limit of all keys together. */
   total: number;
 }
 

@@ -5,7 +5,7 @@ import { KEY_WEIGHTS, KeyLimits, type KeyRecord, type ListedKey } from './key-re
 import type { KeyStore } from './key-store.js';
 
 export interface KeyCommandOptions {
-  /** After the program's name. */
+  /** The arguments after the program's name. */
   args: string[];
   keys: KeyStore;
   output: { write(text: string): unknown };

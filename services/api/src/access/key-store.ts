@@ -49,7 +49,7 @@ export interface KeyStore {
 
 /** Far more than anyone creates by hand. A list reads all of them. */
 const MAX_KEYS = 10_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const keyLimits = {
   keys: { value: MAX_KEYS, unit: 'keys', beyond: 'the command refuses' },
 };

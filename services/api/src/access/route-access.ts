@@ -9,7 +9,7 @@ const PUBLIC = /^\/(live|ready|openapi\.json|docs(\/.*)?|assets\/:name)?$/;
 const ABOUT_ALL = /^\/metrics$/;
 /** Base models, which all keys share. */
 const SHARED = /^\/model-pulls(\/|$)/;
-/** Of the key, so not for one that only reads its things. */
+/** The secret of the key, so not for a key that only reads. */
 const SECRET = /^\/webhook-secret$/;
 const READING = ['GET', 'HEAD'];
 const CHANGING: readonly Role[] = ROLES.filter((role) => role !== 'read');

@@ -21,7 +21,7 @@ import type { RegistryClient } from './registry-client.js';
 export interface TransferRoutesOptions extends ForwardingOptions {
   registry: RegistryClient;
   quota: ByteQuota;
-  /** Of downloads and imports. */
+  /** The limit of downloads and imports. */
   transfers: ConcurrencyLimit;
   /** A download is ended if its client reads no bytes for this time. */
   stallMs: number;

@@ -17,7 +17,7 @@ import type { UploadSource } from './upload-source.js';
 
 export interface ListDatasetsOptions extends DatasetQuery {
   limit: number;
-  /** By time. @defaultValue `desc`: newest first */
+  /** Order by time. @defaultValue `desc`: newest first */
   order?: 'asc' | 'desc' | undefined;
 }
 

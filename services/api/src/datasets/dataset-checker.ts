@@ -16,7 +16,7 @@ export type DatasetSummary = Pick<Dataset, 'format' | 'rows' | 'features' | 'war
 const MAX_LISTED_FAULTS = 100;
 /** The deepest valid rows have tools, whose parameters are JSON schemas. */
 const MAX_DEPTH = 64;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const datasetCheckLimits = {
   nesting: { value: MAX_DEPTH, unit: 'levels', beyond: '422 `invalid_dataset`' },
   faults: { value: MAX_LISTED_FAULTS, unit: 'faults', beyond: 'checking stops there' },

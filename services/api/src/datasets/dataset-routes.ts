@@ -144,7 +144,7 @@ export async function datasetRoutes(
   );
 }
 
-/** In its own scope, because all other routes accept only JSON. */
+/** The upload in its own scope, because all other routes accept only JSON. */
 async function uploadRoute(
   app: HttpApp,
   { changes, preparations, maxBytes }: Omit<DatasetRoutesOptions, 'catalog' | 'views'>,

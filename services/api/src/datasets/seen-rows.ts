@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 
 /** Maximum stored rows. In a larger dataset, only repetitions of these first rows are found. */
 export const MAX_REMEMBERED_ROWS = 200_000;
-/** At most two fifths of the slots are used, so that a free slot is near. */
+/** The number of slots. At most two fifths are used, so that a free slot is near. */
 const PLACES = 2 ** 19;
 
 /** Recognizes repeated rows by 64 bits of their digest, in 4 MB for any number of rows. */

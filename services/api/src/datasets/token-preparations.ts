@@ -40,7 +40,7 @@ interface Preparation {
 
 /** Uploads beyond these are not prepared: their first jobs tokenize them. */
 const MAX_WAITING = 100;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const preparationLimits = {
   waiting: {
     value: MAX_WAITING,

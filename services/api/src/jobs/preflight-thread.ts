@@ -126,7 +126,7 @@ export async function prepare({ rows, tokens, threads, port }: PrepareTask): Pro
 
 export type ViewTask = RowsToView;
 
-/** Of the last base model of which rows were shown. */
+/** The texts of the last base model whose rows were shown. */
 const viewedTexts = new ModelTexts();
 
 /** Shows rows. */

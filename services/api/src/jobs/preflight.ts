@@ -59,7 +59,7 @@ const PREPARING_NICE = 10;
 const IDLE_MS = 60_000;
 /** Short rows in a chat template are tokenized at 0.25 MB/s. Below half of that, the thread counts as hanging. */
 const MS_PER_MEGABYTE = 10_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const preflightLimits = {
   perMegabyte: { value: MS_PER_MEGABYTE, unit: 'ms', beyond: '504 `timeout`' },
   heap: { value: MAX_HEAP_MB, unit: 'MB', beyond: '422 `does_not_fit`' },

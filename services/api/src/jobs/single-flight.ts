@@ -1,7 +1,7 @@
 /** Concurrent calls with the same key share one execution and its outcome. */
 export type SingleFlight = <Result>(key: string, call: () => Promise<Result>) => Promise<Result>;
 
-/** For slow work that impatient clients request again. */
+/** A single flight for slow work that impatient clients request again. */
 export function createSingleFlight(): SingleFlight {
   const running = new Map<string, Promise<unknown>>();
   return <Result>(key: string, call: () => Promise<Result>) => {

@@ -7,11 +7,11 @@ import { fileURLToPath } from 'node:url';
 /** A file of the page, in memory. */
 export interface SiteFile {
   type: string;
-  /** With quotes, as in the header. */
+  /** The tag with quotes, as in the header. */
   etag: string;
   /** Whether its name changes with its content. */
   isImmutable: boolean;
-  /** By content coding; `identity` is always there. */
+  /** The bytes by content coding; `identity` is always there. */
   bytes: Readonly<{ identity: Buffer; gzip?: Buffer; br?: Buffer }>;
 }
 

@@ -10,7 +10,7 @@ export interface PostOptions {
   headers: Readonly<Record<string, string>>;
   body: string;
   allowPrivate: boolean;
-  /** For all of it: resolving, connecting, sending, and the answer's status. */
+  /** The time for all of it: resolving, connecting, sending, and the answer's status. */
   timeoutMs: number;
   signal: AbortSignal;
   /** @defaultValue that of the system */

@@ -19,7 +19,7 @@ const NOT_PUBLIC_V4: readonly [network: string, prefix: number][] = [
   ['240.0.0.0', 4],
 ];
 
-/** Within 2000::/3, the only public range of IPv6: ranges for other uses, and those that carry an IPv4 address. */
+/** Ranges within 2000::/3, the only public range of IPv6, that have other uses or carry an IPv4 address. */
 const NOT_PUBLIC_V6: readonly [network: string, prefix: number][] = [
   ['2001::', 23],
   ['2001:db8::', 32],

@@ -10,7 +10,7 @@ import type { WebhookConfig } from './webhook-config.js';
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
-/** Before each further attempt. The last one is about 27 hours after the first. */
+/** The waits before each further attempt. The last one is about 27 hours after the first. */
 export const DELAYS_MS: readonly number[] = [
   5 * SECOND,
   30 * SECOND,
@@ -26,7 +26,7 @@ export const DELAYS_MS: readonly number[] = [
 /** So that the receivers of many failed attempts are not all asked at once. */
 const JITTER = 0.1;
 const TIMEOUT_MS = 15 * SECOND;
-/** Longer than an attempt: whoever does not report by then has died. */
+/** Longer than an attempt: a sender that has not reported by then has died. */
 const LEASE_MS = 60 * SECOND;
 const POLL_MS = SECOND;
 const AT_ONCE = 8;
@@ -43,7 +43,7 @@ export interface WebhookSenderOptions {
   delaysMs?: readonly number[];
   /** @defaultValue 1 s */
   pollMs?: number;
-  /** For an attempt. @defaultValue 15 s */
+  /** The time for an attempt. @defaultValue 15 s */
   timeoutMs?: number;
   /** How long a webhook is claimed for an attempt. @defaultValue 60 s */
   leaseMs?: number;

@@ -101,7 +101,7 @@ export class AdapterDownloads {
 
   #fileAnswer(segments: FileSegment[], form: DerivedForm | null): FileAnswerStream {
     const answer = new FileAnswerStream(segments);
-    // Nothing is kept for an adapter: it is not evicted, and one that is deleted can be read by whoever has opened it.
+    // Nothing is kept for an adapter: it is not evicted, and a deleted one can be read by downloads that have opened it.
     if (form === null) answer.end();
     else this.#reading.add(answer.once('close', () => this.#reading.delete(answer)));
     return answer;
@@ -135,7 +135,7 @@ function contentOf(
   return fileContent(what === 'weights' ? weightsFile(bundle) : namedFile(bundle, what.name));
 }
 
-/** For metrics. */
+/** The kind of weights, for metrics. */
 function weightsOf(form: DerivedForm | null): DownloadEvent['weights'] {
   if (form === null) return 'adapter';
   return form.format === 'gguf' ? 'gguf' : 'merged';

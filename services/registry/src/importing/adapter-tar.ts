@@ -9,7 +9,7 @@ const MAX_ENTRIES = 1_000;
 const MAX_META_BYTES = 64 * 1024;
 const MAX_PATH_LENGTH = 1_024;
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const tarLimits = {
   entries: { value: MAX_ENTRIES, unit: 'entries', beyond: '422 `invalid_adapter`' },
   config: { value: MAX_CONFIG_BYTES, unit: 'bytes', beyond: '422 `invalid_adapter`' },

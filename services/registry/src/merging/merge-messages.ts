@@ -5,7 +5,7 @@ import type { DerivedForm } from './derived-form.js';
 export interface MergeRequest {
   /** The base model. */
   modelFolder: string;
-  /** Of the adapter. */
+  /** The manifest of the adapter. */
   manifest: AdapterManifest;
   form: DerivedForm;
   /** A PEFT folder. */

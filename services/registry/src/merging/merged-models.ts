@@ -17,12 +17,12 @@ import { MergedCache } from './merged-cache.js';
 /** Upper limit for a tensor's entries in the index of a model in several files and in the record of the cache. */
 const MAX_INDEX_ENTRY_BYTES = 512;
 
-/** Of the Modelfile and the model card together, with usual settings. */
+/** Bytes of the Modelfile and the model card together, with usual settings. */
 const TEXT_FILES_BYTES = 16 * 1024;
 
 /** Maximum waiting merges. */
 const MAX_WAITING = 16;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const mergeLimits = {
   waiting: { value: MAX_WAITING, unit: 'merges', beyond: '503 `service_unavailable`' },
 };
@@ -57,7 +57,7 @@ export interface MergedModelsDependencies {
 
 /** A merged model that stays on disk until it is released. */
 export interface MergedModelLease {
-  /** Of its bundle. */
+  /** The id of its bundle. */
   id: string;
   files: AdapterFile[];
   release: () => void;

@@ -11,7 +11,7 @@ export interface DownloadEvent {
   bytes: number;
 }
 
-/** From a model of a few layers to hundreds of gigabytes. */
+/** Buckets from a model of a few layers to hundreds of gigabytes. */
 const MERGE_SECONDS = [1, 5, 20, 60, 300, 1_200, 3_600];
 
 /** Counts the events of merges. */

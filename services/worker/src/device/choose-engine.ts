@@ -12,13 +12,13 @@ import { NoGpuError } from './no-gpu-error.js';
 
 /** What to train on: `auto` is the GPU where an engine can use one. */
 export type RequestedDevice = 'auto' | 'gpu' | 'cpu';
-/** With what, on a GPU: `auto` is the CUDA engine where it can be used, else TensorFlow's. */
+/** The engine on a GPU: `auto` is the CUDA engine where it can be used, else TensorFlow's. */
 export type RequestedEngine = 'auto' | GpuEngineKind;
 type GpuEngineKind = Exclude<EngineKind, 'cpu'>;
 
 /** What trainers compute with, decided once when the worker starts. */
 export interface ChosenEngine extends MachineEngine {
-  /** Of every process that computes with it. */
+  /** The environment of every process that computes with it. */
   environment: NodeJS.ProcessEnv;
 }
 
@@ -89,7 +89,7 @@ export async function chooseEngine(options: ChooseEngineOptions): Promise<Chosen
 
 interface GpuSearch {
   chosen: ChosenEngine | null;
-  /** Of the engines that were not chosen. */
+  /** Faults of the engines that were not chosen. */
   faults: string[];
   /** A card is there, and the CUDA engine computes wrong numbers on it. */
   isDistrusted: boolean;

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 export interface GpuReading {
-  /** As the driver numbers it. */
+  /** The driver's number of it. */
   index: string;
   /** Such as `GPU-8f6b…`; unlike the index it never changes. */
   uuid: string;

@@ -2,9 +2,9 @@ import { ERROR_CODES, type ErrorCode, type Job, type NewJobEvent } from '@lorasm
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
 import type { AttemptOutcome } from '../attempt-outcome.js';
 
-/** From a demo to a job of days. */
+/** Buckets from a demo to a job of days. */
 const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
-/** From a model of a few layers to billions of parameters on a CPU. */
+/** Buckets from a model of a few layers to billions of parameters on a CPU. */
 const STEP_SECONDS = [0.01, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300];
 
 /** These series exist from the start: Prometheus sees no increase in a series that starts at 1. */

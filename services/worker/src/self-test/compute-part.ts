@@ -22,7 +22,7 @@ export interface ComputePartOptions {
 /** What became of a case: `values` is null, too, where its process died in it. */
 export type PartResult = Pick<ComputedCase, 'name' | 'values' | 'isRepeatable' | 'error'>;
 
-/** Beyond this many dead processes, it is not single kernels that are at fault. */
+/** The most dead processes for which single kernels are blamed. */
 const MOST_DEATHS = 12;
 
 /** The engine could not be started, or does not stay alive. The message says why. */

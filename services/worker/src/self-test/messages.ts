@@ -1,7 +1,7 @@
 // Types alone: the worker must not load the engine.
 import type { ComputedCase, SelfTestPart, SelfTestSizes } from '@lorasmith/training';
 
-/** To a process of the self-test: what to compute. It has an engine of its own, which its environment decides. */
+/** The order to a process of the self-test. It has an engine of its own, which its environment decides. */
 export interface SelfTestOrder {
   type: 'compute';
   part: SelfTestPart;
@@ -13,7 +13,7 @@ export interface SelfTestOrder {
   avoid: string[];
 }
 
-/** From it. Nothing follows the last two. */
+/** The replies of the process. Nothing follows the last two. */
 export type SelfTestReply =
   | { type: 'started'; name: string }
   | { type: 'computed'; computed: ComputedCase }

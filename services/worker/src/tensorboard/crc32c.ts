@@ -14,7 +14,7 @@ export function crc32c(bytes: Uint8Array): number {
   return (crc ^ 0xffff_ffff) >>> 0;
 }
 
-/** As TFRecord stores it: a checksum of bytes that have checksums within would be weak. */
+/** The checksum as TFRecord stores it: a checksum of bytes that have checksums within would be weak. */
 export function maskedCrc32c(bytes: Uint8Array): number {
   const crc = crc32c(bytes);
   return (((crc >>> 15) | (crc << 17)) + 0xa282_ead8) >>> 0;

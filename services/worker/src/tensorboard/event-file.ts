@@ -19,7 +19,7 @@ const FIELD = {
 } as const;
 const WIRE = { varint: 0, double: 1, bytes: 2, float: 5 } as const;
 const SESSION_START = 1;
-/** From this version on, a start of a session purges what was logged for its step and later ones. */
+/** The version from which a start of a session purges what was logged for its step and later ones. */
 const FILE_VERSION = 'brain.Event:2';
 
 /** The first record of every file. */

@@ -8,7 +8,7 @@ import { mergeRecords } from './read-records.js';
 const MAX_MERGED_EVENTS = 100_000;
 
 export interface TrainingLogOptions {
-  /** Of the job. */
+  /** The folder of the job. */
   folder: string;
   /** The number of this attempt: each has a file of its own. */
   attempt: number;
@@ -94,7 +94,7 @@ async function logFiles(folder: string): Promise<string[]> {
     .map((name) => path.join(folder, name));
 }
 
-/** Of a job's events so far, without what was trained again after them. */
+/** The scalars of a job's events so far, without those of steps that were trained again. */
 async function scalarsOfEvents(events: AsyncIterable<JobEvent>): Promise<ScalarsOfStep[]> {
   let scalars: ScalarsOfStep[] = [];
   let isNewAttempt = false;

@@ -19,7 +19,7 @@ export interface TrainingPaths {
   rowsFile: string;
   /** Shared by the attempts of a job; the training is resumed from the newest checkpoint in it. */
   checkpointFolder: string;
-  /** Of this attempt alone: the PEFT files are written into it. */
+  /** The folder of this attempt alone: the PEFT files are written into it. */
   outputFolder: string;
   initialAdapterFolder: string | null;
 }
@@ -54,9 +54,9 @@ export interface PublishCheckpointOrder {
   kind: 'publish-checkpoint';
   job: JobId;
   spec: JobSpec;
-  /** Of the job that trained. */
+  /** The checkpoint of the job that trained. */
   checkpoint: { folder: string; step: number };
-  /** As in TrainOrder. */
+  /** See TrainOrder. */
   weightDigests: string;
   share: RunShare;
   paths: Pick<TrainingPaths, 'modelFolder' | 'outputFolder'>;
@@ -69,7 +69,7 @@ export interface GenerationOrder {
   /** null: the base model alone. */
   adapterFolder: string | null;
   machine: MachineProfile | null;
-  /** As in TrainOrder. */
+  /** See TrainOrder. */
   weightDigests: string;
 }
 
@@ -83,7 +83,7 @@ export interface TokenCounts {
 export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
 
 /**
- * From the worker to its trainer. A trainer may have several runs; `run` is the number of one, never used again by the
+ * Messages from the worker to its trainer. A trainer may have several runs; `run` is the number of one, never used again by the
  * same trainer, so that a late message is not taken for one about another run.
  *
  * `recycle`: the run finishes its step, saves a checkpoint and stops, and another trainer, or this one later, continues it.

@@ -5,7 +5,7 @@ import { createHubFetch, HubProtocolError, type HubSettings } from './hub-fetch.
 
 /** A file of a repository at one commit. */
 export interface HubFile {
-  /** Without a slash: files in folders are not listed. */
+  /** A name without a slash: files in folders are not listed. */
   name: string;
   bytes: number;
   /** `sha256:…` of a file that git stores elsewhere (LFS, Xet), `git-sha1:…` of any other. */
@@ -28,7 +28,7 @@ export interface HubModel {
 
 /** More than any model has at the top of its repository. */
 const MAX_FILES = 10_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const repositoryLimits = {
   files: { value: MAX_FILES, unit: 'files', beyond: 'the pull fails' },
 };

@@ -8,7 +8,7 @@ export interface HubSettings {
   token: string | null;
   /** No answer, or no byte of one, for this long ends a request. @defaultValue 30 s */
   stallMs?: number | undefined;
-  /** Before the second attempt of a request; doubled with each. @defaultValue 1 s */
+  /** The wait before the second attempt of a request; doubled with each. @defaultValue 1 s */
   retryMs?: number | undefined;
 }
 
@@ -36,7 +36,7 @@ export class HubProtocolError extends Error {
 }
 
 export interface HubFetch {
-  /** As `fetch`, for the hub's client. */
+  /** A `fetch` for the hub's client. */
   fetch: typeof globalThis.fetch;
   close(): Promise<void>;
 }
@@ -45,7 +45,7 @@ const STALL_MS = 30_000;
 const MAX_REDIRECTS = 5;
 /** Lists of files are JSON. 1000 files have about 300 KB. */
 const MAX_JSON_BYTES = 16 * 2 ** 20;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const hubAnswerLimits = {
   bytes: { value: MAX_JSON_BYTES, unit: 'bytes', beyond: 'the pull fails' },
 };

@@ -76,7 +76,7 @@ END`,
   ];
 }
 
-/** For a POSIX shell. */
+/** The text quoted for a POSIX shell. */
 function quoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

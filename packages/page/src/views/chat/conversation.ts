@@ -21,7 +21,7 @@ export interface Turn {
 
 export interface ChatSettings {
   system: string;
-  /** As the user wrote them; empty: the service's default. */
+  /** The settings as the user wrote them; empty: the service's default. */
   temperature: string;
   topP: string;
   maxTokens: string;
@@ -88,7 +88,7 @@ export function numbersOf(settings: ChatSettings): {
   return { request, faults };
 }
 
-/** For the storage of the tab. */
+/** The conversation as text for the storage of the tab. */
 export function textOf({ turns, settings }: Conversation): string {
   return JSON.stringify({ turns: turns.slice(-MAX_KEPT_TURNS), settings });
 }

@@ -1,4 +1,4 @@
-/** As many as there are colours. */
+/** The maximum, which is the number of colours. */
 export const MAX_COMPARED = 6;
 
 const JOB_ID = /^job_[0-9a-z]{24}$/;
@@ -9,7 +9,7 @@ export function chosenJobs(text: string | null): string[] {
   return [...new Set(ids)].slice(0, MAX_COMPARED);
 }
 
-/** With the job if it was not chosen, without it if it was. */
+/** The chosen jobs with this one added, or removed if it was chosen. */
 export function toggledJob(ids: readonly string[], id: string): string[] {
   return ids.includes(id) ? ids.filter((one) => one !== id) : [...ids, id].slice(0, MAX_COMPARED);
 }

@@ -3,7 +3,7 @@ import { changeQuery } from '../../location.js';
 
 export interface SamplesCardProps {
   prompts: readonly SamplePrompt[];
-  /** By step, ascending. */
+  /** Rounds by step, ascending. */
   rounds: readonly SampleRound[];
   /** The step of the round that is chosen in the address; null: the latest. */
   chosenStep: string | null;

@@ -15,7 +15,7 @@ export interface JobFieldInputProps {
   text: string;
   onText: (text: string) => void;
   error: string | undefined;
-  /** For a field whose values the service has, such as a dataset. */
+  /** Choices of a field whose values the service has, such as a dataset. */
   offered?: readonly Choice[] | undefined;
   /** Texts that may be meant, such as names of layers. */
   suggestions?: readonly string[];

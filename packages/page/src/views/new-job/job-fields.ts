@@ -17,7 +17,7 @@ export type FieldInputKind =
 
 /** A field of a job, as its schema describes it: a new one is in the form without further code. */
 export interface JobField {
-  /** As faults name it: `training.learning_rate`. */
+  /** The name that faults have: `training.learning_rate`. */
   id: string;
   path: readonly string[];
   label: string;

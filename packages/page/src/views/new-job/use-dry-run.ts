@@ -4,7 +4,7 @@ import { useService } from '../../service/service.js';
 import { useStore } from '../../store.js';
 
 export interface DryRun {
-  /** Of the current request, or of an earlier one while `isRunning`. */
+  /** The report of the current request, or of an earlier one while `isRunning`. */
   report: Report | null;
   error: unknown;
   isRunning: boolean;

@@ -24,7 +24,7 @@ export function refuseMissingCalls({ tool_calls: calls }: TemplateMessage, text:
 }
 
 /**
- * Without what a tool answered, the model learns to make it up.
+ * Refuses a template that leaves out a tool's answer: the model learns to make it up.
  * @param text of the whole conversation
  * @throws ProductError `chat_template_failed`
  */

@@ -10,7 +10,7 @@ import { TypedSpecialTokens } from './typed-special-tokens.js';
 export interface TokenRowSettings {
   encoder: RowEncoder;
   tokenizer: Tokenizer;
-  /** Of the model: every token id is below it. */
+  /** Vocabulary of the model: every token id is below it. */
   vocabSize: number;
 }
 

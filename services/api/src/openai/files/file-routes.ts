@@ -24,9 +24,9 @@ export interface FileRoutesOptions {
   catalog: DatasetCatalog;
   changes: DatasetChanges;
   results: ResultFiles;
-  /** Of an upload. */
+  /** Maximum bytes of an upload. */
   maxBytes: number;
-  /** Of downloads and imports. */
+  /** The limit of downloads and imports. */
   transfers: ConcurrencyLimit;
   /** A download is ended if its client reads no bytes for this time. */
   stallMs: number;
@@ -35,7 +35,7 @@ export interface FileRoutesOptions {
 const tags = ['openai'];
 const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
-/** As in the OpenAI API. */
+/** The limit of the OpenAI API. */
 const MAX_LISTED = 10_000;
 const LISTED_PURPOSE = 'fine-tune';
 const ListQuery = Type.Object(
@@ -154,7 +154,7 @@ export async function fileRoutes(app: HttpApp, options: FileRoutesOptions): Prom
   );
 }
 
-/** In its own scope, because all other routes accept only JSON. */
+/** The upload in its own scope, because all other routes accept only JSON. */
 async function uploadRoute(app: HttpApp, { changes, maxBytes }: FileRoutesOptions): Promise<void> {
   app.removeAllContentTypeParsers();
   await app.register(multipart);

@@ -85,7 +85,7 @@ class StepMetrics {
   readonly #train = new Map<number, Metrics>();
   readonly #valid = new Map<number, Metrics>();
 
-  /** Of a step that was done again after a restart, the last event counts. */
+  /** Adds an event. The last one counts for a step that was done again after a restart. */
   add({ type, data }: JobEvent): void {
     if (type === 'step-finished') this.#train.set(data.step, data);
     if (type === 'evaluation-finished') this.#valid.set(data.step, data);

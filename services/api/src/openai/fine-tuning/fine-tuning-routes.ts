@@ -48,7 +48,7 @@ const pageQuery = (what: string, defaultLimit: number) =>
     },
     closed,
   );
-/** As in the OpenAI API. */
+/** The default of the OpenAI API. */
 const DEFAULT_LIMIT = 20;
 const DEFAULT_CHECKPOINTS = 10;
 

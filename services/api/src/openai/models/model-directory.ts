@@ -43,7 +43,7 @@ export interface ModelDirectoryOptions {
 
 /** The list has no pages. `GET /adapters` lists all. */
 const MAX_LISTED_ADAPTERS = 1_000;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const modelListLimits = {
   adapters: { value: MAX_LISTED_ADAPTERS, unit: 'adapters', beyond: 'the oldest are left out' },
 };

@@ -5,7 +5,7 @@ import type { Static } from 'typebox';
 export interface AnswerHead {
   id: string;
   created: number;
-  /** As in the request. */
+  /** The model named in the request. */
   model: string;
 }
 

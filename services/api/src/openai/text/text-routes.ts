@@ -30,9 +30,9 @@ export interface TextRoutesOptions {
   stallMs: number;
 }
 
-/** Of a request for text: a prompt as long as the longest contexts. */
+/** Bytes of a request for text: a prompt as long as the longest contexts. */
 const BODY_LIMIT_BYTES = 2 ** 20;
-/** For docs/limits.md. */
+/** Limits, for docs/limits.md. */
 export const textLimits = {
   body: { value: BODY_LIMIT_BYTES, unit: 'bytes', beyond: '413 `body_too_large`' },
 };
