@@ -17,7 +17,7 @@ const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
 };
 
 interface SourceFile {
-  /** From the root of the repository. */
+  /** The path from the root of the repository. */
   file: string;
   /** What it imports or includes, as the source says it. */
   imports: string[];

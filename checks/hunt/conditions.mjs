@@ -9,7 +9,7 @@ import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { findOnPath } from '../../scripts/setup/redis-server.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';
 
-/** Of the user that the tests run as instead of root: `nobody` on every system. */
+/** The id of the user that the tests run as instead of root: `nobody` on every system. */
 const OTHER_USER = 65_534;
 const FSYNC_DELAY_MS = 300;
 const TSC = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');

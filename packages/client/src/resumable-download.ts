@@ -102,7 +102,7 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
   let idle: NodeJS.Timeout | undefined;
   let part: FileHandle | undefined;
   let writer: DownloadWriter | undefined;
-  /** Of everything from the beginning; a continued download is read again instead. */
+  /** The hash of everything from the beginning; a continued download is read again instead. */
   let hash: Hash | undefined;
   try {
     const response = await transport.request({

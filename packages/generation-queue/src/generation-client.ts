@@ -34,7 +34,7 @@ const MAX_WAITING = 256;
 export const queueLimits = {
   waiting: { value: MAX_WAITING, unit: 'requests', beyond: '503 `service_unavailable`' },
 };
-/** Without a sign of the api for so long, its requests are dropped. */
+/** The time without a sign of the api after which its requests are dropped. */
 const REQUEST_LIFETIME_MS = 15_000;
 /** How often the api renews its requests. */
 const RENEW_MS = 3_000;

@@ -8,7 +8,7 @@ import { CLAIM_LIFETIME_MS, createPieceWriter, type PieceWriter } from './piece-
 
 /** A request that this worker answers. */
 export interface ClaimedRequest {
-  /** For the log. */
+  /** The id for the log. */
   id: string;
   request: GenerationRequest;
   /** Where the pieces of the answer go. */

@@ -20,7 +20,7 @@ export interface PieceWriter {
   readonly done: Promise<void>;
 }
 
-/** Without a sign of the worker for so long, its requests count as lost. */
+/** The time without a sign of the worker after which its requests count as lost. */
 export const CLAIM_LIFETIME_MS = 8_000;
 /** How often the claim is renewed while there is nothing to send, and it is seen that the caller has left. */
 const RENEW_MS = 1_000;
@@ -35,7 +35,7 @@ export const unreadLimits = {
   inRedis: { value: MAX_UNREAD_BYTES, unit: 'bytes', beyond: 'the worker waits' },
   inWorker: { value: MAX_HELD_BYTES, unit: 'bytes', beyond: 'the answer is ended' },
 };
-/** Of one command, to which one more piece is added. */
+/** Bytes of one command, to which one more piece is added. */
 const MAX_PUSH_BYTES = 256 * 1024;
 const MAX_PUSH_PIECES = 1_000;
 

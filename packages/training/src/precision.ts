@@ -3,7 +3,7 @@ import { type ChosenPrecision, choosePrecision, precisionOn } from '@lorasmith/p
 import { engine, type FloatDType } from '@lorasmith/tensor';
 import { matMulRate } from './probe/kernel-rates.js';
 
-/** As planning reports it. @param machine what was measured of it; null: it is measured now */
+/** The precision as planning reports it. @param machine what was measured of it; null: it is measured now */
 export function precisionHere(
   setting: TrainingSettings['precision'],
   family: string,

@@ -27,7 +27,7 @@ export interface SelfAttentionWeights {
   output: LinearGroup;
 }
 
-/** Within the rows of a batch. */
+/** Attention within the rows of a batch. */
 export function attendWithin(attention: BatchAttention): Attend {
   return {
     forward: (qkv, { settings }, record) => attention.forward(qkv, settings, record),

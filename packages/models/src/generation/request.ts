@@ -11,7 +11,7 @@ export interface Sampling {
 }
 
 export interface PromptRequest {
-  /** At least one. */
+  /** The prompt, of at least one token. */
   promptIds: Int32Array;
   /** null: the base model alone. It must stay in memory until the request has ended. */
   adapter: ModelAdapter | null;

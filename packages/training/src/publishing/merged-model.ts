@@ -55,7 +55,7 @@ export function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: Mod
  * model is in memory. Before it is rounded, it is compared with what the adapted layers computed in a pass.
  */
 export class MergedModel implements ModelAdapter {
-  /** Of all forward passes. */
+  /** The rounding of all forward passes. */
   readonly rounding: MergeRounding = { errorSquares: 0, updateSquares: 0, baseSquares: 0 };
   readonly #adapted: RecordedAdapter;
   readonly #layers: ReadonlyMap<string, MergedLayer>;

@@ -39,7 +39,7 @@ interface KeptProbe {
   probe: Promise<ProbeRun>;
 }
 
-/** As long as the base model is in memory. */
+/** The probes that are kept as long as their base model is in memory. */
 const kept = new WeakMap<LoadedModel, KeptProbe>();
 
 /** The probe of a base model in memory, the same for all its adapters until a file of its tokenizer changes. */
@@ -168,7 +168,7 @@ function repeated<Numbers extends Int32Array | Float32Array>(numbers: Numbers, t
   return all;
 }
 
-/** Each acts on its repetition of the input, which has so many tokens. */
+/** Adapters that each act on their repetition of the input, of `count` tokens. */
 function onTheirTokens(adapters: readonly (ModelAdapter | null)[], count: number): ActingAdapter[] {
   return adapters.flatMap((adapter, i) => (adapter === null ? [] : [{ adapter, tokens: { first: i * count, count } }]));
 }

@@ -120,7 +120,7 @@ export class PassScheduler {
     };
   }
 
-  /** As a participant's: for work that belongs to no job, such as preparing what the {@link generator} shall do. */
+  /** The participant's `beside` for work that belongs to no job, such as preparing what the {@link generator} shall do. */
   beside<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result> {
     return this.#beside.open().during(work, headStartMs);
   }
@@ -133,7 +133,7 @@ export class PassScheduler {
   async #run(): Promise<void> {
     this.#isRunning = true;
     while (this.#waiting.length > 0 || this.generator?.hasWork()) {
-      // Whoever has just got a result asks again, and messages come in.
+      // A participant that has just got a result asks again, and messages come in.
       await setImmediate();
       await this.#beside.pause();
       const trainingWaits = this.#waiting.length > 0;

@@ -18,9 +18,9 @@ interface CachedAdapter {
 
 export interface AdapterCacheOptions {
   decoder: Decoder;
-  /** Of the loaded base. */
+  /** The loaded base. */
   base: { name: string; weights_sha256: string };
-  /** Of all adapters in memory together. */
+  /** Maximum bytes of all adapters in memory together. */
   maxBytes: number;
 }
 
@@ -30,7 +30,7 @@ const BYTES_PER_PARAMETER = 8;
 /** The adapters of a base model that are in memory, the least recently used removed first. An id always has the same bytes. */
 export class AdapterCache {
   readonly #options: AdapterCacheOptions;
-  /** In the order of their last use. */
+  /** Adapters in the order of their last use. */
   readonly #cached = new Map<AdapterId, CachedAdapter>();
   #last: Promise<unknown> = Promise.resolve();
 

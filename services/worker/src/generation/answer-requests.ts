@@ -21,13 +21,13 @@ export interface AnswerRequestsOptions {
   metrics: GenerationMetrics;
   /** The most requests at once. */
   atOnce: number;
-  /** Of a request, loading the base model included. */
+  /** The time of a request, loading the base model included. */
   timeoutMs: number;
 }
 
 /** How often requests are looked for without a notice. */
 const LOOK_MS = 1_000;
-/** After an error of Redis. */
+/** The pause after an error of Redis. */
 const PAUSE_MS = 1_000;
 
 /**

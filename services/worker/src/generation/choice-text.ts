@@ -110,7 +110,7 @@ export class ChoiceText {
   }
 }
 
-/** In characters, as most languages count them: code points. */
+/** The length in characters, as most languages count them: code points. */
 function lengthOf(text: string): number {
   let length = 0;
   for (const _ of text) length++;

@@ -4,7 +4,7 @@ import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit
 export type GenerationOutcome = 'answered' | 'failed' | 'left' | 'given-back';
 
 const OUTCOMES: readonly GenerationOutcome[] = ['answered', 'failed', 'left', 'given-back'];
-/** From a loaded base to one of tens of GB that is loaded first. */
+/** Buckets from a loaded base to one of tens of GB that is loaded first. */
 const FIRST_PIECE_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120];
 
 /** Counts and times the requests for text that a worker takes. */

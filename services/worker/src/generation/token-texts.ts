@@ -1,7 +1,7 @@
 import type { TokenLogprob } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 
-/** As the OpenAI API reports a token that is impossible. */
+/** The log-probability that the OpenAI API reports for an impossible token. */
 const IMPOSSIBLE = -9999;
 
 /** The texts of single tokens of a base model, special ones included. */

@@ -15,7 +15,7 @@ export interface FittedRow {
 
 /** Consecutive tokens of a row. */
 export interface RowPiece {
-  /** Within the row. */
+  /** Index within the row. */
   start: number;
   tokens: number;
   /** Targets of the loss; the first token is none, since nothing predicts it. */

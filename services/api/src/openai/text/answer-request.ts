@@ -10,7 +10,7 @@ import type { AnswerForm, ChoicePiece, EndPiece } from './answer-form.js';
 
 export interface AnswerOptions {
   generation: GenerationClient;
-  /** Of the requests that are being answered. */
+  /** The limit of requests that are being answered. */
   open: ConcurrencyLimit;
   authenticator: Authenticator;
   /** How long a request waits for a worker. */

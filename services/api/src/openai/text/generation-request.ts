@@ -9,9 +9,9 @@ import {
 } from '@lorasmith/contracts';
 import type { NamedModel } from '../models/model-directory.js';
 
-/** As in the OpenAI API. */
+/** The default of the OpenAI API. */
 const DEFAULT_COMPLETION_TOKENS = 16;
-/** Of a random seed, exclusive: `randomInt` draws 48 bits at most. */
+/** The bound of a random seed, exclusive: `randomInt` draws 48 bits at most. */
 const SEEDS = 2 ** 48 - 1;
 
 export interface GenerationLimits {
