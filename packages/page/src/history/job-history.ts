@@ -34,7 +34,7 @@ export class JobHistory {
   /** Seconds from the first event to the end of each step. */
   readonly seconds = new Curve();
   #startMs: number | null = null;
-  /** By step, ascending. */
+  /** Evaluations by step, ascending. */
   evaluations: Evaluation[] = [];
   /** The answers to the job's prompts, by step, ascending. */
   sampleRounds: SampleRound[] = [];

@@ -98,7 +98,7 @@ export type TrainerRequest =
   | { type: 'generate'; run: number; order: GenerationOrder }
   | { type: 'cancel'; run: number };
 
-/** From the trainer to its worker. Nothing about a run follows its end. */
+/** Messages from the trainer to its worker. Nothing about a run follows its end. */
 export type TrainerReply =
   | { type: 'event'; run: number; event: NewJobEvent }
   | { type: 'ended'; run: number; outcome: ReportedOutcome }
