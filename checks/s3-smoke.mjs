@@ -5,6 +5,7 @@ import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
 import { cacheDir, ROOT_DIR } from '../scripts/setup/locations.mjs';
+import { runSteps } from '../scripts/setup/run-steps.mjs';
 import { findS3Server } from '../scripts/setup/s3-server.mjs';
 import { runAsCommand } from '../scripts/setup.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
@@ -48,7 +49,17 @@ await runAsCommand(async () => {
   await checkDocker();
   const tag = `lorasmith-s3-smoke-${process.pid}`;
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-s3-smoke-'));
-  const server = await findS3Server({ cache: cacheDir(env), env, progress: { update() {} } });
+  let serverFile = '';
+  await runSteps([
+    {
+      name: 'S3 server',
+      async run(progress) {
+        const { file, origin } = await findS3Server({ cache: cacheDir(env), env, progress });
+        serverFile = file;
+        return origin;
+      },
+    },
+  ]);
   const address = hostAddress();
   const port = async (/** @type {string} */ name, at = address) => String(await availablePort(at, 0, name));
   const [apiPort, redisPort, s3Port] = [
@@ -56,7 +67,7 @@ await runAsCommand(async () => {
     await port('REDIS_PORT'),
     await port('S3_PORT'),
   ];
-  const s3 = s3Service({ serverFile: server.file, bucket: BUCKET, address, port: Number(s3Port) });
+  const s3 = s3Service({ serverFile, bucket: BUCKET, address, port: Number(s3Port) });
   const common = `LORASMITH_TAG=${tag}\nJOB_LOCK_MS=15000\n${s3.settings}`;
   /** The documented commands after a text, adapted to these two hosts. @param {string} after */
   const documented = async (after) =>
