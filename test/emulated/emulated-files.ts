@@ -2,7 +2,11 @@
 export const OWN_FILES = ['test/emulated/**/*.test.ts', 'services/worker/test/self-test.test.ts'];
 
 /** Tests that no other suite has. */
-export const ON_THE_CARD = [...OWN_FILES, 'packages/tensor/test/{cuda-*,emulated-driver}.test.ts'];
+export const ON_THE_CARD = [
+  ...OWN_FILES,
+  'packages/tensor/test/{cuda-*,emulated-driver}.test.ts',
+  'packages/training/test/emulated-*.test.ts',
+];
 
 /** The engine's suites. What they expect of an engine holds for every one. */
 export const SUITE_FILES = ['packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts'];
@@ -37,7 +41,11 @@ const SLOW = [
 ];
 
 /** What `npm test` leaves to continuous integration: the card's own files run each kernel and train a whole job. */
-const LAYERS_AND_TRAININGS = ['packages/{models,lora,training}/**', 'packages/tensor/test/fused-kernels.test.ts'];
+const LAYERS_AND_TRAININGS = [
+  'packages/{models,lora}/**',
+  'packages/training/src/**',
+  'packages/tensor/test/fused-kernels.test.ts',
+];
 
 /** Kernels with errors on purpose, which the kernel tests must notice: continuous integration alone tries them. */
 const MUTANTS = ['test/emulated/mutants.test.ts'];
