@@ -46,7 +46,8 @@ export async function runJob(
   onPlaced();
   const attempt = () => new Attempt(held, { ...deps, ...options, log, metrics, place });
   const run = await observe(deps, metrics, held, () => complete(attempt()));
-  log.info({ attempt: held.number, ...run }, `job ${run.kind}`);
+  const { kind, ...details } = run;
+  log.info({ attempt: held.number, outcome: kind, ...details }, `job ${kind}`);
   return run;
 }
 
