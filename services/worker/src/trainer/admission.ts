@@ -15,7 +15,7 @@ export interface PlacedRun {
 /** What decides which runs a pool takes, begins and continues. */
 export interface PoolState {
   isClosed: boolean;
-  /** In the order of their numbers. */
+  /** The runs in the order of their numbers. */
   runs: readonly PlacedRun[];
   /** The most runs at once. */
   limit: number;

@@ -85,7 +85,7 @@ interface Member extends PlacedRun {
 export class TrainerPool {
   readonly #options: TrainerPoolOptions;
   readonly #trainer: WarmTrainer;
-  /** In the order in which their jobs were taken. */
+  /** The members in the order in which their jobs were taken. */
   readonly #members = new Map<number, Member>();
   readonly #listeners = new Set<() => void>();
   /** The trainers whose crash was counted. Each of their runs reports it. */
