@@ -14,7 +14,7 @@ let loaded: string[];
 beforeAll(async () => {
   await buildSite();
   index = await readFile(path.join(SITE, 'index.html'), 'utf8');
-  loaded = [...index.matchAll(/(?:src|href)="\.\/([^"]+)"/g)].map(([, file]) => file!);
+  loaded = [...index.matchAll(/<(?:script|link)\b[^>]*\b(?:src|href)="\.\/([^"]+)"/g)].map(([, file]) => file!);
 });
 
 test('the page has one script and one style sheet, and all of its files are there', async () => {
