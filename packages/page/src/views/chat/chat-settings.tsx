@@ -16,8 +16,7 @@ const NUMBERS: readonly { name: keyof ChatSettings; label: string; help: string 
 export function ChatSettingsForm({ settings, onChange }: ChatSettingsProps) {
   const { faults } = numbersOf(settings);
   return (
-    <details class="card">
-      <summary>Settings</summary>
+    <>
       <Field label="System message" help="Empty: none.">
         {(input) => (
           <textarea
@@ -28,21 +27,24 @@ export function ChatSettingsForm({ settings, onChange }: ChatSettingsProps) {
           />
         )}
       </Field>
-      <div class="chat-form">
-        {NUMBERS.map(({ name, label, help }) => (
-          <Field key={name} label={label} help={help} error={faults[name]}>
-            {(input) => (
-              <input
-                {...input}
-                inputMode="decimal"
-                autoComplete="off"
-                value={settings[name]}
-                onInput={(event) => onChange({ ...settings, [name]: event.currentTarget.value })}
-              />
-            )}
-          </Field>
-        ))}
-      </div>
-    </details>
+      <details class="card">
+        <summary>Settings</summary>
+        <div class="chat-form">
+          {NUMBERS.map(({ name, label, help }) => (
+            <Field key={name} label={label} help={help} error={faults[name]}>
+              {(input) => (
+                <input
+                  {...input}
+                  inputMode="decimal"
+                  autoComplete="off"
+                  value={settings[name]}
+                  onInput={(event) => onChange({ ...settings, [name]: event.currentTarget.value })}
+                />
+              )}
+            </Field>
+          ))}
+        </div>
+      </details>
+    </>
   );
 }

@@ -11,6 +11,7 @@ import type { ViewProps } from '../view.js';
 import { ChatAnswer } from './chat-answer.js';
 import { ChatSettingsForm } from './chat-settings.js';
 import { numbersOf, SIDES, type Side } from './conversation.js';
+import { RowSuggestions, useRowQuestions, useSystemOf } from './row-suggestions.js';
 import { type Chat, useChat } from './use-chat.js';
 
 const LISTED_ADAPTERS = 100;
@@ -70,6 +71,8 @@ export function ChatView({ query }: ViewProps) {
               </div>
               <ChatSettingsForm settings={chat.conversation.settings} onChange={chat.changeSettings} />
               <Talk
+                key={adapter?.id ?? model}
+                adapter={adapter?.id}
                 chat={chat}
                 models={
                   new Map<Side, string>([
@@ -124,14 +127,20 @@ function ModelChoice({ model, models, adapters }: ModelChoiceProps) {
 }
 
 interface TalkProps {
+  /** The adapter that was trained, if one is chosen. */
+  adapter: string | undefined;
   chat: Chat;
   models: ReadonlyMap<Side, string>;
   names: Readonly<Record<Side, string>>;
 }
 
-function Talk({ chat, models, names }: TalkProps) {
+function Talk({ adapter, chat, models, names }: TalkProps) {
   const [text, setText] = useState('');
   const { turns, settings } = chat.conversation;
+  const questions = useRowQuestions(adapter);
+  useSystemOf(questions, turns.length === 0 && settings.system === '', (system) =>
+    chat.changeSettings({ ...settings, system }),
+  );
   const isRight = Object.keys(numbersOf(settings).faults).length === 0;
   const canSend = text.trim() !== '' && !chat.isBusy && isRight;
   const sides = SIDES.filter((side) => models.has(side));
@@ -140,6 +149,7 @@ function Talk({ chat, models, names }: TalkProps) {
     chat.send(text, models);
     setText('');
   };
+  const expectedOf = (user: string) => questions.find(({ question }) => question === user)?.answer;
   return (
     <>
       {turns.map((turn) => (
@@ -157,8 +167,17 @@ function Talk({ chat, models, names }: TalkProps) {
               />
             ))}
           </div>
+          {expectedOf(turn.user) !== undefined && (
+            <p class="chat-expected">
+              <span class="muted">The dataset says: </span>
+              {expectedOf(turn.user)}
+            </p>
+          )}
         </section>
       ))}
+      {!chat.isBusy && isRight && (
+        <RowSuggestions questions={questions} onAsk={(question) => chat.send(question, models)} />
+      )}
       <form
         class="card"
         onSubmit={(event) => {

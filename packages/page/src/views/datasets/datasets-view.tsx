@@ -43,7 +43,7 @@ export function DatasetsView({ query }: ViewProps) {
         {({ data, next }) => (
           <>
             {data.length === 0 ? (
-              <p>There are no datasets yet.</p>
+              <p class="muted">There are no datasets yet. Drop a file above: then a job can be started from it.</p>
             ) : (
               <DataTable caption="Datasets, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
             )}

@@ -1,6 +1,6 @@
 import { durationText } from '@lorasmith/client/core';
-import { JOB_STATUSES, type Job, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/contracts';
-import { numberText } from '../../charts/number-text.js';
+import { ENDED_STATUSES, JOB_STATUSES, type Job, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/contracts';
+import { useEffect, useRef } from 'preact/hooks';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
@@ -13,6 +13,7 @@ import { usePolled } from '../../service/use-polled.js';
 import { chosenJobs, MAX_COMPARED, toggledJob } from '../compare/chosen-jobs.js';
 import { QueuePlace } from '../job/job-progress.js';
 import type { ViewProps } from '../view.js';
+import { LossLine } from './loss-line.js';
 
 const PAGE = 25;
 const MOVING_MS = 2_000;
@@ -26,6 +27,7 @@ export function JobsView({ query }: ViewProps) {
   const chosen = chosenJobs(query.get('compare'));
   const status = JOB_STATUSES.find((one) => one === query.get('status'));
   const after = query.get('after') ?? undefined;
+  const search = query.get('q') ?? '';
   const jobs = usePolled(
     (signal) =>
       client.listJobs(
@@ -46,8 +48,10 @@ export function JobsView({ query }: ViewProps) {
     },
     { title: 'State', cell: (job) => <StatusBadge status={job.status} /> },
     { title: 'Progress', cell: (job) => <Progress job={job} /> },
+    { title: 'Loss', cell: ({ id, kind, status }) => kind === 'train' && status !== 'queued' && <LossLine id={id} /> },
     { title: 'Base model', cell: (job) => job.base_model },
-    { title: 'Created', cell: (job) => <Moment at={job.created_at} /> },
+    { title: 'Took', isNumber: true, cell: tookText },
+    { title: 'When', cell: (job) => <Moment at={job.ended_at ?? job.created_at} /> },
     {
       title: 'Compare',
       cell: ({ id, name, kind }) =>
@@ -72,27 +76,35 @@ export function JobsView({ query }: ViewProps) {
           New job
         </Link>
       </ViewHead>
-      <label>
-        State{' '}
-        <select
-          value={status ?? ''}
-          onChange={({ currentTarget }) => changeQuery({ status: currentTarget.value, after: undefined })}
-        >
-          <option value="">all</option>
-          {JOB_STATUSES.map((one: JobStatus) => (
-            <option key={one} value={one}>
-              {one}
-            </option>
-          ))}
-        </select>
-      </label>
+      <div class="filters">
+        <SearchField search={search} />
+        <label>
+          State{' '}
+          <select
+            value={status ?? ''}
+            onChange={({ currentTarget }) => changeQuery({ status: currentTarget.value, after: undefined })}
+          >
+            <option value="">all</option>
+            {JOB_STATUSES.map((one: JobStatus) => (
+              <option key={one} value={one}>
+                {one}
+              </option>
+            ))}
+          </select>
+        </label>
+      </div>
       <Loaded from={jobs} what="the jobs">
         {({ data, next, has_more: hasMore }) => (
           <>
-            {data.length === 0 ? (
-              <NoJobs isFiltered={status !== undefined || after !== undefined} />
+            {data.filter((job) => isFound(job, search)).length === 0 ? (
+              <NoJobs isFiltered={status !== undefined || after !== undefined || data.length > 0} />
             ) : (
-              <DataTable caption="Jobs, newest first" columns={columns} rows={data} keyOf={({ id }) => id} />
+              <DataTable
+                caption="Jobs, newest first"
+                columns={columns}
+                rows={data.filter((job) => isFound(job, search))}
+                keyOf={({ id }) => id}
+              />
             )}
             <div class="buttons">
               {after !== undefined && (
@@ -113,17 +125,55 @@ export function JobsView({ query }: ViewProps) {
   );
 }
 
+/** Finds among the jobs that are listed. `/` leads to it. */
+function SearchField({ search }: { search: string }) {
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    const lead = (event: KeyboardEvent) => {
+      const isTyping = event.target instanceof HTMLElement && event.target.matches('input, select, textarea');
+      if (event.key !== '/' || event.ctrlKey || event.metaKey || event.altKey || isTyping) return;
+      event.preventDefault();
+      input.current?.focus();
+    };
+    document.addEventListener('keydown', lead);
+    return () => document.removeEventListener('keydown', lead);
+  }, []);
+  return (
+    <label>
+      Find{' '}
+      <input
+        ref={input}
+        type="search"
+        placeholder="name, model or id"
+        aria-keyshortcuts="/"
+        value={search}
+        onInput={({ currentTarget }) => changeQuery({ q: currentTarget.value })}
+      />
+    </label>
+  );
+}
+
+/** Whether a job has the text in its name, model, dataset or id. */
+function isFound({ id, name, base_model: model, dataset }: Job, search: string): boolean {
+  const text = search.trim().toLowerCase();
+  return [id, name ?? '', model, dataset].some((one) => one.toLowerCase().includes(text));
+}
+
+function tookText({ started_at: started, ended_at: ended, status }: Job): string {
+  if (started === null || ended === null || !ENDED_STATUSES.includes(status)) return '';
+  return durationText((Date.parse(ended) - Date.parse(started)) / 1000);
+}
+
 function Progress({ job }: { job: Job }) {
   const { status, progress, error, report } = job;
   if (status === 'queued') return <Waiting id={job.id} />;
   if (status === 'failed') return <>{error?.message}</>;
   if (progress === null) return <>{report === null ? '' : `${report.steps.total} steps`}</>;
-  const { step, total_steps, loss, seconds_left } = progress;
+  const { step, total_steps, seconds_left } = progress;
   return (
     <>
       {status === 'running' && <progress value={step} max={total_steps} aria-label={`${job.name ?? job.id}`} />} {step}/
       {total_steps}
-      {loss !== null && `, loss ${numberText(loss)}`}
       {status === 'running' && seconds_left !== null && `, ${durationText(seconds_left)} left`}
     </>
   );
@@ -139,8 +189,17 @@ function Waiting({ id }: { id: string }) {
 function NoJobs({ isFiltered }: { isFiltered: boolean }) {
   if (isFiltered) return <p class="muted">No job matches.</p>;
   return (
-    <p>
-      There are no jobs yet. <Link to="/datasets">Upload a dataset</Link>, then <Link to="/new-job">start a job</Link>.
-    </p>
+    <section class="card empty">
+      <h2>Train your first adapter</h2>
+      <p>There are no jobs yet. Begin with your data: a file with one JSON object in each line.</p>
+      <div class="buttons">
+        <Link to="/datasets" class="button primary">
+          Upload a dataset
+        </Link>
+        <Link to="/new-job" class="button">
+          Start a job
+        </Link>
+      </div>
+    </section>
   );
 }

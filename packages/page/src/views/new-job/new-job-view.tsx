@@ -14,14 +14,17 @@ import { useStore } from '../../store.js';
 import { ReportCard, Warnings } from '../job/report-card.js';
 import type { ViewProps } from '../view.js';
 import { curlCommand } from './curl-command.js';
-import { requestOf } from './draft.js';
+import { type Draft, requestOf } from './draft.js';
 import { JobFieldInput } from './job-field-input.js';
 import { fieldOfFault, type JobField, jobFields } from './job-fields.js';
+import { RECIPES, recipeOf } from './recipes.js';
 import { useDraft } from './use-draft.js';
 import { type DryRun, useDryRun } from './use-dry-run.js';
 import { useOffers } from './use-offers.js';
 
 const FIELDS = jobFields();
+/** The button that starts the job stands outside of the form, where it stays in sight. */
+const FORM = 'new-job-form';
 
 /** Fields that most jobs set. All others are folded, also those that the schema gets later. */
 const FIRST_FIELDS = [
@@ -73,7 +76,7 @@ export function NewJobView({ query }: ViewProps) {
       text={draft[field.id] ?? ''}
       onText={(text) => {
         start.clearError();
-        change(field.id, text);
+        change({ [field.id]: text });
       }}
       error={atFields.get(field.id)?.join(' ')}
       offered={offers.choices[field.input]}
@@ -97,6 +100,7 @@ export function NewJobView({ query }: ViewProps) {
       ) : (
         <div class="new-job">
           <form
+            id={FORM}
             class="new-job-form"
             noValidate
             onSubmit={(event) => {
@@ -104,6 +108,13 @@ export function NewJobView({ query }: ViewProps) {
               if (isComplete) start.run();
             }}
           >
+            <RecipeChoice
+              draft={draft}
+              onChoose={(fields) => {
+                start.clearError();
+                change(fields);
+              }}
+            />
             {FIRST_FIELDS.map(([title, ids]) => (
               <FieldGroup key={title} title={title}>
                 {fieldsOf(ids).map(inputOf)}
@@ -116,15 +127,17 @@ export function NewJobView({ query }: ViewProps) {
                 </FieldGroup>
               ))}
             </AdvancedFields>
-            <ErrorNotice error={others} what="The job cannot be started" />
-            <div class="buttons">
-              <button type="submit" class="primary" disabled={!isComplete || start.isBusy}>
-                Start the job
-              </button>
-              {!isComplete && <span class="muted">Choose a base model and a dataset first.</span>}
-            </div>
           </form>
           <aside class="new-job-beside" aria-label="What the job would do">
+            <div class="new-job-start">
+              <ErrorNotice error={others} what="The job cannot be started" />
+              <div class="buttons">
+                <button type="submit" form={FORM} class="primary" disabled={!isComplete || start.isBusy}>
+                  Start the job
+                </button>
+                {!isComplete && <span class="muted">Choose a base model and a dataset first.</span>}
+              </div>
+            </div>
             <Outlook dryRun={dryRun} isComplete={isComplete} faults={atFields.size} />
             <section class="card">
               <h2>The same request</h2>
@@ -135,6 +148,25 @@ export function NewJobView({ query }: ViewProps) {
         </div>
       )}
     </>
+  );
+}
+
+function RecipeChoice({ draft, onChoose }: { draft: Draft; onChoose: (fields: Draft) => void }) {
+  const chosen = recipeOf(draft);
+  return (
+    <fieldset class="card recipes">
+      <legend>Recipe</legend>
+      {RECIPES.map((recipe) => (
+        <label key={recipe.name} class="recipe">
+          <input type="radio" name="recipe" checked={recipe === chosen} onChange={() => onChoose(recipe.fields)} />
+          <span>
+            <strong>{recipe.name}</strong>
+            <span class="help">{recipe.text}</span>
+          </span>
+        </label>
+      ))}
+      {chosen === undefined && <p class="help">Changed: the fields below say how.</p>}
+    </fieldset>
   );
 }
 

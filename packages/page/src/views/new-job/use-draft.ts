@@ -22,7 +22,7 @@ export interface DraftState {
   isLoading: boolean;
   /** Why the earlier job could not be read. */
   error: unknown;
-  change: (id: string, text: string) => void;
+  change: (fields: Draft) => void;
   clear: () => void;
   /** The idempotency key of a request. */
   keyFor: (request: object) => string;
@@ -70,7 +70,7 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
     draft: stored.draft,
     isLoading,
     error,
-    change: (id, text) => keep({ ...latest.current, origin, draft: { ...latest.current.draft, [id]: text } }),
+    change: (fields) => keep({ ...latest.current, origin, draft: { ...latest.current.draft, ...fields } }),
     clear: () => keep({ origin, draft: {} }),
     keyFor(request) {
       const text = JSON.stringify(request);

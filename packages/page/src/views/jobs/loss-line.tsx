@@ -1,0 +1,44 @@
+import { numberText } from '../../charts/number-text.js';
+import { useJobHistories } from '../../history/use-job-histories.js';
+
+const [WIDTH, HEIGHT] = [72, 24];
+const MAX_POINTS = 72;
+
+/** The loss of a job as a small line, with its first and last value: of the held-out rows where there are any. */
+export function LossLine({ id }: { id: string }) {
+  const history = useJobHistories([id]).value?.get(id);
+  const training = history?.curves.loss.points().mean ?? [];
+  const heldOut = history?.evaluations.map(({ loss }) => loss) ?? [];
+  const told = heldOut.length > 0 ? heldOut : training;
+  const [first] = told;
+  const last = told.at(-1);
+  if (first === undefined || last === undefined) return null;
+  const text = told.length === 1 ? shortText(last) : `${shortText(first)} → ${shortText(last)}`;
+  return (
+    <span class="loss-line" title={heldOut.length > 0 ? 'Loss of the held-out rows' : 'Loss of the training'}>
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} width={WIDTH} height={HEIGHT} aria-hidden="true">
+        <polyline points={pointsOf(training)} />
+      </svg>
+      {text}
+    </span>
+  );
+}
+
+function shortText(value: number): string {
+  return numberText(Number(value.toPrecision(3)));
+}
+
+/** The points of an SVG polyline, from edge to edge. */
+function pointsOf(values: readonly number[]): string {
+  const every = Math.max(1, Math.ceil(values.length / MAX_POINTS));
+  const shown = values.filter((_, index) => index % every === 0 || index === values.length - 1);
+  const [low, high] = [Math.min(...shown), Math.max(...shown)];
+  const height = high === low ? 1 : high - low;
+  return shown
+    .map((value, index) => {
+      const x = (index / Math.max(1, shown.length - 1)) * (WIDTH - 2) + 1;
+      const y = HEIGHT - 2 - ((value - low) / height) * (HEIGHT - 4);
+      return `${x.toFixed(1)},${y.toFixed(1)}`;
+    })
+    .join(' ');
+}
