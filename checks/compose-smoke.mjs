@@ -146,7 +146,7 @@ async function smoke() {
     await step(`${service} is restarted during the job, and the job continues`, async () => {
       const before = await api.waitForJob(job, ({ status, progress }) => status === 'running' && progress?.step >= 3);
       await stack.compose(['restart', service]);
-      await stack.up();
+      await stack.healthy();
       const reached = before.progress.step;
       const after = await api.waitForJob(
         job,

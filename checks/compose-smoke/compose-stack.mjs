@@ -1,11 +1,15 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { BUILD_ENVIRONMENT, CPU_FILES, docker, GPU_FILES, neutralEnvironment, removeImages } from './docker.mjs';
 
 /** Services that receive the settings of .env. */
 const SERVICES = ['api', 'registry', 'worker', 'puller'];
+
+/** For a host whose cores are busy: a service there needs half a minute to start. */
+const HEALTHY_TIMEOUT_MS = 300_000;
 
 /**
  * A stack with its own name, images and volumes. It does not affect other containers of the engine.
@@ -69,6 +73,24 @@ export async function createComposeStack({ apiPort, modelsDir, settings, signal 
     image: (name) => `lorasmith-${name}:${project}`,
     /** Starts all stopped services and waits until they are healthy. @param {string[]} args */
     up: (...args) => compose(['up', '--detach', '--wait', '--wait-timeout', '300', '--no-build', ...args]),
+    /**
+     * Waits until every container is healthy, also one that is not while another restarts: `up --wait` gives up on it.
+     */
+    async healthy() {
+      const deadline = Date.now() + HEALTHY_TIMEOUT_MS;
+      for (;;) {
+        const { stdout } = await compose(['ps', '--all', '--format', 'json']);
+        const waiting = stdout
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line))
+          .filter(({ Health }) => Health !== 'healthy');
+        if (waiting.length === 0) return;
+        if (Date.now() > deadline)
+          throw new Error(waiting.map(({ Service, Status }) => `${Service}: ${Status}`).join(', '));
+        await sleep(1_000);
+      }
+    },
     /** @returns {Promise<{ service: string, id: string }[]>} the running containers */
     async containers() {
       const { stdout } = await compose(['ps', '--format', 'json']);
