@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { access, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,6 +27,11 @@ import { aJobSpec } from './a-job-spec.js';
 // However the job is interrupted, the compiled worker with the real trainer makes the same adapter.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+/** Holds a job at a checkpoint, so that none of the tests depends on how fast it trains. */
+const GATE_EQUIPMENT = new URL('./fixtures/hold-at-checkpoint.mjs', import.meta.url).href;
+const CHECKPOINT_EVERY_STEPS = 25;
+/** There is one checkpoint before it, and many steps after it. */
+const HELD_STEP = 2 * CHECKPOINT_EVERY_STEPS;
 /** Enough for a busy machine. */
 const PATIENCE_MS = 240_000;
 
@@ -37,6 +42,7 @@ let folder: string;
 let adapters: BundleStore;
 let worker: ChildProcess;
 let uninterrupted: Job;
+let gate: string;
 
 beforeAll(async () => {
   await access(PROGRAM).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
@@ -48,11 +54,13 @@ beforeAll(async () => {
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   adapters = await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' });
   await putDataset(path.join(folder, 'data'));
+  gate = path.join(folder, 'gate');
   worker = startWorkerProcess();
   uninterrupted = await until(await send(), hasEnded);
   expect(uninterrupted).toMatchObject({ status: 'succeeded', error: null });
 }, PATIENCE_MS);
 afterEach(async () => {
+  await openGate();
   if (worker.exitCode !== null || worker.signalCode !== null) worker = startWorkerProcess();
 });
 afterAll(async () => {
@@ -75,6 +83,8 @@ function startWorkerProcess(): ChildProcess {
       MODELS_DIR: path.join(folder, 'models'),
       WORKER_NAME: 'one',
       JOB_LOCK_MS: '2000',
+      NODE_OPTIONS: `--import ${GATE_EQUIPMENT}`,
+      CHECKPOINT_GATE: gate,
     },
   });
 }
@@ -104,12 +114,29 @@ async function send(): Promise<string> {
         lr_scheduler: 'cosine',
         eval_every_steps: 30,
         publish: 'best',
-        checkpoint_every_steps: 25,
+        checkpoint_every_steps: CHECKPOINT_EVERY_STEPS,
       },
     },
     { requestHash: 'h' },
   );
   return job.id;
+}
+
+/** Sends a job that stays at a step until it is asked to stop or to pause, or the gate is opened. */
+async function sendHeld(): Promise<string> {
+  await writeFile(gate, String(HELD_STEP));
+  const id = await send();
+  const isHeld = () =>
+    access(`${gate}.held`).then(
+      () => true,
+      () => false,
+    );
+  await expect.poll(isHeld, { timeout: PATIENCE_MS }).toBe(true);
+  return id;
+}
+
+async function openGate(): Promise<void> {
+  for (const file of [gate, `${gate}.held`]) await rm(file, { force: true });
 }
 
 async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
@@ -124,7 +151,6 @@ async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
 }
 
 const hasEnded = ({ status }: Job) => ['succeeded', 'failed', 'cancelled'].includes(status);
-const isUnderWay = ({ status, progress }: Job) => status === 'running' && (progress?.step ?? 0) > 2;
 const eventsOf = async (id: string): Promise<JobEvent[]> => (await store.readEvents(id, { limit: 1000 })).data;
 const manifestOf = async (id: string) => (await adapters.readJson(id, 'manifest.json')) as AdapterManifest;
 const originOf = async (id: string | null) => (await manifestOf(id ?? '')).origin as TrainedOrigin;
@@ -160,7 +186,7 @@ async function continuesFromCheckpoints(id: string): Promise<void> {
     const { type, data } = events[event]!;
     if (type !== 'checkpoint-loaded') continue;
     const before = events.slice(0, event).flatMap((one) => (one.type === 'step-finished' ? [one.data.step] : []));
-    expect(Math.max(0, ...before) - data.step).toBeLessThanOrEqual(25);
+    expect(Math.max(0, ...before) - data.step).toBeLessThanOrEqual(CHECKPOINT_EVERY_STEPS);
   }
 }
 
@@ -170,14 +196,11 @@ const leftIn = async (folder: string) => (await readdir(folder)).filter((name) =
 test(
   'the trainer killed with SIGKILL',
   async () => {
-    const id = await send();
-    await until(id, isUnderWay);
+    const id = await sendHeld();
     process.kill(await trainerOf(worker.pid), 'SIGKILL');
+    await openGate();
     await isAsUninterrupted(await until(id, hasEnded));
-    // If it was killed before the first checkpoint, it restarted.
-    const saved = (await eventsOf(id)).findIndex(({ type }) => type === 'checkpoint-saved');
-    const again = (await eventsOf(id)).findLastIndex(({ type }) => type === 'job-started');
-    if (saved < again) await continuesFromCheckpoints(id);
+    await continuesFromCheckpoints(id);
   },
   PATIENCE_MS,
 );
@@ -185,9 +208,9 @@ test(
 test(
   'the worker stopped with SIGTERM, and another one started',
   async () => {
-    const id = await send();
-    await until(id, isUnderWay);
+    const id = await sendHeld();
     expect(await end('SIGTERM')).toBe(0);
+    await openGate();
     worker = startWorkerProcess();
     await isAsUninterrupted(await until(id, hasEnded));
     await continuesFromCheckpoints(id);
@@ -198,11 +221,10 @@ test(
 test(
   'cancelled and resumed; meanwhile its last checkpoint is published, and later the best',
   async () => {
-    const id = await send();
-    // At once, because the worker receives the request up to a second later.
-    await until(id, ({ progress }) => (progress?.step ?? 0) > 0);
+    const id = await sendHeld();
     await store.requestCancel(id);
     await until(id, ({ status }) => status === 'cancelled');
+    await openGate();
     const [last] = (await store.checkpoints.list(id)) as [Checkpoint];
     expect(last).toMatchObject({ job: id, is_last: true });
     const published = await until(await publish(id, last.step), hasEnded);
@@ -239,10 +261,10 @@ test(
 test(
   'paused and resumed',
   async () => {
-    const id = await send();
-    await until(id, ({ progress }) => (progress?.step ?? 0) > 0);
+    const id = await sendHeld();
     await store.requestPause(id);
     const paused = await until(id, ({ status }) => status === 'paused');
+    await openGate();
     const [last] = (await store.checkpoints.list(id)) as [Checkpoint];
     expect(last.step).toBe(paused.progress?.step);
     // Nothing of it is left in the worker, which takes the next job.
@@ -262,13 +284,14 @@ test(
 test(
   'the worker killed with SIGKILL while it pauses the job, which the next one finds paused',
   async () => {
-    const id = await send();
-    await until(id, isUnderWay);
+    const id = await sendHeld();
     const trainer = await trainerOf(worker.pid);
-    // It looks at the record once a second.
+    // It has not seen the request when it dies.
+    for (const pid of [worker.pid!, trainer]) process.kill(pid, 'SIGSTOP');
     await store.requestPause(id);
     process.kill(trainer, 'SIGKILL');
     await end('SIGKILL');
+    await openGate();
     expect((await store.getJob(id))?.status).toBe('running');
     worker = startWorkerProcess();
     await until(id, ({ status }) => status === 'paused');
