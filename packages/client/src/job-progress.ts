@@ -6,8 +6,8 @@ import { reportText } from './report-text.js';
 
 /** An output for text: a terminal, whose last line can be redrawn, or a file or pipe. */
 export interface TextOutput {
-  isTTY?: boolean;
-  columns?: number;
+  isTTY?: boolean | undefined;
+  columns?: number | undefined;
   write(text: string): unknown;
 }
 

@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobSpec } from './job.js';
+import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
@@ -180,7 +181,7 @@ export const ImportAdapterQuery = Type.Object(
   {
     // Default: the last part of base_model_name_or_path in adapter_config.json.
     base_model: Type.Optional(ModelName),
-    name: Type.Optional(Type.String({ minLength: 1, maxLength: 128 })),
+    name: Type.Optional(Label(128)),
   },
   closed,
 );

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { JobId } from './identifier.js';
+import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
@@ -39,7 +40,7 @@ export type CheckpointReference = Static<typeof CheckpointReference>;
 
 /** The body of `POST /jobs/:id/checkpoints/:step/publish`, which is optional. */
 export const PublishCheckpointRequest = Type.Object(
-  { name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'Name of the adapter.' })) },
+  { name: Type.Optional(Label(128, 'Name of the adapter.')) },
   { $id: 'PublishCheckpointRequest', ...closed },
 );
 export type PublishCheckpointRequest = Static<typeof PublishCheckpointRequest>;

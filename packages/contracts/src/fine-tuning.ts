@@ -1,6 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { DatasetId, JobId, ModelName } from './identifier.js';
 import { jobMetadata } from './job.js';
+import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { ResultFileId } from './openai-file.js';
 
@@ -44,10 +45,7 @@ export const FineTuningRequest = Type.Object(
       Type.String({ minLength: 1, maxLength: 200 }),
       'The id of an uploaded file, on which the model is evaluated before and after training.',
     ),
-    suffix: optional(
-      Type.String({ minLength: 1, maxLength: 64 }),
-      'A part of the name of the fine-tuned model, and the name of the job.',
-    ),
+    suffix: optional(Label(64), 'A part of the name of the fine-tuned model, and the name of the job.'),
     seed: optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295 }), 'Default: 42.'),
     metadata: Type.Optional(Nullable(jobMetadata)),
     method: optional(

@@ -1,5 +1,6 @@
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobRequest, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
+import { LABEL_PATTERN } from './label.js';
 import { HubRepository, HubRevision } from './model-pull.js';
 
 // Hints for error messages: fields, paths and rows of PEFT, Unsloth, TRL and the OpenAI API, and what to use here instead.
@@ -105,6 +106,7 @@ const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
   [patternOf(HubRevision), 'a branch, a tag or a commit of the model, such as main'],
   [patternOf(DatasetId), 'the id of a dataset, "ds_" and 24 characters, which POST /datasets returns'],
   [patternOf(AdapterId), 'the id of an adapter, "ad_" and 24 characters. A job has it in its field "adapter"'],
+  [LABEL_PATTERN, 'text in one line, without control characters and marks of text direction'],
   [patternOf(JobId), 'the id of a job, "job_" and 24 characters, which POST /jobs returns'],
 ]);
 

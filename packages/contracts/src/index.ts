@@ -14,6 +14,7 @@ export * from './hints.js';
 export * from './identifier.js';
 export * from './job.js';
 export * from './job-deferred.js';
+export * from './label.js';
 export * from './machine.js';
 export * from './message.js';
 export * from './model.js';

@@ -2,6 +2,7 @@ import { type Static, type TSchema, Type } from 'typebox';
 import { CheckpointReference } from './checkpoint.js';
 import { Fault } from './error.js';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
+import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
@@ -226,7 +227,7 @@ export const ValidationSettings = Type.Object(
 );
 export type ValidationSettings = Static<typeof ValidationSettings>;
 
-const jobName = Nullable(Type.String({ minLength: 1, maxLength: 128 }), { default: null });
+const jobName = Nullable(Label(128), { default: null });
 /** Strings of a job's user. */
 export const jobMetadata = Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String({ maxLength: 512 }), {
   additionalProperties: false,

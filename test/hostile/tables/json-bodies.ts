@@ -124,6 +124,9 @@ const values: HostileCase[] = [
   jobText('a name with a lone surrogate', '200', '"name": "\\ud800"'),
   job('a name of 128 emoji', '200', { name: '😀'.repeat(128) }),
   job('a name of 129 emoji', INVALID, { name: '😀'.repeat(129) }),
+  job('a name with an escape sequence', INVALID, { name: 'a\u001b[2J' }),
+  job('a name in two lines', INVALID, { name: 'a\nb' }),
+  job('a name that turns the text around', INVALID, { name: 'a\u202eb' }),
   job('a name that is an object', INVALID, { name: { toString: 'x' } }),
   job('17 metadata entries', INVALID, {
     metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])),

@@ -1,6 +1,7 @@
 import type { ParseArgsConfig } from 'node:util';
 import type { TextOutput } from '../job-progress.js';
 import type { Client } from '../node-client.js';
+import { printableJson } from '../printable.js';
 
 /** Where answers are typed. */
 export type CommandInput = NodeJS.ReadableStream & { isTTY?: boolean };
@@ -37,7 +38,7 @@ export interface Command {
 
 /** Prints an answer of the API: as JSON with `--json`, otherwise as `text`. */
 export function print({ output, json }: CommandContext, answer: unknown, text: string): number {
-  output.write(`${json ? JSON.stringify(answer, undefined, 2) : text}\n`);
+  output.write(`${json ? printableJson(answer, 2) : text}\n`);
   return 0;
 }
 

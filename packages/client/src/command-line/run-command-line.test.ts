@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { isPrintable } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Answer, failure, json, serve } from '../../test/http-server.js';
 import { JOB_FLAGS } from './job-flags.js';
@@ -51,6 +52,23 @@ describe('lora', () => {
       expect(exitCode).toBe(EXIT.misused);
       expect(errorOutput).not.toBe('');
       expect(requests).toHaveLength(0);
+    }
+  });
+
+  it('shows nothing of a name or a message that changes what else is on the terminal', async () => {
+    const hostile = 'a\u001b[2J\r\u009b2K\u202e\u2028b\nc';
+    const shown = /a\[2J2Kb c/;
+    const job = { id: `job_${'0'.repeat(24)}`, name: hostile, base_model: 'm', status: 'queued', adapter: null };
+    const page = { object: 'list', data: [job], has_more: false, next: null };
+    const listed = await lora(['jobs', 'list'], json(200, page));
+    expect(listed.output).toMatch(shown);
+    const asJson = await lora(['jobs', 'list', '--json'], json(200, page));
+    expect(JSON.parse(asJson.output)).toEqual(page);
+    const error = { code: 'invalid_request', message: hostile, param: null, request_id: 'req_1', details: [] };
+    const failed = await lora(['jobs', 'list'], json(400, { error }));
+    expect(failed.errorOutput).toContain('a[2J2Kb');
+    for (const text of [listed.output, asJson.output, failed.errorOutput]) {
+      expect(isPrintable(text.replaceAll('\n', ''))).toBe(true);
     }
   });
 

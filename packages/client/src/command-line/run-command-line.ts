@@ -10,6 +10,7 @@ import { DATASET_COMMANDS } from './dataset-commands.js';
 import { JOB_COMMANDS } from './job-commands.js';
 import { MACHINE_COMMANDS } from './machine-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
+import { printableOutput } from './printable-output.js';
 import { PROBE_COMMAND } from './probe-command.js';
 import { TEXT_COMMANDS } from './text-commands.js';
 import { TRAIN_COMMAND } from './train-command.js';
@@ -51,7 +52,8 @@ const COMMON_OPTIONS = {
 
 /** Runs one command of `lora`; resolves with the exit code and never rejects. */
 export async function runCommandLine(options: CommandLineOptions): Promise<number> {
-  const { args, output, errorOutput, signal } = options;
+  const { args, signal } = options;
+  const [output, errorOutput] = [options.output, options.errorOutput].map(printableOutput) as [TextOutput, TextOutput];
   const command = commandOf(args);
   if (command === undefined) {
     const askedForHelp = args.length === 0 || args.includes('--help') || args.includes('-h');

@@ -1,6 +1,5 @@
 import { text as textOf } from 'node:stream/consumers';
 import { type ChatCompletion, type Completion, ProductError } from '@lorasmith/contracts';
-import { printable } from '../printable.js';
 import type { ChatCall, CompletionCall } from '../text-calls.js';
 import { type Command, type CommandContext, print } from './command.js';
 import { textTable } from './text-table.js';
@@ -105,7 +104,7 @@ async function answerEach(context: CommandContext, model: string, { whole, piece
       continue;
     }
     if (models.length > 1) output.write(`${name === models[0] ? '' : '\n'}${name}:\n`);
-    for await (const piece of pieces(name)) output.write(printable(piece));
+    for await (const piece of pieces(name)) output.write(piece);
     output.write('\n');
   }
   return 0;

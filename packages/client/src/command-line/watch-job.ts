@@ -1,6 +1,7 @@
 import type { EventType, Job } from '@lorasmith/contracts';
 import { durationText } from '../human-units.js';
 import { createJobProgress } from '../job-progress.js';
+import { printableJson } from '../printable.js';
 import type { CommandContext } from './command.js';
 
 /**
@@ -21,7 +22,7 @@ export async function watchJob(
       signal,
       onEvent: (event) => {
         if (hidden.includes(event.type)) return;
-        if (json) output.write(`${JSON.stringify(event)}\n`);
+        if (json) output.write(`${printableJson(event)}\n`);
         else progress.handle(event);
       },
     });
