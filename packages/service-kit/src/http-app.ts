@@ -94,9 +94,7 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
     ignoreTypeOfEmptyBody(request);
-    if (request.raw.httpVersion === '1.1' && request.headers.host === undefined) {
-      throw new ProductError('invalid_request', 'An HTTP/1.1 request must have the header host (RFC 9112, 3.2).');
-    }
+    checkHost(request.raw);
   });
   app.addHook('preParsing', async (request, reply) => {
     // Before the content type is checked: uploads for the OpenAI API, for example, are forms.
@@ -131,6 +129,14 @@ function ignoreTypeOfEmptyBody({ headers }: FastifyRequest): void {
   const { 'content-length': length = '0', 'transfer-encoding': encoding, 'content-type': type = '' } = headers;
   const isEmpty = length === '0' && encoding === undefined;
   if (isEmpty && type.startsWith('application/x-www-form-urlencoded')) delete headers['content-type'];
+}
+
+/** Another program between client and service may choose another one of several. @throws ProductError `invalid_request` */
+function checkHost({ httpVersion, headers, rawHeaders }: IncomingMessage): void {
+  const isMissing = httpVersion === '1.1' && headers.host === undefined;
+  const count = rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === 'host').length;
+  if (!isMissing && count <= 1) return;
+  throw new ProductError('invalid_request', 'An HTTP/1.1 request must have the header host once (RFC 9112, 3.2).');
 }
 
 function requestIdOf({ headers }: IncomingMessage): string {

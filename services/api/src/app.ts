@@ -74,7 +74,7 @@ export interface AppDependencies {
   /** Requests for text, to the workers. */
   generation: GenerationClient;
   /** Bounds of requests for text. */
-  generationLimits: GenerationLimits & { waitMs: number };
+  generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
   /** How webhooks are sent. */
   webhooks: WebhookConfig;
   /** The data folder, which the registry may share. */
@@ -187,6 +187,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
       authenticator,
       limits: dependencies.generationLimits,
       waitMs: dependencies.generationLimits.waitMs,
+      queueMs: dependencies.generationLimits.queueMs,
       stallMs,
     },
     files: {

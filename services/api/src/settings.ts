@@ -249,6 +249,14 @@ export const API_SETTINGS = {
       'ms',
       'How long a request for text waits for a worker that can answer it, before 503.',
     ),
+    queueMs: count(
+      'GENERATION_QUEUE_MS',
+      60_000,
+      [0, 600_000],
+      'ms',
+      'How long a request for text waits for its turn while its key, or all keys, have as many in progress as they may, ' +
+        'before 429 or 503.',
+    ),
   },
   webhooks: {
     url: optionalSetting(

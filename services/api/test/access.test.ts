@@ -78,6 +78,9 @@ describe('without any key', () => {
     await start({}, 'refuse');
     const { get, call } = callsWith(undefined);
     for (const url of ['/live', '/ready', '/openapi.json', '/docs/']) expect((await get(url)).statusCode).toBe(200);
+    const { headers } = await get('/docs/');
+    expect(headers['x-frame-options']).toBe('DENY');
+    expect(headers['content-security-policy']).toContain("frame-ancestors 'none'");
     for (const url of ['/jobs', '/datasets', '/models', '/adapters', '/metrics', '/nothing', '/jobs/x/events']) {
       const answer = await get(url);
       expect(coded(answer)).toEqual([401, 'unauthorized']);

@@ -2,7 +2,6 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { localModels } from '@lorasmith/base-models';
 import {
   ChatCompletion,
@@ -87,7 +86,7 @@ beforeAll(async () => {
       registryUrl: started.url,
       adapters: folder.adapters,
       baseModels: localModels(`${folder.folder}/models`),
-      generationLimits: { maxTokens: 100, waitMs: 300 },
+      generationLimits: { maxTokens: 100, waitMs: 300, queueMs: 60_000 },
       downloadStallMs: 500,
     },
   });
@@ -495,16 +494,28 @@ test('every error under /v1 has the form of the OpenAI API', async () => {
   ]);
 });
 
-test('without a worker the answer is 503 after the wait, and beyond the requests of a key 429', async () => {
-  const asked = [client.chat.completions.create(CHAT), client.chat.completions.create(CHAT)];
-  const failed = Promise.allSettled(asked);
-  await sleep(100);
-  const refused = await client.chat.completions.create(CHAT).catch((error: unknown) => error);
-  expect(refused).toMatchObject({ status: 429, code: 'rate_limit_exceeded', type: 'rate_limit_error' });
-  for (const result of await failed) {
-    const { reason } = result as PromiseRejectedResult;
-    expect(reason).toBeInstanceOf(APIError);
-    expect(reason).toMatchObject({ status: 503, code: 'service_unavailable', type: 'server_error' });
-    expect((reason as APIError).headers?.get('retry-after')).toBe('10');
-  }
+test('without a worker the answer is 503 after the wait', async () => {
+  const failed = await client.chat.completions.create(CHAT).catch((error: unknown) => error);
+  expect(failed).toBeInstanceOf(APIError);
+  expect(failed).toMatchObject({ status: 503, code: 'service_unavailable', type: 'server_error' });
+  expect((failed as APIError).headers?.get('retry-after')).toBe('10');
 });
+
+test('40 requests at once, of a key that may have two in progress, are all answered', async () => {
+  const asked = Promise.all(Array.from({ length: 40 }, () => client.chat.completions.create(CHAT)));
+  for (let i = 0; i < 40; i++) await answering(...said(), END);
+  for (const { choices } of await asked) expect(choices[0]?.message.content).toBe('Hi!');
+}, 60_000);
+
+test('where too many requests of a key wait already, the next is 429 and says when to try again', async () => {
+  const leaving = new AbortController();
+  const { signal } = leaving;
+  const ask = () => client.chat.completions.create(CHAT, { signal }).catch((error: APIError) => error);
+  const asked = Array.from({ length: 80 }, ask);
+  // 2 are in progress and 64 wait. Only the others have an answer.
+  const refused = await Promise.race(asked);
+  expect(refused).toMatchObject({ status: 429, code: 'rate_limit_exceeded', type: 'rate_limit_error' });
+  expect(Number((refused as APIError).headers?.get('retry-after'))).toBeGreaterThan(0);
+  leaving.abort();
+  await Promise.all(asked);
+}, 60_000);

@@ -77,7 +77,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     heartbeatMs: 200,
     downloadStallMs: 60_000,
     generation,
-    generationLimits: { maxTokens: 100, waitMs: 5_000 },
+    generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
     webhooks: NO_WEBHOOKS,
     dataDir: folder,
     site: null,

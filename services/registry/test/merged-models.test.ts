@@ -237,11 +237,12 @@ test('closing ends running and waiting merges', async () => {
   expect(await stagings()).toEqual([]);
 });
 
-test('an adapter that is deleted while it is merged leaves no merged model', async () => {
-  const adapter = await publish(1);
-  const models = await openModels({
-    onEvent: (event) => event.type === 'merge-progressed' && void adapters.delete(adapter.id),
-  });
-  await expect(models.acquire(adapter)).rejects.toMatchObject({ code: 'adapter_not_found' });
-  expect(await merged.list()).toEqual([]);
-});
+test.each(['merge-started', 'merge-progressed'] as const)(
+  'an adapter that is deleted while it is merged (%s) leaves no merged model',
+  async (type) => {
+    const adapter = await publish(1);
+    const models = await openModels({ onEvent: (event) => event.type === type && void adapters.delete(adapter.id) });
+    await expect(models.acquire(adapter)).rejects.toMatchObject({ code: 'adapter_not_found' });
+    expect(await merged.list()).toEqual([]);
+  },
+);

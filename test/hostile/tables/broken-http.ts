@@ -23,7 +23,7 @@ const notHttp: HostileCase[] = [
   bytes('HTTP/2 without negotiation', INVALID, 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
   bytes('an unknown version', INVALID, `GET /live HTTP/9.9\r\n${CLOSE}\r\n`),
   bytes('HTTP/1.1 without a host', INVALID, 'GET /live HTTP/1.1\r\nconnection: close\r\n\r\n'),
-  bytes('two hosts', '200', 'GET /live HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n'),
+  bytes('two hosts', INVALID, 'GET /live HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n'),
   bytes('zero bytes', INVALID, Buffer.alloc(1_000)),
   bytes('an unknown method', INVALID, `EVIL /live HTTP/1.1\r\n${CLOSE}\r\n`),
   bytes('a tunnel', 'closed', `CONNECT 169.254.169.254:80 HTTP/1.1\r\n${CLOSE}\r\n`),

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { KeyId, ProductError, ROLES, type Role } from '@lorasmith/contracts';
+import { isPrintable, KeyId, ProductError, ROLES, type Role } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { KEY_WEIGHTS, KeyLimits, type KeyRecord, type ListedKey } from './key-record.js';
 import type { KeyStore } from './key-store.js';
@@ -97,7 +97,9 @@ function parse(args: string[]) {
 
 function newKeyOf(values: Values) {
   const { name = '', role = '', owner } = values;
-  if (name === '' || name.length > 128) throw invalid('name', '--name NAME: a name of 1 to 128 characters.');
+  if (name === '' || name.length > 128 || !isPrintable(name)) {
+    throw invalid('name', '--name NAME: a name of 1 to 128 characters, without control characters.');
+  }
   if (!isRole(role)) throw invalid('role', `--role must be one of ${ROLES.join(', ')}.`);
   if (role === 'read' && owner === undefined) {
     const message =

@@ -6,6 +6,7 @@ import {
   DatasetRowPage,
   DatasetRowsQuery,
   DatasetTokens,
+  Label,
   ModelName,
   ProductError,
 } from '@lorasmith/contracts';
@@ -31,7 +32,7 @@ const closed = { additionalProperties: false };
 const DatasetParams = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const UploadQuery = Type.Object(
   {
-    name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'A name of your choice.' })),
+    name: Type.Optional(Label(128, 'A name of your choice.')),
     base_model: Type.Optional(
       Type.String({
         ...ModelName,

@@ -1,4 +1,4 @@
-import { ProductError } from '@lorasmith/contracts';
+import { isPrintable, ProductError } from '@lorasmith/contracts';
 import { bodyTooLarge, boundedChunks } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import { formUploadOf } from './form-upload.js';
@@ -69,8 +69,10 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
 
 /** The name of a dataset, in characters, like the name in a query. @throws ProductError `invalid_request` */
 export function checkedName(name: string, param: string): string {
-  if (name !== '' && [...name].length <= MAX_NAME_LENGTH) return name;
-  const message = `${param} must be text of 1 to ${MAX_NAME_LENGTH} characters.`;
+  if (name !== '' && [...name].length <= MAX_NAME_LENGTH && isPrintable(name)) return name;
+  const message =
+    `${param} must be text in one line, of 1 to ${MAX_NAME_LENGTH} characters, without control characters and marks of ` +
+    'text direction.';
   throw new ProductError('invalid_request', message, { param });
 }
 

@@ -48,7 +48,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     heartbeatMs: 1_000,
     downloadStallMs: 1_000,
     generation,
-    generationLimits: { maxTokens: 1, waitMs: 1 },
+    generationLimits: { maxTokens: 1, waitMs: 1, queueMs: 1 },
     webhooks: NO_WEBHOOKS,
     dataDir: '.',
     site: null,

@@ -3,6 +3,7 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { HttpApp } from '@lorasmith/service-kit';
 import type { FastifySchema } from 'fastify';
 import { accessOf } from '../access/route-access.js';
+import { PAGE_HEADERS } from '../page/page-plugin.js';
 import { type Answer, errorAnswers } from './answers.js';
 import { NamedSchemas } from './named-schemas.js';
 
@@ -71,6 +72,15 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
     },
     transformObject: (document) => named.completed('openapiObject' in document ? document.openapiObject : {}),
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list' } });
+  await app.register(browsableDocument);
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+}
+
+/** The page of Swagger UI. Its style is in its HTML; its scripts are files. */
+async function browsableDocument(app: HttpApp): Promise<void> {
+  const policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+  app.addHook('onSend', async (_request, reply) => {
+    reply.headers({ ...PAGE_HEADERS, 'content-security-policy': policy });
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list' } });
 }

@@ -21,8 +21,8 @@ export const CONTENT_SECURITY_POLICY = [
   "trusted-types 'none'",
 ].join('; ');
 
-const HEADERS = {
-  'content-security-policy': CONTENT_SECURITY_POLICY,
+/** For every page of this origin: no other site may frame it or read it. */
+export const PAGE_HEADERS = {
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',
   'referrer-policy': 'no-referrer',
@@ -51,7 +51,7 @@ function answerFile(file: SiteFile, request: FastifyRequest, reply: FastifyReply
   // The bytes of another coding are another representation.
   const etag = coding === 'identity' ? file.etag : file.etag.replace(/"$/, `-${coding}"`);
   reply
-    .headers(HEADERS)
+    .headers({ ...PAGE_HEADERS, 'content-security-policy': CONTENT_SECURITY_POLICY })
     .header('vary', 'accept-encoding')
     .header('etag', etag)
     // The page itself has the names of its files, so it is asked for each time.

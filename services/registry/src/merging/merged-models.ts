@@ -195,14 +195,15 @@ export class MergedModels {
       onEvent({ type: 'merge-finished', adapter: id, seconds: seconds() });
     } catch (error) {
       onEvent({ type: 'merge-failed', adapter: id, seconds: seconds(), error });
-      throw error;
+      // Without its files, a merge fails in many ways.
+      throw (await adapters.has(id)) ? error : deletedMeanwhile(id);
     } finally {
       held.release();
       await staging.discard();
     }
     if (!(await adapters.has(id))) {
       await this.#cache.remove(bundle);
-      throw new ProductError('adapter_not_found', `The adapter ${id} was deleted while it was being merged.`);
+      throw deletedMeanwhile(id);
     }
     const files = await this.#cache.files(bundle);
     if (files === null) throw new ProductError('internal_error', `The merged model of ${id} was removed. Try again.`);
@@ -224,6 +225,10 @@ export class MergedModels {
       clearTimeout(timer);
     }
   }
+}
+
+function deletedMeanwhile(id: string): ProductError {
+  return new ProductError('adapter_not_found', `The adapter ${id} was deleted while it was being merged.`);
 }
 
 /** Maximum size of the weights, and of what is copied with them. */

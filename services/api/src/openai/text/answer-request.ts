@@ -4,14 +4,14 @@ import type { GenerationClient } from '@lorasmith/generation-queue';
 import { logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Authenticator, watchRevocation } from '../../access/authenticate.js';
-import type { ConcurrencyLimit } from '../../access/concurrency-limit.js';
+import type { ConcurrencyQueue } from '../../access/concurrency-queue.js';
 import { openaiErrorBody } from '../openai-errors.js';
 import type { AnswerForm, ChoicePiece, EndPiece } from './answer-form.js';
 
 export interface AnswerOptions {
   generation: GenerationClient;
-  /** The limit of requests that are being answered. */
-  open: ConcurrencyLimit;
+  /** The queue of requests that are being answered, or wait for their turn. */
+  open: ConcurrencyQueue;
   authenticator: Authenticator;
   /** How long a request waits for a worker. */
   waitMs: number;
@@ -47,14 +47,13 @@ export async function answerRequest<Whole, Chunk>(
   },
 ): Promise<FastifyReply> {
   const { generationRequests: own, totalGenerationRequests: total } = request.limits;
-  const release = answers.open.acquire(request.identity.key?.id ?? null, { own, total });
   const left = new AbortController();
-  onceClosed(reply.raw, () => {
-    release();
-    left.abort();
-  });
+  onceClosed(reply.raw, () => left.abort(new ProductError('cancelled', 'The caller has left.')));
+  const { open, closing } = answers;
+  const entering = AbortSignal.any([left.signal, closing]);
+  onceClosed(reply.raw, await open.enter(request.identity.key?.id ?? null, { own, total }, entering));
   const revoked = watchRevocation(answers.authenticator, request, left.signal);
-  const signal = AbortSignal.any([left.signal, revoked, answers.closing]);
+  const signal = AbortSignal.any([left.signal, revoked, closing]);
   const pieces = answers.generation.ask(generation, { waitMs: answers.waitMs, signal });
   try {
     if (!stream) return await reply.send(await wholeAnswer(pieces, form));
@@ -145,10 +144,14 @@ function disconnectAfter({
   }, stallMs);
 }
 
+export function serviceStopping(): ProductError {
+  return new ProductError('service_unavailable', 'The service is stopping. Send the request again.');
+}
+
 /** @throws ProductError for an answer that failed, or that was ended from here */
 async function nextPiece(pieces: ReturnType<GenerationClient['ask']>): Promise<ChoicePiece | EndPiece> {
   const { value: piece, done } = await pieces.next();
-  if (done) throw new ProductError('service_unavailable', 'The service is stopping. Send the request again.');
+  if (done) throw serviceStopping();
   if (piece.type === 'failed') throw failed(piece.failure);
   return piece;
 }

@@ -10,11 +10,11 @@ import type { HttpApp } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import type { TSchema } from 'typebox';
 import type { Authenticator } from '../../access/authenticate.js';
-import { createConcurrencyLimit } from '../../access/concurrency-limit.js';
+import { createConcurrencyQueue } from '../../access/concurrency-queue.js';
 import type { ModelDirectory } from '../models/model-directory.js';
 import { openaiErrorAnswers } from '../openai-errors.js';
 import type { AnswerHead } from './answer-form.js';
-import { type AnswerOptions, answerRequest } from './answer-request.js';
+import { type AnswerOptions, answerRequest, serviceStopping } from './answer-request.js';
 import { chatForm } from './chat-answer.js';
 import { completionForm } from './completion-answer.js';
 import { type GenerationLimits, requestOfChat, requestOfCompletion } from './generation-request.js';
@@ -26,6 +26,8 @@ export interface TextRoutesOptions {
   limits: GenerationLimits;
   /** @see AnswerOptions */
   waitMs: number;
+  /** How long a request waits for its turn. */
+  queueMs: number;
   /** @see AnswerOptions */
   stallMs: number;
 }
@@ -41,11 +43,14 @@ const tags = ['openai'];
 
 /** The calls of the OpenAI API that generate text. */
 export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Promise<void> {
-  const { generation, directory, authenticator, limits, waitMs, stallMs } = options;
+  const { generation, directory, authenticator, limits, waitMs, queueMs, stallMs } = options;
   const closing = new AbortController();
   // An answer takes as long as its text, and closing the server would wait for it.
-  app.addHook('preClose', async () => closing.abort());
-  const open = createConcurrencyLimit('requests to /v1/chat/completions and /v1/completions');
+  app.addHook('preClose', async () => closing.abort(serviceStopping()));
+  const open = createConcurrencyQueue({
+    what: 'requests to /v1/chat/completions and /v1/completions',
+    waitMs: queueMs,
+  });
   const answers: AnswerOptions = { generation, open, authenticator, waitMs, stallMs, closing: closing.signal };
 
   app.post(

@@ -1,0 +1,56 @@
+import type { KeyId } from '@lorasmith/contracts';
+import { expect, test } from 'vitest';
+import { createConcurrencyQueue } from './concurrency-queue.js';
+
+const [ONE, OTHER] = ['key_1', 'key_2'] as unknown as [KeyId, KeyId];
+const LIMITS = { own: 2, total: 3 };
+const never = () => new AbortController().signal;
+const long = { what: 'requests', waitMs: 1e6 };
+
+/** Whether it has its place, once everything has run that can. */
+async function isIn(entered: Promise<unknown>): Promise<boolean> {
+  return await Promise.race([entered.then(() => true), new Promise<false>((resolve) => setImmediate(resolve, false))]);
+}
+
+test('calls beyond the limit get a place in their order, as soon as there is one', async () => {
+  const queue = createConcurrencyQueue(long);
+  const release = await queue.enter(ONE, LIMITS, never());
+  await queue.enter(ONE, LIMITS, never());
+  const [third, fourth] = [queue.enter(ONE, LIMITS, never()), queue.enter(ONE, LIMITS, never())];
+  expect(await isIn(third)).toBe(false);
+  // A key that waits holds up no other.
+  const ofOther = await queue.enter(OTHER, LIMITS, never());
+  release();
+  release();
+  expect([await isIn(third), await isIn(fourth)]).toEqual([true, false]);
+  ofOther();
+  expect(await isIn(fourth)).toBe(false);
+  (await third)();
+  expect(await isIn(fourth)).toBe(true);
+});
+
+test('a call that leaves gives up its turn', async () => {
+  const queue = createConcurrencyQueue(long);
+  const release = await queue.enter(ONE, { own: 1, total: 3 }, never());
+  const leaving = new AbortController();
+  const gone = queue.enter(ONE, { own: 1, total: 3 }, leaving.signal);
+  const next = queue.enter(ONE, { own: 1, total: 3 }, never());
+  leaving.abort(new Error('left'));
+  await expect(gone).rejects.toThrow('left');
+  release();
+  expect(await isIn(next)).toBe(true);
+});
+
+test('a call that waits too long, and one where too many wait, are refused', async () => {
+  const brief = createConcurrencyQueue({ what: 'requests', waitMs: 1 });
+  await brief.enter(ONE, { own: 1, total: 3 }, never());
+  await expect(brief.enter(ONE, { own: 1, total: 3 }, never())).rejects.toMatchObject({
+    code: 'quota_exceeded',
+    retryAfterSeconds: 1,
+  });
+  const full = createConcurrencyQueue(long);
+  const entered = Array.from({ length: 100 }, () => full.enter(ONE, { own: 1, total: 3 }, never()));
+  const refused = await Promise.race(entered.map((one) => one.then(() => new Promise(() => {})))).catch((e) => e);
+  expect(refused).toMatchObject({ code: 'quota_exceeded' });
+  expect(await isIn(full.enter(OTHER, LIMITS, never()))).toBe(true);
+});

@@ -1,0 +1,114 @@
+import { type KeyId, ProductError } from '@lorasmith/contracts';
+import { createConcurrencyLimit, type OpenLimits } from './concurrency-limit.js';
+
+/** A {@link createConcurrencyLimit} whose calls wait, for a limited time, until fewer are open. */
+export interface ConcurrencyQueue {
+  /**
+   * Counts a new call, once there is a place for it. Calls of one key get theirs in the order in which they came.
+   *
+   * @param signal - Ends the waiting.
+   * @returns a function that releases it
+   * @throws ProductError `quota_exceeded`, `service_unavailable`, after the wait or where too many wait; the reason of `signal`
+   */
+  enter(key: KeyId | null, limits: OpenLimits, signal: AbortSignal): Promise<() => void>;
+}
+
+export interface ConcurrencyQueueOptions {
+  /** The kind of calls, in the plural. */
+  what: string;
+  /** Longest wait. */
+  waitMs: number;
+}
+
+interface Waiting {
+  key: KeyId | null;
+  tryToOpen: () => (() => void) | ProductError;
+  admit: (release: () => void) => void;
+}
+
+/** Waiting calls of one key. Each holds its connection and its body. */
+const MAX_WAITING_OF_KEY = 64;
+/** Waiting calls of all keys. */
+const MAX_WAITING = 256;
+/** Limits, for docs/limits.md. */
+export const turnLimits = {
+  ofKey: { value: MAX_WAITING_OF_KEY, unit: 'requests', beyond: '429 `rate_limit_exceeded`' },
+  inAll: { value: MAX_WAITING, unit: 'requests', beyond: '429 `rate_limit_exceeded`, or 503' },
+};
+/** Weight of the newest call in the mean duration. */
+const NEWEST = 0.2;
+
+export function createConcurrencyQueue({ what, waitMs }: ConcurrencyQueueOptions): ConcurrencyQueue {
+  const open = createConcurrencyLimit(what);
+  const queue = new Set<Waiting>();
+  let meanMs = 0;
+
+  const waitingOf = (key: KeyId | null) => [...queue].filter((one) => one.key === key).length;
+  const opened = (release: () => void) => {
+    const begin = performance.now();
+    let isOpen = true;
+    return () => {
+      if (!isOpen) return;
+      isOpen = false;
+      const ms = performance.now() - begin;
+      meanMs = meanMs === 0 ? ms : NEWEST * ms + (1 - NEWEST) * meanMs;
+      release();
+      admitNext();
+    };
+  };
+  const admitNext = () => {
+    for (const one of queue) {
+      const release = one.tryToOpen();
+      if (release instanceof ProductError) continue;
+      queue.delete(one);
+      one.admit(opened(release));
+    }
+  };
+
+  return {
+    async enter(key, limits, signal) {
+      signal.throwIfAborted();
+      const tryToOpen = () => {
+        try {
+          return open.acquire(key, limits);
+        } catch (error) {
+          if (error instanceof ProductError) return error;
+          throw error;
+        }
+      };
+      const release = tryToOpen();
+      if (!(release instanceof ProductError)) return opened(release);
+      /** The time after which those that wait now will have been answered, as far as the last calls show. */
+      const refusal = ({ code, message }: ProductError) => {
+        const places = Math.min(limits.own, limits.total);
+        const retryAfterSeconds = Math.max(1, Math.ceil(((waitingOf(key) + 1) * meanMs) / places / 1000));
+        return new ProductError(code, message, { retryAfterSeconds });
+      };
+      if (queue.size >= MAX_WAITING || (key !== null && waitingOf(key) >= MAX_WAITING_OF_KEY)) throw refusal(release);
+
+      return await new Promise((resolve, reject) => {
+        const leave = (error: unknown) => {
+          finish();
+          reject(error);
+        };
+        const onAbort = () => leave(signal.reason);
+        const timer = setTimeout(() => leave(refusal(release)), waitMs);
+        signal.addEventListener('abort', onAbort, { once: true });
+        const one: Waiting = {
+          key,
+          tryToOpen,
+          admit(released) {
+            finish();
+            resolve(released);
+          },
+        };
+        const finish = () => {
+          queue.delete(one);
+          clearTimeout(timer);
+          signal.removeEventListener('abort', onAbort);
+        };
+        queue.add(one);
+      });
+    },
+  };
+}
