@@ -72,6 +72,9 @@ const head = {
   id: Type.String(),
   created: Type.Integer({ description: 'Unix time in seconds.' }),
   model: Type.String(),
+  system_fingerprint: Type.Optional(
+    Type.String({ description: 'The precision in which the text was computed: fp_float32 or fp_bfloat16.' }),
+  ),
 };
 
 /** Answer of `POST /v1/chat/completions`. */

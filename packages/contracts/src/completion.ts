@@ -61,6 +61,9 @@ export const Completion = Type.Object(
     object: Type.Literal('text_completion'),
     created: Type.Integer({ description: 'Unix time in seconds.' }),
     model: Type.String(),
+    system_fingerprint: Type.Optional(
+      Type.String({ description: 'The precision in which the text was computed: fp_float32 or fp_bfloat16.' }),
+    ),
     choices: Type.Array(
       Type.Object(
         {

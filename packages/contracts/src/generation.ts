@@ -59,12 +59,14 @@ export type FinishReason = 'stop' | 'length';
 /**
  * A part of the answer to a {@link GenerationRequest}. The last one is `end` or `failed`, and nothing follows it.
  *
+ * - `start`: the precision in which the text is computed; before any text.
  * - `text`: more of a choice, with the tokens that start in it if log-probabilities were asked for.
  * - `finish`: a choice is complete.
  * - `end`: the answer is complete.
  * - `failed`: it will not be.
  */
 export type GenerationPiece =
+  | { type: 'start'; precision: 'float32' | 'bfloat16' }
   | { type: 'text'; choice: number; text: string; tokens: GeneratedToken[] }
   | { type: 'finish'; choice: number; reason: FinishReason }
   | { type: 'end'; prompt_tokens: number; completion_tokens: number }

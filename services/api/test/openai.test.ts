@@ -192,6 +192,18 @@ describe('a chat', () => {
     });
   });
 
+  test('says in which precision its text was computed, in a stream with every chunk', async () => {
+    const start: GenerationPiece = { type: 'start', precision: 'bfloat16' };
+    const asked = client.chat.completions.create(CHAT);
+    await answering(start, ...said(), END);
+    expect(await asked).toMatchObject({ system_fingerprint: 'fp_bfloat16' });
+    const streaming = client.chat.completions.create({ ...CHAT, stream: true });
+    await answering(start, ...said(), END);
+    const fingerprints = new Set<string | undefined>();
+    for await (const chunk of await streaming) fingerprints.add(chunk.system_fingerprint);
+    expect([...fingerprints]).toEqual(['fp_bfloat16']);
+  });
+
   test('is answered by an adapter under its name as a fine-tuned model', async () => {
     const asked = client.chat.completions.create({ ...CHAT, model: OWN_NAME });
     expect(await answering(...said(), END)).toMatchObject({ base_model: MODEL, adapter: OWN });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { GenerationPiece, GenerationRequest } from '@lorasmith/contracts';
+import type { GenerationPiece, GenerationRequest, TrainingSettings } from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
 import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/training';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -81,17 +81,26 @@ const chat = (content: string): GenerationRequest =>
 
 async function generate(
   request: GenerationRequest,
-  options: { modelFolder?: string; adapterFolder?: string; signal?: AbortSignal; onPiece?: () => void } = {},
+  options: {
+    modelFolder?: string;
+    adapterFolder?: string;
+    precision?: TrainingSettings['precision'];
+    trainerPrecision?: TrainingSettings['precision'];
+    signal?: AbortSignal;
+    onPiece?: (piece: GenerationPiece) => void;
+  } = {},
 ) {
   const pieces: GenerationPiece[] = [];
   const { modelFolder = model, adapterFolder = null, signal = new AbortController().signal } = options;
+  const { precision = 'auto', trainerPrecision = 'auto' } = options;
+  const order = { request, modelFolder, adapterFolder, precision, trainerPrecision, machine: null };
   const tokens = await host.generate(
-    { request, modelFolder, adapterFolder, machine: null, weightDigests: path.join(folder, 'digests') },
+    { ...order, weightDigests: path.join(folder, 'digests') },
     {
       signal,
       onPiece(piece) {
         pieces.push(piece);
-        options.onPiece?.();
+        options.onPiece?.(piece);
       },
     },
   );
@@ -124,6 +133,25 @@ describe('an answer', () => {
     expect(await generate(withAdapter(chat('Hello')), { adapterFolder: '/nowhere' })).toEqual(company[0]);
   });
 
+  test('is computed in its own precision, whichever the runs have the base model in', async () => {
+    const ofAdapter = (precision: 'float32' | 'bfloat16') => {
+      return generate(withAdapter(chat('Hello')), { adapterFolder: ADAPTER, precision, trainerPrecision: 'float32' });
+    };
+    makeHost();
+    const before = await ofAdapter('bfloat16');
+    expect(before.pieces[0]).toEqual({ type: 'start', precision: 'bfloat16' });
+    const reservedBefore = reserved;
+    // A run loads the base model in float32, and text beside it does not change.
+    const exact = await ofAdapter('float32');
+    expect(exact.pieces[0]).toEqual({ type: 'start', precision: 'float32' });
+    expect(cache.dtypeOf('tiny-llama')).toBe('float32');
+    expect(reserved).toBeGreaterThan(reservedBefore);
+    expect(await Promise.all([ofAdapter('bfloat16'), ofAdapter('float32')])).toEqual([before, exact]);
+    host.yieldMemory();
+    expect(reserved).toBe(0);
+    makeHost();
+  });
+
   test('ends at a stop text, and only the choice that has it', async () => {
     const { said } = await generate(text('Once', { max_tokens: 30 }));
     const stop = said[0]!.slice(4, 6);
@@ -138,9 +166,9 @@ describe('an answer', () => {
     const leaving = new AbortController();
     const { tokens, pieces } = await generate(text('Once', { max_tokens: 200 }), {
       signal: leaving.signal,
-      onPiece: () => leaving.abort(),
+      onPiece: ({ type }) => type === 'text' && leaving.abort(),
     });
-    expect([tokens, pieces.length]).toEqual([null, 1]);
+    expect([tokens, pieces.length]).toEqual([null, 2]);
     expect(host.hasWork()).toBe(false);
   });
 

@@ -325,16 +325,16 @@ describe('a pool with several runs', () => {
   test('a conversation keeps the trainer, and is refused where it would stand in the way of a job', async () => {
     const { signal } = new AbortController();
     expect(pool.generatableModel()).toEqual({ baseModel: null });
-    const hold = (await pool.hold('two', signal))!;
+    const hold = (await pool.hold('two', 'auto', signal))!;
     expect(pool.generatableModel()).toEqual({ baseModel: 'two' });
-    expect(await pool.hold('one', signal)).toBeNull();
+    expect(await pool.hold('one', 'auto', signal)).toBeNull();
     const running = beginAll(['step']);
     await expect.poll(() => pool.generatableModel()).toBeNull();
     expect(started).toBe(1);
     hold.release();
     const [run] = await running;
     expect(pool.generatableModel()).toEqual({ baseModel: 'one' });
-    (await pool.hold('one', signal))!.release();
+    (await pool.hold('one', 'auto', signal))!.release();
     expect(await run!.result).toMatchObject(finished);
     expect(started).toBe(2);
   });

@@ -1,3 +1,4 @@
+import { readManifestOfFolder } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
 import { type GenerationFailure, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { ClaimedRequest, GenerationServer } from '@lorasmith/generation-queue';
@@ -102,8 +103,8 @@ async function answer(
     answer.write({ type: 'failed', failure });
   };
   try {
-    const order = await prepare(claimed, sources, releases);
-    const hold = await pool.hold(request.base_model, signal);
+    const prepared = await prepare(claimed, sources, releases);
+    const hold = await pool.hold(request.base_model, prepared.precision, signal);
     if (hold === null && !signal.aborted) {
       outcome = 'given-back';
       return await claimed.giveBack();
@@ -113,14 +114,19 @@ async function answer(
     const result: GenerationResult =
       hold === null
         ? { type: 'cancelled' }
-        : await hold.process.generate(order, {
-            signal,
-            onPiece(piece) {
-              if (isFirst) metrics.began((performance.now() - startMs) / 1000);
-              isFirst = false;
-              answer.write(piece);
+        : await hold.process.generate(
+            { ...prepared, trainerPrecision: hold.precision },
+            {
+              signal,
+              onPiece(piece) {
+                if (isFirst && piece.type !== 'start') {
+                  metrics.began((performance.now() - startMs) / 1000);
+                  isFirst = false;
+                }
+                answer.write(piece);
+              },
             },
-          });
+          );
     switch (result.type) {
       case 'answered':
         outcome = 'answered';
@@ -155,11 +161,12 @@ async function prepare(
     weightDigests,
   }: Pick<AnswerRequestsOptions, 'models' | 'adapters' | 'machine' | 'weightDigests'>,
   releases: (() => void)[],
-): Promise<GenerationOrder> {
+): Promise<Omit<GenerationOrder, 'trainerPrecision'>> {
   const model = await models.hold(request.base_model);
   releases.push(() => model.release());
   const { path: modelFolder } = await openBaseModel(model.modelsDir, request.base_model);
   let adapterFolder: string | null = null;
+  let precision: GenerationOrder['precision'] = 'auto';
   if (request.adapter !== null) {
     // It may have been deleted since the api looked.
     if (!(await adapters.has(request.adapter))) {
@@ -168,8 +175,11 @@ async function prepare(
     const held = await adapters.hold(request.adapter);
     releases.push(() => held.release());
     adapterFolder = held.folder;
+    const manifest = await readManifestOfFolder(held.folder);
+    const origin = manifest?.origin;
+    if (origin !== undefined && origin.kind !== 'imported') precision = origin.report.precision.chosen ?? 'auto';
   }
-  return { request, modelFolder, adapterFolder, machine, weightDigests };
+  return { request, modelFolder, adapterFolder, precision, machine, weightDigests };
 }
 
 function failureOf(error: unknown): GenerationFailure {

@@ -15,13 +15,7 @@ import {
   WeightDigests,
 } from '@lorasmith/model-folder';
 import { cacheBytes, Decoder, type GenerationHandle } from '@lorasmith/models';
-import {
-  type BaseModelCache,
-  engineError,
-  type HeldBase,
-  precisionHere,
-  type TextGenerator,
-} from '@lorasmith/training';
+import { BaseModelCache, engineError, type HeldBase, precisionHere, type TextGenerator } from '@lorasmith/training';
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
 import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
 import type { AnswerCallbacks } from '../trainer/trainer-process.js';
@@ -48,15 +42,37 @@ interface PreparedAnswer {
   adapter: Parameters<GenerationContext['generation']['add']>[0]['adapter'];
 }
 
+/** A base model in one precision, and what answers with it need. */
+interface Place {
+  cache: BaseModelCache;
+  context: GenerationContext | null;
+  /** No longer counts the memory of the context. */
+  release: () => void;
+}
+
+/** Frees what answers need. Nobody may be generating with it. */
+function close(place: Place): void {
+  place.context?.dispose();
+  place.context = null;
+  place.release();
+  place.release = () => {};
+}
+
 /** How long cache and adapters stay in memory after the last answer. */
 const IDLE_MS = 60_000;
 
-/** Answers requests for text with the base model that this process has in memory, a step at a time. */
+/**
+ * Answers requests for text, a step at a time, with the base model that this process has in memory. Text is computed in the
+ * precision of its order: if the runs have the base model in the other one, it gets a copy of its own.
+ */
 export class GenerationHost implements TextGenerator {
   readonly #options: GenerationHostOptions;
-  #context: GenerationContext | null = null;
-  /** No longer counts its memory. */
-  #release = () => {};
+  /** With the base model of the runs. */
+  readonly #shared: Place;
+  /** With the base model in the other precision. */
+  readonly #own: Place = { cache: new BaseModelCache(), context: null, release: () => {} };
+  /** No longer counts the base model of its own. */
+  #releaseOwnModel = () => {};
   #answers = 0;
   #idle: NodeJS.Timeout | undefined;
   #opening: Promise<unknown> = Promise.resolve();
@@ -65,14 +81,17 @@ export class GenerationHost implements TextGenerator {
 
   constructor(options: GenerationHostOptions) {
     this.#options = options;
+    this.#shared = { cache: options.cache, context: null, release: () => {} };
   }
 
   hasWork(): boolean {
-    return this.#context?.generation.hasWork ?? false;
+    return [this.#shared, this.#own].some(({ context }) => context?.generation.hasWork);
   }
 
   step(): void {
-    this.#context?.generation.step();
+    for (const { context } of [this.#shared, this.#own]) {
+      if (context?.generation.hasWork) context.generation.step();
+    }
   }
 
   fail(error: unknown): void {
@@ -92,6 +111,9 @@ export class GenerationHost implements TextGenerator {
     clearTimeout(this.#idle);
     try {
       const prepared = await beside(() => this.#prepare(order, releases));
+      if (signal.aborted) return null;
+      onPiece({ type: 'start', precision: prepared.context.decoder.dtype });
+      // Whoever got the piece may have left with it.
       if (signal.aborted) return null;
       return await this.#generate({ request, ...prepared, signal, onPiece });
     } catch (error) {
@@ -126,48 +148,55 @@ export class GenerationHost implements TextGenerator {
     return opened;
   }
 
-  async #openNow(folder: ModelFolder, { weightDigests, machine }: GenerationOrder) {
-    const { cache, onLoading } = this.#options;
-    const dtype = cache.dtypeOf(folder.name) ?? precisionOf(folder, machine);
-    const held = await cache.hold(folder, dtype, { digests: new WeightDigests(weightDigests), onProgress: onLoading });
+  async #openNow(folder: ModelFolder, order: GenerationOrder) {
+    const { weightDigests, machine, precision, trainerPrecision } = order;
+    const dtype = precisionHere(precision, folder.architecture.family, machine).chosen;
+    const inTrainer = this.#shared.cache.dtypeOf(folder.name) ?? trainerPrecision;
+    const place = inTrainer === dtype || inTrainer === 'auto' ? this.#shared : this.#own;
+    if (place === this.#own && place.cache.dtypeOf(folder.name) !== dtype) {
+      const modelBytes = folder.parameterCount * (dtype === 'float32' ? 4 : 2);
+      this.#releaseOwnModel();
+      this.#releaseOwnModel = this.#options.ledger.reserve(modelBytes, machine);
+    }
+    const digests = new WeightDigests(weightDigests);
+    const held = await place.cache.hold(folder, dtype, { digests, onProgress: this.#options.onLoading });
     try {
       if (!(held.model instanceof Decoder)) {
         throw new ProductError('model_not_supported', `${folder.name} generates no text.`, { param: 'model' });
       }
-      if (this.#context?.decoder !== held.model) {
+      if (place.context?.decoder !== held.model) {
         // The model before was freed, since nobody held it: nobody generates with it.
-        this.#close();
-        this.#context = this.#contextOn(held.model, { name: folder.name, weights_sha256: held.weightsSha256 }, machine);
+        close(place);
+        this.#fill(place, held.model, { name: folder.name, weights_sha256: held.weightsSha256 }, machine);
       }
-      return { context: this.#context, held };
+      return { context: place.context!, held };
     } catch (error) {
       held.release();
       throw error;
     }
   }
 
-  #contextOn(
+  #fill(
+    place: Place,
     decoder: Decoder,
     base: { name: string; weights_sha256: string },
     machine: MachineProfile | null,
-  ): GenerationContext {
+  ): void {
     const { memory, ledger } = this.#options;
     const { adapterBytes } = memory;
     const cacheTokens = cacheTokensOf(decoder, memory);
-    this.#release = ledger.reserve(cacheBytes(decoder, cacheTokens) + adapterBytes, machine);
-    return new GenerationContext({ decoder, base, cacheTokens, adapterBytes });
+    place.release = ledger.reserve(cacheBytes(decoder, cacheTokens) + adapterBytes, machine);
+    place.context = new GenerationContext({ decoder, base, cacheTokens, adapterBytes });
   }
 
-  /** Frees cache and adapters if nothing is being answered: a job may need the memory. */
+  /** Frees cache, adapters and a base model of its own if nothing is being answered: a job may need the memory. */
   yieldMemory(): void {
-    if (this.#answers === 0) this.#close();
-  }
-
-  #close(): void {
-    this.#context?.dispose();
-    this.#context = null;
-    this.#release();
-    this.#release = () => {};
+    if (this.#answers > 0) return;
+    close(this.#shared);
+    close(this.#own);
+    this.#own.cache.dispose();
+    this.#releaseOwnModel();
+    this.#releaseOwnModel = () => {};
   }
 
   #generate(
@@ -262,10 +291,6 @@ export class GenerationHost implements TextGenerator {
       this.#options.onWork();
     });
   }
-}
-
-function precisionOf({ architecture }: ModelFolder, machine: MachineProfile | null) {
-  return precisionHere('auto', architecture.family, machine).chosen;
 }
 
 interface PromptTokens {

@@ -7,6 +7,7 @@ import type {
   JobSpec,
   MachineProfile,
   NewJobEvent,
+  TrainingSettings,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 // Types alone: the worker must not load the engine.
@@ -68,6 +69,10 @@ export interface GenerationOrder {
   modelFolder: string;
   /** null: the base model alone. */
   adapterFolder: string | null;
+  /** That of the adapter's training; `auto`, as a job has it, for the base model alone and imported adapters. */
+  precision: TrainingSettings['precision'];
+  /** In which the trainer has the base model for its runs, or is about to; `auto`: only it can tell. */
+  trainerPrecision: TrainingSettings['precision'];
   machine: MachineProfile | null;
   /** See TrainOrder. */
   weightDigests: string;

@@ -66,6 +66,8 @@ export interface PoolPlace {
 
 export interface TrainerHold {
   process: TrainerProcess;
+  /** In which the trainer has the base model, or is about to. */
+  precision: Precision;
   release(): void;
 }
 
@@ -161,18 +163,19 @@ export class TrainerPool {
   }
 
   /**
-   * Keeps a trainer with this base model, in whatever precision, until it is released. Null where the trainer is needed for
-   * something else, or the signal is aborted.
+   * Keeps a trainer with this base model until it is released: in the precision in which it has the model, else in this one.
+   * Null where the trainer is needed for something else, or the signal is aborted.
    */
-  async hold(baseModel: ModelName, signal: AbortSignal): Promise<TrainerHold | null> {
+  async hold(baseModel: ModelName, precision: Precision, signal: AbortSignal): Promise<TrainerHold | null> {
     for (;;) {
       const now = this.generatableModel();
       if (signal.aborted || now === null || (now.baseModel ?? baseModel) !== baseModel) return null;
       const { base } = this.#trainer;
       const running = [...this.#members.values()].find(({ state }) => state !== 'placed')?.base;
       const loaded = base?.baseModel === baseModel ? base : running;
-      const slot = this.#trainer.take(loaded ?? { baseModel, precision: this.#precisionOf('auto') });
-      if (slot !== null) return { process: slot.process, release: slot.leave };
+      const wanted = loaded ?? { baseModel, precision: this.#precisionOf(precision) };
+      const slot = this.#trainer.take(wanted);
+      if (slot !== null) return { process: slot.process, precision: wanted.precision, release: slot.leave };
       await this.#change(signal);
     }
   }

@@ -7,13 +7,18 @@ export interface AnswerHead {
   created: number;
   /** The model named in the request. */
   model: string;
+  /** The precision, in the field that the OpenAI API has for what else an answer depends on. */
+  system_fingerprint?: string;
 }
 
 export type ChoicePiece = Extract<GenerationPiece, { type: 'text' | 'finish' }>;
+export type StartPiece = Extract<GenerationPiece, { type: 'start' }>;
 export type EndPiece = Extract<GenerationPiece, { type: 'end' }>;
 
 /** How one of the calls writes its answers. */
 export interface AnswerForm<Whole, Chunk> {
+  /** Called once it is known how the text is computed, before any other piece. */
+  begin(start: StartPiece): void;
   /** What a stream starts with. */
   first(): Chunk[];
   chunkOf(piece: ChoicePiece): Chunk;
@@ -22,6 +27,10 @@ export interface AnswerForm<Whole, Chunk> {
   /** Any other chunk of such a stream. */
   withUsage(chunk: Chunk): Chunk;
   whole(pieces: readonly ChoicePiece[], end: EndPiece): Whole;
+}
+
+export function fingerprintOf({ precision }: StartPiece): string {
+  return `fp_${precision}`;
 }
 
 export function usageOf(end: EndPiece): Static<typeof Usage> {

@@ -57,7 +57,7 @@ export async function answerRequest<Whole, Chunk>(
   const pieces = answers.generation.ask(generation, { waitMs: answers.waitMs, signal });
   try {
     if (!stream) return await reply.send(await wholeAnswer(pieces, form));
-    const first = await nextPiece(pieces);
+    const first = await nextPiece(pieces, form);
     const events = eventsOf(pieces, first, { ...answers, request, reply, form, includeUsage });
     return await reply
       .type('text/event-stream; charset=utf-8')
@@ -83,7 +83,7 @@ async function wholeAnswer<Whole, Chunk>(
   const choices: ChoicePiece[] = [];
   try {
     for (;;) {
-      const piece = await nextPiece(pieces);
+      const piece = await nextPiece(pieces, form);
       if (piece.type === 'end') return form.whole(choices, piece);
       choices.push(piece);
     }
@@ -109,7 +109,7 @@ async function* eventsOf<Whole, Chunk>(
   const chunkEvent = (chunk: Chunk) => eventOf(includeUsage ? form.withUsage(chunk) : chunk);
   try {
     for (const chunk of form.first()) yield chunkEvent(chunk);
-    for (let piece = first; ; piece = await nextPiece(pieces)) {
+    for (let piece = first; ; piece = await nextPiece(pieces, form)) {
       if (piece.type === 'end') {
         if (includeUsage) yield eventOf(form.usageChunk(piece));
         yield DONE;
@@ -149,11 +149,16 @@ export function serviceStopping(): ProductError {
 }
 
 /** @throws ProductError for an answer that failed, or that was ended from here */
-async function nextPiece(pieces: ReturnType<GenerationClient['ask']>): Promise<ChoicePiece | EndPiece> {
+async function nextPiece(
+  pieces: ReturnType<GenerationClient['ask']>,
+  form: Pick<AnswerForm<unknown, unknown>, 'begin'>,
+): Promise<ChoicePiece | EndPiece> {
   const { value: piece, done } = await pieces.next();
   if (done) throw serviceStopping();
   if (piece.type === 'failed') throw failed(piece.failure);
-  return piece;
+  if (piece.type !== 'start') return piece;
+  form.begin(piece);
+  return await nextPiece(pieces, form);
 }
 
 function failed({ code, message, param, retry_after_seconds: retryAfterSeconds }: GenerationFailure): ProductError {

@@ -7,7 +7,7 @@ import type {
   GenerationRequest,
   TokenLogprob,
 } from '@lorasmith/contracts';
-import { type AnswerForm, type AnswerHead, usageOf } from './answer-form.js';
+import { type AnswerForm, type AnswerHead, fingerprintOf, usageOf } from './answer-form.js';
 
 type Choice = ChatCompletion['choices'][number];
 type Chunk = ChatCompletionChunk['choices'][number];
@@ -25,6 +25,9 @@ export function chatForm(
     ...(usage === undefined ? {} : { usage }),
   });
   return {
+    begin(start) {
+      head.system_fingerprint = fingerprintOf(start);
+    },
     first: () =>
       Array.from({ length: request.n }, (_, index) =>
         chunk([{ index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null }]),

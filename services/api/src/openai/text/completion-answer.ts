@@ -1,5 +1,5 @@
 import type { Completion, CompletionLogprobs, GeneratedToken, GenerationRequest } from '@lorasmith/contracts';
-import { type AnswerForm, type AnswerHead, usageOf } from './answer-form.js';
+import { type AnswerForm, type AnswerHead, fingerprintOf, usageOf } from './answer-form.js';
 
 /** Answers in the form of `POST /v1/completions`, where a piece has the form of the whole. */
 export function completionForm(head: AnswerHead, request: GenerationRequest): AnswerForm<Completion, Completion> {
@@ -12,6 +12,9 @@ export function completionForm(head: AnswerHead, request: GenerationRequest): An
     ...(usage === undefined ? {} : { usage }),
   });
   return {
+    begin(start) {
+      head.system_fingerprint = fingerprintOf(start);
+    },
     first: () => [],
     chunkOf(piece) {
       const isText = piece.type === 'text';
