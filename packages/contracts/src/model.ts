@@ -22,7 +22,8 @@ export const BaseModel = Type.Object(
     name: ModelName,
     object: Type.Literal('model'),
     family: Nullable(Type.String(), {
-      description: 'llama, mistral, qwen2, qwen3, gemma2, phi3, gpt2 or classifier; null if the model cannot be used.',
+      description:
+        'The model_type of the language model, such as llama or gemma3_text, or classifier; null if the model cannot be used.',
     }),
     parameters: Nullable(Type.Integer({ minimum: 0 })),
     bytes: Type.Integer({ minimum: 0, description: 'Size of the weight files.' }),

@@ -35,6 +35,8 @@ export interface RopeSettings {
   theta: number;
   /** Fraction of each head's dimensions that rotates, from the first. */
   partialRotaryFactor: number;
+  /** The dimensions 2i and 2i + 1 are a pair; otherwise i and i + half of those that rotate. */
+  interleaved: boolean;
   scaling: RopeScaling | null;
 }
 
@@ -53,6 +55,14 @@ export interface LayerAttention {
   scale: number;
   /** Query i sees keys j with i - window < j ≤ i; null: all j ≤ i. */
   window: number | null;
+  /** The index of its rotary settings in `ropes`. */
+  rope: number;
+}
+
+/** A query at position p is multiplied by `1 + beta · ln(1 + ⌊p / originalMaxPositions⌋)`. */
+export interface QueryGrowth {
+  beta: number;
+  originalMaxPositions: number;
 }
 
 /** Activation functions; in parentheses their other names in transformers. */
@@ -83,26 +93,50 @@ export interface DecoderNames {
   layers: string;
   finalNorm: string;
   head: string;
-  attentionNorm: string;
+  /** Norm of what the attention reads. */
+  attentionNorm: string | null;
   /** Query, key and value projections; a single path if they are fused. */
   queryKeyValue: readonly string[];
-  /** Norms of each head's query and key. */
+  /** Norms of the queries and keys. */
   queryNorm: string | null;
   keyNorm: string | null;
   attentionOutput: string;
   /** Norm of the attention output, before it is added to the residual stream. */
   attentionBranchNorm: string | null;
-  mlpNorm: string;
+  /** Norm of what the MLP reads. */
+  mlpNorm: string | null;
   /** Gate and up projections; a single path if they are fused or there is no gate. */
   gateUp: readonly string[];
   down: string;
   /** Norm of the MLP output, before it is added to the residual stream. */
   mlpBranchNorm: string | null;
-  /** Prefix of the module paths that the tensor names lack, if the weights were saved without the head; else empty. */
-  omittedPrefix: string;
+  /** Where the tensor names differ from the module paths: a name that starts with `modules` starts with `files` there. */
+  prefixes: readonly { modules: string; files: string }[];
 }
 
-export type DecoderFamily = 'llama' | 'mistral' | 'qwen2' | 'qwen3' | 'gemma2' | 'phi3' | 'gpt2';
+/** The `model_type` of a language model. That of a composite is its `text_config`'s. */
+export type DecoderFamily =
+  | 'arcee'
+  | 'ernie4_5'
+  | 'exaone4'
+  | 'gemma2'
+  | 'gemma3_text'
+  | 'glm'
+  | 'glm4'
+  | 'gpt2'
+  | 'granite'
+  | 'granitemoehybrid'
+  | 'llama'
+  | 'ministral3'
+  | 'mistral'
+  | 'nemotron'
+  | 'olmo2'
+  | 'olmo3'
+  | 'phi3'
+  | 'qwen2'
+  | 'qwen3'
+  | 'seed_oss'
+  | 'smollm3';
 
 /** The settings of a decoder, from its config.json and the defaults of transformers. */
 export interface DecoderArchitecture {
@@ -120,12 +154,20 @@ export interface DecoderArchitecture {
   headDim: number;
   /** The factor of the embeddings. */
   embeddingScale: number;
+  /** The factor of what attention and MLP add to the residual stream. */
+  branchScale: number;
+  /** The factor of the logits. */
+  logitScale: number;
   norm: NormSettings;
-  /** null if positions are learned. */
-  rope: RopeSettings | null;
+  /** The different rotary settings of the layers. null rotates nothing. */
+  ropes: readonly (RopeSettings | null)[];
   attention: {
     /** A scaled score s becomes softcap · tanh(s / softcap); null: unchanged. */
     softcap: number | null;
+    /** null: the position does not change the length of a query. */
+    queryGrowth: QueryGrowth | null;
+    /** Whether a norm of queries or keys is of each head, or of all heads together. */
+    queryKeyNorm: 'head' | 'projection';
     /** One entry per layer. */
     layers: readonly LayerAttention[];
   };

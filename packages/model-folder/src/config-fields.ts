@@ -43,7 +43,7 @@ export class ConfigFields {
   }
 
   /** An integer from 1 to `max` (default 2^24). Without a `fallback`, the field is required. */
-  size(name: string, { fallback, max = MAX_SIZE }: { fallback?: number; max?: number } = {}): number {
+  size(name: string, { fallback, max = MAX_SIZE }: { fallback?: number | undefined; max?: number } = {}): number {
     const value = this.value(name) ?? fallback;
     if (value === undefined) throw this.corrupt(name, 'is missing');
     if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > max) {

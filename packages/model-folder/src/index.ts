@@ -7,6 +7,7 @@ export type {
   DecoderNames,
   LayerAttention,
   NormSettings,
+  QueryGrowth,
   RopeScaling,
   RopeSettings,
 } from './architecture.js';

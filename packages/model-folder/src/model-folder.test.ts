@@ -72,9 +72,16 @@ describe('reference models of transformers', () => {
       headDim: 8,
       names: LLAMA_NAMES,
       embeddingScale: 1,
+      branchScale: 1,
+      logitScale: 1,
       norm: { kind: 'rms', epsilon: 1e-5, weightOffset: 0 },
-      rope: { theta: 100_000, partialRotaryFactor: 1, scaling: null },
-      attention: { softcap: null, layers: Array.from({ length: 3 }, () => ({ scale: 8 ** -0.5, window: null })) },
+      ropes: [{ theta: 100_000, partialRotaryFactor: 1, interleaved: false, scaling: null }],
+      attention: {
+        softcap: null,
+        queryGrowth: null,
+        queryKeyNorm: 'head',
+        layers: Array.from({ length: 3 }, () => ({ scale: 8 ** -0.5, window: null, rope: 0 })),
+      },
       mlp: { gated: true, activation: 'silu' },
       bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
       transposedWeights: false,
@@ -109,7 +116,7 @@ describe('reference models of transformers', () => {
     const folder = await readModelFolder(join(reference, 'qwen2', 'base'));
     expect(folder.parameterCount).toBe(67_920 + 3 * (48 + 16 + 16));
     expect(decoder(folder).bias).toEqual({ queryKeyValue: true, attentionOutput: false, mlp: false });
-    expect(decoder(folder).rope?.theta).toBe(1_000_000);
+    expect(decoder(folder).ropes[0]?.theta).toBe(1_000_000);
   });
 
   test('every module has its tensor, and every tensor can be read', async () => {
@@ -150,8 +157,9 @@ describe('config.json', () => {
     ],
     ['both, with the same values', { rope_theta: 1e5, rope_scaling: null }, { theta: 1e5, scaling: null }],
   ])('rope: %s', async (_, change, expected) => {
-    expect(decoder(await readModelFolder(await modelWith(change))).rope).toEqual({
+    expect(decoder(await readModelFolder(await modelWith(change))).ropes[0]).toEqual({
       partialRotaryFactor: 1,
+      interleaved: false,
       ...expected,
     });
   });

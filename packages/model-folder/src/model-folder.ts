@@ -111,6 +111,14 @@ function chooseFamily(config: ConfigFields) {
   if (config.has('auto_map')) {
     throw config.unsupported('auto_map', 'is not supported: Lorasmith never runs the code of a model');
   }
+  checkFeatures(config);
+  const text = config.nested('text_config');
+  if (text !== undefined) checkFeatures(text);
+  return family;
+}
+
+/** @throws ProductError model_not_supported for what no family supports */
+function checkFeatures(config: ConfigFields): void {
   // As in transformers, null too makes attention bidirectional.
   if (config.isNull('is_causal') || (config.has('is_causal') && config.value('is_causal') !== true)) {
     throw config.unsupported('is_causal', 'is not supported: attention is causal');
@@ -124,7 +132,6 @@ function chooseFamily(config: ConfigFields) {
       'is not supported: the weights must be float32, float16 or bfloat16',
     );
   }
-  return family;
 }
 
 function checkTensors(folder: string, required: RequiredTensor[], tensors: ReadonlyMap<string, LocatedTensor>) {

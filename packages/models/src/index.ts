@@ -4,7 +4,7 @@ export { loadClassifier } from './classifier/load-classifier.js';
 export { attentionSettings, batchAttention } from './decoder/attention.js';
 export { Decoder, type TokenStream } from './decoder/decoder.js';
 export { loadDecoder } from './decoder/load-decoder.js';
-export { OutputHead } from './decoder/output-head.js';
+export { OutputHead, type OutputHeadSettings } from './decoder/output-head.js';
 export { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
 export { cacheBytes } from './generation/cached-pass.js';
 export { type GenerateOptions, generateTexts } from './generation/generate-texts.js';

@@ -24,13 +24,17 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
   keyValueHeadCount: 2,
   headDim: 4,
   embeddingScale: 1,
+  branchScale: 1,
+  logitScale: 1,
   norm: { kind: 'rms', epsilon: 1e-5, weightOffset: 0 },
-  rope: { theta: 100, partialRotaryFactor: 1, scaling: null },
+  ropes: [{ theta: 100, partialRotaryFactor: 1, interleaved: false, scaling: null }],
   attention: {
     softcap: null,
+    queryGrowth: null,
+    queryKeyNorm: 'head',
     layers: [
-      { scale: SCALE, window: null },
-      { scale: SCALE, window: null },
+      { scale: SCALE, window: null, rope: 0 },
+      { scale: SCALE, window: null, rope: 0 },
     ],
   },
   mlp: { gated: true, activation: 'silu' },
@@ -77,13 +81,10 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
       [name('mlp.up_proj'), intermediateSize],
     ]);
     const down = group(intermediateSize, [[name('mlp.down_proj'), hiddenSize]]);
+    const attention = new SelfAttention(architecture, index, { queryKeyValue, queryKeyNorms: null, output });
     return new DecoderLayer([
-      new Block(
-        attentionNorm,
-        new SelfAttention(architecture, index, { queryKeyValue, headNorms: null, output }),
-        null,
-      ),
-      new Block(mlpNorm, new FeedForward(architecture.mlp, { gateUp, down }), null),
+      new Block({ norm: attentionNorm, sublayer: attention }),
+      new Block({ norm: mlpNorm, sublayer: new FeedForward(architecture.mlp, { gateUp, down }) }),
     ]);
   });
   return new Decoder(architecture, dtype, {

@@ -1,27 +1,22 @@
-import type { DecoderArchitecture, DecoderFamily, RopeScaling } from '@lorasmith/model-folder';
+import type {
+  Activation,
+  DecoderArchitecture,
+  DecoderFamily,
+  RopeScaling,
+  RopeSettings,
+} from '@lorasmith/model-folder';
 import type { MetadataValue } from './gguf-layout.js';
 import { inexpressible } from './refuse.js';
 
-/** `general.architecture`. */
-const ARCHITECTURES: Readonly<Record<DecoderFamily, string>> = {
-  llama: 'llama',
-  mistral: 'llama',
-  qwen2: 'qwen2',
-  qwen3: 'qwen3',
-  gemma2: 'gemma2',
-  phi3: 'phi3',
-  gpt2: 'gpt2',
-};
-
-/** The activation that llama.cpp computes for each family, whatever config.json says. */
-const ACTIVATIONS: Readonly<Record<DecoderFamily, string>> = {
-  llama: 'silu',
-  mistral: 'silu',
-  qwen2: 'silu',
-  qwen3: 'silu',
-  phi3: 'silu',
-  gemma2: 'gelu_tanh',
-  gpt2: 'gelu_tanh',
+/** `general.architecture`, and the activation that llama.cpp computes for it, whatever config.json says. */
+const ARCHITECTURES: Readonly<Partial<Record<DecoderFamily, { name: string; activation: Activation }>>> = {
+  llama: { name: 'llama', activation: 'silu' },
+  mistral: { name: 'llama', activation: 'silu' },
+  qwen2: { name: 'qwen2', activation: 'silu' },
+  qwen3: { name: 'qwen3', activation: 'silu' },
+  phi3: { name: 'phi3', activation: 'silu' },
+  gemma2: { name: 'gemma2', activation: 'gelu_tanh' },
+  gpt2: { name: 'gpt2', activation: 'gelu_tanh' },
 };
 
 /** Layers of the one release of Gemma 2 (27B) whose scores llama.cpp scales by the hidden size for each head. */
@@ -49,7 +44,9 @@ const text = (value: string): MetadataValue => ({ type: 'string', value });
  * @throws ProductError model_not_supported, for a setting that llama.cpp does not have
  */
 export function architectureMetadata(architecture: DecoderArchitecture, model: string): ArchitectureMetadata {
-  const { family, headCount, keyValueHeadCount, headDim, norm, rope, mlp } = architecture;
+  const { family, headCount, keyValueHeadCount, headDim, norm, mlp } = architecture;
+  const known = ARCHITECTURES[family];
+  if (known === undefined) throw inexpressible(model, `Lorasmith does not write ${family} models as GGUF`);
   checkFamily(architecture, model);
   const settings: ArchitectureMetadata['settings'] = [
     ['block_count', uint(architecture.layerCount)],
@@ -58,10 +55,10 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
     ['feed_forward_length', uint(architecture.intermediateSize)],
     ['attention.head_count', uint(headCount)],
   ];
-  if (mlp.activation !== ACTIVATIONS[family]) {
+  if (mlp.activation !== known.activation) {
     throw inexpressible(model, `llama.cpp has no ${architecture.mlp.activation} in ${family} models`);
   }
-  const result = { architecture: ARCHITECTURES[family], settings, ropeTensors: [] as [string, Float32Array][] };
+  const result = { architecture: known.name, settings, ropeTensors: [] as [string, Float32Array][] };
   if (norm.kind === 'layer') {
     settings.push(['attention.layer_norm_epsilon', float(norm.epsilon)]);
   } else {
@@ -69,10 +66,11 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
     settings.push(['attention.layer_norm_rms_epsilon', float(norm.epsilon)]);
     settings.push(['attention.key_length', uint(headDim)], ['attention.value_length', uint(headDim)]);
   }
-  if (rope !== null) {
+  const [rope] = architecture.ropes;
+  if (rope) {
     settings.push(['rope.freq_base', float(rope.theta)]);
     settings.push(['rope.dimension_count', uint(Math.trunc(headDim * rope.partialRotaryFactor))]);
-    if (rope.scaling !== null) addScaling(result, rope.scaling, architecture, model);
+    if (rope.scaling !== null) addScaling(result, rope.scaling, { rope, headDim, model });
   }
   if (family === 'gemma2') {
     settings.push(['attn_logit_softcapping', float(architecture.attention.softcap!)]);
@@ -121,8 +119,7 @@ function checkFamily(architecture: DecoderArchitecture, model: string): void {
 function addScaling(
   { settings, ropeTensors, architecture: name }: ArchitectureMetadata,
   scaling: RopeScaling,
-  { headDim, rope }: DecoderArchitecture,
-  model: string,
+  { rope, headDim, model }: { rope: RopeSettings; headDim: number; model: string },
 ): void {
   const unsupported = (what: string) => inexpressible(model, `llama.cpp has no ${what} in ${name} models`);
   switch (scaling.type) {
@@ -131,7 +128,7 @@ function addScaling(
       return;
     case 'llama3':
       if (name !== 'llama') throw unsupported('RoPE scaling of the type llama3');
-      ropeTensors.push(['rope_freqs.weight', llama3Factors(scaling, rope!.theta, headDim)]);
+      ropeTensors.push(['rope_freqs.weight', llama3Factors(scaling, rope.theta, headDim)]);
       return;
     case 'yarn': {
       if (!scaling.truncate) throw unsupported('YaRN scaling with truncate: false');

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture, DecoderFamily, DecoderNames } from '../architecture.js';
+import type { DecoderArchitecture, DecoderFamily, DecoderNames, RopeSettings } from '../architecture.js';
 import { type ConfigFields, readActivation } from '../config-fields.js';
 import { namesInFiles } from './decoder-names.js';
 import type { FamilySource } from './family.js';
@@ -17,8 +17,12 @@ export interface DecoderDefaults {
   maxPositions: number;
   bosTokenId: number | null;
   eosTokenIds: number[];
-  /** @defaultValue 1e-6 */
-  normEpsilon?: number;
+  /** @defaultValue required */
+  vocabSize?: number;
+  /** @defaultValue required */
+  headCount?: number;
+  /** @defaultValue rms_norm_eps, 1e-6 */
+  normEpsilon?: { field?: string; fallback: number };
   /** @defaultValue num_attention_heads */
   keyValueHeadCount?: number;
   /** @defaultValue hidden_size / num_attention_heads */
@@ -27,9 +31,11 @@ export interface DecoderDefaults {
   activation?: { field: string; fallback: string };
   /** @defaultValue false */
   tiedHead?: boolean;
-  /** The fields that set a dropout. @defaultValue attention_dropout */
-  dropout?: readonly string[];
+  /** The fields that set a dropout. @defaultValue attention_dropout, 0 */
+  dropout?: { fields: readonly string[]; fallback: number };
   rope?: Omit<RopeContext, 'headDim' | 'maxPositions'>;
+  /** The rotary settings of each layer. @defaultValue {@link readRope} in all */
+  readRopes?: (context: RopeContext & { layerCount: number }) => readonly (RopeSettings | null)[];
 }
 
 /**
@@ -41,9 +47,9 @@ export interface DecoderDefaults {
 export function readDecoderConfig(source: FamilySource, defaults: DecoderDefaults): DecoderArchitecture {
   const { config } = source;
   checkCausalLm(source, defaults.causalLm);
-  const vocabSize = config.size('vocab_size');
+  const vocabSize = config.size('vocab_size', { fallback: defaults.vocabSize });
   const hiddenSize = config.size('hidden_size');
-  const headCount = config.size('num_attention_heads');
+  const headCount = config.size('num_attention_heads', { fallback: defaults.headCount });
   const layerCount = readLayerCount(source, 'num_hidden_layers');
   const keyValueHeadCount = config.isNull('num_key_value_heads')
     ? headCount
@@ -58,7 +64,11 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
   const maxPositions = readMaxPositions(source, 'max_position_embeddings', defaults.maxPositions);
   const { field, fallback } = defaults.activation ?? { field: 'hidden_act', fallback: 'silu' };
   const scale = headDim ** -0.5;
-  const rope = readRope(config, { ...defaults.rope, headDim, maxPositions });
+  const ropeContext = { ...defaults.rope, headDim, maxPositions };
+  const readRopes = defaults.readRopes ?? ((context) => new Array(layerCount).fill(readRope(config, context)));
+  const layerRopes = readRopes({ ...ropeContext, layerCount });
+  const ropes = [...new Set(layerRopes)];
+  const positions = Math.max(...ropes.map((rope) => usablePositions(rope, maxPositions)));
   return {
     kind: 'decoder',
     family: defaults.family,
@@ -71,20 +81,34 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
     keyValueHeadCount,
     headDim,
     embeddingScale: 1,
+    branchScale: 1,
+    logitScale: 1,
     norm: {
       kind: 'rms',
-      epsilon: config.positiveNumber('rms_norm_eps', defaults.normEpsilon ?? 1e-6),
+      epsilon: config.positiveNumber(
+        defaults.normEpsilon?.field ?? 'rms_norm_eps',
+        defaults.normEpsilon?.fallback ?? 1e-6,
+      ),
       weightOffset: 0,
     },
-    rope,
-    attention: { softcap: null, layers: Array.from({ length: layerCount }, () => ({ scale, window: null })) },
+    ropes,
+    attention: {
+      softcap: null,
+      queryGrowth: null,
+      queryKeyNorm: 'head',
+      layers: layerRopes.map((rope) => ({ scale, window: null, rope: ropes.indexOf(rope) })),
+    },
     mlp: { gated: true, activation: readActivation(config, field, fallback) },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,
     logitSoftcap: null,
     tiedHead: config.flag('tie_word_embeddings', defaults.tiedHead ?? false),
-    maxPositions: Math.min(usablePositions(rope, maxPositions), MAX_POSITIONS),
-    ignoredDropout: dropoutFields(config, defaults.dropout ?? ['attention_dropout'], 0),
+    maxPositions: Math.min(positions, MAX_POSITIONS),
+    ignoredDropout: dropoutFields(
+      config,
+      defaults.dropout?.fields ?? ['attention_dropout'],
+      defaults.dropout?.fallback ?? 0,
+    ),
     ...readTokenIds(source, vocabSize, defaults),
   };
 }
@@ -96,10 +120,18 @@ export function dropoutFields(config: ConfigFields, fields: readonly string[], f
 
 /** Sets the attention window of each layer. */
 export function withWindows(
-  { softcap, layers }: DecoderArchitecture['attention'],
+  attention: DecoderArchitecture['attention'],
   windows: readonly (number | null)[],
 ): DecoderArchitecture['attention'] {
-  return { softcap, layers: layers.map(({ scale }, layer) => ({ scale, window: windows[layer]! })) };
+  return { ...attention, layers: attention.layers.map((own, layer) => ({ ...own, window: windows[layer]! })) };
+}
+
+/** Sets the factor of the attention scores. */
+export function withScale(
+  attention: DecoderArchitecture['attention'],
+  scale: number,
+): DecoderArchitecture['attention'] {
+  return { ...attention, layers: attention.layers.map((own) => ({ ...own, scale })) };
 }
 
 /** @throws ProductError model_not_supported for a model with another task */

@@ -10,8 +10,9 @@ export interface LayerLinears {
 }
 
 /** The name of a tensor in the weight files; `path` is the module path with `.weight` or `.bias`. */
-export function tensorName({ omittedPrefix }: DecoderNames, path: string): string {
-  return path.startsWith(omittedPrefix) ? path.slice(omittedPrefix.length) : path;
+export function tensorName({ prefixes }: DecoderNames, path: string): string {
+  const prefix = prefixes.find(({ modules }) => path.startsWith(modules));
+  return prefix === undefined ? path : `${prefix.files}${path.slice(prefix.modules.length)}`;
 }
 
 /** The linear layers of the decoder layer with this index. */
@@ -46,9 +47,18 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
   };
 }
 
+/** The sizes of the norms of queries and keys. */
+export function queryKeyNormSizes(
+  architecture: Pick<DecoderArchitecture, 'headCount' | 'keyValueHeadCount' | 'headDim' | 'attention'>,
+): { query: number; key: number } {
+  const { headCount, keyValueHeadCount, headDim, attention } = architecture;
+  if (attention.queryKeyNorm === 'head') return { query: headDim, key: headDim };
+  return { query: headCount * headDim, key: keyValueHeadCount * headDim };
+}
+
 /** The tensors and linear layers of a decoder. */
 export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
-  const { names, vocabSize, hiddenSize, headDim, layerCount, maxPositions, norm, tiedHead } = architecture;
+  const { names, vocabSize, hiddenSize, layerCount, maxPositions, norm, tiedHead } = architecture;
   const tensors: RequiredTensor[] = [];
   const linears: LinearLayer[] = [];
   const add = (path: string, shape: number[]) => tensors.push({ name: tensorName(names, path), shape });
@@ -65,8 +75,8 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     addNorm(within(names.attentionBranchNorm), hiddenSize);
     addNorm(within(names.mlpNorm), hiddenSize);
     addNorm(within(names.mlpBranchNorm), hiddenSize);
-    addNorm(within(names.queryNorm), headDim);
-    addNorm(within(names.keyNorm), headDim);
+    addNorm(within(names.queryNorm), queryKeyNormSizes(architecture).query);
+    addNorm(within(names.keyNorm), queryKeyNormSizes(architecture).key);
     const { queryKeyValue, attentionOutput, gateUp, down } = layerLinears(architecture, index);
     const own = [...queryKeyValue, attentionOutput, ...gateUp, down];
     tensors.push(...own.flatMap(linearTensors));

@@ -18,16 +18,16 @@ export const LLAMA_NAMES: DecoderNames = {
   gateUp: ['mlp.gate_proj', 'mlp.up_proj'],
   down: 'mlp.down_proj',
   mlpBranchNorm: null,
-  omittedPrefix: '',
+  prefixes: [],
 };
 
 /**
- * Sets `omittedPrefix` if the tensor names lack the model's prefix: OpenAI's GPT-2 has `wte.weight` instead of
+ * Drops the model's prefix if the tensor names lack it: OpenAI's GPT-2 has `wte.weight` instead of
  * `transformer.wte.weight`. transformers reads both.
  */
 export function namesInFiles(names: DecoderNames, { hasTensor }: Pick<FamilySource, 'hasTensor'>): DecoderNames {
   const prefix = names.embedding.slice(0, names.embedding.indexOf('.') + 1);
   const embedding = `${names.embedding}.weight`;
   const isOmitted = !hasTensor(embedding) && hasTensor(embedding.slice(prefix.length));
-  return isOmitted ? { ...names, omittedPrefix: prefix } : names;
+  return isOmitted ? { ...names, prefixes: [{ modules: prefix, files: '' }] } : names;
 }

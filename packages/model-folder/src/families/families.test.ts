@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
@@ -31,6 +31,9 @@ describe('the linear layers of', () => {
     ['qwen3', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],
     ['gemma2', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],
     ['phi3-window', ['qkv_proj', 'o_proj', 'gate_up_proj', 'down_proj']],
+    ['arcee', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'up_proj', 'down_proj']],
+    ['glm4', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_up_proj', 'down_proj']],
+    ['granitemoehybrid', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'input_linear', 'output_linear']],
   ])('%s', async (name, suffixes) => {
     const folder = await readModelFolder(join(CASES, name, 'base'));
     const own = folder.modules.filter(({ name: path }) => path.startsWith('model.layers.1.'));
@@ -55,7 +58,17 @@ describe('the linear layers of', () => {
   });
 
   test("are the targets of PEFT's all-linear", async () => {
-    for (const name of ['gpt2-all-linear-options', 'phi3-longrope-partial', 'gemma2-uncapped-bias']) {
+    const cases = [
+      ...[
+        'gpt2-all-linear-options',
+        'phi3-longrope-partial',
+        'gemma2-uncapped-bias',
+        'smollm3-window',
+        'granite-biases',
+      ],
+      ...['granitemoehybrid', 'olmo2', 'exaone4-no-window', 'seed_oss', 'arcee', 'glm4', 'ernie4_5'],
+    ];
+    for (const name of cases) {
       const folder = await readModelFolder(join(CASES, name, 'base'));
       const adapter = await openSafetensors(join(CASES, name, 'adapter_init/adapter_model.safetensors'));
       const adapted = [...adapter.tensors.keys()].flatMap(
@@ -86,6 +99,81 @@ test("OpenAI's GPT-2: module names have the prefix, tensor names do not", async 
   expect(folder.linears.get('transformer.h.0.attn.c_attn')?.weight).toBe('h.0.attn.c_attn.weight');
 });
 
+describe('a composite', () => {
+  const tensorsOf = async (name: string) => [...(await readModelFolder(join(CASES, name, 'base'))).tensors.keys()];
+  const readWith = async (name: string, change: Record<string, unknown>) => {
+    const folder = await mkdtemp(join(root, 'composite-'));
+    await cp(join(CASES, name, 'base'), folder, { recursive: true });
+    const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'));
+    await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, ...change }));
+    return await readModelFolder(folder);
+  };
+
+  test.each(['gemma3', 'mistral3', 'mistral3-ministral3'])(
+    '%s: the modules are those of the language model',
+    async (name) => {
+      const folder = await readModelFolder(join(CASES, name, 'base'));
+      expect(folder.modules.every(({ name: path }) => path.startsWith('model.language_model.layers.'))).toBe(true);
+      expect(folder.headModule?.name).toBe('lm_head');
+      const linear = folder.linears.get('model.language_model.layers.1.mlp.up_proj');
+      expect(linear?.weight).toBe('language_model.model.layers.1.mlp.up_proj.weight');
+      expect((await tensorsOf(name)).some((tensor) => tensor.startsWith('vision_tower.'))).toBe(true);
+    },
+  );
+
+  test.each([
+    ['as the modules', (tensor: string) => tensor.replace('language_model.model.', 'model.language_model.')],
+    ['as the language model alone', (tensor: string) => tensor.replace('language_model.', '')],
+  ])('files with tensors named %s are the same model', async (_, rename) => {
+    const { modules, parameterCount } = await readModelFolder(join(CASES, 'mistral3/base'));
+    const config = JSON.parse(await readFile(join(CASES, 'mistral3/base/config.json'), 'utf8'));
+    const names = (await tensorsOf('mistral3')).map((name) =>
+      rename(name).replace('language_model.lm_head', 'lm_head'),
+    );
+    const source = {
+      config: new ConfigFields(config, 'config.json'),
+      generation: undefined,
+      hasTensor: (name: string) => names.includes(name),
+    };
+    const family = FAMILIES.get('mistral3')!;
+    const { tensors, linears } = family.layout(family.readArchitecture(source));
+    expect(tensors.filter(({ name }) => !names.includes(name))).toEqual([]);
+    expect(linears.map(({ name }) => name)).toEqual(modules.map(({ name }) => name));
+    expect(tensors.reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0)).toBe(
+      parameterCount,
+    );
+  });
+
+  test('the head is tied as the whole config says, and token ids are those of both', async () => {
+    const folder = await readWith('gemma3', { eos_token_id: [2, 7], bos_token_id: 3 });
+    expect(folder.architecture).toMatchObject({ tiedHead: true, eosTokenIds: [2, 7], bosTokenId: 3 });
+    expect((await readModelFolder(join(CASES, 'mistral3/base'))).architecture).toMatchObject({ tiedHead: false });
+  });
+
+  test.each<[string, string, Record<string, unknown>]>([
+    ['text_config.model_type', 'model_not_supported', { text_config: { model_type: 'qwen3_5_text' } }],
+    ['text_config.model_type', 'model_file_corrupt', { text_config: {} }],
+    ['text_config', 'model_file_corrupt', { text_config: undefined }],
+    ['architectures', 'model_not_supported', { architectures: ['Gemma3ForSequenceClassification'] }],
+    ['quantization_config', 'model_not_supported', { quantization_config: { quant_method: 'fp8' } }],
+    [
+      'text_config.quantization_config',
+      'model_not_supported',
+      { text_config: { model_type: 'gemma3_text', quantization_config: { quant_method: 'fp8' } } },
+    ],
+    [
+      'text_config.use_bidirectional_attention',
+      'model_not_supported',
+      { text_config: { model_type: 'gemma3_text', use_bidirectional_attention: true } },
+    ],
+  ])('%s is refused as %s', async (field, code, change) => {
+    await expect(readWith('gemma3', change)).rejects.toMatchObject({
+      code,
+      message: expect.stringContaining(`config.json: ${field} `),
+    });
+  });
+});
+
 describe('windows', () => {
   test.each<[string, Record<string, unknown>, (number | null)[]]>([
     ['mistral-window', {}, [7, 7]],
@@ -102,12 +190,105 @@ describe('windows', () => {
     ['gemma2-uncapped-bias', {}, [null, 5]],
     ['phi3-window', {}, [8, 8]],
     ['phi3-window', { sliding_window: undefined }, [null, null]],
+    ['gemma3-text', {}, [7, 7, null, 7]],
+    ['gemma3-text-legacy', {}, [5, 5, 5, 5, 5, null, 5]],
+    ['gemma3-text', { layer_types: undefined, sliding_window_pattern: 2 }, [7, null, 7, null]],
+    ['smollm3-window', {}, [6, null, 6]],
+    ['smollm3-window', { layer_types: undefined }, [6, null, 6]],
+    ['smollm3-window', { layer_types: undefined, use_sliding_window: false }, [null, null, null]],
+    ['olmo3', { layer_types: undefined }, [7, 7, 7, null, 7]],
+    ['exaone4', { layer_types: undefined }, [6, 6, 6, null, 6]],
+    ['exaone4-no-window', { layer_types: undefined }, [null, null]],
+    ['ministral3', {}, [null, null]],
   ])('%s %j: %j', async (name, change, windows) => {
     expect(windowsOf(await architectureOf(name, change))).toEqual(windows);
   });
 });
 
+describe('rotary settings by class of layers', () => {
+  const ropesOf = ({ ropes, attention }: DecoderArchitecture) => attention.layers.map(({ rope }) => ropes[rope]);
+  const linear = { theta: 1000, scaling: { type: 'linear', factor: 2 } };
+  const local = { theta: 50, scaling: null };
+
+  test.each(['gemma3-text', 'gemma3-text-legacy'])('%s: full attention has one, windows another', async (name) => {
+    const { ropes } = await architectureOf(name);
+    expect(ropes).toEqual([expect.objectContaining(local), expect.objectContaining(linear)]);
+  });
+
+  test('gemma3 without fields: theta 1,000,000 and 10,000', async () => {
+    const { ropes } = await architectureOf('gemma3-text', { rope_parameters: undefined });
+    expect(ropes.map((rope) => rope?.theta)).toEqual([10_000, 1_000_000]);
+  });
+
+  test('olmo3: rope_theta and rope_scaling at the top are those of full attention', async () => {
+    const { ropes } = await architectureOf('olmo3-legacy');
+    expect(ropes).toMatchObject([
+      { theta: 500_000, scaling: null },
+      { theta: 1000, scaling: { type: 'yarn', originalMaxPositions: 16 } },
+    ]);
+  });
+
+  test('layers without positions: by list, by interval, and where EXAONE 4 has no window', async () => {
+    const hasRope = async (name: string, change: Record<string, unknown> = {}) =>
+      ropesOf(await architectureOf(name, change)).map((rope) => (rope === null ? 0 : 1));
+    expect(await hasRope('smollm3')).toEqual([1, 1, 1, 0, 1]);
+    expect(await hasRope('smollm3', { no_rope_layer_interval: 2 })).toEqual([1, 0, 1, 0, 1]);
+    expect(await hasRope('smollm3', { no_rope_layers: [0, 0, 1, 1, 1] })).toEqual([0, 0, 1, 1, 1]);
+    expect(await hasRope('exaone4')).toEqual([1, 1, 1, 0, 1]);
+    expect(await hasRope('exaone4-no-window')).toEqual([1, 1]);
+    expect(await hasRope('granitemoehybrid-no-positions')).toEqual([0, 0]);
+  });
+
+  test('glm and ernie rotate neighbouring pairs, glm and nemotron half of a head unless the config differs', async () => {
+    const change = { rope_parameters: undefined, partial_rotary_factor: undefined };
+    expect((await architectureOf('glm', change)).ropes).toMatchObject([
+      { interleaved: true, partialRotaryFactor: 0.5 },
+    ]);
+    expect((await architectureOf('ernie4_5', change)).ropes).toMatchObject([
+      { interleaved: true, partialRotaryFactor: 1, theta: 500_000 },
+    ]);
+    expect((await architectureOf('nemotron', change)).ropes).toMatchObject([
+      { interleaved: false, partialRotaryFactor: 0.5 },
+    ]);
+    const whole = await architectureOf('glm4', { rope_parameters: { partial_rotary_factor: 1 } });
+    expect(whole.ropes).toMatchObject([{ interleaved: true, partialRotaryFactor: 1 }]);
+  });
+});
+
 describe('missing and null fields of', () => {
+  test('gemma3: sizes that the config of the 4B lacks, no caps', async () => {
+    const change = {
+      vocab_size: undefined,
+      num_attention_heads: undefined,
+      num_key_value_heads: undefined,
+      head_dim: undefined,
+      query_pre_attn_scalar: undefined,
+    };
+    expect(await architectureOf('gemma3-text', change)).toMatchObject({
+      vocabSize: 262_208,
+      headCount: 8,
+      keyValueHeadCount: 4,
+      headDim: 256,
+      attention: { softcap: null, layers: [{ scale: 1 / 16 }, {}, {}, {}] },
+      logitSoftcap: null,
+    });
+  });
+
+  test('granite: all factors are 1, that of the scores too', async () => {
+    const change = {
+      embedding_multiplier: undefined,
+      residual_multiplier: undefined,
+      logits_scaling: undefined,
+      attention_multiplier: undefined,
+    };
+    expect(await architectureOf('granite', change)).toMatchObject({
+      embeddingScale: 1,
+      branchScale: 1,
+      logitScale: 1,
+      attention: { layers: [{ scale: 1 }, { scale: 1 }] },
+    });
+  });
+
   test('gemma2', async () => {
     const change = {
       attn_logit_softcapping: undefined,
@@ -146,7 +327,7 @@ describe('missing and null fields of', () => {
       mlp: { gated: false, activation: 'gelu_tanh' },
       maxPositions: 1024,
       tiedHead: true,
-      rope: null,
+      ropes: [null],
     });
     const { attention } = await architectureOf('gpt2-all-linear-options');
     expect(attention.layers.map(({ scale }) => scale)).toEqual([1, 1 / 2, 1 / 3]);
@@ -164,7 +345,7 @@ describe('rope scaling', () => {
   const longrope = { short_factor: short, long_factor: long };
   const scalingOf = async (parameters: Record<string, unknown>, change: Record<string, unknown> = {}) => {
     const rope = { rope_parameters: undefined, rope_theta: 500, rope_scaling: parameters };
-    return (await architectureOf('rope-linear-legacy', { ...rope, ...change })).rope?.scaling;
+    return (await architectureOf('rope-linear-legacy', { ...rope, ...change })).ropes[0]?.scaling;
   };
 
   test.each<[Record<string, unknown>, RopeScaling | null]>([
@@ -240,13 +421,13 @@ describe('rope scaling', () => {
   test('phi3 accepts "su" and "yarn" for longrope, has 4096 original positions, and rotates a part of each head', async () => {
     const factors = { short_factor: [1, 1], long_factor: [2, 2] };
     for (const type of ['su', 'yarn', 'longrope']) {
-      const { rope } = await architectureOf('phi3-window', {
+      const { ropes } = await architectureOf('phi3-window', {
         rope_parameters: undefined,
         rope_scaling: { type, ...factors },
         original_max_position_embeddings: undefined,
         partial_rotary_factor: 0.7,
       });
-      expect(rope).toMatchObject({
+      expect(ropes[0]).toMatchObject({
         partialRotaryFactor: 0.7,
         scaling: { type: 'longrope', originalMaxPositions: 4096, attentionFactor: 1 },
       });
@@ -296,6 +477,16 @@ describe('reports model_not_supported with the name of the field', () => {
     ['gemma2', 'use_bidirectional_attention', { use_bidirectional_attention: true }],
     ['gemma2', 'hidden_activation', { hidden_activation: 'xielu' }],
     ['phi3-window', 'rope_parameters.rope_type', rope({ rope_type: 'linear', factor: 2 })],
+    ['gemma3-text', 'use_bidirectional_attention', { use_bidirectional_attention: true }],
+    ['gemma3-text', 'rope_parameters.rope_type', rope({ rope_type: 'linear', factor: 2 })],
+    ['olmo3', 'rope_parameters.full_attention.rope_type', rope({ full_attention: { rope_type: 'proportional' } })],
+    ['exaone4', 'sliding_window_pattern', { sliding_window_pattern: 'LLLG', layer_types: undefined }],
+    ['granitemoehybrid', 'num_local_experts', { num_local_experts: 8 }],
+    ['granitemoehybrid', 'num_local_experts', { num_local_experts: undefined }],
+    ['granitemoehybrid', 'layer_types', { layer_types: ['linear_attention', 'full_attention'] }],
+    ['granitemoehybrid', 'layer_types', { layer_types: undefined }],
+    ['granitemoehybrid', 'layers_block_type', { layers_block_type: ['mamba', 'attention'] }],
+    ['granitemoehybrid', 'position_embedding_type', { position_embedding_type: 'alibi' }],
     ['gpt2', 'add_cross_attention', { add_cross_attention: true }],
     ['gpt2', 'activation_function', { activation_function: 'mish' }],
     ['gpt2', 'n_embd', { n_head: 8 }],
@@ -325,6 +516,10 @@ describe('reports model_file_corrupt with the name of the field', () => {
     ['rope-yarn', 'rope_parameters.beta_fast', rope({ rope_type: 'yarn', factor: 2, beta_fast: 'fast' })],
     ['rope-dynamic', 'rope_parameters.factor', rope({ rope_type: 'dynamic' })],
     ['gpt2', 'n_embd', { n_head: 5 }],
+    ['smollm3', 'no_rope_layers', { no_rope_layers: [1, 0] }],
+    ['granite', 'residual_multiplier', { residual_multiplier: 0 }],
+    ['ministral3', 'rope_parameters', { rope_parameters: undefined }],
+    ['ministral3', 'rope_parameters.llama_4_scaling_beta', rope({ type: 'yarn', factor: 2 })],
   ])('%s: %s', async (name, field, change) => {
     await expect(architectureOf(name, change)).rejects.toMatchObject({
       code: 'model_file_corrupt',

@@ -1,12 +1,33 @@
+import { arcee } from './arcee.js';
 import { classifier } from './classifier.js';
+import { composite } from './composite.js';
+import { ernie45 } from './ernie4-5.js';
+import { exaone4 } from './exaone4.js';
 import type { Family } from './family.js';
 import { gemma2 } from './gemma2.js';
+import { gemma3Text } from './gemma3.js';
+import { glm, glm4 } from './glm.js';
 import { gpt2 } from './gpt2.js';
+import { granite, graniteMoeHybrid } from './granite.js';
 import { llama } from './llama.js';
+import { ministral3 } from './ministral3.js';
 import { mistral } from './mistral.js';
+import { nemotron } from './nemotron.js';
+import { olmo2, olmo3 } from './olmo.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen3 } from './qwen3.js';
+import { seedOss } from './seed-oss.js';
+import { smollm3 } from './smollm3.js';
+
+const gemma3 = composite('Gemma3ForConditionalGeneration', new Map([['gemma3_text', gemma3Text]]));
+const mistral3 = composite(
+  'Mistral3ForConditionalGeneration',
+  new Map([
+    ['mistral', mistral],
+    ['ministral3', ministral3],
+  ]),
+);
 
 /** The families by their `model_type`. Call `layout` only with an architecture of the same family. */
 export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
@@ -15,7 +36,23 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['qwen2', qwen2 as Family],
   ['qwen3', qwen3 as Family],
   ['gemma2', gemma2 as Family],
+  ['gemma3_text', gemma3Text as Family],
+  ['gemma3', gemma3 as Family],
   ['phi3', phi3 as Family],
+  ['ministral3', ministral3 as Family],
+  ['mistral3', mistral3 as Family],
+  ['smollm3', smollm3 as Family],
+  ['granite', granite as Family],
+  ['granitemoehybrid', graniteMoeHybrid as Family],
+  ['olmo2', olmo2 as Family],
+  ['olmo3', olmo3 as Family],
+  ['exaone4', exaone4 as Family],
+  ['seed_oss', seedOss as Family],
+  ['arcee', arcee as Family],
+  ['nemotron', nemotron as Family],
+  ['glm', glm as Family],
+  ['glm4', glm4 as Family],
+  ['ernie4_5', ernie45 as Family],
   ['gpt2', gpt2 as Family],
   ['classifier', classifier as Family],
 ]);

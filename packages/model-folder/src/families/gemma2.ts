@@ -1,5 +1,5 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { readDecoderConfig } from './decoder-config.js';
+import { readDecoderConfig, withScale, withWindows } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
@@ -43,8 +43,8 @@ export const gemma2: Family<DecoderArchitecture> = {
       embeddingScale: Math.sqrt(decoder.hiddenSize),
       norm: { ...decoder.norm, weightOffset: 1 },
       attention: {
+        ...withScale(withWindows(decoder.attention, windows), scale),
         softcap: config.positiveNumberOrNull('attn_logit_softcapping', 50),
-        layers: windows.map((window) => ({ scale, window })),
       },
       bias: { queryKeyValue: bias, attentionOutput: bias, mlp: false },
       logitSoftcap: config.positiveNumberOrNull('final_logit_softcapping', 30),

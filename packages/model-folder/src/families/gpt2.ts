@@ -28,7 +28,7 @@ const NAMES: DecoderNames = {
   gateUp: ['mlp.c_fc'],
   down: 'mlp.c_proj',
   mlpBranchNorm: null,
-  omittedPrefix: '',
+  prefixes: [],
 };
 
 /**
@@ -64,13 +64,18 @@ export const gpt2: Family<DecoderArchitecture> = {
       keyValueHeadCount: headCount,
       headDim,
       embeddingScale: 1,
+      branchScale: 1,
+      logitScale: 1,
       norm: { kind: 'layer', epsilon: config.positiveNumber('layer_norm_epsilon', 1e-5), weightOffset: 0 },
-      rope: null,
+      ropes: [null],
       attention: {
         softcap: null,
+        queryGrowth: null,
+        queryKeyNorm: 'head',
         layers: Array.from({ length: layerCount }, (_, layer) => ({
           scale: byLayer ? scale / (layer + 1) : scale,
           window: null,
+          rope: 0,
         })),
       },
       mlp: { gated: false, activation: readActivation(config, 'activation_function', 'gelu_new') },

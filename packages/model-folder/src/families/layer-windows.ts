@@ -39,6 +39,11 @@ export function windowsOf(config: ConfigFields, types: readonly LayerType[], win
   return types.map((type) => (type === 'sliding_attention' ? window : null));
 }
 
+/** The type of a layer where every `period`th has full attention and the others a window. */
+export function fullEvery(period: number): (layer: number) => LayerType {
+  return (layer) => ((layer + 1) % period === 0 ? 'full_attention' : 'sliding_attention');
+}
+
 /**
  * The windows of Qwen2 and Qwen3: only with `use_sliding_window`, and then from layer `max_window_layers` on, unless
  * `layer_types` overrides it.

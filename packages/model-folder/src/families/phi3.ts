@@ -17,10 +17,10 @@ export const phi3: Family<DecoderArchitecture> = {
       maxPositions: 4096,
       bosTokenId: 1,
       eosTokenIds: [32_000],
-      normEpsilon: 1e-5,
-      dropout: ['attention_dropout', 'resid_pdrop', 'embd_pdrop'],
+      normEpsilon: { fallback: 1e-5 },
+      dropout: { fields: ['attention_dropout', 'resid_pdrop', 'embd_pdrop'], fallback: 0 },
       rope: {
-        partial: true,
+        partialRotaryFactor: 1,
         originalMaxPositions: 4096,
         // The first releases called longrope "su" and "yarn".
         types: new Map([

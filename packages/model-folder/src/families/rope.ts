@@ -1,6 +1,6 @@
 import type { RopeScaling, RopeSettings } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { LAYER_TYPES } from './layer-windows.js';
+import { LAYER_TYPES, type LayerType } from './layer-windows.js';
 
 const DEFAULT_THETA = 10_000;
 
@@ -8,8 +8,12 @@ export interface RopeContext {
   headDim: number;
   /** `max_position_embeddings`. */
   maxPositions: number;
-  /** Whether the family supports `partial_rotary_factor`: rotating only a part of each head. */
-  partial?: boolean;
+  /** @defaultValue 10,000 */
+  theta?: number;
+  /** Default of `partial_rotary_factor`, if the family can rotate a part of each head only. */
+  partialRotaryFactor?: number;
+  /** @defaultValue false */
+  interleaved?: boolean;
   /** Default of the top-level field `original_max_position_embeddings`; null: no default. */
   originalMaxPositions?: number | null;
   /** The types that the family supports, by their names in its configs. @defaultValue all of {@link SCALINGS} */
@@ -51,14 +55,53 @@ export function readRope(config: ConfigFields, context: RopeContext): RopeSettin
       throw parameters.unsupported(type, 'is not supported: all layers must have the same RoPE settings');
   }
   const source = parameters?.has('rope_theta') ? parameters : config;
-  const theta = source.positiveNumber('rope_theta', DEFAULT_THETA);
+  return ropeOf(config, parameters, source.positiveNumber('rope_theta', context.theta ?? DEFAULT_THETA), context);
+}
+
+/** The base of the frequencies of each type of layer: its field beside `rope_scaling`, if it has one, and its default. */
+export type ThetaByType = Readonly<Record<LayerType, { field: string | null; fallback: number }>>;
+
+/**
+ * Reads RoPE settings that differ between the types of layers: both in `rope_parameters` by type (transformers 5), or
+ * `rope_scaling` for full attention only and a theta for each.
+ *
+ * @throws ProductError model_not_supported for an unknown type
+ */
+export function readRopeByType(
+  config: ConfigFields,
+  context: RopeContext,
+  thetas: ThetaByType,
+): Readonly<Record<LayerType, RopeSettings>> {
+  const byType = config.nested('rope_parameters');
+  const common = ['rope_type', 'type', 'rope_theta'].find((field) => byType?.has(field));
+  if (common !== undefined) throw byType!.unsupported(common, `is not supported; ${LAYER_TYPES.join(' and ')} are`);
+  const own = config.nested('rope_scaling');
+  const ropeOfType = (type: LayerType) => {
+    const named = byType?.nested(type);
+    const parameters = type === 'full_attention' && own !== undefined && !own.isEmpty ? own : named;
+    const { field, fallback } = thetas[type];
+    const within = [parameters, named].find((fields) => fields?.has('rope_theta'));
+    const theta = within?.positiveNumber('rope_theta') ?? (field ? config.positiveNumber(field, fallback) : fallback);
+    return ropeOf(config, parameters, theta, context);
+  };
+  return { full_attention: ropeOfType('full_attention'), sliding_attention: ropeOfType('sliding_attention') };
+}
+
+function ropeOf(
+  config: ConfigFields,
+  parameters: ConfigFields | undefined,
+  theta: number,
+  context: RopeContext,
+): RopeSettings {
   const partialRotaryFactor = readPartialFactor(config, parameters, context);
   const pairs = Math.ceil(Math.trunc(context.headDim * partialRotaryFactor) / 2);
-  return { theta, partialRotaryFactor, scaling: parameters ? readScaling(config, parameters, context, pairs) : null };
+  const scaling = parameters ? readScaling(config, parameters, context, pairs) : null;
+  return { theta, partialRotaryFactor, interleaved: context.interleaved ?? false, scaling };
 }
 
 /** The maximum positions with this scaling. Dynamic and YaRN scaling multiply the original ones, if that is more. */
-export function usablePositions({ scaling }: RopeSettings, maxPositions: number): number {
+export function usablePositions(rope: RopeSettings | null, maxPositions: number): number {
+  const scaling = rope?.scaling;
   switch (scaling?.type) {
     case 'dynamic':
       return Math.max(maxPositions, Math.floor(scaling.factor * scaling.maxPositions));
@@ -74,14 +117,14 @@ function readPartialFactor(config: ConfigFields, parameters: ConfigFields | unde
     if (!fields?.has('partial_rotary_factor')) continue;
     const factor = fields.positiveNumber('partial_rotary_factor');
     if (factor === 1) return factor;
-    if (!context.partial) {
+    if (context.partialRotaryFactor === undefined) {
       throw fields.unsupported('partial_rotary_factor', 'is not supported: the family rotates complete heads');
     }
     if (factor > 1) throw fields.corrupt('partial_rotary_factor', 'must not be above 1');
     if (Math.trunc(context.headDim * factor) < 1) throw fields.corrupt('partial_rotary_factor', 'rotates nothing');
     return factor;
   }
-  return 1;
+  return context.partialRotaryFactor ?? 1;
 }
 
 function readScaling(

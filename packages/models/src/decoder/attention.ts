@@ -11,12 +11,12 @@ export interface AttentionBatch {
   heads: number;
   /** The type in which the model computes. */
   dtype: FloatDType;
-  /** The windows of the layers. @defaultValue none has one */
+  /** The windows of the layers with this rotary. @defaultValue none has one */
   windows?: readonly (number | null)[];
 }
 
 /**
- * Attention over the rows of a batch. Made once per batch, used by every layer. Neighbours whose rope turns by the same angles
+ * Attention over the rows of a batch. Made once per batch, used by every layer with this rotary. Neighbours whose rope turns by the same angles
  * are computed together.
  */
 export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [null] }: AttentionBatch): BatchAttention {

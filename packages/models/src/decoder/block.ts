@@ -1,9 +1,12 @@
 import {
   add,
+  alias,
   cast,
+  constant,
   dispose,
   type FloatDType,
   gather,
+  multiply,
   type StreamGradient,
   scatter,
   scope,
@@ -54,6 +57,8 @@ export interface BlockContext {
   record: boolean;
   /** How tokens see each other: within the rows of a batch, or what generation has cached. */
   attend: Attend;
+  /** `[tokens, 1]` in float32, by which queries are multiplied; null: they are not. */
+  queryFactors: Tensor | null;
   /** The block gives these tokens only; null: all that entered it. */
   wanted: WantedTokens | null;
 }
@@ -87,21 +92,35 @@ export interface Sublayer<Kept extends Saved = Saved> {
 export type SavedBlock = {
   /** `[tokens, hidden]` float32; also the `x` of the stream that the block gives, unless that has the wanted tokens only */
   input: Tensor;
-  inverseRms: Tensor;
+  /** null without a norm */
+  inverseRms: Tensor | null;
   sublayer: Saved;
   branch: SavedBranch | null;
 };
 
-/** One step of the residual stream: `x + sublayer(norm(x))`, with another norm of what is added in some families. */
+/** What a block does before and after its sublayer. */
+export interface BlockParts {
+  /** null: the sublayer reads the stream itself */
+  norm: Norm | null;
+  sublayer: Sublayer;
+  /** Of what is added to the stream. @defaultValue null: none */
+  branchNorm?: Norm | null;
+  /** The factor of what is added to the stream. @defaultValue 1 */
+  branchScale?: number;
+}
+
+/** One step of the residual stream: `x + branchScale · branchNorm(sublayer(norm(x)))`. Most families have neither of the first two. */
 export class Block {
-  readonly norm: Norm;
+  readonly norm: Norm | null;
   readonly sublayer: Sublayer;
   readonly branchNorm: Norm | null;
+  readonly #branchScale: number;
 
-  constructor(norm: Norm, sublayer: Sublayer, branchNorm: Norm | null) {
+  constructor({ norm, sublayer, branchNorm = null, branchScale = 1 }: BlockParts) {
     this.norm = norm;
     this.sublayer = sublayer;
     this.branchNorm = branchNorm;
+    this.#branchScale = branchScale;
   }
 
   isTrained(adapters: readonly ActingAdapter[]): boolean {
@@ -120,7 +139,7 @@ export class Block {
     const computed = this.sublayer.forward(output, context);
     const branch = normBranch(this.branchNorm, computed.output, record);
     const x = wanted === null ? sum : gather(sum, wanted.indices);
-    const after = { x, branch: branch.output };
+    const after = { x, branch: this.#scaled(branch.output) };
     if (record && computed.saved !== null) {
       const saved = { input: sum, inverseRms, sublayer: computed.saved, branch: branch.saved };
       return { stream: { ...after, ownsX: x !== sum }, saved };
@@ -130,9 +149,22 @@ export class Block {
     return { stream: { ...after, ownsX: ownsSum || x !== sum }, saved: null };
   }
 
-  #normed({ x, branch }: Stream) {
-    if (branch !== null) return this.norm.addForward(x, branch);
-    return { sum: x, ...this.norm.forward(x, this.sublayer.computeDtype) };
+  #normed({ x, branch }: Stream): { sum: Tensor; output: Tensor; inverseRms: Tensor | null } {
+    const { norm, sublayer } = this;
+    if (norm === null) {
+      const sum = streamSum({ x, branch, ownsX: false });
+      return { sum, output: scope(() => cast(alias(sum), sublayer.computeDtype)), inverseRms: null };
+    }
+    if (branch !== null) return norm.addForward(x, branch);
+    return { sum: x, ...norm.forward(x, sublayer.computeDtype) };
+  }
+
+  /** A branch, or the gradient by one, times the factor of the branch. Takes it over. */
+  #scaled(branch: Tensor): Tensor {
+    if (this.#branchScale === 1) return branch;
+    const scaled = scope(() => cast(multiply(cast(branch, 'float32'), constant(this.#branchScale)), branch.dtype));
+    branch.dispose();
+    return scaled;
   }
 
   /**
@@ -147,21 +179,29 @@ export class Block {
     context: BlockContext,
     wantInputGradient: boolean,
   ): StreamGradient | null {
-    const byBranch = branchGradient(this.branchNorm, gradient.rounded, saved.branch);
+    const byBranch = branchGradient(this.branchNorm, this.#scaled(gradient.rounded), saved.branch);
     const byNormed = this.sublayer.backward(byBranch, saved.sublayer, context, wantInputGradient);
     if (byNormed === null) {
       dispose([gradient.exact, saved]);
       return null;
     }
     const residual = everywhere(gradient.exact, context.wanted, saved.input.shape[0]!);
-    const byInput = this.norm.gradient(byNormed, saved.input, saved.inverseRms, residual);
+    const byInput = this.#gradientByInput(byNormed, saved, residual);
     dispose([residual, byNormed, saved]);
     return byInput;
   }
 
+  #gradientByInput(byNormed: Tensor, { input, inverseRms }: SavedBlock, residual: Tensor): StreamGradient {
+    if (this.norm !== null) return this.norm.gradient(byNormed, input, inverseRms!, residual);
+    return scope(() => {
+      const exact = add(residual, cast(byNormed, 'float32'));
+      return { exact, rounded: cast(alias(exact), byNormed.dtype) };
+    });
+  }
+
   /** Frees the weights. */
   dispose(): void {
-    this.norm.dispose();
+    this.norm?.dispose();
     this.branchNorm?.dispose();
     this.sublayer.dispose();
   }

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import type { DecoderArchitecture, LayerAttention } from '@lorasmith/model-folder';
 import {
   add,
   cast,
@@ -20,6 +20,7 @@ import { type BlockContext, freeStream, type Stream, streamSum } from './block.j
 import type { DecoderLayer, SavedLayer } from './decoder-layer.js';
 import type { Norm } from './norm.js';
 import { OutputHead } from './output-head.js';
+import { queryFactors } from './query-growth.js';
 import { Rotary } from './rotary.js';
 import { attendWithin } from './self-attention.js';
 
@@ -59,9 +60,8 @@ export class Decoder {
   readonly dtype: FloatDType;
   readonly weights: DecoderWeights;
   readonly head: OutputHead;
-  readonly rotary: Rotary;
-  /** The different windows of the layers. */
-  readonly windows: readonly (number | null)[];
+  /** In the order of the architecture's `ropes`. */
+  readonly rotaries: readonly Rotary[];
 
   /** @param options `logitsInChunk`: see {@link OutputHead} */
   constructor(
@@ -73,9 +73,19 @@ export class Decoder {
     this.architecture = architecture;
     this.dtype = dtype;
     this.weights = weights;
-    this.head = new OutputHead(weights.head, architecture.logitSoftcap, options.logitsInChunk);
-    this.rotary = new Rotary(architecture);
-    this.windows = [...new Set(architecture.attention.layers.map(({ window }) => window))];
+    const { logitScale: scale, logitSoftcap: softcap, ropes, headDim } = architecture;
+    this.head = new OutputHead(weights.head, { scale, softcap, logitsInChunk: options.logitsInChunk });
+    this.rotaries = ropes.map((rope) => new Rotary(rope, headDim));
+  }
+
+  /** The different windows of the layers. */
+  get windows(): (number | null)[] {
+    return this.#windowsOf(() => true);
+  }
+
+  /** See {@link Rotary.isReadAgain}. */
+  isReadAgain(before: number, after: number): boolean {
+    return this.rotaries.some((rotary) => rotary.isReadAgain(before, after));
   }
 
   /** All linear layers that can be adapted. */
@@ -147,7 +157,7 @@ export class Decoder {
   ): Tensor {
     return scope(() => {
       const pass = { adapters, record: false, recompute: false };
-      const context = this.#contextWith(attend, ids.length, wanted, pass);
+      const context = this.#contextWith(attend, positions, wanted, pass);
       const last = streamSum(this.#layersForward(this.embed(ids, positions), context, false).stream); // [wanted, hidden]
       return this.weights.finalNorm.forward(last, this.dtype).output;
     });
@@ -193,21 +203,30 @@ export class Decoder {
   }
 
   /** @param wanted null: all */
-  #contextOf({ ids, rowLengths }: TokenStream, wanted: Int32Array | null, pass: Pass): BlockContext {
-    const { rotary, dtype, windows } = this;
+  #contextOf({ rowLengths }: TokenStream, wanted: Int32Array | null, pass: Pass): BlockContext {
+    const { dtype } = this;
     const { headCount: heads } = this.architecture;
-    const attention = batchAttention({ rowLengths, heads, rotary, dtype, windows });
-    return this.#contextWith(attendWithin(attention), ids.length, wanted, pass);
+    const attentions = this.rotaries.map((rotary, index) => {
+      const windows = this.#windowsOf(({ rope }) => rope === index);
+      return batchAttention({ rowLengths, heads, rotary, dtype, windows });
+    });
+    return this.#contextWith(attendWithin(attentions), positionsInRows(rowLengths), wanted, pass);
+  }
+
+  #windowsOf(isAmong: (layer: LayerAttention) => boolean): (number | null)[] {
+    return [...new Set(this.architecture.attention.layers.filter(isAmong).map(({ window }) => window))];
   }
 
   /** @param wanted null: all */
-  #contextWith(attend: Attend, tokens: number, wanted: Int32Array | null, pass: Pass): BlockContext {
+  #contextWith(attend: Attend, positions: Int32Array, wanted: Int32Array | null, pass: Pass): BlockContext {
+    const tokens = positions.length;
     const adapters = checkedAdapters(pass.adapters, tokens);
     const isAll = wanted === null || wanted.length === tokens;
     return {
       adapters,
       record: pass.record,
       attend,
+      queryFactors: queryFactors(positions, this.architecture.attention.queryGrowth),
       wanted: isAll ? null : { indices: tensorOf(wanted, [wanted.length]), adapters: adaptersAmong(adapters, wanted) },
     };
   }

@@ -34,8 +34,8 @@ async function loadLayer(
 ): Promise<DecoderLayer> {
   const { names } = architecture;
   const linears = layerLinears(architecture, index);
-  const norm = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
-  const normIfAny = (path: string | null) => (path === null ? null : norm(path));
+  const normIfAny = (path: string | null) =>
+    path === null ? null : loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
   const [
     query,
     key,
@@ -50,21 +50,23 @@ async function loadLayer(
   ] = await Promise.all([
     normIfAny(names.queryNorm),
     normIfAny(names.keyNorm),
-    norm(names.attentionNorm),
+    normIfAny(names.attentionNorm),
     source.linearGroup(linears.queryKeyValue),
     source.linearGroup([linears.attentionOutput]),
     normIfAny(names.attentionBranchNorm),
-    norm(names.mlpNorm),
+    normIfAny(names.mlpNorm),
     source.linearGroup(linears.gateUp),
     source.linearGroup([linears.down]),
     normIfAny(names.mlpBranchNorm),
   ]);
-  const headNorms = query && key && { query, key };
-  const selfAttention = new SelfAttention(architecture, index, { queryKeyValue, headNorms, output: attentionOutput });
+  const queryKeyNorms = query && key && { query, key };
+  const attentionWeights = { queryKeyValue, queryKeyNorms, output: attentionOutput };
+  const selfAttention = new SelfAttention(architecture, index, attentionWeights);
   const feedForward = new FeedForward(architecture.mlp, { gateUp, down });
+  const { branchScale } = architecture;
   return new DecoderLayer([
-    new Block(attentionNorm, selfAttention, attentionBranchNorm),
-    new Block(mlpNorm, feedForward, mlpBranchNorm),
+    new Block({ norm: attentionNorm, sublayer: selfAttention, branchNorm: attentionBranchNorm, branchScale }),
+    new Block({ norm: mlpNorm, sublayer: feedForward, branchNorm: mlpBranchNorm, branchScale }),
   ]);
 }
 

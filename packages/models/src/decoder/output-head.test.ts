@@ -26,7 +26,7 @@ test.each([
   const weight = random([VOCAB, HIDDEN], 1, dtype);
   const hidden = random([TOKENS, HIDDEN], 2, dtype);
   onTestFinished(() => dispose([weight, hidden]));
-  const head = new OutputHead(weight, cap);
+  const head = new OutputHead(weight, { softcap: cap });
   const backward = () => {
     const logits = head.logits(hidden);
     dispose(head.backward(random([TOKENS, VOCAB], 3, logits.dtype as FloatDType), logits));

@@ -12,20 +12,34 @@ import {
   type Tensor,
 } from '@lorasmith/tensor';
 
-/** The layer from hidden states to the logits of the next token: `W h`, in some families bounded to ±softcap. */
+export interface OutputHeadSettings {
+  /** The factor of the logits. @defaultValue 1 */
+  scale?: number | undefined;
+  /** Logits are bounded to ±softcap. @defaultValue null: they are not */
+  softcap?: number | null;
+  /** @defaultValue LOGITS_PER_CHUNK */
+  logitsInChunk?: number | undefined;
+}
+
+/** The layer from hidden states to the logits of the next token: `scale · W h`, in some families bounded to ±softcap. */
 export class OutputHead {
   readonly vocabSize: number;
   /** Hidden states whose logits are computed at once; at least 1. */
   readonly chunkSize: number;
   /** `[vocab, hidden]` */
   readonly #weight: Tensor;
+  readonly #scale: number;
   readonly #softcap: number | null;
 
   /** @param weight the caller's to free */
-  constructor(weight: Tensor, softcap: number | null, logitsInChunk: number = LOGITS_PER_CHUNK) {
+  constructor(
+    weight: Tensor,
+    { scale = 1, softcap = null, logitsInChunk = LOGITS_PER_CHUNK }: OutputHeadSettings = {},
+  ) {
     this.vocabSize = weight.shape[0]!;
     this.chunkSize = Math.max(1, Math.floor(logitsInChunk / this.vocabSize));
     this.#weight = weight;
+    this.#scale = scale;
     this.#softcap = softcap;
   }
 
@@ -35,7 +49,9 @@ export class OutputHead {
    */
   logits(hidden: Tensor): Tensor {
     const softcap = this.#softcap;
-    const logits = matMul(hidden, this.#weight, { transposeB: true });
+    const scaled = this.#scaled(hidden);
+    const logits = matMul(scaled, this.#weight, { transposeB: true });
+    if (scaled !== hidden) dispose(scaled);
     if (softcap === null) return logits;
     const capped = scope(() => {
       const heights = kernelsFor('float32').activation(
@@ -59,9 +75,17 @@ export class OutputHead {
     // Logits are the largest tensors of a pass: only one of their size is alive during the product.
     if (byProduct !== gradient) dispose(gradient);
     dispose(logits);
-    const byHidden = matMul(byProduct, this.#weight); // [n, vocab] x [vocab, hidden]
+    const byScaled = matMul(byProduct, this.#weight); // [n, vocab] x [vocab, hidden]
     dispose(byProduct);
+    const byHidden = this.#scaled(byScaled);
+    if (byHidden !== byScaled) dispose(byScaled);
     return byHidden;
+  }
+
+  /** Hidden states, or the gradient by them, times the factor of the logits; themselves if it is 1. */
+  #scaled(hidden: Tensor): Tensor {
+    if (this.#scale === 1) return hidden;
+    return scope(() => cast(multiply(cast(hidden, 'float32'), constant(this.#scale)), hidden.dtype));
   }
 
   /** Gradient by the logits before they are capped, in the dtype of the weight. */

@@ -7,24 +7,32 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { HeadNorm } from './head-norm.js';
 import { Norm } from './norm.js';
-import { PartialRotary } from './partial-rotary.js';
+import { QueryKeyNorm } from './query-key-norm.js';
 import type { QueryKeyStep } from './query-key-step.js';
+import { RotaryOrder } from './rotary-order.js';
 
 const SHAPE = { heads: 4, keyValueHeads: 2, headDim: 8 };
 const TOKENS = 3;
 const WIDTH = (SHAPE.heads + 2 * SHAPE.keyValueHeads) * SHAPE.headDim;
 const QKV = normalNumbers(TOKENS * WIDTH, 1);
 const BY_OUTPUT = normalNumbers(TOKENS * WIDTH, 2);
-const WEIGHTS = { query: normalNumbers(SHAPE.headDim, 3), key: normalNumbers(SHAPE.headDim, 4) };
+const WEIGHTS = {
+  query: normalNumbers(SHAPE.heads * SHAPE.headDim, 3),
+  key: normalNumbers(SHAPE.heads * SHAPE.headDim, 4),
+};
 const qkvOf = (values: Float32Array<ArrayBuffer>) => tensorOf(values, [TOKENS, WIDTH]);
 
-function headNorm(): QueryKeyStep {
-  const norm = (weight: Float32Array<ArrayBuffer>) =>
-    new Norm({ kind: 'rms', epsilon: 1e-6, weightOffset: 0 }, tensorOf(weight, [SHAPE.headDim]), null);
-  return new HeadNorm(SHAPE, norm(WEIGHTS.query), norm(WEIGHTS.key));
+function queryKeyNorm(width: 'head' | 'projection'): QueryKeyStep {
+  const norm = (weights: Float32Array<ArrayBuffer>, heads: number) => {
+    const size = width === 'head' ? SHAPE.headDim : heads * SHAPE.headDim;
+    const weight = tensorOf(weights.slice(0, size), [size]);
+    return new Norm({ kind: 'rms', epsilon: 1e-6, weightOffset: 0 }, weight, null);
+  };
+  return new QueryKeyNorm(SHAPE, width, norm(WEIGHTS.query, SHAPE.heads), norm(WEIGHTS.key, SHAPE.keyValueHeads));
 }
+const headNorm = () => queryKeyNorm('head');
+const projectionNorm = () => queryKeyNorm('projection');
 
 const computed = (step: () => QueryKeyStep, values: Float32Array<ArrayBuffer>) =>
   scope(() => toFloat32Array(step().forward(qkvOf(values), false).output));
@@ -41,10 +49,32 @@ test('norms of heads: each query and each key has its own, values stay', () => {
   expect(greatestDifference(computed(headNorm, QKV), expected)).toBeLessThan(1e-5);
 });
 
+test('norms of projections: all queries of a token have one, all its keys another, values stay', () => {
+  const [queries, keys] = [SHAPE.heads * SHAPE.headDim, SHAPE.keyValueHeads * SHAPE.headDim];
+  const expected = QKV.map((value, i) => {
+    const inToken = i % WIDTH;
+    if (inToken >= queries + keys) return value;
+    const [first, size] = inToken < queries ? [0, queries] : [queries, keys];
+    const own = QKV.subarray(i - inToken + first).subarray(0, size);
+    const meanSquare = own.reduce((sum, each) => sum + each * each, 0) / size;
+    const weight = inToken < queries ? WEIGHTS.query : WEIGHTS.key;
+    return (value / Math.sqrt(meanSquare + 1e-6)) * weight[inToken - first]!;
+  });
+  expect(greatestDifference(computed(projectionNorm, QKV), expected)).toBeLessThan(1e-5);
+});
+
+test('neighbouring pairs: the first of each come before the second of each, what does not rotate lies as in partial rotary', () => {
+  const counted = Float32Array.from({ length: TOKENS * WIDTH }, (_, i) => i);
+  const whole = computed(() => new RotaryOrder(SHAPE, { rotated: 8, interleaved: true }), counted);
+  expect([...whole.subarray(0, 8)]).toEqual([0, 2, 4, 6, 1, 3, 5, 7]);
+  const part = computed(() => new RotaryOrder(SHAPE, { rotated: 4, interleaved: true }), counted);
+  expect([...part.subarray(0, 8)]).toEqual([0, 2, 4, 5, 1, 3, 6, 7]);
+});
+
 test('partial rotary: of a head [a, b, c] with 2 + 2 dimensions that rotate comes [a, c₁, b, c₂], of a value itself', () => {
   const counted = Float32Array.from({ length: TOKENS * WIDTH }, (_, i) => i);
   const head = (start: number, order: number[]) => order.map((i) => start + i);
-  const output = computed(() => new PartialRotary(SHAPE, 4), counted);
+  const output = computed(() => new RotaryOrder(SHAPE, { rotated: 4, interleaved: false }), counted);
   expect([...output.subarray(0, 8)]).toEqual(head(0, [0, 1, 4, 5, 2, 3, 6, 7]));
   const lastKey = WIDTH + 5 * SHAPE.headDim;
   expect([...output.subarray(lastKey, lastKey + 8)]).toEqual(head(lastKey, [0, 1, 4, 5, 2, 3, 6, 7]));
@@ -54,7 +84,10 @@ test('partial rotary: of a head [a, b, c] with 2 + 2 dimensions that rotate come
 
 describe.each<[string, () => QueryKeyStep]>([
   ['norms of heads', headNorm],
-  ['partial rotary', () => new PartialRotary(SHAPE, 2)],
+  ['norms of projections', projectionNorm],
+  ['partial rotary', () => new RotaryOrder(SHAPE, { rotated: 2, interleaved: false })],
+  ['rotary of neighbouring pairs', () => new RotaryOrder(SHAPE, { rotated: 8, interleaved: true })],
+  ['partial rotary of neighbouring pairs', () => new RotaryOrder(SHAPE, { rotated: 4, interleaved: true })],
 ])('%s', (_, step) => {
   test('has the gradient that finite differences have', () => {
     const numeric = centralDifferences((values) => weightedSum(computed(step, values), BY_OUTPUT), QKV);

@@ -4,7 +4,7 @@ import { greatestDifference } from '../../../../test/numeric/greatest-difference
 import { ropeRotation, rotatedDimensions, spanClass } from './rope-frequencies.js';
 
 const rope = (scaling: RopeScaling | null, partialRotaryFactor = 1): RopeSettings => {
-  return { theta: 1000, partialRotaryFactor, scaling };
+  return { theta: 1000, partialRotaryFactor, interleaved: false, scaling };
 };
 const dynamic: RopeScaling = { type: 'dynamic', factor: 3, maxPositions: 64 };
 const longrope: RopeScaling = {

@@ -1,7 +1,6 @@
 import { rotaryTable, scope, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
-import { TINY_ARCHITECTURE } from '../../test/tiny-decoder.js';
 import { ropeRotation } from './rope-frequencies.js';
 import { Rotary } from './rotary.js';
 
@@ -9,7 +8,7 @@ import { Rotary } from './rotary.js';
 describe('llama3 scaling has the frequencies of transformers', () => {
   const scaling = { type: 'llama3', lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositions: 8192 } as const;
   const llama31 = (factor: number, headDim: number) => {
-    const rope = { theta: 500_000, partialRotaryFactor: 1, scaling: { ...scaling, factor } };
+    const rope = { theta: 500_000, partialRotaryFactor: 1, interleaved: false, scaling: { ...scaling, factor } };
     return ropeRotation(rope, headDim, 1).frequencies;
   };
 
@@ -53,11 +52,7 @@ describe('llama3 scaling has the frequencies of transformers', () => {
 
 // LlamaRotaryEmbedding of transformers 5.24 with head_dim 8 and rope_theta 10000: cos at position 17, sin at 1000.
 test('the tables are those of transformers', () => {
-  const rotary = new Rotary({
-    ...TINY_ARCHITECTURE,
-    headDim: 8,
-    rope: { theta: 10_000, partialRotaryFactor: 1, scaling: null },
-  });
+  const rotary = new Rotary({ theta: 10_000, partialRotaryFactor: 1, interleaved: false, scaling: null }, 8);
   const cosine = [-0.27516335248947144, -0.12884454429149628, 0.9855847954750061, 0.9998555183410645];
   const sine = [0.8268795609474182, -0.5063656568527222, -0.5440211296081543, 0.8414709568023682];
   scope(() => {

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture, RopeSettings } from '@lorasmith/model-folder';
+import type { RopeSettings } from '@lorasmith/model-folder';
 import { concat, type RotaryAngles, tensorOf } from '@lorasmith/tensor';
 import { type Rotation, ropeRotation, spanClass } from './rope-frequencies.js';
 
@@ -14,7 +14,8 @@ export class Rotary {
   readonly #headDim: number;
   #latest: { class: number; rotation: Rotation } | null = null;
 
-  constructor({ rope, headDim }: Pick<DecoderArchitecture, 'rope' | 'headDim'>) {
+  /** @param rope null: no rotation */
+  constructor(rope: RopeSettings | null, headDim: number) {
     this.#rope = rope;
     this.#headDim = headDim;
   }

@@ -14,24 +14,28 @@ import { isTrained, type Saved } from '../pass.js';
 import type { Attend } from './attend.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
-import { HeadNorm } from './head-norm.js';
 import type { Norm } from './norm.js';
-import { PartialRotary } from './partial-rotary.js';
+import { growQueries } from './query-growth.js';
+import { QueryKeyNorm } from './query-key-norm.js';
 import type { QueryKeyStep } from './query-key-step.js';
 import { rotatedDimensions } from './rope-frequencies.js';
+import { RotaryOrder } from './rotary-order.js';
 
 export interface SelfAttentionWeights {
   queryKeyValue: LinearGroup;
-  /** Norms of each head's query and key; null where a family has none. */
-  headNorms: { query: Norm; key: Norm } | null;
+  /** Norms of queries and keys; null where a family has none. */
+  queryKeyNorms: { query: Norm; key: Norm } | null;
   output: LinearGroup;
 }
 
-/** Attention within the rows of a batch. */
-export function attendWithin(attention: BatchAttention): Attend {
+/**
+ * Attention within the rows of a batch.
+ * @param attentions one for each of the decoder's rotaries
+ */
+export function attendWithin(attentions: readonly BatchAttention[]): Attend {
   return {
-    forward: (qkv, { settings }, record) => attention.forward(qkv, settings, record),
-    backward: (gradient, saved, { settings }) => attention.backward(gradient, saved, settings),
+    forward: (qkv, { settings, rope }, record) => attentions[rope]!.forward(qkv, settings, record),
+    backward: (gradient, saved, { settings, rope }) => attentions[rope]!.backward(gradient, saved, settings),
   };
 }
 
@@ -47,20 +51,28 @@ type SavedSelfAttention = {
 /** Queries, keys and values; what a family does to them; attention; its output projection. */
 export class SelfAttention implements Sublayer<SavedSelfAttention> {
   readonly settings: AttentionSettings;
+  readonly rope: number;
   readonly mixesTokens = true;
   readonly #weights: SelfAttentionWeights;
   readonly #queryKeySteps: readonly QueryKeyStep[];
 
   /** @param layer which of the decoder's layers it is in */
   constructor(architecture: DecoderArchitecture, layer: number, weights: SelfAttentionWeights) {
-    const { rope, headDim } = architecture;
+    const { ropes, headDim, attention } = architecture;
     this.settings = attentionSettings(architecture, layer);
+    this.rope = attention.layers[layer]!.rope;
     this.#weights = weights;
     const steps: QueryKeyStep[] = [];
-    const { headNorms } = weights;
-    if (headNorms !== null) steps.push(new HeadNorm(this.settings, headNorms.query, headNorms.key));
-    const rotated = rope === null ? headDim : rotatedDimensions(rope, headDim);
-    if (rotated < headDim) steps.push(new PartialRotary(this.settings, rotated));
+    const { queryKeyNorms } = weights;
+    if (queryKeyNorms !== null) {
+      steps.push(new QueryKeyNorm(this.settings, attention.queryKeyNorm, queryKeyNorms.query, queryKeyNorms.key));
+    }
+    const rope = ropes[this.rope]!;
+    if (rope !== null) {
+      const rotated = rotatedDimensions(rope, headDim);
+      const order = { rotated, interleaved: rope.interleaved };
+      if (rotated < headDim || rope.interleaved) steps.push(new RotaryOrder(this.settings, order));
+    }
     this.#queryKeySteps = steps;
   }
 
@@ -74,12 +86,13 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
 
   /** Other tokens' keys and values are needed for a wanted token; what follows attention is computed for the wanted alone. */
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedSelfAttention | null } {
-    const { adapters, record, attend, wanted } = context;
+    const { adapters, record, attend, wanted, queryFactors } = context;
     const tokens = x.shape[0]!;
     const qkv = linearForward(this.#weights.queryKeyValue, x, adapters, record); // [tokens, (heads + 2 x kv) x headDim]
     const stepped = this.#stepForward(qkv.output, record);
-    const attended = attend.forward(stepped.output, this, record); // [tokens, heads x headDim]
-    dispose(stepped.output);
+    const grown = queryFactors === null ? stepped.output : growQueries(stepped.output, queryFactors, this.settings);
+    const attended = attend.forward(grown, this, record); // [tokens, heads x headDim]
+    dispose(grown);
     const mixed = wanted === null ? attended.output : gather(attended.output, wanted.indices);
     if (wanted !== null) dispose(attended.output);
     const projected = linearForward(this.#weights.output, mixed, wanted?.adapters ?? adapters, record); // [wanted, hidden]
@@ -99,7 +112,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   backward(
     gradient: Tensor,
     saved: SavedSelfAttention,
-    { adapters, attend, wanted }: BlockContext,
+    { adapters, attend, wanted, queryFactors }: BlockContext,
     wantInputGradient: boolean,
   ): Tensor | null {
     const { queryKeyValue, output } = this.#weights;
@@ -110,8 +123,9 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
       return null;
     }
     const byMixed = everywhere(byAttended, wanted, saved.tokens);
-    const byStepped = attend.backward(byMixed, saved.attention, this);
+    const byGrown = attend.backward(byMixed, saved.attention, this);
     dispose(byMixed);
+    const byStepped = queryFactors === null ? byGrown : growQueries(byGrown, queryFactors, this.settings);
     const byQkv = this.#stepBackward(byStepped, saved.queryKeySteps);
     return linearBackward(queryKeyValue, byQkv, saved.queryKeyValue, adapters, wantInputGradient);
   }
@@ -139,10 +153,10 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   }
 
   dispose(): void {
-    const { queryKeyValue, headNorms, output } = this.#weights;
+    const { queryKeyValue, queryKeyNorms, output } = this.#weights;
     queryKeyValue.linear.dispose();
-    headNorms?.query.dispose();
-    headNorms?.key.dispose();
+    queryKeyNorms?.query.dispose();
+    queryKeyNorms?.key.dispose();
     output.linear.dispose();
   }
 }

@@ -100,12 +100,12 @@ export class CachedDecoder {
     const { decoder } = this;
     scope(() => {
       const positions = pieces.map(({ cached, tokens }) => Int32Array.from({ length: tokens }, (_, i) => cached + i));
-      const angles = decoder.rotary.anglesOfTexts(pieces.map(({ span }, i) => ({ positions: positions[i]!, span })));
-      const step = this.#cache.step(pieces, angles);
+      const texts = pieces.map(({ span }, i) => ({ positions: positions[i]!, span }));
+      const steps = decoder.rotaries.map((rotary) => this.#cache.step(pieces, rotary.anglesOfTexts(texts)));
       const hidden = decoder.forwardWith(
         {
           forward: (qkv, layer) => ({
-            output: step.attend(qkv, this.#layers.get(layer)!, layer.settings),
+            output: steps[layer.rope]!.attend(qkv, this.#layers.get(layer)!, layer.settings),
             saved: null,
           }),
           backward: () => {

@@ -126,9 +126,9 @@ export class Generation {
 
   /** Pages that the choices of a request share. */
   #shared({ request: { promptIds, choices = 1 }, maxNewTokens }: Running): number {
-    const { rotary } = this.#model.decoder;
+    const { decoder } = this.#model;
     // A text that is read again from its start must not write into the pages of others.
-    const isReadAgain = rotary.isReadAgain(promptIds.length, promptIds.length + maxNewTokens);
+    const isReadAgain = decoder.isReadAgain(promptIds.length, promptIds.length + maxNewTokens);
     return choices === 1 || isReadAgain ? 0 : sharedPages(promptIds.length);
   }
 
@@ -215,8 +215,7 @@ export class Generation {
         return;
       }
       text.ids.push(next);
-      const { rotary } = this.#model.decoder;
-      if (rotary.isReadAgain(text.ids.length - 1, text.ids.length)) text.cached = 0;
+      if (this.#model.decoder.isReadAgain(text.ids.length - 1, text.ids.length)) text.cached = 0;
       running.listener({ kind: 'token', choice, id: next, scored: score });
     }
     if (text.ended || text.produced < running.maxNewTokens) return;

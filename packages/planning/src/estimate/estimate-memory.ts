@@ -164,9 +164,9 @@ function savedByLayer(architecture: DecoderArchitecture, targets: readonly Adapt
     (adapts(names.gateUp) ? hiddenSize : 0) +
     (adapts([names.down]) ? intermediateSize : 0);
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
-  const headNorms = names.queryNorm === null ? 0 : qkv;
-  // The residual stream before and after attention is float32, and so is what norms of branches and heads save.
-  const exact = 2 * hiddenSize + headCount + branchNorms * hiddenSize + headNorms;
+  const queryKeyNorms = names.queryNorm === null ? 0 : qkv;
+  // The residual stream before and after attention is float32, and so is what norms of branches, queries and keys save.
+  const exact = 2 * hiddenSize + headCount + branchNorms * hiddenSize + queryKeyNorms;
   return 4 * exact + width * (qkv + attended + gateUpWidth(mlp, intermediateSize) + inputs);
 }
 

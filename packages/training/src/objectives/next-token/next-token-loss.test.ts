@@ -1,4 +1,4 @@
-import { OutputHead } from '@lorasmith/models';
+import { OutputHead, type OutputHeadSettings } from '@lorasmith/models';
 import { dispose, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../test/numeric/central-differences.js';
@@ -11,12 +11,12 @@ const STATES = normalNumbers(PLACES * HIDDEN, 1);
 const HEAD = normalNumbers(VOCAB * HIDDEN, 2);
 const LABELS = Int32Array.of(0, 8, 3, 3, 5, 1, 7);
 
-function computed(states: Float32Array<ArrayBuffer>, logitsInChunk?: number, softcap: number | null = null) {
+function computed(states: Float32Array<ArrayBuffer>, logitsInChunk?: number, settings: OutputHeadSettings = {}) {
   return scope(() => {
     const chunks = nextTokenLoss(
       tensorOf(states, [PLACES, HIDDEN]),
       tensorOf(LABELS, [PLACES]),
-      new OutputHead(tensorOf(HEAD, [VOCAB, HIDDEN]), softcap, logitsInChunk),
+      new OutputHead(tensorOf(HEAD, [VOCAB, HIDDEN]), { logitsInChunk, ...settings }),
       true,
     );
     const numbersOf = (tensors: readonly Tensor[]) => tensors.flatMap((tensor) => [...toFloat32Array(tensor)]);
@@ -60,7 +60,7 @@ test('in chunks it is what it is in one piece', () => {
 
 test('an error in a later chunk leaves no tensor alive', () => {
   const weight = tensorOf(HEAD, [VOCAB, HIDDEN]);
-  const head = new OutputHead(weight, null, 3 * VOCAB);
+  const head = new OutputHead(weight, { logitsInChunk: 3 * VOCAB });
   const before = liveTensorCount();
   const failing = () =>
     scope(() => {
@@ -76,7 +76,7 @@ test('without a backward pass only the losses and the correct labels are kept', 
   scope(() => {
     const states = tensorOf(STATES, [PLACES, HIDDEN]);
     const labels = tensorOf(LABELS, [PLACES]);
-    const head = new OutputHead(tensorOf(HEAD, [VOCAB, HIDDEN]), null, 3 * VOCAB);
+    const head = new OutputHead(tensorOf(HEAD, [VOCAB, HIDDEN]), { logitsInChunk: 3 * VOCAB });
     nextTokenLoss(states, labels, head, false); // makes the constants it needs
     const before = liveTensorCount();
     const chunks = nextTokenLoss(states, labels, head, false);
@@ -85,26 +85,26 @@ test('without a backward pass only the losses and the correct labels are kept', 
   });
 });
 
-describe('with capped logits', () => {
-  const SOFTCAP = 0.8;
+describe('with scaled and capped logits', () => {
+  const SETTINGS = { scale: 0.7, softcap: 0.8 };
 
-  test('the sum of -log softmax of softcap · tanh(logit / softcap)', () => {
+  test('the sum of -log softmax of softcap · tanh(scale · logit / softcap)', () => {
     let expected = 0;
     for (let place = 0; place < PLACES; place++) {
       const logits = Array.from({ length: VOCAB }, (_, token) => {
         let sum = 0;
         for (let i = 0; i < HIDDEN; i++) sum += STATES[place * HIDDEN + i]! * HEAD[token * HIDDEN + i]!;
-        return SOFTCAP * Math.tanh(sum / SOFTCAP);
+        return SETTINGS.softcap * Math.tanh((SETTINGS.scale * sum) / SETTINGS.softcap);
       });
       expected += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[LABELS[place]!]!;
     }
-    expect(Math.abs(computed(STATES, undefined, SOFTCAP).lossSum - expected)).toBeLessThan(1e-5);
+    expect(Math.abs(computed(STATES, undefined, SETTINGS).lossSum - expected)).toBeLessThan(1e-5);
   });
 
   test('its gradient against finite differences, in chunks as in one piece', () => {
-    const numeric = centralDifferences((states) => computed(states, undefined, SOFTCAP).lossSum, STATES);
-    const { gradient } = computed(STATES, undefined, SOFTCAP);
+    const numeric = centralDifferences((states) => computed(states, undefined, SETTINGS).lossSum, STATES);
+    const { gradient } = computed(STATES, undefined, SETTINGS);
     expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
-    expect(greatestDifference(computed(STATES, 3 * VOCAB, SOFTCAP).gradient, gradient)).toBeLessThan(1e-6);
+    expect(greatestDifference(computed(STATES, 3 * VOCAB, SETTINGS).gradient, gradient)).toBeLessThan(1e-6);
   });
 });

@@ -30,7 +30,7 @@ const BASE_ALONE = { adapters: [] };
 
 /** Numbers of all weights, and the handles of those that can be seen. */
 function weightsOf({ weights: { embedding, head, finalNorm, layers }, groups }: Decoder) {
-  const norms = layers.flatMap(({ blocks }) => blocks.map(({ norm }) => norm.weight));
+  const norms = layers.flatMap(({ blocks }) => blocks.map(({ norm }) => norm!.weight));
   return {
     seen: [embedding, head, finalNorm.weight, ...norms].map((weight) => ({
       id: weight.id,

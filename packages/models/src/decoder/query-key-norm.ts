@@ -2,28 +2,30 @@ import { alias, cast, concat, dispose, type FloatDType, reshape, scope, split, t
 import type { Norm } from './norm.js';
 import type { HeadShape, QueryKeyStep } from './query-key-step.js';
 
-type SavedHeads = {
-  /** `[tokens × heads of the kind, headDim]` in the model's dtype, before the norm */
+type SavedQueryKey = {
+  /** `[tokens × heads of the kind, headDim]`, or `[tokens, heads of the kind × headDim]`, in the model's dtype, before the norm */
   query: Tensor;
   key: Tensor;
   queryInverseRms: Tensor;
   keyInverseRms: Tensor;
 };
 
-/** A norm of each head's query and one of each head's key (Dehghani et al. 2023, arXiv:2302.05442). */
-export class HeadNorm implements QueryKeyStep<SavedHeads> {
+/** A norm of queries and one of keys, of each head (Dehghani et al. 2023, arXiv:2302.05442) or of all heads together. */
+export class QueryKeyNorm implements QueryKeyStep<SavedQueryKey> {
   readonly query: Norm;
   readonly key: Norm;
   readonly #shape: HeadShape;
+  readonly #width: 'head' | 'projection';
 
-  /** @param query,key norms of size headDim */
-  constructor(shape: HeadShape, query: Norm, key: Norm) {
+  /** @param query,key norms of size headDim; for `projection` of the size of all queries, and of all keys */
+  constructor(shape: HeadShape, width: 'head' | 'projection', query: Norm, key: Norm) {
     this.#shape = shape;
+    this.#width = width;
     this.query = query;
     this.key = key;
   }
 
-  forward(qkv: Tensor, record: boolean): { output: Tensor; saved: SavedHeads | null } {
+  forward(qkv: Tensor, record: boolean): { output: Tensor; saved: SavedQueryKey | null } {
     return scope(() => {
       const dtype = qkv.dtype as FloatDType;
       const [query, key, value] = this.#parts(qkv);
@@ -41,7 +43,7 @@ export class HeadNorm implements QueryKeyStep<SavedHeads> {
     });
   }
 
-  backward(gradient: Tensor, saved: SavedHeads): Tensor {
+  backward(gradient: Tensor, saved: SavedQueryKey): Tensor {
     const { query, key, queryInverseRms, keyInverseRms } = saved;
     const result = scope(() => {
       const [byQuery, byKey, byValue] = this.#parts(gradient);
@@ -55,11 +57,12 @@ export class HeadNorm implements QueryKeyStep<SavedHeads> {
     return result;
   }
 
-  /** `[tokens, all heads × headDim]` → `[tokens × heads, headDim]` of queries, the same of keys, and values as they lie. */
+  /** `[tokens, all heads × headDim]` → what is normed of queries and of keys, `[…, size of the norm]`, and values as they lie. */
   #parts(qkv: Tensor): [query: Tensor, key: Tensor, value: Tensor] {
     const { heads, keyValueHeads, headDim } = this.#shape;
     const widths = [heads * headDim, keyValueHeads * headDim, keyValueHeads * headDim];
     const [query, key, value] = split(qkv, widths, 1);
+    if (this.#width === 'projection') return [alias(query!), alias(key!), alias(value!)];
     return [reshape(query!, [-1, headDim]), reshape(key!, [-1, headDim]), alias(value!)];
   }
 

@@ -1,0 +1,29 @@
+import type { DecoderArchitecture } from '../architecture.js';
+import { readDecoderConfig } from './decoder-config.js';
+import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
+import type { Family } from './family.js';
+
+/** Arcee's AFM: Llama with max(x, 0)² in an MLP without gate; transformers' `ArceeConfig`. */
+export const arcee: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const decoder = readDecoderConfig(source, {
+      family: 'arcee',
+      causalLm: 'ArceeForCausalLM',
+      names: { ...LLAMA_NAMES, gateUp: ['mlp.up_proj'] },
+      maxPositions: 4096,
+      bosTokenId: 128_000,
+      eosTokenIds: [128_001],
+      normEpsilon: { fallback: 1e-5 },
+      activation: { field: 'hidden_act', fallback: 'relu2' },
+    });
+    const attention = source.config.flag('attention_bias', false);
+    const mlp = source.config.flag('mlp_bias', false);
+    return {
+      ...decoder,
+      mlp: { ...decoder.mlp, gated: false },
+      bias: { queryKeyValue: attention, attentionOutput: attention, mlp },
+    };
+  },
+  layout: decoderLayout,
+};

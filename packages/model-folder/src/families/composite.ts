@@ -1,0 +1,65 @@
+import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
+import { checkCausalLm, readTokenIds } from './decoder-config.js';
+import { decoderLayout, tensorName } from './decoder-layout.js';
+import type { Family, FamilySource } from './family.js';
+
+/** Where the language model is in a composite: in module paths, and in the files of transformers 5 and of older releases. */
+const MODULES = 'model.language_model.';
+const FILE_PREFIXES: readonly DecoderNames['prefixes'][] = [
+  [],
+  [
+    { modules: MODULES, files: 'language_model.model.' },
+    { modules: 'lm_head', files: 'language_model.lm_head' },
+  ],
+  [{ modules: MODULES, files: 'model.' }],
+];
+
+/**
+ * A language model with encoders of images or sound beside it, in `text_config`. Rows of text do not reach the encoders: their
+ * weights are neither required nor read.
+ *
+ * @param causalLm of `architectures`
+ * @param languageModels by the `model_type` of `text_config`
+ */
+export function composite(
+  causalLm: string,
+  languageModels: ReadonlyMap<string, Family<DecoderArchitecture>>,
+): Family<DecoderArchitecture> {
+  return {
+    readArchitecture(source) {
+      const { config } = source;
+      checkCausalLm(source, causalLm);
+      const text = config.nested('text_config');
+      if (text === undefined) throw config.corrupt('text_config', 'is missing');
+      const modelType = text.text('model_type');
+      if (modelType === undefined) throw text.corrupt('model_type', 'is missing');
+      const family = languageModels.get(modelType);
+      if (family === undefined) {
+        throw text.unsupported('model_type', `is not supported here; ${[...languageModels.keys()].join(', ')} are`);
+      }
+      const decoder = family.readArchitecture({ ...source, config: text });
+      const { eosTokenIds, ...ids } = readTokenIds(
+        { ...source, config: config.has('eos_token_id') ? config : text },
+        decoder.vocabSize,
+        decoder,
+      );
+      return {
+        ...decoder,
+        ...ids,
+        eosTokenIds: [...new Set([...decoder.eosTokenIds, ...eosTokenIds])],
+        names: compositeNames(decoder.names, source),
+        tiedHead: config.flag('tie_word_embeddings', true),
+      };
+    },
+    layout: decoderLayout,
+  };
+}
+
+function compositeNames(names: DecoderNames, { hasTensor }: FamilySource): DecoderNames {
+  const moved = (path: string) => path.replace(/^model\./, MODULES);
+  const embedding = moved(names.embedding);
+  const own = { ...names, embedding, layers: moved(names.layers), finalNorm: moved(names.finalNorm) };
+  const inFiles = (prefixes: DecoderNames['prefixes']) =>
+    hasTensor(tensorName({ ...own, prefixes }, `${own.finalNorm}.weight`));
+  return { ...own, prefixes: FILE_PREFIXES.find(inFiles) ?? [] };
+}

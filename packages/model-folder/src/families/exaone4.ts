@@ -1,0 +1,56 @@
+import type { DecoderArchitecture } from '../architecture.js';
+import type { ConfigFields } from '../config-fields.js';
+import { readDecoderConfig, withWindows } from './decoder-config.js';
+import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
+import type { Family } from './family.js';
+import { fullEvery, type LayerType, readLayerTypes, windowsOf } from './layer-windows.js';
+import { readRope } from './rope.js';
+
+/**
+ * EXAONE 4 (arXiv:2507.11407): norms after attention and MLP instead of before them, and of each head's query and key. Where
+ * some layers have a window, those without one have no positions; transformers' `Exaone4Config`.
+ */
+export const exaone4: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const { config } = source;
+    const window = config.sizeOrNull('sliding_window', 4096);
+    const decoder = readDecoderConfig(source, {
+      family: 'exaone4',
+      causalLm: 'Exaone4ForCausalLM',
+      names: {
+        ...LLAMA_NAMES,
+        attentionNorm: null,
+        queryNorm: 'self_attn.q_norm',
+        keyNorm: 'self_attn.k_norm',
+        attentionBranchNorm: 'post_attention_layernorm',
+        mlpNorm: null,
+        mlpBranchNorm: 'post_feedforward_layernorm',
+      },
+      maxPositions: 2048,
+      bosTokenId: 0,
+      eosTokenIds: [2],
+      normEpsilon: { fallback: 1e-5 },
+      keyValueHeadCount: 32,
+      readRopes: (context) => {
+        const rope = readRope(config, context);
+        const types = readTypes(config, context.layerCount, window);
+        return types.map((type) => (window === null || type === 'sliding_attention' ? rope : null));
+      },
+    });
+    const windows = windowsOf(config, readTypes(config, decoder.layerCount, window), window);
+    return { ...decoder, attention: withWindows(decoder.attention, windows) };
+  },
+  layout: decoderLayout,
+};
+
+function readTypes(config: ConfigFields, layerCount: number, window: number | null): LayerType[] {
+  if (window === null) return readLayerTypes(config, layerCount, () => 'full_attention');
+  const pattern = config.value('sliding_window_pattern');
+  // transformers reads "LLLG" in old configs only beside layer_types.
+  if (typeof pattern === 'string' && !config.has('layer_types')) {
+    throw config.unsupported('sliding_window_pattern', 'is not supported without layer_types; a number is');
+  }
+  const period = typeof pattern === 'string' ? 1 : config.size('sliding_window_pattern', { fallback: 4 });
+  return readLayerTypes(config, layerCount, fullEvery(period));
+}
