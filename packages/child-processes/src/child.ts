@@ -49,7 +49,10 @@ export interface Child<Sent extends object> {
   readonly ended: Promise<ChildExit>;
   /** Sends a message. A child that has ended meanwhile does not get it: `ended` says so. */
   send(message: Sent): void;
-  /** Kills the child after `silenceMs` without a message or heartbeat. `null` stops the watch. */
+  /**
+   * Kills the child after `silenceMs` without a message or heartbeat; for its first one it has at least {@link START_MS}.
+   * `null` stops the watch.
+   */
   watchSilence(silenceMs: number | null): void;
   kill(cause: KillCause): void;
   /** Closes the channel, upon which the child ends by itself; kills it after `patienceMs`. Resolves when it has ended. */
@@ -61,6 +64,13 @@ export interface Child<Sent extends object> {
  * killed. After so long it counts as ended.
  */
 const UNKILLABLE_MS = 30_000;
+/** A child that still loads its modules, from a slow disk or on a busy machine, can send nothing. */
+const START_MS = 120_000;
+/**
+ * A silence counts in so many parts. This process reads messages between two of them, so if it was blocked or suspended
+ * itself, what the child has sent meanwhile is read before the child is killed.
+ */
+const SILENCE_PARTS = 4;
 const KEPT_LINES = 20;
 const MAX_LINE_CHARACTERS = 2_000;
 
@@ -100,14 +110,20 @@ export function startChild<Sent extends object, Received extends ChildMessage>(
     setTimeout(() => abandon(), UNKILLABLE_MS).unref();
   };
   const restartSilence = () => {
-    clearTimeout(silence);
-    if (silenceMs !== null) silence = setTimeout(() => kill('silence'), silenceMs);
+    clearInterval(silence);
+    if (silenceMs === null) return;
+    const limitMs = hasSentMessage ? silenceMs : Math.max(silenceMs, START_MS);
+    let left = SILENCE_PARTS;
+    silence = setInterval(() => {
+      left--;
+      if (left === 0) kill('silence');
+    }, limitMs / SILENCE_PARTS);
   };
   const ended = new Promise<ChildExit>((resolve) => {
     const settle = (code: number | null, signal: NodeJS.Signals | null, error: Error | null) => {
       usable = false;
       silenceMs = null;
-      clearTimeout(silence);
+      clearInterval(silence);
       resolve({ code, signal, error, killedFor, lines });
     };
     child.on('error', (error) => {

@@ -94,18 +94,33 @@ test('heartbeats keep a child; silence kills it', async () => {
   const start = (behaviour: string) =>
     startChild({ program: program(behaviour), onMessage: ({ type }) => void heard.push(type) });
   const deaf = start('deaf');
-  deaf.watchSilence(10_000);
+  // It still loads.
+  deaf.watchSilence(1);
   await expect.poll(() => heard).toEqual(['ready']);
   deaf.watchSilence(300);
   expect(explainExit(await deaf.ended).cause).toBe('silence');
 
   const alive = start('heartbeat');
   await expect.poll(() => heard).toEqual(['ready', 'ready']);
-  alive.watchSilence(2_000);
-  await sleep(3_000);
+  // So long that a busy machine does not cause it.
+  alive.watchSilence(10_000);
+  await sleep(11_000);
   expect(alive.usable).toBe(true);
   await alive.end(10_000);
   expect(await alive.ended).toMatchObject({ code: 0, signal: null, killedFor: null });
+});
+
+test('a child that speaks is not killed because its parent was blocked', async () => {
+  let heard = 0;
+  const child = startChild({ program: program('heartbeat'), onMessage: () => void heard++ });
+  await expect.poll(() => heard).toBe(1);
+  child.watchSilence(10_000);
+  child.send({});
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 11_000);
+  await expect.poll(() => heard).toBe(2);
+  expect(child.usable).toBe(true);
+  await child.end(10_000);
+  expect(await child.ended).toMatchObject({ code: 0, killedFor: null });
 });
 
 test('a child that is blocked ends when its parent is killed', async () => {

@@ -103,7 +103,7 @@ const trainerSilenceMs = setting({
   example: '600000',
   description:
     'A trainer with a job that is silent for this long is killed, and the job continues from its last ' +
-    'checkpoint. Raise it if one micro-batch takes longer.',
+    'checkpoint. Raise it if one micro-batch takes longer. One that still starts has at least two minutes.',
 });
 
 const generationShare = setting({

@@ -256,7 +256,8 @@ describe('a pool with several runs', () => {
 
   test('of which one hangs: all are suspected', async () => {
     await pool.close();
-    makePool({ silenceMs: 4_000 });
+    // More than the time between two heartbeats.
+    makePool({ silenceMs: 8_000 });
     const runs = await beginAll(['step', 'step-hang 5']);
     // It hangs again once both are together.
     expect(await resultsOf(runs)).toMatchObject([finished, { kind: 'paused' }]);
