@@ -97,8 +97,10 @@ describe('the packed client', () => {
 
   test('has the command lora', async () => {
     expect(await ran('--help')).toMatchObject({ code: 0, stdout: expect.stringContaining('lora train FILE') });
-    const models = await ran('models');
+    const models = await ran('models', 'list');
     expect(models).toMatchObject({ code: 0, stdout: expect.stringContaining(MODEL) });
+    const { version } = JSON.parse(await readFile(path.join(ROOT, 'packages/client/package.json'), 'utf8'));
+    expect(await ran('--version')).toMatchObject({ code: 0, stdout: `${version}\n` });
   });
 
   test('works as a module, and its types are complete', async () => {
@@ -192,7 +194,9 @@ describe('lora train', () => {
       [['rows.jsonl', ...short], 'With --yes it starts without a question.'],
       [['rows.jsonl', '--yes'], 'lora train needs --model NAME.'],
       [['rows.jsonl', ...short, '--yes', '--out', 'taken'], 'taken exists.'],
-      [['missing.jsonl', ...short, '--yes'], 'Cannot read missing.jsonl'],
+      // They are named first, whether or not there is a terminal to ask.
+      [['missing.jsonl', ...short], 'Cannot read missing.jsonl'],
+      [['rows.jsonl', ...short, '--model', 'no-such-model'], 'no-such-model'],
     ];
     for (const [args, message] of cases) {
       expect(await ran('train', ...args)).toMatchObject({ code: 1, stderr: expect.stringContaining(message) });
@@ -219,6 +223,7 @@ describe('lora train', () => {
     const written = { output: '', errorOutput: '' };
     const code = await runCommandLine({
       args: ['train', path.join(project, 'rows.jsonl'), ...short, '-o', path.join(project, `asked-${answer.trim()}`)],
+      version: '1.2.3',
       baseUrl: stack.apiUrl,
       input: Object.assign(Readable.from(answer === '' ? [] : [answer]), { isTTY: true }) as never,
       output: { write: (text: string) => (written.output += text) },

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { readFileSync } from 'node:fs';
 import { EXIT, runCommandLine } from './command-line/run-command-line.js';
 
 const interruption = new AbortController();
@@ -9,8 +10,14 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) =>
   process.exit(error.code === 'EPIPE' ? EXIT.done : EXIT.failed),
 );
 
+/** The description of the package, beside `dist` where it is compiled, and where it is packed. */
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
 process.exitCode = await runCommandLine({
   args: process.argv.slice(2),
+  version,
   baseUrl: process.env.LORASMITH_URL ?? 'http://127.0.0.1:8080',
   // Some tools set an empty variable. It means no key.
   apiKey: process.env.LORASMITH_API_KEY || undefined,

@@ -5,7 +5,7 @@ import { textTable } from './text-table.js';
 
 export const MODEL_COMMANDS: Command[] = [
   {
-    name: 'models',
+    name: 'models list',
     positionals: [],
     summary: 'Base models on the host',
     async run(context) {

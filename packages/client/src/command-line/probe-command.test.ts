@@ -27,6 +27,7 @@ async function probe(logprobs: Record<string, number>, args: string[] = []) {
   const written = { output: '', errorOutput: '' };
   const exitCode = await runCommandLine({
     args: ['probe', ID, `${server.baseUrl}/v1`, '--model', 'mine', ...args],
+    version: '1.2.3',
     baseUrl: api.baseUrl,
     apiKey: 'lsk_secret',
     serverKey: 'sk-other',

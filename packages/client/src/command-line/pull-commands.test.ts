@@ -35,6 +35,7 @@ async function lora(args: string[], answers: Parameters<typeof serve>, terminal 
   let errorOutput = '';
   const exitCode = await runCommandLine({
     args,
+    version: '1.2.3',
     input: Readable.from([]),
     baseUrl: server.baseUrl,
     output: { isTTY: terminal, columns: 80, write: (text: string) => (output += text) },

@@ -19,6 +19,7 @@ async function lora(args: string[], ...answers: Answer[]) {
   const written = { output: '', errorOutput: '' };
   const exitCode = await runCommandLine({
     args,
+    version: '1.2.3',
     baseUrl: server.baseUrl,
     input: Readable.from([]),
     output: { write: (text: string) => (written.output += text) },
@@ -40,6 +41,37 @@ describe('lora', () => {
     const help = await lora(['jobs', 'create', '--help']);
     expect(help.exitCode).toBe(EXIT.done);
     for (const { flag } of JOB_FLAGS) expect(help.output).toContain(`--${flag}`);
+  });
+
+  it('says what is wrong with a command that it does not have', async () => {
+    const unknown = await lora(['job', 'crate']);
+    expect(unknown.errorOutput).toMatch(/^There is no command "lora job crate"\. There are:\n[\s\S]*lora jobs create/);
+    const known = await lora(['jobs', 'crate', '--watch']);
+    expect(known.errorOutput).toMatch(/^There is no command "lora jobs crate"\. There are:\n[\s\S]*lora jobs create/);
+    expect(known.errorOutput).not.toContain('lora models');
+    expect((await lora(['jobs'])).errorOutput).toMatch(/^lora jobs needs one more word\. There are:\n/);
+    expect(await lora(['--json'])).toMatchObject({
+      exitCode: EXIT.misused,
+      errorOutput: expect.stringMatching(/^A command comes first: lora COMMAND --json\n/),
+    });
+    const help = await lora(['jobs', '--help']);
+    expect([help.exitCode, help.output.includes('lora models')]).toEqual([EXIT.done, false]);
+  });
+
+  it.each([
+    [['jobs', 'watch'], 'lora jobs watch needs ID.'],
+    [['chat'], 'lora chat needs MODEL and PROMPT.'],
+    [['chat', 'ad_1'], 'lora chat needs PROMPT.'],
+    [['datasets', 'upload', 'a', 'b'], 'lora datasets upload takes only FILE; what is "b"?'],
+    [['jobs', 'list', 'a'], 'lora jobs list takes no argument; what is "a"?'],
+    [['jobs', 'list', '--limits', '3'], "Unknown option '--limits'. Its options: lora jobs list --help"],
+  ])('says what is wrong with the arguments of %j', async (args, fault) => {
+    const { exitCode, errorOutput } = await lora(args);
+    expect([exitCode, errorOutput.split('\n')[0]]).toEqual([EXIT.misused, fault]);
+  });
+
+  it('prints its version', async () => {
+    expect(await lora(['--version'])).toMatchObject({ exitCode: EXIT.done, output: '1.2.3\n' });
   });
 
   it('fails on missing arguments and unknown options before any request', async () => {

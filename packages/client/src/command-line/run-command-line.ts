@@ -19,6 +19,8 @@ import { WEBHOOK_COMMANDS } from './webhook-commands.js';
 export interface CommandLineOptions {
   /** The arguments after `lora`. */
   args: string[];
+  /** The version of this package. */
+  version: string;
   /** Address of the api if `--url` is not given. */
   baseUrl: string;
   apiKey?: string | undefined;
@@ -54,11 +56,18 @@ const COMMON_OPTIONS = {
 export async function runCommandLine(options: CommandLineOptions): Promise<number> {
   const { args, signal } = options;
   const [output, errorOutput] = [options.output, options.errorOutput].map(printableOutput) as [TextOutput, TextOutput];
+  const misused = (...lines: string[]) => {
+    errorOutput.write(`${lines.join('\n').trimEnd()}\n`);
+    return EXIT.misused;
+  };
   const command = commandOf(args);
   if (command === undefined) {
-    const askedForHelp = args.length === 0 || args.includes('--help') || args.includes('-h');
-    (askedForHelp ? output : errorOutput).write(usage());
-    return askedForHelp ? EXIT.done : EXIT.misused;
+    const words = wordsOf(args);
+    const fault = words.length === 0 ? unknownOptionOf(args) : unknownCommandOf(words);
+    if (args.includes('--help') || args.includes('-h') || args.length === 0) output.write(usage(relatedTo(words)));
+    else if (words.length === 0 && args.includes('--version')) output.write(`${options.version}\n`);
+    else return misused(fault, '', usage(relatedTo(words)));
+    return EXIT.done;
   }
   try {
     const { values, positionals } = parse(command, args);
@@ -66,10 +75,8 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
       output.write(usageOf(command));
       return EXIT.done;
     }
-    if (positionals.length !== command.positionals.length) {
-      errorOutput.write(usageOf(command));
-      return EXIT.misused;
-    }
+    const wrong = wrongPositionalsOf(command, positionals);
+    if (wrong !== null) return misused(wrong, usageOf(command));
     const client = createClient({ baseUrl: values.url ?? options.baseUrl, apiKey: options.apiKey });
     return await command.run({
       client,
@@ -84,8 +91,13 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
     });
   } catch (error) {
     if (signal.aborted) return EXIT.interrupted;
+    if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')) {
+      // Node goes on with how an argument may begin with "-".
+      const [fault = ''] = (error as Error).message.split(/\. To specify/);
+      return misused(`${fault}${fault.endsWith('.') ? '' : '.'} Its options: lora ${command.name} --help`);
+    }
     errorOutput.write(`${errorText(error)}\n`);
-    return (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') ? EXIT.misused : EXIT.failed;
+    return EXIT.failed;
   }
 }
 
@@ -93,6 +105,37 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
 function commandOf(args: string[]): Command | undefined {
   const fits = ({ name }: Command) => name.split(' ').every((word, index) => args[index] === word);
   return COMMANDS.filter(fits).sort((one, other) => other.name.length - one.name.length)[0];
+}
+
+/** What stands before the first option. */
+function wordsOf(args: string[]): string[] {
+  const option = args.findIndex((arg) => arg.startsWith('-'));
+  return option < 0 ? args : args.slice(0, option);
+}
+
+/** The commands with the same first word, `lora jobs …`; all of them if there is none. */
+function relatedTo([first]: string[]): readonly Command[] {
+  const related = COMMANDS.filter(({ name }) => name.split(' ')[0] === first);
+  return related.length === 0 ? COMMANDS : related;
+}
+
+function unknownCommandOf(words: string[]): string {
+  if (words.length === 1 && relatedTo(words) !== COMMANDS) return `lora ${words[0]} needs one more word. There are:`;
+  return `There is no command "lora ${words.slice(0, 2).join(' ')}". There are:`;
+}
+
+function unknownOptionOf(args: string[]): string {
+  return `A command comes first: lora COMMAND ${args.join(' ')}`;
+}
+
+/** What is wrong with the number of arguments; null if nothing is. */
+function wrongPositionalsOf({ name, positionals }: Command, given: string[]): string | null {
+  const missing = positionals.slice(given.length);
+  if (missing.length > 0) return `lora ${name} needs ${missing.join(' and ')}.`;
+  const excess = given.slice(positionals.length);
+  if (excess.length === 0) return null;
+  const taken = positionals.length === 0 ? 'takes no argument' : `takes only ${positionals.join(' and ')}`;
+  return `lora ${name} ${taken}; what is ${excess.map((text) => JSON.stringify(text)).join(' ')}?`;
 }
 
 function parse(command: Command, args: string[]) {
@@ -111,8 +154,8 @@ function errorText(error: unknown): string {
   return [`${error.code}: ${error.message}${request}`, ...faultLines(error.details)].join('\n');
 }
 
-function usage(): string {
-  const lines = COMMANDS.map((command) => `  lora ${signatureOf(command).padEnd(28)} ${command.summary}`);
+function usage(commands: readonly Command[]): string {
+  const lines = commands.map((command) => `  lora ${signatureOf(command).padEnd(28)} ${command.summary}`);
   return [
     'Usage: lora COMMAND [options]',
     '',
@@ -121,6 +164,7 @@ function usage(): string {
     '  --url URL    address of the api [LORASMITH_URL, or http://127.0.0.1:8080]; LORASMITH_API_KEY is its key',
     '  --json       print the answer of the API as JSON',
     '  --help       after a command: list its options',
+    '  --version    print the version of lora',
     '',
   ].join('\n');
 }

@@ -40,15 +40,21 @@ async function train(context: CommandContext): Promise<number> {
   const { client, values, signal, output, json } = context;
   const say = (text: string) => void (json || output.write(`${text}\n`));
   const base = await readRequest(values);
-  if (values.model === undefined && base.base_model === undefined) {
-    throw new ProductError('invalid_request', 'lora train needs --model NAME. lora models lists them.', {
+  const model = (values.model as string | undefined) ?? base.base_model;
+  if (model === undefined) {
+    throw new ProductError('invalid_request', 'lora train needs --model NAME. lora models list shows them.', {
       param: 'base_model',
     });
   }
   const out = values.out as string | undefined;
+  const file = context.positionals[0]!;
+  const sha256 = await digestOf(file).catch((cause: Error) => {
+    throw new ProductError('invalid_request', `Cannot read ${file}: ${cause.message}`, { param: 'file', cause });
+  });
+  await client.model(model, { signal });
   await refuseBeforeTraining(context, out);
 
-  const dataset = await storedDataset(context, context.positionals[0]!);
+  const dataset = await storedDataset(context, file, sha256);
   const request = jobRequestOf({ ...values, dataset: dataset.id }, base);
   const report = await client.dryRun(request, { signal });
   for (const line of reportText(report)) say(line);
@@ -97,10 +103,8 @@ async function refuseBeforeTraining({ values, input }: CommandContext, out: stri
 }
 
 /** The dataset with the bytes of the file, which are sent only if the service does not have them. */
-async function storedDataset({ client, output, signal, json }: CommandContext, file: string): Promise<Dataset> {
-  const sha256 = await digestOf(file).catch((cause: Error) => {
-    throw new ProductError('invalid_request', `Cannot read ${file}: ${cause.message}`, { param: 'file', cause });
-  });
+async function storedDataset(context: CommandContext, file: string, sha256: string): Promise<Dataset> {
+  const { client, output, signal, json } = context;
   const [stored] = (await client.listDatasets({ sha256, limit: 1 }, { signal })).data;
   const { size } = await stat(file);
   const progress = createTransferProgress(output);
