@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Answer, failure, hangUp, json, type ReceivedRequest, serve } from '../test/http-server.js';
 import { createClient } from './node-client.js';
 import type { DownloadProgress } from './resumable-download.js';
@@ -83,11 +83,11 @@ describe('jobs', () => {
   });
 
   it('retries with the same key while planning a job exceeds the time limit of a call', async () => {
-    const never = () => {};
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'], shouldAdvanceTime: true });
+    onTestFinished(() => void vi.useRealTimers());
+    const never = () => void vi.advanceTimersByTime(120_000);
     const server = await serve(never, json(504, 'a proxy gave up'), json(202, { id: 'job_1' }));
-    expect(await createClient({ baseUrl: server.baseUrl, timeoutMs: 2_000 }).createJob(request)).toEqual({
-      id: 'job_1',
-    });
+    expect(await createClient({ baseUrl: server.baseUrl }).createJob(request)).toEqual({ id: 'job_1' });
     expect(new Set(keysOf(server)).size).toBe(1);
     expect(server.requests).toHaveLength(3);
   });

@@ -536,7 +536,9 @@ describe('planJob for a decoder', () => {
     const model = await tinyDecoder('qwen2', null);
     const rows = Array.from({ length: 4000 }, () => textOf(200));
     const settings = { training: { max_seq_length: 512 } };
-    const error = await refusal(plan(model, 'text', rows, settings, { signal: AbortSignal.timeout(30) }));
+    const stopping = new AbortController();
+    const options = { signal: stopping.signal, onProgress: () => stopping.abort() };
+    const error = await refusal(plan(model, 'text', rows, settings, options));
     expect(error.code).toBe('cancelled');
   });
 });

@@ -265,16 +265,19 @@ test('a process without free file handles answers 503 with a time to retry', asy
   }
 });
 
+/** Without these, Node closes a connection only when its client does. */
+function withoutTimeouts(): void {
+  Object.assign(app.server, { headersTimeout: 0, requestTimeout: 0, keepAliveTimeout: 0 });
+}
+
 test('closing does not wait for connections without a request', async () => {
   const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }));
+  withoutTimeouts();
   const socket = connect({ host: '127.0.0.1', port: Number(url.port) });
   await once(socket, 'connect');
   const ended = once(socket, 'close');
-  const began = performance.now();
   await app.close();
   await ended;
-  // Node would wait a minute.
-  expect(performance.now() - began).toBeLessThan(20_000);
 });
 
 test('closing waits for running requests but not for their connections', async () => {
@@ -286,15 +289,13 @@ test('closing waits for running requests but not for their connections', async (
     return { done: true };
   });
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
+  withoutTimeouts();
   const answer = fetch(`${url}/slow`);
   await hasArrived;
   const closed = app.close();
   answerNow();
   expect(await (await answer).json()).toEqual({ done: true });
-  const began = performance.now();
   await closed;
-  // Fastify would keep the connection for 72 s.
-  expect(performance.now() - began).toBeLessThan(20_000);
 });
 
 function promiseWithResolvers() {

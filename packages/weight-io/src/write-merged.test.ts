@@ -200,8 +200,14 @@ test('stops when it is aborted', async () => {
   const bytes = 64 * 2 ** 20;
   await writeFile(join(folder, 'base'), new Uint8Array(bytes));
   const [fd, output] = [await opened('base', 'r'), await opened('merged', 'w')];
-  const tensors = [{ fd, offset: 0, bytes }];
-  const writing = writeMerged({ output, header: new Uint8Array(), tensors, signal: controller.signal, threads: 1 });
-  controller.abort(new Error('enough'));
-  await expect(writing).rejects.toThrow('enough');
+  // While the work is prepared, so that it cannot have ended before.
+  const tensor = {
+    ...{ fd, offset: 0 },
+    get bytes() {
+      controller.abort(new Error('enough'));
+      return bytes;
+    },
+  };
+  const options = { output, header: new Uint8Array(), tensors: [tensor], signal: controller.signal, threads: 1 };
+  await expect(writeMerged(options)).rejects.toThrow('enough');
 });

@@ -118,6 +118,9 @@ async function modelWith(name: string, change: (folder: string) => Promise<void>
   return copy;
 }
 
+/** Bytes of the model's keys and values. */
+const BYTES_PER_TOKEN = { float32: 1_536, bfloat16: 768 };
+
 describe('an answer', () => {
   test('is the same in company, and counts its tokens', async () => {
     const alone = await generate(text('The sky', { logprobs: 2 }));
@@ -172,27 +175,34 @@ describe('an answer', () => {
     expect(host.hasWork()).toBe(false);
   });
 
-  test('has as much space as the cache gives each choice, and its memory is counted until nothing is answered', async () => {
-    makeHost({ cacheBytes: 40_000, adapterBytes: 2 ** 20 });
-    const endless = await modelWith('endless', async (copy) => {
-      const config = JSON.parse(await readFile(path.join(copy, 'config.json'), 'utf8'));
-      await writeFile(path.join(copy, 'config.json'), JSON.stringify({ ...config, eos_token_id: null }));
-      await writeFile(path.join(copy, 'tokenizer_config.json'), '{}');
-    });
-    const { tokens, pieces } = await generate(text('Once', { max_tokens: 1_000 }), { modelFolder: endless });
-    expect(pieces.at(-1)).toMatchObject({ type: 'finish', reason: 'length' });
-    const space = tokens!.prompt + tokens!.completion;
-    expect(space % 32).toBe(0);
-    const long = text('x'.repeat(space));
-    await expect(generate(long, { modelFolder: endless })).rejects.toMatchObject({ code: 'context_length_exceeded' });
-    const two = text('x'.repeat(space / 2), { n: 2 });
-    await expect(generate(two, { modelFolder: endless })).rejects.toMatchObject({ param: 'prompt' });
-    expect(reserved).toBeGreaterThan(2 ** 20);
-    expect(reserved).toBeLessThanOrEqual(2 ** 20 + 40_000);
-    host.yieldMemory();
-    expect(reserved).toBe(0);
-    makeHost();
-  });
+  test.each([
+    ['float32', 100_000],
+    ['bfloat16', 50_000],
+  ] as const)(
+    'has as much space as the cache gives each choice in %s, and its memory is counted until nothing is answered',
+    async (precision, cacheBytes) => {
+      makeHost({ cacheBytes, adapterBytes: 2 ** 20 });
+      const endless = await modelWith(`endless ${precision}`, async (copy) => {
+        const config = JSON.parse(await readFile(path.join(copy, 'config.json'), 'utf8'));
+        await writeFile(path.join(copy, 'config.json'), JSON.stringify({ ...config, eos_token_id: null }));
+        await writeFile(path.join(copy, 'tokenizer_config.json'), '{}');
+      });
+      const options = { modelFolder: endless, precision };
+      const { tokens, pieces } = await generate(text('Once', { max_tokens: 1_000 }), options);
+      expect(pieces.at(-1)).toMatchObject({ type: 'finish', reason: 'length' });
+      const space = tokens!.prompt + tokens!.completion;
+      const long = text('x'.repeat(space));
+      await expect(generate(long, options)).rejects.toMatchObject({ code: 'context_length_exceeded' });
+      const two = text('x'.repeat(space / 2), { n: 2 });
+      await expect(generate(two, options)).rejects.toMatchObject({ param: 'prompt' });
+      // Two pages of 32 tokens.
+      expect(space).toBe(64);
+      expect(reserved).toBe(2 ** 20 + 64 * BYTES_PER_TOKEN[precision]);
+      host.yieldMemory();
+      expect(reserved).toBe(0);
+      makeHost();
+    },
+  );
 });
 
 describe('it is refused', () => {

@@ -1,6 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobId, JobSpec, KeyId, Owner } from '@lorasmith/contracts';
-import { type Appetite, createJobStore, type JobAttempt, type JobStore } from '@lorasmith/job-store';
+import {
+  type Appetite,
+  createJobStore,
+  type JobAttempt,
+  type JobStore,
+  jobKeys,
+  QUEUE_NAME,
+} from '@lorasmith/job-store';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { aJobSpec } from '../../../packages/job-store/test/a-job-spec.js';
@@ -81,11 +88,23 @@ async function send(owner: Owner, changes: Partial<JobSpec> = {}): Promise<JobId
 }
 
 async function until(check: () => Promise<boolean> | boolean): Promise<void> {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 240_000;
   while (!(await check())) {
     if (Date.now() > deadline) throw new Error('this did not happen');
     await sleep(20);
   }
+}
+
+/** Waits until the lock of a job was renewed so many times: each time it lasts longer again. */
+async function renewed(id: JobId, times: number): Promise<void> {
+  const lock = `${jobKeys(prefix).queuePrefix}:${QUEUE_NAME}:${id}:lock`;
+  let [leftMs, renewals] = [Number.POSITIVE_INFINITY, 0];
+  await until(async () => {
+    const nowMs = await redis.pttl(lock);
+    if (nowMs > leftMs) renewals++;
+    leftMs = nowMs;
+    return renewals === times;
+  });
 }
 
 const allSucceeded = (count: number) => async () => (await store.queueStatus()).jobs.succeeded === count;
@@ -125,10 +144,11 @@ test('a job keeps its lock for as long as it runs, and one whose worker is gone 
   const hangs = new Promise<void>((resolve) => {
     ends = resolve;
   });
-  const first = aWorker(() => hangs, { lockMs: 1_000 });
+  const lockMs = 4_000;
+  const first = aWorker(() => hangs, { lockMs });
   await until(() => runs.length === 1);
-  aWorker(async () => {}, { lockMs: 1_000 });
-  await sleep(2_500);
+  aWorker(async () => {}, { lockMs });
+  await renewed(id, 6);
   expect(runs.length).toBe(1);
   await first.abandon();
   queues.shift();

@@ -148,8 +148,13 @@ describe('a trainer that is due for replacement during an evaluation', () => {
   test('receives a cancel meanwhile', async () => {
     pool = makePool({ recycleAfterMs: 200 });
     const stopping = new AbortController();
-    setTimeout(() => stopping.abort('cancel'), 700);
-    expect(await run('go-on', { signal: stopping.signal })).toEqual({ kind: 'stopped', reason: 'cancel' });
+    const events: NewJobEvent[] = [];
+    const onEvent = () => {
+      const { type, data } = events.at(-1)!;
+      if (type === 'step-finished' && data.step === 2) stopping.abort('cancel');
+    };
+    const result = await run('go-on', { signal: stopping.signal, onEvent }, events);
+    expect(result).toEqual({ kind: 'stopped', reason: 'cancel' });
   });
 });
 
