@@ -5,6 +5,7 @@ import * as serviceKit from '../packages/service-kit/src/index.js';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable, withErrorTable } from '../scripts/docs/error-table.mjs';
 import { limitsPage, loadLimits } from '../scripts/docs/limits-page.mjs';
+import { DEMO_MODEL_NAME } from '../scripts/setup/demo-model.mjs';
 import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
 import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
@@ -53,9 +54,21 @@ describe('handwritten parts of the documentation', () => {
     expect(records.filter((name) => !index.includes(`(${name})`))).toEqual([]);
   });
 
+  test('docs/client.md pulls a model that set-up has not put there', async () => {
+    const names = [...(await page('docs/client.md')).matchAll(/lora models pull [\w-]+\/([\w.-]+)/g)].map(
+      ([, name]) => name,
+    );
+    expect(names).not.toEqual([]);
+    expect(names).not.toContain(DEMO_MODEL_NAME);
+  });
+
+  test('README.md has under 200 lines', async () => {
+    expect((await page('README.md')).split('\n').length).toBeLessThan(200);
+  });
+
   test('all links lead to existing files and headings', async () => {
     const pages = [
-      ...['README.md', 'CHANGELOG.md', 'bench/README.md', 'test/fixtures/README.md'],
+      ...['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'bench/README.md', 'test/fixtures/README.md'],
       ...(await readdir(new URL('docs', ROOT), { recursive: true })).map((name) => `docs/${name}`),
     ].filter((name) => name.endsWith('.md'));
     const broken: string[] = [];
