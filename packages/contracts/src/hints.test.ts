@@ -78,7 +78,7 @@ test.each(['/', '/v1', '/filesystem', '/v2/files', '/x/v1/files'])('pathHint(%j)
 });
 
 test.each([
-  [{ conversations: [{ from: 'human', value: 'a' }] }, 'ShareGPT'],
+  [{ conversation: [{ role: 'user', content: 'a' }] }, 'messages'],
   [{ chosen: 'a', rejected: 'b' }, 'Preference pairs'],
   [{ question: 'a', answer: 'b' }, '"prompt"'],
   [{ input_ids: [1] }, 'tokenizer'],

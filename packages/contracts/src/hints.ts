@@ -137,13 +137,13 @@ export function pathHint(pathname: string): string | undefined {
 const SEND_MESSAGES =
   'Send {"messages": [{"role", "content"}, …]} with the roles system, user and assistant ("human" is user, "gpt" assistant).';
 const SEND_ANSWERS = 'Send the question as "prompt" and the answer as "completion".';
-const SEND_CHOSEN =
+/** What to send instead of a preference pair. */
+export const SEND_CHOSEN =
   'Preference pairs are not supported: send the chosen answer as {"prompt", "completion"} or as the last of "messages".';
 const SEND_TEXT = 'Rows are tokenized here, by the base model\'s tokenizer: send {"text"} or {"messages"}.';
 
 /** Keys of rows in the formats of other tools. */
 const ROW_HINTS: Readonly<Record<string, string>> = {
-  conversations: `This is ShareGPT's format. ${SEND_MESSAGES}`,
   conversation: `This is a conversation. ${SEND_MESSAGES}`,
   dialogue: `This is a conversation. ${SEND_MESSAGES}`,
   contents: `This is Gemini's format. ${SEND_MESSAGES}`,

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { DatasetId, type JobId } from './identifier.js';
+import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
 
@@ -27,7 +28,9 @@ export const OpenaiFile = Type.Object(
     filename: Type.String(),
     purpose: Type.Enum(FILE_PURPOSES),
     status: Type.Literal('processed', { description: 'A file is checked while it is uploaded.' }),
-    status_details: Type.Null(),
+    status_details: Nullable(Type.String(), {
+      description: 'What the upload mapped or left out in the rows; null if nothing.',
+    }),
   },
   { $id: 'OpenaiFile', ...closed },
 );

@@ -79,7 +79,6 @@ describe('checkRow', () => {
   });
 
   it.each([
-    [{ conversations: [{ from: 'human', value: 'a' }] }, 'This is ShareGPT\'s format. Send {"messages"'],
     [[{ text: 'a' }], 'This is a JSON array.'],
     [{ txt: 'a' }, 'A row is an object with "messages" and optionally "tools"'],
     [{ text: 'a', source: 'b' }, 'Unknown key "source": this object has "text". Leave it out.'],

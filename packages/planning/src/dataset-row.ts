@@ -38,7 +38,7 @@ export function checkRow(row: unknown): CheckedRow {
 const KNOWN_KEYS = FORMATS.map(({ keys }) => keys).join('; ');
 
 /** The format by the row's keys, whether or not the rest of the row is valid; null when no key is known. */
-function formatOf(row: unknown): RowFormat | null {
+export function formatOf(row: unknown): RowFormat | null {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
   return FORMATS.find(({ tellingKeys }) => tellingKeys.some((key) => Object.hasOwn(row, key))) ?? null;
 }

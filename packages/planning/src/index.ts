@@ -28,5 +28,6 @@ export { type PrepareTokensOptions, prepareTokens, storedTokens } from './prepar
 export { RowOrder } from './row-order.js';
 export type { Target } from './target-ranks.js';
 export type { TokenizingProgress } from './tokenizing-progress.js';
+export { type UsedColumns, usedColumns } from './used-columns.js';
 export type { ValidationRows } from './validation-dataset.js';
 export { type RowEncoding, type ViewedRows, type ViewRowsOptions, viewRows } from './view-rows.js';

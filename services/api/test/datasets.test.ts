@@ -108,6 +108,31 @@ describe('an upload', () => {
     expect(body.warnings).toMatchObject([{ code: 'duplicate_rows', line: 3 }]);
   });
 
+  test('of ShareGPT becomes messages, and the answer names what was mapped and left out', async () => {
+    const sharegpt = '{"id":1,"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]}\n';
+    const stored = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n';
+    const { status, body } = await upload(sharegpt);
+    expect([status, body.format, body.bytes]).toEqual([201, 'messages', stored.length]);
+    const codes = (dataset: Dataset) => dataset.warnings.map(({ code, line }) => [code, line]);
+    const changes = [
+      ['rows_mapped', 1],
+      ['columns_left_out', 1],
+    ];
+    expect(codes(body)).toEqual(changes);
+    const { data } = (await (await fetch(`${url}/datasets/${body.id}/rows`)).json()) as DatasetRowPage;
+    expect(data.map(({ text }) => `${text}\n`)).toEqual([stored]);
+    // The warnings of an answer are about what was sent.
+    const same = await upload(stored);
+    expect([same.status, same.body.id, same.body.warnings]).toEqual([200, body.id, []]);
+    const again = await upload(sharegpt);
+    expect([again.status, again.body.id, codes(again.body)]).toEqual([200, body.id, changes]);
+  });
+
+  test('that would be misunderstood without a column is refused', async () => {
+    const kto = await refused('{"prompt":"a","completion":"b","label":false}');
+    expect(kto.faults).toEqual([[1, 'invalid_dataset']]);
+  });
+
   test('can be a form with its name before or after the file', async () => {
     for (const [order, name] of [
       ['before', 'first'],
@@ -243,7 +268,7 @@ describe('the answer for invalid lines', () => {
       '{"text":"good"}',
       '{"text":7}',
       '{"prompt":"a","completion":"b"}',
-      '{"text":"a","__proto__":{"x":1}}',
+      '{"messages":[{"role":"user","content":"a","__proto__":{"x":1}}]}',
       '[]',
       `{"text":"${'x'.repeat(20_000)}"}`,
       '{"messages":[{"role":"user","content":"hi"}]}',

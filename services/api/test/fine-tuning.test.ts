@@ -147,6 +147,17 @@ describe('a file', () => {
     expect([content.body, content.headers['content-length']]).toEqual([rows, String(rows.length)]);
   });
 
+  test('says what was mapped and left out in its rows', async () => {
+    const rows = '{"id":1,"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]}\n';
+    const found = checked(OpenaiFile, await upload(rows));
+    expect(found.status_details).toBe(
+      'ShareGPT\'s "conversations" became "messages". Columns that are not used were left out: "id".',
+    );
+    const twice = checked(OpenaiFile, await upload('{"text":"twice"}\n{"text":"twice"}\n'));
+    expect(twice.status_details).toBeNull();
+    for (const { id } of [found, twice]) await call('DELETE', `/v1/files/${id}`);
+  });
+
   test('is listed in pages, by time in both orders', async () => {
     const all = checked(OpenaiFileList, await get('/v1/files?purpose=fine-tune')).data.map(
       ({ id }: { id: string }) => id,

@@ -32,6 +32,11 @@ export class LineSplitter {
     this.#lines = linesBefore;
   }
 
+  /** Lines of the file that have ended. */
+  get lines(): number {
+    return this.#lines;
+  }
+
   /** The lines that end in this chunk; empty ones are only counted, since a file may be nothing else. */
   *push(chunk: Buffer): Generator<Line> {
     let start = 0;

@@ -51,9 +51,7 @@ export function createDatasetChanges({ catalog, jobs, examples, quota }: Dataset
         things: { own: limits.datasets, total: limits.totalDatasets },
       });
       try {
-        const source = openSource();
-        const chunks = upload.metered(source.chunks, source.declaredBytes);
-        const stored = await catalog.add({ ...source, chunks }, owner, upload.checkOneMore);
+        const stored = await catalog.add(openSource(), owner, upload);
         // An earlier deletion of the same dataset may still prevent new jobs on it. Without Redis no job can be created
         // anyway, and that entry expires within a minute.
         if (stored.created) await jobs.datasets.allow(stored.dataset.id).catch(ignoreWithoutRedis);

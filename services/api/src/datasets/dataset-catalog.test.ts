@@ -12,6 +12,10 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
+async function* passed(chunks: AsyncIterable<Buffer>) {
+  yield* chunks;
+}
+
 test('checking lines that have already arrived does not block the event loop', async () => {
   const store = await openBundleStore({ root, kind: 'datasets' });
   const catalog = createDatasetCatalog(store, { maxBytes: 2 ** 30, maxLineBytes: 1_000, maxRows: 10 });
@@ -29,7 +33,9 @@ test('checking lines that have already arrived does not block the event loop', a
     turnsMeanwhile = turns - before;
   }
   const source = { chunks: chunks(), declaredBytes: undefined, name: async () => null };
-  await expect(catalog.add(source, null, () => {})).rejects.toMatchObject({ code: 'invalid_dataset' });
+  await expect(catalog.add(source, null, { metered: passed, checkOneMore: () => {} })).rejects.toMatchObject({
+    code: 'invalid_dataset',
+  });
   clearImmediate(next);
   expect(turnsMeanwhile).toBeGreaterThan(1);
 });

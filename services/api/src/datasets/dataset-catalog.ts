@@ -9,9 +9,9 @@ import {
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
-import { type Caller, mayUse } from '@lorasmith/service-kit';
+import { bodyTooLarge, type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency, totalBytes } from '@lorasmith/storage';
-import type { StoredBytes } from '../access/byte-quota.js';
+import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import type { UploadSource } from './upload-source.js';
 
@@ -21,15 +21,18 @@ export interface ListDatasetsOptions extends DatasetQuery {
   order?: 'asc' | 'desc' | undefined;
 }
 
+/** The part of a metered upload that the catalog uses. */
+export type StorageQuota = Pick<MeteredUpload, 'metered' | 'checkOneMore'>;
+
 /** The datasets of the store, with their records. */
 export interface DatasetCatalog {
   /**
-   * Checks and stores an upload. The same bytes of the same owner return the existing dataset with its record. Stores
-   * nothing if it throws.
-   * @param checkOneMore - Called before a new dataset is stored
-   * @throws ProductError `invalid_dataset`, `dataset_empty`, `storage_full`; errors of the source and of `checkOneMore`
+   * Checks and stores an upload. Where the same rows of the same owner are stored, returns the existing dataset, with the warnings of
+   * this upload. Stores nothing if it throws.
+   * @param quota - Meters the bytes that are stored
+   * @throws ProductError `invalid_dataset`, `dataset_empty`, `body_too_large`, `storage_full`; errors of the source and of the quota
    */
-  add(source: UploadSource, owner: Owner, checkOneMore: () => void): Promise<{ dataset: Dataset; created: boolean }>;
+  add(source: UploadSource, owner: Owner, quota: StorageQuota): Promise<{ dataset: Dataset; created: boolean }>;
   /** @throws ProductError `dataset_not_found` */
   get(id: string): Promise<Dataset>;
   /** The owner of the dataset; undefined if it does not exist. */
@@ -68,16 +71,18 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     return record;
   };
 
-  const storeRows: DatasetCatalog['add'] = async (source, owner, checkOneMore) => {
+  const storeRows: DatasetCatalog['add'] = async (source, owner, quota) => {
     const staging = await store.stage();
     try {
       const checker = new DatasetChecker(limits);
-      const digest = await staging.write(DATASET_FILES.rows, checkedChunks(source.chunks, checker));
+      const rows = boundedRows(checkedRows(source.chunks, checker), limits.maxBytes);
+      const digest = await staging.write(DATASET_FILES.rows, quota.metered(rows, source.declaredBytes));
       const dataset = newRecord(digest, owner, await source.name(), checker);
-      if (!(await store.has(dataset.id))) checkOneMore();
+      if (!(await store.has(dataset.id))) quota.checkOneMore();
       await writeDataset(staging, dataset);
       if (await store.publish(staging, dataset.id)) return { dataset, created: true };
-      return { dataset: await sameDataset(await get(dataset.id), dataset.sha256), created: false };
+      const stored = await sameDataset(await get(dataset.id), dataset.sha256);
+      return { dataset: { ...stored, warnings: dataset.warnings }, created: false };
     } finally {
       await staging.discard();
     }
@@ -130,18 +135,29 @@ function missingDataset(id: string): (error: unknown) => never {
   };
 }
 
-/** Passes on the bytes until a line is invalid. Then it only reads the rest to find further invalid lines. */
-async function* checkedChunks(chunks: AsyncIterable<Buffer>, checker: DatasetChecker): AsyncGenerator<Buffer> {
+/** The bytes to store, until a line is invalid. Then it only reads the rest to find further invalid lines. */
+async function* checkedRows(chunks: AsyncIterable<Buffer>, checker: DatasetChecker): AsyncGenerator<Buffer> {
   let workedMs = 0;
   for await (const chunk of chunks) {
     const begin = performance.now();
-    checker.push(chunk);
+    const stored = checker.push(chunk);
     workedMs += performance.now() - begin;
     if (workedMs >= WORK_MS) {
       await otherWork();
       workedMs = 0;
     }
-    if (!checker.hasFaults) yield chunk;
+    if (stored.length > 0) yield stored;
+  }
+  yield checker.end();
+}
+
+/** Rows may become longer where they are mapped. */
+async function* boundedRows(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) throw bodyTooLarge(maxBytes, 'dataset');
+    yield chunk;
   }
 }
 

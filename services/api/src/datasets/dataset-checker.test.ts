@@ -11,6 +11,7 @@ function messageOf(text: string, limits = LIMITS): string {
     const bytes = Buffer.from(text);
     try {
       for (let i = 0; i < bytes.length; i += chunkBytes) checker.push(bytes.subarray(i, i + chunkBytes));
+      checker.end();
       return `${checker.finish().rows} rows`;
     } catch (error) {
       if (!(error instanceof ProductError)) throw error;
@@ -75,7 +76,59 @@ test.each([
 test('a repeated row is found whatever white space is around it, after a byte order mark, too', () => {
   const checker = new DatasetChecker(LIMITS);
   checker.push(Buffer.from('\ufeff {"text":"a"}\n{"text": "a"}\n{"text":"é"}\n\t{"text":"a"} \r\n{"text":"é"}'));
+  checker.end();
   expect(checker.finish().warnings).toMatchObject([
     { code: 'duplicate_rows', line: 4, message: expect.stringMatching(/^2 rows/) },
+  ]);
+});
+
+/** What is stored of a file, checked to be the same for any chunks, and its summary. */
+function storedOf(text: string) {
+  const results = [1, 7, 1_000_000].map((chunkBytes) => {
+    const checker = new DatasetChecker(LIMITS);
+    const bytes = Buffer.from(text);
+    const stored: Buffer[] = [];
+    for (let i = 0; i < bytes.length; i += chunkBytes) stored.push(checker.push(bytes.subarray(i, i + chunkBytes)));
+    stored.push(checker.end());
+    return { stored: Buffer.concat(stored).toString(), ...checker.finish() };
+  });
+  for (const result of results) expect(result).toEqual(results[0]);
+  return results[0]!;
+}
+
+test.each([
+  ['{"text":"a"}'],
+  ['{"text":"a"}\n'],
+  ['\n\n{"text":"a"}\r\n\n \t\n{"text" : "b"}\n\n\n'],
+  ['\ufeff{"text":"é"}\n\n{"text":"b"}\n '],
+])('%j is stored as it is', (text) => {
+  expect(storedOf(text)).toMatchObject({ stored: text, warnings: [] });
+});
+
+test('columns that are not used are left out of their rows, and named once', () => {
+  const { stored, warnings } = storedOf('{"text": "a"}\n\n{"text":"b","id":1}\n{"id":2,"source":"x","text":"c"}');
+  expect(stored).toBe('{"text": "a"}\n\n{"text":"b"}\n{"text":"c"}');
+  const message = 'Columns that are not used were left out: "id", "source".';
+  expect(warnings).toEqual([{ code: 'columns_left_out', message, line: 3 }]);
+});
+
+test('of many columns twenty are named', () => {
+  const columns = Object.fromEntries(Array.from({ length: 21 }, (_, index) => [`c${index}`, index]));
+  const { warnings } = storedOf(JSON.stringify({ text: 'a', ...columns }));
+  expect(warnings[0]?.message).toMatch(/: "c0", .*"c19" and others\.$/);
+});
+
+test('conversations of ShareGPT become messages', () => {
+  const turns = '[{"from":"human","value":"a","id":7},{"from":"gpt","value":"b"}]';
+  const { stored, format, warnings } = storedOf(`{"id":"x","conversations":${turns}}\n`);
+  expect(stored).toBe('{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n');
+  expect(format).toBe('messages');
+  expect(warnings).toEqual([
+    { code: 'rows_mapped', message: 'ShareGPT\'s "conversations" became "messages".', line: 1 },
+    {
+      code: 'columns_left_out',
+      message: 'Columns that are not used were left out: "id", "conversations[].id".',
+      line: 1,
+    },
   ]);
 });

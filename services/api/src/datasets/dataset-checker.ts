@@ -1,5 +1,7 @@
 import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
 import { checkRow, type Line, LineSplitter, textOfLine } from '@lorasmith/planning';
+import { mapRow } from './map-row.js';
+import { MappingReport } from './mapping-report.js';
 import { nestsDeeperThan } from './nesting-depth.js';
 import { SeenRows } from './seen-rows.js';
 
@@ -26,7 +28,13 @@ const TAB = 0x09;
 const CARRIAGE_RETURN = 0x0d;
 const SPACE = 0x20;
 
-/** Checks the lines of a dataset while they arrive. */
+const NEWLINE = Buffer.from('\n');
+const NOTHING = Buffer.alloc(0);
+
+/**
+ * Checks the lines of a dataset while they arrive, and maps rows of other tools. Where nothing is mapped or left out, what is stored are
+ * the bytes that arrived.
+ */
 export class DatasetChecker {
   readonly #limits: DatasetLimits;
   readonly #lines: LineSplitter;
@@ -44,6 +52,9 @@ export class DatasetChecker {
   readonly #seen = new SeenRows();
   #repeatedRows = 0;
   #firstRepeatedLine: number | undefined;
+  readonly #mapping = new MappingReport();
+  /** Lines that are in the bytes to store. */
+  #storedLines = 0;
 
   constructor(limits: DatasetLimits) {
     this.#limits = limits;
@@ -55,50 +66,74 @@ export class DatasetChecker {
     return this.#faultCount > 0;
   }
 
-  push(chunk: Buffer): void {
-    if (this.#lastLine === undefined) this.#checkAll(this.#lines.push(chunk));
-    else this.#hasMore ||= chunk.length > 0;
+  /** @returns the bytes to store, none once there is a fault */
+  push(chunk: Buffer): Buffer {
+    if (this.#lastLine === undefined) return this.#checkAll(this.#lines.push(chunk));
+    this.#hasMore ||= chunk.length > 0;
+    return NOTHING;
+  }
+
+  /** Call this after the last byte. @returns the bytes to store of a last line without an end */
+  end(): Buffer {
+    const stored = this.#checkAll(this.#lines.end());
+    return stored.length === 0 ? stored : stored.subarray(0, -1);
   }
 
   /**
-   * Call this after the last byte.
+   * Call this after {@link end}.
    * @throws ProductError `invalid_dataset` with up to 100 faults in `details`; `dataset_empty`
    */
   finish(): DatasetSummary {
-    this.#checkAll(this.#lines.end());
     if (this.#faultCount > 0) throw this.#invalid();
     if (this.#first === undefined) {
       throw new ProductError('dataset_empty', 'The file has no rows. Send one JSON object per line.');
     }
     const { format, width } = this.#first;
-    return { format, rows: this.#rows, features: width, warnings: this.#warnings() };
+    const warnings = [...this.#mapping.warnings(), ...this.#repetitionWarnings()];
+    return { format, rows: this.#rows, features: width, warnings };
   }
 
-  #checkAll(lines: Iterable<Line>): void {
+  #checkAll(lines: Iterable<Line>): Buffer {
+    const stored: Buffer[] = [];
     for (const line of lines) {
       if (this.#lastLine !== undefined) {
         this.#hasMore = true;
-        return;
+        return NOTHING;
       }
-      this.#check(line);
+      const checked = this.#check(line);
+      if (Array.isArray(checked)) this.#list(line.number, checked);
+      else if (!this.hasFaults) {
+        stored.push(...this.#emptyLinesBefore(line.number), checked, NEWLINE);
+        this.#storedLines = line.number;
+      }
     }
+    if (this.hasFaults) return NOTHING;
+    stored.push(...this.#emptyLinesBefore(this.#lines.lines + 1));
+    this.#storedLines = this.#lines.lines;
+    return Buffer.concat(stored);
   }
 
-  #check({ number, bytes }: Line): void {
-    const faults = bytes === null ? [this.#tooLong()] : this.#rowFaults(number, bytes);
-    if (faults.length === 0) return;
+  /** The line breaks of empty lines, which the splitter only counts. */
+  #emptyLinesBefore(line: number): Buffer[] {
+    const empty = line - this.#storedLines - 1;
+    return empty === 0 ? [] : [Buffer.alloc(empty, NEWLINE)];
+  }
+
+  #list(line: number, faults: readonly Fault[]): void {
     this.#faultyLines++;
     this.#faultCount += faults.length;
     const remaining = MAX_LISTED_FAULTS - this.#faults.length;
-    this.#faults.push(...faults.slice(0, remaining).map((fault) => ({ ...fault, line: number })));
-    if (this.#faultCount >= MAX_LISTED_FAULTS) this.#lastLine = number;
+    this.#faults.push(...faults.slice(0, remaining).map((fault) => ({ ...fault, line })));
+    if (this.#faultCount >= MAX_LISTED_FAULTS) this.#lastLine = line;
   }
 
-  #rowFaults(line: number, bytes: Buffer): Fault[] {
-    if (isBlank(bytes)) return [];
+  /** @returns the line as it is stored, or its faults */
+  #check({ number: line, bytes }: Line): Buffer | Fault[] {
+    if (bytes === null) return [this.#tooLong()];
+    if (isBlank(bytes)) return bytes;
     const text = textOfLine(line, bytes);
     if (text === null) return [invalid('The line is not valid UTF-8.')];
-    if (text === '') return [];
+    if (text === '') return bytes;
     const hint = this.#isFirst ? fileHint(text) : undefined;
     this.#isFirst = false;
     if (hint !== undefined) {
@@ -110,33 +145,37 @@ export class DatasetChecker {
     try {
       value = JSON.parse(text);
     } catch (error) {
-      return [{ ...invalid(`The line is not JSON: ${(error as Error).message.slice(0, 200)}.`), code: 'invalid_json' }];
+      const message = `The line is not JSON: ${(error as Error).message.slice(0, 200)}.`;
+      return [{ code: 'invalid_json', message }];
     }
-    const { format, row, faults } = checkRow(value);
+    const mapped = mapRow(value);
+    if (Array.isArray(mapped)) return mapped;
+    const { format, row, faults } = checkRow(mapped.row);
     if (row === null) return faults;
     this.#rows++;
     if (this.#rows > this.#limits.maxRows) {
       this.#lastLine = line;
       return [invalid(`The file has more than ${this.#limits.maxRows} rows, the limit.`)];
     }
-    this.#lookForRepetition(line, bytes);
+    const stored = mapped.row === value ? bytes : Buffer.from(JSON.stringify(row));
+    if (stored.length > this.#limits.maxLineBytes) return [this.#tooLong()];
+    this.#mapping.add(line, mapped);
+    this.#lookForRepetition(line, stored);
     const width = 'features' in row ? row.features.length : null;
     this.#first ??= { format, width, line };
-    return this.#differences(format, width);
+    const difference = this.#difference(format, width);
+    return difference === null ? stored : [difference];
   }
 
-  #differences(format: DatasetFormat, width: number | null): Fault[] {
+  #difference(format: DatasetFormat, width: number | null): Fault | null {
     const first = this.#first!;
     if (format !== first.format) {
       const message = `The row has the format ${format}, but line ${first.line} has ${first.format}. All rows of a dataset must have the same format.`;
-      return [invalid(message)];
+      return invalid(message);
     }
-    if (width !== first.width) {
-      return [
-        { ...invalid(`The row has ${width} features, but line ${first.line} has ${first.width}.`), param: 'features' },
-      ];
-    }
-    return [];
+    if (width === first.width) return null;
+    const message = `The row has ${width} features, but line ${first.line} has ${first.width}.`;
+    return { ...invalid(message), param: 'features' };
   }
 
   #lookForRepetition(line: number, bytes: Buffer): void {
@@ -145,7 +184,7 @@ export class DatasetChecker {
     this.#firstRepeatedLine ??= line;
   }
 
-  #warnings(): Fault[] {
+  #repetitionWarnings(): Fault[] {
     if (this.#firstRepeatedLine === undefined) return [];
     const message =
       this.#repeatedRows === 1

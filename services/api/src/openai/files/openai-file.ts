@@ -1,7 +1,9 @@
 import { type Dataset, type OpenaiFile, ProductError } from '@lorasmith/contracts';
+import { isRowChange } from '../../datasets/mapping-report.js';
 
 /** A dataset as a file. */
-export function fileOfDataset({ id, bytes, name, created_at: createdAt }: Dataset): OpenaiFile {
+export function fileOfDataset({ id, bytes, name, warnings, created_at: createdAt }: Dataset): OpenaiFile {
+  const changes = warnings.filter(({ code }) => isRowChange(code)).map(({ message }) => message);
   return {
     id,
     object: 'file',
@@ -10,7 +12,7 @@ export function fileOfDataset({ id, bytes, name, created_at: createdAt }: Datase
     filename: name ?? `${id}.jsonl`,
     purpose: 'fine-tune',
     status: 'processed',
-    status_details: null,
+    status_details: changes.length === 0 ? null : changes.join(' '),
   };
 }
 

@@ -1,0 +1,79 @@
+import { expect, test } from 'vitest';
+import { mapRow } from './map-row.js';
+
+const turns = (...of: [string, unknown][]) => of.map(([from, value]) => ({ from, value }));
+const pair = turns(['human', 'a'], ['gpt', 'b']);
+const messages = [
+  { role: 'user', content: 'a' },
+  { role: 'assistant', content: 'b' },
+];
+const system = { role: 'system', content: 's' };
+const tool = { type: 'function', function: { name: 'f' } };
+
+test.each([
+  ['turns', { conversations: pair }, { messages }],
+  ['turns with the names of roles', { conversations: turns(['user', 'a'], ['assistant', 'b']) }, { messages }],
+  ['turns with role and content', { conversations: messages }, { messages }],
+  ['a system turn', { conversations: [...turns(['system', 's']), ...pair] }, { messages: [system, ...messages] }],
+  ['a column "system"', { conversations: pair, system: 's' }, { messages: [system, ...messages] }],
+  ['an empty column "system"', { conversations: pair, system: '' }, { messages }],
+  ['tools', { conversations: pair, tools: [tool] }, { messages, tools: [tool] }],
+  ['no tools', { conversations: pair, tools: '[]' }, { messages }],
+  [
+    'weights',
+    { conversations: [pair[0], { ...pair[1], weight: 0 }, ...turns(['human', 'c'], ['gpt', 'd'])] },
+    {
+      messages: [
+        messages[0],
+        { ...messages[1], weight: 0 },
+        { role: 'user', content: 'c' },
+        { role: 'assistant', content: 'd' },
+      ],
+    },
+  ],
+])('a ShareGPT row with %s becomes messages', (_name, row, mapped) => {
+  const mapping = 'ShareGPT\'s "conversations" became "messages"';
+  expect(mapRow(row)).toEqual({ row: mapped, mapping, leftOut: [] });
+});
+
+test('columns of a ShareGPT row and of its turns that are not used are named', () => {
+  const row = { id: 'x', conversations: pair.map((turn) => ({ ...turn, lang: 'en' })), source: 'y' };
+  expect(mapRow(row)).toMatchObject({ row: { messages }, leftOut: ['id', 'source', 'conversations[].lang'] });
+});
+
+test.each([
+  [{ conversations: 'a' }, 'conversations', 'a list'],
+  [{ conversations: ['a'] }, 'conversations.0', '{"from", "value"}'],
+  [{ conversations: turns(['bing', 'a']) }, 'conversations.0.from', 'system, human, user, gpt, assistant'],
+  [{ conversations: [{ role: 'critic', content: 'a' }] }, 'conversations.0.role', 'system, human'],
+  [{ conversations: turns(['human', 7]) }, 'conversations.0.value', 'missing'],
+  [{ conversations: [...pair, ...turns(['function_call', '{}'])] }, 'conversations.2.from', '"tool_calls"'],
+  [{ conversations: turns(['observation', '{}']) }, 'conversations.0.from', '"tool_calls"'],
+  [{ conversations: pair, tools: '[{"name":"f"}]' }, 'tools', 'not text'],
+  [{ conversations: [...turns(['system', 's']), ...pair], system: 't' }, 'system', 'Leave one out'],
+  [{ conversations: pair, system: 7 }, 'system', 'text'],
+  [{ conversations: pair, chosen: {}, rejected: {} }, 'chosen', 'Preference pairs'],
+  [{ prompt: 'a', chosen: 'b', rejected: 'c' }, 'chosen', 'Preference pairs'],
+  [{ prompt: 'a', completion: 'b', label: false }, 'label', 'trained as wanted'],
+  [{ prompt: messages, label: true }, 'label', 'KTO'],
+  [{ conversations: pair, kto_tag: true }, 'kto_tag', 'KTO'],
+  [{ text: 'a', label: 1 }, 'label', 'not classified'],
+  [{ input: 'a', output: 'b' }, 'instruction', '{"prompt": the input, "completion": the output}'],
+])('%j is refused at %s', (row, param, part) => {
+  const message = expect.stringContaining(part);
+  expect(mapRow(row)).toEqual([{ code: 'invalid_dataset', message, param }]);
+});
+
+test.each([[null], [7], [[]], [{ text: 'a' }], [{ messages, tools: [tool] }], [{ features: [1], label: 1 }]])(
+  '%j stays as it is',
+  (row) => {
+    const mapped = mapRow(row);
+    expect(mapped).toEqual({ row, mapping: null, leftOut: [] });
+    expect('row' in mapped && mapped.row).toBe(row);
+  },
+);
+
+test('messages with preferences beside them are trained, and the preferences are named', () => {
+  const row = { prompt: 'a', messages, chosen: messages, rejected: [] };
+  expect(mapRow(row)).toMatchObject({ row: { messages }, leftOut: ['prompt', 'chosen', 'rejected'] });
+});

@@ -1,0 +1,74 @@
+import { type Fault, SEND_CHOSEN } from '@lorasmith/contracts';
+import { usedColumns } from '@lorasmith/planning';
+import { mapConversation } from './map-conversation.js';
+
+/** A row in one of our formats. */
+export interface MappedRow {
+  row: unknown;
+  /** What became something else, in words; null if nothing did. */
+  mapping: string | null;
+  /** Names of the columns that are not used. */
+  leftOut: readonly string[];
+}
+
+const SHAREGPT = 'ShareGPT\'s "conversations" became "messages"';
+
+/**
+ * Maps a row of another tool where that is plain, and leaves out columns that are not used. The row is not checked yet.
+ * @returns the faults of a row that would be misunderstood
+ */
+export function mapRow(value: unknown): MappedRow | Fault[] {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { row: value, mapping: null, leftOut: [] };
+  }
+  const row = value as Record<string, unknown>;
+  const misleading = misleadingColumn(row);
+  if (misleading !== null) return [misleading];
+  if (!isSharegpt(row)) return { ...usedColumns(row), mapping: null };
+
+  const { conversations, system, tools, ...others } = row;
+  if (tools != null && tools !== '' && tools !== '[]' && !Array.isArray(tools)) {
+    return [invalid('"tools" must be a list of {"type": "function", "function"}, not text.', 'tools')];
+  }
+  const conversation = mapConversation(conversations, system);
+  if (Array.isArray(conversation)) return conversation;
+  const { messages, leftOut } = conversation;
+  const mapped = { ...others, messages, ...(Array.isArray(tools) && tools.length > 0 ? { tools } : {}) };
+  const used = usedColumns(mapped);
+  return { row: used.row, mapping: SHAREGPT, leftOut: [...used.leftOut, ...leftOut] };
+}
+
+function isSharegpt(row: Record<string, unknown>): boolean {
+  return Object.hasOwn(row, 'conversations') && !Object.hasOwn(row, 'messages');
+}
+
+/** A column that says which rows are wanted, or what a row lacks: without it something else would be trained. */
+function misleadingColumn(row: Record<string, unknown>): Fault | null {
+  const has = (name: string) => Object.hasOwn(row, name);
+  if (typeof row.label === 'boolean' || has('kto_tag')) {
+    return invalid(KTO, typeof row.label === 'boolean' ? 'label' : 'kto_tag');
+  }
+  if (has('label') && !has('features') && ['messages', 'conversations', 'completion', 'output', 'text'].some(has)) {
+    return invalid(TEXT_WITH_LABEL, 'label');
+  }
+  const isPair = has('chosen') || has('rejected');
+  if (isPair && !has('messages') && !has('completion')) {
+    return invalid(SEND_CHOSEN, has('chosen') ? 'chosen' : 'rejected');
+  }
+  const isInputOutput = has('input') && has('output') && !has('instruction') && !has('messages') && !has('prompt');
+  return isInputOutput ? invalid(INPUT_OUTPUT, 'instruction') : null;
+}
+
+const KTO =
+  'This says whether an answer is wanted, as KTO trains it, which is not supported: every row would be trained as wanted. ' +
+  'Send only the wanted rows, without this column.';
+const TEXT_WITH_LABEL =
+  'Texts are not classified here. To train the model to write the label, send {"prompt": the text, "completion": the label}; ' +
+  'to train it on the text alone, leave the label out.';
+const INPUT_OUTPUT =
+  'A row with "input" and "output" alone is no format. Send {"prompt": the input, "completion": the output}; with a task for every ' +
+  'row, send {"instruction", "input", "output"}.';
+
+function invalid(message: string, param: string): Fault {
+  return { code: 'invalid_dataset', message, param };
+}
