@@ -49,7 +49,8 @@ export const ERRORS = {
   },
   in_use: {
     status: 409,
-    meaning: 'An unfinished job reads this dataset. Cancel the jobs that the message names, or wait for them.',
+    meaning:
+      'An unfinished job reads this dataset, or begins from this adapter. Cancel the jobs that the message names, or wait for them.',
   },
   body_too_large: { status: 413, meaning: 'The body is larger than the limit. The message states the limit.' },
   unsupported_media_type: {

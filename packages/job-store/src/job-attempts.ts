@@ -10,7 +10,7 @@ import {
   type NewJobEvent,
   ProductError,
 } from '@lorasmith/contracts';
-import { type JobOrigin, jobOfRecord, originOfRecord, readDatasets } from './job-record.js';
+import { type JobOrigin, jobOfRecord, originOfRecord, readInputs } from './job-record.js';
 import { JobUsage } from './queue/job-usage.js';
 import { type JobShare, PRIORITY_WEIGHTS } from './queue/queue-entry.js';
 import { cancelled, changeRecord, failed, type RecordChange } from './record-change.js';
@@ -113,7 +113,7 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
 
   return {
     async start(id, worker, resumes) {
-      const queued = await readDatasets(deps, id);
+      const queued = await readInputs(deps, id);
       if (queued === null) return { outcome: 'not-needed', reason: 'missing' };
       const token = randomUUID();
       const answer = await startAttemptScript(redis, recordKeys(keys, queued), {

@@ -7,7 +7,7 @@ import {
   UNFINISHED_STATUSES,
 } from '@lorasmith/contracts';
 import { repliesOf } from '@lorasmith/redis';
-import { readDatasets } from './job-record.js';
+import { readInputs } from './job-record.js';
 import { changeRecord } from './record-change.js';
 import type { StoreDeps } from './store-deps.js';
 
@@ -33,7 +33,7 @@ export function createJobCheckpoints(deps: StoreDeps): JobCheckpoints {
       return checkpoints ? (JSON.parse(checkpoints) as Checkpoint[]) : [];
     },
     async forget(id) {
-      const job = await readDatasets(deps, id);
+      const job = await readInputs(deps, id);
       if (job === null) return false;
       const answer = await changeRecord(deps, job, null, ENDED_STATUSES, {
         fields: [['checkpoints', '[]']],

@@ -14,7 +14,7 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 import { type PlannedWork, queueFacts } from './queue/queue-entry.js';
-import type { JobWithDatasets } from './scripts/record-part.js';
+import type { JobWithInputs } from './scripts/record-part.js';
 import type { StoreDeps } from './store-deps.js';
 
 /** The fields of a job's hash. Fields that a script reads are plain text; the others are JSON. A missing field is null. */
@@ -64,6 +64,7 @@ export function newRecordFields(
   const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(spec)];
   fields.push('dataset', spec.dataset);
   if (spec.validation.dataset !== null) fields.push('validation_dataset', spec.validation.dataset);
+  if (spec.lora.init_from !== null) fields.push('initial_adapter', spec.lora.init_from);
   fields.push('adapter_bytes', String(adapterBytes), 'created_at', createdAt.toISOString());
   fields.push('queue_facts', queueFacts(spec, planned));
   if (owner !== null) fields.push('owner', owner);
@@ -74,13 +75,14 @@ export function newRecordFields(
   return fields;
 }
 
-/** The datasets of a job, without the rest of its record; null if there is no such job. */
-export async function readDatasets(
+/** What a job reads, without the rest of its record; null if there is no such job. */
+export async function readInputs(
   { redis, keys }: Pick<StoreDeps, 'redis' | 'keys'>,
   id: JobId,
-): Promise<JobWithDatasets | null> {
-  const [dataset, validation] = await redis.hmget(keys.job(id), 'dataset', 'validation_dataset');
-  return dataset ? { id, dataset, validation: { dataset: validation ?? null } } : null;
+): Promise<JobWithInputs | null> {
+  const fields = ['dataset', 'validation_dataset', 'initial_adapter'] as const;
+  const [dataset, validation = null, initialAdapter = null] = await redis.hmget(keys.job(id), ...fields);
+  return dataset ? { id, dataset, validation: { dataset: validation }, lora: { init_from: initialAdapter } } : null;
 }
 
 export function originOfRecord(hash: Readonly<Record<string, string>>): JobOrigin {

@@ -1,4 +1,5 @@
 import {
+  type DatasetId,
   type Job,
   type JobEvent,
   type JobId,
@@ -13,13 +14,13 @@ import {
 import { onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { type AdapterBytes, createAdapterBytes } from './adapter-bytes.js';
-import { createDatasetJobs, type DatasetJobs } from './dataset-jobs.js';
 import { createEventStream, type NewestEventsOptions, type ReadEventsOptions } from './event-stream.js';
+import { createInputJobs, type InputJobs } from './input-jobs.js';
 import { createJobAttempts, type JobAttempts } from './job-attempts.js';
 import { createJobCheckpoints, type JobCheckpoints } from './job-checkpoints.js';
 import { whileEnded } from './job-cleanup.js';
 import { endedBeyond, type ListJobsOptions, listJobs, type QueueStatus, readQueueStatus } from './job-index.js';
-import { type JobOrigin, jobOfRecord, newRecordFields, readDatasets } from './job-record.js';
+import { type JobOrigin, jobOfRecord, newRecordFields, readInputs } from './job-record.js';
 import { type JobKeys, jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { createFairQueue, type FairQueue } from './queue/fair-queue.js';
@@ -28,7 +29,7 @@ import { type PlannedWork, UNPLANNED } from './queue/queue-entry.js';
 import { type Reconciled, reconcileQueue } from './queue/reconcile-queue.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
-import { recordKeys, validationDatasetOf } from './scripts/record-part.js';
+import { inputsOf, type JobWithInputs, recordKeys } from './scripts/record-part.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
@@ -87,7 +88,7 @@ export interface CreateJobOptions extends JobLimits {
  * Every call throws ProductError `redis_unavailable` if Redis cannot be reached.
  */
 export interface JobStore {
-  /** @throws ProductError `idempotency_conflict`, `dataset_not_found`, `quota_exceeded`, `queue_full` */
+  /** @throws ProductError `idempotency_conflict`, `dataset_not_found`, `adapter_not_found`, `quota_exceeded`, `queue_full` */
   createJob(spec: JobSpec, options: CreateJobOptions): Promise<{ job: Job; created: boolean }>;
   getJob(id: JobId): Promise<Job | null>;
   /**
@@ -114,7 +115,8 @@ export interface JobStore {
   /**
    * Queues a failed, cancelled or paused job again; it resumes from its last checkpoint. A paused job keeps its place. A pause
    * that was requested and has not taken effect is withdrawn.
-   * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full`
+   * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `adapter_not_found`, `quota_exceeded`,
+   * `queue_full`
    */
   resumeJob(id: JobId, limits?: JobLimits): Promise<Job>;
   /**
@@ -134,7 +136,7 @@ export interface JobStore {
   /** The order in which jobs start. */
   queue: FairQueue;
   checkpoints: JobCheckpoints;
-  datasets: DatasetJobs;
+  inputs: InputJobs;
   adapterBytes: AdapterBytes;
   /** The attempts, for workers. */
   attempts: JobAttempts;
@@ -211,7 +213,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         newRecordFields(spec, new Date(), { owner, origin, idempotencyKey, adapterBytes, planned, task }),
       );
       if (answer === 'conflict') throw idempotencyConflict();
-      if (answer === 'no-dataset' || answer === 'no-validation') throw datasetGone(spec, answer);
+      throwIfInputGone(spec, answer);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
       if (answer === 'queue-full') throw queueFull(maxWaiting);
       const created = answer === 'created';
@@ -294,7 +296,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           max_of_owner: maxOfOwner ?? '',
         },
       );
-      if (answer === 'no-dataset' || answer === 'no-validation') throw datasetGone(ended, answer);
+      throwIfInputGone(ended, answer);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
       if (answer === 'queue-full') throw queueFull(maxWaiting);
       if (answer === 'in-cleanup') throw inCleanup();
@@ -308,7 +310,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     whileEnded: (id, statuses, work) => whileEnded({ redis, keys }, id, statuses, work),
 
     async deleteJob(id) {
-      const job = await readDatasets(deps, id);
+      const job = await readInputs(deps, id);
       const fields = ['idempotency_key', 'owner', 'resumes'] as const;
       const [idempotencyKey, ownerId, resumes] = await redis.hmget(keys.job(id), ...fields);
       const owner = ownerId ?? null;
@@ -335,7 +337,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     queueStatus: () => readQueueStatus({ redis, keys }),
     queue: createFairQueue({ ...deps, queue, turnMs }),
     checkpoints: createJobCheckpoints(deps),
-    datasets: createDatasetJobs({ redis, keys }),
+    inputs: createInputJobs({ redis, keys }),
     adapterBytes: createAdapterBytes({ redis, keys }),
     attempts: createJobAttempts(deps),
     machines: createMachineBoard({ redis, keys }),
@@ -366,22 +368,34 @@ function idempotencyConflict(): ProductError {
   return new ProductError('idempotency_conflict', message);
 }
 
-/** The keys that say whether a dataset of the job is being deleted. */
-function deletionKeys(keys: JobKeys, job: Pick<JobSpec, 'dataset' | 'validation'>) {
+/** The keys that say whether something that the job reads is being deleted. */
+function deletionKeys(keys: JobKeys, job: Omit<JobWithInputs, 'id'>) {
+  const { dataset, validation, initialAdapter } = inputsOf(job);
   return {
-    dataset_deletion: keys.datasetDeletion(job.dataset),
-    validation_deletion: keys.datasetDeletion(validationDatasetOf(job)),
+    dataset_deletion: keys.inputDeletion(dataset),
+    validation_deletion: keys.inputDeletion(validation),
+    initial_adapter_deletion: keys.inputDeletion(initialAdapter),
   };
 }
 
-function datasetGone(
-  job: Pick<JobSpec, 'dataset' | 'validation'>,
-  answer: 'no-dataset' | 'no-validation',
-): ProductError {
-  const [id, param] =
-    answer === 'no-dataset' ? [job.dataset, 'dataset'] : [validationDatasetOf(job), 'validation.dataset'];
-  const message = `The dataset ${id} is being deleted. Upload it again to train with it.`;
-  return new ProductError('dataset_not_found', message, { param });
+/** @throws ProductError `dataset_not_found`, `adapter_not_found` when a script has answered so */
+function throwIfInputGone(job: Omit<JobWithInputs, 'id'>, answer: unknown): void {
+  const { dataset, validation, initialAdapter } = inputsOf(job);
+  if (answer === 'no-dataset') throw datasetGone(dataset, 'dataset');
+  if (answer === 'no-validation') throw datasetGone(validation, 'validation.dataset');
+  if (answer !== 'no-initial-adapter') return;
+  const message = `The adapter ${initialAdapter} is being deleted. No job can begin from it.`;
+  throw new ProductError('adapter_not_found', message, { param: 'lora.init_from' });
+}
+
+function datasetGone(id: DatasetId, param: string): ProductError {
+  return new ProductError(
+    'dataset_not_found',
+    `The dataset ${id} is being deleted. Upload it again to train with it.`,
+    {
+      param,
+    },
+  );
 }
 
 function notResumable(status: JobStatus): ProductError {

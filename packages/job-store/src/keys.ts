@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { DatasetId, JobId, JobStatus, Owner } from '@lorasmith/contracts';
+import type { JobId, JobStatus, Owner } from '@lorasmith/contracts';
+import type { InputId } from './input-jobs.js';
 
 /** The names of all Redis keys of the job store. All start with the prefix, which needs a `{hash tag}` for a cluster. */
 export interface JobKeys {
@@ -17,10 +18,10 @@ export interface JobKeys {
   reservedBytes: string;
   /** Counter: the order of jobs in lists. */
   sequence: string;
-  /** Set: the unfinished jobs that read this dataset, to train or to evaluate on. */
-  activeOfDataset(id: DatasetId): string;
-  /** String, for a minute: the dataset is being deleted, and no job can start to read it. */
-  datasetDeletion(id: DatasetId): string;
+  /** Set: the unfinished jobs that read this dataset, to train or to evaluate on, or begin from this adapter. */
+  activeOfInput(id: InputId): string;
+  /** String, for a minute: the dataset or adapter is being deleted, and no job can start to read it. */
+  inputDeletion(id: InputId): string;
   /** String, for a minute unless renewed: the files of the ended job are being removed, and it cannot be resumed. */
   cleanup(id: JobId): string;
   /** Hash: the job that an idempotency key of this owner created. */
@@ -68,8 +69,8 @@ export function jobKeys(prefix: string): JobKeys {
     ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,
     reservedBytes: `${prefix}jobs:reserved-bytes`,
     sequence: `${prefix}jobs:sequence`,
-    activeOfDataset: (id) => `${prefix}dataset:${id}:active-jobs`,
-    datasetDeletion: (id) => `${prefix}dataset:${id}:deletion`,
+    activeOfInput: (id) => `${prefix}input:${id}:active-jobs`,
+    inputDeletion: (id) => `${prefix}input:${id}:deletion`,
     cleanup: (id) => `${prefix}job:${id}:cleanup`,
     // Hashed, so that a client decides neither the length nor the characters of a Redis key.
     idempotency: (key, owner) => {

@@ -1,5 +1,5 @@
 import type { JobFailure, JobStatus, NewJobEvent } from '@lorasmith/contracts';
-import { type JobWithDatasets, recordKeys } from './scripts/record-part.js';
+import { type JobWithInputs, recordKeys } from './scripts/record-part.js';
 import { updateJobScript } from './scripts/update-job.js';
 import type { StoreDeps } from './store-deps.js';
 
@@ -28,7 +28,7 @@ export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | '
  */
 export async function changeRecord(
   { redis, keys, clock }: StoreDeps,
-  job: JobWithDatasets,
+  job: JobWithInputs,
   token: string | null,
   from: readonly JobStatus[],
   { to, heedCancel, heedPause, fields = [], event, usedTokens = 0, isPaused = false, seconds }: RecordChange,

@@ -43,7 +43,7 @@ describe('createJob', () => {
     expect(job).toMatchObject({ status: 'queued', attempts: 0, report: null, adapter: null, started_at: null });
     expect(job.training).toEqual(aJobSpec().training);
     expect(await store.getJob(job.id)).toEqual(job);
-    expect(await store.datasets.active(job.dataset)).toEqual([job.id]);
+    expect(await store.inputs.active(job.dataset)).toEqual([job.id]);
     expect(await queue.getJobState(job.id)).toBe('waiting');
     const { data } = await store.readEvents(job.id);
     expect(data.map(({ type }) => type)).toEqual(['job-queued']);
@@ -162,7 +162,7 @@ describe('attempts', () => {
       'step-finished',
       'adapter-published',
     ]);
-    expect(await store.datasets.active(job.dataset)).toEqual([]);
+    expect(await store.inputs.active(job.dataset)).toEqual([]);
     expect(await store.attempts.start(job.id, 'w')).toEqual({ outcome: 'not-needed', reason: 'succeeded' });
   });
 

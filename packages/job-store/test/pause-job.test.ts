@@ -33,7 +33,7 @@ test('a waiting job is paused at once, and gets its place in the line back', asy
   expect(await store.queue.forecast(paused)).toBeNull();
   expect((await store.listJobs({ status: 'paused' })).data.map(({ id }) => id)).toEqual([first.id]);
   // It is not finished: its dataset and the bytes of its adapter stay.
-  expect(await store.datasets.active(first.dataset)).toContain(first.id);
+  expect(await store.inputs.active(first.dataset)).toContain(first.id);
   expect((await store.adapterBytes.reserved(null)).own).toBe(14);
 
   const third = await created();

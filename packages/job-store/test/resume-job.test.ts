@@ -31,7 +31,7 @@ test('a cancelled job is queued again with the same id and event stream, and rea
   const job = await store.resumeJob(id);
   expect(Value.Check(JobSchema, job)).toBe(true);
   expect(job).toMatchObject({ id, status: 'queued', resumes: 1, ended_at: null, error: null });
-  expect(await store.datasets.active(dataset)).toEqual([id]);
+  expect(await store.inputs.active(dataset)).toEqual([id]);
   expect((await store.listJobs({ status: 'queued' })).data.map((one) => one.id)).toEqual([id]);
   expect((await store.listJobs({ status: 'cancelled' })).data).toEqual([]);
   expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');

@@ -168,7 +168,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await app.register(checkpointRoutes, { jobs, continuation });
   await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });
   const forwarding = { registryUrl, tracing };
-  await app.register(adapterRoutes, forwarding);
+  await app.register(adapterRoutes, { ...forwarding, adapters, jobs });
   const transfers = createConcurrencyLimit('downloads and imports');
   await app.register(transferRoutes, {
     ...forwarding,
@@ -178,7 +178,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     stallMs: dependencies.downloadStallMs,
     dataDir: dependencies.dataDir,
   });
-  const directory = createModelDirectory({ adapters, baseModels, registry });
+  const directory = createModelDirectory({ adapters, jobs, baseModels, registry });
   const stallMs = dependencies.downloadStallMs;
   await app.register(openaiRoutes, {
     text: {

@@ -149,7 +149,7 @@ async function leftOf(stand: FaultStand, { id }: Job): Promise<string[]> {
           left.push(key);
         if (/:queue:training:(delayed|prioritized)$/.test(key) && (await redis.zscore(key, id)) !== null)
           left.push(key);
-        if (/:dataset:.*:active-jobs$/.test(key) && (await redis.sismember(key, id))) left.push(key);
+        if (/:input:.*:active-jobs$/.test(key) && (await redis.sismember(key, id))) left.push(key);
       }
     }
   } finally {

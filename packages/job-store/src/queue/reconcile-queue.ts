@@ -1,7 +1,7 @@
 import { ACTIVE_STATUSES, type JobFailure, type JobId } from '@lorasmith/contracts';
-import { readDatasets } from '../job-record.js';
+import { readInputs } from '../job-record.js';
 import { cancelled, changeRecord, failed } from '../record-change.js';
-import type { JobWithDatasets } from '../scripts/record-part.js';
+import type { JobWithInputs } from '../scripts/record-part.js';
 import type { StoreDeps } from '../store-deps.js';
 import { type JobQueue, queueEntryOf } from './job-queue.js';
 
@@ -24,7 +24,7 @@ export async function reconcileQueue(deps: StoreDeps & { queue: JobQueue }): Pro
   const reconciled: Reconciled = { requeued: [], ended: [] };
   for (const status of ACTIVE_STATUSES) {
     for (const id of await redis.zrange(keys.withStatus(status), '0', '-1')) {
-      const job = await readDatasets(deps, id);
+      const job = await readInputs(deps, id);
       const [resumes, token] = await redis.hmget(keys.job(id), 'resumes', 'attempt_token');
       // Deleted meanwhile.
       if (job === null || !resumes) continue;
@@ -45,7 +45,7 @@ export async function reconcileQueue(deps: StoreDeps & { queue: JobQueue }): Pro
 /** @param token - Of the attempt that was given up; a job that was resumed meanwhile has none. */
 async function endAbandoned(
   deps: StoreDeps,
-  job: JobWithDatasets,
+  job: JobWithInputs,
   token: string | null,
   reason: string,
 ): Promise<boolean> {

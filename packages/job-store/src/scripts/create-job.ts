@@ -3,17 +3,25 @@ import { RECORD_PART } from './record-part.js';
 
 /**
  * Writes a new record with its first event and adds it to every index, unless the idempotency key was used before, a limit
- * is reached, or a dataset of a job that trains is being deleted.
+ * is reached, or a dataset or the initial adapter of a job that trains is being deleted.
  *
  * `idempotency_seconds` is '' without an idempotency key; '' as a limit means no limit. `rest` holds the fields of the
  * record and their values.
  *
- * Returns `created`, `conflict`, `no-dataset`, `no-validation`, `queue-full`, `owner-full`, or the id of the job that an earlier request
- * with the same idempotency key created.
+ * Returns `created`, `conflict`, `no-dataset`, `no-validation`, `no-initial-adapter`, `queue-full`, `owner-full`, or the id of
+ * the job that an earlier request with the same idempotency key created.
  */
 export const createJobScript = luaScript(
   {
-    keys: ['all_jobs', 'sequence_counter', 'owner_jobs', 'dataset_deletion', 'validation_deletion', 'idempotency'],
+    keys: [
+      'all_jobs',
+      'sequence_counter',
+      'owner_jobs',
+      'dataset_deletion',
+      'validation_deletion',
+      'initial_adapter_deletion',
+      'idempotency',
+    ],
     arguments: ['kind', 'request_hash', 'idempotency_seconds', 'max_waiting', 'max_of_owner'],
     lua: `
 local has_idempotency_key = idempotency_seconds ~= ''
@@ -25,6 +33,7 @@ if has_idempotency_key then
 end
 if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
 if kind == 'train' and redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
+if kind == 'train' and redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
 local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner))
 if exceeded then return exceeded end
 if has_idempotency_key then

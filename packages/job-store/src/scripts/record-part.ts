@@ -1,4 +1,4 @@
-import type { DatasetId, JobId, JobStatus } from '@lorasmith/contracts';
+import type { AdapterId, DatasetId, JobId, JobStatus } from '@lorasmith/contracts';
 import type { LuaSource } from '@lorasmith/redis';
 import type { JobKeys } from '../keys.js';
 
@@ -24,6 +24,7 @@ type RecordKey =
   | 'events'
   | 'dataset_jobs'
   | 'validation_jobs'
+  | 'initial_adapter_jobs'
   | `${JobStatus}_jobs`
   | 'reserved_bytes'
   | QueueKey
@@ -35,26 +36,29 @@ type RecordKey =
  */
 const TOKENS_OF_START = 1_000;
 
-/** A job, and the datasets that it reads while it is unfinished. */
-export interface JobWithDatasets {
+/** A job, and what it reads while it is unfinished. */
+export interface JobWithInputs {
   id: JobId;
   dataset: DatasetId;
   validation: { dataset: DatasetId | null };
+  lora: { init_from: AdapterId | null };
 }
 
-/** The dataset that a job evaluates on, for keys that must be named: the one that it trains on if it has no other. */
-export function validationDatasetOf({ dataset, validation }: Omit<JobWithDatasets, 'id'>): DatasetId {
-  return validation.dataset ?? dataset;
+/** What a job reads, for keys that must be named: the dataset again if it evaluates on no other, or begins from no adapter. */
+export function inputsOf({ dataset, validation, lora }: Omit<JobWithInputs, 'id'>) {
+  return { dataset, validation: validation.dataset ?? dataset, initialAdapter: lora.init_from ?? dataset };
 }
 
 /** The keys of {@link RECORD_PART} for one job. */
-export function recordKeys(keys: JobKeys, job: JobWithDatasets): Record<RecordKey, string> {
-  const { id, dataset } = job;
+export function recordKeys(keys: JobKeys, job: JobWithInputs): Record<RecordKey, string> {
+  const { id } = job;
+  const { dataset, validation, initialAdapter } = inputsOf(job);
   return {
     record: keys.job(id),
     events: keys.events(id),
-    dataset_jobs: keys.activeOfDataset(dataset),
-    validation_jobs: keys.activeOfDataset(validationDatasetOf(job)),
+    dataset_jobs: keys.activeOfInput(dataset),
+    validation_jobs: keys.activeOfInput(validation),
+    initial_adapter_jobs: keys.activeOfInput(initialAdapter),
     queued_jobs: keys.withStatus('queued'),
     preparing_jobs: keys.withStatus('preparing'),
     running_jobs: keys.withStatus('running'),
@@ -89,6 +93,7 @@ export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'
     'events',
     'dataset_jobs',
     'validation_jobs',
+    'initial_adapter_jobs',
     'queued_jobs',
     'preparing_jobs',
     'running_jobs',
@@ -176,6 +181,7 @@ local function enter(status)
   redis.call('ZADD', jobs_with[status], sequence, id)
   redis.call('SADD', dataset_jobs, id)
   redis.call('SADD', validation_jobs, id)
+  redis.call('SADD', initial_adapter_jobs, id)
   redis.call('HSET', reserved_bytes, id, bytes .. ':' .. (owner or ''))
   local entry = cjson.decode(facts)
   entry.key = owner or ''
@@ -193,6 +199,7 @@ local function move(status)
   if is_ended[status] then
     redis.call('SREM', dataset_jobs, id)
     redis.call('SREM', validation_jobs, id)
+    redis.call('SREM', initial_adapter_jobs, id)
     redis.call('HDEL', reserved_bytes, id)
     redis.call('HDEL', record, 'paused_entry')
   end

@@ -2,16 +2,16 @@ import { luaScript } from '@lorasmith/redis';
 import { RECORD_PART } from './record-part.js';
 
 /**
- * Queues a failed, cancelled or paused job again, unless a limit is reached, a dataset of a job that trains is being deleted, or
- * the files of the job are being removed. Of two concurrent calls one resumes the job and the other finds it queued. A pause
+ * Queues a failed, cancelled or paused job again, unless a limit is reached, a dataset or the initial adapter of a job that
+ * trains is being deleted, or the files of the job are being removed. Of two concurrent calls one resumes the job and the other finds it queued. A pause
  * that was requested and has not taken effect is withdrawn.
  *
- * '' as a limit means no limit. Returns `done`, `withdrawn`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`, `queue-full`, `owner-full`, or the
- * status that does not allow a resume.
+ * '' as a limit means no limit. Returns `done`, `withdrawn`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`, `no-initial-adapter`,
+ * `queue-full`, `owner-full`, or the status that does not allow a resume.
  */
 export const resumeJobScript = luaScript(
   {
-    keys: ['owner_jobs', 'dataset_deletion', 'validation_deletion', 'cleanup'],
+    keys: ['owner_jobs', 'dataset_deletion', 'validation_deletion', 'initial_adapter_deletion', 'cleanup'],
     arguments: ['max_waiting', 'max_of_owner'],
     lua: `
 local status, kind = unpack(redis.call('HMGET', record, 'status', 'kind'))
@@ -20,7 +20,7 @@ if status == 'preparing' or status == 'running' then
   return redis.call('HDEL', record, 'pause_requested_at') == 1 and 'withdrawn' or status
 end
 if status == 'paused' then
-  -- It has counted as unfinished all the time, and has kept its dataset.
+  -- It has counted as unfinished all the time, and has kept what it reads.
   if tonumber(max_waiting) and redis.call('ZCARD', queued_jobs) >= tonumber(max_waiting) then return 'queue-full' end
   unpause()
   redis.call('HINCRBY', record, 'resumes', 1)
@@ -31,6 +31,7 @@ if status ~= 'failed' and status ~= 'cancelled' then return status end
 if redis.call('EXISTS', cleanup) == 1 then return 'in-cleanup' end
 if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
 if kind == 'train' and redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
+if kind == 'train' and redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
 local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner))
 if exceeded then return exceeded end
 redis.call('ZREM', jobs_with[status], id)

@@ -2,6 +2,7 @@ import { AdapterManifest, AdapterPage, PageQuery } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
+import { type AdapterDeletionOptions, beginAdapterDeletion } from './adapter-deletion.js';
 import { createForwarding, type ForwardingOptions } from './forward-request.js';
 
 /** The registry answers these calls at once. */
@@ -16,7 +17,7 @@ const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
  * The fast routes under `/adapters`, which transfer no adapter. They have their own connections to the registry, and their
  * answers are buffered, so that neither downloads nor slow clients block them.
  */
-export async function adapterRoutes(app: HttpApp, options: ForwardingOptions): Promise<void> {
+export async function adapterRoutes(app: HttpApp, options: ForwardingOptions & AdapterDeletionOptions): Promise<void> {
   const forward = await createForwarding(app, options, { connections: CONNECTIONS, headersTimeout: ANSWER_TIMEOUT_MS });
   const forwardOptions = { buffered: true };
 
@@ -61,6 +62,9 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions): P
         response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
       },
     },
-    (request, reply) => forward(request, reply, forwardOptions),
+    async (request, reply) => {
+      await beginAdapterDeletion(options, request.params.id, request.caller);
+      return forward(request, reply, forwardOptions);
+    },
   );
 }

@@ -42,11 +42,11 @@ const source = (text: string): UploadSource => ({
 });
 const redisUnavailable = new ProductError('redis_unavailable', 'Redis cannot be reached.');
 
-function changesWith(changes: Partial<DatasetChangesOptions & DatasetChangesOptions['jobs']['datasets']> = {}) {
+function changesWith(changes: Partial<DatasetChangesOptions & DatasetChangesOptions['jobs']['inputs']> = {}) {
   const { beginDeletion = async () => [], allow = async () => {}, ...rest } = changes;
   return createDatasetChanges({
     catalog,
-    jobs: { datasets: { beginDeletion, allow } },
+    jobs: { inputs: { beginDeletion, allow } },
     examples: { removeDataset: async () => {} },
     quota: createByteQuota({ what: 'datasets', reservations: null, stored: (owner) => catalog.stored(owner) }),
     ...rest,

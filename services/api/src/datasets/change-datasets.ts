@@ -10,7 +10,7 @@ import type { UploadSource } from './upload-source.js';
 
 export interface DatasetChangesOptions {
   catalog: Pick<DatasetCatalog, 'add' | 'get' | 'delete'>;
-  jobs: { datasets: Pick<JobStore['datasets'], 'beginDeletion' | 'allow'> };
+  jobs: { inputs: Pick<JobStore['inputs'], 'beginDeletion' | 'allow'> };
   examples: Pick<ExampleStore, 'removeDataset'>;
   quota: ByteQuota;
 }
@@ -54,7 +54,7 @@ export function createDatasetChanges({ catalog, jobs, examples, quota }: Dataset
         const stored = await catalog.add(openSource(), owner, upload);
         // An earlier deletion of the same dataset may still prevent new jobs on it. Without Redis no job can be created
         // anyway, and that entry expires within a minute.
-        if (stored.created) await jobs.datasets.allow(stored.dataset.id).catch(ignoreWithoutRedis);
+        if (stored.created) await jobs.inputs.allow(stored.dataset.id).catch(ignoreWithoutRedis);
         return stored;
       } finally {
         close();
@@ -67,7 +67,7 @@ export function createDatasetChanges({ catalog, jobs, examples, quota }: Dataset
     async delete(id, log) {
       // A missing dataset is reported before a deletion is recorded.
       await catalog.get(id);
-      const users = await jobs.datasets.beginDeletion(id);
+      const users = await jobs.inputs.beginDeletion(id);
       if (users.length > 0) {
         const message = `${id} is used by ${users.slice(0, 5).join(', ')}. Cancel these jobs, or wait for them, first.`;
         throw new ProductError('in_use', message, { param: 'id' });

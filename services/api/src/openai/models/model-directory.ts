@@ -4,6 +4,7 @@ import { AdapterId, type AdapterManifest, type ModelName, type OpenaiModel, Prod
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
+import { type AdapterDeletionOptions, beginAdapterDeletion } from '../../adapters/adapter-deletion.js';
 import type { RegistryClient } from '../../adapters/registry-client.js';
 import { fineTunedName, parseFineTunedName } from './fine-tuned-name.js';
 
@@ -30,12 +31,12 @@ export interface ModelDirectory {
   list(caller: Caller): Promise<OpenaiModel[]>;
   /**
    * Deletes a fine-tuned model.
-   * @throws ProductError as {@link resolve}; `forbidden` for a base model; `registry_unavailable`
+   * @throws ProductError as {@link resolve}; `forbidden` for a base model; `in_use`; `registry_unavailable`
    */
   delete(name: string, caller: Caller): Promise<void>;
 }
 
-export interface ModelDirectoryOptions {
+export interface ModelDirectoryOptions extends AdapterDeletionOptions {
   adapters: BundleStore;
   baseModels: ModelSource;
   registry: RegistryClient;
@@ -54,7 +55,7 @@ const param = 'model';
 
 const adapterIdSchema = Compile(AdapterId);
 
-export function createModelDirectory({ adapters, baseModels, registry }: ModelDirectoryOptions): ModelDirectory {
+export function createModelDirectory({ adapters, jobs, baseModels, registry }: ModelDirectoryOptions): ModelDirectory {
   const adapterOf = async (id: AdapterId, caller: Caller): Promise<AdapterManifest> =>
     await readManifest(adapters, id, { isAllowed: (owner) => mayUse(caller, owner) });
 
@@ -105,7 +106,10 @@ export function createModelDirectory({ adapters, baseModels, registry }: ModelDi
     delete: (name, caller) =>
       atModel(async () => {
         const adapter = await adapterNamed(name, caller);
-        if (adapter !== null) return await registry.removeAdapter(adapter.id);
+        if (adapter !== null) {
+          await beginAdapterDeletion({ adapters, jobs }, adapter.id, caller);
+          return await registry.removeAdapter(adapter.id);
+        }
         await checkBase(name);
         const message = `${name} is a base model. Only fine-tuned models can be deleted.`;
         throw new ProductError('forbidden', message);

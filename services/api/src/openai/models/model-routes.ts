@@ -46,7 +46,7 @@ export async function openaiModelRoutes(app: HttpApp, { directory }: { directory
         summary: 'Delete a fine-tuned model, which is an adapter',
         tags,
         params,
-        response: { 200: answer('Deleted.', OpenaiModelDeleted), ...openaiErrorAnswers(404, 503) },
+        response: { 200: answer('Deleted.', OpenaiModelDeleted), ...openaiErrorAnswers(404, 409, 503) },
       },
     },
     async ({ params: { model }, caller }) => {

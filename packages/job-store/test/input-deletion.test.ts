@@ -11,23 +11,23 @@ const create = async (options: Partial<CreateJobOptions> = {}) =>
 
 describe('a dataset that is being deleted', () => {
   test('accepts no new jobs until it is uploaded again', async () => {
-    expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([]);
+    expect(await store.inputs.beginDeletion(spec.dataset)).toEqual([]);
     await expect(create()).rejects.toMatchObject({ code: 'dataset_not_found', param: 'dataset' });
     expect((await store.listJobs()).data).toEqual([]);
-    await store.datasets.allow(spec.dataset);
+    await store.inputs.allow(spec.dataset);
     expect((await create()).status).toBe('queued');
   });
 
   test('accepts jobs again after a minute if the deleting process dies', async () => {
-    await store.datasets.beginDeletion(spec.dataset);
-    const seconds = await redis.ttl(jobKeys(prefix).datasetDeletion(spec.dataset));
+    await store.inputs.beginDeletion(spec.dataset);
+    const seconds = await redis.ttl(jobKeys(prefix).inputDeletion(spec.dataset));
     expect(seconds).toBeGreaterThan(0);
     expect(seconds).toBeLessThanOrEqual(60);
   });
 
   test('is not deleted while unfinished jobs read it', async () => {
     const job = await create();
-    expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([job.id]);
+    expect(await store.inputs.beginDeletion(spec.dataset)).toEqual([job.id]);
     expect((await create()).status).toBe('queued');
   });
 
@@ -36,18 +36,18 @@ describe('a dataset that is being deleted', () => {
     const own = aJobSpec({ validation });
     const createOne = () => store.createJob(own, { requestHash: 'h' });
     const { job } = await createOne();
-    expect(await store.datasets.active(validation.dataset)).toEqual([job.id]);
-    expect(await store.datasets.beginDeletion(validation.dataset)).toEqual([job.id]);
-    expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([job.id]);
+    expect(await store.inputs.active(validation.dataset)).toEqual([job.id]);
+    expect(await store.inputs.beginDeletion(validation.dataset)).toEqual([job.id]);
+    expect(await store.inputs.beginDeletion(spec.dataset)).toEqual([job.id]);
     await store.requestCancel(job.id);
-    expect(await store.datasets.active(validation.dataset)).toEqual([]);
-    expect(await store.datasets.beginDeletion(validation.dataset)).toEqual([]);
+    expect(await store.inputs.active(validation.dataset)).toEqual([]);
+    expect(await store.inputs.beginDeletion(validation.dataset)).toEqual([]);
     const gone = { code: 'dataset_not_found', param: 'validation.dataset' };
     await expect(createOne()).rejects.toMatchObject(gone);
     await expect(store.resumeJob(job.id)).rejects.toMatchObject(gone);
-    await store.datasets.allow(validation.dataset);
+    await store.inputs.allow(validation.dataset);
     expect((await store.resumeJob(job.id)).status).toBe('queued');
-    expect(await store.datasets.active(validation.dataset)).toEqual([job.id]);
+    expect(await store.inputs.active(validation.dataset)).toEqual([job.id]);
   });
 
   test('is held by an attempt, and free when it ends', async () => {
@@ -55,16 +55,34 @@ describe('a dataset that is being deleted', () => {
     const { job } = await store.createJob(aJobSpec({ validation }), { requestHash: 'h' });
     const start = await store.attempts.start(job.id, 'worker');
     if (start.outcome !== 'started') throw new Error(start.reason);
-    expect(await store.datasets.active(validation.dataset)).toEqual([job.id]);
+    expect(await store.inputs.active(validation.dataset)).toEqual([job.id]);
     await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: 'gone', details: [] });
-    expect(await store.datasets.active(validation.dataset)).toEqual([]);
-    expect(await store.datasets.active(spec.dataset)).toEqual([]);
+    expect(await store.inputs.active(validation.dataset)).toEqual([]);
+    expect(await store.inputs.active(spec.dataset)).toEqual([]);
+  });
+
+  test('is an adapter, too, from which a job begins', async () => {
+    const adapter = `ad_${'7'.repeat(24)}`;
+    const own = aJobSpec({ lora: { ...spec.lora, init_from: adapter } });
+    const createOne = () => store.createJob(own, { requestHash: 'h' });
+    const { job } = await createOne();
+    expect(await store.inputs.beginDeletion(adapter)).toEqual([job.id]);
+    const start = await store.attempts.start(job.id, 'worker');
+    if (start.outcome !== 'started') throw new Error(start.reason);
+    expect(await store.inputs.beginDeletion(adapter)).toEqual([job.id]);
+    await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: 'gone', details: [] });
+    expect(await store.inputs.beginDeletion(adapter)).toEqual([]);
+    const gone = { code: 'adapter_not_found', param: 'lora.init_from' };
+    await expect(createOne()).rejects.toMatchObject(gone);
+    await expect(store.resumeJob(job.id)).rejects.toMatchObject(gone);
+    // Another job on the same dataset is none of its concern.
+    expect((await create()).status).toBe('queued');
   });
 
   test('prevents resuming a training job, but not publishing a checkpoint', async () => {
     const job = await create();
     await store.requestCancel(job.id);
-    await store.datasets.beginDeletion(spec.dataset);
+    await store.inputs.beginDeletion(spec.dataset);
     await expect(store.resumeJob(job.id)).rejects.toMatchObject({ code: 'dataset_not_found' });
     expect((await store.getJob(job.id))!.status).toBe('cancelled');
     const publishing = await create({ task: { kind: 'publish-checkpoint', checkpoint: { job: job.id, step: 3 } } });
@@ -73,25 +91,32 @@ describe('a dataset that is being deleted', () => {
     expect((await store.resumeJob(publishing.id)).status).toBe('queued');
   });
 
-  test.each(['dataset', 'validation'] as const)(
+  test.each(['dataset', 'validation', 'initial adapter'] as const)(
     'whichever comes first, no job reads a deleted one: %s',
     async (which) => {
       const outcomes = new Set<string>();
       for (let attempt = 0; attempt < 40; attempt++) {
-        const dataset = `ds_${String(attempt).padStart(24, which === 'dataset' ? '0' : '1')}`;
-        const own = aJobSpec(which === 'dataset' ? { dataset } : { validation: { split: 0, dataset } });
+        const number = String(attempt).padStart(24, which === 'dataset' ? '0' : '1');
+        const input = which === 'initial adapter' ? `ad_${number}` : `ds_${number}`;
+        const own = aJobSpec(
+          {
+            dataset: { dataset: input },
+            validation: { validation: { split: 0, dataset: input } },
+            'initial adapter': { lora: { ...spec.lora, init_from: input } },
+          }[which],
+        );
         const creating = () =>
           store.createJob(own, { requestHash: 'h' }).then(
             () => 'created',
             (error: { code: string }) => error.code,
           );
-        const deleting = () => store.datasets.beginDeletion(dataset);
+        const deleting = () => store.inputs.beginDeletion(input);
         const [first, users, second] = await Promise.all(
           attempt % 2 === 0
             ? ([creating(), deleting(), creating()] as const)
             : ([creating(), deleting(), Promise.resolve('none')] as const),
         );
-        const active = await store.datasets.active(dataset);
+        const active = await store.inputs.active(input);
         const isDeleted = users.length === 0;
         expect(active.length > 0).toBe(!isDeleted);
         for (const outcome of [first, second]) outcomes.add(outcome);
