@@ -56,7 +56,7 @@ export const ERRORS = {
   unsupported_media_type: {
     status: 415,
     meaning:
-      'The content type is not supported here, or the body is compressed. The message lists the supported types.',
+      'The content type is not supported here, or the body has a `content-encoding`. The message lists the supported types.',
   },
   range_not_satisfiable: {
     status: 416,
@@ -85,7 +85,7 @@ export const ERRORS = {
   invalid_dataset: {
     status: 422,
     meaning:
-      'Lines of the file are wrong, and nothing was stored. `details` has up to 100 faults with line and code; the message says whether the whole file was checked.',
+      'Lines of the file are wrong, or it is of a kind that is not taken, and nothing was stored. `details` has up to 100 faults with line and code; the message says whether the whole file was checked.',
   },
   // jobs
   job_not_found: { status: 404, meaning: 'There is no such job.' },

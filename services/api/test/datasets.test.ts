@@ -3,6 +3,7 @@ import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import {
   Dataset,
   DatasetPage,
@@ -126,6 +127,31 @@ describe('an upload', () => {
     expect([same.status, same.body.id, same.body.warnings]).toEqual([200, body.id, []]);
     const again = await upload(sharegpt);
     expect([again.status, again.body.id, codes(again.body)]).toEqual([200, body.id, changes]);
+  });
+
+  test('can be a gzip file, and is stored unpacked', async () => {
+    const { status, body } = await upload(gzipSync(promptRows(20, 'gzip')), { 'content-type': 'application/gzip' });
+    expect([status, body.rows, body.bytes]).toEqual([201, 20, promptRows(20, 'gzip').length]);
+    const form = new FormData();
+    form.set('file', new Blob([gzipSync(promptRows(20, 'gzip'))]), 'rows.jsonl.gz');
+    const same = await fetch(`${url}/datasets`, { method: 'POST', body: form });
+    expect([same.status, (await jsonOf<Dataset>(same)).id]).toEqual([200, body.id]);
+  });
+
+  test('that is a gzip file meets the limit of bytes with what comes out of it', async () => {
+    const bomb = gzipSync(Buffer.alloc(20_000_000, '{"text":"a"}\n'));
+    expect(bomb.length).toBeLessThan(100_000);
+    const { status, code, message } = await refused(bomb);
+    expect([status, code, message]).toEqual([413, 'body_too_large', expect.stringContaining('unpacked file')]);
+  });
+
+  test.each([
+    ['a PDF', Buffer.from('%PDF-1.7\n%\xe2\xe3\xcf\xd3', 'latin1')],
+    ['text in UTF-16', Buffer.from('\ufeff{"text":"a"}', 'utf16le')],
+    ['a gzip file of a tar archive', gzipSync(Buffer.from(`${'\0'.repeat(257)}ustar`))],
+  ])('of %s is refused by that name', async (name, bytes) => {
+    const { status, code, message } = await refused(bytes);
+    expect([status, code, message]).toEqual([422, 'invalid_dataset', expect.stringContaining(`This is ${name}.`)]);
   });
 
   test('that would be misunderstood without a column is refused', async () => {

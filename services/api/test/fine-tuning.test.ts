@@ -205,6 +205,12 @@ describe('a file', () => {
     expect(messageOf(answer)).toContain('allowed values: system');
   });
 
+  test('of another kind is refused by the name of the kind', async () => {
+    const answer = await upload('%PDF-1.7');
+    expect(refusal(answer)).toEqual([400, 'invalid_dataset', null]);
+    expect(messageOf(answer)).toMatch(/^This is a PDF\./);
+  });
+
   test('that is not a form is refused', async () => {
     expect(refusal(await post('/v1/files', { purpose: 'fine-tune' }))).toEqual([415, 'unsupported_media_type', null]);
     expect(refusal(await post('/v1/files'))).toEqual([400, 'invalid_request', 'file']);

@@ -56,6 +56,7 @@ const UPLOAD_BODY = {
     'application/jsonl': { schema: rows },
     'text/plain': { schema: rows },
     'application/octet-stream': { schema: rows },
+    'application/gzip': { schema: Type.String({ format: 'binary' }) },
     'multipart/form-data': { schema: form },
   },
 };
@@ -167,7 +168,8 @@ async function uploadRoute(
         operationId: 'uploadDataset',
         summary: 'Upload a dataset',
         description:
-          'A JSONL file, one row per line, checked as it arrives: the body itself, or the part `file` of a form. ' +
+          'A JSONL file, one row per line, checked as it arrives: the body itself, or the part `file` of a form. It may be ' +
+          'compressed with gzip. ' +
           'The same bytes again, with the same key, are the same dataset (200 instead of 201).',
         tags,
         querystring: UploadQuery,

@@ -11,6 +11,8 @@ export const RAW_CONTENT_TYPES = [
   'application/ndjson',
   'application/json',
   'application/octet-stream',
+  'application/gzip',
+  'application/x-gzip',
   'text/plain',
 ];
 
@@ -84,5 +86,8 @@ function unknownPart(param: string): ProductError {
 /** @throws ProductError `unsupported_media_type` */
 export function refuseEncodings(encoding = 'identity'): void {
   if (encoding === 'identity') return;
-  throw new ProductError('unsupported_media_type', `Send the file uncompressed, without content-encoding ${encoding}.`);
+  throw new ProductError(
+    'unsupported_media_type',
+    `Send the file without content-encoding ${encoding}. A gzip file is taken as it is.`,
+  );
 }
