@@ -1,3 +1,4 @@
+import { truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createKey } from '../api-keys.js';
@@ -5,12 +6,14 @@ import { filesOf, type HubServer, hubRepo, startHubServer } from '../hub-server.
 import { browser, page, stack, tab, usePage } from './use-page.js';
 import { openPage } from './watched-page.js';
 
-// What the page does without a worker: the form that starts a job, pulls of models, a chat that nobody answers.
+// What the page does without a worker: refused uploads, the form that starts a job, pulls of models, a chat that nobody answers.
 
 const ROWS = Array.from({ length: 12 }, (_, i) => `${JSON.stringify({ prompt: `Say ${i}.`, completion: `${i}` })}\n`);
 const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
-/** What the console says of a refused dry run or pull, of a job that does not exist, and of a chat that nobody answers. */
-const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|404|422|503) /;
+/** What the console says of a refused upload, dry run or pull, of a job that does not exist, and of a chat that nobody answers. */
+const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|404|413|422|503) /;
+/** The largest dataset. */
+const MAX_BYTES = 1_000_000;
 const FINE = 'Checked: it can be started.';
 
 let hub: HubServer;
@@ -18,11 +21,29 @@ let hub: HubServer;
 beforeAll(async () => {
   hub = await startHubServer();
 });
-usePage({ worker: false, env: () => ({ HF_ENDPOINT: hub.url, HF_TOKEN: '', GENERATION_WAIT_MS: '100' }) });
+usePage({
+  worker: false,
+  env: () => ({
+    ...{ HF_ENDPOINT: hub.url, HF_TOKEN: '', GENERATION_WAIT_MS: '100' },
+    DATASET_MAX_BYTES: String(MAX_BYTES),
+  }),
+});
 afterAll(() => hub?.stop());
 afterEach(async ({ task }) => {
   const faults = await tab.faults();
   if (task.result?.state === 'pass') expect(faults.filter((fault) => !REFUSED.test(fault))).toEqual([]);
+});
+
+test('a file above the limit is refused with the limit while most of it is not sent', async () => {
+  const file = path.join(stack.folder, 'large.jsonl');
+  await writeFile(file, '');
+  await truncate(file, 300 * MAX_BYTES);
+  await tab.open('/datasets');
+  for (let i = 0; i < 3; i++) {
+    await page.getByLabel('File').setInputFiles(file);
+    await page.getByRole('alert').getByText(`is larger than the limit of ${MAX_BYTES} bytes.`).waitFor();
+    await page.reload();
+  }
 });
 
 describe('the form that starts a job', () => {
