@@ -248,6 +248,10 @@ describe('lora train', () => {
     expect((await readdir(path.join(project, 'adapter'))).sort()).toEqual(
       expect.arrayContaining(['adapter_config.json', 'adapter_model.safetensors']),
     );
+    // The command shows the first row as it is trained. Those who get the adapter do not see it.
+    expect(first.stdout).toMatch(/first row .*Say 0\..*\[It is 0\..*\] \(completion_format chat\)/);
+    const { origin } = JSON.parse(await readFile(path.join(project, 'adapter/manifest.json'), 'utf8'));
+    expect(origin.report.rendered).toEqual({ completion_format: 'chat', first_row: [] });
     // The order of the flags makes no difference.
     const again = await ran('train', 'rows.jsonl', ...flags, '--merged', '-o', 'merged', ...short);
     expect(again).toMatchObject({ code: 0, stdout: expect.stringContaining('of an earlier call has succeeded') });

@@ -1,6 +1,8 @@
 import type { Report } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from './human-units.js';
 
+const MAX_ROW_CHARACTERS = 600;
+
 /** The report of a job as lines of text. */
 export function reportText(report: Report): string[] {
   const { parameters, rows, tokens, steps, precision, estimate } = report;
@@ -12,11 +14,20 @@ export function reportText(report: Report): string[] {
     `rows          ${countText(rows.total)}: ${countText(rows.training)} to train on, ${evaluated}; the longest has ${countText(rows.longest)} tokens`,
     `too long      ${overflowText(rows)}`,
     ...(validation === null ? [] : [validationLine(validation)]),
+    ...(report.rendered === null ? [] : [renderedLine(report.rendered)]),
     `tokens        ${countText(tokens.per_epoch)} an epoch, ${countText(tokens.trained_per_epoch)} of them with a loss; ${countText(tokens.total)} in all`,
     `steps         ${countText(steps.total)} (${countText(steps.per_epoch)} an epoch), ${countText(steps.warmup)} of warm-up`,
     ...(estimate === null ? [] : [estimateLine(estimate)]),
     ...report.warnings.map(({ message }) => `warning       ${message}`),
   ];
+}
+
+/** The first row in one line; what is trained is in brackets. */
+function renderedLine({ completion_format, first_row }: NonNullable<Report['rendered']>): string {
+  const text = first_row.map((piece) => (piece.trained ? `[${piece.text}]` : piece.text)).join('');
+  const written = completion_format === null ? '' : ` (completion_format ${completion_format})`;
+  const shown = text.length > MAX_ROW_CHARACTERS ? `${text.slice(0, MAX_ROW_CHARACTERS)} …` : text;
+  return `first row     ${shown.replaceAll('\n', '\\n')}${written}`;
 }
 
 /** What happened to rows that are too long. */

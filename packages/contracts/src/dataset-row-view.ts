@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { COMPLETION_FORMATS } from './completion-format.js';
 import { Fault } from './error.js';
 import { DatasetId, ModelName } from './identifier.js';
 import { MAX_SEQ_LENGTH, ON_OVERFLOW } from './job.js';
@@ -42,6 +43,9 @@ export const DatasetRowsQuery = Type.Object(
     ),
     on_overflow: Type.Optional(
       Type.Enum([...ON_OVERFLOW], { description: 'As in a job, with the same default. With base_model.' }),
+    ),
+    completion_format: Type.Optional(
+      Type.Enum([...COMPLETION_FORMATS], { description: 'As in a job, with the same default. With base_model.' }),
     ),
   },
   closed,

@@ -2,6 +2,7 @@ export * from './adapter.js';
 export * from './chat-completion.js';
 export * from './checkpoint.js';
 export * from './completion.js';
+export * from './completion-format.js';
 export * from './conversation-faults.js';
 export * from './dataset.js';
 export * from './dataset-row-view.js';

@@ -1,5 +1,6 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { CheckpointReference } from './checkpoint.js';
+import { COMPLETION_FORMATS } from './completion-format.js';
 import { Fault } from './error.js';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { Label } from './label.js';
@@ -180,6 +181,12 @@ export const TrainingSettings = Type.Object(
     on_overflow: Type.Enum([...ON_OVERFLOW], {
       default: 'error',
       description: 'What happens to a row longer than max_seq_length.',
+    }),
+    completion_format: Type.Enum([...COMPLETION_FORMATS], {
+      default: 'chat',
+      description:
+        'How rows of prompt and completion, or instruction and output, are written. chat: as a turn of the user and one of ' +
+        "the assistant, in the model's chat template, if it has one. text: as they are, one after the other, as TRL writes them.",
     }),
     precision: Type.Enum(['auto', 'float32', 'bfloat16'], {
       default: 'auto',

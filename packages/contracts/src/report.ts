@@ -1,8 +1,11 @@
 import { type Static, Type } from 'typebox';
+import { COMPLETION_FORMATS } from './completion-format.js';
 import { Fault } from './error.js';
 import { DatasetId } from './identifier.js';
 import { Nullable } from './nullable.js';
 
+/** Most tokens of the first row in a report. */
+export const MAX_RENDERED_TOKENS = 512;
 const closed = { additionalProperties: false };
 const count = (description: string) => Type.Integer({ minimum: 0, description });
 
@@ -14,6 +17,27 @@ const lengthHandling = {
   split: count('Rows cut into several sequences.'),
   longest: count('Tokens of the longest row before overflow handling.'),
 };
+
+/** The first row of a dataset as the model reads it. */
+export const RenderedRow = Type.Object(
+  {
+    completion_format: Nullable(Type.Enum([...COMPLETION_FORMATS]), {
+      description:
+        'How prompt and completion, or instruction and output, are written: text also where the model has no chat template. Null for rows of other formats.',
+    }),
+    first_row: Type.Array(
+      Type.Object(
+        { text: Type.String(), trained: Type.Boolean({ description: 'Whether its tokens are targets of the loss.' }) },
+        closed,
+      ),
+      {
+        description: `Its text, with the special tokens, up to ${MAX_RENDERED_TOKENS} tokens. Empty in the manifest of an adapter.`,
+      },
+    ),
+  },
+  { $id: 'RenderedRow', ...closed },
+);
+export type RenderedRow = Static<typeof RenderedRow>;
 
 /** The plan of a job, before it starts. `POST /jobs?dry_run=true` returns it. */
 export const Report = Type.Object(
@@ -58,6 +82,7 @@ export const Report = Type.Object(
       ),
       { description: 'Null without validation.dataset.' },
     ),
+    rendered: Nullable(RenderedRow, { description: 'Null for a classifier, whose rows are numbers.' }),
     tokens: Type.Object(
       {
         per_epoch: count('Tokens read in one pass over the training rows (for a classifier: rows).'),

@@ -32,6 +32,7 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
       max_grad_norm: 1,
       max_seq_length: 1024,
       on_overflow: 'error',
+      completion_format: 'chat',
       precision: 'auto',
       recompute: 'auto',
       seed: 42,

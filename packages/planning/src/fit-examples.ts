@@ -29,7 +29,7 @@ const SCAN_RECORDS = 20_000;
 export async function fitExamples(rows: OpenExamples, options: FitExamplesOptions): Promise<OpenExamples | null> {
   const { limit, store, faults, signal } = options;
   const { file } = rows;
-  const { counts, warnings } = file.summary.notes;
+  const { counts, warnings, rendered } = file.summary.notes;
   if (counts.longest <= limit.maxTokens) return rows;
 
   const records = async function* (): AsyncGenerator<ExampleRecord> {
@@ -64,7 +64,7 @@ export async function fitExamples(rows: OpenExamples, options: FitExamplesOption
       leftOut.pieces += others.length;
       for (const { tokens } of others) leftOut.tokens += tokens;
     }
-    const notes: ExampleNotes = { counts: fitted, warnings: [...warnings, ...leftOutWarnings(leftOut)] };
+    const notes: ExampleNotes = { counts: fitted, warnings: [...warnings, ...leftOutWarnings(leftOut)], rendered };
     return notes;
   });
 }

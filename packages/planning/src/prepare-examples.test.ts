@@ -21,6 +21,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
+const completionFormat = 'chat';
 const ROWS = Array.from({ length: 60 }, (_, row) => ({
   prompt: `What comes after ${row}, and why? é漢🙂`,
   completion: `${row + 1}${', and so on'.repeat(3 * (row % 9))}.`,
@@ -94,6 +95,35 @@ test('examples are those of the rows, one after the other', async () => {
   expect(sequencesOf(training)).toEqual(expected);
 });
 
+test('prompts and completions are turns or plain text, as the job says, and the report shows the first', async () => {
+  const model = await tinyDecoder('qwen2', CHATML);
+  const data = await stored([{ prompt: 'Hi', completion: ' you' }]);
+  const chat = await plan(model, data);
+  const [header, answer] = ['<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n', ' you<|im_end|>\n'];
+  const row = [
+    { text: header, trained: false },
+    { text: answer, trained: true },
+  ];
+  expect(chat.report.rendered).toEqual({ completion_format: 'chat', first_row: row });
+  const text = await plan(model, data, { training: { completion_format: 'text' } });
+  const asTheyAre = [
+    { text: 'Hi', trained: false },
+    { text: ' you<|im_end|>', trained: true },
+  ];
+  expect(text.report.rendered).toEqual({ completion_format: 'text', first_row: asTheyAre });
+  expect(text.examplesSha256).not.toBe(chat.examplesSha256);
+  expect(text.report.tokens.per_epoch).toBeLessThan(chat.report.tokens.per_epoch);
+  // Both are stored.
+  await rm(data.rowsFile);
+  expect((await plan(model, data)).report).toEqual(chat.report);
+  // Without a template it is text in either case.
+  const withoutTemplate = await plan(
+    await tinyDecoder('qwen2', null),
+    await stored([{ prompt: 'Hi', completion: ' you' }]),
+  );
+  expect(withoutTemplate.report.rendered).toEqual({ completion_format: 'text', first_row: asTheyAre });
+});
+
 describe('rows are made tokens once', () => {
   test('and then not read again, whatever splits or orders them', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
@@ -131,7 +161,7 @@ describe('rows are made tokens once', () => {
     }
     expect(made[0]!.rows).toMatchObject({ overflowed: made[0]!.rows.split, longest: made[3]!.rows.longest });
     expect(new Set(made.map(({ examplesSha256 }) => examplesSha256)).size).toBe(4);
-    await prepareTokens({ model, ...data, examples });
+    await prepareTokens({ model, ...data, completionFormat, examples });
     await rm(data.rowsFile);
     for (const [index, training] of all.entries()) expect(await fresh(training)).toEqual(made[index]);
     const error = await fresh({ max_seq_length: 40, on_overflow: 'error' }).catch((reason: unknown) => reason);
@@ -143,12 +173,12 @@ describe('rows are made tokens once', () => {
   test('before any job, and whether they are is known without reading them', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const data = await stored(ROWS);
-    expect(await storedTokens({ model, ...data, examples })).toBeNull();
+    expect(await storedTokens({ model, ...data, completionFormat, examples })).toBeNull();
     const seen: object[] = [];
-    await prepareTokens({ model, ...data, examples, onProgress: (progress) => seen.push(progress) });
+    await prepareTokens({ model, ...data, completionFormat, examples, onProgress: (progress) => seen.push(progress) });
     expect(seen).toEqual([0, 60].map((rows) => ({ rows, totalRows: 60 })));
-    expect((await storedTokens({ model, ...data, examples }))!.bytes).toBeGreaterThan(60 * 24);
-    await prepareTokens({ model, ...data, examples, onProgress: (progress) => seen.push(progress) });
+    expect((await storedTokens({ model, ...data, completionFormat, examples }))!.bytes).toBeGreaterThan(60 * 24);
+    await prepareTokens({ model, ...data, completionFormat, examples, onProgress: (progress) => seen.push(progress) });
     expect(seen).toHaveLength(2);
   });
 
@@ -186,7 +216,9 @@ describe('rows are made tokens once', () => {
     const rows = [...ROWS, { prompt: 'a', completion: 'b', more: 1 }];
     const data = await stored(rows);
     await expect(plan(model, data)).rejects.toMatchObject({ code: 'unknown_field' });
-    await expect(prepareTokens({ model, ...data, examples })).rejects.toMatchObject({ code: 'unknown_field' });
+    await expect(prepareTokens({ model, ...data, completionFormat, examples })).rejects.toMatchObject({
+      code: 'unknown_field',
+    });
     expect(await readdir(join(folder, 'tokens'))).toEqual([]);
     expect(await readdir(join(folder, '.staging'))).toEqual([]);
   });

@@ -34,7 +34,7 @@ export interface PrepareExamplesOptions extends ObjectiveJob, RowSources {
  * Raise it with every change to what becomes of a row: stored examples are then made again. A test compares the examples of
  * known rows with what they were.
  */
-const CONVERSION = 3;
+const CONVERSION = 4;
 
 /** A thread first loads the tokenizer and meets every word anew, which takes about as long as converting so much. */
 const BYTES_PER_THREAD = 4_000_000;
@@ -49,7 +49,8 @@ const BYTES_PER_THREAD = 4_000_000;
 export async function prepareExamples(options: PrepareExamplesOptions): Promise<OpenExamples | null> {
   const { objective, examples: store, faults, signal } = options;
   const limit = objective.lengthLimit(options);
-  const rows = await openRows(options, limit);
+  const { completion_format: completionFormat } = options.spec.training;
+  const rows = await openRows({ ...options, completionFormat }, limit);
   if (rows === null || limit === null) return rows;
   let fitted: OpenExamples | null = null;
   try {
@@ -88,7 +89,7 @@ export async function storedTokens({
 }
 
 async function openRows(
-  options: Omit<PrepareExamplesOptions, 'spec'>,
+  options: Omit<PrepareExamplesOptions, 'spec'> & RowsOfModel,
   limit: LengthLimit | null,
 ): Promise<OpenExamples | null> {
   const { examples, faults, signal, texts = new ModelTexts() } = options;
@@ -115,9 +116,9 @@ function threadsFor({
 }
 
 /** Its digest covers everything that the examples are made from. What only cuts, splits or orders them is not in it. */
-async function idOf({ objective, model, dataset }: RowsOfModel & { objective: Objective }) {
+async function idOf({ objective, model, dataset, completionFormat }: RowsOfModel & { objective: Objective }) {
   const { id, sha256, format, created_at } = dataset;
-  const dependsOn = await objective.examplesDependOn({ model, dataset });
+  const dependsOn = await objective.examplesDependOn({ model, dataset, completionFormat });
   const all = JSON.stringify([CONVERSION, { sha256, format, created_at }, dependsOn]);
   return { dataset: id, digest: createHash('sha256').update(all).digest('hex') };
 }

@@ -45,6 +45,7 @@ export function reportOf(sources: ReportSources): Report {
       rows: validationDataset.dataset.rows,
       ...validationDataset.notes.counts,
     },
+    rendered: notes.rendered,
     tokens: {
       per_epoch: training.tokens,
       trained_per_epoch: training.trainedTokens,

@@ -20,7 +20,8 @@ export async function samplePrompts(
     faults.add({ code: 'invalid_job', message, param: 'samples' });
     return [];
   }
-  const encode = await objective.createPromptEncoder({ model, dataset }, samples.prompts, texts);
+  const { completion_format: completionFormat } = spec.training;
+  const encode = await objective.createPromptEncoder({ model, dataset, completionFormat }, samples.prompts, texts);
   const most = Math.min(MAX_SAMPLE_TOKENS, architecture.maxPositions);
   return samples.prompts.flatMap((prompt, index) => {
     const fault = (code: CodedFault['code'], message: string) => {

@@ -8,10 +8,9 @@ import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
-import type { LengthSettings } from './objectives/next-token/length-limit.js';
 import type { TokenExamples } from './objectives/next-token/token-examples.js';
 import { planJob } from './plan-job.js';
-import { viewRows } from './view-rows.js';
+import { type RowEncoding, viewRows } from './view-rows.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -43,8 +42,9 @@ type Stored = Awaited<ReturnType<typeof stored>>;
 const jsonl = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
 const page = (files: Stored, after = 0, limit = 20) => viewRows({ ...files, after, limit, encoding: null });
 
-async function tokensOf(model: ModelFolder, files: Stored, settings: Partial<LengthSettings> = {}) {
-  const given: LengthSettings = { max_seq_length: 1024, on_overflow: 'error', ...settings };
+async function tokensOf(model: ModelFolder, files: Stored, settings: Partial<RowEncoding['settings']> = {}) {
+  const preset = { max_seq_length: 1024, on_overflow: 'error', completion_format: 'chat' } as const;
+  const given = { ...preset, ...settings };
   const encoding = { model, texts: new ModelTexts(), settings: given };
   return (await viewRows({ ...files, after: 0, limit: 100, encoding })).data;
 }

@@ -5,6 +5,7 @@ import {
   MAX_ROW_TOKENS,
   type RowToken,
   type RowTokens,
+  type TrainingSettings,
 } from '@lorasmith/contracts';
 import { type ModelFolder, type ModelTexts, TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import { FaultList } from './fault-list.js';
@@ -31,7 +32,7 @@ export interface ViewRowsOptions {
 export interface RowEncoding {
   model: ModelFolder;
   texts: ModelTexts;
-  settings: LengthSettings;
+  settings: LengthSettings & Pick<TrainingSettings, 'completion_format'>;
 }
 
 export interface ViewedRows {
@@ -87,7 +88,10 @@ async function viewer({
   if (encoding === null) return (line) => ({ ...textOf(line), faults: [], tokens: null });
   const { model, texts, settings } = encoding;
   const objective = objectiveFor(model, dataset);
-  const converter = new BatchConverter(dataset, await objective.createConverter({ model, dataset }, texts));
+  const converter = new BatchConverter(
+    dataset,
+    await objective.createConverter({ model, dataset, completionFormat: settings.completion_format }, texts),
+  );
   const limit = objective.lengthLimit({ model, spec: { training: settings } });
   const tokenizer = objective.kind === 'next-token' ? (await texts.of(model.path)).tokenizer : null;
   return (line) => {

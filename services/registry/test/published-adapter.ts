@@ -82,6 +82,7 @@ function manifestOf(id: string, model: string, base: BaseDigests, files: Adapter
         parameters: { trained: 1, total: 100, trained_percent: 1, modules: ['q_proj'] },
         rows: { total: 4, training: 4, validation: 0, overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 9 },
         validation_dataset: null,
+        rendered: null,
         tokens: { per_epoch: 36, trained_per_epoch: 18, total: 108, validation: 0 },
         steps: { per_epoch: 1, total: 3, warmup: 1 },
         estimate: null,

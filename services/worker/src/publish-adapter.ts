@@ -81,7 +81,17 @@ function publicSpecOf(job: Job): JobSpec {
 
 function originOf(job: Job, outcome: TrainingOutcome): AdapterManifest['origin'] {
   const { dataset, validation_dataset, report, result, probe, checks } = outcome;
-  const training = { dataset, validation_dataset, settings: publicSpecOf(job), report, result, probe, checks };
+  // An adapter is given to others, the rows are not.
+  const described = { ...report, rendered: report.rendered && { ...report.rendered, first_row: [] } };
+  const training = {
+    dataset,
+    validation_dataset,
+    settings: publicSpecOf(job),
+    report: described,
+    result,
+    probe,
+    checks,
+  };
   return job.kind === 'train'
     ? { kind: 'trained', job: job.id, ...training }
     : { kind: 'published-checkpoint', ...job.checkpoint, ...training };

@@ -68,11 +68,12 @@ export const DATASET_COMMANDS: Command[] = [
       'base-model': { type: 'string' },
       'max-seq-length': { type: 'string' },
       'on-overflow': { type: 'string' },
+      'completion-format': { type: 'string' },
     },
     help: [
       '--after LINE                  only rows after this line',
       '--base-model NAME             their text in the chat template of this base model; [what is trained] is in brackets',
-      '--max-seq-length, --on-overflow  as in a job',
+      '--max-seq-length, --on-overflow, --completion-format  as in a job',
     ],
     async run(context) {
       const { limit, after, ...values } = context.values as Record<string, string | undefined>;
@@ -84,6 +85,7 @@ export const DATASET_COMMANDS: Command[] = [
         ...Object.fromEntries(given),
         base_model: values['base-model'],
         on_overflow: values['on-overflow'],
+        completion_format: values['completion-format'],
       };
       const page = await context.client.datasetRows(context.positionals[0]!, query as DatasetRowsQuery, context);
       return print(context, page, page.data.map(rowText).join('\n') + moreText(page));

@@ -15,7 +15,11 @@ import { EXAMPLE_FILES } from './example-summary.js';
 import { ExampleWriter } from './example-writer.js';
 import { splitExamples } from './split-examples.js';
 
-const NOTES = { counts: { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 }, warnings: [] };
+const NOTES = {
+  counts: { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 },
+  warnings: [],
+  rendered: null,
+};
 /** More than one scan reads, more than a thousand blocks, and words beyond a block of the writer. */
 const COUNT = 90_000;
 

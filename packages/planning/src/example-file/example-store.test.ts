@@ -13,6 +13,7 @@ import type { ExampleWriter } from './example-writer.js';
 const NOTES: ExampleNotes = {
   counts: { overflowed: 0, dropped: 1, truncated: 0, split: 0, longest: 3 },
   warnings: [{ code: 'special_token_in_text', message: 'a warning', line: 2 }],
+  rendered: { completion_format: 'text', first_row: [{ text: 'a', trained: true }] },
 };
 const idOf = (dataset: string, digest = 'a') => ({ dataset, digest: digest.repeat(64) });
 const HOUR_MS = 3_600_000;

@@ -1,4 +1,4 @@
-import { Fault } from '@lorasmith/contracts';
+import { Fault, RenderedRow } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 
@@ -15,7 +15,10 @@ export const RowCounts = Type.Object(
 export type RowCounts = Static<typeof RowCounts>;
 
 /** What a job's report says of the rows, besides how they are split. */
-export const ExampleNotes = Type.Object({ counts: RowCounts, warnings: Type.Array(Fault) }, closed);
+export const ExampleNotes = Type.Object(
+  { counts: RowCounts, warnings: Type.Array(Fault), rendered: Type.Union([RenderedRow, Type.Null()]) },
+  closed,
+);
 export type ExampleNotes = Static<typeof ExampleNotes>;
 
 /** Written last, beside the files that it describes. */

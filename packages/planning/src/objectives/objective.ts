@@ -1,10 +1,12 @@
 import type {
+  CompletionFormat,
   Dataset,
   DatasetFormat,
   ErrorCode,
   Fault,
   FeaturesRow,
   JobSpec,
+  RenderedRow,
   SamplePrompt,
   TextualRow,
 } from '@lorasmith/contracts';
@@ -42,10 +44,11 @@ export interface RowFormat {
 export interface RowsOfModel {
   model: ModelFolder;
   dataset: Dataset;
+  completionFormat: CompletionFormat;
 }
 
 /** What a job trains, and on what. */
-export interface ObjectiveJob extends RowsOfModel {
+export interface ObjectiveJob extends Omit<RowsOfModel, 'completionFormat'> {
   spec: JobSpec;
 }
 
@@ -108,6 +111,8 @@ export interface RowConverter<Row extends TextualRow | FeaturesRow = TextualRow 
    * @throws ProductError of which each is a fault of this row
    */
   convert(row: Row): ConvertedRow | CodedFault[];
+  /** An example as the report shows it; null where it has no text. */
+  rendered(words: Int32Array): RenderedRow | null;
 }
 
 export interface ConvertedRow {

@@ -1,4 +1,4 @@
-import { type Dataset, type FeaturesRow, ProductError, type TextualRow } from '@lorasmith/contracts';
+import { type Dataset, type FeaturesRow, ProductError, type RenderedRow, type TextualRow } from '@lorasmith/contracts';
 import { concatenate } from '../concatenate.js';
 import { checkRow } from '../dataset-row.js';
 import { type CodedFault, FaultList } from '../fault-list.js';
@@ -56,6 +56,11 @@ export class BatchConverter {
     const { listed, count } = faults;
     const ofRows = { rows, faults: { listed, count }, remarks: remarks.all };
     return { ...ofRows, records: Uint32Array.from(records), words: concatenate(examples) };
+  }
+
+  /** An example as the report shows it. */
+  rendered(words: Int32Array): RenderedRow | null {
+    return this.#converter.rendered(words);
   }
 
   /** @returns its example, or what is wrong with the row */

@@ -16,9 +16,10 @@ export interface ThreadTask {
 export type ThreadMessage = { id: null } | { id: number; batch: ConvertedBatch };
 
 const port = parentPort!;
-const { model, dataset } = workerData as RowsOfModel;
-const objective = objectiveFor(model, dataset);
-const converter = new BatchConverter(dataset, await objective.createConverter({ model, dataset }, new ModelTexts()));
+const rows = workerData as RowsOfModel;
+const { dataset } = rows;
+const objective = objectiveFor(rows.model, dataset);
+const converter = new BatchConverter(dataset, await objective.createConverter(rows, new ModelTexts()));
 // A conversion that fails ends the thread: nothing handles the rejection.
 port.on('message', (task: ThreadTask) => void convert(task));
 port.postMessage({ id: null } satisfies ThreadMessage);

@@ -33,6 +33,7 @@ function slowHere(beforeRow = () => {}): { objective: Objective; rows(): number 
   const createConverter: Objective['createConverter'] = async (...options) => {
     const converter = await nextToken.createConverter(...options);
     return {
+      rendered: (words) => converter.rendered(words),
       convert(row) {
         rows++;
         beforeRow();
@@ -58,7 +59,14 @@ async function convert(lines: readonly string[], changes: Partial<ConvertRowsOpt
   } as Dataset;
   const writer = new ExampleWriter(folder);
   try {
-    const rows = { model, dataset, objective: nextToken, rowsFile, texts: new ModelTexts() };
+    const rows = {
+      model,
+      dataset,
+      completionFormat: 'chat' as const,
+      objective: nextToken,
+      rowsFile,
+      texts: new ModelTexts(),
+    };
     const { notes, faults } = await convertRows({ ...rows, writer, ...changes });
     const files = writer.finish();
     const index = await readFile(join(folder, 'index.bin'));

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import { ProductError } from '@lorasmith/contracts';
+import { ProductError, type RenderedRow } from '@lorasmith/contracts';
 import type { ModelTexts } from '@lorasmith/model-folder';
 import type { ExampleNotes } from '../example-file/example-summary.js';
 import type { ExampleWriter } from '../example-file/example-writer.js';
@@ -47,16 +47,16 @@ const MAX_BYTES_READ_AHEAD = 2 * 2 ** 20;
  * `storage_full`, `does_not_fit`
  */
 export async function convertRows(options: ConvertRowsOptions): Promise<ConvertedRows> {
-  const { dataset, model, objective, rowsFile, texts, threads, signal } = options;
+  const { dataset, model, completionFormat, objective, rowsFile, texts, threads, signal } = options;
   // Loading a large tokenizer takes a moment, and slow rows more.
   options.onProgress?.({ rows: 0, totalRows: dataset.rows });
-  const converter = new BatchConverter(dataset, await objective.createConverter({ model, dataset }, texts));
-  const rows = { model, dataset };
+  const rows = { model, dataset, completionFormat };
+  const converter = new BatchConverter(dataset, await objective.createConverter(rows, texts));
   const converting = new ConversionThreads({ rows, converter, beforeRow: turnGiver(signal), threads });
   const stop = () => void converting.stop(planningStopped(signal));
   signal?.addEventListener('abort', stop);
   try {
-    const results = new ConversionResults(options);
+    const results = new ConversionResults(options, converter);
     const hash = createHash('sha256');
     const ahead: { batch: Promise<ConvertedBatch>; bytes: number }[] = [];
     let bytesAhead = 0;
@@ -101,15 +101,18 @@ function bytesOf(lines: readonly Line[]): number {
 /** Collects what becomes of batches, in the order of the file. */
 class ConversionResults {
   readonly #options: ConvertRowsOptions;
+  readonly #converter: Pick<BatchConverter, 'rendered'>;
   readonly #faults = new FaultList();
   #hasFaultyRows = false;
   readonly #remarks = new RemarkCounts();
   #rows = 0;
   #longest = 0;
+  #rendered: RenderedRow | null = null;
   #reportedAt = performance.now();
 
-  constructor(options: ConvertRowsOptions) {
+  constructor(options: ConvertRowsOptions, converter: Pick<BatchConverter, 'rendered'>) {
     this.#options = options;
+    this.#converter = converter;
   }
 
   add(batch: ConvertedBatch): void {
@@ -134,11 +137,13 @@ class ConversionResults {
       remarks.filter((remark) => remark.code === code).map(warningOf),
     );
     const counts = { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: this.#longest };
-    return { notes: { counts, warnings }, faults: null };
+    return { notes: { counts, warnings, rendered: this.#rendered }, faults: null };
   }
 
   #write({ records, words }: ConvertedBatch): void {
     const { writer } = this.#options;
+    // The shape of an example is the objective's, so its converter reads it.
+    if (records.length > 0) this.#rendered ??= this.#converter.rendered(words.subarray(0, records[0]!));
     for (let at = 0; at < records.length; at += RECORD_NUMBERS) {
       const row = this.#rows + records[at + 2]!;
       writer.addRecord({ words: records[at]!, trained: records[at + 1]!, row, line: records[at + 3]! });

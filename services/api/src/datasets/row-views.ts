@@ -28,9 +28,9 @@ export interface RowViews {
 }
 
 const DEFAULT_LIMIT = 20;
-const { max_seq_length, on_overflow } = TrainingSettings.properties;
-const LengthSettings = Type.Object({ max_seq_length, on_overflow });
-type LengthSettings = Static<typeof LengthSettings>;
+const { max_seq_length, on_overflow, completion_format } = TrainingSettings.properties;
+const RowSettings = Type.Object({ max_seq_length, on_overflow, completion_format });
+type RowSettings = Static<typeof RowSettings>;
 type RowPlace = Required<Pick<DatasetRowsQuery, 'after' | 'limit'>>;
 
 export function createRowViews(options: RowViewsOptions): RowViews {
@@ -39,7 +39,7 @@ export function createRowViews(options: RowViewsOptions): RowViews {
   const asUploaded = (dataset: Dataset, place: RowPlace) =>
     withFile(options, dataset, (rowsFile) => preflight.viewRows({ dataset, rowsFile, ...place, encoding: null }));
 
-  const asTokens = async (dataset: Dataset, place: RowPlace, baseModel: string, settings: LengthSettings) => {
+  const asTokens = async (dataset: Dataset, place: RowPlace, baseModel: string, settings: RowSettings) => {
     await preparations.checkModel(baseModel);
     return await withRows(options, { dataset, baseModel }, ({ modelsDir, rowsFile }) =>
       preflight.viewRows({ dataset, rowsFile, ...place, encoding: { modelsDir, baseModel, settings } }),
@@ -58,7 +58,7 @@ export function createRowViews(options: RowViewsOptions): RowViews {
       const viewed =
         baseModel === undefined
           ? await asUploaded(dataset, place)
-          : await asTokens(dataset, place, baseModel, Value.Default(LengthSettings, settings) as LengthSettings);
+          : await asTokens(dataset, place, baseModel, Value.Default(RowSettings, settings) as RowSettings);
       const next = viewed.has_more ? viewed.data.at(-1)!.line : null;
       return { object: 'dataset_rows', dataset: id, base_model: baseModel ?? null, ...viewed, next };
     },

@@ -78,14 +78,18 @@ export async function outline({ job, tokens, quick }: OutlineTask): Promise<Thre
     const weightsSha256 = await knownWeights(model, job, tokens);
     const checked = await answering(() => outlineJob({ spec, model, dataset, validation, initial, weightsSha256 }));
     const examples = await openExampleStore(tokens);
+    const { completion_format: completionFormat } = spec.training;
     let shareOfBudget = 0;
     for (const one of datasetsOf(job)) {
-      const stored = await storedTokens({ model, dataset: one, examples }).catch(nullIfNotTrainable);
+      const stored = await storedTokens({ model, dataset: one, completionFormat, examples }).catch(nullIfNotTrainable);
       shareOfBudget += stored === null ? one.bytes / quick.rowBytes : stored.bytes / quick.tokenBytes;
     }
     return { outline: checked, isQuick: shareOfBudget <= 1 };
   });
 }
+
+/** The preset of jobs: rows are prepared before a job says how they are written. */
+const PREPARED_FORMAT = 'chat';
 
 export interface TokensTask extends Shared {
   rows: PreflightRows;
@@ -96,7 +100,11 @@ export async function hasTokens({ rows, tokens }: TokensTask): Promise<ThreadAns
   return await answering(async () => {
     const model = await openBaseModel(rows.modelsDir, rows.baseModel);
     const examples = await openExampleStore(tokens);
-    return (await storedTokens({ model, dataset: rows.dataset, examples }).catch(nullIfNotTrainable)) !== null;
+    return (
+      (await storedTokens({ model, dataset: rows.dataset, completionFormat: PREPARED_FORMAT, examples }).catch(
+        nullIfNotTrainable,
+      )) !== null
+    );
   });
 }
 
@@ -115,6 +123,7 @@ export async function prepare({ rows, tokens, threads, port }: PrepareTask): Pro
     await prepareTokens({
       model,
       dataset,
+      completionFormat: PREPARED_FORMAT,
       rowsFile,
       examples,
       threads,

@@ -23,6 +23,7 @@ export function ReportCard({ report }: { report: Report }) {
           ['Too long', overflowText(rows)],
           ['Validation dataset', validation && <code>{validation.id}</code>],
           ['Too long for validation', validation && overflowText(validation)],
+          ['First row', report.rendered && <code>{renderedText(report.rendered)}</code>],
           ['Tokens', `${countText(tokens.total)}, ${countText(tokens.per_epoch)} an epoch`],
           ['Tokens with a loss', `${countText(tokens.trained_per_epoch)} an epoch`],
           ['Steps', `${countText(steps.total)}, ${countText(steps.per_epoch)} an epoch`],
@@ -51,6 +52,11 @@ export function ReportCard({ report }: { report: Report }) {
       </details>
     </section>
   );
+}
+
+/** Its text as the model reads it; what is trained is in brackets. */
+function renderedText({ first_row }: NonNullable<Report['rendered']>): string {
+  return first_row.map(({ text, trained }) => (trained ? `[${text}]` : text)).join('');
 }
 
 /** What the service found odd, but not wrong. */

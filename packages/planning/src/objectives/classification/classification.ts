@@ -77,6 +77,10 @@ class FeatureRowConverter implements RowConverter<FeaturesRow> {
     this.#classes = classes;
   }
 
+  rendered(): null {
+    return null;
+  }
+
   convert(row: FeaturesRow): ConvertedRow | CodedFault[] {
     const faults: CodedFault[] = [];
     if (row.features.length !== this.#width) {

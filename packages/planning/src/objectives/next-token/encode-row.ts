@@ -1,4 +1,5 @@
 import {
+  type CompletionFormat,
   type DatasetFormat,
   type Message,
   type MessagesRow,
@@ -18,19 +19,24 @@ export interface RowEncoderOptions {
   template: ChatTemplate | null;
   /** Any of these ends a generated text; the first is appended where an end is missing. May be empty. */
   endTokenIds: readonly number[];
+  /** `text`: prompts and instructions are plain text although there is a template. @defaultValue `chat` */
+  completionFormat?: CompletionFormat;
 }
 
 /** Converts rows to tokens with their loss mask. */
 export class RowEncoder {
   readonly #tokenizer: Tokenizer;
   readonly #template: ChatTemplate | null;
+  /** The template of prompts and completions; null: they are written as they are. */
+  readonly #completionTemplate: ChatTemplate | null;
   readonly #endTokenIds: readonly number[];
   readonly #marks: readonly string[];
   readonly #affixes: { before: Int32Array; after: Int32Array };
 
-  constructor({ tokenizer, template, endTokenIds }: RowEncoderOptions) {
+  constructor({ tokenizer, template, endTokenIds, completionFormat = 'chat' }: RowEncoderOptions) {
     this.#tokenizer = tokenizer;
     this.#template = template;
+    this.#completionTemplate = completionFormat === 'text' ? null : template;
     this.#endTokenIds = endTokenIds;
     this.#marks = [...tokenizer.specialTokens.values()];
     this.#affixes = affixesOf(tokenizer);
@@ -38,8 +44,8 @@ export class RowEncoder {
 
   /**
    * - `messages`: by the chat template, with its tools; loss on every assistant turn whose weight is not 0.
-   * - `prompt_completion`, `instruction`: as a user and an assistant turn. Without a chat template as plain text, an
-   *   instruction in the form of Stanford Alpaca, the answer followed by the end-of-text token.
+   * - `prompt_completion`, `instruction`: as a user and an assistant turn. Without a chat template, or if
+   *   text was chosen, as plain text, an instruction in the form of Stanford Alpaca, the answer followed by the end-of-text token.
    * - `text`: what the tokenizer itself puts before a text (BOS), the text, the end-of-text token; loss on all.
    *
    * The first token has no loss: nothing predicts it.
@@ -52,13 +58,20 @@ export class RowEncoder {
     return encoded;
   }
 
+  /** How prompts and completions are written. */
+  get completionFormat(): CompletionFormat {
+    return this.#completionTemplate === null ? 'text' : 'chat';
+  }
+
   /**
    * What a model reads before it answers: a text as rows of this format have it before what is trained, or a conversation.
    * @throws ProductError `chat_template_failed`; `invalid_job` for a conversation without a chat template
    */
   encodePrompt(prompt: SamplePrompt, format: DatasetFormat): Int32Array {
     if (typeof prompt !== 'string') return this.#encodeAsked(prompt);
-    if (format !== 'text' && this.#template !== null) return this.#encodeAsked([{ role: 'user', content: prompt }]);
+    if (format === 'messages' && this.#template !== null) return this.#encodeAsked([{ role: 'user', content: prompt }]);
+    if (format !== 'text' && this.#completionTemplate !== null)
+      return this.#encodeAsked([{ role: 'user', content: prompt }]);
     const text = format === 'instruction' ? instructionPrompt({ instruction: prompt }, true) : prompt;
     return concatenate([this.#affixes.before, this.#tokenizer.encode(text)]);
   }
@@ -80,14 +93,15 @@ export class RowEncoder {
         'The base model has no chat template, so it cannot be trained on "messages". Use "prompt" and "completion".';
       throw new ProductError('dataset_format_mismatch', message, { param: 'messages' });
     }
+    const template = this.#completionTemplate;
     const [prompt, answer] =
-      'prompt' in row ? [row.prompt, row.completion] : [instructionPrompt(row, this.#template === null), row.output];
-    if (this.#template === null) return this.#encodePrompt(prompt, answer);
+      'prompt' in row ? [row.prompt, row.completion] : [instructionPrompt(row, template === null), row.output];
+    if (template === null) return this.#encodePrompt(prompt, answer);
     const messages: MessagesRow['messages'] = [
       { role: 'user', content: prompt },
       { role: 'assistant', content: answer },
     ];
-    return this.#encodeConversation(this.#template, { messages });
+    return this.#encodeConversation(template, { messages });
   }
 
   #encodeText(text: string): EncodedRow {

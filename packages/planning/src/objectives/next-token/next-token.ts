@@ -31,16 +31,18 @@ export const nextToken: Objective = {
   warnings: lengthWarnings,
 };
 
-async function examplesDependOn({ model }: RowsOfModel): Promise<object> {
+async function examplesDependOn({ model, dataset, completionFormat }: RowsOfModel): Promise<object> {
   const { eosTokenIds: endTokenIds, vocabSize } = decoderOf(model);
-  return { tokenizer: await digestTokenizer(model.path), endTokenIds, vocabSize };
+  const ofPairs = isOfPairs(dataset) ? { completionFormat } : {};
+  return { tokenizer: await digestTokenizer(model.path), endTokenIds, vocabSize, ...ofPairs };
 }
 
 async function createConverter(rows: RowsOfModel, texts: ModelTexts): Promise<TokenRowConverter> {
   const { vocabSize } = decoderOf(rows.model);
   // Rows of text have no turns, so a broken template does not matter to them.
   const parts = await rowEncoder(rows, texts, rows.dataset.format !== 'text');
-  return new TokenRowConverter({ ...parts, vocabSize });
+  const completionFormat = isOfPairs(rows.dataset) ? parts.encoder.completionFormat : null;
+  return new TokenRowConverter({ ...parts, vocabSize, completionFormat });
 }
 
 async function createPromptEncoder(
@@ -59,14 +61,19 @@ async function createPromptEncoder(
   };
 }
 
-async function rowEncoder({ model, dataset }: RowsOfModel, texts: ModelTexts, hasTurns: boolean) {
+/** Whether the rows have a prompt and a completion, or an instruction and an output. */
+function isOfPairs({ format }: RowsOfModel['dataset']): boolean {
+  return format === 'prompt_completion' || format === 'instruction';
+}
+
+async function rowEncoder({ model, dataset, completionFormat }: RowsOfModel, texts: ModelTexts, hasTurns: boolean) {
   const { tokenizer } = await texts.of(model.path);
   // A template that asks for the date gets that of the upload: the tokens are the same on whatever day a job is planned,
   // trained or resumed.
   const now = new Date(dataset.created_at);
   const template = hasTurns ? await loadChatTemplate(model.path, { now }) : null;
   const endTokenIds = [tokenizer.eosTokenId, ...decoderOf(model).eosTokenIds].filter((id) => id !== null);
-  return { encoder: new RowEncoder({ tokenizer, template, endTokenIds }), tokenizer };
+  return { encoder: new RowEncoder({ tokenizer, template, endTokenIds, completionFormat }), tokenizer };
 }
 
 function lengthLimit({ spec, model }: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit {

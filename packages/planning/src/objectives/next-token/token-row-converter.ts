@@ -1,10 +1,16 @@
-import type { Fault, TextualRow } from '@lorasmith/contracts';
+import {
+  type CompletionFormat,
+  type Fault,
+  MAX_RENDERED_TOKENS,
+  type RenderedRow,
+  type TextualRow,
+} from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
 import type { RemarkCount, RowRemark } from '../../row-conversion/row-remarks.js';
 import type { ConvertedRow, RowConverter } from '../objective.js';
 import type { RowEncoder } from './encode-row.js';
-import { wordsOfSequence } from './token-examples.js';
+import { sequenceOfWords, wordsOfSequence } from './token-examples.js';
 import { TypedSpecialTokens } from './typed-special-tokens.js';
 
 export interface TokenRowSettings {
@@ -12,6 +18,8 @@ export interface TokenRowSettings {
   tokenizer: Tokenizer;
   /** Vocabulary of the model: every token id is below it. */
   vocabSize: number;
+  /** How the rows are written; null for those that are neither prompt and completion nor instruction and output. */
+  completionFormat: CompletionFormat | null;
 }
 
 /** Rows of text for a decoder. */
@@ -41,6 +49,17 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     if (typed !== null) remarks.push({ code: 'special_token_in_text', detail: typed });
     if (encoded.isIncomplete) remarks.push({ code: 'message_content_dropped' });
     return { words: wordsOfSequence(encoded), trained, remarks };
+  }
+
+  rendered(words: Int32Array): RenderedRow {
+    const { tokenizer, completionFormat } = this.#settings;
+    const { ids, trained } = sequenceOfWords(words.subarray(0, MAX_RENDERED_TOKENS));
+    const first_row: RenderedRow['first_row'] = [];
+    for (let start = 0, end = 0; start < ids.length; start = end) {
+      while (end < ids.length && trained[end] === trained[start]) end++;
+      first_row.push({ text: tokenizer.decode(ids.subarray(start, end)), trained: trained[start] === 1 });
+    }
+    return { completion_format: completionFormat, first_row };
   }
 }
 
