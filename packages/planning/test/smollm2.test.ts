@@ -66,7 +66,11 @@ describe('SmolLM2-135M-Instruct', () => {
     await writeFile(rowsFile, content);
     const sha256 = createHash('sha256').update(content).digest('hex');
     const dataset = { id: `ds_${sha256.slice(0, 24)}`, format: 'messages', rows: 8, sha256 } as Dataset;
-    const spec = Value.Default(JobSpec, { validation: {}, lora: {}, training: {} }) as JobSpec;
+    const spec = Value.Default(JobSpec, {
+      validation: {},
+      lora: { target_modules: ['q_proj', 'v_proj'] },
+      training: {},
+    }) as JobSpec;
     const examples = await openExampleStore({ dataDir: temporary, maxBytes: 2 ** 30 });
     const plan = await planJob({ spec, model: await readModelFolder(folder), dataset, rowsFile, examples });
     onTestFinished(() => plan.close());

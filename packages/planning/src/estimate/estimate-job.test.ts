@@ -56,6 +56,20 @@ function job(rows: TokenExamples, training: Partial<JobSpec['training']> = {}, m
 const peakOf = (planned: JobToEstimate) => estimateJob(planned)!.peak_memory_bytes;
 const secondsOf = (planned: JobToEstimate) => estimateJob(planned)!.seconds_per_step;
 
+test('an evaluation that is due after the last step is counted once', () => {
+  const rows = examples(64, 16);
+  const evaluated = (every: number | null) => {
+    const planned = job(rows, { eval_every_steps: every });
+    return estimateJob({ ...planned, validation: examples(8, 16) })!.total_seconds;
+  };
+  const withoutAny = estimateJob(job(rows))!.total_seconds;
+  const beforeAndAfter = evaluated(null) - withoutAny;
+  // Of 10 steps: after the 10th; after the 5th and the 10th; after the 4th, the 8th and the 10th.
+  expect(evaluated(10) - withoutAny).toBeCloseTo(beforeAndAfter, 9);
+  expect(evaluated(5) - withoutAny).toBeCloseTo(1.5 * beforeAndAfter, 9);
+  expect(evaluated(4) - withoutAny).toBeCloseTo(2 * beforeAndAfter, 9);
+});
+
 test('samples take the memory of their cache where a pass takes less, and time for each round', () => {
   const rows = examples(64, 16);
   const unasked = job(rows, { batch_size: 1, precision: 'float32' });

@@ -164,10 +164,10 @@ function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): Sampl
   return samples === null ? null : { settings: samples, prompts };
 }
 
-/** The time of evaluations before, during and after training. A forward pass takes a little less than half of a step. */
+/** The time of evaluations before, during and after training: one after the last step, also where it is due there anyway. A forward pass takes a little less than half of a step. */
 function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPerToken: number): number {
   if (validation === null) return 0;
   const every = spec.training.eval_every_steps;
-  const evaluations = 2 + (every === null ? 0 : Math.floor(steps.total / every));
+  const evaluations = 2 + (every === null ? 0 : Math.floor((steps.total - 1) / every));
   return evaluations * validation.tokens * secondsPerToken * 0.45;
 }
