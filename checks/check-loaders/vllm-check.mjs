@@ -1,6 +1,6 @@
 import path from 'node:path';
+import { FAMILIES_DIR } from '../../test/family-models.mjs';
 import { downloadFolders, ownAnswers, TOKENS } from './answers.mjs';
-import { FAMILIES_DIR } from './families.mjs';
 import { BFLOAT16, FLOAT32 } from './report.mjs';
 import { manyAnswersOf } from './venvs.mjs';
 

@@ -6,6 +6,7 @@ import { describeModel } from '@lorasmith/model-folder';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { writeFamilyModel } from '../../../test/family-models.mjs';
 import { filesOf, type HubServer, hubRepo, startHubServer } from '../../../test/hub-server.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -118,6 +119,30 @@ describe('a pull', () => {
     expect(await readdir(path.join(modelsDir, '.pulls'))).toEqual([]);
     const asked = hub.requests.map(({ path: one }) => one).filter((one) => one.includes('/resolve/'));
     expect(asked.filter((one) => /\.(bin|py)$|consolidated|NOTICE/.test(one))).toEqual([]);
+  });
+
+  test('fetches what a composite needs to be served, in its language model and its encoder', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-composite-'));
+    await writeFamilyModel('gemma3', path.join(folder, 'gemma3'));
+    const model = await filesOf(path.join(folder, 'gemma3'));
+    await rm(folder, { recursive: true });
+    const companions = {
+      'preprocessor_config.json': '{"image_processor_type": "Gemma3ImageProcessor"}',
+      'processor_config.json': '{"processor_class": "Gemma3Processor"}',
+      'chat_template.jinja': '{{ messages[0].content }}',
+      'chat_template.json': '{"chat_template": "{{ messages[0].content }}"}',
+    };
+    hub.repos.set(REPO, hubRepo({ ...model, ...companions, 'added_tokens.bin': 'a pickle' }));
+    await start();
+    const { status, name, error } = await pulled();
+    expect([status, error]).toEqual(['succeeded', null]);
+    const pulledTo = path.join(modelsDir, name);
+    expect((await readdir(pulledTo)).sort()).toEqual(
+      [...Object.keys(model), ...Object.keys(companions), 'lorasmith-origin.json'].sort(),
+    );
+    for (const [file, text] of Object.entries(companions)) {
+      expect(await readFile(path.join(pulledTo, file), 'utf8')).toBe(text);
+    }
   });
 
   test.each([true, false])('takes shards that the index names, with Xet: %s', async (xet) => {

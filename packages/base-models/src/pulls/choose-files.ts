@@ -16,7 +16,7 @@ const TOKENIZER = 'tokenizer.json';
 const SINGLE = 'model.safetensors';
 export const WEIGHTS_INDEX = 'model.safetensors.index.json';
 
-/** Files that are read from a base model's folder. */
+/** Files that are read from a base model's folder, and those that a merged model needs where a composite is served. */
 const WANTED = new Set([
   CONFIG,
   TOKENIZER,
@@ -24,6 +24,10 @@ const WANTED = new Set([
   'special_tokens_map.json',
   'generation_config.json',
   'chat_template.jinja',
+  'chat_template.json',
+  'processor_config.json',
+  'preprocessor_config.json',
+  'video_preprocessor_config.json',
 ]);
 /** Files for people; a large one is left out. */
 const ABOUT = /^(README\.md|LICEN[CS]E([-_.][A-Za-z0-9._-]{1,40})?|NOTICE(\.(txt|md))?)$/;

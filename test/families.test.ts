@@ -1,0 +1,179 @@
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createClient, probeServer } from '../packages/client/src/index.js';
+import type { Job, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
+import { readModelFolder } from '../packages/model-folder/src/index.js';
+import { openSafetensors } from '../packages/safetensors/src/index.js';
+import { makeDataFolder } from './data-folder.js';
+import { CHARACTERS, writeFamilyModel } from './family-models.mjs';
+
+// A tiny random model of each family in the complete product: trained, published, sampled, merged, and sampled as what it became.
+
+/** One case of each; the others differ from these in settings that test/fixtures/families compares with transformers. */
+const CASES = [
+  ...['arcee', 'ernie4_5', 'exaone4', 'gemma3', 'gemma3-text', 'glm', 'glm4', 'granite', 'granitemoehybrid'],
+  ...['ministral3', 'mistral3', 'nemotron', 'olmo2', 'olmo3', 'seed_oss', 'smollm3'],
+];
+/** One with several ropes and a prefix for its files, and one with norms after its branches. */
+const PAUSED = ['gemma3', 'olmo3'];
+const COMPOSITES = ['gemma3', 'mistral3'];
+const PROCESSOR_FILES = ['preprocessor_config.json', 'processor_config.json'];
+const GATE_EQUIPMENT = new URL('../services/worker/test/fixtures/hold-at-checkpoint.mjs', import.meta.url).href;
+const R = 4;
+const ALPHA = 8;
+
+let folder: string;
+let stack: { apiUrl: string; stop(): Promise<void> };
+let client: ReturnType<typeof createClient>;
+let dataset: string;
+let gate: string;
+
+const characters = (from: number, step: number, length: number) =>
+  Array.from({ length }, (_, i) => CHARACTERS[(from + step * i) % CHARACTERS.length]).join('');
+/** Longer than the windows of the models; the shortest of them has 32 positions. */
+const ROWS = Array.from({ length: 16 }, (_, row) => ({
+  prompt: characters(3 * row, 7, 4 + (row % 3)),
+  completion: characters(5 * row, 3, 12 + (row % 5)),
+}));
+
+const request = (base_model: string): JobRequest => ({
+  base_model,
+  dataset,
+  validation: { split: 0.25 },
+  lora: { r: R, alpha: ALPHA, target_modules: 'all-linear' },
+  training: { epochs: 8, batch_size: 4, learning_rate: 0.01, precision: 'float32', checkpoint_every_steps: 8 },
+});
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-families-'));
+  gate = path.join(folder, 'gate');
+  await makeDataFolder(path.join(folder, 'data'));
+  for (const name of CASES) await writeFamilyModel(name, path.join(folder, 'models', name));
+  for (const name of COMPOSITES) {
+    for (const file of PROCESSOR_FILES) await writeFile(path.join(folder, 'models', name, file), `{"of": "${name}"}`);
+  }
+  // The specifier is computed because the file is JavaScript without declarations.
+  const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
+  stack = await startStack({
+    dataDir: path.join(folder, 'data'),
+    modelsDir: path.join(folder, 'models'),
+    env: { ...process.env, NODE_OPTIONS: `--import ${GATE_EQUIPMENT}`, CHECKPOINT_GATE: gate },
+  });
+  client = createClient({ baseUrl: stack.apiUrl });
+  dataset = (await client.uploadDataset({ text: ROWS.map((row) => JSON.stringify(row)).join('\n') })).id;
+});
+
+afterAll(async () => {
+  await stack?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const trained = new Map<string, Job>();
+
+describe.each(CASES)('%s', (name) => {
+  test('is trained and published, and answers', async () => {
+    const job = await client.waitForJob((await client.createJob(request(name))).id);
+    expect(job).toMatchObject({ status: 'succeeded', error: null });
+    trained.set(name, job);
+    const id = job.adapter ?? '';
+    const manifest = await client.manifest(id);
+    const { result } = manifest.origin as TrainedOrigin;
+    expect(result.evaluation_after?.loss).toBeLessThan(result.evaluation_before?.loss ?? 0);
+    const probe = await probeServer(manifest, { url: `${stack.apiUrl}/v1`, model: id });
+    expect(probe).toMatchObject({ verdict: 'adapter', adapter_distance: expect.closeTo(0, 4) });
+  });
+
+  test('is merged as W + (alpha / r) B A, all other tensors unchanged, and answers as with its adapter', async () => {
+    const id = trained.get(name)?.adapter ?? '';
+    const merged = path.join(folder, 'models', `${name}-merged`);
+    const adapter = path.join(folder, 'adapters', name);
+    await client.downloadAdapter(id, { folder: merged }, { weights: 'merged' });
+    await client.downloadAdapter(id, { folder: adapter });
+    const model = await readModelFolder(path.join(folder, 'models', name));
+    const became = await readModelFolder(merged);
+    expect([...became.tensors.keys()].sort()).toEqual([...model.tensors.keys()].sort());
+    if (COMPOSITES.includes(name)) {
+      expect([...model.tensors.keys()].some((tensor) => tensor.includes('vision'))).toBe(true);
+      for (const file of PROCESSOR_FILES) {
+        expect(await readFile(path.join(merged, file), 'utf8')).toBe(`{"of": "${name}"}`);
+      }
+    }
+    const matrices = await tensorsOf(path.join(adapter, 'adapter_model.safetensors'));
+    const updates = new Map(
+      model.modules.map(({ name: module }) => {
+        const { weight, transposed } = model.linears.get(module)!;
+        const [a, b] = ['A', 'B'].map((side) => matrices.get(`base_model.model.${module}.lora_${side}.weight`));
+        return [weight, productOf(a!, b!, transposed)];
+      }),
+    );
+    expect(matrices.size).toBe(2 * updates.size);
+    for (const [tensor, { file }] of model.tensors) {
+      const before = (await tensorsOf(path.join(model.path, file))).get(tensor)!;
+      const after = (await tensorsOf(path.join(merged, became.tensors.get(tensor)!.file))).get(tensor)!;
+      const update = updates.get(tensor);
+      if (update === undefined) expect(after.equals(before), tensor).toBe(true);
+      else expect(greatestError(floats(before), update, floats(after)), tensor).toBeLessThan(1e-5);
+    }
+    // A base model's text is computed in bfloat16, so its log-probabilities are near and not the same.
+    const served = { url: `${stack.apiUrl}/v1`, model: `${name}-merged` };
+    expect(await probeServer(await client.manifest(id), served)).toMatchObject({ verdict: 'adapter' });
+  });
+});
+
+describe.each(PAUSED)('%s, paused at a checkpoint and resumed', (name) => {
+  test('becomes the same adapter', async () => {
+    await writeFile(gate, '16');
+    const { id } = await client.createJob(request(name));
+    const isHeld = () =>
+      access(`${gate}.held`).then(
+        () => true,
+        () => false,
+      );
+    await expect.poll(isHeld).toBe(true);
+    await client.pauseJob(id);
+    await expect.poll(async () => (await client.getJob(id)).status).toBe('paused');
+    for (const file of [gate, `${gate}.held`]) await rm(file);
+    await client.resumeJob(id);
+    const job = await client.waitForJob(id);
+    expect(job).toMatchObject({ status: 'succeeded', resumes: 1 });
+    const digests = [job, trained.get(name)].map(async (one) => {
+      const manifest = await client.manifest(one?.adapter ?? '');
+      return manifest.files.find(({ name: file }) => file === 'adapter_model.safetensors')?.sha256;
+    });
+    const [resumed, whole] = await Promise.all(digests);
+    expect(resumed).toBe(whole);
+  });
+});
+
+async function tensorsOf(file: string): Promise<Map<string, Buffer>> {
+  const opened = await openSafetensors(file);
+  try {
+    const tensors = new Map<string, Buffer>();
+    for (const name of opened.tensors.keys()) tensors.set(name, Buffer.from(await opened.read(name)));
+    return tensors;
+  } finally {
+    await opened.close();
+  }
+}
+
+const floats = (bytes: Buffer) => new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+
+/** `(alpha / r) B A` in the layout of the weight. */
+function productOf(aBytes: Buffer, bBytes: Buffer, transposed: boolean): Float64Array {
+  const [a, b] = [floats(aBytes), floats(bBytes)];
+  const [width, height] = [a.length / R, b.length / R];
+  const product = new Float64Array(width * height);
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      let sum = 0;
+      for (let i = 0; i < R; i++) sum += b[row * R + i]! * a[i * width + column]!;
+      product[transposed ? column * height + row : row * width + column] = (ALPHA / R) * sum;
+    }
+  }
+  return product;
+}
+
+const greatestError = (before: Float32Array, update: Float64Array, after: Float32Array) =>
+  before.reduce((greatest, value, i) => Math.max(greatest, Math.abs(value + update[i]! - after[i]!)), 0);

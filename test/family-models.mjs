@@ -1,0 +1,48 @@
+import { cp, mkdir, readdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** A folder for each case: a tiny random model of a family, and an adapter that PEFT trained for it. */
+export const FAMILIES_DIR = fileURLToPath(new URL('fixtures/families', import.meta.url));
+
+/** Three special tokens, and a character for each other id. */
+const SPECIAL = ['<pad>', '<s>', '</s>'];
+export const CHARACTERS = [...'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678'];
+
+/** The names of the cases. @returns {Promise<string[]>} */
+export async function familyCases() {
+  return (await readdir(FAMILIES_DIR)).sort();
+}
+
+/**
+ * Makes a base model of a case, with a tokenizer that has a token per character.
+ * @param {string} name @param {string} folder
+ */
+export async function writeFamilyModel(name, folder) {
+  await mkdir(path.dirname(folder), { recursive: true });
+  await cp(path.join(FAMILIES_DIR, name, 'base'), folder, { recursive: true });
+  const added = SPECIAL.map((content, id) => {
+    return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  });
+  const vocab = Object.fromEntries([...SPECIAL, ...CHARACTERS].map((token, id) => [token, id]));
+  const model = {
+    type: 'BPE',
+    dropout: null,
+    unk_token: null,
+    fuse_unk: false,
+    byte_fallback: false,
+    vocab,
+    merges: [],
+  };
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+  const tokenizer = {
+    ...{ version: '1.0', truncation: null, padding: null, added_tokens: added, normalizer: null },
+    ...{ pre_tokenizer: byteLevel, post_processor: null, decoder: byteLevel, model },
+  };
+  const settings = {
+    ...{ tokenizer_class: 'PreTrainedTokenizerFast', bos_token: '<s>', eos_token: '</s>', pad_token: '<pad>' },
+    clean_up_tokenization_spaces: false,
+  };
+  await writeFile(path.join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+  await writeFile(path.join(folder, 'tokenizer_config.json'), JSON.stringify(settings));
+}
