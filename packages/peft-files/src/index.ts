@@ -2,3 +2,4 @@ export { type CommonForm, commonFormBytes, cutRank, manifestLora, withScale } fr
 export { checkFitsBase } from './fits-base.js';
 export type { PeftAdapter, PeftModule } from './peft-adapter.js';
 export { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';
+export { withServedNames } from './served-names.js';

@@ -81,6 +81,46 @@ describe('an adapter of PEFT', () => {
     expect(greatest).toBeLessThan(1e-5);
   });
 
+  test('of the language model alone fits a composite, and gets the names of the class that is served', async () => {
+    const composite = join(REFERENCE, '../families/gemma3');
+    await cp(join(composite, 'base'), join(root, 'models/gemma3'), { recursive: true });
+    const served = await tensorsOf(join(composite, 'adapter_trained/adapter_model.safetensors'));
+    for (const path of ['model.', 'language_model.model.', 'language_model.', 'model.language_model.']) {
+      const folder = join(root, 'renamed');
+      await cp(join(composite, 'adapter_trained'), folder, { recursive: true });
+      const opened = await openSafetensors(join(composite, 'adapter_trained/adapter_model.safetensors'));
+      const renamed = [...opened.tensors.values()].map(({ name, dtype, shape }) => ({
+        name: name.replace('base_model.model.model.language_model.', `base_model.model.${path}`),
+        dtype,
+        shape: [...shape],
+        data: served.get(name)!,
+      }));
+      await opened.close();
+      await writeSafetensors(join(folder, 'adapter_model.safetensors'), renamed, { format: 'pt' });
+      const { status, body } = await post(await tarOfFolder(folder), '?base_model=gemma3');
+      expect([path, status, body.error]).toEqual([path, 201, undefined]);
+      expect(await tensorsOf(join(adapters.folder(body.id), 'adapter_model.safetensors'))).toEqual(served);
+    }
+  });
+
+  test('with two modules for the same layer of a composite is refused', async () => {
+    const composite = join(REFERENCE, '../families/gemma3');
+    await cp(join(composite, 'base'), join(root, 'models/gemma3'), { recursive: true });
+    const folder = join(root, 'doubled');
+    await cp(join(composite, 'adapter_trained'), folder, { recursive: true });
+    const opened = await openSafetensors(join(composite, 'adapter_trained/adapter_model.safetensors'));
+    const tensors = [];
+    for (const { name, dtype, shape } of opened.tensors.values()) {
+      const one = { name, dtype, shape: [...shape], data: await opened.read(name) };
+      tensors.push(one, { ...one, name: name.replace('.model.language_model.', '.model.') });
+    }
+    await opened.close();
+    await writeSafetensors(join(folder, 'adapter_model.safetensors'), tensors, { format: 'pt' });
+    const { status, body } = await post(await tarOfFolder(folder), '?base_model=gemma3');
+    expect([status, body.error.code]).toEqual([422, 'invalid_adapter']);
+    expect(body.error.message).toContain('two modules for model.language_model.layers.');
+  });
+
   test('can be in a folder, and other files beside it are ignored', async () => {
     await cp(INITIAL, join(root, 'my-adapter'), { recursive: true });
     await writeFile(join(root, 'my-adapter/README.md'), '# An adapter');

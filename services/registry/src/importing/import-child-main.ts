@@ -2,7 +2,14 @@ import { join } from 'node:path';
 import { answerParent } from '@lorasmith/child-processes';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
 import { digestBase, openBaseModel, WeightDigests } from '@lorasmith/model-folder';
-import { checkFitsBase, commonFormBytes, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
+import {
+  checkFitsBase,
+  commonFormBytes,
+  manifestLora,
+  readPeftFolder,
+  withServedNames,
+  writePeftFolder,
+} from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import type { ImportRequest, ImportResult } from './import-messages.js';
 import { checkStoredBytes } from './stored-bytes.js';
@@ -14,10 +21,11 @@ answerParent<ImportRequest, ImportResult>('import', importAdapter);
  * has an effect. The weights get one rank and one scale, which is all that other servers support.
  */
 async function importAdapter(request: ImportRequest): Promise<ImportResult> {
-  const adapter = await readPeftFolder(request.adapterFolder, (shapes) =>
+  const read = await readPeftFolder(request.adapterFolder, (shapes) =>
     checkStoredBytes(commonFormBytes(shapes.values()), request.bounds),
   );
   const model = await openBaseModel(request.modelsDir, request.baseModel);
+  const adapter = withServedNames(read, model);
   checkFitsBase(adapter, model);
   const written = await writePeftFolder(request.outputFolder, adapter, model);
   const files: AdapterManifest['files'] = [];
