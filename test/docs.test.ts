@@ -66,9 +66,21 @@ describe('handwritten parts of the documentation', () => {
     expect((await page('README.md')).split('\n').length).toBeLessThan(200);
   });
 
+  test('CONTRIBUTING.md names only files that exist', async () => {
+    const named = [...(await page('CONTRIBUTING.md')).matchAll(/`((?:packages|services|test|docs)\/[\w./-]+)`/g)];
+    const missing: string[] = [];
+    for (const [, file = ''] of named) {
+      // A name in capitals stands for the new one.
+      const known = file.split(/\/(?=[^/]*(?:NAME|AREA))/)[0]!;
+      if ((await readFileOrFolder(new URL(known, ROOT)).catch(() => null)) === null) missing.push(file);
+    }
+    expect(named.length).toBeGreaterThan(20);
+    expect(missing).toEqual([]);
+  });
+
   test('all links lead to existing files and headings', async () => {
     const pages = [
-      ...['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'bench/README.md', 'test/fixtures/README.md'],
+      ...['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'bench/README.md', 'test/fixtures/README.md'],
       ...(await readdir(new URL('docs', ROOT), { recursive: true })).map((name) => `docs/${name}`),
     ].filter((name) => name.endsWith('.md'));
     const broken: string[] = [];
