@@ -54,6 +54,13 @@ describe('handwritten parts of the documentation', () => {
     expect(records.filter((name) => !index.includes(`(${name})`))).toEqual([]);
   });
 
+  test('every decision record has a status and a date', async () => {
+    const records = (await readdir(new URL('docs/decisions', ROOT))).filter((name) => name !== 'README.md');
+    const texts = await Promise.all(records.map(async (name) => [name, await page(`docs/decisions/${name}`)] as const));
+    const bare = texts.filter(([, text]) => !/^# .+\n\n(Accepted|Replaced by \S+), \d{4}-\d\d-\d\d\.\n/.test(text));
+    expect(bare.map(([name]) => name)).toEqual([]);
+  });
+
   test('docs/client.md pulls a model that set-up has not put there', async () => {
     const names = [...(await page('docs/client.md')).matchAll(/lora models pull [\w-]+\/([\w.-]+)/g)].map(
       ([, name]) => name,
