@@ -82,7 +82,7 @@ test.each([
   [{ chosen: 'a', rejected: 'b' }, 'Preference pairs'],
   [{ question: 'a', answer: 'b' }, '"prompt"'],
   [{ input_ids: [1] }, 'tokenizer'],
-  [[{ text: 'a' }], 'jq -c'],
+  [[{ text: 'a' }], 'The row is a list'],
 ])('rowHint of %j', (row, part) => {
   expect(rowHint(row)).toContain(part);
 });
@@ -92,13 +92,12 @@ test.each([{ txt: 'a' }, {}, null, 'text', 7])('rowHint(%j) is undefined', (row)
 });
 
 test.each([
-  ['[', "jq -c '.[]'"],
-  ['  [{"text":"a"},', "jq -c '.[]'"],
+  ['{', 'JSON array'],
   ['{\r', 'jq -c .'],
 ])('fileHint of %j', (line, part) => {
   expect(fileHint(line)).toContain(part);
 });
 
-test.each(['{}', '{"text":"a"}', 'text', '"["'])('fileHint(%j) is undefined', (line) => {
+test.each(['{}', '[', '{"text":"a"}', 'text', '"["'])('fileHint(%j) is undefined', (line) => {
   expect(fileHint(line)).toBeUndefined();
 });

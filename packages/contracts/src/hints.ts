@@ -159,7 +159,7 @@ const ROW_HINTS: Readonly<Record<string, string>> = {
 /** How to send a row in the format of another tool; undefined if unknown. */
 export function rowHint(row: unknown): string | undefined {
   if (typeof row !== 'object' || row === null) return undefined;
-  if (Array.isArray(row)) return ONE_ROW_A_LINE;
+  if (Array.isArray(row)) return ROW_IS_LIST;
   const [, hint] = Object.entries(ROW_HINTS).find(([key]) => Object.hasOwn(row, key)) ?? [];
   return hint;
 }
@@ -191,11 +191,10 @@ export function unionHint(key: string): string | undefined {
   return Object.hasOwn(UNIONS, key) ? UNIONS[key] : undefined;
 }
 
-const ONE_ROW_A_LINE = "This is a JSON array. Send its rows as JSONL, one per line: jq -c '.[]' FILE.";
+const ROW_IS_LIST = 'The row is a list. A row is an object; the file may be one JSON array of them.';
 
 /** What to do with a file whose first line shows that it is not JSONL; undefined if it may be. */
 export function fileHint(firstLine: string): string | undefined {
-  const line = firstLine.trim();
-  if (line.startsWith('[')) return ONE_ROW_A_LINE;
-  return line === '{' ? 'A row spans several lines. Send JSONL, one row per line: jq -c . FILE.' : undefined;
+  if (firstLine.trim() !== '{') return undefined;
+  return 'A row spans several lines. Send JSONL, one row per line (jq -c . FILE), or a JSON array.';
 }

@@ -79,7 +79,7 @@ describe('checkRow', () => {
   });
 
   it.each([
-    [[{ text: 'a' }], 'This is a JSON array.'],
+    [[{ text: 'a' }], 'The row is a list.'],
     [{ txt: 'a' }, 'A row is an object with "messages" and optionally "tools"'],
     [{ text: 'a', source: 'b' }, 'Unknown key "source": this object has "text". Leave it out.'],
     [{ text: 'a', instruction: 'b', output: 'c' }, 'Unknown key "text": this object has "instruction", "output"'],

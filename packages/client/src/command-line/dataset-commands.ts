@@ -9,7 +9,7 @@ export const DATASET_COMMANDS: Command[] = [
   {
     name: 'datasets upload',
     positionals: ['FILE'],
-    summary: 'Upload a JSONL file; prints the id for jobs',
+    summary: 'Upload JSONL or a JSON array, also gzipped; prints the id for jobs',
     options: { name: { type: 'string' }, 'base-model': { type: 'string' } },
     help: [
       '--name NAME                   a name for the dataset; default: that of the file',

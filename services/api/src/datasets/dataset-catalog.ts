@@ -12,6 +12,7 @@ import {
 import { bodyTooLarge, type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency, totalBytes } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
+import { linesOfArray } from './array-lines.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import { unpackedFile } from './unpack-file.js';
 import type { UploadSource } from './upload-source.js';
@@ -76,7 +77,8 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     const staging = await store.stage();
     try {
       const checker = new DatasetChecker(limits);
-      const rows = boundedRows(checkedRows(unpackedFile(source.chunks, limits.maxBytes), checker), limits.maxBytes);
+      const lines = linesOfArray(unpackedFile(source.chunks, limits.maxBytes));
+      const rows = boundedRows(checkedRows(lines, checker), limits.maxBytes);
       const digest = await staging.write(DATASET_FILES.rows, quota.metered(rows, source.declaredBytes));
       const dataset = newRecord(digest, owner, await source.name(), checker);
       if (!(await store.has(dataset.id))) quota.checkOneMore();

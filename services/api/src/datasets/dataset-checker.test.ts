@@ -49,7 +49,7 @@ test.each([
   ],
   [
     'a file that is not JSONL',
-    '[\n1,\n2]\n',
+    '{\n"text": 1\n}\n',
     '1 faults: At least one line is wrong; checking stopped after line 1. Nothing was stored.',
   ],
   ['one row beyond the limit', '{"text":"a"}\n'.repeat(51), '1 faults: One line is wrong. Nothing was stored.'],

@@ -169,7 +169,7 @@ async function uploadRoute(
         summary: 'Upload a dataset',
         description:
           'A JSONL file, one row per line, checked as it arrives: the body itself, or the part `file` of a form. It may be ' +
-          'compressed with gzip. ' +
+          'one JSON array instead, and compressed with gzip. ' +
           'The same bytes again, with the same key, are the same dataset (200 instead of 201).',
         tags,
         querystring: UploadQuery,
