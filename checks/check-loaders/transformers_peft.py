@@ -1,18 +1,23 @@
-"""Answers prompts with transformers, for each job on standard input: a model, and an adapter for it with PEFT if there is one.
-The answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
+"""Answers prompts with transformers, for each job on standard input: a model, in the class that its config names, and an adapter for
+it with PEFT if there is one, whose keys are all those that the class has. The answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
 
 import torch
+import transformers
 from jobs import run_jobs
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 
 def answers(job):
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype="auto")
+    [architecture] = AutoConfig.from_pretrained(job["model"]).architectures
+    model = getattr(transformers, architecture).from_pretrained(job["model"], dtype="auto")
     if job.get("adapter"):
-        from peft import PeftModel
+        from peft import PeftConfig, PeftModel
 
-        model = PeftModel.from_pretrained(model, job["adapter"])
+        model = PeftModel(model, PeftConfig.from_pretrained(job["adapter"]))
+        result = model.load_adapter(job["adapter"], "default")
+        if result.missing_keys or result.unexpected_keys:
+            raise RuntimeError(f"error: missing {result.missing_keys[:3]}, unexpected {result.unexpected_keys[:3]}")
     model = model.float().eval()
     results = []
     for prompt in job["prompts"]:

@@ -74,13 +74,19 @@ export async function writePeftFolder(folder: string, adapter: PeftAdapter, base
     r: common.r,
     alpha: common.alpha,
     dropout: adapter.dropout,
-    targetModules: targetModulesOf(adapter.modules.keys(), base.linears.keys()),
+    targetModules: targetModulesIn(base, adapter),
     baseModelName: base.name,
     fanInFanOut: [...adapter.modules.keys()].some((name) => base.linears.get(name)?.transposed),
     taskType: base.architecture.kind === 'decoder' ? 'CAUSAL_LM' : null,
   });
   await writeFile(join(folder, ADAPTER_FILES.config), config, { flush: true });
   return common;
+}
+
+/** Full names for a composite, whose encoder has layers with the same last parts. */
+function targetModulesIn({ linears }: AdapterBase, { modules }: PeftAdapter): string[] {
+  const isComposite = [...linears.keys()].some((name) => name.startsWith('model.language_model.'));
+  return isComposite ? [...modules.keys()].sort() : targetModulesOf(modules.keys(), linears.keys());
 }
 
 async function readConfigText(folder: string): Promise<string> {
