@@ -17,10 +17,32 @@ const ARCHITECTURES: Readonly<Partial<Record<DecoderFamily, { name: string; acti
   phi3: { name: 'phi3', activation: 'silu' },
   gemma2: { name: 'gemma2', activation: 'gelu_tanh' },
   gpt2: { name: 'gpt2', activation: 'gelu_tanh' },
+  ministral3: { name: 'mistral3', activation: 'silu' },
+  smollm3: { name: 'smollm3', activation: 'silu' },
+  granite: { name: 'granite', activation: 'silu' },
+  olmo2: { name: 'olmo2', activation: 'silu' },
+  seed_oss: { name: 'seed_oss', activation: 'silu' },
+  glm4: { name: 'glm4', activation: 'silu' },
 };
 
 /** Layers of the one release of Gemma 2 (27B) whose scores llama.cpp scales by the hidden size for each head. */
 const GEMMA2_27B_LAYERS = 46;
+
+/** One layer of so many has no positions, the last, in llama.cpp's smollm3. */
+const SMOLLM3_PERIOD = 4;
+
+/** The biases that llama.cpp has for linear layers, where it lacks some. */
+const BIASES: Readonly<Partial<Record<DecoderFamily, readonly (keyof DecoderArchitecture['bias'])[]>>> = {
+  gemma2: [],
+  qwen3: [],
+  smollm3: [],
+  olmo2: [],
+  glm4: ['queryKeyValue'],
+  seed_oss: ['queryKeyValue'],
+};
+
+/** Where llama.cpp takes the size of all heads together from the hidden state. */
+const WIDTH_OF_HIDDEN: ReadonlySet<DecoderFamily> = new Set(['qwen2', 'phi3', 'olmo2']);
 
 /** The settings of a decoder as metadata, and the factors of its rotary frequencies as tensors. */
 export interface ArchitectureMetadata {
@@ -44,7 +66,7 @@ const text = (value: string): MetadataValue => ({ type: 'string', value });
  * @throws ProductError model_not_supported, for a setting that llama.cpp does not have
  */
 export function architectureMetadata(architecture: DecoderArchitecture, model: string): ArchitectureMetadata {
-  const { family, headCount, keyValueHeadCount, headDim, norm, mlp } = architecture;
+  const { family, headCount, keyValueHeadCount, headDim, norm, mlp, attention } = architecture;
   const known = ARCHITECTURES[family];
   if (known === undefined) throw inexpressible(model, `Lorasmith does not write ${family} models as GGUF`);
   checkFamily(architecture, model);
@@ -66,16 +88,25 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
     settings.push(['attention.layer_norm_rms_epsilon', float(norm.epsilon)]);
     settings.push(['attention.key_length', uint(headDim)], ['attention.value_length', uint(headDim)]);
   }
-  const [rope] = architecture.ropes;
+  const rope = architecture.ropes.find((one) => one !== null);
   if (rope) {
     settings.push(['rope.freq_base', float(rope.theta)]);
     settings.push(['rope.dimension_count', uint(Math.trunc(headDim * rope.partialRotaryFactor))]);
     if (rope.scaling !== null) addScaling(result, rope.scaling, { rope, headDim, model });
   }
   if (family === 'gemma2') {
-    settings.push(['attn_logit_softcapping', float(architecture.attention.softcap!)]);
+    settings.push(['attn_logit_softcapping', float(attention.softcap!)]);
     settings.push(['final_logit_softcapping', float(architecture.logitSoftcap!)]);
-    settings.push(['attention.sliding_window', uint(architecture.attention.layers[0]!.window!)]);
+    settings.push(['attention.sliding_window', uint(attention.layers[0]!.window!)]);
+  }
+  if (family === 'granite') {
+    settings.push(['embedding_scale', float(architecture.embeddingScale)]);
+    settings.push(['residual_scale', float(architecture.branchScale)]);
+    settings.push(['logit_scale', float(1 / architecture.logitScale)]);
+    settings.push(['attention.scale', float(attention.layers[0]!.scale)]);
+  }
+  if (attention.queryGrowth !== null) {
+    settings.push(['attention.temperature_scale', float(attention.queryGrowth.beta)]);
   }
   // 0: llama.cpp would otherwise assume the window of an early release.
   if (family === 'phi3') settings.push(['attention.sliding_window', uint(0)]);
@@ -96,13 +127,20 @@ function checkFamily(architecture: DecoderArchitecture, model: string): void {
   };
   const scaleByHidden = family === 'gemma2' && layerCount === GEMMA2_27B_LAYERS;
   const scale = (scaleByHidden ? hiddenSize / headCount : headDim) ** -0.5;
-  const isOwnScale = attention.layers.some((layer) => Math.abs(layer.scale / scale - 1) > 1e-6);
+  const isOwnScale = family !== 'granite' && attention.layers.some((layer) => Math.abs(layer.scale / scale - 1) > 1e-6);
   refuseIf(isOwnScale, `scale of the attention scores of its own (it is ${attention.layers[0]!.scale})`);
-  const hasOwnWidth = (family === 'qwen2' || family === 'phi3') && headCount * headDim !== hiddenSize;
+  const hasOwnWidth = WIDTH_OF_HIDDEN.has(family) && headCount * headDim !== hiddenSize;
   refuseIf(hasOwnWidth, `attention heads that together have another size than the hidden state (head_dim ${headDim})`);
+  const biases = BIASES[family];
+  if (biases !== undefined) {
+    refuseIf(bias.queryKeyValue && !biases.includes('queryKeyValue'), 'bias of the attention layers (attention_bias)');
+    refuseIf(bias.attentionOutput && !biases.includes('attentionOutput'), 'bias of the attention output');
+    refuseIf(bias.mlp && !biases.includes('mlp'), 'bias of the MLP');
+  }
+  refuseIf(family === 'olmo2' && architecture.tiedHead, 'output head that is the embedding (tie_word_embeddings)');
+  checkPositions(architecture, refuseIf);
   if (family === 'gemma2') {
     refuseIf(!architecture.tiedHead, 'output head of its own (tie_word_embeddings false)');
-    refuseIf(bias.queryKeyValue, 'bias of the attention layers (attention_bias)');
     refuseIf(attention.softcap === null, 'attention without attn_logit_softcapping');
     refuseIf(architecture.logitSoftcap === null, 'logits without final_logit_softcapping');
     const window = attention.layers[0]!.window;
@@ -112,7 +150,24 @@ function checkFamily(architecture: DecoderArchitecture, model: string): void {
       'attention windows but in every second layer, from the first (layer_types)',
     );
   }
-  if (family === 'qwen3') refuseIf(bias.queryKeyValue, 'bias of the attention layers (attention_bias)');
+}
+
+/** Checks that the layers have positions that have them in llama.cpp. */
+function checkPositions(
+  { family, attention, ropes }: DecoderArchitecture,
+  refuseIf: (condition: boolean, what: string) => void,
+): void {
+  if (family === 'smollm3') {
+    const isLast = (index: number) => (index + 1) % SMOLLM3_PERIOD === 0;
+    const isUsual = attention.layers.every(({ rope }, index) => (ropes[rope] === null) === isLast(index));
+    refuseIf(!isUsual, `positions but in ${SMOLLM3_PERIOD - 1} of ${SMOLLM3_PERIOD} layers (no_rope_layers)`);
+    return;
+  }
+  if (family === 'ministral3') {
+    const scaling = ropes[0]?.scaling;
+    refuseIf(scaling?.type !== 'yarn' || scaling.attentionFactor !== 1, 'RoPE scaling but YaRN with the factor 1');
+  }
+  refuseIf(family !== 'gpt2' && (ropes.length !== 1 || ropes[0] === null), 'layers without positions');
 }
 
 /** The types of scaling that llama.cpp computes, by architecture. */

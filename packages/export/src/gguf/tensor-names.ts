@@ -1,4 +1,4 @@
-import { type DecoderArchitecture, tensorName } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, type DecoderFamily, tensorName } from '@lorasmith/model-folder';
 
 /** A tensor of a base model, and how it is written. */
 export interface GgufTensorPlan {
@@ -16,7 +16,7 @@ export interface GgufTensorPlan {
 }
 
 /** The names of the parts of a layer, for instance `attn_q`, by the path relative to the layer. */
-function layerParts({ names, mlp }: DecoderArchitecture): [path: string | null, name: string][] {
+function layerParts({ family, names, mlp }: DecoderArchitecture): [path: string | null, name: string][] {
   const queryKeyValue = names.queryKeyValue.length === 1 ? ['attn_qkv'] : ['attn_q', 'attn_k', 'attn_v'];
   const gateUp = mlp.gated && names.gateUp.length === 2 ? ['ffn_gate', 'ffn_up'] : ['ffn_up'];
   return [
@@ -26,7 +26,7 @@ function layerParts({ names, mlp }: DecoderArchitecture): [path: string | null, 
     [names.keyNorm, 'attn_k_norm'],
     [names.attentionOutput, 'attn_output'],
     [names.attentionBranchNorm, 'post_attention_norm'],
-    [names.mlpNorm, 'ffn_norm'],
+    [names.mlpNorm, family === 'seed_oss' ? 'post_attention_norm' : 'ffn_norm'],
     ...gateUp.map((name, index): [string, string] => [names.gateUp[index]!, name]),
     [names.down, 'ffn_down'],
     [names.mlpBranchNorm, 'post_ffw_norm'],
@@ -69,11 +69,9 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
   return plans;
 }
 
-/**
- * llama.cpp rotates adjacent pairs in its architecture llama, transformers the two halves of a head (`LlamaModel.permute` in
- * convert_hf_to_gguf.py).
- */
+/** Where llama.cpp rotates adjacent pairs, and transformers the two halves of a head (`LlamaModel.permute` in convert_hf_to_gguf.py). */
+const ADJACENT_PAIRS: ReadonlySet<DecoderFamily> = new Set(['granite', 'llama', 'ministral3', 'mistral', 'smollm3']);
+
 function headRows({ family, headDim }: DecoderArchitecture, part: string): number {
-  const isLlama = family === 'llama' || family === 'mistral';
-  return isLlama && (part === 'attn_q' || part === 'attn_k') ? headDim : 0;
+  return ADJACENT_PAIRS.has(family) && (part === 'attn_q' || part === 'attn_k') ? headDim : 0;
 }
