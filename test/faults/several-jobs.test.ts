@@ -26,12 +26,22 @@ const QUESTION: ChatCall = {
   temperature: 0,
 };
 
-/** Jobs that all train at the same time. */
+/** A checkpoint in the middle of a long job. */
+const HELD_STEP = 100;
+
+/** Jobs that all train at the same time. However fast they do, none ends before {@link released}. */
 async function together(count: number): Promise<AcceptedJob[]> {
+  await stand.holdAt(HELD_STEP);
   const accepted: AcceptedJob[] = [];
   for (let i = 0; i < count; i++) accepted.push(await submit(stand, 'long'));
   await Promise.all(accepted.map((job) => when(stand, job, 'it trains', isTraining)));
   return accepted;
+}
+
+/** The jobs as they end, now that nothing holds them. */
+async function released(accepted: AcceptedJob[]): Promise<Job[]> {
+  await stand.release();
+  return await accountFor(stand, accepted, undisturbed);
 }
 
 /** A conversation that is continued until it is ended, whatever becomes of the service. */
@@ -84,7 +94,7 @@ describe('a worker with several jobs', () => {
   test.each(['SIGKILL', 'SIGSEGV'] as const)('whose trainer gets %s: no job loses an attempt', async (signal) => {
     const accepted = await together(4);
     process.kill((await stand.trainer()).pid, signal);
-    const jobs = await accountFor(stand, accepted, undisturbed);
+    const jobs = await released(accepted);
     expect(statusesOf(jobs)).toEqual(succeeded(4));
     expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
   });
@@ -93,7 +103,7 @@ describe('a worker with several jobs', () => {
     const accepted = await together(3);
     const { pid } = await stand.trainer();
     process.kill(pid, 'SIGSTOP');
-    const jobs = await accountFor(stand, accepted, undisturbed);
+    const jobs = await released(accepted);
     expect(statusesOf(jobs)).toEqual(succeeded(3));
     expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1]);
     expect(await isAlive(pid)).toBe(false);
@@ -112,7 +122,7 @@ describe('a worker with several jobs', () => {
       isRepeated: true,
     });
     await struck();
-    const jobs = await accountFor(stand, [...others, culprit], undisturbed);
+    const jobs = await released([...others, culprit]);
     expect(statusesOf(jobs)).toEqual([...succeeded(3), 'failed']);
     expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 3]);
     expect(jobs[3]?.error?.code).toBe('trainer_crashed');
@@ -128,7 +138,7 @@ describe('a worker with several jobs', () => {
       await worker.exited;
       await startNext();
     }
-    const jobs = await accountFor(stand, accepted, undisturbed);
+    const jobs = await released(accepted);
     expect(statusesOf(jobs)).toEqual(succeeded(4));
     if (victim === 'trainer') expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
     const [one, other] = await Promise.all(conversations.map(({ end }) => end()));
@@ -155,7 +165,7 @@ describe('a worker with several jobs', () => {
       const isNext = (job: Job) => job.attempts > death && isTraining(job);
       await Promise.all(accepted.map((job) => when(stand, job, 'the next worker trains it', isNext)));
     }
-    const jobs = await accountFor(stand, accepted, undisturbed);
+    const jobs = await released(accepted);
     expect(statusesOf(jobs)).toEqual(succeeded(4));
   });
 
@@ -168,7 +178,7 @@ describe('a worker with several jobs', () => {
       expect((await readdir(path.join(stand.dataDir, 'jobs', id, 'checkpoints'))).length).toBeGreaterThan(0);
     }
     await startNext();
-    const jobs = await accountFor(stand, accepted, undisturbed);
+    const jobs = await released(accepted);
     expect(statusesOf(jobs)).toEqual(succeeded(4));
     expect(jobs.map(({ attempts }) => attempts)).toEqual([2, 2, 2, 2]);
   });
@@ -176,7 +186,7 @@ describe('a worker with several jobs', () => {
   test('of which one is cancelled: the others go on', async () => {
     const accepted = await together(4);
     await stand.client.cancelJob(accepted[1]!.id);
-    const jobs = await accountFor(stand, accepted, undisturbed);
+    const jobs = await released(accepted);
     expect(statusesOf(jobs)).toEqual(['succeeded', 'cancelled', 'succeeded', 'succeeded']);
     expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
   });
@@ -203,7 +213,7 @@ test('a job that does not fit into memory beside three waits until one has ended
     expect(await Promise.all(three.map(async ({ id }) => (await stand.client.getJob(id)).status))).toEqual(
       Array(3).fill('running'),
     );
-    const jobs = await accountFor(stand, [...three, fourth], undisturbed);
+    const jobs = await released([...three, fourth]);
     expect(statusesOf(jobs)).toEqual(succeeded(4));
     expect(jobs.slice(0, 3).map(({ attempts }) => attempts)).toEqual([1, 1, 1]);
   } finally {
@@ -229,7 +239,7 @@ test.skipIf(disk === null)('a disk that is too full for one of them fails that o
       lora: { r: 64, alpha: 8, target_modules: 'all-linear' },
     });
     // While its incomplete file fills the disk, a checkpoint of another may fail, too; that one is tried again.
-    const jobs = await accountFor(stand, [...others, { id, kind: 'long' }], undisturbed);
+    const jobs = await released([...others, { id, kind: 'long' }]);
     expect(statusesOf(jobs)).toEqual([...succeeded(3), 'failed']);
     expect(jobs[3]?.error?.code).toBe('storage_full');
   } finally {

@@ -14,6 +14,7 @@ import { processesWith, type RunningProcess } from './processes.js';
 import { type RedisUnderFault, startRedisUnderFault } from './redis-under-fault.js';
 
 const EQUIPMENT = new URL('../equipment/', import.meta.url);
+const GATE_EQUIPMENT = new URL('../../../services/worker/test/fixtures/hold-at-checkpoint.mjs', import.meta.url);
 /** The lock for tests in which a slow worker must keep its job: a busy machine may stall for a minute. */
 const PATIENT_LOCK_MS = 300_000;
 /** The lock for tests in which a dead worker must be noticed soon. */
@@ -67,6 +68,9 @@ export interface FaultStand {
   trainer(): Promise<RunningProcess>;
   /** Plans a strike. @returns `struck`, which waits until it has happened */
   plan(strike: Strike): Promise<{ struck: () => Promise<void> }>;
+  /** Holds every job at the checkpoint of this step until it is asked to stop or to pause, or is released. */
+  holdAt(step: number): Promise<void>;
+  release(): Promise<void>;
   shiftClock(byMs: number): Promise<void>;
   /** Removes the stored tokens of all datasets. */
   removeTokens(): Promise<void>;
@@ -104,9 +108,9 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
   const [apiPort, registryPort] = [await availablePort('127.0.0.1', 0, ''), await availablePort('127.0.0.1', 0, '')];
   const [apiUrl, registryUrl] = [`http://127.0.0.1:${apiPort}`, `http://127.0.0.1:${registryPort}`];
   const { REDIS_URL: _, ...inherited } = process.env;
-  const preloads = ['strike-at-file-call.mjs', 'shifted-clock.mjs'].map(
-    (name) => `--import=${new URL(name, EQUIPMENT)}`,
-  );
+  const gate = path.join(folder, 'gate');
+  const equipment = ['strike-at-file-call.mjs', 'shifted-clock.mjs'].map((name) => new URL(name, EQUIPMENT));
+  const preloads = [...equipment, GATE_EQUIPMENT].map((file) => `--import=${file}`);
   const baseEnv = { ...inherited, TF_CPP_MIN_LOG_LEVEL: '2', FAULT_STAND: stand.slice('FAULT_STAND='.length) };
   const redis = await startRedisUnderFault({
     folder: path.join(folder, 'redis'),
@@ -118,6 +122,7 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
     NODE_OPTIONS: preloads.join(' '),
     FAULT_PLAN_FILE: planFile,
     CLOCK_SHIFT_FILE: clockFile,
+    CHECKPOINT_GATE: gate,
     DATA_DIR: dataDir,
     MODELS_DIR: modelsDir,
     REDIS_URL: redis.url,
@@ -183,6 +188,10 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
       return {
         struck: async () => void (await eventually(`struck ${JSON.stringify(strike)}`, () => existsSync(struck))),
       };
+    },
+    holdAt: (step) => writeFile(gate, String(step)),
+    async release() {
+      for (const file of [gate, `${gate}.held`]) await rm(file, { force: true });
     },
     shiftClock: (byMs) => writeFile(clockFile, String(byMs)),
     async removeTokens() {
