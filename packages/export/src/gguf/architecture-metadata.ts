@@ -41,7 +41,7 @@ const BIASES: Readonly<Partial<Record<DecoderFamily, readonly (keyof DecoderArch
   seed_oss: ['queryKeyValue'],
 };
 
-/** Where llama.cpp takes the size of all heads together from the hidden state. */
+/** Families whose heads together have the size of the hidden state in llama.cpp. */
 const WIDTH_OF_HIDDEN: ReadonlySet<DecoderFamily> = new Set(['qwen2', 'phi3', 'olmo2']);
 
 /** The settings of a decoder as metadata, and the factors of its rotary frequencies as tensors. */

@@ -69,7 +69,7 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
   return plans;
 }
 
-/** Where llama.cpp rotates adjacent pairs, and transformers the two halves of a head (`LlamaModel.permute` in convert_hf_to_gguf.py). */
+/** Families whose adjacent pairs llama.cpp rotates, and transformers the two halves of a head (`LlamaModel.permute` in convert_hf_to_gguf.py). */
 const ADJACENT_PAIRS: ReadonlySet<DecoderFamily> = new Set(['granite', 'llama', 'ministral3', 'mistral', 'smollm3']);
 
 function headRows({ family, headDim }: DecoderArchitecture, part: string): number {
