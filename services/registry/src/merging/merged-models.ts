@@ -172,9 +172,11 @@ export class MergedModels {
     const begin = performance.now();
     const seconds = () => (performance.now() - begin) / 1000;
     onEvent({ type: 'merge-started', adapter: id, model: model.name, bytes });
-    const held = await adapters.hold(id);
     const staging = await merged.stage();
+    let release = () => {};
     try {
+      const held = await adapters.hold(id);
+      release = () => held.release();
       const request: MergeRequest = {
         modelFolder: model.path,
         ...{ manifest, form },
@@ -198,7 +200,7 @@ export class MergedModels {
       // Without its files, a merge fails in many ways.
       throw (await adapters.has(id)) ? error : deletedMeanwhile(id);
     } finally {
-      held.release();
+      release();
       await staging.discard();
     }
     if (!(await adapters.has(id))) {
