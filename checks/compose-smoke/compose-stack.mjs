@@ -8,7 +8,7 @@ import { BUILD_ENVIRONMENT, CPU_FILES, docker, GPU_FILES, neutralEnvironment, re
 /** Services that receive the settings of .env. */
 const SERVICES = ['api', 'registry', 'worker', 'puller'];
 
-/** For a host whose cores are busy: a service there needs half a minute to start. */
+/** The limit for a host whose cores are busy: a service there needs half a minute to start. */
 const HEALTHY_TIMEOUT_MS = 300_000;
 
 /**

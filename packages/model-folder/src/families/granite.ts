@@ -46,7 +46,7 @@ export const graniteMoeHybrid: Family<DecoderArchitecture> = {
   layout: decoderLayout,
 };
 
-/** Without `position_embedding_type: "rope"` no layer has positions. */
+/** Whether layers have positions: only with `position_embedding_type: "rope"`. */
 function hasRope(config: ConfigFields): boolean {
   const type = config.text('position_embedding_type');
   if (type !== undefined && type !== 'rope') {

@@ -103,7 +103,7 @@ export interface BlockParts {
   /** null: the sublayer reads the stream itself */
   norm: Norm | null;
   sublayer: Sublayer;
-  /** Of what is added to the stream. @defaultValue null: none */
+  /** The norm of what is added to the stream. @defaultValue null: none */
   branchNorm?: Norm | null;
   /** The factor of what is added to the stream. @defaultValue 1 */
   branchScale?: number;

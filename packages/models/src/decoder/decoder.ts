@@ -60,7 +60,7 @@ export class Decoder {
   readonly dtype: FloatDType;
   readonly weights: DecoderWeights;
   readonly head: OutputHead;
-  /** In the order of the architecture's `ropes`. */
+  /** The rotary positions of each class of layers, in the order of the architecture's `ropes`. */
   readonly rotaries: readonly Rotary[];
 
   /** @param options `logitsInChunk`: see {@link OutputHead} */

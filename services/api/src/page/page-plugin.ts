@@ -21,7 +21,7 @@ export const CONTENT_SECURITY_POLICY = [
   "trusted-types 'none'",
 ].join('; ');
 
-/** For every page of this origin: no other site may frame it or read it. */
+/** The headers of every page of this origin: no other site may frame it or read it. */
 export const PAGE_HEADERS = {
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',

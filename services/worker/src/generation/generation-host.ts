@@ -67,9 +67,9 @@ const IDLE_MS = 60_000;
  */
 export class GenerationHost implements TextGenerator {
   readonly #options: GenerationHostOptions;
-  /** With the base model of the runs. */
+  /** The place for text with the base model of the runs. */
   readonly #shared: Place;
-  /** With the base model in the other precision. */
+  /** The place for text with the base model in the other precision. */
   readonly #own: Place = { cache: new BaseModelCache(), context: null, release: () => {} };
   /** No longer counts the base model of its own. */
   #releaseOwnModel = () => {};
@@ -177,7 +177,7 @@ export class GenerationHost implements TextGenerator {
     }
   }
 
-  /** Without a profile of the machine, `auto` measures it. It is measured once, so that the same text stays the same. */
+  /** The precision that a setting means. `auto` is measured once where the machine has no profile, so that the same text stays the same. */
   #precisionOf(setting: GenerationOrder['precision'], { architecture }: ModelFolder, machine: MachineProfile | null) {
     if (machine !== null || setting !== 'auto') return precisionHere(setting, architecture.family, machine).chosen;
     this.#measured ??= precisionHere('auto', architecture.family, null).chosen;

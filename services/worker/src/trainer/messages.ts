@@ -71,7 +71,7 @@ export interface GenerationOrder {
   adapterFolder: string | null;
   /** That of the adapter's training; `auto`, as a job has it, for the base model alone and imported adapters. */
   precision: TrainingSettings['precision'];
-  /** In which the trainer has the base model for its runs, or is about to; `auto`: only it can tell. */
+  /** The precision in which the trainer has the base model for its runs, or is about to; `auto`: only it can tell. */
   trainerPrecision: TrainingSettings['precision'];
   machine: MachineProfile | null;
   /** See TrainOrder. */

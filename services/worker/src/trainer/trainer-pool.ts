@@ -66,7 +66,7 @@ export interface PoolPlace {
 
 export interface TrainerHold {
   process: TrainerProcess;
-  /** In which the trainer has the base model, or is about to. */
+  /** The precision in which the trainer has the base model, or is about to. */
   precision: Precision;
   release(): void;
 }
