@@ -265,7 +265,7 @@ test('a process without free file handles answers 503 with a time to retry', asy
   }
 });
 
-/** Without these, Node closes a connection only when its client does. */
+/** A server without Node's time limits closes a connection only when its client does. */
 function withoutTimeouts(): void {
   Object.assign(app.server, { headersTimeout: 0, requestTimeout: 0, keepAliveTimeout: 0 });
 }
