@@ -119,8 +119,8 @@ describe('copies between host and device', () => {
     expect(four.launches).toBeGreaterThan(two.launches);
     expect({ ...four, launches: 0 }).toEqual({ ...two, launches: 0 });
     expect(two.downloads).toBe(1);
-    // The loss of each label, and the norm.
-    expect(two.downloadedBytes).toBe(4 * (LABELS * (options.microBatches ?? 1) + 1));
+    // The loss of each label, whether the model would have said it, and the norm.
+    expect(two.downloadedBytes).toBe(4 * (2 * LABELS * (options.microBatches ?? 1) + 1));
     // Ids, labels, positions and scalars of each micro-batch.
     expect(two.uploads).toBeLessThanOrEqual(12 * (options.microBatches ?? 1) + 4);
   });
