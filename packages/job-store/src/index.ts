@@ -1,6 +1,6 @@
 export type { AdapterBytes } from './adapter-bytes.js';
 export type { ReadEventsOptions } from './event-stream.js';
-export type { InputId, InputJobs } from './input-jobs.js';
+export type { InputJobs } from './input-jobs.js';
 export type { AttemptStart, AttemptWrite, JobAttempt, JobAttempts, ReleaseOptions } from './job-attempts.js';
 export type { JobCheckpoints } from './job-checkpoints.js';
 export type { ListJobsOptions, QueueStatus } from './job-index.js';
@@ -13,7 +13,7 @@ export {
   type JobStore,
   type JobStoreOptions,
 } from './job-store.js';
-export { jobKeys } from './keys.js';
+export { type InputId, jobKeys } from './keys.js';
 export type { MachineBoard } from './machine-board.js';
 export {
   type Appetite,

@@ -1,10 +1,7 @@
-import type { AdapterId, DatasetId, JobId } from '@lorasmith/contracts';
+import type { DatasetId, JobId } from '@lorasmith/contracts';
 import { luaScript } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
-import type { JobKeys } from './keys.js';
-
-/** A dataset, or the adapter that a job begins from. */
-export type InputId = DatasetId | AdapterId;
+import type { InputId, JobKeys } from './keys.js';
 
 const DELETION_SECONDS = 60;
 

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
-import type { JobId, JobStatus, Owner } from '@lorasmith/contracts';
-import type { InputId } from './input-jobs.js';
+import type { AdapterId, DatasetId, JobId, JobStatus, Owner } from '@lorasmith/contracts';
+
+/** A dataset, or the adapter that a job begins from. */
+export type InputId = DatasetId | AdapterId;
 
 /** The names of all Redis keys of the job store. All start with the prefix, which needs a `{hash tag}` for a cluster. */
 export interface JobKeys {
