@@ -23,7 +23,7 @@ export function ReportCard({ report }: { report: Report }) {
           ['Too long', overflowText(rows)],
           ['Validation dataset', validation && <code>{validation.id}</code>],
           ['Too long for validation', validation && overflowText(validation)],
-          ['First row', report.rendered && <code>{renderedText(report.rendered)}</code>],
+          ['First row', report.rendered && <code class="rendered-row">{renderedText(report.rendered)}</code>],
           ['Tokens', `${countText(tokens.total)}, ${countText(tokens.per_epoch)} an epoch`],
           ['Tokens with a loss', `${countText(tokens.trained_per_epoch)} an epoch`],
           ['Steps', `${countText(steps.total)}, ${countText(steps.per_epoch)} an epoch`],
