@@ -22,7 +22,7 @@ await runAsCommand(async () => {
   for (const reader of values.reader) {
     const corpus = path.join(ROOT_DIR, 'test/fuzz-readers/corpus', reader);
     const args = [reader, values.seconds, values.seed, corpus, path.join(ROOT_DIR, 'fuzz-finds')];
-    failed = !(await runProgram('./fuzz/readers/fuzz-reader.mjs', args, process.env)) || failed;
+    failed = !(await runProgram('../checks/fuzz/readers/fuzz-reader.mjs', args, process.env)) || failed;
   }
   return failed ? 1 : 0;
 });
