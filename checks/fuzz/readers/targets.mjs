@@ -140,10 +140,12 @@ export const TARGETS = {
     return {
       async read(input) {
         const checker = new DatasetChecker({ maxBytes: 1e6, maxLineBytes: 4_000, maxRows: 100 });
-        for await (const piece of piecesOf(input)) checker.push(piece);
+        const stored = [];
+        for await (const piece of piecesOf(input)) stored.push(checker.push(piece));
+        stored.push(checker.end());
         const { rows, format } = checker.finish();
-        // Planning must read the same rows that an upload accepts.
-        await writeFile(location, input);
+        // Planning must read the same rows that an upload accepts and stores.
+        await writeFile(location, Buffer.concat(stored));
         let read = 0;
         const rowsRead = [];
         for await (const lines of readLines(location)) rowsRead.push(...lines.map(parseLine));
