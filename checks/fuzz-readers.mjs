@@ -1,11 +1,13 @@
 // npm run fuzz:readers -- --seconds N [--reader NAME] [--seed N]: coverage-guided fuzzing of the readers of external files.
 
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ROOT_DIR } from '../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
 import { runProgram } from './test-run/run-vitest.mjs';
 
+const PROGRAM = fileURLToPath(new URL('fuzz/readers/fuzz-reader.mjs', import.meta.url));
 const READERS = ['safetensors', 'gguf', 'tar', 'jsonl'];
 
 await runAsCommand(async () => {
@@ -22,7 +24,7 @@ await runAsCommand(async () => {
   for (const reader of values.reader) {
     const corpus = path.join(ROOT_DIR, 'test/fuzz-readers/corpus', reader);
     const args = [reader, values.seconds, values.seed, corpus, path.join(ROOT_DIR, 'fuzz-finds')];
-    failed = !(await runProgram('../checks/fuzz/readers/fuzz-reader.mjs', args, process.env)) || failed;
+    failed = !(await runProgram(PROGRAM, args, process.env)) || failed;
   }
   return failed ? 1 : 0;
 });

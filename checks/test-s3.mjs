@@ -3,7 +3,8 @@ import { cacheDir } from '../scripts/setup/locations.mjs';
 import { runSteps } from '../scripts/setup/run-steps.mjs';
 import { findS3Server } from '../scripts/setup/s3-server.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
-import { runProgram } from './test-run/run-vitest.mjs';
+import { runVitest } from './test-run/run-vitest.mjs';
+import { countsLine } from './test-run/test-counts.mjs';
 
 await runAsCommand(async () => {
   const { modelsDir } = await setUp();
@@ -14,6 +15,8 @@ await runAsCommand(async () => {
       run: async (progress) => (await findS3Server({ cache: cacheDir(env), env, progress })).origin,
     },
   ]);
-  const args = ['run', '--config', 'vitest.s3.config.ts', ...process.argv.slice(2)];
-  return (await runProgram('vitest/vitest.mjs', args, { ...env, MODELS_DIR: modelsDir })) ? 0 : 1;
+  const args = ['--config', 'vitest.s3.config.ts', ...process.argv.slice(2)];
+  const { passed, counts } = await runVitest(args, { ...env, MODELS_DIR: modelsDir });
+  console.log(countsLine(counts));
+  return passed ? 0 : 1;
 });

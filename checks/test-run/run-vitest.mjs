@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { readTestCounts } from './test-counts.mjs';
 
+const VITEST = path.join(ROOT_DIR, 'node_modules/vitest/vitest.mjs');
+
 /**
  * Runs vitest, prints the slowest files and counts the tests.
  *
@@ -26,7 +28,7 @@ export async function runVitest(args, env) {
       `--outputFile.json=${reportFile}`,
       `--reporter=${fileURLToPath(new URL('slowest-files-reporter.mjs', import.meta.url))}`,
     ];
-    const passed = await runProgram('vitest/vitest.mjs', ['run', ...reporters, ...args], env);
+    const passed = await runProgram(VITEST, ['run', ...reporters, ...args], env);
     const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : { passed: 0, failed: 1, skipped: 0 };
     return { passed, counts };
   } finally {
@@ -35,13 +37,15 @@ export async function runVitest(args, env) {
 }
 
 /**
- * @param {string} program below node_modules
+ * Runs a program with Node in the root of the repository, its output on the terminal.
+ *
+ * @param {string} file
  * @param {string[]} args
  * @param {NodeJS.ProcessEnv} env
  * @returns {Promise<boolean>} whether it exited with 0
  */
-export async function runProgram(program, args, env) {
-  const child = spawn(process.execPath, [path.join(ROOT_DIR, 'node_modules', program), ...args], {
+export async function runProgram(file, args, env) {
+  const child = spawn(process.execPath, [file, ...args], {
     cwd: ROOT_DIR,
     env,
     stdio: ['ignore', 'inherit', 'inherit'],

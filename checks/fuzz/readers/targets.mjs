@@ -114,7 +114,7 @@ export const TARGETS = {
         'adapter_model.safetensors',
         '../',
         '/',
-        './@LongLink',
+        '././@LongLink',
         'PaxHeader',
         '23 path=adapter_x.json\n',
         '14 size=99999\n',
@@ -132,6 +132,7 @@ export const TARGETS = {
   },
 
   async jsonl(folder) {
+    const { linesOfArray } = await compiled('services/api/dist/datasets/array-lines.js');
     const { DatasetChecker } = await compiled('services/api/dist/datasets/dataset-checker.js');
     const { readLines } = await compiled('packages/planning/dist/jsonl/read-lines.js');
     const { parseLine } = await compiled('packages/planning/dist/jsonl/parse-line.js');
@@ -141,10 +142,10 @@ export const TARGETS = {
       async read(input) {
         const checker = new DatasetChecker({ maxBytes: 1e6, maxLineBytes: 4_000, maxRows: 100 });
         const stored = [];
-        for await (const piece of piecesOf(input)) stored.push(checker.push(piece));
+        for await (const piece of linesOfArray(piecesOf(input))) stored.push(checker.push(piece));
         stored.push(checker.end());
         const { rows, format } = checker.finish();
-        // Planning must read the same rows that an upload accepts and stores.
+        // Planning must read the same rows that an upload stores.
         await writeFile(location, Buffer.concat(stored));
         let read = 0;
         const rowsRead = [];
