@@ -27,7 +27,7 @@ export const ARCHITECTURES = [...CUBIN_ARCHITECTURES, PTX_ARCHITECTURE];
 
 /** Functions without a mark are the device's: headers that the host's C++ shares have constexpr functions. */
 const OPTIONS = ['--std=c++17', '--include-path=.', '--device-as-default-execution-space'];
-/** Reports registers, spills and shared memory of each kernel, which test/emulated/cuda-kernels.test.ts limits. */
+/** Reports registers, spills and shared memory of each kernel, which test/emulated/compiled-kernels.test.ts limits. */
 const CUBIN_OPTIONS = ['--ptxas-options=-v'];
 
 /**
