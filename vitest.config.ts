@@ -11,8 +11,8 @@ const OTHER_SUITES = ['**/node_modules/**', 'test/faults/**', LOST_CARDS, 'test/
 /** These measure the memory of their process, replace its exit, or load a native addon. */
 const ALONE = [
   '**/{line-splitter,shutdown,hold-card}.test.ts',
-  'packages/{child-processes,weight-io}/**',
-  'services/worker/test/**',
+  'packages/{child-processes,weight-io}/**/*.test.ts',
+  'services/worker/test/**/*.test.ts',
 ];
 
 /** Beside the source: neither an engine, a service nor Redis. `npm run test:fast` */
@@ -38,10 +38,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'processes',
-          include: [
-            'test/**/*.test.ts',
-            ...ALONE.map((files) => (files.endsWith('.ts') ? files : `${files}/*.test.ts`)),
-          ],
+          include: ['test/**/*.test.ts', ...ALONE],
           exclude: [...OTHER_SUITES, ENGINE],
           globalSetup: 'test/global-setup.ts',
           maxWorkers: 3,
