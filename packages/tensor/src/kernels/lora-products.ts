@@ -87,8 +87,14 @@ function partsTensor(parts: readonly LoraPart[]): Tensor {
   for (const { rows, layout, dropout } of parts) {
     const { rate, seed } = dropout ?? { rate: 0, seed: [0, 0] };
     const fields: Record<(typeof PART_FIELDS)[number], number> = {
-      ...{ first: rows.first, count: rows.count, offset: layout.offset, layers: layout.adapted.length },
-      ...{ rateBits: bitsOf(rate), scaleBits: bitsOf(keptScale(rate)), seed0: seed[0], seed1: seed[1] },
+      first: rows.first,
+      count: rows.count,
+      offset: layout.offset,
+      layers: layout.adapted.length,
+      rateBits: bitsOf(rate),
+      scaleBits: bitsOf(keptScale(rate)),
+      seed0: seed[0],
+      seed1: seed[1],
     };
     for (const field of PART_FIELDS) numbers.push(fields[field]);
     numbers.push(...layerNumbersOf(layout));
@@ -100,14 +106,14 @@ const layerNumbers = new WeakMap<LoraLayout, readonly number[]>();
 
 /** The fields of all layers. They are the same for a whole run, unlike an adapter's rows and seed, so they are made once. */
 function layerNumbersOf(layout: LoraLayout): readonly number[] {
-  const made =
-    layerNumbers.get(layout) ??
-    layout.adapted.flatMap(({ rank, firstRow, outFeatures, scale }) => {
-      const fields = { rank, firstRow, rows: outFeatures, layerScaleBits: bitsOf(scale) };
-      return LAYER_FIELDS.map((field) => fields[field]);
-    });
-  layerNumbers.set(layout, made);
-  return made;
+  const made = layerNumbers.get(layout);
+  if (made !== undefined) return made;
+  const numbers = layout.adapted.flatMap(({ rank, firstRow, outFeatures, scale }) => {
+    const fields = { rank, firstRow, rows: outFeatures, layerScaleBits: bitsOf(scale) };
+    return LAYER_FIELDS.map((field) => fields[field]);
+  });
+  layerNumbers.set(layout, numbers);
+  return numbers;
 }
 
 const float = new Float32Array(1);
