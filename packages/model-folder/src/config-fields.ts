@@ -52,8 +52,9 @@ export class ConfigFields {
     return value as number;
   }
 
-  /** The size as {@link size} reads it, but null if the field is null. */
-  sizeOrNull(name: string, fallback: number): number | null {
+  /** The size as {@link size} reads it, but null if the field is null, or missing where the `fallback` is null. */
+  sizeOrNull(name: string, fallback: number | null): number | null {
+    if (fallback === null) return this.has(name) ? this.size(name) : null;
     return this.isNull(name) ? null : this.size(name, { fallback });
   }
 
@@ -80,8 +81,9 @@ export class ConfigFields {
     return values;
   }
 
-  /** The number as {@link positiveNumber} reads it, but null if the field is null. */
-  positiveNumberOrNull(name: string, fallback: number): number | null {
+  /** The number as {@link positiveNumber} reads it, but null if the field is null, or missing where the `fallback` is null. */
+  positiveNumberOrNull(name: string, fallback: number | null): number | null {
+    if (fallback === null) return this.has(name) ? this.positiveNumber(name) : null;
     return this.isNull(name) ? null : this.positiveNumber(name, fallback);
   }
 

@@ -1,5 +1,5 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { readDecoderConfig } from './decoder-config.js';
+import { attentionBias, readDecoderConfig } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
@@ -17,12 +17,11 @@ export const arcee: Family<DecoderArchitecture> = {
       normEpsilon: { fallback: 1e-5 },
       activation: { field: 'hidden_act', fallback: 'relu2' },
     });
-    const attention = source.config.flag('attention_bias', false);
     const mlp = source.config.flag('mlp_bias', false);
     return {
       ...decoder,
       mlp: { ...decoder.mlp, gated: false },
-      bias: { queryKeyValue: attention, attentionOutput: attention, mlp },
+      bias: { ...attentionBias(source.config), mlp },
     };
   },
   layout: decoderLayout,

@@ -35,7 +35,7 @@ export interface DecoderDefaults {
   dropout?: { fields: readonly string[]; fallback: number };
   rope?: Omit<RopeContext, 'headDim' | 'maxPositions'>;
   /** The rotary settings of each layer. @defaultValue {@link readRope} in all */
-  readRopes?: (context: RopeContext & { layerCount: number }) => readonly (RopeSettings | null)[];
+  readRopes?: (context: RopeContext) => readonly (RopeSettings | null)[];
 }
 
 /**
@@ -64,9 +64,8 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
   const maxPositions = readMaxPositions(source, 'max_position_embeddings', defaults.maxPositions);
   const { field, fallback } = defaults.activation ?? { field: 'hidden_act', fallback: 'silu' };
   const scale = headDim ** -0.5;
-  const ropeContext = { ...defaults.rope, headDim, maxPositions };
   const readRopes = defaults.readRopes ?? ((context) => new Array(layerCount).fill(readRope(config, context)));
-  const layerRopes = readRopes({ ...ropeContext, layerCount });
+  const layerRopes = readRopes({ ...defaults.rope, headDim, maxPositions });
   const ropes = [...new Set(layerRopes)];
   const positions = Math.max(...ropes.map((rope) => usablePositions(rope, maxPositions)));
   return {
@@ -116,6 +115,12 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
 /** The fields whose dropout is not 0. */
 export function dropoutFields(config: ConfigFields, fields: readonly string[], fallback: number): string[] {
   return fields.filter((field) => (config.value(field) ?? fallback) !== 0);
+}
+
+/** The biases of the attention's projections, which `attention_bias` sets together. */
+export function attentionBias(config: ConfigFields): Omit<DecoderArchitecture['bias'], 'mlp'> {
+  const bias = config.flag('attention_bias', false);
+  return { queryKeyValue: bias, attentionOutput: bias };
 }
 
 /** Sets the attention window of each layer. */

@@ -21,6 +21,17 @@ export const LLAMA_NAMES: DecoderNames = {
   prefixes: [],
 };
 
+/** Llama's names, with norms of queries and keys, and with norms after attention and MLP instead of before them. */
+export const POST_NORM_NAMES: DecoderNames = {
+  ...LLAMA_NAMES,
+  attentionNorm: null,
+  queryNorm: 'self_attn.q_norm',
+  keyNorm: 'self_attn.k_norm',
+  attentionBranchNorm: 'post_attention_layernorm',
+  mlpNorm: null,
+  mlpBranchNorm: 'post_feedforward_layernorm',
+};
+
 /**
  * Drops the model's prefix if the tensor names lack it: OpenAI's GPT-2 has `wte.weight` instead of
  * `transformer.wte.weight`. transformers reads both.

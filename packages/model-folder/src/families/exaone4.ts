@@ -1,9 +1,8 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
-import { readDecoderConfig, withWindows } from './decoder-config.js';
+import { readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
-import type { Family } from './family.js';
+import { POST_NORM_NAMES } from './decoder-names.js';
+import type { Family, FamilySource } from './family.js';
 import { fullEvery, type LayerType, readLayerTypes, windowsOf } from './layer-windows.js';
 import { readRope } from './rope.js';
 
@@ -15,18 +14,11 @@ export const exaone4: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const { config } = source;
     const window = config.sizeOrNull('sliding_window', 4096);
+    const types = readTypes(source, window);
     const decoder = readDecoderConfig(source, {
       family: 'exaone4',
       causalLm: 'Exaone4ForCausalLM',
-      names: {
-        ...LLAMA_NAMES,
-        attentionNorm: null,
-        queryNorm: 'self_attn.q_norm',
-        keyNorm: 'self_attn.k_norm',
-        attentionBranchNorm: 'post_attention_layernorm',
-        mlpNorm: null,
-        mlpBranchNorm: 'post_feedforward_layernorm',
-      },
+      names: POST_NORM_NAMES,
       maxPositions: 2048,
       bosTokenId: 0,
       eosTokenIds: [2],
@@ -34,17 +26,17 @@ export const exaone4: Family<DecoderArchitecture> = {
       keyValueHeadCount: 32,
       readRopes: (context) => {
         const rope = readRope(config, context);
-        const types = readTypes(config, context.layerCount, window);
         return types.map((type) => (window === null || type === 'sliding_attention' ? rope : null));
       },
     });
-    const windows = windowsOf(config, readTypes(config, decoder.layerCount, window), window);
-    return { ...decoder, attention: withWindows(decoder.attention, windows) };
+    return { ...decoder, attention: withWindows(decoder.attention, windowsOf(config, types, window)) };
   },
   layout: decoderLayout,
 };
 
-function readTypes(config: ConfigFields, layerCount: number, window: number | null): LayerType[] {
+function readTypes(source: FamilySource, window: number | null): LayerType[] {
+  const { config } = source;
+  const layerCount = readLayerCount(source, 'num_hidden_layers');
   if (window === null) return readLayerTypes(config, layerCount, () => 'full_attention');
   const pattern = config.value('sliding_window_pattern');
   // transformers reads "LLLG" in old configs only beside layer_types.

@@ -1,9 +1,9 @@
 import type { DecoderArchitecture } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { readDecoderConfig, withScale } from './decoder-config.js';
+import { attentionBias, readDecoderConfig, readLayerCount, withScale } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import type { Family, FamilySource } from './family.js';
+import type { Family } from './family.js';
 
 const SETTINGS = { maxPositions: 2048, bosTokenId: 1, eosTokenIds: [2] };
 
@@ -32,14 +32,15 @@ export const graniteMoeHybrid: Family<DecoderArchitecture> = {
     if (config.count('num_local_experts', 8) !== 0) {
       throw config.unsupported('num_local_experts', 'is not supported: only models without experts are (0)');
     }
+    const layerCount = readLayerCount(source, 'num_hidden_layers');
     const decoder = readDecoderConfig(source, {
       family: 'granitemoehybrid',
       causalLm: 'GraniteMoeHybridForCausalLM',
       names: { ...LLAMA_NAMES, gateUp: ['shared_mlp.input_linear'], down: 'shared_mlp.output_linear' },
       ...SETTINGS,
-      ...(hasRope(config) ? {} : { readRopes: ({ layerCount }) => new Array(layerCount).fill(null) }),
+      ...(hasRope(config) ? {} : { readRopes: () => new Array(layerCount).fill(null) }),
     });
-    checkLayerTypes(source, decoder.layerCount);
+    checkLayerTypes(config, layerCount);
     const intermediateSize = config.size('shared_intermediate_size', { fallback: 1024 });
     return withMultipliers(config, { ...decoder, intermediateSize });
   },
@@ -55,7 +56,7 @@ function hasRope(config: ConfigFields): boolean {
   return type === 'rope';
 }
 
-function checkLayerTypes({ config }: FamilySource, layerCount: number): void {
+function checkLayerTypes(config: ConfigFields, layerCount: number): void {
   const field = config.has('layers_block_type') ? 'layers_block_type' : 'layer_types';
   const types = config.value(field);
   const isAttention = (type: unknown) => type === 'attention' || type === 'full_attention';
@@ -70,13 +71,12 @@ function checkLayerTypes({ config }: FamilySource, layerCount: number): void {
 
 /** The factors of the config. `attention_multiplier` replaces the usual factor of the scores, 1 / √head_dim. */
 function withMultipliers(config: ConfigFields, decoder: DecoderArchitecture): DecoderArchitecture {
-  const bias = config.flag('attention_bias', false);
   return {
     ...decoder,
     embeddingScale: config.positiveNumber('embedding_multiplier', 1),
     branchScale: config.positiveNumber('residual_multiplier', 1),
     logitScale: 1 / config.positiveNumber('logits_scaling', 1),
     attention: withScale(decoder.attention, config.positiveNumber('attention_multiplier', 1)),
-    bias: { ...decoder.bias, queryKeyValue: bias, attentionOutput: bias },
+    bias: { ...decoder.bias, ...attentionBias(config) },
   };
 }

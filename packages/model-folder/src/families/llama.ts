@@ -1,5 +1,5 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { readDecoderConfig } from './decoder-config.js';
+import { attentionBias, readDecoderConfig } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
@@ -15,9 +15,8 @@ export const llama: Family<DecoderArchitecture> = {
       bosTokenId: 1,
       eosTokenIds: [2],
     });
-    const attention = source.config.flag('attention_bias', false);
     const mlp = source.config.flag('mlp_bias', false);
-    return { ...decoder, bias: { queryKeyValue: attention, attentionOutput: attention, mlp } };
+    return { ...decoder, bias: { ...attentionBias(source.config), mlp } };
   },
   layout: decoderLayout,
 };

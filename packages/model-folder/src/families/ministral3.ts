@@ -24,7 +24,7 @@ export const ministral3: Family<DecoderArchitecture> = {
     });
     const rope = config.nested('rope_parameters');
     if (rope === undefined) throw config.corrupt('rope_parameters', 'is missing');
-    const window = config.has('sliding_window') ? config.size('sliding_window') : null;
+    const window = config.sizeOrNull('sliding_window', null);
     return {
       ...decoder,
       attention: {

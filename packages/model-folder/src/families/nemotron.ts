@@ -1,5 +1,5 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { readDecoderConfig } from './decoder-config.js';
+import { attentionBias, readDecoderConfig } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
@@ -21,13 +21,12 @@ export const nemotron: Family<DecoderArchitecture> = {
       activation: { field: 'hidden_act', fallback: 'relu2' },
       rope: { partialRotaryFactor: 0.5 },
     });
-    const attention = source.config.flag('attention_bias', false);
     const mlp = source.config.flag('mlp_bias', false);
     return {
       ...decoder,
       norm: { ...decoder.norm, kind: 'layer', weightOffset: 1 },
       mlp: { ...decoder.mlp, gated: false },
-      bias: { queryKeyValue: attention, attentionOutput: attention, mlp },
+      bias: { ...attentionBias(source.config), mlp },
     };
   },
   layout: decoderLayout,

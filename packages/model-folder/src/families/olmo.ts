@@ -1,10 +1,16 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { type DecoderDefaults, readDecoderConfig, withWindows } from './decoder-config.js';
+import {
+  attentionBias,
+  type DecoderDefaults,
+  readDecoderConfig,
+  readLayerCount,
+  withWindows,
+} from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
+import { POST_NORM_NAMES } from './decoder-names.js';
 import type { Family, FamilySource } from './family.js';
 import { fullEvery, readLayerTypes, windowsOf } from './layer-windows.js';
-import { readRopeByType } from './rope.js';
+import { readRopesByType } from './rope.js';
 
 const THETA = 500_000;
 
@@ -18,20 +24,18 @@ export const olmo2: Family<DecoderArchitecture> = {
 export const olmo3: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const { config } = source;
-    const typesOf = (layerCount: number) => readLayerTypes(config, layerCount, fullEvery(4));
+    const types = readLayerTypes(config, readLayerCount(source, 'num_hidden_layers'), fullEvery(4));
     const decoder = readOlmo(source, {
       family: 'olmo3',
       causalLm: 'Olmo3ForCausalLM',
-      readRopes: (context) => {
-        const ropes = readRopeByType(config, context, {
+      readRopes: (context) =>
+        readRopesByType(config, context, types, {
           full_attention: { field: 'rope_theta', fallback: THETA },
           // As in transformers, which has read the field by then.
           sliding_attention: { field: null, fallback: THETA },
-        });
-        return typesOf(context.layerCount).map((type) => ropes[type]);
-      },
+        }),
     });
-    const windows = windowsOf(config, typesOf(decoder.layerCount), config.sizeOrNull('sliding_window', 4096));
+    const windows = windowsOf(config, types, config.sizeOrNull('sliding_window', 4096));
     return { ...decoder, attention: withWindows(decoder.attention, windows) };
   },
   layout: decoderLayout,
@@ -43,24 +47,15 @@ function readOlmo(
 ): DecoderArchitecture {
   const decoder = readDecoderConfig(source, {
     ...own,
-    names: {
-      ...LLAMA_NAMES,
-      attentionNorm: null,
-      queryNorm: 'self_attn.q_norm',
-      keyNorm: 'self_attn.k_norm',
-      attentionBranchNorm: 'post_attention_layernorm',
-      mlpNorm: null,
-      mlpBranchNorm: 'post_feedforward_layernorm',
-    },
+    names: POST_NORM_NAMES,
     maxPositions: 2048,
     bosTokenId: null,
     eosTokenIds: [50_279],
     normEpsilon: { fallback: 1e-5 },
   });
-  const bias = source.config.flag('attention_bias', false);
   return {
     ...decoder,
     attention: { ...decoder.attention, queryKeyNorm: 'projection' },
-    bias: { queryKeyValue: bias, attentionOutput: bias, mlp: false },
+    bias: { ...attentionBias(source.config), mlp: false },
   };
 }

@@ -31,8 +31,7 @@ export const phi3: Family<DecoderArchitecture> = {
         ]),
       },
     });
-    const hasWindow = source.config.has('sliding_window');
-    const window = hasWindow ? source.config.size('sliding_window') : null;
+    const window = source.config.sizeOrNull('sliding_window', null);
     const windows = decoder.attention.layers.map(() => window);
     return { ...decoder, attention: withWindows(decoder.attention, windows) };
   },

@@ -1,5 +1,5 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { readDecoderConfig, withWindows } from './decoder-config.js';
+import { attentionBias, readDecoderConfig, withWindows } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
@@ -18,11 +18,10 @@ export const qwen3: Family<DecoderArchitecture> = {
       keyValueHeadCount: 32,
       headDim: 128,
     });
-    const bias = source.config.flag('attention_bias', false);
     return {
       ...decoder,
       attention: withWindows(decoder.attention, readQwenWindows(source.config, decoder.layerCount)),
-      bias: { queryKeyValue: bias, attentionOutput: bias, mlp: false },
+      bias: { ...attentionBias(source.config), mlp: false },
     };
   },
   layout: decoderLayout,

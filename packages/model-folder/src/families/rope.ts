@@ -65,13 +65,15 @@ export type ThetaByType = Readonly<Record<LayerType, { field: string | null; fal
  * Reads RoPE settings that differ between the types of layers: both in `rope_parameters` by type (transformers 5), or
  * `rope_scaling` for full attention only and a theta for each.
  *
+ * @returns the settings of each layer, one object per type
  * @throws ProductError model_not_supported for an unknown type
  */
-export function readRopeByType(
+export function readRopesByType(
   config: ConfigFields,
   context: RopeContext,
+  types: readonly LayerType[],
   thetas: ThetaByType,
-): Readonly<Record<LayerType, RopeSettings>> {
+): RopeSettings[] {
   const byType = config.nested('rope_parameters');
   const common = ['rope_type', 'type', 'rope_theta'].find((field) => byType?.has(field));
   if (common !== undefined) throw byType!.unsupported(common, `is not supported; ${LAYER_TYPES.join(' and ')} are`);
@@ -84,7 +86,8 @@ export function readRopeByType(
     const theta = within?.positiveNumber('rope_theta') ?? (field ? config.positiveNumber(field, fallback) : fallback);
     return ropeOf(config, parameters, theta, context);
   };
-  return { full_attention: ropeOfType('full_attention'), sliding_attention: ropeOfType('sliding_attention') };
+  const ropes = { full_attention: ropeOfType('full_attention'), sliding_attention: ropeOfType('sliding_attention') };
+  return types.map((type) => ropes[type]);
 }
 
 function ropeOf(

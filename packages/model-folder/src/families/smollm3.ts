@@ -1,9 +1,8 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
-import { readDecoderConfig, withWindows } from './decoder-config.js';
+import { attentionBias, readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import type { Family } from './family.js';
+import type { Family, FamilySource } from './family.js';
 import { readLayerTypes, windowsOf } from './layer-windows.js';
 import { readRope } from './rope.js';
 
@@ -11,6 +10,7 @@ import { readRope } from './rope.js';
 export const smollm3: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const { config } = source;
+    const hasRope = readHasRope(source);
     const decoder = readDecoderConfig(source, {
       family: 'smollm3',
       causalLm: 'SmolLM3ForCausalLM',
@@ -23,28 +23,26 @@ export const smollm3: Family<DecoderArchitecture> = {
       rope: { theta: 2_000_000 },
       readRopes: (context) => {
         const rope = readRope(config, context);
-        return readHasRope(config, context.layerCount).map((hasRope) => (hasRope ? rope : null));
+        return hasRope.map((has) => (has ? rope : null));
       },
     });
-    const hasRope = readHasRope(config, decoder.layerCount);
-    const window =
-      config.flag('use_sliding_window', false) && config.has('sliding_window') ? config.size('sliding_window') : null;
+    const window = config.flag('use_sliding_window', false) ? config.sizeOrNull('sliding_window', null) : null;
     const types = readLayerTypes(config, decoder.layerCount, (layer) =>
       window !== null && !hasRope[layer] ? 'sliding_attention' : 'full_attention',
     );
-    const attention = config.flag('attention_bias', false);
-    const mlp = config.flag('mlp_bias', false);
     return {
       ...decoder,
       attention: withWindows(decoder.attention, windowsOf(config, types, window)),
-      bias: { queryKeyValue: attention, attentionOutput: attention, mlp },
+      bias: { ...attentionBias(config), mlp: config.flag('mlp_bias', false) },
     };
   },
   layout: decoderLayout,
 };
 
 /** `no_rope_layers` has 0 for a layer without positions; without the field, every `no_rope_layer_interval`th has none. */
-function readHasRope(config: ConfigFields, layerCount: number): boolean[] {
+function readHasRope(source: FamilySource): boolean[] {
+  const { config } = source;
+  const layerCount = readLayerCount(source, 'num_hidden_layers');
   const flags = config.value('no_rope_layers');
   if (flags === undefined) {
     const interval = config.size('no_rope_layer_interval', { fallback: 4 });
