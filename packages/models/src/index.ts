@@ -1,7 +1,7 @@
 export type { LoadedModel } from './base-model.js';
 export { Classifier, type FeatureBatch } from './classifier/classifier.js';
 export { loadClassifier } from './classifier/load-classifier.js';
-export { attentionSettings, batchAttention } from './decoder/attention.js';
+export { batchAttention } from './decoder/attention.js';
 export { Decoder, type TokenStream } from './decoder/decoder.js';
 export { loadDecoder } from './decoder/load-decoder.js';
 export { OutputHead, type OutputHeadSettings } from './decoder/output-head.js';

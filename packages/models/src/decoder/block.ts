@@ -2,11 +2,9 @@ import {
   add,
   alias,
   cast,
-  constant,
   dispose,
   type FloatDType,
   gather,
-  multiply,
   type StreamGradient,
   scatter,
   scope,
@@ -17,6 +15,7 @@ import { type ActingAdapter, isTrained, type Saved } from '../pass.js';
 import type { Attend } from './attend.js';
 import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
 import type { Norm } from './norm.js';
+import { scaledBy } from './scaled-by.js';
 
 /**
  * The residual stream between two blocks. Its last addition is left to the norm that follows: one pass over memory does
@@ -162,7 +161,7 @@ export class Block {
   /** A branch, or the gradient by one, times the factor of the branch. Takes it over. */
   #scaled(branch: Tensor): Tensor {
     if (this.#branchScale === 1) return branch;
-    const scaled = scope(() => cast(multiply(cast(branch, 'float32'), constant(this.#branchScale)), branch.dtype));
+    const scaled = scaledBy(branch, this.#branchScale);
     branch.dispose();
     return scaled;
   }

@@ -118,8 +118,10 @@ export class Decoder {
    * @returns hidden `[wanted, hidden]` after the final norm, in the model's dtype; saved is null without `pass.record`
    */
   forward(stream: TokenStream, wanted: Int32Array, pass: Pass): { hidden: Tensor; saved: SavedDecoder | null } {
-    const context = this.#contextOf(stream, wanted, pass);
-    const { stream: after, layers } = this.#layersForward(this.#embedded(stream), context, pass.recompute);
+    const positions = positionsInRows(stream.rowLengths);
+    const context = this.#contextOf(stream.rowLengths, positions, wanted, pass);
+    const embedded = this.embed(stream.ids, positions);
+    const { stream: after, layers } = this.#layersForward(embedded, context, pass.recompute);
     const last = streamSum(after); // [wanted, hidden]
     freeStream(after, last);
     const { output, inverseRms } = this.weights.finalNorm.forward(last, this.dtype);
@@ -191,26 +193,28 @@ export class Decoder {
   }
 
   /** `[tokens, hidden]` float32, after the last layer. */
-  #lastHidden(stream: TokenStream, adapters: readonly ActingAdapter[]): Tensor {
+  #lastHidden({ ids, rowLengths }: TokenStream, adapters: readonly ActingAdapter[]): Tensor {
     return scope(() => {
-      const context = this.#contextOf(stream, null, { adapters, record: false, recompute: false });
-      return streamSum(this.#layersForward(this.#embedded(stream), context, false).stream);
+      const positions = positionsInRows(rowLengths);
+      const context = this.#contextOf(rowLengths, positions, null, { adapters, record: false, recompute: false });
+      return streamSum(this.#layersForward(this.embed(ids, positions), context, false).stream);
     });
   }
 
-  #embedded({ ids, rowLengths }: TokenStream): Tensor {
-    return this.embed(ids, positionsInRows(rowLengths));
-  }
-
   /** @param wanted null: all */
-  #contextOf({ rowLengths }: TokenStream, wanted: Int32Array | null, pass: Pass): BlockContext {
+  #contextOf(
+    rowLengths: readonly number[],
+    positions: Int32Array,
+    wanted: Int32Array | null,
+    pass: Pass,
+  ): BlockContext {
     const { dtype } = this;
     const { headCount: heads } = this.architecture;
     const attentions = this.rotaries.map((rotary, index) => {
       const windows = this.#windowsOf(({ rope }) => rope === index);
       return batchAttention({ rowLengths, heads, rotary, dtype, windows });
     });
-    return this.#contextWith(attendWithin(attentions), positionsInRows(rowLengths), wanted, pass);
+    return this.#contextWith(attendWithin(attentions), positions, wanted, pass);
   }
 
   #windowsOf(isAmong: (layer: LayerAttention) => boolean): (number | null)[] {

@@ -11,6 +11,7 @@ import {
   subtract,
   type Tensor,
 } from '@lorasmith/tensor';
+import { scaledBy } from './scaled-by.js';
 
 export interface OutputHeadSettings {
   /** The factor of the logits. @defaultValue 1 */
@@ -84,8 +85,7 @@ export class OutputHead {
 
   /** Hidden states, or the gradient by them, times the factor of the logits; themselves if it is 1. */
   #scaled(hidden: Tensor): Tensor {
-    if (this.#scale === 1) return hidden;
-    return scope(() => cast(multiply(cast(hidden, 'float32'), constant(this.#scale)), hidden.dtype));
+    return this.#scale === 1 ? hidden : scaledBy(hidden, this.#scale);
   }
 
   /** Gradient by the logits before they are capped, in the dtype of the weight. */

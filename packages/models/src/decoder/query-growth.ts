@@ -1,6 +1,7 @@
 import type { QueryGrowth } from '@lorasmith/model-folder';
-import { cast, concat, dispose, multiply, scope, split, type Tensor, tensorOf } from '@lorasmith/tensor';
+import { concat, dispose, scope, split, type Tensor, tensorOf } from '@lorasmith/tensor';
 import type { HeadShape } from './query-key-step.js';
+import { scaledBy } from './scaled-by.js';
 
 /**
  * The factors of the queries of a batch: 1 + β ln(1 + ⌊position / original⌋), as in Ministral 3 and Llama 4.
@@ -24,7 +25,7 @@ export function queryFactors(positions: Int32Array, growth: QueryGrowth | null):
 export function growQueries(qkv: Tensor, factors: Tensor, { heads, keyValueHeads, headDim }: HeadShape): Tensor {
   const grown = scope(() => {
     const [query, rest] = split(qkv, [heads * headDim, 2 * keyValueHeads * headDim], 1);
-    return concat([cast(multiply(cast(query!, 'float32'), factors), qkv.dtype), rest!], 1);
+    return concat([scaledBy(query!, factors), rest!], 1);
   });
   dispose(qkv);
   return grown;
