@@ -48,9 +48,7 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
 }
 
 /** The sizes of the norms of queries and keys. */
-export function queryKeyNormSizes(
-  architecture: Pick<DecoderArchitecture, 'headCount' | 'keyValueHeadCount' | 'headDim' | 'attention'>,
-): { query: number; key: number } {
+function queryKeyNormSizes(architecture: DecoderArchitecture): { query: number; key: number } {
   const { headCount, keyValueHeadCount, headDim, attention } = architecture;
   if (attention.queryKeyNorm === 'head') return { query: headDim, key: headDim };
   return { query: headCount * headDim, key: keyValueHeadCount * headDim };
@@ -59,6 +57,7 @@ export function queryKeyNormSizes(
 /** The tensors and linear layers of a decoder. */
 export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
   const { names, vocabSize, hiddenSize, layerCount, maxPositions, norm, tiedHead } = architecture;
+  const queryKeyNorms = queryKeyNormSizes(architecture);
   const tensors: RequiredTensor[] = [];
   const linears: LinearLayer[] = [];
   const add = (path: string, shape: number[]) => tensors.push({ name: tensorName(names, path), shape });
@@ -75,8 +74,8 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     addNorm(within(names.attentionBranchNorm), hiddenSize);
     addNorm(within(names.mlpNorm), hiddenSize);
     addNorm(within(names.mlpBranchNorm), hiddenSize);
-    addNorm(within(names.queryNorm), queryKeyNormSizes(architecture).query);
-    addNorm(within(names.keyNorm), queryKeyNormSizes(architecture).key);
+    addNorm(within(names.queryNorm), queryKeyNorms.query);
+    addNorm(within(names.keyNorm), queryKeyNorms.key);
     const { queryKeyValue, attentionOutput, gateUp, down } = layerLinears(architecture, index);
     const own = [...queryKeyValue, attentionOutput, ...gateUp, down];
     tensors.push(...own.flatMap(linearTensors));
