@@ -1,48 +1,13 @@
-import type {
-  Activation,
-  DecoderArchitecture,
-  DecoderFamily,
-  RopeScaling,
-  RopeSettings,
-} from '@lorasmith/model-folder';
+import type { DecoderArchitecture, RopeScaling, RopeSettings } from '@lorasmith/model-folder';
+import { GGUF_FAMILIES, type GgufFamily } from './gguf-families.js';
 import type { MetadataValue } from './gguf-layout.js';
 import { inexpressible } from './refuse.js';
-
-/** `general.architecture`, and the activation that llama.cpp computes for it, whatever config.json says. */
-const ARCHITECTURES: Readonly<Partial<Record<DecoderFamily, { name: string; activation: Activation }>>> = {
-  llama: { name: 'llama', activation: 'silu' },
-  mistral: { name: 'llama', activation: 'silu' },
-  qwen2: { name: 'qwen2', activation: 'silu' },
-  qwen3: { name: 'qwen3', activation: 'silu' },
-  phi3: { name: 'phi3', activation: 'silu' },
-  gemma2: { name: 'gemma2', activation: 'gelu_tanh' },
-  gpt2: { name: 'gpt2', activation: 'gelu_tanh' },
-  ministral3: { name: 'mistral3', activation: 'silu' },
-  smollm3: { name: 'smollm3', activation: 'silu' },
-  granite: { name: 'granite', activation: 'silu' },
-  olmo2: { name: 'olmo2', activation: 'silu' },
-  seed_oss: { name: 'seed_oss', activation: 'silu' },
-  glm4: { name: 'glm4', activation: 'silu' },
-};
 
 /** Layers of the one release of Gemma 2 (27B) whose scores llama.cpp scales by the hidden size for each head. */
 const GEMMA2_27B_LAYERS = 46;
 
-/** One layer of so many has no positions, the last, in llama.cpp's smollm3. */
+/** The last of every four layers has no positions in llama.cpp's smollm3. */
 const SMOLLM3_PERIOD = 4;
-
-/** The biases that llama.cpp has for linear layers, where it lacks some. */
-const BIASES: Readonly<Partial<Record<DecoderFamily, readonly (keyof DecoderArchitecture['bias'])[]>>> = {
-  gemma2: [],
-  qwen3: [],
-  smollm3: [],
-  olmo2: [],
-  glm4: ['queryKeyValue'],
-  seed_oss: ['queryKeyValue'],
-};
-
-/** Families whose heads together have the size of the hidden state in llama.cpp. */
-const WIDTH_OF_HIDDEN: ReadonlySet<DecoderFamily> = new Set(['qwen2', 'phi3', 'olmo2']);
 
 /** The settings of a decoder as metadata, and the factors of its rotary frequencies as tensors. */
 export interface ArchitectureMetadata {
@@ -67,9 +32,9 @@ const text = (value: string): MetadataValue => ({ type: 'string', value });
  */
 export function architectureMetadata(architecture: DecoderArchitecture, model: string): ArchitectureMetadata {
   const { family, headCount, keyValueHeadCount, headDim, norm, mlp, attention } = architecture;
-  const known = ARCHITECTURES[family];
+  const known = GGUF_FAMILIES[family];
   if (known === undefined) throw inexpressible(model, `Lorasmith does not write ${family} models as GGUF`);
-  checkFamily(architecture, model);
+  checkFamily(architecture, known, model);
   const settings: ArchitectureMetadata['settings'] = [
     ['block_count', uint(architecture.layerCount)],
     ['context_length', uint(contextLength(architecture))],
@@ -80,7 +45,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
   if (mlp.activation !== known.activation) {
     throw inexpressible(model, `llama.cpp has no ${architecture.mlp.activation} in ${family} models`);
   }
-  const result = { architecture: known.name, settings, ropeTensors: [] as [string, Float32Array][] };
+  const result = { architecture: known.architecture, settings, ropeTensors: [] as [string, Float32Array][] };
   if (norm.kind === 'layer') {
     settings.push(['attention.layer_norm_epsilon', float(norm.epsilon)]);
   } else {
@@ -99,7 +64,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
     settings.push(['final_logit_softcapping', float(architecture.logitSoftcap!)]);
     settings.push(['attention.sliding_window', uint(attention.layers[0]!.window!)]);
   }
-  if (family === 'granite') {
+  if (known.hasFactors) {
     settings.push(['embedding_scale', float(architecture.embeddingScale)]);
     settings.push(['residual_scale', float(architecture.branchScale)]);
     settings.push(['logit_scale', float(1 / architecture.logitScale)]);
@@ -120,18 +85,18 @@ function contextLength({ family, maxPositions, attention }: DecoderArchitecture)
   return Math.min(maxPositions, ...windows);
 }
 
-function checkFamily(architecture: DecoderArchitecture, model: string): void {
+function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model: string): void {
   const { family, attention, bias, headCount, headDim, hiddenSize, layerCount } = architecture;
   const refuseIf = (condition: boolean, what: string) => {
     if (condition) throw inexpressible(model, `llama.cpp has no ${what} in ${family} models`);
   };
   const scaleByHidden = family === 'gemma2' && layerCount === GEMMA2_27B_LAYERS;
   const scale = (scaleByHidden ? hiddenSize / headCount : headDim) ** -0.5;
-  const isOwnScale = family !== 'granite' && attention.layers.some((layer) => Math.abs(layer.scale / scale - 1) > 1e-6);
+  const isOwnScale = !known.hasFactors && attention.layers.some((layer) => Math.abs(layer.scale / scale - 1) > 1e-6);
   refuseIf(isOwnScale, `scale of the attention scores of its own (it is ${attention.layers[0]!.scale})`);
-  const hasOwnWidth = WIDTH_OF_HIDDEN.has(family) && headCount * headDim !== hiddenSize;
+  const hasOwnWidth = known.headsFillHidden === true && headCount * headDim !== hiddenSize;
   refuseIf(hasOwnWidth, `attention heads that together have another size than the hidden state (head_dim ${headDim})`);
-  const biases = BIASES[family];
+  const { biases } = known;
   if (biases !== undefined) {
     refuseIf(bias.queryKeyValue && !biases.includes('queryKeyValue'), 'bias of the attention layers (attention_bias)');
     refuseIf(bias.attentionOutput && !biases.includes('attentionOutput'), 'bias of the attention output');

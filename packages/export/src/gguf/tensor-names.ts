@@ -1,4 +1,5 @@
-import { type DecoderArchitecture, type DecoderFamily, tensorName } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, tensorName } from '@lorasmith/model-folder';
+import { GGUF_FAMILIES } from './gguf-families.js';
 
 /** A tensor of a base model, and how it is written. */
 export interface GgufTensorPlan {
@@ -26,7 +27,7 @@ function layerParts({ family, names, mlp }: DecoderArchitecture): [path: string 
     [names.keyNorm, 'attn_k_norm'],
     [names.attentionOutput, 'attn_output'],
     [names.attentionBranchNorm, 'post_attention_norm'],
-    [names.mlpNorm, family === 'seed_oss' ? 'post_attention_norm' : 'ffn_norm'],
+    [names.mlpNorm, GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm'],
     ...gateUp.map((name, index): [string, string] => [names.gateUp[index]!, name]),
     [names.down, 'ffn_down'],
     [names.mlpBranchNorm, 'post_ffw_norm'],
@@ -69,9 +70,7 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
   return plans;
 }
 
-/** Families whose adjacent pairs llama.cpp rotates, and transformers the two halves of a head (`LlamaModel.permute` in convert_hf_to_gguf.py). */
-const ADJACENT_PAIRS: ReadonlySet<DecoderFamily> = new Set(['granite', 'llama', 'ministral3', 'mistral', 'smollm3']);
-
 function headRows({ family, headDim }: DecoderArchitecture, part: string): number {
-  return ADJACENT_PAIRS.has(family) && (part === 'attn_q' || part === 'attn_k') ? headDim : 0;
+  const isRotated = part === 'attn_q' || part === 'attn_k';
+  return GGUF_FAMILIES[family]?.adjacentPairs && isRotated ? headDim : 0;
 }

@@ -1,0 +1,46 @@
+import type { Activation, DecoderArchitecture, DecoderFamily } from '@lorasmith/model-folder';
+
+type Projections = keyof DecoderArchitecture['bias'];
+
+/** The model that llama.cpp computes for a family. */
+export interface GgufFamily {
+  /** `general.architecture`. */
+  architecture: string;
+  /** The activation, whatever config.json says. */
+  activation: Activation;
+  /** Whether the metadata have factors of embeddings, branches, logits and attention scores. @defaultValue false */
+  hasFactors?: boolean;
+  /** Whether the heads together must have the size of the hidden state. @defaultValue false */
+  headsFillHidden?: boolean;
+  /** The linear layers that may have a bias. @defaultValue all */
+  biases?: readonly Projections[];
+  /**
+   * Whether adjacent pairs rotate, where transformers rotates the two halves of a head (`LlamaModel.permute` in
+   * convert_hf_to_gguf.py). @defaultValue false
+   */
+  adjacentPairs?: boolean;
+  /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
+  mlpNorm?: string;
+}
+
+/** The families that are written as GGUF. */
+export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>> = {
+  llama: { architecture: 'llama', activation: 'silu', adjacentPairs: true },
+  mistral: { architecture: 'llama', activation: 'silu', adjacentPairs: true },
+  ministral3: { architecture: 'mistral3', activation: 'silu', adjacentPairs: true },
+  smollm3: { architecture: 'smollm3', activation: 'silu', adjacentPairs: true, biases: [] },
+  granite: { architecture: 'granite', activation: 'silu', adjacentPairs: true, hasFactors: true },
+  qwen2: { architecture: 'qwen2', activation: 'silu', headsFillHidden: true },
+  qwen3: { architecture: 'qwen3', activation: 'silu', biases: [] },
+  phi3: { architecture: 'phi3', activation: 'silu', headsFillHidden: true },
+  gemma2: { architecture: 'gemma2', activation: 'gelu_tanh', biases: [] },
+  gpt2: { architecture: 'gpt2', activation: 'gelu_tanh' },
+  olmo2: { architecture: 'olmo2', activation: 'silu', headsFillHidden: true, biases: [] },
+  glm4: { architecture: 'glm4', activation: 'silu', biases: ['queryKeyValue'] },
+  seed_oss: {
+    architecture: 'seed_oss',
+    activation: 'silu',
+    biases: ['queryKeyValue'],
+    mlpNorm: 'post_attention_norm',
+  },
+};
