@@ -44,8 +44,8 @@ export class RowEncoder {
 
   /**
    * - `messages`: by the chat template, with its tools; loss on every assistant turn whose weight is not 0.
-   * - `prompt_completion`, `instruction`: as a user and an assistant turn. Without a chat template, or if
-   *   text was chosen, as plain text, an instruction in the form of Stanford Alpaca, the answer followed by the end-of-text token.
+   * - `prompt_completion`, `instruction`: as a user and an assistant turn. Without a chat template, or if text was chosen, as
+   *   plain text, an instruction in the form of Stanford Alpaca, the answer followed by the end-of-text token.
    * - `text`: what the tokenizer itself puts before a text (BOS), the text, the end-of-text token; loss on all.
    *
    * The first token has no loss: nothing predicts it.
@@ -69,9 +69,8 @@ export class RowEncoder {
    */
   encodePrompt(prompt: SamplePrompt, format: DatasetFormat): Int32Array {
     if (typeof prompt !== 'string') return this.#encodeAsked(prompt);
-    if (format === 'messages' && this.#template !== null) return this.#encodeAsked([{ role: 'user', content: prompt }]);
-    if (format !== 'text' && this.#completionTemplate !== null)
-      return this.#encodeAsked([{ role: 'user', content: prompt }]);
+    const template = format === 'messages' ? this.#template : this.#completionTemplate;
+    if (format !== 'text' && template !== null) return this.#encodeAsked([{ role: 'user', content: prompt }]);
     const text = format === 'instruction' ? instructionPrompt({ instruction: prompt }, true) : prompt;
     return concatenate([this.#affixes.before, this.#tokenizer.encode(text)]);
   }
