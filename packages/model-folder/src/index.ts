@@ -16,6 +16,7 @@ export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, 
 export { describeModel, listModelFolders, ORIGIN_FILE, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { conversationOf, type TemplateConversation, type TemplateMessage } from './conversation.js';
+export { isComposite } from './families/composite.js';
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';

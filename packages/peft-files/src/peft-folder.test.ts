@@ -2,6 +2,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ProductError } from '@lorasmith/contracts';
+import { LLAMA_NAMES } from '@lorasmith/model-folder';
 import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { commonFormBytes } from './common-scale.js';
@@ -29,7 +30,7 @@ function llamaBase(layers = 3): AdapterBase {
 /** The properties that writing an adapter needs, for a base with these linear layers. */
 function baseWith(kind: 'decoder' | 'classifier', names: string[], transposed = false): AdapterBase {
   const linears = new Map(names.map((name) => [name, { name, transposed }]));
-  return { name: 'tiny', architecture: { kind }, linears } as unknown as AdapterBase;
+  return { name: 'tiny', architecture: { kind, names: LLAMA_NAMES }, linears } as unknown as AdapterBase;
 }
 
 async function readTensors(path: string): Promise<Map<string, { dtype: string; shape: number[]; bytes: Buffer }>> {

@@ -1,7 +1,7 @@
 import { open, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
-import { type ModelFolder, targetModulesOf } from '@lorasmith/model-folder';
+import { isComposite, type ModelFolder, targetModulesOf } from '@lorasmith/model-folder';
 import { openSafetensors, SafetensorsError, writeSafetensors } from '@lorasmith/safetensors';
 import { type CommonForm, commonForm } from './common-scale.js';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
@@ -84,9 +84,8 @@ export async function writePeftFolder(folder: string, adapter: PeftAdapter, base
 }
 
 /** Full names for a composite, whose encoder has layers with the same last parts. */
-function targetModulesIn({ linears }: AdapterBase, { modules }: PeftAdapter): string[] {
-  const isComposite = [...linears.keys()].some((name) => name.startsWith('model.language_model.'));
-  return isComposite ? [...modules.keys()].sort() : targetModulesOf(modules.keys(), linears.keys());
+function targetModulesIn({ architecture, linears }: AdapterBase, { modules }: PeftAdapter): string[] {
+  return isComposite(architecture) ? [...modules.keys()].sort() : targetModulesOf(modules.keys(), linears.keys());
 }
 
 async function readConfigText(folder: string): Promise<string> {

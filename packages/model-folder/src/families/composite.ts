@@ -1,9 +1,9 @@
-import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
+import type { Architecture, DecoderArchitecture, DecoderNames } from '../architecture.js';
 import { checkCausalLm, readTokenIds } from './decoder-config.js';
 import { decoderLayout, tensorName } from './decoder-layout.js';
 import type { Family, FamilySource } from './family.js';
 
-/** Where the language model is in a composite: in module paths, and in the files of transformers 5 and of older releases. */
+/** The place of the language model in a composite: in module paths, and in the files of transformers 5 and of older releases. */
 const MODULES = 'model.language_model.';
 const FILE_PREFIXES: readonly DecoderNames['prefixes'][] = [
   [],
@@ -13,6 +13,11 @@ const FILE_PREFIXES: readonly DecoderNames['prefixes'][] = [
   ],
   [{ modules: MODULES, files: 'model.' }],
 ];
+
+/** Whether a decoder is the language model of a composite: other parts may have layers with the same last names. */
+export function isComposite(architecture: Architecture): boolean {
+  return architecture.kind === 'decoder' && architecture.names.layers.startsWith(MODULES);
+}
 
 /**
  * A language model with encoders of images or sound beside it, in `text_config`. Rows of text do not reach the encoders: their
@@ -57,8 +62,8 @@ export function composite(
 
 function compositeNames(names: DecoderNames, { hasTensor }: FamilySource): DecoderNames {
   const moved = (path: string) => path.replace(/^model\./, MODULES);
-  const embedding = moved(names.embedding);
-  const own = { ...names, embedding, layers: moved(names.layers), finalNorm: moved(names.finalNorm) };
+  const { embedding, layers, finalNorm } = names;
+  const own = { ...names, embedding: moved(embedding), layers: moved(layers), finalNorm: moved(finalNorm) };
   const inFiles = (prefixes: DecoderNames['prefixes']) =>
     hasTensor(tensorName({ ...own, prefixes }, `${own.finalNorm}.weight`));
   return { ...own, prefixes: FILE_PREFIXES.find(inFiles) ?? [] };
