@@ -16,32 +16,40 @@ export interface ConcurrencyLimit {
    * @throws ProductError `quota_exceeded`, `service_unavailable`
    */
   acquire(key: KeyId | null, limits: OpenLimits): () => void;
+  /** Counts a new call like {@link acquire}. @returns the error instead where no further call may be open */
+  tryAcquire(key: KeyId | null, limits: OpenLimits): (() => void) | ProductError;
 }
 
 /** @param what - The kind of calls, in the plural: event streams, downloads, uploads */
 export function createConcurrencyLimit(what: string): ConcurrencyLimit {
   const ofKey = new Map<KeyId | null, number>();
   let total = 0;
+  const tryAcquire: ConcurrencyLimit['tryAcquire'] = (key, limits) => {
+    const own = ofKey.get(key) ?? 0;
+    if (own >= limits.own) {
+      return new ProductError('quota_exceeded', `This key has ${own} open ${what}, which is its limit.`);
+    }
+    if (total >= limits.total) {
+      return new ProductError('service_unavailable', `The service has ${total} open ${what}, which is its limit.`);
+    }
+    ofKey.set(key, own + 1);
+    total++;
+    let isOpen = true;
+    return () => {
+      if (!isOpen) return;
+      isOpen = false;
+      total--;
+      const left = (ofKey.get(key) ?? 1) - 1;
+      if (left > 0) ofKey.set(key, left);
+      else ofKey.delete(key);
+    };
+  };
   return {
+    tryAcquire,
     acquire(key, limits) {
-      const own = ofKey.get(key) ?? 0;
-      if (own >= limits.own) {
-        throw new ProductError('quota_exceeded', `This key has ${own} open ${what}, which is its limit.`);
-      }
-      if (total >= limits.total) {
-        throw new ProductError('service_unavailable', `The service has ${total} open ${what}, which is its limit.`);
-      }
-      ofKey.set(key, own + 1);
-      total++;
-      let isOpen = true;
-      return () => {
-        if (!isOpen) return;
-        isOpen = false;
-        total--;
-        const left = (ofKey.get(key) ?? 1) - 1;
-        if (left > 0) ofKey.set(key, left);
-        else ofKey.delete(key);
-      };
+      const release = tryAcquire(key, limits);
+      if (release instanceof ProductError) throw release;
+      return release;
     },
   };
 }

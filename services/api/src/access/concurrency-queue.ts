@@ -22,7 +22,7 @@ export interface ConcurrencyQueueOptions {
 
 interface Waiting {
   key: KeyId | null;
-  tryToOpen: () => (() => void) | ProductError;
+  limits: OpenLimits;
   admit: (release: () => void) => void;
 }
 
@@ -43,7 +43,11 @@ export function createConcurrencyQueue({ what, waitMs }: ConcurrencyQueueOptions
   const queue = new Set<Waiting>();
   let meanMs = 0;
 
-  const waitingOf = (key: KeyId | null) => [...queue].filter((one) => one.key === key).length;
+  const waitingOf = (key: KeyId | null) => {
+    let count = 0;
+    for (const one of queue) if (one.key === key) count++;
+    return count;
+  };
   const opened = (release: () => void) => {
     const begin = performance.now();
     let isOpen = true;
@@ -58,33 +62,23 @@ export function createConcurrencyQueue({ what, waitMs }: ConcurrencyQueueOptions
   };
   const admitNext = () => {
     for (const one of queue) {
-      const release = one.tryToOpen();
-      if (release instanceof ProductError) continue;
-      queue.delete(one);
-      one.admit(opened(release));
+      const release = open.tryAcquire(one.key, one.limits);
+      if (!(release instanceof ProductError)) one.admit(opened(release));
     }
   };
 
   return {
     async enter(key, limits, signal) {
       signal.throwIfAborted();
-      const tryToOpen = () => {
-        try {
-          return open.acquire(key, limits);
-        } catch (error) {
-          if (error instanceof ProductError) return error;
-          throw error;
-        }
-      };
-      const release = tryToOpen();
+      const release = open.tryAcquire(key, limits);
       if (!(release instanceof ProductError)) return opened(release);
-      /** The time after which those that wait now will have been answered, as far as the last calls show. */
-      const refusal = ({ code, message }: ProductError) => {
+      const refusal = () => {
         const places = Math.min(limits.own, limits.total);
+        // By then the calls that wait now will have been answered, as far as the last calls show.
         const retryAfterSeconds = Math.max(1, Math.ceil(((waitingOf(key) + 1) * meanMs) / places / 1000));
-        return new ProductError(code, message, { retryAfterSeconds });
+        return new ProductError(release.code, release.message, { retryAfterSeconds });
       };
-      if (queue.size >= MAX_WAITING || (key !== null && waitingOf(key) >= MAX_WAITING_OF_KEY)) throw refusal(release);
+      if (queue.size >= MAX_WAITING || (key !== null && waitingOf(key) >= MAX_WAITING_OF_KEY)) throw refusal();
 
       return await new Promise((resolve, reject) => {
         const leave = (error: unknown) => {
@@ -92,11 +86,11 @@ export function createConcurrencyQueue({ what, waitMs }: ConcurrencyQueueOptions
           reject(error);
         };
         const onAbort = () => leave(signal.reason);
-        const timer = setTimeout(() => leave(refusal(release)), waitMs);
+        const timer = setTimeout(() => leave(refusal()), waitMs);
         signal.addEventListener('abort', onAbort, { once: true });
         const one: Waiting = {
           key,
-          tryToOpen,
+          limits,
           admit(released) {
             finish();
             resolve(released);
