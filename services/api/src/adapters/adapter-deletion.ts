@@ -4,19 +4,25 @@ import type { JobStore } from '@lorasmith/job-store';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 
-export interface AdapterDeletionOptions {
-  adapters: Pick<BundleStore, 'has' | 'readJson'>;
-  jobs: { inputs: Pick<JobStore['inputs'], 'beginDeletion'> };
+/** The store of the jobs that begin from adapters. */
+export interface AdapterUsers {
+  inputs: Pick<JobStore['inputs'], 'beginDeletion'>;
 }
 
-/** What the registry reports itself, or deletes although it is broken: no job can begin from these. */
+export interface AdapterDeletionOptions {
+  adapters: Pick<BundleStore, 'has' | 'readJson'>;
+  jobs: AdapterUsers;
+}
+
+/** Errors of adapters from which no job can begin. The registry reports them itself, or deletes the adapter although it is broken. */
 const UNUSABLE = ['adapter_not_found', 'invalid_adapter', 'unsupported_version'];
 
 /**
- * Call this before an adapter is deleted: no job can begin from it for the next minute.
+ * Prevents for the next minute that a job begins from an adapter, so that it can be deleted. Has no effect for an adapter that cannot be
+ * read, or that belongs to another key.
  * @throws ProductError `in_use` while unfinished jobs begin from it; `redis_unavailable`, `storage_unavailable`
  */
-export async function beginAdapterDeletion(
+export async function beginDeletionIfAllowed(
   { adapters, jobs }: AdapterDeletionOptions,
   id: string,
   caller: Caller,
@@ -27,6 +33,14 @@ export async function beginAdapterDeletion(
     if (error instanceof ProductError && UNUSABLE.includes(error.code)) return;
     throw error;
   }
+  await beginAdapterDeletion(jobs, id);
+}
+
+/**
+ * Prevents for the next minute that a job begins from an adapter that its caller may delete.
+ * @throws ProductError `in_use` while unfinished jobs begin from it; `redis_unavailable`
+ */
+export async function beginAdapterDeletion(jobs: AdapterUsers, id: string): Promise<void> {
   const users = await jobs.inputs.beginDeletion(id);
   if (users.length === 0) return;
   const message = `${users.slice(0, 5).join(', ')} begin from ${id}. Cancel these jobs, or wait for them, first.`;

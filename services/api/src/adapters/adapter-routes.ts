@@ -2,7 +2,7 @@ import { AdapterManifest, AdapterPage, PageQuery } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
-import { type AdapterDeletionOptions, beginAdapterDeletion } from './adapter-deletion.js';
+import { type AdapterDeletionOptions, beginDeletionIfAllowed } from './adapter-deletion.js';
 import { createForwarding, type ForwardingOptions } from './forward-request.js';
 
 /** The registry answers these calls at once. */
@@ -63,7 +63,7 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions & A
       },
     },
     async (request, reply) => {
-      await beginAdapterDeletion(options, request.params.id, request.caller);
+      await beginDeletionIfAllowed(options, request.params.id, request.caller);
       return forward(request, reply, forwardOptions);
     },
   );

@@ -4,7 +4,7 @@ import { AdapterId, type AdapterManifest, type ModelName, type OpenaiModel, Prod
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
-import { type AdapterDeletionOptions, beginAdapterDeletion } from '../../adapters/adapter-deletion.js';
+import { type AdapterUsers, beginAdapterDeletion } from '../../adapters/adapter-deletion.js';
 import type { RegistryClient } from '../../adapters/registry-client.js';
 import { fineTunedName, parseFineTunedName } from './fine-tuned-name.js';
 
@@ -36,8 +36,9 @@ export interface ModelDirectory {
   delete(name: string, caller: Caller): Promise<void>;
 }
 
-export interface ModelDirectoryOptions extends AdapterDeletionOptions {
+export interface ModelDirectoryOptions {
   adapters: BundleStore;
+  jobs: AdapterUsers;
   baseModels: ModelSource;
   registry: RegistryClient;
 }
@@ -107,7 +108,7 @@ export function createModelDirectory({ adapters, jobs, baseModels, registry }: M
       atModel(async () => {
         const adapter = await adapterNamed(name, caller);
         if (adapter !== null) {
-          await beginAdapterDeletion({ adapters, jobs }, adapter.id, caller);
+          await beginAdapterDeletion(jobs, adapter.id);
           return await registry.removeAdapter(adapter.id);
         }
         await checkBase(name);
