@@ -8,17 +8,22 @@ import { ProductError } from '@lorasmith/contracts';
  * @throws ProductError `body_too_large` beyond `maxBytes`, `invalid_request` if the sender disconnects
  */
 export async function* boundedChunks(stream: Readable, maxBytes: number, what: string): AsyncGenerator<Buffer> {
-  let bytes = 0;
   try {
     // Destroying the request would close its connection before the answer is sent.
-    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > maxBytes) throw bodyTooLarge(maxBytes, what);
-      yield chunk;
-    }
+    yield* bounded(stream.iterator({ destroyOnReturn: false }), maxBytes, what);
   } catch (error) {
     if (error instanceof ProductError) throw error;
     throw uploadBroken(error);
+  }
+}
+
+/** Passes chunks on. @throws ProductError `body_too_large` beyond `maxBytes`; errors of the chunks */
+export async function* bounded(chunks: AsyncIterable<Buffer>, maxBytes: number, what: string): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) throw bodyTooLarge(maxBytes, what);
+    yield chunk;
   }
 }
 

@@ -9,7 +9,7 @@ import {
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
-import { bodyTooLarge, type Caller, mayUse } from '@lorasmith/service-kit';
+import { bounded, type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency, totalBytes } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
 import { linesOfArray } from './array-lines.js';
@@ -78,7 +78,8 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     try {
       const checker = new DatasetChecker(limits);
       const lines = linesOfArray(unpackedFile(source.chunks, limits.maxBytes));
-      const rows = boundedRows(checkedRows(lines, checker), limits.maxBytes);
+      // Rows may become longer where they are mapped.
+      const rows = bounded(checkedRows(lines, checker), limits.maxBytes, 'dataset');
       const digest = await staging.write(DATASET_FILES.rows, quota.metered(rows, source.declaredBytes));
       const dataset = newRecord(digest, owner, await source.name(), checker);
       if (!(await store.has(dataset.id))) quota.checkOneMore();
@@ -152,16 +153,6 @@ async function* checkedRows(chunks: AsyncIterable<Buffer>, checker: DatasetCheck
     if (stored.length > 0) yield stored;
   }
   yield checker.end();
-}
-
-/** Rows may become longer where they are mapped. */
-async function* boundedRows(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Buffer> {
-  let bytes = 0;
-  for await (const chunk of chunks) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) throw bodyTooLarge(maxBytes, 'dataset');
-    yield chunk;
-  }
 }
 
 function newRecord({ sha256, bytes }: Digest, owner: Owner, name: string | null, checker: DatasetChecker): Dataset {

@@ -1,7 +1,7 @@
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { ProductError } from '@lorasmith/contracts';
-import { bodyTooLarge } from '@lorasmith/service-kit';
+import { bounded } from '@lorasmith/service-kit';
 import { FILE_KIND_BYTES, type FileKind, fileKindOf } from './file-kind.js';
 
 const CHUNK_BYTES = 2 ** 16;
@@ -25,7 +25,7 @@ export async function* unpackedFile(chunks: AsyncIterable<Buffer>, maxBytes: num
 }
 
 interface FileWithHead {
-  /** The first {@link FILE_KIND_BYTES}, or all there are. */
+  /** The first bytes: at least {@link FILE_KIND_BYTES}, or all there are. */
   head: Buffer;
   /** All bytes. */
   chunks: AsyncGenerator<Buffer>;
@@ -54,13 +54,8 @@ async function* gunzipped(chunks: AsyncIterable<Buffer>, maxBytes: number): Asyn
   const gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
   // An error of the chunks destroys `gunzip` with it, so it is thrown below.
   pipeline(chunks, gunzip).catch(() => {});
-  let bytes = 0;
   try {
-    for await (const chunk of gunzip as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > maxBytes) throw bodyTooLarge(maxBytes, 'unpacked file');
-      yield chunk;
-    }
+    yield* bounded(gunzip, maxBytes, 'unpacked file');
   } catch (error) {
     if (!isZlibError(error)) throw error;
     const message = `The gzip file is damaged or incomplete (${error.message}). Send it again. Nothing was stored.`;
