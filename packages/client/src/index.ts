@@ -3,3 +3,4 @@ export * from './job-progress.js';
 // Replaces the client of the core with one that also uploads and downloads files.
 export { type Client, createClient, type DownloadAdapterOptions, type DownloadDestination } from './node-client.js';
 export type { DownloadOptions, DownloadProgress } from './resumable-download.js';
+export type { TextOutput } from './text-output.js';

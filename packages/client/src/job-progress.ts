@@ -3,13 +3,7 @@ import { faultLines } from './fault-lines.js';
 import { countText, durationText } from './human-units.js';
 import { printable } from './printable.js';
 import { reportText } from './report-text.js';
-
-/** An output for text: a terminal, whose last line can be redrawn, or a file or pipe. */
-export interface TextOutput {
-  isTTY?: boolean | undefined;
-  columns?: number | undefined;
-  write(text: string): unknown;
-}
+import { redraw, type TextOutput } from './text-output.js';
 
 export interface JobProgressDisplay {
   handle(event: JobEvent): void;
@@ -35,14 +29,14 @@ export function createJobProgress(
   let plainLineAt = Number.NEGATIVE_INFINITY;
 
   const line = (text: string) => {
-    if (barIsOpen) output.write('\r\x1b[2K');
+    if (barIsOpen) redraw(output, '');
     barIsOpen = false;
     output.write(`${text}\n`);
   };
 
   const progress = (isLast: boolean, textOf: (columns: number) => string) => {
     if (output.isTTY) {
-      output.write(`\r\x1b[2K${textOf(output.columns || 80)}`);
+      redraw(output, textOf(output.columns || 80));
       barIsOpen = true;
     } else if (isLast || now() - plainLineAt >= PLAIN_LINE_INTERVAL_MS) {
       plainLineAt = now();

@@ -1,7 +1,8 @@
 import type { ModelPull } from '@lorasmith/contracts';
 import { bytesText, durationText } from './human-units.js';
-import { barText, type TextOutput } from './job-progress.js';
+import { barText } from './job-progress.js';
 import { printable } from './printable.js';
+import { redraw, type TextOutput } from './text-output.js';
 
 /** Time between lines in a file or pipe. On a terminal, the bar is redrawn. */
 const PLAIN_LINE_INTERVAL_MS = 10_000;
@@ -29,7 +30,7 @@ export function createPullDisplay(output: TextOutput, now: () => number = Date.n
         perSecond > 0 ? `${bytesText(perSecond)}/s  ${durationText((total - received) / perSecond)} left` : '';
       const text = (columns: number) => barText(pullText(pull), received / total, speed, columns);
       if (output.isTTY) {
-        output.write(`\r\x1b[2K${text(output.columns || 80)}`);
+        redraw(output, text(output.columns || 80));
         barIsOpen = true;
       } else if (now() - plainLineAt >= PLAIN_LINE_INTERVAL_MS) {
         plainLineAt = now();

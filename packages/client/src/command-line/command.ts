@@ -1,7 +1,7 @@
 import type { ParseArgsConfig } from 'node:util';
-import type { TextOutput } from '../job-progress.js';
 import type { Client } from '../node-client.js';
 import { printableJson } from '../printable.js';
+import type { TextOutput } from '../text-output.js';
 
 /** Where answers are typed. */
 export type CommandInput = NodeJS.ReadableStream & { isTTY?: boolean };

@@ -1,7 +1,6 @@
 import type { Dataset, DatasetRowsQuery, DatasetRowView, DatasetTokens } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
-import { printable } from '../printable.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { textTable } from './text-table.js';
 
@@ -104,12 +103,12 @@ export const DATASET_COMMANDS: Command[] = [
 ];
 
 function rowText({ line, text, faults, tokens }: DatasetRowView): string {
-  if (tokens === null) return [`${line}: ${printable(text)}`, ...faultLines(faults)].join('\n');
+  if (tokens === null) return [`${line}: ${text}`, ...faultLines(faults)].join('\n');
   const isTrained = (index: number) => tokens.data[index]?.trained === true;
   const parts = tokens.data.map((token, index) => {
     const opening = isTrained(index) && !isTrained(index - 1) ? '[' : '';
     const closing = isTrained(index) && !isTrained(index + 1) ? ']' : '';
-    return `${opening}${printable(token.text)}${closing}`;
+    return `${opening}${token.text}${closing}`;
   });
   const head = `${line}: ${countText(tokens.total)} tokens, ${countText(tokens.trained)} trained, ${tokens.outcome}`;
   const cut = tokens.data.length < tokens.total ? ' …' : '';

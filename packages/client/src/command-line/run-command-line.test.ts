@@ -104,6 +104,15 @@ describe('lora', () => {
     }
   });
 
+  it('shows an answer that begins like a redrawn line without its escape sequence', async () => {
+    const choices = [{ index: 0, delta: { content: '\r\u001b[2Kgone' }, finish_reason: null }];
+    const { output } = await lora(['chat', 'm', 'Hello'], (response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.end(`data: ${JSON.stringify({ choices })}\n\ndata: [DONE]\n\n`);
+    });
+    expect(output).toBe('[2Kgone\n');
+  });
+
   it('shows rows, with what is trained in brackets', async () => {
     const token = (text: string, trained: boolean) => ({ id: 1, text, trained });
     const data = [token('ask', false), token('an', true), token('swer\u001b', true), token('.', false)];

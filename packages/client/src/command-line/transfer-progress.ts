@@ -1,6 +1,6 @@
 import { bytesText } from '../human-units.js';
-import type { TextOutput } from '../job-progress.js';
 import type { DownloadProgress } from '../resumable-download.js';
+import { redraw, type TextOutput } from '../text-output.js';
 
 const REDRAW_INTERVAL_MS = 100;
 
@@ -12,9 +12,8 @@ export function createTransferProgress(output: TextOutput, now: () => number = D
       if (!output.isTTY || (now() - drawnAt < REDRAW_INTERVAL_MS && receivedBytes !== totalBytes)) return;
       drawnAt = now();
       const share = totalBytes ? `  ${Math.floor((100 * receivedBytes) / totalBytes)} %` : '';
-      output.write(
-        `\r\x1b[2K${bytesText(receivedBytes)}${totalBytes === null ? '' : ` of ${bytesText(totalBytes)}`}${share}`,
-      );
+      const total = totalBytes === null ? '' : ` of ${bytesText(totalBytes)}`;
+      redraw(output, `${bytesText(receivedBytes)}${total}${share}`);
     },
     end(): void {
       if (output.isTTY && drawnAt !== Number.NEGATIVE_INFINITY) output.write('\n');
