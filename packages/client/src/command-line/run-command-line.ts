@@ -63,10 +63,11 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
   const command = commandOf(args);
   if (command === undefined) {
     const words = wordsOf(args);
-    const fault = words.length === 0 ? unknownOptionOf(args) : unknownCommandOf(words);
-    if (args.includes('--help') || args.includes('-h') || args.length === 0) output.write(usage(relatedTo(words)));
-    else if (words.length === 0 && args.includes('--version')) output.write(`${options.version}\n`);
-    else return misused(fault, '', usage(relatedTo(words)));
+    const commands = usage(relatedTo(words));
+    if (args.length === 0 || args.includes('--help') || args.includes('-h')) output.write(commands);
+    else if (words.length > 0) return misused(unknownCommandText(words), '', commands);
+    else if (args.includes('--version')) output.write(`${options.version}\n`);
+    else return misused(`A command comes first: lora COMMAND ${args.join(' ')}`, '', commands);
     return EXIT.done;
   }
   try {
@@ -75,8 +76,8 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
       output.write(usageOf(command));
       return EXIT.done;
     }
-    const wrong = wrongPositionalsOf(command, positionals);
-    if (wrong !== null) return misused(wrong, usageOf(command));
+    const fault = positionalsFault(command, positionals);
+    if (fault !== null) return misused(fault, usageOf(command));
     const client = createClient({ baseUrl: values.url ?? options.baseUrl, apiKey: options.apiKey });
     return await command.run({
       client,
@@ -107,7 +108,7 @@ function commandOf(args: string[]): Command | undefined {
   return COMMANDS.filter(fits).sort((one, other) => other.name.length - one.name.length)[0];
 }
 
-/** What stands before the first option. */
+/** The arguments before the first option. */
 function wordsOf(args: string[]): string[] {
   const option = args.findIndex((arg) => arg.startsWith('-'));
   return option < 0 ? args : args.slice(0, option);
@@ -119,17 +120,13 @@ function relatedTo([first]: string[]): readonly Command[] {
   return related.length === 0 ? COMMANDS : related;
 }
 
-function unknownCommandOf(words: string[]): string {
+function unknownCommandText(words: string[]): string {
   if (words.length === 1 && relatedTo(words) !== COMMANDS) return `lora ${words[0]} needs one more word. There are:`;
   return `There is no command "lora ${words.slice(0, 2).join(' ')}". There are:`;
 }
 
-function unknownOptionOf(args: string[]): string {
-  return `A command comes first: lora COMMAND ${args.join(' ')}`;
-}
-
-/** What is wrong with the number of arguments; null if nothing is. */
-function wrongPositionalsOf({ name, positionals }: Command, given: string[]): string | null {
+/** The fault in the number of arguments; null if there is none. */
+function positionalsFault({ name, positionals }: Command, given: string[]): string | null {
   const missing = positionals.slice(given.length);
   if (missing.length > 0) return `lora ${name} needs ${missing.join(' and ')}.`;
   const excess = given.slice(positionals.length);
