@@ -118,6 +118,16 @@ test('of many columns twenty are named', () => {
   expect(warnings[0]?.message).toMatch(/: "c0", .*"c19" and others\.$/);
 });
 
+test('a column with a long name is named once, by its beginning, with its first line', () => {
+  const row = JSON.stringify({ text: 'a', ['c'.repeat(100)]: 1 });
+  const many = Object.fromEntries(Array.from({ length: 19 }, (_, index) => [`c${index}`, index]));
+  const { warnings } = storedOf(`${row}\n${row.replace('"a"', '"b"')}\n${JSON.stringify({ text: 'c', ...many })}\n`);
+  expect(warnings).toMatchObject([{ line: 1, message: expect.stringMatching(/: "c{64}", "c0", .*"c18"\.$/) }]);
+  expect(storedOf(`${row}\n${JSON.stringify({ text: 'c', ...many })}\n${row}`).warnings[0]).toMatchObject({
+    message: expect.not.stringContaining('others'),
+  });
+});
+
 test('conversations of ShareGPT become messages', () => {
   const turns = '[{"from":"human","value":"a","id":7},{"from":"gpt","value":"b"}]';
   const { stored, format, warnings } = storedOf(`{"id":"x","conversations":${turns}}\n`);

@@ -7,12 +7,12 @@ const MAX_NAME_LENGTH = 64;
 
 const CODES = { mapped: 'rows_mapped', leftOut: 'columns_left_out' };
 
-/** Whether a warning with this code says what the upload changed. */
+/** Whether a warning with this code reports a change of the upload. */
 export function isRowChange(code: string): boolean {
   return Object.values(CODES).includes(code);
 }
 
-/** What the upload changed in the rows of a file, and where it first did. */
+/** The changes of an upload to the rows of a file, each with its first line. */
 export class MappingReport {
   readonly #mappings = new Map<string, number>();
   readonly #leftOut = new Map<string, number>();
@@ -20,9 +20,10 @@ export class MappingReport {
 
   add(line: number, { mapping, leftOut }: MappedRow): void {
     if (mapping !== null && !this.#mappings.has(mapping)) this.#mappings.set(mapping, line);
-    for (const name of leftOut) {
+    for (const fullName of leftOut) {
+      const name = fullName.slice(0, MAX_NAME_LENGTH);
       if (this.#leftOut.has(name)) continue;
-      if (this.#leftOut.size < MAX_NAMED) this.#leftOut.set(name.slice(0, MAX_NAME_LENGTH), line);
+      if (this.#leftOut.size < MAX_NAMED) this.#leftOut.set(name, line);
       else this.#hasMoreColumns = true;
     }
   }
