@@ -41,7 +41,7 @@ export const TrainingResult = Type.Object(
     first_loss: Type.Number(),
     last_loss: Type.Number(),
     losses: Type.Array(Type.Number(), { description: 'One per step, or 1,000 evenly spaced ones.' }),
-    accuracies: Type.Array(Type.Number(), { description: 'Of the same steps as the losses.' }),
+    accuracies: Type.Array(Type.Number(), { description: 'One per loss, of the same step.' }),
     adapter_step: Type.Integer({
       description: 'The step whose state became the adapter: the last one, or the best by evaluation.',
     }),

@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { generationFields, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
+import { answerHead, generationFields, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
 import { ChatMessage, Tools } from './message.js';
 import { Nullable } from './nullable.js';
 
@@ -68,19 +68,10 @@ const finishReason = Type.Enum(['stop', 'length'], {
   description: 'stop: the model ended its answer, or a stop text came. length: max_tokens, or the end of the context.',
 });
 
-const head = {
-  id: Type.String(),
-  created: Type.Integer({ description: 'Unix time in seconds.' }),
-  model: Type.String(),
-  system_fingerprint: Type.Optional(
-    Type.String({ description: 'The precision in which the text was computed: fp_float32 or fp_bfloat16.' }),
-  ),
-};
-
 /** Answer of `POST /v1/chat/completions`. */
 export const ChatCompletion = Type.Object(
   {
-    ...head,
+    ...answerHead,
     object: Type.Literal('chat.completion'),
     choices: Type.Array(
       Type.Object(
@@ -105,7 +96,7 @@ export type ChatCompletion = Static<typeof ChatCompletion>;
 /** A piece of a streamed answer. */
 export const ChatCompletionChunk = Type.Object(
   {
-    ...head,
+    ...answerHead,
     object: Type.Literal('chat.completion.chunk'),
     choices: Type.Array(
       Type.Object(

@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { generationFields, MAX_CHOICES, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
+import { answerHead, generationFields, MAX_CHOICES, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
 import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
@@ -57,13 +57,8 @@ export type CompletionLogprobs = Static<typeof CompletionLogprobs>;
 /** Answer of `POST /v1/completions`, and a piece of a streamed answer. */
 export const Completion = Type.Object(
   {
-    id: Type.String(),
+    ...answerHead,
     object: Type.Literal('text_completion'),
-    created: Type.Integer({ description: 'Unix time in seconds.' }),
-    model: Type.String(),
-    system_fingerprint: Type.Optional(
-      Type.String({ description: 'The precision in which the text was computed: fp_float32 or fp_bfloat16.' }),
-    ),
     choices: Type.Array(
       Type.Object(
         {

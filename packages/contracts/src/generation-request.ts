@@ -70,6 +70,16 @@ export const generationFields = {
   logit_bias: neutral(Type.Object({}, { additionalProperties: false }), '{}'),
 };
 
+/** The first fields of an answer. */
+export const answerHead = {
+  id: Type.String(),
+  created: Type.Integer({ description: 'Unix time in seconds.' }),
+  model: Type.String(),
+  system_fingerprint: Type.Optional(
+    Type.String({ description: 'The precision in which the text was computed: fp_float32 or fp_bfloat16.' }),
+  ),
+};
+
 /** Numbers of tokens. */
 export const Usage = Type.Object(
   {

@@ -1,6 +1,6 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { CheckpointReference } from './checkpoint.js';
-import { COMPLETION_FORMATS } from './completion-format.js';
+import { COMPLETION_FORMATS, DEFAULT_COMPLETION_FORMAT } from './completion-format.js';
 import { Fault } from './error.js';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { Label } from './label.js';
@@ -183,7 +183,7 @@ export const TrainingSettings = Type.Object(
       description: 'What happens to a row longer than max_seq_length.',
     }),
     completion_format: Type.Enum([...COMPLETION_FORMATS], {
-      default: 'chat',
+      default: DEFAULT_COMPLETION_FORMAT,
       description:
         'How rows of prompt and completion, or instruction and output, are written. chat: as a turn of the user and one of ' +
         "the assistant, in the model's chat template, if it has one. text: as they are, one after the other, as TRL writes them.",

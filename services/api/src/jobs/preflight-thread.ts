@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { MessagePort } from 'node:worker_threads';
-import { ProductError, type Report } from '@lorasmith/contracts';
+import { DEFAULT_COMPLETION_FORMAT, ProductError, type Report } from '@lorasmith/contracts';
 import {
   type ModelFolder,
   ModelTexts,
@@ -88,23 +88,17 @@ export async function outline({ job, tokens, quick }: OutlineTask): Promise<Thre
   });
 }
 
-/** The preset of jobs: rows are prepared before a job says how they are written. */
-const PREPARED_FORMAT = 'chat';
-
 export interface TokensTask extends Shared {
   rows: PreflightRows;
 }
 
-/** Whether the rows are stored as tokens. */
+/** Whether the rows are stored as tokens, in the form of a job that names none. */
 export async function hasTokens({ rows, tokens }: TokensTask): Promise<ThreadAnswer<boolean>> {
   return await answering(async () => {
     const model = await openBaseModel(rows.modelsDir, rows.baseModel);
     const examples = await openExampleStore(tokens);
-    return (
-      (await storedTokens({ model, dataset: rows.dataset, completionFormat: PREPARED_FORMAT, examples }).catch(
-        nullIfNotTrainable,
-      )) !== null
-    );
+    const options = { model, dataset: rows.dataset, completionFormat: DEFAULT_COMPLETION_FORMAT, examples };
+    return (await storedTokens(options).catch(nullIfNotTrainable)) !== null;
   });
 }
 
@@ -114,7 +108,7 @@ export interface PrepareTask extends TokensTask {
   port: MessagePort;
 }
 
-/** Stores the rows as tokens. */
+/** Stores the rows as tokens, before a job says how they are written. */
 export async function prepare({ rows, tokens, threads, port }: PrepareTask): Promise<ThreadAnswer<null>> {
   return await answering(async () => {
     const { dataset, rowsFile } = rows;
@@ -123,7 +117,7 @@ export async function prepare({ rows, tokens, threads, port }: PrepareTask): Pro
     await prepareTokens({
       model,
       dataset,
-      completionFormat: PREPARED_FORMAT,
+      completionFormat: DEFAULT_COMPLETION_FORMAT,
       rowsFile,
       examples,
       threads,
