@@ -137,7 +137,7 @@ export function pathHint(pathname: string): string | undefined {
 const SEND_MESSAGES =
   'Send {"messages": [{"role", "content"}, …]} with the roles system, user and assistant ("human" is user, "gpt" assistant).';
 const SEND_ANSWERS = 'Send the question as "prompt" and the answer as "completion".';
-/** What to send instead of a preference pair. */
+/** The advice for a preference pair. */
 export const SEND_CHOSEN =
   'Preference pairs are not supported: send the chosen answer as {"prompt", "completion"} or as the last of "messages".';
 const SEND_TEXT = 'Rows are tokenized here, by the base model\'s tokenizer: send {"text"} or {"messages"}.';
@@ -156,7 +156,7 @@ const ROW_HINTS: Readonly<Record<string, string>> = {
   input_ids: SEND_TEXT,
 };
 
-/** How to send a row in the format of another tool; undefined if unknown. */
+/** The advice for a row in the format of another tool; undefined if unknown. */
 export function rowHint(row: unknown): string | undefined {
   if (typeof row !== 'object' || row === null) return undefined;
   if (Array.isArray(row)) return ROW_IS_LIST;
@@ -193,7 +193,7 @@ export function unionHint(key: string): string | undefined {
 
 const ROW_IS_LIST = 'The row is a list. A row is an object; the file may be one JSON array of them.';
 
-/** What to do with a file whose first line shows that it is not JSONL; undefined if it may be. */
+/** The advice for a file whose first line shows that it is not JSONL; undefined if it may be. */
 export function fileHint(firstLine: string): string | undefined {
   if (firstLine.trim() !== '{') return undefined;
   return 'A row spans several lines. Send JSONL, one row per line (jq -c . FILE), or a JSON array.';

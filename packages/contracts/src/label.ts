@@ -6,6 +6,7 @@ import { Type } from 'typebox';
  */
 export const UNPRINTABLE = '\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069';
 
+/** The pattern of a {@link Label}: none of these characters. */
 export const LABEL_PATTERN = `^[^${UNPRINTABLE}]*$`;
 
 /** A name that its user chooses, and that others may see in a list. */

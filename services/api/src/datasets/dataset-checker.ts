@@ -32,8 +32,8 @@ const NEWLINE = Buffer.from('\n');
 const NOTHING = Buffer.alloc(0);
 
 /**
- * Checks the lines of a dataset while they arrive, and maps rows of other tools. Where nothing is mapped or left out, what is stored are
- * the bytes that arrived.
+ * Checks the lines of a dataset while they arrive, maps rows of other tools, and leaves out columns that are not used. All other lines
+ * are stored byte for byte.
  */
 export class DatasetChecker {
   readonly #limits: DatasetLimits;

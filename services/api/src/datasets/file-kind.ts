@@ -4,7 +4,7 @@ export interface FileKind {
   name: string;
   /** Whether its bytes are a file of another kind, which the upload unpacks. */
   isCompressed: boolean;
-  /** What to do to send the rows of such a file. */
+  /** The advice for sending the rows of such a file. */
   advice: string;
 }
 
@@ -48,7 +48,7 @@ const MARKS: readonly (readonly [mark: string, at: number, kind: FileKind])[] = 
 
 const ZIP_MARK = 'PK\x03\x04';
 const OFFICE_PARTS = /^(?:\[Content_Types\]\.xml|_rels\/|docProps\/|xl\/|word\/)/;
-/** Where the name of the first file of a zip archive begins. */
+/** Position of the name of the first file in a zip archive. */
 const ZIP_NAME_AT = 30;
 
 /** The kind of a file by its first {@link FILE_KIND_BYTES}; undefined for what may be JSONL. */

@@ -5,7 +5,7 @@ import { mapConversation } from './map-conversation.js';
 /** A row in one of our formats. */
 export interface MappedRow {
   row: unknown;
-  /** What became something else, in words; null if nothing did. */
+  /** The change of the row in words; null if only columns were left out. */
   mapping: string | null;
   /** Names of the columns that are not used. */
   leftOut: readonly string[];

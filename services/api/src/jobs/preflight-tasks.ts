@@ -7,7 +7,7 @@ export interface PlannedJob {
   modelsDir: string;
   dataset: Dataset;
   rowsFile: string;
-  /** What `validation.dataset` names. */
+  /** The rows of `validation.dataset`. */
   validation: ValidationRows | null;
   /** The manifest of the adapter that the job continues to train. */
   initial: AdapterManifest | null;
@@ -25,11 +25,11 @@ export interface PreflightRows {
 
 /** Rows to show. */
 export interface RowsToView extends Omit<ViewRowsOptions, 'encoding'> {
-  /** How they become tokens; null: they do not. */
+  /** The encoding of rows as tokens; null: only their text is shown. */
   encoding: { modelsDir: string; baseModel: string; settings: RowEncoding['settings'] } | null;
 }
 
-/** What a thread answers. */
+/** The answer of a thread. */
 export type ThreadAnswer<Result> =
   | { result: Result }
   | { error: { code: ErrorCode; message: string; param: string | undefined; details: Fault[] } };

@@ -19,7 +19,7 @@ export interface GenerationLimits {
   maxTokens: number;
 }
 
-/** What a chat asks for. @throws ProductError `invalid_request` for fields that contradict each other or exceed a limit */
+/** The request of a chat. @throws ProductError `invalid_request` for fields that contradict each other or exceed a limit */
 export function requestOfChat(
   body: ChatCompletionRequest,
   model: NamedModel,
@@ -44,7 +44,7 @@ export function requestOfChat(
   };
 }
 
-/** What a completion asks for. @throws ProductError as {@link requestOfChat} */
+/** The request of a completion. @throws ProductError as {@link requestOfChat} */
 export function requestOfCompletion(
   body: CompletionRequest,
   model: NamedModel,

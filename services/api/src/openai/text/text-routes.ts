@@ -26,7 +26,7 @@ export interface TextRoutesOptions {
   limits: GenerationLimits;
   /** @see AnswerOptions */
   waitMs: number;
-  /** How long a request waits for its turn. */
+  /** The longest time that a request waits for its turn. */
   queueMs: number;
   /** @see AnswerOptions */
   stallMs: number;
