@@ -18,11 +18,11 @@ export interface LineChartProps {
   axis?: ChartAxis;
   /** Whether values are drawn by their logarithm. */
   isLogarithmic?: boolean;
-  /** Steps with a mark on the axis, and what they are. */
-  marks?: { label: string; steps: readonly number[] } | undefined;
+  /** Steps with a mark on the axis. */
+  marks?: readonly number[] | undefined;
   /** Charts of one group show the values at the same place. */
   group?: string | undefined;
-  /** What changes how it is drawn. */
+  /** Inputs that change the drawing. */
   controls?: ComponentChildren;
 }
 
@@ -32,7 +32,15 @@ const STEP_INCREMENTS = [...Array(8).keys()].flatMap((power) => [1, 2, 5].map((d
 const TABLE_ROWS = 20;
 
 /** Values over steps. The canvas is for the eye; a sentence for each line and a table say the same. */
-export function LineChart({ title, lines, size = 'large', controls, ...drawn }: LineChartProps) {
+export function LineChart({
+  title,
+  lines,
+  size = 'large',
+  axis = STEP_AXIS,
+  isLogarithmic = false,
+  controls,
+  ...drawn
+}: LineChartProps) {
   const id = useId();
   const said = lines.filter(({ isDerived }) => isDerived !== true);
   const last = said[0]?.values.at(-1);
@@ -52,7 +60,7 @@ export function LineChart({ title, lines, size = 'large', controls, ...drawn }: 
           ))}
         </div>
       </figcaption>
-      <Canvas lines={lines} size={size} {...drawn} />
+      <Canvas lines={lines} size={size} axis={axis} isLogarithmic={isLogarithmic} {...drawn} />
       {size === 'large' && (
         <details class="chart-table">
           <summary>{title} as a table</summary>
@@ -65,10 +73,11 @@ export function LineChart({ title, lines, size = 'large', controls, ...drawn }: 
   );
 }
 
-type CanvasProps = Omit<LineChartProps, 'title' | 'controls'> & { size: 'large' | 'small' };
+type CanvasProps = Omit<LineChartProps, 'title' | 'controls'> &
+  Required<Pick<LineChartProps, 'size' | 'axis' | 'isLogarithmic'>>;
 
 function Canvas(props: CanvasProps) {
-  const { lines, size, axis = STEP_AXIS, isLogarithmic = false, marks } = props;
+  const { lines, size, axis, isLogarithmic, marks } = props;
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   // The marks are drawn with what is known then.
@@ -97,7 +106,7 @@ function Canvas(props: CanvasProps) {
 }
 
 function optionsOf(props: CanvasProps, colors: ChartColors, width: number, now: () => CanvasProps): uPlot.Options {
-  const { lines, size, axis = STEP_AXIS, isLogarithmic = false, group } = props;
+  const { lines, size, axis, isLogarithmic, group } = props;
   const isSmall = size === 'small';
   const title = axis.name[0]!.toUpperCase() + axis.name.slice(1);
   const series: uPlot.Series[] = [
@@ -159,17 +168,12 @@ function optionsOf(props: CanvasProps, colors: ChartColors, width: number, now: 
 }
 
 /** A triangle on the axis for each mark. */
-function drawMarks(
-  { ctx, bbox, valToPos }: uPlot,
-  { marks, axis = STEP_AXIS }: CanvasProps,
-  colors: ChartColors,
-): void {
-  if (marks === undefined) return;
+function drawMarks({ ctx, bbox, valToPos }: uPlot, { marks = [], axis }: CanvasProps, colors: ChartColors): void {
   const size = 5 * devicePixelRatio;
   const bottom = bbox.top + bbox.height;
   ctx.save();
   ctx.fillStyle = colors.text;
-  for (const step of marks.steps) {
+  for (const step of marks) {
     const x = valToPos(axis.at(step), 'x', true);
     if (x < bbox.left || x > bbox.left + bbox.width) continue;
     ctx.beginPath();
@@ -181,7 +185,7 @@ function drawMarks(
   ctx.restore();
 }
 
-function dataOf({ lines, axis = STEP_AXIS, isLogarithmic = false }: CanvasProps): uPlot.AlignedData {
+function dataOf({ lines, axis, isLogarithmic }: CanvasProps): uPlot.AlignedData {
   // Zero has no logarithm.
   const shown = (values: readonly number[]) =>
     isLogarithmic ? values.map((value) => (value > 0 ? value : null)) : [...values];

@@ -40,7 +40,7 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
         ]}
         axis={axis}
         isLogarithmic={settings.isLogarithmic}
-        marks={{ label: 'checkpoints', steps: saved }}
+        marks={saved}
         group={GROUP}
         controls={<ChartControls {...settings} />}
       />
