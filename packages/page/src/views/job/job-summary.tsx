@@ -1,5 +1,6 @@
 import { bytesText, countText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
+import { changeText } from '../../charts/change-text.js';
 import { numberText } from '../../charts/number-text.js';
 import type { JobHistory } from '../../history/job-history.js';
 
@@ -9,7 +10,7 @@ interface Figure {
   title?: string;
 }
 
-/** What the training did, in five figures. */
+/** The training in five figures. */
 export function JobSummary({ job, history }: { job: Job; history: JobHistory }) {
   const figures = figuresOf(job, history);
   if (figures.length === 0) return null;
@@ -30,18 +31,16 @@ function figuresOf(job: Job, history: JobHistory): Figure[] {
   const report = job.report ?? history.report;
   const steps = report?.steps.total ?? lastStep?.total_steps;
   const estimate = report?.estimate ?? null;
-  const loss = evaluations.map((one) => one.loss);
-  const accuracy = evaluations.map((one) => one.accuracy);
   const isHeldOut = evaluations.length > 0;
-  const trained = { loss: curves.loss.points().mean, accuracy: curves.accuracy.points().mean };
+  const kind = isHeldOut ? 'held-out' : 'training';
+  const losses = isHeldOut ? evaluations.map(({ loss }) => loss) : curves.loss.points().mean;
+  const accuracies = isHeldOut ? evaluations.map(({ accuracy }) => accuracy) : curves.accuracy.points().mean;
   const speeds = curves.tokens_per_second.points().mean;
   return [
-    isHeldOut
-      ? { name: 'held-out loss', value: fromTo(loss, shortText) }
-      : { name: 'training loss', value: fromTo(trained.loss, shortText) },
+    { name: `${kind} loss`, value: changeText(losses) },
     {
-      name: isHeldOut ? 'held-out accuracy' : 'training accuracy',
-      value: fromTo(isHeldOut ? accuracy : trained.accuracy, percent, ' %'),
+      name: `${kind} accuracy`,
+      value: accuracies.length === 0 ? '' : `${changeText(accuracies, percent)} %`,
       title: 'Share of the trained tokens that the model ranks first',
     },
     {
@@ -57,18 +56,6 @@ function figuresOf(job: Job, history: JobHistory): Figure[] {
         : { title: `Of ${bytesText(estimate.available_memory_bytes)} on ${estimate.machine}` }),
     },
   ].filter(({ value }) => value !== '');
-}
-
-/** `0.694 → 0.002`, or the only value. */
-function fromTo(values: readonly number[], text: (value: number) => string, unit = ''): string {
-  const [first] = values;
-  const last = values.at(-1);
-  if (first === undefined || last === undefined) return '';
-  return values.length === 1 ? `${text(last)}${unit}` : `${text(first)} → ${text(last)}${unit}`;
-}
-
-function shortText(value: number): string {
-  return numberText(Number(value.toPrecision(3)));
 }
 
 function percent(share: number): string {

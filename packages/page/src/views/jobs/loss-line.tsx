@@ -1,4 +1,4 @@
-import { numberText } from '../../charts/number-text.js';
+import { changeText } from '../../charts/change-text.js';
 import { useJobHistories } from '../../history/use-job-histories.js';
 
 const [WIDTH, HEIGHT] = [72, 24];
@@ -9,11 +9,8 @@ export function LossLine({ id }: { id: string }) {
   const history = useJobHistories([id]).value?.get(id);
   const training = history?.curves.loss.points().mean ?? [];
   const heldOut = history?.evaluations.map(({ loss }) => loss) ?? [];
-  const told = heldOut.length > 0 ? heldOut : training;
-  const [first] = told;
-  const last = told.at(-1);
-  if (first === undefined || last === undefined) return null;
-  const text = told.length === 1 ? shortText(last) : `${shortText(first)} → ${shortText(last)}`;
+  const text = changeText(heldOut.length > 0 ? heldOut : training);
+  if (text === '') return null;
   return (
     <span class="loss-line" title={heldOut.length > 0 ? 'Loss of the held-out rows' : 'Loss of the training'}>
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} width={WIDTH} height={HEIGHT} aria-hidden="true">
@@ -22,10 +19,6 @@ export function LossLine({ id }: { id: string }) {
       {text}
     </span>
   );
-}
-
-function shortText(value: number): string {
-  return numberText(Number(value.toPrecision(3)));
 }
 
 /** The points of an SVG polyline, from edge to edge. */
