@@ -1,15 +1,16 @@
-import { countText, durationText } from '@lorasmith/client/core';
+import { countText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { ENDED_STATUSES } from '@lorasmith/contracts';
 import { Link } from '../../components/link.js';
 import { Moment } from '../../components/moment.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
+import { tookText } from './took-text.js';
 
-/** What a job is of, in one line: model, dataset, rank, how long it took, when. */
+/** A job in one line: model, dataset, rank, how long it took, when. */
 export function JobSubtitle({ job }: { job: Job }) {
   const client = useClient();
-  // It may be deleted: then its id is shown.
+  // The dataset may be deleted: then its id is shown.
   const dataset = usePolled(
     (signal) => client.getDataset(job.dataset, { signal }).catch(() => null),
     [client, job.dataset],
@@ -17,7 +18,8 @@ export function JobSubtitle({ job }: { job: Job }) {
       everyMs: null,
     },
   );
-  const { report, started_at: started, ended_at: ended } = job;
+  const { report } = job;
+  const took = tookText(job);
   const rows =
     report === null ? '' : `, ${countText(report.rows.training)} + ${countText(report.rows.validation)} rows`;
   return (
@@ -37,12 +39,10 @@ export function JobSubtitle({ job }: { job: Job }) {
           {report !== null && `, ${countText(report.parameters.modules.length)} layers`}
         </span>
       )}
-      {started !== null && ended !== null && (
-        <span>{durationText((Date.parse(ended) - Date.parse(started)) / 1000)}</span>
-      )}
+      {took !== null && <span>{took}</span>}
       <span>
         {ENDED_STATUSES.includes(job.status) ? '' : 'created '}
-        <Moment at={ended ?? job.created_at} />
+        <Moment at={job.ended_at ?? job.created_at} />
       </span>
     </p>
   );

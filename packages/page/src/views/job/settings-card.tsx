@@ -1,4 +1,3 @@
-import { durationText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { specOf } from '@lorasmith/contracts';
 import { CodeBlock } from '../../components/copy-button.js';
@@ -6,8 +5,9 @@ import { Facts } from '../../components/facts.js';
 import { Link } from '../../components/link.js';
 import { Moment } from '../../components/moment.js';
 import { ShortId } from '../../components/short-id.js';
+import { tookText } from './took-text.js';
 
-/** What was asked for, and when it happened. */
+/** The settings of a job, and its times. */
 export function SettingsCard({ job }: { job: Job }) {
   return (
     <section class="card">
@@ -25,7 +25,7 @@ export function SettingsCard({ job }: { job: Job }) {
           ['Created', <Moment key="created" at={job.created_at} isExact />],
           ['Started', job.started_at && <Moment at={job.started_at} isExact />],
           ['Ended', job.ended_at && <Moment at={job.ended_at} isExact />],
-          ['Took', job.started_at && job.ended_at && durationText(secondsBetween(job.started_at, job.ended_at))],
+          ['Took', tookText(job)],
           ['Attempts', job.attempts > 1 ? job.attempts : null],
           ['Owner', job.owner && <code>{job.owner}</code>],
         ]}
@@ -42,8 +42,4 @@ export function SettingsCard({ job }: { job: Job }) {
       </details>
     </section>
   );
-}
-
-function secondsBetween(start: string, end: string): number {
-  return (Date.parse(end) - Date.parse(start)) / 1000;
 }

@@ -12,6 +12,7 @@ import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 import { chosenJobs, MAX_COMPARED, toggledJob } from '../compare/chosen-jobs.js';
 import { QueuePlace } from '../job/job-progress.js';
+import { tookText } from '../job/took-text.js';
 import type { ViewProps } from '../view.js';
 import { LossLine } from './loss-line.js';
 
@@ -50,7 +51,7 @@ export function JobsView({ query }: ViewProps) {
     { title: 'Progress', cell: (job) => <Progress job={job} /> },
     { title: 'Loss', cell: ({ id, kind, status }) => kind === 'train' && status !== 'queued' && <LossLine id={id} /> },
     { title: 'Base model', cell: (job) => job.base_model },
-    { title: 'Took', isNumber: true, cell: tookText },
+    { title: 'Took', isNumber: true, cell: (job) => ENDED_STATUSES.includes(job.status) && tookText(job) },
     { title: 'When', cell: (job) => <Moment at={job.ended_at ?? job.created_at} /> },
     {
       title: 'Compare',
@@ -96,16 +97,11 @@ export function JobsView({ query }: ViewProps) {
       <Loaded from={jobs} what="the jobs">
         {({ data, next, has_more: hasMore }) => (
           <>
-            {data.filter((job) => isFound(job, search)).length === 0 ? (
-              <NoJobs isFiltered={status !== undefined || after !== undefined || data.length > 0} />
-            ) : (
-              <DataTable
-                caption="Jobs, newest first"
-                columns={columns}
-                rows={data.filter((job) => isFound(job, search))}
-                keyOf={({ id }) => id}
-              />
-            )}
+            <JobTable
+              jobs={data.filter((job) => isFound(job, search))}
+              columns={columns}
+              isFiltered={status !== undefined || after !== undefined || data.length > 0}
+            />
             <div class="buttons">
               {after !== undefined && (
                 <Link to="/jobs" query={{ status, compare: chosen.join() }} class="button">
@@ -159,11 +155,6 @@ function isFound({ id, name, base_model: model, dataset }: Job, search: string):
   return [id, name ?? '', model, dataset].some((one) => one.toLowerCase().includes(text));
 }
 
-function tookText({ started_at: started, ended_at: ended, status }: Job): string {
-  if (started === null || ended === null || !ENDED_STATUSES.includes(status)) return '';
-  return durationText((Date.parse(ended) - Date.parse(started)) / 1000);
-}
-
 function Progress({ job }: { job: Job }) {
   const { status, progress, error, report } = job;
   if (status === 'queued') return <Waiting id={job.id} />;
@@ -186,7 +177,17 @@ function Waiting({ id }: { id: string }) {
   return value === undefined ? null : <QueuePlace job={value} />;
 }
 
-function NoJobs({ isFiltered }: { isFiltered: boolean }) {
+interface JobTableProps {
+  jobs: readonly Job[];
+  columns: readonly Column<Job>[];
+  /** Whether there may be other jobs. */
+  isFiltered: boolean;
+}
+
+function JobTable({ jobs, columns, isFiltered }: JobTableProps) {
+  if (jobs.length > 0) {
+    return <DataTable caption="Jobs, newest first" columns={columns} rows={jobs} keyOf={({ id }) => id} />;
+  }
   if (isFiltered) return <p class="muted">No job matches.</p>;
   return (
     <section class="card empty">
