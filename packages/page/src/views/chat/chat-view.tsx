@@ -149,7 +149,6 @@ function Talk({ adapter, chat, models, names }: TalkProps) {
     chat.send(text, models);
     setText('');
   };
-  const expectedOf = (user: string) => questions.find(({ question }) => question === user)?.answer;
   return (
     <>
       {turns.map((turn) => (
@@ -167,12 +166,7 @@ function Talk({ adapter, chat, models, names }: TalkProps) {
               />
             ))}
           </div>
-          {expectedOf(turn.user) !== undefined && (
-            <p class="chat-expected">
-              <span class="muted">The dataset says: </span>
-              {expectedOf(turn.user)}
-            </p>
-          )}
+          <ExpectedAnswer answer={questions.find(({ question }) => question === turn.user)?.answer} />
         </section>
       ))}
       {!chat.isBusy && isRight && (
@@ -213,5 +207,15 @@ function Talk({ adapter, chat, models, names }: TalkProps) {
         </div>
       </form>
     </>
+  );
+}
+
+function ExpectedAnswer({ answer }: { answer: string | undefined }) {
+  if (answer === undefined) return null;
+  return (
+    <p class="chat-expected">
+      <span class="muted">The dataset says: </span>
+      {answer}
+    </p>
   );
 }

@@ -29,25 +29,27 @@ interface Remedy {
   changes: Record<string, string>;
 }
 
-export function remedyOf(job: Job): Remedy | null {
+/** The changes with which the job may succeed; null where none is known. */
+function remedyOf(job: Job): Remedy | null {
   if (job.kind !== 'train' || job.error === null) return null;
   const { batch_size: batchSize, gradient_accumulation_steps: accumulation, learning_rate: rate } = job.training;
   switch (job.error.code) {
-    case 'non_finite_loss':
-      return {
-        label: `Like this, with a learning rate of ${Number((rate / 5).toPrecision(2))}`,
-        changes: { 'training.learning_rate': String(Number((rate / 5).toPrecision(2))) },
-      };
+    case 'non_finite_loss': {
+      const lower = String(Number((rate / 5).toPrecision(2)));
+      return { label: `Like this, with a learning rate of ${lower}`, changes: { 'training.learning_rate': lower } };
+    }
     case 'out_of_memory':
-    case 'does_not_fit':
+    case 'does_not_fit': {
       if (batchSize === 1) return null;
+      const smaller = String(Math.floor(batchSize / 2));
       return {
-        label: `Like this, in batches of ${Math.floor(batchSize / 2)}`,
+        label: `Like this, in batches of ${smaller}`,
         changes: {
-          'training.batch_size': String(Math.floor(batchSize / 2)),
+          'training.batch_size': smaller,
           'training.gradient_accumulation_steps': String(2 * accumulation),
         },
       };
+    }
     default:
       return null;
   }

@@ -1,9 +1,10 @@
 import { countText, durationText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
+import type { ComponentChildren } from 'preact';
 import { Moment } from '../../components/moment.js';
 import type { JobHistory } from '../../history/job-history.js';
 
-/** Where an unfinished job is: in the queue, tokenizing, or at a step. */
+/** The progress of an unfinished job: its place in the queue, its tokenized rows, or its step. */
 export function JobProgress({ job, history }: { job: Job; history: JobHistory }) {
   const { lastStep, tokenizing } = history;
   if (job.status === 'queued') return <QueuePlace job={job} />;
@@ -32,7 +33,7 @@ interface BarProps {
   label: string;
   value: number;
   max: number;
-  children?: preact.ComponentChildren;
+  children?: ComponentChildren;
 }
 
 function Bar({ label, value, max, children }: BarProps) {
