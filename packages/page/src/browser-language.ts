@@ -1,5 +1,5 @@
-// Where no locale is set (LANG unset, C or POSIX), Chromium's language is `en-US@posix`: no language tag, so that Intl refuses it.
-// uPlot passes it to Intl when it is loaded, and then nothing would be shown. So this file is imported before everything else.
+// Where no locale is set (LANG unset, C or POSIX), Chromium's language is `en-US@posix`. That is no language tag, so Intl refuses it.
+// uPlot passes the language to Intl when it is loaded, and nothing would be shown. So this file is imported before everything else.
 
 if (!isLanguageTag(navigator.language)) {
   Object.defineProperty(navigator, 'language', { value: 'en-US', configurable: true });

@@ -1,14 +1,14 @@
 import { durationText } from '@lorasmith/client/core';
 import { numberText } from './number-text.js';
 
-/** What a chart is drawn over. */
+/** The quantities over which a chart can be drawn. */
 export const AXES = ['step', 'tokens', 'time'] as const;
 export type AxisName = (typeof AXES)[number];
 
 /** The horizontal axis of a chart. */
 export interface ChartAxis {
   name: AxisName;
-  /** Where a step is on it. */
+  /** The position of a step on it. */
   at: (step: number) => number;
 }
 

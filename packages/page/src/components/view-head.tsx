@@ -5,7 +5,7 @@ let isFirstView = true;
 
 export interface ViewHeadProps {
   title: string;
-  /** Behind the title, such as a state. */
+  /** A mark behind the title, such as a state. */
   badge?: ComponentChildren;
   /** Buttons and links beside the title. */
   children?: ComponentChildren;

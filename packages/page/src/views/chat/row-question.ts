@@ -1,4 +1,4 @@
-/** What a row of a dataset asks, and what it says is right. */
+/** The question of a row of a dataset, and its answer. */
 export interface RowQuestion {
   system: string;
   question: string;

@@ -1,7 +1,7 @@
 import { AXES, type AxisName } from '../../charts/chart-axis.js';
 import { changeQuery } from '../../location.js';
 
-/** How the curves of a job are drawn; in the address. */
+/** Settings of the curves of a job, which the address has. */
 export interface ChartSettings {
   /** See `smoothed`. */
   smoothing: number;

@@ -54,7 +54,7 @@ export function ReportCard({ report }: { report: Report }) {
   );
 }
 
-/** Its text as the model reads it; what is trained is in brackets. */
+/** The text as the model reads it; what is trained is in brackets. */
 function renderedText({ first_row }: NonNullable<Report['rendered']>): string {
   return first_row.map(({ text, trained }) => (trained ? `[${text}]` : text)).join('');
 }

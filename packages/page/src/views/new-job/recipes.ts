@@ -3,7 +3,7 @@ import type { Draft } from './draft.js';
 /** Settings that go together, by the ids of their fields. Fields that it does not name are left as they are. */
 export interface Recipe {
   name: string;
-  /** What it is for, and what it sets. */
+  /** Its purpose, and the settings. */
   text: string;
   /** An empty text is the default of the service. */
   fields: Draft;

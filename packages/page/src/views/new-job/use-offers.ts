@@ -10,7 +10,7 @@ export interface Offers {
   choices: Partial<Record<FieldInputKind, readonly Choice[]>>;
   /** Names of layers of the chosen base model. */
   modules: readonly string[];
-  /** While nothing is known of the models or the data sets. */
+  /** Whether the choices are being read for the first time. */
   isLoading: boolean;
   error: unknown;
   refresh: () => void;
