@@ -77,6 +77,7 @@ function sampleOf({ cases }: HostileTable): HostileCase[] {
   return Array.from({ length: SAMPLE }, (_, i) => cases[Math.round((i * (cases.length - 1)) / (SAMPLE - 1))]!);
 }
 
+/** The time limit of a whole table. */
 const TAKES_MS = 1_800_000;
 
 describe.each([
