@@ -2,6 +2,7 @@ export { checkRow } from './dataset-row.js';
 export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
 export { availableMemory, SHARED_PASS_TOKENS } from './estimate/estimate-job.js';
 export {
+  bytesPerWeight,
   decoderMemory,
   jointMemory,
   type MemoryNeeds,

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { GenerationPiece, GenerationRequest, TrainingSettings } from '@lorasmith/contracts';
+import { type GenerationPiece, type GenerationRequest, JobDeferred, type TrainingSettings } from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
 import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/training';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -20,6 +20,8 @@ let model: string;
 let cache: BaseModelCache;
 let host: GenerationHost;
 let reserved: number;
+/** Whether no more memory can be reserved. */
+let isFull = false;
 
 beforeAll(async () => {
   configureKernels('fused');
@@ -51,6 +53,7 @@ function makeHost(memory = MEMORY) {
     memory,
     ledger: {
       reserve(bytes) {
+        if (isFull) throw new JobDeferred('The memory is full.');
         reserved += bytes;
         return () => {
           reserved -= bytes;
@@ -150,6 +153,20 @@ describe('an answer', () => {
     expect(cache.dtypeOf('tiny-llama')).toBe('float32');
     expect(reserved).toBeGreaterThan(reservedBefore);
     expect(await Promise.all([ofAdapter('bfloat16'), ofAdapter('float32')])).toEqual([before, exact]);
+    host.yieldMemory();
+    expect(reserved).toBe(0);
+    makeHost();
+  });
+
+  test('is refused where a copy of the base model does not fit, and nothing stays counted', async () => {
+    makeHost();
+    const options = { precision: 'bfloat16', trainerPrecision: 'float32' } as const;
+    await generate(text('Once'), options);
+    const other = await modelWith('other', async () => {});
+    isFull = true;
+    const refused = generate({ ...text('Once'), base_model: 'other' }, { ...options, modelFolder: other });
+    await expect(refused).rejects.toMatchObject({ code: 'service_unavailable', retryAfterSeconds: 10 });
+    isFull = false;
     host.yieldMemory();
     expect(reserved).toBe(0);
     makeHost();

@@ -15,6 +15,7 @@ import {
   WeightDigests,
 } from '@lorasmith/model-folder';
 import { cacheBytes, Decoder, type GenerationHandle } from '@lorasmith/models';
+import { bytesPerWeight } from '@lorasmith/planning';
 import { BaseModelCache, engineError, type HeldBase, precisionHere, type TextGenerator } from '@lorasmith/training';
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
 import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
@@ -155,9 +156,8 @@ export class GenerationHost implements TextGenerator {
     const inTrainer = this.#shared.cache.dtypeOf(folder.name) ?? trainerPrecision;
     const place = inTrainer === dtype || inTrainer === 'auto' ? this.#shared : this.#own;
     if (place === this.#own && place.cache.dtypeOf(folder.name) !== dtype) {
-      const modelBytes = folder.parameterCount * (dtype === 'float32' ? 4 : 2);
-      this.#releaseOwnModel();
-      this.#releaseOwnModel = this.#options.ledger.reserve(modelBytes, machine);
+      this.#uncountOwnModel();
+      this.#releaseOwnModel = this.#options.ledger.reserve(folder.parameterCount * bytesPerWeight(dtype), machine);
     }
     const digests = new WeightDigests(weightDigests);
     const held = await place.cache.hold(folder, dtype, { digests, onProgress: this.#options.onLoading });
@@ -203,6 +203,10 @@ export class GenerationHost implements TextGenerator {
     close(this.#shared);
     close(this.#own);
     this.#own.cache.dispose();
+    this.#uncountOwnModel();
+  }
+
+  #uncountOwnModel(): void {
     this.#releaseOwnModel();
     this.#releaseOwnModel = () => {};
   }
