@@ -24,14 +24,7 @@ export class MemoryLedger {
   admit(needs: MemoryNeeds | null, machine: MachineProfile | null): () => void {
     if (needs === null || machine === null) return () => {};
     if (this.#runs.size > 0 || this.#reservedBytes > 0) {
-      const together =
-        machine.base_memory_bytes + jointMemory([...this.#runs, needs], this.#passTokens) + this.#reservedBytes;
-      const available = availableMemory(machine);
-      if (together > available) {
-        throw new JobDeferred(
-          `With the ${this.#runs.size} jobs that run, ${gigabytes(together)} would be needed of ${gigabytes(available)}.`,
-        );
-      }
+      this.#requireSpace(machine, [...this.#runs, needs], this.#reservedBytes);
     }
     this.#runs.add(needs);
     return () => void this.#runs.delete(needs);
@@ -43,19 +36,21 @@ export class MemoryLedger {
    * @throws JobDeferred where it does not fit beside the runs
    */
   reserve(bytes: number, machine: MachineProfile | null): () => void {
-    if (machine !== null && this.#runs.size > 0) {
-      const together = machine.base_memory_bytes + jointMemory([...this.#runs], this.#passTokens) + bytes;
-      const available = availableMemory(machine);
-      if (together > available) {
-        throw new JobDeferred(
-          `With the ${this.#runs.size} jobs that run, ${gigabytes(together)} would be needed of ${gigabytes(available)}.`,
-        );
-      }
-    }
+    if (machine !== null && this.#runs.size > 0) this.#requireSpace(machine, [...this.#runs], bytes);
     this.#reservedBytes += bytes;
     return () => {
       this.#reservedBytes -= bytes;
     };
+  }
+
+  /** @throws JobDeferred where these runs, with `otherBytes` beside them, do not fit into the machine */
+  #requireSpace(machine: MachineProfile, runs: readonly MemoryNeeds[], otherBytes: number): void {
+    const together = machine.base_memory_bytes + jointMemory(runs, this.#passTokens) + otherBytes;
+    const available = availableMemory(machine);
+    if (together <= available) return;
+    throw new JobDeferred(
+      `With the ${this.#runs.size} jobs that run, ${gigabytes(together)} would be needed of ${gigabytes(available)}.`,
+    );
   }
 }
 
