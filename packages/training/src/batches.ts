@@ -63,19 +63,14 @@ class BatchWithObjective<Kind> implements Batch {
     return this.#objective.loss(this.#batch, options);
   }
 
-  canJoin(other: Batch): boolean {
-    return this.#isLike(other);
+  canJoin(other: Batch): other is BatchWithObjective<Kind> {
+    return other instanceof BatchWithObjective && other.#objective === this.#objective;
   }
 
   join(others: readonly Batch[]): JoinedBatch<Batch> {
-    const all = [this, ...others.filter((other) => this.#isLike(other))];
+    const all = [this, ...others.filter((other) => this.canJoin(other))];
     const { batch, ...ranges } = this.#objective.join(all.map((one) => one.#batch));
     const tokens = all.reduce((sum, one) => sum + one.tokens, 0);
     return { batch: runnable(this.#objective, batch, tokens), ...ranges };
-  }
-
-  /** Whether both have the same objective over the same base model. */
-  #isLike(other: Batch): other is BatchWithObjective<Kind> {
-    return other instanceof BatchWithObjective && other.#objective === this.#objective;
   }
 }
