@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { askChild, type ChildProgram, explainExit, startChild } from '../src/index.js';
 
 // Children are real processes with the compiled package: run `npx tsc -b` before.
@@ -102,21 +104,40 @@ test('heartbeats keep a child; silence kills it', async () => {
 
   const alive = start('heartbeat');
   await expect.poll(() => heard).toEqual(['ready', 'ready']);
-  // So long that a busy machine does not cause it.
+  // The clock of the silence stands still between heartbeats, so that a busy machine does not cause it.
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { calls: restarts } = vi.spyOn(globalThis, 'setInterval').mock;
   alive.watchSilence(10_000);
-  await sleep(11_000);
+  for (let heartbeat = 1; heartbeat <= 3; heartbeat++) {
+    vi.advanceTimersByTime(9_000);
+    const before = restarts.length;
+    await expect.poll(() => restarts.length).toBeGreaterThan(before);
+  }
   expect(alive.usable).toBe(true);
   await alive.end(10_000);
   expect(await alive.ended).toMatchObject({ code: 0, signal: null, killedFor: null });
 });
 
 test('a child that speaks is not killed because its parent was blocked', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-child-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const answered = path.join(folder, 'answered');
   let heard = 0;
-  const child = startChild({ program: program('heartbeat'), onMessage: () => void heard++ });
+  const child = startChild({
+    program: program('heartbeat'),
+    onMessage() {
+      heard++;
+      child.watchSilence(null);
+    },
+  });
   await expect.poll(() => heard).toBe(1);
-  child.watchSilence(10_000);
-  child.send({});
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 11_000);
+  child.watchSilence(1_000);
+  child.send({ answered });
+  const untilMs = performance.now() + 1_100;
+  while (!existsSync(answered) || performance.now() < untilMs) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+  }
   await expect.poll(() => heard).toBe(2);
   expect(child.usable).toBe(true);
   await child.end(10_000);
