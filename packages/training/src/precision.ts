@@ -3,7 +3,7 @@ import { type ChosenPrecision, choosePrecision, precisionOn } from '@lorasmith/p
 import { engine, type FloatDType } from '@lorasmith/tensor';
 import { matMulRate } from './probe/kernel-rates.js';
 
-/** The precision as planning reports it. @param machine what was measured of it; null: it is measured now */
+/** The precision as planning reports it. @param machine what was measured of it; null: this process measures it once */
 export function precisionHere(
   setting: TrainingSettings['precision'],
   family: string,
@@ -12,8 +12,19 @@ export function precisionHere(
   return machine === null ? choosePrecision(setting, family, rateHere) : precisionOn(machine, setting, family);
 }
 
-/** GFLOP/s of matrix products; null where the GPU has none in this type. */
+const rates = new Map<FloatDType, number | null>();
+
+/** GFLOP/s of matrix products; null where the GPU has none in this type. Measured once, so that `auto` stays the same. */
 function rateHere(precision: FloatDType): number | null {
+  let rate = rates.get(precision);
+  if (rate === undefined) {
+    rate = measuredRate(precision);
+    rates.set(precision, rate);
+  }
+  return rate;
+}
+
+function measuredRate(precision: FloatDType): number | null {
   try {
     return matMulRate(precision);
   } catch (error) {

@@ -74,7 +74,6 @@ export class GenerationHost implements TextGenerator {
   readonly #own: Place = { cache: new BaseModelCache(), context: null, release: () => {} };
   /** No longer counts the base model of its own. */
   #releaseOwnModel = () => {};
-  #measured: 'float32' | 'bfloat16' | null = null;
   #answers = 0;
   #idle: NodeJS.Timeout | undefined;
   #opening: Promise<unknown> = Promise.resolve();
@@ -152,7 +151,7 @@ export class GenerationHost implements TextGenerator {
 
   async #openNow(folder: ModelFolder, order: GenerationOrder) {
     const { weightDigests, machine, precision, trainerPrecision } = order;
-    const dtype = this.#precisionOf(precision, folder, machine);
+    const dtype = precisionHere(precision, folder.architecture.family, machine).chosen;
     const inTrainer = this.#shared.cache.dtypeOf(folder.name) ?? trainerPrecision;
     const place = inTrainer === dtype || inTrainer === 'auto' ? this.#shared : this.#own;
     if (place === this.#own && place.cache.dtypeOf(folder.name) !== dtype) {
@@ -175,13 +174,6 @@ export class GenerationHost implements TextGenerator {
       held.release();
       throw error;
     }
-  }
-
-  /** The precision that a setting means. `auto` is measured once where the machine has no profile, so that the same text stays the same. */
-  #precisionOf(setting: GenerationOrder['precision'], { architecture }: ModelFolder, machine: MachineProfile | null) {
-    if (machine !== null || setting !== 'auto') return precisionHere(setting, architecture.family, machine).chosen;
-    this.#measured ??= precisionHere('auto', architecture.family, null).chosen;
-    return this.#measured;
   }
 
   #fill(
