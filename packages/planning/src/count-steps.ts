@@ -30,6 +30,15 @@ export function warmupWarnings({ total, warmup }: StepCounts): Fault[] {
   return [{ code: 'warmup_covers_all_steps', message, param: 'training.warmup_ratio' }];
 }
 
+/**
+ * Number of rounds of evaluation or samples: before training, on the way and after it. One that is due after the last step is
+ * the one after training.
+ * @param everySteps steps between two rounds on the way; null: none
+ */
+export function countRounds(everySteps: number | null, steps: number): number {
+  return 2 + (everySteps === null ? 0 : Math.floor((steps - 1) / everySteps));
+}
+
 /** Passes over the data that these steps make; the last one may be incomplete. */
 export function epochsOf({ perEpoch, total }: StepCounts, examples: number, settings: StepSettings): number {
   const rowsOfRest = (total % perEpoch) * settings.batch_size * settings.gradient_accumulation_steps;

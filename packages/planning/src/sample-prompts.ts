@@ -1,6 +1,6 @@
 import { MAX_SAMPLE_ROUNDS, MAX_SAMPLE_TOKENS, ProductError, type SampleSettings } from '@lorasmith/contracts';
 import type { ModelTexts } from '@lorasmith/model-folder';
-import { sampleRounds } from './estimate/sampling.js';
+import { countRounds } from './count-steps.js';
 import type { CodedFault, FaultList } from './fault-list.js';
 import type { Objective, ObjectiveJob } from './objectives/objective.js';
 
@@ -47,7 +47,7 @@ export async function samplePrompts(
 
 /** Samples are bounded: each round takes time, and is stored. @throws ProductError `invalid_job` */
 export function refuseTooManyRounds(settings: SampleSettings, steps: number): void {
-  const rounds = sampleRounds(settings, steps);
+  const rounds = countRounds(settings.every_steps, steps);
   if (rounds <= MAX_SAMPLE_ROUNDS) return;
   const least = Math.ceil(steps / (MAX_SAMPLE_ROUNDS - 1));
   const message = `The job would answer its prompts ${rounds} times; ${MAX_SAMPLE_ROUNDS} is the most. Set samples.every_steps to ${least} or more.`;

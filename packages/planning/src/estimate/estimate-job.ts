@@ -6,7 +6,7 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
-import type { StepCounts } from '../count-steps.js';
+import { countRounds, type StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/examples.js';
 import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
@@ -14,7 +14,7 @@ import { batchLoad, evaluationLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, bytesPerWeight, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { secondsPerStep } from './estimate-time.js';
-import { type SamplingLoad, sampleCacheBytes, sampleRounds, sampleSeconds } from './sampling.js';
+import { type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
 
 export interface JobToEstimate {
   spec: JobSpec;
@@ -157,17 +157,16 @@ function besideSteps(job: JobToEstimate, precision: Precision, secondsPerToken: 
   const { layerCount } = model.architecture as DecoderArchitecture;
   const rates = machine.rates[precision] ?? machine.rates.float32;
   const round = sampleSeconds(sampling, { secondsPerToken, weightBytes, layerCount }, rates);
-  return evaluations + sampleRounds(sampling.settings, steps.total) * round;
+  return evaluations + countRounds(sampling.settings.every_steps, steps.total) * round;
 }
 
 function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): SamplingLoad | null {
   return samples === null ? null : { settings: samples, prompts };
 }
 
-/** The time of evaluations before, during and after training: one after the last step, also where it is due there anyway. A forward pass takes a little less than half of a step. */
+/** The time of evaluations before, during and after training. A forward pass takes a little less than half of a step. */
 function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPerToken: number): number {
   if (validation === null) return 0;
-  const every = spec.training.eval_every_steps;
-  const evaluations = 2 + (every === null ? 0 : Math.floor((steps.total - 1) / every));
+  const evaluations = countRounds(spec.training.eval_every_steps, steps.total);
   return evaluations * validation.tokens * secondsPerToken * 0.45;
 }

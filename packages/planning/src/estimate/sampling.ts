@@ -42,8 +42,3 @@ export function sampleSeconds(
   const perNewToken = weightBytes / 1e9 / rates.pass_gbytes + (layerCount * rates.layer_overhead_ms) / 3e3;
   return 0.45 * secondsPerToken * read + perNewToken * settings.max_tokens;
 }
-
-/** The number of rounds before training, on the way and after it. */
-export function sampleRounds({ every_steps: everySteps }: SampleSettings, steps: number): number {
-  return 2 + (everySteps === null ? 0 : Math.floor((steps - 1) / everySteps));
-}
