@@ -54,8 +54,8 @@ const QWEN2: PreTokenization = {
 };
 
 /**
- * Pre-tokenizations by the value of `tokenizer.ggml.pre`, as in llama.cpp (src/llama-vocab.cpp) and transformers (gguf_tokenizer_mapping.py).
- * As in transformers, "default" is GPT-2's.
+ * Pre-tokenizations by the value of `tokenizer.ggml.pre`, as in llama.cpp (src/llama-vocab.cpp) and transformers
+ * (gguf_tokenizer_mapping.py). As in transformers, "default" is GPT-2's.
  */
 export const PRE_TOKENIZATIONS: ReadonlyMap<string, PreTokenization> = new Map([
   ['default', GPT2],

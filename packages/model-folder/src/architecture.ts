@@ -110,7 +110,7 @@ export interface DecoderNames {
   down: string;
   /** Norm of the MLP output, before it is added to the residual stream. */
   mlpBranchNorm: string | null;
-  /** Where the tensor names differ from the module paths: a name that starts with `modules` starts with `files` there. */
+  /** Prefixes of module paths that the tensor names lack: a path that starts with `modules` starts with `files` there. */
   prefixes: readonly { modules: string; files: string }[];
 }
 

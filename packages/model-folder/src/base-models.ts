@@ -16,7 +16,7 @@ import { namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 
 const NAME_PATTERN = new RegExp(MODEL_NAME_PATTERN);
 
-/** The file in a model's folder that names the repository, revision and commit from which it was pulled, as a {@link ModelOrigin}. */
+/** The file in a model's folder that names the source of a pulled model, as a {@link ModelOrigin}. */
 export const ORIGIN_FILE = 'lorasmith-origin.json';
 const MAX_ORIGIN_BYTES = 10_000;
 

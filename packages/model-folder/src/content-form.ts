@@ -1,4 +1,4 @@
-/** What a message says, as templates of models that see images want it. */
+/** A part of a message's content, in the form that templates of models that see images take. */
 interface ContentPart {
   type: 'text';
   text: string;

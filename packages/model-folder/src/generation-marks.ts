@@ -9,7 +9,7 @@ export interface MarkedText {
 
 /** The marks as transformers reads them, with the white space that Jinja removes around a block. */
 const MARK = /(?:^[ \t]*)?\{%(-?)\s*(?:end)?generation\s*(-?)%\}\n?/gm;
-/** What the marks print. No template or conversation contains it. */
+/** The text that the marks print. No template or conversation contains it. */
 const SEPARATOR = `\uE000${randomBytes(16).toString('hex')}\uE000`;
 
 /** The source with marks that print a separator; null if it has no marks. */

@@ -5,7 +5,7 @@ import type { ActingAdapter, DropoutSeed, GroupAdapter, LowRankAdapter, Saved, T
 /** What a linear group keeps for its backward pass. */
 export type SavedLinear = {
   lowRank: SavedLowRank | null;
-  /** What each other adapter that acts here has saved, in their order. */
+  /** The saved tensors of the other adapters that act here, in their order. */
   others: readonly Saved[];
 };
 

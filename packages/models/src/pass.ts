@@ -63,7 +63,10 @@ export interface ActingAdapter {
 
 /** One run of a base model over a stream of tokens. */
 export interface Pass {
-  /** The acting adapters, in the order of their tokens, which do not overlap. Tokens that none owns are computed by the base alone. */
+  /**
+   * The acting adapters, in the order of their tokens, which do not overlap. Tokens that none owns are computed by the base
+   * alone.
+   */
   readonly adapters: readonly ActingAdapter[];
   /** Whether a backward pass will follow. */
   readonly record: boolean;

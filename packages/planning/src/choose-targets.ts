@@ -11,10 +11,10 @@ const TARGETS = 'lora.target_modules';
 const LAYERS = 'lora.layers_to_transform';
 
 /**
- * The layers that LoRA adapts, selected as PEFT selects them. `target_modules`: a list of names or name suffixes, `all-linear`
- * (every linear layer but the output head; also as a list of one), or a regular expression that must match the whole name. Without those of
- * `exclude_modules`; and of `layers_to_transform` only, which does not go with an expression and is not asked for a
- * module that is named in full.
+ * The layers that LoRA adapts, selected as PEFT selects them. `target_modules` is a list of names or name suffixes, or a
+ * regular expression that must match the whole name, or `all-linear` (also as a list of one): every linear layer but the
+ * output head. Those of `exclude_modules` are left out. With `layers_to_transform`, which does not go with an expression,
+ * only layers of these blocks are adapted; a module that is named in full is adapted anyway.
  *
  * Expressions are matched in linear time (RE2), so none can hang the service; what RE2 lacks (look-around,
  * back-references) is refused.

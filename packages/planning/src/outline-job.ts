@@ -19,7 +19,7 @@ export interface OutlineJobOptions {
   validation?: { dataset: Dataset } | null;
   /** The manifest of the adapter that `lora.init_from` names. */
   initial?: AdapterManifest | null;
-  /** Digest of the base model, hexadecimal, to be compared with that of `initial`. Null if it is not known: it is then not compared. */
+  /** Digest of the base model, hexadecimal, to be compared with that of `initial`. Null if unknown: it is then not compared. */
   weightsSha256?: string | null;
   /** Keeps the tokenizer for the next job. @defaultValue one that is needed is loaded for this job */
   texts?: ModelTexts | undefined;

@@ -166,12 +166,12 @@ export class Plan {
     return new Plan(options, parts, { ...job, prompts }, report);
   }
 
-  /** What its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
+  /** The numbers that its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
   memoryNeeds(trained: { precision: 'float32' | 'bfloat16'; recompute: boolean }): MemoryNeeds | null {
     return this.#machine === null ? null : memoryNeeds({ ...this.#job, machine: this.#machine }, trained);
   }
 
-  /** What to change if memory runs out all the same, as a sentence; null if no machine was measured. */
+  /** The settings to change if memory runs out all the same, as a sentence; null if no machine was measured. */
   settingsForLessMemory(): string | null {
     return this.#machine === null ? null : settingsForLessMemory({ ...this.#job, machine: this.#machine });
   }

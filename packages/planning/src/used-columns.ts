@@ -8,8 +8,8 @@ export interface UsedColumns {
 }
 
 /**
- * The row without the columns that its format does not use. A row stays as it is where a column of its format is missing, which may be
- * there under another name, and where one is refused by name.
+ * The row without the columns that its format does not use. A row stays as it is where a column of its format is missing,
+ * which may be there under another name, and where one is refused by name.
  */
 export function usedColumns(row: unknown): UsedColumns {
   const format = formatOf(row);

@@ -8,8 +8,8 @@ import { TensorFault, type TensorSource, type WeightUpdate, writeMerged } from '
 import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
 
 /**
- * The files of a Hugging Face folder that are copied with the weights: settings, tokenizer, chat template, the settings for images
- * and sound of a composite, and licence. Other files, such as code or weights in other formats, are not copied.
+ * The files of a Hugging Face folder that are copied with the weights: settings, tokenizer, chat template, the settings for
+ * images and sound of a composite, and licence. Other files, such as code or weights in other formats, are not copied.
  */
 const COMPANION_FILES = [
   /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json$/,

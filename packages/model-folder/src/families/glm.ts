@@ -6,7 +6,10 @@ import type { Family, FamilySource } from './family.js';
 
 const GLM_NAMES: DecoderNames = { ...LLAMA_NAMES, gateUp: ['mlp.gate_up_proj'] };
 
-/** GLM-4 of 2024 (arXiv:2406.12793): biases of q, k and v; half of each head rotates, in neighbouring pairs; transformers' `GlmConfig`. */
+/**
+ * GLM-4 of 2024 (arXiv:2406.12793): biases of q, k and v; half of each head rotates, in neighbouring pairs; transformers'
+ * `GlmConfig`.
+ */
 export const glm: Family<DecoderArchitecture> = {
   readArchitecture: (source) => readGlm(source, { family: 'glm', causalLm: 'GlmForCausalLM', names: GLM_NAMES }),
   layout: decoderLayout,

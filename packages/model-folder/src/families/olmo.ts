@@ -14,7 +14,10 @@ import { readRopesByType } from './rope.js';
 
 const THETA = 500_000;
 
-/** OLMo 2 (arXiv:2501.00656): norms after attention and MLP instead of before them, and of the queries and keys; transformers' `Olmo2Config`. */
+/**
+ * OLMo 2 (arXiv:2501.00656): norms after attention and MLP instead of before them, and of the queries and keys; transformers'
+ * `Olmo2Config`.
+ */
 export const olmo2: Family<DecoderArchitecture> = {
   readArchitecture: (source) => readOlmo(source, { family: 'olmo2', causalLm: 'Olmo2ForCausalLM' }),
   layout: decoderLayout,

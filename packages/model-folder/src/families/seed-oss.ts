@@ -4,7 +4,10 @@ import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
 
-/** Seed-OSS: Llama with biases of q, k and v; transformers' `SeedOssConfig`. As for every base model, its dropout is not applied. */
+/**
+ * Seed-OSS: Llama with biases of q, k and v; transformers' `SeedOssConfig`. As for every base model, its dropout is not
+ * applied.
+ */
 export const seedOss: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const { config } = source;

@@ -3,7 +3,7 @@ import type { AttentionSettings, SavedAttention, Tensor } from '@lorasmith/tenso
 /** A layer that attends. The same object in every pass, so a cache can know a layer by it. */
 export interface AttendingLayer {
   readonly settings: AttentionSettings;
-  /** Which of the decoder's rotaries turns its queries and keys. */
+  /** The index, among the decoder's rotaries, of the one that turns its queries and keys. */
   readonly rope: number;
 }
 

@@ -16,8 +16,8 @@ export interface AttentionBatch {
 }
 
 /**
- * Attention over the rows of a batch. Made once per batch, used by every layer with this rotary. Neighbours whose rope turns by the same angles
- * are computed together.
+ * Attention over the rows of a batch. Made once per batch, used by every layer with this rotary. Neighbours whose rope turns
+ * by the same angles are computed together.
  */
 export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [null] }: AttentionBatch): BatchAttention {
   const alike: number[][] = [];

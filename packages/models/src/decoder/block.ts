@@ -97,7 +97,7 @@ export type SavedBlock = {
   branch: SavedBranch | null;
 };
 
-/** What a block does before and after its sublayer. */
+/** The sublayer of a block, and the steps before and after it. */
 export interface BlockParts {
   /** null: the sublayer reads the stream itself */
   norm: Norm | null;
@@ -108,7 +108,10 @@ export interface BlockParts {
   branchScale?: number;
 }
 
-/** One step of the residual stream: `x + branchScale · branchNorm(sublayer(norm(x)))`. Most families have neither of the first two. */
+/**
+ * One step of the residual stream: `x + branchScale · branchNorm(sublayer(norm(x)))`. Most families have neither of the first
+ * two.
+ */
 export class Block {
   readonly norm: Norm | null;
   readonly sublayer: Sublayer;

@@ -3,7 +3,10 @@ import type { Norm } from './norm.js';
 import type { HeadShape, QueryKeyStep } from './query-key-step.js';
 
 type SavedQueryKey = {
-  /** `[tokens × heads of the kind, headDim]`, or `[tokens, heads of the kind × headDim]`, in the model's dtype, before the norm */
+  /**
+   * `[tokens × heads of the kind, headDim]`, or `[tokens, heads of the kind × headDim]`, in the model's dtype, before the
+   * norm
+   */
   query: Tensor;
   key: Tensor;
   queryInverseRms: Tensor;

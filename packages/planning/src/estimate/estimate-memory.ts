@@ -192,7 +192,10 @@ function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecode
   return Math.max(gated + copies, drawn) + (4 + width) * 2 * hiddenSize;
 }
 
-/** Bytes of the attention of one layer's backward pass in TensorFlow's own ops: three float32 numbers of each score of a block. */
+/**
+ * Bytes of the attention of one layer's backward pass in TensorFlow's own ops: three float32 numbers of each score of a
+ * block.
+ */
 function scoresBytes(architecture: DecoderArchitecture, { mostTokens, longestRow }: PassLoad, width: number): number {
   const { headCount, keyValueHeadCount, headDim } = architecture;
   const scores = Math.min(SCORES_PER_BLOCK, headCount * mostTokens * longestRow);

@@ -58,7 +58,7 @@ export class RowEncoder {
     return encoded;
   }
 
-  /** How prompts and completions are written. */
+  /** The form in which prompts and completions are written. */
   get completionFormat(): CompletionFormat {
     return this.#completionTemplate === null ? 'text' : 'chat';
   }

@@ -18,7 +18,7 @@ export interface TokenRowSettings {
   tokenizer: Tokenizer;
   /** Vocabulary of the model: every token id is below it. */
   vocabSize: number;
-  /** How the rows are written; null for those that are neither prompt and completion nor instruction and output. */
+  /** The form of the rows; null for rows that are neither prompt and completion nor instruction and output. */
   completionFormat: CompletionFormat | null;
 }
 

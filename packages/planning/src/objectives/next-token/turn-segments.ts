@@ -138,7 +138,7 @@ function startOfTurn(render: Render, whole: Rendering, index: number, marks: rea
   return outsideMarks(whole.text, followed.inWhole + length, marks);
 }
 
-/** Where the turn ends, its mark included if the template renders one after the last turn too, be it another one. */
+/** The end of a turn: after its mark, if the template renders one after the last turn too, be it another one. */
 function endOfTurn(render: Render, whole: Rendering, index: number, marks: readonly string[]): number | null {
   if (index === whole.messages.length - 1) return whole.text.length;
   const answered = rendering(render, whole.messages.slice(0, index + 1), false);
