@@ -5,10 +5,8 @@
 // --minutes   time for both runs together, instead: all operations get a few requests each, again and again until it is over
 // --seed      default 1
 import { parseArgs } from 'node:util';
-import { cacheDir } from '../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
-import { schemathesisProgram } from './fuzz/schemathesis.mjs';
-import { runVitest } from './test-run/run-vitest.mjs';
+import { runApiFuzzer } from './fuzz/run-api-fuzzer.mjs';
 import { countsLine } from './test-run/test-counts.mjs';
 
 const options = /** @type {const} */ ({
@@ -20,14 +18,7 @@ const options = /** @type {const} */ ({
 await runAsCommand(async () => {
   const { values } = parseArgs({ options });
   await setUp({ demoModel: false });
-  const env = {
-    ...process.env,
-    FUZZ_PROGRAM: await schemathesisProgram(cacheDir(process.env)),
-    ...(values.examples && { FUZZ_EXAMPLES: values.examples }),
-    ...(values.minutes && { FUZZ_MINUTES: values.minutes }),
-    ...(values.seed && { FUZZ_SEED: values.seed }),
-  };
-  const { passed, counts } = await runVitest(['--config', 'vitest.fuzz.config.ts'], env);
+  const { passed, counts } = await runApiFuzzer(values, process.env);
   console.log(countsLine(counts));
   return passed ? 0 : 1;
 });

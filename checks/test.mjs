@@ -7,7 +7,7 @@
 
 import { cacheDir } from '../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
-import { schemathesisProgram } from './fuzz/schemathesis.mjs';
+import { runApiFuzzer } from './fuzz/run-api-fuzzer.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
 import { runChecks } from './test-run/checks.mjs';
 import { cudaSourcesChanged } from './test-run/cuda-sources.mjs';
@@ -60,7 +60,7 @@ async function runAll(options) {
   if (emulated?.passed === false) failures.push('tests on the emulated card');
   const faults = withFaults ? await runVitest(['--config', 'vitest.faults.config.ts'], env) : null;
   if (faults?.passed === false) failures.push('faults');
-  const fuzz = options.has('--fuzz') ? await runApiFuzzer(env) : null;
+  const fuzz = options.has('--fuzz') ? await runApiFuzzer({ minutes: FUZZ_MINUTES }, env) : null;
   if (fuzz?.passed === false) failures.push('API fuzzer');
   if (!withCard) {
     console.log(
@@ -71,13 +71,6 @@ async function runAll(options) {
   const runs = [tests, emulated, faults, fuzz].flatMap((run) => (run === null ? [] : [run.counts]));
   console.log(countsLine(sumOfCounts(runs)));
   return failures.length > 0 ? 1 : 0;
-}
-
-/** @param {NodeJS.ProcessEnv} env */
-async function runApiFuzzer(env) {
-  const program = await schemathesisProgram(cacheDir(env));
-  const settings = { FUZZ_PROGRAM: program, FUZZ_MINUTES };
-  return await runVitest(['--config', 'vitest.fuzz.config.ts'], { ...env, ...settings });
 }
 
 /** @param {string} modelsDir @returns {NodeJS.ProcessEnv} */
