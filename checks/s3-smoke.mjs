@@ -4,9 +4,8 @@
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
-import { cacheDir, ROOT_DIR } from '../scripts/setup/locations.mjs';
-import { runSteps } from '../scripts/setup/run-steps.mjs';
-import { findS3Server } from '../scripts/setup/s3-server.mjs';
+import { ROOT_DIR } from '../scripts/setup/locations.mjs';
+import { installS3Server } from '../scripts/setup/s3-server.mjs';
 import { runAsCommand } from '../scripts/setup.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
 import { availablePort } from '../scripts/stack/ports.mjs';
@@ -49,17 +48,7 @@ await runAsCommand(async () => {
   await checkDocker();
   const tag = `lorasmith-s3-smoke-${process.pid}`;
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-s3-smoke-'));
-  let serverFile = '';
-  await runSteps([
-    {
-      name: 'S3 server',
-      async run(progress) {
-        const { file, origin } = await findS3Server({ cache: cacheDir(env), env, progress });
-        serverFile = file;
-        return origin;
-      },
-    },
-  ]);
+  const serverFile = await installS3Server(env);
   const address = hostAddress();
   const port = async (/** @type {string} */ name, at = address) => String(await availablePort(at, 0, name));
   const [apiPort, redisPort, s3Port] = [

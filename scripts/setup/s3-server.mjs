@@ -1,4 +1,6 @@
 import { findGoProgram } from './go-program.mjs';
+import { cacheDir } from './locations.mjs';
+import { runSteps } from './run-steps.mjs';
 
 /**
  * A real S3 server for tests. It stores objects as files, supports conditional puts and multipart uploads, and needs no
@@ -20,4 +22,26 @@ const VERSITYGW = {
  */
 export function findS3Server(options) {
   return findGoProgram(VERSITYGW, options);
+}
+
+/**
+ * Compiles the server once, as a step of its own after set-up.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<string>} the server program
+ * @throws {import('./setup-error.mjs').SetupError} naming the step
+ */
+export async function installS3Server(env) {
+  let server = '';
+  await runSteps([
+    {
+      name: 'S3 server',
+      async run(progress) {
+        const { file, origin } = await findS3Server({ cache: cacheDir(env), env, progress });
+        server = file;
+        return origin;
+      },
+    },
+  ]);
+  return server;
 }
