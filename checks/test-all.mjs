@@ -1,17 +1,18 @@
 // npm run test:all [-- --only NAME… | --skip NAME…] [--resume] [--list]: runs everything that proves the product, one part after the
 // other, and writes a table with times. It takes hours. --resume leaves out the parts that have passed at this commit.
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream, existsSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { ROOT_DIR } from '../scripts/setup/locations.mjs';
 import { SetupError } from '../scripts/setup/setup-error.mjs';
 import { runAsCommand } from '../scripts/setup.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
 import { ALL_PARTS, partsTable } from './test-run/all-parts.mjs';
+import { git } from './test-run/git.mjs';
 
 const OUT_DIR = path.join(ROOT_DIR, '.cache/test-all');
 const STATE_FILE = path.join(OUT_DIR, 'state.json');
@@ -96,11 +97,9 @@ async function runPart({ name, command: [program = '', ...args] }, signal) {
 
 /** The commit, and whether files differ from it: results of another tree say nothing of this one. @returns {Promise<string>} */
 async function commitOfTree() {
-  const git = async (/** @type {string[]} */ ...args) =>
-    (await promisify(execFile)('git', args, { cwd: ROOT_DIR })).stdout;
   try {
     const changes = (await git('status', '--porcelain')) + (await git('diff', 'HEAD'));
-    return `${(await git('rev-parse', 'HEAD')).trim()} ${createHash('sha256').update(changes).digest('hex')}`;
+    return `${await git('rev-parse', 'HEAD')} ${createHash('sha256').update(changes).digest('hex')}`;
   } catch {
     return 'without git';
   }

@@ -1,8 +1,6 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { git } from './git.mjs';
 
-/** What the tests on the emulated card test. */
+/** The sources that the tests on the emulated card test. */
 const SOURCES = [
   'packages/tensor',
   'packages/models/src',
@@ -41,10 +39,4 @@ async function testedCommit() {
     if (base !== null) return base;
   }
   return 'HEAD';
-}
-
-/** @param {string[]} args @returns {Promise<string>} */
-async function git(...args) {
-  const { stdout } = await promisify(execFile)('git', args, { cwd: ROOT_DIR });
-  return stdout.trim();
 }
