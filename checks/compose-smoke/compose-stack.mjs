@@ -57,6 +57,18 @@ export async function createComposeStack({ apiPort, modelsDir, settings, signal 
       env: { ...env, ...rest.env },
     });
 
+  /**
+   * @param {string[]} options of `docker compose ps`
+   * @returns {Promise<Record<'Service' | 'ID' | 'Health' | 'Status', string>[]>} the containers of the stack
+   */
+  const listed = async (...options) => {
+    const { stdout } = await compose(['ps', ...options, '--format', 'json']);
+    return stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+  };
+
   return {
     project,
     modelsDir,
@@ -79,12 +91,7 @@ export async function createComposeStack({ apiPort, modelsDir, settings, signal 
     async healthy() {
       const deadline = Date.now() + HEALTHY_TIMEOUT_MS;
       for (;;) {
-        const { stdout } = await compose(['ps', '--all', '--format', 'json']);
-        const waiting = stdout
-          .trim()
-          .split('\n')
-          .map((line) => JSON.parse(line))
-          .filter(({ Health }) => Health !== 'healthy');
+        const waiting = (await listed('--all')).filter(({ Health }) => Health !== 'healthy');
         if (waiting.length === 0) return;
         if (Date.now() > deadline)
           throw new Error(waiting.map(({ Service, Status }) => `${Service}: ${Status}`).join(', '));
@@ -93,12 +100,7 @@ export async function createComposeStack({ apiPort, modelsDir, settings, signal 
     },
     /** @returns {Promise<{ service: string, id: string }[]>} the running containers */
     async containers() {
-      const { stdout } = await compose(['ps', '--format', 'json']);
-      return stdout
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line))
-        .map(({ Service, ID }) => ({ service: Service, id: ID }));
+      return (await listed()).map(({ Service, ID }) => ({ service: Service, id: ID }));
     },
     /** The last log lines of every service, to explain a failure. */
     async logs() {
