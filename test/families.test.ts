@@ -1,4 +1,4 @@
-import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -6,6 +6,7 @@ import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { Job, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { readModelFolder } from '../packages/model-folder/src/index.js';
 import { openSafetensors } from '../packages/safetensors/src/index.js';
+import { type CheckpointGate, checkpointGate } from './checkpoint-gate.js';
 import { makeDataFolder } from './data-folder.js';
 import { CHARACTERS, writeFamilyModel } from './family-models.mjs';
 
@@ -20,7 +21,6 @@ const CASES = [
 const PAUSED = ['gemma3', 'olmo3'];
 const COMPOSITES = ['gemma3', 'mistral3'];
 const PROCESSOR_FILES = ['preprocessor_config.json', 'processor_config.json'];
-const GATE_EQUIPMENT = new URL('../services/worker/test/fixtures/hold-at-checkpoint.mjs', import.meta.url).href;
 const R = 4;
 const ALPHA = 8;
 
@@ -28,7 +28,7 @@ let folder: string;
 let stack: { apiUrl: string; stop(): Promise<void> };
 let client: ReturnType<typeof createClient>;
 let dataset: string;
-let gate: string;
+let gate: CheckpointGate;
 
 const characters = (from: number, step: number, length: number) =>
   Array.from({ length }, (_, i) => CHARACTERS[(from + step * i) % CHARACTERS.length]).join('');
@@ -48,7 +48,7 @@ const request = (base_model: string): JobRequest => ({
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-families-'));
-  gate = path.join(folder, 'gate');
+  gate = checkpointGate(path.join(folder, 'gate'));
   await makeDataFolder(path.join(folder, 'data'));
   for (const name of CASES) await writeFamilyModel(name, path.join(folder, 'models', name));
   for (const name of COMPOSITES) {
@@ -59,7 +59,7 @@ beforeAll(async () => {
   stack = await startStack({
     dataDir: path.join(folder, 'data'),
     modelsDir: path.join(folder, 'models'),
-    env: { ...process.env, NODE_OPTIONS: `--import ${GATE_EQUIPMENT}`, CHECKPOINT_GATE: gate },
+    env: { ...process.env, NODE_OPTIONS: gate.nodeOption, ...gate.environment },
   });
   client = createClient({ baseUrl: stack.apiUrl });
   dataset = (await client.uploadDataset({ text: ROWS.map((row) => JSON.stringify(row)).join('\n') })).id;
@@ -124,17 +124,12 @@ describe.each(CASES)('%s', (name) => {
 
 describe.each(PAUSED)('%s, paused at a checkpoint and resumed', (name) => {
   test('becomes the same adapter', async () => {
-    await writeFile(gate, '16');
+    await gate.holdAt(16);
     const { id } = await client.createJob(request(name));
-    const isHeld = () =>
-      access(`${gate}.held`).then(
-        () => true,
-        () => false,
-      );
-    await expect.poll(isHeld).toBe(true);
+    await expect.poll(gate.isHeld).toBe(true);
     await client.pauseJob(id);
     await expect.poll(async () => (await client.getJob(id)).status).toBe('paused');
-    for (const file of [gate, `${gate}.held`]) await rm(file);
+    await gate.release();
     await client.resumeJob(id);
     const job = await client.waitForJob(id);
     expect(job).toMatchObject({ status: 'succeeded', resumes: 1 });

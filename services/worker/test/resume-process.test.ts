@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { access, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,6 +18,7 @@ import { createJobStore, type JobStore } from '@lorasmith/job-store';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { type CheckpointGate, checkpointGate } from '../../../test/checkpoint-gate.js';
 import { makeDataFolder } from '../../../test/data-folder.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -27,8 +28,6 @@ import { aJobSpec } from './a-job-spec.js';
 // However the job is interrupted, the compiled worker with the real trainer makes the same adapter.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
-/** Holds a job at a checkpoint, so that none of the tests depends on how fast it trains. */
-const GATE_EQUIPMENT = new URL('./fixtures/hold-at-checkpoint.mjs', import.meta.url).href;
 const CHECKPOINT_EVERY_STEPS = 25;
 /** There is one checkpoint before it, and many steps after it. */
 const HELD_STEP = 2 * CHECKPOINT_EVERY_STEPS;
@@ -42,7 +41,7 @@ let folder: string;
 let adapters: BundleStore;
 let worker: ChildProcess;
 let uninterrupted: Job;
-let gate: string;
+let gate: CheckpointGate;
 
 beforeAll(async () => {
   await access(PROGRAM).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
@@ -54,13 +53,13 @@ beforeAll(async () => {
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   adapters = await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' });
   await putDataset(path.join(folder, 'data'));
-  gate = path.join(folder, 'gate');
+  gate = checkpointGate(path.join(folder, 'gate'));
   worker = startWorkerProcess();
   uninterrupted = await until(await send(), hasEnded);
   expect(uninterrupted).toMatchObject({ status: 'succeeded', error: null });
 }, PATIENCE_MS);
 afterEach(async () => {
-  await openGate();
+  await gate.release();
   if (worker.exitCode !== null || worker.signalCode !== null) worker = startWorkerProcess();
 });
 afterAll(async () => {
@@ -83,8 +82,8 @@ function startWorkerProcess(): ChildProcess {
       MODELS_DIR: path.join(folder, 'models'),
       WORKER_NAME: 'one',
       JOB_LOCK_MS: '2000',
-      NODE_OPTIONS: `--import ${GATE_EQUIPMENT}`,
-      CHECKPOINT_GATE: gate,
+      NODE_OPTIONS: gate.nodeOption,
+      ...gate.environment,
     },
   });
 }
@@ -122,21 +121,12 @@ async function send(): Promise<string> {
   return job.id;
 }
 
-/** Sends a job that stays at a step until it is asked to stop or to pause, or the gate is opened. */
+/** Sends a job that stays at a step until it is asked to stop or to pause, or the gate is released. */
 async function sendHeld(): Promise<string> {
-  await writeFile(gate, String(HELD_STEP));
+  await gate.holdAt(HELD_STEP);
   const id = await send();
-  const isHeld = () =>
-    access(`${gate}.held`).then(
-      () => true,
-      () => false,
-    );
-  await expect.poll(isHeld, { timeout: PATIENCE_MS }).toBe(true);
+  await expect.poll(gate.isHeld, { timeout: PATIENCE_MS }).toBe(true);
   return id;
-}
-
-async function openGate(): Promise<void> {
-  for (const file of [gate, `${gate}.held`]) await rm(file, { force: true });
 }
 
 async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
@@ -198,7 +188,7 @@ test(
   async () => {
     const id = await sendHeld();
     process.kill(await trainerOf(worker.pid), 'SIGKILL');
-    await openGate();
+    await gate.release();
     await isAsUninterrupted(await until(id, hasEnded));
     await continuesFromCheckpoints(id);
   },
@@ -210,7 +200,7 @@ test(
   async () => {
     const id = await sendHeld();
     expect(await end('SIGTERM')).toBe(0);
-    await openGate();
+    await gate.release();
     worker = startWorkerProcess();
     await isAsUninterrupted(await until(id, hasEnded));
     await continuesFromCheckpoints(id);
@@ -224,7 +214,7 @@ test(
     const id = await sendHeld();
     await store.requestCancel(id);
     await until(id, ({ status }) => status === 'cancelled');
-    await openGate();
+    await gate.release();
     const [last] = (await store.checkpoints.list(id)) as [Checkpoint];
     expect(last).toMatchObject({ job: id, is_last: true });
     const published = await until(await publish(id, last.step), hasEnded);
@@ -264,7 +254,7 @@ test(
     const id = await sendHeld();
     await store.requestPause(id);
     const paused = await until(id, ({ status }) => status === 'paused');
-    await openGate();
+    await gate.release();
     const [last] = (await store.checkpoints.list(id)) as [Checkpoint];
     expect(last.step).toBe(paused.progress?.step);
     // Nothing of it is left in the worker, which takes the next job.
@@ -291,7 +281,7 @@ test(
     await store.requestPause(id);
     process.kill(trainer, 'SIGKILL');
     await end('SIGKILL');
-    await openGate();
+    await gate.release();
     expect((await store.getJob(id))?.status).toBe('running');
     worker = startWorkerProcess();
     await until(id, ({ status }) => status === 'paused');

@@ -8,13 +8,13 @@ import { type ManagedProcess, startProcess } from '../../../scripts/stack/manage
 import { availablePort } from '../../../scripts/stack/ports.mjs';
 import { SERVICE_PROGRAMS } from '../../../scripts/stack/service-programs.mjs';
 import { answersOk } from '../../../scripts/stack/wait-until.mjs';
+import { checkpointGate } from '../../checkpoint-gate.js';
 import { eventually } from './eventually.js';
 import { type Watch, watchForIncompleteFiles } from './incomplete-files.js';
 import { processesWith, type RunningProcess } from './processes.js';
 import { type RedisUnderFault, startRedisUnderFault } from './redis-under-fault.js';
 
 const EQUIPMENT = new URL('../equipment/', import.meta.url);
-const GATE_EQUIPMENT = new URL('../../../services/worker/test/fixtures/hold-at-checkpoint.mjs', import.meta.url);
 /** The lock for tests in which a slow worker must keep its job: a busy machine may stall for a minute. */
 const PATIENT_LOCK_MS = 300_000;
 /** The lock for tests in which a dead worker must be noticed soon. */
@@ -108,9 +108,10 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
   const [apiPort, registryPort] = [await availablePort('127.0.0.1', 0, ''), await availablePort('127.0.0.1', 0, '')];
   const [apiUrl, registryUrl] = [`http://127.0.0.1:${apiPort}`, `http://127.0.0.1:${registryPort}`];
   const { REDIS_URL: _, ...inherited } = process.env;
-  const gate = path.join(folder, 'gate');
-  const equipment = ['strike-at-file-call.mjs', 'shifted-clock.mjs'].map((name) => new URL(name, EQUIPMENT));
-  const preloads = [...equipment, GATE_EQUIPMENT].map((file) => `--import=${file}`);
+  const gate = checkpointGate(path.join(folder, 'gate'));
+  const preloads = ['strike-at-file-call.mjs', 'shifted-clock.mjs'].map(
+    (name) => `--import=${new URL(name, EQUIPMENT)}`,
+  );
   const baseEnv = { ...inherited, TF_CPP_MIN_LOG_LEVEL: '2', FAULT_STAND: stand.slice('FAULT_STAND='.length) };
   const redis = await startRedisUnderFault({
     folder: path.join(folder, 'redis'),
@@ -119,10 +120,10 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
   });
   const env = {
     ...baseEnv,
-    NODE_OPTIONS: preloads.join(' '),
+    NODE_OPTIONS: [...preloads, gate.nodeOption].join(' '),
     FAULT_PLAN_FILE: planFile,
     CLOCK_SHIFT_FILE: clockFile,
-    CHECKPOINT_GATE: gate,
+    ...gate.environment,
     DATA_DIR: dataDir,
     MODELS_DIR: modelsDir,
     REDIS_URL: redis.url,
@@ -189,10 +190,8 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
         struck: async () => void (await eventually(`struck ${JSON.stringify(strike)}`, () => existsSync(struck))),
       };
     },
-    holdAt: (step) => writeFile(gate, String(step)),
-    async release() {
-      for (const file of [gate, `${gate}.held`]) await rm(file, { force: true });
-    },
+    holdAt: gate.holdAt,
+    release: gate.release,
     shiftClock: (byMs) => writeFile(clockFile, String(byMs)),
     async removeTokens() {
       const tokens = path.join(dataDir, 'tokens');
