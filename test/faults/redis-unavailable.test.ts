@@ -20,10 +20,9 @@ beforeAll(async () => {
 afterAll(() => stand?.close());
 
 const get = async (route: string) => {
-  const begin = performance.now();
   const answer = await fetch(`${stand.apiUrl}${route}`);
   const body = (await answer.json()) as { error?: { code: string } };
-  return { status: answer.status, code: body.error?.code, ms: performance.now() - begin };
+  return { status: answer.status, code: body.error?.code };
 };
 
 const attemptFile = ({ id }: AcceptedJob, name: string) => path.join(stand.dataDir, 'jobs', id, 'attempt-1', name);
@@ -36,8 +35,7 @@ test('Redis is killed during training and comes back with its append-only file',
   const refusals: Awaited<ReturnType<typeof get>>[] = [];
   for (const route of [`/jobs/${first.id}`, '/jobs', `/jobs/${first.id}/events`]) refusals.push(await get(route));
   expect(refusals.map(({ status, code }) => `${status} ${code}`)).toEqual(refusals.map(() => '503 redis_unavailable'));
-  // A command may take 2 s; the fastest of them shows that none waits for Redis to come back.
-  expect(Math.min(...refusals.map(({ ms }) => ms))).toBeLessThan(3_000);
+  // Redis only starts below: that they were answered shows that none waits for it.
   const ready = await get('/ready');
   expect(ready.status).toBe(503);
   // Routes that do not need Redis still answer.

@@ -11,9 +11,12 @@ export type ChildAnswer<Result, Progress = never> =
 
 export interface ServeParentOptions<Received> {
   onMessage: (message: Received) => void;
-  /** Time between two heartbeats. */
-  heartbeatMs: number;
+  /** Time between two heartbeats. @defaultValue {@link HEARTBEAT_MS} */
+  heartbeatMs?: number;
 }
+
+/** The usual time between two heartbeats of a child, in milliseconds. A limit of its silence must be longer. */
+export const HEARTBEAT_MS = 5_000;
 
 export interface ParentChannel<Sent extends ChildMessage> {
   /** Does nothing once the parent has gone. */
@@ -21,15 +24,16 @@ export interface ParentChannel<Sent extends ChildMessage> {
 }
 
 /** Makes this process a child that serves its parent until the parent ends or closes the channel. */
-export function serveParent<Received, Sent extends ChildMessage>(
-  options: ServeParentOptions<Received>,
-): ParentChannel<Sent> {
+export function serveParent<Received, Sent extends ChildMessage>({
+  onMessage,
+  heartbeatMs = HEARTBEAT_MS,
+}: ServeParentOptions<Received>): ParentChannel<Sent> {
   endWithParent(0);
   // A terminal or a container sends these to every process; the parent decides what becomes of the work.
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => {});
-  process.on('message', options.onMessage);
-  setInterval(() => send({ type: 'heartbeat' }), options.heartbeatMs).unref();
+  process.on('message', onMessage);
+  setInterval(() => send({ type: 'heartbeat' }), heartbeatMs).unref();
   return { send };
 }
 

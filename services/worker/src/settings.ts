@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { HEARTBEAT_MS } from '@lorasmith/child-processes';
 import { DEFAULT_TURN_MS } from '@lorasmith/job-store';
 import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import {
@@ -97,7 +98,8 @@ const trainerIdleMs = setting({
 
 const trainerSilenceMs = setting({
   variable: 'TRAINER_SILENCE_MS',
-  schema: Type.Integer({ minimum: 1_000, maximum: 86_400_000 }),
+  // A trainer that is well is silent for as long as a heartbeat takes to come.
+  schema: Type.Integer({ minimum: 2 * HEARTBEAT_MS, maximum: 86_400_000 }),
   fallback: String(DEFAULT_TRAINER_LIMITS.silenceMs),
   unit: 'ms',
   example: '600000',

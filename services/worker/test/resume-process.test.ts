@@ -81,7 +81,8 @@ function startWorkerProcess(): ChildProcess {
       DATA_DIR: path.join(folder, 'data'),
       MODELS_DIR: path.join(folder, 'models'),
       WORKER_NAME: 'one',
-      JOB_LOCK_MS: '2000',
+      // A busy machine may stall a worker for seconds; the test that kills it waits this long for the next to take its job.
+      JOB_LOCK_MS: '8000',
       NODE_OPTIONS: gate.nodeOption,
       ...gate.environment,
     },

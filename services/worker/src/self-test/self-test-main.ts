@@ -3,10 +3,7 @@ import type { SelfTestOrder, SelfTestReply } from './messages.js';
 
 // One process of the self-test: computes cases on the engine that its environment names, and says what it computed.
 
-const HEARTBEAT_MS = 5_000;
-
 const channel = serveParent<SelfTestOrder, SelfTestReply>({
-  heartbeatMs: HEARTBEAT_MS,
   onMessage: (order) => void compute(order).then(channel.send),
 });
 

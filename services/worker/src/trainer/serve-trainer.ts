@@ -12,8 +12,6 @@ import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerR
 import type { ReportedOutcome } from './run-outcome.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
-const HEARTBEAT_MS = 5_000;
-
 /** A run that is under way in this process. */
 interface Run {
   /** Aborted with a {@link StopReason}. */
@@ -40,7 +38,6 @@ export function serveTrainer(
   /** The answers that are under way. */
   const answers = new Map<number, AbortController>();
   const channel = serveParent<TrainerRequest, TrainerReply>({
-    heartbeatMs: HEARTBEAT_MS,
     onMessage(request) {
       if (request.type === 'start') return void start(request.run, request.order);
       if (request.type === 'generate') return void startAnswer(request.run, request.order);
