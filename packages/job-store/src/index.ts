@@ -13,7 +13,7 @@ export {
   type JobStore,
   type JobStoreOptions,
 } from './job-store.js';
-export { type InputId, jobKeys } from './keys.js';
+export { jobKeys } from './keys.js';
 export type { MachineBoard } from './machine-board.js';
 export {
   type Appetite,

@@ -16,7 +16,7 @@ return readers
 `,
 });
 
-/** Which jobs read a dataset or begin from an adapter, and whether new jobs can. */
+/** The jobs that read a dataset or begin from an adapter, and whether new ones can. */
 export interface InputJobs {
   /** The unfinished jobs that read the input. */
   active(id: InputId): Promise<JobId[]>;

@@ -75,7 +75,7 @@ export function newRecordFields(
   return fields;
 }
 
-/** What a job reads, without the rest of its record; null if there is no such job. */
+/** The inputs of a job, without the rest of its record; null if there is no such job. */
 export async function readInputs(
   { redis, keys }: Pick<StoreDeps, 'redis' | 'keys'>,
   id: JobId,

@@ -389,13 +389,8 @@ function throwIfInputGone(job: Omit<JobWithInputs, 'id'>, answer: unknown): void
 }
 
 function datasetGone(id: DatasetId, param: string): ProductError {
-  return new ProductError(
-    'dataset_not_found',
-    `The dataset ${id} is being deleted. Upload it again to train with it.`,
-    {
-      param,
-    },
-  );
+  const message = `The dataset ${id} is being deleted. Upload it again to train with it.`;
+  return new ProductError('dataset_not_found', message, { param });
 }
 
 function notResumable(status: JobStatus): ProductError {

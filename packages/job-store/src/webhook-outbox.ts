@@ -18,8 +18,8 @@ export interface PendingWebhook {
 }
 
 /**
- * The webhooks that are still to be sent. A script writes them together with the end of their job, so none is lost. A process that sends
- * one claims it for a time; if it dies, another sends it again.
+ * The webhooks that are still to be sent. A script writes them together with the end of their job, so none is lost. A process
+ * that sends one claims it for a time; if it dies, another sends it again.
  */
 export interface WebhookOutbox {
   /** The next one that is due, claimed for so long; null: none is. */

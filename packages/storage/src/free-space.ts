@@ -1,7 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { asStorageError } from './storage-error.js';
+import { asStorageError, storageFull } from './storage-error.js';
 
 const MAX_TRIES = 5;
 const PAUSE_MS = 500;
@@ -22,10 +22,7 @@ export async function freeBytesOf(folder: string): Promise<number> {
 export async function writeWithinSpace(folder: string, bytes: number, write: () => Promise<void>): Promise<void> {
   for (let tries = 1; ; tries++) {
     const free = await freeBytesOf(folder);
-    if (free < bytes) {
-      const message = `The disk of the data folder is full: ${bytes} bytes are needed and ${free} are free. Free some space, then try again.`;
-      throw new ProductError('storage_full', message);
-    }
+    if (free < bytes) throw storageFull(`: ${bytes} bytes are needed and ${free} are free`);
     try {
       await write();
       return;

@@ -18,8 +18,11 @@ export function isAbsent(error: unknown): boolean {
 /** Maps the error of a write: `storage_full` if there was no space, otherwise the same error. */
 export function asStorageError(error: unknown): unknown {
   const code = systemErrorCode(error);
-  if (code === undefined || !NO_SPACE.has(code)) return error;
-  return new ProductError('storage_full', 'The disk of the data folder is full. Free some space, then try again.', {
-    cause: error,
-  });
+  return code === undefined || !NO_SPACE.has(code) ? error : storageFull('', error);
+}
+
+/** @param details - What else is known, as the rest of `The disk of the data folder is full`. */
+export function storageFull(details: string, cause?: unknown): ProductError {
+  const message = `The disk of the data folder is full${details}. Free some space, then try again.`;
+  return new ProductError('storage_full', message, { cause });
 }

@@ -48,7 +48,7 @@ afterAll(async () => {
   await rm(root, { recursive: true });
 });
 
-/** The number of waiting trainings at which the first pass begins. */
+/** A scheduler whose first pass begins once a number of trainings waits for it. */
 class GatheringScheduler extends PassScheduler {
   #missing: number;
   #open = () => {};

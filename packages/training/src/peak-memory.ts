@@ -20,10 +20,10 @@ export class PeakMemory {
   }
 
   /**
-   * The peak so far. On the CUDA engine it is that of the card, in tensors. On another, that of the host, as was resident; since the process started
-   * if that could not be reset, or if there is no /proc/self/status. Freed memory that allocators hold is resident too:
-   * TensorFlow's (of oneDNN) holds all that its tensors ever had. What TensorFlow's engine for GPUs uses of a card is not
-   * counted: neither TensorFlow's C API nor its addon reports it.
+   * The peak so far. On the CUDA engine it is that of the card, in tensors. On another, that of the host, as was resident;
+   * since the process started if that could not be reset, or if there is no /proc/self/status. Freed memory that allocators
+   * hold is resident too: TensorFlow's (of oneDNN) holds all that its tensors ever had. What TensorFlow's engine for GPUs
+   * uses of a card is not counted: neither TensorFlow's C API nor its addon reports it.
    *
    * It is that of the process: jobs that ran at the same time are in it, for tensors of a shared pass belong to all of them.
    */

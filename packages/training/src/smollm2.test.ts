@@ -73,10 +73,10 @@ function likelihoodsOf(decoder: Decoder, row: Row): Likelihoods {
 }
 
 /**
- * The tolerance of one token's likelihood. float32: that of the reference. bfloat16: a number is rounded by at most 2⁻⁹ of itself, some 16
- * times in each of 30 layers; independent errors add up like a random walk, to 2⁻⁹ √(16 · 30) = 4 % of the spread of the
- * logits, which is about 3 here: 0.13, and four times that for the greatest of many. A sum over n tokens may be off by √n
- * times as much.
+ * The tolerance of one token's likelihood. float32: that of the reference. bfloat16: a number is rounded by at most 2⁻⁹ of
+ * itself, some 16 times in each of 30 layers; independent errors add up like a random walk, to 2⁻⁹ √(16 · 30) = 4 % of the
+ * spread of the logits, which is about 3 here: 0.13, and four times that for the greatest of many. A sum over n tokens may
+ * be off by √n times as much.
  */
 const TOKEN_TOLERANCE: Record<FloatDType, number> = { float32: 1e-4, bfloat16: 4 * 0.13 };
 

@@ -3,7 +3,7 @@ import { engine, kernelsInUse } from '@lorasmith/tensor';
 import type { PeakMemory } from './peak-memory.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 
-/** What a run reached: the values of all steps, and without the memory of its process. */
+/** The results of a run: the values of all steps, without the memory of its process. */
 export type RunResult = Omit<TrainingResult, 'peak_memory_bytes' | 'losses' | 'accuracies'> &
   Record<'losses' | 'accuracies', ArrayLike<number>>;
 

@@ -74,7 +74,7 @@ export function chooseNext(
 
   const known = queue.waiting.filter((one): one is KnownJob => one.job !== null);
   const ready = known.filter(({ job }) => (job.not_before ?? 0) <= now);
-  const soon = new Wakening(now);
+  const soon = new WaitEnd(now);
   for (const { job } of known) soon.at(job.not_before ?? 0);
 
   const lines = linesInOrder({ ...queue, waiting: ready }, turnMs);
@@ -159,7 +159,7 @@ function isSameBase(one: QueueEntry, other: QueueEntry): boolean {
 }
 
 /** Collects the next time at which waiting is over. */
-class Wakening {
+class WaitEnd {
   readonly #nowMs: number;
   #untilMs: number | null = null;
 

@@ -13,7 +13,10 @@ export interface EstimatedTimes {
 
 interface Running {
   id: string;
-  /** The end on the clock of its worker, which counts the seconds that each of its jobs has had. Null: it never ends, as far as is known. */
+  /**
+   * The end on the clock of its worker, which counts the seconds that each of its jobs has had. Null: it never ends, as far
+   * as is known.
+   */
   endsAt: number | null;
 }
 

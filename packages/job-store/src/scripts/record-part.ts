@@ -36,7 +36,7 @@ type RecordKey =
  */
 const TOKENS_OF_START = 1_000;
 
-/** A job, and what it reads while it is unfinished. */
+/** A job, and the inputs that it reads while it is unfinished. */
 export interface JobWithInputs {
   id: JobId;
   dataset: DatasetId;
@@ -44,7 +44,7 @@ export interface JobWithInputs {
   lora: { init_from: AdapterId | null };
 }
 
-/** What a job reads, for keys that must be named: the dataset again if it evaluates on no other, or begins from no adapter. */
+/** The inputs of a job, for keys that must be named: the dataset again if it evaluates on no other, or begins from no adapter. */
 export function inputsOf({ dataset, validation, lora }: Omit<JobWithInputs, 'id'>) {
   return { dataset, validation: validation.dataset ?? dataset, initialAdapter: lora.init_from ?? dataset };
 }

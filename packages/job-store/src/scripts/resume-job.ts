@@ -3,11 +3,11 @@ import { RECORD_PART } from './record-part.js';
 
 /**
  * Queues a failed, cancelled or paused job again, unless a limit is reached, a dataset or the initial adapter of a job that
- * trains is being deleted, or the files of the job are being removed. Of two concurrent calls one resumes the job and the other finds it queued. A pause
- * that was requested and has not taken effect is withdrawn.
+ * trains is being deleted, or the files of the job are being removed. Of two concurrent calls one resumes the job and the
+ * other finds it queued. A pause that was requested and has not taken effect is withdrawn.
  *
- * '' as a limit means no limit. Returns `done`, `withdrawn`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`, `no-initial-adapter`,
- * `queue-full`, `owner-full`, or the status that does not allow a resume.
+ * '' as a limit means no limit. Returns `done`, `withdrawn`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`,
+ * `no-initial-adapter`, `queue-full`, `owner-full`, or the status that does not allow a resume.
  */
 export const resumeJobScript = luaScript(
   {

@@ -39,13 +39,14 @@ export function roundingsPerLayer({ names }: DecoderArchitecture): number {
 }
 
 /**
- * The tolerances in a precision. In float32 they are the reference's own. In bfloat16 they follow from the rounding: errors of n roundings,
- * each at most u = 2⁻⁹ of its number and independent, add up like a random walk to about u √n; four times that allows
- * for the largest of many entries. A result has passed n roundings (16 or a few more) in each layer going forward, a gradient
- * twice as many. The loss is a mean over n labels whose errors are independent: the bound of a logit over √n. AdamW's first
- * steps move each number by the learning rate in the direction of its gradient's sign, so small gradients whose sign
- * flips count fully: 2 × the gradient's tolerance in norm per √step for the matrices. All this holds for smooth activations:
- * the slope of relu jumps where rounding changes a sign, and PyTorch's own bfloat16 gradients miss these bounds too.
+ * The tolerances in a precision. In float32 they are the reference's own. In bfloat16 they follow from the rounding: errors
+ * of n roundings, each at most u = 2⁻⁹ of its number and independent, add up like a random walk to about u √n; four times
+ * that allows for the largest of many entries. A result has passed n roundings (16 or a few more) in each layer going
+ * forward, a gradient twice as many. The loss is a mean over n labels whose errors are independent: the bound of a logit
+ * over √n. AdamW's first steps move each number by the learning rate in the direction of its gradient's sign, so small
+ * gradients whose sign flips count fully: 2 × the gradient's tolerance in norm per √step for the matrices. All this holds
+ * for smooth activations: the slope of relu jumps where rounding changes a sign, and PyTorch's own bfloat16 gradients miss
+ * these bounds too.
  */
 export function tolerancesOf(
   precision: FloatDType,

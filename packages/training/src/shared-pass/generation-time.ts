@@ -1,4 +1,4 @@
-/** What answers conversations with the base model, in small pieces. */
+/** A source of answers by the base model, which generates them in small pieces. */
 export interface TextGenerator {
   /** Whether a conversation waits for a piece. */
   hasWork(): boolean;

@@ -12,7 +12,7 @@ export interface PlacedRun {
   state: 'placed' | 'waiting' | 'running';
 }
 
-/** What decides which runs a pool takes, begins and continues. */
+/** The state of a pool by which it takes, begins and continues runs. */
 export interface PoolState {
   isClosed: boolean;
   /** The runs in the order of their numbers. */

@@ -1,5 +1,5 @@
 /**
- * Which runs are suspected of crashing their trainer.
+ * The runs that are suspected of crashing their trainer.
  *
  * If the trainer of several runs crashes, hangs or runs out of memory, each of them is suspected. A suspect runs alone until it
  * has done one more step than it had. If its trainer crashes with it alone, it is the culprit, and the others are no longer

@@ -69,7 +69,7 @@ export interface GenerationOrder {
   modelFolder: string;
   /** null: the base model alone. */
   adapterFolder: string | null;
-  /** That of the adapter's training; `auto`, as a job has it, for the base model alone and imported adapters. */
+  /** The precision of the adapter's training; `auto`, as a job has it, for the base model alone and imported adapters. */
   precision: TrainingSettings['precision'];
   /** The precision in which the trainer has the base model for its runs, or is about to; `auto`: only it can tell. */
   trainerPrecision: TrainingSettings['precision'];
@@ -109,7 +109,7 @@ export type TrainerReply =
   | { type: 'ended'; run: number; outcome: ReportedOutcome }
   | GenerationReply;
 
-/** About an answer to a request for text. Nothing follows one of the last three. */
+/** Messages about an answer to a request for text. Nothing follows one of the last three. */
 export type GenerationReply =
   | { type: 'piece'; run: number; piece: GenerationPiece }
   | { type: 'answered'; run: number; tokens: TokenCounts }
