@@ -31,7 +31,7 @@ const LIMITS_IN = {
   renderingLimits: 'packages/model-folder/SRC/bounded-interpreter.js',
   preflightLimits: 'services/api/SRC/jobs/preflight.js',
   attemptLimits: 'packages/job-store/SRC/queue/job-queue.js',
-  eventLimits: 'packages/job-store/SRC/scripts/record-part.js',
+  eventLimits: 'packages/job-store/SRC/scripts/record-functions.js',
   tarLimits: 'services/registry/SRC/importing/adapter-tar.js',
   headerLimits: 'packages/safetensors/SRC/header.js',
   mergeLimits: 'services/registry/SRC/merging/merged-models.js',

@@ -1,32 +1,29 @@
-import { luaScript } from '@lorasmith/redis';
-
-// Redis runs each script atomically. Times are those of the Redis server, in milliseconds: hosts may disagree about theirs.
-
-const NOW = `
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-`;
+import { luaScript, SERVER_TIME } from '@lorasmith/redis';
 
 /** Adds a request to the waiting ones. Returns 0 if too many wait. */
-export const submitScript = luaScript({
-  keys: ['waiting', 'request'],
-  arguments: ['member', 'body', 'lifetime_ms', 'wait_ms', 'max_waiting', 'channel', 'notice'],
-  lua: `${NOW}
-redis.call('ZREMRANGEBYSCORE', waiting, '-inf', now)
+export const submitScript = luaScript(
+  {
+    keys: ['waiting', 'request'],
+    arguments: ['member', 'body', 'lifetime_ms', 'wait_ms', 'max_waiting', 'channel', 'notice'],
+    lua: /* lua */ `
+redis.call('ZREMRANGEBYSCORE', waiting, '-inf', now_ms)
 if redis.call('ZCARD', waiting) >= tonumber(max_waiting) then return 0 end
 redis.call('SET', request, body, 'PX', lifetime_ms)
-redis.call('ZADD', waiting, now + wait_ms, member)
+redis.call('ZADD', waiting, now_ms + wait_ms, member)
 redis.call('PUBLISH', channel, notice)
 return 1
 `,
-});
+  },
+  SERVER_TIME,
+);
 
 /** Takes the request that has waited longest, of this base or (`base` is '') of any. Returns its member and score, or nothing. */
-export const claimScript = luaScript({
-  keys: ['waiting'],
-  arguments: ['base'],
-  lua: `${NOW}
-redis.call('ZREMRANGEBYSCORE', waiting, '-inf', now)
+export const claimScript = luaScript(
+  {
+    keys: ['waiting'],
+    arguments: ['base'],
+    lua: /* lua */ `
+redis.call('ZREMRANGEBYSCORE', waiting, '-inf', now_ms)
 local members = redis.call('ZRANGE', waiting, 0, -1, 'WITHSCORES')
 for i = 1, #members, 2 do
   local member = members[i]
@@ -37,13 +34,15 @@ for i = 1, #members, 2 do
 end
 return {}
 `,
-});
+  },
+  SERVER_TIME,
+);
 
 /** Begins the answer to a claimed request. Returns the request, or nothing if nobody wants the answer any more. */
 export const beginScript = luaScript({
   keys: ['request', 'claim'],
   arguments: ['worker', 'lifetime_ms'],
-  lua: `
+  lua: /* lua */ `
 local body = redis.call('GET', request)
 if body then redis.call('SET', claim, worker, 'PX', lifetime_ms) end
 return body
@@ -54,7 +53,7 @@ return body
 export const giveBackScript = luaScript({
   keys: ['waiting', 'request', 'claim'],
   arguments: ['member', 'score', 'channel', 'notice'],
-  lua: `
+  lua: /* lua */ `
 redis.call('DEL', claim)
 if redis.call('EXISTS', request) == 0 then return 0 end
 redis.call('ZADD', waiting, score, member)
@@ -70,7 +69,7 @@ return 1
 export const pushScript = luaScript({
   keys: ['request', 'claim', 'pieces'],
   arguments: ['worker', 'lifetime_ms', 'channel', 'id'],
-  lua: `
+  lua: /* lua */ `
 if redis.call('EXISTS', request) == 0 then
   redis.call('DEL', claim, pieces)
   return -1
@@ -92,7 +91,7 @@ return redis.call('LLEN', pieces)
 export const readScript = luaScript({
   keys: ['waiting', 'request', 'claim', 'pieces'],
   arguments: ['member', 'lifetime_ms', 'count'],
-  lua: `
+  lua: /* lua */ `
 redis.call('PEXPIRE', request, lifetime_ms)
 redis.call('PEXPIRE', pieces, lifetime_ms)
 local unread = redis.call('LRANGE', pieces, 0, count - 1)
@@ -108,7 +107,7 @@ return {state, unread}
 export const leaveScript = luaScript({
   keys: ['waiting', 'request', 'claim', 'pieces'],
   arguments: ['member'],
-  lua: `
+  lua: /* lua */ `
 redis.call('ZREM', waiting, member)
 redis.call('DEL', request, claim, pieces)
 return 1

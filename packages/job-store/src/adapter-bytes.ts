@@ -7,7 +7,7 @@ import type { JobKeys } from './keys.js';
 const reservedScript = luaScript({
   keys: ['reserved_bytes'],
   arguments: ['owner'],
-  lua: `
+  lua: /* lua */ `
 local own, total = 0, 0
 for _, reserved in ipairs(redis.call('HVALS', reserved_bytes)) do
   local bytes, job_owner = string.match(reserved, '^(%d+):(.*)$')

@@ -9,7 +9,7 @@ const DELETION_SECONDS = 60;
 const beginDeletionScript = luaScript({
   keys: ['input_jobs', 'input_deletion'],
   arguments: ['seconds'],
-  lua: `
+  lua: /* lua */ `
 local readers = redis.call('SMEMBERS', input_jobs)
 if #readers == 0 then redis.call('SET', input_deletion, '1', 'EX', seconds) end
 return readers

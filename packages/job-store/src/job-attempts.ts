@@ -14,7 +14,6 @@ import { type JobOrigin, jobOfRecord, originOfRecord, readInputs } from './job-r
 import { JobUsage } from './queue/job-usage.js';
 import { type JobShare, PRIORITY_WEIGHTS } from './queue/queue-entry.js';
 import { cancelled, changeRecord, failed, type RecordChange } from './record-change.js';
-import { recordKeys } from './scripts/record-part.js';
 import { startAttemptScript } from './scripts/start-attempt.js';
 import type { StoreDeps } from './store-deps.js';
 
@@ -94,7 +93,7 @@ export interface JobAttempts {
 }
 
 export function createJobAttempts(deps: StoreDeps): JobAttempts {
-  const { redis, keys, clock } = deps;
+  const { redis, keys } = deps;
   const usages = new WeakMap<JobAttempt, JobUsage>();
   const usageOf = (attempt: JobAttempt): JobUsage => {
     const usage = usages.get(attempt) ?? new JobUsage();
@@ -116,15 +115,8 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
       const queued = await readInputs(deps, id);
       if (queued === null) return { outcome: 'not-needed', reason: 'missing' };
       const token = randomUUID();
-      const answer = await startAttemptScript(redis, recordKeys(keys, queued), {
-        id,
-        event_channel: keys.eventChannel,
-        now_ms: clock?.() ?? '',
-        token,
-        worker: JSON.stringify(worker),
-        now: new Date().toISOString(),
-        expected_resumes: resumes ?? '',
-      });
+      const given = { token, worker: JSON.stringify(worker), expected_resumes: resumes ?? '' };
+      const answer = await startAttemptScript(deps, queued, {}, { ...given, now: new Date().toISOString() });
       if (typeof answer !== 'number') return { outcome: 'not-needed', reason: answer as NotNeeded };
       const record = await redis.hgetall(keys.job(id));
       const job = jobOfRecord(id, record);

@@ -14,7 +14,7 @@ const RENEWAL_MS = 15_000;
 const startCleanupScript = luaScript({
   keys: ['record', 'cleanup'],
   arguments: ['allowed_statuses', 'token', 'seconds'],
-  lua: `
+  lua: /* lua */ `
 local status = redis.call('HGET', record, 'status')
 if not status or not string.find(',' .. allowed_statuses .. ',', ',' .. status .. ',', 1, true) then return 0 end
 if redis.call('SET', cleanup, token, 'NX', 'EX', seconds) then return 1 end
@@ -25,7 +25,7 @@ return 0
 const renewCleanupScript = luaScript({
   keys: ['cleanup'],
   arguments: ['token', 'seconds'],
-  lua: `
+  lua: /* lua */ `
 if redis.call('GET', cleanup) == token then return redis.call('EXPIRE', cleanup, seconds) end
 return 0
 `,
@@ -34,7 +34,7 @@ return 0
 const endCleanupScript = luaScript({
   keys: ['cleanup'],
   arguments: ['token'],
-  lua: `
+  lua: /* lua */ `
 if redis.call('GET', cleanup) == token then redis.call('DEL', cleanup) end
 return 1
 `,

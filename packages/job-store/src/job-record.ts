@@ -14,7 +14,7 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 import { type PlannedWork, queueFacts } from './queue/queue-entry.js';
-import type { JobWithInputs } from './scripts/record-part.js';
+import type { JobWithInputs } from './scripts/job-script.js';
 import type { StoreDeps } from './store-deps.js';
 
 /** The fields of a job's hash. Fields that a script reads are plain text; the others are JSON. A missing field is null. */

@@ -29,7 +29,7 @@ import { type PlannedWork, UNPLANNED } from './queue/queue-entry.js';
 import { type Reconciled, reconcileQueue } from './queue/reconcile-queue.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
-import { inputsOf, type JobWithInputs, recordKeys } from './scripts/record-part.js';
+import { inputsOf, type JobWithInputs } from './scripts/job-script.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
@@ -191,9 +191,9 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const { maxOfOwner, maxWaiting, keptOfOwner, keptInAll } = limits;
       const newId = newIdentifier('job');
       const answer = await createJobScript(
-        redis,
+        deps,
+        { ...spec, id: newId },
         {
-          ...recordKeys(keys, { ...spec, id: newId }),
           all_jobs: keys.all,
           sequence_counter: keys.sequence,
           owner_jobs: keys.ofOwner(owner),
@@ -201,9 +201,6 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           idempotency: keys.idempotency(idempotencyKey ?? '', owner),
         },
         {
-          id: newId,
-          event_channel: keys.eventChannel,
-          now_ms: clock?.() ?? '',
           kind: task.kind,
           request_hash: requestHash,
           idempotency_seconds: idempotencyKey === undefined ? '' : IDEMPOTENCY_SECONDS,
@@ -248,12 +245,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
 
     async requestCancel(id) {
       const job = await existingJob(id);
-      const answer = await requestCancelScript(redis, recordKeys(keys, job), {
-        id,
-        event_channel: keys.eventChannel,
-        now_ms: clock?.() ?? '',
-        now: new Date().toISOString(),
-      });
+      const answer = await requestCancelScript(deps, job, {}, { now: new Date().toISOString() });
       if (answer === 'publishing') {
         throw new ProductError('job_not_cancellable', 'The training has finished and the adapter is being published.');
       }
@@ -266,12 +258,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
 
     async requestPause(id) {
       const job = await existingJob(id);
-      const answer = await requestPauseScript(redis, recordKeys(keys, job), {
-        id,
-        event_channel: keys.eventChannel,
-        now_ms: clock?.() ?? '',
-        now: new Date().toISOString(),
-      });
+      const answer = await requestPauseScript(deps, job, {}, { now: new Date().toISOString() });
       const refusal = NOT_PAUSABLE[String(answer)];
       if (refusal !== undefined) throw new ProductError('job_not_pausable', refusal);
       if (answer === 'paused') await onQueue(id, queue.remove(queueEntryOf(job)));
@@ -281,20 +268,10 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     async resumeJob(id, { maxOfOwner, maxWaiting } = {}) {
       const ended = await existingJob(id);
       const answer = await resumeJobScript(
-        redis,
-        {
-          ...recordKeys(keys, ended),
-          owner_jobs: keys.ofOwner(ended.owner),
-          ...deletionKeys(keys, ended),
-          cleanup: keys.cleanup(id),
-        },
-        {
-          id,
-          event_channel: keys.eventChannel,
-          now_ms: clock?.() ?? '',
-          max_waiting: maxWaiting ?? '',
-          max_of_owner: maxOfOwner ?? '',
-        },
+        deps,
+        ended,
+        { owner_jobs: keys.ofOwner(ended.owner), ...deletionKeys(keys, ended), cleanup: keys.cleanup(id) },
+        { max_waiting: maxWaiting ?? '', max_of_owner: maxOfOwner ?? '' },
       );
       throwIfInputGone(ended, answer);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
@@ -316,14 +293,14 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const owner = ownerId ?? null;
       if (job === null) throw new ProductError('job_not_found', `There is no job ${id}.`);
       const answer = await deleteJobScript(
-        redis,
+        deps,
+        job,
         {
-          ...recordKeys(keys, job),
           all_jobs: keys.all,
           owner_jobs: keys.ofOwner(owner),
           idempotency: keys.idempotency(idempotencyKey ?? '', owner),
         },
-        { id, event_channel: keys.eventChannel, now_ms: clock?.() ?? '' },
+        {},
       );
       if (answer === 'missing') throw new ProductError('job_not_found', `There is no job ${id}.`);
       if (answer === 'active') {

@@ -1,5 +1,5 @@
 import type { JobFailure, JobStatus, NewJobEvent } from '@lorasmith/contracts';
-import { type JobWithInputs, recordKeys } from './scripts/record-part.js';
+import type { JobWithInputs } from './scripts/job-script.js';
 import { updateJobScript } from './scripts/update-job.js';
 import type { StoreDeps } from './store-deps.js';
 
@@ -27,19 +27,17 @@ export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | '
  * @returns `done`, or why nothing was changed; a status is the current one, which is not in `from`
  */
 export async function changeRecord(
-  { redis, keys, clock }: StoreDeps,
+  deps: StoreDeps,
   job: JobWithInputs,
   token: string | null,
   from: readonly JobStatus[],
   { to, heedCancel, heedPause, fields = [], event, usedTokens = 0, isPaused = false, seconds }: RecordChange,
 ): Promise<RecordAnswer> {
   const answer = await updateJobScript(
-    redis,
-    recordKeys(keys, job),
+    deps,
+    job,
+    {},
     {
-      id: job.id,
-      event_channel: keys.eventChannel,
-      now_ms: clock?.() ?? '',
       attempt_token: token ?? '',
       allowed_statuses: from.join(),
       new_status: to ?? '',

@@ -34,7 +34,7 @@ export interface WebhookOutbox {
   count(): Promise<number>;
 }
 
-/** What the script of an end writes: see RECORD_PART. */
+/** What the script of an end writes: see RECORD_FUNCTIONS. */
 interface StoredWebhook {
   type: WebhookType;
   job: JobId;

@@ -38,6 +38,16 @@ export type LuaScript<Key extends string, Argument extends string> = (
 
 const NO_PART: LuaSource<never, never> = { keys: [], arguments: [], lua: '' };
 
+/** The local `now_ms`: the time of the Redis server, for hosts may disagree about theirs. */
+export const SERVER_TIME: LuaSource<never, never> = {
+  keys: [],
+  arguments: [],
+  lua: /* lua */ `
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+`,
+};
+
 /**
  * Builds a script from its source, which alone lists its keys and arguments.
  *

@@ -50,7 +50,7 @@ const PRESENCE_MS = 15_000;
 const createScript = luaScript({
   keys: ['pulls', 'open', 'cancels', 'presence'],
   arguments: ['id', 'record', 'max_pulls'],
-  lua: `
+  lua: /* lua */ `
     local existing = redis.call('HGET', pulls, id)
     if existing and redis.call('SISMEMBER', open, id) == 1 then return {0, existing} end
     if redis.call('EXISTS', presence) == 0 then return {-1, ''} end
@@ -75,7 +75,7 @@ const createScript = luaScript({
 const claimScript = luaScript({
   keys: ['pulls', 'open', 'lease'],
   arguments: ['id', 'puller', 'lease_ms'],
-  lua: `
+  lua: /* lua */ `
     if redis.call('SISMEMBER', open, id) == 0 then return false end
     if not redis.call('SET', lease, puller, 'NX', 'PX', lease_ms) then return false end
     return redis.call('HGET', pulls, id)
@@ -85,7 +85,7 @@ const claimScript = luaScript({
 const writeScript = luaScript({
   keys: ['pulls', 'open', 'cancels', 'lease'],
   arguments: ['id', 'record', 'puller', 'lease_ms', 'ended'],
-  lua: `
+  lua: /* lua */ `
     if redis.call('GET', lease) ~= puller then return 'lost' end
     redis.call('HSET', pulls, id, record)
     if ended == '1' then
@@ -102,7 +102,7 @@ const writeScript = luaScript({
 const cancelScript = luaScript({
   keys: ['pulls', 'open', 'cancels', 'lease'],
   arguments: ['id', 'as_cancelled'],
-  lua: `
+  lua: /* lua */ `
     if redis.call('SISMEMBER', open, id) == 1 then
       if redis.call('EXISTS', lease) == 1 then
         redis.call('SADD', cancels, id)
@@ -118,7 +118,7 @@ const cancelScript = luaScript({
 const releaseScript = luaScript({
   keys: ['lease'],
   arguments: ['puller'],
-  lua: `if redis.call('GET', lease) == puller then redis.call('DEL', lease) end`,
+  lua: /* lua */ `if redis.call('GET', lease) == puller then redis.call('DEL', lease) end`,
 });
 
 /** The id of the pull of a base model of this name. */

@@ -59,7 +59,7 @@ export interface FairQueue {
 const unlockScript = luaScript({
   keys: ['queue_lock'],
   arguments: ['token'],
-  lua: `
+  lua: /* lua */ `
 if redis.call('GET', queue_lock) == token then redis.call('DEL', queue_lock) end
 return 1
 `,
@@ -68,7 +68,7 @@ return 1
 const delayScript = luaScript({
   keys: ['queue_entries'],
   arguments: ['id', 'not_before'],
-  lua: `
+  lua: /* lua */ `
 local text = redis.call('HGET', queue_entries, id)
 if not text then return 0 end
 local entry = cjson.decode(text)

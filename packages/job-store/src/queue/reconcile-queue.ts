@@ -1,7 +1,7 @@
 import { ACTIVE_STATUSES, type JobFailure, type JobId } from '@lorasmith/contracts';
 import { readInputs } from '../job-record.js';
 import { cancelled, changeRecord, failed } from '../record-change.js';
-import type { JobWithInputs } from '../scripts/record-part.js';
+import type { JobWithInputs } from '../scripts/job-script.js';
 import type { StoreDeps } from '../store-deps.js';
 import { type JobQueue, queueEntryOf } from './job-queue.js';
 

@@ -1,5 +1,4 @@
-import { luaScript } from '@lorasmith/redis';
-import { RECORD_PART } from './record-part.js';
+import { jobScript } from './job-script.js';
 
 /**
  * Writes a new record with its first event and adds it to every index, unless the idempotency key was used before, a limit
@@ -11,19 +10,18 @@ import { RECORD_PART } from './record-part.js';
  * Returns `created`, `conflict`, `no-dataset`, `no-validation`, `no-initial-adapter`, `queue-full`, `owner-full`, or the id of
  * the job that an earlier request with the same idempotency key created.
  */
-export const createJobScript = luaScript(
-  {
-    keys: [
-      'all_jobs',
-      'sequence_counter',
-      'owner_jobs',
-      'dataset_deletion',
-      'validation_deletion',
-      'initial_adapter_deletion',
-      'idempotency',
-    ],
-    arguments: ['kind', 'request_hash', 'idempotency_seconds', 'max_waiting', 'max_of_owner'],
-    lua: `
+export const createJobScript = jobScript({
+  keys: [
+    'all_jobs',
+    'sequence_counter',
+    'owner_jobs',
+    'dataset_deletion',
+    'validation_deletion',
+    'initial_adapter_deletion',
+    'idempotency',
+  ],
+  arguments: ['kind', 'request_hash', 'idempotency_seconds', 'max_waiting', 'max_of_owner'],
+  lua: /* lua */ `
 local has_idempotency_key = idempotency_seconds ~= ''
 if has_idempotency_key then
   local earlier_job, earlier_hash = unpack(redis.call('HMGET', idempotency, 'job', 'hash'))
@@ -48,6 +46,4 @@ enter('queued')
 append_event('job-queued', '{}')
 return 'created'
 `,
-  },
-  RECORD_PART,
-);
+});

@@ -1,12 +1,10 @@
-import { luaScript } from '@lorasmith/redis';
-import { RECORD_PART } from './record-part.js';
+import { jobScript } from './job-script.js';
 
 /** Removes an ended job and its events. Returns `done`, `missing` or `active`. */
-export const deleteJobScript = luaScript(
-  {
-    keys: ['all_jobs', 'owner_jobs', 'idempotency'],
-    arguments: [],
-    lua: `
+export const deleteJobScript = jobScript({
+  keys: ['all_jobs', 'owner_jobs', 'idempotency'],
+  arguments: [],
+  lua: /* lua */ `
 local status = redis.call('HGET', record, 'status')
 if not status then return 'missing' end
 if not is_ended[status] then return 'active' end
@@ -18,6 +16,4 @@ redis.call('DEL', record, events)
 if redis.call('HGET', idempotency, 'job') == id then redis.call('DEL', idempotency) end
 return 'done'
 `,
-  },
-  RECORD_PART,
-);
+});

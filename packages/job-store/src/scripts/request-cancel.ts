@@ -1,5 +1,4 @@
-import { luaScript } from '@lorasmith/redis';
-import { RECORD_PART } from './record-part.js';
+import { jobScript } from './job-script.js';
 
 /**
  * Cancels a waiting or paused job at once, and requests a cancel of a running job from its worker. A worker that takes the job at the
@@ -7,11 +6,10 @@ import { RECORD_PART } from './record-part.js';
  *
  * Returns `cancelled` (by this call), `requested`, `publishing`, `ended` (before this call), or `missing`.
  */
-export const requestCancelScript = luaScript(
-  {
-    keys: [],
-    arguments: ['now'],
-    lua: `
+export const requestCancelScript = jobScript({
+  keys: [],
+  arguments: ['now'],
+  lua: /* lua */ `
 local status = redis.call('HGET', record, 'status')
 if not status then return 'missing' end
 if is_ended[status] then return 'ended' end
@@ -25,6 +23,4 @@ if redis.call('HEXISTS', record, 'publishing') == 1 then return 'publishing' end
 redis.call('HSETNX', record, 'cancel_requested_at', now)
 return 'requested'
 `,
-  },
-  RECORD_PART,
-);
+});

@@ -1,16 +1,14 @@
-import { luaScript } from '@lorasmith/redis';
-import { RECORD_PART } from './record-part.js';
+import { jobScript } from './job-script.js';
 
 /**
  * Pauses a waiting job at once, and requests a pause of a running job from its worker.
  *
  * Returns `paused` (by this call, or before), `requested`, `cancelling`, `publishing`, `not-a-training`, `ended`, or `missing`.
  */
-export const requestPauseScript = luaScript(
-  {
-    keys: [],
-    arguments: ['now'],
-    lua: `
+export const requestPauseScript = jobScript({
+  keys: [],
+  arguments: ['now'],
+  lua: /* lua */ `
 local status, kind = unpack(redis.call('HMGET', record, 'status', 'kind'))
 if not status then return 'missing' end
 if is_ended[status] then return 'ended' end
@@ -25,6 +23,4 @@ if redis.call('HEXISTS', record, 'publishing') == 1 then return 'publishing' end
 redis.call('HSETNX', record, 'pause_requested_at', now)
 return 'requested'
 `,
-  },
-  RECORD_PART,
-);
+});

@@ -1,5 +1,4 @@
-import { luaScript } from '@lorasmith/redis';
-import { RECORD_PART } from './record-part.js';
+import { jobScript } from './job-script.js';
 
 /**
  * Queues a failed, cancelled or paused job again, unless a limit is reached, a dataset or the initial adapter of a job that
@@ -9,11 +8,10 @@ import { RECORD_PART } from './record-part.js';
  * '' as a limit means no limit. Returns `done`, `withdrawn`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`,
  * `no-initial-adapter`, `queue-full`, `owner-full`, or the status that does not allow a resume.
  */
-export const resumeJobScript = luaScript(
-  {
-    keys: ['owner_jobs', 'dataset_deletion', 'validation_deletion', 'initial_adapter_deletion', 'cleanup'],
-    arguments: ['max_waiting', 'max_of_owner'],
-    lua: `
+export const resumeJobScript = jobScript({
+  keys: ['owner_jobs', 'dataset_deletion', 'validation_deletion', 'initial_adapter_deletion', 'cleanup'],
+  arguments: ['max_waiting', 'max_of_owner'],
+  lua: /* lua */ `
 local status, kind = unpack(redis.call('HMGET', record, 'status', 'kind'))
 if not status then return 'missing' end
 if status == 'preparing' or status == 'running' then
@@ -45,6 +43,4 @@ redis.call('HINCRBY', record, 'resumes', 1)
 append_event('job-resumed', '{}')
 return 'done'
 `,
-  },
-  RECORD_PART,
-);
+});

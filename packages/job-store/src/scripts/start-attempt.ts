@@ -1,5 +1,4 @@
-import { luaScript } from '@lorasmith/redis';
-import { RECORD_PART } from './record-part.js';
+import { jobScript } from './job-script.js';
 
 /**
  * Assigns an unfinished job to the worker that received it from BullMQ. From here on only the new token may write to the
@@ -9,11 +8,10 @@ import { RECORD_PART } from './record-part.js';
  * number of the attempt, or `missing`, `resumed` (the job has a newer queue entry), `cancelled` or `paused` (a pending cancel or
  * pause is now done), or the status of the job, which has ended or is paused.
  */
-export const startAttemptScript = luaScript(
-  {
-    keys: [],
-    arguments: ['token', 'worker', 'now', 'expected_resumes'],
-    lua: `
+export const startAttemptScript = jobScript({
+  keys: [],
+  arguments: ['token', 'worker', 'now', 'expected_resumes'],
+  lua: /* lua */ `
 local status, resumes = unpack(redis.call('HMGET', record, 'status', 'resumes'))
 if not status then return 'missing' end
 if expected_resumes ~= '' and resumes ~= expected_resumes then return 'resumed' end
@@ -40,6 +38,4 @@ redis.call('HDEL', record, 'publishing', 'starts_alone')
 append_event('job-started', '{"attempt":' .. attempt .. ',"worker":' .. worker .. '}')
 return attempt
 `,
-  },
-  RECORD_PART,
-);
+});

@@ -1,5 +1,4 @@
-import { luaScript } from '@lorasmith/redis';
-import { RECORD_PART } from './record-part.js';
+import { jobScript } from './job-script.js';
 
 /**
  * Changes a record: its status, its fields, and the event that reports the change.
@@ -13,22 +12,21 @@ import { RECORD_PART } from './record-part.js';
  * `cancel-requested`, `pause-requested`, or the status that does not allow
  * the change. A release that is repeated because its reply was lost is `done` again.
  */
-export const updateJobScript = luaScript(
-  {
-    keys: [],
-    arguments: [
-      'attempt_token',
-      'allowed_statuses',
-      'new_status',
-      'heed_cancel',
-      'heed_pause',
-      'event_type',
-      'event_data',
-      'used_tokens',
-      'is_paused',
-      'seconds',
-    ],
-    lua: `
+export const updateJobScript = jobScript({
+  keys: [],
+  arguments: [
+    'attempt_token',
+    'allowed_statuses',
+    'new_status',
+    'heed_cancel',
+    'heed_pause',
+    'event_type',
+    'event_data',
+    'used_tokens',
+    'is_paused',
+    'seconds',
+  ],
+  lua: /* lua */ `
 local status, current_token = unpack(redis.call('HMGET', record, 'status', 'attempt_token'))
 if not status then return 'missing' end
 if attempt_token ~= '' and current_token ~= attempt_token then
@@ -56,6 +54,4 @@ end
 if event_type ~= '' then append_event(event_type, event_data) end
 return 'done'
 `,
-  },
-  RECORD_PART,
-);
+});

@@ -1,7 +1,3 @@
-import type { AdapterId, DatasetId, JobId, JobStatus } from '@lorasmith/contracts';
-import type { LuaSource } from '@lorasmith/redis';
-import type { JobKeys } from '../keys.js';
-
 /** Approximate maximum of stored events per job. Steps are thinned, so that the events reach back to the start. */
 const MAX_EVENTS = 20_000;
 /** Limits, for docs/limits.md. */
@@ -9,114 +5,22 @@ export const eventLimits = {
   events: { value: MAX_EVENTS, unit: 'events, about', beyond: 'the oldest are removed' },
 };
 
-type QueueKey =
-  | 'queue_entries'
-  | 'queue_targets'
-  | 'key_jobs'
-  | 'key_places'
-  | 'key_used'
-  | 'key_served'
-  | 'key_weights'
-  | 'key_clock';
-type WebhookKey = 'webhooks_due' | 'webhook_messages' | 'webhook_for_all';
-type RecordKey =
-  | 'record'
-  | 'events'
-  | 'dataset_jobs'
-  | 'validation_jobs'
-  | 'initial_adapter_jobs'
-  | `${JobStatus}_jobs`
-  | 'reserved_bytes'
-  | QueueKey
-  | WebhookKey;
-
 /**
  * Tokens that each start of a job counts for, besides those that it trains: a key whose jobs fail before their first step
  * uses the machine, too.
  */
 const TOKENS_OF_START = 1_000;
 
-/** A job, and the inputs that it reads while it is unfinished. */
-export interface JobWithInputs {
-  id: JobId;
-  dataset: DatasetId;
-  validation: { dataset: DatasetId | null };
-  lora: { init_from: AdapterId | null };
-}
-
-/** The inputs of a job, for keys that must be named: the dataset again if it evaluates on no other, or begins from no adapter. */
-export function inputsOf({ dataset, validation, lora }: Omit<JobWithInputs, 'id'>) {
-  return { dataset, validation: validation.dataset ?? dataset, initialAdapter: lora.init_from ?? dataset };
-}
-
-/** The keys of {@link RECORD_PART} for one job. */
-export function recordKeys(keys: JobKeys, job: JobWithInputs): Record<RecordKey, string> {
-  const { id } = job;
-  const { dataset, validation, initialAdapter } = inputsOf(job);
-  return {
-    record: keys.job(id),
-    events: keys.events(id),
-    dataset_jobs: keys.activeOfInput(dataset),
-    validation_jobs: keys.activeOfInput(validation),
-    initial_adapter_jobs: keys.activeOfInput(initialAdapter),
-    queued_jobs: keys.withStatus('queued'),
-    preparing_jobs: keys.withStatus('preparing'),
-    running_jobs: keys.withStatus('running'),
-    paused_jobs: keys.withStatus('paused'),
-    succeeded_jobs: keys.withStatus('succeeded'),
-    failed_jobs: keys.withStatus('failed'),
-    cancelled_jobs: keys.withStatus('cancelled'),
-    reserved_bytes: keys.reservedBytes,
-    queue_entries: keys.queueEntries,
-    key_jobs: keys.keyJobs,
-    key_places: keys.keyPlaces,
-    key_used: keys.keyUsed,
-    key_served: keys.keyServed,
-    key_weights: keys.keyWeights,
-    key_clock: keys.keyClock,
-    queue_targets: keys.queueTargets,
-    webhooks_due: keys.webhooksDue,
-    webhook_messages: keys.webhookMessages,
-    webhook_for_all: keys.webhookForAll,
-  };
-}
-
 /**
- * Functions for every script that changes one job. The status changes together with the sets that index jobs by status,
+ * Lua functions for every script that changes one job. The status changes together with the sets that index jobs by status,
  * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
- * are reserved. While it is not paused either, the queue has an entry for it (see QueueEntry). The end of a job is written together
- * with the webhooks that report it. `now_ms` is the time in milliseconds, '' for the clock of Redis.
+ * are reserved. While it is not paused either, the queue has an entry for it (see QueueEntry). The end of a job is written
+ * together with the webhooks that report it.
  */
-export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'> = {
-  keys: [
-    'record',
-    'events',
-    'dataset_jobs',
-    'validation_jobs',
-    'initial_adapter_jobs',
-    'queued_jobs',
-    'preparing_jobs',
-    'running_jobs',
-    'paused_jobs',
-    'succeeded_jobs',
-    'failed_jobs',
-    'cancelled_jobs',
-    'reserved_bytes',
-    'queue_entries',
-    'key_jobs',
-    'key_places',
-    'key_used',
-    'key_served',
-    'key_weights',
-    'key_clock',
-    'queue_targets',
-    'webhooks_due',
-    'webhook_messages',
-    'webhook_for_all',
-  ],
-  arguments: ['id', 'event_channel', 'now_ms'],
-  lua: `
+export const RECORD_FUNCTIONS = /* lua */ `
 local tokens_of_start = ${TOKENS_OF_START}
+local max_events = ${MAX_EVENTS}
+
 if now_ms == '' then
   local time = redis.call('TIME')
   now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
@@ -241,7 +145,7 @@ end
 
 local function append_event(event_type, data)
   local event_id =
-    redis.call('XADD', events, 'MAXLEN', '~', ${MAX_EVENTS}, '*', 'type', event_type, 'data', data)
+    redis.call('XADD', events, 'MAXLEN', '~', max_events, '*', 'type', event_type, 'data', data)
   if webhook_types[event_type] then add_webhooks(event_id, event_type, data) end
   redis.call('PUBLISH', event_channel, id)
 end
@@ -275,5 +179,4 @@ local function exceeded_limit(owner_jobs, max_waiting, max_of_owner)
   end
   if unfinished >= max_of_owner then return 'owner-full' end
 end
-`,
-};
+`;
