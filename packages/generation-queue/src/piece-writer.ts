@@ -1,3 +1,4 @@
+import { Alarm } from '@lorasmith/concurrency';
 import type { GenerationPiece } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { pushScript } from './generation-scripts.js';
@@ -61,14 +62,14 @@ export function createPieceWriter({ redis, id, keys, channel, workerName }: Piec
   let unread: number[] = [];
   let isComplete = false;
   let isAbandoned = false;
-  let wake = () => {};
+  const alarm = new Alarm();
 
   const abandon = () => {
     isAbandoned = true;
     isComplete = true;
     held = [];
     unwanted.abort();
-    wake();
+    alarm.ring();
   };
   const isBlocked = () => unread.reduce((sum, size) => sum + size, 0) >= MAX_UNREAD_BYTES;
   const hold = (piece: GenerationPiece) => {
@@ -88,17 +89,10 @@ export function createPieceWriter({ redis, id, keys, channel, workerName }: Piec
     heldBytes -= bytes;
     return taken;
   };
-  const pause = (ms: number) =>
-    new Promise<void>((resolve) => {
-      const timer = setTimeout(() => wake(), ms);
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
 
   const run = async () => {
     while (!isAbandoned) {
+      alarm.clear();
       const pieces = isBlocked() ? [] : takeHeld();
       const args = { worker: workerName, lifetime_ms: CLAIM_LIFETIME_MS, channel, id };
       const count = Number(await pushScript(redis, keys, args, pieces));
@@ -106,8 +100,8 @@ export function createPieceWriter({ redis, id, keys, channel, workerName }: Piec
       unread = [...unread, ...pieces.map(({ length }) => length)];
       unread = unread.slice(unread.length - count);
       if (isComplete && held.length === 0) return;
-      if (held.length === 0) await pause(RENEW_MS);
-      else if (isBlocked()) await pause(BLOCKED_LOOK_MS);
+      if (held.length === 0) await alarm.wait(RENEW_MS);
+      else if (isBlocked()) await alarm.wait(BLOCKED_LOOK_MS);
     }
   };
 
@@ -125,7 +119,7 @@ export function createPieceWriter({ redis, id, keys, channel, workerName }: Piec
         isComplete = true;
         unwanted.abort();
       }
-      wake();
+      alarm.ring();
     },
     abandon,
     done: run().catch(abandon),

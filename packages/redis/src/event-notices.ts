@@ -1,3 +1,4 @@
+import { Alarm } from '@lorasmith/concurrency';
 import type { JobId } from '@lorasmith/contracts';
 import { Cluster, type ClusterOptions, type Redis } from 'ioredis';
 
@@ -5,7 +6,7 @@ import { Cluster, type ClusterOptions, type Redis } from 'ioredis';
 export interface Notice {
   /** Resolves once subscribed, or once subscribing failed. No later notice is missed while the connection lasts. */
   ready: Promise<void>;
-  /** Resolves at the first notice since `listen`, on timeout, or when the signal aborts. Never rejects. */
+  /** Resolves at the first notice since `listen` or the last wait, on timeout, or when the signal aborts. Never rejects. */
   wait(timeoutMs: number, signal?: AbortSignal): Promise<void>;
   close(): void;
 }
@@ -46,28 +47,13 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
     listen(id) {
       // After `close` no connection is opened, and listeners wait until their timeout.
       subscribed ??= closed ? Promise.resolve() : subscribe();
-      let noticed = false;
-      let wakeUp = () => {};
-      const wake = () => {
-        noticed = true;
-        wakeUp();
-      };
+      const alarm = new Alarm();
+      const wake = () => alarm.ring();
       const wakers = listeners.get(id) ?? new Set();
       listeners.set(id, wakers.add(wake));
       return {
         ready: subscribed,
-        wait: (timeoutMs, signal) =>
-          new Promise((resolve) => {
-            if (noticed || signal?.aborted) return resolve();
-            const timer = setTimeout(() => wakeUp(), timeoutMs);
-            const onAbort = () => wakeUp();
-            signal?.addEventListener('abort', onAbort, { once: true });
-            wakeUp = () => {
-              clearTimeout(timer);
-              signal?.removeEventListener('abort', onAbort);
-              resolve();
-            };
-          }),
+        wait: (timeoutMs, signal) => alarm.wait(timeoutMs, signal),
         close() {
           wakers.delete(wake);
           if (wakers.size === 0 && listeners.get(id) === wakers) listeners.delete(id);

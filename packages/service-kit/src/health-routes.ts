@@ -1,3 +1,4 @@
+import { inTime } from '@lorasmith/concurrency';
 import { ErrorBody, type Fault, ProductError } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 import type { HttpApp } from './http-app.js';
@@ -40,17 +41,13 @@ export async function healthRoutes(app: HttpApp, { checks }: HealthRoutesOptions
 }
 
 async function faultOf(name: string, check: ReadyCheck): Promise<Fault[]> {
-  let timer: NodeJS.Timeout | undefined;
   try {
-    const timeout = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no answer within ${CHECK_TIMEOUT_MS} ms`)), CHECK_TIMEOUT_MS);
+    await inTime(check(), CHECK_TIMEOUT_MS, () => {
+      throw new Error(`no answer within ${CHECK_TIMEOUT_MS} ms`);
     });
-    await Promise.race([check(), timeout]);
     return [];
   } catch (error) {
     const code = error instanceof ProductError ? error.code : 'service_unavailable';
     return [{ code, message: `${name}: ${(error as Error).message}`, param: name }];
-  } finally {
-    clearTimeout(timer);
   }
 }

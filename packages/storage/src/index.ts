@@ -5,7 +5,6 @@ export * from './folder-token.js';
 export * from './free-space.js';
 export * from './local-bundle-store.js';
 export { syncTree } from './local-staging.js';
-export * from './map-with-concurrency.js';
 export * from './open-stores.js';
 export { readJsonFrom } from './read-json.js';
 export type { BundleRecord } from './s3/bundle-record.js';

@@ -1,3 +1,4 @@
+import { Semaphore } from '@lorasmith/concurrency';
 import { JobDeferred } from '@lorasmith/contracts';
 import type { ModelFolder, WeightDigests, WeightsState } from '@lorasmith/model-folder';
 import { type LoadedBase, type LoadOptions, loadBaseModel } from '@lorasmith/models';
@@ -27,7 +28,7 @@ export type HoldOptions = LoadOptions & { digests: WeightDigests };
 export class BaseModelCache {
   #loaded: InMemory | null = null;
   #holders = 0;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #holds = new Semaphore(1);
 
   /**
    * The model in `dtype` with the digest of its weights, loaded unless it is the one in memory; the one before is freed first.
@@ -36,9 +37,7 @@ export class BaseModelCache {
    * @throws JobDeferred while another model, or this one in another dtype or with other weights, is held
    */
   async hold(folder: ModelFolder, dtype: FloatDType, options: HoldOptions): Promise<HeldBase> {
-    const held = this.#last.then(() => this.#hold(folder, dtype, options));
-    this.#last = held.catch(() => {});
-    return await held;
+    return await this.#holds.run(() => this.#hold(folder, dtype, options));
   }
 
   async #hold(folder: ModelFolder, dtype: FloatDType, options: HoldOptions): Promise<HeldBase> {

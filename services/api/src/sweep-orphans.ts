@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '@lorasmith/concurrency';
 import type { Stores } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
 
@@ -14,10 +14,9 @@ const KINDS = ['datasets', 'adapters', 'checkpoints', 'models'];
 export function startOrphanSweep({ stores, log }: { stores: Stores; log: FastifyBaseLogger }): () => Promise<void> {
   if (!stores.shared) return async () => {};
   const over = new AbortController();
-  const pause = (ms: number) => sleep(ms, undefined, { signal: over.signal, ref: false }).catch(() => {});
 
   const sweep = async () => {
-    await pause(FIRST_AFTER_MS * (1 + Math.random()));
+    await pause(FIRST_AFTER_MS * (1 + Math.random()), over.signal);
     while (!over.signal.aborted) {
       for (const kind of KINDS) {
         try {
@@ -34,7 +33,7 @@ export function startOrphanSweep({ stores, log }: { stores: Stores; log: Fastify
       await stores.sweepStagings(DAY_MS).catch((error: unknown) => {
         log.warn({ err: error }, 'incomplete folders could not be removed; trying again tomorrow');
       });
-      await pause(DAY_MS);
+      await pause(DAY_MS, over.signal);
     }
   };
   const running = sweep();

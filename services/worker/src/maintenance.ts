@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '@lorasmith/concurrency';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { BundleStore, Stores } from '@lorasmith/storage';
@@ -56,7 +56,7 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
       } catch (error) {
         log.warn({ err: error }, `${name} failed; it will be tried again later`);
       }
-      await sleep(everyMs, undefined, { signal: over.signal, ref: false }).catch(() => {});
+      await pause(everyMs, over.signal);
     }
   };
   const running = [

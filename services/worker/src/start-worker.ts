@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { openModelSource } from '@lorasmith/base-models';
+import { inTime, SingleFlight } from '@lorasmith/concurrency';
 import { createGenerationServer } from '@lorasmith/generation-queue';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
@@ -110,9 +111,11 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     options.onGpuLost(fault);
   };
   const { tryGpu } = programs;
-  const findGpuFault = shared(async () =>
-    engine.kind === 'cpu' || tryGpu === null ? null : await gpuFault(tryGpu, engine.environment),
-  );
+  const gpuTrials = new SingleFlight<string | null>();
+  const findGpuFault = () =>
+    gpuTrials.run('', async () =>
+      engine.kind === 'cpu' || tryGpu === null ? null : await gpuFault(tryGpu, engine.environment),
+    );
   const program = trainerProgram(programs.trainer, engine, {
     passTokens: config.passTokens,
     generationShare: generation.share,
@@ -194,7 +197,8 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   let stopping: Promise<void> | undefined;
   const stop = () => {
     stopping ??= (async () => {
-      if (!(await within(config.shutdownTimeoutMs * 0.9, stopAll()))) {
+      const stopped = stopAll().then(() => true);
+      if (!(await inTime(stopped, config.shutdownTimeoutMs * 0.9, () => false))) {
         log.warn('the current jobs could not be released in time; they are found by their locks running out');
         void queue.abandon();
       }
@@ -204,28 +208,4 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     return stopping;
   };
   return { stop };
-}
-
-/** A call made while another one runs has the same result. */
-function shared<Result>(work: () => Promise<Result>): () => Promise<Result> {
-  let running: Promise<Result> | null = null;
-  return () => {
-    running ??= work().finally(() => {
-      running = null;
-    });
-    return running;
-  };
-}
-
-/** Whether the work was done in time. It continues if not. */
-async function within(timeoutMs: number, work: Promise<void>): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), timeoutMs);
-  });
-  try {
-    return await Promise.race([work.then(() => true), timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

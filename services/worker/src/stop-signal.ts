@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { untilAborted } from '@lorasmith/concurrency';
 import type { JobAttempt, JobAttempts } from '@lorasmith/job-store';
 import type { StopReason } from '@lorasmith/training';
 
@@ -66,18 +67,8 @@ export async function unlessStopped<Result>(
   signal: AbortSignal,
   onLate: (result: Result) => void,
 ): Promise<Result | null> {
-  let onAbort = () => {};
-  const stopped = new Promise<null>((resolve) => {
-    onAbort = () => resolve(null);
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) resolve(null);
-  });
-  try {
-    const result = await Promise.race([work, stopped]);
-    // After a stop its errors no longer matter.
-    if (result === null) work.then(onLate, () => {});
-    return result;
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
+  const result = await untilAborted(work, signal);
+  // After a stop its errors no longer matter.
+  if (result === null) work.then(onLate, () => {});
+  return result;
 }

@@ -1,3 +1,4 @@
+import { Alarm } from '@lorasmith/concurrency';
 import type { JobId } from '@lorasmith/contracts';
 import {
   type Appetite,
@@ -21,7 +22,6 @@ import type { Logger } from 'pino';
 import type { AttemptOutcome } from './attempt-outcome.js';
 import type { RunJobOptions } from './run-job.js';
 import { TakenEntry } from './taken-entry.js';
-import { Wakening } from './wakening.js';
 
 /** How many workers of one job may die before it is given up. */
 const MAX_STALLED_COUNT = 3;
@@ -96,7 +96,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
 
   /** Held entries by name. */
   const held = new Map<string, Held>();
-  const wakening = new Wakening();
+  const alarm = new Alarm();
   const lookEveryMs = Math.min(Math.max(turnMs * LOOK_EVERY, LOOK_MS.least), LOOK_MS.most);
   let isClosing = false;
   let tokens = 0;
@@ -161,7 +161,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
       const ended = work.finally(() => {
         held.delete(taken.name);
         onPlaced();
-        wakening.wake();
+        alarm.ring();
       });
       held.set(taken.name, { id, taken, entry, since, stopping, pausing, ended });
     });
@@ -209,7 +209,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
         log.warn({ err: error }, 'no job could be taken; it will be tried again');
         return lookEveryMs;
       });
-      if (!isClosing) await wakening.sleep(waitMs);
+      if (!isClosing) await alarm.wait(waitMs);
     }
   };
 
@@ -234,9 +234,9 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
 
   events.on('waiting', () => {
     // A worker that can take nothing need not read the queue now.
-    if (appetiteNow() !== null) wakening.wake();
+    if (appetiteNow() !== null) alarm.ring();
   });
-  const stopListening = pool.onChange(() => wakening.wake());
+  const stopListening = pool.onChange(() => alarm.ring());
   // A trainer never blocks this process, so a renewal is late only when Redis is.
   const renewal = setInterval(() => void renewLocks(), lockMs / 4);
   const announcing = setInterval(() => void announce().catch(() => {}), ANNOUNCE_EVERY_MS);
@@ -256,7 +256,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     },
     async stop() {
       isClosing = true;
-      wakening.wake();
+      alarm.ring();
       for (const { stopping } of held.values()) stopping.abort('shutdown' satisfies StopReason);
       await looping.catch(() => {});
       await Promise.all([...held.values()].map(({ ended }) => ended));

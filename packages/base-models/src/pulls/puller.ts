@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '@lorasmith/concurrency';
 import { type ModelPull, type ModelPullId, ProductError, publicText } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { Logger } from 'pino';
@@ -146,7 +146,7 @@ function repeat(call: () => Promise<void>, intervalMs: number, onError: (error: 
   const done = (async () => {
     while (!stopped.signal.aborted) {
       await call().catch(onError);
-      await sleep(intervalMs, undefined, { signal: stopped.signal }).catch(() => {});
+      await pause(intervalMs, stopped.signal);
     }
   })();
   return {

@@ -1,11 +1,12 @@
+import { Alarm } from '@lorasmith/concurrency';
 import { expect, test } from 'vitest';
-import { createAlarm, poll } from './polling.js';
+import { poll } from './polling.js';
 
 const visible = async () => {};
 
 test('reads until it is ended, also after an error, one reading at a time', async () => {
   const ended = new AbortController();
-  const alarm = createAlarm();
+  const alarm = new Alarm();
   const seen: unknown[] = [];
   let running = 0;
   let readings = 0;
@@ -34,7 +35,7 @@ test('reads until it is ended, also after an error, one reading at a time', asyn
 
 test('without a delay it reads again only when the alarm rings, also if it rang during a reading', async () => {
   const ended = new AbortController();
-  const alarm = createAlarm();
+  const alarm = new Alarm();
   const seen: number[] = [];
   await poll({
     alarm,
@@ -59,7 +60,7 @@ test('a reading that was ended reports nothing', async () => {
   const ended = new AbortController();
   const reported: unknown[] = [];
   await poll({
-    alarm: createAlarm(),
+    alarm: new Alarm(),
     signal: ended.signal,
     whenVisible: visible,
     async read(signal) {

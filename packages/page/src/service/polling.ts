@@ -1,37 +1,4 @@
-/** Waits that end at a time, or sooner by a call. */
-export interface Alarm {
-  /** Ends the current wait. Without one, ends the next wait at once. */
-  ring(): void;
-  /** Resolves after `ms`, when it rings, or when `signal` is aborted. Null: only then. */
-  wait(ms: number | null, signal: AbortSignal): Promise<void>;
-}
-
-export function createAlarm(): Alarm {
-  let isRung = false;
-  let end: (() => void) | null = null;
-  return {
-    ring() {
-      if (end === null) isRung = true;
-      else end();
-    },
-    async wait(ms, signal) {
-      if (isRung || signal.aborted) {
-        isRung = false;
-        return;
-      }
-      await new Promise<void>((resolve) => {
-        const timer = ms === null ? undefined : setTimeout(() => end?.(), ms);
-        end = () => {
-          clearTimeout(timer);
-          signal.removeEventListener('abort', end!);
-          end = null;
-          resolve();
-        };
-        signal.addEventListener('abort', end);
-      });
-    },
-  };
-}
+import type { Alarm } from '@lorasmith/concurrency';
 
 export interface PollOptions<Value> {
   read(signal: AbortSignal): Promise<Value>;

@@ -1,6 +1,7 @@
+import { Alarm } from '@lorasmith/concurrency';
 import { type Inputs, useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { useStore } from '../store.js';
-import { type Alarm, createAlarm, poll } from './polling.js';
+import { poll } from './polling.js';
 import { useService } from './service.js';
 import { whenVisible } from './visibility.js';
 
@@ -38,7 +39,7 @@ export function usePolled<Value>(
   useEffect(() => {
     setState({ value: undefined, error: undefined });
     const ended = new AbortController();
-    const current = createAlarm();
+    const current = new Alarm();
     alarm.current = current;
     void poll({
       read,

@@ -2,10 +2,10 @@ import { createReadStream } from 'node:fs';
 import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
+import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { ProductError } from '@lorasmith/contracts';
 import type { Staging } from '../bundle-store.js';
 import { type Digest, DigestStream } from '../digest-stream.js';
-import { mapWithConcurrency } from '../map-with-concurrency.js';
 import type { BundleKeys, BundleRecord } from './bundle-record.js';
 import type { S3Objects } from './s3-objects.js';
 

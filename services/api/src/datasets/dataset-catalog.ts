@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { setImmediate as otherWork } from 'node:timers/promises';
 import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/artifacts';
+import { mapWithConcurrency } from '@lorasmith/concurrency';
 import {
   DATASET_FILES,
   type Dataset,
@@ -10,7 +11,7 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { bounded, type Caller, mayUse } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency, totalBytes } from '@lorasmith/storage';
+import { type BundleStore, type Digest, type HeldBundle, totalBytes } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
 import { linesOfArray } from './array-lines.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';

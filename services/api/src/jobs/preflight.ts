@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { inTime } from '@lorasmith/concurrency';
 import { type Dataset, ProductError, type Report } from '@lorasmith/contracts';
 import type { PlannedWork } from '@lorasmith/job-store';
 import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
@@ -112,14 +112,8 @@ export function createPreflight(options: PreflightOptions): Preflight {
       if (error instanceof ProductError && error.code === 'service_unavailable') return null;
       throw error;
     });
-    const late = new AbortController();
-    try {
-      return await Promise.race([reporting, sleep(budgetMs, null, { signal: late.signal })]);
-    } finally {
-      late.abort();
-      // What it finds later, the trainer finds, too.
-      reporting.catch(() => {});
-    }
+    // What it finds later, the trainer finds, too.
+    return await inTime(reporting, budgetMs, () => null);
   };
 
   return {

@@ -1,5 +1,6 @@
 import { datasetNotFound } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
+import { SingleFlight } from '@lorasmith/concurrency';
 import {
   type AdapterManifest,
   DATASET_FILES,
@@ -24,7 +25,6 @@ import { datasetsOf, inValidation } from './job-datasets.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
 import type { PlannedJob } from './preflight-tasks.js';
-import { createSingleFlight } from './single-flight.js';
 
 export interface JobSubmissionOptions {
   jobs: Pick<JobStore, 'createJob' | 'repeatedJob' | 'machines'>;
@@ -131,11 +131,13 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     );
   };
 
-  const singleFlight = createSingleFlight();
+  // Impatient clients repeat slow requests.
+  const dryRuns = new SingleFlight<DryRunResult>();
+  const submissions = new SingleFlight<Job>();
   return {
     // Without Redis, a dry run only lacks the estimate.
     dryRun: (request, caller) =>
-      singleFlight(JSON.stringify([caller, requestHash(request)]), async () => {
+      dryRuns.run(JSON.stringify([caller, requestHash(request)]), async () => {
         const machine = jobs.machines.latest().catch(nullWithoutRedis);
         const { result } = await preflightOf(request, caller, machine, async (job) => {
           // It makes the tokens that planning would make at the same time.
@@ -151,7 +153,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       // Without an idempotency key, two requests create two jobs.
       return idempotencyKey === undefined
         ? submit()
-        : singleFlight(JSON.stringify([caller, hash, idempotencyKey]), submit);
+        : submissions.run(JSON.stringify([caller, hash, idempotencyKey]), submit);
     },
   };
 }

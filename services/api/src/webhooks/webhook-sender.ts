@@ -1,5 +1,5 @@
 import type { LookupFunction } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '@lorasmith/concurrency';
 import type { PendingWebhook, WebhookOutbox } from '@lorasmith/job-store';
 import { PRODUCT_VERSION } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger } from 'fastify';
@@ -80,8 +80,6 @@ export function startWebhookSender(options: WebhookSenderOptions): () => Promise
     log.warn({ job, webhook: id, why: outcome.why, retryInMs: delay }, 'webhook not delivered; it will be sent again');
   };
 
-  const pause = () => sleep(pollMs, undefined, { signal: over.signal, ref: false }).catch(() => {});
-
   const poll = async (): Promise<void> => {
     let isKnown = false;
     while (!over.signal.aborted && !isKnown) {
@@ -89,13 +87,13 @@ export function startWebhookSender(options: WebhookSenderOptions): () => Promise
         () => true,
         () => false,
       );
-      if (!isKnown) await pause();
+      if (!isKnown) await pause(pollMs, over.signal);
     }
     if (config.secret === null) return;
     while (!over.signal.aborted) {
       const claimed = sending.size < AT_ONCE ? await outbox.claim(leaseMs).catch(() => null) : null;
       if (claimed === null) {
-        await pause();
+        await pause(pollMs, over.signal);
         continue;
       }
       const one = attempt(claimed)

@@ -1,4 +1,5 @@
 import { adapterNotFound, brokenAdapter, readManifest } from '@lorasmith/artifacts';
+import { mapWithConcurrency } from '@lorasmith/concurrency';
 import {
   ADAPTER_FILES,
   type Adapter,
@@ -11,14 +12,7 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
-import {
-  type BundleStore,
-  type Digest,
-  digestFile,
-  type HeldBundle,
-  mapWithConcurrency,
-  totalBytes,
-} from '@lorasmith/storage';
+import { type BundleStore, type Digest, digestFile, type HeldBundle, totalBytes } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 export interface AdapterLibraryDependencies {

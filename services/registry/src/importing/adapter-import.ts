@@ -3,12 +3,12 @@ import path from 'node:path';
 import { writeManifest } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
+import { Semaphore } from '@lorasmith/concurrency';
 import { ADAPTER_FILES, type Adapter, newIdentifier, type Owner, ProductError } from '@lorasmith/contracts';
 import type { FreeBytes } from '@lorasmith/service-kit';
 import { type BundleStore, type Staging, totalBytes } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
-import { Semaphore } from '../semaphore.js';
 import { unpackAdapterTar } from './adapter-tar.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
 import { checkStoredBytes, type StoredBounds } from './stored-bytes.js';
@@ -92,7 +92,7 @@ export class AdapterImport {
       const received = await stage();
       await unpackAdapterTar(chunks, received);
       const checked = await stage();
-      const result = await this.#checks.run(running.signal, () => this.#check(received, checked, running));
+      const result = await this.#checks.run(() => this.#check(received, checked, running), running.signal);
       return await this.#publish(checked, result, running);
     } finally {
       this.#running--;

@@ -2,6 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelSource } from '@lorasmith/base-models';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
+import { inTime, Semaphore, SingleFlight } from '@lorasmith/concurrency';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { maxGgufBytes } from '@lorasmith/export';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
@@ -9,7 +10,6 @@ import type { Tracing } from '@lorasmith/service-kit';
 import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';
 import type { VerifiedAdapter } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
-import { Semaphore } from '../semaphore.js';
 import { adapterOf, bundleIdOf, type DerivedForm, MERGED } from './derived-form.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
 import { MergedCache } from './merged-cache.js';
@@ -69,7 +69,7 @@ export class MergedModels {
   readonly #cache: MergedCache;
   /** One at a time: a merge uses all cores and the disk. */
   readonly #merges = new Semaphore(1);
-  readonly #running = new Map<string, Promise<AdapterFile[]>>();
+  readonly #running = new SingleFlight<AdapterFile[]>();
   readonly #closing = new AbortController();
 
   private constructor(dependencies: MergedModelsDependencies) {
@@ -122,32 +122,22 @@ export class MergedModels {
   /** Ends the merges. Requests that wait for them fail with `service_unavailable`. */
   async close(): Promise<void> {
     this.#closing.abort(shuttingDown());
-    await Promise.allSettled(this.#running.values());
+    await this.#running.settled();
   }
 
   #merge(adapter: VerifiedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
     const id = bundleIdOf(adapter.id, form);
-    const running = this.#running.get(id);
-    if (running !== undefined) return running;
-    if (this.#merges.waiting >= MAX_WAITING) {
-      const message = `${MAX_WAITING} merges are already waiting, which is the limit. Try again later.`;
-      throw new ProductError('service_unavailable', message);
-    }
-    const unpin = this.#cache.pin(id);
-    const merging = this.#merges
-      .run(this.#closing.signal, () =>
-        this.#dependencies.tracing.span('merge adapter', { attributes: { 'lorasmith.adapter': adapter.id } }, () =>
-          this.#mergeInTurn(adapter, form),
-        ),
-      )
-      .finally(() => {
-        unpin();
-        this.#running.delete(id);
-      });
-    this.#running.set(id, merging);
-    // All callers may have stopped waiting when it fails.
-    merging.catch(() => {});
-    return merging;
+    return this.#running.run(id, () => {
+      if (this.#merges.waiting >= MAX_WAITING) {
+        const message = `${MAX_WAITING} merges are already waiting, which is the limit. Try again later.`;
+        throw new ProductError('service_unavailable', message);
+      }
+      const unpin = this.#cache.pin(id);
+      const attributes = { 'lorasmith.adapter': adapter.id };
+      const merge = () =>
+        this.#dependencies.tracing.span('merge adapter', { attributes }, () => this.#mergeInTurn(adapter, form));
+      return this.#merges.run(merge, this.#closing.signal).finally(unpin);
+    });
   }
 
   async #mergeInTurn(adapter: VerifiedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
@@ -214,18 +204,10 @@ export class MergedModels {
 
   async #waitFor(merging: Promise<AdapterFile[]>): Promise<AdapterFile[]> {
     const { waitTimeoutMs } = this.#dependencies;
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        const message = `The merge takes longer than ${waitTimeoutMs / 1000} s. It continues: send the request again later.`;
-        reject(new ProductError('timeout', message));
-      }, waitTimeoutMs);
+    return await inTime(merging, waitTimeoutMs, () => {
+      const message = `The merge takes longer than ${waitTimeoutMs / 1000} s. It continues: send the request again later.`;
+      throw new ProductError('timeout', message);
     });
-    try {
-      return await Promise.race([merging, timeout]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 

@@ -1,4 +1,5 @@
 import { readManifestOfFolder } from '@lorasmith/artifacts';
+import { Semaphore } from '@lorasmith/concurrency';
 import { type AdapterId, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { baseMismatch } from '@lorasmith/model-folder';
@@ -32,7 +33,8 @@ export class AdapterCache {
   readonly #options: AdapterCacheOptions;
   /** Adapters in the order of their last use. */
   readonly #cached = new Map<AdapterId, CachedAdapter>();
-  #last: Promise<unknown> = Promise.resolve();
+  /** One at a time, so that two requests do not load the same adapter. */
+  readonly #holds = new Semaphore(1);
 
   constructor(options: AdapterCacheOptions) {
     this.#options = options;
@@ -43,10 +45,7 @@ export class AdapterCache {
    * @throws ProductError `invalid_adapter` for one of another base model; `service_unavailable` where too many are in use
    */
   async hold(id: AdapterId, folder: string): Promise<HeldAdapter> {
-    // One at a time, so that two requests do not load the same one.
-    const held = this.#last.then(() => this.#hold(id, folder));
-    this.#last = held.catch(() => {});
-    return await held;
+    return await this.#holds.run(() => this.#hold(id, folder));
   }
 
   async #hold(id: AdapterId, folder: string): Promise<HeldAdapter> {

@@ -1,5 +1,6 @@
 import { readManifestOfFolder } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
+import { pause } from '@lorasmith/concurrency';
 import { type GenerationFailure, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { ClaimedRequest, GenerationServer } from '@lorasmith/generation-queue';
 import { openBaseModel } from '@lorasmith/model-folder';
@@ -69,7 +70,7 @@ export function answerRequests(options: AnswerRequestsOptions): () => Promise<vo
     while (!stopping.signal.aborted) {
       await look().catch(async (error: unknown) => {
         log.warn({ err: error }, 'requests for text could not be looked for');
-        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+        await pause(PAUSE_MS, stopping.signal);
       });
     }
   };

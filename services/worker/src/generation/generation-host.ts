@@ -1,3 +1,4 @@
+import { Semaphore } from '@lorasmith/concurrency';
 import {
   type GenerationPiece,
   type GenerationRequest,
@@ -76,7 +77,7 @@ export class GenerationHost implements TextGenerator {
   #releaseOwnModel = () => {};
   #answers = 0;
   #idle: NodeJS.Timeout | undefined;
-  #opening: Promise<unknown> = Promise.resolve();
+  readonly #openings = new Semaphore(1);
   /** Ends each answer that is being generated. */
   readonly #failures = new Set<(error: unknown) => void>();
 
@@ -144,9 +145,7 @@ export class GenerationHost implements TextGenerator {
 
   /** What answers need, on the base model in memory or on the one that is then loaded. One call at a time. */
   #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; held: HeldBase }> {
-    const opened = this.#opening.then(() => this.#openNow(folder, order));
-    this.#opening = opened.catch(() => {});
-    return opened;
+    return this.#openings.run(() => this.#openNow(folder, order));
   }
 
   async #openNow(folder: ModelFolder, order: GenerationOrder) {

@@ -1,3 +1,4 @@
+import { untilAborted } from '@lorasmith/concurrency';
 import type { JobSpec, ModelName, TrainingSettings } from '@lorasmith/contracts';
 import type { Appetite } from '@lorasmith/job-store';
 import { appetiteOf, generatableModel, mayBegin, mayContinue, type PlacedRun, type PoolState } from './admission.js';
@@ -176,7 +177,7 @@ export class TrainerPool {
       const wanted = loaded ?? { baseModel, precision: this.#precisionOf(precision) };
       const slot = this.#trainer.take(wanted);
       if (slot !== null) return { process: slot.process, precision: wanted.precision, release: slot.leave };
-      await this.#change(signal);
+      await untilAborted(this.#nextChange, signal);
     }
   }
 
@@ -209,18 +210,6 @@ export class TrainerPool {
       this.#wake = resolve;
     });
     for (const listener of this.#listeners) listener();
-  }
-
-  /** Resolves at the next change, or when the signal is aborted. */
-  async #change(signal: AbortSignal): Promise<void> {
-    let onAbort = () => {};
-    const aborted = new Promise<void>((resolve) => {
-      onAbort = resolve;
-      signal.addEventListener('abort', onAbort, { once: true });
-      if (signal.aborted) resolve();
-    });
-    await Promise.race([this.#nextChange, aborted]);
-    signal.removeEventListener('abort', onAbort);
   }
 
   /** Takes an event into account, and has the runs record what it changes. */
@@ -274,7 +263,7 @@ export class TrainerPool {
       if (giveUp.aborted) return null;
       const slot = mayBegin(member, this.#state()) ? this.#trainer.take(member.base) : null;
       if (slot !== null) return slot;
-      await this.#change(giveUp);
+      await untilAborted(this.#nextChange, giveUp);
     }
   }
 

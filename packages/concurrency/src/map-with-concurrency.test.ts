@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { mapWithConcurrency } from './index.js';
+import { mapWithConcurrency } from './map-with-concurrency.js';
 
 test('a few run at a time, and the results keep the order of the items', async () => {
   let running = 0;

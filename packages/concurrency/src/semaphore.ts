@@ -1,4 +1,4 @@
-/** Limits concurrent calls. Further calls wait, first come, first served. */
+/** Limits concurrent calls. Further calls wait, first come, first served. With one permit it is a mutex. */
 export class Semaphore {
   readonly #permits: number;
   #running = 0;
@@ -14,11 +14,11 @@ export class Semaphore {
   }
 
   /**
-   * @param signal - Ends the wait. Work that has started must observe it itself.
+   * @param signal - Ends the wait. Work that has started must observe it itself. @defaultValue none
    * @throws the reason of the signal; errors of the work
    */
-  async run<Result>(signal: AbortSignal, work: () => Promise<Result>): Promise<Result> {
-    signal.throwIfAborted();
+  async run<Result>(work: () => Promise<Result>, signal?: AbortSignal): Promise<Result> {
+    signal?.throwIfAborted();
     if (this.#running < this.#permits) this.#running++;
     else await this.#permit(signal);
     try {
@@ -31,19 +31,19 @@ export class Semaphore {
     }
   }
 
-  async #permit(signal: AbortSignal): Promise<void> {
+  async #permit(signal?: AbortSignal): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const leave = () => {
         this.#waiting.delete(begin);
-        reject(signal.reason);
+        reject(signal!.reason);
       };
       const begin = () => {
         this.#waiting.delete(begin);
-        signal.removeEventListener('abort', leave);
+        signal?.removeEventListener('abort', leave);
         resolve();
       };
       this.#waiting.add(begin);
-      signal.addEventListener('abort', leave, { once: true });
+      signal?.addEventListener('abort', leave, { once: true });
     });
   }
 }

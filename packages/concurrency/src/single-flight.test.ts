@@ -1,30 +1,30 @@
 import { expect, test } from 'vitest';
-import { createSingleFlight } from './single-flight.js';
+import { SingleFlight } from './single-flight.js';
 
 test('concurrent calls with one key run once, and a later call runs again', async () => {
-  const singleFlight = createSingleFlight();
+  const flight = new SingleFlight<unknown>();
   let made = 0;
   let finish = () => {};
   const call = () =>
     new Promise<number>((resolve) => {
       finish = () => resolve(++made);
     });
-  const both = [singleFlight('a', call), singleFlight('a', call)];
-  const other = singleFlight('b', async () => 'another');
+  const both = [flight.run('a', call), flight.run('a', call)];
+  const other = flight.run('b', async () => 'another');
   finish();
   expect(await Promise.all(both)).toEqual([1, 1]);
   expect(await other).toBe('another');
-  const again = singleFlight('a', call);
+  const again = flight.run('a', call);
   finish();
   expect(await again).toBe(2);
 });
 
 test('a failure rejects every waiting call, and the next call runs again', async () => {
-  const singleFlight = createSingleFlight();
+  const flight = new SingleFlight<unknown>();
   const fail = async () => {
     throw new Error('no');
   };
-  const both = await Promise.allSettled([singleFlight('a', fail), singleFlight('a', fail)]);
+  const both = await Promise.allSettled([flight.run('a', fail), flight.run('a', fail)]);
   expect(both.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
-  expect(await singleFlight('a', async () => 'yes')).toBe('yes');
+  expect(await flight.run('a', async () => 'yes')).toBe('yes');
 });
