@@ -1,5 +1,5 @@
 import { Interpreter, type JinjaEnvironment, type JinjaNode, type JinjaValue } from './chat-template-jinja.js';
-import { isStripCall, stripCharacters } from './template-strip.js';
+import { stripCharacters } from './template-strip.js';
 import { TemplateValueWeights } from './template-value-weight.js';
 
 /** Templates are untrusted code. A conversation takes about 50 steps per message; this limit takes one or two seconds. */
@@ -39,9 +39,7 @@ export class BoundedInterpreter extends Interpreter {
 
   /** Evaluates a statement or an expression that was counted. */
   protected evaluateStep(statement: JinjaNode | undefined, environment: JinjaEnvironment): JinjaValue {
-    const stripped = isStripCall(statement)
-      ? stripCharacters(statement, (expression) => this.evaluate(expression, environment))
-      : null;
+    const stripped = stripCharacters(statement, (expression) => this.evaluate(expression, environment));
     return stripped ?? super.evaluate(statement, environment);
   }
 }

@@ -1,7 +1,25 @@
 import { randomBytes } from 'node:crypto';
 import type { Message } from '@lorasmith/contracts';
 import { BoundedInterpreter } from './bounded-interpreter.js';
-import { Environment, type JinjaEnvironment, type JinjaNode, type JinjaValue } from './chat-template-jinja.js';
+import {
+  type BinaryExpression,
+  BooleanValue,
+  Environment,
+  Evaluated,
+  type FilterExpression,
+  type For,
+  isPrinted,
+  type JinjaEnvironment,
+  type JinjaNode,
+  type JinjaValue,
+  methodCallOf,
+  replaceField,
+  StringValue,
+  textOfValue,
+  UnknownText,
+  unknown,
+  withOperands,
+} from './chat-template-jinja.js';
 import { isStrip, stripped } from './template-strip.js';
 
 /** What a template makes of conversations that differ only in the contents of their messages. */
@@ -55,7 +73,7 @@ const MAX_OUTLINE_STEPS = 20_000;
  * Renders a conversation with placeholders instead of contents. A placeholder can be joined with other texts, printed, and
  * stripped; whether it is empty, equals a text, contains it, or begins or ends with it, is decided by the contents, and the
  * outline only fits contents of which the same is true. Anything else that a template does with a placeholder ends the
- * attempt: the library reads the text of every value as `value`, and a placeholder throws when that is read.
+ * attempt: a placeholder throws when its text is read.
  *
  * So the template does the same steps with all contents that fit. Each placeholder counts as the longest content that is
  * allowed, so no contents exceed a limit that the placeholders do not.
@@ -75,15 +93,9 @@ export function outlineTemplate(
   };
   try {
     const environment = new Environment(variables);
-    const list = environment.set('messages', messages) as JinjaValue & { value: { value: Map<string, JinjaValue> }[] };
-    // No template can name these variables.
-    const StringValue = environment.set('any text', '').constructor as ValueType;
-    const BooleanValue = environment.set('any boolean', true).constructor as ValueType;
-    const Placeholder = placeholderClass({ StringValue, BooleanValue, decide });
-    for (const [index, { value: fields }] of list.value.entries()) fields.set('content', new Placeholder([index]));
-    const types = { StringValue, BooleanValue, Placeholder };
-    const result = new OutliningInterpreter(environment, types, decide).run(program);
-    return new TemplateOutline(decisions, partsOf(result, Placeholder));
+    replaceField(environment.set('messages', messages), 'content', (index) => new Placeholder([index], decide));
+    const result = new OutliningInterpreter(environment, decide).run(program);
+    return new TemplateOutline(decisions, partsOf(result));
   } catch {
     // Or the template failed: then the interpreter says why.
     return new TemplateOutline(decisions, null);
@@ -91,41 +103,21 @@ export function outlineTemplate(
 }
 
 type Decide = (parts: readonly Part[], test: (text: string) => boolean) => boolean;
-type ValueType = new (value: string | boolean) => JinjaValue;
-type PlaceholderType = new (parts: readonly Part[]) => JinjaValue & { readonly parts: readonly Part[] };
-interface Types {
-  StringValue: ValueType;
-  BooleanValue: ValueType;
-  Placeholder: PlaceholderType;
-}
 
-/** A text of the library with parts that are not known. */
-function placeholderClass(types: Omit<Types, 'Placeholder'> & { decide: Decide }): PlaceholderType {
-  const { StringValue, BooleanValue, decide } = types;
-  return class extends StringValue {
-    readonly parts: readonly Part[];
-    override readonly weight: number;
+/** A text with parts that are not known. */
+class Placeholder extends UnknownText {
+  readonly parts: readonly Part[];
+  readonly #decide: Decide;
 
-    constructor(parts: readonly Part[]) {
-      super('');
-      this.parts = parts;
-      this.weight = longest(parts);
-      Object.defineProperty(this, 'value', { get: unknown });
-    }
+  constructor(parts: readonly Part[], decide: Decide) {
+    super(longest(parts));
+    this.parts = parts;
+    this.#decide = decide;
+  }
 
-    override get builtins() {
-      return unknown();
-    }
-
-    override toString() {
-      return unknown();
-    }
-
-    /** The library's name for whether a value counts as true. */
-    __bool__() {
-      return new BooleanValue(decide(this.parts, (text) => text !== ''));
-    }
-  };
+  override isNotEmpty(): boolean {
+    return this.#decide(this.parts, (text) => text !== '');
+  }
 }
 
 function longest(parts: readonly Part[]): number {
@@ -135,35 +127,8 @@ function longest(parts: readonly Part[]): number {
   }, 0);
 }
 
-function unknown(): never {
-  throw new Error('the text depends on the contents of messages');
-}
-
-function literalOf({ type, value }: JinjaValue): string {
-  return type === 'StringValue' && typeof value === 'string' ? value : unknown();
-}
-
-function partsOf(value: JinjaValue, Placeholder: PlaceholderType): readonly Part[] {
-  if (value instanceof Placeholder) return value.parts;
-  return typeof value.value === 'string' ? [value.value] : unknown();
-}
-
-interface BinaryExpression extends JinjaNode {
-  operator: { value: string };
-  left: JinjaNode;
-  right: JinjaNode;
-}
-interface FilterExpression extends JinjaNode {
-  operand: JinjaNode;
-  filter: JinjaNode & { value?: unknown };
-}
-interface CallExpression extends JinjaNode {
-  callee: JinjaNode & { object?: JinjaNode; computed?: boolean; property?: { value?: unknown } };
-  args: readonly JinjaNode[];
-}
-interface For extends JinjaNode {
-  body: readonly JinjaNode[];
-  defaultBlock: readonly JinjaNode[];
+function partsOf(value: JinjaValue): readonly Part[] {
+  return value instanceof Placeholder ? value.parts : [textOfValue(value) ?? unknown()];
 }
 
 /** Tests of a text that is not known and one that is. */
@@ -176,21 +141,8 @@ const TESTS: Readonly<Record<string, (text: string, known: string) => boolean>> 
   endswith: (text, known) => text.endsWith(known),
 };
 
-/** An operand that was evaluated. */
-class Evaluated implements JinjaNode {
-  readonly type = 'Evaluated';
-  readonly value: JinjaValue;
-
-  constructor(value: JinjaValue) {
-    this.value = value;
-  }
-}
-
 /** The operations on placeholders; everything else is the library's. */
 class OutliningInterpreter extends BoundedInterpreter {
-  readonly #StringValue: ValueType;
-  readonly #BooleanValue: ValueType;
-  readonly #Placeholder: PlaceholderType;
   readonly #decide: Decide;
   /** Blocks of loops. The library joins their texts, so they are marked in a text for that long. */
   readonly #loopBlocks = new Set<readonly JinjaNode[]>();
@@ -198,11 +150,8 @@ class OutliningInterpreter extends BoundedInterpreter {
   /** Not known to the template. */
   readonly #mark = `\0${randomBytes(16).toString('hex')}\0`;
 
-  constructor(environment: JinjaEnvironment, types: Types, decide: Decide) {
+  constructor(environment: JinjaEnvironment, decide: Decide) {
     super(environment, MAX_OUTLINE_STEPS);
-    this.#StringValue = types.StringValue;
-    this.#BooleanValue = types.BooleanValue;
-    this.#Placeholder = types.Placeholder;
     this.#decide = decide;
   }
 
@@ -214,7 +163,7 @@ class OutliningInterpreter extends BoundedInterpreter {
       case 'FilterExpression':
         return this.#evaluateFilter(statement as FilterExpression, environment);
       case 'CallExpression':
-        return this.#evaluateCall(statement as CallExpression, environment);
+        return this.#evaluateCall(statement, environment);
       case 'For':
         return this.#evaluateFor(statement as For, environment);
       case 'FilterStatement':
@@ -229,13 +178,13 @@ class OutliningInterpreter extends BoundedInterpreter {
     const parts: Part[] = [];
     for (const statement of statements) {
       const printed = this.evaluate(statement, environment);
-      if (printed instanceof this.#Placeholder) parts.push(...printed.parts);
-      else if (printed.type !== 'NullValue' && printed.type !== 'UndefinedValue') parts.push(printed.toString());
+      if (printed instanceof Placeholder) parts.push(...printed.parts);
+      else if (isPrinted(printed)) parts.push(printed.toString());
     }
     const block = this.#valueOf(parts);
-    if (!(block instanceof this.#Placeholder) || !this.#loopBlocks.has(statements)) return block;
+    if (!(block instanceof Placeholder) || !this.#loopBlocks.has(statements)) return block;
     this.#marked.push(block.parts);
-    return new this.#StringValue(`${this.#mark}${this.#marked.length - 1}${this.#mark}`);
+    return new StringValue(`${this.#mark}${this.#marked.length - 1}${this.#mark}`);
   }
 
   #evaluateFor(statement: For, environment: JinjaEnvironment): JinjaValue {
@@ -252,46 +201,42 @@ class OutliningInterpreter extends BoundedInterpreter {
     if (operator === 'and' || operator === 'or') return super.evaluateStep(statement, environment);
     const left = this.evaluate(statement.left, environment);
     const right = this.evaluate(statement.right, environment);
-    const isLeftUnknown = left instanceof this.#Placeholder;
-    if (isLeftUnknown || right instanceof this.#Placeholder) {
-      const [ofLeft, ofRight] = [partsOf(left, this.#Placeholder), partsOf(right, this.#Placeholder)];
+    const isLeftUnknown = left instanceof Placeholder;
+    if (isLeftUnknown || right instanceof Placeholder) {
+      const [ofLeft, ofRight] = [partsOf(left), partsOf(right)];
       if (operator === '+' || operator === '~') return this.#valueOf([...ofLeft, ...ofRight]);
       const [asked, known] = isLeftUnknown ? [ofLeft, right] : [ofRight, left];
       const isSwapped = isLeftUnknown && (operator === 'in' || operator === 'not in');
       const test = TESTS[operator];
       return test === undefined || isSwapped ? unknown() : this.#ask(asked, known, test);
     }
-    const operands = { left: new Evaluated(left), right: new Evaluated(right) };
-    return super.evaluateStep({ ...statement, ...operands } as JinjaNode, environment);
+    return super.evaluateStep(withOperands(statement, { left, right }), environment);
   }
 
   #ask(parts: readonly Part[], known: JinjaValue, test: (text: string, known: string) => boolean): JinjaValue {
-    if (known instanceof this.#Placeholder) return unknown();
-    const text = literalOf(known);
-    return new this.#BooleanValue(this.#decide(parts, (content) => test(content, text)));
+    if (known instanceof Placeholder) return unknown();
+    const text = textOfValue(known) ?? unknown();
+    return new BooleanValue(this.#decide(parts, (content) => test(content, text)));
   }
 
   #evaluateFilter(statement: FilterExpression, environment: JinjaEnvironment): JinjaValue {
     const operand = this.evaluate(statement.operand, environment);
     const { filter } = statement;
-    if (operand instanceof this.#Placeholder && filter.type === 'Identifier' && filter.value === 'trim') {
+    if (operand instanceof Placeholder && filter.type === 'Identifier' && filter.value === 'trim') {
       return this.#valueOf([{ of: operand.parts, change: (text) => text.trim() }]);
     }
-    return super.evaluateStep({ ...statement, operand: new Evaluated(operand) } as JinjaNode, environment);
+    return super.evaluateStep(withOperands(statement, { operand }), environment);
   }
 
   /** A call of a method of a text, without an argument or with a literal one. Other calls are the library's. */
-  #evaluateCall(statement: CallExpression, environment: JinjaEnvironment): JinjaValue {
-    const { callee, args } = statement;
-    const method = callee.type === 'MemberExpression' && !callee.computed ? callee.property?.value : undefined;
+  #evaluateCall(statement: JinjaNode, environment: JinjaEnvironment): JinjaValue {
+    const call = methodCallOf(statement);
+    if (call === null || call.args.length > 1) return super.evaluateStep(statement, environment);
+    const { method, args } = call;
     const [argument] = args;
-    const isLiteral = args.length === 0 || (args.length === 1 && argument!.type === 'StringLiteral');
-    if (!isLiteral || typeof method !== 'string') return super.evaluateStep(statement, environment);
-    const object = this.evaluate(callee.object, environment);
-    if (!(object instanceof this.#Placeholder)) {
-      const ofObject = { ...callee, object: new Evaluated(object) };
-      return super.evaluateStep({ ...statement, callee: ofObject } as JinjaNode, environment);
-    }
+    if (argument !== undefined && argument.type !== 'StringLiteral') return super.evaluateStep(statement, environment);
+    const object = this.evaluate(call.object, environment);
+    if (!(object instanceof Placeholder)) return super.evaluateStep(call.on(object), environment);
     const { parts: of } = object;
     if (argument === undefined) {
       return method === 'strip' ? this.#valueOf([{ of, change: (text) => text.trim() }]) : unknown();
@@ -299,7 +244,7 @@ class OutliningInterpreter extends BoundedInterpreter {
     const known = this.evaluate(argument, environment);
     if (method === 'startswith' || method === 'endswith') return this.#ask(of, known, TESTS[method]!);
     if (!isStrip(method)) return unknown();
-    const characters = new Set(literalOf(known));
+    const characters = new Set(textOfValue(known) ?? unknown());
     return this.#valueOf([{ of, change: (text) => stripped(text, characters, method) }]);
   }
 
@@ -311,7 +256,7 @@ class OutliningInterpreter extends BoundedInterpreter {
         joined.push(`${joined.pop() as string}${part}`);
       else joined.push(part);
     }
-    if (joined.every((part) => typeof part === 'string')) return new this.#StringValue(joined.join(''));
-    return new this.#Placeholder(joined);
+    if (joined.every((part) => typeof part === 'string')) return new StringValue(joined.join(''));
+    return new Placeholder(joined, this.#decide);
   }
 }

@@ -1,42 +1,26 @@
-import type { JinjaNode, JinjaValue } from './chat-template-jinja.js';
-
-interface Expression extends JinjaNode {
-  value?: unknown;
-}
+import { type JinjaNode, type JinjaValue, methodCallOf, StringValue, textOfValue } from './chat-template-jinja.js';
 
 type Strip = 'strip' | 'lstrip' | 'rstrip';
-
-interface StripCall {
-  callee: { object: Expression; property: { value: Strip } };
-  args: [Expression];
-}
-
-/** Whether a statement is `text.strip(characters)`, `lstrip` or `rstrip`. */
-export function isStripCall(statement: unknown): statement is StripCall {
-  const call = statement as (Expression & { callee: unknown; args: unknown[] }) | undefined;
-  if (call?.type !== 'CallExpression' || call.args.length !== 1) return false;
-  const { type, computed, property } = call.callee as Expression & { computed: boolean; property: Expression };
-  return type === 'MemberExpression' && !computed && isStrip(String(property.value));
-}
 
 export function isStrip(name: string): name is Strip {
   return /^[lr]?strip$/.test(name);
 }
 
 /**
- * Evaluates such a call. The library ignores the argument and strips whitespace.
+ * Evaluates `text.strip(characters)`, `lstrip` or `rstrip`. The library ignores the argument and strips whitespace.
  *
- * @returns null if the object or the argument is not a string
+ * @returns null for any other statement, and if the object or the argument is not a string
  */
 export function stripCharacters(
-  { callee, args }: StripCall,
+  statement: JinjaNode | undefined,
   evaluate: (expression: JinjaNode) => JinjaValue,
 ): JinjaValue | null {
-  const text = evaluate(callee.object);
-  const characters = evaluate(args[0]);
-  if (typeof text.value !== 'string' || typeof characters.value !== 'string') return null;
-  const StringValue = text.constructor as new (value: string) => JinjaValue;
-  return new StringValue(stripped(text.value, new Set(characters.value), callee.property.value));
+  const call = methodCallOf(statement);
+  if (call === null || call.args.length !== 1 || !isStrip(call.method)) return null;
+  const text = textOfValue(evaluate(call.object));
+  const characters = textOfValue(evaluate(call.args[0]!));
+  if (text === null || characters === null) return null;
+  return new StringValue(stripped(text, new Set(characters), call.method));
 }
 
 /** A text without these characters at its start, its end, or both. */

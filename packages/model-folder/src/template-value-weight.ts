@@ -1,4 +1,4 @@
-import type { JinjaValue } from './chat-template-jinja.js';
+import { heldValues, isNamespace, type JinjaValue } from './chat-template-jinja.js';
 
 /** The weight of an element besides its text: creating one takes as long as copying this many characters. */
 const ELEMENT_WEIGHT = 512;
@@ -22,29 +22,26 @@ export class TemplateValueWeights {
 
   #weigh(value: JinjaValue, namespaces: Map<object, number>): number {
     if (value.weight !== undefined) return value.weight;
-    const content = value.value;
-    if (typeof content === 'string') return content.length;
-    const isNamespace = value.type === 'NamespaceValue';
-    const parts = Array.isArray(content) ? content : content instanceof Map ? content.values() : null;
+    if (typeof value.value === 'string') return value.value.length;
+    const parts = heldValues(value);
     if (parts === null) return 1;
-    const known = isNamespace ? namespaces.get(value) : this.#known.get(value);
+    const canChange = isNamespace(value);
+    const known = canChange ? namespaces.get(value) : this.#known.get(value);
     if (known !== undefined) return known;
     // If a namespace is found again while it is weighed, it contains itself.
-    if (isNamespace) namespaces.set(value, Number.POSITIVE_INFINITY);
+    if (canChange) namespaces.set(value, Number.POSITIVE_INFINITY);
     let weight = ELEMENT_WEIGHT;
-    let holdsNamespace = isNamespace;
-    for (const part of parts as Iterable<JinjaValue>) {
+    let holdsNamespace = canChange;
+    for (const part of parts) {
       weight += ELEMENT_WEIGHT + this.#weigh(part, namespaces);
       holdsNamespace ||= !this.#isFixed(part);
     }
-    if (isNamespace) namespaces.set(value, weight);
+    if (canChange) namespaces.set(value, weight);
     else if (!holdsNamespace) this.#known.set(value, weight);
     return weight;
   }
 
   #isFixed(value: JinjaValue): boolean {
-    if (value.weight !== undefined) return true;
-    const content = value.value;
-    return !(Array.isArray(content) || content instanceof Map) || this.#known.has(value);
+    return value.weight !== undefined || heldValues(value) === null || this.#known.has(value);
   }
 }
