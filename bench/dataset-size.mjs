@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import { LoraSettings, TrainingSettings } from '../packages/contracts/dist/index.js';
 import { readModelFolder } from '../packages/model-folder/dist/index.js';
+import { jobSpecOf } from '../services/api/dist/jobs/job-spec.js';
 
 const HEAP_MB = 256;
 const WIDTH = 32;
@@ -23,11 +23,18 @@ const { values } = parseArgs({
 const folderOfModel = values.model;
 const model =
   folderOfModel === undefined ? classifier() : { ...(await readModelFolder(folderOfModel)), tensors: {}, linears: {} };
+const spec = jobSpecOf({
+  base_model: 'bench',
+  dataset: `ds_${'0'.repeat(24)}`,
+  validation: { split: 0.1 },
+  lora: { target_modules: 'all-linear' },
+  training: { epochs: 1 },
+});
 const width = folderOfModel === undefined ? WIDTH : null;
 for (const rows of values.rows.split(',').map(Number)) {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-bench-'));
   try {
-    const pass = await run(PASS, { folder, rows, spec: specOf(), model, width });
+    const pass = await run(PASS, { folder, rows, spec, model, width });
     const upload = await run(UPLOAD, { file: path.join(folder, 'data.jsonl') });
     console.log(JSON.stringify({ ...pass, uploadPeakBytes: upload.peakBytes, uploadMs: upload.ms }));
   } finally {
@@ -43,29 +50,6 @@ async function run(program, parameters) {
   const flags = [`--max-old-space-size=${HEAP_MB}`, '--max-semi-space-size=2'];
   const { stdout } = await promisify(execFile)(process.execPath, [...flags, program, JSON.stringify(parameters)]);
   return JSON.parse(stdout);
-}
-
-function specOf() {
-  const lora = { .../** @type {any} */ (defaultsOf(LoraSettings)), target_modules: 'all-linear' };
-  const training = { .../** @type {any} */ (defaultsOf(TrainingSettings)), epochs: 1 };
-  return {
-    base_model: 'bench',
-    dataset: '',
-    validation: { split: 0.1, dataset: null },
-    lora,
-    training,
-    samples: null,
-    name: null,
-    metadata: {},
-    webhook: null,
-  };
-}
-
-/** @param {any} schema a TypeBox object schema */
-function defaultsOf({ properties }) {
-  return Object.fromEntries(
-    Object.entries(properties).map(([name, /** @type {any} */ field]) => [name, field.default]),
-  );
 }
 
 function classifier() {

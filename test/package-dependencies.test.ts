@@ -111,13 +111,13 @@ function circleIn(graph: ReadonlyMap<string, readonly string[]>): string[] | nul
   return null;
 }
 
-/** The imports among these files. Headers are left out: a header may include its parts at its end. */
+/** The imports and includes among these files. */
 function graphOf(sources: readonly SourceFile[]): Map<string, string[]> {
-  const modules = sources.filter(({ file }) => /\.(ts|tsx|mjs)$/.test(file));
-  const files = new Set(modules.map(({ file }) => file));
+  const files = new Set(sources.map(({ file }) => file));
   return new Map(
-    modules.map(({ file, imports }) => {
-      const targets = imports.filter(isRelative).map((one) => targetOf(file, one));
+    sources.map(({ file, imports }) => {
+      const isModule = /\.(ts|tsx|mjs)$/.test(file);
+      const targets = imports.filter((one) => !isModule || isRelative(one)).map((one) => targetOf(file, one));
       return [file, targets.flatMap((one) => [one, `${one}x`]).filter((one) => files.has(one))];
     }),
   );

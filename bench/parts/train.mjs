@@ -1,9 +1,9 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { LoraSettings, TrainingSettings } from '../../packages/contracts/dist/index.js';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
 import { train as trainAdapter } from '../../packages/training/dist/index.js';
+import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
 import { datasetOf, readBenchRows } from '../rows.mjs';
 
 /**
@@ -30,25 +30,12 @@ export async function train({
   try {
     const rowsFile = path.join(folder, 'rows.jsonl');
     await writeFile(rowsFile, lines);
-    /** @type {import('../../packages/contracts/dist/index.js').JobSpec} */
-    const spec = {
+    const spec = jobSpecOf({
       base_model: path.basename(model),
       dataset: dataset.id,
-      priority: 'normal',
-      validation: { split: 0, dataset: null },
-      lora: { .../** @type {any} */ (defaultsOf(LoraSettings)), r: rank, alpha: 2 * rank, target_modules: targets },
-      training: {
-        .../** @type {any} */ (defaultsOf(TrainingSettings)),
-        epochs: 1,
-        on_overflow: 'truncate',
-        checkpoint_every_steps: null,
-        ...training,
-      },
-      samples: null,
-      name: null,
-      metadata: {},
-      webhook: null,
-    };
+      lora: { r: rank, alpha: 2 * rank, target_modules: targets },
+      training: { epochs: 1, on_overflow: 'truncate', checkpoint_every_steps: null, ...training },
+    });
     /** @type {number[]} */
     const stepSeconds = [];
     let last = 0;
@@ -101,10 +88,3 @@ const WORDS = ['the', 'time', 'of', 'water', 'and', 'light', 'in', 'house', 'is'
 
 /** @param {number[]} values */
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-
-/** @param {{ properties: object }} schema */
-function defaultsOf({ properties }) {
-  return Object.fromEntries(
-    Object.entries(properties).flatMap(([name, property]) => ('default' in property ? [[name, property.default]] : [])),
-  );
-}

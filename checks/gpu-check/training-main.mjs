@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { datasetOf } from '../../bench/rows.mjs';
-import { LoraSettings, TrainingSettings } from '../../packages/contracts/dist/index.js';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
 import { BaseModelCache, configureKernels, engine, PassScheduler } from '../../packages/training/dist/index.js';
 import { prepareRun } from '../../packages/training/dist/prepare-run.js';
+import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
 import { writePartResult } from './part-result.mjs';
 import { parseSizes, textRows } from './text-rows.mjs';
 
@@ -55,32 +55,19 @@ async function measured({ rows, length }) {
     const { text, dataset } = datasetOf(textRows({ rows: rows * steps, length }), 'text');
     const rowsFile = path.join(folder, 'rows.jsonl');
     await writeFile(rowsFile, text);
-    /** @type {import('../../packages/contracts/dist/index.js').JobSpec} */
-    const spec = {
+    const spec = jobSpecOf({
       base_model: path.basename(model),
       dataset: dataset.id,
-      priority: 'normal',
-      validation: { split: 0, dataset: null },
-      lora: {
-        .../** @type {any} */ (defaultsOf(LoraSettings)),
-        r: RANK,
-        alpha: 2 * RANK,
-        target_modules: 'all-linear',
-      },
+      lora: { r: RANK, alpha: 2 * RANK, target_modules: 'all-linear' },
       training: {
-        .../** @type {any} */ (defaultsOf(TrainingSettings)),
-        epochs: 1,
         batch_size: rows,
         max_seq_length: length,
         on_overflow: 'truncate',
-        precision: values.precision,
+        precision: /** @type {any} */ (values.precision),
         learning_rate: 1e-4,
+        epochs: 1,
       },
-      samples: null,
-      name: null,
-      metadata: {},
-      webhook: null,
-    };
+    });
     /** @type {any} */
     let report = null;
     /** @type {number[]} */
@@ -146,11 +133,4 @@ async function measuredMachine(dataDir) {
   const files = await readdir(folder).catch(() => /** @type {string[]} */ ([]));
   const name = files.find((file) => /^[0-9a-f]+\.json$/.test(file));
   return name === undefined ? null : JSON.parse(await readFile(path.join(folder, name), 'utf8'));
-}
-
-/** @param {{ properties: object }} schema */
-function defaultsOf({ properties }) {
-  return Object.fromEntries(
-    Object.entries(properties).flatMap(([name, property]) => ('default' in property ? [[name, property.default]] : [])),
-  );
 }

@@ -4,16 +4,12 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { datasetOf } from '../../bench/rows.mjs';
-import { LoraSettings, TrainingSettings } from '../../packages/contracts/dist/index.js';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
 import { configureKernels, engine, train } from '../../packages/training/dist/index.js';
+import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
 import { writeTinyLlama } from '../tiny-llama.mjs';
 
 const [folder = '', precision = 'float32'] = process.argv.slice(2);
-const defaults = (/** @type {any} */ { properties }) =>
-  Object.fromEntries(
-    Object.entries(properties).flatMap(([name, one]) => ('default' in one ? [[name, one.default]] : [])),
-  );
 
 await mkdir(folder, { recursive: true });
 configureKernels('fused');
@@ -26,20 +22,15 @@ const { text, dataset } = datasetOf(rows, 'prompt_completion');
 const rowsFile = path.join(folder, 'rows.jsonl');
 await writeFile(rowsFile, text);
 const { result } = await train({
-  spec: /** @type {any} */ ({
+  spec: jobSpecOf({
     base_model: 'base',
     dataset: dataset.id,
-    priority: 'normal',
-    validation: { split: 0.2, dataset: null },
-    lora: { ...defaults(LoraSettings), r: 4, alpha: 8, dropout: 0.1, target_modules: 'all-linear' },
+    validation: { split: 0.2 },
+    lora: { r: 4, alpha: 8, dropout: 0.1, target_modules: 'all-linear' },
     training: {
-      ...defaults(TrainingSettings),
-      ...{ epochs: 2, batch_size: 2, gradient_accumulation_steps: 2, learning_rate: 1e-2, precision },
+      ...{ epochs: 2, batch_size: 2, gradient_accumulation_steps: 2, learning_rate: 1e-2 },
+      precision: /** @type {any} */ (precision),
     },
-    samples: null,
-    name: null,
-    metadata: {},
-    webhook: null,
   }),
   modelFolder: path.join(folder, 'base'),
   dataset,

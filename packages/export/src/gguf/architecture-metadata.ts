@@ -45,7 +45,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
   if (mlp.activation !== known.activation) {
     throw inexpressible(model, `llama.cpp has no ${architecture.mlp.activation} in ${family} models`);
   }
-  const result = { architecture: known.architecture, settings, ropeTensors: [] as [string, Float32Array][] };
+  const result: ArchitectureMetadata = { architecture: known.architecture, settings, ropeTensors: [] };
   if (norm.kind === 'layer') {
     settings.push(['attention.layer_norm_epsilon', float(norm.epsilon)]);
   } else {

@@ -2,7 +2,7 @@
 // others pass through shared memory. Sums and softmax are in float32.
 #pragma once
 
-#include "attention.cuh"
+#include "attention_tile.cuh"
 
 namespace attention {
 

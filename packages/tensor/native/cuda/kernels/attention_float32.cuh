@@ -2,7 +2,7 @@
 // keys) and takes 64 of the others in a step. A thread has the rows y + 16 i and the columns x + 16 j of each product.
 #pragma once
 
-#include "attention.cuh"
+#include "attention_tile.cuh"
 
 namespace attention {
 

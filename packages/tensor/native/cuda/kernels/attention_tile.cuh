@@ -1,0 +1,84 @@
+// What the kernels of attention share: tiles of 64 tokens of a row, which keys a query sees, and the scores.
+#pragma once
+
+#include "attention_shape.h"
+#include "device.h"
+
+namespace attention {
+
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kLn2 = 0.693147180559945309f;
+
+// 64 tokens of a row, or fewer at its end.
+struct Tile {
+  int64_t start;  // of the row in the stream
+  int length;     // of the row
+  int first;      // of the tile in the row; not below length: the slot has no tile
+};
+
+__device__ __forceinline__ Tile FindTile(const int32_t* offsets, const AttentionShape& shape, int slot) {
+  int row = 0;
+  for (int end = shape.rows; end - row > 1;) {
+    const int middle = (row + end) / 2;
+    if (offsets[middle] / kAttentionTile + middle <= slot) {
+      row = middle;
+    } else {
+      end = middle;
+    }
+  }
+  const int start = offsets[row];
+  return {start, offsets[row + 1] - start, (slot - start / kAttentionTile - row) * kAttentionTile};
+}
+
+__device__ __forceinline__ bool Sees(int query, int key, int length, const AttentionShape& shape) {
+  return key <= query && query < length && (shape.window == 0 || key > query - shape.window);
+}
+
+// Whether all queries of a range see all keys of another.
+__device__ __forceinline__ bool AllSee(int query, int queries, int key, int keys, int length,
+                                       const AttentionShape& shape) {
+  return key + keys - 1 <= query && query + queries <= length &&
+         (shape.window == 0 || key > query + queries - 1 - shape.window);
+}
+
+// The first key that a query sees.
+__device__ __forceinline__ int FirstSeen(int query, const AttentionShape& shape) {
+  return shape.window == 0 ? 0 : max(0, query - shape.window + 1);
+}
+
+// One more than the last query that sees a key.
+__device__ __forceinline__ int EndOfQueries(int key, int length, const AttentionShape& shape) {
+  return shape.window == 0 || length - key <= shape.window ? length : key + shape.window;
+}
+
+// A score as softmax takes it, in units of log2.
+__device__ __forceinline__ float ScaledScore(float score, const AttentionShape& shape) {
+  if (shape.softcap == 0) return score * (shape.scale * kLog2E);
+  // tanh(x) = 1 - 2 / (exp(2x) + 1)
+  const float power = FastExp2(score * (2 * kLog2E * shape.scale / shape.softcap));
+  return (shape.softcap * kLog2E) * (1.0f - __fdividef(2.0f, power + 1.0f));
+}
+
+// The gradient by a score, given that by its weight and its query's gradient · output (delta).
+__device__ __forceinline__ float ScoreGradient(float weight, float scaled, float by_weight, float delta,
+                                               const AttentionShape& shape) {
+  float slope = shape.scale;
+  if (shape.softcap != 0) {
+    const float tanh = scaled * (kLn2 / shape.softcap);
+    slope *= 1.0f - tanh * tanh;
+  }
+  return slope * weight * (by_weight - delta);
+}
+
+// Where column c of a head of size D lies in a head of head_dim numbers; -1: it is one of the zeros.
+template <int D>
+__device__ __forceinline__ int SourceColumn(int c, int head_dim) {
+  const int half = head_dim / 2;
+  if (c < D / 2) return c < half ? c : -1;
+  return c - D / 2 < half ? half + c - D / 2 : -1;
+}
+
+// Which gradients a kernel computes.
+enum Gradients { kQueryGradient, kKeyGradient, kValueGradient, kKeyAndValueGradient };
+
+}  // namespace attention
