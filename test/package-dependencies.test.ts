@@ -30,6 +30,7 @@ interface Package {
   devDependencies: Record<string, string>;
   /** Sources without tests. */
   sources: SourceFile[];
+  readme: string;
 }
 
 // Type imports and imports in JSDoc count as any other.
@@ -58,7 +59,8 @@ async function readPackage(folder: string): Promise<Package> {
   const manifest = JSON.parse(await readFile(path.join(ROOT, folder, 'package.json'), 'utf8'));
   const { name, dependencies = {}, devDependencies = {} } = manifest;
   const sources = [...(await sourcesIn(`${folder}/src`)), ...(await sourcesIn(`${folder}/native`))];
-  return { folder, name, dependencies, devDependencies, sources };
+  const readme = await readFile(path.join(ROOT, folder, 'README.md'), 'utf8');
+  return { folder, name, dependencies, devDependencies, sources, readme };
 }
 
 async function readPackages(): Promise<Package[]> {
@@ -126,7 +128,7 @@ function graphOf(sources: readonly SourceFile[]): Map<string, string[]> {
 const packages = await readPackages();
 const byName = new Map(packages.map((one) => [one.name, one]));
 
-describe.each(packages)('$folder', ({ folder, dependencies, devDependencies, sources }) => {
+describe.each(packages)('$folder', ({ folder, dependencies, devDependencies, sources, readme }) => {
   test('imports only packages that it declares, for types as well', () => {
     expect(sources.length).toBeGreaterThan(0);
     const declared = BUNDLED.includes(folder) ? { ...dependencies, ...devDependencies } : dependencies;
@@ -137,6 +139,12 @@ describe.each(packages)('$folder', ({ folder, dependencies, devDependencies, sou
         .map((one) => `${file}: ${one}`),
     );
     expect(missing).toEqual([]);
+  });
+
+  test('has a README that names the packages which it may import', () => {
+    const named = /^Imports of our packages: (.*?)\./m.exec(readme)?.[1] ?? '';
+    const own = Object.keys(BUNDLED.includes(folder) ? devDependencies : dependencies).filter((one) => byName.has(one));
+    expect([...named.matchAll(/`([^`]+)`/g)].map(([, one]) => `@lorasmith/${one}`)).toEqual(own);
   });
 
   test('imports and includes files of no other package, except headers of one that it declares', () => {

@@ -132,7 +132,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
   };
 
   // Impatient clients repeat slow requests.
-  const dryRuns = new SingleFlight<DryRunResult>();
+  const dryRuns = new SingleFlight<Report>();
   const submissions = new SingleFlight<Job>();
   return {
     // Without Redis, a dry run only lacks the estimate.
