@@ -1,8 +1,8 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { type ModelOrigin, type ModelPull, ProductError } from '@lorasmith/contracts';
 import { checkModelConfig, ORIGIN_FILE } from '@lorasmith/model-folder';
-import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { freeBytesOf, writeFileAtomic } from '@lorasmith/storage';
 import { chooseFiles, WEIGHTS_INDEX, weightsOfIndex } from './choose-files.js';
 import { downloadFile } from './download-file.js';
