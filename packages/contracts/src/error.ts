@@ -334,7 +334,10 @@ export const errorLimits = {
 const MAX_PARAM_CHARACTERS = 1_000;
 
 /** The message and param of an error as clients and other processes receive them. */
-export function publicText({ message, param }: ProductError): Pick<ProductError, 'message' | 'param'> {
+export function publicText({
+  message,
+  param,
+}: Pick<ProductError, 'message' | 'param'>): Pick<ProductError, 'message' | 'param'> {
   return { message: message.slice(0, MAX_MESSAGE_CHARACTERS), param: param?.slice(0, MAX_PARAM_CHARACTERS) };
 }
 

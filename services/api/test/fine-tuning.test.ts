@@ -205,10 +205,26 @@ describe('a file', () => {
     expect(messageOf(answer)).toContain('allowed values: system');
   });
 
+  test('with several wrong rows names the line of each, and how many more there are', async () => {
+    const good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n';
+    const bad = '{"messages": [{"role": "root", "content": "x"}]}\n';
+    const answer = await upload(`${good}${bad}${good}{"messages":\n`);
+    expect(refusal(answer)).toEqual([400, 'invalid_dataset', null]);
+    expect(messageOf(answer)).toMatch(/^2 lines are wrong\. Nothing was stored\. Line 2, messages\.0\.role: .*system/);
+    expect(messageOf(answer)).toMatch(/ Line 4: The line is not JSON: /);
+    const many = messageOf(await upload(good + bad.repeat(60)));
+    expect([...many.matchAll(/Line (\d+),/g)].map(([, line]) => Number(line))).toEqual(
+      Array.from({ length: 10 }, (_, i) => i + 2),
+    );
+    expect(many).toMatch(/ There are 50 more faults\.$/);
+    const longest = messageOf(await upload(`{"${'x'.repeat(30_000)}": 1}\n`.repeat(20)));
+    expect(longest.length).toBeLessThanOrEqual(4_000);
+  });
+
   test('of another kind is refused by the name of the kind', async () => {
     const answer = await upload('%PDF-1.7');
     expect(refusal(answer)).toEqual([400, 'invalid_dataset', null]);
-    expect(messageOf(answer)).toMatch(/^This is a PDF\./);
+    expect(messageOf(answer)).toContain('This is a PDF.');
   });
 
   test('that is not a form is refused', async () => {

@@ -1,5 +1,6 @@
 import {
   type ErrorCode,
+  type Fault,
   type OpenaiErrorBody,
   OpenaiErrorBody as OpenaiErrorSchema,
   type ProductError,
@@ -29,12 +30,31 @@ export function openaiErrorBody(error: ProductError): OpenaiErrorBody {
   return { error: { message: messageOf(error), type, param, code: CODES[error.code] ?? error.code } };
 }
 
-/** The first fault that was found, and how many more there are; clients show only the message. */
+/** More faults of a file would hide what the first ones say. */
+const MAX_LINES_NAMED = 10;
+
+/** What is wrong, with every place, as far as a message can say it: clients show only the message. */
 function messageOf(error: ProductError): string {
-  const [first, ...others] = error.details;
+  const { details } = error;
+  const [first] = details;
   if (first === undefined) return publicText(error).message;
+  if (first.line !== undefined) {
+    const named = details.slice(0, MAX_LINES_NAMED).map(messageOfLine);
+    const message = `${error.message} ${named.join(' ')}${more(details.length - named.length)}`;
+    return publicText({ message, param: undefined }).message;
+  }
   const message = first.code === 'unknown_field' ? `The field ${first.param} is not supported.` : first.message;
-  return others.length === 0 ? message : `${message} There are ${others.length} more faults.`;
+  return `${message}${more(details.length - 1)}`;
+}
+
+function messageOfLine({ line, dataset, param, message }: Fault): string {
+  const place = `Line ${line}${dataset === undefined ? '' : ` of ${dataset}`}${param === undefined ? '' : `, ${param}`}`;
+  return `${place}: ${message}`;
+}
+
+function more(count: number): string {
+  if (count === 0) return '';
+  return count === 1 ? ' There is one more fault.' : ` There are ${count} more faults.`;
 }
 
 export function openaiErrorAnswers<Status extends Parameters<typeof errorAnswersWith>[1][number]>(
