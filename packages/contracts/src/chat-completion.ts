@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { answerHead, generationFields, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
+import { answerHead, fieldsWithoutEffect, generationFields, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
 import { ChatMessage, Tools } from './message.js';
 import { Nullable } from './nullable.js';
 
@@ -14,6 +14,7 @@ const maxTokens = Nullable(Type.Integer({ minimum: 1 }), {
 export const ChatCompletionRequest = Type.Object(
   {
     ...generationFields,
+    ...fieldsWithoutEffect,
     messages: Type.Array(ChatMessage, { minItems: 1, maxItems: MAX_MESSAGES }),
     tools: Type.Optional(
       Nullable(Tools, {

@@ -8,6 +8,7 @@ export const MAX_TOP_LOGPROBS = 20;
 /** The most answers of one request: prompts times `n`. */
 export const MAX_CHOICES = 16;
 const MAX_N = 8;
+const MAX_TOP_K = 1_000_000;
 const MAX_STOP_STRINGS = 4;
 const MAX_STOP_CHARACTERS = 256;
 /** Limits, for docs/limits.md. */
@@ -24,6 +25,25 @@ const optional = <Schema extends TSchema>(schema: Schema, description: string) =
 /** A field of the OpenAI API without an effect here: only the value that asks for nothing is taken. */
 const neutral = <Schema extends TSchema>(schema: Schema, value: string) =>
   optional(schema, `Not supported: only ${value}.`);
+
+const WITHOUT_EFFECT = 'Without effect.';
+
+/** Fields of the OpenAI API about its storing, routing and accounting, which clients send and which change no answer. */
+export const fieldsWithoutEffect = {
+  store: optional(Type.Boolean(), `${WITHOUT_EFFECT} Answers are not stored.`),
+  metadata: optional(
+    Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String({ maxLength: 512 }), {
+      additionalProperties: false,
+      maxProperties: 16,
+    }),
+    WITHOUT_EFFECT,
+  ),
+  service_tier: optional(Type.Enum(['auto', 'default', 'flex', 'scale', 'priority']), WITHOUT_EFFECT),
+  safety_identifier: optional(Type.String({ maxLength: 1_000 }), WITHOUT_EFFECT),
+  prompt_cache_key: optional(Type.String({ maxLength: 1_000 }), WITHOUT_EFFECT),
+  prompt_cache_retention: optional(Type.Enum(['in_memory', 'in-memory', '24h']), WITHOUT_EFFECT),
+  modalities: optional(Type.Array(Type.Literal('text'), { maxItems: 1 }), 'Not supported: only text.'),
+};
 
 const StopString = Type.String({ minLength: 1, maxLength: MAX_STOP_CHARACTERS });
 
@@ -64,9 +84,24 @@ export const generationFields = {
     ),
     'Only with `stream`.',
   ),
-  user: optional(Type.String({ maxLength: 1_000 }), 'Ignored.'),
-  presence_penalty: neutral(Type.Literal(0), '0'),
-  frequency_penalty: neutral(Type.Literal(0), '0'),
+  user: optional(Type.String({ maxLength: 1_000 }), WITHOUT_EFFECT),
+  top_k: optional(
+    Type.Integer({ minimum: -1, maximum: MAX_TOP_K }),
+    'Draws among so many most likely tokens, before `top_p`. 0 or -1: all. Default: 0. Not in the OpenAI API; as in vLLM.',
+  ),
+  presence_penalty: optional(
+    Type.Number({ minimum: -2, maximum: 2 }),
+    'Subtracted from the logits of tokens that are in the answer. Default: 0.',
+  ),
+  frequency_penalty: optional(
+    Type.Number({ minimum: -2, maximum: 2 }),
+    'Subtracted from the logit of a token for each time that it is in the answer. Default: 0.',
+  ),
+  repetition_penalty: optional(
+    Type.Number({ exclusiveMinimum: 0, maximum: 10 }),
+    'Above 1: the logits of tokens in the prompt and the answer are divided by it if positive, else multiplied. Default: 1. ' +
+      'Not in the OpenAI API; as in transformers and vLLM.',
+  ),
   logit_bias: neutral(Type.Object({}, { additionalProperties: false }), '{}'),
 };
 

@@ -29,6 +29,11 @@ export const GenerationRequest = Type.Object(
     max_tokens: Type.Integer({ minimum: 0 }),
     temperature: Type.Number({ minimum: 0 }),
     top_p: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+    /** 0: all. */
+    top_k: Type.Integer({ minimum: 0 }),
+    presence_penalty: Type.Number(),
+    frequency_penalty: Type.Number(),
+    repetition_penalty: Type.Number({ exclusiveMinimum: 0 }),
     seed: Type.Integer(),
     stop: Type.Array(Type.String({ minLength: 1 })),
     /** How many alternatives of each token are reported; null: no log-probabilities at all. */

@@ -17,6 +17,7 @@ export {
   type PromptRequest,
   type Sampling,
   type ScoredToken,
+  type TokenConstraint,
   type TokenLogprob,
 } from './generation/request.js';
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';

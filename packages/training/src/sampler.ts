@@ -40,7 +40,7 @@ export class Sampler {
         const request = { promptIds, adapter, maxNewTokens, stopIds, sampling: { temperature, topP, seed } };
         generation.add(request, (event) => {
           if (event.kind === 'token') answer.ids.push(event.id);
-          if (event.kind === 'ended') answer.hasEnded = event.stopId !== null;
+          if (event.kind === 'ended') answer.hasEnded = event.reason === 'stop';
           if (event.kind === 'failed') answer.error = event.error;
         });
         return answer;

@@ -178,6 +178,10 @@ describe('a chat', () => {
       max_tokens: 100,
       temperature: 1,
       top_p: 1,
+      top_k: 0,
+      presence_penalty: 0,
+      frequency_penalty: 0,
+      repetition_penalty: 1,
       seed: expect.any(Number),
       stop: [],
       logprobs: null,
@@ -231,8 +235,8 @@ describe('a chat', () => {
       stop: ['a', 'b'],
       logprobs: true,
       top_logprobs: 1,
-      user: 'somebody',
-      presence_penalty: 0,
+      presence_penalty: 0.5,
+      frequency_penalty: -2,
       logit_bias: {},
       response_format: { type: 'text' },
     });
@@ -253,6 +257,7 @@ describe('a chat', () => {
         ],
       },
       ...{ n: 2, max_tokens: 7, temperature: 0, top_p: 0.5, seed: 42, stop: ['a', 'b'], logprobs: 1 },
+      ...{ top_k: 0, presence_penalty: 0.5, frequency_penalty: -2, repetition_penalty: 1 },
     });
     const answer = await asked;
     expect(faultsOf(ChatCompletion, answer)).toEqual([]);
@@ -264,6 +269,26 @@ describe('a chat', () => {
       { token: 'Hi', logprob: -0.5, bytes: [72, 105], top_logprobs: [{ token: 'Ho', logprob: -1, bytes: [72, 111] }] },
       { token: '!', logprob: -0.25, bytes: [33], top_logprobs: [] },
     ]);
+  });
+
+  test('takes fields about storing, routing and accounting, and those of vLLM', async () => {
+    const fields = {
+      store: true,
+      metadata: { who: 'me' },
+      service_tier: 'auto',
+      safety_identifier: 'somebody',
+      prompt_cache_key: 'a key',
+      user: 'somebody',
+      modalities: ['text'],
+    };
+    const asked = post('/chat/completions', { ...CHAT, ...fields, top_k: -1, repetition_penalty: 1.25 });
+    const request = await answering(...said(), END);
+    expect(request).toMatchObject({ top_k: 0, repetition_penalty: 1.25 });
+    for (const field of Object.keys(fields)) expect(request).not.toHaveProperty(field);
+    expect((await asked).status).toBe(200);
+    const completed = post('/completions', { model: OWN, prompt: 'a', top_k: 5, frequency_penalty: 1 });
+    expect(await answering(...said(), END)).toMatchObject({ top_k: 5, frequency_penalty: 1 });
+    expect((await completed).status).toBe(200);
   });
 
   test('sends tools, calls and their answers to the worker, and none with tool_choice none', async () => {
@@ -439,7 +464,8 @@ test.each([
   ['the adapter of another key', { model: OTHERS }, 404, 'model_not_found', 'There is no adapter'],
   ['an unknown base model', { model: 'nothing' }, 404, 'model_not_found', 'nothing'],
   ['a classifier', { model: 'classifier' }, 400, 'model_not_supported', 'generates no text'],
-  ['an unsupported field', { functions: [] }, 400, 'unknown_field', 'The field functions is not supported.'],
+  ['an unsupported field', { verbosity: 'low' }, 400, 'unknown_field', 'The field verbosity is not supported.'],
+  ['tools in their older form', { functions: [] }, 400, 'invalid_request', 'This is the older form of tools'],
   ['a choice of tools that cannot be made', { tools: [TOOL], tool_choice: 'required' }, 400, 'invalid_request'],
   ['one call at most', { tools: [TOOL], parallel_tool_calls: false }, 400, 'invalid_request', 'must be true'],
   ['a tool that is no function', { tools: [{ type: 'web_search' }] }, 400, 'invalid_request'],
@@ -458,8 +484,15 @@ test.each([
     'No message before this one',
   ],
   ['a user without content', { messages: [{ role: 'user' }] }, 400, 'invalid_request', 'The content is missing'],
-  ['a penalty', { frequency_penalty: 1 }, 400, 'invalid_request', 'frequency_penalty must be 0.'],
-  ['a part that is an image', { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 400],
+  ['a penalty above 2', { frequency_penalty: 2.1 }, 400, 'invalid_request', 'frequency_penalty must be <= 2'],
+  ['a repetition penalty of 0', { repetition_penalty: 0 }, 400, 'invalid_request', 'repetition_penalty must be > 0'],
+  [
+    'a part that is an image',
+    { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
+    400,
+    'invalid_request',
+    'Images are not supported: only parts of text.',
+  ],
   ['a thousand stop texts', { stop: Array(1_000).fill('x') }, 400, 'invalid_request', 'stop must NOT have more than 4'],
   ['an empty stop text', { stop: '' }, 400, 'invalid_request', 'stop'],
   ['too many tokens', { max_tokens: 101 }, 400, 'invalid_request', 'max_tokens must be <= 100'],

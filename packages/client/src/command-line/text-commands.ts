@@ -8,6 +8,10 @@ const SAMPLING_OPTIONS = {
   'max-tokens': { type: 'string' },
   temperature: { type: 'string' },
   'top-p': { type: 'string' },
+  'top-k': { type: 'string' },
+  'presence-penalty': { type: 'string' },
+  'frequency-penalty': { type: 'string' },
+  'repetition-penalty': { type: 'string' },
   seed: { type: 'string' },
   stop: { type: 'string', multiple: true },
   compare: { type: 'boolean' },
@@ -16,6 +20,10 @@ const SAMPLING_HELP = [
   '--max-tokens N              most tokens of the answer',
   '--temperature T             0: always the most likely token [0]',
   '--top-p P                   only the most likely tokens that together have this probability',
+  '--top-k N                   only so many of the most likely tokens',
+  '--presence-penalty X        above 0: fewer tokens that are in the answer already',
+  '--frequency-penalty X       the same, for each time that they are',
+  '--repetition-penalty X      above 1: fewer tokens of the prompt and the answer',
   '--seed N                    the same answer each time, with a temperature',
   '--stop TEXT                 ends the answer; may be repeated',
   '--compare                   the answer of the base model first',
@@ -120,6 +128,10 @@ function samplingOf({ values }: CommandContext): Partial<ChatCall & CompletionCa
   const numbers = [
     ['max-tokens', 'max_tokens'],
     ['top-p', 'top_p'],
+    ['top-k', 'top_k'],
+    ['presence-penalty', 'presence_penalty'],
+    ['frequency-penalty', 'frequency_penalty'],
+    ['repetition-penalty', 'repetition_penalty'],
     ['seed', 'seed'],
   ] as const;
   const given = numbers.flatMap(([flag, field]) =>

@@ -189,7 +189,7 @@ test('an error of the engine ends the texts of the pass; the next run', () => {
 test('scoring a prompt alone: one event for each token after the first', () => {
   const [events] = eventsOf([aRequest({ maxNewTokens: 0, promptLogprobs: 0, stopIds: [...idsOf(23, 0)] })]);
   expect(events!.map(({ kind }) => kind)).toEqual([...new Array<string>(8).fill('prompt-scored'), 'ended']);
-  expect(events!.at(-1)).toEqual({ kind: 'ended', choice: 0, stopId: null });
+  expect(events!.at(-1)).toEqual({ kind: 'ended', choice: 0, reason: 'length' });
   const scored = events!.flatMap((event) => (event.kind === 'prompt-scored' ? [event] : []));
   expect(scored.map(({ position }) => position)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   expect(scored.map(({ token }) => token.id)).toEqual([...idsOf(9, 1)].slice(1));
@@ -216,4 +216,53 @@ test('choices whose texts are read again by another rope do not share pages', as
   expect(tokensOf(events!, 0)).toHaveLength(60);
   expect(tokensOf(events!, 1)).toEqual(tokensOf(events!, 0));
   model.dispose();
+});
+
+test('penalties count the new tokens of each choice, and those of the prompt for repetition', () => {
+  const free = tokensOf(eventsOf([aRequest()])[0]!);
+  const sampling = (changes: object) => ({ temperature: 0, topP: 1, seed: 1, ...changes });
+  // No penalty is the most probable token; a very high one never takes a token twice.
+  expect(tokensOf(eventsOf([aRequest({ sampling: sampling({ presencePenalty: 0 }) })])[0]!)).toEqual(free);
+  const penalized = aRequest({ sampling: sampling({ presencePenalty: 1e4 }), choices: 2 });
+  const [events] = eventsOf([penalized]);
+  for (const choice of [0, 1]) {
+    const ids = tokensOf(events!, choice);
+    expect(new Set(ids).size).toBe(12);
+  }
+  const repeated = tokensOf(eventsOf([aRequest({ sampling: sampling({ repetitionPenalty: 1e-6 }) })])[0]!);
+  const prompt = [...idsOf(9, 1)];
+  expect(repeated.every((id, index) => [...prompt, ...repeated.slice(0, index)].includes(id))).toBe(true);
+});
+
+test('a constraint decides which tokens may come and when a text is complete, beside other texts', () => {
+  const others = [aRequest(), aRequest({ sampling: { temperature: 1, topP: 1, seed: 4 }, logprobs: 1 })];
+  const alone = others.map((request) => eventsOf([request])[0]!);
+  const wanted = [3, 1, 4, 1, 5];
+  const constraint = () => {
+    let at = 0;
+    return {
+      allowed: () => Uint32Array.of(1 << wanted[at]!),
+      accept: () => {
+        at++;
+      },
+      get isComplete() {
+        return at === wanted.length;
+      },
+    };
+  };
+  const failing = () => ({
+    allowed: (): Uint32Array => {
+      throw new Error('No token is left.');
+    },
+    accept: () => {},
+    isComplete: false,
+  });
+  const requests = [...others, aRequest({ constraint, choices: 2, logprobs: 0 }), aRequest({ constraint: failing })];
+  const [first, second, constrained, failed] = eventsOf(requests);
+  expect([first, second]).toEqual(alone);
+  for (const choice of [0, 1]) expect(tokensOf(constrained!, choice)).toEqual(wanted);
+  expect(constrained!.filter(({ kind }) => kind === 'ended')).toEqual(
+    [0, 1].map((choice) => ({ kind: 'ended', choice, reason: 'stop' })),
+  );
+  expect(failed).toEqual([{ kind: 'failed', error: new Error('No token is left.') }]);
 });

@@ -199,8 +199,8 @@ export class Generation {
 
   #take({ text, position, next, scored: score }: Result): void {
     const { running, choice } = text;
-    if (next === null) {
-      this.#fail(running, new NotFiniteError());
+    if (next instanceof Error) {
+      this.#fail(running, next);
       return;
     }
     if (position < text.promptTokens - 1) {
@@ -211,16 +211,21 @@ export class Generation {
     if (running.maxNewTokens > 0) {
       if (running.stopIds.has(next)) {
         this.#end(text);
-        running.listener({ kind: 'ended', choice, stopId: next });
+        running.listener({ kind: 'ended', choice, reason: 'stop' });
         return;
       }
-      text.ids.push(next);
+      try {
+        text.add(next);
+      } catch (error) {
+        this.#fail(running, error as Error);
+        return;
+      }
       if (this.#model.decoder.isReadAgain(text.ids.length - 1, text.ids.length)) text.cached = 0;
       running.listener({ kind: 'token', choice, id: next, scored: score });
     }
-    if (text.ended || text.produced < running.maxNewTokens) return;
+    if (text.ended || (text.produced < running.maxNewTokens && !text.isComplete)) return;
     this.#end(text);
-    running.listener({ kind: 'ended', choice, stopId: null });
+    running.listener({ kind: 'ended', choice, reason: text.isComplete ? 'stop' : 'length' });
   }
 
   #fail(running: Running, error: Error): void {
@@ -261,8 +266,8 @@ interface Wanted {
 }
 
 interface Result extends Wanted {
-  /** The token chosen for the next position, or in the prompt that there; null: the numbers are not finite. */
-  next: number | null;
+  /** The token chosen for the next position, or in the prompt that there; why there is none. */
+  next: number | Error;
   scored: ScoredToken | null;
 }
 
@@ -281,7 +286,7 @@ function wantedOf(turns: readonly GenerationTurn[]): Wanted[] {
 
 /** Logits leave the engine only for texts that need more than the most probable token. */
 function resultsOf(wanted: readonly Wanted[], predictions: Predictions): Result[] {
-  const next = new Array<number | null>(wanted.length).fill(null);
+  const next = new Array<number | Error | null>(wanted.length).fill(null);
   const scores = new Array<ScoredToken | null>(wanted.length).fill(null);
   const finite = [...wanted.keys()].filter((index) => predictions.isFinite(index));
   const needsLogits = finite.filter((index) => wanted[index]!.text.needsLogits(wanted[index]!.position));
@@ -289,12 +294,26 @@ function resultsOf(wanted: readonly Wanted[], predictions: Predictions): Result[
   if (greedy.length > 0) for (const [i, id] of predictions.mostProbable(greedy).entries()) next[greedy[i]!] = id;
   predictions.withLogits(needsLogits, (index, logits) => {
     const { text, position } = wanted[index]!;
-    const id = text.chosen(position, logits);
+    const id = chosenOf(text, position, logits);
     next[index] = id;
+    if (id instanceof Error) return;
     const count = text.logprobsAt(position);
     if (count !== null) scores[index] = scored(logits, id, count);
   });
-  return wanted.map((one, index) => ({ ...one, next: next[index]!, scored: scores[index]! }));
+  return wanted.map((one, index) => ({
+    ...one,
+    next: next[index] ?? new NotFiniteError(),
+    scored: scores[index]!,
+  }));
+}
+
+/** A fault of a constraint is that of its request alone. */
+function chosenOf(text: Text, position: number, logits: Float32Array): number | Error {
+  try {
+    return text.chosen(position, logits);
+  } catch (error) {
+    return error as Error;
+  }
 }
 
 /** Divides tokens among prompts: equal shares, and what is left to the first. At least {@link LEAST_PIECE} for the first. */

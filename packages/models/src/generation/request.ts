@@ -6,8 +6,29 @@ export interface Sampling {
   temperature: number;
   /** Only the most probable tokens that together reach this probability; 1: all. */
   topP: number;
+  /** Only this many most probable tokens, and those as probable as the last of them; 0: all. @defaultValue 0 */
+  topK?: number | undefined;
+  /** Subtracted from the logit of each token that is in the new text. @defaultValue 0 */
+  presencePenalty?: number | undefined;
+  /** Subtracted from the logit of a token for each time that it is in the new text. @defaultValue 0 */
+  frequencyPenalty?: number | undefined;
+  /** Divides the positive logits of tokens in the prompt and the new text, and multiplies the negative ones. @defaultValue 1 */
+  repetitionPenalty?: number | undefined;
   /** An integer. The same seed draws the same tokens, beside any other texts. */
   seed: number;
+}
+
+/** Says which tokens may come next in one text, while it grows. */
+export interface TokenConstraint {
+  /**
+   * Bit `id % 32` of word `id / 32` is set for each token that may come next, stop tokens included. At least one is.
+   * @throws Error, which ends the request
+   */
+  allowed(): Uint32Array;
+  /** Takes the token that came, which was allowed and is no stop token. */
+  accept(id: number): void;
+  /** Whether the text can only end here. */
+  readonly isComplete: boolean;
 }
 
 export interface PromptRequest {
@@ -23,6 +44,8 @@ export interface PromptRequest {
   stopIds?: readonly number[] | undefined;
   /** Texts that continue the prompt, each with draws of its own. @defaultValue 1 */
   choices?: number | undefined;
+  /** Makes the constraint of each choice. @defaultValue any token may come */
+  constraint?: (() => TokenConstraint) | undefined;
   /** Log-probabilities of each new token and of this number of most probable ones in its place; null: none. @defaultValue null */
   logprobs?: number | null | undefined;
   /** The same for the tokens of the prompt. @defaultValue null */
@@ -45,8 +68,11 @@ export type GenerationEvent =
   | { kind: 'prompt-scored'; position: number; token: ScoredToken }
   /** `scored` is null where no log-probabilities are wanted. A stop token has no such event. */
   | { kind: 'token'; choice: number; id: number; scored: ScoredToken | null }
-  /** `stopId`: the token that ended it; null: it has reached `maxNewTokens`, or the model's last position. */
-  | { kind: 'ended'; choice: number; stopId: number | null }
+  /**
+   * `stop`: a stop token came, or the constraint allows no further token. `length`: it has reached `maxNewTokens`, or the
+   * model's last position.
+   */
+  | { kind: 'ended'; choice: number; reason: 'stop' | 'length' }
   /** Ends all choices. {@link NotFiniteError}, or an error of the engine. */
   | { kind: 'failed'; error: Error };
 

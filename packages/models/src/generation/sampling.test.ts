@@ -1,5 +1,7 @@
+import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
-import { chooseToken, drawOf, scored } from './sampling.js';
+import type { Sampling } from './request.js';
+import { chooseToken, drawOf, scored, TokenCounts } from './sampling.js';
 
 const LOGITS = Float32Array.from([0.5, 2, -1, 3, 2, -40]);
 /** The probabilities of these logits at a temperature. */
@@ -65,4 +67,31 @@ test('log-probabilities, and the most probable tokens in their order', () => {
   expect(token.top.map(({ id }) => id)).toEqual([3, 1, 4]);
   for (const { id, logprob } of token.top) expect(logprob).toBeCloseTo(expected[id]!, 6);
   expect(scored(LOGITS, 2, 9).top.map(({ id }) => id)).toEqual([3, 1, 4, 0, 2, 5]);
+});
+
+interface SamplingReference {
+  logits: number[];
+  prompt: number[];
+  produced: number[];
+  cases: (Partial<Sampling> & { probabilities: number[] })[];
+}
+
+test("probabilities with top_k, top_p and penalties are those of transformers' processors", async () => {
+  const file = new URL('../../test/sampling-reference.json', import.meta.url);
+  const reference: SamplingReference = JSON.parse(await readFile(file, 'utf8'));
+  expect(reference.cases).toHaveLength(9);
+  for (const { probabilities: expected, ...settings } of reference.cases) {
+    const sampling = { temperature: 1, topP: 1, seed: 0, ...settings };
+    const logits = Float32Array.from(reference.logits);
+    const counts = new TokenCounts(reference.prompt);
+    for (const id of reference.produced) counts.add(id);
+    counts.penalize(logits, sampling);
+    // The draw walks the ids in order: the draws at which the token changes are the sums of the probabilities.
+    const steps = 20_000;
+    const shares = new Array<number>(expected.length).fill(0);
+    for (let i = 0; i < steps; i++) shares[chooseToken(logits, sampling, (i + 0.5) / steps)]! += 1 / steps;
+    for (const [id, share] of shares.entries()) {
+      expect([settings, id, Math.abs(share - expected[id]!) <= 1 / steps + 1e-6]).toEqual([settings, id, true]);
+    }
+  }
 });

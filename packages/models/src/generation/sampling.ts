@@ -14,30 +14,25 @@ export function drawOf(seed: number, choice: number, token: number): number {
 }
 
 /**
- * Chooses a token: with p = softmax(logits / temperature), the smallest set of most probable tokens whose p together is at
- * least `topP` (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751), with those as probable as its last; of the set, the token at which the sum of p, in the
- * order of the ids, first exceeds `draw` times the sum of all. Sums are float64.
- * @param logits `[vocab]`, finite
+ * Chooses a token: with p = softmax(logits / temperature), the `topK` most probable tokens, with those as probable as the
+ * last; of these the smallest set of most probable ones whose p together is at least `topP` of theirs (nucleus sampling,
+ * Holtzman et al. 2020, arXiv:1904.09751), with those as probable as its last; of the set, the token at which the sum of p,
+ * in the order of the ids, first exceeds `draw` times the sum of all. Sums are float64.
+ * @param logits `[vocab]`, no NaN, at least one finite
  * @param draw uniform in [0, 1)
  */
-export function chooseToken(logits: Float32Array, { temperature, topP }: Sampling, draw: number): number {
+export function chooseToken(logits: Float32Array, { temperature, topP, topK = 0 }: Sampling, draw: number): number {
   if (temperature === 0) return mostProbable(logits);
   const greatest = logits[mostProbable(logits)]!;
   const weights = new Float64Array(logits.length);
-  let sum = 0;
-  for (let id = 0; id < logits.length; id++) {
-    const weight = Math.exp((logits[id]! - greatest) / temperature);
-    weights[id] = weight;
-    sum += weight;
-  }
-  const least = topP < 1 ? leastWeight(weights, topP * sum) : 0;
-  let kept = 0;
-  for (const weight of weights) if (weight >= least) kept += weight;
-  let left = draw * kept;
+  for (let id = 0; id < logits.length; id++) weights[id] = Math.exp((logits[id]! - greatest) / temperature);
+  if (topK > 0 && topK < weights.length) removeBelow(weights, leastWeight(weights, { count: topK }));
+  if (topP < 1) removeBelow(weights, leastWeight(weights, { sum: topP * sumOf(weights) }));
+  let left = draw * sumOf(weights);
   let chosen = 0;
   for (let id = 0; id < weights.length; id++) {
     const weight = weights[id]!;
-    if (weight < least || weight === 0) continue;
+    if (weight === 0) continue;
     chosen = id;
     left -= weight;
     if (left < 0) break;
@@ -45,18 +40,62 @@ export function chooseToken(logits: Float32Array, { temperature, topP }: Samplin
   return chosen;
 }
 
-/** The least of the greatest weights that together reach `wanted`; equal ones are all kept. The greatest weight is 1. */
-function leastWeight(weights: Float64Array, wanted: number): number {
+function sumOf(weights: Float64Array): number {
+  let sum = 0;
+  for (const weight of weights) sum += weight;
+  return sum;
+}
+
+function removeBelow(weights: Float64Array, least: number): void {
+  for (let id = 0; id < weights.length; id++) if (weights[id]! < least) weights[id] = 0;
+}
+
+/** The least of the greatest weights that are `count`, or together reach `sum`. The greatest weight is 1. */
+function leastWeight(weights: Float64Array, wanted: { count: number } | { sum: number }): number {
+  const { count, sum: wantedSum } = { count: Number.POSITIVE_INFINITY, sum: Number.POSITIVE_INFINITY, ...wanted };
   // Few tokens have most of the weight: only those above a threshold are sorted.
   for (let threshold = 2 ** -8; ; threshold = threshold > 2 ** -64 ? threshold / 2 ** 8 : 0) {
     const candidates = weights.filter((weight) => weight >= threshold).sort();
     let sum = 0;
     for (let i = candidates.length - 1; i >= 0; i--) {
       sum += candidates[i]!;
-      if (sum >= wanted) return candidates[i]!;
+      if (sum >= wantedSum || candidates.length - i >= count) return candidates[i]!;
     }
     if (threshold === 0) return 0;
   }
+}
+
+/** How often each token is in a text, for penalties. */
+export class TokenCounts {
+  readonly #prompt: ReadonlySet<number>;
+  readonly #produced = new Map<number, number>();
+
+  constructor(promptIds: Iterable<number>) {
+    this.#prompt = new Set(promptIds);
+  }
+
+  add(id: number): void {
+    this.#produced.set(id, (this.#produced.get(id) ?? 0) + 1);
+  }
+
+  /**
+   * Changes logits by the penalties: first `repetitionPenalty` (Keskar et al. 2019, arXiv:1909.05858, as transformers has it),
+   * then `frequencyPenalty` and `presencePenalty` as the OpenAI API defines them.
+   */
+  penalize(logits: Float32Array, { repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0 }: Sampling): void {
+    if (repetitionPenalty !== 1) {
+      for (const id of new Set([...this.#prompt, ...this.#produced.keys()])) {
+        const logit = logits[id]!;
+        logits[id] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+      }
+    }
+    for (const [id, count] of this.#produced) logits[id]! -= count * frequencyPenalty + presencePenalty;
+  }
+}
+
+/** Whether the penalties change any logit. */
+export function hasPenalties({ repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0 }: Sampling): boolean {
+  return repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0;
 }
 
 /** The logarithm of the sum of exponentials, in float64. */

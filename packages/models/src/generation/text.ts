@@ -1,7 +1,7 @@
 import { PAGE_TOKENS } from '@lorasmith/tensor';
 import type { TokenSpan } from './cached-pass.js';
-import type { GenerationListener, PromptRequest } from './request.js';
-import { chooseToken, drawOf, mostProbable } from './sampling.js';
+import type { GenerationListener, PromptRequest, TokenConstraint } from './request.js';
+import { chooseToken, drawOf, hasPenalties, mostProbable, TokenCounts } from './sampling.js';
 
 /** A request that runs, or waits to. */
 export interface Running {
@@ -30,11 +30,18 @@ export class Text {
   /** The tokens of the prompt that are scored, up to this index. */
   promptScored = 0;
   ended = false;
+  /** Null without penalties. */
+  readonly #counts: TokenCounts | null;
+  /** Null: any token may come next. */
+  readonly #constraint: TokenConstraint | null;
 
   constructor(running: Running, choice: number) {
+    const { promptIds, sampling, constraint } = running.request;
     this.running = running;
     this.choice = choice;
-    this.ids = [...running.request.promptIds];
+    this.ids = [...promptIds];
+    this.#counts = sampling !== undefined && hasPenalties(sampling) ? new TokenCounts(promptIds) : null;
+    this.#constraint = constraint?.() ?? null;
   }
 
   get promptTokens(): number {
@@ -43,6 +50,18 @@ export class Text {
 
   get produced(): number {
     return this.ids.length - this.promptTokens;
+  }
+
+  /** Continues the text with a token. */
+  add(id: number): void {
+    this.ids.push(id);
+    this.#counts?.add(id);
+    this.#constraint?.accept(id);
+  }
+
+  /** Whether no token may follow. */
+  get isComplete(): boolean {
+    return this.#constraint?.isComplete ?? false;
   }
 
   /** Tokens that the model has not read. */
@@ -94,15 +113,25 @@ export class Text {
 
   /** Whether more is needed of the logits after a token than the greatest. */
   needsLogits(position: number): boolean {
-    return this.logprobsAt(position) !== null || (this.running.request.sampling?.temperature ?? 0) > 0;
+    const isDrawn = (this.running.request.sampling?.temperature ?? 0) > 0;
+    return this.logprobsAt(position) !== null || isDrawn || this.#counts !== null || this.#constraint !== null;
   }
 
-  /** The token after this one: in the prompt, or chosen. */
+  /** The token after this one: in the prompt, or chosen. The logits stay as they are. */
   chosen(position: number, logits: Float32Array): number {
     if (position < this.promptTokens - 1) return this.ids[position + 1]!;
     const { sampling } = this.running.request;
-    if (sampling === undefined) return mostProbable(logits);
-    return chooseToken(logits, sampling, drawOf(sampling.seed, this.choice, this.produced));
+    const adjusted = this.#counts === null && this.#constraint === null ? logits : logits.slice();
+    if (sampling !== undefined) this.#counts?.penalize(adjusted, sampling);
+    if (this.#constraint !== null) removeOthers(adjusted, this.#constraint.allowed());
+    if (sampling === undefined) return mostProbable(adjusted);
+    return chooseToken(adjusted, sampling, drawOf(sampling.seed, this.choice, this.produced));
+  }
+}
+
+function removeOthers(logits: Float32Array, allowed: Uint32Array): void {
+  for (let id = 0; id < logits.length; id++) {
+    if (((allowed[id >>> 5] ?? 0) & (1 << (id & 31))) === 0) logits[id] = Number.NEGATIVE_INFINITY;
   }
 }
 

@@ -15,7 +15,7 @@ import {
   stopTokenIds,
   WeightDigests,
 } from '@lorasmith/model-folder';
-import { cacheBytes, Decoder, type GenerationHandle } from '@lorasmith/models';
+import { cacheBytes, Decoder, type GenerationHandle, type Sampling } from '@lorasmith/models';
 import { bytesPerWeight } from '@lorasmith/planning';
 import { BaseModelCache, engineError, type HeldBase, precisionHere, type TextGenerator } from '@lorasmith/training';
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
@@ -257,7 +257,7 @@ export class GenerationHost implements TextGenerator {
               promptIds: prompt.ids,
               adapter,
               maxNewTokens: Math.min(request.max_tokens, space - prompt.ids.length),
-              sampling: { temperature: request.temperature, topP: request.top_p, seed: request.seed },
+              sampling: samplingOf(request),
               stopIds,
               choices: request.n,
               logprobs: request.logprobs,
@@ -277,7 +277,7 @@ export class GenerationHost implements TextGenerator {
                   finished();
                   break;
                 case 'ended':
-                  choices[event.choice]!.finish(event.stopId === null ? 'length' : 'stop');
+                  choices[event.choice]!.finish(event.reason);
                   finished();
                   break;
                 case 'failed':
@@ -323,6 +323,18 @@ async function promptsOf(
     const ids = text.tokenizer.encodeWithSpecialTokens(prompt);
     return { ids, text: prompt, isText: isScored ? textWithin(ids, text.tokenizer.encode(prompt)) : isText };
   });
+}
+
+function samplingOf(request: GenerationRequest): Sampling {
+  return {
+    temperature: request.temperature,
+    topP: request.top_p,
+    topK: request.top_k,
+    presencePenalty: request.presence_penalty,
+    frequencyPenalty: request.frequency_penalty,
+    repetitionPenalty: request.repetition_penalty,
+    seed: request.seed,
+  };
 }
 
 /** Which tokens are those of the text alone. */

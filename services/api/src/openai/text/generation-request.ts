@@ -67,14 +67,16 @@ export function requestOfCompletion(
   };
 }
 
-function samplingOf(
-  body: Pick<ChatCompletionRequest, 'temperature' | 'top_p' | 'n' | 'seed' | 'stop' | 'stream' | 'stream_options'>,
-) {
+function samplingOf(body: ChatCompletionRequest | CompletionRequest) {
   const { stop, stream, stream_options: streamOptions } = body;
   if (streamOptions != null && !stream) throw conflict('stream_options', 'stream_options needs stream: true.');
   return {
     temperature: body.temperature ?? 1,
     top_p: body.top_p ?? 1,
+    top_k: Math.max(0, body.top_k ?? 0),
+    presence_penalty: body.presence_penalty ?? 0,
+    frequency_penalty: body.frequency_penalty ?? 0,
+    repetition_penalty: body.repetition_penalty ?? 1,
     n: body.n ?? 1,
     seed: body.seed ?? randomInt(SEEDS),
     stop: typeof stop === 'string' ? [stop] : (stop ?? []),

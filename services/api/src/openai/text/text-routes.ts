@@ -4,6 +4,8 @@ import {
   ChatCompletionRequest,
   Completion,
   CompletionRequest,
+  ProductError,
+  unsupportedParts,
 } from '@lorasmith/contracts';
 import type { GenerationClient } from '@lorasmith/generation-queue';
 import type { HttpApp } from '@lorasmith/service-kit';
@@ -57,6 +59,7 @@ export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Prom
     '/chat/completions',
     {
       bodyLimit: BODY_LIMIT_BYTES,
+      preValidation: refuseUnsupportedParts,
       schema: {
         operationId: 'createChatCompletion',
         summary: 'Answer a conversation, as the OpenAI API does',
@@ -101,6 +104,12 @@ export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Prom
       return await answerRequest(answers, { request, reply, generation, form, ...streamOf(body) });
     },
   );
+}
+
+/** Says what is not supported by its name, before the schema would say only what is. @throws ProductError `invalid_request` */
+async function refuseUnsupportedParts({ body }: FastifyRequest): Promise<void> {
+  const [fault] = unsupportedParts(body);
+  if (fault !== undefined) throw new ProductError('invalid_request', fault.message, { param: fault.param });
 }
 
 function headOf(prefix: string, model: string, { id }: FastifyRequest): AnswerHead {
