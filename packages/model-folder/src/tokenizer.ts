@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import * as library from '@huggingface/tokenizers';
 import { ProductError } from '@lorasmith/contracts';
 import { type JsonObject, readJsonFile } from './json-file.js';
+import { tokenBytesOf } from './token-bytes.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { correctPreTokenizer, unsupportedPart } from './tokenizer-corrections.js';
 import { type EncodingParts, MissingTokenError, WordEncoder } from './word-encoder.js';
@@ -20,6 +21,11 @@ export interface Tokenizer {
   specialTokens: ReadonlyMap<number, string>;
   /** The highest id plus one, including added tokens. */
   vocabSize: number;
+  /**
+   * The bytes that each token adds to a text, by its id; null for added tokens. Null for a tokenizer whose tokens add no fixed
+   * bytes. Made at each call.
+   */
+  tokenBytes(): (Uint8Array | null)[] | null;
 }
 
 /** The parts of the library's class that Lorasmith uses. TypeScript cannot resolve the imports of its own type files. */
@@ -111,6 +117,7 @@ function wrap(
     padTokenId: idOf(named.pad),
     specialTokens: specialTokensIn(file),
     vocabSize,
+    tokenBytes: () => tokenBytesOf(file, vocabSize),
   };
 }
 

@@ -1,0 +1,330 @@
+import { formatTerms } from './format-terms.js';
+import { JsonTerms } from './json-terms.js';
+import { NOTHING, type Term, Terms } from './terms.js';
+
+/** A schema that is not supported, or not satisfiable. */
+export class SchemaError extends Error {
+  /** Where in the schema, from its root: `properties.a.pattern`. Empty for the root. */
+  readonly path: string;
+
+  constructor(path: readonly string[], message: string) {
+    super(message);
+    this.name = 'SchemaError';
+    this.path = path.join('.');
+  }
+}
+
+const MAX_DEPTH = 32;
+const MAX_PROPERTIES = 500;
+const MAX_ENUM_VALUES = 1_000;
+const MAX_LITERAL_BYTES = 500;
+const MAX_COUNT = 100_000;
+/** Limits, for docs/limits.md. */
+export const schemaLimits = {
+  depth: { value: MAX_DEPTH, unit: 'levels', beyond: '400 `invalid_request`' },
+  properties: { value: MAX_PROPERTIES, unit: 'properties', beyond: '400 `invalid_request`' },
+  values: {
+    value: MAX_ENUM_VALUES,
+    unit: `values of up to ${MAX_LITERAL_BYTES} bytes of JSON`,
+    beyond: '400 `invalid_request`',
+  },
+  counts: { value: MAX_COUNT, unit: 'items or characters', beyond: '400 `invalid_request`' },
+};
+
+/** Keywords that say nothing about a value. */
+const ANNOTATIONS = new Set(
+  '$schema $id $comment title description default examples deprecated readOnly writeOnly'.split(' '),
+);
+const DEFINITIONS = ['$defs', 'definitions'];
+const OF_TYPES: Readonly<Record<string, readonly string[]>> = {
+  object: ['properties', 'required', 'additionalProperties'],
+  array: ['items', 'minItems', 'maxItems', 'uniqueItems'],
+  string: ['minLength', 'maxLength', 'format'],
+  number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
+};
+const TYPES = ['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'];
+const OF_TYPE = new Set(Object.values(OF_TYPES).flat());
+const KNOWN = new Set(['type', 'enum', 'const', 'anyOf', 'allOf', '$ref', ...DEFINITIONS, ...OF_TYPE]);
+
+type Path = readonly string[];
+type Schema = Readonly<Record<string, unknown>>;
+
+/** @throws SchemaError, GrammarTooLargeError */
+export function checkSchema(schema: unknown): void {
+  const terms = new Terms();
+  termOfSchema(schema, terms, new JsonTerms(terms));
+}
+
+/**
+ * The JSON texts of a schema (JSON Schema 2020-12, the part of it that docs/api.md names). They may be fewer than the schema
+ * allows: properties come in the order of the schema, and others only with `additionalProperties`.
+ * @throws SchemaError, GrammarTooLargeError
+ */
+export function termOfSchema(schema: unknown, terms: Terms, json: JsonTerms): Term {
+  return new SchemaCompiler(schema, terms, json).compile();
+}
+
+class SchemaCompiler {
+  readonly #root: unknown;
+  readonly #terms: Terms;
+  readonly #json: JsonTerms;
+  /** The rule of each reference, by its pointer. */
+  readonly #rules = new Map<string, { term: Term; path: Path }>();
+  #enumValues = 0;
+
+  constructor(root: unknown, terms: Terms, json: JsonTerms) {
+    this.#root = root;
+    this.#terms = terms;
+    this.#json = json;
+  }
+
+  compile(): Term {
+    const term = this.#schema(this.#root, []);
+    if (term === NOTHING) throw new SchemaError([], 'No value satisfies the schema.');
+    const productive = this.#terms.productiveRules();
+    for (const { term: rule, path } of this.#rules.values()) {
+      if (this.#terms.refersToItself(rule)) throw new SchemaError(path, 'The reference refers to itself.');
+      if (!productive.has(rule))
+        throw new SchemaError(path, 'No value of finite size satisfies it: it requires itself.');
+    }
+    return term;
+  }
+
+  #schema(schema: unknown, path: Path): Term {
+    if (path.length > 2 * MAX_DEPTH)
+      throw new SchemaError(path, `The schema is nested deeper than ${MAX_DEPTH} levels.`);
+    if (schema === true) return this.#json.value;
+    if (schema === false) return NOTHING;
+    if (!isObject(schema)) throw new SchemaError(path, 'It is not a schema: an object, true or false.');
+    const keywords = Object.keys(schema).filter((key) => !ANNOTATIONS.has(key) && !DEFINITIONS.includes(key));
+    for (const key of keywords) {
+      if (!KNOWN.has(key)) throw new SchemaError([...path, key], `The keyword ${key.slice(0, 100)} is not supported.`);
+    }
+    const alone = (key: string, ...beside: string[]) => {
+      const other = keywords.find((one) => one !== key && !beside.includes(one));
+      if (other !== undefined) throw new SchemaError([...path, other], `${other} beside ${key} is not supported.`);
+    };
+    if ('$ref' in schema) {
+      alone('$ref');
+      return this.#reference(schema.$ref, [...path, '$ref']);
+    }
+    if ('const' in schema) {
+      alone('const', 'type');
+      return this.#values([schema.const], schema, [...path, 'const']);
+    }
+    if ('enum' in schema) {
+      alone('enum', 'type');
+      return this.#values(listOf(schema, 'enum', path), schema, [...path, 'enum']);
+    }
+    for (const key of ['anyOf', 'allOf']) {
+      if (!(key in schema)) continue;
+      alone(key);
+      const of = listOf(schema, key, path);
+      if (key === 'allOf' && of.length !== 1) {
+        throw new SchemaError([...path, key], 'allOf is supported only with a single schema.');
+      }
+      return this.#terms.choice(of.map((one, index) => this.#schema(one, [...path, key, String(index)])));
+    }
+    return this.#terms.choice(typesOf(schema, keywords, path).map((type) => this.#ofType(type, schema, path)));
+  }
+
+  #ofType(type: string, schema: Schema, path: Path): Term {
+    switch (type) {
+      case 'object':
+        return this.#object(schema, path);
+      case 'array':
+        return this.#array(schema, path);
+      case 'string':
+        return this.#string(schema, path);
+      case 'number':
+        return this.#number(schema, path);
+      case 'integer':
+        return this.#integer(schema, path);
+      case 'boolean':
+        return this.#json.boolean;
+      default:
+        return this.#json.null;
+    }
+  }
+
+  #reference(pointer: unknown, path: Path): Term {
+    if (typeof pointer !== 'string' || !/^#(\/|$)/.test(pointer)) {
+      throw new SchemaError(path, 'A reference must be to a part of this schema, such as #/$defs/name.');
+    }
+    const known = this.#rules.get(pointer);
+    if (known !== undefined) return known.term;
+    let target: unknown = this.#root;
+    const keys = pointer.split('/').slice(1);
+    for (const key of keys) {
+      const name = decodeURIComponentOf(key, path).replaceAll('~1', '/').replaceAll('~0', '~');
+      const isThere = typeof target === 'object' && target !== null && Object.hasOwn(target, name);
+      if (!isThere) throw new SchemaError(path, `There is nothing at ${pointer.slice(0, 100)}.`);
+      target = (target as Schema)[name];
+    }
+    return this.#terms.rule((term) => {
+      this.#rules.set(pointer, { term, path });
+      return this.#schema(target, keys);
+    });
+  }
+
+  #values(values: readonly unknown[], schema: Schema, path: Path): Term {
+    this.#enumValues += values.length;
+    if (this.#enumValues > MAX_ENUM_VALUES) {
+      throw new SchemaError(path, `The schema has more than ${MAX_ENUM_VALUES} values.`);
+    }
+    const types = 'type' in schema ? typesOf(schema, ['type'], path.slice(0, -1)) : TYPES;
+    const texts = values
+      .filter((value) => types.some((type) => isOfType(value, type)))
+      .map((value) => JSON.stringify(value));
+    const long = texts.find((text) => Buffer.byteLength(text) > MAX_LITERAL_BYTES);
+    if (long !== undefined) {
+      throw new SchemaError(path, `A value is longer than ${MAX_LITERAL_BYTES} bytes of JSON.`);
+    }
+    return this.#terms.choice(texts.map((text) => this.#terms.text(text)));
+  }
+
+  #string(schema: Schema, path: Path): Term {
+    const [min, max] = [countOf(schema, 'minLength', path) ?? 0, countOf(schema, 'maxLength', path)];
+    const { format } = schema;
+    if (format === undefined) return this.#json.stringOf(min, max ?? Number.POSITIVE_INFINITY);
+    const formats = formatTerms(this.#terms);
+    const known = typeof format === 'string' && Object.hasOwn(formats, format) ? formats[format] : undefined;
+    if (known === undefined) {
+      const names = Object.keys(formats).join(', ');
+      throw new SchemaError(
+        [...path, 'format'],
+        `The format ${JSON.stringify(format)?.slice(0, 100)} is not supported: only ${names}.`,
+      );
+    }
+    if (min > 0 || max !== null) throw new SchemaError([...path, 'format'], 'format with a length is not supported.');
+    const quote = this.#terms.text('"');
+    return this.#terms.unit(this.#terms.sequence(quote, known(), quote));
+  }
+
+  #integer(schema: Schema, path: Path): Term {
+    const bound = (key: string) => numberOf(schema, key, path);
+    const [min, max] = [bound('minimum'), bound('maximum')];
+    const [above, below] = [bound('exclusiveMinimum'), bound('exclusiveMaximum')];
+    if (min === null && max === null && above === null && below === null) return this.#json.integer;
+    const least = Math.max(
+      Math.ceil(min ?? Number.NEGATIVE_INFINITY),
+      Math.floor(above ?? Number.NEGATIVE_INFINITY) + 1,
+    );
+    const most = Math.min(
+      Math.floor(max ?? Number.POSITIVE_INFINITY),
+      Math.ceil(below ?? Number.POSITIVE_INFINITY) - 1,
+    );
+    return this.#json.integerWithin(least, most);
+  }
+
+  #number(schema: Schema, path: Path): Term {
+    const bounds = OF_TYPES.number!.map((key) => [key, numberOf(schema, key, path)] as const);
+    const fractional = bounds.find(([, bound]) => bound !== null && !Number.isInteger(bound));
+    if (fractional !== undefined) {
+      throw new SchemaError([...path, fractional[0]], 'Bounds of numbers must be integers.');
+    }
+    const {
+      minimum = null,
+      maximum = null,
+      exclusiveMinimum = null,
+      exclusiveMaximum = null,
+    } = Object.fromEntries(bounds);
+    if (bounds.every(([, bound]) => bound === null)) return this.#json.number;
+    return this.#json.numberWithin({ minimum, maximum, exclusiveMinimum, exclusiveMaximum });
+  }
+
+  #array(schema: Schema, path: Path): Term {
+    const [min, max] = [countOf(schema, 'minItems', path) ?? 0, countOf(schema, 'maxItems', path)];
+    if (schema.uniqueItems !== undefined && schema.uniqueItems !== false) {
+      throw new SchemaError([...path, 'uniqueItems'], 'uniqueItems is not supported.');
+    }
+    if (max !== null && max < min) return NOTHING;
+    const item = this.#schema(schema.items ?? true, [...path, 'items']);
+    if (item === NOTHING) return min === 0 ? this.#json.arrayOf(this.#json.null, 0, 0) : NOTHING;
+    return this.#json.arrayOf(item, min, max ?? Number.POSITIVE_INFINITY);
+  }
+
+  #object(schema: Schema, path: Path): Term {
+    const { properties = {}, additionalProperties: additional } = schema;
+    if (!isObject(properties)) throw new SchemaError([...path, 'properties'], 'properties must be an object.');
+    const required = new Set(schema.required === undefined ? [] : listOf(schema, 'required', path));
+    const names = [...new Set([...Object.keys(properties), ...required])];
+    if (names.length > MAX_PROPERTIES) {
+      throw new SchemaError([...path, 'properties'], `An object may have ${MAX_PROPERTIES} properties.`);
+    }
+    const other = () => this.#schema(additional ?? true, [...path, 'additionalProperties']);
+    if (names.length === 0) {
+      return additional === undefined ? this.#json.object : this.#json.mapOf(this.#json.string, other());
+    }
+    const members = names.map((name): { term: Term; isRequired: boolean } => {
+      if (typeof name !== 'string' || Buffer.byteLength(name) > MAX_LITERAL_BYTES / 2) {
+        const what = `The names of properties are texts of up to ${MAX_LITERAL_BYTES / 2} bytes.`;
+        throw new SchemaError([...path, 'required'], what);
+      }
+      const isListed = Object.hasOwn(properties, name);
+      const value = isListed ? this.#schema(properties[name], [...path, 'properties', name]) : other();
+      const key = this.#terms.text(JSON.stringify(name));
+      return { term: this.#json.member(key, value), isRequired: required.has(name) };
+    });
+    // Without additionalProperties others would be allowed, but nobody expects them.
+    const further = additional === undefined || additional === false ? NOTHING : other();
+    return this.#json.objectOf(members, this.#json.member(this.#json.keyOtherThan(names as string[]), further));
+  }
+}
+
+function typesOf(schema: Schema, keywords: readonly string[], path: Path): readonly string[] {
+  const { type } = schema;
+  if (type === undefined) {
+    const [first] = keywords;
+    if (first === undefined) return TYPES;
+    const kinds = Object.keys(OF_TYPES).filter((kind) => keywords.some((key) => OF_TYPES[kind]!.includes(key)));
+    if (kinds.length === 1 && (kinds[0] === 'object' || kinds[0] === 'array')) return kinds;
+    throw new SchemaError([...path, first], `${first} needs a type beside it.`);
+  }
+  const types = Array.isArray(type) ? type : [type];
+  const unknown = types.find((one) => !TYPES.includes(one));
+  if (types.length === 0 || unknown !== undefined) {
+    throw new SchemaError([...path, 'type'], `type must be one or several of ${TYPES.join(', ')}.`);
+  }
+  return types;
+}
+
+function isOfType(value: unknown, type: string): boolean {
+  if (type === 'null') return value === null;
+  if (type === 'array') return Array.isArray(value);
+  if (type === 'object') return isObject(value);
+  if (type === 'integer') return Number.isInteger(value);
+  return typeof value === type;
+}
+
+function isObject(value: unknown): value is Schema {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function listOf(schema: Schema, key: string, path: Path): readonly unknown[] {
+  const list = schema[key];
+  if (Array.isArray(list) && (list.length > 0 || key === 'required')) return list;
+  throw new SchemaError([...path, key], `${key} must be a list.`);
+}
+
+function countOf(schema: Schema, key: string, path: Path): number | null {
+  const count = schema[key];
+  if (count === undefined) return null;
+  if (Number.isInteger(count) && (count as number) >= 0 && (count as number) <= MAX_COUNT) return count as number;
+  throw new SchemaError([...path, key], `${key} must be an integer from 0 to ${MAX_COUNT}.`);
+}
+
+function numberOf(schema: Schema, key: string, path: Path): number | null {
+  const bound = schema[key];
+  if (bound === undefined) return null;
+  if (typeof bound === 'number' && Math.abs(bound) <= 1e15) return bound;
+  throw new SchemaError([...path, key], `${key} must be a number of up to 15 digits.`);
+}
+
+function decodeURIComponentOf(text: string, path: Path): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new SchemaError(path, 'The reference is not a JSON pointer.');
+  }
+}
