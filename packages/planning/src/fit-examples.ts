@@ -1,8 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Fault } from '@lorasmith/contracts';
-import type { ExampleRecord } from './example-file/example-record.js';
+import type { ExampleNotes, ExampleRecord } from './example-file/example-format.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
-import type { ExampleNotes } from './example-file/example-summary.js';
 import type { FaultList } from './fault-list.js';
 import type { LengthLimit } from './objectives/next-token/length-limit.js';
 import { throwIfPlanningStopped } from './planning-stopped.js';
@@ -40,8 +39,8 @@ export async function fitExamples(rows: OpenExamples, options: FitExamplesOption
     }
   };
   const before = faults.count;
-  for await (const { words, line } of records()) {
-    const fault = limit.faultOf(words);
+  for await (const { codes, line } of records()) {
+    const fault = limit.faultOf(codes);
     if (fault !== null) faults.add({ ...fault, line });
   }
   if (faults.count > before) return null;
@@ -50,15 +49,15 @@ export async function fitExamples(rows: OpenExamples, options: FitExamplesOption
     const fitted = { ...counts };
     const leftOut = { pieces: 0, tokens: 0, line: 0 };
     for await (const record of records()) {
-      if (record.words <= limit.maxTokens) {
+      if (record.codes <= limit.maxTokens) {
         add(record);
         continue;
       }
       fitted.overflowed++;
-      const { outcome, pieces, leftOut: others } = limit.fit(file.words(record));
+      const { outcome, pieces, leftOut: others } = limit.fit(file.codes(record));
       fitted[outcome]++;
       for (const { start, tokens, trained } of pieces) {
-        add({ ...record, start: record.start + start, words: tokens, trained });
+        add({ ...record, start: record.start + start, codes: tokens, trained });
       }
       if (others.length > 0 && leftOut.pieces === 0) leftOut.line = record.line;
       leftOut.pieces += others.length;

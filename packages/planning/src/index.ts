@@ -19,6 +19,7 @@ export {
 } from './example-file/example-store.js';
 export { inheritLora } from './initial-adapter.js';
 export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/line-splitter.js';
+export { lineTooLong, parseLine } from './jsonl/parse-line.js';
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
 export type { Examples } from './objectives/examples.js';
 export type { TokenExamples } from './objectives/next-token/token-examples.js';

@@ -3,7 +3,7 @@ import type { ModelFolder } from '@lorasmith/model-folder';
 import { adapterBytes } from './adapter-bytes.js';
 import { epochsOf, type StepCounts } from './count-steps.js';
 import { publishedState } from './evaluation-faults.js';
-import type { ExampleNotes } from './example-file/example-summary.js';
+import type { ExampleNotes } from './example-file/example-format.js';
 import type { Examples } from './objectives/examples.js';
 import type { Target } from './target-ranks.js';
 

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import type { ExampleFile } from './example-file/example-file.js';
-import type { ExampleRecord } from './example-file/example-record.js';
+import type { ExampleRecord } from './example-file/example-format.js';
 import { throwIfPlanningStopped } from './planning-stopped.js';
 
-/** Words to read of each dataset: about a second. */
-const MAX_WORDS = 32_000_000;
-/** Reading an example costs as much as this many words of it. */
-const WORDS_OF_A_READ = 256;
+/** Codes to read of each dataset: about a second. */
+const MAX_CODES = 32_000_000;
+/** Reading an example costs as much as this many codes of it. */
+const CODES_OF_A_READ = 256;
 /** Records between two turns of the event loop. */
 const SCAN_RECORDS = 10_000;
 
@@ -25,7 +25,7 @@ export async function rowsInBoth(
   const lengths = new Set<number>();
   const rowsOf = new Map<string, number[]>();
   const isWhole = await readEach(validation, signal, (record, digest) => {
-    lengths.add(record.words);
+    lengths.add(record.codes);
     const key = digest();
     const rows = rowsOf.get(key);
     if (rows === undefined) rowsOf.set(key, [record.row]);
@@ -33,8 +33,8 @@ export async function rowsInBoth(
     return true;
   });
   const found = new Set<number>();
-  const isComplete = await readEach(training, signal, ({ words }, digest) => {
-    if (!lengths.has(words)) return false;
+  const isComplete = await readEach(training, signal, ({ codes }, digest) => {
+    if (!lengths.has(codes)) return false;
     for (const row of rowsOf.get(digest()) ?? []) found.add(row);
     return true;
   });
@@ -47,11 +47,11 @@ async function readEach(
   signal: AbortSignal | undefined,
   visit: (record: ExampleRecord, digest: () => string) => boolean,
 ): Promise<boolean> {
-  let words = 0;
+  let codes = 0;
   for (let first = 0; first < file.count; first += SCAN_RECORDS) {
     for (const record of file.records(first, Math.min(SCAN_RECORDS, file.count - first))) {
-      if (words + record.words > MAX_WORDS) return false;
-      if (visit(record, () => digestOf(file.words(record)))) words += record.words + WORDS_OF_A_READ;
+      if (codes + record.codes > MAX_CODES) return false;
+      if (visit(record, () => digestOf(file.codes(record)))) codes += record.codes + CODES_OF_A_READ;
     }
     await setImmediate();
     throwIfPlanningStopped(signal);
@@ -59,6 +59,6 @@ async function readEach(
   return true;
 }
 
-function digestOf(words: Int32Array): string {
-  return createHash('sha1').update(words).digest('base64');
+function digestOf(codes: Int32Array): string {
+  return createHash('sha1').update(codes).digest('base64');
 }

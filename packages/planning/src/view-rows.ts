@@ -13,7 +13,7 @@ import { type Line, textOfLine } from './jsonl/line-splitter.js';
 import { parseLine } from './jsonl/parse-line.js';
 import { readLines } from './jsonl/read-lines.js';
 import type { LengthLimit, LengthSettings, RowPiece } from './objectives/next-token/length-limit.js';
-import { isTrainedWord, sequenceOfWords } from './objectives/next-token/token-examples.js';
+import { isTrainedCode, sequenceOfCodes } from './objectives/next-token/token-examples.js';
 import { objectiveFor } from './objectives/objectives.js';
 import { BatchConverter } from './row-conversion/batch-converter.js';
 
@@ -102,9 +102,9 @@ async function viewer({
       faults.add(...converted.map((fault) => ({ ...fault, ...at })));
       return { ...textOf(line), faults: faults.listed, tokens: null };
     }
-    const fault = limit?.faultOf(converted.words.length) ?? null;
+    const fault = limit?.faultOf(converted.codes.length) ?? null;
     if (fault !== null) faults.add({ ...fault, ...at });
-    const tokens = tokenizer === null ? null : tokensOf(converted.words, limit!, tokenizer);
+    const tokens = tokenizer === null ? null : tokensOf(converted.codes, limit!, tokenizer);
     return { ...textOf(line), faults: faults.listed, tokens };
   };
 }
@@ -115,16 +115,16 @@ function textOf(line: Line): Pick<DatasetRowView, 'line' | 'text' | 'characters'
   return { line: number, text: text.slice(0, MAX_ROW_CHARACTERS), characters: text.length };
 }
 
-/** @param words `[tokens]` of a whole row */
-function tokensOf(words: Int32Array, limit: LengthLimit, tokenizer: Tokenizer): RowTokens {
-  const { outcome, pieces } = fitted(words, limit);
-  const { ids } = sequenceOfWords(words);
+/** @param codes `[tokens]` of a whole row */
+function tokensOf(codes: Int32Array, limit: LengthLimit, tokenizer: Tokenizer): RowTokens {
+  const { outcome, pieces } = fitted(codes, limit);
+  const { ids } = sequenceOfCodes(codes);
   const shown = [...ids.subarray(0, MAX_ROW_TOKENS)];
   const texts = textsOf(shown, tokenizer);
-  const trained = trainedTokens(words, pieces);
+  const trained = trainedTokens(codes, pieces);
   const data = shown.map((id, token): RowToken => ({ id, text: texts[token]!, trained: trained[token] === 1 }));
   return {
-    total: words.length,
+    total: codes.length,
     trained: pieces.reduce((sum, piece) => sum + piece.trained, 0),
     outcome,
     sequences: pieces.map(({ start, tokens }) => ({ start, tokens })),
@@ -132,19 +132,19 @@ function tokensOf(words: Int32Array, limit: LengthLimit, tokenizer: Tokenizer): 
   };
 }
 
-function fitted(words: Int32Array, limit: LengthLimit): { outcome: RowTokens['outcome']; pieces: RowPiece[] } {
-  if (words.length <= limit.maxTokens) {
-    const trained = words.subarray(1).filter(isTrainedWord).length;
-    return { outcome: 'complete', pieces: [{ start: 0, tokens: words.length, trained }] };
+function fitted(codes: Int32Array, limit: LengthLimit): { outcome: RowTokens['outcome']; pieces: RowPiece[] } {
+  if (codes.length <= limit.maxTokens) {
+    const trained = codes.subarray(1).filter(isTrainedCode).length;
+    return { outcome: 'complete', pieces: [{ start: 0, tokens: codes.length, trained }] };
   }
-  return limit.faultOf(words.length) === null ? limit.fit(words) : { outcome: 'refused', pieces: [] };
+  return limit.faultOf(codes.length) === null ? limit.fit(codes) : { outcome: 'refused', pieces: [] };
 }
 
 /** `[tokens]`: 1 where a token is a target in one of the pieces. */
-function trainedTokens(words: Int32Array, pieces: readonly RowPiece[]): Uint8Array {
-  const trained = new Uint8Array(words.length);
+function trainedTokens(codes: Int32Array, pieces: readonly RowPiece[]): Uint8Array {
+  const trained = new Uint8Array(codes.length);
   for (const { start, tokens } of pieces) {
-    trained.set(sequenceOfWords(words.subarray(start, start + tokens)).trained, start);
+    trained.set(sequenceOfCodes(codes.subarray(start, start + tokens)).trained, start);
   }
   return trained;
 }

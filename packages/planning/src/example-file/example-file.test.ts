@@ -7,11 +7,11 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'v
 import { tinyClassifier } from '../../test/tiny-model.js';
 import { BitSet } from '../bit-set.js';
 import { classification } from '../objectives/classification/classification.js';
-import { type FeatureExamples, wordsOfFeatures } from '../objectives/classification/feature-examples.js';
+import { codesOfFeatures, type FeatureExamples } from '../objectives/classification/feature-examples.js';
 import { nextToken } from '../objectives/next-token/next-token.js';
-import { type TokenExamples, wordsOfSequence } from '../objectives/next-token/token-examples.js';
+import { codesOfSequence, type TokenExamples } from '../objectives/next-token/token-examples.js';
 import { openExampleFile } from './example-file.js';
-import { EXAMPLE_FILES } from './example-summary.js';
+import { EXAMPLE_FILES } from './example-format.js';
 import { ExampleWriter } from './example-writer.js';
 import { splitExamples } from './split-examples.js';
 
@@ -20,7 +20,7 @@ const NOTES = {
   warnings: [],
   rendered: null,
 };
-/** More than one scan reads, more than a thousand blocks, and words beyond a block of the writer. */
+/** More than one scan reads, more than a thousand blocks, and codes beyond a block of the writer. */
 const COUNT = 90_000;
 
 const TOKENS = { objective: nextToken, model: {} as ModelFolder };
@@ -57,7 +57,7 @@ async function write(all: Sequence[]): Promise<void> {
   const writer = new ExampleWriter(folder);
   for (const [number, sequence] of all.entries()) {
     const row = rowOf(number);
-    writer.add({ words: wordsOfSequence(sequence), trained: trainedOf(sequence), row, line: 3 * row + 1 });
+    writer.add({ codes: codesOfSequence(sequence), trained: trainedOf(sequence), row, line: 3 * row + 1 });
   }
   const summary = { count: writer.count, notes: NOTES, files: writer.finish() };
   await writeFile(join(folder, EXAMPLE_FILES.summary), JSON.stringify(summary));
@@ -124,7 +124,7 @@ test('keeps a row of numbers to the last bit', async () => {
   ];
   const writer = new ExampleWriter(folder);
   for (const [row, { features, label }] of rows.entries()) {
-    writer.add({ words: wordsOfFeatures(features, label), trained: 1, row, line: row + 1 });
+    writer.add({ codes: codesOfFeatures(features, label), trained: 1, row, line: row + 1 });
   }
   const summary = { count: 2, notes: NOTES, files: writer.finish() };
   await writeFile(join(folder, EXAMPLE_FILES.summary), JSON.stringify(summary));

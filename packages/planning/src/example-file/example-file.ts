@@ -5,8 +5,14 @@ import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { type Digest, systemErrorCode } from '@lorasmith/storage';
 import { throwIfPlanningStopped } from '../planning-stopped.js';
-import { type ExampleRecord, RECORD_BYTES, readRecord } from './example-record.js';
-import { EXAMPLE_FILES, type ExampleSummary, isExampleSummary } from './example-summary.js';
+import {
+  EXAMPLE_FILES,
+  type ExampleRecord,
+  type ExampleSummary,
+  isExampleSummary,
+  RECORD_BYTES,
+  readRecord,
+} from './example-format.js';
 
 /** Records read at once: a page of memory. */
 const BLOCK_RECORDS = 170;
@@ -21,13 +27,13 @@ const VERIFY_BYTES = 2 ** 20;
 export class ExampleFile {
   readonly summary: ExampleSummary;
   readonly #index: FileHandle;
-  readonly #words: FileHandle;
+  readonly #codes: FileHandle;
   readonly #blocks = new Map<number, DataView>();
 
-  constructor({ summary, index, words }: { summary: ExampleSummary; index: FileHandle; words: FileHandle }) {
+  constructor({ summary, index, codes }: { summary: ExampleSummary; index: FileHandle; codes: FileHandle }) {
     this.summary = summary;
     this.#index = index;
-    this.#words = words;
+    this.#codes = codes;
   }
 
   get count(): number {
@@ -45,20 +51,20 @@ export class ExampleFile {
     for (let number = 0; number < length; number++) yield readRecord(records, number * RECORD_BYTES);
   }
 
-  /** `[words]` of an example, in memory of their own. */
-  words({ start, words }: ExampleRecord): Int32Array {
-    const content = new Int32Array(words);
-    readFully(this.#words, new Uint8Array(content.buffer), start * 4);
+  /** `[codes]` of an example, in memory of their own. */
+  codes({ start, codes }: ExampleRecord): Int32Array {
+    const content = new Int32Array(codes);
+    readFully(this.#codes, new Uint8Array(content.buffer), start * 4);
     return content;
   }
 
-  /** Other examples in the same words. It is read from the same open file. */
+  /** Other examples in the same codes. It is read from the same open file. */
   withIndex(index: FileHandle, summary: ExampleSummary): ExampleFile {
-    return new ExampleFile({ summary, index, words: this.#words });
+    return new ExampleFile({ summary, index, codes: this.#codes });
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#index.close(), this.#words.close()]);
+    await Promise.all([this.#index.close(), this.#codes.close()]);
   }
 
   #block(block: number): DataView {
@@ -93,11 +99,11 @@ export async function openExampleFile(folder: string, signal?: AbortSignal): Pro
     if (!isExampleSummary(summary)) return null;
     const names = ['index', 'words'] as const;
     for (const name of names) handles.push(await open(join(folder, EXAMPLE_FILES[name]), 'r'));
-    const [index, words] = handles;
+    const [index, codes] = handles;
     const digests = names.map((name) => summary.files[name]);
     const checks = await Promise.all(handles.map((handle, at) => isWhole(handle, digests[at]!, signal)));
     if (checks.includes(false)) return null;
-    file = new ExampleFile({ summary, index: index!, words: words! });
+    file = new ExampleFile({ summary, index: index!, codes: codes! });
     return file;
   } catch (error) {
     if (error instanceof SyntaxError || systemErrorCode(error) === 'ENOENT') return null;

@@ -1,5 +1,5 @@
 import type { ExampleFile } from './example-file.js';
-import type { ExampleRecord } from './example-record.js';
+import type { ExampleRecord } from './example-format.js';
 
 /** One side of the split: what is trained on, or what is held out. */
 export interface ExampleSide {
@@ -28,7 +28,7 @@ export interface SideSource {
   tokensOf(record: ExampleRecord): number;
 }
 
-/** Reads each example from the file when it is asked for; an objective adds what the words of one mean. */
+/** Reads each example from the file when it is asked for; an objective adds what the codes of one mean. */
 export abstract class StoredSide implements ExampleSide {
   readonly count: number;
   readonly tokens: number;
@@ -57,13 +57,13 @@ export abstract class StoredSide implements ExampleSide {
     return this.#record(index).line;
   }
 
-  protected words(index: number): Int32Array {
-    return this.#source.file.words(this.#record(index));
+  protected codes(index: number): Int32Array {
+    return this.#source.file.codes(this.#record(index));
   }
 
-  protected lastWord(index: number): number {
-    const { start, words, ...record } = this.#record(index);
-    return this.#source.file.words({ ...record, start: start + words - 1, words: 1 })[0]!;
+  protected lastCode(index: number): number {
+    const { start, codes, ...record } = this.#record(index);
+    return this.#source.file.codes({ ...record, start: start + codes - 1, codes: 1 })[0]!;
   }
 
   #record(index: number): ExampleRecord {

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { ExampleNotes } from './example-format.js';
 import { type ExampleId, type ExampleStore, type OpenExamples, openExampleStore } from './example-store.js';
-import type { ExampleNotes } from './example-summary.js';
 import type { ExampleWriter } from './example-writer.js';
 
 const NOTES: ExampleNotes = {
@@ -33,7 +33,7 @@ afterEach(async () => {
 /** Examples of one token each, `first` and those that follow it. */
 const filledWith = (first: number, count: number) => async (writer: ExampleWriter) => {
   for (let row = 0; row < count; row++)
-    writer.add({ words: Int32Array.of(first + row), trained: 0, row, line: row + 1 });
+    writer.add({ codes: Int32Array.of(first + row), trained: 0, row, line: row + 1 });
   return NOTES;
 };
 
@@ -44,7 +44,7 @@ async function made(id: ExampleId, first = 0, count = 10, within = store): Promi
 }
 
 function contentOf({ file }: OpenExamples): number[] {
-  return Array.from({ length: file.count }, (_, number) => file.words(file.record(number))[0]!);
+  return Array.from({ length: file.count }, (_, number) => file.codes(file.record(number))[0]!);
 }
 
 const kept = () => readdir(join(dataDir, 'tokens'));

@@ -2,10 +2,8 @@ import { open, readdir, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { type ExampleFile, openExampleFile } from './example-file.js';
-import type { ExampleRecord } from './example-record.js';
-import { EXAMPLE_FILES, type ExampleNotes, type ExampleSummary } from './example-summary.js';
-import { ExampleWriter } from './example-writer.js';
-import { RecordWriter } from './record-writer.js';
+import { EXAMPLE_FILES, type ExampleNotes, type ExampleRecord, type ExampleSummary } from './example-format.js';
+import { ExampleWriter, RecordWriter } from './example-writer.js';
 
 export interface ExampleStoreOptions {
   /** Examples are in its folder `tokens`. */
@@ -57,7 +55,7 @@ export interface ExampleStore {
    * Examples that are parts of others. Only their index is written, to a file that is gone once it is closed.
    *
    * @param from belongs to the result, and is closed with it
-   * @param fill adds the record of every example: some of the words of one of those
+   * @param fill adds the record of every example: some of the codes of one of those
    * @throws ProductError `storage_full`; what `fill` throws
    */
   select(

@@ -1,17 +1,35 @@
+import type { CodedFault } from '../fault-list.js';
 import { type Line, MAX_LINE_BYTES, textOfLine } from './line-splitter.js';
+import { nestsDeeperThan } from './nesting-depth.js';
 
 /** A line of a JSONL file that is not blank: what it holds, or what is wrong with it. */
-export type RawRow = { line: number; fault: null; value: unknown } | { line: number; fault: string };
+export type RawRow = { line: number; fault: null; value: unknown } | { line: number; fault: CodedFault };
+
+/** The deepest valid rows have tools, whose parameters are JSON schemas. */
+const MAX_DEPTH = 64;
+/** Limits, for docs/limits.md. */
+export const lineLimits = {
+  nesting: { value: MAX_DEPTH, unit: 'levels', beyond: '422 `invalid_dataset`' },
+};
 
 /** @returns null for a blank line */
-export function parseLine({ number: line, bytes }: Line): RawRow | null {
-  if (bytes === null) return { line, fault: `The line is longer than ${MAX_LINE_BYTES} bytes.` };
+export function parseLine({ number: line, bytes }: Line, maxLineBytes = MAX_LINE_BYTES): RawRow | null {
+  const refused = (code: CodedFault['code'], message: string) => ({ line, fault: { code, message } });
+  if (bytes === null) return { line, fault: lineTooLong(maxLineBytes) };
   const text = textOfLine(line, bytes);
-  if (text === null) return { line, fault: 'The line is not valid UTF-8.' };
+  if (text === null) return refused('invalid_dataset', 'The line is not valid UTF-8.');
   if (text === '') return null;
+  if (nestsDeeperThan(MAX_DEPTH, text)) {
+    return refused('invalid_dataset', `The line is nested deeper than ${MAX_DEPTH} levels.`);
+  }
   try {
     return { line, fault: null, value: JSON.parse(text) };
   } catch (error) {
-    return { line, fault: `The line is not valid JSON: ${(error as Error).message.slice(0, 200)}.` };
+    return refused('invalid_json', `The line is not JSON: ${(error as Error).message.slice(0, 200)}.`);
   }
+}
+
+export function lineTooLong(maxLineBytes: number): CodedFault {
+  const message = `The line is longer than ${maxLineBytes} bytes, the limit. Put one row on each line.`;
+  return { code: 'invalid_dataset', message };
 }

@@ -41,9 +41,9 @@ describe('readLines and parseLine', () => {
   it('reports what is wrong with a line and continues', async () => {
     const rows = await read(Buffer.concat([Buffer.from('{"a":\n'), Buffer.of(0xff, 0x0a), Buffer.from('\ufeff1\n2')]));
     expect(rows).toMatchObject([
-      { line: 1, fault: expect.stringContaining('JSON') },
-      { line: 2, fault: expect.stringContaining('UTF-8') },
-      { line: 3, fault: expect.stringContaining('JSON') },
+      { line: 1, fault: { message: expect.stringContaining('JSON') } },
+      { line: 2, fault: { message: expect.stringContaining('UTF-8') } },
+      { line: 3, fault: { message: expect.stringContaining('JSON') } },
       { line: 4, value: 2 },
     ]);
   });
@@ -51,7 +51,7 @@ describe('readLines and parseLine', () => {
   it('does not keep a line without an end', async () => {
     const rows = await read(Buffer.concat([Buffer.alloc(MAX_LINE_BYTES + 1, 0x20), Buffer.from('\n1')]));
     expect(rows).toMatchObject([
-      { line: 1, fault: expect.stringContaining('longer') },
+      { line: 1, fault: { message: expect.stringContaining('longer') } },
       { line: 2, value: 1 },
     ]);
   });

@@ -12,9 +12,8 @@ import type {
 } from '@lorasmith/contracts';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import type { Validator } from 'typebox/compile';
-import type { ExampleRecord } from '../example-file/example-record.js';
+import type { ExampleRecord, RowCounts } from '../example-file/example-format.js';
 import type { SideSource } from '../example-file/example-side.js';
-import type { RowCounts } from '../example-file/example-summary.js';
 import type { CodedFault, FaultList } from '../fault-list.js';
 import type { RemarkCount, RowRemark } from '../row-conversion/row-remarks.js';
 import type { Examples } from './examples.js';
@@ -78,7 +77,7 @@ export interface Objective {
   /** What a job with these settings does with long rows; null where rows have no length. */
   lengthLimit(job: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit | null;
   /** How many tokens a stored example counts for. */
-  tokensOf(record: Pick<ExampleRecord, 'words'>): number;
+  tokensOf(record: Pick<ExampleRecord, 'codes'>): number;
   /** Examples as the loss reads them. */
   examples(source: SideSource, model: ModelFolder): Examples;
   /**
@@ -102,7 +101,7 @@ export interface SidesOfJob {
 export type PromptEncoder = (prompt: SamplePrompt) => Int32Array;
 
 /**
- * Converts rows to examples: each becomes one, whole. What the words of an example mean only its objective knows: one
+ * Converts rows to examples: each becomes one, whole. What the codes of an example mean only its objective knows: one
  * sequence with its mask, for instance, or several.
  */
 export interface RowConverter<Row extends TextualRow | FeaturesRow = TextualRow | FeaturesRow> {
@@ -112,11 +111,11 @@ export interface RowConverter<Row extends TextualRow | FeaturesRow = TextualRow 
    */
   convert(row: Row): ConvertedRow | CodedFault[];
   /** An example as the report shows it; null where it has no text. */
-  rendered(words: Int32Array): RenderedRow | null;
+  rendered(codes: Int32Array): RenderedRow | null;
 }
 
 export interface ConvertedRow {
-  words: Int32Array;
+  codes: Int32Array;
   /** Targets of the loss. */
   trained: number;
   remarks: RowRemark[];

@@ -11,10 +11,10 @@ import { type RemarkCount, RemarkCounts } from './row-remarks.js';
 export interface ConvertedBatch {
   /** Rows among the lines: those that are not blank. */
   rows: number;
-  /** `[examples, 4]`: words, targets of the loss, index of the row among these rows, line of the file. */
+  /** `[examples, 4]`: codes, targets of the loss, index of the row among these rows, line of the file. */
   records: Uint32Array<ArrayBuffer>;
   /** The token ids of all examples, concatenated. */
-  words: Int32Array<ArrayBuffer>;
+  codes: Int32Array<ArrayBuffer>;
   faults: { listed: CodedFault[]; count: number };
   remarks: RemarkCount[];
 }
@@ -47,25 +47,26 @@ export class BatchConverter {
       const converted = this.convertRow(raw);
       if (Array.isArray(converted)) faults.add(...converted.map((fault) => ({ ...fault, line })));
       else {
-        records.push(converted.words.length, converted.trained, rows, line);
-        examples.push(converted.words);
+        records.push(converted.codes.length, converted.trained, rows, line);
+        examples.push(converted.codes);
         for (const { code, detail = '' } of converted.remarks) remarks.add({ code, rows: 1, line, detail });
       }
       rows++;
     }
     const { listed, count } = faults;
     const ofRows = { rows, faults: { listed, count }, remarks: remarks.all };
-    return { ...ofRows, records: Uint32Array.from(records), words: concatenate(examples) };
+    return { ...ofRows, records: Uint32Array.from(records), codes: concatenate(examples) };
   }
 
   /** An example as the report shows it. */
-  rendered(words: Int32Array): RenderedRow | null {
-    return this.#converter.rendered(words);
+  rendered(codes: Int32Array): RenderedRow | null {
+    return this.#converter.rendered(codes);
   }
 
   /** @returns its example, or what is wrong with the row */
   convertRow(raw: RawRow): ConvertedRow | CodedFault[] {
-    if (raw.fault !== null) return [{ code: 'invalid_dataset', message: raw.fault }];
+    // Uploads refuse such lines, so the stored dataset was changed.
+    if (raw.fault !== null) return [{ ...raw.fault, code: 'invalid_dataset' }];
     const { format, row, faults } = checkRow(raw.value);
     if (row === null) return faults;
     if (format !== this.#dataset.format) {

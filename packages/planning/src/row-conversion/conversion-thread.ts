@@ -30,5 +30,5 @@ function lineOf({ number, bytes }: ThreadTask['lines'][number]): Line {
 
 async function convert({ id, lines }: ThreadTask): Promise<void> {
   const batch = await converter.convert(lines.map(lineOf));
-  port.postMessage({ id, batch } satisfies ThreadMessage, [batch.records.buffer, batch.words.buffer]);
+  port.postMessage({ id, batch } satisfies ThreadMessage, [batch.records.buffer, batch.codes.buffer]);
 }

@@ -33,7 +33,7 @@ function slowHere(beforeRow = () => {}): { objective: Objective; rows(): number 
   const createConverter: Objective['createConverter'] = async (...options) => {
     const converter = await nextToken.createConverter(...options);
     return {
-      rendered: (words) => converter.rendered(words),
+      rendered: (codes) => converter.rendered(codes),
       convert(row) {
         rows++;
         beforeRow();

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { ProductError, type RenderedRow } from '@lorasmith/contracts';
 import type { ModelTexts } from '@lorasmith/model-folder';
-import type { ExampleNotes } from '../example-file/example-summary.js';
+import type { ExampleNotes } from '../example-file/example-format.js';
 import type { ExampleWriter } from '../example-file/example-writer.js';
 import { type CodedFault, FaultList } from '../fault-list.js';
 import type { Line } from '../jsonl/line-splitter.js';
@@ -140,15 +140,15 @@ class ConversionResults {
     return { notes: { counts, warnings, rendered: this.#rendered }, faults: null };
   }
 
-  #write({ records, words }: ConvertedBatch): void {
+  #write({ records, codes }: ConvertedBatch): void {
     const { writer } = this.#options;
     // The shape of an example is the objective's, so its converter reads it.
-    if (records.length > 0) this.#rendered ??= this.#converter.rendered(words.subarray(0, records[0]!));
+    if (records.length > 0) this.#rendered ??= this.#converter.rendered(codes.subarray(0, records[0]!));
     for (let at = 0; at < records.length; at += RECORD_NUMBERS) {
       const row = this.#rows + records[at + 2]!;
-      writer.addRecord({ words: records[at]!, trained: records[at + 1]!, row, line: records[at + 3]! });
+      writer.addRecord({ codes: records[at]!, trained: records[at + 1]!, row, line: records[at + 3]! });
     }
-    writer.addWords(words);
+    writer.addCodes(codes);
   }
 
   /** Adds faults of rows that cannot be converted and of rows that are too long, in the order of their lines. */
@@ -156,7 +156,7 @@ class ConversionResults {
     const { objective, lengthFault } = this.#options;
     const ofLength = new FaultList();
     for (let at = 0; at < records.length; at += RECORD_NUMBERS) {
-      const tokens = objective.tokensOf({ words: records[at]! });
+      const tokens = objective.tokensOf({ codes: records[at]! });
       this.#longest = Math.max(this.#longest, tokens);
       const fault = lengthFault?.(tokens) ?? null;
       if (fault !== null) ofLength.add({ ...fault, line: records[at + 3]! });

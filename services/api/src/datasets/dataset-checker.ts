@@ -1,8 +1,7 @@
 import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
-import { checkRow, type Line, LineSplitter, textOfLine } from '@lorasmith/planning';
+import { checkRow, type Line, LineSplitter, lineTooLong, parseLine, textOfLine } from '@lorasmith/planning';
 import { mapRow } from './map-row.js';
 import { MappingReport } from './mapping-report.js';
-import { nestsDeeperThan } from './nesting-depth.js';
 import { SeenRows } from './seen-rows.js';
 
 export interface DatasetLimits {
@@ -16,11 +15,8 @@ export type DatasetSummary = Pick<Dataset, 'format' | 'rows' | 'features' | 'war
 
 /** Enough to see what is wrong with a file. Later lines are not checked. */
 const MAX_LISTED_FAULTS = 100;
-/** The deepest valid rows have tools, whose parameters are JSON schemas. */
-const MAX_DEPTH = 64;
 /** Limits, for docs/limits.md. */
 export const datasetCheckLimits = {
-  nesting: { value: MAX_DEPTH, unit: 'levels', beyond: '422 `invalid_dataset`' },
   faults: { value: MAX_LISTED_FAULTS, unit: 'faults', beyond: 'checking stops there' },
 };
 
@@ -129,25 +125,17 @@ export class DatasetChecker {
 
   /** @returns the line as it is stored, or its faults */
   #check({ number: line, bytes }: Line): Buffer | Fault[] {
-    if (bytes === null) return [this.#tooLong()];
-    if (isBlank(bytes)) return bytes;
-    const text = textOfLine(line, bytes);
-    if (text === null) return [invalid('The line is not valid UTF-8.')];
-    if (text === '') return bytes;
-    const hint = this.#isFirst ? fileHint(text) : undefined;
-    this.#isFirst = false;
+    const { maxLineBytes } = this.#limits;
+    if (bytes === null) return [lineTooLong(maxLineBytes)];
+    const hint = this.#hintOf(line, bytes);
     if (hint !== undefined) {
       this.#lastLine = line;
       return [invalid(hint)];
     }
-    if (nestsDeeperThan(MAX_DEPTH, text)) return [invalid(`The line is nested deeper than ${MAX_DEPTH} levels.`)];
-    let value: unknown;
-    try {
-      value = JSON.parse(text);
-    } catch (error) {
-      const message = `The line is not JSON: ${(error as Error).message.slice(0, 200)}.`;
-      return [{ code: 'invalid_json', message }];
-    }
+    const parsed = parseLine({ number: line, bytes }, maxLineBytes);
+    if (parsed === null) return bytes;
+    if (parsed.fault !== null) return [parsed.fault];
+    const { value } = parsed;
     const mapped = mapRow(value);
     if (Array.isArray(mapped)) return mapped;
     const { format, row, faults } = checkRow(mapped.row);
@@ -158,13 +146,21 @@ export class DatasetChecker {
       return [invalid(`The file has more than ${this.#limits.maxRows} rows, the limit.`)];
     }
     const stored = mapped.row === value ? bytes : Buffer.from(JSON.stringify(row));
-    if (stored.length > this.#limits.maxLineBytes) return [this.#tooLong()];
+    if (stored.length > maxLineBytes) return [lineTooLong(maxLineBytes)];
     this.#mapping.add(line, mapped);
     this.#lookForRepetition(line, stored);
     const width = 'features' in row ? row.features.length : null;
     this.#first ??= { format, width, line };
     const difference = this.#difference(format, width);
     return difference === null ? stored : [difference];
+  }
+
+  /** What the file is instead of JSONL, if its first line that is not blank shows it. */
+  #hintOf(line: number, bytes: Buffer): string | undefined {
+    const text = this.#isFirst ? textOfLine(line, bytes) : null;
+    if (text === null || text === '') return undefined;
+    this.#isFirst = false;
+    return fileHint(text);
   }
 
   #difference(format: DatasetFormat, width: number | null): Fault | null {
@@ -193,10 +189,6 @@ export class DatasetChecker {
     return [{ code: 'duplicate_rows', message, line: this.#firstRepeatedLine }];
   }
 
-  #tooLong(): Fault {
-    return invalid(`The line is longer than ${this.#limits.maxLineBytes} bytes, the limit. Put one row on each line.`);
-  }
-
   #invalid(): ProductError {
     const details = this.#faults;
     const lines = this.#faultyLines === 1 ? 'one line is wrong' : `${this.#faultyLines} lines are wrong`;
@@ -207,11 +199,6 @@ export class DatasetChecker {
     const message = `${counted}${listed}${rest}. Nothing was stored.`;
     return new ProductError('invalid_dataset', message[0]!.toUpperCase() + message.slice(1), { details });
   }
-}
-
-/** Whether the line contains only ASCII white space. */
-function isBlank(bytes: Buffer): boolean {
-  return bytes.every(isSpace);
 }
 
 /** The JSON of a valid row, without white space around it and the byte order mark of a file. */

@@ -5,7 +5,7 @@ import type { CodedFault, FaultList } from '../../fault-list.js';
 import { throwIfPlanningStopped } from '../../planning-stopped.js';
 import type { Examples } from '../examples.js';
 import type { ConvertedRow, Objective, RowConverter, SidesOfJob } from '../objective.js';
-import { StoredFeatures, wordsOfFeatures } from './feature-examples.js';
+import { codesOfFeatures, StoredFeatures } from './feature-examples.js';
 import { FEATURES_FORMAT } from './row-format.js';
 
 /** A label for each row of numbers. */
@@ -92,6 +92,6 @@ class FeatureRowConverter implements RowConverter<FeaturesRow> {
       faults.push({ code: 'label_out_of_range', message, param: 'label' });
     }
     if (faults.length > 0) return faults;
-    return { words: wordsOfFeatures(row.features, row.label), trained: 1, remarks: [] };
+    return { codes: codesOfFeatures(row.features, row.label), trained: 1, remarks: [] };
   }
 }

@@ -19,23 +19,23 @@ export class StoredFeatures extends StoredSide implements FeatureExamples {
   }
 
   row(index: number): { features: Float32Array; label: number } {
-    return featuresOfWords(this.words(index));
+    return featuresOfCodes(this.codes(index));
   }
 
   label(index: number): number {
-    return this.lastWord(index);
+    return this.lastCode(index);
   }
 }
 
-/** Words of 4 bytes: the features as float32, then the label. */
-export function wordsOfFeatures(features: readonly number[], label: number): Int32Array {
-  const words = new Int32Array(features.length + 1);
-  new Float32Array(words.buffer).set(features);
-  words[features.length] = label;
-  return words;
+/** Codes of 4 bytes: the features as float32, then the label. */
+export function codesOfFeatures(features: readonly number[], label: number): Int32Array {
+  const codes = new Int32Array(features.length + 1);
+  new Float32Array(codes.buffer).set(features);
+  codes[features.length] = label;
+  return codes;
 }
 
-function featuresOfWords(words: Int32Array): { features: Float32Array; label: number } {
-  const width = words.length - 1;
-  return { features: new Float32Array(words.buffer, words.byteOffset, width), label: words[width]! };
+function featuresOfCodes(codes: Int32Array): { features: Float32Array; label: number } {
+  const width = codes.length - 1;
+  return { features: new Float32Array(codes.buffer, codes.byteOffset, width), label: codes[width]! };
 }

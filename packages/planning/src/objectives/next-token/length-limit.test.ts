@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { LengthLimit } from './length-limit.js';
-import { wordsOfSequence } from './token-examples.js';
+import { codesOfSequence } from './token-examples.js';
 
 /** Ids 0, 1, 2, …; `1` in the mask is trained. */
-const wordsOf = (mask: string) =>
-  wordsOfSequence({ ids: Int32Array.from(mask, (_, index) => index), trained: Uint8Array.from(mask, Number) });
+const codesOf = (mask: string) =>
+  codesOfSequence({ ids: Int32Array.from(mask, (_, index) => index), trained: Uint8Array.from(mask, Number) });
 
 function limitOf(onOverflow: 'error' | 'drop' | 'truncate' | 'split', maxPositions = 100) {
   return new LengthLimit({ maxLength: 4, maxPositions, onOverflow });
@@ -22,17 +22,17 @@ describe('LengthLimit', () => {
     const shorten = expect.stringContaining('shorten the row');
     expect(limitOf('error', 3).faultOf(5)).toMatchObject({ code: 'row_too_long', message: shorten });
     for (const other of ['drop', 'truncate', 'split'] as const) expect(limitOf(other).faultOf(5)).toBeNull();
-    expect(limitOf('drop').fit(wordsOf('01111'))).toEqual(dropped);
+    expect(limitOf('drop').fit(codesOf('01111'))).toEqual(dropped);
   });
 
   it('truncates at the end, and drops what is left without a trained token', () => {
     const pieces = [{ start: 0, tokens: 4, trained: 2 }];
-    expect(limitOf('truncate').fit(wordsOf('001111'))).toEqual({ outcome: 'truncated', pieces, leftOut: [] });
-    expect(limitOf('truncate').fit(wordsOf('000011'))).toEqual(dropped);
+    expect(limitOf('truncate').fit(codesOf('001111'))).toEqual({ outcome: 'truncated', pieces, leftOut: [] });
+    expect(limitOf('truncate').fit(codesOf('000011'))).toEqual(dropped);
   });
 
   it('splits into pieces whose first token is not trained, and counts those that have none', () => {
-    expect(limitOf('split').fit(wordsOf('0000' + '1111' + '0000' + '11'))).toEqual({
+    expect(limitOf('split').fit(codesOf('0000' + '1111' + '0000' + '11'))).toEqual({
       outcome: 'split',
       pieces: [
         { start: 4, tokens: 4, trained: 3 },
@@ -44,6 +44,6 @@ describe('LengthLimit', () => {
       ],
     });
     // The one trained token becomes the first of its piece.
-    expect(limitOf('split').fit(wordsOf('00001'))).toEqual(dropped);
+    expect(limitOf('split').fit(codesOf('00001'))).toEqual(dropped);
   });
 });

@@ -1,6 +1,6 @@
 import type { TrainingSettings } from '@lorasmith/contracts';
 import type { CodedFault } from '../../fault-list.js';
-import { isTrainedWord } from './token-examples.js';
+import { isTrainedCode } from './token-examples.js';
 
 /** The settings of a job for rows that are too long. */
 export type LengthSettings = Pick<TrainingSettings, 'max_seq_length' | 'on_overflow'>;
@@ -54,23 +54,23 @@ export class LengthLimit {
    * Fits a row that is too long. Every piece has a trained token: `truncate` drops the row when all its trained tokens are
    * beyond the cut, `split` leaves out pieces without any.
    *
-   * @param words `[tokens]` of the row
+   * @param codes `[tokens]` of the row
    */
-  fit(words: Int32Array): FittedRow {
+  fit(codes: Int32Array): FittedRow {
     switch (this.#onOverflow) {
       case 'error':
         throw new Error('a row that is too long is a fault');
       case 'drop':
         return DROPPED;
       case 'truncate': {
-        const piece = pieceOf(words, 0, this.maxTokens);
+        const piece = pieceOf(codes, 0, this.maxTokens);
         return piece.trained > 0 ? { outcome: 'truncated', pieces: [piece], leftOut: [] } : DROPPED;
       }
       case 'split': {
         const pieces: RowPiece[] = [];
         const leftOut: RowPiece[] = [];
-        for (let start = 0; start < words.length; start += this.maxTokens) {
-          const piece = pieceOf(words, start, Math.min(start + this.maxTokens, words.length));
+        for (let start = 0; start < codes.length; start += this.maxTokens) {
+          const piece = pieceOf(codes, start, Math.min(start + this.maxTokens, codes.length));
           (piece.trained > 0 ? pieces : leftOut).push(piece);
         }
         return pieces.length > 0 ? { outcome: 'split', pieces, leftOut } : DROPPED;
@@ -81,8 +81,8 @@ export class LengthLimit {
 
 const DROPPED: FittedRow = { outcome: 'dropped', pieces: [], leftOut: [] };
 
-function pieceOf(words: Int32Array, start: number, end: number): RowPiece {
+function pieceOf(codes: Int32Array, start: number, end: number): RowPiece {
   let trained = 0;
-  for (let token = start + 1; token < end; token++) if (isTrainedWord(words[token]!)) trained++;
+  for (let token = start + 1; token < end; token++) if (isTrainedCode(codes[token]!)) trained++;
   return { start, tokens: end - start, trained };
 }

@@ -6,7 +6,7 @@ import {
   type ModelFolder,
   type ModelTexts,
 } from '@lorasmith/model-folder';
-import type { RowCounts } from '../../example-file/example-summary.js';
+import type { RowCounts } from '../../example-file/example-format.js';
 import type { Objective, ObjectiveJob, PromptEncoder, RowsOfModel } from '../objective.js';
 import { RowEncoder } from './encode-row.js';
 import { LengthLimit, type LengthSettings } from './length-limit.js';
@@ -25,7 +25,7 @@ export const nextToken: Objective = {
   createPromptEncoder,
   remarkWarnings: REMARK_WARNINGS,
   lengthLimit,
-  tokensOf: ({ words }) => words,
+  tokensOf: ({ codes }) => codes,
   examples: (source) => new StoredTokens(source),
   checkTargets: null,
   warnings: lengthWarnings,

@@ -15,31 +15,31 @@ export class StoredTokens extends StoredSide implements TokenExamples {
   readonly kind = 'next-token';
 
   sequence(index: number): EncodedRow {
-    return sequenceOfWords(this.words(index));
+    return sequenceOfCodes(this.codes(index));
   }
 }
 
-/** The sign of a token's word says that it is a target of the loss; ids are far smaller than 2^31. */
+/** The sign of a token's code says that it is a target of the loss; ids are far smaller than 2^31. */
 const TRAINED = 0x80000000;
 
-/** A sequence in words of 4 bytes, one for each token. */
-export function wordsOfSequence({ ids, trained }: EncodedRow): Int32Array {
-  const words = new Int32Array(ids.length);
-  for (let token = 0; token < ids.length; token++) words[token] = ids[token]! | (trained[token] === 1 ? TRAINED : 0);
-  return words;
+/** A sequence in codes of 4 bytes, one for each token. */
+export function codesOfSequence({ ids, trained }: EncodedRow): Int32Array {
+  const codes = new Int32Array(ids.length);
+  for (let token = 0; token < ids.length; token++) codes[token] = ids[token]! | (trained[token] === 1 ? TRAINED : 0);
+  return codes;
 }
 
-export function isTrainedWord(word: number): boolean {
-  return word < 0;
+export function isTrainedCode(code: number): boolean {
+  return code < 0;
 }
 
-/** The words may be a piece of a row: its first token is no target then, although it is one in the row. */
-export function sequenceOfWords(words: Int32Array): EncodedRow {
-  const ids = new Int32Array(words.length);
-  const trained = new Uint8Array(words.length);
-  for (let token = 0; token < words.length; token++) {
-    ids[token] = words[token]! & ~TRAINED;
-    trained[token] = words[token]! >>> 31;
+/** The codes may be a piece of a row: its first token is no target then, although it is one in the row. */
+export function sequenceOfCodes(codes: Int32Array): EncodedRow {
+  const ids = new Int32Array(codes.length);
+  const trained = new Uint8Array(codes.length);
+  for (let token = 0; token < codes.length; token++) {
+    ids[token] = codes[token]! & ~TRAINED;
+    trained[token] = codes[token]! >>> 31;
   }
   trained[0] = 0;
   return { ids, trained };

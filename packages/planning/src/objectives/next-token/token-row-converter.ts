@@ -10,7 +10,7 @@ import type { CodedFault } from '../../fault-list.js';
 import type { RemarkCount, RowRemark } from '../../row-conversion/row-remarks.js';
 import type { ConvertedRow, RowConverter } from '../objective.js';
 import type { RowEncoder } from './encode-row.js';
-import { sequenceOfWords, wordsOfSequence } from './token-examples.js';
+import { codesOfSequence, sequenceOfCodes } from './token-examples.js';
 import { TypedSpecialTokens } from './typed-special-tokens.js';
 
 export interface TokenRowSettings {
@@ -48,12 +48,12 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     const typed = this.#typedSpecialTokens.firstIn(row);
     if (typed !== null) remarks.push({ code: 'special_token_in_text', detail: typed });
     if (encoded.isIncomplete) remarks.push({ code: 'message_content_dropped' });
-    return { words: wordsOfSequence(encoded), trained, remarks };
+    return { codes: codesOfSequence(encoded), trained, remarks };
   }
 
-  rendered(words: Int32Array): RenderedRow {
+  rendered(codes: Int32Array): RenderedRow {
     const { tokenizer, completionFormat } = this.#settings;
-    const { ids, trained } = sequenceOfWords(words.subarray(0, MAX_RENDERED_TOKENS));
+    const { ids, trained } = sequenceOfCodes(codes.subarray(0, MAX_RENDERED_TOKENS));
     const first_row: RenderedRow['first_row'] = [];
     for (let start = 0, end = 0; start < ids.length; start = end) {
       while (end < ids.length && trained[end] === trained[start]) end++;

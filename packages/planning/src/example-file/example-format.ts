@@ -1,0 +1,82 @@
+import { Fault, RenderedRow } from '@lorasmith/contracts';
+import { type Static, Type } from 'typebox';
+import { Compile } from 'typebox/compile';
+
+/**
+ * The files in a folder of examples: an index of records of one size, the codes of all examples (`words.bin`), and a summary. What
+ * the codes of an example mean, its objective says.
+ */
+export const EXAMPLE_FILES = { index: 'index.bin', words: 'words.bin', summary: 'summary.json' } as const;
+
+/** Where the codes of an example are, and what batches and estimates need to know of it. */
+export interface ExampleRecord {
+  /** First of its codes, counted from 0. */
+  start: number;
+  /** Codes of 4 bytes. */
+  codes: number;
+  /** Targets of the loss. */
+  trained: number;
+  /** Index of its row among the rows of the dataset, from 0. */
+  row: number;
+  /** Line of the dataset it comes from, from 1. */
+  line: number;
+}
+
+/** Records are of one size, so the n-th is found without reading those before it. */
+export const RECORD_BYTES = 24;
+
+/** Little-endian: `start` as float64, then four uint32. */
+export function writeRecord(into: DataView, offset: number, record: ExampleRecord): void {
+  into.setFloat64(offset, record.start, true);
+  into.setUint32(offset + 8, record.codes, true);
+  into.setUint32(offset + 12, record.trained, true);
+  into.setUint32(offset + 16, record.row, true);
+  into.setUint32(offset + 20, record.line, true);
+}
+
+export function readRecord(from: DataView, offset: number): ExampleRecord {
+  return {
+    start: from.getFloat64(offset, true),
+    codes: from.getUint32(offset + 8, true),
+    trained: from.getUint32(offset + 12, true),
+    row: from.getUint32(offset + 16, true),
+    line: from.getUint32(offset + 20, true),
+  };
+}
+
+const count = Type.Integer({ minimum: 0 });
+const closed = { additionalProperties: false };
+
+const FileDigest = Type.Object({ bytes: count, sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }) }, closed);
+
+/** What happened to the rows, as the report counts it. */
+export const RowCounts = Type.Object(
+  { overflowed: count, dropped: count, truncated: count, split: count, longest: count },
+  closed,
+);
+export type RowCounts = Static<typeof RowCounts>;
+
+/** What a job's report says of the rows, besides how they are split. */
+export const ExampleNotes = Type.Object(
+  { counts: RowCounts, warnings: Type.Array(Fault), rendered: Type.Union([RenderedRow, Type.Null()]) },
+  closed,
+);
+export type ExampleNotes = Static<typeof ExampleNotes>;
+
+/** Written last, beside the files that it describes. */
+export const ExampleSummary = Type.Object(
+  {
+    /** Examples in the file. */
+    count,
+    notes: ExampleNotes,
+    files: Type.Object({ index: FileDigest, words: FileDigest }, closed),
+  },
+  closed,
+);
+export type ExampleSummary = Static<typeof ExampleSummary>;
+
+const schema = Compile(ExampleSummary);
+
+export function isExampleSummary(value: unknown): value is ExampleSummary {
+  return schema.Check(value);
+}
