@@ -1,28 +1,15 @@
 import { Semaphore } from '@lorasmith/concurrency';
-import {
-  type GenerationPiece,
-  type GenerationRequest,
-  JobDeferred,
-  type MachineProfile,
-  ProductError,
-} from '@lorasmith/contracts';
-import {
-  conversationOf,
-  type ModelFolder,
-  type ModelText,
-  type ModelTexts,
-  readModelFolder,
-  stopTokenIds,
-  WeightDigests,
-} from '@lorasmith/model-folder';
-import { cacheBytes, Decoder, type GenerationHandle, type Sampling } from '@lorasmith/models';
+import { JobDeferred, type MachineProfile, ProductError } from '@lorasmith/contracts';
+import { type ModelFolder, type ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import { cacheBytes, Decoder } from '@lorasmith/models';
 import { bytesPerWeight } from '@lorasmith/planning';
 import { BaseModelCache, engineError, type HeldBase, precisionHere, type TextGenerator } from '@lorasmith/training';
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
 import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
 import type { AnswerCallbacks } from '../trainer/trainer-process.js';
-import { ChoiceText } from './choice-text.js';
+import { Answer, type PreparedRequest } from './answer.js';
 import { cacheTokensOf, GenerationContext, type GenerationMemory } from './generation-context.js';
+import { promptsOf } from './prompt-tokens.js';
 
 export interface GenerationHostOptions {
   cache: BaseModelCache;
@@ -35,13 +22,6 @@ export interface GenerationHostOptions {
   onWork: () => void;
   /** Does work that awaits files beside jobs that train. @defaultValue as if none trained */
   beside?: <Result>(work: () => Promise<Result>) => Promise<Result>;
-}
-
-interface PreparedAnswer {
-  context: GenerationContext;
-  text: ModelText;
-  prompts: readonly PromptTokens[];
-  adapter: Parameters<GenerationContext['generation']['add']>[0]['adapter'];
 }
 
 /** A base model in one precision, and what answers with it need. */
@@ -78,8 +58,7 @@ export class GenerationHost implements TextGenerator {
   #answers = 0;
   #idle: NodeJS.Timeout | undefined;
   readonly #openings = new Semaphore(1);
-  /** Ends each answer that is being generated. */
-  readonly #failures = new Set<(error: unknown) => void>();
+  readonly #generating = new Set<Answer>();
 
   constructor(options: GenerationHostOptions) {
     this.#options = options;
@@ -97,7 +76,7 @@ export class GenerationHost implements TextGenerator {
   }
 
   fail(error: unknown): void {
-    for (const fail of [...this.#failures]) fail(error);
+    for (const answer of [...this.#generating]) answer.fail(error);
   }
 
   /**
@@ -117,7 +96,7 @@ export class GenerationHost implements TextGenerator {
       onPiece({ type: 'start', precision: prepared.context.decoder.dtype });
       // Whoever got the piece may have left with it.
       if (signal.aborted) return null;
-      return await this.#generate({ request, ...prepared, signal, onPiece });
+      return await this.#answer(new Answer({ request, ...prepared, signal, onPiece }));
     } catch (error) {
       if (error instanceof JobDeferred) throw busy(error);
       throw engineError(error, 'Try again when less is running.');
@@ -128,8 +107,15 @@ export class GenerationHost implements TextGenerator {
     }
   }
 
+  async #answer(answer: Answer): Promise<TokenCounts | null> {
+    answer.begin();
+    this.#generating.add(answer);
+    this.#options.onWork();
+    return await answer.done.finally(() => this.#generating.delete(answer));
+  }
+
   /** @param releases gets what frees each thing that is held for the answer */
-  async #prepare(order: GenerationOrder, releases: (() => void)[]): Promise<PreparedAnswer> {
+  async #prepare(order: GenerationOrder, releases: (() => void)[]): Promise<PreparedRequest> {
     const { request, modelFolder, adapterFolder } = order;
     const folder = await readModelFolder(modelFolder);
     // Before the base model is loaded: what is wrong with a prompt is known without it.
@@ -201,160 +187,6 @@ export class GenerationHost implements TextGenerator {
     this.#releaseOwnModel();
     this.#releaseOwnModel = () => {};
   }
-
-  #generate(
-    options: PreparedAnswer & {
-      request: GenerationRequest;
-      signal: AbortSignal;
-      onPiece: (piece: GenerationPiece) => void;
-    },
-  ): Promise<TokenCounts | null> {
-    const { request, prompts, context, text, adapter, signal, onPiece } = options;
-    const { tokenizer } = text;
-    const space = context.spaceFor(request.n);
-    for (const { ids } of prompts) checkLength(ids.length, request, space);
-    const stopIds = stopTokenIds(context.decoder.architecture, tokenizer);
-    const isEcho = request.input.kind === 'text' && request.input.echo;
-    const tokens: TokenCounts = { prompt: prompts.reduce((sum, { ids }) => sum + ids.length, 0), completion: 0 };
-    const handles: GenerationHandle[] = [];
-
-    return new Promise((resolve, reject) => {
-      const end = (settle: () => void) => {
-        signal.removeEventListener('abort', onAbort);
-        this.#failures.delete(fail);
-        for (const handle of handles) handle.cancel();
-        settle();
-      };
-      const fail = (error: unknown) => end(() => reject(error));
-      const onAbort = () => end(() => resolve(null));
-      signal.addEventListener('abort', onAbort, { once: true });
-      this.#failures.add(fail);
-      let open = prompts.length * request.n;
-      const finished = () => {
-        open--;
-        if (open === 0) end(() => resolve(tokens));
-      };
-      try {
-        for (const [index, prompt] of prompts.entries()) {
-          const choices = Array.from({ length: request.n }, (_, choice) => {
-            return new ChoiceText({
-              choice: index * request.n + choice,
-              promptIds: prompt.ids,
-              tokenizer,
-              tokenTexts: context.tokenTextsOf(text),
-              stop: request.stop,
-              onPiece,
-            });
-          });
-          if (isEcho) {
-            for (const choice of choices) {
-              if (request.logprobs === null) choice.echo(prompt.text ?? tokenizer.decode(prompt.ids));
-              else choice.echoToken(prompt.ids[0]!, null, prompt.isText(0));
-            }
-          }
-          const handle = context.generation.add(
-            {
-              promptIds: prompt.ids,
-              adapter,
-              maxNewTokens: Math.min(request.max_tokens, space - prompt.ids.length),
-              sampling: samplingOf(request),
-              stopIds,
-              choices: request.n,
-              logprobs: request.logprobs,
-              promptLogprobs: isEcho ? request.logprobs : null,
-            },
-            (event) => {
-              switch (event.kind) {
-                case 'prompt-scored':
-                  for (const choice of choices) {
-                    choice.echoToken(event.token.id, event.token, prompt.isText(event.position));
-                  }
-                  break;
-                case 'token':
-                  tokens.completion++;
-                  if (!choices[event.choice]!.push(event.id, event.scored)) break;
-                  handle.cancel(event.choice);
-                  finished();
-                  break;
-                case 'ended':
-                  choices[event.choice]!.finish(event.reason);
-                  finished();
-                  break;
-                case 'failed':
-                  fail(event.error);
-              }
-            },
-          );
-          handles.push(handle);
-        }
-      } catch (error) {
-        fail(error instanceof RangeError ? impossible(error) : error);
-        return;
-      }
-      this.#options.onWork();
-    });
-  }
-}
-
-interface PromptTokens {
-  ids: Int32Array;
-  /** null: it was sent as tokens, or as a conversation. */
-  text: string | null;
-  /** Whether the token at this position is a part of the text, and not one that the tokenizer has added. */
-  isText(position: number): boolean;
-}
-
-/** @throws ProductError `invalid_request` without a chat template; `chat_template_failed` */
-async function promptsOf(
-  { input, logprobs }: GenerationRequest,
-  text: ModelText,
-  { name }: ModelFolder,
-): Promise<PromptTokens[]> {
-  const isText = () => true;
-  if (input.kind === 'chat') {
-    const ids = await text.tokensOf(conversationOf(input));
-    if (ids !== null) return [{ ids, text: null, isText }];
-    const message = `The base model ${name} has no chat template. Use POST /v1/completions.`;
-    throw new ProductError('invalid_request', message, { param: 'messages' });
-  }
-  const isScored = input.echo && logprobs !== null;
-  return input.prompts.map((prompt) => {
-    if (typeof prompt !== 'string') return { ids: Int32Array.from(prompt), text: null, isText };
-    const ids = text.tokenizer.encodeWithSpecialTokens(prompt);
-    return { ids, text: prompt, isText: isScored ? textWithin(ids, text.tokenizer.encode(prompt)) : isText };
-  });
-}
-
-function samplingOf(request: GenerationRequest): Sampling {
-  return {
-    temperature: request.temperature,
-    topP: request.top_p,
-    topK: request.top_k,
-    presencePenalty: request.presence_penalty,
-    frequencyPenalty: request.frequency_penalty,
-    repetitionPenalty: request.repetition_penalty,
-    seed: request.seed,
-  };
-}
-
-/** Which tokens are those of the text alone. */
-function textWithin(ids: Int32Array, alone: Int32Array): (position: number) => boolean {
-  let first = 0;
-  while (first < ids.length - alone.length && !alone.every((id, i) => ids[first + i] === id)) first++;
-  return (position) => position >= first && position < first + alone.length;
-}
-
-function checkLength(length: number, { input, max_tokens: maxTokens, n }: GenerationRequest, space: number): void {
-  const param = input.kind === 'chat' ? 'messages' : 'prompt';
-  if (length === 0) throw new ProductError('invalid_request', 'The prompt has no tokens.', { param });
-  if (length + Math.min(maxTokens, 1) <= space) return;
-  const answers = n === 1 ? '' : ` for each of ${n} answers`;
-  const message = `The prompt has ${length} tokens; there is space for ${space}${answers}, with what is generated. Shorten it.`;
-  throw new ProductError('context_length_exceeded', message, { param });
-}
-
-function impossible(error: RangeError): ProductError {
-  return new ProductError('invalid_request', error.message, { param: 'prompt', cause: error });
 }
 
 function busy(cause: JobDeferred): ProductError {

@@ -1,0 +1,178 @@
+import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
+import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
+import type { GenerationEvent, GenerationHandle, Sampling } from '@lorasmith/models';
+import type { TokenCounts } from '../trainer/messages.js';
+import { ChoiceText } from './choice-text.js';
+import type { GenerationContext } from './generation-context.js';
+import type { PromptTokens } from './prompt-tokens.js';
+
+/** A request with all that is needed to answer it. */
+export interface PreparedRequest {
+  context: GenerationContext;
+  text: ModelText;
+  prompts: readonly PromptTokens[];
+  adapter: Parameters<GenerationContext['generation']['add']>[0]['adapter'];
+}
+
+export interface AnswerOptions extends PreparedRequest {
+  request: GenerationRequest;
+  signal: AbortSignal;
+  onPiece: (piece: GenerationPiece) => void;
+}
+
+/** The answer to one request while it is generated. */
+export class Answer {
+  /** Resolves with the numbers of tokens at its end; with null once the signal is aborted. Rejects with what {@link fail} is given. */
+  readonly done: Promise<TokenCounts | null>;
+  readonly #options: AnswerOptions;
+  /** Tokens that a prompt and a text may have together. */
+  readonly #space: number;
+  readonly #isEcho: boolean;
+  readonly #handles: GenerationHandle[] = [];
+  readonly #tokens: TokenCounts;
+  /** Texts that have not ended. */
+  #open: number;
+  #resolve: (tokens: TokenCounts | null) => void = () => {};
+  #reject: (error: unknown) => void = () => {};
+
+  /** @throws ProductError `invalid_request`, `context_length_exceeded` for a prompt of no or too many tokens */
+  constructor(options: AnswerOptions) {
+    const { request, prompts, context } = options;
+    this.#options = options;
+    this.#space = context.spaceFor(request.n);
+    for (const { ids } of prompts) checkLength(ids.length, request, this.#space);
+    this.#isEcho = request.input.kind === 'text' && request.input.echo;
+    this.#tokens = { prompt: prompts.reduce((sum, { ids }) => sum + ids.length, 0), completion: 0 };
+    this.#open = prompts.length * request.n;
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  /** Gives the prompts to the generation. @throws ProductError `invalid_request` for one that cannot be generated from */
+  begin(): void {
+    this.#options.signal.addEventListener('abort', this.#onAbort, { once: true });
+    try {
+      for (const [index, prompt] of this.#options.prompts.entries()) this.#handles.push(this.#add(prompt, index));
+    } catch (error) {
+      this.#end();
+      throw error instanceof RangeError ? impossible(error) : error;
+    }
+  }
+
+  fail(error: unknown): void {
+    this.#end();
+    this.#reject(error);
+  }
+
+  readonly #onAbort = (): void => {
+    this.#end();
+    this.#resolve(null);
+  };
+
+  #end(): void {
+    this.#options.signal.removeEventListener('abort', this.#onAbort);
+    for (const handle of this.#handles) handle.cancel();
+  }
+
+  #add(prompt: PromptTokens, index: number): GenerationHandle {
+    const { request, context, text, adapter } = this.#options;
+    const choices = this.#choicesOf(prompt, index);
+    const handle: GenerationHandle = context.generation.add(
+      {
+        promptIds: prompt.ids,
+        adapter,
+        maxNewTokens: Math.min(request.max_tokens, this.#space - prompt.ids.length),
+        sampling: samplingOf(request),
+        stopIds: stopTokenIds(context.decoder.architecture, text.tokenizer),
+        choices: request.n,
+        logprobs: request.logprobs,
+        promptLogprobs: this.#isEcho ? request.logprobs : null,
+      },
+      (event) => this.#onEvent(event, prompt, choices, handle),
+    );
+    return handle;
+  }
+
+  /** The texts of a prompt, which begin with the prompt itself if the request wants it. */
+  #choicesOf(prompt: PromptTokens, index: number): ChoiceText[] {
+    const { request, context, text, onPiece } = this.#options;
+    const { tokenizer } = text;
+    const choices = Array.from({ length: request.n }, (_, choice) => {
+      const number = index * request.n + choice;
+      const tokenTexts = context.tokenTextsOf(text);
+      return new ChoiceText({
+        choice: number,
+        promptIds: prompt.ids,
+        tokenizer,
+        tokenTexts,
+        stop: request.stop,
+        onPiece,
+      });
+    });
+    if (!this.#isEcho) return choices;
+    for (const choice of choices) {
+      if (request.logprobs === null) choice.echo(prompt.text ?? tokenizer.decode(prompt.ids));
+      else choice.echoToken(prompt.ids[0]!, null, prompt.isText(0));
+    }
+    return choices;
+  }
+
+  #onEvent(
+    event: GenerationEvent,
+    prompt: PromptTokens,
+    choices: readonly ChoiceText[],
+    handle: GenerationHandle,
+  ): void {
+    switch (event.kind) {
+      case 'prompt-scored':
+        for (const choice of choices) choice.echoToken(event.token.id, event.token, prompt.isText(event.position));
+        break;
+      case 'token':
+        this.#tokens.completion++;
+        if (!choices[event.choice]!.push(event.id, event.scored)) break;
+        handle.cancel(event.choice);
+        this.#finished();
+        break;
+      case 'ended':
+        choices[event.choice]!.finish(event.reason);
+        this.#finished();
+        break;
+      case 'failed':
+        this.fail(event.error);
+    }
+  }
+
+  #finished(): void {
+    this.#open--;
+    if (this.#open > 0) return;
+    this.#end();
+    this.#resolve(this.#tokens);
+  }
+}
+
+function samplingOf(request: GenerationRequest): Sampling {
+  return {
+    temperature: request.temperature,
+    topP: request.top_p,
+    topK: request.top_k,
+    presencePenalty: request.presence_penalty,
+    frequencyPenalty: request.frequency_penalty,
+    repetitionPenalty: request.repetition_penalty,
+    seed: request.seed,
+  };
+}
+
+function checkLength(length: number, { input, max_tokens: maxTokens, n }: GenerationRequest, space: number): void {
+  const param = input.kind === 'chat' ? 'messages' : 'prompt';
+  if (length === 0) throw new ProductError('invalid_request', 'The prompt has no tokens.', { param });
+  if (length + Math.min(maxTokens, 1) <= space) return;
+  const answers = n === 1 ? '' : ` for each of ${n} answers`;
+  const message = `The prompt has ${length} tokens; there is space for ${space}${answers}, with what is generated. Shorten it.`;
+  throw new ProductError('context_length_exceeded', message, { param });
+}
+
+function impossible(error: RangeError): ProductError {
+  return new ProductError('invalid_request', error.message, { param: 'prompt', cause: error });
+}
