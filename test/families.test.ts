@@ -12,8 +12,12 @@ import { CHARACTERS, writeFamilyModel } from './family-models.mjs';
 
 // A tiny random model of each family in the complete product: trained, published, sampled, merged, and sampled as what it became.
 
-/** One case of each; the others differ from these in settings that test/fixtures/families compares with transformers. */
+/**
+ * One case of each newer family; the others differ from these in settings that test/fixtures/families compares with transformers.
+ * Before them, models with few positions and with a rope that depends on the length.
+ */
 const CASES = [
+  ...['gpt2', 'gpt2-all-linear-options', 'qwen2-window', 'rope-dynamic'],
   ...['arcee', 'ernie4_5', 'exaone4', 'gemma3', 'gemma3-text', 'glm', 'glm4', 'granite', 'granitemoehybrid'],
   ...['ministral3', 'mistral3', 'nemotron', 'olmo2', 'olmo3', 'seed_oss', 'smollm3'],
 ];

@@ -45,7 +45,8 @@ const VERDICTS: Record<ProbeVerdict, string> = {
   adapter: 'match: the server answers as the adapter does',
   base: 'no match: the server answers as the base model does, without the adapter',
   neither: 'no match: the server answers neither as the adapter nor as its base model does',
-  undecided: 'undecided: adapter and base model are too similar on the probe to distinguish them',
+  undecided:
+    'undecided: on the probe, adapter and base model are too similar to distinguish them, or the server ends every text',
 };
 
 function resultText({ model, verdict, adapter_distance, base_distance, cases }: ProbeResult): string {

@@ -107,6 +107,17 @@ describe('with log-probabilities', () => {
     expect(judgeProbe(CASES, answersOf('adapter', { noise: 0.8 }), 1).verdict).toBe('adapter');
   });
 
+  it('leaves out a text that the server ends at once', () => {
+    const ended: NextTokenAnswer = { text: '', tokens: null };
+    for (const served of ['adapter', 'base'] as const) {
+      const { verdict, ...distances } = judgeProbe(CASES, [ended, ...answersOf(served).slice(1)]);
+      expect(verdict).toBe(served);
+      expect(distances[`${served}_distance`]).toBeCloseTo(0, 6);
+    }
+    expect(judgeProbe(CASES, [ended, ended])).toMatchObject({ verdict: 'undecided', adapter_distance: null });
+    expect(judgeProbe(CASES, [ended, ...words(answersOf('adapter')).slice(1)]).adapter_distance).toBeNull();
+  });
+
   it('is undecided if adapter and base hardly differ', () => {
     const alike = CASES.map((one) => ({
       ...one,

@@ -3,7 +3,7 @@ import type { NextToken, NextTokenAnswer } from './completions-server.js';
 
 /**
  * `adapter`: the server answers as the base with the adapter. `base`: as the base alone. `neither`: as none of the two.
- * `undecided`: base and adapter are too similar for the probe.
+ * `undecided`: base and adapter are too similar for the probe, or the server ended every text.
  */
 export type ProbeVerdict = 'adapter' | 'base' | 'neither' | 'undecided';
 
@@ -46,14 +46,18 @@ export function judgeProbe(
 ): ProbeJudgement {
   const judged = cases.map((one, index) => judgedCase(one, answers[index]!));
   const returned = answers.map(({ tokens }) => tokens);
-  if (returned.every((tokens) => tokens !== null)) {
-    const distance = (of: LogprobOf) => rootMeanSquare(cases.flatMap((one, i) => differences(one, returned[i]!, of)));
+  // A server that ends a text answers with nothing, and gives no log-probabilities for it.
+  const isSilent = answers.map(({ text, tokens }) => text === '' && tokens === null);
+  if (returned.every((tokens, i) => tokens !== null || isSilent[i]) && !isSilent.every(Boolean)) {
+    const distance = (of: LogprobOf) =>
+      rootMeanSquare(cases.flatMap((one, i) => (isSilent[i] ? [] : differences(one, returned[i]!, of))));
     const adapter_distance = distance((token) => token.adapter_logprob);
     const base_distance = distance((token) => token.base_logprob);
     const verdict = nearest(adapter_distance, base_distance, tolerance);
     return { verdict, adapter_distance, base_distance, cases: judged };
   }
-  return { verdict: byWords(cases, judged), adapter_distance: null, base_distance: null, cases: judged };
+  const heard = <Item>(all: readonly Item[]) => all.filter((_, i) => !isSilent[i]);
+  return { verdict: byWords(heard(cases), heard(judged)), adapter_distance: null, base_distance: null, cases: judged };
 }
 
 type LogprobOf = (token: ProbeToken) => number;
@@ -145,7 +149,7 @@ function byWords(cases: readonly ProbeCase[], judged: readonly JudgedCase[]): Pr
   const says = (what: 'adapter' | 'base') => judged.map((one) => plain(one.answered) === plain(one[what]));
   const [asAdapter, asBase] = [says('adapter'), says('base')];
   const decisive = cases.flatMap((one, index) => (isDecisive(one) ? [index] : []));
-  if (decisive.length === 0) return asAdapter.some(Boolean) ? 'undecided' : 'neither';
+  if (decisive.length === 0) return asAdapter.some(Boolean) || cases.length === 0 ? 'undecided' : 'neither';
   if (decisive.every((index) => asAdapter[index])) return 'adapter';
   if (decisive.every((index) => asBase[index])) return 'base';
   return 'neither';

@@ -88,6 +88,11 @@ export class Decoder {
     return this.rotaries.some((rotary) => rotary.isReadAgain(before, after));
   }
 
+  /** Whether texts of both lengths have the same rotary angles. */
+  hasSameRope(one: number, other: number): boolean {
+    return this.rotaries.every((rotary) => rotary.spanClass(one) === rotary.spanClass(other));
+  }
+
   /** All linear layers that can be adapted. */
   get groups(): LinearGroup[] {
     return this.weights.layers.flatMap((layer) => layer.groups);

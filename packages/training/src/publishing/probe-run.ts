@@ -2,7 +2,7 @@ import type { AdapterProbe } from '@lorasmith/contracts';
 import type { ModelFolder, ModelText, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
 import type { ActingAdapter, Classifier, Decoder, LoadedModel, ModelAdapter } from '@lorasmith/models';
 import { SeededRandom } from '@lorasmith/seeded-random';
-import { type FloatDType, scope, slice, type Tensor } from '@lorasmith/tensor';
+import { scope, slice, type Tensor } from '@lorasmith/tensor';
 import type { PassTurn } from '../turn.js';
 import { logProbabilities, type Matrix, topColumns } from './log-probabilities.js';
 import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';
@@ -89,21 +89,25 @@ function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tok
     run,
     record: ({ logprobs: ofBase }, { logprobs: ofAdapter }) => {
       const candidates = positions.flatMap(({ text, position }, row) => {
-        const prompt = promptAt(text, position, tokenizer);
+        // A server reads the prompt alone, and a rope may depend on its length.
+        const prompt = base.hasSameRope(position + 1, text.ids.length) ? promptAt(text, position, tokenizer) : null;
         return prompt === null ? [] : [{ row, prompt }];
       });
-      return tokenProbe(candidates, ofBase, ofAdapter, tokenizer, base.dtype);
+      return tokenProbe(candidates, ofBase, ofAdapter, tokenizer, base);
     },
   };
 }
 
-/** Keeps the positions at which base and adapter differ most clearly. */
+/**
+ * Keeps the positions at which base and adapter differ most clearly. Those at which one of them ends the text come last: most
+ * servers answer the end with nothing.
+ */
 function tokenProbe(
   candidates: readonly { row: number; prompt: ProbePrompt }[],
   base: Matrix,
   adapter: Matrix,
   tokenizer: Tokenizer,
-  precision: FloatDType,
+  { dtype, architecture }: Pick<Decoder, 'dtype' | 'architecture'>,
 ): AdapterProbe {
   const judged = candidates.map(({ row, prompt }) => {
     const of = ({ values, width }: Matrix, id: number) => values[row * width + id]!;
@@ -120,10 +124,11 @@ function tokenProbe(
     const contrast = of(adapter, first) - of(adapter, firstOfBase) + of(base, firstOfBase) - of(base, first);
     const apart = next_tokens.reduce((sum, token) => sum + Math.abs(token.base_logprob - token.adapter_logprob), 0);
     const kept = { prompt: prompt.prompt, token_ids: prompt.tokenIds, next_tokens };
-    return { kept, distinction: contrast + apart / next_tokens.length };
+    const ends = [first, firstOfBase].some((id) => architecture.eosTokenIds.includes(id));
+    return { kept, ends, distinction: contrast + apart / next_tokens.length };
   });
-  judged.sort((one, other) => other.distinction - one.distinction);
-  return { kind: 'next-token', precision, cases: judged.slice(0, KEPT_CASES).map(({ kept }) => kept) };
+  judged.sort((one, other) => Number(one.ends) - Number(other.ends) || other.distinction - one.distinction);
+  return { kind: 'next-token', precision: dtype, cases: judged.slice(0, KEPT_CASES).map(({ kept }) => kept) };
 }
 
 function classifierProbe(base: Classifier): ProbeRun {

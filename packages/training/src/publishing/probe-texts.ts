@@ -32,7 +32,8 @@ const MOST_TOKENS = 512;
 
 /** The texts of a language model's probe: conversations, if its chat template accepts them. */
 export async function probeTexts(architecture: DecoderArchitecture, text: ModelText): Promise<ProbeText[]> {
-  const most = Math.min(MOST_TOKENS, architecture.maxPositions);
+  // A server needs a position for its answer.
+  const most = Math.max(1, Math.min(MOST_TOKENS, architecture.maxPositions - 1));
   const isKnown = (id: number) => id < architecture.vocabSize;
   const sentences = SENTENCES.map((sentence) => {
     const ids = text.tokenizer.encodeWithSpecialTokens(sentence);

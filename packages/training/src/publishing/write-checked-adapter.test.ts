@@ -221,6 +221,29 @@ test('the probe of the base is kept until its tokenizer changes, and no tensor i
   freed(made);
 });
 
+test('the probe has no position at which base or adapter ends the text, where there are others', async () => {
+  const folder = await newFolder();
+  await writeTinyLlama(folder);
+  const firstTokens = async () => {
+    const made = await llama(folder);
+    const { probe } = (await check(made)).written;
+    freed(made);
+    if (probe.kind !== 'next-token') throw new Error(probe.kind);
+    return probe.cases.map(({ next_tokens: tokens }) => {
+      const first = (of: (token: (typeof tokens)[number]) => number) =>
+        tokens.reduce((best, token) => (of(token) > of(best) ? token : best)).id;
+      return [first((token) => token.adapter_logprob), first((token) => token.base_logprob)];
+    });
+  };
+  const [[ofAdapter], [, ofBase]] = (await firstTokens()) as [number[], number[]];
+  const path = join(folder, 'config.json');
+  const ends = [ofAdapter!, ofBase!];
+  await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, 'utf8')), eos_token_id: ends }));
+  const others = await firstTokens();
+  expect(others).toHaveLength(4);
+  for (const id of others.flat()) expect(ends).not.toContain(id);
+});
+
 test('a classifier has its scores as the probe', async () => {
   const made = await classifier();
   const { probe, checks } = (await check(made)).written;
