@@ -117,12 +117,13 @@ function memory(kind, { architecture, modules, parameterCount }, { rows, length 
     rates: { float32: NO_RATES, bfloat16: NO_RATES },
     engine: { kind, card: null, self_test: null },
   };
+  const targets = modules.map((module) => ({ ...module, rank: RANK, scale: 1 }));
   const trainedParameters = modules.reduce((sum, module) => sum + RANK * (module.in_features + module.out_features), 0);
   /** @param {boolean} recompute */
   const peakOf = (recompute) =>
     decoderMemory({
       memory: {
-        ...{ architecture, parameterCount, targets: modules, trainedParameters, recompute },
+        ...{ architecture, parameterCount, targets, trainedParameters, recompute },
         precision: 'bfloat16',
         dropout: 0,
         engine: engineMemory(machine.engine),

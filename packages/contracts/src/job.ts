@@ -56,7 +56,7 @@ const TargetModules = Type.Union([...moduleNames], {
   default: 'all-linear',
   description:
     'A list of name suffixes, "all-linear" (every linear layer except the output head), or a regular ' +
-    'expression that must match the whole module name.',
+    'expression that must match the whole module name. The output head is adapted where it is named (lm_head).',
 });
 
 /** `additionalProperties: false` refuses keys with line breaks, which the pattern of a record does not match. */

@@ -61,7 +61,9 @@ const ModelTextFacts = Type.Object(
 export const BaseModelDetail = Type.Object(
   {
     ...BaseModel.properties,
-    modules: Type.Array(AdaptableModule),
+    modules: Type.Array(AdaptableModule, {
+      description: 'Every linear layer; last the output head, which "all-linear" leaves out.',
+    }),
     text: Nullable(ModelTextFacts, { description: 'Null for a classifier, and for a model that cannot be used.' }),
   },
   { $id: 'BaseModelDetail', ...closed },

@@ -39,7 +39,7 @@ test('lists folders and links to folders; an invalid model has a problem', async
     parameters: 68_160,
     dtype: 'float32',
     max_positions: 256,
-    target_modules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+    target_modules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj', 'lm_head'],
     problem: null,
     origin: null,
   });
@@ -52,7 +52,8 @@ test('a missing models folder has no models', async () => {
 test('describes a model with its modules, and an invalid one with its problem', async () => {
   const detail = await describeModel(modelsDir, 'tiny-qwen');
   expect(Object.keys(detail).sort()).toEqual(fieldsOf(BaseModelDetail));
-  expect(detail.modules).toHaveLength(21);
+  expect(detail.modules).toHaveLength(22);
+  expect(detail.modules.at(-1)?.name).toBe('lm_head');
   expect(await describeModel(modelsDir, 'broken')).toMatchObject({
     problem: { code: 'model_not_supported' },
     modules: [],

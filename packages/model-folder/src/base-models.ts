@@ -116,7 +116,8 @@ async function originOf(path: string): Promise<ModelOrigin | null> {
 }
 
 function describeFolder(folder: ModelFolder): Omit<WithoutText, 'origin'> {
-  const { architecture, modules } = folder;
+  const { architecture, headModule } = folder;
+  const modules = headModule === null ? folder.modules : [...folder.modules, headModule];
   return {
     name: folder.name,
     object: 'model',

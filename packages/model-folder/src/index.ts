@@ -37,6 +37,7 @@ export {
 } from './module-pattern.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
 export { TextStream } from './text-stream.js';
+export { withOwnHead } from './tied-head.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
 export { digestTokenizer } from './tokenizer-digest.js';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';

@@ -314,7 +314,9 @@ describe('weights', () => {
       const folder = await modelWith(tied, 'llama-untied-all-linear');
       await rewriteWeights(folder, (tensor) => (tensor.name === EMBEDDING ? null : tensor));
       const read = await readModelFolder(folder);
-      expect(decoder(read)).toMatchObject({ tiedHead: true, names: { embedding: 'lm_head' } });
+      const prefixes = [{ modules: 'model.embed_tokens', files: 'lm_head' }];
+      expect(decoder(read)).toMatchObject({ tiedHead: true, names: { embedding: 'model.embed_tokens', prefixes } });
+      expect(read.linears.get('lm_head')?.weight).toBe(HEAD);
       expect(read.parameterCount).toBe(67_920);
     });
   });

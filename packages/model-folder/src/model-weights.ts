@@ -14,6 +14,13 @@ export interface ModelWeights {
    */
   read(name: string, into?: Uint8Array): Promise<Uint8Array>;
 
+  /**
+   * @param begin byte of the tensor
+   * @param into filled
+   * @throws as {@link read}
+   */
+  readPiece(name: string, begin: number, into: Uint8Array): Promise<void>;
+
   /** Where its bytes are, for readers that are not in JavaScript. The file descriptor is open until `close`. */
   location(name: string): { fd: number; offset: number; bytes: number };
 
@@ -66,16 +73,18 @@ export function locateTensor(folder: ModelFolder, name: string): LocatedTensor {
  */
 export async function openModelWeights(folder: ModelFolder): Promise<ModelWeights> {
   const open = await openWeightFiles(folder);
+  const reading = async <Result>(name: string, read: (file: SafetensorsFile) => Promise<Result>): Promise<Result> => {
+    const { file } = locateTensor(folder, name);
+    try {
+      return await read(open.get(file)!);
+    } catch (error) {
+      throw error instanceof RangeError ? error : asModelError(error, folder.path, file);
+    }
+  };
   return {
     entry: (name) => locateTensor(folder, name).entry,
-    read: async (name, into) => {
-      const { file } = locateTensor(folder, name);
-      try {
-        return await open.get(file)!.read(name, into);
-      } catch (error) {
-        throw error instanceof RangeError ? error : asModelError(error, folder.path, file);
-      }
-    },
+    read: (name, into) => reading(name, (file) => file.read(name, into)),
+    readPiece: (name, begin, into) => reading(name, (file) => file.readPiece(name, begin, into)),
     location: (name) => {
       const { file } = locateTensor(folder, name);
       const opened = open.get(file)!;

@@ -23,8 +23,18 @@ export async function withHeadOfFiles(
   const head = tensors.get(tensorName(names, `${names.head}.weight`));
   if (!tiedHead || head === undefined) return architecture;
   const embedding = tensors.get(tensorName(names, `${names.embedding}.weight`));
-  if (embedding === undefined) return { ...architecture, names: { ...names, embedding: names.head } };
+  if (embedding === undefined) {
+    const headAlone = { modules: names.embedding, files: tensorName(names, names.head) };
+    return { ...architecture, names: { ...names, prefixes: [headAlone, ...names.prefixes] } };
+  }
   return (await areEqual(folder, embedding, head)) ? architecture : { ...architecture, tiedHead: false };
+}
+
+/** The architecture with a head of its own, and an embedding under its own name in the files. */
+export function withOwnHead(architecture: DecoderArchitecture): DecoderArchitecture {
+  const { names } = architecture;
+  const prefixes = names.prefixes.filter(({ modules }) => modules !== names.embedding);
+  return { ...architecture, tiedHead: false, names: { ...names, prefixes } };
 }
 
 /** Results of comparisons by the state of the files, since a model is read often: to list it, to plan, to train. */

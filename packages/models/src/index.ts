@@ -21,15 +21,16 @@ export {
   type TokenLogprob,
 } from './generation/request.js';
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
-export type {
-  ActingAdapter,
-  DropoutSeed,
-  GroupAdapter,
-  LowRankAdapter,
-  ModelAdapter,
-  Pass,
-  Saved,
-  TokenRange,
+export {
+  type ActingAdapter,
+  adaptersWithin,
+  type DropoutSeed,
+  type GroupAdapter,
+  type LowRankAdapter,
+  type ModelAdapter,
+  type Pass,
+  type Saved,
+  type TokenRange,
 } from './pass.js';
 export {
   type JoinedBatch,

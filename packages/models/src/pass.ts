@@ -112,3 +112,14 @@ export function adaptersAmong(adapters: readonly ActingAdapter[], kept: Int32Arr
     return { ...acting, tokens: tokens.count === kept.length ? undefined : tokens };
   });
 }
+
+/** Adapters on what is left of a stream when only the tokens of one range are kept. */
+export function adaptersWithin(adapters: readonly ActingAdapter[], kept: TokenRange): readonly ActingAdapter[] {
+  return adapters.flatMap((acting) => {
+    if (acting.tokens === undefined) return [acting];
+    const first = Math.max(acting.tokens.first, kept.first);
+    const count = Math.min(acting.tokens.first + acting.tokens.count, kept.first + kept.count) - first;
+    if (count <= 0) return [];
+    return [{ ...acting, tokens: count === kept.count ? undefined : { first: first - kept.first, count } }];
+  });
+}

@@ -1,5 +1,5 @@
 import { MAX_RANK, ProductError } from '@lorasmith/contracts';
-import { hasTiedHead, type ModelFolder } from '@lorasmith/model-folder';
+import type { ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter } from './peft-adapter.js';
 import { shownName } from './shown.js';
 
@@ -10,17 +10,13 @@ import { shownName } from './shown.js';
  * @throws ProductError invalid_adapter naming the module
  */
 export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
-  const { architecture, modules, headModule } = model;
+  const { modules, headModule } = model;
   const layers = new Map(modules.map((layer) => [layer.name, layer]));
-  const isTied = hasTiedHead(architecture);
   if (headModule !== null) layers.set(headModule.name, headModule);
   for (const [name, module] of adapter.modules) {
     const { a, b, rank, scale, inFeatures, outFeatures } = module;
     const layer = layers.get(name);
     if (layer === undefined) throw invalid(name, `is not a linear layer of the base model ${model.name}`);
-    if (isTied && name === headModule?.name) {
-      throw invalid(name, `is the output head of ${model.name}, which is tied to the embedding and cannot be adapted`);
-    }
     if (layer.in_features !== inFeatures || layer.out_features !== outFeatures) {
       const actual = `[${layer.out_features}, ${layer.in_features}]`;
       throw invalid(name, `is for a layer of [${outFeatures}, ${inFeatures}], but that of ${model.name} is ${actual}`);

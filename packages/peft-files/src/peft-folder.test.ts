@@ -232,7 +232,7 @@ describe('rejected by name', () => {
       expect(commonFormBytes(shapes.values())).toBe(4 * 4 * 480);
       throw rejected;
     };
-    await expect(readPeftFolder(folder, check)).rejects.toBe(rejected);
+    await expect(readPeftFolder(folder, { check })).rejects.toBe(rejected);
   });
 
   test('a pattern with exponential backtracking', async () => {

@@ -7,6 +7,7 @@ import { type CommonForm, commonForm } from './common-scale.js';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 import { formatPeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.js';
 import { type PeftShapes, peftKeys, peftShapes, readFloat32, tensorsOfModule } from './peft-weights.js';
+import { checkIsOfBase, savedLayers } from './saved-layers.js';
 
 /** A config has a few kilobytes, or a few hundred with long lists of names. */
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
@@ -14,17 +15,26 @@ const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 /** An adapter is read into memory completely. This is 2 billion numbers, for instance r = 512 on every layer of an 8B model. */
 const MAX_WEIGHTS_BYTES = 8 * 2 ** 30;
 
+export interface ReadPeftOptions {
+  /** Called with the ranks and sizes before any tensor is read; may throw. */
+  check?: (shapes: PeftShapes) => void;
+  /**
+   * The base model of an adapter from elsewhere. Its embedding and head may be among the tensors, unchanged, as PEFT saves them
+   * with an adapter of the head. Without it, any tensor but those of LoRA is refused.
+   */
+  base?: ModelFolder;
+}
+
 /**
  * Reads a PEFT LoRA folder: `adapter_config.json` and `adapter_model.safetensors` in F32, F16 or BF16.
  * The rank and scale of each module include `use_rslora`, `rank_pattern` and `alpha_pattern`.
  *
- * @param check - Called with the ranks and sizes before any tensor is read; may throw
- * @throws ProductError invalid_adapter naming the file and the field or tensor; the errors of `check`
+ * @throws ProductError invalid_adapter naming the file and the field or tensor; the errors of `check` and of the base's files
  */
-export async function readPeftFolder(folder: string, check?: (shapes: PeftShapes) => void): Promise<PeftAdapter> {
+export async function readPeftFolder(folder: string, options: ReadPeftOptions = {}): Promise<PeftAdapter> {
   const config = parsePeftConfig(await readConfigText(folder));
   try {
-    return await readModules(folder, config, check);
+    return await readModules(folder, config, options);
   } catch (error) {
     if (!(error instanceof SafetensorsError)) throw error;
     const message = `adapter_model.safetensors is damaged: ${error.message}.`;
@@ -32,17 +42,15 @@ export async function readPeftFolder(folder: string, check?: (shapes: PeftShapes
   }
 }
 
-async function readModules(
-  folder: string,
-  config: PeftConfig,
-  check?: (shapes: PeftShapes) => void,
-): Promise<PeftAdapter> {
+async function readModules(folder: string, config: PeftConfig, { check, base }: ReadPeftOptions): Promise<PeftAdapter> {
   const path = join(folder, ADAPTER_FILES.weights);
   await checkSize(path, ADAPTER_FILES.weights, MAX_WEIGHTS_BYTES);
   const file = await openSafetensors(path);
   try {
-    const shapes = peftShapes(file, config);
+    const saved = base === undefined ? [] : savedLayers(file, base);
+    const shapes = peftShapes(file, config, new Set(saved.map(({ key }) => key)));
     check?.(shapes);
+    for (const layer of saved) await checkIsOfBase(file, layer, base!);
     const modules = new Map<string, PeftModule>();
     for (const [name, shape] of shapes) {
       const keys = peftKeys(name);

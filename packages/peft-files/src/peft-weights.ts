@@ -19,14 +19,23 @@ export type PeftShapes = Map<string, Pick<PeftModule, 'rank' | 'inFeatures' | 'o
  * Checks that a file contains an A `[rank, in]` and a B `[out, rank]` for each of its modules, and no other tensors.
  *
  * @param rankOf - The rank in the config
+ * @param others - Keys of tensors that are left out
  * @throws ProductError invalid_adapter naming the tensor
  */
-export function peftShapes(file: SafetensorsFile, { rankOf }: Pick<PeftConfig, 'rankOf'>): PeftShapes {
+export function peftShapes(
+  file: SafetensorsFile,
+  { rankOf }: Pick<PeftConfig, 'rankOf'>,
+  others: ReadonlySet<string>,
+): PeftShapes {
   const found = new Map<string, { a?: readonly number[]; b?: readonly number[] }>();
   for (const { name, dtype, shape } of file.tensors.values()) {
+    if (others.has(name)) continue;
     const match = KEY.exec(name);
     if (match === null) {
-      throw invalid(name, 'is not the weight of a lora_A or lora_B; DoRA, biases and saved modules are not supported');
+      throw invalid(
+        name,
+        'is not the weight of a lora_A or lora_B; DoRA, biases, embeddings and saved modules are not supported',
+      );
     }
     if (!isFloatDtype(dtype)) throw invalid(name, `is ${dtype}; only F32, F16 and BF16 are supported`);
     if (shape.length !== 2 || shape.some((size) => size < 1))

@@ -16,7 +16,7 @@ const only = (
   rest: Partial<Omit<TargetSelection, 'target_modules'>> = {},
 ): TargetSelection => ({ target_modules, exclude_modules: null, layers_to_transform: null, ...rest });
 const choose = (targets: string | string[], rest: Parameters<typeof only>[1] = {}) =>
-  chooseTargets(modules, only(targets, rest), { headModule }).map(({ name }) => name);
+  chooseTargets({ modules, headModule }, only(targets, rest)).map(({ name }) => name);
 const refusal = (targets: string | string[], rest: Parameters<typeof only>[1] = {}) => {
   try {
     choose(targets, rest);
@@ -53,9 +53,9 @@ describe('chooseTargets', () => {
     'finds layers for a job that names none, in %s',
     async (family) => {
       const fixture = join(import.meta.dirname, '../../../test/fixtures/families', family, 'base');
-      const { modules: layers, headModule } = await readModelFolder(fixture);
+      const model = await readModelFolder(fixture);
       const selection = Value.Default(LoraSettings, {}) as LoraSettings;
-      expect(chooseTargets(layers, selection, { headModule })).toEqual(layers);
+      expect(chooseTargets(model, selection)).toEqual(model.modules);
     },
   );
 
@@ -77,9 +77,12 @@ describe('chooseTargets', () => {
     expect(refusal('q_proj')).toMatchObject({ code: 'unmatched_target', param: 'lora.target_modules' });
   });
 
-  it('refuses the output head rather than leaving it out', () => {
-    expect(refusal(['q_proj', 'lm_head'])).toMatchObject({ details: [{ param: 'lora.target_modules.1' }] });
-    expect(refusal('.*')).toMatchObject({ code: 'unmatched_target', message: expect.stringContaining('output head') });
+  it('takes the output head, last, where a name or an expression selects it', () => {
+    expect(choose(['lm_head'])).toEqual(['lm_head']);
+    expect(choose(['lm_head', '0.self_attn.q_proj'])).toEqual(['model.layers.0.self_attn.q_proj', 'lm_head']);
+    expect(choose('.*').at(-1)).toBe('lm_head');
+    expect(choose('.*')).toHaveLength(10);
+    expect(choose('.*', { exclude_modules: ['lm_head'] })).toHaveLength(9);
   });
 
   it.each(['(', '(?=q)q_proj', String.raw`(q)\1`, '*'])('refuses the expression %s', (source) => {
@@ -88,13 +91,13 @@ describe('chooseTargets', () => {
 
   it('is not hung by an expression that backtracking engines choke on', () => {
     const name = `${'a'.repeat(5000)}b`;
-    expect(() => chooseTargets([layer(name)], only('(a+)+'), { headModule: null })).toThrow(/No layer/);
+    expect(() => chooseTargets({ modules: [layer(name)], headModule: null }, only('(a+)+'))).toThrow(/No layer/);
   });
 
   it('takes the layers of a classifier by their numbers', () => {
-    const classifier = [layer('0'), layer('2')];
-    expect(chooseTargets(classifier, only(['2']), { headModule: null })).toEqual([layer('2')]);
-    expect(chooseTargets(classifier, only('all-linear'), { headModule: null })).toEqual(classifier);
+    const classifier = { modules: [layer('0'), layer('2')], headModule: null };
+    expect(chooseTargets(classifier, only(['2']))).toEqual([layer('2')]);
+    expect(chooseTargets(classifier, only('all-linear'))).toEqual(classifier.modules);
   });
 });
 
@@ -141,10 +144,11 @@ describe('layers_to_transform', () => {
   });
 
   it('is not asked of a module named in full, as in PEFT', () => {
-    const named = ['model.layers.0.mlp.down_proj', 'q_proj'];
+    const named = ['model.layers.0.mlp.down_proj', 'q_proj', 'lm_head'];
     expect(choose(named, { layers_to_transform: [1] })).toEqual([
       'model.layers.0.mlp.down_proj',
       'model.layers.1.self_attn.q_proj',
+      'lm_head',
     ]);
   });
 
@@ -164,9 +168,9 @@ describe('layers_to_transform', () => {
   });
 
   it('leaves nothing of a model without blocks', () => {
-    const classifier = [layer('0'), layer('2')];
+    const classifier = { modules: [layer('0'), layer('2')], headModule: null };
     const selection = only(['0'], { layers_to_transform: [0] });
     // '0' is the whole name, which is not asked for its block.
-    expect(() => chooseTargets(classifier, selection, { headModule: null })).toThrow('The model has none.');
+    expect(() => chooseTargets(classifier, selection)).toThrow('The model has none.');
   });
 });

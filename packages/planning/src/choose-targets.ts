@@ -1,7 +1,7 @@
 import { type AdaptableModule, type LoraSettings, ProductError } from '@lorasmith/contracts';
 import { hasSuffix, PatternError, wholeNameMatcher } from '@lorasmith/model-folder';
 import { excludedModules } from './excluded-modules.js';
-import { type CodedFault, FaultList } from './fault-list.js';
+import { FaultList } from './fault-list.js';
 import { layerIndexOf, listed, namesThatExist } from './module-names.js';
 
 /** The settings that select the layers that LoRA adapts. */
@@ -13,33 +13,33 @@ const LAYERS = 'lora.layers_to_transform';
 /**
  * The layers that LoRA adapts, selected as PEFT selects them. `target_modules` is a list of names or name suffixes, or a
  * regular expression that must match the whole name, or `all-linear` (also as a list of one): every linear layer but the
- * output head. Those of `exclude_modules` are left out. With `layers_to_transform`, which does not go with an expression,
+ * output head, which a name or an expression may select. Those of `exclude_modules` are left out. With `layers_to_transform`, which does not go with an expression,
  * only layers of these blocks are adapted; a module that is named in full is adapted anyway.
  *
  * Expressions are matched in linear time (RE2), so none can hang the service; what RE2 lacks (look-around,
  * back-references) is refused.
  *
- * @param modules - Every adaptable layer of the model.
- * @param options - `headModule`: the output head, which is never adapted; naming it is an error, not a silent omission.
+ * @param model - `modules`: every linear layer but the output head; `headModule`: the head, if there is one.
  * @returns The chosen ones in the order of the model.
  * @throws ProductError `unmatched_target` with a fault for each entry that matches nothing, naming what there is, and
  * when nothing is left; `invalid_job` for what is no regular expression.
  */
 export function chooseTargets(
-  modules: readonly AdaptableModule[],
+  { modules, headModule }: { modules: readonly AdaptableModule[]; headModule: AdaptableModule | null },
   selection: TargetSelection,
-  { headModule }: { headModule: AdaptableModule | null },
 ): AdaptableModule[] {
   const faults = new FaultList();
   const linear = headModule === null ? modules : [...modules, headModule];
   const { isExcluded, faults: ofExclusion } = excludedModules(linear, selection.exclude_modules);
   faults.add(...ofExclusion);
-  const head = headModule === null || isExcluded(headModule.name) ? null : headModule;
-  const isTarget = targetTest(modules, selection.target_modules, head, faults);
+  const { target_modules: target } = selection;
+  const isTarget = isAllLinear(target)
+    ? ({ name }: AdaptableModule) => name !== headModule?.name
+    : targetTest(linear, target, faults);
   const isInLayers = layerTest(modules, selection, faults);
   faults.throwIfAny();
 
-  const targeted = modules.filter(({ name }) => isTarget(name));
+  const targeted = linear.filter(isTarget);
   const inLayers = targeted.filter(({ name }) => isInLayers(name));
   const chosen = inLayers.filter(({ name }) => !isExcluded(name));
   if (chosen.length > 0) return chosen;
@@ -53,12 +53,11 @@ export function chooseTargets(
 function targetTest(
   modules: readonly AdaptableModule[],
   target: LoraSettings['target_modules'],
-  head: AdaptableModule | null,
   faults: FaultList,
-): (moduleName: string) => boolean {
-  if (isAllLinear(target)) return () => true;
-  if (typeof target !== 'string') return suffixTest(modules, target, head, faults);
-  return expressionTest(modules, target, head, faults);
+): (module: AdaptableModule) => boolean {
+  const selects =
+    typeof target === 'string' ? expressionTest(modules, target, faults) : suffixTest(modules, target, faults);
+  return ({ name }) => selects(name);
 }
 
 /** The text, or the list of it alone. */
@@ -70,13 +69,11 @@ function isAllLinear(target: LoraSettings['target_modules']): boolean {
 function suffixTest(
   modules: readonly AdaptableModule[],
   suffixes: readonly string[],
-  head: AdaptableModule | null,
   faults: FaultList,
 ): (moduleName: string) => boolean {
   for (const [index, suffix] of suffixes.entries()) {
     const param = `${TARGETS}.${index}`;
-    if (head !== null && hasSuffix(head.name, suffix)) faults.add(headFault(suffix, param));
-    else if (isAllLinear(suffix)) {
+    if (isAllLinear(suffix)) {
       const message = `"all-linear" stands alone: it is every linear layer except the output head. Leave the others out.`;
       faults.add({ code: 'unmatched_target', message, param });
     } else if (!modules.some(({ name }) => hasSuffix(name, suffix))) {
@@ -90,13 +87,11 @@ function suffixTest(
 function expressionTest(
   modules: readonly AdaptableModule[],
   source: string,
-  head: AdaptableModule | null,
   faults: FaultList,
 ): (moduleName: string) => boolean {
   try {
     const matches = wholeNameMatcher(source);
-    if (head !== null && matches(head.name)) faults.add(headFault(source, TARGETS));
-    else if (!modules.some(({ name }) => matches(name))) {
+    if (!modules.some(({ name }) => matches(name))) {
       const message =
         `No layer's whole name matches the regular expression ${JSON.stringify(source)}. ` +
         `${namesThatExist(modules)} To select layers by the end of their names, use a list.`;
@@ -135,9 +130,4 @@ function layerTest(
     const index = layerIndexOf(name);
     return named.has(name) || (index !== null && layers.includes(index));
   };
-}
-
-function headFault(target: string, param: string): CodedFault {
-  const message = `${JSON.stringify(target)} selects the output head, which is not adapted. Leave it out, or use "all-linear".`;
-  return { code: 'unmatched_target', message, param };
 }

@@ -1,4 +1,4 @@
-import type { AdaptableModule, AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
+import type { AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
 import { type BaseIdentity, baseMismatch, targetModulesOf } from '@lorasmith/model-folder';
 import type { CodedFault } from './fault-list.js';
 import { FaultList } from './fault-list.js';
@@ -39,13 +39,6 @@ export function initialAdapterFaults(
   const mismatch = baseMismatch(initial.id, initial.base_model, job.base);
   if (mismatch !== null) return [{ code: 'invalid_adapter', message: mismatch, param: 'lora.init_from' }];
   return [...layerFaults(job.targets, initial), ...shapeFaults(job, initial)];
-}
-
-/** Why no job can continue this adapter, whatever its settings. */
-export function adaptedHeadFault({ id, lora }: AdapterManifest, head: AdaptableModule | null): CodedFault | null {
-  if (head === null || !lora.modules.includes(head.name)) return null;
-  const message = `${id} adapts the output head (${head.name}), which is not trained here. It can be downloaded and merged, but no job can start from it.`;
-  return { code: 'invalid_adapter', message, param: 'lora.init_from' };
 }
 
 function layerFaults(targets: readonly Target[], { id, lora }: AdapterManifest): CodedFault[] {

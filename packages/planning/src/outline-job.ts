@@ -4,7 +4,7 @@ import { adapterBytes } from './adapter-bytes.js';
 import { chooseTargets } from './choose-targets.js';
 import { evaluationFaults } from './evaluation-faults.js';
 import { FaultList } from './fault-list.js';
-import { adaptedHeadFault, initialAdapterFaults } from './initial-adapter.js';
+import { initialAdapterFaults } from './initial-adapter.js';
 import type { Objective } from './objectives/objective.js';
 import { objectiveFor } from './objectives/objectives.js';
 import { samplePrompts } from './sample-prompts.js';
@@ -56,10 +56,7 @@ export async function checkWithoutRows(
   faults: FaultList,
 ): Promise<{ targets: Target[]; objective: Objective | null; prompts: Int32Array[] }> {
   const { spec, model, dataset, validation = null, initial = null, weightsSha256 = null } = options;
-  const ofHead = initial === null ? null : adaptedHeadFault(initial, model.headModule);
-  if (ofHead !== null) faults.add(ofHead);
-  // Otherwise each of its layers, which the job takes over, would be a fault too.
-  const layers = ofHead ? [] : (collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? []);
+  const layers = collect(faults, () => chooseTargets(model, spec.lora)) ?? [];
   const targets = withRanks(layers, spec.lora, faults);
   faults.add(...evaluationFaults(spec));
   if (initial && targets.length > 0) {

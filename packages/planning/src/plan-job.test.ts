@@ -3,7 +3,6 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
-  type AdapterManifest,
   type Dataset,
   type JobRequest,
   JobSpec,
@@ -242,23 +241,6 @@ describe('planJob for a decoder', () => {
       { code: 'untied_output_head' },
     ]);
   });
-
-  it.each([[['q_proj', 'lm_head']], [['q_proj']]])(
-    'says that no job can start from an adapter of the head: %j',
-    async (named) => {
-      const model = await tinyDecoder('qwen2', null);
-      const initial = { id: 'ad_1', lora: { modules: ['model.layers.0.self_attn.q_proj', 'lm_head'] } };
-      const error = await refusal(
-        plan(model, 'text', texts('ab'), { lora: { target_modules: named } }, { initial: initial as AdapterManifest }),
-      );
-      expect(error).toMatchObject({
-        code: 'invalid_adapter',
-        param: 'lora.init_from',
-        message: expect.stringContaining('ad_1 adapts the output head (lm_head)'),
-        details: [{ code: 'invalid_adapter' }],
-      });
-    },
-  );
 
   it('holds complete rows out by the seed, before any is split', async () => {
     const model = await tinyDecoder('qwen2', null);

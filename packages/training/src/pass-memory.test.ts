@@ -29,16 +29,19 @@ describe.each([
   ['raw', 'float32'],
 ] as const)('with %s kernels in %s', (kernels, precision) => {
   test.each([
-    ['all layers adapted, computed again', /_proj$/, true],
-    ['all layers adapted', /_proj$/, false],
-    ['two layers adapted', /[qv]_proj$/, false],
+    ['all layers adapted, computed again', /_proj$/, true, 1.25],
+    ['all layers adapted', /_proj$/, false, 1.25],
+    ['two layers adapted', /[qv]_proj$/, false, 1.25],
+    ['the output head too', /_proj$|^lm_head$/, false, 1.25],
+    // The estimate counts a backward pass of the layers, too.
+    ['the output head alone', /^lm_head$/, false, 2],
   ] as const)(
     '%s: a pass holds as many bytes as the estimate says, or a little less',
-    async (_, adapted, recompute) => {
+    async (_, adapted, recompute, most) => {
       configureKernels(kernels);
       await withProbeModel(async (folder) => {
         const decoder = await loadDecoder(folder, precision);
-        const targets = folder.modules
+        const targets = [...folder.modules, folder.headModule!]
           .filter(({ name }) => adapted.test(name))
           .map((module) => ({ ...module, rank: 8, scale: 1 }));
         const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
@@ -71,7 +74,7 @@ describe.each([
           const load = { mostTokens: rows * length, mostLabels: batch.labels.length, longestRow: length };
           const share = passBytes(memory, load) / held;
           expect(share, `${rows} rows of ${length}`).toBeGreaterThan(1);
-          expect(share, `${rows} rows of ${length}`).toBeLessThan(1.25);
+          expect(share, `${rows} rows of ${length}`).toBeLessThan(most);
         }
         adapter.dispose();
         decoder.dispose();

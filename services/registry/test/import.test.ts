@@ -232,9 +232,9 @@ describe('an invalid adapter is refused:', () => {
     ],
     ['a module that the base has not', (name: string) => ({ name: name.replace('layers.0', 'layers.9') }), 'layers.9'],
     [
-      'its head, which is its embedding',
+      'other sizes at the output head',
       (name: string) => ({ name: name.replace('model.layers.0.self_attn.q_proj', 'lm_head') }),
-      'embedding',
+      'lm_head is for a layer of',
     ],
     [
       'other sizes',

@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelFolder } from '@lorasmith/model-folder';
+import { mergedLayout } from '../merging/plan-merge.js';
 import { type GgufType, tensorBytes } from './gguf-layout.js';
 import { planTensors } from './tensor-names.js';
 import { typeOfTensor } from './write-gguf-model.js';
@@ -10,12 +11,21 @@ const MAX_TENSOR_ENTRY_BYTES = 512;
 /** Metadata besides the tokenizer. */
 const MAX_SETTINGS_BYTES = 2 ** 16;
 
-/** The most bytes that the file of a merged model has: its weights exactly, its tokenizer at most. */
-export async function maxGgufBytes({ architecture, tensors, path }: ModelFolder, wanted: GgufType): Promise<number> {
+/**
+ * The most bytes that the file of a merged model has: its weights exactly, its tokenizer at most.
+ * @param modules those that the adapter adapts
+ */
+export async function maxGgufBytes(
+  model: ModelFolder,
+  modules: { has(module: string): boolean },
+  wanted: GgufType,
+): Promise<number> {
+  const { path, tensors } = model;
+  const { architecture, sources } = mergedLayout(model, modules);
   let bytes = MAX_SETTINGS_BYTES;
   if (architecture.kind === 'decoder') {
-    for (const { source, name, transposed } of planTensors(architecture, (tensor) => tensors.has(tensor))) {
-      const { shape: stored } = tensors.get(source)!.entry;
+    for (const { source, name, transposed } of planTensors(architecture, (tensor) => sources.has(tensor))) {
+      const { shape: stored } = tensors.get(sources.get(source)!)!.entry;
       const shape = transposed ? [...stored].reverse() : stored;
       bytes += tensorBytes({ shape, type: typeOfTensor(name, shape, wanted) }) + MAX_TENSOR_ENTRY_BYTES;
     }

@@ -2,7 +2,7 @@ import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { TensorFault } from '@lorasmith/weight-io';
-import { adapterUpdates } from '../merging/merge-model.js';
+import { planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import type { GgufType, MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
@@ -32,7 +32,12 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
   if (architecture.kind !== 'decoder') throw inexpressible(model.name, 'it is not a language model');
   const { architecture: name } = architectureMetadata(architecture, model.name);
   // Also checks that the adapter fits the model.
-  const updates = adapterUpdates(model, adapter);
+  if (planMerge(model, adapter).unties) {
+    throw inexpressible(
+      model.name,
+      'the adapter acts on the output head, which is the embedding of the base model; llama.cpp applies no adapter there. Take the merged model',
+    );
+  }
   const metadata = new Map<string, MetadataValue>([
     ...generalMetadata(name, 'adapter', description),
     ['adapter.type', { type: 'string', value: 'lora' }],
@@ -40,8 +45,9 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
   ]);
   const tensors: GgufTensorSource[] = [];
   for (const plan of planTensors(architecture, (tensor) => model.tensors.has(tensor))) {
-    if (plan.module === null || !updates.has(plan.source)) continue;
-    const { a, b, rank, inFeatures, outFeatures } = adapter.modules.get(plan.module)!;
+    const module = plan.module === null ? undefined : adapter.modules.get(plan.module);
+    if (module === undefined) continue;
+    const { a, b, rank, inFeatures, outFeatures } = module;
     // A and B are of the layer and not of its weight, so they are never transposed.
     tensors.push(matrix(`${plan.name}.lora_a`, a, [rank, inFeatures], 0, type));
     tensors.push(matrix(`${plan.name}.lora_b`, b, [outFeatures, rank], plan.headRows, type));

@@ -3,7 +3,7 @@ import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmit
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { type FloatDtype, SafetensorsError } from '@lorasmith/safetensors';
 import { TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
-import { adapterUpdates } from '../merging/merge-model.js';
+import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
@@ -37,26 +37,25 @@ export interface WriteGgufModelOptions {
  */
 export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ bytes: number; sha256: string }> {
   const { model, adapter, path, type, description, signal } = options;
-  const { architecture } = model;
+  const { architecture, tensors: merged } = planMerge(model, adapter);
   if (architecture.kind !== 'decoder') throw inexpressible(model.name, 'it is not a language model');
   const { architecture: name, settings, ropeTensors } = architectureMetadata(architecture, model.name);
-  const updates = adapterUpdates(model, adapter);
   const metadata = new Map<string, MetadataValue>([
     ...generalMetadata(name, 'model', { ...description, name: await safeName(description.name, model) }),
     ...settings.map(([key, value]): [string, MetadataValue] => [`${name}.${key}`, value]),
     ['general.file_type', { type: 'uint32', value: FILE_TYPES[type] }],
     ...(await tokenizerMetadata(model, architecture)),
   ]);
-  const plans = planTensors(architecture, (tensor) => model.tensors.has(tensor));
+  const plans = planTensors(architecture, (tensor) => merged.has(tensor));
   const weights = await openModelWeights(model);
   try {
     const tensors: GgufTensorSource[] = [
       ...ropeTensors.map(([tensor, values]) => ofMemory(tensor, values)),
-      ...plans.map((plan) => ofWeights(plan, weights, updates.get(plan.source), type)),
+      ...plans.map((plan) => ofWeights(plan, weights, merged.get(plan.source)!, type)),
     ];
     const onProgress = (done: number, total: number) => options.onProgress?.(done, total);
     return await writeGgufFile({ path, metadata, tensors, onProgress, signal }).catch((error: unknown) => {
-      throw error instanceof TensorFault ? explained(error, tensors, plans, weights) : error;
+      throw error instanceof TensorFault ? explained(error, tensors, plans, merged, weights) : error;
     });
   } finally {
     await weights.close();
@@ -71,10 +70,10 @@ function ofMemory(name: string, values: Float32Array): GgufTensorSource {
 function ofWeights(
   plan: GgufTensorPlan,
   weights: ModelWeights,
-  update: WeightUpdate | undefined,
+  { source, update }: MergedTensor,
   wanted: GgufType,
 ): GgufTensorSource {
-  const { name, source, transposed, headRows, added } = plan;
+  const { name, transposed, headRows, added } = plan;
   const { shape, dtype } = weights.entry(source);
   const isVector = shape.length === 1;
   const [rows, width] = isVector ? [1, shape[0]!] : [shape[0]!, shape[1]!];
@@ -83,8 +82,8 @@ function ofWeights(
   // The halves of a head are interleaved in a vector as in the rows of a matrix.
   const stored: [number, number] = isVector && headRows > 0 ? [width, 1] : [rows, width];
   const conversion = { from: dtype as FloatDtype, to: type, shape: stored, transposed, headRows, added };
-  const merged = update && { update: transposed ? ofWritten(update) : update };
-  return { name, type, shape: written, source: { ...weights.location(source), ...merged, conversion } };
+  const ofUpdate = update && { update: transposed ? ofWritten(update) : update };
+  return { name, type, shape: written, source: { ...weights.location(source), ...ofUpdate, conversion } };
 }
 
 /** Vectors are float32, and the positions, as in llama.cpp's converter. */
@@ -106,6 +105,7 @@ function explained(
   { index, fault, cause }: TensorFault,
   tensors: readonly GgufTensorSource[],
   plans: readonly GgufTensorPlan[],
+  merged: ReadonlyMap<string, MergedTensor>,
   weights: ModelWeights,
 ): ProductError {
   const tensor = tensorOfFault(tensors, index);
@@ -116,5 +116,5 @@ function explained(
     return new ProductError('merge_not_finite', message);
   }
   const truncated = new SafetensorsError('file_truncated', 'the file ended while it was read');
-  return weights.readFailure(source, fault === 'truncated' ? truncated : cause);
+  return weights.readFailure(merged.get(source)!.source, fault === 'truncated' ? truncated : cause);
 }

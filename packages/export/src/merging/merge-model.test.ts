@@ -196,6 +196,58 @@ test('a separate head keeps its weights although config.json ties it, and the me
   expect(await config(output)).toEqual({ ...(await config(model.path)), tie_word_embeddings: false });
 });
 
+describe('an adapter of the head that is the embedding unties the merged model', () => {
+  const [HEAD, EMBEDDING] = ['lm_head.weight', 'model.embed_tokens.weight'];
+  const adapterOfHead = (): PeftAdapter => {
+    const [rank, inFeatures, outFeatures] = [2, 48, 160];
+    const a = Float32Array.from({ length: rank * inFeatures }, (_, i) => Math.sin(i));
+    const b = Float32Array.from({ length: outFeatures * rank }, (_, i) => Math.cos(i));
+    return {
+      dropout: 0,
+      baseModelNameOrPath: null,
+      modules: new Map([['lm_head', { a, b, rank, scale: 0.5, inFeatures, outFeatures }]]),
+    };
+  };
+
+  test.each(['an embedding alone', 'both, which are equal', 'a head alone'])('files with %s', async (which) => {
+    await cp(join(REFERENCE, 'llama-tied', 'base'), base, { recursive: true });
+    const before = await readTensors(join(base, 'model.safetensors'));
+    const embedding = before.get(EMBEDDING)!;
+    if (which !== 'an embedding alone') before.set(HEAD, embedding);
+    if (which === 'a head alone') before.delete(EMBEDDING);
+    const tensors = [...before].map(([name, { shape, values }]) => {
+      return { name, dtype: 'F32' as const, shape, data: fromFloat32(values, 'F32') };
+    });
+    await writeSafetensors(join(base, 'model.safetensors'), tensors);
+    const model = await readModelFolder(base);
+    expect(model.architecture).toMatchObject({ tiedHead: true });
+    const adapter = adapterOfHead();
+    await mergeModel({ model, adapter, outputFolder: output });
+    const merged = await readModelFolder(output);
+    expect(merged).toMatchObject({ architecture: { tiedHead: false }, untiedByFiles: false });
+    expect([...merged.tensors.keys()].sort()).toEqual([...new Set([...before.keys(), HEAD, EMBEDDING])].sort());
+    const after = await readTensors(join(output, 'model.safetensors'));
+    for (const [name, tensor] of before) if (name !== HEAD) expect(after.get(name), name).toEqual(tensor);
+    expect(after.get(EMBEDDING)).toEqual(embedding);
+    const expected = mergedInDouble(embedding.values, adapter.modules.get('lm_head')!);
+    expect(greatestDifference(after.get(HEAD)!.values, expected)).toBeLessThan(1e-6);
+    expect(greatestDifference(after.get(HEAD)!.values, embedding.values)).toBeGreaterThan(0.1);
+  });
+
+  test('its language model too in a composite', async () => {
+    const folder = new URL('../../../../test/fixtures/families/gemma3/base/', import.meta.url).pathname;
+    const model = await readModelFolder(folder);
+    const { in_features: inFeatures, out_features: outFeatures } = model.headModule!;
+    const [a, b] = [new Float32Array(inFeatures).fill(0.1), new Float32Array(outFeatures).fill(0.1)];
+    const modules = new Map([['lm_head', { a, b, rank: 1, scale: 1, inFeatures, outFeatures }]]);
+    await mergeModel({ model, adapter: { dropout: 0, baseModelNameOrPath: null, modules }, outputFolder: output });
+    const config = JSON.parse(await readFile(join(output, 'config.json'), 'utf8'));
+    expect(config).toMatchObject({ tie_word_embeddings: false, text_config: { tie_word_embeddings: false } });
+    const merged = await readModelFolder(output);
+    expect(merged).toMatchObject({ architecture: { tiedHead: false }, untiedByFiles: false });
+  });
+});
+
 describe('rejects', () => {
   const read = () => readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
   const model = () => readModelFolder(join(REFERENCE, 'llama-tied/base'));
@@ -218,10 +270,10 @@ describe('rejects', () => {
     await expect(merging).rejects.toMatchObject({ code: 'merge_not_finite' });
   });
 
-  test('an adapter for unknown layers or for the tied head', async () => {
+  test('an adapter for unknown layers', async () => {
     const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
     const [module] = adapter.modules.values();
-    for (const name of ['model.layers.7.self_attn.q_proj', 'lm_head', 'model.norm']) {
+    for (const name of ['model.layers.7.self_attn.q_proj', 'model.norm']) {
       const other = { ...adapter, modules: new Map([[name, module!]]) };
       const merging = mergeModel({ model: await model(), adapter: other, outputFolder: output });
       await expect(merging).rejects.toMatchObject({ code: 'invalid_adapter', message: expect.stringContaining(name) });

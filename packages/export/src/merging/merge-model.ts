@@ -1,11 +1,12 @@
 import { copyFile, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { hasTiedHead, type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
-import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
-import { type FloatDtype, SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
-import { TensorFault, type TensorSource, type WeightUpdate, writeMerged } from '@lorasmith/weight-io';
+import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
+import type { PeftAdapter } from '@lorasmith/peft-files';
+import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
+import { TensorFault, type TensorSource, writeMerged } from '@lorasmith/weight-io';
 import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
+import { type MergedTensor, planMerge } from './plan-merge.js';
 
 /**
  * The files of a Hugging Face folder that are copied with the weights: settings, tokenizer, chat template, the settings for
@@ -41,7 +42,8 @@ export interface WeightFileDigest {
 
 /**
  * Merges the adapter into the base model, `W + scale · B A`, and writes a complete Hugging Face folder. It computes in float32
- * and rounds once: every tensor keeps its dtype, and tied embeddings stay tied. Memory holds some megabytes of the weights.
+ * and rounds once: every tensor keeps its dtype. Tied embeddings stay tied, unless the adapter acts on the head: see
+ * {@link planMerge}. Memory holds some megabytes of the weights.
  *
  * @returns its weight files
  * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt; the
@@ -49,8 +51,11 @@ export interface WeightFileDigest {
  */
 export async function mergeModel(options: MergeOptions): Promise<WeightFileDigest[]> {
   const { model, adapter, outputFolder, maxShardBytes = 5e9, signal } = options;
-  const updates = adapterUpdates(model, adapter);
-  const sizes = [...model.tensors].map(([name, { entry }]) => ({ name, bytes: entry.byteLength }));
+  const { tensors, unties } = planMerge(model, adapter);
+  const sizes = [...tensors].map(([name, { source }]) => ({
+    name,
+    bytes: model.tensors.get(source)!.entry.byteLength,
+  }));
   const totalBytes = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
   const shards = planShards(sizes, maxShardBytes);
   const files: WeightFileDigest[] = [];
@@ -59,7 +64,7 @@ export async function mergeModel(options: MergeOptions): Promise<WeightFileDiges
   try {
     for (const shard of shards) {
       const onProgress = (bytes: number) => options.onProgress?.(doneBytes + bytes, totalBytes);
-      files.push(await writeShard(shard, { weights, updates, outputFolder, onProgress, signal }));
+      files.push(await writeShard(shard, { weights, planned: tensors, outputFolder, onProgress, signal }));
       doneBytes += shard.bytes;
     }
   } finally {
@@ -70,27 +75,27 @@ export async function mergeModel(options: MergeOptions): Promise<WeightFileDiges
     await writeFile(join(outputFolder, 'model.safetensors.index.json'), index, { flush: true });
   }
   await copyCompanions(model.path, outputFolder);
-  if (model.untiedByFiles) await setUntied(outputFolder);
+  if (model.untiedByFiles || unties) await setUntied(outputFolder);
   return files;
 }
 
 interface ShardOptions {
   weights: ModelWeights;
-  updates: ReadonlyMap<string, WeightUpdate>;
+  planned: ReadonlyMap<string, MergedTensor>;
   outputFolder: string;
   onProgress: (doneBytes: number) => void;
   signal: AbortSignal | undefined;
 }
 
 async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<WeightFileDigest> {
-  const { weights, updates, outputFolder, onProgress, signal } = options;
+  const { weights, planned, outputFolder, onProgress, signal } = options;
   const { header, entries, totalBytes } = safetensorsHeader(
-    shard.tensors.map((name) => weights.entry(name)),
+    shard.tensors.map((name) => ({ ...weights.entry(planned.get(name)!.source), name })),
     { format: 'pt' },
   );
   const tensors = entries.map(({ name }): TensorSource => {
-    const update = updates.get(name);
-    return { ...weights.location(name), ...(update && { update }) };
+    const { source, update } = planned.get(name)!;
+    return { ...weights.location(source), ...(update && { update }) };
   });
   const path = join(outputFolder, shard.file);
   const handle = await open(path, 'wx');
@@ -100,64 +105,36 @@ async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<W
     return { name: shard.file, bytes: totalBytes, sha256 };
   } catch (error) {
     await rm(path, { force: true });
-    throw error instanceof TensorFault ? productError(error, entries[error.index]!, weights) : error;
+    if (!(error instanceof TensorFault)) throw error;
+    const entry = entries[error.index]!;
+    throw productError(error, entry, planned.get(entry.name)!.source, weights);
   } finally {
     await handle.close();
   }
 }
 
-/** @throws ProductError invalid_adapter when the shapes do not match */
-function updateOf({ name, dtype, shape }: TensorEntry, module: PeftModule, transposed: boolean): WeightUpdate {
-  const { a, b, rank, scale, inFeatures, outFeatures } = module;
-  const [height, width] = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
-  if (shape.length !== 2 || shape[0] !== height || shape[1] !== width) {
-    const message = `The adapter is for a layer of [${height}, ${width}], but ${name} of the base model is [${shape.join(', ')}].`;
-    throw new ProductError('invalid_adapter', message);
-  }
-  // readModelFolder has checked that every linear layer has a float dtype.
-  return { dtype: dtype as FloatDtype, shape: [height, width], transposed, a, b, rank, scale };
-}
-
-function productError({ fault, cause }: TensorFault, entry: TensorEntry, weights: ModelWeights): ProductError {
+function productError(
+  { fault, cause }: TensorFault,
+  entry: TensorEntry,
+  source: string,
+  weights: ModelWeights,
+): ProductError {
   if (fault !== 'not-finite') {
     const truncated = new SafetensorsError('file_truncated', 'the file ended while it was read');
-    return weights.readFailure(entry.name, fault === 'truncated' ? truncated : cause);
+    return weights.readFailure(source, fault === 'truncated' ? truncated : cause);
   }
   const message = `Merging ${entry.name} gives numbers that are not finite in ${entry.dtype}; the adapter or the base model is damaged, or its scale too large.`;
   return new ProductError('merge_not_finite', message);
 }
 
-/**
- * The update of each adapted tensor, by its name.
- * @throws ProductError invalid_adapter when the adapter does not fit the model
- */
-export function adapterUpdates(
-  { name, architecture, linears, headModule, tensors }: ModelFolder,
-  { modules }: PeftAdapter,
-): Map<string, WeightUpdate> {
-  // A tied head is also the embedding. Merging into it would change the embedding, which the adapter does not adapt.
-  const isTied = hasTiedHead(architecture);
-  const layerOf = (module: string) => (isTied && module === headModule?.name ? undefined : linears.get(module));
-  const unknown = [...modules.keys()].filter((module) => layerOf(module) === undefined);
-  if (unknown.length > 0) {
-    const listed =
-      unknown.length > 5 ? `${unknown.slice(0, 5).join(', ')} and ${unknown.length - 5} more` : unknown.join(', ');
-    const message = `The adapter does not fit the base model ${name}, which has no layer for ${listed}.`;
-    throw new ProductError('invalid_adapter', message);
-  }
-  return new Map(
-    [...modules].map(([path, module]) => {
-      const { weight, transposed } = layerOf(path)!;
-      return [weight, updateOf(tensors.get(weight)!.entry, module, transposed)];
-    }),
-  );
-}
-
-/** Sets `tie_word_embeddings` to false, so that all readers use the separate head of the weights. */
+/** Sets `tie_word_embeddings` to false, also that of a composite's language model, so that all readers use the separate head. */
 async function setUntied(folder: string): Promise<void> {
   const path = join(folder, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
-  await writeFile(path, `${JSON.stringify({ ...config, tie_word_embeddings: false }, null, 2)}\n`, { flush: true });
+  const untied = { tie_word_embeddings: false };
+  const { text_config: text } = config;
+  const ofText = typeof text === 'object' && text !== null ? { text_config: { ...text, ...untied } } : {};
+  await writeFile(path, `${JSON.stringify({ ...config, ...ofText, ...untied }, null, 2)}\n`, { flush: true });
 }
 
 async function copyCompanions(from: string, to: string): Promise<void> {

@@ -73,8 +73,8 @@ export class Decoder {
     this.architecture = architecture;
     this.dtype = dtype;
     this.weights = weights;
-    const { logitScale: scale, logitSoftcap: softcap, ropes, headDim } = architecture;
-    this.head = new OutputHead(weights.head, { scale, softcap, logitsInChunk: options.logitsInChunk });
+    const { logitScale: scale, logitSoftcap: softcap, ropes, headDim, names } = architecture;
+    this.head = new OutputHead(weights.head, names.head, { scale, softcap, logitsInChunk: options.logitsInChunk });
     this.rotaries = ropes.map((rope) => new Rotary(rope, headDim));
   }
 
@@ -93,9 +93,9 @@ export class Decoder {
     return this.rotaries.every((rotary) => rotary.spanClass(one) === rotary.spanClass(other));
   }
 
-  /** All linear layers that can be adapted. */
+  /** All linear layers that can be adapted, the output head last. */
   get groups(): LinearGroup[] {
-    return this.weights.layers.flatMap((layer) => layer.groups);
+    return [...this.weights.layers.flatMap((layer) => layer.groups), this.head.group];
   }
 
   /**
@@ -120,19 +120,25 @@ export class Decoder {
   /**
    * Layers below the lowest trained one save nothing.
    * @param wanted indices of the tokens whose hidden states are wanted, ascending
-   * @returns hidden `[wanted, hidden]` after the final norm, in the model's dtype; saved is null without `pass.record`
+   * @returns hidden `[wanted, hidden]` after the final norm, in the model's dtype; saved is null without `pass.record`; the
+   * adapters on the hidden states, for the output head
    */
-  forward(stream: TokenStream, wanted: Int32Array, pass: Pass): { hidden: Tensor; saved: SavedDecoder | null } {
+  forward(
+    stream: TokenStream,
+    wanted: Int32Array,
+    pass: Pass,
+  ): { hidden: Tensor; saved: SavedDecoder | null; adapters: readonly ActingAdapter[] } {
     const positions = positionsInRows(stream.rowLengths);
     const context = this.#contextOf(stream.rowLengths, positions, wanted, pass);
+    const adapters = adaptersAtHead(context);
     const embedded = this.embed(stream.ids, positions);
     const { stream: after, layers } = this.#layersForward(embedded, context, pass.recompute);
     const last = streamSum(after); // [wanted, hidden]
     freeStream(after, last);
     const { output, inverseRms } = this.weights.finalNorm.forward(last, this.dtype);
-    if (pass.record) return { hidden: output, saved: { context, layers, last, inverseRms } };
+    if (pass.record) return { hidden: output, saved: { context, layers, last, inverseRms }, adapters };
     dispose([last, inverseRms]);
-    return { hidden: output, saved: null };
+    return { hidden: output, saved: null, adapters };
   }
 
   /**
@@ -154,20 +160,23 @@ export class Decoder {
    * Runs tokens that attend as the caller says, for generation. Nothing is recorded.
    * @param tokens with the position of each in its text
    * @param wanted as in {@link forward}
-   * @returns `[wanted, hidden]` after the final norm, in the model's dtype
+   * @returns as {@link forward}
    */
   forwardWith(
     attend: Attend,
     { ids, positions }: { ids: Int32Array; positions: Int32Array },
     wanted: Int32Array,
     adapters: readonly ActingAdapter[],
-  ): Tensor {
-    return scope(() => {
-      const pass = { adapters, record: false, recompute: false };
+  ): { hidden: Tensor; adapters: readonly ActingAdapter[] } {
+    const pass = { adapters, record: false, recompute: false };
+    let ofHead = adapters;
+    const hidden = scope(() => {
       const context = this.#contextWith(attend, positions, wanted, pass);
+      ofHead = adaptersAtHead(context);
       const last = streamSum(this.#layersForward(this.embed(ids, positions), context, false).stream); // [wanted, hidden]
       return this.weights.finalNorm.forward(last, this.dtype).output;
     });
+    return { hidden, adapters: ofHead };
   }
 
   /**
@@ -175,34 +184,19 @@ export class Decoder {
    * @returns `[tokens, vocab]` float32 logits of every token
    */
   logits(stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
-    return scope(() => this.logitsOf(this.#lastHidden(stream, adapters)));
+    return this.logitsAt(Int32Array.from(stream.ids.keys()), stream, adapters);
   }
 
   /**
    * The logits of a few tokens of a small input: nothing is chunked.
-   * @param indices of the tokens, in any order
+   * @param indices of the tokens, ascending
    * @returns `[indices, vocab]` float32 logits
    */
   logitsAt(indices: Int32Array, stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
     return scope(() => {
-      return this.logitsOf(gather(this.#lastHidden(stream, adapters), tensorOf(indices, [indices.length])));
-    });
-  }
-
-  /**
-   * @param last `[tokens, hidden]` float32, the stream after the last layer
-   * @returns `[tokens, vocab]` float32
-   */
-  logitsOf(last: Tensor): Tensor {
-    return scope(() => cast(this.head.logits(this.weights.finalNorm.forward(last, this.dtype).output), 'float32'));
-  }
-
-  /** `[tokens, hidden]` float32, after the last layer. */
-  #lastHidden({ ids, rowLengths }: TokenStream, adapters: readonly ActingAdapter[]): Tensor {
-    return scope(() => {
-      const positions = positionsInRows(rowLengths);
-      const context = this.#contextOf(rowLengths, positions, null, { adapters, record: false, recompute: false });
-      return streamSum(this.#layersForward(this.embed(ids, positions), context, false).stream);
+      const pass = { adapters, record: false, recompute: false };
+      const { hidden, adapters: ofHead } = this.forward(stream, indices, pass);
+      return cast(this.head.logits(hidden, ofHead), 'float32');
     });
   }
 
@@ -270,6 +264,11 @@ export class Decoder {
     finalNorm.dispose();
     for (const layer of layers) layer.dispose();
   }
+}
+
+/** The adapters on the tokens that reach the output head. */
+function adaptersAtHead({ adapters, wanted }: BlockContext): readonly ActingAdapter[] {
+  return wanted === null ? adapters : wanted.adapters;
 }
 
 /** `[tokens]`: 0, 1, 2, … in each row. */

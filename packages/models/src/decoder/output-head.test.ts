@@ -26,10 +26,11 @@ test.each([
   const weight = random([VOCAB, HIDDEN], 1, dtype);
   const hidden = random([TOKENS, HIDDEN], 2, dtype);
   onTestFinished(() => dispose([weight, hidden]));
-  const head = new OutputHead(weight, { softcap: cap });
+  const head = new OutputHead(weight, 'lm_head', { softcap: cap });
   const backward = () => {
-    const logits = head.logits(hidden);
-    dispose(head.backward(random([TOKENS, VOCAB], 3, logits.dtype as FloatDType), logits));
+    const computed = head.forward(hidden, [], true);
+    const gradient = random([TOKENS, VOCAB], 3, computed.logits.dtype as FloatDType);
+    dispose(head.backward(gradient, computed, [], true));
   };
   backward(); // makes the constants it needs
   const before = liveTensorCount();

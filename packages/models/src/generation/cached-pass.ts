@@ -8,6 +8,7 @@ import {
   kernelsFor,
   PAGE_TOKENS,
   scope,
+  sum,
   type Tensor,
   tensorOf,
   toFloat32Array,
@@ -15,8 +16,9 @@ import {
 } from '@lorasmith/tensor';
 import type { AttendingLayer } from '../decoder/attend.js';
 import type { Decoder } from '../decoder/decoder.js';
+import type { OutputHead } from '../decoder/output-head.js';
 import { SelfAttention } from '../decoder/self-attention.js';
-import type { ActingAdapter, ModelAdapter } from '../pass.js';
+import { type ActingAdapter, adaptersAmong, type ModelAdapter } from '../pass.js';
 
 /** Tokens of a text that a pass reads. */
 export interface TokenSpan extends CachedText {
@@ -29,14 +31,19 @@ export interface TokenSpan extends CachedText {
 
 /** Hidden states after some tokens, and what the model predicts there. Valid within {@link CachedDecoder.read}. */
 export class Predictions {
-  readonly #decoder: Decoder;
+  readonly #head: OutputHead;
   /** `[tokens, hidden]` in the model's dtype */
   readonly #hidden: Tensor;
+  readonly #adapters: readonly ActingAdapter[];
+  readonly #isHeadAdapted: boolean;
   readonly #finite: boolean[];
 
-  constructor(decoder: Decoder, hidden: Tensor) {
-    this.#decoder = decoder;
+  /** @param adapters on the hidden states */
+  constructor(head: OutputHead, hidden: Tensor, adapters: readonly ActingAdapter[]) {
+    this.#head = head;
     this.#hidden = hidden;
+    this.#adapters = adapters;
+    this.#isHeadAdapted = adapters.some(({ adapter }) => adapter.at(head.group) !== null);
     const [tokens, width] = hidden.shape as [number, number];
     const numbers = toFloat32Array(hidden);
     this.#finite = Array.from({ length: tokens }, (_, token) =>
@@ -44,31 +51,49 @@ export class Predictions {
     );
   }
 
-  /** False where an adapter's numbers are not finite, or too large. */
+  /** False where an adapter's numbers below the head are not finite, or too large. */
   isFinite(token: number): boolean {
     return this.#finite[token]!;
   }
 
-  /** The most probable next tokens. */
-  mostProbable(tokens: readonly number[]): Int32Array {
-    return scope(() => toInt32Array(argMax(this.#logits(tokens))));
+  /**
+   * The most probable next tokens; null where an adapter on the head makes logits that are not finite.
+   * @param tokens ascending
+   */
+  mostProbable(tokens: readonly number[]): (number | null)[] {
+    return scope(() => {
+      const logits = this.#logits(tokens);
+      const ids = [...toInt32Array(argMax(logits))];
+      if (!this.#isHeadAdapted) return ids;
+      const sums = toFloat32Array(sum(logits, -1));
+      return ids.map((id, row) => (Number.isFinite(sums[row]) ? id : null));
+    });
   }
 
-  /** Calls `use` with the `[vocab]` logits after each of the tokens. */
+  /**
+   * Calls `use` with the `[vocab]` logits after each of the tokens, if they are finite.
+   * @param tokens ascending
+   */
   withLogits(tokens: readonly number[], use: (token: number, logits: Float32Array) => void): void {
-    const { chunkSize, vocabSize } = this.#decoder.head;
+    const { chunkSize, vocabSize } = this.#head;
     for (let first = 0; first < tokens.length; first += chunkSize) {
       const chunk = tokens.slice(first, first + chunkSize);
       const logits = scope(() => toFloat32Array(this.#logits(chunk)));
-      for (const [row, token] of chunk.entries()) use(token, logits.subarray(row * vocabSize, (row + 1) * vocabSize));
+      for (const [row, token] of chunk.entries()) {
+        const own = logits.subarray(row * vocabSize, (row + 1) * vocabSize);
+        if (!this.#isHeadAdapted || own.every(Number.isFinite)) use(token, own);
+      }
     }
   }
 
   /** `[tokens, vocab]` float32 */
   #logits(tokens: readonly number[]): Tensor {
-    const isAll = tokens.length === this.#hidden.shape[0];
-    const hidden = isAll ? this.#hidden : gather(this.#hidden, tensorOf(Int32Array.from(tokens), [tokens.length]));
-    return cast(this.#decoder.head.logits(hidden), 'float32');
+    if (tokens.length === this.#hidden.shape[0]) {
+      return cast(this.#head.logits(this.#hidden, this.#adapters), 'float32');
+    }
+    const kept = Int32Array.from(tokens);
+    const hidden = gather(this.#hidden, tensorOf(kept, [kept.length]));
+    return cast(this.#head.logits(hidden, adaptersAmong(this.#adapters, kept)), 'float32');
   }
 }
 
@@ -102,7 +127,7 @@ export class CachedDecoder {
       const positions = pieces.map(({ cached, tokens }) => Int32Array.from({ length: tokens }, (_, i) => cached + i));
       const texts = pieces.map(({ span }, i) => ({ positions: positions[i]!, span }));
       const steps = decoder.rotaries.map((rotary) => this.#cache.step(pieces, rotary.anglesOfTexts(texts)));
-      const hidden = decoder.forwardWith(
+      const { hidden, adapters } = decoder.forwardWith(
         {
           forward: (qkv, layer) => ({
             output: steps[layer.rope]!.attend(qkv, this.#layers.get(layer)!, layer.settings),
@@ -116,7 +141,7 @@ export class CachedDecoder {
         wanted,
         actingOn(pieces),
       );
-      use(new Predictions(decoder, hidden));
+      use(new Predictions(decoder.head, hidden, adapters));
     });
   }
 

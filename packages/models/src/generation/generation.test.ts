@@ -45,9 +45,11 @@ function eventsOf(
 const tokensOf = (events: readonly GenerationEvent[], choice = 0) =>
   events.flatMap((event) => (event.kind === 'token' && event.choice === choice ? [event.id] : []));
 
-/** An adapter that adds to the queries, keys and values of the first layer. */
-function biasAdapter(bias: (i: number) => number): { adapter: ModelAdapter; dispose(): void } {
-  const [group] = decoder.groups;
+/** An adapter that adds to the queries, keys and values of the first layer, or to another group. */
+function biasAdapter(
+  bias: (i: number) => number,
+  [group] = decoder.groups,
+): { adapter: ModelAdapter; dispose(): void } {
   const own = new BiasAdapter(group!);
   own.setBias(Float32Array.from({ length: group!.linear.outFeatures }, (_, i) => bias(i)));
   return { adapter: adapterOf([[group!, own]]), dispose: () => own.dispose() };
@@ -152,8 +154,8 @@ test('a listener can cancel its request, and add another', () => {
   generation.dispose();
 });
 
-test('numbers that are not finite end their request alone', () => {
-  const broken = biasAdapter((i) => (i === 3 ? Number.NaN : 0));
+test.each(['a layer', 'the output head'])('numbers of %s that are not finite end their request alone', (place) => {
+  const broken = biasAdapter((i) => (i === 3 ? Number.NaN : 0), place === 'a layer' ? undefined : [decoder.head.group]);
   const requests = [
     aRequest(),
     aRequest({ adapter: broken.adapter, choices: 2 }),
@@ -163,6 +165,7 @@ test('numbers that are not finite end their request alone', () => {
   expect(events[1]).toEqual([{ kind: 'failed', error: expect.any(NotFiniteError) }]);
   const others = eventsOf([requests[0]!, requests[2]!]);
   expect([events[0], events[2]]).toEqual(others);
+  expect(eventsOf([aRequest({ adapter: broken.adapter, logprobs: 2 })])[0]).toEqual(events[1]);
   // Its pages are used again.
   expect(eventsOf([requests[1]!, requests[0]!], { cacheTokens: 64, maxTexts: 2 })[1]).toEqual(others[0]);
   broken.dispose();

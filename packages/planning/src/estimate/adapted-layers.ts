@@ -1,4 +1,5 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { layerIndexOf } from '../module-names.js';
 import type { Target } from '../target-ranks.js';
 
@@ -10,6 +11,14 @@ function blockOf({ name }: Pick<AdaptableModule, 'name'>): number {
 /** The lowest block with an adapted layer: no gradient is computed below it. Infinity where no block has one. */
 export function lowestAdaptedBlock(targets: readonly Pick<AdaptableModule, 'name'>[]): number {
   return Math.min(...targets.map(blockOf));
+}
+
+/** How many layers of a model a backward pass goes through: none if only the output head is adapted. */
+export function adaptedLayers(
+  { layerCount }: Pick<DecoderArchitecture, 'layerCount'>,
+  targets: readonly Pick<AdaptableModule, 'name'>[],
+): number {
+  return layerCount - Math.min(layerCount, lowestAdaptedBlock(targets));
 }
 
 /** Products a model's linear layers make, in multiply-adds. */

@@ -47,7 +47,7 @@ beforeAll(async () => {
 function job(rows: TokenExamples, training: Partial<JobSpec['training']> = {}, machine = MACHINE): JobToEstimate {
   const request = { base_model: 'tiny', dataset: `ds_${'0'.repeat(24)}`, validation: {}, lora: {}, training };
   const spec = Value.Default(JobSpec, request) as JobSpec;
-  const layers = chooseTargets(model.modules, spec.lora, model);
+  const layers = chooseTargets(model, spec.lora);
   const targets = layers.map((layer) => ({ ...layer, rank: spec.lora.r, scale: 2 }));
   const steps = { perEpoch: Math.ceil(rows.count / spec.training.batch_size), total: 10, warmup: 0 };
   return { spec, model, targets, training: rows, validation: null, steps, prompts: [], machine };

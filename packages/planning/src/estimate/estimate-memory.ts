@@ -1,6 +1,7 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { lowestAdaptedBlock } from './adapted-layers.js';
+import type { Target } from '../target-ranks.js';
+import { adaptedLayers } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
 import { bytesPerLogit, type EngineMemory } from './engine-memory.js';
 
@@ -9,7 +10,7 @@ type Precision = 'float32' | 'bfloat16';
 export interface MemoryOfDecoder {
   architecture: DecoderArchitecture;
   parameterCount: number;
-  targets: readonly AdaptableModule[];
+  targets: readonly Target[];
   trainedParameters: number;
   precision: Precision;
   recompute: boolean;
@@ -24,6 +25,8 @@ export interface MemoryOfDecoder {
 const HELD_VECTORS = 6;
 /** Those of AdamW's intermediate results, which one job has at a time. */
 const UPDATE_VECTORS = 4;
+/** Vectors of the head's parameters in the backward pass of a chunk of logits: its gradient, that of the chunks before, their sum. */
+const HEAD_VECTORS = 3;
 /** Tokenizer, plan and the rest of the JavaScript heap. */
 const PLANNING_BYTES = 100e6;
 /** The part of that which each further job has for itself. */
@@ -67,7 +70,8 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
   );
   // Evaluations take turns with the passes that train.
   const evaluations = jobs.map((job) => (job.evaluation === null ? 0 : forwardBytes(job.memory, job.evaluation)));
-  const pass = Math.max(...passes, ...evaluations);
+  const checks = jobs.map(({ memory }) => mergedHeadBytes(memory));
+  const pass = Math.max(...passes, ...evaluations, ...checks);
   const caches = jobs.map(({ memory }) => memory.sampleCacheBytes);
   // A job alone has no pass while it answers its prompts; others go on.
   const beyond = jobs.length === 1 ? Math.max(pass, ...caches) : pass + sum(caches);
@@ -132,10 +136,26 @@ function workingBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const passing = load.mostTokens * passingBytes(memory, width);
   const scores = engine.fused ? 0 : scoresBytes(architecture, load, width);
   const logits = Math.min(memory.logitsInChunk, load.mostLabels * architecture.vocabSize);
-  const ofLogits = logits * bytesPerLogit(engine, memory.precision);
+  const ofLogits = logits * bytesPerLogit(engine, memory.precision) + 4 * HEAD_VECTORS * headParameters(memory);
   const ofLayers = Math.max(passing, scores);
   // Logits are gone when the layers' backward pass begins.
   return engine.reuses ? Math.max(ofLayers, ofLogits) : ofLayers + ofLogits;
+}
+
+/** Trained parameters of the output head; 0 where it is not adapted. */
+function headParameters({ architecture, targets }: MemoryOfDecoder): number {
+  const heads = targets.filter(({ name }) => name === architecture.names.head);
+  return Math.max(0, ...heads.map(({ rank, in_features, out_features }) => rank * (in_features + out_features)));
+}
+
+/**
+ * Bytes of the check of a finished adapter: the widest layer that it adapts is merged. Only the output head is wider than what a
+ * pass has at a time.
+ */
+function mergedHeadBytes(memory: MemoryOfDecoder): number {
+  if (headParameters(memory) === 0) return 0;
+  const { vocabSize, hiddenSize } = memory.architecture;
+  return vocabSize * hiddenSize * (memory.engine.fused ? 4 : 8);
 }
 
 export function bytesPerNumber(precision: Precision): number {
@@ -145,10 +165,6 @@ export function bytesPerNumber(precision: Precision): number {
 /** Bytes of a frozen weight, which is stored in the type it is computed in. Quantized weights will be one more case. */
 export function bytesPerWeight(storage: Precision): number {
   return bytesPerNumber(storage);
-}
-
-function adaptedLayers(architecture: DecoderArchitecture, targets: readonly AdaptableModule[]): number {
-  return architecture.layerCount - Math.min(architecture.layerCount, lowestAdaptedBlock(targets));
 }
 
 /** Bytes per token that a layer keeps between its forward and its backward pass. */

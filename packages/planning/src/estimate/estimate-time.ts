@@ -1,7 +1,7 @@
 import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
 import { type DecoderArchitecture, layerLinears } from '@lorasmith/model-folder';
 import type { Target } from '../target-ranks.js';
-import { linearWork } from './adapted-layers.js';
+import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
 
 export interface DecoderWork {
@@ -19,18 +19,21 @@ const ATTENTION_BACKWARD = 2.5;
 /** What one optimizer step computes, in 10⁹ operations and 10⁹ bytes. */
 export function stepWork(work: DecoderWork, load: Load): { products: number; attention: number; passes: number } {
   const { architecture } = work;
-  // In the last layer, what follows attention is computed only for tokens that have a label.
+  // In the last layer, what follows attention is computed only for tokens that have a label, and then the head.
   const last = layerLinears(architecture, architecture.layerCount - 1);
   const afterAttention = new Set([last.attentionOutput, ...last.gateUp, last.down].map(({ name }) => name));
+  afterAttention.add(architecture.names.head);
   const tokensOf = ({ name }: { name: string }) => (afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep);
   const linear = linearWork(work.modules, work.targets, tokensOf);
   const forwards = work.recompute ? 2 : 1;
-  const head = 2 * architecture.vocabSize * architecture.hiddenSize;
+  const layersWithGradient = adaptedLayers(architecture, work.targets);
+  const head = (layersWithGradient > 0 ? 2 : 1) * architecture.vocabSize * architecture.hiddenSize;
   // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
-  const scores = (load.squaresPerStep / 2) * architecture.headCount * architecture.headDim * architecture.layerCount;
+  const scoresOfLayer = (load.squaresPerStep / 2) * architecture.headCount * architecture.headDim;
+  const scores = scoresOfLayer * (forwards * architecture.layerCount + ATTENTION_BACKWARD * layersWithGradient);
   return {
     products: (2 * (forwards * linear.forward + linear.backward + linear.adapters + head * load.labelsPerStep)) / 1e9,
-    attention: (2 * 2 * scores * (forwards + ATTENTION_BACKWARD)) / 1e9,
+    attention: (2 * 2 * scores) / 1e9,
     passes: (passBytes(architecture) * load.tokensPerStep * (forwards + 1)) / 2 / 1e9,
   };
 }

@@ -24,8 +24,8 @@ type Tensors = Awaited<ReturnType<typeof readTensors>>;
 /** A decoder's reference folder: base, adapter_init, batch.json, expected.safetensors, case.json, adapter_trained, merged. */
 export async function checkDecoder(folder: string, precision: FloatDType): Promise<Comparison[]> {
   const base = await readModelFolder(join(folder, 'base'));
-  const initial = await readPeftFolder(join(folder, 'adapter_init'));
-  const trained = await readPeftFolder(join(folder, 'adapter_trained'));
+  const initial = await readPeftFolder(join(folder, 'adapter_init'), { base });
+  const trained = await readPeftFolder(join(folder, 'adapter_trained'), { base });
   const batch = await ReferenceBatch.read(folder);
   const expected = await readTensors(join(folder, 'expected.safetensors'));
   const steps = await readJson<ReferenceSteps>(folder, 'case.json');

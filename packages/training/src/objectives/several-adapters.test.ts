@@ -44,8 +44,8 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
           .flatMap(({ modules }) => modules)
           .filter(({ name }) => pattern.test(name))
           .map(({ name }) => ({ name, rank, scale }));
-      first = randomAdapter(named(/q_proj|v_proj|down_proj/, 2, 1.5), 0.2, 1);
-      second = randomAdapter(named(/layers\.1\..*(k_proj|o_proj|gate_proj|down_proj)/, 5, 0.5), 0.4, 2);
+      first = randomAdapter(named(/q_proj|v_proj|down_proj|lm_head/, 2, 1.5), 0.2, 1);
+      second = randomAdapter(named(/layers\.1\..*(k_proj|o_proj|gate_proj|down_proj)|lm_head/, 5, 0.5), 0.4, 2);
     });
     afterEach(() => {
       first.dispose();

@@ -21,10 +21,11 @@ answerParent<ImportRequest, ImportResult>('import', importAdapter);
  * has an effect. The weights get one rank and one scale, which is all that other servers support.
  */
 async function importAdapter(request: ImportRequest): Promise<ImportResult> {
-  const read = await readPeftFolder(request.adapterFolder, (shapes) =>
-    checkStoredBytes(commonFormBytes(shapes.values()), request.bounds),
-  );
   const model = await openBaseModel(request.modelsDir, request.baseModel);
+  const read = await readPeftFolder(request.adapterFolder, {
+    check: (shapes) => checkStoredBytes(commonFormBytes(shapes.values()), request.bounds),
+    base: model,
+  });
   const adapter = withServedNames(read, model);
   checkFitsBase(adapter, model);
   const written = await writePeftFolder(request.outputFolder, adapter, model);

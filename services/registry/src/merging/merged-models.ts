@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import type { ModelSource } from '@lorasmith/base-models';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import { inTime, Semaphore, SingleFlight } from '@lorasmith/concurrency';
-import { type AdapterFile, ProductError } from '@lorasmith/contracts';
-import { maxGgufBytes } from '@lorasmith/export';
+import { type AdapterFile, type AdapterManifest, ProductError } from '@lorasmith/contracts';
+import { maxGgufBytes, mergedLayout } from '@lorasmith/export';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { Tracing } from '@lorasmith/service-kit';
 import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';
@@ -156,7 +156,7 @@ export class MergedModels {
   async #mergeInto({ id, manifest }: VerifiedAdapter, form: DerivedForm, model: ModelFolder): Promise<AdapterFile[]> {
     const { adapters, merged, program, mergeTimeoutMs, onEvent } = this.#dependencies;
     const bundle = bundleIdOf(id, form);
-    const bytes = TEXT_FILES_BYTES + (await derivedBytes(form, model, totalBytes(manifest.files)));
+    const bytes = TEXT_FILES_BYTES + (await derivedBytes(form, model, manifest));
     await this.#cache.evictFor(bytes);
 
     const begin = performance.now();
@@ -216,15 +216,18 @@ function deletedMeanwhile(id: string): ProductError {
 }
 
 /** Maximum size of the weights, and of what is copied with them. */
-async function derivedBytes(form: DerivedForm, model: ModelFolder, adapterBytes: number): Promise<number> {
-  if (form.format === 'safetensors') return await mergedBytes(model);
+async function derivedBytes(form: DerivedForm, model: ModelFolder, { files, lora }: AdapterManifest): Promise<number> {
+  const modules = new Set(lora.modules);
+  if (form.format === 'safetensors') return await mergedBytes(model, modules);
   // No type takes more than that of the adapter's files.
-  return form.weights === 'adapter' ? 2 * adapterBytes : await maxGgufBytes(model, form.type);
+  return form.weights === 'adapter' ? 2 * totalBytes(files) : await maxGgufBytes(model, modules, form.type);
 }
 
 /** Maximum size of the merged model: the weights keep their dtype, text files are copied, an index is added. */
-async function mergedBytes(model: ModelFolder): Promise<number> {
-  let bytes = model.weightBytes + model.tensors.size * MAX_INDEX_ENTRY_BYTES;
+async function mergedBytes(model: ModelFolder, modules: ReadonlySet<string>): Promise<number> {
+  const { sources } = mergedLayout(model, modules);
+  let bytes = model.weightBytes + sources.size * MAX_INDEX_ENTRY_BYTES;
+  for (const [tensor, source] of sources) if (tensor !== source) bytes += model.tensors.get(source)!.entry.byteLength;
   for (const entry of await readdir(model.path, { withFileTypes: true })) {
     if (!/^[^.]+$|\.(json|txt|jinja|model|md)$/.test(entry.name) || entry.isDirectory()) continue;
     bytes += (await stat(join(model.path, entry.name))).size;

@@ -1,4 +1,4 @@
-import type { OutputHead } from '@lorasmith/models';
+import { type ActingAdapter, adaptersWithin, type OutputHead } from '@lorasmith/models';
 import { kernelsFor, scope, slice, type Tensor } from '@lorasmith/tensor';
 
 /** What {@link nextTokenLoss} computes of one chunk of labels. */
@@ -11,26 +11,69 @@ export interface LossChunk {
   gradient: Tensor | null;
 }
 
+export interface LossOptions {
+  /** The adapters on the hidden states; those on the output head take up their gradients. */
+  adapters: readonly ActingAdapter[];
+  /** Whether gradients are wanted. */
+  record: boolean;
+  /** Whether that by the hidden states is. */
+  wantHidden: boolean;
+}
+
 /**
  * Cross entropy of the next token of the labelled tokens only, and the gradient of its sum by the hidden states. Logits are
  * made and freed in chunks of the head's size. Nothing is read back from the device.
  * @param hidden `[n, hidden]` normed hidden states that predict the labels, in the model's dtype
  * @param labels `[n]` int32
- * @param record whether the gradient is wanted
  */
-export function nextTokenLoss(hidden: Tensor, labels: Tensor, head: OutputHead, record: boolean): LossChunk[] {
+export function nextTokenLoss(
+  hidden: Tensor,
+  labels: Tensor,
+  head: OutputHead,
+  { adapters, record, wantHidden }: LossOptions,
+): LossChunk[] {
   const count = hidden.shape[0]!;
-  const chunks: LossChunk[] = [];
-  for (let first = 0; first < count; first += head.chunkSize) {
-    const size = Math.min(head.chunkSize, count - first);
-    const chunk = scope(() => {
+  return chunksOf(count, head, adapters).map(({ first, count: size, part }) =>
+    scope(() => {
       const rows = size === count ? hidden : slice(hidden, [first, 0], [size, -1]);
       const chunkLabels = size === count ? labels : slice(labels, [first], [size]);
-      const logits = head.logits(rows); // [size, vocab]
+      const acting = adaptersWithin(adapters, { first, count: size }).map((one) => withSeedOf(one, part));
+      const computed = head.forward(rows, acting, record); // [size, vocab]
+      const { logits } = computed;
       const { loss, gradient, correct } = kernelsFor(logits.dtype).crossEntropy(logits, chunkLabels);
-      return { loss, correct, gradient: record ? head.backward(gradient, logits) : null };
+      return { loss, correct, gradient: record ? head.backward(gradient, computed, acting, wantHidden) : null };
+    }),
+  );
+}
+
+/** Some rows whose logits are computed at once. */
+interface RowChunk {
+  first: number;
+  count: number;
+  /** Which chunk it is of the rows of its adapter. */
+  part: number;
+}
+
+/**
+ * Chunks of the head's size. Those of an adapter on the head begin with its rows, so that the order of its sums does not depend on
+ * other rows.
+ */
+function chunksOf(count: number, head: OutputHead, adapters: readonly ActingAdapter[]): RowChunk[] {
+  const onHead = adapters.filter(({ adapter }) => adapter.at(head.group) !== null);
+  const bounds = onHead.flatMap(({ tokens }) => (tokens ? [tokens.first, tokens.first + tokens.count] : []));
+  const begins = [...new Set([0, ...bounds, count])].sort((one, other) => one - other);
+  return begins.slice(0, -1).flatMap((begin, index) => {
+    const end = begins[index + 1]!;
+    return Array.from({ length: Math.ceil((end - begin) / head.chunkSize) }, (_, part) => {
+      const first = begin + part * head.chunkSize;
+      return { first, count: Math.min(head.chunkSize, end - first), part };
     });
-    chunks.push(chunk);
-  }
-  return chunks;
+  });
+}
+
+/** An adapter whose dropout is another one in each chunk. */
+function withSeedOf(acting: ActingAdapter, part: number): ActingAdapter {
+  if (acting.dropoutSeed === undefined) return acting;
+  const [seed, pass] = acting.dropoutSeed;
+  return { ...acting, dropoutSeed: [seed ^ Math.imul(part, 0x85ebca6b), pass] };
 }

@@ -51,7 +51,9 @@ describe('gradient of the whole model against finite differences', () => {
   const names = ['q, k, v', 'o', 'gate, up', 'down'];
   const places = [0, 1].flatMap((layer) => names.map((name, index) => ({ layer, name, place: 4 * layer + index })));
 
-  test.each(places)('by a bias at $name of layer $layer', ({ place }) => {
+  const head = { layer: 'none', name: 'the output head', place: 8 };
+
+  test.each([...places, head])('by a bias at $name of layer $layer', ({ place }) => {
     const { bias, options } = withBiases([decoder.groups[place]!]);
     const batch = tokenBatchOf(ROWS.map(({ ids, trained }) => ({ ids: ids.subarray(0, 9), trained })));
     const width = decoder.groups[place]!.linear.outFeatures;
@@ -145,6 +147,15 @@ describe('frozen weights', () => {
     takeBatchLoss(objective.lossAndGradients(tokenBatchOf(ROWS), options));
     for (const [, { calls }] of lower) expect(calls).toEqual(['forward']);
     expect(upper.calls).toEqual(['forward, saving', 'backward']);
+    expect(bias.takeGradient().some((value) => value !== 0)).toBe(true);
+    bias.dispose();
+  });
+
+  test('below the output head, where it alone is adapted: nothing is saved and no gradient comes there', () => {
+    const below = decoder.groups.slice(0, 8).map((group) => [group, new Watched()] as const);
+    const { bias, options } = withBiases([decoder.head.group], below);
+    takeBatchLoss(objective.lossAndGradients(tokenBatchOf(ROWS), options));
+    for (const [, { calls }] of below) expect(calls).toEqual(['forward']);
     expect(bias.takeGradient().some((value) => value !== 0)).toBe(true);
     bias.dispose();
   });

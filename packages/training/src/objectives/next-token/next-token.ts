@@ -60,16 +60,18 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
   /** @param record whether the adapters take up gradients */
   #run(batch: TokenBatch, { adapters, recompute = false }: PassOptions, record: boolean): PassLoss {
     return scope(() => {
-      const { hidden, saved } = this.#model.forward(batch, batch.predictors, { adapters, record, recompute });
+      const pass = { adapters, record, recompute };
+      const { hidden, saved, adapters: ofHead } = this.#model.forward(batch, batch.predictors, pass);
+      const wantHidden = saved?.layers.some((layer) => layer !== null) ?? false;
       const labels = tensorOf(batch.labels, [batch.labels.length]);
-      const chunks = nextTokenLoss(hidden, labels, this.#model.head, record);
+      const chunks = nextTokenLoss(hidden, labels, this.#model.head, { adapters: ofHead, record, wantHidden });
       dispose(hidden);
       const result = {
         losses: joined(chunks.map(({ loss }) => loss)),
         correct: joined(chunks.map(({ correct }) => correct)),
         normaliser: batch.labels.length,
       };
-      if (saved === null) return result;
+      if (saved === null || !wantHidden) return result;
       const gradients = chunks.map(({ gradient }) => gradient!);
       const gradient = concat(gradients, 0);
       dispose(gradients);
