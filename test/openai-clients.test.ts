@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -20,6 +20,13 @@ const FLOWS = path.join(import.meta.dirname, 'openai-clients');
 const FLOW_MS = 240_000;
 const run = promisify(execFile);
 
+/** ChatML with tools, as Qwen has it. */
+const TEMPLATE =
+  '{% for tool in tools or [] %}<tool>{{ tool.function.name }}</tool>{% endfor %}' +
+  '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for call in m.tool_calls or [] %}<tool_call>\n' +
+  "{{ {'name': call.function.name, 'arguments': call.function.arguments} | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n" +
+  '{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}';
+
 let folder: string;
 let stack: Awaited<ReturnType<typeof startStack>>;
 let baseUrl: string;
@@ -28,6 +35,7 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-openai-'));
   await makeDataFolder(path.join(folder, 'data'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
+  await writeFile(path.join(folder, 'models/tiny-llama/chat_template.jinja'), TEMPLATE);
   stack = await startStack({
     dataDir: path.join(folder, 'data'),
     modelsDir: path.join(folder, 'models'),
@@ -92,6 +100,9 @@ describe.concurrent("OpenAI's package", () => {
         result_file: 'fine-tune-results',
         model: { id: true, listed: true },
         answer: { model: true, tokens: true },
+        structured: { ok: true },
+        called: ['tool_calls', 'look', ['ok'], ['look']],
+        replied: true,
         paused: 'paused',
         resumed: 'queued',
         cancelled: 'cancelled',
@@ -103,6 +114,7 @@ describe.concurrent("OpenAI's package", () => {
           base: refused('model', 'model_not_found', 404),
           purpose: refused('purpose'),
           row: refused(null, 'invalid_dataset'),
+          image: refused('messages.0.content.0'),
         },
         deleted: [true, true],
         gone: ['model_not_found', 'dataset_not_found'],

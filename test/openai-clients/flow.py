@@ -88,6 +88,36 @@ seen["model"] = {"id": model.id == job.fine_tuned_model, "listed": model.id in [
 answer = client.chat.completions.create(model=model.id, messages=[{"role": "user", "content": "Hello"}], max_tokens=3)
 seen["answer"] = {"model": answer.model == model.id, "tokens": answer.usage.completion_tokens > 0}
 
+# Answers in JSON, calls of tools, and fields without effect
+question = [{"role": "user", "content": "Is it so?"}]
+schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": False}
+structured = client.chat.completions.create(
+    model=model.id,
+    messages=question,
+    response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}},
+    store=True,
+    metadata={"who": suffix},
+    service_tier="auto",
+    user="somebody",
+    presence_penalty=0.5,
+    frequency_penalty=0.5,
+    extra_body={"top_k": 20, "repetition_penalty": 1.1, "safety_identifier": "somebody", "prompt_cache_key": suffix},
+)
+seen["structured"] = {key: type(value) is bool for key, value in json.loads(structured.choices[0].message.content).items()}
+tools = [{"type": "function", "function": {"name": "look", "parameters": schema}}]
+asked = {"model": model.id, "messages": question, "tools": tools, "tool_choice": "required"}
+called = client.chat.completions.create(**asked).choices[0]
+call = called.message.tool_calls[0]
+deltas = [delta for chunk in client.chat.completions.create(**asked, stream=True) for one in chunk.choices for delta in one.delta.tool_calls or []]
+seen["called"] = [called.finish_reason, call.function.name, list(json.loads(call.function.arguments)), [delta.function.name for delta in deltas]]
+replied = client.chat.completions.create(
+    model=model.id,
+    messages=[*question, called.message, {"role": "tool", "tool_call_id": call.id, "content": "yes"}],
+    tools=tools,
+    max_tokens=3,
+)
+seen["replied"] = replied.usage.completion_tokens > 0
+
 # Pause, resume, cancel; the older place of hyperparameters
 long = client.fine_tuning.jobs.create(
     training_file=file.id, model=model.id, hyperparameters={"n_epochs": 50, "batch_size": 1}
@@ -113,6 +143,12 @@ seen["refusals"] = {
     "base": refusal(lambda: create(training_file=file.id, model="gpt-4o-mini")),
     "purpose": refusal(lambda: client.files.create(file=("a.jsonl", content), purpose="assistants")),
     "row": refusal(lambda: client.files.create(file=("a.jsonl", b'{"messages": 1}\n'), purpose="fine-tune")),
+    "image": refusal(
+        lambda: client.chat.completions.create(
+            model=model.id,
+            messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]}],
+        )
+    ),
 }
 
 seen["deleted"] = [client.models.delete(model.id).deleted, client.files.delete(file.id).deleted]

@@ -87,6 +87,44 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
     max_tokens: 3,
   });
 
+  // Answers in JSON, calls of tools, and fields without effect
+  const question = [{ role: 'user' as const, content: 'Is it so?' }];
+  const schema = {
+    type: 'object',
+    properties: { ok: { type: 'boolean' } },
+    required: ['ok'],
+    additionalProperties: false,
+  };
+  const ofVllm = { top_k: 20, repetition_penalty: 1.1 };
+  const structured = await client.chat.completions.create({
+    model: model.id,
+    messages: question,
+    response_format: { type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } },
+    store: true,
+    metadata: { who: suffix },
+    service_tier: 'auto',
+    safety_identifier: 'somebody',
+    prompt_cache_key: suffix,
+    user: 'somebody',
+    presence_penalty: 0.5,
+    frequency_penalty: 0.5,
+    ...ofVllm,
+  });
+  const fields = Object.entries(JSON.parse(structured.choices[0]!.message.content!));
+  const tools = [{ type: 'function' as const, function: { name: 'look', parameters: schema } }];
+  const asked = { model: model.id, messages: question, tools, tool_choice: 'required' as const };
+  const called = (await client.chat.completions.create(asked)).choices[0]!;
+  const [call] = called.message.tool_calls!;
+  const ofCall = call as { id: string; function: { name: string; arguments: string } };
+  const chunks = await all(await client.chat.completions.create({ ...asked, stream: true }));
+  const deltas = chunks.flatMap(({ choices }) => choices.flatMap(({ delta }) => delta.tool_calls ?? []));
+  const replied = await client.chat.completions.create({
+    model: model.id,
+    messages: [...question, called.message, { role: 'tool', tool_call_id: ofCall.id, content: 'yes' }],
+    tools,
+    max_tokens: 3,
+  });
+
   // Pause, resume, cancel; the older place of hyperparameters
   const long = await jobs.create({
     training_file: file.id,
@@ -109,6 +147,12 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
     base: await refusal(jobs.create({ ...base, model: 'gpt-4o-mini' })),
     purpose: await refusal(
       client.files.create({ file: await toFile(Buffer.from(content), 'a.jsonl'), purpose: 'assistants' }),
+    ),
+    image: await refusal(
+      client.chat.completions.create({
+        model: model.id,
+        messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }] }],
+      }),
     ),
     row: await refusal(
       client.files.create({ file: await toFile(Buffer.from('{"messages": 1}\n'), 'a.jsonl'), purpose: 'fine-tune' }),
@@ -147,6 +191,14 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
     result_file: (await client.files.retrieve(resultId)).purpose,
     model: { id: model.id === job.fine_tuned_model, listed: models.includes(model.id) },
     answer: { model: answer.model === model.id, tokens: answer.usage!.completion_tokens > 0 },
+    structured: Object.fromEntries(fields.map(([name, value]) => [name, typeof value === 'boolean'])),
+    called: [
+      called.finish_reason,
+      ofCall.function.name,
+      Object.keys(JSON.parse(ofCall.function.arguments)),
+      deltas.map((delta) => delta.function?.name),
+    ],
+    replied: replied.usage!.completion_tokens > 0,
     paused: paused.status,
     resumed: resumed.status,
     cancelled: cancelled.status,

@@ -10,6 +10,28 @@ const maxTokens = Nullable(Type.Integer({ minimum: 1 }), {
   description: "The most tokens of an answer. Default: the service's limit, or what the model has left.",
 });
 
+const ResponseFormat = Type.Object(
+  {
+    type: Type.Enum(['text', 'json_object', 'json_schema']),
+    json_schema: Type.Optional(
+      Type.Object(
+        {
+          name: Type.String({ pattern: '^[a-zA-Z0-9_-]{1,64}$', description: 'Without effect.' }),
+          description: Type.Optional(Type.String({ description: 'Without effect.' })),
+          schema: Type.Optional(
+            Type.Object({}, { additionalProperties: true, description: 'The keywords that docs/api.md lists.' }),
+          ),
+          strict: Type.Optional(
+            Nullable(Type.Boolean(), { description: 'Without effect: answers always have the schema.' }),
+          ),
+        },
+        closed,
+      ),
+    ),
+  },
+  { $id: 'ResponseFormat', ...closed },
+);
+
 /** Body of `POST /v1/chat/completions`. */
 export const ChatCompletionRequest = Type.Object(
   {
@@ -23,11 +45,28 @@ export const ChatCompletionRequest = Type.Object(
       }),
     ),
     tool_choice: Type.Optional(
-      Nullable(Type.Enum(['auto', 'none']), {
-        description: 'none: the tools are not written into the prompt. The model cannot be made to call one.',
-      }),
+      Type.Union(
+        [
+          Type.Enum(['auto', 'none', 'required']),
+          Type.Object(
+            {
+              type: Type.Literal('function'),
+              function: Type.Object({ name: Type.String({ maxLength: 256 }) }, closed),
+            },
+            closed,
+          ),
+          Type.Null(),
+        ],
+        {
+          description:
+            'none: the tools are not written into the prompt. required, or the name of a function: the answer is one call, whose ' +
+            'arguments have the schema of the function. Default: auto.',
+        },
+      ),
     ),
-    parallel_tool_calls: Type.Optional(Nullable(Type.Literal(true), { description: 'Not supported: only true.' })),
+    parallel_tool_calls: Type.Optional(
+      Nullable(Type.Boolean(), { description: 'false: the answer ends after its first call. Default: true.' }),
+    ),
     max_completion_tokens: Type.Optional(maxTokens),
     max_tokens: Type.Optional({ ...maxTokens, description: 'The older name of `max_completion_tokens`.' }),
     logprobs: Type.Optional(
@@ -39,7 +78,10 @@ export const ChatCompletionRequest = Type.Object(
       }),
     ),
     response_format: Type.Optional(
-      Nullable(Type.Object({ type: Type.Literal('text') }, closed), { description: 'Not supported: only text.' }),
+      Nullable(ResponseFormat, {
+        description:
+          'json_object: the answer is a JSON object. json_schema: it is JSON of this schema. Unless it is cut by max_tokens.',
+      }),
     ),
   },
   { $id: 'ChatCompletionRequest', ...closed },
@@ -65,9 +107,20 @@ const ChatLogprobs = Type.Object(
 );
 export type ChatLogprobs = Static<typeof ChatLogprobs>;
 
-const finishReason = Type.Enum(['stop', 'length'], {
-  description: 'stop: the model ended its answer, or a stop text came. length: max_tokens, or the end of the context.',
+const finishReason = Type.Enum(['stop', 'length', 'tool_calls'], {
+  description:
+    'stop: the model ended its answer, or a stop text came. length: max_tokens, or the end of the context. tool_calls: the ' +
+    'model calls tools.',
 });
+
+const calledFunction = {
+  type: Type.Literal('function'),
+  function: Type.Object(
+    { name: Type.String(), arguments: Type.String({ description: 'A JSON object as text.' }) },
+    closed,
+  ),
+};
+const AnsweredCall = Type.Object({ id: Type.String(), ...calledFunction }, { $id: 'AnsweredCall', ...closed });
 
 /** Answer of `POST /v1/chat/completions`. */
 export const ChatCompletion = Type.Object(
@@ -79,7 +132,12 @@ export const ChatCompletion = Type.Object(
         {
           index: Type.Integer({ minimum: 0 }),
           message: Type.Object(
-            { role: Type.Literal('assistant'), content: Type.String(), refusal: Type.Null() },
+            {
+              role: Type.Literal('assistant'),
+              content: Nullable(Type.String(), { description: 'Null beside tool_calls without text.' }),
+              refusal: Type.Null(),
+              tool_calls: Type.Optional(Type.Array(AnsweredCall)),
+            },
             closed,
           ),
           logprobs: Nullable(ChatLogprobs),
@@ -104,7 +162,18 @@ export const ChatCompletionChunk = Type.Object(
         {
           index: Type.Integer({ minimum: 0 }),
           delta: Type.Object(
-            { role: Type.Optional(Type.Literal('assistant')), content: Type.Optional(Type.String()) },
+            {
+              role: Type.Optional(Type.Literal('assistant')),
+              content: Type.Optional(Type.String()),
+              tool_calls: Type.Optional(
+                Type.Array(
+                  Type.Object(
+                    { index: Type.Integer({ minimum: 0 }), id: Type.String(), ...calledFunction },
+                    { ...closed, description: 'A whole call.' },
+                  ),
+                ),
+              ),
+            },
             closed,
           ),
           logprobs: Nullable(ChatLogprobs),

@@ -12,7 +12,18 @@ export const GenerationRequest = Type.Object(
     base_model: ModelName,
     adapter: Nullable(AdapterId),
     input: Type.Union([
-      Type.Object({ kind: Type.Literal('chat'), messages: Type.Array(ChatMessage), tools: Nullable(Tools) }, closed),
+      Type.Object(
+        {
+          kind: Type.Literal('chat'),
+          messages: Type.Array(ChatMessage),
+          tools: Nullable(Tools),
+          /** Names of tools: the answer is a call of one of them. Null: it is what the model writes. */
+          must_call: Nullable(Type.Array(Type.String(), { minItems: 1 })),
+          /** Whether the answer ends after its first call. */
+          one_call: Type.Boolean(),
+        },
+        closed,
+      ),
       Type.Object(
         {
           kind: Type.Literal('text'),
@@ -23,6 +34,8 @@ export const GenerationRequest = Type.Object(
         closed,
       ),
     ]),
+    /** The JSON schema of the answers; null: any text. */
+    schema: Nullable(Type.Unknown()),
     /** Answers to each prompt. */
     n: Type.Integer({ minimum: 1 }),
     /** Maximum tokens of each answer. */
@@ -66,6 +79,7 @@ export type FinishReason = 'stop' | 'length';
  *
  * - `start`: the precision in which the text is computed; before any text.
  * - `text`: more of a choice, with the tokens that start in it if log-probabilities were asked for.
+ * - `call`: a choice calls a tool; its text is no part of `text`.
  * - `finish`: a choice is complete.
  * - `end`: the answer is complete.
  * - `failed`: it will not be.
@@ -73,6 +87,7 @@ export type FinishReason = 'stop' | 'length';
 export type GenerationPiece =
   | { type: 'start'; precision: 'float32' | 'bfloat16' }
   | { type: 'text'; choice: number; text: string; tokens: GeneratedToken[] }
+  | { type: 'call'; choice: number; name: string; arguments: string }
   | { type: 'finish'; choice: number; reason: FinishReason }
   | { type: 'end'; prompt_tokens: number; completion_tokens: number }
   | { type: 'failed'; failure: GenerationFailure };

@@ -26,6 +26,7 @@ const request = (base: string): GenerationRequest => ({
   base_model: base,
   adapter: null,
   input: { kind: 'text', prompts: ['Hello'], echo: false },
+  schema: null,
   n: 1,
   max_tokens: 4,
   temperature: 0,

@@ -3,7 +3,7 @@ import { EMPTY, NOTHING, type Term, type Terms } from './terms.js';
 /** Digits of an integer, and of a fraction: all of them are exact in float64, and a number ends. */
 const MAX_DIGITS = 15;
 /** Spaces of an indentation. */
-const MAX_INDENT = 32;
+const MAX_INDENT = 24;
 const FOREVER = Number.POSITIVE_INFINITY;
 
 interface NumberBound {

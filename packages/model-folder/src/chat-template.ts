@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { ProductError, type Tool } from '@lorasmith/contracts';
 import { BoundedInterpreter } from './bounded-interpreter.js';
+import { type CallSyntax, callSyntaxOf, writtenTurn } from './call-syntax.js';
 import { Environment, type JinjaEnvironment, type JinjaNode, parse, tokenize } from './chat-template-jinja.js';
 import { wantsParts, withParts } from './content-form.js';
 import type { TemplateMessage } from './conversation.js';
@@ -9,7 +10,7 @@ import { type MarkedText, markedParts, withPrintedMarks } from './generation-mar
 import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
 import { OutlineCache } from './outline-cache.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
-import { findToolSupport, inForm, type ToolSupport } from './tool-form.js';
+import { CALLING_TURN, findToolSupport, inForm, PROBE_TOOLS, type ToolSupport } from './tool-form.js';
 
 /** Renders a conversation in the text format that the model was trained on. */
 export interface ChatTemplate {
@@ -26,6 +27,8 @@ export interface ChatTemplate {
    * @throws as `render`
    */
   renderMarked(messages: readonly TemplateMessage[], options: RenderOptions): MarkedText[] | null;
+  /** How the model writes calls of tools; null if the template writes none, or in another way than those that are known. */
+  callSyntax(): CallSyntax | null;
 }
 
 export interface RenderOptions {
@@ -78,6 +81,7 @@ export async function loadChatTemplate(
   return {
     render: (messages, rendering) => templateFor(rendering).render(messages, rendering),
     renderMarked: (messages, rendering) => templateFor(rendering).renderMarked(messages, rendering),
+    callSyntax: () => withTools.callSyntax(),
   };
 }
 
@@ -179,11 +183,26 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
       throw failed(cause);
     }
   };
+  let syntax: { found: CallSyntax | null } | null = null;
   return {
+    callSyntax() {
+      syntax ??= { found: foundSyntax(renderNow, support()) };
+      return syntax.found;
+    },
     render: (messages, options) => rendered(renderNow, messages, options),
     renderMarked: (messages, options) =>
       renderMarks === null ? null : markedParts(rendered(renderMarks, messages, options)),
   };
+}
+
+function foundSyntax(render: RenderNow, { tools, calls }: ToolSupport): CallSyntax | null {
+  if (calls === null) return null;
+  const given = tools ? PROBE_TOOLS : null;
+  const written = writtenTurn(
+    (messages, addGenerationPrompt) => render(messages, { addGenerationPrompt, tools: given }),
+    inForm(CALLING_TURN, calls),
+  );
+  return written === null ? null : callSyntaxOf(written);
 }
 
 type RenderNow = (messages: readonly object[], options: RenderOptions) => string;

@@ -14,6 +14,7 @@ export type {
 export { hasTiedHead, LOGITS_PER_CHUNK } from './architecture.js';
 export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
 export { describeModel, listModelFolders, ORIGIN_FILE, openBaseModel } from './base-models.js';
+export type { CallSyntax } from './call-syntax.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { conversationOf, type TemplateConversation, type TemplateMessage } from './conversation.js';
 export { isComposite } from './families/composite.js';
@@ -21,6 +22,7 @@ export { type LayerLinears, layerLinears, tensorName } from './families/decoder-
 export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
 export type { MarkedText } from './generation-marks.js';
+export { jsonEnd } from './json-end.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';

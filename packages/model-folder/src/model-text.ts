@@ -28,14 +28,15 @@ export class ModelText {
    * A text becomes what the tokenizer makes of it alone, with the tokens that it adds, such as BOS. A conversation becomes what
    * the chat template makes of it, with the start of the assistant's next turn.
    *
+   * @param begun - The text with which the assistant's turn begins.
    * @returns token ids; null for a conversation if the model has no chat template
    * @throws ProductError `chat_template_failed`
    */
-  async tokensOf(prompt: Prompt): Promise<Int32Array | null> {
+  async tokensOf(prompt: Prompt, begun = ''): Promise<Int32Array | null> {
     if (typeof prompt === 'string') return this.tokenizer.encodeWithSpecialTokens(prompt);
     const template = await this.template();
     const { messages, tools } = prompt;
-    return template && this.tokenizer.encode(template.render(messages, { addGenerationPrompt: true, tools }));
+    return template && this.tokenizer.encode(template.render(messages, { addGenerationPrompt: true, tools }) + begun);
   }
 }
 

@@ -6,7 +6,7 @@ const SPACE = '\u2581';
 const BYTE_TOKEN = /^<0x([0-9A-F]{2})>$/;
 
 /**
- * The bytes that each token adds to a text, by its id; null for added tokens, such as the markers of a turn. Null for a
+ * The bytes that each token adds to a text, by its id; null for special tokens, such as the markers of a turn. Null for a
  * tokenizer whose tokens add no fixed bytes.
  * @param file tokenizer.json
  */
@@ -17,8 +17,16 @@ export function tokenBytesOf(file: JsonObject, vocabSize: number): (Uint8Array |
   if (bytesOf === null) return null;
   const tokens = new Array<Uint8Array | null>(vocabSize).fill(null);
   for (const [token, id] of Object.entries(model.vocab as Record<string, number>)) tokens[id] = bytesOf(token);
-  for (const { id } of (file.added_tokens ?? []) as { id: number }[]) tokens[id] = null;
+  for (const { id, content, special } of (file.added_tokens ?? []) as AddedToken[]) {
+    tokens[id] = special === true ? null : sentencePieceBytes(content);
+  }
   return tokens;
+}
+
+interface AddedToken {
+  id: number;
+  content: string;
+  special?: boolean;
 }
 
 function stepsOf(decoder: unknown): JsonObject[] {

@@ -22,7 +22,7 @@ export interface Tokenizer {
   /** The highest id plus one, including added tokens. */
   vocabSize: number;
   /**
-   * The bytes that each token adds to a text, by its id; null for added tokens. Null for a tokenizer whose tokens add no fixed
+   * The bytes that each token adds to a text, by its id; null for special tokens. Null for a tokenizer whose tokens add no fixed
    * bytes. Made at each call.
    */
   tokenBytes(): (Uint8Array | null)[] | null;

@@ -49,6 +49,12 @@ const CALLING: readonly TemplateMessage[] = [
   { role: 'tool', content: 'probe result', name: PROBE.call, tool_call_id: CALL_ID },
 ];
 
+/** The call of the probe. */
+export const CALLING_PROBE = { name: PROBE.call, arguments: { [PROBE.key]: PROBE.value } };
+/** A question, and the assistant's turn that calls a tool. */
+export const CALLING_TURN = CALLING.slice(0, 2);
+export const PROBE_TOOLS: readonly Tool[] = [TOOL];
+
 /** Renders messages in their form; throws if the template does. */
 export type RenderForm = (messages: readonly object[], tools: readonly Tool[] | null) => string;
 

@@ -207,3 +207,24 @@ it('gives ids of nine characters to a template that takes no others', async () =
   expect(called).toMatch(/^[0-9a-f]{9}$/);
   expect(answered).toBe(called);
 });
+
+it('the syntax of calls is found in templates that write JSON, and in no others', async () => {
+  const found: Record<string, unknown> = {};
+  for (const model of Object.keys(models)) {
+    const folder = await tinyTokenizerFolder('qwen2', models[model].template);
+    const syntax = (await loadChatTemplate(folder))!.callSyntax();
+    found[model] = syntax === null ? null : [syntax.before, syntax.form];
+  }
+  const hermes = { kind: 'object', argumentsKey: 'arguments' };
+  const llama = ['', { kind: 'object', argumentsKey: 'parameters' }];
+  expect(found).toMatchObject({
+    'qwen2.5': ['<tool_call>\n', hermes],
+    qwen3: ['<think>\n\n</think>\n\n<tool_call>\n', hermes],
+    'qwen3-instruct-2507': ['<tool_call>\n', hermes],
+    'llama-3.1': llama,
+    'llama-3.2': llama,
+    lfm2: null,
+    'glm-4.5': null,
+    'deepseek-v3': null,
+  });
+});

@@ -173,7 +173,8 @@ describe('a chat', () => {
     expect(request).toEqual({
       base_model: MODEL,
       adapter: OWN,
-      input: { kind: 'chat', messages: CHAT.messages, tools: null },
+      input: { kind: 'chat', messages: CHAT.messages, tools: null, must_call: null, one_call: false },
+      schema: null,
       n: 1,
       max_tokens: 100,
       temperature: 1,
@@ -299,11 +300,83 @@ describe('a chat', () => {
     ];
     const asked = client.chat.completions.create({ model: OWN, messages, tools: [TOOL], tool_choice: 'auto' });
     const request = await answering(...said(), END);
-    expect(request.input).toEqual({ kind: 'chat', messages, tools: [TOOL] });
+    expect(request.input).toEqual({ kind: 'chat', messages, tools: [TOOL], must_call: null, one_call: false });
     expect((await asked).choices[0]?.message.content).toBe('Hi!');
     const without = client.chat.completions.create({ model: OWN, messages, tools: [TOOL], tool_choice: 'none' });
     expect((await answering(...said(), END)).input).toMatchObject({ tools: null });
     await without;
+  });
+
+  test('has a format, whose schema goes to the worker', async () => {
+    const schema = {
+      type: 'object',
+      properties: { a: { type: 'integer' } },
+      required: ['a'],
+      additionalProperties: false,
+    };
+    const formats = [
+      [{ type: 'json_object' as const }, { type: 'object' }],
+      [{ type: 'json_schema' as const, json_schema: { name: 'x', schema, strict: true } }, schema],
+      [{ type: 'text' as const }, null],
+    ] as const;
+    for (const [response_format, expected] of formats) {
+      const asked = client.chat.completions.create({ ...CHAT, response_format });
+      expect((await answering(...said(), END)).schema).toEqual(expected);
+      await asked;
+    }
+  });
+
+  test('has calls of tools, whole and streamed', async () => {
+    const pieces: GenerationPiece[] = [
+      { type: 'text', choice: 0, text: 'Well.', tokens: [] },
+      { type: 'call', choice: 0, name: 'f', arguments: '{"a":1}' },
+      { type: 'call', choice: 0, name: 'f', arguments: '{}' },
+      { type: 'call', choice: 1, name: 'f', arguments: '{}' },
+      { type: 'finish', choice: 1, reason: 'length' },
+      { type: 'finish', choice: 0, reason: 'stop' },
+    ];
+    const request = { ...CHAT, tools: [TOOL], n: 2 };
+    const asked = client.chat.completions.create({ ...request, parallel_tool_calls: false });
+    expect((await answering(...pieces, END)).input).toMatchObject({ must_call: null, one_call: true });
+    const answer = await asked;
+    expect(faultsOf(ChatCompletion, answer)).toEqual([]);
+    const called = (values: string) => ({
+      id: expect.stringMatching(/^call_[0-9a-f]{24}$/),
+      type: 'function',
+      function: { name: 'f', arguments: values },
+    });
+    expect(
+      answer.choices.map(({ message, finish_reason }) => [message.content, message.tool_calls, finish_reason]),
+    ).toEqual([
+      ['Well.', [called('{"a":1}'), called('{}')], 'tool_calls'],
+      [null, [called('{}')], 'length'],
+    ]);
+
+    const streamed = client.chat.completions.stream({ ...request, stream: true });
+    const answered = answering(...pieces, END);
+    for await (const chunk of streamed) expect(faultsOf(ChatCompletionChunk, chunk)).toEqual([]);
+    await answered;
+    const { choices } = await streamed.finalChatCompletion();
+    expect(choices[0]!.message.tool_calls).toMatchObject([called('{"a":1}'), called('{}')]);
+    expect(choices[0]!.finish_reason).toBe('tool_calls');
+  });
+
+  test('must call a tool: any, or the one that is named', async () => {
+    const tools = ['f', 'g'].map((name) => ({ ...TOOL, function: { ...TOOL.function, name } }));
+    const choices = [
+      ['required', ['f', 'g']],
+      [{ type: 'function', function: { name: 'g' } }, ['g']],
+    ] as const;
+    for (const [tool_choice, names] of choices) {
+      const asked = client.chat.completions.create({ ...CHAT, tools, tool_choice });
+      const { input } = await answering(
+        { type: 'call', choice: 0, name: 'g', arguments: '{}' },
+        ...said(0).slice(-1),
+        END,
+      );
+      expect(input).toMatchObject({ tools, must_call: names, one_call: true });
+      expect((await asked).choices[0]!.message.tool_calls).toHaveLength(1);
+    }
   });
 
   test('is streamed, with the counts in a last piece', async () => {
@@ -466,8 +539,50 @@ test.each([
   ['a classifier', { model: 'classifier' }, 400, 'model_not_supported', 'generates no text'],
   ['an unsupported field', { verbosity: 'low' }, 400, 'unknown_field', 'The field verbosity is not supported.'],
   ['tools in their older form', { functions: [] }, 400, 'invalid_request', 'This is the older form of tools'],
-  ['a choice of tools that cannot be made', { tools: [TOOL], tool_choice: 'required' }, 400, 'invalid_request'],
-  ['one call at most', { tools: [TOOL], parallel_tool_calls: false }, 400, 'invalid_request', 'must be true'],
+  ['a choice without tools', { tool_choice: 'required' }, 400, 'invalid_request', 'tool_choice needs tools.'],
+  [
+    'the choice of a tool that is not there',
+    { tools: [TOOL], tool_choice: { type: 'function', function: { name: 'other' } } },
+    400,
+    'invalid_request',
+    'There is no tool "other".',
+  ],
+  [
+    'a tool that must be called with arguments that cannot be constrained',
+    {
+      tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'object', minProperties: 1 } } }],
+      tool_choice: 'required',
+    },
+    400,
+    'invalid_request',
+    'The keyword minProperties is not supported.',
+  ],
+  [
+    'a format without its schema',
+    { response_format: { type: 'json_schema' } },
+    400,
+    'invalid_request',
+    'needs a schema',
+  ],
+  [
+    'a schema that is not supported',
+    {
+      response_format: {
+        type: 'json_schema',
+        json_schema: { name: 'x', schema: { type: 'object', properties: { a: { type: 'string', pattern: 'x' } } } },
+      },
+    },
+    400,
+    'invalid_request',
+    'The keyword pattern is not supported.',
+  ],
+  [
+    'a format beside tools',
+    { tools: [TOOL], response_format: { type: 'json_object' } },
+    400,
+    'invalid_request',
+    'json_object with tools is not supported',
+  ],
   ['a tool that is no function', { tools: [{ type: 'web_search' }] }, 400, 'invalid_request'],
   [
     'arguments that are no JSON',

@@ -81,6 +81,7 @@ async function ask(base: string, how: 'wait' | 'end' | 'crash', waitMs = 30_000,
     adapter,
     input: { kind: 'text' as const, prompts: ['x'], echo: false },
     ...{ n: 1, max_tokens: 1, temperature: 0, top_p: 1, seed: 1, stop: [how], logprobs: null },
+    schema: null,
     ...{ top_k: 0, presence_penalty: 0, frequency_penalty: 0, repetition_penalty: 1 },
   };
   const pieces: GenerationPiece[] = [];

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { type GenerationPiece, type GenerationRequest, JobDeferred, type TrainingSettings } from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
 import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/training';
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { GenerationHost } from '../src/generation/generation-host.js';
@@ -70,6 +71,7 @@ const text = (prompt: string | number[], changes: Partial<GenerationRequest> = {
   base_model: 'tiny-llama',
   adapter: null,
   input: { kind: 'text', prompts: [prompt], echo: false },
+  schema: null,
   n: 1,
   max_tokens: 12,
   temperature: 0,
@@ -84,7 +86,9 @@ const text = (prompt: string | number[], changes: Partial<GenerationRequest> = {
   ...changes,
 });
 const chat = (content: string): GenerationRequest =>
-  text('', { input: { kind: 'chat', messages: [{ role: 'user', content }], tools: null } });
+  text('', {
+    input: { kind: 'chat', messages: [{ role: 'user', content }], tools: null, must_call: null, one_call: false },
+  });
 
 async function generate(
   request: GenerationRequest,
@@ -183,6 +187,134 @@ describe('an answer', () => {
     expect(stopped.said[0]).toBe(said[0]!.slice(0, said[0]!.indexOf(stop)));
     expect(stopped.pieces.at(-1)).toEqual({ type: 'finish', choice: 0, reason: 'stop' });
     expect(stopped.tokens!.completion).toBeLessThan(30);
+  });
+
+  describe('in JSON of a schema', () => {
+    const PERSON = {
+      type: 'object',
+      properties: {
+        name: { type: 'string', minLength: 1, maxLength: 12 },
+        age: { type: 'integer', minimum: 0, maximum: 150 },
+        kind: { enum: ['human', 'robot'] },
+        tags: { type: 'array', items: { type: 'string', maxLength: 6 }, maxItems: 3 },
+        boss: { anyOf: [{ type: 'null' }, { $ref: '#/$defs/boss' }] },
+      },
+      required: ['name', 'age', 'kind', 'tags', 'boss'],
+      additionalProperties: false,
+      $defs: {
+        boss: { type: 'object', properties: { id: { type: 'number' } }, required: ['id'], additionalProperties: false },
+      },
+    };
+    const isPerson = new Ajv2020().compile(PERSON);
+    const whole = (answer: Awaited<ReturnType<typeof generate>>) =>
+      answer.pieces.flatMap((piece) =>
+        piece.type === 'finish' && piece.reason === 'stop' ? [answer.said[piece.choice]!] : [],
+      );
+
+    test('has the schema with random weights, greedy and drawn, streamed in pieces, beside other texts', async () => {
+      const alone = await generate(text('The sky', { logprobs: 2 }));
+      const settings = [
+        { temperature: 0 },
+        { temperature: 1.5, n: 4, seed: 3 },
+        { temperature: 2, n: 4, seed: 4, logprobs: 1, frequency_penalty: 1 },
+        { temperature: 0, repetition_penalty: 1.5, stop: ['zzz'] },
+      ];
+      const answers = settings.map((setting) =>
+        generate(text('Once', { max_tokens: 400, schema: PERSON, ...setting })),
+      );
+      const [other, ...found] = await Promise.all([generate(text('The sky', { logprobs: 2 })), ...answers]);
+      expect(other).toEqual(alone);
+      const texts = found.flatMap(whole);
+      // Some reach the end of the context.
+      expect(texts.length).toBeGreaterThan(0);
+      for (const one of texts) expect([one, isPerson(JSON.parse(one))]).toEqual([one, true]);
+      expect(found[0]!.pieces.filter(({ type }) => type === 'text').length).toBeGreaterThan(10);
+    });
+
+    test('is cut where max_tokens cuts it, and keeps the form of a chat', async () => {
+      const LIST = { type: 'array', items: { type: 'string' }, minItems: 5 };
+      const cut = await generate(text('Once', { max_tokens: 5, schema: LIST }));
+      expect(cut.pieces.at(-1)).toEqual({ type: 'finish', choice: 0, reason: 'length' });
+      expect(cut.said[0]).toMatch(/^\[/);
+      const listed = await generate({ ...chat('Hello'), max_tokens: 40, schema: { enum: ['yes', 'no'] } });
+      expect(['"yes"', '"no"']).toContain(listed.said[0]);
+      expect(listed.pieces.at(-1)).toEqual({ type: 'finish', choice: 0, reason: 'stop' });
+    });
+
+    test('is a call of a tool where it must be one, with the schema of its arguments', async () => {
+      const tool = (name: string, parameters: object) => ({
+        type: 'function' as const,
+        function: { name, parameters },
+      });
+      const tools = [
+        tool('weather', {
+          type: 'object',
+          properties: { place: { $ref: '#/$defs/place' }, days: { type: 'integer', minimum: 1, maximum: 9 } },
+          required: ['place', 'days'],
+          additionalProperties: false,
+          $defs: { place: { type: 'string', maxLength: 8 } },
+        }),
+        tool('now', { type: 'object', properties: {}, additionalProperties: false }),
+      ];
+      const withTools = await modelWith('with-tools', async (copy) => {
+        const template =
+          '{% for tool in tools or [] %}<tool>{{ tool.function.name }}</tool>{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}' +
+          "{% for call in m.tool_calls or [] %}<tool_call>\n{{ {'name': call.function.name, 'arguments': call.function.arguments} | tojson }}\n</tool_call>{% endfor %}" +
+          '<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}';
+        await writeFile(path.join(copy, 'chat_template.jinja'), template);
+      });
+      const ask = (must_call: string[] | null) => {
+        const input = {
+          kind: 'chat' as const,
+          messages: [{ role: 'user' as const, content: 'Hi' }],
+          tools,
+          must_call,
+          one_call: true,
+        };
+        return generate(
+          { ...text(''), input, max_tokens: 120, n: 3, temperature: 1.5, base_model: 'with-tools' },
+          { modelFolder: withTools },
+        );
+      };
+      const { pieces, said } = await ask(['weather']);
+      const calls = pieces.filter(({ type }) => type === 'call') as Extract<GenerationPiece, { type: 'call' }>[];
+      expect(said).toEqual([]);
+      expect(calls.map(({ choice }) => choice).sort()).toEqual([0, 1, 2]);
+      for (const { name, arguments: values } of calls) {
+        expect(name).toBe('weather');
+        expect(JSON.parse(values)).toEqual({ place: expect.any(String), days: expect.any(Number) });
+      }
+      const either = (await ask(['weather', 'now'])).pieces.filter(({ type }) => type === 'call');
+      expect(either).toHaveLength(3);
+      expect((await ask(null)).pieces.filter(({ type }) => type === 'finish')).toHaveLength(3);
+    });
+
+    test('has the schema with a real model', async () => {
+      const folderOf = path.join(
+        process.env.MODELS_DIR ?? fileURLToPath(new URL('../../../models', import.meta.url)),
+        'SmolLM2-135M-Instruct',
+      );
+      const question = 'Describe a person named Ada, aged 36, as JSON with name, age, kind, tags and boss.';
+      const answer = await generate(
+        { ...chat(question), base_model: 'SmolLM2-135M-Instruct', max_tokens: 200, schema: PERSON },
+        { modelFolder: folderOf },
+      );
+      const [person] = whole(answer);
+      expect([person, isPerson(JSON.parse(person!))]).toEqual([person, true]);
+      const free = await generate(
+        {
+          ...chat(question),
+          base_model: 'SmolLM2-135M-Instruct',
+          max_tokens: 120,
+          schema: { type: 'object' },
+          n: 2,
+          temperature: 0.8,
+        },
+        { modelFolder: folderOf },
+      );
+      for (const one of whole(free)) expect(typeof JSON.parse(one)).toBe('object');
+      makeHost();
+    });
   });
 
   test('stops when nobody wants it any more, before it begins and while it is generated', async () => {

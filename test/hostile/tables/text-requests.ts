@@ -64,6 +64,22 @@ const models: HostileCase[] = [
   ),
 ];
 
+const arrays = (depth: number): object => (depth === 0 ? {} : { type: 'array', items: arrays(depth - 1) });
+const wide = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`p${i}`, {}]));
+const hostileSchemas: [name: string, schema: object][] = [
+  ['of 300 levels', arrays(300)],
+  ['of 20,000 properties', { type: 'object', properties: wide(20_000) }],
+  [
+    'of 40 objects with 500 properties',
+    { anyOf: Array.from({ length: 40 }, (_, i) => ({ type: 'object', properties: wide(500), required: [`q${i}`] })) },
+  ],
+  ['that refers to itself', { $ref: '#' }],
+  ['that requires itself', { type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] }],
+  ['that nothing satisfies', { type: 'array', minItems: 2, maxItems: 1 }],
+  ['of another site', { $ref: 'http://169.254.169.254/' }],
+  ['with a pattern', { type: 'string', pattern: '(a+)+$' }],
+];
+
 const fields: HostileCase[] = [
   ...['audio', 'verbosity', 'best_of', 'suffix', 'prompt', '__proto__x'].map((field) =>
     chat(`the field ${field}`, UNKNOWN, { [field]: 1 }),
@@ -82,7 +98,10 @@ const fields: HostileCase[] = [
   chat('top_k below -1', INVALID, { top_k: -2 }),
   chat('half a top_k', INVALID, { top_k: 1.5 }),
   chat('a bias', UNKNOWN, { logit_bias: { 5: 100 } }),
-  chat('a format', INVALID, { response_format: { type: 'json_object' } }),
+  chat('an unknown format', INVALID, { response_format: { type: 'xml' } }),
+  ...hostileSchemas.map(([name, schema]) =>
+    chat(`a schema ${name}`, INVALID, { response_format: { type: 'json_schema', json_schema: { name: 'x', schema } } }),
+  ),
   chat('a temperature of text', INVALID, { temperature: '0' }),
   chat('a negative temperature', INVALID, { temperature: -0.1 }),
   chat('a hot temperature', INVALID, { temperature: 2.1 }),

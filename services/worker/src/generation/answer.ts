@@ -1,7 +1,9 @@
 import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
+import { GrammarTooLargeError } from '@lorasmith/json-grammar';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
-import type { GenerationEvent, GenerationHandle, Sampling } from '@lorasmith/models';
+import type { GenerationEvent, GenerationHandle, Sampling, TokenConstraint } from '@lorasmith/models';
 import type { TokenCounts } from '../trainer/messages.js';
+import type { AnswerCalls } from './answer-calls.js';
 import { ChoiceText } from './choice-text.js';
 import type { GenerationContext } from './generation-context.js';
 import type { PromptTokens } from './prompt-tokens.js';
@@ -11,6 +13,8 @@ export interface PreparedRequest {
   context: GenerationContext;
   text: ModelText;
   prompts: readonly PromptTokens[];
+  /** Null: the text has none. */
+  calls: AnswerCalls | null;
   adapter: Parameters<GenerationContext['generation']['add']>[0]['adapter'];
 }
 
@@ -28,6 +32,8 @@ export class Answer {
   /** Tokens that a prompt and a text may have together. */
   readonly #space: number;
   readonly #isEcho: boolean;
+  /** Makes the constraint of each text; undefined: any token may come. */
+  readonly #constraint: (() => TokenConstraint) | undefined;
   readonly #handles: GenerationHandle[] = [];
   readonly #tokens: TokenCounts;
   /** Texts that have not ended. */
@@ -35,10 +41,15 @@ export class Answer {
   #resolve: (tokens: TokenCounts | null) => void = () => {};
   #reject: (error: unknown) => void = () => {};
 
-  /** @throws ProductError `invalid_request`, `context_length_exceeded` for a prompt of no or too many tokens */
+  /**
+   * @throws ProductError `context_length_exceeded`; `invalid_request` for a prompt without tokens, and for a schema that is too
+   *   large or that the tokenizer does not allow
+   */
   constructor(options: AnswerOptions) {
-    const { request, prompts, context } = options;
+    const { request, prompts, context, calls } = options;
     this.#options = options;
+    const schema = calls?.schema ?? request.schema;
+    this.#constraint = schema === null ? undefined : constraintOf(schema, options);
     this.#space = context.spaceFor(request.n);
     for (const { ids } of prompts) checkLength(ids.length, request, this.#space);
     this.#isEcho = request.input.kind === 'text' && request.input.echo;
@@ -86,6 +97,7 @@ export class Answer {
         maxNewTokens: Math.min(request.max_tokens, this.#space - prompt.ids.length),
         sampling: samplingOf(request),
         stopIds: stopTokenIds(context.decoder.architecture, text.tokenizer),
+        constraint: this.#constraint,
         choices: request.n,
         logprobs: request.logprobs,
         promptLogprobs: this.#isEcho ? request.logprobs : null,
@@ -97,7 +109,7 @@ export class Answer {
 
   /** The texts of a prompt, which begin with the prompt itself if the request wants it. */
   #choicesOf(prompt: PromptTokens, index: number): ChoiceText[] {
-    const { request, context, text, onPiece } = this.#options;
+    const { request, context, text, calls, onPiece } = this.#options;
     const { tokenizer } = text;
     const choices = Array.from({ length: request.n }, (_, choice) => {
       const number = index * request.n + choice;
@@ -108,6 +120,7 @@ export class Answer {
         tokenizer,
         tokenTexts,
         stop: request.stop,
+        calls: calls?.ofChoice() ?? null,
         onPiece,
       });
     });
@@ -140,7 +153,7 @@ export class Answer {
         this.#finished();
         break;
       case 'failed':
-        this.fail(event.error);
+        this.fail(asProductError(event.error));
     }
   }
 
@@ -150,6 +163,20 @@ export class Answer {
     this.#end();
     this.#resolve(this.#tokens);
   }
+}
+
+function constraintOf(schema: unknown, { context, text }: AnswerOptions): () => TokenConstraint {
+  try {
+    return context.grammarsOf(text).of(schema);
+  } catch (error) {
+    throw asProductError(error);
+  }
+}
+
+/** A schema that is too large is the fault of its request. */
+function asProductError(error: unknown): unknown {
+  if (!(error instanceof GrammarTooLargeError)) return error;
+  return new ProductError('invalid_request', error.message, { param: 'response_format', cause: error });
 }
 
 function samplingOf(request: GenerationRequest): Sampling {

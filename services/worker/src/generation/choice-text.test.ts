@@ -3,7 +3,8 @@ import { fileURLToPath } from 'node:url';
 import type { GenerationPiece } from '@lorasmith/contracts';
 import { loadTokenizer, TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ChoiceText } from './choice-text.js';
+import { CallParser } from './call-parser.js';
+import { type ChoiceCalls, ChoiceText } from './choice-text.js';
 import { StopTexts } from './stop-texts.js';
 import { TokenTexts } from './token-texts.js';
 
@@ -73,12 +74,16 @@ describe('a choice', () => {
     tokenizer = await loadTokenizer(folderOf('smollm'));
   });
 
-  const choiceOf = (prompt: string, stop: string[] = []) => {
+  const choiceOf = (prompt: string, stop: string[] = [], calls: ChoiceCalls | null = null) => {
     const pieces: GenerationPiece[] = [];
     const promptIds = tokenizer.encode(prompt);
     const tokenTexts = new TokenTexts(tokenizer);
     const onPiece = (piece: GenerationPiece) => pieces.push(piece);
-    return { text: new ChoiceText({ choice: 0, promptIds, tokenizer, tokenTexts, stop, onPiece }), pieces, promptIds };
+    return {
+      text: new ChoiceText({ choice: 0, promptIds, tokenizer, tokenTexts, stop, calls, onPiece }),
+      pieces,
+      promptIds,
+    };
   };
   const scored = (id: number) => ({ id, logprob: -1, top: [{ id, logprob: -1 }] });
   const said = (pieces: GenerationPiece[]) => pieces.map((piece) => (piece.type === 'text' ? piece.text : '')).join('');
@@ -118,5 +123,25 @@ describe('a choice', () => {
     for (const id of tokenizer.encode(' three four')) text.push(id, null);
     text.finish('stop');
     expect(said(pieces)).toBe(' three four');
+  });
+
+  test('has calls of tools apart from its text, also where special tokens announce them', () => {
+    const [special] = [...tokenizer.specialTokens.keys()].filter((id) => id !== tokenizer.eosTokenId);
+    const syntax = { before: '[TOOL_CALLS]', after: '</s>', form: { kind: 'named', middle: '[ARGS]' } } as const;
+    for (const isOne of [false, true]) {
+      const calls = { parser: new CallParser(syntax, ['f']), tokens: new Map([[special!, '[TOOL_CALLS]']]), isOne };
+      const { text, pieces } = choiceOf('Ask:', [], calls);
+      const ids = [...tokenizer.encode('Yes'), special!, ...tokenizer.encode('f[ARGS]{"a": 1}')];
+      const twice = [...ids, special!, ...tokenizer.encode('f[ARGS]{}')];
+      const stoppedAt = twice.findIndex((id) => text.push(id, null));
+      if (stoppedAt === -1) text.finish('stop');
+      expect(stoppedAt).toBe(isOne ? ids.length - 1 : -1);
+      expect(pieces.filter(({ type }) => type !== 'text')).toEqual([
+        { type: 'call', choice: 0, name: 'f', arguments: '{"a":1}' },
+        ...(isOne ? [] : [{ type: 'call', choice: 0, name: 'f', arguments: '{}' }]),
+        { type: 'finish', choice: 0, reason: 'stop' },
+      ]);
+      expect(said(pieces)).toBe('Yes');
+    }
   });
 });

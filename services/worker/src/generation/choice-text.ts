@@ -1,6 +1,7 @@
 import type { FinishReason, GeneratedToken, GenerationPiece } from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { ScoredToken } from '@lorasmith/models';
+import type { AnswerPart, CallParser } from './call-parser.js';
 import { StopTexts } from './stop-texts.js';
 import type { TokenTexts } from './token-texts.js';
 
@@ -10,7 +11,18 @@ export interface ChoiceTextOptions {
   tokenizer: Tokenizer;
   tokenTexts: TokenTexts;
   stop: readonly string[];
+  /** Takes calls of tools out of the text; null: it has none. */
+  calls: ChoiceCalls | null;
   onPiece: (piece: GenerationPiece) => void;
+}
+
+/** The calls of tools in a choice. */
+export interface ChoiceCalls {
+  parser: CallParser;
+  /** Special tokens that are a part of calls, by their ids. */
+  tokens: ReadonlyMap<number, string>;
+  /** Whether the choice ends after its first call. */
+  isOne: boolean;
 }
 
 /** Tokens of a prompt in one piece. */
@@ -53,16 +65,18 @@ export class ChoiceText {
     if (this.#tokens.length >= PROMPT_TOKENS_IN_PIECE) this.#sendEcho();
   }
 
-  /** @returns whether a stop text ends the choice */
+  /** @returns whether a stop text, or its only call, ends the choice */
   push(id: number, scored: ScoredToken | null): boolean {
     this.#endEcho();
     if (scored !== null) this.#record(id, scored);
-    const piece = this.#stream.push(id);
+    const { calls } = this.#options;
+    const piece = this.#stream.push(id) + (calls?.tokens.get(id) ?? '');
     this.#length += lengthOf(piece);
     const { text, stopped } = this.#stop.push(piece);
     this.#send(text);
-    if (stopped) this.#sendFinish('stop');
-    return stopped;
+    const isOver = stopped || (calls?.isOne === true && calls.parser.calls > 0);
+    if (isOver) this.#sendFinish('stop');
+    return isOver;
   }
 
   /** No more tokens come. */
@@ -101,12 +115,28 @@ export class ChoiceText {
     this.#sentLength += lengthOf(text);
     const tokens = this.#tokens.filter(({ offset }) => withAllTokens || offset < this.#sentLength);
     this.#tokens = this.#tokens.slice(tokens.length);
-    if (text === '' && tokens.length === 0) return;
-    this.#options.onPiece({ type: 'text', choice: this.#options.choice, text, tokens });
+    const { calls } = this.#options;
+    this.#sendParts(calls === null ? [{ kind: 'text', text }] : calls.parser.push(text), tokens);
+  }
+
+  /** @param tokens are sent with the first text */
+  #sendParts(parts: readonly AnswerPart[], tokens: GeneratedToken[] = []): void {
+    const { choice, onPiece } = this.#options;
+    let unsent = tokens;
+    for (const part of parts) {
+      if (part.kind === 'call') onPiece({ type: 'call', choice, name: part.name, arguments: part.arguments });
+      else if (part.text !== '' || unsent.length > 0) {
+        onPiece({ type: 'text', choice, text: part.text, tokens: unsent });
+        unsent = [];
+      }
+    }
+    if (unsent.length > 0) onPiece({ type: 'text', choice, text: '', tokens: unsent });
   }
 
   #sendFinish(reason: FinishReason): void {
-    this.#options.onPiece({ type: 'finish', choice: this.#options.choice, reason });
+    const { choice, calls, onPiece } = this.#options;
+    if (calls !== null) this.#sendParts(calls.parser.end());
+    onPiece({ type: 'finish', choice, reason });
   }
 }
 

@@ -1,4 +1,6 @@
-import type { ModelText } from '@lorasmith/model-folder';
+import { ProductError } from '@lorasmith/contracts';
+import { JsonGrammars, TokenTrie } from '@lorasmith/json-grammar';
+import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import { cacheBytes, type Decoder, Generation } from '@lorasmith/models';
 import { AdapterCache } from './adapter-cache.js';
 import { TokenTexts } from './token-texts.js';
@@ -39,7 +41,7 @@ export class GenerationContext {
   readonly generation: Generation;
   readonly adapters: AdapterCache;
   readonly #cacheTokens: number;
-  #texts: { text: ModelText; tokenTexts: TokenTexts } | null = null;
+  #texts: { text: ModelText; tokenTexts: TokenTexts; grammars: JsonGrammars | null } | null = null;
 
   constructor({ decoder, base, cacheTokens, adapterBytes }: GenerationContextOptions) {
     this.decoder = decoder;
@@ -56,8 +58,31 @@ export class GenerationContext {
 
   /** The texts of single tokens with this tokenizer. */
   tokenTextsOf(text: ModelText): TokenTexts {
-    if (this.#texts?.text !== text) this.#texts = { text, tokenTexts: new TokenTexts(text.tokenizer) };
-    return this.#texts.tokenTexts;
+    return this.#textsOf(text).tokenTexts;
+  }
+
+  /**
+   * The grammars of JSON with this tokenizer.
+   * @throws ProductError `invalid_request` for a tokenizer whose tokens have no fixed bytes
+   */
+  grammarsOf(text: ModelText): JsonGrammars {
+    const texts = this.#textsOf(text);
+    if (texts.grammars !== null) return texts.grammars;
+    const bytes = text.tokenizer.tokenBytes();
+    if (bytes === null) {
+      const message =
+        'Answers in JSON are not supported with the tokenizer of this base model: its tokens have no fixed bytes.';
+      throw new ProductError('invalid_request', message, { param: 'response_format' });
+    }
+    texts.grammars = new JsonGrammars(new TokenTrie(bytes), stopTokenIds(this.decoder.architecture, text.tokenizer));
+    return texts.grammars;
+  }
+
+  #textsOf(text: ModelText) {
+    if (this.#texts?.text !== text) {
+      this.#texts = { text, tokenTexts: new TokenTexts(text.tokenizer), grammars: null };
+    }
+    return this.#texts;
   }
 
   /** Frees everything but the base model. Nobody may be generating. */

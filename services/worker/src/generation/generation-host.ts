@@ -8,6 +8,7 @@ import type { MemoryLedger } from '../trainer/memory-ledger.js';
 import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
 import type { AnswerCallbacks } from '../trainer/trainer-process.js';
 import { Answer, type PreparedRequest } from './answer.js';
+import { callsOf } from './answer-calls.js';
 import { cacheTokensOf, GenerationContext, type GenerationMemory } from './generation-context.js';
 import { promptsOf } from './prompt-tokens.js';
 
@@ -120,13 +121,14 @@ export class GenerationHost implements TextGenerator {
     const folder = await readModelFolder(modelFolder);
     // Before the base model is loaded: what is wrong with a prompt is known without it.
     const text = await this.#options.texts.of(modelFolder);
-    const prompts = await promptsOf(request, text, folder);
+    const calls = await callsOf(request, text);
+    const prompts = await promptsOf(request, text, folder, calls?.begun);
     const { context, held } = await this.#open(folder, order);
     releases.push(held.release);
-    if (request.adapter === null) return { context, text, prompts, adapter: null };
+    if (request.adapter === null) return { context, text, prompts, calls, adapter: null };
     const { adapter, release } = await context.adapters.hold(request.adapter, adapterFolder ?? '');
     releases.push(release);
-    return { context, text, prompts, adapter };
+    return { context, text, prompts, calls, adapter };
   }
 
   /** What answers need, on the base model in memory or on the one that is then loaded. One call at a time. */

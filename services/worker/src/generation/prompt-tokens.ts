@@ -10,15 +10,19 @@ export interface PromptTokens {
   isText(position: number): boolean;
 }
 
-/** @throws ProductError `invalid_request` without a chat template; `chat_template_failed` */
+/**
+ * @param begun the text with which the assistant's turn begins
+ * @throws ProductError `invalid_request` without a chat template; `chat_template_failed`
+ */
 export async function promptsOf(
   { input, logprobs }: GenerationRequest,
   text: ModelText,
   { name }: ModelFolder,
+  begun = '',
 ): Promise<PromptTokens[]> {
   const isText = () => true;
   if (input.kind === 'chat') {
-    const ids = await text.tokensOf(conversationOf(input));
+    const ids = await text.tokensOf(conversationOf(input), begun);
     if (ids !== null) return [{ ids, text: null, isText }];
     const message = `The base model ${name} has no chat template. Use POST /v1/completions.`;
     throw new ProductError('invalid_request', message, { param: 'messages' });

@@ -31,8 +31,8 @@ export class StopTexts {
   }
 }
 
-/** How many characters at the end of the text are the start of the stop text. */
-function startAtEnd(text: string, stop: string): number {
+/** How many characters at the end of a text are the start of another. */
+export function startAtEnd(text: string, stop: string): number {
   for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
     if (text.endsWith(stop.slice(0, length))) return length;
   }

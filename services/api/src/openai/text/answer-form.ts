@@ -11,7 +11,7 @@ export interface AnswerHead {
   system_fingerprint?: string;
 }
 
-export type ChoicePiece = Extract<GenerationPiece, { type: 'text' | 'finish' }>;
+export type ChoicePiece = Extract<GenerationPiece, { type: 'text' | 'call' | 'finish' }>;
 export type StartPiece = Extract<GenerationPiece, { type: 'start' }>;
 export type EndPiece = Extract<GenerationPiece, { type: 'end' }>;
 

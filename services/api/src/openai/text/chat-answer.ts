@@ -1,7 +1,9 @@
+import { randomBytes } from 'node:crypto';
 import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatLogprobs,
+  FinishReason,
   GeneratedToken,
   GenerationPiece,
   GenerationRequest,
@@ -18,6 +20,8 @@ export function chatForm(
   request: GenerationRequest,
 ): AnswerForm<ChatCompletion, ChatCompletionChunk> {
   const asksLogprobs = request.logprobs !== null;
+  /** The calls of each choice so far, in a stream. */
+  const callCounts = new Map<number, number>();
   const chunk = (choices: Chunk[], usage?: ChatCompletionChunk['usage']): ChatCompletionChunk => ({
     ...head,
     object: 'chat.completion.chunk',
@@ -33,11 +37,19 @@ export function chatForm(
         chunk([{ index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null }]),
       ),
     chunkOf(piece) {
+      const index = piece.choice;
       if (piece.type === 'text') {
         const logprobs = asksLogprobs ? chatLogprobs(piece.tokens) : null;
-        return chunk([{ index: piece.choice, delta: { content: piece.text }, logprobs, finish_reason: null }]);
+        return chunk([{ index, delta: { content: piece.text }, logprobs, finish_reason: null }]);
       }
-      return chunk([{ index: piece.choice, delta: {}, logprobs: null, finish_reason: piece.reason }]);
+      const before = callCounts.get(index) ?? 0;
+      if (piece.type === 'call') {
+        callCounts.set(index, before + 1);
+        const call = { index: before, ...callOf(piece) };
+        return chunk([{ index, delta: { tool_calls: [call] }, logprobs: null, finish_reason: null }]);
+      }
+      const reason = finishReasonOf(piece.reason, before);
+      return chunk([{ index, delta: {}, logprobs: null, finish_reason: reason }]);
     },
     usageChunk: (end) => chunk([], usageOf(end)),
     withUsage: (one) => ({ ...one, usage: null }),
@@ -51,19 +63,36 @@ export function chatForm(
 function choiceOf(index: number, pieces: readonly GenerationPiece[], asksLogprobs: boolean): Choice {
   const parts: string[] = [];
   const tokens: GeneratedToken[] = [];
-  let reason: Choice['finish_reason'] = 'stop';
+  const calls: NonNullable<Choice['message']['tool_calls']> = [];
+  let reason: FinishReason = 'stop';
   for (const piece of pieces) {
-    if (piece.type === 'text' && piece.choice === index) {
+    if (!('choice' in piece) || piece.choice !== index) continue;
+    if (piece.type === 'text') {
       parts.push(piece.text);
       if (asksLogprobs) tokens.push(...piece.tokens);
-    } else if (piece.type === 'finish' && piece.choice === index) reason = piece.reason;
+    } else if (piece.type === 'call') calls.push(callOf(piece));
+    else reason = piece.reason;
   }
+  const text = parts.join('');
+  const content = text === '' && calls.length > 0 ? null : text;
   return {
     index,
-    message: { role: 'assistant', content: parts.join(''), refusal: null },
+    message: { role: 'assistant', content, refusal: null, ...(calls.length === 0 ? {} : { tool_calls: calls }) },
     logprobs: asksLogprobs ? chatLogprobs(tokens) : null,
-    finish_reason: reason,
+    finish_reason: finishReasonOf(reason, calls.length),
   };
+}
+
+function callOf({ name, arguments: values }: Extract<GenerationPiece, { type: 'call' }>) {
+  return {
+    id: `call_${randomBytes(12).toString('hex')}`,
+    type: 'function' as const,
+    function: { name, arguments: values },
+  };
+}
+
+function finishReasonOf(reason: FinishReason, calls: number): Choice['finish_reason'] {
+  return reason === 'stop' && calls > 0 ? 'tool_calls' : reason;
 }
 
 function chatLogprobs(tokens: readonly GeneratedToken[]): ChatLogprobs {

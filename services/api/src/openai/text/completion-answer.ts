@@ -23,7 +23,7 @@ export function completionForm(head: AnswerHead, request: GenerationRequest): An
           index: piece.choice,
           text: isText ? piece.text : '',
           logprobs: isText && asksLogprobs ? completionLogprobs(piece.tokens) : null,
-          finish_reason: isText ? null : piece.reason,
+          finish_reason: piece.type === 'finish' ? piece.reason : null,
         },
       ]);
     },

@@ -7,6 +7,7 @@ import {
   MAX_CHOICES,
   ProductError,
 } from '@lorasmith/contracts';
+import { checkSchema, GrammarTooLargeError, SchemaError } from '@lorasmith/json-grammar';
 import type { NamedModel } from '../models/model-directory.js';
 
 /** The default of the OpenAI API. */
@@ -34,11 +35,11 @@ export function requestOfChat(
   const { messages } = body;
   const [fault] = conversationFaults(messages, { tools: body.tools });
   if (fault !== undefined) throw conflict(fault.param, fault.message);
-  const hasTools = body.tools != null && body.tools.length > 0 && body.tool_choice !== 'none';
   return {
     ...model,
     ...samplingOf(body),
-    input: { kind: 'chat', messages, tools: hasTools ? body.tools! : null },
+    input: { kind: 'chat', messages, ...toolsOf(body) },
+    schema: schemaOfFormat(body),
     max_tokens: withinLimit(asked ?? limits.maxTokens, name, limits),
     logprobs: logprobs ? (top ?? 0) : null,
   };
@@ -62,9 +63,55 @@ export function requestOfCompletion(
     ...model,
     ...sampling,
     input: { kind: 'text', prompts, echo },
+    schema: null,
     max_tokens: withinLimit(maxTokens, 'max_tokens', limits),
     logprobs: body.logprobs ?? null,
   };
+}
+
+/** The schema that `response_format` asks for; null for any text. @throws ProductError `invalid_request` for what is not supported */
+function schemaOfFormat({ response_format: format, tools, tool_choice: choice }: ChatCompletionRequest): unknown {
+  if (format == null || format.type === 'text') return null;
+  if (tools != null && tools.length > 0 && choice !== 'none') {
+    const message = `${format.type} with tools is not supported: the answer would be JSON, and never a call. Send tool_choice: "none", or no response_format.`;
+    throw conflict('response_format', message);
+  }
+  if (format.type === 'json_object') return ANY_OBJECT;
+  if (format.json_schema?.schema === undefined) {
+    throw conflict('response_format.json_schema.schema', 'json_schema needs a schema.');
+  }
+  refuseUnsupported(format.json_schema.schema, 'response_format.json_schema.schema');
+  return format.json_schema.schema;
+}
+
+const ANY_OBJECT = { type: 'object' };
+
+function refuseUnsupported(schema: unknown, param: string): void {
+  try {
+    checkSchema(schema);
+  } catch (error) {
+    if (error instanceof SchemaError)
+      throw conflict([param, ...(error.path === '' ? [] : [error.path])].join('.'), error.message);
+    if (error instanceof GrammarTooLargeError) throw conflict(param, error.message);
+    throw error;
+  }
+}
+
+/** @throws ProductError `invalid_request` for a choice that cannot be made */
+function toolsOf({ tools: given, tool_choice: choice, parallel_tool_calls: parallel }: ChatCompletionRequest) {
+  const isForced = choice === 'required' || (typeof choice === 'object' && choice !== null);
+  const tools = given != null && given.length > 0 && choice !== 'none' ? given : null;
+  const free = { tools, must_call: null, one_call: parallel === false };
+  if (!isForced) return free;
+  if (tools === null) throw conflict('tool_choice', 'tool_choice needs tools.');
+  const names = tools.map((tool) => tool.function.name);
+  const chosen = choice === 'required' ? names : [choice.function.name];
+  for (const name of chosen) {
+    const index = names.indexOf(name);
+    if (index === -1) throw conflict('tool_choice.function.name', `There is no tool ${JSON.stringify(name)}.`);
+    refuseUnsupported(tools[index]!.function.parameters ?? ANY_OBJECT, `tools.${index}.function.parameters`);
+  }
+  return { tools, must_call: chosen, one_call: true };
 }
 
 function samplingOf(body: ChatCompletionRequest | CompletionRequest) {

@@ -1,0 +1,94 @@
+import type { CallSyntax } from '@lorasmith/model-folder';
+import { describe, expect, test } from 'vitest';
+import { type AnswerPart, CallParser } from './call-parser.js';
+
+const OBJECT = { kind: 'object', argumentsKey: 'arguments' } as const;
+const HERMES: CallSyntax = {
+  before: '<think>\n\n</think>\n\n<tool_call>\n',
+  after: '\n</tool_call><|im_end|>\n',
+  form: OBJECT,
+};
+const LLAMA: CallSyntax = { before: '', after: '<|eot_id|>', form: { kind: 'object', argumentsKey: 'parameters' } };
+const MISTRAL_LIST: CallSyntax = { before: '[TOOL_CALLS] [', after: ']</s>', form: OBJECT };
+const MISTRAL_NAMED: CallSyntax = { before: '[TOOL_CALLS]', after: '</s>', form: { kind: 'named', middle: '[ARGS]' } };
+
+/** What is parsed of a text, whichever pieces it comes in: all texts joined between calls. */
+function parsed(syntax: CallSyntax, text: string, pieceLength = 1) {
+  const parser = new CallParser(syntax, ['f', 'get_weather']);
+  const parts: AnswerPart[] = [];
+  for (let at = 0; at < text.length; at += pieceLength) parts.push(...parser.push(text.slice(at, at + pieceLength)));
+  parts.push(...parser.end());
+  const joined: string[] = [''];
+  for (const part of parts) {
+    if (part.kind === 'text') joined.push(joined.pop()! + part.text);
+    else joined.push(`${part.name}(${part.arguments})`, '');
+  }
+  return joined.filter((one) => one !== '');
+}
+
+const CALL = '{"name": "f", "arguments": {"a": "}\\"", "b": [1, {"c": null}]}}';
+const CALLED = 'f({"a":"}\\"","b":[1,{"c":null}]})';
+
+describe.each([1, 2, 3, 7, 1_000])('in pieces of %d characters', (length) => {
+  test.each([
+    ['one call', HERMES, `<tool_call>\n${CALL}\n</tool_call>`, [CALLED]],
+    [
+      'text, two calls and text',
+      HERMES,
+      `Let me see.\n<tool_call>\n${CALL}\n</tool_call>\n<tool_call>${CALL}</tool_call>\nSo.`,
+      ['Let me see.', CALLED, CALLED, '\nSo.'],
+    ],
+    ['a call without arguments', HERMES, '<tool_call>{"name": "f"}</tool_call>', ['f({})']],
+    ['arguments as text', HERMES, '<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>', ['f({"a":1})']],
+    ['no call', HERMES, 'A <tool and a <tool_cal.\n', ['A <tool and a <tool_cal.\n']],
+    [
+      'an unknown tool',
+      HERMES,
+      '<tool_call>{"name": "g", "arguments": {}}</tool_call>',
+      ['<tool_call>{"name": "g", "arguments": {}}</tool_call>'],
+    ],
+    ['no JSON', HERMES, '<tool_call>f(1)</tool_call>', ['<tool_call>f(1)</tool_call>']],
+    ['a call that is cut', HERMES, 'Yes. <tool_call>{"name": "f", "arg', ['Yes. <tool_call>{"name": "f", "arg']],
+    [
+      'a call alone',
+      LLAMA,
+      ' {"name": "get_weather", "parameters": {"place": "Oslo"}}',
+      ['get_weather({"place":"Oslo"})'],
+    ],
+    [
+      'two calls alone',
+      LLAMA,
+      '{"name": "f", "parameters": {}}; {"name": "f", "parameters": {"a": 2}}',
+      ['f({})', 'f({"a":2})'],
+    ],
+    [
+      'JSON that is no call',
+      LLAMA,
+      '{"answer": {"name": "f"}} {"name": "f", "parameters": {}}',
+      ['{"answer": {"name": "f"}} {"name": "f", "parameters": {}}'],
+    ],
+    ['text with a call in it', LLAMA, 'Use {"name": "f", "parameters": {}}', ['Use {"name": "f", "parameters": {}}']],
+    ['a list', MISTRAL_LIST, `[TOOL_CALLS] [${CALL}, ${CALL}]`, [CALLED, CALLED]],
+    [
+      'a name and arguments',
+      MISTRAL_NAMED,
+      'Well: [TOOL_CALLS]get_weather[ARGS]{"place": "Oslo"}[TOOL_CALLS]f[ARGS]{}',
+      ['Well:', 'get_weather({"place":"Oslo"})', 'f({})'],
+    ],
+    [
+      'a name without arguments',
+      MISTRAL_NAMED,
+      '[TOOL_CALLS]get_weather and more',
+      ['[TOOL_CALLS]get_weather and more'],
+    ],
+  ] as const)('%s', (_, syntax, text, expected) => {
+    expect(parsed(syntax, text, length)).toEqual(expected);
+  });
+});
+
+test('text goes on at once, except what may announce a call', () => {
+  const parser = new CallParser(HERMES, ['f']);
+  expect(parser.push('Hello')).toEqual([{ kind: 'text', text: 'Hello' }]);
+  expect(parser.push(', you <tool')).toEqual([{ kind: 'text', text: ', you' }]);
+  expect(parser.push('s')).toEqual([{ kind: 'text', text: ' <tools' }]);
+});
