@@ -13,7 +13,7 @@ interface NumberBound {
 
 /** The lexical parts of JSON (RFC 8259) as terms, with white space as it is usually written. */
 export class JsonTerms {
-  /** After a bracket, a comma or a colon: nothing, a space, or a line break with an indentation. */
+  /** The white space after a bracket, a comma or a colon: none, a space, or a line break with an indentation. */
   readonly space: Term;
   /** A string without bounds. */
   readonly string: Term;
