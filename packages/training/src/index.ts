@@ -1,4 +1,5 @@
 export { configureKernels, engine } from '@lorasmith/tensor';
+export type { CaseSizes, CaseSubject, CaseTolerance } from '@lorasmith/tensor/numeric-cases';
 export { BaseModelCache, type HeldBase } from './base-model-cache.js';
 export { cardFailure, engineError } from './engine-error.js';
 export { precisionHere } from './precision.js';
@@ -7,7 +8,6 @@ export { tryGpu } from './probe/try-engine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';
 export type { ComputedCase, SelfTestValues } from './self-test/compute-cases.js';
 export { computeSelfTest, type SelfTestOptions, type SelfTestPart } from './self-test/self-test.js';
-export type { SelfTestSizes, SelfTestSubject, SelfTestTolerance } from './self-test/self-test-case.js';
 export type { Share } from './shared-pass/fair-shares.js';
 export type { TextGenerator } from './shared-pass/generation-time.js';
 export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';

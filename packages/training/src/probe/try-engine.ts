@@ -1,5 +1,5 @@
 import { engine, matMul, scope, sum, toNumber } from '@lorasmith/tensor';
-import { seededTensor } from '../self-test/seeded-inputs.js';
+import { seededTensor } from '@lorasmith/tensor/numeric-cases';
 
 /**
  * Computes a product and a sum, and reads the result.

@@ -1,12 +1,12 @@
 import { cast, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
+import type { NumericCase } from '@lorasmith/tensor/numeric-cases';
 import { engineError } from '../engine-error.js';
-import type { SelfTestCase } from './self-test-case.js';
 
 /** What a case computed. */
 export type SelfTestValues = Readonly<Record<string, Float32Array>>;
 
 /** What became of a case in one process: its numbers, or the error. */
-export interface ComputedCase extends Omit<SelfTestCase, 'compute'> {
+export interface ComputedCase extends Omit<NumericCase, 'compute'> {
   values: SelfTestValues | null;
   /** Whether the second run gave the same, bit for bit. */
   isRepeatable: boolean;
@@ -14,7 +14,7 @@ export interface ComputedCase extends Omit<SelfTestCase, 'compute'> {
 }
 
 /** Computes a case `runs` times. An error is a result, too: a kernel that cannot be launched is one that failed. */
-export async function computeCase({ compute, ...described }: SelfTestCase, runs: 1 | 2): Promise<ComputedCase> {
+export async function computeCase({ compute, ...described }: NumericCase, runs: 1 | 2): Promise<ComputedCase> {
   try {
     const values = await valuesOf(compute);
     const again = runs === 1 ? values : await valuesOf(compute);
@@ -26,7 +26,7 @@ export async function computeCase({ compute, ...described }: SelfTestCase, runs:
   }
 }
 
-async function valuesOf(compute: SelfTestCase['compute']): Promise<SelfTestValues> {
+async function valuesOf(compute: NumericCase['compute']): Promise<SelfTestValues> {
   let later: Promise<SelfTestValues> | null = null;
   const values = scope(() => {
     const computed = compute();

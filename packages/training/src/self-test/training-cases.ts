@@ -2,14 +2,12 @@ import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { type FloatDType, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { type NumericCase, seededNumbers, TRAINING_STEP } from '@lorasmith/tensor/numeric-cases';
 import { ADAMW_DEFAULTS, AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
 import { optimizerStep } from '../optimizer-step.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
-import { seededNumbers } from './seeded-inputs.js';
-import type { SelfTestCase } from './self-test-case.js';
-import { TRAINING_STEP } from './tolerances.js';
 
 const RANK = 8;
 /** Row lengths of one micro-batch; there are two. */
@@ -22,7 +20,7 @@ const STEP = 100;
  * One step of training on the probe model in each dtype, with every linear layer adapted: two micro-batches forward and
  * backward with recompute and dropout, clipping, and AdamW. It computes with the kernels that a trainer would use.
  */
-export function trainingCases(folder: ModelFolder): SelfTestCase[] {
+export function trainingCases(folder: ModelFolder): NumericCase[] {
   return (['float32', 'bfloat16'] as const).map((dtype) => ({
     name: `training step ${dtype}`,
     subject: { kind: 'training', name: dtype },

@@ -1,10 +1,10 @@
-import type { ComputedCase, SelfTestTolerance } from '@lorasmith/training';
+import type { CaseTolerance, ComputedCase } from '@lorasmith/training';
 import { expect, test } from 'vitest';
 import { judgeCase } from './compare-results.js';
 
 const EXPECTED = Float32Array.from({ length: 1000 }, (_, i) => Math.sin(i));
-const ELEMENTS: SelfTestTolerance = { kind: 'elements', relative: 2 ** -7, absolute: 2 ** -10 };
-const VECTOR: SelfTestTolerance = { kind: 'vector', relative: 1e-3 };
+const ELEMENTS: CaseTolerance = { kind: 'elements', relative: 2 ** -7, absolute: 2 ** -10 };
+const VECTOR: CaseTolerance = { kind: 'vector', relative: 1e-3 };
 
 function caseOf(values: Float32Array | null, tolerance = ELEMENTS, changes: Partial<ComputedCase> = {}): ComputedCase {
   return {
@@ -18,7 +18,7 @@ function caseOf(values: Float32Array | null, tolerance = ELEMENTS, changes: Part
   };
 }
 const changedAt = (index: number, value: number) => EXPECTED.map((each, i) => (i === index ? value : each));
-const fault = (actual: ComputedCase, tolerance: SelfTestTolerance = ELEMENTS, expected = EXPECTED) =>
+const fault = (actual: ComputedCase, tolerance: CaseTolerance = ELEMENTS, expected = EXPECTED) =>
   judgeCase(actual, caseOf(expected, tolerance)).fault;
 
 test('numbers within the tolerance agree', () => {
@@ -49,7 +49,7 @@ test('numbers that are not finite must be the same', () => {
 });
 
 test('zeros must be zeros where exact numbers are expected', () => {
-  const exact: SelfTestTolerance = { kind: 'elements', relative: 0, absolute: 0 };
+  const exact: CaseTolerance = { kind: 'elements', relative: 0, absolute: 0 };
   const zeros = new Float32Array(4);
   expect(fault(caseOf(zeros), exact, zeros)).toBeNull();
   expect(fault(caseOf(Float32Array.of(0, 0, 1e-30, 0)), exact, zeros)).toContain('differs in 1 of 4');

@@ -1,4 +1,4 @@
-import type { ComputedCase, SelfTestTolerance } from '@lorasmith/training';
+import type { CaseTolerance, ComputedCase } from '@lorasmith/training';
 import type { PartResult } from './compute-part.js';
 
 /** What a case says of the engine: null when it agrees with the CPU. */
@@ -17,7 +17,7 @@ export function judgeCase(card: PartResult, cpu: ComputedCase): CaseVerdict {
   return { name, subject, fault: faultOf(card, cpu, tolerance) };
 }
 
-function faultOf(card: PartResult, cpu: ComputedCase, tolerance: SelfTestTolerance): string | null {
+function faultOf(card: PartResult, cpu: ComputedCase, tolerance: CaseTolerance): string | null {
   if (cpu.values === null) return `the CPU could not compute it: ${cpu.error}`;
   if (card.values === null) return card.error ?? 'it was not computed';
   if (!card.isRepeatable) return 'two runs on the card differ';
@@ -31,9 +31,7 @@ function faultOf(card: PartResult, cpu: ComputedCase, tolerance: SelfTestToleran
   return null;
 }
 
-type Excess<Kind extends SelfTestTolerance['kind']> = (
-  tolerance: Extract<SelfTestTolerance, { kind: Kind }>,
-) => string | null;
+type Excess<Kind extends CaseTolerance['kind']> = (tolerance: Extract<CaseTolerance, { kind: Kind }>) => string | null;
 
 /** Numbers that are not finite must be the same on both sides: infinities in the same places, NaN where NaN is. */
 function elementExcess(actual: Float32Array, expected: Float32Array): Excess<'elements'> {

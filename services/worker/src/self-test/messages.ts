@@ -1,11 +1,11 @@
 // Types alone: the worker must not load the engine.
-import type { ComputedCase, SelfTestPart, SelfTestSizes } from '@lorasmith/training';
+import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
 
 /** The order to a process of the self-test. It has an engine of its own, which its environment decides. */
 export interface SelfTestOrder {
   type: 'compute';
   part: SelfTestPart;
-  sizes: SelfTestSizes;
+  sizes: CaseSizes;
   runs: 1 | 2;
   /** Cases to leave out. */
   skip: string[];

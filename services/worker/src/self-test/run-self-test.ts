@@ -1,6 +1,6 @@
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { SelfTest } from '@lorasmith/contracts';
-import type { ComputedCase, SelfTestPart, SelfTestSizes } from '@lorasmith/training';
+import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
 import { trainerEnvironment } from '../trainer/trainer-environment.js';
 import { type CaseVerdict, judgeCase } from './compare-results.js';
 import { computePart, type PartResult, SelfTestError } from './compute-part.js';
@@ -11,7 +11,7 @@ export interface SelfTestRunOptions {
   /** Environments of engine processes: of the CUDA engine, and of the engine on the CPU. */
   environments: Record<'card' | 'cpu', NodeJS.ProcessEnv>;
   /** @defaultValue full */
-  sizes?: SelfTestSizes;
+  sizes?: CaseSizes;
   /** Called with each judged case. */
   onVerdict?: (verdict: CaseVerdict) => void;
   /** Called for each line that a process writes. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { SelfTest } from '@lorasmith/contracts';
 import { PRODUCT_VERSION } from '@lorasmith/service-kit';
 import { writeFileAtomic } from '@lorasmith/storage';
-import type { SelfTestSizes } from '@lorasmith/training';
+import type { CaseSizes } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
 import type { SelfTestedCard } from '../device/choose-engine.js';
@@ -51,7 +51,7 @@ export async function rememberedSelfTest(
 export async function storeSelfTest(
   dataDir: string,
   tested: SelfTestedCard,
-  sizes: SelfTestSizes,
+  sizes: CaseSizes,
   result: SelfTest,
 ): Promise<void> {
   const folder = path.join(dataDir, 'machines');
@@ -63,7 +63,7 @@ export async function storeSelfTest(
 }
 
 /** Changes with the card, its driver and everything of this product that computes on it. */
-function keyOf({ card, installation }: SelfTestedCard, sizes: SelfTestSizes): string {
+function keyOf({ card, installation }: SelfTestedCard, sizes: CaseSizes): string {
   const { uuid, name, driver, memory_bytes: bytes } = card;
   const parts = [uuid, name, driver, bytes, PRODUCT_VERSION, installation.digest, sizes];
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);

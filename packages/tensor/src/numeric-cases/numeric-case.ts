@@ -1,10 +1,10 @@
-import type { Tensor } from '@lorasmith/tensor';
+import type { Tensor } from '../tensor.js';
 
 /**
  * What a case is about. A `kernel` has a plain variant, and its name is one that configureKernels can avoid. Without an
  * `op` or a `product` nothing can be computed. `training`: everything together.
  */
-export interface SelfTestSubject {
+export interface CaseSubject {
   kind: 'kernel' | 'op' | 'product' | 'training';
   name: string;
 }
@@ -13,17 +13,17 @@ export interface SelfTestSubject {
  * How far two results may differ. `elements`: each number by `relative` of itself plus `absolute` of the root mean square of
  * its tensor. `vector`: the difference of the tensors, as vectors, by `relative` of the length of the expected one.
  */
-export type SelfTestTolerance =
+export type CaseTolerance =
   | { kind: 'elements'; relative: number; absolute: number }
   | { kind: 'vector'; relative: number };
 
 /** One computation that the card and the CPU must agree on. */
-export interface SelfTestCase {
+export interface NumericCase {
   /** Unique; says what is computed, on what. */
   name: string;
   /** What cannot be trusted if it fails. */
-  subject: SelfTestSubject;
-  tolerance: SelfTestTolerance;
+  subject: CaseSubject;
+  tolerance: CaseTolerance;
   /** The same numbers on every call and in every process, but for how they are rounded. What is synchronous runs in a scope. */
   compute(): Readonly<Record<string, Tensor>> | Promise<Readonly<Record<string, Float32Array>>>;
 }
@@ -32,4 +32,4 @@ export interface SelfTestCase {
  * `small`: every kernel and dtype on shapes of a few hundred numbers. `full`: also on shapes of a real training, which reach
  * every tile, every stage of a pipeline and more than one block of each kernel.
  */
-export type SelfTestSizes = 'small' | 'full';
+export type CaseSizes = 'small' | 'full';

@@ -1,13 +1,16 @@
-import { type AdamWStep, type FloatDType, kernelsFor, type LoraLayout, parametersOf } from '@lorasmith/tensor';
+import type { FloatDType } from '../dtype.js';
+import type { AdamWStep } from '../kernels/adamw.js';
+import { kernelsFor } from '../kernels/kernel-table.js';
+import { type LoraLayout, parametersOf } from '../kernels/lora.js';
 import { kernelSubject } from './kernel-cases.js';
+import type { CaseSizes, NumericCase } from './numeric-case.js';
 import { positiveTensor, seededTensor } from './seeded-inputs.js';
-import type { SelfTestCase, SelfTestSizes } from './self-test-case.js';
 import { SINGLE_OP, SUM } from './tolerances.js';
 
 // What is computed with the vector of all parameters of an adapter.
 
 /** Two adapted layers of a group of three, and one of a real model: its ranks differ, and nothing is a multiple of 4. */
-function layouts(sizes: SelfTestSizes): LoraLayout[] {
+function layouts(sizes: CaseSizes): LoraLayout[] {
   const small: LoraLayout = {
     offset: 5,
     inFeatures: 37,
@@ -41,8 +44,8 @@ const STEP: AdamWStep = {
   step: 100,
 };
 
-export function parameterCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
-  const loraCases = layouts(sizes).flatMap((layout): SelfTestCase[] => {
+export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
+  const loraCases = layouts(sizes).flatMap((layout): NumericCase[] => {
     const { inFeatures, outFeatures, adapted } = layout;
     const rank = adapted.reduce((sum, each) => sum + each.rank, 0);
     const name = `${dtype} [${outFeatures}, ${inFeatures}]`;
@@ -73,10 +76,10 @@ export function parameterCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTes
 }
 
 /** AdamW keeps its state in float32, whatever the model's dtype. */
-function optimizerCases(sizes: SelfTestSizes): SelfTestCase[] {
+function optimizerCases(sizes: CaseSizes): NumericCase[] {
   const counts = sizes === 'small' ? [1, 2_053] : [1, 2_053, 3_000_001];
   const kernels = kernelsFor('float32');
-  return counts.flatMap((count): SelfTestCase[] => [
+  return counts.flatMap((count): NumericCase[] => [
     {
       name: `squareSum float32 [${count}]`,
       subject: kernelSubject('squareSum', 'float32'),
@@ -84,7 +87,7 @@ function optimizerCases(sizes: SelfTestSizes): SelfTestCase[] {
       compute: () => ({ squareSum: kernels.squareSum(seededTensor([count], 64), 0.125) }),
     },
     ...[true, false].map(
-      (hasFactors): SelfTestCase => ({
+      (hasFactors): NumericCase => ({
         name: `adamW float32 [${count}]${hasFactors ? ', rates of its own' : ''}`,
         subject: kernelSubject('adamW', 'float32'),
         // The moments are sums of two numbers, which may cancel.

@@ -1,48 +1,36 @@
 import {
   add,
-  addMatMul,
-  alias,
   argMax,
-  batchMatMul,
-  cast,
-  concat,
   divide,
   erf,
   exponential,
-  type FloatDType,
-  fill,
-  gather,
   greater,
   greaterEqual,
-  matMul,
   max,
   maximum,
   mean,
   minimum,
   multiply,
-  pad,
-  randomUniform,
   reciprocalSquareRoot,
   relu,
-  reshape,
-  roll,
-  scatter,
   sigmoid,
-  slice,
   softmax,
-  split,
   square,
   squareRoot,
   subtract,
   sum,
-  type Tensor,
   tanh,
-  tensorOfBytes,
-  transpose,
-} from '@lorasmith/tensor';
+} from '../arithmetic.js';
+import type { FloatDType } from '../dtype.js';
+import { batchMatMul } from '../kernels/product.js';
+import { concat, fill, gather, pad, reshape, roll, scatter, slice, split, transpose } from '../layout.js';
+import { addMatMul, matMul } from '../matrix.js';
+import { randomUniform } from '../random.js';
+import { alias, type Tensor } from '../tensor.js';
+import { cast, tensorOfBytes } from '../transfer.js';
 import { kernelSubject } from './kernel-cases.js';
+import type { CaseSizes, CaseSubject, CaseTolerance, NumericCase } from './numeric-case.js';
 import { positiveTensor, seededIndices, seededNumbers, seededTensor } from './seeded-inputs.js';
-import type { SelfTestCase, SelfTestSizes, SelfTestSubject, SelfTestTolerance } from './self-test-case.js';
 import { ADDED_PRODUCT, EXACT, ROUNDED_IN_STEPS, SINGLE_OP, SUM } from './tolerances.js';
 
 // The ops that everything else is made of, also the plain variants that replace a fused kernel: without one of them the
@@ -50,7 +38,7 @@ import { ADDED_PRODUCT, EXACT, ROUNDED_IN_STEPS, SINGLE_OP, SUM } from './tolera
 
 const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
 
-export function opCases(sizes: SelfTestSizes): SelfTestCase[] {
+export function simpleOpCases(sizes: CaseSizes): NumericCase[] {
   return [
     ...DTYPES.flatMap((dtype) => [...elementCases(dtype), ...reductionCases(dtype, sizes), ...layoutCases(dtype)]),
     ...DTYPES.flatMap((dtype) => productCases(dtype, sizes)),
@@ -61,10 +49,10 @@ export function opCases(sizes: SelfTestSizes): SelfTestCase[] {
 function opCase(
   op: string,
   dtype: FloatDType,
-  tolerance: SelfTestTolerance,
+  tolerance: CaseTolerance,
   compute: () => readonly Tensor[],
-  subject: SelfTestSubject = { kind: 'op', name: op },
-): SelfTestCase {
+  subject: CaseSubject = { kind: 'op', name: op },
+): NumericCase {
   const compared = () => Object.fromEntries(compute().map((tensor, index) => [String(index), tensor]));
   return { name: `${op} ${dtype}`, subject, tolerance, compute: compared };
 }
@@ -72,7 +60,7 @@ function opCase(
 /** The second operand has the same shape, or is repeated along rows, columns or everywhere. */
 const BROADCASTS: readonly (readonly number[])[] = [[5, 67], [67], [5, 1], []];
 
-function elementCases(dtype: FloatDType): SelfTestCase[] {
+function elementCases(dtype: FloatDType): NumericCase[] {
   const a = () => seededTensor([5, 67], 21, dtype);
   const pairs = (op: (a: Tensor, b: Tensor) => Tensor) => () =>
     BROADCASTS.flatMap((shape) => [
@@ -99,7 +87,7 @@ function elementCases(dtype: FloatDType): SelfTestCase[] {
   ];
 }
 
-function reductionCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+function reductionCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   const shapes = sizes === 'small' ? [[5, 67]] : [[5, 67], [300, 5_000]]; // biome-ignore format: a list
   const over = (op: typeof sum) => () =>
     shapes.flatMap((shape) => {
@@ -117,7 +105,7 @@ function reductionCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[]
   ];
 }
 
-function layoutCases(dtype: FloatDType): SelfTestCase[] {
+function layoutCases(dtype: FloatDType): NumericCase[] {
   const x = () => seededTensor([3, 5, 22], 27, dtype);
   const exact = (op: string, compute: () => readonly Tensor[]) => opCase(op, dtype, EXACT, compute);
   return [
@@ -140,7 +128,7 @@ function layoutCases(dtype: FloatDType): SelfTestCase[] {
   ];
 }
 
-function productCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+function productCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   const product = (name: string, compute: () => readonly Tensor[]) =>
     opCase(name, dtype, SUM[dtype], compute, { kind: 'product', name });
   const added = (name: string, compute: () => readonly Tensor[]) =>
@@ -182,7 +170,7 @@ function productCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
   ];
 }
 
-function conversionCases(): SelfTestCase[] {
+function conversionCases(): NumericCase[] {
   const x = () => seededTensor([4, 83], 35);
   const bytes = () => new Uint8Array(seededNumbers([166], 36).buffer);
   return [

@@ -1,4 +1,6 @@
-import { cast, type FloatDType, type Tensor, tensorOf } from '@lorasmith/tensor';
+import type { FloatDType } from '../dtype.js';
+import type { Tensor } from '../tensor.js';
+import { cast, tensorOf } from '../transfer.js';
 
 /**
  * Numbers from -√3 to √3, evenly distributed, so with a variance of 1: the same for the same shape and seed in every

@@ -1,15 +1,11 @@
-import {
-  type Activation,
-  type AttentionSettings,
-  type FloatDType,
-  HEAD_SIZES,
-  type Kernels,
-  kernelsFor,
-  type RotaryAngles,
-  tensorOf,
-} from '@lorasmith/tensor';
+import type { FloatDType } from '../dtype.js';
+import type { Activation } from '../kernels/activation.js';
+import type { AttentionSettings } from '../kernels/attention.js';
+import { HEAD_SIZES, type Kernels, kernelsFor } from '../kernels/kernel-table.js';
+import type { RotaryAngles } from '../kernels/rotary.js';
+import { tensorOf } from '../transfer.js';
+import type { CaseSizes, CaseSubject, NumericCase } from './numeric-case.js';
 import { seededIndices, seededTensor } from './seeded-inputs.js';
-import type { SelfTestCase, SelfTestSizes, SelfTestSubject } from './self-test-case.js';
 import { ATTENTION, SINGLE_OP, SUM } from './tolerances.js';
 
 const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
@@ -20,7 +16,7 @@ const EPSILON = 1e-5;
 const THETA = 10_000;
 
 /** Every fused kernel in every dtype that it has, attention at every head size. */
-export function kernelCases(sizes: SelfTestSizes): SelfTestCase[] {
+export function kernelCases(sizes: CaseSizes): NumericCase[] {
   return DTYPES.flatMap((dtype) => [
     ...normCases(dtype, sizes),
     ...gatedUnitCases(dtype, sizes),
@@ -30,16 +26,16 @@ export function kernelCases(sizes: SelfTestSizes): SelfTestCase[] {
 }
 
 /** @returns the subject of a kernel of the table, named as `configureKernels` avoids it */
-export function kernelSubject(kernel: keyof Kernels, dtype: FloatDType, headDim?: number): SelfTestSubject {
+export function kernelSubject(kernel: keyof Kernels, dtype: FloatDType, headDim?: number): CaseSubject {
   return { kind: 'kernel', name: [kernel, dtype, ...(headDim === undefined ? [] : [headDim])].join(':') };
 }
 
 /** `[tokens, hidden]`: an odd width that no vector load divides, one of a small model, one of a large model. */
-function normShapes(sizes: SelfTestSizes): [number, number][] {
+function normShapes(sizes: CaseSizes): [number, number][] {
   return sizes === 'small' ? [[3, 37], [5, 576]] : [[3, 37], [5, 576], [511, 4096]]; // biome-ignore format: a list
 }
 
-function normCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+function normCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   const kernels = () => kernelsFor(dtype);
   return normShapes(sizes).flatMap(([tokens, hidden]) => {
     const x = () => seededTensor([tokens, hidden], 1);
@@ -75,7 +71,7 @@ function normCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
   });
 }
 
-function gatedUnitCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+function gatedUnitCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   const shapes = sizes === 'small' ? [[3, 37], [7, 96]] : [[3, 37], [7, 96], [257, 11_008]]; // biome-ignore format: a list
   return shapes.flatMap(([tokens = 0, intermediate = 0]) => {
     const gateUp = () => seededTensor([tokens, 2 * intermediate], 6, dtype);
@@ -104,7 +100,7 @@ function gatedUnitCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[]
 }
 
 /** `[rows, classes]`: fewer classes than a block has threads, and the vocabularies of GPT-2 and Llama 3. */
-function crossEntropyCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+function crossEntropyCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   const shapes = sizes === 'small' ? [[3, 7], [5, 1_031]] : [[3, 7], [5, 1_031], [31, 50_257], [8, 128_256]]; // biome-ignore format: a list
   return shapes.map(([rows = 0, classes = 0]) => ({
     name: `crossEntropy ${dtype} [${rows}, ${classes}]`,
@@ -127,7 +123,7 @@ interface AttentionShape {
 }
 
 /** Rows that end within a tile, at its end and after it; each a length of its own, so that no row hides another's offset. */
-function attentionShapes(sizes: SelfTestSizes): AttentionShape[] {
+function attentionShapes(sizes: CaseSizes): AttentionShape[] {
   const small: AttentionShape[] = [
     { name: 'two heads to a key', heads: 2, keyValueHeads: 1, lengths: [65, 7, 1] },
     { name: 'window and soft cap', heads: 1, keyValueHeads: 1, lengths: [33, 64], window: 9, softcap: 4 },
@@ -141,7 +137,7 @@ function attentionShapes(sizes: SelfTestSizes): AttentionShape[] {
   ];
 }
 
-function attentionCases(dtype: FloatDType, headDim: number, sizes: SelfTestSizes): SelfTestCase[] {
+function attentionCases(dtype: FloatDType, headDim: number, sizes: CaseSizes): NumericCase[] {
   return attentionShapes(sizes).map((shape) => {
     const { heads, keyValueHeads, lengths, window = null, softcap = null } = shape;
     const settings: AttentionSettings = {

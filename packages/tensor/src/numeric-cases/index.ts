@@ -1,0 +1,17 @@
+import { kernelCases } from './kernel-cases.js';
+import type { CaseSizes, NumericCase } from './numeric-case.js';
+import { parameterCases } from './parameter-cases.js';
+import { simpleOpCases } from './simple-op-cases.js';
+
+export type { CaseSizes, CaseSubject, CaseTolerance, NumericCase } from './numeric-case.js';
+export { seededNumbers, seededTensor } from './seeded-inputs.js';
+export { TRAINING_STEP } from './tolerances.js';
+
+/**
+ * The table of ops with the tolerance of each: the self-test of a card computes it on the card and on the CPU, and the tests of the
+ * fused kernels with fused and with plain ones.
+ */
+export function numericCases(sizes: CaseSizes): NumericCase[] {
+  const parameters = (['float32', 'bfloat16'] as const).flatMap((dtype) => parameterCases(dtype, sizes));
+  return [...simpleOpCases(sizes), ...kernelCases(sizes), ...parameters];
+}
