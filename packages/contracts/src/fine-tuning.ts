@@ -21,8 +21,14 @@ export const UNIT_LEARNING_RATE = 1e-4;
 
 const FineTuningHyperparameters = Type.Object(
   {
-    n_epochs: orAuto(Type.Integer({ minimum: 1, maximum: 50 }), 'Passes over the data. auto: 3.'),
-    batch_size: orAuto(Type.Integer({ minimum: 1, maximum: 256 }), 'Rows per step. auto: 8.'),
+    n_epochs: orAuto(
+      Type.Integer({ minimum: 1, maximum: 50 }),
+      'Passes over the data. auto: 3; up to 10 for a small file, so that there are 100 steps; fewer for one of more than 8,333 rows.',
+    ),
+    batch_size: orAuto(
+      Type.Integer({ minimum: 1, maximum: 256 }),
+      'Rows per step. auto: 8; 4, 2 or 1 for a file of fewer than 128, 64 or 32 rows.',
+    ),
     learning_rate_multiplier: orAuto(
       Type.Number({ exclusiveMinimum: 0, maximum: 10_000 }),
       `The learning rate is this times ${UNIT_LEARNING_RATE}. auto: 1.`,

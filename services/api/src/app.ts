@@ -198,7 +198,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
       transfers,
       stallMs,
     },
-    fineTuning: { jobs, submission, continuation, directory, baseModels, adapters },
+    fineTuning: { jobs, submission, continuation, directory, baseModels, catalog, adapters },
   });
   await app.register(modelRoutes, { baseModels });
   await app.register(pullRoutes, { pulls: dependencies.pulls, baseModels });

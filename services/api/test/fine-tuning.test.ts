@@ -299,7 +299,17 @@ describe('a fine-tuning job', () => {
     ['a method alone', { method: { type: 'supervised' }, integrations: null }],
   ] as const)('has the defaults for %s', async (_, fields) => {
     const { hyperparameters, seed } = checked(FineTuningJob, await create(fields));
-    expect([hyperparameters, seed]).toEqual([{ n_epochs: 3, batch_size: 8, learning_rate_multiplier: 1 }, 42]);
+    // The file has 8 rows: 80 steps of one row.
+    expect([hyperparameters, seed]).toEqual([{ n_epochs: 10, batch_size: 1, learning_rate_multiplier: 1 }, 42]);
+  });
+
+  test('chooses batches and epochs by the rows of the file, around what is given', async () => {
+    const large = (await upload(promptRows(150, 'large'))).json().id;
+    const chosen = async (fields: Partial<FineTuningRequest>) =>
+      checked(FineTuningJob, await create({ training_file: large, ...fields })).hyperparameters;
+    expect(await chosen({})).toMatchObject({ n_epochs: 6, batch_size: 8 });
+    expect(await chosen({ hyperparameters: { batch_size: 2 } })).toMatchObject({ n_epochs: 3, batch_size: 2 });
+    expect(await chosen({ hyperparameters: { n_epochs: 1 } })).toMatchObject({ n_epochs: 1, batch_size: 8 });
   });
 
   test.each([

@@ -14,6 +14,7 @@ import type { HttpApp } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
+import type { DatasetCatalog } from '../../datasets/dataset-catalog.js';
 import type { JobContinuation } from '../../jobs/continue-job.js';
 import { IdempotencyHeaders, jobIdOf, jobNotFound } from '../../jobs/job-routes.js';
 import type { JobSubmission } from '../../jobs/submit-job.js';
@@ -32,6 +33,7 @@ export interface FineTuningRoutesOptions {
   continuation: JobContinuation;
   directory: ModelDirectory;
   baseModels: ModelSource;
+  catalog: DatasetCatalog;
   adapters: BundleStore;
 }
 

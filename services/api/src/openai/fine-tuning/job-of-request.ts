@@ -10,12 +10,15 @@ import {
 } from '@lorasmith/contracts';
 import type { Caller } from '@lorasmith/service-kit';
 import { Compile } from 'typebox/compile';
+import type { DatasetCatalog } from '../../datasets/dataset-catalog.js';
 import { fileNotFound } from '../files/openai-file.js';
 import type { ModelDirectory } from '../models/model-directory.js';
+import { autoHyperparameters, isGiven } from './auto-hyperparameters.js';
 
 export interface JobOfRequestOptions {
   directory: Pick<ModelDirectory, 'resolve'>;
   baseModels: Pick<ModelSource, 'describe'>;
+  catalog: Pick<DatasetCatalog, 'get'>;
 }
 
 const datasetIdSchema = Compile(DatasetId);
@@ -28,7 +31,7 @@ const datasetIdSchema = Compile(DatasetId);
 export async function jobOfRequest(
   body: FineTuningRequest,
   caller: Caller,
-  { directory, baseModels }: JobOfRequestOptions,
+  { directory, baseModels, catalog }: JobOfRequestOptions,
 ): Promise<JobRequest> {
   const hyperparameters = hyperparametersOf(body);
   refuseIntegrations(body.integrations);
@@ -43,7 +46,7 @@ export async function jobOfRequest(
     dataset: trainingFile,
     lora: adapter === null ? {} : { init_from: adapter },
     training: {
-      ...trainingOf(hyperparameters),
+      ...(await trainingOf(hyperparameters, trainingFile, catalog)),
       ...(seed == null ? {} : { seed }),
       ...length,
       on_overflow: 'truncate',
@@ -75,13 +78,21 @@ function refuseIntegrations(integrations: unknown): void {
   throw invalid('integrations', 'integrations are not supported. The events of the job have its metrics.');
 }
 
-function trainingOf({ n_epochs, batch_size, learning_rate_multiplier }: FineTuningHyperparameters) {
-  const isGiven = <Value>(value: Value | 'auto' | undefined): value is Value => value !== undefined && value !== 'auto';
+async function trainingOf(given: FineTuningHyperparameters, file: DatasetId, catalog: JobOfRequestOptions['catalog']) {
+  const { learning_rate_multiplier: multiplier } = given;
+  // Whoever may not use the file, or has deleted it, is told when the job is submitted.
+  const dataset = await catalog.get(file).catch(nullIfMissing);
+  const { epochs, batchSize } = autoHyperparameters(dataset?.rows ?? 1, given);
   return {
-    ...(isGiven(n_epochs) ? { epochs: n_epochs } : {}),
-    ...(isGiven(batch_size) ? { batch_size } : {}),
-    ...(isGiven(learning_rate_multiplier) ? { learning_rate: learning_rate_multiplier * UNIT_LEARNING_RATE } : {}),
+    epochs,
+    batch_size: batchSize,
+    ...(isGiven(multiplier) ? { learning_rate: multiplier * UNIT_LEARNING_RATE } : {}),
   };
+}
+
+function nullIfMissing(error: unknown): null {
+  if (error instanceof ProductError && error.code === 'dataset_not_found') return null;
+  throw error;
 }
 
 function checkFileId(id: string, param: string): void {
