@@ -2,18 +2,17 @@
 // The Nodes come from npm; npm itself is the machine's. --only 24 runs that one alone.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { cacheDir, ROOT_DIR, toolEnvironment } from '../scripts/setup/locations.mjs';
-import { publishFolder } from '../scripts/setup/publish-folder.mjs';
+import { ROOT_DIR } from '../scripts/setup/locations.mjs';
 import { runCommand } from '../scripts/setup/run-command.mjs';
 import { SetupError } from '../scripts/setup/setup-error.mjs';
 import { runAsCommand } from '../scripts/setup.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
+import { NODE_RELEASES, nodeFolder } from './test-run/node-binaries.mjs';
 
-const VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.12.1'];
 const TAIL_LINES = 30;
 const { env } = process;
 
@@ -21,9 +20,9 @@ const { values: flags } = parseArgs({ options: { only: { type: 'string', multipl
 
 await runAsCommand(async () => {
   const signal = interruption();
-  const wanted = VERSIONS.filter((version) => flags.only?.includes(version.split('.')[0] ?? '') ?? true);
+  const wanted = NODE_RELEASES.filter((version) => flags.only?.includes(version.split('.')[0] ?? '') ?? true);
   if (wanted.length === 0)
-    throw new SetupError(`there is no Node ${flags.only} here`, `these are: ${VERSIONS.join(', ')}.`);
+    throw new SetupError(`there is no Node ${flags.only} here`, `these are: ${NODE_RELEASES.join(', ')}.`);
   const rows = [];
   for (const version of wanted) {
     signal.throwIfAborted();
@@ -41,7 +40,7 @@ await runAsCommand(async () => {
 
 /** @param {string} version @param {AbortSignal} signal */
 async function demoOn(version, signal) {
-  const binaries = await nodeFolder(version);
+  const binaries = await nodeFolder(version, env);
   const folder = await mkdtemp(path.join(tmpdir(), `lorasmith-node-${version}-`));
   const startedAt = performance.now();
   try {
@@ -59,20 +58,6 @@ async function demoOn(version, signal) {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/** The folder with the program `node` of a version. @param {string} version */
-async function nodeFolder(version) {
-  const name = `node-linux-${process.arch}`;
-  const folder = path.join(cacheDir(env), `node-${version}`);
-  await publishFolder(folder, async (partial) => {
-    await writeFile(path.join(partial, 'package.json'), JSON.stringify({ private: true }));
-    await runCommand('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', `${name}@${version}`], {
-      cwd: partial,
-      env: toolEnvironment(env),
-    });
-  });
-  return path.join(folder, 'node_modules', name, 'bin');
 }
 
 /**

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { findOnPath } from '../../scripts/setup/redis-server.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';
+import { NODE_RELEASES, nodeFolder } from '../test-run/node-binaries.mjs';
 
 /** The id of the user that the tests run as instead of root: `nobody` on every system. */
 const OTHER_USER = 65_534;
@@ -20,6 +21,7 @@ const TSC = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');
  * @typedef {object} Setting
  * @property {string[]} [prefix] a command, such as `nice -n 19`, that starts the command behind it
  * @property {Record<string, string | undefined>} [env] undefined: the variable is not set
+ * @property {string} [node] another program `node`
  * @property {string} [root] another folder with the repository
  * @property {string[]} [args] of vitest
  * @property {string} [note] of this run, such as a seed
@@ -87,7 +89,19 @@ export const CONDITIONS = {
       return { args: ['--sequence.shuffle.files', `--sequence.seed=${seed}`], note: `seed ${seed}` };
     },
   },
+  ...Object.fromEntries(NODE_RELEASES.map((release) => [`node-${release.split('.')[0]}`, onNode(release)])),
 };
+
+/** @param {string} release @returns {Condition} */
+function onNode(release) {
+  return {
+    what: `Node ${release}`,
+    async begin() {
+      const folder = await nodeFolder(release, process.env);
+      return { node: path.join(folder, 'node'), env: { PATH: `${folder}:${process.env.PATH}` }, note: release };
+    },
+  };
+}
 
 /** @param {string} command @returns {string | null} */
 function missing(command) {
