@@ -1,9 +1,9 @@
 // npm test: runs set-up, then all tests, and format, lint and types beside them. All of them run even if one fails. The last line
 // is the count. The emulated card is tested if sources of the CUDA engine differ from the main branch.
 // npm test -- PATH…: the tests of these paths, and nothing else.
-// --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, and all hostile inputs
-// in each role. --audit checks the dependencies for known vulnerabilities. --fuzz fuzzes the API for two minutes. Continuous
-// integration uses all three.
+// --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, all hostile inputs in
+// each role and each family in the complete product (ALL_CASES=1). --audit checks the dependencies for known vulnerabilities.
+// --fuzz fuzzes the API for two minutes. Continuous integration uses all three.
 
 import { cacheDir } from '../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
@@ -41,7 +41,7 @@ async function runAll(options) {
   const withFaults = options.has('--faults');
   const withCard = withFaults || (await cudaSourcesChanged());
   const { modelsDir } = await setUp({ cuda: withCard ? 'emulated' : 'none', browser: true });
-  const env = { ...environment(modelsDir), ...(withFaults && { HOSTILE_INPUTS: 'all' }) };
+  const env = { ...environment(modelsDir), ...(withFaults && { ALL_CASES: '1' }) };
   /** @type {string[]} */
   const failures = [];
   /** What the checks print, held back until the tests no longer write. @type {string[]} */
