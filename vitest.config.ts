@@ -5,6 +5,9 @@ import { LOST_CARDS } from './test/faults/fault-files.js';
 /** These load the engine, which computes on every core. */
 const ENGINE = 'packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts';
 
+/** These load a library of ops other than the processor's own: the choice is a process's. */
+const OTHER_LIBRARIES = 'packages/tensor/test/fused-kernels-*.test.ts';
+
 // The fault suite, the API fuzzer and the emulated card have their own commands.
 const OTHER_SUITES = ['**/node_modules/**', 'test/faults/**', LOST_CARDS, 'test/fuzz-api/**', ...ON_THE_CARD];
 
@@ -15,14 +18,18 @@ const ALONE = [
   'services/worker/test/**/*.test.ts',
 ];
 
+/** TEST_SEED: files run in a random order of this seed. (`--sequence` of the command would replace the groups below.) */
+const seed = process.env.TEST_SEED;
+const ORDER = seed === undefined ? {} : { shuffle: { files: true, tests: false }, seed: Number(seed) };
+
 /** Beside the source: neither an engine, a service nor Redis. `npm run test:fast` */
 const FAST = '{packages,services}/*/src/**/*.test.ts';
 
 // Tests run on the TypeScript sources (the "source" export condition). The native addon is not safe in worker threads, so test
 // files run in processes. What mostly waits for services and child processes runs first, three files at once; then the engine's.
 //
-// Files of `fast` and `shared` share a process, which loads the sources once. They leave nothing behind in it: no variable of the
-// environment, no global, no handler.
+// Files of `fast`, `shared` and `engine` share a process, which loads the sources once. They leave nothing behind in it: no
+// variable of the environment, no global, no handler.
 export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
@@ -42,6 +49,7 @@ export default defineConfig({
           exclude: [...OTHER_SUITES, ENGINE],
           globalSetup: 'test/global-setup.ts',
           maxWorkers: 3,
+          sequence: ORDER,
         },
       },
       {
@@ -53,6 +61,7 @@ export default defineConfig({
           globalSetup: 'test/global-setup.ts',
           isolate: false,
           maxWorkers: 3,
+          sequence: ORDER,
         },
       },
       {
@@ -63,6 +72,7 @@ export default defineConfig({
           exclude: [...OTHER_SUITES, ...ALONE, ENGINE],
           isolate: false,
           maxWorkers: 3,
+          sequence: ORDER,
         },
       },
       {
@@ -70,9 +80,21 @@ export default defineConfig({
         test: {
           name: 'engine',
           include: [ENGINE],
+          exclude: [...OTHER_SUITES, OTHER_LIBRARIES],
+          isolate: false,
+          setupFiles: 'test/plain-kernels.ts',
+          maxWorkers: 2,
+          sequence: { ...ORDER, groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'libraries',
+          include: [OTHER_LIBRARIES],
           exclude: OTHER_SUITES,
           maxWorkers: 2,
-          sequence: { groupOrder: 1 },
+          sequence: { ...ORDER, groupOrder: 1 },
         },
       },
     ],

@@ -68,13 +68,13 @@ await runAsCommand(async () => {
 async function runOnce(name, condition, files, { modelsDir, logFile }) {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-hunt-'));
   const setting = await condition.begin(folder);
-  const { prefix = [], env = {}, root = ROOT_DIR, node = process.execPath, args = [], note = '', end } = setting;
+  const { prefix = [], env = {}, root = ROOT_DIR, node = process.execPath, note = '', end } = setting;
   try {
     const report = path.join(root, '.cache', `hunt-${process.pid}.json`);
     await rm(report, { force: true });
     const vitest = path.join(root, 'node_modules/vitest/vitest.mjs');
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-    const [command = '', ...rest] = [...prefix, node, vitest, 'run', ...reporters, ...args, ...files];
+    const [command = '', ...rest] = [...prefix, node, vitest, 'run', ...reporters, ...files];
     const log = createWriteStream(logFile);
     const startedAt = Date.now();
     const child = spawn(command, rest, {

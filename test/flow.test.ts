@@ -74,7 +74,7 @@ afterAll(async () => {
 });
 
 async function until(id: string, ...statuses: Job['status'][]): Promise<Job> {
-  const deadline = Date.now() + 60_000;
+  const deadline = Date.now() + 240_000;
   for (;;) {
     const job = await client.getJob(id);
     if (statuses.includes(job.status)) return job;

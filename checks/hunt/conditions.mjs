@@ -23,7 +23,6 @@ const TSC = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');
  * @property {Record<string, string | undefined>} [env] undefined: the variable is not set
  * @property {string} [node] another program `node`
  * @property {string} [root] another folder with the repository
- * @property {string[]} [args] of vitest
  * @property {string} [note] of this run, such as a seed
  * @property {() => Promise<void>} [end]
  *
@@ -86,7 +85,7 @@ export const CONDITIONS = {
     what: 'files in a random order',
     async begin() {
       const seed = randomInt(2 ** 31);
-      return { args: ['--sequence.shuffle.files', `--sequence.seed=${seed}`], note: `seed ${seed}` };
+      return { env: { TEST_SEED: String(seed) }, note: `seed ${seed}` };
     },
   },
   ...Object.fromEntries(NODE_RELEASES.map((release) => [`node-${release.split('.')[0]}`, onNode(release)])),
@@ -144,16 +143,25 @@ function keepBusy(args) {
   };
 }
 
-/** Copies the working tree and the cache, gives them to another user and sets the copy up. @returns {Promise<Setting>} */
+/** What set-up makes with the Python of this user, which the other one need not be allowed to run. */
+const PYTHON_ENVIRONMENTS = /^(openai-client|python-examples|schemathesis)-/;
+
+/** Clones the repository with the changes of the working tree, copies the cache, gives both to another user and sets the clone up. @returns {Promise<Setting>} */
 async function cloneOfOtherUser() {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-other-user-'));
   const root = path.join(folder, 'clone');
   const home = path.join(folder, 'home');
   const temporary = path.join(folder, 'tmp');
-  for (const made of [root, path.join(root, '.cache'), home, temporary]) await mkdir(made);
+  for (const made of [home, temporary]) await mkdir(made);
+  await runCommand('git', ['clone', '--quiet', '--no-hardlinks', ROOT_DIR, root]);
   await runCommand('/bin/sh', ['-c', `git ls-files -z | xargs -0 cp --parents -t "${root}"`], { cwd: ROOT_DIR });
+  await mkdir(path.join(root, '.cache'));
   const cache = path.join(home, '.cache/lorasmith');
-  await cp(cacheDir(process.env), cache, { recursive: true, verbatimSymlinks: true });
+  const ofThisUser = cacheDir(process.env);
+  for (const name of await readdir(ofThisUser)) {
+    if (PYTHON_ENVIRONMENTS.test(name)) continue;
+    await cp(path.join(ofThisUser, name), path.join(cache, name), { recursive: true, verbatimSymlinks: true });
+  }
   await giveAway(folder);
   const prefix = ['setpriv', `--reuid=${OTHER_USER}`, `--regid=${OTHER_USER}`, '--clear-groups'];
   const env = {
@@ -162,6 +170,8 @@ async function cloneOfOtherUser() {
     LORASMITH_CACHE_DIR: cache,
     XDG_CACHE_HOME: undefined,
     MODELS_DIR: undefined,
+    // What npm set for the hunt, such as the cache of this user.
+    ...Object.fromEntries(Object.keys(process.env).flatMap((name) => (/^npm_/i.test(name) ? [[name, undefined]] : []))),
   };
   const [command = '', ...args] = [...prefix, process.execPath, 'scripts/setup.mjs'];
   await runCommand(command, args, { cwd: root, env: { ...process.env, ...env } });

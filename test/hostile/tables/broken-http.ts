@@ -141,7 +141,7 @@ const slow: HostileCase[] = [
         8,
         'POST /adapters HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-tar\r\ncontent-length: 100000\r\n\r\n',
         async () => {
-          for (const end = Date.now() + 20_000; (await stagings(stack)).length < 8 && Date.now() < end; )
+          for (const end = Date.now() + 40_000; (await stagings(stack)).length < 8 && Date.now() < end; )
             await sleep(20);
           return await outcomeOf(stack, 'POST', '/adapters', {
             headers: { 'content-type': 'application/x-tar' },

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { isPrintable } from '@lorasmith/contracts';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Answer, failure, json, serve } from '../../test/http-server.js';
 import { JOB_FLAGS } from './job-flags.js';
 import { EXIT, runCommandLine } from './run-command-line.js';
@@ -359,7 +359,9 @@ describe('lora', () => {
       { role: 'system', content: 'Be brief.' },
       { role: 'user', content: 'Count\nto 3' },
     ];
-    const in90s = new Date(Date.now() + 90_400).toISOString();
+    vi.useFakeTimers({ toFake: ['Date'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const in90s = new Date(Date.now() + 90_000).toISOString();
     const queue = { ahead: 2, estimated_start: in90s, estimated_end: null };
     const { exitCode, output } = await lora(
       ['jobs', 'watch', 'job_1'],
