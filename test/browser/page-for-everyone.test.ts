@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import type { AxeResults } from 'axe-core';
 import type { Locator } from 'playwright-core';
-import { beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { page, stack, tab, usePage } from './use-page.js';
 import { TIMEOUT_MS } from './watched-page.js';
 
@@ -118,6 +118,16 @@ describe.each(Object.entries(WIDTHS))('on a %s', (_, width) => {
       if (Number(wide) > 0) found.push(`${route} is ${wide} pixels wider than the screen`);
     }
     expect(found).toEqual([]);
+  });
+
+  test('the list is not wider than the screen while a job runs', async () => {
+    await page.setViewportSize({ width, height: 800 });
+    const request = { base_model: 'tiny-llama', dataset, training: { max_steps: 1_000_000 } };
+    const { id } = await stack.client.createJob(request);
+    onTestFinished(async () => void (await stack.client.cancelJob(id)));
+    await visit('/jobs');
+    await page.locator('.data-table progress').first().waitFor();
+    expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
   });
 });
 

@@ -162,11 +162,11 @@ function Progress({ job }: { job: Job }) {
   if (progress === null) return <>{report === null ? '' : `${report.steps.total} steps`}</>;
   const { step, total_steps, seconds_left } = progress;
   return (
-    <>
+    <span>
       {status === 'running' && <progress value={step} max={total_steps} aria-label={`${job.name ?? job.id}`} />} {step}/
       {total_steps}
       {status === 'running' && seconds_left !== null && `, ${durationText(seconds_left)} left`}
-    </>
+    </span>
   );
 }
 
