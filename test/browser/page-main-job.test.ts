@@ -247,6 +247,20 @@ describe('an adapter', () => {
     id = (await stack.client.getJob(second)).adapter!;
   });
 
+  test('the list of jobs reads only the events that it has not shown before', async () => {
+    const open = (name: string) => page.getByRole('navigation').getByRole('link', { name, exact: true }).click();
+    await open('Jobs');
+    await page.locator('.loss-line').nth(1).waitFor();
+    await open('Adapters');
+    await heading('Adapters').waitFor();
+    const earlier = tab.requests.length;
+    await open('Jobs');
+    await page.locator('.loss-line').nth(1).waitFor();
+    const read = tab.requests.slice(earlier).filter((url) => url.includes('/events?'));
+    expect(read.length).toBeGreaterThanOrEqual(2);
+    for (const url of read) expect(new URL(url).searchParams.get('after')).not.toBeNull();
+  });
+
   test('it is downloaded, and its commands are copied', async () => {
     await page.getByRole('navigation').getByRole('link', { name: 'Adapters' }).click();
     await page.getByRole('link', { name: 'second', exact: true }).click();
