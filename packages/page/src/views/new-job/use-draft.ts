@@ -74,7 +74,8 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
     clear: () => keep({ origin, draft: {} }),
     keyFor(request) {
       const text = JSON.stringify(request);
-      if (stored.sent?.request === text) return stored.sent.key;
+      const { sent } = latest.current;
+      if (sent?.request === text) return sent.key;
       const key = `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
       keep({ ...latest.current, sent: { request: text, key } });
       return key;
