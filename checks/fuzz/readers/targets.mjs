@@ -12,6 +12,9 @@ import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
  * @property {(input: Buffer) => Buffer} [repair] corrects a length or a checksum, so that the reader continues after it
  */
 
+/** What is unpacked of an input. */
+const MAX_UNPACKED_BYTES = 10_000_000;
+
 /** @param {string} file */
 const compiled = async (file) => await import(path.join(ROOT_DIR, file));
 
@@ -132,7 +135,7 @@ export const TARGETS = {
   },
 
   async jsonl(folder) {
-    const { linesOfArray } = await compiled('services/api/dist/datasets/array-lines.js');
+    const { linesOfText } = await compiled('packages/row-files/dist/text-lines.js');
     const { DatasetChecker } = await compiled('services/api/dist/datasets/dataset-checker.js');
     const { readLines } = await compiled('packages/planning/dist/jsonl/read-lines.js');
     const { parseLine } = await compiled('packages/planning/dist/jsonl/parse-line.js');
@@ -142,7 +145,8 @@ export const TARGETS = {
       async read(input) {
         const checker = new DatasetChecker({ maxBytes: 1e6, maxLineBytes: 4_000, maxRows: 100 });
         const stored = [];
-        for await (const piece of linesOfArray(piecesOf(input))) stored.push(checker.push(piece));
+        const lines = linesOfText(piecesOf(input), { columns: 'of-rows', maxLineBytes: 4_000 });
+        for await (const piece of lines) stored.push(checker.push(piece));
         stored.push(checker.end());
         const { rows, format } = checker.finish();
         // Planning must read the same rows that an upload stores.
@@ -185,6 +189,35 @@ export const TARGETS = {
         '\n\n',
         '"__proto__":',
         '\u2028',
+        'prompt,completion\n',
+        'text\n',
+        ';',
+        '\t',
+        '""',
+      ],
+    };
+  },
+
+  async zstd() {
+    const { unzstd } = await compiled('packages/row-files/dist/unpack-zstd.js');
+    return {
+      async read(input) {
+        let bytes = 0;
+        for await (const piece of unzstd(piecesOf(input))) {
+          bytes += piece.length;
+          if (bytes > MAX_UNPACKED_BYTES) return;
+        }
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError']),
+      words: [
+        '\x28\xb5\x2f\xfd',
+        '\x50\x2a\x4d\x18',
+        '\x24\x05',
+        '\x04\x58',
+        '\xe0',
+        '\x01\0\0',
+        '\x02\0\x10\x61',
+        '\x05\0\x10',
       ],
     };
   },

@@ -39,6 +39,8 @@ export type UploadSource = { text: string } | { blob: Blob } | { chunks: AsyncIt
 export interface UploadOptions extends CallOptions {
   /** A name for the dataset. */
   name?: string | undefined;
+  /** The columns of the file that rows have: `prompt:question,completion:answer`. */
+  columns?: string | undefined;
   /** Has the rows tokenized for this base model in the background, so that a first job on it starts sooner. */
   baseModel?: string | undefined;
   /** Called with the number of bytes sent so far. Only for `chunks`: `fetch` reports no progress of other bodies. */
@@ -48,7 +50,9 @@ export interface UploadOptions extends CallOptions {
 /** A plain tar of a PEFT folder. */
 export type AdapterSource = Exclude<UploadSource, { text: string }>;
 
-export interface ImportAdapterOptions extends ImportAdapterQuery, Omit<UploadOptions, 'name' | 'baseModel'> {}
+export interface ImportAdapterOptions
+  extends ImportAdapterQuery,
+    Omit<UploadOptions, 'name' | 'columns' | 'baseModel'> {}
 
 export interface CreateJobOptions extends CallOptions {
   /**
@@ -140,7 +144,7 @@ export function clientOver(transport: HttpTransport) {
 
   /** Uploads a dataset. Uploading the same bytes again returns the same dataset. */
   async function uploadDataset(source: UploadSource, call: UploadOptions = {}): Promise<Dataset> {
-    const query = { name: call.name, base_model: call.baseModel };
+    const query = { name: call.name, columns: call.columns, base_model: call.baseModel };
     return await upload<Dataset>('/datasets', query, 'application/x-ndjson', source, call);
   }
 

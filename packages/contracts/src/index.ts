@@ -1,4 +1,5 @@
 export * from './adapter.js';
+export * from './bounded-chunks.js';
 export * from './chat-completion.js';
 export * from './checkpoint.js';
 export * from './completion.js';

@@ -1,9 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { type ErrorBody, type ErrorCode, type Fault, ProductError, publicText } from '@lorasmith/contracts';
+import {
+  bodyTooLarge,
+  type ErrorBody,
+  type ErrorCode,
+  type Fault,
+  ProductError,
+  publicText,
+} from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { bodyTooLarge } from './upload-body.js';
 import { validationFaults } from './validation-faults.js';
 
 /** Properties that Fastify and its plugins add to their errors. */

@@ -1,5 +1,6 @@
 import { datasetNotFound } from '@lorasmith/artifacts';
 import type { ModelSource, PullStore } from '@lorasmith/base-models';
+import type { ChildProgram } from '@lorasmith/child-processes';
 import type { GenerationClient } from '@lorasmith/generation-queue';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
@@ -22,6 +23,7 @@ import { guardRequests } from './access/guard-requests.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
+import { BoundedReader } from './datasets/bounded-reader.js';
 import { createDatasetChanges } from './datasets/change-datasets.js';
 import { createDatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
@@ -65,6 +67,8 @@ export interface AppDependencies {
   pulls: PullStore;
   registryUrl: string;
   datasetLimits: DatasetLimits;
+  /** The program that reads Parquet and zstd files. */
+  fileReader: ChildProgram;
   /** Time limit for a request to arrive, including uploads. */
   requestTimeoutMs: number;
   /** Heartbeat interval of event streams. */
@@ -116,7 +120,11 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   observeHttp(app, metrics);
   tracing.traceRequests(app);
   const registry = createRegistryClient(registryUrl);
-  const catalog = createDatasetCatalog(datasets, datasetLimits);
+  const catalog = createDatasetCatalog({
+    store: datasets,
+    limits: datasetLimits,
+    reader: new BoundedReader(dependencies.fileReader),
+  });
   const { authenticator, reservations } = access;
   const datasetQuota = createByteQuota({ what: 'datasets', reservations, stored: (owner) => catalog.stored(owner) });
   const adapterQuota = createByteQuota({

@@ -114,6 +114,10 @@ const app = await buildApp({
   pulls: createPullStore({ redis, prefix: config.redis.prefix }),
   registryUrl: config.registryUrl,
   datasetLimits: config.datasets,
+  fileReader: {
+    file: fileURLToPath(new URL('./datasets/read-file-main.js', import.meta.url)),
+    environment: process.env,
+  },
   requestTimeoutMs: config.http.requestTimeoutMs,
   heartbeatMs: config.http.heartbeatMs,
   downloadStallMs: config.http.downloadStallMs,

@@ -3,6 +3,7 @@ import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import {
   Dataset,
@@ -32,6 +33,16 @@ afterAll(async () => {
   await api.stop();
   await server.stop();
 });
+
+/** A file of the tests of `row-files`. */
+const fixture = (name: string) => readFile(path.join(ROW_FILES, name));
+const ROW_FILES = fileURLToPath(new URL('../../../packages/row-files/src/fixtures', import.meta.url));
+
+/** The first rows of a dataset with their lines. */
+async function rowsOf({ id }: Dataset) {
+  const { data } = (await (await fetch(`${url}/datasets/${id}/rows`)).json()) as DatasetRowPage;
+  return data.map(({ line, text }) => [line, JSON.parse(text)]);
+}
 
 async function upload(body: string | Uint8Array, headers: Record<string, string> = {}, query = '') {
   const answer = await fetch(`${url}/datasets${query}`, {
@@ -156,6 +167,65 @@ describe('an upload', () => {
     expect(bomb.length).toBeLessThan(100_000);
     const { status, code, message } = await refused(bomb);
     expect([status, code, message]).toEqual([413, 'body_too_large', expect.stringContaining('unpacked file')]);
+  });
+
+  test('can be CSV, and the line of a row is that of a spreadsheet', async () => {
+    const csv = 'prompt,completion,id\n"a, b",c,1\n\nd,"e\n""f"" g",2\n';
+    const { status, body } = await upload(csv, { 'content-type': 'text/csv' });
+    expect([status, body.rows, body.format]).toEqual([201, 2, 'prompt_completion']);
+    expect(body.warnings.map(({ code, line }) => [code, line])).toEqual([['columns_left_out', 2]]);
+    expect(await rowsOf(body)).toEqual([
+      [2, { prompt: 'a, b', completion: 'c' }],
+      [4, { prompt: 'd', completion: 'e\n"f" g' }],
+    ]);
+    const { faults, message } = await refused('prompt,completion\na,b\nc\n');
+    expect(faults).toEqual([[3, 'invalid_dataset']]);
+    expect(message).toMatch(/^Row 3 .* Nothing was stored\.$/);
+  });
+
+  test('can be Parquet of several writers', async () => {
+    const { status, body } = await upload(await fixture('pairs-snappy.parquet'));
+    expect([status, body.rows, body.format]).toEqual([201, 300, 'prompt_completion']);
+    expect(body.warnings).toMatchObject([{ code: 'columns_left_out', message: expect.stringContaining(': "id".') }]);
+    expect((await rowsOf(body))[0]).toEqual([1, { prompt: 'Frage 0: wie heißt 0?', completion: 'Zahl 0 😀' }]);
+    const same = await upload(await fixture('pairs-polars.parquet'), { 'content-type': 'application/octet-stream' });
+    expect([same.status, same.body.id]).toEqual([200, body.id]);
+    const chats = await upload(await fixture('chats.parquet'));
+    expect([chats.body.rows, chats.body.format]).toEqual([20, 'messages']);
+  });
+
+  test('can be a zstd file, and meets the limit of bytes with what comes out of it', async () => {
+    const { status, body } = await upload(await fixture('file.jsonl.zst'), { 'content-type': 'application/zstd' });
+    expect([status, body.rows, body.format]).toEqual([201, 30, 'prompt_completion']);
+    expect(await refused(await fixture('level-3.zst'))).toMatchObject({ status: 413, code: 'body_too_large' });
+  });
+
+  test('that is a damaged Parquet file is refused', async () => {
+    const { status, code, message } = await refused((await fixture('pairs-snappy.parquet')).subarray(0, -1));
+    expect([status, code, message]).toEqual([422, 'invalid_dataset', expect.stringContaining('damaged or incomplete')]);
+  });
+
+  test('has the columns that the upload names', async () => {
+    const columns = '?columns=prompt:question,completion:answer';
+    const { body } = await upload('{"id":1,"question":"a","answer":"b"}\n', {}, columns);
+    expect(await rowsOf(body)).toEqual([[1, { prompt: 'a', completion: 'b' }]]);
+    expect(body.warnings).toEqual([
+      { code: 'rows_mapped', message: '"question" became "prompt", "answer" became "completion".', line: 1 },
+      { code: 'columns_left_out', message: 'Columns that are not used were left out: "id".', line: 1 },
+    ]);
+    const csv = await upload('id;question;answer\n1;a;b\n', {}, columns);
+    expect(await rowsOf(csv.body)).toEqual([[2, { prompt: 'a', completion: 'b' }]]);
+    const parquet = await upload(await fixture('pairs-zstd.parquet'), {}, '?columns=text:completion');
+    expect((await rowsOf(parquet.body))[1]).toEqual([2, { text: 'Zahl 1 😀' }]);
+    const wrong = await upload('{"question":"a"}', {}, columns);
+    expect([wrong.status, wrong.body.error.details]).toMatchObject([422, [{ line: 1, param: 'answer' }]]);
+    const unknown = await upload('{"question":"a"}', {}, '?columns=question:prompt');
+    expect([unknown.status, unknown.body.error.param]).toEqual([400, 'columns']);
+  });
+
+  test('whose columns are none of a row is refused, and the answer says how to name them', async () => {
+    const { status, message } = await refused('question,answer\na,b\n');
+    expect([status, message]).toEqual([422, expect.stringContaining('columns=prompt:NAME,completion:NAME')]);
   });
 
   test.each([

@@ -18,6 +18,7 @@ import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
 // The compiled file, because a thread cannot run TypeScript.
 const THREAD_FILE = fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url));
+const FILE_READER = fileURLToPath(new URL('../dist/datasets/read-file-main.js', import.meta.url));
 
 export interface RealApi {
   app: HttpApp;
@@ -72,6 +73,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     baseModels: localModels(modelsDir),
     pulls: createPullStore({ redis, prefix: options.prefix ?? 'lorasmith:' }),
     registryUrl: 'http://127.0.0.1:9',
+    fileReader: { file: FILE_READER, environment: { PATH: process.env.PATH } },
     datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
     requestTimeoutMs: 60_000,
     heartbeatMs: 200,

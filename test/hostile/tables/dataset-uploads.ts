@@ -2,6 +2,7 @@ import { gzipSync } from 'node:zlib';
 import { ask, outcomeOf, type RequestContent, raw } from '../ask.js';
 import type { HostileCase, HostileTable } from '../hostile-case.js';
 import { LIMITS } from '../hostile-stack.js';
+import { parquetBomb } from '../parquet-bomb.js';
 
 const INVALID = '422 invalid_dataset';
 const row = (fields: object) => JSON.stringify(fields);
@@ -31,6 +32,51 @@ async function* repeated(piece: Uint8Array, times: number, end = ''): AsyncGener
 const MEGABYTE = Buffer.alloc(1_000_000, 0x61);
 
 const ANSWER = { role: 'assistant', content: 'x' };
+
+const CSV_HEAD = 'prompt,completion\n';
+const tables: HostileCase[] = [
+  upload('CSV with a quote without an end', INVALID, `${CSV_HEAD}a,"${'b\n'.repeat(1_000_000)}`),
+  upload('CSV with a cell over the limit of a line', INVALID, `${CSV_HEAD}a,${'b'.repeat(LIMITS.lineBytes)}`),
+  upload(
+    'CSV whose rows are longer as JSON than the limit',
+    INVALID,
+    `${CSV_HEAD}a,${'\x01'.repeat(LIMITS.lineBytes / 2)}`,
+  ),
+  upload(
+    'CSV with a header of 100,000 columns',
+    INVALID,
+    `${Array.from({ length: 100_000 }, (_, i) => `c${i}`).join(',')}\n`,
+  ),
+  upload('CSV with a million delimiters', INVALID, `text${','.repeat(900_000)}\na\n`),
+  upload('CSV with columns of Object.prototype', INVALID, '__proto__,constructor\na,b\n'),
+  upload('CSV that is not UTF-8', INVALID, Buffer.from(`${CSV_HEAD}caf\xe9,b`, 'latin1')),
+  upload('CSV with zero bytes', '201', `${CSV_HEAD}a\0,b`),
+  upload('CSV of a header alone', '422 dataset_empty', CSV_HEAD),
+  upload('a mapping of a column that does not exist', INVALID, CSV_HEAD, {}, '?columns=text:__proto__'),
+  upload('a mapping onto a column that rows do not have', '400 invalid_request', good, {}, '?columns=__proto__:prompt'),
+  upload('a mapping of 100,000 characters', '400 invalid_request', good, {}, `?columns=${'text:'.repeat(2_000)}`),
+  upload('an empty mapping', '400 invalid_request', good, {}, '?columns='),
+  upload('two mappings', '400 invalid_request', good, {}, '?columns=text:a&columns=text:b'),
+];
+
+const zstd = (hex: string) => Buffer.from(`28b52ffd${hex}`, 'hex');
+/** A block of 128 kB of one byte. */
+const ZSTD_BLOCK = '02001061';
+
+/** Files that are read in processes of their own. */
+const bounded: HostileCase[] = [
+  upload('Parquet of its mark alone', INVALID, 'PAR1'),
+  upload('Parquet of its marks alone', INVALID, `PAR1${'\0'.repeat(8)}PAR1`),
+  upload('Parquet with a footer of 4 GB', INVALID, Buffer.from('PAR1\xff\xff\xff\xffPAR1', 'latin1')),
+  upload('Parquet with a value', '201', parquetBomb({ times: 1 })),
+  upload('Parquet whose value is repeated 2^30 times', INVALID, parquetBomb({ times: 2 ** 30 })),
+  upload('Parquet with a page of 1 GB', INVALID, parquetBomb({ times: 1, pageBytes: 2 ** 30 })),
+  upload('zstd of its mark alone', INVALID, zstd('')),
+  upload('zstd with a window of 2 TB', INVALID, zstd(`00f8${ZSTD_BLOCK}`)),
+  upload('a zstd bomb', '413 body_too_large', zstd(`0058${ZSTD_BLOCK.repeat(1_000)}`)),
+  upload('zstd within zstd', INVALID, zstd('2004210000 28b52ffd'.replace(' ', ''))),
+];
+
 const calling = (text: string) => ({
   messages: [
     { role: 'assistant', tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: text } }] },
@@ -76,7 +122,7 @@ const lines: HostileCase[] = [
   upload('a JSON list that does not end', INVALID, `[${good},`),
   upload('a JSON list with text behind it', INVALID, `[${good}] x`),
   upload('a JSON list in a JSON list', INVALID, `[[${good}]]`),
-  upload('CSV', INVALID, 'prompt,completion\na,b\n'),
+  upload('CSV', '201', 'prompt,completion\nc,d\n'),
   upload('null', INVALID, 'null'),
   upload('65 levels', INVALID, '{"messages": '.concat('['.repeat(65), ']'.repeat(65), '}')),
   upload('400,000 levels', INVALID, '['.repeat(400_000)),
@@ -142,6 +188,7 @@ const encodings: HostileCase[] = [
   upload('gzip within gzip', INVALID, gzipSync(gzipSync(good))),
   upload('gzip without its end', INVALID, gzipSync(good).subarray(0, -9)),
   upload('gzip with text behind it', INVALID, Buffer.concat([gzipSync(good), Buffer.from(good)])),
+  upload('gzip of Parquet', INVALID, gzipSync(Buffer.from('PAR1'))),
   upload('Parquet', INVALID, Buffer.concat([Buffer.from('PAR1'), Buffer.alloc(100, 0xfe), Buffer.from('PAR1')])),
   upload('the content type of HTML', '415 unsupported_media_type', good, { 'content-type': 'text/html' }),
   upload('an empty content type', '415 unsupported_media_type', good, { 'content-type': '' }),
@@ -262,5 +309,5 @@ const broken: HostileCase[] = [
 
 export const datasetUploads: HostileTable = {
   kind: 'dataset uploads',
-  cases: [...lines, ...encodings, ...forms, ...harmless, ...broken],
+  cases: [...lines, ...encodings, ...forms, ...harmless, ...broken, ...tables, ...bounded],
 };

@@ -1,28 +1,60 @@
+import { basename } from 'node:path';
 import type { Dataset, DatasetRowsQuery, DatasetRowView, DatasetTokens } from '@lorasmith/contracts';
+import { parseColumnMapping } from '@lorasmith/row-files';
+import { convertDataset } from '../convert-dataset.js';
 import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { textTable } from './text-table.js';
 
+export const COLUMNS_HELP =
+  '--columns prompt:NAME,completion:NAME  the columns of FILE that rows have; all others are left out';
+const FILE_ENDINGS = /(?:\.(?:jsonl?|ndjson|csv|tsv|txt|parquet))?(?:\.(?:gz|zst))?$/i;
+
 export const DATASET_COMMANDS: Command[] = [
   {
     name: 'datasets upload',
     positionals: ['FILE'],
-    summary: 'Upload JSONL or a JSON array, also gzipped; prints the id for jobs',
-    options: { name: { type: 'string' }, 'base-model': { type: 'string' } },
+    summary: 'Upload JSONL, a JSON array, CSV or Parquet, also as .gz and .zst; prints the id for jobs',
+    options: { name: { type: 'string' }, columns: { type: 'string' }, 'base-model': { type: 'string' } },
     help: [
       '--name NAME                   a name for the dataset; default: that of the file',
+      COLUMNS_HELP,
       '--base-model NAME             tokenizes the rows for this base model in the background',
     ],
     async run(context) {
       const file = context.positionals[0]!;
       const name = context.values.name as string | undefined;
+      const columns = context.values.columns as string | undefined;
       const baseModel = context.values['base-model'] as string | undefined;
-      const dataset = await context.client.uploadDataset({ file }, { name, baseModel, signal: context.signal });
+      const options = { name, columns, baseModel, signal: context.signal };
+      const dataset = await context.client.uploadDataset({ file }, options);
       const warnings = dataset.warnings.map(
         ({ line, message }) => `\nwarning: ${line ? `line ${line}: ` : ''}${message}`,
       );
       return print(context, dataset, `${lineOf(dataset)}${warnings.join('')}`);
+    },
+  },
+  {
+    name: 'datasets convert',
+    positionals: ['FILE'],
+    summary: 'Write the rows of such a file as JSONL, without the service',
+    options: { columns: { type: 'string' }, out: { type: 'string', short: 'o' }, force: { type: 'boolean' } },
+    help: [
+      COLUMNS_HELP,
+      '-o, --out PATH                the JSONL file [the name of FILE with .jsonl, in this folder]',
+      '--force                       replace an existing file',
+    ],
+    async run(context) {
+      const { columns, out, force: overwrite } = context.values as { columns?: string; out?: string; force?: boolean };
+      const file = context.positionals[0]!;
+      const destination = out ?? `${basename(file).replace(FILE_ENDINGS, '')}.jsonl`;
+      const mapping = columns === undefined ? undefined : parseColumnMapping(columns);
+      const converted = await convertDataset(file, destination, { mapping, overwrite, signal: context.signal });
+      const changed = converted.mapping === null ? '' : `\n${converted.mapping}`;
+      const leftOut = converted.leftOut.length === 0 ? '' : `\nleft out: ${converted.leftOut.join(', ')}`;
+      const text = `${countText(converted.rows)} rows are in ${destination}${changed}${leftOut}`;
+      return print(context, { ...converted, path: destination }, text);
     },
   },
   {

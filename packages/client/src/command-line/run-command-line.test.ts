@@ -1,7 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { isPrintable } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Answer, failure, json, serve } from '../../test/http-server.js';
@@ -314,6 +316,55 @@ describe('lora', () => {
     expect(errorOutput).toBe(
       'invalid_dataset: It is invalid_dataset. [request req_1]\n  line 3: Not JSON.\n  lora.rank: No such field.\n',
     );
+  });
+
+  it('converts a file to JSONL, without the service', async () => {
+    const file = join(folder, 'rows.csv.gz');
+    const out = join(folder, 'rows.jsonl');
+    await writeFile(file, gzipSync('id,question,answer\n1,a,b\n\n2,"c\nd",e\n'));
+    const convert = ['datasets', 'convert', file, '-o', out];
+    const { output, requests } = await lora([...convert, '--columns', 'prompt:question,completion:answer']);
+    expect(output).toBe(
+      `2 rows are in ${out}\n"question" became "prompt", "answer" became "completion"\nleft out: id\n`,
+    );
+    expect(requests).toEqual([]);
+    expect(await readFile(out, 'utf8')).toBe('{"prompt":"a","completion":"b"}\n{"prompt":"c\\nd","completion":"e"}\n');
+    expect(await lora(convert)).toMatchObject({
+      exitCode: EXIT.failed,
+      errorOutput: expect.stringContaining('exists'),
+    });
+    expect((await lora([...convert, '--force'])).output).toBe(`2 rows are in ${out}\n`);
+    expect(await readFile(out, 'utf8')).toContain('{"id":"1","question":"a","answer":"b"}\n');
+    const missing = await lora([...convert, '--force', '--columns', 'text:body']);
+    expect(missing).toMatchObject({ exitCode: EXIT.failed, errorOutput: expect.stringContaining('no column "body"') });
+    expect(await readdir(folder)).toEqual(['rows.csv.gz', 'rows.jsonl']);
+  });
+
+  it('converts Parquet with all of its columns', async () => {
+    const file = fileURLToPath(new URL('../../../row-files/src/fixtures/pairs-zstd.parquet', import.meta.url));
+    const out = join(folder, 'pairs.jsonl');
+    expect((await lora(['datasets', 'convert', file, '-o', out])).output).toBe(`300 rows are in ${out}\n`);
+    const [first = ''] = (await readFile(out, 'utf8')).split('\n');
+    expect(Object.keys(JSON.parse(first))).toEqual(['id', 'prompt', 'completion']);
+  });
+
+  it('names the line of a file that it cannot convert', async () => {
+    const file = join(folder, 'rows.jsonl');
+    await writeFile(file, '{"text":"a"}\n7\n');
+    const { exitCode, errorOutput } = await lora(['datasets', 'convert', file, '-o', join(folder, 'out.jsonl')]);
+    expect([exitCode, errorOutput]).toEqual([
+      EXIT.failed,
+      expect.stringContaining('Line 2 is wrong. A row is an object.'),
+    ]);
+    expect(await readdir(folder)).toEqual(['rows.jsonl']);
+  });
+
+  it('says which columns an upload has', async () => {
+    const file = join(folder, 'rows.csv');
+    await writeFile(file, 'a\n');
+    const dataset = { id: 'ds_1', name: 'rows.csv', format: 'text', rows: 1, bytes: 12, warnings: [] };
+    const { requests } = await lora(['datasets', 'upload', file, '--columns', 'text:a'], json(201, dataset));
+    expect(requests[0]?.url).toBe('/datasets?name=rows.csv&columns=text%3Aa');
   });
 
   it('has an upload tokenized for a base model, and shows how far that is', async () => {

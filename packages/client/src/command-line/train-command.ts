@@ -6,6 +6,7 @@ import { bytesText, countText } from '../human-units.js';
 import { reportText } from '../report-text.js';
 import { digestOf } from '../resumable-download.js';
 import { type Command, type CommandContext, print } from './command.js';
+import { COLUMNS_HELP } from './dataset-commands.js';
 import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { createTransferProgress } from './transfer-progress.js';
 import { watchJob } from './watch-job.js';
@@ -14,7 +15,7 @@ import { watchJob } from './watch-job.js';
 export const TRAIN_COMMAND: Command = {
   name: 'train',
   positionals: ['FILE'],
-  summary: 'Train on a JSONL file: upload, report, question, job, download',
+  summary: 'Train on a file of rows: upload, report, question, job, download',
   options: {
     ...JOB_OPTIONS,
     out: { type: 'string', short: 'o' },
@@ -22,6 +23,7 @@ export const TRAIN_COMMAND: Command = {
     force: { type: 'boolean' },
     yes: { type: 'boolean', short: 'y' },
     again: { type: 'boolean' },
+    columns: { type: 'string' },
   },
   help: [
     '--model NAME                  the base model',
@@ -30,6 +32,7 @@ export const TRAIN_COMMAND: Command = {
     '--force                       replace an existing folder',
     '-y, --yes                     start the job without a question',
     '--again                       start another job, although the same one exists',
+    COLUMNS_HELP,
     '--name NAME                   of the job and its adapter',
     ...JOB_HELP,
   ],
@@ -48,13 +51,14 @@ async function train(context: CommandContext): Promise<number> {
   }
   const out = values.out as string | undefined;
   const file = context.positionals[0]!;
+  const columns = values.columns as string | undefined;
   const sha256 = await digestOf(file).catch((cause: Error) => {
     throw new ProductError('invalid_request', `Cannot read ${file}: ${cause.message}`, { param: 'file', cause });
   });
   await client.model(model, { signal });
   await refuseBeforeTraining(context, out);
 
-  const dataset = await storedDataset(context, file, sha256);
+  const dataset = await storedDataset(context, { file, sha256, columns });
   const request = jobRequestOf({ ...values, dataset: dataset.id }, base);
   const report = await client.dryRun(request, { signal });
   for (const line of reportText(report)) say(line);
@@ -102,10 +106,17 @@ async function refuseBeforeTraining({ values, input }: CommandContext, out: stri
   throw new ProductError('conflict', `${out} exists. Choose another --out, or replace it with --force.`);
 }
 
+interface RowsFile {
+  file: string;
+  sha256: string;
+  /** The columns of the file that rows have. */
+  columns: string | undefined;
+}
+
 /** The dataset with the bytes of the file, which are sent only if the service does not have them. */
-async function storedDataset(context: CommandContext, file: string, sha256: string): Promise<Dataset> {
+async function storedDataset(context: CommandContext, { file, sha256, columns }: RowsFile): Promise<Dataset> {
   const { client, output, signal, json } = context;
-  const [stored] = (await client.listDatasets({ sha256, limit: 1 }, { signal })).data;
+  const [stored] = columns === undefined ? (await client.listDatasets({ sha256, limit: 1 }, { signal })).data : [];
   const { size } = await stat(file);
   const progress = createTransferProgress(output);
   const dataset =
@@ -114,6 +125,7 @@ async function storedDataset(context: CommandContext, file: string, sha256: stri
       .uploadDataset(
         { file },
         {
+          columns,
           signal,
           onProgress: json ? undefined : (sent) => progress.handle({ receivedBytes: sent, totalBytes: size }),
         },

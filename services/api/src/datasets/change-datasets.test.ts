@@ -18,10 +18,20 @@ let warnings: string[];
 beforeEach(async () => {
   root = await mkdtemp(path.join(tmpdir(), 'lorasmith-changes-'));
   store = await openBundleStore({ root, kind: 'datasets' });
-  catalog = createDatasetCatalog(store, { maxBytes: 1_000, maxLineBytes: 100, maxRows: 10 });
+  catalog = createDatasetCatalog({
+    store,
+    limits: { maxBytes: 1_000, maxLineBytes: 100, maxRows: 10 },
+    reader: noReader,
+  });
   warnings = [];
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
+
+const noReader = {
+  read: () => {
+    throw new Error('it reads JSONL alone');
+  },
+};
 
 const limits = {
   uploads: 1,
@@ -38,6 +48,7 @@ const source = (text: string): UploadSource => ({
     yield Buffer.from(text);
   })(),
   declaredBytes: Buffer.byteLength(text),
+  columns: undefined,
   name: async () => 'a name',
 });
 const redisUnavailable = new ProductError('redis_unavailable', 'Redis cannot be reached.');

@@ -12,13 +12,23 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
+const noReader = {
+  read: () => {
+    throw new Error('it reads JSONL alone');
+  },
+};
+
 async function* passed(chunks: AsyncIterable<Buffer>) {
   yield* chunks;
 }
 
 test('checking lines that have already arrived does not block the event loop', async () => {
   const store = await openBundleStore({ root, kind: 'datasets' });
-  const catalog = createDatasetCatalog(store, { maxBytes: 2 ** 30, maxLineBytes: 1_000, maxRows: 10 });
+  const catalog = createDatasetCatalog({
+    store,
+    limits: { maxBytes: 2 ** 30, maxLineBytes: 1_000, maxRows: 10 },
+    reader: noReader,
+  });
   let turns = 0;
   const turn = () => {
     turns++;
@@ -32,7 +42,7 @@ test('checking lines that have already arrived does not block the event loop', a
     for (let i = 0; i < 160; i++) yield Buffer.alloc(2 ** 15, ' \n');
     turnsMeanwhile = turns - before;
   }
-  const source = { chunks: chunks(), declaredBytes: undefined, name: async () => null };
+  const source = { chunks: chunks(), declaredBytes: undefined, columns: undefined, name: async () => null };
   await expect(catalog.add(source, null, { metered: passed, checkOneMore: () => {} })).rejects.toMatchObject({
     code: 'invalid_dataset',
   });

@@ -3,6 +3,7 @@ import { setImmediate as otherWork } from 'node:timers/promises';
 import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/artifacts';
 import { mapWithConcurrency } from '@lorasmith/concurrency';
 import {
+  bounded,
   DATASET_FILES,
   type Dataset,
   type DatasetQuery,
@@ -10,12 +11,13 @@ import {
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
-import { bounded, type Caller, mayUse } from '@lorasmith/service-kit';
+import { linesOfFile } from '@lorasmith/row-files';
+import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, totalBytes } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
-import { linesOfArray } from './array-lines.js';
+import type { BoundedReader } from './bounded-reader.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
-import { unpackedFile } from './unpack-file.js';
+import type { FileReading } from './file-reading.js';
 import type { UploadSource } from './upload-source.js';
 
 export interface ListDatasetsOptions extends DatasetQuery {
@@ -58,7 +60,13 @@ const RECORDS_AT_ONCE = 32;
 /** Approximate time for which checking lines blocks the event loop. */
 const WORK_MS = 20;
 
-export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits): DatasetCatalog {
+export interface DatasetCatalogOptions {
+  store: BundleStore;
+  limits: DatasetLimits;
+  reader: Pick<BoundedReader, 'read'>;
+}
+
+export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOptions): DatasetCatalog {
   // Records never change, but the store is asked every time which datasets exist.
   const records = new Map<string, Dataset>();
 
@@ -77,8 +85,12 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
   const storeRows: DatasetCatalog['add'] = async (source, owner, quota) => {
     const staging = await store.stage();
     try {
-      const checker = new DatasetChecker(limits);
-      const lines = linesOfArray(unpackedFile(source.chunks, limits.maxBytes));
+      const checker = new DatasetChecker(limits, source.columns);
+      const columns = source.columns ?? 'of-rows';
+      const read = (form: FileReading['form']) => (chunks: AsyncIterable<Buffer>) =>
+        reader.read(quota.metered(chunks, source.declaredBytes), store, { form, columns, ...limits });
+      const readers = { unzstd: read('zstd'), linesOfParquet: read('parquet') };
+      const lines = orNothingStored(linesOfFile(source.chunks, { ...limits, ...readers, columns }));
       // Rows may become longer where they are mapped.
       const rows = bounded(checkedRows(lines, checker), limits.maxBytes, 'dataset');
       const digest = await staging.write(DATASET_FILES.rows, quota.metered(rows, source.declaredBytes));
@@ -138,6 +150,17 @@ function missingDataset(id: string): (error: unknown) => never {
   return (error) => {
     throw error instanceof ProductError && error.code === 'not_found' ? datasetNotFound(id) : error;
   };
+}
+
+/** Passes lines on. Says of a file whose lines cannot be read that nothing was stored. */
+async function* orNothingStored(lines: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  try {
+    yield* lines;
+  } catch (error) {
+    if (!(error instanceof ProductError) || error.code !== 'invalid_dataset') throw error;
+    const { code, message, param, details } = error;
+    throw new ProductError(code, `${message} Nothing was stored.`, { param, details, cause: error });
+  }
 }
 
 /** The bytes to store, until a line is invalid. Then it only reads the rest to find further invalid lines. */

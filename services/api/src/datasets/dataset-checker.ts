@@ -1,5 +1,6 @@
 import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
 import { checkRow, type Line, LineSplitter, lineTooLong, parseLine, textOfLine } from '@lorasmith/planning';
+import type { ColumnMapping } from '@lorasmith/row-files';
 import { mapRow } from './map-row.js';
 import { MappingReport } from './mapping-report.js';
 import { SeenRows } from './seen-rows.js';
@@ -33,6 +34,7 @@ const NOTHING = Buffer.alloc(0);
  */
 export class DatasetChecker {
   readonly #limits: DatasetLimits;
+  readonly #columns: ColumnMapping | undefined;
   readonly #lines: LineSplitter;
   readonly #faults: Fault[] = [];
   #faultCount = 0;
@@ -52,8 +54,10 @@ export class DatasetChecker {
   /** Lines that are in the bytes to store. */
   #storedLines = 0;
 
-  constructor(limits: DatasetLimits) {
+  /** @param columns - The columns of the file that rows have */
+  constructor(limits: DatasetLimits, columns?: ColumnMapping) {
     this.#limits = limits;
+    this.#columns = columns;
     this.#lines = new LineSplitter(limits.maxLineBytes);
   }
 
@@ -136,7 +140,7 @@ export class DatasetChecker {
     if (parsed === null) return bytes;
     if (parsed.fault !== null) return [parsed.fault];
     const { value } = parsed;
-    const mapped = mapRow(value);
+    const mapped = mapRow(value, this.#columns);
     if (Array.isArray(mapped)) return mapped;
     const { format, row, faults } = checkRow(mapped.row);
     if (row === null) return faults;

@@ -10,10 +10,12 @@ import {
   ModelName,
   ProductError,
 } from '@lorasmith/contracts';
+import { parseColumnMapping } from '@lorasmith/row-files';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetChanges } from './change-datasets.js';
+import { ColumnsParameter } from './columns-parameter.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import type { RowViews } from './row-views.js';
 import type { TokenPreparations } from './token-preparations.js';
@@ -33,6 +35,7 @@ const DatasetParams = Type.Object({ id: Type.String({ maxLength: 200 }) }, close
 const UploadQuery = Type.Object(
   {
     name: Type.Optional(Label(128, 'A name of your choice.')),
+    columns: Type.Optional(ColumnsParameter),
     base_model: Type.Optional(
       Type.String({
         ...ModelName,
@@ -49,14 +52,18 @@ const rows = Type.String({
   description: 'One JSON object per line.',
   examples: ['{"prompt": "the third of March, 2011", "completion": "2011-03-03"}\n'],
 });
-const form = Type.Object({ file: Type.String({ format: 'binary' }), name: Type.Optional(Type.String()) });
+const binary = Type.String({ format: 'binary' });
+const form = Type.Object({ file: binary, name: Type.Optional(Type.String()) });
 const UPLOAD_BODY = {
   content: {
     'application/x-ndjson': { schema: rows },
     'application/jsonl': { schema: rows },
     'text/plain': { schema: rows },
     'application/octet-stream': { schema: rows },
-    'application/gzip': { schema: Type.String({ format: 'binary' }) },
+    'text/csv': { schema: Type.String() },
+    'application/vnd.apache.parquet': { schema: binary },
+    'application/gzip': { schema: binary },
+    'application/zstd': { schema: binary },
     'multipart/form-data': { schema: form },
   },
 };
@@ -168,21 +175,23 @@ async function uploadRoute(
         operationId: 'uploadDataset',
         summary: 'Upload a dataset',
         description:
-          'A JSONL file, one row per line, checked as it arrives: the body itself, or the part `file` of a form. It may be ' +
-          'one JSON array instead, and compressed with gzip. ' +
+          'JSONL, one row per line, a JSON array of rows, CSV or Parquet, also compressed with gzip or zstd: the body itself, ' +
+          'or the part `file` of a form. Its bytes say what it is. ' +
           'The same bytes again, with the same key, are the same dataset (200 instead of 201).',
         tags,
         querystring: UploadQuery,
         response: {
           200: answer('It already existed.', Dataset),
           201: answer('Stored.', Dataset),
-          ...errorAnswers(400, 404, 413, 415, 422, 503, 507),
+          ...errorAnswers(400, 404, 413, 415, 422, 503, 504, 507),
         },
       },
     },
     async (request, reply) => {
       const { caller, identity, limits, log, query } = request;
-      const source = () => uploadSourceOf(request, query.name ?? null, maxBytes);
+      const { name = null, columns: mapping } = query;
+      const columns = mapping === undefined ? undefined : parseColumnMapping(mapping);
+      const source = () => uploadSourceOf(request, { name, columns }, maxBytes);
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
       const { base_model: baseModel } = query;
       if (baseModel !== undefined) await preparations.checkModel(baseModel);

@@ -1,6 +1,6 @@
 import type { MultipartFile } from '@fastify/multipart';
-import { ProductError } from '@lorasmith/contracts';
-import { bodyTooLarge, boundedChunks, uploadBroken } from '@lorasmith/service-kit';
+import { bodyTooLarge, ProductError } from '@lorasmith/contracts';
+import { boundedChunks, uploadBroken } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 
 /** The file of a form. Its fields may be before and after it. */

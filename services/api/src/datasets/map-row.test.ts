@@ -1,3 +1,4 @@
+import { parseColumnMapping } from '@lorasmith/row-files';
 import { expect, test } from 'vitest';
 import { mapRow } from './map-row.js';
 
@@ -32,8 +33,8 @@ test.each([
     },
   ],
 ])('a ShareGPT row with %s becomes messages', (_name, row, mapped) => {
-  const mapping = 'ShareGPT\'s "conversations" became "messages"';
-  expect(mapRow(row)).toEqual({ row: mapped, mapping, leftOut: [] });
+  const mappings = ['ShareGPT\'s "conversations" became "messages"'];
+  expect(mapRow(row)).toEqual({ row: mapped, mappings, leftOut: [] });
 });
 
 test('columns of a ShareGPT row and of its turns that are not used are named', () => {
@@ -68,7 +69,7 @@ test.each([[null], [7], [[]], [{ text: 'a' }], [{ messages, tools: [tool] }], [{
   '%j stays as it is',
   (row) => {
     const mapped = mapRow(row);
-    expect(mapped).toEqual({ row, mapping: null, leftOut: [] });
+    expect(mapped).toEqual({ row, mappings: [], leftOut: [] });
     expect('row' in mapped && mapped.row).toBe(row);
   },
 );
@@ -76,4 +77,30 @@ test.each([[null], [7], [[]], [{ text: 'a' }], [{ messages, tools: [tool] }], [{
 test('messages with preferences beside them are trained, and the preferences are named', () => {
   const row = { prompt: 'a', messages, chosen: messages, rejected: [] };
   expect(mapRow(row)).toMatchObject({ row: { messages }, leftOut: ['prompt', 'chosen', 'rejected'] });
+});
+
+const COLUMNS = parseColumnMapping('prompt:question,completion:answer');
+
+test('a row has the columns of the mapping alone, under their names', () => {
+  const row = { id: 7, question: 'a', answer: 'b', label: true, prompt: 'c' };
+  expect(mapRow(row, COLUMNS)).toEqual({
+    row: { prompt: 'a', completion: 'b' },
+    mappings: ['"question" became "prompt", "answer" became "completion"'],
+    leftOut: ['id', 'label', 'prompt'],
+  });
+});
+
+test('conversations of another name become messages', () => {
+  const mapped = mapRow({ turns: pair, id: 1 }, parseColumnMapping('conversations:turns'));
+  expect(mapped).toMatchObject({
+    row: { messages },
+    mappings: ['"turns" became "conversations"', 'ShareGPT\'s "conversations" became "messages"'],
+    leftOut: ['id'],
+  });
+});
+
+test('a row that lacks columns of the mapping is refused at each', () => {
+  expect(mapRow({ question: 'a' }, COLUMNS)).toMatchObject([
+    { param: 'answer', message: expect.stringContaining('no column "answer"') },
+  ]);
 });

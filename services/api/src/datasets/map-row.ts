@@ -1,12 +1,13 @@
 import { type Fault, SEND_CHOSEN } from '@lorasmith/contracts';
 import { usedColumns } from '@lorasmith/planning';
+import { type ColumnMapping, mapColumns } from '@lorasmith/row-files';
 import { mapConversation } from './map-conversation.js';
 
 /** A row in one of our formats. */
 export interface MappedRow {
   row: unknown;
-  /** The change of the row in words; null if only columns were left out. */
-  mapping: string | null;
+  /** The changes of the row in words, besides columns that were left out. */
+  mappings: readonly string[];
   /** Names of the columns that are not used. */
   leftOut: readonly string[];
 }
@@ -14,17 +15,27 @@ export interface MappedRow {
 const SHAREGPT = 'ShareGPT\'s "conversations" became "messages"';
 
 /**
- * Maps a row of another tool where that is plain, and leaves out columns that are not used. The row is not checked yet.
- * @returns the faults of a row that would be misunderstood
+ * Gives the columns of a row the names of the mapping, maps a row of another tool where that is plain, and leaves out columns that are not
+ * used. The row is not checked yet.
+ * @returns the faults of a row that would be misunderstood, or lacks a column of the mapping
  */
-export function mapRow(value: unknown): MappedRow | Fault[] {
+export function mapRow(value: unknown, columns?: ColumnMapping): MappedRow | Fault[] {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    return { row: value, mapping: null, leftOut: [] };
+    return { row: value, mappings: [], leftOut: [] };
   }
-  const row = value as Record<string, unknown>;
+  if (columns === undefined) return mapKnownRow(value as Record<string, unknown>);
+  const named = mapColumns(value as Record<string, unknown>, columns);
+  if (Array.isArray(named)) return named;
+  const mapped = mapKnownRow(named.row);
+  if (Array.isArray(mapped)) return mapped;
+  const mappings = [...(named.mapping === null ? [] : [named.mapping]), ...mapped.mappings];
+  return { row: mapped.row, mappings, leftOut: [...named.leftOut, ...mapped.leftOut] };
+}
+
+function mapKnownRow(row: Record<string, unknown>): MappedRow | Fault[] {
   const misleading = misleadingColumn(row);
   if (misleading !== null) return [misleading];
-  if (!isSharegpt(row)) return { ...usedColumns(row), mapping: null };
+  if (!isSharegpt(row)) return { ...usedColumns(row), mappings: [] };
 
   const { conversations, system, tools, ...others } = row;
   if (tools != null && tools !== '' && tools !== '[]' && !Array.isArray(tools)) {
@@ -35,7 +46,7 @@ export function mapRow(value: unknown): MappedRow | Fault[] {
   const { messages, leftOut } = conversation;
   const mapped = { ...others, messages, ...(Array.isArray(tools) && tools.length > 0 ? { tools } : {}) };
   const used = usedColumns(mapped);
-  return { row: used.row, mapping: SHAREGPT, leftOut: [...used.leftOut, ...leftOut] };
+  return { row: used.row, mappings: [SHAREGPT], leftOut: [...used.leftOut, ...leftOut] };
 }
 
 function isSharegpt(row: Record<string, unknown>): boolean {
@@ -64,10 +75,10 @@ const KTO =
   'Send only the wanted rows, without this column.';
 const TEXT_WITH_LABEL =
   'Texts are not classified here. To train the model to write the label, send {"prompt": the text, "completion": the label}; ' +
-  'to train it on the text alone, leave the label out.';
+  'to train it on the text alone, leave the label out, or upload with columns=text.';
 const INPUT_OUTPUT =
-  'A row with "input" and "output" alone is no format. Send {"prompt": the input, "completion": the output}; with a task for every ' +
-  'row, send {"instruction", "input", "output"}.';
+  'A row with "input" and "output" alone is no format. Send {"prompt": the input, "completion": the output}, or upload with ' +
+  'columns=prompt:input,completion:output. With a task for every row, send {"instruction", "input", "output"}.';
 
 function invalid(message: string, param: string): Fault {
   return { code: 'invalid_dataset', message, param };

@@ -18,8 +18,10 @@ export class MappingReport {
   readonly #leftOut = new Map<string, number>();
   #hasMoreColumns = false;
 
-  add(line: number, { mapping, leftOut }: MappedRow): void {
-    if (mapping !== null && !this.#mappings.has(mapping)) this.#mappings.set(mapping, line);
+  add(line: number, { mappings, leftOut }: MappedRow): void {
+    for (const mapping of mappings) {
+      if (!this.#mappings.has(mapping)) this.#mappings.set(mapping, line);
+    }
     for (const fullName of leftOut) {
       const name = fullName.slice(0, MAX_NAME_LENGTH);
       if (this.#leftOut.has(name)) continue;

@@ -6,6 +6,7 @@ import Fastify from 'fastify';
 import { expect, test } from 'vitest';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
+const UNNAMED = { name: null, columns: undefined };
 const FORM = 'multipart/form-data; boundary=b';
 const HEAD = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n';
 const PART = `${HEAD}{"text":"a"}\n`;
@@ -19,7 +20,7 @@ test.each([FORM, 'application/jsonl'])(
     app.addContentTypeParser(RAW_CONTENT_TYPES, (_request, payload, done) => done(null, payload));
     const outcome = new Promise<unknown>((resolve) => {
       app.post('/', async (request) => {
-        const { chunks } = uploadSourceOf(request, null, 1_000);
+        const { chunks } = uploadSourceOf(request, UNNAMED, 1_000);
         await new Promise((gone) => request.raw.once('close', gone));
         const read = async () => {
           for await (const _ of chunks);
@@ -47,7 +48,7 @@ test('a form that exceeds the limit and ends without its last boundary is too la
   const app = Fastify();
   await app.register(multipart);
   app.post('/', async (request) => {
-    const { chunks } = uploadSourceOf(request, null, 100_000);
+    const { chunks } = uploadSourceOf(request, UNNAMED, 100_000);
     const ended = once(request.raw, 'close');
     const read = async () => {
       for await (const _ of chunks) await ended;

@@ -1,5 +1,6 @@
-import { isPrintable, ProductError } from '@lorasmith/contracts';
-import { bodyTooLarge, boundedChunks } from '@lorasmith/service-kit';
+import { bodyTooLarge, isPrintable, ProductError } from '@lorasmith/contracts';
+import type { ColumnMapping } from '@lorasmith/row-files';
+import { boundedChunks } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import { formUploadOf } from './form-upload.js';
 
@@ -13,6 +14,10 @@ export const RAW_CONTENT_TYPES = [
   'application/octet-stream',
   'application/gzip',
   'application/x-gzip',
+  'application/zstd',
+  'application/vnd.apache.parquet',
+  'text/csv',
+  'text/tab-separated-values',
   'text/plain',
 ];
 
@@ -21,7 +26,15 @@ export interface UploadSource {
   chunks: AsyncIterable<Buffer>;
   /** The declared number of bytes; undefined if unknown. */
   declaredBytes: number | undefined;
+  /** The columns of the file that rows have; undefined: those with the names of a row. */
+  columns: ColumnMapping | undefined;
   name(): Promise<string | null>;
+}
+
+/** What a request says of its file. */
+export interface NamedUpload {
+  name: string | null;
+  columns: ColumnMapping | undefined;
 }
 
 const NAME_FIELD = 'name';
@@ -34,16 +47,24 @@ const WHAT = 'file';
  * The chunks throw ProductError `body_too_large` beyond `maxBytes`, `invalid_request` if the sender disconnects or the form
  * is invalid.
  */
-export function uploadSourceOf(request: FastifyRequest, name: string | null, maxBytes: number): UploadSource {
+export function uploadSourceOf(
+  request: FastifyRequest,
+  { name, columns }: NamedUpload,
+  maxBytes: number,
+): UploadSource {
   refuseEncodings(request.headers['content-encoding']);
-  if (request.isMultipart()) return formSource(request, name, maxBytes);
+  if (request.isMultipart()) return { ...formSource(request, name, maxBytes), columns };
   const { 'content-length': length } = request.headers;
   const declaredBytes = length === undefined ? undefined : Number(length);
   if ((declaredBytes ?? 0) > maxBytes) throw bodyTooLarge(maxBytes, WHAT);
-  return { chunks: boundedChunks(request.raw, maxBytes, WHAT), declaredBytes, name: async () => name };
+  return { chunks: boundedChunks(request.raw, maxBytes, WHAT), declaredBytes, columns, name: async () => name };
 }
 
-function formSource(request: FastifyRequest, nameOfQuery: string | null, maxBytes: number): UploadSource {
+function formSource(
+  request: FastifyRequest,
+  nameOfQuery: string | null,
+  maxBytes: number,
+): Omit<UploadSource, 'columns'> {
   let name = nameOfQuery;
   const form = formUploadOf(request, {
     maxBytes,
@@ -88,6 +109,6 @@ export function refuseEncodings(encoding = 'identity'): void {
   if (encoding === 'identity') return;
   throw new ProductError(
     'unsupported_media_type',
-    `Send the file without content-encoding ${encoding}. A gzip file is taken as it is.`,
+    `Send the file without content-encoding ${encoding}. A gzip or zstd file is taken as it is.`,
   );
 }

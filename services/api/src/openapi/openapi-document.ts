@@ -43,6 +43,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     baseModels: localModels(folder),
     pulls: createPullStore({ redis, prefix: '' }),
     registryUrl: 'http://127.0.0.1',
+    fileReader: { file: '', environment: {} },
     datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },
     requestTimeoutMs: 1_000,
     heartbeatMs: 1_000,

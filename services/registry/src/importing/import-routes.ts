@@ -1,12 +1,5 @@
-import { ImportAdapterQuery, ProductError, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
-import {
-  bodyTooLarge,
-  boundedChunks,
-  callerOfHeaders,
-  freeBytesOfHeaders,
-  type HttpApp,
-  untilClosed,
-} from '@lorasmith/service-kit';
+import { bodyTooLarge, ImportAdapterQuery, ProductError, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
+import { boundedChunks, callerOfHeaders, freeBytesOfHeaders, type HttpApp, untilClosed } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import type { AdapterImport } from './adapter-import.js';
 

@@ -23,6 +23,7 @@ const NAME_CHARACTERS = 128;
 /** Uploads a file that is chosen or dropped. */
 export function UploadCard({ onStored }: { onStored: () => void }) {
   const [baseModel, setBaseModel] = useState('');
+  const [columns, setColumns] = useState('');
   const [isOver, setOver] = useState(false);
   const [current, setCurrent] = useState<Upload | null>(null);
   const [stored, setStored] = useState<Dataset | null>(null);
@@ -42,7 +43,8 @@ export function UploadCard({ onStored }: { onStored: () => void }) {
     try {
       const name = [...file.name].slice(0, NAME_CHARACTERS).join('');
       const options = { name, signal: AbortSignal.any([left, cancelled.signal]) };
-      const dataset = await client.uploadDataset({ blob: file }, { ...options, baseModel: baseModel || undefined });
+      const rows = { columns: columns.trim() || undefined, baseModel: baseModel || undefined };
+      const dataset = await client.uploadDataset({ blob: file }, { ...options, ...rows });
       setStored(dataset);
       notify(`${dataset.name ?? dataset.id} is stored.`);
       onStored();
@@ -75,7 +77,7 @@ export function UploadCard({ onStored }: { onStored: () => void }) {
     >
       <h2 id="upload-title">Upload</h2>
       <p>
-        Drop a JSONL file here, or choose one: a JSON object in each line. Every line is checked before it is stored.
+        Drop a file of rows here, or choose one: JSONL, JSON, CSV or Parquet. Every row is checked before it is stored.
       </p>
       <div class="field-row">
         <Field label="File">
@@ -84,9 +86,20 @@ export function UploadCard({ onStored }: { onStored: () => void }) {
               {...field}
               ref={input}
               type="file"
-              accept=".jsonl,.ndjson,.json,.txt"
+              accept=".jsonl,.ndjson,.json,.csv,.tsv,.parquet,.txt,.gz,.zst"
               disabled={upload.isBusy}
               onChange={(event) => upload.run([...(event.currentTarget.files ?? [])])}
+            />
+          )}
+        </Field>
+        <Field label="Columns" help="Only if they have other names: prompt:question,completion:answer.">
+          {(field) => (
+            <input
+              {...field}
+              value={columns}
+              spellcheck={false}
+              disabled={upload.isBusy}
+              onInput={(event) => setColumns(event.currentTarget.value)}
             />
           )}
         </Field>

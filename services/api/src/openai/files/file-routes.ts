@@ -7,11 +7,13 @@ import {
   ProductError,
   ResultFileId,
 } from '@lorasmith/contracts';
+import { parseColumnMapping } from '@lorasmith/row-files';
 import { type HttpApp, onceClosed } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { ConcurrencyLimit } from '../../access/concurrency-limit.js';
 import type { DatasetChanges } from '../../datasets/change-datasets.js';
+import { ColumnsParameter } from '../../datasets/columns-parameter.js';
 import type { DatasetCatalog } from '../../datasets/dataset-catalog.js';
 import { endWhenStalled } from '../../end-when-stalled.js';
 import { answer } from '../../openapi/answers.js';
@@ -47,6 +49,7 @@ const ListQuery = Type.Object(
   },
   closed,
 );
+const UploadQuery = Type.Object({ columns: Type.Optional(ColumnsParameter) }, closed);
 const form = Type.Object({ file: Type.String({ format: 'binary' }), purpose: Type.Literal(LISTED_PURPOSE) });
 const UPLOAD_BODY = { content: { 'multipart/form-data': { schema: form } } };
 const resultFileSchema = Compile(ResultFileId);
@@ -171,17 +174,19 @@ async function uploadRoute(app: HttpApp, { changes, maxBytes }: FileRoutesOption
         operationId: 'createFile',
         summary: 'Upload a file for training',
         description:
-          'JSONL, one row per line, in any format of POST /datasets. It is checked while it arrives, and is a dataset with ' +
-          'the same id. The same bytes again, with the same key, are the same file.',
+          'Any file of POST /datasets. It is checked while it arrives, and is a dataset with the same id. The same bytes again, with the same key, are the same file.',
         tags,
-        response: { 200: answer('Stored.', OpenaiFile), ...openaiErrorAnswers(400, 413, 415, 503, 507) },
+        querystring: UploadQuery,
+        response: { 200: answer('Stored.', OpenaiFile), ...openaiErrorAnswers(400, 413, 415, 503, 504, 507) },
       },
     },
     async (request) => {
       const { caller, identity, limits, log } = request;
       if (!request.isMultipart()) throw new ProductError('invalid_request', 'The form has no file.', { param: 'file' });
+      const { columns: mapping } = request.query;
+      const columns = mapping === undefined ? undefined : parseColumnMapping(mapping);
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
-      const { dataset } = await changes.upload(() => openaiUploadOf(request, maxBytes), uploader);
+      const { dataset } = await changes.upload(() => openaiUploadOf(request, columns, maxBytes), uploader);
       return fileOfDataset(dataset);
     },
   );

@@ -1,4 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
+import type { ColumnMapping } from '@lorasmith/row-files';
 import type { FastifyRequest } from 'fastify';
 import { formUploadOf } from '../../datasets/form-upload.js';
 import { checkedName, refuseEncodings, type UploadSource } from '../../datasets/upload-source.js';
@@ -14,7 +15,11 @@ const MAX_FIELD_BYTES = 1_000;
  * The chunks and the name throw ProductError as those of {@link formUploadOf}; `invalid_request` for another purpose;
  * `unknown_field` for a further part.
  */
-export function openaiUploadOf(request: FastifyRequest, maxBytes: number): UploadSource {
+export function openaiUploadOf(
+  request: FastifyRequest,
+  columns: ColumnMapping | undefined,
+  maxBytes: number,
+): UploadSource {
   refuseEncodings(request.headers['content-encoding']);
   let hasPurpose = false;
   const form = formUploadOf(request, {
@@ -35,6 +40,7 @@ export function openaiUploadOf(request: FastifyRequest, maxBytes: number): Uploa
     chunks: form.chunks,
     // The length of a form is not that of its file.
     declaredBytes: undefined,
+    columns,
     async name() {
       await form.readOn();
       if (!hasPurpose) throw new ProductError('invalid_request', 'purpose is missing.', { param: PURPOSE });

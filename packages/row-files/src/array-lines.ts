@@ -92,5 +92,5 @@ class ArrayLines {
 }
 
 function wrongArray(what: string): ProductError {
-  return new ProductError('invalid_dataset', `${what} Nothing was stored.`);
+  return new ProductError('invalid_dataset', `${what}`);
 }

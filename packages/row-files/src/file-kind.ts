@@ -2,8 +2,8 @@
 export interface FileKind {
   /** The kind with its article: "a PDF". */
   name: string;
-  /** Whether its bytes are a file of another kind, which the upload unpacks. */
-  isCompressed: boolean;
+  /** The form in which its rows are taken; null: they are not. */
+  form: 'gzip' | 'zstd' | 'parquet' | null;
   /** The advice for sending the rows of such a file. */
   advice: string;
 }
@@ -11,29 +11,25 @@ export interface FileKind {
 /** Bytes from which every kind is recognised: the mark of a tar archive is at byte 257. */
 export const FILE_KIND_BYTES = 262;
 
-const UNPACK = 'Unpack it, and send the JSONL file in it.';
+const UNPACK = 'Unpack it, and send the file in it.';
 const AS_UTF8 = 'Send UTF-8: iconv -f UTF-16 -t UTF-8 FILE.';
-const AS_JSONL = 'Send its rows as JSONL, one JSON object per line.';
+const AS_JSONL = 'Send its rows as JSONL, CSV or Parquet.';
 
-function kind(name: string, advice: string, isCompressed = false): FileKind {
-  return { name, isCompressed, advice };
+function kind(name: string, advice: string, form: FileKind['form'] = null): FileKind {
+  return { name, form, advice };
 }
 
 /** Marks of kinds as text in latin1, and the byte at which they are. The first that matches is the kind. */
 const MARKS: readonly (readonly [mark: string, at: number, kind: FileKind])[] = [
-  ['\x1f\x8b', 0, kind('a gzip file', UNPACK, true)],
-  ['\x28\xb5\x2f\xfd', 0, kind('a zstd file', 'Send it unpacked (zstd -d FILE), or as gzip.')],
+  ['\x1f\x8b', 0, kind('a gzip file', UNPACK, 'gzip')],
+  ['\x28\xb5\x2f\xfd', 0, kind('a zstd file', UNPACK, 'zstd')],
   ['BZh', 0, kind('a bzip2 file', 'Send it unpacked (bunzip2 FILE), or as gzip.')],
   ['\xfd7zXZ\0', 0, kind('an xz file', 'Send it unpacked (unxz FILE), or as gzip.')],
   ['\x04\x22\x4d\x18', 0, kind('an lz4 file', 'Send it unpacked (lz4 -d FILE), or as gzip.')],
   ['7z\xbc\xaf\x27\x1c', 0, kind('a 7z archive', UNPACK)],
   ['Rar!', 0, kind('a RAR archive', UNPACK)],
   ['ustar', 257, kind('a tar archive', UNPACK)],
-  [
-    'PAR1',
-    0,
-    kind('a Parquet file', `${AS_JSONL} pandas: read_parquet(FILE).to_json(OUT, orient="records", lines=True).`),
-  ],
+  ['PAR1', 0, kind('a Parquet file', 'Send the Parquet file itself: its pages are compressed.', 'parquet')],
   ['ARROW1', 0, kind('an Arrow file', `${AS_JSONL} datasets: Dataset.from_file(FILE).to_json(OUT).`)],
   ['SQLite format 3\0', 0, kind('an SQLite database', AS_JSONL)],
   ['%PDF-', 0, kind('a PDF', `Text to train on has to be written out. ${AS_JSONL}`)],

@@ -1,9 +1,19 @@
 import { gzipSync } from 'node:zlib';
 import { ProductError } from '@lorasmith/contracts';
 import { describe, expect, test } from 'vitest';
-import { unpackedFile } from './unpack-file.js';
+import { type FileOptions, linesOfFile } from './file-lines.js';
+import { unzstd } from './unpack-zstd.js';
 
 const MAX_BYTES = 100_000;
+const OPTIONS: FileOptions = {
+  columns: 'of-rows',
+  maxBytes: MAX_BYTES,
+  maxLineBytes: 1_000,
+  unzstd,
+  async *linesOfParquet() {
+    yield Buffer.from('rows of Parquet');
+  },
+};
 const ROWS = '{"text":"a"}\n{"text":"b"}\n';
 
 async function* inChunks(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
@@ -16,7 +26,7 @@ async function unpacked(file: Buffer | string): Promise<string> {
     [1, 300, 1_000_000].map(async (size) => {
       const parts: Buffer[] = [];
       try {
-        for await (const part of unpackedFile(inChunks(Buffer.from(file as string), size), MAX_BYTES)) parts.push(part);
+        for await (const part of linesOfFile(inChunks(Buffer.from(file as string), size), OPTIONS)) parts.push(part);
       } catch (error) {
         if (!(error instanceof ProductError)) throw error;
         return `${error.code}: ${error.message}`;
@@ -42,8 +52,6 @@ test.each([
   ['a tar archive', tar],
   ['a zip archive', file(`PK\x03\x04${'\0'.repeat(26)}rows.jsonl`)],
   ['an Office file', xlsx],
-  ['a Parquet file', file('PAR1')],
-  ['a zstd file', file('\x28\xb5\x2f\xfd')],
   ['a bzip2 file', file('BZh9')],
   ['an xz file', file('\xfd7zXZ\0')],
   ['text in UTF-16', Buffer.from('\ufeff{"text":"a"}', 'utf16le')],
@@ -52,7 +60,15 @@ test.each([
   ['a gzip file of a gzip file', gzipSync(gzipSync(ROWS))],
   ['a gzip file of a Parquet file', gzipSync(file('PAR1'))],
 ])('%s is named', async (name, bytes) => {
-  expect(await unpacked(bytes)).toMatch(new RegExp(`^invalid_dataset: This is ${name}\\. .+ Nothing was stored\\.$`));
+  expect(await unpacked(bytes)).toMatch(new RegExp(`^invalid_dataset: This is ${name}\\. .+\\.$`));
+});
+
+test('a Parquet file is given to its reader', async () => {
+  expect(await unpacked(file('PAR1'))).toBe('rows of Parquet');
+});
+
+test('CSV in a gzip file becomes JSON', async () => {
+  expect(await unpacked(gzipSync('text\na\n'))).toBe('\n{"text":"a"}\n');
 });
 
 describe('a gzip file', () => {
@@ -85,7 +101,7 @@ describe('a gzip file', () => {
         isClosed = true;
       }
     }
-    const reading = unpackedFile(broken(), MAX_BYTES).next();
+    const reading = linesOfFile(broken(), OPTIONS).next();
     await expect(reading).rejects.toMatchObject({ code: 'invalid_request', message: 'gone' });
     expect(isClosed).toBe(true);
   });

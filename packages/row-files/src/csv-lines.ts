@@ -1,0 +1,148 @@
+import { isUtf8 } from 'node:buffer';
+import { pipeline } from 'node:stream/promises';
+import { ProductError } from '@lorasmith/contracts';
+import { CsvError, parse } from 'csv-parse';
+import { withHead } from './chunk-head.js';
+import { type ColumnChoice, columnsToRead, sourceOf } from './column-mapping.js';
+
+export interface CsvOptions {
+  delimiter: string;
+  columns: ColumnChoice;
+  /** The longest record, in bytes. */
+  maxRecordBytes: number;
+}
+
+/** Columns of rows whose values are not text. Their cells have JSON. */
+const JSON_COLUMNS = ['messages', 'conversations', 'tools', 'parallel_tool_calls', 'features', 'label'];
+const DELIMITERS = [',', ';', '\t'];
+const BYTE_ORDER_MARK = Buffer.from('\ufeff');
+const NEWLINE = Buffer.from('\n');
+
+/**
+ * The delimiter of a CSV file by its first line; undefined for a file that is not CSV: its first line has one cell, which is no name of
+ * `isColumn`.
+ */
+export function csvDelimiterOf(firstLine: string, isColumn: (name: string) => boolean): string | undefined {
+  const outsideQuotes = firstLine.replaceAll(/"[^"]*"/g, '');
+  const counts = DELIMITERS.map((delimiter) => outsideQuotes.split(delimiter).length - 1);
+  const most = Math.max(...counts);
+  if (most > 0) return DELIMITERS[counts.indexOf(most)];
+  return isColumn(firstLine.trim().replaceAll('"', '')) ? DELIMITERS[0] : undefined;
+}
+
+/**
+ * The records of a CSV file as JSON, one line each. Its header and empty records become empty lines, so the number of a line is that of the
+ * row in a spreadsheet.
+ *
+ * The lines throw ProductError `invalid_dataset` for what is not CSV or not UTF-8; errors of `chunks`.
+ */
+export async function* linesOfCsv(
+  chunks: AsyncIterable<Buffer>,
+  { delimiter, columns, maxRecordBytes }: CsvOptions,
+): AsyncGenerator<Buffer> {
+  const parser = parse({
+    delimiter,
+    // Cells are checked to be UTF-8 before they become text.
+    encoding: null,
+    max_record_size: maxRecordBytes,
+    relax_column_count: true,
+  });
+  // An error of the chunks destroys `parser` with it, so it is thrown below.
+  pipeline(withoutMark(chunks), parser).catch(() => {});
+  let header: Header | undefined;
+  let row = 0;
+  try {
+    for await (const cells of parser as AsyncIterable<Buffer[]>) {
+      row++;
+      if (cells.length === 1 && cells[0]?.length === 0) yield NEWLINE;
+      else if (header !== undefined) yield lineOf(cells, header, row);
+      else {
+        header = headerOf(cells, columns);
+        yield NEWLINE;
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof CsvError)) throw error;
+    // Records before it that were not read yet are lost.
+    throw wrongCsv(Number(error.records ?? row) + 1, faultText(error, maxRecordBytes));
+  }
+}
+
+/** The bytes after a byte order mark. The parser's own option for it makes text of the cells. */
+async function* withoutMark(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const file = await withHead(chunks, ({ length }) => length >= BYTE_ORDER_MARK.length);
+  let skipped = file.head.subarray(0, BYTE_ORDER_MARK.length).equals(BYTE_ORDER_MARK) ? BYTE_ORDER_MARK.length : 0;
+  for await (const chunk of file.chunks) {
+    yield chunk.subarray(skipped);
+    skipped = 0;
+  }
+}
+
+function faultText({ code, message }: CsvError, maxRecordBytes: number): string {
+  switch (code) {
+    case 'CSV_QUOTE_NOT_CLOSED':
+      return 'A quote has no end.';
+    case 'INVALID_OPENING_QUOTE':
+      return `A cell has a quote, but does not begin with one. ${QUOTES}`;
+    case 'CSV_INVALID_CLOSING_QUOTE':
+      return `There is something after the last quote of a cell. ${QUOTES}`;
+    case 'CSV_MAX_RECORD_SIZE':
+      return `It is longer than ${maxRecordBytes} bytes, the limit.`;
+    default:
+      return `${message.slice(0, 200)}.`;
+  }
+}
+
+const QUOTES = 'Put the cell into quotes, and write each quote in it twice.';
+
+interface Header {
+  names: readonly string[];
+  /** Names of the columns whose cells have JSON. */
+  json: ReadonlySet<string>;
+}
+
+/** @throws ProductError `invalid_dataset` */
+function headerOf(cells: readonly Buffer[], columns: ColumnChoice): Header {
+  const names = cells.map((cell) => textOf(cell, 1).trim());
+  const repeated = names.find((name, index) => name !== '' && names.indexOf(name) < index);
+  if (repeated !== undefined) {
+    throw wrongCsv(1, `Two columns have the name ${JSON.stringify(repeated.slice(0, 64))}.`);
+  }
+  columnsToRead(names, columns, 'CSV');
+  return { names, json: new Set(JSON_COLUMNS.map((column) => sourceOf(columns, column))) };
+}
+
+/** @throws ProductError `invalid_dataset` */
+function lineOf(cells: readonly Buffer[], { names, json }: Header, row: number): Buffer {
+  if (cells.length !== names.length) {
+    const what = `The row has ${cells.length} cells, but the header has ${names.length}.`;
+    throw wrongCsv(row, `${what} Put a cell with a comma, a quote or a line break into quotes.`);
+  }
+  const values = names.flatMap((name, index) => {
+    const text = textOf(cells[index]!, row);
+    if (!json.has(name)) return [[name, text] as const];
+    return text === '' ? [] : [[name, jsonOr(text)] as const];
+  });
+  return Buffer.from(`${JSON.stringify(Object.fromEntries(values))}\n`);
+}
+
+/** What JSON says, or the text itself, which the check of the row then refuses. */
+function jsonOr(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function textOf(cell: Buffer, row: number): string {
+  if (isUtf8(cell)) return cell.toString();
+  throw wrongCsv(row, 'The row is not valid UTF-8. In a spreadsheet, save as "CSV UTF-8".');
+}
+
+function wrongCsv(row: number, what: string): ProductError {
+  const message = `Row ${row} of the CSV file is wrong: ${what}`;
+  return new ProductError('invalid_dataset', message, {
+    details: [{ code: 'invalid_dataset', message: what, line: row }],
+  });
+}

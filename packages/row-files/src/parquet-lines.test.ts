@@ -1,0 +1,117 @@
+import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ProductError } from '@lorasmith/contracts';
+import { type ColumnSource, parquetWriteBuffer } from 'hyparquet-writer';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type ColumnChoice, parseColumnMapping } from './column-mapping.js';
+import { linesOfParquet } from './parquet-lines.js';
+
+const FIXTURES = fileURLToPath(new URL('fixtures', import.meta.url));
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-parquet-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** The rows of a file, or its error. */
+async function rowsOf(
+  location: string,
+  columns: ColumnChoice = 'of-rows',
+  maxRows = 1_000,
+): Promise<unknown[] | string> {
+  const file = await open(location);
+  try {
+    const rows: unknown[] = [];
+    for await (const line of linesOfParquet(file, { columns, maxRows })) {
+      expect(line.at(-1)).toBe(0x0a);
+      rows.push(JSON.parse(line.toString()));
+    }
+    return rows;
+  } catch (error) {
+    if (!(error instanceof ProductError)) throw error;
+    return `${error.code}: ${error.message}`;
+  } finally {
+    await file.close();
+  }
+}
+
+async function written(bytes: Uint8Array): Promise<string> {
+  const location = path.join(folder, 'file.parquet');
+  await writeFile(location, bytes);
+  return location;
+}
+
+const table = (columns: Record<string, unknown[]>) => {
+  const columnData = Object.entries(columns).map(([name, data]) => ({ name, data }) as ColumnSource);
+  return written(new Uint8Array(parquetWriteBuffer({ columnData })));
+};
+const fixture = (name: string) => path.join(FIXTURES, name);
+const expected = async (name: string) => JSON.parse(await readFile(fixture(name), 'utf8')) as Record<string, unknown>[];
+
+test.each(['none', 'snappy', 'gzip', 'brotli', 'zstd', 'v2', 'delta', 'pandas', 'polars'])(
+  'the rows of pairs-%s are those that were written',
+  async (name) => {
+    const rows = await expected('pairs.json');
+    const location = fixture(`pairs-${name}.parquet`);
+    expect(await rowsOf(location, 'all')).toEqual(rows);
+    const [first, ...others] = rows.map(({ prompt, completion }) => ({ prompt, completion }));
+    expect(await rowsOf(location)).toEqual([{ id: null, ...first }, ...others]);
+    const mapping = parseColumnMapping('text:prompt');
+    const texts = rows.map(({ prompt }) => ({ prompt }));
+    expect(await rowsOf(location, mapping)).toEqual([{ id: null, completion: null, ...texts[0] }, ...texts.slice(1)]);
+  },
+);
+
+test('conversations are lists, and what is null in them is absent', async () => {
+  const [first] = (await rowsOf(fixture('chats.parquet'), 'all')) as Record<string, unknown>[];
+  expect(first).toEqual({
+    messages: [
+      { role: 'user', content: 'Weather in place 0?' },
+      { role: 'assistant', tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } }] },
+    ],
+    source: 'web',
+  });
+  expect(await rowsOf(fixture('chats.parquet'), 'all')).toHaveLength(20);
+});
+
+test('numbers, dates and binary values are JSON', async () => {
+  const date = new Date('2026-01-02T03:04:05Z');
+  const location = await table({
+    text: ['a', 'b'],
+    label: [1n, 2n],
+    at: [date, date],
+    bytes: [Uint8Array.of(0xff), Uint8Array.of(0x41)],
+  });
+  expect(await rowsOf(location, 'all')).toEqual([
+    { text: 'a', label: 1, at: date.toISOString(), bytes: [0xff] },
+    { text: 'b', label: 2, at: date.toISOString(), bytes: 'A' },
+  ]);
+});
+
+test('columns with names of Object.prototype are columns', async () => {
+  const location = await table({ constructor: ['a'], text: ['b'] });
+  expect(await rowsOf(location, parseColumnMapping('prompt:constructor,completion:text'))).toEqual([
+    { constructor: 'a', text: 'b' },
+  ]);
+});
+
+test('a file without a column of a row, or with too many rows, is refused', async () => {
+  expect(await rowsOf(await table({ question: ['a'], answer: ['b'] }))).toContain(
+    'invalid_dataset: The Parquet file has the columns "question", "answer", none of which a row has.',
+  );
+  expect(await rowsOf(fixture('pairs-none.parquet'), 'of-rows', 299)).toContain('more than 299 rows');
+  expect(await rowsOf(fixture('pairs-lz4.parquet'))).toContain('unsupported compression codec');
+});
+
+test('a file that is cut off or damaged is refused', async () => {
+  const bytes = await readFile(fixture('pairs-snappy.parquet'));
+  for (const length of [0, 4, 8, 100, bytes.length - 1]) {
+    expect(await rowsOf(await written(bytes.subarray(0, length)))).toContain('damaged or incomplete');
+  }
+  const page = Buffer.from(bytes);
+  page.fill(0xff, 2_500, 2_700);
+  expect(await rowsOf(await written(page))).toContain('damaged or incomplete');
+});

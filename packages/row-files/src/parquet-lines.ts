@@ -1,0 +1,134 @@
+import { isUtf8 } from 'node:buffer';
+import type { FileHandle } from 'node:fs/promises';
+import { brotliDecompressSync, gunzipSync } from 'node:zlib';
+import { ProductError } from '@lorasmith/contracts';
+import { decompress } from 'fzstd';
+import {
+  type AsyncBuffer,
+  type Compressors,
+  type FileMetaData,
+  parquetMetadataAsync,
+  parquetReadObjects,
+  parquetSchema,
+  snappyUncompress,
+  toJson,
+} from 'hyparquet';
+import { type ColumnChoice, columnsToRead } from './column-mapping.js';
+
+export interface ParquetOptions {
+  columns: ColumnChoice;
+  maxRows: number;
+}
+
+/** The largest page, unpacked. Writers make pages of 1 MB. */
+const MAX_PAGE_BYTES = 2 ** 28;
+/** The largest row group, unpacked: it is held as a whole. */
+const MAX_GROUP_BYTES = 2 ** 28;
+/** Limits, for docs/limits.md. */
+export const parquetLimits = {
+  rowGroup: { value: MAX_GROUP_BYTES, unit: 'bytes', beyond: '422 `invalid_dataset`' },
+};
+
+const SMALLER_GROUPS =
+  'Write it with smaller row groups (pandas: to_parquet(FILE, row_group_size=10000)), or send JSONL.';
+
+/**
+ * The rows of a Parquet file as JSON, one line each, with the columns that are read. The first row names the other columns, too. Null becomes
+ * an absent key, because Parquet has no other form of that.
+ *
+ * A file may be made to need any time and memory: read files of others in a bounded process.
+ *
+ * The lines throw ProductError `invalid_dataset` for a damaged file, for one without a column of a row, and beyond the limits.
+ */
+export async function* linesOfParquet(
+  file: FileHandle,
+  { columns: choice, maxRows }: ParquetOptions,
+): AsyncGenerator<Buffer> {
+  const buffer = await bufferOf(file);
+  const metadata = await orDamaged(() => parquetMetadataAsync(buffer, { geoparquet: false }));
+  if (metadata.num_rows > maxRows) throw refused(`It has more than ${maxRows} rows, the limit.`);
+  const names = await orDamaged(async () => parquetSchema(metadata).children.map(({ element }) => element.name));
+  const columns = columnsToRead(names, choice, 'Parquet');
+  const others = Object.fromEntries(names.filter((name) => !columns.includes(name)).map((name) => [name, null]));
+  let rowStart = 0;
+  for (const group of metadata.row_groups) {
+    if (group.total_byte_size > MAX_GROUP_BYTES) {
+      throw refused(`It has a row group of over ${MAX_GROUP_BYTES} bytes, the limit. ${SMALLER_GROUPS}`);
+    }
+    const rowEnd = rowStart + Number(group.num_rows);
+    const rows = await orDamaged(() => readRows(buffer, metadata, { columns, rowStart, rowEnd }));
+    for (const [index, row] of rows.entries()) {
+      const named = rowStart + index === 0 ? { ...others, ...row } : row;
+      yield Buffer.from(`${JSON.stringify(named)}\n`);
+    }
+    rowStart = rowEnd;
+  }
+}
+
+interface RowRange {
+  columns: string[];
+  rowStart: number;
+  rowEnd: number;
+}
+
+async function readRows(file: AsyncBuffer, metadata: FileMetaData, range: RowRange): Promise<object[]> {
+  const rows = await parquetReadObjects({
+    ...{ file, metadata, ...range, compressors: COMPRESSORS, geoparquet: false },
+    parsers: { stringFromBytes: (bytes) => (bytes && isUtf8(bytes) ? Buffer.from(bytes).toString() : bytes) },
+  });
+  return rows.map((row) => withoutNulls(toJson(row)) as object);
+}
+
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== 'object' || value === null) return value;
+  const kept = Object.entries(value).filter(([, one]) => one !== null);
+  return Object.fromEntries(kept.map(([name, one]) => [name, withoutNulls(one)]));
+}
+
+const COMPRESSORS: Compressors = {
+  SNAPPY: checked((input, bytes) => {
+    const output = new Uint8Array(bytes);
+    snappyUncompress(input, output);
+    return output;
+  }),
+  GZIP: checked((input, maxOutputLength) => gunzipSync(input, { maxOutputLength })),
+  BROTLI: checked((input, maxOutputLength) => brotliDecompressSync(input, { maxOutputLength })),
+  ZSTD: checked((input, bytes) => decompress(input, new Uint8Array(bytes))),
+};
+
+function checked(unpack: (input: Uint8Array, bytes: number) => Uint8Array): NonNullable<Compressors['SNAPPY']> {
+  return (input, bytes) => {
+    if (bytes > MAX_PAGE_BYTES) throw refused(`It has a page of over ${MAX_PAGE_BYTES} bytes, the limit.`);
+    return unpack(input, bytes);
+  };
+}
+
+/** Reads of a file, none beyond its end. */
+async function bufferOf(file: FileHandle): Promise<AsyncBuffer> {
+  const { size } = await file.stat();
+  return {
+    byteLength: size,
+    async slice(start, end = size) {
+      const length = Math.min(end, size) - start;
+      if (!(start >= 0 && length >= 0)) throw new Error(`a part from ${start} to ${end}`);
+      const bytes = new ArrayBuffer(length);
+      await file.read(new Uint8Array(bytes), 0, length, start);
+      return bytes;
+    },
+  };
+}
+
+async function orDamaged<Result>(read: () => Promise<Result>): Promise<Result> {
+  try {
+    return await read();
+  } catch (error) {
+    if (error instanceof ProductError) throw error;
+    throw refused(`It is damaged or incomplete (${(error as Error).message.slice(0, 200)}).`, error);
+  }
+}
+
+function refused(what: string, cause?: unknown): ProductError {
+  const message = `The Parquet file cannot be read. ${what}`;
+  return new ProductError('invalid_dataset', message, { cause });
+}

@@ -1,0 +1,23 @@
+import { createReadStream, createWriteStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { answerParent } from '@lorasmith/child-processes';
+import { bounded } from '@lorasmith/contracts';
+import { linesOfParquet, unzstd } from '@lorasmith/row-files';
+import type { FileReading } from './file-reading.js';
+
+answerParent<FileReading, null>('reading of the file', async (reading) => {
+  const content = bounded(contentOf(reading), reading.maxBytes, 'unpacked file');
+  await pipeline(content, createWriteStream(reading.output, { flags: 'wx' }));
+  return null;
+});
+
+async function* contentOf({ form, file, columns, maxRows }: FileReading): AsyncGenerator<Buffer> {
+  if (form === 'zstd') return yield* unzstd(createReadStream(file));
+  const handle = await open(file);
+  try {
+    yield* linesOfParquet(handle, { columns, maxRows });
+  } finally {
+    await handle.close();
+  }
+}
