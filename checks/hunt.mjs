@@ -1,5 +1,6 @@
-// npm run hunt -- [--condition NAME]… [--runs N] [--out FOLDER] [FILES…]: runs the tests, or those of chosen files, N times in each
-// condition, and writes a table of what failed. --list shows the conditions. Runs of an earlier hunt in FOLDER stay in its table.
+// npm run hunt -- [--condition NAME[+NAME…]]… [--runs N] [--out FOLDER] [FILES…]: runs the tests, or those of chosen files, N times in
+// each condition or combination of them, and writes a table of what failed. --list shows the conditions. Runs of an earlier hunt in
+// FOLDER stay in its table.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, existsSync } from 'node:fs';
@@ -10,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { ROOT_DIR } from '../scripts/setup/locations.mjs';
 import { SetupError } from '../scripts/setup/setup-error.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
-import { CONDITIONS } from './hunt/conditions.mjs';
+import { CONDITIONS, conditionOf } from './hunt/conditions.mjs';
 import { failuresOf, huntTable } from './hunt/hunt-report.mjs';
 
 await runAsCommand(async () => {
@@ -27,7 +28,7 @@ await runAsCommand(async () => {
     for (const [name, { what }] of Object.entries(CONDITIONS)) console.log(`${name.padEnd(18)} ${what}`);
     return 0;
   }
-  const unknown = values.condition.filter((name) => !(name in CONDITIONS));
+  const unknown = values.condition.flatMap((names) => names.split('+')).filter((name) => !(name in CONDITIONS));
   if (unknown.length > 0) throw new SetupError(`no such condition: ${unknown}`, 'see `npm run hunt -- --list`.');
 
   const { modelsDir } = await setUp({ browser: true });
@@ -38,7 +39,7 @@ await runAsCommand(async () => {
   const before = runs.length;
   for (let round = 1; round <= Number(values.runs); round++) {
     for (const name of values.condition) {
-      const condition = /** @type {import('./hunt/conditions.mjs').Condition} */ (CONDITIONS[name]);
+      const condition = conditionOf(name);
       const hindrance = condition.hindrance?.() ?? null;
       if (hindrance !== null) {
         if (round === 1) console.log(`${name}: not tried, ${hindrance}`);

@@ -91,6 +91,36 @@ export const CONDITIONS = {
   ...Object.fromEntries(NODE_RELEASES.map((release) => [`node-${release.split('.')[0]}`, onNode(release)])),
 };
 
+/**
+ * One condition, or several at once.
+ *
+ * @param {string} names with + between them
+ * @returns {Condition}
+ */
+export function conditionOf(names) {
+  const all = names.split('+').map((name) => /** @type {Condition} */ (CONDITIONS[name]));
+  const [only] = all;
+  if (all.length === 1 && only !== undefined) return only;
+  return {
+    what: all.map(({ what }) => what).join('; '),
+    hindrance: () => all.map(({ hindrance }) => hindrance?.() ?? null).find((one) => one !== null) ?? null,
+    async begin(folder) {
+      /** @type {Setting[]} */
+      const settings = [];
+      for (const { begin } of all) settings.push(await begin(folder));
+      return {
+        ...Object.assign({}, ...settings),
+        prefix: settings.flatMap(({ prefix = [] }) => prefix),
+        env: Object.assign({}, ...settings.map(({ env }) => env)),
+        note: settings.flatMap(({ note }) => note ?? []).join(', '),
+        async end() {
+          for (const { end } of settings) await end?.();
+        },
+      };
+    },
+  };
+}
+
 /** @param {string} release @returns {Condition} */
 function onNode(release) {
   return {
