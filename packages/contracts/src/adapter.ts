@@ -9,8 +9,8 @@ import { AdapterChecks, AdapterProbe } from './probe.js';
 import { RecordVersion } from './record-version.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
+import { closed } from './schema-parts.js';
 
-const closed = { additionalProperties: false };
 const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
 
 export const Evaluation = Type.Object(

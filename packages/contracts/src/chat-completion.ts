@@ -2,8 +2,8 @@ import { type Static, Type } from 'typebox';
 import { answerHead, fieldsWithoutEffect, generationFields, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
 import { ChatMessage, Tools } from './message.js';
 import { Nullable } from './nullable.js';
+import { closed } from './schema-parts.js';
 
-const closed = { additionalProperties: false };
 const MAX_MESSAGES = 1_000;
 
 const maxTokens = Nullable(Type.Integer({ minimum: 1 }), {

@@ -2,8 +2,7 @@ import { type Static, Type } from 'typebox';
 import { JobId } from './identifier.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** A stored state of a training. It can be resumed, and published as an adapter. */
 export const Checkpoint = Type.Object(

@@ -4,9 +4,7 @@ import { Fault } from './error.js';
 import { DatasetId, ModelName } from './identifier.js';
 import { MAX_SEQ_LENGTH, ON_OVERFLOW } from './job.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
-const count = (description: string) => Type.Integer({ minimum: 0, description });
+import { closed, count } from './schema-parts.js';
 
 /** Most characters of a line that `GET /datasets/:id/rows` shows. */
 export const MAX_ROW_CHARACTERS = 16_384;

@@ -7,8 +7,7 @@ import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page, PageQuery } from './page.js';
 import { RecordVersion } from './record-version.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** The row formats, which differ in their keys. */
 export const DATASET_FORMATS = ['messages', 'prompt_completion', 'instruction', 'text', 'features'] as const;

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { closed } from './schema-parts.js';
 
 /**
  * Every error code of the product with its HTTP status, and its meaning for the reader of docs/api.md: when it occurs and what
@@ -293,7 +294,7 @@ export const Fault = Type.Object(
       Type.String({ description: 'The dataset of the line, where it is the validation dataset.' }),
     ),
   },
-  { $id: 'Fault', additionalProperties: false },
+  { $id: 'Fault', ...closed },
 );
 export type Fault = Static<typeof Fault>;
 
@@ -308,10 +309,10 @@ export const ErrorBody = Type.Object(
         request_id: Type.Union([Type.String(), Type.Null()]),
         details: Type.Array(Fault, { description: 'Every fault that was found, with its location.' }),
       },
-      { additionalProperties: false },
+      closed,
     ),
   },
-  { $id: 'ErrorBody', additionalProperties: false },
+  { $id: 'ErrorBody', ...closed },
 );
 export type ErrorBody = Static<typeof ErrorBody>;
 

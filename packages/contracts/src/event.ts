@@ -4,8 +4,7 @@ import { JobFailure } from './job.js';
 import { Nullable } from './nullable.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** The data of each kind of event of a job. */
 export const EVENT_DATA = {

@@ -4,10 +4,10 @@ import { jobMetadata } from './job.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { ResultFileId } from './openai-file.js';
+import { closed } from './schema-parts.js';
 
 // Fine-tuning jobs as the OpenAI API has them. As there, null means the default.
 
-const closed = { additionalProperties: false };
 const optional = <Schema extends TSchema>(schema: Schema, description: string) =>
   Type.Optional(Nullable(schema, { description }));
 /** A field that only says that a thing is not used. Anything else is refused by its name. */

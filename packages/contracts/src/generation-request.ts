@@ -1,5 +1,6 @@
 import { type TSchema, Type } from 'typebox';
 import { Nullable } from './nullable.js';
+import { closed } from './schema-parts.js';
 
 // What the two calls of the OpenAI API that generate text have in common. As there, null means the default.
 
@@ -80,7 +81,7 @@ export const generationFields = {
           Type.Boolean({ description: 'Whether a last piece, without choices, has the counts of tokens.' }),
         ),
       },
-      { additionalProperties: false },
+      closed,
     ),
     'Only with `stream`.',
   ),
@@ -102,7 +103,7 @@ export const generationFields = {
     'Above 1: the logits of tokens in the prompt and the answer are divided by it if positive, else multiplied. Default: 1. ' +
       'Not in the OpenAI API; as in transformers and vLLM.',
   ),
-  logit_bias: neutral(Type.Object({}, { additionalProperties: false }), '{}'),
+  logit_bias: neutral(Type.Object({}, closed), '{}'),
 };
 
 /** The first fields of an answer. */
@@ -122,5 +123,5 @@ export const Usage = Type.Object(
     completion_tokens: Type.Integer({ minimum: 0 }),
     total_tokens: Type.Integer({ minimum: 0 }),
   },
-  { $id: 'Usage', additionalProperties: false },
+  { $id: 'Usage', ...closed },
 );

@@ -3,8 +3,7 @@ import type { ErrorCode } from './error.js';
 import { AdapterId, ModelName } from './identifier.js';
 import { ChatMessage, Tools } from './message.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** A request for text, as the api sends it to a worker: checked, and with every default filled in. */
 export const GenerationRequest = Type.Object(

@@ -30,4 +30,5 @@ export * from './probe.js';
 export * from './record-version.js';
 export * from './report.js';
 export * from './samples.js';
+export { closed } from './schema-parts.js';
 export * from './webhook.js';

@@ -9,8 +9,7 @@ import { Owner } from './owner.js';
 import { Page } from './page.js';
 import { Report } from './report.js';
 import { SampleRequest, SampleSettings } from './samples.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** The maximum rank of a job, and of an imported adapter. */
 export const MAX_RANK = 512;

@@ -1,7 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** The speed of a machine in one precision. */
 export const MachineRates = Type.Object(

@@ -1,7 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 export const MessageRole = Type.Enum(['system', 'user', 'assistant', 'tool']);
 /** A turn of a conversation, as text. */

@@ -1,8 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { ModelName } from './identifier.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** A repository on the hub: its organisation or user, and its name. */
 export const HubRepository = Type.String({

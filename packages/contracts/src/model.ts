@@ -2,8 +2,7 @@ import { type Static, Type } from 'typebox';
 import { ModelName } from './identifier.js';
 import { ModelOrigin } from './model-pull.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** A layer that LoRA can adapt. */
 export const AdaptableModule = Type.Object(

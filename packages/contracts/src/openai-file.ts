@@ -1,8 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { DatasetId, type JobId } from './identifier.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** The purposes of files: `fine-tune` for uploads, `fine-tune-results` for what a fine-tuning job writes. */
 export const FILE_PURPOSES = ['fine-tune', 'fine-tune-results'] as const;

@@ -1,8 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { ModelName } from './identifier.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** A model that can be named in a request: an adapter, or a base model. */
 export const OpenaiModel = Type.Object(

@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
+import { closed } from './schema-parts.js';
 
-const closed = { additionalProperties: false };
 const precision = Type.Enum(['float32', 'bfloat16'], { description: 'The dtype in which the values were computed.' });
 
 /** A possible next token, with its probability for base and adapter. */

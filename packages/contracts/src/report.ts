@@ -3,11 +3,10 @@ import { COMPLETION_FORMATS } from './completion-format.js';
 import { Fault } from './error.js';
 import { DatasetId } from './identifier.js';
 import { Nullable } from './nullable.js';
+import { closed, count } from './schema-parts.js';
 
 /** Most tokens of the first row in a report. */
 export const MAX_RENDERED_TOKENS = 512;
-const closed = { additionalProperties: false };
-const count = (description: string) => Type.Integer({ minimum: 0, description });
 
 /** What happened to the rows of a dataset that are too long. */
 const lengthHandling = {

@@ -1,8 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { Message } from './message.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 /** Rounds of samples in a job. All are in its manifest. */
 export const MAX_SAMPLE_ROUNDS = 100;

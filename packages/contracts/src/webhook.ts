@@ -2,8 +2,7 @@ import { type Static, Type } from 'typebox';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobFailure, JobStatus } from './job.js';
 import { Nullable } from './nullable.js';
-
-const closed = { additionalProperties: false };
+import { closed } from './schema-parts.js';
 
 export const WEBHOOK_TYPES = ['job.succeeded', 'job.failed', 'job.cancelled'] as const;
 export type WebhookType = (typeof WEBHOOK_TYPES)[number];

@@ -1,10 +1,10 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { closed } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 
 // A registry that shares its data folder with the api need not send the bytes of a download: it answers with the files that
 // they are in, and the api reads those. The status and the other headers are those of the download.
 
-const closed = { additionalProperties: false };
 const offset = Type.Integer({ minimum: 0 });
 
 /** A part of a download: bytes in base64, or the bytes `start` to `end`, both inclusive, of a file below the data folder. */

@@ -1,5 +1,5 @@
 import { inTime } from '@lorasmith/concurrency';
-import { ErrorBody, type Fault, ProductError } from '@lorasmith/contracts';
+import { closed, ErrorBody, type Fault, ProductError } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 import type { HttpApp } from './http-app.js';
 
@@ -13,7 +13,7 @@ export interface HealthRoutesOptions {
 
 const Health = Type.Object(
   { status: Type.Literal('ok'), checks: Type.Array(Type.String(), { description: 'What was checked.' }) },
-  { $id: 'Health', additionalProperties: false },
+  { $id: 'Health', ...closed },
 );
 
 const CHECK_TIMEOUT_MS = 2_500;

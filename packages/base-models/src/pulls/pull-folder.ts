@@ -1,11 +1,12 @@
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { closed } from '@lorasmith/contracts';
 import { isAbsent, syncFolder, writeFileAtomic } from '@lorasmith/storage';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
 
 /** Which commit the staged files belong to. */
-const StagedCommit = Type.Object({ repo: Type.String(), commit: Type.String() }, { additionalProperties: false });
+const StagedCommit = Type.Object({ repo: Type.String(), commit: Type.String() }, closed);
 type StagedCommit = Static<typeof StagedCommit>;
 
 const COMMIT_FILE = 'commit.json';

@@ -1,4 +1,4 @@
-import { Fault, RenderedRow } from '@lorasmith/contracts';
+import { closed, Fault, RenderedRow } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 
@@ -45,7 +45,6 @@ export function readRecord(from: DataView, offset: number): ExampleRecord {
 }
 
 const count = Type.Integer({ minimum: 0 });
-const closed = { additionalProperties: false };
 
 const FileDigest = Type.Object({ bytes: count, sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }) }, closed);
 

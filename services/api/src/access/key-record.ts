@@ -1,4 +1,4 @@
-import { KeyId, Nullable, Role } from '@lorasmith/contracts';
+import { closed, KeyId, Nullable, Role } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 
 const quota = (description: string) => Nullable(Type.Integer({ minimum: 0 }), { description });
@@ -11,7 +11,7 @@ export const KeyLimits = Type.Partial(
     dataset_bytes: quota('Bytes of all its datasets.'),
     adapter_bytes: quota('Bytes of all its adapters.'),
   }),
-  { additionalProperties: false },
+  closed,
 );
 export type KeyLimits = Static<typeof KeyLimits>;
 
@@ -27,7 +27,7 @@ export const KeyRecord = Type.Object(
     limits: KeyLimits,
     created_at: Type.String(),
   },
-  { additionalProperties: false },
+  closed,
 );
 export type KeyRecord = Static<typeof KeyRecord>;
 

@@ -1,4 +1,4 @@
-import { AdapterManifest, AdapterPage, PageQuery } from '@lorasmith/contracts';
+import { AdapterManifest, AdapterPage, closed, PageQuery } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
@@ -10,7 +10,6 @@ const ANSWER_TIMEOUT_MS = 60_000;
 const CONNECTIONS = 128;
 
 const tags = ['adapters'];
-const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 
 /**

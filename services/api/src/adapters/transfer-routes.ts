@@ -3,6 +3,7 @@ import {
   Adapter,
   AdapterFileList,
   AdapterFilesQuery,
+  closed,
   DownloadQuery,
   ImportAdapterQuery,
   TAR_MEDIA_TYPES,
@@ -30,7 +31,6 @@ export interface TransferRoutesOptions extends ForwardingOptions {
 }
 
 const tags = ['adapters'];
-const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const fileParams = Type.Object({ id: Type.String({ maxLength: 200 }), name: Type.String({ maxLength: 300 }) }, closed);
 const bytes = (description: string) => Type.Unsafe<Uint8Array>(Type.String({ format: 'binary', description }));

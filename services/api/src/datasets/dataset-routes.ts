@@ -1,5 +1,6 @@
 import multipart from '@fastify/multipart';
 import {
+  closed,
   Dataset,
   DatasetPage,
   DatasetQuery,
@@ -30,7 +31,6 @@ export interface DatasetRoutesOptions {
 }
 
 const tags = ['datasets'];
-const closed = { additionalProperties: false };
 const DatasetParams = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const UploadQuery = Type.Object(
   {

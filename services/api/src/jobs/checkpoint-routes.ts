@@ -1,4 +1,4 @@
-import { CheckpointList, Job, PublishCheckpointRequest } from '@lorasmith/contracts';
+import { CheckpointList, closed, Job, PublishCheckpointRequest } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
@@ -12,7 +12,6 @@ export interface CheckpointRoutesOptions {
 }
 
 const tags = ['jobs'];
-const closed = { additionalProperties: false };
 const id = Type.String({ maxLength: 200 });
 const step = Type.String({ maxLength: 200, description: "The number of the checkpoint's step, `best` or `last`." });
 

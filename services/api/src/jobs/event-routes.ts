@@ -1,4 +1,4 @@
-import { JobEvent, JobEventList } from '@lorasmith/contracts';
+import { closed, JobEvent, JobEventList } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import { type HttpApp, onceClosed } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
@@ -23,7 +23,7 @@ const EventsQuery = Type.Object(
       Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'For the JSON answer only.' }),
     ),
   },
-  { additionalProperties: false },
+  closed,
 );
 const EventsHeaders = Type.Object({
   'last-event-id': Type.Optional(
@@ -52,7 +52,7 @@ export async function eventRoutes(
           'Server-sent events, up to the last one of the job. Each has an `id`, its type as `event`, and a JobEvent ' +
           'as `data`. With `Accept: application/json`: a page of the events so far.',
         tags: ['jobs'],
-        params: Type.Object({ id: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
+        params: Type.Object({ id: Type.String({ maxLength: 200 }) }, closed),
         querystring: EventsQuery,
         headers: EventsHeaders,
         response: {

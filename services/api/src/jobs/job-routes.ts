@@ -1,4 +1,14 @@
-import { Job, JobId, JobPage, JobRequest, JobStatus, PageQuery, ProductError, Report } from '@lorasmith/contracts';
+import {
+  closed,
+  Job,
+  JobId,
+  JobPage,
+  JobRequest,
+  JobStatus,
+  PageQuery,
+  ProductError,
+  Report,
+} from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
@@ -14,7 +24,6 @@ export interface JobRoutesOptions {
 }
 
 const tags = ['jobs'];
-const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const CreateJobQuery = Type.Object(
   { dry_run: Type.Optional(Type.Boolean({ description: 'Return the report and queue nothing.' })) },

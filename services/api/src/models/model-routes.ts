@@ -1,5 +1,5 @@
 import type { ModelSource } from '@lorasmith/base-models';
-import { BaseModelDetail, BaseModelList } from '@lorasmith/contracts';
+import { BaseModelDetail, BaseModelList, closed } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers } from '../openapi/answers.js';
@@ -27,7 +27,7 @@ export async function modelRoutes(app: HttpApp, { baseModels }: { baseModels: Mo
         operationId: 'getModel',
         summary: 'One base model, with the modules that can be adapted',
         tags,
-        params: Type.Object({ name: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
+        params: Type.Object({ name: Type.String({ maxLength: 200 }) }, closed),
         response: { 200: answer('The model.', BaseModelDetail), ...errorAnswers(404) },
       },
     },

@@ -1,11 +1,11 @@
 import type { ModelSource, PullStore } from '@lorasmith/base-models';
-import { ModelPull, ModelPullId, ModelPullList, ModelPullRequest, ProductError } from '@lorasmith/contracts';
+import { closed, ModelPull, ModelPullId, ModelPullList, ModelPullRequest, ProductError } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers } from '../openapi/answers.js';
 
 const tags = ['models'];
-const params = Type.Object({ id: ModelPullId }, { additionalProperties: false });
+const params = Type.Object({ id: ModelPullId }, closed);
 
 export interface PullRoutesOptions {
   pulls: PullStore;

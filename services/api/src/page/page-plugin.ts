@@ -1,4 +1,4 @@
-import { ProductError } from '@lorasmith/contracts';
+import { closed, ProductError } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
@@ -37,7 +37,7 @@ export async function servePage(app: HttpApp, { site }: { site: Site | null }): 
     if (index === undefined) throw notBuilt();
     return answerFile(index, request, reply);
   });
-  const params = Type.Object({ name: Type.String() }, { additionalProperties: false });
+  const params = Type.Object({ name: Type.String() }, closed);
   app.get('/assets/:name', { schema: { hide: true, params } }, async (request, reply) => {
     const file = site?.get(`assets/${request.params.name}`);
     if (file === undefined) throw new ProductError('not_found', 'The page has no such file. Load the page again.');

@@ -1,4 +1,4 @@
-import { ADAPTER_FILES, AdapterFilesQuery, DownloadQuery, PageQuery } from '@lorasmith/contracts';
+import { ADAPTER_FILES, AdapterFilesQuery, closed, DownloadQuery, PageQuery } from '@lorasmith/contracts';
 import { callerOfHeaders, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
@@ -9,7 +9,6 @@ import type { MergedModels } from '../merging/merged-models.js';
 import type { DownloadEvent } from '../metrics/registry-metrics.js';
 import type { AdapterLibrary } from './adapter-library.js';
 
-const closed = { additionalProperties: false };
 const DEFAULT_PAGE_SIZE = 20;
 
 /** Any text is accepted, so that an invalid id is answered like one that does not exist. */

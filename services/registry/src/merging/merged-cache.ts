@@ -1,5 +1,5 @@
 import { stat, utimes } from 'node:fs/promises';
-import { AdapterFile, ProductError } from '@lorasmith/contracts';
+import { AdapterFile, closed, ProductError } from '@lorasmith/contracts';
 import { type LocalBundleStore, type Staging, totalBytes } from '@lorasmith/storage';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
@@ -7,7 +7,7 @@ import { Compile } from 'typebox/compile';
 /** Stored beside the files of a merged model, and not served. */
 const RECORD_FILE = 'merged-files.json';
 
-const MergedRecord = Type.Object({ files: Type.Array(AdapterFile) }, { additionalProperties: false });
+const MergedRecord = Type.Object({ files: Type.Array(AdapterFile) }, closed);
 const recordSchema = Compile(MergedRecord);
 
 interface Entry {

@@ -1,5 +1,6 @@
 import multipart from '@fastify/multipart';
 import {
+  closed,
   type Dataset,
   OpenaiFile,
   OpenaiFileDeleted,
@@ -35,7 +36,6 @@ export interface FileRoutesOptions {
 }
 
 const tags = ['openai'];
-const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 /** The limit of the OpenAI API. */
 const MAX_LISTED = 10_000;

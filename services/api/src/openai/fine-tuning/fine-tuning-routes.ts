@@ -1,5 +1,6 @@
 import type { ModelSource } from '@lorasmith/base-models';
 import {
+  closed,
   FineTuningCheckpointList,
   FineTuningEventList,
   FineTuningJob,
@@ -38,7 +39,6 @@ export interface FineTuningRoutesOptions {
 }
 
 const tags = ['openai'];
-const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const pageQuery = (what: string, defaultLimit: number) =>
   Type.Object(

@@ -1,4 +1,4 @@
-import { OpenaiModel, OpenaiModelDeleted, OpenaiModelList } from '@lorasmith/contracts';
+import { closed, OpenaiModel, OpenaiModelDeleted, OpenaiModelList } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer } from '../../openapi/answers.js';
@@ -6,7 +6,7 @@ import { openaiErrorAnswers } from '../openai-errors.js';
 import type { ModelDirectory } from './model-directory.js';
 
 const tags = ['openai'];
-const params = Type.Object({ model: Type.String({ maxLength: 200 }) }, { additionalProperties: false });
+const params = Type.Object({ model: Type.String({ maxLength: 200 }) }, closed);
 
 /** What requests can name as their model, as the OpenAI API lists it. */
 export async function openaiModelRoutes(app: HttpApp, { directory }: { directory: ModelDirectory }): Promise<void> {
