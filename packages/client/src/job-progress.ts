@@ -104,10 +104,10 @@ export function eventText(
     case 'report-ready':
       return reportText(event.data.report);
     case 'evaluation-finished': {
-      const { step, loss, perplexity, accuracy } = event.data;
+      const { step, loss, perplexity, accuracy, tokens, trained_tokens: trained } = event.data;
       const extra = [
         perplexity === null ? '' : `, perplexity ${perplexity.toPrecision(4)}`,
-        `, ${(100 * accuracy).toFixed(1)} % right`,
+        `, ${(100 * accuracy).toFixed(1)} % right, over ${trained} of ${tokens} tokens`,
       ].join('');
       return [`evaluation ${step === 0 ? 'before training' : `after step ${step}`}: loss ${loss.toFixed(4)}${extra}`];
     }

@@ -13,12 +13,21 @@ import { closed } from './schema-parts.js';
 
 const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
 
+/** The tokens of an evaluation. */
+export const evaluatedTokens = {
+  tokens: Type.Integer({ minimum: 0, description: 'All tokens of the held-out rows; rows for a classifier.' }),
+  trained_tokens: Type.Integer({
+    minimum: 0,
+    description: 'Those of them that the loss is the mean over; rows for a classifier.',
+  }),
+};
+
 export const Evaluation = Type.Object(
   {
     loss: Type.Number(),
     perplexity: Nullable(Type.Number()),
     accuracy: Type.Number(),
-    tokens: Type.Integer({ minimum: 0 }),
+    ...evaluatedTokens,
   },
   { $id: 'Evaluation', ...closed },
 );

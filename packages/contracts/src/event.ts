@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { evaluatedTokens } from './adapter.js';
 import { AdapterId, JobId } from './identifier.js';
 import { JobFailure } from './job.js';
 import { Nullable } from './nullable.js';
@@ -49,7 +50,7 @@ export const EVENT_DATA = {
       accuracy: Type.Number({
         description: 'Share of the trained tokens that the model ranks first; share of the rows for a classifier.',
       }),
-      tokens: Type.Integer({ minimum: 0 }),
+      ...evaluatedTokens,
     },
     closed,
   ),

@@ -86,7 +86,7 @@ export const Report = Type.Object(
       {
         per_epoch: count('Tokens read in one pass over the training rows (for a classifier: rows).'),
         trained_per_epoch: count('Trained tokens in one pass.'),
-        total: count('Tokens over the whole job.'),
+        total: count('Tokens that all steps of the job read.'),
         validation: count('Tokens of the sequences to evaluate on.'),
       },
       closed,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { countSteps, epochsOf, warmupWarnings } from './count-steps.js';
+import { countSteps, warmupWarnings } from './count-steps.js';
 
 const settings = { batch_size: 8, gradient_accumulation_steps: 1, epochs: 3, max_steps: null, warmup_ratio: 0.03 };
 
@@ -26,12 +26,5 @@ describe('warmupWarnings', () => {
     expect(warned(3, 3)[0]!.message).toContain('all 3 steps');
     expect(warned(3, 2)).toEqual([]);
     expect(warned(1, 0)).toEqual([]);
-  });
-});
-
-describe('epochsOf', () => {
-  it('counts the smaller last step of an epoch as what it is', () => {
-    expect(epochsOf({ perEpoch: 13, total: 39, warmup: 0 }, 100, settings)).toBe(3);
-    expect(epochsOf({ perEpoch: 13, total: 14, warmup: 0 }, 100, settings)).toBeCloseTo(1.08, 12);
   });
 });

@@ -38,9 +38,3 @@ export function warmupWarnings({ total, warmup }: StepCounts): Fault[] {
 export function countRounds(everySteps: number | null, steps: number): number {
   return 2 + (everySteps === null ? 0 : Math.floor((steps - 1) / everySteps));
 }
-
-/** Passes over the data that these steps make; the last one may be incomplete. */
-export function epochsOf({ perEpoch, total }: StepCounts, examples: number, settings: StepSettings): number {
-  const rowsOfRest = (total % perEpoch) * settings.batch_size * settings.gradient_accumulation_steps;
-  return Math.floor(total / perEpoch) + rowsOfRest / examples;
-}

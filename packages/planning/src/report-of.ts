@@ -1,11 +1,12 @@
 import type { Dataset, Fault, JobSpec, Report } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { adapterBytes } from './adapter-bytes.js';
-import { epochsOf, type StepCounts } from './count-steps.js';
+import type { StepCounts } from './count-steps.js';
 import { publishedState } from './evaluation-faults.js';
 import type { ExampleNotes } from './example-file/example-format.js';
 import type { Examples } from './objectives/examples.js';
 import type { Target } from './target-ranks.js';
+import { tokensOfSteps } from './tokens-of-steps.js';
 
 export interface ReportSources {
   spec: JobSpec;
@@ -49,8 +50,7 @@ export function reportOf(sources: ReportSources): Report {
     tokens: {
       per_epoch: training.tokens,
       trained_per_epoch: training.trainedTokens,
-      // Which rows an incomplete last epoch reads is not known before they are shuffled, but their mean is.
-      total: Math.round(training.tokens * epochsOf(steps, training.count, spec.training)),
+      total: tokensOfSteps(training, spec.training, steps),
       validation: validation?.tokens ?? 0,
     },
     steps: { per_epoch: steps.perEpoch, total: steps.total, warmup: steps.warmup },

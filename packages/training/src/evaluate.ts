@@ -21,5 +21,6 @@ export async function evaluate(
     losses.push(await passes.turn(FORWARD_SHARE * batch.tokens, () => batch.loss({ adapters })));
     tokens += batch.tokens;
   }
-  return { ...source.metrics(losses), tokens };
+  const trained = losses.reduce((sum, { normaliser }) => sum + normaliser, 0);
+  return { ...source.metrics(losses), tokens, trained_tokens: trained };
 }

@@ -2,7 +2,13 @@ import type { Evaluation } from '@lorasmith/contracts';
 import { describe, expect, test } from 'vitest';
 import { EvaluationWatch } from './evaluation-watch.js';
 
-const evaluation = (loss: number): Evaluation => ({ loss, perplexity: null, accuracy: 0.5, tokens: 1 });
+const evaluation = (loss: number): Evaluation => ({
+  loss,
+  perplexity: null,
+  accuracy: 0.5,
+  tokens: 1,
+  trained_tokens: 1,
+});
 
 /** The number of the evaluation, from 1, after which training ends; null if it never does. */
 function endOf(patience: number, min_delta: number, losses: number[]): number | null {

@@ -210,13 +210,23 @@ test('evaluation also between, when the job asks for it', async () => {
   const { events, outcome } = await attempt(llama, spec);
   const evaluations = events.flatMap((event) => (event.type === 'evaluation-finished' ? [event.data] : []));
   expect(evaluations.map(({ step }) => step)).toEqual([0, 2, 4, 6]);
-  for (const { loss, perplexity, accuracy } of evaluations) {
+  for (const { loss, perplexity, accuracy, tokens, trained_tokens: trained } of evaluations) {
+    expect(tokens).toBe(outcome.report.tokens.validation);
+    expect(trained).toBeGreaterThan(0);
+    expect(trained).toBeLessThan(tokens);
     expect(perplexity! / Math.exp(loss)).toBeCloseTo(1, 6);
     expect(accuracy).toBeGreaterThanOrEqual(0);
     expect(accuracy).toBeLessThanOrEqual(1);
   }
   const { step: _, ...last } = evaluations.at(-1)!;
   expect(outcome.result.evaluation_after).toEqual(last);
+});
+
+test('reads as many tokens as the report says, also in an epoch that is not complete', async () => {
+  for (const training of [{ epochs: 1.5 }, { max_steps: 4, batch_size: 3 }]) {
+    const { outcome } = await attempt(llama, aJob({ training }));
+    expect(outcome.result.tokens).toBe(outcome.report.tokens.total);
+  }
 });
 
 test('evaluates on a dataset of its own, which changes nothing of the training but the best state', async () => {
@@ -232,6 +242,8 @@ test('evaluates on a dataset of its own, which changes nothing of the training b
   expect(outcome.validation_dataset).toEqual({ id: dataset.id, sha256: dataset.sha256, rows: 5 });
   expect(report).toMatchObject({ rows: { validation: 5 }, validation_dataset: { id: dataset.id, rows: 5 } });
   expect(result.evaluation_before!.tokens).toBe(report.tokens.validation);
+  // Every token of a text is trained but its first.
+  expect(result.evaluation_before!.trained_tokens).toBe(report.tokens.validation - 5);
   const plain = await attempt(llama, aJob({ training: { epochs: 4 } }));
   expect(await weightsOf(whole.outputFolder)).toEqual(await weightsOf(plain.outputFolder));
   expect(plain.outcome.validation_dataset).toBeNull();

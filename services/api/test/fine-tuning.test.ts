@@ -485,7 +485,7 @@ describe('a fine-tuning job', () => {
     const id = await created({ suffix: 'Tone 2' });
     const result = `res_${id.slice(4)}`;
     const attempt = await attemptOf(id);
-    const evaluation = { perplexity: null, accuracy: 0.625, tokens: 5 };
+    const evaluation = { perplexity: null, accuracy: 0.625, tokens: 5, trained_tokens: 5 };
     const { record } = api.jobs.attempts;
     await record(attempt, { type: 'evaluation-finished', data: { step: 0, loss: 4, ...evaluation } });
     // Step 2 was done twice, because the trainer had to start again.

@@ -30,7 +30,7 @@ function content(text: string, kind: 'trained' | 'imported' = 'trained'): CardCo
     lora: { r: 4, target_modules: [text], rank_pattern: { [text]: 2 }, alpha_pattern: { [text]: 3 } },
     training: { max_steps: 3, optimizer: text },
   };
-  const evaluation = { loss: 2, perplexity: 7.4, accuracy: 0.5, tokens: 9 };
+  const evaluation = { loss: 2, perplexity: 7.4, accuracy: 0.5, tokens: 9, trained_tokens: 9 };
   const result = { steps: 3, trained_tokens: 9, first_loss: 3, last_loss: 2 };
   const training = {
     ...{ kind, job: `job_${'0'.repeat(24)}`, settings, checks: { adapter_difference: 0.1 } },

@@ -35,13 +35,16 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
       seconds: 1.5,
       epoch: step / 10,
       trainLoss: 5 - step / 10,
-      evaluationBefore: { loss: 2, perplexity: 7.4, accuracy: 0.1, tokens: 9 },
-      evaluation: { loss: 1 / step, perplexity: null, accuracy: 0.2, tokens: 9 },
+      evaluationBefore: { loss: 2, perplexity: 7.4, accuracy: 0.1, tokens: 9, trained_tokens: 9 },
+      evaluation: { loss: 1 / step, perplexity: null, accuracy: 0.2, tokens: 9, trained_tokens: 9 },
       evaluations:
         best === null
           ? { best: null, reference: null, withoutGain: 0 }
           : {
-              best: { step: best, evaluation: { loss: 1 / best, perplexity: null, accuracy: 0.2, tokens: 9 } },
+              best: {
+                step: best,
+                evaluation: { loss: 1 / best, perplexity: null, accuracy: 0.2, tokens: 9, trained_tokens: 9 },
+              },
               reference: 1 / best,
               withoutGain: 1,
             },

@@ -23,7 +23,10 @@ function stepOf(step: number, loss = 1 / step): JobEvent {
 }
 
 const evaluationOf = (step: number, loss: number) =>
-  eventOf({ type: 'evaluation-finished', data: { step, loss, perplexity: null, accuracy: 0.5, tokens: 1 } });
+  eventOf({
+    type: 'evaluation-finished',
+    data: { step, loss, perplexity: null, accuracy: 0.5, tokens: 1, trained_tokens: 1 },
+  });
 const samplesOf = (step: number) => eventOf({ type: 'samples-generated', data: { step, samples: [] } });
 
 function historyOf(...events: JobEvent[]): JobHistory {

@@ -32,7 +32,7 @@ const step = (number: number, loss = 1): NewJobEvent => ({
 });
 const evaluation = (number: number): NewJobEvent => ({
   type: 'evaluation-finished',
-  data: { step: number, loss: 3, perplexity: null, accuracy: 0.5, tokens: 7 },
+  data: { step: number, loss: 3, perplexity: null, accuracy: 0.5, tokens: 7, trained_tokens: 7 },
 });
 
 async function* nothing(): AsyncGenerator<JobEvent> {}
