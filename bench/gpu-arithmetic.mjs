@@ -99,7 +99,7 @@ function shape(name, { hidden, intermediate, layers, heads, keyValue, headDim, v
 /** @typedef {import('../packages/contracts/dist/index.js').MachineProfile} MachineProfile */
 
 /**
- * What the estimate expects of memory.
+ * The memory that the estimate expects.
  *
  * @param {MachineProfile['engine']['kind']} kind
  * @param {(typeof MODELS)[number]} model

@@ -305,7 +305,7 @@ async function profile() {
   return { before, after };
 }
 
-/** What lies around a training, of this checkout and, with --before, of another one, by turns. */
+/** The time around a training, of this checkout and, with --before, of another one, by turns. */
 async function around() {
   const scratch = await mkdtemp(path.join(tmpdir(), 'lorasmith-around-'));
   try {

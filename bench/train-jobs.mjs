@@ -29,7 +29,7 @@ const training = await load('training');
 
 configureKernels('fused');
 const cache = new training.BaseModelCache();
-/** What shares passes; null in a checkout whose jobs train one after the other. */
+/** The scheduler of shared passes; null in a checkout whose jobs train one after the other. */
 const scheduler = training.PassScheduler === undefined ? null : new training.PassScheduler({ passTokens: 1024 });
 
 const answer = async (/** @type {Work} */ work) => void process.send?.(await trainAll(work));

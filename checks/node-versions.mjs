@@ -85,7 +85,7 @@ async function run(clone, binaries, outputFile, signal) {
   }
 }
 
-/** What api, registry and worker wrote. @param {string} folder @returns {Promise<string[]>} lines */
+/** The output of api, registry and worker. @param {string} folder @returns {Promise<string[]>} lines */
 async function serviceOutput(folder) {
   const names = await readdir(folder).catch(() => []);
   const texts = await Promise.all(names.map((name) => readFile(path.join(folder, name), 'utf8')));

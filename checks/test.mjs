@@ -44,7 +44,7 @@ async function runAll(options) {
   const env = { ...environment(modelsDir), ...(withFaults && { ALL_CASES: '1' }) };
   /** @type {string[]} */
   const failures = [];
-  /** What the checks print, held back until the tests no longer write. @type {string[]} */
+  /** The output of the checks, held back until the tests no longer write. @type {string[]} */
   const lines = [];
   const checks = runChecks({ print: (line) => lines.push(line) });
   if (options.has('--audit')) {

@@ -12,7 +12,7 @@ import { CHARACTERS, writeFamilyModel } from './family-models.mjs';
 
 // A tiny random model of each family in the complete product: trained, published, sampled, merged, and sampled as what it became.
 
-/** Those with something that no other has: they cover all that a family may differ in. The last are jobs on the output head. */
+/** The cases with something that no other has: they cover all that a family may differ in. The last are jobs on the output head. */
 const USUAL_CASES = ['gpt2', 'exaone4', 'gemma3', 'granitemoehybrid', 'mistral3', 'nemotron', 'olmo3', 'head-tied'];
 const OTHER_CASES = [
   ...['gpt2-all-linear-options', 'qwen2-window', 'rope-dynamic'],

@@ -10,7 +10,7 @@ export interface HubServerFile {
   bytes: Buffer;
   /** Stored beside git, and sent from the other server. */
   large: boolean;
-  /** What the list says; the digest of the bytes unless it is to be wrong. */
+  /** The digest in the list; that of the bytes unless it is to be wrong. */
   digest: string;
 }
 
@@ -19,14 +19,14 @@ export interface HubServerRepo {
   /** Other names of the commit. */
   revisions: string[];
   files: Map<string, HubServerFile>;
-  /** Who may read it: everybody, or who sends this token. */
+  /** The token that a reader must send; null: everybody may read it. */
   token: string | null;
   gated: boolean;
   /** Whether large files are offered by Xet too. */
   xet: boolean;
 }
 
-/** What goes wrong. Each counter is lowered when it happens. */
+/** The faults to come. Each counter is lowered when it happens. */
 export interface HubFaults {
   /** Answers of large files that end, with their connection, after this many bytes. */
   cuts: { times: number; afterBytes: number };

@@ -19,7 +19,7 @@ const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
 interface SourceFile {
   /** The path from the root of the repository. */
   file: string;
-  /** What it imports or includes, as the source says it. */
+  /** The imports and includes, as the source says them. */
   imports: string[];
 }
 

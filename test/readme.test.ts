@@ -15,7 +15,7 @@ const ROOT = path.join(import.meta.dirname, '..');
 
 interface Step {
   pasted: string;
-  /** What README.md shows below, cut at `…`. */
+  /** The output that README.md shows below, cut at `…`. */
   printed: string;
 }
 

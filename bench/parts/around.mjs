@@ -6,7 +6,7 @@ import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 
 /**
- * What lies around a training, measured through the HTTP API of a stack of its own.
+ * The time around a training, measured through the HTTP API of a stack of its own.
  *
  * @typedef {object} AroundResult times in seconds
  * @property {JobTimes} coldJob 3 steps on the large model, which is not in memory

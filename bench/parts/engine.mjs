@@ -38,7 +38,7 @@ export async function growth({ model, precision, rows, length, recompute = false
 }
 
 /**
- * What a worker measures of its machine, and the share of the rate of matrix products that a training step reaches.
+ * The measurements of a worker on its machine, and the share of the rate of matrix products that a training step reaches.
  *
  * @param {StepOptions} options
  */

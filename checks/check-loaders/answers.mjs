@@ -13,7 +13,7 @@ export const TOKENS = 2;
  */
 
 /**
- * What the service itself answers.
+ * The answers of the service itself.
  * @param {any} client @param {string} model @param {string[]} prompts @returns {Promise<Answer[]>}
  */
 export async function ownAnswers(client, model, prompts) {

@@ -15,7 +15,7 @@ const REPLACED = {
     layer_types: ['full_attention', 'full_attention'],
   },
 };
-/** What vLLM is known to refuse, in its own words. */
+/** The adapters that vLLM is known to refuse, in its own words. */
 const REFUSES = [
   'Gemma2 uses `gelu_pytorch_tanh` as the hidden activation function',
   'GPT2LMHeadModel does not support LoRA yet',

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const POLL_MS = 500;
 const REQUEST_TIMEOUT_MS = 30_000;
 const STEP_TIMEOUT_MS = 600_000;
-/** What the policy of the page must say (services/api/src/page/page-plugin.ts). */
+/** The directives that the policy of the page must have (services/api/src/page/page-plugin.ts). */
 const STRICT_POLICY = [
   "default-src 'none'",
   "script-src 'self'",

@@ -3,7 +3,7 @@ import { SetupError } from '../../scripts/setup/setup-error.mjs';
 
 /** Compose files of a stack without a GPU, relative to the repository. */
 export const CPU_FILES = ['docker-compose.yml', 'docker/compose.cpu.yml'];
-/** Those of a stack on GPUs, by the engines in the worker's image. */
+/** The compose files of a stack on GPUs, by the engines in the worker's image. */
 export const GPU_FILES = {
   cuda: ['docker-compose.yml'],
   tensorflow: ['docker-compose.yml', 'docker/compose.tensorflow.yml'],
@@ -58,7 +58,7 @@ export async function docker(args, { env = process.env, cwd, expectFailure = fal
   return { code, ...kept };
 }
 
-/** What the machine must have, and the command that shows it. */
+/** The tools that the machine must have, each with the command that shows it. */
 const NEEDED = [
   {
     args: ['version', '--format', '{{.Server.Version}}'],

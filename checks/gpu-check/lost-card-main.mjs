@@ -22,7 +22,7 @@ const ROWS = 48;
 
 const model = path.resolve(values.model);
 const dataDir = path.resolve(values['data-dir']);
-/** What the services wrote. @type {string[]} */
+/** The output of the services. @type {string[]} */
 const written = [];
 const log = (/** @type {string} */ line) => {
   console.log(line);

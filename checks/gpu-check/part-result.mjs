@@ -1,7 +1,7 @@
 import { renameSync, writeFileSync } from 'node:fs';
 
 /**
- * What a part's process found so far, for the report. Written after each figure, since the next step may crash.
+ * The findings of a part's process so far, for the report. Written after each figure, since the next step may crash.
  *
  * @param {{ lines: string[], [figure: string]: unknown }} result `lines`: Markdown for the report
  */

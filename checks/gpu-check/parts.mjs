@@ -4,7 +4,7 @@ import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { cudaEnvironment, stackEnvironment } from './engine-environment.mjs';
 
 /**
- * What parts need to know.
+ * The facts that parts need.
  *
  * @typedef {object} Check
  * @property {string} out absolute

@@ -13,7 +13,7 @@ const STEPS = 8;
 /** The longest size below, and the most rows a step. */
 const MOST = { rows: 4, length: 8192 };
 const SIZES = '4x512,4x2048,1x8192';
-/** What activations, adapters and caches take beside the weights, at the least. */
+/** The least memory that activations, adapters and caches take beside the weights. */
 const LEAST_FREE_BYTES = 4e9;
 
 /**

@@ -124,7 +124,7 @@ async function measured({ rows, length }) {
 }
 
 /**
- * What a worker measured of this machine, on which estimates are based; null: no worker did.
+ * The measurements of a worker on this machine, on which estimates are based; null: no worker did.
  *
  * @param {string | undefined} dataDir its data folder
  */

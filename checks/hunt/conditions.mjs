@@ -173,7 +173,7 @@ function keepBusy(args) {
   };
 }
 
-/** What set-up makes with the Python of this user, which the other one need not be allowed to run. */
+/** The files that set-up makes with the Python of this user, which the other one need not be allowed to run. */
 const PYTHON_ENVIRONMENTS = /^(openai-client|python-examples|schemathesis)-/;
 
 /** Clones the repository with the changes of the working tree, copies the cache, gives both to another user and sets the clone up. @returns {Promise<Setting>} */

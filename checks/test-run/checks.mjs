@@ -15,7 +15,7 @@ const inNode = (file, ...args) => ({
   args: [path.join(ROOT_DIR, 'node_modules', file), ...args],
 });
 
-/** What holds for the complete repository and needs no test. @type {Check[]} */
+/** The checks of the complete repository that need no test. @type {Check[]} */
 const CHECKS = [
   { name: 'format and lint', commands: async () => [inNode('@biomejs/biome/bin/biome', 'check', '.')] },
   { name: 'lint with types', commands: async () => [inNode('oxlint/bin/oxlint', '--type-aware')] },

@@ -29,7 +29,7 @@ export const GPU_TENSORFLOW = {
 export const CUBLAS = { ...CUBLAS_WHEEL, members: [...CUBLAS_WHEEL.members, 'nvidia/cublas/lib/libcublas.so.12'] };
 
 /**
- * What else TensorFlow's GPU build needs, in the versions that it was built with: the libraries that it opens before it uses a
+ * The other wheels that TensorFlow's GPU build needs, in the versions that it was built with: the libraries that it opens before it uses a
  * GPU (cudart, cufft, cusolver, cusparse and cudnn; if one is missing it uses the CPU), their dependencies, ptxas, and
  * libdevice, the functions of kernels that it compiles when they first run. Omitted, because LoRA training does not call them:
  * cuDNN's convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand, NCCL, CUPTI, NVRTC, the
@@ -72,7 +72,7 @@ export const CUDA = [
 ];
 
 /**
- * What the image of each engine contains, by the engine's name for write-sbom.mjs.
+ * The contents of each engine's image, by the engine's name for write-sbom.mjs.
  *
  * @param {string} engine `cpu`, `cuda`, `cuda-and-tensorflow` or `none`
  * @returns {Wheel[]}

@@ -123,7 +123,7 @@ function uniform(count, bound, stream) {
   return [...values];
 }
 
-/** What an adapter is before training, and whether the model with it is the base model. @param {string} base */
+/** The adapter before training, and whether the model with it is the base model. @param {string} base */
 async function initialAdapter(base) {
   const model = await loadClassifier(await readModelFolder(base), 'float32');
   const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 8, scale: 2 })));

@@ -50,12 +50,12 @@ const LIMITS_IN = {
   pullLimits: 'packages/base-models/SRC/pulls/pull-store.js',
 };
 
-/** What goes on at once: of one API key, and of all. @param {string} what @param {{ key: string, all: string }} settings @returns {Row[]} */
+/** Rows for things that go on at once: of one API key, and of all. @param {string} what @param {{ key: string, all: string }} settings @returns {Row[]} */
 const atOnce = (what, { key, all }) => [
   [`${what} of an API key, per api process`, key, '429 `quota_exceeded`'],
   [`${what}, per api process`, all, '503 `service_unavailable`'],
 ];
-/** What is stored: of one API key, and of all. @param {string} what @param {{ key: string, all: string }} settings @returns {Row[]} */
+/** Rows for stored things: of one API key, and of all. @param {string} what @param {{ key: string, all: string }} settings @returns {Row[]} */
 const stored = (what, { key, all }) => [
   [`${what} of an API key`, key, '429 `quota_exceeded`'],
   [`${what} of all keys`, all, '507 `storage_full`'],
@@ -198,7 +198,7 @@ const sectionsOf = (limits) => ({
   ],
 });
 
-/** What a reader of a section must know besides. @type {Record<string, string>} */
+/** Notes for the reader of a section. @type {Record<string, string>} */
 const NOTES = {
   Datasets: 'Concurrent uploads can exceed the number of datasets. Uploading a file again returns 200.',
   Adapters: 'Concurrent imports and jobs can exceed the number of adapters.',

@@ -105,7 +105,7 @@ async function pinnedBrowser({ cache, env, progress }) {
   return { file, env: own, origin: `${found} of ${name} ${version}` };
 }
 
-/** Those of the package name folders of another system. @param {string} folder */
+/** The font settings; those of the package name folders of another system. @param {string} folder */
 function fontSettings(folder) {
   const element = (/** @type {string} */ name, /** @type {string} */ value) =>
     `<${name}>${value.replaceAll('&', '&amp;').replaceAll('<', '&lt;')}</${name}>`;

@@ -5,7 +5,7 @@ import { ROOT_DIR } from './locations.mjs';
 
 /** The C++ and CUDA C++ of packages/tensor. */
 export const NATIVE_DIR = path.join(ROOT_DIR, 'packages/tensor/native');
-/** What is compiled from it. Several steps of set-up share this folder. */
+/** The folder of compiled files. Several steps of set-up share it. */
 export const BUILD_DIR = path.join(NATIVE_DIR, 'build');
 
 /**

@@ -10,7 +10,7 @@ const PARTIAL_NAME = /^\.partial-(\d+)-\w+$/;
 /** Programs of a killed run may still write for a moment, so removing a folder may need retries. */
 const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 100 };
 
-/** Those of this process. In a container the next run may have the same process id as a killed one. @type {Set<string>} */
+/** The partial folders of this process. In a container the next run may have the same process id as a killed one. @type {Set<string>} */
 const ownPartials = new Set();
 
 /**

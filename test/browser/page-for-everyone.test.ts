@@ -14,7 +14,7 @@ const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 /** Text that runs if it becomes HTML, an attribute, a script or an address. */
 const HOSTILE = `"'><img src=x onerror=alert(1)><script>alert(2)</script>`;
 const WIDTHS = { desktop: 1280, phone: 320 };
-/** What the console says of views of things that do not exist. */
+/** The message of the console for views of things that do not exist. */
 const MISSING = /^console: Failed to load resource: the server responded with a status of (400|404|422) /;
 
 vi.setConfig({ testTimeout: 4 * TIMEOUT_MS });
@@ -77,7 +77,7 @@ async function visit(route: string): Promise<void> {
   await expect.poll(() => page.locator('.loading').count()).toBe(0);
 }
 
-/** What axe finds in the page as it is. @param rules - By default all */
+/** The violations that axe finds in the page as it is. @param rules - By default all */
 async function violations(rules?: readonly string[]): Promise<string[]> {
   if ((await page.evaluate('typeof axe')) === 'undefined') await page.evaluate(await readFile(AXE, 'utf8'));
   const options = JSON.stringify({ resultTypes: ['violations'], ...(rules === undefined ? {} : { runOnly: rules }) });

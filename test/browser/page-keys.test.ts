@@ -9,7 +9,7 @@ import { page, stack, tab, usePage } from './use-page.js';
 
 const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
 const ROW = `${JSON.stringify({ prompt: 'Say 1.', completion: ' It is 1.' })}\n`;
-/** What the console says when the service refuses a key, or has no such dataset for it. */
+/** The message of the console when the service refuses a key, or has no such dataset for it. */
 const REFUSED = /^console: Failed to load resource: the server responded with a status of (401|404) /;
 
 usePage({ worker: false });

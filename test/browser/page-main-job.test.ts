@@ -24,7 +24,7 @@ const eventually = <Value>(read: () => Value) => expect.poll(read, { timeout: TI
 
 usePage({ permissions: ['clipboard-read', 'clipboard-write'] });
 
-/** What the console may say, because the test makes the service refuse or leave. */
+/** The messages that the console may write, because the test makes the service refuse or leave. */
 let expected: RegExp[] = [];
 afterEach(async ({ task }) => {
   const faults = await tab.faults();

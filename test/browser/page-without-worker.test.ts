@@ -10,7 +10,7 @@ import { openPage } from './watched-page.js';
 
 const ROWS = Array.from({ length: 12 }, (_, i) => `${JSON.stringify({ prompt: `Say ${i}.`, completion: `${i}` })}\n`);
 const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
-/** What the console says of a refused upload, dry run or pull, of a job that does not exist, and of a chat that nobody answers. */
+/** The message of the console for a refused upload, dry run or pull, of a job that does not exist, and of a chat that nobody answers. */
 const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|404|413|422|503) /;
 /** The largest dataset. */
 const MAX_BYTES = 1_000_000;

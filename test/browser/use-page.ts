@@ -14,7 +14,7 @@ export interface UsePageOptions {
   worker?: boolean;
   /** Further settings of the services, read after the hooks that the file has registered before. */
   env?: () => NodeJS.ProcessEnv;
-  /** What the tab may do. */
+  /** The permissions of the tab. */
   permissions?: BrowserContextOptions['permissions'];
 }
 

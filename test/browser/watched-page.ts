@@ -14,7 +14,7 @@ export interface WatchedPage {
   /** The addresses of all requests so far. */
   requests: string[];
   /**
-   * What went wrong so far: errors and warnings of the console, uncaught errors, dialogs, violations of the content security
+   * The faults so far: errors and warnings of the console, uncaught errors, dialogs, violations of the content security
    * policy, requests to another origin. Reading it empties it.
    */
   faults(): Promise<string[]>;

@@ -146,7 +146,7 @@ test('an error of the compiler has file, line and architecture, and the same sou
   }
 });
 
-/** What ptxas reported of each kernel of a file. */
+/** The report of ptxas about each kernel of a file. */
 async function resourcesOf(name: string, architecture: string): Promise<Map<string, Resources>> {
   const log = await readFile(path.join(folderOf(architecture), `${name}.log`), 'utf8');
   const [, ...parts] = log.split(/Compiling entry function '/);

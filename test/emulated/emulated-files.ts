@@ -40,7 +40,7 @@ const SLOW = [
   'packages/training/src/smollm2.test.ts',
 ];
 
-/** What `npm test` leaves to continuous integration: the card's own files run each kernel and train a whole job. */
+/** The tests that `npm test` leaves to continuous integration: the card's own files run each kernel and train a whole job. */
 const LAYERS_AND_TRAININGS = [
   'packages/{models,lora}/**',
   'packages/training/src/**',

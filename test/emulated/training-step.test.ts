@@ -67,7 +67,7 @@ function trainerOf(model: Decoder, { dropout = 0, recompute = false, microBatche
   };
 }
 
-/** What the second step copies, and which of its ops do not run on the device; the first makes constants. */
+/** The copies of the second step, and those of its ops that do not run on the device; the first makes constants. */
 async function secondStep(folder: string, options: StepOptions) {
   const model = await loadDecoder(await readModelFolder(folder), options.dtype ?? 'float32');
   const trainer = trainerOf(model, options);

@@ -13,7 +13,7 @@ export interface OpenaiPackage {
   APIError: typeof import('openai').APIError;
 }
 
-/** What code for OpenAI's fine-tuning API does, with OpenAI's own package. @returns what it has seen, as flow.py prints it */
+/** The steps of code for OpenAI's fine-tuning API, with OpenAI's own package. @returns what it has seen, as flow.py prints it */
 export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseURL: string, suffix: string) {
   const client = new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0 });
   const jobs = client.fineTuning.jobs;

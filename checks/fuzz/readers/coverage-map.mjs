@@ -1,7 +1,7 @@
 /** The bucket of a hit count: 1, 2, 3, 4 to 7, 8 to 15, …, as in AFL. @param {number} runs */
 const bucketOf = (runs) => (runs < 4 ? runs : 2 + Math.floor(Math.log2(runs)));
 
-/** Which locations of the instrumented modules any input has reached, and how often. */
+/** The locations of the instrumented modules that any input has reached, and how often. */
 export class CoverageMap {
   /** @type {Map<Counters, Uint8Array>} for each array of counters, the buckets seen so far, as bits */
   #seen = new Map();

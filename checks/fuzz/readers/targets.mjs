@@ -12,7 +12,7 @@ import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
  * @property {(input: Buffer) => Buffer} [repair] corrects a length or a checksum, so that the reader continues after it
  */
 
-/** What is unpacked of an input. */
+/** The unpacked part of an input. */
 const MAX_UNPACKED_BYTES = 10_000_000;
 
 /** @param {string} file */

@@ -8,7 +8,7 @@ export interface AskOptions<Progress = never> {
   signal?: AbortSignal;
   /** The child is killed after this long. */
   timeoutMs: number;
-  /** What the child does, as the subject of messages: `Merging`. */
+  /** The child's work, as the subject of messages: `Merging`. */
   work: string;
   /**
    * Makes the error for a child that ended without an answer.

@@ -3,7 +3,7 @@ import { type ErrorCode, ProductError, publicText } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { ChildMessage } from './child.js';
 
-/** What a child of `askChild` sends; nothing follows `done` or `failed`. */
+/** A message of a child of `askChild`; nothing follows `done` or `failed`. */
 export type ChildAnswer<Result, Progress = never> =
   | { type: 'progress'; progress: Progress }
   | { type: 'done'; result: Result }

@@ -6,7 +6,7 @@ import type { ChildExit } from './child.js';
  */
 export const NO_GPU_EXIT_CODE = 69;
 
-/** What ended a child, and `how` as the end of a sentence: `ended with exit code 3`. */
+/** The cause of a child's end, and `how` as the end of a sentence: `ended with exit code 3`. */
 export interface ExitExplanation {
   cause: 'not-started' | 'silence' | 'time-limit' | 'stop' | 'gpu-lost' | 'out-of-memory' | 'crash';
   how: string;

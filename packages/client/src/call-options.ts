@@ -1,4 +1,4 @@
-/** What every call takes. */
+/** Options of every call. */
 export interface CallOptions {
   /** Ends the call, which then throws the signal's reason. */
   signal?: AbortSignal | undefined;

@@ -264,7 +264,7 @@ export function clientOver(transport: HttpTransport) {
     deleteAdapter: (id: string, call: CallOptions = {}) => remove(`/adapters/${encodeURIComponent(id)}`, call),
 
     models: async (call: CallOptions = {}) => (await get<{ data: BaseModel[] }>('/models', call)).data,
-    /** What the workers train on. */
+    /** The machines that the workers train on. */
     machines: async (call: CallOptions = {}) => (await get<MachineList>('/machines', call)).data,
     model: (name: string, call: CallOptions = {}) => get<BaseModelDetail>(`/models/${encodeURIComponent(name)}`, call),
 

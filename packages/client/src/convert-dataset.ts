@@ -13,7 +13,7 @@ export interface ConvertDatasetOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** What a conversion did. */
+/** The result of a conversion. */
 export interface ConvertedDataset {
   rows: number;
   /** The changes of the columns in words; null if none has another name. */

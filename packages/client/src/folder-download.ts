@@ -6,7 +6,7 @@ import { type DownloadOptions, digestOf, downloadToFile } from './resumable-down
 
 export interface FolderDownloadOptions extends DownloadOptions {
   id: string;
-  /** What is asked for, such as `weights=merged`. */
+  /** The query of the request, such as `weights=merged`. */
   query: Record<string, string>;
   /** Whether to replace an existing folder. */
   overwrite: boolean;

@@ -30,7 +30,7 @@ function renderedLine({ completion_format, first_row }: NonNullable<Report['rend
   return `first row     ${shown.replaceAll('\n', '\\n')}${written}`;
 }
 
-/** What happened to rows that are too long. */
+/** The outcome for rows that are too long. */
 function overflowText({ overflowed, ...rows }: Overflow): string {
   if (overflowed === 0) return 'none';
   const handled = (['dropped', 'truncated', 'split'] as const)

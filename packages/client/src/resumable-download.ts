@@ -31,7 +31,7 @@ export interface DownloadSource {
   query?: Record<string, string>;
 }
 
-/** What is only known of a single file. */
+/** Options for a single file. */
 export interface FileDownloadOptions extends DownloadOptions {
   /** The digest of the content, in hexadecimal. */
   sha256?: string | undefined;

@@ -12,7 +12,7 @@ const MAX_FAULTS = 8;
 const MAX_DEPTH = 32;
 
 /**
- * What a schema cannot say of a conversation: which role may have which field, that calls have arguments, and that answers
+ * The rules of a conversation that a schema cannot say: which role may have which field, that calls have arguments, and that answers
  * belong to calls.
  */
 export function conversationFaults(
@@ -128,7 +128,7 @@ const NOT_TEXT: Readonly<Record<string, string>> = {
 
 const OLDER_FORM = 'This is the older form of tools: send "tools", "tool_calls" and the role "tool" instead.';
 
-/** What the OpenAI API takes and this service does not, by name. */
+/** The parts that the OpenAI API takes and this service does not, by name. */
 export function unsupportedParts(row: unknown): ConversationFault[] {
   const faults: ConversationFault[] = [];
   const { messages, functions, function_call: call } = objectOf(row);

@@ -87,7 +87,7 @@ const FIELD_HINTS: ReadonlyMap<string, string> = new Map([
   ...Object.entries(NO_SUCH_FIELD),
 ]);
 
-/** What to use instead of a field that does not exist, or not at this location; undefined if unknown. */
+/** The field to use instead of one that does not exist, or not at this location; undefined if unknown. */
 export function fieldHint(name: string): string | undefined {
   return FIELD_HINTS.get(name);
 }
@@ -129,7 +129,7 @@ const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
   [/^\/v1\/(datasets|jobs|adapters)(\/|$)/, 'This path does not start with /v1.'],
 ];
 
-/** What to use instead of a path; undefined if unknown. */
+/** The path to use instead of an unknown one; undefined if unknown. */
 export function pathHint(pathname: string): string | undefined {
   return PATH_HINTS.find(([path]) => path.test(pathname))?.[1];
 }
@@ -170,12 +170,12 @@ const TEXT_HINTS: Readonly<Record<string, string>> = {
   completion: 'It is a list of messages: send prompt and completion together as {"messages": […]}.',
 };
 
-/** What to send instead of a list under this key; undefined if unknown. */
+/** The value to send instead of a list under this key; undefined if unknown. */
 export function listHint(key: string): string | undefined {
   return Object.hasOwn(TEXT_HINTS, key) ? TEXT_HINTS[key] : undefined;
 }
 
-/** What a field of a row must be that may have several types. */
+/** The forms of a row's fields that may have several types. */
 const UNIONS: Readonly<Record<string, string>> = {
   content: 'must be a text, or a list of parts {"type": "text", "text"}',
   weight: 'must be 0 or 1',
@@ -186,7 +186,7 @@ const UNIONS: Readonly<Record<string, string>> = {
   tool_call_id: 'must be a text',
 };
 
-/** What a value must be whose schema is a union; undefined if unknown. */
+/** The forms of a value whose schema is a union; undefined if unknown. */
 export function unionHint(key: string): string | undefined {
   return Object.hasOwn(UNIONS, key) ? UNIONS[key] : undefined;
 }

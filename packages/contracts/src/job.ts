@@ -14,7 +14,7 @@ import { closed } from './schema-parts.js';
 /** The maximum rank of a job, and of an imported adapter. */
 export const MAX_RANK = 512;
 const rankBounds = { minimum: 1, maximum: MAX_RANK };
-/** What can happen to a row that is too long. */
+/** The ways to handle a row that is too long. */
 export const ON_OVERFLOW = ['error', 'drop', 'truncate', 'split'] as const;
 /** Maximum steps of a job, and of every interval in steps. */
 const MAX_STEPS = 10_000_000;

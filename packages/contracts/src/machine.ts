@@ -56,7 +56,7 @@ export type Card = Static<typeof Card>;
 
 export const ENGINE_KINDS = ['cpu', 'cuda', 'tensorflow'] as const;
 
-/** What a worker computes with. */
+/** The engine that a worker computes with. */
 export const MachineEngine = Type.Object(
   {
     kind: Type.Enum([...ENGINE_KINDS], {

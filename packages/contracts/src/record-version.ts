@@ -17,7 +17,7 @@ export function checkRecordVersion(record: unknown, what: string): void {
   throw new ProductError('unsupported_version', message);
 }
 
-/** What a compiled schema says of a value. */
+/** The part of a compiled schema that checks a value. */
 interface RecordSchema {
   Errors(record: unknown): { instancePath: string; message: string }[];
 }

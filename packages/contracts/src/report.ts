@@ -8,7 +8,7 @@ import { closed, count } from './schema-parts.js';
 /** Most tokens of the first row in a report. */
 export const MAX_RENDERED_TOKENS = 512;
 
-/** What happened to the rows of a dataset that are too long. */
+/** The outcome for the rows of a dataset that are too long. */
 const lengthHandling = {
   overflowed: count('Rows longer than max_seq_length.'),
   dropped: count('Rows left out by on_overflow drop, or because truncation left no trained token.'),

@@ -71,7 +71,7 @@ const sampleFields = {
   }),
 };
 
-/** What the model is asked while it is trained. */
+/** The questions that the model is asked while it is trained. */
 export const SampleSettings = Type.Object(sampleFields, { $id: 'SampleSettings', ...closed });
 export type SampleSettings = Static<typeof SampleSettings>;
 

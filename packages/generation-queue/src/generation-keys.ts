@@ -25,5 +25,5 @@ export function generationKeys(prefix: string): GenerationKeys {
   };
 }
 
-/** What is published on `requestChannel`. */
+/** The notice on `requestChannel`. */
 export const NEW_REQUEST = 'new';

@@ -14,7 +14,7 @@ import type { StoreDeps } from './store-deps.js';
 /** Records read at once. */
 const BATCH = 1_000;
 
-/** Which checkpoints are stored, according to the records. */
+/** The checkpoints that are stored, according to the records. */
 export interface JobCheckpoints {
   /** Newest first. @throws ProductError `job_not_found` */
   list(id: JobId): Promise<Checkpoint[]>;

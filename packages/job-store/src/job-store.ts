@@ -78,7 +78,7 @@ export interface CreateJobOptions extends JobLimits {
   owner?: Owner | undefined;
   /** Maximum size of its adapter, reserved until the job has ended. @defaultValue 0 */
   adapterBytes?: number | undefined;
-  /** What it will do, for estimates. @defaultValue unknown */
+  /** Its planned work, for estimates. @defaultValue unknown */
   planned?: PlannedWork | undefined;
 }
 
@@ -141,7 +141,7 @@ export interface JobStore {
   /** The attempts, for workers. */
   attempts: JobAttempts;
   machines: MachineBoard;
-  /** What is to be sent when jobs end. */
+  /** The messages that are to be sent when jobs end. */
   webhooks: WebhookOutbox;
   /** Makes records and queue consistent again after a process died. Workers call it regularly. */
   reconcile(): Promise<Reconciled>;

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
 
-/** What every part of the store needs. */
+/** The dependencies of every part of the store. */
 export interface StoreDeps {
   redis: Redis;
   keys: JobKeys;

@@ -34,7 +34,7 @@ export interface WebhookOutbox {
   count(): Promise<number>;
 }
 
-/** What the script of an end writes: see RECORD_FUNCTIONS. */
+/** A webhook as the script of an end writes it: see RECORD_FUNCTIONS. */
 interface StoredWebhook {
   type: WebhookType;
   job: JobId;

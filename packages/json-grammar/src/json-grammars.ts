@@ -4,7 +4,7 @@ import { EMPTY, type Term, Terms } from './terms.js';
 import { TokenMasks } from './token-masks.js';
 import type { TokenTrie } from './token-trie.js';
 
-/** Which tokens may come next in a text of a grammar, while it grows. */
+/** The tokens that may come next in a text of a grammar, while it grows. */
 export interface JsonConstraint {
   /** Bit `id % 32` of word `id / 32` for each token that may come next. Not to be changed. @throws GrammarTooLargeError */
   allowed(): Uint32Array;

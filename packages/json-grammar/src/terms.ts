@@ -183,7 +183,7 @@ export class Terms {
     }
   }
 
-  /** What may follow a byte; {@link NOTHING} where it may not come. @throws GrammarTooLargeError */
+  /** The term that may follow a byte; {@link NOTHING} where it may not come. @throws GrammarTooLargeError */
   next(term: Term, byte: number): Term {
     const table = this.#tables[term] ?? this.#tableOf(term);
     const known = table[byte]!;

@@ -12,7 +12,7 @@ interface PrefixMask {
 /** Masks of a vocabulary of 150,000 take 19 KB. */
 const MAX_MASKS = 512;
 
-/** Which tokens may come next in the texts of terms. */
+/** The tokens that may come next in the texts of terms. */
 export class TokenMasks {
   readonly #terms: Terms;
   readonly #trie: TokenTrie;

@@ -47,7 +47,7 @@ export async function describeModel(modelsDir: string, name: string): Promise<Ba
 /** The longest chat template that is shown. The largest known ones have about 30 KB. */
 const SHOWN_TEMPLATE_CHARACTERS = 65_536;
 
-/** What its files say of text; null for a classifier. The tokenizer itself is not loaded: that can take seconds. */
+/** The description of its text by its files; null for a classifier. The tokenizer itself is not loaded: that can take seconds. */
 async function describeText({ architecture, path }: ModelFolder): Promise<BaseModelDetail['text']> {
   if (architecture.kind !== 'decoder') return null;
   const vocab_size = architecture.vocabSize;

@@ -3,9 +3,9 @@ import { CALLING_PROBE } from './tool-form.js';
 
 /** How a model writes a call of a tool, as its chat template does. */
 export interface CallSyntax {
-  /** What comes before a call, such as `<tool_call>\n`. Empty where a call is an answer of nothing but JSON. */
+  /** The text before a call, such as `<tool_call>\n`. Empty where a call is an answer of nothing but JSON. */
   before: string;
-  /** What comes after it. */
+  /** The text after it. */
   after: string;
   form: /** `{"name": …, "arguments": …}`, with this name of the arguments. */
     | { kind: 'object'; argumentsKey: 'arguments' | 'parameters' }
@@ -56,7 +56,7 @@ function parsedObject(text: string): Record<string, unknown> | null {
   }
 }
 
-/** What a template writes after the start of the assistant's turn; null if it writes no such turn. */
+/** The text of a template after the start of the assistant's turn; null if it writes no such turn. */
 export function writtenTurn(
   render: (messages: readonly object[], addGenerationPrompt: boolean) => string,
   messages: readonly object[],

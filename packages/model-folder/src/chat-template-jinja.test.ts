@@ -25,7 +25,7 @@ import {
 
 // These tests hold the undocumented parts of @huggingface/jinja that outlines of templates stand on.
 
-/** What an interpreter is called with, and an interpreter that evaluates {@link Evaluated}. */
+/** An interpreter that evaluates {@link Evaluated} and records its calls. */
 class Watched extends Interpreter {
   readonly statements: JinjaNode[] = [];
   readonly values: JinjaValue[] = [];

@@ -4,7 +4,7 @@ import * as library from '@huggingface/jinja';
 export interface JinjaValue {
   readonly type: string;
   value: unknown;
-  /** What a template can call on it or read of it. */
+  /** The methods and fields that a template can use. */
   readonly builtins: ReadonlyMap<string, JinjaValue>;
   /** How long it may be, of a text that is not known. The library's values have none. */
   readonly weight?: number;

@@ -225,7 +225,7 @@ function rendererOf(source: string, globals: JsonObject, canOutline: boolean): R
   };
 }
 
-/** What a template is rendered with besides the messages, and what is known of it, for each list of tools. */
+/** The variables of a template besides the messages, and its outlines, for each list of tools. */
 class TemplateVariants {
   readonly #program: JinjaNode;
   readonly #globals: JsonObject;

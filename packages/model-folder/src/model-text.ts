@@ -7,7 +7,7 @@ import { digestTokenizer } from './tokenizer-digest.js';
 /** A text to continue, or a conversation whose next turn is asked for. */
 export type Prompt = string | TemplateConversation;
 
-/** What turns text into tokens of a base model, and back. */
+/** Tokenizer and chat template of a base model: text to tokens, and back. */
 export class ModelText {
   readonly tokenizer: Tokenizer;
   readonly #loadTemplate: () => Promise<ChatTemplate | null>;

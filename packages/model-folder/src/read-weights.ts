@@ -120,7 +120,7 @@ function partsOfFiles(
 interface Window {
   begin: number;
   end: number;
-  /** That reach into it. */
+  /** The parts that reach into it. */
   parts: Part[];
 }
 

@@ -22,7 +22,7 @@ import {
 } from './chat-template-jinja.js';
 import { isStrip, stripped } from './template-strip.js';
 
-/** What a template makes of conversations that differ only in the contents of their messages. */
+/** The text of a template for conversations that differ only in the contents of their messages. */
 export class TemplateOutline {
   readonly #decisions: readonly Decision[];
   readonly #parts: readonly Part[] | null;
@@ -47,7 +47,7 @@ export class TemplateOutline {
 /** A literal text, the content of the n-th message, or what a function makes of other parts: never a longer text. */
 type Part = string | number | { of: readonly Part[]; change(text: string): string };
 
-/** What a template asks of a text that is not known, and the answer. */
+/** A question of a template about a text that is not known, and the answer. */
 interface Decision {
   parts: readonly Part[];
   test(text: string): boolean;

@@ -1,6 +1,6 @@
 import type { Tokenizer } from './tokenizer.js';
 
-/** What an incomplete character decodes to. */
+/** The character that an incomplete one decodes to. */
 const REPLACEMENT = '\uFFFD';
 /** So many tokens without a complete character are no text: they are taken as they decode. */
 const MAX_UNDECIDED = 16;

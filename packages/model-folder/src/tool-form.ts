@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Tool } from '@lorasmith/contracts';
 import type { TemplateMessage } from './conversation.js';
 
-/** What a chat template can write of tools, found by rendering a conversation with them. */
+/** The abilities of a chat template with tools, found by rendering a conversation with them. */
 export interface ToolSupport {
   /** Whether it writes the list of tools. */
   tools: boolean;
@@ -14,7 +14,7 @@ export interface ToolSupport {
 export interface CallForm {
   /** `object` is the convention of transformers. Older templates print the text of the OpenAI API. */
   arguments: 'object' | 'text';
-  /** What a message without content has as content. */
+  /** The content of a message without content. */
   emptyContent: '' | null;
   /** Templates of Mistral take ids of nine letters and digits alone. */
   ids: 'as-given' | 'nine-characters';

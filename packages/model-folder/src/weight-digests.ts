@@ -17,7 +17,7 @@ const CLOCK_STEP_MS = 2_000;
 
 const SHA256 = /^[0-9a-f]{64}$/;
 
-/** What tells whether the weight files of a model are still the same ones, without reading them. */
+/** A mark by which the weight files of a model are known to be the same ones, without reading them. */
 export interface WeightsState {
   /** Digest of the names, devices, inodes, sizes, modification and change times of all files. */
   key: string;

@@ -2,7 +2,7 @@ import { concat, dispose, kernelsFor, replaceRows, rowsOf, scope, type Tensor } 
 import type { LinearGroup } from './frozen-linear.js';
 import type { ActingAdapter, DropoutSeed, GroupAdapter, LowRankAdapter, Saved, TokenRange } from './pass.js';
 
-/** What a linear group keeps for its backward pass. */
+/** The tensors that a linear group keeps for its backward pass. */
 export type SavedLinear = {
   lowRank: SavedLowRank | null;
   /** The saved tensors of the other adapters that act here, in their order. */

@@ -2,7 +2,7 @@ import type { LoraPart, RowRange, Tensor, TensorTree } from '@lorasmith/tensor';
 import type { LinearGroup } from './frozen-linear.js';
 
 /**
- * What a part of a model keeps between its forward and its backward pass. It is plain data and owns every tensor in it:
+ * The tensors that a part of a model keeps between its forward and its backward pass. It is plain data and owns every tensor in it:
  * the backward pass frees each as soon as it is used, and `dispose(saved)` frees them all.
  */
 export type Saved = TensorTree;
@@ -10,7 +10,7 @@ export type Saved = TensorTree;
 /** The dropout of a pass follows from these two integers alone: the seed of the training and the number of the pass. */
 export type DropoutSeed = readonly [seed: number, pass: number];
 
-/** What an adapter does at one group of linear layers. */
+/** The effect of an adapter at one group of linear layers. */
 export interface GroupAdapter<Kept extends Saved = Saved> {
   /** Whether a backward pass has something to learn here. */
   readonly trained: boolean;
@@ -43,9 +43,9 @@ export interface LowRankAdapter {
   addGradient(gradient: Tensor): void;
 }
 
-/** What changes a base model's linear layers for the time of a pass; the base itself is never changed. */
+/** A change of a base model's linear layers for the time of a pass; the base itself is never changed. */
 export interface ModelAdapter {
-  /** What it does at this group; null: nothing, the frozen layers act alone. */
+  /** The effect at this group; null: none, the frozen layers act alone. */
   at(group: LinearGroup): GroupAdapter | null;
 }
 

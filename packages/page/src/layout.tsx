@@ -15,7 +15,7 @@ export interface LayoutProps {
   children: ComponentChildren;
 }
 
-/** What surrounds every view: navigation, theme, key, and the state of the connection. */
+/** The frame of every view: navigation, theme, key, and the state of the connection. */
 export function Layout({ path, children }: LayoutProps) {
   const [isOpen, setOpen] = useState(false);
   const main = useRef<HTMLElement>(null);

@@ -1,7 +1,7 @@
 import type { Fault, JobSpec, TrainingSettings } from '@lorasmith/contracts';
 import type { CodedFault } from './fault-list.js';
 
-/** Which state of the training becomes the adapter. */
+/** The state of the training that becomes the adapter. */
 export function publishedState({ publish, early_stopping }: TrainingSettings): 'last' | 'best' {
   if (publish === 'auto') return early_stopping === null ? 'last' : 'best';
   return publish;

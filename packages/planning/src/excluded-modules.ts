@@ -6,7 +6,7 @@ import { namesThatExist } from './module-names.js';
 const PARAM = 'lora.exclude_modules';
 
 /**
- * Which modules `exclude_modules` leaves out, read as PEFT does: a list of names or name suffixes, or a regular
+ * The modules that `exclude_modules` leaves out, read as PEFT does: a list of names or name suffixes, or a regular
  * expression that must match the whole name. PEFT only warns of an entry that excludes nothing. Here it is a fault: a
  * layer that should be left alone would be trained.
  *

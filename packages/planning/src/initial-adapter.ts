@@ -6,7 +6,7 @@ import { type Target, withRanks } from './target-ranks.js';
 
 type LoraRequest = NonNullable<JobRequest['lora']>;
 
-/** What decides the shape of an adapter: a job that continues it must have the same. */
+/** The settings that decide the shape of an adapter: a job that continues it must have the same. */
 const SHAPING = ['r', 'alpha', 'use_rslora', 'rank_pattern', 'alpha_pattern'] as const;
 const SELECTING = ['target_modules', 'exclude_modules', 'layers_to_transform'] as const;
 

@@ -25,7 +25,7 @@ export interface OutlineJobOptions {
   texts?: ModelTexts | undefined;
 }
 
-/** What a job will do, as far as it is known without its rows. */
+/** The plan of a job, as far as it is known without its rows. */
 export interface JobOutline {
   /** The most bytes that the adapter takes once it is published. */
   adapterBytes: number;

@@ -26,11 +26,11 @@ import { heldOutRows } from './validation-split.js';
 export interface PlanJobOptions extends OutlineJobOptions {
   /** The dataset's rows, JSONL. */
   rowsFile: string;
-  /** What `validation.dataset` names. */
+  /** The dataset that `validation.dataset` names. */
   validation?: ValidationRows | null;
   /** Where the rows are stored as tokens. */
   examples: ExampleStore;
-  /** What was measured of the machine that will train; null or left out: no estimate is made. */
+  /** The measurements of the machine that will train; null or left out: no estimate is made. */
   machine?: MachineProfile | null;
   /** Ends the planning. */
   signal?: AbortSignal;
@@ -199,7 +199,7 @@ async function rowsWarnings({ dataset, validation, signal }: PlanJobOptions, row
 }
 
 /**
- * What is trained and what is evaluated on.
+ * The examples that are trained on and those that are evaluated on.
  * @throws ProductError `row_too_long`, `validation_split_empty`, `label_out_of_range`, `cancelled`
  */
 async function sidesOf(
@@ -240,7 +240,7 @@ function refuseEmptySides(training: Examples, validation: Examples, { counts }: 
   }
 }
 
-/** What config.json asks for and training does not do. */
+/** Warnings of settings in config.json that training does not follow. */
 function modelWarnings({ architecture, untiedByFiles }: ModelFolder): Fault[] {
   if (architecture.kind !== 'decoder') return [];
   const param = 'base_model';

@@ -5,7 +5,7 @@ type Precision = 'float32' | 'bfloat16';
 export type ChosenPrecision = Report['precision'] & { chosen: Precision };
 
 /**
- * What the job sets; `auto` chooses the type in which matrix products are faster.
+ * The precision that the job sets; `auto` chooses the type in which matrix products are faster.
  * @param rateOf GFLOP/s of matrix products, null where the machine has none in this type; called only where it decides
  */
 export function choosePrecision(

@@ -1,6 +1,6 @@
 import { type Permutation, seededPermutation } from '@lorasmith/seeded-random';
 
-/** What an optimizer step reads: its micro-batches, each a list of examples. */
+/** The rows of an optimizer step: its micro-batches, each a list of examples. */
 export interface StepRows {
   /** Passes over the data that are complete once the step is. */
   epoch: number;
@@ -8,7 +8,7 @@ export interface StepRows {
 }
 
 /**
- * Which examples each optimizer step trains on. Every epoch has an order of its own, drawn from the seed and the number of
+ * The examples that each optimizer step trains on. Every epoch has an order of its own, drawn from the seed and the number of
  * the epoch alone: the position in the data follows from the number of the step, and a resumed run needs nothing else.
  */
 export class RowOrder {

@@ -14,7 +14,7 @@ export function heldOutCount(rows: number, split: number): number {
 }
 
 /**
- * Which rows are held out, drawn by the seed alone. The same dataset, split and seed always hold out the same rows, whatever
+ * The rows that are held out, drawn by the seed alone. The same dataset, split and seed always hold out the same rows, whatever
  * else the job sets.
  *
  * @returns The rows held out, by their index in the dataset.

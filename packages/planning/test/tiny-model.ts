@@ -29,7 +29,7 @@ const linear = (name: string, in_features: number, out_features: number): Adapta
   out_features,
 });
 
-/** What the folder of a decoder with two layers says; planning never looks at weights, so there are none. */
+/** The folder of a decoder with two layers; planning never looks at weights, so there are none. */
 export async function tinyDecoder(
   tokenizer: TinyTokenizer,
   template: string | null,

@@ -85,7 +85,7 @@ function marked(tokenizer: Tokenizer, { ids, trained }: { ids: Int32Array; train
   return text;
 }
 
-/** What TRL marks of a turn, although the model's prompt for the turn (`add_generation_prompt`) ends with it. */
+/** The texts that TRL marks of a turn, although the model's prompt for the turn (`add_generation_prompt`) ends with it. */
 const TRAINED_PROMPTS: [models: RegExp, prompt: RegExp][] = [
   [/^deepseek/, /<｜Assistant｜>(<think>\n)?/g],
   [/^gptoss|^muse/, /<\|start\|>assistant/g],

@@ -3,7 +3,7 @@ import { DATASET_FORMATS, DatasetRow, type Fault, ProductError } from '@lorasmit
 /** The column of the file for each column of a row. With a mapping, a row has these columns and no others. */
 export type ColumnMapping = ReadonlyMap<string, string>;
 
-/** Which columns of a table are read: those of a mapping, those that rows have, or all. */
+/** The columns of a table that are read: those of a mapping, those that rows have, or all. */
 export type ColumnChoice = ColumnMapping | 'of-rows' | 'all';
 
 /** ShareGPT's columns, which become `messages`. */

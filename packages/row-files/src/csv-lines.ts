@@ -126,7 +126,7 @@ function lineOf(cells: readonly Buffer[], { names, json }: Header, row: number):
   return Buffer.from(`${JSON.stringify(Object.fromEntries(values))}\n`);
 }
 
-/** What JSON says, or the text itself, which the check of the row then refuses. */
+/** The value of JSON, or the text itself, which the check of the row then refuses. */
 function jsonOr(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -20,7 +20,7 @@ async function* inChunks(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
-/** What comes out of a file, or its error; checked to be the same for any chunks. */
+/** The lines of a file, or its error; checked to be the same for any chunks. */
 async function unpacked(file: Buffer | string): Promise<string> {
   const results = await Promise.all(
     [1, 300, 1_000_000].map(async (size) => {

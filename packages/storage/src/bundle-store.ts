@@ -39,7 +39,7 @@ export interface LocalFile {
   bytes: number;
 }
 
-/** What the answer to a temporary address says of the file. */
+/** Headers about the file in the answer to a temporary address. */
 export interface TemporaryUrlOptions {
   /** How long a download may start there. */
   seconds: number;

@@ -21,7 +21,7 @@ export interface CudaDevice {
   totalBytes: number;
 }
 
-/** What NVIDIA's driver says without a GPU being used. */
+/** The description of NVIDIA's driver, without a GPU being used. */
 export interface CudaDriver {
   /** CUDA's version that it supports, such as 12040; 0: there is no driver. */
   driverVersion: number;

@@ -9,7 +9,7 @@ import type { CudaDriver, CudaKernel } from '../src/cuda.js';
 
 const BUILD = fileURLToPath(new URL('../native/build/', import.meta.url));
 
-/** What the addon says in a process of its own, without TensorFlow's addon, on an emulated GPU. */
+/** The answer of the addon in a process of its own, without TensorFlow's addon, on an emulated GPU. */
 async function startIn(
   env: Record<string, string>,
 ): Promise<{ driver: CudaDriver; error?: string; kernels?: CudaKernel[] }> {

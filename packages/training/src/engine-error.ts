@@ -8,7 +8,7 @@ const OUT_OF_MEMORY =
 const GENERAL_ADVICE = 'Use a smaller batch_size (with more gradient_accumulation_steps) or a smaller max_seq_length.';
 
 /**
- * What an error in a run really is. Once the card has failed, it is why anything else fails, whatever that says; and memory
+ * The true cause of an error in a run. Once the card has failed, it is why anything else fails, whatever that says; and memory
  * that ran out becomes a ProductError with what to change.
  *
  * @param advice a sentence; null: the general one

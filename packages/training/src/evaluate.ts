@@ -3,7 +3,7 @@ import type { BatchSource } from './batches.js';
 import type { BatchLoss, PassOptions } from './objectives/objective.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 
-/** What a forward pass costs, as a part of what a pass that trains does. */
+/** The cost of a forward pass, as a share of that of a pass that trains. */
 const FORWARD_SHARE = 0.5;
 
 /** Metrics over held-out examples, without dropout. @throws ProductError cancelled before a batch */

@@ -31,7 +31,7 @@ export interface PreparedRun {
   model: ModelFolder;
   base: LoadedModel;
   adapter: LoraAdapter;
-  /** What the manifest will say of what was trained on. */
+  /** The part of the manifest about base model and data. */
   described: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'validation_dataset' | 'report'>;
   plan: Plan;
   /** Frees all that belongs to the run, and releases the base model. */
@@ -172,7 +172,7 @@ function referenceTo({ id, sha256, rows }: Dataset): TrainingOutcome['dataset'] 
   return { id, sha256, rows };
 }
 
-/** What answers the prompts of a job; null where it has none. */
+/** The sampler of a job's prompts; null where it has none. */
 async function samplerOf({ spec, model, base, texts, ...rest }: SamplingRun): Promise<Sampler | null> {
   if (spec.samples === null || base.kind !== 'decoder') return null;
   const text = await texts.of(model.path);

@@ -98,7 +98,7 @@ async function publish(
   }
 }
 
-/** What the training had reached by then. */
+/** The result of the training up to that step. */
 function resultAt({ step, losses, accuracies, progress }: CheckpointState): RunResult {
   return {
     steps: step,

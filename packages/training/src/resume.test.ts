@@ -93,7 +93,7 @@ const newFolder = () => join(root, `checkpoints-${++folders}`);
 const stepsOf = (events: NewJobEvent[]) =>
   events.flatMap((one) => (one.type === 'step-finished' ? [one.data.step] : []));
 
-/** What events tell that does not depend on how often the training was interrupted: the last word of each step. */
+/** The content of events that does not depend on interruptions: the last event of each step. */
 function storyOf(events: NewJobEvent[]): unknown[] {
   const reported = new Map<string, unknown>();
   for (const { type, data } of events) {

@@ -11,7 +11,7 @@ import type { FloatDType } from '@lorasmith/tensor';
  */
 const STATE_FORMAT = '2';
 
-/** What a run depends on, in words for a user. Two attempts are the same training if all of it is the same. */
+/** The things that a run depends on, in words for a user. Two attempts are the same training if all of them are the same. */
 const PARTS = {
   format: 'how this version trains',
   settings: 'the settings of the job',
@@ -35,7 +35,7 @@ export interface RunSources {
 export interface RunIdentity {
   /** The same for two attempts at the same training, and only for these. */
   id: string;
-  /** What the id is the digest of. */
+  /** The parts whose digest is the id. */
   parts: RunParts;
 }
 

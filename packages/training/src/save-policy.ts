@@ -1,7 +1,7 @@
 import type { SaveOptions } from '@lorasmith/artifacts';
 import type { StopReason } from './stop.js';
 
-/** What decides whether a run saves a checkpoint. */
+/** The state that decides whether a run saves a checkpoint. */
 export interface SavableRun {
   readonly stepsDone: number;
   /** Whether everything the run has reached is in its newest checkpoint. */

@@ -47,7 +47,7 @@ interface Likelihoods {
   firstRanked: number;
 }
 
-/** What transformers said of the row, computed here. */
+/** The likelihoods of the row that transformers gave, computed here. */
 function likelihoodsOf(decoder: Decoder, row: Row): Likelihoods {
   const ids = Int32Array.from(row.input_ids);
   const prompt = row.prompt_tokens;

@@ -13,7 +13,7 @@ export interface TrainOptions {
   dataset: Dataset;
   /** The dataset's rows, JSONL. */
   rowsFile: string;
-  /** What `validation.dataset` names. @defaultValue null */
+  /** The dataset that `validation.dataset` names. @defaultValue null */
   validation?: ValidationRows | null;
   /** Where the rows are stored as tokens. */
   examples: ExampleStore;
@@ -32,7 +32,7 @@ export interface TrainOptions {
   pause?: AbortSignal;
   /** tokenizing-progressed, report-ready, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
-  /** What was measured of this machine; null: no estimate is made. */
+  /** The measurements of this machine; null: no estimate is made. */
   machine?: MachineProfile | null;
   /** Called as the base model's weights arrive. */
   onLoading?: NonNullable<LoadOptions['onProgress']>;
@@ -50,6 +50,6 @@ export interface TrainOptions {
   texts?: ModelTexts;
   /** Runs the passes of all trainings of this process. @defaultValue this one has its own */
   scheduler?: PassScheduler;
-  /** What part of the machine it gets beside other trainings. @defaultValue the same as each of them */
+  /** Its share of the machine beside other trainings. @defaultValue the same as each of them */
   share?: Share;
 }

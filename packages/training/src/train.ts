@@ -9,7 +9,7 @@ import { PassScheduler } from './shared-pass/pass-scheduler.js';
 import type { TrainOptions } from './train-options.js';
 import { trainedOutcome } from './trained-outcome.js';
 
-/** What a small job on a loaded base needs until its first step. Others wait for that long. */
+/** The time of a small job on a loaded base until its first step. Others wait for that long. */
 const PREPARING_MS = 500;
 
 /**

@@ -26,12 +26,12 @@ export interface TrainingRunOptions {
   steps: Plan['steps'];
   /** Whether layers are computed again in the backward pass, for less memory. */
   recompute: boolean;
-  /** What is trained, and what trains it. Both belong to this run alone. */
+  /** The adapter that is trained, and its optimizer. Both belong to this run alone. */
   adapter: LoraAdapter;
   optimizer: AdamW;
   /** `validation` is null without rows to evaluate on. */
   data: { training: BatchSource; validation: BatchSource | null };
-  /** What runs its micro-batches and evaluations. When its signal is aborted, steps and evaluations end with `cancelled`. */
+  /** The passes of its micro-batches and evaluations. When its signal is aborted, steps and evaluations end with `cancelled`. */
   passes: Participant;
   /** Answers the prompts of the job; null where it has none. */
   sampler: Sampler | null;

@@ -32,7 +32,7 @@ export interface NativeTensor {
   };
 }
 
-/** What native/module.cc exports. */
+/** The exports of native/module.cc. */
 interface Addon {
   /** `control`: [bytes that are done, whether to stop]; `instructions`: empty for the best. Returns the sha256. */
   writeMerged(options: {

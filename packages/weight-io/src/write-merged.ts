@@ -74,7 +74,7 @@ export interface WriteMergedOptions {
   instructions?: MergeInstructions;
 }
 
-/** What is wrong with one tensor: written numbers are not finite in their type, or its file is too short. */
+/** The fault of one tensor: written numbers are not finite in their type, or its file is too short. */
 export class TensorFault extends Error {
   override name = 'TensorFault';
   /** Its place in `tensors`. */

@@ -34,7 +34,7 @@ let port: number;
 const sockets: Socket[] = [];
 /** Downloads that the registry is sending, or whose file it keeps. */
 let sending = 0;
-/** What the registry answers to an api that shares its data folder; null: the bytes. */
+/** The answer of the registry to an api that shares its data folder; null: the bytes. */
 let fileAnswer: string | null = null;
 /** Imports that the registry has received completely and not answered. */
 let importing = 0;

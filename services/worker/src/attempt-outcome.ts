@@ -1,7 +1,7 @@
 import type { JobFailure } from '@lorasmith/contracts';
 
 /**
- * What the queue must know about an attempt that is over.
+ * The outcome of an attempt that is over, for the queue.
  *
  * - `ended`: the job has ended, as its record says.
  * - `retry`: the attempt failed and the job waits for the next one.

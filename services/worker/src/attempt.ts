@@ -43,7 +43,7 @@ export interface AttemptOptions {
   pause: AbortSignal;
   /** Whether a crash fails the job instead of releasing it for another attempt. */
   isLast: boolean;
-  /** What is wrong with the GPU that trainers use; null when it computes, or when they use none. */
+  /** The fault of the GPU that trainers use; null when it computes, or when they use none. */
   findGpuFault: () => Promise<string | null>;
   /** Called when the GPU does not compute: no other job would get further. */
   onGpuLost: (fault: string) => void;

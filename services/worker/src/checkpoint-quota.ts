@@ -16,7 +16,7 @@ export interface JobCheckpoints {
   bytes: number;
 }
 
-/** What is counted of one owner, whose jobs are looked at newest first. */
+/** The checkpoints counted of one owner, whose jobs are looked at newest first. */
 interface OwnerUsage {
   bytes: number;
   hasEnded: boolean;

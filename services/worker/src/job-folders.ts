@@ -11,7 +11,7 @@ const JOB_ID = /^job_[0-9a-z]+$/;
 const ATTEMPT = /^attempt-(\d+)$/;
 
 /**
- * What a job has on disk: `jobs/<job>/checkpoints`, `jobs/<job>/tensorboard`, and one output folder per attempt until the job has
+ * The files of a job on disk: `jobs/<job>/checkpoints`, `jobs/<job>/tensorboard`, and one output folder per attempt until the job has
  * ended.
  */
 export interface JobFolders {

@@ -16,7 +16,7 @@ import { trainerProgram } from './trainer/trainer-environment.js';
 export interface MachineProfileOptions {
   dataDir: string;
   workerName: string;
-  /** What trainers compute with. */
+  /** The engine that trainers compute with. */
   engine: ChosenEngine;
   /** The program that measures, `probe-main`. */
   probeProgram: string;
@@ -32,7 +32,7 @@ const FIRST_WITH_BFLOAT16 = 8;
 const PROBE_TIMEOUT_MS = 120_000;
 
 /**
- * What this machine computes per second, measured in a process of its own and stored in the data folder. Jobs run without
+ * The rates of this machine, measured in a process of its own and stored in the data folder. Jobs run without
  * it, too; their reports then have no estimate.
  * @returns null when it could not be measured
  */
@@ -60,7 +60,7 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
 interface PlannedGpu {
   name: string;
   totalBytes: number;
-  /** What tensors cannot use. */
+  /** The memory that tensors cannot use. */
   reservedBytes: number;
 }
 

@@ -22,7 +22,7 @@ export interface OrderSources {
   datasets: BundleStore;
   adapters: BundleStore;
   folders: JobFolders;
-  /** What was measured of this machine. */
+  /** The measurements of this machine. */
   machine: MachineProfile | null;
   /** Where datasets are stored as tokens. */
   tokens: ExampleStoreOptions;

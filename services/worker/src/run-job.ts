@@ -6,7 +6,7 @@ import type { AttemptMetrics, WorkerMetrics } from './metrics/worker-metrics.js'
 import { adapterIdOf } from './publish-adapter.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';
 
-/** What differs between the attempts of a worker. */
+/** The options that differ between the attempts of a worker. */
 type OfOneAttempt = 'signal' | 'pause' | 'isLast' | 'place' | 'metrics';
 
 export interface RunJobDeps extends Omit<AttemptOptions, OfOneAttempt> {

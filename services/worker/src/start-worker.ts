@@ -45,7 +45,7 @@ export interface WorkerOptions {
   /** Where datasets, adapters and checkpoints are. */
   stores: Stores;
   programs: WorkerPrograms;
-  /** What trainers compute with. */
+  /** The engine that trainers compute with. */
   engine: ChosenEngine;
   log: Logger;
   /** Where the metrics are registered. */

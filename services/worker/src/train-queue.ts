@@ -43,7 +43,7 @@ export interface TrainQueueOptions {
   /** How long a worker may stay on its base model while others wait for another one. */
   turnMs: number;
   order: FairQueue;
-  /** What the worker can take now, and notices that this has changed. */
+  /** The source of what the worker can take now, and of notices that this has changed. */
   pool: { appetite(): Appetite | null; onChange(listener: () => void): () => void };
   run: (id: JobId, options: RunJobOptions) => Promise<AttemptOutcome>;
   log: Logger;
@@ -105,7 +105,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   let loaded: BaseInMemory | null = null;
   let baseSince = 0;
 
-  /** What the worker can take; remembers what it has in memory beside the jobs that it holds. */
+  /** The jobs that the worker can take; remembers the base in memory beside the jobs that it holds. */
   const appetiteNow = (): Appetite | null => {
     const appetite = isClosing || held.size >= jobsAtOnce ? null : pool.appetite();
     if (held.size === 0) loaded = null;

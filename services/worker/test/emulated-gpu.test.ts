@@ -55,7 +55,7 @@ afterAll(async () => {
 
 interface WorkerProcess {
   child: ChildProcess;
-  /** What it has written so far. */
+  /** The output so far. */
   written: { stdout: string; stderr: string };
   port: number;
 }
@@ -111,7 +111,7 @@ const get = async ({ port }: WorkerProcess, route: string) => {
   return answer === null ? { status: 0, text: '' } : { status: answer.status, text: await answer.text() };
 };
 
-/** What /ready says until it is ready, or its process has ended. */
+/** The messages of /ready until it is ready, or its process has ended. */
 async function readyMessages(worker: WorkerProcess): Promise<string[]> {
   const messages = new Set<string>();
   while (worker.child.exitCode === null) {

@@ -181,7 +181,7 @@ async function continuesFromCheckpoints(id: string): Promise<void> {
   }
 }
 
-/** What a job has left besides its log for TensorBoard, which it has once it has trained a step. */
+/** The files that a job has left besides its log for TensorBoard, which it has once it has trained a step. */
 const leftIn = async (folder: string) => (await readdir(folder)).filter((name) => name !== 'tensorboard');
 
 test(

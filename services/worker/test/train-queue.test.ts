@@ -18,7 +18,7 @@ const KEYS = ['a', 'b'].map((letter) => `key_${letter.repeat(24)}` as KeyId) as 
 
 let store: JobStore;
 let queues: TrainQueue[];
-/** Which worker has run each job, in this order. */
+/** The jobs in the order in which they ran, each with its worker. */
 let runs: { id: JobId; worker: string }[];
 
 useRedis();

@@ -141,7 +141,7 @@ async function eventually(check: () => Promise<void>): Promise<void> {
   await check();
 }
 
-/** What a job has left besides its log for TensorBoard, which it has once it has trained a step. */
+/** The files that a job has left besides its log for TensorBoard, which it has once it has trained a step. */
 const leftIn = async (folder: string) => (await readdir(folder)).filter((name) => name !== 'tensorboard');
 
 describe('a job', () => {

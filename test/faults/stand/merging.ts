@@ -8,7 +8,7 @@ import { eventually } from './eventually.js';
 import type { FaultStand } from './fault-stand.js';
 import { continueProcess } from './processes.js';
 
-/** What the registry computes from an adapter and its base model. */
+/** A form that the registry computes from an adapter and its base model. */
 export interface MergedForm {
   query: { weights: 'merged'; format?: 'gguf'; type?: 'f32' };
   /** Its folder in the cache. */

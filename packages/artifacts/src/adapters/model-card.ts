@@ -1,7 +1,7 @@
 import { ADAPTER_FILES, type AdapterManifest, type TrainedOrigin } from '@lorasmith/contracts';
 import { codeBlock, inlineText, yamlFields } from './card-text.js';
 
-/** What a card is made of: a manifest before or after it was written. */
+/** The contents of a card: a manifest before or after it was written. */
 export type CardContent = Pick<AdapterManifest, 'id' | 'name' | 'origin' | 'base_model' | 'lora'>;
 
 /**
@@ -87,7 +87,7 @@ function howMade({ origin }: CardContent): string {
   }
 }
 
-/** What is known of the base model, the data, the settings and the results. */
+/** The facts about the base model, the data, the settings and the results. */
 function about({ id, base_model, lora, origin }: CardContent): string[] {
   const facts = [
     `- Adapter: \`${id}\`, rank ${lora.r}, alpha ${lora.alpha}, ${lora.modules.length} layers`,

@@ -13,7 +13,7 @@ import {
 import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
 import type { CheckpointProgress, CheckpointState } from './checkpoint.js';
 
-/** What is known of a checkpoint without reading its tensors. */
+/** The facts about a checkpoint that are known without reading its tensors. */
 export interface CheckpointDescription {
   step: number;
   bytes: number;

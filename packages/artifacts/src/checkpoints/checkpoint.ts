@@ -45,7 +45,7 @@ export interface EvaluationProgress {
   withoutGain: number;
 }
 
-/** What makes an adapter of the parameters without the data they were trained on. */
+/** Everything that makes an adapter of the parameters, without the data they were trained on. */
 export interface CheckpointAdapter
   extends Pick<TrainingOutcome, 'base_model' | 'dataset' | 'validation_dataset' | 'report'> {
   /** The adapted layers. */

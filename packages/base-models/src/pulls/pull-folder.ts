@@ -5,7 +5,7 @@ import { isAbsent, syncFolder, writeFileAtomic } from '@lorasmith/storage';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
 
-/** Which commit the staged files belong to. */
+/** The commit that the staged files belong to. */
 const StagedCommit = Type.Object({ repo: Type.String(), commit: Type.String() }, closed);
 type StagedCommit = Static<typeof StagedCommit>;
 

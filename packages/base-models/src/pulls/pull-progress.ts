@@ -1,7 +1,7 @@
 import type { ModelPull, PulledFile } from '@lorasmith/contracts';
 import type { HubFile } from './hub/hub-client.js';
 
-/** What a pull has found and fetched so far, as its record shows it. */
+/** The progress of a pull so far, as its record shows it. */
 export interface PullProgress {
   begin(commit: string): void;
   /** Files that will be fetched, and how many bytes of each are on the disk. */

@@ -96,7 +96,7 @@ async function advised<Result>(
   }
 }
 
-/** What would be in the way at the end is reported before anything is sent. @throws ProductError */
+/** Reports obstacles to the download at the end before anything is sent. @throws ProductError */
 async function refuseBeforeTraining({ values, input }: CommandContext, out: string | undefined): Promise<void> {
   if (values.yes !== true && input.isTTY !== true) {
     const message = 'There is no terminal to ask whether to start the job. With --yes it starts without a question.';

@@ -1,6 +1,6 @@
 import type { MetadataValue } from './gguf-layout.js';
 
-/** What a file says about itself (`general.*`). */
+/** The description of a file by itself (`general.*`). */
 export interface GgufDescription {
   /** Name of the model. */
   name: string;

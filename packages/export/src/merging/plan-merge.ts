@@ -8,15 +8,15 @@ import type { WeightUpdate } from '@lorasmith/weight-io';
 export interface MergedTensor {
   /** Name of the tensor of the base model that it is made of. */
   source: string;
-  /** What is added to it; undefined: it is copied. */
+  /** The update to add; undefined: the weight is copied. */
   update?: WeightUpdate;
 }
 
-/** What a merged model consists of. */
+/** The parts of a merged model. */
 export interface MergePlan {
   /** The base's, with a head of its own if the merge unties it. */
   architecture: Architecture;
-  /** By name, those of the base in their order. */
+  /** The tensors by name, those of the base in their order. */
   tensors: ReadonlyMap<string, MergedTensor>;
   /** Whether the merge unties the head from the embedding. */
   unties: boolean;
@@ -48,9 +48,9 @@ export function planMerge(model: ModelFolder, { modules }: PeftAdapter): MergePl
 
 /** The tensors of a merged model, without their numbers. */
 export interface MergedLayout {
-  /** As in {@link MergePlan}. */
+  /** The architecture, as in {@link MergePlan}. */
   architecture: Architecture;
-  /** By name, the tensor of the base model that it is made of. */
+  /** The tensor of the base model that each one is made of, by its name. */
   sources: ReadonlyMap<string, string>;
   /** The name of the head's tensor if the merge unties it. */
   untiedHead: string | null;

@@ -1,7 +1,7 @@
 import type { Message } from '@lorasmith/contracts';
 import type { ChatTemplate } from '@lorasmith/model-folder';
 
-/** What a chat template writes between two messages, by their roles; `start` and `end` are those of the text. */
+/** The text of a chat template between two messages, by their roles; `start` and `end` are those of the text. */
 export interface ChatSeparators {
   /** Null if the template refuses system messages. */
   startToSystem: string | null;
@@ -67,7 +67,7 @@ export function findSeparators(template: ChatTemplate, bos: string | null): Chat
   };
 }
 
-/** What lies around the messages, one more than there are; null if the template refuses them or changes their order. */
+/** The texts around the messages, one more than there are; null if the template refuses them or changes their order. */
 function partsOf(
   template: ChatTemplate,
   roles: Role[],

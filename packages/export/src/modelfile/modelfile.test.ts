@@ -24,7 +24,7 @@ async function of(template: string | null, tokens: string[], { bos = false } = {
 }
 
 /**
- * What Go's text/template writes for a template of this module: conditions on the role and on `$last`, texts and the content.
+ * The text that Go's text/template writes for a template of this module: conditions on the role and on `$last`, texts and the content.
  */
 function rendered(file: string, messages: { role: string; content: string }[]): string {
   const template = /TEMPLATE """(.*)"""/s.exec(file)![1]!;

@@ -4,7 +4,7 @@ import { type ChatSeparators, findSeparators } from './chat-separators.js';
 export interface ModelfileOptions {
   /** The folder with tokenizer and chat template. */
   modelFolder: string;
-  /** What Ollama loads: a folder with the weights, or a GGUF file, beside the Modelfile. */
+  /** The weights that Ollama loads: a folder, or a GGUF file, beside the Modelfile. */
   from: string;
   /** A GGUF file of an adapter for it, beside the Modelfile. */
   adapter?: string;

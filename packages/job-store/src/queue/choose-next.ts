@@ -2,7 +2,7 @@ import type { JobId, ModelName, TrainingSettings } from '@lorasmith/contracts';
 import { type Line, linesInOrder, type QueueState, useOf } from './fair-order.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 
-/** What a worker has in memory. */
+/** The base model that a worker has in memory. */
 export interface BaseInMemory {
   /** Null: nothing. */
   baseModel: ModelName | null;
@@ -10,7 +10,7 @@ export interface BaseInMemory {
   precisions: readonly TrainingSettings['precision'][];
 }
 
-/** What a worker can take now. */
+/** The jobs that a worker can take now. */
 export interface Appetite extends BaseInMemory {
   /** It holds no job, and takes any; otherwise only jobs on what it has in memory. */
   isIdle: boolean;
@@ -30,7 +30,7 @@ export interface HeldJob {
 export interface Chooser {
   /** Null: it can take nothing now. */
   appetite: Appetite | null;
-  /** What it had in memory when it could last take a job beside those that it holds; null: it could not since. */
+  /** The base in memory when it could last take a job beside those that it holds; null: it could not since. */
   loaded: BaseInMemory | null;
   held: readonly HeldJob[];
   /** How many jobs it may hold. */
@@ -56,7 +56,7 @@ export type KnownJob = WaitingJob & { job: QueueEntry };
 const SHORT_TURN = 1 / 20;
 
 /**
- * What a worker does next. It takes the first job of the fair order that fits. A job on another base model is passed over by
+ * The next action of a worker. It takes the first job of the fair order that fits. A job on another base model is passed over by
  * jobs on the one in memory for at most a turn, counted from when it was sent or from when the worker changed its base model;
  * then the worker pauses what it holds. While it has no free place, it pauses one job: after a twentieth of a turn, of a key of
  * which it holds several, for a key of which no worker holds any; after a turn, for the same key, for one that has used less, or for

@@ -1,6 +1,6 @@
 import type { QueueEntry } from './queue-entry.js';
 
-/** What a key uses of the machines. */
+/** The use of the machines by a key. */
 export interface KeyUse {
   /** Tokens that its jobs have trained, divided by its weight. */
   used: number;

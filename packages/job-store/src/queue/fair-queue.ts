@@ -29,7 +29,7 @@ export interface QueueSnapshot {
   targets: Map<JobId, string>;
 }
 
-/** What a worker says of itself. */
+/** The report of a worker about itself. */
 export interface WorkerPresence {
   slots: number;
   held: JobId[];

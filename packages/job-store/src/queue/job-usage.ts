@@ -1,6 +1,6 @@
 import type { NewJobEvent } from '@lorasmith/contracts';
 
-/** What an attempt has read, and what remains, according to its events. */
+/** The tokens that an attempt has read, and the time that remains, according to its events. */
 export class JobUsage {
   #step = 0;
   #totalSteps: number | null = null;

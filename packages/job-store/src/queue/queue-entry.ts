@@ -9,7 +9,7 @@ export const PRIORITY_WEIGHTS: Readonly<Record<JobPriority, number>> = { low: 1 
  */
 export const PRIORITY_PLACES: Readonly<Record<JobPriority, number>> = { low: -100, normal: 0, high: 100 };
 
-/** What the queue knows of an unfinished job besides its status, as JSON in Redis. Scripts change it. */
+/** The facts about an unfinished job that the queue needs besides its status, as JSON in Redis. Scripts change it. */
 export interface QueueEntry {
   /** The key that owns the job; '' without one. */
   key: string;

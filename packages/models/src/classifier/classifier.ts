@@ -13,7 +13,7 @@ export interface FeatureBatch {
   labels: Int32Array;
 }
 
-/** What a recorded forward pass keeps for the backward pass. */
+/** The tensors that a recorded forward pass keeps for the backward pass. */
 export interface SavedClassifier {
   adapters: readonly ActingAdapter[];
   linears: (SavedLinear | null)[];

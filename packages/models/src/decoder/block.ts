@@ -49,7 +49,7 @@ export interface WantedTokens {
   adapters: readonly ActingAdapter[];
 }
 
-/** What a pass gives to each block. */
+/** The context that a pass gives to each block. */
 export interface BlockContext {
   /** The adapters on the tokens that enter the block. */
   adapters: readonly ActingAdapter[];
@@ -63,7 +63,7 @@ export interface BlockContext {
 }
 
 /**
- * What a block computes between its norm and the residual stream: attention, or feed-forward. A mixture of experts or
+ * The part of a block between its norm and the residual stream: attention, or feed-forward. A mixture of experts or
  * linear attention would be another.
  */
 export interface Sublayer<Kept extends Saved = Saved> {
@@ -87,7 +87,7 @@ export interface Sublayer<Kept extends Saved = Saved> {
   dispose(): void;
 }
 
-/** What a block keeps for its backward pass. */
+/** The tensors that a block keeps for its backward pass. */
 export type SavedBlock = {
   /** `[tokens, hidden]` float32; also the `x` of the stream that the block gives, unless that has the wanted tokens only */
   input: Tensor;

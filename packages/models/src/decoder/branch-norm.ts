@@ -1,7 +1,7 @@
 import { cast, dispose, type FloatDType, scope, type Tensor } from '@lorasmith/tensor';
 import type { Norm } from './norm.js';
 
-/** What the norm of a branch keeps for its gradient. */
+/** The tensors that the norm of a branch keeps for its gradient. */
 export type SavedBranch = {
   /** `[tokens, hidden]` in the model's dtype, before the norm */
   input: Tensor;

@@ -3,7 +3,7 @@ import type { LinearGroup } from '../frozen-linear.js';
 import type { ActingAdapter } from '../pass.js';
 import { type Block, type BlockContext, freeStream, type SavedBlock, type Stream, streamSum } from './block.js';
 
-/** What a layer keeps for its backward pass: all that its blocks need, or the input to compute that from again. */
+/** The tensors that a layer keeps for its backward pass: all that its blocks need, or the input to compute that from again. */
 export type SavedLayer = { kind: 'blocks'; blocks: readonly SavedBlock[] } | { kind: 'input'; input: Tensor };
 
 /** Some blocks of a decoder, of which it has many alike: attention, then feed-forward. The unit that is computed again. */

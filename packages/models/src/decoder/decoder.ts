@@ -43,7 +43,7 @@ export interface TokenStream {
   rowLengths: readonly number[];
 }
 
-/** What a recorded forward pass keeps for the backward pass. Its tensors live until then, or to the end of the scope. */
+/** The tensors that a recorded forward pass keeps for the backward pass. Its tensors live until then, or to the end of the scope. */
 export interface SavedDecoder {
   context: BlockContext;
   /** null for layers below the lowest trained one. */
@@ -234,7 +234,7 @@ export class Decoder {
     };
   }
 
-  /** What a layer gets of the context of the pass: all tokens are needed until the last layer. */
+  /** The context of a layer: all tokens are needed until the last layer. */
   #contextAt(index: number, context: BlockContext): BlockContext {
     return index === this.weights.layers.length - 1 ? context : { ...context, wanted: null };
   }

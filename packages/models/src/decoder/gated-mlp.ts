@@ -2,7 +2,7 @@ import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { kernelsFor, type Tensor } from '@lorasmith/tensor';
 
 /**
- * What an MLP does between its linear layers: the activation, with a gate that of the first half times the second half.
+ * The operation of an MLP between its linear layers: the activation, with a gate that of the first half times the second half.
  * @param gateUp `[tokens, 2 × intermediate]`: gate, then up; without a gate up alone
  * @returns `[tokens, intermediate]`
  */

@@ -25,7 +25,7 @@ export interface OutputHeadSettings {
   logitsInChunk?: number | undefined;
 }
 
-/** What a forward pass with adapters on the head keeps for its backward pass. */
+/** The tensors that a forward pass with adapters on the head keeps for its backward pass. */
 export type SavedHead = SavedLinear | null;
 
 /**

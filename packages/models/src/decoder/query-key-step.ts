@@ -1,7 +1,7 @@
 import type { Tensor } from '@lorasmith/tensor';
 import type { Saved } from '../pass.js';
 
-/** What a layer does to each head's query and key before attention rotates them. */
+/** The operation of a layer on each head's query and key before attention rotates them. */
 export interface QueryKeyStep<Kept extends Saved = Saved> {
   /**
    * @param qkv `[tokens, (heads + 2 × keyValueHeads) × headDim]`

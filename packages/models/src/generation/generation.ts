@@ -157,7 +157,7 @@ export class Generation {
     }
   }
 
-  /** What each text reads in the next pass, those with the same adapter next to each other. */
+  /** The tokens that each text reads in the next pass, those with the same adapter next to each other. */
   #turns(): GenerationTurn[] {
     for (const text of this.#texts) text.followLeader();
     const ready = this.#texts.filter(({ waitsFor }) => waitsFor === null);
@@ -250,7 +250,7 @@ export class Generation {
   }
 }
 
-/** What a text reads in a pass. */
+/** The tokens that a text reads in a pass. */
 interface GenerationTurn {
   text: Text;
   piece: TokenSpan;

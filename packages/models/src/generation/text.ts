@@ -9,7 +9,7 @@ export interface Running {
   listener: GenerationListener;
   maxNewTokens: number;
   stopIds: ReadonlySet<number>;
-  /** Those that have not ended. */
+  /** The texts that have not ended. */
   texts: Text[];
 }
 

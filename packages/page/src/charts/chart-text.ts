@@ -1,7 +1,7 @@
 import type { ChartLine } from './chart-line.js';
 import { numberText } from './number-text.js';
 
-/** What a line shows, in a sentence. */
+/** A line as a sentence. */
 export function lineText({ label, steps, values }: ChartLine): string {
   if (steps.length === 0) return `${label}: no values yet.`;
   const lowest = values.reduce((best, value, index) => (value < values[best]! ? index : best), 0);

@@ -3,7 +3,7 @@ import { notify } from './toasts.js';
 
 export interface CopyButtonProps {
   text: string;
-  /** What is copied, such as `the command`. */
+  /** The thing that is copied, such as `the command`. */
   what: string;
 }
 

@@ -6,7 +6,7 @@ const SHOWN_FAULTS = 100;
 
 export interface ErrorNoticeProps {
   error: unknown;
-  /** What failed, such as `The job was not created`. */
+  /** The failure, such as `The job was not created`. */
   what?: string;
   onRetry?: () => void;
 }

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from 'preact';
 import { useId } from 'preact/hooks';
 
-/** What the input of a field must have, so that label, help and error belong to it. */
+/** The attributes of the input of a field, so that label, help and error belong to it. */
 export interface FieldInput {
   id: string;
   'aria-describedby': string | undefined;
@@ -11,7 +11,7 @@ export interface FieldInput {
 export interface FieldProps {
   label: string;
   help?: ComponentChildren;
-  /** What is wrong with the value. */
+  /** The fault of the value. */
   error?: string | undefined;
   children: (input: FieldInput) => ComponentChildren;
 }

@@ -4,7 +4,7 @@ import { ErrorNotice } from './error-notice.js';
 
 export interface LoadedProps<Value> {
   from: Polled<Value>;
-  /** What is loaded, such as `the jobs`. */
+  /** The thing that is loaded, such as `the jobs`. */
   what: string;
   children: (value: Value) => ComponentChildren;
 }

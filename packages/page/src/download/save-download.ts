@@ -1,7 +1,7 @@
 import { bytesText, type DownloadStream } from '@lorasmith/client/core';
 import { ProductError } from '@lorasmith/contracts';
 
-/** What a browser without a file system of its own must hold in memory. */
+/** The most that a browser without a file system of its own must hold in memory. */
 export const MAX_MEMORY_BYTES = 1_000_000_000;
 
 interface WritableFile {

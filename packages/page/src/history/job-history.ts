@@ -16,7 +16,7 @@ export const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens
 export type CurveName = (typeof CURVES)[number];
 
 /**
- * What the events of a job say, in bounded memory whatever their number. `add` takes them in their order; a reader that was
+ * The history of a job from its events, in bounded memory whatever their number. `add` takes them in their order; a reader that was
  * cut off continues after `lastEventId`.
  */
 export class JobHistory {

@@ -1,7 +1,7 @@
 import { createStore, type Store } from '../store.js';
 import { readTab, writeTab } from '../tab-storage.js';
 
-/** Whose requests this tab sends. */
+/** The key whose requests this tab sends. */
 export interface Session {
   /** Null: requests are sent without a key. */
   key: string | null;

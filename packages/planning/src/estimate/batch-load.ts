@@ -19,7 +19,7 @@ export interface BatchLoad {
   microBatchesPerStep: number;
 }
 
-/** What the memory of a pass depends on. */
+/** The sizes that the memory of a pass depends on. */
 export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
 
 /** A job may have millions of steps. The batches of this many, or of this many examples, represent the others. */

@@ -15,7 +15,7 @@ export interface EngineMemory {
   holdsProcess: boolean;
   /** Whether what one part of a pass frees serves the next, whatever the sizes. */
   reuses: boolean;
-  /** What the allocator holds beyond what is requested. */
+  /** The share that the allocator holds beyond the requests. */
   slack: number;
 }
 

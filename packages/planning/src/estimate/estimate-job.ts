@@ -41,7 +41,7 @@ export function availableMemory(machine: MachineProfile): number {
   return Math.floor(machine.memory_bytes * (1 - KEPT_FREE));
 }
 
-/** What the memory of a job depends on, as it is trained; null for a classifier, which is small. */
+/** The sizes that the memory of a job depends on, as it is trained; null for a classifier, which is small. */
 export function memoryNeeds(
   job: JobToEstimate,
   { precision, recompute }: { precision: Precision; recompute: boolean },
@@ -52,7 +52,7 @@ export function memoryNeeds(
   return { memory: memoryOf(job, architecture, precision, recompute), load, evaluation: evaluationOf(job) };
 }
 
-/** What a job takes on a machine. Null for a classifier: it is small, and no rates are measured for it. */
+/** The time and memory of a job on a machine. Null for a classifier: it is small, and no rates are measured for it. */
 export function estimateJob(job: JobToEstimate): Estimate | null {
   const { spec, model, machine, steps } = job;
   const { architecture } = model;

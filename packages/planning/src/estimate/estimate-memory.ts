@@ -23,7 +23,7 @@ export interface MemoryOfDecoder {
 
 /** Vectors of all trained parameters that a job holds: parameters, two moments, the gradients of a pass and of a step, a copy. */
 const HELD_VECTORS = 6;
-/** Those of AdamW's intermediate results, which one job has at a time. */
+/** The vectors of AdamW's intermediate results, which one job has at a time. */
 const UPDATE_VECTORS = 4;
 /** Vectors of the head's parameters in the backward pass of a chunk of logits: its gradient, that of the chunks before, their sum. */
 const HEAD_VECTORS = 3;
@@ -36,7 +36,7 @@ export const SCORES_PER_BLOCK = 32 * 2 ** 20;
 /** Rows up to this length keep the weights of such attention; those of longer ones are computed again. */
 const LONGEST_WITH_WEIGHTS = 512;
 
-/** What decides how much memory a training needs. */
+/** The sizes that decide how much memory a training needs. */
 export interface MemoryNeeds {
   memory: MemoryOfDecoder;
   load: PassLoad;
@@ -103,7 +103,7 @@ function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): numb
   );
 }
 
-/** What a job adds to a trainer that trains others on the same base model, with adapters on the same layers. */
+/** The memory that a job adds to a trainer that trains others on the same base model, with adapters on the same layers. */
 export function addedMemory(job: MemoryNeeds, passTokens: number): number {
   const load = { ...job.load, mostTokens: passTokens, mostLabels: passTokens };
   const others = { load, memory: { ...job.memory, sampleCacheBytes: 0 }, evaluation: null };
@@ -129,7 +129,7 @@ function forwardBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   return load.mostTokens * 4 * memory.architecture.hiddenSize + workingBytes({ ...memory, dropout: 0 }, load);
 }
 
-/** What lives within one layer, or at the output head. */
+/** The memory within one layer, or at the output head. */
 function workingBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const { architecture, engine } = memory;
   const width = bytesPerNumber(memory.precision);

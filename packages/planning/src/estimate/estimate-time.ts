@@ -16,7 +16,7 @@ type Load = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep'
 /** A backward pass computes five products of a row's scores; the forward pass computes two. */
 const ATTENTION_BACKWARD = 2.5;
 
-/** What one optimizer step computes, in 10⁹ operations and 10⁹ bytes. */
+/** The work of one optimizer step, in 10⁹ operations and 10⁹ bytes. */
 export function stepWork(work: DecoderWork, load: Load): { products: number; attention: number; passes: number } {
   const { architecture } = work;
   // In the last layer, what follows attention is computed only for tokens that have a label, and then the head.

@@ -5,7 +5,7 @@ import { estimateJob, type JobToEstimate } from './estimate-job.js';
 const LOWER_BY = 0.8;
 
 /**
- * What to change in a job that ran out of memory although it was expected to fit: the gentlest change that lowers the estimate
+ * The change to a job that ran out of memory although it was expected to fit: the gentlest change that lowers the estimate
  * of its memory by a fifth.
  */
 export function settingsForLessMemory(job: JobToEstimate): string {
@@ -33,7 +33,7 @@ export function settingsForLessMemory(job: JobToEstimate): string {
   return 'Use batch_size 1, recompute: "always" and a smaller max_seq_length, a smaller base model, or a GPU with more memory.';
 }
 
-/** Those that make steps of the same rows, the largest first. */
+/** The smaller batch sizes that make steps of the same rows, the largest first. */
 function smallerBatchSizes(training: JobSpec['training']): number[] {
   const rowsPerStep = training.batch_size * training.gradient_accumulation_steps;
   const sizes: number[] = [];

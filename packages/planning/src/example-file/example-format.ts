@@ -48,14 +48,14 @@ const count = Type.Integer({ minimum: 0 });
 
 const FileDigest = Type.Object({ bytes: count, sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }) }, closed);
 
-/** What happened to the rows, as the report counts it. */
+/** The outcomes of the rows, as the report counts them. */
 export const RowCounts = Type.Object(
   { overflowed: count, dropped: count, truncated: count, split: count, longest: count },
   closed,
 );
 export type RowCounts = Static<typeof RowCounts>;
 
-/** What a job's report says of the rows, besides how they are split. */
+/** The part of a job's report about the rows, besides their split. */
 export const ExampleNotes = Type.Object(
   { counts: RowCounts, warnings: Type.Array(Fault), rendered: Type.Union([RenderedRow, Type.Null()]) },
   closed,

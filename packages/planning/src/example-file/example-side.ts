@@ -19,7 +19,7 @@ export interface ExampleSide {
   lineOf(index: number): number;
 }
 
-/** What the examples of one side are read from. */
+/** The source of the examples of one side. */
 export interface SideSource {
   file: ExampleFile;
   totals: Pick<ExampleSide, 'count' | 'tokens' | 'trainedTokens' | 'longest'>;

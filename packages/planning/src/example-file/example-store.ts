@@ -18,7 +18,7 @@ export interface OpenExamples {
   close(): Promise<void>;
 }
 
-/** What is known of examples without reading them. */
+/** The facts about examples that are known without reading them. */
 export interface StoredExamples {
   /** Bytes of their files. */
   bytes: number;

@@ -33,9 +33,9 @@ export interface RowFormat {
   /** All its keys, in words. */
   keys: string;
   schema: Pick<Validator, 'Check' | 'Errors'>;
-  /** What a row that fails the schema has of other formats, by name; it is then all that is reported. */
+  /** Fields of other formats in a row that fails the schema, by name; they are then all that is reported. */
   named?(row: unknown): RowFault[];
-  /** What a schema cannot say, of a row that passes it. */
+  /** Faults that a schema cannot find, of a row that passes it. */
   faults(row: unknown): RowFault[];
 }
 
@@ -46,13 +46,13 @@ export interface RowsOfModel {
   completionFormat: CompletionFormat;
 }
 
-/** What a job trains, and on what. */
+/** The model and the dataset of a job. */
 export interface ObjectiveJob extends Omit<RowsOfModel, 'completionFormat'> {
   spec: JobSpec;
 }
 
 /**
- * What planning has to know of an objective: which rows it learns from, and which examples they become. The loss is the
+ * The part of an objective that planning needs: which rows it learns from, and which examples they become. The loss is the
  * other half, in packages/training under the same `kind`: planning never loads the engine.
  */
 export interface Objective {
@@ -74,7 +74,7 @@ export interface Objective {
     | null;
   /** The warning for each kind of remark that the converter makes, in the order of the report. */
   readonly remarkWarnings: Readonly<Record<string, (remark: RemarkCount) => Fault>>;
-  /** What a job with these settings does with long rows; null where rows have no length. */
+  /** The handling of long rows with these settings; null where rows have no length. */
   lengthLimit(job: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit | null;
   /** How many tokens a stored example counts for. */
   tokensOf(record: Pick<ExampleRecord, 'codes'>): number;
@@ -85,11 +85,11 @@ export interface Objective {
    * @throws ProductError `cancelled`
    */
   checkTargets: ((sides: SidesOfJob, faults: FaultList) => Promise<void>) | null;
-  /** What the report warns of, once all rows are converted. */
+  /** The warnings of the report, once all rows are converted. */
   warnings(job: ObjectiveJob, counts: RowCounts): Fault[];
 }
 
-/** What a job trains and evaluates on. */
+/** The examples that a job trains and evaluates on. */
 export interface SidesOfJob {
   model: ModelFolder;
   training: Examples;

@@ -7,7 +7,7 @@ import { parseLine, type RawRow } from '../jsonl/parse-line.js';
 import type { ConvertedRow, RowConverter } from '../objectives/objective.js';
 import { type RemarkCount, RemarkCounts } from './row-remarks.js';
 
-/** What becomes of some consecutive lines of a dataset. Plain data, so that threads can send it. */
+/** The examples of some consecutive lines of a dataset. Plain data, so that threads can send it. */
 export interface ConvertedBatch {
   /** Rows among the lines: those that are not blank. */
   rows: number;

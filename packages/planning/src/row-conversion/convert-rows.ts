@@ -22,7 +22,7 @@ export interface ConvertRowsOptions extends RowsOfModel {
   texts: ModelTexts;
   /** Receives the examples. */
   writer: ExampleWriter;
-  /** What is wrong with a row of so many tokens, for the job; it is listed with what is wrong with other rows. */
+  /** The fault of a row with this number of tokens, for the job; it is listed with those of other rows. */
   lengthFault?: ((tokens: number) => CodedFault | null) | undefined;
   /** Called at the start, at most twice a second, and at the end. */
   onProgress?: ((progress: TokenizingProgress) => void) | undefined;
@@ -31,7 +31,7 @@ export interface ConvertRowsOptions extends RowsOfModel {
   signal?: AbortSignal | undefined;
 }
 
-/** What came of the rows. With faults, the examples are not complete. */
+/** The outcome of the rows. With faults, the examples are not complete. */
 export type ConvertedRows = { notes: ExampleNotes; faults: null } | { notes: null; faults: FaultList };
 
 /** How long rows are converted in this thread before the event loop gets a turn. */

@@ -5,19 +5,19 @@ import { constant, tensorOf } from '../transfer.js';
 
 // What the op computes: see Kernels.
 
-/** What an AdamW update reads: `[n]` float32 each. */
+/** The inputs of an AdamW update: `[n]` float32 each. */
 export interface AdamWState {
   parameters: Tensor;
   /** Running means of the gradient and of its square. */
   first: Tensor;
   second: Tensor;
-  /** What the learning rate of each number is multiplied with; null: 1. */
+  /** The factor of the learning rate of each number; null: 1. */
   rateFactors: Tensor | null;
 }
 
 /** The numbers of one update. */
 export interface AdamWStep {
-  /** What the given gradient is multiplied with: 1 / normaliser. */
+  /** The factor of the given gradient: 1 / normaliser. */
   gradientScale: number;
   /** The scaled gradient is clipped to this norm, as by torch.nn.utils.clip_grad_norm_; null: never. */
   maxNorm: number | null;
@@ -30,7 +30,7 @@ export interface AdamWStep {
   step: number;
 }
 
-/** What the state becomes. */
+/** The new state. */
 export type AdamWUpdate = {
   parameters: Tensor;
   first: Tensor;
@@ -95,7 +95,7 @@ export function rawAdamW(state: AdamWState, gradient: Tensor, squareSum: Tensor,
   });
 }
 
-/** What to multiply a gradient with so that its norm is at most `maxNorm`, as torch.nn.utils.clip_grad_norm_ has it; `[1]`. */
+/** The factor that brings the norm of a gradient to at most `maxNorm`, as torch.nn.utils.clip_grad_norm_ has it; `[1]`. */
 function clippingFactor(squareSum: Tensor, maxNorm: number | null): Tensor {
   if (maxNorm === null) return constant(1);
   return minimum(constant(1), divide(constant(maxNorm), add(squareRoot(squareSum), constant(1e-6))));

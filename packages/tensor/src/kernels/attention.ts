@@ -44,5 +44,5 @@ export interface BatchAttention {
   backward(gradient: Tensor, saved: SavedAttention, settings: AttentionSettings): Tensor;
 }
 
-/** What attention keeps for its backward pass, as live tensors. Only the {@link BatchAttention} that made it looks inside. */
+/** The live tensors that attention keeps for its backward pass. Only the {@link BatchAttention} that made it looks inside. */
 export type SavedAttention = TensorTree;

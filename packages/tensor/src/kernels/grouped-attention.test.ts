@@ -134,7 +134,7 @@ describe('memory', () => {
     });
   }
 
-  /** What one small head saves, and the most that is alive at once, beyond that. */
+  /** The bytes that one small head saves, and the most that are alive at once, beyond that. */
   function memoryOf(length: number, mostScores: number, window: number | null = null) {
     return scope(() => {
       const settings = settingsOf(1, 1, { window });

@@ -8,7 +8,7 @@ import { rotate } from './rotary.js';
 import { layoutGroups, type RowGroup } from './row-groups.js';
 import { MOST_SCORES, type ScoreBlock } from './score-blocks.js';
 
-/** What the backward pass needs of one group of rows. */
+/** The tensors that the backward pass needs of one group of rows. */
 export type SavedGroup = {
   /** `[rows, heads, length, headDim]`, rotated; with one block in the shape it computes with */
   query: Tensor;
@@ -123,7 +123,7 @@ function positionsOf(x: Tensor, first: number, count: number): Tensor {
   return count === x.shape[2] ? x : slice(x, [0, 0, first, 0], [-1, -1, count, -1]);
 }
 
-/** What one block computes with. */
+/** The heads that one block computes with. */
 interface BlockHeads {
   /** `[rows, keyValueHeads, queriesPerKey × queries, headDim]` */
   query: Tensor;

@@ -297,7 +297,7 @@ export function kernelsFor(dtype: DType): Kernels {
   return chosen[dtype];
 }
 
-/** Whose kernels compute between matrix products: `tensorflow`, `cuda`, or the instruction set of the fused library in use. */
+/** The library whose kernels compute between matrix products: `tensorflow`, `cuda`, or the instruction set of the fused library in use. */
 export function kernelsInUse(): string {
   return library !== null && engine.kind === 'cuda' ? 'cuda' : (library ?? 'tensorflow');
 }

@@ -1,7 +1,7 @@
 import type { Tensor } from '../tensor.js';
 
 /**
- * What a case is about. A `kernel` has a plain variant, and its name is one that configureKernels can avoid. Without an
+ * The subject of a case. A `kernel` has a plain variant, and its name is one that configureKernels can avoid. Without an
  * `op` or a `product` nothing can be computed. `training`: everything together.
  */
 export interface CaseSubject {
@@ -21,7 +21,7 @@ export type CaseTolerance =
 export interface NumericCase {
   /** Unique; says what is computed, on what. */
   name: string;
-  /** What cannot be trusted if it fails. */
+  /** The subject that cannot be trusted if the case fails. */
   subject: CaseSubject;
   tolerance: CaseTolerance;
   /** The same numbers on every call and in every process, but for how they are rounded. What is synchronous runs in a scope. */

@@ -13,11 +13,11 @@ export interface PassLoss {
   normaliser: number;
 }
 
-/** What a loss over a batch says. */
+/** The result of a loss over a batch. */
 export interface BatchLoss {
   /** Summed over what the normaliser counts. */
   lossSum: number;
-  /** What sums of losses and gradients are divided by: trained tokens, or rows of a classifier. */
+  /** The divisor of sums of losses and gradients: trained tokens, or rows of a classifier. */
   normaliser: number;
   /** Labels the model ranks first. */
   correct: number;
@@ -25,14 +25,14 @@ export interface BatchLoss {
 
 /** How the model is run. */
 export interface PassOptions {
-  /** What acts on the base, and on which tokens; none: the base alone. */
+  /** The adapters that act on the base, and on which tokens; none: the base alone. */
   adapters: readonly ActingAdapter[];
   /** See Pass in models. @defaultValue false */
   recompute?: boolean;
 }
 
 /**
- * What a training minimizes: the loss, its gradient, what sums of both are divided by, and the metrics of an evaluation.
+ * The objective that a training minimizes: the loss, its gradient, what sums of both are divided by, and the metrics of an evaluation.
  * How rows become examples is the other half, in packages/planning under the same `kind`.
  */
 export interface Objective<Batch, Of extends Examples = Examples> {

@@ -15,7 +15,7 @@ const FULL = { rows: 8, length: 192 };
 const TINY = { rows: 1, length: 8 };
 const REPEATS = 3;
 
-/** What is measured on a GPU, which small shapes do not fill: those of a model of 7 to 8 billion parameters. */
+/** The shapes measured on a GPU, which small ones do not fill: those of a model of 7 to 8 billion parameters. */
 const ON_GPU = {
   full: {
     product: { tokens: 4096, inFeatures: 4096, outFeatures: 4096 },

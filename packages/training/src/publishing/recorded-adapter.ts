@@ -4,7 +4,7 @@ import { scope, slice, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 /** Tokens that are recorded of a pass. */
 const RECORDED_TOKENS = 8;
 
-/** What the first tokens of a pass were at a group of linear layers. */
+/** The first tokens of a pass at a group of linear layers. */
 export interface RecordedGroup {
   tokens: number;
   /** `[tokens, in]` */

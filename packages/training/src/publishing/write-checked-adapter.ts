@@ -29,7 +29,7 @@ export interface CheckedAdapterOptions {
   signal: AbortSignal;
 }
 
-/** What the manifest says of an adapter that was written and checked. */
+/** The part of the manifest about an adapter that was written and checked. */
 export interface CheckedAdapter {
   lora: AdapterManifest['lora'];
   probe: AdapterProbe;

@@ -2,10 +2,10 @@ import { cast, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { NumericCase } from '@lorasmith/tensor/numeric-cases';
 import { engineError } from '../engine-error.js';
 
-/** What a case computed. */
+/** The numbers that a case computed. */
 export type SelfTestValues = Readonly<Record<string, Float32Array>>;
 
-/** What became of a case in one process: its numbers, or the error. */
+/** The outcome of a case in one process: its numbers, or the error. */
 export interface ComputedCase extends Omit<NumericCase, 'compute'> {
   values: SelfTestValues | null;
   /** Whether the second run gave the same, bit for bit. */

@@ -4,7 +4,7 @@ import { setImmediate, setTimeout } from 'node:timers/promises';
 const SHARE = 0.1;
 const MOST_SAVED_MS = 50;
 
-/** What one job does beside the passes. */
+/** The work of one job beside the passes. */
 export interface BesideWork {
   /** @param headStartMs time that the work gets at once. @defaultValue 0 */
   during<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result>;

@@ -140,7 +140,7 @@ test.each([1, 2, 3, 4])('no participant waits for more than the bound while othe
   };
   for (let i = 0; i < 6; i++) add();
   const largest = 4000;
-  /** What each had when another last had a turn: of the keys, and of the jobs of a key. */
+  /** The tokens that each had when another last had a turn: of the keys, and of the jobs of a key. */
   const keysAt = new Map<string, Map<string, number>>();
   const jobsAt = new Map<Job, Map<Job, number>>();
   const keys = new Map<string, number>();

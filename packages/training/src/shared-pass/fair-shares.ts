@@ -1,6 +1,6 @@
-/** What part of the machine a job gets: keys share it by their weights, and the jobs of a key share what the key gets. */
+/** The share of the machine that a job gets: keys share it by their weights, and the jobs of a key share the part of the key. */
 export interface Share {
-  /** Who sent the job. */
+  /** The key that sent the job. */
   key: string;
   /** Above 0. */
   keyWeight: number;
@@ -11,11 +11,11 @@ export interface Share {
 /** Work that waits for its turn. */
 export interface Claim {
   account: JobAccount;
-  /** What it costs. */
+  /** The cost. */
   tokens: number;
 }
 
-/** What one of several that share has had. */
+/** The account of one of several that share. */
 class Account {
   weight = 1;
   /** Tokens had, divided by the weight. Who waits with the least is first. */

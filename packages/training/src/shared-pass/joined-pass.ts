@@ -14,13 +14,13 @@ export interface MicroBatch {
   recompute: boolean;
 }
 
-/** What a pass computed of one job's micro-batch. The tensors are the caller's to free. */
+/** The results of a pass for one job's micro-batch. The tensors are the caller's to free. */
 export interface OwnLoss {
   /** `[labels]` float32, still on the device: reading it waits for the whole pass. */
   losses: Tensor;
   /** `[labels]` float32: 1 for each label that the model ranks first, else 0 */
   correct: Tensor;
-  /** What sums of losses and gradients are divided by; see PassLoss. */
+  /** The divisor of sums of losses and gradients; see PassLoss. */
   normaliser: number;
   /** `[parameters]` float32 of the summed loss */
   gradient: Tensor;

@@ -38,14 +38,14 @@ afterAll(async () => {
   await rm(root, { recursive: true });
 });
 
-/** What the jobs of a process have in common. */
+/** The parts that the jobs of a process have in common. */
 interface Company {
   cache: BaseModelCache;
   scheduler: PassScheduler;
 }
 
 interface Ran {
-  /** What ended the job instead of its outcome. */
+  /** The error that ended the job instead of its outcome. */
   error: unknown;
   outcome: TrainingOutcome | null;
   events: NewJobEvent[];

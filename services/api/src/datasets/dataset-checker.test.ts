@@ -82,7 +82,7 @@ test('a repeated row is found whatever white space is around it, after a byte or
   ]);
 });
 
-/** What is stored of a file, checked to be the same for any chunks, and its summary. */
+/** The stored text of a file, checked to be the same for any chunks, and its summary. */
 function storedOf(text: string) {
   const results = [1, 7, 1_000_000].map((chunkBytes) => {
     const checker = new DatasetChecker(LIMITS);

@@ -159,7 +159,7 @@ export class DatasetChecker {
     return difference === null ? stored : [difference];
   }
 
-  /** What the file is instead of JSONL, if its first line that is not blank shows it. */
+  /** A hint at the kind of file, if its first line that is not blank shows that it is no JSONL. */
   #hintOf(line: number, bytes: Buffer): string | undefined {
     const text = this.#isFirst ? textOfLine(line, bytes) : null;
     if (text === null || text === '') return undefined;

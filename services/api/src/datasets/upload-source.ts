@@ -31,7 +31,7 @@ export interface UploadSource {
   name(): Promise<string | null>;
 }
 
-/** What a request says of its file. */
+/** The file of a request, with its name. */
 export interface NamedUpload {
   name: string | null;
   columns: ColumnMapping | undefined;

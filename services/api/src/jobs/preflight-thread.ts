@@ -65,7 +65,7 @@ export interface OutlineTask extends Shared {
   quick: { rowBytes: number; tokenBytes: number };
 }
 
-/** What is known of a job without its rows, and whether planning it completely is quick. */
+/** The facts about a job that are known without its rows, and whether planning it completely is quick. */
 export interface Outline {
   outline: ThreadAnswer<JobOutline>;
   isQuick: boolean;

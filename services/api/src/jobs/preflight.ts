@@ -150,7 +150,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
   };
 }
 
-/** What is made when it is first asked for. */
+/** A value that is made when it is first asked for. */
 function lazily<Made>(make: () => Made): () => Made {
   let made: Made | undefined;
   return () => {

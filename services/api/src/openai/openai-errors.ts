@@ -33,7 +33,7 @@ export function openaiErrorBody(error: ProductError): OpenaiErrorBody {
 /** More faults of a file would hide what the first ones say. */
 const MAX_LINES_NAMED = 10;
 
-/** What is wrong, with every place, as far as a message can say it: clients show only the message. */
+/** The faults, with every place, as far as a message can say it: clients show only the message. */
 function messageOf(error: ProductError): string {
   const { details } = error;
   const [first] = details;

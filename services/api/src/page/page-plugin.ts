@@ -5,7 +5,7 @@ import { Type } from 'typebox';
 import type { Site, SiteFile } from './read-site.js';
 
 /**
- * What the page may do: run and show its own files, and call this service. It has no inline code and no other origin, cannot
+ * The rights of the page: it may run and show its own files, and call this service. It has no inline code and no other origin, cannot
  * be framed, and nothing in it may turn text into HTML.
  */
 export const CONTENT_SECURITY_POLICY = [

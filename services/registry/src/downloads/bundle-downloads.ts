@@ -27,7 +27,7 @@ export interface DownloadContent {
   contentType: string;
   /** The suggested file name: ASCII without quotes. */
   fileName: string;
-  /** What the range consists of, in order. */
+  /** The parts of the range, in order. */
   parts(range: ByteRange): DownloadPart[];
 }
 

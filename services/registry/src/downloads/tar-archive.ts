@@ -13,7 +13,7 @@ export interface TarEntry {
 /** A tar whose layout is known before a file is read, so it has a size and can be served in ranges. */
 export interface TarArchive {
   totalBytes: number;
-  /** What the range consists of, in order. */
+  /** The parts of the range, in order. */
   parts: (range: ByteRange) => DownloadPart[];
 }
 

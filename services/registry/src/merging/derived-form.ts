@@ -2,7 +2,7 @@ import { type AdapterFilesQuery, ProductError } from '@lorasmith/contracts';
 import type { GgufType } from '@lorasmith/export';
 import type { Static } from 'typebox';
 
-/** What is computed from an adapter and its base model, and kept: the merged model, or either as GGUF. */
+/** A form that is computed from an adapter and its base model, and kept: the merged model, or either as GGUF. */
 export type DerivedForm = { format: 'safetensors' } | { format: 'gguf'; weights: 'adapter' | 'merged'; type: GgufType };
 
 export const MERGED: DerivedForm = { format: 'safetensors' };

@@ -10,13 +10,13 @@ import { type DriverFindings, lookAtDriver } from './look-at-driver.js';
 import { gpuDeviceFiles, lookForGpu } from './look-for-gpu.js';
 import { NoGpuError } from './no-gpu-error.js';
 
-/** What to train on: `auto` is the GPU where an engine can use one. */
+/** The device to train on: `auto` is the GPU where an engine can use one. */
 export type RequestedDevice = 'auto' | 'gpu' | 'cpu';
 /** The engine on a GPU: `auto` is the CUDA engine where it can be used, else TensorFlow's. */
 export type RequestedEngine = 'auto' | GpuEngineKind;
 type GpuEngineKind = Exclude<EngineKind, 'cpu'>;
 
-/** What trainers compute with, decided once when the worker starts. */
+/** The engine that trainers compute with, decided once when the worker starts. */
 export interface ChosenEngine extends MachineEngine {
   /** The environment of every process that computes with it. */
   environment: NodeJS.ProcessEnv;
@@ -25,7 +25,7 @@ export interface ChosenEngine extends MachineEngine {
 export interface ChooseEngineOptions {
   device: RequestedDevice;
   engine: RequestedEngine;
-  /** What trainers will inherit. */
+  /** The environment that trainers will inherit. */
   environment: NodeJS.ProcessEnv;
   programs: {
     /** The compiled `describe-driver-main`. */
@@ -42,7 +42,7 @@ export interface ChooseEngineOptions {
   installation?: CudaInstallation | null;
 }
 
-/** What the result of a self-test is true for. */
+/** The card and versions that the result of a self-test is true for. */
 export interface SelfTestedCard {
   card: NonNullable<MachineEngine['card']>;
   installation: CudaInstallation;

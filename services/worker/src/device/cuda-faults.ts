@@ -8,10 +8,10 @@ import {
 } from './gpu-faults.js';
 import type { DriverFindings } from './look-at-driver.js';
 
-/** What is known about it for the CUDA engine. */
+/** The findings about it for the CUDA engine. */
 export interface CudaFindings extends Pick<GpuFindings, 'deviceFiles' | 'visibleDevices'> {
   installation: CudaInstallation | null;
-  /** What the driver says; the error where it could not be asked; null where the engine is not installed. */
+  /** The answer of the driver; the error where it could not be asked; null where the engine is not installed. */
   driver: DriverFindings | Error | null;
 }
 
@@ -22,11 +22,11 @@ const LEAST_DRIVER_FOR_BLACKWELL = 12_080;
 /** Ampere: the first with bfloat16 in its tensor cores, and the first that kernels are compiled for. */
 const LEAST_CAPABILITY = 8;
 const BLACKWELL = 10;
-/** What TensorFlow's GPU build is compiled for: Pascal to Hopper. */
+/** The capabilities that TensorFlow's GPU build is compiled for: Pascal to Hopper. */
 const TENSORFLOW_CAPABILITIES = { from: 6, below: 10 };
 
 /**
- * What is missing for the CUDA engine and what to do about it, a sentence or two each; empty when nothing is. The engine
+ * The parts that are missing for the CUDA engine and what to do about it, a sentence or two each; empty when nothing is. The engine
  * takes the first of the cards.
  */
 export function cudaFaults({ installation, driver, deviceFiles, visibleDevices }: CudaFindings): string[] {

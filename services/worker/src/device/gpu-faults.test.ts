@@ -9,7 +9,7 @@ const complete: GpuFindings = {
   engineLines: [],
 };
 
-/** What each fault begins with: the part that is missing. */
+/** The beginning of each fault: the part that is missing. */
 const parts = (findings: Partial<GpuFindings>) =>
   gpuFaults({ ...complete, ...findings }).map((fault) => /^\w+/.exec(fault)?.[0]);
 

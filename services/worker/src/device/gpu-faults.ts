@@ -1,4 +1,4 @@
-/** What is known about the GPU of this machine, or of this container, for TensorFlow's GPU build. */
+/** The findings about the GPU of this machine, or of this container, for TensorFlow's GPU build. */
 export interface GpuFindings {
   /** `/dev/nvidia…`, or its equivalent under WSL. */
   deviceFiles: string[];
@@ -46,7 +46,7 @@ export function missingDriverFault(hasDevice: boolean): string {
 }
 
 /**
- * What is missing for TensorFlow's GPU build and what to do about it, a sentence or two each; empty when nothing is.
+ * The parts that are missing for TensorFlow's GPU build and what to do about it, a sentence or two each; empty when nothing is.
  */
 export function gpuFaults(findings: GpuFindings): string[] {
   if (findings.engineOnGpu) return [];

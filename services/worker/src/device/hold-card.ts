@@ -89,7 +89,7 @@ async function listenAt(address: string, token: string): Promise<Server | null> 
   });
 }
 
-/** What the process at the address says; null where none answers. */
+/** The answer of the process at the address; null where none answers. */
 async function holderAt(address: string): Promise<string | null> {
   return await new Promise((resolve) => {
     const socket = connect(address);

@@ -5,7 +5,7 @@ import type { CudaInstallation, DriverDescription } from '@lorasmith/training/cu
 const TIMEOUT_MS = 60_000;
 const DRIVER_VERSION_FILE = '/proc/driver/nvidia/version';
 
-/** What the driver says, and what would be seen without CUDA_VISIBLE_DEVICES. */
+/** The answer of the driver, and the cards that would be seen without CUDA_VISIBLE_DEVICES. */
 export interface DriverFindings extends DriverDescription {
   /** The cards that CUDA_VISIBLE_DEVICES hides. Only looked for where it leaves none. */
   hidden: DriverDescription['devices'];

@@ -6,7 +6,7 @@ const PROBE_TIMEOUT_MS = 120_000;
 const KEPT_LINES = 6;
 const MAX_LINE_LENGTH = 300;
 
-/** What the probe finds. */
+/** The findings of the probe. */
 export type EngineFindings = Pick<GpuFindings, 'missingLibraries' | 'engineOnGpu'>;
 
 /** The device files of NVIDIA's driver, and of WSL's. */

@@ -43,7 +43,7 @@ export function gpuInUse(gpus: readonly GpuReading[], visibleDevices = ''): GpuR
 }
 
 /**
- * What the driver's own program reports about the GPUs; the container toolkit installs it. Asking the engine instead
+ * The report of the driver's own program about the GPUs; the container toolkit installs it. Asking the engine instead
  * would make a process with a GPU context of its own.
  *
  * @returns nothing where the program is missing or does not answer

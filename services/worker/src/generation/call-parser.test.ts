@@ -12,7 +12,7 @@ const LLAMA: CallSyntax = { before: '', after: '<|eot_id|>', form: { kind: 'obje
 const MISTRAL_LIST: CallSyntax = { before: '[TOOL_CALLS] [', after: ']</s>', form: OBJECT };
 const MISTRAL_NAMED: CallSyntax = { before: '[TOOL_CALLS]', after: '</s>', form: { kind: 'named', middle: '[ARGS]' } };
 
-/** What is parsed of a text, whichever pieces it comes in: all texts joined between calls. */
+/** The parsed parts of a text, whichever pieces it comes in: all texts joined between calls. */
 function parsed(syntax: CallSyntax, text: string, pieceLength = 1) {
   const parser = new CallParser(syntax, ['f', 'get_weather']);
   const parts: AnswerPart[] = [];

@@ -11,7 +11,7 @@ export const WHOLE_CALL: CallSyntax = { before: '', after: '', form: { kind: 'ob
 export class CallParser {
   readonly #syntax: CallSyntax;
   readonly #names: ReadonlySet<string>;
-  /** What announces a call, and what ends it. Empty: a call starts with `{`, at the start of the answer. */
+  /** The text that announces a call, and the one that ends it. Empty: a call starts with `{`, at the start of the answer. */
   readonly #begin: string;
   readonly #end: string;
   #held = '';

@@ -27,7 +27,7 @@ export function cacheTokensOf(decoder: Decoder, memory: GenerationMemory): numbe
 
 export interface GenerationContextOptions {
   decoder: Decoder;
-  /** What the loaded model is. */
+  /** The identity of the loaded model. */
   base: { name: string; weights_sha256: string };
   /** @see cacheTokensOf */
   cacheTokens: number;

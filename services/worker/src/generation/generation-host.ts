@@ -131,7 +131,7 @@ export class GenerationHost implements TextGenerator {
     return { context, text, prompts, calls, adapter };
   }
 
-  /** What answers need, on the base model in memory or on the one that is then loaded. One call at a time. */
+  /** The context of answers, on the base model in memory or on the one that is then loaded. One call at a time. */
   #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; held: HeldBase }> {
     return this.#openings.run(() => this.#openNow(folder, order));
   }

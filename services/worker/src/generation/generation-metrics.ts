@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
 
-/** What became of a request for text. `left`: its caller. `given-back`: another worker may answer it. */
+/** The outcome of a request for text. `left`: its caller did. `given-back`: another worker may answer it. */
 export type GenerationOutcome = 'answered' | 'failed' | 'left' | 'given-back';
 
 const OUTCOMES: readonly GenerationOutcome[] = ['answered', 'failed', 'left', 'given-back'];

@@ -25,7 +25,7 @@ export class StopTexts {
     return { text: text.slice(0, text.length - held), stopped: false };
   }
 
-  /** What is held, once no more text comes. */
+  /** The text that is held, once no more comes. */
   end(): string {
     return this.#held;
   }

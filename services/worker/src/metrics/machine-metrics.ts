@@ -6,7 +6,7 @@ import { readGpus } from '../device/read-gpus.js';
 
 export interface MachineMetricsOptions {
   workerName: string;
-  /** What it trains with. */
+  /** The engine that it trains with. */
   engine: MachineEngine;
   /** Process number of the trainer that there is now. */
   trainerPid: () => number | undefined;

@@ -1,7 +1,7 @@
 import type { CaseTolerance, ComputedCase } from '@lorasmith/training';
 import type { PartResult } from './compute-part.js';
 
-/** What a case says of the engine: null when it agrees with the CPU. */
+/** The verdict of a case on the engine: null when it agrees with the CPU. */
 export interface CaseVerdict {
   name: string;
   subject: ComputedCase['subject'];

@@ -19,7 +19,7 @@ export interface ComputePartOptions {
   signal: AbortSignal;
 }
 
-/** What became of a case: `values` is null, too, where its process died in it. */
+/** The outcome of a case: `values` is null, too, where its process died in it. */
 export type PartResult = Pick<ComputedCase, 'name' | 'values' | 'isRepeatable' | 'error'>;
 
 /** The most dead processes for which single kernels are blamed. */

@@ -23,7 +23,7 @@ export interface SelfTestRunOptions {
 const SILENCE_MS = 60_000;
 /** More than any card takes; ends a test that does not get on. */
 const LIMIT_MS = 300_000;
-/** What a message lists. */
+/** The most cases that a message lists. */
 const MOST_NAMED = 5;
 
 /**

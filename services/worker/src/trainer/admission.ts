@@ -24,7 +24,7 @@ export interface PoolState {
   /** A run could not begin beside the others, so no other is taken meanwhile. */
   isDeferring: boolean;
   trainer: {
-    /** What it has, or is about to have, in memory. */
+    /** The base that it has, or is about to have, in memory. */
     base: SharedBase | null;
     /** Whether its runs may continue in it. */
     isFit: boolean;
@@ -49,7 +49,7 @@ export function mayBegin(run: PlacedRun, { runs, trainer, firstSuspect }: PoolSt
 const PRECISIONS: readonly Precision[] = ['auto', 'float32', 'bfloat16'];
 
 /**
- * What the pool can take now; null: nothing.
+ * The jobs that the pool can take now; null: none.
  * @param precisionOf - The precision in which a job with this setting is trained.
  */
 export function appetiteOf(state: PoolState, precisionOf: (setting: Precision) => Precision): Appetite | null {

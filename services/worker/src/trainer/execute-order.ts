@@ -27,9 +27,9 @@ const { passTokens, generationShare, generationMemory } = trainerSettings();
 const scheduler = new PassScheduler({ passTokens, generationShare });
 const memory = new MemoryLedger(passTokens);
 const onLoading = loadingLog(console.log);
-/** What preparing an answer needs, with an adapter that is read from its files. Jobs that train wait for that long. */
+/** The time to prepare an answer with an adapter that is read from its files. Jobs that train wait for that long. */
 const PREPARING_ANSWER_MS = 100;
-/** What opening the examples needs before a run can plan. */
+/** The time to open the examples before a run can plan. */
 const OPENING_EXAMPLES_MS = 50;
 const generation = new GenerationHost({
   cache,

@@ -25,7 +25,7 @@ export interface TrainingPaths {
   initialAdapterFolder: string | null;
 }
 
-/** What a run gets of a trainer that several runs share. */
+/** The part of a run in a trainer that several runs share. */
 export interface RunShare {
   /** Runs of the same key share what the key gets. */
   key: string;
@@ -39,7 +39,7 @@ export interface TrainOrder {
   job: JobId;
   spec: JobSpec;
   dataset: Dataset;
-  /** What `validation.dataset` names. */
+  /** The dataset that `validation.dataset` names. */
   validation: ValidationRows | null;
   machine: MachineProfile | null;
   /** Where the dataset is stored as tokens. */

@@ -22,7 +22,7 @@ export type RunOutcome =
 
 type Without<Kind extends RunOutcome['kind']> = Exclude<RunOutcome, { kind: Kind }>;
 
-/** What a trainer reports of a run. */
+/** The outcomes of a run that a trainer reports. */
 export type ReportedOutcome = Without<'displaced' | 'paused'>;
 
 /** How a run ended in one trainer, which may have been killed. */

@@ -1,6 +1,6 @@
 import type { GenerationMemory } from '../generation/generation-context.js';
 
-/** What a trainer is started with, whatever it trains. */
+/** The settings that a trainer is started with, whatever it trains. */
 export interface TrainerSettings {
   /** Tokens of several runs in one pass. */
   passTokens: number;

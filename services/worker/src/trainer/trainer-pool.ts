@@ -117,7 +117,7 @@ export class TrainerPool {
     return this.#trainer.base?.baseModel ?? null;
   }
 
-  /** What the pool can take now; null: nothing. */
+  /** The jobs that the pool can take now; null: none. */
   appetite(): Appetite | null {
     return appetiteOf(this.#state(), (setting) => this.#precisionOf(setting));
   }

@@ -1,7 +1,7 @@
 import type { ModelName, TrainingSettings } from '@lorasmith/contracts';
 import type { TrainerProcess } from './trainer-process.js';
 
-/** What runs must have in common to share a trainer. `auto`: which precision that is, the trainer finds out. */
+/** The base that runs must have in common to share a trainer. `auto`: which precision that is, the trainer finds out. */
 export interface SharedBase {
   baseModel: ModelName;
   precision: TrainingSettings['precision'];
@@ -31,7 +31,7 @@ export interface TrainerSlot {
  */
 export interface WarmTrainer {
   readonly pid: number | undefined;
-  /** What the trainer has, or is about to have, in memory; null: nothing yet, or it can take no run. */
+  /** The base that the trainer has, or is about to have, in memory; null: none yet, or it can take no run. */
   readonly base: SharedBase | null;
   /** Whether its runs may continue in it. */
   readonly isFit: boolean;

@@ -142,7 +142,7 @@ function hubFileOf({ path, size, oid, lfs }: ListedEntry): HubFile {
   return { name: path, bytes, digest };
 }
 
-/** What the hub's client throws for an answer that it does not understand. */
+/** The error for an answer that the hub's client does not understand. */
 function clientError(error: unknown): unknown {
   if (error instanceof ProductError || !(error instanceof Error)) return error;
   const notUnderstood = error instanceof SyntaxError || error.name === 'InvalidApiResponseFormatError';

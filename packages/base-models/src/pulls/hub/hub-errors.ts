@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import { HubAnswerError, HubProtocolError, type HubSettings } from './hub-fetch.js';
 
-/** What was asked for, for messages. */
+/** The subject of a request, for messages. */
 export interface HubSubject {
   repo: string;
   revision: string;

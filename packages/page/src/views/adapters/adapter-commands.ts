@@ -1,7 +1,7 @@
 /** A command to copy, for one way to use an adapter. */
 export interface AdapterCommand {
   title: string;
-  /** What must be there first. */
+  /** The requirement of the command. */
   note: string;
   text: string;
 }

@@ -12,7 +12,7 @@ import { Link } from '../../components/link.js';
 
 type Trained = TrainedOrigin | PublishedCheckpointOrigin;
 
-/** What the training of an adapter did: figures, checks before it was published, and samples before and after. */
+/** The results of an adapter's training: figures, checks before it was published, and samples before and after. */
 export function TrainingFacts({ origin }: { origin: Trained }) {
   const { result, checks, dataset, settings } = origin;
   const prompts = settings.samples?.prompts ?? [];

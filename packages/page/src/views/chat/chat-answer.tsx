@@ -2,7 +2,7 @@ import { ErrorNotice } from '../../components/error-notice.js';
 import type { Answer } from './conversation.js';
 
 export interface ChatAnswerProps {
-  /** Whose answer it is. */
+  /** The model whose answer it is. */
   model: string;
   answer: Answer | undefined;
   error: unknown;

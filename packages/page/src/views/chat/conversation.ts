@@ -12,7 +12,7 @@ export interface Answer {
   state: AnswerState;
 }
 
-/** What the user said, and what each side answered. */
+/** A message of the user, and the answer of each side. */
 export interface Turn {
   id: number;
   user: string;

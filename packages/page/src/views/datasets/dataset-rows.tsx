@@ -52,7 +52,7 @@ export function DatasetRows({ dataset, query }: { dataset: string; query: URLSea
   );
 }
 
-/** What is not a number or a known word in the address is as if it were not there. */
+/** The query of an address; a value that is not a number or a known word is ignored. */
 function rowsQueryOf(query: URLSearchParams): DatasetRowsQuery {
   const numberOf = (name: string, least: number, most: number) => {
     const value = Number(query.get(name) ?? Number.NaN);

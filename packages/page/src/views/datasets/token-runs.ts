@@ -1,6 +1,6 @@
 import type { RowToken, RowTokens } from '@lorasmith/contracts';
 
-/** What a job does with a token: it is a target of the loss, it is only read, or it is in no sequence. */
+/** The use of a token by a job: it is a target of the loss, it is only read, or it is in no sequence. */
 export type TokenUse = 'trained' | 'read' | 'left-out';
 
 /** Neighbouring tokens with the same use, in the same sequence. */

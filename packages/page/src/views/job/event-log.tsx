@@ -3,7 +3,7 @@ import { Moment } from '../../components/moment.js';
 import { ScrollRegion } from '../../components/scroll-region.js';
 import type { NotedEvent } from '../../history/job-history.js';
 
-/** What happened, the latest first. Steps are in the curves. */
+/** The events, the latest first. Steps are in the curves. */
 export function EventLog({ events }: { events: readonly NotedEvent[] }) {
   return (
     <section class="card">

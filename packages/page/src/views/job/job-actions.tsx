@@ -17,7 +17,7 @@ export interface JobActionsProps {
 
 const RESUMABLE_STATUSES: readonly Job['status'][] = ['failed', 'cancelled', 'paused'];
 
-/** What can be done with a job in its state. */
+/** The actions on a job in its state. */
 export function JobActions({ job, refresh }: JobActionsProps) {
   const client = useClient();
   const [asked, ask] = useState<'cancel' | 'delete' | null>(null);

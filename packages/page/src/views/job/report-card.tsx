@@ -4,7 +4,7 @@ import { FaultList } from '../../components/error-notice.js';
 import { Facts } from '../../components/facts.js';
 import { ScrollRegion } from '../../components/scroll-region.js';
 
-/** What a job will do, as the service planned it. */
+/** The work of a job, as the service planned it. */
 export function ReportCard({ report }: { report: Report }) {
   const { parameters, rows, tokens, steps, precision, estimate, validation_dataset: validation } = report;
   return (
@@ -59,7 +59,7 @@ function renderedText({ first_row }: NonNullable<Report['rendered']>): string {
   return first_row.map(({ text, trained }) => (trained ? `[${text}]` : text)).join('');
 }
 
-/** What the service found odd, but not wrong. */
+/** The warnings of the service: odd, but not wrong. */
 export function Warnings({ report }: { report: Report }) {
   if (report.warnings.length === 0) return null;
   return (

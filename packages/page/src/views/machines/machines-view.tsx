@@ -15,7 +15,7 @@ const ENGINES: Record<Machine['engine']['kind'], string> = {
   tensorflow: "GPU, TensorFlow's build",
 };
 
-/** What the workers train on. */
+/** The machines that the workers train on. */
 export function MachinesView() {
   const client = useClient();
   const machines = usePolled((signal) => client.machines({ signal }), [client], { everyMs: 5_000 });

@@ -1,7 +1,7 @@
 import type { JobRequest } from '@lorasmith/contracts';
 import type { JobField } from './job-fields.js';
 
-/** What is entered in the form: texts by the id of the field. A field that is missing or empty has its default. */
+/** The entries of the form: texts by the id of the field. A field that is missing or empty has its default. */
 export type Draft = Readonly<Record<string, string>>;
 
 /** The request of a draft. A text that does not fit its field is sent as it is: the service says what is wrong with it. */

@@ -58,7 +58,7 @@ const LABELS: Readonly<Record<string, string>> = {
 /** Sections whose fields are known by their own names. */
 const UNNAMED_SECTIONS: readonly string[] = ['lora', 'training'];
 
-/** What an id is says nothing about what is chosen by it. */
+/** Schemas of ids: their description says nothing about the choice. */
 const OF_IDS: ReadonlySet<unknown> = new Set(
   [ModelName, DatasetId, AdapterId].map((schema: FieldSchema) => schema.description),
 );

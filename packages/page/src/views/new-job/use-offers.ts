@@ -5,7 +5,7 @@ import type { Draft } from './draft.js';
 import type { Choice } from './job-field-input.js';
 import type { FieldInputKind } from './job-fields.js';
 
-/** What the service has to choose from. */
+/** The models, datasets and adapters to choose from. */
 export interface Offers {
   choices: Partial<Record<FieldInputKind, readonly Choice[]>>;
   /** Names of layers of the chosen base model. */

@@ -64,7 +64,7 @@ export class RowEncoder {
   }
 
   /**
-   * What a model reads before it answers: a text as rows of this format have it before what is trained, or a conversation.
+   * The prompt that a model reads before it answers: a text as rows of this format have it before what is trained, or a conversation.
    * @throws ProductError `chat_template_failed`; `invalid_job` for a conversation without a chat template
    */
   encodePrompt(prompt: SamplePrompt, format: DatasetFormat): Int32Array {
@@ -177,7 +177,7 @@ function unmarkedTurn(index: number): ProductError {
   return new ProductError('chat_template_failed', message, { param: `messages.${index}.weight` });
 }
 
-/** What the tokenizer's post-processor puts around a text, found on a short one: it is the same for all. */
+/** The tokens that the tokenizer's post-processor puts around a text, found on a short one: they are the same for all. */
 function affixesOf(tokenizer: Tokenizer): { before: Int32Array; after: Int32Array } {
   const sample = 'a';
   const alone = tokenizer.encode(sample);

@@ -5,7 +5,7 @@ import { isTrainedCode } from './token-examples.js';
 /** The settings of a job for rows that are too long. */
 export type LengthSettings = Pick<TrainingSettings, 'max_seq_length' | 'on_overflow'>;
 
-/** What is left of a row that is too long. */
+/** The pieces that are left of a row that is too long. */
 export interface FittedRow {
   outcome: 'dropped' | 'truncated' | 'split';
   pieces: RowPiece[];

@@ -1,7 +1,7 @@
 import { type ActingAdapter, adaptersWithin, type OutputHead } from '@lorasmith/models';
 import { kernelsFor, scope, slice, type Tensor } from '@lorasmith/tensor';
 
-/** What {@link nextTokenLoss} computes of one chunk of labels. */
+/** The results of {@link nextTokenLoss} for one chunk of labels. */
 export interface LossChunk {
   /** `[size]` float32 of each label */
   loss: Tensor;
@@ -50,7 +50,7 @@ export function nextTokenLoss(
 interface RowChunk {
   first: number;
   count: number;
-  /** Which chunk it is of the rows of its adapter. */
+  /** The number of the chunk among those of its adapter. */
   part: number;
 }
 

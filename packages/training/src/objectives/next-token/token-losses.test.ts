@@ -25,7 +25,7 @@ interface Expected {
   correct: number;
 }
 
-/** What PyTorch's logits say of the labels. */
+/** The losses of the labels by PyTorch's logits. */
 function expectedOf({ rows }: ReferenceBatch, logits: Float32Array, vocab: number): Expected {
   let place = 0;
   let correct = 0;

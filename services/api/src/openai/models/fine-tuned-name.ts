@@ -20,7 +20,7 @@ export function checkpointName({ id, base_model: base, name }: Pick<Job, 'id' | 
   return `${stem(base, name)}:${id}:ckpt-step-${step}`;
 }
 
-/** What a name under `ft:` says; null for any other name. */
+/** The adapter or checkpoint of a name under `ft:`; null for any other name. */
 export function parseFineTunedName(name: string): { adapter: AdapterId } | { checkpoint: string } | null {
   if (!name.startsWith('ft:')) return null;
   const last = name.slice(name.lastIndexOf(':') + 1);

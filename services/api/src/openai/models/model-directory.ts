@@ -8,7 +8,7 @@ import { type AdapterUsers, beginAdapterDeletion } from '../../adapters/adapter-
 import type { RegistryClient } from '../../adapters/registry-client.js';
 import { fineTunedName, parseFineTunedName } from './fine-tuned-name.js';
 
-/** What a request's `model` names. */
+/** The model that a request's `model` names. */
 export interface NamedModel {
   base_model: ModelName;
   /** null: the base model itself. */

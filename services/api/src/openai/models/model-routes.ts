@@ -8,7 +8,7 @@ import type { ModelDirectory } from './model-directory.js';
 const tags = ['openai'];
 const params = Type.Object({ model: Type.String({ maxLength: 200 }) }, closed);
 
-/** What requests can name as their model, as the OpenAI API lists it. */
+/** The models that requests can name, as the OpenAI API lists them. */
 export async function openaiModelRoutes(app: HttpApp, { directory }: { directory: ModelDirectory }): Promise<void> {
   app.get(
     '/models',

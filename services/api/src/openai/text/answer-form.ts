@@ -1,7 +1,7 @@
 import type { GenerationPiece, Usage } from '@lorasmith/contracts';
 import type { Static } from 'typebox';
 
-/** What every piece of an answer has. */
+/** The fields of every piece of an answer. */
 export interface AnswerHead {
   id: string;
   created: number;
@@ -19,7 +19,7 @@ export type EndPiece = Extract<GenerationPiece, { type: 'end' }>;
 export interface AnswerForm<Whole, Chunk> {
   /** Called once it is known how the text is computed, before any other piece. */
   begin(start: StartPiece): void;
-  /** What a stream starts with. */
+  /** The first chunks of a stream. */
   first(): Chunk[];
   chunkOf(piece: ChoicePiece): Chunk;
   /** The last chunk of a stream whose caller asks for the counts. */
