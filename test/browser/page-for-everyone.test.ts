@@ -164,7 +164,7 @@ describe('without a mouse', () => {
     await tabTo(page.getByLabel('Base model (required)'));
     await page.keyboard.type('tiny');
     await page.getByText('Checked: it can be started.').waitFor();
-    await press(page.getByText('Advanced settings'));
+    await press(page.locator('summary', { hasText: 'Training' }));
     await tabTo(page.getByLabel('Max steps'));
     await page.keyboard.type('200000');
     await page.getByText('Checked: it can be started.').waitFor();

@@ -2,6 +2,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Locator } from 'playwright-core';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import type { TrainedOrigin } from '../../packages/contracts/src/index.js';
+import { heldOutRows } from '../../packages/planning/src/validation-split.js';
 import { page, stack, tab, usePage } from './use-page.js';
 import { dropFile, TIMEOUT_MS } from './watched-page.js';
 
@@ -42,6 +44,8 @@ const field = (id: string) =>
   page
     .locator('.field', { has: page.locator('code', { hasText: new RegExp(`^${id.replaceAll('.', '\\.')}$`) }) })
     .locator('input, select, textarea');
+/** Opens a group of the form. */
+const unfold = (group: string) => page.locator('summary', { hasText: group }).click();
 const figure = (name: string) => page.getByRole('figure', { name, exact: true });
 /** The first and the last step of a chart's first line, from the sentence that says what it shows. */
 async function stepsOf(chart: Locator): Promise<{ first: number; last: number }> {
@@ -112,6 +116,7 @@ describe('a job', () => {
     await heading('New job').waitFor();
     await field('base_model').selectOption('tiny-llama');
     await page.getByText('Checked: it can be started.').waitFor();
+    await unfold('Adapter');
     const wrong = { many: 'must be integer', '0': 'must be >= 1', '100000': 'must be <= 512' };
     for (const [value, fault] of Object.entries(wrong)) {
       await field('lora.r').fill(value);
@@ -129,8 +134,8 @@ describe('a job', () => {
   test('it is started from the form, which survives a reload', async () => {
     await field('name').fill('first');
     await field('validation.split').fill('0.25');
+    await unfold('Training');
     await field('training.batch_size').fill('2');
-    await page.getByText('Advanced settings').click();
     await field('training.max_steps').fill(String(ENDLESS_STEPS));
     await field('training.eval_every_steps').fill('100');
     await field('training.checkpoint_every_steps').fill('100');
@@ -261,6 +266,22 @@ describe('an adapter', () => {
     for (const url of read) expect(new URL(url).searchParams.get('after')).not.toBeNull();
   });
 
+  test('the jobs are sorted by a press on a title, and the address keeps that', async () => {
+    await page.getByRole('navigation').getByRole('link', { name: 'Jobs', exact: true }).click();
+    const names = () => page.locator('.data-table tbody th').allTextContents();
+    await eventually(names).toHaveLength(3);
+    const newest = await names();
+    await page.getByRole('button', { name: 'Job', exact: true }).click();
+    await eventually(names).toEqual([...newest].sort());
+    await page.getByRole('button', { name: /^Job/ }).press('Enter');
+    await eventually(names).toEqual([...newest].sort().reverse());
+    expect(await page.getByRole('columnheader', { name: /^Job/ }).getAttribute('aria-sort')).toBe('descending');
+    await page.reload();
+    await eventually(names).toEqual([...newest].sort().reverse());
+    await page.getByRole('button', { name: /^Job/ }).click();
+    await eventually(names).toEqual(newest);
+  });
+
   test('it is downloaded, and its commands are copied', async () => {
     await page.getByRole('navigation').getByRole('link', { name: 'Adapters' }).click();
     await page.getByRole('link', { name: 'second', exact: true }).click();
@@ -297,6 +318,32 @@ describe('an adapter', () => {
     await page.reload();
     await answers.first().waitFor();
     expect(await texts()).toEqual(before);
+  });
+
+  test('a second adapter answers beside them, a row that they have not seen', async () => {
+    await page.getByRole('button', { name: 'New conversation' }).click();
+    const second = page.getByLabel('Second adapter');
+    await second.selectOption({ index: 1 });
+    const suggestions = page.getByRole('region', { name: 'Questions of the dataset' });
+    await suggestions.getByText('Ask a row that it has not seen:').waitFor();
+    const { origin } = await stack.client.manifest(id);
+    const { settings } = origin as TrainedOrigin;
+    const heldOut = heldOutRows(ROWS.length, settings.validation.split, settings.training.seed);
+    const unseen = ROWS.filter((_, index) => heldOut.has(index)).map(({ messages }) => messages[0]!.content);
+    const offered = await suggestions.getByRole('button').allTextContents();
+    expect(offered).toEqual(unseen.slice(0, offered.length));
+    await suggestions.getByRole('button').first().click();
+    const turn = page.getByRole('region', { name: 'Turn 1' });
+    await eventually(() => turn.locator('.chat-answer').count()).toBe(3);
+    expect(await turn.locator('.chat-answer .chat-speaker').allTextContents()).toEqual([
+      'tiny-llama',
+      'second',
+      'from-checkpoint',
+    ]);
+    await eventually(() => turn.getByText('answering …').count()).toBe(0);
+    await turn.getByText('The dataset says:').waitFor();
+    await page.reload();
+    await eventually(() => turn.locator('.chat-answer').count()).toBe(3);
   });
 
   test('the machine that trained it is shown', async () => {

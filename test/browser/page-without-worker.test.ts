@@ -34,6 +34,22 @@ afterEach(async ({ task }) => {
   if (task.result?.state === 'pass') expect(faults.filter((fault) => !REFUSED.test(fault))).toEqual([]);
 });
 
+test('where there is nothing, the example data lead to a job in two presses', async () => {
+  await tab.open('/jobs');
+  await page.getByText('There are no jobs yet.').waitFor();
+  await page.getByRole('button', { name: 'Use the example data' }).click();
+  await page.getByRole('heading', { level: 1, name: 'New job' }).waitFor();
+  await page.getByText(FINE).first().waitFor();
+  await page.getByRole('button', { name: 'Start the job' }).click();
+  await page.waitForURL(/#\/jobs\/job_/);
+  const [job] = (await stack.client.listJobs()).data;
+  expect(job).toMatchObject({ name: 'example-dates', base_model: 'tiny-llama', validation: { split: 0.1 } });
+  await stack.client.cancelJob(job!.id);
+  await tab.open('/adapters');
+  await page.getByText('There are no adapters yet.').waitFor();
+  await page.getByRole('button', { name: 'Use the example data' }).waitFor();
+});
+
 test('a file above the limit is refused with the limit while most of it is not sent', async () => {
   const file = path.join(stack.folder, 'large.jsonl');
   await writeFile(file, '');
@@ -54,16 +70,18 @@ describe('the form that starts a job', () => {
   });
 
   const field = (label: string) => page.getByLabel(label, { exact: true });
+  const unfold = (group: string) => page.locator('summary', { hasText: group }).click();
   const sees = (text: string) => page.getByText(text).first().waitFor();
   const requestInPage = async () =>
     JSON.parse((await page.getByRole('region', { name: 'the request as JSON' }).textContent()) ?? '');
   const dryRuns = () => tab.requests.filter((url) => url.includes('dry_run')).length;
 
   test('what is chosen is checked at once: the report is beside the form, with the request as command and JSON', async () => {
+    const before = dryRuns();
     await tab.open('/new-job');
     await sees('the base model or the dataset is missing');
     expect(await page.getByRole('button', { name: 'Start the job' }).isDisabled()).toBe(true);
-    expect(dryRuns()).toBe(0);
+    expect(dryRuns()).toBe(before);
     await field('Base model (required)').selectOption('tiny-llama');
     await field('Dataset (required)').selectOption(dataset);
     await sees(FINE);
@@ -75,6 +93,10 @@ describe('the form that starts a job', () => {
   });
 
   test('typing asks only when it pauses, and the answer is of what was typed last', async () => {
+    expect(await field('Learning rate').isVisible()).toBe(false);
+    await field('Find a setting').fill('rate');
+    await field('Learning rate').waitFor();
+    expect(await page.locator('.field', { hasText: 'Rank (r)' }).count()).toBe(0);
     const before = dryRuns();
     await field('Learning rate').pressSequentially('0.00250000');
     await sees('Checking …');
@@ -84,6 +106,9 @@ describe('the form that starts a job', () => {
   });
 
   test('a fault is at its field, and unfolds it', async () => {
+    await page.reload();
+    await sees(FINE);
+    await unfold('Adapter');
     await field('Rank (r)').fill('0');
     await sees('something is wrong with 1 of the fields');
     expect(await field('Rank (r)').getAttribute('aria-invalid')).toBe('true');
@@ -96,13 +121,15 @@ describe('the form that starts a job', () => {
     await tab.open('/new-job?training.seed=-1&base_model=tiny-llama&dataset=ds_x');
     await sees('something is wrong with 2 of the fields');
     await field('Seed').waitFor();
-    await sees('Advanced settings: Seed');
+    await sees('Training: Seed');
   });
 
   test('a reload keeps the form; another address begins another one, and a job is copied', async () => {
     await tab.open(`/new-job?dataset=${dataset}&base_model=tiny-llama`);
     await sees(FINE);
     expect(await field('Seed').inputValue()).toBe('');
+    await page.reload();
+    await unfold('Adapter');
     await field('Rank (r)').fill('2');
     await field('Target modules').fill('q_proj, k_proj');
     await page.reload();

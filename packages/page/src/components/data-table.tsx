@@ -1,10 +1,13 @@
 import type { ComponentChildren } from 'preact';
+import { type Sort, type SortValue, sortedRows } from './table-sort.js';
 
 export interface Column<Row> {
   title: string;
   cell: (row: Row) => ComponentChildren;
   /** Numbers are aligned at their end. */
   isNumber?: boolean;
+  /** Undefined: the table is not sorted by it. */
+  sortBy?: SortValue<Row>;
 }
 
 export interface DataTableProps<Row> {
@@ -13,25 +16,35 @@ export interface DataTableProps<Row> {
   columns: readonly Column<Row>[];
   rows: readonly Row[];
   keyOf: (row: Row) => string;
+  /** Null: rows are in the order of the list. */
+  sort?: Sort | null;
+  /** Called with the title of a column that is pressed. Without it, titles are not pressed. */
+  onSort?: (title: string) => void;
 }
 
 /** A table. On a narrow screen each row becomes a block of labelled values. The first column names the row. */
-export function DataTable<Row>({ caption, columns, rows, keyOf }: DataTableProps<Row>) {
+export function DataTable<Row>({ caption, columns, rows, keyOf, sort = null, onSort }: DataTableProps<Row>) {
   const classOf = ({ isNumber }: Column<Row>) => (isNumber ? 'number' : undefined);
   return (
-    <table class="data-table">
+    <table class={onSort === undefined ? 'data-table' : 'data-table sortable'}>
       <caption class="visually-hidden">{caption}</caption>
       <thead>
         <tr>
           {columns.map((column) => (
-            <th key={column.title} scope="col" class={classOf(column)}>
-              {column.title}
+            <th key={column.title} scope="col" class={classOf(column)} aria-sort={ariaSort(column.title, sort)}>
+              {onSort === undefined || column.sortBy === undefined ? (
+                column.title
+              ) : (
+                <button type="button" class="sort" onClick={() => onSort(column.title)}>
+                  {column.title} <span aria-hidden="true">{MARKS[ariaSort(column.title, sort) ?? 'none']}</span>
+                </button>
+              )}
             </th>
           ))}
         </tr>
       </thead>
       <tbody>
-        {rows.map((row) => (
+        {sortedRows(rows, columns, sort).map((row) => (
           <tr key={keyOf(row)}>
             {columns.map((column, index) =>
               index === 0 ? (
@@ -49,4 +62,11 @@ export function DataTable<Row>({ caption, columns, rows, keyOf }: DataTableProps
       </tbody>
     </table>
   );
+}
+
+const MARKS = { ascending: '↑', descending: '↓', none: '' } as const;
+
+function ariaSort(title: string, sort: Sort | null): 'ascending' | 'descending' | undefined {
+  if (sort?.title !== title) return undefined;
+  return sort.isDescending ? 'descending' : 'ascending';
 }

@@ -7,6 +7,7 @@ import { Moment } from '../../components/moment.js';
 import { ViewHead } from '../../components/view-head.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
+import { FirstAdapter } from '../first-adapter/first-adapter.js';
 import type { ViewProps } from '../view.js';
 import { ImportAdapter } from './import-adapter.js';
 import { OriginText } from './origin-text.js';
@@ -43,9 +44,7 @@ export function AdaptersView({ query }: ViewProps) {
         {({ data, next }) => (
           <>
             {data.length === 0 ? (
-              <p>
-                There are no adapters yet. A job that succeeds publishes one. <Link to="/new-job">Start a job</Link>
-              </p>
+              <FirstAdapter text="There are no adapters yet. A job that succeeds publishes one." />
             ) : (
               <DataTable caption="Adapters, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
             )}

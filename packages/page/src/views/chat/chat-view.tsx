@@ -16,12 +16,13 @@ import { type Chat, useChat } from './use-chat.js';
 
 const LISTED_ADAPTERS = 100;
 
-/** Asks an adapter, and its base model beside it. */
+/** Asks an adapter, and beside it its base model and another adapter of that. */
 export function ChatView({ query }: ViewProps) {
   const client = useClient();
   const chat = useChat();
   const wanted = query.get('model') ?? '';
   const alone = query.get('alone') === 'yes';
+  const wantedSecond = query.get('second') ?? '';
   const known = usePolled(
     async (signal) => {
       const [models, page, chosen] = await Promise.all([
@@ -47,6 +48,8 @@ export function ChatView({ query }: ViewProps) {
         {({ models, adapters }) => {
           const model = wanted || adapters[0]?.id || models[0]?.name || '';
           const adapter = adapters.find(({ id }) => id === model);
+          const seconds = adapters.filter(({ id, base_model }) => id !== model && base_model === adapter?.base_model);
+          const second = seconds.find(({ id }) => id === wantedSecond);
           if (model === '') {
             return (
               <p>
@@ -68,6 +71,7 @@ export function ChatView({ query }: ViewProps) {
                     beside its base model, {adapter.base_model}
                   </label>
                 )}
+                {seconds.length > 0 && <SecondChoice second={second?.id ?? ''} adapters={seconds} />}
               </div>
               <ChatSettingsForm settings={chat.conversation.settings} onChange={chat.changeSettings} />
               <Talk
@@ -78,9 +82,14 @@ export function ChatView({ query }: ViewProps) {
                   new Map<Side, string>([
                     ...(adapter !== undefined && !alone ? [['base', adapter.base_model] as const] : []),
                     ['adapter', model],
+                    ...(second === undefined ? [] : [['second', second.id] as const]),
                   ])
                 }
-                names={{ base: adapter?.base_model ?? '', adapter: adapter?.name ?? model }}
+                names={{
+                  base: adapter?.base_model ?? '',
+                  adapter: adapter?.name ?? model,
+                  second: second?.name ?? second?.id ?? '',
+                }}
               />
             </>
           );
@@ -104,7 +113,11 @@ function ModelChoice({ model, models, adapters }: ModelChoiceProps) {
   return (
     <Field label="Model" error={isKnown ? undefined : 'There is no such model, or it cannot answer.'}>
       {(input) => (
-        <select {...input} value={model} onChange={(event) => changeQuery({ model: event.currentTarget.value })}>
+        <select
+          {...input}
+          value={model}
+          onChange={(event) => changeQuery({ model: event.currentTarget.value, second: undefined })}
+        >
           {!isKnown && <option value={model}>{model}</option>}
           <optgroup label="Adapters">
             {adapters.map(({ id, name, base_model }) => (
@@ -126,6 +139,34 @@ function ModelChoice({ model, models, adapters }: ModelChoiceProps) {
   );
 }
 
+interface SecondChoiceProps {
+  /** Empty: none. */
+  second: string;
+  /** Of the same base model. */
+  adapters: readonly Pick<Adapter, 'id' | 'name'>[];
+}
+
+function SecondChoice({ second, adapters }: SecondChoiceProps) {
+  return (
+    <Field label="Second adapter">
+      {(input) => (
+        <select
+          {...input}
+          value={second}
+          onChange={(event) => changeQuery({ second: event.currentTarget.value || undefined })}
+        >
+          <option value="">none</option>
+          {adapters.map(({ id, name }) => (
+            <option key={id} value={id}>
+              {name === null ? id : `${name} (${id})`}
+            </option>
+          ))}
+        </select>
+      )}
+    </Field>
+  );
+}
+
 interface TalkProps {
   /** The adapter that was trained, if one is chosen. */
   adapter: string | undefined;
@@ -137,7 +178,7 @@ interface TalkProps {
 function Talk({ adapter, chat, models, names }: TalkProps) {
   const [text, setText] = useState('');
   const { turns, settings } = chat.conversation;
-  const questions = useRowQuestions(adapter);
+  const { questions, isHeldOut } = useRowQuestions(adapter);
   useSystemOf(questions, turns.length === 0 && settings.system === '', (system) =>
     chat.changeSettings({ ...settings, system }),
   );
@@ -170,7 +211,7 @@ function Talk({ adapter, chat, models, names }: TalkProps) {
         </section>
       ))}
       {!chat.isBusy && isRight && (
-        <RowSuggestions questions={questions} onAsk={(question) => chat.send(question, models)} />
+        <RowSuggestions questions={questions} isHeldOut={isHeldOut} onAsk={(question) => chat.send(question, models)} />
       )}
       <form
         class="card"

@@ -1,7 +1,10 @@
 import type { ChatMessage } from '@lorasmith/contracts';
 
-/** `adapter`: the chosen model, which may be a base model. `base`: the base model of a chosen adapter. */
-export const SIDES = ['base', 'adapter'] as const;
+/**
+ * `adapter`: the chosen model, which may be a base model. `base`: the base model of a chosen adapter. `second`: another adapter of the same
+ * base model.
+ */
+export const SIDES = ['base', 'adapter', 'second'] as const;
 export type Side = (typeof SIDES)[number];
 
 /** `failed` and `stopped` answers keep what has come. */

@@ -6,13 +6,15 @@ import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { StatusBadge } from '../../components/status-badge.js';
+import { nextSort, type Sort, sortOf } from '../../components/table-sort.js';
 import { ViewHead } from '../../components/view-head.js';
 import { changeQuery } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 import { chosenJobs, MAX_COMPARED, toggledJob } from '../compare/chosen-jobs.js';
+import { FirstAdapter } from '../first-adapter/first-adapter.js';
 import { QueuePlace } from '../job/job-progress.js';
-import { tookText } from '../job/took-text.js';
+import { secondsOf, tookText } from '../job/took-text.js';
 import type { ViewProps } from '../view.js';
 import { LossLine } from './loss-line.js';
 
@@ -41,18 +43,24 @@ export function JobsView({ query }: ViewProps) {
   const columns: Column<Job>[] = [
     {
       title: 'Job',
+      sortBy: ({ id, name }) => name ?? id,
       cell: ({ id, name }) => (
         <Link to="/jobs/:id" params={{ id }}>
           {name ?? id}
         </Link>
       ),
     },
-    { title: 'State', cell: (job) => <StatusBadge status={job.status} /> },
-    { title: 'Progress', cell: (job) => <Progress job={job} /> },
+    { title: 'State', sortBy: ({ status }) => status, cell: (job) => <StatusBadge status={job.status} /> },
+    { title: 'Progress', sortBy: progressOf, cell: (job) => <Progress job={job} /> },
     { title: 'Loss', cell: ({ id, kind, status }) => kind === 'train' && status !== 'queued' && <LossLine id={id} /> },
-    { title: 'Base model', cell: (job) => job.base_model },
-    { title: 'Took', isNumber: true, cell: (job) => ENDED_STATUSES.includes(job.status) && tookText(job) },
-    { title: 'When', cell: (job) => <Moment at={job.ended_at ?? job.created_at} /> },
+    { title: 'Base model', sortBy: (job) => job.base_model, cell: (job) => job.base_model },
+    {
+      title: 'Took',
+      isNumber: true,
+      sortBy: secondsOf,
+      cell: (job) => ENDED_STATUSES.includes(job.status) && tookText(job),
+    },
+    { title: 'When', sortBy: whenOf, cell: (job) => <Moment at={whenOf(job)} /> },
     {
       title: 'Compare',
       cell: ({ id, name, kind }) =>
@@ -100,16 +108,25 @@ export function JobsView({ query }: ViewProps) {
             <JobTable
               jobs={data.filter((job) => isFound(job, search))}
               columns={columns}
+              sort={sortOf(query.get('sort'))}
               isFiltered={status !== undefined || after !== undefined || data.length > 0}
             />
             <div class="buttons">
               {after !== undefined && (
-                <Link to="/jobs" query={{ status, compare: chosen.join() }} class="button">
+                <Link
+                  to="/jobs"
+                  query={{ status, sort: query.get('sort') ?? undefined, compare: chosen.join() }}
+                  class="button"
+                >
                   Newest jobs
                 </Link>
               )}
               {hasMore && next !== null && (
-                <Link to="/jobs" query={{ status, after: next, compare: chosen.join() }} class="button">
+                <Link
+                  to="/jobs"
+                  query={{ status, after: next, sort: query.get('sort') ?? undefined, compare: chosen.join() }}
+                  class="button"
+                >
                   Older jobs
                 </Link>
               )}
@@ -149,6 +166,13 @@ function SearchField({ search }: { search: string }) {
   );
 }
 
+const whenOf = ({ ended_at: ended, created_at: created }: Job) => ended ?? created;
+
+/** The share of its steps that a job has done; null before the first. */
+function progressOf({ progress }: Job): number | null {
+  return progress === null ? null : progress.step / progress.total_steps;
+}
+
 /** Whether a job has the text in its name, model, dataset or id. */
 function isFound({ id, name, base_model: model, dataset }: Job, search: string): boolean {
   const text = search.trim().toLowerCase();
@@ -180,27 +204,24 @@ function Waiting({ id }: { id: string }) {
 interface JobTableProps {
   jobs: readonly Job[];
   columns: readonly Column<Job>[];
+  sort: Sort | null;
   /** Whether there may be other jobs. */
   isFiltered: boolean;
 }
 
-function JobTable({ jobs, columns, isFiltered }: JobTableProps) {
+function JobTable({ jobs, columns, sort, isFiltered }: JobTableProps) {
   if (jobs.length > 0) {
-    return <DataTable caption="Jobs, newest first" columns={columns} rows={jobs} keyOf={({ id }) => id} />;
+    return (
+      <DataTable
+        caption={sort === null ? 'Jobs, newest first' : `Jobs, by ${sort.title}`}
+        columns={columns}
+        rows={jobs}
+        keyOf={({ id }) => id}
+        sort={sort}
+        onSort={(title) => changeQuery({ sort: nextSort(sort, title) })}
+      />
+    );
   }
   if (isFiltered) return <p class="muted">No job matches.</p>;
-  return (
-    <section class="card empty">
-      <h2>Train your first adapter</h2>
-      <p>There are no jobs yet. Begin with your data: a file with one JSON object in each line.</p>
-      <div class="buttons">
-        <Link to="/datasets" class="button primary">
-          Upload a dataset
-        </Link>
-        <Link to="/new-job" class="button">
-          Start a job
-        </Link>
-      </div>
-    </section>
-  );
+  return <FirstAdapter text="There are no jobs yet." />;
 }

@@ -3,6 +3,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { CodeBlock } from '../../components/copy-button.js';
 import { ErrorNotice } from '../../components/error-notice.js';
+import { Field } from '../../components/field.js';
 import { notify } from '../../components/toasts.js';
 import { ViewHead } from '../../components/view-head.js';
 import { navigate } from '../../location.js';
@@ -26,14 +27,10 @@ const FIELDS = jobFields();
 /** The button that starts the job stands outside of the form, where it stays in sight. */
 const FORM = 'new-job-form';
 
-/** Fields that most jobs set. All others are folded, also those that the schema gets later. */
-const FIRST_FIELDS = [
-  ['Model and data', ['base_model', 'dataset', 'validation.split', 'validation.dataset', 'name']],
-  ['Adapter', ['lora.target_modules', 'lora.r', 'lora.alpha']],
-  ['Training', ['training.epochs', 'training.learning_rate', 'training.batch_size', 'training.max_seq_length']],
-] as const;
-const FIRST: ReadonlySet<string> = new Set(FIRST_FIELDS.flatMap(([, ids]) => ids));
-const ADVANCED = groupsOf(FIELDS.filter(({ id }) => !FIRST.has(id)));
+/** Fields that are in sight beside the recipe. All others are folded, also those that the schema gets later. */
+const FIRST = ['dataset', 'base_model', 'validation.split', 'name', 'samples.prompts'];
+const FIRST_FIELDS = FIRST.flatMap((id) => FIELDS.filter((field) => field.id === id));
+const FOLDED = groupsOf(FIELDS.filter(({ id }) => !FIRST.includes(id)));
 
 /** The fields by the title of their group. */
 function groupsOf(fields: readonly JobField[]): [title: string, fields: JobField[]][] {
@@ -46,7 +43,7 @@ function groupsOf(fields: readonly JobField[]): [title: string, fields: JobField
 }
 
 function titleOf(path: readonly string[]): string {
-  if (path.length === 1) return 'Job';
+  if (path.length === 1) return 'Other settings';
   return { lora: 'Adapter', training: 'Training', validation: 'Validation', samples: 'Samples' }[path[0]!] ?? path[0]!;
 }
 
@@ -83,8 +80,6 @@ export function NewJobView({ query }: ViewProps) {
       suggestions={field.id.endsWith('_modules') ? offers.modules : []}
     />
   );
-  const fieldsOf = (ids: readonly string[]) => FIELDS.filter(({ id }) => ids.includes(id));
-
   return (
     <>
       <ViewHead title="New job">
@@ -108,6 +103,10 @@ export function NewJobView({ query }: ViewProps) {
               if (isComplete) start.run();
             }}
           >
+            <fieldset class="card">
+              <legend>Job</legend>
+              {FIRST_FIELDS.map(inputOf)}
+            </fieldset>
             <RecipeChoice
               draft={draft}
               onChoose={(fields) => {
@@ -115,18 +114,7 @@ export function NewJobView({ query }: ViewProps) {
                 change(fields);
               }}
             />
-            {FIRST_FIELDS.map(([title, ids]) => (
-              <FieldGroup key={title} title={title}>
-                {fieldsOf(ids).map(inputOf)}
-              </FieldGroup>
-            ))}
-            <AdvancedFields faulty={ADVANCED.flatMap(([, fields]) => fields).filter(({ id }) => atFields.has(id))}>
-              {ADVANCED.map(([title, fields]) => (
-                <FieldGroup key={title} title={title}>
-                  {fields.map(inputOf)}
-                </FieldGroup>
-              ))}
-            </AdvancedFields>
+            <FoldedFields draft={draft} isFaulty={(id) => atFields.has(id)} inputOf={inputOf} />
           </form>
           <aside class="new-job-beside" aria-label="What the job would do">
             <div class="new-job-start">
@@ -170,26 +158,78 @@ function RecipeChoice({ draft, onChoose }: { draft: Draft; onChoose: (fields: Dr
   );
 }
 
-function FieldGroup({ title, children }: { title: string; children: ComponentChildren }) {
+interface FoldedFieldsProps {
+  draft: Draft;
+  isFaulty: (id: string) => boolean;
+  inputOf: (field: JobField) => ComponentChildren;
+}
+
+/** The other fields in groups, and a search that finds them. */
+function FoldedFields({ draft, isFaulty, inputOf }: FoldedFieldsProps) {
+  const [search, setSearch] = useState('');
+  const words = search.trim().toLowerCase();
+  const isFound = ({ id, label }: JobField) => words === '' || `${id} ${label}`.toLowerCase().includes(words);
+  const groups = FOLDED.map(([title, fields]) => [title, fields.filter(isFound)] as const);
   return (
-    <fieldset class="card">
-      <legend>{title}</legend>
-      {children}
-    </fieldset>
+    <>
+      <Field label="Find a setting">
+        {(input) => (
+          <input
+            {...input}
+            type="search"
+            placeholder="learning rate"
+            value={search}
+            onInput={(event) => setSearch(event.currentTarget.value)}
+            onKeyDown={(event) => {
+              // It does not start the job.
+              if (event.key === 'Enter') event.preventDefault();
+            }}
+          />
+        )}
+      </Field>
+      {groups.map(([title, fields]) =>
+        fields.length === 0 ? null : (
+          <FoldedGroup
+            key={title}
+            title={title}
+            changed={fields.filter(({ id }) => (draft[id] ?? '') !== '').length}
+            faulty={fields.filter(({ id }) => isFaulty(id))}
+            isFound={words !== ''}
+          >
+            {fields.map(inputOf)}
+          </FoldedGroup>
+        ),
+      )}
+      {groups.every(([, fields]) => fields.length === 0) && <p class="muted">No setting has this name.</p>}
+    </>
   );
 }
 
-/** Folded, until something in it is wrong. */
-function AdvancedFields({ faulty, children }: { faulty: readonly JobField[]; children: ComponentChildren }) {
+interface FoldedGroupProps {
+  title: string;
+  /** The number of its fields that are filled in. */
+  changed: number;
+  faulty: readonly JobField[];
+  /** Whether a search has found its fields. */
+  isFound: boolean;
+  children: ComponentChildren;
+}
+
+/** Folded, until something in it is wrong or found. */
+function FoldedGroup({ title, changed, faulty, isFound, children }: FoldedGroupProps) {
   const [isOpen, setOpen] = useState(false);
   const isFaulty = faulty.length > 0;
   useEffect(() => {
-    if (isFaulty) setOpen(true);
-  }, [isFaulty]);
+    if (isFaulty || isFound) setOpen(true);
+  }, [isFaulty, isFound]);
+  const note = isFaulty ? `: ${faulty.map(({ label }) => label).join(', ')}` : changed > 0 ? ` (${changed} set)` : '';
   return (
-    <details class="new-job-advanced" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>Advanced settings{isFaulty && `: ${faulty.map(({ label }) => label).join(', ')}`}</summary>
-      <div>{children}</div>
+    <details class="card new-job-folded" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>
+        {title}
+        {note}
+      </summary>
+      <fieldset aria-label={title}>{children}</fieldset>
     </details>
   );
 }

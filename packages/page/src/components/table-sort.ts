@@ -1,0 +1,38 @@
+/** A column that a table is sorted by, by its title. */
+export interface Sort {
+  title: string;
+  isDescending: boolean;
+}
+
+/** What a column is sorted by. Null comes last. */
+export type SortValue<Row> = (row: Row) => string | number | null;
+
+/** The sort of an address: `Took`, or `-Took` for a descending one. */
+export function sortOf(text: string | null): Sort | null {
+  if (!text) return null;
+  const isDescending = text.startsWith('-');
+  return { title: isDescending ? text.slice(1) : text, isDescending };
+}
+
+/** What an address says after a press on a title: ascending, then descending, then the order of the list. */
+export function nextSort(sort: Sort | null, title: string): string | undefined {
+  if (sort?.title !== title) return title;
+  return sort.isDescending ? undefined : `-${title}`;
+}
+
+/** The rows in the order of a column. Rows with the same value keep their order. */
+export function sortedRows<Row>(
+  rows: readonly Row[],
+  columns: readonly { title: string; sortBy?: SortValue<Row> }[],
+  sort: Sort | null,
+): readonly Row[] {
+  const sortBy = columns.find(({ title }) => title === sort?.title)?.sortBy;
+  if (sort === null || sortBy === undefined) return rows;
+  const sign = sort.isDescending ? -1 : 1;
+  return [...rows].sort((one, other) => {
+    const [first, second] = [sortBy(one), sortBy(other)];
+    if (first === null || second === null) return Number(first === null) - Number(second === null);
+    if (typeof first === 'number' && typeof second === 'number') return sign * (first - second);
+    return sign * String(first).localeCompare(String(second), undefined, { numeric: true });
+  });
+}
