@@ -1,10 +1,11 @@
-import type { DecoderArchitecture, RopeScaling, RopeSettings } from '@lorasmith/model-folder';
+import type { DecoderArchitecture, DecoderFamily, RopeScaling, RopeSettings } from '@lorasmith/model-folder';
+import { checkWindows, mainRope, windowSettings } from './attention-windows.js';
 import { GGUF_FAMILIES, type GgufFamily } from './gguf-families.js';
 import type { MetadataValue } from './gguf-layout.js';
 import { inexpressible } from './refuse.js';
 
-/** Layers of the one release of Gemma 2 (27B) whose scores llama.cpp scales by the hidden size for each head. */
-const GEMMA2_27B_LAYERS = 46;
+/** Layers of the releases of Gemma (27B) whose scores llama.cpp scales by the hidden size for each head. */
+const GEMMA_27B_LAYERS: Readonly<Partial<Record<DecoderFamily, number>>> = { gemma2: 46, gemma3_text: 62 };
 
 /** The last of every four layers has no positions in llama.cpp's smollm3. */
 const SMOLLM3_PERIOD = 4;
@@ -46,23 +47,27 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
     throw inexpressible(model, `llama.cpp has no ${architecture.mlp.activation} in ${family} models`);
   }
   const result: ArchitectureMetadata = { architecture: known.architecture, settings, ropeTensors: [] };
-  if (norm.kind === 'layer') {
-    settings.push(['attention.layer_norm_epsilon', float(norm.epsilon)]);
-  } else {
-    settings.push(['attention.head_count_kv', uint(keyValueHeadCount)]);
-    settings.push(['attention.layer_norm_rms_epsilon', float(norm.epsilon)]);
+  if (family !== 'gpt2') settings.push(['attention.head_count_kv', uint(keyValueHeadCount)]);
+  settings.push([`attention.layer_norm_${norm.kind === 'rms' ? 'rms_' : ''}epsilon`, float(norm.epsilon)]);
+  if (family !== 'gpt2') {
     settings.push(['attention.key_length', uint(headDim)], ['attention.value_length', uint(headDim)]);
   }
-  const rope = architecture.ropes.find((one) => one !== null);
-  if (rope) {
+  const rope = mainRope(architecture);
+  if (rope !== null) {
     settings.push(['rope.freq_base', float(rope.theta)]);
     settings.push(['rope.dimension_count', uint(Math.trunc(headDim * rope.partialRotaryFactor))]);
     if (rope.scaling !== null) addScaling(result, rope.scaling, { rope, headDim, model });
+    // llama.cpp would otherwise assume a linear one.
+    else if (family === 'nemotron') settings.push(['rope.scaling.type', text('none')]);
   }
+  if (known.hasWindows) settings.push(...windowSettings(architecture));
   if (family === 'gemma2') {
     settings.push(['attn_logit_softcapping', float(attention.softcap!)]);
     settings.push(['final_logit_softcapping', float(architecture.logitSoftcap!)]);
     settings.push(['attention.sliding_window', uint(attention.layers[0]!.window!)]);
+  }
+  if (family === 'gemma3_text' && architecture.logitSoftcap !== null) {
+    settings.push(['final_logit_softcapping', float(architecture.logitSoftcap)]);
   }
   if (known.hasFactors) {
     settings.push(['embedding_scale', float(architecture.embeddingScale)]);
@@ -80,7 +85,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
 }
 
 function contextLength({ family, maxPositions, attention }: DecoderArchitecture): number {
-  if (family === 'gemma2') return maxPositions;
+  if (family === 'gemma2' || GGUF_FAMILIES[family]?.hasWindows) return maxPositions;
   const windows = attention.layers.flatMap(({ window }) => (window === null ? [] : [window]));
   return Math.min(maxPositions, ...windows);
 }
@@ -90,7 +95,7 @@ function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model
   const refuseIf = (condition: boolean, what: string) => {
     if (condition) throw inexpressible(model, `llama.cpp has no ${what} in ${family} models`);
   };
-  const scaleByHidden = family === 'gemma2' && layerCount === GEMMA2_27B_LAYERS;
+  const scaleByHidden = layerCount === GEMMA_27B_LAYERS[family];
   const scale = (scaleByHidden ? hiddenSize / headCount : headDim) ** -0.5;
   const isOwnScale = !known.hasFactors && attention.layers.some((layer) => Math.abs(layer.scale / scale - 1) > 1e-6);
   refuseIf(isOwnScale, `scale of the attention scores of its own (it is ${attention.layers[0]!.scale})`);
@@ -102,8 +107,10 @@ function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model
     refuseIf(bias.attentionOutput && !biases.includes('attentionOutput'), 'bias of the attention output');
     refuseIf(bias.mlp && !biases.includes('mlp'), 'bias of the MLP');
   }
-  refuseIf(family === 'olmo2' && architecture.tiedHead, 'output head that is the embedding (tie_word_embeddings)');
-  checkPositions(architecture, refuseIf);
+  refuseIf(known.ownHead === true && architecture.tiedHead, 'output head that is the embedding (tie_word_embeddings)');
+  if (known.hasWindows) checkWindows(architecture, refuseIf);
+  else checkPositions(architecture, refuseIf);
+  refuseIf(family === 'gemma3_text' && attention.softcap !== null, 'attn_logit_softcapping');
   if (family === 'gemma2') {
     refuseIf(!architecture.tiedHead, 'output head of its own (tie_word_embeddings false)');
     refuseIf(attention.softcap === null, 'attention without attn_logit_softcapping');
@@ -132,8 +139,15 @@ function checkPositions(
     const scaling = ropes[0]?.scaling;
     refuseIf(scaling?.type !== 'yarn' || scaling.attentionFactor !== 1, 'RoPE scaling but YaRN with the factor 1');
   }
+  if (family === 'nemotron') {
+    const type = ropes[0]?.scaling?.type;
+    refuseIf(type !== undefined && type !== 'linear', 'RoPE scaling but of the type linear');
+  }
   refuseIf(family !== 'gpt2' && (ropes.length !== 1 || ropes[0] === null), 'layers without positions');
 }
+
+/** The architectures that read factors of rotary frequencies. */
+const LLAMA3_ROPES = ['llama', 'arcee', 'exaone4'];
 
 /** The types of scaling that llama.cpp computes, by architecture. */
 function addScaling(
@@ -147,7 +161,7 @@ function addScaling(
       settings.push(['rope.scaling.type', text('linear')], ['rope.scaling.factor', float(scaling.factor)]);
       return;
     case 'llama3':
-      if (name !== 'llama') throw unsupported('RoPE scaling of the type llama3');
+      if (!LLAMA3_ROPES.includes(name)) throw unsupported('RoPE scaling of the type llama3');
       ropeTensors.push(['rope_freqs.weight', llama3Factors(scaling, rope.theta, headDim)]);
       return;
     case 'yarn': {

@@ -12,6 +12,10 @@ export interface GgufFamily {
   hasFactors?: boolean;
   /** Whether the heads together must have the size of the hidden state. @defaultValue false */
   headsFillHidden?: boolean;
+  /** Whether the metadata say which layers have a window, and the rope of those. @defaultValue false */
+  hasWindows?: boolean;
+  /** Whether the output head must have a tensor of its own. @defaultValue false */
+  ownHead?: boolean;
   /** The linear layers that may have a bias. @defaultValue all */
   biases?: readonly Projections[];
   /**
@@ -35,7 +39,21 @@ export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>>
   phi3: { architecture: 'phi3', activation: 'silu', headsFillHidden: true },
   gemma2: { architecture: 'gemma2', activation: 'gelu_tanh', biases: [] },
   gpt2: { architecture: 'gpt2', activation: 'gelu_tanh' },
-  olmo2: { architecture: 'olmo2', activation: 'silu', headsFillHidden: true, biases: [] },
+  gemma3_text: { architecture: 'gemma3', activation: 'gelu_tanh', biases: ['queryKeyValue'], hasWindows: true },
+  olmo2: { architecture: 'olmo2', activation: 'silu', headsFillHidden: true, biases: [], ownHead: true },
+  olmo3: {
+    architecture: 'olmo2',
+    activation: 'silu',
+    headsFillHidden: true,
+    biases: ['queryKeyValue'],
+    ownHead: true,
+    hasWindows: true,
+  },
+  exaone4: { architecture: 'exaone4', activation: 'silu', headsFillHidden: true, biases: [], hasWindows: true },
+  arcee: { architecture: 'arcee', activation: 'relu2', adjacentPairs: true, biases: ['queryKeyValue'] },
+  nemotron: { architecture: 'nemotron', activation: 'relu2', headsFillHidden: true, ownHead: true },
+  ernie4_5: { architecture: 'ernie4_5', activation: 'silu', biases: ['queryKeyValue', 'attentionOutput'] },
+  glm: { architecture: 'chatglm', activation: 'silu', headsFillHidden: true, biases: ['queryKeyValue'] },
   glm4: { architecture: 'glm4', activation: 'silu', biases: ['queryKeyValue'] },
   seed_oss: {
     architecture: 'seed_oss',

@@ -7,6 +7,7 @@ export type MetadataValue =
   | { type: 'bool'; value: boolean }
   | { type: 'string'; value: string }
   | { type: 'strings'; value: readonly string[] }
+  | { type: 'bools'; value: readonly boolean[] }
   | { type: 'int32s'; value: readonly number[] }
   | { type: 'float32s'; value: readonly number[] };
 
@@ -105,6 +106,10 @@ function writeValue(writer: ByteWriter, entry: MetadataValue): void {
     case 'strings':
       writer.arrayOf(VALUE_TYPES.string, entry.value.length);
       for (const text of entry.value) writer.text(text);
+      break;
+    case 'bools':
+      writer.arrayOf(VALUE_TYPES.bool, entry.value.length);
+      writer.append(Uint8Array.from(entry.value, Number));
       break;
     case 'int32s':
       writer.arrayOf(VALUE_TYPES.int32, entry.value.length);
