@@ -121,7 +121,7 @@ describe('a job', () => {
     expect((await client.listJobs()).data).toEqual([]);
   });
 
-  test('it trains and reports all its events', async () => {
+  test('a job trains and reports all its events', async () => {
     job = await client.createJob(request(), { idempotencyKey: 'main-job' });
     expect(job.status).toBe('queued');
     for await (const event of client.events(job.id)) events.push(event);
@@ -142,7 +142,7 @@ describe('a job', () => {
     expect((await client.listJobs()).data).toHaveLength(1);
   });
 
-  test('its events can be read from any position, as a stream and as JSON', async () => {
+  test('the events of a job can be read from any position, as a stream and as JSON', async () => {
     const middle = events[2]?.id ?? '';
     const stream = await fetch(`${stack.apiUrl}/jobs/${job.id}/events`, {
       headers: { accept: 'text/event-stream', 'last-event-id': middle },
@@ -212,7 +212,7 @@ describe('text', () => {
     max_tokens: 12,
   });
 
-  test('of the adapter has the log-probabilities with which it was published', async () => {
+  test('text of the adapter has the log-probabilities with which it was published', async () => {
     const url = `${stack.apiUrl}/v1`;
     const probe = await probeServer(await client.manifest(adapter), { url, model: adapter });
     expect(probe).toMatchObject({ verdict: 'adapter', adapter_distance: expect.closeTo(0, 4) });
@@ -237,7 +237,7 @@ describe('text', () => {
     expect(first!.usage!.completion_tokens).toBeGreaterThan(0);
   });
 
-  test('of a seed is the same, and several answers differ', async () => {
+  test('text of a seed is the same, and several answers differ', async () => {
     const ask = async (seed: number) =>
       (await openai.completions.create({ model: adapter, prompt: 'It is', max_tokens: 24, n: 3, seed })).choices;
     const choices = await ask(5);
@@ -260,7 +260,7 @@ describe('text', () => {
     expect(await scoreOf(adapter)).toBeGreaterThan(await scoreOf('tiny-llama'));
   });
 
-  test('too long is refused with its length', async () => {
+  test('text too long is refused with its length', async () => {
     const asking = openai.completions.create({ model: adapter, prompt: 'a'.repeat(3_000) });
     await expect(asking).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded' });
     await expect(asking).rejects.toThrow('3000 tokens');

@@ -106,7 +106,7 @@ test('the merged model answers as base and adapter do, with the tensors of the b
   expect(mergedDifference / largestLogit).toBeLessThan(1e-5);
 });
 
-test('they are printed as text', async () => {
+test('the results are printed as text', async () => {
   // The specifier is computed because the example has types of its own (examples/from-scratch/tsconfig.json).
   const { layersText, stackText } = await import(new URL('../examples/from-scratch/show.mjs', import.meta.url).href);
   const { stack, ...layers } = numbers;

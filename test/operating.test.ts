@@ -131,7 +131,7 @@ test('a job is trained, downloaded and merged', async () => {
   }
 });
 
-test('its id, and the id of the request that created it, connect the logs of api, worker and registry', async () => {
+test('the id of a job, and of the request that created it, connect the logs of api, worker and registry', async () => {
   const [api, worker, registry] = await Promise.all(['api', 'worker', 'registry'].map(linesOf));
   expect(api).toContainEqual(
     expect.objectContaining({ msg: 'job accepted', service: 'api', job: job.id, request_id: REQUEST_ID }),

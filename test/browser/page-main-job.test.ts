@@ -78,7 +78,7 @@ describe('a dataset', () => {
     await page.getByText('There are no datasets yet.').waitFor();
   });
 
-  test('it is uploaded by dropping its file', async () => {
+  test('a dataset is uploaded by dropping its file', async () => {
     const file = path.join(stack.folder, 'dropped.jsonl');
     await writeFile(file, linesOf(ROWS));
     await dropFile(page.locator('.drop-zone'), file);
@@ -86,7 +86,7 @@ describe('a dataset', () => {
     await page.getByRole('row', { name: /dropped\.jsonl messages 24/ }).waitFor();
   });
 
-  test('it is uploaded by choosing its file, and its rows are seen as the model reads them', async () => {
+  test('a dataset is uploaded by choosing its file, and its rows are seen as the model reads them', async () => {
     await page.getByLabel('File').setInputFiles(jsonl('chosen.jsonl', linesOf(ROWS.slice(0, 12))));
     await page.getByRole('status').getByRole('link', { name: 'chosen.jsonl' }).click();
     await heading('chosen.jsonl').waitFor();
@@ -131,7 +131,7 @@ describe('a job', () => {
     await eventually(() => field('lora.r').getAttribute('aria-invalid')).toBe('false');
   });
 
-  test('it is started from the form, which survives a reload', async () => {
+  test('a job is started from the form, which survives a reload', async () => {
     await field('name').fill('first');
     await field('validation.split').fill('0.25');
     await unfold('Training');
@@ -158,7 +158,7 @@ describe('a job', () => {
     });
   });
 
-  test('its curves move, and after a reload nothing is lost', async () => {
+  test('the curves of a job move, and after a reload nothing is lost', async () => {
     await state().getByText('running').waitFor();
     await eventually(lastStep).toBeGreaterThan(1);
     const seen = await lastStep();
@@ -185,7 +185,7 @@ describe('a job', () => {
     expect((await stepsOf(figure('Loss'))).first).toBe(1);
   });
 
-  test('it is cancelled, resumed, and cancelled again', async () => {
+  test('a job is cancelled, resumed, and cancelled again', async () => {
     const cancel = async () => {
       await page.getByRole('button', { name: 'Cancel the job' }).click();
       await page.getByRole('dialog').getByRole('button', { name: 'Cancel the job' }).click();
@@ -282,7 +282,7 @@ describe('an adapter', () => {
     await eventually(names).toEqual(newest);
   });
 
-  test('it is downloaded, and its commands are copied', async () => {
+  test('an adapter is downloaded, and its commands are copied', async () => {
     await page.getByRole('navigation').getByRole('link', { name: 'Adapters' }).click();
     await page.getByRole('link', { name: 'second', exact: true }).click();
     await heading('second').waitFor();
@@ -300,7 +300,7 @@ describe('an adapter', () => {
     await page.getByText('Checks before it was published').waitFor();
   });
 
-  test('it answers beside its base model, and the conversation survives a reload', async () => {
+  test('an adapter answers beside its base model, and the conversation survives a reload', async () => {
     await page.getByRole('link', { name: 'Chat with it' }).click();
     await heading('Chat').waitFor();
     await page.getByText('Settings', { exact: true }).click();

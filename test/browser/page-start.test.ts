@@ -18,7 +18,7 @@ describe.each([
   ['LANG=C.UTF-8', { LANG: 'C.UTF-8' }],
   ['LANG=en_US.UTF-8', { LANG: 'en_US.UTF-8' }],
   ['LANG=de_DE.UTF-8, LANGUAGE=de', { LANG: 'de_DE.UTF-8', LANGUAGE: 'de' }],
-])('on a machine with %s', (_, environment) => {
+])('the page starts on a machine with %s', (_, environment) => {
   let browser: Browser | undefined;
   afterEach(() => browser?.close());
 
@@ -43,7 +43,7 @@ describe('a page that cannot start says so', () => {
   };
   afterEach(() => page.unroute(SCRIPT));
 
-  test('when its script is not loaded', async () => {
+  test('a page whose script is not loaded says so', async () => {
     await page.route(SCRIPT, (route) => route.abort());
     await page.goto(stack.url);
     await says(page);
@@ -52,13 +52,13 @@ describe('a page that cannot start says so', () => {
   test.each([
     ['fails', 'throw new Error("an error of this test")'],
     ['is not understood by the browser', 'let = = 1;'],
-  ])('when its script %s', async (_, body) => {
+  ])('a page whose script %s says so', async (_, body) => {
     await page.route(SCRIPT, (route) => route.fulfill({ contentType: 'text/javascript', body }));
     await page.goto(stack.url);
     await says(page);
   });
 
-  test('without JavaScript', async () => {
+  test('a page without JavaScript says so', async () => {
     const context = await page.context().browser()!.newContext({ javaScriptEnabled: false });
     const bare = await context.newPage();
     await bare.goto(stack.url);

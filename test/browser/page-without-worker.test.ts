@@ -166,7 +166,7 @@ describe('pulling a model', () => {
     await page.getByRole('button', { name: 'Pull', exact: true }).click();
   }
 
-  test('its progress is shown, and then it is in the list', async () => {
+  test('the progress of a pull is shown, and then it is in the list', async () => {
     hub.faults.holdAfterBytes = 10_000;
     await tab.open('/models');
     await pull('org/tiny-copy');
@@ -177,7 +177,7 @@ describe('pulling a model', () => {
     await page.getByText('org/tiny-copy at main').waitFor();
   });
 
-  test('it is cancelled', async () => {
+  test('a pull is cancelled', async () => {
     hub.faults.holdAfterBytes = 10_000;
     await tab.open('/models');
     await pull('org/other');

@@ -28,7 +28,7 @@ const stopTrainerOf = async (kind: 'long' | 'short') => {
   return { accepted, pid };
 };
 
-test('during training: it is killed, and another one continues', async () => {
+test('a trainer that hangs during training: it is killed, and another one continues', async () => {
   const { accepted, pid } = await stopTrainerOf('long');
   const [job] = await accountFor(stand, [accepted], undisturbed);
   expect(job).toMatchObject({ status: 'succeeded' });
@@ -36,7 +36,7 @@ test('during training: it is killed, and another one continues', async () => {
   expect(await isAlive(pid)).toBe(false);
 });
 
-test('when its job is cancelled: the job is cancelled all the same, and the next one succeeds', async () => {
+test('a trainer that hangs when its job is cancelled: the job is cancelled all the same, and the next one succeeds', async () => {
   const { accepted, pid } = await stopTrainerOf('long');
   await stand.client.cancelJob(accepted.id);
   const [job] = await accountFor(stand, [accepted], undisturbed);
@@ -46,7 +46,7 @@ test('when its job is cancelled: the job is cancelled all the same, and the next
   expect(next?.status).toBe('succeeded');
 });
 
-test('when its worker receives SIGTERM: the worker kills it, releases the job and ends in time', async () => {
+test('a trainer that hangs when its worker receives SIGTERM: the worker kills it, releases the job and ends in time', async () => {
   const { accepted, pid } = await stopTrainerOf('long');
   worker.signal('SIGTERM');
   expect(await worker.exited).toBe('exited with 0');

@@ -39,7 +39,7 @@ describe('a worker cut off from Redis', () => {
     await proxy.close();
   });
 
-  test('during training: another one takes the job, and the first cannot publish when it is back', async () => {
+  test('a worker cut off from Redis during training: another one takes the job, and the first cannot publish when it is back', async () => {
     const first = await start('cut-off', { redisPort: proxy.port });
     const accepted = await submit(stand, 'long');
     await when(stand, accepted, 'it trains', isTraining);

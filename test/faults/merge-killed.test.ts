@@ -105,7 +105,7 @@ describe.each([
       expect(await mergedWeights(stand, adapter, form)).toBe(expected);
     });
 
-    test.each([0.1, 0.6])('when it has written %d of the weights', async (share) => {
+    test.each([0.1, 0.6])('the merge process is killed when it has written %d of the weights', async (share) => {
       const merge = await mergeStoppedAt(stand, { adapter, form, share, weightBytes });
       process.kill(merge.pid, 'SIGKILL');
       expect(await merge.answer).toBe(500);
@@ -131,7 +131,7 @@ describe.each([
       registry = await stand.startRegistry();
     };
 
-    test('when its merge process has written half: that ends, too', async () => {
+    test('the registry is killed when its merge process has written half: that ends, too', async () => {
       const merge = await mergeStoppedAt(stand, { adapter, form, share: 0.5, weightBytes });
       registry.signal('SIGKILL');
       await registry.exited;

@@ -91,15 +91,18 @@ describe('a worker with several jobs', () => {
   });
   afterAll(() => stand?.close());
 
-  test.each(['SIGKILL', 'SIGSEGV'] as const)('whose trainer gets %s: no job loses an attempt', async (signal) => {
-    const accepted = await together(4);
-    process.kill((await stand.trainer()).pid, signal);
-    const jobs = await released(accepted);
-    expect(statusesOf(jobs)).toEqual(succeeded(4));
-    expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
-  });
+  test.each(['SIGKILL', 'SIGSEGV'] as const)(
+    'a worker with several jobs whose trainer gets %s: no job loses an attempt',
+    async (signal) => {
+      const accepted = await together(4);
+      process.kill((await stand.trainer()).pid, signal);
+      const jobs = await released(accepted);
+      expect(statusesOf(jobs)).toEqual(succeeded(4));
+      expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
+    },
+  );
 
-  test('whose trainer hangs: no job loses an attempt', async () => {
+  test('a worker with several jobs whose trainer hangs: no job loses an attempt', async () => {
     const accepted = await together(3);
     const { pid } = await stand.trainer();
     process.kill(pid, 'SIGSTOP');
@@ -109,7 +112,7 @@ describe('a worker with several jobs', () => {
     expect(await isAlive(pid)).toBe(false);
   });
 
-  test('of which one crashes the trainer each time: it alone fails', async () => {
+  test('a worker with several jobs of which one crashes the trainer each time: it alone fails', async () => {
     const others = await together(3);
     const culprit = await submit(stand, 'long');
     const path = `/jobs/${culprit.id}/checkpoints/`;
@@ -128,32 +131,35 @@ describe('a worker with several jobs', () => {
     expect(jobs[3]?.error?.code).toBe('trainer_crashed');
   });
 
-  test.each(['trainer', 'worker'] as const)('and two conversations, and the %s is killed', async (victim) => {
-    const accepted = await together(4);
-    const conversations = [converse(), converse()];
-    await eventually('both were answered', async () => await stand.client.chat(QUESTION).catch(() => undefined));
-    if (victim === 'trainer') process.kill((await stand.trainer()).pid, 'SIGKILL');
-    else worker.signal('SIGKILL');
-    if (victim === 'worker') {
-      await worker.exited;
-      await startNext();
-    }
-    const jobs = await released(accepted);
-    expect(statusesOf(jobs)).toEqual(succeeded(4));
-    if (victim === 'trainer') expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
-    const [one, other] = await Promise.all(conversations.map(({ end }) => end()));
-    // Greedy, and the same beside any other jobs. The next worker has no job at first, and then loads bfloat16.
-    const answers = new Set([...one!.answers, ...other!.answers]);
-    expect([...answers].length).toBeLessThanOrEqual(victim === 'trainer' ? 1 : 2);
-    // What was cut off, or could not be answered meanwhile, says that it can be asked again.
-    for (const failure of [...one!.failures, ...other!.failures]) {
-      expect(failure).toMatchObject({ code: expect.stringMatching(/^(service_unavailable|too_many_requests)$/) });
-    }
-    const { choices } = await stand.client.chat(QUESTION);
-    expect([...answers]).toContain(choices[0]?.message.content);
-  });
+  test.each(['trainer', 'worker'] as const)(
+    'a worker with several jobs and two conversations, and the %s is killed',
+    async (victim) => {
+      const accepted = await together(4);
+      const conversations = [converse(), converse()];
+      await eventually('both were answered', async () => await stand.client.chat(QUESTION).catch(() => undefined));
+      if (victim === 'trainer') process.kill((await stand.trainer()).pid, 'SIGKILL');
+      else worker.signal('SIGKILL');
+      if (victim === 'worker') {
+        await worker.exited;
+        await startNext();
+      }
+      const jobs = await released(accepted);
+      expect(statusesOf(jobs)).toEqual(succeeded(4));
+      if (victim === 'trainer') expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
+      const [one, other] = await Promise.all(conversations.map(({ end }) => end()));
+      // Greedy, and the same beside any other jobs. The next worker has no job at first, and then loads bfloat16.
+      const answers = new Set([...one!.answers, ...other!.answers]);
+      expect([...answers].length).toBeLessThanOrEqual(victim === 'trainer' ? 1 : 2);
+      // What was cut off, or could not be answered meanwhile, says that it can be asked again.
+      for (const failure of [...one!.failures, ...other!.failures]) {
+        expect(failure).toMatchObject({ code: expect.stringMatching(/^(service_unavailable|too_many_requests)$/) });
+      }
+      const { choices } = await stand.client.chat(QUESTION);
+      expect([...answers]).toContain(choices[0]?.message.content);
+    },
+  );
 
-  test('that is killed, and the next one, too: the third continues them all', async () => {
+  test('a worker with several jobs that is killed, and the next one, too: the third continues them all', async () => {
     const accepted = await together(4);
     for (let death = 1; death <= 2; death++) {
       const { pid } = await stand.trainer();
@@ -169,7 +175,7 @@ describe('a worker with several jobs', () => {
     expect(statusesOf(jobs)).toEqual(succeeded(4));
   });
 
-  test('that gets SIGTERM: each job is released with a checkpoint, in time', async () => {
+  test('a worker with several jobs that gets SIGTERM: each job is released with a checkpoint, in time', async () => {
     const accepted = await together(4);
     worker.signal('SIGTERM');
     expect(await worker.exited).toBe('exited with 0');
@@ -183,7 +189,7 @@ describe('a worker with several jobs', () => {
     expect(jobs.map(({ attempts }) => attempts)).toEqual([2, 2, 2, 2]);
   });
 
-  test('of which one is cancelled: the others go on', async () => {
+  test('a worker with several jobs of which one is cancelled: the others go on', async () => {
     const accepted = await together(4);
     await stand.client.cancelJob(accepted[1]!.id);
     const jobs = await released(accepted);

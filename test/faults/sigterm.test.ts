@@ -71,7 +71,7 @@ describe('the worker', () => {
     expect(job?.status).toBe('succeeded');
   });
 
-  test('during training, and again at the next attempt', async () => {
+  test('the worker gets SIGTERM during training, and again at the next attempt', async () => {
     const accepted = await submit(stand, 'long');
     for (const attempt of [1, 2]) {
       await when(stand, accepted, `attempt ${attempt} trains`, (job) => job.attempts === attempt && isTraining(job));
@@ -84,20 +84,20 @@ describe('the worker', () => {
     expect(job?.status).toBe('succeeded');
   });
 
-  test('without a job', async () => {
+  test('the worker gets SIGTERM without a job', async () => {
     worker.signal('SIGTERM');
     expect(await worker.exited).toBe('exited with 0');
     await startNext();
   });
 
-  test('while it starts', async () => {
+  test('the worker gets SIGTERM while it starts', async () => {
     const starting = await stand.startWorker('starting', { awaitReady: false });
     await eventually('it has logged something', () => starting.messages.length > 0);
     starting.signal('SIGTERM');
     expect(await starting.exited).toBe('exited with 0');
   });
 
-  test('in the last moment of its start', async () => {
+  test('the worker gets SIGTERM in the last moment of its start', async () => {
     const preload = new URL('equipment/sigterm-at-handler-change.mjs', import.meta.url);
     const starting = await stand.startWorker('started', {
       awaitReady: false,
@@ -118,7 +118,7 @@ test('the trainer alone, as from a terminal: it continues', async () => {
 });
 
 describe('the api', () => {
-  test('during an upload: it is finished, and the process then ends', async () => {
+  test('the api gets SIGTERM during an upload: it is finished, and the process then ends', async () => {
     const upload = beginUpload(stand.apiUrl, ROWS);
     const isWritten = async () =>
       (await readdir(path.join(stand.dataDir, '.staging'))).some((name) => name.startsWith('datasets-'));
@@ -132,7 +132,7 @@ describe('the api', () => {
     expect((await stand.client.listDatasets()).data.map(({ rows }) => rows)).toContain(20_000);
   });
 
-  test('while events are followed: the follower continues with the next process', async () => {
+  test('the api gets SIGTERM while events are followed: the follower continues with the next process', async () => {
     const accepted = await submit(stand, 'long');
     const types: string[] = [];
     const following = (async () => {
@@ -150,7 +150,7 @@ describe('the api', () => {
 });
 
 describe('the registry', () => {
-  test('during a merge: its request gets 503, nothing is left, and the next process makes the right model', async () => {
+  test('the registry gets SIGTERM during a merge: its request gets 503, nothing is left, and the next process makes the right model', async () => {
     const [one, other] = [await anAdapter(stand, undisturbed), await anAdapter(stand, undisturbed)];
     const expected = await mergedWeights(stand, one);
     const merge = await mergeUnderWay(stand, other);

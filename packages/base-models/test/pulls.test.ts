@@ -196,7 +196,7 @@ describe('a pull', () => {
     expect(rangesOfStore()).toEqual([null, 'bytes=5000-']);
   });
 
-  test('that failed is resumed by the same request', async () => {
+  test('a pull that failed is resumed by the same request', async () => {
     hub.repos.set(REPO, hubRepo(tiny));
     hub.faults.cuts = { times: 1, afterBytes: 3_000 };
     const { 'generation_config.json': _, ...without } = tiny;
@@ -210,7 +210,7 @@ describe('a pull', () => {
     expect(Object.keys(without).length).toBeGreaterThan(2);
   });
 
-  test('of a file with another digest is not used, after a second try', async () => {
+  test('a pull of a file with another digest is not used, after a second try', async () => {
     hub.repos.set(REPO, hubRepo(tiny));
     hub.faults.corrupt.times = 2;
     await start();
@@ -259,7 +259,7 @@ describe('a pull', () => {
     expect((await pulls.cancel(pull.id)).status).toBe('cancelled');
   });
 
-  test('that is cancelled before a puller has it never starts', async () => {
+  test('a pull that is cancelled before a puller has it never starts', async () => {
     const first = await start();
     await first.close();
     const { pull } = await pulls.create({ repo: REPO });
@@ -277,7 +277,7 @@ describe('a pull', () => {
     expect(await readdir(path.join(modelsDir, 'tiny-llama'))).toEqual(['config.json']);
   });
 
-  test('whose puller died after publishing has succeeded', async () => {
+  test('a pull whose puller died after publishing has succeeded', async () => {
     hub.repos.set(REPO, hubRepo(tiny));
     const puller = await start();
     const done = await pulled();

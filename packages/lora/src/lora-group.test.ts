@@ -185,12 +185,12 @@ describe.each(CASES)('%s: gradients compared with finite differences', (_, layer
   const { byInput, byA, byB } = backward(layer, X, BY_OUTPUT);
   const loss = (changed: Layer, x: Numbers) => weightedSum(forward(changed, x), BY_OUTPUT);
 
-  test('of A', () => {
+  test('the gradient of A', () => {
     const numeric = centralDifferences((a) => loss({ ...layer, a }, X), layer.a);
     expect(differenceByLargest(byA, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
   });
 
-  test('of each B', () => {
+  test('the gradient of each B', () => {
     expect(byB).toHaveLength(layer.adapted.length);
     for (const [index, own] of layer.b.entries()) {
       const numeric = centralDifferences((b) => loss({ ...layer, b: layer.b.with(index, b) }, X), own);
@@ -198,7 +198,7 @@ describe.each(CASES)('%s: gradients compared with finite differences', (_, layer
     }
   });
 
-  test('of the input', () => {
+  test('the gradient of the input', () => {
     const numeric = centralDifferences((x) => loss(layer, x), X);
     expect(differenceByLargest(byInput, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
   });

@@ -31,12 +31,12 @@ async function digestsLater(): Promise<{ folder: string; digests: WeightDigests 
   return { folder, digests: new WeightDigests(folder, { now: () => Date.now() + 60_000 }) };
 }
 
-test('of one file is the sha256 of the file', async () => {
+test('the digest of one file is the sha256 of the file', async () => {
   const model = await copy();
   expect(await new WeightDigests(null).compute(model)).toBe(await sha256(model.files[0]!.path));
 });
 
-test('of several files is the sha256 of the output of sha256sum', async () => {
+test('the digest of several files is the sha256 of the output of sha256sum', async () => {
   const { path: folder } = await copy();
   const source = await openSafetensors(join(folder, 'model.safetensors'));
   const weight_map: Record<string, string> = {};
@@ -56,7 +56,7 @@ test('of several files is the sha256 of the output of sha256sum', async () => {
   expect(digest).toBe(createHash('sha256').update(list).digest('hex'));
 });
 
-test('is remembered for every process that shares the folder, and nothing is written beside the weights', async () => {
+test('the digest is remembered for every process that shares the folder, and nothing is written beside the weights', async () => {
   const { folder, digests } = await digestsLater();
   const model = await copy();
   const beside = await readdir(model.path);
@@ -71,7 +71,7 @@ test('is remembered for every process that shares the folder, and nothing is wri
   expect(await digests.compute(model)).toBe('a'.repeat(64));
 });
 
-test('is computed again after the file has changed, even if its size and modification time are restored', async () => {
+test('the digest is computed again after the file has changed, even if its size and modification time are restored', async () => {
   const { digests } = await digestsLater();
   const model = await copy();
   const { path } = model.files[0]!;
@@ -87,7 +87,7 @@ test('is computed again after the file has changed, even if its size and modific
   expect(after).toBe(await sha256(path));
 });
 
-test('of a file that was only just written is not remembered: it could change again without a new time', async () => {
+test('the digest of a file that was only just written is not remembered: it could change again without a new time', async () => {
   const { folder } = await digestsLater();
   const model = await copy();
   const digests = new WeightDigests(folder);

@@ -148,7 +148,7 @@ describe('target_modules', () => {
     expect(target_modules).toEqual([...adapter.modules.keys()].sort());
   });
 
-  test('of a classifier are written without a task type', async () => {
+  test('target_modules of a classifier are written without a task type', async () => {
     const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
     const [module] = adapter.modules.values();
     await writePeftFolder(folder, { ...adapter, modules: new Map([['0', module!]]) }, baseWith('classifier', ['0']));

@@ -11,7 +11,7 @@ test.each([
   [20_000, 0.98],
   [5000, 0],
   [5000, 1],
-])('of %i numbers with a share of %f knows its members and where the n-th is', (length, share) => {
+])('a bit set of %i numbers with a share of %f knows its members and where the n-th is', (length, share) => {
   const random = new SeededRandom(7, `${length} ${share}`);
   const set = new BitSet(length);
   const [members, others]: [number[], number[]] = [[], []];

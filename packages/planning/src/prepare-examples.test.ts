@@ -125,7 +125,7 @@ test('prompts and completions are turns or plain text, as the job says, and the 
 });
 
 describe('rows are made tokens once', () => {
-  test('and then not read again, whatever splits or orders them', async () => {
+  test('rows that are tokens are not read again, whatever splits or orders them', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const data = await stored(ROWS);
     const first = await plan(model, data);
@@ -170,7 +170,7 @@ describe('rows are made tokens once', () => {
     expect(await readdir(join(folder, '.staging'))).toEqual([]);
   });
 
-  test('before any job, and whether they are is known without reading them', async () => {
+  test('rows are made tokens before any job, and whether they are is known without reading them', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const data = await stored(ROWS);
     expect(await storedTokens({ model, ...data, completionFormat, examples })).toBeNull();
@@ -186,7 +186,7 @@ describe('rows are made tokens once', () => {
     ['another time of upload', { created_at: '2026-01-02T00:00:00Z' }],
     ['another file', { sha256: 'f'.repeat(64) }],
     ['another dataset', { id: `ds_${'1'.repeat(24)}` }],
-  ] as const)('but made again for %s', async (_, changes) => {
+  ] as const)('rows are made tokens again for %s', async (_, changes) => {
     const model = await tinyDecoder('qwen2', CHATML);
     const data = await stored(ROWS);
     await plan(model, data);
@@ -195,7 +195,7 @@ describe('rows are made tokens once', () => {
     await expect(other).rejects.toMatchObject({ code: 'dataset_not_found' });
   });
 
-  test('but made again for another tokenizer, template, vocabulary or end token', async () => {
+  test('rows are made tokens again for another tokenizer, template, vocabulary or end token', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const data = await stored(ROWS);
     await plan(model, data);
@@ -211,7 +211,7 @@ describe('rows are made tokens once', () => {
     for (const other of others) await expect(plan(other, data)).rejects.toMatchObject({ code: 'dataset_not_found' });
   });
 
-  test('and nothing is stored of rows with faults', async () => {
+  test('nothing is stored of rows with faults', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const rows = [...ROWS, { prompt: 'a', completion: 'b', more: 1 }];
     const data = await stored(rows);

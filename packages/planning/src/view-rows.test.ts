@@ -82,7 +82,7 @@ describe('rows as they were uploaded', () => {
     expect(has_more).toBe(true);
   });
 
-  test('of a dataset that is gone are an error', async () => {
+  test('rows of a dataset that is gone are an error', async () => {
     const files = await stored('text', '');
     await rm(files.rowsFile);
     await expect(page(files)).rejects.toMatchObject({ code: 'dataset_not_found' });
@@ -138,7 +138,7 @@ describe('rows as tokens', () => {
     await plan.close();
   });
 
-  test('of a row that is too long are shown with the fault that a job would have', async () => {
+  test('the tokens of a row that is too long are shown with the fault that a job would have', async () => {
     const model = await tinyDecoder('qwen2', null);
     const files = await stored('text', jsonl([{ text: 'ab' }, { text: 'abcdefgh' }]));
     const [short, long] = await tokensOf(model, files, { max_seq_length: 4 });

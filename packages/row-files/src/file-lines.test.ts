@@ -78,7 +78,7 @@ describe('a gzip file', () => {
     expect(await unpacked(gzipSync(''))).toBe('');
   });
 
-  test('that is cut off or damaged is refused', async () => {
+  test('a gzip file that is cut off or damaged is refused', async () => {
     const bytes = gzipSync(ROWS);
     expect(await unpacked(bytes.subarray(0, -4))).toMatch(/^invalid_dataset: .*damaged or incomplete/);
     bytes[bytes.length - 6]! ^= 1;
@@ -91,7 +91,7 @@ describe('a gzip file', () => {
     expect(await unpacked(gzipSync(Buffer.alloc(50_000_000, ' ')))).toBe(message);
   });
 
-  test('whose sender disconnects throws the error of the sender, and is closed', async () => {
+  test('a gzip file whose sender disconnects throws the error of the sender, and is closed', async () => {
     let isClosed = false;
     async function* broken() {
       try {

@@ -64,7 +64,7 @@ describe('a file is refused', () => {
     expect(await unpacked(bytes)).toContain(part);
   });
 
-  test('whose checksum is not that of its content', async () => {
+  test('a file is refused whose checksum is not that of its content', async () => {
     const bytes = fixture('file.jsonl');
     bytes[bytes.length - 1]! ^= 1;
     expect(await unpacked(bytes)).toContain('Its checksum is wrong');

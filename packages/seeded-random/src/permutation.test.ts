@@ -8,9 +8,12 @@ describe('a computed order', () => {
     return Int32Array.from({ length: count }, (_, place) => permutation.at(place));
   };
 
-  test.each([1, 2, 3, 4, 5, 16, 17, 1000, 65_536, 100_003])('of %i contains every number once', (count) => {
-    expect(orderOf(count).sort()).toEqual(Int32Array.from({ length: count }, (_, index) => index));
-  });
+  test.each([1, 2, 3, 4, 5, 16, 17, 1000, 65_536, 100_003])(
+    'a computed order of %i contains every number once',
+    (count) => {
+      expect(orderOf(count).sort()).toEqual(Int32Array.from({ length: count }, (_, index) => index));
+    },
+  );
 
   test('is the same for the same seed, and differs for another', () => {
     expect(orderOf(1000)).toEqual(orderOf(1000));

@@ -49,11 +49,11 @@ async function post(payload: string | object, headers: Record<string, string> = 
 const good = { base_model: 'tiny', dataset: `ds_${'0'.repeat(24)}` };
 
 describe('a body', () => {
-  test('that is valid arrives as sent, without added fields', async () => {
+  test('a body that is valid arrives as sent, without added fields', async () => {
     expect(await post(good)).toMatchObject({ status: 200, body: good });
   });
 
-  test('with several faults has each listed with its path', async () => {
+  test('a body with several faults has each listed with its path', async () => {
     const { status, body } = await post({
       base_model: '../etc',
       lora: { r: 0, alpha: '16', target_modules: 7, rank: 4 },
@@ -79,7 +79,7 @@ describe('a body', () => {
     expect(faults).toHaveLength(10);
   });
 
-  test('with only an unknown field is refused with unknown_field', async () => {
+  test('a body with only an unknown field is refused with unknown_field', async () => {
     const { status, body } = await post({ ...good, lora: { bias: 'none' } });
     expect(status).toBe(400);
     expect(body.error).toMatchObject({ code: 'unknown_field', param: 'lora.bias' });
@@ -102,7 +102,7 @@ describe('a body', () => {
       'unsupported_media_type',
     ],
     ['a broken content type', '{}', { 'content-type': 'application/' }, 415, 'unsupported_media_type'],
-  ])('of %s is refused', async (_name, payload, headers, status, code) => {
+  ])('a body of %s is refused', async (_name, payload, headers, status, code) => {
     const answer = await post(payload, headers);
     expect([answer.status, answer.body.error.code]).toEqual([status, code]);
     expect(Value.Check(ErrorBody, answer.body)).toBe(true);
@@ -187,7 +187,7 @@ describe('a query string', () => {
 });
 
 describe('a path', () => {
-  test('that is unknown is 404, and with other methods 405', async () => {
+  test('a path that is unknown is 404, and with other methods 405', async () => {
     const unknown = await app.inject('/nothing');
     expect([unknown.statusCode, unknown.json().error.code]).toEqual([404, 'not_found']);
     expect(unknown.json().error.message).toContain('GET /openapi.json');
@@ -210,7 +210,7 @@ describe('a path', () => {
 });
 
 describe('an error', () => {
-  test('of the service is a 500 that reveals nothing, logged once with its cause', async () => {
+  test('an error of the service is a 500 that reveals nothing, logged once with its cause', async () => {
     const answer = await app.inject('/broken');
     expect(answer.statusCode).toBe(500);
     expect(answer.json().error).toMatchObject({ code: 'internal_error', request_id: answer.headers['x-request-id'] });
@@ -218,13 +218,13 @@ describe('an error', () => {
     expect(lines).toMatchObject([{ level: 'error', err: { message: 'a bug with a secret in its text' } }]);
   });
 
-  test('of the client is logged once, at info', async () => {
+  test('an error of the client is logged once, at info', async () => {
     const answer = await app.inject('/refused');
     expect(answer.json().error).toMatchObject({ code: 'in_use', message: 'It is used.', param: 'id', details: [] });
     expect(lines).toMatchObject([{ level: 'info', msg: 'It is used.' }]);
   });
 
-  test('with a very long message is truncated', () => {
+  test('an error with a very long message is truncated', () => {
     const error = new ProductError('in_use', 'x'.repeat(1_000_000), { param: 'y'.repeat(1_000_000) });
     const { message, param } = errorBody(error, null).error;
     expect([message.length, param?.length]).toEqual([4_000, 1_000]);

@@ -165,13 +165,13 @@ describe('Redis', () => {
     await server.stop();
   });
 
-  test('that persists every write causes no warning', async () => {
+  test('Redis that persists every write causes no warning', async () => {
     await withSettings({ ...safe, appendonly: 'yes' }, async () => {
       expect(await redisDurability(redis)).toEqual({ evicting: null, warnings: [] });
     });
   });
 
-  test('that persists nothing, or only snapshots, causes a warning', async () => {
+  test('Redis that persists nothing, or only snapshots, causes a warning', async () => {
     await withSettings(safe, async () => {
       expect((await redisDurability(redis)).warnings).toEqual([expect.stringMatching(/^Redis persists nothing/)]);
     });
@@ -182,7 +182,7 @@ describe('Redis', () => {
     });
   });
 
-  test('that disables CONFIG is checked with INFO', async () => {
+  test('Redis that disables CONFIG is checked with INFO', async () => {
     const hidden = {
       info: (section: string) => redis.info(section),
       config: () => Promise.reject(new Error("ERR unknown command 'CONFIG'")),
@@ -194,7 +194,7 @@ describe('Redis', () => {
     });
   });
 
-  test('that evicts keys is refused once it is available; one that only could evict causes a warning', async () => {
+  test('Redis that evicts keys is refused once it is available; one that only could evict causes a warning', async () => {
     const refusals: string[] = [];
     const watched = new Redis(server.url, { lazyConnect: true });
     await withSettings({ ...safe, appendonly: 'yes', 'maxmemory-policy': 'volatile-lru' }, async () => {

@@ -75,7 +75,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect((await buffer(await store.read('ds_1', 'a.txt', { start: 2, end: 4 }))).toString()).toBe('234');
     });
 
-    test('that is deleted is missing, but a stream that was opened before can be read completely', async () => {
+    test('a bundle that is deleted is missing, but a stream that was opened before can be read completely', async () => {
       const { store } = get();
       const content = 'x'.repeat(3_000_000);
       await publish(store, 'ds_1', { 'a.txt': content });
@@ -135,7 +135,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await store.list()).toHaveLength(3);
     });
 
-    test('of one kind does not exist in another', async () => {
+    test('a bundle of one kind does not exist in another', async () => {
       const { store, openOther } = get();
       const adapters = await openOther('adapters');
       await publish(store, 'ds_1', { 'a.txt': 'a' });
@@ -164,7 +164,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
   });
 
   describe('a staging', () => {
-    test('whose source fails leaves no files once discarded', async () => {
+    test('a staging whose source fails leaves no files once discarded', async () => {
       const { store } = get();
       const staging = await store.stage();
       async function* failing() {
@@ -176,7 +176,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await stagings()).toEqual([]);
     });
 
-    test('with a folder in it is refused', async () => {
+    test('a staging with a folder in it is refused', async () => {
       const { store } = get();
       const staging = await store.stage();
       await mkdir(path.join(staging.path, 'folder'));

@@ -22,7 +22,7 @@ test('a scope frees what is made in it, but not what it returns', () => {
   expect(liveTensorCount()).toBe(before);
 });
 
-test('its result can hold tensors in arrays, objects and maps, at any depth', () => {
+test('the result of a scope can hold tensors in arrays, objects and maps, at any depth', () => {
   const before = liveTensorCount();
   const result = scope(() => {
     vector(0);

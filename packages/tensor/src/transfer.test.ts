@@ -66,7 +66,7 @@ describe('bytes of a weight file', () => {
     });
   });
 
-  test('too few for the shape are rejected', () => {
+  test('too few bytes for the shape are rejected', () => {
     expect(() => scope(() => tensorOfBytes(new Uint8Array(7), [2, 2], 'bfloat16'))).toThrow();
   });
 });

@@ -34,7 +34,7 @@ describe('early stopping', () => {
     expect(endOf(patience, minDelta, losses)).toBe(end);
   });
 
-  test('without it training never ends early', () => {
+  test('training never ends early without early stopping', () => {
     const watch = new EvaluationWatch(null);
     for (let step = 1; step <= 100; step++) watch.add(step, evaluation(step));
     expect(watch.isExhausted).toBe(false);

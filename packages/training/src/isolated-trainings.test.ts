@@ -138,7 +138,7 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
     expect(new Set(alone).size).toBe(JOBS.length);
   });
 
-  test('in a pair', async ({ skip }) => {
+  test('a training has the same bytes in a pair', async ({ skip }) => {
     if (!rowsAreIndependent(precision)) skip(reason);
     const pair = [1, 4];
     const trainer = new Trainer(pair.length);
@@ -147,7 +147,9 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
     trainer.close();
   });
 
-  test('in eights, of whom some are stopped and resumed, beside one that is not finite', async ({ skip }) => {
+  test('trainings have the same bytes in eights, of which some are stopped and resumed, beside one that is not finite', async ({
+    skip,
+  }) => {
     if (!rowsAreIndependent(precision)) skip(reason);
     const joins = vi.spyOn(NextToken.prototype, 'join');
     const trainer = new Trainer(9);

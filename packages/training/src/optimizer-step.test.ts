@@ -130,7 +130,7 @@ describe('a step that cannot be made changes nothing', () => {
     });
   }
 
-  test('when the loss is not finite', async () => {
+  test('a step whose loss is not finite changes nothing', async () => {
     const [good, bad] = batchesOf([[0], [1]]) as [Batch, Batch];
     const finite = bad.lossAndGradients.bind(bad);
     bad.lossAndGradients = (options) => {
@@ -141,7 +141,7 @@ describe('a step that cannot be made changes nothing', () => {
     await unchangedBy([good, bad], passes, 'non_finite_loss');
   });
 
-  test('when it is cancelled between two micro-batches', async () => {
+  test('a step that is cancelled between two micro-batches changes nothing', async () => {
     const controller = new AbortController();
     const [first, second] = batchesOf([[0], [1]]) as [Batch, Batch];
     const whole = first.lossAndGradients.bind(first);

@@ -27,7 +27,7 @@ describe.each([
   ['fused', 'float32'],
   ['raw', 'bfloat16'],
   ['raw', 'float32'],
-] as const)('with %s kernels in %s', (kernels, precision) => {
+] as const)('a pass with %s kernels in %s', (kernels, precision) => {
   test.each([
     ['all layers adapted, computed again', /_proj$/, true, 1.25],
     ['all layers adapted', /_proj$/, false, 1.25],

@@ -454,7 +454,7 @@ describe('a checkpoint', () => {
     expect(await weightsOf(outputFolder)).not.toEqual(await weightsOf(ended.outputFolder));
   });
 
-  test('that is missing, or of other weights or another architecture of the base, is refused', async () => {
+  test('a checkpoint that is missing, or of other weights or another architecture of the base, is refused', async () => {
     const checkpointFolder = newFolder();
     const { outcome } = await attempt(spec, { checkpointFolder });
     await expect(publish(checkpointFolder, 10_000)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
@@ -477,7 +477,7 @@ describe('a checkpoint', () => {
     });
   });
 
-  test('that is damaged is refused', async () => {
+  test('a checkpoint that is damaged is refused', async () => {
     const checkpointFolder = newFolder();
     const { outcome } = await attempt(spec, { checkpointFolder });
     const { steps } = outcome!.result;

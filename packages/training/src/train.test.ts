@@ -149,7 +149,7 @@ describe.each([
     expect([...peft.modules.values()].every(({ b }) => b.some((value) => value !== 0))).toBe(true);
   });
 
-  test('with the same seed gives the same bytes, with another others', async () => {
+  test('training with the same seed gives the same bytes, with another seed others', async () => {
     const again = await attempt(base(), spec);
     expect(await weightsOf(again.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
     expect(again.outcome.result.losses).toEqual(whole.outcome.result.losses);

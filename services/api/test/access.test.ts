@@ -172,7 +172,7 @@ describe('a key', () => {
     ['nothing', () => 'Bearer '],
     ['two of them', (token: string) => `Bearer ${token}, Bearer ${token}`],
     ['a field of an object', () => 'Bearer __proto__'],
-  ])('with %s is invalid', async (_name, spoil) => {
+  ])('a key with %s is invalid', async (_name, spoil) => {
     const { token, get } = await holder();
     expect((await get('/jobs')).statusCode).toBe(200);
     const answer = await callsWith(spoil(token)).get('/jobs');
@@ -180,7 +180,7 @@ describe('a key', () => {
     expect(answer.body).not.toContain(token.slice(28));
   });
 
-  test('that is revoked is refused on the next call, and its event streams end', async () => {
+  test('a key that is revoked is refused on the next call, and its event streams end', async () => {
     const user = await holder();
     const { id } = (await user.send((await user.upload(promptRows(4))).json<Dataset>().id)).json<Job>();
     const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
@@ -347,7 +347,7 @@ describe('a thing that belongs to a key', () => {
 describe('a role', () => {
   beforeEach(() => start());
 
-  test('that reads cannot change anything, and sees the things of its owner', async () => {
+  test('a role that reads cannot change anything, and sees the things of its owner', async () => {
     const one = await holder();
     const dataset = (await one.upload(promptRows(4))).json<Dataset>();
     const job = (await one.send(dataset.id)).json<Job>();
@@ -376,7 +376,7 @@ describe('a role', () => {
 });
 
 describe('limits of a key', () => {
-  test('on calls are counted per minute and per key', async () => {
+  test('limits of a key on calls are counted per minute and per key', async () => {
     await start({ requestsPerMinute: 5 });
     const [one, other] = [await holder(), await holder({ limits: { requests_per_minute: 7 } })];
     const answers = await Promise.all(Array.from({ length: 9 }, () => one.get('/models')));
@@ -391,7 +391,7 @@ describe('limits of a key', () => {
     for (let i = 0; i < 10; i++) expect((await one.get('/live')).statusCode).toBe(200);
   });
 
-  test('on unfinished jobs, and on the waiting jobs of all keys', async () => {
+  test('limits of a key on unfinished jobs, and on the waiting jobs of all keys', async () => {
     await start({ activeJobs: 2, waitingJobs: 3 });
     const [one, other] = [await holder(), await holder()];
     const dataset = (await one.upload(promptRows(4))).json<Dataset>().id;
@@ -407,7 +407,7 @@ describe('limits of a key', () => {
     expect((await one.send(dataset)).statusCode).toBe(202);
   });
 
-  test('on stored ended jobs: a new job removes the oldest ones', async () => {
+  test('limits of a key on stored ended jobs: a new job removes the oldest ones', async () => {
     await start({ keptJobs: 2 });
     const [one, other] = [await holder(), await holder()];
     const sendAndCancel = async (by: typeof one, dataset: string) => {
@@ -426,7 +426,7 @@ describe('limits of a key', () => {
     expect((await other.get(`/jobs/${theirs}`)).statusCode).toBe(200);
   });
 
-  test('on event streams, which no longer count once they are closed', async () => {
+  test('limits of a key on event streams, which no longer count once they are closed', async () => {
     await start({ eventStreams: 2, totalEventStreams: 3 });
     const [one, other] = [await holder(), await holder()];
     const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
@@ -447,7 +447,7 @@ describe('limits of a key', () => {
     await expect.poll(async () => (await mine()).status, { message: 'the closed stream still counts' }).toBe(200);
   });
 
-  test('on uploads in progress, which no longer count once they have ended', async () => {
+  test('limits of a key on uploads in progress, which no longer count once they have ended', async () => {
     await start({ uploads: 2, totalUploads: 3 });
     const [one, other] = [await holder(), await holder()];
     const port = Number(new URL(await api.app.listen({ host: '127.0.0.1', port: 0 })).port);
@@ -478,7 +478,7 @@ describe('limits of a key', () => {
     for (const socket of underWay) socket.destroy();
   });
 
-  test('on bytes of datasets hold for concurrent uploads', async () => {
+  test('limits of a key on bytes of datasets hold for concurrent uploads', async () => {
     const rows = (label: string) => promptRows(20, label);
     const bytes = rows('a').length;
     await start({ datasetBytes: 3.5 * bytes, totalDatasetBytes: 5 * bytes });
@@ -500,7 +500,7 @@ describe('limits of a key', () => {
     expect((await other.upload(rows('o'))).statusCode).toBe(201);
   });
 
-  test('on the number of datasets allow uploading an existing dataset again', async () => {
+  test('limits of a key on the number of datasets allow uploading an existing dataset again', async () => {
     await start({ datasets: 2, totalDatasets: 3 });
     const [one, other] = [await holder(), await holder()];
     const mine = [await one.upload(promptRows(3)), await one.upload(promptRows(4))];
@@ -520,7 +520,7 @@ describe('limits of a key', () => {
     expect((await one.upload(promptRows(5))).statusCode).toBe(201);
   });
 
-  test('on bytes hold for uploads without a declared length', async () => {
+  test('limits of a key on bytes hold for uploads without a declared length', async () => {
     await start({ datasetBytes: 3_000 });
     const one = await holder();
     const url = await api.app.listen({ host: '127.0.0.1', port: 0 });

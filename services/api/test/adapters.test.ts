@@ -199,7 +199,7 @@ describe('an adapter of PEFT', () => {
     }
   });
 
-  test('that is refused is answered with the error of the registry', async () => {
+  test('an adapter of PEFT that is refused is answered with the error of the registry', async () => {
     const code = async (response: Response) => (await jsonOf<{ error: { code: string } }>(response)).error.code;
     expect(await code(await importTar('', tar()))).toBe('invalid_request');
     expect(await code(await importTar('?base_model=none', tar()))).toBe('model_not_found');
@@ -217,7 +217,7 @@ describe('an adapter of PEFT', () => {
 describe('init_from', () => {
   const post = async (changes: object) => (await dryRun(changes)).json().error;
 
-  test('of an adapter on another model is refused', async () => {
+  test('init_from of an adapter on another model is refused', async () => {
     expect(await post({ base_model: 'tiny-llama', lora: { init_from: id, r: 4 } })).toMatchObject({
       code: 'invalid_adapter',
       param: 'lora.init_from',

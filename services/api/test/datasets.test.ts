@@ -89,7 +89,7 @@ describe('an upload', () => {
     expect(await (await fetch(`${url}/datasets/${first.body.id}`)).json()).toEqual(first.body);
   });
 
-  test('of the same bytes, sent several times at once, is one dataset', async () => {
+  test('an upload of the same bytes, sent several times at once, is one dataset', async () => {
     const answers = await Promise.all(Array.from({ length: 5 }, () => upload(promptRows(7, 'at once'))));
     expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(4);
@@ -108,19 +108,19 @@ describe('an upload', () => {
     ['features', '{"features":[1,2.5,-3e2],"label":1}', 'features', 3],
     ['a byte order mark and no last newline', '\ufeff{"text":"marked"}', 'text', null],
     ['CRLF and blank lines', '\r\n{"text":"a"}\r\n\r\n{"text":"b"}\r\n', 'text', null],
-  ])('with %s is accepted', async (_name, body, format, features) => {
+  ])('an upload with %s is accepted', async (_name, body, format, features) => {
     const answer = await upload(body);
     expect(answer.status).toBe(201);
     expect(answer.body).toMatchObject({ format, features });
   });
 
-  test('with duplicate rows is accepted with a warning', async () => {
+  test('an upload with duplicate rows is accepted with a warning', async () => {
     const { body } = await upload('{"text":"x"}\n{"text":"y"}\n{"text":"x"}\n{"text":"x"}\n');
     expect(body.rows).toBe(4);
     expect(body.warnings).toMatchObject([{ code: 'duplicate_rows', line: 3 }]);
   });
 
-  test('of ShareGPT becomes messages, and the answer names what was mapped and left out', async () => {
+  test('an upload of ShareGPT becomes messages, and the answer names what was mapped and left out', async () => {
     const sharegpt = '{"id":1,"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]}\n';
     const stored = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n';
     const { status, body } = await upload(sharegpt);
@@ -162,7 +162,7 @@ describe('an upload', () => {
     expect([same.status, (await jsonOf<Dataset>(same)).id]).toEqual([200, body.id]);
   });
 
-  test('that is a gzip file meets the limit of bytes with what comes out of it', async () => {
+  test('an upload that is a gzip file meets the limit of bytes with what comes out of it', async () => {
     const bomb = gzipSync(Buffer.alloc(20_000_000, '{"text":"a"}\n'));
     expect(bomb.length).toBeLessThan(100_000);
     const { status, code, message } = await refused(bomb);
@@ -200,7 +200,7 @@ describe('an upload', () => {
     expect(await refused(await fixture('level-3.zst'))).toMatchObject({ status: 413, code: 'body_too_large' });
   });
 
-  test('that is a damaged Parquet file is refused', async () => {
+  test('an upload that is a damaged Parquet file is refused', async () => {
     const { status, code, message } = await refused((await fixture('pairs-snappy.parquet')).subarray(0, -1));
     expect([status, code, message]).toEqual([422, 'invalid_dataset', expect.stringContaining('damaged or incomplete')]);
   });
@@ -223,7 +223,7 @@ describe('an upload', () => {
     expect([unknown.status, unknown.body.error.param]).toEqual([400, 'columns']);
   });
 
-  test('whose columns are none of a row is refused, and the answer says how to name them', async () => {
+  test('an upload whose columns are none of a row is refused, and the answer says how to name them', async () => {
     const { status, message } = await refused('question,answer\na,b\n');
     expect([status, message]).toEqual([422, expect.stringContaining('columns=prompt:NAME,completion:NAME')]);
   });
@@ -232,12 +232,12 @@ describe('an upload', () => {
     ['a PDF', Buffer.from('%PDF-1.7\n%\xe2\xe3\xcf\xd3', 'latin1')],
     ['text in UTF-16', Buffer.from('\ufeff{"text":"a"}', 'utf16le')],
     ['a gzip file of a tar archive', gzipSync(Buffer.from(`${'\0'.repeat(257)}ustar`))],
-  ])('of %s is refused by that name', async (name, bytes) => {
+  ])('an upload of %s is refused by that name', async (name, bytes) => {
     const { status, code, message } = await refused(bytes);
     expect([status, code, message]).toEqual([422, 'invalid_dataset', expect.stringContaining(`This is ${name}.`)]);
   });
 
-  test('that would be misunderstood without a column is refused', async () => {
+  test('an upload that would be misunderstood without a column is refused', async () => {
     const kto = await refused('{"prompt":"a","completion":"b","label":false}');
     expect(kto.faults).toEqual([[1, 'invalid_dataset']]);
   });
@@ -292,7 +292,7 @@ describe('an upload', () => {
     ],
     ['with a bad line', (form: FormData) => form.set('file', new Blob(['{"text":1}']), 'f'), 422, 'invalid_dataset'],
     ['too large', (form: FormData) => form.set('file', new Blob(['x'.repeat(300_000)]), 'f'), 413, 'body_too_large'],
-  ] as const)('as a form %s is refused', async (_name, fill, status, code) => {
+  ] as const)('an upload as a form %s is refused', async (_name, fill, status, code) => {
     const before = await stored();
     const form = new FormData();
     fill(form);
@@ -301,7 +301,7 @@ describe('an upload', () => {
     expect(await stored()).toEqual(before);
   });
 
-  test('that is a truncated form is refused', async () => {
+  test('an upload that is a truncated form is refused', async () => {
     const body = '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n{"text":"a"}';
     const answer = await refused(body, { 'content-type': 'multipart/form-data; boundary=b' });
     expect(answer.status).toBe(400);
@@ -358,7 +358,7 @@ describe('an upload with base_model', () => {
     expect((await jsonOf(answer)).error).toMatchObject({ ...tokens.error });
   });
 
-  test('that names no model is refused before it is stored', async () => {
+  test('an upload with base_model that names no model is refused before it is stored', async () => {
     const before = await stored();
     const answer = await upload(promptRows(2, 'no model'), {}, '?base_model=nope');
     expect([answer.status, answer.body.error.code]).toEqual([404, 'model_not_found']);
@@ -444,12 +444,12 @@ describe('an upload is refused', () => {
     ['too large', promptRows(6_000), {}, 413, 'body_too_large'],
     ['compressed', 'x', { 'content-encoding': 'gzip' }, 415, 'unsupported_media_type'],
     ['of another type', 'x', { 'content-type': 'image/png' }, 415, 'unsupported_media_type'],
-  ])('when it is %s', async (_name, body, headers, status, code) => {
+  ])('an upload is refused when it is %s', async (_name, body, headers, status, code) => {
     const answer = await refused(body, headers as Record<string, string>);
     expect([answer.status, answer.code]).toEqual([status, code]);
   });
 
-  test('when it is too large without a declared length', async () => {
+  test('an upload is refused when it is too large without a declared length', async () => {
     async function* endless() {
       for (let i = 0; i < 100; i++) yield Buffer.from(promptRows(200, `${i}`));
     }
@@ -464,7 +464,7 @@ describe('an upload is refused', () => {
     expect(await stored()).toEqual(before);
   });
 
-  test('when its sender disconnects, and no files are left', async () => {
+  test('an upload is refused when its sender disconnects, and no files are left', async () => {
     const before = await stored();
     const socket = connect(Number(new URL(url).port), '127.0.0.1');
     await once(socket, 'connect');
@@ -567,7 +567,7 @@ describe('rows', () => {
     expect((await rowsOf(features.id)).body.data[0]).toMatchObject({ line: 1, tokens: null });
   });
 
-  test('of a chat template that never ends are given up, and the next ones are shown', async () => {
+  test('rows of a chat template that never ends are given up, and the next ones are shown', async () => {
     const model = path.join(api.folder, 'models/endless-llama');
     await cp(path.join(api.folder, 'models/tiny-llama'), model, { recursive: true });
     const { id } = (await upload(promptRows(2, 'endless'))).body;

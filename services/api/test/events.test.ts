@@ -135,7 +135,7 @@ describe('the event stream', () => {
     expect(messagesOf(await whole).at(-1)?.event).toBe('job-cancelled');
   });
 
-  test.each(['x', '-', '1-2-3', '0-0;DROP'])('after %j is refused', async (id) => {
+  test.each(['x', '-', '1-2-3', '0-0;DROP'])('the event stream after %j is refused', async (id) => {
     const answer = await open({ 'last-event-id': id });
     expect([answer.status, (await jsonOf(answer)).error.code]).toEqual([400, 'invalid_request']);
   });

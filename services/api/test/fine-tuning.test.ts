@@ -193,19 +193,19 @@ describe('a file', () => {
       'file',
     ],
     ['no rows', PURPOSE + part('file', '', 'a'), 'dataset_empty', null],
-  ])('with %s is refused, and stores nothing', async (_, parts, code, param) => {
+  ])('a file with %s is refused, and stores nothing', async (_, parts, code, param) => {
     const before = (await get('/v1/files')).json().data.length;
     expect(refusal(await send(parts))).toEqual([400, code, param]);
     expect((await get('/v1/files')).json().data).toHaveLength(before);
   });
 
-  test('with a wrong row is refused with the fault', async () => {
+  test('a file with a wrong row is refused with the fault', async () => {
     const answer = await upload('{"messages": [{"role": "root", "content": "x"}]}\n');
     expect(refusal(answer)).toEqual([400, 'invalid_dataset', null]);
     expect(messageOf(answer)).toContain('allowed values: system');
   });
 
-  test('with several wrong rows names the line of each, and how many more there are', async () => {
+  test('a file with several wrong rows names the line of each, and how many more there are', async () => {
     const good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n';
     const bad = '{"messages": [{"role": "root", "content": "x"}]}\n';
     const answer = await upload(`${good}${bad}${good}{"messages":\n`);
@@ -221,13 +221,13 @@ describe('a file', () => {
     expect(longest.length).toBeLessThanOrEqual(4_000);
   });
 
-  test('of another kind is refused by the name of the kind', async () => {
+  test('a file of another kind is refused by the name of the kind', async () => {
     const answer = await upload('%PDF-1.7');
     expect(refusal(answer)).toEqual([400, 'invalid_dataset', null]);
     expect(messageOf(answer)).toContain('This is a PDF.');
   });
 
-  test('that is not a form is refused', async () => {
+  test('a file that is not a form is refused', async () => {
     expect(refusal(await post('/v1/files', { purpose: 'fine-tune' }))).toEqual([415, 'unsupported_media_type', null]);
     expect(refusal(await post('/v1/files'))).toEqual([400, 'invalid_request', 'file']);
   });
@@ -242,7 +242,7 @@ describe('a file', () => {
     expect(refusal(await get(`/v1/files/${id}/content`))).toEqual([404, 'dataset_not_found', 'id']);
   });
 
-  test('of another key looks as if it did not exist', async () => {
+  test('a file of another key looks as if it did not exist', async () => {
     for (const path of [`/v1/files/${file}`, `/v1/files/${file}/content`]) {
       expect(refusal(await get(path, 'other'))).toEqual([404, 'dataset_not_found', 'id']);
     }
@@ -425,7 +425,7 @@ describe('a fine-tuning job', () => {
     expect(refusal(await post(`/v1/fine_tuning/jobs/${id}/cancel`))).toEqual([409, 'job_not_cancellable', null]);
   });
 
-  test('that failed says why, with the field of the request', async () => {
+  test('a fine-tuning job that failed says why, with the field of the request', async () => {
     const id = await created();
     const details = [{ code: 'row_too_long', message: 'Too long.', param: 'training.max_seq_length', line: 2 }];
     await api.jobs.attempts.fail(await attemptOf(id), { code: 'row_too_long', message: 'A row is too long.', details });
@@ -481,7 +481,7 @@ describe('a fine-tuning job', () => {
     expect(refusal(await get(`${url}?after=x`))).toEqual([400, 'invalid_request', 'after']);
   });
 
-  test('that succeeded has a model and a file of its metrics', async () => {
+  test('a fine-tuning job that succeeded has a model and a file of its metrics', async () => {
     const id = await created({ suffix: 'Tone 2' });
     const result = `res_${id.slice(4)}`;
     const attempt = await attemptOf(id);
@@ -522,7 +522,7 @@ describe('a fine-tuning job', () => {
     expect(refusal(await get(`/v1/files/${result}/content`, 'other'))).toEqual([404, 'dataset_not_found', 'id']);
   });
 
-  test('of another key looks as if it did not exist', async () => {
+  test('a fine-tuning job of another key looks as if it did not exist', async () => {
     const id = await created();
     for (const path of ['', '/events', '/checkpoints']) {
       expect(refusal(await get(`/v1/fine_tuning/jobs/${id}${path}`, 'other'))[1]).toBe('job_not_found');

@@ -53,7 +53,7 @@ describe('POST /jobs', () => {
     expect((await api.app.inject(`/jobs/${job.id}`)).json()).toEqual({ ...job, queue });
   });
 
-  test('with dry_run returns the report and queues nothing', async () => {
+  test('POST /jobs with dry_run returns the report and queues nothing', async () => {
     const before = await count();
     const answer = await post(request({ validation: { split: 0.25 } }), { query: '?dry_run=true' });
     expect(answer.statusCode).toBe(200);
@@ -112,7 +112,7 @@ describe('POST /jobs', () => {
     for (const tooLong of fields(1)) expect((await post(request(tooLong))).statusCode).toBe(400);
   });
 
-  test('with the same Idempotency-Key returns the same job, or a conflict for another request', async () => {
+  test('POST /jobs with the same Idempotency-Key returns the same job, or a conflict for another request', async () => {
     const headers = { 'idempotency-key': 'key-1' };
     const first = (await post(request(), { headers })).json();
     // A missing field counts as its default.
@@ -123,7 +123,7 @@ describe('POST /jobs', () => {
     expect((await post(request(), { headers: { 'idempotency-key': 'a b' } })).statusCode).toBe(400);
   });
 
-  test('with the same key many times at once creates one job', async () => {
+  test('POST /jobs with the same key many times at once creates one job', async () => {
     const answers = await Promise.all(
       Array.from({ length: 4 }, () => post(request({ name: 'race' }), { headers: { 'idempotency-key': 'key-2' } })),
     );
@@ -148,7 +148,7 @@ describe('POST /jobs', () => {
     ['a metadata key too long', { metadata: { ['k'.repeat(65)]: 'v' } }, 400, 'unknown_field', undefined],
     ['a metadata key of emoji too long', { metadata: { ['😀'.repeat(65)]: 'v' } }, 400, 'unknown_field', undefined],
     ['a rank for a line break', { lora: { rank_pattern: { 'q_proj|\n': 'x' } } }, 400, 'unknown_field', undefined],
-  ])('with %s is refused and queues nothing', async (_name, changes, status, code, param) => {
+  ])('POST /jobs with %s is refused and queues nothing', async (_name, changes, status, code, param) => {
     for (const query of ['', '?dry_run=true']) {
       const before = await count();
       const answer = await post(request(changes), { query });
@@ -178,7 +178,7 @@ describe('POST /jobs', () => {
     expect(error.details[4]).toMatchObject({ code: 'row_too_long', line: 5 });
   });
 
-  test('with features for a language model is refused', async () => {
+  test('POST /jobs with features for a language model is refused', async () => {
     const id = (await uploadTo(api, '{"features":[1],"label":0}')).json().id;
     expect((await post(request({ dataset: id }))).json().error.code).toBe('dataset_format_mismatch');
   });
@@ -267,7 +267,7 @@ describe('jobs', () => {
     expect((await page('after=x')).error).toMatchObject({ code: 'invalid_request', param: 'after' });
   });
 
-  test('that wait are cancelled at once, but only once', async () => {
+  test('jobs that wait are cancelled at once, but only once', async () => {
     const { id } = (await post(request())).json();
     const cancel = () => api.app.inject({ method: 'POST', url: `/jobs/${id}/cancel` });
     const first = await cancel();
@@ -276,7 +276,7 @@ describe('jobs', () => {
     expect([second.statusCode, second.json().error.code]).toEqual([409, 'job_not_cancellable']);
   });
 
-  test('that run are cancelled by their worker', async () => {
+  test('jobs that run are cancelled by their worker', async () => {
     const { id } = (await post(request())).json();
     const start = await api.jobs.attempts.start(id, 'worker');
     expect(start.outcome).toBe('started');

@@ -68,7 +68,7 @@ test('whether a worker runs, and how many jobs it trains', async () => {
   expect(await runningOf()).toEqual({ a: null, b: null });
 });
 
-test('without Redis they are not known', async () => {
+test('machines are not known without Redis', async () => {
   const alone = await startRealApi({ redisUrl: await absentRedisUrl() });
   try {
     const answer = await alone.app.inject('/machines');

@@ -43,7 +43,7 @@ async function addressOf(child: ChildProcess): Promise<string> {
   throw new Error('it did not listen');
 }
 
-test('it serves requests, and shuts down gracefully on SIGTERM', async () => {
+test('the api serves requests, and shuts down gracefully on SIGTERM', async () => {
   const redis = await startRealRedis();
   const child = start({ REDIS_URL: redis.url, REDIS_PREFIX: redis.prefix });
   const url = await addressOf(child);
@@ -55,7 +55,7 @@ test('it serves requests, and shuts down gracefully on SIGTERM', async () => {
   await redis.stop();
 });
 
-test('it starts without Redis, and /ready reports that', async () => {
+test('the api starts without Redis, and /ready reports that', async () => {
   const child = start({ REDIS_URL: await absentRedisUrl() });
   const url = await addressOf(child);
   expect((await fetch(`${url}/live`)).status).toBe(200);
@@ -78,7 +78,7 @@ function makeKey(environment: Record<string, string>, ...more: string[]): string
   return (JSON.parse(stdout) as { token: string }).token;
 }
 
-test('it serves other machines only once there is a key', async () => {
+test('the api serves other machines only once there is a key', async () => {
   const redis = await startRealRedis();
   const environment = { REDIS_URL: redis.url, REDIS_PREFIX: redis.prefix };
   try {
@@ -108,7 +108,7 @@ test('it serves other machines only once there is a key', async () => {
   }
 });
 
-test('while it cannot check whether there are keys, it does not serve other machines', async () => {
+test('while the api cannot check whether there are keys, it does not serve other machines', async () => {
   const child = start({ REDIS_URL: await absentRedisUrl(), API_HOST: '0.0.0.0' });
   const url = `http://127.0.0.1:${new URL(await addressOf(child)).port}`;
   expect((await fetch(`${url}/live`)).status).toBe(200);

@@ -397,7 +397,7 @@ describe('a chat', () => {
     expect(chunks.map(({ usage }) => usage?.total_tokens)).toEqual([undefined, undefined, undefined, undefined, 5]);
   });
 
-  test('that fails keeps its status before the first piece, and is an event after it', async () => {
+  test('a chat that fails keeps its status before the first piece, and is an event after it', async () => {
     const failure = { code: 'context_length_exceeded' as const, message: 'Too long.', param: 'messages' };
     const asked = client.chat.completions.create({ ...CHAT, stream: true }).catch((error: unknown) => error);
     await answering({ type: 'failed', failure });
@@ -433,7 +433,7 @@ describe('a chat', () => {
     }
   });
 
-  test('whose client reads nothing is ended', async () => {
+  test('a chat whose client reads nothing is ended', async () => {
     const sent = httpRequest(`${url}/v1/chat/completions`, {
       method: 'POST',
       agent: false,
@@ -497,7 +497,7 @@ describe('a completion', () => {
     ]);
   });
 
-  test('of several prompts is streamed', async () => {
+  test('a completion of several prompts is streamed', async () => {
     const asked = client.completions.create({ model: MODEL, prompt: ['a', 'b'], stream: true, stop: null });
     const answered = answering(...said(1), ...said(0), END);
     const chunks = [];

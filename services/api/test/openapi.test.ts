@@ -26,7 +26,7 @@ test('the committed document is that of the routes; "npm run openapi" writes it'
   expect(committed).toBe(text);
 });
 
-test('it is valid OpenAPI 3.1 to an independent validator', async () => {
+test('the document is valid OpenAPI 3.1 to an independent validator', async () => {
   const validator = new Validator();
   const result = await validator.validate(JSON.parse(text));
   expect(result.errors ?? []).toEqual([]);
@@ -34,7 +34,7 @@ test('it is valid OpenAPI 3.1 to an independent validator', async () => {
   expect(validator.version).toBe('3.1');
 });
 
-test('it has every call with a unique id and its errors', () => {
+test('the document has every call with a unique id and its errors', () => {
   const operations = Object.entries(document.paths).flatMap(([url, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ call: `${method.toUpperCase()} ${url}`, operation })),
   );

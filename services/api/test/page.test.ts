@@ -72,7 +72,7 @@ describe('a service with keys', () => {
     expect((await get('/assets')).statusCode).toBe(401);
   });
 
-  test('its policy allows its own files and this service, and nothing else', async () => {
+  test('the policy of the page allows its own files and this service, and nothing else', async () => {
     const { headers } = await get('/');
     const policy = String(headers['content-security-policy']);
     const directives = Object.fromEntries(

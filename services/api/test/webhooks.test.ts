@@ -173,7 +173,7 @@ test('a failed attempt is repeated with the same id, and a later signature', asy
 test.each([
   ['after its last attempt', [500, 500, 500, 500, 500], 4],
   ['at once when the receiver says that it is gone', [410], 1],
-])('it is given up %s', async (_, answers, attempts) => {
+])('a webhook is given up %s', async (_, answers, attempts) => {
   statuses = answers;
   send();
   const { attempt } = await startedJob();
@@ -191,7 +191,7 @@ test('a receiver that does not answer is asked again', async () => {
   await emptied();
 });
 
-test('it is sent again where its sender died, and once where several are there', async () => {
+test('a webhook is sent again where its sender died, and once where several are there', async () => {
   const { attempt } = await startedJob();
   await store.attempts.cancel(attempt);
   // A sender that died right after it had claimed it.

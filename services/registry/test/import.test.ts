@@ -81,7 +81,7 @@ describe('an adapter of PEFT', () => {
     expect(greatest).toBeLessThan(1e-5);
   });
 
-  test('of the language model alone fits a composite, and gets the names of the class that is served', async () => {
+  test('an adapter of PEFT of the language model alone fits a composite, and gets the names of the class that is served', async () => {
     const composite = join(REFERENCE, '../families/gemma3');
     await cp(join(composite, 'base'), join(root, 'models/gemma3'), { recursive: true });
     const served = await tensorsOf(join(composite, 'adapter_trained/adapter_model.safetensors'));
@@ -103,7 +103,7 @@ describe('an adapter of PEFT', () => {
     }
   });
 
-  test('with two modules for the same layer of a composite is refused', async () => {
+  test('an adapter of PEFT with two modules for the same layer of a composite is refused', async () => {
     const composite = join(REFERENCE, '../families/gemma3');
     await cp(join(composite, 'base'), join(root, 'models/gemma3'), { recursive: true });
     const folder = join(root, 'doubled');
@@ -149,7 +149,7 @@ describe('an adapter of PEFT', () => {
     });
   });
 
-  test('with patterns gets one rank and one scale in its files, and the original ones in the manifest', async () => {
+  test('an adapter of PEFT with patterns gets one rank and one scale in its files, and the original ones in the manifest', async () => {
     const options = join(REFERENCE, '../lora-options/patterns');
     await cp(join(options, 'base'), join(root, 'models/options'), { recursive: true });
     const { status, body } = await post(await tarOfFolder(join(options, 'adapter_init')), '?base_model=options');

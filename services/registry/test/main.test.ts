@@ -47,7 +47,7 @@ async function addressOf({ stdout }: ChildProcess): Promise<string> {
   throw new Error('it ended without listening');
 }
 
-test('it serves published adapters and merged models, and shuts down gracefully on SIGTERM', async () => {
+test('the registry serves published adapters and merged models, and shuts down gracefully on SIGTERM', async () => {
   const adapters = await openBundleStore({ root: join(root, 'data'), kind: 'adapters' });
   await addBaseModel(join(root, 'models'), 'llama-tied');
   await publishReferenceAdapter(adapters, { id: adapterId(1), name: 'llama-tied' });
@@ -63,7 +63,7 @@ test('it serves published adapters and merged models, and shuts down gracefully 
   expect(await exit).toEqual([0, null]);
 });
 
-test('without its models folder it reports that it is not ready', async () => {
+test('without its models folder the registry reports that it is not ready', async () => {
   await rm(join(root, 'models'), { recursive: true });
   const url = await addressOf(start());
   const response = await fetch(`${url}/ready`);

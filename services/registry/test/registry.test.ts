@@ -234,7 +234,7 @@ describe('an adapter', () => {
     expect(await (await get('/adapters')).json()).toMatchObject({ data: [] });
   });
 
-  test('that is damaged on disk is refused with the name of the file', async () => {
+  test('an adapter that is damaged on disk is refused with the name of the file', async () => {
     const spoils = {
       'adapter_model.safetensors': (folder: string) => writeFile(join(folder, 'adapter_model.safetensors'), 'spoilt'),
       'adapter_config.json': (folder: string) => rm(join(folder, 'adapter_config.json')),
@@ -255,7 +255,7 @@ describe('an adapter', () => {
 describe('a GGUF file', () => {
   const path = `/adapters/${ID}?format=gguf`;
 
-  test('of the merged model is computed once for each type, with a model card, and is a valid file', async () => {
+  test('a GGUF file of the merged model is computed once for each type, with a model card, and is a valid file', async () => {
     const responses = await Promise.all([1, 2, 3].map(() => get(`${path}&weights=merged&type=q8_0`)));
     const downloads = await Promise.all(responses.map(bytesOf));
     expect(merges()).toBe(1);
@@ -278,7 +278,7 @@ describe('a GGUF file', () => {
     expect(await merged.list()).toEqual([`${ID}.merged-f16`, `${ID}.merged-q8_0`]);
   });
 
-  test('of the adapter is in float32 by default, and is deleted with the adapter', async () => {
+  test('a GGUF file of the adapter is in float32 by default, and is deleted with the adapter', async () => {
     const response = await get(path);
     expect(response.headers.get('content-disposition')).toContain(`${ID}-adapter-f32.gguf`);
     expect((await bytesOf(response)).subarray(0, 4).toString()).toBe('GGUF');
@@ -296,7 +296,7 @@ describe('a GGUF file', () => {
     expect((await get(path).then(bytesOf)).equals(first)).toBe(true);
   });
 
-  test('of a model that GGUF cannot express is refused by name', async () => {
+  test('a GGUF file of a model that GGUF cannot express is refused by name', async () => {
     const config = join(root, 'models/llama-tied/config.json');
     const changed = { ...JSON.parse(await readFile(config, 'utf8')), hidden_act: 'gelu' };
     await writeFile(config, JSON.stringify(changed));
@@ -345,7 +345,7 @@ describe('a merged model', () => {
     expect(merges()).toBe(1);
   });
 
-  test('without its base model is an error that names the base model', async () => {
+  test('a merged model without its base model is an error that names the base model', async () => {
     await rm(join(root, 'models/llama-tied'), { recursive: true });
     const error = await errorOf(await get(`/adapters/${ID}?weights=merged`));
     expect(error).toMatchObject({

@@ -53,7 +53,7 @@ test.skipIf(hasGpu)('a worker that must have a GPU says what is missing and ends
   expect(written.stderr).toContain('DEVICE=cpu trains on the CPU instead.');
 });
 
-test.skipIf(hasGpu)('by itself it takes the CPU, says so, and answers a supervisor', async () => {
+test.skipIf(hasGpu)('a worker by itself takes the CPU, says so, and answers a supervisor', async () => {
   const redis = await startRealRedis();
   const port = await freePort();
   const { worker, written } = startWorkerProcess({

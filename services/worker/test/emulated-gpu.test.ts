@@ -147,7 +147,7 @@ async function manifestOf({ adapter }: Job): Promise<AdapterManifest> {
 const resultOf = ({ origin }: AdapterManifest) =>
   origin.kind === 'trained' ? origin.result : expect.fail(origin.kind);
 
-test('it compares its engine with the CPU, trains as the CPU does, and says with what', async () => {
+test('a worker compares its engine with the CPU, trains as the CPU does, and says with what', async () => {
   const worker = await startWorkerProcess('gpu-1');
   const messages = (await readyMessages(worker)).join('\n');
   expect(messages).toContain('it is comparing its engine on the GPU with the CPU');

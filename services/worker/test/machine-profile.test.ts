@@ -75,7 +75,7 @@ test('on a GPU, jobs are planned with its memory minus the part that tensors can
   expect(warnings).toEqual([]);
 });
 
-test('on the CPU, they are planned with the memory of the host, whatever its GPU', async () => {
+test('on the CPU, jobs are planned with the memory of the host, whatever its GPU', async () => {
   await putGpus(A10G);
   expect(await profile('cpu')).toMatchObject(HOST);
   expect(warnings).toEqual([]);

@@ -224,7 +224,7 @@ describe('a pool with several runs', () => {
   const resultsOf = (runs: PoolRun[]) => Promise.all(runs.map(({ result }) => result));
   const finished = { kind: 'finished' };
 
-  test('that crash: each continues alone until the culprit is known, which alone fails', async () => {
+  test('a pool with several runs that crash: each continues alone until the culprit is known, which alone fails', async () => {
     const runs = await beginAll(['step', 'step-crash 20', 'step']);
     expect(await resultsOf(runs)).toMatchObject([
       finished,
@@ -244,7 +244,7 @@ describe('a pool with several runs', () => {
     expect(pool.appetite()).toMatchObject({ isIdle: true });
   });
 
-  test('that crash only together: all pass alone, and at the next crash the pool takes half as many', async () => {
+  test('a pool with several runs that crash only together: all pass alone, and at the next crash the pool takes half as many', async () => {
     const runs = await beginAll(['step', 'step', 'step', 'step-crash-in-company 20']);
     const results = await resultsOf(runs);
     // Four are too many, and so are two, if the last one is among them; it is paused.
@@ -254,7 +254,7 @@ describe('a pool with several runs', () => {
     expect(pool.appetite()).toMatchObject({ isIdle: true });
   });
 
-  test('of which one hangs: all are suspected', async () => {
+  test('a pool with several runs of which one hangs: all are suspected', async () => {
     await pool.close();
     // More than the time between two heartbeats.
     makePool({ silenceMs: 8_000 });
@@ -265,7 +265,7 @@ describe('a pool with several runs', () => {
     expect(runs[1]!.suspicions.slice(0, 2)).toEqual([5, null]);
   });
 
-  test('of which one runs out of memory: it goes on alone, and the others in another trainer', async () => {
+  test('a pool with several runs of which one runs out of memory: it goes on alone, and the others in another trainer', async () => {
     const runs = await beginAll(['step', 'step-exhaust 10']);
     // So it does again once both are together.
     expect(await resultsOf(runs)).toMatchObject([finished, { kind: 'paused' }]);
@@ -280,7 +280,7 @@ describe('a pool with several runs', () => {
     expect(inOrder.slice(31, 80)).toContain(SECOND);
   });
 
-  test('that do not stop in time are killed, and the others continue', async () => {
+  test('a pool with several runs that do not stop in time are killed, and the others continue', async () => {
     await pool.close();
     makePool({ stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, cancel: 200 } });
     const runs = await beginAll(['step', 'step-ignore 1']);
@@ -289,7 +289,7 @@ describe('a pool with several runs', () => {
     expect(runs[0]!.suspicions).toEqual([]);
   });
 
-  test('that are paused have a checkpoint, and can be taken again', async () => {
+  test('a pool with several runs that are paused have a checkpoint, and can be taken again', async () => {
     const runs = await beginAll(['step', 'step']);
     for (const { pause } of runs) pause();
     expect(await resultsOf(runs)).toEqual([{ kind: 'paused' }, { kind: 'paused' }]);
@@ -298,7 +298,7 @@ describe('a pool with several runs', () => {
     expect(again[0]!.steps[0]).toBe(runs[0]!.steps.at(-1)! + 1);
   });
 
-  test('of which one cannot begin beside the others: it is deferred, and no other is taken until one has ended', async () => {
+  test('a pool with several runs of which one cannot begin beside the others: it is deferred, and no other is taken until one has ended', async () => {
     const runs = await beginAll(['step', 'step-alone']);
     expect(await runs[1]!.result).toEqual({ kind: 'deferred', why: 'it is too large' });
     expect(pool.appetite()).toBeNull();

@@ -114,7 +114,7 @@ describe('a trainer', () => {
     expect(pidOf(await run('finish', { model: 'two' }))).toBe(next);
   });
 
-  test('that ended while it had no job is replaced at the next one', async () => {
+  test('a trainer that ended while it had no job is replaced at the next one', async () => {
     const pid = pool.trainerPid!;
     process.kill(pid, 'SIGKILL');
     await expect.poll(() => pool.trainerPid).toBeUndefined();
@@ -173,7 +173,7 @@ describe('a failing trainer', () => {
     expect((await run('finish')).kind).toBe('finished');
   });
 
-  test('that is silent for too long is killed', async () => {
+  test('a failing trainer that is silent for too long is killed', async () => {
     pool = makePool({ silenceMs: 500 });
     expect(await run('hang')).toMatchObject({
       kind: 'failed',
@@ -181,7 +181,7 @@ describe('a failing trainer', () => {
     });
   });
 
-  test('that cannot start is reported', async () => {
+  test('a failing trainer that cannot start is reported', async () => {
     pool = makePool({ program: path.join(folder, 'missing.js') });
     const result = await run('finish');
     expect(result).toMatchObject({ kind: 'failed', failure: { code: 'trainer_crashed' } });
@@ -196,21 +196,21 @@ describe('a failing trainer', () => {
 });
 
 describe('a stop', () => {
-  test.each(['cancel', 'shutdown', 'lost-lock'] as const)('by %s is obeyed', async (reason) => {
+  test.each(['cancel', 'shutdown', 'lost-lock'] as const)('a stop by %s is obeyed', async (reason) => {
     const stopping = new AbortController();
     const result = await run('stop-when-asked', { signal: stopping.signal, onEvent: () => stopping.abort(reason) });
     expect(result).toEqual({ kind: 'stopped', reason });
     expect(await readdir(folder)).toEqual(reason === 'shutdown' ? ['step-1'] : []);
   });
 
-  test('that arrives before the trainer has started is obeyed too', async () => {
+  test('a stop that arrives before the trainer has started is obeyed too', async () => {
     expect(await run('stop-when-asked', { signal: AbortSignal.abort('cancel') })).toEqual({
       kind: 'stopped',
       reason: 'cancel',
     });
   });
 
-  test.each(['ignore-stop', 'hang'])('that a trainer does not obey (%s) kills it', async (behaviour) => {
+  test.each(['ignore-stop', 'hang'])('a stop that a trainer does not obey (%s) kills it', async (behaviour) => {
     pool = makePool({ stopMs: { ...LIMITS.stopMs, cancel: 300 } });
     const stopping = new AbortController();
     const result = await run(behaviour, { signal: stopping.signal, onEvent: () => stopping.abort('cancel') });
@@ -218,7 +218,7 @@ describe('a stop', () => {
     expect((await run('finish')).kind).toBe('finished');
   });
 
-  test('that arrives too late has no effect on the finished job', async () => {
+  test('a stop that arrives too late has no effect on the finished job', async () => {
     const stopping = new AbortController();
     const running = run('finish', { signal: stopping.signal });
     const result = await running;

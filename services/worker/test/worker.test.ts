@@ -207,7 +207,7 @@ describe('a job', () => {
     }
   });
 
-  test('that exceeds its time limit is stopped, fails, and can be resumed', async () => {
+  test('a job that exceeds its time limit is stopped, fails, and can be resumed', async () => {
     await work({ jobTimeoutMs: 300 });
     const id = await send('go-on');
     const job = await ended(id);
@@ -245,7 +245,7 @@ describe('a job', () => {
     expect(await ended(id)).toMatchObject({ status: 'succeeded', adapter: `ad_${id.slice(4)}` });
   });
 
-  test('that starts while the store is unavailable reports that', async () => {
+  test('a job that starts while the store is unavailable reports that', async () => {
     const stores = await openStores({ dataDir, s3: null });
     const unavailable = async () => {
       throw new ProductError('storage_unavailable', 'The store cannot be reached.');
@@ -276,7 +276,7 @@ describe('a crash', () => {
     ]);
   });
 
-  test('for the third time fails the job, and its checkpoints are retained', async () => {
+  test('a crash for the third time fails the job, and its checkpoints are retained', async () => {
     await work();
     const id = await send('crash');
     const job = await ended(id);
@@ -324,7 +324,7 @@ describe('invalid input', () => {
 });
 
 describe('a cancel', () => {
-  test('of a running job takes effect and leaves only its checkpoints', async () => {
+  test('a cancel of a running job takes effect and leaves only its checkpoints', async () => {
     await work();
     const id = await send('stop-when-asked');
     await until(id, 'running');
@@ -337,7 +337,7 @@ describe('a cancel', () => {
     expect((await ended(next)).status).toBe('succeeded');
   });
 
-  test('of a job whose trainer hangs while it saves leaves no incomplete checkpoint', async () => {
+  test('a cancel of a job whose trainer hangs while it saves leaves no incomplete checkpoint', async () => {
     await work({ trainerSilenceMs: 3_000 });
     const id = await send('hang-while-saving');
     await until(id, 'running');
@@ -346,7 +346,7 @@ describe('a cancel', () => {
     expect(await readdir(path.join(dataDir, 'jobs', id, 'checkpoints'))).toEqual([]);
   });
 
-  test('of a waiting job prevents its start', async () => {
+  test('a cancel of a waiting job prevents its start', async () => {
     await work({ jobsAtOnce: 1 });
     const running = await send('stop-when-asked');
     const waiting = await send('finish');
@@ -392,7 +392,7 @@ describe('jobs on two base models', () => {
 });
 
 describe('a worker that stops', () => {
-  test('on request releases its job, and the next worker continues from the checkpoint', async () => {
+  test('a worker that stops on request releases its job, and the next worker continues from the checkpoint', async () => {
     const first = await work();
     const id = await send('stop-when-asked');
     await until(id, 'running');
@@ -444,7 +444,7 @@ describe('a worker that stops', () => {
     expect((await store.getJob(id))?.status).toBe('cancelled');
   });
 
-  test('without a job ends by itself', async () => {
+  test('a worker that stops without a job ends by itself', async () => {
     const worker = await work();
     await worker.stop();
   });
@@ -466,7 +466,7 @@ describe('a lost job', () => {
     expect((await ended(id)).status).toBe('cancelled');
   });
 
-  test('that another attempt has taken is given up', async () => {
+  test('a lost job that another attempt has taken is given up', async () => {
     const worker = await work();
     const id = await send('finish-late');
     await until(id, 'running');
@@ -481,7 +481,7 @@ describe('a lost job', () => {
 });
 
 describe('a resume', () => {
-  test('of a failed job keeps its id and restores all its attempts', async () => {
+  test('a resume of a failed job keeps its id and restores all its attempts', async () => {
     await work();
     const id = await send('refuse');
     expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 1 });
@@ -493,7 +493,7 @@ describe('a resume', () => {
     expect(types[types.indexOf('job-failed') + 1]).toBe('job-resumed');
   });
 
-  test('of a cancelled job continues from its checkpoint', async () => {
+  test('a resume of a cancelled job continues from its checkpoint', async () => {
     await work();
     const id = await send('stop-when-asked');
     await until(id, 'running');
@@ -513,7 +513,7 @@ describe('a resume', () => {
     ]);
   });
 
-  test('before the worker has released the job loses nothing', async () => {
+  test('a resume before the worker has released the job loses nothing', async () => {
     await work();
     const id = await send('stop-when-asked');
     await until(id, 'running');

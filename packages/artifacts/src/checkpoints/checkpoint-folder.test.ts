@@ -81,7 +81,7 @@ test('what is saved is read back, number for number', async () => {
   expect(await latestCheckpoint(folder, 'run')).toEqual(checkpointAt(7));
 });
 
-test('where there is none, or no folder', async () => {
+test('no checkpoint is found where there is none, or no folder', async () => {
   expect(await latestCheckpoint(folder, 'run')).toBeNull();
   await saveCheckpoint(folder, checkpointAt(1));
   await rm(path(1));
@@ -115,7 +115,7 @@ test('an incomplete file of a killed process is ignored', async () => {
   expect((await latestCheckpoint(folder, 'run'))!.step).toBe(1);
 });
 
-test("another run's is not taken", async () => {
+test('the checkpoint of another run is not taken', async () => {
   await saveCheckpoint(folder, checkpointAt(5, 'other'));
   expect(await latestCheckpoint(folder, 'run')).toBeNull();
   await saveCheckpoint(folder, checkpointAt(3));
@@ -167,7 +167,7 @@ test('a damaged one goes with the next that is saved', async () => {
   expect(await readdir(folder)).toEqual([fileOf(4)]);
 });
 
-test('they are listed newest first, without their tensors being read', async () => {
+test('checkpoints are listed newest first, without their tensors being read', async () => {
   for (const step of [1, 2]) await saveCheckpoint(folder, checkpointAt(step));
   await writeFile(path(3), 'not a checkpoint at all');
   const listed = await listCheckpoints(folder);

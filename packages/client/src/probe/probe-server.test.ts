@@ -92,17 +92,20 @@ describe.each(['vllm', 'llama.cpp'] as const)('a server like %s', (kind) => {
 });
 
 describe('a server like Ollama', () => {
-  it.each(['adapter', 'base'] as const)('that has the %s is recognized by its words', async (served) => {
-    const server = await serve(completions('ollama', served));
-    const result = await probeServer(manifestWith(PROBE), { url: `${server.baseUrl}/v1/`, model: 'dates' });
-    expect(result).toMatchObject({ verdict: served, model: 'dates', adapter_distance: null });
-    // The server refused token ids once; later requests use text.
-    expect(bodies(server.requests).map(({ prompt }) => prompt)).toEqual([
-      PROBE.cases[0]!.token_ids,
-      PROBE.cases[0]!.prompt,
-      PROBE.cases[1]!.prompt,
-    ]);
-  });
+  it.each(['adapter', 'base'] as const)(
+    'a server like Ollama that has the %s is recognized by its words',
+    async (served) => {
+      const server = await serve(completions('ollama', served));
+      const result = await probeServer(manifestWith(PROBE), { url: `${server.baseUrl}/v1/`, model: 'dates' });
+      expect(result).toMatchObject({ verdict: served, model: 'dates', adapter_distance: null });
+      // The server refused token ids once; later requests use text.
+      expect(bodies(server.requests).map(({ prompt }) => prompt)).toEqual([
+        PROBE.cases[0]!.token_ids,
+        PROBE.cases[0]!.prompt,
+        PROBE.cases[1]!.prompt,
+      ]);
+    },
+  );
 });
 
 it('requests no probabilities from a server that refuses them', async () => {

@@ -104,7 +104,7 @@ describe('frequencies and magnitude are those of transformers', () => {
     expect(rotation.magnitude).toBe(magnitude);
   });
 
-  test('of a part of a head: an odd number of dimensions counts one up, and divides as it is', () => {
+  test('frequencies of a part of a head: an odd number of dimensions counts one up, and divides as it is', () => {
     // Phi3RotaryEmbedding with heads of 20 dimensions and partial_rotary_factor 0.55, which are 11 of them.
     const expected = [
       1, 0.284803569316864, 0.08111307770013809, 0.02310129441320896, 0.006579331122338772, 0.0018738169455900788,

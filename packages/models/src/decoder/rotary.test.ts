@@ -12,7 +12,7 @@ describe('llama3 scaling has the frequencies of transformers', () => {
     return ropeRotation(rope, headDim, 1).frequencies;
   };
 
-  test('of Llama 3.1 (head_dim 128, factor 8): kept, blended and stretched ones', () => {
+  test('the frequencies of Llama 3.1 (head_dim 128, factor 8): kept, blended and stretched ones', () => {
     const expected: [index: number, frequency: number][] = [
       [0, 1],
       [1, 0.8146172165870667],
@@ -34,7 +34,7 @@ describe('llama3 scaling has the frequencies of transformers', () => {
     for (const [index, frequency] of expected) expect(frequencies[index]! / frequency).toBeCloseTo(1, 5);
   });
 
-  test('of Llama 3.2 1B (head_dim 64, factor 32): all of them', () => {
+  test('the frequencies of Llama 3.2 1B (head_dim 64, factor 32): all of them', () => {
     const expected = [
       1, 0.663601279258728, 0.44036662578582764, 0.2922278344631195, 0.193922758102417, 0.12868738174438477,
       0.08539710193872452, 0.05666961893439293, 0.03760603070259094, 0.02495540864765644, 0.016560440883040428,

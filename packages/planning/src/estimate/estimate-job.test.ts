@@ -106,7 +106,7 @@ describe('memory', () => {
     expect(peakOf(job(rows, { batch_size: 256, precision: 'float32', recompute: 'never' }))).toBeGreaterThan(kept);
   });
 
-  test('with dropout is no more than one mask more, however many layers there are', () => {
+  test('memory with dropout is no more than one mask more, however many layers there are', () => {
     const rows = examples(512, 256);
     const planned = job(rows, { batch_size: 256, recompute: 'never' });
     const dropping = { ...planned, spec: { ...planned.spec, lora: { ...planned.spec.lora, dropout: 0.1 } } };
@@ -181,7 +181,7 @@ describe('memory on a GPU', () => {
   const tensorflow = onGpu(engineOf('tensorflow'));
   const settings = { precision: 'bfloat16', recompute: 'never' } as const;
 
-  test("with TensorFlow's own ops is more than with fused ones, by scores of a bounded number", () => {
+  test("memory on a GPU with TensorFlow's own ops is more than with fused ones, by scores of a bounded number", () => {
     const beyond = (length: number) => {
       const rows = examples(16, length);
       const planned = (machine: MachineProfile) =>
@@ -195,7 +195,7 @@ describe('memory on a GPU', () => {
     expect(long - short).toBeLessThan(1.1 * 12 * 2 ** 25);
   });
 
-  test('with fused ops is linear in the tokens, whatever the length of the rows', () => {
+  test('memory on a GPU with fused ops is linear in the tokens, whatever the length of the rows', () => {
     const at = (batch_size: number, length: number) =>
       peakOf(job(examples(16, length), { ...settings, batch_size }, cuda));
     expect(at(1, 16_384)).toBe(at(16, 1024));
@@ -307,7 +307,7 @@ describe('when memory ran out although the job was expected to fit, what is name
     expect(peakOf(deep('always'))).toBeLessThan(0.8 * peakOf(deep('never')));
   });
 
-  test('then smaller micro-batches of the same steps', () => {
+  test('smaller micro-batches of the same steps are named after that', () => {
     const settings = { batch_size: 256, precision: 'bfloat16', recompute: 'always' } as const;
     const advice = settingsForLessMemory(job(rows, settings));
     const named = /^Use batch_size (\d+) and gradient_accumulation_steps (\d+), which train the same\.$/.exec(advice);
@@ -317,7 +317,7 @@ describe('when memory ran out although the job was expected to fit, what is name
     expect(peakOf(job(rows, smaller))).toBeLessThanOrEqual(0.8 * peakOf(job(rows, settings)));
   });
 
-  test('where nothing of that is left, shorter rows, another model or another card', () => {
+  test('where nothing of that is left, it names shorter rows, another model or another card', () => {
     const settings = { batch_size: 1, precision: 'bfloat16', recompute: 'always' } as const;
     expect(settingsForLessMemory(job(rows, settings))).toMatch(
       /^Use batch_size 1, .*smaller max_seq_length.*GPU with more/,

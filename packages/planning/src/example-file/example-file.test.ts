@@ -148,7 +148,7 @@ test('keeps a row of numbers to the last bit', async () => {
 describe('is not opened', () => {
   beforeEach(() => write(sequences(2000)));
 
-  test.each(['index', 'words'] as const)('with one byte of %s changed', async (name) => {
+  test.each(['index', 'words'] as const)('a file with one byte of %s changed is not opened', async (name) => {
     const handle = await open(join(folder, EXAMPLE_FILES[name]), 'r+');
     const { buffer } = await handle.read(Buffer.alloc(1), 0, 1, 4321);
     buffer[0]! ^= 1;
@@ -157,22 +157,22 @@ describe('is not opened', () => {
     expect(await openExampleFile(folder)).toBeNull();
   });
 
-  test('with a byte too many', async () => {
+  test('a file with a byte too many is not opened', async () => {
     await appendFile(join(folder, EXAMPLE_FILES.words), 'x');
     expect(await openExampleFile(folder)).toBeNull();
   });
 
-  test.each(Object.values(EXAMPLE_FILES))('without %s', async (name) => {
+  test.each(Object.values(EXAMPLE_FILES))('a folder without %s is not opened', async (name) => {
     await rm(join(folder, name));
     expect(await openExampleFile(folder)).toBeNull();
   });
 
-  test.each(['', '{"count":', '{}', '[]'])('with %j for a summary', async (content) => {
+  test.each(['', '{"count":', '{}', '[]'])('a file with %j for a summary is not opened', async (content) => {
     await writeFile(join(folder, EXAMPLE_FILES.summary), content);
     expect(await openExampleFile(folder)).toBeNull();
   });
 
-  test('once it is cancelled', async () => {
+  test('opening ends once it is cancelled', async () => {
     await expect(openExampleFile(folder, AbortSignal.abort('cancel'))).rejects.toMatchObject({ code: 'cancelled' });
   });
 });

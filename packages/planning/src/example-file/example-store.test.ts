@@ -71,7 +71,7 @@ describe('examples', () => {
     expect(await store.open(idOf('ds_2'))).toBeNull();
   });
 
-  test('that went wrong leave nothing', async () => {
+  test('examples that went wrong leave nothing', async () => {
     const wrong = store.make(idOf('ds_1'), async (writer) => {
       await filledWith(0, 5)(writer);
       throw new Error('a wrong row');
@@ -91,7 +91,7 @@ describe('examples', () => {
     expect(await readdir(join(dataDir, '.staging'))).toEqual([]);
   });
 
-  test('that are damaged are removed and made again', async () => {
+  test('examples that are damaged are removed and made again', async () => {
     await made(idOf('ds_1'), 5, 4);
     await truncate(join(await folderOf('ds_1'), 'words.bin'), 7);
     expect(await store.open(idOf('ds_1'))).toBeNull();
@@ -99,7 +99,7 @@ describe('examples', () => {
     expect(contentOf(await made(idOf('ds_1'), 5, 4))).toEqual([5, 6, 7, 8]);
   });
 
-  test('of a dataset are removed with it, and read to their end by who reads them', async () => {
+  test('examples of a dataset are removed with it, and read to their end by who reads them', async () => {
     const reading = await made(idOf('ds_1', 'a'), 3, 2000);
     await made(idOf('ds_1', 'b'));
     await made(idOf('ds_10', 'a'));
@@ -108,7 +108,7 @@ describe('examples', () => {
     expect(contentOf(reading)).toEqual(Array.from({ length: 2000 }, (_, row) => 3 + row));
   });
 
-  test('of datasets that no longer exist are swept', async () => {
+  test('examples of datasets that no longer exist are swept', async () => {
     await made(idOf('ds_1'));
     await made(idOf('ds_2'));
     expect(await store.sweep(async (dataset) => dataset === 'ds_2')).toBe(1);
@@ -139,7 +139,7 @@ test('a maker that is killed leaves nothing to read, and what it leaves is swept
   expect(await readdir(staging)).toEqual([]);
 });
 
-test('on a full disk it is storage_full, and nothing is left', async () => {
+test('writing on a full disk is storage_full, and nothing is left', async () => {
   const program = fileURLToPath(new URL('../../test/fixtures/endless-maker.mjs', import.meta.url));
   // No file may grow beyond half a megabyte; with its signal ignored, a write says so as on a full disk.
   const limited = 'trap "" XFSZ; ulimit -f 512; exec "$0" "$@"';

@@ -30,7 +30,7 @@ describe('the gradient', () => {
     expect(greatestDifference(clipped([6, 8], 0.5, maxNorm), expected)).toBeLessThan(1e-6);
   });
 
-  test('of zeros stays', () => {
+  test('the gradient of zeros stays', () => {
     expect([...clipped([0, 0], 1, 1)]).toEqual([0, 0]);
   });
 });

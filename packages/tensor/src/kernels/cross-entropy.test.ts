@@ -29,7 +29,7 @@ test('cross entropy is -log of the softmax at the label', () => {
   expect(differenceByLargest(computed(LOGITS).loss, expected)).toBeLessThan(1e-6);
 });
 
-test('its gradient against finite differences', () => {
+test('the gradient of cross entropy against finite differences', () => {
   const numeric = centralDifferences((logits) => weightedSum(computed(logits).loss, [1, 1, 1]), LOGITS);
   expect(differenceByLargest(computed(LOGITS).gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
 });

@@ -153,7 +153,7 @@ describe('memory', () => {
     });
   }
 
-  test('of 8,192 tokens is saved 16 times that of 512; of scores a constant number is alive', () => {
+  test('memory of 8,192 tokens is saved 16 times that of 512; of scores a constant number is alive', () => {
     const scores = 512 * 512;
     const [short, middle, long] = [512, 2048, 8192].map((length) => memoryOf(length, scores)) as [
       ReturnType<typeof memoryOf>,

@@ -39,7 +39,7 @@ test('a row of zeros stays zero', () => {
   expect(zeros.every((value) => value === 0)).toBe(true);
 });
 
-test('of a sum: the sum, and the norm of it', () => {
+test('a norm of a sum gives the sum, and the norm of it', () => {
   const branch = normalNumbers(X.length, 4);
   const sum = X.map((value, i) => value + branch[i]!);
   scope(() => {

@@ -34,7 +34,7 @@ describe.each(
 )('$name equals PyTorch and PEFT, with $kernels kernels', ({ name, kernels }) => {
   beforeAll(() => void configureKernels(kernels));
 
-  test('in float32: logits, loss, gradients, steps, trained adapter, merged weights and logits', async () => {
+  test('float32 equals the reference: logits, loss, gradients, steps, trained adapter, merged weights and logits', async () => {
     const comparisons = await checkFolder(fixture(name), 'float32');
     const parts = comparisons.map(({ part }) => part);
     expect(parts).toEqual(
@@ -44,7 +44,7 @@ describe.each(
     expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);
   });
 
-  test('in bfloat16, as near as its rounding allows', async () => {
+  test('bfloat16 is as near to the reference as its rounding allows', async () => {
     const comparisons = await checkFolder(fixture(name), 'bfloat16');
     expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);
   });

@@ -101,7 +101,7 @@ describe('by weight', () => {
     for (const { had } of machine.jobs.slice(0, 7)) expect(had / total).toBeCloseTo(1 / 28, 2);
   });
 
-  test('and the jobs of a key its share: high, normal and low are 4, 1 and 1/4', () => {
+  test('the jobs of a key share what the key gets: high, normal and low are 4, 1 and 1/4', () => {
     const machine = new Machine();
     const [high, normal, low] = [4, 1, 1 / 4].map((jobWeight) => machine.add(512, { jobWeight }));
     machine.run(5000);
@@ -110,7 +110,7 @@ describe('by weight', () => {
   });
 });
 
-test('who was away has no claim to what it left, and who had the machine alone owes nothing for it', () => {
+test('a job that was away has no claim to the time it left, and one that had the machine alone owes nothing for it', () => {
   const machine = new Machine();
   const [first, second] = [machine.add(600), machine.add(600)];
   machine.jobs.splice(1, 1); // the second one saves a checkpoint for a long time

@@ -89,7 +89,7 @@ describe('an upload', () => {
     expect(warnings).toEqual([expect.stringContaining('expires later')]);
   });
 
-  test('beyond a limit stores nothing, and ends before its source is opened', async () => {
+  test('an upload beyond a limit stores nothing, and ends before its source is opened', async () => {
     const changes = changesWith();
     const tooLong = `{"text":"${'a'.repeat(90)}"}\n`;
     await expect(changes.upload(() => source(tooLong + tooLong), uploader())).rejects.toMatchObject({

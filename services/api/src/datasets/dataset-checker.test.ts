@@ -112,7 +112,7 @@ test('columns that are not used are left out of their rows, and named once', () 
   expect(warnings).toEqual([{ code: 'columns_left_out', message, line: 3 }]);
 });
 
-test('of many columns twenty are named', () => {
+test('twenty of many unused columns are named', () => {
   const columns = Object.fromEntries(Array.from({ length: 21 }, (_, index) => [`c${index}`, index]));
   const { warnings } = storedOf(JSON.stringify({ text: 'a', ...columns }));
   expect(warnings[0]?.message).toMatch(/: "c0", .*"c19" and others\.$/);

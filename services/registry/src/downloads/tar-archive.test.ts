@@ -47,7 +47,7 @@ test('GNU tar unpacks it to the same files', async () => {
   }
 });
 
-test('it has the announced size, the same bytes each time, and complete blocks', () => {
+test('an archive has the announced size, the same bytes each time, and complete blocks', () => {
   const bytes = whole();
   expect(bytes.byteLength).toBe(archive.totalBytes);
   expect(bytes.byteLength % 512).toBe(0);

@@ -118,7 +118,7 @@ describe('a choice', () => {
     expect(tokensOf(pieces).every(({ offset }) => offset < said(pieces).length)).toBe(true);
   });
 
-  test('that ends within the start of a stop text has that start', () => {
+  test('a choice that ends within the start of a stop text has that start', () => {
     const { text, pieces } = choiceOf('Count:', ['four five']);
     for (const id of tokenizer.encode(' three four')) text.push(id, null);
     text.finish('stop');

@@ -77,13 +77,13 @@ test('a running run stops for the suspect, and where its trainer is no longer fi
 describe('text can be generated', () => {
   const idle = { base: null, isFit: true, slots: 0 };
 
-  test('for any base model without a run, and for that of the runs otherwise', () => {
+  test('text can be generated for any base model without a run, and for that of the runs otherwise', () => {
     expect(generatableModel(aState([], { trainer: idle }))).toEqual({ baseModel: null });
     expect(generatableModel(aState([aRun(1, { base: TWO })], { trainer: idle }))).toEqual({ baseModel: 'two' });
     expect(generatableModel(aState([aRun(1)]))).toEqual({ baseModel: 'one' });
   });
 
-  test('for none while a run waits for another base model, is suspected, or its trainer is replaced', () => {
+  test('no text can be generated while a run waits for another base model, is suspected, or its trainer is replaced', () => {
     const waiting = aRun(2, { state: 'waiting', base: TWO });
     expect(generatableModel(aState([aRun(1), waiting]))).toBeNull();
     expect(generatableModel(aState([aRun(1)], { firstSuspect: 1 }))).toBeNull();

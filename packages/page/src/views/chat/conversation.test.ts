@@ -55,7 +55,9 @@ describe('the storage of the tab', () => {
     '[]',
     '{"turns": [1]}',
     '{"turns": [{"id": 1, "user": "x", "answers": {"base": "x"}}]}',
-  ])('with %s is an empty conversation', (text) => expect(conversationOf(text)).toEqual(EMPTY_CONVERSATION));
+  ])('the storage of the tab with %s is an empty conversation', (text) =>
+    expect(conversationOf(text)).toEqual(EMPTY_CONVERSATION),
+  );
 
   test('keeps the last turns alone', () => {
     let long = EMPTY_CONVERSATION;

@@ -3,7 +3,7 @@ import { chosenJobs, toggledJob } from './chosen-jobs.js';
 
 const id = (digit: number) => `job_${String(digit).repeat(24)}`;
 
-test('only ids of jobs, each once, and not too many', () => {
+test('the chosen jobs are only ids of jobs, each once, and not too many', () => {
   expect(chosenJobs(null)).toEqual([]);
   expect(chosenJobs(`${id(1)},${id(2)},${id(1)},../x,job_1,`)).toEqual([id(1), id(2)]);
   expect(chosenJobs([1, 2, 3, 4, 5, 6, 7].map(id).join())).toHaveLength(6);

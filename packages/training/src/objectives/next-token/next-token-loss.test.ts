@@ -56,14 +56,17 @@ test.each([
   [undefined, [7]],
   [3 * VOCAB, [3, 3, 1]],
   [1, [1, 1, 1, 1, 1, 1, 1]],
-])('with at most %s logits at once: chunks, and the gradient against finite differences', (logitsInChunk, chunks) => {
-  const numeric = centralDifferences((states) => computed(states, logitsInChunk).lossSum, STATES);
-  const actual = computed(STATES, logitsInChunk);
-  expect(actual.chunks).toEqual(chunks);
-  expect(differenceByLargest(actual.gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
-});
+])(
+  'the loss with at most %s logits at once: chunks, and the gradient against finite differences',
+  (logitsInChunk, chunks) => {
+    const numeric = centralDifferences((states) => computed(states, logitsInChunk).lossSum, STATES);
+    const actual = computed(STATES, logitsInChunk);
+    expect(actual.chunks).toEqual(chunks);
+    expect(differenceByLargest(actual.gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+  },
+);
 
-test('in chunks it is what it is in one piece', () => {
+test('the loss in chunks is what it is in one piece', () => {
   const whole = computed(STATES);
   const chunked = computed(STATES, 3 * VOCAB);
   expect(Math.abs(chunked.lossSum - whole.lossSum)).toBeLessThan(1e-5);
@@ -114,7 +117,7 @@ describe('with scaled and capped logits', () => {
     expect(Math.abs(computed(STATES, undefined, SETTINGS).lossSum - expected)).toBeLessThan(1e-5);
   });
 
-  test('its gradient against finite differences, in chunks as in one piece', () => {
+  test('the gradient of scaled and capped logits against finite differences, in chunks as in one piece', () => {
     const numeric = centralDifferences((states) => computed(states, undefined, SETTINGS).lossSum, STATES);
     const { gradient } = computed(STATES, undefined, SETTINGS);
     expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);

@@ -53,7 +53,7 @@ describe('gradient of the whole model against finite differences', () => {
 
   const head = { layer: 'none', name: 'the output head', place: 8 };
 
-  test.each([...places, head])('by a bias at $name of layer $layer', ({ place }) => {
+  test.each([...places, head])('the gradient by a bias at $name of layer $layer', ({ place }) => {
     const { bias, options } = withBiases([decoder.groups[place]!]);
     const batch = tokenBatchOf(ROWS.map(({ ids, trained }) => ({ ids: ids.subarray(0, 9), trained })));
     const width = decoder.groups[place]!.linear.outFeatures;
