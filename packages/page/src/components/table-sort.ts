@@ -4,7 +4,7 @@ export interface Sort {
   isDescending: boolean;
 }
 
-/** What a column is sorted by. Null comes last. */
+/** The value that a column is sorted by. Null comes last. */
 export type SortValue<Row> = (row: Row) => string | number | null;
 
 /** The sort of an address: `Took`, or `-Took` for a descending one. */
@@ -14,7 +14,7 @@ export function sortOf(text: string | null): Sort | null {
   return { title: isDescending ? text.slice(1) : text, isDescending };
 }
 
-/** What an address says after a press on a title: ascending, then descending, then the order of the list. */
+/** The order in the address after a press on a title: ascending, then descending, then the order of the list. */
 export function nextSort(sort: Sort | null, title: string): string | undefined {
   if (sort?.title !== title) return title;
   return sort.isDescending ? undefined : `-${title}`;

@@ -142,7 +142,7 @@ function ModelChoice({ model, models, adapters }: ModelChoiceProps) {
 interface SecondChoiceProps {
   /** Empty: none. */
   second: string;
-  /** Of the same base model. */
+  /** The other adapters of the same base model. */
   adapters: readonly Pick<Adapter, 'id' | 'name'>[];
 }
 

@@ -14,7 +14,7 @@ const EXAMPLE = {
   'training.eval_every_steps': '20',
 };
 
-/** What leads to a first adapter where there is nothing yet. */
+/** The way to a first adapter where there is nothing yet. */
 export function FirstAdapter({ text }: { text: string }) {
   const client = useClient();
   const example = useAction(async (signal) => {
