@@ -70,6 +70,30 @@ test('an evaluation that is due after the last step is counted once', () => {
   expect(evaluated(4) - withoutAny).toBeCloseTo(2 * beforeAndAfter, 9);
 });
 
+test('the first pass takes a while more, whether a job has one step or many', () => {
+  const rows = examples(64, 16);
+  const beyondSteps = (total: number) => {
+    const planned = job(rows);
+    const { total_seconds: seconds, seconds_per_step: step } = estimateJob({
+      ...planned,
+      steps: { ...planned.steps, total },
+    })!;
+    return seconds - total * step;
+  };
+  expect(beyondSteps(1)).toBeGreaterThan(0);
+  expect(beyondSteps(1_000)).toBeCloseTo(beyondSteps(1), 9);
+});
+
+test('each micro-batch reads the weights for its forward and its backward pass', () => {
+  const rows = examples(64, 16);
+  const at = (batch_size: number, gradient_accumulation_steps: number) =>
+    secondsOf(job(rows, { batch_size, gradient_accumulation_steps, precision: 'float32' }));
+  const { pass_gbytes: rate, layer_overhead_ms: overhead } = MACHINE.rates.float32;
+  const { layerCount } = model.architecture as DecoderArchitecture;
+  const perMicroBatch = (2 * 4 * model.parameterCount) / 1e9 / rate + (layerCount * overhead) / 1e3;
+  expect(at(1, 8) - at(8, 1)).toBeCloseTo(7 * perMicroBatch, 9);
+});
+
 test('samples take the memory of their cache where a pass takes less, and time for each round', () => {
   const rows = examples(64, 16);
   const unasked = job(rows, { batch_size: 1, precision: 'float32' });

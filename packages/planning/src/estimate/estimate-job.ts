@@ -13,7 +13,7 @@ import type { Target } from '../target-ranks.js';
 import { batchLoad, evaluationLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, bytesPerWeight, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
-import { secondsPerStep } from './estimate-time.js';
+import { FORWARD_SHARE, firstPassSeconds, secondsPerStep } from './estimate-time.js';
 import { type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
 
 export interface JobToEstimate {
@@ -70,7 +70,8 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const recompute =
     spec.training.recompute === 'always' || (spec.training.recompute === 'auto' && peak(false) > available);
   const rates = machine.rates[precision] ?? machine.rates.float32;
-  const work = { architecture, modules: model.modules, targets: job.targets, recompute };
+  const weightBytes = model.parameterCount * bytesPerWeight(precision);
+  const work = { architecture, modules: model.modules, targets: job.targets, recompute, weightBytes };
   const perStep = secondsPerStep(work, load, rates);
   return {
     machine: machine.worker,
@@ -78,7 +79,10 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
     added_memory_bytes: Math.round(addedMemory(needs(recompute), SHARED_PASS_TOKENS)),
     available_memory_bytes: available,
     seconds_per_step: perStep,
-    total_seconds: perStep * steps.total + besideSteps(job, precision, perStep / load.tokensPerStep),
+    total_seconds:
+      perStep * steps.total +
+      firstPassSeconds(architecture, rates) +
+      besideSteps(job, precision, perStep / load.tokensPerStep),
     recompute,
   };
 }
@@ -164,9 +168,9 @@ function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): Sampl
   return samples === null ? null : { settings: samples, prompts };
 }
 
-/** The time of evaluations before, during and after training. A forward pass takes a little less than half of a step. */
+/** The time of evaluations before, during and after training. */
 function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPerToken: number): number {
   if (validation === null) return 0;
   const evaluations = countRounds(spec.training.eval_every_steps, steps.total);
-  return evaluations * validation.tokens * secondsPerToken * 0.45;
+  return evaluations * validation.tokens * secondsPerToken * FORWARD_SHARE;
 }

@@ -46,14 +46,29 @@ function passBytes({ hiddenSize, intermediateSize, layerCount, mlp }: DecoderArc
   return layerCount * (72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediateSize);
 }
 
-/** Seconds of an optimizer step on a machine with these rates. */
-export function secondsPerStep(work: DecoderWork, load: Load, rates: MachineRates): number {
+/** The first pass of a job takes memory that later ones have: about as long as so many calls of each layer. */
+const FIRST_PASS_CALLS = 3;
+
+/** Seconds that the first pass of a job takes beyond those of a later one. */
+export function firstPassSeconds({ layerCount }: Pick<DecoderArchitecture, 'layerCount'>, rates: MachineRates): number {
+  return (FIRST_PASS_CALLS * layerCount * rates.layer_overhead_ms) / 1e3;
+}
+
+/** What a forward pass takes of an optimizer step with the same tokens, as measured. */
+export const FORWARD_SHARE = 0.5;
+
+/**
+ * Seconds of an optimizer step on a machine with these rates.
+ * @param weightBytes of the base model, which each pass over a micro-batch reads: the rate of products is that of weights in a cache
+ */
+export function secondsPerStep(work: DecoderWork & { weightBytes: number }, load: Load, rates: MachineRates): number {
   const { products, attention, passes } = stepWork(work, load);
   const layers = work.architecture.layerCount * (work.recompute ? 1.5 : 1);
+  const weightPasses = (work.recompute ? 3 : 2) * load.microBatchesPerStep;
   return (
     products / rates.matmul_gflops +
     attention / rates.attention_gflops +
-    passes / rates.pass_gbytes +
+    (passes + (weightPasses * work.weightBytes) / 1e9) / rates.pass_gbytes +
     (layers * load.microBatchesPerStep * rates.layer_overhead_ms) / 1e3
   );
 }

@@ -1,5 +1,6 @@
 import type { MachineRates, SampleSettings } from '@lorasmith/contracts';
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { FORWARD_SHARE } from './estimate-time.js';
 
 export interface SamplingLoad {
   settings: SampleSettings;
@@ -40,5 +41,5 @@ export function sampleSeconds(
 ): number {
   const read = prompts.reduce((sum, { length }) => sum + length, 0);
   const perNewToken = weightBytes / 1e9 / rates.pass_gbytes + (layerCount * rates.layer_overhead_ms) / 3e3;
-  return 0.45 * secondsPerToken * read + perNewToken * settings.max_tokens;
+  return FORWARD_SHARE * secondsPerToken * read + perNewToken * settings.max_tokens;
 }

@@ -8,12 +8,12 @@ import { dispose, engine, type FloatDType, kernelsInUse } from '@lorasmith/tenso
 import { NextToken } from '../objectives/next-token/next-token.js';
 import { attentionRate, matMulRate, PRODUCT, passRate, waitForGpu } from './kernel-rates.js';
 import { withProbeModel } from './probe-model.js';
+import { steadySeconds } from './steady-seconds.js';
 
-/** A realistic batch: rows as long as many conversations. */
-const FULL = { rows: 8, length: 192 };
-/** So small that its time is the cost of calling the ops. */
-const TINY = { rows: 1, length: 8 };
-const REPEATS = 3;
+/** A realistic batch: rows as long as many conversations. A step that starts threads and selects kernels comes first. */
+const FULL = { rows: 8, length: 192, warmUps: 1, repeats: 3 };
+/** So small that its time is the cost of calling the ops, which halves while V8 compiles what calls them. */
+const TINY = { rows: 1, length: 8, warmUps: 20, repeats: 15 };
 
 /** The shapes measured on a GPU, which small ones do not fill: those of a model of 7 to 8 billion parameters. */
 const ON_GPU = {
@@ -115,7 +115,7 @@ function gpuRates(precision: FloatDType, sizes: 'small' | 'full'): Omit<MachineR
   };
 }
 
-function loadOf({ rows, length }: typeof FULL) {
+function loadOf({ rows, length }: Pick<typeof FULL, 'rows' | 'length'>) {
   const tokens = rows * length;
   return {
     tokensPerStep: tokens,
@@ -125,24 +125,20 @@ function loadOf({ rows, length }: typeof FULL) {
   };
 }
 
-/** The median of several steps, after one that starts threads and selects kernels. */
+/** The time of a step in a trainer that has made many. */
 function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL): number {
   const batch = batchOf(size, decoder.architecture.vocabSize);
   const objective = new NextToken(decoder);
-  const seconds: number[] = [];
-  for (let repeat = 0; repeat <= REPEATS; repeat++) {
-    const start = process.hrtime.bigint();
+  return steadySeconds(() => {
     const { losses, correct } = objective.lossAndGradients(batch, { adapters: [{ adapter }] });
     dispose([losses, correct]);
     const gradient = adapter.takeGradient();
     waitForGpu(gradient);
     gradient.dispose();
-    if (repeat > 0) seconds.push(Number(process.hrtime.bigint() - start) / 1e9);
-  }
-  return seconds.sort((a, b) => a - b)[Math.floor(REPEATS / 2)]!;
+  }, size);
 }
 
-function batchOf({ rows, length }: typeof FULL, vocabSize: number): TokenBatch {
+function batchOf({ rows, length }: Pick<typeof FULL, 'rows' | 'length'>, vocabSize: number): TokenBatch {
   return tokenBatchOf(
     Array.from({ length: rows }, (_, row) => ({
       ids: Int32Array.from({ length }, (_, i) => (row * 31 + i * 17) % vocabSize),
