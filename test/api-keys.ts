@@ -11,8 +11,13 @@ export async function runKeys({ redisUrl }: { redisUrl: string }, args: readonly
   return (await run(process.execPath, [PROGRAM, ...args], { env })).stdout;
 }
 
-/** Creates an API key. @returns its secret */
-export async function createKey(stack: { redisUrl: string }, role: 'train'): Promise<string> {
-  const answer = await runKeys(stack, ['create', '--name', 'test', '--role', role, '--json']);
+/**
+ * Creates an API key.
+ * @param owner - The id of the key whose things it reads
+ * @returns its secret
+ */
+export async function createKey(stack: { redisUrl: string }, role: 'train' | 'read', owner?: string): Promise<string> {
+  const owned = owner === undefined ? [] : ['--owner', owner];
+  const answer = await runKeys(stack, ['create', '--name', 'test', '--role', role, ...owned, '--json']);
   return (JSON.parse(answer) as { token: string }).token;
 }

@@ -114,6 +114,34 @@ test('a key that is forgotten is gone, and another one shows its own things', as
   expect(await page.getByText('ours.jsonl').count()).toBe(0);
 });
 
+test('what a key may not do is not offered', async () => {
+  const offers = async () => {
+    await tab.open('/jobs');
+    await page.getByText('There are no jobs yet.').waitFor();
+    const inMenu = await page.getByRole('navigation').getByRole('link').allTextContents();
+    await tab.open(`/datasets/${owners[1]!.dataset}`);
+    await page.getByText('Say 1.').first().waitFor();
+    const onDataset = await page.getByRole('main').getByRole('button', { name: 'Delete' }).count();
+    await tab.open('/models');
+    await page.getByRole('link', { name: 'tiny-llama' }).waitFor();
+    const pulls = await page.getByRole('button', { name: 'Pull', exact: true }).count();
+    return { inMenu, onDataset, pulls };
+  };
+  const views = ['Jobs', 'New job', 'Datasets', 'Models', 'Adapters', 'Chat', 'Machines'];
+  await page.getByRole('navigation').getByRole('link', { name: 'New job' }).waitFor();
+  expect(await offers()).toEqual({ inMenu: views, onDataset: 1, pulls: 0 });
+  const reader = await createKey(stack, 'read', `key_${owners[1]!.key.split('_')[1]}`);
+  await page.getByRole('button', { name: 'Forget the key' }).click();
+  await heading('API key').waitFor();
+  await enter(reader);
+  const reading = views.filter((name) => name !== 'New job' && name !== 'Chat');
+  expect(await offers()).toEqual({ inMenu: reading, onDataset: 0, pulls: 0 });
+  await page.getByRole('button', { name: 'Forget the key' }).click();
+  await heading('API key').waitFor();
+  await enter(owners[1]!.key);
+  await page.getByRole('navigation').getByRole('link', { name: 'New job' }).waitFor();
+});
+
 test('after a key is revoked, the page asks for another', async () => {
   const id = owners[1]!.key.split('_')[1]!;
   await runKeys(stack, ['revoke', `key_${id}`]);

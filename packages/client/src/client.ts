@@ -16,6 +16,7 @@ import type {
   JobEvent,
   JobRequest,
   JobStatus,
+  KeyAnswer,
   MachineList,
   ModelPull,
   ModelPullRequest,
@@ -286,6 +287,8 @@ export function clientOver(transport: HttpTransport) {
       transport.json<ModelPull>({ method: 'POST', path: `/model-pulls/${encodeURIComponent(id)}/cancel`, signal }),
     waitForPull,
     /** The secret with which the webhooks of this key's jobs are signed. */
+    /** The API key of this client, and its role. */
+    key: (call: CallOptions = {}) => get<KeyAnswer>('/key', call),
     webhookSecret: async (call: CallOptions = {}) => (await get<WebhookSecret>('/webhook-secret', call)).secret,
 
     ...textCalls(transport),

@@ -4,6 +4,7 @@ import { Toasts } from './components/toasts.js';
 import { Layout } from './layout.js';
 import { useRoute } from './location.js';
 import { matchPath } from './route.js';
+import { RoleProvider } from './service/role.js';
 import { clientWith, connection, ServiceContext } from './service/service.js';
 import { session } from './service/session.js';
 import { useStore } from './store.js';
@@ -23,17 +24,19 @@ export function App() {
   })[0];
   return (
     <ServiceContext.Provider value={service}>
-      <Layout path={path}>
-        {needsKey ? (
-          <KeyEntry refusedKey={key} />
-        ) : found === undefined ? (
-          <NotFound />
-        ) : (
-          <FailureBoundary key={`${key}${path}`}>
-            <found.view.View params={found.params} query={route.query} />
-          </FailureBoundary>
-        )}
-      </Layout>
+      <RoleProvider>
+        <Layout path={path}>
+          {needsKey ? (
+            <KeyEntry refusedKey={key} />
+          ) : found === undefined ? (
+            <NotFound />
+          ) : (
+            <FailureBoundary key={`${key}${path}`}>
+              <found.view.View params={found.params} query={route.query} />
+            </FailureBoundary>
+          )}
+        </Layout>
+      </RoleProvider>
       <Toasts />
     </ServiceContext.Provider>
   );

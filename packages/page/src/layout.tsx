@@ -2,6 +2,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { Link } from './components/link.js';
 import { notify } from './components/toasts.js';
+import { useMay } from './service/role.js';
 import { connection } from './service/service.js';
 import { leave, session } from './service/session.js';
 import { useStore } from './store.js';
@@ -20,6 +21,7 @@ export function Layout({ path, children }: LayoutProps) {
   const [isOpen, setOpen] = useState(false);
   const main = useRef<HTMLElement>(null);
   const { key } = useStore(session);
+  const mayChange = useMay('change');
   const chosen = useStore(theme);
   useEffect(() => setOpen(false), [path]);
   return (
@@ -53,7 +55,7 @@ export function Layout({ path, children }: LayoutProps) {
         <div id="navigation" class={isOpen ? 'menu menu-open' : 'menu'}>
           <nav aria-label="Views">
             <ul>
-              {NAVIGATION.map(({ to, label }) => (
+              {NAVIGATION.filter(({ needsChange }) => mayChange || !needsChange).map(({ to, label }) => (
                 <li key={to}>
                   <NavigationLink to={to} label={label} path={path} />
                 </li>

@@ -20,6 +20,7 @@ import type { Access } from './access/access.js';
 import { createByteQuota } from './access/byte-quota.js';
 import { createConcurrencyLimit } from './access/concurrency-limit.js';
 import { guardRequests } from './access/guard-requests.js';
+import { keyRoutes } from './access/key-routes.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
@@ -210,6 +211,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   });
   await app.register(modelRoutes, { baseModels });
   await app.register(pullRoutes, { pulls: dependencies.pulls, baseModels });
+  await app.register(keyRoutes);
   await app.register(webhookRoutes, { webhooks: dependencies.webhooks });
   await app.register(machineRoutes, { machines: jobs.machines, queue: jobs.queue });
   return app;

@@ -354,6 +354,13 @@ describe('a role', () => {
     const reader = await holder({ role: 'read', owner: one.key.id });
     expect((await reader.get(`/jobs/${job.id}`)).json()).toEqual({ ...job, queue: expect.any(Object) });
     expect((await reader.get('/datasets')).json().data).toEqual([dataset]);
+    expect((await reader.get('/key')).json()).toEqual({
+      object: 'key',
+      id: reader.key.id,
+      name: 'a name',
+      role: 'read',
+    });
+    expect((await one.get('/key')).json().role).toBe('train');
     const changes: ['POST' | 'DELETE', string][] = [
       ['POST', '/datasets'],
       ['POST', '/jobs'],

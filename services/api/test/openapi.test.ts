@@ -57,6 +57,7 @@ test('the document has every call with a unique id and its errors', () => {
     'GET /jobs/{id}',
     'GET /jobs/{id}/checkpoints',
     'GET /jobs/{id}/events',
+    'GET /key',
     'GET /live',
     'GET /machines',
     'GET /metrics',

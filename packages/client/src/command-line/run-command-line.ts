@@ -8,6 +8,7 @@ import { ADAPTER_COMMANDS } from './adapter-commands.js';
 import type { Command, CommandInput } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
 import { JOB_COMMANDS } from './job-commands.js';
+import { KEY_COMMANDS } from './key-commands.js';
 import { MACHINE_COMMANDS } from './machine-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
 import { printableOutput } from './printable-output.js';
@@ -43,6 +44,7 @@ const COMMANDS: readonly Command[] = [
   ...JOB_COMMANDS,
   ...ADAPTER_COMMANDS,
   ...TEXT_COMMANDS,
+  ...KEY_COMMANDS,
   ...WEBHOOK_COMMANDS,
   PROBE_COMMAND,
 ];

@@ -31,12 +31,13 @@ export const VIEWS: readonly View[] = [
 /** The view at the address of the page itself. */
 export const FIRST_PATH = '/jobs';
 
-export const NAVIGATION: readonly { to: string; label: string }[] = [
+/** The views in the menu, and whether one is of no use to a key that only reads. */
+export const NAVIGATION: readonly { to: string; label: string; needsChange?: true }[] = [
   { to: '/jobs', label: 'Jobs' },
-  { to: '/new-job', label: 'New job' },
+  { to: '/new-job', label: 'New job', needsChange: true },
   { to: '/datasets', label: 'Datasets' },
   { to: '/models', label: 'Models' },
   { to: '/adapters', label: 'Adapters' },
-  { to: '/chat', label: 'Chat' },
+  { to: '/chat', label: 'Chat', needsChange: true },
   { to: '/machines', label: 'Machines' },
 ];

@@ -40,6 +40,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
         { name: 'models', description: 'The models that are trained.' },
         { name: 'openai', description: 'Text from base models and adapters, with the calls of the OpenAI API.' },
         { name: 'machines', description: 'What the workers train on.' },
+        { name: 'keys', description: 'What the key of a request may do.' },
         { name: 'health', description: 'Health and metrics, for operators.' },
       ],
       components: {

@@ -10,6 +10,7 @@ import { Moment } from '../../components/moment.js';
 import { notify } from '../../components/toasts.js';
 import { ViewHead } from '../../components/view-head.js';
 import { navigate } from '../../location.js';
+import { Allowed } from '../../service/role.js';
 import { SERVICE_URL, useClient } from '../../service/service.js';
 import { session } from '../../service/session.js';
 import { useAction } from '../../service/use-action.js';
@@ -35,12 +36,14 @@ export function AdapterView({ params }: ViewProps) {
   return (
     <>
       <ViewHead title={manifest.value?.name ?? id}>
-        <Link to="/chat" query={{ model: id }} class="button primary">
-          Chat with it
-        </Link>
-        <button type="button" onClick={() => setDeleting(true)}>
-          Delete
-        </button>
+        <Allowed to="change">
+          <Link to="/chat" query={{ model: id }} class="button primary">
+            Chat with it
+          </Link>
+          <button type="button" onClick={() => setDeleting(true)}>
+            Delete
+          </button>
+        </Allowed>
       </ViewHead>
       <Loaded from={manifest} what="the adapter">
         {(value) => (

@@ -5,6 +5,7 @@ import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { ViewHead } from '../../components/view-head.js';
+import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 import { FirstAdapter } from '../first-adapter/first-adapter.js';
@@ -59,7 +60,9 @@ export function AdaptersView({ query }: ViewProps) {
           </>
         )}
       </Loaded>
-      <ImportAdapter onImported={adapters.refresh} />
+      <Allowed to="change">
+        <ImportAdapter onImported={adapters.refresh} />
+      </Allowed>
     </>
   );
 }

@@ -9,6 +9,7 @@ import { Moment } from '../../components/moment.js';
 import { notify } from '../../components/toasts.js';
 import { ViewHead } from '../../components/view-head.js';
 import { navigate } from '../../location.js';
+import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
@@ -29,12 +30,14 @@ export function DatasetView({ params, query }: ViewProps) {
   return (
     <>
       <ViewHead title={dataset.value?.name ?? id}>
-        <Link to="/new-job" query={{ dataset: id }} class="button primary">
-          New job
-        </Link>
-        <button type="button" class="danger" onClick={() => setDeleting(true)}>
-          Delete
-        </button>
+        <Allowed to="change">
+          <Link to="/new-job" query={{ dataset: id }} class="button primary">
+            New job
+          </Link>
+          <button type="button" class="danger" onClick={() => setDeleting(true)}>
+            Delete
+          </button>
+        </Allowed>
       </ViewHead>
       {isDeleting && (
         <ConfirmDialog

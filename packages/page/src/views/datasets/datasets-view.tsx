@@ -5,6 +5,7 @@ import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { ViewHead } from '../../components/view-head.js';
+import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 import type { ViewProps } from '../view.js';
@@ -38,12 +39,14 @@ export function DatasetsView({ query }: ViewProps) {
   return (
     <>
       <ViewHead title="Datasets" />
-      <UploadCard onStored={datasets.refresh} />
+      <Allowed to="change">
+        <UploadCard onStored={datasets.refresh} />
+      </Allowed>
       <Loaded from={datasets} what="the datasets">
         {({ data, next }) => (
           <>
             {data.length === 0 ? (
-              <p class="muted">There are no datasets yet. Drop a file above: then a job can be started from it.</p>
+              <p class="muted">There are no datasets yet. A job trains on one.</p>
             ) : (
               <DataTable caption="Datasets, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
             )}

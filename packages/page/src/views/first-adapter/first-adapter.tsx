@@ -2,6 +2,7 @@ import type { BaseModel } from '@lorasmith/contracts';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Link } from '../../components/link.js';
 import { navigate } from '../../location.js';
+import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { exampleRows } from './example-rows.js';
@@ -17,12 +18,14 @@ const EXAMPLE = {
 /** The way to a first adapter where there is nothing yet. */
 export function FirstAdapter({ text }: { text: string }) {
   const client = useClient();
+  const may = useMay('change');
   const example = useAction(async (signal) => {
     const models = await client.models({ signal });
     const rows = new Blob([exampleRows()]);
     const { id } = await client.uploadDataset({ blob: rows }, { name: `${EXAMPLE.name}.jsonl`, signal });
     navigate('/new-job', { ...EXAMPLE, dataset: id, base_model: smallestOf(models)?.name });
   });
+  if (!may) return <p class="muted">{text}</p>;
   return (
     <section class="card empty">
       <h2>Train your first adapter</h2>

@@ -12,6 +12,7 @@ import { Moment } from '../../components/moment.js';
 import { notify } from '../../components/toasts.js';
 import { navigate } from '../../location.js';
 import { pathOf } from '../../route.js';
+import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
@@ -30,6 +31,7 @@ export function CheckpointsCard({ job, savedCount }: CheckpointsCardProps) {
     everyMs: null,
   });
   useEffect(checkpoints.refresh, [savedCount, job.status]);
+  const may = useMay('change');
   const hasEnded = ENDED_STATUSES.includes(job.status);
   const columns: Column<Checkpoint>[] = [
     { title: 'Step', isNumber: true, cell: ({ step }) => step.toLocaleString('en-US') },
@@ -42,7 +44,7 @@ export function CheckpointsCard({ job, savedCount }: CheckpointsCardProps) {
     { title: 'State', cell: stateText },
     { title: 'Size', isNumber: true, cell: ({ bytes }) => bytesText(bytes) },
     { title: 'Saved', cell: (one) => <Moment at={one.created_at} /> },
-    ...(hasEnded
+    ...(hasEnded && may
       ? [
           {
             title: 'Publish',
@@ -64,7 +66,9 @@ export function CheckpointsCard({ job, savedCount }: CheckpointsCardProps) {
             <p class="muted">There are none{hasEnded ? ' any more: they are kept for a week' : ' yet'}.</p>
           ) : (
             <>
-              {!hasEnded && <p class="muted">When the job has ended, each of them can be published as an adapter.</p>}
+              {!hasEnded && may && (
+                <p class="muted">When the job has ended, each of them can be published as an adapter.</p>
+              )}
               <DataTable
                 caption="Checkpoints, newest first"
                 columns={columns}

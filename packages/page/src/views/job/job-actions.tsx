@@ -6,6 +6,7 @@ import { ErrorNotice } from '../../components/error-notice.js';
 import { Link } from '../../components/link.js';
 import { notify } from '../../components/toasts.js';
 import { navigate } from '../../location.js';
+import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 
@@ -20,6 +21,7 @@ const RESUMABLE_STATUSES: readonly Job['status'][] = ['failed', 'cancelled', 'pa
 /** The actions on a job in its state. */
 export function JobActions({ job, refresh }: JobActionsProps) {
   const client = useClient();
+  const may = useMay('change');
   const [asked, ask] = useState<'cancel' | 'delete' | null>(null);
   const cancel = useAction(async (signal) => {
     const { status } = await client.cancelJob(job.id, { signal });
@@ -47,34 +49,37 @@ export function JobActions({ job, refresh }: JobActionsProps) {
     <div class="buttons">
       {job.adapter !== null && (
         <>
-          <Link to="/chat" query={{ model: job.adapter }} class="button primary">
-            Chat
-          </Link>
+          {may && (
+            <Link to="/chat" query={{ model: job.adapter }} class="button primary">
+              Chat
+            </Link>
+          )}
           <Link to="/adapters/:id" params={{ id: job.adapter }} class="button">
             See the adapter
           </Link>
         </>
       )}
-      {job.kind === 'train' && ACTIVE_STATUSES.includes(job.status) && (
+      {may && job.kind === 'train' && ACTIVE_STATUSES.includes(job.status) && (
         <button type="button" disabled={pause.isBusy} onClick={() => pause.run()}>
           Pause
         </button>
       )}
-      {RESUMABLE_STATUSES.includes(job.status) && (
+      {may && RESUMABLE_STATUSES.includes(job.status) && (
         <button type="button" class="primary" disabled={resume.isBusy} onClick={() => resume.run()}>
           Resume
         </button>
       )}
-      {job.kind === 'train' && (
+      {may && job.kind === 'train' && (
         <Link to="/new-job" query={{ from: job.id }} class="button">
           Like this
         </Link>
       )}
-      {hasEnded ? (
+      {may && hasEnded && (
         <button type="button" onClick={() => ask('delete')}>
           Delete
         </button>
-      ) : (
+      )}
+      {may && !hasEnded && (
         <button type="button" class="danger-quiet" onClick={() => ask('cancel')}>
           Cancel the job
         </button>

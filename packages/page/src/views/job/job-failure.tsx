@@ -1,6 +1,7 @@
 import type { Job } from '@lorasmith/contracts';
 import { FaultList } from '../../components/error-notice.js';
 import { Link } from '../../components/link.js';
+import { Allowed } from '../../service/role.js';
 
 /** Why a job failed, and the job to start instead, where its settings can be changed so that it may not fail. */
 export function JobFailureNotice({ job }: { job: Job }) {
@@ -15,9 +16,11 @@ export function JobFailureNotice({ job }: { job: Job }) {
         <code>{error.code}</code>
       </p>
       {remedy !== null && (
-        <Link to="/new-job" query={{ from: job.id, ...remedy.changes }} class="button">
-          {remedy.label}
-        </Link>
+        <Allowed to="change">
+          <Link to="/new-job" query={{ from: job.id, ...remedy.changes }} class="button">
+            {remedy.label}
+          </Link>
+        </Allowed>
       )}
     </div>
   );

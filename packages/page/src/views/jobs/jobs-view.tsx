@@ -9,6 +9,7 @@ import { StatusBadge } from '../../components/status-badge.js';
 import { nextSort, type Sort, sortOf } from '../../components/table-sort.js';
 import { ViewHead } from '../../components/view-head.js';
 import { changeQuery } from '../../location.js';
+import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 import { chosenJobs, MAX_COMPARED, toggledJob } from '../compare/chosen-jobs.js';
@@ -81,9 +82,11 @@ export function JobsView({ query }: ViewProps) {
         <Link to="/compare" query={{ jobs: chosen.join() }} class="button">
           {chosen.length === 0 ? 'Compare jobs' : `Compare ${chosen.length} ${chosen.length === 1 ? 'job' : 'jobs'}`}
         </Link>
-        <Link to="/new-job" class="button primary">
-          New job
-        </Link>
+        <Allowed to="change">
+          <Link to="/new-job" class="button primary">
+            New job
+          </Link>
+        </Allowed>
       </ViewHead>
       <div class="filters">
         <SearchField search={search} />

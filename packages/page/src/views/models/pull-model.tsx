@@ -6,6 +6,7 @@ import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
 import { Moment } from '../../components/moment.js';
 import { notify } from '../../components/toasts.js';
+import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
@@ -17,6 +18,7 @@ const OTHERWISE_MS = 15_000;
 /** A form that has a base model fetched from the Hugging Face hub, and the pulls with their progress. */
 export function PullModel({ onPulled }: { onPulled: () => void }) {
   const client = useClient();
+  const may = useMay('pull');
   const pulls = usePolled((signal) => client.modelPulls({ signal }), [client], {
     everyMs: (all) => (all.some(isOpen) ? WHILE_PULLING_MS : OTHERWISE_MS),
   });
@@ -40,52 +42,56 @@ export function PullModel({ onPulled }: { onPulled: () => void }) {
   return (
     <section class="card" aria-labelledby="pull-model">
       <h2 id="pull-model">Get a model from the Hugging Face hub</h2>
-      <form
-        class="narrow"
-        onSubmit={(event) => {
-          event.preventDefault();
-          begin.run();
-        }}
-      >
-        <Field label="Repository" help="Organisation and name, such as HuggingFaceTB/SmolLM2-135M-Instruct.">
-          {(input) => (
-            <input
-              {...input}
-              required
-              spellcheck={false}
-              autoComplete="off"
-              value={repo}
-              onInput={(event) => setRepo(event.currentTarget.value)}
-            />
-          )}
-        </Field>
-        <Field label="Revision" help="A branch, a tag or a commit. Empty: main.">
-          {(input) => (
-            <input
-              {...input}
-              spellcheck={false}
-              autoComplete="off"
-              value={revision}
-              onInput={(event) => setRevision(event.currentTarget.value)}
-            />
-          )}
-        </Field>
-        <Field label="Name here" help="Empty: the name of the repository.">
-          {(input) => (
-            <input
-              {...input}
-              spellcheck={false}
-              autoComplete="off"
-              value={name}
-              onInput={(event) => setName(event.currentTarget.value)}
-            />
-          )}
-        </Field>
-        <ErrorNotice error={begin.error} what="The model was not pulled" />
-        <button type="submit" disabled={begin.isBusy}>
-          Pull
-        </button>
-      </form>
+      {may ? (
+        <form
+          class="narrow"
+          onSubmit={(event) => {
+            event.preventDefault();
+            begin.run();
+          }}
+        >
+          <Field label="Repository" help="Organisation and name, such as HuggingFaceTB/SmolLM2-135M-Instruct.">
+            {(input) => (
+              <input
+                {...input}
+                required
+                spellcheck={false}
+                autoComplete="off"
+                value={repo}
+                onInput={(event) => setRepo(event.currentTarget.value)}
+              />
+            )}
+          </Field>
+          <Field label="Revision" help="A branch, a tag or a commit. Empty: main.">
+            {(input) => (
+              <input
+                {...input}
+                spellcheck={false}
+                autoComplete="off"
+                value={revision}
+                onInput={(event) => setRevision(event.currentTarget.value)}
+              />
+            )}
+          </Field>
+          <Field label="Name here" help="Empty: the name of the repository.">
+            {(input) => (
+              <input
+                {...input}
+                spellcheck={false}
+                autoComplete="off"
+                value={name}
+                onInput={(event) => setName(event.currentTarget.value)}
+              />
+            )}
+          </Field>
+          <ErrorNotice error={begin.error} what="The model was not pulled" />
+          <button type="submit" disabled={begin.isBusy}>
+            Pull
+          </button>
+        </form>
+      ) : (
+        <p>Keys with the role admin can do this.</p>
+      )}
       <ErrorNotice error={pulls.error} what="Could not load the pulls" onRetry={pulls.refresh} />
       {pulls.value !== undefined && pulls.value.length > 0 && (
         <PullTable pulls={pulls.value} onChanged={pulls.refresh} />
@@ -118,6 +124,7 @@ function PullTable({ pulls, onChanged }: { pulls: readonly ModelPull[]; onChange
 }
 
 function PullState({ pull, onChanged }: { pull: ModelPull; onChanged: () => void }) {
+  const may = useMay('pull');
   const client = useClient();
   const cancel = useAction(async (signal) => {
     await client.cancelModelPull(pull.id, { signal });
@@ -139,7 +146,7 @@ function PullState({ pull, onChanged }: { pull: ModelPull; onChanged: () => void
         </span>
       )}
       {error !== null && <span>{error.message}</span>}
-      {isOpen(pull) && (
+      {may && isOpen(pull) && (
         <button
           type="button"
           aria-label={`Cancel the pull of ${pull.name}`}
