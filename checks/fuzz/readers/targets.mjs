@@ -198,6 +198,45 @@ export const TARGETS = {
     };
   },
 
+  async config(folder) {
+    const { readModelFolder } = await compiled('packages/model-folder/dist/index.js');
+    const { writeSafetensors } = await compiled('packages/safetensors/dist/index.js');
+    const scalar = { name: 'x', shape: [], dtype: 'F32', data: new Uint8Array(4) };
+    await writeSafetensors(path.join(folder, 'model.safetensors'), [scalar]);
+    return {
+      async read(input) {
+        await writeFile(path.join(folder, 'config.json'), input);
+        // A valid config is refused, too, but only because its tensors are not there.
+        await readModelFolder(folder);
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError']),
+      words: [
+        '"model_type":"',
+        '"text_config":{',
+        '"rope_parameters":{',
+        '"rope_scaling":{"rope_type":"',
+        '"full_attention"',
+        '"sliding_attention"',
+        '"layer_types":[',
+        '"sliding_window_pattern":"LLLG"',
+        '"num_hidden_layers":1000000000',
+        '"is_causal":false',
+        '"llama3"',
+        '"longrope"',
+        '"yarn"',
+        'null',
+        'true',
+        '1e999',
+        '-1',
+        '0.5',
+        '9007199254740993',
+        '"__proto__":',
+        '{}',
+        '[]',
+      ],
+    };
+  },
+
   async zstd() {
     const { unzstd } = await compiled('packages/row-files/dist/unpack-zstd.js');
     return {
