@@ -163,7 +163,15 @@ const prompts: HostileCase[] = [
   chat('parameters of 1,000 levels', INVALID, {
     tools: [{ ...TOOL, function: { name: 'f', parameters: nested(1_000) } }],
   }),
-  chat('a tool that must be called', INVALID, { tools: [TOOL], tool_choice: 'required' }),
+  chat('a call that must be made without tools', INVALID, { tool_choice: 'required' }),
+  chat('a tool that must be called and is not there', INVALID, {
+    tools: [TOOL],
+    tool_choice: { type: 'function', function: { name: 'g' } },
+  }),
+  chat('a tool whose schema refers to another site', INVALID, {
+    tools: [{ ...TOOL, function: { ...TOOL.function, parameters: { $ref: 'file:///etc/passwd' } } }],
+    tool_choice: 'required',
+  }),
   chat('a call in the older form', INVALID, {
     messages: [{ role: 'assistant', content: null, function_call: { name: 'f', arguments: '{}' } }],
   }),
