@@ -174,7 +174,7 @@ function keepBusy(args) {
 }
 
 /** The files that set-up makes with the Python of this user, which the other one need not be allowed to run. */
-const PYTHON_ENVIRONMENTS = /^(openai-client|python-examples|schemathesis)-/;
+const OF_ONE_USER = /^(openai-client|python-examples|schemathesis|chromium)-/;
 
 /** Clones the repository with the changes of the working tree, copies the cache, gives both to another user and sets the clone up. @returns {Promise<Setting>} */
 async function cloneOfOtherUser() {
@@ -189,7 +189,7 @@ async function cloneOfOtherUser() {
   const cache = path.join(home, '.cache/lorasmith');
   const ofThisUser = cacheDir(process.env);
   for (const name of await readdir(ofThisUser)) {
-    if (PYTHON_ENVIRONMENTS.test(name)) continue;
+    if (OF_ONE_USER.test(name)) continue;
     await cp(path.join(ofThisUser, name), path.join(cache, name), { recursive: true, verbatimSymlinks: true });
   }
   await giveAway(folder);
