@@ -5,6 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { createClient } from '../packages/client/dist/index.js';
 import { cacheDir, ROOT_DIR } from '../scripts/setup/locations.mjs';
@@ -58,6 +59,7 @@ async function checkAll(folder, report, signal) {
     const stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir, signal });
     try {
       const client = createClient({ baseUrl: stack.apiUrl });
+      await untilMeasured(client, signal);
       for (const name of names) await checkFamily({ name, client, prompts: prompts.get(name), ...common });
       await checkInVllm({ families: wide, client, ...common });
     } finally {
@@ -71,10 +73,17 @@ async function checkAll(folder, report, signal) {
     signal,
   });
   try {
-    await checkDemo({ client: createClient({ baseUrl: demo.apiUrl }), ...common });
+    const client = createClient({ baseUrl: demo.apiUrl });
+    await untilMeasured(client, signal);
+    await checkDemo({ client, ...common });
   } finally {
     await demo.stop();
   }
+}
+
+/** Waits until the worker has measured the machine: until then it answers nothing. @param {any} client @param {AbortSignal} signal */
+async function untilMeasured(client, signal) {
+  while ((await client.machines({ signal })).length === 0) await setTimeout(500, undefined, { signal });
 }
 
 /**

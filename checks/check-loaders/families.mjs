@@ -5,6 +5,7 @@ import { CHARACTERS, writeFamilyModel } from '../../test/family-models.mjs';
 /** Settings that llama.cpp does not have, and what they are replaced with here. */
 const REPLACED = {
   gemma2: { query_pre_attn_scalar: 8 },
+  'gemma3-text': { query_pre_attn_scalar: 6 },
   'mistral-no-window-sharded': { hidden_act: 'silu' },
 };
 
