@@ -82,10 +82,10 @@ type Answer = Awaited<ReturnType<typeof call>>;
 const part = (name: string, content: string, filename?: string) =>
   `--${BOUNDARY}\r\ncontent-disposition: form-data; name="${name}"${filename === undefined ? '' : `; filename="${filename}"`}\r\n\r\n${content}\r\n`;
 const PURPOSE = part('purpose', 'fine-tune');
-const send = (parts: string, who = 'own') =>
+const send = (parts: string, who = 'own', query = '') =>
   api.app.inject({
     method: 'POST',
-    url: '/v1/files',
+    url: `/v1/files${query}`,
     headers: {
       authorization: `Bearer ${tokens[who]}`,
       'content-type': `multipart/form-data; boundary=${BOUNDARY}`,
@@ -219,6 +219,20 @@ describe('a file', () => {
     expect(many).toMatch(/ There are 50 more faults\.$/);
     const longest = messageOf(await upload(`{"${'x'.repeat(30_000)}": 1}\n`.repeat(20)));
     expect(longest.length).toBeLessThanOrEqual(4_000);
+  });
+
+  test('a CSV file is taken, and a parameter says what its columns are', async () => {
+    const csv = PURPOSE + part('file', 'id;question;answer\n1;a;b\n', 'faq.csv');
+    const answer = checked(OpenaiFile, await send(csv, 'own', '?columns=prompt:question,completion:answer'));
+    expect([answer.filename, answer.status_details]).toEqual([
+      'faq.csv',
+      '"question" became "prompt", "answer" became "completion". Columns that are not used were left out: "id".',
+    ]);
+    const content = await get(`/v1/files/${answer.id}/content`);
+    expect(content.body).toBe('\n{"prompt":"a","completion":"b"}\n');
+    expect(refusal(await send(csv, 'own', '?columns=answer'))).toEqual([400, 'invalid_request', 'columns']);
+    expect(messageOf(await send(csv))).toContain('columns=prompt:NAME,completion:NAME');
+    await call('DELETE', `/v1/files/${answer.id}`);
   });
 
   test('a file of another kind is refused by the name of the kind', async () => {
