@@ -13,7 +13,13 @@ import { startStack } from './stack/start-stack.mjs';
 const PICTURES = path.join(ROOT_DIR, 'docs/pictures');
 /** Pictures are in the repository, so they must stay small. */
 const MAX_BYTES = 200_000;
-const VIEWPORT = { width: 1200, height: 860 };
+/** The screens of each picture, and what its name ends in. */
+const SCREENS = /** @type {const} */ ([
+  { suffix: '', width: 1280, height: 900, colorScheme: 'light' },
+  { suffix: '-dark', width: 1280, height: 900, colorScheme: 'dark' },
+  { suffix: '-narrow', width: 390, height: 844, colorScheme: 'light' },
+  { suffix: '-narrow-dark', width: 390, height: 844, colorScheme: 'dark' },
+]);
 const QUESTION = 'the nineteenth of March, 1993';
 const SYSTEM = 'Write the date in ISO format.';
 
@@ -94,8 +100,6 @@ async function takePictures(url, { dataset, slow, best, adapter }) {
     env: /** @type {Record<string, string>} */ ({ ...process.env, ...env }),
   });
   const context = await browser.newContext({
-    viewport: VIEWPORT,
-    colorScheme: 'light',
     reducedMotion: 'reduce',
     locale: 'en-US',
     timezoneId: 'UTC',
@@ -105,7 +109,12 @@ async function takePictures(url, { dataset, slow, best, adapter }) {
 
   /** @type {Picture[]} */
   const pictures = [
-    { name: 'job', route: `/jobs/${best}`, ready: (at) => at.getByText('held-out rows: from').first().waitFor() },
+    { name: 'jobs', route: '/jobs', ready: (at) => at.locator('.loss-line').nth(1).waitFor() },
+    {
+      name: 'job',
+      route: `/jobs/${best}`,
+      ready: (at) => at.getByRole('figure', { name: 'Loss', exact: true }).locator('canvas').waitFor(),
+    },
     { name: 'compare', route: `/compare?jobs=${best},${slow}`, ready: (at) => at.locator('canvas').first().waitFor() },
     {
       name: 'rows',
@@ -129,15 +138,24 @@ async function takePictures(url, { dataset, slow, best, adapter }) {
       await page.goto('about:blank');
       await page.goto(`${url}#${route}`);
       await ready(page);
-      const picture = path.join(PICTURES, `${name}.png`);
-      await page.screenshot({ path: picture, animations: 'disabled' });
-      const { size } = await stat(picture);
-      console.log(`${path.relative(ROOT_DIR, picture)}, ${Math.round(size / 1000)} kB`);
-      if (size > MAX_BYTES) throw new SetupError(`${picture} is too large`, 'show less of the page in it.');
+      for (const screen of SCREENS) await takePicture(page, name, screen);
     }
   } finally {
     await browser.close();
   }
+}
+
+/** @param {import('playwright-core').Page} page @param {string} name @param {typeof SCREENS[number]} screen */
+async function takePicture(page, name, { suffix, width, height, colorScheme }) {
+  await page.setViewportSize({ width, height });
+  await page.emulateMedia({ colorScheme });
+  // Charts are drawn anew in the frame after that.
+  await page.evaluate('new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))');
+  const picture = path.join(PICTURES, `${name}${suffix}.png`);
+  await page.screenshot({ path: picture, animations: 'disabled' });
+  const { size } = await stat(picture);
+  console.log(`${path.relative(ROOT_DIR, picture)}, ${Math.round(size / 1000)} kB`);
+  if (size > MAX_BYTES) throw new SetupError(`${picture} is too large`, 'show less of the page in it.');
 }
 
 /** Asks the adapter and its base model. @param {import('playwright-core').Page} page */
