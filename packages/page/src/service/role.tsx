@@ -4,7 +4,7 @@ import { useContext } from 'preact/hooks';
 import { useClient } from './service.js';
 import { usePolled } from './use-polled.js';
 
-/** What some keys may not do: change things, and pull base models, which all keys share. */
+/** Rights that some keys lack: to change things, and to pull base models, which all keys share. */
 export type Right = 'change' | 'pull';
 
 const RoleContext = createContext<Role | undefined>(undefined);
@@ -24,7 +24,7 @@ export function useMay(right: Right): boolean {
   return role === 'admin' || (role === 'train' && right === 'change');
 }
 
-/** What is offered to keys with a right. */
+/** Content for keys with a right alone. */
 export function Allowed({ to, children }: { to: Right; children: ComponentChildren }) {
   return useMay(to) ? children : null;
 }

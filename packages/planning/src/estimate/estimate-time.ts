@@ -54,7 +54,7 @@ export function firstPassSeconds({ layerCount }: Pick<DecoderArchitecture, 'laye
   return (FIRST_PASS_CALLS * layerCount * rates.layer_overhead_ms) / 1e3;
 }
 
-/** What a forward pass takes of an optimizer step with the same tokens, as measured. */
+/** The time of a forward pass, as a share of an optimizer step with the same tokens, as measured. */
 export const FORWARD_SHARE = 0.5;
 
 /**

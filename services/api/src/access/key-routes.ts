@@ -2,7 +2,7 @@ import { KeyAnswer } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { answer, errorAnswers } from '../openapi/answers.js';
 
-/** What a client may do, so that it can offer that alone. */
+/** The rights of a client, so that it can offer what they allow alone. */
 export async function keyRoutes(app: HttpApp): Promise<void> {
   app.get(
     '/key',
