@@ -104,7 +104,8 @@ interface Header {
 /** @throws ProductError `invalid_dataset` */
 function headerOf(cells: readonly Buffer[], columns: ColumnChoice): Header {
   const names = cells.map((cell) => textOf(cell, 1).trim());
-  const repeated = names.find((name, index) => name !== '' && names.indexOf(name) < index);
+  const seen = new Set<string>();
+  const repeated = names.find((name) => name !== '' && seen.size === seen.add(name).size);
   if (repeated !== undefined) {
     throw wrongCsv(1, `Two columns have the name ${JSON.stringify(repeated.slice(0, 64))}.`);
   }
