@@ -62,7 +62,13 @@ export async function checkFamily({ name, prompts, client, folder, peers, report
   const ofModel = await answersOf(peers.llama, 'llama_cpp.py', { ...common, model }, signal);
   report.compare(name, 'llama.cpp, merged f32', ofModel, references);
   const baseFile = await baseGguf(base, path.join(folder, name, 'base.gguf'));
-  const withAdapter = { ...common, model: baseFile, adapter: await gguf('adapter', 'f32') };
+  const file = await gguf('adapter', 'f32').catch((/** @type {{ code: string, message: string }} */ error) => {
+    if (error.code !== 'model_not_supported') throw error;
+    report.line(name, 'llama.cpp, base and adapter', `refused: ${error.message}`);
+    return null;
+  });
+  if (file === null) return;
+  const withAdapter = { ...common, model: baseFile, adapter: file };
   const ofAdapter = await answersOf(peers.llama, 'llama_cpp.py', withAdapter, signal);
   report.compare(name, 'llama.cpp, base and adapter', ofAdapter, references);
 }
