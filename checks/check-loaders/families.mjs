@@ -6,6 +6,7 @@ import { CHARACTERS, writeFamilyModel } from '../../test/family-models.mjs';
 const REPLACED = {
   gemma2: { query_pre_attn_scalar: 8 },
   'gemma3-text': { query_pre_attn_scalar: 6 },
+  'olmo3-legacy': { rope_theta: 500_000 },
   'mistral-no-window-sharded': { hidden_act: 'silu' },
 };
 

@@ -51,6 +51,9 @@ export function checkWindows(
   }
   refuseIf(ofFull === null || ofWindowed === null, 'layers without positions');
   refuseIf((ofWindowed?.scaling ?? null) !== null, 'RoPE scaling of layers with a window');
+  // It reads the base of their frequencies, and computes with that of the others.
+  const hasOwnBase = family === 'olmo3' && ofFull && ofWindowed && ofFull.theta !== ofWindowed.theta;
+  refuseIf(Boolean(hasOwnBase), 'rotary base of their own in layers with a window (rope_theta)');
   const isLinear = (ofFull?.scaling ?? null) === null || ofFull?.scaling?.type === 'linear';
   refuseIf(family === 'gemma3_text' && !isLinear, 'RoPE scaling but of the type linear');
 }

@@ -76,6 +76,7 @@ function values(metadata: Converted['metadata']): Record<string, unknown> {
 const REPLACED: Record<string, object> = {
   gemma2: { query_pre_attn_scalar: 8 },
   'gemma3-text': { query_pre_attn_scalar: 6 },
+  'olmo3-legacy': { rope_theta: 500000 },
   'mistral-no-window-sharded': { hidden_act: 'silu' },
 };
 
@@ -125,6 +126,8 @@ const OTHERWISE: Record<string, string[]> = {
   ],
   // The attention factor is written as such, in place of what it is computed from.
   ministral3: ['yarn_beta_fast', 'yarn_beta_slow', 'yarn_log_multiplier'].map((key) => `mistral3.rope.scaling.${key}`),
+  // See REPLACED.
+  'olmo3-legacy': ['olmo2.rope.freq_base'],
   // Its norm is no RMS norm.
   nemotron: ['nemotron.attention.layer_norm_rms_epsilon'],
   'phi3-window': ['phi3.context_length', 'phi3.attention.sliding_window', 'phi3.rope.scaling.original_context_length'],
@@ -307,6 +310,7 @@ describe('what llama.cpp cannot express is refused by name:', () => {
     ['mistral-no-window-sharded', /no gelu in mistral models/],
     ['gemma2', /scale of the attention scores/],
     ['gemma3-text', /scale of the attention scores/],
+    ['olmo3-legacy', /rotary base of their own/],
     ['arcee', /bias of the MLP/],
     ['ernie4_5', /bias of the MLP/],
     ['exaone4', /another size than the hidden state/],
