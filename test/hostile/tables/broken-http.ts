@@ -33,7 +33,9 @@ const notHttp: HostileCase[] = [
   bytes('a header over two lines', INVALID, `GET /live HTTP/1.1\r\n${CLOSE}x: a\r\n b\r\n\r\n`),
   bytes('lines that end in LF only', INVALID, 'GET /live HTTP/1.1\nhost: x\nconnection: close\n\n'),
   bytes('a header of 1 MB', '431 invalid_request', `GET /live HTTP/1.1\r\n${CLOSE}x: ${'a'.repeat(1_000_000)}\r\n\r\n`),
-  bytes('5,000 headers', '200', `GET /live HTTP/1.1\r\n${CLOSE}${'a: b\r\n'.repeat(5_000)}\r\n`),
+  bytes('200 headers', '200', `GET /live HTTP/1.1\r\n${CLOSE}${'a: b\r\n'.repeat(200)}\r\n`),
+  // Between them the versions of Node differ: newer ones count something for each header.
+  bytes('20,000 headers', '431 invalid_request', `GET /live HTTP/1.1\r\n${CLOSE}${'a: b\r\n'.repeat(20_000)}\r\n`),
 ];
 
 const lengths: HostileCase[] = [

@@ -96,7 +96,7 @@ function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model
     if (condition) throw inexpressible(model, `llama.cpp has no ${what} in ${family} models`);
   };
   const scaleByHidden = layerCount === GEMMA_27B_LAYERS[family];
-  const scale = (scaleByHidden ? hiddenSize / headCount : headDim) ** -0.5;
+  const scale = 1 / Math.sqrt(scaleByHidden ? hiddenSize / headCount : headDim);
   const isOwnScale = !known.hasFactors && attention.layers.some((layer) => Math.abs(layer.scale / scale - 1) > 1e-6);
   refuseIf(isOwnScale, `scale of the attention scores of its own (it is ${attention.layers[0]!.scale})`);
   const hasOwnWidth = known.headsFillHidden === true && headCount * headDim !== hiddenSize;

@@ -63,7 +63,7 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
   const headDim = readHeadDim(source, defaults, { hiddenSize, headCount });
   const maxPositions = readMaxPositions(source, 'max_position_embeddings', defaults.maxPositions);
   const { field, fallback } = defaults.activation ?? { field: 'hidden_act', fallback: 'silu' };
-  const scale = headDim ** -0.5;
+  const scale = 1 / Math.sqrt(headDim);
   const readRopes = defaults.readRopes ?? ((context) => new Array(layerCount).fill(readRope(config, context)));
   const layerRopes = readRopes({ ...defaults.rope, headDim, maxPositions });
   const ropes = [...new Set(layerRopes)];

@@ -95,7 +95,7 @@ function readGemma(source: FamilySource, own: GemmaDefaults, { types, softcaps }
     activation: { field: 'hidden_activation', fallback: 'gelu_pytorch_tanh' },
     tiedHead: true,
   });
-  const scale = config.positiveNumber('query_pre_attn_scalar', 256) ** -0.5;
+  const scale = 1 / Math.sqrt(config.positiveNumber('query_pre_attn_scalar', 256));
   const windows = windowsOf(config, types, config.sizeOrNull('sliding_window', 4096));
   return {
     ...decoder,

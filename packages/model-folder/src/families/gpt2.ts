@@ -50,7 +50,7 @@ export const gpt2: Family<DecoderArchitecture> = {
     const headCount = config.size(named('n_head', 'num_attention_heads'));
     const layerCount = readLayerCount(source, named('n_layer', 'num_hidden_layers'));
     const headDim = headSize(source, width, { hiddenSize, headCount });
-    const scale = config.flag('scale_attn_weights', true) ? headDim ** -0.5 : 1;
+    const scale = config.flag('scale_attn_weights', true) ? 1 / Math.sqrt(headDim) : 1;
     const byLayer = config.flag('scale_attn_by_inverse_layer_idx', false);
     return {
       kind: 'decoder',
