@@ -37,6 +37,7 @@ const FILES = {
   'gated_unit.cu': { kernel: 'gated_unit', tests: ['GatedUnit'] },
   'lora.cu': { kernel: 'lora', tests: ['Lora', 'Dropout'] },
   'adamw.cu': { kernel: 'adamw', tests: ['AdamW'] },
+  'dequantize.cu': { kernel: 'dequantize', tests: ['Dequantize'] },
 };
 
 /**
@@ -264,6 +265,15 @@ const BY_HAND = [
     'the second moment is not corrected',
   ],
   ['adamw.cu', 'min(1.0, max_norm', 'max(1.0, max_norm', 'small gradients are enlarged'],
+  ['dequantize.cu', 'k % 2 == 0 ?', 'k % 2 != 0 ?', 'the halves of a byte are swapped'],
+  ['dequantize.cu', 'at % 2 == 0 ?', 'i % 2 == 0 ?', 'a row that begins within a byte is swapped'],
+  ['dequantize.cu', '(block - first_block)', 'block', 'the scales of scales of a later module are those of others'],
+  [
+    'dequantize.cu',
+    'static_cast<float>(row) < module[0]',
+    'static_cast<float>(row) <= module[0]',
+    'a first row has the tables of the module before',
+  ],
 ];
 
 /** Barriers whose removal nothing notices: [file, occurrence, why]. @type {[string, number, string][]} */

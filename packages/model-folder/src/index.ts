@@ -37,6 +37,17 @@ export {
   targetModulesOf,
   wholeNameMatcher,
 } from './module-pattern.js';
+export {
+  checkScales,
+  NESTED_BLOCK,
+  nestedScaleCount,
+  partsOf,
+  QUANTIZED_BLOCK,
+  type QuantizedType,
+  type QuantizedWeight,
+  scaleCount,
+  staysQuantized,
+} from './quantized-weights.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
 export { TextStream } from './text-stream.js';
 export { withOwnHead } from './tied-head.js';

@@ -195,7 +195,6 @@ describe('config.json', () => {
     ['is_causal', { is_causal: false }],
     ['is_causal', { is_causal: null }],
     ['per_layer_config', { per_layer_config: { 1: { hidden_act: 'relu' } } }],
-    ['quantization_config', { quantization_config: { quant_method: 'gptq' } }],
     ['hidden_act', { hidden_act: 'gelu_10' }],
     ['rope_scaling.rope_type', { rope_scaling: { rope_type: 'proportional', factor: 4 } }],
     ['rope_scaling.type', { rope_scaling: { type: 'su', factor: 4 } }],

@@ -3,9 +3,16 @@ import { type AdaptableModule, ProductError } from '@lorasmith/contracts';
 import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
 import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config-fields.js';
-import type { LinearLayer, RequiredTensor } from './families/family.js';
+import type { LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
+import {
+  checkQuantization,
+  type QuantizedType,
+  type QuantizedWeight,
+  quantizedTypeOf,
+  readQuantizedWeights,
+} from './quantized-weights.js';
 import { withHeadOfFiles } from './tied-head.js';
 import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
 
@@ -20,7 +27,7 @@ export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } 
   FloatDtype,
   string
 >;
-export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype];
+export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype] | QuantizedType;
 
 /** A base-model folder in Hugging Face layout, read without loading the weights. */
 export interface ModelFolder {
@@ -32,6 +39,8 @@ export interface ModelFolder {
   files: WeightFile[];
   /** Every tensor of the weight files, including those that the architecture does not use. */
   tensors: ReadonlyMap<string, LocatedTensor>;
+  /** The weights that the files have in 4 bits, by name. Empty for most models. */
+  quantized: ReadonlyMap<string, QuantizedWeight>;
   /** Every linear layer, including the output head, by its full name in PEFT. */
   linears: ReadonlyMap<string, LinearLayer>;
   /** Every linear layer except the output head, as the API lists them. */
@@ -40,7 +49,7 @@ export interface ModelFolder {
   headModule: AdaptableModule | null;
   /** Whether config.json ties the head to the embedding, but the files have a different head. The model uses that head. */
   untiedByFiles: boolean;
-  /** A tied head counts once. */
+  /** A tied head counts once, and a quantized weight as many as it has numbers. */
   parameterCount: number;
   /** Total size of the weight files. */
   weightBytes: number;
@@ -50,7 +59,7 @@ export interface ModelFolder {
 
 /**
  * Reads and checks a base-model folder: config.json, generation_config.json, and the headers of the weight files. The
- * check ensures that every tensor of the architecture exists, with the expected shape and a float dtype.
+ * check ensures that every tensor of the architecture exists, with the expected shape and a float dtype, or quantized to 4 bits.
  *
  * @throws ProductError model_file_missing, model_file_corrupt (naming the file and the tensor), model_not_supported
  *   (naming the field)
@@ -68,13 +77,18 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const read = family.readArchitecture({ config, generation, hasTensor: (name) => tensors.has(name) });
   const architecture = read.kind === 'decoder' ? await withHeadOfFiles(read, path, tensors) : read;
   const layout = family.layout(architecture);
-  const { parameterCount, dtype } = checkTensors(path, layout.tensors, tensors);
+  const { parameterCount, dtype, quantizedTypes } = checkTensors(path, layout, tensors);
+  const quantizedLayers = layout.linears.flatMap((layer) => {
+    const type = quantizedTypes.get(layer.weight);
+    return type === undefined ? [] : [{ layer, type }];
+  });
   return {
     path,
     name: basename(path),
     architecture,
     files,
     tensors,
+    quantized: await readQuantizedWeights(path, tensors, quantizedLayers),
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
     modules: layout.linears.map(moduleOf),
     headModule: layout.head && moduleOf(layout.head),
@@ -126,24 +140,41 @@ function checkFeatures(config: ConfigFields): void {
   if (config.has('per_layer_config')) {
     throw config.unsupported('per_layer_config', 'is not supported: all layers must have the same config');
   }
-  if (config.has('quantization_config')) {
-    throw config.unsupported(
-      'quantization_config',
-      'is not supported: the weights must be float32, float16 or bfloat16',
-    );
-  }
+  checkQuantization(config);
 }
 
-function checkTensors(folder: string, required: RequiredTensor[], tensors: ReadonlyMap<string, LocatedTensor>) {
+function checkTensors(
+  folder: string,
+  { tensors: required, linears }: ModelLayout,
+  tensors: ReadonlyMap<string, LocatedTensor>,
+) {
   let parameterCount = 0;
-  const parametersOfDtype = new Map<FloatDtype, number>();
-  for (const { name, shape } of required) {
+  const parametersOfDtype = new Map<DtypeName, number>();
+  const quantizedTypes = new Map<string, QuantizedType>();
+  const mayBeQuantized = new Set(linears.map(({ weight }) => weight));
+  const take = (dtype: DtypeName, { shape }: RequiredTensor) => {
+    const count = shape.reduce((product, size) => product * size, 1);
+    parameterCount += count;
+    parametersOfDtype.set(dtype, (parametersOfDtype.get(dtype) ?? 0) + count);
+  };
+  for (const tensor of required) {
+    const { name, shape } = tensor;
     const located = tensors.get(name);
     if (!located) {
       throw new ProductError('model_file_missing', `${basename(folder)}: no weight file contains the tensor ${name}.`);
     }
     const { file, entry } = located;
     const label = `${modelFileLabel(folder, file)}: tensor ${name}`;
+    const quantizedType = quantizedTypeOf(tensors, name);
+    if (quantizedType !== null) {
+      if (!mayBeQuantized.has(name)) {
+        const supported = 'Linear layers can be, but not embeddings, norms or the output head';
+        throw new ProductError('model_not_supported', `${label} is quantized. ${supported}.`);
+      }
+      quantizedTypes.set(name, quantizedType);
+      take(quantizedType, tensor);
+      continue;
+    }
     if (entry.shape.length !== shape.length || entry.shape.some((size, index) => size !== shape[index])) {
       const found = `[${entry.shape.join(', ')}]`;
       const expected = `[${shape.join(', ')}]`;
@@ -155,10 +186,8 @@ function checkTensors(folder: string, required: RequiredTensor[], tensors: Reado
     if (!isFloatDtype(entry.dtype)) {
       throw new ProductError('model_not_supported', `${label} is ${entry.dtype}; F32, F16 and BF16 are supported.`);
     }
-    const count = shape.reduce((product, size) => product * size, 1);
-    parameterCount += count;
-    parametersOfDtype.set(entry.dtype, (parametersOfDtype.get(entry.dtype) ?? 0) + count);
+    take(DTYPE_NAMES[entry.dtype], tensor);
   }
   const [mostUsed] = [...parametersOfDtype].sort(([, a], [, b]) => b - a)[0]!;
-  return { parameterCount, dtype: DTYPE_NAMES[mostUsed] };
+  return { parameterCount, dtype: mostUsed, quantizedTypes };
 }

@@ -7,7 +7,7 @@ import { asModelError, type WeightFile } from './weight-files.js';
 /** Tensors that are read into one region, one behind the other. */
 export interface WeightTarget {
   names: readonly string[];
-  /** The type in memory. */
+  /** The type in memory. Bytes (U8) are read as they are. */
   dtype: keyof typeof WIDTH;
   /** Receives the region when it is complete. */
   onFilled(region: Region): void;
@@ -23,8 +23,8 @@ export interface ReadWeightsOptions {
 }
 
 /** Bytes of an element. */
-const WIDTH = { F32: 4, BF16: 2 } as const;
-const STORED_WIDTH = { F32: 4, F16: 2, BF16: 2 } as const satisfies Record<FloatDtype, number>;
+const WIDTH = { F32: 4, BF16: 2, U8: 1 } as const;
+const STORED_WIDTH = { F32: 4, F16: 2, BF16: 2, U8: 1 } as const satisfies Record<FloatDtype | 'U8', number>;
 
 /** Hashing is sequential within a file. Each file that is being read occupies one of libuv's four threads. */
 const MOST_FILES_AT_ONCE = 3;
@@ -43,7 +43,7 @@ interface Part {
   fileOffset: number;
   bytes: number;
   regionOffset: number;
-  from: FloatDtype;
+  from: keyof typeof STORED_WIDTH;
 }
 
 /**
@@ -104,7 +104,7 @@ function partsOfFiles(
     for (const name of target.names) {
       const { file } = locateTensor(folder, name);
       const { byteOffset: fileOffset, byteLength: bytes, dtype } = files.get(file)!.tensors.get(name)!;
-      const from = dtype as FloatDtype;
+      const from = dtype as keyof typeof STORED_WIDTH;
       const own = parts.get(file) ?? [];
       if (bytes > 0) own.push({ filling, fileOffset, bytes, regionOffset: filling.bytes, from });
       parts.set(file, own);

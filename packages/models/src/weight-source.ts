@@ -1,22 +1,32 @@
 import {
+  checkScales,
   type LinearLayer,
   locateTensor,
   type ModelFolder,
+  nestedScaleCount,
+  type QuantizedWeight,
   readWeights,
+  scaleCount,
+  staysQuantized,
   type WeightTarget,
 } from '@lorasmith/model-folder';
 import {
+  bytesAsFloat32,
   concat,
   dispose,
   type FloatDType,
   keep,
+  kernelsFor,
+  QuantizedMatrix,
   scope,
   type Tensor,
   tensorOfMapping,
+  toFloat32Array,
   transpose,
 } from '@lorasmith/tensor';
 import { giveAway, type Region } from '@lorasmith/weight-io';
-import { DenseLinear, type LinearGroup } from './frozen-linear.js';
+import { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
+import { QuantizedLinear } from './quantized-linear.js';
 
 export interface LoadOptions {
   /** Called as bytes arrive. Loading ends with what it throws. */
@@ -28,6 +38,13 @@ export interface LoadOptions {
 }
 
 const STORED_AS = { float32: 'F32', bfloat16: 'BF16' } as const;
+
+/** How tensors of the files become one of the engine. */
+interface Filling {
+  dtype: WeightTarget['dtype'];
+  tensorDtype: FloatDType | 'uint8';
+  shape: readonly number[];
+}
 
 /** Reads a base model's tensors into the engine. What it gives is out of every scope: the caller's to free. */
 export class WeightSource {
@@ -79,11 +96,11 @@ export class WeightSource {
   async linearGroup(layers: readonly LinearLayer[]): Promise<LinearGroup> {
     const biases = layers.flatMap(({ bias }) => bias ?? []);
     if (biases.length > 0 && biases.length < layers.length) throw new Error('stacked layers have a bias all or none');
-    const [weight, bias] = await Promise.all([
-      this.#weight(layers), // [Σ out, in]
+    const [linear, bias] = await Promise.all([
+      this.#linear(layers),
       biases.length === 0 ? null : this.#stacked(biases), // [Σ out]
     ]);
-    return { modules: layers, linear: new DenseLinear(weight, bias) };
+    return { modules: layers, linear: linear(bias) };
   }
 
   /** A tensor that was made of given ones, freed like them when loading fails. */
@@ -92,10 +109,25 @@ export class WeightSource {
     return keep(tensor);
   }
 
+  /** @returns the linear layer with a bias */
+  async #linear(layers: readonly LinearLayer[]): Promise<(bias: Tensor | null) => FrozenLinear> {
+    if (staysQuantized(this.#folder.quantized, layers)) {
+      const matrix = await this.#quantized(layers);
+      return (bias) => new QuantizedLinear(matrix, bias, this.#dtype);
+    }
+    const weight = await this.#weight(layers);
+    return (bias) => new DenseLinear(weight, bias);
+  }
+
   /** `[Σ out, in]` */
   async #weight(layers: readonly LinearLayer[]): Promise<Tensor> {
-    if (layers.every(({ transposed }) => !transposed)) return await this.#stacked(layers.map(({ weight }) => weight));
-    const stored = await Promise.all(layers.map(({ weight }) => this.tensor(weight)));
+    const isStoredSo = ({ transposed, weight }: LinearLayer) => !transposed && !this.#folder.quantized.has(weight);
+    if (layers.every(isStoredSo)) return await this.#stacked(layers.map(({ weight }) => weight));
+    const stored = await Promise.all(
+      layers.map((layer) =>
+        this.#folder.quantized.has(layer.weight) ? this.#decoded(layer) : this.tensor(layer.weight),
+      ),
+    );
     const turned = scope(() =>
       concat(
         stored.map((one, i) => (layers[i]!.transposed ? transpose(one, [1, 0]) : one)),
@@ -106,17 +138,66 @@ export class WeightSource {
     return this.give(turned);
   }
 
+  /** A quantized weight, `[out, in]` in the dtype that the model computes in. */
+  async #decoded(layer: LinearLayer): Promise<Tensor> {
+    const matrix = await this.#quantized([layer]);
+    const weight = kernelsFor(this.#dtype).dequantizeRows(matrix, 0, matrix.rows, this.#dtype);
+    matrix.dispose();
+    return this.give(weight);
+  }
+
+  /** Quantized weights, one below the other. */
+  async #quantized(layers: readonly LinearLayer[]): Promise<QuantizedMatrix> {
+    const weights = layers.map(({ weight }) => this.#folder.quantized.get(weight)!);
+    const isNested = weights[0]!.nested !== null;
+    const total = (countOf: (weight: QuantizedWeight) => number) =>
+      weights.reduce((sum, weight) => sum + countOf(weight), 0);
+    const [codes, scales, nestedScales] = await Promise.all([
+      this.#filled(
+        layers.map(({ weight }) => weight),
+        {
+          dtype: 'U8',
+          tensorDtype: 'uint8',
+          shape: [total(({ shape: [rows, columns] }) => Math.ceil((rows * columns) / 2))],
+        },
+      ),
+      this.#filled(
+        weights.map((weight) => weight.scales),
+        isNested
+          ? { dtype: 'U8', tensorDtype: 'uint8', shape: [total(scaleCount)] }
+          : { dtype: 'F32', tensorDtype: 'uint8', shape: [total(scaleCount), 4] },
+      ),
+      isNested
+        ? this.#filled(
+            weights.map(({ nested }) => nested!.scales),
+            { dtype: 'F32', tensorDtype: 'float32', shape: [total(nestedScaleCount)] },
+          )
+        : null,
+    ]);
+    const read = scope(() => toFloat32Array(nestedScales ?? bytesAsFloat32(scales)));
+    checkScales(this.#folder, weights, read);
+    const modules = weights.map(({ shape: [rows], values, nested }) => ({ rows, values, nested }));
+    const matrix = new QuantizedMatrix(weights[0]!.shape[1], modules, { codes, scales, nestedScales });
+    this.give(matrix.table);
+    return matrix;
+  }
+
   /** Tensors that differ in their first axis only, one below the other, in memory that the engine takes over without a copy. */
   async #stacked(names: readonly string[], dtype: FloatDType = this.#dtype): Promise<Tensor> {
     const shapes = names.map((name) => locateTensor(this.#folder, name).entry.shape);
     const [first, ...others] = shapes[0]!;
     const rows = shapes.reduce((sum, [own]) => sum + (own ?? 1), 0);
     const shape = first === undefined ? [] : [rows, ...others];
+    return await this.#filled(names, { dtype: STORED_AS[dtype], tensorDtype: dtype, shape });
+  }
+
+  /** A tensor of what is read of others, one behind the other. */
+  async #filled(names: readonly string[], { dtype, tensorDtype, shape }: Filling): Promise<Tensor> {
     if (this.#isReading) throw new Error(`${names.join()} is asked for too late`);
     return await new Promise((resolve, reject) => {
       this.#rejections.push(reject);
-      const onFilled = (region: Region) => resolve(this.give(tensorOfMapping(giveAway(region), shape, dtype)));
-      this.#targets.push({ names, dtype: STORED_AS[dtype], onFilled });
+      const onFilled = (region: Region) => resolve(this.give(tensorOfMapping(giveAway(region), shape, tensorDtype)));
+      this.#targets.push({ names, dtype, onFilled });
     });
   }
 

@@ -2,7 +2,6 @@ export { checkRow } from './dataset-row.js';
 export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
 export { availableMemory, SHARED_PASS_TOKENS } from './estimate/estimate-job.js';
 export {
-  bytesPerWeight,
   decoderMemory,
   jointMemory,
   type MemoryNeeds,
@@ -11,6 +10,7 @@ export {
 } from './estimate/estimate-memory.js';
 export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
 export { sampleCacheTokens } from './estimate/sampling.js';
+export { weightMemory } from './estimate/weight-memory.js';
 export {
   type ExampleStore,
   type ExampleStoreOptions,

@@ -108,6 +108,7 @@ function emptyFolder(path: string) {
     name: 'tiny',
     files: [],
     tensors: new Map(),
+    quantized: new Map(),
     linears: new Map(),
     weightBytes: 0,
     dtype: 'float32' as const,

@@ -20,9 +20,15 @@ constexpr int64_t kPrefetchPairs = 8;
 
 inline __m512bh Pairs(__m512i bits) { return reinterpret_cast<__m512bh>(bits); }
 
+// Thirty-two numbers of a row of b, zero where they are not inside.
+inline __m512i RowPart(Matrix<BFloat16> b, int64_t row, int64_t column, __mmask32 inside) {
+  return _mm512_maskz_loadu_epi16(inside, b.data + row * b.stride + column);
+}
+
 // Rows 2 k and 2 k + 1 of b → 32 pairs, for each k. [depth, columns] → [depth / 2, 32, 2]; columns beyond become zero,
-// and so does what an odd depth lacks.
-inline void PackPanel(Matrix<BFloat16> b, int64_t depth, int64_t columns, BFloat16* panel) {
+// and so does what an odd depth lacks. RowPart reads b.
+template <typename Source>
+void PackPanel(const Source& b, int64_t depth, int64_t columns, BFloat16* panel) {
   const __mmask32 inside = FirstColumns(columns);
   alignas(64) uint16_t low[32], high[32];
   for (int i = 0; i < 16; i++) {
@@ -33,16 +39,16 @@ inline void PackPanel(Matrix<BFloat16> b, int64_t depth, int64_t columns, BFloat
   }
   const __m512i first = Load(low), second = Load(high);
   for (int64_t k = 0; k < depth; k += 2) {
-    const __m512i even = _mm512_maskz_loadu_epi16(inside, b.data + k * b.stride);
-    const __m512i odd =
-        k + 1 < depth ? _mm512_maskz_loadu_epi16(inside, b.data + (k + 1) * b.stride) : _mm512_setzero_si512();
+    const __m512i even = RowPart(b, k, 0, inside);
+    const __m512i odd = k + 1 < depth ? RowPart(b, k + 1, 0, inside) : _mm512_setzero_si512();
     _mm512_storeu_si512(panel + k * kPanelColumns, _mm512_permutex2var_epi16(even, first, odd));
     _mm512_storeu_si512(panel + k * kPanelColumns + 32, _mm512_permutex2var_epi16(even, second, odd));
   }
 }
 
 // The same from the transposed matrix: [columns, depth] → [depth / 2, 32, 2]
-inline void PackTransposedPanel(Matrix<BFloat16> b, int64_t depth, int64_t columns, BFloat16* panel) {
+template <typename Source>
+void PackTransposedPanel(const Source& b, int64_t depth, int64_t columns, BFloat16* panel) {
   for (int64_t column = 0; column < kPanelColumns; column += 16) {
     for (int64_t k = 0; k < depth; k += 32) {
       const int64_t steps = std::min<int64_t>(32, depth - k);
@@ -50,8 +56,7 @@ inline void PackTransposedPanel(Matrix<BFloat16> b, int64_t depth, int64_t colum
       const __mmask32 inside = FirstColumns(steps);
       __m512i block[16];
       for (int i = 0; i < 16; i++) {
-        block[i] = column + i < columns ? _mm512_maskz_loadu_epi16(inside, b.data + (column + i) * b.stride + k)
-                                        : _mm512_setzero_si512();
+        block[i] = column + i < columns ? RowPart(b, column + i, k, inside) : _mm512_setzero_si512();
       }
       Transpose16(block);
       for (int64_t pair = 0; pair < pairs; pair++) {

@@ -12,26 +12,32 @@
 
 namespace lorasmith {
 
-// [depth, columns] → [depth, 32]; columns beyond become zero.
-inline void PackPanel(Matrix<float> b, int64_t depth, int64_t columns, float* panel) {
+// Sixteen numbers of a row of b, zero where they are not inside.
+inline __m512i RowPart(Matrix<float> b, int64_t row, int64_t column, __mmask16 inside) {
+  return _mm512_maskz_loadu_epi32(inside, b.data + row * b.stride + column);
+}
+
+// [depth, columns] → [depth, 32]; columns beyond become zero. RowPart reads b.
+template <typename Source>
+void PackPanel(const Source& b, int64_t depth, int64_t columns, float* panel) {
   const uint32_t inside = FirstColumns(columns);
   const __mmask16 left = static_cast<__mmask16>(inside), right = static_cast<__mmask16>(inside >> 16);
   for (int64_t k = 0; k < depth; k++) {
-    _mm512_storeu_ps(panel + k * kPanelColumns, _mm512_maskz_loadu_ps(left, b.data + k * b.stride));
-    _mm512_storeu_ps(panel + k * kPanelColumns + 16, _mm512_maskz_loadu_ps(right, b.data + k * b.stride + 16));
+    _mm512_storeu_si512(panel + k * kPanelColumns, RowPart(b, k, 0, left));
+    _mm512_storeu_si512(panel + k * kPanelColumns + 16, RowPart(b, k, 16, right));
   }
 }
 
 // The same from the transposed matrix: [columns, depth] → [depth, 32]
-inline void PackTransposedPanel(Matrix<float> b, int64_t depth, int64_t columns, float* panel) {
+template <typename Source>
+void PackTransposedPanel(const Source& b, int64_t depth, int64_t columns, float* panel) {
   for (int64_t column = 0; column < kPanelColumns; column += 16) {
     for (int64_t k = 0; k < depth; k += 16) {
       const int64_t steps = std::min<int64_t>(16, depth - k);
       const __mmask16 inside = static_cast<__mmask16>(FirstColumns(steps));
       __m512i block[16];
       for (int i = 0; i < 16; i++) {
-        block[i] = column + i < columns ? _mm512_maskz_loadu_epi32(inside, b.data + (column + i) * b.stride + k)
-                                        : _mm512_setzero_si512();
+        block[i] = column + i < columns ? RowPart(b, column + i, k, inside) : _mm512_setzero_si512();
       }
       Transpose16(block);
       for (int64_t step = 0; step < steps; step++) {

@@ -309,6 +309,7 @@ std::vector<OpDefinition> GatedUnitOps();
 std::vector<OpDefinition> AttentionOps();
 std::vector<OpDefinition> CachedAttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
+std::vector<OpDefinition> DequantizeOps();
 std::vector<OpDefinition> DropoutOps();
 std::vector<OpDefinition> LoraOps();
 std::vector<OpDefinition> LoraForwardOps();

@@ -18,6 +18,8 @@
 #include "bfloat16_tile.h"
 #include "float32_tile.h"
 #include "parallel.h"
+#include "quantized_operands.h"
+#include "quantized_rows.h"
 
 namespace lorasmith {
 namespace {
@@ -89,8 +91,8 @@ constexpr int64_t PanelSize(int64_t depth) {
   return kPanelColumns * RoundUp(depth, Tiles::kDepthStep);
 }
 
-template <typename Tiles, typename Number = typename Tiles::Number>
-void Pack(Matrix<Number> b, bool transposed, int64_t depth, int64_t columns, Number* panel) {
+template <typename Tiles, typename Source, typename Number = typename Tiles::Number>
+void Pack(const Source& b, bool transposed, int64_t depth, int64_t columns, Number* panel) {
   if (transposed) {
     PackTransposedPanel(b, depth, columns, panel);
   } else {
@@ -110,20 +112,19 @@ struct Chunk {
 };
 
 // Packs the panels of a chunk, shared by the threads. Help returns when all panels are packed.
-template <typename Tiles>
+template <typename Tiles, typename Source>
 class Packing {
   using Number = typename Tiles::Number;
 
  public:
-  Packing(Matrix<Number> b, bool transposed, const Sizes& sizes, const Chunk& chunk, Number* packed)
+  Packing(const Source& b, bool transposed, const Sizes& sizes, const Chunk& chunk, Number* packed)
       : b_(b), transposed_(transposed), sizes_(sizes), chunk_(chunk), packed_(packed) {}
 
   void Help() {
     for (int64_t panel = next_.fetch_add(1); panel < chunk_.panels; panel = next_.fetch_add(1)) {
       const int64_t column = (chunk_.first_panel + panel) * kPanelColumns;
-      const int64_t first = transposed_ ? column * b_.stride + chunk_.from : chunk_.from * b_.stride + column;
-      Pack<Tiles>({b_.data + first, b_.stride}, transposed_, chunk_.depth, sizes_.ColumnsOf(chunk_.first_panel + panel),
-                  packed_ + panel * PanelSize<Tiles>(chunk_.depth));
+      Pack<Tiles>(transposed_ ? b_.From(column, chunk_.from) : b_.From(chunk_.from, column), transposed_, chunk_.depth,
+                  sizes_.ColumnsOf(chunk_.first_panel + panel), packed_ + panel * PanelSize<Tiles>(chunk_.depth));
       done_.fetch_add(1, std::memory_order_release);
     }
     // The wait is at most the time to pack one panel, too short to sleep.
@@ -131,7 +132,7 @@ class Packing {
   }
 
  private:
-  Matrix<Number> b_;
+  Source b_;
   bool transposed_;
   const Sizes& sizes_;
   const Chunk& chunk_;
@@ -209,8 +210,8 @@ class Ahead {
   int64_t lines_ = 0;
 };
 
-template <typename Tiles, typename Number = typename Tiles::Number>
-void MultiplyChunk(Matrix<Number> a, Matrix<Number> b, bool transposed, const Sizes& sizes, const Chunk& chunk,
+template <typename Tiles, typename Source, typename Number = typename Tiles::Number>
+void MultiplyChunk(Matrix<Number> a, const Source& b, bool transposed, const Sizes& sizes, const Chunk& chunk,
                    Number* packed, const Number* addend, Number* result, float* sums) {
   const int64_t threads = Threads();
   const std::vector<int64_t> begins = Pieces((sizes.rows + Tiles::kTileRows - 1) / Tiles::kTileRows, threads);
@@ -218,7 +219,7 @@ void MultiplyChunk(Matrix<Number> a, Matrix<Number> b, bool transposed, const Si
   // With few rows, the panels are divided among the threads as well.
   const int64_t groups = pieces >= 4 * threads ? 1 : std::min(chunk.panels, 4 * threads);
   const int64_t sums_stride = chunk.panels * kPanelColumns;
-  Packing<Tiles> packing(b, transposed, sizes, chunk, packed);
+  Packing<Tiles, Source> packing(b, transposed, sizes, chunk, packed);
   ParallelFor(pieces * groups, [&](int64_t index) {
     packing.Help();
     Tiles tiles;
@@ -269,8 +270,8 @@ bool AreFew(const Sizes& sizes) {
 }
 
 // Few rows: one panel after the other, for its whole depth.
-template <typename Tiles, typename Number = typename Tiles::Number>
-void MultiplyFewRows(Matrix<Number> a, Matrix<Number> b, bool transposed, const Sizes& sizes, const Number* addend,
+template <typename Tiles, typename Source, typename Number = typename Tiles::Number>
+void MultiplyFewRows(Matrix<Number> a, const Source& b, bool transposed, const Sizes& sizes, const Number* addend,
                      Number* result) {
   constexpr int64_t kChunk = Tiles::kDepthChunk;
   const Matrix<Number> rows = Apart<Tiles>(a, sizes.rows, sizes.depth);
@@ -285,8 +286,7 @@ void MultiplyFewRows(Matrix<Number> a, Matrix<Number> b, bool transposed, const 
     const int64_t columns = sizes.ColumnsOf(panel);
     for (int64_t from = 0; from < sizes.depth; from += kChunk) {
       const int64_t depth = std::min(kChunk, sizes.depth - from);
-      const int64_t first = transposed ? column * b.stride + from : from * b.stride + column;
-      Pack<Tiles>({b.data + first, b.stride}, transposed, depth, columns, packed);
+      Pack<Tiles>(transposed ? b.From(column, from) : b.From(from, column), transposed, depth, columns, packed);
       for (int64_t row = 0; row < sizes.rows; row += Tiles::kTileRows) {
         const int64_t at = row * sizes.columns + column;
         const Target<Number> to{result + at,
@@ -304,9 +304,9 @@ void MultiplyFewRows(Matrix<Number> a, Matrix<Number> b, bool transposed, const 
   });
 }
 
-template <typename Tiles, typename Number = typename Tiles::Number>
-void MultiplyMatrices(Matrix<Number> a, Matrix<Number> b, bool transposed, const Sizes& sizes, const Number* addend,
-                      Number* result) {
+template <typename Tiles, typename Source, typename Number = typename Tiles::Number>
+void MultiplyWith(Matrix<Number> a, const Source& b, bool transposed, const Sizes& sizes, const Number* addend,
+                  Number* result) {
   if (AreFew<Tiles>(sizes)) {
     MultiplyFewRows<Tiles>(a, b, transposed, sizes, addend, result);
     return;
@@ -329,22 +329,25 @@ void MultiplyMatrices(Matrix<Number> a, Matrix<Number> b, bool transposed, const
   }
 }
 
-inline void MultiplyMatrices(Matrix<float> a, Matrix<float> b, bool transposed, const Sizes& sizes, const float* addend,
-                             float* result) {
-  MultiplyMatrices<Float32Tiles>(a, b, transposed, sizes, addend, result);
+// b is a Matrix, or QuantizedRows.
+template <typename Source>
+void MultiplyMatrices(Matrix<float> a, const Source& b, bool transposed, const Sizes& sizes, const float* addend,
+                      float* result) {
+  MultiplyWith<Float32Tiles>(a, b, transposed, sizes, addend, result);
 }
 
 #if defined(__AVX512BF16__)
 
-inline void MultiplyMatrices(Matrix<BFloat16> a, Matrix<BFloat16> b, bool transposed, const Sizes& sizes,
-                             const BFloat16* addend, BFloat16* result) {
+template <typename Source>
+void MultiplyMatrices(Matrix<BFloat16> a, const Source& b, bool transposed, const Sizes& sizes, const BFloat16* addend,
+                      BFloat16* result) {
 #if defined(LORASMITH_AMX)
   if (MayUseAmx()) {
-    MultiplyMatrices<AmxBFloat16Tiles>(a, b, transposed, sizes, addend, result);
+    MultiplyWith<AmxBFloat16Tiles>(a, b, transposed, sizes, addend, result);
     return;
   }
 #endif
-  MultiplyMatrices<BFloat16Tiles>(a, b, transposed, sizes, addend, result);
+  MultiplyWith<BFloat16Tiles>(a, b, transposed, sizes, addend, result);
 }
 
 #endif
@@ -367,22 +370,56 @@ struct Product {
     if (!context.Check(fits, "the addend must have the shape of the product")) return;
     Number* result = context.Output<Number>(0, {sizes.rows, sizes.columns});
     if (context.failed()) return;
-    MultiplyMatrices({a, sizes.depth}, {b, transposed ? sizes.depth : sizes.columns}, transposed, sizes, addend,
-                     result);
+    MultiplyMatrices(Matrix<Number>{a, sizes.depth}, Matrix<Number>{b, transposed ? sizes.depth : sizes.columns},
+                     transposed, sizes, addend, result);
   }
 
   bool transposed;
 };
 
-template <bool kAddend>
+// The same with a quantized second matrix [rows, columns].
+template <typename Number>
+struct QuantizedProduct {
+  explicit QuantizedProduct(const Attributes& attributes)
+      : transposed(attributes.Int("transpose_b") != 0),
+        rows(attributes.Int("rows")),
+        columns(attributes.Int("columns")) {}
+
+  void Compute(Context& context) const {
+    const QuantizedMatrix matrix = QuantizedOperand(context, 1, rows, columns);
+    if (!context.Check(columns % kQuantizedBlock == 0, "a block of the quantized weights crosses a row")) return;
+    const Sizes sizes{context.Dim(0, 0), transposed ? rows : columns, transposed ? columns : rows};
+    if (!context.Check(context.Dim(0, 1) == sizes.depth, "the matrices must have the same depth")) return;
+    const Number* a = context.Input<Number>(0);
+    Number* result = context.Output<Number>(0, {sizes.rows, sizes.columns});
+    if (context.failed()) return;
+    MultiplyMatrices(Matrix<Number>{a, sizes.depth}, QuantizedRows<Number>{&matrix}, transposed, sizes, nullptr,
+                     result);
+  }
+
+  bool transposed;
+  int64_t rows;
+  int64_t columns;
+};
+
+template <template <typename Number> class Kernel>
 std::vector<KernelDefinition> ProcessorKernels() {
   return {
 #if defined(__AVX512BF16__)
-      KernelOn<Product<BFloat16, kAddend>>("CPU", TF_BFLOAT16),
+      KernelOn<Kernel<BFloat16>>("CPU", TF_BFLOAT16),
 #endif
-      KernelOn<Product<float, kAddend>>("CPU", TF_FLOAT),
+      KernelOn<Kernel<float>>("CPU", TF_FLOAT),
   };
 }
+
+template <typename Number>
+using PlainProduct = Product<Number, false>;
+template <typename Number>
+using ProductAdd = Product<Number, true>;
+
+std::vector<KernelDefinition> ProductKernels() { return ProcessorKernels<PlainProduct>(); }
+std::vector<KernelDefinition> ProductAddKernels() { return ProcessorKernels<ProductAdd>(); }
+std::vector<KernelDefinition> QuantizedProductKernels() { return ProcessorKernels<QuantizedProduct>(); }
 
 }  // namespace
 }  // namespace lorasmith
@@ -391,10 +428,9 @@ std::vector<KernelDefinition> ProcessorKernels() {
 
 namespace lorasmith {
 namespace {
-template <bool kAddend>
-std::vector<KernelDefinition> ProcessorKernels() {
-  return {};
-}
+std::vector<KernelDefinition> ProductKernels() { return {}; }
+std::vector<KernelDefinition> ProductAddKernels() { return {}; }
+std::vector<KernelDefinition> QuantizedProductKernels() { return {}; }
 }  // namespace
 }  // namespace lorasmith
 
@@ -404,12 +440,14 @@ namespace lorasmith {
 
 std::vector<OpDefinition> ProductOps() {
   return {
-      {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b: int"}, ProcessorKernels<false>()},
-      {"LorasmithProductAdd",
-       {"a: T", "b: T", "addend: T"},
+      {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b: int"}, ProductKernels()},
+      {"LorasmithProductAdd", {"a: T", "b: T", "addend: T"}, {"result: T"}, {"transpose_b: int"}, ProductAddKernels()},
+      {"LorasmithQuantizedProduct",
+       {"a: T", "codes: uint8", "scales: uint8", "nested_scales: float", "modules: float"},
        {"result: T"},
-       {"transpose_b: int"},
-       ProcessorKernels<true>()},
+       // On a GPU, the bytes of the weights that are decoded at a time.
+       {"transpose_b: int", "rows: int", "columns: int", "most_decoded_bytes: int"},
+       QuantizedProductKernels()},
   };
 }
 

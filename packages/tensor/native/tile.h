@@ -20,8 +20,13 @@ constexpr int64_t kPanelColumns = 32;
 constexpr int kTileRows = 14;
 
 // The rows are `stride` numbers apart.
-template <typename Number>
+template <typename Number_>
 struct Matrix {
+  using Number = Number_;
+
+  // The matrix from a row and a column on.
+  Matrix From(int64_t row, int64_t column) const { return {data + row * stride + column, stride}; }
+
   const Number* data;
   int64_t stride;
 };

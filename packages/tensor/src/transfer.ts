@@ -28,24 +28,31 @@ export function tensorOfMapping(
   const width = STORED_WIDTH[dtype];
   return scope(() => {
     const place = new Int32Array(BigUint64Array.of(address, BigInt(bytes)).buffer);
-    const memory = Int32Array.of(...place, ...shape, width);
+    const memory = Int32Array.of(...place, ...shape, ...(width === 1 ? [] : [width]));
     const raw = execute('LorasmithAdopt', [typeAttribute('T', 'uint8')], [tensorOf(memory, [memory.length])]);
+    // Also of bytes: on a GPU it is what moves them there.
     return bitcast(raw, dtype);
   });
 }
 
 /** Bytes of an element of a weight file. */
-const STORED_WIDTH = { float32: 4, float16: 2, bfloat16: 2 } as const;
+const STORED_WIDTH = { float32: 4, float16: 2, bfloat16: 2, uint8: 1 } as const;
 
 /** A tensor from the little-endian bytes of a safetensors file. */
 export function tensorOfBytes(bytes: Uint8Array, shape: readonly number[], dtype: keyof typeof STORED_WIDTH): Tensor {
-  const stored = [...shape, STORED_WIDTH[dtype]];
+  const width = STORED_WIDTH[dtype];
+  const stored = width === 1 ? [...shape] : [...shape, width];
   return scope(() =>
     bitcast(new Tensor(binding.createTensor(stored, TF_DATA_TYPE.uint8, bytes), stored, 'uint8'), dtype),
   );
 }
 
-/** @param raw `[…, bytes of an element]` */
+/** @param raw `[…, 4]` uint8 @returns `[…]` float32, the same bits */
+export function bytesAsFloat32(raw: Tensor): Tensor {
+  return bitcast(raw, 'float32');
+}
+
+/** @param raw `[…, bytes of an element]`, or `[…]` of bytes */
 function bitcast(raw: Tensor, dtype: keyof typeof STORED_WIDTH): Tensor {
   return execute('Bitcast', [typeAttribute('T', 'uint8'), typeAttribute('type', dtype)], [raw]);
 }

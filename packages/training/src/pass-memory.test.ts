@@ -61,7 +61,8 @@ describe.each([
           });
           const memory = {
             architecture: folder.architecture as DecoderArchitecture,
-            parameterCount: 0,
+            weightBytes: 0,
+            decodedBytes: 0,
             targets,
             trainedParameters: 0,
             precision,

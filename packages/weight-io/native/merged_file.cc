@@ -9,6 +9,9 @@
 #include <system_error>
 #include <thread>
 
+#include "convert_floats.h"
+#include "quantized_matrix.h"
+
 namespace lorasmith {
 namespace {
 
@@ -52,6 +55,33 @@ struct MergedFile::Tensor {
   std::once_flag packed;
   std::vector<float> panels;
   merging::Update update{};
+  std::once_flag scales_read;
+  Failure scales_failure;
+  std::vector<uint8_t> scales;
+  std::vector<float> nested_scales;
+
+  // The scales of a quantized weight; once, by the thread that needs them first.
+  Failure ReadScales(int64_t index) {
+    std::call_once(scales_read, [&] {
+      const QuantizedSource& from = *source->quantized;
+      scales.resize(static_cast<size_t>(from.scales.bytes));
+      nested_scales.resize(static_cast<size_t>(from.nested_scales.bytes) / sizeof(float));
+      const auto read = [&](const FilePart& part, void* to) {
+        if (!scales_failure) {
+          scales_failure = ReadAll(part.file, static_cast<char*>(to), part.bytes, part.offset, index);
+        }
+      };
+      read(from.scales, scales.data());
+      read(from.nested_scales, nested_scales.data());
+    });
+    return scales_failure;
+  }
+
+  QuantizedMatrix Quantized(const uint8_t* codes) const {
+    const QuantizedSource& from = *source->quantized;
+    const float* nested = nested_scales.empty() ? nullptr : nested_scales.data();
+    return {codes, scales.data(), nested, from.module, 1, from.rows, from.width};
+  }
 
   // Once, by the thread that needs it first.
   void Pack() {
@@ -162,7 +192,10 @@ bool MergedFile::NextPiece(Piece* piece) {
     const SourceTensor& source = *tensor->source;
     const RowConversion* conversion = source.conversion.get();
     // A tensor that is copied is a column of bytes.
-    const int64_t height = conversion ? conversion->Rows() : source.update ? source.update->rows : source.bytes;
+    const int64_t height = conversion         ? conversion->Rows()
+                           : source.update    ? source.update->rows
+                           : source.quantized ? source.quantized->rows
+                                              : source.bytes;
     if (source.bytes == 0 || next_row_ == height) {
       next_tensor_++;
       next_row_ = 0;
@@ -197,6 +230,7 @@ Failure MergedFile::Read(Piece* piece) {
     std::memcpy(memory, source.content + piece->input, static_cast<size_t>(piece->bytes));
     return {};
   }
+  if (source.quantized) return ReadQuantized(piece);
   const RowConversion* conversion = source.conversion.get();
   if (conversion == nullptr || !conversion->transposed) {
     return ReadAll(source.file, memory, piece->bytes, piece->input, piece->tensor_index);
@@ -212,6 +246,29 @@ Failure MergedFile::Read(Piece* piece) {
   }
   Transpose(columns.data(), conversion->stored_rows, piece->rows, element, memory);
   return {};
+}
+
+// The same of a quantized weight, as bfloat16.
+Failure MergedFile::ReadQuantized(Piece* piece) {
+  const SourceTensor& source = *piece->tensor->source;
+  const int64_t index = piece->tensor_index;
+  if (Failure failure = piece->tensor->ReadScales(index)) return failure;
+  const int64_t begin = piece->first_row * source.quantized->width;
+  const int64_t count = piece->rows * source.quantized->width;
+  const int64_t first_byte = begin / 2;
+  std::vector<char> codes(static_cast<size_t>((begin + count + 1) / 2 - first_byte));
+  const int64_t bytes = static_cast<int64_t>(codes.size());
+  if (Failure failure = ReadAll(source.file, codes.data(), bytes, source.offset + first_byte, index)) return failure;
+  // The codes as if all before them were there, too.
+  const QuantizedMatrix matrix = piece->tensor->Quantized(reinterpret_cast<const uint8_t*>(codes.data()) - first_byte);
+  char* to = piece->memory.data();
+  bool finite = true;
+  matrix.Decode(matrix.ModuleOf(0), begin, count, [&](float value, int64_t i) {
+    const uint16_t rounded = Float32ToBFloat16::Convert(BitsOf(value));
+    finite &= (rounded & 0x7f80) != 0x7f80;
+    std::memcpy(to + i * 2, &rounded, sizeof rounded);
+  });
+  return finite ? Failure{} : Failure{0, "a number is not finite", "ERR_NOT_FINITE", index};
 }
 
 // Reads, merges, converts and writes a piece.
@@ -257,6 +314,8 @@ void MergedFile::Hash(std::unique_lock<std::mutex>* lock) {
     if (piece->is_last_of_tensor) {
       // Every piece before is done, too.
       std::vector<float>().swap(piece->tensor->panels);
+      std::vector<uint8_t>().swap(piece->tensor->scales);
+      std::vector<float>().swap(piece->tensor->nested_scales);
     }
     __atomic_fetch_add(options_.done_bytes, piece->written_bytes, __ATOMIC_RELAXED);
     lock->lock();

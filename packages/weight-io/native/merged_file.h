@@ -31,14 +31,34 @@ struct TensorUpdate {
   bool transposed;
 };
 
+// Where a part of a file is.
+struct FilePart {
+  int file;
+  int64_t offset;
+  int64_t bytes;
+};
+
+// A weight [rows, width] in 4 bits, whose codes are the tensor's own part of a file; see quantized_matrix.h.
+struct QuantizedSource {
+  int64_t rows;
+  int64_t width;
+  FilePart scales;
+  // Without bytes where there is no double quantization.
+  FilePart nested_scales;
+  // QuantizedModule::kNumbers
+  const float* module;
+};
+
 struct SourceTensor {
   int file;
   int64_t offset;
+  // Of a quantized weight: as bfloat16, which it is decoded to when it is read.
   int64_t bytes;
   // Bytes in memory instead of a file; or null.
   const char* content;
   std::unique_ptr<TensorUpdate> update;
   std::unique_ptr<RowConversion> conversion;
+  std::unique_ptr<QuantizedSource> quantized;
 };
 
 struct MergedFileOptions {
@@ -69,6 +89,7 @@ class MergedFile : public AsyncWork {
   bool NextPiece(Piece* piece);
   void Produce(Piece* piece);
   Failure Read(Piece* piece);
+  Failure ReadQuantized(Piece* piece);
   void Hash(std::unique_lock<std::mutex>* lock);
   void Fail(Failure failure);
 

@@ -97,6 +97,20 @@ std::unique_ptr<TensorUpdate> UpdateOf(const Fields& fields) {
   return update;
 }
 
+FilePart FilePartOf(const Fields& fields) {
+  return {static_cast<int>(fields.Integer("fd")), fields.Integer("offset"), fields.Integer("bytes")};
+}
+
+std::unique_ptr<QuantizedSource> QuantizedOf(napi_env env, const Fields& fields) {
+  auto quantized = std::make_unique<QuantizedSource>();
+  quantized->rows = fields.Integer("rows");
+  quantized->width = fields.Integer("width");
+  quantized->scales = FilePartOf(Fields(env, fields.Get("scales")));
+  if (fields.Has("nestedScales")) quantized->nested_scales = FilePartOf(Fields(env, fields.Get("nestedScales")));
+  quantized->module = fields.Array<float>("module").first;
+  return quantized;
+}
+
 std::vector<SourceTensor> TensorsOf(napi_env env, napi_value list) {
   uint32_t count = 0;
   napi_get_array_length(env, list, &count);
@@ -108,10 +122,11 @@ std::vector<SourceTensor> TensorsOf(napi_env env, napi_value list) {
     napi_get_element(env, list, i, &element);
     const Fields fields(env, element);
     SourceTensor tensor{
-        static_cast<int>(fields.Integer("fd")), fields.Integer("offset"), fields.Integer("bytes"), nullptr, {}, {}};
+        static_cast<int>(fields.Integer("fd")), fields.Integer("offset"), fields.Integer("bytes"), nullptr, {}, {}, {}};
     if (fields.Has("content")) tensor.content = fields.Array<char>("content").first;
     if (fields.Has("update")) tensor.update = UpdateOf(Fields(env, fields.Get("update")));
     if (fields.Has("conversion")) tensor.conversion = ConversionOf(Fields(env, fields.Get("conversion")));
+    if (fields.Has("quantized")) tensor.quantized = QuantizedOf(env, Fields(env, fields.Get("quantized")));
     tensors.push_back(std::move(tensor));
     napi_close_handle_scope(env, scope);
   }

@@ -4,6 +4,13 @@ import { getSystemErrorMap, getSystemErrorName } from 'node:util';
 
 export type MergeInstructions = 'avx512' | 'avx2' | 'generic';
 
+/** A part of an open file. */
+export interface FilePart {
+  fd: number;
+  offset: number;
+  bytes: number;
+}
+
 /** A tensor to copy, merge or convert. Sizes fit together: the addon does not check them. */
 export interface NativeTensor {
   fd: number;
@@ -29,6 +36,13 @@ export interface NativeTensor {
     rank: number;
     scale: number;
     transposed: boolean;
+  };
+  quantized?: {
+    rows: number;
+    width: number;
+    scales: FilePart;
+    nestedScales?: FilePart;
+    module: Float32Array;
   };
 }
 

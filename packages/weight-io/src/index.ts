@@ -2,6 +2,7 @@ export { type FilePiece, readPieces, Sha256 } from './read-pieces.js';
 export { createRegion, giveAway, type Region } from './region.js';
 export {
   mergeInstructions,
+  type QuantizedStorage,
   type StoredTensor,
   type TensorConversion,
   TensorFault,

@@ -5,7 +5,7 @@ import type { Region } from './region.js';
 /** Conversions from the stored dtype to that in memory, in the order of kConversions in native/read_pieces.cc. */
 const CONVERSIONS = ['none', 'BF16 F32', 'F16 F32', 'F32 BF16', 'F16 BF16'] as const;
 
-type Stored = 'F32' | 'F16' | 'BF16';
+type Stored = 'F32' | 'F16' | 'BF16' | 'U8';
 
 /** A part of a file and where it goes. */
 export interface FilePiece {
@@ -15,7 +15,7 @@ export interface FilePiece {
   region: Region;
   regionOffset: number;
   from: Stored;
-  to: 'F32' | 'BF16';
+  to: 'F32' | 'BF16' | 'U8';
 }
 
 /** More do not read faster from memory. */

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { addon, type MergeInstructions, type NativeTensor, systemError } from './addon.js';
+import { addon, type FilePart, type MergeInstructions, type NativeTensor, systemError } from './addon.js';
 
 /** A LoRA update, `scale · B A`, of a weight. */
 export interface WeightUpdate {
@@ -38,6 +38,20 @@ export interface TensorConversion {
   added?: number;
 }
 
+/**
+ * A weight in 4 bits as bitsandbytes stores it: number i is `values[code i] · scale` of its block of 64. With double
+ * quantization a scale is `values[code] · scale of its block of 256 scales + offset`.
+ */
+export interface QuantizedStorage {
+  /** `[out, in]` */
+  shape: readonly [number, number];
+  /** `[16]`: what the codes stand for. */
+  values: Float32Array;
+  /** float32, or codes of 8 bits with double quantization. */
+  scales: FilePart;
+  nested: { values: Float32Array; offset: number; scales: FilePart } | null;
+}
+
 /** A part of an open file, copied, merged or converted. It is merged first, and then rounded to its stored dtype. */
 export interface StoredTensor {
   /** File descriptor, open for reading. */
@@ -45,6 +59,8 @@ export interface StoredTensor {
   /** Offset from the start of the file, in bytes. */
   offset: number;
   bytes: number;
+  /** The part of the file has the codes of such a weight: it is decoded to bfloat16, which is then its stored dtype. */
+  quantized?: QuantizedStorage;
   update?: WeightUpdate;
   conversion?: TensorConversion;
 }
@@ -157,12 +173,32 @@ function nativeTensor(source: TensorSource): NativeTensor {
     const native = { fd: -1, offset: 0, bytes, content: source.content };
     return { ...native, ...(conversion && { conversion: nativeConversion(conversion, bytes, undefined) }) };
   }
-  const { fd, offset, bytes, update } = source;
+  const { fd, offset, update, quantized } = source;
+  const bytes = quantized === undefined ? source.bytes : writtenBytes('BF16', quantized.shape[0] * quantized.shape[1]);
   return {
     ...{ fd, offset, bytes },
+    ...(quantized && { quantized: nativeQuantized(quantized, source.bytes) }),
     ...(update && { update: nativeUpdate(update, bytes) }),
     ...(conversion && { conversion: nativeConversion(conversion, bytes, update) }),
   };
+}
+
+function nativeQuantized(
+  { shape: [rows, width], values, scales, nested }: QuantizedStorage,
+  bytes: number,
+): NonNullable<NativeTensor['quantized']> {
+  const numbers = rows * width;
+  const blocks = Math.ceil(numbers / 64);
+  const fits =
+    nested === null
+      ? scales.bytes === 4 * blocks
+      : scales.bytes === blocks && nested.scales.bytes === 4 * Math.ceil(blocks / 256) && nested.values.length === 256;
+  if (!fits || numbers === 0 || bytes !== Math.ceil(numbers / 2) || values.length !== 16) {
+    throw new RangeError(`the parts of a quantized weight of [${rows}, ${width}] do not fit together`);
+  }
+  // In the order of native/quantized_matrix.h.
+  const module = Float32Array.of(0, 0, nested?.offset ?? 0, ...values, ...(nested?.values ?? new Float32Array(256)));
+  return { rows, width, scales, module, ...(nested && { nestedScales: nested.scales }) };
 }
 
 function nativeUpdate(update: WeightUpdate, bytes: number): NonNullable<NativeTensor['update']> {

@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelFolder } from '@lorasmith/model-folder';
+import { mergedEntry } from '../merging/merged-source.js';
 import { mergedLayout } from '../merging/plan-merge.js';
 import { type GgufType, tensorBytes } from './gguf-layout.js';
 import { planTensors } from './tensor-names.js';
@@ -20,12 +21,12 @@ export async function maxGgufBytes(
   modules: { has(module: string): boolean },
   wanted: GgufType,
 ): Promise<number> {
-  const { path, tensors } = model;
+  const { path } = model;
   const { architecture, sources } = mergedLayout(model, modules);
   let bytes = MAX_SETTINGS_BYTES;
   if (architecture.kind === 'decoder') {
     for (const { source, name, transposed } of planTensors(architecture, (tensor) => sources.has(tensor))) {
-      const { shape: stored } = tensors.get(sources.get(source)!)!.entry;
+      const { shape: stored } = mergedEntry(model, sources.get(source)!);
       const shape = transposed ? [...stored].reverse() : stored;
       bytes += tensorBytes({ shape, type: typeOfTensor(name, shape, wanted) }) + MAX_TENSOR_ENTRY_BYTES;
     }

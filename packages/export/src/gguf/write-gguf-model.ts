@@ -3,6 +3,7 @@ import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmit
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { type FloatDtype, SafetensorsError } from '@lorasmith/safetensors';
 import { TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
+import { mergedEntry, storedSource } from '../merging/merged-source.js';
 import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
@@ -51,7 +52,7 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
   try {
     const tensors: GgufTensorSource[] = [
       ...ropeTensors.map(([tensor, values]) => ofMemory(tensor, values)),
-      ...plans.map((plan) => ofWeights(plan, weights, merged.get(plan.source)!, type)),
+      ...plans.map((plan) => ofWeights(plan, { model, weights }, merged.get(plan.source)!, type)),
     ];
     const onProgress = (done: number, total: number) => options.onProgress?.(done, total);
     return await writeGgufFile({ path, metadata, tensors, onProgress, signal }).catch((error: unknown) => {
@@ -69,12 +70,12 @@ function ofMemory(name: string, values: Float32Array): GgufTensorSource {
 
 function ofWeights(
   plan: GgufTensorPlan,
-  weights: ModelWeights,
+  { model, weights }: { model: ModelFolder; weights: ModelWeights },
   { source, update }: MergedTensor,
   wanted: GgufType,
 ): GgufTensorSource {
   const { name, transposed, headRows, added } = plan;
-  const { shape, dtype } = weights.entry(source);
+  const { shape, dtype } = mergedEntry(model, source);
   const isVector = shape.length === 1;
   const [rows, width] = isVector ? [1, shape[0]!] : [shape[0]!, shape[1]!];
   const written = isVector ? [width] : transposed ? [width, rows] : [rows, width];
@@ -83,7 +84,7 @@ function ofWeights(
   const stored: [number, number] = isVector && headRows > 0 ? [width, 1] : [rows, width];
   const conversion = { from: dtype as FloatDtype, to: type, shape: stored, transposed, headRows, added };
   const ofUpdate = update && { update: transposed ? ofWritten(update) : update };
-  return { name, type, shape: written, source: { ...weights.location(source), ...ofUpdate, conversion } };
+  return { name, type, shape: written, source: { ...storedSource(model, weights, source), ...ofUpdate, conversion } };
 }
 
 /** Vectors are float32, and the positions, as in llama.cpp's converter. */

@@ -6,6 +6,7 @@ import type { PeftAdapter } from '@lorasmith/peft-files';
 import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
 import { TensorFault, type TensorSource, writeMerged } from '@lorasmith/weight-io';
 import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
+import { mergedEntry, storedSource } from './merged-source.js';
 import { type MergedTensor, planMerge } from './plan-merge.js';
 
 /**
@@ -42,8 +43,8 @@ export interface WeightFileDigest {
 
 /**
  * Merges the adapter into the base model, `W + scale · B A`, and writes a complete Hugging Face folder. It computes in float32
- * and rounds once: every tensor keeps its dtype. Tied embeddings stay tied, unless the adapter acts on the head: see
- * {@link planMerge}. Memory holds some megabytes of the weights.
+ * and rounds once: every tensor keeps its dtype. Quantized weights are decoded to bfloat16 first. Tied embeddings stay tied, unless
+ * the adapter acts on the head: see {@link planMerge}. Memory holds some megabytes of the weights.
  *
  * @returns its weight files
  * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt; the
@@ -54,7 +55,7 @@ export async function mergeModel(options: MergeOptions): Promise<WeightFileDiges
   const { tensors, unties } = planMerge(model, adapter);
   const sizes = [...tensors].map(([name, { source }]) => ({
     name,
-    bytes: model.tensors.get(source)!.entry.byteLength,
+    bytes: mergedEntry(model, source).byteLength,
   }));
   const totalBytes = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
   const shards = planShards(sizes, maxShardBytes);
@@ -64,7 +65,7 @@ export async function mergeModel(options: MergeOptions): Promise<WeightFileDiges
   try {
     for (const shard of shards) {
       const onProgress = (bytes: number) => options.onProgress?.(doneBytes + bytes, totalBytes);
-      files.push(await writeShard(shard, { weights, planned: tensors, outputFolder, onProgress, signal }));
+      files.push(await writeShard(shard, { model, weights, planned: tensors, outputFolder, onProgress, signal }));
       doneBytes += shard.bytes;
     }
   } finally {
@@ -75,11 +76,13 @@ export async function mergeModel(options: MergeOptions): Promise<WeightFileDiges
     await writeFile(join(outputFolder, 'model.safetensors.index.json'), index, { flush: true });
   }
   await copyCompanions(model.path, outputFolder);
-  if (model.untiedByFiles || unties) await setUntied(outputFolder);
+  const isUntied = model.untiedByFiles || unties;
+  if (isUntied || model.quantized.size > 0) await changeConfig(outputFolder, { isUntied });
   return files;
 }
 
 interface ShardOptions {
+  model: ModelFolder;
   weights: ModelWeights;
   planned: ReadonlyMap<string, MergedTensor>;
   outputFolder: string;
@@ -88,14 +91,14 @@ interface ShardOptions {
 }
 
 async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<WeightFileDigest> {
-  const { weights, planned, outputFolder, onProgress, signal } = options;
+  const { model, weights, planned, outputFolder, onProgress, signal } = options;
   const { header, entries, totalBytes } = safetensorsHeader(
-    shard.tensors.map((name) => ({ ...weights.entry(planned.get(name)!.source), name })),
+    shard.tensors.map((name) => ({ ...mergedEntry(model, planned.get(name)!.source), name })),
     { format: 'pt' },
   );
   const tensors = entries.map(({ name }): TensorSource => {
     const { source, update } = planned.get(name)!;
-    return { ...weights.location(source), ...(update && { update }) };
+    return { ...storedSource(model, weights, source), ...(update && { update }) };
   });
   const path = join(outputFolder, shard.file);
   const handle = await open(path, 'wx');
@@ -127,14 +130,17 @@ function productError(
   return new ProductError('merge_not_finite', message);
 }
 
-/** Sets `tie_word_embeddings` to false, also that of a composite's language model, so that all readers use the separate head. */
-async function setUntied(folder: string): Promise<void> {
+/**
+ * Removes `quantization_config`. Where the head is untied, it sets `tie_word_embeddings` to false, also that of a composite's
+ * language model, so that all readers use the separate head.
+ */
+async function changeConfig(folder: string, { isUntied }: { isUntied: boolean }): Promise<void> {
   const path = join(folder, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
-  const untied = { tie_word_embeddings: false };
-  const { text_config: text } = config;
+  const untied = isUntied ? { tie_word_embeddings: false } : {};
+  const { text_config: text, quantization_config: _, ...others } = config;
   const ofText = typeof text === 'object' && text !== null ? { text_config: { ...text, ...untied } } : {};
-  await writeFile(path, `${JSON.stringify({ ...config, ...ofText, ...untied }, null, 2)}\n`, { flush: true });
+  await writeFile(path, `${JSON.stringify({ ...others, ...ofText, ...untied }, null, 2)}\n`, { flush: true });
 }
 
 async function copyCompanions(from: string, to: string): Promise<void> {

@@ -1,8 +1,9 @@
 import { ProductError } from '@lorasmith/contracts';
-import { type Architecture, type ModelFolder, tensorName, withOwnHead } from '@lorasmith/model-folder';
+import { type Architecture, type ModelFolder, partsOf, tensorName, withOwnHead } from '@lorasmith/model-folder';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
 import type { WeightUpdate } from '@lorasmith/weight-io';
+import { mergedEntry } from './merged-source.js';
 
 /** A tensor of a merged model. */
 export interface MergedTensor {
@@ -41,7 +42,7 @@ export function planMerge(model: ModelFolder, { modules }: PeftAdapter): MergePl
     const { weight, transposed } = linears.get(path)!;
     const tensor = path === headModule?.name ? (layout.untiedHead ?? weight) : weight;
     const { source } = tensors.get(tensor)!;
-    tensors.set(tensor, { source, update: updateOf(model.tensors.get(source)!.entry, module, transposed) });
+    tensors.set(tensor, { source, update: updateOf(mergedEntry(model, source), module, transposed) });
   }
   return { architecture: layout.architecture, tensors, unties: layout.untiedHead !== null };
 }
@@ -61,10 +62,14 @@ export interface MergedLayout {
  * the embedding, so the merged model has a head of its own.
  */
 export function mergedLayout(
-  { architecture, headModule, linears, tensors }: ModelFolder,
+  { architecture, headModule, linears, tensors, quantized }: ModelFolder,
   modules: { has(module: string): boolean },
 ): MergedLayout {
-  const sources = new Map([...tensors.keys()].map((tensor) => [tensor, tensor]));
+  const parts = new Set(
+    [...quantized].flatMap(([name, weight]) => partsOf(name, weight).filter((part) => part !== name)),
+  );
+  const names = [...tensors.keys()].filter((tensor) => !parts.has(tensor));
+  const sources = new Map(names.map((tensor) => [tensor, tensor]));
   if (architecture.kind !== 'decoder' || !architecture.tiedHead || !modules.has(headModule!.name)) {
     return { architecture, sources, untiedHead: null };
   }
@@ -80,13 +85,17 @@ export function mergedLayout(
 }
 
 /** @throws ProductError invalid_adapter when the shapes do not match */
-function updateOf({ name, dtype, shape }: TensorEntry, module: PeftModule, transposed: boolean): WeightUpdate {
+function updateOf(
+  { name, dtype, shape }: Pick<TensorEntry, 'name' | 'dtype' | 'shape'>,
+  module: PeftModule,
+  transposed: boolean,
+): WeightUpdate {
   const { a, b, rank, scale, inFeatures, outFeatures } = module;
   const [height, width] = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
   if (shape.length !== 2 || shape[0] !== height || shape[1] !== width) {
     const message = `The adapter is for a layer of [${height}, ${width}], but ${name} of the base model is [${shape.join(', ')}].`;
     throw new ProductError('invalid_adapter', message);
   }
-  // readModelFolder has checked that every linear layer has a float dtype.
+  // readModelFolder has checked that every linear layer has a float dtype, or is quantized.
   return { dtype: dtype as FloatDtype, shape: [height, width], transposed, a, b, rank, scale };
 }

@@ -12,9 +12,10 @@ import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
 import { batchLoad, evaluationLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
-import { addedMemory, bytesPerNumber, bytesPerWeight, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
+import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { FORWARD_SHARE, firstPassSeconds, secondsPerStep } from './estimate-time.js';
 import { type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
+import { decodedMemory, weightMemory } from './weight-memory.js';
 
 export interface JobToEstimate {
   spec: JobSpec;
@@ -141,11 +142,12 @@ function memoryOf(
     (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + rank * (inFeatures + outFeatures),
     0,
   );
-  const { parameterCount } = model;
   const { dropout } = spec.lora;
   const engine = engineMemory(machine.engine);
   const logitsInChunk = logitsPerChunk(machine, precision);
-  const job = { architecture, parameterCount, targets, trainedParameters, precision, recompute, dropout };
+  const weightBytes = weightMemory(model, precision);
+  const decodedBytes = decodedMemory(model, precision, machine.engine.kind);
+  const job = { architecture, weightBytes, decodedBytes, targets, trainedParameters, precision, recompute, dropout };
   const sampling = samplingOf(spec, prompts);
   const cacheBytes = sampling === null ? 0 : sampleCacheBytes(architecture, sampling, bytesPerNumber(precision));
   return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };
@@ -157,7 +159,7 @@ function besideSteps(job: JobToEstimate, precision: Precision, secondsPerToken: 
   const evaluations = evaluationSeconds(job, secondsPerToken);
   const sampling = samplingOf(spec, prompts);
   if (sampling === null) return evaluations;
-  const weightBytes = model.parameterCount * bytesPerWeight(precision);
+  const weightBytes = weightMemory(model, precision);
   const { layerCount } = model.architecture as DecoderArchitecture;
   const rates = machine.rates[precision] ?? machine.rates.float32;
   const round = sampleSeconds(sampling, { secondsPerToken, weightBytes, layerCount }, rates);

@@ -9,7 +9,10 @@ type Precision = 'float32' | 'bfloat16';
 
 export interface MemoryOfDecoder {
   architecture: DecoderArchitecture;
-  parameterCount: number;
+  /** Bytes of the frozen weights, as they are in memory. */
+  weightBytes: number;
+  /** Bytes of the most quantized weights that are decoded at a time; 0 where products decode them on the way. */
+  decodedBytes: number;
   targets: readonly Target[];
   trainedParameters: number;
   precision: Precision;
@@ -57,8 +60,7 @@ export function decoderMemory(job: MemoryNeeds): number {
 export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): number {
   const [first] = jobs;
   if (first === undefined) return 0;
-  const { parameterCount, precision, engine } = first.memory;
-  const weights = parameterCount * bytesPerWeight(precision);
+  const { weightBytes: weights, engine } = first.memory;
   const trained = jobs.map(({ memory }) => memory.trainedParameters);
   const vectors = 4 * (HELD_VECTORS * sum(trained) + UPDATE_VECTORS * Math.max(...trained));
   const plans = engine.holdsProcess ? PLANNING_BYTES + FURTHER_PLAN_BYTES * (jobs.length - 1) : 0;
@@ -133,7 +135,7 @@ function forwardBytes(memory: MemoryOfDecoder, load: PassLoad): number {
 function workingBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const { architecture, engine } = memory;
   const width = bytesPerNumber(memory.precision);
-  const passing = load.mostTokens * passingBytes(memory, width);
+  const passing = load.mostTokens * passingBytes(memory, width) + memory.decodedBytes;
   const scores = engine.fused ? 0 : scoresBytes(architecture, load, width);
   const logits = Math.min(memory.logitsInChunk, load.mostLabels * architecture.vocabSize);
   const ofLogits = logits * bytesPerLogit(engine, memory.precision) + 4 * HEAD_VECTORS * headParameters(memory);
@@ -160,11 +162,6 @@ function mergedHeadBytes(memory: MemoryOfDecoder): number {
 
 export function bytesPerNumber(precision: Precision): number {
   return precision === 'bfloat16' ? 2 : 4;
-}
-
-/** Bytes of a frozen weight, which is stored in the type it is computed in. Quantized weights will be one more case. */
-export function bytesPerWeight(storage: Precision): number {
-  return bytesPerNumber(storage);
 }
 
 /** Bytes per token that a layer keeps between its forward and its backward pass. */

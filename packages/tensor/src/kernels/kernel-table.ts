@@ -48,6 +48,13 @@ import { fusedMergedWeight, type MergedWeight, type MergeSettings, rawMergedWeig
 import { PageCache } from './page-cache.js';
 import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import {
+  fusedDequantizeRows,
+  fusedQuantizedProduct,
+  type QuantizedMatrix,
+  rawDequantizeRows,
+  rawQuantizedProduct,
+} from './quantized.js';
+import {
   fusedAddRmsNorm,
   fusedCentred,
   fusedRmsNorm,
@@ -190,6 +197,18 @@ export interface Kernels {
   matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
   /** See addMatMul in matrix.ts. */
   addMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor;
+  /**
+   * Product with quantized weights, which are decoded on the way, in the type of a: as {@link matMul} with those of
+   * {@link dequantizeRows}. Where the product is fused for processors, it is the same bits.
+   * @param a `[m, rows]`, or `[m, columns]` where the weights are transposed
+   * @returns `[m, columns]`, or `[m, rows]`
+   */
+  quantizedProduct(a: Tensor, weights: QuantizedMatrix, transposed: boolean): Tensor;
+  /**
+   * Rows of quantized weights, decoded in float32 and rounded once to the dtype. The same bits everywhere.
+   * @returns `[count, columns]`
+   */
+  dequantizeRows(weights: QuantizedMatrix, first: number, count: number, dtype: FloatDType): Tensor;
 }
 
 /** One implementation of an op, and what it needs. */
@@ -261,6 +280,13 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
     fused(cudaAddMatMul, { engines: ['cuda'] }),
     raw(rawAddMatMul),
   ],
+  quantizedProduct: [
+    fused((...of) => fusedQuantizedProduct(kernelsFor, ...of), FLOAT32_PRODUCT),
+    fused((...of) => fusedQuantizedProduct(kernelsFor, ...of), BFLOAT16_PRODUCT),
+    fused((...of) => fusedQuantizedProduct(kernelsFor, ...of), { engines: ['cuda'] }),
+    raw((...of) => rawQuantizedProduct(kernelsFor, ...of)),
+  ],
+  dequantizeRows: [fused(fusedDequantizeRows, ALSO_CUDA), raw(rawDequantizeRows)],
 };
 
 export interface KernelOptions {

@@ -12,8 +12,13 @@ const fixture = (name: string) => fileURLToPath(new URL(`../../../../test/fixtur
 
 /** One for each family and each rope scaling: test/fixtures/make-reference.py. */
 const FAMILIES = readdirSync(fixture('families')).map((name) => `families/${name}`);
+/** Quantized by bitsandbytes: test/fixtures/quantized/make.py. */
+const QUANTIZED = readdirSync(fixture('quantized'), { withFileTypes: true })
+  .filter((entry) => entry.isDirectory())
+  .map(({ name }) => `quantized/${name}`);
 const DECODERS = [
   ...FAMILIES,
+  ...QUANTIZED,
   'reference/llama-tied',
   'reference/llama-untied-all-linear',
   'reference/qwen2',

@@ -28,7 +28,7 @@ import { layerBound, type MergeRounding } from './rounding-bounds.js';
 
 export interface MergedLayer {
   module: PeftModule;
-  /** The dtype of the weight in the base's files, and so in the merged model's. */
+  /** The dtype of the weight in the base's files, and so in the merged model's; a quantized one is bfloat16 in that. */
   storedDtype: DType;
 }
 
@@ -39,11 +39,16 @@ interface PlacedLayer extends MergedLayer {
 }
 
 /** The update of each layer, and the dtype of its weight in the base's files. */
-export function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: ModelFolder): Map<string, MergedLayer> {
+export function mergedLayers(
+  { modules }: PeftAdapter,
+  { linears, tensors, quantized }: ModelFolder,
+): Map<string, MergedLayer> {
   return new Map(
     [...modules].map(([name, module]) => {
-      const { dtype } = tensors.get(linears.get(name)!.weight)!.entry;
-      // Reading the folder has checked that every linear layer has a float dtype.
+      const { weight } = linears.get(name)!;
+      if (quantized.has(weight)) return [name, { module, storedDtype: 'bfloat16' }];
+      const { dtype } = tensors.get(weight)!.entry;
+      // Reading the folder has checked that every other linear layer has a float dtype.
       return [name, { module, storedDtype: DTYPE_NAMES[dtype as FloatDtype] }];
     }),
   );
@@ -51,7 +56,8 @@ export function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: Mod
 
 /**
  * The model as it is in the merged download: `W + scale · B A`, computed in float32 and rounded once to the dtype of the
- * base's files. A merged weight is made for a forward pass and freed after it: the base's is not touched, and no second
+ * base's files. (In the download a quantized weight is rounded to bfloat16 before, too, as a job in bfloat16 computes with it;
+ * one in float32 computes with the exact one.) A merged weight is made for a forward pass and freed after it: the base's is not touched, and no second
  * model is in memory. Before it is rounded, it is compared with what the adapted layers computed in a pass.
  */
 export class MergedModel implements ModelAdapter {

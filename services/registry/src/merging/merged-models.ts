@@ -4,7 +4,7 @@ import type { ModelSource } from '@lorasmith/base-models';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import { inTime, Semaphore, SingleFlight } from '@lorasmith/concurrency';
 import { type AdapterFile, type AdapterManifest, ProductError } from '@lorasmith/contracts';
-import { maxGgufBytes, mergedLayout } from '@lorasmith/export';
+import { maxGgufBytes, mergedEntry, mergedLayout } from '@lorasmith/export';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { Tracing } from '@lorasmith/service-kit';
 import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';
@@ -223,11 +223,14 @@ async function derivedBytes(form: DerivedForm, model: ModelFolder, { files, lora
   return form.weights === 'adapter' ? 2 * totalBytes(files) : await maxGgufBytes(model, modules, form.type);
 }
 
-/** Maximum size of the merged model: the weights keep their dtype, text files are copied, an index is added. */
+/** Maximum size of the merged model: the weights keep their dtype or are decoded, text files are copied, an index is added. */
 async function mergedBytes(model: ModelFolder, modules: ReadonlySet<string>): Promise<number> {
   const { sources } = mergedLayout(model, modules);
   let bytes = model.weightBytes + sources.size * MAX_INDEX_ENTRY_BYTES;
-  for (const [tensor, source] of sources) if (tensor !== source) bytes += model.tensors.get(source)!.entry.byteLength;
+  for (const [tensor, source] of sources) {
+    const isOneMore = tensor !== source || model.quantized.has(source);
+    if (isOneMore) bytes += mergedEntry(model, source).byteLength;
+  }
   for (const entry of await readdir(model.path, { withFileTypes: true })) {
     if (!/^[^.]+$|\.(json|txt|jinja|model|md)$/.test(entry.name) || entry.isDirectory()) continue;
     bytes += (await stat(join(model.path, entry.name))).size;

@@ -2,7 +2,7 @@ import { Semaphore } from '@lorasmith/concurrency';
 import { JobDeferred, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, type ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import { cacheBytes, Decoder } from '@lorasmith/models';
-import { bytesPerWeight } from '@lorasmith/planning';
+import { weightMemory } from '@lorasmith/planning';
 import { BaseModelCache, engineError, type HeldBase, precisionHere, type TextGenerator } from '@lorasmith/training';
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
 import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
@@ -143,7 +143,7 @@ export class GenerationHost implements TextGenerator {
     const place = inTrainer === dtype || inTrainer === 'auto' ? this.#shared : this.#own;
     if (place === this.#own && place.cache.dtypeOf(folder.name) !== dtype) {
       this.#uncountOwnModel();
-      this.#releaseOwnModel = this.#options.ledger.reserve(folder.parameterCount * bytesPerWeight(dtype), machine);
+      this.#releaseOwnModel = this.#options.ledger.reserve(weightMemory(folder, dtype), machine);
     }
     const digests = new WeightDigests(weightDigests);
     const held = await place.cache.hold(folder, dtype, { digests, onProgress: this.#options.onLoading });

@@ -65,11 +65,12 @@ std::vector<KernelDefinition> AllCasts(TypeList<From...> types) {
   return all;
 }
 
-// bytes [..., width] → [...], for the little-endian content of files
+// bytes [..., width] → [...], for the little-endian content of files; bytes stay as they are
 struct Bitcast {
   explicit Bitcast(const Attributes& attributes) : type(attributes.Type("type")) {}
 
   void Compute(Context& context) const {
+    if (type == TF_UINT8) return context.Forward(0, 0);
     Shape shape = context.Shape(0);
     const bool fits = !shape.empty() && shape.back() == static_cast<int64_t>(TF_DataTypeSize(type));
     if (!context.Check(fits, "the last axis must have the bytes of one element")) return;
@@ -82,7 +83,7 @@ struct Bitcast {
 
 std::vector<KernelDefinition> Bitcasts() {
   std::vector<KernelDefinition> all;
-  for (TF_DataType type : {TF_FLOAT, TF_BFLOAT16, TF_HALF}) {
+  for (TF_DataType type : {TF_FLOAT, TF_BFLOAT16, TF_HALF, TF_UINT8}) {
     all.push_back(GpuKernelOn<Bitcast>({{"T", TF_UINT8}, {"type", type}}));
   }
   return all;

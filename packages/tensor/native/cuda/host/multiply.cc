@@ -32,8 +32,9 @@ struct Key {
 
   auto Tuple() const {
     return std::make_tuple(static_cast<int>(product.type), product.batch, product.rows, product.columns, product.depth,
-                           product.transpose_a, product.transpose_b, product.share_a, product.share_b, has_addend,
-                           alignments[0], alignments[1], alignments[2], alignments[3]);
+                           product.transpose_a, product.transpose_b, product.share_a, product.share_b,
+                           product.result_stride, has_addend, alignments[0], alignments[1], alignments[2],
+                           alignments[3]);
   }
   bool operator<(const Key& other) const { return Tuple() < other.Tuple(); }
 };
@@ -71,7 +72,7 @@ class Plan {
                product.transpose_b ? product.depth : product.columns, product.batch, product.share_b);
     MakeLayout(&second_, product.transpose_a ? product.depth : product.rows,
                product.transpose_a ? product.rows : product.depth, product.batch, product.share_a);
-    MakeLayout(&result_, product.rows, product.columns, product.batch, false);
+    MakeLayout(&result_, product.rows, product.columns, product.batch, false, product.result_stride);
     ChooseAlgorithm(key);
     return status_;
   }
@@ -97,10 +98,12 @@ class Plan {
     Do(library_.cublasLtMatmulDescSetAttribute(operation_, attribute, &value, sizeof(value)));
   }
 
-  // Of a row-major matrix: for cuBLASLt its rows are columns.
-  void MakeLayout(cublas::Layout* layout, int64_t rows, int64_t columns, int64_t batch, bool shared) {
+  // Of a row-major matrix: for cuBLASLt its rows are columns. `row_stride` 0: the rows lie one after the other.
+  void MakeLayout(cublas::Layout* layout, int64_t rows, int64_t columns, int64_t batch, bool shared,
+                  int64_t row_stride = 0) {
     if (status_ != cublas::kSuccess) return;
-    if (!Do(library_.cublasLtMatrixLayoutCreate(layout, type_, columns, rows, columns))) return;
+    const int64_t leading = row_stride == 0 ? columns : row_stride;
+    if (!Do(library_.cublasLtMatrixLayoutCreate(layout, type_, columns, rows, leading))) return;
     const auto count = static_cast<int32_t>(batch);
     const int64_t stride = shared ? 0 : rows * columns;
     Do(library_.cublasLtMatrixLayoutSetAttribute(*layout, cublas::kBatchCount, &count, sizeof(count)));

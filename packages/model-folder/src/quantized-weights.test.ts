@@ -1,0 +1,168 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { expect, onTestFinished, test } from 'vitest';
+import { readModelFolder } from './model-folder.js';
+
+const fixture = (name: string) => new URL(`../../../test/fixtures/quantized/${name}/base`, import.meta.url).pathname;
+const UP = 'model.layers.0.mlp.up_proj.weight';
+const STATE = `${UP}.quant_state.bitsandbytes__nf4`;
+
+interface Tensor {
+  name: string;
+  dtype: Dtype;
+  shape: readonly number[];
+  data: Uint8Array;
+}
+
+async function folderWith(
+  { config = {}, tensors = (all) => all }: { config?: object; tensors?: (all: Tensor[]) => Tensor[] },
+  base = 'nf4-mixed',
+): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'quantized-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await cp(fixture(base), folder, { recursive: true });
+  const own = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'));
+  await writeFile(join(folder, 'config.json'), JSON.stringify({ ...own, ...config }));
+  const file = await openSafetensors(join(folder, 'model.safetensors'));
+  const all: Tensor[] = [];
+  for (const { name, dtype, shape } of file.tensors.values()) {
+    all.push({ name, dtype, shape, data: await file.read(name) });
+  }
+  await file.close();
+  await writeSafetensors(join(folder, 'model.safetensors'), tensors(all));
+  return folder;
+}
+
+/** The tensors with one changed; null: without it. */
+const changed = (name: string, change: (tensor: Tensor) => Partial<Tensor> | null) => (all: Tensor[]) =>
+  all.flatMap((tensor) => {
+    if (tensor.name !== name) return tensor;
+    const now = change(tensor);
+    return now === null ? [] : { ...tensor, ...now };
+  });
+const bytes = (text: string) => {
+  const data = new TextEncoder().encode(text);
+  return { data, shape: [data.length] };
+};
+/** The state with fields changed. */
+const state = (change: object) =>
+  changed(STATE, ({ data }) => bytes(JSON.stringify({ ...JSON.parse(new TextDecoder().decode(data)), ...change })));
+
+test('weights in 4 bits are read with their tables, and counted by their numbers', async () => {
+  const folder = await readModelFolder(fixture('nf4-nested'));
+  expect(folder.dtype).toBe('nf4');
+  expect(folder.parameterCount).toBe(2 * 64 * 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 384) + 5 * 64);
+  expect(folder.quantized.size).toBe(14);
+  const up = folder.quantized.get(UP)!;
+  expect(up).toMatchObject({ type: 'nf4', shape: [384, 64], scales: `${UP}.absmax` });
+  expect([...up.values.slice(7, 9)]).toEqual([0, Math.fround(0.07958029955625534)]);
+  expect(up.nested!.values).toHaveLength(256);
+  expect(up.nested!.offset).toBeGreaterThan(0);
+
+  const plain = await readModelFolder(fixture('fp4-plain'));
+  expect(plain.dtype).toBe('fp4');
+  expect(plain.quantized.get(UP)!.nested).toBeNull();
+});
+
+test('each tensor is in 4 bits or not, whatever config.json says', async () => {
+  const folder = await readModelFolder(fixture('nf4-mixed'));
+  expect(folder.quantized.has('model.layers.1.mlp.up_proj.weight')).toBe(true);
+  expect(folder.quantized.has('model.layers.1.mlp.down_proj.weight')).toBe(false);
+  const unsaid = await readModelFolder(await folderWith({ config: { quantization_config: undefined } }));
+  expect(unsaid.quantized.size).toBe(folder.quantized.size);
+});
+
+test.each([
+  ...['gptq', 'awq', 'compressed-tensors', 'torchao', 'hqq', 'fp8', 'mxfp4', 'modelopt'].map((method) => [
+    { quant_method: method },
+    `quantization_config.quant_method "${method}" is not supported: use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)`,
+  ]),
+  [{}, 'quantization_config.quant_method null is not supported: use the original model'],
+  [
+    { quant_method: 'bitsandbytes', load_in_8bit: true },
+    'quantization_config.load_in_8bit true is not supported: use the original model',
+  ],
+  [
+    { quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_storage: 'bfloat16' },
+    'quantization_config.bnb_4bit_quant_storage "bfloat16" is not supported; uint8 is',
+  ],
+] as [object, string][])('another quantization is refused by name: %j', async (quantization_config, message) => {
+  const reading = readModelFolder(await folderWith({ config: { quantization_config } }));
+  await expect(reading).rejects.toMatchObject({
+    code: 'model_not_supported',
+    message: expect.stringContaining(message),
+  });
+});
+
+const corrupt = 'model_file_corrupt';
+const unsupported = 'model_not_supported';
+test.each([
+  ['a missing part', changed(`${UP}.absmax`, () => null), 'model_file_missing', `contains ${UP}.absmax`],
+  ['missing scales of scales', changed(`${UP}.nested_absmax`, () => null), 'model_file_missing', '.nested_absmax'],
+  ['a missing table', changed(`${UP}.quant_map`, () => null), 'model_file_missing', '.quant_map'],
+  [
+    'too few codes',
+    changed(UP, ({ data }) => ({ data: data.subarray(1), shape: [data.length - 1, 1] })),
+    corrupt,
+    `tensor ${UP} is U8 [4095, 1]; the quantized weight requires 4096 numbers in U8`,
+  ],
+  [
+    'too many scales',
+    changed(`${UP}.absmax`, () => ({ data: new Uint8Array(129), shape: [129] })),
+    corrupt,
+    'requires 128 numbers in U8',
+  ],
+  [
+    'scales of another dtype',
+    changed(`${UP}.absmax`, () => ({ data: new Uint8Array(512), shape: [128], dtype: 'F32' })),
+    corrupt,
+    'is F32 [128]',
+  ],
+  [
+    'a table of 8 numbers',
+    changed(`${UP}.quant_map`, () => ({ data: new Uint8Array(32), shape: [8] })),
+    corrupt,
+    'requires 16 numbers in F32',
+  ],
+  [
+    'a number in a table that is not finite',
+    changed(`${UP}.quant_map`, () => ({ data: new Uint8Array(64).fill(255) })),
+    corrupt,
+    '.quant_map has a number that is not finite',
+  ],
+  ['a state that is no JSON', changed(STATE, () => bytes('{"quant_type": "nf4"')), corrupt, 'is not the JSON'],
+  ['a state that is null', changed(STATE, () => bytes('null')), corrupt, 'is not the JSON'],
+  ['a state of 4,097 bytes', changed(STATE, () => bytes(' '.repeat(4097))), corrupt, 'JSON of at most 4096 bytes'],
+  ['a deep state', changed(STATE, () => bytes('['.repeat(4000))), corrupt, 'is not the JSON'],
+  ['another shape', state({ shape: [64, 128] }), corrupt, 'is for the shape [64,128]; config.json requires [128, 64]'],
+  ['a shape that is no list', state({ shape: 'x'.repeat(500) }), corrupt, 'is for the shape "xx'],
+  ['another type', state({ quant_type: 'fp4' }), corrupt, 'has another quant_type than nf4'],
+  ['blocks of 128', state({ blocksize: 128 }), unsupported, 'has the blocksize 128; 64 is supported'],
+  ['blocks of 0', state({ blocksize: 0 }), unsupported, 'has the blocksize 0'],
+  ['no offset', state({ nested_offset: null }), corrupt, 'has a nested_offset that is not a finite number'],
+  ['a huge offset', state({ nested_offset: 1e300 }), corrupt, 'has a nested_offset that is not a finite number'],
+  ['nested blocks of 64', state({ nested_blocksize: 64 }), unsupported, 'has another nested_blocksize than 256'],
+  [
+    'an embedding in 4 bits',
+    (all: Tensor[]) => [
+      ...all,
+      { name: 'model.embed_tokens.weight.quant_state.bitsandbytes__nf4', dtype: 'U8' as const, ...bytes('{}') },
+    ],
+    unsupported,
+    'model.embed_tokens.weight is quantized. Linear layers can be, but not embeddings',
+  ],
+  [
+    'codes without a state',
+    changed(STATE, () => null),
+    corrupt,
+    `tensor ${UP} has the shape [4096, 1]; config.json requires [128, 64]`,
+  ],
+] as [string, (all: Tensor[]) => Tensor[], string, string][])(
+  '%s is refused by name',
+  async (_, tensors, code, message) => {
+    const reading = readModelFolder(await folderWith({ tensors }));
+    await expect(reading).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
+  },
+);

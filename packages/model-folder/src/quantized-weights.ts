@@ -1,0 +1,280 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
+import type { Dtype } from '@lorasmith/safetensors';
+import type { ConfigFields } from './config-fields.js';
+import type { LinearLayer } from './families/family.js';
+import { modelFileLabel } from './json-file.js';
+import type { ModelFolder } from './model-folder.js';
+import { asModelError, type LocatedTensor } from './weight-files.js';
+
+// Weights that bitsandbytes has quantized to 4 bits (Dettmers et al. 2023, arXiv:2305.14314). A weight [out, in] is a
+// vector of numbers, row after row. Each number is a code of 4 bits, two in a byte, the first in the upper half; each 64
+// have a scale. With double quantization a scale is a code of 8 bits, each 256 of which have a scale of their own.
+
+/** Numbers that share a scale. */
+export const QUANTIZED_BLOCK = 64;
+/** Scales that share a scale, with double quantization. */
+export const NESTED_BLOCK = 256;
+
+const CODES = 2 ** 4;
+const SCALE_CODES = 2 ** 8;
+
+export const QUANTIZED_TYPES = ['nf4', 'fp4'] as const;
+export type QuantizedType = (typeof QUANTIZED_TYPES)[number];
+
+/** The real ones have about 300 bytes. */
+const MAX_STATE_BYTES = 4096;
+/** Limits, for docs/limits.md. */
+export const quantizedLimits = {
+  stateBytes: { value: MAX_STATE_BYTES, unit: 'bytes', beyond: '422 `model_file_corrupt`' },
+};
+
+/** What to use instead of weights in another form. */
+const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
+
+/** A quantized weight. Number i is `values[code i] · scale`, rounded to float32. */
+export interface QuantizedWeight {
+  type: QuantizedType;
+  /** `[out, in]` */
+  shape: readonly [number, number];
+  /** What the 16 codes stand for. */
+  values: Float32Array;
+  /** Name of the tensor of the scales: float32, or codes of 8 bits with double quantization. */
+  scales: string;
+  /** Double quantization: a scale is `values[code] · its own scale + offset`, each step rounded to float32. */
+  nested: {
+    values: Float32Array;
+    /** Name of the tensor of the scales of scales, float32. */
+    scales: string;
+    offset: number;
+  } | null;
+}
+
+/** How many scales a weight has. */
+export function scaleCount({ shape: [rows, columns] }: QuantizedWeight): number {
+  return Math.ceil((rows * columns) / QUANTIZED_BLOCK);
+}
+
+/** How many scales of scales a weight with double quantization has. */
+export function nestedScaleCount(weight: QuantizedWeight): number {
+  return Math.ceil(scaleCount(weight) / NESTED_BLOCK);
+}
+
+/**
+ * Checks the float32 scales of weights, one weight's behind the other's: with double quantization the scales of scales.
+ * @throws ProductError model_file_corrupt for one that is negative or not finite
+ */
+export function checkScales(
+  folder: Pick<ModelFolder, 'path' | 'tensors'>,
+  weights: readonly QuantizedWeight[],
+  scales: Float32Array,
+): void {
+  const wrong = scales.findIndex((scale) => !(scale >= 0 && scale < Number.POSITIVE_INFINITY));
+  if (wrong === -1) return;
+  let next = 0;
+  const weight = weights.find((one) => {
+    next += one.nested === null ? scaleCount(one) : nestedScaleCount(one);
+    return wrong < next;
+  })!;
+  const name = weight.nested?.scales ?? weight.scales;
+  const label = `${modelFileLabel(folder.path, folder.tensors.get(name)!.file)}: tensor ${name}`;
+  throw new ProductError('model_file_corrupt', `${label} has a scale that is negative or not finite. Copy it again.`);
+}
+
+/**
+ * Whether layers that are computed as one product stay quantized in memory: all of them are, in one form, and no block of numbers
+ * crosses a row. Others are decoded when they are loaded.
+ */
+export function staysQuantized(
+  quantized: ReadonlyMap<string, QuantizedWeight>,
+  layers: readonly LinearLayer[],
+): boolean {
+  const weights = layers.map(({ weight }) => quantized.get(weight));
+  const isNested = weights[0]?.nested != null;
+  return weights.every(
+    (weight) =>
+      weight !== undefined && (weight.nested !== null) === isNested && weight.shape[1] % QUANTIZED_BLOCK === 0,
+  );
+}
+
+/** @throws ProductError model_not_supported for a quantization that Lorasmith does not read */
+export function checkQuantization(config: ConfigFields): void {
+  const settings = config.nested('quantization_config');
+  if (settings === undefined) return;
+  if (settings.text('quant_method') !== 'bitsandbytes') {
+    throw settings.unsupported('quant_method', `is not supported: ${INSTEAD}`);
+  }
+  if (settings.flag('load_in_8bit', false)) throw settings.unsupported('load_in_8bit', `is not supported: ${INSTEAD}`);
+  const storage = settings.text('bnb_4bit_quant_storage') ?? 'uint8';
+  if (storage !== 'uint8') throw settings.unsupported('bnb_4bit_quant_storage', 'is not supported; uint8 is');
+}
+
+const stateName = (weight: string, type: QuantizedType) => `${weight}.quant_state.bitsandbytes__${type}`;
+
+/** The form in which the files have a weight; null: as it is. */
+export function quantizedTypeOf(tensors: ReadonlyMap<string, LocatedTensor>, weight: string): QuantizedType | null {
+  return QUANTIZED_TYPES.find((type) => tensors.has(stateName(weight, type))) ?? null;
+}
+
+/** The names of all tensors that a quantized weight consists of. */
+export function partsOf(name: string, { type, scales, nested }: QuantizedWeight): string[] {
+  const ofNested = nested === null ? [] : [nested.scales, `${name}.nested_quant_map`];
+  return [name, scales, `${name}.quant_map`, stateName(name, type), ...ofNested];
+}
+
+/**
+ * Reads and checks what a folder has of its quantized weights beside their numbers and scales.
+ *
+ * @param layers those that are quantized, each with its form
+ * @throws ProductError model_file_missing, model_file_corrupt, model_not_supported; each names the tensor
+ */
+export async function readQuantizedWeights(
+  folder: string,
+  tensors: ReadonlyMap<string, LocatedTensor>,
+  layers: readonly { layer: LinearLayer; type: QuantizedType }[],
+): Promise<Map<string, QuantizedWeight>> {
+  const parts = new Parts(folder, tensors);
+  try {
+    const weights = new Map<string, QuantizedWeight>();
+    for (const { layer, type } of layers) weights.set(layer.weight, await readWeight(parts, layer, type));
+    return weights;
+  } finally {
+    await parts.close();
+  }
+}
+
+async function readWeight(parts: Parts, layer: LinearLayer, type: QuantizedType): Promise<QuantizedWeight> {
+  const { weight: name, inFeatures, outFeatures, transposed } = layer;
+  const { fault, state, isNested } = await readState(parts, name, type);
+  if (transposed) throw fault('model_not_supported', 'is quantized, which is not supported for GPT-2');
+  const shape = [outFeatures, inFeatures] as const;
+  if (!Array.isArray(state.shape) || state.shape.join() !== shape.join()) {
+    const found = JSON.stringify(state.shape ?? null).slice(0, 100);
+    throw fault('model_file_corrupt', `is for the shape ${found}; config.json requires [${shape.join(', ')}]`);
+  }
+  const offset = state.nested_offset;
+  const nested = isNested
+    ? {
+        values: await parts.numbers(`${name}.nested_quant_map`, SCALE_CODES),
+        scales: `${name}.nested_absmax`,
+        offset: Math.fround(offset as number),
+      }
+    : null;
+  const values = await parts.numbers(`${name}.quant_map`, CODES);
+  const weight: QuantizedWeight = { type, shape, values, scales: `${name}.absmax`, nested };
+  parts.check(name, 'U8', Math.ceil((outFeatures * inFeatures) / 2));
+  parts.check(weight.scales, nested === null ? 'F32' : 'U8', scaleCount(weight));
+  if (nested !== null) parts.check(nested.scales, 'F32', nestedScaleCount(weight));
+  return weight;
+}
+
+async function readState(parts: Parts, name: string, type: QuantizedType) {
+  const tensor = stateName(name, type);
+  const fault = (code: 'model_file_corrupt' | 'model_not_supported', what: string) => parts.fault(tensor, code, what);
+  const text = await parts.text(tensor);
+  let state: Record<string, unknown> | null = null;
+  try {
+    const parsed: unknown = JSON.parse(text);
+    if (typeof parsed === 'object' && !Array.isArray(parsed)) state = parsed as Record<string, unknown> | null;
+  } catch {
+    // It has no state.
+  }
+  if (state === null) throw fault('model_file_corrupt', 'is not the JSON of a quantized weight');
+  if (state.quant_type !== type) throw fault('model_file_corrupt', `has another quant_type than ${type}`);
+  if (state.blocksize !== QUANTIZED_BLOCK) {
+    const found = JSON.stringify(state.blocksize ?? null).slice(0, 100);
+    throw fault('model_not_supported', `has the blocksize ${found}; ${QUANTIZED_BLOCK} is supported`);
+  }
+  const isNested = ['nested_offset', 'nested_blocksize', 'nested_dtype'].some((field) => state[field] !== undefined);
+  if (isNested) {
+    const offset = state.nested_offset;
+    if (typeof offset !== 'number' || !Number.isFinite(Math.fround(offset))) {
+      throw fault('model_file_corrupt', 'has a nested_offset that is not a finite number');
+    }
+    if (state.nested_blocksize !== NESTED_BLOCK || state.nested_dtype !== 'float32') {
+      const what = `has another nested_blocksize than ${NESTED_BLOCK}, or another nested_dtype than float32`;
+      throw fault('model_not_supported', what);
+    }
+  }
+  return { fault, state, isNested };
+}
+
+/** Tensors of the files, each small, read one after the other. */
+class Parts {
+  readonly #folder: string;
+  readonly #tensors: ReadonlyMap<string, LocatedTensor>;
+  readonly #open = new Map<string, FileHandle>();
+
+  constructor(folder: string, tensors: ReadonlyMap<string, LocatedTensor>) {
+    this.#folder = folder;
+    this.#tensors = tensors;
+  }
+
+  /** @throws ProductError model_file_missing; model_file_corrupt for another dtype or size */
+  check(name: string, dtype: Dtype, size: number): LocatedTensor {
+    const located = this.#locate(name);
+    const { entry } = located;
+    const count = entry.shape.reduce((product, dimension) => product * dimension, 1);
+    if (entry.dtype !== dtype || count !== size) {
+      const found = `is ${entry.dtype} [${entry.shape.join(', ')}]`;
+      throw this.fault(
+        name,
+        'model_file_corrupt',
+        `${found}; the quantized weight requires ${size} numbers in ${dtype}`,
+      );
+    }
+    return located;
+  }
+
+  /** @throws ProductError as {@link check}, and for a number that is not finite */
+  async numbers(name: string, size: number): Promise<Float32Array> {
+    const bytes = await this.#read(this.check(name, 'F32', size));
+    const numbers = Float32Array.from({ length: size }, (_, i) => bytes.readFloatLE(4 * i));
+    if (!numbers.every(Number.isFinite)) {
+      throw this.fault(name, 'model_file_corrupt', 'has a number that is not finite');
+    }
+    return numbers;
+  }
+
+  async text(name: string): Promise<string> {
+    const located = this.#locate(name);
+    const { dtype, byteLength } = located.entry;
+    if (dtype !== 'U8' || byteLength > MAX_STATE_BYTES) {
+      throw this.fault(name, 'model_file_corrupt', `is not JSON of at most ${MAX_STATE_BYTES} bytes`);
+    }
+    return (await this.#read(located)).toString('utf8');
+  }
+
+  fault(name: string, code: 'model_file_corrupt' | 'model_not_supported', what: string): ProductError {
+    const file = this.#tensors.get(name)?.file ?? '';
+    return new ProductError(code, `${modelFileLabel(this.#folder, file)}: tensor ${name} ${what}.`);
+  }
+
+  async close(): Promise<void> {
+    for (const handle of this.#open.values()) await handle.close();
+  }
+
+  #locate(name: string): LocatedTensor {
+    const located = this.#tensors.get(name);
+    if (located !== undefined) return located;
+    const message = `${basename(this.#folder)}: no weight file contains ${name}, a part of a quantized weight.`;
+    throw new ProductError('model_file_missing', message);
+  }
+
+  async #read({ file, entry }: LocatedTensor): Promise<Buffer> {
+    const bytes = Buffer.alloc(entry.byteLength);
+    try {
+      let handle = this.#open.get(file);
+      if (handle === undefined) {
+        handle = await open(join(this.#folder, file), 'r');
+        this.#open.set(file, handle);
+      }
+      const { bytesRead } = await handle.read(bytes, 0, bytes.length, entry.byteOffset);
+      if (bytesRead === bytes.length) return bytes;
+    } catch (error) {
+      throw asModelError(error, this.#folder, file);
+    }
+    throw this.fault(entry.name, 'model_file_corrupt', 'ends before its end');
+  }
+}

@@ -1,0 +1,49 @@
+import { add, dispose, type FloatDType, kernelsFor, type QuantizedMatrix, slice, type Tensor } from '@lorasmith/tensor';
+import type { FrozenLinear } from './frozen-linear.js';
+
+/** A frozen linear layer whose weights stay in 4 bits: each product decodes them. */
+export class QuantizedLinear implements FrozenLinear {
+  readonly computeDtype: FloatDType;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  readonly #weight: QuantizedMatrix;
+  readonly #bias: Tensor | null;
+
+  /**
+   * Takes both over.
+   * @param weight `[out, in]`
+   * @param bias `[out]`, in the type that the layer computes in
+   */
+  constructor(weight: QuantizedMatrix, bias: Tensor | null, computeDtype: FloatDType) {
+    this.computeDtype = computeDtype;
+    this.outFeatures = weight.rows;
+    this.inFeatures = weight.columns;
+    this.#weight = weight;
+    this.#bias = bias;
+  }
+
+  forward(x: Tensor): Tensor {
+    const product = kernelsFor(x.dtype).quantizedProduct(x, this.#weight, true);
+    if (this.#bias === null) return product;
+    const output = add(product, this.#bias);
+    product.dispose();
+    return output;
+  }
+
+  backwardInput(gradient: Tensor): Tensor {
+    return kernelsFor(gradient.dtype).quantizedProduct(gradient, this.#weight, false);
+  }
+
+  weightRows(first: number, count: number): Tensor {
+    return kernelsFor(this.computeDtype).dequantizeRows(this.#weight, first, count, this.computeDtype);
+  }
+
+  biasRows(first: number, count: number): Tensor | null {
+    return this.#bias === null ? null : slice(this.#bias, [first], [count]);
+  }
+
+  dispose(): void {
+    this.#weight.dispose();
+    dispose(this.#bias);
+  }
+}

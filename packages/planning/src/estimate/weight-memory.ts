@@ -1,0 +1,50 @@
+import type { EngineKind } from '@lorasmith/contracts';
+import {
+  type LinearLayer,
+  layerLinears,
+  type ModelFolder,
+  NESTED_BLOCK,
+  QUANTIZED_BLOCK,
+  staysQuantized,
+} from '@lorasmith/model-folder';
+import { bytesPerNumber } from './estimate-memory.js';
+
+type Precision = 'float32' | 'bfloat16';
+
+/** Bytes of a model's frozen weights in memory: what stays quantized is as in the files, the others are in the computing type. */
+export function weightMemory(model: ModelFolder, precision: Precision): number {
+  const { quantized, parameterCount } = model;
+  const packed = quantizedGroups(model).flat();
+  const numbers = packed.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
+  const bytes = packed.reduce((sum, { weight, inFeatures, outFeatures }) => {
+    const scales = (inFeatures * outFeatures) / QUANTIZED_BLOCK;
+    const isNested = quantized.get(weight)!.nested !== null;
+    return sum + (inFeatures * outFeatures) / 2 + (isNested ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales);
+  }, 0);
+  return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
+}
+
+/** The most that the CUDA engine decodes at a time: MOST_DECODED_BYTES of packages/tensor. */
+const CUDA_DECODED_BYTES = 2 ** 28;
+
+/**
+ * Bytes of the largest quantized weights that are decoded for one product. Processors with AVX-512 decode them on the way; the
+ * others are not told apart.
+ */
+export function decodedMemory(model: ModelFolder, precision: Precision, engine: EngineKind): number {
+  const sizes = quantizedGroups(model).map((layers) =>
+    layers.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0),
+  );
+  const largest = Math.max(0, ...sizes) * bytesPerNumber(precision);
+  return engine === 'cuda' ? Math.min(largest, CUDA_DECODED_BYTES) : largest;
+}
+
+/** The groups of linear layers that stay quantized in memory. */
+function quantizedGroups({ architecture, quantized }: ModelFolder): LinearLayer[][] {
+  if (architecture.kind !== 'decoder' || quantized.size === 0) return [];
+  const groups = Array.from({ length: architecture.layerCount }, (_, index) => {
+    const { queryKeyValue, attentionOutput, gateUp, down } = layerLinears(architecture, index);
+    return [queryKeyValue, [attentionOutput], gateUp, [down]];
+  });
+  return groups.flat().filter((layers) => staysQuantized(quantized, layers));
+}

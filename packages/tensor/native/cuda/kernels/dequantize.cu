@@ -1,0 +1,85 @@
+// Weights in 4 bits, decoded: packages/weight-io's quantized_matrix.h on a GPU, with the same bits.
+#include "number.cuh"
+#include "quantized_box.h"
+
+namespace {
+
+constexpr int64_t kBlock = 64;
+constexpr int64_t kNestedBlock = 256;
+
+struct Quantized {
+  const uint8_t* codes;
+  const uint8_t* scales;
+  const float* nested_scales;  // null without double quantization
+  const float* modules;
+};
+
+__device__ __forceinline__ const float* ModuleOf(const Quantized& weights, const QuantizedBox& box, int64_t row) {
+  const float* module = weights.modules + (box.module_count - 1) * kModuleNumbers;
+  while (module > weights.modules && static_cast<float>(row) < module[0]) module -= kModuleNumbers;
+  return module;
+}
+
+__device__ __forceinline__ float ScaleOf(const Quantized& weights, const QuantizedBox& box, const float* module,
+                                         int64_t block) {
+  if (weights.nested_scales == nullptr) return reinterpret_cast<const float*>(weights.scales)[block];
+  const int64_t first_block = static_cast<int64_t>(module[0]) * box.columns / kBlock;
+  const float nested = weights.nested_scales[static_cast<int64_t>(module[1]) + (block - first_block) / kNestedBlock];
+  return __fadd_rn(__fmul_rn(module[kModuleNestedValues + weights.scales[block]], nested), module[2]);
+}
+
+template <typename Number>
+__device__ __forceinline__ void DecodeWhole(const Quantized& weights, const QuantizedBox& box, Number* result) {
+  constexpr int kPack = 16 / sizeof(Number);
+  const int64_t packs = box.rows * box.width / kDecodedAtOnce;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
+    const int64_t row = box.first_row + i * kDecodedAtOnce / box.width;
+    const int64_t at = row * box.columns + box.first_column + i * kDecodedAtOnce % box.width;
+    const float* module = ModuleOf(weights, box, row);
+    const float scale = ScaleOf(weights, box, module, at / kBlock);
+    const Pack<uint8_t, kDecodedAtOnce / 2> bytes = LoadPack<kDecodedAtOnce / 2>(weights.codes + at / 2);
+#pragma unroll
+    for (int first = 0; first < kDecodedAtOnce; first += kPack) {
+      Pack<Number, kPack> decoded;
+#pragma unroll
+      for (int k = 0; k < kPack; k++) {
+        const int byte = bytes.at[(first + k) / 2];
+        Store(module[kModuleValues + (k % 2 == 0 ? byte >> 4 : byte & 15)] * scale, &decoded.at[k]);
+      }
+      StorePack<Number, kPack>(decoded, result + i * kDecodedAtOnce + first);
+    }
+  }
+}
+
+template <typename Number>
+__device__ __forceinline__ void DecodeEach(const Quantized& weights, const QuantizedBox& box, Number* result) {
+  const int64_t count = box.rows * box.width;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
+    const int64_t row = box.first_row + i / box.width;
+    const int64_t at = row * box.columns + box.first_column + i % box.width;
+    const float* module = ModuleOf(weights, box, row);
+    const int byte = weights.codes[at / 2];
+    const float value = module[kModuleValues + (at % 2 == 0 ? byte >> 4 : byte & 15)];
+    Store(value * ScaleOf(weights, box, module, at / kBlock), result + i);
+  }
+}
+
+}  // namespace
+
+#define DEQUANTIZE_KERNEL(Number, Suffix)                                                                  \
+  extern "C" __global__ void __launch_bounds__(256)                                                        \
+      Dequantize##Suffix(const uint8_t* codes, const uint8_t* scales, const float* nested_scales,          \
+                         const float* modules, const __grid_constant__ QuantizedBox box, Number* result) { \
+    const Quantized weights{codes, scales, nested_scales, modules};                                        \
+    if (box.whole) {                                                                                       \
+      DecodeWhole(weights, box, result);                                                                   \
+    } else {                                                                                               \
+      DecodeEach(weights, box, result);                                                                    \
+    }                                                                                                      \
+  }                                                                                                        \
+  EXPORT_KERNEL(Dequantize##Suffix)
+
+DEQUANTIZE_KERNEL(float, Float32)
+DEQUANTIZE_KERNEL(bf16, BFloat16)

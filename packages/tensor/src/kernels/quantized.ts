@@ -1,0 +1,211 @@
+import { add, multiply } from '../arithmetic.js';
+import type { DType, FloatDType } from '../dtype.js';
+import { elementType, execute, intAttribute, typeAttribute } from '../execute.js';
+import { concat, gather, pad, reshape, slice } from '../layout.js';
+import { dispose, keep, scope, type Tensor } from '../tensor.js';
+import { bytesAsFloat32, cast, tensorOf } from '../transfer.js';
+
+// Weights in 4 bits as bitsandbytes stores them (Dettmers et al. 2023, arXiv:2305.14314); what the ops compute: see Kernels.
+
+/** Numbers that share a scale. */
+const BLOCK = 64;
+/** Scales that share a scale. */
+const NESTED_BLOCK = 256;
+const CODES = 16;
+const SCALE_CODES = 256;
+
+/** Weights that lie one below the other, each quantized by itself. */
+export interface QuantizedModule {
+  /** Its rows. */
+  rows: number;
+  /** `[16]`: what its codes stand for. */
+  values: Float32Array;
+  /** A scale is `values[code] · its own scale + offset`; null where scales are float32. For all modules or none. */
+  nested: { values: Float32Array; offset: number } | null;
+}
+
+/** The numbers of a module for the ops, in the order of native/quantized_matrix.h: first row, first scale of scales, offset, both tables. */
+const MODULE_NUMBERS = 3 + CODES + SCALE_CODES;
+
+/** `[rows, columns]` in 4 bits. Number i of a module is `values[code i] · scale of its block`, each product rounded to float32. */
+export class QuantizedMatrix {
+  readonly rows: number;
+  readonly columns: number;
+  readonly modules: readonly QuantizedModule[];
+  /** `[bytes]` uint8: two codes each, the first in the upper half. */
+  readonly codes: Tensor;
+  /** `[scales]` uint8 with double quantization, else `[scales, 4]`, the bytes of float32. */
+  readonly scales: Tensor;
+  /** `[n]` float32, those of each module behind those of the one before; null without double quantization. */
+  readonly nestedScales: Tensor | null;
+  /** `[modules, MODULE_NUMBERS]` float32. */
+  readonly table: Tensor;
+
+  /**
+   * Takes the tensors over. The number of columns is a multiple of 64, so that no block crosses a row, or there is one module that
+   * is decoded as a whole only.
+   */
+  constructor(
+    columns: number,
+    modules: readonly QuantizedModule[],
+    tensors: { codes: Tensor; scales: Tensor; nestedScales: Tensor | null },
+  ) {
+    this.rows = modules.reduce((sum, { rows }) => sum + rows, 0);
+    this.columns = columns;
+    this.modules = modules;
+    this.codes = tensors.codes;
+    this.scales = tensors.scales;
+    this.nestedScales = tensors.nestedScales;
+    this.table = keep(tableOf(columns, modules));
+    if (modules.length > 1 && columns % BLOCK !== 0) throw new Error('blocks of several modules would cross rows');
+  }
+
+  get sizeBytes(): number {
+    const all = [this.codes, this.scales, this.nestedScales, this.table];
+    return all.reduce((sum, tensor) => sum + (tensor?.sizeBytes ?? 0), 0);
+  }
+
+  dispose(): void {
+    dispose([this.codes, this.scales, this.nestedScales, this.table]);
+  }
+}
+
+const scalesOf = (rows: number, columns: number) => Math.ceil((rows * columns) / BLOCK);
+
+function tableOf(columns: number, modules: readonly QuantizedModule[]): Tensor {
+  const numbers = new Float32Array(modules.length * MODULE_NUMBERS);
+  let firstRow = 0;
+  let firstNested = 0;
+  for (const [i, { rows, values, nested }] of modules.entries()) {
+    const own = numbers.subarray(i * MODULE_NUMBERS);
+    own.set([firstRow, firstNested, nested?.offset ?? 0]);
+    own.set(values, 3);
+    if (nested !== null) own.set(nested.values, 3 + CODES);
+    firstRow += rows;
+    firstNested += Math.ceil(scalesOf(rows, columns) / NESTED_BLOCK);
+  }
+  return tensorOf(numbers, [modules.length, MODULE_NUMBERS]);
+}
+
+const inputsOf = ({ codes, scales, nestedScales, table }: QuantizedMatrix) => [
+  ...[codes, scales, nestedScales ?? noScales(), table],
+];
+
+function noScales(): Tensor {
+  return tensorOf(new Float32Array(0), [0]);
+}
+
+export function fusedDequantizeRows(weights: QuantizedMatrix, first: number, count: number, dtype: FloatDType): Tensor {
+  return scope(() => {
+    const attributes = [typeAttribute('T', dtype)];
+    const shape = tensorOf(Int32Array.of(weights.rows, weights.columns, first, count), [4]);
+    return execute('LorasmithDequantize', attributes, [...inputsOf(weights), shape]);
+  });
+}
+
+/** The most that is decoded at a time on a GPU. */
+const MOST_DECODED_BYTES = 2 ** 28;
+
+export function fusedQuantizedProduct(
+  kernelsFor: KernelsOfQuantized,
+  a: Tensor,
+  weights: QuantizedMatrix,
+  transposed: boolean,
+): Tensor {
+  // The fused product of processors has nothing to sum.
+  if (a.size === 0) return rawQuantizedProduct(kernelsFor, a, weights, transposed);
+  return quantizedProductInPieces(a, weights, transposed, MOST_DECODED_BYTES);
+}
+
+/** @param mostDecodedBytes on a GPU, the bytes of the weights that are decoded at a time */
+export function quantizedProductInPieces(
+  a: Tensor,
+  weights: QuantizedMatrix,
+  transposed: boolean,
+  mostDecodedBytes: number,
+): Tensor {
+  return scope(() => {
+    const attributes = [
+      elementType(a),
+      intAttribute('transpose_b', Number(transposed)),
+      intAttribute('rows', weights.rows),
+      intAttribute('columns', weights.columns),
+      intAttribute('most_decoded_bytes', mostDecodedBytes),
+    ];
+    return execute('LorasmithQuantizedProduct', attributes, [a, ...inputsOf(weights)]);
+  });
+}
+
+/** The kernels of a dtype that the plain product is made of. The table passes its own, so that this file does not import it. */
+export type KernelsOfQuantized = (dtype: DType) => {
+  matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
+  dequantizeRows(weights: QuantizedMatrix, first: number, count: number, dtype: FloatDType): Tensor;
+};
+
+export function rawQuantizedProduct(
+  kernelsFor: KernelsOfQuantized,
+  a: Tensor,
+  weights: QuantizedMatrix,
+  transposed: boolean,
+): Tensor {
+  const { dequantizeRows, matMul } = kernelsFor(a.dtype);
+  return scope(() => {
+    const decoded = dequantizeRows(weights, 0, weights.rows, a.dtype as FloatDType);
+    return matMul(a, decoded, false, transposed);
+  });
+}
+
+export function rawDequantizeRows(weights: QuantizedMatrix, first: number, count: number, dtype: FloatDType): Tensor {
+  return scope(() => {
+    const { columns, modules, codes } = weights;
+    const parts: Tensor[] = [];
+    let row = 0;
+    let firstNested = 0;
+    for (const module of modules) {
+      const [from, to] = [Math.max(row, first), Math.min(row + module.rows, first + count)];
+      const scales = scalesOf(module.rows, columns);
+      if (from < to) {
+        const part = scope(() => {
+          const own = moduleScales(weights, module, (row * columns) / BLOCK, firstNested);
+          const numbers = (to - from) * columns;
+          const blocks = Math.ceil(numbers / BLOCK);
+          const indices = indicesOf(slice(codes, [(from * columns) / 2], [Math.ceil(numbers / 2)]), numbers);
+          const values = gather(tensorOf(module.values, [CODES]), indices);
+          const padded = reshape(pad(values, [[0, blocks * BLOCK - numbers]]), [blocks, BLOCK]);
+          const ofBlocks = reshape(slice(own, [((from - row) * columns) / BLOCK], [blocks]), [blocks, 1]);
+          const decoded = slice(reshape(multiply(padded, ofBlocks), [-1]), [0], [numbers]);
+          return cast(reshape(decoded, [to - from, columns]), dtype);
+        });
+        parts.push(part);
+      }
+      row += module.rows;
+      firstNested += Math.ceil(scales / NESTED_BLOCK);
+    }
+    return concat(parts, 0);
+  });
+}
+
+/** The codes of `count` numbers, `[count]` int32. */
+function indicesOf(bytes: Tensor, count: number): Tensor {
+  const all = cast(bytes, 'int32');
+  const upper = execute('FloorDiv', [elementType(all)], [all, tensorOf(Int32Array.of(16), [])]);
+  const lower = execute('FloorMod', [elementType(all)], [all, tensorOf(Int32Array.of(16), [])]);
+  const pairs = concat([reshape(upper, [-1, 1]), reshape(lower, [-1, 1])], 1);
+  return slice(reshape(pairs, [-1]), [0], [count]);
+}
+
+/** The scales of a module, `[blocks]` float32. */
+function moduleScales(weights: QuantizedMatrix, module: QuantizedModule, first: number, firstNested: number): Tensor {
+  const { columns, scales, nestedScales } = weights;
+  const count = scalesOf(module.rows, columns);
+  const { nested } = module;
+  if (nested === null || nestedScales === null) {
+    return reshape(bytesAsFloat32(slice(scales, [first, 0], [count, 4])), [count]);
+  }
+  const groups = Math.ceil(count / NESTED_BLOCK);
+  const values = gather(tensorOf(nested.values, [SCALE_CODES]), cast(slice(scales, [first], [count]), 'int32'));
+  const padded = reshape(pad(values, [[0, groups * NESTED_BLOCK - count]]), [groups, NESTED_BLOCK]);
+  const ofGroups = reshape(slice(nestedScales, [firstNested], [groups]), [groups, 1]);
+  const products = slice(reshape(multiply(padded, ofGroups), [-1]), [0], [count]);
+  return add(products, tensorOf(Float32Array.of(nested.offset), []));
+}

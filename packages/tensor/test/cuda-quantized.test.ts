@@ -1,0 +1,69 @@
+import './emulated-gpu.js';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import type { FloatDType } from '../src/dtype.js';
+import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { QuantizedMatrix, quantizedProductInPieces, rawDequantizeRows } from '../src/kernels/quantized.js';
+import { matMul } from '../src/matrix.js';
+import { scope, type Tensor } from '../src/tensor.js';
+import { cast, tensorOf, tensorOfBytes, toFloat32Array } from '../src/transfer.js';
+
+beforeAll(() => void configureKernels('fused'));
+afterAll(() => void configureKernels('raw'));
+
+const bytes = (count: number, seed: number) =>
+  Uint8Array.from(normalNumbers(count, seed), (value) => Math.abs(Math.round(value * 100)) % 256);
+
+/** Two modules with double quantization; or one, whose blocks cross rows where the columns are no multiple of 64. */
+function matrixOf(columns: number, rows: readonly number[]): QuantizedMatrix {
+  const numbers = columns * rows.reduce((sum, count) => sum + count, 0);
+  const blocks = Math.ceil(numbers / 64);
+  const codes = bytes(Math.ceil(numbers / 2), 1);
+  const modules = rows.map((count, i) => ({
+    rows: count,
+    values: normalNumbers(16, 10 + i),
+    nested: { values: normalNumbers(256, 20 + i), offset: 0.1 * (i + 1) },
+  }));
+  return new QuantizedMatrix(columns, modules, {
+    codes: tensorOfBytes(codes, [codes.length], 'uint8'),
+    scales: tensorOfBytes(bytes(blocks, 2), [blocks], 'uint8'),
+    nestedScales: tensorOf(normalNumbers(rows.length + blocks, 3), [rows.length + blocks]),
+  });
+}
+
+const bytesOf = (tensor: Tensor) => Buffer.from(toFloat32Array(tensor).buffer);
+
+test.each([
+  [128, [70, 33]],
+  [37, [9]],
+] as const)('a width of %d is decoded to the bits of plain ops', (columns, rows) => {
+  scope(() => {
+    const matrix = matrixOf(columns, rows);
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      const decoded = kernelsFor(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
+      const expected = rawDequantizeRows(matrix, 0, matrix.rows, dtype);
+      expect(Buffer.compare(bytesOf(decoded), bytesOf(expected))).toBe(0);
+    }
+    matrix.dispose();
+  });
+});
+
+test.each(['float32', 'bfloat16'] as FloatDType[])('products in %s are those of decoded weights', (dtype) => {
+  scope(() => {
+    const matrix = matrixOf(192, [70, 133]);
+    const decoded = kernelsFor(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
+    const kernels = kernelsFor(dtype);
+    for (const tokens of [0, 1, 13, 65]) {
+      const x = cast(tensorOf(normalNumbers(tokens * 192, 5), [tokens, 192]), dtype);
+      const g = cast(tensorOf(normalNumbers(tokens * 203, 6), [tokens, 203]), dtype);
+      const forward = bytesOf(matMul(x, decoded, { transposeB: true }));
+      const backward = bytesOf(matMul(g, decoded));
+      expect(Buffer.compare(bytesOf(kernels.quantizedProduct(x, matrix, true)), forward)).toBe(0);
+      expect(Buffer.compare(bytesOf(kernels.quantizedProduct(g, matrix, false)), backward)).toBe(0);
+      // 64 columns of the result at a time, the last piece smaller.
+      expect(Buffer.compare(bytesOf(quantizedProductInPieces(x, matrix, true, 1)), forward)).toBe(0);
+      expect(Buffer.compare(bytesOf(quantizedProductInPieces(g, matrix, false, 1)), backward)).toBe(0);
+    }
+    matrix.dispose();
+  });
+});
