@@ -1,6 +1,7 @@
 import { kernelCases } from './kernel-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
 import { parameterCases } from './parameter-cases.js';
+import { quantizedCases } from './quantized-cases.js';
 import { simpleOpCases } from './simple-op-cases.js';
 
 export type { CaseSizes, CaseSubject, CaseTolerance, NumericCase } from './numeric-case.js';
@@ -12,6 +13,9 @@ export { TRAINING_STEP } from './tolerances.js';
  * fused kernels with fused and with plain ones.
  */
 export function numericCases(sizes: CaseSizes): NumericCase[] {
-  const parameters = (['float32', 'bfloat16'] as const).flatMap((dtype) => parameterCases(dtype, sizes));
+  const parameters = (['float32', 'bfloat16'] as const).flatMap((dtype) => [
+    ...parameterCases(dtype, sizes),
+    ...quantizedCases(dtype, sizes),
+  ]);
   return [...simpleOpCases(sizes), ...kernelCases(sizes), ...parameters];
 }

@@ -1,0 +1,88 @@
+import type { FloatDType } from '../dtype.js';
+import { kernelsFor } from '../kernels/kernel-table.js';
+import { QuantizedMatrix } from '../kernels/quantized.js';
+import type { Tensor } from '../tensor.js';
+import { tensorOf, tensorOfBytes } from '../transfer.js';
+import { kernelSubject } from './kernel-cases.js';
+import type { CaseSizes, NumericCase } from './numeric-case.js';
+import { seededNumbers, seededTensor } from './seeded-inputs.js';
+import { EXACT, SUM } from './tolerances.js';
+
+interface QuantizedShape {
+  columns: number;
+  /** Of each module. */
+  rows: readonly number[];
+  nested: boolean;
+}
+
+/** Modules whose second block of scales begins within one; scales in float32; and the query, key and value of a large model. */
+function shapes(sizes: CaseSizes): QuantizedShape[] {
+  const small = [
+    { columns: 192, rows: [70, 133, 1], nested: true },
+    { columns: 64, rows: [33], nested: false },
+  ];
+  return sizes === 'small' ? small : [...small, { columns: 4096, rows: [4096, 1024, 1024], nested: true }];
+}
+
+export function quantizedCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
+  return shapes(sizes).flatMap((shape): NumericCase[] => {
+    const { columns, rows, nested } = shape;
+    const all = rows.reduce((sum, count) => sum + count, 0);
+    const name = `${dtype} [${all}, ${columns}]${nested ? ', double quantization' : ''}`;
+    const withMatrix = <Result>(use: (matrix: QuantizedMatrix) => Result): Result => {
+      const matrix = seededMatrix(shape);
+      const result = use(matrix);
+      matrix.dispose();
+      return result;
+    };
+    const product = (tokens: Tensor, transposed: boolean) => ({
+      product: withMatrix((matrix) => kernelsFor(dtype).quantizedProduct(tokens, matrix, transposed)),
+    });
+    return [
+      {
+        name: `dequantizeRows ${name}`,
+        subject: kernelSubject('dequantizeRows', dtype),
+        tolerance: EXACT,
+        compute: () => ({
+          rows: withMatrix((matrix) => kernelsFor(dtype).dequantizeRows(matrix, rows[0]! - 1, 1, dtype)),
+          all: withMatrix((matrix) => kernelsFor(dtype).dequantizeRows(matrix, 0, all, dtype)),
+        }),
+      },
+      {
+        name: `quantizedProduct ${name}`,
+        subject: kernelSubject('quantizedProduct', dtype),
+        tolerance: SUM[dtype],
+        compute: () => product(seededTensor([17, columns], 81, dtype), true),
+      },
+      {
+        name: `quantizedProduct ${name}, backward`,
+        subject: kernelSubject('quantizedProduct', dtype),
+        tolerance: SUM[dtype],
+        compute: () => product(seededTensor([17, all], 82, dtype), false),
+      },
+    ];
+  });
+}
+
+function seededMatrix({ columns, rows, nested }: QuantizedShape): QuantizedMatrix {
+  const numbers = columns * rows.reduce((sum, count) => sum + count, 0);
+  const blocks = numbers / 64;
+  const modules = rows.map((count, i) => ({
+    rows: count,
+    values: seededNumbers([16], 90 + i),
+    nested: nested ? { values: seededNumbers([256], 100 + i), offset: 0.25 * (i + 1) } : null,
+  }));
+  const nestedCount = rows.reduce((sum, count) => sum + Math.ceil((count * columns) / 64 / 256), 0);
+  return new QuantizedMatrix(columns, modules, {
+    codes: seededBytes(numbers / 2, 83),
+    scales: nested
+      ? seededBytes(blocks, 84)
+      : tensorOfBytes(new Uint8Array(seededNumbers([blocks], 84).buffer), [blocks, 4], 'uint8'),
+    nestedScales: nested ? tensorOf(seededNumbers([nestedCount], 85), [nestedCount]) : null,
+  });
+}
+
+function seededBytes(count: number, seed: number): Tensor {
+  const bytes = Uint8Array.from(seededNumbers([count], seed), (value) => ((value / Math.sqrt(3) + 1) / 2) * 255.9);
+  return tensorOfBytes(bytes, [count], 'uint8');
+}
