@@ -5,7 +5,6 @@ import type { Dtype } from '@lorasmith/safetensors';
 import type { ConfigFields } from './config-fields.js';
 import type { LinearLayer } from './families/family.js';
 import { modelFileLabel } from './json-file.js';
-import type { ModelFolder } from './model-folder.js';
 import { asModelError, type LocatedTensor } from './weight-files.js';
 
 // Weights that bitsandbytes has quantized to 4 bits (Dettmers et al. 2023, arXiv:2305.14314). A weight [out, in] is a
@@ -30,7 +29,7 @@ export const quantizedLimits = {
   stateBytes: { value: MAX_STATE_BYTES, unit: 'bytes', beyond: '422 `model_file_corrupt`' },
 };
 
-/** What to use instead of weights in another form. */
+/** The advice for weights in another form. */
 const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
 
 /** A quantized weight. Number i is `values[code i] · scale`, rounded to float32. */
@@ -38,7 +37,7 @@ export interface QuantizedWeight {
   type: QuantizedType;
   /** `[out, in]` */
   shape: readonly [number, number];
-  /** What the 16 codes stand for. */
+  /** Each code's number: `[16]`. */
   values: Float32Array;
   /** Name of the tensor of the scales: float32, or codes of 8 bits with double quantization. */
   scales: string;
@@ -66,7 +65,7 @@ export function nestedScaleCount(weight: QuantizedWeight): number {
  * @throws ProductError model_file_corrupt for one that is negative or not finite
  */
 export function checkScales(
-  folder: Pick<ModelFolder, 'path' | 'tensors'>,
+  folder: { path: string; tensors: ReadonlyMap<string, LocatedTensor> },
   weights: readonly QuantizedWeight[],
   scales: Float32Array,
 ): void {

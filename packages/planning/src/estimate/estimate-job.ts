@@ -71,7 +71,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const recompute =
     spec.training.recompute === 'always' || (spec.training.recompute === 'auto' && peak(false) > available);
   const rates = machine.rates[precision] ?? machine.rates.float32;
-  const weightBytes = model.parameterCount * bytesPerWeight(precision);
+  const weightBytes = weightMemory(model, precision);
   const work = { architecture, modules: model.modules, targets: job.targets, recompute, weightBytes };
   const perStep = secondsPerStep(work, load, rates);
   return {

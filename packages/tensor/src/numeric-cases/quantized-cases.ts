@@ -10,7 +10,7 @@ import { EXACT, SUM } from './tolerances.js';
 
 interface QuantizedShape {
   columns: number;
-  /** Of each module. */
+  /** The rows of each module. */
   rows: readonly number[];
   nested: boolean;
 }
