@@ -123,7 +123,9 @@ function memory(kind, { architecture, modules, parameterCount }, { rows, length 
   const peakOf = (recompute) =>
     decoderMemory({
       memory: {
-        ...{ architecture, parameterCount, targets, trainedParameters, recompute },
+        ...{ architecture, targets, trainedParameters, recompute },
+        weightBytes: 2 * parameterCount,
+        decodedBytes: 0,
         precision: 'bfloat16',
         dropout: 0,
         engine: engineMemory(machine.engine),
