@@ -98,6 +98,7 @@ const sectionsOf = (limits) => ({
     ['Length of a stop text', limits.generationLimits.stopText],
     ['Alternatives of a token', limits.generationLimits.alternatives],
     ['Nesting of the schema of an answer', limits.schemaLimits.depth],
+    ['Schemas within it', limits.schemaLimits.schemas],
     ['Properties of an object in it', limits.schemaLimits.properties],
     ['Values of `enum` and `const` in it', limits.schemaLimits.values],
     ['`minItems`, `maxItems`, `minLength`, `maxLength` in it', limits.schemaLimits.counts],

@@ -239,11 +239,8 @@ test('schemas that are deep, wide or ambiguous are refused, or stay within bound
   const names = Array.from({ length: 501 }, (_, i) => `p${i}`);
   const wide = { type: 'object', properties: Object.fromEntries(names.map((name) => [name, {}])) };
   expect(() => checkSchema(wide)).toThrow('An object may have 500 properties.');
-  const objects = Array.from({ length: 100 }, (_, i) => ({
-    ...wide,
-    properties: Object.fromEntries(names.slice(0, 500).map((name) => [`${name}${i}`, {}])),
-  }));
-  expect(() => checkSchema({ anyOf: objects })).toThrow('too many states');
+  const long = names.slice(1).map((name) => name.padStart(240, 'x'));
+  expect(() => checkSchema({ type: 'object', required: long })).toThrow('too many states');
   // Two alternatives at each level, of which a text decides at its end: 2^n stacks of n, if they were not shared.
   const item = (max: number) => ({ type: 'array', items: { $ref: '#' }, maxItems: max });
   const constraint = grammars.of({ anyOf: [item(1), item(2), { type: 'array', items: { $ref: '#' }, minItems: 1 }] })();
@@ -251,6 +248,30 @@ test('schemas that are deep, wide or ambiguous are refused, or stay within bound
     expect(isSet(constraint.allowed(), 0x5b)).toBe(true);
     constraint.accept(0x5b);
   }
+});
+
+/** Schemas by name, each of which refers to the next. */
+function chainOf(length: number, link: (next: object) => object) {
+  const schemas = Array.from({ length }, (_, i) => [`a${i}`, link({ $ref: `#/$defs/a${i + 1}` })]);
+  return { $ref: '#/$defs/a0', $defs: { ...Object.fromEntries(schemas), [`a${length}`]: { type: 'null' } } };
+}
+
+test.each([
+  ['alone', 1_900, (next: object) => next],
+  ['in arrays', 900, (items: object) => ({ type: 'array', items, minItems: 1 })],
+  ['in objects', 900, (a: object) => ({ type: 'object', properties: { a }, required: ['a'] })],
+])('references %s may lead on, as far as there may be schemas', (_name, length, link) => {
+  checkSchema(chainOf(length, link));
+  expect(() => checkSchema(chainOf(10_000, link))).toThrow('more than 2000 schemas');
+});
+
+test('a schema is compiled so many times that one with references to it under several names is refused', () => {
+  const spelled = (i: number) => [...'aaaaaaaa'].map((letter, bit) => ((i >> bit) & 1 ? '%61' : letter)).join('');
+  const anyOf = Array.from({ length: 200 }, (_, i) => ({ $ref: `#/$defs/${spelled(i)}` }));
+  const wide = { anyOf: Array(1_000).fill({ type: 'string', format: 'date-time' }) };
+  expect(() => checkSchema({ anyOf, $defs: { aaaaaaaa: wide } })).toThrow('more than 2000 schemas');
+  expect(() => checkSchema({ type: Array(8).fill('null') })).toThrow('type must be one or several of');
+  expect(() => checkSchema({ type: 'number', minimum: 1e15 })).toThrow('a number of up to 15 digits');
 });
 
 test('a vocabulary that lacks what must come next ends the text with an error', () => {

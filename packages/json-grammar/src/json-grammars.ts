@@ -21,7 +21,12 @@ interface Arena {
   masks: TokenMasks;
   /** The terms of schemas, by their text. */
   schemas: Map<string, Term>;
+  /** The characters of all these texts. */
+  characters: number;
 }
+
+/** Texts of schemas that are kept: descriptions add no terms. */
+const MAX_CHARACTERS = 2 ** 24;
 
 /** The grammars of JSON schemas for one vocabulary. */
 export class JsonGrammars {
@@ -38,12 +43,17 @@ export class JsonGrammars {
   /** Makes constraints of the JSON texts of a schema. @throws SchemaError, GrammarTooLargeError */
   of(schema: unknown): () => JsonConstraint {
     // Texts that grow in an older arena keep it.
-    if (this.#arena?.terms.isHalfFull !== false) this.#arena = this.#newArena();
+    if (this.#arena === null || isFull(this.#arena)) this.#arena = this.#newArena();
     const arena = this.#arena;
     const key = JSON.stringify(schema);
-    const term = arena.schemas.get(key) ?? this.#compiled(schema, arena);
-    arena.schemas.set(key, term);
-    return () => new TextOfTerm(term, arena, this.#trie, this.#stopIds);
+    let term = arena.schemas.get(key);
+    if (term === undefined) {
+      term = this.#compiled(schema, arena);
+      arena.schemas.set(key, term);
+      arena.characters += key.length;
+    }
+    const start = term;
+    return () => new TextOfTerm(start, arena, this.#trie, this.#stopIds);
   }
 
   #compiled(schema: unknown, { terms, json }: Arena): Term {
@@ -58,8 +68,13 @@ export class JsonGrammars {
 
   #newArena(): Arena {
     const terms = new Terms();
-    return { terms, json: new JsonTerms(terms), masks: new TokenMasks(terms, this.#trie), schemas: new Map() };
+    const masks = new TokenMasks(terms, this.#trie);
+    return { terms, json: new JsonTerms(terms), masks, schemas: new Map(), characters: 0 };
   }
+}
+
+function isFull({ terms, characters }: Arena): boolean {
+  return terms.isHalfFull || characters > MAX_CHARACTERS;
 }
 
 class TextOfTerm implements JsonConstraint {

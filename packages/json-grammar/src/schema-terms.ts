@@ -15,6 +15,8 @@ export class SchemaError extends Error {
 }
 
 const MAX_DEPTH = 32;
+/** Schemas within a schema. Each time that one is compiled counts: its references may lead to the same one under several names. */
+const MAX_SCHEMAS = 2_000;
 const MAX_PROPERTIES = 500;
 const MAX_ENUM_VALUES = 1_000;
 const MAX_LITERAL_BYTES = 500;
@@ -22,6 +24,7 @@ const MAX_COUNT = 100_000;
 /** Limits, for docs/limits.md. */
 export const schemaLimits = {
   depth: { value: MAX_DEPTH, unit: 'levels', beyond: '400 `invalid_request`' },
+  schemas: { value: MAX_SCHEMAS, unit: 'schemas', beyond: '400 `invalid_request`' },
   properties: { value: MAX_PROPERTIES, unit: 'properties', beyond: '400 `invalid_request`' },
   values: {
     value: MAX_ENUM_VALUES,
@@ -70,7 +73,11 @@ class SchemaCompiler {
   readonly #json: JsonTerms;
   /** The rule of each reference, by its pointer. */
   readonly #rules = new Map<string, { term: Term; path: Path }>();
+  /** The bodies of rules, which are made one after the other: references may lead on and on. */
+  readonly #bodies: (() => void)[] = [];
+  readonly #formats = new Map<string, Term>();
   #enumValues = 0;
+  #schemas = 0;
 
   constructor(root: unknown, terms: Terms, json: JsonTerms) {
     this.#root = root;
@@ -80,12 +87,16 @@ class SchemaCompiler {
 
   compile(): Term {
     const term = this.#schema(this.#root, []);
+    for (let make = this.#bodies.pop(); make !== undefined; make = this.#bodies.pop()) make();
     if (term === NOTHING) throw new SchemaError([], 'No value satisfies the schema.');
+    const rules = [...this.#rules.values()];
+    const within = this.#terms.ruleWithinItself(rules.map((rule) => rule.term));
+    const wrong = rules.find((rule) => rule.term === within);
+    if (wrong !== undefined) throw new SchemaError(wrong.path, 'The reference refers to itself.');
     const productive = this.#terms.productiveRules();
-    for (const { term: rule, path } of this.#rules.values()) {
-      if (this.#terms.refersToItself(rule)) throw new SchemaError(path, 'The reference refers to itself.');
-      if (!productive.has(rule))
-        throw new SchemaError(path, 'No value of finite size satisfies it: it requires itself.');
+    const endless = rules.find((rule) => !productive.has(rule.term));
+    if (endless !== undefined) {
+      throw new SchemaError(endless.path, 'No value of finite size satisfies it: it requires itself.');
     }
     return term;
   }
@@ -93,6 +104,9 @@ class SchemaCompiler {
   #schema(schema: unknown, path: Path): Term {
     if (path.length > 2 * MAX_DEPTH)
       throw new SchemaError(path, `The schema is nested deeper than ${MAX_DEPTH} levels.`);
+    if (++this.#schemas > MAX_SCHEMAS) {
+      throw new SchemaError(path, `The schema has more than ${MAX_SCHEMAS} schemas within it.`);
+    }
     if (schema === true) return this.#json.value;
     if (schema === false) return NOTHING;
     if (!isObject(schema)) throw new SchemaError(path, 'It is not a schema: an object, true or false.');
@@ -161,10 +175,10 @@ class SchemaCompiler {
       if (!isThere) throw new SchemaError(path, `There is nothing at ${pointer.slice(0, 100)}.`);
       target = (target as Schema)[name];
     }
-    return this.#terms.rule((term) => {
-      this.#rules.set(pointer, { term, path });
-      return this.#schema(target, keys);
-    });
+    const term = this.#terms.newRule();
+    this.#rules.set(pointer, { term, path });
+    this.#bodies.push(() => this.#terms.define(term, this.#schema(target, keys)));
+    return term;
   }
 
   #values(values: readonly unknown[], schema: Schema, path: Path): Term {
@@ -187,18 +201,23 @@ class SchemaCompiler {
     const [min, max] = [countOf(schema, 'minLength', path) ?? 0, countOf(schema, 'maxLength', path)];
     const { format } = schema;
     if (format === undefined) return this.#json.stringOf(min, max ?? Number.POSITIVE_INFINITY);
-    const formats = formatTerms(this.#terms);
-    const known = typeof format === 'string' && Object.hasOwn(formats, format) ? formats[format] : undefined;
-    if (known === undefined) {
-      const names = Object.keys(formats).join(', ');
-      throw new SchemaError(
-        [...path, 'format'],
-        `The format ${JSON.stringify(format)?.slice(0, 100)} is not supported: only ${names}.`,
-      );
-    }
     if (min > 0 || max !== null) throw new SchemaError([...path, 'format'], 'format with a length is not supported.');
+    return this.#format(format, [...path, 'format']);
+  }
+
+  #format(format: unknown, path: Path): Term {
+    const made = this.#formats.get(format as string);
+    if (made !== undefined) return made;
+    const formats = formatTerms(this.#terms);
+    if (typeof format !== 'string' || !Object.hasOwn(formats, format)) {
+      const names = Object.keys(formats).join(', ');
+      const what = JSON.stringify(format)?.slice(0, 100);
+      throw new SchemaError(path, `The format ${what} is not supported: only ${names}.`);
+    }
     const quote = this.#terms.text('"');
-    return this.#terms.unit(this.#terms.sequence(quote, known(), quote));
+    const term = this.#terms.unit(this.#terms.sequence(quote, formats[format]!(), quote));
+    this.#formats.set(format, term);
+    return term;
   }
 
   #integer(schema: Schema, path: Path): Term {
@@ -283,7 +302,7 @@ function typesOf(schema: Schema, keywords: readonly string[], path: Path): reado
   }
   const types = Array.isArray(type) ? type : [type];
   const unknown = types.find((one) => !TYPES.includes(one));
-  if (types.length === 0 || unknown !== undefined) {
+  if (types.length === 0 || types.length > TYPES.length || unknown !== undefined) {
     throw new SchemaError([...path, 'type'], `type must be one or several of ${TYPES.join(', ')}.`);
   }
   return types;
@@ -317,7 +336,7 @@ function countOf(schema: Schema, key: string, path: Path): number | null {
 function numberOf(schema: Schema, key: string, path: Path): number | null {
   const bound = schema[key];
   if (bound === undefined) return null;
-  if (typeof bound === 'number' && Math.abs(bound) <= 1e15) return bound;
+  if (typeof bound === 'number' && Math.abs(bound) < 1e15) return bound;
   throw new SchemaError([...path, key], `${key} must be a number of up to 15 digits.`);
 }
 

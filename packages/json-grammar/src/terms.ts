@@ -159,11 +159,21 @@ export class Terms {
    * @param body makes the body, which may refer to the rule
    */
   rule(body: (rule: Term) => Term): Term {
-    const rule = this.#bodies.length;
-    this.#bodies.push(null);
-    const term = this.#intern(`n${rule}`, { kind: 'rule', rule }, false);
-    this.#bodies[rule] = body(term);
-    return term;
+    const rule = this.newRule();
+    this.define(rule, body(rule));
+    return rule;
+  }
+
+  /** A new rule without a body, which {@link define} gives it. */
+  newRule(): Term {
+    const rule = this.#bodies.push(null) - 1;
+    return this.#intern(`n${rule}`, { kind: 'rule', rule }, false);
+  }
+
+  /** @param body not nullable */
+  define(rule: Term, body: Term): void {
+    const node = this.#nodes[rule]!;
+    if (node.kind === 'rule') this.#bodies[node.rule] = body;
   }
 
   /** A term that is equal for all tokens of at most `length` bytes: large counts become the same. */
@@ -236,61 +246,78 @@ export class Terms {
   /** The rules of which a finite text exists. */
   productiveRules(): ReadonlySet<Term> {
     const productive = new Set<Term>();
-    const rules = this.#bodies.map((body, rule) => [this.#known.get(`n${rule}`)!, body!] as const);
-    let before = -1;
-    while (productive.size > before) {
-      before = productive.size;
-      const known = new Map<Term, boolean>();
-      const isProductive = (term: Term): boolean => {
-        const found = known.get(term) ?? partsAre(term);
-        known.set(term, found);
-        return found;
-      };
-      const partsAre = (term: Term): boolean => {
-        const node = this.#nodes[term]!;
-        switch (node.kind) {
-          case 'sequence':
-            return isProductive(node.first) && isProductive(node.rest);
-          case 'choice':
-            return node.of.some(isProductive);
-          case 'repeat':
-            return node.min === 0 || isProductive(node.of);
-          case 'unit':
-            return isProductive(node.of);
-          case 'rule':
-            return productive.has(term);
-          default:
-            return node.kind !== 'nothing';
-        }
-      };
-      for (const [rule, body] of rules) if (isProductive(body)) productive.add(rule);
+    /** The rules that are looked at again once this one is productive. */
+    const waiting = new Map<Term, Term[]>();
+    const waitFor = (rule: Term, within: Term) => {
+      const known = waiting.get(rule);
+      if (known === undefined) waiting.set(rule, [within]);
+      else known.push(within);
+    };
+    const isProductive = (term: Term, within: Term): boolean => {
+      if (productive.has(term)) return true;
+      const node = this.#nodes[term]!;
+      const found = partsAre(node, within);
+      if (found) productive.add(term);
+      else if (node.kind === 'rule') waitFor(term, within);
+      return found;
+    };
+    const partsAre = (node: Node, within: Term): boolean => {
+      switch (node.kind) {
+        case 'sequence':
+          return isProductive(node.first, within) && isProductive(node.rest, within);
+        case 'choice':
+          return node.of.some((one) => isProductive(one, within));
+        case 'repeat':
+          return node.min === 0 || isProductive(node.of, within);
+        case 'unit':
+          return isProductive(node.of, within);
+        default:
+          return node.kind === 'byte' || node.kind === 'empty';
+      }
+    };
+    const rules = this.#bodies.map((_, rule) => this.#known.get(`n${rule}`)!);
+    for (const rule of rules) {
+      const node = this.#nodes[rule]!;
+      if (productive.has(rule) || node.kind !== 'rule' || !isProductive(this.#bodyOf(node.rule), rule)) continue;
+      productive.add(rule);
+      rules.push(...(waiting.get(rule) ?? []));
     }
     return productive;
   }
 
-  /** Whether a rule may begin with itself. */
-  refersToItself(rule: Term): boolean {
-    const seen = new Set<Term>();
-    const begins = (term: Term): boolean => {
+  /** A rule that may begin with itself, among these and those that they may begin with; undefined: there is none. */
+  ruleWithinItself(rules: Iterable<Term>): Term | undefined {
+    const states = new Map<Term, 'open' | 'done'>();
+    const firstOf = (terms: Iterable<Term>): Term | undefined => {
+      for (const term of terms) {
+        const found = search(term);
+        if (found !== undefined) return found;
+      }
+      return undefined;
+    };
+    const search = (term: Term): Term | undefined => {
       const node = this.#nodes[term]!;
       switch (node.kind) {
         case 'sequence':
-          return begins(node.first) || (this.#nullable[node.first]! && begins(node.rest));
+          return firstOf(this.#nullable[node.first]! ? [node.first, node.rest] : [node.first]);
         case 'choice':
-          return node.of.some(begins);
+          return firstOf(node.of);
         case 'repeat':
         case 'unit':
-          return begins(node.of);
-        case 'rule':
-          if (term === rule && seen.size > 0) return true;
-          if (seen.has(term)) return false;
-          seen.add(term);
-          return begins(this.#bodyOf(node.rule));
+          return search(node.of);
+        case 'rule': {
+          const state = states.get(term);
+          if (state !== undefined) return state === 'open' ? term : undefined;
+          states.set(term, 'open');
+          const found = search(this.#bodyOf(node.rule));
+          states.set(term, 'done');
+          return found;
+        }
         default:
-          return false;
+          return undefined;
       }
     };
-    return begins(rule);
+    return firstOf(rules);
   }
 
   #intern(key: string, node: Node, nullable: boolean, chain = 0): Term {

@@ -66,6 +66,8 @@ const models: HostileCase[] = [
 
 const arrays = (depth: number): object => (depth === 0 ? {} : { type: 'array', items: arrays(depth - 1) });
 const wide = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`p${i}`, {}]));
+const references = (count: number) =>
+  Object.fromEntries(Array.from({ length: count }, (_, i) => [`a${i}`, { $ref: `#/$defs/a${i + 1}` }]));
 const hostileSchemas: [name: string, schema: object][] = [
   ['of 300 levels', arrays(300)],
   ['of 20,000 properties', { type: 'object', properties: wide(20_000) }],
@@ -73,6 +75,8 @@ const hostileSchemas: [name: string, schema: object][] = [
     'of 40 objects with 500 properties',
     { anyOf: Array.from({ length: 40 }, (_, i) => ({ type: 'object', properties: wide(500), required: [`q${i}`] })) },
   ],
+  ['of 15,000 times', { anyOf: Array.from({ length: 15_000 }, () => ({ type: 'string', format: 'date-time' })) }],
+  ['of 5,000 references in a row', { $ref: '#/$defs/a0', $defs: references(5_000) }],
   ['that refers to itself', { $ref: '#' }],
   ['that requires itself', { type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] }],
   ['that nothing satisfies', { type: 'array', minItems: 2, maxItems: 1 }],
