@@ -255,6 +255,7 @@ describe('an answer', () => {
           $defs: { place: { type: 'string', maxLength: 8 } },
         }),
         tool('now', { type: 'object', properties: {}, additionalProperties: false }),
+        ...['one', 'other'].map((name) => tool(name, { enum: Array.from({ length: 600 }, (_, i) => `${name} ${i}`) })),
       ];
       const withTools = await modelWith('with-tools', async (copy) => {
         const template =
@@ -287,6 +288,8 @@ describe('an answer', () => {
       const either = (await ask(['weather', 'now'])).pieces.filter(({ type }) => type === 'call');
       expect(either).toHaveLength(3);
       expect((await ask(null)).pieces.filter(({ type }) => type === 'finish')).toHaveLength(3);
+      // Each is within the limits.
+      await expect(ask(['one', 'other'])).rejects.toMatchObject({ code: 'invalid_request', param: 'tools' });
     });
 
     test('has the schema with a real model', async () => {

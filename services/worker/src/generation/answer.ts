@@ -1,5 +1,5 @@
 import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
-import { GrammarTooLargeError } from '@lorasmith/json-grammar';
+import { GrammarTooLargeError, SchemaError } from '@lorasmith/json-grammar';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { GenerationEvent, GenerationHandle, Sampling, TokenConstraint } from '@lorasmith/models';
 import type { TokenCounts } from '../trainer/messages.js';
@@ -153,7 +153,7 @@ export class Answer {
         this.#finished();
         break;
       case 'failed':
-        this.fail(asProductError(event.error));
+        this.fail(asProductError(event.error, this.#options.calls));
     }
   }
 
@@ -165,18 +165,19 @@ export class Answer {
   }
 }
 
-function constraintOf(schema: unknown, { context, text }: AnswerOptions): () => TokenConstraint {
+function constraintOf(schema: unknown, { context, text, calls }: AnswerOptions): () => TokenConstraint {
   try {
     return context.grammarsOf(text).of(schema);
   } catch (error) {
-    throw asProductError(error);
+    throw asProductError(error, calls);
   }
 }
 
-/** A schema that is too large is the fault of its request. */
-function asProductError(error: unknown): unknown {
-  if (!(error instanceof GrammarTooLargeError)) return error;
-  return new ProductError('invalid_request', error.message, { param: 'response_format', cause: error });
+/** A schema that is too large is the fault of its request: each tool may be within the limits, but not all of them together. */
+function asProductError(error: unknown, calls: AnswerCalls | null): unknown {
+  if (!(error instanceof GrammarTooLargeError || error instanceof SchemaError)) return error;
+  const param = calls === null ? 'response_format' : 'tools';
+  return new ProductError('invalid_request', error.message, { param, cause: error });
 }
 
 function samplingOf(request: GenerationRequest): Sampling {
