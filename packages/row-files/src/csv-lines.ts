@@ -31,8 +31,8 @@ export function csvDelimiterOf(firstLine: string, isColumn: (name: string) => bo
 }
 
 /**
- * The records of a CSV file as JSON, one line each. Its header and empty records become empty lines, so the number of a line is that of the
- * row in a spreadsheet.
+ * The records of a CSV file as JSON, one line each, with the columns that are read. The first row names the other columns, too: they would
+ * make every row as long as the header. Its header and empty records become empty lines, so the number of a line is that of the row in a spreadsheet.
  *
  * The lines throw ProductError `invalid_dataset` for what is not CSV or not UTF-8; errors of `chunks`.
  */
@@ -55,8 +55,10 @@ export async function* linesOfCsv(
     for await (const cells of parser as AsyncIterable<Buffer[]>) {
       row++;
       if (cells.length === 1 && cells[0]?.length === 0) yield NEWLINE;
-      else if (header !== undefined) yield lineOf(cells, header, row);
-      else {
+      else if (header !== undefined) {
+        yield lineOf(cells, header, row);
+        header.others = {};
+      } else {
         header = headerOf(cells, columns);
         yield NEWLINE;
       }
@@ -96,35 +98,45 @@ function faultText({ code, message }: CsvError, maxRecordBytes: number): string 
 const QUOTES = 'Put the cell into quotes, and write each quote in it twice.';
 
 interface Header {
-  names: readonly string[];
-  /** Names of the columns whose cells have JSON. */
-  json: ReadonlySet<string>;
+  width: number;
+  /** The columns that are read, and where their cells are. */
+  columns: readonly { name: string; index: number; isJson: boolean }[];
+  /** The other columns, for the first row. */
+  others: Readonly<Record<string, null>>;
 }
 
 /** @throws ProductError `invalid_dataset` */
-function headerOf(cells: readonly Buffer[], columns: ColumnChoice): Header {
+function headerOf(cells: readonly Buffer[], choice: ColumnChoice): Header {
   const names = cells.map((cell) => textOf(cell, 1).trim());
   const seen = new Set<string>();
   const repeated = names.find((name) => name !== '' && seen.size === seen.add(name).size);
   if (repeated !== undefined) {
     throw wrongCsv(1, `Two columns have the name ${JSON.stringify(repeated.slice(0, 64))}.`);
   }
-  columnsToRead(names, columns, 'CSV');
-  return { names, json: new Set(JSON_COLUMNS.map((column) => sourceOf(columns, column))) };
+  const read = new Set(columnsToRead(names, choice, 'CSV'));
+  const json = new Set(JSON_COLUMNS.map((column) => sourceOf(choice, column)));
+  const columns = names.map((name, index) => ({ name, index, isJson: json.has(name) }));
+  const others = names.filter((name) => !read.has(name)).map((name) => [name, null] as const);
+  return {
+    width: names.length,
+    columns: columns.filter(({ name }) => read.has(name)),
+    others: Object.fromEntries(others),
+  };
 }
 
 /** @throws ProductError `invalid_dataset` */
-function lineOf(cells: readonly Buffer[], { names, json }: Header, row: number): Buffer {
-  if (cells.length !== names.length) {
-    const what = `The row has ${cells.length} cells, but the header has ${names.length}.`;
+function lineOf(cells: readonly Buffer[], { width, columns, others }: Header, row: number): Buffer {
+  if (cells.length !== width) {
+    const what = `The row has ${cells.length} cells, but the header has ${width}.`;
     throw wrongCsv(row, `${what} Put a cell with a comma, a quote or a line break into quotes.`);
   }
-  const values = names.flatMap((name, index) => {
-    const text = textOf(cells[index]!, row);
-    if (!json.has(name)) return [[name, text] as const];
+  const texts = cells.map((cell) => textOf(cell, row));
+  const values = columns.flatMap(({ name, index, isJson }) => {
+    const text = texts[index]!;
+    if (!isJson) return [[name, text] as const];
     return text === '' ? [] : [[name, jsonOr(text)] as const];
   });
-  return Buffer.from(`${JSON.stringify(Object.fromEntries(values))}\n`);
+  return Buffer.from(`${JSON.stringify({ ...others, ...Object.fromEntries(values) })}\n`);
 }
 
 /** The value of JSON, or the text itself, which the check of the row then refuses. */

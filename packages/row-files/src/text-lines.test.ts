@@ -58,8 +58,8 @@ test('cells of columns whose values are no text have JSON; an empty one is absen
   const rows = ['messages,tools,id', '"[{""role"":""user""}]",,1', '"[1, ",,2'];
   expect(await linesOf(rows.join('\n'))).toEqual([
     '',
-    '{"messages":[{"role":"user"}],"id":"1"}',
-    '{"messages":"[1, ","id":"2"}',
+    '{"id":null,"messages":[{"role":"user"}]}',
+    '{"messages":"[1, "}',
     '',
   ]);
   expect(await linesOf('f,l\n"[1,2]",0\n', parseColumnMapping('features:f,label:l'))).toEqual([
@@ -76,7 +76,13 @@ test('a column of one name is CSV if rows have it, or the mapping', async () => 
 });
 
 test("pandas' index, a column without a name, stays beside the others", async () => {
-  expect(await linesOf(',prompt,completion\n0,a,b\n')).toEqual(['', '{"":"0","prompt":"a","completion":"b"}', '']);
+  expect(await linesOf(',prompt,completion\n0,a,b\n')).toEqual(['', '{"":null,"prompt":"a","completion":"b"}', '']);
+});
+
+test('only the first row of CSV names the columns that are not read', async () => {
+  const name = 'x'.repeat(500);
+  const lines = ['', `{"${name}":null,"text":"a"}`, '{"text":"b"}', '{"text":"c"}', ''];
+  expect(await linesOf(`text,${name}\na,1\nb,2\nc,3\n`)).toEqual(lines);
 });
 
 test.each([[''], ['\n \n'], ['{"text":"a, b"}\n'], ['\ufeff{"text":"a"}'], ['  {"a":1},{'], ['null'], ['text: a']])(
