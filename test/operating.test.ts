@@ -111,7 +111,8 @@ type LogLine = Record<string, unknown>;
 const linesOf = async (service: string): Promise<LogLine[]> =>
   (await readFile(path.join(stack!.logsDir, `${service}.log`), 'utf8'))
     .split('\n')
-    .filter(Boolean)
+    // What follows the last end of a line is not complete yet.
+    .slice(0, -1)
     .map((line) => JSON.parse(line));
 
 test('a job is trained, downloaded and merged', async () => {
@@ -132,6 +133,10 @@ test('a job is trained, downloaded and merged', async () => {
 });
 
 test('the id of a job, and of the request that created it, connect the logs of api, worker and registry', async () => {
+  // The lines of a process reach its file a little after its answers reach the caller.
+  const written = async () => (await linesOf('registry')).some(({ msg }) => msg === 'merge-finished');
+  await expect.poll(written).toBe(true);
+  await expect.poll(async () => (await linesOf('worker')).some(({ msg }) => msg === 'job ended')).toBe(true);
   const [api, worker, registry] = await Promise.all(['api', 'worker', 'registry'].map(linesOf));
   expect(api).toContainEqual(
     expect.objectContaining({ msg: 'job accepted', service: 'api', job: job.id, request_id: REQUEST_ID }),

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { checkNodeVersion, checkPlatform } from '../../scripts/setup/prerequisites.mjs';
@@ -13,6 +14,12 @@ import { libraryIn } from '../../scripts/setup/tensorflow-library.mjs';
 
 let folder: string;
 const progress = { update() {} };
+
+/** The text that was written so far. `read` gives all of it in Node 20, and one write in Node 26. */
+async function textOf(output: PassThrough): Promise<string> {
+  output.end();
+  return await text(output);
+}
 
 beforeEach(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-setup-'));
@@ -54,7 +61,7 @@ test('a failure shows the step, the reason, the remedy and the output of the com
     { output },
   ).catch((error: unknown) => error);
   expect(ran).toEqual(['first']);
-  expect(output.read().toString()).toBe('[1/3] First: done\n');
+  expect(await textOf(output)).toBe('[1/3] First: done\n');
   expect(describeFailure(failure)).toBe(
     '\nno space left\n\nSet-up failed at the step "Second": `sh -c echo no space left >&2; exit 3` exited with 3\nWhat to do: free some space.',
   );
@@ -71,7 +78,7 @@ test('progress is written to a log at most every five seconds', async () => {
     },
   };
   await runSteps([step], { output, now: () => time });
-  expect(output.read().toString().split('\n')).toEqual([
+  expect((await textOf(output)).split('\n')).toEqual([
     '[1/1] Download: 0 MB',
     '[1/1] Download: 5 MB',
     '[1/1] Download: 10 MB',
