@@ -1,4 +1,13 @@
-import { Interpreter, type JinjaEnvironment, type JinjaNode, type JinjaValue } from './chat-template-jinja.js';
+import {
+  type For,
+  Interpreter,
+  isPrinted,
+  type JinjaEnvironment,
+  type JinjaNode,
+  type JinjaValue,
+  NOTHING,
+  StringValue,
+} from './chat-template-jinja.js';
 import { stripCharacters } from './template-strip.js';
 import { TemplateValueWeights } from './template-value-weight.js';
 
@@ -14,11 +23,25 @@ export const renderingLimits = {
   output: { value: MAX_OUTPUT_CHARACTERS, unit: 'characters', beyond: '422 `chat_template_failed`' },
 };
 
-/** Jinja's interpreter with limits: a template can contain loops and recursion that never end. */
+/** A loop that is being evaluated. */
+interface Loop {
+  body: readonly JinjaNode[];
+  /** What is left after the current statement: nothing, the rest of this turn, or of the loop. */
+  leaves: null | 'turn' | 'loop';
+  /** Whether a turn began, and whether one came to its end. */
+  isBegun: boolean;
+  isWhole: boolean;
+}
+
+/**
+ * Jinja's interpreter with limits: a template can contain loops and recursion that never end. The library forgets what a turn of
+ * a loop printed before `continue` or `break`, so these are evaluated here.
+ */
 export class BoundedInterpreter extends Interpreter {
   #steps = 0;
   readonly #maxSteps: number;
   readonly #weights = new TemplateValueWeights();
+  readonly #loops: Loop[] = [];
 
   constructor(environment: JinjaEnvironment, maxSteps = MAX_STEPS) {
     super(environment);
@@ -37,9 +60,57 @@ export class BoundedInterpreter extends Interpreter {
     return result;
   }
 
+  override evaluateBlock(statements: readonly JinjaNode[], environment: JinjaEnvironment): JinjaValue {
+    const loop = this.#loops.at(-1);
+    const isTurn = loop?.body === statements;
+    if (isTurn && loop.leaves === 'loop') return new StringValue('');
+    const printed: JinjaValue[] = [];
+    for (const statement of statements) {
+      const value = this.evaluate(statement, environment);
+      if (isPrinted(value)) printed.push(value);
+      if (loop !== undefined && loop.leaves !== null) break;
+    }
+    if (isTurn) {
+      loop.isBegun = true;
+      loop.isWhole ||= loop.leaves === null;
+      if (loop.leaves === 'turn') loop.leaves = null;
+    }
+    return this.joined(statements, printed);
+  }
+
+  /** The text that the statements of a block printed. */
+  protected joined(_statements: readonly JinjaNode[], printed: readonly JinjaValue[]): JinjaValue {
+    return new StringValue(printed.map((value) => value.toString()).join(''));
+  }
+
   /** Evaluates a statement or an expression that was counted. */
   protected evaluateStep(statement: JinjaNode | undefined, environment: JinjaEnvironment): JinjaValue {
+    const loop = this.#loops.at(-1);
+    switch (statement?.type) {
+      case 'For':
+        return this.#evaluateLoop(statement as For, environment);
+      case 'Continue':
+      case 'Break':
+        if (loop === undefined) throw new Error(`it has a ${statement.type.toLowerCase()} outside of a loop.`);
+        loop.leaves = statement.type === 'Continue' ? 'turn' : 'loop';
+        return NOTHING;
+    }
     const stripped = stripCharacters(statement, (expression) => this.evaluate(expression, environment));
     return stripped ?? super.evaluate(statement, environment);
+  }
+
+  #evaluateLoop(statement: For, environment: JinjaEnvironment): JinjaValue {
+    const loop: Loop = { body: statement.body, leaves: null, isBegun: false, isWhole: false };
+    this.#loops.push(loop);
+    let turns: JinjaValue;
+    try {
+      turns = super.evaluate(statement, environment);
+    } finally {
+      this.#loops.pop();
+    }
+    // As in Jinja2, the block for a loop without turns is also printed after one whose turns were all left.
+    if (!loop.isBegun || loop.isWhole || statement.defaultBlock.length === 0) return turns;
+    const otherwise = this.evaluateBlock(statement.defaultBlock, environment);
+    return new StringValue(`${turns.value}${otherwise.value}`);
   }
 }

@@ -14,6 +14,7 @@ import {
   type JinjaNode,
   type JinjaValue,
   methodCallOf,
+  NOTHING,
   parse,
   replaceField,
   StringValue,
@@ -95,6 +96,11 @@ describe('statements', () => {
     expect(text).toBe('12');
     expect(watched('{% filter upper %}a{% endfilter %}').first('FilterStatement')).toBeDefined();
   });
+
+  test('a turn of a loop is left by statements of their own', () => {
+    expect(watched('{% for i in [1] %}{% continue %}{% endfor %}').first('Continue')).toBeDefined();
+    expect(watched('{% for i in [1] %}{% break %}{% endfor %}').first('Break')).toBeDefined();
+  });
 });
 
 describe('values', () => {
@@ -117,6 +123,7 @@ describe('values', () => {
       false,
       true,
     ]);
+    expect(isPrinted(NOTHING)).toBe(false);
   });
 
   test('a field of the objects of a list can be replaced', () => {

@@ -110,6 +110,9 @@ export const StringValue = probes.set('text', '').constructor as new (value: str
 /** The library's value of true or false. */
 export const BooleanValue = probes.set('boolean', true).constructor as new (value: boolean) => JinjaValue;
 
+/** The library's value of a statement that prints nothing. */
+export const NOTHING = probes.set('nothing', null);
+
 /** The text of a value; null of a value that is no text. */
 export function textOfValue({ type, value }: JinjaValue): string | null {
   return type === 'StringValue' && typeof value === 'string' ? value : null;

@@ -8,7 +8,6 @@ import {
   Evaluated,
   type FilterExpression,
   type For,
-  isPrinted,
   type JinjaEnvironment,
   type JinjaNode,
   type JinjaValue,
@@ -174,14 +173,10 @@ class OutliningInterpreter extends BoundedInterpreter {
     }
   }
 
-  override evaluateBlock(statements: readonly JinjaNode[], environment: JinjaEnvironment): JinjaValue {
-    const parts: Part[] = [];
-    for (const statement of statements) {
-      const printed = this.evaluate(statement, environment);
-      if (printed instanceof Placeholder) parts.push(...printed.parts);
-      else if (isPrinted(printed)) parts.push(printed.toString());
-    }
-    const block = this.#valueOf(parts);
+  protected override joined(statements: readonly JinjaNode[], printed: readonly JinjaValue[]): JinjaValue {
+    const block = this.#valueOf(
+      printed.flatMap((value) => (value instanceof Placeholder ? value.parts : [value.toString()])),
+    );
     if (!(block instanceof Placeholder) || !this.#loopBlocks.has(statements)) return block;
     this.#marked.push(block.parts);
     return new StringValue(`${this.#mark}${this.#marked.length - 1}${this.#mark}`);

@@ -9,6 +9,8 @@ import { tinyTokenizerFolder } from './tiny-model.js';
 const path = join(import.meta.dirname, 'fixtures/conversations/cases.json');
 const { models, cases } = JSON.parse(await readFile(path, 'utf8'));
 
+const NOW = new Date('2026-07-05T12:00:00');
+
 async function encoderOf(model: string) {
   const { template, tokens, added } = models[model];
   const folder = await tinyTokenizerFolder('qwen2', template);
@@ -18,7 +20,10 @@ async function encoderOf(model: string) {
   await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(tokens));
   const tokenizer = await loadTokenizer(folder);
   const endTokenIds = [tokenizer.eosTokenId!];
-  return { tokenizer, encoder: new RowEncoder({ tokenizer, template: await loadChatTemplate(folder), endTokenIds }) };
+  return {
+    tokenizer,
+    encoder: new RowEncoder({ tokenizer, template: await loadChatTemplate(folder, { now: NOW }), endTokenIds }),
+  };
 }
 
 it.each(Object.keys(models))(

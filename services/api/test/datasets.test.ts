@@ -36,6 +36,9 @@ afterAll(async () => {
 
 /** A file of the tests of `row-files`. */
 const fixture = (name: string) => readFile(path.join(ROW_FILES, name));
+const CONVERSATIONS = fileURLToPath(
+  new URL('../../../packages/planning/test/fixtures/conversations/cases.json', import.meta.url),
+);
 const ROW_FILES = fileURLToPath(new URL('../../../packages/row-files/src/fixtures', import.meta.url));
 
 /** The first rows of a dataset with their lines. */
@@ -550,6 +553,33 @@ describe('rows', () => {
     expect(split.data[0]!.tokens).toMatchObject({ outcome: 'split' });
     const error = (await rowsOf(id, '?base_model=tiny-llama&max_seq_length=4&limit=1')).body.data[0]!;
     expect(error).toMatchObject({ faults: [{ code: 'row_too_long', line: 1 }], tokens: { outcome: 'refused' } });
+  });
+
+  test('show what the template of a model leaves out, and that it is not trained', async () => {
+    const { models } = JSON.parse(await readFile(CONVERSATIONS, 'utf8'));
+    // With the end of a turn that the tokenizer of the model has.
+    const template = models.exaone4.template.replaceAll('[|endofturn|]', '<|im_end|>');
+    const modelsDir = path.join(api.folder, 'models');
+    await cp(path.join(modelsDir, 'tiny-llama'), path.join(modelsDir, 'reasoning'), { recursive: true });
+    await writeFile(path.join(modelsDir, 'reasoning', 'chat_template.jinja'), template);
+    const messages = [
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: '2+2?' },
+      { role: 'assistant', content: '<think>\nA sum.\n</think>\n\n4' },
+      { role: 'user', content: '3+3?' },
+      { role: 'assistant', content: '6' },
+    ];
+    const { id } = (await upload(`${JSON.stringify({ messages })}\n`)).body;
+    const { tokens } = (await rowsOf(id, '?base_model=reasoning')).body.data[0]!;
+    let marked = '';
+    for (const [index, { text, trained }] of tokens!.data.entries()) {
+      const before = tokens!.data[index - 1]?.trained ?? false;
+      marked += (trained === before ? '' : trained ? '⟦' : '⟧') + text;
+    }
+    expect(marked).toBe(
+      '[|system|]\nBe brief.<|im_end|>\n[|user|]\n2+2?<|im_end|>\n[|assistant|]\n<think>\n\n</think>\n\n⟦4<|im_end|>\n⟧' +
+        '[|user|]\n3+3?<|im_end|>\n[|assistant|]\n<think>\n\n</think>\n\n⟦6<|im_end|>\n',
+    );
   });
 
   test('are refused for an unknown dataset or model, one that has no such tokens, and settings without a model', async () => {
