@@ -105,7 +105,9 @@ struct Block {
   explicit Block(int64_t dim) : numbers(kQueries * dim), by_dim(kQueries * dim), by_query(kQueries * dim) {}
 
   void Clear(int64_t from, int64_t dim) { std::fill(numbers.begin() + from * dim, numbers.end(), BFloat16{0}); }
-  void PackByDim(int64_t dim) { PackTransposedPanel(Matrix<BFloat16>{numbers.data(), dim}, dim, kQueries, by_dim.data()); }
+  void PackByDim(int64_t dim) {
+    PackTransposedPanel(Matrix<BFloat16>{numbers.data(), dim}, dim, kQueries, by_dim.data());
+  }
   void PackByQuery(int64_t dim) {
     for (int64_t column = 0; column < dim; column += kPanelColumns) {
       PackPanel(Matrix<BFloat16>{numbers.data() + column, dim}, kQueries, kPanelColumns, &by_query[column * kQueries]);
