@@ -5,6 +5,9 @@ import { fileURLToPath } from 'node:url';
 /** A folder for each case: a tiny random model of a family, and an adapter that PEFT trained for it. */
 export const FAMILIES_DIR = fileURLToPath(new URL('fixtures/families', import.meta.url));
 
+/** The same of models in 4 bits. */
+export const QUANTIZED_DIR = fileURLToPath(new URL('fixtures/quantized', import.meta.url));
+
 /** Three special tokens, and a character for each other id. */
 const SPECIAL = ['<pad>', '<s>', '</s>'];
 export const CHARACTERS = [...'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678'];
@@ -17,10 +20,11 @@ export async function familyCases() {
 /**
  * Makes a base model of a case, with a tokenizer that has a token per character.
  * @param {string} name @param {string} folder
+ * @param {string} [cases] the folder of the cases
  */
-export async function writeFamilyModel(name, folder) {
+export async function writeFamilyModel(name, folder, cases = FAMILIES_DIR) {
   await mkdir(path.dirname(folder), { recursive: true });
-  await cp(path.join(FAMILIES_DIR, name, 'base'), folder, { recursive: true });
+  await cp(path.join(cases, name, 'base'), folder, { recursive: true });
   const added = SPECIAL.map((content, id) => {
     return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   });
