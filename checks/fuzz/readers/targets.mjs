@@ -1,4 +1,4 @@
-import { rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
 
@@ -11,6 +11,12 @@ import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
  * @property {string[]} words of the format
  * @property {(input: Buffer) => Buffer} [repair] corrects a length or a checksum, so that the reader continues after it
  */
+
+/** The config of the seeds of `quantized`. */
+const TINY_LLAMA = {
+  ...{ model_type: 'llama', vocab_size: 4, hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1 },
+  ...{ num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 16, tie_word_embeddings: true },
+};
 
 /** The unpacked part of an input. */
 const MAX_UNPACKED_BYTES = 10_000_000;
@@ -233,6 +239,51 @@ export const TARGETS = {
         '"__proto__":',
         '{}',
         '[]',
+      ],
+    };
+  },
+
+  /** A weight file with parts in 4 bits: read with its folder, and merged with an adapter that changes nothing. */
+  async quantized(folder) {
+    const { readModelFolder } = await compiled('packages/model-folder/dist/index.js');
+    const { mergeModel } = await compiled('packages/export/dist/index.js');
+    const [model, merged] = [path.join(folder, 'model'), path.join(folder, 'merged')];
+    await mkdir(model);
+    await writeFile(path.join(model, 'config.json'), JSON.stringify(TINY_LLAMA));
+    return {
+      async read(input) {
+        await writeFile(path.join(model, 'model.safetensors'), input);
+        const read = await readModelFolder(model);
+        await mkdir(merged);
+        try {
+          await mergeModel({ model: read, adapter: { modules: new Map() }, outputFolder: merged });
+          const { parameterCount } = await readModelFolder(merged);
+          if (parameterCount !== read.parameterCount) throw new Error(`merged, it has ${parameterCount} parameters`);
+        } finally {
+          await rm(merged, { recursive: true });
+        }
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError']),
+      repair: withTrueHeaderLength,
+      words: [
+        '"U8"',
+        '"F32"',
+        '"shape":[',
+        '"data_offsets":[',
+        '.absmax',
+        '.nested_absmax',
+        '.quant_map',
+        '.nested_quant_map',
+        '.quant_state.bitsandbytes__nf4',
+        '.quant_state.bitsandbytes__fp4',
+        '"blocksize": 64',
+        '"nested_offset": 1e999',
+        '"nested_blocksize"',
+        '"dtype": "float16"',
+        'null',
+        '-1',
+        '\xff\xff\xff\x7f',
+        '\x00\x00\x80\x7f',
       ],
     };
   },

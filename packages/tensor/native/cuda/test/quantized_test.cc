@@ -99,6 +99,7 @@ void TestDequantize() {
     // Blocks cross rows, and the last one is short.
     Weights narrow({7}, 37, nested);
     TestBox<T>(narrow, {37, 0, 7, 0, 37, 1, 0});
+    TestBox<T>(narrow, {37, 3, 2, 4, 20, 1, 0});
   }
 }
 
