@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { CsvError, parse } from 'csv-parse';
+import { type CastingContext, CsvError, parse } from 'csv-parse';
 import { withHead } from './chunk-head.js';
 import { type ColumnChoice, columnsToRead, sourceOf } from './column-mapping.js';
 
@@ -14,6 +14,12 @@ export interface CsvOptions {
 
 /** Columns of rows whose values are not text. Their cells have JSON. */
 const JSON_COLUMNS = ['messages', 'conversations', 'tools', 'parallel_tool_calls', 'features', 'label'];
+/** A cell takes a hundred times the memory of its delimiter. */
+const MAX_COLUMNS = 10_000;
+/** Limits, for docs/limits.md. */
+export const csvLimits = {
+  columns: { value: MAX_COLUMNS, unit: 'columns', beyond: '422 `invalid_dataset`' },
+};
 const DELIMITERS = [',', ';', '\t'];
 const BYTE_ORDER_MARK = Buffer.from('\ufeff');
 const NEWLINE = Buffer.from('\n');
@@ -44,7 +50,9 @@ export async function* linesOfCsv(
     delimiter,
     // Cells are checked to be UTF-8 before they become text.
     encoding: null,
+    // Of a cell: the parser adds the lengths of texts alone.
     max_record_size: maxRecordBytes,
+    cast: boundedCells(maxRecordBytes),
     relax_column_count: true,
   });
   // An error of the chunks destroys `parser` with it, so it is thrown below.
@@ -70,6 +78,21 @@ export async function* linesOfCsv(
   }
 }
 
+/** Passes cells on, while they are few enough and their record is short enough. */
+function boundedCells(maxRecordBytes: number): (cell: string, context: CastingContext) => unknown {
+  let bytes = 0;
+  return (cell, { index, records }) => {
+    bytes = (index === 0 ? 0 : bytes + 1) + cell.length;
+    if (index >= MAX_COLUMNS) throw wrongCsv(records + 1, `It has more than ${MAX_COLUMNS} cells, the limit.`);
+    if (bytes > maxRecordBytes) throw wrongCsv(records + 1, tooLong(maxRecordBytes));
+    return cell;
+  };
+}
+
+function tooLong(maxRecordBytes: number): string {
+  return `It is longer than ${maxRecordBytes} bytes, the limit.`;
+}
+
 /** The bytes after a byte order mark. The parser's own option for it makes text of the cells. */
 async function* withoutMark(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const file = await withHead(chunks, ({ length }) => length >= BYTE_ORDER_MARK.length);
@@ -89,7 +112,7 @@ function faultText({ code, message }: CsvError, maxRecordBytes: number): string 
     case 'CSV_INVALID_CLOSING_QUOTE':
       return `There is something after the last quote of a cell. ${QUOTES}`;
     case 'CSV_MAX_RECORD_SIZE':
-      return `It is longer than ${maxRecordBytes} bytes, the limit.`;
+      return tooLong(maxRecordBytes);
     default:
       return `${message.slice(0, 200)}.`;
   }

@@ -120,6 +120,11 @@ test.each([
     'Row 2 of the CSV file is wrong: It is longer than 1000 bytes, the limit.',
   ],
   [
+    'short records of short cells',
+    `prompt,completion\n\na,"${'b'.repeat(900)}","${'c'.repeat(900)}"\n`,
+    'Row 3 of the CSV file is wrong: It is longer than 1000 bytes, the limit.',
+  ],
+  [
     'a delimiter after a quote',
     'prompt,completion\na,"b"c\n',
     'Row 2 of the CSV file is wrong: There is something after the last quote',
@@ -131,6 +136,16 @@ test.each([
   ],
 ])('CSV without %s is refused', async (_name, text, message) => {
   expect(await linesOf(text)).toContain(`invalid_dataset: ${message}`);
+});
+
+test('a record of CSV has a bounded number of cells', async () => {
+  async function* chunks() {
+    yield Buffer.from(`prompt,completion\na,b\n${','.repeat(20_000)}\n`);
+  }
+  const reading = (async () => {
+    for await (const _ of linesOfText(chunks(), { columns: 'of-rows', maxLineBytes: 1e6 }));
+  })();
+  await expect(reading).rejects.toThrow('Row 3 of the CSV file is wrong: It has more than 10000 cells, the limit.');
 });
 
 test('a fault of CSV names its row', async () => {
