@@ -134,9 +134,10 @@ test('a job is trained, downloaded and merged', async () => {
 
 test('the id of a job, and of the request that created it, connect the logs of api, worker and registry', async () => {
   // The lines of a process reach its file a little after its answers reach the caller.
-  const written = async () => (await linesOf('registry')).some(({ msg }) => msg === 'merge-finished');
-  await expect.poll(written).toBe(true);
-  await expect.poll(async () => (await linesOf('worker')).some(({ msg }) => msg === 'job ended')).toBe(true);
+  const count = async (service: string, msg: string) =>
+    (await linesOf(service)).filter((line) => line.msg === msg).length;
+  await expect.poll(() => count('registry', 'download started')).toBe(2);
+  await expect.poll(() => count('worker', 'job ended')).toBe(1);
   const [api, worker, registry] = await Promise.all(['api', 'worker', 'registry'].map(linesOf));
   expect(api).toContainEqual(
     expect.objectContaining({ msg: 'job accepted', service: 'api', job: job.id, request_id: REQUEST_ID }),
