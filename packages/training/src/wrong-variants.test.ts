@@ -1,0 +1,123 @@
+import { join } from 'node:path';
+import { LoraAdapter } from '@lorasmith/lora';
+import {
+  type DecoderArchitecture,
+  type DecoderNames,
+  type RopeSettings,
+  readModelFolder,
+} from '@lorasmith/model-folder';
+import { loadDecoder } from '@lorasmith/models';
+import { readPeftFolder } from '@lorasmith/peft-files';
+import { scope, toFloat32Array } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
+import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { ReferenceBatch, readTensors } from './check-reference/reference-case.js';
+import { tolerancesOf } from './check-reference/tolerances.js';
+
+const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathname;
+/** How many tolerances a wrong variant must be off, so that it is not the rounding that is noticed. */
+const CLEARLY = 10;
+
+type Change = (architecture: DecoderArchitecture) => DecoderArchitecture;
+
+const names =
+  (change: (own: DecoderNames) => Partial<DecoderNames>): Change =>
+  (own) => ({ ...own, names: { ...own.names, ...change(own.names) } });
+const attention =
+  (change: Partial<DecoderArchitecture['attention']>): Change =>
+  (own) => ({ ...own, attention: { ...own.attention, ...change } });
+const ofLayers =
+  (change: (layer: DecoderArchitecture['attention']['layers'][number]) => object): Change =>
+  (own) =>
+    attention({ layers: own.attention.layers.map((layer) => ({ ...layer, ...change(layer) })) })(own);
+const ofRopes =
+  (change: (rope: RopeSettings) => Partial<RopeSettings>): Change =>
+  (own) => ({ ...own, ropes: own.ropes.map((rope) => rope && { ...rope, ...change(rope) }) });
+
+const exchangedRopes = ofLayers(({ rope }) => ({ rope: 1 - rope }));
+const everywhereRotated: Change = (own) => ({
+  ...own,
+  ropes: own.ropes.map((rope) => rope ?? own.ropes.find((other) => other !== null)!),
+});
+const normsBeforeBranches = names(({ attentionBranchNorm, mlpBranchNorm }) => ({
+  attentionNorm: attentionBranchNorm,
+  attentionBranchNorm: null,
+  mlpNorm: mlpBranchNorm,
+  mlpBranchNorm: null,
+}));
+
+const VARIANTS: [name: string, piece: string, wrong: Change][] = [
+  ['gemma3-text', 'rotary of the other class of layers', exchangedRopes],
+  ['gemma3-text', 'rotary without scaling', ofRopes(() => ({ scaling: null }))],
+  ['gemma3-text', 'no window', ofLayers(() => ({ window: null }))],
+  ['gemma3-text', 'norm weights that are no offsets', (own) => ({ ...own, norm: { ...own.norm, weightOffset: 0 } })],
+  ['gemma3-text', 'no norms of heads', names(() => ({ queryNorm: null, keyNorm: null }))],
+  ['gemma3-text', 'no norm after attention', names(() => ({ attentionBranchNorm: null }))],
+  ['gemma3-text', 'no norm after the MLP', names(() => ({ mlpBranchNorm: null }))],
+  ['gemma3', 'rotary of the other class of layers', exchangedRopes],
+  ['olmo3', 'rotary of the other class of layers', exchangedRopes],
+  ['exaone4', 'rotary where there is none', exchangedRopes],
+  ['smollm3', 'rotary in every layer', everywhereRotated],
+  ['smollm3', 'no rotary in any layer', (own) => ({ ...own, ropes: own.ropes.map(() => null) })],
+  ['ministral3', 'no growth of queries', attention({ queryGrowth: null })],
+  ['ministral3', 'growth from the first position', attention({ queryGrowth: { beta: 0.1, originalMaxPositions: 1 } })],
+  ['granite', 'no factor of embeddings', (own) => ({ ...own, embeddingScale: 1 })],
+  ['granite', 'no factor of branches', (own) => ({ ...own, branchScale: 1 })],
+  ['granite', 'no factor of logits', (own) => ({ ...own, logitScale: 1 })],
+  ['granite', 'the usual factor of scores', (own) => ofLayers(() => ({ scale: own.headDim ** -0.5 }))(own)],
+  ['olmo2', 'no norms after branches', names(() => ({ attentionBranchNorm: null, mlpBranchNorm: null }))],
+  ['olmo2', 'norms before branches', normsBeforeBranches],
+  ['olmo2', 'no norm of the whole projection', names(() => ({ queryNorm: null, keyNorm: null }))],
+  ['exaone4', 'norms before branches', normsBeforeBranches],
+  ['glm', 'rotary of halves', ofRopes(() => ({ interleaved: false }))],
+  ['glm4', 'rotary of halves', ofRopes(() => ({ interleaved: false }))],
+  ['glm4', 'rotary of the whole head', ofRopes(() => ({ partialRotaryFactor: 1 }))],
+  ['ernie4_5', 'rotary of halves', ofRopes(() => ({ interleaved: false }))],
+  ['mistral3', 'interleaved rotary', ofRopes(() => ({ interleaved: true }))],
+  ['nemotron', 'an activation that is not squared', (own) => ({ ...own, mlp: { ...own.mlp, activation: 'relu' } })],
+  ['seed_oss', 'no bias', (own) => ({ ...own, bias: { ...own.bias, queryKeyValue: false } })],
+  ['gemma2', 'scores without a cap', attention({ softcap: null })],
+  ['gemma2', 'logits without a cap', (own) => ({ ...own, logitSoftcap: null })],
+];
+
+/** The greatest difference between the logits of the reference and those of the architecture, changed or not. */
+async function differenceOf(name: string, change: Change = (own) => own): Promise<number> {
+  const folder = join(CASES, name);
+  const base = await readModelFolder(join(folder, 'base'));
+  const architecture = change(base.architecture as DecoderArchitecture);
+  const initial = await readPeftFolder(join(folder, 'adapter_init'), { base });
+  const batch = await ReferenceBatch.read(folder);
+  const { data } = (await readTensors(join(folder, 'expected.safetensors'))).get('logits')!;
+  const decoder = await loadDecoder({ ...base, architecture }, 'float32');
+  const targets = [...initial.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
+  const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial });
+  const logits = batch.rows.flatMap(({ ids }) => [
+    ...scope(() => toFloat32Array(decoder.logits({ ids, rowLengths: [ids.length] }, [{ adapter }]))),
+  ]);
+  adapter.dispose();
+  decoder.dispose();
+  return greatestDifference(logits, batch.unpadded(data, architecture.vocabSize));
+}
+
+/** The tolerance of the comparison with the reference. */
+async function toleranceOf(name: string): Promise<number> {
+  const { architecture } = await readModelFolder(join(CASES, name, 'base'));
+  return tolerancesOf('float32', architecture as DecoderArchitecture, { largestLogit: 1, labels: 1 }).logits;
+}
+
+describe('the comparison with the reference notices', () => {
+  test.each(VARIANTS)('in %s: %s', async (name, _, wrong) => {
+    const tolerance = await toleranceOf(name);
+    expect(await differenceOf(name)).toBeLessThan(tolerance);
+    expect(await differenceOf(name, wrong)).toBeGreaterThan(CLEARLY * tolerance);
+  });
+
+  test.each([
+    ['olmo2', 'norms of heads in place of the whole projection', attention({ queryKeyNorm: 'head' })],
+    ['gemma3-text', 'a norm of the whole projection in place of heads', attention({ queryKeyNorm: 'projection' })],
+    ['gemma3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
+    ['mistral3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
+  ] as [string, string, Change][])('in %s: %s, which does not even compute', async (name, _, wrong) => {
+    await expect(differenceOf(name, wrong)).rejects.toThrow();
+  });
+});
