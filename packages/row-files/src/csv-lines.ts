@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { type CastingContext, CsvError, parse } from 'csv-parse';
+import { CsvError, parse } from 'csv-parse';
 import { withHead } from './chunk-head.js';
 import { type ColumnChoice, columnsToRead, sourceOf } from './column-mapping.js';
 
@@ -23,6 +23,9 @@ export const csvLimits = {
 const DELIMITERS = [',', ';', '\t'];
 const BYTE_ORDER_MARK = Buffer.from('\ufeff');
 const NEWLINE = Buffer.from('\n');
+const QUOTE = 0x22;
+const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
 
 /**
  * The delimiter of a CSV file by its first line; undefined for a file that is not CSV: its first line has one cell, which is no name of
@@ -50,13 +53,12 @@ export async function* linesOfCsv(
     delimiter,
     // Cells are checked to be UTF-8 before they become text.
     encoding: null,
-    // Of a cell: the parser adds the lengths of texts alone.
-    max_record_size: maxRecordBytes,
-    cast: boundedCells(maxRecordBytes),
+    // The same as those of the bounds.
+    record_delimiter: ['\r\n', '\n', '\r'],
     relax_column_count: true,
   });
   // An error of the chunks destroys `parser` with it, so it is thrown below.
-  pipeline(withoutMark(chunks), parser).catch(() => {});
+  pipeline(bounded(withoutMark(chunks), new RecordBounds(delimiter, maxRecordBytes)), parser).catch(() => {});
   let header: Header | undefined;
   let row = 0;
   try {
@@ -74,23 +76,57 @@ export async function* linesOfCsv(
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
     // Records before it that were not read yet are lost.
-    throw wrongCsv(Number(error.records ?? row) + 1, faultText(error, maxRecordBytes));
+    throw wrongCsv(Number(error.records ?? row) + 1, faultText(error));
   }
 }
 
-/** Passes cells on, while they are few enough and their record is short enough. */
-function boundedCells(maxRecordBytes: number): (cell: string, context: CastingContext) => unknown {
-  let bytes = 0;
-  return (cell, { index, records }) => {
-    bytes = (index === 0 ? 0 : bytes + 1) + cell.length;
-    if (index >= MAX_COLUMNS) throw wrongCsv(records + 1, `It has more than ${MAX_COLUMNS} cells, the limit.`);
-    if (bytes > maxRecordBytes) throw wrongCsv(records + 1, tooLong(maxRecordBytes));
-    return cell;
-  };
+/**
+ * The bounds of records: the parser has none for their number of cells, and one of their length that does not count cells of bytes. It
+ * sees where records end in a file that is CSV; the parser refuses another one.
+ */
+class RecordBounds {
+  readonly #delimiter: number;
+  readonly #maxBytes: number;
+  #isQuoted = false;
+  #cells = 1;
+  #bytes = 0;
+  #row = 1;
+  #last = 0;
+
+  constructor(delimiter: string, maxBytes: number) {
+    this.#delimiter = delimiter.charCodeAt(0);
+    this.#maxBytes = maxBytes;
+  }
+
+  /** @throws ProductError `invalid_dataset` */
+  check(chunk: Buffer): void {
+    for (const byte of chunk) {
+      if (byte === QUOTE) this.#isQuoted = !this.#isQuoted;
+      else if (!this.#isQuoted && byte === this.#delimiter) this.#cells++;
+      else if (!this.#isQuoted && (byte === LINE_FEED || byte === CARRIAGE_RETURN)) this.#endRecord(byte);
+      this.#last = byte;
+      this.#bytes++;
+      if (this.#cells > MAX_COLUMNS) {
+        throw wrongCsv(this.#row, `It has more than ${MAX_COLUMNS} cells, the limit.`);
+      }
+      if (this.#bytes > this.#maxBytes) {
+        throw wrongCsv(this.#row, `It is longer than ${this.#maxBytes} bytes, the limit.`);
+      }
+    }
+  }
+
+  #endRecord(byte: number): void {
+    if (byte === CARRIAGE_RETURN || this.#last !== CARRIAGE_RETURN) this.#row++;
+    this.#cells = 1;
+    this.#bytes = 0;
+  }
 }
 
-function tooLong(maxRecordBytes: number): string {
-  return `It is longer than ${maxRecordBytes} bytes, the limit.`;
+async function* bounded(chunks: AsyncIterable<Buffer>, bounds: RecordBounds): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) {
+    bounds.check(chunk);
+    yield chunk;
+  }
 }
 
 /** The bytes after a byte order mark. The parser's own option for it makes text of the cells. */
@@ -103,7 +139,7 @@ async function* withoutMark(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffe
   }
 }
 
-function faultText({ code, message }: CsvError, maxRecordBytes: number): string {
+function faultText({ code, message }: CsvError): string {
   switch (code) {
     case 'CSV_QUOTE_NOT_CLOSED':
       return 'A quote has no end.';
@@ -111,8 +147,6 @@ function faultText({ code, message }: CsvError, maxRecordBytes: number): string 
       return `A cell has a quote, but does not begin with one. ${QUOTES}`;
     case 'CSV_INVALID_CLOSING_QUOTE':
       return `There is something after the last quote of a cell. ${QUOTES}`;
-    case 'CSV_MAX_RECORD_SIZE':
-      return tooLong(maxRecordBytes);
     default:
       return `${message.slice(0, 200)}.`;
   }

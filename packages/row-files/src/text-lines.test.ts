@@ -6,7 +6,11 @@ import { linesOfText } from './text-lines.js';
 const MAX_LINE_BYTES = 1_000;
 
 /** The lines of a file, or its error; checked to be the same for any chunks. */
-async function linesOf(file: string | Buffer, columns: ColumnChoice = 'of-rows'): Promise<string[] | string> {
+async function linesOf(
+  file: string | Buffer,
+  columns: ColumnChoice = 'of-rows',
+  maxLineBytes = MAX_LINE_BYTES,
+): Promise<string[] | string> {
   const bytes = Buffer.from(file as string);
   const results = [1, 7, 1_000_000].map(async (size) => {
     async function* chunks() {
@@ -14,7 +18,7 @@ async function linesOf(file: string | Buffer, columns: ColumnChoice = 'of-rows')
     }
     const parts: Buffer[] = [];
     try {
-      for await (const part of linesOfText(chunks(), { columns, maxLineBytes: MAX_LINE_BYTES })) parts.push(part);
+      for await (const part of linesOfText(chunks(), { columns, maxLineBytes })) parts.push(part);
     } catch (error) {
       if (!(error instanceof ProductError)) throw error;
       return `${error.code}: ${error.message}`;
@@ -139,13 +143,21 @@ test.each([
 });
 
 test('a record of CSV has a bounded number of cells', async () => {
-  async function* chunks() {
-    yield Buffer.from(`prompt,completion\na,b\n${','.repeat(20_000)}\n`);
-  }
-  const reading = (async () => {
-    for await (const _ of linesOfText(chunks(), { columns: 'of-rows', maxLineBytes: 1e6 }));
-  })();
-  await expect(reading).rejects.toThrow('Row 3 of the CSV file is wrong: It has more than 10000 cells, the limit.');
+  const wide = ','.repeat(20_000);
+  const tooWide = (row: number) =>
+    `invalid_dataset: Row ${row} of the CSV file is wrong: It has more than 10000 cells, the limit.`;
+  const read = (file: string) => linesOf(file, 'of-rows', 1e6);
+  expect(await read(`prompt,completion\r\na,b\r\n${wide}\r\n`)).toBe(tooWide(3));
+  expect(await read(`prompt,completion\n"\n\n",b\n${wide}\n`)).toBe(tooWide(3));
+  expect(await read(`prompt,completion\ra,b\r${wide}`)).toBe(tooWide(3));
+  const long = [wide, ',\n'.repeat(20_000)].map((prompt) => ({ prompt, completion: 'b' }));
+  const records = long.map(({ prompt }) => `"${prompt}",b\n`);
+  const lines = (await read(`prompt,completion\n${records.join('')}`)) as string[];
+  expect(lines.filter((line) => line !== '').map((line) => JSON.parse(line))).toEqual(long);
+});
+
+test('every kind of line break ends a record of CSV', async () => {
+  expect(await linesOf('prompt,completion\r\na,b\na,b\ra,b')).toEqual(['', ROW, ROW, ROW, '']);
 });
 
 test('a fault of CSV names its row', async () => {
