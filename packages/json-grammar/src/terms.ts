@@ -75,12 +75,17 @@ export class Terms {
 
   /** One byte, of those in a list or range. */
   byte(...bytes: (number | readonly [first: number, last: number])[]): Term {
+    const listed = `b${bytes.join(';')}`;
+    const known = this.#known.get(listed);
+    if (known !== undefined) return known;
     const has = new Uint8Array(256);
     for (const one of bytes) {
       const [first, last] = typeof one === 'number' ? [one, one] : one;
       has.fill(1, first, last + 1);
     }
-    return this.#intern(`b${Buffer.from(has).toString('latin1')}`, { kind: 'byte', has }, false);
+    const term = this.#intern(`b${Buffer.from(has).toString('latin1')}`, { kind: 'byte', has }, false);
+    this.#known.set(listed, term);
+    return term;
   }
 
   /** The UTF-8 of a text. */
