@@ -11,12 +11,13 @@ import { writeLargeLlama } from './large-llama.mjs';
 import { around as aroundTraining, copyWithDigest, writeChats } from './parts/around.mjs';
 import { fairness as fairnessOfKeys } from './parts/fairness.mjs';
 import { trainedTogether, wholeJobs } from './parts/jobs.mjs';
+import { quantizedCopy } from './quantized-copy.mjs';
 import { readBenchRows } from './rows.mjs';
 import { gigabytes, percent, table } from './tables.mjs';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname ?? '.', '..');
-const BENCHES = { speed, share, growth, estimate, loading, profile, around, jobs, fairness };
+const BENCHES = { speed, share, growth, estimate, loading, profile, around, jobs, fairness, quantized };
 
 const { values } = parseArgs({
   options: {
@@ -206,6 +207,41 @@ async function growth() {
         recompute ? 'yes' : 'no',
         rate.toFixed(0),
         gigabytes(peak),
+      ]),
+    ),
+  );
+  return measuredSizes;
+}
+
+/** A training step on the model in 4 bits beside the same in bfloat16. */
+async function quantized() {
+  const folder = await mkdtemp(path.join(tmpdir(), 'bench-quantized-'));
+  const measuredSizes = [];
+  try {
+    await quantizedCopy(model, folder);
+    for (const [rows, length] of /** @type {const} */ ([
+      [2, 128],
+      [16, 128],
+    ])) {
+      const options = { precision: 'bfloat16', rows, length, repeats };
+      const dense = await measured('growth', options);
+      const packed = await measured('growth', { ...options, model: folder });
+      measuredSizes.push({ rows, length, dense, packed, ratio: dense.tokens_per_second / packed.tokens_per_second });
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  say('Weights in 4 bits: a micro-batch as in growth, on the model in NF4 with double quantization and in bfloat16.');
+  say(
+    table(
+      ['tokens', 'bfloat16, tokens/s', 'peak memory', 'NF4, tokens/s', 'peak memory', 'time of a step'],
+      measuredSizes.map(({ rows, length, dense, packed, ratio }) => [
+        rows * length,
+        dense.tokens_per_second.toFixed(0),
+        gigabytes(dense.peak_rss_bytes),
+        packed.tokens_per_second.toFixed(0),
+        gigabytes(packed.peak_rss_bytes),
+        `${ratio.toFixed(2)} ×`,
       ]),
     ),
   );

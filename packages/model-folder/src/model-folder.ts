@@ -8,6 +8,7 @@ import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
 import {
   checkQuantization,
+  findQuantized,
   type QuantizedType,
   type QuantizedWeight,
   quantizedTypeOf,
@@ -39,7 +40,7 @@ export interface ModelFolder {
   files: WeightFile[];
   /** Every tensor of the weight files, including those that the architecture does not use. */
   tensors: ReadonlyMap<string, LocatedTensor>;
-  /** The weights that the files have in 4 bits, by name. Empty for most models. */
+  /** The weights that the files have in 4 bits, by name, including those that the architecture does not use. Empty for most models. */
   quantized: ReadonlyMap<string, QuantizedWeight>;
   /** Every linear layer, including the output head, by its full name in PEFT. */
   linears: ReadonlyMap<string, LinearLayer>;
@@ -77,18 +78,14 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const read = family.readArchitecture({ config, generation, hasTensor: (name) => tensors.has(name) });
   const architecture = read.kind === 'decoder' ? await withHeadOfFiles(read, path, tensors) : read;
   const layout = family.layout(architecture);
-  const { parameterCount, dtype, quantizedTypes } = checkTensors(path, layout, tensors);
-  const quantizedLayers = layout.linears.flatMap((layer) => {
-    const type = quantizedTypes.get(layer.weight);
-    return type === undefined ? [] : [{ layer, type }];
-  });
+  const { parameterCount, dtype } = checkTensors(path, layout, tensors);
   return {
     path,
     name: basename(path),
     architecture,
     files,
     tensors,
-    quantized: await readQuantizedWeights(path, tensors, quantizedLayers),
+    quantized: await readQuantizedWeights(path, tensors, findQuantized(tensors, layout.linears)),
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
     modules: layout.linears.map(moduleOf),
     headModule: layout.head && moduleOf(layout.head),
@@ -150,7 +147,6 @@ function checkTensors(
 ) {
   let parameterCount = 0;
   const parametersOfDtype = new Map<DtypeName, number>();
-  const quantizedTypes = new Map<string, QuantizedType>();
   const mayBeQuantized = new Set(linears.map(({ weight }) => weight));
   const take = (dtype: DtypeName, { shape }: RequiredTensor) => {
     const count = shape.reduce((product, size) => product * size, 1);
@@ -171,7 +167,6 @@ function checkTensors(
         const supported = 'Linear layers can be, but not embeddings, norms or the output head';
         throw new ProductError('model_not_supported', `${label} is quantized. ${supported}.`);
       }
-      quantizedTypes.set(name, quantizedType);
       take(quantizedType, tensor);
       continue;
     }
@@ -189,5 +184,5 @@ function checkTensors(
     take(DTYPE_NAMES[entry.dtype], tensor);
   }
   const [mostUsed] = [...parametersOfDtype].sort(([, a], [, b]) => b - a)[0]!;
-  return { parameterCount, dtype: mostUsed, quantizedTypes };
+  return { parameterCount, dtype: mostUsed };
 }

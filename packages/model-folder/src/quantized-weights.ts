@@ -122,35 +122,58 @@ export function partsOf(name: string, { type, scales, nested }: QuantizedWeight)
   return [name, scales, `${name}.quant_map`, stateName(name, type), ...ofNested];
 }
 
+/** A weight that the files have in 4 bits. */
+export interface StoredQuantized {
+  name: string;
+  type: QuantizedType;
+  /** The linear layer that it belongs to; null for one that the model does not use, such as of an encoder of images. */
+  layer: LinearLayer | null;
+}
+
+/** The quantized weights of `layers`, and all that the model does not use. */
+export function findQuantized(
+  tensors: ReadonlyMap<string, LocatedTensor>,
+  layers: readonly LinearLayer[],
+): StoredQuantized[] {
+  const layerOf = new Map(layers.map((layer) => [layer.weight, layer]));
+  return [...tensors.keys()].flatMap((tensor) => {
+    const type = QUANTIZED_TYPES.find((one) => tensor.endsWith(stateName('', one)));
+    if (type === undefined) return [];
+    const name = tensor.slice(0, -stateName('', type).length);
+    return [{ name, type, layer: layerOf.get(name) ?? null }];
+  });
+}
+
 /**
  * Reads and checks what a folder has of its quantized weights beside their numbers and scales.
- *
- * @param layers those that are quantized, each with its form
  * @throws ProductError model_file_missing, model_file_corrupt, model_not_supported; each names the tensor
  */
 export async function readQuantizedWeights(
   folder: string,
   tensors: ReadonlyMap<string, LocatedTensor>,
-  layers: readonly { layer: LinearLayer; type: QuantizedType }[],
+  stored: readonly StoredQuantized[],
 ): Promise<Map<string, QuantizedWeight>> {
   const parts = new Parts(folder, tensors);
   try {
     const weights = new Map<string, QuantizedWeight>();
-    for (const { layer, type } of layers) weights.set(layer.weight, await readWeight(parts, layer, type));
+    for (const one of stored) weights.set(one.name, await readWeight(parts, one));
     return weights;
   } finally {
     await parts.close();
   }
 }
 
-async function readWeight(parts: Parts, layer: LinearLayer, type: QuantizedType): Promise<QuantizedWeight> {
-  const { weight: name, inFeatures, outFeatures, transposed } = layer;
+async function readWeight(parts: Parts, { name, type, layer }: StoredQuantized): Promise<QuantizedWeight> {
   const { fault, state, isNested } = await readState(parts, name, type);
-  if (transposed) throw fault('model_not_supported', 'is quantized, which is not supported for GPT-2');
-  const shape = [outFeatures, inFeatures] as const;
-  if (!Array.isArray(state.shape) || state.shape.join() !== shape.join()) {
-    const found = JSON.stringify(state.shape ?? null).slice(0, 100);
-    throw fault('model_file_corrupt', `is for the shape ${found}; config.json requires [${shape.join(', ')}]`);
+  if (layer?.transposed) throw fault('model_not_supported', 'is quantized, which is not supported for GPT-2');
+  const found = JSON.stringify(state.shape ?? null).slice(0, 100);
+  if (!isMatrixShape(state.shape)) {
+    throw fault('model_not_supported', `is for the shape ${found}; only matrices can be quantized`);
+  }
+  const [rows, columns] = state.shape;
+  if (layer !== null && (rows !== layer.outFeatures || columns !== layer.inFeatures)) {
+    const expected = `[${layer.outFeatures}, ${layer.inFeatures}]`;
+    throw fault('model_file_corrupt', `is for the shape ${found}; config.json requires ${expected}`);
   }
   const offset = state.nested_offset;
   const nested = isNested
@@ -161,11 +184,17 @@ async function readWeight(parts: Parts, layer: LinearLayer, type: QuantizedType)
       }
     : null;
   const values = await parts.numbers(`${name}.quant_map`, CODES);
-  const weight: QuantizedWeight = { type, shape, values, scales: `${name}.absmax`, nested };
-  parts.check(name, 'U8', Math.ceil((outFeatures * inFeatures) / 2));
+  const weight: QuantizedWeight = { type, shape: [rows, columns], values, scales: `${name}.absmax`, nested };
+  parts.check(name, 'U8', Math.ceil((rows * columns) / 2));
   parts.check(weight.scales, nested === null ? 'F32' : 'U8', scaleCount(weight));
   if (nested !== null) parts.check(nested.scales, 'F32', nestedScaleCount(weight));
   return weight;
+}
+
+/** Whether it is the shape of a matrix, whose numbers can be counted. */
+function isMatrixShape(shape: unknown): shape is [number, number] {
+  const isSize = (size: unknown) => Number.isSafeInteger(size) && (size as number) > 0;
+  return Array.isArray(shape) && shape.length === 2 && shape.every(isSize) && Number.isSafeInteger(shape[0] * shape[1]);
 }
 
 async function readState(parts: Parts, name: string, type: QuantizedType) {

@@ -1,0 +1,39 @@
+import { cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { expect, onTestFinished, test } from 'vitest';
+import { mergeModel } from './merge-model.js';
+
+const fixture = join(import.meta.dirname, '../../../../test/fixtures/quantized/nf4-mixed/base');
+const QUERY = 'model.layers.0.self_attn.q_proj.weight';
+
+test('a quantized weight that the model does not use is decoded, too', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'merged-source-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const [base, merged] = [join(folder, 'base'), join(folder, 'merged')];
+  await cp(fixture, base, { recursive: true });
+  const file = await openSafetensors(join(base, 'model.safetensors'));
+  const tensors = [];
+  for (const { name, dtype, shape } of file.tensors.values()) {
+    const data = await file.read(name);
+    tensors.push({ name, dtype, shape, data });
+    if (name.startsWith(QUERY)) tensors.push({ name: name.replace(QUERY, 'vision.fc.weight'), dtype, shape, data });
+  }
+  await file.close();
+  await writeSafetensors(join(base, 'model.safetensors'), tensors);
+  await mkdir(merged);
+  const model = await readModelFolder(base);
+  // No layer is adapted.
+  await mergeModel({ model, adapter: { modules: new Map() } as never, outputFolder: merged });
+
+  const became = await openSafetensors(join(merged, 'model.safetensors'));
+  expect(became.tensors.get('vision.fc.weight')).toMatchObject({ dtype: 'BF16', shape: [64, 64] });
+  const [own, other] = [await became.read(QUERY), await became.read('vision.fc.weight')];
+  expect(Buffer.compare(own, other)).toBe(0);
+  expect([...became.tensors.keys()].filter((name) => /absmax|quant/.test(name))).toEqual([]);
+  await became.close();
+  const config = JSON.parse(await readFile(join(merged, 'config.json'), 'utf8'));
+  expect(config).not.toHaveProperty('quantization_config');
+});

@@ -1,0 +1,35 @@
+import { join } from 'node:path';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { expect, test } from 'vitest';
+import { decodedMemory, weightMemory } from './weight-memory.js';
+
+const fixtures = join(import.meta.dirname, '../../../../test/fixtures/quantized');
+const read = (name: string) => readModelFolder(join(fixtures, name, 'base'));
+
+test('what stays in 4 bits counts as in the files, and the rest in the type of computing', async () => {
+  const model = await read('nf4-nested');
+  const linear = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 384);
+  const rest = 2 * 64 * 64 + 5 * 64;
+  // A weight has half a byte, a 64th for its scale, and that scale a 256th of four bytes.
+  expect(weightMemory(model, 'bfloat16')).toBe(linear * (1 / 2 + 1 / 64 + 4 / (64 * 256)) + 2 * rest);
+  expect(weightMemory(model, 'float32') - weightMemory(model, 'bfloat16')).toBe(2 * rest);
+  expect((weightMemory(model, 'bfloat16') - 2 * rest) / linear).toBeLessThan(0.55);
+
+  const plain = await read('fp4-plain');
+  const plainLinear = 2 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 64);
+  const plainRest = plain.parameterCount - plainLinear;
+  expect(weightMemory(plain, 'bfloat16')).toBe(plainLinear * (1 / 2 + 4 / 64) + 2 * plainRest);
+});
+
+test('what is decoded when it is loaded counts in full', async () => {
+  const narrow = await read('nf4-narrow-bfloat16');
+  expect(weightMemory(narrow, 'bfloat16')).toBe(2 * narrow.parameterCount);
+  expect(decodedMemory(narrow, 'bfloat16', 'cpu')).toBe(0);
+  const mixed = await read('nf4-mixed');
+  // In the first layer q, k and v, in the second one down.
+  const decoded = 64 * 64 + 2 * 32 * 64 + 64 * 128;
+  const packed = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128) - decoded;
+  expect(weightMemory(mixed, 'bfloat16')).toBe(packed * (33 / 64 + 1 / 4096) + 2 * (mixed.parameterCount - packed));
+  // Gate and up are decoded for one product.
+  expect(decodedMemory(mixed, 'bfloat16', 'cpu')).toBe(2 * 2 * 64 * 128);
+});
