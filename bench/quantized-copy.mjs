@@ -9,7 +9,7 @@ const VALUES = Float32Array.of(
   ...[-0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224],
   ...[0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1],
 );
-const MIDPOINTS = VALUES.slice(1).map((value, i) => (value + VALUES[i]) / 2);
+const MIDPOINTS = VALUES.slice(1).map((value, i) => (value + (VALUES[i] ?? 0)) / 2);
 /** Evenly spaced, unlike bitsandbytes': a reader takes those of the file. */
 const SCALE_VALUES = Float32Array.from({ length: 256 }, (_, i) => (2 * i) / 255 - 1);
 
