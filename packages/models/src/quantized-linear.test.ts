@@ -10,6 +10,7 @@ import {
   cast,
   configureKernels,
   type FloatDType,
+  liveTensorCount,
   QuantizedMatrix,
   rowsOf,
   scope,
@@ -70,6 +71,7 @@ test('layers with one input stay quantized together, or are decoded when they ar
   configureKernels('raw');
   const quantizedIn = async (name: string) => {
     const folder = await readModelFolder(join(fixtures, name, 'base'));
+    const before = liveTensorCount();
     const model = await loadDecoder(folder, 'float32');
     const kinds = model.groups.map(({ linear }) => linear instanceof QuantizedLinear);
     const planned = model.groups.map(({ modules }) =>
@@ -80,6 +82,7 @@ test('layers with one input stay quantized together, or are decoded when they ar
     );
     expect(kinds).toEqual(planned);
     model.dispose();
+    expect(liveTensorCount()).toBe(before);
     return kinds;
   };
   expect(await quantizedIn('nf4-nested')).toEqual(Array(8).fill(true).concat(false));

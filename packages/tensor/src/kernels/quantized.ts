@@ -60,11 +60,6 @@ export class QuantizedMatrix {
     if (modules.length > 1 && columns % BLOCK !== 0) throw new Error('blocks of several modules would cross rows');
   }
 
-  get sizeBytes(): number {
-    const all = [this.codes, this.scales, this.nestedScales, this.table];
-    return all.reduce((sum, tensor) => sum + (tensor?.sizeBytes ?? 0), 0);
-  }
-
   dispose(): void {
     dispose([this.codes, this.scales, this.nestedScales, this.table]);
   }
