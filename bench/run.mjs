@@ -7,11 +7,11 @@ import { cpus, tmpdir, totalmem } from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
-import { writeLargeLlama } from './large-llama.mjs';
 import { around as aroundTraining, copyWithDigest, writeChats } from './parts/around.mjs';
 import { fairness as fairnessOfKeys } from './parts/fairness.mjs';
 import { trainedTogether, wholeJobs } from './parts/jobs.mjs';
 import { quantizedCopy } from './quantized-copy.mjs';
+import { LARGE, writeRandomModel } from './random-model.mjs';
 import { readBenchRows } from './rows.mjs';
 import { gigabytes, percent, table } from './tables.mjs';
 
@@ -346,7 +346,9 @@ async function around() {
   const scratch = await mkdtemp(path.join(tmpdir(), 'lorasmith-around-'));
   try {
     const largeModel = path.resolve(values['large-model'] ?? path.join(scratch, 'llama-1b'));
-    if (values['large-model'] === undefined) await writeLargeLlama(largeModel, model);
+    if (values['large-model'] === undefined) {
+      await writeRandomModel(largeModel, { family: 'llama', shape: LARGE, tokenizerFrom: model });
+    }
     const chats = path.join(scratch, 'chats.jsonl');
     const { text } = await readBenchRows(values.rows, 100_000);
     const rows = text

@@ -3,42 +3,80 @@ import path from 'node:path';
 import { writeSafetensors } from '../packages/safetensors/dist/index.js';
 import { SeededRandom } from '../packages/seeded-random/dist/index.js';
 
-/** 1.07 billion parameters, with the vocabulary of SmolLM2. */
-const SHAPE = { layers: 16, hidden: 2048, intermediate: 8192, heads: 32, keyValueHeads: 8, vocabulary: 49_152 };
+/** @typedef {{ layers: number, hidden: number, intermediate: number, heads: number, keyValueHeads: number, vocabulary: number }} Shape */
+
+/** 1.07 billion parameters, with the vocabulary of SmolLM2. @type {Shape} */
+export const LARGE = {
+  layers: 16,
+  hidden: 2048,
+  intermediate: 8192,
+  heads: 32,
+  keyValueHeads: 8,
+  vocabulary: 49_152,
+};
+/** 334 million parameters; three periods of the layers of Gemma 3. @type {Shape} */
+export const SMALL = {
+  layers: 18,
+  hidden: 1024,
+  intermediate: 4096,
+  heads: 8,
+  keyValueHeads: 4,
+  vocabulary: 49_152,
+};
 const SHARDS = 3;
-const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json'];
+const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'];
 /** Weights are parts of one block of random numbers: making each by itself would take minutes. */
 const BLOCK = 2 ** 22;
 
 /**
- * Writes a Llama with random weights in bfloat16, 2.15 GB in three shards.
+ * The settings and norms of each family, and the stored weight (in bfloat16) of a norm that changes nothing. In texts of at most the
+ * window, both families compute the same products.
+ */
+const FAMILIES = {
+  llama: {
+    config: { architectures: ['LlamaForCausalLM'], hidden_act: 'silu', rope_theta: 100_000 },
+    norms: ['input_layernorm', 'post_attention_layernorm'],
+    headNorms: [],
+    one: 0x3f80,
+  },
+  gemma3_text: {
+    config: { architectures: ['Gemma3ForCausalLM'], hidden_activation: 'gelu_pytorch_tanh', sliding_window: 1024 },
+    norms: ['input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm'],
+    headNorms: ['self_attn.q_norm', 'self_attn.k_norm'],
+    one: 0,
+  },
+};
+
+/**
+ * Writes a model with random weights in bfloat16, in three shards.
  *
  * @param {string} folder is created
- * @param {string} tokenizerFrom a model folder with SmolLM2's tokenizer
+ * @param {{ family: keyof typeof FAMILIES, shape: Shape, tokenizerFrom: string }} options `tokenizerFrom`: a model folder with SmolLM2's tokenizer
  */
-export async function writeLargeLlama(folder, tokenizerFrom) {
-  const { layers, hidden, intermediate, heads, keyValueHeads, vocabulary } = SHAPE;
-  const keyValue = (hidden / heads) * keyValueHeads;
+export async function writeRandomModel(folder, { family, shape: sizes, tokenizerFrom }) {
+  const { layers, hidden, intermediate, heads, keyValueHeads, vocabulary } = sizes;
+  const { config, norms, headNorms, one } = FAMILIES[family];
+  const headDim = hidden / heads;
+  const keyValue = headDim * keyValueHeads;
   await mkdir(folder, { recursive: true });
   await writeFile(
     path.join(folder, 'config.json'),
     JSON.stringify({
-      model_type: 'llama',
-      architectures: ['LlamaForCausalLM'],
+      model_type: family,
       hidden_size: hidden,
       intermediate_size: intermediate,
       num_hidden_layers: layers,
       num_attention_heads: heads,
       num_key_value_heads: keyValueHeads,
+      head_dim: headDim,
       vocab_size: vocabulary,
       max_position_embeddings: 8192,
       tie_word_embeddings: true,
       rms_norm_eps: 1e-5,
-      rope_theta: 100_000,
-      hidden_act: 'silu',
       bos_token_id: 1,
       eos_token_id: 2,
       torch_dtype: 'bfloat16',
+      ...config,
     }),
   );
   for (const name of TOKENIZER_FILES) await copyFile(path.join(tokenizerFrom, name), path.join(folder, name));
@@ -48,12 +86,12 @@ export async function writeLargeLlama(folder, tokenizerFrom) {
   for (let layer = 0; layer < layers; layer++) {
     const add = (/** @type {string} */ part, /** @type {number[]} */ shape) =>
       tensors.push([`model.layers.${layer}.${part}.weight`, shape]);
-    add('input_layernorm', [hidden]);
+    for (const norm of norms) add(norm, [hidden]);
+    for (const norm of headNorms) add(norm, [headDim]);
     add('self_attn.q_proj', [hidden, hidden]);
     add('self_attn.k_proj', [keyValue, hidden]);
     add('self_attn.v_proj', [keyValue, hidden]);
     add('self_attn.o_proj', [hidden, hidden]);
-    add('post_attention_layernorm', [hidden]);
     add('mlp.gate_proj', [intermediate, hidden]);
     add('mlp.up_proj', [intermediate, hidden]);
     add('mlp.down_proj', [hidden, intermediate]);
@@ -72,7 +110,7 @@ export async function writeLargeLlama(folder, tokenizerFrom) {
       const [name, shape] = tensors[0];
       weightMap[name] = file;
       const data = () =>
-        shape.length === 1 ? ones(size(shape)) : partsOf(block, size(shape), name.length + shape.length);
+        shape.length === 1 ? filled(size(shape), one) : partsOf(block, size(shape), name.length + shape.length);
       own.push({ name, dtype: /** @type {const} */ ('BF16'), shape, data });
       written += size(shape);
     }
@@ -89,7 +127,7 @@ function size(shape) {
 
 /** Normal, with standard deviation 0.02. */
 function randomBfloat16() {
-  const random = new SeededRandom(0, 'weights of the large model');
+  const random = new SeededRandom(0, 'weights of a random model');
   const values = Float32Array.from({ length: BLOCK }, () => {
     const radius = Math.sqrt(-2 * Math.log(1 - random.next()));
     return 0.02 * radius * Math.cos(2 * Math.PI * random.next());
@@ -98,9 +136,9 @@ function randomBfloat16() {
   return Uint16Array.from(words, (word) => word >>> 16);
 }
 
-/** @param {number} count */
-function ones(count) {
-  return new Uint8Array(new Uint16Array(count).fill(0x3f80).buffer);
+/** @param {number} count @param {number} word a bfloat16 */
+function filled(count, word) {
+  return new Uint8Array(new Uint16Array(count).fill(word).buffer);
 }
 
 /** @param {Uint16Array} block @param {number} count @param {number} seed */
