@@ -1,8 +1,8 @@
 // npm run check-loaders: loads what the service writes in PEFT and transformers, llama.cpp and vLLM, and compares their answers with
 // its own: tiny models of each family with imported adapters, and the demo model with an adapter that is trained here. Peers come
 // from PyPI into virtual environments (some gigabytes); LOADERS_DIR is where they are kept. --without vllm leaves one out, --only demo
-// checks that alone, or one family.
-import { mkdtemp, rm } from 'node:fs/promises';
+// checks that alone, or one family. --record keeps the results of the families for the tables that npm run docs writes.
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -21,8 +21,13 @@ import { pythonOf } from './check-loaders/venvs.mjs';
 import { addWideFamilies, checkInVllm } from './check-loaders/vllm-check.mjs';
 
 const { values: flags } = parseArgs({
-  options: { without: { type: 'string', multiple: true }, only: { type: 'string', multiple: true } },
+  options: {
+    without: { type: 'string', multiple: true },
+    only: { type: 'string', multiple: true },
+    record: { type: 'boolean', default: false },
+  },
 });
+const RESULTS = path.join(ROOT_DIR, 'checks/check-loaders/results.json');
 const root = process.env.LOADERS_DIR ?? path.join(cacheDir(process.env), 'loaders');
 
 await runAsCommand(async () => {
@@ -31,6 +36,7 @@ await runAsCommand(async () => {
   const report = new Report();
   try {
     await checkAll(folder, report, signal);
+    if (flags.record) await record(report);
     console.log(report.failures === 0 ? '\nno failure' : `\n${report.failures} do not match`);
     return report.failures === 0 ? 0 : 1;
   } catch (error) {
@@ -79,6 +85,20 @@ async function checkAll(folder, report, signal) {
   } finally {
     await demo.stop();
   }
+}
+
+/** Keeps the results of the families and peers that were checked; the others stay. @param {Report} report */
+async function record({ results }) {
+  const kept = JSON.parse(await readFile(RESULTS, 'utf8'));
+  const peerOf = (/** @type {string} */ what) => what.split(',')[0];
+  for (const name of await familyCases()) {
+    const own = results[name] ?? {};
+    const checked = new Set(Object.keys(own).map(peerOf));
+    const others = Object.entries(kept[name] ?? {}).filter(([what]) => !checked.has(peerOf(what)));
+    if (checked.size > 0) kept[name] = { ...Object.fromEntries(others), ...own };
+  }
+  const sorted = Object.fromEntries(Object.entries(kept).sort(([a], [b]) => (a < b ? -1 : 1)));
+  await writeFile(RESULTS, `${JSON.stringify(sorted, null, 2)}\n`);
 }
 
 /** Waits until the worker has measured the machine: until then it answers nothing. @param {any} client @param {AbortSignal} signal */

@@ -8,17 +8,29 @@ import { API_SETTINGS } from '../services/api/dist/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
 import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
 import { configurationPage } from './docs/configuration-page.mjs';
-import { errorTable, withErrorTable } from './docs/error-table.mjs';
+import { errorTable } from './docs/error-table.mjs';
 import { limitsPage, loadLimits } from './docs/limits-page.mjs';
+import { caseTable, familyTable, loadCases } from './docs/loader-tables.mjs';
+import { withPart } from './docs/written-part.mjs';
 import { ROOT_DIR } from './setup/locations.mjs';
 
 const configurationFile = path.join(ROOT_DIR, 'docs/configuration.md');
 const limitsFile = path.join(ROOT_DIR, 'docs/limits.md');
-const apiFile = path.join(ROOT_DIR, 'docs/api.md');
 
 const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS, puller: PULLER_SETTINGS };
 await writeFile(configurationFile, configurationPage(services, serviceKit));
 const limits = await loadLimits((file) => import(`../${file.replace('/SRC/', '/dist/')}`));
 await writeFile(limitsFile, limitsPage(services, serviceKit, limits));
-await writeFile(apiFile, withErrorTable(await readFile(apiFile, 'utf8'), errorTable(ERRORS)));
-process.stdout.write(`${configurationFile}\n${limitsFile}\n${apiFile}\n`);
+const cases = await loadCases();
+const parts = /** @type {const} */ ([
+  ['docs/api.md', 'errors', errorTable(ERRORS)],
+  ['docs/base-models.md', 'families', familyTable(cases)],
+  ['docs/using-adapters.md', 'loaders', caseTable(cases)],
+]);
+for (const [name, part, text] of parts) {
+  const file = path.join(ROOT_DIR, name);
+  await writeFile(file, withPart(await readFile(file, 'utf8'), part, text));
+}
+process.stdout.write(
+  `${configurationFile}\n${limitsFile}\n${parts.map(([name]) => path.join(ROOT_DIR, name)).join('\n')}\n`,
+);

@@ -3,8 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { ERRORS } from '../packages/contracts/src/index.js';
 import * as serviceKit from '../packages/service-kit/src/index.js';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
-import { errorTable, withErrorTable } from '../scripts/docs/error-table.mjs';
+import { errorTable } from '../scripts/docs/error-table.mjs';
 import { limitsPage, loadLimits } from '../scripts/docs/limits-page.mjs';
+import { caseTable, familyTable, loadCases } from '../scripts/docs/loader-tables.mjs';
+import { withPart } from '../scripts/docs/written-part.mjs';
 import { DEMO_MODEL_NAME } from '../scripts/setup/demo-model.mjs';
 import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
 import { API_SETTINGS } from '../services/api/src/settings.js';
@@ -32,7 +34,15 @@ describe('generated parts of the documentation (by "npm run docs")', () => {
 
   test('docs/api.md lists every error code with its status', async () => {
     const text = await page('docs/api.md');
-    expect(text).toBe(withErrorTable(text, errorTable(ERRORS)));
+    expect(text).toBe(withPart(text, 'errors', errorTable(ERRORS)));
+  });
+
+  test('docs/base-models.md and docs/using-adapters.md show what check-loaders recorded', async () => {
+    const cases = await loadCases();
+    const models = await page('docs/base-models.md');
+    expect(models).toBe(withPart(models, 'families', familyTable(cases)));
+    const adapters = await page('docs/using-adapters.md');
+    expect(adapters).toBe(withPart(adapters, 'loaders', caseTable(cases)));
   });
 });
 

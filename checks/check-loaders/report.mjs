@@ -5,13 +5,16 @@ export const FLOAT32 = 0.002;
 /** Where one side computes, or has merged weights, in bfloat16. */
 export const BFLOAT16 = 0.25;
 
-/** Prints the results, and counts those that do not match. */
+/** Prints and keeps the results, and counts those that do not match. */
 export class Report {
   failures = 0;
+  /** What was printed, by name and by what was compared. @type {Record<string, Record<string, string>>} */
+  results = {};
 
   /** @param {string} name @param {string} what @param {string} result */
   line(name, what, result) {
     console.log(`${name.padEnd(26)} ${what.padEnd(28)} ${result}`);
+    this.results[name] = { ...this.results[name], [what]: result };
   }
 
   /** @param {string} name @param {string} what @param {string} result */

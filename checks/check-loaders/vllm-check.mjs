@@ -80,7 +80,7 @@ export async function checkInVllm({ families, client, folder, peers, report, sig
       const at = 2 * index + offset;
       const label = `vLLM, ${what}`;
       if (REFUSES.some((words) => answers[at].error?.includes(words))) {
-        report.line(`${name}${SUFFIX}`, label, `refused: ${answers[at].error}`);
+        report.line(name, label, `refused: ${answers[at].error}`);
         continue;
       }
       /** @type {[string, Answers, number][]} */
@@ -88,7 +88,7 @@ export async function checkInVllm({ families, client, folder, peers, report, sig
         [offset === 0 ? 'PEFT' : 'transformers', references[at], FLOAT32],
         ['ours', /** @type {Answers} */ (ours[index]), BFLOAT16],
       ];
-      report.compare(`${name}${SUFFIX}`, label, answers[at], sides, DIFFERS[name]);
+      report.compare(name, label, answers[at], sides, DIFFERS[name]);
     }
   }
 }
