@@ -26,7 +26,7 @@ export const renderingLimits = {
 /** A loop that is being evaluated. */
 interface Loop {
   body: readonly JinjaNode[];
-  /** What is left after the current statement: nothing, the rest of this turn, or of the loop. */
+  /** The part that the current statement leaves out: none, the rest of this turn, or the rest of the loop. */
   leaves: null | 'turn' | 'loop';
   /** Whether a turn began, and whether one came to its end. */
   isBegun: boolean;

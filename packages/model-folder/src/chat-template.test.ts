@@ -27,9 +27,9 @@ describe('compared with transformers', async () => {
 });
 
 describe('compileChatTemplate', () => {
-  it('formats strftime_now in English', () => {
+  it('formats strftime_now in English and UTC', () => {
     const source = "{{ strftime_now('%d %b %Y, %A %B %H:%M:%S 100%%') }}";
-    const now = new Date(2024, 6, 5, 4, 3, 2);
+    const now = new Date(Date.UTC(2024, 6, 5, 4, 3, 2));
     const text = compileChatTemplate(source, { tokens: {}, model: 'tiny', now }).render([], {
       addGenerationPrompt: false,
     });

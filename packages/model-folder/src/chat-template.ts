@@ -311,22 +311,26 @@ function boundedRange(first: number, second?: number, step = 1): number[] {
   return Array.from({ length: Math.max(0, length) }, (_, index) => start + index * step);
 }
 
-/** Python's strftime for the directives that templates use. Names are English, independent of the machine's locale. */
+/**
+ * Python's strftime for the directives that templates use, in UTC: hosts in different time zones make the same tokens. Names are English,
+ * whatever the machine's locale is.
+ */
 function formatTime(time: Date, format: string): string {
   const two = (value: number) => String(value).padStart(2, '0');
-  const name = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat('en-US', options).format(time);
+  const name = (options: Intl.DateTimeFormatOptions) =>
+    new Intl.DateTimeFormat('en-US', { ...options, timeZone: 'UTC' }).format(time);
   const directives: Record<string, () => string> = {
-    '%Y': () => String(time.getFullYear()),
-    '%y': () => two(time.getFullYear() % 100),
-    '%m': () => two(time.getMonth() + 1),
-    '%d': () => two(time.getDate()),
+    '%Y': () => String(time.getUTCFullYear()),
+    '%y': () => two(time.getUTCFullYear() % 100),
+    '%m': () => two(time.getUTCMonth() + 1),
+    '%d': () => two(time.getUTCDate()),
     '%b': () => name({ month: 'short' }),
     '%B': () => name({ month: 'long' }),
     '%a': () => name({ weekday: 'short' }),
     '%A': () => name({ weekday: 'long' }),
-    '%H': () => two(time.getHours()),
-    '%M': () => two(time.getMinutes()),
-    '%S': () => two(time.getSeconds()),
+    '%H': () => two(time.getUTCHours()),
+    '%M': () => two(time.getUTCMinutes()),
+    '%S': () => two(time.getUTCSeconds()),
     '%%': () => '%',
   };
   return format.replace(/%./g, (directive) => {

@@ -80,7 +80,7 @@ describe('reference models of transformers', () => {
         softcap: null,
         queryGrowth: null,
         queryKeyNorm: 'head',
-        layers: Array.from({ length: 3 }, () => ({ scale: 8 ** -0.5, window: null, rope: 0 })),
+        layers: Array.from({ length: 3 }, () => ({ scale: 1 / Math.sqrt(8), window: null, rope: 0 })),
       },
       mlp: { gated: true, activation: 'silu' },
       bias: { queryKeyValue: false, attentionOutput: false, mlp: false },

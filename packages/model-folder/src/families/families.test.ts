@@ -155,9 +155,9 @@ describe('a composite', () => {
     ['text_config.model_type', 'model_file_corrupt', { text_config: {} }],
     ['text_config', 'model_file_corrupt', { text_config: undefined }],
     ['architectures', 'model_not_supported', { architectures: ['Gemma3ForSequenceClassification'] }],
-    ['quantization_config', 'model_not_supported', { quantization_config: { quant_method: 'fp8' } }],
+    ['quantization_config.quant_method', 'model_not_supported', { quantization_config: { quant_method: 'fp8' } }],
     [
-      'text_config.quantization_config',
+      'text_config.quantization_config.quant_method',
       'model_not_supported',
       { text_config: { model_type: 'gemma3_text', quantization_config: { quant_method: 'fp8' } } },
     ],
