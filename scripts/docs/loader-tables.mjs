@@ -135,5 +135,8 @@ function differenceOf(result, reference) {
 /** @param {string} result */
 function reasonOf(result) {
   const reason = result.replace(/^refused: /, '').replace(/\.$/, '');
-  return reason.replace(/^.* cannot be written as GGUF: /, '').replace(/^llama\.cpp has /, '');
+  return reason
+    .replace(/^.* cannot be written as GGUF: /, '')
+    .replace(/^llama\.cpp has /, '')
+    .replace(/ \(it is [\d.]+\)/, '');
 }
