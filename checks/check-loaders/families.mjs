@@ -5,6 +5,7 @@ import { CHARACTERS, writeFamilyModel } from '../../test/family-models.mjs';
 /** Settings that llama.cpp does not have, and what they are replaced with here. */
 const REPLACED = {
   gemma2: { query_pre_attn_scalar: 8 },
+  gemma3: { query_pre_attn_scalar: 6 },
   'gemma3-text': { query_pre_attn_scalar: 6 },
   'olmo3-legacy': { rope_theta: 500_000 },
   'mistral-no-window-sharded': { hidden_act: 'silu' },
@@ -19,9 +20,14 @@ export async function addFamily(name, modelsDir) {
   await writeFamilyModel(name, folder);
   const configFile = path.join(folder, 'config.json');
   const text = await readFile(configFile, 'utf8');
-  const replaced = JSON.stringify(/** @type {any} */ (REPLACED)[name] ?? {}).slice(1, -1);
-  // As text: transformers refuses 3 where it wants 3.0, and JSON.stringify writes 3.
-  if (replaced !== '') await writeFile(configFile, text.replace(/\}\s*$/, `, ${replaced}}`));
+  // As text: transformers refuses 3 where it wants 3.0, and JSON.stringify writes 3. In place, as a composite has them in text_config.
+  let changed = text;
+  for (const [key, value] of Object.entries(/** @type {any} */ (REPLACED)[name] ?? {})) {
+    const replaced = changed.replace(new RegExp(`"${key}": [^,\\n]+`), `"${key}": ${JSON.stringify(value)}`);
+    if (replaced === changed) throw new Error(`${name}: config.json has no ${key} to replace`);
+    changed = replaced;
+  }
+  if (changed !== text) await writeFile(configFile, changed);
   const config = JSON.parse(text);
   // Texts longer than the window, if there is one, are not what llama.cpp computes.
   const window = name === 'gemma2' ? null : (config.sliding_window ?? null);
