@@ -8,7 +8,7 @@ export const BFLOAT16 = 0.25;
 /** Prints and keeps the results, and counts those that do not match. */
 export class Report {
   failures = 0;
-  /** What was printed, by name and by what was compared. @type {Record<string, Record<string, string>>} */
+  /** The printed results, by name and by what was compared. @type {Record<string, Record<string, string>>} */
   results = {};
 
   /** @param {string} name @param {string} what @param {string} result */

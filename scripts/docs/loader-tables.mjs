@@ -1,7 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { FAMILIES_DIR, familyCases } from '../../test/family-models.mjs';
 import { ROOT_DIR } from '../setup/locations.mjs';
+
+/** A folder for each case. */
+const FAMILIES_DIR = path.join(ROOT_DIR, 'test/fixtures/families');
 
 /** @typedef {{ name: string, family: string, results: Readonly<Record<string, string>> }} Case */
 
@@ -44,7 +46,7 @@ const VLLM = 'vLLM, base and adapter';
 export async function loadCases() {
   const results = JSON.parse(await readFile(path.join(ROOT_DIR, 'checks/check-loaders/results.json'), 'utf8'));
   return await Promise.all(
-    (await familyCases()).map(async (name) => {
+    (await readdir(FAMILIES_DIR)).sort().map(async (name) => {
       const config = JSON.parse(await readFile(path.join(FAMILIES_DIR, name, 'base/config.json'), 'utf8'));
       return { name, family: config.model_type, results: results[name] ?? {} };
     }),
