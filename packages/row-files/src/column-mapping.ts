@@ -22,8 +22,8 @@ export function isRowColumn(name: string): boolean {
 const REFUSED_COLUMNS = ['kto_tag', 'chosen', 'rejected'];
 
 const PARAM = 'columns';
-/** The longest mapping as text. */
-export const MAX_MAPPING_CHARACTERS = 2_000;
+/** The longest mapping as text: with each character as `%XX%XX%XX`, an address still fits into the 16 KiB of a request's headers. */
+export const MAX_MAPPING_CHARACTERS = 1_000;
 /** Columns that a message names. */
 const MAX_NAMED = 20;
 const MAX_NAME_CHARACTERS = 64;
