@@ -86,14 +86,12 @@ export class BoundedInterpreter extends Interpreter {
   /** Evaluates a statement or an expression that was counted. */
   protected evaluateStep(statement: JinjaNode | undefined, environment: JinjaEnvironment): JinjaValue {
     const loop = this.#loops.at(-1);
-    switch (statement?.type) {
-      case 'For':
-        return this.#evaluateLoop(statement as For, environment);
-      case 'Continue':
-      case 'Break':
-        if (loop === undefined) throw new Error(`it has a ${statement.type.toLowerCase()} outside of a loop.`);
-        loop.leaves = statement.type === 'Continue' ? 'turn' : 'loop';
-        return NOTHING;
+    const type = statement?.type;
+    if (type === 'For') return this.#evaluateLoop(statement as For, environment);
+    if (type === 'Continue' || type === 'Break') {
+      if (loop === undefined) throw new Error(`it has a ${type.toLowerCase()} outside of a loop.`);
+      loop.leaves = type === 'Continue' ? 'turn' : 'loop';
+      return NOTHING;
     }
     const stripped = stripCharacters(statement, (expression) => this.evaluate(expression, environment));
     return stripped ?? super.evaluate(statement, environment);
