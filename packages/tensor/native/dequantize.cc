@@ -9,15 +9,14 @@ namespace {
 
 constexpr int64_t kNumbersPerThread = 1 << 15;
 
-// range [4]: rows and columns of the matrix, the first row and how many → [count, columns]
+// → [count, columns]
 template <typename Number>
 struct Dequantize {
   void Compute(Context& context) const {
-    const auto* range = context.Input<int32_t>(4);
-    if (!context.Check(context.Size(4) == 4, "a range has four numbers")) return;
-    const int64_t rows = range[0], columns = range[1], first = range[2], count = range[3];
-    const QuantizedMatrix matrix = QuantizedOperand(context, 0, rows, columns);
-    if (!context.Check(first >= 0 && count >= 0 && first + count <= rows, "the rows are not the matrix's")) return;
+    const DequantizeOperands operands = DequantizeInputs(context);
+    if (context.failed()) return;
+    const QuantizedMatrix& matrix = operands.matrix;
+    const int64_t first = operands.first, count = operands.count, columns = matrix.columns;
     Number* result = context.Output<Number>(0, {count, columns});
     if (context.failed()) return;
     const int64_t grain = std::max<int64_t>(1, kNumbersPerThread / columns);

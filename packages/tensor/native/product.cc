@@ -380,26 +380,20 @@ struct Product {
 // The same with a quantized second matrix [rows, columns].
 template <typename Number>
 struct QuantizedProduct {
-  explicit QuantizedProduct(const Attributes& attributes)
-      : transposed(attributes.Int("transpose_b") != 0),
-        rows(attributes.Int("rows")),
-        columns(attributes.Int("columns")) {}
+  explicit QuantizedProduct(const Attributes& attributes) : shape(attributes) {}
 
   void Compute(Context& context) const {
-    const QuantizedMatrix matrix = QuantizedOperand(context, 1, rows, columns);
-    if (!context.Check(columns % kQuantizedBlock == 0, "a block of the quantized weights crosses a row")) return;
-    const Sizes sizes{context.Dim(0, 0), transposed ? rows : columns, transposed ? columns : rows};
-    if (!context.Check(context.Dim(0, 1) == sizes.depth, "the matrices must have the same depth")) return;
+    const QuantizedMatrix matrix = shape.Weights(context);
+    if (context.failed()) return;
+    const Sizes sizes{context.Dim(0, 0), shape.ResultColumns(), shape.Depth()};
     const Number* a = context.Input<Number>(0);
     Number* result = context.Output<Number>(0, {sizes.rows, sizes.columns});
     if (context.failed()) return;
-    MultiplyMatrices(Matrix<Number>{a, sizes.depth}, QuantizedRows<Number>{&matrix}, transposed, sizes, nullptr,
+    MultiplyMatrices(Matrix<Number>{a, sizes.depth}, QuantizedRows<Number>{&matrix}, shape.transposed, sizes, nullptr,
                      result);
   }
 
-  bool transposed;
-  int64_t rows;
-  int64_t columns;
+  QuantizedProductShape shape;
 };
 
 template <template <typename Number> class Kernel>

@@ -30,4 +30,46 @@ inline QuantizedMatrix QuantizedOperand(Context& context, int first, int64_t row
   return matrix;
 }
 
+// The rows that LorasmithDequantize decodes.
+struct DequantizeOperands {
+  QuantizedMatrix matrix;
+  int64_t first;
+  int64_t count;
+};
+
+// Inputs 0 … 4 of LorasmithDequantize. The last is range [4]: rows and columns of the matrix, the first row and how
+// many.
+inline DequantizeOperands DequantizeInputs(Context& context) {
+  if (!context.Check(context.Size(4) == 4, "a range has four numbers")) return {};
+  const auto* range = context.Input<int32_t>(4);
+  const int64_t rows = range[0], first = range[2], count = range[3];
+  const QuantizedMatrix matrix = QuantizedOperand(context, 0, rows, range[1]);
+  context.Check(first >= 0 && count >= 0 && first + count <= rows, "the rows are not the matrix's");
+  return {matrix, first, count};
+}
+
+// The attributes of LorasmithQuantizedProduct, and what follows from them: a [n, depth] times the weights, or times the
+// transposed weights.
+struct QuantizedProductShape {
+  explicit QuantizedProductShape(const Attributes& attributes)
+      : transposed(attributes.Int("transpose_b") != 0),
+        rows(attributes.Int("rows")),
+        columns(attributes.Int("columns")) {}
+
+  int64_t ResultColumns() const { return transposed ? rows : columns; }
+  int64_t Depth() const { return transposed ? columns : rows; }
+
+  // The weights, which follow the first input.
+  QuantizedMatrix Weights(Context& context) const {
+    const QuantizedMatrix matrix = QuantizedOperand(context, 1, rows, columns);
+    context.Check(columns % kQuantizedBlock == 0, "a block of the quantized weights crosses a row");
+    context.Check(context.Dim(0, 1) == Depth(), "the matrices must have the same depth");
+    return matrix;
+  }
+
+  bool transposed;
+  int64_t rows;
+  int64_t columns;
+};
+
 }  // namespace lorasmith

@@ -38,17 +38,14 @@ void Decode(Context& context, const QuantizedMatrix& matrix, QuantizedBox box, N
 template <typename Number>
 struct Dequantize {
   void Compute(Context& context) const {
-    const auto* range = context.Input<int32_t>(4);
-    if (!context.Check(context.Size(4) == 4, "a range has four numbers")) return;
-    const int64_t rows = range[0], columns = range[1], first = range[2], count = range[3];
-    const QuantizedMatrix matrix = QuantizedOperand(context, 0, rows, columns);
-    if (!context.Check(first >= 0 && count >= 0 && first + count <= rows, "the rows are not the matrix's")) return;
-    Number* result = context.Output<Number>(0, {count, columns});
+    const auto [matrix, first, count] = DequantizeInputs(context);
+    if (context.failed()) return;
+    Number* result = context.Output<Number>(0, {count, matrix.columns});
     if (context.failed()) return;
     QuantizedBox box{};
     box.first_row = first;
     box.rows = count;
-    box.width = columns;
+    box.width = matrix.columns;
     Decode(context, matrix, box, result);
   }
 };
@@ -56,21 +53,18 @@ struct Dequantize {
 template <typename Number>
 struct LorasmithQuantizedProduct {
   explicit LorasmithQuantizedProduct(const Attributes& attributes)
-      : transposed(attributes.Int("transpose_b") != 0),
-        rows(attributes.Int("rows")),
-        columns(attributes.Int("columns")),
-        most_decoded(attributes.Int("most_decoded_bytes")) {}
+      : shape(attributes), most_decoded(attributes.Int("most_decoded_bytes")) {}
 
   void Compute(Context& context) const {
-    const QuantizedMatrix matrix = QuantizedOperand(context, 1, rows, columns);
-    if (!context.Check(columns % kQuantizedBlock == 0, "a block of the quantized weights crosses a row")) return;
+    const QuantizedMatrix matrix = shape.Weights(context);
+    if (context.failed()) return;
+    const bool transposed = shape.transposed;
     Product product;
     product.type = kType<Number>;
     product.transpose_b = transposed;
     product.rows = context.Dim(0, 0);
-    product.depth = context.Dim(0, 1);
-    if (!context.Check(product.depth == (transposed ? columns : rows), "the matrices must have the same depth")) return;
-    const int64_t result_columns = transposed ? rows : columns;
+    product.depth = shape.Depth();
+    const int64_t result_columns = shape.ResultColumns();
     Number* result = context.Output<Number>(0, {product.rows, result_columns});
     // Columns of the result are computed with the rows of the weights, or with their columns.
     const int64_t fitting = most_decoded / (product.depth * static_cast<int64_t>(sizeof(Number)));
@@ -84,16 +78,14 @@ struct LorasmithQuantizedProduct {
       product.columns = std::min(piece, result_columns - first);
       QuantizedBox box{};
       (transposed ? box.first_row : box.first_column) = first;
-      box.rows = transposed ? product.columns : rows;
-      box.width = transposed ? columns : product.columns;
+      box.rows = transposed ? product.columns : shape.rows;
+      box.width = transposed ? shape.columns : product.columns;
       Decode(context, matrix, box, decoded);
       Multiply(context, product, a, decoded, nullptr, result + first);
     }
   }
 
-  bool transposed;
-  int64_t rows;
-  int64_t columns;
+  QuantizedProductShape shape;
   int64_t most_decoded;
 };
 
