@@ -46,10 +46,7 @@ export class DenseLinear implements FrozenLinear {
 
   forward(x: Tensor): Tensor {
     const product = matMul(x, this.#weight, { transposeB: true }); // [tokens, in] x [out, in]ᵀ -> [tokens, out]
-    if (this.#bias === null) return product;
-    const output = add(product, this.#bias);
-    product.dispose();
-    return output;
+    return plusBias(product, this.#bias);
   }
 
   backwardInput(gradient: Tensor): Tensor {
@@ -67,6 +64,14 @@ export class DenseLinear implements FrozenLinear {
   dispose(): void {
     dispose([this.#weight, this.#bias]);
   }
+}
+
+/** The output `[tokens, out]` of a layer with a bias `[out]`, or without one. Takes the product over. */
+export function plusBias(product: Tensor, bias: Tensor | null): Tensor {
+  if (bias === null) return product;
+  const output = add(product, bias);
+  product.dispose();
+  return output;
 }
 
 /** Linear layers with the same input, computed as one product: their rows of W lie one below the other. */

@@ -1,5 +1,5 @@
-import { add, dispose, type FloatDType, kernelsFor, type QuantizedMatrix, slice, type Tensor } from '@lorasmith/tensor';
-import type { FrozenLinear } from './frozen-linear.js';
+import { dispose, type FloatDType, kernelsFor, type QuantizedMatrix, slice, type Tensor } from '@lorasmith/tensor';
+import { type FrozenLinear, plusBias } from './frozen-linear.js';
 
 /** A frozen linear layer whose weights stay in 4 bits: each product decodes them. */
 export class QuantizedLinear implements FrozenLinear {
@@ -23,11 +23,7 @@ export class QuantizedLinear implements FrozenLinear {
   }
 
   forward(x: Tensor): Tensor {
-    const product = kernelsFor(x.dtype).quantizedProduct(x, this.#weight, true);
-    if (this.#bias === null) return product;
-    const output = add(product, this.#bias);
-    product.dispose();
-    return output;
+    return plusBias(kernelsFor(x.dtype).quantizedProduct(x, this.#weight, true), this.#bias);
   }
 
   backwardInput(gradient: Tensor): Tensor {
