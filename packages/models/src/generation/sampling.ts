@@ -84,10 +84,12 @@ export class TokenCounts {
    */
   penalize(logits: Float32Array, { repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0 }: Sampling): void {
     if (repetitionPenalty !== 1) {
-      for (const id of new Set([...this.#prompt, ...this.#produced.keys()])) {
+      const penalize = (id: number) => {
         const logit = logits[id]!;
         logits[id] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
-      }
+      };
+      for (const id of this.#prompt) penalize(id);
+      for (const id of this.#produced.keys()) if (!this.#prompt.has(id)) penalize(id);
     }
     for (const [id, count] of this.#produced) logits[id]! -= count * frequencyPenalty + presencePenalty;
   }
