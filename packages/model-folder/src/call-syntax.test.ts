@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { callSyntaxOf } from './call-syntax.js';
-import { jsonEnd } from './json-end.js';
+import { jsonEnd } from './json-in-text.js';
 
 const ARGUMENTS = '{"probe_key": "probe value"}';
 

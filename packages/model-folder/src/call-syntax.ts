@@ -1,4 +1,4 @@
-import { jsonEnd } from './json-end.js';
+import { jsonEnd, parsedObject } from './json-in-text.js';
 import { CALLING_PROBE } from './tool-form.js';
 
 /** How a model writes a call of a tool, as its chat template does. */
@@ -45,15 +45,6 @@ export function callSyntaxOf(written: string): CallSyntax | null {
 
 function isProbe(value: unknown): boolean {
   return JSON.stringify(value) === JSON.stringify(CALLING_PROBE.arguments);
-}
-
-function parsedObject(text: string): Record<string, unknown> | null {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
-  } catch {
-    return null;
-  }
 }
 
 /** The text of a template after the start of the assistant's turn; null if it writes no such turn. */

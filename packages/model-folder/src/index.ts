@@ -22,8 +22,8 @@ export { type LayerLinears, layerLinears, tensorName } from './families/decoder-
 export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
 export type { MarkedText } from './generation-marks.js';
-export { jsonEnd } from './json-end.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
+export { jsonEnd, parsedObject } from './json-in-text.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';

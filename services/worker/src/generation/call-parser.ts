@@ -1,4 +1,4 @@
-import { type CallSyntax, jsonEnd } from '@lorasmith/model-folder';
+import { type CallSyntax, jsonEnd, parsedObject } from '@lorasmith/model-folder';
 import { startAtEnd } from './stop-texts.js';
 
 /** A part of an answer: text, or a call of a tool. */
@@ -115,7 +115,7 @@ export class CallParser {
     if (this.#held[start] !== '{') return null;
     const end = jsonEnd(this.#held, start);
     if (end === -1) return 'incomplete';
-    const value = parsed(this.#held.slice(start, end));
+    const value = parsedObject(this.#held.slice(start, end));
     const { name, arguments: given, parameters } = value ?? {};
     return this.#call(name, given ?? parameters ?? {}, end);
   }
@@ -127,11 +127,15 @@ export class CallParser {
     if (!name.endsWith(middle.trim())) return null;
     const end = jsonEnd(this.#held, start);
     if (end === -1) return 'incomplete';
-    return this.#call(name.slice(0, name.length - middle.trim().length), parsed(this.#held.slice(start, end)), end);
+    return this.#call(
+      name.slice(0, name.length - middle.trim().length),
+      parsedObject(this.#held.slice(start, end)),
+      end,
+    );
   }
 
   #call(name: unknown, values: unknown, end: number): Found | null {
-    const object = typeof values === 'string' ? parsed(values) : values;
+    const object = typeof values === 'string' ? parsedObject(values) : values;
     if (typeof name !== 'string' || !this.#names.has(name)) return null;
     if (typeof object !== 'object' || object === null || Array.isArray(object)) return null;
     return { name, arguments: JSON.stringify(object), end };
@@ -172,12 +176,3 @@ interface Found {
 
 /** Longer names are no names of tools. */
 const MAX_NAME = 600;
-
-function parsed(text: string): Record<string, unknown> | null {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
-  } catch {
-    return null;
-  }
-}

@@ -16,3 +16,13 @@ export function jsonEnd(text: string, start: number): number {
   }
   return -1;
 }
+
+/** The JSON object or array that a text is; null for any other text. */
+export function parsedObject(text: string): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
