@@ -1,4 +1,4 @@
-import { MAX_MAPPING_CHARACTERS } from '@lorasmith/row-files';
+import { type ColumnMapping, MAX_MAPPING_CHARACTERS, parseColumnMapping } from '@lorasmith/row-files';
 import { Type } from 'typebox';
 
 /** The parameter `columns` of an upload. */
@@ -9,3 +9,8 @@ export const ColumnsParameter = Type.String({
     'have the columns whose names are those of a row.',
   examples: ['prompt:question,completion:answer'],
 });
+
+/** The mapping of a query; undefined without one. @throws ProductError `invalid_request` */
+export function columnsOf(query: { columns?: string }): ColumnMapping | undefined {
+  return query.columns === undefined ? undefined : parseColumnMapping(query.columns);
+}

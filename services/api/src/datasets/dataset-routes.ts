@@ -11,12 +11,11 @@ import {
   ModelName,
   ProductError,
 } from '@lorasmith/contracts';
-import { parseColumnMapping } from '@lorasmith/row-files';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetChanges } from './change-datasets.js';
-import { ColumnsParameter } from './columns-parameter.js';
+import { ColumnsParameter, columnsOf } from './columns-parameter.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import type { RowViews } from './row-views.js';
 import type { TokenPreparations } from './token-preparations.js';
@@ -189,8 +188,8 @@ async function uploadRoute(
     },
     async (request, reply) => {
       const { caller, identity, limits, log, query } = request;
-      const { name = null, columns: mapping } = query;
-      const columns = mapping === undefined ? undefined : parseColumnMapping(mapping);
+      const { name = null } = query;
+      const columns = columnsOf(query);
       const source = () => uploadSourceOf(request, { name, columns }, maxBytes);
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
       const { base_model: baseModel } = query;

@@ -8,13 +8,12 @@ import {
   ProductError,
   ResultFileId,
 } from '@lorasmith/contracts';
-import { parseColumnMapping } from '@lorasmith/row-files';
 import { type HttpApp, onceClosed } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { ConcurrencyLimit } from '../../access/concurrency-limit.js';
 import type { DatasetChanges } from '../../datasets/change-datasets.js';
-import { ColumnsParameter } from '../../datasets/columns-parameter.js';
+import { ColumnsParameter, columnsOf } from '../../datasets/columns-parameter.js';
 import type { DatasetCatalog } from '../../datasets/dataset-catalog.js';
 import { endWhenStalled } from '../../end-when-stalled.js';
 import { answer } from '../../openapi/answers.js';
@@ -183,8 +182,7 @@ async function uploadRoute(app: HttpApp, { changes, maxBytes }: FileRoutesOption
     async (request) => {
       const { caller, identity, limits, log } = request;
       if (!request.isMultipart()) throw new ProductError('invalid_request', 'The form has no file.', { param: 'file' });
-      const { columns: mapping } = request.query;
-      const columns = mapping === undefined ? undefined : parseColumnMapping(mapping);
+      const columns = columnsOf(request.query);
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
       const { dataset } = await changes.upload(() => openaiUploadOf(request, columns, maxBytes), uploader);
       return fileOfDataset(dataset);
