@@ -91,6 +91,6 @@ class ArrayLines {
   }
 }
 
-function wrongArray(what: string): ProductError {
-  return new ProductError('invalid_dataset', `${what}`);
+function wrongArray(message: string): ProductError {
+  return new ProductError('invalid_dataset', message);
 }

@@ -58,7 +58,7 @@ export async function* linesOfCsv(
     relax_column_count: true,
   });
   // An error of the chunks destroys `parser` with it, so it is thrown below.
-  pipeline(bounded(withoutMark(chunks), new RecordBounds(delimiter, maxRecordBytes)), parser).catch(() => {});
+  pipeline(checkedBy(new RecordBounds(delimiter, maxRecordBytes), withoutMark(chunks)), parser).catch(() => {});
   let header: Header | undefined;
   let row = 0;
   try {
@@ -122,7 +122,7 @@ class RecordBounds {
   }
 }
 
-async function* bounded(chunks: AsyncIterable<Buffer>, bounds: RecordBounds): AsyncGenerator<Buffer> {
+async function* checkedBy(bounds: RecordBounds, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   for await (const chunk of chunks) {
     bounds.check(chunk);
     yield chunk;
