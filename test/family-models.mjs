@@ -12,6 +12,16 @@ export const QUANTIZED_DIR = fileURLToPath(new URL('fixtures/quantized', import.
 const SPECIAL = ['<pad>', '<s>', '</s>'];
 export const CHARACTERS = [...'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678'];
 
+/** Text of these characters. @param {number} from @param {number} step @param {number} length */
+const characters = (from, step, length) =>
+  Array.from({ length }, (_, i) => CHARACTERS[(from + step * i) % CHARACTERS.length]).join('');
+
+/** Rows to train the models of the cases on: longer than their windows, and within 32 positions. */
+export const FAMILY_ROWS = Array.from({ length: 16 }, (_, row) => ({
+  prompt: characters(3 * row, 7, 4 + (row % 3)),
+  completion: characters(5 * row, 3, 12 + (row % 5)),
+}));
+
 /** The names of the cases. @returns {Promise<string[]>} */
 export async function familyCases() {
   return (await readdir(FAMILIES_DIR)).sort();

@@ -6,7 +6,7 @@ import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { readModelFolder } from '../packages/model-folder/src/index.js';
 import { makeDataFolder } from './data-folder.js';
-import { CHARACTERS, QUANTIZED_DIR, writeFamilyModel } from './family-models.mjs';
+import { FAMILY_ROWS, QUANTIZED_DIR, writeFamilyModel } from './family-models.mjs';
 
 // Tiny models that bitsandbytes has quantized, in the complete product: trained, published, asked, merged and exported.
 
@@ -21,13 +21,6 @@ let stack: { apiUrl: string; stop(): Promise<void> };
 let client: ReturnType<typeof createClient>;
 let dataset: string;
 
-const characters = (from: number, step: number, length: number) =>
-  Array.from({ length }, (_, i) => CHARACTERS[(from + step * i) % CHARACTERS.length]).join('');
-const ROWS = Array.from({ length: 16 }, (_, row) => ({
-  prompt: characters(3 * row, 7, 4 + (row % 3)),
-  completion: characters(5 * row, 3, 12 + (row % 5)),
-}));
-
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-quantized-'));
   await makeDataFolder(path.join(folder, 'data'));
@@ -36,7 +29,7 @@ beforeAll(async () => {
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
   client = createClient({ baseUrl: stack.apiUrl });
-  dataset = (await client.uploadDataset({ text: ROWS.map((row) => JSON.stringify(row)).join('\n') })).id;
+  dataset = (await client.uploadDataset({ text: FAMILY_ROWS.map((row) => JSON.stringify(row)).join('\n') })).id;
 });
 
 afterAll(async () => {
