@@ -1,5 +1,5 @@
-// npm test: runs set-up, then all tests, and format, lint and types beside them. All of them run even if one fails. The last line
-// is the count. The emulated card is tested if sources of the CUDA engine differ from the main branch.
+// npm test: runs set-up, then all tests, and format, lint and types beside them. All of them run even if one fails. The last lines
+// name what failed and count the tests. The emulated card is tested if sources of the CUDA engine differ from the main branch.
 // npm test -- PATH…: the tests of these paths, and nothing else.
 // --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, all hostile inputs in
 // each role and each family in the complete product (ALL_CASES=1). --audit checks the dependencies for known vulnerabilities.
@@ -67,9 +67,9 @@ async function runAll(options) {
       'Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)',
     );
   }
-  if (failures.length > 0) console.log(`\nFailed: ${failures.join(', ')}`);
-  const runs = [tests, emulated, faults, fuzz].flatMap((run) => (run === null ? [] : [run.counts]));
-  console.log(countsLine(sumOfCounts(runs)));
+  const counts = sumOfCounts([tests, emulated, faults, fuzz].flatMap((run) => (run === null ? [] : [run.counts])));
+  if (failures.length > 0) console.log(`\n${[`Failed: ${failures.join(', ')}`, ...counts.failures].join('\n')}`);
+  console.log(countsLine(counts));
   return failures.length > 0 ? 1 : 0;
 }
 

@@ -8,6 +8,9 @@ import { fileURLToPath } from 'node:url';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { readTestCounts } from './test-counts.mjs';
 
+/** What a run counts that ended without a report. @type {import('./test-counts.mjs').TestCounts} */
+const NO_REPORT = { passed: 0, failed: 1, skipped: 0, failures: ['vitest ended without a report'] };
+
 const VITEST = path.join(ROOT_DIR, 'node_modules/vitest/vitest.mjs');
 
 /**
@@ -29,7 +32,7 @@ export async function runVitest(args, env) {
       `--reporter=${fileURLToPath(new URL('slowest-files-reporter.mjs', import.meta.url))}`,
     ];
     const passed = await runProgram(VITEST, ['run', ...reporters, ...args], env);
-    const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : { passed: 0, failed: 1, skipped: 0 };
+    const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : NO_REPORT;
     return { passed, counts };
   } finally {
     await rm(reportDir, { recursive: true, force: true });

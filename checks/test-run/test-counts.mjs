@@ -1,8 +1,15 @@
 import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
+import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 
 /**
- * @typedef {{ passed: number, failed: number, skipped: number }} TestCounts
+ * @typedef {{ passed: number, failed: number, skipped: number, failures: string[] }} TestCounts `failures`: the name of each test
+ *   that failed and its message
  */
+
+/** Lines of a failure's message that are printed again at the end. */
+const MESSAGE_LINES = 12;
 
 /**
  * Reads vitest's JSON report.
@@ -12,16 +19,29 @@ import { readFile } from 'node:fs/promises';
  */
 export async function readTestCounts(reportFile) {
   const report = JSON.parse(await readFile(reportFile, 'utf8'));
-  let brokenFiles = 0;
+  /** @type {string[]} */
+  const failures = [];
   for (const file of report.testResults) {
-    const tests = /** @type {{ status: string }[]} */ (file.assertionResults);
-    if (file.status === 'failed' && !tests.some(({ status }) => status === 'failed')) brokenFiles += 1;
+    const name = path.relative(ROOT_DIR, file.name);
+    const tests = /** @type {{ status: string, fullName: string, failureMessages: string[] }[]} */ (
+      file.assertionResults
+    );
+    const failed = tests.filter(({ status }) => status === 'failed');
+    for (const test of failed) failures.push(failure(`${name} > ${test.fullName}`, test.failureMessages.join('\n')));
+    if (file.status === 'failed' && failed.length === 0) failures.push(failure(name, file.message));
   }
   return {
     passed: report.numPassedTests,
-    failed: report.numFailedTests + brokenFiles,
+    failed: failures.length,
     skipped: report.numPendingTests + report.numTodoTests,
+    failures,
   };
+}
+
+/** @param {string} name @param {string} message @returns {string} the name, and the beginning of the message below it */
+function failure(name, message) {
+  const lines = stripVTControlCharacters(message).trim().split('\n').slice(0, MESSAGE_LINES);
+  return [name, ...lines.map((line) => `    ${line}`)].join('\n');
 }
 
 /** @param {TestCounts} counts @returns {string} one line, such as `12 passed, 0 failed` */
@@ -31,11 +51,13 @@ export function countsLine({ passed, failed, skipped }) {
 
 /** @param {TestCounts[]} all @returns {TestCounts} */
 export function sumOfCounts(all) {
-  const total = { passed: 0, failed: 0, skipped: 0 };
-  for (const { passed, failed, skipped } of all) {
+  /** @type {TestCounts} */
+  const total = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  for (const { passed, failed, skipped, failures } of all) {
     total.passed += passed;
     total.failed += failed;
     total.skipped += skipped;
+    total.failures.push(...failures);
   }
   return total;
 }
