@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { readTestCounts } from './test-counts.mjs';
 
-/** What a run counts that ended without a report. @type {import('./test-counts.mjs').TestCounts} */
+/** The counts of a run that ended without a report. @type {import('./test-counts.mjs').TestCounts} */
 const NO_REPORT = { passed: 0, failed: 1, skipped: 0, failures: ['vitest ended without a report'] };
 
 const VITEST = path.join(ROOT_DIR, 'node_modules/vitest/vitest.mjs');

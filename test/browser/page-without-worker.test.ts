@@ -15,6 +15,8 @@ const REFUSED = /^console: Failed to load resource: the server responded with a 
 /** The largest dataset. */
 const MAX_BYTES = 1_000_000;
 const FINE = 'Checked: it can be started.';
+/** Half of the time without a change after which the form asks. */
+const SHORT_MS = 200;
 
 let hub: HubServer;
 
@@ -98,11 +100,16 @@ describe('the form that starts a job', () => {
     await field('Learning rate').waitFor();
     expect(await page.locator('.field', { hasText: 'Rank (r)' }).count()).toBe(0);
     const before = dryRuns();
-    await field('Learning rate').pressSequentially('0.00250000');
-    await sees('Checking …');
+    let pauses = 0;
+    for (const digit of '0.00250000') {
+      const startMs = performance.now();
+      await field('Learning rate').press(digit);
+      // On a busy machine: two of these are at most as long as what the form takes for a pause.
+      if (performance.now() - startMs > SHORT_MS) pauses += 1;
+    }
+    await expect.poll(async () => (await requestInPage()).training?.learning_rate).toBe(0.0025);
     await sees(FINE);
-    expect(dryRuns() - before).toBeLessThan(5);
-    expect(await requestInPage()).toMatchObject({ training: { learning_rate: 0.0025 } });
+    expect(dryRuns() - before).toBeLessThanOrEqual(1 + pauses);
   });
 
   test('a fault is at its field, and unfolds it', async () => {
