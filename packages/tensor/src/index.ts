@@ -13,6 +13,14 @@ export type {
 export type { CrossEntropy } from './kernels/cross-entropy.js';
 export { type InstructionSet, processorRuns } from './kernels/fused-library.js';
 export {
+  DELTA_CHUNK,
+  type DeltaInputs,
+  type DeltaOptions,
+  type DeltaOutput,
+  type DeltaSettings,
+  type GatedDelta,
+} from './kernels/gated-delta.js';
+export {
   configureKernels,
   HEAD_SIZES,
   type KernelOptions,
@@ -37,6 +45,7 @@ export { QuantizedMatrix, type QuantizedModule } from './kernels/quantized.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
 export { MOST_SCORES } from './kernels/score-blocks.js';
+export { type TokenRows, tokenRows } from './kernels/token-rows.js';
 export * from './layout.js';
 export * from './matrix.js';
 export * from './random.js';

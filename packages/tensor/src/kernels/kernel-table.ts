@@ -19,11 +19,18 @@ import {
 } from './adamw.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
 import { AttentionByHeadSize } from './attention-by-head-size.js';
+import {
+  fusedCausalConvolution,
+  fusedCausalConvolutionGradient,
+  rawCausalConvolution,
+  rawCausalConvolutionGradient,
+} from './causal-convolution.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
 import { fusedDropout, rawDropout } from './dropout.js';
 import { fusedAttention } from './fused-attention.js';
 import { FusedCache } from './fused-cache.js';
 import { type InstructionSet, loadFusedLibrary } from './fused-library.js';
+import { fusedGatedDelta, type GatedDelta } from './gated-delta.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
 import { GroupedAttention } from './grouped-attention.js';
 import type { CacheShape, KeyValueCache } from './key-value-cache.js';
@@ -54,6 +61,7 @@ import {
   rawDequantizeRows,
   rawQuantizedProduct,
 } from './quantized.js';
+import { rawGatedDelta } from './raw-gated-delta.js';
 import {
   fusedAddRmsNorm,
   fusedCentred,
@@ -66,6 +74,7 @@ import {
   rawRmsNormGradient,
   type StreamGradient,
 } from './rms-norm.js';
+import type { TokenRows } from './token-rows.js';
 
 /** The ops that have several implementations. */
 export interface Kernels {
@@ -119,6 +128,26 @@ export interface Kernels {
    * @returns `[tokens, 2 × intermediate]`
    */
   gatedUnitGradient(gradient: Tensor, gateUp: Tensor, activation: Activation): Tensor;
+  /**
+   * A causal convolution of each channel over the tokens of its row, then silu: `silu(Σ w_j x_{t - taps + 1 + j})`, summed in
+   * float32.
+   * @param x `[tokens, channels]`
+   * @param weight `[channels, taps]` float32
+   * @param before `[rows, taps - 1, channels]` in the dtype of x, what each row had before; null: zeros
+   * @returns `[tokens, channels]`
+   */
+  causalConvolution(x: Tensor, weight: Tensor, rows: TokenRows, before: Tensor | null): Tensor;
+  /**
+   * Gradient of {@link causalConvolution} by x, for rows that had nothing before.
+   * @param gradient `[tokens, channels]`
+   */
+  causalConvolutionGradient(gradient: Tensor, x: Tensor, weight: Tensor, rows: TokenRows): Tensor;
+  /**
+   * The gated delta rule (Yang et al. 2024, arXiv:2412.06464) within each row, in float32: with queries and keys of length one,
+   * β = sigmoid(b) and g = -e^aLog · softplus(a + dtBias), the state S of a head becomes `e^g S`, then `S + k (β (v - Sᵀk))ᵀ`,
+   * and the output is `Sᵀq / √keySize`.
+   */
+  gatedDelta: GatedDelta;
   /**
    * Low-rank adaptation of a group of linear layers (Hu et al. 2021, arXiv:2106.09685) by several adapters, each on its own
    * rows: `base + scale · B A dropout(x)`. An adapter's results depend on nothing of the others.
@@ -262,6 +291,9 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   activationGradient: [fused(fusedActivationGradient), raw(rawActivationGradient)],
   gatedUnit: [fused(fusedGatedUnit, ALSO_CUDA), raw(rawGatedUnit)],
   gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
+  causalConvolution: [fused(fusedCausalConvolution), raw(rawCausalConvolution)],
+  causalConvolutionGradient: [fused(fusedCausalConvolutionGradient), raw(rawCausalConvolutionGradient)],
+  gatedDelta: [fused(fusedGatedDelta), raw(rawGatedDelta)],
   loraForward: [fused(fusedLoraForward), raw((...of) => rawLoraForward(kernelsFor, ...of))],
   loraBackward: [fused(fusedLoraBackward), raw((...of) => rawLoraBackward(kernelsFor, ...of))],
   loraWeights: [fused(fusedLoraWeights, ALSO_CUDA), raw(rawLoraWeights)],

@@ -1,0 +1,131 @@
+// The gated delta rule, token by token: a text that is read in pieces has the same bits as one that is read at once.
+#include "gated_delta.h"
+
+namespace lorasmith {
+namespace {
+
+// Columns of a state that are computed together: with two vectors its part stays in the first cache.
+constexpr int kVectors = 2;
+using Columns = DeltaColumns<kVectors>;
+
+// The stream and before [rows, value_heads, key_size, value_size], the states before each row; without elements: zeros
+// → output [tokens, value_heads value_size], kept [n, value_heads, key_size, value_size] states at each whole chunk
+// within a row, if `record`, and last, the states after each row in the form of before, if `keep_last`.
+template <typename Number>
+struct DeltaOperands : DeltaStream<Number> {
+  DeltaOperands(Context& context, const DeltaAttributes& attributes, bool record, bool keep_last)
+      : DeltaStream<Number>(context, attributes, 0) {
+    if (context.failed()) return;
+    before = context.Input<float>(5);
+    const int64_t size = context.Size(5);
+    const int64_t heads = this->value_heads;
+    const bool fits = size == 0 || size == this->rows * heads * this->state_size();
+    if (!context.Check(fits, "before must have a state of each row and head")) return;
+    output = context.Output<Number>(0, {this->tokens, heads * this->value_size});
+    const int64_t count = record ? this->FirstStates().back() : 0;
+    kept = context.Output<float>(1, {count, heads, this->key_size, this->value_size});
+    last = context.Output<float>(2, {keep_last ? this->rows : 0, heads, this->key_size, this->value_size});
+  }
+
+  const float* before;
+  Number* output = nullptr;
+  float* kept = nullptr;  // null without elements, as last
+  float* last = nullptr;
+};
+
+struct Unit {
+  int64_t row;
+  int64_t head;
+  int64_t column;
+};
+
+template <typename Number>
+void RunUnit(const DeltaOperands<Number>& o, const DeltaTokens& tokens, const Unit& unit, float* kept) {
+  const int64_t size = o.key_size;
+  const int64_t keys = o.key_heads * size;
+  const int64_t width = std::min<int64_t>(Columns::kColumns, o.value_size - unit.column);
+  const int64_t head_at = (unit.row * o.value_heads + unit.head) * o.state_size() + unit.column;
+  static thread_local std::vector<float> state;
+  state.assign(size * Columns::kColumns, 0.0f);
+  const auto copy_out = [&](float* to) {
+    for (int64_t i = 0; i < size; i++) {
+      std::copy_n(&state[i * Columns::kColumns], width, to + i * o.value_size);
+    }
+  };
+  if (o.before != nullptr) {
+    for (int64_t i = 0; i < size; i++) {
+      std::copy_n(o.before + head_at + i * o.value_size, width, &state[i * Columns::kColumns]);
+    }
+  }
+  const int64_t first = o.offsets[unit.row], end = o.offsets[unit.row + 1];
+  const int64_t key_head = o.key_head_of(unit.head) * size;
+  Vector recall[kVectors] = {};
+  Columns::Recall(state.data(), tokens.key + first * keys + key_head, size, recall);
+  for (int64_t token = first; token < end; token++) {
+    if (kept != nullptr && token > first && (token - first) % kChunk == 0) {
+      const int64_t chunk = (token - first) / kChunk - 1;
+      copy_out(kept + (chunk * o.value_heads + unit.head) * o.state_size() + unit.column);
+    }
+    const int64_t gate = token * o.value_heads + unit.head;
+    const float* key = tokens.key + token * keys + key_head;
+    const float* query = tokens.query + token * keys + key_head;
+    const float* next_key = token + 1 < end ? key + keys : key;
+    const int64_t value_at = unit.head * o.value_size + unit.column;
+    const Number* value = o.qkv + token * o.width + o.values_at() + value_at;
+    float values[Columns::kColumns] = {};
+    for (int64_t i = 0; i < width; i++) values[i] = ToFloat(value[i]);
+    Columns::Result result;
+    Columns::Step(state.data(), {query, key, next_key, std::exp(tokens.gate[gate]), tokens.beta[gate]}, values, size,
+                  recall, result);
+    const float* from = reinterpret_cast<const float*>(result.output);
+    Number* to = o.output + token * o.value_heads * o.value_size + value_at;
+    for (int64_t i = 0; i < width; i++) Store(from[i], to + i);
+  }
+  if (o.last != nullptr) copy_out(o.last + head_at);
+}
+
+template <typename Number>
+struct GatedDelta {
+  explicit GatedDelta(const Attributes& attributes)
+      : attributes(attributes), record(attributes.Bool("record")), keep_last(attributes.Bool("keep_last")) {}
+
+  void Compute(Context& context) const {
+    const DeltaOperands<Number> o(context, attributes, record, keep_last);
+    if (context.failed()) return;
+    const DeltaTokens tokens(context, o);
+    if (context.failed()) return;
+    PrepareTokens(o, tokens);
+    std::vector<Unit> units;
+    for (int64_t row = 0; row < o.rows; row++) {
+      if (o.length(row) == 0) continue;
+      for (int64_t head = 0; head < o.value_heads; head++) {
+        for (int64_t column = 0; column < o.value_size; column += Columns::kColumns) {
+          units.push_back({row, head, column});
+        }
+      }
+    }
+    std::stable_sort(units.begin(), units.end(),
+                     [&](const Unit& a, const Unit& b) { return o.length(a.row) > o.length(b.row); });
+    const std::vector<int64_t> first_states = o.FirstStates();
+    ParallelFor(static_cast<int64_t>(units.size()), [&](int64_t i) {
+      const int64_t before = first_states[units[i].row] * o.value_heads * o.state_size();
+      RunUnit(o, tokens, units[i], o.kept == nullptr ? nullptr : o.kept + before);
+    });
+  }
+
+  DeltaAttributes attributes;
+  bool record;
+  bool keep_last;
+};
+
+}  // namespace
+
+std::vector<OpDefinition> GatedDeltaOps() {
+  return {{"LorasmithGatedDelta",
+           {"qkv: T", "ba: T", "a_log: float", "dt_bias: float", "offsets: int32", "before: float"},
+           {"output: T", "kept: float", "last: float"},
+           {"key_heads: int", "value_heads: int", "key_size: int", "record: bool", "keep_last: bool"},
+           CpuKernels<GatedDelta>()}};
+}
+
+}  // namespace lorasmith

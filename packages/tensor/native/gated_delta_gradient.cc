@@ -1,0 +1,457 @@
+// The gradient of the gated delta rule, chunk by chunk from the end of each row. Within a chunk, with S its first
+// state, G the gradient by its last one, γ_t the decay from its start to token t, and Γ_ts that from s to t (of the end
+// for t = C), and ∂ the gradient by what is named:
+//
+//   ∂δ_t = Γ_Ct Gᵀk_t + Σ_{s≥t} Γ_st (q_s·k_t) ∂o_s - Σ_{s>t} Γ_st (k_s·k_t) r_s,   r_t = ∂v_t = β_t ∂δ_t
+//   ∂q_t = γ_t S ∂o_t + Σ_{s≤t} Γ_ts (δ_s·∂o_t) k_s
+//   ∂k_t = Γ_Ct G δ_t + Σ_{s≥t} Γ_st (∂o_s·δ_t) q_s - Σ_{s>t} Γ_st (r_s·δ_t) k_s - γ_t S r_t - Σ_{s<t} Γ_ts (δ_s·r_t)
+//   k_s ∂S   = γ_C G + Σ_s γ_s (q_s ∂o_sᵀ - k_s r_sᵀ)
+//
+// ∂g_t is the sum of all parts of the loss that a token before t has through the state at t or later: each is the
+// product of two of the sums above. Those of the other tokens are not in it, so that a strong decay leaves no rounding
+// of large numbers.
+#include "gated_delta.h"
+
+namespace lorasmith {
+namespace {
+
+constexpr int kVectors = 2;
+using Columns = DeltaColumns<kVectors>;
+
+// gradient [tokens, value_heads value_size] by the output, the stream, and kept as the forward op has it → by_qkv and
+// by_ba, in the shapes of qkv and ba
+template <typename Number>
+struct DeltaGradientOperands : DeltaStream<Number> {
+  DeltaGradientOperands(Context& context, const DeltaAttributes& attributes)
+      : DeltaStream<Number>(context, attributes, 1) {
+    if (context.failed()) return;
+    gradient = context.Input<Number>(0);
+    kept = context.Input<float>(6);
+    const int64_t heads = this->value_heads;
+    const bool fits = context.Size(0) == this->tokens * heads * this->value_size &&
+                      context.Size(6) == this->FirstStates().back() * heads * this->state_size();
+    if (!context.Check(fits, "gradient and kept must be of the same rows")) return;
+    by_qkv = context.Output<Number>(0, {this->tokens, this->width});
+    by_ba = context.Output<Number>(1, {this->tokens, 2 * heads});
+  }
+
+  const Number* gradient;
+  const float* kept;
+  Number* by_qkv = nullptr;
+  Number* by_ba = nullptr;
+};
+
+// Matrices of one chunk. A row of values has `padded` columns, one of tokens kChunk; what is beyond the values or the
+// tokens is zero.
+struct Chunk {
+  int64_t padded;
+
+  std::vector<float> start, end;                                   // [key_size, padded]: S, and G, which becomes ∂S
+  std::vector<float> key_transposed, query_transposed;             // [key_size, kChunk]
+  std::vector<float> by_output, delta, error, by_delta, by_value;  // [kChunk, padded]
+  std::vector<float> by_output_transposed, delta_transposed, by_value_transposed;  // [value_size, kChunk]
+  std::vector<float> by_query, by_key, product;                                    // [key_size, kChunk]
+  // [kChunk, kChunk]: Γ; Γ_ut k_t·q_u and -Γ_ut k_t·k_u at [t, u]; δ_t·∂o_u and δ_t·r_u at [t, u]
+  std::vector<float> decay_between, key_query, key_key, delta_output, delta_value, mixed;
+  // Parts of ∂g: of the first state at each token, and of each token at the last state.
+  float by_start[kChunk], by_end[kChunk];
+  float decay_from_start[kChunk], decay_to_end[kChunk];
+  std::vector<float> columns;  // [key_size, Columns::kColumns]
+
+  void Prepare(int64_t key_size, int64_t value_size) {
+    padded = RoundUp(value_size, Columns::kColumns);
+    for (auto* matrix : {&start, &end}) matrix->assign(key_size * padded, 0.0f);
+    for (auto* matrix : {&key_transposed, &query_transposed, &by_query, &by_key, &product}) {
+      matrix->assign(key_size * kChunk, 0.0f);
+    }
+    for (auto* matrix : {&by_output, &delta, &error, &by_delta, &by_value}) {
+      matrix->assign(kChunk * padded, 0.0f);
+    }
+    for (auto* matrix : {&by_output_transposed, &delta_transposed, &by_value_transposed}) {
+      matrix->assign(padded * kChunk, 0.0f);
+    }
+    for (auto* matrix : {&decay_between, &key_query, &key_key, &delta_output, &delta_value, &mixed}) {
+      matrix->assign(kChunk * kChunk, 0.0f);
+    }
+    columns.assign(key_size * Columns::kColumns, 0.0f);
+  }
+};
+
+// [rows, columns] → [columns, kChunk]
+void Transpose(const float* from, int64_t rows, int64_t columns, int64_t stride, float* to) {
+  for (int64_t column = 0; column < columns; column++) {
+    for (int64_t row = 0; row < rows; row++) to[column * kChunk + row] = from[row * stride + column];
+    for (int64_t row = rows; row < kChunk; row++) to[column * kChunk + row] = 0.0f;
+  }
+}
+
+// Multiplies column t of [rows, kChunk] by factors[t].
+void ScaleColumns(float* matrix, int64_t rows, const float* factors) {
+  for (int64_t row = 0; row < rows; row++) {
+#pragma omp simd
+    for (int64_t t = 0; t < kChunk; t++) matrix[row * kChunk + t] *= factors[t];
+  }
+}
+
+void ScaleRow(float* row, int64_t width, float factor) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++) row[i] *= factor;
+}
+
+// The product of column t of two matrices [rows, kChunk], for each t.
+void ColumnDots(const float* a, const float* b, int64_t rows, float* dots) {
+  std::fill(dots, dots + kChunk, 0.0f);
+  for (int64_t row = 0; row < rows; row++) {
+#pragma omp simd
+    for (int64_t t = 0; t < kChunk; t++) dots[t] += a[row * kChunk + t] * b[row * kChunk + t];
+  }
+}
+
+float Dot(const float* a, const float* b, int64_t width) {
+  float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < width; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+// One value head of one row.
+template <typename Number>
+class HeadGradient {
+ public:
+  // by_query, by_key [tokens, value_heads, key_size]
+  HeadGradient(const DeltaGradientOperands<Number>& operands, const DeltaTokens& tokens, int64_t row, int64_t head,
+               float* by_query, float* by_key)
+      : o_(operands), tokens_(tokens), head_(head), by_query_(by_query), by_key_(by_key), c_(Buffers()) {
+    keys_ = o_.key_heads * o_.key_size;
+    key_at_ = o_.key_head_of(head) * o_.key_size;
+    first_ = o_.offsets[row];
+    length_ = o_.length(row);
+    c_.Prepare(o_.key_size, o_.value_size);
+  }
+
+  // `kept`: the states of the row
+  void Run(const float* kept) {
+    for (int64_t chunk = (length_ - 1) / kChunk; chunk >= 0; chunk--) {
+      const int64_t begin = chunk * kChunk;
+      RunChunk(first_ + begin, std::min(kChunk, length_ - begin),
+               chunk == 0 ? nullptr : kept + ((chunk - 1) * o_.value_heads + head_) * o_.state_size());
+    }
+  }
+
+ private:
+  static Chunk& Buffers() {
+    static thread_local Chunk chunk;
+    return chunk;
+  }
+
+  float Gate(int64_t token) const { return tokens_.gate[token * o_.value_heads + head_]; }
+  float Beta(int64_t token) const { return tokens_.beta[token * o_.value_heads + head_]; }
+  const float* Key(int64_t token) const { return tokens_.key + token * keys_ + key_at_; }
+  const float* Query(int64_t token) const { return tokens_.query + token * keys_ + key_at_; }
+  // Rows are tokens, or columns of the key head.
+  Operand Keys(int64_t token) const { return {Key(token), keys_, 1}; }
+  Operand KeysTransposed(int64_t token) const { return {Key(token), 1, keys_}; }
+  Operand QueriesTransposed(int64_t token) const { return {Query(token), 1, keys_}; }
+  // A chunk's matrix with rows of values.
+  Operand Rows(const std::vector<float>& matrix) const { return {matrix.data(), c_.padded, 1}; }
+
+  void RunChunk(int64_t begin, int64_t count, const float* start) {
+    LoadGradient(begin, count);
+    Sweep(begin, count, start);
+    Decays(begin, count);
+    ByDelta(begin, count);
+    ByQuery(begin, count);
+    ByKey(begin, count);
+    ByGates(begin, count);
+    ByStart(begin, count);
+  }
+
+  void LoadGradient(int64_t begin, int64_t count) {
+    std::fill(c_.by_output.begin(), c_.by_output.end(), 0.0f);
+    for (int64_t t = 0; t < count; t++) {
+      const Number* from = o_.gradient + ((begin + t) * o_.value_heads + head_) * o_.value_size;
+      float* to = &c_.by_output[t * c_.padded];
+      for (int64_t i = 0; i < o_.value_size; i++) to[i] = ToFloat(from[i]);
+    }
+  }
+
+  // Computes the chunk again.
+  void Sweep(int64_t begin, int64_t count, const float* start) {
+    const int64_t size = o_.key_size;
+    std::fill(c_.start.begin(), c_.start.end(), 0.0f);
+    if (start != nullptr) {
+      for (int64_t i = 0; i < size; i++) {
+        std::copy_n(start + i * o_.value_size, o_.value_size, &c_.start[i * c_.padded]);
+      }
+    }
+    for (int64_t column = 0; column < o_.value_size; column += Columns::kColumns) {
+      float* state = c_.columns.data();
+      for (int64_t i = 0; i < size; i++) {
+        std::copy_n(&c_.start[i * c_.padded + column], Columns::kColumns, state + i * Columns::kColumns);
+      }
+      SweepColumns(begin, count, column, state);
+    }
+  }
+
+  void SweepColumns(int64_t begin, int64_t count, int64_t column, float* state) {
+    const int64_t width = std::min<int64_t>(Columns::kColumns, o_.value_size - column);
+    Vector recall[kVectors] = {};
+    Columns::Recall(state, Key(begin), o_.key_size, recall);
+    for (int64_t t = 0; t < count; t++) {
+      const int64_t token = begin + t;
+      const Number* value = o_.qkv + token * o_.width + o_.values_at() + head_ * o_.value_size + column;
+      float values[Columns::kColumns] = {};
+      for (int64_t i = 0; i < width; i++) values[i] = ToFloat(value[i]);
+      const float* next_key = t + 1 < count ? Key(token + 1) : Key(token);
+      Columns::Result result;
+      Columns::Step(state, {Query(token), Key(token), next_key, std::exp(Gate(token)), Beta(token)}, values,
+                    o_.key_size, recall, result);
+      const int64_t at = t * c_.padded + column;
+      for (int v = 0; v < kVectors; v++) {
+        *reinterpret_cast<Vector*>(&c_.error[at + v * kLanes]) = result.error[v];
+        *reinterpret_cast<Vector*>(&c_.delta[at + v * kLanes]) = result.delta[v];
+      }
+    }
+  }
+
+  // Sums of g in double precision: their differences are of a few tokens, the sums of many.
+  void Decays(int64_t begin, int64_t count) {
+    double sums[kChunk];
+    double sum = 0.0;
+    for (int64_t t = 0; t < count; t++) sums[t] = sum += Gate(begin + t);
+    for (int64_t t = 0; t < kChunk; t++) {
+      c_.decay_from_start[t] = t < count ? Exp(static_cast<float>(sums[t])) : 0.0f;
+      c_.decay_to_end[t] = t < count ? Exp(static_cast<float>(sums[count - 1] - sums[t])) : 0.0f;
+    }
+    for (int64_t t = 0; t < count; t++) {
+      float* row = &c_.decay_between[t * kChunk];
+      for (int64_t s = 0; s <= t; s++) row[s] = Exp(static_cast<float>(sums[t] - sums[s]));
+    }
+  }
+
+  float Between(int64_t t, int64_t s) const { return c_.decay_between[t * kChunk + s]; }
+
+  void ByDelta(int64_t begin, int64_t count) {
+    const int64_t size = o_.key_size;
+    Transpose(Key(begin), count, size, keys_, c_.key_transposed.data());
+    Transpose(Query(begin), count, size, keys_, c_.query_transposed.data());
+    Multiply(Keys(begin), c_.query_transposed.data(), kChunk, c_.key_query.data(), kChunk, count, kChunk, size, false);
+    Multiply(Keys(begin), c_.key_transposed.data(), kChunk, c_.key_key.data(), kChunk, count, kChunk, size, false);
+    for (int64_t t = 0; t < count; t++) {
+      for (int64_t s = 0; s < kChunk; s++) {
+        const int64_t at = t * kChunk + s;
+        c_.key_query[at] = s >= t && s < count ? Between(s, t) * c_.key_query[at] : 0.0f;
+        c_.key_key[at] = s > t && s < count ? -Between(s, t) * c_.key_key[at] : 0.0f;
+      }
+    }
+    float* by_delta = c_.by_delta.data();
+    Multiply(Keys(begin), c_.end.data(), c_.padded, by_delta, c_.padded, count, c_.padded, size, false);
+    for (int64_t t = 0; t < count; t++) ScaleRow(by_delta + t * c_.padded, c_.padded, c_.decay_to_end[t]);
+    Multiply({c_.key_query.data(), kChunk, 1}, c_.by_output.data(), c_.padded, by_delta, c_.padded, count, c_.padded,
+             count, true);
+    for (int64_t t = count - 1; t >= 0; t--) {
+      float* own = by_delta + t * c_.padded;
+      const int64_t later = count - 1 - t;
+      if (later > 0) {
+        Multiply({&c_.key_key[t * kChunk + t + 1], kChunk, 1}, &c_.by_value[(t + 1) * c_.padded], c_.padded, own,
+                 c_.padded, 1, c_.padded, later, true);
+      }
+      const float beta = Beta(begin + t);
+      float* by_value = &c_.by_value[t * c_.padded];
+#pragma omp simd
+      for (int64_t i = 0; i < c_.padded; i++) by_value[i] = beta * own[i];
+      Number* to = o_.by_qkv + (begin + t) * o_.width + o_.values_at() + head_ * o_.value_size;
+      for (int64_t i = 0; i < o_.value_size; i++) Store(by_value[i], to + i);
+    }
+    Transpose(c_.by_output.data(), count, o_.value_size, c_.padded, c_.by_output_transposed.data());
+    Transpose(c_.delta.data(), count, o_.value_size, c_.padded, c_.delta_transposed.data());
+    Transpose(c_.by_value.data(), count, o_.value_size, c_.padded, c_.by_value_transposed.data());
+    Multiply(Rows(c_.delta), c_.by_output_transposed.data(), kChunk, c_.delta_output.data(), kChunk, count, kChunk,
+             o_.value_size, false);
+    Multiply(Rows(c_.delta), c_.by_value_transposed.data(), kChunk, c_.delta_value.data(), kChunk, count, kChunk,
+             o_.value_size, false);
+  }
+
+  void ByQuery(int64_t begin, int64_t count) {
+    const int64_t size = o_.key_size;
+    float* by_query = c_.by_query.data();
+    Multiply(Rows(c_.start), c_.by_output_transposed.data(), kChunk, by_query, kChunk, size, kChunk, o_.value_size,
+             false);
+    ScaleColumns(by_query, size, c_.decay_from_start);
+    ColumnDots(c_.query_transposed.data(), by_query, size, c_.by_start);
+    for (int64_t s = 0; s < count; s++) {
+      for (int64_t t = 0; t < kChunk; t++) {
+        const int64_t at = s * kChunk + t;
+        c_.mixed[at] = t >= s && t < count ? Between(t, s) * c_.delta_output[at] : 0.0f;
+      }
+    }
+    Multiply(KeysTransposed(begin), c_.mixed.data(), kChunk, by_query, kChunk, size, kChunk, count, true);
+    Scatter(c_.by_query, begin, count, by_query_);
+  }
+
+  void ByKey(int64_t begin, int64_t count) {
+    const int64_t size = o_.key_size;
+    float* by_key = c_.by_key.data();
+    Multiply(Rows(c_.end), c_.delta_transposed.data(), kChunk, by_key, kChunk, size, kChunk, o_.value_size, false);
+    ScaleColumns(by_key, size, c_.decay_to_end);
+    ColumnDots(c_.key_transposed.data(), by_key, size, c_.by_end);
+    Multiply(Rows(c_.start), c_.by_value_transposed.data(), kChunk, c_.product.data(), kChunk, size, kChunk,
+             o_.value_size, false);
+    ScaleColumns(c_.product.data(), size, c_.decay_from_start);
+    float by_recall[kChunk];
+    ColumnDots(c_.key_transposed.data(), c_.product.data(), size, by_recall);
+    for (int64_t t = 0; t < kChunk; t++) c_.by_start[t] -= by_recall[t];
+    for (size_t i = 0; i < c_.by_key.size(); i++) by_key[i] -= c_.product[i];
+    for (int64_t s = 0; s < count; s++) {
+      for (int64_t t = 0; t < kChunk; t++) {
+        c_.mixed[s * kChunk + t] = t <= s ? Between(s, t) * c_.delta_output[t * kChunk + s] : 0.0f;
+      }
+    }
+    Multiply(QueriesTransposed(begin), c_.mixed.data(), kChunk, by_key, kChunk, size, kChunk, count, true);
+    for (int64_t s = 0; s < count; s++) {
+      c_.mixed[s * kChunk + s] = 0.0f;
+      for (int64_t t = 0; t < s; t++) {
+        const float both = -Between(s, t) * c_.delta_value[t * kChunk + s];
+        c_.mixed[s * kChunk + t] = both;
+        c_.mixed[t * kChunk + s] = both;
+      }
+    }
+    Multiply(KeysTransposed(begin), c_.mixed.data(), kChunk, by_key, kChunk, size, kChunk, count, true);
+    Scatter(c_.by_key, begin, count, by_key_);
+  }
+
+  // [key_size, kChunk] → [tokens, value_heads, key_size]
+  void Scatter(const std::vector<float>& from, int64_t begin, int64_t count, float* to) {
+    for (int64_t t = 0; t < count; t++) {
+      float* token = to + ((begin + t) * o_.value_heads + head_) * o_.key_size;
+      for (int64_t i = 0; i < o_.key_size; i++) token[i] = from[i * kChunk + t];
+    }
+  }
+
+  void ByGates(int64_t begin, int64_t count) {
+    // What passes t, from tokens before it to t and later ones.
+    double passing = c_.decay_from_start[count - 1] * Dot(c_.start.data(), c_.end.data(), o_.key_size * c_.padded);
+    for (int64_t t = 0; t < count; t++) passing += c_.by_start[t];
+    for (int64_t t = 0; t < count; t++) {
+      const int64_t at = t * c_.padded;
+      const int64_t token = begin + t;
+      const Number* ba = o_.ba + token * 2 * o_.value_heads;
+      const float beta = Beta(token);
+      const float by_beta = Dot(&c_.by_delta[at], &c_.error[at], c_.padded);
+      const float slope = PreciseSigmoid(ToFloat(ba[o_.value_heads + head_]) + o_.dt_bias[head_]);
+      Number* to = o_.by_ba + token * 2 * o_.value_heads;
+      Store(by_beta * beta * (1.0f - beta), to + head_);
+      Store(static_cast<float>(-passing) * std::exp(o_.a_log[head_]) * slope, to + o_.value_heads + head_);
+      // From t on, what comes from it passes, and what goes to it does not.
+      passing += c_.by_end[t] - c_.by_start[t];
+      for (int64_t s = t + 1; s < count; s++) passing += Part(t, s);
+      for (int64_t s = 0; s < t; s++) passing -= Part(s, t);
+    }
+  }
+
+  // The part of the loss from token t to token u, which is later.
+  float Part(int64_t t, int64_t u) const {
+    const int64_t at = t * kChunk + u;
+    return c_.key_query[at] * c_.delta_output[at] + c_.key_key[at] * c_.delta_value[at];
+  }
+
+  // The gradient by the first state, which is the last of the chunk before it.
+  void ByStart(int64_t begin, int64_t count) {
+    const int64_t size = o_.key_size;
+    ScaleRow(c_.end.data(), size * c_.padded, c_.decay_from_start[count - 1]);
+    for (int64_t t = 0; t < count; t++) {
+      ScaleRow(&c_.by_output[t * c_.padded], c_.padded, c_.decay_from_start[t]);
+      ScaleRow(&c_.by_value[t * c_.padded], c_.padded, -c_.decay_from_start[t]);
+    }
+    Multiply(QueriesTransposed(begin), c_.by_output.data(), c_.padded, c_.end.data(), c_.padded, size, c_.padded, count,
+             true);
+    Multiply(KeysTransposed(begin), c_.by_value.data(), c_.padded, c_.end.data(), c_.padded, size, c_.padded, count,
+             true);
+  }
+
+  const DeltaGradientOperands<Number>& o_;
+  const DeltaTokens& tokens_;
+  int64_t head_;
+  float* by_query_;
+  float* by_key_;
+  Chunk& c_;
+  int64_t keys_;
+  int64_t key_at_;
+  int64_t first_;
+  int64_t length_;
+};
+
+// The gradient by x of x / length, times scale. `from`: one gradient for each value head, `size` apart, which add up.
+template <typename Number>
+void ByVector(const Number* x, const float* from, int64_t heads, int64_t size, float scale, Number* to) {
+  static thread_local std::vector<float> sums;
+  sums.assign(from, from + size);
+  for (int64_t head = 1; head < heads; head++) {
+    for (int64_t i = 0; i < size; i++) sums[i] += from[head * size + i];
+  }
+  const float inverse = InverseLength(x, size);
+  float along = 0.0f;
+#pragma omp simd reduction(+ : along)
+  for (int64_t i = 0; i < size; i++) along += ToFloat(x[i]) * sums[i];
+  along *= inverse * inverse;
+#pragma omp simd
+  for (int64_t i = 0; i < size; i++) Store((sums[i] - ToFloat(x[i]) * along) * (inverse * scale), to + i);
+}
+
+template <typename Number>
+struct GatedDeltaGradient {
+  explicit GatedDeltaGradient(const Attributes& attributes) : attributes(attributes) {}
+
+  void Compute(Context& context) const {
+    const DeltaGradientOperands<Number> o(context, attributes);
+    if (context.failed()) return;
+    const DeltaTokens tokens(context, o);
+    const int64_t numbers = o.tokens * o.value_heads * o.key_size;
+    float* by_query = context.Scratch<float>(numbers);
+    float* by_key = context.Scratch<float>(numbers);
+    if (context.failed()) return;
+    PrepareTokens(o, tokens);
+    std::vector<int64_t> rows;
+    for (int64_t row = 0; row < o.rows; row++) {
+      if (o.length(row) > 0) rows.push_back(row);
+    }
+    std::stable_sort(rows.begin(), rows.end(), [&](int64_t a, int64_t b) { return o.length(a) > o.length(b); });
+    const std::vector<int64_t> first_states = o.FirstStates();
+    ParallelFor(static_cast<int64_t>(rows.size()) * o.value_heads, [&](int64_t i) {
+      const int64_t row = rows[i / o.value_heads];
+      HeadGradient<Number> head(o, tokens, row, i % o.value_heads, by_query, by_key);
+      head.Run(o.kept + first_states[row] * o.value_heads * o.state_size());
+    });
+    ParallelRanges(o.tokens, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t token = begin; token < end; token++) ByToken(o, token, by_query, by_key);
+    });
+  }
+
+  static void ByToken(const DeltaGradientOperands<Number>& o, int64_t token, const float* by_query,
+                      const float* by_key) {
+    const int64_t size = o.key_size;
+    const int64_t shared = o.value_heads / o.key_heads;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    for (int64_t head = 0; head < o.key_heads; head++) {
+      const int64_t from = (token * o.value_heads + head * shared) * size;
+      const int64_t query = token * o.width + head * size;
+      const int64_t key = query + o.key_heads * size;
+      ByVector(o.qkv + query, by_query + from, shared, size, scale, o.by_qkv + query);
+      ByVector(o.qkv + key, by_key + from, shared, size, 1.0f, o.by_qkv + key);
+    }
+  }
+
+  DeltaAttributes attributes;
+};
+
+}  // namespace
+
+std::vector<OpDefinition> GatedDeltaGradientOps() {
+  return {{"LorasmithGatedDeltaGradient",
+           {"gradient: T", "qkv: T", "ba: T", "a_log: float", "dt_bias: float", "offsets: int32", "kept: float"},
+           {"by_qkv: T", "by_ba: T"},
+           {"key_heads: int", "value_heads: int", "key_size: int"},
+           CpuKernels<GatedDeltaGradient>()}};
+}
+
+}  // namespace lorasmith
