@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { joinTypebox } from './join-typebox.mjs';
 import { ROOT_DIR, toolEnvironment } from './locations.mjs';
 import { pinnedPnpm } from './pnpm-package.mjs';
 import { runCommand } from './run-command.mjs';
@@ -14,8 +15,9 @@ export function isSetUp() {
 }
 
 /**
- * Installs the packages of the lockfile with the pinned pnpm, unless the last install was of the same lockfile and
- * manifests. Install scripts run only for the packages that pnpm-workspace.yaml names; tfjs's is not among them.
+ * Installs the packages of the lockfile with the pinned pnpm and joins typebox's modules, unless the last install was of the
+ * same lockfile and manifests. Install scripts run only for the packages that pnpm-workspace.yaml names; tfjs's is not
+ * among them.
  *
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
  * @returns {Promise<string>} one line for the report
@@ -44,12 +46,15 @@ export async function installNodePackages({ cache, env, progress }) {
         'if the lockfile does not match, restore pnpm-lock.yaml and the package.json files. If a download failed, make sure that npm can download; behind a proxy or mirror, set npm up for it. Then run the same command again.',
     },
   );
+  await joinTypebox();
   await writeFile(STAMP_FILE, wanted);
   return 'installed from the lockfile';
 }
 
 async function manifestFiles() {
-  const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json'].map((name) => path.join(ROOT_DIR, name));
+  const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json', 'scripts/setup/join-typebox.mjs'].map(
+    (name) => path.join(ROOT_DIR, name),
+  );
   for (const group of ['packages', 'services']) {
     const names = (await readdir(path.join(ROOT_DIR, group))).sort();
     files.push(

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -121,4 +121,15 @@ test('LIBTENSORFLOW_DIR must be complete; missing files are named', async () => 
   expect(find).toThrow(`missing: ${folder}/lib/libtensorflow_framework.so.2`);
   await writeFile(`${folder}/lib/libtensorflow_framework.so.2`, '');
   expect(find()).toMatchObject({ cApiFile: `${folder}/lib/libtensorflow.so.2`, includeDir: `${folder}/include` });
+});
+
+test('each file that typebox exports imports joined modules', async () => {
+  const typebox = new URL('../../packages/contracts/node_modules/typebox/', import.meta.url);
+  const { exports } = JSON.parse(await readFile(new URL('package.json', typebox), 'utf8'));
+  for (const { import: file } of Object.values<{ import: string }>(exports)) {
+    const imported = (await readFile(new URL(file, typebox), 'utf8')).matchAll(/ from "(.+)"/g);
+    expect([...imported].map(([, name]) => name)).toEqual(
+      expect.arrayContaining([expect.stringContaining('/joined/')]),
+    );
+  }
 });
