@@ -22,6 +22,7 @@ const LIMITS_IN = {
   modelListLimits: 'services/api/SRC/openai/models/model-directory.js',
   datasetCheckLimits: 'services/api/SRC/datasets/dataset-checker.js',
   lineLimits: 'packages/planning/SRC/jsonl/parse-line.js',
+  longRecordLimits: 'services/api/SRC/datasets/dataset-catalog.js',
   fileReadingLimits: 'services/api/SRC/datasets/bounded-reader.js',
   csvLimits: 'packages/row-files/SRC/csv-lines.js',
   parquetLimits: 'packages/row-files/SRC/parquet-lines.js',
@@ -128,9 +129,15 @@ const sectionsOf = (limits) => ({
     ['Parts of a message', limits.messageLimits.parts],
     ['Faults of a refused file', limits.datasetCheckLimits.faults],
     ['Columns of a CSV file', limits.csvLimits.columns],
+    ['Row of a CSV file that is not long', limits.csvLimits.longRecord],
+    ['Uploads in progress with a long CSV row, of an API key, per api process', limits.longRecordLimits.ofKey],
+    ['Uploads in progress with a long CSV row, per api process', limits.longRecordLimits.inAll],
     ['Row group of a Parquet file, unpacked', limits.parquetLimits.rowGroup],
     ['Memory of the process that reads a Parquet or zstd file', limits.fileReadingLimits.heap],
     ['Time in which it does', limits.fileReadingLimits.time],
+    ['Such files read at once, of an API key, per api process', limits.fileReadingLimits.ofKey],
+    ['Such files read at once, per api process', limits.fileReadingLimits.inAll],
+    ['Time of waiting for that', limits.fileReadingLimits.wait],
     ...stored('Datasets', { key: 'KEY_DATASETS', all: 'DATASETS_MAX' }),
     ['Uploads with `base_model` that wait to be tokenized', limits.preparationLimits.waiting],
     ...stored('Bytes of the datasets', { key: 'KEY_DATASET_BYTES', all: 'DATASETS_MAX_BYTES' }),
@@ -205,7 +212,8 @@ const sectionsOf = (limits) => ({
 
 /** Notes for the reader of a section. @type {Record<string, string>} */
 const NOTES = {
-  Datasets: 'Concurrent uploads can exceed the number of datasets. Uploading a file again returns 200.',
+  Datasets:
+    'Concurrent uploads can exceed the number of datasets. Uploading a file again returns 200. The CSV rows of all uploads in progress take about 550 MiB of an api process at most ([why](decisions/row-files.md)).',
   Adapters: 'Concurrent imports and jobs can exceed the number of adapters.',
 };
 

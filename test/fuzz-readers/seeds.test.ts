@@ -17,8 +17,11 @@ beforeAll(async () => {
 });
 afterAll(() => rm(finds, { recursive: true, force: true }));
 
-test.each(['safetensors', 'gguf', 'tar', 'jsonl', 'zstd', 'config', 'quantized'])('the seeds of %s', async (reader) => {
-  const args = [PROGRAM, reader, '0', '1', path.join(CORPUS, reader), finds];
-  const { stdout } = await promisify(execFile)(process.execPath, args);
-  expect(stdout).toMatch(new RegExp(`^${reader}: \\d+ inputs in 0 s, .* 0 findings\\n$`));
-});
+test.each(['safetensors', 'gguf', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config', 'quantized'])(
+  'the seeds of %s',
+  async (reader) => {
+    const args = [PROGRAM, reader, '0', '1', path.join(CORPUS, reader), finds];
+    const { stdout } = await promisify(execFile)(process.execPath, args);
+    expect(stdout).toMatch(new RegExp(`^${reader}: \\d+ inputs in 0 s, .* 0 findings\\n$`));
+  },
+);

@@ -1,6 +1,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
+import { ReaderProcess, ReaderRefused } from './reader-process.mjs';
 
 /**
  * A reader under test. It resolves for valid input and throws a refusal for other input. Any other error is a finding.
@@ -10,6 +11,9 @@ import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
  * @property {(error: unknown) => boolean} isRefusal
  * @property {string[]} words of the format
  * @property {(input: Buffer) => Buffer} [repair] corrects a length or a checksum, so that the reader continues after it
+ * @property {() => Promise<void>} [start] starts what reads the next input, which does not count as its time
+ * @property {boolean} [mayBeSlow] in the product it has bounds of its own
+ * @property {() => void} [close]
  */
 
 /** The config of the seeds of `quantized`. */
@@ -288,6 +292,77 @@ export const TARGETS = {
     };
   },
 
+  /** Records of CSV: the same rows for any chunks, and each of them JSON. */
+  async csv() {
+    const { linesOfText } = await compiled('packages/row-files/dist/text-lines.js');
+    const { parseColumnMapping } = await compiled('packages/row-files/dist/column-mapping.js');
+    const mapping = parseColumnMapping('prompt:a,completion:b');
+    return {
+      async read(input) {
+        let refused = false;
+        for (const columns of ['of-rows', 'all', mapping]) {
+          /** @param {AsyncIterable<Buffer>} chunks */
+          const linesOf = async (chunks) => {
+            const parts = [];
+            for await (const part of linesOfText(chunks, { columns, maxLineBytes: 4_000 })) parts.push(part);
+            return Buffer.concat(parts).toString();
+          };
+          const whole = await orRefused(() => linesOf(piecesOf(input, input.length)));
+          const pieces = await orRefused(() => linesOf(piecesOf(input)));
+          if (pieces !== whole) throw new Error('the rows differ by the chunks in which the file came');
+          refused ||= whole === null;
+        }
+        if (refused) throw new ReaderRefused('with one of the choices of columns');
+      },
+      isRefusal: (error) => error instanceof ReaderRefused,
+      words: [
+        'prompt,completion\n',
+        'text\n',
+        'a,b\n',
+        'messages\n',
+        '"',
+        '""',
+        ',',
+        ';',
+        '\t',
+        '\n',
+        '\r\n',
+        '\r',
+        '\xef\xbb\xbf',
+        '\xff',
+        '[{}]',
+        '__proto__',
+      ],
+    };
+  },
+
+  /** Its inputs may take any time and memory, which ends their process, in the product too. */
+  async parquet() {
+    const reader = new ReaderProcess('parquet');
+    return {
+      start: () => reader.start(),
+      read: (input) => reader.read(input),
+      isRefusal: (error) => isNamed(error, ['ReaderRefused', 'ReaderEnded']),
+      mayBeSlow: true,
+      close: () => reader.close(),
+      words: [
+        'PAR1',
+        'schema',
+        'prompt',
+        '\x15\0',
+        '\x15\x02',
+        '\x15\x04',
+        '\x15\x0c',
+        '\x15\x10',
+        '\x19\x1c',
+        '\x19\x2c',
+        '\x26\x08',
+        '\xff\xff\xff\xff\x0f',
+        '\x80\x80\x80\x80\x10',
+      ],
+    };
+  },
+
   async zstd() {
     const { unzstd } = await compiled('packages/row-files/dist/unpack-zstd.js');
     return {
@@ -313,6 +388,16 @@ export const TARGETS = {
   },
 };
 
+/** The result of reading; null where it is refused: the fault may be of another row. @param {() => Promise<string>} read */
+async function orRefused(read) {
+  try {
+    return await read();
+  } catch (error) {
+    if (isNamed(error, ['ProductError'])) return null;
+    throw error;
+  }
+}
+
 /** Corrects the length at the start of a safetensors file to that of the JSON after it. @param {Buffer} input */
 function withTrueHeaderLength(input) {
   const end = input.lastIndexOf('}') + 1;
@@ -335,8 +420,12 @@ function withTrueChecksums(input) {
   return repaired;
 }
 
-/** Splits the input into pieces that end within lines and blocks. @param {Buffer} input */
-async function* piecesOf(input) {
-  const length = 1 + (input.length % 700);
+/**
+ * Splits the input into pieces, which by default end within lines and blocks.
+ *
+ * @param {Buffer} input
+ * @param {number} length
+ */
+async function* piecesOf(input, length = 1 + (input.length % 700)) {
   for (let at = 0; at < input.length; at += length) yield input.subarray(at, at + length);
 }

@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import { type ChildExit, type ChildProgram, startChild } from './child.js';
 import type { ChildAnswer } from './child-side.js';
@@ -17,6 +18,8 @@ export interface AskOptions<Progress = never> {
   crashed(how: string, exit: ChildExit): Error;
   onProgress?(progress: Progress): void;
   onLine?(line: string): void;
+  /** Receives the bytes of the child's {@link childOutput}, without their end. */
+  output?: Writable;
 }
 
 /**
@@ -28,7 +31,7 @@ export interface AskOptions<Progress = never> {
 export async function askChild<Result, Progress = never>(
   program: ChildProgram,
   request: object,
-  { signal, timeoutMs, work, crashed, onProgress, onLine }: AskOptions<Progress>,
+  { signal, timeoutMs, work, crashed, onProgress, onLine, output }: AskOptions<Progress>,
 ): Promise<Result> {
   signal?.throwIfAborted();
   let answer: Exclude<ChildAnswer<Result, Progress>, { type: 'progress' }> | undefined;
@@ -39,7 +42,9 @@ export async function askChild<Result, Progress = never>(
       else answer = message;
     },
     onLine,
+    hasOutput: output !== undefined,
   });
+  if (output !== undefined) child.output?.pipe(output, { end: false });
   const abort = () => child.kill('stop');
   const timer = setTimeout(() => child.kill('time-limit'), timeoutMs);
   signal?.addEventListener('abort', abort, { once: true });

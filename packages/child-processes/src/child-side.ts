@@ -1,7 +1,9 @@
+import { Socket } from 'node:net';
+import type { Writable } from 'node:stream';
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, ProductError, publicText } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
-import type { ChildMessage } from './child.js';
+import { type ChildMessage, OUTPUT_DESCRIPTOR } from './child.js';
 
 /** A message of a child of `askChild`; nothing follows `done` or `failed`. */
 export type ChildAnswer<Result, Progress = never> =
@@ -50,6 +52,11 @@ export function answerParent<Request, Result, Progress = never>(
     const report = (progress: Progress) => send<ChildAnswer<Result, Progress>>({ type: 'progress', progress });
     void answerOf(name, () => work(request, report)).then((answer) => send(answer, () => process.exit(0)));
   });
+}
+
+/** The bytes of this child to its parent, which reads them with `readChild`. End it before the answer. */
+export function childOutput(): Writable {
+  return new Socket({ fd: OUTPUT_DESCRIPTOR, readable: false, writable: true });
 }
 
 async function answerOf<Result>(name: string, work: () => Promise<Result>): Promise<ChildAnswer<Result>> {

@@ -1,5 +1,5 @@
 import { fork } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 
 /** A program that is started as a child process. */
 export interface ChildProgram {
@@ -36,11 +36,15 @@ export interface StartChildOptions<Received extends ChildMessage> {
   onMessage: (message: Received) => void;
   /** Called for every line that the child writes to its standard output or error. */
   onLine?: ((line: string) => void) | undefined;
+  /** Whether the child has a stream of bytes to this process, beside its messages. */
+  hasOutput?: boolean;
 }
 
 /** A running child process. It ends when its parent does; see `serveParent` and `answerParent`. */
 export interface Child<Sent extends object> {
   readonly pid: number | undefined;
+  /** The bytes that the child sends by `childOutput`; null without `hasOutput`. Read or destroy it, else the child never ends. */
+  readonly output: Readable | null;
   /** False once it has ended, was killed or was asked to end. */
   readonly usable: boolean;
   /** Whether it has sent a message yet. Until then it is loading and cannot react to any. */
@@ -71,6 +75,8 @@ const START_MS = 120_000;
  * itself, what the child has sent meanwhile is read before the child is killed.
  */
 const SILENCE_PARTS = 4;
+/** The descriptor of `Child.output` in the child. The channel of messages has the one before it. */
+export const OUTPUT_DESCRIPTOR = 4;
 const KEPT_LINES = 20;
 const MAX_LINE_CHARACTERS = 2_000;
 
@@ -78,13 +84,14 @@ const MAX_LINE_CHARACTERS = 2_000;
 export function startChild<Sent extends object, Received extends ChildMessage>(
   options: StartChildOptions<Received>,
 ): Child<Sent> {
-  const { program, onMessage, onLine } = options;
+  const { program, onMessage, onLine, hasOutput = false } = options;
   const child = fork(program.file, program.arguments ?? [], {
     env: program.environment,
     execArgv: [],
     serialization: 'advanced',
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc', ...(hasOutput ? (['pipe'] as const) : [])],
   });
+  const output = hasOutput ? (child.stdio[OUTPUT_DESCRIPTOR] as Duplex) : null;
   const lines: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {
     readLines(stream as Readable, (line) => {
@@ -107,6 +114,8 @@ export function startChild<Sent extends object, Received extends ChildMessage>(
     killedFor ??= cause;
     // SIGKILL, since a child that is blocked in the engine handles no signal.
     child.kill('SIGKILL');
+    // The end of a child is not seen before that of its output.
+    output?.destroy();
     setTimeout(() => abandon(), UNKILLABLE_MS).unref();
   };
   const restartSilence = () => {
@@ -146,6 +155,7 @@ export function startChild<Sent extends object, Received extends ChildMessage>(
 
   return {
     pid: child.pid,
+    output,
     get usable() {
       return usable && child.connected;
     },

@@ -8,6 +8,14 @@ export {
   type StartChildOptions,
   startChild,
 } from './child.js';
-export { answerParent, HEARTBEAT_MS, type ParentChannel, type ServeParentOptions, serveParent } from './child-side.js';
+export {
+  answerParent,
+  childOutput,
+  HEARTBEAT_MS,
+  type ParentChannel,
+  type ServeParentOptions,
+  serveParent,
+} from './child-side.js';
 export { type CudaError, cudaErrorIn, endsCudaContext, isUnloadableKernel } from './cuda-error.js';
 export { type ExitExplanation, explainExit, NO_GPU_EXIT_CODE } from './explain-exit.js';
+export { readChild } from './read-child.js';

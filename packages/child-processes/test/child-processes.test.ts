@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { askChild, type ChildProgram, explainExit, startChild } from '../src/index.js';
+import { askChild, type ChildProgram, explainExit, readChild, startChild } from '../src/index.js';
 
 // Children are real processes with the compiled package: run `npx tsc -b` before.
 
@@ -29,6 +29,10 @@ const ask = (behaviour: string, options: { timeoutMs?: number; signal?: AbortSig
       ...options,
     },
   );
+
+async function drained(bytes: AsyncIterable<Buffer>): Promise<void> {
+  for await (const _ of bytes);
+}
 
 const isAlive = async (pid: number) => {
   const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
@@ -89,6 +93,48 @@ test.each([
   child.send({ number: 1 });
   expect(explainExit(await child.ended).cause).toBe(cause);
   expect(child.usable).toBe(false);
+});
+
+/** The bytes of a child, as text. */
+const read = (behaviour: string, options: { timeoutMs?: number; signal?: AbortSignal } = {}) =>
+  readChild(
+    program(behaviour),
+    { number: 50 },
+    { timeoutMs: 60_000, work: 'Pouring', crashed: (how) => new Error(`it ${how}`), ...options },
+  );
+
+test('the bytes of a child arrive all, before its answer', async () => {
+  const parts: Buffer[] = [];
+  for await (const part of read('pour')) parts.push(part);
+  const expected = Array.from({ length: 50 }, (_, i) => `${i}\n`.repeat(10_000)).join('');
+  expect(Buffer.concat(parts).toString() === expected).toBe(true);
+});
+
+test.each([
+  ['pour-and-refuse', 'It ends too early.'],
+  ['exit-3', 'it ended with exit code 3'],
+  ['be-killed', 'it was killed by SIGKILL'],
+])('the bytes of a child that fails (%s) end with its error', async (behaviour, message) => {
+  await expect(drained(read(behaviour))).rejects.toThrow(message);
+});
+
+test('a child that writes for ever ends with its reader, its signal or its time', async () => {
+  const pidOf = async (bytes: AsyncGenerator<Buffer>) =>
+    parseInt(((await bytes.next()).value as Buffer).toString(), 10);
+  const left = read('pour-for-ever');
+  const pid = await pidOf(left);
+  expect(await isAlive(pid)).toBe(true);
+  await left.return(undefined);
+  expect(await isAlive(pid)).toBe(false);
+
+  const stopping = new AbortController();
+  const stopped = read('pour-for-ever', { signal: stopping.signal });
+  const other = await pidOf(stopped);
+  stopping.abort(new Error('enough'));
+  await expect(drained(stopped)).rejects.toThrow('enough');
+  expect(await isAlive(other)).toBe(false);
+
+  await expect(drained(read('pour-for-ever', { timeoutMs: 1_500 }))).rejects.toMatchObject({ code: 'timeout' });
 });
 
 test('heartbeats keep a child; silence kills it', async () => {

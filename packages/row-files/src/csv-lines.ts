@@ -1,7 +1,8 @@
 import { isUtf8 } from 'node:buffer';
+import type { TransformOptions } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { CsvError, parse } from 'csv-parse';
+import { CsvError, type Options, parse } from 'csv-parse';
 import { withHead } from './chunk-head.js';
 import { type ColumnChoice, columnsToRead, sourceOf } from './column-mapping.js';
 
@@ -10,15 +11,20 @@ export interface CsvOptions {
   columns: ColumnChoice;
   /** The longest record, in bytes. */
   maxRecordBytes: number;
+  /** Called once, when a record is longer than {@link LONG_RECORD_BYTES}. What it throws ends the reading. */
+  onLongRecord?: (() => void) | undefined;
 }
 
 /** Columns of rows whose values are not text. Their cells have JSON. */
 const JSON_COLUMNS = ['messages', 'conversations', 'tools', 'parallel_tool_calls', 'features', 'label'];
+/** A longer record takes memory that counts where many files are read at once. */
+const LONG_RECORD_BYTES = 2 ** 20;
 /** A cell takes a hundred times the memory of its delimiter. */
 const MAX_COLUMNS = 10_000;
 /** Limits, for docs/limits.md. */
 export const csvLimits = {
   columns: { value: MAX_COLUMNS, unit: 'columns', beyond: '422 `invalid_dataset`' },
+  longRecord: { value: LONG_RECORD_BYTES, unit: 'bytes', beyond: 'few such files are read at once' },
 };
 const DELIMITERS = [',', ';', '\t'];
 const BYTE_ORDER_MARK = Buffer.from('\ufeff');
@@ -47,18 +53,24 @@ export function csvDelimiterOf(firstLine: string, isColumn: (name: string) => bo
  */
 export async function* linesOfCsv(
   chunks: AsyncIterable<Buffer>,
-  { delimiter, columns, maxRecordBytes }: CsvOptions,
+  { delimiter, columns, maxRecordBytes, onLongRecord }: CsvOptions,
 ): AsyncGenerator<Buffer> {
-  const parser = parse({
+  const options: Options & Pick<TransformOptions, 'readableHighWaterMark'> = {
     delimiter,
     // Cells are checked to be UTF-8 before they become text.
     encoding: null,
     // The same as those of the bounds.
     record_delimiter: ['\r\n', '\n', '\r'],
     relax_column_count: true,
-  });
+    // Records of one chunk at a time, which may each be long.
+    readableHighWaterMark: 1,
+  };
+  const parser = parse(options);
   // An error of the chunks destroys `parser` with it, so it is thrown below.
-  pipeline(checkedBy(new RecordBounds(delimiter, maxRecordBytes), withoutMark(chunks)), parser).catch(() => {});
+  pipeline(
+    checkedBy(new RecordBounds({ delimiter, maxBytes: maxRecordBytes, onLong: onLongRecord }), withoutMark(chunks)),
+    parser,
+  ).catch(() => {});
   let header: Header | undefined;
   let row = 0;
   try {
@@ -87,18 +99,24 @@ export async function* linesOfCsv(
 class RecordBounds {
   readonly #delimiter: number;
   readonly #maxBytes: number;
+  #onLong: () => void;
   #isQuoted = false;
   #cells = 1;
   #bytes = 0;
   #row = 1;
   #last = 0;
 
-  constructor(delimiter: string, maxBytes: number) {
+  constructor({
+    delimiter,
+    maxBytes,
+    onLong = () => {},
+  }: { delimiter: string; maxBytes: number; onLong?: (() => void) | undefined }) {
     this.#delimiter = delimiter.charCodeAt(0);
     this.#maxBytes = maxBytes;
+    this.#onLong = onLong;
   }
 
-  /** @throws ProductError `invalid_dataset` */
+  /** @throws ProductError `invalid_dataset`; errors of `onLong` */
   check(chunk: Buffer): void {
     for (const byte of chunk) {
       if (byte === QUOTE) this.#isQuoted = !this.#isQuoted;
@@ -109,10 +127,17 @@ class RecordBounds {
       if (this.#cells > MAX_COLUMNS) {
         throw wrongCsv(this.#row, `It has more than ${MAX_COLUMNS} cells, the limit.`);
       }
+      if (this.#bytes > LONG_RECORD_BYTES) this.#reportLong();
       if (this.#bytes > this.#maxBytes) {
         throw wrongCsv(this.#row, `It is longer than ${this.#maxBytes} bytes, the limit.`);
       }
     }
+  }
+
+  #reportLong(): void {
+    const report = this.#onLong;
+    this.#onLong = () => {};
+    report();
   }
 
   #endRecord(byte: number): void {

@@ -51,7 +51,7 @@ const table = (columns: Record<string, unknown[]>) => {
 const fixture = (name: string) => path.join(FIXTURES, name);
 const expected = async (name: string) => JSON.parse(await readFile(fixture(name), 'utf8')) as Record<string, unknown>[];
 
-test.each(['none', 'snappy', 'gzip', 'brotli', 'zstd', 'v2', 'delta', 'pandas', 'polars'])(
+test.each(['none', 'snappy', 'gzip', 'brotli', 'zstd', 'lz4', 'v2', 'delta', 'pandas', 'polars'])(
   'the rows of pairs-%s are those that were written',
   async (name) => {
     const rows = await expected('pairs.json');
@@ -103,7 +103,15 @@ test('a file without a column of a row, or with too many rows, is refused', asyn
     'invalid_dataset: The Parquet file has the columns "question", "answer", none of which a row has.',
   );
   expect(await rowsOf(fixture('pairs-none.parquet'), 'of-rows', 299)).toContain('more than 299 rows');
-  expect(await rowsOf(fixture('pairs-lz4.parquet'))).toContain('unsupported compression codec');
+});
+
+test('a file with a codec that is not read is refused by its name', async () => {
+  const columnData = [{ name: 'text', data: ['a'] }];
+  const bytes = parquetWriteBuffer({ columnData, codec: 'LZO', compressors: { LZO: (page: Uint8Array) => page } });
+  expect(await rowsOf(await written(new Uint8Array(bytes)))).toBe(
+    'invalid_dataset: The Parquet file cannot be read. It is compressed with LZO, which is not read. ' +
+      'Write it with compression="zstd", or send JSONL.',
+  );
 });
 
 test('a file that is cut off or damaged is refused', async () => {

@@ -14,6 +14,7 @@ import {
   toJson,
 } from 'hyparquet';
 import { type ColumnChoice, columnsToRead } from './column-mapping.js';
+import { unpackLz4Block, unpackLz4Page } from './unpack-lz4.js';
 
 export interface ParquetOptions {
   columns: ColumnChoice;
@@ -48,6 +49,7 @@ export async function* linesOfParquet(
   const metadata = await orDamaged(() => parquetMetadataAsync(buffer, { geoparquet: false }));
   if (metadata.num_rows > maxRows) throw refused(`It has more than ${maxRows} rows, the limit.`);
   const names = await orDamaged(async () => parquetSchema(metadata).children.map(({ element }) => element.name));
+  refuseOtherCodecs(metadata);
   const columns = columnsToRead(names, choice, 'Parquet');
   const others = Object.fromEntries(names.filter((name) => !columns.includes(name)).map((name) => [name, null]));
   let rowStart = 0;
@@ -94,8 +96,18 @@ const COMPRESSORS: Compressors = {
   }),
   GZIP: checked((input, maxOutputLength) => gunzipSync(input, { maxOutputLength })),
   BROTLI: checked((input, maxOutputLength) => brotliDecompressSync(input, { maxOutputLength })),
+  LZ4: checked(unpackLz4Page),
+  LZ4_RAW: checked(unpackLz4Block),
   ZSTD: checked((input, bytes) => decompress(input, new Uint8Array(bytes))),
 };
+
+/** @throws ProductError `invalid_dataset` */
+function refuseOtherCodecs({ row_groups }: FileMetaData): void {
+  const codecs = row_groups.flatMap(({ columns }) => columns.map(({ meta_data }) => meta_data?.codec));
+  const other = codecs.find((codec) => codec !== undefined && codec !== 'UNCOMPRESSED' && !(codec in COMPRESSORS));
+  if (other === undefined) return;
+  throw refused(`It is compressed with ${other}, which is not read. Write it with compression="zstd", or send JSONL.`);
+}
 
 function checked(unpack: (input: Uint8Array, bytes: number) => Uint8Array): NonNullable<Compressors['SNAPPY']> {
   return (input, bytes) => {

@@ -156,6 +156,27 @@ test('a record of CSV has a bounded number of cells', async () => {
   expect(lines.filter((line) => line !== '').map((line) => JSON.parse(line))).toEqual(long);
 });
 
+test('a long record of CSV is reported once, and its report can end the reading', async () => {
+  const long = `${'b'.repeat(2 ** 20)}`;
+  async function* chunks() {
+    yield Buffer.from(`prompt,completion\na,b\na,${long}\na,${long}\n`);
+  }
+  const read = async (onLongRecord: () => void) => {
+    let length = 0;
+    for await (const line of linesOfText(chunks(), { columns: 'of-rows', maxLineBytes: 1e7, onLongRecord })) {
+      length += line.length;
+    }
+    return length;
+  };
+  let reports = 0;
+  expect(await read(() => reports++)).toBeGreaterThan(2 * long.length);
+  expect(reports).toBe(1);
+  const refusing = read(() => {
+    throw new ProductError('service_unavailable', 'no more');
+  });
+  await expect(refusing).rejects.toMatchObject({ code: 'service_unavailable' });
+});
+
 test('every kind of line break ends a record of CSV', async () => {
   expect(await linesOf('prompt,completion\r\na,b\na,b\ra,b')).toEqual(['', ROW, ROW, ROW, '']);
 });

@@ -7,6 +7,8 @@ export interface TextOptions {
   columns: ColumnChoice;
   /** The longest record of CSV, in bytes. */
   maxLineBytes: number;
+  /** Called once, when a record of CSV is found to be long. What it throws ends the reading. */
+  onLongRecord?(): void;
 }
 
 /** Bytes in which the end of the first line is looked for. */
@@ -19,7 +21,7 @@ const MAX_HEAD_BYTES = 2 ** 16;
  */
 export async function* linesOfText(
   chunks: AsyncIterable<Buffer>,
-  { columns, maxLineBytes }: TextOptions,
+  { columns, maxLineBytes, onLongRecord }: TextOptions,
 ): AsyncGenerator<Buffer> {
   const text = await withHead(chunks, (head) => head.length >= MAX_HEAD_BYTES || /[\r\n]/.test(startOf(head)));
   const [firstLine = ''] = startOf(text.head).split(/[\r\n]/, 1);
@@ -28,7 +30,7 @@ export async function* linesOfText(
     ? undefined
     : csvDelimiterOf(firstLine, (name) => names?.includes(name) ?? isRowColumn(name));
   if (delimiter === undefined) yield* linesOfArray(text.chunks);
-  else yield* linesOfCsv(text.chunks, { delimiter, columns, maxRecordBytes: maxLineBytes });
+  else yield* linesOfCsv(text.chunks, { delimiter, columns, maxRecordBytes: maxLineBytes, onLongRecord });
 }
 
 /** The text from its first character that is not white space. A byte order mark counts as white space. */

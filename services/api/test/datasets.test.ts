@@ -15,7 +15,7 @@ import {
   type Paged,
 } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { jsonOf } from './json-of.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
@@ -39,6 +39,7 @@ const fixture = (name: string) => readFile(path.join(ROW_FILES, name));
 const CONVERSATIONS = fileURLToPath(
   new URL('../../../packages/planning/test/fixtures/conversations/cases.json', import.meta.url),
 );
+const FOR_EVER = fileURLToPath(new URL('fixtures/read-for-ever.mjs', import.meta.url));
 const ROW_FILES = fileURLToPath(new URL('../../../packages/row-files/src/fixtures', import.meta.url));
 
 /** The first rows of a dataset with their lines. */
@@ -479,6 +480,30 @@ describe('an upload is refused', () => {
     socket.destroy();
     await expect.poll(stored).toEqual(before);
   });
+});
+
+test('the reading of a file ends when its sender leaves', async () => {
+  const fileReader = { file: FOR_EVER, environment: { PATH: process.env.PATH } };
+  const other = await startRealApi({
+    redisUrl: server.url,
+    prefix: `${server.prefix}reading:`,
+    changes: { fileReader },
+  });
+  onTestFinished(() => other.stop());
+  const port = Number(new URL(await other.app.listen({ host: '127.0.0.1', port: 0 })).port);
+  const staged = () => readdir(path.join(other.folder, '.staging'), { recursive: true });
+  const head = 'POST /datasets HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\n';
+  const file = await fixture('pairs-snappy.parquet');
+  const begun = expect.arrayContaining([expect.stringMatching(/\.begun$/)]);
+  // Two are read at once: each gives back its place.
+  for (let time = 0; time < 3; time++) {
+    const socket = connect(port, '127.0.0.1');
+    await once(socket, 'connect');
+    socket.write(Buffer.concat([Buffer.from(`${head}content-length: ${file.length}\r\n\r\n`), file]));
+    await expect.poll(staged).toEqual(begun);
+    socket.destroy();
+    await expect.poll(staged).toEqual([]);
+  }
 });
 
 describe('datasets', () => {

@@ -29,6 +29,23 @@ test('calls beyond the limit get a place in their order, as soon as there is one
   expect(await isIn(fourth)).toBe(true);
 });
 
+test('keys take turns, however many calls of one wait', async () => {
+  const queue = createConcurrencyQueue(long);
+  const one = { own: 1, total: 1 };
+  const order: string[] = [];
+  const enter = (key: KeyId, name: string) =>
+    queue.enter(key, one, never()).then((release) => {
+      order.push(name);
+      setImmediate(release);
+    });
+  const first = await queue.enter(ONE, one, never());
+  const calls = [enter(ONE, 'one 1'), enter(ONE, 'one 2'), enter(ONE, 'one 3'), enter(OTHER, 'other 1')];
+  calls.push(enter(OTHER, 'other 2'));
+  first();
+  await Promise.all(calls);
+  expect(order).toEqual(['one 1', 'other 1', 'one 2', 'other 2', 'one 3']);
+});
+
 test('a call that leaves gives up its turn', async () => {
   const queue = createConcurrencyQueue(long);
   const release = await queue.enter(ONE, { own: 1, total: 3 }, never());

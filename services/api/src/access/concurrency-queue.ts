@@ -4,7 +4,7 @@ import { createConcurrencyLimit, type OpenLimits } from './concurrency-limit.js'
 /** A {@link createConcurrencyLimit} whose calls wait, for a limited time, until fewer are open. */
 export interface ConcurrencyQueue {
   /**
-   * Counts a new call, once there is a place for it. Calls of one key get theirs in the order in which they came.
+   * Counts a new call, once there is a place for it. Keys take turns; calls of one key get their places in the order in which they came.
    *
    * @param signal - Ends the waiting.
    * @returns a function that releases it
@@ -63,7 +63,13 @@ export function createConcurrencyQueue({ what, waitMs }: ConcurrencyQueueOptions
   const admitNext = () => {
     for (const one of queue) {
       const release = open.tryAcquire(one.key, one.limits);
-      if (!(release instanceof ProductError)) one.admit(opened(release));
+      if (release instanceof ProductError) continue;
+      one.admit(opened(release));
+      // The other calls of its key wait behind those of other keys.
+      for (const other of [...queue].filter(({ key }) => key === one.key)) {
+        queue.delete(other);
+        queue.add(other);
+      }
     }
   };
 

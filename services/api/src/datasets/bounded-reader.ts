@@ -1,30 +1,40 @@
-import { createReadStream } from 'node:fs';
 import path from 'node:path';
-import { askChild, type ChildProgram, explainExit } from '@lorasmith/child-processes';
-import { Semaphore } from '@lorasmith/concurrency';
-import { ProductError } from '@lorasmith/contracts';
+import { type ChildProgram, explainExit, readChild } from '@lorasmith/child-processes';
+import { type KeyId, ProductError } from '@lorasmith/contracts';
 import type { BundleStore } from '@lorasmith/storage';
+import { createConcurrencyQueue } from '../access/concurrency-queue.js';
 import type { FileReading } from './file-reading.js';
 
 /** The heap of a process that reads a file. */
 const HEAP_MB = 1_024;
 const TIMEOUT_MS = 300_000;
 const MAX_AT_ONCE = 2;
+const MAX_AT_ONCE_OF_KEY = 1;
+const MAX_WAIT_MS = 600_000;
 /** Limits, for docs/limits.md. */
 export const fileReadingLimits = {
   time: { value: TIMEOUT_MS, unit: 'ms', beyond: '504 `timeout`' },
   heap: { value: HEAP_MB * 2 ** 20, unit: 'bytes', beyond: '422 `invalid_dataset`' },
+  ofKey: { value: MAX_AT_ONCE_OF_KEY, unit: 'file', beyond: 'further ones wait' },
+  inAll: { value: MAX_AT_ONCE, unit: 'files', beyond: 'further ones wait' },
+  wait: { value: MAX_WAIT_MS, unit: 'ms', beyond: '429 `quota_exceeded`, or 503' },
 };
 
 const UPLOADED = 'uploaded';
-const OUTPUT = 'output';
+
+export interface BoundedReading extends Omit<FileReading, 'file'> {
+  /** The API key whose turn it is. */
+  key: KeyId | null;
+  /** Ends the wait and the reading. */
+  signal: AbortSignal;
+}
 
 /**
  * Reads Parquet and zstd files in processes of their own. Their readers take as much time and memory as a file is made to need, and block.
  */
 export class BoundedReader {
   readonly #program: ChildProgram;
-  readonly #running = new Semaphore(MAX_AT_ONCE);
+  readonly #running = createConcurrencyQueue({ what: 'Parquet or zstd files that are read', waitMs: MAX_WAIT_MS });
 
   /** @param program - `read-file-main.js` */
   constructor(program: ChildProgram) {
@@ -34,33 +44,34 @@ export class BoundedReader {
   }
 
   /**
-   * The content of an uploaded file, which is staged meanwhile.
+   * The content of an uploaded file, which is staged meanwhile. Its process waits while the content is not taken.
    *
-   * The chunks throw ProductError `invalid_dataset` for a damaged file and for one that needs too much memory, `body_too_large`, `timeout`;
-   * errors of `chunks`.
+   * The chunks throw ProductError `invalid_dataset` for a damaged file and for one that needs too much memory, `body_too_large`, `timeout`,
+   * `quota_exceeded` and `service_unavailable` after a long wait for other files; the reason of `signal`; errors of `chunks`.
    */
   async *read(
     chunks: AsyncIterable<Buffer>,
     store: Pick<BundleStore, 'stage'>,
-    options: Omit<FileReading, 'file' | 'output'>,
+    { key, signal, ...options }: BoundedReading,
   ): AsyncGenerator<Buffer> {
     const staging = await store.stage();
     try {
       await staging.write(UPLOADED, chunks);
-      const file = path.join(staging.path, UPLOADED);
-      const output = path.join(staging.path, OUTPUT);
-      const reading: FileReading = { ...options, file, output };
-      await this.#running.run(() =>
-        askChild<null>(this.#program, reading, { timeoutMs: TIMEOUT_MS, work: 'Reading the file', crashed }),
-      );
-      yield* createReadStream(output);
+      const reading: FileReading = { ...options, file: path.join(staging.path, UPLOADED) };
+      const limits = { own: key === null ? MAX_AT_ONCE : MAX_AT_ONCE_OF_KEY, total: MAX_AT_ONCE };
+      const release = await this.#running.enter(key, limits, signal);
+      try {
+        yield* readChild(this.#program, reading, { signal, timeoutMs: TIMEOUT_MS, work: 'Reading the file', crashed });
+      } finally {
+        release();
+      }
     } finally {
       await staging.discard();
     }
   }
 }
 
-function crashed(...[how, exit]: Parameters<Parameters<typeof askChild>[2]['crashed']>): ProductError {
+function crashed(...[how, exit]: Parameters<Parameters<typeof readChild>[2]['crashed']>): ProductError {
   const cause = new Error(exit.lines.join('\n'));
   if (explainExit(exit).cause === 'not-started') {
     return new ProductError('internal_error', `Reading the file failed: its process ${how}.`, { cause });

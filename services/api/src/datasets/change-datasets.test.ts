@@ -49,6 +49,7 @@ const source = (text: string): UploadSource => ({
   })(),
   declaredBytes: Buffer.byteLength(text),
   columns: undefined,
+  signal: new AbortController().signal,
   name: async () => 'a name',
 });
 const redisUnavailable = new ProductError('redis_unavailable', 'Redis cannot be reached.');

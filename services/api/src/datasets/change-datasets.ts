@@ -51,7 +51,7 @@ export function createDatasetChanges({ catalog, jobs, examples, quota }: Dataset
         things: { own: limits.datasets, total: limits.totalDatasets },
       });
       try {
-        const stored = await catalog.add(openSource(), owner, upload);
+        const stored = await catalog.add(openSource(), { owner, key }, upload);
         // An earlier deletion of the same dataset may still prevent new jobs on it. Without Redis no job can be created
         // anyway, and that entry expires within a minute.
         if (stored.created) await jobs.inputs.allow(stored.dataset.id).catch(ignoreWithoutRedis);

@@ -1,6 +1,8 @@
+import { EventEmitter, once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { KeyId } from '@lorasmith/contracts';
 import { openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createDatasetCatalog } from './dataset-catalog.js';
@@ -42,10 +44,47 @@ test('checking lines that have already arrived does not block the event loop', a
     for (let i = 0; i < 160; i++) yield Buffer.alloc(2 ** 15, ' \n');
     turnsMeanwhile = turns - before;
   }
-  const source = { chunks: chunks(), declaredBytes: undefined, columns: undefined, name: async () => null };
-  await expect(catalog.add(source, null, { metered: passed, checkOneMore: () => {} })).rejects.toMatchObject({
+  const { signal } = new AbortController();
+  const source = { chunks: chunks(), declaredBytes: undefined, columns: undefined, signal, name: async () => null };
+  await expect(
+    catalog.add(source, { owner: null, key: null }, { metered: passed, checkOneMore: () => {} }),
+  ).rejects.toMatchObject({
     code: 'invalid_dataset',
   });
   clearImmediate(next);
   expect(turnsMeanwhile).toBeGreaterThan(1);
+});
+
+test('few uploads have long rows of CSV at once, of a key and in all', async () => {
+  const store = await openBundleStore({ root, kind: 'datasets' });
+  const limits = { maxBytes: 2 ** 30, maxLineBytes: 2 ** 23, maxRows: 10 };
+  const catalog = createDatasetCatalog({ store, limits, reader: noReader });
+  const { signal } = new AbortController();
+  const quota = { metered: passed, checkOneMore: () => {} };
+  const row = `a,${'b'.repeat(2 ** 20)}\n`;
+  /** An upload that has sent a long row, and is ended by `end`. */
+  const begin = async (key: string) => {
+    const upload = new EventEmitter();
+    const sent = once(upload, 'sent');
+    async function* chunks() {
+      yield Buffer.from('prompt,completion\n');
+      yield Buffer.from(row);
+      const ended = once(upload, 'end');
+      upload.emit('sent');
+      await ended;
+    }
+    const source = { chunks: chunks(), declaredBytes: undefined, columns: undefined, signal, name: async () => null };
+    const added = catalog.add(source, { owner: null, key: key as KeyId }, quota);
+    await Promise.race([sent, added.catch(() => {})]);
+    return { added, end: () => upload.emit('end') };
+  };
+  const own = await Promise.all(['a', 'a', 'a', 'a'].map(begin));
+  await expect((await begin('a')).added).rejects.toMatchObject({ code: 'quota_exceeded' });
+  const others = await Promise.all(['b', 'c', 'd', 'e'].map(begin));
+  await expect((await begin('f')).added).rejects.toMatchObject({ code: 'service_unavailable' });
+  for (const { end } of [...own, ...others]) end();
+  await Promise.all([...own, ...others].map(({ added }) => added));
+  const last = await begin('f');
+  last.end();
+  expect((await last.added).dataset.rows).toBe(1);
 });

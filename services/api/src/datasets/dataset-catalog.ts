@@ -7,6 +7,7 @@ import {
   DATASET_FILES,
   type Dataset,
   type DatasetQuery,
+  type KeyId,
   type Owner,
   type Paged,
   ProductError,
@@ -15,6 +16,7 @@ import { linesOfFile } from '@lorasmith/row-files';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, totalBytes } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
+import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import type { BoundedReader } from './bounded-reader.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import type { FileReading } from './file-reading.js';
@@ -37,7 +39,11 @@ export interface DatasetCatalog {
    * @param quota - Meters the bytes that are stored
    * @throws ProductError `invalid_dataset`, `dataset_empty`, `body_too_large`, `storage_full`; errors of the source and of the quota
    */
-  add(source: UploadSource, owner: Owner, quota: StorageQuota): Promise<{ dataset: Dataset; created: boolean }>;
+  add(
+    source: UploadSource,
+    uploader: { owner: Owner; key: KeyId | null },
+    quota: StorageQuota,
+  ): Promise<{ dataset: Dataset; created: boolean }>;
   /** @throws ProductError `dataset_not_found` */
   get(id: string): Promise<Dataset>;
   /** The owner of the dataset; undefined if it does not exist. */
@@ -60,6 +66,14 @@ const RECORDS_AT_ONCE = 32;
 /** Approximate time for which checking lines blocks the event loop. */
 const WORK_MS = 20;
 
+/** Uploads of CSV with long rows, at once: the memory of the parser of each is twice that of its longest row, and more. */
+const LONG_RECORDS = { own: 4, total: 8 };
+/** Limits, for docs/limits.md. */
+export const longRecordLimits = {
+  ofKey: { value: LONG_RECORDS.own, unit: 'uploads', beyond: '429 `quota_exceeded`' },
+  inAll: { value: LONG_RECORDS.total, unit: 'uploads', beyond: '503 `service_unavailable`' },
+};
+
 export interface DatasetCatalogOptions {
   store: BundleStore;
   limits: DatasetLimits;
@@ -69,6 +83,7 @@ export interface DatasetCatalogOptions {
 export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOptions): DatasetCatalog {
   // Records never change, but the store is asked every time which datasets exist.
   const records = new Map<string, Dataset>();
+  const longRecords = createConcurrencyLimit('uploads of CSV with long rows');
 
   const get = async (id: string): Promise<Dataset> => {
     if (!(await store.has(id))) throw datasetNotFound(id);
@@ -82,15 +97,19 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
     return record;
   };
 
-  const storeRows: DatasetCatalog['add'] = async (source, owner, quota) => {
+  const storeRows: DatasetCatalog['add'] = async (source, { owner, key }, quota) => {
     const staging = await store.stage();
+    let releaseLongRecords = () => {};
     try {
       const checker = new DatasetChecker(limits, source.columns);
-      const columns = source.columns ?? 'of-rows';
+      const { columns = 'of-rows', signal } = source;
       const read = (form: FileReading['form']) => (chunks: AsyncIterable<Buffer>) =>
-        reader.read(quota.metered(chunks, source.declaredBytes), store, { form, columns, ...limits });
+        reader.read(quota.metered(chunks, source.declaredBytes), store, { form, columns, key, signal, ...limits });
       const readers = { unzstd: read('zstd'), linesOfParquet: read('parquet') };
-      const lines = orNothingStored(linesOfFile(source.chunks, { ...limits, ...readers, columns }));
+      const onLongRecord = () => {
+        releaseLongRecords = longRecords.acquire(key, LONG_RECORDS);
+      };
+      const lines = orNothingStored(linesOfFile(source.chunks, { ...limits, ...readers, columns, onLongRecord }));
       // Rows may become longer where they are mapped.
       const rows = bounded(checkedRows(lines, checker), limits.maxBytes, 'dataset');
       const digest = await staging.write(DATASET_FILES.rows, quota.metered(rows, source.declaredBytes));
@@ -101,6 +120,7 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
       const stored = await sameDataset(await get(dataset.id), dataset.sha256);
       return { dataset: { ...stored, warnings: dataset.warnings }, created: false };
     } finally {
+      releaseLongRecords();
       await staging.discard();
     }
   };

@@ -11,7 +11,7 @@ import {
   ModelName,
   ProductError,
 } from '@lorasmith/contracts';
-import type { HttpApp } from '@lorasmith/service-kit';
+import { type HttpApp, untilClosed, uploadBroken } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetChanges } from './change-datasets.js';
@@ -190,7 +190,8 @@ async function uploadRoute(
       const { caller, identity, limits, log, query } = request;
       const { name = null } = query;
       const columns = columnsOf(query);
-      const source = () => uploadSourceOf(request, { name, columns }, maxBytes);
+      const signal = untilClosed(reply.raw, uploadBroken());
+      const source = () => uploadSourceOf(request, { name, columns, signal }, maxBytes);
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
       const { base_model: baseModel } = query;
       if (baseModel !== undefined) await preparations.checkModel(baseModel);

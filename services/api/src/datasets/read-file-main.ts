@@ -1,14 +1,14 @@
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
-import { answerParent } from '@lorasmith/child-processes';
+import { answerParent, childOutput } from '@lorasmith/child-processes';
 import { bounded } from '@lorasmith/contracts';
 import { linesOfParquet, unzstd } from '@lorasmith/row-files';
 import type { FileReading } from './file-reading.js';
 
 answerParent<FileReading, null>('reading of the file', async (reading) => {
   const content = bounded(contentOf(reading), reading.maxBytes, 'unpacked file');
-  await pipeline(content, createWriteStream(reading.output, { flags: 'wx' }));
+  await pipeline(content, childOutput());
   return null;
 });
 

@@ -6,7 +6,7 @@ import Fastify from 'fastify';
 import { expect, test } from 'vitest';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
-const UNNAMED = { name: null, columns: undefined };
+const UNNAMED = { name: null, columns: undefined, signal: new AbortController().signal };
 const FORM = 'multipart/form-data; boundary=b';
 const HEAD = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n';
 const PART = `${HEAD}{"text":"a"}\n`;

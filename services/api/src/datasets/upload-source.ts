@@ -28,14 +28,13 @@ export interface UploadSource {
   declaredBytes: number | undefined;
   /** The columns of the file that rows have; undefined: those with the names of a row. */
   columns: ColumnMapping | undefined;
+  /** Aborted when the sender has left, also after the last chunk. */
+  signal: AbortSignal;
   name(): Promise<string | null>;
 }
 
-/** The file of a request, with its name. */
-export interface NamedUpload {
-  name: string | null;
-  columns: ColumnMapping | undefined;
-}
+/** The name of the file of a request, and what else it says of it. */
+export type NamedUpload = Pick<UploadSource, 'columns' | 'signal'> & { name: string | null };
 
 const NAME_FIELD = 'name';
 const MAX_NAME_LENGTH = 128;
@@ -49,22 +48,23 @@ const WHAT = 'file';
  */
 export function uploadSourceOf(
   request: FastifyRequest,
-  { name, columns }: NamedUpload,
+  { name, columns, signal }: NamedUpload,
   maxBytes: number,
 ): UploadSource {
   refuseEncodings(request.headers['content-encoding']);
-  if (request.isMultipart()) return { ...formSource(request, name, maxBytes), columns };
+  if (request.isMultipart()) return { ...formSource(request, name, maxBytes), columns, signal };
   const { 'content-length': length } = request.headers;
   const declaredBytes = length === undefined ? undefined : Number(length);
   if ((declaredBytes ?? 0) > maxBytes) throw bodyTooLarge(maxBytes, WHAT);
-  return { chunks: boundedChunks(request.raw, maxBytes, WHAT), declaredBytes, columns, name: async () => name };
+  const chunks = boundedChunks(request.raw, maxBytes, WHAT);
+  return { chunks, declaredBytes, columns, signal, name: async () => name };
 }
 
 function formSource(
   request: FastifyRequest,
   nameOfQuery: string | null,
   maxBytes: number,
-): Omit<UploadSource, 'columns'> {
+): Omit<UploadSource, 'columns' | 'signal'> {
   let name = nameOfQuery;
   const form = formUploadOf(request, {
     maxBytes,

@@ -8,7 +8,7 @@ import {
   ProductError,
   ResultFileId,
 } from '@lorasmith/contracts';
-import { type HttpApp, onceClosed } from '@lorasmith/service-kit';
+import { type HttpApp, onceClosed, untilClosed, uploadBroken } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { ConcurrencyLimit } from '../../access/concurrency-limit.js';
@@ -179,12 +179,12 @@ async function uploadRoute(app: HttpApp, { changes, maxBytes }: FileRoutesOption
         response: { 200: answer('Stored.', OpenaiFile), ...openaiErrorAnswers(400, 413, 415, 503, 504, 507) },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { caller, identity, limits, log } = request;
       if (!request.isMultipart()) throw new ProductError('invalid_request', 'The form has no file.', { param: 'file' });
-      const columns = columnsOf(request.query);
+      const described = { columns: columnsOf(request.query), signal: untilClosed(reply.raw, uploadBroken()) };
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
-      const { dataset } = await changes.upload(() => openaiUploadOf(request, columns, maxBytes), uploader);
+      const { dataset } = await changes.upload(() => openaiUploadOf(request, described, maxBytes), uploader);
       return fileOfDataset(dataset);
     },
   );

@@ -1,5 +1,4 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { ColumnMapping } from '@lorasmith/row-files';
 import type { FastifyRequest } from 'fastify';
 import { formUploadOf } from '../../datasets/form-upload.js';
 import { checkedName, refuseEncodings, type UploadSource } from '../../datasets/upload-source.js';
@@ -17,7 +16,7 @@ const MAX_FIELD_BYTES = 1_000;
  */
 export function openaiUploadOf(
   request: FastifyRequest,
-  columns: ColumnMapping | undefined,
+  { columns, signal }: Pick<UploadSource, 'columns' | 'signal'>,
   maxBytes: number,
 ): UploadSource {
   refuseEncodings(request.headers['content-encoding']);
@@ -41,6 +40,7 @@ export function openaiUploadOf(
     // The length of a form is not that of its file.
     declaredBytes: undefined,
     columns,
+    signal,
     async name() {
       await form.readOn();
       if (!hasPurpose) throw new ProductError('invalid_request', 'purpose is missing.', { param: PURPOSE });

@@ -1,0 +1,93 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+const PROGRAM = fileURLToPath(new URL('read-in-process.mjs', import.meta.url));
+/** Memory that grows with the inputs ends with the process. */
+const INPUTS_OF_PROCESS = 2_000;
+/** The bounds that the product has for such a process, smaller. */
+const HEAP_MB = 256;
+const TIMEOUT_MS = 20_000;
+
+/** The end of a process that took too much memory or time: for a reader that may do so, the input is refused. */
+export class ReaderEnded extends Error {}
+
+/** An error of a reader that counts as refused. */
+export class ReaderRefused extends Error {}
+
+/**
+ * A reader whose inputs may take any time and memory: it runs in a process of its own, which reads many inputs. The coverage of each input
+ * is copied into this process.
+ */
+export class ReaderProcess {
+  /** @type {string} */
+  #reader;
+  /** @type {import('node:child_process').ChildProcess | undefined} */
+  #child;
+  #inputs = 0;
+
+  /** @param {string} reader its name in read-in-process.mjs */
+  constructor(reader) {
+    this.#reader = reader;
+  }
+
+  /** Starts a process where there is none for the next input. */
+  async start() {
+    if (this.#inputs >= INPUTS_OF_PROCESS) this.close();
+    if (this.#child !== undefined) return;
+    this.#child = fork(PROGRAM, [this.#reader], {
+      serialization: 'advanced',
+      execArgv: [`--max-old-space-size=${HEAP_MB}`],
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    });
+    // Its first message says that it has loaded.
+    await once(this.#child, 'message');
+  }
+
+  /** @param {Buffer} input @throws {ReaderRefused} @throws {ReaderEnded} @throws {Error} a finding */
+  async read(input) {
+    const child = this.#child;
+    if (child === undefined) throw new Error('it is not started');
+    this.#inputs++;
+    const answer = await new Promise((resolve) => {
+      const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
+      /** @param {unknown} message */
+      const settle = (message) => {
+        clearTimeout(timer);
+        child.removeAllListeners();
+        resolve(message);
+      };
+      child.once('message', settle);
+      child.once('exit', () => settle(undefined));
+      child.send(input);
+    });
+    if (answer === undefined) {
+      this.close();
+      throw new ReaderEnded('its process took too much memory or time');
+    }
+    const { coverage, refused, fault } = /** @type {{ coverage: object, refused: boolean, fault: string }} */ (answer);
+    copyCounts(coverage, /** @type {any} */ (globalThis));
+    if (refused) throw new ReaderRefused(fault);
+    if (fault !== '') throw new Error(fault);
+  }
+
+  close() {
+    this.#child?.kill('SIGKILL');
+    this.#child = undefined;
+    this.#inputs = 0;
+  }
+}
+
+/** @param {any} from @param {any} holder */
+function copyCounts(from, holder) {
+  holder.__coverage__ ??= {};
+  for (const [file, counts] of Object.entries(from)) {
+    holder.__coverage__[file] ??= counts;
+    const known = holder.__coverage__[file];
+    Object.assign(known.s, counts.s);
+    for (const [branch, runs] of Object.entries(counts.b)) {
+      // In place: the map of the coverage holds these arrays.
+      for (const [index, times] of runs.entries()) known.b[branch][index] = times;
+    }
+  }
+}
