@@ -102,6 +102,7 @@ describe.concurrent("OpenAI's package", () => {
         answer: { model: true, tokens: true },
         structured: { ok: true },
         called: ['tool_calls', 'look', ['ok'], ['look']],
+        allowed: ['hear'],
         replied: true,
         paused: 'paused',
         resumed: 'queued',

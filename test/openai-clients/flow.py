@@ -108,8 +108,13 @@ tools = [{"type": "function", "function": {"name": "look", "parameters": schema}
 asked = {"model": model.id, "messages": question, "tools": tools, "tool_choice": "required"}
 called = client.chat.completions.create(**asked).choices[0]
 call = called.message.tool_calls[0]
+others = [*tools, {"type": "function", "function": {"name": "hear", "parameters": schema}}]
+named = [{"type": "function", "function": {"name": "hear"}}]
+tool_choice = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}}
+allowed = client.chat.completions.create(**{**asked, "tools": others, "tool_choice": tool_choice}).choices[0]
 deltas = [delta for chunk in client.chat.completions.create(**asked, stream=True) for one in chunk.choices for delta in one.delta.tool_calls or []]
 seen["called"] = [called.finish_reason, call.function.name, list(json.loads(call.function.arguments)), [delta.function.name for delta in deltas]]
+seen["allowed"] = [one.function.name for one in allowed.message.tool_calls]
 replied = client.chat.completions.create(
     model=model.id,
     messages=[*question, called.message, {"role": "tool", "tool_call_id": call.id, "content": "yes"}],

@@ -116,6 +116,10 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
   const called = (await client.chat.completions.create(asked)).choices[0]!;
   const [call] = called.message.tool_calls!;
   const ofCall = call as { id: string; function: { name: string; arguments: string } };
+  const others = [...tools, { type: 'function' as const, function: { name: 'hear', parameters: schema } }];
+  const named = [{ type: 'function', function: { name: 'hear' } }];
+  const tool_choice = { type: 'allowed_tools' as const, allowed_tools: { mode: 'required' as const, tools: named } };
+  const allowed = (await client.chat.completions.create({ ...asked, tools: others, tool_choice })).choices[0]!;
   const chunks = await all(await client.chat.completions.create({ ...asked, stream: true }));
   const deltas = chunks.flatMap(({ choices }) => choices.flatMap(({ delta }) => delta.tool_calls ?? []));
   const replied = await client.chat.completions.create({
@@ -198,6 +202,7 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
       Object.keys(JSON.parse(ofCall.function.arguments)),
       deltas.map((delta) => delta.function?.name),
     ],
+    allowed: allowed.message.tool_calls!.map((one) => 'function' in one && one.function.name),
     replied: replied.usage!.completion_tokens > 0,
     paused: paused.status,
     resumed: resumed.status,

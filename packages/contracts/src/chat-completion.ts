@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { answerHead, fieldsWithoutEffect, generationFields, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
-import { ChatMessage, Tools } from './message.js';
+import { ChatMessage, MAX_TOOLS, Tools } from './message.js';
 import { Nullable } from './nullable.js';
 import { closed } from './schema-parts.js';
 
@@ -32,6 +32,34 @@ const ResponseFormat = Type.Object(
   { $id: 'ResponseFormat', ...closed },
 );
 
+const functionName = { name: Type.String({ maxLength: 256 }) };
+
+const AllowedTool = Type.Object(
+  {
+    type: Type.Literal('function'),
+    function: Type.Object(functionName, { additionalProperties: true, description: 'The name alone counts.' }),
+  },
+  closed,
+);
+
+const AllowedTools = Type.Object(
+  {
+    type: Type.Literal('allowed_tools'),
+    allowed_tools: Type.Object(
+      {
+        mode: Type.Enum(['auto', 'required']),
+        tools: Type.Array(AllowedTool, {
+          minItems: 1,
+          maxItems: MAX_TOOLS,
+          description: 'The others are not written into the prompt.',
+        }),
+      },
+      closed,
+    ),
+  },
+  { $id: 'AllowedTools', ...closed },
+);
+
 /** Body of `POST /v1/chat/completions`. */
 export const ChatCompletionRequest = Type.Object(
   {
@@ -48,19 +76,14 @@ export const ChatCompletionRequest = Type.Object(
       Type.Union(
         [
           Type.Enum(['auto', 'none', 'required']),
-          Type.Object(
-            {
-              type: Type.Literal('function'),
-              function: Type.Object({ name: Type.String({ maxLength: 256 }) }, closed),
-            },
-            closed,
-          ),
+          Type.Object({ type: Type.Literal('function'), function: Type.Object(functionName, closed) }, closed),
+          AllowedTools,
           Type.Null(),
         ],
         {
           description:
             'none: the tools are not written into the prompt. required, or the name of a function: the answer is one call, whose ' +
-            'arguments have the schema of the function. Default: auto.',
+            'arguments have the schema of the function. allowed_tools: auto or required, with some of the tools. Default: auto.',
         },
       ),
     ),

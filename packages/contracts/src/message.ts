@@ -10,7 +10,8 @@ export type Message = Static<typeof Message>;
 // Conversations with tools, as the OpenAI API has them.
 
 const MAX_PARTS = 100;
-const MAX_TOOLS = 128;
+/** The most tools of a row or a chat. */
+export const MAX_TOOLS = 128;
 /** Limits, for docs/limits.md. */
 export const messageLimits = {
   tools: { value: MAX_TOOLS, unit: 'tools', beyond: '422 `invalid_dataset`, 400 `invalid_request`' },

@@ -35,10 +35,11 @@ export const schemaLimits = {
 };
 
 /** Keywords that say nothing about a value. */
-const ANNOTATIONS = new Set(
+export const ANNOTATIONS = new Set(
   '$schema $id $comment title description default examples deprecated readOnly writeOnly'.split(' '),
 );
-const DEFINITIONS = ['$defs', 'definitions'];
+/** Keywords that have schemas for references. */
+export const DEFINITIONS = ['$defs', 'definitions'];
 const OF_TYPES: Readonly<Record<string, readonly string[]>> = {
   object: ['properties', 'required', 'additionalProperties'],
   array: ['items', 'minItems', 'maxItems', 'uniqueItems'],

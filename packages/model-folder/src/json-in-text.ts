@@ -1,20 +1,32 @@
+/** Looks for the end of a JSON object or array that comes in pieces, each of which it reads once. */
+export class JsonEnd {
+  #depth = 0;
+  #isString = false;
+  #isEscaped = false;
+
+  /** @returns where the JSON ends in this piece of it; -1 if it goes on */
+  push(piece: string): number {
+    for (let at = 0; at < piece.length; at++) {
+      const character = piece[at];
+      if (this.#isEscaped) this.#isEscaped = false;
+      else if (this.#isString) {
+        if (character === '\\') this.#isEscaped = true;
+        else if (character === '"') this.#isString = false;
+      } else if (character === '"') this.#isString = true;
+      else if (character === '{' || character === '[') this.#depth++;
+      else if (character === '}' || character === ']') {
+        this.#depth--;
+        if (this.#depth === 0) return at + 1;
+      }
+    }
+    return -1;
+  }
+}
+
 /** Where the JSON object or array ends that starts at a place of a text; -1 if the text ends before it. */
 export function jsonEnd(text: string, start: number): number {
-  let depth = 0;
-  let isString = false;
-  for (let at = start; at < text.length; at++) {
-    const character = text[at];
-    if (isString) {
-      if (character === '\\') at++;
-      else if (character === '"') isString = false;
-    } else if (character === '"') isString = true;
-    else if (character === '{' || character === '[') depth++;
-    else if (character === '}' || character === ']') {
-      depth--;
-      if (depth === 0) return at + 1;
-    }
-  }
-  return -1;
+  const end = new JsonEnd().push(text.slice(start));
+  return end === -1 ? -1 : start + end;
 }
 
 /** The JSON object or array that a text is; null for any other text. */

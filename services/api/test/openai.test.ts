@@ -86,7 +86,7 @@ beforeAll(async () => {
       registryUrl: started.url,
       adapters: folder.adapters,
       baseModels: localModels(`${folder.folder}/models`),
-      generationLimits: { maxTokens: 100, waitMs: 300, queueMs: 60_000 },
+      generationLimits: { maxTokens: 100, waitMs: 10_000, queueMs: 60_000 },
       downloadStallMs: 500,
     },
   });
@@ -379,6 +379,25 @@ describe('a chat', () => {
     }
   });
 
+  test('may call some tools alone, or must call one of them', async () => {
+    const tools = ['f', 'g', 'h'].map((name) => ({ ...TOOL, function: { ...TOOL.function, name } }));
+    const named = ['h', 'f'].map((name) => ({ type: 'function', function: { name } }));
+    for (const [mode, must_call] of [
+      ['auto', null],
+      ['required', ['h', 'f']],
+    ] as const) {
+      const tool_choice = { type: 'allowed_tools', allowed_tools: { mode, tools: named } } as const;
+      const asked = client.chat.completions.create({ ...CHAT, tools, tool_choice });
+      const { input } = await answering(
+        { type: 'call', choice: 0, name: 'h', arguments: '{}' },
+        ...said(0).slice(-1),
+        END,
+      );
+      expect(input).toMatchObject({ tools: [tools[0], tools[2]], must_call, one_call: mode === 'required' });
+      expect((await asked).choices[0]!.message.tool_calls).toHaveLength(1);
+    }
+  });
+
   test('is streamed, with the counts in a last piece', async () => {
     const asked = client.chat.completions.create({ ...CHAT, stream: true, stream_options: { include_usage: true } });
     const answered = answering(...said(), END);
@@ -543,6 +562,19 @@ test.each([
   [
     'the choice of a tool that is not there',
     { tools: [TOOL], tool_choice: { type: 'function', function: { name: 'other' } } },
+    400,
+    'invalid_request',
+    'There is no tool "other".',
+  ],
+  [
+    'an allowed tool that is not there',
+    {
+      tools: [TOOL],
+      tool_choice: {
+        type: 'allowed_tools',
+        allowed_tools: { mode: 'auto', tools: [{ type: 'function', function: { name: 'other' } }] },
+      },
+    },
     400,
     'invalid_request',
     'There is no tool "other".',

@@ -172,6 +172,17 @@ const prompts: HostileCase[] = [
     tools: [TOOL],
     tool_choice: { type: 'function', function: { name: 'g' } },
   }),
+  chat('an allowed tool that is not there', INVALID, {
+    tools: [TOOL],
+    tool_choice: {
+      type: 'allowed_tools',
+      allowed_tools: { mode: 'auto', tools: [{ type: 'function', function: { name: 'g' } }] },
+    },
+  }),
+  chat('no allowed tools', INVALID, {
+    tools: [TOOL],
+    tool_choice: { type: 'allowed_tools', allowed_tools: { mode: 'auto', tools: [] } },
+  }),
   chat('a tool whose schema refers to another site', INVALID, {
     tools: [{ ...TOOL, function: { ...TOOL.function, parameters: { $ref: 'file:///etc/passwd' } } }],
     tool_choice: 'required',

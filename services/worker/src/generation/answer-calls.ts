@@ -1,4 +1,5 @@
 import type { GenerationRequest, Tool } from '@lorasmith/contracts';
+import { movedSchema } from '@lorasmith/json-grammar';
 import type { CallSyntax, ModelText, Tokenizer } from '@lorasmith/model-folder';
 import { CallParser, WHOLE_CALL } from './call-parser.js';
 import type { ChoiceCalls } from './choice-text.js';
@@ -40,24 +41,12 @@ function schemaOfCall(tools: readonly Tool[], names: readonly string[], argument
       type: 'object',
       properties: {
         name: { const: name },
-        [argumentsKey]: moved(parameters, `#/anyOf/${index}/properties/${argumentsKey}`),
+        [argumentsKey]: movedSchema(parameters, `#/anyOf/${index}/properties/${argumentsKey}`),
       },
       required: ['name', argumentsKey],
       additionalProperties: false,
     })),
   };
-}
-
-/** A schema whose references are to its own parts, at another place of a larger one. */
-function moved(schema: unknown, place: string): unknown {
-  if (Array.isArray(schema)) return schema.map((part) => moved(part, place));
-  if (typeof schema !== 'object' || schema === null) return schema;
-  return Object.fromEntries(
-    Object.entries(schema).map(([key, value]) => [
-      key,
-      key === '$ref' && typeof value === 'string' ? value.replace(/^#/, place) : moved(value, place),
-    ]),
-  );
 }
 
 function specialTokensIn({ before, after, form }: CallSyntax, { specialTokens }: Tokenizer): Map<number, string> {

@@ -1,5 +1,5 @@
-import type { CallSyntax } from '@lorasmith/model-folder';
-import { describe, expect, test } from 'vitest';
+import { type CallSyntax, JsonEnd } from '@lorasmith/model-folder';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type AnswerPart, CallParser } from './call-parser.js';
 
 const OBJECT = { kind: 'object', argumentsKey: 'arguments' } as const;
@@ -84,6 +84,21 @@ describe.each([1, 2, 3, 7, 1_000])('in pieces of %d characters', (length) => {
   ] as const)('%s', (_, syntax, text, expected) => {
     expect(parsed(syntax, text, length)).toEqual(expected);
   });
+});
+
+test('each piece of a long call is looked at once', () => {
+  const looked = vi.spyOn(JsonEnd.prototype, 'push');
+  onTestFinished(() => looked.mockRestore());
+  const call = `<tool_call>{"name": "f", "arguments": {"a": "${'\\"{'.repeat(5_000)}"}}</tool_call>`;
+  expect(parsed(HERMES, call, 3)).toEqual([`f(${JSON.stringify({ a: '"{'.repeat(5_000) })})`]);
+  const characters = looked.mock.calls.reduce((sum, [piece]) => sum + piece.length, 0);
+  expect(looked.mock.calls.length).toBeGreaterThan(4_000);
+  expect(characters).toBeLessThanOrEqual(call.length);
+});
+
+test('a call that begins with much white space is text', () => {
+  const text = `<tool_call>${' '.repeat(700)}${CALL}`;
+  expect(parsed(HERMES, text)).toEqual([text]);
 });
 
 test('text goes on at once, except what may announce a call', () => {

@@ -1,4 +1,4 @@
-import { type CallSyntax, jsonEnd, parsedObject } from '@lorasmith/model-folder';
+import { type CallSyntax, JsonEnd, parsedObject } from '@lorasmith/model-folder';
 import { startAtEnd } from './stop-texts.js';
 
 /** A part of an answer: text, or a call of a tool. */
@@ -15,6 +15,8 @@ export class CallParser {
   readonly #begin: string;
   readonly #end: string;
   #held = '';
+  /** The JSON of a call, once it has begun. */
+  #json: { start: number; end: number; looking: JsonEnd } | null = null;
   #state: 'outside' | 'inside' | 'after' = 'outside';
   /** White space that is left out if a call follows, or nothing. */
   #space = '';
@@ -45,7 +47,14 @@ export class CallParser {
   }
 
   push(text: string): AnswerPart[] {
+    const held = this.#held.length;
     this.#held += text;
+    if (this.#json !== null) {
+      // Of a call that goes on, only what is new is looked at.
+      const end = this.#json.looking.push(text);
+      if (end === -1) return [];
+      this.#json.end = held + end;
+    }
     const parts: AnswerPart[] = [];
     for (;;) {
       const before = this.#held.length;
@@ -93,56 +102,54 @@ export class CallParser {
   }
 
   #readCall(parts: AnswerPart[]): void {
-    const found = this.#syntax.form.kind === 'object' ? this.#objectCall() : this.#namedCall(this.#syntax.form.middle);
-    if (found === 'incomplete') return;
-    if (found === null) {
-      // One character is text in any case, or the same would be looked at again.
-      this.#addText(this.#begin + this.#held.slice(0, 1), parts);
-      this.#held = this.#held.slice(1);
-      this.#state = 'outside';
-      return;
+    if (this.#json === null) {
+      const start = this.#held.search(this.#syntax.form.kind === 'object' ? /[^\s[]/ : /\{/);
+      if (start === -1 && this.#held.length <= MAX_HEAD) return;
+      if (this.#held[start] !== '{') return this.#readNoCall(parts);
+      const looking = new JsonEnd();
+      const end = looking.push(this.#held.slice(start));
+      this.#json = { start, end: end === -1 ? -1 : start + end, looking };
     }
+    const { start, end } = this.#json;
+    if (end === -1) return;
+    this.#json = null;
+    const found = this.#callOf(this.#held.slice(0, start).trim(), parsedObject(this.#held.slice(start, end)));
+    if (found === null) return this.#readNoCall(parts);
     this.#space = '';
     this.#calls++;
-    parts.push({ kind: 'call', name: found.name, arguments: found.arguments });
-    this.#held = this.#held.slice(found.end);
+    parts.push({ kind: 'call', ...found });
+    this.#held = this.#held.slice(end);
     this.#state = 'after';
   }
 
-  #objectCall(): Found | null | 'incomplete' {
-    const start = this.#held.search(/[^\s[]/);
-    if (start === -1) return 'incomplete';
-    if (this.#held[start] !== '{') return null;
-    const end = jsonEnd(this.#held, start);
-    if (end === -1) return 'incomplete';
-    const value = parsedObject(this.#held.slice(start, end));
-    const { name, arguments: given, parameters } = value ?? {};
-    return this.#call(name, given ?? parameters ?? {}, end);
+  #readNoCall(parts: AnswerPart[]): void {
+    // One character is text in any case, or the same would be looked at again.
+    this.#addText(this.#begin + this.#held.slice(0, 1), parts);
+    this.#held = this.#held.slice(1);
+    this.#state = 'outside';
   }
 
-  #namedCall(middle: string): Found | null | 'incomplete' {
-    const start = this.#held.indexOf('{');
-    if (start === -1) return this.#held.length > MAX_NAME ? null : 'incomplete';
-    const name = this.#held.slice(0, start).trim();
-    if (!name.endsWith(middle.trim())) return null;
-    const end = jsonEnd(this.#held, start);
-    if (end === -1) return 'incomplete';
-    return this.#call(
-      name.slice(0, name.length - middle.trim().length),
-      parsedObject(this.#held.slice(start, end)),
-      end,
-    );
+  /** @param head - what is before the JSON */
+  #callOf(head: string, json: Record<string, unknown> | null): Found | null {
+    const { form } = this.#syntax;
+    if (form.kind === 'object') {
+      const { name, arguments: given, parameters } = json ?? {};
+      return this.#call(name, given ?? parameters ?? {});
+    }
+    const middle = form.middle.trim();
+    return head.endsWith(middle) ? this.#call(head.slice(0, head.length - middle.length), json) : null;
   }
 
-  #call(name: unknown, values: unknown, end: number): Found | null {
+  #call(name: unknown, values: unknown): Found | null {
     const object = typeof values === 'string' ? parsedObject(values) : values;
     if (typeof name !== 'string' || !this.#names.has(name)) return null;
     if (typeof object !== 'object' || object === null || Array.isArray(object)) return null;
-    return { name, arguments: JSON.stringify(object), end };
+    return { name, arguments: JSON.stringify(object) };
   }
 
   #readAfter(): void {
     const rest = this.#held.trimStart();
+    this.#held = rest;
     if (rest === '' || (this.#end !== '' && rest !== this.#end && this.#end.startsWith(rest))) return;
     if (this.#end !== '' && rest.startsWith(this.#end)) {
       this.#held = rest.slice(this.#end.length);
@@ -158,21 +165,20 @@ export class CallParser {
   }
 
   #addText(text: string, parts: AnswerPart[]): void {
-    const whole = this.#space + text;
-    const written = whole.trimEnd();
-    this.#space = whole.slice(written.length);
-    if (written === '') return;
-    this.#hasText = true;
-    parts.push({ kind: 'text', text: written });
+    const written = text.trimEnd();
+    if (written !== '') {
+      this.#hasText = true;
+      parts.push({ kind: 'text', text: this.#space + written });
+      this.#space = '';
+    }
+    this.#space += text.slice(written.length);
   }
 }
 
 interface Found {
   name: string;
   arguments: string;
-  /** Where the call ends in the held text. */
-  end: number;
 }
 
-/** Longer names are no names of tools. */
-const MAX_NAME = 600;
+/** Longer names are no names of tools, and so much white space begins no call. */
+const MAX_HEAD = 600;

@@ -99,19 +99,42 @@ function refuseUnsupported(schema: unknown, param: string): void {
 
 /** @throws ProductError `invalid_request` for a choice that cannot be made */
 function toolsOf({ tools: given, tool_choice: choice, parallel_tool_calls: parallel }: ChatCompletionRequest) {
-  const isForced = choice === 'required' || (typeof choice === 'object' && choice !== null);
   const tools = given != null && given.length > 0 && choice !== 'none' ? given : null;
   const free = { tools, must_call: null, one_call: parallel === false };
-  if (!isForced) return free;
+  if (choice == null || choice === 'auto' || choice === 'none') return free;
   if (tools === null) throw conflict('tool_choice', 'tool_choice needs tools.');
   const names = tools.map((tool) => tool.function.name);
-  const chosen = choice === 'required' ? names : [choice.function.name];
+  const chosen = choice === 'required' ? names : chosenNames(choice, names);
+  const allowed = isAllowedTools(choice) ? tools.filter((tool) => chosen.includes(tool.function.name)) : tools;
+  if (isAllowedTools(choice) && choice.allowed_tools.mode === 'auto') return { ...free, tools: allowed };
   for (const name of chosen) {
     const index = names.indexOf(name);
-    if (index === -1) throw conflict('tool_choice.function.name', `There is no tool ${JSON.stringify(name)}.`);
     refuseUnsupported(tools[index]!.function.parameters ?? ANY_OBJECT, `tools.${index}.function.parameters`);
   }
-  return { tools, must_call: chosen, one_call: true };
+  return { tools: allowed, must_call: chosen, one_call: true };
+}
+
+type ToolChoice = Extract<ChatCompletionRequest['tool_choice'], object>;
+type AllowedTools = Extract<ToolChoice, { type: 'allowed_tools' }>;
+
+function isAllowedTools(choice: ToolChoice | string): choice is AllowedTools {
+  return typeof choice === 'object' && choice.type === 'allowed_tools';
+}
+
+/** The names that a choice has. @throws ProductError `invalid_request` for one that no tool has */
+function chosenNames(choice: ToolChoice, names: readonly string[]): string[] {
+  const chosen = isAllowedTools(choice) ? choice.allowed_tools.tools : [choice];
+  for (const [
+    index,
+    {
+      function: { name },
+    },
+  ] of chosen.entries()) {
+    if (names.includes(name)) continue;
+    const place = isAllowedTools(choice) ? `allowed_tools.tools.${index}.` : '';
+    throw conflict(`tool_choice.${place}function.name`, `There is no tool ${JSON.stringify(name)}.`);
+  }
+  return [...new Set(chosen.map((one) => one.function.name))];
 }
 
 function samplingOf(body: ChatCompletionRequest | CompletionRequest) {
