@@ -105,7 +105,10 @@ export class CallParser {
     if (this.#json === null) {
       const start = this.#held.search(this.#syntax.form.kind === 'object' ? /[^\s[]/ : /\{/);
       if (start === -1 && this.#held.length <= MAX_HEAD) return;
-      if (this.#held[start] !== '{') return this.#readNoCall(parts);
+      if (this.#held[start] !== '{') {
+        this.#readNoCall(parts);
+        return;
+      }
       const looking = new JsonEnd();
       const end = looking.push(this.#held.slice(start));
       this.#json = { start, end: end === -1 ? -1 : start + end, looking };
@@ -114,7 +117,10 @@ export class CallParser {
     if (end === -1) return;
     this.#json = null;
     const found = this.#callOf(this.#held.slice(0, start).trim(), parsedObject(this.#held.slice(start, end)));
-    if (found === null) return this.#readNoCall(parts);
+    if (found === null) {
+      this.#readNoCall(parts);
+      return;
+    }
     this.#space = '';
     this.#calls++;
     parts.push({ kind: 'call', ...found });
