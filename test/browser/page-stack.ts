@@ -12,6 +12,7 @@ import { makeDataFolder } from '../data-folder.js';
 import { writeTinyLlama } from '../tiny-llama.js';
 
 const READY_TIMEOUT_MS = 60_000;
+const REST_AFTER_STEPS = new URL('../../services/worker/test/fixtures/rest-after-steps.mjs', import.meta.url);
 
 /** The complete product for one test file: compiled services, a real Redis, a real trainer, and the page that the api serves. */
 export interface PageStack {
@@ -53,7 +54,7 @@ export async function startPageStack({ worker = true, env = {} }: PageStackOptio
     modelsDir,
     services: apart,
     redis: source,
-    env: { ...process.env, ...env },
+    env: { ...process.env, NODE_OPTIONS: `--import=${REST_AFTER_STEPS}`, ...env },
   });
   const api = SERVICE_PROGRAMS.find(({ name }) => name === 'api')!;
   const { port } = new URL(stack.apiUrl);

@@ -2,11 +2,14 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openapiDocument } from '../src/openapi/openapi-document.js';
 
 interface Operation {
   operationId?: string;
+  parameters?: { schema: object }[];
+  requestBody?: { content: Record<string, { schema: object }> };
   responses: Record<string, { content?: Record<string, { schema: unknown }> }>;
 }
 
@@ -32,6 +35,21 @@ test('the document is valid OpenAPI 3.1 to an independent validator', async () =
   expect(result.errors ?? []).toEqual([]);
   expect(result.valid).toBe(true);
   expect(validator.version).toBe('3.1');
+});
+
+test('every schema is valid JSON Schema and can be compiled, which the api does at the first request alone', () => {
+  const ajv = new Ajv2020({ strict: true, strictTypes: false, strictRequired: false, validateFormats: false });
+  ajv.addVocabulary(['components']);
+  const { components } = document;
+  const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods));
+  const inputs = operations.flatMap(({ parameters = [], requestBody }) =>
+    [...parameters, ...Object.values(requestBody?.content ?? {})].map(({ schema }) => schema),
+  );
+  expect(inputs.length).toBeGreaterThan(100);
+  for (const schema of inputs) expect(() => ajv.compile({ ...schema, components })).not.toThrow();
+  for (const [name, schema] of Object.entries(components.schemas)) {
+    expect([name, ajv.validateSchema(schema as object)]).toEqual([name, true]);
+  }
 });
 
 test('the document has every call with a unique id and its errors', () => {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { makeDataFolder } from '../../../test/data-folder.js';
 import { startRealRedis } from '../../../test/real-redis.js';
 import { gpuDeviceFiles, lookForGpu } from '../src/device/look-for-gpu.js';
 
@@ -56,6 +57,7 @@ test.skipIf(hasGpu)('a worker that must have a GPU says what is missing and ends
 test.skipIf(hasGpu)('a worker by itself takes the CPU, says so, and answers a supervisor', async () => {
   const redis = await startRealRedis();
   const port = await freePort();
+  await makeDataFolder(folder);
   const { worker, written } = startWorkerProcess({
     REDIS_URL: redis.url,
     REDIS_PREFIX: redis.prefix,
