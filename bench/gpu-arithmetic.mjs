@@ -69,8 +69,10 @@ function shape(name, { hidden, intermediate, layers, heads, keyValue, headDim, v
       softcap: null,
       queryGrowth: null,
       queryKeyNorm: 'head',
+      outputGate: null,
       layers: Array.from({ length: layers }, () => ({ scale: headDim ** -0.5, window: null, rope: 0 })),
     },
+    linearAttention: null,
     mlp: { gated: true, activation: 'silu' },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,
@@ -83,8 +85,8 @@ function shape(name, { hidden, intermediate, layers, heads, keyValue, headDim, v
     padTokenId: null,
   };
   const modules = Array.from({ length: layers }, (_, index) => layerLinears(architecture, index)).flatMap(
-    ({ queryKeyValue, attentionOutput, gateUp, down }) =>
-      [...queryKeyValue, attentionOutput, ...gateUp, down].map(({ name: module, inFeatures, outFeatures }) => ({
+    ({ attentionInputs, attentionOutput, gateUp, down }) =>
+      [...attentionInputs, attentionOutput, ...gateUp, down].map(({ name: module, inFeatures, outFeatures }) => ({
         name: module,
         in_features: inFeatures,
         out_features: outFeatures,

@@ -13,6 +13,9 @@ const FAMILIES = {
   mistral: 'with its sliding windows',
   qwen2: 'with its sliding windows',
   qwen3: 'with its sliding windows',
+  qwen3_5_text:
+    'the language model of Qwen3.5, 3.6 and 3.8: linear attention in three of four layers, attention with a gate in the fourth',
+  qwen3_5: 'Qwen3.5, 3.6 and 3.8 without experts: `qwen3_5_text` beside an encoder of images',
   gemma2: 'with capped scores and logits',
   phi3: 'Phi-3, 3.5 and 4; q, k and v in one layer (`qkv_proj`), gate and up in one (`gate_up_proj`)',
   gpt2: 'GPT-2; its layers are `c_attn`, `c_proj` and `c_fc`',

@@ -81,6 +81,19 @@ export type Activation =
   | 'tanh'
   | 'sigmoid';
 
+/** The module paths of linear attention's parts, relative to a layer. */
+export interface LinearAttentionNames {
+  /** Projections of what the convolution reads (queries, keys, values), of the gate of the output, of β and of the decay. */
+  inputs: readonly [mixed: string, gate: string, beta: string, decay: string];
+  convolution: string;
+  /** Tensors that are in no module of their own. */
+  decayLog: string;
+  timeStepBias: string;
+  /** Norm of each head's output. */
+  norm: string;
+  output: string;
+}
+
 /**
  * The module paths of a decoder's parts, as in transformers and PEFT. Paths from `attentionNorm` to `mlpBranchNorm` are
  * relative to a layer. A part that the family lacks is null.
@@ -110,6 +123,8 @@ export interface DecoderNames {
   down: string;
   /** Norm of the MLP output, before it is added to the residual stream. */
   mlpBranchNorm: string | null;
+  /** The parts of linear attention; null where no layer has it. */
+  linearAttention: LinearAttentionNames | null;
   /** Prefixes of module paths that the tensor names lack: a path that starts with `modules` starts with `files` there. */
   prefixes: readonly { modules: string; files: string }[];
 }
@@ -135,8 +150,26 @@ export type DecoderFamily =
   | 'phi3'
   | 'qwen2'
   | 'qwen3'
+  | 'qwen3_5_text'
   | 'seed_oss'
   | 'smollm3';
+
+/**
+ * Linear attention in the place of attention: a causal convolution, the gated delta rule (Gated DeltaNet, Yang et al. 2024,
+ * arXiv:2412.06464), and a gated norm.
+ */
+export interface LinearAttention {
+  /** Whether each layer has it. */
+  layers: readonly boolean[];
+  /** The number of query heads, and of key heads. */
+  keyHeadCount: number;
+  /** A multiple of `keyHeadCount`: each key head serves as many consecutive value heads. */
+  valueHeadCount: number;
+  keyHeadDim: number;
+  valueHeadDim: number;
+  /** The tokens that an output of the convolution depends on. */
+  convolutionTaps: number;
+}
 
 /** The settings of a decoder, from its config.json and the defaults of transformers. */
 export interface DecoderArchitecture {
@@ -168,9 +201,16 @@ export interface DecoderArchitecture {
     queryGrowth: QueryGrowth | null;
     /** Whether a norm of queries or keys is of each head, or of all heads together. */
     queryKeyNorm: 'head' | 'projection';
+    /**
+     * The function of a gate by which the output of each head is multiplied; the query projection has the gate of each head behind
+     * its query. null: there is none.
+     */
+    outputGate: 'sigmoid' | null;
     /** One entry per layer. */
     layers: readonly LayerAttention[];
   };
+  /** The layers without attention; null: all have it. */
+  linearAttention: LinearAttention | null;
   /** `down(activation(gate x) · up x)`; without a gate, `down(activation(up x))`. */
   mlp: { gated: boolean; activation: Activation };
   /** The linear layers that have a bias. */

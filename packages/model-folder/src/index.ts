@@ -6,6 +6,7 @@ export type {
   DecoderFamily,
   DecoderNames,
   LayerAttention,
+  LinearAttention,
   NormSettings,
   QueryGrowth,
   RopeScaling,
@@ -18,12 +19,21 @@ export type { CallSyntax } from './call-syntax.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { conversationOf, type TemplateConversation, type TemplateMessage } from './conversation.js';
 export { isComposite } from './families/composite.js';
-export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';
+export {
+  attentionLayerCount,
+  hasLinearAttention,
+  type LayerLinears,
+  layerLinears,
+  linearAttentionSizes,
+  stateBytesPerText,
+  tensorName,
+} from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
 export type { MarkedText } from './generation-marks.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
 export { JsonEnd, parsedObject } from './json-in-text.js';
+export { checkDecays } from './linear-attention-weights.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';

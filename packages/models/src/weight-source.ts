@@ -1,4 +1,5 @@
 import {
+  checkDecays,
   checkScales,
   type LinearLayer,
   locateTensor,
@@ -101,6 +102,11 @@ export class WeightSource {
       biases.length === 0 ? null : this.#stacked(biases), // [Σ out]
     ]);
     return { modules: layers, linear: linear(bias) };
+  }
+
+  /** @throws ProductError model_file_corrupt, as {@link checkDecays} of model-folder */
+  checkDecays(name: string, decayLogs: Tensor): void {
+    checkDecays(this.#folder, name, toFloat32Array(decayLogs));
   }
 
   /** A tensor that was made of given ones, freed like them when loading fails. */

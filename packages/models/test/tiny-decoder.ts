@@ -32,11 +32,13 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
     softcap: null,
     queryGrowth: null,
     queryKeyNorm: 'head',
+    outputGate: null,
     layers: [
       { scale: SCALE, window: null, rope: 0 },
       { scale: SCALE, window: null, rope: 0 },
     ],
   },
+  linearAttention: null,
   mlp: { gated: true, activation: 'silu' },
   bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
   transposedWeights: false,

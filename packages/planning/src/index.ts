@@ -1,4 +1,5 @@
 export { checkRow } from './dataset-row.js';
+export { checkEngineSupports } from './engine-support.js';
 export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
 export { availableMemory, SHARED_PASS_TOKENS } from './estimate/estimate-job.js';
 export {

@@ -1,7 +1,14 @@
-import { type AdapterManifest, type Dataset, type JobSpec, ProductError } from '@lorasmith/contracts';
+import {
+  type AdapterManifest,
+  type Dataset,
+  type JobSpec,
+  type MachineProfile,
+  ProductError,
+} from '@lorasmith/contracts';
 import { digestArchitecture, type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { adapterBytes } from './adapter-bytes.js';
 import { chooseTargets } from './choose-targets.js';
+import { checkEngineSupports } from './engine-support.js';
 import { evaluationFaults } from './evaluation-faults.js';
 import { FaultList } from './fault-list.js';
 import { initialAdapterFaults } from './initial-adapter.js';
@@ -21,6 +28,8 @@ export interface OutlineJobOptions {
   initial?: AdapterManifest | null;
   /** Digest of the base model, hexadecimal, to be compared with that of `initial`. Null if unknown: it is then not compared. */
   weightsSha256?: string | null;
+  /** The measurements of the machine that will train; null or left out: its engine is not known. */
+  machine?: MachineProfile | null;
   /** Keeps the tokenizer for the next job. @defaultValue one that is needed is loaded for this job */
   texts?: ModelTexts | undefined;
 }
@@ -55,7 +64,8 @@ export async function checkWithoutRows(
   options: OutlineJobOptions,
   faults: FaultList,
 ): Promise<{ targets: Target[]; objective: Objective | null; prompts: Int32Array[] }> {
-  const { spec, model, dataset, validation = null, initial = null, weightsSha256 = null } = options;
+  const { spec, model, dataset, validation = null, initial = null, weightsSha256 = null, machine = null } = options;
+  if (machine !== null) collect(faults, () => checkEngineSupports(machine.engine.kind, model));
   const layers = collect(faults, () => chooseTargets(model, spec.lora)) ?? [];
   const targets = withRanks(layers, spec.lora, faults);
   faults.add(...evaluationFaults(spec));

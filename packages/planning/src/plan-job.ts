@@ -30,8 +30,6 @@ export interface PlanJobOptions extends OutlineJobOptions {
   validation?: ValidationRows | null;
   /** Where the rows are stored as tokens. */
   examples: ExampleStore;
-  /** The measurements of the machine that will train; null or left out: no estimate is made. */
-  machine?: MachineProfile | null;
   /** Ends the planning. */
   signal?: AbortSignal;
   /** Called when rows begin to be tokenized, then at most twice a second, and at the end; not when their tokens are stored. */

@@ -15,6 +15,7 @@ import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache, type HeldBase, stoppableLoading } from './base-model-cache.js';
 import { batchSource } from './batches.js';
+import { checkEngineHere } from './check-engine.js';
 import { Disposals } from './disposals.js';
 import { engineError } from './engine-error.js';
 import { findStart, type RunStart } from './find-start.js';
@@ -66,6 +67,7 @@ interface PlannedRun {
 async function planRun(options: TrainOptions, disposals: Disposals): Promise<PlannedRun> {
   const { initialAdapterFolder: initialFolder, texts = new ModelTexts() } = options;
   const model = await readModelFolder(options.modelFolder);
+  checkEngineHere(model);
   const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
   const digests = options.digests ?? new WeightDigests(null);
   const knownWeights = await digests.known(model);

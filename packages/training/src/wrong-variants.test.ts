@@ -76,6 +76,9 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['mistral3', 'interleaved rotary', ofRopes(() => ({ interleaved: true }))],
   ['nemotron', 'an activation that is not squared', (own) => ({ ...own, mlp: { ...own.mlp, activation: 'relu' } })],
   ['seed_oss', 'no bias', (own) => ({ ...own, bias: { ...own.bias, queryKeyValue: false } })],
+  ['qwen3_5-text', 'rotary of the whole head', ofRopes(() => ({ partialRotaryFactor: 1 }))],
+  ['qwen3_5-text', 'norm weights that are no offsets', (own) => ({ ...own, norm: { ...own.norm, weightOffset: 0 } })],
+  ['qwen3_5', 'another epsilon', (own) => ({ ...own, norm: { ...own.norm, epsilon: 0.1 } })],
   ['gemma2', 'scores without a cap', attention({ softcap: null })],
   ['gemma2', 'logits without a cap', (own) => ({ ...own, logitSoftcap: null })],
 ];
@@ -115,6 +118,8 @@ describe('the comparison with the reference notices', () => {
   test.each([
     ['olmo2', 'norms of heads in place of the whole projection', attention({ queryKeyNorm: 'head' })],
     ['gemma3-text', 'a norm of the whole projection in place of heads', attention({ queryKeyNorm: 'projection' })],
+    ['qwen3_5-text', 'attention without a gate', attention({ outputGate: null })],
+    ['qwen3_5-text', 'attention everywhere', (own) => ({ ...own, linearAttention: null })],
     ['gemma3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
     ['mistral3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
   ] as [string, string, Change][])('in %s: %s, which does not even compute', async (name, _, wrong) => {

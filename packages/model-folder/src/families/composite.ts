@@ -25,10 +25,12 @@ export function isComposite(architecture: Architecture): boolean {
  *
  * @param causalLm of `architectures`
  * @param languageModels by the `model_type` of `text_config`
+ * @param tiedHead the default of the composite's own field
  */
 export function composite(
   causalLm: string,
   languageModels: ReadonlyMap<string, Family<DecoderArchitecture>>,
+  { tiedHead = true }: { tiedHead?: boolean } = {},
 ): Family<DecoderArchitecture> {
   return {
     readArchitecture(source) {
@@ -53,7 +55,7 @@ export function composite(
         ...ids,
         eosTokenIds: [...new Set([...decoder.eosTokenIds, ...eosTokenIds])],
         names: compositeNames(decoder.names, source),
-        tiedHead: config.flag('tie_word_embeddings', true),
+        tiedHead: config.flag('tie_word_embeddings', tiedHead),
       };
     },
     layout: decoderLayout,

@@ -18,6 +18,7 @@ export const LLAMA_NAMES: DecoderNames = {
   gateUp: ['mlp.gate_proj', 'mlp.up_proj'],
   down: 'mlp.down_proj',
   mlpBranchNorm: null,
+  linearAttention: null,
   prefixes: [],
 };
 

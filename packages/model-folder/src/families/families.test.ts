@@ -34,6 +34,10 @@ describe('the linear layers of', () => {
     ['arcee', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'up_proj', 'down_proj']],
     ['glm4', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_up_proj', 'down_proj']],
     ['granitemoehybrid', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'input_linear', 'output_linear']],
+    [
+      'qwen3_5-text',
+      ['in_proj_qkv', 'in_proj_z', 'in_proj_b', 'in_proj_a', 'out_proj', 'gate_proj', 'up_proj', 'down_proj'],
+    ],
   ])('%s', async (name, suffixes) => {
     const folder = await readModelFolder(join(CASES, name, 'base'));
     const own = folder.modules.filter(({ name: path }) => path.startsWith('model.layers.1.'));
@@ -66,7 +70,7 @@ describe('the linear layers of', () => {
         'smollm3-window',
         'granite-biases',
       ],
-      ...['granitemoehybrid', 'olmo2', 'exaone4-no-window', 'seed_oss', 'arcee', 'glm4', 'ernie4_5'],
+      ...['granitemoehybrid', 'olmo2', 'exaone4-no-window', 'seed_oss', 'arcee', 'glm4', 'ernie4_5', 'qwen3_5-text'],
     ];
     for (const name of cases) {
       const folder = await readModelFolder(join(CASES, name, 'base'));
@@ -435,6 +439,67 @@ describe('rope scaling', () => {
   });
 });
 
+describe('qwen3_5', () => {
+  const linearLayers = ({ linearAttention }: DecoderArchitecture) => linearAttention?.layers;
+
+  test('has attention in the layers that layer_types or the interval names, by default in every fourth', async () => {
+    const without = { layer_types: undefined };
+    expect(linearLayers(await architectureOf('qwen3_5-text'))).toEqual([true, true, true, false, true]);
+    expect(linearLayers(await architectureOf('qwen3_5-text', without))).toEqual([true, true, true, false, true]);
+    expect(linearLayers(await architectureOf('qwen3_5-text', { ...without, full_attention_interval: 2 }))).toEqual([
+      ...[true, false, true, false, true],
+    ]);
+    expect(linearLayers(await architectureOf('qwen3_5-text-tied'))).toEqual([false, true, true]);
+    const attentionAlone = await architectureOf('qwen3_5-text-tied', { layer_types: Array(3).fill('full_attention') });
+    expect(attentionAlone.linearAttention).toBeNull();
+  });
+
+  test('has the sizes of transformers where the config has none', async () => {
+    const sizes = ['key_head_dim', 'value_head_dim', 'num_key_heads', 'num_value_heads', 'conv_kernel_dim'];
+    const change = Object.fromEntries(sizes.map((size) => [`linear_${size}`, undefined]));
+    const { linearAttention, ropes, attention } = await architectureOf('qwen3_5-text-tied', change);
+    expect(linearAttention).toEqual({
+      layers: [false, true, true],
+      ...{ keyHeadCount: 16, valueHeadCount: 32, keyHeadDim: 128, valueHeadDim: 128, convolutionTaps: 4 },
+    });
+    expect(ropes).toEqual([{ theta: 10_000, partialRotaryFactor: 0.25, interleaved: false, scaling: null }]);
+    expect(attention.outputGate).toBe('sigmoid');
+  });
+
+  test('reads sections of rotary positions as plain ones, and a composite without a tied head by default', async () => {
+    const { ropes, tiedHead, family, names } = await architectureOf('qwen3_5', { tie_word_embeddings: undefined });
+    expect(ropes).toEqual([{ theta: 1000, partialRotaryFactor: 0.25, interleaved: false, scaling: null }]);
+    expect({ tiedHead, family }).toEqual({ tiedHead: false, family: 'qwen3_5_text' });
+    expect(names.layers).toBe('model.language_model.layers');
+  });
+
+  test.each([
+    ['A_log', [3]],
+    ['dt_bias', [4, 1]],
+    ['conv1d.weight', [72, 4]],
+    ['norm.weight', [9]],
+  ])('names %s where it has another shape than config.json says', async (part, shape) => {
+    const base = join(CASES, 'qwen3_5-text/base');
+    const name = `model.layers.2.linear_attn.${part}`;
+    const folder = await mkdtemp(join(root, 'qwen-'));
+    const source = await openSafetensors(join(base, 'model.safetensors'));
+    const tensors: { name: string; dtype: Dtype; shape: readonly number[]; data: Uint8Array }[] = [];
+    for (const entry of source.tensors.values()) {
+      const data = await source.read(entry.name);
+      if (entry.name !== name) tensors.push({ ...entry, data });
+    }
+    await source.close();
+    const bytes = 4 * shape.reduce((product, size) => product * size, 1);
+    tensors.push({ name, dtype: 'F32', shape, data: new Uint8Array(bytes) });
+    await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+    await cp(join(base, 'config.json'), join(folder, 'config.json'));
+    await expect(readModelFolder(folder)).rejects.toMatchObject({
+      code: 'model_file_corrupt',
+      message: expect.stringContaining(`tensor ${name} has the shape [${shape.join(', ')}]; config.json requires [`),
+    });
+  });
+});
+
 test.each<[Record<string, unknown>, number]>([
   [{ type: 'linear', factor: 4 }, 64],
   [{ type: 'dynamic', factor: 2.5 }, 160],
@@ -487,6 +552,9 @@ describe('reports model_not_supported with the name of the field', () => {
     ['granitemoehybrid', 'layer_types', { layer_types: undefined }],
     ['granitemoehybrid', 'layers_block_type', { layers_block_type: ['mamba', 'attention'] }],
     ['granitemoehybrid', 'position_embedding_type', { position_embedding_type: 'alibi' }],
+    ['qwen3_5-text', 'layer_types', { layer_types: Array(5).fill('mamba') }],
+    ['qwen3_5-text', 'layer_types', { layer_types: Array(5).fill('sliding_attention') }],
+    ['qwen3_5-text', 'hidden_act', { hidden_act: 'gelu' }],
     ['gpt2', 'add_cross_attention', { add_cross_attention: true }],
     ['gpt2', 'activation_function', { activation_function: 'mish' }],
     ['gpt2', 'n_embd', { n_head: 8 }],
@@ -519,6 +587,10 @@ describe('reports model_file_corrupt with the name of the field', () => {
     ['smollm3', 'no_rope_layers', { no_rope_layers: [1, 0] }],
     ['granite', 'residual_multiplier', { residual_multiplier: 0 }],
     ['ministral3', 'rope_parameters', { rope_parameters: undefined }],
+    ['qwen3_5-text', 'layer_types', { layer_types: ['full_attention'] }],
+    ['qwen3_5-text', 'linear_num_value_heads', { linear_num_value_heads: 3 }],
+    ['qwen3_5-text', 'linear_conv_kernel_dim', { linear_conv_kernel_dim: 0 }],
+    ['qwen3_5-text', 'full_attention_interval', { full_attention_interval: 0 }],
     ['ministral3', 'rope_parameters.llama_4_scaling_beta', rope({ type: 'yarn', factor: 2 })],
   ])('%s: %s', async (name, field, change) => {
     await expect(architectureOf(name, change)).rejects.toMatchObject({

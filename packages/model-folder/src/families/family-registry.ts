@@ -16,6 +16,7 @@ import { olmo2, olmo3 } from './olmo.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen3 } from './qwen3.js';
+import { qwen35Text } from './qwen3-5.js';
 import { seedOss } from './seed-oss.js';
 import { smollm3 } from './smollm3.js';
 
@@ -28,12 +29,18 @@ const mistral3 = composite(
   ]),
 );
 
+const qwen35 = composite('Qwen3_5ForConditionalGeneration', new Map([['qwen3_5_text', qwen35Text]]), {
+  tiedHead: false,
+});
+
 /** The families by their `model_type`. Call `layout` only with an architecture of the same family. */
 export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['llama', llama as Family],
   ['mistral', mistral as Family],
   ['qwen2', qwen2 as Family],
   ['qwen3', qwen3 as Family],
+  ['qwen3_5_text', qwen35Text as Family],
+  ['qwen3_5', qwen35 as Family],
   ['gemma2', gemma2 as Family],
   ['gemma3_text', gemma3Text as Family],
   ['gemma3', gemma3 as Family],

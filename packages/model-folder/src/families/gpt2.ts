@@ -28,6 +28,7 @@ const NAMES: DecoderNames = {
   gateUp: ['mlp.c_fc'],
   down: 'mlp.c_proj',
   mlpBranchNorm: null,
+  linearAttention: null,
   prefixes: [],
 };
 
@@ -72,12 +73,14 @@ export const gpt2: Family<DecoderArchitecture> = {
         softcap: null,
         queryGrowth: null,
         queryKeyNorm: 'head',
+        outputGate: null,
         layers: Array.from({ length: layerCount }, (_, layer) => ({
           scale: byLayer ? scale / (layer + 1) : scale,
           window: null,
           rope: 0,
         })),
       },
+      linearAttention: null,
       mlp: { gated: false, activation: readActivation(config, 'activation_function', 'gelu_new') },
       bias: { queryKeyValue: true, attentionOutput: true, mlp: true },
       transposedWeights: true,

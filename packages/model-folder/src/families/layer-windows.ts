@@ -5,23 +5,25 @@ export const LAYER_TYPES = ['full_attention', 'sliding_attention'] as const;
 export type LayerType = (typeof LAYER_TYPES)[number];
 
 /**
- * Reads `layer_types` of a config.json: whether the attention of each layer has a window.
+ * Reads `layer_types` of a config.json: whether the attention of each layer has a window, in most families.
  *
  * @param fallback the type of a layer if the config has no `layer_types`
+ * @param known the types of the family
  * @throws ProductError model_not_supported for another type, model_file_corrupt for a wrong number of types
  */
-export function readLayerTypes(
+export function readLayerTypes<Type extends string = LayerType>(
   config: ConfigFields,
   layerCount: number,
-  fallback: (layer: number) => LayerType,
-): LayerType[] {
+  fallback: (layer: number) => Type,
+  known: readonly Type[] = LAYER_TYPES as readonly string[] as readonly Type[],
+): Type[] {
   const types = config.value('layer_types');
   if (types === undefined) return Array.from({ length: layerCount }, (_, layer) => fallback(layer));
   if (!Array.isArray(types) || types.length !== layerCount) {
     throw config.corrupt('layer_types', `must list a type for each of the ${layerCount} layers`);
   }
-  if (!types.every((type): type is LayerType => (LAYER_TYPES as readonly unknown[]).includes(type))) {
-    throw config.unsupported('layer_types', `is not supported; ${LAYER_TYPES.join(' and ')} are`);
+  if (!types.every((type): type is Type => (known as readonly unknown[]).includes(type))) {
+    throw config.unsupported('layer_types', `is not supported; ${known.join(' and ')} are`);
   }
   return types;
 }

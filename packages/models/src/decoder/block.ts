@@ -15,6 +15,7 @@ import { type ActingAdapter, isTrained, type Saved } from '../pass.js';
 import type { Attend } from './attend.js';
 import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
 import type { Norm } from './norm.js';
+import type { Recurrence } from './recurrence.js';
 import { scaledBy } from './scaled-by.js';
 
 /**
@@ -56,6 +57,8 @@ export interface BlockContext {
   record: boolean;
   /** How tokens see each other: within the rows of a batch, or what generation has cached. */
   attend: Attend;
+  /** How linear attention goes through the tokens. */
+  recurrence: Recurrence;
   /** `[tokens, 1]` in float32, by which queries are multiplied; null: they are not. */
   queryFactors: Tensor | null;
   /** The block gives these tokens only; null: all that entered it. */
@@ -63,8 +66,8 @@ export interface BlockContext {
 }
 
 /**
- * The part of a block between its norm and the residual stream: attention, or feed-forward. A mixture of experts or
- * linear attention would be another.
+ * The part of a block between its norm and the residual stream: attention, linear attention, or feed-forward. A mixture of
+ * experts would be another.
  */
 export interface Sublayer<Kept extends Saved = Saved> {
   readonly groups: readonly LinearGroup[];

@@ -11,10 +11,10 @@ import {
   scope,
   type Tensor,
   tensorOf,
+  tokenRows,
 } from '@lorasmith/tensor';
 import type { LinearGroup } from '../frozen-linear.js';
 import { type ActingAdapter, adaptersAmong, checkedAdapters, type Pass } from '../pass.js';
-import type { Attend } from './attend.js';
 import { batchAttention } from './attention.js';
 import { type BlockContext, freeStream, type Stream, streamSum } from './block.js';
 import type { DecoderLayer, SavedLayer } from './decoder-layer.js';
@@ -52,6 +52,9 @@ export interface SavedDecoder {
   last: Tensor;
   inverseRms: Tensor;
 }
+
+/** How the tokens of a pass see each other. */
+export type TokenMixing = Pick<BlockContext, 'attend' | 'recurrence'>;
 
 /** A decoder-only language model with frozen weights. */
 export class Decoder {
@@ -157,13 +160,13 @@ export class Decoder {
   }
 
   /**
-   * Runs tokens that attend as the caller says, for generation. Nothing is recorded.
+   * Runs tokens that see each other as the caller says, for generation. Nothing is recorded.
    * @param tokens with the position of each in its text
    * @param wanted as in {@link forward}
    * @returns as {@link forward}
    */
   forwardWith(
-    attend: Attend,
+    mixing: TokenMixing,
     { ids, positions }: { ids: Int32Array; positions: Int32Array },
     wanted: Int32Array,
     adapters: readonly ActingAdapter[],
@@ -171,7 +174,7 @@ export class Decoder {
     const pass = { adapters, record: false, recompute: false };
     let ofHead = adapters;
     const hidden = scope(() => {
-      const context = this.#contextWith(attend, positions, wanted, pass);
+      const context = this.#contextWith(mixing, positions, wanted, pass);
       ofHead = adaptersAtHead(context);
       const last = streamSum(this.#layersForward(this.embed(ids, positions), context, false).stream); // [wanted, hidden]
       return this.weights.finalNorm.forward(last, this.dtype).output;
@@ -213,7 +216,8 @@ export class Decoder {
       const windows = this.#windowsOf(({ rope }) => rope === index);
       return batchAttention({ rowLengths, heads, rotary, dtype, windows });
     });
-    return this.#contextWith(attendWithin(attentions), positions, wanted, pass);
+    const recurrence = { rows: tokenRows(rowLengths), memory: null };
+    return this.#contextWith({ attend: attendWithin(attentions), recurrence }, positions, wanted, pass);
   }
 
   #windowsOf(isAmong: (layer: LayerAttention) => boolean): (number | null)[] {
@@ -221,14 +225,14 @@ export class Decoder {
   }
 
   /** @param wanted null: all */
-  #contextWith(attend: Attend, positions: Int32Array, wanted: Int32Array | null, pass: Pass): BlockContext {
+  #contextWith(mixing: TokenMixing, positions: Int32Array, wanted: Int32Array | null, pass: Pass): BlockContext {
     const tokens = positions.length;
     const adapters = checkedAdapters(pass.adapters, tokens);
     const isAll = wanted === null || wanted.length === tokens;
     return {
       adapters,
       record: pass.record,
-      attend,
+      ...mixing,
       queryFactors: queryFactors(positions, this.architecture.attention.queryGrowth),
       wanted: isAll ? null : { indices: tensorOf(wanted, [wanted.length]), adapters: adaptersAmong(adapters, wanted) },
     };

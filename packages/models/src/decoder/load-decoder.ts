@@ -1,10 +1,17 @@
-import { type DecoderArchitecture, layerLinears, type ModelFolder, tensorName } from '@lorasmith/model-folder';
-import { add, constant, dispose, type FloatDType, scope, type Tensor } from '@lorasmith/tensor';
+import {
+  type DecoderArchitecture,
+  hasLinearAttention,
+  layerLinears,
+  type ModelFolder,
+  tensorName,
+} from '@lorasmith/model-folder';
+import { add, constant, dispose, type FloatDType, reshape, scope, type Tensor } from '@lorasmith/tensor';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Block } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
 import { FeedForward } from './feed-forward.js';
+import { GatedDeltaNet } from './gated-delta-net.js';
 import { Norm } from './norm.js';
 import { SelfAttention } from './self-attention.js';
 
@@ -32,42 +39,80 @@ async function loadLayer(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<DecoderLayer> {
-  const { names } = architecture;
+  const { names, branchScale } = architecture;
   const linears = layerLinears(architecture, index);
-  const normIfAny = (path: string | null) =>
-    path === null ? null : loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
-  const [
-    query,
-    key,
-    attentionNorm,
-    queryKeyValue,
-    attentionOutput,
-    attentionBranchNorm,
-    mlpNorm,
-    gateUp,
-    down,
-    mlpBranchNorm,
-  ] = await Promise.all([
-    normIfAny(names.queryNorm),
-    normIfAny(names.keyNorm),
+  const normIfAny = (path: string | null) => loadNormIfAny(source, architecture, index, path);
+  const [attentionNorm, attention, attentionBranchNorm, mlpNorm, gateUp, down, mlpBranchNorm] = await Promise.all([
     normIfAny(names.attentionNorm),
-    source.linearGroup(linears.queryKeyValue),
-    source.linearGroup([linears.attentionOutput]),
+    hasLinearAttention(architecture, index)
+      ? loadLinearAttention(source, architecture, index)
+      : loadAttention(source, architecture, index),
     normIfAny(names.attentionBranchNorm),
     normIfAny(names.mlpNorm),
     source.linearGroup(linears.gateUp),
     source.linearGroup([linears.down]),
     normIfAny(names.mlpBranchNorm),
   ]);
-  const queryKeyNorms = query && key && { query, key };
-  const attentionWeights = { queryKeyValue, queryKeyNorms, output: attentionOutput };
-  const selfAttention = new SelfAttention(architecture, index, attentionWeights);
   const feedForward = new FeedForward(architecture.mlp, { gateUp, down });
-  const { branchScale } = architecture;
   return new DecoderLayer([
-    new Block({ norm: attentionNorm, sublayer: selfAttention, branchNorm: attentionBranchNorm, branchScale }),
+    new Block({ norm: attentionNorm, sublayer: attention, branchNorm: attentionBranchNorm, branchScale }),
     new Block({ norm: mlpNorm, sublayer: feedForward, branchNorm: mlpBranchNorm, branchScale }),
   ]);
+}
+
+async function loadAttention(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<SelfAttention> {
+  const { queryNorm, keyNorm } = architecture.names;
+  const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
+  const [query, key, queryKeyValue, output] = await Promise.all([
+    loadNormIfAny(source, architecture, index, queryNorm),
+    loadNormIfAny(source, architecture, index, keyNorm),
+    source.linearGroup(attentionInputs),
+    source.linearGroup([attentionOutput]),
+  ]);
+  return new SelfAttention(architecture, index, {
+    queryKeyValue,
+    queryKeyNorms: query && key && { query, key },
+    output,
+  });
+}
+
+async function loadLinearAttention(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<GatedDeltaNet> {
+  const { names, norm } = architecture;
+  const paths = names.linearAttention!;
+  const own = architecture.linearAttention!;
+  const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
+  const read = (path: string) => source.tensor(tensorName(names, `${names.layers}.${index}.${path}`), 'float32');
+  const [inputs, filters, decayLog, timeStepBias, normWeight, output] = await Promise.all([
+    source.linearGroup(attentionInputs),
+    read(`${paths.convolution}.weight`),
+    read(paths.decayLog),
+    read(paths.timeStepBias),
+    read(`${paths.norm}.weight`),
+    source.linearGroup([attentionOutput]),
+  ]);
+  const convolution = source.give(scope(() => reshape(filters, [-1, own.convolutionTaps]))); // [mixed, taps]
+  dispose(filters);
+  source.checkDecays(tensorName(names, `${names.layers}.${index}.${paths.decayLog}`), decayLog);
+  // Its weights are no offsets, whatever those of the other norms are.
+  const ownNorm = new Norm({ ...norm, weightOffset: 0 }, normWeight, null);
+  return new GatedDeltaNet(own, { inputs, convolution, decayLog, timeStepBias, norm: ownNorm, output });
+}
+
+async function loadNormIfAny(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+  path: string | null,
+): Promise<Norm | null> {
+  return path === null ? null : await loadNorm(source, architecture, `${architecture.names.layers}.${index}.${path}`);
 }
 
 async function loadNorm(source: WeightSource, { names, norm }: DecoderArchitecture, path: string): Promise<Norm> {

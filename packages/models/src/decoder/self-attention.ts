@@ -15,6 +15,7 @@ import type { Attend } from './attend.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import type { Norm } from './norm.js';
+import { OutputGate } from './output-gate.js';
 import { growQueries } from './query-growth.js';
 import { QueryKeyNorm } from './query-key-norm.js';
 import type { QueryKeyStep } from './query-key-step.js';
@@ -45,16 +46,19 @@ type SavedSelfAttention = {
   /** One for each step. */
   queryKeySteps: readonly Saved[];
   attention: SavedAttention;
+  /** `[tokens, 2 × heads × headDim]`, gate and attended; null without a gate */
+  gated: Tensor | null;
   output: SavedLinear;
 };
 
-/** Queries, keys and values; what a family does to them; attention; its output projection. */
+/** Queries, keys and values; what a family does to them; attention; its gate, if it has one; its output projection. */
 export class SelfAttention implements Sublayer<SavedSelfAttention> {
   readonly settings: AttentionSettings;
   readonly rope: number;
   readonly mixesTokens = true;
   readonly #weights: SelfAttentionWeights;
   readonly #queryKeySteps: readonly QueryKeyStep[];
+  readonly #gate: OutputGate | null;
 
   /** @param layer which of the decoder's layers it is in */
   constructor(architecture: DecoderArchitecture, layer: number, weights: SelfAttentionWeights) {
@@ -74,6 +78,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
       if (rotated < headDim || rope.interleaved) steps.push(new RotaryOrder(this.settings, order));
     }
     this.#queryKeySteps = steps;
+    this.#gate = attention.outputGate === null ? null : new OutputGate(this.settings);
   }
 
   get groups(): readonly LinearGroup[] {
@@ -88,25 +93,38 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedSelfAttention | null } {
     const { adapters, record, attend, wanted, queryFactors } = context;
     const tokens = x.shape[0]!;
-    const qkv = linearForward(this.#weights.queryKeyValue, x, adapters, record); // [tokens, (heads + 2 x kv) x headDim]
-    const stepped = this.#stepForward(qkv.output, record);
+    const projected = linearForward(this.#weights.queryKeyValue, x, adapters, record);
+    const { qkv, gate } = this.#takeGate(projected.output); // [tokens, (heads + 2 x kv) x headDim]
+    const stepped = this.#stepForward(qkv, record);
     const grown = queryFactors === null ? stepped.output : growQueries(stepped.output, queryFactors, this.settings);
     const attended = attend.forward(grown, this, record); // [tokens, heads x headDim]
     dispose(grown);
-    const mixed = wanted === null ? attended.output : gather(attended.output, wanted.indices);
-    if (wanted !== null) dispose(attended.output);
-    const projected = linearForward(this.#weights.output, mixed, wanted?.adapters ?? adapters, record); // [wanted, hidden]
-    if (qkv.saved === null || attended.saved === null || projected.saved === null) {
-      return { output: projected.output, saved: null };
+    const { output: passed, both: gated } =
+      gate === null ? { output: attended.output, both: null } : this.#gate!.forward(attended.output, gate);
+    if (!record) dispose(gated);
+    const mixed = wanted === null ? passed : gather(passed, wanted.indices);
+    if (wanted !== null) dispose(passed);
+    const after = linearForward(this.#weights.output, mixed, wanted?.adapters ?? adapters, record); // [wanted, hidden]
+    if (projected.saved === null || attended.saved === null || after.saved === null) {
+      return { output: after.output, saved: null };
     }
     const saved = {
       tokens,
-      queryKeyValue: qkv.saved,
+      queryKeyValue: projected.saved,
       queryKeySteps: stepped.saved,
       attention: attended.saved,
-      output: projected.saved,
+      gated,
+      output: after.saved,
     };
-    return { output: projected.output, saved };
+    return { output: after.output, saved };
+  }
+
+  /** Takes `projected` over. */
+  #takeGate(projected: Tensor): { qkv: Tensor; gate: Tensor | null } {
+    if (this.#gate === null) return { qkv: projected, gate: null };
+    const taken = this.#gate.taken(projected);
+    dispose(projected);
+    return taken;
   }
 
   backward(
@@ -117,17 +135,21 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   ): Tensor | null {
     const { queryKeyValue, output } = this.#weights;
     const wantAttended = wantInputGradient || isTrained(queryKeyValue, adapters);
-    const byAttended = linearBackward(output, gradient, saved.output, wanted?.adapters ?? adapters, wantAttended);
-    if (byAttended === null) {
+    const byOutput = linearBackward(output, gradient, saved.output, wanted?.adapters ?? adapters, wantAttended);
+    if (byOutput === null) {
       dispose(saved);
       return null;
     }
-    const byMixed = everywhere(byAttended, wanted, saved.tokens);
-    const byGrown = attend.backward(byMixed, saved.attention, this);
-    dispose(byMixed);
+    const byPassed = everywhere(byOutput, wanted, saved.tokens);
+    const { byAttended, byGate } =
+      saved.gated === null ? { byAttended: byPassed, byGate: null } : this.#gate!.backward(byPassed, saved.gated);
+    const byGrown = attend.backward(byAttended, saved.attention, this);
+    dispose(byAttended);
     const byStepped = queryFactors === null ? byGrown : growQueries(byGrown, queryFactors, this.settings);
     const byQkv = this.#stepBackward(byStepped, saved.queryKeySteps);
-    return linearBackward(queryKeyValue, byQkv, saved.queryKeyValue, adapters, wantInputGradient);
+    const byProjected = byGate === null ? byQkv : this.#gate!.given(byQkv, byGate);
+    if (byGate !== null) dispose([byQkv, byGate]);
+    return linearBackward(queryKeyValue, byProjected, saved.queryKeyValue, adapters, wantInputGradient);
   }
 
   /** Takes `qkv` over. */

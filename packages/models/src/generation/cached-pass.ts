@@ -1,5 +1,7 @@
+import { attentionLayerCount, stateBytesPerText } from '@lorasmith/model-folder';
 import {
   argMax,
+  BYTES_PER_ELEMENT,
   type CachedText,
   cacheSizeBytes,
   cast,
@@ -13,18 +15,22 @@ import {
   tensorOf,
   toFloat32Array,
   toInt32Array,
+  tokenRows,
 } from '@lorasmith/tensor';
 import type { AttendingLayer } from '../decoder/attend.js';
 import type { Decoder } from '../decoder/decoder.js';
 import type { OutputHead } from '../decoder/output-head.js';
 import { SelfAttention } from '../decoder/self-attention.js';
 import { type ActingAdapter, adaptersAmong, type ModelAdapter } from '../pass.js';
+import { StepStates, type TextStates } from './text-states.js';
 
 /** Tokens of a text that a pass reads. */
 export interface TokenSpan extends CachedText {
   /** `[tokens]` */
   ids: Int32Array;
   adapter: ModelAdapter | null;
+  /** Its states of linear attention after the tokens before these. */
+  states: TextStates;
   /** Positions that a rope depending on the length is made for. */
   span: number;
 }
@@ -129,13 +135,16 @@ export class CachedDecoder {
       const steps = decoder.rotaries.map((rotary) => this.#cache.step(pieces, rotary.anglesOfTexts(texts)));
       const { hidden, adapters } = decoder.forwardWith(
         {
-          forward: (qkv, layer) => ({
-            output: steps[layer.rope]!.attend(qkv, this.#layers.get(layer)!, layer.settings),
-            saved: null,
-          }),
-          backward: () => {
-            throw new Error('generation has no backward pass');
+          attend: {
+            forward: (qkv, layer) => ({
+              output: steps[layer.rope]!.attend(qkv, this.#layers.get(layer)!, layer.settings),
+              saved: null,
+            }),
+            backward: () => {
+              throw new Error('generation has no backward pass');
+            },
           },
+          recurrence: { rows: tokenRows(pieces.map(({ tokens }) => tokens)), memory: new StepStates(pieces) },
         },
         { ids: joined(pieces.map(({ ids }) => ids)), positions: joined(positions) },
         wanted,
@@ -156,14 +165,18 @@ export class CachedDecoder {
   }
 }
 
-/** Bytes of a cache for `tokens` tokens, in whole pages. */
-export function cacheBytes(decoder: Pick<Decoder, 'architecture' | 'dtype'>, tokens: number): number {
-  return cacheSizeBytes(cacheShape(decoder, Math.ceil(tokens / PAGE_TOKENS)));
+/** Bytes that generation takes: a cache for `tokens` tokens, in whole pages, and the states of `texts` texts. */
+export function cacheBytes(
+  decoder: Pick<Decoder, 'architecture' | 'dtype'>,
+  { tokens, texts }: { tokens: number; texts: number },
+): number {
+  const cache = cacheSizeBytes(cacheShape(decoder, Math.ceil(tokens / PAGE_TOKENS)));
+  return cache + texts * stateBytesPerText(decoder.architecture, BYTES_PER_ELEMENT[decoder.dtype]);
 }
 
 function cacheShape({ architecture, dtype }: Pick<Decoder, 'architecture' | 'dtype'>, pages: number) {
-  const { layerCount, keyValueHeadCount, headDim } = architecture;
-  return { layers: layerCount, keyValueHeads: keyValueHeadCount, headDim, pages, dtype };
+  const { keyValueHeadCount, headDim } = architecture;
+  return { layers: attentionLayerCount(architecture), keyValueHeads: keyValueHeadCount, headDim, pages, dtype };
 }
 
 function joined(arrays: readonly Int32Array[]): Int32Array {

@@ -1,5 +1,5 @@
 import { readModelFolder } from '@lorasmith/model-folder';
-import { configureKernels, engine, liveTensorCount } from '@lorasmith/tensor';
+import { configureKernels, engine, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { adapterOf, BiasAdapter } from '../../test/bias-adapter.js';
 import { tinyDecoder } from '../../test/tiny-decoder.js';
@@ -219,6 +219,69 @@ test('choices whose texts are read again by another rope do not share pages', as
   expect(tokensOf(events!, 0)).toHaveLength(60);
   expect(tokensOf(events!, 1)).toEqual(tokensOf(events!, 0));
   model.dispose();
+});
+
+describe('a model with linear attention', () => {
+  let model: Decoder;
+  beforeAll(async () => {
+    const folder = new URL('../../../../test/fixtures/families/qwen3_5-text/base', import.meta.url).pathname;
+    model = await loadDecoder(await readModelFolder(folder), 'float32');
+  });
+  afterAll(() => model.dispose());
+
+  test('gives the tokens that come of reading everything at once, whatever is beside a text', () => {
+    const requests = [
+      aRequest({ promptIds: idsOf(70, 3), maxNewTokens: 70, logprobs: 0 }),
+      aRequest({ promptIds: idsOf(1, 2), maxNewTokens: 5, logprobs: 0 }),
+      aRequest({ promptIds: idsOf(100, 5), maxNewTokens: 3, logprobs: 0 }),
+    ];
+    const together = eventsOf(requests, {}, model);
+    for (const [i, request] of requests.entries()) {
+      if (engine.kind === 'cpu') expect(eventsOf([request], {}, model)[0]).toEqual(together[i]);
+      const ids = Int32Array.of(...request.promptIds, ...tokensOf(together[i]!));
+      const logits = scope(() => toFloat32Array(model.logits({ ids, rowLengths: [ids.length] })));
+      const vocab = model.architecture.vocabSize;
+      for (let at = request.promptIds.length; at < ids.length; at++) {
+        const row = logits.subarray((at - 1) * vocab, at * vocab);
+        expect(row[ids[at]!]).toBeCloseTo(Math.max(...row), 4);
+      }
+    }
+  });
+
+  test('has choices that continue from the states of a shared prompt', () => {
+    const request = aRequest({ promptIds: idsOf(70, 3), maxNewTokens: 20 });
+    const alone = tokensOf(eventsOf([request], {}, model)[0]!);
+    // Two shared pages, and one for each choice.
+    const [events] = eventsOf([{ ...request, choices: 3 }], { cacheTokens: 5 * 32, maxTexts: 3 }, model);
+    for (const choice of [0, 1, 2]) expect(tokensOf(events!, choice)).toEqual(alone);
+  });
+
+  test.each([0, 1, 2, 3])('has choices that continue when the first is cancelled after %i steps', (steps) => {
+    const request = aRequest({ promptIds: idsOf(70, 3), maxNewTokens: 20 });
+    const alone = tokensOf(eventsOf([request], {}, model)[0]!);
+    const generation = new Generation(model, { cacheTokens: 5 * 32, maxTexts: 3 });
+    const events: GenerationEvent[] = [];
+    const handle = generation.add({ ...request, choices: 3 }, (event) => events.push(event));
+    for (let step = 0; step < steps; step++) generation.step();
+    handle.cancel(0);
+    while (generation.hasWork) generation.step();
+    for (const choice of [1, 2]) expect(tokensOf(events, choice)).toEqual(alone);
+    generation.dispose();
+  });
+
+  test('frees the states of texts that end, are cancelled, or are left', () => {
+    const tensors = liveTensorCount();
+    const generation = new Generation(model, { cacheTokens: 1024, maxTexts: 8 });
+    const empty = liveTensorCount();
+    generation.add(aRequest(), () => {});
+    generation.add(aRequest({ choices: 2 }), () => {}).cancel();
+    while (generation.hasWork) generation.step();
+    expect(liveTensorCount()).toBe(empty);
+    generation.add(aRequest(), () => {});
+    generation.step();
+    generation.dispose();
+    expect(liveTensorCount()).toBe(tensors);
+  });
 });
 
 test('penalties count the new tokens of each choice, and those of the prompt for repetition', () => {

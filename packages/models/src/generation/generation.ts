@@ -34,7 +34,7 @@ const GREATEST_PIECE = 512;
  * generated.
  */
 export class Generation {
-  /** Bytes of the cache. */
+  /** Bytes of the cache, and of the states of texts. */
   readonly sizeBytes: number;
   readonly #model: CachedDecoder;
   readonly #pages: Pages;
@@ -53,7 +53,7 @@ export class Generation {
     this.#pages = new Pages(this.#cachePages);
     this.#maxTexts = maxTexts;
     this.#stepMs = stepMs;
-    this.sizeBytes = cacheBytes(decoder, cacheTokens);
+    this.sizeBytes = cacheBytes(decoder, { tokens: cacheTokens, texts: maxTexts });
   }
 
   get hasWork(): boolean {
@@ -120,6 +120,7 @@ export class Generation {
   /** Frees the cache and forgets all requests. */
   dispose(): void {
     this.#waiting.length = 0;
+    for (const { states } of this.#texts) states.clear();
     this.#texts.length = 0;
     this.#model.dispose();
   }
@@ -165,7 +166,7 @@ export class Generation {
     const single = ready.length - prompts.length;
     const counts = divided(
       this.#pieceTokens - single,
-      prompts.map(({ unread }) => unread),
+      prompts.map(({ readable }) => readable),
     );
     const tokensOf = new Map(prompts.map((text, i) => [text, counts[i]!]));
     const turns = ready.flatMap((text) => {
@@ -220,7 +221,7 @@ export class Generation {
         this.#fail(running, error as Error);
         return;
       }
-      if (this.#model.decoder.isReadAgain(text.ids.length - 1, text.ids.length)) text.cached = 0;
+      if (this.#model.decoder.isReadAgain(text.ids.length - 1, text.ids.length)) text.restart();
       running.listener({ kind: 'token', choice, id: next, scored: score });
     }
     if (text.ended || (text.produced < running.maxNewTokens && !text.isComplete)) return;
@@ -246,6 +247,7 @@ export class Generation {
     if (place === -1) return;
     this.#texts.splice(place, 1);
     text.passLead(running.texts);
+    text.states.clear();
     this.#model.clear(this.#pages.giveBack(text.pages));
   }
 }

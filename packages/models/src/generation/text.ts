@@ -2,6 +2,7 @@ import { PAGE_TOKENS } from '@lorasmith/tensor';
 import type { TokenSpan } from './cached-pass.js';
 import type { GenerationListener, PromptRequest, TokenConstraint } from './request.js';
 import { chooseToken, drawOf, hasPenalties, mostProbable, TokenCounts } from './sampling.js';
+import { TextStates } from './text-states.js';
 
 /** A request that runs, or waits to. */
 export interface Running {
@@ -21,6 +22,8 @@ export class Text {
   readonly ids: number[];
   /** Its first tokens that are in the cache. */
   cached = 0;
+  /** Its states of linear attention. */
+  readonly states = new TextStates();
   /** Its pages in the cache, in the order of the text. */
   pages: readonly number[] = [];
   /** Its first tokens that are in pages of other choices, too. */
@@ -69,10 +72,27 @@ export class Text {
     return this.ids.length - this.cached;
   }
 
+  /** Tokens that it may read in one step: others that wait for the shared ones continue from its states after these. */
+  get readable(): number {
+    return this.cached < this.sharedTokens ? this.sharedTokens - this.cached : this.unread;
+  }
+
   /** Reads by itself once the shared tokens are in the cache. */
   followLeader(): void {
     if (this.waitsFor === null || this.waitsFor.cached < this.sharedTokens) return;
-    this.cached = this.sharedTokens;
+    this.#continueFrom(this.waitsFor);
+  }
+
+  /** Is read from its start. */
+  restart(): void {
+    this.cached = 0;
+    this.states.clear();
+  }
+
+  /** Another text has read what both begin with, and no more. */
+  #continueFrom(other: Text): void {
+    this.cached = other.cached;
+    this.states.copyFrom(other.states);
     this.waitsFor = null;
   }
 
@@ -80,8 +100,7 @@ export class Text {
   passLead(others: readonly Text[]): void {
     const [next, ...rest] = others.filter(({ waitsFor }) => waitsFor === this);
     if (next === undefined) return;
-    next.cached = Math.min(this.cached, this.sharedTokens);
-    next.waitsFor = null;
+    next.#continueFrom(this);
     for (const other of rest) other.waitsFor = next;
   }
 
@@ -89,7 +108,7 @@ export class Text {
   piece(tokens: number): TokenSpan {
     const { ids, cached, pages, running } = this;
     const own = Int32Array.from(ids.slice(cached, cached + tokens));
-    return { ids: own, cached, tokens, pages, adapter: running.request.adapter, span: ids.length };
+    return { ids: own, cached, tokens, pages, adapter: running.request.adapter, states: this.states, span: ids.length };
   }
 
   /** Whether the prediction after a token is used. */

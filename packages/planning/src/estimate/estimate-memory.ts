@@ -1,5 +1,10 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  hasLinearAttention,
+  type LinearAttention,
+  linearAttentionSizes,
+} from '@lorasmith/model-folder';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
@@ -38,6 +43,9 @@ const FURTHER_PLAN_BYTES = 25e6;
 export const SCORES_PER_BLOCK = 32 * 2 ** 20;
 /** Rows up to this length keep the weights of such attention; those of longer ones are computed again. */
 const LONGEST_WITH_WEIGHTS = 512;
+
+/** Tokens between two states of linear attention that are kept: DELTA_CHUNK of packages/tensor. */
+const STATE_TOKENS = 64;
 
 /** The sizes that decide how much memory a training needs. */
 export interface MemoryNeeds {
@@ -121,8 +129,10 @@ export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const { architecture } = memory;
   const width = bytesPerNumber(memory.precision);
   const layers = adaptedLayers(architecture, memory.targets);
-  const ofLayer = savedByLayer(architecture, memory.targets, width) + savedWeights(memory, load, width);
-  const saved = memory.recompute ? layers * 4 * architecture.hiddenSize + ofLayer : layers * ofLayer;
+  const ofLayers = Array.from({ length: layers }, (_, fromLast) => {
+    return savedByLayer(memory, load, architecture.layerCount - 1 - fromLast, width);
+  });
+  const saved = memory.recompute ? layers * 4 * architecture.hiddenSize + Math.max(0, ...ofLayers) : sum(ofLayers);
   return load.mostTokens * saved + workingBytes(memory, load);
 }
 
@@ -165,22 +175,52 @@ export function bytesPerNumber(precision: Precision): number {
 }
 
 /** Bytes per token that a layer keeps between its forward and its backward pass. */
-function savedByLayer(architecture: DecoderArchitecture, targets: readonly AdaptableModule[], width: number): number {
-  const { hiddenSize, intermediateSize, headCount, keyValueHeadCount, headDim, names, mlp } = architecture;
+function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
+  const { architecture, targets } = memory;
+  const { hiddenSize, intermediateSize, names, mlp } = architecture;
+  const adapts = adaptsIn(targets);
+  // The input of an adapted layer is saved for the gradient of its A.
+  const inputs = (adapts(names.gateUp) ? hiddenSize : 0) + (adapts([names.down]) ? intermediateSize : 0);
+  const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
+  // The residual stream before and after attention is float32, and so is what norms of branches save.
+  const exact = (2 + branchNorms) * hiddenSize;
+  const ofAttention = hasLinearAttention(architecture, layer)
+    ? savedByLinearAttention(architecture, targets, width)
+    : savedByAttention(memory, load, width);
+  return ofAttention + 4 * exact + width * (gateUpWidth(mlp, intermediateSize) + inputs);
+}
+
+function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, width: number): number {
+  const { architecture, targets } = memory;
+  const { hiddenSize, headCount, keyValueHeadCount, headDim, names, attention } = architecture;
   const attended = headCount * headDim;
   const qkv = (headCount + 2 * keyValueHeadCount) * headDim;
-  const adapts = (parts: readonly string[]) =>
-    targets.some(({ name }) => parts.some((part) => name.endsWith(`.${part}`)));
-  // The input of an adapted layer is saved for the gradient of its A.
-  const inputs =
-    (adapts(names.queryKeyValue) ? hiddenSize : 0) +
-    (adapts(names.gateUp) ? hiddenSize : 0) +
-    (adapts([names.down]) ? intermediateSize : 0);
-  const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
-  const queryKeyNorms = names.queryNorm === null ? 0 : qkv;
-  // The residual stream before and after attention is float32, and so is what norms of branches, queries and keys save.
-  const exact = 2 * hiddenSize + headCount + branchNorms * hiddenSize + queryKeyNorms;
-  return 4 * exact + width * (qkv + attended + gateUpWidth(mlp, intermediateSize) + inputs);
+  const adapts = adaptsIn(targets);
+  // With a gate, attention's output is not the input of the layer that follows.
+  const gate = attention.outputGate === null ? 0 : 2 * attended + (adapts([names.attentionOutput]) ? attended : 0);
+  const input = adapts(names.queryKeyValue) ? hiddenSize : 0;
+  // What norms of queries and keys save is float32.
+  const exact = headCount + (names.queryNorm === null ? 0 : qkv);
+  return 4 * exact + width * (qkv + attended + gate + input) + savedWeights(memory, load, width);
+}
+
+function savedByLinearAttention(
+  { hiddenSize, names, linearAttention }: DecoderArchitecture,
+  targets: readonly AdaptableModule[],
+  width: number,
+): number {
+  const own = linearAttention!;
+  const { mixed, values } = linearAttentionSizes(own);
+  const adapts = adaptsIn(targets);
+  const { inputs, output } = names.linearAttention!;
+  const kept = mixed + 2 * values + 2 * own.valueHeadCount;
+  const adapted = (adapts(inputs) ? hiddenSize : 0) + (adapts([output]) ? values : 0);
+  return width * (kept + adapted) + (4 * own.valueHeadCount * own.keyHeadDim * own.valueHeadDim) / STATE_TOKENS;
+}
+
+/** Whether layers with one of these names are adapted. */
+function adaptsIn(targets: readonly AdaptableModule[]): (parts: readonly string[]) => boolean {
+  return (parts) => targets.some(({ name }) => parts.some((part) => name.endsWith(`.${part}`)));
 }
 
 function gateUpWidth({ gated }: DecoderArchitecture['mlp'], intermediateSize: number): number {
@@ -194,7 +234,7 @@ function savedWeights({ architecture, engine }: MemoryOfDecoder, { longestRow }:
 
 /** Bytes per token of tensors that live within one layer's backward pass. */
 function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecoder, width: number): number {
-  const { hiddenSize, intermediateSize, mlp } = architecture;
+  const { hiddenSize, intermediateSize, mlp, linearAttention } = architecture;
   const gateUp = gateUpWidth(mlp, intermediateSize);
   const gated = width * (gateUp + intermediateSize);
   // Gate, up, their activation, its slope and their gradients are float32.
@@ -202,7 +242,15 @@ function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecode
   // No layer keeps a mask. It is drawn in float32, compared, rounded and scaled, for one layer at a time.
   const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
   const drawn = dropout > 0 ? (4 + 1 + 2 * width) * widest : 0;
-  return Math.max(gated + copies, drawn) + (4 + width) * 2 * hiddenSize;
+  const ofLinearAttention = linearAttention === null ? 0 : linearAttentionPassing(linearAttention, width);
+  return Math.max(gated + copies, drawn, ofLinearAttention) + (4 + width) * 2 * hiddenSize;
+}
+
+/** The same of linear attention: in float32 queries, keys and the gradients by them of each value head, and by the convolution's sums. */
+function linearAttentionPassing(own: LinearAttention, width: number): number {
+  const { mixed, values } = linearAttentionSizes(own);
+  const exact = 2 * (own.keyHeadCount + own.valueHeadCount) * own.keyHeadDim + mixed;
+  return 4 * exact + width * (4 * mixed + 4 * values);
 }
 
 /**

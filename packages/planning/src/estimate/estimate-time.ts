@@ -1,5 +1,10 @@
 import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
-import { type DecoderArchitecture, layerLinears } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  hasLinearAttention,
+  type LinearAttention,
+  layerLinears,
+} from '@lorasmith/model-folder';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
@@ -30,12 +35,24 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
   const head = (layersWithGradient > 0 ? 2 : 1) * architecture.vocabSize * architecture.hiddenSize;
   // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
   const scoresOfLayer = (load.squaresPerStep / 2) * architecture.headCount * architecture.headDim;
-  const scores = scoresOfLayer * (forwards * architecture.layerCount + ATTENTION_BACKWARD * layersWithGradient);
+  const inLayer = (layer: number) =>
+    hasLinearAttention(architecture, layer)
+      ? stateWork(architecture.linearAttention!) * load.tokensPerStep
+      : scoresOfLayer;
+  const scores = Array.from({ length: architecture.layerCount }, (_, layer) => {
+    const hasGradient = layer >= architecture.layerCount - layersWithGradient;
+    return inLayer(layer) * (forwards + (hasGradient ? ATTENTION_BACKWARD : 0));
+  }).reduce((sum, one) => sum + one, 0);
   return {
     products: (2 * (forwards * linear.forward + linear.backward + linear.adapters + head * load.labelsPerStep)) / 1e9,
     attention: (2 * 2 * scores) / 1e9,
     passes: (passBytes(architecture) * load.tokensPerStep * (forwards + 1)) / 2 / 1e9,
   };
+}
+
+/** Multiply-adds of linear attention for a token, in the unit of scores: its state is read twice and changed twice. */
+function stateWork({ valueHeadCount, keyHeadDim, valueHeadDim }: LinearAttention): number {
+  return 2 * valueHeadCount * keyHeadDim * valueHeadDim;
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { MachineRates, SampleSettings } from '@lorasmith/contracts';
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { attentionLayerCount, type DecoderArchitecture, stateBytesPerText } from '@lorasmith/model-folder';
 import { FORWARD_SHARE } from './estimate-time.js';
 
 export interface SamplingLoad {
@@ -20,13 +20,15 @@ export function sampleCacheTokens({ settings, prompts }: SamplingLoad): number {
   return Math.min(all, Math.max(MOST_CACHE_TOKENS, ...needed));
 }
 
-/** Bytes of that cache. */
+/** Bytes of that cache, and of the states of linear attention for all prompts. */
 export function sampleCacheBytes(
-  { keyValueHeadCount, headDim, layerCount }: DecoderArchitecture,
+  architecture: DecoderArchitecture,
   load: SamplingLoad,
   bytesPerNumber: number,
 ): number {
-  return sampleCacheTokens(load) * 2 * keyValueHeadCount * headDim * layerCount * bytesPerNumber;
+  const { keyValueHeadCount, headDim } = architecture;
+  const perToken = 2 * keyValueHeadCount * headDim * attentionLayerCount(architecture) * bytesPerNumber;
+  return sampleCacheTokens(load) * perToken + load.prompts.length * stateBytesPerText(architecture, bytesPerNumber);
 }
 
 /**

@@ -43,8 +43,8 @@ export function decodedMemory(model: ModelFolder, precision: Precision, engine: 
 function quantizedGroups({ architecture, quantized }: ModelFolder): LinearLayer[][] {
   if (architecture.kind !== 'decoder' || quantized.size === 0) return [];
   const groups = Array.from({ length: architecture.layerCount }, (_, index) => {
-    const { queryKeyValue, attentionOutput, gateUp, down } = layerLinears(architecture, index);
-    return [queryKeyValue, [attentionOutput], gateUp, [down]];
+    const { attentionInputs, attentionOutput, gateUp, down } = layerLinears(architecture, index);
+    return [attentionInputs, [attentionOutput], gateUp, [down]];
   });
   return groups.flat().filter((layers) => staysQuantized(quantized, layers));
 }

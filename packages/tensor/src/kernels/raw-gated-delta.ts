@@ -5,8 +5,9 @@ import { cast, constant, tensorOf, toFloat32Array } from '../transfer.js';
 import type { DeltaInputs, DeltaOptions, DeltaOutput, DeltaSettings, GatedDelta } from './gated-delta.js';
 import { batchMatMul } from './product.js';
 
-// The gated delta rule in TensorFlow's own ops, token by token: many small ops, for tests, and where a fused kernel
-// computes wrong numbers. What it computes: see Kernels. Letters are those of native/gated_delta.h.
+// The gated delta rule in TensorFlow's own ops: the tokens at one position of all rows together, position by position. Many small
+// ops, for tests, and where a fused kernel computes wrong numbers. What it computes: see Kernels. Letters are those of
+// native/gated_delta.h.
 
 /** `x · rsqrt(Σ x² + 1e-6)` of each head, times a factor. */
 interface Normed {
@@ -41,30 +42,44 @@ export const rawGatedDelta: GatedDelta = { forward, backward };
 function forward(inputs: DeltaInputs, settings: DeltaSettings, options: DeltaOptions): DeltaOutput {
   return scope(() => {
     const { valueHeads, keySize, valueSize } = settings;
-    const { query, key, value, gates } = prepared(inputs, settings);
+    const all = prepared(inputs, settings);
+    const steps = stepsOf(inputs);
     const outputs: Tensor[] = [];
     const states: Tensor[] = [];
-    const last: Tensor[] = [];
-    for (const { first, length, row } of spansOf(inputs)) {
-      let state = stateBefore(options.before, row, settings);
-      for (let token = first; token < first + length; token++) {
-        const step = stepOf(token, settings, { query, key, value, gates }, state);
-        const after = add(step.decayed, outer(step.key, step.delta));
-        if (options.record) states.push(reshape(state, [1, valueHeads, keySize, valueSize]));
-        outputs.push(reshape(batchMatMul(after, step.query, { transposeA: true }), [1, valueHeads * valueSize]));
-        state = after;
+    const last: { row: number; state: Tensor }[] = [];
+    const { before } = options;
+    const shape = [valueHeads, keySize, valueSize];
+    let state = before === null ? fill([inputs.rows.lengths.length, ...shape], 0) : before; // [rows, valueHeads, …]
+    let rows = [...inputs.rows.lengths.keys()];
+    for (const step of [...steps, { rows: [], tokens: [] }]) {
+      for (const [slot, row] of rows.entries()) {
+        if (!step.rows.includes(row)) last.push({ row, state: rowOf(state, slot) });
       }
-      last.push(reshape(state, [1, valueHeads, keySize, valueSize]));
+      if (step.rows.length === 0) break;
+      const slots = Int32Array.from(step.rows, (row) => rows.indexOf(row));
+      const own = gather(state, tensorOf(slots, [slots.length]));
+      if (options.record) states.push(own);
+      const { decayed, key, delta, query } = stepOf(step.tokens, settings, all, own);
+      const after = add(decayed, outer(key, delta)); // [rows x valueHeads, keySize, valueSize]
+      outputs.push(reshape(batchMatMul(after, query, { transposeA: true }), [-1, valueHeads * valueSize]));
+      state = reshape(after, [-1, ...shape]);
+      rows = step.rows;
     }
+    last.sort((one, other) => one.row - other.row);
     return {
-      output: cast(concat(outputs, 0), inputs.qkv.dtype),
+      output: cast(inOrder(steps, concat(outputs, 0)), inputs.qkv.dtype),
       kept: options.record ? concat(states, 0) : null,
-      last: options.keepLast ? concat(last, 0) : null,
+      last: options.keepLast
+        ? concat(
+            last.map((each) => each.state),
+            0,
+          )
+        : null,
     };
   });
 }
 
-/** @param kept `[tokens, valueHeads, keySize, valueSize]`, the state before each token */
+/** @param kept `[tokens, valueHeads, keySize, valueSize]`, the state before each token, in the order of the steps */
 function backward(
   gradient: Tensor,
   inputs: DeltaInputs,
@@ -75,41 +90,78 @@ function backward(
     const { valueHeads, valueSize, keyHeads, keySize } = settings;
     const all = prepared(inputs, settings);
     const exact = cast(gradient, 'float32');
+    const steps = stepsOf(inputs);
     const tokens = exact.shape[0]!;
-    const parts = Array.from({ length: tokens }, (): TokenGradient | null => null);
-    for (const { first, length } of spansOf(inputs)) {
-      let byState = fill([valueHeads, keySize, valueSize], 0);
-      for (let token = first + length - 1; token >= first; token--) {
-        const own = scope(() => {
-          const byOutput = reshape(rowOf(exact, token), [valueHeads, valueSize, 1]);
-          const before = reshape(rowOf(kept, token), [valueHeads, keySize, valueSize]);
-          return tokenGradient(byOutput, byState, stepOf(token, settings, all, before), before);
-        });
-        dispose(byState);
-        byState = own.byBefore;
-        parts[token] = own;
-      }
+    const parts: TokenGradient[] = [];
+    let end = tokens;
+    let later: { rows: readonly number[]; byState: Tensor } | null = null;
+    for (const step of steps.toReversed()) {
+      const { rows } = step;
+      const next = later;
+      const own = scope(() => {
+        const byOutput = reshape(rowsAt(exact, step.tokens), [-1, valueSize, 1]);
+        const before = reshape(
+          rowsAt(
+            kept,
+            step.tokens.map((_, slot) => end - rows.length + slot),
+          ),
+          [-1, keySize, valueSize],
+        );
+        // A row without a later token has nothing to add.
+        const none = fill([1, valueHeads, keySize, valueSize], 0);
+        const known = next === null ? none : concat([none, reshape(next.byState, [-1, ...none.shape.slice(1)])], 0);
+        const byState = rowsAt(
+          known,
+          rows.map((row) => 1 + (next?.rows.indexOf(row) ?? -1)),
+        );
+        const flat = reshape(byState, [-1, keySize, valueSize]);
+        return tokenGradient(byOutput, flat, stepOf(step.tokens, settings, all, before), before);
+      });
+      dispose(later?.byState);
+      later = { rows, byState: own.byBefore };
+      parts.unshift(own);
+      end -= rows.length;
     }
-    /** The sum over the value heads of each key head, `[tokens × keyHeads, keySize]`. */
-    const byKeyHead = (of: 'query' | 'key') => {
-      const joined = concat(
-        parts.map((part) => reshape(part![of], [1, valueHeads * keySize])),
+    const joined = (of: 'query' | 'key' | 'value' | 'beta' | 'gate') => {
+      const inSteps = concat(
+        parts.map((part) => part[of]),
         0,
       );
-      return reshape(sum(reshape(joined, [tokens * keyHeads, valueHeads / keyHeads, keySize]), 1), [-1, keySize]);
+      return inOrder(steps, reshape(inSteps, [tokens, -1]));
     };
+    /** The sum over the value heads of each key head, `[tokens × keyHeads, keySize]`. */
+    const byKeyHead = (of: 'query' | 'key') =>
+      reshape(sum(reshape(joined(of), [tokens * keyHeads, valueHeads / keyHeads, keySize]), 1), [-1, keySize]);
     const flat = (x: Tensor) => reshape(x, [tokens, -1]);
-    const byValue = concat(
-      parts.map((part) => reshape(part!.value, [1, valueHeads * valueSize])),
-      0,
-    );
     const byQkv = concat(
-      [flat(byVector(byKeyHead('query'), all.query)), flat(byVector(byKeyHead('key'), all.key)), byValue],
+      [flat(byVector(byKeyHead('query'), all.query)), flat(byVector(byKeyHead('key'), all.key)), joined('value')],
       1,
     );
-    const byBa = byGates(parts as TokenGradient[], all.gates, settings);
+    const byBa = byGates(toFloat32Array(joined('beta')), toFloat32Array(joined('gate')), all.gates, settings);
     return { byQkv: cast(byQkv, inputs.qkv.dtype), byBa: cast(byBa, inputs.ba.dtype) };
   });
+}
+
+/** The tokens at one position: of the rows that are so long, in their order. */
+interface PositionStep {
+  rows: number[];
+  /** Their places in the stream. */
+  tokens: number[];
+}
+
+function stepsOf({ rows: { lengths } }: DeltaInputs): PositionStep[] {
+  const firsts = lengths.map((_, row) => lengths.slice(0, row).reduce((total, length) => total + length, 0));
+  return Array.from({ length: Math.max(...lengths) }, (_, position) => {
+    const rows = [...lengths.keys()].filter((row) => lengths[row]! > position);
+    return { rows, tokens: rows.map((row) => firsts[row]! + position) };
+  });
+}
+
+/** @param x `[tokens, …]` in the order of the steps @returns the same in the order of the stream */
+function inOrder(steps: readonly PositionStep[], x: Tensor): Tensor {
+  const places = new Int32Array(x.shape[0]!);
+  for (const [slot, token] of steps.flatMap(({ tokens }) => tokens).entries()) places[token] = slot;
+  return gather(x, tensorOf(places, [places.length]));
 }
 
 function prepared({ qkv, ba, aLog, dtBias }: DeltaInputs, settings: DeltaSettings): Prepared {
@@ -153,38 +205,39 @@ function byVector(gradient: Tensor, { x, inverse, factor }: Normed): Tensor {
   return multiply(multiply(subtract(gradient, multiply(x, along)), inverse), constant(factor));
 }
 
+/** The numbers of some tokens; `heads` are the value heads of all of them. */
 interface Step {
-  /** `[valueHeads, keySize, 1]` */
+  /** `[heads, keySize, 1]` */
   query: Tensor;
   key: Tensor;
-  /** `[valueHeads, keySize, valueSize]`: e^g S */
+  /** `[heads, keySize, valueSize]`: e^g S */
   decayed: Tensor;
-  /** `[valueHeads, valueSize, 1]`: v - e^g Sᵀk, and β times that */
+  /** `[heads, valueSize, 1]`: v - e^g Sᵀk, and β times that */
   error: Tensor;
   delta: Tensor;
-  /** `[valueHeads, 1, 1]` */
+  /** `[heads, 1, 1]` */
   beta: Tensor;
   decay: Tensor;
 }
 
-/** @param state `[valueHeads, keySize, valueSize]`, before the token */
-function stepOf(token: number, settings: DeltaSettings, all: Prepared, state: Tensor): Step {
+/** @param states of the tokens, before each */
+function stepOf(tokens: readonly number[], settings: DeltaSettings, all: Prepared, states: Tensor): Step {
   const { keyHeads, valueHeads, keySize, valueSize } = settings;
-  const keyHeadOf = Int32Array.from({ length: valueHeads }, (_, head) => {
-    return token * keyHeads + Math.floor(head / (valueHeads / keyHeads));
-  });
-  const headOf = Int32Array.from({ length: valueHeads }, (_, head) => token * valueHeads + head);
-  const vectors = ({ output }: Normed) => {
-    return reshape(gather(output, tensorOf(keyHeadOf, [valueHeads])), [valueHeads, keySize, 1]);
-  };
-  const numbers = (of: Float32Array) => {
-    return tensorOf(of.slice(token * valueHeads, (token + 1) * valueHeads), [valueHeads, 1, 1]);
-  };
+  const heads = tokens.flatMap((token) => Array.from({ length: valueHeads }, (_, head) => ({ token, head })));
+  const count = heads.length;
+  const keyHeadOf = heads.map(({ token, head }) => token * keyHeads + Math.floor(head / (valueHeads / keyHeads)));
+  const headOf = heads.map(({ token, head }) => token * valueHeads + head);
+  const vectors = ({ output }: Normed) => reshape(rowsAt(output, keyHeadOf), [count, keySize, 1]);
+  const numbers = (of: Float32Array) =>
+    tensorOf(
+      Float32Array.from(headOf, (i) => of[i]!),
+      [count, 1, 1],
+    );
   const beta = numbers(all.gates.beta);
   const decay = numbers(all.gates.decay);
   const key = vectors(all.key);
-  const decayed = multiply(state, decay);
-  const value = reshape(gather(all.value, tensorOf(headOf, [valueHeads])), [valueHeads, valueSize, 1]);
+  const decayed = multiply(reshape(states, [count, keySize, valueSize]), decay);
+  const value = reshape(rowsAt(all.value, headOf), [count, valueSize, 1]);
   const error = subtract(value, batchMatMul(decayed, key, { transposeA: true }));
   return { query: vectors(all.query), key, decayed, error, delta: multiply(beta, error), beta, decay };
 }
@@ -193,18 +246,18 @@ type TokenGradient = {
   query: Tensor;
   key: Tensor;
   value: Tensor;
-  /** `[valueHeads]`, by β and by g */
+  /** `[heads]`, by β and by g */
   beta: Tensor;
   gate: Tensor;
-  /** `[valueHeads, keySize, valueSize]`, by the state before */
+  /** `[heads, keySize, valueSize]`, by the state before */
   byBefore: Tensor;
 };
 
-/** @param byState by the state after the token, from later tokens */
+/** @param byState by the states after the tokens, from later ones */
 function tokenGradient(byOutput: Tensor, byState: Tensor, step: Step, before: Tensor): TokenGradient {
   const { query, key, decayed, error, delta, beta, decay } = step;
   const byAfter = add(byState, outer(query, byOutput));
-  const byDelta = batchMatMul(byAfter, key, { transposeA: true }); // [valueHeads, valueSize, 1]
+  const byDelta = batchMatMul(byAfter, key, { transposeA: true }); // [heads, valueSize, 1]
   const byError = multiply(beta, byDelta);
   const byDecayed = subtract(byAfter, outer(key, byError));
   const ofHead = (x: Tensor) => sum(reshape(x, [x.shape[0]!, -1]), -1);
@@ -218,36 +271,26 @@ function tokenGradient(byOutput: Tensor, byState: Tensor, step: Step, before: Te
   };
 }
 
-/** `[tokens, 2 × valueHeads]` by b and a */
-function byGates(parts: readonly TokenGradient[], { beta, slope }: Gates, { valueHeads }: DeltaSettings): Tensor {
-  const result = new Float32Array(parts.length * 2 * valueHeads);
-  for (const [token, part] of parts.entries()) {
-    const byBeta = toFloat32Array(part.beta);
-    const byGate = toFloat32Array(part.gate);
-    for (let head = 0; head < valueHeads; head++) {
-      const at = token * valueHeads + head;
-      result[2 * token * valueHeads + head] = byBeta[head]! * beta[at]! * (1 - beta[at]!);
-      result[2 * token * valueHeads + valueHeads + head] = byGate[head]! * slope[at]!;
-    }
+/** `[tokens, 2 × valueHeads]` by b and a, of `[tokens, valueHeads]` by β and g */
+function byGates(
+  byBeta: Float32Array,
+  byGate: Float32Array,
+  { beta, slope }: Gates,
+  { valueHeads }: DeltaSettings,
+): Tensor {
+  const tokens = beta.length / valueHeads;
+  const result = new Float32Array(2 * beta.length);
+  for (const i of beta.keys()) {
+    const at = Math.floor(i / valueHeads) * 2 * valueHeads + (i % valueHeads);
+    result[at] = byBeta[i]! * beta[i]! * (1 - beta[i]!);
+    result[at + valueHeads] = byGate[i]! * slope[i]!;
   }
-  return tensorOf(result, [parts.length, 2 * valueHeads]);
+  return tensorOf(result, [tokens, 2 * valueHeads]);
 }
 
 /** `[heads, m, 1]` and `[heads, n, 1]` → `[heads, m, n]` */
 const outer = (a: Tensor, b: Tensor) => batchMatMul(a, b, { transposeB: true });
 
-const rowOf = (x: Tensor, row: number) => gather(x, tensorOf(Int32Array.of(row), [1]));
+const rowsAt = (x: Tensor, rows: readonly number[]) => gather(x, tensorOf(Int32Array.from(rows), [rows.length]));
 
-function stateBefore(before: Tensor | null, row: number, { valueHeads, keySize, valueSize }: DeltaSettings): Tensor {
-  const shape = [valueHeads, keySize, valueSize];
-  return before === null ? fill(shape, 0) : reshape(rowOf(before, row), shape);
-}
-
-function spansOf({ rows: { lengths } }: DeltaInputs): { first: number; length: number; row: number }[] {
-  let next = 0;
-  return lengths.map((length, row) => {
-    const first = next;
-    next += length;
-    return { first, length, row };
-  });
-}
+const rowOf = (x: Tensor, row: number) => rowsAt(x, [row]);

@@ -33,9 +33,9 @@ const BFLOAT16_ROUNDING = 2 ** -9;
  * and output, output projection, gate and up, activated, down; and the weights they meet. Where a family has them: query
  * and key normed, and the norms of what is added to the stream.
  */
-export function roundingsPerLayer({ names }: DecoderArchitecture): number {
+export function roundingsPerLayer({ names, attention }: DecoderArchitecture): number {
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
-  return 16 + (names.queryNorm === null ? 0 : 2) + branchNorms;
+  return 16 + (names.queryNorm === null ? 0 : 2) + branchNorms + (attention.outputGate === null ? 0 : 1);
 }
 
 /**

@@ -73,10 +73,11 @@ export interface Outline {
 
 export async function outline({ job, tokens, quick }: OutlineTask): Promise<ThreadAnswer<Outline>> {
   return await answering(async () => {
-    const { spec, modelsDir, dataset, validation, initial } = job;
+    const { spec, modelsDir, dataset, validation, initial, machine } = job;
     const model = await openBaseModel(modelsDir, spec.base_model);
     const weightsSha256 = await knownWeights(model, job, tokens);
-    const checked = await answering(() => outlineJob({ spec, model, dataset, validation, initial, weightsSha256 }));
+    const known = { spec, model, dataset, validation, initial, weightsSha256, machine };
+    const checked = await answering(() => outlineJob(known));
     const examples = await openExampleStore(tokens);
     const { completion_format: completionFormat } = spec.training;
     let shareOfBudget = 0;

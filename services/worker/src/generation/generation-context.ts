@@ -17,9 +17,14 @@ const MAX_TEXTS = 16;
 /** The cache has pages of so many tokens. */
 const PAGE_TOKENS = 32;
 
+/** Bytes that generation with a model takes: the cache, and the states of linear attention. */
+export function generationBytes(decoder: Decoder, cacheTokens: number): number {
+  return cacheBytes(decoder, { tokens: cacheTokens, texts: MAX_TEXTS });
+}
+
 /** How many tokens the cache for a model has space for. */
 export function cacheTokensOf(decoder: Decoder, memory: GenerationMemory): number {
-  const pages = Math.max(1, Math.floor(memory.cacheBytes / cacheBytes(decoder, PAGE_TOKENS)));
+  const pages = Math.max(1, Math.floor(memory.cacheBytes / cacheBytes(decoder, { tokens: PAGE_TOKENS, texts: 0 })));
   // More than all texts at their longest would never be used.
   const mostPages = MAX_TEXTS * Math.ceil((decoder.architecture.maxPositions + 1) / PAGE_TOKENS);
   return PAGE_TOKENS * Math.min(pages, mostPages);

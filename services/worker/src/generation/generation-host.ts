@@ -1,15 +1,22 @@
 import { Semaphore } from '@lorasmith/concurrency';
 import { JobDeferred, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, type ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
-import { cacheBytes, Decoder } from '@lorasmith/models';
+import { Decoder } from '@lorasmith/models';
 import { weightMemory } from '@lorasmith/planning';
-import { BaseModelCache, engineError, type HeldBase, precisionHere, type TextGenerator } from '@lorasmith/training';
+import {
+  BaseModelCache,
+  checkEngineHere,
+  engineError,
+  type HeldBase,
+  precisionHere,
+  type TextGenerator,
+} from '@lorasmith/training';
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
 import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
 import type { AnswerCallbacks } from '../trainer/trainer-process.js';
 import { Answer, type PreparedRequest } from './answer.js';
 import { callsOf } from './answer-calls.js';
-import { cacheTokensOf, GenerationContext, type GenerationMemory } from './generation-context.js';
+import { cacheTokensOf, GenerationContext, type GenerationMemory, generationBytes } from './generation-context.js';
 import { promptsOf } from './prompt-tokens.js';
 
 export interface GenerationHostOptions {
@@ -138,6 +145,7 @@ export class GenerationHost implements TextGenerator {
 
   async #openNow(folder: ModelFolder, order: GenerationOrder) {
     const { weightDigests, machine, precision, trainerPrecision } = order;
+    checkEngineHere(folder);
     const dtype = precisionHere(precision, folder.architecture.family, machine).chosen;
     const inTrainer = this.#shared.cache.dtypeOf(folder.name) ?? trainerPrecision;
     const place = inTrainer === dtype || inTrainer === 'auto' ? this.#shared : this.#own;
@@ -172,7 +180,7 @@ export class GenerationHost implements TextGenerator {
     const { memory, ledger } = this.#options;
     const { adapterBytes } = memory;
     const cacheTokens = cacheTokensOf(decoder, memory);
-    place.release = ledger.reserve(cacheBytes(decoder, cacheTokens) + adapterBytes, machine);
+    place.release = ledger.reserve(generationBytes(decoder, cacheTokens) + adapterBytes, machine);
     place.context = new GenerationContext({ decoder, base, cacheTokens, adapterBytes });
   }
 

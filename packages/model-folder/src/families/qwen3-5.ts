@@ -1,0 +1,86 @@
+import type { DecoderArchitecture, DecoderNames, LinearAttention } from '../architecture.js';
+import type { ConfigFields } from '../config-fields.js';
+import { attentionBias, readDecoderConfig, readLayerCount } from './decoder-config.js';
+import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
+import type { Family } from './family.js';
+import { readLayerTypes } from './layer-windows.js';
+
+const LAYER_TYPES = ['full_attention', 'linear_attention'] as const;
+/** Taps of a convolution above any that is known. */
+const MAX_TAPS = 64;
+
+const NAMES: DecoderNames = {
+  ...LLAMA_NAMES,
+  queryNorm: 'self_attn.q_norm',
+  keyNorm: 'self_attn.k_norm',
+  linearAttention: {
+    inputs: ['linear_attn.in_proj_qkv', 'linear_attn.in_proj_z', 'linear_attn.in_proj_b', 'linear_attn.in_proj_a'],
+    convolution: 'linear_attn.conv1d',
+    decayLog: 'linear_attn.A_log',
+    timeStepBias: 'linear_attn.dt_bias',
+    norm: 'linear_attn.norm',
+    output: 'linear_attn.out_proj',
+  },
+};
+
+/**
+ * The language model of Qwen3.5, 3.6 and 3.8: linear attention in three of four layers, attention with a gate and partial rotary
+ * positions in the fourth; transformers' `Qwen3_5TextConfig`. The positions of text are the same in all sections of the
+ * rotary embedding, so the sections make no difference.
+ */
+export const qwen35Text: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const { config } = source;
+    const decoder = readDecoderConfig(source, {
+      family: 'qwen3_5_text',
+      causalLm: 'Qwen3_5ForCausalLM',
+      names: NAMES,
+      vocabSize: 248_320,
+      maxPositions: 32_768,
+      bosTokenId: null,
+      eosTokenIds: [],
+      headCount: 16,
+      keyValueHeadCount: 4,
+      headDim: 256,
+      rope: { partialRotaryFactor: 0.25 },
+    });
+    if (decoder.mlp.activation !== 'silu') {
+      throw config.unsupported('hidden_act', 'is not supported: the convolution of linear attention ends with silu');
+    }
+    const types = readTypes(config, readLayerCount(source, 'num_hidden_layers'));
+    return {
+      ...decoder,
+      norm: { ...decoder.norm, weightOffset: 1 },
+      attention: { ...decoder.attention, outputGate: 'sigmoid' },
+      linearAttention: types.includes('linear_attention') ? readLinearAttention(config, types) : null,
+      bias: { ...attentionBias(config), mlp: false },
+    };
+  },
+  layout: decoderLayout,
+};
+
+function readTypes(config: ConfigFields, layerCount: number): (typeof LAYER_TYPES)[number][] {
+  const interval = config.size('full_attention_interval', { fallback: 4 });
+  const fallback = (layer: number) => ((layer + 1) % interval === 0 ? 'full_attention' : 'linear_attention');
+  return readLayerTypes<(typeof LAYER_TYPES)[number]>(config, layerCount, fallback, LAYER_TYPES);
+}
+
+function readLinearAttention(config: ConfigFields, types: readonly string[]): LinearAttention {
+  const keyHeadCount = config.size('linear_num_key_heads', { fallback: 16 });
+  const valueHeadCount = config.size('linear_num_value_heads', { fallback: 32 });
+  if (valueHeadCount % keyHeadCount !== 0) {
+    throw config.corrupt(
+      'linear_num_value_heads',
+      `${valueHeadCount} is not a multiple of linear_num_key_heads ${keyHeadCount}`,
+    );
+  }
+  return {
+    layers: types.map((type) => type === 'linear_attention'),
+    keyHeadCount,
+    valueHeadCount,
+    keyHeadDim: config.size('linear_key_head_dim', { fallback: 128 }),
+    valueHeadDim: config.size('linear_value_head_dim', { fallback: 128 }),
+    convolutionTaps: config.size('linear_conv_kernel_dim', { fallback: 4, max: MAX_TAPS }),
+  };
+}

@@ -1,0 +1,201 @@
+import type { LinearAttention } from '@lorasmith/model-folder';
+import {
+  cast,
+  concat,
+  type DeltaInputs,
+  type DeltaSettings,
+  dispose,
+  type FloatDType,
+  gather,
+  kernelsFor,
+  reshape,
+  scope,
+  split,
+  type Tensor,
+} from '@lorasmith/tensor';
+import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
+import type { LinearGroup } from '../frozen-linear.js';
+import { isTrained } from '../pass.js';
+import { type BlockContext, everywhere, type Sublayer } from './block.js';
+import type { Norm } from './norm.js';
+import type { RecurrentLayer } from './recurrence.js';
+
+export interface GatedDeltaNetWeights {
+  /** Queries, keys and values; the gate of the output; β; the decay. */
+  inputs: LinearGroup;
+  /** `[mixed, taps]` float32 */
+  convolution: Tensor;
+  /** `[valueHeads]` float32 */
+  decayLog: Tensor;
+  /** `[valueHeads]` float32 */
+  timeStepBias: Tensor;
+  /** The norm of each head, of size valueHeadDim. */
+  norm: Norm;
+  output: LinearGroup;
+}
+
+type SavedGatedDeltaNet = {
+  inputs: SavedLinear;
+  /** `[tokens, mixed]`: queries, keys and values before the convolution, which is computed again */
+  mixed: Tensor;
+  /** `[tokens × valueHeads, valueHeadDim]` */
+  gate: Tensor;
+  /** `[tokens, 2 × valueHeads]` */
+  betaAndDecay: Tensor;
+  /** The states that the kernel keeps. */
+  states: Tensor;
+  /** `[tokens × valueHeads, valueHeadDim]`: what the rule gave, before the norm */
+  remembered: Tensor;
+  output: SavedLinear;
+};
+
+/**
+ * Linear attention (Gated DeltaNet, Yang et al. 2024, arXiv:2412.06464): a causal convolution of queries, keys and values, the gated
+ * delta rule, the norm of each head's output times silu of a gate, and the output projection.
+ */
+export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLayer {
+  readonly mixesTokens = true;
+  readonly settings: DeltaSettings;
+  readonly taps: number;
+  readonly #weights: GatedDeltaNetWeights;
+
+  constructor(own: LinearAttention, weights: GatedDeltaNetWeights) {
+    const { keyHeadCount, valueHeadCount, keyHeadDim, valueHeadDim } = own;
+    this.settings = {
+      keyHeads: keyHeadCount,
+      valueHeads: valueHeadCount,
+      keySize: keyHeadDim,
+      valueSize: valueHeadDim,
+    };
+    this.taps = own.convolutionTaps;
+    this.#weights = weights;
+  }
+
+  get groups(): readonly LinearGroup[] {
+    return [this.#weights.inputs, this.#weights.output];
+  }
+
+  get computeDtype(): FloatDType {
+    return this.#weights.inputs.linear.computeDtype;
+  }
+
+  /** Every token of a row changes its state; what follows the rule is computed for the wanted tokens alone. */
+  forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedGatedDeltaNet | null } {
+    const { adapters, record, wanted } = context;
+    const projected = linearForward(this.#weights.inputs, x, adapters, record);
+    const kept = scope(() => {
+      const [mixed, gate, betaAndDecay] = split(projected.output, this.#widths, 1);
+      const { remembered, states } = this.#remember(mixed!, betaAndDecay!, context);
+      const ofHead = (numbers: Tensor) => reshape(numbers, [-1, this.settings.valueSize]);
+      return {
+        mixed: mixed!,
+        gate: ofHead(gate!),
+        betaAndDecay: betaAndDecay!,
+        states,
+        remembered: ofHead(remembered),
+      };
+    });
+    dispose(projected.output);
+    const gated = scope(() => {
+      const all = reshape(this.#gateForward(kept.remembered, kept.gate), [kept.mixed.shape[0]!, -1]); // [tokens, values]
+      return wanted === null ? all : gather(all, wanted.indices);
+    });
+    if (!record) dispose(kept);
+    const after = linearForward(this.#weights.output, gated, wanted?.adapters ?? adapters, record); // [wanted, hidden]
+    if (projected.saved === null || after.saved === null || kept.states === null) {
+      return { output: after.output, saved: null };
+    }
+    const saved = { ...kept, states: kept.states, inputs: projected.saved, output: after.saved };
+    return { output: after.output, saved };
+  }
+
+  backward(
+    gradient: Tensor,
+    saved: SavedGatedDeltaNet,
+    { adapters, wanted, recurrence }: BlockContext,
+    wantInputGradient: boolean,
+  ): Tensor | null {
+    const { inputs, output, convolution } = this.#weights;
+    const wantGated = wantInputGradient || isTrained(inputs, adapters);
+    const byGated = linearBackward(output, gradient, saved.output, wanted?.adapters ?? adapters, wantGated);
+    if (byGated === null) {
+      dispose(saved);
+      return null;
+    }
+    const { mixed, betaAndDecay, states } = saved;
+    const tokens = mixed.shape[0]!;
+    const everywhereGated = everywhere(byGated, wanted, tokens);
+    const byProjected = scope(() => {
+      const { byRemembered, byGate } = this.#gateBackward(everywhereGated, saved);
+      const kernels = kernelsFor(gradient.dtype);
+      const qkv = kernels.causalConvolution(mixed, convolution, recurrence.rows, null);
+      const delta = this.#deltaInputs(qkv, betaAndDecay, recurrence);
+      const { byQkv, byBa } = kernels.gatedDelta.backward(byRemembered, delta, states, this.settings);
+      const byMixed = kernels.causalConvolutionGradient(byQkv, mixed, convolution, recurrence.rows);
+      return concat([byMixed, byGate, byBa], 1);
+    });
+    dispose([everywhereGated, mixed, saved.gate, betaAndDecay, states, saved.remembered]);
+    return linearBackward(inputs, byProjected, saved.inputs, adapters, wantInputGradient);
+  }
+
+  /** @returns remembered `[tokens, values]`; states is null without `record` */
+  #remember(
+    mixed: Tensor,
+    betaAndDecay: Tensor,
+    { recurrence, record }: BlockContext,
+  ): { remembered: Tensor; states: Tensor | null } {
+    const { causalConvolution, gatedDelta } = kernelsFor(mixed.dtype);
+    const { rows, memory } = recurrence;
+    const before = memory?.before(this) ?? null;
+    const qkv = causalConvolution(mixed, this.#weights.convolution, rows, before?.tail ?? null);
+    const { output, kept, last } = gatedDelta.forward(this.#deltaInputs(qkv, betaAndDecay, recurrence), this.settings, {
+      before: before?.state ?? null,
+      record,
+      keepLast: memory !== null,
+    });
+    memory?.after(this, mixed, last!);
+    return { remembered: output, states: kept };
+  }
+
+  #deltaInputs(qkv: Tensor, betaAndDecay: Tensor, { rows }: BlockContext['recurrence']): DeltaInputs {
+    const { decayLog, timeStepBias } = this.#weights;
+    return { qkv, ba: betaAndDecay, aLog: decayLog, dtBias: timeStepBias, rows };
+  }
+
+  /** `[tokens × valueHeads, valueHeadDim]` each: `norm(remembered) · silu(gate)` */
+  #gateForward(remembered: Tensor, gate: Tensor): Tensor {
+    const dtype = remembered.dtype as FloatDType;
+    const { output } = this.#weights.norm.forward(cast(remembered, 'float32'), dtype);
+    return kernelsFor(dtype).gatedUnit(concat([gate, output], 1), 'silu');
+  }
+
+  /** @returns `[tokens, values]`, by what the rule gave, and by the gate */
+  #gateBackward(gradient: Tensor, saved: SavedGatedDeltaNet): { byRemembered: Tensor; byGate: Tensor } {
+    const { norm } = this.#weights;
+    const { valueSize } = this.settings;
+    const tokens = gradient.shape[0]!;
+    const dtype = gradient.dtype as FloatDType;
+    const exact = cast(saved.remembered, 'float32');
+    const { output, inverseRms } = norm.forward(exact, dtype);
+    const both = concat([saved.gate, output], 1);
+    const byBoth = kernelsFor(dtype).gatedUnitGradient(reshape(gradient, [-1, valueSize]), both, 'silu');
+    const [byGate, byNormed] = split(byBoth, [valueSize, valueSize], 1);
+    const byRemembered = norm.gradient(byNormed!, exact, inverseRms, null).rounded;
+    return { byRemembered: reshape(byRemembered, [tokens, -1]), byGate: reshape(byGate!, [tokens, -1]) };
+  }
+
+  /** Parts of a token's projections: queries, keys and values; the gate; β and the decay. */
+  get #widths(): [mixed: number, gate: number, betaAndDecay: number] {
+    const { keyHeads, valueHeads, keySize, valueSize } = this.settings;
+    const values = valueHeads * valueSize;
+    return [2 * keyHeads * keySize + values, values, 2 * valueHeads];
+  }
+
+  dispose(): void {
+    const { inputs, convolution, decayLog, timeStepBias, norm, output } = this.#weights;
+    inputs.linear.dispose();
+    dispose([convolution, decayLog, timeStepBias]);
+    norm.dispose();
+    output.linear.dispose();
+  }
+}
