@@ -125,7 +125,7 @@ function memory(kind, { architecture, modules, parameterCount }, { rows, length 
   const peakOf = (recompute) =>
     decoderMemory({
       memory: {
-        ...{ architecture, targets, trainedParameters, recompute },
+        ...{ architecture, targets, trainedParameters, recompute, optimizer: 'adamw' },
         weightBytes: 2 * parameterCount,
         decodedBytes: 0,
         precision: 'bfloat16',

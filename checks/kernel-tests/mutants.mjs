@@ -36,7 +36,7 @@ const FILES = {
   'random.cu': { kernel: 'random', tests: ['RandomNumbers'] },
   'gated_unit.cu': { kernel: 'gated_unit', tests: ['GatedUnit'] },
   'lora.cu': { kernel: 'lora', tests: ['Lora', 'Dropout'] },
-  'adamw.cu': { kernel: 'adamw', tests: ['AdamW'] },
+  'adamw.cu': { kernel: 'adamw', tests: ['AdamW', 'AdamW8bit'] },
   'dequantize.cu': { kernel: 'dequantize', tests: ['Dequantize'] },
 };
 
@@ -265,6 +265,7 @@ const BY_HAND = [
     'the second moment is not corrected',
   ],
   ['adamw.cu', 'min(1.0, max_norm', 'max(1.0, max_norm', 'small gradients are enlarged'],
+  ['adamw.cu', 'BlockMax(fabsf(to.second))', 'BlockMax(fabsf(to.first))', 'the second moment has the scale of the first'],
   ['dequantize.cu', 'k % 2 == 0 ?', 'k % 2 != 0 ?', 'the halves of a byte are swapped'],
   ['dequantize.cu', 'at % 2 == 0 ?', 'i % 2 == 0 ?', 'a row that begins within a byte is swapped'],
   ['dequantize.cu', '(block - first_block)', 'block', 'the scales of scales of a later module are those of others'],

@@ -161,6 +161,12 @@ export const TrainingSettings = Type.Object(
         'Share of the steps, rounded up, in which the rate rises linearly from 0. A job of a single step has no ' +
         'warm-up.',
     }),
+    optimizer: Type.Enum(['adamw', 'adamw_8bit'], {
+      default: 'adamw',
+      description:
+        'adamw_8bit keeps both moments in 8 bits, in blocks of 256 numbers with a scale each, as bitsandbytes does: less memory, ' +
+        'and a result that differs a little.',
+    }),
     weight_decay: Type.Number({
       minimum: 0,
       maximum: 10,

@@ -28,6 +28,7 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
       learning_rate: 1e-4,
       lr_scheduler: 'linear',
       warmup_ratio: 0.03,
+      optimizer: 'adamw',
       weight_decay: 0,
       max_grad_norm: 1,
       max_seq_length: 1024,

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "adamw_operands.h"
@@ -59,8 +60,20 @@ float ClippingFactor(float square_sum, float max_norm) {
   return static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6)));
 }
 
+// Some of the numbers, and where their moments are in float32.
+struct Numbers {
+  const float* parameters;
+  const float* gradient;
+  const float* first;
+  const float* second;
+  const float* rate_factors;
+  float* new_parameters;
+  float* new_first;
+  float* new_second;
+};
+
 template <bool kHasFactors, bool kDecays>
-void Update(const AdamWOperands& v, const AdamWStep& step, float clipping, int64_t begin, int64_t end) {
+void Update(const Numbers& v, const AdamWStep& step, float clipping, int64_t begin, int64_t end) {
 #pragma omp simd
   for (int64_t i = begin; i < end; i++) {
     const float gradient = v.gradient[i] * step.gradient_scale * clipping;
@@ -81,17 +94,63 @@ void Update(const AdamWOperands& v, const AdamWStep& step, float clipping, int64
   }
 }
 
+auto UpdateFor(bool has_factors, const AdamWStep& step) {
+  const bool decays = step.decay_rate != 0;
+  return has_factors ? (decays ? &Update<true, true> : &Update<true, false>)
+                     : (decays ? &Update<false, true> : &Update<false, false>);
+}
+
 struct AdamW {
   void Compute(Context& context) const {
-    const AdamWOperands o(context);
+    const AdamWOperands<float> o(context);
     if (context.failed()) return;
-    const AdamWStep& step = *o.step;
-    const float clipping = ClippingFactor(*o.square_sum, step.max_norm);
-    const auto update = o.rate_factors != nullptr
-                            ? (step.decay_rate == 0 ? &Update<true, false> : &Update<true, true>)
-                            : (step.decay_rate == 0 ? &Update<false, false> : &Update<false, true>);
+    const float clipping = ClippingFactor(*o.square_sum, o.step->max_norm);
+    const auto update = UpdateFor(o.rate_factors != nullptr, *o.step);
+    const Numbers all{o.parameters,   o.gradient,       o.first,     o.second,
+                      o.rate_factors, o.new_parameters, o.new_first, o.new_second};
     ParallelRanges(o.count, kNumbersPerPiece,
-                   [&](int64_t begin, int64_t end) { update(o, step, clipping, begin, end); });
+                   [&](int64_t begin, int64_t end) { update(all, *o.step, clipping, begin, end); });
+  }
+};
+
+void DecodeBlock(const uint8_t* block, const float* table, int64_t count, float* numbers) {
+  float scale;
+  std::memcpy(&scale, block + kMomentBlock, sizeof(scale));
+  for (int64_t i = 0; i < count; i++) numbers[i] = table[block[i]] * scale;
+}
+
+void EncodeBlock(const float* numbers, const float* table, int64_t count, uint8_t* block) {
+  float scale = 0;
+  for (int64_t i = 0; i < count; i++) scale = std::max(scale, std::abs(numbers[i]));
+  for (int64_t i = 0; i < count; i++) block[i] = MomentCode(table, numbers[i], scale);
+  std::fill(block + count, block + kMomentBlock, uint8_t{0});
+  std::memcpy(block + kMomentBlock, &scale, sizeof(scale));
+}
+
+// Decodes a block of both moments, updates its numbers as AdamW does, and encodes the moments again.
+struct AdamW8bit {
+  void Compute(Context& context) const {
+    const AdamWOperands<uint8_t> o(context);
+    if (context.failed()) return;
+    const float clipping = ClippingFactor(*o.square_sum, o.step->max_norm);
+    const auto update = UpdateFor(o.rate_factors != nullptr, *o.step);
+    const float* const table_of_second = o.tables + kMomentCodes;
+    ParallelRanges(MomentBlocks(o.count), kNumbersPerPiece / kMomentBlock, [&](int64_t begin, int64_t end) {
+      for (int64_t block = begin; block < end; block++) {
+        const int64_t from = block * kMomentBlock;
+        const int64_t bytes = block * kMomentBlockBytes;
+        const int64_t count = std::min<int64_t>(kMomentBlock, o.count - from);
+        float first[kMomentBlock], second[kMomentBlock];
+        DecodeBlock(o.first + bytes, o.tables, count, first);
+        DecodeBlock(o.second + bytes, table_of_second, count, second);
+        const float* const factors = o.rate_factors == nullptr ? nullptr : o.rate_factors + from;
+        const Numbers own{
+            o.parameters + from, o.gradient + from, first, second, factors, o.new_parameters + from, first, second};
+        update(own, *o.step, clipping, 0, count);
+        EncodeBlock(first, o.tables, count, o.new_first + bytes);
+        EncodeBlock(second, table_of_second, count, o.new_second + bytes);
+      }
+    });
   }
 };
 
@@ -105,6 +164,12 @@ std::vector<OpDefinition> AdamWOps() {
        {"new_parameters: T", "new_first: T", "new_second: T"},
        {},
        {KernelOn<AdamW>("CPU", TF_FLOAT)}},
+      {"LorasmithAdamW8bit",
+       {"parameters: T", "gradient: T", "first: uint8", "second: uint8", "rate_factors: T", "square_sum: T", "step: T",
+        "tables: T"},
+       {"new_parameters: T", "new_first: uint8", "new_second: uint8"},
+       {},
+       {KernelOn<AdamW8bit>("CPU", TF_FLOAT)}},
   };
 }
 

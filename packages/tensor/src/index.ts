@@ -42,6 +42,7 @@ export type { LoraGradients, LoraOutput, LoraPart } from './kernels/lora-product
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { batchMatMul } from './kernels/product.js';
 export { QuantizedMatrix, type QuantizedModule } from './kernels/quantized.js';
+export { bytesOfMoment, momentBytes, momentOfBytes, zeroMoment } from './kernels/quantized-moments.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
 export { MOST_SCORES } from './kernels/score-blocks.js';

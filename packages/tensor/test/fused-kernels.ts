@@ -3,12 +3,13 @@ import { multiply, square, subtract } from '../src/arithmetic.js';
 import { engine } from '../src/binding.js';
 import type { DType, FloatDType } from '../src/dtype.js';
 import { ACTIVATIONS } from '../src/kernels/activation.js';
-import type { AdamWStep } from '../src/kernels/adamw.js';
+import type { AdamWStep, AdamWUpdate } from '../src/kernels/adamw.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
 import type { InstructionSet } from '../src/kernels/fused-library.js';
 import { configureKernels, kernelsFor, kernelsInUse } from '../src/kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import type { LoraPart } from '../src/kernels/lora-products.js';
+import { zeroMoment } from '../src/kernels/quantized-moments.js';
 import { concat, rowsOf } from '../src/layout.js';
 import { numericCases } from '../src/numeric-cases/index.js';
 import { randomUniform } from '../src/random.js';
@@ -590,6 +591,33 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       bothWays(instructionSet, 'float32', update(changed, hasFactors), 0);
     });
 
+    test.each([
+      [1, false],
+      [256, true],
+      [40_003, false],
+      [40_003, true],
+    ])('moments in 8 bits of %i numbers, rates of their own %s: the same bits', (count, hasFactors) => {
+      const compute = () => {
+        const { adamW } = kernelsFor('float32');
+        let state: AdamWUpdate = {
+          parameters: numbers([count], 'parameters'),
+          first: zeroMoment(count),
+          second: zeroMoment(count),
+        };
+        const rateFactors = hasFactors ? numbers([count], 'factors') : null;
+        for (let step = 1; step <= 3; step++) {
+          const gradient = numbers([count], `gradient ${step}`, 'float32', 3 / step);
+          state = adamW({ ...state, rateFactors }, gradient, numbers([1], 'norm'), {
+            ...ADAMW_STEP,
+            maxNorm: null,
+            step,
+          });
+        }
+        return [state.parameters, cast(state.first, 'int32'), cast(state.second, 'int32')];
+      };
+      bothWays(instructionSet, 'float32', compute, 0);
+    });
+
     test.each([1, 1023, 300_001])('the square sum of %i numbers', (size) => {
       const compute = () => [kernelsFor('float32').squareSum(numbers([size], 'gradient', 'float32', 3), 1 / 47)];
       bothWays(instructionSet, 'float32', compute, 1e-6);
@@ -646,5 +674,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     const [long, short] = [numbers([4], 'long'), numbers([3], 'short')];
     const state = { parameters: long, first: long, second: long, rateFactors: null };
     expect(() => adamW(state, short, numbers([1], 'sum'), ADAMW_STEP)).toThrow(/must be equally many/);
+    const inBlocks = { ...state, first: zeroMoment(4), second: zeroMoment(257) };
+    expect(() => adamW(inBlocks, long, numbers([1], 'sum'), ADAMW_STEP)).toThrow(/must be equally many/);
   });
 }

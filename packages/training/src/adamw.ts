@@ -8,6 +8,7 @@ import {
   scope,
   type Tensor,
   tensorOf,
+  zeroMoment,
 } from '@lorasmith/tensor';
 
 export interface AdamWSettings {
@@ -20,12 +21,17 @@ export interface AdamWSettings {
    * of their own. @defaultValue null, all the same
    */
   rateFactors?: Float32Array | null;
+  /** The bits of a number of the moments. @defaultValue 32 */
+  momentBits?: 8 | 32;
 }
 
 /** PyTorch's defaults but for the weight decay, which is the job's. */
 export const ADAMW_DEFAULTS = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 } as const;
 
-/** Running means of the gradient and of its square, `[parameters]` float32 each. */
+/** The bits of a number of the moments, by optimizer. */
+export const MOMENT_BITS = { adamw: 32, adamw_8bit: 8 } as const;
+
+/** Running means of the gradient and of its square, `[parameters]` float32 each; in 8 bits `[momentBytes(parameters)]` uint8. */
 export type Moments = {
   first: Tensor;
   second: Tensor;
@@ -51,7 +57,8 @@ export class AdamW {
     this.#settings = settings;
     const { rateFactors = null } = settings;
     this.#rateFactors = rateFactors === null ? null : keep(tensorOf(rateFactors, [parameterCount]));
-    this.#moments = keep({ first: fill([parameterCount], 0), second: fill([parameterCount], 0) });
+    const zeros = () => (settings.momentBits === 8 ? zeroMoment(parameterCount) : fill([parameterCount], 0));
+    this.#moments = keep({ first: zeros(), second: zeros() });
   }
 
   /** Continues an earlier run; the optimizer takes ownership of the tensors. */

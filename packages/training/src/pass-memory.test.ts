@@ -65,6 +65,7 @@ describe.each([
             decodedBytes: 0,
             targets,
             trainedParameters: 0,
+            optimizer: 'adamw' as const,
             precision,
             recompute,
             dropout: 0,

@@ -12,7 +12,7 @@ import type { LoadedModel } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
-import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
+import { ADAMW_DEFAULTS, AdamW, MOMENT_BITS } from './adamw.js';
 import { BaseModelCache, type HeldBase, stoppableLoading } from './base-model-cache.js';
 import { batchSource } from './batches.js';
 import { checkEngineHere } from './check-engine.js';
@@ -133,6 +133,7 @@ async function buildRun(
   disposals.add(() => adapter.dispose());
   const optimizer = new AdamW(adapter.parameterCount, {
     ...ADAMW_DEFAULTS,
+    momentBits: MOMENT_BITS[spec.training.optimizer],
     weightDecay: spec.training.weight_decay,
     rateFactors: ratio === null ? null : adapter.learningRateFactors(ratio),
   });

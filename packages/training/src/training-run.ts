@@ -8,7 +8,7 @@ import {
 import type { Evaluation, NewJobEvent, SampleRound, TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { type Plan, RowOrder } from '@lorasmith/planning';
-import { tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { bytesOfMoment, momentOfBytes, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { Batch, BatchSource } from './batches.js';
 import { evaluate } from './evaluate.js';
@@ -43,8 +43,6 @@ export interface TrainingRunOptions {
 
 /** Steps that the time left is estimated from. */
 const RECENT_STEPS = 20;
-/** Parameters and two moments, float32. */
-const CHECKPOINT_BYTES_PER_PARAMETER = 12;
 
 /** The state of one training, and what can be done with it. What is done next is the decision of a loop: see runToEnd. */
 export class TrainingRun {
@@ -111,7 +109,9 @@ export class TrainingRun {
   }
 
   get checkpointBytes(): number {
-    return CHECKPOINT_BYTES_PER_PARAMETER * this.#options.adapter.parameterCount;
+    const { adapter, optimizer } = this.#options;
+    const { first, second } = optimizer.moments;
+    return adapter.parameters.sizeBytes + first.sizeBytes + second.sizeBytes;
   }
 
   /** Continues from a checkpoint of the same run. Call it before anything else. */
@@ -119,7 +119,7 @@ export class TrainingRun {
     const { adapter, optimizer, onEvent } = this.#options;
     const { step, progress } = checkpoint;
     adapter.setParameters(vectorOf(checkpoint.parameters));
-    optimizer.restore(step, { first: vectorOf(checkpoint.firstMoment), second: vectorOf(checkpoint.secondMoment) });
+    optimizer.restore(step, { first: momentOf(checkpoint.firstMoment), second: momentOf(checkpoint.secondMoment) });
     this.#losses = [...checkpoint.losses];
     this.#accuracies = [...checkpoint.accuracies];
     this.#tokens = progress.tokens;
@@ -198,8 +198,8 @@ export class TrainingRun {
     const checkpoint: CheckpointState = {
       step: optimizer.step,
       parameters: toFloat32Array(adapter.parameters),
-      firstMoment: toFloat32Array(optimizer.moments.first),
-      secondMoment: toFloat32Array(optimizer.moments.second),
+      firstMoment: valuesOf(optimizer.moments.first),
+      secondMoment: valuesOf(optimizer.moments.second),
       losses: Float32Array.from(this.#losses),
       accuracies: Float32Array.from(this.#accuracies),
       progress: {
@@ -291,6 +291,15 @@ export class TrainingRun {
 
 function vectorOf(values: Float32Array) {
   return tensorOf(values, [values.length]);
+}
+
+/** A moment as a checkpoint has it. */
+function valuesOf(moment: Tensor): Float32Array | Uint8Array {
+  return moment.dtype === 'uint8' ? bytesOfMoment(moment) : toFloat32Array(moment);
+}
+
+function momentOf(values: Float32Array | Uint8Array): Tensor {
+  return values instanceof Uint8Array ? momentOfBytes(values) : vectorOf(values);
 }
 
 /** Micro-batches are made one at a time: a step may have thousands. */

@@ -34,9 +34,9 @@ const HASHED_PIECE_BYTES = 2 ** 26;
  * @throws ProductError `storage_full`
  */
 export async function writeCheckpoint(file: string, checkpoint: CheckpointState): Promise<void> {
-  const tensor = (name: string, values: Float32Array) => ({
+  const tensor = (name: string, values: Float32Array | Uint8Array) => ({
     name,
-    dtype: 'F32' as const,
+    dtype: values instanceof Uint8Array ? ('U8' as const) : ('F32' as const),
     shape: [values.length],
     data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
   });
@@ -60,16 +60,19 @@ export async function readCheckpoint(file: string): Promise<CheckpointState | nu
   return await reading(file, async (opened) => {
     const { metadata } = opened;
     const hash = hashOf({ step: metadata.get('step'), progress: metadata.get('progress') });
-    const values = async (name: string) => {
+    const bytesOf = async (name: string) => {
       const bytes = await opened.read(name);
       await addTo(hash, bytes);
-      return toFloat32(bytes, 'F32');
+      return bytes;
     };
+    const values = async (name: string) => toFloat32(await bytesOf(name), 'F32');
+    const moment = async (name: string) =>
+      opened.tensors.get(name)?.dtype === 'U8' ? await bytesOf(name) : await values(name);
     const checkpoint = {
       ...headOf(opened),
       parameters: await values('parameters'),
-      firstMoment: await values('first_moment'),
-      secondMoment: await values('second_moment'),
+      firstMoment: await moment('first_moment'),
+      secondMoment: await moment('second_moment'),
       losses: await values('losses'),
       accuracies: await values('accuracies'),
     };

@@ -6,8 +6,9 @@ export interface CheckpointState {
   step: number;
   /** `[parameters]` each, in the layout of the adapter. */
   parameters: Float32Array;
-  firstMoment: Float32Array;
-  secondMoment: Float32Array;
+  /** Bytes where the optimizer keeps its moments in 8 bits. */
+  firstMoment: Float32Array | Uint8Array;
+  secondMoment: Float32Array | Uint8Array;
   /** One per step done. */
   losses: Float32Array;
   accuracies: Float32Array;

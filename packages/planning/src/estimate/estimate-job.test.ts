@@ -130,6 +130,17 @@ describe('memory', () => {
     expect(peakOf(job(rows, { batch_size: 256, precision: 'float32', recompute: 'never' }))).toBeGreaterThan(kept);
   });
 
+  test('is less with moments in 8 bits, by six of the eight bytes that they take for each trained parameter, and for the new ones', () => {
+    const rows = examples(4, 10);
+    const training = { precision: 'bfloat16', recompute: 'never' } as const;
+    const needs = (optimizer: 'adamw' | 'adamw_8bit') =>
+      memoryNeeds(job(rows, { ...training, optimizer }), { precision: 'bfloat16', recompute: false })!;
+    const [exact, small] = [needs('adamw'), needs('adamw_8bit')];
+    const { trainedParameters, engine } = exact.memory;
+    const saved = decoderMemory(exact) - decoderMemory(small);
+    expect(saved / engine.slack / trainedParameters).toBeCloseTo(2 * (8 - 2 * (1 + 4 / 256)), 6);
+  });
+
   test('memory with dropout is no more than one mask more, however many layers there are', () => {
     const rows = examples(512, 256);
     const planned = job(rows, { batch_size: 256, recompute: 'never' });

@@ -143,11 +143,13 @@ function memoryOf(
     0,
   );
   const { dropout } = spec.lora;
+  const { optimizer } = spec.training;
   const engine = engineMemory(machine.engine);
   const logitsInChunk = logitsPerChunk(machine, precision);
   const weightBytes = weightMemory(model, precision);
   const decodedBytes = decodedMemory(model, precision, machine.engine.kind);
-  const job = { architecture, weightBytes, decodedBytes, targets, trainedParameters, precision, recompute, dropout };
+  const adapter = { targets, trainedParameters, optimizer, dropout };
+  const job = { architecture, weightBytes, decodedBytes, ...adapter, precision, recompute };
   const sampling = samplingOf(spec, prompts);
   const cacheBytes = sampling === null ? 0 : sampleCacheBytes(architecture, sampling, bytesPerNumber(precision));
   return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };

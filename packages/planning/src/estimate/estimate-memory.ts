@@ -20,6 +20,7 @@ export interface MemoryOfDecoder {
   decodedBytes: number;
   targets: readonly Target[];
   trainedParameters: number;
+  optimizer: keyof typeof MOMENT_BYTES;
   precision: Precision;
   recompute: boolean;
   dropout: number;
@@ -29,10 +30,12 @@ export interface MemoryOfDecoder {
   sampleCacheBytes: number;
 }
 
-/** Vectors of all trained parameters that a job holds: parameters, two moments, the gradients of a pass and of a step, a copy. */
-const HELD_VECTORS = 6;
-/** The vectors of AdamW's intermediate results, which one job has at a time. */
-const UPDATE_VECTORS = 4;
+/** Bytes of a moment by trained parameter: in 8 bits, each 256 have a scale. */
+const MOMENT_BYTES = { adamw: 4, adamw_8bit: 1 + 4 / 256 } as const;
+/** Vectors of all trained parameters that a job holds beside its two moments: parameters, the gradients of a pass and of a step, a copy. */
+const HELD_VECTORS = 4;
+/** The vectors of AdamW's intermediate results beside the new moments, which one job has at a time. */
+const UPDATE_VECTORS = 2;
 /** Vectors of the head's parameters in the backward pass of a chunk of logits: its gradient, that of the chunks before, their sum. */
 const HEAD_VECTORS = 3;
 /** Tokenizer, plan and the rest of the JavaScript heap. */
@@ -69,8 +72,9 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
   const [first] = jobs;
   if (first === undefined) return 0;
   const { weightBytes: weights, engine } = first.memory;
-  const trained = jobs.map(({ memory }) => memory.trainedParameters);
-  const vectors = 4 * (HELD_VECTORS * sum(trained) + UPDATE_VECTORS * Math.max(...trained));
+  const optimizers = (vectors: number) =>
+    jobs.map(({ memory }) => memory.trainedParameters * (4 * vectors + 2 * MOMENT_BYTES[memory.optimizer]));
+  const vectors = sum(optimizers(HELD_VECTORS)) + Math.max(...optimizers(UPDATE_VECTORS));
   const plans = engine.holdsProcess ? PLANNING_BYTES + FURTHER_PLAN_BYTES * (jobs.length - 1) : 0;
   const passes = [true, false].map((recompute) =>
     sharedPassBytes(

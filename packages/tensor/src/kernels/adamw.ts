@@ -2,13 +2,14 @@ import { add, divide, minimum, multiply, square, squareRoot, subtract, sum } fro
 import { elementType, execute, executeMany } from '../execute.js';
 import { scope, type Tensor } from '../tensor.js';
 import { constant, tensorOf } from '../transfer.js';
+import { decodedMoment, encodedMoment, momentTables } from './quantized-moments.js';
 
 // What the op computes: see Kernels.
 
-/** The inputs of an AdamW update: `[n]` float32 each. */
+/** The inputs of an AdamW update: `[n]` float32 each, unless it says more. */
 export interface AdamWState {
   parameters: Tensor;
-  /** Running means of the gradient and of its square. */
+  /** Running means of the gradient and of its square; in 8 bits `[momentBytes(n)]` uint8. */
   first: Tensor;
   second: Tensor;
   /** The factor of the learning rate of each number; null: 1. */
@@ -64,12 +65,16 @@ export function fusedAdamW(state: AdamWState, gradient: Tensor, squareSum: Tenso
   return scope(() => {
     const rateFactors = state.rateFactors ?? tensorOf(new Float32Array(0), [0]);
     const inputs = [state.parameters, gradient, state.first, state.second, rateFactors, squareSum, stepTensor(step)];
-    const [parameters, first, second] = executeMany('LorasmithAdamW', [elementType(gradient)], inputs, 3);
+    const [op, tables] = isQuantized(state) ? ['LorasmithAdamW8bit', [momentTables()]] : ['LorasmithAdamW', []];
+    const [parameters, first, second] = executeMany(op, [elementType(gradient)], [...inputs, ...tables], 3);
     return { parameters: parameters!, first: first!, second: second! };
   });
 }
 
+const isQuantized = ({ first }: AdamWState) => first.dtype === 'uint8';
+
 export function rawAdamW(state: AdamWState, gradient: Tensor, squareSum: Tensor, step: AdamWStep): AdamWUpdate {
+  if (isQuantized(state)) return rawAdamW8bit(state, gradient, squareSum, step);
   const numbers = numbersOf(step);
   return scope(() => {
     const clipped = multiply(
@@ -92,6 +97,20 @@ export function rawAdamW(state: AdamWState, gradient: Tensor, squareSum: Tensor,
     const decayed = numbers.decayRate === 0 ? state.parameters : multiply(state.parameters, kept());
     const parameters = subtract(decayed, multiply(divide(first, denominator), perNumber(numbers.stepSize)));
     return { parameters, first, second };
+  });
+}
+
+/** The moments are decoded and encoded by JavaScript. */
+function rawAdamW8bit(state: AdamWState, gradient: Tensor, squareSum: Tensor, step: AdamWStep): AdamWUpdate {
+  const count = state.parameters.size;
+  return scope(() => {
+    const exact = {
+      ...state,
+      first: decodedMoment(state.first, 'first', count),
+      second: decodedMoment(state.second, 'second', count),
+    };
+    const { parameters, first, second } = rawAdamW(exact, gradient, squareSum, step);
+    return { parameters, first: encodedMoment(first, 'first'), second: encodedMoment(second, 'second') };
   });
 }
 

@@ -201,6 +201,7 @@ export interface Kernels {
   /**
    * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) as torch.optim.AdamW computes it:
    * `p ← p (1 - lr·decay)`, then `p ← p - lr / (1 - β1ᵗ) · m / (√v / √(1 - β2ᵗ) + ε)`. Inputs stay as they are.
+   * Moments in 8 bits are decoded, updated and encoded again (Dettmers et al. 2021, arXiv:2110.02861), in blocks of 256.
    * @param gradient `[n]` float32, still to be scaled and clipped
    * @param squareSum `[1]` as {@link squareSum} has it, of the scaled gradient
    */

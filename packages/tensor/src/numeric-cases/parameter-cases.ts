@@ -2,6 +2,7 @@ import type { FloatDType } from '../dtype.js';
 import type { AdamWStep } from '../kernels/adamw.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../kernels/lora.js';
+import { zeroMoment } from '../kernels/quantized-moments.js';
 import { kernelSubject } from './kernel-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
 import { positiveTensor, seededTensor } from './seeded-inputs.js';
@@ -105,5 +106,20 @@ function optimizerCases(sizes: CaseSizes): NumericCase[] {
         },
       }),
     ),
+    {
+      name: `adamW float32 [${count}], moments in 8 bits`,
+      subject: kernelSubject('adamW', 'float32'),
+      tolerance: SUM.float32,
+      compute: () => {
+        // Without clipping, whose factor may differ by a rounding: a number between two codes would get the other one.
+        const step = { ...STEP, maxNorm: null };
+        const squareSum = positiveTensor([1], 70);
+        const begun = { parameters: seededTensor([count], 65), first: zeroMoment(count), second: zeroMoment(count) };
+        const after = kernels.adamW({ ...begun, rateFactors: null }, seededTensor([count], 66), squareSum, step);
+        // The second update depends on all that the first has made.
+        const again = kernels.adamW({ ...after, rateFactors: null }, seededTensor([count], 69), squareSum, step);
+        return { parameters: again.parameters };
+      },
+    },
   ]);
 }

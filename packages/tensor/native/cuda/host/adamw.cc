@@ -16,6 +16,11 @@ const Kernel<void(const float* parameters, const float* gradient, const float* f
                   float* new_parameters, float* new_first, float* new_second)>
     kAdamW{"adamw", "AdamWFloat32"};
 
+const Kernel<void(const float* parameters, const float* gradient, const uint8_t* first, const uint8_t* second,
+                  const float* rate_factors, const float* square_sum, const AdamWStep* step, const float* tables,
+                  int64_t n, float* new_parameters, uint8_t* new_first, uint8_t* new_second)>
+    kAdamW8bit{"adamw", "AdamW8bitFloat32"};
+
 const Kernel<void(const float* x, const float* factor, int64_t n, float* sums)> kSquareSumOfBlocks{
     "adamw", "SquareSumOfBlocksFloat32"};
 
@@ -23,11 +28,21 @@ const Kernel<void(const float* sums, int count, float* result)> kSumOfBlocks{"ad
 
 struct AdamW {
   void Compute(Context& context) const {
-    const AdamWOperands o(context);
+    const AdamWOperands<float> o(context);
     if (context.failed()) return;
     const int64_t blocks = std::min(kMaxBlocks, DivideUp(o.count, kThreads));
     kAdamW.Launch(context, {blocks}, kThreads, 0, o.parameters, o.gradient, o.first, o.second, o.rate_factors,
                   o.square_sum, o.step, o.count, o.new_parameters, o.new_first, o.new_second);
+  }
+};
+
+struct AdamW8bit {
+  void Compute(Context& context) const {
+    const AdamWOperands<uint8_t> o(context);
+    if (context.failed()) return;
+    const int64_t blocks = std::min(kMaxBlocks, MomentBlocks(o.count));
+    kAdamW8bit.Launch(context, {blocks}, kMomentBlock, 0, o.parameters, o.gradient, o.first, o.second, o.rate_factors,
+                      o.square_sum, o.step, o.tables, o.count, o.new_parameters, o.new_first, o.new_second);
   }
 };
 
@@ -44,6 +59,7 @@ struct SquareSum {
 
 const GpuOps kOps{
     {"LorasmithAdamW", {GpuKernelOn<AdamW>({{"T", TF_FLOAT}})}},
+    {"LorasmithAdamW8bit", {GpuKernelOn<AdamW8bit>({{"T", TF_FLOAT}})}},
     {"LorasmithSquareSum", {GpuKernelOn<SquareSum>({{"T", TF_FLOAT}})}},
 };
 

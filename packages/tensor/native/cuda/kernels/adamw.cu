@@ -1,6 +1,7 @@
 // AdamW with clipping, and the square sum that clipping needs: native/adamw.cc on a GPU.
 #include "adamw_step.h"
 #include "device.h"
+#include "quantized_moment.h"
 #include "square_sum.h"
 
 namespace {
@@ -64,6 +65,45 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 EXPORT_KERNEL(AdamWFloat32)
+
+// The same with moments in 8 bits. A block of threads has a block of numbers. tables [2, 256], of the first and the
+// second moment.
+extern "C" __global__ void __launch_bounds__(kMomentBlock)
+    AdamW8bitFloat32(const float* parameters, const float* gradient, const unsigned char* first,
+                     const unsigned char* second, const float* rate_factors, const float* square_sum,
+                     const AdamWStep* step_numbers, const float* tables, int64_t n, float* new_parameters,
+                     unsigned char* new_first, unsigned char* new_second) {
+  SHARED(float, values, [2 * kMomentCodes]);
+  for (int i = threadIdx.x; i < 2 * kMomentCodes; i += kMomentBlock) values[i] = tables[i];
+  __syncthreads();
+  const float* const of_second = values + kMomentCodes;
+  const AdamWStep step = *step_numbers;
+  const float clipping = ClippingFactor(*square_sum, step.max_norm);
+  const bool has_factors = rate_factors != nullptr;
+  for (int64_t block = blockIdx.x; block < MomentBlocks(n); block += gridDim.x) {
+    const int64_t i = block * kMomentBlock + threadIdx.x;
+    const int64_t at = block * kMomentBlockBytes;
+    const bool is_number = i < n;
+    Updated to = {0, 0, 0};
+    if (is_number) {
+      const float scale_of_first = *reinterpret_cast<const float*>(first + at + kMomentBlock);
+      const float scale_of_second = *reinterpret_cast<const float*>(second + at + kMomentBlock);
+      to = Update(parameters[i], gradient[i], __fmul_rn(values[first[at + threadIdx.x]], scale_of_first),
+                  __fmul_rn(of_second[second[at + threadIdx.x]], scale_of_second), has_factors ? rate_factors[i] : 1.0f,
+                  has_factors, step, clipping);
+      new_parameters[i] = to.parameter;
+    }
+    const float scale_of_first = BlockMax(fabsf(to.first));
+    const float scale_of_second = BlockMax(fabsf(to.second));
+    new_first[at + threadIdx.x] = is_number ? MomentCode(values, to.first, scale_of_first) : 0;
+    new_second[at + threadIdx.x] = is_number ? MomentCode(of_second, to.second, scale_of_second) : 0;
+    if (threadIdx.x == 0) {
+      *reinterpret_cast<float*>(new_first + at + kMomentBlock) = scale_of_first;
+      *reinterpret_cast<float*>(new_second + at + kMomentBlock) = scale_of_second;
+    }
+  }
+}
+EXPORT_KERNEL(AdamW8bitFloat32)
 
 // The sum of one block's numbers of (factor x)², for each block: x [n], factor [1] → sums [blocks]. Which numbers are a
 // block's and a thread's follows from n alone, and so do the order of the sums and their bits.

@@ -3,6 +3,7 @@
 #include "../kernels/adamw_step.h"
 #include "../kernels/lora_blocks.h"
 #include "../kernels/philox.h"
+#include "../kernels/quantized_moment.h"
 #include "../kernels/square_sum.h"
 #include "guarded.h"
 
@@ -168,6 +169,73 @@ void TestAdamW(int64_t count, const AdamWStep& step, bool has_factors) {
   }
 }
 
+// 256 values over six decades, ascending, signed or not. A 0 and a 1 are among them.
+std::vector<float> TableOf(bool is_signed) {
+  std::vector<float> values = {0, 1};
+  const int magnitudes = is_signed ? 127 : 254;
+  for (int i = 0; i < magnitudes; i++) {
+    const float value = 0.99f * std::pow(10.0f, -6.0f * static_cast<float>(i) / static_cast<float>(magnitudes));
+    values.push_back(value);
+    if (is_signed) values.push_back(-value);
+  }
+  std::sort(values.begin(), values.end());
+  return values;
+}
+
+// What a block of a moment says of its number i.
+double DecodedMoment(const uint8_t* moment, const float* table, int64_t i) {
+  const uint8_t* block = moment + i / kMomentBlock * kMomentBlockBytes;
+  float scale;
+  std::memcpy(&scale, block + kMomentBlock, sizeof(scale));
+  return table[block[i % kMomentBlock]] * scale;
+}
+
+void TestAdamW8bit(int64_t count, const AdamWStep& step, bool has_factors) {
+  const int64_t bytes = MomentBytes(count);
+  Memory<float> parameters(count), gradient(count), factors(count), square_sum(1), tables(2 * kMomentCodes);
+  Memory<uint8_t> first(bytes), second(bytes), new_first(bytes), new_second(bytes);
+  Memory<float> new_parameters(count);
+  parameters.FillRandom(), gradient.FillRandom(), factors.FillRandom(1, 16);
+  square_sum[0] = 7.25f;
+  const std::vector<float> signed_values = TableOf(true), values = TableOf(false);
+  std::copy(signed_values.begin(), signed_values.end(), tables.data());
+  std::copy(values.begin(), values.end(), tables.data() + kMomentCodes);
+  for (int64_t i = 0; i < bytes; i++) first[i] = static_cast<uint8_t>(i * 37), second[i] = static_cast<uint8_t>(i * 53);
+  for (int64_t block = 0; block < MomentBlocks(count); block++) {
+    const float scales[] = {0.01f * static_cast<float>(block), 1e-4f};
+    std::memcpy(first.data() + block * kMomentBlockBytes + kMomentBlock, &scales[0], sizeof(float));
+    std::memcpy(second.data() + block * kMomentBlockBytes + kMomentBlock, &scales[1], sizeof(float));
+  }
+  Launch("AdamW8bitFloat32", dim3(static_cast<unsigned>(std::min<int64_t>(MomentBlocks(count), 3))), kMomentBlock, 0,
+         static_cast<const float*>(parameters.data()), static_cast<const float*>(gradient.data()),
+         static_cast<const uint8_t*>(first.data()), static_cast<const uint8_t*>(second.data()),
+         static_cast<const float*>(has_factors ? factors.data() : nullptr),
+         static_cast<const float*>(square_sum.data()), &step, static_cast<const float*>(tables.data()), count,
+         new_parameters.data(), new_first.data(), new_second.data());
+  const double clipping = std::min(1.0, step.max_norm / (std::sqrt(7.25) + 1e-6));
+  const float* const of_second = tables.data() + kMomentCodes;
+  for (int64_t i = 0; i < count; i++) {
+    const double g = gradient[i] * static_cast<double>(step.gradient_scale) * clipping;
+    const double m = DecodedMoment(first.data(), tables.data(), i) * step.beta1 + g * step.one_minus_beta1;
+    const double v = DecodedMoment(second.data(), of_second, i) * step.beta2 + g * g * step.one_minus_beta2;
+    const double rate = has_factors ? factors[i] : 1;
+    const double kept = 1 - rate * step.decay_rate;
+    const double p =
+        parameters[i] * kept - m / (std::sqrt(v) / step.root_correction + step.epsilon) * step.step_size * rate;
+    if (!Near(p, new_parameters[i], 1e-6, 5e-7)) Differs("parameters " + NameOf({count}), p, new_parameters[i]);
+    // Neighbours in the tables are at most 12 % apart, and the smallest value is 1e-6 of the scale.
+    const double new_m = DecodedMoment(new_first.data(), tables.data(), i);
+    const double new_v = DecodedMoment(new_second.data(), of_second, i);
+    if (!Near(m, new_m, 0.06, 1e-7)) Differs("first moment of " + NameOf({count}), m, new_m);
+    if (!Near(v, new_v, 0.04, 1e-9)) Differs("second moment of " + NameOf({count}), v, new_v);
+    Expect(v == 0 || new_v > 0, "a second moment that is not 0 does not become 0");
+  }
+  for (int64_t i = count; i < MomentBlocks(count) * kMomentBlock; i++) {
+    const int64_t at = i / kMomentBlock * kMomentBlockBytes + i % kMomentBlock;
+    Expect(new_first[at] == 0 && new_second[at] == 0, "what is beyond the last number has the code 0");
+  }
+}
+
 // Of the numbers of x from `shift` on.
 template <typename Floats>
 void TestSquareSum(const Floats& x, int64_t shift) {
@@ -221,6 +289,12 @@ KERNEL_TEST(AdamW) {
   }
   TestAdamW(5000, StepOf(0.5f, 0.1f), false);
   TestAdamW(1, StepOf(0.5f, 0.1f), true);
+}
+
+KERNEL_TEST(AdamW8bit) {
+  TestAdamW8bit(1, StepOf(0.5f, 0.1f), true);
+  TestAdamW8bit(256, StepOf(INFINITY, 0), false);
+  TestAdamW8bit(1003, StepOf(INFINITY, 0.1f), true);
 }
 
 KERNEL_TEST(SquareSum) {
