@@ -265,7 +265,12 @@ const BY_HAND = [
     'the second moment is not corrected',
   ],
   ['adamw.cu', 'min(1.0, max_norm', 'max(1.0, max_norm', 'small gradients are enlarged'],
-  ['adamw.cu', 'BlockMax(fabsf(to.second))', 'BlockMax(fabsf(to.first))', 'the second moment has the scale of the first'],
+  [
+    'adamw.cu',
+    'BlockMax(fabsf(to.second))',
+    'BlockMax(fabsf(to.first))',
+    'the second moment has the scale of the first',
+  ],
   ['dequantize.cu', 'k % 2 == 0 ?', 'k % 2 != 0 ?', 'the halves of a byte are swapped'],
   ['dequantize.cu', 'at % 2 == 0 ?', 'i % 2 == 0 ?', 'a row that begins within a byte is swapped'],
   ['dequantize.cu', '(block - first_block)', 'block', 'the scales of scales of a later module are those of others'],

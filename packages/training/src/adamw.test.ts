@@ -86,7 +86,7 @@ describe('moments in 8 bits', () => {
       Float32Array.from({ length: COUNT }, (_, i) => of(i)),
       [COUNT],
     );
-  /** Of several magnitudes in each block. */
+  /** Numbers of several magnitudes in each block. */
   const gradientOf = (step: number, magnitudes: number) =>
     wide((i) => Math.sin(i * 0.37 + step) * 10 ** ((i % magnitudes) - (magnitudes + 1) / 2));
 

@@ -50,7 +50,7 @@ function linspace(count: number): Float32Array {
   );
 }
 
-/** What the codes of each moment stand for. */
+/** The value of each code, by moment. */
 const VALUES = { first: dynamicValues(true), second: dynamicValues(false) };
 let tables: Tensor | null = null;
 
