@@ -1,3 +1,4 @@
+export type { FilePart } from './addon.js';
 export { type FilePiece, readPieces, Sha256 } from './read-pieces.js';
 export { createRegion, giveAway, type Region } from './region.js';
 export {

@@ -60,6 +60,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
     // llama.cpp would otherwise assume a linear one.
     else if (family === 'nemotron') settings.push(['rope.scaling.type', text('none')]);
   }
+  if (known.ropeIsChoice) settings.push(['rope.scaling.finetuned', { type: 'bool', value: rope !== null }]);
   if (known.hasWindows) settings.push(...windowSettings(architecture));
   if (family === 'gemma2') {
     settings.push(['attn_logit_softcapping', float(attention.softcap!)]);
@@ -143,7 +144,9 @@ function checkPositions(
     const type = ropes[0]?.scaling?.type;
     refuseIf(type !== undefined && type !== 'linear', 'RoPE scaling but of the type linear');
   }
-  refuseIf(family !== 'gpt2' && (ropes.length !== 1 || ropes[0] === null), 'layers without positions');
+  if (family === 'gpt2') return;
+  const isUsual = ropes[0] !== null || GGUF_FAMILIES[family]?.ropeIsChoice === true;
+  refuseIf(ropes.length !== 1 || !isUsual, 'layers without positions');
 }
 
 /** The architectures that read factors of rotary frequencies. */

@@ -23,6 +23,10 @@ export interface GgufFamily {
    * convert_hf_to_gguf.py). @defaultValue false
    */
   adjacentPairs?: boolean;
+  /** Whether the metadata say if layers have positions. @defaultValue false */
+  ropeIsChoice?: boolean;
+  /** Whether gate and up, which are one layer in the weight files, are two tensors. @defaultValue false */
+  splitsGateUp?: boolean;
   /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
   mlpNorm?: string;
 }
@@ -34,6 +38,15 @@ export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>>
   ministral3: { architecture: 'mistral3', activation: 'silu', adjacentPairs: true },
   smollm3: { architecture: 'smollm3', activation: 'silu', adjacentPairs: true, biases: [] },
   granite: { architecture: 'granite', activation: 'silu', adjacentPairs: true, hasFactors: true },
+  granitemoehybrid: {
+    architecture: 'granite',
+    activation: 'silu',
+    adjacentPairs: true,
+    hasFactors: true,
+    ropeIsChoice: true,
+    splitsGateUp: true,
+    biases: ['queryKeyValue', 'attentionOutput'],
+  },
   qwen2: { architecture: 'qwen2', activation: 'silu', headsFillHidden: true },
   qwen3: { architecture: 'qwen3', activation: 'silu', biases: [] },
   phi3: { architecture: 'phi3', activation: 'silu', headsFillHidden: true },

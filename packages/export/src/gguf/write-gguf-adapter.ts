@@ -7,6 +7,7 @@ import { architectureMetadata } from './architecture-metadata.js';
 import type { GgufType, MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
+import { rowsOfB } from './row-range.js';
 import { planTensors } from './tensor-names.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 import { typeOfRows } from './write-gguf-model.js';
@@ -50,7 +51,8 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
     const { a, b, rank, inFeatures, outFeatures } = module;
     // A and B are of the layer and not of its weight, so they are never transposed.
     tensors.push(matrix(`${plan.name}.lora_a`, a, [rank, inFeatures], 0, type));
-    tensors.push(matrix(`${plan.name}.lora_b`, b, [outFeatures, rank], plan.headRows, type));
+    const rows = plan.rows ?? { first: 0, count: outFeatures };
+    tensors.push(matrix(`${plan.name}.lora_b`, rowsOfB({ b, rank }, rows), [rows.count, rank], plan.headRows, type));
   }
   return await writeGgufFile({ path, metadata, tensors }).catch((error: unknown) => {
     if (!(error instanceof TensorFault)) throw error;

@@ -9,6 +9,7 @@ import { architectureMetadata } from './architecture-metadata.js';
 import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
+import { storedRows, updateOfRows } from './row-range.js';
 import { type GgufTensorPlan, planTensors } from './tensor-names.js';
 import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
@@ -75,16 +76,22 @@ function ofWeights(
   wanted: GgufType,
 ): GgufTensorSource {
   const { name, transposed, headRows, added } = plan;
-  const { shape, dtype } = mergedEntry(model, source);
+  const entry = mergedEntry(model, source);
+  const { dtype } = entry;
+  const shape = plan.rows === null ? entry.shape : [plan.rows.count, entry.shape[1]!];
   const isVector = shape.length === 1;
   const [rows, width] = isVector ? [1, shape[0]!] : [shape[0]!, shape[1]!];
   const written = isVector ? [width] : transposed ? [width, rows] : [rows, width];
   const type = typeOfTensor(name, written, wanted);
   // The halves of a head are interleaved in a vector as in the rows of a matrix.
-  const stored: [number, number] = isVector && headRows > 0 ? [width, 1] : [rows, width];
-  const conversion = { from: dtype as FloatDtype, to: type, shape: stored, transposed, headRows, added };
-  const ofUpdate = update && { update: transposed ? ofWritten(update) : update };
-  return { name, type, shape: written, source: { ...storedSource(model, weights, source), ...ofUpdate, conversion } };
+  const asStored: [number, number] = isVector && headRows > 0 ? [width, 1] : [rows, width];
+  const conversion = { from: dtype as FloatDtype, to: type, shape: asStored, transposed, headRows, added };
+  const ofRows = update && plan.rows !== null ? updateOfRows(update, plan.rows) : update;
+  const ofUpdate = ofRows && { update: transposed ? ofWritten(ofRows) : ofRows };
+  const stored = storedSource(model, weights, source);
+  const part = plan.rows === null ? stored : storedRows(stored, entry, plan.rows);
+  if (part === null) throw inexpressible(model.name, `${source} is in 4 bits, in blocks that reach from gate into up`);
+  return { name, type, shape: written, source: { ...part, ...ofUpdate, conversion } };
 }
 
 /** Vectors are float32, and the positions, as in llama.cpp's converter. */

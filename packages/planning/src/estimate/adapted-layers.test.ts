@@ -11,7 +11,7 @@ describe('the work of linear layers', () => {
     ['the second block', 1, 12],
     ['a layer outside the blocks, which comes after them', 2, 6],
   ])('has no gradient below an adapter in %s', (_, place, backward) => {
-    const work = linearWork(modules, targetsAt(place), () => 1);
+    const work = linearWork(modules, targetsAt(place), { tokensOf: () => 1, readsLayer: () => false });
     expect([work.forward, work.backward]).toEqual([18, backward]);
   });
 });

@@ -24,26 +24,37 @@ export function adaptedLayers(
 /** Products a model's linear layers make, in multiply-adds. */
 export interface LinearWork {
   forward: number;
-  /** Gradients by the inputs; none below the lowest adapted layer. */
+  /** The forward products of the layers from the lowest adapted one on, which may be computed again. */
+  recomputable: number;
+  /**
+   * Gradients by the inputs; none below the lowest adapted layer, and none by what that layer reads. Of that layer all others are counted,
+   * as if its first ones were adapted.
+   */
   backward: number;
   /** Multiplications of the adapters, forward and backward. */
   adapters: number;
 }
 
-/** @param tokensOf how many tokens pass through a module */
+/** @param tokensOf how many tokens pass through a module @param readsLayer whether a module reads what its layer reads */
 export function linearWork(
   modules: readonly AdaptableModule[],
   targets: readonly Target[],
-  tokensOf: (module: AdaptableModule) => number,
+  {
+    tokensOf,
+    readsLayer,
+  }: Record<'tokensOf', (module: AdaptableModule) => number> &
+    Record<'readsLayer', (module: AdaptableModule) => boolean>,
 ): LinearWork {
   const size = (module: AdaptableModule) => tokensOf(module) * module.in_features * module.out_features;
   const lowest = lowestAdaptedBlock(targets);
-  const forward = modules.reduce((sum, module) => sum + size(module), 0);
-  const backward = modules.filter((module) => blockOf(module) >= lowest).reduce((sum, module) => sum + size(module), 0);
+  const sizeOf = (some: readonly AdaptableModule[]) => some.reduce((sum, module) => sum + size(module), 0);
+  const withGradient = modules.filter((module) => blockOf(module) >= lowest);
+  const atTheEnd = withGradient.filter((module) => blockOf(module) === lowest && readsLayer(module));
   // A x and B (A x) forward; the gradients of A, B and both inputs backward.
   const adapters = targets.reduce(
     (sum, target) => sum + 3 * target.rank * tokensOf(target) * (target.in_features + target.out_features),
     0,
   );
-  return { forward, backward, adapters };
+  const recomputable = sizeOf(withGradient);
+  return { forward: sizeOf(modules), recomputable, backward: recomputable - sizeOf(atTheEnd), adapters };
 }

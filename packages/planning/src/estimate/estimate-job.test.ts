@@ -90,8 +90,24 @@ test('each micro-batch reads the weights for its forward and its backward pass',
     secondsOf(job(rows, { batch_size, gradient_accumulation_steps, precision: 'float32' }));
   const { pass_gbytes: rate, layer_overhead_ms: overhead } = MACHINE.rates.float32;
   const { layerCount } = model.architecture as DecoderArchitecture;
-  const perMicroBatch = (2 * 4 * model.parameterCount) / 1e9 / rate + (layerCount * overhead) / 1e3;
+  // Each product reads them and writes them into panels.
+  const perMicroBatch = (2 * 2 * 4 * model.parameterCount) / 1e9 / rate + (layerCount * overhead) / 1e3;
   expect(at(1, 8) - at(8, 1)).toBeCloseTo(7 * perMicroBatch, 9);
+});
+
+test('a job on the output head alone takes a forward pass of the layers, and an evaluation as long as its steps', () => {
+  const rows = examples(64, 16);
+  const planned = job(rows, { batch_size: 8, precision: 'float32' });
+  const ofHead = { ...planned, targets: [{ ...model.headModule!, rank: 8, scale: 2 }] };
+  // Without products, what is left is half.
+  const rates = { ...MACHINE.rates.float32, matmul_gflops: 1e12, attention_gflops: 1e12 };
+  const machine = { ...MACHINE, rates: { float32: rates, bfloat16: rates } };
+  expect(secondsOf({ ...ofHead, machine })).toBeCloseTo(secondsOf({ ...planned, machine }) / 2, 9);
+  const recomputed = job(rows, { batch_size: 8, precision: 'float32', recompute: 'always' });
+  expect(secondsOf({ ...recomputed, targets: ofHead.targets })).toBeCloseTo(secondsOf(ofHead), 9);
+  const evaluated = estimateJob({ ...ofHead, validation: rows })!.total_seconds;
+  const perToken = secondsOf(ofHead) / (8 * 16);
+  expect(evaluated - estimateJob(ofHead)!.total_seconds).toBeCloseTo(2 * rows.tokens * perToken, 9);
 });
 
 test('samples take the memory of their cache where a pass takes less, and time for each round', () => {

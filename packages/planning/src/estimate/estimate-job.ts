@@ -13,7 +13,7 @@ import type { Target } from '../target-ranks.js';
 import { batchLoad, evaluationLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
-import { FORWARD_SHARE, firstPassSeconds, secondsPerStep } from './estimate-time.js';
+import { firstPassSeconds, forwardShare, secondsPerStep } from './estimate-time.js';
 import { type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
 import { decodedMemory, weightMemory } from './weight-memory.js';
 
@@ -72,7 +72,8 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
     spec.training.recompute === 'always' || (spec.training.recompute === 'auto' && peak(false) > available);
   const rates = machine.rates[precision] ?? machine.rates.float32;
   const weightBytes = weightMemory(model, precision);
-  const work = { architecture, modules: model.modules, targets: job.targets, recompute, weightBytes };
+  const arePacked = machine.engine.kind === 'cpu';
+  const work = { architecture, modules: model.modules, targets: job.targets, recompute, weightBytes, arePacked };
   const perStep = secondsPerStep(work, load, rates);
   return {
     machine: machine.worker,
@@ -83,7 +84,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
     total_seconds:
       perStep * steps.total +
       firstPassSeconds(architecture, rates) +
-      besideSteps(job, precision, perStep / load.tokensPerStep),
+      besideSteps(job, precision, (forwardShare(work) * perStep) / load.tokensPerStep),
     recompute,
   };
 }
@@ -155,16 +156,16 @@ function memoryOf(
   return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };
 }
 
-/** Seconds of evaluations and samples. */
-function besideSteps(job: JobToEstimate, precision: Precision, secondsPerToken: number): number {
+/** Seconds of evaluations and samples. @param forwardSeconds of a token */
+function besideSteps(job: JobToEstimate, precision: Precision, forwardSeconds: number): number {
   const { spec, model, machine, prompts, steps } = job;
-  const evaluations = evaluationSeconds(job, secondsPerToken);
+  const evaluations = evaluationSeconds(job, forwardSeconds);
   const sampling = samplingOf(spec, prompts);
   if (sampling === null) return evaluations;
   const weightBytes = weightMemory(model, precision);
   const { layerCount } = model.architecture as DecoderArchitecture;
   const rates = machine.rates[precision] ?? machine.rates.float32;
-  const round = sampleSeconds(sampling, { secondsPerToken, weightBytes, layerCount }, rates);
+  const round = sampleSeconds(sampling, { forwardSeconds, weightBytes, layerCount }, rates);
   return evaluations + countRounds(sampling.settings.every_steps, steps.total) * round;
 }
 
@@ -173,8 +174,8 @@ function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): Sampl
 }
 
 /** The time of evaluations before, during and after training. */
-function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPerToken: number): number {
+function evaluationSeconds({ spec, validation, steps }: JobToEstimate, forwardSeconds: number): number {
   if (validation === null) return 0;
   const evaluations = countRounds(spec.training.eval_every_steps, steps.total);
-  return evaluations * validation.tokens * secondsPerToken * FORWARD_SHARE;
+  return evaluations * validation.tokens * forwardSeconds;
 }

@@ -29,10 +29,13 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
   const afterAttention = new Set([last.attentionOutput, ...last.gateUp, last.down].map(({ name }) => name));
   afterAttention.add(architecture.names.head);
   const tokensOf = ({ name }: { name: string }) => (afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep);
-  const linear = linearWork(work.modules, work.targets, tokensOf);
-  const forwards = work.recompute ? 2 : 1;
-  const layersWithGradient = adaptedLayers(architecture, work.targets);
-  const head = (layersWithGradient > 0 ? 2 : 1) * architecture.vocabSize * architecture.hiddenSize;
+  const readsLayer = ({ name }: { name: string }) =>
+    architecture.names.queryKeyValue.some((path) => name.endsWith(`.${path}`));
+  const linear = linearWork(work.modules, work.targets, { tokensOf, readsLayer });
+  const { forwards, backwards } = layerPasses(work);
+  const again = work.recompute ? 1 : 0;
+  const gradients = linear.backward + again * linear.recomputable;
+  const head = (backwards > 0 ? 2 : 1) * architecture.vocabSize * architecture.hiddenSize;
   // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
   const scoresOfLayer = (load.squaresPerStep / 2) * architecture.headCount * architecture.headDim;
   const inLayer = (layer: number) =>
@@ -40,13 +43,13 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
       ? stateWork(architecture.linearAttention!) * load.tokensPerStep
       : scoresOfLayer;
   const scores = Array.from({ length: architecture.layerCount }, (_, layer) => {
-    const hasGradient = layer >= architecture.layerCount - layersWithGradient;
-    return inLayer(layer) * (forwards + (hasGradient ? ATTENTION_BACKWARD : 0));
+    const hasGradient = layer >= architecture.layerCount - backwards;
+    return inLayer(layer) * (1 + (hasGradient ? again + ATTENTION_BACKWARD : 0));
   }).reduce((sum, one) => sum + one, 0);
   return {
-    products: (2 * (forwards * linear.forward + linear.backward + linear.adapters + head * load.labelsPerStep)) / 1e9,
+    products: (2 * (linear.forward + gradients + linear.adapters + head * load.labelsPerStep)) / 1e9,
     attention: (2 * 2 * scores) / 1e9,
-    passes: (passBytes(architecture) * load.tokensPerStep * (forwards + 1)) / 2 / 1e9,
+    passes: (passBytesOfLayer(architecture) * load.tokensPerStep * (forwards + backwards)) / 2 / 1e9,
   };
 }
 
@@ -55,12 +58,18 @@ function stateWork({ valueHeadCount, keyHeadDim, valueHeadDim }: LinearAttention
   return 2 * valueHeadCount * keyHeadDim * valueHeadDim;
 }
 
+/** The layers that a step goes through forward, those computed again twice, and backward: from the lowest adapted one on. */
+function layerPasses({ architecture, targets, recompute }: DecoderWork): { forwards: number; backwards: number } {
+  const backwards = adaptedLayers(architecture, targets);
+  return { forwards: architecture.layerCount + (recompute ? backwards : 0), backwards };
+}
+
 /**
- * Bytes that the passes between products read and write per token, forward and backward: norms with the residual stream,
- * the gated MLP, the additions of adapters.
+ * Bytes that the passes between products read and write per token in a layer, forward and backward: norms with the residual
+ * stream, the gated MLP, the additions of adapters.
  */
-function passBytes({ hiddenSize, intermediateSize, layerCount, mlp }: DecoderArchitecture): number {
-  return layerCount * (72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediateSize);
+function passBytesOfLayer({ hiddenSize, intermediateSize, mlp }: DecoderArchitecture): number {
+  return 72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediateSize;
 }
 
 /** The first pass of a job takes memory that later ones have: about as long as so many calls of each layer. */
@@ -71,21 +80,32 @@ export function firstPassSeconds({ layerCount }: Pick<DecoderArchitecture, 'laye
   return (FIRST_PASS_CALLS * layerCount * rates.layer_overhead_ms) / 1e3;
 }
 
-/** The time of a forward pass, as a share of an optimizer step with the same tokens, as measured. */
-export const FORWARD_SHARE = 0.5;
+/** The time of a forward pass, as a share of an optimizer step with the same tokens: a layer takes about as long backward. */
+export function forwardShare(work: DecoderWork): number {
+  const { forwards, backwards } = layerPasses(work);
+  return work.architecture.layerCount / (forwards + backwards);
+}
+
+/** The base model in memory. */
+export interface WeightTraffic {
+  weightBytes: number;
+  /** Whether each product writes the weights into panels before it multiplies them, as on a processor. */
+  arePacked: boolean;
+}
 
 /**
- * Seconds of an optimizer step on a machine with these rates.
- * @param weightBytes of the base model, which each pass over a micro-batch reads: the rate of products is that of weights in a cache
+ * Seconds of an optimizer step on a machine with these rates. Each pass over a micro-batch reads the weights, and packs them: the rate of
+ * products is that of many rows, which share this.
  */
-export function secondsPerStep(work: DecoderWork & { weightBytes: number }, load: Load, rates: MachineRates): number {
+export function secondsPerStep(work: DecoderWork & WeightTraffic, load: Load, rates: MachineRates): number {
   const { products, attention, passes } = stepWork(work, load);
-  const layers = work.architecture.layerCount * (work.recompute ? 1.5 : 1);
-  const weightPasses = (work.recompute ? 3 : 2) * load.microBatchesPerStep;
+  const { forwards, backwards } = layerPasses(work);
+  const { layerCount } = work.architecture;
+  const weightPasses = ((forwards + backwards) / layerCount) * (work.arePacked ? 2 : 1) * load.microBatchesPerStep;
   return (
     products / rates.matmul_gflops +
     attention / rates.attention_gflops +
     (passes + (weightPasses * work.weightBytes) / 1e9) / rates.pass_gbytes +
-    (layers * load.microBatchesPerStep * rates.layer_overhead_ms) / 1e3
+    (((forwards + backwards) / 2) * load.microBatchesPerStep * rates.layer_overhead_ms) / 1e3
   );
 }

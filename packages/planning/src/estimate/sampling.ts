@@ -1,6 +1,5 @@
 import type { MachineRates, SampleSettings } from '@lorasmith/contracts';
 import { attentionLayerCount, type DecoderArchitecture, stateBytesPerText } from '@lorasmith/model-folder';
-import { FORWARD_SHARE } from './estimate-time.js';
 
 export interface SamplingLoad {
   settings: SampleSettings;
@@ -34,14 +33,14 @@ export function sampleCacheBytes(
 /**
  * Seconds of a round of samples. Reading the prompts is a forward pass. Each token after that reads all weights once, for all
  * prompts together.
- * @param secondsPerToken of an optimizer step
+ * @param forwardSeconds of a token in a forward pass
  */
 export function sampleSeconds(
   { settings, prompts }: SamplingLoad,
-  { secondsPerToken, weightBytes, layerCount }: { secondsPerToken: number; weightBytes: number; layerCount: number },
+  { forwardSeconds, weightBytes, layerCount }: { forwardSeconds: number; weightBytes: number; layerCount: number },
   rates: MachineRates,
 ): number {
   const read = prompts.reduce((sum, { length }) => sum + length, 0);
   const perNewToken = weightBytes / 1e9 / rates.pass_gbytes + (layerCount * rates.layer_overhead_ms) / 3e3;
-  return FORWARD_SHARE * secondsPerToken * read + perNewToken * settings.max_tokens;
+  return forwardSeconds * read + perNewToken * settings.max_tokens;
 }

@@ -1,0 +1,59 @@
+import type { TensorEntry } from '@lorasmith/safetensors';
+import type { FilePart, StoredTensor, WeightUpdate } from '@lorasmith/weight-io';
+import type { RowRange } from './tensor-names.js';
+
+/** The blocks of a weight in 4 bits: numbers of a scale, and scales of a nested one. */
+const BLOCK_NUMBERS = 64;
+const NESTED_SCALES = 256;
+const FLOAT_BYTES = 4;
+
+/** Some rows of a stored matrix; null for a weight in 4 bits whose blocks do not end there. */
+export function storedRows(
+  stored: StoredTensor,
+  { shape, byteLength }: Pick<TensorEntry, 'shape' | 'byteLength'>,
+  { first, count }: RowRange,
+): StoredTensor | null {
+  const [rows, width] = shape as [number, number];
+  const { quantized } = stored;
+  if (quantized === undefined) {
+    const rowBytes = byteLength / rows;
+    return { ...stored, ...partOf(stored, first * rowBytes, count * rowBytes) };
+  }
+  const [before, numbers] = [first * width, count * width];
+  const { nested } = quantized;
+  if ([before, numbers].some((some) => some % BLOCK_NUMBERS !== 0)) return null;
+  if (nested !== null && before % (BLOCK_NUMBERS * NESTED_SCALES) !== 0) return null;
+  const scaleBytes = nested === null ? FLOAT_BYTES : 1;
+  const [skipped, scales] = [before / BLOCK_NUMBERS, numbers / BLOCK_NUMBERS];
+  return {
+    ...stored,
+    ...partOf(stored, before / 2, numbers / 2),
+    quantized: {
+      ...quantized,
+      shape: [count, width],
+      scales: partOf(quantized.scales, skipped * scaleBytes, scales * scaleBytes),
+      nested: nested && {
+        ...nested,
+        scales: partOf(
+          nested.scales,
+          (skipped / NESTED_SCALES) * FLOAT_BYTES,
+          Math.ceil(scales / NESTED_SCALES) * FLOAT_BYTES,
+        ),
+      },
+    },
+  };
+}
+
+/** The update of some rows of a weight. */
+export function updateOfRows(update: WeightUpdate, rows: RowRange): WeightUpdate {
+  return { ...update, shape: [rows.count, update.shape[1]], b: rowsOfB(update, rows) };
+}
+
+/** The rows of B for some rows of a layer. */
+export function rowsOfB({ b, rank }: { b: Float32Array; rank: number }, { first, count }: RowRange): Float32Array {
+  return b.subarray(first * rank, (first + count) * rank);
+}
+
+function partOf({ fd, offset }: FilePart, skipped: number, bytes: number): FilePart {
+  return { fd, offset: offset + skipped, bytes };
+}

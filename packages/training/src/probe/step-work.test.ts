@@ -1,0 +1,71 @@
+import { fileURLToPath } from 'node:url';
+import { LoraAdapter } from '@lorasmith/lora';
+import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
+import { stepWork } from '@lorasmith/planning';
+import { configureKernels, dispose, observeOps } from '@lorasmith/tensor';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { NextToken } from '../objectives/next-token/next-token.js';
+
+// The products of a step are counted, so that a wrong estimate of its time is one of the rates, and not of the work.
+
+/** No size of the model has this factor, so a product with it is one of an adapter. */
+const RANK = 7;
+const [ROWS, LENGTH] = [2, 10];
+
+let folder: ModelFolder;
+let decoder: Decoder;
+beforeAll(async () => {
+  configureKernels('raw');
+  folder = await readModelFolder(
+    fileURLToPath(new URL('../../../../test/fixtures/reference/llama-tied/base', import.meta.url)),
+  );
+  decoder = await loadDecoder(folder, 'float32');
+});
+afterAll(() => {
+  decoder.dispose();
+  configureKernels('fused');
+});
+
+test.each([
+  ['q and v', /[qv]_proj$/, false],
+  ['all layers', /_proj$/, false],
+  ['all layers, which are computed again', /_proj$/, true],
+  ['the upper layers', /\.[12]\..*_proj$/, false],
+  ['the upper layers, which are computed again', /\.[12]\..*_proj$/, true],
+  ['the output head', /^lm_head$/, false],
+  ['the output head, with layers that need not be computed again', /^lm_head$/, true],
+])('the frozen products of a step with adapters on %s are those of the estimate', (_, names, recompute) => {
+  const targets = [...folder.modules, folder.headModule!]
+    .filter(({ name }) => names.test(name))
+    .map((module) => ({ ...module, rank: RANK, scale: 1 }));
+  const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
+  onTestFinished(() => adapter.dispose());
+  const ids = Int32Array.from({ length: LENGTH }, (_id, i) => i);
+  const row = { ids, trained: new Uint8Array(LENGTH).fill(1) };
+  const batch = tokenBatchOf(Array.from({ length: ROWS }, () => row));
+  let counted = 0;
+  observeOps(({ name, inputs: [a, b], outputs: [product] }) => {
+    if (name !== 'MatMul') return;
+    const sizes = [a!, b!, product!].map(({ shape }) => shape.reduce((one, other) => one * other, 1));
+    const isOfAdapter = [a!, b!].some(({ shape }) => shape.some((size) => size % RANK === 0));
+    // Of [m, k], [k, n] and [m, n]: 2 m k n.
+    if (!isOfAdapter) counted += 2 * Math.sqrt(sizes.reduce((one, other) => one * other, 1));
+  });
+  onTestFinished(() => observeOps(null));
+  const { losses, correct } = new NextToken(decoder).lossAndGradients(batch, { adapters: [{ adapter }], recompute });
+  dispose([losses, correct]);
+  adapter.takeGradient().dispose();
+
+  const tokens = ROWS * LENGTH;
+  const load = {
+    ...{ tokensPerStep: tokens, labelsPerStep: tokens - ROWS },
+    ...{ squaresPerStep: ROWS * LENGTH ** 2, microBatchesPerStep: 1 },
+  };
+  const withoutAdapters = targets.map((target) => ({ ...target, rank: 0 }));
+  const { products } = stepWork(
+    { architecture: decoder.architecture, modules: folder.modules, targets: withoutAdapters, recompute },
+    load,
+  );
+  expect(counted / 1e9).toBeCloseTo(products, 12);
+});
