@@ -4,13 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   type Dataset,
+  type EngineKind,
   type JobRequest,
   JobSpec,
   type MachineProfile,
   ProductError,
   Report,
 } from '@lorasmith/contracts';
-import type { ModelFolder } from '@lorasmith/model-folder';
+import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import { loadTokenizer } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -378,6 +379,38 @@ describe('planJob for a decoder', () => {
       adapterBytes: (await plan(model, 'text', rows, { lora: { target_modules: 'all-linear', r: 4 } })).report
         .adapter_bytes,
     });
+  });
+
+  it('refuses a model with linear attention on a machine whose engine has no kernels for it', async () => {
+    const usual = await tinyDecoder('qwen2', CHATML);
+    const linearAttention: DecoderArchitecture['linearAttention'] = {
+      layers: [true],
+      ...{ keyHeadCount: 1, valueHeadCount: 1, keyHeadDim: 2, valueHeadDim: 2, convolutionTaps: 4 },
+    };
+    const model = { ...usual, architecture: { ...(usual.architecture as DecoderArchitecture), linearAttention } };
+    const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+    const machineWith = (kind: EngineKind): { machine: MachineProfile } => ({
+      machine: {
+        worker: 'one',
+        measured_at: '2026-01-01T00:00:00Z',
+        processor: 'a test',
+        memory_bytes: 16e9,
+        base_memory_bytes: 0,
+        rates: { float32: rates, bfloat16: null },
+        engine: { kind, card: null, self_test: null },
+      },
+    });
+    const right = { lora: { target_modules: 'all-linear', r: 4 } };
+    const rows = [{ text: 'ab' }];
+    for (const kind of ['cuda', 'tensorflow'] as const) {
+      const job = { ...(await jobOf(model, 'text', rows, right)), ...machineWith(kind) };
+      for (const refused of [await refusal(outlineJob(job)), await refusal(planJob(job))]) {
+        expect(refused).toMatchObject({ code: 'model_not_supported', param: 'base_model' });
+        expect(refused.message).toContain(`The engine ${kind} has no kernels for the linear attention of`);
+      }
+    }
+    await outlineJob({ ...(await jobOf(model, 'text', rows, right)), ...machineWith('cpu') });
+    await outlineJob({ ...(await jobOf(usual, 'text', rows, right)), ...machineWith('cuda') });
   });
 
   it('makes tokens of the prompts of samples as rows have them', async () => {

@@ -1,4 +1,5 @@
 import { kernelCases } from './kernel-cases.js';
+import { linearAttentionCases } from './linear-attention-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
 import { parameterCases } from './parameter-cases.js';
 import { quantizedCases } from './quantized-cases.js';
@@ -18,4 +19,9 @@ export function numericCases(sizes: CaseSizes): NumericCase[] {
     ...quantizedCases(dtype, sizes),
   ]);
   return [...simpleOpCases(sizes), ...kernelCases(sizes), ...parameters];
+}
+
+/** Cases of ops that have fused kernels for processors alone. A card refuses the models that need them. */
+export function processorCases(sizes: CaseSizes): NumericCase[] {
+  return linearAttentionCases(sizes);
 }
