@@ -8,6 +8,9 @@ namespace {
 constexpr int kVectors = 2;
 using Columns = DeltaColumns<kVectors>;
 
+// Tokens whose values are fetched before they are needed.
+constexpr int64_t kAhead = 4;
+
 // The stream and before [rows, value_heads, key_size, value_size], the states before each row; without elements: zeros
 // → output [tokens, value_heads value_size], kept [n, value_heads, key_size, value_size] states at each whole chunk
 // within a row, if `record`, and last, the states after each row in the form of before, if `keep_last`.
@@ -42,7 +45,6 @@ struct Unit {
 template <typename Number>
 void RunUnit(const DeltaOperands<Number>& o, const DeltaTokens& tokens, const Unit& unit, float* kept) {
   const int64_t size = o.key_size;
-  const int64_t keys = o.key_heads * size;
   const int64_t width = std::min<int64_t>(Columns::kColumns, o.value_size - unit.column);
   const int64_t head_at = (unit.row * o.value_heads + unit.head) * o.state_size() + unit.column;
   static thread_local std::vector<float> state;
@@ -58,20 +60,22 @@ void RunUnit(const DeltaOperands<Number>& o, const DeltaTokens& tokens, const Un
     }
   }
   const int64_t first = o.offsets[unit.row], end = o.offsets[unit.row + 1];
-  const int64_t key_head = o.key_head_of(unit.head) * size;
+  const int64_t key_head = o.key_head_of(unit.head) * o.tokens * size;
   Vector recall[kVectors] = {};
-  Columns::Recall(state.data(), tokens.key + first * keys + key_head, size, recall);
+  Columns::Recall(state.data(), tokens.key + key_head + first * size, size, recall);
   for (int64_t token = first; token < end; token++) {
     if (kept != nullptr && token > first && (token - first) % kChunk == 0) {
       const int64_t chunk = (token - first) / kChunk - 1;
       copy_out(kept + (chunk * o.value_heads + unit.head) * o.state_size() + unit.column);
     }
     const int64_t gate = token * o.value_heads + unit.head;
-    const float* key = tokens.key + token * keys + key_head;
-    const float* query = tokens.query + token * keys + key_head;
-    const float* next_key = token + 1 < end ? key + keys : key;
+    const float* key = tokens.key + key_head + token * size;
+    const float* query = tokens.query + key_head + token * size;
+    const float* next_key = token + 1 < end ? key + size : key;
     const int64_t value_at = unit.head * o.value_size + unit.column;
     const Number* value = o.qkv + token * o.width + o.values_at() + value_at;
+    // Tokens lie pages apart, which the processor does not foresee.
+    if (token + kAhead < end) __builtin_prefetch(value + kAhead * o.width);
     float values[Columns::kColumns] = {};
     for (int64_t i = 0; i < width; i++) values[i] = ToFloat(value[i]);
     Columns::Result result;

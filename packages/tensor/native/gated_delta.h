@@ -83,10 +83,11 @@ struct DeltaStream : DeltaAttributes {
   const int32_t* offsets;
 };
 
-// What every value head needs of each token, in float32.
+// What every value head needs of each token, in float32. The vectors of one head lie beside each other: a head goes
+// through a whole row.
 struct DeltaTokens {
-  float* query;  // [tokens, key_heads, key_size], of length 1 / √key_size
-  float* key;    // [tokens, key_heads, key_size], of length 1
+  float* query;  // [key_heads, tokens, key_size], of length 1 / √key_size
+  float* key;    // [key_heads, tokens, key_size], of length 1
   float* gate;   // [tokens, value_heads]: g
   float* beta;   // [tokens, value_heads]
 
@@ -123,8 +124,8 @@ void PrepareToken(const DeltaStream<Number>& stream, int64_t token, const DeltaT
     const Number* key = query + keys;
     const float by_query = InverseLength(query, size) * scale;
     const float by_key = InverseLength(key, size);
-    float* query_to = to.query + token * keys + head * size;
-    float* key_to = to.key + token * keys + head * size;
+    float* query_to = to.query + (head * stream.tokens + token) * size;
+    float* key_to = to.key + (head * stream.tokens + token) * size;
 #pragma omp simd
     for (int64_t i = 0; i < size; i++) {
       query_to[i] = ToFloat(query[i]) * by_query;

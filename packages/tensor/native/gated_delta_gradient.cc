@@ -122,8 +122,7 @@ class HeadGradient {
   HeadGradient(const DeltaGradientOperands<Number>& operands, const DeltaTokens& tokens, int64_t row, int64_t head,
                float* by_query, float* by_key)
       : o_(operands), tokens_(tokens), head_(head), by_query_(by_query), by_key_(by_key), c_(Buffers()) {
-    keys_ = o_.key_heads * o_.key_size;
-    key_at_ = o_.key_head_of(head) * o_.key_size;
+    key_at_ = o_.key_head_of(head) * o_.tokens * o_.key_size;
     first_ = o_.offsets[row];
     length_ = o_.length(row);
     c_.Prepare(o_.key_size, o_.value_size);
@@ -146,12 +145,12 @@ class HeadGradient {
 
   float Gate(int64_t token) const { return tokens_.gate[token * o_.value_heads + head_]; }
   float Beta(int64_t token) const { return tokens_.beta[token * o_.value_heads + head_]; }
-  const float* Key(int64_t token) const { return tokens_.key + token * keys_ + key_at_; }
-  const float* Query(int64_t token) const { return tokens_.query + token * keys_ + key_at_; }
+  const float* Key(int64_t token) const { return tokens_.key + key_at_ + token * o_.key_size; }
+  const float* Query(int64_t token) const { return tokens_.query + key_at_ + token * o_.key_size; }
   // Rows are tokens, or columns of the key head.
-  Operand Keys(int64_t token) const { return {Key(token), keys_, 1}; }
-  Operand KeysTransposed(int64_t token) const { return {Key(token), 1, keys_}; }
-  Operand QueriesTransposed(int64_t token) const { return {Query(token), 1, keys_}; }
+  Operand Keys(int64_t token) const { return {Key(token), o_.key_size, 1}; }
+  Operand KeysTransposed(int64_t token) const { return {Key(token), 1, o_.key_size}; }
+  Operand QueriesTransposed(int64_t token) const { return {Query(token), 1, o_.key_size}; }
   // A chunk's matrix with rows of values.
   Operand Rows(const std::vector<float>& matrix) const { return {matrix.data(), c_.padded, 1}; }
 
@@ -233,8 +232,8 @@ class HeadGradient {
 
   void ByDelta(int64_t begin, int64_t count) {
     const int64_t size = o_.key_size;
-    Transpose(Key(begin), count, size, keys_, c_.key_transposed.data());
-    Transpose(Query(begin), count, size, keys_, c_.query_transposed.data());
+    Transpose(Key(begin), count, size, o_.key_size, c_.key_transposed.data());
+    Transpose(Query(begin), count, size, o_.key_size, c_.query_transposed.data());
     Multiply(Keys(begin), c_.query_transposed.data(), kChunk, c_.key_query.data(), kChunk, count, kChunk, size, false);
     Multiply(Keys(begin), c_.key_transposed.data(), kChunk, c_.key_key.data(), kChunk, count, kChunk, size, false);
     for (int64_t t = 0; t < count; t++) {
@@ -375,7 +374,6 @@ class HeadGradient {
   float* by_query_;
   float* by_key_;
   Chunk& c_;
-  int64_t keys_;
   int64_t key_at_;
   int64_t first_;
   int64_t length_;
