@@ -31,10 +31,11 @@ export async function familyCases() {
  * Makes a base model of a case, with a tokenizer that has a token per character.
  * @param {string} name @param {string} folder
  * @param {string} [cases] the folder of the cases
+ * @param {string} [part] the folder of the model in that of its case
  */
-export async function writeFamilyModel(name, folder, cases = FAMILIES_DIR) {
+export async function writeFamilyModel(name, folder, cases = FAMILIES_DIR, part = 'base') {
   await mkdir(path.dirname(folder), { recursive: true });
-  await cp(path.join(cases, name, 'base'), folder, { recursive: true });
+  await cp(path.join(cases, name, part), folder, { recursive: true });
   const added = SPECIAL.map((content, id) => {
     return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   });

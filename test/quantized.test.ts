@@ -16,6 +16,9 @@ const CASES = [
   { name: 'fp4-plain', dtype: 'fp4', precision: 'bfloat16' },
 ] as const;
 
+/** A model, and what bitsandbytes has made of it. */
+const [ORIGINAL, STORED] = ['original', 'nf4-original'];
+
 let folder: string;
 let stack: { apiUrl: string; stop(): Promise<void> };
 let client: ReturnType<typeof createClient>;
@@ -24,7 +27,10 @@ let dataset: string;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-quantized-'));
   await makeDataFolder(path.join(folder, 'data'));
-  for (const { name } of CASES) await writeFamilyModel(name, path.join(folder, 'models', name), QUANTIZED_DIR);
+  for (const { name } of [...CASES, { name: STORED }]) {
+    await writeFamilyModel(name, path.join(folder, 'models', name), QUANTIZED_DIR);
+  }
+  await writeFamilyModel(STORED, path.join(folder, 'models', ORIGINAL), QUANTIZED_DIR, 'original');
   // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
@@ -81,5 +87,108 @@ describe.each(CASES)('$name in $precision', ({ name, dtype, precision }) => {
     await client.downloadAdapter(id, { folder: exported }, { weights: 'merged', format: 'gguf' });
     const file = (await readdir(exported)).find((entry) => entry.endsWith('.gguf'))!;
     expect((await readFile(path.join(exported, file))).subarray(0, 4).toString()).toBe('GGUF');
+  });
+});
+
+describe('a model that is quantized when it is loaded', () => {
+  const request = (base_model: string, training: JobRequest['training'] = {}): JobRequest => ({
+    ...{ base_model, dataset, validation: { split: 0.25 } },
+    lora: { r: 4, alpha: 8, dropout: 0.1, target_modules: 'all-linear' },
+    training: { epochs: 8, batch_size: 4, learning_rate: 0.01, precision: 'bfloat16', ...training },
+    samples: { prompts: ['abcd'], max_tokens: 8 },
+  });
+  const trained = async (job: Promise<{ id: string }>) => {
+    const ended = await client.waitForJob((await job).id);
+    expect(ended).toMatchObject({ status: 'succeeded', error: null });
+    return ended.adapter!;
+  };
+  const downloaded = async (id: string, options: object, file: string) => {
+    const target = path.join(folder, `download-${++downloads}`);
+    await client.downloadAdapter(id, { folder: target }, options);
+    return await readFile(path.join(target, file));
+  };
+  let downloads = 0;
+  let made: string;
+  let stored: string;
+  let exact: string;
+
+  beforeAll(async () => {
+    // At once, so that the worker decides which share a base model.
+    [made, stored, exact] = (await Promise.all([
+      trained(client.createJob(request(ORIGINAL, { base_quantization: 'nf4' }))),
+      trained(client.createJob(request(STORED))),
+      trained(client.createJob(request(ORIGINAL))),
+    ])) as [string, string, string];
+  });
+
+  test('trains the same numbers as on the folder that bitsandbytes has made of it', async () => {
+    const numbers = async (id: string) => await downloaded(id, {}, 'adapter_model.safetensors');
+    expect(Buffer.compare(await numbers(made), await numbers(stored))).toBe(0);
+    expect(Buffer.compare(await numbers(made), await numbers(exact))).not.toBe(0);
+    const samplesOf = async (id: string) => ((await client.manifest(id)).origin as TrainedOrigin).result.samples;
+    expect(await samplesOf(made)).toEqual(await samplesOf(stored));
+  });
+
+  test('says so in the job, the manifest and the model card', async () => {
+    const quantization = { type: 'nf4', double_quantization: true };
+    const { base_model, origin } = await client.manifest(made);
+    expect(base_model.quantization).toEqual({ ...quantization, on_load: true });
+    expect((origin as TrainedOrigin).settings.training.base_quantization).toBe('nf4');
+    expect((await client.manifest(stored)).base_model.quantization).toEqual({ ...quantization, on_load: false });
+    expect((await client.manifest(exact)).base_model.quantization).toBeNull();
+    const jobs = (await client.listJobs()).data.filter(({ training }) => training.base_quantization === 'nf4');
+    expect(jobs.map(({ adapter }) => adapter)).toEqual([made]);
+    const settings = [
+      ...['load_in_4bit=True', 'bnb_4bit_quant_type="nf4"', 'bnb_4bit_use_double_quant=True'],
+      'bnb_4bit_compute_dtype=torch.bfloat16',
+    ];
+    for (const id of [made, stored]) {
+      const card = String(await downloaded(id, {}, 'README.md'));
+      for (const setting of settings) expect(card).toContain(`    ${setting},`);
+    }
+    expect(String(await downloaded(made, {}, 'README.md'))).toContain('quantization_config=quantization');
+    expect(String(await downloaded(exact, {}, 'README.md'))).not.toContain('BitsAndBytesConfig');
+  });
+
+  test('answers with its adapter on the quantized model', async () => {
+    for (const id of [made, exact]) {
+      const manifest = await client.manifest(id);
+      const { verdict, adapter_distance } = await probeServer(manifest, { url: `${stack.apiUrl}/v1`, model: id });
+      expect({ verdict, adapter_distance }).toEqual({ verdict: 'adapter', adapter_distance: expect.any(Number) });
+      expect(adapter_distance).toBeLessThan(1e-3);
+    }
+  });
+
+  test('is merged into the decoded model, and exported as GGUF', async () => {
+    const merged = async (id: string) => await downloaded(id, { weights: 'merged' }, 'model.safetensors');
+    expect(Buffer.compare(await merged(made), await merged(stored))).toBe(0);
+    expect(Buffer.compare(await merged(made), await merged(exact))).not.toBe(0);
+    const gguf = async (id: string) => {
+      const options = { weights: 'merged', format: 'gguf', type: 'f16' } as const;
+      return await downloaded(id, options, `${id}-merged-f16.gguf`);
+    };
+    // Its header has names; its numbers are at the end.
+    const numbers = (file: Buffer) => file.subarray(file.length - 40_000);
+    const [ofMade, ofStored, ofExact] = [await gguf(made), await gguf(stored), await gguf(exact)].map(numbers);
+    expect(Buffer.compare(ofMade!, ofStored!)).toBe(0);
+    expect(Buffer.compare(ofMade!, ofExact!)).not.toBe(0);
+  });
+
+  test('is continued only in the form in which it was trained, and a model in 4 bits is not quantized again', async () => {
+    const refused = async (asked: JobRequest) => await client.createJob(asked).catch((error: unknown) => error);
+    const from = (base_quantization: 'none' | 'nf4'): JobRequest => ({
+      ...request(ORIGINAL, { base_quantization, epochs: 1 }),
+      lora: { init_from: made },
+    });
+    expect(await refused(from('none'))).toMatchObject({
+      code: 'invalid_adapter',
+      message: expect.stringContaining('with base_quantization "nf4", not "none"'),
+    });
+    await trained(client.createJob(from('nf4')));
+    expect(await refused(request(STORED, { base_quantization: 'nf4' }))).toMatchObject({
+      code: 'invalid_job',
+      message: expect.stringContaining('has its weights in 4 bits (nf4) already'),
+      param: 'training.base_quantization',
+    });
   });
 });

@@ -119,6 +119,19 @@ export const AdapterManifest = Type.Object(
           ...sha256,
           description: 'Digest of everything in config.json that changes what the model computes.',
         }),
+        quantization: Nullable(
+          Type.Object(
+            {
+              type: Type.Enum(['nf4', 'fp4']),
+              double_quantization: Type.Boolean({ description: 'Whether scales are quantized, too.' }),
+              on_load: Type.Boolean({
+                description: 'Whether training.base_quantization has quantized it; else its files are so.',
+              }),
+            },
+            closed,
+          ),
+          { description: 'The form in 4 bits of the linear layers that the adapter was trained on. Null: none.' },
+        ),
       },
       closed,
     ),

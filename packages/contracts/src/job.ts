@@ -134,6 +134,10 @@ const earlyStoppingOptions = {
   description: 'Stops training when evaluations no longer improve; needs eval_every_steps and validation.',
 };
 
+export const BASE_QUANTIZATIONS = ['none', 'nf4'] as const;
+/** How the frozen weights of a base model are quantized when they are read. */
+export type BaseQuantization = (typeof BASE_QUANTIZATIONS)[number];
+
 export const TrainingSettings = Type.Object(
   {
     epochs: Type.Number({ exclusiveMinimum: 0, maximum: 1000, default: 3 }),
@@ -198,6 +202,13 @@ export const TrainingSettings = Type.Object(
       description:
         "Dtype of the frozen weights and of all matrix products, LoRA's and attention's included. A and B are " +
         'stored and updated in float32; norms, softmax and loss are float32.',
+    }),
+    base_quantization: Type.Enum([...BASE_QUANTIZATIONS], {
+      default: 'none',
+      description:
+        'nf4: the frozen weights of the linear layers are quantized to 4 bits when they are read, in blocks of 64 with double ' +
+        'quantization, as in QLoRA: a quarter of the memory of bfloat16. Embeddings, norms and the output head stay as they are. ' +
+        'A base model that is stored in 4 bits needs none.',
     }),
     recompute: Type.Enum(['auto', 'always', 'never'], {
       default: 'auto',

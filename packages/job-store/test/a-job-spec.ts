@@ -35,6 +35,7 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
       on_overflow: 'error',
       completion_format: 'chat',
       precision: 'auto',
+      base_quantization: 'none',
       recompute: 'auto',
       seed: 42,
       eval_every_steps: null,

@@ -78,7 +78,7 @@ export class SimulatedWorker {
       const choice = await store.queue.locked(async () => {
         const queue = await store.queue.snapshot();
         const isFull = this.#held.length >= slots;
-        const base = { baseModel: this.#base, precisions: ['auto'] as const };
+        const base = { baseModel: this.#base, precisions: ['auto'] as const, quantization: 'none' as const };
         const chooser: Chooser = {
           appetite: isFull ? null : { ...base, isIdle: this.#held.length === 0 },
           loaded: base,

@@ -8,7 +8,8 @@ import { type BaseIdentity, baseMismatch, digestArchitecture } from './base-dige
 import { readModelFolder } from './model-folder.js';
 
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
-const made = { name: 'tiny', weights_sha256: A, architecture_sha256: A };
+const made = { name: 'tiny', weights_sha256: A, architecture_sha256: A, quantization: null };
+const quantization = { type: 'nf4', double_quantization: true, on_load: true } as const;
 
 test.each<[Partial<BaseIdentity>, string | null]>([
   [made, null],
@@ -18,6 +19,8 @@ test.each<[Partial<BaseIdentity>, string | null]>([
   [{ ...made, weights_sha256: B }, 'It was made for other weights of tiny'],
   [{ ...made, architecture_sha256: B }, 'It was made for another config.json of tiny'],
   [{ ...made, weights_sha256: B, architecture_sha256: B }, 'It was made for other weights of tiny'],
+  [{ quantization: { ...quantization, on_load: false } }, null],
+  [{ quantization }, 'It was made for tiny with base_quantization "none", not "nf4"'],
   [{ architecture_sha256: B }, 'It was made for another config.json of tiny'],
 ])('compared with the base model %o: %o', (now, sentence) => {
   expect(baseMismatch('It', made, now)).toEqual(sentence === null ? null : expect.stringContaining(sentence));

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { Architecture } from './architecture.js';
+import { onLoad } from './base-quantization.js';
 import type { ModelFolder } from './model-folder.js';
 import type { WeightDigests } from './weight-digests.js';
 
@@ -19,10 +20,8 @@ export async function digestBase(
   };
 }
 
-/** A base model by its name and digests. */
-export interface BaseIdentity extends BaseDigests {
-  name: string;
-}
+/** A base model by its name and digests, and the form in which it is computed with. */
+export type BaseIdentity = BaseDigests & Pick<AdapterManifest['base_model'], 'name' | 'quantization'>;
 
 /**
  * Explains why an adapter or checkpoint does not fit a base model: its name, weights or config.json differ. Properties that
@@ -32,13 +31,17 @@ export interface BaseIdentity extends BaseDigests {
  * @returns a sentence, or null if it fits
  */
 export function baseMismatch(what: string, made: BaseIdentity, now: Partial<BaseIdentity>): string | null {
-  const differs = (field: keyof BaseIdentity) => now[field] !== undefined && now[field] !== made[field];
+  const differs = (field: Exclude<keyof BaseIdentity, 'quantization'>) =>
+    now[field] !== undefined && now[field] !== made[field];
   if (differs('name')) return `${what} was made for the base model ${made.name}, not for ${now.name}.`;
   if (differs('weights_sha256')) {
     return `${what} was made for other weights of ${made.name}, with the sha256 ${made.weights_sha256}; those on this host have ${now.weights_sha256}. Restore the original weights.`;
   }
-  if (!differs('architecture_sha256')) return null;
-  return `${what} was made for another config.json of ${made.name}, which describes another architecture. Restore the original config.json.`;
+  if (differs('architecture_sha256')) {
+    return `${what} was made for another config.json of ${made.name}, which describes another architecture. Restore the original config.json.`;
+  }
+  if (now.quantization === undefined || onLoad(now.quantization) === onLoad(made.quantization)) return null;
+  return `${what} was made for ${made.name} with base_quantization "${onLoad(made.quantization)}", not "${onLoad(now.quantization)}": use the same training.base_quantization.`;
 }
 
 /** Fields that do not change the model's outputs: they affect tokenization, the end of a text, or warnings. */

@@ -15,6 +15,7 @@ export type {
 export { hasTiedHead, LOGITS_PER_CHUNK } from './architecture.js';
 export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
 export { describeModel, listModelFolders, ORIGIN_FILE, openBaseModel } from './base-models.js';
+export { asTrained, onLoad, quantizationOf, withBaseQuantization } from './base-quantization.js';
 export type { CallSyntax } from './call-syntax.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { conversationOf, type TemplateConversation, type TemplateMessage } from './conversation.js';
@@ -49,12 +50,15 @@ export {
 } from './module-pattern.js';
 export {
   checkScales,
+  isNested,
+  type MadeWeight,
   NESTED_BLOCK,
   nestedScaleCount,
   partsOf,
   QUANTIZED_BLOCK,
   type QuantizedType,
   type QuantizedWeight,
+  type StoredWeight,
   scaleCount,
   staysQuantized,
 } from './quantized-weights.js';

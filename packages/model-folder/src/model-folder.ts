@@ -1,5 +1,5 @@
 import { basename, resolve } from 'node:path';
-import { type AdaptableModule, ProductError } from '@lorasmith/contracts';
+import { type AdaptableModule, type BaseQuantization, ProductError } from '@lorasmith/contracts';
 import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
 import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config-fields.js';
@@ -40,8 +40,13 @@ export interface ModelFolder {
   files: WeightFile[];
   /** Every tensor of the weight files, including those that the architecture does not use. */
   tensors: ReadonlyMap<string, LocatedTensor>;
-  /** The weights that the files have in 4 bits, by name, including those that the architecture does not use. Empty for most models. */
+  /**
+   * The weights in 4 bits, by name: those of the files, including those that the architecture does not use, or those that are
+   * quantized when they are read. Empty for most models.
+   */
   quantized: ReadonlyMap<string, QuantizedWeight>;
+  /** What is quantized when it is read; see withBaseQuantization. */
+  baseQuantization: BaseQuantization;
   /** Every linear layer, including the output head, by its full name in PEFT. */
   linears: ReadonlyMap<string, LinearLayer>;
   /** Every linear layer except the output head, as the API lists them. */
@@ -86,6 +91,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     files,
     tensors,
     quantized: await readQuantizedWeights(path, tensors, findQuantized(tensors, layout.linears)),
+    baseQuantization: 'none',
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
     modules: layout.linears.map(moduleOf),
     headModule: layout.head && moduleOf(layout.head),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { expect, onTestFinished, test } from 'vitest';
 import { readModelFolder } from './model-folder.js';
+import type { StoredWeight } from './quantized-weights.js';
 
 const fixture = (name: string) => new URL(`../../../test/fixtures/quantized/${name}/base`, import.meta.url).pathname;
 const UP = 'model.layers.0.mlp.up_proj.weight';
@@ -55,7 +56,7 @@ test('weights in 4 bits are read with their tables, and counted by their numbers
   expect(folder.dtype).toBe('nf4');
   expect(folder.parameterCount).toBe(2 * 64 * 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 384) + 5 * 64);
   expect(folder.quantized.size).toBe(14);
-  const up = folder.quantized.get(UP)!;
+  const up = folder.quantized.get(UP) as StoredWeight;
   expect(up).toMatchObject({ type: 'nf4', shape: [384, 64], scales: `${UP}.absmax` });
   expect([...up.values.slice(7, 9)]).toEqual([0, Math.fround(0.07958029955625534)]);
   expect(up.nested!.values).toHaveLength(256);
@@ -63,7 +64,7 @@ test('weights in 4 bits are read with their tables, and counted by their numbers
 
   const plain = await readModelFolder(fixture('fp4-plain'));
   expect(plain.dtype).toBe('fp4');
-  expect(plain.quantized.get(UP)!.nested).toBeNull();
+  expect((plain.quantized.get(UP) as StoredWeight).nested).toBeNull();
 });
 
 test('each tensor is in 4 bits or not, whatever config.json says', async () => {

@@ -32,8 +32,20 @@ export const quantizedLimits = {
 /** The advice for weights in another form. */
 const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
 
-/** A quantized weight. Number i is `values[code i] · scale`, rounded to float32. */
-export interface QuantizedWeight {
+/** A weight in 4 bits: the files have it so, or it is made when it is read. */
+export type QuantizedWeight = StoredWeight | MadeWeight;
+
+/** A weight that is quantized when it is read, in NF4 with double quantization. */
+export interface MadeWeight {
+  form: 'made';
+  type: 'nf4';
+  /** `[out, in]` */
+  shape: readonly [number, number];
+}
+
+/** A quantized weight of the files. Number i is `values[code i] · scale`, rounded to float32. */
+export interface StoredWeight {
+  form: 'stored';
   type: QuantizedType;
   /** `[out, in]` */
   shape: readonly [number, number];
@@ -51,34 +63,44 @@ export interface QuantizedWeight {
 }
 
 /** How many scales a weight has. */
-export function scaleCount({ shape: [rows, columns] }: QuantizedWeight): number {
+export function scaleCount({ shape: [rows, columns] }: Pick<QuantizedWeight, 'shape'>): number {
   return Math.ceil((rows * columns) / QUANTIZED_BLOCK);
 }
 
 /** How many scales of scales a weight with double quantization has. */
-export function nestedScaleCount(weight: QuantizedWeight): number {
+export function nestedScaleCount(weight: Pick<QuantizedWeight, 'shape'>): number {
   return Math.ceil(scaleCount(weight) / NESTED_BLOCK);
+}
+
+/** Whether a weight has double quantization. */
+export function isNested(weight: QuantizedWeight): boolean {
+  return weight.form === 'made' || weight.nested !== null;
 }
 
 /**
  * Checks the float32 scales of weights, one weight's behind the other's: with double quantization the scales of scales.
+ * @param names of the weights
  * @throws ProductError model_file_corrupt for one that is negative or not finite
  */
 export function checkScales(
   folder: { path: string; tensors: ReadonlyMap<string, LocatedTensor> },
+  names: readonly string[],
   weights: readonly QuantizedWeight[],
   scales: Float32Array,
 ): void {
   const wrong = scales.findIndex((scale) => !(scale >= 0 && scale < Number.POSITIVE_INFINITY));
   if (wrong === -1) return;
   let next = 0;
-  const weight = weights.find((one) => {
-    next += one.nested === null ? scaleCount(one) : nestedScaleCount(one);
+  const index = weights.findIndex((one) => {
+    next += isNested(one) ? nestedScaleCount(one) : scaleCount(one);
     return wrong < next;
-  })!;
-  const name = weight.nested?.scales ?? weight.scales;
+  });
+  const weight = weights[index]!;
+  const isMade = weight.form === 'made';
+  const name = isMade ? names[index]! : (weight.nested?.scales ?? weight.scales);
   const label = `${modelFileLabel(folder.path, folder.tensors.get(name)!.file)}: tensor ${name}`;
-  throw new ProductError('model_file_corrupt', `${label} has a scale that is negative or not finite. Copy it again.`);
+  const what = isMade ? 'number that is not finite' : 'scale that is negative or not finite';
+  throw new ProductError('model_file_corrupt', `${label} has a ${what}. Copy it again.`);
 }
 
 /**
@@ -90,10 +112,10 @@ export function staysQuantized(
   layers: readonly LinearLayer[],
 ): boolean {
   const weights = layers.map(({ weight }) => quantized.get(weight));
-  const isNested = weights[0]?.nested != null;
+  const [first] = weights;
   return weights.every(
     (weight) =>
-      weight !== undefined && (weight.nested !== null) === isNested && weight.shape[1] % QUANTIZED_BLOCK === 0,
+      weight !== undefined && isNested(weight) === isNested(first!) && weight.shape[1] % QUANTIZED_BLOCK === 0,
   );
 }
 
@@ -117,7 +139,9 @@ export function quantizedTypeOf(tensors: ReadonlyMap<string, LocatedTensor>, wei
 }
 
 /** The names of all tensors that a quantized weight consists of. */
-export function partsOf(name: string, { type, scales, nested }: QuantizedWeight): string[] {
+export function partsOf(name: string, weight: QuantizedWeight): string[] {
+  if (weight.form === 'made') return [name];
+  const { type, scales, nested } = weight;
   const ofNested = nested === null ? [] : [nested.scales, `${name}.nested_quant_map`];
   return [name, scales, `${name}.quant_map`, stateName(name, type), ...ofNested];
 }
@@ -163,8 +187,8 @@ export async function readQuantizedWeights(
   }
 }
 
-async function readWeight(parts: Parts, { name, type, layer }: StoredQuantized): Promise<QuantizedWeight> {
-  const { fault, state, isNested } = await readState(parts, name, type);
+async function readWeight(parts: Parts, { name, type, layer }: StoredQuantized): Promise<StoredWeight> {
+  const { fault, state, hasNested } = await readState(parts, name, type);
   if (layer?.transposed) throw fault('model_not_supported', 'is quantized, which is not supported for GPT-2');
   const found = JSON.stringify(state.shape ?? null).slice(0, 100);
   if (!isMatrixShape(state.shape)) {
@@ -176,7 +200,7 @@ async function readWeight(parts: Parts, { name, type, layer }: StoredQuantized):
     throw fault('model_file_corrupt', `is for the shape ${found}; config.json requires ${expected}`);
   }
   const offset = state.nested_offset;
-  const nested = isNested
+  const nested = hasNested
     ? {
         values: await parts.numbers(`${name}.nested_quant_map`, SCALE_CODES),
         scales: `${name}.nested_absmax`,
@@ -184,7 +208,8 @@ async function readWeight(parts: Parts, { name, type, layer }: StoredQuantized):
       }
     : null;
   const values = await parts.numbers(`${name}.quant_map`, CODES);
-  const weight: QuantizedWeight = { type, shape: [rows, columns], values, scales: `${name}.absmax`, nested };
+  const scales = `${name}.absmax`;
+  const weight: StoredWeight = { form: 'stored', type, shape: [rows, columns], values, scales, nested };
   parts.check(name, 'U8', Math.ceil((rows * columns) / 2));
   parts.check(weight.scales, nested === null ? 'F32' : 'U8', scaleCount(weight));
   if (nested !== null) parts.check(nested.scales, 'F32', nestedScaleCount(weight));
@@ -214,8 +239,8 @@ async function readState(parts: Parts, name: string, type: QuantizedType) {
     const found = JSON.stringify(state.blocksize ?? null).slice(0, 100);
     throw fault('model_not_supported', `has the blocksize ${found}; ${QUANTIZED_BLOCK} is supported`);
   }
-  const isNested = ['nested_offset', 'nested_blocksize', 'nested_dtype'].some((field) => state[field] !== undefined);
-  if (isNested) {
+  const hasNested = ['nested_offset', 'nested_blocksize', 'nested_dtype'].some((field) => state[field] !== undefined);
+  if (hasNested) {
     const offset = state.nested_offset;
     if (typeof offset !== 'number' || !Number.isFinite(Math.fround(offset))) {
       throw fault('model_file_corrupt', 'has a nested_offset that is not a finite number');
@@ -225,7 +250,7 @@ async function readState(parts: Parts, name: string, type: QuantizedType) {
       throw fault('model_not_supported', what);
     }
   }
-  return { fault, state, isNested };
+  return { fault, state, hasNested };
 }
 
 /** Tensors of the files, each small, read one after the other. */

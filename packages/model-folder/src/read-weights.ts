@@ -2,15 +2,19 @@ import { type FloatDtype, SafetensorsError, type SafetensorsFile } from '@lorasm
 import { createRegion, type FilePiece, type Region, readPieces, Sha256 } from '@lorasmith/weight-io';
 import type { ModelFolder } from './model-folder.js';
 import { locateTensor, openWeightFiles } from './model-weights.js';
+import { QUANTIZED_BLOCK } from './quantized-weights.js';
 import { asModelError, type WeightFile } from './weight-files.js';
 
 /** Tensors that are read into one region, one behind the other. */
 export interface WeightTarget {
   names: readonly string[];
-  /** The type in memory. Bytes (U8) are read as they are. */
-  dtype: keyof typeof WIDTH;
-  /** Receives the region when it is complete. */
-  onFilled(region: Region): void;
+  /**
+   * The type in memory. Bytes (U8) are read as they are. NF4: each tensor is quantized in blocks of 64 numbers; only the last of
+   * several may end with a short one.
+   */
+  dtype: keyof typeof BITS;
+  /** Receives the region when it is complete. For NF4, it has codes, and `scales` the float32 scale of each block; else that is null. */
+  onFilled(region: Region, scales: Region | null): void;
 }
 
 export interface ReadWeightsOptions {
@@ -22,8 +26,9 @@ export interface ReadWeightsOptions {
   windowBytes?: number;
 }
 
+/** Bits of an element. */
+const BITS = { F32: 32, BF16: 16, U8: 8, NF4: 4 } as const;
 /** Bytes of an element. */
-const WIDTH = { F32: 4, BF16: 2, U8: 1 } as const;
 const STORED_WIDTH = { F32: 4, F16: 2, BF16: 2, U8: 1 } as const satisfies Record<FloatDtype | 'U8', number>;
 
 /** Hashing is sequential within a file. Each file that is being read occupies one of libuv's four threads. */
@@ -33,8 +38,11 @@ const MOST_FILES_AT_ONCE = 3;
 interface Filling {
   target: WeightTarget;
   bytes: number;
+  /** Of float32 scales; 0 where it is not quantized. */
+  scaleBytes: number;
   missingBytes: number;
-  region: Region | null;
+  /** Its own, and that of its scales. */
+  regions: { own: Region; scales: Region | null } | null;
 }
 
 /** Where a tensor of a file goes. */
@@ -43,6 +51,7 @@ interface Part {
   fileOffset: number;
   bytes: number;
   regionOffset: number;
+  scaleOffset: number;
   from: keyof typeof STORED_WIDTH;
 }
 
@@ -100,18 +109,21 @@ function partsOfFiles(
 ): Map<string, Part[]> {
   const parts = new Map<string, Part[]>();
   for (const target of targets) {
-    const filling: Filling = { target, bytes: 0, missingBytes: 0, region: null };
+    const { dtype: to } = target;
+    const filling: Filling = { target, bytes: 0, scaleBytes: 0, missingBytes: 0, regions: null };
     for (const name of target.names) {
       const { file } = locateTensor(folder, name);
       const { byteOffset: fileOffset, byteLength: bytes, dtype } = files.get(file)!.tensors.get(name)!;
       const from = dtype as keyof typeof STORED_WIDTH;
       const own = parts.get(file) ?? [];
-      if (bytes > 0) own.push({ filling, fileOffset, bytes, regionOffset: filling.bytes, from });
+      const place = { regionOffset: filling.bytes, scaleOffset: filling.scaleBytes };
+      if (bytes > 0) own.push({ filling, fileOffset, bytes, ...place, from });
       parts.set(file, own);
-      filling.bytes += (bytes / STORED_WIDTH[from]) * WIDTH[target.dtype];
+      filling.bytes += Math.ceil(((bytes / STORED_WIDTH[from]) * BITS[to]) / 8);
+      if (to === 'NF4') filling.scaleBytes += 4 * Math.ceil(bytes / STORED_WIDTH[from] / QUANTIZED_BLOCK);
       filling.missingBytes += bytes;
     }
-    if (filling.missingBytes === 0) target.onFilled(createRegion(0));
+    if (filling.missingBytes === 0) target.onFilled(createRegion(0), to === 'NF4' ? createRegion(0) : null);
   }
   for (const own of parts.values()) own.sort((a, b) => a.fileOffset - b.fileOffset);
   return parts;
@@ -138,8 +150,9 @@ function* windowsOf(parts: readonly Part[], windowBytes: number, fileBytes: numb
       const part = parts[next]!;
       inside.push(part);
       if (part.fileOffset + part.bytes > end) {
-        // The next window continues the part with a whole element.
-        end -= (end - part.fileOffset) % STORED_WIDTH[part.from];
+        // The next window continues the part with a whole element, or block of them.
+        const unit = part.filling.target.dtype === 'NF4' ? QUANTIZED_BLOCK : 1;
+        end -= (end - part.fileOffset) % (unit * STORED_WIDTH[part.from]);
         break;
       }
       next += 1;
@@ -156,13 +169,19 @@ async function readWindow(
   sha256: Sha256 | null,
 ): Promise<number> {
   const pieces = parts.map((part): FilePiece => {
-    const { filling, from, regionOffset } = part;
-    filling.region ??= createRegion(filling.bytes);
+    const { filling, from, regionOffset, scaleOffset } = part;
+    const { dtype: to } = filling.target;
+    filling.regions ??= {
+      own: createRegion(filling.bytes),
+      scales: to === 'NF4' ? createRegion(filling.scaleBytes) : null,
+    };
+    const { own: region, scales } = filling.regions;
     const fileOffset = Math.max(begin, part.fileOffset);
     const bytes = Math.min(end, part.fileOffset + part.bytes) - fileOffset;
-    const to = filling.target.dtype;
-    const done = ((fileOffset - part.fileOffset) / STORED_WIDTH[from]) * WIDTH[to];
-    return { fileOffset, bytes, region: filling.region, regionOffset: regionOffset + done, from, to };
+    const done = (fileOffset - part.fileOffset) / STORED_WIDTH[from];
+    const ofScales = scales && { region: scales, offset: scaleOffset + (4 * done) / QUANTIZED_BLOCK };
+    const piece = { fileOffset, bytes, region, regionOffset: regionOffset + (done * BITS[to]) / 8, from, to };
+    return { ...piece, scales: ofScales ?? undefined };
   });
   if (!(await readPieces(file.fd, { begin, end }, pieces, sha256))) {
     // The file was truncated after its size was checked.
@@ -174,9 +193,9 @@ async function readWindow(
     readBytes += bytes;
     filling.missingBytes -= bytes;
     if (filling.missingBytes > 0) continue;
-    const region = filling.region!;
-    filling.region = null;
-    filling.target.onFilled(region);
+    const { own, scales } = filling.regions!;
+    filling.regions = null;
+    filling.target.onFilled(own, scales);
   }
   return readBytes;
 }

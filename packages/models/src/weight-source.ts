@@ -1,12 +1,14 @@
 import {
   checkDecays,
   checkScales,
+  isNested,
   type LinearLayer,
   locateTensor,
+  type MadeWeight,
   type ModelFolder,
   nestedScaleCount,
-  type QuantizedWeight,
   readWeights,
+  type StoredWeight,
   scaleCount,
   staysQuantized,
   type WeightTarget,
@@ -19,13 +21,14 @@ import {
   keep,
   kernelsFor,
   QuantizedMatrix,
+  type QuantizedModule,
   scope,
   type Tensor,
   tensorOfMapping,
   toFloat32Array,
   transpose,
 } from '@lorasmith/tensor';
-import { giveAway, type Region } from '@lorasmith/weight-io';
+import { giveAway, NF4_VALUES, quantizeScales, type Region, SCALE_VALUES } from '@lorasmith/weight-io';
 import { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
 import { QuantizedLinear } from './quantized-linear.js';
 
@@ -47,6 +50,22 @@ interface Filling {
   shape: readonly number[];
 }
 
+/** The parts of a {@link QuantizedMatrix}. */
+interface QuantizedParts {
+  modules: QuantizedModule[];
+  codes: Tensor;
+  scales: Tensor;
+  nestedScales: Tensor | null;
+}
+
+function total<Weight>(weights: readonly Weight[], countOf: (weight: Weight) => number): number {
+  return weights.reduce((sum, weight) => sum + countOf(weight), 0);
+}
+
+function codeBytes({ shape: [rows, columns] }: Pick<MadeWeight, 'shape'>): number {
+  return Math.ceil((rows * columns) / 2);
+}
+
 /** Reads a base model's tensors into the engine. What it gives is out of every scope: the caller's to free. */
 export class WeightSource {
   readonly #folder: ModelFolder;
@@ -55,6 +74,7 @@ export class WeightSource {
   readonly #rejections: ((error: unknown) => void)[] = [];
   readonly #given: Tensor[] = [];
   #isReading = false;
+  #hasFailed = false;
 
   private constructor(folder: ModelFolder, dtype: FloatDType) {
     this.#folder = folder;
@@ -76,11 +96,12 @@ export class WeightSource {
     const used = use(source);
     used.catch((error) => failures.push(error));
     try {
-      await source.#read(options, () => {
+      await source.#readAll(options, () => {
         if (failures.length > 0) throw failures[0];
       });
       return await used;
     } catch (error) {
+      source.#hasFailed = true;
       for (const reject of source.#rejections) reject(error);
       await used.catch(() => {});
       dispose(source.#given);
@@ -111,8 +132,13 @@ export class WeightSource {
 
   /** A tensor that was made of given ones, freed like them when loading fails. */
   give(tensor: Tensor): Tensor {
+    keep(tensor);
+    if (this.#hasFailed) {
+      dispose(tensor);
+      throw new Error('loading has failed');
+    }
     this.#given.push(tensor);
-    return keep(tensor);
+    return tensor;
   }
 
   /** @returns the linear layer with a bias */
@@ -152,40 +178,54 @@ export class WeightSource {
     return this.give(weight);
   }
 
-  /** Quantized weights, one below the other. */
+  /** Quantized weights, one below the other: all are stored so, or all are made. */
   async #quantized(layers: readonly LinearLayer[]): Promise<QuantizedMatrix> {
-    const weights = layers.map(({ weight }) => this.#folder.quantized.get(weight)!);
-    const isNested = weights[0]!.nested !== null;
-    const total = (countOf: (weight: QuantizedWeight) => number) =>
-      weights.reduce((sum, weight) => sum + countOf(weight), 0);
+    const names = layers.map(({ weight }) => weight);
+    const weights = names.map((name) => this.#folder.quantized.get(name)!);
+    const made = weights.filter((weight) => weight.form === 'made');
+    const stored = weights.filter((weight) => weight.form === 'stored');
+    const { modules, ...tensors } = await (made.length > 0 ? this.#made(names, made) : this.#stored(names, stored));
+    const { scales, nestedScales } = tensors;
+    const read = scope(() => toFloat32Array(nestedScales ?? bytesAsFloat32(scales)));
+    checkScales(this.#folder, names, weights, read);
+    const matrix = new QuantizedMatrix(weights[0]!.shape[1], modules, tensors);
+    this.give(matrix.table);
+    return matrix;
+  }
+
+  /** The parts of weights that the files have in 4 bits. */
+  async #stored(names: readonly string[], weights: readonly StoredWeight[]): Promise<QuantizedParts> {
+    const withNested = isNested(weights[0]!);
+    const scaleNames = weights.map(({ scales }) => scales);
     const [codes, scales, nestedScales] = await Promise.all([
-      this.#filled(
-        layers.map(({ weight }) => weight),
-        {
-          dtype: 'U8',
-          tensorDtype: 'uint8',
-          shape: [total(({ shape: [rows, columns] }) => Math.ceil((rows * columns) / 2))],
-        },
-      ),
-      this.#filled(
-        weights.map((weight) => weight.scales),
-        isNested
-          ? { dtype: 'U8', tensorDtype: 'uint8', shape: [total(scaleCount)] }
-          : { dtype: 'F32', tensorDtype: 'uint8', shape: [total(scaleCount), 4] },
-      ),
-      isNested
+      this.#filled(names, { dtype: 'U8', tensorDtype: 'uint8', shape: [total(weights, codeBytes)] }),
+      withNested
+        ? this.#filled(scaleNames, { dtype: 'U8', tensorDtype: 'uint8', shape: [total(weights, scaleCount)] })
+        : this.#filled(scaleNames, { dtype: 'F32', tensorDtype: 'uint8', shape: [total(weights, scaleCount), 4] }),
+      withNested
         ? this.#filled(
             weights.map(({ nested }) => nested!.scales),
-            { dtype: 'F32', tensorDtype: 'float32', shape: [total(nestedScaleCount)] },
+            { dtype: 'F32', tensorDtype: 'float32', shape: [total(weights, nestedScaleCount)] },
           )
         : null,
     ]);
-    const read = scope(() => toFloat32Array(nestedScales ?? bytesAsFloat32(scales)));
-    checkScales(this.#folder, weights, read);
     const modules = weights.map(({ shape: [rows], values, nested }) => ({ rows, values, nested }));
-    const matrix = new QuantizedMatrix(weights[0]!.shape[1], modules, { codes, scales, nestedScales });
-    this.give(matrix.table);
-    return matrix;
+    return { modules, codes, scales, nestedScales };
+  }
+
+  /** The parts of weights that are quantized as they are read. */
+  async #made(names: readonly string[], weights: readonly MadeWeight[]): Promise<QuantizedParts> {
+    const { own, scales } = await this.#read(names, 'NF4');
+    const codes = this.#adopted(own, [total(weights, codeBytes)], 'uint8');
+    const { codes: scaleCodes, nested, offsets } = await quantizeScales(scales!, weights.map(scaleCount));
+    return {
+      modules: weights.map(({ shape: [rows] }, i) => {
+        return { rows, values: NF4_VALUES, nested: { values: SCALE_VALUES, offset: offsets[i]! } };
+      }),
+      codes,
+      scales: this.#adopted(scaleCodes, [total(weights, scaleCount)], 'uint8'),
+      nestedScales: this.#adopted(nested, [total(weights, nestedScaleCount)], 'float32'),
+    };
   }
 
   /** Tensors that differ in their first axis only, one below the other, in memory that the engine takes over without a copy. */
@@ -199,15 +239,23 @@ export class WeightSource {
 
   /** A tensor of what is read of others, one behind the other. */
   async #filled(names: readonly string[], { dtype, tensorDtype, shape }: Filling): Promise<Tensor> {
+    const { own } = await this.#read(names, dtype);
+    return this.#adopted(own, shape, tensorDtype);
+  }
+
+  async #read(names: readonly string[], dtype: WeightTarget['dtype']): Promise<{ own: Region; scales: Region | null }> {
     if (this.#isReading) throw new Error(`${names.join()} is asked for too late`);
     return await new Promise((resolve, reject) => {
       this.#rejections.push(reject);
-      const onFilled = (region: Region) => resolve(this.give(tensorOfMapping(giveAway(region), shape, tensorDtype)));
-      this.#targets.push({ names, dtype, onFilled });
+      this.#targets.push({ names, dtype, onFilled: (own, scales) => resolve({ own, scales }) });
     });
   }
 
-  async #read({ onProgress, onHashed }: LoadOptions, throwIfFailed: () => void): Promise<void> {
+  #adopted(region: Region, shape: readonly number[], dtype: FloatDType | 'uint8'): Tensor {
+    return this.give(tensorOfMapping(giveAway(region), shape, dtype));
+  }
+
+  async #readAll({ onProgress, onHashed }: LoadOptions, throwIfFailed: () => void): Promise<void> {
     this.#isReading = true;
     let readBytes = 0;
     const onRead = (bytes: number) => {

@@ -5,7 +5,13 @@ import {
   type MachineProfile,
   ProductError,
 } from '@lorasmith/contracts';
-import { digestArchitecture, type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
+import {
+  digestArchitecture,
+  type ModelFolder,
+  ModelTexts,
+  quantizationOf,
+  withBaseQuantization,
+} from '@lorasmith/model-folder';
 import { adapterBytes } from './adapter-bytes.js';
 import { chooseTargets } from './choose-targets.js';
 import { checkEngineSupports } from './engine-support.js';
@@ -58,13 +64,15 @@ export async function outlineJob(options: OutlineJobOptions): Promise<JobOutline
  * The parts of a plan that need no rows.
  *
  * @param faults - Receives what is wrong.
- * @returns `objective` is null if none fits.
+ * @returns `model` as the job computes with it; `objective` is null if none fits
  */
 export async function checkWithoutRows(
   options: OutlineJobOptions,
   faults: FaultList,
-): Promise<{ targets: Target[]; objective: Objective | null; prompts: Int32Array[] }> {
-  const { spec, model, dataset, validation = null, initial = null, weightsSha256 = null, machine = null } = options;
+): Promise<{ model: ModelFolder; targets: Target[]; objective: Objective | null; prompts: Int32Array[] }> {
+  const { spec, dataset, validation = null, initial = null, weightsSha256 = null, machine = null } = options;
+  const { base_quantization: quantization } = spec.training;
+  const model = collect(faults, () => withBaseQuantization(options.model, quantization)) ?? options.model;
   if (machine !== null) collect(faults, () => checkEngineSupports(machine.engine.kind, model));
   const layers = collect(faults, () => chooseTargets(model, spec.lora)) ?? [];
   const targets = withRanks(layers, spec.lora, faults);
@@ -73,6 +81,7 @@ export async function checkWithoutRows(
     const base = {
       name: model.name,
       architecture_sha256: digestArchitecture(model.architecture),
+      quantization: quantizationOf(model),
       ...(weightsSha256 === null ? {} : { weights_sha256: weightsSha256 }),
     };
     faults.add(...initialAdapterFaults({ lora: spec.lora, base, targets }, initial));
@@ -82,7 +91,7 @@ export async function checkWithoutRows(
   if (validation !== null) collect(faults, () => requireObjective(objective, model, validation.dataset));
   const { texts = new ModelTexts() } = options;
   const prompts = objective === null ? [] : await samplePrompts({ spec, model, dataset }, { objective, texts, faults });
-  return { targets, objective, prompts };
+  return { model, targets, objective, prompts };
 }
 
 /** Rows are evaluated on for what the others are trained for. */

@@ -52,7 +52,7 @@ export interface PlanJobOptions extends OutlineJobOptions {
 export async function planJob(options: PlanJobOptions): Promise<Plan> {
   const faults = new FaultList();
   const { texts = new ModelTexts() } = options;
-  const { targets, objective, prompts } = await checkWithoutRows({ ...options, texts }, faults);
+  const { model, targets, objective, prompts } = await checkWithoutRows({ ...options, texts }, faults);
   const open: OpenExamples[] = [];
   const close = async () => {
     for (const examples of open.splice(0)) await examples.close();
@@ -61,7 +61,7 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
     const rows = objective && (await openRows({ ...options, texts, objective, faults }, open));
     faults.throwIfAny();
     // Without faults there are an objective and examples.
-    return await Plan.make(options, { targets, objective: objective!, prompts, rows: rows!, close });
+    return await Plan.make({ ...options, model }, { targets, objective: objective!, prompts, rows: rows!, close });
   } catch (error) {
     await close();
     throw error;

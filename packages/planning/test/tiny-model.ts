@@ -111,6 +111,7 @@ function emptyFolder(path: string) {
     files: [],
     tensors: new Map(),
     quantized: new Map(),
+    baseQuantization: 'none' as const,
     linears: new Map(),
     weightBytes: 0,
     dtype: 'float32' as const,

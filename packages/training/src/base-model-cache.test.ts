@@ -2,7 +2,7 @@ import { cp, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/prom
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { JobDeferred } from '@lorasmith/contracts';
-import { readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import { readModelFolder, WeightDigests, withBaseQuantization } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BaseModelCache } from './base-model-cache.js';
@@ -58,6 +58,21 @@ test('a model that was loaded just after its files were written is loaded again:
   first.release();
   const second = await cache.hold(model, 'float32', options);
   expect(second.model).not.toBe(first.model);
+  second.release();
+});
+
+test('a model is quantized or not as it is asked for, and one that is held is not loaded in another form', async () => {
+  const model = await readModelFolder(folder);
+  const quantized = withBaseQuantization(model, 'nf4');
+  const first = await cache.hold(quantized, 'float32', { digests });
+  expect(cache.formOf('model')).toEqual({ dtype: 'float32', quantization: 'nf4' });
+  await expect(cache.hold(model, 'float32', { digests })).rejects.toThrow(
+    /^model in float32 cannot be loaded while model in float32 with nf4 is in use\.$/,
+  );
+  first.release();
+  const second = await cache.hold(model, 'float32', { digests });
+  expect(second.model).not.toBe(first.model);
+  expect(second.weightsSha256).toBe(first.weightsSha256);
   second.release();
 });
 

@@ -1,15 +1,21 @@
 import { Semaphore } from '@lorasmith/concurrency';
-import { JobDeferred } from '@lorasmith/contracts';
+import { type BaseQuantization, JobDeferred } from '@lorasmith/contracts';
 import type { ModelFolder, WeightDigests, WeightsState } from '@lorasmith/model-folder';
 import { type LoadedBase, type LoadOptions, loadBaseModel } from '@lorasmith/models';
 import type { FloatDType } from '@lorasmith/tensor';
 import { throwIfStopped } from './stop.js';
 
+/** How a base model is in memory. */
+export interface BaseForm {
+  dtype: FloatDType;
+  quantization: BaseQuantization;
+}
+
 interface InMemory extends LoadedBase {
   name: string;
-  dtype: FloatDType;
-  /** Dtype and architecture. */
-  form: string;
+  form: BaseForm;
+  /** Form and architecture. */
+  key: string;
   state: WeightsState;
 }
 
@@ -34,7 +40,7 @@ export class BaseModelCache {
    * The model in `dtype` with the digest of its weights, loaded unless it is the one in memory; the one before is freed first.
    * Nothing is read of weights that are in memory, if their files have not changed or their digest is remembered; the digest of
    * a model that is held is computed. Of several calls at once, one loads and the others wait for it.
-   * @throws JobDeferred while another model, or this one in another dtype or with other weights, is held
+   * @throws JobDeferred while another model, or this one in another form or with other weights, is held
    */
   async hold(folder: ModelFolder, dtype: FloatDType, options: HoldOptions): Promise<HeldBase> {
     return await this.#holds.run(() => this.#hold(folder, dtype, options));
@@ -42,16 +48,18 @@ export class BaseModelCache {
 
   async #hold(folder: ModelFolder, dtype: FloatDType, options: HoldOptions): Promise<HeldBase> {
     const { digests } = options;
-    const form = `${dtype} ${JSON.stringify(folder.architecture)}`;
+    const form = { dtype, quantization: folder.baseQuantization };
+    const key = JSON.stringify([form, folder.architecture]);
     const state = await digests.state(folder);
     let loaded = this.#loaded;
-    if (loaded?.form !== form || !(await this.#hasWeightsOf(loaded, state, folder, digests))) {
+    if (loaded?.key !== key || !(await this.#hasWeightsOf(loaded, state, folder, digests))) {
       if (this.#holders > 0) {
-        const { name, dtype: other } = this.#loaded!;
-        throw new JobDeferred(`${folder.name} in ${dtype} cannot be loaded while ${name} in ${other} is in use.`);
+        const { name, form: other } = this.#loaded!;
+        const [wanted, held] = [form, other].map(formText);
+        throw new JobDeferred(`${folder.name} in ${wanted} cannot be loaded while ${name} in ${held} is in use.`);
       }
       this.dispose();
-      loaded = { ...(await loadBaseModel(folder, dtype, options)), name: folder.name, dtype, form, state };
+      loaded = { ...(await loadBaseModel(folder, dtype, options)), name: folder.name, form, key, state };
       this.#loaded = loaded;
     }
     this.#holders += 1;
@@ -77,9 +85,9 @@ export class BaseModelCache {
     return true;
   }
 
-  /** The dtype in which the model of this name is in memory; null if it is not. */
-  dtypeOf(name: string): FloatDType | null {
-    return this.#loaded?.name === name ? this.#loaded.dtype : null;
+  /** The form in which the model of this name is in memory; null if it is not. */
+  formOf(name: string): BaseForm | null {
+    return this.#loaded?.name === name ? this.#loaded.form : null;
   }
 
   /** Frees the model, which nobody holds. */
@@ -88,6 +96,10 @@ export class BaseModelCache {
     this.#loaded?.model.dispose();
     this.#loaded = null;
   }
+}
+
+function formText({ dtype, quantization }: BaseForm): string {
+  return quantization === 'none' ? dtype : `${dtype} with ${quantization}`;
 }
 
 /** Loading that reports its progress and ends when the signal is aborted. */

@@ -1,6 +1,6 @@
 export { configureKernels, engine } from '@lorasmith/tensor';
 export type { CaseSizes, CaseSubject, CaseTolerance } from '@lorasmith/tensor/numeric-cases';
-export { BaseModelCache, type HeldBase } from './base-model-cache.js';
+export { type BaseForm, BaseModelCache, type HeldBase } from './base-model-cache.js';
 export { checkEngineHere } from './check-engine.js';
 export { cardFailure, engineError } from './engine-error.js';
 export { precisionHere } from './precision.js';

@@ -6,6 +6,7 @@ import { type Dataset, type JobSpec, ProductError } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { QUANTIZED_DIR, writeFamilyModel } from '../../../test/family-models.mjs';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
@@ -36,10 +37,12 @@ beforeAll(async () => {
   configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'isolated-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
-  await writeTinyLlama(join(root, 'llama'));
+  await writeTinyLlama(join(root, 'none'));
+  await writeFamilyModel('nf4-original', join(root, 'nf4'), QUANTIZED_DIR, 'original');
+  // In characters that both tokenizers have.
   const rows = Array.from({ length: 10 }, (_, i) => ({
-    prompt: `count to ${i % 5}`,
-    completion: Array.from({ length: 2 * (i % 5) + 1 }, (_, number) => number).join(' '),
+    prompt: `countTo${i % 5}`,
+    completion: Array.from({ length: 2 * (i % 5) + 1 }, (_, number) => number).join('x'),
   }));
   dataset = await writeRows(join(root, 'rows.jsonl'), 'prompt_completion', rows);
 });
@@ -97,7 +100,8 @@ class Trainer {
       const outputFolder = join(root, `output-${++folders}`);
       await mkdir(outputFolder);
       const controller = new AbortController();
-      const options = { spec, modelFolder: join(root, 'llama'), dataset, examples, checkpointFolder, outputFolder };
+      const modelFolder = join(root, spec.training.base_quantization);
+      const options = { spec, modelFolder, dataset, examples, checkpointFolder, outputFolder };
       try {
         await train({
           ...options,
@@ -124,9 +128,14 @@ class Trainer {
   }
 }
 
-describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
+describe.each([
+  { precision: 'float32', quantization: 'none' },
+  { precision: 'bfloat16', quantization: 'none' },
+  { precision: 'bfloat16', quantization: 'nf4' },
+] as const)('in $precision, base quantization $quantization', ({ precision, quantization }) => {
+  const form = { precision, base_quantization: quantization };
   const specs = JOBS.map(({ lora, validation, training } = {}) => {
-    return aJob({ ...(lora && { lora }), ...(validation && { validation }), training: { ...training, precision } });
+    return aJob({ ...(lora && { lora }), ...(validation && { validation }), training: { ...training, ...form } });
   });
   const alone: string[] = [];
   const reason = `The products of this processor in ${precision} depend on the number of rows.`;
@@ -154,7 +163,7 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
     const joins = vi.spyOn(NextToken.prototype, 'join');
     const trainer = new Trainer(9);
     // Its decay turns each number into -99 times itself in a step, until one overflows.
-    const overflowing = { learning_rate: 10, weight_decay: 10, max_grad_norm: null, epochs: 60, precision } as const;
+    const overflowing = { learning_rate: 10, weight_decay: 10, max_grad_norm: null, epochs: 60, ...form } as const;
     const broken = trainer.train(aJob({ training: overflowing }));
     const failed = expect(broken).rejects.toMatchObject({ code: 'non_finite_loss' });
     const stops = new Map([

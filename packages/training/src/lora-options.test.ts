@@ -112,7 +112,12 @@ async function published(folder: string, spec: JobSpec): Promise<Begun> {
     name: null,
     created_at: '2026-01-01T00:00:00Z',
     origin: { kind: 'imported' },
-    base_model: { name: model.name, family: 'llama', ...(await digestBase(model, new WeightDigests(null))) },
+    base_model: {
+      name: model.name,
+      family: 'llama',
+      ...(await digestBase(model, new WeightDigests(null))),
+      quantization: null,
+    },
     lora: manifestLora(adapter, written),
     versions: {},
     files: [],

@@ -7,7 +7,15 @@ import {
   type TrainingOutcome,
 } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { baseMismatch, type ModelFolder, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import {
+  baseMismatch,
+  type ModelFolder,
+  ModelTexts,
+  quantizationOf,
+  readModelFolder,
+  WeightDigests,
+  withBaseQuantization,
+} from '@lorasmith/model-folder';
 import type { LoadedModel } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
@@ -66,7 +74,8 @@ interface PlannedRun {
 
 async function planRun(options: TrainOptions, disposals: Disposals): Promise<PlannedRun> {
   const { initialAdapterFolder: initialFolder, texts = new ModelTexts() } = options;
-  const model = await readModelFolder(options.modelFolder);
+  const folder = await readModelFolder(options.modelFolder);
+  const model = withBaseQuantization(folder, options.spec.training.base_quantization);
   checkEngineHere(model);
   const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
   const digests = options.digests ?? new WeightDigests(null);
@@ -145,6 +154,7 @@ async function buildRun(
       family: model.architecture.family,
       weights_sha256: weightsSha256,
       architecture_sha256: identity.parts.architecture,
+      quantization: quantizationOf(model),
     },
     dataset: referenceTo(dataset),
     validation_dataset: options.validation ? referenceTo(options.validation.dataset) : null,

@@ -1,7 +1,14 @@
 import { type CheckpointState, readCheckpoint } from '@lorasmith/artifacts';
 import { type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { baseMismatch, digestBase, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import {
+  asTrained,
+  baseMismatch,
+  digestBase,
+  ModelTexts,
+  readModelFolder,
+  WeightDigests,
+} from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
@@ -67,7 +74,7 @@ async function publish(
   const { spec, step, outputFolder, signal, onEvent } = options;
   const checkpoint = await readCheckpoint(options.checkpointFolder, step);
   const made = checkpoint.progress.adapter;
-  const model = await readModelFolder(options.modelFolder);
+  const model = asTrained(await readModelFolder(options.modelFolder), made.base_model);
   const digests = options.digests ?? new WeightDigests(null);
   const now = await digestBase(model, digests, { signal });
   const mismatch = baseMismatch(`The checkpoint of step ${step}`, made.base_model, now);

@@ -5,13 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "stored_dtype.h"
+
 namespace lorasmith {
 
 namespace merging {
 struct Update;
 }
-
-enum class StoredDtype { kFloat32, kFloat16, kBFloat16 };
 
 // As MergeRows.
 using MergeKernel = bool (*)(const merging::Update& update, StoredDtype dtype, int64_t row, int64_t rows,

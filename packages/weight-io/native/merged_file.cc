@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "convert_floats.h"
+#include "quantize.h"
 #include "quantized_matrix.h"
 
 namespace lorasmith {
@@ -59,11 +60,17 @@ struct MergedFile::Tensor {
   Failure scales_failure;
   std::vector<uint8_t> scales;
   std::vector<float> nested_scales;
+  // Of a weight that is quantized here.
+  std::vector<float> module;
 
   // The scales of a quantized weight; once, by the thread that needs them first.
   Failure ReadScales(int64_t index) {
     std::call_once(scales_read, [&] {
       const QuantizedSource& from = *source->quantized;
+      if (from.is_made_here) {
+        scales_failure = MakeScales(index);
+        return;
+      }
       scales.resize(static_cast<size_t>(from.scales.bytes));
       nested_scales.resize(static_cast<size_t>(from.nested_scales.bytes) / sizeof(float));
       const auto read = [&](const FilePart& part, void* to) {
@@ -77,10 +84,37 @@ struct MergedFile::Tensor {
     return scales_failure;
   }
 
+  // Those of a weight that is quantized here: its numbers are read twice, since the scales are quantized with their
+  // mean.
+  Failure MakeScales(int64_t index) {
+    const QuantizedSource& from = *source->quantized;
+    const int64_t count = from.rows * from.width;
+    const int64_t element = ElementBytes(from.numbers);
+    std::vector<float> exact(static_cast<size_t>((count + kQuantizedBlock - 1) / kQuantizedBlock));
+    std::vector<char> numbers(kPieceBytes);
+    std::vector<uint8_t> codes(kPieceBytes / 2);
+    for (int64_t begin = 0; begin < count; begin += kPieceBytes / element) {
+      const int64_t read = std::min(count - begin, kPieceBytes / element);
+      const int64_t at = source->offset + begin * element;
+      if (Failure failure = ReadAll(source->file, numbers.data(), read * element, at, index)) return failure;
+      QuantizeNumbers(from.numbers, numbers.data(), read, codes.data(), exact.data() + begin / kQuantizedBlock);
+    }
+    const auto blocks = static_cast<int64_t>(exact.size());
+    scales.resize(exact.size());
+    nested_scales.resize(static_cast<size_t>((blocks + kNestedBlock - 1) / kNestedBlock));
+    const float offset = OffsetOf(exact.data(), blocks);
+    QuantizeScales(exact.data(), blocks, offset, scales.data(), nested_scales.data());
+    module.assign({0, 0, offset});
+    module.insert(module.end(), Nf4Values(), Nf4Values() + 16);
+    module.insert(module.end(), ScaleValues(), ScaleValues() + 256);
+    return {};
+  }
+
   QuantizedMatrix Quantized(const uint8_t* codes) const {
     const QuantizedSource& from = *source->quantized;
     const float* nested = nested_scales.empty() ? nullptr : nested_scales.data();
-    return {codes, scales.data(), nested, from.module, 1, from.rows, from.width};
+    const float* numbers = from.is_made_here ? module.data() : from.module;
+    return {codes, scales.data(), nested, numbers, 1, from.rows, from.width};
   }
 
   // Once, by the thread that needs it first.
@@ -248,6 +282,36 @@ Failure MergedFile::Read(Piece* piece) {
   return {};
 }
 
+// The codes of some numbers of a quantized weight, and which byte of all codes is the first.
+struct MergedFile::Codes {
+  int64_t first_byte = 0;
+  std::vector<uint8_t> bytes;
+
+  Failure Read(const SourceTensor& source, int64_t begin, int64_t end, int64_t index) {
+    first_byte = begin / 2;
+    bytes.resize(static_cast<size_t>((end + 1) / 2 - first_byte));
+    const auto count = static_cast<int64_t>(bytes.size());
+    return ReadAll(source.file, reinterpret_cast<char*>(bytes.data()), count, source.offset + first_byte, index);
+  }
+
+  // Quantizes the blocks that the numbers are in.
+  Failure Make(const SourceTensor& source, int64_t begin, int64_t end, int64_t index) {
+    const QuantizedSource& from = *source.quantized;
+    const int64_t element = ElementBytes(from.numbers);
+    begin = begin / kQuantizedBlock * kQuantizedBlock;
+    end = std::min((end + kQuantizedBlock - 1) / kQuantizedBlock * kQuantizedBlock, from.rows * from.width);
+    const int64_t count = end - begin;
+    std::vector<char> numbers(static_cast<size_t>(count * element));
+    const int64_t at = source.offset + begin * element;
+    if (Failure failure = ReadAll(source.file, numbers.data(), count * element, at, index)) return failure;
+    std::vector<float> scales(static_cast<size_t>((count + kQuantizedBlock - 1) / kQuantizedBlock));
+    first_byte = begin / 2;
+    bytes.resize(static_cast<size_t>((count + 1) / 2));
+    QuantizeNumbers(from.numbers, numbers.data(), count, bytes.data(), scales.data());
+    return {};
+  }
+};
+
 // The same of a quantized weight, as bfloat16.
 Failure MergedFile::ReadQuantized(Piece* piece) {
   const SourceTensor& source = *piece->tensor->source;
@@ -255,12 +319,14 @@ Failure MergedFile::ReadQuantized(Piece* piece) {
   if (Failure failure = piece->tensor->ReadScales(index)) return failure;
   const int64_t begin = piece->first_row * source.quantized->width;
   const int64_t count = piece->rows * source.quantized->width;
-  const int64_t first_byte = begin / 2;
-  std::vector<char> codes(static_cast<size_t>((begin + count + 1) / 2 - first_byte));
-  const int64_t bytes = static_cast<int64_t>(codes.size());
-  if (Failure failure = ReadAll(source.file, codes.data(), bytes, source.offset + first_byte, index)) return failure;
+  Codes codes;
+  const bool is_made_here = source.quantized->is_made_here;
+  if (Failure failure = is_made_here ? codes.Make(source, begin, begin + count, index)
+                                     : codes.Read(source, begin, begin + count, index)) {
+    return failure;
+  }
   // The codes as if all before them were there, too.
-  const QuantizedMatrix matrix = piece->tensor->Quantized(reinterpret_cast<const uint8_t*>(codes.data()) - first_byte);
+  const QuantizedMatrix matrix = piece->tensor->Quantized(codes.bytes.data() - codes.first_byte);
   char* to = piece->memory.data();
   bool finite = true;
   matrix.Decode(matrix.ModuleOf(0), begin, count, [&](float value, int64_t i) {

@@ -38,10 +38,14 @@ struct FilePart {
   int64_t bytes;
 };
 
-// A weight [rows, width] in 4 bits, whose codes are the tensor's own part of a file; see quantized_matrix.h.
+// A weight [rows, width] in 4 bits; see quantized_matrix.h. Its codes are the tensor's own part of a file; or that part
+// has numbers that are quantized here, as they are when a model is loaded for training.
 struct QuantizedSource {
   int64_t rows;
   int64_t width;
+  bool is_made_here;
+  // All below are of a weight that is stored so, this of another one.
+  StoredDtype numbers;
   FilePart scales;
   // Without bytes where there is no double quantization.
   FilePart nested_scales;
@@ -84,6 +88,7 @@ class MergedFile : public AsyncWork {
  private:
   struct Tensor;
   struct Piece;
+  struct Codes;
 
   void RunThread();
   bool NextPiece(Piece* piece);

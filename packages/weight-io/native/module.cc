@@ -1,6 +1,7 @@
 // The addon weight-io.node: weights between files and memory, on threads of its own.
 #include <node_api.h>
 
+#include "quantize_scales.h"
 #include "read_pieces.h"
 #include "region.h"
 #include "write_merged.h"
@@ -15,6 +16,8 @@ napi_value Init(napi_env env, napi_value exports) {
       {"createSha256", nullptr, &CreateSha256, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"finishSha256", nullptr, &FinishSha256, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"readPieces", nullptr, &ReadPieces, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"quantizeScales", nullptr, &QuantizeScalesOfWeights, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"quantizationTables", nullptr, &QuantizationTables, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"writeMerged", nullptr, &WriteMerged, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"mergeInstructions", nullptr, &GetMergeInstructions, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };

@@ -17,6 +17,8 @@
 #include "async_work.h"
 #include "convert_floats.h"
 #include "memory.h"
+#include "quantize.h"
+#include "quantized_matrix.h"
 #include "region.h"
 #include "sha256.h"
 
@@ -26,23 +28,41 @@ namespace {
 // Read, hashed and converted while it is in the cache of a core.
 constexpr size_t kChunkBytes = size_t{512} << 10;
 constexpr size_t kAlignment = 64;
-constexpr size_t kNumbersPerPiece = 5;
+constexpr size_t kNumbersPerPiece = 7;
 
 constexpr napi_type_tag kShaTag{0x6c6f7261736d6974, 0x682d736861323536};
 
 struct Conversion {
-  void (*convert)(const void* from, void* to, size_t count);  // null: the bytes are copied
-  size_t from_bytes;                                          // of an element
-  size_t to_bytes;
+  // Only quantization makes scales. Null: the bytes are copied.
+  void (*convert)(const void* from, void* to, size_t count, float* scales);
+  size_t from_bytes;  // of an element
+  size_t to_bits;
+  bool makes_scales;
+
+  size_t ToBytes(size_t from) const { return (from / from_bytes * to_bits + 7) / 8; }
+  size_t Scales(size_t from) const { return (from / from_bytes + kQuantizedBlock - 1) / kQuantizedBlock; }
 };
+
+template <typename Elements>
+void Convert(const void* from, void* to, size_t count, float*) {
+  ConvertAll<Elements>(from, to, count);
+}
+
+template <StoredDtype dtype>
+void Quantize(const void* from, void* to, size_t count, float* scales) {
+  QuantizeNumbers(dtype, from, static_cast<int64_t>(count), static_cast<uint8_t*>(to), scales);
+}
 
 // In the order of CONVERSIONS in src/read-pieces.ts.
 constexpr Conversion kConversions[] = {
-    {nullptr, 1, 1},
-    {&ConvertAll<BFloat16ToFloat32>, 2, 4},
-    {&ConvertAll<Float16ToFloat32>, 2, 4},
-    {&ConvertAll<Float32ToBFloat16>, 4, 2},
-    {&ConvertAll<Float16ToBFloat16>, 2, 2},
+    {nullptr, 1, 8, false},
+    {&Convert<BFloat16ToFloat32>, 2, 32, false},
+    {&Convert<Float16ToFloat32>, 2, 32, false},
+    {&Convert<Float32ToBFloat16>, 4, 16, false},
+    {&Convert<Float16ToBFloat16>, 2, 16, false},
+    {&Quantize<StoredDtype::kFloat32>, 4, 4, true},
+    {&Quantize<StoredDtype::kFloat16>, 2, 4, true},
+    {&Quantize<StoredDtype::kBFloat16>, 2, 4, true},
 };
 
 struct Piece {
@@ -51,6 +71,8 @@ struct Piece {
   std::shared_ptr<Region> region;
   char* target;
   const Conversion* conversion;
+  std::shared_ptr<Region> scales_region;
+  float* scales;  // null where the conversion makes none
 };
 
 // A part of the file that one thread reads at once: of a piece, or of what lies between pieces.
@@ -59,6 +81,7 @@ struct Chunk {
   size_t bytes;
   char* target;                  // null: for the hash alone
   const Conversion* conversion;  // null: the bytes are copied
+  float* scales;                 // null where the conversion makes none
   char* staged;                  // where they wait for the hash until they are converted; null: nowhere
 };
 
@@ -69,11 +92,12 @@ class Reading : public AsyncWork {
       : file_(file), pieces_(std::move(pieces)), sha256_(std::move(sha256)), threads_(threads) {
     uint64_t position = begin;
     for (const Piece& piece : pieces_) {
-      if (sha256_ != nullptr) Split(position, piece.offset - position, nullptr, nullptr);
-      Split(piece.offset, piece.bytes, piece.target, piece.conversion->convert == nullptr ? nullptr : piece.conversion);
+      if (sha256_ != nullptr) Split(position, piece.offset - position, nullptr, nullptr, nullptr);
+      const bool is_copied = piece.conversion->convert == nullptr;
+      Split(piece.offset, piece.bytes, piece.target, is_copied ? nullptr : piece.conversion, piece.scales);
       position = piece.offset + piece.bytes;
     }
-    if (sha256_ != nullptr) Split(position, end - position, nullptr, nullptr);
+    if (sha256_ != nullptr) Split(position, end - position, nullptr, nullptr, nullptr);
     is_read_.resize(chunks_.size());
   }
 
@@ -102,15 +126,17 @@ class Reading : public AsyncWork {
   }
 
  private:
-  void Split(uint64_t offset, size_t bytes, char* target, const Conversion* conversion) {
+  void Split(uint64_t offset, size_t bytes, char* target, const Conversion* conversion, float* scales) {
+    // Whole blocks of a weight that is quantized.
     for (size_t done = 0; done < bytes; done += kChunkBytes) {
       char* to = target;
       if (conversion != nullptr) {
-        to += done / conversion->from_bytes * conversion->to_bytes;
+        to += conversion->ToBytes(done);
       } else if (target != nullptr) {
         to += done;
       }
-      chunks_.push_back({offset + done, std::min(kChunkBytes, bytes - done), to, conversion, nullptr});
+      float* own_scales = scales == nullptr ? nullptr : scales + conversion->Scales(done);
+      chunks_.push_back({offset + done, std::min(kChunkBytes, bytes - done), to, conversion, own_scales, nullptr});
     }
   }
 
@@ -144,7 +170,7 @@ class Reading : public AsyncWork {
       } else {
         char* bytes = chunk.staged == nullptr ? scratch.data() : chunk.staged;
         if (Read(chunk, bytes)) {
-          chunk.conversion->convert(bytes, chunk.target, chunk.bytes / chunk.conversion->from_bytes);
+          chunk.conversion->convert(bytes, chunk.target, chunk.bytes / chunk.conversion->from_bytes, chunk.scales);
         }
       }
       if (sha256_ != nullptr) HashInOrder(i, scratch.data());
@@ -261,26 +287,38 @@ napi_value ReadPieces(napi_env env, napi_callback_info info) {
   std::vector<Piece> pieces;
   auto position = static_cast<uint64_t>(begin);
   for (size_t i = 0; i + kNumbersPerPiece <= length; i += kNumbersPerPiece) {
-    napi_value value;
-    napi_get_element(env, arguments[4], static_cast<uint32_t>(numbers[i + 2]), &value);
+    const auto region_at = [&](double index) {
+      napi_value value;
+      napi_get_element(env, arguments[4], static_cast<uint32_t>(index), &value);
+      return RegionOf(env, value);
+    };
     const auto offset = static_cast<uint64_t>(numbers[i]);
     const auto bytes = static_cast<size_t>(numbers[i + 1]);
     const auto region_offset = static_cast<size_t>(numbers[i + 3]);
     const auto conversion = static_cast<size_t>(numbers[i + 4]);
-    std::shared_ptr<Region> region = RegionOf(env, value);
+    std::shared_ptr<Region> region = region_at(numbers[i + 2]);
+    std::shared_ptr<Region> scales;
+    const auto scales_offset = static_cast<size_t>(numbers[i + 6]);
     const bool in_order = offset >= position && offset + bytes <= static_cast<uint64_t>(end);
     bool fits = region != nullptr && region->data() != nullptr && in_order && conversion < std::size(kConversions);
     if (fits) {
-      const auto& [convert, from_bytes, to_bytes] = kConversions[conversion];
-      fits = bytes % from_bytes == 0 && region_offset % to_bytes == 0 &&
-             region_offset + bytes / from_bytes * to_bytes <= region->bytes();
+      const Conversion& by = kConversions[conversion];
+      fits = bytes % by.from_bytes == 0 && region_offset % std::max<size_t>(by.to_bits / 8, 1) == 0 &&
+             region_offset + by.ToBytes(bytes) <= region->bytes();
+      if (fits && by.makes_scales) {
+        scales = region_at(numbers[i + 5]);
+        fits = scales != nullptr && scales->data() != nullptr && scales_offset % sizeof(float) == 0 &&
+               scales_offset + by.Scales(bytes) * sizeof(float) <= scales->bytes();
+      }
     }
     if (!fits) {
       napi_throw_range_error(env, nullptr, "a piece is outside of the file or of its region, or out of order");
       return nullptr;
     }
     char* target = region->data() + region_offset;
-    pieces.push_back({offset, bytes, std::move(region), target, &kConversions[conversion]});
+    float* to_scales = scales == nullptr ? nullptr : reinterpret_cast<float*>(scales->data() + scales_offset);
+    pieces.push_back(
+        {offset, bytes, std::move(region), target, &kConversions[conversion], std::move(scales), to_scales});
     position = offset + bytes;
   }
   auto reading = std::make_unique<Reading>(file, static_cast<uint64_t>(begin), static_cast<uint64_t>(end),

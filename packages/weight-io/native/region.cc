@@ -20,8 +20,11 @@ Region::Region(size_t bytes) : bytes_(bytes), data_(static_cast<char*>(MapMemory
   if (data_ == nullptr) throw std::bad_alloc();
 }
 
-Region::~Region() {
+Region::~Region() { Release(); }
+
+void Region::Release() {
   if (data_ != nullptr) munmap(data_, bytes_ > 0 ? bytes_ : 1);
+  data_ = nullptr;
 }
 
 std::shared_ptr<Region> RegionOf(napi_env env, napi_value value) {

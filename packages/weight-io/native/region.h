@@ -22,6 +22,9 @@ class Region {
   // The caller returns the memory to the system.
   void GiveAway() { data_ = nullptr; }
 
+  // Returns the memory to the system before the last reference is gone.
+  void Release();
+
  private:
   size_t bytes_;
   char* data_;

@@ -105,6 +105,11 @@ std::unique_ptr<QuantizedSource> QuantizedOf(napi_env env, const Fields& fields)
   auto quantized = std::make_unique<QuantizedSource>();
   quantized->rows = fields.Integer("rows");
   quantized->width = fields.Integer("width");
+  quantized->is_made_here = fields.Boolean("isMadeHere");
+  if (quantized->is_made_here) {
+    quantized->numbers = DtypeOf(fields.Text("numbers"));
+    return quantized;
+  }
   quantized->scales = FilePartOf(Fields(env, fields.Get("scales")));
   if (fields.Has("nestedScales")) quantized->nested_scales = FilePartOf(Fields(env, fields.Get("nestedScales")));
   quantized->module = fields.Array<float>("module").first;

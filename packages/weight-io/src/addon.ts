@@ -37,13 +37,10 @@ export interface NativeTensor {
     scale: number;
     transposed: boolean;
   };
-  quantized?: {
-    rows: number;
-    width: number;
-    scales: FilePart;
-    nestedScales?: FilePart;
-    module: Float32Array;
-  };
+  quantized?: { rows: number; width: number } & (
+    | { isMadeHere: false; scales: FilePart; nestedScales?: FilePart; module: Float32Array }
+    | { isMadeHere: true; numbers: 'F32' | 'F16' | 'BF16' }
+  );
 }
 
 /** The exports of native/module.cc. */
@@ -60,6 +57,8 @@ interface Addon {
   mergeInstructions(): MergeInstructions[];
   createRegion(bytes: number): object;
   giveAway(region: object): bigint;
+  quantizeScales(regions: object[], counts: Float64Array, offset: number | null): Promise<Float32Array>;
+  quantizationTables(): Float32Array;
   createSha256(): object;
   finishSha256(sha256: object): string;
   readPieces(

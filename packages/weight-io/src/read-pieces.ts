@@ -3,7 +3,7 @@ import { addon, systemError } from './addon.js';
 import type { Region } from './region.js';
 
 /** Conversions from the stored dtype to that in memory, in the order of kConversions in native/read_pieces.cc. */
-const CONVERSIONS = ['none', 'BF16 F32', 'F16 F32', 'F32 BF16', 'F16 BF16'] as const;
+const CONVERSIONS = [...['none', 'BF16 F32', 'F16 F32', 'F32 BF16', 'F16 BF16'], ...['F32 NF4', 'F16 NF4', 'BF16 NF4']];
 
 type Stored = 'F32' | 'F16' | 'BF16' | 'U8';
 
@@ -15,7 +15,10 @@ export interface FilePiece {
   region: Region;
   regionOffset: number;
   from: Stored;
-  to: 'F32' | 'BF16' | 'U8';
+  /** NF4: codes of 4 bits, two in a byte. The piece is then of whole blocks of 64 numbers, or ends with its weight. */
+  to: 'F32' | 'BF16' | 'U8' | 'NF4';
+  /** Where the float32 scales of its blocks go. For NF4 only. */
+  scales?: { region: Region; offset: number } | undefined;
 }
 
 /** More do not read faster from memory. */
@@ -34,7 +37,7 @@ export class Sha256 {
 
 /**
  * Reads pieces of an open file on several threads, converts them, and adds all bytes from `begin` to `end` to the hash. Float16
- * and float32 become bfloat16 by rounding to nearest even.
+ * and float32 become bfloat16 by rounding to nearest even; NF4 is made as bitsandbytes does on a processor.
  *
  * @param pieces in the order of the file, between `begin` and `end`
  * @param sha256 null: what lies between pieces is not read
@@ -47,10 +50,11 @@ export async function readPieces(
   pieces: readonly FilePiece[],
   sha256: Sha256 | null,
 ): Promise<boolean> {
-  const regions = [...new Set(pieces.map(({ region }) => region))];
-  const numbers = pieces.flatMap(({ fileOffset, bytes, region, regionOffset, from, to }) => {
-    const conversion = from === to ? 0 : CONVERSIONS.indexOf(`${from} ${to}` as (typeof CONVERSIONS)[number]);
-    return [fileOffset, bytes, regions.indexOf(region), regionOffset, conversion];
+  const regions = [...new Set(pieces.flatMap(({ region, scales }) => (scales ? [region, scales.region] : [region])))];
+  const numbers = pieces.flatMap(({ fileOffset, bytes, region, regionOffset, from, to, scales }) => {
+    const conversion = from === to ? 0 : CONVERSIONS.indexOf(`${from} ${to}`);
+    const ofScales = scales === undefined ? [0, 0] : [regions.indexOf(scales.region), scales.offset];
+    return [fileOffset, bytes, regions.indexOf(region), regionOffset, conversion, ...ofScales];
   });
   const threads = Math.min(availableParallelism(), MOST_THREADS);
   const handles = regions.map(({ handle }) => handle);

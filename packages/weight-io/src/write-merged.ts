@@ -38,6 +38,13 @@ export interface TensorConversion {
   added?: number;
 }
 
+/** A weight that is stored in this dtype, and quantized as it is when a model is loaded with NF4. */
+export interface QuantizedHere {
+  /** `[out, in]` */
+  shape: readonly [number, number];
+  numbers: StoredDtype;
+}
+
 /**
  * A weight in 4 bits as bitsandbytes stores it: number i is `values[code i] · scale` of its block of 64. With double
  * quantization a scale is `values[code] · scale of its block of 256 scales + offset`.
@@ -59,8 +66,8 @@ export interface StoredTensor {
   /** Offset from the start of the file, in bytes. */
   offset: number;
   bytes: number;
-  /** The part of the file has the codes of such a weight: it is decoded to bfloat16, which is then its stored dtype. */
-  quantized?: QuantizedStorage;
+  /** The part of the file has the codes of such a weight, or its numbers: it is decoded to bfloat16, which is then its stored dtype. */
+  quantized?: QuantizedStorage | QuantizedHere;
   update?: WeightUpdate;
   conversion?: TensorConversion;
 }
@@ -184,10 +191,18 @@ function nativeTensor(source: TensorSource): NativeTensor {
 }
 
 function nativeQuantized(
-  { shape: [rows, width], values, scales, nested }: QuantizedStorage,
+  quantized: QuantizedStorage | QuantizedHere,
   bytes: number,
 ): NonNullable<NativeTensor['quantized']> {
+  const [rows, width] = quantized.shape;
   const numbers = rows * width;
+  if ('numbers' in quantized) {
+    if (numbers === 0 || bytes !== writtenBytes(quantized.numbers, numbers)) {
+      throw new RangeError(`a weight of [${rows}, ${width}] in ${quantized.numbers} has not ${bytes} bytes`);
+    }
+    return { rows, width, isMadeHere: true, numbers: quantized.numbers };
+  }
+  const { values, scales, nested } = quantized;
   const blocks = Math.ceil(numbers / 64);
   const fits =
     nested === null
@@ -198,7 +213,7 @@ function nativeQuantized(
   }
   // In the order of native/quantized_matrix.h.
   const module = Float32Array.of(0, 0, nested?.offset ?? 0, ...values, ...(nested?.values ?? new Float32Array(256)));
-  return { rows, width, scales, module, ...(nested && { nestedScales: nested.scales }) };
+  return { rows, width, isMadeHere: false, scales, module, ...(nested && { nestedScales: nested.scales }) };
 }
 
 function nativeUpdate(update: WeightUpdate, bytes: number): NonNullable<NativeTensor['update']> {

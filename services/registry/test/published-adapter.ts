@@ -117,7 +117,7 @@ function manifestOf(id: string, model: string, base: BaseDigests, files: Adapter
         merged_dtype: 'float32',
       },
     },
-    base_model: { name: model, family: 'llama', ...base },
+    base_model: { name: model, family: 'llama', ...base, quantization: null },
     lora: { r: 4, alpha: 8, modules: ['q_proj'], rank_pattern: {}, alpha_pattern: {} },
     versions: { lorasmith: '0.1.0' },
     files,

@@ -3,13 +3,20 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type GenerationPiece, type GenerationRequest, JobDeferred, type TrainingSettings } from '@lorasmith/contracts';
+import {
+  type BaseQuantization,
+  type GenerationPiece,
+  type GenerationRequest,
+  JobDeferred,
+  type TrainingSettings,
+} from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
 import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/training';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { GenerationHost } from '../src/generation/generation-host.js';
+import type { GenerationOrder } from '../src/trainer/messages.js';
 
 // What a trainer does with requests for text, on the real engine in this process.
 
@@ -105,15 +112,21 @@ async function generate(
     modelFolder?: string;
     adapterFolder?: string;
     precision?: TrainingSettings['precision'];
-    trainerPrecision?: TrainingSettings['precision'];
+    quantization?: BaseQuantization;
+    inTrainer?: GenerationOrder['inTrainer'];
     signal?: AbortSignal;
     onPiece?: (piece: GenerationPiece) => void;
   } = {},
 ) {
   const pieces: GenerationPiece[] = [];
   const { modelFolder = model, adapterFolder = null, signal = new AbortController().signal } = options;
-  const { precision = 'auto', trainerPrecision = 'auto' } = options;
-  const order = { request, modelFolder, adapterFolder, precision, trainerPrecision, machine: null };
+  const {
+    precision = 'auto',
+    quantization = 'none',
+    inTrainer = { precision: 'auto', quantization: 'none' },
+  } = options;
+  const form = { precision, quantization, inTrainer };
+  const order = { request, modelFolder, adapterFolder, ...form, machine: null };
   const tokens = await host.generate(
     { ...order, weightDigests: path.join(folder, 'digests') },
     {
@@ -157,8 +170,9 @@ describe('an answer', () => {
   });
 
   test('is computed in its own precision, whichever the runs have the base model in', async () => {
+    const inTrainer = { precision: 'float32', quantization: 'none' } as const;
     const ofAdapter = (precision: 'float32' | 'bfloat16') => {
-      return generate(withAdapter(chat('Hello')), { adapterFolder: ADAPTER, precision, trainerPrecision: 'float32' });
+      return generate(withAdapter(chat('Hello')), { adapterFolder: ADAPTER, precision, inTrainer });
     };
     makeHost();
     const before = await ofAdapter('bfloat16');
@@ -167,7 +181,7 @@ describe('an answer', () => {
     // A run loads the base model in float32, and text beside it does not change.
     const exact = await ofAdapter('float32');
     expect(exact.pieces[0]).toEqual({ type: 'start', precision: 'float32' });
-    expect(cache.dtypeOf('tiny-llama')).toBe('float32');
+    expect(cache.formOf('tiny-llama')).toEqual({ dtype: 'float32', quantization: 'none' });
     expect(reserved).toBeGreaterThan(reservedBefore);
     expect(await Promise.all([ofAdapter('bfloat16'), ofAdapter('float32')])).toEqual([before, exact]);
     host.yieldMemory();
@@ -177,7 +191,8 @@ describe('an answer', () => {
 
   test('is refused where a copy of the base model does not fit, and nothing stays counted', async () => {
     makeHost();
-    const options = { precision: 'bfloat16', trainerPrecision: 'float32' } as const;
+    const inTrainer = { precision: 'float32', quantization: 'none' } as const;
+    const options = { precision: 'bfloat16', inTrainer } as const;
     await generate(text('Once'), options);
     const other = await modelWith('other', async () => {});
     isFull = true;

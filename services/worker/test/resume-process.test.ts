@@ -95,7 +95,7 @@ async function end(signal: NodeJS.Signals): Promise<number | null> {
   return (await exited)[0];
 }
 
-/** Everything that a resume must preserve: dropout, accumulation, LoRA+, a cosine schedule, evaluations, the best state. */
+/** Everything that a resume must preserve: dropout, accumulation, LoRA+, a cosine schedule, evaluations, the best state, quantized weights. */
 async function send(): Promise<string> {
   const { lora, training, ...spec } = aJobSpec('', { base_model: 'tiny-llama' });
   const { job } = await store.createJob(
@@ -112,6 +112,7 @@ async function send(): Promise<string> {
         gradient_accumulation_steps: 2,
         learning_rate: 1e-3,
         lr_scheduler: 'cosine',
+        base_quantization: 'nf4',
         eval_every_steps: 30,
         publish: 'best',
         checkpoint_every_steps: CHECKPOINT_EVERY_STEPS,

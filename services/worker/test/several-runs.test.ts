@@ -303,18 +303,23 @@ describe('a pool with several runs', () => {
     expect(await runs[1]!.result).toEqual({ kind: 'deferred', why: 'it is too large' });
     expect(pool.appetite()).toBeNull();
     await runs[0]!.result;
-    expect(pool.appetite()).toEqual({ isIdle: true, baseModel: 'one', precisions: ['auto'] });
+    expect(pool.appetite()).toEqual({ isIdle: true, baseModel: 'one', precisions: ['auto'], quantization: 'none' });
   });
 
   test('takes what shares its base model and precision, up to the limit', async () => {
     await pool.close();
     makePool({ jobsAtOnce: 2, precisionOf: (setting) => (setting === 'auto' ? 'bfloat16' : setting) });
-    expect(pool.appetite()).toEqual({ isIdle: true, baseModel: null, precisions: [] });
-    const place = pool.place({ base_model: 'one', training: { precision: 'auto' } });
-    expect(pool.appetite()).toEqual({ isIdle: false, baseModel: 'one', precisions: ['auto', 'bfloat16'] });
+    expect(pool.appetite()).toEqual({ isIdle: true, baseModel: null, precisions: [], quantization: 'none' });
+    const place = pool.place({ base_model: 'one', training: { precision: 'auto', base_quantization: 'none' } });
+    expect(pool.appetite()).toEqual({
+      isIdle: false,
+      baseModel: 'one',
+      precisions: ['auto', 'bfloat16'],
+      quantization: 'none',
+    });
     let changes = 0;
     pool.onChange(() => changes++);
-    const other = pool.place({ base_model: 'one', training: { precision: 'bfloat16' } });
+    const other = pool.place({ base_model: 'one', training: { precision: 'bfloat16', base_quantization: 'none' } });
     expect(pool.appetite()).toBeNull();
     other.leave();
     expect(changes).toBeGreaterThan(0);
@@ -326,16 +331,17 @@ describe('a pool with several runs', () => {
   test('a conversation keeps the trainer, and is refused where it would stand in the way of a job', async () => {
     const { signal } = new AbortController();
     expect(pool.generatableModel()).toEqual({ baseModel: null });
-    const hold = (await pool.hold('two', 'auto', signal))!;
+    const base = (baseModel: string) => ({ baseModel, precision: 'auto' as const, quantization: 'none' as const });
+    const hold = (await pool.hold(base('two'), signal))!;
     expect(pool.generatableModel()).toEqual({ baseModel: 'two' });
-    expect(await pool.hold('one', 'auto', signal)).toBeNull();
+    expect(await pool.hold(base('one'), signal)).toBeNull();
     const running = beginAll(['step']);
     await expect.poll(() => pool.generatableModel()).toBeNull();
     expect(started).toBe(1);
     hold.release();
     const [run] = await running;
     expect(pool.generatableModel()).toEqual({ baseModel: 'one' });
-    (await pool.hold('one', 'auto', signal))!.release();
+    (await pool.hold(base('one'), signal))!.release();
     expect(await run!.result).toMatchObject(finished);
     expect(started).toBe(2);
   });

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobId, JobSpec, KeyId, Owner } from '@lorasmith/contracts';
 import {
   type Appetite,
+  type BaseInMemory,
   createJobStore,
   type JobAttempt,
   type JobStore,
@@ -45,7 +46,7 @@ function aWorker(
   { name = `worker-${queues.length + 1}`, ...changes }: Partial<TrainQueueOptions> & { name?: string } = {},
 ): TrainQueue {
   let running = 0;
-  let loaded: { baseModel: string | null; precisions: ['auto'] } = { baseModel: null, precisions: ['auto'] };
+  let loaded: BaseInMemory = { baseModel: null, precisions: ['auto'], quantization: 'none' };
   const queue = startTrainQueue({
     redis,
     prefix,

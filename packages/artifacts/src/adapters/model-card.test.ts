@@ -42,7 +42,13 @@ function content(text: string, kind: 'trained' | 'imported' = 'trained'): CardCo
     name: text,
     // A card needs only these parts.
     origin: (kind === 'trained' ? training : { kind }) as CardContent['origin'],
-    base_model: { name: 'a-model', family: 'llama', weights_sha256: sha256, architecture_sha256: sha256 },
+    base_model: {
+      name: 'a-model',
+      family: 'llama',
+      weights_sha256: sha256,
+      architecture_sha256: sha256,
+      quantization: null,
+    },
     lora: { r: 4, alpha: 8, modules: ['q_proj'], rank_pattern: {}, alpha_pattern: {} },
   };
 }
@@ -108,4 +114,29 @@ test.each(['1.1', '1.2'] as const)('a field in YAML %s has its text and no other
     expect(parse(yaml, { version })).toEqual({ base_model: text, library_name: 'peft', tags: ['lora'] });
     expect(yaml.split(/[\n\r\u0085\u2028\u2029]/).length, text).toBe(5);
   }
+});
+
+test('a base model that is quantized when it is loaded is loaded with all four settings of bitsandbytes', () => {
+  const plain = content('usual', 'imported');
+  const cardOf = (quantization: CardContent['base_model']['quantization']) =>
+    adapterCard({ ...plain, base_model: { ...plain.base_model, quantization } });
+  expect(cardOf(null)).not.toContain('BitsAndBytesConfig');
+  const made = cardOf({ type: 'nf4', double_quantization: true, on_load: true });
+  expect(made).toContain(
+    [
+      'quantization = BitsAndBytesConfig(',
+      '    load_in_4bit=True,',
+      '    bnb_4bit_quant_type="nf4",',
+      '    bnb_4bit_use_double_quant=True,',
+      '    bnb_4bit_compute_dtype=torch.bfloat16,',
+      ')',
+      'base = AutoModelForCausalLM.from_pretrained("a-model", dtype="auto", quantization_config=quantization)',
+    ]
+      .map((line) => `    ${line}`)
+      .join('\n'),
+  );
+  expect(made).toContain('vllm serve a-model --quantization bitsandbytes --enable-lora');
+  const stored = cardOf({ type: 'fp4', double_quantization: false, on_load: false });
+  expect(stored).toContain('from_pretrained("a-model", dtype="auto")');
+  expect(stored).toContain('bnb_4bit_quant_type="fp4",\n        bnb_4bit_use_double_quant=False,');
 });

@@ -18,16 +18,11 @@ export function adapterCard(adapter: CardContent): string {
       ? [`\`${ADAPTER_FILES.weights}\` has the matrices of each layer, in PEFT's names.`]
       : [
           'With PEFT and transformers, where this folder is `adapter`:',
-          codeBlock([
-            'from peft import PeftModel',
-            'from transformers import AutoModelForCausalLM, AutoTokenizer',
-            '',
-            `base = AutoModelForCausalLM.from_pretrained(${JSON.stringify(base_model.name)}, dtype="auto")`,
-            'model = PeftModel.from_pretrained(base, "adapter")',
-          ]),
+          codeBlock(peftLines(adapter)),
+          ...aboutQuantization(adapter),
           'With vLLM:',
           codeBlock([
-            `vllm serve ${base_model.name} --enable-lora --max-lora-rank ${adapter.lora.r} --lora-modules adapter=./adapter`,
+            `vllm serve ${base_model.name}${base_model.quantization?.on_load ? ' --quantization bitsandbytes' : ''} --enable-lora --max-lora-rank ${adapter.lora.r} --lora-modules adapter=./adapter`,
           ]),
         ];
   return cardOf(fields, [
@@ -37,6 +32,46 @@ export function adapterCard(adapter: CardContent): string {
     '## Loading',
     ...loading,
   ]);
+}
+
+/** Python that loads the adapter on the base model, in the form in which it was trained. */
+function peftLines({ base_model: { name, quantization }, origin }: CardContent): string[] {
+  const onLoad = quantization?.on_load ? quantization : null;
+  const names = ['AutoModelForCausalLM', 'AutoTokenizer', ...(onLoad === null ? [] : ['BitsAndBytesConfig'])];
+  return [
+    ...(onLoad === null ? [] : ['import torch']),
+    'from peft import PeftModel',
+    `from transformers import ${names.join(', ')}`,
+    '',
+    ...(onLoad === null ? [] : ['quantization = BitsAndBytesConfig(', ...quantizationLines(onLoad, origin), ')']),
+    `base = AutoModelForCausalLM.from_pretrained(${JSON.stringify(name)}, dtype="auto"${onLoad === null ? '' : ', quantization_config=quantization'})`,
+    'model = PeftModel.from_pretrained(base, "adapter")',
+  ];
+}
+
+/** The four settings of bitsandbytes, whose defaults are others. */
+function quantizationLines(
+  { type, double_quantization: isDouble }: NonNullable<CardContent['base_model']['quantization']>,
+  origin: CardContent['origin'],
+): string[] {
+  const precision = origin.kind === 'imported' ? null : origin.report.precision.chosen;
+  return [
+    'load_in_4bit=True',
+    `bnb_4bit_quant_type="${type}"`,
+    `bnb_4bit_use_double_quant=${isDouble ? 'True' : 'False'}`,
+    `bnb_4bit_compute_dtype=torch.${precision ?? 'bfloat16'}`,
+  ].map((setting) => `    ${setting},`);
+}
+
+function aboutQuantization({ base_model: { name, quantization }, origin }: CardContent): string[] {
+  if (quantization === null) return [];
+  const belongs =
+    'The adapter belongs to these weights: on the original ones it computes something slightly different.';
+  if (quantization.on_load) {
+    return [`It was trained on ${inlineText(name)} in 4 bits, quantized when it was loaded. ${belongs}`];
+  }
+  const text = `${inlineText(name)} is stored in 4 bits, which transformers reads from its files. ${belongs} Its settings:`;
+  return [text, codeBlock(['BitsAndBytesConfig(', ...quantizationLines(quantization, origin), ')'])];
 }
 
 /**

@@ -55,6 +55,7 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
           family: 'llama',
           weights_sha256: 'a'.repeat(64),
           architecture_sha256: 'b'.repeat(64),
+          quantization: { type: 'nf4', double_quantization: true, on_load: true },
         },
         dataset: { id: `ds_${'0'.repeat(24)}`, sha256: 'c'.repeat(64), rows: 1 },
         validation_dataset: null,

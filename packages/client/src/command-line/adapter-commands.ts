@@ -130,10 +130,16 @@ function formatOf({ format, type, tar }: Record<string, unknown>): Pick<Download
 function manifestText({ id, name, base_model, lora, origin }: AdapterManifest): string {
   return [
     `${id}${name === null ? '' : `  ${name}`}`,
-    `base model    ${base_model.name} (${base_model.weights_sha256.slice(0, 12)})`,
+    `base model    ${base_model.name} (${base_model.weights_sha256.slice(0, 12)})${quantizationText(base_model)}`,
     `LoRA          r ${lora.r}, alpha ${lora.alpha}, ${countText(lora.modules.length)} layers`,
     ...(origin.kind === 'imported' ? ['imported, not trained here'] : trainingText(origin)),
   ].join('\n');
+}
+
+function quantizationText({ quantization }: AdapterManifest['base_model']): string {
+  return quantization === null
+    ? ''
+    : `, ${quantization.type}${quantization.on_load ? ', quantized when it is loaded' : ''}`;
 }
 
 function trainingText({ dataset, result }: TrainedOrigin | PublishedCheckpointOrigin): string[] {

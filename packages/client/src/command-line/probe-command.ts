@@ -1,4 +1,4 @@
-import { ProductError } from '@lorasmith/contracts';
+import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
 import { DEFAULT_TOLERANCE, type ProbeVerdict } from '../probe/judge-probe.js';
 import { type ProbeResult, probeServer } from '../probe/probe-server.js';
 import { type Command, print } from './command.js';
@@ -27,7 +27,7 @@ export const PROBE_COMMAND: Command = {
     const tolerance = toleranceOf(values.tolerance as string | undefined);
     const model = values.model as string | undefined;
     const result = await probeServer(manifest, { url, model, tolerance, apiKey: serverKey, signal });
-    print(context, result, resultText(result));
+    print(context, result, [resultText(result), ...aboutBase(manifest)].join('\n'));
     return result.verdict === 'adapter' ? 0 : 1;
   },
 };
@@ -48,6 +48,15 @@ const VERDICTS: Record<ProbeVerdict, string> = {
   undecided:
     'undecided: on the probe, adapter and base model are too similar to distinguish them, or the server ends every text',
 };
+
+/** What else differs on a server whose base model is not quantized as it was in training. */
+function aboutBase({ base_model: { name, quantization } }: AdapterManifest): string[] {
+  if (quantization === null) return [];
+  const how = quantization.on_load ? 'quantized when it is loaded' : 'as it is stored';
+  return [
+    `The adapter was trained on ${name} in 4 bits (${quantization.type}, ${how}). A server with other weights, such as the original in bfloat16, differs by the rounding of these, too.`,
+  ];
+}
 
 function resultText({ model, verdict, adapter_distance, base_distance, cases }: ProbeResult): string {
   const quoted = (text: string) => JSON.stringify(text);

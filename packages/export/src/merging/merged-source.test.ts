@@ -1,8 +1,9 @@
-import { cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { NF4_VALUES, type QuantizedHere, type QuantizedStorage, SCALE_VALUES, writeMerged } from '@lorasmith/weight-io';
 import { expect, onTestFinished, test } from 'vitest';
 import { mergeModel } from './merge-model.js';
 
@@ -36,4 +37,36 @@ test('a quantized weight that the model does not use is decoded, too', async () 
   await became.close();
   const config = JSON.parse(await readFile(join(merged, 'config.json'), 'utf8'));
   expect(config).not.toHaveProperty('quantization_config');
+});
+
+// Rows that begin within a block, and more than a piece of them; a short block; several blocks of scales.
+test.each([
+  ['random-bfloat16', 'BF16', [49, 337]],
+  ['random-float16', 'F16', [40, 32]],
+  ['zeros', 'F32', [3, 23]],
+] as const)('%s, quantized while it is merged, is what bitsandbytes has stored of it', async (name, numbers, shape) => {
+  const folder = await mkdtemp(join(tmpdir(), 'merged-source-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const path = join(fixture, '../../encoding.safetensors');
+  const file = await openSafetensors(path);
+  const handle = await open(path);
+  const partOf = (what: string) => {
+    const { byteOffset: offset, byteLength: bytes } = file.tensors.get(`${name}.${what}`)!;
+    return { fd: handle.fd, offset, bytes };
+  };
+  const [offset] = new Float32Array((await file.read(`${name}.offset`)).slice().buffer);
+  const nested = { values: SCALE_VALUES, offset: offset!, scales: partOf('nested_scales') };
+  const stored = { shape, values: NF4_VALUES, scales: partOf('scale_codes'), nested };
+  const written = async (part: string, quantized: QuantizedStorage | QuantizedHere) => {
+    const target = join(folder, part);
+    const output = await open(target, 'w');
+    await writeMerged({ output: output.fd, header: Buffer.alloc(0), tensors: [{ ...partOf(part), quantized }] });
+    await output.close();
+    return await readFile(target);
+  };
+  const made = await written('numbers', { shape, numbers });
+  expect(made.length).toBe(2 * shape[0] * shape[1]);
+  expect(Buffer.compare(made, await written('codes', stored))).toBe(0);
+  await handle.close();
+  await file.close();
 });

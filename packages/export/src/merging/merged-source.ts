@@ -1,6 +1,6 @@
 import type { ModelFolder, ModelWeights } from '@lorasmith/model-folder';
-import type { TensorEntry } from '@lorasmith/safetensors';
-import type { QuantizedStorage } from '@lorasmith/weight-io';
+import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
+import type { QuantizedHere, QuantizedStorage } from '@lorasmith/weight-io';
 
 /** A tensor of the base model as it goes into a merged one: a quantized weight is decoded to bfloat16. */
 export function mergedEntry(
@@ -16,18 +16,23 @@ export function mergedEntry(
 
 /** Where that tensor is in the files. */
 export function storedSource(
-  model: Pick<ModelFolder, 'quantized'>,
+  model: Pick<ModelFolder, 'quantized' | 'tensors'>,
   weights: ModelWeights,
   source: string,
-): { fd: number; offset: number; bytes: number; quantized?: QuantizedStorage } {
-  const codes = weights.location(source);
+): { fd: number; offset: number; bytes: number; quantized?: QuantizedStorage | QuantizedHere } {
+  const stored = weights.location(source);
   const weight = model.quantized.get(source);
-  if (weight === undefined) return codes;
+  if (weight === undefined) return stored;
+  if (weight.form === 'made') {
+    // Reading the folder has checked that it is a float dtype.
+    const numbers = model.tensors.get(source)!.entry.dtype as FloatDtype;
+    return { ...stored, quantized: { shape: weight.shape, numbers } };
+  }
   const { shape, values, scales, nested } = weight;
   const quantized = {
     ...{ shape, values },
     scales: weights.location(scales),
     nested: nested && { ...nested, scales: weights.location(nested.scales) },
   };
-  return { ...codes, quantized };
+  return { ...stored, quantized };
 }

@@ -9,6 +9,7 @@ const entry = (changes: Partial<QueueEntry> = {}): QueueEntry => ({
   key: 'a',
   base_model: 'one',
   precision: 'auto',
+  base_quantization: 'none',
   place: 1,
   queued_at: 0,
   tokens: null,
@@ -28,12 +29,21 @@ const held = (id: string, changes: Partial<HeldJob> = {}): HeldJob => ({
   ...changes,
 });
 const worker = (changes: Partial<Chooser> = {}): Chooser => {
-  const loaded = { baseModel: 'one', precisions: ['auto', 'float32'] as const };
+  const loaded = { baseModel: 'one', precisions: ['auto', 'float32'] as const, quantization: 'none' as const };
   const appetite = { ...loaded, isIdle: false };
   const nobody = { baseSince: 0, target: null, targetsOfOthers: new Set<JobId>() };
   return { appetite, loaded, held: [held('held')], slots: 4, ...nobody, ...changes };
 };
 const at = (now: number, ...jobs: KnownJob[]) => ({ now, keys: new Map(), waiting: jobs });
+
+test('a job on the same base model in another form waits for its turn as one on another base model', () => {
+  const quantized = waiting('quantized', { base_quantization: 'nf4' });
+  expect(chooseNext(at(900, quantized), worker(), TURN_MS)).toEqual({ action: 'wait', untilMs: 1_000 });
+  expect(chooseNext(at(1_000, quantized), worker(), TURN_MS)).toMatchObject({ action: 'pause', target: quantized });
+  const loaded = { baseModel: 'one', precisions: ['auto'] as const, quantization: 'nf4' as const };
+  const fitting = worker({ loaded, appetite: { ...loaded, isIdle: false } });
+  expect(chooseNext(at(900, quantized), fitting, TURN_MS)).toMatchObject({ action: 'take', waiting: quantized });
+});
 
 test('a job that must start alone waits while others run, for a turn; then they make way', () => {
   const alone = waiting('alone', { starts_alone: true });

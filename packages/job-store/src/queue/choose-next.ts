@@ -1,4 +1,4 @@
-import type { JobId, ModelName, TrainingSettings } from '@lorasmith/contracts';
+import type { BaseQuantization, JobId, ModelName, TrainingSettings } from '@lorasmith/contracts';
 import { type Line, linesInOrder, type QueueState, useOf } from './fair-order.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 
@@ -8,6 +8,7 @@ export interface BaseInMemory {
   baseModel: ModelName | null;
   /** The requested precisions that train on it. */
   precisions: readonly TrainingSettings['precision'][];
+  quantization: BaseQuantization;
 }
 
 /** The jobs that a worker can take now. */
@@ -150,12 +151,14 @@ export function fits({ job }: WaitingJob, appetite: Appetite): boolean {
 }
 
 /** Whether the job trains on what a worker has in memory. */
-export function isOnBase({ job }: { job: QueueEntry }, { baseModel, precisions }: BaseInMemory): boolean {
-  return job.base_model === baseModel && precisions.includes(job.precision);
+export function isOnBase({ job }: { job: QueueEntry }, { baseModel, precisions, quantization }: BaseInMemory): boolean {
+  const isSameForm = precisions.includes(job.precision) && job.base_quantization === quantization;
+  return job.base_model === baseModel && isSameForm;
 }
 
 function isSameBase(one: QueueEntry, other: QueueEntry): boolean {
-  return one.base_model === other.base_model && one.precision === other.precision;
+  const isSameForm = one.precision === other.precision && one.base_quantization === other.base_quantization;
+  return one.base_model === other.base_model && isSameForm;
 }
 
 /** Collects the next time at which waiting is over. */

@@ -1,4 +1,4 @@
-import type { JobId, JobPriority, JobSpec, ModelName, TrainingSettings } from '@lorasmith/contracts';
+import type { BaseQuantization, JobId, JobPriority, JobSpec, ModelName, TrainingSettings } from '@lorasmith/contracts';
 
 /** The share of a job of the part of its key, relative to the other jobs of the key that train at the same time. */
 export const PRIORITY_WEIGHTS: Readonly<Record<JobPriority, number>> = { low: 1 / 4, normal: 1, high: 4 };
@@ -15,6 +15,7 @@ export interface QueueEntry {
   key: string;
   base_model: ModelName;
   precision: TrainingSettings['precision'];
+  base_quantization: BaseQuantization;
   /** Position in the line of its key: the smallest is next. */
   place: number;
   /** When it began to wait, in milliseconds. A job that a worker returns unserved keeps its time. */
@@ -43,6 +44,7 @@ export function queueFacts(spec: JobSpec, { tokens, seconds }: PlannedWork): str
   return JSON.stringify({
     base_model,
     precision: training.precision,
+    base_quantization: training.base_quantization,
     ahead: PRIORITY_PLACES[priority],
     tokens,
     seconds,

@@ -1,6 +1,12 @@
 import { fileURLToPath } from 'node:url';
 import { JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
-import { type DecoderArchitecture, LOGITS_PER_CHUNK, readModelFolder } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  LOGITS_PER_CHUNK,
+  layerLinears,
+  readModelFolder,
+  withBaseQuantization,
+} from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { chooseTargets } from '../choose-targets.js';
@@ -287,6 +293,34 @@ test('time grows with the tokens, and is less where products are faster', () => 
   expect(secondsOf(job(examples(64, 64), { batch_size: 8 }))).toBeLessThan(seconds);
 });
 
+/** The model with layers so wide that its weights are most of its memory. */
+function wideModel(): JobToEstimate['model'] {
+  const own = model.architecture as DecoderArchitecture;
+  const architecture = {
+    ...own,
+    hiddenSize: 2048,
+    intermediateSize: 8192,
+    headDim: 512,
+    vocabSize: 2048,
+    layerCount: 12,
+  };
+  const linears = Array.from({ length: architecture.layerCount }, (_, index) =>
+    layerLinears(architecture, index),
+  ).flatMap(({ queryKeyValue, attentionOutput, gateUp, down }) => [...queryKeyValue, attentionOutput, ...gateUp, down]);
+  const numbers = linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
+  return {
+    ...{ ...model, architecture, parameterCount: numbers + 2048 ** 2 },
+    linears: new Map(linears.map((linear) => [linear.name, linear])),
+    modules: linears.map(({ name, inFeatures, outFeatures }) => {
+      return { name, in_features: inFeatures, out_features: outFeatures };
+    }),
+  };
+}
+const withModel = (planned: JobToEstimate, changed: JobToEstimate['model']) => ({
+  ...{ ...planned, model: changed },
+  targets: changed.modules.map((module) => ({ ...module, rank: 1, scale: 1 })),
+});
+
 describe('a job that cannot fit', () => {
   const refusal = (planned: JobToEstimate): ProductError => {
     try {
@@ -336,6 +370,22 @@ describe('a job that cannot fit', () => {
       expect(found?.slice(1).map(Number)).toEqual(named);
     },
   );
+
+  test('weights in 4 bits are named where no micro-batch fits, and then fit', () => {
+    const rows = examples(64, 16);
+    const settings = { batch_size: 1, precision: 'bfloat16', recompute: 'always' } as const;
+    const needs = peakOf(withModel(job(rows, settings), wideModel()));
+    const machine = { ...MACHINE, memory_bytes: 0.6 * needs };
+    const planned = withModel(job(rows, settings, machine), wideModel());
+    expect(refusal(planned).message).toMatch(/It would fit with base_quantization: "nf4"\.$/);
+    const quantized = { ...planned, model: withBaseQuantization(planned.model, 'nf4') };
+    expect(() => refuseWhatDoesNotFit(quantized, estimateJob(quantized)!)).not.toThrow();
+    expect(settingsForLessMemory(withModel(job(rows, settings), wideModel()))).toBe('Use base_quantization: "nf4".');
+    // Nothing of it is named to one that has it.
+    const less = { ...quantized, machine: { ...machine, memory_bytes: 0.1 * needs } };
+    expect(refusal(less).message).not.toContain('base_quantization');
+    expect(settingsForLessMemory(less)).not.toContain('base_quantization');
+  });
 
   test('one that fits is not', () => {
     const planned = job(examples(64, 64));

@@ -5,7 +5,7 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
-import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, type ModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { countRounds, type StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/examples.js';
 import { precisionOn } from '../precision.js';
@@ -51,6 +51,18 @@ export function memoryNeeds(
   if (architecture.kind !== 'decoder') return null;
   const load = batchLoad(job.training, job.spec.training, job.steps);
   return { memory: memoryOf(job, architecture, precision, recompute), load, evaluation: evaluationOf(job) };
+}
+
+/** The job with weights that are quantized when they are read; null where it has such, or cannot. */
+export function withQuantizedBase(job: JobToEstimate): JobToEstimate | null {
+  if (job.model.quantized.size > 0) return null;
+  try {
+    const spec = { ...job.spec, training: { ...job.spec.training, base_quantization: 'nf4' as const } };
+    return { ...job, spec, model: withBaseQuantization(job.model, 'nf4') };
+  } catch (error) {
+    if (error instanceof ProductError) return null;
+    throw error;
+  }
 }
 
 /** The time and memory of a job on a machine. Null for a classifier: it is small, and no rates are measured for it. */
@@ -105,9 +117,9 @@ export function refuseWhatDoesNotFit(job: JobToEstimate, estimate: Estimate): vo
 /** The first of these changes with which the job fits, the gentlest first. */
 function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estimate): string {
   const { training } = job.spec;
-  const fits = (changed: Partial<JobSpec['training']>) => {
-    const spec = { ...job.spec, training: { ...training, ...changed } };
-    const estimate = estimateJob({ ...job, spec });
+  const fits = (changed: Partial<JobSpec['training']>, changedJob = job) => {
+    const spec = { ...changedJob.spec, training: { ...changedJob.spec.training, ...changed } };
+    const estimate = estimateJob({ ...changedJob, spec });
     return estimate !== null && estimate.peak_memory_bytes <= available;
   };
   if (training.recompute === 'never' && fits({ recompute: 'auto' })) return 'It would fit with recompute: "auto".';
@@ -121,6 +133,13 @@ function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estim
   }
   if (training.precision === 'float32' && fits({ batch_size: 1, precision: 'bfloat16' })) {
     return 'It would fit with batch_size 1 and precision: "bfloat16".';
+  }
+  const quantized = withQuantizedBase(job);
+  if (quantized !== null) {
+    if (fits({}, quantized)) return 'It would fit with base_quantization: "nf4".';
+    if (fits({ batch_size: 1, precision: 'bfloat16' }, quantized)) {
+      return 'It would fit with base_quantization: "nf4", batch_size 1 and precision: "bfloat16".';
+    }
   }
   return 'Use batch_size 1 and a smaller max_seq_length, a smaller base model, or a machine with more memory.';
 }

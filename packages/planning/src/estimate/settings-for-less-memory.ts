@@ -1,5 +1,5 @@
 import { type JobSpec, MAX_ACCUMULATION_STEPS } from '@lorasmith/contracts';
-import { estimateJob, type JobToEstimate } from './estimate-job.js';
+import { estimateJob, type JobToEstimate, withQuantizedBase } from './estimate-job.js';
 
 /** The estimate was too low by an unknown amount; what is named must be lower by this factor at least. */
 const LOWER_BY = 0.8;
@@ -13,9 +13,9 @@ export function settingsForLessMemory(job: JobToEstimate): string {
   if (estimate === null) return 'Use a smaller batch_size, with more gradient_accumulation_steps.';
   const { training } = job.spec;
   const limit = LOWER_BY * Math.min(estimate.peak_memory_bytes, estimate.available_memory_bytes);
-  const fits = (changed: Partial<JobSpec['training']>) => {
-    const spec = { ...job.spec, training: { ...training, ...changed } };
-    const changedEstimate = estimateJob({ ...job, spec });
+  const fits = (changed: Partial<JobSpec['training']>, changedJob = job) => {
+    const spec = { ...changedJob.spec, training: { ...changedJob.spec.training, ...changed } };
+    const changedEstimate = estimateJob({ ...changedJob, spec });
     return changedEstimate !== null && changedEstimate.peak_memory_bytes <= limit;
   };
   if (!estimate.recompute && fits({ recompute: 'always' })) return 'Use recompute: "always", which trains the same.';
@@ -29,6 +29,13 @@ export function settingsForLessMemory(job: JobToEstimate): string {
   }
   if (training.precision === 'float32' && fits({ batch_size: 1, precision: 'bfloat16', recompute: 'always' })) {
     return 'Use batch_size 1, recompute: "always" and precision: "bfloat16".';
+  }
+  const quantized = withQuantizedBase(job);
+  if (quantized !== null) {
+    if (fits({}, quantized)) return 'Use base_quantization: "nf4".';
+    if (fits({ batch_size: 1, recompute: 'always', precision: 'bfloat16' }, quantized)) {
+      return 'Use base_quantization: "nf4", batch_size 1, recompute: "always" and precision: "bfloat16".';
+    }
   }
   return 'Use batch_size 1, recompute: "always" and a smaller max_seq_length, a smaller base model, or a GPU with more memory.';
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readModelFolder } from '@lorasmith/model-folder';
+import { readModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { expect, test } from 'vitest';
 import { decodedMemory, weightMemory } from './weight-memory.js';
 
@@ -32,4 +32,15 @@ test('what is decoded when it is loaded counts in full', async () => {
   expect(weightMemory(mixed, 'bfloat16')).toBe(packed * (33 / 64 + 1 / 4096) + 2 * (mixed.parameterCount - packed));
   // Gate and up are decoded for one product.
   expect(decodedMemory(mixed, 'bfloat16', 'cpu')).toBe(2 * 2 * 64 * 128);
+});
+
+test('what is quantized when it is loaded counts as if it were stored so', async () => {
+  const original = await readModelFolder(join(fixtures, 'nf4-original/original'));
+  const stored = await read('nf4-original');
+  const made = withBaseQuantization(original, 'nf4');
+  for (const precision of ['bfloat16', 'float32'] as const) {
+    expect(weightMemory(made, precision)).toBe(weightMemory(stored, precision));
+    expect(decodedMemory(made, precision, 'cuda')).toBe(decodedMemory(stored, precision, 'cuda'));
+  }
+  expect(weightMemory(original, 'bfloat16')).toBe(2 * original.parameterCount);
 });

@@ -1,5 +1,6 @@
 import type { EngineKind } from '@lorasmith/contracts';
 import {
+  isNested,
   type LinearLayer,
   layerLinears,
   type ModelFolder,
@@ -18,8 +19,11 @@ export function weightMemory(model: ModelFolder, precision: Precision): number {
   const numbers = packed.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
   const bytes = packed.reduce((sum, { weight, inFeatures, outFeatures }) => {
     const scales = (inFeatures * outFeatures) / QUANTIZED_BLOCK;
-    const isNested = quantized.get(weight)!.nested !== null;
-    return sum + (inFeatures * outFeatures) / 2 + (isNested ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales);
+    return (
+      sum +
+      (inFeatures * outFeatures) / 2 +
+      (isNested(quantized.get(weight)!) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales)
+    );
   }, 0);
   return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
 }

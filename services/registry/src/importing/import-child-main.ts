@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { answerParent } from '@lorasmith/child-processes';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
-import { digestBase, openBaseModel, WeightDigests } from '@lorasmith/model-folder';
+import { digestBase, openBaseModel, quantizationOf, WeightDigests } from '@lorasmith/model-folder';
 import {
   checkFitsBase,
   commonFormBytes,
@@ -38,6 +38,7 @@ async function importAdapter(request: ImportRequest): Promise<ImportResult> {
       name: model.name,
       family: model.architecture.family,
       ...(await digestBase(model, new WeightDigests(request.weightDigests))),
+      quantization: quantizationOf(model),
     },
     lora: manifestLora(adapter, written),
     files,

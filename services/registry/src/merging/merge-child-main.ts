@@ -4,7 +4,14 @@ import { derivedCard } from '@lorasmith/artifacts';
 import { answerParent } from '@lorasmith/child-processes';
 import { ADAPTER_FILES, type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { mergeModel, modelfile, writeGgufAdapter, writeGgufModel } from '@lorasmith/export';
-import { baseMismatch, digestBase, type ModelFolder, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import {
+  asTrained,
+  baseMismatch,
+  digestBase,
+  type ModelFolder,
+  readModelFolder,
+  WeightDigests,
+} from '@lorasmith/model-folder';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import { ggufFileName } from './derived-form.js';
@@ -15,7 +22,7 @@ answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 async function merge(request: MergeRequest, report: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
   const { manifest, form, outputFolder } = request;
   const adapter = await readPeftFolder(request.adapterFolder);
-  const model = await readModelFolder(request.modelFolder);
+  const model = asTrained(await readModelFolder(request.modelFolder), manifest.base_model);
   const digests = new WeightDigests(request.weightDigests);
   const mismatch = baseMismatch(manifest.id, manifest.base_model, await digestBase(model, digests));
   if (mismatch !== null) throw new ProductError('conflict', mismatch);

@@ -5,7 +5,7 @@ import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import { inTime, Semaphore, SingleFlight } from '@lorasmith/concurrency';
 import { type AdapterFile, type AdapterManifest, ProductError } from '@lorasmith/contracts';
 import { maxGgufBytes, mergedEntry, mergedLayout } from '@lorasmith/export';
-import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
+import { asTrained, type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { Tracing } from '@lorasmith/service-kit';
 import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';
 import type { VerifiedAdapter } from '../adapters/adapter-library.js';
@@ -147,7 +147,8 @@ export class MergedModels {
     if (ready !== null) return ready;
     const { modelsDir, release } = await this.#dependencies.baseModels.hold(manifest.base_model.name);
     try {
-      return await this.#mergeInto(adapter, form, await openBaseModel(modelsDir, manifest.base_model.name));
+      const model = await openBaseModel(modelsDir, manifest.base_model.name);
+      return await this.#mergeInto(adapter, form, asTrained(model, manifest.base_model));
     } finally {
       release();
     }
@@ -228,8 +229,9 @@ async function mergedBytes(model: ModelFolder, modules: ReadonlySet<string>): Pr
   const { sources } = mergedLayout(model, modules);
   let bytes = model.weightBytes + sources.size * MAX_INDEX_ENTRY_BYTES;
   for (const [tensor, source] of sources) {
-    const isOneMore = tensor !== source || model.quantized.has(source);
-    if (isOneMore) bytes += mergedEntry(model, source).byteLength;
+    const merged = mergedEntry(model, source).byteLength;
+    // Its own weights are counted already.
+    bytes += tensor === source ? merged - model.tensors.get(source)!.entry.byteLength : merged;
   }
   for (const entry of await readdir(model.path, { withFileTypes: true })) {
     if (!/^[^.]+$|\.(json|txt|jinja|model|md)$/.test(entry.name) || entry.isDirectory()) continue;

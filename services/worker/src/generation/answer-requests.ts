@@ -3,7 +3,7 @@ import type { ModelSource } from '@lorasmith/base-models';
 import { pause } from '@lorasmith/concurrency';
 import { type GenerationFailure, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { ClaimedRequest, GenerationServer } from '@lorasmith/generation-queue';
-import { openBaseModel } from '@lorasmith/model-folder';
+import { onLoad, openBaseModel } from '@lorasmith/model-folder';
 import { asStorageError, type BundleStore } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { GenerationOrder } from '../trainer/messages.js';
@@ -105,7 +105,8 @@ async function answer(
   };
   try {
     const prepared = await prepare(claimed, sources, releases);
-    const hold = await pool.hold(request.base_model, prepared.precision, signal);
+    const { precision, quantization } = prepared;
+    const hold = await pool.hold({ baseModel: request.base_model, precision, quantization }, signal);
     if (hold === null && !signal.aborted) {
       outcome = 'given-back';
       return await claimed.giveBack();
@@ -116,7 +117,7 @@ async function answer(
       hold === null
         ? { type: 'cancelled' }
         : await hold.process.generate(
-            { ...prepared, trainerPrecision: hold.precision },
+            { ...prepared, inTrainer: hold.base },
             {
               signal,
               onPiece(piece) {
@@ -162,12 +163,13 @@ async function prepare(
     weightDigests,
   }: Pick<AnswerRequestsOptions, 'models' | 'adapters' | 'machine' | 'weightDigests'>,
   releases: (() => void)[],
-): Promise<Omit<GenerationOrder, 'trainerPrecision'>> {
+): Promise<Omit<GenerationOrder, 'inTrainer'>> {
   const model = await models.hold(request.base_model);
   releases.push(() => model.release());
   const { path: modelFolder } = await openBaseModel(model.modelsDir, request.base_model);
   let adapterFolder: string | null = null;
   let precision: GenerationOrder['precision'] = 'auto';
+  let quantization: GenerationOrder['quantization'] = 'none';
   if (request.adapter !== null) {
     // It may have been deleted since the api looked.
     if (!(await adapters.has(request.adapter))) {
@@ -179,8 +181,9 @@ async function prepare(
     const manifest = await readManifestOfFolder(held.folder);
     const origin = manifest?.origin;
     if (origin !== undefined && origin.kind !== 'imported') precision = origin.report.precision.chosen ?? 'auto';
+    quantization = onLoad(manifest?.base_model.quantization ?? null);
   }
-  return { request, modelFolder, adapterFolder, precision, machine, weightDigests };
+  return { request, modelFolder, adapterFolder, precision, quantization, machine, weightDigests };
 }
 
 function failureOf(error: unknown): GenerationFailure {

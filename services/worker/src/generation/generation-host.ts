@@ -1,9 +1,16 @@
 import { Semaphore } from '@lorasmith/concurrency';
 import { JobDeferred, type MachineProfile, ProductError } from '@lorasmith/contracts';
-import { type ModelFolder, type ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import {
+  type ModelFolder,
+  type ModelTexts,
+  readModelFolder,
+  WeightDigests,
+  withBaseQuantization,
+} from '@lorasmith/model-folder';
 import { Decoder } from '@lorasmith/models';
 import { weightMemory } from '@lorasmith/planning';
 import {
+  type BaseForm,
   BaseModelCache,
   checkEngineHere,
   engineError,
@@ -32,7 +39,7 @@ export interface GenerationHostOptions {
   beside?: <Result>(work: () => Promise<Result>) => Promise<Result>;
 }
 
-/** A base model in one precision, and what answers with it need. */
+/** A base model in one form, and what answers with it need. */
 interface Place {
   cache: BaseModelCache;
   context: GenerationContext | null;
@@ -52,14 +59,14 @@ function close(place: Place): void {
 const IDLE_MS = 60_000;
 
 /**
- * Answers requests for text, a step at a time, with the base model that this process has in memory. Text is computed in the
- * precision of its order: if the runs have the base model in the other one, it gets a copy of its own.
+ * Answers requests for text, a step at a time, with the base model that this process has in memory. Text is computed with it in
+ * the form of its order, precision and quantization: if the runs have the base model in another one, it gets a copy of its own.
  */
 export class GenerationHost implements TextGenerator {
   readonly #options: GenerationHostOptions;
   /** The place for text with the base model of the runs. */
   readonly #shared: Place;
-  /** The place for text with the base model in the other precision. */
+  /** The place for text with the base model in another form. */
   readonly #own: Place = { cache: new BaseModelCache(), context: null, release: () => {} };
   /** No longer counts the base model of its own. */
   #releaseOwnModel = () => {};
@@ -125,7 +132,7 @@ export class GenerationHost implements TextGenerator {
   /** @param releases gets what frees each thing that is held for the answer */
   async #prepare(order: GenerationOrder, releases: (() => void)[]): Promise<PreparedRequest> {
     const { request, modelFolder, adapterFolder } = order;
-    const folder = await readModelFolder(modelFolder);
+    const folder = withBaseQuantization(await readModelFolder(modelFolder), order.quantization);
     // Before the base model is loaded: what is wrong with a prompt is known without it.
     const text = await this.#options.texts.of(modelFolder);
     const calls = await callsOf(request, text);
@@ -144,12 +151,16 @@ export class GenerationHost implements TextGenerator {
   }
 
   async #openNow(folder: ModelFolder, order: GenerationOrder) {
-    const { weightDigests, machine, precision, trainerPrecision } = order;
+    const { weightDigests, machine, precision, quantization, inTrainer } = order;
     checkEngineHere(folder);
     const dtype = precisionHere(precision, folder.architecture.family, machine).chosen;
-    const inTrainer = this.#shared.cache.dtypeOf(folder.name) ?? trainerPrecision;
-    const place = inTrainer === dtype || inTrainer === 'auto' ? this.#shared : this.#own;
-    if (place === this.#own && place.cache.dtypeOf(folder.name) !== dtype) {
+    const isForm = (form: BaseForm | null) => form?.dtype === dtype && form.quantization === quantization;
+    const loaded = this.#shared.cache.formOf(folder.name) ?? {
+      dtype: inTrainer.precision === 'auto' ? dtype : inTrainer.precision,
+      quantization: inTrainer.quantization,
+    };
+    const place = isForm(loaded) ? this.#shared : this.#own;
+    if (place === this.#own && !isForm(place.cache.formOf(folder.name))) {
       this.#uncountOwnModel();
       this.#releaseOwnModel = this.#options.ledger.reserve(weightMemory(folder, dtype), machine);
     }

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { appetiteOf, generatableModel, mayBegin, mayContinue, type PlacedRun, type PoolState } from './admission.js';
 
-const ONE = { baseModel: 'one', precision: 'float32' as const };
-const TWO = { baseModel: 'two', precision: 'float32' as const };
+const FORM = { precision: 'float32' as const, quantization: 'none' as const };
+const ONE = { baseModel: 'one', ...FORM };
+const TWO = { baseModel: 'two', ...FORM };
+const QUANTIZED = { ...ONE, quantization: 'nf4' as const };
 const aRun = (number: number, changes: Partial<PlacedRun> = {}): PlacedRun => ({
   number,
   base: ONE,
@@ -22,9 +24,12 @@ const asSet = <Setting>(setting: Setting) => setting;
 
 describe('the appetite', () => {
   test('is for any job without a run, and for the base of the runs otherwise', () => {
-    expect(appetiteOf(aState([]), asSet)).toEqual({ isIdle: true, baseModel: 'one', precisions: ['float32'] });
+    const only = { precisions: ['float32'], quantization: 'none' };
+    expect(appetiteOf(aState([]), asSet)).toEqual({ isIdle: true, baseModel: 'one', ...only });
     const second = aState([aRun(1, { base: TWO })]);
-    expect(appetiteOf(second, asSet)).toEqual({ isIdle: false, baseModel: 'two', precisions: ['float32'] });
+    expect(appetiteOf(second, asSet)).toEqual({ isIdle: false, baseModel: 'two', ...only });
+    const quantized = aState([aRun(1, { base: QUANTIZED })]);
+    expect(appetiteOf(quantized, asSet)).toMatchObject({ baseModel: 'one', quantization: 'nf4' });
   });
 
   test.each<[string, PoolState]>([
@@ -33,12 +38,13 @@ describe('the appetite', () => {
     ['a run is suspected', aState([aRun(1)], { firstSuspect: 1 })],
     ['a run was deferred and others still run', aState([aRun(1)], { isDeferring: true })],
     ['its runs have two base models', aState([aRun(1), aRun(2, { base: TWO })], { limit: 8 })],
+    ['its runs have one in two forms', aState([aRun(1), aRun(2, { base: QUANTIZED })], { limit: 8 })],
   ])('is for nothing while %s', (_, state) => {
     expect(appetiteOf(state, asSet)).toBeNull();
   });
 
   test('is for every setting that is trained in the precision in memory', () => {
-    const auto = { baseModel: 'one', precision: 'auto' as const };
+    const auto = { ...ONE, precision: 'auto' as const };
     const state = aState([aRun(1, { base: auto })]);
     expect(appetiteOf(state, (setting) => (setting === 'bfloat16' ? setting : 'auto'))?.precisions).toEqual([
       'auto',

@@ -63,6 +63,7 @@ export function appetiteOf(state: PoolState, precisionOf: (setting: Precision) =
     isIdle: runs.length === 0,
     baseModel: base?.baseModel ?? null,
     precisions: PRECISIONS.filter((setting) => base !== null && precisionOf(setting) === base.precision),
+    quantization: base?.quantization ?? 'none',
   };
 }
 

@@ -1,4 +1,5 @@
 import type {
+  BaseQuantization,
   Dataset,
   GenerationFailure,
   GenerationPiece,
@@ -71,8 +72,10 @@ export interface GenerationOrder {
   adapterFolder: string | null;
   /** The precision of the adapter's training; `auto`, as a job has it, for the base model alone and imported adapters. */
   precision: TrainingSettings['precision'];
-  /** The precision in which the trainer has the base model for its runs, or is about to; `auto`: only it can tell. */
-  trainerPrecision: TrainingSettings['precision'];
+  /** The quantization of that training; `none` for the base model alone and imported adapters. */
+  quantization: BaseQuantization;
+  /** The form in which the trainer has the base model for its runs, or is about to; `auto`: only it can tell the precision. */
+  inTrainer: { precision: TrainingSettings['precision']; quantization: BaseQuantization };
   machine: MachineProfile | null;
   /** See TrainOrder. */
   weightDigests: string;

@@ -14,7 +14,7 @@ import type { TrainerOrder } from './messages.js';
 import type { PoolOutcome } from './run-outcome.js';
 import { isCrash } from './trainer-failure.js';
 import type { EndedRun, RunOptions, TrainerProcess } from './trainer-process.js';
-import { createWarmTrainer, type TrainerSlot, type WarmTrainer } from './warm-trainer.js';
+import { createWarmTrainer, type SharedBase, type TrainerSlot, type WarmTrainer } from './warm-trainer.js';
 
 type Precision = TrainingSettings['precision'];
 
@@ -67,8 +67,8 @@ export interface PoolPlace {
 
 export interface TrainerHold {
   process: TrainerProcess;
-  /** The precision in which the trainer has the base model, or is about to. */
-  precision: Precision;
+  /** The base model as the trainer has it, or is about to. */
+  base: SharedBase;
   release(): void;
 }
 
@@ -82,7 +82,7 @@ interface Member extends PlacedRun {
 }
 
 /**
- * Shares one trainer among the runs of a base model and precision. {@link Suspicion} says which of them may have crashed it, and
+ * Shares one trainer among the runs of a base model in one form. {@link Suspicion} says which of them may have crashed it, and
  * admission.ts which may begin beside the others.
  */
 export class TrainerPool {
@@ -133,11 +133,14 @@ export class TrainerPool {
     base_model: baseModel,
     training,
   }: Pick<JobSpec, 'base_model'> & {
-    training: Pick<TrainingSettings, 'precision'>;
+    training: Pick<TrainingSettings, 'precision' | 'base_quantization'>;
   }): PoolPlace {
     const member: Member = {
       number: ++this.#lastNumber,
-      base: { baseModel, precision: this.#precisionOf(training.precision) },
+      base: {
+        ...{ baseModel, precision: this.#precisionOf(training.precision) },
+        quantization: training.base_quantization,
+      },
       state: 'placed',
       step: 0,
       recycling: new AbortController(),
@@ -164,19 +167,20 @@ export class TrainerPool {
   }
 
   /**
-   * Keeps a trainer with this base model until it is released: in the precision in which it has the model, else in this one.
+   * Keeps a trainer with this base model until it is released: in the form in which it has the model, else in this one.
    * Null where the trainer is needed for something else, or the signal is aborted.
    */
-  async hold(baseModel: ModelName, precision: Precision, signal: AbortSignal): Promise<TrainerHold | null> {
+  async hold(asked: SharedBase, signal: AbortSignal): Promise<TrainerHold | null> {
+    const { baseModel } = asked;
     for (;;) {
       const now = this.generatableModel();
       if (signal.aborted || now === null || (now.baseModel ?? baseModel) !== baseModel) return null;
       const { base } = this.#trainer;
       const running = [...this.#members.values()].find(({ state }) => state !== 'placed')?.base;
       const loaded = base?.baseModel === baseModel ? base : running;
-      const wanted = loaded ?? { baseModel, precision: this.#precisionOf(precision) };
+      const wanted = loaded ?? { ...asked, precision: this.#precisionOf(asked.precision) };
       const slot = this.#trainer.take(wanted);
-      if (slot !== null) return { process: slot.process, precision: wanted.precision, release: slot.leave };
+      if (slot !== null) return { process: slot.process, base: wanted, release: slot.leave };
       await untilAborted(this.#nextChange, signal);
     }
   }

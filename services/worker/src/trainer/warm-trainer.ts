@@ -1,10 +1,11 @@
-import type { ModelName, TrainingSettings } from '@lorasmith/contracts';
+import type { BaseQuantization, ModelName, TrainingSettings } from '@lorasmith/contracts';
 import type { TrainerProcess } from './trainer-process.js';
 
 /** The base that runs must have in common to share a trainer. `auto`: which precision that is, the trainer finds out. */
 export interface SharedBase {
   baseModel: ModelName;
   precision: TrainingSettings['precision'];
+  quantization: BaseQuantization;
 }
 
 export interface WarmTrainerOptions {
@@ -127,5 +128,6 @@ export function createWarmTrainer({ start, idleMs, recycleAfterMs, onChange }: W
 }
 
 export function isSameBase(one: SharedBase, other: SharedBase): boolean {
-  return one.baseModel === other.baseModel && one.precision === other.precision;
+  const isSameForm = one.precision === other.precision && one.quantization === other.quantization;
+  return one.baseModel === other.baseModel && isSameForm;
 }

@@ -84,6 +84,7 @@ function About({ manifest }: { manifest: AdapterManifest }) {
           ['Made', <OriginText key="origin" origin={origin} />],
           ['Created', <Moment key="created" at={manifest.created_at} />],
           ['Base model', `${base.name} (${base.family})`],
+          ['Base in 4 bits', quantizationText(base)],
           ['Rank', lora.r],
           ['Alpha', lora.alpha],
           ['Adapted layers', `${lora.modules.length}: ${namesOf(lora.modules)}`],
@@ -94,6 +95,11 @@ function About({ manifest }: { manifest: AdapterManifest }) {
       />
     </section>
   );
+}
+
+function quantizationText({ quantization }: AdapterManifest['base_model']): string | null {
+  if (quantization === null) return null;
+  return `${quantization.type}, ${quantization.on_load ? 'quantized when it is loaded' : 'as it is stored'}`;
 }
 
 function Downloads({ manifest: { id, name, files } }: { manifest: AdapterManifest }) {

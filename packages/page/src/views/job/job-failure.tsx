@@ -43,7 +43,10 @@ function remedyOf(job: Job): Remedy | null {
     }
     case 'out_of_memory':
     case 'does_not_fit': {
-      if (batchSize === 1) return null;
+      if (batchSize === 1) {
+        if (job.training.base_quantization !== 'none') return null;
+        return { label: 'Like this, with the base model in 4 bits', changes: { 'training.base_quantization': 'nf4' } };
+      }
       const smaller = String(Math.floor(batchSize / 2));
       return {
         label: `Like this, in batches of ${smaller}`,

@@ -22,6 +22,10 @@ export function SettingsCard({ job }: { job: Job }) {
             </Link>,
           ],
           ['Priority', job.priority],
+          [
+            'Base model',
+            job.training.base_quantization === 'nf4' ? 'in 4 bits: quantized to NF4 when it is loaded' : null,
+          ],
           ['Created', <Moment key="created" at={job.created_at} isExact />],
           ['Started', job.started_at && <Moment at={job.started_at} isExact />],
           ['Ended', job.ended_at && <Moment at={job.ended_at} isExact />],

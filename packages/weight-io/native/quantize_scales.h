@@ -1,0 +1,15 @@
+#pragma once
+
+#include <node_api.h>
+
+namespace lorasmith {
+
+// quantizeScales(regions: [scales, codes, nestedScales], counts: Float64Array, offset: number | null):
+// Promise<Float32Array>, the offset of each of the weights whose scales lie one behind the other. The memory of the
+// float32 scales is released.
+napi_value QuantizeScalesOfWeights(napi_env env, napi_callback_info info);
+
+// quantizationTables(): Float32Array, the 16 numbers of NF4 and the 256 of a scale.
+napi_value QuantizationTables(napi_env env, napi_callback_info info);
+
+}  // namespace lorasmith
