@@ -1,15 +1,43 @@
 // node bench/gpu-arithmetic.mjs
 // What a training step takes of a GPU, computed and not measured: operations and bytes are the estimate's own
 // (packages/planning), rates are those that NVIDIA publishes, and the shares of them that a step reaches are assumed.
-import { LLAMA_NAMES, layerLinears } from '../packages/model-folder/dist/index.js';
-import { decoderMemory, engineMemory, logitsPerChunk, stepWork } from '../packages/planning/dist/index.js';
+import * as modelFolder from '../packages/model-folder/dist/index.js';
+import * as planning from '../packages/planning/dist/index.js';
+import { memoryOnCard, modelOf } from '../scripts/docs/model-on-card.mjs';
 import { gigabytes, table } from './tables.mjs';
 
 /** The sizes of SmolLM2-135M, Llama 3.2 1B and Llama 3.1 8B. */
 const MODELS = [
-  shape('135M', { hidden: 576, intermediate: 1536, layers: 30, heads: 9, keyValue: 3, headDim: 64, vocab: 49_152 }),
-  shape('1B', { hidden: 2048, intermediate: 8192, layers: 16, heads: 32, keyValue: 8, headDim: 64, vocab: 128_256 }),
-  shape('8B', { hidden: 4096, intermediate: 14_336, layers: 32, heads: 32, keyValue: 8, headDim: 128, vocab: 128_256 }),
+  modelOf(modelFolder, '135M', {
+    hidden: 576,
+    intermediate: 1536,
+    layers: 30,
+    heads: 9,
+    keyValue: 3,
+    headDim: 64,
+    vocab: 49_152,
+    tiedHead: true,
+  }),
+  modelOf(modelFolder, '1B', {
+    hidden: 2048,
+    intermediate: 8192,
+    layers: 16,
+    heads: 32,
+    keyValue: 8,
+    headDim: 64,
+    vocab: 128_256,
+    tiedHead: true,
+  }),
+  modelOf(modelFolder, '8B', {
+    hidden: 4096,
+    intermediate: 14_336,
+    layers: 32,
+    heads: 32,
+    keyValue: 8,
+    headDim: 128,
+    vocab: 128_256,
+    tiedHead: false,
+  }),
 ];
 const BATCHES = [
   { rows: 4, length: 512 },
@@ -29,118 +57,21 @@ const REACHED = { products: 0.6, attention: 0.25, passes: 0.7 };
 const OPS = { ofLayer: 56, recomputed: 78, beside: 26 };
 /** The time of calling one op from JavaScript. It runs beside the GPU's work, so only the longer of the two counts. */
 const SECONDS_PER_OP = 13.6e-6;
-/** See services/worker/src/device: what the driver, the kernels and cuBLASLt take of the card, and what is kept free. */
-const RESERVED = { cuda: 2 ** 30, tensorflow: 2 ** 31, cpu: 0 };
-const KEPT_FREE = 0.05;
-/** Times follow from the published rates instead. */
-const NO_RATES = { matmul_gflops: 1, attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 0 };
-
-/**
- * @param {string} name
- * @param {{
- *   hidden: number;
- *   intermediate: number;
- *   layers: number;
- *   heads: number;
- *   keyValue: number;
- *   headDim: number;
- *   vocab: number;
- * }} sizes
- */
-function shape(name, { hidden, intermediate, layers, heads, keyValue, headDim, vocab }) {
-  /** @type {import('../packages/model-folder/dist/index.js').DecoderArchitecture} */
-  const architecture = {
-    kind: 'decoder',
-    family: 'llama',
-    names: LLAMA_NAMES,
-    vocabSize: vocab,
-    hiddenSize: hidden,
-    intermediateSize: intermediate,
-    layerCount: layers,
-    headCount: heads,
-    keyValueHeadCount: keyValue,
-    headDim,
-    embeddingScale: 1,
-    branchScale: 1,
-    logitScale: 1,
-    norm: { kind: 'rms', epsilon: 1e-5, weightOffset: 0 },
-    ropes: [{ theta: 10_000, partialRotaryFactor: 1, interleaved: false, scaling: null }],
-    attention: {
-      softcap: null,
-      queryGrowth: null,
-      queryKeyNorm: 'head',
-      outputGate: null,
-      layers: Array.from({ length: layers }, () => ({ scale: headDim ** -0.5, window: null, rope: 0 })),
-    },
-    linearAttention: null,
-    mlp: { gated: true, activation: 'silu' },
-    bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
-    transposedWeights: false,
-    logitSoftcap: null,
-    tiedHead: name !== '8B',
-    maxPositions: 8192,
-    ignoredDropout: [],
-    bosTokenId: null,
-    eosTokenIds: [],
-    padTokenId: null,
-  };
-  const modules = Array.from({ length: layers }, (_, index) => layerLinears(architecture, index)).flatMap(
-    ({ attentionInputs, attentionOutput, gateUp, down }) =>
-      [...attentionInputs, attentionOutput, ...gateUp, down].map(({ name: module, inFeatures, outFeatures }) => ({
-        name: module,
-        in_features: inFeatures,
-        out_features: outFeatures,
-      })),
-  );
-  const embeddings = (architecture.tiedHead ? 1 : 2) * vocab * hidden;
-  const parameterCount =
-    embeddings + modules.reduce((sum, module) => sum + module.in_features * module.out_features, 0);
-  return { name, architecture, modules, parameterCount };
-}
-
-/** @typedef {import('../packages/contracts/dist/index.js').MachineProfile} MachineProfile */
 
 /**
  * The memory that the estimate expects.
  *
- * @param {MachineProfile['engine']['kind']} kind
+ * @param {'cuda' | 'tensorflow'} kind
  * @param {(typeof MODELS)[number]} model
  * @param {(typeof BATCHES)[number]} batch
  * @param {(typeof CARDS)[number]} card
  */
-function memory(kind, { architecture, modules, parameterCount }, { rows, length }, card) {
-  /** @type {MachineProfile} */
-  const machine = {
-    worker: card.name,
-    measured_at: '',
-    processor: card.name,
-    memory_bytes: card.memory - RESERVED[kind],
-    base_memory_bytes: 0,
-    rates: { float32: NO_RATES, bfloat16: NO_RATES },
-    engine: { kind, card: null, self_test: null },
-  };
-  const targets = modules.map((module) => ({ ...module, rank: RANK, scale: 1 }));
-  const trainedParameters = modules.reduce((sum, module) => sum + RANK * (module.in_features + module.out_features), 0);
-  /** @param {boolean} recompute */
-  const peakOf = (recompute) =>
-    decoderMemory({
-      memory: {
-        ...{ architecture, targets, trainedParameters, recompute, optimizer: 'adamw' },
-        weightBytes: 2 * parameterCount,
-        decodedBytes: 0,
-        precision: 'bfloat16',
-        dropout: 0,
-        engine: engineMemory(machine.engine),
-        logitsInChunk: logitsPerChunk(machine, 'bfloat16'),
-        sampleCacheBytes: 0,
-      },
-      load: { mostTokens: rows * length, mostLabels: rows * (length - 1), longestRow: length },
-      evaluation: null,
-    });
-  const available = machine.memory_bytes * (1 - KEPT_FREE);
-  const recompute = peakOf(false) > available;
-  const peak = peakOf(recompute);
-  return { recompute, peak, fits: peak <= available, text: `${gigabytes(peak)}${recompute ? ', recompute' : ''}` };
+function memory(kind, model, batch, card) {
+  const options = { kind, cardBytes: card.memory, rank: RANK, ...batch };
+  const { kept, recomputed, availableBytes } = memoryOnCard(planning, model, options);
+  const recompute = kept > availableBytes;
+  const peak = recompute ? recomputed : kept;
+  return { recompute, peak, fits: peak <= availableBytes, text: `${gigabytes(peak)}${recompute ? ', recompute' : ''}` };
 }
 
 /**
@@ -156,7 +87,7 @@ function step(model, batch, card) {
   const targets = modules.map((module) => ({ ...module, rank: RANK, scale: 2 }));
   const held = memory('cuda', model, batch, card);
   const { recompute } = held;
-  const work = stepWork(
+  const work = planning.stepWork(
     { architecture, modules, targets, recompute },
     { tokensPerStep: tokens, labelsPerStep: labels, squaresPerStep: rows * length ** 2, microBatchesPerStep: 1 },
   );

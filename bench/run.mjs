@@ -10,8 +10,7 @@ import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-envi
 import { around as aroundTraining, copyWithDigest, writeChats } from './parts/around.mjs';
 import { fairness as fairnessOfKeys } from './parts/fairness.mjs';
 import { trainedTogether, wholeJobs } from './parts/jobs.mjs';
-import { quantizedCopy } from './quantized-copy.mjs';
-import { LARGE, writeRandomModel } from './random-model.mjs';
+import { LARGE, SMALL, writeRandomModel } from './random-model.mjs';
 import { readBenchRows } from './rows.mjs';
 import { gigabytes, percent, table } from './tables.mjs';
 
@@ -215,23 +214,17 @@ async function growth() {
 
 /** A training step on the model in 4 bits beside the same in bfloat16. */
 async function quantized() {
-  const folder = await mkdtemp(path.join(tmpdir(), 'bench-quantized-'));
   const measuredSizes = [];
-  try {
-    await quantizedCopy(model, folder);
-    for (const [rows, length] of /** @type {const} */ ([
-      [2, 128],
-      [16, 128],
-    ])) {
-      const options = { precision: 'bfloat16', rows, length, repeats };
-      const dense = await measured('growth', options);
-      const packed = await measured('growth', { ...options, model: folder });
-      measuredSizes.push({ rows, length, dense, packed, ratio: dense.tokens_per_second / packed.tokens_per_second });
-    }
-  } finally {
-    await rm(folder, { recursive: true });
+  for (const [rows, length] of /** @type {const} */ ([
+    [2, 128],
+    [16, 128],
+  ])) {
+    const options = { precision: 'bfloat16', rows, length, repeats };
+    const dense = await measured('growth', options);
+    const packed = await measured('growth', { ...options, quantization: 'nf4' });
+    measuredSizes.push({ rows, length, dense, packed, ratio: dense.tokens_per_second / packed.tokens_per_second });
   }
-  say('Weights in 4 bits: a micro-batch as in growth, on the model in NF4 with double quantization and in bfloat16.');
+  say('Weights in 4 bits: a micro-batch as in growth, with base_quantization nf4 and in bfloat16.');
   say(
     table(
       ['tokens', 'bfloat16, tokens/s', 'peak memory', 'NF4, tokens/s', 'peak memory', 'time of a step'],
@@ -289,8 +282,21 @@ async function optimizers() {
   return trainings;
 }
 
-/** The estimates of dry_run against measurements of real jobs. */
+/** The estimates of dry_run against measurements of real jobs; with weights in 4 bits, of three models. */
 async function estimate() {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'bench-estimate-'));
+  try {
+    const models = { small: path.join(scratch, 'llama-334m'), large: path.join(scratch, 'llama-1b') };
+    await writeRandomModel(models.small, { family: 'llama', shape: SMALL, tokenizerFrom: model });
+    await writeRandomModel(models.large, { family: 'llama', shape: LARGE, tokenizerFrom: model });
+    return await estimateOn(models);
+  } finally {
+    await rm(scratch, { recursive: true });
+  }
+}
+
+/** @param {{ small: string, large: string }} models random ones, beside the model of all parts */
+async function estimateOn({ small, large }) {
   const { profile: machine } = await measured('machine', { precision: 'bfloat16', rows: 4, length: 128, repeats: 1 });
   Object.assign(machine, { worker: 'bench', measured_at: new Date().toISOString() });
   const jobs = [
@@ -314,6 +320,10 @@ async function estimate() {
       text: { rows: 64, words: 60 },
       training: { precision: 'bfloat16', batch_size: 2, gradient_accumulation_steps: 8 },
     },
+    ...[{ name: 'nf4' }, { name: 'nf4, 334M', model: small }, { name: 'nf4, 1.07B', model: large }].map((own) => ({
+      ...{ ...own, text: { rows: 8, words: 200 }, targets: 'all-linear', rank: 16 },
+      training: { precision: 'bfloat16', batch_size: 2, base_quantization: 'nf4' },
+    })),
   ];
   const rows = [];
   for (const { name, ...job } of jobs) {

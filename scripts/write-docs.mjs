@@ -2,11 +2,14 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ERRORS } from '../packages/contracts/dist/index.js';
+import * as modelFolder from '../packages/model-folder/dist/index.js';
+import * as planning from '../packages/planning/dist/index.js';
 import * as serviceKit from '../packages/service-kit/dist/index.js';
 import { PULLER_SETTINGS } from '../services/api/dist/puller-settings.js';
 import { API_SETTINGS } from '../services/api/dist/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
 import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
+import { cardTable } from './docs/card-table.mjs';
 import { configurationPage } from './docs/configuration-page.mjs';
 import { errorTable } from './docs/error-table.mjs';
 import { limitsPage, loadLimits } from './docs/limits-page.mjs';
@@ -25,6 +28,7 @@ const cases = await loadCases();
 const parts = /** @type {const} */ ([
   ['docs/api.md', 'errors', errorTable(ERRORS)],
   ['docs/base-models.md', 'families', familyTable(cases)],
+  ['docs/base-models.md', 'cards', cardTable(modelFolder, planning)],
   ['docs/using-adapters.md', 'loaders', caseTable(cases)],
 ]);
 for (const [name, part, text] of parts) {

@@ -1,7 +1,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { ERRORS } from '../packages/contracts/src/index.js';
+import * as modelFolder from '../packages/model-folder/src/index.js';
+import * as planning from '../packages/planning/src/index.js';
 import * as serviceKit from '../packages/service-kit/src/index.js';
+import { cardTable } from '../scripts/docs/card-table.mjs';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable } from '../scripts/docs/error-table.mjs';
 import { limitsPage, loadLimits } from '../scripts/docs/limits-page.mjs';
@@ -35,6 +38,11 @@ describe('generated parts of the documentation (by "npm run docs")', () => {
   test('docs/api.md lists every error code with its status', async () => {
     const text = await page('docs/api.md');
     expect(text).toBe(withPart(text, 'errors', errorTable(ERRORS)));
+  });
+
+  test('docs/base-models.md shows which model fits which card by the estimate', async () => {
+    const text = await page('docs/base-models.md');
+    expect(text).toBe(withPart(text, 'cards', cardTable(modelFolder, planning)));
   });
 
   test('docs/base-models.md and docs/using-adapters.md show what check-loaders recorded', async () => {

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LoraAdapter } from '../../packages/lora/dist/index.js';
-import { readModelFolder, WeightDigests } from '../../packages/model-folder/dist/index.js';
+import { readModelFolder, WeightDigests, withBaseQuantization } from '../../packages/model-folder/dist/index.js';
 import { loadBaseModel, loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
 import { configureKernels, dispose, fill, observeOps, scope } from '../../packages/tensor/dist/index.js';
 import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
@@ -22,10 +22,10 @@ import { NextToken } from '../../packages/training/dist/objectives/next-token/ne
 /**
  * Tokens per second and peak memory of one size of micro-batch.
  *
- * @param {StepOptions & { recompute?: boolean }} options
+ * @param {StepOptions & { recompute?: boolean, quantization?: 'none' | 'nf4' }} options
  */
-export async function growth({ model, precision, rows, length, recompute = false, repeats }) {
-  const { batchOf, run } = await engineStep(model, precision);
+export async function growth({ model, precision, rows, length, recompute = false, quantization, repeats }) {
+  const { batchOf, run } = await engineStep(model, precision, quantization);
   const batch = batchOf({ rows, length });
   const seconds = medianSeconds(() => run(batch, recompute), repeats);
   return {
@@ -139,9 +139,10 @@ export async function loading({ model, precision }) {
  *
  * @param {string} modelFolder
  * @param {Precision} precision
+ * @param {'none' | 'nf4'} [quantization]
  */
-async function engineStep(modelFolder, precision) {
-  const folder = await readModelFolder(modelFolder);
+async function engineStep(modelFolder, precision, quantization = 'none') {
+  const folder = withBaseQuantization(await readModelFolder(modelFolder), quantization);
   const decoder = await loadDecoder(folder, precision);
   const targets = folder.modules
     .filter(({ name }) => /[qv]_proj$/.test(name))

@@ -38,6 +38,7 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
   const theirs =
     peers.transformers === null ? [] : await manyAnswersOf(peers.transformers, 'transformers_peft.py', jobs, signal);
   const [withPeft = { error: 'left out' }, alone = { error: 'left out' }] = theirs;
+  if (peers.transformers !== null) await checkQuantized(dataset.id);
   if (theirs.length > 0) {
     report.compare('demo', 'PEFT, adapter', withPeft, [['ours', ours, FLOAT32]]);
     report.compare('demo', 'transformers, merged', alone, [['ours', ours, BFLOAT16]]);
@@ -53,6 +54,27 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
       ['ours', ours, BFLOAT16],
     ]);
   }
+  /** An adapter of the model in 4 bits, on the model that bitsandbytes quantizes. @param {string} rows */
+  async function checkQuantized(rows) {
+    const training = { ...JOB.training, base_quantization: 'nf4', precision: 'bfloat16' };
+    const made = await client.waitForJob((await client.createJob({ ...JOB, dataset: rows, training })).id, { signal });
+    if (made.adapter === null) throw new Error(`the job ${made.status}: ${made.error?.message}`);
+    const quantized = await downloadFolders(client, made.adapter, path.join(folder, 'demo-nf4'), signal);
+    const answers = await ownAnswers(client, made.adapter, PROMPTS);
+    const python = /** @type {string} */ (peers.transformers);
+    const [onBase = { error: 'left out' }, mergedAlone = { error: 'left out' }] = await manyAnswersOf(
+      python,
+      'transformers_peft.py',
+      [
+        { ...common, model: base, adapter: quantized.adapter, nf4: true },
+        { ...common, model: quantized.merged },
+      ],
+      signal,
+    );
+    report.compare('demo', 'bitsandbytes, adapter', onBase, [['ours', answers, BFLOAT16]]);
+    report.compare('demo', 'transformers, merged nf4', mergedAlone, [['ours', answers, BFLOAT16]]);
+  }
+
   /** @param {string} what @param {Promise<{ url: string, stop: () => Promise<void> }>} starting */
   const probe = async (what, starting) => {
     let server;

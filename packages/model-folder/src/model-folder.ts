@@ -45,7 +45,7 @@ export interface ModelFolder {
    * quantized when they are read. Empty for most models.
    */
   quantized: ReadonlyMap<string, QuantizedWeight>;
-  /** What is quantized when it is read; see withBaseQuantization. */
+  /** The quantization of weights when they are read; see withBaseQuantization. */
   baseQuantization: BaseQuantization;
   /** Every linear layer, including the output head, by its full name in PEFT. */
   linears: ReadonlyMap<string, LinearLayer>;

@@ -38,7 +38,7 @@ const MOST_FILES_AT_ONCE = 3;
 interface Filling {
   target: WeightTarget;
   bytes: number;
-  /** Of float32 scales; 0 where it is not quantized. */
+  /** The size of the float32 scales; 0 where it is not quantized. */
   scaleBytes: number;
   missingBytes: number;
   /** Its own, and that of its scales. */

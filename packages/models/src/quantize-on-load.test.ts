@@ -48,7 +48,7 @@ interface Quantized {
   scales: Region;
 }
 
-/** What is read of tensors, each quantized. */
+/** Codes and scales of tensors that are quantized as they are read. */
 async function quantized(
   folder: ModelFolder,
   names: readonly string[],

@@ -11,7 +11,7 @@ export {
 } from './estimate/estimate-memory.js';
 export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
 export { sampleCacheTokens } from './estimate/sampling.js';
-export { weightMemory } from './estimate/weight-memory.js';
+export { decodedMemory, weightMemory } from './estimate/weight-memory.js';
 export {
   type ExampleStore,
   type ExampleStoreOptions,

@@ -5,9 +5,9 @@ import { createRegion, type Region } from './region.js';
 const NESTED_BLOCK = 256;
 
 const tables = addon.quantizationTables();
-/** What the codes of NF4 stand for: `[16]`. */
+/** The numbers that the codes of NF4 stand for: `[16]`. */
 export const NF4_VALUES: Float32Array = tables.subarray(0, 16);
-/** What the codes of scales stand for, of those that are quantized here: `[256]`. */
+/** The numbers that the codes of scales stand for, of those that are quantized here: `[256]`. */
 export const SCALE_VALUES: Float32Array = tables.subarray(16);
 
 /** Quantized scales of weights, one weight's behind the other's. */

@@ -421,6 +421,7 @@ describe('it is refused', () => {
       family: 'llama',
       weights_sha256: '0'.repeat(64),
       architecture_sha256: '0'.repeat(64),
+      quantization: null,
     };
     const manifest = {
       version: 1,

@@ -201,6 +201,7 @@ const values: HostileCase[] = [
   jobText('training: checkpoints every 10^300 steps', INVALID, '"training": {"checkpoint_every_steps": 1e300}'),
   training('a schedule named like a JavaScript property', INVALID, { lr_scheduler: 'constructor' }),
   training('an unknown precision', INVALID, { precision: 'float64' }),
+  training('an unknown quantization', INVALID, { base_quantization: 'int8' }),
 ];
 
 export const jsonBodies: HostileTable = { kind: 'JSON bodies', cases: [...notJson, ...otherShapes, ...values] };

@@ -10,6 +10,7 @@ const NEXT = [
 ];
 const MANIFEST = {
   id: ID,
+  base_model: { name: 'a-model', quantization: null },
   origin: {
     kind: 'trained',
     probe: {
@@ -20,8 +21,8 @@ const MANIFEST = {
   },
 };
 
-async function probe(logprobs: Record<string, number>, args: string[] = []) {
-  const api = await serve(json(200, MANIFEST));
+async function probe(logprobs: Record<string, number>, args: string[] = [], manifest: object = MANIFEST) {
+  const api = await serve(json(200, manifest));
   const text = Object.keys(logprobs)[0]!;
   const server = await serve(json(200, { choices: [{ text, logprobs: { top_logprobs: [logprobs] } }] }));
   const written = { output: '', errorOutput: '' };
@@ -49,6 +50,16 @@ it('reports a server that has the adapter, and exits with 0', async () => {
   expect(api[0]!.headers.authorization).toBe('Bearer lsk_secret');
   expect(server[0]!.headers.authorization).toBe('Bearer sk-other');
   expect(JSON.parse(server[0]!.body)).toMatchObject({ model: 'mine', temperature: 0, max_tokens: 1 });
+});
+
+it('says that a server may differ that has the base model in another form than the adapter was trained on', async () => {
+  const quantization = { type: 'nf4', double_quantization: true, on_load: true };
+  const manifest = { ...MANIFEST, base_model: { ...MANIFEST.base_model, quantization } };
+  const answered = { ' 2021': -0.21, ' March': -2.38 };
+  expect((await probe(answered, [], manifest)).output).toContain(
+    'trained on a-model in 4 bits (nf4, quantized when it is loaded)',
+  );
+  expect((await probe(answered)).output).not.toContain('4 bits');
 });
 
 it('exits with 1 for a server that has the base model or another model', async () => {

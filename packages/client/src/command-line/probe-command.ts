@@ -49,7 +49,7 @@ const VERDICTS: Record<ProbeVerdict, string> = {
     'undecided: on the probe, adapter and base model are too similar to distinguish them, or the server ends every text',
 };
 
-/** What else differs on a server whose base model is not quantized as it was in training. */
+/** The sentence about a server whose base model is not quantized as it was in training; none for others. */
 function aboutBase({ base_model: { name, quantization } }: AdapterManifest): string[] {
   if (quantization === null) return [];
   const how = quantization.on_load ? 'quantized when it is loaded' : 'as it is stored';

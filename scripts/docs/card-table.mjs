@@ -1,0 +1,71 @@
+import { memoryOnCard, modelOf } from './model-on-card.mjs';
+
+/** The sizes in the config.json of published models. */
+const MODELS = /** @type {const} */ ([
+  ['Llama 3.2 1B', [2048, 8192, 16, 32, 8, 64, 128_256], true],
+  ['Llama 3.2 3B', [3072, 8192, 28, 24, 8, 128, 128_256], true],
+  ['Qwen3 4B', [2560, 9728, 36, 32, 8, 128, 151_936], true],
+  ['Qwen3 8B', [4096, 12_288, 36, 32, 8, 128, 151_936], false],
+  ['Llama 3.1 8B', [4096, 14_336, 32, 32, 8, 128, 128_256], false],
+  ['Gemma 3 12B', [3840, 15_360, 48, 16, 8, 256, 262_208], true],
+  ['Qwen3 14B', [5120, 17_408, 40, 40, 8, 128, 151_936], false],
+  ['Mistral Small 3 24B', [5120, 32_768, 40, 32, 8, 128, 131_072], false],
+  ['Qwen3 32B', [5120, 25_600, 64, 64, 8, 128, 151_936], false],
+  ['Llama 3.3 70B', [8192, 28_672, 80, 64, 8, 128, 128_256], false],
+]);
+/** The memory of usual cards, as the driver reports it, in MiB. */
+const CARDS = /** @type {const} */ ([
+  ['8 GB', 8_188],
+  ['12 GB', 12_288],
+  ['16 GB', 16_376],
+  ['24 GB', 24_564],
+  ['48 GB', 46_068],
+  ['80 GB', 81_559],
+]);
+const LENGTH = 2048;
+const RANK = 16;
+/** Larger micro-batches are no faster. */
+const MOST_ROWS = 16;
+
+/**
+ * Which model can be trained on which card: the rows of a micro-batch.
+ *
+ * @param {import('./model-on-card.mjs').Layouts & Pick<typeof import('../../packages/model-folder/dist/index.js'), 'withBaseQuantization'>} modelFolder
+ * @param {import('./model-on-card.mjs').Planning} planning
+ */
+export function cardTable(modelFolder, planning) {
+  const { withBaseQuantization } = modelFolder;
+  const rows = MODELS.flatMap(([name, sizes, tiedHead]) => {
+    const [hidden, intermediate, layers, heads, keyValue, headDim, vocab] = sizes;
+    const shape = { hidden, intermediate, layers, heads, keyValue, headDim, vocab, tiedHead };
+    const dense = modelOf(modelFolder, name, shape);
+    const quantized = { ...dense, ...withBaseQuantization(dense, 'nf4'), architecture: dense.architecture };
+    return [
+      [name, 'bf16', ...CARDS.map(([, mebibytes]) => rowsText(planning, dense, mebibytes))],
+      ['', 'nf4', ...CARDS.map(([, mebibytes]) => rowsText(planning, quantized, mebibytes))],
+    ];
+  });
+  const head = ['Model', 'Weights', ...CARDS.map(([name]) => name)];
+  return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+/** @param {import('./model-on-card.mjs').Planning} planning @param {ReturnType<typeof modelOf>} model @param {number} mebibytes */
+function rowsText(planning, model, mebibytes) {
+  /** @param {'kept' | 'recomputed'} how */
+  const most = (how) => {
+    for (let rows = MOST_ROWS; rows >= 1; rows /= 2) {
+      const options = {
+        kind: /** @type {const} */ ('cuda'),
+        cardBytes: mebibytes * 2 ** 20,
+        rank: RANK,
+        rows,
+        length: LENGTH,
+      };
+      const { [how]: peak, availableBytes } = memoryOnCard(planning, model, options);
+      if (peak <= availableBytes) return String(rows);
+    }
+    return '–';
+  };
+  const [kept, recomputed] = [most('kept'), most('recomputed')];
+  return recomputed === '–' ? '–' : `${kept} / ${recomputed}`;
+}

@@ -1,0 +1,127 @@
+/** @typedef {import('../../packages/contracts/dist/index.js').MachineProfile} MachineProfile */
+/** @typedef {import('../../packages/model-folder/dist/index.js').ModelFolder} ModelFolder */
+/** @typedef {Pick<typeof import('../../packages/model-folder/dist/index.js'), 'LLAMA_NAMES' | 'layerLinears'>} Layouts */
+/** @typedef {Pick<typeof import('../../packages/planning/dist/index.js'), 'decodedMemory' | 'decoderMemory' | 'engineMemory' | 'logitsPerChunk' | 'weightMemory'>} Planning */
+
+/** See services/worker/src/device: what the driver, the kernels and cuBLASLt take of the card, and what is kept free. */
+const RESERVED = { cuda: 2 ** 30, tensorflow: 2 ** 31, cpu: 0 };
+const KEPT_FREE = 0.05;
+/** No time is estimated. */
+const NO_RATES = { matmul_gflops: 1, attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 0 };
+
+/**
+ * @typedef {{
+ *   hidden: number;
+ *   intermediate: number;
+ *   layers: number;
+ *   heads: number;
+ *   keyValue: number;
+ *   headDim: number;
+ *   vocab: number;
+ *   tiedHead: boolean;
+ * }} Shape
+ */
+
+/**
+ * A model of a shape, without weights: what the estimate reads of a base-model folder.
+ *
+ * @param {Layouts} layouts @param {string} name @param {Shape} shape
+ */
+export function modelOf({ LLAMA_NAMES, layerLinears }, name, shape) {
+  const { hidden, intermediate, layers, heads, keyValue, headDim, vocab, tiedHead } = shape;
+  /** @type {import('../../packages/model-folder/dist/index.js').DecoderArchitecture} */
+  const architecture = {
+    kind: 'decoder',
+    family: 'llama',
+    names: LLAMA_NAMES,
+    vocabSize: vocab,
+    hiddenSize: hidden,
+    intermediateSize: intermediate,
+    layerCount: layers,
+    headCount: heads,
+    keyValueHeadCount: keyValue,
+    headDim,
+    embeddingScale: 1,
+    branchScale: 1,
+    logitScale: 1,
+    norm: { kind: 'rms', epsilon: 1e-5, weightOffset: 0 },
+    ropes: [{ theta: 10_000, partialRotaryFactor: 1, interleaved: false, scaling: null }],
+    attention: {
+      softcap: null,
+      queryGrowth: null,
+      queryKeyNorm: 'head',
+      outputGate: null,
+      layers: Array.from({ length: layers }, () => ({ scale: headDim ** -0.5, window: null, rope: 0 })),
+    },
+    linearAttention: null,
+    mlp: { gated: true, activation: 'silu' },
+    bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
+    transposedWeights: false,
+    logitSoftcap: null,
+    tiedHead,
+    maxPositions: 8192,
+    ignoredDropout: [],
+    bosTokenId: null,
+    eosTokenIds: [],
+    padTokenId: null,
+  };
+  const linears = Array.from({ length: layers }, (_, index) => layerLinears(architecture, index)).flatMap(
+    ({ attentionInputs, attentionOutput, gateUp, down }) => [...attentionInputs, attentionOutput, ...gateUp, down],
+  );
+  const numbers = linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
+  /** @type {ModelFolder} */
+  const model = {
+    ...{ path: '', name, architecture, files: [], tensors: new Map(), quantized: new Map(), baseQuantization: 'none' },
+    linears: new Map(linears.map((linear) => [linear.name, linear])),
+    modules: linears.map(({ name: module, inFeatures, outFeatures }) => {
+      return { name: module, in_features: inFeatures, out_features: outFeatures };
+    }),
+    ...{ headModule: null, untiedByFiles: false, weightBytes: 0, dtype: 'bfloat16' },
+    parameterCount: numbers + (tiedHead ? 1 : 2) * vocab * hidden,
+  };
+  return { ...model, architecture };
+}
+
+/**
+ * The memory that the estimate expects of a training in bfloat16 that adapts every linear layer, without and with recompute.
+ *
+ * @param {Planning} planning
+ * @param {ReturnType<typeof modelOf>} model
+ * @param {{
+ *   kind: MachineProfile['engine']['kind'];
+ *   cardBytes: number;
+ *   rank: number;
+ *   rows: number;
+ *   length: number;
+ * }} options `cardBytes`: as the driver reports them
+ */
+export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, length }) {
+  const { decodedMemory, decoderMemory, engineMemory, logitsPerChunk, weightMemory } = planning;
+  const { architecture, modules } = model;
+  /** @type {MachineProfile} */
+  const machine = {
+    ...{ worker: '', measured_at: '', processor: '', base_memory_bytes: 0 },
+    memory_bytes: cardBytes - RESERVED[kind],
+    rates: { float32: NO_RATES, bfloat16: NO_RATES },
+    engine: { kind, card: null, self_test: null },
+  };
+  const targets = modules.map((module) => ({ ...module, rank, scale: 1 }));
+  const trainedParameters = modules.reduce((sum, module) => sum + rank * (module.in_features + module.out_features), 0);
+  /** @param {boolean} recompute */
+  const peakOf = (recompute) =>
+    decoderMemory({
+      memory: {
+        ...{ architecture, targets, trainedParameters, recompute, optimizer: 'adamw' },
+        weightBytes: weightMemory(model, 'bfloat16'),
+        decodedBytes: decodedMemory(model, 'bfloat16', kind),
+        precision: 'bfloat16',
+        dropout: 0,
+        engine: engineMemory(machine.engine),
+        logitsInChunk: logitsPerChunk(machine, 'bfloat16'),
+        sampleCacheBytes: 0,
+      },
+      load: { mostTokens: rows * length, mostLabels: rows * (length - 1), longestRow: length },
+      evaluation: null,
+    });
+  return { kept: peakOf(false), recomputed: peakOf(true), availableBytes: machine.memory_bytes * (1 - KEPT_FREE) };
+}
