@@ -298,7 +298,8 @@ async function estimate() {
 /** @param {{ small: string, large: string }} models random ones, beside the model of all parts */
 async function estimateOn({ small, large }) {
   const { profile: machine } = await measured('machine', { precision: 'bfloat16', rows: 4, length: 128, repeats: 1 });
-  Object.assign(machine, { worker: 'bench', measured_at: new Date().toISOString() });
+  const engine = { kind: 'cpu', card: null, self_test: null };
+  Object.assign(machine, { worker: 'bench', measured_at: new Date().toISOString(), engine });
   const jobs = [
     { name: 'q,v, short rows', text: { rows: 64, words: 60 }, training: { precision: 'bfloat16', batch_size: 8 } },
     { name: 'q,v, float32', text: { rows: 16, words: 120 }, training: { precision: 'float32', batch_size: 4 } },
