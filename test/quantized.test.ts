@@ -8,12 +8,13 @@ import { readModelFolder } from '../packages/model-folder/src/index.js';
 import { makeDataFolder } from './data-folder.js';
 import { FAMILY_ROWS, QUANTIZED_DIR, writeFamilyModel } from './family-models.mjs';
 
-// Tiny models that bitsandbytes has quantized, in the complete product: trained, published, asked, merged and exported.
+// Tiny models that bitsandbytes has quantized, or with weights in 8 bits, in the complete product: trained, published, asked, merged and exported.
 
 const CASES = [
   { name: 'nf4-nested', dtype: 'nf4', precision: 'bfloat16' },
   { name: 'nf4-mixed', dtype: 'nf4', precision: 'float32' },
   { name: 'fp4-plain', dtype: 'fp4', precision: 'bfloat16' },
+  { name: 'fp8-blocks', dtype: 'fp8', precision: 'bfloat16' },
 ] as const;
 
 /** A model, and what bitsandbytes has made of it. */
@@ -72,7 +73,7 @@ describe.each(CASES)('$name in $precision', ({ name, dtype, precision }) => {
     const became = await readModelFolder(merged);
     expect(became.quantized.size).toBe(0);
     expect(became.dtype).toBe('bfloat16');
-    expect([...became.tensors.keys()].filter((tensor) => /absmax|quant/.test(tensor))).toEqual([]);
+    expect([...became.tensors.keys()].filter((tensor) => /absmax|quant|scale/.test(tensor))).toEqual([]);
     const base = await readModelFolder(path.join(folder, 'models', name));
     expect(became.parameterCount).toBe(base.parameterCount);
     expect(JSON.parse(await readFile(path.join(merged, 'config.json'), 'utf8'))).not.toHaveProperty(
@@ -187,7 +188,7 @@ describe('a model that is quantized when it is loaded', () => {
     await trained(client.createJob(from('nf4')));
     expect(await refused(request(STORED, { base_quantization: 'nf4' }))).toMatchObject({
       code: 'invalid_job',
-      message: expect.stringContaining('has its weights in 4 bits (nf4) already'),
+      message: expect.stringContaining('has quantized weights (nf4) already'),
       param: 'training.base_quantization',
     });
   });

@@ -44,7 +44,7 @@ const LIMITS_IN = {
   configLimits: 'packages/model-folder/SRC/model-folder.js',
   tokenizerLimits: 'packages/model-folder/SRC/tokenizer.js',
   templateLimits: 'packages/model-folder/SRC/chat-template.js',
-  quantizedLimits: 'packages/model-folder/SRC/quantized-weights.js',
+  quantizedLimits: 'packages/model-folder/SRC/weight-parts.js',
   shardLimits: 'packages/model-folder/SRC/weight-files.js',
   ggufLimits: 'packages/gguf/SRC/gguf-file.js',
   smallFileLimits: 'packages/base-models/SRC/pulls/choose-files.js',

@@ -27,7 +27,9 @@ export const BaseModel = Type.Object(
     parameters: Nullable(Type.Integer({ minimum: 0 })),
     bytes: Type.Integer({ minimum: 0, description: 'Size of the weight files.' }),
     dtype: Nullable(
-      Type.String({ description: 'float32, float16 or bfloat16; nf4 or fp4 (4 bits) where most weights are.' }),
+      Type.String({
+        description: 'float32, float16 or bfloat16; nf4 or fp4 (4 bits) or fp8 (8 bits) where most weights are.',
+      }),
     ),
     max_positions: Nullable(Type.Integer()),
     target_modules: Type.Array(Type.String(), { description: 'Names that target_modules may contain.' }),

@@ -25,7 +25,7 @@ export function withBaseQuantization(model: ModelFolder, quantization: BaseQuant
 /** Why a model's weights cannot be quantized when they are read; null: they can. */
 function faultOf({ architecture, quantized, dtype, linears }: ModelFolder): string | null {
   if (quantized.size > 0) {
-    return `has its weights in 4 bits (${dtype}) already, and is trained with these: leave base_quantization out.`;
+    return `has quantized weights (${dtype}) already, and is trained with these: leave base_quantization out.`;
   }
   if (architecture.kind !== 'decoder' || [...linears.values()].some(({ transposed }) => transposed)) {
     return `is of the family ${architecture.family}, whose weights cannot be quantized: leave base_quantization out.`;
@@ -39,7 +39,7 @@ export function quantizationOf({
   baseQuantization,
 }: Pick<ModelFolder, 'quantized' | 'baseQuantization'>): BaseModelOfAdapter['quantization'] {
   const [first] = quantized.values();
-  if (first === undefined) return null;
+  if (first === undefined || first.form === 'scaled') return null;
   return { type: first.type, double_quantization: isNested(first), on_load: baseQuantization !== 'none' };
 }
 

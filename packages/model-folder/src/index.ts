@@ -50,6 +50,7 @@ export {
 } from './module-pattern.js';
 export {
   checkScales,
+  type FourBitWeight,
   isNested,
   type MadeWeight,
   NESTED_BLOCK,
@@ -63,6 +64,7 @@ export {
   staysQuantized,
 } from './quantized-weights.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
+export type { ScaledWeight } from './scaled-weights.js';
 export { TextStream } from './text-stream.js';
 export { withOwnHead } from './tied-head.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';

@@ -14,6 +14,7 @@ import {
   quantizedTypeOf,
   readQuantizedWeights,
 } from './quantized-weights.js';
+import { blockSizeOf, isScaled, readScaledWeights } from './scaled-weights.js';
 import { withHeadOfFiles } from './tied-head.js';
 import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
 
@@ -28,7 +29,7 @@ export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } 
   FloatDtype,
   string
 >;
-export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype] | QuantizedType;
+export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype] | QuantizedType | 'fp8';
 
 /** A base-model folder in Hugging Face layout, read without loading the weights. */
 export interface ModelFolder {
@@ -90,7 +91,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     architecture,
     files,
     tensors,
-    quantized: await readQuantizedWeights(path, tensors, findQuantized(tensors, layout.linears)),
+    quantized: await readQuantized(path, config, tensors, layout),
     baseQuantization: 'none',
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
     modules: layout.linears.map(moduleOf),
@@ -100,6 +101,17 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     weightBytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     dtype,
   };
+}
+
+async function readQuantized(
+  folder: string,
+  config: ConfigFields,
+  tensors: ReadonlyMap<string, LocatedTensor>,
+  { linears }: ModelLayout,
+): Promise<ReadonlyMap<string, QuantizedWeight>> {
+  const settings = config.nested('quantization_config');
+  if (settings?.text('quant_method') === 'fp8') return await readScaledWeights(folder, tensors, blockSizeOf(settings));
+  return await readQuantizedWeights(folder, tensors, findQuantized(tensors, linears));
 }
 
 /**
@@ -167,14 +179,15 @@ function checkTensors(
     }
     const { file, entry } = located;
     const label = `${modelFileLabel(folder, file)}: tensor ${name}`;
-    const quantizedType = quantizedTypeOf(tensors, name);
+    const quantizedType = isScaled(tensors, name) ? 'fp8' : quantizedTypeOf(tensors, name);
     if (quantizedType !== null) {
       if (!mayBeQuantized.has(name)) {
         const supported = 'Linear layers can be, but not embeddings, norms or the output head';
         throw new ProductError('model_not_supported', `${label} is quantized. ${supported}.`);
       }
       take(quantizedType, tensor);
-      continue;
+      // The shape of codes of 4 bits is checked with their state.
+      if (quantizedType !== 'fp8') continue;
     }
     if (entry.shape.length !== shape.length || entry.shape.some((size, index) => size !== shape[index])) {
       const found = `[${entry.shape.join(', ')}]`;
@@ -184,6 +197,7 @@ function checkTensors(
         `${label} has the shape ${found}; config.json requires ${expected}.`,
       );
     }
+    if (quantizedType !== null) continue;
     if (!isFloatDtype(entry.dtype)) {
       throw new ProductError('model_not_supported', `${label} is ${entry.dtype}; F32, F16 and BF16 are supported.`);
     }

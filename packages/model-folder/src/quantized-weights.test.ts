@@ -2,9 +2,10 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { readModelFolder } from './model-folder.js';
 import type { StoredWeight } from './quantized-weights.js';
+import type { ScaledWeight } from './scaled-weights.js';
 
 const fixture = (name: string) => new URL(`../../../test/fixtures/quantized/${name}/base`, import.meta.url).pathname;
 const UP = 'model.layers.0.mlp.up_proj.weight';
@@ -76,7 +77,7 @@ test('each tensor is in 4 bits or not, whatever config.json says', async () => {
 });
 
 test.each([
-  ...['gptq', 'awq', 'compressed-tensors', 'torchao', 'hqq', 'fp8', 'mxfp4', 'modelopt'].map((method) => [
+  ...['gptq', 'awq', 'compressed-tensors', 'torchao', 'hqq', 'mxfp4', 'modelopt'].map((method) => [
     { quant_method: method },
     `quantization_config.quant_method "${method}" is not supported: use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)`,
   ]),
@@ -95,6 +96,66 @@ test.each([
     code: 'model_not_supported',
     message: expect.stringContaining(message),
   });
+});
+
+describe('weights in 8 bits', () => {
+  const DOWN = 'model.layers.0.mlp.down_proj.weight';
+  const SCALES = `${DOWN}_scale_inv`;
+  const settings = { quant_method: 'fp8', activation_scheme: 'dynamic', weight_block_size: [32, 32] };
+
+  test('are read with a scale for each block, or one for all, and counted by their numbers', async () => {
+    const folder = await readModelFolder(fixture('fp8-blocks'));
+    expect(folder.dtype).toBe('fp8');
+    expect(folder.quantized.size).toBe(7);
+    const down = folder.quantized.get(DOWN) as ScaledWeight;
+    expect(down).toMatchObject({ form: 'scaled', shape: [64, 128], blocks: { columns: 128, block: [32, 32] } });
+    expect(down.blocks.scales).toHaveLength(2 * 4);
+    expect(folder.parameterCount).toBe(64 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128 + 3 * 64);
+    const one = (await readModelFolder(fixture('fp8-one-scale'))).quantized.get(DOWN) as ScaledWeight;
+    expect(one.blocks).toMatchObject({ block: [64, 64], scales: expect.objectContaining({ length: 1 }) });
+  });
+
+  test.each([
+    [
+      'other blocks',
+      { ...settings, weight_block_size: [64, 64] },
+      undefined,
+      '_scale_inv is F32 [2, 4]; the quantized weight requires 2 numbers in F32',
+    ],
+    ['blocks of no rows', { ...settings, weight_block_size: [0, 32] }, undefined, 'must list 2 numbers above 0'],
+    ['half a block', { ...settings, weight_block_size: [1.5, 32] }, undefined, 'must list integers'],
+    [
+      'scales of activations',
+      { ...settings, activation_scheme: 'static' },
+      undefined,
+      'activation_scheme "static" is not',
+    ],
+    ['no scales', settings, changed(SCALES, () => null), `tensor ${DOWN} is F8_E4M3; F32, F16 and BF16 are supported`],
+    [
+      'a scale that is negative',
+      settings,
+      changed(SCALES, ({ data }) => ({ data: data.map((byte, i) => (i === 7 ? byte | 128 : byte)) })),
+      `${SCALES} has a scale that is negative`,
+    ],
+    [
+      'a scale that is not finite',
+      settings,
+      changed(SCALES, () => ({ data: new Uint8Array(32).fill(255) })),
+      `${SCALES} has a number that is not finite`,
+    ],
+    [
+      'another shape',
+      settings,
+      changed(DOWN, ({ data }) => ({ data: data.subarray(64), shape: [64, 127] })),
+      `tensor ${DOWN} has the shape [64, 127]; config.json requires [64, 128]`,
+    ],
+  ] as [string, object, ((all: Tensor[]) => Tensor[]) | undefined, string][])(
+    'with %s are refused by name',
+    async (_, quantization_config, tensors, message) => {
+      const change = { config: { quantization_config }, ...(tensors && { tensors }) };
+      await expect(readModelFolder(await folderWith(change, 'fp8-blocks'))).rejects.toThrow(message);
+    },
+  );
 });
 
 const corrupt = 'model_file_corrupt';

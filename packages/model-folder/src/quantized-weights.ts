@@ -1,11 +1,10 @@
-import { type FileHandle, open } from 'node:fs/promises';
-import { basename, join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import type { Dtype } from '@lorasmith/safetensors';
 import type { ConfigFields } from './config-fields.js';
 import type { LinearLayer } from './families/family.js';
 import { modelFileLabel } from './json-file.js';
-import { asModelError, type LocatedTensor } from './weight-files.js';
+import { blockSizeOf, type ScaledWeight, scalesName } from './scaled-weights.js';
+import type { LocatedTensor } from './weight-files.js';
+import { WeightParts } from './weight-parts.js';
 
 // Weights that bitsandbytes has quantized to 4 bits (Dettmers et al. 2023, arXiv:2305.14314). A weight [out, in] is a
 // vector of numbers, row after row. Each number is a code of 4 bits, two in a byte, the first in the upper half; each 64
@@ -22,18 +21,14 @@ const SCALE_CODES = 2 ** 8;
 export const QUANTIZED_TYPES = ['nf4', 'fp4'] as const;
 export type QuantizedType = (typeof QUANTIZED_TYPES)[number];
 
-/** The real ones have about 300 bytes. */
-const MAX_STATE_BYTES = 4096;
-/** Limits, for docs/limits.md. */
-export const quantizedLimits = {
-  stateBytes: { value: MAX_STATE_BYTES, unit: 'bytes', beyond: '422 `model_file_corrupt`' },
-};
-
 /** The advice for weights in another form. */
 const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
 
+/** A weight in 4 bits, or one in 8 bits. */
+export type QuantizedWeight = FourBitWeight | ScaledWeight;
+
 /** A weight in 4 bits: the files have it so, or it is made when it is read. */
-export type QuantizedWeight = StoredWeight | MadeWeight;
+export type FourBitWeight = StoredWeight | MadeWeight;
 
 /** A weight that is quantized when it is read, in NF4 with double quantization. */
 export interface MadeWeight {
@@ -73,7 +68,7 @@ export function nestedScaleCount(weight: Pick<QuantizedWeight, 'shape'>): number
 }
 
 /** Whether a weight has double quantization. */
-export function isNested(weight: QuantizedWeight): boolean {
+export function isNested(weight: FourBitWeight): boolean {
   return weight.form === 'made' || weight.nested !== null;
 }
 
@@ -85,7 +80,7 @@ export function isNested(weight: QuantizedWeight): boolean {
 export function checkScales(
   folder: { path: string; tensors: ReadonlyMap<string, LocatedTensor> },
   names: readonly string[],
-  weights: readonly QuantizedWeight[],
+  weights: readonly FourBitWeight[],
   scales: Float32Array,
 ): void {
   const wrong = scales.findIndex((scale) => !(scale >= 0 && scale < Number.POSITIVE_INFINITY));
@@ -113,9 +108,13 @@ export function staysQuantized(
 ): boolean {
   const weights = layers.map(({ weight }) => quantized.get(weight));
   const [first] = weights;
+  if (first === undefined || first.form === 'scaled') return false;
   return weights.every(
     (weight) =>
-      weight !== undefined && isNested(weight) === isNested(first!) && weight.shape[1] % QUANTIZED_BLOCK === 0,
+      weight !== undefined &&
+      weight.form !== 'scaled' &&
+      isNested(weight) === isNested(first) &&
+      weight.shape[1] % QUANTIZED_BLOCK === 0,
   );
 }
 
@@ -123,6 +122,10 @@ export function staysQuantized(
 export function checkQuantization(config: ConfigFields): void {
   const settings = config.nested('quantization_config');
   if (settings === undefined) return;
+  if (settings.text('quant_method') === 'fp8') {
+    blockSizeOf(settings);
+    return;
+  }
   if (settings.text('quant_method') !== 'bitsandbytes') {
     throw settings.unsupported('quant_method', `is not supported: ${INSTEAD}`);
   }
@@ -141,6 +144,7 @@ export function quantizedTypeOf(tensors: ReadonlyMap<string, LocatedTensor>, wei
 /** The names of all tensors that a quantized weight consists of. */
 export function partsOf(name: string, weight: QuantizedWeight): string[] {
   if (weight.form === 'made') return [name];
+  if (weight.form === 'scaled') return [name, scalesName(name)];
   const { type, scales, nested } = weight;
   const ofNested = nested === null ? [] : [nested.scales, `${name}.nested_quant_map`];
   return [name, scales, `${name}.quant_map`, stateName(name, type), ...ofNested];
@@ -177,7 +181,7 @@ export async function readQuantizedWeights(
   tensors: ReadonlyMap<string, LocatedTensor>,
   stored: readonly StoredQuantized[],
 ): Promise<Map<string, QuantizedWeight>> {
-  const parts = new Parts(folder, tensors);
+  const parts = new WeightParts(folder, tensors);
   try {
     const weights = new Map<string, QuantizedWeight>();
     for (const one of stored) weights.set(one.name, await readWeight(parts, one));
@@ -187,7 +191,7 @@ export async function readQuantizedWeights(
   }
 }
 
-async function readWeight(parts: Parts, { name, type, layer }: StoredQuantized): Promise<StoredWeight> {
+async function readWeight(parts: WeightParts, { name, type, layer }: StoredQuantized): Promise<StoredWeight> {
   const { fault, state, hasNested } = await readState(parts, name, type);
   if (layer?.transposed) throw fault('model_not_supported', 'is quantized, which is not supported for GPT-2');
   const found = JSON.stringify(state.shape ?? null).slice(0, 100);
@@ -222,7 +226,7 @@ function isMatrixShape(shape: unknown): shape is [number, number] {
   return Array.isArray(shape) && shape.length === 2 && shape.every(isSize) && Number.isSafeInteger(shape[0] * shape[1]);
 }
 
-async function readState(parts: Parts, name: string, type: QuantizedType) {
+async function readState(parts: WeightParts, name: string, type: QuantizedType) {
   const tensor = stateName(name, type);
   const fault = (code: 'model_file_corrupt' | 'model_not_supported', what: string) => parts.fault(tensor, code, what);
   const text = await parts.text(tensor);
@@ -251,83 +255,4 @@ async function readState(parts: Parts, name: string, type: QuantizedType) {
     }
   }
   return { fault, state, hasNested };
-}
-
-/** Tensors of the files, each small, read one after the other. */
-class Parts {
-  readonly #folder: string;
-  readonly #tensors: ReadonlyMap<string, LocatedTensor>;
-  readonly #open = new Map<string, FileHandle>();
-
-  constructor(folder: string, tensors: ReadonlyMap<string, LocatedTensor>) {
-    this.#folder = folder;
-    this.#tensors = tensors;
-  }
-
-  /** @throws ProductError model_file_missing; model_file_corrupt for another dtype or size */
-  check(name: string, dtype: Dtype, size: number): LocatedTensor {
-    const located = this.#locate(name);
-    const { entry } = located;
-    const count = entry.shape.reduce((product, dimension) => product * dimension, 1);
-    if (entry.dtype !== dtype || count !== size) {
-      const found = `is ${entry.dtype} [${entry.shape.join(', ')}]`;
-      throw this.fault(
-        name,
-        'model_file_corrupt',
-        `${found}; the quantized weight requires ${size} numbers in ${dtype}`,
-      );
-    }
-    return located;
-  }
-
-  /** @throws ProductError as {@link check}, and for a number that is not finite */
-  async numbers(name: string, size: number): Promise<Float32Array> {
-    const bytes = await this.#read(this.check(name, 'F32', size));
-    const numbers = Float32Array.from({ length: size }, (_, i) => bytes.readFloatLE(4 * i));
-    if (!numbers.every(Number.isFinite)) {
-      throw this.fault(name, 'model_file_corrupt', 'has a number that is not finite');
-    }
-    return numbers;
-  }
-
-  async text(name: string): Promise<string> {
-    const located = this.#locate(name);
-    const { dtype, byteLength } = located.entry;
-    if (dtype !== 'U8' || byteLength > MAX_STATE_BYTES) {
-      throw this.fault(name, 'model_file_corrupt', `is not JSON of at most ${MAX_STATE_BYTES} bytes`);
-    }
-    return (await this.#read(located)).toString('utf8');
-  }
-
-  fault(name: string, code: 'model_file_corrupt' | 'model_not_supported', what: string): ProductError {
-    const file = this.#tensors.get(name)?.file ?? '';
-    return new ProductError(code, `${modelFileLabel(this.#folder, file)}: tensor ${name} ${what}.`);
-  }
-
-  async close(): Promise<void> {
-    for (const handle of this.#open.values()) await handle.close();
-  }
-
-  #locate(name: string): LocatedTensor {
-    const located = this.#tensors.get(name);
-    if (located !== undefined) return located;
-    const message = `${basename(this.#folder)}: no weight file contains ${name}, a part of a quantized weight.`;
-    throw new ProductError('model_file_missing', message);
-  }
-
-  async #read({ file, entry }: LocatedTensor): Promise<Buffer> {
-    const bytes = Buffer.alloc(entry.byteLength);
-    try {
-      let handle = this.#open.get(file);
-      if (handle === undefined) {
-        handle = await open(join(this.#folder, file), 'r');
-        this.#open.set(file, handle);
-      }
-      const { bytesRead } = await handle.read(bytes, 0, bytes.length, entry.byteOffset);
-      if (bytesRead === bytes.length) return bytes;
-    } catch (error) {
-      throw asModelError(error, this.#folder, file);
-    }
-    throw this.fault(entry.name, 'model_file_corrupt', 'ends before its end');
-  }
 }

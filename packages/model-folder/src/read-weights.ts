@@ -1,5 +1,5 @@
 import { type FloatDtype, SafetensorsError, type SafetensorsFile } from '@lorasmith/safetensors';
-import { createRegion, type FilePiece, type Region, readPieces, Sha256 } from '@lorasmith/weight-io';
+import { type BlockScales, createRegion, type FilePiece, type Region, readPieces, Sha256 } from '@lorasmith/weight-io';
 import type { ModelFolder } from './model-folder.js';
 import { locateTensor, openWeightFiles } from './model-weights.js';
 import { QUANTIZED_BLOCK } from './quantized-weights.js';
@@ -29,7 +29,10 @@ export interface ReadWeightsOptions {
 /** Bits of an element. */
 const BITS = { F32: 32, BF16: 16, U8: 8, NF4: 4 } as const;
 /** Bytes of an element. */
-const STORED_WIDTH = { F32: 4, F16: 2, BF16: 2, U8: 1 } as const satisfies Record<FloatDtype | 'U8', number>;
+const STORED_WIDTH = { F32: 4, F16: 2, BF16: 2, U8: 1, F8_E4M3: 1 } as const satisfies Record<
+  FloatDtype | 'U8' | 'F8_E4M3',
+  number
+>;
 
 /** Hashing is sequential within a file. Each file that is being read occupies one of libuv's four threads. */
 const MOST_FILES_AT_ONCE = 3;
@@ -53,6 +56,8 @@ interface Part {
   regionOffset: number;
   scaleOffset: number;
   from: keyof typeof STORED_WIDTH;
+  /** The scales of a weight in 8 bits. */
+  blocks: BlockScales | null;
 }
 
 /**
@@ -116,7 +121,9 @@ function partsOfFiles(
       const { byteOffset: fileOffset, byteLength: bytes, dtype } = files.get(file)!.tensors.get(name)!;
       const from = dtype as keyof typeof STORED_WIDTH;
       const own = parts.get(file) ?? [];
-      const place = { regionOffset: filling.bytes, scaleOffset: filling.scaleBytes };
+      const weight = folder.quantized.get(name);
+      const blocks = weight?.form === 'scaled' ? weight.blocks : null;
+      const place = { regionOffset: filling.bytes, scaleOffset: filling.scaleBytes, blocks };
       if (bytes > 0) own.push({ filling, fileOffset, bytes, ...place, from });
       parts.set(file, own);
       filling.bytes += Math.ceil(((bytes / STORED_WIDTH[from]) * BITS[to]) / 8);
@@ -169,7 +176,7 @@ async function readWindow(
   sha256: Sha256 | null,
 ): Promise<number> {
   const pieces = parts.map((part): FilePiece => {
-    const { filling, from, regionOffset, scaleOffset } = part;
+    const { filling, from, regionOffset, scaleOffset, blocks } = part;
     const { dtype: to } = filling.target;
     filling.regions ??= {
       own: createRegion(filling.bytes),
@@ -181,7 +188,11 @@ async function readWindow(
     const done = (fileOffset - part.fileOffset) / STORED_WIDTH[from];
     const ofScales = scales && { region: scales, offset: scaleOffset + (4 * done) / QUANTIZED_BLOCK };
     const piece = { fileOffset, bytes, region, regionOffset: regionOffset + (done * BITS[to]) / 8, from, to };
-    return { ...piece, scales: ofScales ?? undefined };
+    return {
+      ...piece,
+      scales: ofScales ?? undefined,
+      blocks: blocks === null ? undefined : { of: blocks, first: done },
+    };
   });
   if (!(await readPieces(file.fd, { begin, end }, pieces, sha256))) {
     // The file was truncated after its size was checked.

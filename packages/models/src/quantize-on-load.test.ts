@@ -33,7 +33,13 @@ async function folderOf(path: string, file: string): Promise<ModelFolder> {
   const opened = await openSafetensors(join(path, file));
   const tensors = new Map([...opened.tensors].map(([name, entry]) => [name, { file, entry }]));
   await opened.close();
-  return { name: 'a-model', path, files: [{ name: file, path: join(path, file) }], tensors } as unknown as ModelFolder;
+  return {
+    name: 'a-model',
+    path,
+    files: [{ name: file, path: join(path, file) }],
+    tensors,
+    quantized: new Map(),
+  } as unknown as ModelFolder;
 }
 
 function bytesOf(region: Region, bytes = region.bytes): Buffer {
@@ -124,6 +130,38 @@ test('in windows and on several threads, hashed or not, weights have the same by
   }
 });
 
+test('weights in 8 bits are decoded with the scale of their block, in windows and short blocks', async () => {
+  const path = await mkdtemp(join(tmpdir(), 'quantize-'));
+  onTestFinished(() => rm(path, { recursive: true }));
+  const [rows, columns, block] = [100, 70, [32, 48]] as const;
+  // All codes but those of NaN.
+  const codes = Uint8Array.from({ length: rows * columns }, (_, i) => (i * 37 + (i >> 8)) % 256);
+  for (const [i, code] of codes.entries()) if ((code & 127) === 127) codes[i] = 1;
+  const scales = normalNumbers(4 * 2, 5).map(Math.abs);
+  const data = { name: 'one', dtype: 'F8_E4M3' as const, shape: [rows, columns], data: codes };
+  await writeSafetensors(join(path, 'a.safetensors'), [data]);
+  const found = await folderOf(path, 'a.safetensors');
+  const weight = { form: 'scaled', type: 'fp8', shape: [rows, columns], blocks: { scales, columns, block } } as const;
+  const folder = { ...found, quantized: new Map([['one', weight]]) };
+  const expected = Float32Array.from(codes, (code, i) => {
+    const [exponent, mantissa] = [(code >> 3) & 15, code & 7];
+    const magnitude = exponent === 0 ? mantissa * 2 ** -9 : (8 + mantissa) * 2 ** (exponent - 10);
+    const scale = scales[Math.floor(i / columns / block[0]) * 2 + Math.floor((i % columns) / block[1])]!;
+    return Math.fround((code < 128 ? magnitude : -magnitude) * scale);
+  });
+  for (const hash of [false, true]) {
+    for (const dtype of ['F32', 'BF16'] as const) {
+      let bytes: Buffer | null = null;
+      const onFilled = (region: Region) => {
+        bytes = bytesOf(region);
+      };
+      await readWeights(folder, [{ names: ['one'], dtype, onFilled }], { hash, onRead() {}, windowBytes: 999 });
+      const wanted = dtype === 'F32' ? new Uint8Array(expected.buffer) : float32ToBfloat16(expected);
+      expect(Buffer.compare(bytes!, wanted)).toBe(0);
+    }
+  }
+});
+
 describe('a model that is quantized when it is loaded', () => {
   const original = join(fixtures, 'nf4-original/original');
   const read = async (path = original) => withBaseQuantization(await readModelFolder(path), 'nf4');
@@ -193,7 +231,7 @@ describe('a model that is quantized when it is loaded', () => {
   test('that is quantized in its files, or of GPT-2, is refused with the setting', async () => {
     const refused = { code: 'invalid_job', param: 'training.base_quantization' };
     const stored = await readModelFolder(join(fixtures, 'fp4-plain/base'));
-    expect(() => withBaseQuantization(stored, 'nf4')).toThrow('has its weights in 4 bits (fp4) already');
+    expect(() => withBaseQuantization(stored, 'nf4')).toThrow('has quantized weights (fp4) already');
     expect(() => withBaseQuantization(stored, 'nf4')).toThrow(expect.objectContaining(refused));
     expect(withBaseQuantization(stored, 'none')).toBe(stored);
     const transposed = await readModelFolder(join(fixtures, '../families/gpt2/base'));

@@ -42,28 +42,31 @@ const digest = (numbers: Float32Array, dtype: FloatDType) => {
 describe.each(CASES.flatMap((name) => (['fused', 'raw'] as const).map((kernels) => ({ name, kernels }))))(
   'weights of $name, with $kernels kernels',
   ({ name, kernels }) => {
-    test.each(['float32', 'bfloat16'] as const)('are decoded bit by bit as bitsandbytes does, in %s', async (dtype) => {
-      configureKernels(kernels);
-      const folder = await readModelFolder(join(fixtures, name, 'base'));
-      const expected = JSON.parse(await readFile(join(fixtures, name, 'decoded.json'), 'utf8'));
-      expect([...folder.quantized.keys()].sort()).toEqual(Object.keys(expected).sort());
-      const model = await loadDecoder(folder, dtype);
-      const found: Record<string, unknown> = {};
-      for (const { modules, linear } of model.groups) {
-        let row = 0;
-        for (const { name: module, outFeatures } of modules) {
-          const weight = folder.linears.get(module)!.weight;
-          const first = row;
-          const numbers = scope(() => toFloat32Array(linear.weightRows(first, outFeatures)));
-          if (folder.quantized.has(weight)) found[weight] = digest(numbers, dtype);
-          row += outFeatures;
+    test.each(['float32', 'bfloat16'] as const)(
+      'are decoded bit by bit as bitsandbytes and transformers do, in %s',
+      async (dtype) => {
+        configureKernels(kernels);
+        const folder = await readModelFolder(join(fixtures, name, 'base'));
+        const expected = JSON.parse(await readFile(join(fixtures, name, 'decoded.json'), 'utf8'));
+        expect([...folder.quantized.keys()].sort()).toEqual(Object.keys(expected).sort());
+        const model = await loadDecoder(folder, dtype);
+        const found: Record<string, unknown> = {};
+        for (const { modules, linear } of model.groups) {
+          let row = 0;
+          for (const { name: module, outFeatures } of modules) {
+            const weight = folder.linears.get(module)!.weight;
+            const first = row;
+            const numbers = scope(() => toFloat32Array(linear.weightRows(first, outFeatures)));
+            if (folder.quantized.has(weight)) found[weight] = digest(numbers, dtype);
+            row += outFeatures;
+          }
         }
-      }
-      model.dispose();
-      expect(found).toEqual(
-        Object.fromEntries(Object.entries(expected).map(([key, of]) => [key, (of as never)[dtype]])),
-      );
-    });
+        model.dispose();
+        expect(found).toEqual(
+          Object.fromEntries(Object.entries(expected).map(([key, of]) => [key, (of as never)[dtype]])),
+        );
+      },
+    );
   },
 );
 
@@ -88,6 +91,7 @@ test('layers with one input stay quantized together, or are decoded when they ar
   expect(await quantizedIn('nf4-nested')).toEqual(Array(8).fill(true).concat(false));
   expect(await quantizedIn('nf4-mixed')).toEqual([false, true, true, true, true, true, true, false, false]);
   expect(await quantizedIn('nf4-narrow-bfloat16')).toEqual(Array(9).fill(false));
+  expect(await quantizedIn('fp8-blocks')).toEqual(Array(5).fill(false));
 });
 
 /** Random codes and scales: q, k and v below each other, the second block of scales begins within k. */

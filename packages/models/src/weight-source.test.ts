@@ -71,7 +71,8 @@ async function folderOf(...files: string[]): Promise<ModelFolder> {
     for (const [name, entry] of opened.tensors) tensors.set(name, { file, entry });
     await opened.close();
   }
-  const model = { name: 'a-model', path, files: files.map((name) => ({ name, path: join(path, name) })), tensors };
+  const weights = { tensors, quantized: new Map() };
+  const model = { name: 'a-model', path, files: files.map((name) => ({ name, path: join(path, name) })), ...weights };
   return model as unknown as ModelFolder;
 }
 

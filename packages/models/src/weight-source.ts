@@ -153,12 +153,10 @@ export class WeightSource {
 
   /** `[Σ out, in]` */
   async #weight(layers: readonly LinearLayer[]): Promise<Tensor> {
-    const isStoredSo = ({ transposed, weight }: LinearLayer) => !transposed && !this.#folder.quantized.has(weight);
+    const isStoredSo = ({ transposed, weight }: LinearLayer) => !transposed && !this.#isPacked(weight);
     if (layers.every(isStoredSo)) return await this.#stacked(layers.map(({ weight }) => weight));
     const stored = await Promise.all(
-      layers.map((layer) =>
-        this.#folder.quantized.has(layer.weight) ? this.#decoded(layer) : this.tensor(layer.weight),
-      ),
+      layers.map((layer) => (this.#isPacked(layer.weight) ? this.#decoded(layer) : this.tensor(layer.weight))),
     );
     const turned = scope(() =>
       concat(
@@ -168,6 +166,12 @@ export class WeightSource {
     );
     dispose(stored);
     return this.give(turned);
+  }
+
+  /** Whether a weight is in 4 bits; one in 8 bits is decoded as it is read. */
+  #isPacked(name: string): boolean {
+    const weight = this.#folder.quantized.get(name);
+    return weight !== undefined && weight.form !== 'scaled';
   }
 
   /** A quantized weight, `[out, in]` in the dtype that the model computes in. */
@@ -187,7 +191,7 @@ export class WeightSource {
     const { modules, ...tensors } = await (made.length > 0 ? this.#made(names, made) : this.#stored(names, stored));
     const { scales, nestedScales } = tensors;
     const read = scope(() => toFloat32Array(nestedScales ?? bytesAsFloat32(scales)));
-    checkScales(this.#folder, names, weights, read);
+    checkScales(this.#folder, names, [...made, ...stored], read);
     const matrix = new QuantizedMatrix(weights[0]!.shape[1], modules, tensors);
     this.give(matrix.table);
     return matrix;

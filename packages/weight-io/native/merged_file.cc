@@ -316,9 +316,24 @@ struct MergedFile::Codes {
 Failure MergedFile::ReadQuantized(Piece* piece) {
   const SourceTensor& source = *piece->tensor->source;
   const int64_t index = piece->tensor_index;
-  if (Failure failure = piece->tensor->ReadScales(index)) return failure;
   const int64_t begin = piece->first_row * source.quantized->width;
   const int64_t count = piece->rows * source.quantized->width;
+  char* to = piece->memory.data();
+  bool finite = true;
+  const auto store = [to, &finite](float value, int64_t i) {
+    const uint16_t rounded = Float32ToBFloat16::Convert(BitsOf(value));
+    finite &= (rounded & 0x7f80) != 0x7f80;
+    std::memcpy(to + i * 2, &rounded, sizeof rounded);
+  };
+  const Failure not_finite{0, "a number is not finite", "ERR_NOT_FINITE", index};
+  if (source.quantized->blocks.scales != nullptr) {
+    std::vector<uint8_t> bytes(static_cast<size_t>(count));
+    auto* read = reinterpret_cast<char*>(bytes.data());
+    if (Failure failure = ReadAll(source.file, read, count, source.offset + begin, index)) return failure;
+    DecodeBlocks(source.quantized->blocks, bytes.data(), begin, count, store);
+    return finite ? Failure{} : not_finite;
+  }
+  if (Failure failure = piece->tensor->ReadScales(index)) return failure;
   Codes codes;
   const bool is_made_here = source.quantized->is_made_here;
   if (Failure failure = is_made_here ? codes.Make(source, begin, begin + count, index)
@@ -327,14 +342,8 @@ Failure MergedFile::ReadQuantized(Piece* piece) {
   }
   // The codes as if all before them were there, too.
   const QuantizedMatrix matrix = piece->tensor->Quantized(codes.bytes.data() - codes.first_byte);
-  char* to = piece->memory.data();
-  bool finite = true;
-  matrix.Decode(matrix.ModuleOf(0), begin, count, [&](float value, int64_t i) {
-    const uint16_t rounded = Float32ToBFloat16::Convert(BitsOf(value));
-    finite &= (rounded & 0x7f80) != 0x7f80;
-    std::memcpy(to + i * 2, &rounded, sizeof rounded);
-  });
-  return finite ? Failure{} : Failure{0, "a number is not finite", "ERR_NOT_FINITE", index};
+  matrix.Decode(matrix.ModuleOf(0), begin, count, store);
+  return finite ? Failure{} : not_finite;
 }
 
 // Reads, merges, converts and writes a piece.

@@ -20,6 +20,7 @@
 #include "quantize.h"
 #include "quantized_matrix.h"
 #include "region.h"
+#include "scaled_blocks.h"
 #include "sha256.h"
 
 namespace lorasmith {
@@ -28,41 +29,70 @@ namespace {
 // Read, hashed and converted while it is in the cache of a core.
 constexpr size_t kChunkBytes = size_t{512} << 10;
 constexpr size_t kAlignment = 64;
-constexpr size_t kNumbersPerPiece = 7;
+constexpr size_t kNumbersPerPiece = 12;
 
 constexpr napi_type_tag kShaTag{0x6c6f7261736d6974, 0x682d736861323536};
 
+struct Chunk;
+
 struct Conversion {
-  // Only quantization makes scales. Null: the bytes are copied.
-  void (*convert)(const void* from, void* to, size_t count, float* scales);
-  size_t from_bytes;  // of an element
+  void (*convert)(const Chunk& chunk, const void* from, size_t count);  // null: the bytes are copied
+  size_t from_bytes;                                                    // of an element
   size_t to_bits;
   bool makes_scales;
+  bool has_blocks;
 
   size_t ToBytes(size_t from) const { return (from / from_bytes * to_bits + 7) / 8; }
   size_t Scales(size_t from) const { return (from / from_bytes + kQuantizedBlock - 1) / kQuantizedBlock; }
 };
 
+// A part of the file that one thread reads at once: of a piece, or of what lies between pieces.
+struct Chunk {
+  uint64_t offset;
+  size_t bytes;
+  char* target;                  // null: for the hash alone
+  const Conversion* conversion;  // null: the bytes are copied
+  float* scales;                 // null where the conversion makes none
+  BlockScales blocks;            // where the conversion has blocks
+  int64_t first;                 // its first number in the matrix that these are of
+  char* staged;                  // where they wait for the hash until they are converted; null: nowhere
+};
+
 template <typename Elements>
-void Convert(const void* from, void* to, size_t count, float*) {
-  ConvertAll<Elements>(from, to, count);
+void Convert(const Chunk& chunk, const void* from, size_t count) {
+  ConvertAll<Elements>(from, chunk.target, count);
 }
 
 template <StoredDtype dtype>
-void Quantize(const void* from, void* to, size_t count, float* scales) {
-  QuantizeNumbers(dtype, from, static_cast<int64_t>(count), static_cast<uint8_t*>(to), scales);
+void Quantize(const Chunk& chunk, const void* from, size_t count) {
+  auto* codes = reinterpret_cast<uint8_t*>(chunk.target);
+  QuantizeNumbers(dtype, from, static_cast<int64_t>(count), codes, chunk.scales);
+}
+
+void DecodeToFloat32(const Chunk& chunk, const void* from, size_t count) {
+  auto* to = reinterpret_cast<float*>(chunk.target);
+  DecodeBlocks(chunk.blocks, static_cast<const uint8_t*>(from), chunk.first, static_cast<int64_t>(count),
+               [to](float value, int64_t i) { to[i] = value; });
+}
+
+void DecodeToBFloat16(const Chunk& chunk, const void* from, size_t count) {
+  auto* to = reinterpret_cast<uint16_t*>(chunk.target);
+  DecodeBlocks(chunk.blocks, static_cast<const uint8_t*>(from), chunk.first, static_cast<int64_t>(count),
+               [to](float value, int64_t i) { to[i] = Float32ToBFloat16::Convert(BitsOf(value)); });
 }
 
 // In the order of CONVERSIONS in src/read-pieces.ts.
 constexpr Conversion kConversions[] = {
-    {nullptr, 1, 8, false},
-    {&Convert<BFloat16ToFloat32>, 2, 32, false},
-    {&Convert<Float16ToFloat32>, 2, 32, false},
-    {&Convert<Float32ToBFloat16>, 4, 16, false},
-    {&Convert<Float16ToBFloat16>, 2, 16, false},
-    {&Quantize<StoredDtype::kFloat32>, 4, 4, true},
-    {&Quantize<StoredDtype::kFloat16>, 2, 4, true},
-    {&Quantize<StoredDtype::kBFloat16>, 2, 4, true},
+    {nullptr, 1, 8, false, false},
+    {&Convert<BFloat16ToFloat32>, 2, 32, false, false},
+    {&Convert<Float16ToFloat32>, 2, 32, false, false},
+    {&Convert<Float32ToBFloat16>, 4, 16, false, false},
+    {&Convert<Float16ToBFloat16>, 2, 16, false, false},
+    {&Quantize<StoredDtype::kFloat32>, 4, 4, true, false},
+    {&Quantize<StoredDtype::kFloat16>, 2, 4, true, false},
+    {&Quantize<StoredDtype::kBFloat16>, 2, 4, true, false},
+    {&DecodeToFloat32, 1, 32, false, true},
+    {&DecodeToBFloat16, 1, 16, false, true},
 };
 
 struct Piece {
@@ -73,16 +103,8 @@ struct Piece {
   const Conversion* conversion;
   std::shared_ptr<Region> scales_region;
   float* scales;  // null where the conversion makes none
-};
-
-// A part of the file that one thread reads at once: of a piece, or of what lies between pieces.
-struct Chunk {
-  uint64_t offset;
-  size_t bytes;
-  char* target;                  // null: for the hash alone
-  const Conversion* conversion;  // null: the bytes are copied
-  float* scales;                 // null where the conversion makes none
-  char* staged;                  // where they wait for the hash until they are converted; null: nowhere
+  BlockScales blocks;
+  int64_t first;
 };
 
 class Reading : public AsyncWork {
@@ -92,12 +114,11 @@ class Reading : public AsyncWork {
       : file_(file), pieces_(std::move(pieces)), sha256_(std::move(sha256)), threads_(threads) {
     uint64_t position = begin;
     for (const Piece& piece : pieces_) {
-      if (sha256_ != nullptr) Split(position, piece.offset - position, nullptr, nullptr, nullptr);
-      const bool is_copied = piece.conversion->convert == nullptr;
-      Split(piece.offset, piece.bytes, piece.target, is_copied ? nullptr : piece.conversion, piece.scales);
+      if (sha256_ != nullptr) Split(Between(position, piece.offset));
+      Split(piece);
       position = piece.offset + piece.bytes;
     }
-    if (sha256_ != nullptr) Split(position, end - position, nullptr, nullptr, nullptr);
+    if (sha256_ != nullptr) Split(Between(position, end));
     is_read_.resize(chunks_.size());
   }
 
@@ -126,17 +147,24 @@ class Reading : public AsyncWork {
   }
 
  private:
-  void Split(uint64_t offset, size_t bytes, char* target, const Conversion* conversion, float* scales) {
+  // Bytes that are hashed and not kept.
+  static Piece Between(uint64_t begin, uint64_t end) {
+    return {begin, static_cast<size_t>(end - begin), nullptr, nullptr, &kConversions[0], nullptr, nullptr, {}, 0};
+  }
+
+  void Split(const Piece& piece) {
+    const Conversion& by = *piece.conversion;
     // Whole blocks of a weight that is quantized.
-    for (size_t done = 0; done < bytes; done += kChunkBytes) {
-      char* to = target;
-      if (conversion != nullptr) {
-        to += conversion->ToBytes(done);
-      } else if (target != nullptr) {
-        to += done;
-      }
-      float* own_scales = scales == nullptr ? nullptr : scales + conversion->Scales(done);
-      chunks_.push_back({offset + done, std::min(kChunkBytes, bytes - done), to, conversion, own_scales, nullptr});
+    for (size_t done = 0; done < piece.bytes; done += kChunkBytes) {
+      Chunk chunk{};
+      chunk.offset = piece.offset + done;
+      chunk.bytes = std::min(kChunkBytes, piece.bytes - done);
+      chunk.target = piece.target == nullptr ? nullptr : piece.target + by.ToBytes(done);
+      chunk.conversion = by.convert == nullptr ? nullptr : &by;
+      chunk.scales = piece.scales == nullptr ? nullptr : piece.scales + by.Scales(done);
+      chunk.blocks = piece.blocks;
+      chunk.first = piece.first + static_cast<int64_t>(done / by.from_bytes);
+      chunks_.push_back(chunk);
     }
   }
 
@@ -170,7 +198,7 @@ class Reading : public AsyncWork {
       } else {
         char* bytes = chunk.staged == nullptr ? scratch.data() : chunk.staged;
         if (Read(chunk, bytes)) {
-          chunk.conversion->convert(bytes, chunk.target, chunk.bytes / chunk.conversion->from_bytes, chunk.scales);
+          chunk.conversion->convert(chunk, bytes, chunk.bytes / chunk.conversion->from_bytes);
         }
       }
       if (sha256_ != nullptr) HashInOrder(i, scratch.data());
@@ -230,6 +258,19 @@ class Reading : public AsyncWork {
   size_t hashed_ = 0;
   bool is_hashing_ = false;
 };
+
+// The scales of a piece, from where its array is among the values, and three sizes; false where there is none.
+bool BlocksOf(napi_env env, napi_value values, const double* numbers, BlockScales* blocks) {
+  napi_value array;
+  bool is_array = false;
+  void* data = nullptr;
+  napi_get_element(env, values, static_cast<uint32_t>(numbers[0]), &array);
+  if (napi_is_typedarray(env, array, &is_array) != napi_ok || !is_array) return false;
+  napi_get_typedarray_info(env, array, nullptr, nullptr, &data, nullptr, nullptr);
+  *blocks = {static_cast<const float*>(data), static_cast<int64_t>(numbers[1]), static_cast<int64_t>(numbers[2]),
+             static_cast<int64_t>(numbers[3])};
+  return true;
+}
 
 std::shared_ptr<Sha256> Sha256Of(napi_env env, napi_value value) {
   napi_valuetype type = napi_undefined;
@@ -311,14 +352,17 @@ napi_value ReadPieces(napi_env env, napi_callback_info info) {
                scales_offset + by.Scales(bytes) * sizeof(float) <= scales->bytes();
       }
     }
+    BlockScales blocks{};
+    const auto first = static_cast<int64_t>(numbers[i + 11]);
+    if (fits && kConversions[conversion].has_blocks) fits = BlocksOf(env, arguments[4], numbers + i + 7, &blocks);
     if (!fits) {
       napi_throw_range_error(env, nullptr, "a piece is outside of the file or of its region, or out of order");
       return nullptr;
     }
     char* target = region->data() + region_offset;
     float* to_scales = scales == nullptr ? nullptr : reinterpret_cast<float*>(scales->data() + scales_offset);
-    pieces.push_back(
-        {offset, bytes, std::move(region), target, &kConversions[conversion], std::move(scales), to_scales});
+    pieces.push_back({offset, bytes, std::move(region), target, &kConversions[conversion], std::move(scales), to_scales,
+                      blocks, first});
     position = offset + bytes;
   }
   auto reading = std::make_unique<Reading>(file, static_cast<uint64_t>(begin), static_cast<uint64_t>(end),

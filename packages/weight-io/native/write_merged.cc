@@ -105,6 +105,11 @@ std::unique_ptr<QuantizedSource> QuantizedOf(napi_env env, const Fields& fields)
   auto quantized = std::make_unique<QuantizedSource>();
   quantized->rows = fields.Integer("rows");
   quantized->width = fields.Integer("width");
+  if (fields.Has("blockScales")) {
+    quantized->blocks = {fields.Array<float>("blockScales").first, quantized->width, fields.Integer("blockRows"),
+                         fields.Integer("blockColumns")};
+    return quantized;
+  }
   quantized->is_made_here = fields.Boolean("isMadeHere");
   if (quantized->is_made_here) {
     quantized->numbers = DtypeOf(fields.Text("numbers"));

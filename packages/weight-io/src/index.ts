@@ -1,11 +1,12 @@
 export type { FilePart } from './addon.js';
 export { NF4_VALUES, type QuantizedScales, quantizeScales, SCALE_VALUES } from './quantize-scales.js';
-export { type FilePiece, readPieces, Sha256 } from './read-pieces.js';
+export { type BlockScales, type FilePiece, readPieces, Sha256 } from './read-pieces.js';
 export { createRegion, giveAway, type Region } from './region.js';
 export {
   mergeInstructions,
   type QuantizedHere,
   type QuantizedStorage,
+  type ScaledBlocks,
   type StoredTensor,
   type TensorConversion,
   TensorFault,

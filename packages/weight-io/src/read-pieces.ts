@@ -3,9 +3,21 @@ import { addon, systemError } from './addon.js';
 import type { Region } from './region.js';
 
 /** Conversions from the stored dtype to that in memory, in the order of kConversions in native/read_pieces.cc. */
-const CONVERSIONS = [...['none', 'BF16 F32', 'F16 F32', 'F32 BF16', 'F16 BF16'], ...['F32 NF4', 'F16 NF4', 'BF16 NF4']];
+const CONVERSIONS = [
+  ...['none', 'BF16 F32', 'F16 F32', 'F32 BF16', 'F16 BF16'],
+  ...['F32 NF4', 'F16 NF4', 'BF16 NF4', 'F8_E4M3 F32', 'F8_E4M3 BF16'],
+];
 
-type Stored = 'F32' | 'F16' | 'BF16' | 'U8';
+type Stored = 'F32' | 'F16' | 'BF16' | 'U8' | 'F8_E4M3';
+
+/** The float32 scales of a matrix in 8 bits, one for each block of rows and columns; the last ones may be short. */
+export interface BlockScales {
+  scales: Float32Array;
+  /** Columns of the matrix. */
+  columns: number;
+  /** Rows and columns of a block. */
+  block: readonly [number, number];
+}
 
 /** A part of a file and where it goes. */
 export interface FilePiece {
@@ -19,6 +31,8 @@ export interface FilePiece {
   to: 'F32' | 'BF16' | 'U8' | 'NF4';
   /** Where the float32 scales of its blocks go. For NF4 only. */
   scales?: { region: Region; offset: number } | undefined;
+  /** The scales of a matrix in F8_E4M3, and the number in it that the piece begins with. */
+  blocks?: { of: BlockScales; first: number } | undefined;
 }
 
 /** More do not read faster from memory. */
@@ -51,13 +65,18 @@ export async function readPieces(
   sha256: Sha256 | null,
 ): Promise<boolean> {
   const regions = [...new Set(pieces.flatMap(({ region, scales }) => (scales ? [region, scales.region] : [region])))];
-  const numbers = pieces.flatMap(({ fileOffset, bytes, region, regionOffset, from, to, scales }) => {
+  const arrays = [...new Set(pieces.flatMap(({ blocks }) => (blocks ? [blocks.of.scales] : [])))];
+  const numbers = pieces.flatMap(({ fileOffset, bytes, region, regionOffset, from, to, scales, blocks }) => {
     const conversion = from === to ? 0 : CONVERSIONS.indexOf(`${from} ${to}`);
     const ofScales = scales === undefined ? [0, 0] : [regions.indexOf(scales.region), scales.offset];
-    return [fileOffset, bytes, regions.indexOf(region), regionOffset, conversion, ...ofScales];
+    const ofBlocks =
+      blocks === undefined
+        ? [0, 0, 0, 0, 0]
+        : [regions.length + arrays.indexOf(blocks.of.scales), blocks.of.columns, ...blocks.of.block, blocks.first];
+    return [fileOffset, bytes, regions.indexOf(region), regionOffset, conversion, ...ofScales, ...ofBlocks];
   });
   const threads = Math.min(availableParallelism(), MOST_THREADS);
-  const handles = regions.map(({ handle }) => handle);
+  const handles = [...regions.map(({ handle }) => handle), ...arrays];
   try {
     return await addon.readPieces(fd, begin, end, Float64Array.from(numbers), handles, sha256?.handle ?? null, threads);
   } catch (error) {

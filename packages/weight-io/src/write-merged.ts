@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { addon, type FilePart, type MergeInstructions, type NativeTensor, systemError } from './addon.js';
+import type { BlockScales } from './read-pieces.js';
 
 /** A LoRA update, `scale · B A`, of a weight. */
 export interface WeightUpdate {
@@ -38,6 +39,13 @@ export interface TensorConversion {
   added?: number;
 }
 
+/** A weight in 8 bits (E4M3) with a scale for each block. */
+export interface ScaledBlocks {
+  /** `[out, in]` */
+  shape: readonly [number, number];
+  blocks: BlockScales;
+}
+
 /** A weight that is stored in this dtype, and quantized as it is when a model is loaded with NF4. */
 export interface QuantizedHere {
   /** `[out, in]` */
@@ -67,7 +75,7 @@ export interface StoredTensor {
   offset: number;
   bytes: number;
   /** The part of the file has the codes of such a weight, or its numbers: it is decoded to bfloat16, which is then its stored dtype. */
-  quantized?: QuantizedStorage | QuantizedHere;
+  quantized?: QuantizedStorage | QuantizedHere | ScaledBlocks;
   update?: WeightUpdate;
   conversion?: TensorConversion;
 }
@@ -191,11 +199,20 @@ function nativeTensor(source: TensorSource): NativeTensor {
 }
 
 function nativeQuantized(
-  quantized: QuantizedStorage | QuantizedHere,
+  quantized: QuantizedStorage | QuantizedHere | ScaledBlocks,
   bytes: number,
 ): NonNullable<NativeTensor['quantized']> {
   const [rows, width] = quantized.shape;
   const numbers = rows * width;
+  if ('blocks' in quantized) {
+    const { columns, scales: blockScales, block } = quantized.blocks;
+    const [blockRows, blockColumns] = block;
+    const count = Math.ceil(rows / blockRows) * Math.ceil(width / blockColumns);
+    if (numbers === 0 || bytes !== numbers || columns !== width || blockScales.length !== count) {
+      throw new RangeError(`the scales of a weight of [${rows}, ${width}] do not fit`);
+    }
+    return { rows, width, blockScales, blockRows, blockColumns };
+  }
   if ('numbers' in quantized) {
     if (numbers === 0 || bytes !== writtenBytes(quantized.numbers, numbers)) {
       throw new RangeError(`a weight of [${rows}, ${width}] in ${quantized.numbers} has not ${bytes} bytes`);

@@ -1,6 +1,6 @@
 import type { ModelFolder, ModelWeights } from '@lorasmith/model-folder';
 import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
-import type { QuantizedHere, QuantizedStorage } from '@lorasmith/weight-io';
+import type { QuantizedHere, QuantizedStorage, ScaledBlocks } from '@lorasmith/weight-io';
 
 /** A tensor of the base model as it goes into a merged one: a quantized weight is decoded to bfloat16. */
 export function mergedEntry(
@@ -19,10 +19,11 @@ export function storedSource(
   model: Pick<ModelFolder, 'quantized' | 'tensors'>,
   weights: ModelWeights,
   source: string,
-): { fd: number; offset: number; bytes: number; quantized?: QuantizedStorage | QuantizedHere } {
+): { fd: number; offset: number; bytes: number; quantized?: QuantizedStorage | QuantizedHere | ScaledBlocks } {
   const stored = weights.location(source);
   const weight = model.quantized.get(source);
   if (weight === undefined) return stored;
+  if (weight.form === 'scaled') return { ...stored, quantized: { shape: weight.shape, blocks: weight.blocks } };
   if (weight.form === 'made') {
     // Reading the folder has checked that it is a float dtype.
     const numbers = model.tensors.get(source)!.entry.dtype as FloatDtype;

@@ -1,5 +1,6 @@
 import type { EngineKind } from '@lorasmith/contracts';
 import {
+  type FourBitWeight,
   isNested,
   type LinearLayer,
   layerLinears,
@@ -22,7 +23,7 @@ export function weightMemory(model: ModelFolder, precision: Precision): number {
     return (
       sum +
       (inFeatures * outFeatures) / 2 +
-      (isNested(quantized.get(weight)!) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales)
+      (isNested(quantized.get(weight) as FourBitWeight) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales)
     );
   }, 0);
   return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
