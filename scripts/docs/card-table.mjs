@@ -28,7 +28,7 @@ const RANK = 16;
 const MOST_ROWS = 16;
 
 /**
- * Which model can be trained on which card: the rows of a micro-batch.
+ * The table of models and cards: the most rows of a micro-batch with which a model can be trained on a card.
  *
  * @param {import('./model-on-card.mjs').Layouts & Pick<typeof import('../../packages/model-folder/dist/index.js'), 'withBaseQuantization'>} modelFolder
  * @param {import('./model-on-card.mjs').Planning} planning

@@ -159,11 +159,11 @@ describe('a composite', () => {
     ['text_config.model_type', 'model_file_corrupt', { text_config: {} }],
     ['text_config', 'model_file_corrupt', { text_config: undefined }],
     ['architectures', 'model_not_supported', { architectures: ['Gemma3ForSequenceClassification'] }],
-    ['quantization_config.quant_method', 'model_not_supported', { quantization_config: { quant_method: 'fp8' } }],
+    ['quantization_config.quant_method', 'model_not_supported', { quantization_config: { quant_method: 'gptq' } }],
     [
       'text_config.quantization_config.quant_method',
       'model_not_supported',
-      { text_config: { model_type: 'gemma3_text', quantization_config: { quant_method: 'fp8' } } },
+      { text_config: { model_type: 'gemma3_text', quantization_config: { quant_method: 'gptq' } } },
     ],
     [
       'text_config.use_bidirectional_attention',
