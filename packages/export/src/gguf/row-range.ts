@@ -7,7 +7,10 @@ const BLOCK_NUMBERS = 64;
 const NESTED_SCALES = 256;
 const FLOAT_BYTES = 4;
 
-/** Some rows of a stored matrix; null for a weight in 4 bits whose blocks do not end there. */
+/**
+ * Some rows of a stored matrix; null for a quantized weight whose blocks do not end there, or that is quantized when it is read:
+ * its scales depend on all rows.
+ */
 export function storedRows(
   stored: StoredTensor,
   { shape, byteLength }: Pick<TensorEntry, 'shape' | 'byteLength'>,
@@ -20,6 +23,15 @@ export function storedRows(
     return { ...stored, ...partOf(stored, first * rowBytes, count * rowBytes) };
   }
   const [before, numbers] = [first * width, count * width];
+  if ('numbers' in quantized) return null;
+  if ('blocks' in quantized) {
+    const { scales, block, columns } = quantized.blocks;
+    const across = Math.ceil(columns / block[1]);
+    if (first % block[0] !== 0) return null;
+    const ofRows = scales.subarray((first / block[0]) * across, Math.ceil((first + count) / block[0]) * across);
+    const blocks = { ...quantized.blocks, scales: ofRows };
+    return { ...stored, ...partOf(stored, before, numbers), quantized: { shape: [count, width], blocks } };
+  }
   const { nested } = quantized;
   if ([before, numbers].some((some) => some % BLOCK_NUMBERS !== 0)) return null;
   if (nested !== null && before % (BLOCK_NUMBERS * NESTED_SCALES) !== 0) return null;

@@ -90,7 +90,7 @@ function ofWeights(
   const ofUpdate = ofRows && { update: transposed ? ofWritten(ofRows) : ofRows };
   const stored = storedSource(model, weights, source);
   const part = plan.rows === null ? stored : storedRows(stored, entry, plan.rows);
-  if (part === null) throw inexpressible(model.name, `${source} is in 4 bits, in blocks that reach from gate into up`);
+  if (part === null) throw inexpressible(model.name, `${source} is quantized with scales that gate and up share`);
   return { name, type, shape: written, source: { ...part, ...ofUpdate, conversion } };
 }
 

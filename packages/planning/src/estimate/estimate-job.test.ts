@@ -306,7 +306,12 @@ function wideModel(): JobToEstimate['model'] {
   };
   const linears = Array.from({ length: architecture.layerCount }, (_, index) =>
     layerLinears(architecture, index),
-  ).flatMap(({ attentionInputs, attentionOutput, gateUp, down }) => [...attentionInputs, attentionOutput, ...gateUp, down]);
+  ).flatMap(({ attentionInputs, attentionOutput, gateUp, down }) => [
+    ...attentionInputs,
+    attentionOutput,
+    ...gateUp,
+    down,
+  ]);
   const numbers = linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
   return {
     ...{ ...model, architecture, parameterCount: numbers + 2048 ** 2 },
