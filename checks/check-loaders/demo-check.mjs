@@ -54,7 +54,7 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
       ['ours', ours, BFLOAT16],
     ]);
   }
-  /** An adapter of the model in 4 bits, on the model that bitsandbytes quantizes. @param {string} rows */
+  /** An adapter of the model in 4 bits, merged into its decoded weights. @param {string} rows */
   async function checkQuantized(rows) {
     const training = { ...JOB.training, base_quantization: 'nf4', precision: 'bfloat16' };
     const made = await client.waitForJob((await client.createJob({ ...JOB, dataset: rows, training })).id, { signal });
@@ -62,16 +62,12 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
     const quantized = await downloadFolders(client, made.adapter, path.join(folder, 'demo-nf4'), signal);
     const answers = await ownAnswers(client, made.adapter, PROMPTS);
     const python = /** @type {string} */ (peers.transformers);
-    const [onBase = { error: 'left out' }, mergedAlone = { error: 'left out' }] = await manyAnswersOf(
+    const [mergedAlone = { error: 'left out' }] = await manyAnswersOf(
       python,
       'transformers_peft.py',
-      [
-        { ...common, model: base, adapter: quantized.adapter, nf4: true },
-        { ...common, model: quantized.merged },
-      ],
+      [{ ...common, model: quantized.merged }],
       signal,
     );
-    report.compare('demo', 'bitsandbytes, adapter', onBase, [['ours', answers, BFLOAT16]]);
     report.compare('demo', 'transformers, merged nf4', mergedAlone, [['ours', answers, BFLOAT16]]);
   }
 

@@ -1,27 +1,16 @@
 """Answers prompts with transformers, for each job on standard input: a model, in the class that its config names, and an adapter for
-it with PEFT if there is one, whose keys are all those that the class has. With `nf4` the model is quantized by bitsandbytes. The answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
+it with PEFT if there is one, whose keys are all those that the class has. The answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
 
 import torch
 import transformers
 from jobs import run_jobs
-from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoTokenizer
 
 
 def answers(job):
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     [architecture] = AutoConfig.from_pretrained(job["model"]).architectures
-    load = getattr(transformers, architecture).from_pretrained
-    if job.get("nf4"):
-        # As in the model card of the adapter.
-        quantization = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-        model = load(job["model"], dtype="auto", quantization_config=quantization, device_map="cpu")
-    else:
-        model = load(job["model"], dtype="auto")
+    model = getattr(transformers, architecture).from_pretrained(job["model"], dtype="auto")
     if job.get("adapter"):
         from peft import PeftConfig, PeftModel
 
@@ -29,7 +18,7 @@ def answers(job):
         result = model.load_adapter(job["adapter"], "default")
         if result.missing_keys or result.unexpected_keys:
             raise RuntimeError(f"error: missing {result.missing_keys[:3]}, unexpected {result.unexpected_keys[:3]}")
-    model = (model if job.get("nf4") else model.float()).eval()
+    model = model.float().eval()
     results = []
     for prompt in job["prompts"]:
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
