@@ -19,7 +19,7 @@ const common = {
 /**
  * Validates requests by their schemas. Bodies are checked as sent. Query strings and path parameters are text, so they
  * are first converted to numbers and booleans and given their defaults. A schema is compiled for its first request: to
- * compile those of all routes is a third of the start of the api.
+ * compile those of all routes takes long.
  */
 export function createRequestValidator(): FastifySchemaCompiler<TSchema> {
   const bodies = new Ajv2020({ ...common, coerceTypes: false, useDefaults: false });
