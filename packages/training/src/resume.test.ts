@@ -112,13 +112,6 @@ const EVERY_OTHER = { split: 0.2 };
 const PROMPTS: SampleSettings['prompts'] = ['count to 3', [{ role: 'user', content: 'count to 4' }]];
 const SPECS: [string, JobSpec][] = [
   [
-    'moments in 8 bits',
-    aJob({
-      samples: { prompts: PROMPTS, every_steps: 2, max_tokens: 5 },
-      training: { epochs: 3, optimizer: 'adamw_8bit', checkpoint_every_steps: 3 },
-    }),
-  ],
-  [
     'dropout, accumulation, LoRA+, weight decay, a cosine, evaluations, samples',
     aJob({
       samples: { prompts: PROMPTS, every_steps: 2, max_tokens: 5, temperature: 0.8 },
@@ -141,6 +134,13 @@ const SPECS: [string, JobSpec][] = [
         early_stopping: { patience: 3, min_delta: 0 },
         checkpoint_every_steps: 4,
       },
+    }),
+  ],
+  [
+    'moments in 8 bits',
+    aJob({
+      samples: { prompts: PROMPTS, every_steps: 2, max_tokens: 5 },
+      training: { epochs: 3, optimizer: 'adamw_8bit', checkpoint_every_steps: 3 },
     }),
   ],
 ];
