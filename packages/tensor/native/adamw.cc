@@ -113,17 +113,35 @@ struct AdamW {
   }
 };
 
-void DecodeBlock(const uint8_t* block, const float* table, int64_t count, float* numbers) {
+// What the codes of a moment stand for, and the middles between them.
+struct MomentTable {
+  explicit MomentTable(const float* of) : values(of) {
+    for (int code = 0; code + 1 < kMomentCodes; code++) middles[code] = MomentMiddle(of, code);
+  }
+
+  const float* values;
+  float middles[kMomentCodes - 1];
+};
+
+void DecodeBlock(const uint8_t* block, const MomentTable& table, int64_t count, float* numbers) {
   float scale;
   std::memcpy(&scale, block + kMomentBlock, sizeof(scale));
-  for (int64_t i = 0; i < count; i++) numbers[i] = table[block[i]] * scale;
+#pragma omp simd
+  for (int64_t i = 0; i < count; i++) numbers[i] = table.values[block[i]] * scale;
 }
 
-void EncodeBlock(const float* numbers, const float* table, int64_t count, uint8_t* block) {
+void EncodeBlock(const float* numbers, const MomentTable& table, int64_t count, uint8_t* block) {
   float scale = 0;
+#pragma omp simd reduction(max : scale)
   for (int64_t i = 0; i < count; i++) scale = std::max(scale, std::abs(numbers[i]));
-  for (int64_t i = 0; i < count; i++) block[i] = MomentCode(table, numbers[i], scale);
-  std::fill(block + count, block + kMomentBlock, uint8_t{0});
+  std::fill(block, block + kMomentBlock, uint8_t{0});
+  const float* const middles = table.middles;
+  if (scale != 0) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+      block[i] = static_cast<uint8_t>(MomentCode(numbers[i], scale, [=](int code) { return middles[code]; }));
+    }
+  }
   std::memcpy(block + kMomentBlock, &scale, sizeof(scale));
 }
 
@@ -134,21 +152,21 @@ struct AdamW8bit {
     if (context.failed()) return;
     const float clipping = ClippingFactor(*o.square_sum, o.step->max_norm);
     const auto update = UpdateFor(o.rate_factors != nullptr, *o.step);
-    const float* const table_of_second = o.tables + kMomentCodes;
+    const MomentTable of_first(o.tables), of_second(o.tables + kMomentCodes);
     ParallelRanges(MomentBlocks(o.count), kNumbersPerPiece / kMomentBlock, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; block++) {
         const int64_t from = block * kMomentBlock;
         const int64_t bytes = block * kMomentBlockBytes;
         const int64_t count = std::min<int64_t>(kMomentBlock, o.count - from);
         float first[kMomentBlock], second[kMomentBlock];
-        DecodeBlock(o.first + bytes, o.tables, count, first);
-        DecodeBlock(o.second + bytes, table_of_second, count, second);
+        DecodeBlock(o.first + bytes, of_first, count, first);
+        DecodeBlock(o.second + bytes, of_second, count, second);
         const float* const factors = o.rate_factors == nullptr ? nullptr : o.rate_factors + from;
         const Numbers own{
             o.parameters + from, o.gradient + from, first, second, factors, o.new_parameters + from, first, second};
         update(own, *o.step, clipping, 0, count);
-        EncodeBlock(first, o.tables, count, o.new_first + bytes);
-        EncodeBlock(second, table_of_second, count, o.new_second + bytes);
+        EncodeBlock(first, of_first, count, o.new_first + bytes);
+        EncodeBlock(second, of_second, count, o.new_second + bytes);
       }
     });
   }

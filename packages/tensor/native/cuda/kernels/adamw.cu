@@ -95,8 +95,12 @@ extern "C" __global__ void __launch_bounds__(kMomentBlock)
     }
     const float scale_of_first = BlockMax(fabsf(to.first));
     const float scale_of_second = BlockMax(fabsf(to.second));
-    new_first[at + threadIdx.x] = is_number ? MomentCode(values, to.first, scale_of_first) : 0;
-    new_second[at + threadIdx.x] = is_number ? MomentCode(of_second, to.second, scale_of_second) : 0;
+    const auto code_of = [&](const float* table, float number, float scale) -> unsigned char {
+      if (!is_number || scale == 0) return 0;
+      return MomentCode(number, scale, [&](int code) { return MomentMiddle(table, code); });
+    };
+    new_first[at + threadIdx.x] = code_of(values, to.first, scale_of_first);
+    new_second[at + threadIdx.x] = code_of(of_second, to.second, scale_of_second);
     if (threadIdx.x == 0) {
       *reinterpret_cast<float*>(new_first + at + kMomentBlock) = scale_of_first;
       *reinterpret_cast<float*>(new_second + at + kMomentBlock) = scale_of_second;

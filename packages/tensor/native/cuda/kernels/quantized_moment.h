@@ -13,17 +13,21 @@ constexpr int kMomentBlockBytes = kMomentBlock + 4;
 HOST_DEVICE constexpr int64_t MomentBlocks(int64_t count) { return (count + kMomentBlock - 1) / kMomentBlock; }
 HOST_DEVICE constexpr int64_t MomentBytes(int64_t count) { return MomentBlocks(count) * kMomentBlockBytes; }
 
-// The code whose value is nearest to number / scale, of two at the same distance the lower; table [256], ascending. A
-// second moment that is not 0 does not become 0, as it can in bitsandbytes: the step of its parameter would be without
-// a bound.
-HOST_DEVICE inline unsigned char MomentCode(const float* table, float number, float scale) {
-  if (scale == 0) return 0;
+// Between a code's value and the next one's: half of their sum, rounded.
+HOST_DEVICE inline float MomentMiddle(const float* table, int code) { return (table[code] + table[code + 1]) * 0.5f; }
+
+// The code whose value is nearest to number / scale, of two at the same distance the lower; middle(code) is that of a
+// table whose values ascend. A second moment that is not 0 does not become 0, as it can in bitsandbytes: the step of
+// its parameter would be without a bound.
+template <typename Middle>
+HOST_DEVICE inline int MomentCode(float number, float scale, Middle middle) {
   const float ratio = number / scale;
   int code = 0;
-  for (int step = kMomentCodes / 2; step > 0; step /= 2) {
-    const int at = code + step - 1;
-    const float middle = (table[at] + table[at + 1]) * 0.5f;
-    if (middle < ratio) code += step;
-  }
-  return static_cast<unsigned char>(code == 0 && number > 0 ? 1 : code);
+#if defined(__CUDACC_RTC__)
+#pragma unroll
+#else
+#pragma GCC unroll 8
+#endif
+  for (int bit = 7; bit >= 0; bit--) code += (middle(code + (1 << bit) - 1) < ratio) << bit;
+  return code == 0 && number > 0 ? 1 : code;
 }
