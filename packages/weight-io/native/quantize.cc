@@ -37,38 +37,46 @@ constexpr int kScaleCodes = 256;
 // bitsandbytes looks codes of scales up by 16 bits of the number.
 constexpr int kScaleSteps = 65536;
 
-// The dynamic map of bitsandbytes: in each of seven decades, the means of neighbours in a line from 0.1 to 1, with both
-// signs; 0; and 1. In double, each step rounded to float32; the points of a line are a fused product and sum, as
-// PyTorch computes them on processors with AVX2.
-struct ScaleMap {
-  float values[kScaleCodes];
-  uint8_t codes[kScaleSteps];
+double Rounded(double value) { return static_cast<double>(static_cast<float>(value)); }
 
-  ScaleMap() {
-    const auto rounded = [](double value) { return static_cast<double>(static_cast<float>(value)); };
+// The dynamic map of bitsandbytes: in each of seven decades, the means of neighbours in a line from 0.1 to 1, with both
+// signs, or twice as many with one; 0; and 1. In double, each step rounded to float32; the points of a line are a fused
+// product and sum, as PyTorch computes them on processors with AVX2.
+struct DynamicMap {
+  float values[kScaleCodes];
+
+  explicit DynamicMap(bool is_signed) {
     int count = 0;
     for (int decade = 0; decade < 7; decade++) {
-      const int steps = 1 << decade;
-      const double first = rounded(0.1);
-      const double step = rounded((1.0 - first) / steps);
+      const int steps = 1 << (is_signed ? decade : decade + 1);
+      const double first = Rounded(0.1);
+      const double step = Rounded((1.0 - first) / steps);
       const auto point = [&](int i) {
-        return i < (steps + 1) / 2 ? rounded(first + step * i) : rounded(1.0 - step * (steps - i));
+        return i < (steps + 1) / 2 ? Rounded(first + step * i) : Rounded(1.0 - step * (steps - i));
       };
-      const double unit = rounded(std::pow(10.0, decade - 6));
+      const double unit = Rounded(std::pow(10.0, decade - 6));
       for (int i = 0; i < steps; i++) {
-        const double mean = rounded(unit * rounded(rounded(point(i) + point(i + 1)) / 2));
+        const double mean = Rounded(unit * Rounded(Rounded(point(i) + point(i + 1)) / 2));
         values[count++] = static_cast<float>(mean);
-        values[count++] = static_cast<float>(-mean);
+        if (is_signed) values[count++] = static_cast<float>(-mean);
       }
     }
     values[count++] = 0;
     values[count++] = 1;
     std::sort(values, values + kScaleCodes);
+  }
+};
+
+// The codes of scales, and the values of the codes.
+struct ScaleMap : DynamicMap {
+  uint8_t codes[kScaleSteps];
+
+  ScaleMap() : DynamicMap(true) {
     int code = 0;
     for (int i = 0; i < kScaleSteps; i++) {
-      const double number = rounded(rounded(rounded(2.0 * i) / 65535) - 1);
+      const double number = Rounded(Rounded(Rounded(2.0 * i) / 65535) - 1);
       while (code < kScaleCodes - 1 &&
-             rounded(rounded(static_cast<double>(values[code]) + values[code + 1]) / 2) < number) {
+             Rounded(Rounded(static_cast<double>(values[code]) + values[code + 1]) / 2) < number) {
         code++;
       }
       codes[i] = static_cast<uint8_t>(code);
@@ -185,6 +193,11 @@ QuantizeFunction BestQuantize() {
 const float* Nf4Values() { return kNf4Values; }
 
 const float* ScaleValues() { return TheScaleMap().values; }
+
+const float* UnsignedValues() {
+  static const DynamicMap map(false);
+  return map.values;
+}
 
 void QuantizeNumbers(StoredDtype dtype, const void* numbers, int64_t count, uint8_t* codes, float* scales) {
   static const QuantizeFunction quantize = BestQuantize();

@@ -13,6 +13,9 @@ namespace lorasmith {
 const float* Nf4Values();
 const float* ScaleValues();
 
+// The 256 values of the same dynamic type without a sign, which has a finer fraction in its place.
+const float* UnsignedValues();
+
 // Quantizes `count` numbers, the first of which begins a block; a short block is the last of the weight. Two codes are
 // a byte, the first in the upper half. The scale of a block with a number that is not finite is not finite.
 void QuantizeNumbers(StoredDtype dtype, const void* numbers, int64_t count, uint8_t* codes, float* scales);

@@ -100,7 +100,7 @@ napi_value QuantizeScalesOfWeights(napi_env env, napi_callback_info info) {
 
 napi_value QuantizationTables(napi_env env, napi_callback_info) {
   std::vector<float> numbers(Nf4Values(), Nf4Values() + 16);
-  numbers.insert(numbers.end(), ScaleValues(), ScaleValues() + 256);
+  for (const float* values : {ScaleValues(), UnsignedValues()}) numbers.insert(numbers.end(), values, values + 256);
   return Float32Array(env, numbers);
 }
 

@@ -9,7 +9,7 @@ namespace lorasmith {
 // float32 scales is released.
 napi_value QuantizeScalesOfWeights(napi_env env, napi_callback_info info);
 
-// quantizationTables(): Float32Array, the 16 numbers of NF4 and the 256 of a scale.
+// quantizationTables(): Float32Array, the 16 numbers of NF4, the 256 of a scale, and the 256 without a sign.
 napi_value QuantizationTables(napi_env env, napi_callback_info info);
 
 }  // namespace lorasmith

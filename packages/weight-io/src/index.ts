@@ -1,5 +1,11 @@
 export type { FilePart } from './addon.js';
-export { NF4_VALUES, type QuantizedScales, quantizeScales, SCALE_VALUES } from './quantize-scales.js';
+export {
+  NF4_VALUES,
+  type QuantizedScales,
+  quantizeScales,
+  SCALE_VALUES,
+  UNSIGNED_VALUES,
+} from './quantize-scales.js';
 export { type BlockScales, type FilePiece, readPieces, Sha256 } from './read-pieces.js';
 export { createRegion, giveAway, type Region } from './region.js';
 export {

@@ -8,7 +8,9 @@ const tables = addon.quantizationTables();
 /** The numbers that the codes of NF4 stand for: `[16]`. */
 export const NF4_VALUES: Float32Array = tables.subarray(0, 16);
 /** The numbers that the codes of scales stand for, of those that are quantized here: `[256]`. */
-export const SCALE_VALUES: Float32Array = tables.subarray(16);
+export const SCALE_VALUES: Float32Array = tables.subarray(16, 272);
+/** The numbers of the same dynamic type of bitsandbytes without a sign, all of them from 0 to 1: `[256]`. */
+export const UNSIGNED_VALUES: Float32Array = tables.subarray(272);
 
 /** Quantized scales of weights, one weight's behind the other's. */
 export interface QuantizedScales {

@@ -1,3 +1,4 @@
+import { SCALE_VALUES, UNSIGNED_VALUES } from '@lorasmith/weight-io';
 import { reshape } from '../layout.js';
 import { keep, scope, type Tensor } from '../tensor.js';
 import { bytesAsFloat32, tensorOf, tensorOfBytes, toFloat32Array } from '../transfer.js';
@@ -9,7 +10,6 @@ import { bytesAsFloat32, tensorOf, tensorOfBytes, toFloat32Array } from '../tran
 export const MOMENT_BLOCK = 256;
 /** The codes of a block, then its scale in float32. */
 export const MOMENT_BLOCK_BYTES = MOMENT_BLOCK + 4;
-const EXPONENTS = 7;
 const CODES = 256;
 
 /** Bytes of a moment of `count` numbers. */
@@ -22,36 +22,8 @@ export function zeroMoment(count: number): Tensor {
   return momentOfBytes(new Uint8Array(momentBytes(count)));
 }
 
-/**
- * The 256 values of the dynamic type, ascending: `create_dynamic_map` of bitsandbytes. Its fractions have more bits the larger
- * the exponent is.
- * @param signed false: one more bit of the fraction in place of a sign
- */
-export function dynamicValues(signed: boolean): Float32Array {
-  const values = [0, 1];
-  for (let exponent = 0; exponent < EXPONENTS; exponent++) {
-    const edges = linspace(2 ** (signed ? exponent : exponent + 1) + 1);
-    for (let i = 0; i + 1 < edges.length; i++) {
-      const mean = Math.fround(Math.fround(edges[i]! + edges[i + 1]!) / 2);
-      // In float32, as a tensor times a number of Python.
-      const value = Math.fround(Math.fround(10 ** (exponent - (EXPONENTS - 1))) * mean);
-      values.push(value, ...(signed ? [-value] : []));
-    }
-  }
-  return Float32Array.from(values).sort();
-}
-
-/** torch.linspace(0.1, 1, count) in float32. */
-function linspace(count: number): Float32Array {
-  const [first, last] = [Math.fround(0.1), 1];
-  const step = Math.fround((last - first) / (count - 1));
-  return Float32Array.from({ length: count }, (_, i) =>
-    i < count / 2 ? Math.fround(first + step * i) : Math.fround(last - step * (count - 1 - i)),
-  );
-}
-
-/** The value of each code, by moment. */
-const VALUES = { first: dynamicValues(true), second: dynamicValues(false) };
+/** The value of each code, by moment: the dynamic type of bitsandbytes. */
+const VALUES = { first: SCALE_VALUES, second: UNSIGNED_VALUES };
 let tables: Tensor | null = null;
 
 /** `[2, 256]` float32: what the codes of the first and of the second moment stand for. Made once. */
