@@ -140,26 +140,38 @@ AdamWStep StepOf(float max_norm, float decay) {
   return {1 / 47.0f, max_norm, 0.9f, 0.1f, 0.999f, 0.001f, 0.0836f, 1e-8f, 5e-4f, 3e-4f * decay, 1 - 3e-4f * decay};
 }
 
+// The square sum of the gradient in the tests of AdamW.
+constexpr double kSquareSum = 7.25;
+
+struct Expected {
+  double parameter, first, second;
+};
+
+// One number after a step of AdamW.
+Expected Updated(double parameter, double gradient, double first, double second, double rate, const AdamWStep& step) {
+  const double clipping = std::min(1.0, step.max_norm / (std::sqrt(kSquareSum) + 1e-6));
+  const double g = gradient * step.gradient_scale * clipping;
+  const double m = first * step.beta1 + g * step.one_minus_beta1;
+  const double v = second * step.beta2 + g * g * step.one_minus_beta2;
+  const double kept = 1 - rate * step.decay_rate;
+  const double moved = m / (std::sqrt(v) / step.root_correction + step.epsilon) * step.step_size * rate;
+  return {parameter * kept - moved, m, v};
+}
+
 void TestAdamW(int64_t count, const AdamWStep& step, bool has_factors) {
   Memory<float> parameters(count), gradient(count), first(count), second(count), factors(count), square_sum(1);
   Memory<float> new_parameters(count), new_first(count), new_second(count);
   parameters.FillRandom(), gradient.FillRandom(), first.FillRandom(-0.01f, 0.01f), second.FillRandom(0, 1e-4f);
   factors.FillRandom(1, 16);
-  square_sum[0] = 7.25f;
+  square_sum[0] = static_cast<float>(kSquareSum);
   Launch("AdamWFloat32", GridOf(count), 256, 0, static_cast<const float*>(parameters.data()),
          static_cast<const float*>(gradient.data()), static_cast<const float*>(first.data()),
          static_cast<const float*>(second.data()), static_cast<const float*>(has_factors ? factors.data() : nullptr),
          static_cast<const float*>(square_sum.data()), &step, count, new_parameters.data(), new_first.data(),
          new_second.data());
-  const double clipping = std::min(1.0, step.max_norm / (std::sqrt(7.25) + 1e-6));
   for (int64_t i = 0; i < count; i++) {
-    const double g = gradient[i] * static_cast<double>(step.gradient_scale) * clipping;
-    const double m = first[i] * static_cast<double>(step.beta1) + g * step.one_minus_beta1;
-    const double v = second[i] * static_cast<double>(step.beta2) + g * g * step.one_minus_beta2;
     const double rate = has_factors ? factors[i] : 1;
-    const double kept = 1 - rate * step.decay_rate;
-    const double p =
-        parameters[i] * kept - m / (std::sqrt(v) / step.root_correction + step.epsilon) * step.step_size * rate;
+    const auto [p, m, v] = Updated(parameters[i], gradient[i], first[i], second[i], rate, step);
     const auto expect = [&](const char* of, double expected, double actual, double absolute) {
       if (!Near(expected, actual, 1e-6, absolute)) Differs(of + NameOf({count}), expected, actual);
     };
@@ -196,7 +208,7 @@ void TestAdamW8bit(int64_t count, const AdamWStep& step, bool has_factors) {
   Memory<uint8_t> first(bytes), second(bytes), new_first(bytes), new_second(bytes);
   Memory<float> new_parameters(count);
   parameters.FillRandom(), gradient.FillRandom(), factors.FillRandom(1, 16);
-  square_sum[0] = 7.25f;
+  square_sum[0] = static_cast<float>(kSquareSum);
   const std::vector<float> signed_values = TableOf(true), values = TableOf(false);
   std::copy(signed_values.begin(), signed_values.end(), tables.data());
   std::copy(values.begin(), values.end(), tables.data() + kMomentCodes);
@@ -212,16 +224,12 @@ void TestAdamW8bit(int64_t count, const AdamWStep& step, bool has_factors) {
          static_cast<const float*>(has_factors ? factors.data() : nullptr),
          static_cast<const float*>(square_sum.data()), &step, static_cast<const float*>(tables.data()), count,
          new_parameters.data(), new_first.data(), new_second.data());
-  const double clipping = std::min(1.0, step.max_norm / (std::sqrt(7.25) + 1e-6));
   const float* const of_second = tables.data() + kMomentCodes;
   for (int64_t i = 0; i < count; i++) {
-    const double g = gradient[i] * static_cast<double>(step.gradient_scale) * clipping;
-    const double m = DecodedMoment(first.data(), tables.data(), i) * step.beta1 + g * step.one_minus_beta1;
-    const double v = DecodedMoment(second.data(), of_second, i) * step.beta2 + g * g * step.one_minus_beta2;
     const double rate = has_factors ? factors[i] : 1;
-    const double kept = 1 - rate * step.decay_rate;
-    const double p =
-        parameters[i] * kept - m / (std::sqrt(v) / step.root_correction + step.epsilon) * step.step_size * rate;
+    const double old_m = DecodedMoment(first.data(), tables.data(), i);
+    const double old_v = DecodedMoment(second.data(), of_second, i);
+    const auto [p, m, v] = Updated(parameters[i], gradient[i], old_m, old_v, rate, step);
     if (!Near(p, new_parameters[i], 1e-6, 5e-7)) Differs("parameters " + NameOf({count}), p, new_parameters[i]);
     // Neighbours in the tables are at most 12 % apart, and the smallest value is 1e-6 of the scale.
     const double new_m = DecodedMoment(new_first.data(), tables.data(), i);
