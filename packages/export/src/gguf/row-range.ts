@@ -1,10 +1,8 @@
+import { NESTED_BLOCK, QUANTIZED_BLOCK } from '@lorasmith/model-folder';
 import type { TensorEntry } from '@lorasmith/safetensors';
 import type { FilePart, StoredTensor, WeightUpdate } from '@lorasmith/weight-io';
 import type { RowRange } from './tensor-names.js';
 
-/** The blocks of a weight in 4 bits: numbers of a scale, and scales of a nested one. */
-const BLOCK_NUMBERS = 64;
-const NESTED_SCALES = 256;
 const FLOAT_BYTES = 4;
 
 /**
@@ -33,10 +31,10 @@ export function storedRows(
     return { ...stored, ...partOf(stored, before, numbers), quantized: { shape: [count, width], blocks } };
   }
   const { nested } = quantized;
-  if ([before, numbers].some((some) => some % BLOCK_NUMBERS !== 0)) return null;
-  if (nested !== null && before % (BLOCK_NUMBERS * NESTED_SCALES) !== 0) return null;
+  if ([before, numbers].some((some) => some % QUANTIZED_BLOCK !== 0)) return null;
+  if (nested !== null && before % (QUANTIZED_BLOCK * NESTED_BLOCK) !== 0) return null;
   const scaleBytes = nested === null ? FLOAT_BYTES : 1;
-  const [skipped, scales] = [before / BLOCK_NUMBERS, numbers / BLOCK_NUMBERS];
+  const [skipped, scales] = [before / QUANTIZED_BLOCK, numbers / QUANTIZED_BLOCK];
   return {
     ...stored,
     ...partOf(stored, before / 2, numbers / 2),
@@ -48,8 +46,8 @@ export function storedRows(
         ...nested,
         scales: partOf(
           nested.scales,
-          (skipped / NESTED_SCALES) * FLOAT_BYTES,
-          Math.ceil(scales / NESTED_SCALES) * FLOAT_BYTES,
+          (skipped / NESTED_BLOCK) * FLOAT_BYTES,
+          Math.ceil(scales / NESTED_BLOCK) * FLOAT_BYTES,
         ),
       },
     },

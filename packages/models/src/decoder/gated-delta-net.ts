@@ -1,4 +1,4 @@
-import type { LinearAttention } from '@lorasmith/model-folder';
+import { type LinearAttention, linearAttentionSizes } from '@lorasmith/model-folder';
 import {
   cast,
   concat,
@@ -57,6 +57,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
   readonly mixesTokens = true;
   readonly settings: DeltaSettings;
   readonly taps: number;
+  readonly mixedSize: number;
   readonly #weights: GatedDeltaNetWeights;
 
   constructor(own: LinearAttention, weights: GatedDeltaNetWeights) {
@@ -68,6 +69,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
       valueSize: valueHeadDim,
     };
     this.taps = own.convolutionTaps;
+    this.mixedSize = linearAttentionSizes(own).mixed;
     this.#weights = weights;
   }
 
@@ -186,9 +188,8 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
 
   /** Parts of a token's projections: queries, keys and values; the gate; β and the decay. */
   get #widths(): [mixed: number, gate: number, betaAndDecay: number] {
-    const { keyHeads, valueHeads, keySize, valueSize } = this.settings;
-    const values = valueHeads * valueSize;
-    return [2 * keyHeads * keySize + values, values, 2 * valueHeads];
+    const { valueHeads, valueSize } = this.settings;
+    return [this.mixedSize, valueHeads * valueSize, 2 * valueHeads];
   }
 
   dispose(): void {

@@ -5,6 +5,8 @@ export interface RecurrentLayer {
   readonly settings: DeltaSettings;
   /** The tokens that an output of its convolution depends on. */
   readonly taps: number;
+  /** The numbers of a token that its convolution reads: queries, keys and values. */
+  readonly mixedSize: number;
   readonly computeDtype: FloatDType;
 }
 

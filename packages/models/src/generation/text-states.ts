@@ -71,32 +71,28 @@ export class StepStates implements RecurrentMemory {
     );
     const read = split(mixed, counts, 0);
     for (const [i, piece] of this.#pieces.entries()) {
-      const before = piece.states.of(layer)?.tail;
-      piece.states.set(layer, { tail: tailAfter(layer, before, read[i]!), state: states[i]! });
+      piece.states.set(layer, { tail: tailAfter(layer, piece.states, read[i]!), state: states[i]! });
     }
     dispose(read);
   }
 }
 
-function zeros({ settings, taps, computeDtype }: RecurrentLayer): RecurrentState {
+/** The state before the first token. */
+function zeros({ settings, taps, mixedSize, computeDtype }: RecurrentLayer): RecurrentState {
   const { valueHeads, keySize, valueSize } = settings;
   return {
-    tail: fill([1, taps - 1, mixedWidth(settings)], 0, computeDtype),
+    tail: fill([1, taps - 1, mixedSize], 0, computeDtype),
     state: fill([1, valueHeads, keySize, valueSize], 0),
   };
 }
 
 /** The last tokens that the convolution has read, `[1, taps - 1, mixed]`. */
-function tailAfter({ settings, taps, computeDtype }: RecurrentLayer, before: Tensor | undefined, read: Tensor): Tensor {
-  const width = mixedWidth(settings);
+function tailAfter(layer: RecurrentLayer, states: TextStates, read: Tensor): Tensor {
+  const { mixedSize, taps } = layer;
   return scope(() => {
-    const earlier = before ?? fill([1, taps - 1, width], 0, computeDtype);
-    const known = concat([reshape(earlier, [-1, width]), read], 0);
-    const tail = rowsOf(known, { first: known.shape[0]! - (taps - 1), count: taps - 1 });
-    return reshape(tail, [1, taps - 1, width]);
+    const { tail } = states.of(layer) ?? zeros(layer);
+    const known = concat([reshape(tail, [-1, mixedSize]), read], 0);
+    const last = rowsOf(known, { first: known.shape[0]! - (taps - 1), count: taps - 1 });
+    return reshape(last, [1, taps - 1, mixedSize]);
   });
-}
-
-function mixedWidth({ keyHeads, valueHeads, keySize, valueSize }: RecurrentLayer['settings']): number {
-  return 2 * keyHeads * keySize + valueHeads * valueSize;
 }
