@@ -1,7 +1,15 @@
-import type { Report } from '@lorasmith/contracts';
+import type { AdapterManifest, Report } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from './human-units.js';
 
 const MAX_ROW_CHARACTERS = 600;
+
+/** The form in 4 bits of the base model of an adapter. */
+export function quantizationText({
+  type,
+  on_load: isOnLoad,
+}: NonNullable<AdapterManifest['base_model']['quantization']>): string {
+  return `${type}, ${isOnLoad ? 'quantized when it is loaded' : 'as it is stored'}`;
+}
 
 /** The report of a job as lines of text. */
 export function reportText(report: Report): string[] {

@@ -1,6 +1,7 @@
 import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
 import { DEFAULT_TOLERANCE, type ProbeVerdict } from '../probe/judge-probe.js';
 import { type ProbeResult, probeServer } from '../probe/probe-server.js';
+import { quantizationText } from '../report-text.js';
 import { type Command, print } from './command.js';
 import { textTable } from './text-table.js';
 
@@ -52,9 +53,8 @@ const VERDICTS: Record<ProbeVerdict, string> = {
 /** The sentence about a server whose base model is not quantized as it was in training; none for others. */
 function aboutBase({ base_model: { name, quantization } }: AdapterManifest): string[] {
   if (quantization === null) return [];
-  const how = quantization.on_load ? 'quantized when it is loaded' : 'as it is stored';
   return [
-    `The adapter was trained on ${name} in 4 bits (${quantization.type}, ${how}). A server with other weights, such as the original in bfloat16, differs by the rounding of these, too.`,
+    `The adapter was trained on ${name} in 4 bits (${quantizationText(quantization)}). A server with other weights, such as the original in bfloat16, differs by the rounding of these, too.`,
   ];
 }
 

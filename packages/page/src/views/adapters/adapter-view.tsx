@@ -1,4 +1,4 @@
-import { bytesText } from '@lorasmith/client/core';
+import { bytesText, quantizationText } from '@lorasmith/client/core';
 import type { AdapterManifest } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { CodeBlock } from '../../components/copy-button.js';
@@ -84,7 +84,7 @@ function About({ manifest }: { manifest: AdapterManifest }) {
           ['Made', <OriginText key="origin" origin={origin} />],
           ['Created', <Moment key="created" at={manifest.created_at} />],
           ['Base model', `${base.name} (${base.family})`],
-          ['Base in 4 bits', quantizationText(base)],
+          ['Base in 4 bits', base.quantization && quantizationText(base.quantization)],
           ['Rank', lora.r],
           ['Alpha', lora.alpha],
           ['Adapted layers', `${lora.modules.length}: ${namesOf(lora.modules)}`],
@@ -95,11 +95,6 @@ function About({ manifest }: { manifest: AdapterManifest }) {
       />
     </section>
   );
-}
-
-function quantizationText({ quantization }: AdapterManifest['base_model']): string | null {
-  if (quantization === null) return null;
-  return `${quantization.type}, ${quantization.on_load ? 'quantized when it is loaded' : 'as it is stored'}`;
 }
 
 function Downloads({ manifest: { id, name, files } }: { manifest: AdapterManifest }) {
