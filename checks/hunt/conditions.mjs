@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chown, cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,9 +9,8 @@ import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { findOnPath } from '../../scripts/setup/redis-server.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';
 import { NODE_RELEASES, nodeFolder } from '../test-run/node-binaries.mjs';
+import { AS_OTHER_USER, environmentOfUser, giveAway } from '../test-run/other-user.mjs';
 
-/** The id of the user that the tests run as instead of root: `nobody` on every system. */
-const OTHER_USER = 65_534;
 const FSYNC_DELAY_MS = 300;
 const TSC = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');
 
@@ -193,26 +192,9 @@ async function cloneOfOtherUser() {
     await cp(path.join(ofThisUser, name), path.join(cache, name), { recursive: true, verbatimSymlinks: true });
   }
   await giveAway(folder);
-  const prefix = ['setpriv', `--reuid=${OTHER_USER}`, `--regid=${OTHER_USER}`, '--clear-groups'];
-  const env = {
-    HOME: home,
-    TMPDIR: temporary,
-    LORASMITH_CACHE_DIR: cache,
-    XDG_CACHE_HOME: undefined,
-    MODELS_DIR: undefined,
-    // What npm set for the hunt, such as the cache of this user.
-    ...Object.fromEntries(Object.keys(process.env).flatMap((name) => (/^npm_/i.test(name) ? [[name, undefined]] : []))),
-  };
-  const [command = '', ...args] = [...prefix, process.execPath, 'scripts/setup.mjs'];
+  const env = environmentOfUser(home, temporary);
+  const [command = '', ...args] = [...AS_OTHER_USER, process.execPath, 'scripts/setup.mjs'];
   await runCommand(command, args, { cwd: root, env: { ...process.env, ...env } });
   const end = () => rm(folder, { recursive: true, force: true });
-  return { prefix, root, env: { ...env, MODELS_DIR: path.join(root, 'models') }, end };
-}
-
-/** @param {string} folder with all that is in it */
-async function giveAway(folder) {
-  await chown(folder, OTHER_USER, OTHER_USER);
-  for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
-    if (!entry.isSymbolicLink()) await chown(path.join(entry.parentPath, entry.name), OTHER_USER, OTHER_USER);
-  }
+  return { prefix: AS_OTHER_USER, root, env: { ...env, MODELS_DIR: path.join(root, 'models') }, end };
 }
