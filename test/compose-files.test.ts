@@ -335,3 +335,26 @@ test.skipIf(!hasCompose)('with S3 every service has its own volume, and no folde
   }
   expect(configured(files, { S3_BUCKET: '' }).stderr).toContain('S3_BUCKET');
 });
+
+test('the stage that compiles the fused ops has every header that they share with other packages', async () => {
+  const stage = /FROM build-packages AS addons\n([\s\S]*?)\n(?=FROM )/.exec(dockerfile)?.[1] ?? '';
+  const patterns = [...stage.matchAll(/^COPY (packages\/\S+) /gm)].map((match) => match[1]!);
+  const copies = (file: string) =>
+    patterns.some((copied) => {
+      const ofFolder =
+        copied.endsWith('/*.h') && path.extname(file) === '.h' && path.dirname(file) === path.dirname(copied);
+      return copied === file || file.startsWith(`${copied}/`) || ofFolder;
+    });
+  const native = 'packages/tensor/native';
+  const sources = (await readdir(path.join(ROOT, native))).filter((name) => /\.(h|cc)$/.test(name));
+  const shared = (
+    await Promise.all(
+      sources.map(async (name) => {
+        const source = await readFile(path.join(ROOT, native, name), 'utf8');
+        return [...source.matchAll(/^#include "(\.\.\/.*)"/gm)].map((match) => path.join(native, match[1]!));
+      }),
+    )
+  ).flat();
+  expect(shared.length).toBeGreaterThan(0);
+  expect(shared.filter((file) => !copies(file))).toEqual([]);
+});
