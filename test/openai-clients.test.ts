@@ -91,6 +91,9 @@ describe.concurrent("OpenAI's package", () => {
           trained: true,
           finished: true,
         },
+        // 12 rows: 100 steps of one row, at most 10 epochs.
+        automatic: [9, 1],
+        lines: [13, 26],
         events: { first: true, last: 'The job has successfully completed', unique: true, steps: [6] },
         checkpoints: [6],
         result: [

@@ -282,6 +282,45 @@ describe('an adapter', () => {
     await eventually(names).toEqual(newest);
   });
 
+  test('the jobs are found by a part of their names, from the keyboard', async () => {
+    const names = () => page.locator('.data-table tbody th').allTextContents();
+    await page.keyboard.press('/');
+    await page.keyboard.type('SECO');
+    await eventually(names).toEqual(['second']);
+    await page.reload();
+    await eventually(names).toEqual(['second']);
+    await page.getByLabel('Find').fill('no such job');
+    await eventually(names).toEqual([]);
+    await page.getByLabel('Find').fill('');
+    await eventually(names).toHaveLength(3);
+  });
+
+  test('the loss is smoothed, by logarithm, and over tokens or time, and the address keeps that', async () => {
+    await page.getByRole('link', { name: 'second', exact: true }).first().click();
+    await heading('second').waitFor();
+    const loss = figure('Loss');
+    const legend = () => loss.locator('.u-legend .u-label').allTextContents();
+    const drawn = () => loss.locator('canvas').evaluate((canvas: { toDataURL(): string }) => canvas.toDataURL());
+    await eventually(legend).toEqual(['Step', 'training', 'smoothed', 'held-out rows']);
+    const smooth = loss.getByLabel('Smooth');
+    await smooth.focus();
+    await smooth.press('Home');
+    await eventually(legend).toEqual(['Step', 'training', 'held-out rows']);
+    const linear = await drawn();
+    await loss.getByLabel('Log').check();
+    await eventually(drawn).not.toBe(linear);
+    for (const [over, title] of Object.entries({ tokens: 'Tokens', time: 'Time' })) {
+      await loss.getByLabel('Over').selectOption(over);
+      await eventually(legend).toEqual([title, 'training', 'held-out rows']);
+    }
+    await page.reload();
+    await eventually(legend).toEqual(['Time', 'training', 'held-out rows']);
+    expect(await loss.getByLabel('Log').isChecked()).toBe(true);
+    for (const chart of ['Accuracy', 'Learning rate', 'Gradient norm', 'Tokens/s']) {
+      await figure(chart).locator('canvas').waitFor();
+    }
+  });
+
   test('an adapter is downloaded, and its commands are copied', async () => {
     await page.getByRole('navigation').getByRole('link', { name: 'Adapters' }).click();
     await page.getByRole('link', { name: 'second', exact: true }).click();
@@ -295,8 +334,11 @@ describe('an adapter', () => {
     expect(tar.length).toBeGreaterThan(10_000);
     const [command] = await page.getByRole('button', { name: /^Copy the command for / }).all();
     await command!.click();
-    await page.getByText(/^Copied the command for /).waitFor();
+    const copied = page.locator('.toast', { hasText: /^Copied the command for / });
+    await copied.waitFor();
     expect(await page.evaluate('navigator.clipboard.readText()')).toContain(id);
+    // A message goes by itself.
+    await copied.waitFor({ state: 'detached' });
     await page.getByText('Checks before it was published').waitFor();
   });
 

@@ -4,6 +4,7 @@ Prints as JSON what it has seen, under the same names as flow.ts.
 """
 
 import json
+import re
 import sys
 import time
 
@@ -38,6 +39,14 @@ def refusal(call):
     raise RuntimeError("it was not refused")
 
 
+def lines_of(content):
+    try:
+        client.files.create(file=("a.jsonl", content), purpose="fine-tune")
+    except openai.APIStatusError as error:
+        return [int(line) for line in re.findall(r"Line (\d+)", error.message)]
+    raise RuntimeError("it was not refused")
+
+
 # Files
 content = rows(suffix, 12)
 file = client.files.create(file=(f"{suffix}.jsonl", content), purpose="fine-tune")
@@ -69,6 +78,12 @@ seen["job"] = {
     "trained": job.trained_tokens > 0,
     "finished": job.finished_at >= job.created_at,
 }
+automatic = client.fine_tuning.jobs.create(
+    training_file=file.id, model="tiny-llama", hyperparameters={"n_epochs": "auto", "batch_size": "auto"}
+)
+client.fine_tuning.jobs.cancel(automatic.id)
+seen["automatic"] = [automatic.hyperparameters.n_epochs, automatic.hyperparameters.batch_size]
+seen["lines"] = lines_of(content + b'{"messages": 1}\n' + content + b"none\n")
 events = list(client.fine_tuning.jobs.list_events(job.id, limit=3))
 seen["events"] = {
     "first": events[-1].message.startswith("Created fine-tuning job"),

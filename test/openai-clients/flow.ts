@@ -36,6 +36,11 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
     if (!(error instanceof APIError)) throw new Error(`it was not refused: ${String(error)}`);
     return { type: error.constructor.name, status: error.status, code: error.code, param: error.param };
   };
+  const linesOf = async (content: string) => {
+    const file = await toFile(Buffer.from(content), 'a.jsonl');
+    const error: unknown = await client.files.create({ file, purpose: 'fine-tune' }).catch((thrown: unknown) => thrown);
+    return [...String((error as Error).message).matchAll(/Line (\d+)/g)].map(([, line]) => Number(line));
+  };
   const all = async <Item>(items: AsyncIterable<Item>): Promise<Item[]> => {
     const found: Item[] = [];
     for await (const item of items) found.push(item);
@@ -72,6 +77,12 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
     },
   });
   const job = await until(started, 'succeeded');
+  const automatic = await jobs.create({
+    training_file: file.id,
+    model: 'tiny-llama',
+    hyperparameters: { n_epochs: 'auto', batch_size: 'auto' },
+  });
+  await jobs.cancel(automatic.id);
   const events = await all(jobs.listEvents(job.id, { limit: 3 }));
   const dataOf = ({ data }: (typeof events)[number]) => (data ?? {}) as Record<string, number>;
   const checkpoints = await all(jobs.checkpoints.list(job.id, { limit: 1 }));
@@ -182,6 +193,8 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
       trained: job.trained_tokens! > 0,
       finished: job.finished_at! >= job.created_at,
     },
+    automatic: [automatic.hyperparameters.n_epochs, automatic.hyperparameters.batch_size],
+    lines: await linesOf(`${content}{"messages": 1}\n${content}none\n`),
     events: {
       first: events.at(-1)?.message.startsWith('Created fine-tuning job'),
       last: events[0]?.message,

@@ -1,9 +1,13 @@
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LoraSettings } from '@lorasmith/contracts';
-import { readModelFolder } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, readModelFolder } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { describe, expect, it } from 'vitest';
 import { chooseTargets, type TargetSelection } from './choose-targets.js';
+
+/** A model of every family; families.test.ts of model-folder holds that none is missing. */
+const CASES = join(import.meta.dirname, '../../../test/fixtures/families');
 
 const layer = (name: string) => ({ name, in_features: 4, out_features: 4 });
 const modules = [0, 1, 10].flatMap((index) =>
@@ -49,15 +53,17 @@ describe('chooseTargets', () => {
     });
   });
 
-  it.each(['phi3-window', 'gpt2', 'qwen3', 'gemma2', 'mistral-window', 'qwen2-window'])(
-    'finds layers for a job that names none, in %s',
-    async (family) => {
-      const fixture = join(import.meta.dirname, '../../../test/fixtures/families', family, 'base');
-      const model = await readModelFolder(fixture);
+  it('takes every linear layer of a decoder for a job that names none, in each family', async () => {
+    for (const name of await readdir(CASES)) {
+      const model = await readModelFolder(join(CASES, name, 'base'));
       const selection = Value.Default(LoraSettings, {}) as LoraSettings;
-      expect(chooseTargets(model, selection)).toEqual(model.modules);
-    },
-  );
+      const ofLayers = [...model.linears.keys()].filter((path) => path !== model.headModule?.name);
+      const chosen = chooseTargets(model, selection).map(({ name: path }) => path);
+      expect(chosen, name).toEqual(ofLayers);
+      const blocks = new Set(chosen.map((path) => /\.(\d+)\./.exec(path)?.[1]));
+      expect(blocks, name).toHaveLength((model.architecture as DecoderArchitecture).layerCount);
+    }
+  });
 
   it('takes a regular expression that matches the whole name', () => {
     expect(choose(String.raw`model\.layers\.1\..*_proj`)).toHaveLength(3);

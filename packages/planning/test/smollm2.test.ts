@@ -58,6 +58,21 @@ describe('SmolLM2-135M-Instruct', () => {
     }
   });
 
+  it('trains the turns of a conversation that begins with the assistant, not the system message that the template adds', () => {
+    const encoder = new RowEncoder({ tokenizer, template, endTokenIds: [2] });
+    const messages: Message[] = [
+      { role: 'assistant', content: 'Hello' },
+      { role: 'user', content: 'Who are you?' },
+      { role: 'assistant', content: 'A model.' },
+    ];
+    const { ids, trained } = encoder.encode({ messages });
+    const textOf = (kept: number) => tokenizer.decode(ids.filter((_, index) => trained[index] === kept));
+    const [before, asked] = ['<|im_start|>system\nYou are', '<|im_start|>user\nWho are you?<|im_end|>\n'];
+    expect(textOf(1)).toBe('Hello<|im_end|>\nA model.<|im_end|>\n');
+    expect(textOf(0).startsWith(before)).toBe(true);
+    expect(textOf(0).endsWith(`<|im_start|>assistant\n${asked}<|im_start|>assistant\n`)).toBe(true);
+  });
+
   it('is planned completely', async () => {
     const temporary = await mkdtemp(join(tmpdir(), 'smollm2-'));
     onTestFinished(() => rm(temporary, { recursive: true }));

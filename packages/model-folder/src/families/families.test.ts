@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
@@ -24,6 +24,13 @@ async function architectureOf(name: string, change: Record<string, unknown> = {}
 }
 
 const windowsOf = ({ attention }: DecoderArchitecture) => attention.layers.map(({ window }) => window);
+
+test('every family of decoders has a reference case of transformers', async () => {
+  const names = await readdir(CASES);
+  const configs = names.map(async (name) => JSON.parse(await readFile(join(CASES, name, 'base/config.json'), 'utf8')));
+  const types = new Set((await Promise.all(configs)).map((config) => config.model_type));
+  expect([...FAMILIES.keys()].filter((type) => !types.has(type))).toEqual(['classifier']);
+});
 
 describe('the linear layers of', () => {
   test.each<[string, string[]]>([
