@@ -50,6 +50,9 @@ function messageFaults(message: ChatMessage, at: string, calls: Set<string>): Co
   const add = (text: string, field: string) => faults.push({ message: text, param: `${at}.${field}` });
   const toolCalls = toolCallsOf(message);
   if (role !== 'assistant' && toolCalls.length > 0) add('Only an assistant message has tool_calls.', 'tool_calls');
+  if (role !== 'assistant' && message.reasoning_content != null) {
+    add('Only an assistant message has reasoning_content.', 'reasoning_content');
+  }
   if (role !== 'tool' && message.tool_call_id != null) add('Only a tool message has tool_call_id.', 'tool_call_id');
   if (message.content == null && !(role === 'assistant' && toolCalls.length > 0)) {
     const why = role === 'assistant' ? ' An assistant message without tool_calls needs one.' : '';
@@ -105,6 +108,8 @@ export function textsOfConversation(
   };
   for (const [index, message] of messages.entries()) {
     texts.push([`messages.${index}.content`, textOfMessage(message)]);
+    if (message.reasoning_content != null)
+      texts.push([`messages.${index}.reasoning_content`, message.reasoning_content]);
     if (message.name != null) texts.push([`messages.${index}.name`, message.name]);
     for (const [number, call] of toolCallsOf(message).entries()) {
       const at = `messages.${index}.tool_calls.${number}.function`;

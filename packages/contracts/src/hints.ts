@@ -182,6 +182,7 @@ export function listHint(key: string): string | undefined {
 /** The forms of a row's fields that may have several types. */
 const UNIONS: Readonly<Record<string, string>> = {
   content: 'must be a text, or a list of parts {"type": "text", "text"}',
+  reasoning_content: 'must be a text',
   weight: 'must be 0 or 1',
   tools: 'must be a list of {"type": "function", "function"}',
   tool_calls: 'must be a list of {"id", "type": "function", "function": {"name", "arguments"}}',

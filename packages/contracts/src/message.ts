@@ -75,6 +75,13 @@ export const chatMessageFields = {
         'Text, or parts of text, which are joined. Null or left out only in an assistant message with tool_calls.',
     }),
   ),
+  reasoning_content: Type.Optional(
+    Nullable(Type.String(), {
+      description:
+        'What the assistant thought before its content or its calls. Only in an assistant message, and where the chat template of the ' +
+        'base model writes it.',
+    }),
+  ),
   name: Type.Optional(Nullable(Name, { description: 'Of the one who speaks, or of the tool.' })),
   tool_calls: Type.Optional(
     Nullable(Type.Array(ToolCall, { maxItems: MAX_TOOLS }), { description: 'Only in an assistant message.' }),

@@ -16,7 +16,7 @@ import {
   methodCallOf,
   NOTHING,
   parse,
-  replaceField,
+  replaceFields,
   StringValue,
   textOfValue,
   tokenize,
@@ -126,11 +126,13 @@ describe('values', () => {
     expect(isPrinted(NOTHING)).toBe(false);
   });
 
-  test('a field of the objects of a list can be replaced', () => {
+  test('fields of the objects of a list can be replaced, of those that have them', () => {
     const environment = new Environment();
-    replaceField(environment.set('list', [{ a: 'x' }, { a: 'y' }]), 'a', (index) => new StringValue(`new ${index}`));
-    const program = parse(tokenize('{{ list[0].a }} {{ list[1].a }}', { lstrip_blocks: true, trim_blocks: true }));
-    expect(new Interpreter(environment).run(program).value).toBe('new 0 new 1');
+    const list = environment.set('list', [{ a: 'x' }, { a: 'y', b: 'z' }]);
+    replaceFields(list, ['a', 'b'], (index, name) => new StringValue(`${name}${index}`));
+    const source = '{{ list[0].a }} {{ list[0].b is defined }} {{ list[1].a }} {{ list[1].b }}';
+    const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+    expect(new Interpreter(environment).run(program).value).toBe('a0 false a1 b1');
   });
 });
 
@@ -142,7 +144,7 @@ describe('a text that is not known', () => {
   }
   const rendered = (source: string) => {
     const environment = new Environment();
-    replaceField(environment.set('list', [{ x: '' }]), 'x', () => new Empty(1));
+    replaceFields(environment.set('list', [{ x: '' }]), ['x'], () => new Empty(1));
     const program = parse(tokenize(source.replaceAll('TEXT', 'list[0].x'), { lstrip_blocks: true, trim_blocks: true }));
     return new Interpreter(environment).run(program).value;
   };

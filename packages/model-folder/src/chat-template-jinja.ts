@@ -133,10 +133,16 @@ export function heldValues({ value }: JinjaValue): Iterable<JinjaValue> | null {
   return Array.isArray(value) ? value : value instanceof Map ? value.values() : null;
 }
 
-/** Replaces a field of each object of a list. */
-export function replaceField(list: JinjaValue, name: string, value: (index: number) => JinjaValue): void {
+/** Replaces fields of each object of a list that has them. */
+export function replaceFields<Name extends string>(
+  list: JinjaValue,
+  names: readonly Name[],
+  value: (index: number, name: Name) => JinjaValue,
+): void {
   const objects = list.value as { value: Map<string, JinjaValue> }[];
-  for (const [index, { value: fields }] of objects.entries()) fields.set(name, value(index));
+  for (const [index, { value: fields }] of objects.entries()) {
+    for (const name of names) if (fields.has(name)) fields.set(name, value(index, name));
+  }
 }
 
 /** A text that is not known. All that can be done with it is to ask whether it is empty; the rest throws. */

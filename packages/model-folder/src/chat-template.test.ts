@@ -46,6 +46,35 @@ describe('compileChatTemplate', () => {
     );
   });
 
+  it.each(['reasoning_content', 'thinking', 'reasoning'])('gives reasoning to a template that has it as %s', (name) => {
+    const template = compile(
+      `{% for m in messages %}[{{ m.get('${name}', '-') }}]{{ m.content }}{{ m.keys() | list | length }}{% endfor %}`,
+    );
+    const messages = [...conversation, { role: 'assistant' as const, content: 'Yes', reasoning_content: 'Hm.' }];
+    expect(template.render(messages, { addGenerationPrompt: false })).toBe('[-]Hi2[Hm.]Yes3');
+  });
+
+  it('gives reasoning beside a call to a template that writes it there alone', () => {
+    const template = compile(
+      '{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}[{{ m.reasoning_content }}]{{ c.function.name }}' +
+        '{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}',
+    );
+    const call = { type: 'function' as const, function: { name: 'f', arguments: {} } };
+    const messages = [
+      { role: 'assistant' as const, content: '', reasoning_content: 'Look.', tool_calls: [call] },
+      { role: 'assistant' as const, content: 'Yes', reasoning_content: 'Hm.' },
+    ];
+    expect(template.render([...conversation, ...messages], { addGenerationPrompt: false })).toBe('Hi[Look.]f{}Yes');
+  });
+
+  it('refuses reasoning by name where the template writes none', () => {
+    const messages = [...conversation, { role: 'assistant' as const, content: 'Yes', reasoning_content: 'Hm.' }];
+    const act = () =>
+      compile('{% for m in messages %}{{ m.content }}{% endfor %}').render(messages, { addGenerationPrompt: false });
+    expect(act).toThrow(/"tiny" writes no reasoning_content/);
+    expect(act).toThrow(expect.objectContaining({ ...failure, param: 'messages.1.reasoning_content' }));
+  });
+
   it('reports the message of raise_exception and the model', () => {
     expect(() => render("{{ raise_exception('Only user please') }}")).toThrow(/"tiny" failed: Only user please/);
   });

@@ -9,6 +9,7 @@ import type { TemplateMessage } from './conversation.js';
 import { type MarkedText, markedParts, withPrintedMarks } from './generation-marks.js';
 import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
 import { OutlineCache } from './outline-cache.js';
+import { findReasoningName, type ReasoningName, withReasoningAs } from './reasoning-form.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { CALLING_TURN, findToolSupport, inForm, PROBE_TOOLS, type ToolSupport } from './tool-form.js';
 
@@ -168,7 +169,25 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
     found ??= findToolSupport((messages, tools) => renderNow(messages, { addGenerationPrompt: true, tools }));
     return found;
   };
-  const rendered = (render: RenderNow, messages: readonly TemplateMessage[], options: RenderOptions) => {
+  let reasoning: { name: ReasoningName | null } | null = null;
+  const reasoningName = () => {
+    reasoning ??= {
+      name: findReasoningName(
+        (messages, tools) => renderNow(messages, { addGenerationPrompt: false, tools }),
+        support().calls,
+      ),
+    };
+    return reasoning.name;
+  };
+  const inReasoningForm = (messages: readonly TemplateMessage[]) => {
+    const index = messages.findIndex((message) => message.reasoning_content !== undefined);
+    if (index < 0) return messages;
+    const name = reasoningName();
+    if (name === null) throw noReasoning(model, `messages.${index}.reasoning_content`);
+    return withReasoningAs(messages, name);
+  };
+  const rendered = (render: RenderNow, given: readonly TemplateMessage[], options: RenderOptions) => {
+    const messages = inReasoningForm(given);
     const usesCalls = messages.some((message) => message.tool_calls !== undefined);
     const usesTools = options.tools != null || usesCalls;
     if (options.tools != null && !support().tools) throw noToolSupport(model, 'tools', 'tools');
@@ -271,6 +290,13 @@ function noToolSupport(model: string, what: string, param: string): ProductError
   const message =
     `The chat template of the base model "${model}" writes no ${what}, so the model would never see them. Use a model whose ` +
     'template has tools, or put a template with tools into its folder.';
+  return new ProductError('chat_template_failed', message, { param });
+}
+
+function noReasoning(model: string, param: string): ProductError {
+  const message =
+    `The chat template of the base model "${model}" writes no reasoning_content, so the model would never see it. Leave it out, or ` +
+    'write it into the content as this model writes its reasoning, for instance between <think> and </think>.';
   return new ProductError('chat_template_failed', message, { param });
 }
 

@@ -16,6 +16,8 @@ export interface TemplateConversation {
 
 /** A message as templates read it. A field that it has not is absent, because some templates ask whether it is there. */
 export interface TemplateMessage extends Message {
+  /** Thoughts of the assistant before its content and calls; not empty. */
+  reasoning_content?: string;
   name?: string;
   tool_calls?: readonly TemplateToolCall[];
   tool_call_id?: string;
@@ -41,7 +43,7 @@ export function conversationOf({
 }
 
 function templateMessage(message: ChatMessage): TemplateMessage {
-  const { role, name, tool_call_id: callId } = message;
+  const { role, name, tool_call_id: callId, reasoning_content: reasoning } = message;
   const calls = toolCallsOf(message).map((call): TemplateToolCall => {
     const { id, function: called } = call;
     const values = callArguments(call);
@@ -55,6 +57,7 @@ function templateMessage(message: ChatMessage): TemplateMessage {
   return {
     role: role === 'developer' ? 'system' : role,
     content: textOfMessage(message),
+    ...(reasoning == null || reasoning === '' ? {} : { reasoning_content: reasoning }),
     ...(name == null ? {} : { name }),
     ...(calls.length === 0 ? {} : { tool_calls: calls }),
     ...(callId == null ? {} : { tool_call_id: callId }),

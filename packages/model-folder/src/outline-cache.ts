@@ -1,6 +1,11 @@
-import type { Message } from '@lorasmith/contracts';
 import type { JinjaEnvironment, JinjaNode } from './chat-template-jinja.js';
-import { MAX_OUTLINED_CONTENT, outlineTemplate, type TemplateOutline } from './template-outline.js';
+import {
+  MAX_OUTLINED_CONTENT,
+  type OutlinedMessage,
+  outlineTemplate,
+  TEXT_FIELDS,
+  type TemplateOutline,
+} from './template-outline.js';
 
 /** Longer conversations hardly ever have the same roles. */
 const MAX_OUTLINED_MESSAGES = 64;
@@ -23,23 +28,21 @@ export class OutlineCache {
   }
 
   /** The text for these messages; null when the interpreter has to render it. */
-  render(messages: readonly Message[]): string | null {
+  render(messages: readonly OutlinedMessage[]): string | null {
     if (messages.length > MAX_OUTLINED_MESSAGES) return null;
     let key = '';
     for (const message of messages) {
-      const fields = Object.keys(message).join();
       // Messages with calls of tools have other fields.
-      if (fields !== 'role,content' && fields !== 'content,role') return null;
-      if (message.content.length > MAX_OUTLINED_CONTENT) return null;
+      if (!isOutlined(message)) return null;
       // A template can print the fields of a message in their order.
-      key += `${fields} ${message.role};`;
+      key += `${Object.keys(message).join()} ${message.role};`;
     }
     const outlines = this.#outlines.get(key) ?? [];
     const outline = outlines.find((known) => known.fits(messages)) ?? this.#add(key, outlines, messages);
     return outline?.fill(messages) ?? null;
   }
 
-  #add(key: string, outlines: TemplateOutline[], messages: readonly Message[]): TemplateOutline | null {
+  #add(key: string, outlines: TemplateOutline[], messages: readonly OutlinedMessage[]): TemplateOutline | null {
     if (outlines.length === MAX_OUTLINES_PER_ROLES) return null;
     if (this.#count === MAX_OUTLINES) {
       this.#outlines.clear();
@@ -51,4 +54,13 @@ export class OutlineCache {
     this.#count++;
     return outline;
   }
+}
+
+/** Whether a message has nothing beside a role and texts, and these are not long. */
+function isOutlined(message: OutlinedMessage): boolean {
+  return Object.keys(message).every((field) => {
+    if (field === 'role') return true;
+    const known = TEXT_FIELDS.find((name) => name === field);
+    return known !== undefined && message[known]!.length <= MAX_OUTLINED_CONTENT;
+  });
 }

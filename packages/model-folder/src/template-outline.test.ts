@@ -57,6 +57,22 @@ test.each([
   expect(fits).toBeGreaterThanOrEqual(conversations.length);
 });
 
+test('reasoning is left open like contents, of the messages that have any', () => {
+  const source =
+    "{% for m in messages %}{% set thought = m.thinking or '' %}{% if thought %}({{ thought.strip('\\n') }}){% endif %}" +
+    '{{ m.content }}{% if m.thinking is string %}!{% endif %}{% endfor %}';
+  const program = compiled(source);
+  const thinking = (...thoughts: (string | undefined)[]) =>
+    thoughts.map((thought, index) => ({
+      ...{ role: 'assistant' as const, content: `${index}` },
+      ...(thought === undefined ? {} : { thinking: thought }),
+    }));
+  const outline = outlineTemplate(program, thinking('a', undefined, 'b'), new Environment());
+  expect(outline.fill(thinking('\nSum.\n', undefined, 'Product.'))).toBe('(Sum.)0!1(Product.)2!');
+  expect(outline.fits(thinking('a', undefined, 'b'))).toBe(true);
+  expect(outline.fits(thinking('', undefined, 'b'))).toBe(false);
+});
+
 test.each([
   ['searched in a list', "{{ messages[0].content in ['one'] }}"],
   ['compared with each other', '{{ messages[0].content == messages[1].content }}'],

@@ -12,16 +12,23 @@ import {
   type JinjaNode,
   type JinjaValue,
   methodCallOf,
-  replaceField,
+  replaceFields,
   StringValue,
   textOfValue,
   UnknownText,
   unknown,
   withOperands,
 } from './chat-template-jinja.js';
+import { REASONING_NAMES, type ReasoningName } from './reasoning-form.js';
 import { isStrip, stripped } from './template-strip.js';
 
-/** The text of a template for conversations that differ only in the contents of their messages. */
+/** The fields of a message whose texts an outline leaves open. */
+export const TEXT_FIELDS = ['content', ...REASONING_NAMES] as const;
+type TextField = (typeof TEXT_FIELDS)[number];
+/** A message with a role and texts alone. */
+export type OutlinedMessage = Message & Partial<Record<ReasoningName, string>>;
+
+/** The text of a template for conversations that differ only in the contents, and the reasoning, of their messages. */
 export class TemplateOutline {
   readonly #decisions: readonly Decision[];
   readonly #parts: readonly Part[] | null;
@@ -33,18 +40,23 @@ export class TemplateOutline {
   }
 
   /** Whether the template decides for these contents as for those that it was outlined with. */
-  fits(messages: readonly Message[]): boolean {
+  fits(messages: readonly OutlinedMessage[]): boolean {
     return this.#decisions.every(({ parts, test, isTrue }) => test(textOf(parts, messages)) === isTrue);
   }
 
   /** The text for contents that fit; null when the interpreter has to render it. */
-  fill(messages: readonly Message[]): string | null {
+  fill(messages: readonly OutlinedMessage[]): string | null {
     return this.#parts && textOf(this.#parts, messages);
   }
 }
 
-/** A literal text, the content of the n-th message, or what a function makes of other parts: never a longer text. */
-type Part = string | number | { of: readonly Part[]; change(text: string): string };
+/** A literal text, a text of a message, or what a function makes of other parts: never a longer text. */
+type Part = string | TextOfMessage | { of: readonly Part[]; change(text: string): string };
+
+interface TextOfMessage {
+  index: number;
+  field: TextField;
+}
 
 /** A question of a template about a text that is not known, and the answer. */
 interface Decision {
@@ -53,11 +65,11 @@ interface Decision {
   isTrue: boolean;
 }
 
-function textOf(parts: readonly Part[], messages: readonly Message[]): string {
+function textOf(parts: readonly Part[], messages: readonly OutlinedMessage[]): string {
   let text = '';
   for (const part of parts) {
     if (typeof part === 'string') text += part;
-    else if (typeof part === 'number') text += messages[part]!.content;
+    else if ('field' in part) text += messages[part.index]![part.field];
     else text += part.change(textOf(part.of, messages));
   }
   return text;
@@ -81,7 +93,7 @@ const MAX_OUTLINE_STEPS = 20_000;
  */
 export function outlineTemplate(
   program: JinjaNode,
-  messages: readonly Message[],
+  messages: readonly OutlinedMessage[],
   variables: JinjaEnvironment,
 ): TemplateOutline {
   const decisions: Decision[] = [];
@@ -92,7 +104,9 @@ export function outlineTemplate(
   };
   try {
     const environment = new Environment(variables);
-    replaceField(environment.set('messages', messages), 'content', (index) => new Placeholder([index], decide));
+    replaceFields(environment.set('messages', messages), TEXT_FIELDS, (index, field) => {
+      return new Placeholder([{ index, field }], decide);
+    });
     const result = new OutliningInterpreter(environment, decide).run(program);
     return new TemplateOutline(decisions, partsOf(result));
   } catch {
@@ -122,7 +136,7 @@ class Placeholder extends UnknownText {
 function longest(parts: readonly Part[]): number {
   return parts.reduce<number>((sum, part) => {
     if (typeof part === 'string') return sum + part.length;
-    return sum + (typeof part === 'number' ? MAX_OUTLINED_CONTENT : longest(part.of));
+    return sum + ('field' in part ? MAX_OUTLINED_CONTENT : longest(part.of));
   }, 0);
 }
 

@@ -85,7 +85,7 @@ function schemaFaults({ schema, keys, named }: RowFormat, row: unknown): RowFaul
 }
 
 const MESSAGE = /^messages\.\d+$/;
-const MESSAGE_KEYS = '"role", "content", "name", "tool_calls", "tool_call_id" and "weight"';
+const MESSAGE_KEYS = '"role", "content", "reasoning_content", "name", "tool_calls", "tool_call_id" and "weight"';
 
 type SchemaErrors = ReturnType<RowFormat['schema']['Errors']>;
 

@@ -302,6 +302,19 @@ describe('planJob for a decoder', () => {
     ]);
   });
 
+  it('warns of reasoning that the chat template leaves out of earlier turns', async () => {
+    const reasoning =
+      "{% if message.reasoning_content and loop.last %}<think>{{ message['reasoning_content'] }}</think>{% endif %}";
+    const model = await tinyDecoder('qwen2', CHATML.replace("{{ '<|im_start|>'", `${reasoning}{{ '<|im_start|>'`));
+    const user = { role: 'user' as const, content: 'a' };
+    const thought = { role: 'assistant' as const, content: 'b', reasoning_content: 'Hm.' };
+    const rows = [{ messages: [user, thought] }, { messages: [user, thought, user, thought] }];
+    const { report } = await plan(model, 'messages', rows);
+    expect(report.warnings).toMatchObject([
+      { code: 'message_content_dropped', line: 2, message: expect.stringMatching(/^1 rows/) },
+    ]);
+  });
+
   it('warns of what splitting leaves out', async () => {
     const model = await tinyDecoder('qwen2', null);
     const rows = [

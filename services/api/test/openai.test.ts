@@ -307,6 +307,14 @@ describe('a chat', () => {
     await without;
   });
 
+  test('sends the reasoning of earlier answers to the worker', async () => {
+    const thought = { role: 'assistant' as const, content: 'Yes.', reasoning_content: 'Hm.' };
+    const messages = [...CHAT.messages, thought, ...CHAT.messages];
+    const asked = client.chat.completions.create({ model: OWN, messages });
+    expect((await answering(...said(), END)).input).toMatchObject({ kind: 'chat', messages });
+    await asked;
+  });
+
   test('has a format, whose schema goes to the worker', async () => {
     const schema = {
       type: 'object',

@@ -127,18 +127,20 @@ export class RowEncoder {
     const conversation = conversationOf(source);
     const turns = turnSegments(template, conversation, this.#marks);
     const text = turns.map((segment) => segment.text).join('');
+    let isIncomplete = false;
     for (const [index, message] of conversation.messages.entries()) {
       const turn = turns.find((segment) => segment.turn === index);
       if (source.messages[index]?.weight === 0 && turn === undefined) throw unmarkedTurn(index);
       refuseMissingCalls(message, turn?.text ?? text, index);
       refuseMissingAnswer(message, text, index);
+      if (!rendersWhole(text, message, turn?.text)) isIncomplete = true;
     }
     const segments = turns.map(({ turn, trained, ...segment }) => ({
       ...segment,
       trained: trained && source.messages[turn!]?.weight !== 0,
     }));
     const row = encodeSegments(this.#tokenizer, segments);
-    if (!conversation.messages.every((message) => rendersWhole(text, message))) row.isIncomplete = true;
+    if (isIncomplete) row.isIncomplete = true;
     // Some templates write the end of a turn only once another turn follows, and some leave the last turn open. A model
     // trained on that never learns to stop.
     for (let end = 1; end < row.ids.length; end++) {

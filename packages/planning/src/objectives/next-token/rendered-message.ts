@@ -1,10 +1,18 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { TemplateMessage } from '@lorasmith/model-folder';
 
-/** Whether a rendered conversation has the content of a message and the name of who speaks, apart from white space. */
-export function rendersWhole(text: string, { role, content, name }: TemplateMessage): boolean {
+/**
+ * Whether a rendered conversation has content and reasoning of a message and the name of who speaks, apart from white space.
+ * @param turn - The text of its turn, in which its reasoning is looked for: models repeat what they think.
+ */
+export function rendersWhole(text: string, message: TemplateMessage, turn = text): boolean {
+  const { role, content, name, reasoning_content: reasoning = '' } = message;
   // What a tool answered is found by its place; few templates repeat its name.
-  return hasWords(text, content) && (name === undefined || role === 'tool' || text.includes(name));
+  return (
+    hasWords(text, content) &&
+    hasWords(turn, reasoning) &&
+    (name === undefined || role === 'tool' || text.includes(name))
+  );
 }
 
 /**

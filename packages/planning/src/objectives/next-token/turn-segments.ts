@@ -105,8 +105,8 @@ type Render = (messages: readonly TemplateMessage[], addGenerationPrompt: boolea
 /** A conversation, or its beginning, as the template renders it. */
 interface Rendering {
   text: string;
-  /** The text with another message in the place of one. */
-  withMessage(index: number, message: TemplateMessage): string;
+  /** The text with another message in the place of one; null where the template refuses that message. */
+  withMessage(index: number, message: TemplateMessage): string | null;
   messages: readonly TemplateMessage[];
 }
 
@@ -114,7 +114,14 @@ function rendering(render: Render, messages: readonly TemplateMessage[], addGene
   return {
     messages,
     text: render(messages, addGenerationPrompt),
-    withMessage: (index, message) => render(messages.with(index, message), addGenerationPrompt),
+    withMessage(index, message) {
+      try {
+        return render(messages.with(index, message), addGenerationPrompt);
+      } catch (error) {
+        if (error instanceof ProductError) return null;
+        throw error;
+      }
+    },
   };
 }
 
@@ -126,8 +133,8 @@ function startOfTurn(render: Render, whole: Rendering, index: number, marks: rea
   const followed = follow(whole, asked, index - 1);
   if (followed === null) return null;
   // The prompt ends before the answer, also where both happen to begin with the same text.
-  const answer = { ...whole.messages[index]!, content: PROBE };
-  const answerAt = commonPrefix(whole.text, whole.withMessage(index, answer));
+  const answerAt = startOfAnswer(whole, index);
+  if (answerAt === null) return null;
   const length = Math.min(followed.length, answerAt - followed.inWhole);
   // Some templates end the prompt with text that they do not render for an answer, for instance the beginning of its
   // reasoning. What they render for the messages before must be the same.
@@ -136,6 +143,17 @@ function startOfTurn(render: Render, whole: Rendering, index: number, marks: rea
     if (!asked.text.startsWith(unasked) || followed.inBeginning + length < unasked.length) return null;
   }
   return outsideMarks(whole.text, followed.inWhole + length, marks);
+}
+
+/** Where what the template writes of an answer begins, its reasoning included. */
+function startOfAnswer(whole: Rendering, index: number): number | null {
+  const { reasoning_content: reasoning, ...turn } = whole.messages[index]!;
+  const thought = reasoning === undefined ? {} : { reasoning_content: PROBE };
+  // Some templates take no content beside reasoning and calls.
+  const other =
+    whole.withMessage(index, { ...turn, ...thought, content: PROBE }) ??
+    whole.withMessage(index, { ...turn, ...thought });
+  return other === null ? null : commonPrefix(whole.text, other);
 }
 
 /** The end of a turn: after its mark, if the template renders one after the last turn too, be it another one. */
@@ -168,19 +186,21 @@ function follow(whole: Rendering, beginning: Rendering, index: number) {
 }
 
 /**
- * The message with one more character at its end: before and after the white space that some templates trim, or after the name
- * of its last call, which templates print after the content.
+ * The message with one more character at its end: before and after the white space that some templates trim, or in its last call,
+ * which templates print after the content. Some print the name of a call once more with its answer, but never an argument.
  */
 function probedEnds(message: TemplateMessage): TemplateMessage[] {
-  const { content, tool_calls: calls } = message;
-  const last = calls?.at(-1);
-  const ofCalls =
-    last === undefined
-      ? []
-      : [{ ...last.function, name: last.function.name + PROBE }].map((called) => ({
-          ...message,
-          tool_calls: calls!.with(-1, { ...last, function: called }),
-        }));
+  const { content, tool_calls: calls = [] } = message;
+  const ofCalls = calls.slice(-1).flatMap((last) => {
+    const { name, arguments: values } = last.function;
+    const called = [{ name: name + PROBE, arguments: values }];
+    const [key, value] = Object.entries(values).at(-1) ?? [];
+    if (key !== undefined) {
+      const others = Object.entries(values).slice(0, -1);
+      called.push({ name, arguments: Object.fromEntries([...others, [key + PROBE, value]]) });
+    }
+    return called.map((one) => ({ ...message, tool_calls: calls.with(-1, { ...last, function: one }) }));
+  });
   const ofContent = [...new Set([content.trimEnd().length, content.length])].map((end) => ({
     ...message,
     content: content.slice(0, end) + PROBE + content.slice(end),
@@ -191,6 +211,7 @@ function probedEnds(message: TemplateMessage): TemplateMessage[] {
 /** Where the text differs once a message is replaced by one with one more character. */
 function positionOf({ text, withMessage }: Rendering, index: number, message: TemplateMessage): number | null {
   const probed = withMessage(index, message);
+  if (probed === null) return null;
   const position = commonPrefix(text, probed);
   return probed === text.slice(0, position) + PROBE + text.slice(position) ? position : null;
 }
