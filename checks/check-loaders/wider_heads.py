@@ -7,30 +7,57 @@ import glob
 import json
 import os
 import shutil
+import tempfile
 
 import torch
+import transformers
 from jobs import run_jobs
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 HEAD = 32
 STD = 0.12
+# Families whose norms multiply by 1 + weight, but for the gated norm of linear attention.
+OFFSET_NORMS = {"gemma2", "gemma3", "gemma3_text", "nemotron", "qwen3_5", "qwen3_5_text"}
 
 
 def widen(config):
     """Changes sizes only, so that config.json stays as its release of transformers wrote it."""
+    if "text_config" in config:
+        widen(config["text_config"])
+        if "out_hidden_size" in config["vision_config"]:
+            config["vision_config"]["out_hidden_size"] = config["text_config"]["hidden_size"]
+        return
     heads = config.get("num_attention_heads") or config["n_head"]
     before = config.get("head_dim") or (config.get("hidden_size") or config["n_embd"]) // heads
     config["n_embd" if "n_embd" in config else "hidden_size"] = HEAD * heads
+    if "mamba_d_head" in config:
+        # Granite 4 without Mamba layers has it, too, and checks it.
+        config["mamba_d_head"] = config["mamba_expand"] * HEAD * heads // config["mamba_n_heads"]
     if "head_dim" in config:
         config["head_dim"] = HEAD
     for rope in (config.get("rope_parameters") or {}, config.get("rope_scaling") or {}):
+        if "mrope_section" in rope:
+            third, rest = divmod(int(HEAD * rope["partial_rotary_factor"]) // 2, 3)
+            rope["mrope_section"] = [third + rest, third, third]
         for name in ("short_factor", "long_factor"):
             if name in rope:
                 factors = rope[name]
                 rope[name] = [factors[i * before // HEAD] for i in range(len(factors) * HEAD // before)]
+
+
+def class_of(folder):
+    [architecture] = AutoConfig.from_pretrained(folder).architectures
+    return getattr(transformers, architecture)
+
+
+def weights_of(model):
+    """By their names in files, which are not those of the modules in composites."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return load_file(os.path.join(folder, "model.safetensors"))
 
 
 def make(job):
@@ -43,18 +70,19 @@ def make(job):
     config.update(job["changes"])
     with open(path, "w") as file:
         json.dump(config, file, indent=2)
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(job["model"])).float().eval()
+    model = class_of(job["model"])(AutoConfig.from_pretrained(job["model"])).float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_norm = parameter.ndim == 1 and name.endswith("weight")
-            centre = 1.0 if is_norm and config["model_type"] != "gemma2" else 0.0
+            has_offset = config["model_type"] in OFFSET_NORMS and not name.endswith("linear_attn.norm.weight")
+            centre = 1.0 if is_norm and not has_offset else 0.0
             parameter.copy_(centre + torch.randn_like(parameter) * STD)
     weights = {}
     for shard in glob.glob(os.path.join(job["like"], "*.safetensors")):
         with safe_open(shard, "pt") as file:
             # The same names as there: a head may be stored although it is tied, or stored alone.
             weights.update({name: file.get_slice(name).get_dtype() for name in file.keys()})
-    made = model.state_dict()
+    made = weights_of(model)
     embedding = model.get_input_embeddings().weight.detach()
     for name in weights:
         stored = made.get(name, embedding)
@@ -65,7 +93,7 @@ def make(job):
     with open(os.path.join(job["like_adapter"], "adapter_config.json")) as file:
         lora = json.load(file)
     adapter = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(job["model"]),
+        class_of(job["model"]).from_pretrained(job["model"]),
         LoraConfig(
             r=lora["r"], lora_alpha=lora["lora_alpha"], target_modules=lora["target_modules"],
             fan_in_fan_out=lora["fan_in_fan_out"], task_type="CAUSAL_LM",
