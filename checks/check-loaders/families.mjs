@@ -8,6 +8,8 @@ const REPLACED = {
   gemma3: { query_pre_attn_scalar: 6 },
   'gemma3-text': { query_pre_attn_scalar: 6 },
   'olmo3-legacy': { rope_theta: 500_000 },
+  'qwen3_5-text-square': { rms_norm_eps: 1e-6 },
+  qwen3_5: { rms_norm_eps: 1e-6 },
   'mistral-no-window-sharded': { hidden_act: 'silu' },
 };
 

@@ -38,6 +38,11 @@ export interface RopeSettings {
   /** The dimensions 2i and 2i + 1 are a pair; otherwise i and i + half of those that rotate. */
   interleaved: boolean;
   scaling: RopeScaling | null;
+  /**
+   * How many pairs of dimensions rotate by the frame, the row and the column of a part of an image; they take turns. A token of text
+   * has the same position in all three.
+   */
+  sections?: readonly [number, number, number];
 }
 
 /** `y = n · (weightOffset + weight) + bias`, where n is x, for `layer` minus its mean, divided by its root mean square. */

@@ -120,19 +120,29 @@ void Transpose(const char* from, int64_t rows, int64_t columns, int64_t element_
 
 bool ConvertRows(const RowConversion& conversion, const char* from, int64_t rows, char* to) {
   const int64_t width = conversion.Width();
-  const int64_t row_bytes = width * ElementBytes(conversion.from);
+  const int64_t element = ElementBytes(conversion.from);
+  const int64_t row_bytes = width * element;
   const int64_t written_row_bytes = conversion.WrittenRowBytes();
   const int64_t head = conversion.head_rows;
+  std::vector<char> ordered(conversion.column_order.empty() ? 0 : static_cast<size_t>(row_bytes));
   float numbers[kChunk];
   bool finite = true;
   for (int64_t row = 0; row < rows; row++) {
+    const char* stored = from + row * row_bytes;
+    if (!ordered.empty()) {
+      char* next = ordered.data();
+      for (const Range& columns : conversion.column_order) {
+        std::memcpy(next, stored + columns.first * element, static_cast<size_t>(columns.count * element));
+        next += columns.count * element;
+      }
+      stored = ordered.data();
+    }
     const int64_t within = head == 0 ? 0 : row % head;
     const int64_t half = head / 2;
     const int64_t written = head == 0 ? row : row - within + within % half * 2 + within / half;
     for (int64_t first = 0; first < width; first += kChunk) {
       const int64_t count = width - first < kChunk ? width - first : kChunk;
-      ToFloats(conversion.from, from + row * row_bytes + first * ElementBytes(conversion.from), count, conversion.added,
-               numbers);
+      ToFloats(conversion.from, stored + first * element, count, conversion.added, numbers);
       finite &= FromFloats(conversion.to, numbers, count,
                            to + written * written_row_bytes + WrittenBytes(conversion.to, first));
     }

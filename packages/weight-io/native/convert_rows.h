@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "merge_kernel.h"
 
@@ -9,7 +10,13 @@ namespace lorasmith {
 
 enum class WrittenType { kFloat32, kFloat16, kBFloat16, kQ8_0 };
 
-// A tensor that is written in another type, or with its rows in another order, than it is stored.
+// Consecutive rows or columns.
+struct Range {
+  int64_t first;
+  int64_t count;
+};
+
+// A tensor that is written in another type, or with its rows or columns in another order, than it is stored.
 struct RowConversion {
   StoredDtype from;
   WrittenType to;
@@ -21,6 +28,10 @@ struct RowConversion {
   int64_t head_rows;
   // Added to every number, in float32.
   float added;
+  // The stored rows that are written, in this order. Empty: all of them.
+  std::vector<Range> row_order;
+  // All stored columns, in the order in which they are written. Empty: as they are stored.
+  std::vector<Range> column_order;
 
   int64_t Rows() const { return transposed ? stored_width : stored_rows; }
   int64_t Width() const { return transposed ? stored_rows : stored_width; }

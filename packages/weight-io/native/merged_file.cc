@@ -53,6 +53,9 @@ Failure WriteAll(int file, const char* from, int64_t bytes, int64_t offset) {
 // A tensor with the right factor of its update, from the first of its pieces to the last.
 struct MergedFile::Tensor {
   const SourceTensor* source;
+  // The stored rows, and those of them that are written, in their order. A tensor that is copied is a column of bytes.
+  int64_t stored_rows;
+  std::vector<Range> row_order;
   std::once_flag packed;
   std::vector<float> panels;
   merging::Update update{};
@@ -160,6 +163,16 @@ MergedFile::MergedFile(MergedFileOptions options)
   for (const SourceTensor& source : options_.tensors) {
     auto tensor = std::make_unique<Tensor>();
     tensor->source = &source;
+    const RowConversion* conversion = source.conversion.get();
+    tensor->stored_rows = conversion         ? conversion->Rows()
+                          : source.update    ? source.update->rows
+                          : source.quantized ? source.quantized->rows
+                                             : source.bytes;
+    if (conversion && !conversion->row_order.empty()) {
+      tensor->row_order = conversion->row_order;
+    } else if (source.bytes > 0) {
+      tensor->row_order = {{0, tensor->stored_rows}};
+    }
     tensors_.push_back(std::move(tensor));
   }
   for (int i = 0; i < options_.threads * kPiecesPerThread; i++) ring_.push_back(std::make_unique<Piece>());
@@ -225,31 +238,31 @@ bool MergedFile::NextPiece(Piece* piece) {
     Tensor* tensor = tensors_[next_tensor_].get();
     const SourceTensor& source = *tensor->source;
     const RowConversion* conversion = source.conversion.get();
-    // A tensor that is copied is a column of bytes.
-    const int64_t height = conversion         ? conversion->Rows()
-                           : source.update    ? source.update->rows
-                           : source.quantized ? source.quantized->rows
-                                              : source.bytes;
-    if (source.bytes == 0 || next_row_ == height) {
+    if (next_range_ == tensor->row_order.size()) {
       next_tensor_++;
-      next_row_ = 0;
+      next_range_ = 0;
       continue;
     }
-    const int64_t row_bytes = source.bytes / height;
+    const Range& range = tensor->row_order[next_range_];
+    const int64_t row_bytes = source.bytes / tensor->stored_rows;
     const int64_t unit = conversion ? std::max<int64_t>(1, conversion->head_rows) : 1;
-    const int64_t rows = std::min(height - next_row_, std::max<int64_t>(1, kPieceBytes / row_bytes / unit) * unit);
+    const int64_t rows = std::min(range.count - next_row_, std::max<int64_t>(1, kPieceBytes / row_bytes / unit) * unit);
     piece->tensor = tensor;
     piece->tensor_index = static_cast<int64_t>(next_tensor_);
-    piece->first_row = next_row_;
+    piece->first_row = range.first + next_row_;
     piece->rows = rows;
     piece->bytes = rows * row_bytes;
     piece->written_bytes = conversion ? rows * conversion->WrittenRowBytes() : piece->bytes;
-    piece->input = source.offset + next_row_ * row_bytes;
+    piece->input = source.offset + piece->first_row * row_bytes;
     piece->output = next_output_;
-    piece->is_last_of_tensor = next_row_ + rows == height;
     piece->produced = false;
     next_row_ += rows;
     next_output_ += piece->written_bytes;
+    if (next_row_ == range.count) {
+      next_range_++;
+      next_row_ = 0;
+    }
+    piece->is_last_of_tensor = next_range_ == tensor->row_order.size();
     return true;
   }
   all_begun_ = true;

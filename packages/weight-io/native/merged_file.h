@@ -110,7 +110,8 @@ class MergedFile : public AsyncWork {
   std::condition_variable changed_;
   // All below are guarded by mutex_.
   size_t next_tensor_ = 0;
-  int64_t next_row_ = 0;
+  size_t next_range_ = 0;
+  int64_t next_row_ = 0;  // in the range
   int64_t next_output_;
   int64_t produced_ = 0;  // pieces that were begun
   int64_t hashed_ = 0;    // pieces that are done

@@ -52,6 +52,16 @@ class Fields {
     return {static_cast<Element*>(data), count};
   }
 
+  // First and count of each range, one behind the other.
+  std::vector<Range> Ranges(const char* name) const {
+    const auto [numbers, count] = Array<double>(name);
+    std::vector<Range> ranges;
+    for (size_t i = 0; i < count; i += 2) {
+      ranges.push_back({static_cast<int64_t>(numbers[i]), static_cast<int64_t>(numbers[i + 1])});
+    }
+    return ranges;
+  }
+
   bool Has(const char* name) const {
     napi_valuetype type = napi_undefined;
     napi_typeof(env_, Get(name), &type);
@@ -81,6 +91,8 @@ std::unique_ptr<RowConversion> ConversionOf(const Fields& fields) {
   conversion->transposed = fields.Boolean("transposed");
   conversion->head_rows = fields.Integer("headRows");
   conversion->added = fields.Float("added");
+  conversion->row_order = fields.Ranges("rowOrder");
+  conversion->column_order = fields.Ranges("columnOrder");
   return conversion;
 }
 

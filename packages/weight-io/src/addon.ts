@@ -26,6 +26,9 @@ export interface NativeTensor {
     transposed: boolean;
     headRows: number;
     added: number;
+    /** First and count of each range, one behind the other; empty: in order. */
+    rowOrder: Float64Array;
+    columnOrder: Float64Array;
   };
   update?: {
     dtype: 'F32' | 'F16' | 'BF16';

@@ -9,6 +9,7 @@ export {
 export { type BlockScales, type FilePiece, readPieces, Sha256 } from './read-pieces.js';
 export { createRegion, giveAway, type Region } from './region.js';
 export {
+  type IndexRange,
   mergeInstructions,
   type QuantizedHere,
   type QuantizedStorage,

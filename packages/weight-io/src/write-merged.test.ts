@@ -182,10 +182,41 @@ test('rows are transposed, interleaved and added to, also where they are merged'
   expect([...written]).toEqual([...row(0), ...row(2), ...row(1), ...row(3)]);
 });
 
+test('rows and columns are written in another order, or some of the rows, also where they are merged', async () => {
+  const [rows, width] = [6, 4];
+  const weight = numbers(rows * width);
+  const fd = await opened('base', 'w+');
+  await handles.at(-1)!.write(bytesOf(weight), 0, weight.byteLength, 0);
+  const a = Float32Array.of(1, 10, 100, 1000);
+  const b = Float32Array.of(1, 2, 3, 4, 5, 6);
+  const update = { dtype: 'F32', shape: [rows, width], transposed: false, a, b, rank: 1, scale: 2 } as const;
+  const rowOrder = [
+    { first: 4, count: 2 },
+    { first: 0, count: 1 },
+  ];
+  const columnOrder = [
+    { first: 3, count: 1 },
+    { first: 0, count: 3 },
+  ];
+  const conversion = { from: 'F32', to: 'F32', shape: [rows, width], rowOrder, columnOrder } as const;
+  const tensor = { fd, offset: 0, bytes: weight.byteLength, update, conversion };
+  // What is behind it lies where it is meant to.
+  const behind = bytesOf(Float32Array.of(7));
+  const written = new Float32Array((await writtenOf([tensor, { content: behind }])).buffer);
+  const row = (index: number) =>
+    [3, 0, 1, 2].map((column) => Math.fround(weight[index * width + column]! + 2 * a[column]! * b[index]!));
+  expect([...written]).toEqual([...row(4), ...row(5), ...row(0), 7]);
+});
+
 test('a conversion that does not fit is refused, and one that is not finite named', async () => {
   const content = bytesOf(Float32Array.of(1e6, 1, 1, 1));
   const shape = [1, 4] as const;
-  for (const wrong of [{ to: 'Q8_0' }, { headRows: 3 }, { shape: [1, 5] }] as const) {
+  const none = { first: 0, count: 0 };
+  for (const wrong of [
+    ...([{ to: 'Q8_0' }, { headRows: 3 }, { shape: [1, 5] }] as const),
+    ...[{ rowOrder: [{ first: 1, count: 1 }] }, { rowOrder: [none] }, { columnOrder: [{ first: 0, count: 3 }] }],
+    ...[{ columnOrder: [{ first: 1, count: 4 }] }, { rowOrder: [{ first: 0, count: 1 }], transposed: true }],
+  ]) {
     await expect(writtenOf([{ content, conversion: { from: 'F32', to: 'F32', shape, ...wrong } }])).rejects.toThrow(
       RangeError,
     );

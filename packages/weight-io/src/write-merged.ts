@@ -22,7 +22,13 @@ type StoredDtype = 'F32' | 'F16' | 'BF16';
 /** The types of GGUF. Q8_0: blocks of 32 numbers, each a float16 scale and 32 signed bytes. */
 type WrittenType = StoredDtype | 'Q8_0';
 
-/** How a tensor is written in another type, or with its rows in another order, than it is stored. */
+/** Consecutive rows or columns of a matrix. */
+export interface IndexRange {
+  first: number;
+  count: number;
+}
+
+/** How a tensor is written in another type, or with its rows or columns in another order, than it is stored. */
 export interface TensorConversion {
   from: StoredDtype;
   to: WrittenType;
@@ -37,6 +43,10 @@ export interface TensorConversion {
   headRows?: number;
   /** Added to every number, in float32. @defaultValue 0 */
   added?: number;
+  /** The stored rows that are written, in this order; not with `transposed` or `headRows`. @defaultValue all of them */
+  rowOrder?: readonly IndexRange[] | undefined;
+  /** All stored columns in the order in which they are written; not with `transposed`. @defaultValue as they are stored */
+  columnOrder?: readonly IndexRange[] | undefined;
 }
 
 /** A weight in 8 bits (E4M3) with a scale for each block. */
@@ -250,13 +260,20 @@ function nativeUpdate(update: WeightUpdate, bytes: number): NonNullable<NativeTe
 }
 
 function nativeConversion(
-  { from, to, shape, transposed = false, headRows = 0, added = 0 }: TensorConversion,
+  { from, to, shape, transposed = false, headRows = 0, added = 0, rowOrder = [], columnOrder = [] }: TensorConversion,
   bytes: number,
   update: WeightUpdate | undefined,
 ): NonNullable<NativeTensor['conversion']> {
   const [rows, width] = shape;
   const [writtenRows, writtenWidth] = transposed ? [width, rows] : [rows, width];
+  const ordered = [...rowOrder, ...columnOrder];
+  const columns = columnOrder.reduce((sum, { count }) => sum + count, 0);
   if (
+    (ordered.length > 0 && transposed) ||
+    (rowOrder.length > 0 && headRows !== 0) ||
+    !rowOrder.every(isWithin(rows)) ||
+    !columnOrder.every(isWithin(width)) ||
+    (columnOrder.length > 0 && columns !== width) ||
     bytes !== writtenBytes(from, rows * width) ||
     (to === 'Q8_0' && writtenWidth % 32 !== 0) ||
     (headRows !== 0 && (headRows % 2 !== 0 || writtenRows % headRows !== 0)) ||
@@ -264,7 +281,14 @@ function nativeConversion(
   ) {
     throw new RangeError(`a conversion from ${from} to ${to} does not fit a weight of [${rows}, ${width}]`);
   }
-  return { from, to, rows, width, transposed, headRows, added };
+  const numbers = (ranges: readonly IndexRange[]) =>
+    Float64Array.from(ranges.flatMap((each) => [each.first, each.count]));
+  const orders = { rowOrder: numbers(rowOrder), columnOrder: numbers(columnOrder) };
+  return { from, to, rows, width, transposed, headRows, added, ...orders };
+}
+
+function isWithin(size: number) {
+  return ({ first, count }: IndexRange) => first >= 0 && count > 0 && first + count <= size;
 }
 
 function faultOf(error: unknown): unknown {

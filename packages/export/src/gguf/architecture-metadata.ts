@@ -2,6 +2,7 @@ import type { DecoderArchitecture, DecoderFamily, RopeScaling, RopeSettings } fr
 import { checkWindows, mainRope, windowSettings } from './attention-windows.js';
 import { GGUF_FAMILIES, type GgufFamily } from './gguf-families.js';
 import type { MetadataValue } from './gguf-layout.js';
+import { checkLinearAttention, linearAttentionSettings } from './linear-attention.js';
 import { inexpressible } from './refuse.js';
 
 /** Layers of the releases of Gemma (27B) whose scores llama.cpp scales by the hidden size for each head. */
@@ -62,6 +63,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
   }
   if (known.ropeIsChoice) settings.push(['rope.scaling.finetuned', { type: 'bool', value: rope !== null }]);
   if (known.hasWindows) settings.push(...windowSettings(architecture));
+  settings.push(...linearAttentionSettings(architecture, rope));
   if (family === 'gemma2') {
     settings.push(['attn_logit_softcapping', float(attention.softcap!)]);
     settings.push(['final_logit_softcapping', float(architecture.logitSoftcap!)]);
@@ -109,6 +111,7 @@ function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model
     refuseIf(bias.mlp && !biases.includes('mlp'), 'bias of the MLP');
   }
   refuseIf(known.ownHead === true && architecture.tiedHead, 'output head that is the embedding (tie_word_embeddings)');
+  if (known.hasLinearAttention) checkLinearAttention(architecture, mainRope(architecture), refuseIf);
   if (known.hasWindows) checkWindows(architecture, refuseIf);
   else checkPositions(architecture, refuseIf);
   refuseIf(family === 'gemma3_text' && attention.softcap !== null, 'attn_logit_softcapping');

@@ -4,7 +4,7 @@ import type { ModelFolder } from '@lorasmith/model-folder';
 import { mergedEntry } from '../merging/merged-source.js';
 import { mergedLayout } from '../merging/plan-merge.js';
 import { type GgufType, tensorBytes } from './gguf-layout.js';
-import { planTensors } from './tensor-names.js';
+import { planTensors, shapesOf } from './tensor-names.js';
 import { typeOfTensor } from './write-gguf-model.js';
 
 /** Name, shape, type, offset and padding of a tensor take less. */
@@ -25,10 +25,9 @@ export async function maxGgufBytes(
   const { architecture, sources } = mergedLayout(model, modules);
   let bytes = MAX_SETTINGS_BYTES;
   if (architecture.kind === 'decoder') {
-    for (const { source, name, transposed } of planTensors(architecture, (tensor) => sources.has(tensor))) {
-      const { shape: stored } = mergedEntry(model, sources.get(source)!);
-      const shape = transposed ? [...stored].reverse() : stored;
-      bytes += tensorBytes({ shape, type: typeOfTensor(name, shape, wanted) }) + MAX_TENSOR_ENTRY_BYTES;
+    for (const plan of planTensors(architecture, (tensor) => sources.has(tensor))) {
+      const { written: shape } = shapesOf(plan, mergedEntry(model, sources.get(plan.source)!).shape);
+      bytes += tensorBytes({ shape, type: typeOfTensor(plan.name, shape, wanted) }) + MAX_TENSOR_ENTRY_BYTES;
     }
   }
   for (const name of await readdir(path)) {

@@ -27,6 +27,8 @@ export interface GgufFamily {
   ropeIsChoice?: boolean;
   /** Whether gate and up, which are one layer in the weight files, are two tensors. @defaultValue false */
   splitsGateUp?: boolean;
+  /** Whether some layers must have linear attention. @defaultValue false */
+  hasLinearAttention?: boolean;
   /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
   mlpNorm?: string;
 }
@@ -49,6 +51,13 @@ export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>>
   },
   qwen2: { architecture: 'qwen2', activation: 'silu', headsFillHidden: true },
   qwen3: { architecture: 'qwen3', activation: 'silu', biases: [] },
+  qwen3_5_text: {
+    architecture: 'qwen35',
+    activation: 'silu',
+    biases: [],
+    hasLinearAttention: true,
+    mlpNorm: 'post_attention_norm',
+  },
   phi3: { architecture: 'phi3', activation: 'silu', headsFillHidden: true },
   gemma2: { architecture: 'gemma2', activation: 'gelu_tanh', biases: [] },
   gpt2: { architecture: 'gpt2', activation: 'gelu_tanh' },

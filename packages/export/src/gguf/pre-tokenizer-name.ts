@@ -7,6 +7,10 @@ const SINGLE_DIGITS = '\\p{N}';
 const LLAMA3 = (digits: string) =>
   `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|` +
   '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+/** The expression of Qwen3.5, where marks belong to letters. */
+const QWEN35 =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" +
+  '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
 /** The expression of Mistral's Tekken and of OpenAI's o200k. */
 const O200K = (digits: string, contractions: string) =>
   `[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+${contractions}|` +
@@ -28,6 +32,7 @@ const KNOWN: readonly KnownSplitting[] = [
   { name: 'llama-bpe', patterns: [LLAMA3('{1,3}')], ignoreMerges: true },
   { name: 'dbrx', patterns: [LLAMA3('{1,3}')], ignoreMerges: false },
   { name: 'qwen2', patterns: [LLAMA3('')], ignoreMerges: false },
+  { name: 'qwen35', patterns: [QWEN35], ignoreMerges: false },
   { name: 'smollm', patterns: [SINGLE_DIGITS, GPT2], ignoreMerges: false },
   { name: 'gpt-2', patterns: [GPT2], ignoreMerges: false },
   { name: 'tekken', patterns: [O200K('', '')], ignoreMerges: true },
@@ -50,7 +55,7 @@ export function preTokenizerName(tokenizer: Json): string | null {
   );
   if (known === undefined) return null;
   // llama.cpp does not compose characters, as NFC does for Qwen. Text is composed nearly always.
-  const isUsual = normalizer === null || (normalizer === 'NFC' && known.name === 'qwen2');
+  const isUsual = normalizer === null || (normalizer === 'NFC' && known.name.startsWith('qwen'));
   return isUsual ? known.name : null;
 }
 

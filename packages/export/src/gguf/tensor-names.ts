@@ -1,10 +1,7 @@
-import { type DecoderArchitecture, tensorName } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, hasLinearAttention, tensorName } from '@lorasmith/model-folder';
+import type { IndexRange } from '@lorasmith/weight-io';
 import { GGUF_FAMILIES } from './gguf-families.js';
-
-export interface RowRange {
-  first: number;
-  count: number;
-}
+import { linearAttentionParts } from './linear-attention.js';
 
 /** A tensor of a base model, and how it is written. */
 export interface GgufTensorPlan {
@@ -14,32 +11,65 @@ export interface GgufTensorPlan {
   name: string;
   /** The PEFT module whose weight it is; null for a tensor that is not adapted. */
   module: string | null;
-  /** The rows of the stored tensor; null: all of them. */
-  rows: RowRange | null;
+  /** The stored rows that are written, in this order; undefined: all of them. */
+  rowOrder: readonly IndexRange[] | undefined;
+  /** All stored columns in the order in which they are written; undefined: as they are stored. */
+  columnOrder: readonly IndexRange[] | undefined;
   transposed: boolean;
   /** Rows of a head whose halves are interleaved; 0: the order stays. */
   headRows: number;
   /** Added to every number. */
   added: number;
+  /** Whether −exp(number) is written. */
+  decays: boolean;
 }
 
-type LayerPart = [path: string | null, name: string, rows?: RowRange];
+/** A stored tensor as a matrix, and the shape in which it is written. */
+export function shapesOf(
+  { rowOrder, headRows, transposed }: Pick<GgufTensorPlan, 'rowOrder' | 'headRows' | 'transposed'>,
+  stored: readonly number[],
+): { matrix: [rows: number, width: number]; written: number[] } {
+  const count = rowOrder?.reduce((sum, range) => sum + range.count, 0) ?? stored[0]!;
+  // The numbers of a vector are ordered as the rows of a matrix.
+  if (stored.length === 1) {
+    const isOrdered = headRows > 0 || rowOrder !== undefined;
+    return { matrix: isOrdered ? [stored[0]!, 1] : [1, stored[0]!], written: [count] };
+  }
+  const width = stored.slice(1).reduce((product, size) => product * size, 1);
+  return { matrix: [stored[0]!, width], written: transposed ? [width, count] : [count, width] };
+}
+
+interface LayerPart {
+  /** The module, or the tensor of a part that is none, relative to a layer. */
+  path: string | null;
+  name: string;
+  isTensor?: boolean;
+  decays?: boolean;
+  rowOrder?: readonly IndexRange[] | undefined;
+  columnOrder?: readonly IndexRange[] | undefined;
+}
 
 /** The names of the parts of a layer, for instance `attn_q`, by the path relative to the layer. */
-function layerParts(architecture: DecoderArchitecture): LayerPart[] {
+function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart[] {
   const { family, names } = architecture;
+  return [
+    { path: names.attentionNorm, name: 'attn_norm' },
+    ...(hasLinearAttention(architecture, layer) ? linearAttentionParts(architecture) : attentionParts(architecture)),
+    { path: names.attentionBranchNorm, name: 'post_attention_norm' },
+    { path: names.mlpNorm, name: GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm' },
+    ...gateUpParts(architecture),
+    { path: names.down, name: 'ffn_down' },
+    { path: names.mlpBranchNorm, name: 'post_ffw_norm' },
+  ];
+}
+
+function attentionParts({ names }: DecoderArchitecture): LayerPart[] {
   const queryKeyValue = names.queryKeyValue.length === 1 ? ['attn_qkv'] : ['attn_q', 'attn_k', 'attn_v'];
   return [
-    [names.attentionNorm, 'attn_norm'],
-    ...queryKeyValue.map((name, index): LayerPart => [names.queryKeyValue[index]!, name]),
-    [names.queryNorm, 'attn_q_norm'],
-    [names.keyNorm, 'attn_k_norm'],
-    [names.attentionOutput, 'attn_output'],
-    [names.attentionBranchNorm, 'post_attention_norm'],
-    [names.mlpNorm, GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm'],
-    ...gateUpParts(architecture),
-    [names.down, 'ffn_down'],
-    [names.mlpBranchNorm, 'post_ffw_norm'],
+    ...queryKeyValue.map((name, index) => ({ path: names.queryKeyValue[index]!, name })),
+    { path: names.queryNorm, name: 'attn_q_norm' },
+    { path: names.keyNorm, name: 'attn_k_norm' },
+    { path: names.attentionOutput, name: 'attn_output' },
   ];
 }
 
@@ -48,14 +78,12 @@ function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitectu
   const parts = ['ffn_gate', 'ffn_up'] as const;
   if (GGUF_FAMILIES[family]?.splitsGateUp) {
     // The rows of the gate, and behind them those of up.
-    return parts.map((name, half) => [first!, name, { first: half * intermediateSize, count: intermediateSize }]);
+    return parts.map((name, half) => {
+      return { path: first!, name, rowOrder: [{ first: half * intermediateSize, count: intermediateSize }] };
+    });
   }
-  return mlp.gated && second !== undefined
-    ? [
-        [first!, parts[0]],
-        [second, parts[1]],
-      ]
-    : [[first!, parts[1]]];
+  const up = { path: mlp.gated && second !== undefined ? second : first!, name: parts[1] };
+  return mlp.gated && second !== undefined ? [{ path: first!, name: parts[0] }, up] : [up];
 }
 
 /**
@@ -66,13 +94,14 @@ function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitectu
 export function planTensors(architecture: DecoderArchitecture, has: (tensor: string) => boolean): GgufTensorPlan[] {
   const { names, norm, tiedHead, layerCount } = architecture;
   const plans: GgufTensorPlan[] = [];
+  const order = { rowOrder: undefined, columnOrder: undefined };
+  const unchanged = { module: null, ...order, transposed: false, headRows: 0, added: 0, decays: false };
   const add = (path: string | null, name: string, how: Partial<GgufTensorPlan> = {}) => {
     if (path === null) return;
     for (const kind of ['weight', 'bias']) {
       const source = tensorName(names, `${path}.${kind}`);
       if (!has(source)) continue;
-      const whole = { module: null, rows: null, transposed: false, headRows: 0, added: 0 };
-      const plan = { source, name: `${name}.${kind}`, ...whole, ...how };
+      const plan = { source, name: `${name}.${kind}`, ...unchanged, ...how };
       plans.push(kind === 'weight' ? plan : { ...plan, module: null, transposed: false, added: 0 });
     }
   };
@@ -82,13 +111,21 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
   const norms = [names.attentionNorm, names.attentionBranchNorm, names.mlpNorm, names.mlpBranchNorm];
   const headNorms = [names.queryNorm, names.keyNorm];
   for (let layer = 0; layer < layerCount; layer++) {
-    for (const [path, part, rows = null] of layerParts(architecture)) {
+    for (const { path, name: part, isTensor = false, decays = false, rowOrder, columnOrder } of layerParts(
+      architecture,
+      layer,
+    )) {
       if (path === null) continue;
       const module = `${names.layers}.${layer}.${path}`;
+      const name = `blk.${layer}.${part}`;
+      if (isTensor) {
+        plans.push({ source: tensorName(names, module), name, ...unchanged, rowOrder, decays });
+        continue;
+      }
       const isNorm = norms.includes(path) || headNorms.includes(path);
       const { transposedWeights: transposed } = architecture;
-      const linear = { module, rows, transposed, headRows: headRows(architecture, part) };
-      add(module, `blk.${layer}.${part}`, isNorm ? ofNorm : linear);
+      const linear = { module, rowOrder, columnOrder, transposed, headRows: headRows(architecture, part) };
+      add(module, name, isNorm ? ofNorm : linear);
     }
   }
   add(names.finalNorm, 'output_norm', ofNorm);

@@ -1,14 +1,13 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
-import { TensorFault } from '@lorasmith/weight-io';
+import { type TensorConversion, TensorFault } from '@lorasmith/weight-io';
 import { planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import type { GgufType, MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
-import { rowsOfB } from './row-range.js';
-import { planTensors } from './tensor-names.js';
+import { planTensors, shapesOf } from './tensor-names.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 import { typeOfRows } from './write-gguf-model.js';
 
@@ -50,9 +49,9 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
     if (module === undefined) continue;
     const { a, b, rank, inFeatures, outFeatures } = module;
     // A and B are of the layer and not of its weight, so they are never transposed.
-    tensors.push(matrix(`${plan.name}.lora_a`, a, [rank, inFeatures], 0, type));
-    const rows = plan.rows ?? { first: 0, count: outFeatures };
-    tensors.push(matrix(`${plan.name}.lora_b`, rowsOfB({ b, rank }, rows), [rows.count, rank], plan.headRows, type));
+    const { rowOrder, columnOrder, headRows } = plan;
+    tensors.push(matrix(`${plan.name}.lora_a`, a, [rank, inFeatures], { columnOrder }, type));
+    tensors.push(matrix(`${plan.name}.lora_b`, b, [outFeatures, rank], { rowOrder, headRows }, type));
   }
   return await writeGgufFile({ path, metadata, tensors }).catch((error: unknown) => {
     if (!(error instanceof TensorFault)) throw error;
@@ -74,10 +73,11 @@ function matrix(
   name: string,
   values: Float32Array,
   shape: [number, number],
-  headRows: number,
+  order: Pick<TensorConversion, 'rowOrder' | 'columnOrder' | 'headRows'>,
   wanted: GgufType,
 ): GgufTensorSource {
   const type = typeOfRows(wanted, shape[1]);
   const content = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return { name, type, shape, source: { content, conversion: { from: 'F32', to: type, shape, headRows } } };
+  const { written } = shapesOf({ rowOrder: order.rowOrder, headRows: 0, transposed: false }, shape);
+  return { name, type, shape: written, source: { content, conversion: { from: 'F32', to: type, shape, ...order } } };
 }

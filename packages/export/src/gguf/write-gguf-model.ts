@@ -1,16 +1,15 @@
 import { ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
-import { type FloatDtype, SafetensorsError } from '@lorasmith/safetensors';
-import { TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
+import { type FloatDtype, SafetensorsError, toFloat32 } from '@lorasmith/safetensors';
+import { type TensorConversion, TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
 import { mergedEntry, storedSource } from '../merging/merged-source.js';
 import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
-import { storedRows, updateOfRows } from './row-range.js';
-import { type GgufTensorPlan, planTensors } from './tensor-names.js';
+import { type GgufTensorPlan, planTensors, shapesOf } from './tensor-names.js';
 import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 
@@ -51,10 +50,13 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
   const plans = planTensors(architecture, (tensor) => merged.has(tensor));
   const weights = await openModelWeights(model);
   try {
-    const tensors: GgufTensorSource[] = [
-      ...ropeTensors.map(([tensor, values]) => ofMemory(tensor, values)),
-      ...plans.map((plan) => ofWeights(plan, { model, weights }, merged.get(plan.source)!, type)),
-    ];
+    const tensors = ropeTensors.map(([tensor, values]) => ofMemory(tensor, values));
+    for (const plan of plans) {
+      const opened = { model, weights };
+      tensors.push(
+        plan.decays ? await ofDecays(plan, opened) : ofWeights(plan, opened, merged.get(plan.source)!, type),
+      );
+    }
     const onProgress = (done: number, total: number) => options.onProgress?.(done, total);
     return await writeGgufFile({ path, metadata, tensors, onProgress, signal }).catch((error: unknown) => {
       throw error instanceof TensorFault ? explained(error, tensors, plans, merged, weights) : error;
@@ -69,34 +71,40 @@ function ofMemory(name: string, values: Float32Array): GgufTensorSource {
   return { name, type: 'F32', shape: [values.length], source: { content } };
 }
 
+/** The decays of linear attention in the place of their logarithms. */
+async function ofDecays(
+  { name, source, rowOrder }: GgufTensorPlan,
+  { weights }: { weights: ModelWeights },
+): Promise<GgufTensorSource> {
+  const logs = toFloat32(await weights.read(source), weights.entry(source).dtype);
+  const tensor = ofMemory(
+    name,
+    logs.map((log) => -Math.exp(log)),
+  );
+  const conversion: TensorConversion = { from: 'F32', to: 'F32', shape: [logs.length, 1], rowOrder };
+  return { ...tensor, source: { ...tensor.source, conversion } };
+}
+
 function ofWeights(
   plan: GgufTensorPlan,
   { model, weights }: { model: ModelFolder; weights: ModelWeights },
   { source, update }: MergedTensor,
   wanted: GgufType,
 ): GgufTensorSource {
-  const { name, transposed, headRows, added } = plan;
-  const entry = mergedEntry(model, source);
-  const { dtype } = entry;
-  const shape = plan.rows === null ? entry.shape : [plan.rows.count, entry.shape[1]!];
-  const isVector = shape.length === 1;
-  const [rows, width] = isVector ? [1, shape[0]!] : [shape[0]!, shape[1]!];
-  const written = isVector ? [width] : transposed ? [width, rows] : [rows, width];
+  const { name, rowOrder, columnOrder, transposed, headRows, added } = plan;
+  const { dtype, shape } = mergedEntry(model, source);
+  const { matrix, written } = shapesOf(plan, shape);
   const type = typeOfTensor(name, written, wanted);
-  // The halves of a head are interleaved in a vector as in the rows of a matrix.
-  const asStored: [number, number] = isVector && headRows > 0 ? [width, 1] : [rows, width];
-  const conversion = { from: dtype as FloatDtype, to: type, shape: asStored, transposed, headRows, added };
-  const ofRows = update && plan.rows !== null ? updateOfRows(update, plan.rows) : update;
-  const ofUpdate = ofRows && { update: transposed ? ofWritten(ofRows) : ofRows };
-  const stored = storedSource(model, weights, source);
-  const part = plan.rows === null ? stored : storedRows(stored, entry, plan.rows);
-  if (part === null) throw inexpressible(model.name, `${source} is quantized with scales that gate and up share`);
-  return { name, type, shape: written, source: { ...part, ...ofUpdate, conversion } };
+  const order = { rowOrder, columnOrder, transposed, headRows };
+  const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, ...order, added };
+  const ofUpdate = update && { update: transposed ? ofWritten(update) : update };
+  return { name, type, shape: written, source: { ...storedSource(model, weights, source), ...ofUpdate, conversion } };
 }
 
-/** Vectors are float32, and the positions, as in llama.cpp's converter. */
+/** Vectors are float32, and positions and convolutions, as in llama.cpp's converter. */
 export function typeOfTensor(name: string, shape: readonly number[], wanted: GgufType): GgufType {
-  return shape.length === 1 || name === 'position_embd.weight' ? 'F32' : typeOfRows(wanted, shape[1]!);
+  const isKept = shape.length === 1 || name === 'position_embd.weight' || name.endsWith('.ssm_conv1d.weight');
+  return isKept ? 'F32' : typeOfRows(wanted, shape[1]!);
 }
 
 /** The type of rows: those that are no whole number of blocks are float16, as in llama.cpp's converter. */

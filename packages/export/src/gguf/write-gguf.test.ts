@@ -6,8 +6,10 @@ import { type GgufValue, openGguf } from '@lorasmith/gguf';
 import {
   type Architecture,
   type DecoderArchitecture,
+  type ModelFolder,
   type RopeScaling,
   readModelFolder,
+  withBaseQuantization,
 } from '@lorasmith/model-folder';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -78,6 +80,8 @@ const REPLACED: Record<string, object> = {
   'gemma3-text': { query_pre_attn_scalar: 6 },
   'olmo3-legacy': { rope_theta: 500000 },
   'mistral-no-window-sharded': { hidden_act: 'silu' },
+  'qwen3_5-text-square': { rms_norm_eps: 1e-6 },
+  qwen3_5: { rms_norm_eps: 1e-6 },
 };
 
 let written = 0;
@@ -106,7 +110,9 @@ async function baseFolder(name: string): Promise<string> {
 
 async function replaceSettings(folder: string, name: string): Promise<void> {
   const path = join(folder, 'config.json');
-  await writeFile(path, JSON.stringify({ ...(await readJson(path)), ...REPLACED[name] }));
+  const config = await readJson(path);
+  Object.assign(config.text_config ?? config, REPLACED[name]);
+  await writeFile(path, JSON.stringify(config));
 }
 
 const models: Record<string, Record<string, Converted>> = await readJson(join(fixtures, 'models.json'));
@@ -132,6 +138,9 @@ const OTHERWISE: Record<string, string[]> = {
   ],
   // The attention factor is written as such, in place of what it is computed from.
   ministral3: ['yarn_beta_fast', 'yarn_beta_slow', 'yarn_log_multiplier'].map((key) => `mistral3.rope.scaling.${key}`),
+  // It looks for the field in config.json alone, and takes 4 without it.
+  'qwen3_5-text-square': ['qwen35.full_attention_interval'],
+  qwen3_5: ['qwen35.full_attention_interval'],
   // See REPLACED.
   'olmo3-legacy': ['olmo2.rope.freq_base'],
   // Its norm is no RMS norm.
@@ -164,24 +173,7 @@ describe.each(Object.keys(models))('%s', (name) => {
   });
 
   test('merged on the way has the bytes of the merged model', async () => {
-    const base = await readModelFolder(await baseFolder(name));
-    const adapter = await readPeftFolder(join(caseFolder(name), 'adapter_trained'));
-    const folder = join(root, `ours-${name}`);
-    await mkdir(folder);
-    await mergeModel({ model: base, adapter, outputFolder: folder });
-    const merged = await readModelFolder(folder);
-    for (const type of ['F32', 'Q8_0'] as GgufType[]) {
-      const [once, twice] = [newPath(), newPath()];
-      await writeGgufModel({ model: base, adapter, path: once, type, description });
-      await writeGgufModel({
-        model: { ...merged, name: base.name },
-        adapter: unchanged,
-        path: twice,
-        type,
-        description,
-      });
-      expect((await readFile(once)).equals(await readFile(twice))).toBe(true);
-    }
+    await expectSameWhenMerged(name, await readModelFolder(await baseFolder(name)));
   });
 
   test('the adapter has the bytes of llama.cpp’s converter', async () => {
@@ -207,6 +199,32 @@ describe.each(Object.keys(models))('%s', (name) => {
     expect(found.metadata).toMatchObject(values(adapters[name].metadata));
   });
 });
+
+/** Compares a model that is merged while it is written with one that is merged before. */
+async function expectSameWhenMerged(name: string, base: ModelFolder) {
+  const adapter = await readPeftFolder(join(caseFolder(name), 'adapter_trained'));
+  const folder = join(root, `ours-${name}-${written++}`);
+  await mkdir(folder);
+  await mergeModel({ model: base, adapter, outputFolder: folder });
+  const merged = await readModelFolder(folder);
+  for (const type of ['F32', 'Q8_0'] as GgufType[]) {
+    const [once, twice] = [newPath(), newPath()];
+    await writeGgufModel({ model: base, adapter, path: once, type, description });
+    const model = { ...merged, name: base.name };
+    await writeGgufModel({ model, adapter: unchanged, path: twice, type, description });
+    expect((await readFile(once)).equals(await readFile(twice))).toBe(true);
+  }
+}
+
+// Gate and up are rows of one weight in the first, heads have another order in the second; scales depend on the whole weight.
+test.each(['granitemoehybrid', 'qwen3_5-text-square'])(
+  '%s in 4 bits is decoded, and then its rows are ordered',
+  async (name) => {
+    const base = withBaseQuantization(await readModelFolder(await baseFolder(name)), 'nf4');
+    expect(base.quantized.size).toBeGreaterThan(0);
+    await expectSameWhenMerged(name, base);
+  },
+);
 
 test('the layers of GPT-2: A is [rank, in] and B is [out, rank], as llama.cpp applies them', async () => {
   const folder = caseFolder('gpt2');
@@ -247,6 +265,14 @@ describe('the tokenizer', () => {
       const own = key.replace('tokenizer.ggml.', '');
       expect([own, shown(found[own] as GgufValue)]).toEqual([own, value]);
     }
+  });
+
+  test('one of Qwen3.5 has letters with their marks in a word', async () => {
+    const pattern =
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" +
+      '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+    const found = await metadataOf('qwen2', (it) => (it.pre_tokenizer.pretokenizers[0].pattern.Regex = pattern));
+    expect(found.pre).toBe('qwen35');
   });
 
   test('the token that ends a turn is found from the chat template, and goes into the file with it', async () => {
@@ -322,6 +348,9 @@ describe('what llama.cpp cannot express is refused by name:', () => {
     ['exaone4', /another size than the hidden state/],
     ['olmo3', /bias of the attention output/],
     ['smollm3-window', /bias of the attention/],
+    ['qwen3_5-text', /keys and values have different sizes \(they are 10 and 8\)/],
+    ['qwen3_5-text-square', /rms_norm_eps but 0\.000001/],
+    ['qwen3_5-text-tied', /attention_bias/],
   ])('%s', async (name, message) => {
     const model = await readModelFolder(join(cases, 'families', name, 'base'));
     const adapter = await readPeftFolder(join(cases, 'families', name, 'adapter_trained'));

@@ -469,13 +469,14 @@ describe('qwen3_5', () => {
       layers: [false, true, true],
       ...{ keyHeadCount: 16, valueHeadCount: 32, keyHeadDim: 128, valueHeadDim: 128, convolutionTaps: 4 },
     });
-    expect(ropes).toEqual([{ theta: 10_000, partialRotaryFactor: 0.25, interleaved: false, scaling: null }]);
+    expect(ropes).toMatchObject([{ theta: 10_000, partialRotaryFactor: 0.25, sections: [11, 11, 10] }]);
     expect(attention.outputGate).toBe('sigmoid');
   });
 
-  test('reads sections of rotary positions as plain ones, and a composite without a tied head by default', async () => {
+  test('keeps the sections of rotary positions, and a composite without a tied head by default', async () => {
     const { ropes, tiedHead, family, names } = await architectureOf('qwen3_5', { tie_word_embeddings: undefined });
-    expect(ropes).toEqual([{ theta: 1000, partialRotaryFactor: 0.25, interleaved: false, scaling: null }]);
+    const rope = { theta: 1000, partialRotaryFactor: 0.25, interleaved: false, scaling: null, sections: [1, 1, 0] };
+    expect(ropes).toEqual([rope]);
     expect({ tiedHead, family }).toEqual({ tiedHead: false, family: 'qwen3_5_text' });
     expect(names.layers).toBe('model.language_model.layers');
   });

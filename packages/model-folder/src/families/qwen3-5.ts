@@ -52,6 +52,7 @@ export const qwen35Text: Family<DecoderArchitecture> = {
     return {
       ...decoder,
       norm: { ...decoder.norm, weightOffset: 1 },
+      ropes: decoder.ropes.map((rope) => rope && { ...rope, sections: readSections(config, decoder.headDim) }),
       attention: { ...decoder.attention, outputGate: 'sigmoid' },
       linearAttention: types.includes('linear_attention') ? readLinearAttention(config, types) : null,
       bias: { ...attentionBias(config), mlp: false },
@@ -59,6 +60,19 @@ export const qwen35Text: Family<DecoderArchitecture> = {
   },
   layout: decoderLayout,
 };
+
+/** The sections of rotary positions; those of transformers where the config has none. */
+function readSections(config: ConfigFields, headDim: number): [number, number, number] {
+  const parameters = [config.nested('rope_scaling'), config.nested('rope_parameters')];
+  const fields = parameters.find((each) => each?.has('mrope_section'));
+  const sections = fields?.value('mrope_section') ?? [11, 11, 10];
+  const isSize = (value: unknown) =>
+    Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= headDim;
+  if (fields === undefined || (Array.isArray(sections) && sections.length === 3 && sections.every(isSize))) {
+    return sections as [number, number, number];
+  }
+  throw fields.corrupt('mrope_section', `must be three integers from 0 to head_dim ${headDim}`);
+}
 
 function readTypes(config: ConfigFields, layerCount: number): (typeof LAYER_TYPES)[number][] {
   const interval = config.size('full_attention_interval', { fallback: 4 });
