@@ -167,13 +167,13 @@ function datasetOf(name: string): string {
 }
 
 /** An open file stays readable if its folder is removed. Keeping the folder spares other processes the work. */
-function heldOpen(bundles: LocalBundleStore, name: string, file: ExampleFile): OpenExamples {
+async function heldOpen(bundles: LocalBundleStore, name: string, file: ExampleFile): Promise<OpenExamples> {
   const touch = async () => {
     const now = new Date();
     // The folder may have been removed, for instance with its dataset.
     await utimes(bundles.folder(name), now, now).catch(() => {});
   };
-  void touch();
+  await touch();
   const timer = setInterval(() => void touch(), TOUCH_EVERY_MS).unref();
   return {
     file,
