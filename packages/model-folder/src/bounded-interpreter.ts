@@ -1,12 +1,16 @@
 import {
+  Evaluated,
   type For,
   Interpreter,
+  integerKeyedObject,
   isPrinted,
   type JinjaEnvironment,
   type JinjaNode,
   type JinjaValue,
+  memberOf,
   NOTHING,
   StringValue,
+  valueAtInteger,
 } from './chat-template-jinja.js';
 import { stripCharacters } from './template-strip.js';
 import { TemplateValueWeights } from './template-value-weight.js';
@@ -42,6 +46,8 @@ export class BoundedInterpreter extends Interpreter {
   readonly #maxSteps: number;
   readonly #weights = new TemplateValueWeights();
   readonly #loops: Loop[] = [];
+  /** The objects with integers as keys that the template made. */
+  readonly #integerKeyed = new Set<JinjaValue>();
 
   constructor(environment: JinjaEnvironment, maxSteps = MAX_STEPS) {
     super(environment);
@@ -85,6 +91,7 @@ export class BoundedInterpreter extends Interpreter {
 
   /** Evaluates a statement or an expression that was counted. */
   protected evaluateStep(statement: JinjaNode | undefined, environment: JinjaEnvironment): JinjaValue {
+    if (statement instanceof Evaluated) return statement.value;
     const loop = this.#loops.at(-1);
     const type = statement?.type;
     if (type === 'For') return this.#evaluateLoop(statement as For, environment);
@@ -93,8 +100,28 @@ export class BoundedInterpreter extends Interpreter {
       loop.leaves = type === 'Continue' ? 'turn' : 'loop';
       return NOTHING;
     }
-    const stripped = stripCharacters(statement, (expression) => this.evaluate(expression, environment));
-    return stripped ?? super.evaluate(statement, environment);
+    const evaluate = (expression: JinjaNode) => this.evaluate(expression, environment);
+    return (
+      this.#ofIntegerKeys(statement, environment, evaluate) ??
+      stripCharacters(statement, evaluate) ??
+      super.evaluate(statement, environment)
+    );
+  }
+
+  /** Such an object, and what a template reads of one; null of any other statement. */
+  #ofIntegerKeys(
+    statement: JinjaNode | undefined,
+    environment: JinjaEnvironment,
+    evaluate: (expression: JinjaNode) => JinjaValue,
+  ): JinjaValue | null {
+    const object = integerKeyedObject(statement, evaluate);
+    if (object !== null) this.#integerKeyed.add(object);
+    if (object !== null || this.#integerKeyed.size === 0) return object;
+    const member = memberOf(statement, evaluate);
+    if (member === null) return null;
+    const isKnown = this.#integerKeyed.has(member.object);
+    const value = isKnown ? valueAtInteger(member.object, member.property) : null;
+    return value ?? super.evaluate(member.expression, environment);
   }
 
   #evaluateLoop(statement: For, environment: JinjaEnvironment): JinjaValue {

@@ -62,6 +62,14 @@ export interface For extends JinjaNode {
   body: readonly JinjaNode[];
   defaultBlock: readonly JinjaNode[];
 }
+interface ObjectLiteral extends JinjaNode {
+  value: Map<JinjaNode, JinjaNode>;
+}
+interface MemberExpression extends JinjaNode {
+  object: JinjaNode;
+  property: JinjaNode;
+  computed: boolean;
+}
 interface CallExpression extends JinjaNode {
   callee: JinjaNode & { object: JinjaNode; computed: boolean; property: { value: unknown } };
   args: readonly JinjaNode[];
@@ -109,6 +117,52 @@ const probes = new Environment();
 export const StringValue = probes.set('text', '').constructor as new (value: string) => JinjaValue;
 /** The library's value of true or false. */
 export const BooleanValue = probes.set('boolean', true).constructor as new (value: boolean) => JinjaValue;
+
+const IntegerValue = probes.set('integer', 1).constructor as new (value: number) => JinjaValue;
+const ArrayValue = probes.set('list', []).constructor as new (value: readonly JinjaValue[]) => JinjaValue;
+const ObjectValue = probes.set('object', {}).constructor as new (value: Map<string, JinjaValue>) => JinjaValue;
+const FunctionValue = probes.set('function', () => null).constructor as new (call: () => JinjaValue) => JinjaValue;
+
+/**
+ * The object of a literal whose keys are all integers, which the library refuses and Seed-OSS's template has; null of another statement.
+ * Its keys are texts in the library's value, and integers in what its items and `dictsort` give.
+ */
+export function integerKeyedObject(
+  statement: JinjaNode | undefined,
+  evaluate: (expression: JinjaNode) => JinjaValue,
+): JinjaValue | null {
+  if (statement?.type !== 'ObjectLiteral') return null;
+  const pairs = [...(statement as ObjectLiteral).value];
+  const isInteger = ([key]: [JinjaNode, JinjaNode]) => key.type === 'IntegerLiteral';
+  if (pairs.length === 0 || !pairs.every(isInteger)) return null;
+  const entries = pairs.map(([key, value]) => [evaluate(key), evaluate(value)] as const);
+  const object = new ObjectValue(new Map(entries.map(([key, value]) => [String(key.value), value])));
+  const listed = (shown: typeof entries) =>
+    new FunctionValue(() => new ArrayValue(shown.map((pair) => new ArrayValue(pair))));
+  const builtins = object.builtins as Map<string, JinjaValue>;
+  builtins.set('items', listed(entries));
+  builtins.set('dictsort', listed(entries.toSorted(([a], [b]) => Number(a.value) - Number(b.value))));
+  return object;
+}
+
+/** `object[property]` with operands that were evaluated; null of another expression. */
+export function memberOf(
+  statement: JinjaNode | undefined,
+  evaluate: (expression: JinjaNode) => JinjaValue,
+): { object: JinjaValue; property: JinjaValue; expression: JinjaNode } | null {
+  if (statement?.type !== 'MemberExpression') return null;
+  const member = statement as MemberExpression;
+  if (!member.computed || member.property.type === 'SliceExpression') return null;
+  const operands = { object: evaluate(member.object), property: evaluate(member.property) };
+  return { ...operands, expression: withOperands(member, operands) };
+}
+
+/** The value under an integer key of such an object; null where there is none. */
+export function valueAtInteger(object: JinjaValue, key: JinjaValue): JinjaValue | null {
+  const known =
+    key instanceof IntegerValue ? (object.value as Map<string, JinjaValue>).get(String(key.value)) : undefined;
+  return known ?? null;
+}
 
 /** The library's value of a statement that prints nothing. */
 export const NOTHING = probes.set('nothing', null);

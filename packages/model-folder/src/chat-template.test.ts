@@ -54,6 +54,18 @@ describe('compileChatTemplate', () => {
     expect(template.render(messages, { addGenerationPrompt: false })).toBe('[-]Hi2[Hm.]Yes3');
   });
 
+  it('gives reasoning as a part of the content to a template that has it so', () => {
+    const template = compile(
+      '{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}' +
+        "{% if p.type == 'thinking' %}[{{ p.thinking }}]{% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}",
+    );
+    const messages = [
+      { role: 'assistant' as const, content: 'Yes', reasoning_content: 'Hm.' },
+      { role: 'assistant' as const, content: 'No' },
+    ];
+    expect(template.render([...conversation, ...messages], { addGenerationPrompt: false })).toBe('Hi[Hm.]YesNo');
+  });
+
   it('gives reasoning beside a call to a template that writes it there alone', () => {
     const template = compile(
       '{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}[{{ m.reasoning_content }}]{{ c.function.name }}' +
@@ -73,6 +85,13 @@ describe('compileChatTemplate', () => {
       compile('{% for m in messages %}{{ m.content }}{% endfor %}').render(messages, { addGenerationPrompt: false });
     expect(act).toThrow(/"tiny" writes no reasoning_content/);
     expect(act).toThrow(expect.objectContaining({ ...failure, param: 'messages.1.reasoning_content' }));
+  });
+
+  it('has objects with integers as keys, as Python has', () => {
+    const source =
+      "{% set sizes = {512: 'b', 0: 'a', 16384: 'c'} %}{% for k, v in sizes | dictsort %}{{ k + 1 }}{{ v }} {% endfor %}" +
+      "{% for k, v in sizes.items() %}{{ k }}{{ v }} {% endfor %}{{ sizes[512] }}{% set k = 16384 %}{{ sizes[k] }}{{ {'x': [1, 2]}['x'][1] }}";
+    expect(render(source)).toBe('1a 513b 16385c 512b 0a 16384c bc2');
   });
 
   it('reports the message of raise_exception and the model', () => {

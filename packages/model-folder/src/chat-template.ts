@@ -9,7 +9,7 @@ import type { TemplateMessage } from './conversation.js';
 import { type MarkedText, markedParts, withPrintedMarks } from './generation-marks.js';
 import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
 import { OutlineCache } from './outline-cache.js';
-import { findReasoningName, type ReasoningName, withReasoningAs } from './reasoning-form.js';
+import { findReasoningForm, type ReasoningForm, withReasoning } from './reasoning-form.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { CALLING_TURN, findToolSupport, inForm, PROBE_TOOLS, type ToolSupport } from './tool-form.js';
 
@@ -169,22 +169,22 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
     found ??= findToolSupport((messages, tools) => renderNow(messages, { addGenerationPrompt: true, tools }));
     return found;
   };
-  let reasoning: { name: ReasoningName | null } | null = null;
-  const reasoningName = () => {
+  let reasoning: { form: ReasoningForm | null } | null = null;
+  const reasoningForm = () => {
     reasoning ??= {
-      name: findReasoningName(
+      form: findReasoningForm(
         (messages, tools) => renderNow(messages, { addGenerationPrompt: false, tools }),
         support().calls,
       ),
     };
-    return reasoning.name;
+    return reasoning.form;
   };
   const inReasoningForm = (messages: readonly TemplateMessage[]) => {
     const index = messages.findIndex((message) => message.reasoning_content !== undefined);
     if (index < 0) return messages;
-    const name = reasoningName();
-    if (name === null) throw noReasoning(model, `messages.${index}.reasoning_content`);
-    return withReasoningAs(messages, name);
+    const form = reasoningForm();
+    if (form === null) throw noReasoning(model, `messages.${index}.reasoning_content`);
+    return withReasoning(messages, form);
   };
   const rendered = (render: RenderNow, given: readonly TemplateMessage[], options: RenderOptions) => {
     const messages = inReasoningForm(given);

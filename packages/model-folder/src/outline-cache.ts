@@ -61,6 +61,7 @@ function isOutlined(message: OutlinedMessage): boolean {
   return Object.keys(message).every((field) => {
     if (field === 'role') return true;
     const known = TEXT_FIELDS.find((name) => name === field);
-    return known !== undefined && message[known]!.length <= MAX_OUTLINED_CONTENT;
+    const text: unknown = known && message[known];
+    return typeof text === 'string' && text.length <= MAX_OUTLINED_CONTENT;
   });
 }

@@ -5,7 +5,6 @@ import {
   type BinaryExpression,
   BooleanValue,
   Environment,
-  Evaluated,
   type FilterExpression,
   type For,
   type JinjaEnvironment,
@@ -169,7 +168,6 @@ class OutliningInterpreter extends BoundedInterpreter {
   }
 
   protected override evaluateStep(statement: JinjaNode | undefined, environment: JinjaEnvironment): JinjaValue {
-    if (statement instanceof Evaluated) return statement.value;
     switch (statement?.type) {
       case 'BinaryExpression':
         return this.#evaluateBinary(statement as BinaryExpression, environment);
