@@ -101,6 +101,8 @@ export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, len
   /** @type {MachineProfile} */
   const machine = {
     ...{ worker: '', measured_at: '', processor: '', base_memory_bytes: 0 },
+    // A processor with AVX-512.
+    kernels: kind === 'cpu' ? 'avx512bf16' : kind,
     memory_bytes: cardBytes - RESERVED[kind],
     rates: { float32: NO_RATES, bfloat16: NO_RATES },
     engine: { kind, card: null, self_test: null },
@@ -113,7 +115,7 @@ export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, len
       memory: {
         ...{ architecture, targets, trainedParameters, recompute, optimizer: 'adamw' },
         weightBytes: weightMemory(model, 'bfloat16'),
-        decodedBytes: decodedMemory(model, 'bfloat16', kind),
+        decodedBytes: decodedMemory(model, 'bfloat16', machine.kernels),
         precision: 'bfloat16',
         dropout: 0,
         engine: engineMemory(machine.engine),

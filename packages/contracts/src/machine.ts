@@ -71,12 +71,20 @@ export const MachineEngine = Type.Object(
 export type MachineEngine = Static<typeof MachineEngine>;
 export type EngineKind = MachineEngine['kind'];
 
+/** The libraries of fused kernels; the last is none. */
+export const MACHINE_KERNELS = ['avx512bf16', 'avx512', 'avx2', 'generic', 'cuda', 'tensorflow'] as const;
+export type MachineKernels = (typeof MACHINE_KERNELS)[number];
+
 /** The measured profile of a worker's machine, on which estimates are based. */
 export const MachineProfile = Type.Object(
   {
     worker: Type.String(),
     measured_at: Type.String(),
     processor: Type.String({ description: 'Model name, cores and kernels in use.' }),
+    kernels: Type.Enum(MACHINE_KERNELS, {
+      description:
+        'The fused kernels in use: those for an instruction set of the processor, best first; cuda: those of a GPU; tensorflow: none.',
+    }),
     memory_bytes: Type.Integer({
       minimum: 0,
       description:

@@ -1,8 +1,9 @@
+import { fileURLToPath } from 'node:url';
 import { LoraAdapter } from '@lorasmith/lora';
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, readModelFolder } from '@lorasmith/model-folder';
 import { loadDecoder, tokenBatchOf } from '@lorasmith/models';
-import { passBytes, SCORES_PER_BLOCK } from '@lorasmith/planning';
-import { configureKernels, MOST_SCORES } from '@lorasmith/tensor';
+import { decodedMemory, passBytes, SCORES_PER_BLOCK } from '@lorasmith/planning';
+import { configureKernels, engine, kernelsInUse, MOST_SCORES, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, describe, expect, test } from 'vitest';
 import { peakBytes } from '../../../test/numeric/live-bytes.js';
 import { NextToken } from './objectives/next-token/next-token.js';
@@ -14,6 +15,21 @@ afterAll(() => void configureKernels('raw'));
 test('the estimate knows the blocks of attention in raw ops', () => {
   expect(SCORES_PER_BLOCK).toBe(MOST_SCORES);
 });
+
+test.each(['fused', 'raw'] as const)(
+  'the estimate knows which products decode quantized weights on the way: %s',
+  async (kernels) => {
+    configureKernels(kernels);
+    const model = await readModelFolder(
+      fileURLToPath(new URL('../../../test/fixtures/quantized/nf4-mixed/base', import.meta.url)),
+    );
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      // Those that compute each row by itself.
+      const decodes = engine.kind === 'cpu' && rowsAreIndependent(dtype);
+      expect(decodedMemory(model, dtype, kernelsInUse()) === 0, dtype).toBe(decodes);
+    }
+  },
+);
 
 const SIZES = [
   { rows: 4, length: 64 },

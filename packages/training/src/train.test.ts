@@ -418,6 +418,7 @@ test('auto trains in the precision that a dry run says for the machine', async (
     worker: 'w',
     measured_at: '2026-01-01T00:00:00Z',
     processor: 'a test',
+    kernels: 'avx512bf16' as const,
     memory_bytes: 16e9,
     base_memory_bytes: 4e8,
     engine: { kind: 'cpu' as const, card: null, self_test: null },

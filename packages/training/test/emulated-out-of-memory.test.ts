@@ -20,6 +20,7 @@ test('a job that does not fit the card although it was expected to fails by name
     worker: 'w',
     measured_at: '2026-01-01T00:00:00Z',
     processor: 'a test',
+    kernels: 'avx512bf16',
     memory_bytes: 80e9,
     base_memory_bytes: 0,
     rates: { float32: rates, bfloat16: rates },

@@ -19,6 +19,7 @@ const profile = (worker: string, engine: MachineProfile['engine']): MachineProfi
   worker,
   measured_at: '2026-11-26T00:00:00.000Z',
   processor: 'a processor',
+  kernels: 'avx512bf16',
   memory_bytes: 24e9,
   base_memory_bytes: 0,
   rates: { float32: rates, bfloat16: rates },

@@ -148,6 +148,7 @@ describe('lora', () => {
       worker: 'gpu-1',
       measured_at: '2026-11-26T00:00:00.000Z',
       processor: 'NVIDIA L4; a processor',
+      kernels: 'avx512bf16' as const,
       memory_bytes: 23e9,
       base_memory_bytes: 0,
       rates: { float32: rates, bfloat16: rates },

@@ -21,6 +21,7 @@ const MACHINE: MachineProfile = {
   worker: 'gpu-1',
   measured_at: '2026-01-01T00:00:00Z',
   processor: 'a test',
+  kernels: 'avx512bf16',
   memory_bytes: 16e9,
   base_memory_bytes: 0.4e9,
   rates: { float32: RATES, bfloat16: { ...RATES, matmul_gflops: 200 } },

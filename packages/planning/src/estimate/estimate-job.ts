@@ -167,7 +167,7 @@ function memoryOf(
   const engine = engineMemory(machine.engine);
   const logitsInChunk = logitsPerChunk(machine, precision);
   const weightBytes = weightMemory(model, precision);
-  const decodedBytes = decodedMemory(model, precision, machine.engine.kind);
+  const decodedBytes = decodedMemory(model, precision, machine.kernels);
   const adapter = { targets, trainedParameters, optimizer, dropout };
   const job = { architecture, weightBytes, decodedBytes, ...adapter, precision, recompute };
   const sampling = samplingOf(spec, prompts);

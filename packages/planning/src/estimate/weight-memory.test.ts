@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { MachineKernels } from '@lorasmith/contracts';
 import { readModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { expect, test } from 'vitest';
 import { decodedMemory, weightMemory } from './weight-memory.js';
@@ -24,14 +25,28 @@ test('what stays in 4 bits counts as in the files, and the rest in the type of c
 test('what is decoded when it is loaded counts in full', async () => {
   const narrow = await read('nf4-narrow-bfloat16');
   expect(weightMemory(narrow, 'bfloat16')).toBe(2 * narrow.parameterCount);
-  expect(decodedMemory(narrow, 'bfloat16', 'cpu')).toBe(0);
+  expect(decodedMemory(narrow, 'bfloat16', 'generic')).toBe(0);
   const mixed = await read('nf4-mixed');
   // In the first layer q, k and v, in the second one down.
   const decoded = 64 * 64 + 2 * 32 * 64 + 64 * 128;
   const packed = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128) - decoded;
   expect(weightMemory(mixed, 'bfloat16')).toBe(packed * (33 / 64 + 1 / 4096) + 2 * (mixed.parameterCount - packed));
+});
+
+test('products that decode on the way need no place for it, others that of the largest weights', async () => {
+  const mixed = await read('nf4-mixed');
   // Gate and up are decoded for one product.
-  expect(decodedMemory(mixed, 'bfloat16', 'cpu')).toBe(2 * 2 * 64 * 128);
+  const gateUp = 2 * 64 * 128;
+  const bytes = (kernels: MachineKernels) => [
+    decodedMemory(mixed, 'float32', kernels),
+    decodedMemory(mixed, 'bfloat16', kernels),
+  ];
+  expect(bytes('avx512bf16')).toEqual([0, 0]);
+  // Its products in bfloat16 are TensorFlow's.
+  expect(bytes('avx512')).toEqual([0, 2 * gateUp]);
+  for (const kernels of ['avx2', 'generic', 'tensorflow', 'cuda'] as const) {
+    expect(bytes(kernels), kernels).toEqual([4 * gateUp, 2 * gateUp]);
+  }
 });
 
 test('what is quantized when it is loaded counts as if it were stored so', async () => {

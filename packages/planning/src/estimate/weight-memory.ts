@@ -1,4 +1,4 @@
-import type { EngineKind } from '@lorasmith/contracts';
+import type { MachineKernels } from '@lorasmith/contracts';
 import {
   type FourBitWeight,
   isNested,
@@ -32,16 +32,20 @@ export function weightMemory(model: ModelFolder, precision: Precision): number {
 /** The most that the CUDA engine decodes at a time: MOST_DECODED_BYTES of packages/tensor. */
 const CUDA_DECODED_BYTES = 2 ** 28;
 
-/**
- * Bytes of the largest quantized weights that are decoded for one product. Processors with AVX-512 decode them on the way; the
- * others are not told apart.
- */
-export function decodedMemory(model: ModelFolder, precision: Precision, engine: EngineKind): number {
+/** The kernels whose products decode quantized weights while they pack them, so that nothing is decoded before. */
+const DECODING_PRODUCTS: Readonly<Record<Precision, readonly MachineKernels[]>> = {
+  float32: ['avx512', 'avx512bf16'],
+  bfloat16: ['avx512bf16'],
+};
+
+/** Bytes of the largest quantized weights that are decoded for one product. */
+export function decodedMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
+  if (DECODING_PRODUCTS[precision].includes(kernels)) return 0;
   const sizes = quantizedGroups(model).map((layers) =>
     layers.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0),
   );
   const largest = Math.max(0, ...sizes) * bytesPerNumber(precision);
-  return engine === 'cuda' ? Math.min(largest, CUDA_DECODED_BYTES) : largest;
+  return kernels === 'cuda' ? Math.min(largest, CUDA_DECODED_BYTES) : largest;
 }
 
 /** The groups of linear layers that stay quantized in memory. */

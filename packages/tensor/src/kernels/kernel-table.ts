@@ -357,7 +357,7 @@ export function kernelsFor(dtype: DType): Kernels {
 }
 
 /** The library whose kernels compute between matrix products: `tensorflow`, `cuda`, or the instruction set of the fused library in use. */
-export function kernelsInUse(): string {
+export function kernelsInUse(): InstructionSet | 'cuda' | 'tensorflow' {
   return library !== null && engine.kind === 'cuda' ? 'cuda' : (library ?? 'tensorflow');
 }
 

@@ -57,6 +57,7 @@ export async function measureMachine({
   const [processor] = cpus();
   return {
     processor: `${processor?.model.trim() ?? 'unknown'}, ${cpus().length} cores, kernels: ${kernelsInUse()}`,
+    kernels: kernelsInUse(),
     memory_bytes: memoryForTrainer(),
     base_memory_bytes: baseMemoryBytes,
     rates,
