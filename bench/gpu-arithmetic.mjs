@@ -68,10 +68,13 @@ const SECONDS_PER_OP = 13.6e-6;
  */
 function memory(kind, model, batch, card) {
   const options = { kind, cardBytes: card.memory, rank: RANK, ...batch };
-  const { kept, recomputed, availableBytes } = memoryOnCard(planning, model, options);
-  const recompute = kept > availableBytes;
-  const peak = recompute ? recomputed : kept;
-  return { recompute, peak, fits: peak <= availableBytes, text: `${gigabytes(peak)}${recompute ? ', recompute' : ''}` };
+  const { peakOf, availableBytes } = memoryOnCard(planning, model, options);
+  const { layerCount } = model.architecture;
+  const counts = Array.from({ length: layerCount }, (_, count) => count);
+  const recomputedLayers = counts.find((count) => peakOf(count) <= availableBytes) ?? layerCount;
+  const peak = peakOf(recomputedLayers);
+  const again = recomputedLayers === 0 ? '' : `, ${recomputedLayers} of ${layerCount} layers again`;
+  return { recomputedLayers, peak, fits: peak <= availableBytes, text: `${gigabytes(peak)}${again}` };
 }
 
 /**
@@ -86,9 +89,9 @@ function step(model, batch, card) {
   const labels = tokens - rows;
   const targets = modules.map((module) => ({ ...module, rank: RANK, scale: 2 }));
   const held = memory('cuda', model, batch, card);
-  const { recompute } = held;
+  const { recomputedLayers } = held;
   const work = planning.stepWork(
-    { architecture, modules, targets, recompute },
+    { architecture, modules, targets, recomputedLayers },
     { tokensPerStep: tokens, labelsPerStep: labels, squaresPerStep: rows * length ** 2, microBatchesPerStep: 1 },
   );
   // The logits are written, read, replaced by their gradient, and read again.
@@ -99,7 +102,7 @@ function step(model, batch, card) {
     attention: (work.attention * 1e9) / (card.teraflops * 1e12 * REACHED.attention),
     passes: bytes / (card.terabytes * 1e12 * REACHED.passes),
   };
-  const ops = (recompute ? OPS.recomputed : OPS.ofLayer) * architecture.layerCount + OPS.beside;
+  const ops = OPS.ofLayer * architecture.layerCount + (OPS.recomputed - OPS.ofLayer) * recomputedLayers + OPS.beside;
   const onCard = seconds.products + seconds.attention + seconds.passes;
   const dispatch = ops * SECONDS_PER_OP;
   return {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LoraAdapter } from '../../packages/lora/dist/index.js';
 import { readModelFolder, WeightDigests, withBaseQuantization } from '../../packages/model-folder/dist/index.js';
-import { loadBaseModel, loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
+import { ALL_LAYERS, loadBaseModel, loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
 import { configureKernels, dispose, fill, observeOps, scope } from '../../packages/tensor/dist/index.js';
 import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
 
@@ -51,7 +51,7 @@ export async function machine({ model, precision, rows, length, repeats }) {
   const batch = batchOf({ rows, length });
   const seconds = medianSeconds(() => run(batch), repeats);
   const { products, attention } = stepWork(
-    { architecture: decoder.architecture, modules: folder.modules, targets, recompute: false },
+    { architecture: decoder.architecture, modules: folder.modules, targets, recomputedLayers: 0 },
     {
       tokensPerStep: tokens,
       labelsPerStep: batch.labels.length,
@@ -171,7 +171,8 @@ async function engineStep(modelFolder, precision, quantization = 'none') {
      * @param {boolean} [recompute]
      */
     run(batch, recompute = false) {
-      scope(() => void objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute })); // frees the losses
+      const pass = { adapters: [{ adapter }], recomputedLayers: recompute ? ALL_LAYERS : 0 };
+      scope(() => void objective.lossAndGradients(batch, pass)); // frees the losses
       adapter.takeGradient().dispose();
     },
   };

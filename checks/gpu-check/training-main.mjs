@@ -109,7 +109,7 @@ async function measured({ rows, length }) {
       seconds_per_step: median,
       tokens_per_second: (rows * length) / (median ?? Number.NaN),
       peak_memory_bytes: engine.cuda?.memory().peakBytes ?? null,
-      recompute: report?.estimate?.recompute ?? false,
+      recompute: (report?.estimate?.recomputed_layers ?? 0) > 0,
       estimate: report?.estimate ?? null,
       losses,
     };

@@ -51,8 +51,8 @@ export function cardTable(modelFolder, planning) {
 
 /** @param {import('./model-on-card.mjs').Planning} planning @param {ReturnType<typeof modelOf>} model @param {number} mebibytes */
 function rowsText(planning, model, mebibytes) {
-  /** @param {'kept' | 'recomputed'} how */
-  const most = (how) => {
+  /** @param {number} recomputedLayers */
+  const most = (recomputedLayers) => {
     for (let rows = MOST_ROWS; rows >= 1; rows /= 2) {
       const options = {
         kind: /** @type {const} */ ('cuda'),
@@ -61,11 +61,11 @@ function rowsText(planning, model, mebibytes) {
         rows,
         length: LENGTH,
       };
-      const { [how]: peak, availableBytes } = memoryOnCard(planning, model, options);
-      if (peak <= availableBytes) return String(rows);
+      const { peakOf, availableBytes } = memoryOnCard(planning, model, options);
+      if (peakOf(recomputedLayers) <= availableBytes) return String(rows);
     }
     return '–';
   };
-  const [kept, recomputed] = [most('kept'), most('recomputed')];
+  const [kept, recomputed] = [most(0), most(model.architecture.layerCount)];
   return recomputed === '–' ? '–' : `${kept} / ${recomputed}`;
 }

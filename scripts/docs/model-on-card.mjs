@@ -83,7 +83,7 @@ export function modelOf({ LLAMA_NAMES, layerLinears }, name, shape) {
 }
 
 /**
- * The memory that the estimate expects of a training in bfloat16 that adapts every linear layer, without and with recompute.
+ * The memory that the estimate expects of a training in bfloat16 that adapts every linear layer, by how many layers are computed again.
  *
  * @param {Planning} planning
  * @param {ReturnType<typeof modelOf>} model
@@ -109,11 +109,11 @@ export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, len
   };
   const targets = modules.map((module) => ({ ...module, rank, scale: 1 }));
   const trainedParameters = modules.reduce((sum, module) => sum + rank * (module.in_features + module.out_features), 0);
-  /** @param {boolean} recompute */
-  const peakOf = (recompute) =>
+  /** @param {number} recomputedLayers */
+  const peakOf = (recomputedLayers) =>
     decoderMemory({
       memory: {
-        ...{ architecture, targets, trainedParameters, recompute, optimizer: 'adamw' },
+        ...{ architecture, targets, trainedParameters, recomputedLayers, optimizer: 'adamw' },
         weightBytes: weightMemory(model, 'bfloat16'),
         decodedBytes: decodedMemory(model, 'bfloat16', machine.kernels),
         precision: 'bfloat16',
@@ -125,5 +125,5 @@ export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, len
       load: { mostTokens: rows * length, mostLabels: rows * (length - 1), longestRow: length },
       evaluation: null,
     });
-  return { kept: peakOf(false), recomputed: peakOf(true), availableBytes: machine.memory_bytes * (1 - KEPT_FREE) };
+  return { peakOf, availableBytes: machine.memory_bytes * (1 - KEPT_FREE) };
 }

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LoraAdapter } from '../../packages/lora/src/index.js';
 import { readModelFolder } from '../../packages/model-folder/src/index.js';
-import { type Decoder, loadDecoder, tokenBatchOf } from '../../packages/models/src/index.js';
+import { ALL_LAYERS, type Decoder, loadDecoder, tokenBatchOf } from '../../packages/models/src/index.js';
 import { configureKernels, type FloatDType } from '../../packages/tensor/src/index.js';
 import { ADAMW_DEFAULTS, AdamW } from '../../packages/training/src/adamw.js';
 import { runnable } from '../../packages/training/src/batches.js';
@@ -31,12 +31,12 @@ afterAll(() => rm(root, { recursive: true }));
 interface StepOptions {
   dtype?: FloatDType;
   dropout?: number;
-  recompute?: boolean;
+  recomputedLayers?: number;
   microBatches?: number;
 }
 
 /** An adapter on every linear layer, and steps of it over rows of unlike length. */
-function trainerOf(model: Decoder, { dropout = 0, recompute = false, microBatches = 1 }: StepOptions) {
+function trainerOf(model: Decoder, { dropout = 0, recomputedLayers = 0, microBatches = 1 }: StepOptions) {
   const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 4, scale: 2 })));
   const adapter = new LoraAdapter(model.groups, { targets, dropout, seed: 1 });
   const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
@@ -56,7 +56,7 @@ function trainerOf(model: Decoder, { dropout = 0, recompute = false, microBatche
         adapter,
         optimizer,
         batches,
-        { seed: 1, max_grad_norm: 1, learningRate: 1e-3, recompute },
+        { seed: 1, max_grad_norm: 1, learningRate: 1e-3, recomputedLayers },
         passes,
       );
     },
@@ -88,7 +88,7 @@ describe.each(['fused', 'raw'] as const)('%s kernels', (kernels) => {
   test.each(FAMILIES.flatMap((family) => (['float32', 'bfloat16'] as const).map((dtype) => ({ family, dtype }))))(
     'every op of a step of $family in $dtype runs on the device',
     async ({ family, dtype }) => {
-      const options = { dtype, dropout: 0.1, microBatches: 2, recompute: true };
+      const options = { dtype, dropout: 0.1, microBatches: 2, recomputedLayers: ALL_LAYERS };
       const { offDevice, result } = await secondStep(path.join(FIXTURES, 'families', family, 'base'), options);
       expect(offDevice.join('\n')).toBe('');
       expect(Number.isFinite(result.loss)).toBe(true);
@@ -111,7 +111,7 @@ describe('copies between host and device', () => {
 
   const OPTIONS: StepOptions[] = (['float32', 'bfloat16'] as const).flatMap((dtype) => [
     { dtype },
-    { dtype, dropout: 0.1, recompute: true, microBatches: 3 },
+    { dtype, dropout: 0.1, recomputedLayers: ALL_LAYERS, microBatches: 3 },
   ]);
   test.each(OPTIONS)('a step of %o reads once, and copies as much with two layers as with four', async (options) => {
     const two = await copies(2, options);

@@ -55,6 +55,7 @@ function validationLine({ id, rows, longest, ...overflow }: NonNullable<Report['
 
 function estimateLine({ machine, ...estimate }: NonNullable<Report['estimate']>): string {
   const memory = `${bytesText(estimate.peak_memory_bytes)} of the ${bytesText(estimate.available_memory_bytes)} that ${machine} has`;
-  const again = estimate.recompute ? ', layers computed again to save memory' : '';
+  const layers = estimate.recomputed_layers;
+  const again = layers === 0 ? '' : `, ${layers === 1 ? 'a layer' : `${layers} layers`} computed again to save memory`;
   return `estimate      ${durationText(estimate.total_seconds)} at ${estimate.seconds_per_step.toPrecision(2)} s a step; ${memory}${again}`;
 }

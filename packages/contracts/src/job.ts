@@ -214,7 +214,7 @@ export const TrainingSettings = Type.Object(
       default: 'auto',
       description:
         'Whether the backward pass computes layers again instead of keeping their activations: less memory, about ' +
-        'a third more time. auto: only if the job would not fit otherwise.',
+        'a third more time if it is all of them. auto: as few as the job needs to fit.',
     }),
     seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 42 }),
     eval_every_steps: Nullable(Type.Integer({ minimum: 1, maximum: MAX_STEPS }), {

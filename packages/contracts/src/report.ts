@@ -117,9 +117,9 @@ export const Report = Type.Object(
             minimum: 0,
             description: 'Training and evaluations, without loading the model.',
           }),
-          recompute: Type.Boolean({
-            description: 'Whether the backward pass computes layers again to save memory.',
-          }),
+          recomputed_layers: count(
+            'Layers that the backward pass computes again to save memory. Beside other jobs it is all of them, or none.',
+          ),
         },
         closed,
       ),

@@ -23,6 +23,7 @@ export {
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
 export {
   type ActingAdapter,
+  ALL_LAYERS,
   adaptersWithin,
   type DropoutSeed,
   type GroupAdapter,

@@ -70,9 +70,14 @@ export interface Pass {
   readonly adapters: readonly ActingAdapter[];
   /** Whether a backward pass will follow. */
   readonly record: boolean;
-  /** Keep the inputs of layers only and compute the rest again in the backward pass: less memory, more time, the same numbers. */
-  readonly recompute: boolean;
+  /**
+   * Number of layers, from the lowest trained one on, of which only the input is kept: the backward pass computes the rest again.
+   * Less memory, more time, the same numbers. {@link ALL_LAYERS} and every number beyond them mean all.
+   */
+  readonly recomputedLayers: number;
 }
+
+export const ALL_LAYERS = Number.POSITIVE_INFINITY;
 
 /** Whether a backward pass has something to learn at a group. */
 export function isTrained(group: LinearGroup, adapters: readonly ActingAdapter[]): boolean {

@@ -165,7 +165,7 @@ export class Plan {
   }
 
   /** The numbers that its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
-  memoryNeeds(trained: { precision: 'float32' | 'bfloat16'; recompute: boolean }): MemoryNeeds | null {
+  memoryNeeds(trained: { precision: 'float32' | 'bfloat16'; recomputedLayers: number }): MemoryNeeds | null {
     return this.#machine === null ? null : memoryNeeds({ ...this.#job, machine: this.#machine }, trained);
   }
 

@@ -94,7 +94,7 @@ describe.each(
     const run = (each: TokenBatch) => runnable(objective, each, each.ids.length);
     const step = async (batches: readonly TokenBatch[]) => {
       // Nothing moves, so that both see the same adapter; loss and norm tell the gradients apart.
-      const settings = { seed: 0, max_grad_norm: 1, learningRate: 0, recompute: false };
+      const settings = { seed: 0, max_grad_norm: 1, learningRate: 0, recomputedLayers: 0 };
       return await optimizerStep(adapter, optimizer, batches.map(run), settings, new PassScheduler().join());
     };
     const whole = await step([batch.asTokenBatch()]);

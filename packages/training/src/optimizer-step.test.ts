@@ -14,7 +14,7 @@ import { optimizerStep } from './optimizer-step.js';
 import { type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 
 const CASE = fileURLToPath(new URL('../../../test/fixtures/reference/llama-tied', import.meta.url));
-const SETTINGS = { seed: 3, max_grad_norm: 1, learningRate: 1e-2, recompute: false };
+const SETTINGS = { seed: 3, max_grad_norm: 1, learningRate: 1e-2, recomputedLayers: 0 };
 const passes = new PassScheduler().join();
 
 let model: Decoder;

@@ -28,7 +28,7 @@ export async function optimizerStep(
   adapter: LoraAdapter,
   optimizer: AdamW,
   batches: Iterable<Batch>,
-  settings: Pick<TrainingSettings, 'seed' | 'max_grad_norm'> & { learningRate: number; recompute: boolean },
+  settings: Pick<TrainingSettings, 'seed' | 'max_grad_norm'> & { learningRate: number; recomputedLayers: number },
   passes: Pick<Participant, 'lossAndGradients'>,
 ): Promise<StepResult> {
   const maxNorm = settings.max_grad_norm;
@@ -42,7 +42,8 @@ export async function optimizerStep(
   try {
     for (const batch of batches) {
       const dropoutSeed = [settings.seed, optimizer.step * MAX_ACCUMULATION_STEPS + pass++] as const;
-      const result = await passes.lossAndGradients({ batch, adapter, dropoutSeed, recompute: settings.recompute });
+      const { recomputedLayers } = settings;
+      const result = await passes.lossAndGradients({ batch, adapter, dropoutSeed, recomputedLayers });
       losses.push(result.losses);
       correct.push(result.correct);
       trainedTokens += result.normaliser;

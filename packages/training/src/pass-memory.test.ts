@@ -45,15 +45,16 @@ describe.each([
   ['raw', 'float32'],
 ] as const)('a pass with %s kernels in %s', (kernels, precision) => {
   test.each([
-    ['all layers adapted, computed again', /_proj$/, true, 1.25],
-    ['all layers adapted', /_proj$/, false, 1.25],
-    ['two layers adapted', /[qv]_proj$/, false, 1.25],
-    ['the output head too', /_proj$|^lm_head$/, false, 1.25],
+    ['all layers adapted, computed again', /_proj$/, Number.POSITIVE_INFINITY, 1.25],
+    ['all layers adapted, one computed again', /_proj$/, 1, 1.25],
+    ['all layers adapted', /_proj$/, 0, 1.25],
+    ['two layers adapted', /[qv]_proj$/, 0, 1.25],
+    ['the output head too', /_proj$|^lm_head$/, 0, 1.25],
     // The estimate counts a backward pass of the layers, too.
-    ['the output head alone', /^lm_head$/, false, 2],
+    ['the output head alone', /^lm_head$/, 0, 2],
   ] as const)(
     '%s: a pass holds as many bytes as the estimate says, or a little less',
-    async (_, adapted, recompute, most) => {
+    async (_, adapted, recomputedLayers, most) => {
       configureKernels(kernels);
       await withProbeModel(async (folder) => {
         const decoder = await loadDecoder(folder, precision);
@@ -72,7 +73,7 @@ describe.each([
           // The adapter's matrices, which some engines make in the first pass, are not the pass's: they are kept.
           objective.loss(batch, { adapters: [{ adapter }] });
           const held = peakBytes(() => {
-            takeBatchLoss(objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute }));
+            takeBatchLoss(objective.lossAndGradients(batch, { adapters: [{ adapter }], recomputedLayers }));
             adapter.takeGradient().dispose();
           });
           const memory = {
@@ -83,7 +84,7 @@ describe.each([
             trainedParameters: 0,
             optimizer: 'adamw' as const,
             precision,
-            recompute,
+            recomputedLayers,
             dropout: 0,
             engine: { fused: kernels === 'fused', holdsProcess: false, reuses: true, slack: 1 },
             logitsInChunk: decoder.head.chunkSize * decoder.architecture.vocabSize,

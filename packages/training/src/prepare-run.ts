@@ -16,7 +16,7 @@ import {
   WeightDigests,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import type { LoadedModel } from '@lorasmith/models';
+import { ALL_LAYERS, type LoadedModel } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
@@ -94,7 +94,8 @@ interface StartedRun {
   identity: RunIdentity;
   initial: PeftAdapter | undefined;
   held: HeldBase;
-  recompute: boolean;
+  /** See Pass in models. */
+  recomputedLayers: number;
   report: Report;
 }
 
@@ -107,8 +108,9 @@ async function startOf(options: TrainOptions, planned: PlannedRun, disposals: Di
   const weightsOfCheckpoints = async () => knownWeights ?? (await digests.compute(model, { signal }));
   const start = await findStart(options, { model, weightsOfCheckpoints, identityIn });
   const { precision, resumeFrom } = start;
-  const recompute = spec.training.recompute === 'always' || (plan.report.estimate?.recompute ?? false);
-  const leaveMemory = options.admit?.(plan.memoryNeeds({ precision: precision.chosen, recompute }));
+  const recomputedLayers =
+    spec.training.recompute === 'always' ? ALL_LAYERS : (plan.report.estimate?.recomputed_layers ?? 0);
+  const leaveMemory = options.admit?.(plan.memoryNeeds({ precision: precision.chosen, recomputedLayers }));
   if (leaveMemory !== undefined) disposals.add(leaveMemory);
   const report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...start.warnings] };
   options.onEvent({ type: 'report-ready', data: { report } });
@@ -125,13 +127,13 @@ async function startOf(options: TrainOptions, planned: PlannedRun, disposals: Di
   if (resumeFrom !== null && resumeFrom.progress.run !== identity.id) {
     throw new ProductError('model_file_corrupt', `${model.name} has changed while it was in use. Start again.`);
   }
-  return { start, identity, initial, held, recompute, report };
+  return { start, identity, initial, held, recomputedLayers, report };
 }
 
 async function buildRun(
   options: TrainOptions,
   passes: Participant,
-  { model, texts, plan, start, identity, initial, held, recompute, report }: PlannedRun & StartedRun,
+  { model, texts, plan, start, identity, initial, held, recomputedLayers, report }: PlannedRun & StartedRun,
   disposals: Disposals,
 ): Promise<PreparedRun> {
   const { spec, dataset } = options;
@@ -165,7 +167,7 @@ async function buildRun(
     identity,
     settings: spec.training,
     steps: plan.steps,
-    recompute,
+    recomputedLayers,
     adapter,
     optimizer,
     data: {

@@ -24,8 +24,8 @@ export interface TrainingRunOptions {
   identity: RunIdentity;
   settings: TrainingSettings;
   steps: Plan['steps'];
-  /** Whether layers are computed again in the backward pass, for less memory. */
-  recompute: boolean;
+  /** See Pass in models. While other jobs train beside it, all layers or none. */
+  recomputedLayers: number;
   /** The adapter that is trained, and its optimizer. Both belong to this run alone. */
   adapter: LoraAdapter;
   optimizer: AdamW;
@@ -136,12 +136,12 @@ export class TrainingRun {
 
   /** @throws ProductError non_finite_loss; cancelled before a micro-batch: then nothing of the step is done */
   async step(): Promise<void> {
-    const { settings, steps, adapter, optimizer, recompute, data, passes, onEvent } = this.#options;
+    const { settings, steps, adapter, optimizer, recomputedLayers, data, passes, onEvent } = this.#options;
     const startedMs = performance.now();
     const { epoch, microBatches } = this.#rows.rowsOf(optimizer.step);
     const learningRate = learningRateAt(optimizer.step, settings, steps);
     const batches = inTurn(microBatches, data.training);
-    const stepSettings = { ...settings, learningRate, recompute };
+    const stepSettings = { ...settings, learningRate, recomputedLayers };
     const result = await optimizerStep(adapter, optimizer, batches, stepSettings, passes);
     const seconds = (performance.now() - startedMs) / 1000;
     this.#count(result, epoch, seconds);

@@ -37,11 +37,11 @@ export class Classifier {
 
   /** @returns `[rows, classes]` float32 */
   logits(batch: Pick<FeatureBatch, 'features' | 'width'>, adapters: readonly ActingAdapter[] = []): Tensor {
-    return scope(() => this.forward(batch, { adapters, record: false, recompute: false }).logits);
+    return scope(() => this.forward(batch, { adapters, record: false, recomputedLayers: 0 }).logits);
   }
 
   /**
-   * The tokens of the pass are rows, and `recompute` has no effect. Call it in a scope, which frees the intermediate results.
+   * The tokens of the pass are rows, and `recomputedLayers` has no effect. Call it in a scope, which frees the intermediate results.
    * @returns logits `[rows, classes]` float32; saved is null without `pass.record`
    */
   forward(

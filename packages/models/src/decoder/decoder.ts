@@ -135,7 +135,7 @@ export class Decoder {
     const context = this.#contextOf(stream.rowLengths, positions, wanted, pass);
     const adapters = adaptersAtHead(context);
     const embedded = this.embed(stream.ids, positions);
-    const { stream: after, layers } = this.#layersForward(embedded, context, pass.recompute);
+    const { stream: after, layers } = this.#layersForward(embedded, context, pass.recomputedLayers);
     const last = streamSum(after); // [wanted, hidden]
     freeStream(after, last);
     const { output, inverseRms } = this.weights.finalNorm.forward(last, this.dtype);
@@ -171,12 +171,12 @@ export class Decoder {
     wanted: Int32Array,
     adapters: readonly ActingAdapter[],
   ): { hidden: Tensor; adapters: readonly ActingAdapter[] } {
-    const pass = { adapters, record: false, recompute: false };
+    const pass = { adapters, record: false, recomputedLayers: 0 };
     let ofHead = adapters;
     const hidden = scope(() => {
       const context = this.#contextWith(mixing, positions, wanted, pass);
       ofHead = adaptersAtHead(context);
-      const last = streamSum(this.#layersForward(this.embed(ids, positions), context, false).stream); // [wanted, hidden]
+      const last = streamSum(this.#layersForward(this.embed(ids, positions), context, 0).stream); // [wanted, hidden]
       return this.weights.finalNorm.forward(last, this.dtype).output;
     });
     return { hidden, adapters: ofHead };
@@ -197,7 +197,7 @@ export class Decoder {
    */
   logitsAt(indices: Int32Array, stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
     return scope(() => {
-      const pass = { adapters, record: false, recompute: false };
+      const pass = { adapters, record: false, recomputedLayers: 0 };
       const { hidden, adapters: ofHead } = this.forward(stream, indices, pass);
       return cast(this.head.logits(hidden, ofHead), 'float32');
     });
@@ -247,13 +247,14 @@ export class Decoder {
   #layersForward(
     x: Tensor,
     context: BlockContext,
-    recompute: boolean,
+    recomputedLayers: number,
   ): { stream: Stream; layers: (SavedLayer | null)[] } {
     const { layers } = this.weights;
     const lowest = context.record ? layers.findIndex((layer) => layer.isTrained(context.adapters)) : -1;
     let stream: Stream = { x, branch: null, ownsX: true };
     const saved = layers.map((layer, index) => {
       const record = lowest !== -1 && index >= lowest;
+      const recompute = record && index - lowest < recomputedLayers;
       const result = layer.forward(stream, { ...this.#contextAt(index, context), record }, recompute);
       stream = result.stream;
       return result.saved;

@@ -6,13 +6,22 @@ const modules = [layer('model.layers.0.mlp.up_proj'), layer('model.layers.1.mlp.
 const targetsAt = (...places: number[]) => places.map((place) => ({ ...modules[place]!, rank: 1, scale: 1 }));
 
 describe('the work of linear layers', () => {
+  const workOf = (place: number, isRecomputed: (layer: number) => boolean) =>
+    linearWork(modules, targetsAt(place), { tokensOf: () => 1, readsLayer: () => false, isRecomputed });
+
   test.each([
     ['the first block', 0, 18],
     ['the second block', 1, 12],
     ['a layer outside the blocks, which comes after them', 2, 6],
   ])('has no gradient below an adapter in %s', (_, place, backward) => {
-    const work = linearWork(modules, targetsAt(place), { tokensOf: () => 1, readsLayer: () => false });
-    expect([work.forward, work.backward]).toEqual([18, backward]);
+    const work = workOf(place, () => false);
+    expect([work.forward, work.backward, work.again]).toEqual([18, backward, 0]);
+  });
+
+  test('has the forward products of those layers again that are computed again, and from the lowest adapted one on', () => {
+    expect(workOf(0, (layer) => layer === 1).again).toBe(6);
+    expect(workOf(1, (layer) => layer < 2).again).toBe(6);
+    expect(workOf(0, (layer) => layer < 2).again).toBe(12);
   });
 });
 

@@ -24,8 +24,8 @@ export function adaptedLayers(
 /** Products a model's linear layers make, in multiply-adds. */
 export interface LinearWork {
   forward: number;
-  /** The forward products of the layers from the lowest adapted one on, which may be computed again. */
-  recomputable: number;
+  /** The forward products of the layers that are computed again. */
+  again: number;
   /**
    * Gradients by the inputs; none below the lowest adapted layer, and none by what that layer reads. Of that layer all others are counted,
    * as if its first ones were adapted.
@@ -35,15 +35,22 @@ export interface LinearWork {
   adapters: number;
 }
 
-/** @param tokensOf how many tokens pass through a module @param readsLayer whether a module reads what its layer reads */
+/**
+ * @param options `tokensOf`: how many tokens pass through a module; `readsLayer`: whether a module reads what its layer reads;
+ * `isRecomputed`: whether a layer is computed again
+ */
 export function linearWork(
   modules: readonly AdaptableModule[],
   targets: readonly Target[],
   {
     tokensOf,
     readsLayer,
-  }: Record<'tokensOf', (module: AdaptableModule) => number> &
-    Record<'readsLayer', (module: AdaptableModule) => boolean>,
+    isRecomputed,
+  }: {
+    tokensOf: (module: AdaptableModule) => number;
+    readsLayer: (module: AdaptableModule) => boolean;
+    isRecomputed: (layer: number) => boolean;
+  },
 ): LinearWork {
   const size = (module: AdaptableModule) => tokensOf(module) * module.in_features * module.out_features;
   const lowest = lowestAdaptedBlock(targets);
@@ -55,6 +62,6 @@ export function linearWork(
     (sum, target) => sum + 3 * target.rank * tokensOf(target) * (target.in_features + target.out_features),
     0,
   );
-  const recomputable = sizeOf(withGradient);
-  return { forward: sizeOf(modules), recomputable, backward: recomputable - sizeOf(atTheEnd), adapters };
+  const again = sizeOf(withGradient.filter((module) => isRecomputed(blockOf(module))));
+  return { forward: sizeOf(modules), again, backward: sizeOf(withGradient) - sizeOf(atTheEnd), adapters };
 }

@@ -60,6 +60,12 @@ function job(rows: TokenExamples, training: Partial<JobSpec['training']> = {}, m
   return { spec, model, targets, training: rows, validation: null, steps, prompts: [], machine };
 }
 
+/** The job on a model with more layers. */
+function withLayers(planned: JobToEstimate, layerCount: number): JobToEstimate {
+  const architecture = { ...planned.model.architecture, layerCount } as DecoderArchitecture;
+  return { ...planned, model: { ...planned.model, architecture } };
+}
+
 const peakOf = (planned: JobToEstimate) => estimateJob(planned)!.peak_memory_bytes;
 const secondsOf = (planned: JobToEstimate) => estimateJob(planned)!.seconds_per_step;
 
@@ -157,7 +163,7 @@ describe('memory', () => {
     const rows = examples(4, 10);
     const training = { precision: 'bfloat16', recompute: 'never' } as const;
     const needs = (optimizer: 'adamw' | 'adamw_8bit') =>
-      memoryNeeds(job(rows, { ...training, optimizer }), { precision: 'bfloat16', recompute: false })!;
+      memoryNeeds(job(rows, { ...training, optimizer }), { precision: 'bfloat16', recomputedLayers: 0 })!;
     const [exact, small] = [needs('adamw'), needs('adamw_8bit')];
     const { trainedParameters, engine } = exact.memory;
     const saved = decoderMemory(exact) - decoderMemory(small);
@@ -177,16 +183,35 @@ describe('memory', () => {
   test('auto computes layers again only where the job would not fit otherwise', () => {
     const rows = examples(1024, 256);
     const roomy = estimateJob(job(rows, { batch_size: 512 }))!;
-    expect(roomy.recompute).toBe(false);
+    expect(roomy.recomputed_layers).toBe(0);
     const tight = { ...MACHINE, memory_bytes: Math.round(roomy.peak_memory_bytes * 0.99) };
-    expect(estimateJob(job(rows, { batch_size: 512 }, tight))!.recompute).toBe(true);
+    expect(estimateJob(job(rows, { batch_size: 512 }, tight))!.recomputed_layers).toBeGreaterThan(0);
+  });
+
+  test('auto computes as few layers again as the job needs to fit', () => {
+    const deep = (recompute: 'auto' | 'always' | 'never', memory_bytes = MACHINE.memory_bytes) => {
+      const planned = job(examples(1024, 256), { batch_size: 512, recompute }, { ...MACHINE, memory_bytes });
+      return estimateJob(withLayers(planned, 24))!;
+    };
+    const [kept, all] = [deep('never'), deep('always')];
+    expect(all.recomputed_layers).toBe(24);
+    const middle = Math.round((kept.peak_memory_bytes + all.peak_memory_bytes) / 2 / 0.95);
+    const some = deep('auto', middle);
+    expect(some.recomputed_layers).toBeGreaterThan(8);
+    expect(some.recomputed_layers).toBeLessThan(16);
+    expect(some.peak_memory_bytes).toBeLessThanOrEqual(some.available_memory_bytes);
+    // As much as one layer less would need does not fit.
+    const ofOne = (kept.peak_memory_bytes - all.peak_memory_bytes) / 23;
+    expect(some.peak_memory_bytes + ofOne).toBeGreaterThan(some.available_memory_bytes);
+    expect(some.seconds_per_step).toBeGreaterThan(kept.seconds_per_step);
+    expect(some.seconds_per_step).toBeLessThan(all.seconds_per_step);
   });
 });
 
 describe('memory of several jobs', () => {
   const needs = (rows: number, length: number, training: Partial<JobSpec['training']> = {}) => {
     const planned = job(examples(rows, length), { precision: 'bfloat16', recompute: 'never', ...training });
-    return memoryNeeds(planned, { precision: 'bfloat16', recompute: false })!;
+    return memoryNeeds(planned, { precision: 'bfloat16', recomputedLayers: 0 })!;
   };
   const weights = () => 2 * model.parameterCount * 1.08;
 
@@ -208,6 +233,17 @@ describe('memory of several jobs', () => {
     expect(sharing(512)).toBeCloseTo((sharing(1024) * 3) / 7, -3);
     expect(sharing(4096)).toBe(sharing(1024));
     expect(jointMemory([small, large], 1024)).toBe(jointMemory([small, large], 0));
+  });
+
+  test('has all layers of a job computed again that computes some of them again alone', () => {
+    const large = (recomputedLayers: number) => {
+      const planned = withLayers(job(examples(512, 256), { batch_size: 16, precision: 'bfloat16' }), 12);
+      return memoryNeeds(planned, { precision: 'bfloat16', recomputedLayers })!;
+    };
+    const small = needs(64, 32, { batch_size: 4 });
+    expect(decoderMemory(large(3))).toBeGreaterThan(decoderMemory(large(12)));
+    expect(jointMemory([large(3), small], 1024)).toBe(jointMemory([large(12), small], 1024));
+    expect(jointMemory([large(0), small], 1024)).toBeGreaterThan(jointMemory([large(12), small], 1024));
   });
 
   test('is reported as what a job adds', () => {
@@ -273,8 +309,8 @@ describe('memory on a GPU', () => {
     const training = { precision: 'bfloat16', batch_size: 16 } as const;
     const fused = estimateJob(job(rows, training, cuda))!;
     const memory = Math.ceil(fused.peak_memory_bytes / 0.95) + 1e6;
-    expect(estimateJob(job(rows, training, onGpu(cuda.engine, memory)))!.recompute).toBe(false);
-    expect(estimateJob(job(rows, training, onGpu(tensorflow.engine, memory)))!.recompute).toBe(true);
+    expect(estimateJob(job(rows, training, onGpu(cuda.engine, memory)))!.recomputed_layers).toBe(0);
+    expect(estimateJob(job(rows, training, onGpu(tensorflow.engine, memory)))!.recomputed_layers).toBeGreaterThan(0);
   });
 
   test('logits in a chunk are what a small share of the card takes, and on the CPU a fixed number', () => {
@@ -405,11 +441,7 @@ describe('when memory ran out although the job was expected to fit, what is name
   test('recompute first, which trains the same', () => {
     const settings = { batch_size: 256, precision: 'bfloat16', recompute: 'never' } as const;
     // In a model of two layers it saves little.
-    const architecture = { ...model.architecture, layerCount: 12 } as typeof model.architecture;
-    const deep = (recompute: 'never' | 'always') => ({
-      ...job(rows, { ...settings, recompute }),
-      model: { ...model, architecture },
-    });
+    const deep = (recompute: 'never' | 'always') => withLayers(job(rows, { ...settings, recompute }), 12);
     expect(settingsForLessMemory(deep('never'))).toBe('Use recompute: "always", which trains the same.');
     expect(peakOf(deep('always'))).toBeLessThan(0.8 * peakOf(deep('never')));
   });

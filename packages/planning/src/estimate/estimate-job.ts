@@ -10,6 +10,7 @@ import { countRounds, type StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/examples.js';
 import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
+import { adaptedLayers } from './adapted-layers.js';
 import { batchLoad, evaluationLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
@@ -45,12 +46,12 @@ export function availableMemory(machine: MachineProfile): number {
 /** The sizes that the memory of a job depends on, as it is trained; null for a classifier, which is small. */
 export function memoryNeeds(
   job: JobToEstimate,
-  { precision, recompute }: { precision: Precision; recompute: boolean },
+  { precision, recomputedLayers }: { precision: Precision; recomputedLayers: number },
 ): MemoryNeeds | null {
   const { architecture } = job.model;
   if (architecture.kind !== 'decoder') return null;
   const load = batchLoad(job.training, job.spec.training, job.steps);
-  return { memory: memoryOf(job, architecture, precision, recompute), load, evaluation: evaluationOf(job) };
+  return { memory: memoryOf(job, architecture, precision, recomputedLayers), load, evaluation: evaluationOf(job) };
 }
 
 /** The job with weights that are quantized when they are read; null where it has such, or cannot. */
@@ -74,30 +75,32 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const load = batchLoad(job.training, spec.training, steps);
   const available = availableMemory(machine);
   const evaluation = evaluationOf(job);
-  const needs = (recompute: boolean) => ({
-    memory: memoryOf(job, architecture, precision, recompute),
+  const needs = (recomputedLayers: number) => ({
+    memory: memoryOf(job, architecture, precision, recomputedLayers),
     load,
     evaluation,
   });
-  const peak = (recompute: boolean) => machine.base_memory_bytes + decoderMemory(needs(recompute));
-  const recompute =
-    spec.training.recompute === 'always' || (spec.training.recompute === 'auto' && peak(false) > available);
+  const peak = (recomputedLayers: number) => machine.base_memory_bytes + decoderMemory(needs(recomputedLayers));
+  const layers = adaptedLayers(architecture, job.targets);
+  const fewest = () => Array.from({ length: layers }, (_, count) => count).find((count) => peak(count) <= available);
+  const recomputedLayers =
+    spec.training.recompute === 'auto' ? (fewest() ?? layers) : spec.training.recompute === 'always' ? layers : 0;
   const rates = machine.rates[precision] ?? machine.rates.float32;
   const weightBytes = weightMemory(model, precision);
   const arePacked = machine.engine.kind === 'cpu';
-  const work = { architecture, modules: model.modules, targets: job.targets, recompute, weightBytes, arePacked };
+  const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, weightBytes, arePacked };
   const perStep = secondsPerStep(work, load, rates);
   return {
     machine: machine.worker,
-    peak_memory_bytes: Math.round(peak(recompute)),
-    added_memory_bytes: Math.round(addedMemory(needs(recompute), SHARED_PASS_TOKENS)),
+    peak_memory_bytes: Math.round(peak(recomputedLayers)),
+    added_memory_bytes: Math.round(addedMemory(needs(recomputedLayers), SHARED_PASS_TOKENS)),
     available_memory_bytes: available,
     seconds_per_step: perStep,
     total_seconds:
       perStep * steps.total +
       firstPassSeconds(architecture, rates) +
       besideSteps(job, precision, (forwardShare(work) * perStep) / load.tokensPerStep),
-    recompute,
+    recomputed_layers: recomputedLayers,
   };
 }
 
@@ -156,7 +159,7 @@ function memoryOf(
   { spec, model, targets, prompts, machine }: JobToEstimate,
   architecture: DecoderArchitecture,
   precision: Precision,
-  recompute: boolean,
+  recomputedLayers: number,
 ): MemoryNeeds['memory'] {
   const trainedParameters = targets.reduce(
     (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + rank * (inFeatures + outFeatures),
@@ -169,7 +172,7 @@ function memoryOf(
   const weightBytes = weightMemory(model, precision);
   const decodedBytes = decodedMemory(model, precision, machine.kernels);
   const adapter = { targets, trainedParameters, optimizer, dropout };
-  const job = { architecture, weightBytes, decodedBytes, ...adapter, precision, recompute };
+  const job = { architecture, weightBytes, decodedBytes, ...adapter, precision, recomputedLayers };
   const sampling = samplingOf(spec, prompts);
   const cacheBytes = sampling === null ? 0 : sampleCacheBytes(architecture, sampling, bytesPerNumber(precision));
   return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };

@@ -22,7 +22,8 @@ export interface MemoryOfDecoder {
   trainedParameters: number;
   optimizer: keyof typeof MOMENT_BYTES;
   precision: Precision;
-  recompute: boolean;
+  /** Number of layers that are computed again, from the lowest adapted one on. */
+  recomputedLayers: number;
   dropout: number;
   engine: EngineMemory;
   logitsInChunk: number;
@@ -76,9 +77,10 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
     jobs.map(({ memory }) => memory.trainedParameters * (4 * vectors + 2 * MOMENT_BYTES[memory.optimizer]));
   const vectors = sum(optimizers(HELD_VECTORS)) + Math.max(...optimizers(UPDATE_VECTORS));
   const plans = engine.holdsProcess ? PLANNING_BYTES + FURTHER_PLAN_BYTES * (jobs.length - 1) : 0;
+  const inCompany = jobs.length === 1 ? jobs : jobs.map(besideOthers);
   const passes = [true, false].map((recompute) =>
     sharedPassBytes(
-      jobs.filter(({ memory }) => memory.recompute === recompute),
+      inCompany.filter(({ memory }) => memory.recomputedLayers > 0 === recompute),
       passTokens,
     ),
   );
@@ -90,6 +92,12 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
   // A job alone has no pass while it answers its prompts; others go on.
   const beyond = jobs.length === 1 ? Math.max(pass, ...caches) : pass + sum(caches);
   return plans + (weights + vectors + beyond) * engine.slack;
+}
+
+/** Beside other jobs a job computes all layers again, or none. */
+function besideOthers(job: MemoryNeeds): MemoryNeeds {
+  const { recomputedLayers, architecture } = job.memory;
+  return { ...job, memory: { ...job.memory, recomputedLayers: recomputedLayers > 0 ? architecture.layerCount : 0 } };
 }
 
 /** Bytes of the largest pass of jobs that all compute layers again, or none of which does: only such share passes. */
@@ -132,11 +140,15 @@ function sum(numbers: readonly number[]): number {
 export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const { architecture } = memory;
   const width = bytesPerNumber(memory.precision);
+  const { layerCount, hiddenSize } = architecture;
   const layers = adaptedLayers(architecture, memory.targets);
-  const ofLayers = Array.from({ length: layers }, (_, fromLast) => {
-    return savedByLayer(memory, load, architecture.layerCount - 1 - fromLast, width);
-  });
-  const saved = memory.recompute ? layers * 4 * architecture.hiddenSize + Math.max(0, ...ofLayers) : sum(ofLayers);
+  const ofLayers = Array.from({ length: layers }, (_, index) =>
+    savedByLayer(memory, load, layerCount - layers + index, width),
+  );
+  const recomputed = Math.min(layers, memory.recomputedLayers);
+  // The layers above are done when the first of these is computed again.
+  const atATime = Math.max(sum(ofLayers.slice(recomputed)), ...ofLayers.slice(0, recomputed));
+  const saved = recomputed * 4 * hiddenSize + atATime;
   return load.mostTokens * saved + workingBytes(memory, load);
 }
 

@@ -13,7 +13,8 @@ export interface DecoderWork {
   architecture: DecoderArchitecture;
   modules: readonly AdaptableModule[];
   targets: readonly Target[];
-  recompute: boolean;
+  /** Number of layers that are computed again, from the lowest adapted one on. */
+  recomputedLayers: number;
 }
 
 type Load = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'>;
@@ -31,10 +32,10 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
   const tokensOf = ({ name }: { name: string }) => (afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep);
   const readsLayer = ({ name }: { name: string }) =>
     architecture.names.queryKeyValue.some((path) => name.endsWith(`.${path}`));
-  const linear = linearWork(work.modules, work.targets, { tokensOf, readsLayer });
-  const { forwards, backwards } = layerPasses(work);
-  const again = work.recompute ? 1 : 0;
-  const gradients = linear.backward + again * linear.recomputable;
+  const { forwards, backwards, recomputed } = layerPasses(work);
+  const lowest = architecture.layerCount - backwards;
+  const isRecomputed = (layer: number) => layer >= lowest && layer < lowest + recomputed;
+  const linear = linearWork(work.modules, work.targets, { tokensOf, readsLayer, isRecomputed });
   const head = (backwards > 0 ? 2 : 1) * architecture.vocabSize * architecture.hiddenSize;
   // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
   const scoresOfLayer = (load.squaresPerStep / 2) * architecture.headCount * architecture.headDim;
@@ -43,11 +44,11 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
       ? stateWork(architecture.linearAttention!) * load.tokensPerStep
       : scoresOfLayer;
   const scores = Array.from({ length: architecture.layerCount }, (_, layer) => {
-    const hasGradient = layer >= architecture.layerCount - backwards;
-    return inLayer(layer) * (1 + (hasGradient ? again + ATTENTION_BACKWARD : 0));
+    return inLayer(layer) * (1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? ATTENTION_BACKWARD : 0));
   }).reduce((sum, one) => sum + one, 0);
   return {
-    products: (2 * (linear.forward + gradients + linear.adapters + head * load.labelsPerStep)) / 1e9,
+    products:
+      (2 * (linear.forward + linear.again + linear.backward + linear.adapters + head * load.labelsPerStep)) / 1e9,
     attention: (2 * 2 * scores) / 1e9,
     passes: (passBytesOfLayer(architecture) * load.tokensPerStep * (forwards + backwards)) / 2 / 1e9,
   };
@@ -59,9 +60,14 @@ function stateWork({ valueHeadCount, keyHeadDim, valueHeadDim }: LinearAttention
 }
 
 /** The layers that a step goes through forward, those computed again twice, and backward: from the lowest adapted one on. */
-function layerPasses({ architecture, targets, recompute }: DecoderWork): { forwards: number; backwards: number } {
+function layerPasses({ architecture, targets, recomputedLayers }: DecoderWork): {
+  forwards: number;
+  backwards: number;
+  recomputed: number;
+} {
   const backwards = adaptedLayers(architecture, targets);
-  return { forwards: architecture.layerCount + (recompute ? backwards : 0), backwards };
+  const recomputed = Math.min(backwards, recomputedLayers);
+  return { forwards: architecture.layerCount + recomputed, backwards, recomputed };
 }
 
 /**

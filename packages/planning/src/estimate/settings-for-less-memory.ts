@@ -18,7 +18,8 @@ export function settingsForLessMemory(job: JobToEstimate): string {
     const changedEstimate = estimateJob({ ...changedJob, spec });
     return changedEstimate !== null && changedEstimate.peak_memory_bytes <= limit;
   };
-  if (!estimate.recompute && fits({ recompute: 'always' })) return 'Use recompute: "always", which trains the same.';
+  if (training.recompute !== 'always' && fits({ recompute: 'always' }))
+    return 'Use recompute: "always", which trains the same.';
   const rowsPerStep = training.batch_size * training.gradient_accumulation_steps;
   for (const batch_size of smallerBatchSizes(training)) {
     const gradient_accumulation_steps = rowsPerStep / batch_size;

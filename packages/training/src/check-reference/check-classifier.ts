@@ -69,7 +69,7 @@ async function compare(reference: ClassifierCase, tensors: Tensors, temporary: s
   const losses: number[] = [];
   const passes = new PassScheduler().join();
   for (let step = 0; step < settings.steps; step++) {
-    const stepSettings = { seed: 0, recompute: false, max_grad_norm: null, learningRate: settings.lr };
+    const stepSettings = { seed: 0, recomputedLayers: 0, max_grad_norm: null, learningRate: settings.lr };
     losses.push((await optimizerStep(adapter, optimizer, [run], stepSettings, passes)).loss);
   }
   const logits = model.logits(batch, [{ adapter }]);

@@ -142,7 +142,7 @@ async function compareSteps(
   for (let step = 0; step < settings.steps; step++) {
     const stepSettings = {
       seed: 0,
-      recompute: false,
+      recomputedLayers: 0,
       max_grad_norm: settings.max_grad_norm,
       learningRate: settings.lr,
     };

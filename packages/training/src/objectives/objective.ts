@@ -27,8 +27,8 @@ export interface BatchLoss {
 export interface PassOptions {
   /** The adapters that act on the base, and on which tokens; none: the base alone. */
   adapters: readonly ActingAdapter[];
-  /** See Pass in models. @defaultValue false */
-  recompute?: boolean;
+  /** See Pass in models. @defaultValue 0 */
+  recomputedLayers?: number;
 }
 
 /**

@@ -1,5 +1,12 @@
 import { LoraAdapter, type LoraTarget } from '@lorasmith/lora';
-import { type ActingAdapter, type Decoder, generateTexts, joinTokenBatches, tokenBatchOf } from '@lorasmith/models';
+import {
+  type ActingAdapter,
+  ALL_LAYERS,
+  type Decoder,
+  generateTexts,
+  joinTokenBatches,
+  tokenBatchOf,
+} from '@lorasmith/models';
 import { configureKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
@@ -81,26 +88,29 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
       second: (): ActingAdapter[] => [{ adapter: second, dropoutSeed: [4, 20] }],
     };
 
-    test.each([false, true])('each has the losses and gradients that it has alone, recompute: %s', (recompute) => {
-      const { batch, adapters } = together();
-      takeBatchLoss(objective.lossAndGradients(batch, { adapters, recompute }));
-      const gradients = [gradientOf(first), gradientOf(second)];
-      const losses = objective.rowLosses(batch, { adapters });
+    test.each([0, ALL_LAYERS])(
+      'each has the losses and gradients that it has alone, recomputed layers: %s',
+      (recomputedLayers) => {
+        const { batch, adapters } = together();
+        takeBatchLoss(objective.lossAndGradients(batch, { adapters, recomputedLayers }));
+        const gradients = [gradientOf(first), gradientOf(second)];
+        const losses = objective.rowLosses(batch, { adapters });
 
-      takeBatchLoss(objective.lossAndGradients(BATCHES.first, { adapters: alone.first(), recompute }));
-      expect(differenceByLargest(gradients[0]!, gradientOf(first))).toBeLessThan(TOLERANCE[dtype]);
-      takeBatchLoss(objective.lossAndGradients(BATCHES.second, { adapters: alone.second(), recompute }));
-      expect(differenceByLargest(gradients[1]!, gradientOf(second))).toBeLessThan(TOLERANCE[dtype]);
+        takeBatchLoss(objective.lossAndGradients(BATCHES.first, { adapters: alone.first(), recomputedLayers }));
+        expect(differenceByLargest(gradients[0]!, gradientOf(first))).toBeLessThan(TOLERANCE[dtype]);
+        takeBatchLoss(objective.lossAndGradients(BATCHES.second, { adapters: alone.second(), recomputedLayers }));
+        expect(differenceByLargest(gradients[1]!, gradientOf(second))).toBeLessThan(TOLERANCE[dtype]);
 
-      const expected = [
-        ...objective.rowLosses(BATCHES.first, { adapters: alone.first() }),
-        ...objective.rowLosses(BATCHES.base, { adapters: [] }),
-        ...objective.rowLosses(BATCHES.second, { adapters: alone.second() }),
-      ];
-      expect(differenceByLargest(losses, expected)).toBeLessThan(TOLERANCE[dtype]);
-      // They do differ from those of the base, and from each other's.
-      expect(differenceByLargest(objective.rowLosses(batch, { adapters: [] }), expected)).toBeGreaterThan(0.01);
-    });
+        const expected = [
+          ...objective.rowLosses(BATCHES.first, { adapters: alone.first() }),
+          ...objective.rowLosses(BATCHES.base, { adapters: [] }),
+          ...objective.rowLosses(BATCHES.second, { adapters: alone.second() }),
+        ];
+        expect(differenceByLargest(losses, expected)).toBeLessThan(TOLERANCE[dtype]);
+        // They do differ from those of the base, and from each other's.
+        expect(differenceByLargest(objective.rowLosses(batch, { adapters: [] }), expected)).toBeGreaterThan(0.01);
+      },
+    );
 
     test('a number that is not one stays with its adapter', () => {
       const broken = new Float32Array(first.parameterCount).fill(Number.NaN);
@@ -142,7 +152,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
       const { batch, adapters } = together();
       const pass = () => {
         takeBatchLoss(objective.lossAndGradients(batch, { adapters }));
-        takeBatchLoss(objective.lossAndGradients(batch, { adapters, recompute: true }));
+        takeBatchLoss(objective.lossAndGradients(batch, { adapters, recomputedLayers: ALL_LAYERS }));
         objective.rowLosses(batch, { adapters });
         gradientOf(first);
         gradientOf(second);

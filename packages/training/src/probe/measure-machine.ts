@@ -90,7 +90,7 @@ async function measureRates(
     const { inFeatures, outFeatures } = PRODUCT;
     const matmul = matMulRate(precision, { tokens: FULL.rows * FULL.length, inFeatures, outFeatures });
     const attention = attentionRate(precision, { ...FULL, heads, keyValueHeads, headDim });
-    const work: DecoderWork = { architecture, modules: folder.modules, targets, recompute: false };
+    const work: DecoderWork = { architecture, modules: folder.modules, targets, recomputedLayers: 0 };
     const { products, attention: scores, passes } = stepWork(work, loadOf(FULL));
     const passSeconds = fullSeconds - tinySeconds - products / matmul - scores / attention;
     return {

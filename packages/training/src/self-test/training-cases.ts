@@ -1,6 +1,6 @@
 import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import { loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { ALL_LAYERS, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { type FloatDType, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { type NumericCase, seededNumbers, TRAINING_STEP } from '@lorasmith/tensor/numeric-cases';
 import { ADAMW_DEFAULTS, AdamW } from '../adamw.js';
@@ -50,7 +50,7 @@ async function trainingStep(folder: ModelFolder, dtype: FloatDType): Promise<Rec
     });
     objective.lossAndGradients(batchOf(3, decoder.architecture.vocabSize), { adapters: [{ adapter }] });
     const gradient = takenFrom(adapter);
-    const settings = { seed: 1, max_grad_norm: 0.5, learningRate: LEARNING_RATE, recompute: true };
+    const settings = { seed: 1, max_grad_norm: 0.5, learningRate: LEARNING_RATE, recomputedLayers: ALL_LAYERS };
     const { loss, gradNorm } = await optimizerStep(adapter, optimizer, batches, settings, new PassScheduler().join());
     const update = toFloat32Array(adapter.parameters).map((value, i) => value - before[i]!);
     const moments = {

@@ -1,8 +1,8 @@
 import type { LoraAdapter } from '@lorasmith/lora';
-import type { DropoutSeed } from '@lorasmith/models';
+import { ALL_LAYERS, type DropoutSeed } from '@lorasmith/models';
 import { dispose, keep, slice, type Tensor } from '@lorasmith/tensor';
 import type { Batch } from '../batches.js';
-import { cardFailure } from '../engine-error.js';
+import { cardFailure, isOutOfMemory } from '../engine-error.js';
 
 /** A micro-batch of one job, for a pass. */
 export interface MicroBatch {
@@ -11,7 +11,7 @@ export interface MicroBatch {
   adapter: LoraAdapter;
   dropoutSeed: DropoutSeed;
   /** See Pass in models. */
-  recompute: boolean;
+  recomputedLayers: number;
 }
 
 /** The results of a pass for one job's micro-batch. The tensors are the caller's to free. */
@@ -26,41 +26,49 @@ export interface OwnLoss {
   gradient: Tensor;
 }
 
-/** Whether one pass can run both. */
+/** Whether one pass can run both: layers are computed again for both, or for neither. */
 export function canJoin(one: MicroBatch, other: MicroBatch): boolean {
-  return one.recompute === other.recompute && one.batch.canJoin(other.batch);
+  return one.recomputedLayers > 0 === other.recomputedLayers > 0 && one.batch.canJoin(other.batch);
 }
 
 /**
  * Runs the micro-batches of several jobs in one pass: forward and backward. If the pass fails, for instance because its
- * memory ran out, each is run alone: then only those fail that cannot be run.
- * @param onApart called with the reason when each is run alone
+ * memory ran out, each is run alone: then only those fail that cannot be run. One that is alone, and computes some layers again,
+ * is run with all of them computed again when memory runs out.
+ * @param onRetry called with the reason, and the micro-batches that failed, before they are run in such a way
  * @returns for each micro-batch what was computed, or with what it failed
  */
 export function runJoined(
   microBatches: readonly MicroBatch[],
-  onApart: (reason: unknown) => void,
+  onRetry: (reason: unknown, failed: readonly MicroBatch[]) => void,
 ): PromiseSettledResult<OwnLoss>[] {
   try {
     return run(microBatches).map((value) => ({ status: 'fulfilled', value }));
   } catch (reason) {
     for (const { adapter } of microBatches) adapter.dropGradient();
     // Nothing can be computed on a card that has failed.
-    if (microBatches.length === 1 || cardFailure() !== null) {
-      return microBatches.map(() => ({ status: 'rejected', reason }));
-    }
-    onApart(reason);
-    return microBatches.flatMap((one) => runJoined([one], onApart));
+    const others = cardFailure() === null ? waysWithLessMemory(microBatches, reason) : [];
+    if (others.length === 0) return microBatches.map(() => ({ status: 'rejected', reason }));
+    onRetry(reason, microBatches);
+    return others.flatMap((one) => runJoined([one], onRetry));
   }
+}
+
+/** The micro-batches as each can be run alone after a failure; none where nothing is left to try. */
+function waysWithLessMemory(microBatches: readonly MicroBatch[], reason: unknown): readonly MicroBatch[] {
+  if (microBatches.length > 1) return microBatches;
+  return microBatches
+    .filter(({ recomputedLayers: layers }) => layers > 0 && layers < ALL_LAYERS && isOutOfMemory(reason))
+    .map((one) => ({ ...one, recomputedLayers: ALL_LAYERS }));
 }
 
 function run(microBatches: readonly MicroBatch[]): OwnLoss[] {
   const [first, ...others] = microBatches as [MicroBatch, ...MicroBatch[]];
-  const { recompute } = first;
+  const recomputedLayers = Math.max(...microBatches.map((one) => one.recomputedLayers));
   const results: OwnLoss[] = [];
   try {
     if (others.length === 0) {
-      const { losses, correct, normaliser } = first.batch.lossAndGradients({ adapters: [first], recompute });
+      const { losses, correct, normaliser } = first.batch.lossAndGradients({ adapters: [first], recomputedLayers });
       results.push(keep({ losses, correct, normaliser, gradient: first.adapter.takeGradient() }));
       return results;
     }
@@ -68,7 +76,7 @@ function run(microBatches: readonly MicroBatch[]): OwnLoss[] {
     const adapters = microBatches.map(({ adapter, dropoutSeed }, i) => {
       return { adapter, dropoutSeed, tokens: joined.tokens[i]! };
     });
-    const { losses, correct } = joined.batch.lossAndGradients({ adapters, recompute });
+    const { losses, correct } = joined.batch.lossAndGradients({ adapters, recomputedLayers });
     for (const [i, { adapter }] of microBatches.entries()) {
       const { first: from, count } = joined.labels[i]!;
       const own = { losses: slice(losses, [from], [count]), correct: slice(correct, [from], [count]) };

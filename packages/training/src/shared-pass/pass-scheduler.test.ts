@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import { LoraAdapter } from '@lorasmith/lora';
-import { type Decoder, tokenBatchOf } from '@lorasmith/models';
+import { ALL_LAYERS, type Decoder, tokenBatchOf } from '@lorasmith/models';
 import { dispose, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decoder.js';
@@ -103,8 +103,8 @@ describe('passes', () => {
     const batch = tokenBatchOf([{ ids, trained: new Uint8Array(length).fill(1) }]);
     return runnable(objective, batch, batch.ids.length);
   }
-  const microBatch = (job: number, batch: Batch, recompute = false): MicroBatch => {
-    return { batch, adapter: adapters[job]!, dropoutSeed: [0, 0], recompute };
+  const microBatch = (job: number, batch: Batch, recomputedLayers = 0): MicroBatch => {
+    return { batch, adapter: adapters[job]!, dropoutSeed: [0, 0], recomputedLayers };
   };
 
   /** @returns the sizes of the passes in which these go that wait at the same time */
@@ -119,8 +119,51 @@ describe('passes', () => {
   test('are shared up to their tokens, by those with the same settings', async () => {
     expect(await passesOf([0, 1, 2].map((job) => microBatch(job, batchOf(30))))).toEqual([3]);
     expect(await passesOf([0, 1, 2].map((job) => microBatch(job, batchOf(40))))).toEqual([2, 1]);
-    expect(await passesOf([0, 1, 2].map((job) => microBatch(job, batchOf(30), job === 1)))).toEqual([2, 1]);
+    expect(await passesOf([0, 1, 2].map((job) => microBatch(job, batchOf(30), job === 1 ? 1 : 0)))).toEqual([2, 1]);
     expect(await passesOf([microBatch(0, batchOf(120)), microBatch(1, batchOf(10))])).toEqual([1, 1]);
+  });
+
+  test('a job alone computes as many layers again as was planned, beside others all of them or none', async () => {
+    const scheduler = new PassScheduler();
+    const layers: unknown[] = [];
+    const run = async (passes: Participant, recomputedLayers: number) => {
+      const batch = batchOf(12);
+      const { lossAndGradients } = batch;
+      batch.lossAndGradients = (options) => {
+        layers.push(options.recomputedLayers);
+        return lossAndGradients.call(batch, options);
+      };
+      const { losses, correct, gradient } = await passes.lossAndGradients(microBatch(0, batch, recomputedLayers));
+      dispose([losses, correct, gradient]);
+    };
+    const passes = scheduler.join();
+    await run(passes, 1);
+    const other = scheduler.join();
+    await run(passes, 1);
+    await run(passes, 0);
+    other.leave();
+    await run(passes, 1);
+    expect(layers).toEqual([1, ALL_LAYERS, 0, 1]);
+  });
+
+  test('memory that runs out has all layers computed again, from then on', async () => {
+    const layers: unknown[] = [];
+    const runsOut = (batch: Batch): Batch => {
+      const { lossAndGradients } = batch;
+      batch.lossAndGradients = (options) => {
+        layers.push(options.recomputedLayers);
+        if (options.recomputedLayers !== ALL_LAYERS) throw new Error('OOM when allocating tensor');
+        return lossAndGradients.call(batch, options);
+      };
+      return batch;
+    };
+    const passes = new PassScheduler().join();
+    for (let step = 0; step < 2; step++) {
+      const { losses, correct, gradient } = await passes.lossAndGradients(microBatch(0, runsOut(batchOf(12)), 1));
+      dispose([losses, correct, gradient]);
+    }
+    expect(layers).toEqual([1, ALL_LAYERS, ALL_LAYERS]);
+    await expect(passes.lossAndGradients(microBatch(0, runsOut(batchOf(12)), 0))).rejects.toThrow('OOM');
   });
 
   test('one that fails is repeated for each job alone, and only who fails again has failed', async () => {

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import { ALL_LAYERS } from '@lorasmith/models';
 import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { isOutOfMemory } from '../engine-error.js';
 import { throwIfStopped } from '../stop.js';
@@ -83,6 +84,9 @@ export class PassScheduler {
   readonly #beside = new BesideTime();
   #passTokens: number;
   #waiting: Waiting[] = [];
+  #participants = 0;
+  /** Memory has run out although a job was expected to fit. */
+  #isShortOfMemory = false;
   #isRunning = false;
 
   constructor({
@@ -98,6 +102,7 @@ export class PassScheduler {
 
   join({ share = EQUAL, signal }: JoinOptions = {}): Participant {
     const account = this.#shares.open(share);
+    this.#participants++;
     const wait = <Result>(tokens: number, work: Waiting['work']): Promise<Result> =>
       new Promise((resolve, reject) => {
         if (signal !== undefined) throwIfStopped(signal);
@@ -116,6 +121,7 @@ export class PassScheduler {
       leave: () => {
         signal?.removeEventListener('abort', onStop);
         this.#shares.close(account);
+        this.#participants--;
       },
     };
   }
@@ -150,20 +156,29 @@ export class PassScheduler {
     this.#waiting = this.#waiting.filter((one) => !chosen.includes(one));
     const microBatches: MicroBatch[] = [];
     for (const { work, resolve, reject } of chosen) {
-      if (work.kind === 'micro-batch') microBatches.push(work.microBatch);
+      if (work.kind === 'micro-batch') microBatches.push(this.#withinMemory(work.microBatch));
       else settle(resolve, reject, work.run);
     }
     if (microBatches.length === 0) return;
     const startMs = performance.now();
     const tokens = microBatches.reduce((sum, { batch }) => sum + batch.tokens, 0);
-    const results = runJoined(microBatches, (reason) => {
-      if (isOutOfMemory(reason)) this.#passTokens = Math.floor(tokens / 2);
+    const results = runJoined(microBatches, (reason, failed) => {
+      if (!isOutOfMemory(reason)) return;
+      if (failed.length > 1) this.#passTokens = Math.floor(tokens / 2);
+      else this.#isShortOfMemory = true;
     });
     this.#onPass({ jobs: microBatches.length, tokens, seconds: (performance.now() - startMs) / 1000 });
     for (const [i, result] of results.entries()) {
       if (result.status === 'fulfilled') chosen[i]!.resolve(result.value);
       else chosen[i]!.reject(result.reason);
     }
+  }
+
+  /** How many layers a job computes again was chosen for all of the memory. With less it is all of them, or none. */
+  #withinMemory(microBatch: MicroBatch): MicroBatch {
+    const hasAllMemory = this.#participants === 1 && !this.#isShortOfMemory;
+    if (hasAllMemory || microBatch.recomputedLayers === 0) return microBatch;
+    return { ...microBatch, recomputedLayers: ALL_LAYERS };
   }
 
   #joins(chosen: readonly Waiting[], next: Waiting): boolean {

@@ -34,7 +34,7 @@ export function ReportCard({ report }: { report: Report }) {
           [
             'Estimated memory',
             estimate &&
-              `${bytesText(estimate.peak_memory_bytes)} of ${bytesText(estimate.available_memory_bytes)} on ${estimate.machine}${estimate.recompute ? ', layers computed again' : ''}`,
+              `${bytesText(estimate.peak_memory_bytes)} of ${bytesText(estimate.available_memory_bytes)} on ${estimate.machine}${estimate.recomputed_layers > 0 ? `, ${estimate.recomputed_layers} layers computed again` : ''}`,
           ],
         ]}
       />

@@ -50,7 +50,7 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
 
   lossAndGradients(batch: FeatureBatch, { adapters }: PassOptions): PassLoss {
     return scope(() => {
-      const { logits, saved } = this.#model.forward(batch, { adapters, record: true, recompute: false });
+      const { logits, saved } = this.#model.forward(batch, { adapters, record: true, recomputedLayers: 0 });
       const { loss: losses, correct, gradient } = crossEntropyOf(logits, batch);
       this.#model.backward(gradient, saved!);
       return { losses, correct, normaliser: batch.labels.length };

@@ -58,9 +58,9 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
   }
 
   /** @param record whether the adapters take up gradients */
-  #run(batch: TokenBatch, { adapters, recompute = false }: PassOptions, record: boolean): PassLoss {
+  #run(batch: TokenBatch, { adapters, recomputedLayers = 0 }: PassOptions, record: boolean): PassLoss {
     return scope(() => {
-      const pass = { adapters, record, recompute };
+      const pass = { adapters, record, recomputedLayers };
       const { hidden, saved, adapters: ofHead } = this.#model.forward(batch, batch.predictors, pass);
       const wantHidden = saved?.layers.some((layer) => layer !== null) ?? false;
       const labels = tensorOf(batch.labels, [batch.labels.length]);
