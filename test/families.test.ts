@@ -17,6 +17,7 @@ const USUAL_CASES = [
   'gpt2',
   'exaone4',
   'gemma3',
+  'gemma4',
   'granitemoehybrid',
   'mistral3',
   'nemotron',
@@ -25,18 +26,18 @@ const USUAL_CASES = [
   'head-tied',
 ];
 const OTHER_CASES = [
-  ...['gpt2-all-linear-options', 'qwen2-window', 'rope-dynamic', 'arcee', 'ernie4_5', 'gemma3-text', 'glm'],
-  ...['glm4', 'granite', 'ministral3', 'olmo2', 'seed_oss', 'smollm3', 'qwen3_5-text', 'head'],
+  ...['gpt2-all-linear-options', 'qwen2-window', 'rope-dynamic', 'arcee', 'ernie4_5', 'gemma3-text', 'gemma4-text', 'glm'],
+  ...['glm4', 'granite', 'gemma4-text-keys', 'ministral3', 'olmo2', 'seed_oss', 'smollm3', 'qwen3_5-text', 'head'],
 ];
 /** A case of each newer family; the others differ from these in settings that test/fixtures/families compares with transformers. */
 const CASES = process.env.ALL_CASES === '1' ? [...USUAL_CASES, ...OTHER_CASES] : USUAL_CASES;
 const ON_HEAD = ['head', 'head-tied'];
 /**
- * One with several ropes and a prefix for its files, one with norms after its branches, one with linear attention, and one with
- * an adapter of its head.
+ * One with several ropes and a prefix for its files, one whose layers share keys, one with norms after its branches, one with
+ * linear attention, and one with an adapter of its head.
  */
-const PAUSED = ['gemma3', 'olmo3', 'qwen3_5', 'head-tied'];
-const COMPOSITES = ['gemma3', 'mistral3', 'qwen3_5'];
+const PAUSED = ['gemma3', 'gemma4', 'olmo3', 'qwen3_5', 'head-tied'];
+const COMPOSITES = ['gemma3', 'gemma4', 'mistral3', 'qwen3_5'];
 const PROCESSOR_FILES = ['preprocessor_config.json', 'processor_config.json'];
 const R = 4;
 const ALPHA = 8;

@@ -27,7 +27,9 @@ export type RopeScaling =
       longFactors: readonly number[];
       originalMaxPositions: number;
       attentionFactor: number;
-    };
+    }
+  /** The first `pairs` turn as if all did, and by angles that are divided by `factor`; the others turn by none. */
+  | { type: 'proportional'; pairs: number; factor: number };
 
 /** Rotary position embedding (Su et al. 2021, arXiv:2104.09864), with the scaling of the config. */
 export interface RopeSettings {
@@ -60,8 +62,16 @@ export interface LayerAttention {
   scale: number;
   /** Query i sees keys j with i - window < j ≤ i; null: all j ≤ i. */
   window: number | null;
-  /** The index of its rotary settings in `ropes`. */
+  /** The index of its rotary settings in `ropes`. Layers with the same have heads of the same size. */
   rope: number;
+  /** Its number of key and value heads. @defaultValue that of the architecture */
+  keyValueHeadCount?: number | undefined;
+  /** The size of its heads. @defaultValue that of the architecture */
+  headDim?: number | undefined;
+  /** Its values are its keys before the norm, so it has no projection of values. @defaultValue false */
+  keysAreValues?: boolean | undefined;
+  /** The earlier layer whose keys and values it reads; it has no projections of its own for them. @defaultValue none */
+  keysAndValuesOf?: number | undefined;
 }
 
 /** A query at position p is multiplied by `1 + beta · ln(1 + ⌊p / originalMaxPositions⌋)`. */
@@ -99,6 +109,20 @@ export interface LinearAttentionNames {
   output: string;
 }
 
+/** The module paths of the parts of layer inputs. Those from `gate` on are relative to a layer. */
+export interface LayerInputNames {
+  /** The embeddings of all layers, `[vocab, layers × size]`. */
+  embedding: string;
+  /** Projection of the embedded token to the inputs of all layers. */
+  projection: string;
+  /** Norm of each layer's part of the projection. */
+  norm: string;
+  gate: string;
+  output: string;
+  /** Norm of the output, before it is added to the residual stream. */
+  branchNorm: string;
+}
+
 /**
  * The module paths of a decoder's parts, as in transformers and PEFT. Paths from `attentionNorm` to `mlpBranchNorm` are
  * relative to a layer. A part that the family lacks is null.
@@ -130,6 +154,10 @@ export interface DecoderNames {
   mlpBranchNorm: string | null;
   /** The parts of linear attention; null where no layer has it. */
   linearAttention: LinearAttentionNames | null;
+  /** The parts of layer inputs; null where layers have none. */
+  layerInputs: LayerInputNames | null;
+  /** The tensor with the factor of a layer's output, in no module of its own; null where there is none. */
+  layerScale: string | null;
   /** Prefixes of module paths that the tensor names lack: a path that starts with `modules` starts with `files` there. */
   prefixes: readonly { modules: string; files: string }[];
 }
@@ -141,6 +169,7 @@ export type DecoderFamily =
   | 'exaone4'
   | 'gemma2'
   | 'gemma3_text'
+  | 'gemma4_text'
   | 'glm'
   | 'glm4'
   | 'gpt2'
@@ -176,6 +205,17 @@ export interface LinearAttention {
   convolutionTaps: number;
 }
 
+/**
+ * What a layer reads of each token beside the residual stream (Gemma 3n's and Gemma 4's per-layer embeddings): an embedding of
+ * the token for this layer, and a projection of the embedded token.
+ */
+export interface LayerInputs {
+  /** Numbers of a token in each layer. */
+  size: number;
+  /** The rows of the table of embeddings: at least the vocabulary. */
+  vocabSize: number;
+}
+
 /** The settings of a decoder, from its config.json and the defaults of transformers. */
 export interface DecoderArchitecture {
   kind: 'decoder';
@@ -206,6 +246,8 @@ export interface DecoderArchitecture {
     queryGrowth: QueryGrowth | null;
     /** Whether a norm of queries or keys is of each head, or of all heads together. */
     queryKeyNorm: 'head' | 'projection';
+    /** The norm of the values of each head, which has no weights; null: there is none. */
+    valueNorm: 'rms' | null;
     /**
      * The function of a gate by which the output of each head is multiplied; the query projection has the gate of each head behind
      * its query. null: there is none.
@@ -216,8 +258,15 @@ export interface DecoderArchitecture {
   };
   /** The layers without attention; null: all have it. */
   linearAttention: LinearAttention | null;
+  /** What layers read of a token beside the residual stream; null: nothing. */
+  layerInputs: LayerInputs | null;
   /** `down(activation(gate x) · up x)`; without a gate, `down(activation(up x))`. */
-  mlp: { gated: boolean; activation: Activation };
+  mlp: {
+    gated: boolean;
+    activation: Activation;
+    /** The first of the last layers whose MLPs are twice as wide. @defaultValue none */
+    doubledFrom?: number | undefined;
+  };
   /** The linear layers that have a bias. */
   bias: { queryKeyValue: boolean; attentionOutput: boolean; mlp: boolean };
   /** Linear weights, except the head's, are stored as `[in, out]`, as in transformers' Conv1D. */

@@ -35,7 +35,12 @@ export class ConfigFields {
   }
 
   get isEmpty(): boolean {
-    return Object.keys(this.#values).length === 0;
+    return this.names.length === 0;
+  }
+
+  /** The names of the fields, including those that are null. */
+  get names(): string[] {
+    return Object.keys(this.#values);
   }
 
   value(name: string): unknown {

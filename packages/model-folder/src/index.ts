@@ -21,11 +21,16 @@ export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from '.
 export { conversationOf, type TemplateConversation, type TemplateMessage } from './conversation.js';
 export { isComposite } from './families/composite.js';
 export {
-  attentionLayerCount,
   hasLinearAttention,
+  headsOf,
+  intermediateSizeOf,
+  keyValueNumbers,
   type LayerLinears,
+  layerInputProjection,
   layerLinears,
+  layersWithKeys,
   linearAttentionSizes,
+  linearGroups,
   stateBytesPerText,
   tensorName,
 } from './families/decoder-layout.js';
@@ -34,7 +39,7 @@ export type { LinearLayer } from './families/family.js';
 export type { MarkedText } from './generation-marks.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
 export { JsonEnd, parsedObject } from './json-in-text.js';
-export { checkDecays } from './linear-attention-weights.js';
+
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';
@@ -72,3 +77,4 @@ export { digestTokenizer } from './tokenizer-digest.js';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';
+export { checkDecays, checkFactor } from './weight-values.js';

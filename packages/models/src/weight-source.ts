@@ -1,5 +1,6 @@
 import {
   checkDecays,
+  checkFactor,
   checkScales,
   isNested,
   type LinearLayer,
@@ -123,6 +124,15 @@ export class WeightSource {
       biases.length === 0 ? null : this.#stacked(biases), // [Σ out]
     ]);
     return { modules: layers, linear: linear(bias) };
+  }
+
+  /** The number of a tensor `[1]`. @throws ProductError model_file_corrupt for one that is not finite */
+  async factor(name: string): Promise<number> {
+    const tensor = await this.tensor(name, 'float32');
+    const [factor] = toFloat32Array(tensor) as Iterable<number>;
+    dispose(tensor);
+    checkFactor(this.#folder, name, factor!);
+    return factor!;
   }
 
   /** @throws ProductError model_file_corrupt, as {@link checkDecays} of model-folder */

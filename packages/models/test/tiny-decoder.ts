@@ -32,6 +32,7 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
     softcap: null,
     queryGrowth: null,
     queryKeyNorm: 'head',
+    valueNorm: null,
     outputGate: null,
     layers: [
       { scale: SCALE, window: null, rope: 0 },
@@ -39,6 +40,7 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
     ],
   },
   linearAttention: null,
+  layerInputs: null,
   mlp: { gated: true, activation: 'silu' },
   bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
   transposedWeights: false,
@@ -83,7 +85,7 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
       [name('mlp.up_proj'), intermediateSize],
     ]);
     const down = group(intermediateSize, [[name('mlp.down_proj'), hiddenSize]]);
-    const attention = new SelfAttention(architecture, index, { queryKeyValue, queryKeyNorms: null, output });
+    const attention = new SelfAttention(architecture, index, { queryKeyValue, headNorms: null, output });
     return new DecoderLayer([
       new Block({ norm: attentionNorm, sublayer: attention }),
       new Block({ norm: mlpNorm, sublayer: new FeedForward(architecture.mlp, { gateUp, down }) }),
@@ -92,6 +94,7 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
   return new Decoder(architecture, dtype, {
     embedding: random([vocabSize, hiddenSize], dtype, 1),
     positions: null,
+    layerInputs: null,
     layers,
     finalNorm: norm(),
     head: random([vocabSize, hiddenSize], dtype, 0.5),

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readModelFolder } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, readModelFolder } from '@lorasmith/model-folder';
 import { expect, test } from 'vitest';
 import { checkEngineSupports } from './engine-support.js';
 
@@ -16,4 +16,20 @@ test('engines for GPUs refuse a model with linear attention by name, and no othe
     checkEngineSupports(engine, usual!);
   }
   checkEngineSupports('cpu', linear!);
+});
+
+test('engines for GPUs refuse heads that are larger than their kernels have, of any layer', async () => {
+  const gemma = await readModelFolder(join(CASES, 'gemma4-text', 'base'));
+  const architecture = gemma.architecture as DecoderArchitecture;
+  const withHeads = (headDim: number) => {
+    const layers = architecture.attention.layers.map((layer) => (layer.window === null ? { ...layer, headDim } : layer));
+    return { ...gemma, architecture: { ...architecture, attention: { ...architecture.attention, layers } } };
+  };
+  for (const engine of ['cuda', 'tensorflow'] as const) {
+    expect(() => checkEngineSupports(engine, withHeads(512))).toThrow(
+      `The engine ${engine} has no kernels for the attention with heads of 512 numbers of base (gemma4_text). Processors have: run a worker with ENGINE=cpu.`,
+    );
+    checkEngineSupports(engine, withHeads(256));
+  }
+  checkEngineSupports('cpu', withHeads(512));
 });

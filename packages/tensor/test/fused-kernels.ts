@@ -61,7 +61,8 @@ function attendInSteps(
   samePages = false,
 ): Tensor[] {
   const { keyValueHeads, headDim, window } = settings;
-  const shape = { layers: 2, keyValueHeads, headDim, pages: 3 * texts.length, windows: [window], dtype };
+  const layers = [0, 1].map(() => ({ keyValueHeads, headDim }));
+  const shape = { layers, pages: 3 * texts.length, windows: [window], dtype };
   const cache = kernelsFor(dtype).keyValueCache(shape);
   const outputs = texts.map((): Tensor[] => []);
   const cached = texts.map(() => 0);

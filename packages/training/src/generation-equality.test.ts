@@ -21,8 +21,8 @@ const CASES = ['families', 'reference']
  */
 describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
   afterAll(() => void configureKernels('raw'));
-  // What differs in the cache's ops: windows, capped scores, heads that turn in part, positions, ropes by length.
-  const some = /gemma2$|phi3-longrope-partial|gpt2$|rope-dynamic/;
+  // What differs in the cache's ops: windows, capped scores, heads that turn in part, positions, ropes by length, shared keys.
+  const some = /gemma2$|phi3-longrope-partial|gpt2$|rope-dynamic|gemma4-text$/;
 
   test.each(CASES.filter((name) => kernels === 'fused' || some.test(name)))('%s', async (name) => {
     configureKernels(kernels);

@@ -35,6 +35,9 @@ const ofRopes =
   (change: (rope: RopeSettings) => Partial<RopeSettings>): Change =>
   (own) => ({ ...own, ropes: own.ropes.map((rope) => rope && { ...rope, ...change(rope) }) });
 
+const proportional = { type: 'proportional', factor: 1 } as const;
+const ofOwners = (change: (owner: number) => number): Change =>
+  ofLayers(({ keysAndValuesOf: owner }) => (owner === undefined ? {} : { keysAndValuesOf: change(owner) }));
 const exchangedRopes = ofLayers(({ rope }) => ({ rope: 1 - rope }));
 const everywhereRotated: Change = (own) => ({
   ...own,
@@ -80,6 +83,17 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['qwen3_5-text', 'rotary of the whole head', ofRopes(() => ({ partialRotaryFactor: 1 }))],
   ['qwen3_5-text', 'norm weights that are no offsets', (own) => ({ ...own, norm: { ...own.norm, weightOffset: 0 } })],
   ['qwen3_5', 'another epsilon', (own) => ({ ...own, norm: { ...own.norm, epsilon: 0.1 } })],
+  ['gemma4-text', 'keys and values of an earlier layer', ofOwners((owner) => (owner === 3 ? 1 : owner))],
+  [
+    'gemma4-text',
+    'rotary of fewer pairs',
+    ofRopes(({ scaling }) => ({ scaling: scaling && { ...proportional, pairs: 1 } })),
+  ],
+  ['gemma4-text', 'values without a norm', attention({ valueNorm: null })],
+  ['gemma4-text', 'the usual factor of scores', ofLayers(() => ({ scale: 0.4 }))],
+  ['gemma4-text', 'no factor of layers', names(() => ({ layerScale: null }))],
+  ['gemma4-text', 'no cap of logits', (own) => ({ ...own, logitSoftcap: null })],
+  ['gemma4-text-keys', 'no window', ofLayers(() => ({ window: null }))],
   ['gemma2', 'scores without a cap', attention({ softcap: null })],
   ['gemma2', 'logits without a cap', (own) => ({ ...own, logitSoftcap: null })],
 ];
@@ -121,6 +135,12 @@ describe('the comparison with the reference notices', () => {
     ['gemma3-text', 'a norm of the whole projection in place of heads', attention({ queryKeyNorm: 'projection' })],
     ['qwen3_5-text', 'attention without a gate', attention({ outputGate: null })],
     ['qwen3_5-text', 'attention everywhere', (own) => ({ ...own, linearAttention: null })],
+    ['gemma4-text', 'no inputs of layers', (own) => ({ ...own, layerInputs: null })],
+    ['gemma4-text', 'keys and values of its own in each layer', ofLayers(() => ({ keysAndValuesOf: undefined }))],
+    ['gemma4-text', 'MLPs of one width', (own) => ({ ...own, mlp: { ...own.mlp, doubledFrom: undefined } })],
+    ['gemma4-text-keys', 'projections of values everywhere', ofLayers(() => ({ keysAreValues: false }))],
+    ['gemma4-text-keys', 'heads of one size', ofLayers(() => ({ headDim: undefined }))],
+    ['gemma4', 'as many keys in each layer', ofLayers(() => ({ keyValueHeadCount: undefined }))],
     ['gemma3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
     ['mistral3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
   ];

@@ -64,8 +64,19 @@ export function composite(
 
 function compositeNames(names: DecoderNames, { hasTensor }: FamilySource): DecoderNames {
   const moved = (path: string) => path.replace(/^model\./, MODULES);
-  const { embedding, layers, finalNorm } = names;
-  const own = { ...names, embedding: moved(embedding), layers: moved(layers), finalNorm: moved(finalNorm) };
+  const { embedding, layers, finalNorm, layerInputs } = names;
+  const own = {
+    ...names,
+    embedding: moved(embedding),
+    layers: moved(layers),
+    finalNorm: moved(finalNorm),
+    layerInputs: layerInputs && {
+      ...layerInputs,
+      embedding: moved(layerInputs.embedding),
+      projection: moved(layerInputs.projection),
+      norm: moved(layerInputs.norm),
+    },
+  };
   const inFiles = (prefixes: DecoderNames['prefixes']) =>
     hasTensor(tensorName({ ...own, prefixes }, `${own.finalNorm}.weight`));
   return { ...own, prefixes: FILE_PREFIXES.find(inFiles) ?? [] };

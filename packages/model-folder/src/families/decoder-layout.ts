@@ -8,6 +8,22 @@ export interface LayerLinears {
   attentionOutput: LinearLayer;
   gateUp: LinearLayer[];
   down: LinearLayer;
+  /** The layers between the residual stream and the input of the layer; null without one. */
+  layerInput: { gate: LinearLayer; output: LinearLayer } | null;
+}
+
+/** The heads of a layer with attention. */
+export function headsOf(
+  { keyValueHeadCount, headDim, attention }: DecoderArchitecture,
+  layer: number,
+): { keyValueHeadCount: number; headDim: number } {
+  const own = attention.layers[layer]!;
+  return { keyValueHeadCount: own.keyValueHeadCount ?? keyValueHeadCount, headDim: own.headDim ?? headDim };
+}
+
+/** The width of the MLP of a layer. */
+export function intermediateSizeOf({ intermediateSize, mlp }: DecoderArchitecture, layer: number): number {
+  return layer >= (mlp.doubledFrom ?? Number.POSITIVE_INFINITY) ? 2 * intermediateSize : intermediateSize;
 }
 
 /** The numbers of a token in linear attention: what the convolution reads (queries, keys, values), and the values of all heads. */
@@ -22,9 +38,19 @@ export function hasLinearAttention({ linearAttention }: DecoderArchitecture, lay
   return linearAttention?.layers[layer] ?? false;
 }
 
-/** The layers whose keys and values generation keeps. */
-export function attentionLayerCount({ layerCount, linearAttention }: DecoderArchitecture): number {
-  return layerCount - linearLayerCount(linearAttention);
+/** The layers whose keys and values generation keeps: those with attention that do not read those of another. */
+export function layersWithKeys(architecture: DecoderArchitecture): number[] {
+  return architecture.attention.layers.flatMap(({ keysAndValuesOf }, layer) =>
+    hasLinearAttention(architecture, layer) || keysAndValuesOf !== undefined ? [] : [layer],
+  );
+}
+
+/** The numbers of a token's keys and values, of all layers that generation keeps them of. */
+export function keyValueNumbers(architecture: DecoderArchitecture): number {
+  return layersWithKeys(architecture).reduce((sum, layer) => {
+    const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
+    return sum + 2 * keyValueHeadCount * headDim;
+  }, 0);
 }
 
 /**
@@ -48,31 +74,26 @@ export function tensorName({ prefixes }: DecoderNames, path: string): string {
   return prefix === undefined ? path : `${prefix.files}${path.slice(prefix.modules.length)}`;
 }
 
+function linearLayer(
+  { names, transposedWeights }: DecoderArchitecture,
+  name: string,
+  { inFeatures, outFeatures, bias }: { inFeatures: number; outFeatures: number; bias: boolean },
+): LinearLayer {
+  return {
+    name,
+    inFeatures,
+    outFeatures,
+    weight: tensorName(names, `${name}.weight`),
+    bias: bias ? tensorName(names, `${name}.bias`) : null,
+    transposed: transposedWeights,
+  };
+}
+
 /** The linear layers of the decoder layer with this index. */
 export function layerLinears(architecture: DecoderArchitecture, index: number): LayerLinears {
-  const {
-    names,
-    hiddenSize,
-    intermediateSize,
-    headCount,
-    keyValueHeadCount,
-    headDim,
-    bias,
-    mlp,
-    attention,
-    linearAttention,
-  } = architecture;
-  const linear = (path: string, inFeatures: number, outFeatures: number, hasBias: boolean): LinearLayer => {
-    const name = `${names.layers}.${index}.${path}`;
-    return {
-      name,
-      inFeatures,
-      outFeatures,
-      weight: tensorName(names, `${name}.weight`),
-      bias: hasBias ? tensorName(names, `${name}.bias`) : null,
-      transposed: architecture.transposedWeights,
-    };
-  };
+  const { names, hiddenSize, bias, mlp, linearAttention, layerInputs } = architecture;
+  const linear = (path: string, inFeatures: number, outFeatures: number, hasBias: boolean): LinearLayer =>
+    linearLayer(architecture, `${names.layers}.${index}.${path}`, { inFeatures, outFeatures, bias: hasBias });
   /** A fused layer has the rows of all its parts. */
   const stacked = (paths: readonly string[], outFeatures: number[], hasBias: boolean) => {
     if (paths.length === outFeatures.length) {
@@ -81,12 +102,14 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
     const all = outFeatures.reduce((sum, size) => sum + size, 0);
     return [linear(paths[0]!, hiddenSize, all, hasBias)];
   };
-  const attended = headCount * headDim;
-  const querySize = attention.outputGate === null ? attended : 2 * attended;
-  const keyValueSize = keyValueHeadCount * headDim;
-  const ofAttention = {
-    attentionInputs: stacked(names.queryKeyValue, [querySize, keyValueSize, keyValueSize], bias.queryKeyValue),
-    attentionOutput: linear(names.attentionOutput, attended, hiddenSize, bias.attentionOutput),
+  const ofAttention = () => {
+    const { attended, inputs } = attentionSizes(architecture, index);
+    const isFused = names.queryKeyValue.length === 1;
+    const paths = isFused ? names.queryKeyValue : names.queryKeyValue.slice(0, inputs.length);
+    return {
+      attentionInputs: stacked(paths, inputs, bias.queryKeyValue),
+      attentionOutput: linear(names.attentionOutput, attended, hiddenSize, bias.attentionOutput),
+    };
   };
   const ofLinearAttention = (own: LinearAttention, paths: LinearAttentionNames) => {
     const { mixed, values } = linearAttentionSizes(own);
@@ -95,18 +118,51 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
       attentionOutput: linear(paths.output, values, hiddenSize, false),
     };
   };
+  const intermediateSize = intermediateSizeOf(architecture, index);
   return {
     ...(linearAttention !== null && hasLinearAttention(architecture, index)
       ? ofLinearAttention(linearAttention, names.linearAttention!)
-      : ofAttention),
+      : ofAttention()),
     gateUp: stacked(names.gateUp, mlp.gated ? [intermediateSize, intermediateSize] : [intermediateSize], bias.mlp),
     down: linear(names.down, intermediateSize, hiddenSize, bias.mlp),
+    layerInput: layerInputs && {
+      gate: linear(names.layerInputs!.gate, hiddenSize, layerInputs.size, false),
+      output: linear(names.layerInputs!.output, layerInputs.size, hiddenSize, false),
+    },
   };
 }
 
+/** The numbers of a token that attention gives, and those of each of its input projections: queries, keys, values. */
+function attentionSizes(architecture: DecoderArchitecture, layer: number): { attended: number; inputs: number[] } {
+  const { headCount, attention } = architecture;
+  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
+  const { keysAreValues = false, keysAndValuesOf } = attention.layers[layer]!;
+  const attended = headCount * headDim;
+  const query = attention.outputGate === null ? attended : 2 * attended;
+  const keyValue = keyValueHeadCount * headDim;
+  if (keysAndValuesOf !== undefined) return { attended, inputs: [query] };
+  return { attended, inputs: keysAreValues ? [query, keyValue] : [query, keyValue, keyValue] };
+}
+
+/** The linear layers of one decoder layer by their inputs: those of a group are computed as one product. */
+export function linearGroups(architecture: DecoderArchitecture, index: number): LinearLayer[][] {
+  const { attentionInputs, attentionOutput, gateUp, down, layerInput } = layerLinears(architecture, index);
+  const ofInput = layerInput === null ? [] : [[layerInput.gate], [layerInput.output]];
+  return [attentionInputs, [attentionOutput], gateUp, [down], ...ofInput];
+}
+
+/** The projection of an embedded token to the inputs of all layers; null where they have none. */
+export function layerInputProjection(architecture: DecoderArchitecture): LinearLayer | null {
+  const { names, layerInputs, hiddenSize, layerCount } = architecture;
+  if (layerInputs === null) return null;
+  const outFeatures = layerCount * layerInputs.size;
+  return linearLayer(architecture, names.layerInputs!.projection, { inFeatures: hiddenSize, outFeatures, bias: false });
+}
+
 /** The sizes of the norms of queries and keys. */
-function queryKeyNormSizes(architecture: DecoderArchitecture): { query: number; key: number } {
-  const { headCount, keyValueHeadCount, headDim, attention } = architecture;
+function queryKeyNormSizes(architecture: DecoderArchitecture, layer: number): { query: number; key: number } {
+  const { headCount, attention } = architecture;
+  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
   if (attention.queryKeyNorm === 'head') return { query: headDim, key: headDim };
   return { query: headCount * headDim, key: keyValueHeadCount * headDim };
 }
@@ -125,8 +181,8 @@ function linearAttentionTensors({ linearAttention, names }: DecoderArchitecture)
 
 /** The tensors and linear layers of a decoder. */
 export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
-  const { names, vocabSize, hiddenSize, layerCount, maxPositions, norm, tiedHead } = architecture;
-  const queryKeyNorms = queryKeyNormSizes(architecture);
+  const { names, vocabSize, hiddenSize, layerCount, maxPositions, norm, tiedHead, layerInputs, attention } =
+    architecture;
   const tensors: RequiredTensor[] = [];
   const linears: LinearLayer[] = [];
   const add = (path: string, shape: number[]) => tensors.push({ name: tensorName(names, path), shape });
@@ -137,6 +193,14 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
   };
   add(`${names.embedding}.weight`, [vocabSize, hiddenSize]);
   if (names.positions !== null) add(`${names.positions}.weight`, [maxPositions, hiddenSize]);
+  const projection = layerInputProjection(architecture);
+  if (layerInputs !== null && projection !== null) {
+    const paths = names.layerInputs!;
+    add(`${paths.embedding}.weight`, [layerInputs.vocabSize, layerCount * layerInputs.size]);
+    tensors.push(...linearTensors(projection));
+    linears.push(projection);
+    addNorm(paths.norm, layerInputs.size);
+  }
   for (let index = 0; index < layerCount; index++) {
     const within = (path: string | null) => path && `${names.layers}.${index}.${path}`;
     addNorm(within(names.attentionNorm), hiddenSize);
@@ -146,11 +210,13 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     if (hasLinearAttention(architecture, index)) {
       for (const [path, shape] of linearAttentionTensors(architecture)) add(within(path)!, shape);
     } else {
-      addNorm(within(names.queryNorm), queryKeyNorms.query);
-      addNorm(within(names.keyNorm), queryKeyNorms.key);
+      const { query, key } = queryKeyNormSizes(architecture, index);
+      addNorm(within(names.queryNorm), query);
+      if (attention.layers[index]!.keysAndValuesOf === undefined) addNorm(within(names.keyNorm), key);
     }
-    const { attentionInputs, attentionOutput, gateUp, down } = layerLinears(architecture, index);
-    const own = [...attentionInputs, attentionOutput, ...gateUp, down];
+    if (layerInputs !== null) addNorm(within(names.layerInputs!.branchNorm), hiddenSize);
+    if (names.layerScale !== null) add(within(names.layerScale)!, [1]);
+    const own = linearGroups(architecture, index).flat();
     tensors.push(...own.flatMap(linearTensors));
     linears.push(...own);
   }

@@ -19,6 +19,8 @@ export const LLAMA_NAMES: DecoderNames = {
   down: 'mlp.down_proj',
   mlpBranchNorm: null,
   linearAttention: null,
+  layerInputs: null,
+  layerScale: null,
   prefixes: [],
 };
 

@@ -42,6 +42,13 @@ describe('the linear layers of', () => {
     ['glm4', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_up_proj', 'down_proj']],
     ['granitemoehybrid', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'input_linear', 'output_linear']],
     [
+      'gemma4-text',
+      [
+        ...['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+        ...['per_layer_input_gate', 'per_layer_projection'],
+      ],
+    ],
+    [
       'qwen3_5-text',
       ['in_proj_qkv', 'in_proj_z', 'in_proj_b', 'in_proj_a', 'out_proj', 'gate_proj', 'up_proj', 'down_proj'],
     ],
@@ -77,7 +84,7 @@ describe('the linear layers of', () => {
         'smollm3-window',
         'granite-biases',
       ],
-      ...['granitemoehybrid', 'olmo2', 'exaone4-no-window', 'seed_oss', 'arcee', 'glm4', 'ernie4_5', 'qwen3_5-text'],
+      ...['granitemoehybrid', 'olmo2', 'exaone4-no-window', 'seed_oss', 'arcee', 'glm4', 'ernie4_5', 'qwen3_5-text', 'gemma4-text'],
     ];
     for (const name of cases) {
       const folder = await readModelFolder(join(CASES, name, 'base'));
@@ -211,6 +218,9 @@ describe('windows', () => {
     ['exaone4', { layer_types: undefined }, [6, 6, 6, null, 6]],
     ['exaone4-no-window', { layer_types: undefined }, [null, null]],
     ['ministral3', {}, [null, null]],
+    ['gemma4-text', {}, [7, 7, null, 7, 7, 7, null]],
+    ['gemma4-text-keys', { sliding_window: undefined }, [512, 512, 512, 512, 512, null, null]],
+    ['gemma4-text-keys', {}, [6, 6, 6, 6, 6, null, null]],
   ])('%s %j: %j', async (name, change, windows) => {
     expect(windowsOf(await architectureOf(name, change))).toEqual(windows);
   });
@@ -263,6 +273,88 @@ describe('rotary settings by class of layers', () => {
     ]);
     const whole = await architectureOf('glm4', { rope_parameters: { partial_rotary_factor: 1 } });
     expect(whole.ropes).toMatchObject([{ interleaved: true, partialRotaryFactor: 1 }]);
+  });
+});
+
+describe('gemma4', () => {
+  const headsIn = ({ attention }: DecoderArchitecture) =>
+    attention.layers.map(({ headDim, keyValueHeadCount }) => [headDim, keyValueHeadCount]);
+
+  test('heads by layer are read in the form of transformers and in that of the releases', async () => {
+    const [sliding, full] = [
+      [6, 2],
+      [12, 1],
+    ];
+    const heads = [sliding, sliding, sliding, sliding, sliding, full, full];
+    expect(headsIn(await architectureOf('gemma4-text-keys'))).toEqual(heads);
+    const entry = { head_dim: 12, num_key_value_heads: 1, hidden_size: 16 };
+    const change = { global_head_dim: 20, per_layer_config: { '05': entry, 6: entry, 3: { head_dim: 6 }, 2: null } };
+    expect(await architectureOf('gemma4-text-keys', change)).toEqual(await architectureOf('gemma4-text-keys'));
+    const ungated = await architectureOf('gemma4-text-keys', { attention_k_eq_v: false });
+    expect(headsIn(ungated).at(-1)).toEqual([12, 2]);
+    const alike = await architectureOf('gemma4-text-keys', { per_layer_config: null });
+    expect(headsIn(alike).at(-1)).toEqual([6, 2]);
+  });
+
+  test('the last layers read keys and values of the last one of their type before them, and have wider MLPs', async () => {
+    const { attention, mlp } = await architectureOf('gemma4-text');
+    expect(attention.layers.map(({ keysAndValuesOf }) => keysAndValuesOf ?? null)).toEqual([
+      ...[null, null, null, null],
+      ...[3, 3, 2],
+    ]);
+    expect(mlp.doubledFrom).toBe(4);
+    const alone = await architectureOf('gemma4-text', { num_kv_shared_layers: 0 });
+    expect(alone.attention.layers.every(({ keysAndValuesOf }) => keysAndValuesOf === undefined)).toBe(true);
+    expect(alone.mlp.doubledFrom).toBeUndefined();
+    const { modules, linears } = await readModelFolder(join(CASES, 'gemma4-text/base'));
+    const inputs = modules.filter(({ name }) => name.startsWith('model.layers.6.self_attn.'));
+    expect(inputs.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))).toEqual(['q_proj', 'o_proj']);
+    expect(linears.get('model.layers.4.mlp.up_proj')).toMatchObject({ outFeatures: 48 });
+    expect(modules[0]).toEqual({ name: 'model.per_layer_model_projection', in_features: 16, out_features: 42 });
+  });
+
+  test('values are keys where there is no window', async () => {
+    const { attention } = await architectureOf('gemma4-text-keys');
+    expect(attention.layers.map(({ keysAreValues = false }) => keysAreValues)).toEqual([
+      ...[false, false, false, false, false],
+      ...[true, true],
+    ]);
+  });
+
+  test('rotary settings: those of the releases where there are none, the first pairs of a head of their size', async () => {
+    const { ropes } = await architectureOf('gemma4-text', { rope_parameters: undefined, per_layer_config: undefined });
+    expect(ropes).toEqual([
+      expect.objectContaining({ theta: 1_000_000, scaling: { type: 'proportional', pairs: 64, factor: 1 } }),
+      expect.objectContaining({ theta: 10_000, scaling: null }),
+    ]);
+    expect((await architectureOf('gemma4-text-keys')).ropes[0]).toMatchObject({
+      theta: 1000,
+      scaling: { type: 'proportional', pairs: 3, factor: 2 },
+    });
+  });
+
+  test('without inputs of layers there is no table of them', async () => {
+    for (const size of [0, null]) {
+      const architecture = await architectureOf('gemma4-text', { hidden_size_per_layer_input: size });
+      expect(architecture).toMatchObject({ layerInputs: null, names: { layerInputs: null } });
+    }
+    expect(await architectureOf('gemma4-text')).toMatchObject({ layerInputs: { size: 6, vocabSize: 64 } });
+  });
+
+  test('a composite has them in its language model, however the files are named', async () => {
+    const base = join(CASES, 'gemma4/base');
+    const { modules, tensors } = await readModelFolder(base);
+    expect(modules.every(({ name }) => name.startsWith('model.language_model.'))).toBe(true);
+    expect(modules[0]?.name).toBe('model.language_model.per_layer_model_projection');
+    const config = new ConfigFields(JSON.parse(await readFile(join(base, 'config.json'), 'utf8')), 'config.json');
+    for (const prefix of ['model.', 'language_model.model.']) {
+      const names = [...tensors.keys()].map((name) => name.replace('model.language_model.', prefix));
+      const hasTensor = (name: string) => names.includes(name);
+      const family = FAMILIES.get('gemma4')!;
+      const layout = family.layout(family.readArchitecture({ config, generation: undefined, hasTensor }));
+      expect(layout.tensors.filter(({ name }) => !names.includes(name))).toEqual([]);
+      expect(layout.linears.map(({ name }) => name)).toEqual(modules.map(({ name }) => name));
+    }
   });
 });
 
@@ -563,6 +655,12 @@ describe('reports model_not_supported with the name of the field', () => {
     ['qwen3_5-text', 'layer_types', { layer_types: Array(5).fill('mamba') }],
     ['qwen3_5-text', 'layer_types', { layer_types: Array(5).fill('sliding_attention') }],
     ['qwen3_5-text', 'hidden_act', { hidden_act: 'gelu' }],
+    ['gemma4-text', 'enable_moe_block', { enable_moe_block: true }],
+    ['gemma4-text', 'use_bidirectional_attention', { use_bidirectional_attention: 'all' }],
+    ['gemma4-text', 'layer_types', { layer_types: Array(7).fill('linear_attention') }],
+    ['gemma4-text', 'per_layer_config.2.intermediate_size', { per_layer_config: { 2: { intermediate_size: 48 } } }],
+    ['gemma4-text', 'per_layer_config.2.skip', { per_layer_config: { 2: { skip: ['mlp'] } } }],
+    ['gemma4-text', 'rope_parameters.full_attention.rope_type', rope({ full_attention: { rope_type: 'yarn' } })],
     ['gpt2', 'add_cross_attention', { add_cross_attention: true }],
     ['gpt2', 'activation_function', { activation_function: 'mish' }],
     ['gpt2', 'n_embd', { n_head: 8 }],
@@ -600,6 +698,35 @@ describe('reports model_file_corrupt with the name of the field', () => {
     ['qwen3_5-text', 'linear_conv_kernel_dim', { linear_conv_kernel_dim: 0 }],
     ['qwen3_5-text', 'full_attention_interval', { full_attention_interval: 0 }],
     ['ministral3', 'rope_parameters.llama_4_scaling_beta', rope({ type: 'yarn', factor: 2 })],
+    ['gemma4-text', 'per_layer_config', { per_layer_config: { 7: { head_dim: 10 } } }],
+    ['gemma4-text', 'per_layer_config', { per_layer_config: { all: { head_dim: 10 } } }],
+    ['gemma4-text', 'per_layer_config', { per_layer_config: { 2: { head_dim: 10 }, '02': { head_dim: 8 } } }],
+    ['gemma4-text', 'per_layer_config', { per_layer_config: { 2: { head_dim: 10 }, 6: { head_dim: 8 } } }],
+    ['gemma4-text', 'per_layer_config.2.head_dim', { per_layer_config: { 2: { head_dim: 9 } } }],
+    ['gemma4-text', 'per_layer_config.2.num_key_value_heads', { per_layer_config: { 2: { num_key_value_heads: 3 } } }],
+    ['gemma4-text', 'per_layer_config.2', { per_layer_config: { 2: 10 } }],
+    ['gemma4-text', 'per_layer_config', { per_layer_config: [] }],
+    ['gemma4-text', 'global_head_dim', { per_layer_config: undefined, global_head_dim: 9 }],
+    ['gemma4-text-keys', 'num_global_key_value_heads', { num_global_key_value_heads: 3 }],
+    ['gemma4-text', 'num_kv_shared_layers', { num_kv_shared_layers: 5 }],
+    ['gemma4-text', 'num_kv_shared_layers', { num_kv_shared_layers: 7 }],
+    ['gemma4-text', 'num_kv_shared_layers', { num_kv_shared_layers: 2 ** 40 }],
+    ['gemma4-text', 'num_kv_shared_layers', { num_kv_shared_layers: -1 }],
+    ['gemma4-text', 'vocab_size_per_layer_input', { vocab_size_per_layer_input: 63 }],
+    ['gemma4-text', 'hidden_size_per_layer_input', { hidden_size_per_layer_input: -1 }],
+    ['gemma4-text', 'layer_types', { layer_types: ['full_attention'] }],
+    ['gemma4-text', 'sliding_window', { sliding_window: 0 }],
+    ['gemma4-text', 'rope_parameters.full_attention', rope({ sliding_attention: { rope_type: 'default' } })],
+    [
+      'gemma4-text',
+      'rope_parameters.full_attention.partial_rotary_factor',
+      rope({ full_attention: { rope_type: 'proportional', partial_rotary_factor: 2 } }),
+    ],
+    [
+      'gemma4-text',
+      'rope_parameters.full_attention.partial_rotary_factor',
+      rope({ full_attention: { rope_type: 'proportional', partial_rotary_factor: 0.1 } }),
+    ],
   ])('%s: %s', async (name, field, change) => {
     await expect(architectureOf(name, change)).rejects.toMatchObject({
       code: 'model_file_corrupt',

@@ -5,6 +5,7 @@ import { ernie45 } from './ernie4-5.js';
 import { exaone4 } from './exaone4.js';
 import type { Family } from './family.js';
 import { gemma2, gemma3Text } from './gemma.js';
+import { gemma4Text } from './gemma4.js';
 import { glm, glm4 } from './glm.js';
 import { gpt2 } from './gpt2.js';
 import { granite, graniteMoeHybrid } from './granite.js';
@@ -21,6 +22,7 @@ import { seedOss } from './seed-oss.js';
 import { smollm3 } from './smollm3.js';
 
 const gemma3 = composite('Gemma3ForConditionalGeneration', new Map([['gemma3_text', gemma3Text]]));
+const gemma4 = composite('Gemma4ForConditionalGeneration', new Map([['gemma4_text', gemma4Text]]));
 const mistral3 = composite(
   'Mistral3ForConditionalGeneration',
   new Map([
@@ -44,6 +46,8 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['gemma2', gemma2 as Family],
   ['gemma3_text', gemma3Text as Family],
   ['gemma3', gemma3 as Family],
+  ['gemma4_text', gemma4Text as Family],
+  ['gemma4', gemma4 as Family],
   ['phi3', phi3 as Family],
   ['ministral3', ministral3 as Family],
   ['mistral3', mistral3 as Family],

@@ -29,6 +29,8 @@ const NAMES: DecoderNames = {
   down: 'mlp.c_proj',
   mlpBranchNorm: null,
   linearAttention: null,
+  layerInputs: null,
+  layerScale: null,
   prefixes: [],
 };
 
@@ -73,6 +75,7 @@ export const gpt2: Family<DecoderArchitecture> = {
         softcap: null,
         queryGrowth: null,
         queryKeyNorm: 'head',
+        valueNorm: null,
         outputGate: null,
         layers: Array.from({ length: layerCount }, (_, layer) => ({
           scale: byLayer ? scale / (layer + 1) : scale,
@@ -81,6 +84,7 @@ export const gpt2: Family<DecoderArchitecture> = {
         })),
       },
       linearAttention: null,
+      layerInputs: null,
       mlp: { gated: false, activation: readActivation(config, 'activation_function', 'gelu_new') },
       bias: { queryKeyValue: true, attentionOutput: true, mlp: true },
       transposedWeights: true,

@@ -20,7 +20,8 @@ export interface RopeContext {
   types?: ReadonlyMap<string, RopeType>;
 }
 
-type RopeType = 'default' | RopeScaling['type'];
+/** Without the scaling of one family, which reads it itself. */
+type RopeType = 'default' | Exclude<RopeScaling['type'], 'proportional'>;
 
 type ReadScaling = (parameters: ConfigFields, context: ScalingContext) => RopeScaling;
 

@@ -5,6 +5,8 @@ export interface AttendingLayer {
   readonly settings: AttentionSettings;
   /** The index, among the decoder's rotaries, of the one that turns its queries and keys. */
   readonly rope: number;
+  /** The decoder's layer whose keys and values it reads: its own index, or that of an earlier one. */
+  readonly keysOf: number;
 }
 
 /** Attention itself, between the projections. */

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, headsOf } from '@lorasmith/model-folder';
 import { type AttentionSettings, type BatchAttention, type FloatDType, kernelsFor } from '@lorasmith/tensor';
 import { attentionInParts } from './attention-in-parts.js';
 import type { Rotary } from './rotary.js';
@@ -36,7 +36,8 @@ export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [nu
 
 /** Attention as one layer of an architecture has it. */
 export function attentionSettings(architecture: DecoderArchitecture, layer: number): AttentionSettings {
-  const { headCount, keyValueHeadCount, headDim, attention: shared } = architecture;
+  const { headCount, attention: shared } = architecture;
+  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
   const { scale, window } = shared.layers[layer]!;
   return { heads: headCount, keyValueHeads: keyValueHeadCount, headDim, scale, window, softcap: shared.softcap };
 }

@@ -15,8 +15,10 @@ import { type ActingAdapter, isTrained, type Saved } from '../pass.js';
 import type { Attend } from './attend.js';
 import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
 import type { Norm } from './norm.js';
+import type { PassLayerInputs } from './pass-layer-inputs.js';
 import type { Recurrence } from './recurrence.js';
 import { scaledBy } from './scaled-by.js';
+import type { SharedKeysAndValues } from './shared-keys-values.js';
 
 /**
  * The residual stream between two blocks. Its last addition is left to the norm that follows: one pass over memory does
@@ -59,6 +61,10 @@ export interface BlockContext {
   attend: Attend;
   /** How linear attention goes through the tokens. */
   recurrence: Recurrence;
+  /** The keys and values that layers read of earlier ones. */
+  sharedKeysAndValues: SharedKeysAndValues;
+  /** What layers read of the tokens beside the stream; null: nothing. */
+  layerInputs: PassLayerInputs | null;
   /** `[tokens, 1]` in float32, by which queries are multiplied; null: they are not. */
   queryFactors: Tensor | null;
   /** The block gives these tokens only; null: all that entered it. */

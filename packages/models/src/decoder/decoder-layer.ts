@@ -1,4 +1,14 @@
-import { dispose, type StreamGradient, type Tensor } from '@lorasmith/tensor';
+import {
+  alias,
+  cast,
+  constant,
+  dispose,
+  type FloatDType,
+  multiply,
+  type StreamGradient,
+  scope,
+  type Tensor,
+} from '@lorasmith/tensor';
 import type { LinearGroup } from '../frozen-linear.js';
 import type { ActingAdapter } from '../pass.js';
 import { type Block, type BlockContext, freeStream, type SavedBlock, type Stream, streamSum } from './block.js';
@@ -9,9 +19,12 @@ export type SavedLayer = { kind: 'blocks'; blocks: readonly SavedBlock[] } | { k
 /** Some blocks of a decoder, of which it has many alike: attention, then feed-forward. The unit that is computed again. */
 export class DecoderLayer {
   readonly blocks: readonly Block[];
+  readonly #scale: number;
 
-  constructor(blocks: readonly Block[]) {
+  /** @param scale the factor of the stream after the blocks */
+  constructor(blocks: readonly Block[], scale = 1) {
     this.blocks = blocks;
+    this.#scale = scale;
   }
 
   get groups(): readonly LinearGroup[] {
@@ -45,7 +58,26 @@ export class DecoderLayer {
       current = result.stream;
       return result.saved ?? [];
     });
-    return { stream: current, saved };
+    return { stream: this.#scaled(current), saved };
+  }
+
+  /** The stream times the factor of the layer. Takes it over. */
+  #scaled(stream: Stream): Stream {
+    if (this.#scale === 1) return stream;
+    const x = scope(() => multiply(streamSum(stream), constant(this.#scale)));
+    freeStream(stream);
+    return { x, branch: null, ownsX: true };
+  }
+
+  /** Gradient of {@link #scaled}. Takes it over. */
+  #scaledGradient({ exact, rounded }: StreamGradient): StreamGradient {
+    if (this.#scale === 1) return { exact, rounded };
+    const byBlocks = scope(() => {
+      const scaled = multiply(exact, constant(this.#scale));
+      return { exact: scaled, rounded: cast(alias(scaled), rounded.dtype as FloatDType) };
+    });
+    dispose([exact, rounded]);
+    return byBlocks;
   }
 
   /**
@@ -61,7 +93,7 @@ export class DecoderLayer {
     wantInputGradient: boolean,
   ): StreamGradient | null {
     const kept = saved.kind === 'blocks' ? saved.blocks : this.#recomputed(saved.input, context);
-    let current: StreamGradient | null = gradient;
+    let current: StreamGradient | null = this.#scaledGradient(gradient);
     for (let index = kept.length - 1; index >= 0 && current !== null; index--) {
       const want = wantInputGradient || this.blocks.slice(0, index).some((block) => block.isTrained(context.adapters));
       current = this.blocks[index]!.backward(current, kept[index]!, this.#contextOf(index, context), want);

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture, LayerAttention } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, headsOf, type LayerAttention } from '@lorasmith/model-folder';
 import {
   add,
   cast,
@@ -18,17 +18,21 @@ import { type ActingAdapter, adaptersAmong, checkedAdapters, type Pass } from '.
 import { batchAttention } from './attention.js';
 import { type BlockContext, freeStream, type Stream, streamSum } from './block.js';
 import type { DecoderLayer, SavedLayer } from './decoder-layer.js';
+import type { LayerInputs } from './layer-inputs.js';
 import type { Norm } from './norm.js';
 import { OutputHead } from './output-head.js';
 import { queryFactors } from './query-growth.js';
 import { Rotary } from './rotary.js';
 import { attendWithin } from './self-attention.js';
+import { SharedKeysAndValues } from './shared-keys-values.js';
 
 export interface DecoderWeights {
   /** `[vocab, hidden]` in the model's dtype */
   embedding: Tensor;
   /** `[positions, hidden]` float32; null where positions are not learned */
   positions: Tensor | null;
+  /** What layers read of a token beside the stream; null: nothing. */
+  layerInputs: LayerInputs | null;
   layers: DecoderLayer[];
   finalNorm: Norm;
   /** `[vocab, hidden]`; the embedding itself when tied */
@@ -76,9 +80,16 @@ export class Decoder {
     this.architecture = architecture;
     this.dtype = dtype;
     this.weights = weights;
-    const { logitScale: scale, logitSoftcap: softcap, ropes, headDim, names } = architecture;
+    const { logitScale: scale, logitSoftcap: softcap, ropes, names, attention } = architecture;
     this.head = new OutputHead(weights.head, names.head, { scale, softcap, logitsInChunk: options.logitsInChunk });
-    this.rotaries = ropes.map((rope) => new Rotary(rope, headDim));
+    this.rotaries = ropes.map((rope, index) => {
+      // One that no layer has is not used.
+      const layer = Math.max(
+        0,
+        attention.layers.findIndex((own) => own.rope === index),
+      );
+      return new Rotary(rope, headsOf(architecture, layer).headDim);
+    });
   }
 
   /** The different windows of the layers. */
@@ -96,9 +107,11 @@ export class Decoder {
     return this.rotaries.every((rotary) => rotary.spanClass(one) === rotary.spanClass(other));
   }
 
-  /** All linear layers that can be adapted, the output head last. */
+  /** All linear layers that can be adapted, in the order of a pass. */
   get groups(): LinearGroup[] {
-    return [...this.weights.layers.flatMap((layer) => layer.groups), this.head.group];
+    const { layerInputs, layers } = this.weights;
+    const ofInputs = layerInputs === null ? [] : [layerInputs.group];
+    return [...ofInputs, ...layers.flatMap((layer) => layer.groups), this.head.group];
   }
 
   /**
@@ -132,15 +145,20 @@ export class Decoder {
     pass: Pass,
   ): { hidden: Tensor; saved: SavedDecoder | null; adapters: readonly ActingAdapter[] } {
     const positions = positionsInRows(stream.rowLengths);
-    const context = this.#contextOf(stream.rowLengths, positions, wanted, pass);
-    const adapters = adaptersAtHead(context);
     const embedded = this.embed(stream.ids, positions);
+    const context = this.#withLayerInputs(
+      this.#contextOf(stream.rowLengths, positions, wanted, pass),
+      stream.ids,
+      embedded,
+    );
+    const adapters = adaptersAtHead(context);
     const { stream: after, layers } = this.#layersForward(embedded, context, pass.recomputedLayers);
     const last = streamSum(after); // [wanted, hidden]
     freeStream(after, last);
     const { output, inverseRms } = this.weights.finalNorm.forward(last, this.dtype);
     if (pass.record) return { hidden: output, saved: { context, layers, last, inverseRms }, adapters };
     dispose([last, inverseRms]);
+    freeShared(context);
     return { hidden: output, saved: null, adapters };
   }
 
@@ -157,6 +175,8 @@ export class Decoder {
       current = layers[index]!.backward(current, saved[index]!, this.#contextAt(index, context), index > lowest);
     }
     dispose(current);
+    this.weights.layerInputs?.backward(context);
+    freeShared(context);
   }
 
   /**
@@ -174,9 +194,10 @@ export class Decoder {
     const pass = { adapters, record: false, recomputedLayers: 0 };
     let ofHead = adapters;
     const hidden = scope(() => {
-      const context = this.#contextWith(mixing, positions, wanted, pass);
+      const embedded = this.embed(ids, positions);
+      const context = this.#withLayerInputs(this.#contextWith(mixing, positions, wanted, pass), ids, embedded);
       ofHead = adaptersAtHead(context);
-      const last = streamSum(this.#layersForward(this.embed(ids, positions), context, 0).stream); // [wanted, hidden]
+      const last = streamSum(this.#layersForward(embedded, context, 0).stream); // [wanted, hidden]
       return this.weights.finalNorm.forward(last, this.dtype).output;
     });
     return { hidden, adapters: ofHead };
@@ -233,9 +254,17 @@ export class Decoder {
       adapters,
       record: pass.record,
       ...mixing,
+      sharedKeysAndValues: new SharedKeysAndValues(),
+      layerInputs: null,
       queryFactors: queryFactors(positions, this.architecture.attention.queryGrowth),
       wanted: isAll ? null : { indices: tensorOf(wanted, [wanted.length]), adapters: adaptersAmong(adapters, wanted) },
     };
+  }
+
+  /** @param embedded `[tokens, hidden]` float32 */
+  #withLayerInputs(context: BlockContext, ids: Int32Array, embedded: Tensor): BlockContext {
+    const { layerInputs } = this.weights;
+    return layerInputs === null ? context : { ...context, layerInputs: layerInputs.forward(ids, embedded, context) };
   }
 
   /** The context of a layer: all tokens are needed until the last layer. */
@@ -250,7 +279,7 @@ export class Decoder {
     recomputedLayers: number,
   ): { stream: Stream; layers: (SavedLayer | null)[] } {
     const { layers } = this.weights;
-    const lowest = context.record ? layers.findIndex((layer) => layer.isTrained(context.adapters)) : -1;
+    const lowest = context.record ? this.#lowestRecorded(context) : -1;
     let stream: Stream = { x, branch: null, ownsX: true };
     const saved = layers.map((layer, index) => {
       const record = lowest !== -1 && index >= lowest;
@@ -262,10 +291,17 @@ export class Decoder {
     return { stream, layers: saved };
   }
 
+  /** The lowest layer with a gradient, -1 where none has one: a gradient by layer inputs goes through all. */
+  #lowestRecorded({ adapters, layerInputs }: BlockContext): number {
+    if (layerInputs !== null && layerInputs.saved !== null) return 0;
+    return this.weights.layers.findIndex((layer) => layer.isTrained(adapters));
+  }
+
   /** Frees the weights. */
   dispose(): void {
-    const { embedding, positions, head, finalNorm, layers } = this.weights;
+    const { embedding, positions, head, finalNorm, layerInputs, layers } = this.weights;
     dispose([embedding, positions, head]);
+    layerInputs?.dispose();
     finalNorm.dispose();
     for (const layer of layers) layer.dispose();
   }
@@ -274,6 +310,12 @@ export class Decoder {
 /** The adapters on the tokens that reach the output head. */
 function adaptersAtHead({ adapters, wanted }: BlockContext): readonly ActingAdapter[] {
   return wanted === null ? adapters : wanted.adapters;
+}
+
+/** Frees what layers share in a pass. */
+function freeShared({ sharedKeysAndValues, layerInputs }: BlockContext): void {
+  sharedKeysAndValues.dispose();
+  layerInputs?.dispose();
 }
 
 /** `[tokens]`: 0, 1, 2, … in each row. */

@@ -1,17 +1,21 @@
 import {
   type DecoderArchitecture,
   hasLinearAttention,
+  headsOf,
+  layerInputProjection,
   layerLinears,
   type ModelFolder,
   tensorName,
 } from '@lorasmith/model-folder';
-import { add, constant, dispose, type FloatDType, reshape, scope, type Tensor } from '@lorasmith/tensor';
+import { add, constant, dispose, type FloatDType, fill, reshape, scope, type Tensor } from '@lorasmith/tensor';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Block } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
 import { FeedForward } from './feed-forward.js';
 import { GatedDeltaNet } from './gated-delta-net.js';
+import { LayerInputBranch } from './layer-input-branch.js';
+import { LayerInputs } from './layer-inputs.js';
 import { Norm } from './norm.js';
 import { SelfAttention } from './self-attention.js';
 
@@ -22,14 +26,15 @@ export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, option
   return await WeightSource.reading(folder, dtype, options, async (source) => {
     const { names, tiedHead, layerCount } = architecture;
     const weightOf = (path: string, as?: FloatDType) => source.tensor(tensorName(names, `${path}.weight`), as);
-    const [embedding, positions, layers, finalNorm, ownHead] = await Promise.all([
+    const [embedding, positions, layerInputs, layers, finalNorm, ownHead] = await Promise.all([
       weightOf(names.embedding),
       names.positions === null ? null : weightOf(names.positions, 'float32'),
+      loadLayerInputs(source, architecture),
       Promise.all(Array.from({ length: layerCount }, (_, index) => loadLayer(source, architecture, index))),
       loadNorm(source, architecture, names.finalNorm),
       tiedHead ? null : weightOf(names.head),
     ]);
-    const weights = { embedding, positions, layers, finalNorm, head: ownHead ?? embedding };
+    const weights = { embedding, positions, layerInputs, layers, finalNorm, head: ownHead ?? embedding };
     return new Decoder(architecture, dtype, weights, { logitsInChunk: options.logitsInChunk });
   });
 }
@@ -42,22 +47,56 @@ async function loadLayer(
   const { names, branchScale } = architecture;
   const linears = layerLinears(architecture, index);
   const normIfAny = (path: string | null) => loadNormIfAny(source, architecture, index, path);
-  const [attentionNorm, attention, attentionBranchNorm, mlpNorm, gateUp, down, mlpBranchNorm] = await Promise.all([
-    normIfAny(names.attentionNorm),
-    hasLinearAttention(architecture, index)
-      ? loadLinearAttention(source, architecture, index)
-      : loadAttention(source, architecture, index),
-    normIfAny(names.attentionBranchNorm),
-    normIfAny(names.mlpNorm),
-    source.linearGroup(linears.gateUp),
-    source.linearGroup([linears.down]),
-    normIfAny(names.mlpBranchNorm),
-  ]);
+  const [attentionNorm, attention, attentionBranchNorm, mlpNorm, gateUp, down, mlpBranchNorm, inputBlock, scale] =
+    await Promise.all([
+      normIfAny(names.attentionNorm),
+      hasLinearAttention(architecture, index)
+        ? loadLinearAttention(source, architecture, index)
+        : loadAttention(source, architecture, index),
+      normIfAny(names.attentionBranchNorm),
+      normIfAny(names.mlpNorm),
+      source.linearGroup(linears.gateUp),
+      source.linearGroup([linears.down]),
+      normIfAny(names.mlpBranchNorm),
+      loadInputBlock(source, architecture, index),
+      names.layerScale === null ? 1 : source.factor(tensorName(names, `${names.layers}.${index}.${names.layerScale}`)),
+    ]);
   const feedForward = new FeedForward(architecture.mlp, { gateUp, down });
-  return new DecoderLayer([
+  const blocks = [
     new Block({ norm: attentionNorm, sublayer: attention, branchNorm: attentionBranchNorm, branchScale }),
     new Block({ norm: mlpNorm, sublayer: feedForward, branchNorm: mlpBranchNorm, branchScale }),
+  ];
+  return new DecoderLayer(inputBlock === null ? blocks : [...blocks, inputBlock], scale);
+}
+
+async function loadLayerInputs(source: WeightSource, architecture: DecoderArchitecture): Promise<LayerInputs | null> {
+  const projection = layerInputProjection(architecture);
+  if (projection === null) return null;
+  const { names, layerCount } = architecture;
+  const paths = names.layerInputs!;
+  const [embedding, group, norm] = await Promise.all([
+    source.tensor(tensorName(names, `${paths.embedding}.weight`)),
+    source.linearGroup([projection]),
+    loadNorm(source, architecture, paths.norm),
   ]);
+  return new LayerInputs({ embedding, projection: group, norm }, layerCount);
+}
+
+/** The block that adds what a layer's input makes; null where layers have none. */
+async function loadInputBlock(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<Block | null> {
+  const { layerInput } = layerLinears(architecture, index);
+  if (layerInput === null) return null;
+  const { names, mlp } = architecture;
+  const [gate, output, branchNorm] = await Promise.all([
+    source.linearGroup([layerInput.gate]),
+    source.linearGroup([layerInput.output]),
+    loadNormIfAny(source, architecture, index, names.layerInputs!.branchNorm),
+  ]);
+  return new Block({ norm: null, sublayer: new LayerInputBranch(index, mlp.activation, { gate, output }), branchNorm });
 }
 
 async function loadAttention(
@@ -65,17 +104,21 @@ async function loadAttention(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<SelfAttention> {
-  const { queryNorm, keyNorm } = architecture.names;
+  const { names, attention, norm } = architecture;
+  const hasOwnKeys = attention.layers[index]!.keysAndValuesOf === undefined;
   const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
   const [query, key, queryKeyValue, output] = await Promise.all([
-    loadNormIfAny(source, architecture, index, queryNorm),
-    loadNormIfAny(source, architecture, index, keyNorm),
+    loadNormIfAny(source, architecture, index, names.queryNorm),
+    loadNormIfAny(source, architecture, index, hasOwnKeys ? names.keyNorm : null),
     source.linearGroup(attentionInputs),
     source.linearGroup([attentionOutput]),
   ]);
+  const { headDim } = headsOf(architecture, index);
+  const isNormed = hasOwnKeys && attention.valueNorm !== null;
+  const value = isNormed ? new Norm(norm, source.give(fill([headDim], 1)), null) : null;
   return new SelfAttention(architecture, index, {
     queryKeyValue,
-    queryKeyNorms: query && key && { query, key },
+    headNorms: query && { query, key, value },
     output,
   });
 }

@@ -2,75 +2,93 @@ import { alias, cast, concat, dispose, type FloatDType, reshape, scope, split, t
 import type { Norm } from './norm.js';
 import type { HeadShape, QueryKeyStep } from './query-key-step.js';
 
-type SavedQueryKey = {
-  /**
-   * `[tokens × heads of the kind, headDim]`, or `[tokens, heads of the kind × headDim]`, in the model's dtype, before the
-   * norm
-   */
-  query: Tensor;
-  key: Tensor;
-  queryInverseRms: Tensor;
-  keyInverseRms: Tensor;
-};
+/** The norms of the heads of a layer; null: what it is of stays as it is. */
+export interface HeadNorms {
+  query: Norm;
+  key: Norm | null;
+  value: Norm | null;
+}
 
-/** A norm of queries and one of keys, of each head (Dehghani et al. 2023, arXiv:2302.05442) or of all heads together. */
+/** Of queries, keys and values what the norm of each keeps, null without a norm. */
+type SavedQueryKey = readonly ({
+  /** `[…, size of the norm]` in the model's dtype, before the norm */
+  input: Tensor;
+  inverseRms: Tensor;
+} | null)[];
+
+/** Columns of qkv that have one norm. */
+interface Part {
+  columns: number;
+  /** Numbers of a norm. */
+  size: number;
+  norm: Norm | null;
+}
+
+/**
+ * A norm of queries and one of keys, of each head (Dehghani et al. 2023, arXiv:2302.05442) or of all heads together; in some
+ * families one of each head's values.
+ */
 export class QueryKeyNorm implements QueryKeyStep<SavedQueryKey> {
-  readonly query: Norm;
-  readonly key: Norm;
-  readonly #shape: HeadShape;
-  readonly #width: 'head' | 'projection';
+  readonly #parts: readonly Part[];
 
-  /** @param query,key norms of size headDim; for `projection` of the size of all queries, and of all keys */
-  constructor(shape: HeadShape, width: 'head' | 'projection', query: Norm, key: Norm) {
-    this.#shape = shape;
-    this.#width = width;
-    this.query = query;
-    this.key = key;
+  /** @param norms of size headDim; those of queries and keys for `projection` of the size of all queries, and of all keys */
+  constructor({ heads, keyValueHeads, headDim }: HeadShape, width: 'head' | 'projection', norms: HeadNorms) {
+    const part = (count: number, norm: Norm | null, of: 'head' | 'projection'): Part => {
+      const columns = count * headDim;
+      return { columns, size: of === 'head' ? headDim : columns, norm };
+    };
+    const ofKeys = [part(keyValueHeads, norms.key, width), part(keyValueHeads, norms.value, 'head')];
+    this.#parts = [part(heads, norms.query, width), ...(keyValueHeads === 0 ? [] : ofKeys)];
   }
 
   forward(qkv: Tensor, record: boolean): { output: Tensor; saved: SavedQueryKey | null } {
     return scope(() => {
       const dtype = qkv.dtype as FloatDType;
-      const [query, key, value] = this.#parts(qkv);
-      const normedQuery = this.query.forward(cast(query, 'float32'), dtype);
-      const normedKey = this.key.forward(cast(key, 'float32'), dtype);
-      const output = this.#whole(normedQuery.output, normedKey.output, value);
-      if (!record) return { output, saved: null };
-      const saved = {
-        query,
-        key,
-        queryInverseRms: normedQuery.inverseRms,
-        keyInverseRms: normedKey.inverseRms,
-      };
-      return { output, saved };
+      const normed = this.#ofEach(qkv, (input, norm) => {
+        const { output, inverseRms } = norm.forward(cast(input, 'float32'), dtype);
+        return { output, saved: { input, inverseRms } };
+      });
+      const output = joined(normed);
+      return { output, saved: record ? normed.map(({ saved = null }) => saved) : null };
     });
   }
 
   backward(gradient: Tensor, saved: SavedQueryKey): Tensor {
-    const { query, key, queryInverseRms, keyInverseRms } = saved;
     const result = scope(() => {
-      const [byQuery, byKey, byValue] = this.#parts(gradient);
-      return this.#whole(
-        this.query.gradient(byQuery, cast(query, 'float32'), queryInverseRms, null).rounded,
-        this.key.gradient(byKey, cast(key, 'float32'), keyInverseRms, null).rounded,
-        byValue,
-      );
+      const byInputs = this.#ofEach(gradient, (byOutput, norm, part) => {
+        const { input, inverseRms } = saved[part]!;
+        return { output: norm.gradient(byOutput, cast(input, 'float32'), inverseRms, null).rounded };
+      });
+      return joined(byInputs);
     });
     dispose(saved);
     return result;
   }
 
-  /** `[tokens, all heads × headDim]` → what is normed of queries and of keys, `[…, size of the norm]`, and values as they lie. */
-  #parts(qkv: Tensor): [query: Tensor, key: Tensor, value: Tensor] {
-    const { heads, keyValueHeads, headDim } = this.#shape;
-    const widths = [heads * headDim, keyValueHeads * headDim, keyValueHeads * headDim];
-    const [query, key, value] = split(qkv, widths, 1);
-    if (this.#width === 'projection') return [alias(query!), alias(key!), alias(value!)];
-    return [reshape(query!, [-1, headDim]), reshape(key!, [-1, headDim]), alias(value!)];
+  /**
+   * @param compute of the columns with a norm, `[…, size of the norm]`
+   * @returns of all columns, those without a norm as they lie, `[tokens, columns]`
+   */
+  #ofEach<Result extends { output: Tensor }>(
+    qkv: Tensor,
+    compute: (x: Tensor, norm: Norm, part: number) => Result,
+  ): (Result | { output: Tensor; saved?: undefined })[] {
+    const columns = split(
+      qkv,
+      this.#parts.map((part) => part.columns),
+      1,
+    );
+    return this.#parts.map(({ size, norm, columns: width }, index) => {
+      if (norm === null) return { output: alias(columns[index]!) };
+      const result = compute(reshape(columns[index]!, [-1, size]), norm, index);
+      return { ...result, output: reshape(result.output, [-1, width]) };
+    });
   }
+}
 
-  #whole(query: Tensor, key: Tensor, value: Tensor): Tensor {
-    const tokens = value.shape[0]!;
-    return concat([reshape(query, [tokens, -1]), reshape(key, [tokens, -1]), value], 1);
-  }
+function joined(parts: readonly { output: Tensor }[]): Tensor {
+  return concat(
+    parts.map(({ output }) => output),
+    1,
+  );
 }

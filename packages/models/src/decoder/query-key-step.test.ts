@@ -29,7 +29,11 @@ function queryKeyNorm(width: 'head' | 'projection'): QueryKeyStep {
     const weight = tensorOf(weights.slice(0, size), [size]);
     return new Norm({ kind: 'rms', epsilon: 1e-6, weightOffset: 0 }, weight, null);
   };
-  return new QueryKeyNorm(SHAPE, width, norm(WEIGHTS.query, SHAPE.heads), norm(WEIGHTS.key, SHAPE.keyValueHeads));
+  return new QueryKeyNorm(SHAPE, width, {
+    query: norm(WEIGHTS.query, SHAPE.heads),
+    key: norm(WEIGHTS.key, SHAPE.keyValueHeads),
+    value: null,
+  });
 }
 const headNorm = () => queryKeyNorm('head');
 const projectionNorm = () => queryKeyNorm('projection');

@@ -42,6 +42,10 @@ export function ropeRotation(rope: RopeSettings, headDim: number, span: number):
       });
       return { frequencies, magnitude: scaling.attentionFactor };
     }
+    case 'proportional': {
+      const { pairs, factor } = scaling;
+      return { frequencies: plain.slice(0, pairs).map((frequency) => frequency / factor), magnitude: 1 };
+    }
     case 'longrope': {
       const factors = span > scaling.originalMaxPositions ? scaling.longFactors : scaling.shortFactors;
       return { frequencies: plain.map((frequency, i) => frequency / factors[i]!), magnitude: scaling.attentionFactor };

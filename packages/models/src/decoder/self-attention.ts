@@ -14,18 +14,19 @@ import { isTrained, type Saved } from '../pass.js';
 import type { Attend } from './attend.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
-import type { Norm } from './norm.js';
+import { KeyValueSource } from './key-value-source.js';
 import { OutputGate } from './output-gate.js';
 import { growQueries } from './query-growth.js';
-import { QueryKeyNorm } from './query-key-norm.js';
+import { type HeadNorms, QueryKeyNorm } from './query-key-norm.js';
 import type { QueryKeyStep } from './query-key-step.js';
 import { rotatedDimensions } from './rope-frequencies.js';
 import { RotaryOrder } from './rotary-order.js';
 
 export interface SelfAttentionWeights {
+  /** Of queries, keys and values those that the layer projects. */
   queryKeyValue: LinearGroup;
-  /** Norms of queries and keys; null where a family has none. */
-  queryKeyNorms: { query: Norm; key: Norm } | null;
+  /** Norms of queries and keys, and of values; null where a family has none. */
+  headNorms: HeadNorms | null;
   output: LinearGroup;
 }
 
@@ -59,23 +60,25 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   readonly #weights: SelfAttentionWeights;
   readonly #queryKeySteps: readonly QueryKeyStep[];
   readonly #gate: OutputGate | null;
+  readonly #source: KeyValueSource;
 
   /** @param layer which of the decoder's layers it is in */
   constructor(architecture: DecoderArchitecture, layer: number, weights: SelfAttentionWeights) {
-    const { ropes, headDim, attention } = architecture;
+    const { ropes, attention } = architecture;
     this.settings = attentionSettings(architecture, layer);
+    this.#source = new KeyValueSource(architecture, layer, this.settings);
+    const { headDim } = this.settings;
+    const made = this.#source.isOwn ? this.settings : { ...this.settings, keyValueHeads: 0 };
     this.rope = attention.layers[layer]!.rope;
     this.#weights = weights;
     const steps: QueryKeyStep[] = [];
-    const { queryKeyNorms } = weights;
-    if (queryKeyNorms !== null) {
-      steps.push(new QueryKeyNorm(this.settings, attention.queryKeyNorm, queryKeyNorms.query, queryKeyNorms.key));
-    }
+    const { headNorms } = weights;
+    if (headNorms !== null) steps.push(new QueryKeyNorm(made, attention.queryKeyNorm, headNorms));
     const rope = ropes[this.rope]!;
     if (rope !== null) {
       const rotated = rotatedDimensions(rope, headDim);
       const order = { rotated, interleaved: rope.interleaved };
-      if (rotated < headDim || rope.interleaved) steps.push(new RotaryOrder(this.settings, order));
+      if (rotated < headDim || rope.interleaved) steps.push(new RotaryOrder(made, order));
     }
     this.#queryKeySteps = steps;
     this.#gate = attention.outputGate === null ? null : new OutputGate(this.settings);
@@ -85,18 +88,23 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
     return [this.#weights.queryKeyValue, this.#weights.output];
   }
 
+  get keysOf(): number {
+    return this.#source.owner;
+  }
+
   get computeDtype(): FloatDType {
     return this.#weights.queryKeyValue.linear.computeDtype;
   }
 
   /** Other tokens' keys and values are needed for a wanted token; what follows attention is computed for the wanted alone. */
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedSelfAttention | null } {
-    const { adapters, record, attend, wanted, queryFactors } = context;
+    const { adapters, record, attend, wanted, queryFactors, sharedKeysAndValues } = context;
     const tokens = x.shape[0]!;
     const projected = linearForward(this.#weights.queryKeyValue, x, adapters, record);
-    const { qkv, gate } = this.#takeGate(projected.output); // [tokens, (heads + 2 x kv) x headDim]
-    const stepped = this.#stepForward(qkv, record);
-    const grown = queryFactors === null ? stepped.output : growQueries(stepped.output, queryFactors, this.settings);
+    const { qkv, gate } = this.#takeGate(projected.output);
+    const stepped = this.#stepForward(this.#source.withValues(qkv), record);
+    const joined = this.#source.joined(stepped.output, sharedKeysAndValues); // [tokens, (heads + 2 x kv) x headDim]
+    const grown = queryFactors === null ? joined : growQueries(joined, queryFactors, this.settings);
     const attended = attend.forward(grown, this, record); // [tokens, heads x headDim]
     dispose(grown);
     const { output: passed, both: gated } =
@@ -130,7 +138,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   backward(
     gradient: Tensor,
     saved: SavedSelfAttention,
-    { adapters, attend, wanted, queryFactors }: BlockContext,
+    { adapters, attend, wanted, queryFactors, sharedKeysAndValues }: BlockContext,
     wantInputGradient: boolean,
   ): Tensor | null {
     const { queryKeyValue, output } = this.#weights;
@@ -145,8 +153,9 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
       saved.gated === null ? { byAttended: byPassed, byGate: null } : this.#gate!.backward(byPassed, saved.gated);
     const byGrown = attend.backward(byAttended, saved.attention, this);
     dispose(byAttended);
-    const byStepped = queryFactors === null ? byGrown : growQueries(byGrown, queryFactors, this.settings);
-    const byQkv = this.#stepBackward(byStepped, saved.queryKeySteps);
+    const byJoined = queryFactors === null ? byGrown : growQueries(byGrown, queryFactors, this.settings);
+    const byStepped = this.#source.parted(byJoined, sharedKeysAndValues);
+    const byQkv = this.#source.withoutValues(this.#stepBackward(byStepped, saved.queryKeySteps));
     const byProjected = byGate === null ? byQkv : this.#gate!.given(byQkv, byGate);
     if (byGate !== null) dispose([byQkv, byGate]);
     return linearBackward(queryKeyValue, byProjected, saved.queryKeyValue, adapters, wantInputGradient);
@@ -175,10 +184,11 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   }
 
   dispose(): void {
-    const { queryKeyValue, queryKeyNorms, output } = this.#weights;
+    const { queryKeyValue, headNorms, output } = this.#weights;
     queryKeyValue.linear.dispose();
-    queryKeyNorms?.query.dispose();
-    queryKeyNorms?.key.dispose();
+    headNorms?.query.dispose();
+    headNorms?.key?.dispose();
+    headNorms?.value?.dispose();
     output.linear.dispose();
   }
 }

@@ -1,4 +1,4 @@
-import { attentionLayerCount, stateBytesPerText } from '@lorasmith/model-folder';
+import { headsOf, layersWithKeys, stateBytesPerText } from '@lorasmith/model-folder';
 import {
   argMax,
   BYTES_PER_ELEMENT,
@@ -17,10 +17,8 @@ import {
   toInt32Array,
   tokenRows,
 } from '@lorasmith/tensor';
-import type { AttendingLayer } from '../decoder/attend.js';
 import type { Decoder } from '../decoder/decoder.js';
 import type { OutputHead } from '../decoder/output-head.js';
-import { SelfAttention } from '../decoder/self-attention.js';
 import { type ActingAdapter, adaptersAmong, type ModelAdapter } from '../pass.js';
 import { StepStates, type TextStates } from './text-states.js';
 
@@ -107,14 +105,13 @@ export class Predictions {
 export class CachedDecoder {
   readonly decoder: Decoder;
   readonly #cache: KeyValueCache;
-  readonly #layers: ReadonlyMap<AttendingLayer, number>;
+  /** The decoder's layers that the cache keeps keys and values of. */
+  readonly #layers: readonly number[];
 
   /** @param pages of the cache */
   constructor(decoder: Decoder, pages: number) {
-    const sublayers = decoder.weights.layers.flatMap(({ blocks }) => blocks.map(({ sublayer }) => sublayer));
-    const attentions = sublayers.filter((sublayer) => sublayer instanceof SelfAttention);
     this.decoder = decoder;
-    this.#layers = new Map(attentions.map((attention, index) => [attention, index]));
+    this.#layers = layersWithKeys(decoder.architecture);
     this.#cache = kernelsFor(decoder.dtype).keyValueCache({
       ...cacheShape(decoder, pages),
       windows: decoder.windows,
@@ -137,7 +134,8 @@ export class CachedDecoder {
         {
           attend: {
             forward: (qkv, layer) => ({
-              output: steps[layer.rope]!.attend(qkv, this.#layers.get(layer)!, layer.settings),
+              // A layer that reads another's keys and values puts the same into the cache again.
+              output: steps[layer.rope]!.attend(qkv, this.#layers.indexOf(layer.keysOf), layer.settings),
               saved: null,
             }),
             backward: () => {
@@ -175,8 +173,11 @@ export function cacheBytes(
 }
 
 function cacheShape({ architecture, dtype }: Pick<Decoder, 'architecture' | 'dtype'>, pages: number) {
-  const { keyValueHeadCount, headDim } = architecture;
-  return { layers: attentionLayerCount(architecture), keyValueHeads: keyValueHeadCount, headDim, pages, dtype };
+  const layers = layersWithKeys(architecture).map((layer) => {
+    const { keyValueHeadCount: keyValueHeads, headDim } = headsOf(architecture, layer);
+    return { keyValueHeads, headDim };
+  });
+  return { layers, pages, dtype };
 }
 
 function joined(arrays: readonly Int32Array[]): Int32Array {

@@ -1,14 +1,14 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, lastPartOf } from '@lorasmith/model-folder';
 import { layerIndexOf } from '../module-names.js';
 import type { Target } from '../target-ranks.js';
 
-/** The block that a module lies in. A linear layer outside the blocks, such as an output head, comes after all of them. */
+/** The block that a module lies in. Of those outside the blocks, an output head comes after all of them, others before. */
 function blockOf({ name }: Pick<AdaptableModule, 'name'>): number {
-  return layerIndexOf(name) ?? Number.POSITIVE_INFINITY;
+  return layerIndexOf(name) ?? (lastPartOf(name) === 'lm_head' ? Number.POSITIVE_INFINITY : -1);
 }
 
-/** The lowest block with an adapted layer: no gradient is computed below it. Infinity where no block has one. */
+/** The lowest block with an adapted layer: no gradient is computed below it. Infinity where no block has one, -1 below all. */
 export function lowestAdaptedBlock(targets: readonly Pick<AdaptableModule, 'name'>[]): number {
   return Math.min(...targets.map(blockOf));
 }
@@ -18,7 +18,7 @@ export function adaptedLayers(
   { layerCount }: Pick<DecoderArchitecture, 'layerCount'>,
   targets: readonly Pick<AdaptableModule, 'name'>[],
 ): number {
-  return layerCount - Math.min(layerCount, lowestAdaptedBlock(targets));
+  return layerCount - Math.min(layerCount, Math.max(0, lowestAdaptedBlock(targets)));
 }
 
 /** Products a model's linear layers make, in multiply-adds. */

@@ -62,7 +62,8 @@ function job(rows: TokenExamples, training: Partial<JobSpec['training']> = {}, m
 
 /** The job on a model with more layers. */
 function withLayers(planned: JobToEstimate, layerCount: number): JobToEstimate {
-  const architecture = { ...planned.model.architecture, layerCount } as DecoderArchitecture;
+  const own = planned.model.architecture as DecoderArchitecture;
+  const architecture = { ...own, ...ofLayers(own, layerCount) };
   return { ...planned, model: { ...planned.model, architecture } };
 }
 
@@ -330,6 +331,11 @@ test('time grows with the tokens, and is less where products are faster', () => 
   expect(secondsOf(job(examples(64, 64), { batch_size: 8 }))).toBeLessThan(seconds);
 });
 
+/** So many layers like the first. */
+function ofLayers({ attention }: DecoderArchitecture, layerCount: number) {
+  return { layerCount, attention: { ...attention, layers: new Array(layerCount).fill(attention.layers[0]) } };
+}
+
 /** The model with layers so wide that its weights are most of its memory. */
 function wideModel(): JobToEstimate['model'] {
   const own = model.architecture as DecoderArchitecture;
@@ -339,7 +345,7 @@ function wideModel(): JobToEstimate['model'] {
     intermediateSize: 8192,
     headDim: 512,
     vocabSize: 2048,
-    layerCount: 12,
+    ...ofLayers(own, 12),
   };
   const linears = Array.from({ length: architecture.layerCount }, (_, index) =>
     layerLinears(architecture, index),

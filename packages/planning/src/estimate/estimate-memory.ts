@@ -2,6 +2,8 @@ import type { AdaptableModule } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
   hasLinearAttention,
+  headsOf,
+  intermediateSizeOf,
   type LinearAttention,
   linearAttentionSizes,
 } from '@lorasmith/model-folder';
@@ -149,12 +151,22 @@ export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   // The layers above are done when the first of these is computed again.
   const atATime = Math.max(sum(ofLayers.slice(recomputed)), ...ofLayers.slice(0, recomputed));
   const saved = recomputed * 4 * hiddenSize + atATime;
-  return load.mostTokens * saved + workingBytes(memory, load);
+  return load.mostTokens * (saved + layerInputBytes(memory, width)) + workingBytes(memory, load);
 }
 
 /** The same of a forward pass that saves nothing, at most. */
 function forwardBytes(memory: MemoryOfDecoder, load: PassLoad): number {
-  return load.mostTokens * 4 * memory.architecture.hiddenSize + workingBytes({ ...memory, dropout: 0 }, load);
+  const inputs = layerInputBytes({ ...memory, targets: [] }, bytesPerNumber(memory.precision));
+  const perToken = 4 * memory.architecture.hiddenSize + inputs;
+  return load.mostTokens * perToken + workingBytes({ ...memory, dropout: 0 }, load);
+}
+
+/** Bytes per token of the inputs of all layers, which a pass holds; of what it learns them from, and of the gradients by them. */
+function layerInputBytes({ architecture, targets }: MemoryOfDecoder, width: number): number {
+  const { layerInputs, layerCount, names } = architecture;
+  if (layerInputs === null) return 0;
+  const isLearned = targets.some(({ name }) => name === names.layerInputs!.projection);
+  return layerCount * layerInputs.size * (width + (isLearned ? 4 + width : 0));
 }
 
 /** The memory within one layer, or at the output head. */
@@ -193,7 +205,8 @@ export function bytesPerNumber(precision: Precision): number {
 /** Bytes per token that a layer keeps between its forward and its backward pass. */
 function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
   const { architecture, targets } = memory;
-  const { hiddenSize, intermediateSize, names, mlp } = architecture;
+  const { hiddenSize, names, mlp } = architecture;
+  const intermediateSize = intermediateSizeOf(architecture, layer);
   const adapts = adaptsIn(targets);
   // The input of an adapted layer is saved for the gradient of its A.
   const inputs = (adapts(names.gateUp) ? hiddenSize : 0) + (adapts([names.down]) ? intermediateSize : 0);
@@ -202,22 +215,47 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
   const exact = (2 + branchNorms) * hiddenSize;
   const ofAttention = hasLinearAttention(architecture, layer)
     ? savedByLinearAttention(architecture, targets, width)
-    : savedByAttention(memory, load, width);
-  return ofAttention + 4 * exact + width * (gateUpWidth(mlp, intermediateSize) + inputs);
+    : savedByAttention(memory, load, layer, width);
+  return (
+    ofAttention +
+    savedByLayerInput(architecture, targets, width) +
+    4 * exact +
+    width * (gateUpWidth(mlp, intermediateSize) + inputs)
+  );
 }
 
-function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, width: number): number {
+/** The same of the block that reads the layer's input: the stream, what its norm saves, gate and input, inputs of adapted layers. */
+function savedByLayerInput(
+  { hiddenSize, layerInputs, names }: DecoderArchitecture,
+  targets: readonly AdaptableModule[],
+  width: number,
+): number {
+  if (layerInputs === null) return 0;
+  const adapts = adaptsIn(targets);
+  const { gate, output } = names.layerInputs!;
+  const inputs = (adapts([gate]) ? hiddenSize : 0) + (adapts([output]) ? layerInputs.size : 0);
+  return 4 * 2 * hiddenSize + width * (2 * layerInputs.size + inputs);
+}
+
+function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
   const { architecture, targets } = memory;
-  const { hiddenSize, headCount, keyValueHeadCount, headDim, names, attention } = architecture;
+  const { hiddenSize, headCount, names, attention } = architecture;
+  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
   const attended = headCount * headDim;
-  const qkv = (headCount + 2 * keyValueHeadCount) * headDim;
+  const keysAndValues = 2 * keyValueHeadCount * headDim;
+  const qkv = attended + keysAndValues;
+  const isReader = attention.layers[layer]!.keysAndValuesOf !== undefined;
+  // Keys and values that other layers read are kept once more, and the gradient by them in float32.
+  const isRead = attention.layers.some(({ keysAndValuesOf }) => keysAndValuesOf === layer);
+  const shared = isRead ? (4 + width) * keysAndValues : 0;
   const adapts = adaptsIn(targets);
   // With a gate, attention's output is not the input of the layer that follows.
   const gate = attention.outputGate === null ? 0 : 2 * attended + (adapts([names.attentionOutput]) ? attended : 0);
   const input = adapts(names.queryKeyValue) ? hiddenSize : 0;
   // What norms of queries and keys save is float32.
-  const exact = headCount + (names.queryNorm === null ? 0 : qkv);
-  return 4 * exact + width * (qkv + attended + gate + input) + savedWeights(memory, load, width);
+  const normed = isReader ? attended : qkv;
+  const exact = headCount + (names.queryNorm === null ? 0 : normed);
+  return shared + 4 * exact + width * (qkv + attended + gate + input) + savedWeights(memory, load, width);
 }
 
 function savedByLinearAttention(
@@ -250,7 +288,8 @@ function savedWeights({ architecture, engine }: MemoryOfDecoder, { longestRow }:
 
 /** Bytes per token of tensors that live within one layer's backward pass. */
 function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecoder, width: number): number {
-  const { hiddenSize, intermediateSize, mlp, linearAttention } = architecture;
+  const { hiddenSize, layerCount, mlp, linearAttention, layerInputs } = architecture;
+  const intermediateSize = intermediateSizeOf(architecture, layerCount - 1);
   const gateUp = gateUpWidth(mlp, intermediateSize);
   const gated = width * (gateUp + intermediateSize);
   // Gate, up, their activation, its slope and their gradients are float32.
@@ -259,7 +298,9 @@ function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecode
   const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
   const drawn = dropout > 0 ? (4 + 1 + 2 * width) * widest : 0;
   const ofLinearAttention = linearAttention === null ? 0 : linearAttentionPassing(linearAttention, width);
-  return Math.max(gated + copies, drawn, ofLinearAttention) + (4 + width) * 2 * hiddenSize;
+  // Before the layers: the projection, the embeddings, their sum and what is rounded of it.
+  const ofInputs = layerInputs === null ? 0 : layerCount * layerInputs.size * (3 * 4 + 2 * width);
+  return Math.max(gated + copies, drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize;
 }
 
 /** The same of linear attention: in float32 queries, keys and the gradients by them of each value head, and by the convolution's sums. */
@@ -274,8 +315,11 @@ function linearAttentionPassing(own: LinearAttention, width: number): number {
  * block.
  */
 function scoresBytes(architecture: DecoderArchitecture, { mostTokens, longestRow }: PassLoad, width: number): number {
-  const { headCount, keyValueHeadCount, headDim } = architecture;
+  const { headCount, layerCount } = architecture;
+  const widths = Array.from({ length: layerCount }, (_, layer) => {
+    const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
+    return (headCount + 2 * keyValueHeadCount) * headDim;
+  });
   const scores = Math.min(SCORES_PER_BLOCK, headCount * mostTokens * longestRow);
-  const heads = (headCount + 2 * keyValueHeadCount) * headDim;
-  return 12 * scores + 2 * width * mostTokens * heads;
+  return 12 * scores + 2 * width * mostTokens * Math.max(...widths);
 }

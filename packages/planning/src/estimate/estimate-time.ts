@@ -2,6 +2,8 @@ import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
   hasLinearAttention,
+  headsOf,
+  intermediateSizeOf,
   type LinearAttention,
   layerLinears,
 } from '@lorasmith/model-folder';
@@ -27,10 +29,12 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
   const { architecture } = work;
   // In the last layer, what follows attention is computed only for tokens that have a label, and then the head.
   const last = layerLinears(architecture, architecture.layerCount - 1);
-  const afterAttention = new Set([last.attentionOutput, ...last.gateUp, last.down].map(({ name }) => name));
+  const ofInput = last.layerInput === null ? [] : [last.layerInput.gate, last.layerInput.output];
+  const afterAttention = new Set([last.attentionOutput, ...last.gateUp, last.down, ...ofInput].map(({ name }) => name));
   afterAttention.add(architecture.names.head);
   const tokensOf = ({ name }: { name: string }) => (afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep);
   const readsLayer = ({ name }: { name: string }) =>
+    name === architecture.names.layerInputs?.projection ||
     architecture.names.queryKeyValue.some((path) => name.endsWith(`.${path}`));
   const { forwards, backwards, recomputed } = layerPasses(work);
   const lowest = architecture.layerCount - backwards;
@@ -38,11 +42,12 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
   const linear = linearWork(work.modules, work.targets, { tokensOf, readsLayer, isRecomputed });
   const head = (backwards > 0 ? 2 : 1) * architecture.vocabSize * architecture.hiddenSize;
   // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
-  const scoresOfLayer = (load.squaresPerStep / 2) * architecture.headCount * architecture.headDim;
+  const scoresOfLayer = (layer: number) =>
+    (load.squaresPerStep / 2) * architecture.headCount * headsOf(architecture, layer).headDim;
   const inLayer = (layer: number) =>
     hasLinearAttention(architecture, layer)
       ? stateWork(architecture.linearAttention!) * load.tokensPerStep
-      : scoresOfLayer;
+      : scoresOfLayer(layer);
   const scores = Array.from({ length: architecture.layerCount }, (_, layer) => {
     return inLayer(layer) * (1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? ATTENTION_BACKWARD : 0));
   }).reduce((sum, one) => sum + one, 0);
@@ -50,7 +55,7 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
     products:
       (2 * (linear.forward + linear.again + linear.backward + linear.adapters + head * load.labelsPerStep)) / 1e9,
     attention: (2 * 2 * scores) / 1e9,
-    passes: (passBytesOfLayer(architecture) * load.tokensPerStep * (forwards + backwards)) / 2 / 1e9,
+    passes: (meanPassBytes(architecture) * load.tokensPerStep * (forwards + backwards)) / 2 / 1e9,
   };
 }
 
@@ -71,11 +76,17 @@ function layerPasses({ architecture, targets, recomputedLayers }: DecoderWork): 
 }
 
 /**
- * Bytes that the passes between products read and write per token in a layer, forward and backward: norms with the residual
- * stream, the gated MLP, the additions of adapters.
+ * Bytes that the passes between products read and write per token in a layer, forward and backward, of all layers the mean: norms
+ * with the residual stream, the gated MLP, the additions of adapters; where there are, the gated input of the layer with its norm,
+ * and the factor of the stream.
  */
-function passBytesOfLayer({ hiddenSize, intermediateSize, mlp }: DecoderArchitecture): number {
-  return 72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediateSize;
+function meanPassBytes(architecture: DecoderArchitecture): number {
+  const { hiddenSize, layerCount, mlp, layerInputs, names } = architecture;
+  const wide = Array.from({ length: layerCount }, (_, layer) => intermediateSizeOf(architecture, layer));
+  const intermediate = wide.reduce((sum, size) => sum + size, 0) / layerCount;
+  const ofInput = layerInputs === null ? 0 : 36 * hiddenSize + 18 * layerInputs.size;
+  const ofScale = names.layerScale === null ? 0 : 24 * hiddenSize;
+  return 72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediate + ofInput + ofScale;
 }
 
 /** The first pass of a job takes memory that later ones have: about as long as so many calls of each layer. */

@@ -1,5 +1,5 @@
 import type { MachineRates, SampleSettings } from '@lorasmith/contracts';
-import { attentionLayerCount, type DecoderArchitecture, stateBytesPerText } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, keyValueNumbers, stateBytesPerText } from '@lorasmith/model-folder';
 
 export interface SamplingLoad {
   settings: SampleSettings;
@@ -25,8 +25,7 @@ export function sampleCacheBytes(
   load: SamplingLoad,
   bytesPerNumber: number,
 ): number {
-  const { keyValueHeadCount, headDim } = architecture;
-  const perToken = 2 * keyValueHeadCount * headDim * attentionLayerCount(architecture) * bytesPerNumber;
+  const perToken = keyValueNumbers(architecture) * bytesPerNumber;
   return sampleCacheTokens(load) * perToken + load.prompts.length * stateBytesPerText(architecture, bytesPerNumber);
 }
 

@@ -3,7 +3,8 @@ import {
   type FourBitWeight,
   isNested,
   type LinearLayer,
-  layerLinears,
+  layerInputProjection,
+  linearGroups,
   type ModelFolder,
   NESTED_BLOCK,
   QUANTIZED_BLOCK,
@@ -51,9 +52,8 @@ export function decodedMemory(model: ModelFolder, precision: Precision, kernels:
 /** The groups of linear layers that stay quantized in memory. */
 function quantizedGroups({ architecture, quantized }: ModelFolder): LinearLayer[][] {
   if (architecture.kind !== 'decoder' || quantized.size === 0) return [];
-  const groups = Array.from({ length: architecture.layerCount }, (_, index) => {
-    const { attentionInputs, attentionOutput, gateUp, down } = layerLinears(architecture, index);
-    return [attentionInputs, [attentionOutput], gateUp, [down]];
-  });
-  return groups.flat().filter((layers) => staysQuantized(quantized, layers));
+  const ofLayers = Array.from({ length: architecture.layerCount }, (_, index) => linearGroups(architecture, index));
+  const projection = layerInputProjection(architecture);
+  const groups = projection === null ? ofLayers.flat() : [[projection], ...ofLayers.flat()];
+  return groups.filter((layers) => staysQuantized(quantized, layers));
 }

@@ -18,9 +18,10 @@ export class FusedCache implements KeyValueCache {
   /** Keys and values of each layer, `[pages, keyValueHeads, 2, PAGE_TOKENS, padded headDim]`. How a page lies is the op's own business. */
   readonly #layers: readonly Tensor[];
 
-  constructor({ layers, keyValueHeads, headDim, pages, dtype }: CacheShape) {
-    const shape = [pages, keyValueHeads, 2, PAGE_TOKENS, paddedHeadDim(headDim)];
-    this.#layers = Array.from({ length: layers }, () => keep(fill(shape, 0, dtype)));
+  constructor({ layers, pages, dtype }: CacheShape) {
+    this.#layers = layers.map(({ keyValueHeads, headDim }) =>
+      keep(fill([pages, keyValueHeads, 2, PAGE_TOKENS, paddedHeadDim(headDim)], 0, dtype)),
+    );
   }
 
   step(texts: readonly CachedText[], { cosine, sine }: RotaryAngles): CacheStep {

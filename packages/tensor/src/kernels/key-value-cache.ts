@@ -7,9 +7,8 @@ import type { RotaryAngles } from './rotary.js';
 export const PAGE_TOKENS = 32;
 
 export interface CacheShape {
-  layers: number;
-  keyValueHeads: number;
-  headDim: number;
+  /** The heads of each layer. */
+  layers: readonly { keyValueHeads: number; headDim: number }[];
   /** Number of pages, of {@link PAGE_TOKENS} each. */
   pages: number;
   /** The windows of the layers. */
@@ -23,8 +22,12 @@ export function paddedHeadDim(headDim: number): number {
 }
 
 /** Bytes of a full cache. */
-export function cacheSizeBytes({ layers, keyValueHeads, headDim, pages, dtype }: Omit<CacheShape, 'windows'>): number {
-  return pages * PAGE_TOKENS * layers * 2 * keyValueHeads * paddedHeadDim(headDim) * BYTES_PER_ELEMENT[dtype];
+export function cacheSizeBytes({ layers, pages, dtype }: Omit<CacheShape, 'windows'>): number {
+  const perToken = layers.reduce(
+    (sum, { keyValueHeads, headDim }) => sum + 2 * keyValueHeads * paddedHeadDim(headDim),
+    0,
+  );
+  return pages * PAGE_TOKENS * perToken * BYTES_PER_ELEMENT[dtype];
 }
 
 /** A text in one step: some tokens that follow those of it that the cache has. */

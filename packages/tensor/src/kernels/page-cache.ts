@@ -29,7 +29,7 @@ export class PageCache implements KeyValueCache {
 
   constructor({ layers, pages, windows }: CacheShape) {
     this.#windows = windows;
-    this.#pages = Array.from({ length: layers }, () => new Array<Page | undefined>(pages));
+    this.#pages = layers.map(() => new Array<Page | undefined>(pages));
   }
 
   step(texts: readonly CachedText[], angles: RotaryAngles): CacheStep {

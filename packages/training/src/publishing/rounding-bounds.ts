@@ -1,4 +1,4 @@
-import type { Architecture } from '@lorasmith/model-folder';
+import { type Architecture, intermediateSizeOf } from '@lorasmith/model-folder';
 import type { DType, FloatDType } from '@lorasmith/tensor';
 import { roundingsPerLayer } from '../check-reference/tolerances.js';
 
@@ -82,6 +82,8 @@ function roundings(architecture: Architecture): number {
 }
 
 function widestInput(architecture: Architecture): number {
-  if (architecture.kind === 'decoder') return Math.max(architecture.hiddenSize, architecture.intermediateSize);
+  if (architecture.kind === 'decoder') {
+    return Math.max(architecture.hiddenSize, intermediateSizeOf(architecture, architecture.layerCount - 1));
+  }
   return Math.max(...architecture.layers.map(({ inFeatures }) => inFeatures));
 }

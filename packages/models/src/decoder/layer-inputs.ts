@@ -1,0 +1,118 @@
+import {
+  add,
+  alias,
+  cast,
+  concat,
+  constant,
+  dispose,
+  type FloatDType,
+  gather,
+  multiply,
+  reshape,
+  scope,
+  split,
+  type Tensor,
+  tensorOf,
+} from '@lorasmith/tensor';
+import { linearBackward, linearForward } from '../adapted-linear.js';
+import type { LinearGroup } from '../frozen-linear.js';
+import { isTrained } from '../pass.js';
+import { type BlockContext, everywhere } from './block.js';
+import type { Norm } from './norm.js';
+import { PassLayerInputs } from './pass-layer-inputs.js';
+
+export interface LayerInputWeights {
+  /** `[vocab, layers × size]` in the model's dtype */
+  embedding: Tensor;
+  /** From an embedded token to the inputs of all layers. */
+  projection: LinearGroup;
+  /** The norm of a layer's part of the projection. */
+  norm: Norm;
+}
+
+/** The factor of the sum of both parts of an input. */
+const SUM_SCALE = Math.SQRT1_2;
+
+/**
+ * What each layer reads of a token beside the residual stream: `(√size · embedding + norm(W x / √hidden)) / √2`, of an embedding of the
+ * token for the layer and the embedded token x (per-layer embeddings of Gemma 3n and Gemma 4).
+ */
+export class LayerInputs {
+  readonly #weights: LayerInputWeights;
+  readonly #layerCount: number;
+
+  constructor(weights: LayerInputWeights, layerCount: number) {
+    this.#weights = weights;
+    this.#layerCount = layerCount;
+  }
+
+  get group(): LinearGroup {
+    return this.#weights.projection;
+  }
+
+  /**
+   * @param ids `[tokens]`
+   * @param x `[tokens, hidden]` float32, the embedded tokens
+   * @param context the adapters on all tokens; the tokens that the last layer gives
+   */
+  forward(
+    ids: Int32Array,
+    x: Tensor,
+    { adapters, record, wanted }: Pick<BlockContext, 'adapters' | 'record' | 'wanted'>,
+  ): PassLayerInputs {
+    const { embedding, projection, norm } = this.#weights;
+    const dtype = projection.linear.computeDtype;
+    const isLearned = record && isTrained(projection, adapters);
+    const { inputs, saved } = scope(() => {
+      const projected = linearForward(projection, cast(alias(x), dtype), adapters, isLearned); // [tokens, layers x size]
+      const scaled = this.#byLayer(multiply(cast(projected.output, 'float32'), constant(x.shape[1]! ** -0.5)));
+      const normed = norm.forward(scaled, 'float32'); // [tokens x layers, size]
+      const own = this.#byLayer(cast(gather(embedding, tensorOf(ids, [ids.length])), 'float32'));
+      const embedded = multiply(own, constant(Math.sqrt(own.shape[1]!)));
+      const all = cast(multiply(add(normed.output, embedded), constant(SUM_SCALE)), dtype);
+      const inputs = split(reshape(all, [ids.length, -1]), this.#sizes(own.shape[1]!), 1);
+      if (wanted !== null) inputs.push(gather(inputs.pop()!, wanted.indices));
+      const kept = { projection: projected.saved!, scaled, inverseRms: normed.inverseRms };
+      return { inputs, saved: isLearned ? kept : null };
+    });
+    return new PassLayerInputs(inputs, saved);
+  }
+
+  /** The adapters of the projection take up their gradients. Frees the layer inputs of the pass. */
+  backward({ layerInputs: pass, adapters, wanted }: BlockContext): void {
+    if (pass === null) return;
+    const { saved } = pass;
+    if (saved !== null) {
+      const { projection, norm } = this.#weights;
+      const byProjected = scope(() => {
+        const gradients = pass.takeGradients();
+        gradients.push(everywhere(gradients.pop()!, wanted, saved.scaled.shape[0]! / this.#layerCount));
+        const byInputs = this.#byLayer(cast(concat(gradients, 1), 'float32'));
+        const byNormed = multiply(byInputs, constant(SUM_SCALE));
+        const byScaled = norm.gradient(byNormed, saved.scaled, saved.inverseRms, null).exact;
+        const exact = multiply(byScaled, constant(projection.linear.inFeatures ** -0.5));
+        return cast(reshape(exact, [-1, projection.linear.outFeatures]), projection.linear.computeDtype as FloatDType);
+      });
+      dispose([saved.scaled, saved.inverseRms]);
+      linearBackward(projection, byProjected, saved.projection, adapters, false);
+    }
+    pass.dispose();
+  }
+
+  /** `[tokens, layers × size]` → `[tokens × layers, size]` */
+  #byLayer(x: Tensor): Tensor {
+    return reshape(x, [-1, x.shape[1]! / this.#layerCount]);
+  }
+
+  #sizes(size: number): number[] {
+    return new Array(this.#layerCount).fill(size);
+  }
+
+  /** Frees the weights. */
+  dispose(): void {
+    const { embedding, projection, norm } = this.#weights;
+    embedding.dispose();
+    projection.linear.dispose();
+    norm.dispose();
+  }
+}
