@@ -26,7 +26,16 @@ const USUAL_CASES = [
   'head-tied',
 ];
 const OTHER_CASES = [
-  ...['gpt2-all-linear-options', 'qwen2-window', 'rope-dynamic', 'arcee', 'ernie4_5', 'gemma3-text', 'gemma4-text', 'glm'],
+  ...[
+    'gpt2-all-linear-options',
+    'qwen2-window',
+    'rope-dynamic',
+    'arcee',
+    'ernie4_5',
+    'gemma3-text',
+    'gemma4-text',
+    'glm',
+  ],
   ...['glm4', 'granite', 'gemma4-text-keys', 'ministral3', 'olmo2', 'seed_oss', 'smollm3', 'qwen3_5-text', 'head'],
 ];
 /** A case of each newer family; the others differ from these in settings that test/fixtures/families compares with transformers. */

@@ -21,6 +21,9 @@ const FAMILIES = {
   gpt2: 'GPT-2; its layers are `c_attn`, `c_proj` and `c_fc`',
   gemma3_text: 'Gemma 3 270M and 1B: full attention and windows with rotary settings of their own',
   gemma3: 'Gemma 3 from 4B on and MedGemma: `gemma3_text` beside an encoder of images',
+  gemma4_text:
+    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers',
+  gemma4: 'Gemma 4 E2B, E4B and 31B: `gemma4_text` beside encoders of images and sound',
   mistral3:
     'Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3: `mistral` or `ministral3` beside an encoder of images',
   ministral3: 'queries that grow beyond the original context',

@@ -3,7 +3,6 @@ import { expect, test } from 'vitest';
 import { readModelFolder } from './model-folder.js';
 import { checkDecays, checkFactor } from './weight-values.js';
 
-
 test('a decay whose exponential overflows, or is no number, is named with its file, tensor and head', async () => {
   const base = new URL('../../../test/fixtures/families/qwen3_5-text/base', import.meta.url).pathname;
   const folder = await readModelFolder(base);

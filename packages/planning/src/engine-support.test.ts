@@ -22,7 +22,9 @@ test('engines for GPUs refuse heads that are larger than their kernels have, of 
   const gemma = await readModelFolder(join(CASES, 'gemma4-text', 'base'));
   const architecture = gemma.architecture as DecoderArchitecture;
   const withHeads = (headDim: number) => {
-    const layers = architecture.attention.layers.map((layer) => (layer.window === null ? { ...layer, headDim } : layer));
+    const layers = architecture.attention.layers.map((layer) =>
+      layer.window === null ? { ...layer, headDim } : layer,
+    );
     return { ...gemma, architecture: { ...architecture, attention: { ...architecture.attention, layers } } };
   };
   for (const engine of ['cuda', 'tensorflow'] as const) {

@@ -84,7 +84,17 @@ describe('the linear layers of', () => {
         'smollm3-window',
         'granite-biases',
       ],
-      ...['granitemoehybrid', 'olmo2', 'exaone4-no-window', 'seed_oss', 'arcee', 'glm4', 'ernie4_5', 'qwen3_5-text', 'gemma4-text'],
+      ...[
+        'granitemoehybrid',
+        'olmo2',
+        'exaone4-no-window',
+        'seed_oss',
+        'arcee',
+        'glm4',
+        'ernie4_5',
+        'qwen3_5-text',
+        'gemma4-text',
+      ],
     ];
     for (const name of cases) {
       const folder = await readModelFolder(join(CASES, name, 'base'));
