@@ -206,8 +206,8 @@ export interface LinearAttention {
 }
 
 /**
- * What a layer reads of each token beside the residual stream (Gemma 3n's and Gemma 4's per-layer embeddings): an embedding of
- * the token for this layer, and a projection of the embedded token.
+ * The numbers of each token that a layer reads beside the residual stream (per-layer embeddings of Gemma 3n and Gemma 4): an
+ * embedding of the token for this layer, and a projection of the embedded token.
  */
 export interface LayerInputs {
   /** Numbers of a token in each layer. */
@@ -258,7 +258,7 @@ export interface DecoderArchitecture {
   };
   /** The layers without attention; null: all have it. */
   linearAttention: LinearAttention | null;
-  /** What layers read of a token beside the residual stream; null: nothing. */
+  /** The inputs of layers beside the residual stream; null: there are none. */
   layerInputs: LayerInputs | null;
   /** `down(activation(gate x) · up x)`; without a gate, `down(activation(up x))`. */
   mlp: {

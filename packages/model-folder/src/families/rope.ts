@@ -20,7 +20,7 @@ export interface RopeContext {
   types?: ReadonlyMap<string, RopeType>;
 }
 
-/** Without the scaling of one family, which reads it itself. */
+/** The types that several families have. */
 type RopeType = 'default' | Exclude<RopeScaling['type'], 'proportional'>;
 
 type ReadScaling = (parameters: ConfigFields, context: ScalingContext) => RopeScaling;

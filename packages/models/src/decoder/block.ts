@@ -63,7 +63,7 @@ export interface BlockContext {
   recurrence: Recurrence;
   /** The keys and values that layers read of earlier ones. */
   sharedKeysAndValues: SharedKeysAndValues;
-  /** What layers read of the tokens beside the stream; null: nothing. */
+  /** The inputs of layers beside the stream; null: there are none. */
   layerInputs: PassLayerInputs | null;
   /** `[tokens, 1]` in float32, by which queries are multiplied; null: they are not. */
   queryFactors: Tensor | null;

@@ -31,7 +31,7 @@ export interface DecoderWeights {
   embedding: Tensor;
   /** `[positions, hidden]` float32; null where positions are not learned */
   positions: Tensor | null;
-  /** What layers read of a token beside the stream; null: nothing. */
+  /** The inputs of layers beside the stream; null: there are none. */
   layerInputs: LayerInputs | null;
   layers: DecoderLayer[];
   finalNorm: Norm;

@@ -6,7 +6,7 @@ import { isTrained } from '../pass.js';
 import type { BlockContext, Sublayer } from './block.js';
 
 export interface LayerInputBranchWeights {
-  /** From the stream to as many numbers as the layer's input has. */
+  /** The projection of the stream to as many numbers as the layer's input has. */
   gate: LinearGroup;
   output: LinearGroup;
 }
@@ -18,7 +18,7 @@ type SavedLayerInputBranch = {
   output: SavedLinear;
 };
 
-/** What a layer's input adds to the stream: `W_output(activation(W_gate x) · input)`. */
+/** The gated input of a layer, which is added to the stream: `W_output(activation(W_gate x) · input)`. */
 export class LayerInputBranch implements Sublayer<SavedLayerInputBranch> {
   readonly mixesTokens = false;
   readonly #layer: number;

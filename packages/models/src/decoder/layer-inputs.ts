@@ -24,7 +24,7 @@ import { PassLayerInputs } from './pass-layer-inputs.js';
 export interface LayerInputWeights {
   /** `[vocab, layers × size]` in the model's dtype */
   embedding: Tensor;
-  /** From an embedded token to the inputs of all layers. */
+  /** The projection of an embedded token to the inputs of all layers. */
   projection: LinearGroup;
   /** The norm of a layer's part of the projection. */
   norm: Norm;
@@ -34,7 +34,7 @@ export interface LayerInputWeights {
 const SUM_SCALE = Math.SQRT1_2;
 
 /**
- * What each layer reads of a token beside the residual stream: `(√size · embedding + norm(W x / √hidden)) / √2`, of an embedding of the
+ * The numbers of a token that each layer reads beside the residual stream: `(√size · embedding + norm(W x / √hidden)) / √2`, of an embedding of the
  * token for the layer and the embedded token x (per-layer embeddings of Gemma 3n and Gemma 4).
  */
 export class LayerInputs {

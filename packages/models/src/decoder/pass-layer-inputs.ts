@@ -23,7 +23,7 @@ export class PassLayerInputs {
     this.saved = saved;
   }
 
-  /** Of the tokens that the layer gives; stays here. */
+  /** The input of a layer, of the tokens that it gives. It stays here. */
   of(layer: number): Tensor {
     return this.#inputs[layer]!;
   }

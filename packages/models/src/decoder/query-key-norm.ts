@@ -9,7 +9,7 @@ export interface HeadNorms {
   value: Norm | null;
 }
 
-/** Of queries, keys and values what the norm of each keeps, null without a norm. */
+/** The tensors that the norms of queries, keys and values keep, each null without a norm. */
 type SavedQueryKey = readonly ({
   /** `[…, size of the norm]` in the model's dtype, before the norm */
   input: Tensor;

@@ -23,7 +23,7 @@ import { rotatedDimensions } from './rope-frequencies.js';
 import { RotaryOrder } from './rotary-order.js';
 
 export interface SelfAttentionWeights {
-  /** Of queries, keys and values those that the layer projects. */
+  /** The projections of queries, keys and values that the layer has. */
   queryKeyValue: LinearGroup;
   /** Norms of queries and keys, and of values; null where a family has none. */
   headNorms: HeadNorms | null;

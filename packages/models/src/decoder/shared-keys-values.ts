@@ -17,7 +17,7 @@ export class SharedKeysAndValues {
     if (!this.#tensors.has(layer)) this.#tensors.set(layer, make());
   }
 
-  /** What {@link give} has kept. It stays here. */
+  /** The tensor that {@link give} has kept. It stays here. */
   of(layer: number): Tensor {
     const tensor = this.#tensors.get(layer);
     if (tensor === undefined) throw new Error(`layer ${layer} has made no keys and values`);

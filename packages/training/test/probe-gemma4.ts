@@ -1,0 +1,87 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import { writeSafetensors } from '@lorasmith/safetensors';
+
+/** Gemma 4 E2B in small: two of six layers read keys and values of earlier ones, and have wider MLPs. */
+const CONFIG = {
+  model_type: 'gemma4_text',
+  vocab_size: 2048,
+  vocab_size_per_layer_input: 2048,
+  hidden_size: 256,
+  intermediate_size: 768,
+  num_hidden_layers: 6,
+  num_attention_heads: 8,
+  num_key_value_heads: 1,
+  head_dim: 32,
+  global_head_dim: 64,
+  hidden_size_per_layer_input: 64,
+  num_kv_shared_layers: 2,
+  use_double_wide_mlp: true,
+  layer_types: ['sliding', 'full', 'sliding', 'full', 'sliding', 'full'].map((type) => `${type}_attention`),
+  max_position_embeddings: 1024,
+};
+
+/** Writes a base model of Gemma 4 with arbitrary weights and removes it after `use`. */
+export async function withProbeGemma4<Result>(use: (folder: ModelFolder) => Promise<Result>): Promise<Result> {
+  const path = await mkdtemp(join(tmpdir(), 'lorasmith-probe-'));
+  try {
+    await writeFile(join(path, 'config.json'), JSON.stringify(CONFIG));
+    const tensors = tensorShapes().map(([name, shape]) => ({
+      ...{ name: `model.${name}`, dtype: 'F32' as const, shape },
+      data: async () => weights(shape),
+    }));
+    await writeSafetensors(join(path, 'model.safetensors'), tensors);
+    return await use(await readModelFolder(path));
+  } finally {
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+function tensorShapes(): [name: string, shape: number[]][] {
+  const { hidden_size: hidden, num_hidden_layers: layers, hidden_size_per_layer_input: size } = CONFIG;
+  const ofLayers = CONFIG.layer_types.flatMap((type, layer): [string, number[]][] => {
+    const headDim = type === 'full_attention' ? CONFIG.global_head_dim : CONFIG.head_dim;
+    const attended = CONFIG.num_attention_heads * headDim;
+    const isReader = layer >= layers - CONFIG.num_kv_shared_layers;
+    const intermediate = (isReader ? 2 : 1) * CONFIG.intermediate_size;
+    const norms = [
+      ...['input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm'],
+      'post_per_layer_input_norm',
+    ];
+    const own: [string, number[]][] = [
+      ...norms.map((name): [string, number[]] => [`${name}.weight`, [hidden]]),
+      ['layer_scalar', [1]],
+      ['self_attn.q_proj.weight', [attended, hidden]],
+      ['self_attn.q_norm.weight', [headDim]],
+      ['self_attn.o_proj.weight', [hidden, attended]],
+      ['mlp.gate_proj.weight', [intermediate, hidden]],
+      ['mlp.up_proj.weight', [intermediate, hidden]],
+      ['mlp.down_proj.weight', [hidden, intermediate]],
+      ['per_layer_input_gate.weight', [size, hidden]],
+      ['per_layer_projection.weight', [hidden, size]],
+    ];
+    const keysAndValues: [string, number[]][] = [
+      ['self_attn.k_proj.weight', [headDim, hidden]],
+      ['self_attn.v_proj.weight', [headDim, hidden]],
+      ['self_attn.k_norm.weight', [headDim]],
+    ];
+    const all = isReader ? own : [...own, ...keysAndValues];
+    return all.map(([name, shape]) => [`layers.${layer}.${name}`, shape]);
+  });
+  return [
+    ['embed_tokens.weight', [CONFIG.vocab_size, hidden]],
+    ['embed_tokens_per_layer.weight', [CONFIG.vocab_size_per_layer_input, layers * size]],
+    ['per_layer_model_projection.weight', [layers * size, hidden]],
+    ['per_layer_projection_norm.weight', [size]],
+    ...ofLayers,
+    ['norm.weight', [hidden]],
+  ];
+}
+
+/** Small numbers that differ; their values do not matter. */
+function weights(shape: number[]): Uint8Array {
+  const count = shape.reduce((product, dimension) => product * dimension, 1);
+  return new Uint8Array(Float32Array.from({ length: count }, (_, i) => ((i * 7919) % 1009) / 20_000 - 0.025).buffer);
+}
