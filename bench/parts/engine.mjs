@@ -50,7 +50,7 @@ export async function machine({ model, precision, rows, length, repeats }) {
   const tokens = rows * length;
   const batch = batchOf({ rows, length });
   const seconds = medianSeconds(() => run(batch), repeats);
-  const { products, attention } = stepWork(
+  const { products, attention, states } = stepWork(
     { architecture: decoder.architecture, modules: folder.modules, targets, recomputedLayers: 0 },
     {
       tokensPerStep: tokens,
@@ -63,7 +63,7 @@ export async function machine({ model, precision, rows, length, repeats }) {
   configureKernels('raw');
   const tensorflow = productRate(decoder, precision, tokens, repeats);
   configureKernels('fused');
-  const modelRate = (products + attention) / seconds;
+  const modelRate = (products + attention + states) / seconds;
   return {
     profile: profileOfMachine,
     tokens,

@@ -11,7 +11,7 @@ const RACE_FLAGS = ['-fsanitize=thread', '--param=tsan-instrument-func-entry-exi
  * @property {string[]} flags of the compiler, for kernels
  * @property {string[]} linkFlags
  * @property {boolean} findsRaces
- * @property {number[]} withoutHeadSizes attention is not tested at these: the same templates are at others
+ * @property {number[]} withoutHeadSizes attention and linear attention are not tested at these: the same templates are at others
  * @property {string[]} args of the program
  * @property {Record<string, string>} env
  */
@@ -61,8 +61,8 @@ export function argumentsOf(variant) {
  * @throws {import('../../scripts/setup/setup-error.mjs').SetupError} when it does not compile
  */
 export async function compileKernelTests(variant, options) {
-  const without = variant.withoutHeadSizes.map((size) => `cuda/kernels/attention_${size}.cu`);
-  const kernels = (await sourcesIn('kernels', '.cu')).filter((source) => !without.includes(source));
+  const without = variant.withoutHeadSizes.map((size) => `_${size}.cu`);
+  const kernels = (await sourcesIn('kernels', '.cu')).filter((source) => !without.some((end) => source.endsWith(end)));
   // Tests of kernels that take strides compute these with the host's code.
   const others = [...(await sourcesIn('test', '.cc')), 'cuda/host/strides.cc'];
   if (variant.findsRaces) others.push('cuda/emulation/races.cc');

@@ -4,18 +4,36 @@ import { expect, test } from 'vitest';
 import { checkEngineSupports } from './engine-support.js';
 
 const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathname;
+const [linear, usual] = await Promise.all(
+  ['qwen3_5', 'qwen3'].map((name) => readModelFolder(join(CASES, name, 'base'))),
+);
 
-test('engines for GPUs refuse a model with linear attention by name, and no other', async () => {
-  const [linear, usual] = await Promise.all(
-    ['qwen3_5', 'qwen3'].map((name) => readModelFolder(join(CASES, name, 'base'))),
+test("TensorFlow's engine for GPUs refuses a model with linear attention by name, and no other", () => {
+  expect(() => checkEngineSupports('tensorflow', linear!)).toThrow(
+    'The engine tensorflow has no kernels for the linear attention of base (qwen3_5_text). Processors have: run a worker with ENGINE=cpu.',
   );
-  for (const engine of ['cuda', 'tensorflow'] as const) {
-    expect(() => checkEngineSupports(engine, linear!)).toThrow(
-      `The engine ${engine} has no kernels for the linear attention of base (qwen3_5_text). Processors have: run a worker with ENGINE=cpu.`,
+  for (const engine of ['cpu', 'cuda', 'tensorflow'] as const) checkEngineSupports(engine, usual!);
+});
+
+test('the CUDA engine takes linear attention up to the sizes that its kernels have', () => {
+  const architecture = linear!.architecture as DecoderArchitecture;
+  const resized = (sizes: Partial<DecoderArchitecture['linearAttention'] & object>) => ({
+    name: 'base',
+    architecture: { ...architecture, linearAttention: { ...architecture.linearAttention!, ...sizes } },
+  });
+  checkEngineSupports('cuda', linear!);
+  checkEngineSupports('cuda', resized({ keyHeadDim: 128, valueHeadDim: 128, convolutionTaps: 8 }));
+  const { keyHeadDim, valueHeadDim } = architecture.linearAttention!;
+  for (const [sizes, part] of [
+    [{ keyHeadDim: 129 }, `the linear attention with heads of 129 by ${valueHeadDim} numbers`],
+    [{ valueHeadDim: 129 }, `the linear attention with heads of ${keyHeadDim} by 129 numbers`],
+    [{ convolutionTaps: 9 }, 'the convolution over 9 tokens'],
+  ] as const) {
+    expect(() => checkEngineSupports('cuda', resized(sizes))).toThrow(
+      `The engine cuda has no kernels for ${part} of base (qwen3_5_text). Processors have`,
     );
-    checkEngineSupports(engine, usual!);
+    checkEngineSupports('cpu', resized(sizes));
   }
-  checkEngineSupports('cpu', linear!);
 });
 
 test('engines for GPUs refuse heads that are larger than their kernels have, of any layer', async () => {

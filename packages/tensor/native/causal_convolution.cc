@@ -8,6 +8,7 @@
 #include "causal_convolution_operands.h"
 #include "kernel.h"
 #include "parallel.h"
+#include "row_offsets.h"
 
 namespace lorasmith {
 namespace {
@@ -80,6 +81,7 @@ template <typename Number>
 struct CausalConvolution {
   void Compute(Context& context) const {
     const ConvolutionOperands<Number> o(context);
+    CheckRows(context, o.offsets, o.rows, o.tokens);
     if (context.failed()) return;
     const Convolution<Number> convolution(o, o.before);
     ForEachBlock(o, [&](int64_t token, int64_t channel, int64_t width) {
@@ -96,6 +98,7 @@ template <typename Number>
 struct CausalConvolutionGradient {
   void Compute(Context& context) const {
     const ConvolutionGradientOperands<Number> o(context);
+    CheckRows(context, o.offsets, o.rows, o.tokens);
     if (context.failed()) return;
     float* by_sums = context.Scratch<float>(o.tokens * o.channels);
     if (context.failed()) return;

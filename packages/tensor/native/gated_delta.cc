@@ -1,6 +1,8 @@
 // The gated delta rule, token by token: a text that is read in pieces has the same bits as one that is read at once.
 #include "gated_delta.h"
 
+#include "row_offsets.h"
+
 namespace lorasmith {
 namespace {
 
@@ -11,31 +13,6 @@ using Columns = DeltaColumns<kVectors>;
 // Tokens whose values are fetched before they are needed.
 constexpr int64_t kAhead = 4;
 
-// The stream and before [rows, value_heads, key_size, value_size], the states before each row; without elements: zeros
-// → output [tokens, value_heads value_size], kept [n, value_heads, key_size, value_size] states at each whole chunk
-// within a row, if `record`, and last, the states after each row in the form of before, if `keep_last`.
-template <typename Number>
-struct DeltaOperands : DeltaStream<Number> {
-  DeltaOperands(Context& context, const DeltaAttributes& attributes, bool record, bool keep_last)
-      : DeltaStream<Number>(context, attributes, 0) {
-    if (context.failed()) return;
-    before = context.Input<float>(5);
-    const int64_t size = context.Size(5);
-    const int64_t heads = this->value_heads;
-    const bool fits = size == 0 || size == this->rows * heads * this->state_size();
-    if (!context.Check(fits, "before must have a state of each row and head")) return;
-    output = context.Output<Number>(0, {this->tokens, heads * this->value_size});
-    const int64_t count = record ? this->FirstStates().back() : 0;
-    kept = context.Output<float>(1, {count, heads, this->key_size, this->value_size});
-    last = context.Output<float>(2, {keep_last ? this->rows : 0, heads, this->key_size, this->value_size});
-  }
-
-  const float* before;
-  Number* output = nullptr;
-  float* kept = nullptr;  // null without elements, as last
-  float* last = nullptr;
-};
-
 struct Unit {
   int64_t row;
   int64_t head;
@@ -43,7 +20,7 @@ struct Unit {
 };
 
 template <typename Number>
-void RunUnit(const DeltaOperands<Number>& o, const DeltaTokens& tokens, const Unit& unit, float* kept) {
+void RunUnit(const DeltaOperands<Number>& o, const DeltaTokens& tokens, const Unit& unit) {
   const int64_t size = o.key_size;
   const int64_t width = std::min<int64_t>(Columns::kColumns, o.value_size - unit.column);
   const int64_t head_at = (unit.row * o.value_heads + unit.head) * o.state_size() + unit.column;
@@ -64,9 +41,9 @@ void RunUnit(const DeltaOperands<Number>& o, const DeltaTokens& tokens, const Un
   Vector recall[kVectors] = {};
   Columns::Recall(state.data(), tokens.key + key_head + first * size, size, recall);
   for (int64_t token = first; token < end; token++) {
-    if (kept != nullptr && token > first && (token - first) % kChunk == 0) {
-      const int64_t chunk = (token - first) / kChunk - 1;
-      copy_out(kept + (chunk * o.value_heads + unit.head) * o.state_size() + unit.column);
+    if (o.kept != nullptr && token > first && (token - first) % kChunk == 0) {
+      const int64_t state = first / kChunk + (token - first) / kChunk - 1;
+      copy_out(o.kept + (state * o.value_heads + unit.head) * o.state_size() + unit.column);
     }
     const int64_t gate = token * o.value_heads + unit.head;
     const float* key = tokens.key + key_head + token * size;
@@ -94,27 +71,26 @@ struct GatedDelta {
       : attributes(attributes), record(attributes.Bool("record")), keep_last(attributes.Bool("keep_last")) {}
 
   void Compute(Context& context) const {
-    const DeltaOperands<Number> o(context, attributes, record, keep_last);
+    const DeltaStream<Number> stream(context, attributes, 0);
+    CheckRows(context, stream.offsets, stream.rows, stream.tokens);
+    const DeltaOperands<Number> o(context, stream, record, keep_last, stream.state_size());
     if (context.failed()) return;
     const DeltaTokens tokens(context, o);
     if (context.failed()) return;
     PrepareTokens(o, tokens);
     std::vector<Unit> units;
     for (int64_t row = 0; row < o.rows; row++) {
-      if (o.length(row) == 0) continue;
+      if (RowLength(o.offsets, row) == 0) continue;
       for (int64_t head = 0; head < o.value_heads; head++) {
         for (int64_t column = 0; column < o.value_size; column += Columns::kColumns) {
           units.push_back({row, head, column});
         }
       }
     }
-    std::stable_sort(units.begin(), units.end(),
-                     [&](const Unit& a, const Unit& b) { return o.length(a.row) > o.length(b.row); });
-    const std::vector<int64_t> first_states = o.FirstStates();
-    ParallelFor(static_cast<int64_t>(units.size()), [&](int64_t i) {
-      const int64_t before = first_states[units[i].row] * o.value_heads * o.state_size();
-      RunUnit(o, tokens, units[i], o.kept == nullptr ? nullptr : o.kept + before);
+    std::stable_sort(units.begin(), units.end(), [&](const Unit& a, const Unit& b) {
+      return RowLength(o.offsets, a.row) > RowLength(o.offsets, b.row);
     });
+    ParallelFor(static_cast<int64_t>(units.size()), [&](int64_t i) { RunUnit(o, tokens, units[i]); });
   }
 
   DeltaAttributes attributes;

@@ -11,77 +11,11 @@
 #include <cmath>
 #include <vector>
 
+#include "gated_delta_operands.h"
 #include "gemm.h"
-#include "kernel.h"
 #include "parallel.h"
 
 namespace lorasmith {
-
-// Tokens between two states that are kept for the backward pass.
-constexpr int64_t kChunk = 64;
-
-struct DeltaAttributes {
-  explicit DeltaAttributes(const Attributes& attributes)
-      : key_heads(attributes.Int("key_heads")),
-        value_heads(attributes.Int("value_heads")),
-        key_size(attributes.Int("key_size")) {}
-
-  int64_t key_heads;
-  int64_t value_heads;
-  int64_t key_size;
-};
-
-// qkv [tokens, 2 key_heads key_size + value_heads value_size]; ba [tokens, 2 value_heads]: b, then a; a_log and dt_bias
-// [value_heads]; offsets [rows + 1]: row i is tokens offsets[i] … offsets[i + 1] - 1.
-template <typename Number>
-struct DeltaStream : DeltaAttributes {
-  // `qkv_input`: its number among the op's inputs; the others follow.
-  DeltaStream(Context& context, const DeltaAttributes& attributes, int qkv_input)
-      : DeltaAttributes(attributes),
-        tokens(context.Dim(qkv_input, 0)),
-        width(context.Dim(qkv_input, 1)),
-        rows(context.Size(qkv_input + 4) - 1) {
-    qkv = context.Input<Number>(qkv_input);
-    ba = context.Input<Number>(qkv_input + 1);
-    a_log = context.Input<float>(qkv_input + 2);
-    dt_bias = context.Input<float>(qkv_input + 3);
-    offsets = context.Input<int32_t>(qkv_input + 4);
-    const bool sound = key_heads > 0 && value_heads > 0 && value_heads % key_heads == 0 && key_size > 0;
-    if (!context.Check(sound, "key_heads must divide value_heads")) return;
-    value_size = (width - values_at()) / value_heads;
-    const bool whole = value_size > 0 && values_at() + value_heads * value_size == width;
-    if (!context.Check(whole, "qkv must be as wide as all heads")) return;
-    const bool gates = context.Size(qkv_input + 1) == tokens * 2 * value_heads &&
-                       context.Size(qkv_input + 2) == value_heads && context.Size(qkv_input + 3) == value_heads;
-    if (!context.Check(gates, "ba, a_log and dt_bias must be of the value heads")) return;
-    bool ascend = rows >= 0 && (offsets == nullptr || offsets[0] == 0);
-    for (int64_t row = 0; ascend && row < rows; row++) ascend = offsets[row] <= offsets[row + 1];
-    context.Check(ascend && (rows <= 0 ? tokens == 0 : offsets[rows] == tokens), "the rows must be all tokens");
-  }
-
-  int64_t values_at() const { return 2 * key_heads * key_size; }
-  int64_t state_size() const { return key_size * value_size; }
-  int64_t key_head_of(int64_t head) const { return head / (value_heads / key_heads); }
-  int64_t length(int64_t row) const { return offsets[row + 1] - offsets[row]; }
-
-  // The states that are kept of the rows before this one: one at each whole chunk within a row.
-  std::vector<int64_t> FirstStates() const {
-    std::vector<int64_t> first(rows + 1, 0);
-    for (int64_t row = 0; row < rows; row++)
-      first[row + 1] = first[row] + std::max<int64_t>(0, length(row) - 1) / kChunk;
-    return first;
-  }
-
-  int64_t tokens;
-  int64_t width;
-  int64_t rows;
-  int64_t value_size = 0;
-  const Number* qkv;
-  const Number* ba;
-  const float* a_log;
-  const float* dt_bias;
-  const int32_t* offsets;
-};
 
 // What every value head needs of each token, in float32. The vectors of one head lie beside each other: a head goes
 // through a whole row.

@@ -11,35 +11,13 @@
 // product of two of the sums above. Those of the other tokens are not in it, so that a strong decay leaves no rounding
 // of large numbers.
 #include "gated_delta.h"
+#include "row_offsets.h"
 
 namespace lorasmith {
 namespace {
 
 constexpr int kVectors = 2;
 using Columns = DeltaColumns<kVectors>;
-
-// gradient [tokens, value_heads value_size] by the output, the stream, and kept as the forward op has it → by_qkv and
-// by_ba, in the shapes of qkv and ba
-template <typename Number>
-struct DeltaGradientOperands : DeltaStream<Number> {
-  DeltaGradientOperands(Context& context, const DeltaAttributes& attributes)
-      : DeltaStream<Number>(context, attributes, 1) {
-    if (context.failed()) return;
-    gradient = context.Input<Number>(0);
-    kept = context.Input<float>(6);
-    const int64_t heads = this->value_heads;
-    const bool fits = context.Size(0) == this->tokens * heads * this->value_size &&
-                      context.Size(6) == this->FirstStates().back() * heads * this->state_size();
-    if (!context.Check(fits, "gradient and kept must be of the same rows")) return;
-    by_qkv = context.Output<Number>(0, {this->tokens, this->width});
-    by_ba = context.Output<Number>(1, {this->tokens, 2 * heads});
-  }
-
-  const Number* gradient;
-  const float* kept;
-  Number* by_qkv = nullptr;
-  Number* by_ba = nullptr;
-};
 
 // Matrices of one chunk. A row of values has `padded` columns, one of tokens kChunk; what is beyond the values or the
 // tokens is zero.
@@ -124,7 +102,7 @@ class HeadGradient {
       : o_(operands), tokens_(tokens), head_(head), by_query_(by_query), by_key_(by_key), c_(Buffers()) {
     key_at_ = o_.key_head_of(head) * o_.tokens * o_.key_size;
     first_ = o_.offsets[row];
-    length_ = o_.length(row);
+    length_ = RowLength(o_.offsets, row);
     c_.Prepare(o_.key_size, o_.value_size);
   }
 
@@ -401,7 +379,9 @@ struct GatedDeltaGradient {
   explicit GatedDeltaGradient(const Attributes& attributes) : attributes(attributes) {}
 
   void Compute(Context& context) const {
-    const DeltaGradientOperands<Number> o(context, attributes);
+    const DeltaStream<Number> stream(context, attributes, 1);
+    CheckRows(context, stream.offsets, stream.rows, stream.tokens);
+    const DeltaGradientOperands<Number> o(context, stream, stream.state_size());
     if (context.failed()) return;
     const DeltaTokens tokens(context, o);
     const int64_t numbers = o.tokens * o.value_heads * o.key_size;
@@ -411,14 +391,14 @@ struct GatedDeltaGradient {
     PrepareTokens(o, tokens);
     std::vector<int64_t> rows;
     for (int64_t row = 0; row < o.rows; row++) {
-      if (o.length(row) > 0) rows.push_back(row);
+      if (RowLength(o.offsets, row) > 0) rows.push_back(row);
     }
-    std::stable_sort(rows.begin(), rows.end(), [&](int64_t a, int64_t b) { return o.length(a) > o.length(b); });
-    const std::vector<int64_t> first_states = o.FirstStates();
+    std::stable_sort(rows.begin(), rows.end(),
+                     [&](int64_t a, int64_t b) { return RowLength(o.offsets, a) > RowLength(o.offsets, b); });
     ParallelFor(static_cast<int64_t>(rows.size()) * o.value_heads, [&](int64_t i) {
       const int64_t row = rows[i / o.value_heads];
       HeadGradient<Number> head(o, tokens, row, i % o.value_heads, by_query, by_key);
-      head.Run(o.kept + first_states[row] * o.value_heads * o.state_size());
+      head.Run(o.kept + o.offsets[row] / kChunk * o.value_heads * o.state_size());
     });
     ParallelRanges(o.tokens, 4, [&](int64_t begin, int64_t end) {
       for (int64_t token = begin; token < end; token++) ByToken(o, token, by_query, by_key);

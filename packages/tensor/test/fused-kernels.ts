@@ -11,7 +11,7 @@ import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import type { LoraPart } from '../src/kernels/lora-products.js';
 import { zeroMoment } from '../src/kernels/quantized-moments.js';
 import { concat, rowsOf } from '../src/layout.js';
-import { numericCases, processorCases } from '../src/numeric-cases/index.js';
+import { numericCases } from '../src/numeric-cases/index.js';
 import { randomUniform } from '../src/random.js';
 import { dispose, scope, type Tensor } from '../src/tensor.js';
 import { cast, constant, tensorOf, toFloat32Array } from '../src/transfer.js';
@@ -267,7 +267,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
   afterEach(() => void configureKernels('raw'));
 
   // Those of simple ops are the same either way.
-  const cases = [...numericCases('small'), ...(engine.kind === 'cpu' ? processorCases('small') : [])];
+  const cases = numericCases('small');
   test.each(cases.filter(({ subject }) => subject.kind !== 'op'))('$name', ({ compute, tolerance }) => {
     const results = () => Object.values(compute() as Record<string, Tensor>);
     const [expected, actual] = rawAndFused(instructionSet, results) as [Float32Array[], Float32Array[]];

@@ -1,6 +1,6 @@
 import { engine } from '@lorasmith/tensor';
 
-/** Whether the engine of this process trains models like that of a case: those for GPUs refuse linear attention and Gemma 4's heads. */
+/** Whether the engine of this process trains models like that of a case: those for GPUs refuse Gemma 4's heads. */
 export function isTrainedHere(name: string): boolean {
-  return engine.kind === 'cpu' || !/(^|\/)(qwen3_5|gemma4)/.test(name);
+  return engine.kind === 'cpu' || !/(^|\/)gemma4/.test(name);
 }

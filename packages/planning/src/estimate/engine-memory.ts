@@ -15,15 +15,20 @@ export interface EngineMemory {
   holdsProcess: boolean;
   /** Whether what one part of a pass frees serves the next, whatever the sizes. */
   reuses: boolean;
+  /**
+   * Whether linear attention has the gradients of all states of a row at once, and heads of the kernels' sizes. Processors go
+   * through a row chunk by chunk.
+   */
+  holdsDeltaGradients: boolean;
   /** The share that the allocator holds beyond the requests. */
   slack: number;
 }
 
 const ENGINES: Record<EngineKind, EngineMemory> = {
-  cpu: { fused: true, holdsProcess: true, reuses: false, slack: 1.08 },
+  cpu: { fused: true, holdsProcess: true, reuses: false, holdsDeltaGradients: false, slack: 1.08 },
   // The driver's pool maps pages where they are needed, so what it holds is not fragmented.
-  cuda: { fused: true, holdsProcess: false, reuses: true, slack: 1.03 },
-  tensorflow: { fused: false, holdsProcess: false, reuses: true, slack: 1.1 },
+  cuda: { fused: true, holdsProcess: false, reuses: true, holdsDeltaGradients: true, slack: 1.03 },
+  tensorflow: { fused: false, holdsProcess: false, reuses: true, holdsDeltaGradients: false, slack: 1.1 },
 };
 
 /** Where one fused op is wrong on a card, what replaces it decides. */

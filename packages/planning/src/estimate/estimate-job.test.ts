@@ -8,12 +8,12 @@ import {
   withBaseQuantization,
 } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { chooseTargets } from '../choose-targets.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
 import { logitsPerChunk } from './engine-memory.js';
 import { estimateJob, type JobToEstimate, memoryNeeds, refuseWhatDoesNotFit } from './estimate-job.js';
-import { decoderMemory, jointMemory } from './estimate-memory.js';
+import { decoderMemory, jointMemory, passBytes } from './estimate-memory.js';
 import { settingsForLessMemory } from './settings-for-less-memory.js';
 
 const RATES = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
@@ -467,5 +467,40 @@ describe('when memory ran out although the job was expected to fit, what is name
     expect(settingsForLessMemory(job(rows, settings))).toMatch(
       /^Use batch_size 1, .*smaller max_seq_length.*GPU with more/,
     );
+  });
+});
+
+describe('linear attention on a card', () => {
+  let usual: JobToEstimate['model'];
+  beforeAll(async () => {
+    usual = model;
+    const folder = '../../../../test/fixtures/families/qwen3_5-text/base';
+    model = await readModelFolder(fileURLToPath(new URL(folder, import.meta.url)));
+  });
+  afterAll(() => {
+    model = usual;
+  });
+
+  test('takes the time of float32, in which its kernels compute', () => {
+    const secondsAt = (kind: MachineProfile['engine']['kind'], attention: number) => {
+      const rates = { ...MACHINE.rates, float32: { ...RATES, attention_gflops: attention } };
+      const machine = { ...MACHINE, rates, engine: { ...MACHINE.engine, kind } };
+      return estimateJob(job(examples(8, 100), { precision: 'bfloat16' }, machine))!.seconds_per_step;
+    };
+    expect(secondsAt('cuda', 10)).toBeGreaterThan(secondsAt('cuda', 20));
+    expect(secondsAt('cpu', 10)).toBe(secondsAt('cpu', 20));
+  });
+
+  test('keeps states of the size of its kernels', () => {
+    const machine = { ...MACHINE, engine: { ...MACHINE.engine, kind: 'cuda' as const } };
+    const { memory, load } = memoryNeeds(job(examples(8, 100), {}, machine), {
+      precision: 'float32',
+      recompute: false,
+    })!;
+    const bytes = (holdsDeltaGradients: boolean) =>
+      passBytes({ ...memory, engine: { ...memory.engine, holdsDeltaGradients } }, load);
+    // Four layers with four heads of 10 by 8 numbers, which are held as 64 by 64, at each 64 tokens.
+    const states = (load.mostTokens * 4 * 4 * 4 * (64 * 64 - 10 * 8)) / 64;
+    expect(bytes(true) - bytes(false)).toBeGreaterThanOrEqual(states);
   });
 });

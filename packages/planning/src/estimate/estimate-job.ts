@@ -89,7 +89,9 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const weightBytes = weightMemory(model, precision);
   const arePacked = machine.engine.kind === 'cpu';
   const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, weightBytes, arePacked };
-  const perStep = secondsPerStep(work, load, rates);
+  // The CUDA engine's kernels for it compute in float32, without tensor cores.
+  const { attention_gflops: stateGflops } = machine.engine.kind === 'cuda' ? machine.rates.float32 : rates;
+  const perStep = secondsPerStep(work, load, rates, stateGflops);
   return {
     machine: machine.worker,
     peak_memory_bytes: Math.round(peak(recomputedLayers)),

@@ -7,6 +7,7 @@ import {
   type LinearAttention,
   linearAttentionSizes,
 } from '@lorasmith/model-folder';
+import { cudaHeadSize } from '../engine-support.js';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
@@ -214,7 +215,7 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
   // The residual stream before and after attention is float32, and so is what norms of branches save.
   const exact = (2 + branchNorms) * hiddenSize;
   const ofAttention = hasLinearAttention(architecture, layer)
-    ? savedByLinearAttention(architecture, targets, width)
+    ? savedByLinearAttention(memory, width)
     : savedByAttention(memory, load, layer, width);
   return (
     ofAttention +
@@ -258,18 +259,22 @@ function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number
   return shared + 4 * exact + width * (qkv + attended + gate + input) + savedWeights(memory, load, width);
 }
 
-function savedByLinearAttention(
-  { hiddenSize, names, linearAttention }: DecoderArchitecture,
-  targets: readonly AdaptableModule[],
-  width: number,
-): number {
+function savedByLinearAttention({ architecture, targets, engine }: MemoryOfDecoder, width: number): number {
+  const { hiddenSize, names, linearAttention } = architecture;
   const own = linearAttention!;
   const { mixed, values } = linearAttentionSizes(own);
   const adapts = adaptsIn(targets);
   const { inputs, output } = names.linearAttention!;
   const kept = mixed + 2 * values + 2 * own.valueHeadCount;
   const adapted = (adapts(inputs) ? hiddenSize : 0) + (adapts([output]) ? values : 0);
-  return width * (kept + adapted) + (4 * own.valueHeadCount * own.keyHeadDim * own.valueHeadDim) / STATE_TOKENS;
+  return width * (kept + adapted) + stateBytes(own, engine);
+}
+
+/** Bytes per token of the states of linear attention that are kept. */
+function stateBytes(own: LinearAttention, engine: EngineMemory): number {
+  const { keyHeadDim, valueHeadDim, valueHeadCount } = own;
+  const size = engine.holdsDeltaGradients ? cudaHeadSize(own)! ** 2 : keyHeadDim * valueHeadDim;
+  return (4 * valueHeadCount * size) / STATE_TOKENS;
 }
 
 /** Whether layers with one of these names are adapted. */
@@ -297,17 +302,25 @@ function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecode
   // No layer keeps a mask. It is drawn in float32, compared, rounded and scaled, for one layer at a time.
   const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
   const drawn = dropout > 0 ? (4 + 1 + 2 * width) * widest : 0;
-  const ofLinearAttention = linearAttention === null ? 0 : linearAttentionPassing(linearAttention, width);
+  const ofLinearAttention = linearAttention === null ? 0 : linearAttentionPassing(linearAttention, engine, width);
   // Before the layers: the projection, the embeddings, their sum and what is rounded of it.
   const ofInputs = layerInputs === null ? 0 : layerCount * layerInputs.size * (3 * 4 + 2 * width);
   return Math.max(gated + copies, drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize;
 }
 
-/** The same of linear attention: in float32 queries, keys and the gradients by them of each value head, and by the convolution's sums. */
-function linearAttentionPassing(own: LinearAttention, width: number): number {
+/**
+ * The same of linear attention: in float32 queries, keys and, on processors, the gradients by them of each value head and by the
+ * convolution's sums; on a card three vectors of each value head and the gradients by its states.
+ */
+function linearAttentionPassing(own: LinearAttention, engine: EngineMemory, width: number): number {
   const { mixed, values } = linearAttentionSizes(own);
-  const exact = 2 * (own.keyHeadCount + own.valueHeadCount) * own.keyHeadDim + mixed;
-  return 4 * exact + width * (4 * mixed + 4 * values);
+  const { keyHeadCount, valueHeadCount, keyHeadDim } = own;
+  const passing = width * (4 * mixed + 4 * values);
+  if (engine.holdsDeltaGradients) {
+    const vectors = (2 * keyHeadCount + 3 * valueHeadCount) * cudaHeadSize(own)!;
+    return 4 * (vectors + 2 * valueHeadCount) + stateBytes(own, engine) + passing;
+  }
+  return 4 * (2 * (keyHeadCount + valueHeadCount) * keyHeadDim + mixed) + passing;
 }
 
 /**

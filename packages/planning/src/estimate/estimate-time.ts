@@ -24,8 +24,11 @@ type Load = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep'
 /** A backward pass computes five products of a row's scores; the forward pass computes two. */
 const ATTENTION_BACKWARD = 2.5;
 
-/** The work of one optimizer step, in 10⁹ operations and 10⁹ bytes. */
-export function stepWork(work: DecoderWork, load: Load): { products: number; attention: number; passes: number } {
+/** The work of one optimizer step, in 10⁹ operations and 10⁹ bytes; `states`: of linear attention. */
+export function stepWork(
+  work: DecoderWork,
+  load: Load,
+): { products: number; attention: number; states: number; passes: number } {
   const { architecture } = work;
   // In the last layer, what follows attention is computed only for tokens that have a label, and then the head.
   const last = layerLinears(architecture, architecture.layerCount - 1);
@@ -44,17 +47,20 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
   // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
   const scoresOfLayer = (layer: number) =>
     (load.squaresPerStep / 2) * architecture.headCount * headsOf(architecture, layer).headDim;
-  const inLayer = (layer: number) =>
-    hasLinearAttention(architecture, layer)
-      ? stateWork(architecture.linearAttention!) * load.tokensPerStep
-      : scoresOfLayer(layer);
-  const scores = Array.from({ length: architecture.layerCount }, (_, layer) => {
-    return inLayer(layer) * (1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? ATTENTION_BACKWARD : 0));
-  }).reduce((sum, one) => sum + one, 0);
+  const done = { scores: 0, states: 0 };
+  for (let layer = 0; layer < architecture.layerCount; layer++) {
+    const times = 1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? ATTENTION_BACKWARD : 0);
+    if (hasLinearAttention(architecture, layer)) {
+      done.states += times * stateWork(architecture.linearAttention!) * load.tokensPerStep;
+    } else {
+      done.scores += times * scoresOfLayer(layer);
+    }
+  }
   return {
     products:
       (2 * (linear.forward + linear.again + linear.backward + linear.adapters + head * load.labelsPerStep)) / 1e9,
-    attention: (2 * 2 * scores) / 1e9,
+    attention: (2 * 2 * done.scores) / 1e9,
+    states: (2 * 2 * done.states) / 1e9,
     passes: (meanPassBytes(architecture) * load.tokensPerStep * (forwards + backwards)) / 2 / 1e9,
   };
 }
@@ -113,15 +119,22 @@ export interface WeightTraffic {
 /**
  * Seconds of an optimizer step on a machine with these rates. Each pass over a micro-batch reads the weights, and packs them: the rate of
  * products is that of many rows, which share this.
+ * @param stateGflops the rate of linear attention
  */
-export function secondsPerStep(work: DecoderWork & WeightTraffic, load: Load, rates: MachineRates): number {
-  const { products, attention, passes } = stepWork(work, load);
+export function secondsPerStep(
+  work: DecoderWork & WeightTraffic,
+  load: Load,
+  rates: MachineRates,
+  stateGflops: number,
+): number {
+  const { products, attention, states, passes } = stepWork(work, load);
   const { forwards, backwards } = layerPasses(work);
   const { layerCount } = work.architecture;
   const weightPasses = ((forwards + backwards) / layerCount) * (work.arePacked ? 2 : 1) * load.microBatchesPerStep;
   return (
     products / rates.matmul_gflops +
     attention / rates.attention_gflops +
+    states / stateGflops +
     (passes + (weightPasses * work.weightBytes) / 1e9) / rates.pass_gbytes +
     (((forwards + backwards) / 2) * load.microBatchesPerStep * rates.layer_overhead_ms) / 1e3
   );

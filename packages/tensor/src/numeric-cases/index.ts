@@ -18,10 +18,5 @@ export function numericCases(sizes: CaseSizes): NumericCase[] {
     ...parameterCases(dtype, sizes),
     ...quantizedCases(dtype, sizes),
   ]);
-  return [...simpleOpCases(sizes), ...kernelCases(sizes), ...parameters];
-}
-
-/** Cases of ops that have fused kernels for processors alone. A card refuses the models that need them. */
-export function processorCases(sizes: CaseSizes): NumericCase[] {
-  return linearAttentionCases(sizes);
+  return [...simpleOpCases(sizes), ...kernelCases(sizes), ...linearAttentionCases(sizes), ...parameters];
 }

@@ -155,7 +155,7 @@ struct Attention : AttentionAttributes {
     if (context.failed() || o.tokens == 0) return;
     const HeadKernels<Number>* kernels = KernelsFor<Number>(shape.head_dim);
     const Operands<Number> in = PrepareOperands(context, o.qkv, kernels->head_size, shape, o.offsets, o.rotary);
-    kernels->forward.Launch(context, {AttentionSlots(o.tokens, shape.rows), heads}, kThreads<Number>,
+    kernels->forward.Launch(context, {RowSlots(o.tokens, shape.rows), heads}, kThreads<Number>,
                             kernels->forward_bytes(), in.rotated, in.values, in.value_stride, o.offsets, shape,
                             o.output, o.log_sums);
   }
@@ -182,7 +182,7 @@ struct AttentionGradient : AttentionAttributes {
     if (shape.head_dim != head_size)
       gradient = Prepare(context, gradient, heads * shape.head_dim, heads, head_size, shape, o.offsets, Rotary{});
     const auto launch = [&](const std::deque<GradientKernel<Number>>& gradients, int64_t of_heads) {
-      const Grid grid{AttentionSlots(tokens, shape.rows), of_heads};
+      const Grid grid{RowSlots(tokens, shape.rows), of_heads};
       for (const GradientKernel<Number>& kernel : gradients) {
         if constexpr (kIsBFloat16<Number>) {
           kernel.Launch(context, grid, kThreads<Number>, kernels->gradient_bytes(), in.rotated, in.values,

@@ -8,7 +8,7 @@
 #include "attention_bfloat16.cuh"
 #include "attention_float32.cuh"
 
-// The kernels of one head size D. Their grid: AttentionSlots, heads (of queries, or of keys).
+// The kernels of one head size D. Their grid: RowSlots, heads (of queries, or of keys).
 //   rotated [tokens, heads + key_value_heads, D]: queries and keys, rotated
 //   values: the first token's first value head; tokens are value_stride numbers apart, and heads D
 //   gradient [tokens, heads, D] by the output

@@ -145,7 +145,7 @@ __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16*
   bf16* query_tile = AttentionQueryInRegisters(D) ? key_tile : value_tile + kTileSize;
 
   // The last tiles of a row take longest, so they come first.
-  const Tile tile = FindTile(offsets, shape, gridDim.x - 1 - blockIdx.x);
+  const Tile tile = FindTile(offsets, shape.rows, gridDim.x - 1 - blockIdx.x);
   const int64_t start = tile.start;
   const int first = tile.first, length = tile.length;
   if (first >= length) return;
@@ -288,7 +288,7 @@ __device__ __forceinline__ void GradientBFloat16(const bf16* rotated, const bf16
   bf16* steps = own_second + kOwnSize;                // of both kinds, twice
 
   const int slot = kOfQueries ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  const Tile tile = FindTile(offsets, shape, slot);
+  const Tile tile = FindTile(offsets, shape.rows, slot);
   const int64_t start = tile.start;
   const int first = tile.first, length = tile.length;
   if (first >= length) return;

@@ -1,133 +1,20 @@
 // Attention in float32, without tensor cores, which would round to TF32. A block of 16 x 16 threads has 64 queries (or
-// keys) and takes 64 of the others in a step. A thread has the rows y + 16 i and the columns x + 16 j of each product.
+// keys) and takes 64 of the others in a step.
 #pragma once
 
 #include "attention_tile.cuh"
+#include "float_product.cuh"
 
 namespace attention {
 
-constexpr int kSide = 16;
-constexpr int kFloatThreads = kSide * kSide;
-constexpr int kOwn = kAttentionTile / kSide;
-// Columns of the operands, or rows, that are in shared memory at one time.
-constexpr int kChunk = 16;
-constexpr int kChunkPitch = kChunk + 4;
-constexpr int kWeightPitch = kAttentionTile + 4;
-
-// 64 rows of a head, zeros from `length` on.
-struct FloatRows {
-  const float* head;
-  int64_t stride;
-  int first;
-  int length;
-
-  __device__ __forceinline__ Vector<float> Load(int row, int column) const {
-    if (first + row >= length) return {};
-    return LoadVector(head + (first + row) * stride + column);
-  }
-};
-
-template <int D>
-struct FloatMemory {
-  static constexpr int kColumns = 2 * kAttentionTile * kChunkPitch, kRows = kChunk * D;
-  alignas(16) float operands[kColumns > kRows ? kColumns : kRows];
-  alignas(16) float weights[kAttentionTile * kWeightPitch];
-};
-
-// result [64, 64] = left [64, D] rightᵀ.
-template <int D>
-__device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, const FloatRows& right,
-                                                        FloatMemory<D>& memory, float (&result)[kOwn][kOwn]) {
-  const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
-  float* left_chunk = memory.operands;
-  float* right_chunk = left_chunk + kAttentionTile * kChunkPitch;
-  const int row = threadIdx.x / 4, column = threadIdx.x % 4 * 4;
-#pragma unroll
-  for (int i = 0; i < kOwn; i++)
-#pragma unroll
-    for (int j = 0; j < kOwn; j++) result[i][j] = 0;
-  Vector<float> next_left = left.Load(row, column), next_right = right.Load(row, column);
-#pragma unroll 1
-  for (int chunk = 0; chunk < D; chunk += kChunk) {
-    __syncthreads();
-    StoreVector(next_left, left_chunk + row * kChunkPitch + column);
-    StoreVector(next_right, right_chunk + row * kChunkPitch + column);
-    __syncthreads();
-    if (chunk + kChunk < D) {
-      next_left = left.Load(row, chunk + kChunk + column);
-      next_right = right.Load(row, chunk + kChunk + column);
-    }
-#pragma unroll 1
-    for (int c = 0; c < kChunk; c += 4) {
-      Vector<float> a[kOwn], b[kOwn];
-#pragma unroll
-      for (int i = 0; i < kOwn; i++) {
-        a[i] = LoadVector(left_chunk + (y + kSide * i) * kChunkPitch + c);
-        b[i] = LoadVector(right_chunk + (x + kSide * i) * kChunkPitch + c);
-      }
-#pragma unroll
-      for (int i = 0; i < kOwn; i++)
-#pragma unroll
-        for (int j = 0; j < kOwn; j++)
-#pragma unroll
-          for (int k = 0; k < 4; k++) result[i][j] += a[i].values[k] * b[j].values[k];
-    }
-  }
-}
-
-// result [64, D] += weights [64, 64] right [64, D].
-template <int D>
-__device__ __forceinline__ void AddProductFloat(const float (&weights)[kOwn][kOwn], const FloatRows& right,
-                                                FloatMemory<D>& memory, float (&result)[kOwn][D / kSide]) {
-  const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
-  __syncthreads();  // the weights of the product before may be in use
-#pragma unroll
-  for (int i = 0; i < kOwn; i++)
-#pragma unroll
-    for (int j = 0; j < kOwn; j++) memory.weights[(y + kSide * i) * kWeightPitch + x + kSide * j] = weights[i][j];
-#pragma unroll 1
-  for (int chunk = 0; chunk < kAttentionTile; chunk += kChunk) {
-    __syncthreads();
-    for (int i = threadIdx.x; i < kChunk * D / 4; i += kFloatThreads) {
-      const int row = i / (D / 4), column = i % (D / 4) * 4;
-      StoreVector(right.Load(chunk + row, column), memory.operands + row * D + column);
-    }
-    __syncthreads();
-#pragma unroll 1
-    for (int k = 0; k < kChunk; k += 4) {
-      Vector<float> a[kOwn];
-#pragma unroll
-      for (int i = 0; i < kOwn; i++) a[i] = LoadVector(memory.weights + (y + kSide * i) * kWeightPitch + chunk + k);
-#pragma unroll
-      for (int l = 0; l < 4; l++)
-#pragma unroll
-        for (int j = 0; j < D / kSide; j++) {
-          const float b = memory.operands[(k + l) * D + x + kSide * j];
-#pragma unroll
-          for (int i = 0; i < kOwn; i++) result[i][j] += a[i].values[l] * b;
-        }
-    }
-  }
-}
-
-// Over the 16 threads that have a row.
-__device__ __forceinline__ float SideMax(float value) {
-#pragma unroll
-  for (int by = kSide / 2; by > 0; by >>= 1) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, by));
-  return value;
-}
-__device__ __forceinline__ float SideSum(float value) {
-#pragma unroll
-  for (int by = kSide / 2; by > 0; by >>= 1) value += __shfl_xor_sync(kAllLanes, value, by);
-  return value;
-}
+using namespace float_product;
 
 template <int D>
 __device__ __forceinline__ void ForwardFloat32(const float* rotated, const float* values, int64_t value_stride,
                                                const int32_t* offsets, const AttentionShape& shape, float* output,
                                                float* log_sums) {
   SHARED(FloatMemory<D>, memory);
-  const Tile tile = FindTile(offsets, shape, gridDim.x - 1 - blockIdx.x);
+  const Tile tile = FindTile(offsets, shape.rows, gridDim.x - 1 - blockIdx.x);
   const int first = tile.first, length = tile.length;
   if (first >= length) return;
   const int head = blockIdx.y, key_head = head / (shape.heads / shape.key_value_heads);
@@ -219,7 +106,7 @@ __device__ __forceinline__ void GradientFloat32(const float* rotated, const floa
   constexpr bool kHasScore = kGradients != kValueGradient;
   SHARED(FloatMemory<D>, memory);
   const int slot = kOfQueries ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  const Tile tile = FindTile(offsets, shape, slot);
+  const Tile tile = FindTile(offsets, shape.rows, slot);
   const int first = tile.first, length = tile.length;
   if (first >= length) return;
   const int queries_per_key = shape.heads / shape.key_value_heads;

@@ -1,22 +1,8 @@
 // What attention computes before its tiles (and in float32 after them): operands as its kernels read them, and the sums
 // of each query.
-#include "device.h"
+#include "row_tile.cuh"
 
 namespace {
-
-// The row that has a token.
-__device__ __forceinline__ int FindRow(const int32_t* offsets, int rows, int64_t token) {
-  int row = 0;
-  for (int end = rows; end - row > 1;) {
-    const int middle = (row + end) / 2;
-    if (offsets[middle] <= token) {
-      row = middle;
-    } else {
-      end = middle;
-    }
-  }
-  return row;
-}
 
 // Two neighbours; aligned to both.
 template <typename Number>

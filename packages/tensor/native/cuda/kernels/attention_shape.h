@@ -1,7 +1,7 @@
 // What attention's kernels and the host code that launches them agree on.
 #pragma once
 
-#include "portable.h"
+#include "row_tile.h"
 
 struct AttentionShape {
   int64_t tokens;
@@ -20,10 +20,7 @@ struct AttentionShape {
 };
 
 // Queries, or keys, of a block.
-constexpr int kAttentionTile = 64;
-
-// Upper bound of the tiles of all rows: the grid's x. Row i has the slots from offsets[i] / tile + i on.
-HOST_DEVICE constexpr int64_t AttentionSlots(int64_t tokens, int64_t rows) { return tokens / kAttentionTile + rows; }
+constexpr int kAttentionTile = kRowTile;
 
 // Numbers between the starts of two rows of a bfloat16 tile in shared memory: 16 bytes more than a row, so that the
 // rows of a fragment lie in different banks.

@@ -1,34 +1,14 @@
-// What the kernels of attention share: tiles of 64 tokens of a row, which keys a query sees, and the scores.
+// What the kernels of attention share: which keys a query sees, and the scores.
 #pragma once
 
 #include "attention_shape.h"
 #include "device.h"
+#include "row_tile.cuh"
 
 namespace attention {
 
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kLn2 = 0.693147180559945309f;
-
-// 64 tokens of a row, or fewer at its end.
-struct Tile {
-  int64_t start;  // of the row in the stream
-  int length;     // of the row
-  int first;      // of the tile in the row; not below length: the slot has no tile
-};
-
-__device__ __forceinline__ Tile FindTile(const int32_t* offsets, const AttentionShape& shape, int slot) {
-  int row = 0;
-  for (int end = shape.rows; end - row > 1;) {
-    const int middle = (row + end) / 2;
-    if (offsets[middle] / kAttentionTile + middle <= slot) {
-      row = middle;
-    } else {
-      end = middle;
-    }
-  }
-  const int start = offsets[row];
-  return {start, offsets[row + 1] - start, (slot - start / kAttentionTile - row) * kAttentionTile};
-}
 
 __device__ __forceinline__ bool Sees(int query, int key, int length, const AttentionShape& shape) {
   return key <= query && query < length && (shape.window == 0 || key > query - shape.window);

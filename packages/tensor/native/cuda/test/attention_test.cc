@@ -99,7 +99,7 @@ Results<Number> Compute(const Inputs<Number>& in, int head_size) {
   r.output = Unwritten<Number>(tokens * heads * shape.head_dim);
   r.by_qkv = Unwritten<Number>(tokens * in.width());
   r.log_sums = Unwritten<float>(tokens * heads);
-  const auto slots = static_cast<unsigned>(AttentionSlots(tokens, shape.rows));
+  const auto slots = static_cast<unsigned>(RowSlots(tokens, shape.rows));
   const dim3 by_queries(slots, heads), by_keys(slots, key_heads);
   const unsigned threads = kIsBFloat16<Number> ? 128 : 256;
   const size_t forward_bytes = kIsBFloat16<Number> ? AttentionSharedBytes(head_size) : 0;
