@@ -77,6 +77,8 @@ int main(int count, char** arguments) {
     }
     fflush(stdout);
   }
+  // What is destroyed at the end of the program is no access of a kernel's thread.
+  emulation::thread = nullptr;
   printf("kernel tests: %d passed, %d failed\n", passed, failed);
   return failed > 0 || passed == 0 ? 1 : 0;
 }
