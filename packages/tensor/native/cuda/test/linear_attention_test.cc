@@ -136,14 +136,14 @@ struct DeltaInputs {
   int64_t width() const { return 2 * heads.keys * heads.key_size + heads.values * heads.value_size; }
 };
 
-// Decays of a token from 0.999 to next to nothing.
+// Decays of a token from 0.999, so that a state reaches through several chunks, to next to nothing.
 template <typename Number>
 DeltaInputs<Number> InputsOf(const Heads& heads, const std::vector<int>& lengths) {
   DeltaInputs<Number> in{heads, OffsetsOf(lengths), {}, {}, {}, {}, {}, {}};
   in.qkv = Randoms<Number>(in.tokens() * in.width());
   in.ba = Randoms<Number>(in.tokens() * 2 * heads.values, 2);
   in.gradient = Randoms<Number>(in.tokens() * heads.values * heads.value_size);
-  in.a_log = Randoms<float>(heads.values, 3);
+  for (int head = 0; head < heads.values; head++) in.a_log.push_back(-6 + 2.5f * static_cast<float>(head % 4));
   in.dt_bias = Randoms<float>(heads.values);
   in.before = Randoms<float>(lengths.size() * heads.values * heads.key_size * heads.value_size);
   return in;
