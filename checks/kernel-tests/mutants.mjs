@@ -42,7 +42,7 @@ const FILES = {
   'dequantize.cu': { kernel: 'dequantize', tests: ['Dequantize'] },
   'causal_convolution.cu': { kernel: 'causal_convolution', tests: ['CausalConvolution'] },
   'gated_delta_tokens.cu': { kernel: 'gated_delta_tokens', tests: ['GatedDeltaFloat32_64'] },
-  'gated_delta_sweep.cuh': { kernel: 'gated_delta_64', tests: ['GatedDeltaFloat32_64'] },
+  'gated_delta_sweep.cuh': { kernel: 'gated_delta_64', tests: ['GatedDeltaFloat32_64', 'GatedDeltaFloat32Whole_64'] },
   'gated_delta_chunk.cuh': { kernel: 'gated_delta_64', tests: ['GatedDeltaFloat32_64'] },
 };
 
@@ -332,7 +332,13 @@ const BY_HAND = [
   ['gated_delta_sweep.cuh', 'head / (shape.value_heads / shape.key_heads)', 'head % shape.key_heads', 'other keys'],
   ['gated_delta_chunk.cuh', 's <= t ? decay', 's < t ? decay', "a token's query has no gradient by its own value"],
   ['gated_delta_chunk.cuh', 's >= t ? decay', 's > t ? decay', "a token's key has no gradient by its own query"],
-  ['gated_delta_chunk.cuh', 't == s ? 0.0f : both', 'both', 'a key recalls its own value'],
+  [
+    'gated_delta_chunk.cuh',
+    't == s ? 0.0f : both',
+    'both',
+    'a key recalls its own value',
+    { unnoticed: 'a gradient along a key ends where keys get the length one' },
+  ],
   ['gated_delta_chunk.cuh', 't >= s ? between : -between', 'between', 'decays grow towards earlier tokens'],
   [
     'gated_delta_chunk.cuh',

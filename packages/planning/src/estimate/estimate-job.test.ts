@@ -495,7 +495,7 @@ describe('linear attention on a card', () => {
     const machine = { ...MACHINE, engine: { ...MACHINE.engine, kind: 'cuda' as const } };
     const { memory, load } = memoryNeeds(job(examples(8, 100), {}, machine), {
       precision: 'float32',
-      recompute: false,
+      recomputedLayers: 0,
     })!;
     const bytes = (holdsDeltaGradients: boolean) =>
       passBytes({ ...memory, engine: { ...memory.engine, holdsDeltaGradients } }, load);
