@@ -21,6 +21,7 @@ const REFUSES = [
   'GPT2LMHeadModel does not support LoRA yet',
   'assert not config.scale_attn_by_inverse_layer_idx',
   'Sliding window for some but all layers is not supported',
+  'CPU GDN attention requires BF16',
   // A layer that is stored as one must be two in the adapter.
   'expected target modules in',
 ];
