@@ -54,20 +54,24 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
       ['ours', ours, BFLOAT16],
     ]);
   }
-  /** An adapter of the model in 4 bits, merged into its decoded weights. @param {string} rows */
+  /** An adapter of the model in 4 bits: on the model that bitsandbytes quantizes, and merged. @param {string} rows */
   async function checkQuantized(rows) {
-    const training = { ...JOB.training, base_quantization: 'nf4', precision: 'bfloat16' };
+    const training = { ...JOB.training, base_quantization: 'nf4' };
     const made = await client.waitForJob((await client.createJob({ ...JOB, dataset: rows, training })).id, { signal });
     if (made.adapter === null) throw new Error(`the job ${made.status}: ${made.error?.message}`);
     const quantized = await downloadFolders(client, made.adapter, path.join(folder, 'demo-nf4'), signal);
     const answers = await ownAnswers(client, made.adapter, PROMPTS);
     const python = /** @type {string} */ (peers.transformers);
-    const [mergedAlone = { error: 'left out' }] = await manyAnswersOf(
+    const [onBase = { error: 'left out' }, mergedAlone = { error: 'left out' }] = await manyAnswersOf(
       python,
       'transformers_peft.py',
-      [{ ...common, model: quantized.merged }],
+      [
+        { ...common, model: base, adapter: quantized.adapter, nf4: true },
+        { ...common, model: quantized.merged },
+      ],
       signal,
     );
+    report.compare('demo', 'PEFT, bitsandbytes, adapter', onBase, [['ours', answers, FLOAT32]]);
     report.compare('demo', 'transformers, merged nf4', mergedAlone, [['ours', answers, BFLOAT16]]);
   }
 

@@ -1,16 +1,35 @@
 """Answers prompts with transformers, for each job on standard input: a model, in the class that its config names, and an adapter for
-it with PEFT if there is one, whose keys are all those that the class has. The answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
+it with PEFT if there is one, whose keys are all those that the class has. With `nf4` bitsandbytes quantizes the model. The answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
 
 import torch
 import transformers
 from jobs import run_jobs
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
+
+
+def quantized(load, folder):
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    model = load(folder, dtype="auto", quantization_config=settings, device_map="cpu")
+    for module in model.modules():
+        # With AVX512-BF16, layers that are not trained have their scales rounded to bfloat16.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.float()
+    return model
 
 
 def answers(job):
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     [architecture] = AutoConfig.from_pretrained(job["model"]).architectures
-    model = getattr(transformers, architecture).from_pretrained(job["model"], dtype="auto")
+    load = getattr(transformers, architecture).from_pretrained
+    model = quantized(load, job["model"]) if job.get("nf4") else load(job["model"], dtype="auto")
     if job.get("adapter"):
         from peft import PeftConfig, PeftModel
 
@@ -18,7 +37,7 @@ def answers(job):
         result = model.load_adapter(job["adapter"], "default")
         if result.missing_keys or result.unexpected_keys:
             raise RuntimeError(f"error: missing {result.missing_keys[:3]}, unexpected {result.unexpected_keys[:3]}")
-    model = model.float().eval()
+    model = (model if job.get("nf4") else model.float()).eval()
     results = []
     for prompt in job["prompts"]:
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
