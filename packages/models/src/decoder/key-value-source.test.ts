@@ -30,7 +30,7 @@ const READER = normalNumbers(TOKENS * QUERIES, 2);
 const BY_OUTPUT = [3, 4].map((seed) => normalNumbers(TOKENS * (QUERIES + 2 * KEYS), seed));
 const tensor = (values: Float32Array<ArrayBuffer>) => tensorOf(values, [TOKENS, values.length / TOKENS]);
 
-/** What attention of owner and reader gets. */
+/** The queries, keys and values that attention of owner and reader gets. */
 function forward(own: Tensor, reading: Tensor, shared: SharedKeysAndValues): [owner: Tensor, reader: Tensor] {
   const { owner, reader } = sources();
   const joined = owner.joined(owner.withValues(own), shared);
