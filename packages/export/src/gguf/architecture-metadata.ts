@@ -196,6 +196,8 @@ function addScaling(
       ropeTensors.push(['rope_factors_long.weight', Float32Array.from(scaling.longFactors)]);
       ropeTensors.push(['rope_factors_short.weight', Float32Array.from(scaling.shortFactors)]);
       return;
+    case 'proportional':
+      throw unsupported('RoPE scaling of the type proportional');
     case 'dynamic':
       throw unsupported('RoPE scaling of the type dynamic, which depends on the length of the text');
   }
