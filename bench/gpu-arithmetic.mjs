@@ -70,8 +70,7 @@ function memory(kind, model, batch, card) {
   const options = { kind, cardBytes: card.memory, rank: RANK, ...batch };
   const { peakOf, availableBytes } = memoryOnCard(planning, model, options);
   const { layerCount } = model.architecture;
-  const counts = Array.from({ length: layerCount }, (_, count) => count);
-  const recomputedLayers = counts.find((count) => peakOf(count) <= availableBytes) ?? layerCount;
+  const recomputedLayers = planning.fewestRecomputed(layerCount, (count) => peakOf(count) <= availableBytes);
   const peak = peakOf(recomputedLayers);
   const again = recomputedLayers === 0 ? '' : `, ${recomputedLayers} of ${layerCount} layers again`;
   return { recomputedLayers, peak, fits: peak <= availableBytes, text: `${gigabytes(peak)}${again}` };

@@ -1,7 +1,7 @@
 export { checkRow } from './dataset-row.js';
 export { checkEngineSupports } from './engine-support.js';
 export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
-export { availableMemory, SHARED_PASS_TOKENS } from './estimate/estimate-job.js';
+export { availableMemory, fewestRecomputed, SHARED_PASS_TOKENS } from './estimate/estimate-job.js';
 export {
   decoderMemory,
   jointMemory,

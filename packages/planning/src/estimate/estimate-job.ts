@@ -75,18 +75,17 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const load = batchLoad(job.training, spec.training, steps);
   const available = availableMemory(machine);
   const evaluation = evaluationOf(job);
-  const needs = (recomputedLayers: number) => ({
-    memory: memoryOf(job, architecture, precision, recomputedLayers),
-    load,
-    evaluation,
-  });
+  const memory = memoryOf(job, architecture, precision, 0);
+  const needs = (recomputedLayers: number) => ({ memory: { ...memory, recomputedLayers }, load, evaluation });
   const peak = (recomputedLayers: number) => machine.base_memory_bytes + decoderMemory(needs(recomputedLayers));
   const layers = adaptedLayers(architecture, job.targets);
-  const fewest = () => Array.from({ length: layers }, (_, count) => count).find((count) => peak(count) <= available);
-  const recomputedLayers =
-    spec.training.recompute === 'auto' ? (fewest() ?? layers) : spec.training.recompute === 'always' ? layers : 0;
+  const recomputedLayers = {
+    always: () => layers,
+    never: () => 0,
+    auto: () => fewestRecomputed(layers, (count) => peak(count) <= available),
+  }[spec.training.recompute]();
   const rates = machine.rates[precision] ?? machine.rates.float32;
-  const weightBytes = weightMemory(model, precision);
+  const { weightBytes } = memory;
   const arePacked = machine.engine.kind === 'cpu';
   const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, weightBytes, arePacked };
   // The CUDA engine's kernels for it compute in float32, without tensor cores.
@@ -104,6 +103,13 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
       besideSteps(job, precision, (forwardShare(work) * perStep) / load.tokensPerStep),
     recomputed_layers: recomputedLayers,
   };
+}
+
+/** The smallest number of layers that are computed again with which a job fits; all of them where it does not fit. */
+export function fewestRecomputed(layers: number, fits: (count: number) => boolean): number {
+  let count = 0;
+  while (count < layers && !fits(count)) count++;
+  return count;
 }
 
 /**
