@@ -1,27 +1,16 @@
 import type { DecoderArchitecture, LinearAttention, RopeSettings } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
 import type { MetadataValue } from './gguf-layout.js';
+import type { LayerPart } from './layer-part.js';
 
 /** The number that transformers adds to the sum of squares of a query or key; llama.cpp adds the epsilon of its norms. */
 const UNIT_EPSILON = 1e-6;
-
-/** A part of linear attention in llama.cpp. */
-interface LinearAttentionPart {
-  /** The module, or the tensor of a part that is none, relative to a layer. */
-  path: string;
-  name: string;
-  isTensor?: boolean;
-  /** Whether −exp(number) is written. */
-  decays?: boolean;
-  rowOrder?: IndexRange[] | undefined;
-  columnOrder?: IndexRange[] | undefined;
-}
 
 /**
  * The parts of linear attention by their names in GGUF (`Qwen3_5TextModel` in llama.cpp's conversion/qwen.py). Value heads are in
  * another order there: the first of each key head, then the second of each.
  */
-export function linearAttentionParts({ names, linearAttention }: DecoderArchitecture): LinearAttentionPart[] {
+export function linearAttentionParts({ names, linearAttention }: DecoderArchitecture): LayerPart[] {
   const own = linearAttention!;
   const paths = names.linearAttention!;
   const { valueHeadDim, keyHeadCount, keyHeadDim } = own;

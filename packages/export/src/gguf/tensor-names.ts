@@ -1,6 +1,7 @@
 import { type DecoderArchitecture, hasLinearAttention, tensorName } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
 import { GGUF_FAMILIES } from './gguf-families.js';
+import type { LayerPart } from './layer-part.js';
 import { linearAttentionParts } from './linear-attention.js';
 
 /** A tensor of a base model, and how it is written. */
@@ -37,16 +38,6 @@ export function shapesOf(
   }
   const width = stored.slice(1).reduce((product, size) => product * size, 1);
   return { matrix: [stored[0]!, width], written: transposed ? [width, count] : [count, width] };
-}
-
-interface LayerPart {
-  /** The module, or the tensor of a part that is none, relative to a layer. */
-  path: string | null;
-  name: string;
-  isTensor?: boolean;
-  decays?: boolean;
-  rowOrder?: readonly IndexRange[] | undefined;
-  columnOrder?: readonly IndexRange[] | undefined;
 }
 
 /** The names of the parts of a layer, for instance `attn_q`, by the path relative to the layer. */

@@ -1,0 +1,13 @@
+import type { IndexRange } from '@lorasmith/weight-io';
+
+/** A part of a decoder's layer, and how llama.cpp has it. */
+export interface LayerPart {
+  /** The module, or the tensor of a part that is none, relative to a layer; null where the family lacks it. */
+  path: string | null;
+  name: string;
+  isTensor?: boolean;
+  /** Whether −exp(number) is written. */
+  decays?: boolean;
+  rowOrder?: readonly IndexRange[] | undefined;
+  columnOrder?: readonly IndexRange[] | undefined;
+}
