@@ -3,7 +3,7 @@
 // --other-user does both as a user who is not root, with an empty home and so without any cache.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdir, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs, stripVTControlCharacters } from 'node:util';
@@ -13,7 +13,7 @@ import { SetupError } from '../scripts/setup/setup-error.mjs';
 import { runAsCommand } from '../scripts/setup.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
 import { NODE_RELEASES, nodeFolder } from './test-run/node-binaries.mjs';
-import { AS_OTHER_USER, environmentOfUser, giveAway } from './test-run/other-user.mjs';
+import { AS_OTHER_USER, giveAway, makeHome } from './test-run/other-user.mjs';
 
 const TAIL_LINES = 30;
 const { env } = process;
@@ -102,11 +102,9 @@ async function rowsOf(version, signal) {
 
 /** Gives the folder to another user, with a home in it. @param {string} folder */
 async function otherUser(folder) {
-  const home = path.join(folder, 'home');
-  const temporary = path.join(folder, 'tmp');
-  for (const made of [home, temporary]) await mkdir(made);
+  const variables = await makeHome(folder);
   await giveAway(folder);
-  return { prefix: AS_OTHER_USER, env: environmentOfUser(home, temporary) };
+  return { prefix: AS_OTHER_USER, env: variables };
 }
 
 /**

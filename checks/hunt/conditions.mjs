@@ -9,7 +9,7 @@ import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { findOnPath } from '../../scripts/setup/redis-server.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';
 import { NODE_RELEASES, nodeFolder } from '../test-run/node-binaries.mjs';
-import { AS_OTHER_USER, environmentOfUser, giveAway } from '../test-run/other-user.mjs';
+import { AS_OTHER_USER, giveAway, makeHome } from '../test-run/other-user.mjs';
 
 const FSYNC_DELAY_MS = 300;
 const TSC = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');
@@ -179,20 +179,19 @@ const OF_ONE_USER = /^(openai-client|python-examples|schemathesis|chromium)-/;
 async function cloneOfOtherUser() {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-other-user-'));
   const root = path.join(folder, 'clone');
-  const home = path.join(folder, 'home');
-  const temporary = path.join(folder, 'tmp');
-  for (const made of [home, temporary]) await mkdir(made);
+  const env = await makeHome(folder);
   await runCommand('git', ['clone', '--quiet', '--no-hardlinks', ROOT_DIR, root]);
   await runCommand('/bin/sh', ['-c', `git ls-files -z | xargs -0 cp --parents -t "${root}"`], { cwd: ROOT_DIR });
   await mkdir(path.join(root, '.cache'));
-  const cache = path.join(home, '.cache/lorasmith');
   const ofThisUser = cacheDir(process.env);
   for (const name of await readdir(ofThisUser)) {
     if (OF_ONE_USER.test(name)) continue;
-    await cp(path.join(ofThisUser, name), path.join(cache, name), { recursive: true, verbatimSymlinks: true });
+    await cp(path.join(ofThisUser, name), path.join(env.LORASMITH_CACHE_DIR, name), {
+      recursive: true,
+      verbatimSymlinks: true,
+    });
   }
   await giveAway(folder);
-  const env = environmentOfUser(home, temporary);
   const [command = '', ...args] = [...AS_OTHER_USER, process.execPath, 'scripts/setup.mjs'];
   await runCommand(command, args, { cwd: root, env: { ...process.env, ...env } });
   const end = () => rm(folder, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-import { chown, readdir } from 'node:fs/promises';
+import { chown, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 
 /** The id of the user that the tests run as instead of root: `nobody` on every system. */
@@ -16,12 +16,15 @@ export async function giveAway(folder) {
 }
 
 /**
- * The variables that make a home and a folder for temporary files those of that user.
+ * Makes a home and a folder for temporary files.
  *
- * @param {string} home @param {string} temporary
- * @returns {Record<string, string | undefined>} undefined: the variable is not set
+ * @param {string} folder in which they are made
+ * @returns the variables that make them those of a user; undefined: the variable is not set
  */
-export function environmentOfUser(home, temporary) {
+export async function makeHome(folder) {
+  const home = path.join(folder, 'home');
+  const temporary = path.join(folder, 'tmp');
+  for (const made of [home, temporary]) await mkdir(made);
   // What npm set for this process, such as the cache of its user.
   const ofNpm = Object.keys(process.env).filter((name) => /^npm_/i.test(name));
   return {
