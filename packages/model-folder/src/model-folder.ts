@@ -146,16 +146,14 @@ function chooseFamily(config: ConfigFields) {
   return family;
 }
 
-/** The `model_type`s whose layers may have configs of their own. */
-const WITH_LAYER_CONFIGS = ['gemma4_text'];
-
 /** @throws ProductError model_not_supported for what no family supports */
 function checkFeatures(config: ConfigFields): void {
   // As in transformers, null too makes attention bidirectional.
   if (config.isNull('is_causal') || (config.has('is_causal') && config.value('is_causal') !== true)) {
     throw config.unsupported('is_causal', 'is not supported: attention is causal');
   }
-  if (config.has('per_layer_config') && !WITH_LAYER_CONFIGS.includes(config.text('model_type') ?? '')) {
+  const family = FAMILIES.get(config.text('model_type') ?? '');
+  if (config.has('per_layer_config') && family?.readsLayerConfigs !== true) {
     throw config.unsupported('per_layer_config', 'is not supported: all layers must have the same config');
   }
   checkQuantization(config);

@@ -46,6 +46,8 @@ export interface Family<Kind extends Architecture = Architecture> {
    *   Lorasmith cannot train
    */
   readArchitecture(source: FamilySource): Kind;
+  /** Whether it reads `per_layer_config`. Without that, layers with configs of their own are refused. @defaultValue false */
+  readsLayerConfigs?: boolean;
   layout(architecture: Kind): ModelLayout;
 }
 

@@ -21,6 +21,13 @@ const NAMES: DecoderNames = {
   mlpBranchNorm: 'post_feedforward_layernorm',
 };
 
+/** The names of Gemma 2, with norms of queries and keys. */
+export const GEMMA3_NAMES: DecoderNames = {
+  ...NAMES,
+  queryNorm: 'self_attn.q_norm',
+  keyNorm: 'self_attn.k_norm',
+};
+
 /**
  * Gemma 2 (arXiv:2408.00118): norms before and after each part of a layer, soft-capped scores and logits, a window in every
  * second layer; transformers' `Gemma2Config`.
@@ -46,7 +53,7 @@ export const gemma3Text: Family<DecoderArchitecture> = {
     const own: GemmaDefaults = {
       family: 'gemma3_text',
       causalLm: 'Gemma3ForCausalLM',
-      names: { ...NAMES, queryNorm: 'self_attn.q_norm', keyNorm: 'self_attn.k_norm' },
+      names: GEMMA3_NAMES,
       vocabSize: 262_208,
       maxPositions: 131_072,
       headCount: 8,

@@ -2,17 +2,12 @@ import type { DecoderArchitecture, DecoderNames, LayerAttention, RopeSettings } 
 import type { ConfigFields } from '../config-fields.js';
 import { attentionBias, readDecoderConfig, readLayerCount } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
+import { GEMMA3_NAMES } from './gemma.js';
 import { fullEvery, LAYER_TYPES, type LayerType, readLayerTypes } from './layer-windows.js';
 
 const NAMES: DecoderNames = {
-  ...LLAMA_NAMES,
-  queryNorm: 'self_attn.q_norm',
-  keyNorm: 'self_attn.k_norm',
-  attentionBranchNorm: 'post_attention_layernorm',
-  mlpNorm: 'pre_feedforward_layernorm',
-  mlpBranchNorm: 'post_feedforward_layernorm',
+  ...GEMMA3_NAMES,
   layerScale: 'layer_scalar',
   layerInputs: {
     embedding: 'model.embed_tokens_per_layer',
@@ -39,6 +34,7 @@ const HEAD_FIELDS = { headDim: 'head_dim', keyValueHeadCount: 'num_key_value_hea
  * factor of each layer's output; transformers' `Gemma4TextConfig`.
  */
 export const gemma4Text: Family<DecoderArchitecture> = {
+  readsLayerConfigs: true,
   readArchitecture(source) {
     const { config } = source;
     checkFeatures(config);
