@@ -3,7 +3,21 @@ import path from 'node:path';
 import { writeSafetensors } from '../packages/safetensors/dist/index.js';
 import { SeededRandom } from '../packages/seeded-random/dist/index.js';
 
-/** @typedef {{ layers: number, hidden: number, intermediate: number, heads: number, keyValueHeads: number, vocabulary: number }} Shape */
+/**
+ * @typedef {object} Shape
+ * @property {number} layers
+ * @property {number} hidden
+ * @property {number} intermediate
+ * @property {number} heads
+ * @property {number} keyValueHeads
+ * @property {number} vocabulary
+ * @property {number} [headDim] of hidden / heads if absent
+ *
+ * @typedef {object} Part a tensor of a layer, random unless it is `filled` with a bfloat16
+ * @property {string} name
+ * @property {number[]} shape
+ * @property {number} [filled]
+ */
 
 /** 1.07 billion parameters, with the vocabulary of SmolLM2. @type {Shape} */
 export const LARGE = {
@@ -23,29 +37,134 @@ export const SMALL = {
   keyValueHeads: 4,
   vocabulary: 49_152,
 };
+/** 1.05 billion parameters; four periods of the layers of Qwen3.5. @type {Shape} */
+export const DELTA = {
+  layers: 16,
+  hidden: 2048,
+  intermediate: 6144,
+  heads: 8,
+  keyValueHeads: 2,
+  headDim: 256,
+  vocabulary: 49_152,
+};
+/** The linear attention of Qwen3.5: heads of keys and of values, and their sizes. */
+const LINEAR = { keyHeads: 16, valueHeads: 16, keyDim: 128, valueDim: 128, kernel: 4 };
+/** Every fourth layer of Qwen3.5 has attention. */
+const PERIOD = 4;
 const SHARDS = 3;
 const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'];
 /** Weights are parts of one block of random numbers: making each by itself would take minutes. */
 const BLOCK = 2 ** 22;
 
+/** Bfloat16 numbers. */
+const ZERO = 0;
+const ONE = 0x3f80;
+
 /**
- * The settings and norms of each family, and the stored weight (in bfloat16) of a norm that changes nothing. In texts of at most the
- * window, both families compute the same products.
+ * The settings of each family, the tensors of a layer, and the stored weight of a norm that changes nothing. In texts of at most the
+ * window, llama and gemma3_text compute the same products.
+ *
+ * @type {Record<'llama' | 'gemma3_text' | 'qwen3_5_text', { config: object, layer: (shape: Shape, index: number) => Part[], norm: number }>}
  */
 const FAMILIES = {
   llama: {
     config: { architectures: ['LlamaForCausalLM'], hidden_act: 'silu', rope_theta: 100_000 },
-    norms: ['input_layernorm', 'post_attention_layernorm'],
-    headNorms: [],
-    one: 0x3f80,
+    norm: ONE,
+    layer: (shape) => [
+      ...norms(shape.hidden, ONE, ['input_layernorm', 'post_attention_layernorm']),
+      ...attention(shape),
+      ...feedForward(shape),
+    ],
   },
   gemma3_text: {
     config: { architectures: ['Gemma3ForCausalLM'], hidden_activation: 'gelu_pytorch_tanh', sliding_window: 1024 },
-    norms: ['input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm'],
-    headNorms: ['self_attn.q_norm', 'self_attn.k_norm'],
-    one: 0,
+    norm: ZERO,
+    layer: (shape) => [
+      ...norms(shape.hidden, ZERO, [
+        'input_layernorm',
+        'post_attention_layernorm',
+        'pre_feedforward_layernorm',
+        'post_feedforward_layernorm',
+      ]),
+      ...norms(headDimOf(shape), ZERO, HEAD_NORMS),
+      ...attention(shape),
+      ...feedForward(shape),
+    ],
+  },
+  qwen3_5_text: {
+    config: {
+      architectures: ['Qwen3_5ForCausalLM'],
+      hidden_act: 'silu',
+      rope_parameters: { rope_type: 'default', rope_theta: 10_000_000, partial_rotary_factor: 0.25 },
+      full_attention_interval: PERIOD,
+      linear_num_key_heads: LINEAR.keyHeads,
+      linear_num_value_heads: LINEAR.valueHeads,
+      linear_key_head_dim: LINEAR.keyDim,
+      linear_value_head_dim: LINEAR.valueDim,
+      linear_conv_kernel_dim: LINEAR.kernel,
+    },
+    norm: ZERO,
+    layer: (shape, index) => [
+      ...norms(shape.hidden, ZERO, ['input_layernorm', 'post_attention_layernorm']),
+      // Each query head has a gate of its size.
+      ...(index % PERIOD === PERIOD - 1
+        ? [...norms(headDimOf(shape), ZERO, HEAD_NORMS), ...attention(shape, { queryParts: 2 })]
+        : linearAttention(shape)),
+      ...feedForward(shape),
+    ],
   },
 };
+const HEAD_NORMS = ['self_attn.q_norm', 'self_attn.k_norm'];
+
+/** @param {Shape} shape */
+function headDimOf({ headDim, hidden, heads }) {
+  return headDim ?? hidden / heads;
+}
+
+/** @param {number} size @param {number} filled @param {string[]} names @returns {Part[]} */
+function norms(size, filled, names) {
+  return names.map((name) => ({ name: `${name}.weight`, shape: [size], filled }));
+}
+
+/** @param {Shape} shape @param {{ queryParts?: number }} [options] @returns {Part[]} */
+function attention(shape, { queryParts = 1 } = {}) {
+  const { hidden, heads, keyValueHeads } = shape;
+  const values = headDimOf(shape) * heads;
+  const keyValue = headDimOf(shape) * keyValueHeads;
+  return [
+    { name: 'self_attn.q_proj.weight', shape: [queryParts * values, hidden] },
+    { name: 'self_attn.k_proj.weight', shape: [keyValue, hidden] },
+    { name: 'self_attn.v_proj.weight', shape: [keyValue, hidden] },
+    { name: 'self_attn.o_proj.weight', shape: [hidden, values] },
+  ];
+}
+
+/** @param {Shape} shape @returns {Part[]} */
+function linearAttention({ hidden }) {
+  const { keyHeads, valueHeads, keyDim, valueDim, kernel } = LINEAR;
+  const values = valueHeads * valueDim;
+  const mixed = 2 * keyHeads * keyDim + values;
+  return [
+    { name: 'linear_attn.in_proj_qkv.weight', shape: [mixed, hidden] },
+    { name: 'linear_attn.in_proj_z.weight', shape: [values, hidden] },
+    { name: 'linear_attn.in_proj_b.weight', shape: [valueHeads, hidden] },
+    { name: 'linear_attn.in_proj_a.weight', shape: [valueHeads, hidden] },
+    { name: 'linear_attn.conv1d.weight', shape: [mixed, 1, kernel] },
+    { name: 'linear_attn.A_log', shape: [valueHeads], filled: ZERO },
+    { name: 'linear_attn.dt_bias', shape: [valueHeads], filled: ZERO },
+    { name: 'linear_attn.norm.weight', shape: [valueDim], filled: ONE },
+    { name: 'linear_attn.out_proj.weight', shape: [hidden, values] },
+  ];
+}
+
+/** @param {Shape} shape @returns {Part[]} */
+function feedForward({ hidden, intermediate }) {
+  return [
+    { name: 'mlp.gate_proj.weight', shape: [intermediate, hidden] },
+    { name: 'mlp.up_proj.weight', shape: [intermediate, hidden] },
+    { name: 'mlp.down_proj.weight', shape: [hidden, intermediate] },
+  ];
+}
 
 /**
  * Writes a model with random weights in bfloat16, in three shards.
@@ -53,11 +172,9 @@ const FAMILIES = {
  * @param {string} folder is created
  * @param {{ family: keyof typeof FAMILIES, shape: Shape, tokenizerFrom: string }} options `tokenizerFrom`: a model folder with SmolLM2's tokenizer
  */
-export async function writeRandomModel(folder, { family, shape: sizes, tokenizerFrom }) {
-  const { layers, hidden, intermediate, heads, keyValueHeads, vocabulary } = sizes;
-  const { config, norms, headNorms, one } = FAMILIES[family];
-  const headDim = hidden / heads;
-  const keyValue = headDim * keyValueHeads;
+export async function writeRandomModel(folder, { family, shape, tokenizerFrom }) {
+  const { layers, hidden, intermediate, heads, keyValueHeads, vocabulary } = shape;
+  const { config, layer: partsOfLayer, norm } = FAMILIES[family];
   await mkdir(folder, { recursive: true });
   await writeFile(
     path.join(folder, 'config.json'),
@@ -68,7 +185,7 @@ export async function writeRandomModel(folder, { family, shape: sizes, tokenizer
       num_hidden_layers: layers,
       num_attention_heads: heads,
       num_key_value_heads: keyValueHeads,
-      head_dim: headDim,
+      head_dim: headDimOf(shape),
       vocab_size: vocabulary,
       max_position_embeddings: 8192,
       tie_word_embeddings: true,
@@ -81,24 +198,16 @@ export async function writeRandomModel(folder, { family, shape: sizes, tokenizer
   );
   for (const name of TOKENIZER_FILES) await copyFile(path.join(tokenizerFrom, name), path.join(folder, name));
 
-  /** @type {[name: string, shape: number[]][]} */
-  const tensors = [['model.embed_tokens.weight', [vocabulary, hidden]]];
+  /** @type {Part[]} */
+  const tensors = [{ name: 'model.embed_tokens.weight', shape: [vocabulary, hidden] }];
   for (let layer = 0; layer < layers; layer++) {
-    const add = (/** @type {string} */ part, /** @type {number[]} */ shape) =>
-      tensors.push([`model.layers.${layer}.${part}.weight`, shape]);
-    for (const norm of norms) add(norm, [hidden]);
-    for (const norm of headNorms) add(norm, [headDim]);
-    add('self_attn.q_proj', [hidden, hidden]);
-    add('self_attn.k_proj', [keyValue, hidden]);
-    add('self_attn.v_proj', [keyValue, hidden]);
-    add('self_attn.o_proj', [hidden, hidden]);
-    add('mlp.gate_proj', [intermediate, hidden]);
-    add('mlp.up_proj', [intermediate, hidden]);
-    add('mlp.down_proj', [hidden, intermediate]);
+    tensors.push(
+      ...partsOfLayer(shape, layer).map((part) => ({ ...part, name: `model.layers.${layer}.${part.name}` })),
+    );
   }
-  tensors.push(['model.norm.weight', [hidden]]);
+  tensors.push(...norms(hidden, norm, ['model.norm']));
 
-  const total = tensors.reduce((sum, [, shape]) => sum + size(shape), 0);
+  const total = tensors.reduce((sum, part) => sum + size(part.shape), 0);
   const block = randomBfloat16();
   /** @type {Record<string, string>} */
   const weightMap = {};
@@ -107,12 +216,14 @@ export async function writeRandomModel(folder, { family, shape: sizes, tokenizer
     const file = `model-0000${shard + 1}-of-0000${SHARDS}.safetensors`;
     const own = [];
     for (; tensors[0] !== undefined && written < (total * (shard + 1)) / SHARDS; tensors.shift()) {
-      const [name, shape] = tensors[0];
+      const { name, shape: sizes, filled } = tensors[0];
       weightMap[name] = file;
       const data = () =>
-        shape.length === 1 ? filled(size(shape), one) : partsOf(block, size(shape), name.length + shape.length);
-      own.push({ name, dtype: /** @type {const} */ ('BF16'), shape, data });
-      written += size(shape);
+        filled === undefined
+          ? partsOf(block, size(sizes), name.length + sizes.length)
+          : filledWith(filled, size(sizes));
+      own.push({ name, dtype: /** @type {const} */ ('BF16'), shape: sizes, data });
+      written += size(sizes);
     }
     await writeSafetensors(path.join(folder, file), own, { format: 'pt' });
   }
@@ -136,8 +247,8 @@ function randomBfloat16() {
   return Uint16Array.from(words, (word) => word >>> 16);
 }
 
-/** @param {number} count @param {number} word a bfloat16 */
-function filled(count, word) {
+/** @param {number} word a bfloat16 @param {number} count */
+function filledWith(word, count) {
   return new Uint8Array(new Uint16Array(count).fill(word).buffer);
 }
 

@@ -16,7 +16,22 @@ import { gigabytes, percent, table } from './tables.mjs';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname ?? '.', '..');
-const BENCHES = { speed, share, growth, estimate, loading, profile, around, jobs, fairness, quantized, optimizers };
+/** Ops of linear attention beside its products and norms. */
+const LINEAR_ATTENTION_OPS = /CausalConvolution|GatedDelta/;
+const BENCHES = {
+  speed,
+  share,
+  growth,
+  estimate,
+  loading,
+  profile,
+  around,
+  jobs,
+  fairness,
+  quantized,
+  optimizers,
+  delta,
+};
 
 const { values } = parseArgs({
   options: {
@@ -27,7 +42,12 @@ const { values } = parseArgs({
     'large-model': { type: 'string' },
     before: { type: 'string' },
     quick: { type: 'boolean', default: false },
-    only: { type: 'string', default: Object.keys(BENCHES).join(',') },
+    only: {
+      type: 'string',
+      default: Object.keys(BENCHES)
+        .filter((name) => name !== 'delta')
+        .join(','),
+    },
     out: { type: 'string' },
   },
 });
@@ -239,6 +259,38 @@ async function quantized() {
     ),
   );
   return measuredSizes;
+}
+
+/** Linear attention, on a `--model` that has it: its share of the machine, and what one long row costs beside many. */
+async function delta() {
+  const share = await measured('machine', { precision: 'bfloat16', rows: 4, length: 512, repeats });
+  const sizes = [];
+  for (const [rows, length] of /** @type {const} */ ([
+    [16, 512],
+    [1, 8192],
+  ])) {
+    const { ops, seconds } = await measured('profile', { precision: 'bfloat16', rows, length, repeats: 1 });
+    const ofLayers = ops.filter((/** @type {{ name: string }} */ { name }) => LINEAR_ATTENTION_OPS.test(name));
+    if (ofLayers.length === 0) throw new Error(`${model} has no linear attention: pass --model`);
+    const inLayers = ofLayers.reduce((/** @type {number} */ sum, /** @type {any} */ op) => sum + op.seconds, 0);
+    sizes.push({ rows, length, seconds, seconds_in_layers: inLayers });
+  }
+  const { tokens, tokens_per_second: rate, model_gflops_per_second: work, share: part } = share;
+  say(
+    `Linear attention: a step of ${tokens} tokens in bfloat16: ${rate.toFixed(0)} tokens/s, ${work.toFixed(0)} GFLOP/s, ${percent(part.own)} of the rate of our own products, ${percent(part.tensorflow)} of TensorFlow's.`,
+  );
+  say(
+    table(
+      ['rows', 'tokens of a row', 'a step, s', 'convolution and delta rule, s'],
+      sizes.map(({ rows, length, seconds, seconds_in_layers: inLayers }) => [
+        rows,
+        length,
+        seconds.toFixed(2),
+        inLayers.toFixed(3),
+      ]),
+    ),
+  );
+  return { share, sizes };
 }
 
 /** A training on the rows with each optimizer. */

@@ -188,18 +188,26 @@ async function engineStep(modelFolder, precision, quantization = 'none') {
  * @param {number} repeats
  */
 function productRate(decoder, precision, tokens, repeats) {
+  /** One product of each shape, and how many of the layers have it. @type {Map<string, { linear: any, count: number }>} */
+  const products = new Map();
+  // The last one is the head's, which sees only the tokens with a loss.
+  for (const { linear } of decoder.groups.slice(0, -1)) {
+    const shape = `${linear.inFeatures} ${linear.outFeatures}`;
+    products.set(shape, { linear, count: (products.get(shape)?.count ?? 0) + 1 });
+  }
   let operations = 0;
   let seconds = 0;
-  for (const { linear } of decoder.groups.slice(0, 4)) {
+  for (const { linear, count } of products.values()) {
     const { inFeatures, outFeatures } = linear;
     const x = fill([tokens, inFeatures], 0.01, precision);
     const gradient = fill([tokens, outFeatures], 0.01, precision);
-    seconds += medianSeconds(() => {
-      // The type check sees the sources of the one package and the build of the other.
-      linear.forward(/** @type {any} */ (x)).dispose();
-      linear.backwardInput(/** @type {any} */ (gradient)).dispose();
-    }, repeats + 4);
-    operations += 2 * 2 * tokens * outFeatures * inFeatures;
+    seconds +=
+      count *
+      medianSeconds(() => {
+        linear.forward(x).dispose();
+        linear.backwardInput(gradient).dispose();
+      }, repeats + 4);
+    operations += count * 2 * 2 * tokens * outFeatures * inFeatures;
     dispose([x, gradient]);
   }
   return operations / seconds / 1e9;
