@@ -15,6 +15,7 @@ const CASES = [
   { name: 'nf4-mixed', dtype: 'nf4', precision: 'float32' },
   { name: 'fp4-plain', dtype: 'fp4', precision: 'bfloat16' },
   { name: 'fp8-blocks', dtype: 'fp8', precision: 'bfloat16' },
+  { name: 'fp8-one-scale', dtype: 'fp8', precision: 'float32' },
 ] as const;
 
 /** A model, and what bitsandbytes has made of it. */

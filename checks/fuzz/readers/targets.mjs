@@ -16,7 +16,7 @@ import { ReaderProcess, ReaderRefused } from './reader-process.mjs';
  * @property {() => void} [close]
  */
 
-/** The config of the seeds of `quantized`. */
+/** The config of the seeds of `quantized` and `scaled`. */
 const TINY_LLAMA = {
   ...{ model_type: 'llama', vocab_size: 4, hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1 },
   ...{ num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 16, tie_word_embeddings: true },
@@ -30,6 +30,38 @@ const compiled = async (file) => await import(path.join(ROOT_DIR, file));
 
 /** @param {unknown} error @param {string[]} names */
 const isNamed = (error, names) => error instanceof Error && names.includes(error.constructor.name);
+
+/**
+ * A model of this config with a weight file: read with its folder, and merged with an adapter that changes nothing.
+ * @param {string} folder
+ * @param {object} config
+ * @param {string[]} words
+ * @returns {Promise<Target>}
+ */
+async function modelWith(folder, config, words) {
+  const { readModelFolder } = await compiled('packages/model-folder/dist/index.js');
+  const { mergeModel } = await compiled('packages/export/dist/index.js');
+  const [model, merged] = [path.join(folder, 'model'), path.join(folder, 'merged')];
+  await mkdir(model);
+  await writeFile(path.join(model, 'config.json'), JSON.stringify(config));
+  return {
+    async read(input) {
+      await writeFile(path.join(model, 'model.safetensors'), input);
+      const read = await readModelFolder(model);
+      await mkdir(merged);
+      try {
+        await mergeModel({ model: read, adapter: { modules: new Map() }, outputFolder: merged });
+        const { parameterCount } = await readModelFolder(merged);
+        if (parameterCount !== read.parameterCount) throw new Error(`merged, it has ${parameterCount} parameters`);
+      } finally {
+        await rm(merged, { recursive: true });
+      }
+    },
+    isRefusal: (error) => isNamed(error, ['ProductError']),
+    repair: withTrueHeaderLength,
+    words,
+  };
+}
 
 /** @type {Record<string, (folder: string) => Promise<Target>>} each receives its own empty folder */
 export const TARGETS = {
@@ -248,49 +280,20 @@ export const TARGETS = {
   },
 
   /** A weight file with parts in 4 bits: read with its folder, and merged with an adapter that changes nothing. */
-  async quantized(folder) {
-    const { readModelFolder } = await compiled('packages/model-folder/dist/index.js');
-    const { mergeModel } = await compiled('packages/export/dist/index.js');
-    const [model, merged] = [path.join(folder, 'model'), path.join(folder, 'merged')];
-    await mkdir(model);
-    await writeFile(path.join(model, 'config.json'), JSON.stringify(TINY_LLAMA));
-    return {
-      async read(input) {
-        await writeFile(path.join(model, 'model.safetensors'), input);
-        const read = await readModelFolder(model);
-        await mkdir(merged);
-        try {
-          await mergeModel({ model: read, adapter: { modules: new Map() }, outputFolder: merged });
-          const { parameterCount } = await readModelFolder(merged);
-          if (parameterCount !== read.parameterCount) throw new Error(`merged, it has ${parameterCount} parameters`);
-        } finally {
-          await rm(merged, { recursive: true });
-        }
-      },
-      isRefusal: (error) => isNamed(error, ['ProductError']),
-      repair: withTrueHeaderLength,
-      words: [
-        '"U8"',
-        '"F32"',
-        '"shape":[',
-        '"data_offsets":[',
-        '.absmax',
-        '.nested_absmax',
-        '.quant_map',
-        '.nested_quant_map',
-        '.quant_state.bitsandbytes__nf4',
-        '.quant_state.bitsandbytes__fp4',
-        '"blocksize": 64',
-        '"nested_offset": 1e999',
-        '"nested_blocksize"',
-        '"dtype": "float16"',
-        'null',
-        '-1',
-        '\xff\xff\xff\x7f',
-        '\x00\x00\x80\x7f',
-      ],
-    };
-  },
+  quantized: (folder) =>
+    modelWith(folder, TINY_LLAMA, [
+      ...['"U8"', '"F32"', '"shape":[', '"data_offsets":[', '.absmax', '.nested_absmax', '.quant_map'],
+      ...['.nested_quant_map', '.quant_state.bitsandbytes__nf4', '.quant_state.bitsandbytes__fp4', '"blocksize": 64'],
+      ...['"nested_offset": 1e999', '"nested_blocksize"', '"dtype": "float16"', 'null', '-1'],
+      ...['\xff\xff\xff\x7f', '\x00\x00\x80\x7f'],
+    ]),
+
+  /** The same with weights in 8 bits. */
+  scaled: (folder) =>
+    modelWith(folder, { ...TINY_LLAMA, quantization_config: { quant_method: 'fp8', weight_block_size: [4, 8] } }, [
+      ...['"F8_E4M3"', '"F8_E8M0"', '"F32"', '"BF16"', '"U8"', '"shape":[', '"shape":[]', '"data_offsets":[', '[2,1]'],
+      ...['_scale_inv', '.activation_scale', '-1', '\xff\xff\xff\xff', '\x00\x00\x80\xff', '\x00\x00\x80\x7f'],
+    ]),
 
   /** Records of CSV: the same rows for any chunks, and each of them JSON. */
   async csv() {

@@ -68,7 +68,7 @@ export {
   staysQuantized,
 } from './quantized-weights.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
-export type { ScaledWeight } from './scaled-weights.js';
+export { type ScaledWeight, scaledBytes } from './scaled-weights.js';
 export { TextStream } from './text-stream.js';
 export { withOwnHead } from './tied-head.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';

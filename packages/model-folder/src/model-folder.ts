@@ -42,7 +42,7 @@ export interface ModelFolder {
   /** Every tensor of the weight files, including those that the architecture does not use. */
   tensors: ReadonlyMap<string, LocatedTensor>;
   /**
-   * The weights in 4 bits, by name: those of the files, including those that the architecture does not use, or those that are
+   * The weights in 4 or 8 bits, by name: those of the files, including those that the architecture does not use, or those that are
    * quantized when they are read. Empty for most models.
    */
   quantized: ReadonlyMap<string, QuantizedWeight>;
@@ -66,7 +66,7 @@ export interface ModelFolder {
 
 /**
  * Reads and checks a base-model folder: config.json, generation_config.json, and the headers of the weight files. The
- * check ensures that every tensor of the architecture exists, with the expected shape and a float dtype, or quantized to 4 bits.
+ * check ensures that every tensor of the architecture exists, with the expected shape and a float dtype, or quantized to 4 or 8 bits.
  *
  * @throws ProductError model_file_missing, model_file_corrupt (naming the file and the tensor), model_not_supported
  *   (naming the field)
@@ -84,7 +84,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const read = family.readArchitecture({ config, generation, hasTensor: (name) => tensors.has(name) });
   const architecture = read.kind === 'decoder' ? await withHeadOfFiles(read, path, tensors) : read;
   const layout = family.layout(architecture);
-  const { parameterCount, dtype } = checkTensors(path, layout, tensors);
+  const { parameterCount, dtype } = checkTensors(path, layout, tensors, scaledSettings(config) !== null);
   return {
     path,
     name: basename(path),
@@ -109,9 +109,15 @@ async function readQuantized(
   tensors: ReadonlyMap<string, LocatedTensor>,
   { linears }: ModelLayout,
 ): Promise<ReadonlyMap<string, QuantizedWeight>> {
-  const settings = config.nested('quantization_config');
-  if (settings?.text('quant_method') === 'fp8') return await readScaledWeights(folder, tensors, blockSizeOf(settings));
+  const settings = scaledSettings(config);
+  if (settings !== null) return await readScaledWeights(folder, tensors, blockSizeOf(settings));
   return await readQuantizedWeights(folder, tensors, findQuantized(tensors, linears));
+}
+
+/** quantization_config of a model in 8 bits; null for others. */
+function scaledSettings(config: ConfigFields): ConfigFields | null {
+  const settings = config.nested('quantization_config');
+  return settings?.text('quant_method') === 'fp8' ? settings : null;
 }
 
 /**
@@ -163,6 +169,7 @@ function checkTensors(
   folder: string,
   { tensors: required, linears }: ModelLayout,
   tensors: ReadonlyMap<string, LocatedTensor>,
+  mayBeScaled: boolean,
 ) {
   let parameterCount = 0;
   const parametersOfDtype = new Map<DtypeName, number>();
@@ -180,7 +187,7 @@ function checkTensors(
     }
     const { file, entry } = located;
     const label = `${modelFileLabel(folder, file)}: tensor ${name}`;
-    const quantizedType = isScaled(tensors, name) ? 'fp8' : quantizedTypeOf(tensors, name);
+    const quantizedType = mayBeScaled && isScaled(tensors, name) ? 'fp8' : quantizedTypeOf(tensors, name);
     if (quantizedType !== null) {
       if (!mayBeQuantized.has(name)) {
         const supported = 'Linear layers can be, but not embeddings, norms or the output head';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { readModelFolder } from './model-folder.js';
-import type { StoredWeight } from './quantized-weights.js';
+import { partsOf, type StoredWeight } from './quantized-weights.js';
 import type { ScaledWeight } from './scaled-weights.js';
 
 const fixture = (name: string) => new URL(`../../../test/fixtures/quantized/${name}/base`, import.meta.url).pathname;
@@ -115,6 +115,47 @@ describe('weights in 8 bits', () => {
     expect(one.blocks).toMatchObject({ block: [64, 64], scales: expect.objectContaining({ length: 1 }) });
   });
 
+  test('have scales in float32, bfloat16 or E8M0', async () => {
+    const [one] = ((await readModelFolder(fixture('fp8-one-scale'))).quantized.get(DOWN) as ScaledWeight).blocks.scales;
+    const [bits] = new Uint32Array(Float32Array.of(one!).buffer);
+    expect(one).toBeGreaterThan(0);
+    expect(bits! % 2 ** 16).toBe(0);
+    const ends = changed(SCALES, ({ data }) => ({ data: data.map((byte, i) => (i < 3 ? [0, 127, 254][i]! : byte)) }));
+    const powers = await readModelFolder(await folderWith({ tensors: ends }, 'fp8-powers'));
+    const { scales } = (powers.quantized.get(DOWN) as ScaledWeight).blocks;
+    expect([...scales.subarray(0, 3)]).toEqual([2 ** -127, 1, 2 ** 127]);
+    expect([...scales].every((scale) => Number.isInteger(Math.log2(scale)))).toBe(true);
+  });
+
+  test('are read of a model with an encoder of images, as Mistral publishes it', async () => {
+    const name = 'language_model.model.layers.0.mlp.down_proj.weight';
+    const packed = (all: Tensor[]) =>
+      all.flatMap((tensor): Tensor[] => {
+        if (!tensor.name.endsWith(name)) return [tensor];
+        const count = tensor.shape.reduce((product, size) => product * size, 1);
+        const scale = { dtype: 'BF16', shape: [], data: Uint8Array.of(0, 0x3c) } as const;
+        return [
+          { ...tensor, dtype: 'F8_E4M3', data: new Uint8Array(count).fill(0x38) },
+          { ...scale, name: `${tensor.name}_scale_inv` },
+          { ...scale, name: tensor.name.replace('weight', 'activation_scale') },
+        ];
+      });
+    const quantization_config = { quant_method: 'fp8', activation_scheme: 'static', weight_block_size: null };
+    const change = { config: { quantization_config }, tensors: packed };
+    const folder = await readModelFolder(await folderWith(change, '../families/mistral3-ministral3'));
+    const [[found, weight] = []] = [...folder.quantized];
+    expect(folder.quantized.size).toBe(1);
+    expect(found).toMatch(new RegExp(`${name}$`));
+    expect((weight as ScaledWeight).blocks.scales).toEqual(Float32Array.of(2 ** -7));
+  });
+
+  test('have no part left when they are decoded, the scale of their input included', async () => {
+    const folder = await readModelFolder(fixture('fp8-one-scale'));
+    const parts = [...folder.quantized].flatMap(([name, weight]) => partsOf(name, weight));
+    expect(parts).toContain('model.layers.0.mlp.down_proj.activation_scale');
+    expect([...folder.tensors.keys()].filter((name) => name.includes('scale') && !parts.includes(name))).toEqual([]);
+  });
+
   test.each([
     [
       'other blocks',
@@ -125,10 +166,28 @@ describe('weights in 8 bits', () => {
     ['blocks of no rows', { ...settings, weight_block_size: [0, 32] }, undefined, 'must list 2 numbers above 0'],
     ['half a block', { ...settings, weight_block_size: [1.5, 32] }, undefined, 'must list integers'],
     [
-      'scales of activations',
-      { ...settings, activation_scheme: 'static' },
+      'another scheme',
+      { ...settings, activation_scheme: 'own' },
       undefined,
-      'activation_scheme "static" is not',
+      'activation_scheme "own" is not supported',
+    ],
+    [
+      'scales in another dtype',
+      settings,
+      changed(SCALES, ({ data }) => ({ data: data.subarray(16), dtype: 'F16' })),
+      `${SCALES} is F16; scales in F32, BF16 and F8_E8M0 are supported`,
+    ],
+    [
+      'a power that is not a number',
+      settings,
+      changed(SCALES, () => ({ data: new Uint8Array(8).fill(255), dtype: 'F8_E8M0' })),
+      `${SCALES} has a number that is not finite`,
+    ],
+    [
+      'nothing of it in config.json',
+      { quant_method: 'bitsandbytes' },
+      undefined,
+      'is F8_E4M3; F32, F16 and BF16 are supported',
     ],
     ['no scales', settings, changed(SCALES, () => null), `tensor ${DOWN} is F8_E4M3; F32, F16 and BF16 are supported`],
     [

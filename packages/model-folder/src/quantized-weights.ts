@@ -2,7 +2,7 @@ import { ProductError } from '@lorasmith/contracts';
 import type { ConfigFields } from './config-fields.js';
 import type { LinearLayer } from './families/family.js';
 import { modelFileLabel } from './json-file.js';
-import { blockSizeOf, type ScaledWeight, scalesName } from './scaled-weights.js';
+import { blockSizeOf, type ScaledWeight, staysScaled } from './scaled-weights.js';
 import type { LocatedTensor } from './weight-files.js';
 import { WeightParts } from './weight-parts.js';
 
@@ -24,7 +24,7 @@ export type QuantizedType = (typeof QUANTIZED_TYPES)[number];
 /** The advice for weights in another form. */
 const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
 
-/** A weight in 4 bits, or one in 8 bits. */
+/** A weight in 4 bits or in 8 bits. */
 export type QuantizedWeight = FourBitWeight | ScaledWeight;
 
 /** A weight in 4 bits: the files have it so, or it is made when it is read. */
@@ -99,7 +99,7 @@ export function checkScales(
 }
 
 /**
- * Whether layers that are computed as one product stay quantized in memory: all of them are, in one form, and no block of numbers
+ * Whether layers that are computed as one product stay quantized in memory: all of them are, in one form, and no block of 64 numbers
  * crosses a row. Others are decoded when they are loaded.
  */
 export function staysQuantized(
@@ -107,6 +107,8 @@ export function staysQuantized(
   layers: readonly LinearLayer[],
 ): boolean {
   const weights = layers.map(({ weight }) => quantized.get(weight));
+  const scaled = weights.filter((weight) => weight?.form === 'scaled');
+  if (scaled.length > 0) return scaled.length === weights.length && staysScaled(scaled);
   const [first] = weights;
   if (first === undefined || first.form === 'scaled') return false;
   return weights.every(
@@ -141,10 +143,10 @@ export function quantizedTypeOf(tensors: ReadonlyMap<string, LocatedTensor>, wei
   return QUANTIZED_TYPES.find((type) => tensors.has(stateName(weight, type))) ?? null;
 }
 
-/** The names of all tensors that a quantized weight consists of. */
+/** The names of all tensors that belong to a quantized weight. */
 export function partsOf(name: string, weight: QuantizedWeight): string[] {
   if (weight.form === 'made') return [name];
-  if (weight.form === 'scaled') return [name, scalesName(name)];
+  if (weight.form === 'scaled') return [name, ...weight.scaleNames];
   const { type, scales, nested } = weight;
   const ofNested = nested === null ? [] : [nested.scales, `${name}.nested_quant_map`];
   return [name, scales, `${name}.quant_map`, stateName(name, type), ...ofNested];

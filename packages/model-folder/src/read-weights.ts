@@ -9,7 +9,7 @@ import { asModelError, type WeightFile } from './weight-files.js';
 export interface WeightTarget {
   names: readonly string[];
   /**
-   * The type in memory. Bytes (U8) are read as they are. NF4: each tensor is quantized in blocks of 64 numbers; only the last of
+   * The type in memory. U8: bytes as they are in the file. NF4: each tensor is quantized in blocks of 64 numbers; only the last of
    * several may end with a short one.
    */
   dtype: keyof typeof BITS;
@@ -122,7 +122,7 @@ function partsOfFiles(
       const from = dtype as keyof typeof STORED_WIDTH;
       const own = parts.get(file) ?? [];
       const weight = folder.quantized.get(name);
-      const blocks = weight?.form === 'scaled' ? weight.blocks : null;
+      const blocks = weight?.form === 'scaled' && to !== 'U8' ? weight.blocks : null;
       const place = { regionOffset: filling.bytes, scaleOffset: filling.scaleBytes, blocks };
       if (bytes > 0) own.push({ filling, fileOffset, bytes, ...place, from });
       parts.set(file, own);

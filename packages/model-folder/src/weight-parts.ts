@@ -12,6 +12,14 @@ export const quantizedLimits = {
   stateBytes: { value: MAX_STATE_BYTES, unit: 'bytes', beyond: '422 `model_file_corrupt`' },
 };
 
+const asFloat32 = (bits: number) => new Float32Array(Uint32Array.of(bits).buffer)[0]!;
+
+/** Number i of scales in other dtypes than float32. E8M0: a power of two, or NaN. */
+const DECODED_SCALES = new Map<Dtype, (bytes: Buffer, i: number) => number>([
+  ['BF16', (bytes, i) => asFloat32(bytes.readUInt16LE(2 * i) * 2 ** 16)],
+  ['F8_E8M0', (bytes, i) => (bytes[i] === 255 ? Number.NaN : 2 ** (bytes[i]! - 127))],
+]);
+
 /** Tensors of the files, each small, read one after the other. */
 export class WeightParts {
   readonly #folder: string;
@@ -42,11 +50,39 @@ export class WeightParts {
   /** @throws ProductError as {@link check}, and for a number that is not finite */
   async numbers(name: string, size: number): Promise<Float32Array> {
     const bytes = await this.#read(this.check(name, 'F32', size));
-    const numbers = Float32Array.from({ length: size }, (_, i) => bytes.readFloatLE(4 * i));
+    return this.#finite(
+      name,
+      Float32Array.from({ length: size }, (_, i) => bytes.readFloatLE(4 * i)),
+    );
+  }
+
+  #finite(name: string, numbers: Float32Array): Float32Array {
     if (!numbers.every(Number.isFinite)) {
       throw this.fault(name, 'model_file_corrupt', 'has a number that is not finite');
     }
     return numbers;
+  }
+
+  /**
+   * Scales as float32.
+   * @throws ProductError as {@link numbers}; model_not_supported for another dtype than float32, bfloat16 and E8M0
+   */
+  async scales(name: string, size: number): Promise<Float32Array> {
+    const { dtype } = this.#locate(name).entry;
+    if (dtype === 'F32') return await this.numbers(name, size);
+    const decode = DECODED_SCALES.get(dtype);
+    if (decode === undefined) {
+      throw this.fault(name, 'model_not_supported', `is ${dtype}; scales in F32, BF16 and F8_E8M0 are supported`);
+    }
+    const bytes = await this.#read(this.check(name, dtype, size));
+    return this.#finite(
+      name,
+      Float32Array.from({ length: size }, (_, i) => decode(bytes, i)),
+    );
+  }
+
+  has(name: string): boolean {
+    return this.#tensors.has(name);
   }
 
   async text(name: string): Promise<string> {

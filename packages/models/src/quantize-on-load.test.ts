@@ -141,7 +141,13 @@ test('weights in 8 bits are decoded with the scale of their block, in windows an
   const data = { name: 'one', dtype: 'F8_E4M3' as const, shape: [rows, columns], data: codes };
   await writeSafetensors(join(path, 'a.safetensors'), [data]);
   const found = await folderOf(path, 'a.safetensors');
-  const weight = { form: 'scaled', type: 'fp8', shape: [rows, columns], blocks: { scales, columns, block } } as const;
+  const weight = {
+    form: 'scaled',
+    type: 'fp8',
+    shape: [rows, columns],
+    blocks: { scales, columns, block },
+    scaleNames: [],
+  } as const;
   const folder = { ...found, quantized: new Map([['one', weight]]) };
   const expected = Float32Array.from(codes, (code, i) => {
     const [exponent, mantissa] = [(code >> 3) & 15, code & 7];

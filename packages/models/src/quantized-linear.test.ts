@@ -13,6 +13,7 @@ import {
   liveTensorCount,
   QuantizedMatrix,
   rowsOf,
+  ScaledMatrix,
   scope,
   slice,
   tensorOf,
@@ -91,7 +92,7 @@ test('layers with one input stay quantized together, or are decoded when they ar
   expect(await quantizedIn('nf4-nested')).toEqual(Array(8).fill(true).concat(false));
   expect(await quantizedIn('nf4-mixed')).toEqual([false, true, true, true, true, true, true, false, false]);
   expect(await quantizedIn('nf4-narrow-bfloat16')).toEqual(Array(9).fill(false));
-  expect(await quantizedIn('fp8-blocks')).toEqual(Array(5).fill(false));
+  expect(await quantizedIn('fp8-blocks')).toEqual([true, true, true, true, false]);
 });
 
 /** Random codes and scales: q, k and v below each other, the second block of scales begins within k. */
@@ -124,6 +125,19 @@ function randomMatrix(columns: number, rows: readonly number[], nested: boolean)
   });
 }
 
+/** All bytes but those of NaN, and scales for blocks of so many columns: q, k and v below each other. */
+function scaledMatrix(columns: number, rows: readonly number[], blockColumns: number): ScaledMatrix {
+  const all = rows.reduce((sum, count) => sum + count, 0);
+  const codes = Uint8Array.from({ length: all * columns }, (_, i) => (i * 37 + (i >> 8)) % 256);
+  for (const [i, code] of codes.entries()) if ((code & 127) === 127) codes[i] = 1;
+  const blockRows = 32;
+  const modules = rows.map((count, i) => {
+    const blocks = Math.ceil(count / blockRows) * Math.ceil(columns / blockColumns);
+    return { rows: count, blockRows, scales: normalNumbers(blocks, 30 + i).map(Math.abs) };
+  });
+  return new ScaledMatrix(columns, blockColumns, modules, tensorOfBytes(codes, [codes.length], 'uint8'));
+}
+
 describe.each(['fused', 'raw'] as const)('products with %s kernels', (kernels) => {
   // The widths end within a panel, and reach over the chunks of depth: 768 in float32, 2,048 and 3,072 in bfloat16.
   const shapes = [
@@ -131,18 +145,26 @@ describe.each(['fused', 'raw'] as const)('products with %s kernels', (kernels) =
     { columns: 3200, rows: [40] },
     { columns: 64, rows: [3201] },
   ];
+  const forms = [
+    ...shapes.flatMap((shape) => [
+      { ...shape, form: 'nf4', matrix: () => randomMatrix(shape.columns, shape.rows, true) },
+      { ...shape, form: 'plain nf4', matrix: () => randomMatrix(shape.columns, shape.rows, false) },
+      { ...shape, form: 'fp8', matrix: () => scaledMatrix(shape.columns, shape.rows, 64) },
+    ]),
+    // A width that is odd, with a short block, and one block for all.
+    { columns: 151, rows: [33, 70], form: 'fp8', matrix: () => scaledMatrix(151, [33, 70], 32) },
+    { columns: 3201, rows: [40, 1], form: 'fp8 with one block', matrix: () => scaledMatrix(3201, [40, 1], 3201) },
+  ];
   test.each(
     // Plain products decode all weights first.
-    (kernels === 'raw' ? shapes.slice(0, 1) : shapes).flatMap((shape) =>
-      ([true, false] as const).flatMap((nested) =>
-        (['float32', 'bfloat16'] as const).map((dtype) => ({ ...shape, nested, dtype })),
-      ),
+    (kernels === 'raw' ? forms.filter(({ columns }) => columns < 200) : forms).flatMap((form) =>
+      (['float32', 'bfloat16'] as const).map((dtype) => ({ ...form, dtype })),
     ),
-  )('of [$rows, $columns] in $dtype have the bits of decoded weights (nested: $nested)', (shape) => {
+  )('of $form [$rows, $columns] in $dtype have the bits of decoded weights', (shape) => {
     configureKernels(kernels);
-    const { columns, rows, nested, dtype } = shape;
+    const { columns, rows, dtype } = shape;
     scope(() => {
-      const matrix = randomMatrix(columns, rows, nested);
+      const matrix = shape.matrix();
       const all = matrix.rows;
       const quantized = new QuantizedLinear(matrix, null, dtype);
       const dense = new DenseLinear(quantized.weightRows(0, all), null);
@@ -167,11 +189,13 @@ const bytesOf = (tensor: Parameters<typeof toFloat32Array>[0]) => Buffer.from(to
 test('the kernels decode to the same bits as plain ops', () => {
   scope(() => {
     const matrix = randomMatrix(192, [70, 33, 1], true);
-    const decoded = (['fused', 'raw'] as const).map((kernels) => {
-      configureKernels(kernels);
-      return bytesOf(new QuantizedLinear(matrix, null, 'float32').weightRows(0, matrix.rows));
-    });
-    expect(Buffer.compare(decoded[0]!, decoded[1]!)).toBe(0);
+    for (const one of [matrix, scaledMatrix(192, [70, 33, 1], 64), scaledMatrix(151, [33, 70], 32)]) {
+      const decoded = (['fused', 'raw'] as const).map((kernels) => {
+        configureKernels(kernels);
+        return bytesOf(new QuantizedLinear(one, null, 'float32').weightRows(0, one.rows));
+      });
+      expect(Buffer.compare(decoded[0]!, decoded[1]!)).toBe(0);
+    }
     expect(toFloat32Array(slice(matrix.table, [0, 0], [3, 1]))).toEqual(Float32Array.of(0, 70, 103));
     matrix.dispose();
   });

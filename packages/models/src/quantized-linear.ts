@@ -1,12 +1,12 @@
-import { dispose, type FloatDType, kernelsFor, type QuantizedMatrix, slice, type Tensor } from '@lorasmith/tensor';
+import { dispose, type FloatDType, kernelsFor, type PackedMatrix, slice, type Tensor } from '@lorasmith/tensor';
 import { type FrozenLinear, plusBias } from './frozen-linear.js';
 
-/** A frozen linear layer whose weights stay in 4 bits: each product decodes them. */
+/** A frozen linear layer whose weights stay in 4 or 8 bits: each product decodes them. */
 export class QuantizedLinear implements FrozenLinear {
   readonly computeDtype: FloatDType;
   readonly inFeatures: number;
   readonly outFeatures: number;
-  readonly #weight: QuantizedMatrix;
+  readonly #weight: PackedMatrix;
   readonly #bias: Tensor | null;
 
   /**
@@ -14,7 +14,7 @@ export class QuantizedLinear implements FrozenLinear {
    * @param weight `[out, in]`
    * @param bias `[out]`, in the type that the layer computes in
    */
-  constructor(weight: QuantizedMatrix, bias: Tensor | null, computeDtype: FloatDType) {
+  constructor(weight: PackedMatrix, bias: Tensor | null, computeDtype: FloatDType) {
     this.computeDtype = computeDtype;
     this.outFeatures = weight.rows;
     this.inFeatures = weight.columns;

@@ -9,6 +9,7 @@ import {
   type ModelFolder,
   nestedScaleCount,
   readWeights,
+  type ScaledWeight,
   type StoredWeight,
   scaleCount,
   staysQuantized,
@@ -23,6 +24,7 @@ import {
   kernelsFor,
   QuantizedMatrix,
   type QuantizedModule,
+  ScaledMatrix,
   scope,
   type Tensor,
   tensorOfMapping,
@@ -154,7 +156,8 @@ export class WeightSource {
   /** @returns the linear layer with a bias */
   async #linear(layers: readonly LinearLayer[]): Promise<(bias: Tensor | null) => FrozenLinear> {
     if (staysQuantized(this.#folder.quantized, layers)) {
-      const matrix = await this.#quantized(layers);
+      const scaled = this.#scaledWeights(layers);
+      const matrix = await (scaled.length > 0 ? this.#scaled(layers, scaled) : this.#quantized(layers));
       return (bias) => new QuantizedLinear(matrix, bias, this.#dtype);
     }
     const weight = await this.#weight(layers);
@@ -178,7 +181,28 @@ export class WeightSource {
     return this.give(turned);
   }
 
-  /** Whether a weight is in 4 bits; one in 8 bits is decoded as it is read. */
+  #scaledWeights(layers: readonly LinearLayer[]): ScaledWeight[] {
+    const weights = layers.map(({ weight }) => this.#folder.quantized.get(weight));
+    return weights.filter((weight) => weight?.form === 'scaled');
+  }
+
+  /** Weights in 8 bits, one below the other. */
+  async #scaled(layers: readonly LinearLayer[], weights: readonly ScaledWeight[]): Promise<ScaledMatrix> {
+    const { columns, block } = weights[0]!.blocks;
+    const codes = await this.#filled(
+      layers.map(({ weight }) => weight),
+      { dtype: 'U8', tensorDtype: 'uint8', shape: [total(weights, ({ shape: [rows] }) => rows * columns)] },
+    );
+    const modules = weights.map(({ shape: [rows], blocks }) => {
+      return { rows, blockRows: blocks.block[0], scales: blocks.scales };
+    });
+    const matrix = new ScaledMatrix(columns, block[1], modules, codes);
+    this.give(matrix.scales);
+    this.give(matrix.bands);
+    return matrix;
+  }
+
+  /** Whether a weight is in 4 bits. One in 8 bits is decoded as it is read, where it does not stay so. */
   #isPacked(name: string): boolean {
     const weight = this.#folder.quantized.get(name);
     return weight !== undefined && weight.form !== 'scaled';

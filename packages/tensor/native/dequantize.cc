@@ -1,8 +1,8 @@
-// Rows of quantized weights, decoded.
+// Rows of weights in 4 and 8 bits, decoded.
 #include <algorithm>
 
+#include "packed_operands.h"
 #include "parallel.h"
-#include "quantized_operands.h"
 
 namespace lorasmith {
 namespace {
@@ -10,25 +10,31 @@ namespace {
 constexpr int64_t kNumbersPerThread = 1 << 15;
 
 // → [count, columns]
-template <typename Number>
+template <typename Form, typename Number>
 struct Dequantize {
+  explicit Dequantize(const Attributes& attributes) : form(attributes) {}
+
   void Compute(Context& context) const {
-    const DequantizeOperands operands = DequantizeInputs(context);
+    const auto [matrix, first, count] = DequantizeInputs(context, form);
     if (context.failed()) return;
-    const QuantizedMatrix& matrix = operands.matrix;
-    const int64_t first = operands.first, count = operands.count, columns = matrix.columns;
-    Number* result = context.Output<Number>(0, {count, columns});
+    Number* result = context.Output<Number>(0, {count, matrix.columns});
     if (context.failed()) return;
-    const int64_t grain = std::max<int64_t>(1, kNumbersPerThread / columns);
-    ParallelRanges(count, grain, [&](int64_t begin, int64_t end) {
+    const int64_t grain = std::max<int64_t>(1, kNumbersPerThread / matrix.columns);
+    ParallelRanges(count, grain, [&, &matrix = matrix, first = first](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        Number* to = result + row * columns;
-        const auto store = [&](float value, int64_t i) { Store(value, to + i); };
-        matrix.Decode(matrix.ModuleOf(first + row), (first + row) * columns, columns, store);
+        Number* to = result + row * matrix.columns;
+        matrix.DecodeRow(first + row, [to](float value, int64_t i) { Store(value, to + i); });
       }
     });
   }
+
+  Form form;
 };
+
+template <typename Number>
+using OfQuantized = Dequantize<QuantizedForm, Number>;
+template <typename Number>
+using OfScaled = Dequantize<ScaledForm, Number>;
 
 }  // namespace
 
@@ -37,7 +43,12 @@ std::vector<OpDefinition> DequantizeOps() {
            {"codes: uint8", "scales: uint8", "nested_scales: float", "modules: float", "range: int32"},
            {"result: T"},
            {},
-           CpuKernels<Dequantize>()}};
+           CpuKernels<OfQuantized>()},
+          {"LorasmithDequantizeScaled",
+           {"codes: uint8", "scales: float", "bands: int32", "range: int32"},
+           {"result: T"},
+           {"block_shift: int"},
+           CpuKernels<OfScaled>()}};
 }
 
 }  // namespace lorasmith

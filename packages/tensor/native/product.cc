@@ -17,9 +17,10 @@
 #include "amx_tile.h"
 #include "bfloat16_tile.h"
 #include "float32_tile.h"
+#include "packed_operands.h"
 #include "parallel.h"
-#include "quantized_operands.h"
 #include "quantized_rows.h"
+#include "scaled_rows.h"
 
 namespace lorasmith {
 namespace {
@@ -329,7 +330,7 @@ void MultiplyWith(Matrix<Number> a, const Source& b, bool transposed, const Size
   }
 }
 
-// b is a Matrix, or QuantizedRows.
+// b is a Matrix, QuantizedRows or ScaledRows.
 template <typename Source>
 void MultiplyMatrices(Matrix<float> a, const Source& b, bool transposed, const Sizes& sizes, const float* addend,
                       float* result) {
@@ -377,23 +378,22 @@ struct Product {
   bool transposed;
 };
 
-// The same with a quantized second matrix [rows, columns].
-template <typename Number>
-struct QuantizedProduct {
-  explicit QuantizedProduct(const Attributes& attributes) : shape(attributes) {}
+// The same with a second matrix [rows, columns] in 4 or 8 bits.
+template <typename Form, template <typename Number> class Rows, typename Number>
+struct PackedProduct {
+  explicit PackedProduct(const Attributes& attributes) : shape(attributes) {}
 
   void Compute(Context& context) const {
-    const QuantizedMatrix matrix = shape.Weights(context);
+    const auto matrix = shape.Weights(context);
     if (context.failed()) return;
     const Sizes sizes{context.Dim(0, 0), shape.ResultColumns(), shape.Depth()};
     const Number* a = context.Input<Number>(0);
     Number* result = context.Output<Number>(0, {sizes.rows, sizes.columns});
     if (context.failed()) return;
-    MultiplyMatrices(Matrix<Number>{a, sizes.depth}, QuantizedRows<Number>{&matrix}, shape.transposed, sizes, nullptr,
-                     result);
+    MultiplyMatrices(Matrix<Number>{a, sizes.depth}, Rows<Number>{&matrix}, shape.transposed, sizes, nullptr, result);
   }
 
-  QuantizedProductShape shape;
+  PackedProductShape<Form> shape;
 };
 
 template <template <typename Number> class Kernel>
@@ -410,10 +410,15 @@ template <typename Number>
 using PlainProduct = Product<Number, false>;
 template <typename Number>
 using ProductAdd = Product<Number, true>;
+template <typename Number>
+using QuantizedProduct = PackedProduct<QuantizedForm, QuantizedRows, Number>;
+template <typename Number>
+using ScaledProduct = PackedProduct<ScaledForm, ScaledRows, Number>;
 
 std::vector<KernelDefinition> ProductKernels() { return ProcessorKernels<PlainProduct>(); }
 std::vector<KernelDefinition> ProductAddKernels() { return ProcessorKernels<ProductAdd>(); }
 std::vector<KernelDefinition> QuantizedProductKernels() { return ProcessorKernels<QuantizedProduct>(); }
+std::vector<KernelDefinition> ScaledProductKernels() { return ProcessorKernels<ScaledProduct>(); }
 
 }  // namespace
 }  // namespace lorasmith
@@ -425,6 +430,7 @@ namespace {
 std::vector<KernelDefinition> ProductKernels() { return {}; }
 std::vector<KernelDefinition> ProductAddKernels() { return {}; }
 std::vector<KernelDefinition> QuantizedProductKernels() { return {}; }
+std::vector<KernelDefinition> ScaledProductKernels() { return {}; }
 }  // namespace
 }  // namespace lorasmith
 
@@ -442,6 +448,11 @@ std::vector<OpDefinition> ProductOps() {
        // On a GPU, the bytes of the weights that are decoded at a time.
        {"transpose_b: int", "rows: int", "columns: int", "most_decoded_bytes: int"},
        QuantizedProductKernels()},
+      {"LorasmithScaledProduct",
+       {"a: T", "codes: uint8", "scales: float", "bands: int32"},
+       {"result: T"},
+       {"transpose_b: int", "rows: int", "columns: int", "block_shift: int", "most_decoded_bytes: int"},
+       ScaledProductKernels()},
   };
 }
 

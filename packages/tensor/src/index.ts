@@ -40,11 +40,13 @@ export {
 export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
 export type { LoraGradients, LoraOutput, LoraPart } from './kernels/lora-products.js';
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
+export type { PackedMatrix } from './kernels/packed-matrix.js';
 export { batchMatMul } from './kernels/product.js';
 export { QuantizedMatrix, type QuantizedModule } from './kernels/quantized.js';
 export { bytesOfMoment, momentBytes, momentOfBytes, zeroMoment } from './kernels/quantized-moments.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
+export { ScaledMatrix } from './kernels/scaled.js';
 export { MOST_SCORES } from './kernels/score-blocks.js';
 export { type TokenRows, tokenRows } from './kernels/token-rows.js';
 export * from './layout.js';

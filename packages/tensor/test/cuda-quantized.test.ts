@@ -3,7 +3,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import type { FloatDType } from '../src/dtype.js';
 import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
-import { QuantizedMatrix, quantizedProductInPieces, rawDequantizeRows } from '../src/kernels/quantized.js';
+import { type PackedMatrix, quantizedProductInPieces, rawDequantizeRows } from '../src/kernels/packed-matrix.js';
+import { QuantizedMatrix } from '../src/kernels/quantized.js';
+import { ScaledMatrix } from '../src/kernels/scaled.js';
 import { matMul } from '../src/matrix.js';
 import { scope, type Tensor } from '../src/tensor.js';
 import { cast, tensorOf, tensorOfBytes, toFloat32Array } from '../src/transfer.js';
@@ -31,14 +33,29 @@ function matrixOf(columns: number, rows: readonly number[]): QuantizedMatrix {
   });
 }
 
+/** Two modules in 8 bits, without NaN. */
+function scaledMatrixOf(columns: number, rows: readonly number[], block: readonly [number, number]): ScaledMatrix {
+  const all = rows.reduce((sum, count) => sum + count, 0);
+  const codes = Uint8Array.from({ length: all * columns }, (_, i) => ((i * 37) % 127) + 128 * (i % 2));
+  const modules = rows.map((count, i) => {
+    const blocks = Math.ceil(count / block[0]) * Math.ceil(columns / block[1]);
+    return { rows: count, blockRows: block[0], scales: normalNumbers(blocks, 30 + i).map(Math.abs) };
+  });
+  return new ScaledMatrix(columns, block[1], modules, tensorOfBytes(codes, [codes.length], 'uint8'));
+}
+
 const bytesOf = (tensor: Tensor) => Buffer.from(toFloat32Array(tensor).buffer);
 
-test.each([
-  [128, [70, 33]],
-  [37, [9]],
-] as const)('a width of %d is decoded to the bits of plain ops', (columns, rows) => {
+const DECODED: [string, () => PackedMatrix][] = [
+  ['4 bits in rows of whole blocks', () => matrixOf(128, [70, 33])],
+  ['4 bits in blocks that cross rows', () => matrixOf(37, [9])],
+  ['8 bits in rows of whole blocks', () => scaledMatrixOf(128, [70, 33], [32, 64])],
+  ['8 bits with short blocks', () => scaledMatrixOf(37, [9, 3], [4, 32])],
+  ['8 bits with one block', () => scaledMatrixOf(100, [9], [9, 100])],
+];
+test.each(DECODED)('%s are decoded to the bits of plain ops', (_, make) => {
   scope(() => {
-    const matrix = matrixOf(columns, rows);
+    const matrix = make();
     for (const dtype of ['float32', 'bfloat16'] as const) {
       const decoded = kernelsFor(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
       const expected = rawDequantizeRows(matrix, 0, matrix.rows, dtype);
@@ -48,9 +65,14 @@ test.each([
   });
 });
 
-test.each(['float32', 'bfloat16'] as FloatDType[])('products in %s are those of decoded weights', (dtype) => {
+test.each(
+  (['float32', 'bfloat16'] as FloatDType[]).flatMap((dtype) => [
+    { dtype, bits: 4, make: (): PackedMatrix => matrixOf(192, [70, 133]) },
+    { dtype, bits: 8, make: (): PackedMatrix => scaledMatrixOf(192, [70, 133], [32, 64]) },
+  ]),
+)('products in $dtype are those of decoded weights in $bits bits', ({ dtype, make }) => {
   scope(() => {
-    const matrix = matrixOf(192, [70, 133]);
+    const matrix = make();
     const decoded = kernelsFor(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
     const kernels = kernelsFor(dtype);
     for (const tokens of [0, 1, 13, 65]) {

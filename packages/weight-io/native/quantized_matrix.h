@@ -56,6 +56,12 @@ struct QuantizedMatrix {
     return product + module.numbers[2];
   }
 
+  // A row; store(value, column) takes each number.
+  template <typename Store>
+  void DecodeRow(int64_t row, const Store& store) const {
+    Decode(ModuleOf(row), row * columns, columns, store);
+  }
+
   // Numbers begin … begin + count - 1 of the whole matrix, all in this module; store(value, index) takes each.
   template <typename Store>
   void Decode(const QuantizedModule& module, int64_t begin, int64_t count, const Store& store) const {

@@ -27,7 +27,7 @@ export interface FilePiece {
   region: Region;
   regionOffset: number;
   from: Stored;
-  /** NF4: codes of 4 bits, two in a byte. The piece is then of whole blocks of 64 numbers, or ends with its weight. */
+  /** U8: the bytes as they are. NF4: codes of 4 bits, two in a byte. The piece is then of whole blocks of 64 numbers, or ends with its weight. */
   to: 'F32' | 'BF16' | 'U8' | 'NF4';
   /** Where the float32 scales of its blocks go. For NF4 only. */
   scales?: { region: Region; offset: number } | undefined;
@@ -67,7 +67,7 @@ export async function readPieces(
   const regions = [...new Set(pieces.flatMap(({ region, scales }) => (scales ? [region, scales.region] : [region])))];
   const arrays = [...new Set(pieces.flatMap(({ blocks }) => (blocks ? [blocks.of.scales] : [])))];
   const numbers = pieces.flatMap(({ fileOffset, bytes, region, regionOffset, from, to, scales, blocks }) => {
-    const conversion = from === to ? 0 : CONVERSIONS.indexOf(`${from} ${to}`);
+    const conversion = from === to || to === 'U8' ? 0 : CONVERSIONS.indexOf(`${from} ${to}`);
     const ofScales = scales === undefined ? [0, 0] : [regions.indexOf(scales.region), scales.offset];
     const ofBlocks =
       blocks === undefined

@@ -22,6 +22,18 @@ test('what stays in 4 bits counts as in the files, and the rest in the type of c
   expect(weightMemory(plain, 'bfloat16')).toBe(plainLinear * (1 / 2 + 4 / 64) + 2 * plainRest);
 });
 
+test('what stays in 8 bits counts a byte for a number, four for a scale and for a row', async () => {
+  const model = await read('fp8-blocks');
+  const linear = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128;
+  const rows = 2 * 64 + 2 * 32 + 2 * 128 + 64;
+  const bytes = linear + (4 * linear) / (32 * 32) + 4 * rows;
+  expect(weightMemory(model, 'bfloat16')).toBe(bytes + 2 * (model.parameterCount - linear));
+  expect(decodedMemory(model, 'bfloat16', 'avx512bf16')).toBe(0);
+  expect(decodedMemory(model, 'bfloat16', 'cuda')).toBe(2 * 2 * 64 * 128);
+  const powers = await read('fp8-powers');
+  expect(weightMemory(powers, 'bfloat16')).toBe(2 * powers.parameterCount);
+});
+
 test('what is decoded when it is loaded counts in full', async () => {
   const narrow = await read('nf4-narrow-bfloat16');
   expect(weightMemory(narrow, 'bfloat16')).toBe(2 * narrow.parameterCount);

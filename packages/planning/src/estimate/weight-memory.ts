@@ -1,6 +1,5 @@
 import type { MachineKernels } from '@lorasmith/contracts';
 import {
-  type FourBitWeight,
   isNested,
   type LinearLayer,
   layerInputProjection,
@@ -8,6 +7,8 @@ import {
   type ModelFolder,
   NESTED_BLOCK,
   QUANTIZED_BLOCK,
+  type QuantizedWeight,
+  scaledBytes,
   staysQuantized,
 } from '@lorasmith/model-folder';
 import { bytesPerNumber } from './estimate-memory.js';
@@ -19,15 +20,15 @@ export function weightMemory(model: ModelFolder, precision: Precision): number {
   const { quantized, parameterCount } = model;
   const packed = quantizedGroups(model).flat();
   const numbers = packed.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
-  const bytes = packed.reduce((sum, { weight, inFeatures, outFeatures }) => {
-    const scales = (inFeatures * outFeatures) / QUANTIZED_BLOCK;
-    return (
-      sum +
-      (inFeatures * outFeatures) / 2 +
-      (isNested(quantized.get(weight) as FourBitWeight) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales)
-    );
-  }, 0);
+  const bytes = packed.reduce((sum, { weight }) => sum + packedBytes(quantized.get(weight)!), 0);
   return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
+}
+
+function packedBytes(weight: QuantizedWeight): number {
+  if (weight.form === 'scaled') return scaledBytes(weight);
+  const numbers = weight.shape[0] * weight.shape[1];
+  const scales = numbers / QUANTIZED_BLOCK;
+  return numbers / 2 + (isNested(weight) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales);
 }
 
 /** The most that the CUDA engine decodes at a time: MOST_DECODED_BYTES of packages/tensor. */

@@ -52,15 +52,15 @@ import {
   rawLoraForward,
 } from './lora-products.js';
 import { fusedMergedWeight, type MergedWeight, type MergeSettings, rawMergedWeight } from './merged-weight.js';
-import { PageCache } from './page-cache.js';
-import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import {
   fusedDequantizeRows,
   fusedQuantizedProduct,
-  type QuantizedMatrix,
+  type PackedMatrix,
   rawDequantizeRows,
   rawQuantizedProduct,
-} from './quantized.js';
+} from './packed-matrix.js';
+import { PageCache } from './page-cache.js';
+import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import { rawGatedDelta } from './raw-gated-delta.js';
 import {
   fusedAddRmsNorm,
@@ -233,12 +233,12 @@ export interface Kernels {
    * @param a `[m, rows]`, or `[m, columns]` where the weights are transposed
    * @returns `[m, columns]`, or `[m, rows]`
    */
-  quantizedProduct(a: Tensor, weights: QuantizedMatrix, transposed: boolean): Tensor;
+  quantizedProduct(a: Tensor, weights: PackedMatrix, transposed: boolean): Tensor;
   /**
    * Rows of quantized weights, decoded in float32 and rounded once to the dtype. The same bits everywhere.
    * @returns `[count, columns]`
    */
-  dequantizeRows(weights: QuantizedMatrix, first: number, count: number, dtype: FloatDType): Tensor;
+  dequantizeRows(weights: PackedMatrix, first: number, count: number, dtype: FloatDType): Tensor;
 }
 
 /** One implementation of an op, and what it needs. */

@@ -1,11 +1,11 @@
 import { add, multiply } from '../arithmetic.js';
-import type { DType, FloatDType } from '../dtype.js';
-import { elementType, execute, intAttribute, typeAttribute } from '../execute.js';
+import { elementType, execute } from '../execute.js';
 import { concat, gather, pad, reshape, slice } from '../layout.js';
 import { dispose, keep, scope, type Tensor } from '../tensor.js';
 import { bytesAsFloat32, cast, tensorOf } from '../transfer.js';
+import type { PackedMatrix } from './packed-matrix.js';
 
-// Weights in 4 bits as bitsandbytes stores them (Dettmers et al. 2023, arXiv:2305.14314); what the ops compute: see Kernels.
+// Weights in 4 bits as bitsandbytes stores them (Dettmers et al. 2023, arXiv:2305.14314).
 
 /** Numbers that share a scale. */
 const BLOCK = 64;
@@ -28,7 +28,8 @@ export interface QuantizedModule {
 const MODULE_NUMBERS = 3 + CODES + SCALE_CODES;
 
 /** `[rows, columns]` in 4 bits. Number i of a module is `values[code i] · scale of its block`, each product rounded to float32. */
-export class QuantizedMatrix {
+export class QuantizedMatrix implements PackedMatrix {
+  readonly ops = { product: 'LorasmithQuantizedProduct', dequantize: 'LorasmithDequantize', attributes: [] };
   readonly rows: number;
   readonly columns: number;
   readonly modules: readonly QuantizedModule[];
@@ -60,9 +61,21 @@ export class QuantizedMatrix {
     if (modules.length > 1 && columns % BLOCK !== 0) throw new Error('blocks of several modules would cross rows');
   }
 
+  get inputs(): Tensor[] {
+    return [this.codes, this.scales, this.nestedScales ?? noScales(), this.table];
+  }
+
+  decodedRows(first: number, count: number): Tensor {
+    return decodedRows(this, first, count);
+  }
+
   dispose(): void {
     dispose([this.codes, this.scales, this.nestedScales, this.table]);
   }
+}
+
+function noScales(): Tensor {
+  return tensorOf(new Float32Array(0), [0]);
 }
 
 const scalesOf = (rows: number, columns: number) => Math.ceil((rows * columns) / BLOCK);
@@ -82,75 +95,7 @@ function tableOf(columns: number, modules: readonly QuantizedModule[]): Tensor {
   return tensorOf(numbers, [modules.length, MODULE_NUMBERS]);
 }
 
-const inputsOf = ({ codes, scales, nestedScales, table }: QuantizedMatrix) => [
-  ...[codes, scales, nestedScales ?? noScales(), table],
-];
-
-function noScales(): Tensor {
-  return tensorOf(new Float32Array(0), [0]);
-}
-
-export function fusedDequantizeRows(weights: QuantizedMatrix, first: number, count: number, dtype: FloatDType): Tensor {
-  return scope(() => {
-    const attributes = [typeAttribute('T', dtype)];
-    const shape = tensorOf(Int32Array.of(weights.rows, weights.columns, first, count), [4]);
-    return execute('LorasmithDequantize', attributes, [...inputsOf(weights), shape]);
-  });
-}
-
-/** The most that is decoded at a time on a GPU. */
-const MOST_DECODED_BYTES = 2 ** 28;
-
-export function fusedQuantizedProduct(
-  kernelsFor: KernelsOfQuantized,
-  a: Tensor,
-  weights: QuantizedMatrix,
-  transposed: boolean,
-): Tensor {
-  // The fused product of processors has nothing to sum.
-  if (a.size === 0) return rawQuantizedProduct(kernelsFor, a, weights, transposed);
-  return quantizedProductInPieces(a, weights, transposed, MOST_DECODED_BYTES);
-}
-
-/** @param mostDecodedBytes on a GPU, the bytes of the weights that are decoded at a time */
-export function quantizedProductInPieces(
-  a: Tensor,
-  weights: QuantizedMatrix,
-  transposed: boolean,
-  mostDecodedBytes: number,
-): Tensor {
-  return scope(() => {
-    const attributes = [
-      elementType(a),
-      intAttribute('transpose_b', Number(transposed)),
-      intAttribute('rows', weights.rows),
-      intAttribute('columns', weights.columns),
-      intAttribute('most_decoded_bytes', mostDecodedBytes),
-    ];
-    return execute('LorasmithQuantizedProduct', attributes, [a, ...inputsOf(weights)]);
-  });
-}
-
-/** The kernels of a dtype that the plain product is made of. The table passes its own, so that this file does not import it. */
-export type KernelsOfQuantized = (dtype: DType) => {
-  matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
-  dequantizeRows(weights: QuantizedMatrix, first: number, count: number, dtype: FloatDType): Tensor;
-};
-
-export function rawQuantizedProduct(
-  kernelsFor: KernelsOfQuantized,
-  a: Tensor,
-  weights: QuantizedMatrix,
-  transposed: boolean,
-): Tensor {
-  const { dequantizeRows, matMul } = kernelsFor(a.dtype);
-  return scope(() => {
-    const decoded = dequantizeRows(weights, 0, weights.rows, a.dtype as FloatDType);
-    return matMul(a, decoded, false, transposed);
-  });
-}
-
-export function rawDequantizeRows(weights: QuantizedMatrix, first: number, count: number, dtype: FloatDType): Tensor {
+function decodedRows(weights: QuantizedMatrix, first: number, count: number): Tensor {
   return scope(() => {
     const { columns, modules, codes } = weights;
     const parts: Tensor[] = [];
@@ -169,7 +114,7 @@ export function rawDequantizeRows(weights: QuantizedMatrix, first: number, count
           const padded = reshape(pad(values, [[0, blocks * BLOCK - numbers]]), [blocks, BLOCK]);
           const ofBlocks = reshape(slice(own, [((from - row) * columns) / BLOCK], [blocks]), [blocks, 1]);
           const decoded = slice(reshape(multiply(padded, ofBlocks), [-1]), [0], [numbers]);
-          return cast(reshape(decoded, [to - from, columns]), dtype);
+          return reshape(decoded, [to - from, columns]);
         });
         parts.push(part);
       }

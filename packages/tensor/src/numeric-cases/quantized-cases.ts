@@ -1,6 +1,8 @@
 import type { FloatDType } from '../dtype.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
+import type { PackedMatrix } from '../kernels/packed-matrix.js';
 import { QuantizedMatrix } from '../kernels/quantized.js';
+import { ScaledMatrix } from '../kernels/scaled.js';
 import type { Tensor } from '../tensor.js';
 import { tensorOf, tensorOfBytes } from '../transfer.js';
 import { kernelSubject } from './kernel-cases.js';
@@ -12,25 +14,28 @@ interface QuantizedShape {
   columns: number;
   /** The rows of each module. */
   rows: readonly number[];
-  nested: boolean;
+  form: '4 bits' | '4 bits, double quantization' | '8 bits';
 }
 
-/** Modules whose second block of scales begins within one; scales in float32; and the query, key and value of a large model. */
+/** Modules whose second block of scales begins within one; scales in float32; short blocks; and the query, key and value of a large model. */
 function shapes(sizes: CaseSizes): QuantizedShape[] {
-  const small = [
-    { columns: 192, rows: [70, 133, 1], nested: true },
-    { columns: 64, rows: [33], nested: false },
+  const small: QuantizedShape[] = [
+    { columns: 192, rows: [70, 133, 1], form: '4 bits, double quantization' },
+    { columns: 64, rows: [33], form: '4 bits' },
+    { columns: 200, rows: [150, 7], form: '8 bits' },
   ];
-  return sizes === 'small' ? small : [...small, { columns: 4096, rows: [4096, 1024, 1024], nested: true }];
+  const large = { columns: 4096, rows: [4096, 1024, 1024] };
+  if (sizes === 'small') return small;
+  return [...small, { ...large, form: '4 bits, double quantization' }, { ...large, form: '8 bits' }];
 }
 
 export function quantizedCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   return shapes(sizes).flatMap((shape): NumericCase[] => {
-    const { columns, rows, nested } = shape;
+    const { columns, rows, form } = shape;
     const all = rows.reduce((sum, count) => sum + count, 0);
-    const name = `${dtype} [${all}, ${columns}]${nested ? ', double quantization' : ''}`;
-    const withMatrix = <Result>(use: (matrix: QuantizedMatrix) => Result): Result => {
-      const matrix = seededMatrix(shape);
+    const name = `${dtype} [${all}, ${columns}], ${form}`;
+    const withMatrix = <Result>(use: (matrix: PackedMatrix) => Result): Result => {
+      const matrix = form === '8 bits' ? seededScaled(shape) : seededQuantized(shape);
       const result = use(matrix);
       matrix.dispose();
       return result;
@@ -64,7 +69,24 @@ export function quantizedCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
   });
 }
 
-function seededMatrix({ columns, rows, nested }: QuantizedShape): QuantizedMatrix {
+/** Blocks as they are published; bytes that are no NaN. */
+function seededScaled({ columns, rows }: QuantizedShape): ScaledMatrix {
+  const block = 128;
+  const numbers = columns * rows.reduce((sum, count) => sum + count, 0);
+  const modules = rows.map((count, i) => {
+    const blocks = Math.ceil(count / block) * Math.ceil(columns / block);
+    return { rows: count, blockRows: block, scales: seededNumbers([blocks], 86 + i) };
+  });
+  return new ScaledMatrix(
+    columns,
+    block,
+    modules,
+    seededBytes(numbers, 89, (byte) => (byte % 128 === 127 ? 0 : byte)),
+  );
+}
+
+function seededQuantized({ columns, rows, form }: QuantizedShape): QuantizedMatrix {
+  const nested = form === '4 bits, double quantization';
   const numbers = columns * rows.reduce((sum, count) => sum + count, 0);
   const blocks = numbers / 64;
   const modules = rows.map((count, i) => ({
@@ -82,7 +104,8 @@ function seededMatrix({ columns, rows, nested }: QuantizedShape): QuantizedMatri
   });
 }
 
-function seededBytes(count: number, seed: number): Tensor {
-  const bytes = Uint8Array.from(seededNumbers([count], seed), (value) => ((value / Math.sqrt(3) + 1) / 2) * 255.9);
+function seededBytes(count: number, seed: number, change = (byte: number) => byte): Tensor {
+  const numbers = seededNumbers([count], seed);
+  const bytes = Uint8Array.from(numbers, (value) => change(Math.floor(((value / Math.sqrt(3) + 1) / 2) * 255.9)));
   return tensorOfBytes(bytes, [count], 'uint8');
 }

@@ -1,11 +1,11 @@
-// Quantized weights on a GPU: decoded by kernels/dequantize.cu, and products with them by cuBLASLt, a piece of the
-// weights after the other. What the ops compute is in native/dequantize.cc and native/product.cc.
+// Weights in 4 and 8 bits on a GPU: decoded by kernels/dequantize.cu, and products with them by cuBLASLt, a piece of
+// the weights after the other. What the ops compute is in native/dequantize.cc and native/product.cc.
 #include <algorithm>
 
 #include "../kernels/quantized_box.h"
 #include "launch.h"
 #include "multiply.h"
-#include "quantized_operands.h"
+#include "packed_operands.h"
 
 namespace lorasmith::cuda {
 namespace {
@@ -25,38 +25,64 @@ const Kernel<void(const uint8_t* codes, const uint8_t* scales, const float* nest
     kDequantize{"dequantize", "Dequantize" + TypeName<Number>()};
 
 template <typename Number>
-void Decode(Context& context, const QuantizedMatrix& matrix, QuantizedBox box, Number* result) {
-  box.columns = matrix.columns;
-  box.module_count = static_cast<int>(matrix.module_count);
-  box.whole = matrix.columns % kQuantizedBlock == 0 && box.first_column % kDecodedAtOnce == 0 &&
-              box.width % kDecodedAtOnce == 0;
-  const int64_t work = box.whole ? box.rows * box.width / kDecodedAtOnce : box.rows * box.width;
-  kDequantize<Number>.Launch(context, {std::min(kMostBlocks, DivideUp(work, kThreads))}, kThreads, 0, matrix.codes,
-                             matrix.scales, matrix.nested_scales, matrix.modules, box, result);
-}
+const Kernel<void(const uint8_t* codes, const float* scales, const int32_t* bands, ScaledBox box, Number* result)>
+    kDequantizeScaled{"dequantize", "DequantizeScaled" + TypeName<Number>()};
 
-template <typename Number>
-struct Dequantize {
-  void Compute(Context& context) const {
-    const auto [matrix, first, count] = DequantizeInputs(context);
-    if (context.failed()) return;
-    Number* result = context.Output<Number>(0, {count, matrix.columns});
-    if (context.failed()) return;
-    QuantizedBox box{};
-    box.first_row = first;
-    box.rows = count;
-    box.width = matrix.columns;
-    Decode(context, matrix, box, result);
+// A rectangle of a matrix.
+struct Part {
+  int64_t first_row;
+  int64_t rows;
+  int64_t first_column;
+  int64_t width;
+
+  // Blocks of threads that each decode one number, or several.
+  int64_t Blocks(bool whole) const {
+    return std::min(kMostBlocks, DivideUp(rows * width / (whole ? kDecodedAtOnce : 1), kThreads));
   }
+  bool IsWhole() const { return first_column % kDecodedAtOnce == 0 && width % kDecodedAtOnce == 0; }
 };
 
 template <typename Number>
-struct LorasmithQuantizedProduct {
-  explicit LorasmithQuantizedProduct(const Attributes& attributes)
+void Decode(Context& context, const QuantizedMatrix& matrix, const Part& part, Number* result) {
+  const bool whole = matrix.columns % kQuantizedBlock == 0 && part.IsWhole();
+  const QuantizedBox box{
+      matrix.columns, part.first_row, part.rows, part.first_column, part.width, static_cast<int>(matrix.module_count),
+      whole};
+  kDequantize<Number>.Launch(context, {part.Blocks(whole)}, kThreads, 0, matrix.codes, matrix.scales,
+                             matrix.nested_scales, matrix.modules, box, result);
+}
+
+template <typename Number>
+void Decode(Context& context, const ScaledMatrix& matrix, const Part& part, Number* result) {
+  const bool whole = matrix.columns % kDecodedAtOnce == 0 && part.IsWhole();
+  const ScaledBox box{matrix.columns, part.first_row, part.rows,          part.first_column,
+                      part.width,     matrix.across,  matrix.block_shift, whole};
+  kDequantizeScaled<Number>.Launch(context, {part.Blocks(whole)}, kThreads, 0, matrix.codes, matrix.scales,
+                                   matrix.bands, box, result);
+}
+
+template <typename Form, typename Number>
+struct Dequantize {
+  explicit Dequantize(const Attributes& attributes) : form(attributes) {}
+
+  void Compute(Context& context) const {
+    const auto [matrix, first, count] = DequantizeInputs(context, form);
+    if (context.failed()) return;
+    Number* result = context.Output<Number>(0, {count, matrix.columns});
+    if (context.failed()) return;
+    Decode(context, matrix, Part{first, count, 0, matrix.columns}, result);
+  }
+
+  Form form;
+};
+
+template <typename Form, typename Number>
+struct PackedProduct {
+  explicit PackedProduct(const Attributes& attributes)
       : shape(attributes), most_decoded(attributes.Int("most_decoded_bytes")) {}
 
   void Compute(Context& context) const {
-    const QuantizedMatrix matrix = shape.Weights(context);
+    const auto matrix = shape.Weights(context);
     if (context.failed()) return;
     const bool transposed = shape.transposed;
     Product product;
@@ -76,22 +102,31 @@ struct LorasmithQuantizedProduct {
     product.result_stride = result_columns;
     for (int64_t first = 0; first < result_columns; first += piece) {
       product.columns = std::min(piece, result_columns - first);
-      QuantizedBox box{};
-      (transposed ? box.first_row : box.first_column) = first;
-      box.rows = transposed ? product.columns : shape.rows;
-      box.width = transposed ? shape.columns : product.columns;
-      Decode(context, matrix, box, decoded);
+      const Part part =
+          transposed ? Part{first, product.columns, 0, shape.columns} : Part{0, shape.rows, first, product.columns};
+      Decode(context, matrix, part, decoded);
       Multiply(context, product, a, decoded, nullptr, result + first);
     }
   }
 
-  QuantizedProductShape shape;
+  PackedProductShape<Form> shape;
   int64_t most_decoded;
 };
 
+template <typename Number>
+using DequantizeQuantized = Dequantize<QuantizedForm, Number>;
+template <typename Number>
+using DequantizeScaled = Dequantize<ScaledForm, Number>;
+template <typename Number>
+using QuantizedProduct = PackedProduct<QuantizedForm, Number>;
+template <typename Number>
+using ScaledProduct = PackedProduct<ScaledForm, Number>;
+
 const GpuOps kOps{
-    {"LorasmithDequantize", GpuKernels<Dequantize>({"range"})},
-    {"LorasmithQuantizedProduct", GpuKernels<LorasmithQuantizedProduct>()},
+    {"LorasmithDequantize", GpuKernels<DequantizeQuantized>({"range"})},
+    {"LorasmithDequantizeScaled", GpuKernels<DequantizeScaled>({"range"})},
+    {"LorasmithQuantizedProduct", GpuKernels<QuantizedProduct>()},
+    {"LorasmithScaledProduct", GpuKernels<ScaledProduct>()},
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Weights in 4 bits, decoded: packages/weight-io's quantized_matrix.h on a GPU, with the same bits.
+// Weights in 4 and 8 bits, decoded: packages/weight-io's quantized_matrix.h and scaled_matrix.h on a GPU, with the same
+// bits.
 #include "number.cuh"
 #include "quantized_box.h"
 
@@ -66,6 +67,37 @@ __device__ __forceinline__ void DecodeEach(const Quantized& weights, const Quant
   }
 }
 
+__device__ __forceinline__ float E4M3ToFloat(uint32_t byte) {
+  const uint32_t sign = (byte & 128u) << 24;
+  const uint32_t size = byte & 127u;
+  if (size == 127u) return NAN;
+  if (size >= 8u) return __uint_as_float(sign | ((size << 20) + (120u << 23)));
+  const float subnormal = static_cast<float>(size) * 0.001953125f;  // steps of 2^-9
+  return __uint_as_float(sign | __float_as_uint(subnormal));
+}
+
+// N numbers at a time, which are in one block.
+template <int N, typename Number>
+__device__ __forceinline__ void DecodeScaled(const uint8_t* codes, const float* scales, const int32_t* bands,
+                                             const ScaledBox& box, Number* result) {
+  constexpr int kPack = N == 1 ? 1 : 16 / sizeof(Number);
+  const int64_t packs = box.rows * box.width / N;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
+    const int64_t row = box.first_row + i * N / box.width;
+    const int64_t column = box.first_column + i * N % box.width;
+    const float scale = scales[bands[row] * box.across + (column >> box.block_shift)];
+    const Pack<uint8_t, N> bytes = LoadPack<N>(codes + row * box.columns + column);
+#pragma unroll
+    for (int first = 0; first < N; first += kPack) {
+      Pack<Number, kPack> decoded;
+#pragma unroll
+      for (int k = 0; k < kPack; k++) Store(E4M3ToFloat(bytes.at[first + k]) * scale, &decoded.at[k]);
+      StorePack<Number, kPack>(decoded, result + i * N + first);
+    }
+  }
+}
+
 }  // namespace
 
 #define DEQUANTIZE_KERNEL(Number, Suffix)                                                                  \
@@ -83,3 +115,18 @@ __device__ __forceinline__ void DecodeEach(const Quantized& weights, const Quant
 
 DEQUANTIZE_KERNEL(float, Float32)
 DEQUANTIZE_KERNEL(bf16, BFloat16)
+
+#define DEQUANTIZE_SCALED_KERNEL(Number, Suffix)                                                \
+  extern "C" __global__ void __launch_bounds__(256)                                             \
+      DequantizeScaled##Suffix(const uint8_t* codes, const float* scales, const int32_t* bands, \
+                               const __grid_constant__ ScaledBox box, Number* result) {         \
+    if (box.whole) {                                                                            \
+      DecodeScaled<kDecodedAtOnce>(codes, scales, bands, box, result);                          \
+    } else {                                                                                    \
+      DecodeScaled<1>(codes, scales, bands, box, result);                                       \
+    }                                                                                           \
+  }                                                                                             \
+  EXPORT_KERNEL(DequantizeScaled##Suffix)
+
+DEQUANTIZE_SCALED_KERNEL(float, Float32)
+DEQUANTIZE_SCALED_KERNEL(bf16, BFloat16)

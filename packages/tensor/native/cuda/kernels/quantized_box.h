@@ -1,4 +1,4 @@
-// A rectangle of quantized weights, for the kernel that decodes it and for its host code.
+// A rectangle of weights in 4 or 8 bits, for the kernels that decode it and for their host code.
 #pragma once
 
 #include "portable.h"
@@ -19,5 +19,18 @@ struct QuantizedBox {
   int64_t width;
   int module_count;
   // Whether no block crosses a row and the rectangle begins and ends at a multiple of kDecodedAtOnce.
+  int whole;
+};
+
+// The same of weights in 8 bits; see scaled_matrix.h.
+struct ScaledBox {
+  int64_t columns;  // of the whole matrix
+  int64_t first_row;
+  int64_t rows;
+  int64_t first_column;
+  int64_t width;
+  int64_t across;
+  int block_shift;
+  // Whether rows and the rectangle begin and end at multiples of kDecodedAtOnce.
   int whole;
 };

@@ -1,4 +1,4 @@
-// Quantized weights, decoded.
+// Weights in 4 and 8 bits, decoded.
 #include "../kernels/quantized_box.h"
 #include "guarded.h"
 
@@ -103,7 +103,57 @@ void TestDequantize() {
   }
 }
 
+// What a byte of E4M3 stands for, by its definition.
+float E4M3(int byte) {
+  const int exponent = byte >> 3 & 15, mantissa = byte & 7;
+  if ((byte & 127) == 127) return NAN;
+  const float size = exponent == 0 ? ldexpf(static_cast<float>(mantissa), -9)
+                                   : ldexpf(static_cast<float>(8 + mantissa), exponent - 10);
+  return byte < 128 ? size : -size;
+}
+
+// A rectangle of weights that have all bytes, and bands of two rows.
+template <typename T>
+void TestScaledBox(ScaledBox box, int64_t all_rows) {
+  box.across = ((box.columns - 1) >> box.block_shift) + 1;
+  Memory<uint8_t> codes(all_rows * box.columns);
+  for (int64_t i = 0; i < codes.size(); i++) codes[i] = static_cast<uint8_t>(i * 37);
+  Memory<int32_t> bands(all_rows);
+  for (int64_t row = 0; row < all_rows; row++) bands[row] = static_cast<int32_t>(row / 2);
+  Memory<float> scales((all_rows + 1) / 2 * box.across);
+  scales.FillRandom();
+  Memory<T> result(box.rows * box.width);
+  Launch("DequantizeScaled" + kTypeName<T>, GridOf(box.rows * box.width), 256, 0,
+         static_cast<const uint8_t*>(codes.data()), static_cast<const float*>(scales.data()),
+         static_cast<const int32_t*>(bands.data()), box, result.data());
+  for (int64_t row = 0; row < box.rows; row++) {
+    for (int64_t column = 0; column < box.width; column++) {
+      const int64_t of_row = box.first_row + row, of_column = box.first_column + column;
+      const float number = E4M3(codes[of_row * box.columns + of_column]);
+      T expected;
+      Store(number * scales[of_row / 2 * box.across + (of_column >> box.block_shift)], &expected);
+      const T& found = result[row * box.width + column];
+      const bool is_equal =
+          number != number ? ToFloat(found) != ToFloat(found) : memcmp(&expected, &found, sizeof(T)) == 0;
+      Expect(is_equal, "decoded weights in 8 bits" + NameOf({box.rows, box.width}));
+    }
+  }
+}
+
+template <typename T>
+void TestDequantizeScaled() {
+  for (int whole : {0, 1}) {
+    TestScaledBox<T>({128, 0, 9, 0, 128, 0, 5, whole}, 9);
+    TestScaledBox<T>({136, 3, 4, 64, 72, 0, 6, whole}, 9);
+    TestScaledBox<T>({136, 3, 4, 8, 120, 0, 62, whole}, 9);
+  }
+  TestScaledBox<T>({37, 0, 7, 0, 37, 0, 62, 0}, 7);
+  TestScaledBox<T>({37, 3, 2, 4, 20, 0, 5, 0}, 7);
+}
+
 }  // namespace
 
 KERNEL_TEST(DequantizeFloat32) { TestDequantize<float>(); }
 KERNEL_TEST(DequantizeBFloat16) { TestDequantize<bf16>(); }
+KERNEL_TEST(DequantizeScaledFloat32) { TestDequantizeScaled<float>(); }
+KERNEL_TEST(DequantizeScaledBFloat16) { TestDequantizeScaled<bf16>(); }

@@ -1,0 +1,83 @@
+import type { OpAttribute } from '../binding.js';
+import type { DType, FloatDType } from '../dtype.js';
+import { elementType, execute, intAttribute, typeAttribute } from '../execute.js';
+import { scope, type Tensor } from '../tensor.js';
+import { cast, tensorOf } from '../transfer.js';
+
+/** Weights `[rows, columns]` in fewer bits than they are computed with; what the ops compute: see Kernels. */
+export interface PackedMatrix {
+  readonly rows: number;
+  readonly columns: number;
+  /** Its fused ops: a product, and decoded rows. */
+  readonly ops: { readonly product: string; readonly dequantize: string; readonly attributes: readonly OpAttribute[] };
+  /** The tensors that its fused ops take. */
+  readonly inputs: readonly Tensor[];
+  /** Rows that plain ops decode, `[count, columns]` float32. */
+  decodedRows(first: number, count: number): Tensor;
+  dispose(): void;
+}
+
+export function fusedDequantizeRows(weights: PackedMatrix, first: number, count: number, dtype: FloatDType): Tensor {
+  return scope(() => {
+    const { dequantize, attributes } = weights.ops;
+    const range = tensorOf(Int32Array.of(weights.rows, weights.columns, first, count), [4]);
+    return execute(dequantize, [typeAttribute('T', dtype), ...attributes], [...weights.inputs, range]);
+  });
+}
+
+/** The most that is decoded at a time on a GPU. */
+const MOST_DECODED_BYTES = 2 ** 28;
+
+export function fusedQuantizedProduct(
+  kernelsFor: KernelsOfPacked,
+  a: Tensor,
+  weights: PackedMatrix,
+  transposed: boolean,
+): Tensor {
+  // The fused product of processors has nothing to sum.
+  if (a.size === 0) return rawQuantizedProduct(kernelsFor, a, weights, transposed);
+  return quantizedProductInPieces(a, weights, transposed, MOST_DECODED_BYTES);
+}
+
+/** @param mostDecodedBytes on a GPU, the bytes of the weights that are decoded at a time */
+export function quantizedProductInPieces(
+  a: Tensor,
+  weights: PackedMatrix,
+  transposed: boolean,
+  mostDecodedBytes: number,
+): Tensor {
+  return scope(() => {
+    const { product, attributes } = weights.ops;
+    const shape = [
+      elementType(a),
+      intAttribute('transpose_b', Number(transposed)),
+      intAttribute('rows', weights.rows),
+      intAttribute('columns', weights.columns),
+      intAttribute('most_decoded_bytes', mostDecodedBytes),
+    ];
+    return execute(product, [...shape, ...attributes], [a, ...weights.inputs]);
+  });
+}
+
+/** The kernels of a dtype that the plain product is made of. The table passes its own, so that this file does not import it. */
+export type KernelsOfPacked = (dtype: DType) => {
+  matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
+  dequantizeRows(weights: PackedMatrix, first: number, count: number, dtype: FloatDType): Tensor;
+};
+
+export function rawQuantizedProduct(
+  kernelsFor: KernelsOfPacked,
+  a: Tensor,
+  weights: PackedMatrix,
+  transposed: boolean,
+): Tensor {
+  const { dequantizeRows, matMul } = kernelsFor(a.dtype);
+  return scope(() => {
+    const decoded = dequantizeRows(weights, 0, weights.rows, a.dtype as FloatDType);
+    return matMul(a, decoded, false, transposed);
+  });
+}
+
+export function rawDequantizeRows(weights: PackedMatrix, first: number, count: number, dtype: FloatDType): Tensor {
+  return scope(() => cast(weights.decodedRows(first, count), dtype));
+}
