@@ -6,6 +6,8 @@ export interface LayerPart {
   path: string | null;
   name: string;
   isTensor?: boolean;
+  /** Whether it is a norm of the residual stream, or of queries or keys. */
+  isNorm?: boolean;
   /** Whether −exp(number) is written. */
   decays?: boolean;
   rowOrder?: readonly IndexRange[] | undefined;

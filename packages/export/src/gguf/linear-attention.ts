@@ -1,7 +1,8 @@
-import type { DecoderArchitecture, LinearAttention, RopeSettings } from '@lorasmith/model-folder';
+import type { DecoderArchitecture, LinearAttention } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
-import type { MetadataValue } from './gguf-layout.js';
 import type { LayerPart } from './layer-part.js';
+import { type Setting, uint } from './metadata-setting.js';
+import type { RefuseIf } from './refuse.js';
 
 /** The number that transformers adds to the sum of squares of a query or key; llama.cpp adds the epsilon of its norms. */
 const UNIT_EPSILON = 1e-6;
@@ -47,13 +48,8 @@ function valueHeadOrder(
 }
 
 /** The settings of linear attention, and the sections of rotary positions, which llama.cpp wants beside it. */
-export function linearAttentionSettings(
-  { linearAttention }: DecoderArchitecture,
-  rope: RopeSettings | null,
-): [key: string, value: MetadataValue][] {
-  if (linearAttention === null) return [];
-  const { layers, keyHeadCount, keyHeadDim, valueHeadCount, valueHeadDim, convolutionTaps } = linearAttention;
-  const uint = (value: number): MetadataValue => ({ type: 'uint32', value });
+export function linearAttentionSettings({ linearAttention, ropes }: DecoderArchitecture): Setting[] {
+  const { layers, keyHeadCount, keyHeadDim, valueHeadCount, valueHeadDim, convolutionTaps } = linearAttention!;
   // For releases that know no layers, but only a period.
   const period = layers.indexOf(false) + 1;
   const isPeriod = period > 0 && layers.every((isLinear, index) => isLinear === ((index + 1) % period !== 0));
@@ -64,16 +60,15 @@ export function linearAttentionSettings(
     ['ssm.time_step_rank', uint(valueHeadCount)],
     ['ssm.inner_size', uint(valueHeadCount * valueHeadDim)],
     ['attention.recurrent_layers', { type: 'bools', value: layers }],
-    ...(isPeriod ? [['full_attention_interval', uint(period)] as [string, MetadataValue]] : []),
-    ['rope.dimension_sections', { type: 'int32s', value: [...(rope?.sections ?? []), 0] }],
+    ...(isPeriod ? [['full_attention_interval', uint(period)] as Setting] : []),
+    ['rope.dimension_sections', { type: 'int32s', value: [...(ropes[0]?.sections ?? []), 0] }],
   ];
 }
 
 /** Checks that llama.cpp computes this linear attention, and gives each pair of rotary dimensions a position. */
 export function checkLinearAttention(
-  { linearAttention, norm, headDim }: DecoderArchitecture,
-  rope: RopeSettings | null,
-  refuseIf: (condition: boolean, what: string) => void,
+  { linearAttention, norm, headDim, ropes: [rope] }: DecoderArchitecture,
+  refuseIf: RefuseIf,
 ): void {
   refuseIf(linearAttention === null, 'layers with attention alone (layer_types)');
   const { keyHeadDim, valueHeadDim } = linearAttention!;

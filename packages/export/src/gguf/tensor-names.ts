@@ -1,6 +1,6 @@
 import { type DecoderArchitecture, hasLinearAttention, tensorName } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
-import { GGUF_FAMILIES } from './gguf-families.js';
+import { GGUF_FAMILIES } from './families/gguf-families.js';
 import type { LayerPart } from './layer-part.js';
 import { linearAttentionParts } from './linear-attention.js';
 
@@ -12,6 +12,8 @@ export interface GgufTensorPlan {
   name: string;
   /** The PEFT module whose weight it is; null for a tensor that is not adapted. */
   module: string | null;
+  /** Whether llama.cpp applies no adapter to it. */
+  withoutAdapter: boolean;
   /** The stored rows that are written, in this order; undefined: all of them. */
   rowOrder: readonly IndexRange[] | undefined;
   /** All stored columns in the order in which they are written; undefined: as they are stored. */
@@ -43,23 +45,35 @@ export function shapesOf(
 /** The names of the parts of a layer, for instance `attn_q`, by the path relative to the layer. */
 function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart[] {
   const { family, names } = architecture;
+  const norm = (path: string | null, name: string): LayerPart => ({ path, name, isNorm: true });
   return [
-    { path: names.attentionNorm, name: 'attn_norm' },
-    ...(hasLinearAttention(architecture, layer) ? linearAttentionParts(architecture) : attentionParts(architecture)),
-    { path: names.attentionBranchNorm, name: 'post_attention_norm' },
-    { path: names.mlpNorm, name: GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm' },
+    norm(names.attentionNorm, 'attn_norm'),
+    ...(hasLinearAttention(architecture, layer)
+      ? linearAttentionParts(architecture)
+      : attentionParts(architecture, layer)),
+    norm(names.attentionBranchNorm, 'post_attention_norm'),
+    norm(names.mlpNorm, GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm'),
     ...gateUpParts(architecture),
     { path: names.down, name: 'ffn_down' },
-    { path: names.mlpBranchNorm, name: 'post_ffw_norm' },
+    norm(names.mlpBranchNorm, 'post_ffw_norm'),
+    { path: names.layerInputs?.gate ?? null, name: 'inp_gate' },
+    { path: names.layerInputs?.output ?? null, name: 'proj' },
+    norm(names.layerInputs?.branchNorm ?? null, 'post_norm'),
+    { path: names.layerScale, name: 'layer_output_scale.weight', isTensor: true },
   ];
 }
 
-function attentionParts({ names }: DecoderArchitecture): LayerPart[] {
-  const queryKeyValue = names.queryKeyValue.length === 1 ? ['attn_qkv'] : ['attn_q', 'attn_k', 'attn_v'];
+/** Keys and values that a layer reads of another one are not its own, even where the files have some. */
+function attentionParts({ names, attention }: DecoderArchitecture, layer: number): LayerPart[] {
+  const { keysAreValues = false, keysAndValuesOf } = attention.layers[layer]!;
+  const [first, keys = null, values = null] = names.queryKeyValue;
+  const hasKeys = keysAndValuesOf === undefined;
   return [
-    ...queryKeyValue.map((name, index) => ({ path: names.queryKeyValue[index]!, name })),
-    { path: names.queryNorm, name: 'attn_q_norm' },
-    { path: names.keyNorm, name: 'attn_k_norm' },
+    { path: first!, name: keys === null ? 'attn_qkv' : 'attn_q' },
+    { path: hasKeys ? keys : null, name: 'attn_k' },
+    { path: hasKeys && !keysAreValues ? values : null, name: 'attn_v' },
+    { path: names.queryNorm, name: 'attn_q_norm', isNorm: true },
+    { path: hasKeys ? names.keyNorm : null, name: 'attn_k_norm', isNorm: true },
     { path: names.attentionOutput, name: 'attn_output' },
   ];
 }
@@ -83,10 +97,18 @@ function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitectu
  * @param has whether the architecture has the tensor
  */
 export function planTensors(architecture: DecoderArchitecture, has: (tensor: string) => boolean): GgufTensorPlan[] {
-  const { names, norm, tiedHead, layerCount } = architecture;
+  const { names, norm, tiedHead, layerCount, layerInputs, vocabSize } = architecture;
   const plans: GgufTensorPlan[] = [];
-  const order = { rowOrder: undefined, columnOrder: undefined };
-  const unchanged = { module: null, ...order, transposed: false, headRows: 0, added: 0, decays: false };
+  const unchanged = {
+    module: null,
+    withoutAdapter: false,
+    rowOrder: undefined,
+    columnOrder: undefined,
+    transposed: false,
+    headRows: 0,
+    added: 0,
+    decays: false,
+  };
   const add = (path: string | null, name: string, how: Partial<GgufTensorPlan> = {}) => {
     if (path === null) return;
     for (const kind of ['weight', 'bias']) {
@@ -99,23 +121,26 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
   const ofNorm = { added: norm.weightOffset };
   add(names.embedding, 'token_embd');
   add(names.positions, 'position_embd');
-  const norms = [names.attentionNorm, names.attentionBranchNorm, names.mlpNorm, names.mlpBranchNorm];
-  const headNorms = [names.queryNorm, names.keyNorm];
+  if (layerInputs !== null) {
+    const paths = names.layerInputs!;
+    // llama.cpp has as many rows as tokens.
+    const hasMore = layerInputs.vocabSize > vocabSize;
+    add(paths.embedding, 'per_layer_token_embd', hasMore ? { rowOrder: [{ first: 0, count: vocabSize }] } : {});
+    add(paths.projection, 'per_layer_model_proj', { module: paths.projection, withoutAdapter: true });
+    add(paths.norm, 'per_layer_proj_norm', ofNorm);
+  }
   for (let layer = 0; layer < layerCount; layer++) {
-    for (const { path, name: part, isTensor = false, decays = false, rowOrder, columnOrder } of layerParts(
-      architecture,
-      layer,
-    )) {
+    for (const part of layerParts(architecture, layer)) {
+      const { path, isTensor = false, isNorm = false, decays = false, rowOrder, columnOrder } = part;
       if (path === null) continue;
       const module = `${names.layers}.${layer}.${path}`;
-      const name = `blk.${layer}.${part}`;
+      const name = `blk.${layer}.${part.name}`;
       if (isTensor) {
         plans.push({ source: tensorName(names, module), name, ...unchanged, rowOrder, decays });
         continue;
       }
-      const isNorm = norms.includes(path) || headNorms.includes(path);
       const { transposedWeights: transposed } = architecture;
-      const linear = { module, rowOrder, columnOrder, transposed, headRows: headRows(architecture, part) };
+      const linear = { module, rowOrder, columnOrder, transposed, headRows: headRows(architecture, part.name) };
       add(module, name, isNorm ? ofNorm : linear);
     }
   }

@@ -33,10 +33,7 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
   const { architecture: name } = architectureMetadata(architecture, model.name);
   // Also checks that the adapter fits the model.
   if (planMerge(model, adapter).unties) {
-    throw inexpressible(
-      model.name,
-      'the adapter acts on the output head, which is the embedding of the base model; llama.cpp applies no adapter there. Take the merged model',
-    );
+    throw notApplied(model, 'the output head, which is the embedding of the base model');
   }
   const metadata = new Map<string, MetadataValue>([
     ...generalMetadata(name, 'adapter', description),
@@ -47,6 +44,7 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
   for (const plan of planTensors(architecture, (tensor) => model.tensors.has(tensor))) {
     const module = plan.module === null ? undefined : adapter.modules.get(plan.module);
     if (module === undefined) continue;
+    if (plan.withoutAdapter) throw notApplied(model, plan.module!);
     const { a, b, rank, inFeatures, outFeatures } = module;
     // A and B are of the layer and not of its weight, so they are never transposed.
     const { rowOrder, columnOrder, headRows } = plan;
@@ -59,6 +57,12 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
     const message = `Writing ${tensor.name} as ${tensor.type} gives numbers that are not finite. Choose another type.`;
     throw new ProductError('merge_not_finite', message);
   });
+}
+
+/** The error for an adapter that acts where llama.cpp applies none. */
+function notApplied({ name }: ModelFolder, place: string): ProductError {
+  const what = `the adapter acts on ${place}; llama.cpp applies no adapter there. Take the merged model`;
+  return inexpressible(name, what);
 }
 
 /** llama.cpp has one alpha for all layers, and the rank of each. */

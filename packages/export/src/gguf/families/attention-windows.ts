@@ -1,0 +1,43 @@
+import type { DecoderArchitecture, LayerAttention, RopeSettings } from '@lorasmith/model-folder';
+import { float, type Setting, uint } from '../metadata-setting.js';
+import type { RefuseIf } from '../refuse.js';
+
+/** The window, the layers that have it, and the base of their rotary frequencies; nothing where no layer has one. */
+export function windowSettings({ ropes, attention: { layers } }: DecoderArchitecture): Setting[] {
+  const windowed = layers.find(({ window }) => window !== null);
+  if (windowed === undefined) return [];
+  const pattern = layers.map(({ window }) => window !== null);
+  const rope = ropes[windowed.rope];
+  return [
+    ['attention.sliding_window', uint(windowed.window!)],
+    ['attention.sliding_window_pattern', { type: 'bools', value: pattern }],
+    ...(rope ? ([['rope.freq_base_swa', float(rope.theta)]] as Setting[]) : []),
+  ];
+}
+
+/** The rotary settings of layers without a window, and of those with one; undefined where there are no such layers. */
+interface RopesByWindow {
+  ofFull: RopeSettings | null | undefined;
+  ofWindowed: RopeSettings | null | undefined;
+}
+
+/** Checks that layers with a window have one of the same size, and that layers of a kind have the same positions. */
+export function ropesByWindow({ ropes, attention: { layers } }: DecoderArchitecture, refuseIf: RefuseIf): RopesByWindow {
+  const windows = layers.flatMap(({ window }) => (window === null ? [] : [window]));
+  refuseIf(new Set(windows).size > 1, 'attention windows of several sizes');
+  const ropesOf = (isOne: (layer: LayerAttention) => boolean) => [
+    ...new Set(layers.filter(isOne).map(({ rope }) => rope)),
+  ];
+  const [full, windowed] = [ropesOf(({ window }) => window === null), ropesOf(({ window }) => window !== null)];
+  refuseIf(full.length > 1 || windowed.length > 1, 'layers that differ in their positions alone');
+  const [ofFull, ofWindowed] = [full, windowed].map(([rope]) => (rope === undefined ? undefined : ropes[rope]));
+  return { ofFull, ofWindowed };
+}
+
+/** Checks besides that all layers have positions, which are not scaled in layers with a window. */
+export function checkWindows(architecture: DecoderArchitecture, refuseIf: RefuseIf): RopesByWindow {
+  const ropes = ropesByWindow(architecture, refuseIf);
+  refuseIf(ropes.ofFull === null || ropes.ofWindowed === null, 'layers without positions');
+  refuseIf((ropes.ofWindowed?.scaling ?? null) !== null, 'RoPE scaling of layers with a window');
+  return ropes;
+}

@@ -1,0 +1,65 @@
+import type { DecoderFamily } from '@lorasmith/model-folder';
+import { uint } from '../metadata-setting.js';
+import { exaone4 } from './exaone4.js';
+import { gemma2, gemma3 } from './gemma.js';
+import { gemma4 } from './gemma4.js';
+import type { GgufFamily } from './gguf-family.js';
+import { granite, graniteMoeHybrid } from './granite.js';
+import { ministral3 } from './ministral3.js';
+import { nemotron } from './nemotron.js';
+import { olmo2, olmo3 } from './olmo.js';
+import { qwen35 } from './qwen3-5.js';
+import { smollm3 } from './smollm3.js';
+
+const llama: GgufFamily = {
+  architecture: 'llama',
+  activation: 'silu',
+  adjacentPairs: true,
+  ropeFactors: ['llama3', 'longrope'],
+};
+
+/** The families that are written as GGUF. */
+export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>> = {
+  llama,
+  mistral: llama,
+  ministral3,
+  smollm3,
+  granite,
+  granitemoehybrid: graniteMoeHybrid,
+  qwen2: { architecture: 'qwen2', activation: 'silu', headsFillHidden: true },
+  qwen3: { architecture: 'qwen3', activation: 'silu', biases: [] },
+  qwen3_5_text: qwen35,
+  phi3: {
+    architecture: 'phi3',
+    activation: 'silu',
+    headsFillHidden: true,
+    ropeFactors: ['longrope'],
+    // 0: llama.cpp would otherwise assume the window of an early release.
+    settings: () => [['attention.sliding_window', uint(0)]],
+  },
+  gemma2,
+  gemma3_text: gemma3,
+  gemma4_text: gemma4,
+  // It has a table of positions.
+  gpt2: { architecture: 'gpt2', activation: 'gelu_tanh', check: () => {} },
+  olmo2,
+  olmo3,
+  exaone4,
+  arcee: {
+    architecture: 'arcee',
+    activation: 'relu2',
+    adjacentPairs: true,
+    biases: ['queryKeyValue'],
+    ropeFactors: ['llama3'],
+  },
+  nemotron,
+  ernie4_5: { architecture: 'ernie4_5', activation: 'silu', biases: ['queryKeyValue', 'attentionOutput'] },
+  glm: { architecture: 'chatglm', activation: 'silu', headsFillHidden: true, biases: ['queryKeyValue'] },
+  glm4: { architecture: 'glm4', activation: 'silu', biases: ['queryKeyValue'] },
+  seed_oss: {
+    architecture: 'seed_oss',
+    activation: 'silu',
+    biases: ['queryKeyValue'],
+    mlpNorm: 'post_attention_norm',
+  },
+};

@@ -1,0 +1,41 @@
+import type { Activation, DecoderArchitecture, RopeScaling } from '@lorasmith/model-folder';
+import type { Setting } from '../metadata-setting.js';
+import type { RefuseIf } from '../refuse.js';
+
+type Projections = keyof DecoderArchitecture['bias'];
+
+/** The types of RoPE scaling that llama.cpp reads as a factor of each frequency. */
+export type RopeFactors = Extract<RopeScaling['type'], 'llama3' | 'longrope' | 'proportional'>;
+
+/** The model that llama.cpp computes for a family, and what its files say. To add one, add it to gguf-families.ts. */
+export interface GgufFamily {
+  /** `general.architecture`. */
+  architecture: string;
+  /** The activation, whatever config.json says. */
+  activation: Activation;
+  /** The factor of the attention scores; null: the file says it. @defaultValue 1 / √headDim */
+  scoreScale?(architecture: DecoderArchitecture): number | null;
+  /** Whether the heads together must have the size of the hidden state. @defaultValue false */
+  headsFillHidden?: boolean;
+  /** Whether layers can have windows. Without them, the longest text is the window. @defaultValue false */
+  hasWindows?: boolean;
+  /** Whether the output head must have a tensor of its own. @defaultValue false */
+  ownHead?: boolean;
+  /** The linear layers that may have a bias. @defaultValue all */
+  biases?: readonly Projections[];
+  /**
+   * Whether adjacent pairs rotate, where transformers rotates the two halves of a head (`LlamaModel.permute` in
+   * convert_hf_to_gguf.py). @defaultValue false
+   */
+  adjacentPairs?: boolean;
+  /** @defaultValue none */
+  ropeFactors?: readonly RopeFactors[];
+  /** Whether gate and up, which are one layer in the weight files, are two tensors. @defaultValue false */
+  splitsGateUp?: boolean;
+  /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
+  mlpNorm?: string;
+  /** The settings beside those of every decoder. @defaultValue none */
+  settings?(architecture: DecoderArchitecture): Setting[];
+  /** Checks that llama.cpp computes windows, positions and what else is the family's own. @defaultValue checkOneRope */
+  check?(architecture: DecoderArchitecture, refuseIf: RefuseIf): void;
+}
