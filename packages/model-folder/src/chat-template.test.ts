@@ -141,11 +141,13 @@ describe('loadChatTemplate', () => {
 
   it('prefers the file to the config, and reads the named tokens', async () => {
     await writeConfig({
-      chat_template: '{{ bos_token }}config{{ eos_token }}',
+      chat_template: '{{ bos_token }}config{{ eos_token }}{{ cls_token }}{{ sep_token }}{{ mask_token is defined }}',
+      cls_token: '<cls>',
+      sep_token: '<sep>',
       bos_token: '<s>',
       eos_token: { content: '</s>' },
     });
-    expect(await rendered()).toBe('<s>config</s>');
+    expect(await rendered()).toBe('<s>config</s><cls><sep>false');
     await writeFile(join(folder, 'chat_template.jinja'), '{{ bos_token }}file\n');
     expect(await rendered()).toBe('<s>file');
   });

@@ -70,10 +70,9 @@ export async function loadChatTemplate(
   const config = await readTokenizerConfig(folder);
   const found = await readChatTemplates(folder, config);
   if (found === null) return null;
-  const { bos, eos, pad, unk } = namedTokensOf(config);
-  const tokens: JsonObject = { bos_token: bos, eos_token: eos, pad_token: pad, unk_token: unk };
   // A missing token must be undefined, not null: templates print null as "None".
-  for (const [name, token] of Object.entries(tokens)) if (token === null) delete tokens[name];
+  const named = Object.entries(namedTokensOf(config)).filter(([, token]) => token !== null);
+  const tokens: JsonObject = Object.fromEntries(named.map(([name, token]) => [`${name}_token`, token]));
   const compiled = { tokens, model: basename(folder), ...options };
   const template = compileChatTemplate(found.source, compiled);
   if (found.toolSource === null) return template;

@@ -10,6 +10,9 @@ export interface NamedTokens {
   eos: string | null;
   pad: string | null;
   unk: string | null;
+  sep: string | null;
+  cls: string | null;
+  mask: string | null;
 }
 
 /**
@@ -32,7 +35,15 @@ export function namedTokensOf(config: JsonObject): NamedTokens {
     if (isObject(value) && typeof value.content === 'string') return value.content;
     return null;
   };
-  return { bos: tokenOf('bos_token'), eos: tokenOf('eos_token'), pad: tokenOf('pad_token'), unk: tokenOf('unk_token') };
+  return {
+    bos: tokenOf('bos_token'),
+    eos: tokenOf('eos_token'),
+    pad: tokenOf('pad_token'),
+    unk: tokenOf('unk_token'),
+    sep: tokenOf('sep_token'),
+    cls: tokenOf('cls_token'),
+    mask: tokenOf('mask_token'),
+  };
 }
 
 export function isObject(value: unknown): value is JsonObject {

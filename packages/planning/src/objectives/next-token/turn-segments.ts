@@ -42,7 +42,9 @@ export function turnSegments(
   for (const [index, { role }] of messages.entries()) {
     if (role !== 'assistant') continue;
     const start = startOfTurn(render, whole, index, marks);
-    const end = start === null ? null : endOfTurn(render, whole, index, marks);
+    const isLast = index === messages.length - 1;
+    const endOf = isLast && asksAlways(template) ? endBeforePrompt : endOfTurn;
+    const end = start === null ? null : endOf(render, whole, index, marks);
     if (start === null || end === null || start < position || end < start)
       throw notFound(template, conversation, index);
     segments.push({ text: whole.text.slice(position, start), trained: false });
@@ -172,6 +174,39 @@ function endOfTurn(render: Render, whole: Rendering, index: number, marks: reado
 
 /** A character that templates render unchanged, and that begins nothing they add to a message. */
 const PROBE = '0';
+
+const alwaysAsking = new WeakMap<ChatTemplate, boolean>();
+
+/** Whether the template writes the prompt for a turn behind every conversation, be it asked for one or not (Nemotron-Mini). */
+function asksAlways(template: ChatTemplate): boolean {
+  const known = alwaysAsking.get(template);
+  if (known !== undefined) return known;
+  const textOf = (messages: readonly TemplateMessage[], addGenerationPrompt: boolean) =>
+    template.render(messages, { addGenerationPrompt });
+  let asks: boolean;
+  try {
+    const question = textOf([STAND_IN], false);
+    const answered = textOf([STAND_IN, { role: 'assistant', content: PROBE }], false);
+    const behind = answered.slice(question.length + PROBE.length).trimStart();
+    const isHeader = answered.startsWith(question + PROBE) && behind !== '' && question.endsWith(behind);
+    // A further message takes its place.
+    const isReplaced = () => !textOf([STAND_IN, STAND_IN], false).startsWith(question);
+    asks = isHeader && question === textOf([STAND_IN], true) && isReplaced();
+  } catch (error) {
+    if (!(error instanceof ProductError)) throw error;
+    asks = false;
+  }
+  alwaysAsking.set(template, asks);
+  return asks;
+}
+
+/** The end of the last turn before a prompt for another one, which a further message would replace: after the mark between them. */
+function endBeforePrompt(render: Render, whole: Rendering, index: number, marks: readonly string[]): number | null {
+  const followed = follow(whole, rendering(render, [...whole.messages, STAND_IN], false), index);
+  if (followed === null) return null;
+  const end = outsideMarks(whole.text, followed.inWhole + followed.length, marks);
+  return end + markAt(whole.text, end, marks).length;
+}
 
 /** How far the conversation and its beginning agree from the end of a message on. Null if that end cannot be located. */
 function follow(whole: Rendering, beginning: Rendering, index: number) {
