@@ -21,10 +21,11 @@ const REFUSES = [
   'GPT2LMHeadModel does not support LoRA yet',
   'assert not config.scale_attn_by_inverse_layer_idx',
   'Sliding window for some but all layers is not supported',
-  'CPU GDN attention requires BF16',
   // A layer that is stored as one must be two in the adapter.
   'expected target modules in',
 ];
+/** vLLM on processors has linear attention in bfloat16 alone. @param {string} name */
+const dtypeOf = (name) => (name.startsWith('qwen3_5') ? 'bfloat16' : 'float32');
 /** Where vLLM is known to compute something else than transformers, and why. @type {Record<string, string>} */
 const DIFFERS = {
   ministral3: 'vLLM reads the growth of queries from params.json alone, not from config.json',
@@ -59,7 +60,7 @@ export async function addWideFamilies({ names, prompts, folder, peers, report, s
 }
 
 /**
- * These models with adapters in PEFT and vLLM, both in float32, in one process each.
+ * These models with adapters in PEFT and vLLM, both in float32 where vLLM has it, in one process each.
  * @param {{ families: Awaited<ReturnType<typeof addWideFamilies>>, client: any, folder: string,
  *   peers: import('./venvs.mjs').Peers, report: import('./report.mjs').Report, signal: AbortSignal }} options
  */
@@ -74,7 +75,7 @@ export async function checkInVllm({ families, client, folder, peers, report, sig
     ours.push(await ownAnswers(client, imported.id, prompts));
     const files = await downloadFolders(client, imported.id, path.join(folder, `${name}${SUFFIX}`), signal);
     // All texts have one length. vLLM chooses the factors of LongRoPE by it, and gpt2 has no more positions.
-    const common = { prompts, tokens: TOKENS, length: (prompts[0]?.length ?? 0) + TOKENS };
+    const common = { prompts, tokens: TOKENS, length: (prompts[0]?.length ?? 0) + TOKENS, dtype: dtypeOf(name) };
     jobs.push({ ...common, model, adapter: files.adapter }, { ...common, model: files.merged });
   }
   const references = await manyAnswersOf(peers.transformers, 'transformers_peft.py', jobs, signal);
@@ -89,7 +90,7 @@ export async function checkInVllm({ families, client, folder, peers, report, sig
       }
       /** @type {[string, Answers, number][]} */
       const sides = [
-        [offset === 0 ? 'PEFT' : 'transformers', references[at], FLOAT32],
+        [offset === 0 ? 'PEFT' : 'transformers', references[at], dtypeOf(name) === 'float32' ? FLOAT32 : BFLOAT16],
         ['ours', /** @type {Answers} */ (ours[index]), BFLOAT16],
       ];
       report.compare(name, label, answers[at], sides, DIFFERS[name]);

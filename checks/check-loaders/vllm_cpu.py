@@ -1,4 +1,4 @@
-"""Answers prompts with vLLM in float32, for each job on standard input: a model, and an adapter for it if there is one. The
+"""Answers prompts with vLLM, in float32 or the job's dtype, for each job on standard input: a model, and an adapter if there is one. The
 answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
 
 import gc
@@ -20,10 +20,13 @@ CACHE_BYTES = 2**26
 
 def answers(job):
     adapter = job.get("adapter")
+    with open(os.path.join(job["model"], "config.json")) as file:
+        # With its encoder, a composite needs files for images, and tokens of them in its tokenizer.
+        is_composite = "text_config" in json.load(file)
     model = LLM(
-        job["model"], dtype="float32", max_model_len=job["length"], max_num_batched_tokens=job["length"], max_num_seqs=1,
+        job["model"], dtype=job.get("dtype", "float32"), max_model_len=job["length"], max_num_batched_tokens=job["length"], max_num_seqs=1,
         enforce_eager=True, kv_cache_memory_bytes=CACHE_BYTES, enable_prefix_caching=False, disable_log_stats=True,
-        enable_lora=bool(adapter), max_lora_rank=16, max_loras=1,
+        enable_lora=bool(adapter), max_lora_rank=16, max_loras=1, language_model_only=is_composite,
     )  # fmt: skip
     tokenizer = model.get_tokenizer()
     request = LoRARequest("adapter", 1, adapter) if adapter else None

@@ -38,6 +38,11 @@ def widen(config):
         config["mamba_d_head"] = config["mamba_expand"] * HEAD * heads // config["mamba_n_heads"]
     if "head_dim" in config:
         config["head_dim"] = HEAD
+    # Those of Gemma 4's layers without a window are twice as wide.
+    for own in [config, *(config.get("per_layer_config") or {}).values()]:
+        name = "global_head_dim" if own is config else "head_dim"
+        if name in own:
+            own[name] = 2 * HEAD
     for rope in (config.get("rope_parameters") or {}, config.get("rope_scaling") or {}):
         if "mrope_section" in rope:
             third, rest = divmod(int(HEAD * rope["partial_rotary_factor"]) // 2, 3)

@@ -1,5 +1,7 @@
 import type { DecoderArchitecture, JsonObject, TokenizerFiles } from '@lorasmith/model-folder';
+import { GGUF_FAMILIES } from './families/gguf-families.js';
 import type { MetadataValue } from './gguf-layout.js';
+import { type Setting, text } from './metadata-setting.js';
 import { preTokenizerName } from './pre-tokenizer-name.js';
 import { inexpressible } from './refuse.js';
 import { scoresOfMerges } from './sentencepiece-scores.js';
@@ -37,24 +39,30 @@ export interface SpecialTokenIds {
   endOfTurn: number | null;
 }
 
+/** Special tokens that llama.cpp's readers of chats look for in the text (`Gemma4Model.set_vocab` in its conversion/gemma.py). */
+const VISIBLE_IN_GEMMA4 = new Set([
+  ...['<|channel>', '<channel|>', '<|tool_call>', '<tool_call|>', '<|tool_response>', '<tool_response|>', '<|"|>'],
+]);
+
 /**
- * The vocabulary as metadata: byte-level BPE with its merges (`gpt2`), or SentencePiece with scores (`llama`).
+ * The vocabulary as metadata: byte-level BPE with its merges (`gpt2`), SentencePiece with scores (`llama`), or merges of characters
+ * (`gemma4`).
  *
  * @throws ProductError model_not_supported, naming the part of tokenizer.json that llama.cpp does not have
  */
 export function vocabularyMetadata(
   { tokenizer }: Pick<TokenizerFiles, 'tokenizer'>,
-  { vocabSize }: Pick<DecoderArchitecture, 'vocabSize'>,
+  { family, vocabSize }: Pick<DecoderArchitecture, 'family' | 'vocabSize'>,
   model: string,
-): [key: string, value: MetadataValue][] {
+): Setting[] {
   const bpe = tokenizer.model as JsonObject;
   const isSentencePiece = bpe.byte_fallback === true;
   const tokens = tokensOf(tokenizer, vocabSize, isSentencePiece, model);
   const list: MetadataValue = { type: 'strings', value: tokens.map(({ text }) => text) };
   const types: MetadataValue = { type: 'int32s', value: tokens.map(({ type }) => type) };
-  const text = (value: string): MetadataValue => ({ type: 'string', value });
   if (isSentencePiece) {
     checkSentencePiece(tokenizer, model);
+    if (GGUF_FAMILIES[family]?.characterTokenizer === 'gemma4') return mergesOfCharacters(tokenizer, tokens, model);
     const scores = scoresOfMerges(tokens, pairsOf(bpe.merges));
     if (scores === null) {
       throw inexpressible(model, 'the order of the merges in its tokenizer.json is not that of scores of tokens');
@@ -76,6 +84,28 @@ export function vocabularyMetadata(
     ['tokens', list],
     ['token_type', types],
     ['merges', { type: 'strings', value: merges }],
+  ];
+}
+
+/** The tokens and merges as llama.cpp's converter writes them: all scores are the same, and added tokens are found by merging. */
+function mergesOfCharacters(tokenizer: JsonObject, tokens: readonly Token[], model: string): Setting[] {
+  if (spacePrefix(tokenizer) !== 'none') throw inexpressible(model, 'its tokenizer puts a space before a text');
+  const { vocab, merges } = tokenizer.model as { vocab: Record<string, number>; merges: unknown };
+  const added = new Map(addedTokensOf(tokenizer).map((token) => [token.id, token]));
+  const typeOf = ({ type }: Token, id: number): number => {
+    const own = added.get(id);
+    if (own === undefined) return type === TYPE.unknown ? TYPE.normal : type;
+    if (VISIBLE_IN_GEMMA4.has(own.content)) return TYPE.userDefined;
+    if (own.special === true) return TYPE.control;
+    return Object.hasOwn(vocab, own.content) ? TYPE.normal : TYPE.userDefined;
+  };
+  const texts = tokens.map((token, id) => added.get(id)?.content ?? token.text);
+  return [
+    ['model', text('gemma4')],
+    ['tokens', { type: 'strings', value: texts }],
+    ['scores', { type: 'float32s', value: tokens.map(() => ADDED_SCORE) }],
+    ['token_type', { type: 'int32s', value: tokens.map(typeOf) }],
+    ['merges', { type: 'strings', value: pairsOf(merges).map((pair) => pair.join(' ')) }],
   ];
 }
 

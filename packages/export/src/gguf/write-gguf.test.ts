@@ -243,7 +243,8 @@ describe('the tokenizer', () => {
   /** The metadata of a small model with this tokenizer, and as many ids as in make-converted.py. */
   async function metadataOf(name: string, change: (tokenizer: Tokenizer) => void = () => {}, template?: string) {
     const folder = await mergedFolder('tied-head-alone');
-    const source = name === 'sentencepiece' ? join(fixtures, name) : join(tokenizers, name);
+    const source = join(['sentencepiece', 'gemma4'].includes(name) ? fixtures : tokenizers, name);
+    const family = name === 'gemma4' ? 'gemma4_text' : 'llama';
     await cp(source, folder, { recursive: true });
     const tokenizer = await readJson(join(folder, 'tokenizer.json'));
     change(tokenizer);
@@ -252,7 +253,10 @@ describe('the tokenizer', () => {
     const { architecture } = await readModelFolder(folder);
     if (architecture.kind !== 'decoder') throw new Error('it is a decoder');
     const vocabSize = vocabularies[name]?.vocab_size ?? 800;
-    const metadata = await tokenizerMetadata({ path: folder, name }, { ...architecture, vocabSize, eosTokenIds: [] });
+    const metadata = await tokenizerMetadata(
+      { path: folder, name },
+      { ...architecture, family, vocabSize, eosTokenIds: [] },
+    );
     return Object.fromEntries(metadata.map(([key, { value }]) => [key.replace('tokenizer.ggml.', ''), value]));
   }
 
@@ -316,6 +320,12 @@ describe('the tokenizer', () => {
       (it) => it.model.merges.push(it.model.merges[0]),
       /order of the merges/,
     ],
+    [
+      'puts a space before a text of Gemma 4',
+      'gemma4',
+      (it) => (it.normalizer = { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, it.normalizer] }),
+      /space before a text/,
+    ],
     ['lacks a merge', 'sentencepiece', (it) => it.model.merges.pop(), /order of the merges/],
     ['has more tokens than the model', 'smollm', (it) => (it.model.vocab.zzz = 5_000), /the id 5000/],
   ])('one that %s is refused', async (_, name, change, message) => {
@@ -351,6 +361,8 @@ describe('what llama.cpp cannot express is refused by name:', () => {
     ['qwen3_5-text', /keys and values have different sizes \(they are 10 and 8\)/],
     ['qwen3_5-text-square', /rms_norm_eps but 0\.000001/],
     ['qwen3_5-text-tied', /attention_bias/],
+    ['gemma4-text', /of the last two layers before them.*num_kv_shared_layers/],
+    ['gemma4-text-keys', /attention_bias/],
   ])('%s', async (name, message) => {
     const model = await readModelFolder(join(cases, 'families', name, 'base'));
     const adapter = await readPeftFolder(join(cases, 'families', name, 'adapter_trained'));

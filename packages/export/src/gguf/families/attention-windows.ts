@@ -22,7 +22,10 @@ interface RopesByWindow {
 }
 
 /** Checks that layers with a window have one of the same size, and that layers of a kind have the same positions. */
-export function ropesByWindow({ ropes, attention: { layers } }: DecoderArchitecture, refuseIf: RefuseIf): RopesByWindow {
+export function ropesByWindow(
+  { ropes, attention: { layers } }: DecoderArchitecture,
+  refuseIf: RefuseIf,
+): RopesByWindow {
   const windows = layers.flatMap(({ window }) => (window === null ? [] : [window]));
   refuseIf(new Set(windows).size > 1, 'attention windows of several sizes');
   const ropesOf = (isOne: (layer: LayerAttention) => boolean) => [

@@ -16,6 +16,7 @@ export const gemma4: GgufFamily = {
   biases: [],
   hasWindows: true,
   ropeFactors: ['proportional'],
+  characterTokenizer: 'gemma4',
   settings(architecture) {
     const { attention, layerInputs } = architecture;
     const { headDim } = headsOf(

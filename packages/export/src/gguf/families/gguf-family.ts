@@ -34,6 +34,8 @@ export interface GgufFamily {
   splitsGateUp?: boolean;
   /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
   mlpNorm?: string;
+  /** The model of a tokenizer that merges characters and falls back to bytes (`tokenizer.ggml.model`). @defaultValue llama */
+  characterTokenizer?: 'llama' | 'gemma4';
   /** The settings beside those of every decoder. @defaultValue none */
   settings?(architecture: DecoderArchitecture): Setting[];
   /** Checks that llama.cpp computes windows, positions and what else is the family's own. @defaultValue checkOneRope */
