@@ -18,4 +18,5 @@ export {
   type SaveOptions,
   saveCheckpoint,
 } from './checkpoints/checkpoint-folder.js';
+export * from './checkpoints/reference-file.js';
 export { datasetIdOf, datasetNotFound, readDataset, writeDataset } from './datasets/dataset-record.js';

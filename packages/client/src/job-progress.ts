@@ -2,7 +2,7 @@ import type { EventData, JobEvent, SamplePrompt } from '@lorasmith/contracts';
 import { faultLines } from './fault-lines.js';
 import { countText, durationText } from './human-units.js';
 import { printable } from './printable.js';
-import { reportText } from './report-text.js';
+import { preferenceLine, reportText } from './report-text.js';
 import { redraw, type TextOutput } from './text-output.js';
 
 export interface JobProgressDisplay {
@@ -50,6 +50,10 @@ export function createJobProgress(
         const { rows, total_rows } = event.data;
         return progress(rows === total_rows, (columns) => tokenizingText(event.data, columns));
       }
+      if (event.type === 'reference-progressed') {
+        const { pairs, total_pairs } = event.data;
+        return progress(pairs === total_pairs, (columns) => referenceText(event.data, columns));
+      }
       if (event.type === 'step-finished') {
         const { step, total_steps } = event.data;
         return progress(step === total_steps, (columns) => stepText(event.data, columns));
@@ -81,6 +85,13 @@ export function tokenizingText(data: EventData<'tokenizing-progressed'>, columns
   return barText(`${countText(rows).padStart(total.length)}/${total} rows tokenized`, rows / total_rows, '', columns);
 }
 
+/** ` 128/1,000 pairs read by the reference [██····]  12 %`, fitted to `columns`. */
+export function referenceText(data: EventData<'reference-progressed'>, columns: number): string {
+  const { pairs, total_pairs: total } = data;
+  const count = `${countText(pairs).padStart(countText(total).length)}/${countText(total)}`;
+  return barText(`${count} pairs read by the reference`, pairs / total, '', columns);
+}
+
 /** `COUNT [███···]  28 %  MORE`, fitted to `columns`. */
 export function barText(count: string, share: number, more: string, columns: number): string {
   const figures = `${String(Math.floor(100 * share)).padStart(3)} %  ${more}`.trimEnd();
@@ -93,7 +104,7 @@ export function barText(count: string, share: number, more: string, columns: num
 
 /** An event as lines of text. @param prompts - Those of the job's samples */
 export function eventText(
-  event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizing-progressed' }>,
+  event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizing-progressed' | 'reference-progressed' }>,
   prompts: readonly SamplePrompt[] = [],
 ): string[] {
   switch (event.type) {
@@ -102,12 +113,15 @@ export function eventText(
     case 'job-started':
       return [`started${event.data.attempt > 1 ? ` again (attempt ${event.data.attempt})` : ''}`];
     case 'report-ready':
-      return reportText(event.data.report);
+      return event.data.report.preference?.reference_accuracy == null
+        ? reportText(event.data.report)
+        : [preferenceLine(event.data.report.preference)];
     case 'evaluation-finished': {
-      const { step, loss, perplexity, accuracy, tokens, trained_tokens: trained } = event.data;
+      const { step, loss, perplexity, accuracy, tokens, trained_tokens: trained, preference } = event.data;
       const extra = [
         perplexity === null ? '' : `, perplexity ${perplexity.toPrecision(4)}`,
         `, ${(100 * accuracy).toFixed(1)} % right, over ${trained} of ${tokens} tokens`,
+        preference === undefined ? '' : `, margin of the rewards ${preference['rewards/margins'].toPrecision(3)}`,
       ].join('');
       return [`evaluation ${step === 0 ? 'before training' : `after step ${step}`}: loss ${loss.toFixed(4)}${extra}`];
     }

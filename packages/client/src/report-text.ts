@@ -24,10 +24,18 @@ export function reportText(report: Report): string[] {
     ...(validation === null ? [] : [validationLine(validation)]),
     ...(report.rendered === null ? [] : [renderedLine(report.rendered)]),
     `tokens        ${countText(tokens.per_epoch)} an epoch, ${countText(tokens.trained_per_epoch)} of them with a loss; ${countText(tokens.total)} in all`,
+    ...(report.preference === undefined ? [] : [preferenceLine(report.preference)]),
     `steps         ${countText(steps.total)} (${countText(steps.per_epoch)} an epoch), ${countText(steps.warmup)} of warm-up`,
     ...(estimate === null ? [] : [estimateLine(estimate)]),
     ...report.warnings.map(({ message }) => `warning       ${message}`),
   ];
+}
+
+/** The pairs of answers, and what the reference thinks of them. */
+export function preferenceLine({ pairs, reference_accuracy: share }: NonNullable<Report['preference']>): string {
+  const known =
+    share === null ? '' : `; of ${(100 * share).toFixed(1)} % the reference already prefers the chosen answer`;
+  return `pairs         ${countText(pairs)} to train on${known}`;
 }
 
 /** The first row in one line; what is trained is in brackets. */

@@ -5,6 +5,7 @@ import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
+import { PreferenceMetrics } from './preference.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
 import { RecordVersion } from './record-version.js';
 import { Report } from './report.js';
@@ -27,6 +28,7 @@ export const Evaluation = Type.Object(
     loss: Type.Number(),
     perplexity: Nullable(Type.Number()),
     accuracy: Type.Number(),
+    preference: Type.Optional(PreferenceMetrics),
     ...evaluatedTokens,
   },
   { $id: 'Evaluation', ...closed },

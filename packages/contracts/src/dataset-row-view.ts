@@ -94,8 +94,11 @@ export const DatasetRowView = Type.Object(
     characters: count('Of the whole line.'),
     faults: Type.Array(Fault, { description: 'Why the row cannot be trained on; without base_model always empty.' }),
     tokens: Nullable(RowTokens, {
-      description: 'Null without base_model, for rows of numbers, and for a row that cannot be tokens.',
+      description:
+        'Null without base_model, for rows of numbers, and for a row that cannot be tokens. Of a pair: the prompt with the chosen answer.',
     }),
+    /** Only of a pair: the prompt with the rejected answer. */
+    rejected_tokens: Type.Optional(RowTokens),
   },
   { $id: 'DatasetRowView', ...closed },
 );

@@ -10,11 +10,21 @@ import { RecordVersion } from './record-version.js';
 import { closed } from './schema-parts.js';
 
 /** The row formats, which differ in their keys. */
-export const DATASET_FORMATS = ['messages', 'prompt_completion', 'instruction', 'text', 'features'] as const;
+export const DATASET_FORMATS = [
+  'messages',
+  'prompt_completion',
+  'instruction',
+  'text',
+  'features',
+  'preference',
+  'openai_preference',
+] as const;
 export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
   description:
     'messages: {"messages": [{"role", "content"}], "tools"?}; prompt_completion: {"prompt", "completion"}; ' +
-    'instruction: {"instruction", "input"?, "output"}; text: {"text"}; features: {"features": [numbers], "label": n}.',
+    'instruction: {"instruction", "input"?, "output"}; text: {"text"}; features: {"features": [numbers], "label": n}; ' +
+    'preference: {"prompt"?, "chosen", "rejected", "tools"?}, each text or a list of messages; ' +
+    'openai_preference: {"input": {"messages"}, "preferred_output": [messages], "non_preferred_output": [messages]}.',
 });
 export type DatasetFormat = (typeof DATASET_FORMATS)[number];
 
@@ -107,6 +117,15 @@ const RowMessage = Type.Object(
 );
 export type RowMessage = Static<typeof RowMessage>;
 
+/** A turn of a prompt or of one of its answers. Which of them are trained follows from their place. */
+const PairMessage = Type.Object(chatMessageFields, closed);
+const turns = Type.Array(PairMessage, { minItems: 1, maxItems: MAX_MESSAGES });
+const textOrTurns = Type.Union([Type.String(), turns]);
+const ofTools = {
+  tools: Type.Optional(Nullable(Tools)),
+  parallel_tool_calls: Type.Optional(Type.Boolean()),
+};
+
 /** The schema of one row of each format. The reader limits the length of a line. */
 export const DatasetRow = {
   messages: Type.Object(
@@ -131,6 +150,18 @@ export const DatasetRow = {
     { features: Type.Array(Type.Number(), { minItems: 1 }), label: Type.Integer({ minimum: 0 }) },
     closed,
   ),
+  preference: Type.Object(
+    { prompt: Type.Optional(textOrTurns), chosen: textOrTurns, rejected: textOrTurns, ...ofTools },
+    closed,
+  ),
+  openai_preference: Type.Object(
+    {
+      input: Type.Object({ messages: turns, ...ofTools }, closed),
+      preferred_output: turns,
+      non_preferred_output: turns,
+    },
+    closed,
+  ),
 } as const satisfies Record<DatasetFormat, unknown>;
 
 export type MessagesRow = Static<(typeof DatasetRow)['messages']>;
@@ -139,3 +170,7 @@ export type InstructionRow = Static<(typeof DatasetRow)['instruction']>;
 export type TextRow = Static<(typeof DatasetRow)['text']>;
 export type FeaturesRow = Static<(typeof DatasetRow)['features']>;
 export type TextualRow = MessagesRow | PromptCompletionRow | InstructionRow | TextRow;
+export type PreferenceRow = Static<(typeof DatasetRow)['preference']>;
+export type OpenAiPreferenceRow = Static<(typeof DatasetRow)['openai_preference']>;
+/** A prompt with a chosen and a rejected answer. */
+export type PairRow = PreferenceRow | OpenAiPreferenceRow;

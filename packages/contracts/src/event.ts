@@ -3,6 +3,7 @@ import { evaluatedTokens } from './adapter.js';
 import { AdapterId, JobId } from './identifier.js';
 import { JobFailure } from './job.js';
 import { Nullable } from './nullable.js';
+import { PreferenceMetrics } from './preference.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
 import { closed } from './schema-parts.js';
@@ -19,6 +20,13 @@ export const EVENT_DATA = {
     closed,
   ),
   'report-ready': Type.Object({ report: Report }, closed),
+  'reference-progressed': Type.Object(
+    {
+      pairs: Type.Integer({ minimum: 0, description: 'Pairs whose log-probabilities under the reference are known.' }),
+      total_pairs: Type.Integer({ minimum: 1 }),
+    },
+    closed,
+  ),
   'step-finished': Type.Object(
     {
       step: Type.Integer({ minimum: 1 }),
@@ -27,8 +35,9 @@ export const EVENT_DATA = {
       loss: Type.Number({ description: 'Mean over the trained tokens of the step, before its update.' }),
       accuracy: Type.Number({
         description:
-          "Share of the trained tokens of the step that the model ranks first, before its update: TRL's mean_token_accuracy. Share of the rows for a classifier.",
+          "Share of the trained tokens of the step that the model ranks first, before its update: TRL's mean_token_accuracy. Share of the rows for a classifier; of pairs, that of which the chosen answer has the higher reward.",
       }),
+      preference: Type.Optional(PreferenceMetrics),
       learning_rate: Type.Number(),
       grad_norm: Type.Number({ description: 'Global norm before clipping.' }),
       tokens_per_second: Type.Number({
@@ -46,10 +55,14 @@ export const EVENT_DATA = {
     {
       step: Type.Integer({ minimum: 0 }),
       loss: Type.Number(),
-      perplexity: Nullable(Type.Number(), { description: 'exp(loss); null for a classifier, or if it overflows.' }),
-      accuracy: Type.Number({
-        description: 'Share of the trained tokens that the model ranks first; share of the rows for a classifier.',
+      perplexity: Nullable(Type.Number(), {
+        description: 'exp(loss); null for a classifier, for pairs of answers, or if it overflows.',
       }),
+      accuracy: Type.Number({
+        description:
+          'Share of the trained tokens that the model ranks first; share of the rows for a classifier; of pairs, that of which the chosen answer has the higher reward.',
+      }),
+      preference: Type.Optional(PreferenceMetrics),
       ...evaluatedTokens,
     },
     closed,
@@ -108,6 +121,7 @@ export const JobEvent = Type.Union(
     eventOf('job-started'),
     eventOf('tokenizing-progressed'),
     eventOf('report-ready'),
+    eventOf('reference-progressed'),
     eventOf('step-finished'),
     eventOf('evaluation-finished'),
     eventOf('samples-generated'),

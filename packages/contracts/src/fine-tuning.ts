@@ -4,6 +4,7 @@ import { jobMetadata } from './job.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { ResultFileId } from './openai-file.js';
+import { PREFERENCE_LEARNING_RATE, PreferenceObjective } from './preference.js';
 import { closed } from './schema-parts.js';
 
 // Fine-tuning jobs as the OpenAI API has them. As there, null means the default.
@@ -38,6 +39,23 @@ const FineTuningHyperparameters = Type.Object(
 );
 export type FineTuningHyperparameters = Static<typeof FineTuningHyperparameters>;
 
+const DpoHyperparameters = Type.Object(
+  {
+    beta: orAuto(
+      PreferenceObjective.properties.beta,
+      'How close the model stays to the one that it began as: the larger, the closer. auto: 0.1.',
+    ),
+    n_epochs: FineTuningHyperparameters.properties.n_epochs,
+    batch_size: FineTuningHyperparameters.properties.batch_size,
+    learning_rate_multiplier: orAuto(
+      Type.Number({ exclusiveMinimum: 0, maximum: 10_000 }),
+      `The learning rate is this times ${PREFERENCE_LEARNING_RATE}. auto: 1.`,
+    ),
+  },
+  { $id: 'DpoHyperparameters', ...closed },
+);
+export type DpoHyperparameters = Static<typeof DpoHyperparameters>;
+
 /** Body of `POST /v1/fine_tuning/jobs`. */
 export const FineTuningRequest = Type.Object(
   {
@@ -57,16 +75,19 @@ export const FineTuningRequest = Type.Object(
     method: optional(
       Type.Object(
         {
-          type: Type.String({ maxLength: 100, description: 'Only supervised.' }),
+          type: Type.String({ maxLength: 100, description: 'supervised or dpo.' }),
           supervised: Type.Optional(Type.Object({ hyperparameters: Type.Optional(FineTuningHyperparameters) }, closed)),
-          dpo: unused('Not supported.'),
+          dpo: Type.Optional(Type.Object({ hyperparameters: Type.Optional(DpoHyperparameters) }, closed)),
           reinforcement: unused('Not supported.'),
         },
         closed,
       ),
       'How it is trained.',
     ),
-    hyperparameters: optional(FineTuningHyperparameters, 'The older place of `method.supervised.hyperparameters`.'),
+    hyperparameters: optional(
+      FineTuningHyperparameters,
+      'The older place of `method.supervised.hyperparameters`, without `beta` also of those of dpo.',
+    ),
     integrations: unused('Not supported: only null or an empty list.'),
   },
   {
@@ -102,6 +123,8 @@ const hyperparameters = Type.Object(
   closed,
 );
 
+const ofDpo = Type.Object({ beta: Type.Number(), ...hyperparameters.properties }, closed);
+
 /** A job, as the OpenAI API has it. */
 export const FineTuningJob = Type.Object(
   {
@@ -123,10 +146,10 @@ export const FineTuningJob = Type.Object(
       description: 'Tokens that were read in training, once the job has succeeded. Null if its adapter was deleted.',
     }),
     hyperparameters,
-    method: Type.Object(
-      { type: Type.Literal('supervised'), supervised: Type.Object({ hyperparameters }, closed) },
-      closed,
-    ),
+    method: Type.Union([
+      Type.Object({ type: Type.Literal('supervised'), supervised: Type.Object({ hyperparameters }, closed) }, closed),
+      Type.Object({ type: Type.Literal('dpo'), dpo: Type.Object({ hyperparameters: ofDpo }, closed) }, closed),
+    ]),
     seed: Type.Integer(),
     user_provided_suffix: Nullable(Type.String()),
     metadata: jobMetadata,

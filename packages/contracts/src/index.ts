@@ -27,6 +27,7 @@ export * from './openai.js';
 export * from './openai-file.js';
 export * from './owner.js';
 export * from './page.js';
+export * from './preference.js';
 export * from './probe.js';
 export * from './record-version.js';
 export * from './report.js';

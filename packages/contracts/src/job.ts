@@ -7,6 +7,7 @@ import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
+import { ObjectiveRequest, PREFERENCE_LEARNING_RATE, PreferenceObjective } from './preference.js';
 import { Report } from './report.js';
 import { SampleRequest, SampleSettings } from './samples.js';
 import { closed } from './schema-parts.js';
@@ -152,7 +153,12 @@ export const TrainingSettings = Type.Object(
       default: 1,
       description: 'Micro-batches per optimizer step.',
     }),
-    learning_rate: Type.Number({ exclusiveMinimum: 0, maximum: 10, default: 1e-4 }),
+    learning_rate: Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 10,
+      default: 1e-4,
+      description: `With an objective of preferences, the default is ${PREFERENCE_LEARNING_RATE}.`,
+    }),
     lr_scheduler: Type.Enum(['constant', 'linear', 'cosine'], {
       default: 'linear',
       description: "After the warm-up; constant is transformers' constant_with_warmup.",
@@ -296,6 +302,7 @@ const jobSpecFields = {
   priority: JobPriority,
   validation: ValidationSettings,
   lora: LoraSettings,
+  objective: Type.Optional(PreferenceObjective),
   training: TrainingSettings,
   samples: Nullable(SampleSettings, sampleOptions),
   name: jobName,
@@ -325,6 +332,7 @@ export const JobRequest = Type.Object(
     priority: Type.Optional(JobPriority),
     validation: Type.Optional(Type.Partial(ValidationSettings, { $id: 'ValidationRequest', ...closed })),
     lora: Type.Optional(Type.Partial(LoraSettings, { $id: 'LoraRequest', ...closed })),
+    objective: Type.Optional(ObjectiveRequest),
     training: Type.Optional(TrainingRequest),
     samples: Type.Optional(Nullable(SampleRequest, sampleOptions)),
     name: Type.Optional(jobName),
@@ -384,7 +392,8 @@ export function trainedSettings(spec: JobSpec): TrainedSettings {
 }
 
 function pick<Source extends object, Field extends keyof Source>(source: Source, fields: Field[]): Pick<Source, Field> {
-  return Object.fromEntries(fields.map((field) => [field, source[field]])) as Pick<Source, Field>;
+  const present = fields.filter((field) => source[field] !== undefined);
+  return Object.fromEntries(present.map((field) => [field, source[field]])) as Pick<Source, Field>;
 }
 
 export const JOB_STATUSES = ['queued', 'preparing', 'running', 'paused', 'succeeded', 'failed', 'cancelled'] as const;

@@ -17,6 +17,11 @@ const lengthHandling = {
   longest: count('Tokens of the longest row before overflow handling.'),
 };
 
+const RenderedPart = Type.Object(
+  { text: Type.String(), trained: Type.Boolean({ description: 'Whether its tokens are targets of the loss.' }) },
+  closed,
+);
+
 /** The first row of a dataset as the model reads it. */
 export const RenderedRow = Type.Object(
   {
@@ -24,14 +29,11 @@ export const RenderedRow = Type.Object(
       description:
         'How prompt and completion, or instruction and output, are written: text also where the model has no chat template. Null for rows of other formats.',
     }),
-    first_row: Type.Array(
-      Type.Object(
-        { text: Type.String(), trained: Type.Boolean({ description: 'Whether its tokens are targets of the loss.' }) },
-        closed,
-      ),
-      {
-        description: `Its text, with the special tokens, up to ${MAX_RENDERED_TOKENS} tokens. Empty in the manifest of an adapter.`,
-      },
+    first_row: Type.Array(RenderedPart, {
+      description: `Its text, with the special tokens, up to ${MAX_RENDERED_TOKENS} tokens; of a pair the prompt with the chosen answer. Empty in the manifest of an adapter.`,
+    }),
+    rejected: Type.Optional(
+      Type.Array(RenderedPart, { description: 'The prompt with the rejected answer. Only of a pair.' }),
     ),
   },
   { $id: 'RenderedRow', ...closed },
@@ -90,6 +92,18 @@ export const Report = Type.Object(
         validation: count('Tokens of the sequences to evaluate on.'),
       },
       closed,
+    ),
+    preference: Type.Optional(
+      Type.Object(
+        {
+          pairs: count('Pairs of answers that are trained on.'),
+          reference_accuracy: Nullable(Type.Number({ minimum: 0, maximum: 1 }), {
+            description:
+              'Share of them whose chosen answer the reference already finds more likely. Null until it is computed, and for a loss without a reference.',
+          }),
+        },
+        { $id: 'ReportPreference', ...closed, description: 'Only with an objective of preferences.' },
+      ),
     ),
     steps: Type.Object(
       {

@@ -202,6 +202,7 @@ function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
       return { fields: [['progress', JSON.stringify(progress)]] };
     }
     case 'tokenizing-progressed':
+    case 'reference-progressed':
     case 'evaluation-finished':
     case 'samples-generated':
     case 'checkpoint-saved':

@@ -27,6 +27,7 @@ export {
   adaptersWithin,
   type DropoutSeed,
   type GroupAdapter,
+  isTrained,
   type LowRankAdapter,
   type ModelAdapter,
   type Pass,

@@ -1,16 +1,10 @@
-import {
-  type DatasetFormat,
-  type FeaturesRow,
-  listHint,
-  rowHint,
-  type TextualRow,
-  unionHint,
-} from '@lorasmith/contracts';
-import { MAX_FAULTS_PER_ROW, type RowFault, type RowFormat } from './objectives/objective.js';
+import { type DatasetFormat, listHint, rowHint, unionHint } from '@lorasmith/contracts';
+import { type AnyRow, MAX_FAULTS_PER_ROW, type RowFault, type RowFormat } from './objectives/objective.js';
 import { OBJECTIVES } from './objectives/objectives.js';
+import { PAIR_FORMATS } from './objectives/preference/pair-formats.js';
 
 export type CheckedRow =
-  | { format: DatasetFormat; row: TextualRow | FeaturesRow; faults: [] }
+  | { format: DatasetFormat; row: AnyRow; faults: [] }
   | { format: DatasetFormat | null; row: null; faults: RowFault[] };
 
 const FORMATS = OBJECTIVES.flatMap(({ formats }) => formats);
@@ -32,15 +26,18 @@ export function checkRow(row: unknown): CheckedRow {
   const isOfSchema = format.schema.Check(row);
   const faults = isOfSchema ? format.faults(row) : schemaFaults(format, row);
   if (!isOfSchema || faults.length > 0) return refuse(format.name, faults);
-  return { format: format.name, row: row as TextualRow | FeaturesRow, faults: [] };
+  return { format: format.name, row: row as AnyRow, faults: [] };
 }
+
+/** In the order in which their keys are looked for: a pair of answers may have a prompt, too. */
+const LOOKED_FOR = [...PAIR_FORMATS, ...FORMATS.filter((format) => !PAIR_FORMATS.includes(format))];
 
 const KNOWN_KEYS = FORMATS.map(({ keys }) => keys).join('; ');
 
 /** The format by the row's keys, whether or not the rest of the row is valid; null when no key is known. */
 export function formatOf(row: unknown): RowFormat | null {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
-  return FORMATS.find(({ tellingKeys }) => tellingKeys.some((key) => Object.hasOwn(row, key))) ?? null;
+  return LOOKED_FOR.find(({ tellingKeys }) => tellingKeys.some((key) => Object.hasOwn(row, key))) ?? null;
 }
 
 function refuse(format: DatasetFormat | null, faults: RowFault[]): CheckedRow {
@@ -84,7 +81,7 @@ function schemaFaults({ schema, keys, named }: RowFormat, row: unknown): RowFaul
   return faults;
 }
 
-const MESSAGE = /^messages\.\d+$/;
+const MESSAGE = /^(messages|prompt|chosen|rejected|input\.messages|(non_)?preferred_output)\.\d+$/;
 const MESSAGE_KEYS = '"role", "content", "reasoning_content", "name", "tool_calls", "tool_call_id" and "weight"';
 
 type SchemaErrors = ReturnType<RowFormat['schema']['Errors']>;

@@ -4,10 +4,13 @@ import type { ExampleNotes, ExampleRecord } from './example-file/example-format.
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import type { FaultList } from './fault-list.js';
 import type { LengthLimit } from './objectives/next-token/length-limit.js';
+import type { Objective } from './objectives/objective.js';
 import { throwIfPlanningStopped } from './planning-stopped.js';
 
 export interface FitExamplesOptions {
   limit: LengthLimit;
+  /** See {@link Objective}. */
+  longestOf: Objective['longestOf'];
   store: ExampleStore;
   /** Receives what is wrong with rows. */
   faults: FaultList;
@@ -26,7 +29,7 @@ const SCAN_RECORDS = 20_000;
  * @throws ProductError `cancelled`, `storage_full`
  */
 export async function fitExamples(rows: OpenExamples, options: FitExamplesOptions): Promise<OpenExamples | null> {
-  const { limit, store, faults, signal } = options;
+  const { limit, longestOf, store, faults, signal } = options;
   const { file } = rows;
   const { counts, warnings, rendered } = file.summary.notes;
   if (counts.longest <= limit.maxTokens) return rows;
@@ -38,10 +41,12 @@ export async function fitExamples(rows: OpenExamples, options: FitExamplesOption
       throwIfPlanningStopped(signal);
     }
   };
+  const lengthOf = (record: ExampleRecord) =>
+    longestOf === null || record.codes <= limit.maxTokens ? record.codes : longestOf(file.codes(record));
   const before = faults.count;
-  for await (const { codes, line } of records()) {
-    const fault = limit.faultOf(codes);
-    if (fault !== null) faults.add({ ...fault, line });
+  for await (const record of records()) {
+    const fault = limit.faultOf(lengthOf(record));
+    if (fault !== null) faults.add({ ...fault, line: record.line });
   }
   if (faults.count > before) return null;
 
@@ -49,7 +54,7 @@ export async function fitExamples(rows: OpenExamples, options: FitExamplesOption
     const fitted = { ...counts };
     const leftOut = { pieces: 0, tokens: 0, line: 0 };
     for await (const record of records()) {
-      if (record.codes <= limit.maxTokens) {
+      if (lengthOf(record) <= limit.maxTokens) {
         add(record);
         continue;
       }

@@ -89,6 +89,7 @@ export async function checkWithoutRows(
   collect(faults, () => heldOutCount(dataset.rows, spec.validation.split));
   const objective = collect(faults, () => objectiveFor(model, dataset));
   if (validation !== null) collect(faults, () => requireObjective(objective, model, validation.dataset));
+  if (objective !== null) faults.add(...objective.settingsFaults({ spec, model, dataset }));
   const { texts = new ModelTexts() } = options;
   const prompts = objective === null ? [] : await samplePrompts({ spec, model, dataset }, { objective, texts, faults });
   return { model, targets, objective, prompts };

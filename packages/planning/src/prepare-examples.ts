@@ -54,7 +54,7 @@ export async function prepareExamples(options: PrepareExamplesOptions): Promise<
   if (rows === null || limit === null) return rows;
   let fitted: OpenExamples | null = null;
   try {
-    fitted = await fitExamples(rows, { limit, store, faults, signal });
+    fitted = await fitExamples(rows, { limit, longestOf: objective.longestOf, store, faults, signal });
     return fitted;
   } finally {
     if (fitted === null) await rows.close();

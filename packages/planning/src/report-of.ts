@@ -53,6 +53,7 @@ export function reportOf(sources: ReportSources): Report {
       total: tokensOfSteps(training, spec.training, steps),
       validation: validation?.tokens ?? 0,
     },
+    ...(training.kind === 'preference' ? { preference: { pairs: training.count, reference_accuracy: null } } : {}),
     steps: { per_epoch: steps.perEpoch, total: steps.total, warmup: steps.warmup },
     estimate: null,
     publish: publishedState(spec.training),

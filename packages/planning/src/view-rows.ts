@@ -13,8 +13,10 @@ import { type Line, textOfLine } from './jsonl/line-splitter.js';
 import { parseLine } from './jsonl/parse-line.js';
 import { readLines } from './jsonl/read-lines.js';
 import type { LengthLimit, LengthSettings, RowPiece } from './objectives/next-token/length-limit.js';
-import { isTrainedCode, sequenceOfCodes } from './objectives/next-token/token-examples.js';
+import { codesOfSequence, isTrainedCode, sequenceOfCodes } from './objectives/next-token/token-examples.js';
 import { objectiveFor } from './objectives/objectives.js';
+import { longerOf, pairOfCodes, type TokenPair } from './objectives/preference/pair-examples.js';
+import { trainedOf } from './objectives/preference/pair-limit.js';
 import { BatchConverter } from './row-conversion/batch-converter.js';
 
 export interface ViewRowsOptions {
@@ -93,7 +95,7 @@ async function viewer({
     await objective.createConverter({ model, dataset, completionFormat: settings.completion_format }, texts),
   );
   const limit = objective.lengthLimit({ model, spec: { training: settings } });
-  const tokenizer = objective.kind === 'next-token' ? (await texts.of(model.path)).tokenizer : null;
+  const tokenizer = limit === null ? null : (await texts.of(model.path)).tokenizer;
   return (line) => {
     const converted = converter.convertRow(parseLine(line)!);
     const faults = new FaultList();
@@ -102,10 +104,13 @@ async function viewer({
       faults.add(...converted.map((fault) => ({ ...fault, ...at })));
       return { ...textOf(line), faults: faults.listed, tokens: null };
     }
-    const fault = limit?.faultOf(converted.codes.length) ?? null;
+    const { codes } = converted;
+    const fault = limit?.faultOf(objective.longestOf?.(codes) ?? codes.length) ?? null;
     if (fault !== null) faults.add({ ...fault, ...at });
-    const tokens = tokenizer === null ? null : tokensOf(converted.codes, limit!, tokenizer);
-    return { ...textOf(line), faults: faults.listed, tokens };
+    const shown = { ...textOf(line), faults: faults.listed };
+    if (tokenizer === null) return { ...shown, tokens: null };
+    if (objective.kind === 'preference') return { ...shown, ...tokensOfPair(codes, limit!, tokenizer) };
+    return { ...shown, tokens: tokensOf(codes, fitted(codes, limit!), tokenizer) };
   };
 }
 
@@ -116,8 +121,7 @@ function textOf(line: Line): Pick<DatasetRowView, 'line' | 'text' | 'characters'
 }
 
 /** @param codes `[tokens]` of a whole row */
-function tokensOf(codes: Int32Array, limit: LengthLimit, tokenizer: Tokenizer): RowTokens {
-  const { outcome, pieces } = fitted(codes, limit);
+function tokensOf(codes: Int32Array, { outcome, pieces }: Fitted, tokenizer: Tokenizer): RowTokens {
   const { ids } = sequenceOfCodes(codes);
   const shown = [...ids.subarray(0, MAX_ROW_TOKENS)];
   const texts = textsOf(shown, tokenizer);
@@ -132,7 +136,31 @@ function tokensOf(codes: Int32Array, limit: LengthLimit, tokenizer: Tokenizer): 
   };
 }
 
-function fitted(codes: Int32Array, limit: LengthLimit): { outcome: RowTokens['outcome']; pieces: RowPiece[] } {
+interface Fitted {
+  outcome: RowTokens['outcome'];
+  pieces: RowPiece[];
+}
+
+/** Both sequences of a pair, with what becomes of each. @param codes of the whole row */
+function tokensOfPair(
+  codes: Int32Array,
+  limit: LengthLimit,
+  tokenizer: Tokenizer,
+): Pick<DatasetRowView, 'tokens' | 'rejected_tokens'> {
+  const longest = longerOf(codes);
+  const isRefused = limit.faultOf(longest) !== null;
+  const outcome = longest <= limit.maxTokens ? 'complete' : isRefused ? 'refused' : limit.fit(codes).outcome;
+  const { chosen, rejected } = pairOfCodes(codes);
+  const side = (sequence: TokenPair['chosen']): RowTokens => {
+    const tokens = Math.min(sequence.ids.length, limit.maxTokens);
+    const piece = { start: 0, tokens, trained: trainedOf({ trained: sequence.trained.subarray(0, tokens) }) };
+    const isTrained = outcome === 'complete' || outcome === 'truncated';
+    return tokensOf(codesOfSequence(sequence), { outcome, pieces: isTrained ? [piece] : [] }, tokenizer);
+  };
+  return { tokens: side(chosen), rejected_tokens: side(rejected) };
+}
+
+function fitted(codes: Int32Array, limit: LengthLimit): Fitted {
   if (codes.length <= limit.maxTokens) {
     const trained = codes.subarray(1).filter(isTrainedCode).length;
     return { outcome: 'complete', pieces: [{ start: 0, tokens: codes.length, trained }] };

@@ -1,12 +1,13 @@
 import type { JoinedBatch, LoadedModel } from '@lorasmith/models';
-import type { Examples } from '@lorasmith/planning';
-import type { BatchLoss, Objective, PassLoss, PassOptions } from './objectives/objective.js';
+import type { BatchExamples, BatchLoss, Objective, PassLoss, PassOptions } from './objectives/objective.js';
 import { objectiveOn } from './objectives/objectives.js';
 
 /** A micro-batch that its model can be run on. */
 export interface Batch {
   /** Tokens read; rows for a classifier. */
   tokens: number;
+  /** Targets of the loss. */
+  labels: number;
   /** Forward and backward; the adapters take up their gradients. */
   lossAndGradients(options: PassOptions): PassLoss;
   /** Forward only. */
@@ -20,20 +21,23 @@ export interface Batch {
 /** Joins a model with the examples it trains on. */
 export interface BatchSource {
   count: number;
-  /** Puts examples into one micro-batch. See {@link Objective}. */
-  batch(indices: ArrayLike<number>): Batch;
+  /** Puts examples into micro-batches whose losses are averaged together: of a step, or of an evaluation. Each is made when it is asked for. */
+  batches(microBatches: readonly ArrayLike<number>[]): Iterable<Batch>;
   /** See {@link Objective}. */
   metrics: Objective<never>['metrics'];
 }
 
-export function batchSource(model: LoadedModel, examples: Examples): BatchSource {
+export function batchSource(model: LoadedModel, examples: BatchExamples): BatchSource {
   const { count } = examples;
   const objective = objectiveOn(model, examples.kind);
   return {
     count,
-    batch(indices) {
-      const tokens = Array.from(indices).reduce((sum, index) => sum + examples.lengthOf(index), 0);
-      return runnable(objective, objective.batch(examples, indices), tokens);
+    *batches(microBatches) {
+      const share = objective.likelihoodShare?.(examples, microBatches) ?? 1;
+      for (const indices of microBatches) {
+        const tokens = Array.from(indices).reduce((sum, index) => sum + examples.lengthOf(index), 0);
+        yield runnable(objective, objective.batch(examples, indices, share), tokens);
+      }
     },
     metrics: (losses) => objective.metrics(losses),
   };
@@ -53,6 +57,10 @@ class BatchWithObjective<Kind> implements Batch {
     this.tokens = tokens;
     this.#objective = objective;
     this.#batch = batch;
+  }
+
+  get labels(): number {
+    return this.#objective.labelsIn(this.#batch);
   }
 
   lossAndGradients(options: PassOptions): PassLoss {

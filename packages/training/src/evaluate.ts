@@ -4,7 +4,7 @@ import type { BatchLoss, PassOptions } from './objectives/objective.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 
 /** The cost of a forward pass, as a share of that of a pass that trains. */
-const FORWARD_SHARE = 0.5;
+export const FORWARD_SHARE = 0.5;
 
 /** Metrics over held-out examples, without dropout. @throws ProductError cancelled before a batch */
 export async function evaluate(
@@ -15,12 +15,19 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const losses: BatchLoss[] = [];
   let tokens = 0;
-  for (let first = 0; first < source.count; first += batchSize) {
-    const indices = Array.from({ length: Math.min(batchSize, source.count - first) }, (_, i) => first + i);
-    const batch = source.batch(indices);
+  let trained = 0;
+  for (const batch of source.batches(inOrder(source.count, batchSize))) {
     losses.push(await passes.turn(FORWARD_SHARE * batch.tokens, () => batch.loss({ adapters })));
     tokens += batch.tokens;
+    trained += batch.labels;
   }
-  const trained = losses.reduce((sum, { normaliser }) => sum + normaliser, 0);
   return { ...source.metrics(losses), tokens, trained_tokens: trained };
+}
+
+/** The numbers from 0 on, in batches. */
+export function inOrder(count: number, batchSize: number): number[][] {
+  return Array.from({ length: Math.ceil(count / batchSize) }, (_, batch) => {
+    const first = batch * batchSize;
+    return Array.from({ length: Math.min(batchSize, count - first) }, (_, i) => first + i);
+  });
 }

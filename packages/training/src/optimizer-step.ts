@@ -1,13 +1,19 @@
-import { MAX_ACCUMULATION_STEPS, ProductError, type TrainingSettings } from '@lorasmith/contracts';
+import {
+  MAX_ACCUMULATION_STEPS,
+  type PreferenceMetrics,
+  ProductError,
+  type TrainingSettings,
+} from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW, ComputedUpdate } from './adamw.js';
 import type { Batch } from './batches.js';
 import { sumOf } from './objectives/objective.js';
+import { type PairFigures, preferenceMetrics } from './objectives/preference/pair-figures.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 
 export interface StepResult {
-  /** Mean over the trained tokens of the step, before the update. */
+  /** Mean over the trained tokens of the step, or over its pairs of answers, before the update. */
   loss: number;
   /** Share of the trained tokens that the model ranks first, before the update. */
   accuracy: number;
@@ -15,6 +21,8 @@ export interface StepResult {
   gradNorm: number;
   tokens: number;
   trainedTokens: number;
+  /** Of an objective over pairs of answers, else null. */
+  preference: PreferenceMetrics | null;
 }
 
 /**
@@ -36,7 +44,8 @@ export async function optimizerStep(
   let update: ComputedUpdate | null = null;
   const losses: Tensor[] = [];
   const correct: Tensor[] = [];
-  let trainedTokens = 0;
+  const pairs: PairFigures[] = [];
+  let [normaliser, trainedTokens] = [0, 0];
   let tokens = 0;
   let pass = 0;
   try {
@@ -46,22 +55,25 @@ export async function optimizerStep(
       const result = await passes.lossAndGradients({ batch, adapter, dropoutSeed, recomputedLayers });
       losses.push(result.losses);
       correct.push(result.correct);
-      trainedTokens += result.normaliser;
+      pairs.push(...(result.pairs ?? []));
+      normaliser += result.normaliser;
+      trainedTokens += batch.labels;
       tokens += batch.tokens;
       const { gradient } = result;
       const before: Tensor | null = gradientSum;
       gradientSum = before === null ? gradient : keep(scope(() => add(before, gradient)));
       if (before !== null) dispose([before, gradient]);
     }
-    const settled = { learningRate: settings.learningRate, gradientScale: 1 / trainedTokens, maxNorm };
+    const settled = { learningRate: settings.learningRate, gradientScale: 1 / normaliser, maxNorm };
     update = keep(optimizer.compute(adapter.parameters, gradientSum!, settled));
     const { lossSum, correctCount, gradNorm } = readOnce(losses, correct, update.squareSum);
-    const loss = lossSum / trainedTokens;
+    const loss = lossSum / normaliser;
     checkFinite(loss, gradNorm, optimizer.step + 1);
     const adopted = update;
     update = null;
     adapter.setParameters(optimizer.adopt(adopted));
-    return { loss, accuracy: correctCount / trainedTokens, gradNorm, tokens, trainedTokens };
+    const preference = pairs.length === 0 ? null : preferenceMetrics(pairs);
+    return { loss, accuracy: correctCount / normaliser, gradNorm, tokens, trainedTokens, preference };
   } finally {
     dispose([gradientSum, losses, correct, update]);
   }

@@ -18,7 +18,14 @@ import {
 } from '@lorasmith/model-folder';
 import { ALL_LAYERS, type LoadedModel } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
-import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
+import {
+  type Examples,
+  logitsPerChunk,
+  type PairExamples,
+  type Plan,
+  planJob,
+  type TokenizingProgress,
+} from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW, MOMENT_BITS } from './adamw.js';
 import { BaseModelCache, type HeldBase, stoppableLoading } from './base-model-cache.js';
@@ -28,6 +35,8 @@ import { Disposals } from './disposals.js';
 import { engineError } from './engine-error.js';
 import { findStart, type RunStart } from './find-start.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
+import { judgedPairs } from './objectives/preference/pair-batch.js';
+import { type References, referencesOf, shareRight } from './objectives/preference/reference-pass.js';
 import { type RunIdentity, runIdentity } from './run-parts.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
@@ -133,7 +142,17 @@ async function startOf(options: TrainOptions, planned: PlannedRun, disposals: Di
 async function buildRun(
   options: TrainOptions,
   passes: Participant,
-  { model, texts, plan, start, identity, initial, held, recomputedLayers, report }: PlannedRun & StartedRun,
+  {
+    model,
+    texts,
+    plan,
+    start,
+    identity,
+    initial,
+    held,
+    recomputedLayers,
+    report: plannedReport,
+  }: PlannedRun & StartedRun,
   disposals: Disposals,
 ): Promise<PreparedRun> {
   const { spec, dataset } = options;
@@ -149,6 +168,12 @@ async function buildRun(
     rateFactors: ratio === null ? null : adapter.learningRateFactors(ratio),
   });
   disposals.add(() => optimizer.dispose());
+
+  const references = await pairReferences(options, passes, { plan, base, adapter, identity });
+  const report = reportWith(plannedReport, references);
+  if (report !== plannedReport) options.onEvent({ type: 'report-ready', data: { report } });
+  const source = (examples: Examples, reference: Float32Array | null) =>
+    batchSource(base, examples.kind === 'preference' ? judgedPairs(examples, spec.objective!, reference) : examples);
 
   const described = {
     base_model: {
@@ -171,8 +196,8 @@ async function buildRun(
     adapter,
     optimizer,
     data: {
-      training: batchSource(base, plan.training),
-      validation: plan.validation === null ? null : batchSource(base, plan.validation),
+      training: source(plan.training, references?.training ?? null),
+      validation: plan.validation && source(plan.validation, references?.validation ?? null),
     },
     passes,
     sampler: await samplerOf({ spec, model, base, adapter, prompts: plan.prompts, texts, turn: passes.turn }),
@@ -181,6 +206,38 @@ async function buildRun(
   });
   if (start.resumeFrom !== null) run.resume(start.resumeFrom);
   return { run, model, base, adapter, described, plan, dispose: () => disposals.dispose() };
+}
+
+/** The log-probabilities of pairs of answers under their reference; null for another objective, or a loss without a reference. */
+async function pairReferences(
+  { spec, initialAdapterFolder, checkpointFolder, signal, pause, onEvent }: TrainOptions,
+  passes: Participant,
+  { plan, base, adapter, identity }: { plan: Plan; base: LoadedModel; adapter: LoraAdapter; identity: RunIdentity },
+): Promise<References | null> {
+  const { training, validation } = plan;
+  if (training.kind !== 'preference') return null;
+  return await referencesOf({
+    settings: spec.objective!,
+    training,
+    // A validation dataset has rows of the same objective.
+    validation: validation as PairExamples | null,
+    base,
+    // The run has not begun: the adapter is still the one that it starts from.
+    adapters: initialAdapterFolder === null ? [] : [{ adapter }],
+    batchSize: spec.training.batch_size,
+    run: identity.id,
+    folder: checkpointFolder,
+    passes,
+    signal,
+    pause,
+    onEvent,
+  });
+}
+
+/** The report, once the reference has read all pairs. */
+function reportWith(report: Report, references: References | null): Report {
+  if (references === null || report.preference === undefined) return report;
+  return { ...report, preference: { ...report.preference, reference_accuracy: shareRight(references.training) } };
 }
 
 function referenceTo({ id, sha256, rows }: Dataset): TrainingOutcome['dataset'] {

@@ -30,7 +30,7 @@ export interface TrainOptions {
    * end are completed: the next process would have to repeat them. @defaultValue never
    */
   pause?: AbortSignal;
-  /** tokenizing-progressed, report-ready, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, training-stopped-early, checkpoint-saved. */
+  /** tokenizing-progressed, report-ready, reference-progressed, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
   /** The measurements of this machine; null: no estimate is made. */
   machine?: MachineProfile | null;

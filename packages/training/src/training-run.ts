@@ -10,7 +10,7 @@ import type { LoraAdapter } from '@lorasmith/lora';
 import { type Plan, RowOrder } from '@lorasmith/planning';
 import { bytesOfMoment, momentOfBytes, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
-import type { Batch, BatchSource } from './batches.js';
+import type { BatchSource } from './batches.js';
 import { evaluate } from './evaluate.js';
 import { EvaluationWatch } from './evaluation-watch.js';
 import { learningRateAt } from './learning-rate.js';
@@ -140,7 +140,7 @@ export class TrainingRun {
     const startedMs = performance.now();
     const { epoch, microBatches } = this.#rows.rowsOf(optimizer.step);
     const learningRate = learningRateAt(optimizer.step, settings, steps);
-    const batches = inTurn(microBatches, data.training);
+    const batches = data.training.batches(microBatches);
     const stepSettings = { ...settings, learningRate, recomputedLayers };
     const result = await optimizerStep(adapter, optimizer, batches, stepSettings, passes);
     const seconds = (performance.now() - startedMs) / 1000;
@@ -153,6 +153,7 @@ export class TrainingRun {
         epoch,
         loss: result.loss,
         accuracy: result.accuracy,
+        ...(result.preference === null ? {} : { preference: result.preference }),
         learning_rate: learningRate,
         grad_norm: result.gradNorm,
         tokens_per_second: result.tokens / seconds,
@@ -300,9 +301,4 @@ function valuesOf(moment: Tensor): Float32Array | Uint8Array {
 
 function momentOf(values: Float32Array | Uint8Array): Tensor {
   return values instanceof Uint8Array ? momentOfBytes(values) : vectorOf(values);
-}
-
-/** Micro-batches are made one at a time: a step may have thousands. */
-function* inTurn(microBatches: readonly Int32Array[], source: BatchSource): Iterable<Batch> {
-  for (const indices of microBatches) yield source.batch(indices);
 }

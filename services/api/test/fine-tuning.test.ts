@@ -67,6 +67,16 @@ beforeEach(async () => {
   file = (await upload(promptRows(8))).json().id;
 });
 
+/** Rows with two answers, as OpenAI has them. */
+const pairRows = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({
+    input: { messages: [{ role: 'user', content: `Say ${i}.` }] },
+    preferred_output: [{ role: 'assistant', content: `${i}` }],
+    non_preferred_output: [{ role: 'assistant', content: `It is ${i}.` }],
+  }))
+    .map((row) => `${JSON.stringify(row)}\n`)
+    .join('');
+
 type Method = 'GET' | 'POST' | 'DELETE';
 const call = (method: Method, url: string, payload?: object, who = 'own') =>
   api.app.inject({
@@ -306,6 +316,33 @@ describe('a fine-tuning job', () => {
     expect(await jobOf(own)).toMatchObject({ id: own, hyperparameters: { n_epochs: 0.5 } });
   });
 
+  test('of the method dpo is a job of preferences', async () => {
+    const training_file = (await upload(pairRows(8))).json().id;
+    const given = { beta: 0.3, n_epochs: 2, batch_size: 4, learning_rate_multiplier: 2 };
+    const made = checked(
+      FineTuningJob,
+      await create({ training_file, method: { type: 'dpo', dpo: { hyperparameters: given } } }),
+    );
+    expect(made.method).toEqual({ type: 'dpo', dpo: { hyperparameters: given } });
+    expect((await get(`/jobs/${made.id}`)).json()).toMatchObject({
+      objective: { kind: 'preference', loss: 'sigmoid', beta: 0.3, label_smoothing: 0, sft_weight: 0 },
+      training: { epochs: 2, batch_size: 4, learning_rate: 1e-5 },
+    });
+    const auto = { beta: 'auto', n_epochs: 'auto', batch_size: 'auto', learning_rate_multiplier: 'auto' } as const;
+    for (const dpo of [undefined, {}, { hyperparameters: auto }]) {
+      const method = { type: 'dpo', ...(dpo === undefined ? {} : { dpo }) };
+      const { method: answered } = checked(FineTuningJob, await create({ training_file, method }));
+      const hyperparameters = { beta: 0.1, n_epochs: 10, batch_size: 1, learning_rate_multiplier: 1 };
+      expect(answered).toEqual({ type: 'dpo', dpo: { hyperparameters } });
+    }
+    const supervised = await create({ training_file });
+    expect(refusal(supervised)).toEqual([400, 'invalid_job', 'method.type']);
+    expect(messageOf(supervised)).toContain('{"type": "dpo"}');
+    const unpaired = await create({ method: { type: 'dpo' } });
+    expect(refusal(unpaired)).toEqual([400, 'invalid_job', 'training_file']);
+    expect(messageOf(unpaired)).toContain('the format prompt_completion');
+  });
+
   test.each([
     ['nothing', {}],
     ['auto', { hyperparameters: { n_epochs: 'auto', batch_size: 'auto', learning_rate_multiplier: 'auto' } }],
@@ -339,9 +376,16 @@ describe('a fine-tuning job', () => {
   });
 
   test.each([
-    ['another method', { method: { type: 'dpo' } }, 'method.type', 'dpo'],
+    ['another method', { method: { type: 'kto' } }, 'method.type', 'only supervised and dpo'],
+    [
+      'a beta of 0',
+      { method: { type: 'dpo', dpo: { hyperparameters: { beta: 0 } } } },
+      'method.dpo.hyperparameters.beta',
+      '0',
+    ],
     ['reinforcement', { method: { type: 'reinforcement', reinforcement: {} } }, 'method.type', 'reinforcement'],
     ['settings of another method', { method: { type: 'supervised', dpo: {} } }, 'method.dpo', 'not supported'],
+    ['supervised settings of dpo', { method: { type: 'dpo', supervised: {} } }, 'method.supervised', 'not supported'],
     ['integrations', { integrations: [{ type: 'wandb' }] }, 'integrations', 'not supported'],
     [
       'hyperparameters in both places',

@@ -8,6 +8,7 @@ import {
   type JobId,
   type JobSpec,
   ProductError,
+  type RenderedRow,
   specOf,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
@@ -82,7 +83,7 @@ function publicSpecOf(job: Job): JobSpec {
 function originOf(job: Job, outcome: TrainingOutcome): AdapterManifest['origin'] {
   const { dataset, validation_dataset, report, result, probe, checks } = outcome;
   // An adapter is given to others, the rows are not.
-  const described = { ...report, rendered: report.rendered && { ...report.rendered, first_row: [] } };
+  const described = { ...report, rendered: report.rendered && withoutRow(report.rendered) };
   const training = {
     dataset,
     validation_dataset,
@@ -95,4 +96,9 @@ function originOf(job: Job, outcome: TrainingOutcome): AdapterManifest['origin']
   return job.kind === 'train'
     ? { kind: 'trained', job: job.id, ...training }
     : { kind: 'published-checkpoint', ...job.checkpoint, ...training };
+}
+
+/** A manifest must not reveal rows. */
+function withoutRow({ completion_format }: RenderedRow): RenderedRow {
+  return { completion_format, first_row: [] };
 }

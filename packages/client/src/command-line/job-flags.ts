@@ -3,13 +3,22 @@ import type { ParseArgsConfig } from 'node:util';
 import {
   type JobRequest,
   LoraSettings,
+  PreferenceObjective,
   ProductError,
   TrainingSettings,
   ValidationSettings,
 } from '@lorasmith/contracts';
 
 /** The job settings that have flags. They are derived from the contracts: each new setting gets a flag. */
-const SECTIONS = { lora: LoraSettings, training: TrainingSettings, validation: ValidationSettings } as const;
+const SECTIONS = {
+  lora: LoraSettings,
+  training: TrainingSettings,
+  validation: ValidationSettings,
+  objective: PreferenceObjective,
+} as const;
+
+/** Flags that are not named after their property. */
+const NAMES: Readonly<Record<string, string>> = { 'objective.kind': 'objective' };
 
 export interface JobFlag {
   /** The flag without `--`, for example `learning-rate`. */
@@ -29,7 +38,9 @@ export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([
     const usual = isEmpty ? '' : ` [${String(preset)}]`;
     return {
       // The section is added where the property name alone is ambiguous.
-      flag: (section === 'validation' ? `validation_${property}` : property).replaceAll('_', '-'),
+      flag: (
+        NAMES[`${section}.${property}`] ?? (section === 'validation' ? `validation_${property}` : property)
+      ).replaceAll('_', '-'),
       section: section as keyof typeof SECTIONS,
       property,
       description: `${description ?? ''}${usual}`.trim(),

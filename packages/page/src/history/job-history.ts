@@ -5,7 +5,10 @@ import { Curve } from './curve.js';
 export type Evaluation = EventData<'evaluation-finished'>;
 export type StepData = EventData<'step-finished'>;
 /** An event that is worth a line of its own. */
-export type NotedEvent = Exclude<JobEvent, { type: 'step-finished' | 'tokenizing-progressed' }>;
+export type NotedEvent = Exclude<
+  JobEvent,
+  { type: 'step-finished' | 'tokenizing-progressed' | 'reference-progressed' }
+>;
 
 const MAX_EVALUATIONS = 1000;
 const MAX_ROUNDS = 100;
@@ -13,7 +16,15 @@ const MAX_NOTED = 200;
 
 /** The values of a step that have a curve. */
 export const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens_per_second', 'epoch'] as const;
-export type CurveName = (typeof CURVES)[number];
+/** Those of a step over pairs of answers. */
+export const PREFERENCE_CURVES = [
+  'rewards/chosen',
+  'rewards/rejected',
+  'rewards/margins',
+  'logps/chosen',
+  'logps/rejected',
+] as const;
+export type CurveName = (typeof CURVES)[number] | (typeof PREFERENCE_CURVES)[number];
 
 /**
  * The history of a job from its events, in bounded memory whatever their number. `add` takes them in their order; a reader that was
@@ -30,6 +41,11 @@ export class JobHistory {
     grad_norm: new Curve(),
     tokens_per_second: new Curve(),
     epoch: new Curve(),
+    'rewards/chosen': new Curve(),
+    'rewards/rejected': new Curve(),
+    'rewards/margins': new Curve(),
+    'logps/chosen': new Curve(),
+    'logps/rejected': new Curve(),
   };
   /** Seconds from the first event to the end of each step. */
   readonly seconds = new Curve();
@@ -43,6 +59,7 @@ export class JobHistory {
   report: Report | null = null;
   lastStep: StepData | null = null;
   tokenizing: EventData<'tokenizing-progressed'> | null = null;
+  reference: EventData<'reference-progressed'> | null = null;
   /** The first step whose event the service still has; null: none. */
   firstStep: number | null = null;
 
@@ -58,12 +75,17 @@ export class JobHistory {
       this.tokenizing = event.data;
       return;
     }
+    if (event.type === 'reference-progressed') {
+      this.reference = event.data;
+      return;
+    }
     this.noted.push(event);
     if (this.noted.length > MAX_NOTED) this.noted.splice(0, this.noted.length - MAX_NOTED);
     switch (event.type) {
       case 'report-ready':
         this.report = event.data.report;
         this.tokenizing = null;
+        this.reference = null;
         break;
       case 'evaluation-finished':
         this.evaluations = thinned(withStep(this.evaluations, event.data), MAX_EVALUATIONS);
@@ -86,6 +108,10 @@ export class JobHistory {
   #addStep(data: StepData, ms: number): void {
     this.seconds.add(data.step, ms / 1000);
     for (const name of CURVES) this.curves[name].add(data.step, data[name]);
+    const { preference } = data;
+    if (preference !== undefined) {
+      for (const name of PREFERENCE_CURVES) this.curves[name].add(data.step, preference[name]);
+    }
     if (this.firstStep === null || data.step < this.firstStep) this.firstStep = data.step;
     this.lastStep = data;
   }

@@ -53,6 +53,8 @@ export function batchLoad(examples: Examples, settings: TrainingSettings, steps:
   });
   const load = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
   const sums = { tokens: 0, labels: 0, squares: 0, microBatches: 0 };
+  // The two of a pair are taken to be equally long.
+  const sequences = examples.kind === 'preference' ? 2 : 1;
   let examplesRead = 0;
   let stepsRead = 0;
   while (stepsRead < Math.min(steps.total, MOST_STEPS) && examplesRead < MOST_EXAMPLES) {
@@ -63,7 +65,7 @@ export function batchLoad(examples: Examples, settings: TrainingSettings, steps:
         const length = examples.lengthOf(index);
         batchTokens += length;
         batchLabels += examples.labelsOf(index);
-        sums.squares += length ** 2;
+        sums.squares += length ** 2 / sequences;
         load.longestRow = Math.max(load.longestRow, length);
       }
       load.mostTokens = Math.max(load.mostTokens, batchTokens);

@@ -1,4 +1,5 @@
 import {
+  hasReference,
   type JobSpec,
   MAX_ACCUMULATION_STEPS,
   type MachineProfile,
@@ -189,7 +190,7 @@ function memoryOf(
 /** Seconds of evaluations and samples. @param forwardSeconds of a token */
 function besideSteps(job: JobToEstimate, precision: Precision, forwardSeconds: number): number {
   const { spec, model, machine, prompts, steps } = job;
-  const evaluations = evaluationSeconds(job, forwardSeconds);
+  const evaluations = evaluationSeconds(job, forwardSeconds) + referenceSeconds(job, forwardSeconds);
   const sampling = samplingOf(spec, prompts);
   if (sampling === null) return evaluations;
   const weightBytes = weightMemory(model, precision);
@@ -201,6 +202,12 @@ function besideSteps(job: JobToEstimate, precision: Precision, forwardSeconds: n
 
 function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): SamplingLoad | null {
   return samples === null ? null : { settings: samples, prompts };
+}
+
+/** The time in which the reference reads all pairs once. */
+function referenceSeconds({ spec, training, validation }: JobToEstimate, forwardSeconds: number): number {
+  if (spec.objective === undefined || !hasReference(spec.objective.loss)) return 0;
+  return (training.tokens + (validation?.tokens ?? 0)) * forwardSeconds;
 }
 
 /** The time of evaluations before, during and after training. */

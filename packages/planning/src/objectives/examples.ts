@@ -1,5 +1,6 @@
 import type { FeatureExamples } from './classification/feature-examples.js';
 import type { TokenExamples } from './next-token/token-examples.js';
+import type { PairExamples } from './preference/pair-examples.js';
 
 /** The examples of a job. The `kind` is that of the objective. */
-export type Examples = TokenExamples | FeatureExamples;
+export type Examples = TokenExamples | FeatureExamples | PairExamples;

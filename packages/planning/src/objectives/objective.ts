@@ -6,6 +6,7 @@ import type {
   Fault,
   FeaturesRow,
   JobSpec,
+  PairRow,
   RenderedRow,
   SamplePrompt,
   TextualRow,
@@ -76,6 +77,10 @@ export interface Objective {
   readonly remarkWarnings: Readonly<Record<string, (remark: RemarkCount) => Fault>>;
   /** The handling of long rows with these settings; null where rows have no length. */
   lengthLimit(job: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit | null;
+  /** Tokens of the longest sequence of an example; null where it is one sequence, of as many as {@link tokensOf} says. */
+  longestOf: ((codes: Int32Array) => number) | null;
+  /** The settings of a job that this objective cannot have. */
+  settingsFaults(job: ObjectiveJob): CodedFault[];
   /** How many tokens a stored example counts for. */
   tokensOf(record: Pick<ExampleRecord, 'codes'>): number;
   /** Examples as the loss reads them. */
@@ -100,11 +105,21 @@ export interface SidesOfJob {
 /** @returns token ids */
 export type PromptEncoder = (prompt: SamplePrompt) => Int32Array;
 
+/** A row of any format. */
+export type AnyRow = TextualRow | FeaturesRow | PairRow;
+
+/** The fault of an objective of preferences for rows that have no pairs of answers. */
+export function refusePreference({ spec, dataset }: ObjectiveJob): CodedFault[] {
+  if (spec.objective === undefined) return [];
+  const message = `The objective is preference, which is trained on pairs of a chosen and a rejected answer; the dataset has the format ${dataset.format}. Leave objective out, or choose another dataset.`;
+  return [{ code: 'invalid_job', message, param: 'objective.kind' }];
+}
+
 /**
  * Converts rows to examples: each becomes one, whole. What the codes of an example mean only its objective knows: one
  * sequence with its mask, for instance, or several.
  */
-export interface RowConverter<Row extends TextualRow | FeaturesRow = TextualRow | FeaturesRow> {
+export interface RowConverter<Row extends AnyRow = AnyRow> {
   /**
    * @returns Its example, or what is wrong with the row for this model; the caller adds the line.
    * @throws ProductError of which each is a fault of this row

@@ -3,9 +3,10 @@ import type { ModelFolder } from '@lorasmith/model-folder';
 import { classification } from './classification/classification.js';
 import { nextToken } from './next-token/next-token.js';
 import type { Objective } from './objective.js';
+import { preference } from './preference/preference.js';
 
 /** Another objective is another folder, and a line here and in packages/training. */
-export const OBJECTIVES: readonly Objective[] = [nextToken, classification];
+export const OBJECTIVES: readonly Objective[] = [nextToken, classification, preference];
 
 /**
  * The objective for this model and dataset.

@@ -1,4 +1,11 @@
-import { type Dataset, type FeaturesRow, ProductError, type RenderedRow, type TextualRow } from '@lorasmith/contracts';
+import {
+  type Dataset,
+  type FeaturesRow,
+  type PairRow,
+  ProductError,
+  type RenderedRow,
+  type TextualRow,
+} from '@lorasmith/contracts';
 import { concatenate } from '../concatenate.js';
 import { checkRow } from '../dataset-row.js';
 import { type CodedFault, FaultList } from '../fault-list.js';
@@ -75,7 +82,7 @@ export class BatchConverter {
     }
     try {
       // The objective was chosen for the format of the dataset, and so of this row.
-      return this.#converter.convert(row as TextualRow & FeaturesRow);
+      return this.#converter.convert(row as TextualRow & FeaturesRow & PairRow);
     } catch (error) {
       if (!(error instanceof ProductError)) throw error;
       const found = new FaultList();

@@ -152,11 +152,14 @@ class ConversionResults {
   }
 
   /** Adds faults of rows that cannot be converted and of rows that are too long, in the order of their lines. */
-  #addFaults({ faults, records }: ConvertedBatch): void {
+  #addFaults({ faults, records, codes }: ConvertedBatch): void {
     const { objective, lengthFault } = this.#options;
     const ofLength = new FaultList();
+    let start = 0;
     for (let at = 0; at < records.length; at += RECORD_NUMBERS) {
-      const tokens = objective.tokensOf({ codes: records[at]! });
+      const own = codes.subarray(start, start + records[at]!);
+      start += records[at]!;
+      const tokens = objective.longestOf?.(own) ?? objective.tokensOf({ codes: own.length });
       this.#longest = Math.max(this.#longest, tokens);
       const fault = lengthFault?.(tokens) ?? null;
       if (fault !== null) ofLength.add({ ...fault, line: records[at + 3]! });

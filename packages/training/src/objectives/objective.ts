@@ -1,9 +1,14 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { ActingAdapter, JoinedBatch } from '@lorasmith/models';
-import type { Examples } from '@lorasmith/planning';
+import type { FeatureExamples, TokenExamples } from '@lorasmith/planning';
 import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
+import type { JudgedPairs } from './preference/pair-batch.js';
+import type { PairFigures } from './preference/pair-figures.js';
 
-/** The loss of a batch whose gradient was computed. It is still on the device: reading it waits for the whole pass. */
+/**
+ * The loss of a batch whose gradient was computed. It is still on the device: reading it waits for the whole pass. An objective over
+ * pairs has one loss for each pair, in the place of that of each label.
+ */
 export interface PassLoss {
   /** `[labels]` float32: the loss of each label, in the order of the batch. The caller's to free. */
   losses: Tensor;
@@ -11,17 +16,26 @@ export interface PassLoss {
   correct: Tensor;
   /** See {@link BatchLoss}. */
   normaliser: number;
+  /** See {@link BatchLoss}. */
+  pairs?: readonly PairFigures[];
 }
 
 /** The result of a loss over a batch. */
 export interface BatchLoss {
   /** Summed over what the normaliser counts. */
   lossSum: number;
-  /** The divisor of sums of losses and gradients: trained tokens, or rows of a classifier. */
+  /** The divisor of sums of losses and gradients: trained tokens, rows of a classifier, or pairs of answers. */
   normaliser: number;
-  /** Labels the model ranks first. */
+  /** Labels the model ranks first; pairs whose chosen answer has the higher reward. */
   correct: number;
+  /** The figures of each pair of answers; absent in other objectives. */
+  pairs?: readonly PairFigures[];
 }
+
+/** Examples to train or to evaluate on, with what their loss needs of them. */
+export type BatchExamples = TokenExamples | FeatureExamples | JudgedPairs;
+
+export type EvaluationMetrics = Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy' | 'preference'>;
 
 /** How the model is run. */
 export interface PassOptions {
@@ -35,10 +49,20 @@ export interface PassOptions {
  * The objective that a training minimizes: the loss, its gradient, what sums of both are divided by, and the metrics of an evaluation.
  * How rows become examples is the other half, in packages/planning under the same `kind`.
  */
-export interface Objective<Batch, Of extends Examples = Examples> {
+export interface Objective<Batch, Of extends BatchExamples = BatchExamples> {
   readonly kind: Of['kind'];
-  /** Reads some examples into one batch. */
-  batch(examples: Of, indices: ArrayLike<number>): Batch;
+  /**
+   * Reads some examples into one batch.
+   * @param share of all examples that are averaged with them; see {@link likelihoodShare}
+   */
+  batch(examples: Of, indices: ArrayLike<number>, share: number): Batch;
+  /**
+   * The share of a token in a mean that is weighed against a mean over pairs: pairs by tokens of all these examples. Absent in objectives
+   * that have no such mean; it is then 1.
+   */
+  likelihoodShare?(examples: Of, batches: readonly ArrayLike<number>[]): number;
+  /** Targets of the loss in a batch. */
+  labelsIn(batch: Batch): number;
   /** One batch of several. */
   join(batches: readonly Batch[]): JoinedBatch<Batch>;
   /** Forward only. */
@@ -48,7 +72,7 @@ export interface Objective<Batch, Of extends Examples = Examples> {
   /** The loss of each row, summed over its labels, in the order the rows were given in. */
   rowLosses(batch: Batch, options: PassOptions): Float32Array;
   /** The metrics of an evaluation, from the losses of its batches. */
-  metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'>;
+  metrics(losses: readonly BatchLoss[]): EvaluationMetrics;
 }
 
 /** The sum of some numbers, in float64 and in their order. */
@@ -64,8 +88,8 @@ function takeSum(numbers: Tensor): number {
 }
 
 /** The sums of a pass. Waits for it, and frees its tensors. */
-export function takeBatchLoss({ losses, correct, normaliser }: PassLoss): BatchLoss {
-  return { lossSum: takeSum(losses), correct: takeSum(correct), normaliser };
+export function takeBatchLoss({ losses, correct, ...rest }: PassLoss): BatchLoss {
+  return { lossSum: takeSum(losses), correct: takeSum(correct), ...rest };
 }
 
 /** Mean loss and share of correct labels, over what the normalisers count. */

@@ -3,10 +3,12 @@ import type { Examples } from '@lorasmith/planning';
 import { Classification } from './classification/classification.js';
 import { NextToken } from './next-token/next-token.js';
 import type { Objective } from './objective.js';
+import { Preference } from './preference/preference.js';
 
 /** Another objective is another folder, and a line here and in packages/planning. */
 const OBJECTIVES: { [Kind in Examples['kind']]: (base: LoadedModel) => Objective<unknown> } = {
   'next-token': (base) => new NextToken(ofKind(base, 'decoder')),
+  preference: (base) => new Preference(ofKind(base, 'decoder')),
   classification: (base) => new Classification(ofKind(base, 'classifier')),
 };
 

@@ -3,6 +3,7 @@ import { ALL_LAYERS, type DropoutSeed } from '@lorasmith/models';
 import { dispose, keep, slice, type Tensor } from '@lorasmith/tensor';
 import type { Batch } from '../batches.js';
 import { cardFailure, isOutOfMemory } from '../engine-error.js';
+import type { PairFigures } from '../objectives/preference/pair-figures.js';
 
 /** A micro-batch of one job, for a pass. */
 export interface MicroBatch {
@@ -22,6 +23,8 @@ export interface OwnLoss {
   correct: Tensor;
   /** The divisor of sums of losses and gradients; see PassLoss. */
   normaliser: number;
+  /** See PassLoss. */
+  pairs?: readonly PairFigures[] | undefined;
   /** `[parameters]` float32 of the summed loss */
   gradient: Tensor;
 }
@@ -68,19 +71,20 @@ function run(microBatches: readonly MicroBatch[]): OwnLoss[] {
   const results: OwnLoss[] = [];
   try {
     if (others.length === 0) {
-      const { losses, correct, normaliser } = first.batch.lossAndGradients({ adapters: [first], recomputedLayers });
-      results.push(keep({ losses, correct, normaliser, gradient: first.adapter.takeGradient() }));
+      const { losses, correct, ...own } = first.batch.lossAndGradients({ adapters: [first], recomputedLayers });
+      results.push({ ...own, ...keep({ losses, correct, gradient: first.adapter.takeGradient() }) });
       return results;
     }
     const joined = first.batch.join(others.map(({ batch }) => batch));
     const adapters = microBatches.map(({ adapter, dropoutSeed }, i) => {
       return { adapter, dropoutSeed, tokens: joined.tokens[i]! };
     });
-    const { losses, correct } = joined.batch.lossAndGradients({ adapters, recomputedLayers });
+    const { losses, correct, pairs } = joined.batch.lossAndGradients({ adapters, recomputedLayers });
     for (const [i, { adapter }] of microBatches.entries()) {
       const { first: from, count } = joined.labels[i]!;
       const own = { losses: slice(losses, [from], [count]), correct: slice(correct, [from], [count]) };
-      results.push(keep({ ...own, normaliser: count, gradient: adapter.takeGradient() }));
+      const ofPairs = pairs?.slice(from, from + count);
+      results.push({ ...keep({ ...own, gradient: adapter.takeGradient() }), normaliser: count, pairs: ofPairs });
     }
     dispose([losses, correct]);
     return results;

@@ -1,13 +1,24 @@
 import { createHash } from 'node:crypto';
-import { type JobRequest, JobSpec } from '@lorasmith/contracts';
+import { type JobRequest, JobSpec, objectiveOf, PREFERENCE_LEARNING_RATE } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 
 /** The request with every default filled in and its fields in the order of the schema. */
 export function jobSpecOf({ metadata = {}, ...request }: JobRequest): JobSpec {
-  const { validation = {}, lora = {}, training = {} } = request;
-  const filled = Value.Default(JobSpec, structuredClone({ ...request, validation, lora, training })) as JobSpec;
+  const { validation = {}, lora = {} } = request;
+  const { objective, training } = withObjective(request);
+  const given = { ...request, validation, lora, ...objective, training };
+  const filled = Value.Default(JobSpec, structuredClone(given)) as JobSpec;
   // metadata has no nested defaults, and `Default` would count its keys in UTF-16 units instead of characters.
   return Value.Parse(JobSpec, { ...filled, metadata });
+}
+
+/** The defaults that depend on the objective. */
+function withObjective({ objective, training = {} }: Omit<JobRequest, 'metadata'>) {
+  if (objective === undefined) return { training };
+  return {
+    objective: { objective: objectiveOf(objective) },
+    training: { learning_rate: PREFERENCE_LEARNING_RATE, ...training },
+  };
 }
 
 /**

@@ -1,6 +1,6 @@
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { JobEvent, NewJobEvent } from '@lorasmith/contracts';
+import type { JobEvent, NewJobEvent, PreferenceMetrics } from '@lorasmith/contracts';
 import { scalarsRecord, sessionStartRecord, versionRecord } from './event-file.js';
 import { mergeRecords } from './read-records.js';
 
@@ -119,21 +119,33 @@ function recordOf(event: NewJobEvent, at: Date): ScalarsOfStep | null {
   switch (event.type) {
     case 'step-finished': {
       const { step, loss, accuracy, learning_rate: rate, grad_norm: norm, tokens_per_second: speed } = event.data;
+      const { preference } = event.data;
       return scalarsOf(wallTime, step, {
         'train/loss': loss,
         'train/accuracy': accuracy,
         'train/learning_rate': rate,
         'train/grad_norm': norm,
         'train/tokens_per_second': speed,
+        ...withPrefix('train/', preference),
       });
     }
     case 'evaluation-finished': {
-      const { step, loss, perplexity, accuracy } = event.data;
-      return scalarsOf(wallTime, step, { 'eval/loss': loss, 'eval/perplexity': perplexity, 'eval/accuracy': accuracy });
+      const { step, loss, perplexity, accuracy, preference } = event.data;
+      return scalarsOf(wallTime, step, {
+        'eval/loss': loss,
+        'eval/perplexity': perplexity,
+        'eval/accuracy': accuracy,
+        ...withPrefix('eval/', preference),
+      });
     }
     default:
       return null;
   }
+}
+
+/** The metrics of pairs of answers, as TRL names them. */
+function withPrefix(prefix: string, metrics: PreferenceMetrics | undefined): Record<string, number> {
+  return Object.fromEntries(Object.entries(metrics ?? {}).map(([name, value]) => [prefix + name, value]));
 }
 
 function scalarsOf(wallTime: number, step: number, values: Readonly<Record<string, number | null>>): ScalarsOfStep {

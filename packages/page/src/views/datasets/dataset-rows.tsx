@@ -179,7 +179,7 @@ function TokensState({ dataset, baseModel }: { dataset: string; baseModel: strin
 }
 
 function Row({ row, showsIds }: { row: DatasetRowView; showsIds: boolean }) {
-  const { line, text, characters, faults, tokens } = row;
+  const { line, text, characters, faults, tokens, rejected_tokens: rejected } = row;
   return (
     <li class="card">
       <h3>Line {line}</h3>
@@ -195,7 +195,12 @@ function Row({ row, showsIds }: { row: DatasetRowView; showsIds: boolean }) {
           {characters > text.length && ` … (${countText(characters)} characters)`}
         </p>
       ) : (
-        <TokenText tokens={tokens} showsIds={showsIds} />
+        <>
+          {rejected !== undefined && <h4>Chosen</h4>}
+          <TokenText tokens={tokens} showsIds={showsIds} />
+          {rejected !== undefined && <h4>Rejected</h4>}
+          {rejected !== undefined && <TokenText tokens={rejected} showsIds={showsIds} />}
+        </>
       )}
     </li>
   );

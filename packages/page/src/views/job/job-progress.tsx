@@ -6,7 +6,7 @@ import type { JobHistory } from '../../history/job-history.js';
 
 /** The progress of an unfinished job: its place in the queue, its tokenized rows, or its step. */
 export function JobProgress({ job, history }: { job: Job; history: JobHistory }) {
-  const { lastStep, tokenizing } = history;
+  const { lastStep, tokenizing, reference } = history;
   if (job.status === 'queued') return <QueuePlace job={job} />;
   if (job.status === 'preparing') {
     if (tokenizing === null) return <p>The worker prepares the rows and the base model.</p>;
@@ -14,6 +14,11 @@ export function JobProgress({ job, history }: { job: Job; history: JobHistory })
     return (
       <Bar label={`${countText(rows)} of ${countText(total_rows)} rows tokenized`} value={rows} max={total_rows} />
     );
+  }
+  if (job.status === 'running' && reference !== null) {
+    const { pairs, total_pairs } = reference;
+    const label = `${countText(pairs)} of ${countText(total_pairs)} pairs read by the reference`;
+    return <Bar label={label} value={pairs} max={total_pairs} />;
   }
   if (lastStep === null || job.status === 'succeeded') return null;
   const { step, total_steps, epoch, seconds_left } = lastStep;

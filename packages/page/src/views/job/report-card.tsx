@@ -23,7 +23,12 @@ export function ReportCard({ report }: { report: Report }) {
           ['Too long', overflowText(rows)],
           ['Validation dataset', validation && <code>{validation.id}</code>],
           ['Too long for validation', validation && overflowText(validation)],
-          ['First row', report.rendered && <code class="rendered-row">{renderedText(report.rendered)}</code>],
+          ['First row', report.rendered && <code class="rendered-row">{renderedText(report.rendered.first_row)}</code>],
+          [
+            'Its rejected answer',
+            report.rendered?.rejected && <code class="rendered-row">{renderedText(report.rendered.rejected)}</code>,
+          ],
+          ['Pairs', report.preference && pairsText(report.preference)],
           ['Tokens', `${countText(tokens.total)}, ${countText(tokens.per_epoch)} an epoch`],
           ['Tokens with a loss', `${countText(tokens.trained_per_epoch)} an epoch`],
           ['Steps', `${countText(steps.total)}, ${countText(steps.per_epoch)} an epoch`],
@@ -55,8 +60,14 @@ export function ReportCard({ report }: { report: Report }) {
 }
 
 /** The text as the model reads it; what is trained is in brackets. */
-function renderedText({ first_row }: NonNullable<Report['rendered']>): string {
-  return first_row.map(({ text, trained }) => (trained ? `[${text}]` : text)).join('');
+function renderedText(parts: NonNullable<Report['rendered']>['first_row']): string {
+  return parts.map(({ text, trained }) => (trained ? `[${text}]` : text)).join('');
+}
+
+function pairsText({ pairs, reference_accuracy: share }: NonNullable<Report['preference']>): string {
+  const known =
+    share === null ? '' : `, of ${(100 * share).toFixed(1)} % the reference already prefers the chosen answer`;
+  return `${countText(pairs)} to train on${known}`;
 }
 
 /** The warnings of the service: odd, but not wrong. */

@@ -45,6 +45,27 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
         controls={<ChartControls {...settings} />}
       />
       <LineChart title="Accuracy" lines={accuracy} {...small} />
+      {history.lastStep?.preference === undefined ? null : (
+        <>
+          <LineChart
+            title="Rewards"
+            lines={[
+              curveLine(history, 'rewards/chosen', 'chosen', 1),
+              curveLine(history, 'rewards/rejected', 'rejected', 2),
+              curveLine(history, 'rewards/margins', 'margin', 3),
+            ]}
+            {...small}
+          />
+          <LineChart
+            title="Log-probabilities"
+            lines={[
+              curveLine(history, 'logps/chosen', 'chosen', 1),
+              curveLine(history, 'logps/rejected', 'rejected', 2),
+            ]}
+            {...small}
+          />
+        </>
+      )}
       <LineChart title="Learning rate" lines={[curveLine(history, 'learning_rate', 'learning rate', 3)]} {...small} />
       <LineChart title="Gradient norm" lines={[curveLine(history, 'grad_norm', 'before clipping', 4)]} {...small} />
       <LineChart title="Tokens/s" lines={[curveLine(history, 'tokens_per_second', 'tokens/s', 5)]} {...small} />

@@ -42,9 +42,17 @@ function groupsOf(fields: readonly JobField[]): [title: string, fields: JobField
   return [...groups];
 }
 
+const GROUPS: Readonly<Record<string, string>> = {
+  lora: 'Adapter',
+  objective: 'Objective',
+  training: 'Training',
+  validation: 'Validation',
+  samples: 'Samples',
+};
+
 function titleOf(path: readonly string[]): string {
   if (path.length === 1) return 'Other settings';
-  return { lora: 'Adapter', training: 'Training', validation: 'Validation', samples: 'Samples' }[path[0]!] ?? path[0]!;
+  return GROUPS[path[0]!] ?? path[0]!;
 }
 
 /** The form that starts a job, and beside it what the job would do. */

@@ -4,7 +4,13 @@ import type { ModelFolder } from '@lorasmith/model-folder';
 import type { CodedFault, FaultList } from '../../fault-list.js';
 import { throwIfPlanningStopped } from '../../planning-stopped.js';
 import type { Examples } from '../examples.js';
-import type { ConvertedRow, Objective, RowConverter, SidesOfJob } from '../objective.js';
+import {
+  type ConvertedRow,
+  type Objective,
+  type RowConverter,
+  refusePreference,
+  type SidesOfJob,
+} from '../objective.js';
 import { codesOfFeatures, StoredFeatures } from './feature-examples.js';
 import { FEATURES_FORMAT } from './row-format.js';
 
@@ -20,6 +26,8 @@ export const classification: Objective = {
   remarkWarnings: {},
   lengthLimit: () => null,
   tokensOf: () => 1,
+  longestOf: null,
+  settingsFaults: refusePreference,
   examples: (source, model) => new StoredFeatures(source, widthsOf(model).width),
   checkTargets: checkLabels,
   warnings: () => [],

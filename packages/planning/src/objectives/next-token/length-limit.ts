@@ -25,8 +25,10 @@ export interface RowPiece {
 /** How many tokens a sequence may have, and what becomes of a row that has more. */
 export class LengthLimit {
   readonly maxTokens: number;
+  /** The values of `on_overflow` that are no fault, in words. */
+  protected readonly outcomes: string = 'drop, truncate or split';
   readonly #maxPositions: number;
-  readonly #onOverflow: TrainingSettings['on_overflow'];
+  protected readonly onOverflow: TrainingSettings['on_overflow'];
 
   /**
    * @param limits `maxLength`: as the job sets it; `maxPositions`: as the model allows it
@@ -34,18 +36,18 @@ export class LengthLimit {
   constructor(limits: { maxLength: number; maxPositions: number; onOverflow: TrainingSettings['on_overflow'] }) {
     this.maxTokens = Math.min(limits.maxLength, limits.maxPositions);
     this.#maxPositions = limits.maxPositions;
-    this.#onOverflow = limits.onOverflow;
+    this.onOverflow = limits.onOverflow;
   }
 
   /** The fault of a row that is too long, with `on_overflow: error`; null for any other row. */
   faultOf(tokens: number): CodedFault | null {
-    if (this.#onOverflow !== 'error' || tokens <= this.maxTokens) return null;
+    if (this.onOverflow !== 'error' || tokens <= this.maxTokens) return null;
     const message = `The row has ${tokens} tokens; the limit is ${this.maxTokens}. ${this.#advice(tokens)}`;
     return { code: 'row_too_long', message };
   }
 
   #advice(tokens: number): string {
-    const overflow = 'set training.on_overflow to drop, truncate or split';
+    const overflow = `set training.on_overflow to ${this.outcomes}`;
     if (tokens <= this.#maxPositions) return `Raise training.max_seq_length, or ${overflow}.`;
     return `The model has ${this.#maxPositions} positions: shorten the row, or ${overflow}.`;
   }
@@ -57,7 +59,7 @@ export class LengthLimit {
    * @param codes `[tokens]` of the row
    */
   fit(codes: Int32Array): FittedRow {
-    switch (this.#onOverflow) {
+    switch (this.onOverflow) {
       case 'error':
         throw new Error('a row that is too long is a fault');
       case 'drop':

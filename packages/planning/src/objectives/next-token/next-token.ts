@@ -7,7 +7,13 @@ import {
   type ModelTexts,
 } from '@lorasmith/model-folder';
 import type { RowCounts } from '../../example-file/example-format.js';
-import type { Objective, ObjectiveJob, PromptEncoder, RowsOfModel } from '../objective.js';
+import {
+  type Objective,
+  type ObjectiveJob,
+  type PromptEncoder,
+  type RowsOfModel,
+  refusePreference,
+} from '../objective.js';
 import { RowEncoder } from './encode-row.js';
 import { LengthLimit, type LengthSettings } from './length-limit.js';
 import { TEXT_FORMATS } from './row-formats.js';
@@ -26,26 +32,33 @@ export const nextToken: Objective = {
   remarkWarnings: REMARK_WARNINGS,
   lengthLimit,
   tokensOf: ({ codes }) => codes,
+  longestOf: null,
+  settingsFaults: refusePreference,
   examples: (source) => new StoredTokens(source),
   checkTargets: null,
   warnings: lengthWarnings,
 };
 
 async function examplesDependOn({ model, dataset, completionFormat }: RowsOfModel): Promise<object> {
-  const { eosTokenIds: endTokenIds, vocabSize } = decoderOf(model);
   const ofPairs = isOfPairs(dataset) ? { completionFormat } : {};
-  return { tokenizer: await digestTokenizer(model.path), endTokenIds, vocabSize, ...ofPairs };
+  return { ...(await tokensDependOn(model)), ...ofPairs };
+}
+
+/** The parts of a model that decide what text becomes as tokens. */
+export async function tokensDependOn(model: ModelFolder): Promise<object> {
+  const { eosTokenIds: endTokenIds, vocabSize } = decoderOf(model);
+  return { tokenizer: await digestTokenizer(model.path), endTokenIds, vocabSize };
 }
 
 async function createConverter(rows: RowsOfModel, texts: ModelTexts): Promise<TokenRowConverter> {
   const { vocabSize } = decoderOf(rows.model);
   // Rows of text have no turns, so a broken template does not matter to them.
-  const parts = await rowEncoder(rows, texts, rows.dataset.format !== 'text');
-  const completionFormat = isOfPairs(rows.dataset) ? parts.encoder.completionFormat : null;
-  return new TokenRowConverter({ ...parts, vocabSize, completionFormat });
+  const { encoder, tokenizer } = await rowEncoder(rows, texts, rows.dataset.format !== 'text');
+  const completionFormat = isOfPairs(rows.dataset) ? encoder.completionFormat : null;
+  return new TokenRowConverter({ encoder, tokenizer, vocabSize, completionFormat });
 }
 
-async function createPromptEncoder(
+export async function createPromptEncoder(
   rows: RowsOfModel,
   prompts: readonly SamplePrompt[],
   texts: ModelTexts,
@@ -66,30 +79,40 @@ function isOfPairs({ format }: RowsOfModel['dataset']): boolean {
   return format === 'prompt_completion' || format === 'instruction';
 }
 
-async function rowEncoder({ model, dataset, completionFormat }: RowsOfModel, texts: ModelTexts, hasTurns: boolean) {
+/** The encoder of a dataset's rows for a model, with its tokenizer. */
+export async function rowEncoder(
+  { model, dataset, completionFormat }: RowsOfModel,
+  texts: ModelTexts,
+  hasTurns: boolean,
+) {
   const { tokenizer } = await texts.of(model.path);
   // A template that asks for the date gets that of the upload: the tokens are the same on whatever day a job is planned,
   // trained or resumed.
   const now = new Date(dataset.created_at);
   const template = hasTurns ? await loadChatTemplate(model.path, { now }) : null;
   const endTokenIds = [tokenizer.eosTokenId, ...decoderOf(model).eosTokenIds].filter((id) => id !== null);
-  return { encoder: new RowEncoder({ tokenizer, template, endTokenIds, completionFormat }), tokenizer };
+  return { encoder: new RowEncoder({ tokenizer, template, endTokenIds, completionFormat }), tokenizer, endTokenIds };
 }
 
-function lengthLimit({ spec, model }: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit {
+function lengthLimit(job: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit {
+  return new LengthLimit(lengthsOf(job));
+}
+
+/** The limits of a job's sequences. */
+export function lengthsOf({ spec, model }: { model: ModelFolder; spec: { training: LengthSettings } }) {
   const { max_seq_length: maxLength, on_overflow: onOverflow } = spec.training;
-  return new LengthLimit({ maxLength, maxPositions: decoderOf(model).maxPositions, onOverflow });
+  return { maxLength, maxPositions: decoderOf(model).maxPositions, onOverflow };
 }
 
 /** A max_seq_length beyond the model's positions, the default for instance, matters only if a row is that long. */
-function lengthWarnings({ spec, model }: ObjectiveJob, { longest }: RowCounts): Fault[] {
+export function lengthWarnings({ spec, model }: ObjectiveJob, { longest }: RowCounts): Fault[] {
   const { maxPositions } = decoderOf(model);
   if (spec.training.max_seq_length <= maxPositions || longest <= maxPositions) return [];
   const message = `The model has ${maxPositions} positions: longer rows are handled by on_overflow, although max_seq_length is higher.`;
   return [{ code: 'max_seq_length_limited', message, param: 'training.max_seq_length' }];
 }
 
-function decoderOf({ architecture }: ModelFolder): DecoderArchitecture {
+export function decoderOf({ architecture }: ModelFolder): DecoderArchitecture {
   if (architecture.kind !== 'decoder') throw new Error('next-token trains decoders');
   return architecture;
 }

@@ -10,6 +10,7 @@ import type { CodedFault } from '../../fault-list.js';
 import type { RemarkCount, RowRemark } from '../../row-conversion/row-remarks.js';
 import type { ConvertedRow, RowConverter } from '../objective.js';
 import type { RowEncoder } from './encode-row.js';
+import type { EncodedRow } from './encode-segments.js';
 import { codesOfSequence, sequenceOfCodes } from './token-examples.js';
 import { TypedSpecialTokens } from './typed-special-tokens.js';
 
@@ -53,14 +54,19 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
 
   rendered(codes: Int32Array): RenderedRow {
     const { tokenizer, completionFormat } = this.#settings;
-    const { ids, trained } = sequenceOfCodes(codes.subarray(0, MAX_RENDERED_TOKENS));
-    const first_row: RenderedRow['first_row'] = [];
-    for (let start = 0, end = 0; start < ids.length; start = end) {
-      while (end < ids.length && trained[end] === trained[start]) end++;
-      first_row.push({ text: tokenizer.decode(ids.subarray(start, end)), trained: trained[start] === 1 });
-    }
+    const first_row = renderedParts(tokenizer, sequenceOfCodes(codes.subarray(0, MAX_RENDERED_TOKENS)));
     return { completion_format: completionFormat, first_row };
   }
+}
+
+/** A sequence as text, cut where training begins or ends. */
+export function renderedParts(tokenizer: Tokenizer, { ids, trained }: EncodedRow): RenderedRow['first_row'] {
+  const parts: RenderedRow['first_row'] = [];
+  for (let start = 0, end = 0; start < ids.length; start = end) {
+    while (end < ids.length && trained[end] === trained[start]) end++;
+    parts.push({ text: tokenizer.decode(ids.subarray(start, end)), trained: trained[start] === 1 });
+  }
+  return parts;
 }
 
 /** The message for a token that the model has not. */

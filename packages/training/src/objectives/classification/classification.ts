@@ -32,6 +32,10 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
     return { features, width, labels };
   }
 
+  labelsIn({ labels }: FeatureBatch): number {
+    return labels.length;
+  }
+
   join(batches: readonly FeatureBatch[]): JoinedBatch<FeatureBatch> {
     const rows = rangesOf(batches.map(({ labels }) => labels.length));
     const { width } = batches[0]!;

@@ -1,5 +1,5 @@
 import { type ActingAdapter, adaptersWithin, type OutputHead } from '@lorasmith/models';
-import { kernelsFor, scope, slice, type Tensor } from '@lorasmith/tensor';
+import { cast, kernelsFor, multiply, scope, slice, type Tensor, tensorOf } from '@lorasmith/tensor';
 
 /** The results of {@link nextTokenLoss} for one chunk of labels. */
 export interface LossChunk {
@@ -18,6 +18,8 @@ export interface LossOptions {
   record: boolean;
   /** Whether that by the hidden states is. */
   wantHidden: boolean;
+  /** `[n]` a factor for the gradient of each label. @defaultValue 1 */
+  weights?: Float32Array | undefined;
 }
 
 /**
@@ -30,7 +32,7 @@ export function nextTokenLoss(
   hidden: Tensor,
   labels: Tensor,
   head: OutputHead,
-  { adapters, record, wantHidden }: LossOptions,
+  { adapters, record, wantHidden, weights }: LossOptions,
 ): LossChunk[] {
   const count = hidden.shape[0]!;
   return chunksOf(count, head, adapters).map(({ first, count: size, part }) =>
@@ -41,9 +43,16 @@ export function nextTokenLoss(
       const computed = head.forward(rows, acting, record); // [size, vocab]
       const { logits } = computed;
       const { loss, gradient, correct } = kernelsFor(logits.dtype).crossEntropy(logits, chunkLabels);
-      return { loss, correct, gradient: record ? head.backward(gradient, computed, acting, wantHidden) : null };
+      if (!record) return { loss, correct, gradient: null };
+      const ofLogits = weights === undefined ? gradient : weightedRows(gradient, weights.slice(first, first + size));
+      return { loss, correct, gradient: head.backward(ofLogits, computed, acting, wantHidden) };
     }),
   );
+}
+
+/** Each row of a gradient `[n, columns]` times its weight, in the gradient's dtype. */
+export function weightedRows(gradient: Tensor, weights: Float32Array): Tensor {
+  return scope(() => cast(multiply(cast(gradient, 'float32'), tensorOf(weights, [weights.length, 1])), gradient.dtype));
 }
 
 /** Some rows whose logits are computed at once. */

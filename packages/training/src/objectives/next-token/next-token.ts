@@ -1,7 +1,8 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import { type Decoder, type JoinedBatch, joinTokenBatches, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import type { TokenExamples } from '@lorasmith/planning';
-import { concat, dispose, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { scope, toFloat32Array } from '@lorasmith/tensor';
+import { labelLosses } from '../label-losses.js';
 import {
   type BatchLoss,
   meanOf,
@@ -10,7 +11,6 @@ import {
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
-import { nextTokenLoss } from './next-token-loss.js';
 
 /** Cross entropy of each trained token, given those before it in its row. */
 export class NextToken implements Objective<TokenBatch, TokenExamples> {
@@ -24,6 +24,10 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
   batch(examples: TokenExamples, indices: ArrayLike<number>): TokenBatch {
     const sequences = Array.from(indices, (index) => examples.sequence(index));
     return tokenBatchOf(sequences);
+  }
+
+  labelsIn({ labels }: TokenBatch): number {
+    return labels.length;
   }
 
   join(batches: readonly TokenBatch[]): JoinedBatch<TokenBatch> {
@@ -58,26 +62,8 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
   }
 
   /** @param record whether the adapters take up gradients */
-  #run(batch: TokenBatch, { adapters, recomputedLayers = 0 }: PassOptions, record: boolean): PassLoss {
-    return scope(() => {
-      const pass = { adapters, record, recomputedLayers };
-      const { hidden, saved, adapters: ofHead } = this.#model.forward(batch, batch.predictors, pass);
-      const wantHidden = saved?.layers.some((layer) => layer !== null) ?? false;
-      const labels = tensorOf(batch.labels, [batch.labels.length]);
-      const chunks = nextTokenLoss(hidden, labels, this.#model.head, { adapters: ofHead, record, wantHidden });
-      dispose(hidden);
-      const result = {
-        losses: joined(chunks.map(({ loss }) => loss)),
-        correct: joined(chunks.map(({ correct }) => correct)),
-        normaliser: batch.labels.length,
-      };
-      if (saved === null || !wantHidden) return result;
-      const gradients = chunks.map(({ gradient }) => gradient!);
-      const gradient = concat(gradients, 0);
-      dispose(gradients);
-      this.#model.backward(gradient, saved);
-      return result;
-    });
+  #run(batch: TokenBatch, options: PassOptions, record: boolean): PassLoss {
+    return { ...labelLosses(this.#model, batch, { ...options, record }), normaliser: batch.labels.length };
   }
 
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> {
@@ -85,13 +71,4 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
     const perplexity = Math.exp(loss);
     return { loss, perplexity: Number.isFinite(perplexity) ? perplexity : null, accuracy };
   }
-}
-
-/** Takes over `[size]` float32 of each chunk. */
-function joined(chunks: Tensor[]): Tensor {
-  if (chunks.length === 0) return tensorOf(new Float32Array(0), [0]);
-  if (chunks.length === 1) return chunks[0]!;
-  const all = concat(chunks, 0);
-  dispose(chunks);
-  return all;
 }

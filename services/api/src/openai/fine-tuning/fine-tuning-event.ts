@@ -18,6 +18,8 @@ function saidOf(event: JobEvent): Said {
       return { message: `A worker has started attempt ${event.data.attempt} and validates the files` };
     case 'tokenizing-progressed':
       return { message: `Tokenized ${event.data.rows} of ${event.data.total_rows} rows` };
+    case 'reference-progressed':
+      return { message: `The reference has read ${event.data.pairs} of ${event.data.total_pairs} pairs` };
     case 'report-ready': {
       const { steps, rows, warnings } = event.data.report;
       const message = `Files validated: training ${steps.total} steps on ${rows.training} rows`;
@@ -25,17 +27,21 @@ function saidOf(event: JobEvent): Said {
       return { message: [message, ...warnings.map((warning) => warning.message)].join('. '), level: 'warn' };
     }
     case 'step-finished': {
-      const { step, total_steps, loss, learning_rate, grad_norm } = event.data;
+      const { step, total_steps, loss, learning_rate, grad_norm, preference } = event.data;
       const message = `Step ${step}/${total_steps}: training loss=${loss.toFixed(2)}`;
-      return { message, type: 'metrics', data: { step, total_steps, train_loss: loss, learning_rate, grad_norm } };
+      return {
+        message,
+        type: 'metrics',
+        data: { step, total_steps, train_loss: loss, learning_rate, grad_norm, ...preference },
+      };
     }
     case 'evaluation-finished': {
-      const { step, loss } = event.data;
+      const { step, loss, preference } = event.data;
       const when = step === 0 ? 'Before training' : `After step ${step}`;
       return {
         message: `${when}: full validation loss=${loss.toFixed(2)}`,
         type: 'metrics',
-        data: { step, full_valid_loss: loss },
+        data: { step, full_valid_loss: loss, ...preference },
       };
     }
     case 'samples-generated':

@@ -4,6 +4,7 @@ import {
   type FineTuningJob,
   type Job,
   type JobStatus,
+  PREFERENCE_LEARNING_RATE,
   resultFileOf,
   UNIT_LEARNING_RATE,
 } from '@lorasmith/contracts';
@@ -37,10 +38,12 @@ export async function fineTuningJobOf(job: Job, { jobs, adapters }: FineTuningJo
   const { id, status, adapter, training, base_model: base, name, created_at: createdAt, ended_at: endedAt } = job;
   const forecast = await jobs.queue.forecast(job);
   const end = forecast?.estimated_end ?? null;
+  const { objective } = job;
+  const unitRate = objective === undefined ? UNIT_LEARNING_RATE : PREFERENCE_LEARNING_RATE;
   const hyperparameters = {
     n_epochs: training.epochs,
     batch_size: training.batch_size,
-    learning_rate_multiplier: Number((training.learning_rate / UNIT_LEARNING_RATE).toPrecision(DIGITS)),
+    learning_rate_multiplier: Number((training.learning_rate / unitRate).toPrecision(DIGITS)),
   };
   return {
     id,
@@ -57,7 +60,10 @@ export async function fineTuningJobOf(job: Job, { jobs, adapters }: FineTuningJo
     result_files: hasResultFile(job) ? [resultFileOf(id)] : [],
     trained_tokens: await trainedTokens(job, adapters),
     hyperparameters,
-    method: { type: 'supervised', supervised: { hyperparameters } },
+    method:
+      objective === undefined
+        ? { type: 'supervised', supervised: { hyperparameters } }
+        : { type: 'dpo', dpo: { hyperparameters: { beta: objective.beta, ...hyperparameters } } },
     seed: training.seed,
     user_provided_suffix: name,
     metadata: job.metadata,

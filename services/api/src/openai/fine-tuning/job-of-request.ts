@@ -5,6 +5,8 @@ import {
   type FineTuningRequest,
   type JobRequest,
   MAX_SEQ_LENGTH,
+  type ObjectiveRequest,
+  PREFERENCE_LEARNING_RATE,
   ProductError,
   UNIT_LEARNING_RATE,
 } from '@lorasmith/contracts';
@@ -33,7 +35,7 @@ export async function jobOfRequest(
   caller: Caller,
   { directory, baseModels, catalog }: JobOfRequestOptions,
 ): Promise<JobRequest> {
-  const hyperparameters = hyperparametersOf(body);
+  const { objective, hyperparameters } = methodOf(body);
   refuseIntegrations(body.integrations);
   const { model, training_file: trainingFile, validation_file: validationFile, suffix, seed, metadata } = body;
   checkFileId(trainingFile, 'training_file');
@@ -45,8 +47,13 @@ export async function jobOfRequest(
     base_model: base,
     dataset: trainingFile,
     lora: adapter === null ? {} : { init_from: adapter },
+    ...(objective === null ? {} : { objective }),
     training: {
-      ...(await trainingOf(hyperparameters, trainingFile, catalog)),
+      ...(await trainingOf(hyperparameters, {
+        file: trainingFile,
+        catalog,
+        unitRate: objective === null ? UNIT_LEARNING_RATE : PREFERENCE_LEARNING_RATE,
+      })),
       ...(seed == null ? {} : { seed }),
       ...length,
       on_overflow: 'truncate',
@@ -57,20 +64,33 @@ export async function jobOfRequest(
   };
 }
 
+interface Method {
+  /** Null for a supervised one. */
+  objective: ObjectiveRequest | null;
+  hyperparameters: FineTuningHyperparameters;
+}
+
 /** @throws ProductError `invalid_request` for another method, or hyperparameters in both places */
-function hyperparametersOf({ method, hyperparameters: older }: FineTuningRequest): FineTuningHyperparameters {
-  if (method == null) return older ?? {};
-  if (method.type !== 'supervised') {
-    throw invalid('method.type', `The method ${JSON.stringify(method.type)} is not supported: only supervised.`);
+function methodOf({ method, hyperparameters: older }: FineTuningRequest): Method {
+  if (method == null) return { objective: null, hyperparameters: older ?? {} };
+  const { type } = method;
+  if (type !== 'supervised' && type !== 'dpo') {
+    throw invalid('method.type', `The method ${JSON.stringify(type)} is not supported: only supervised and dpo.`);
   }
-  for (const other of ['dpo', 'reinforcement'] as const) {
-    if (method[other] != null) throw invalid(`method.${other}`, `method.${other} is not supported.`);
+  for (const other of ['supervised', 'dpo', 'reinforcement'] as const) {
+    if (other === type || method[other] == null) continue;
+    const message = `method.${other} is not supported${other === 'reinforcement' ? '' : ` with the method ${type}`}.`;
+    throw invalid(`method.${other}`, message);
   }
-  const own = method.supervised?.hyperparameters;
-  if (own === undefined) return older ?? {};
-  if (older == null) return own;
-  const message = 'Send hyperparameters or method.supervised.hyperparameters, which is the newer place, not both.';
-  throw invalid('hyperparameters', message);
+  const own = method[type]?.hyperparameters;
+  if (own !== undefined && older != null) {
+    const message = `Send hyperparameters or method.${type}.hyperparameters, which is the newer place, not both.`;
+    throw invalid('hyperparameters', message);
+  }
+  if (type === 'supervised') return { objective: null, hyperparameters: own ?? older ?? {} };
+  const { beta, ...hyperparameters } = method.dpo?.hyperparameters ?? {};
+  const objective: ObjectiveRequest = { kind: 'preference', ...(isGiven(beta) ? { beta } : {}) };
+  return { objective, hyperparameters: own === undefined ? (older ?? {}) : hyperparameters };
 }
 
 function refuseIntegrations(integrations: unknown): void {
@@ -78,7 +98,10 @@ function refuseIntegrations(integrations: unknown): void {
   throw invalid('integrations', 'integrations are not supported. The events of the job have its metrics.');
 }
 
-async function trainingOf(given: FineTuningHyperparameters, file: DatasetId, catalog: JobOfRequestOptions['catalog']) {
+async function trainingOf(
+  given: FineTuningHyperparameters,
+  { file, catalog, unitRate }: { file: DatasetId; catalog: JobOfRequestOptions['catalog']; unitRate: number },
+) {
   const { learning_rate_multiplier: multiplier } = given;
   // Whoever may not use the file, or has deleted it, is told when the job is submitted.
   const dataset = await catalog.get(file).catch(nullIfMissing);
@@ -86,7 +109,7 @@ async function trainingOf(given: FineTuningHyperparameters, file: DatasetId, cat
   return {
     epochs,
     batch_size: batchSize,
-    ...(isGiven(multiplier) ? { learning_rate: multiplier * UNIT_LEARNING_RATE } : {}),
+    ...(isGiven(multiplier) ? { learning_rate: multiplier * unitRate } : {}),
   };
 }
 

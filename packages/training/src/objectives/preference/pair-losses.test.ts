@@ -1,0 +1,67 @@
+import { objectiveOf, PREFERENCE_LOSSES, type PreferenceLoss } from '@lorasmith/contracts';
+import { describe, expect, it, test } from 'vitest';
+import { type PairScores, pairLoss } from './pair-losses.js';
+
+const SCORES: PairScores = {
+  chosen: -14.5,
+  rejected: -21.25,
+  chosenTokens: 7,
+  rejectedTokens: 12,
+  reference: { chosen: -16.75, rejected: -19.5 },
+};
+
+const SETTINGS = { beta: 0.3, label_smoothing: 0.15, gamma: 0.4 };
+
+/** Of every kind: nearly sure of the right answer, of the wrong one, and undecided. */
+const CASES: PairScores[] = [
+  SCORES,
+  { ...SCORES, chosen: -60, rejected: -3 },
+  { ...SCORES, chosen: -0.02, rejected: -90 },
+  { ...SCORES, chosen: -16.75, rejected: -19.5 },
+];
+
+describe.each(PREFERENCE_LOSSES)('%s', (loss) => {
+  test.each(CASES)('has the derivatives that finite differences have, of $chosen and $rejected', (scores) => {
+    const at = (changed: Partial<PairScores>) => pairLoss({ ...scores, ...changed }, { ...SETTINGS, loss }).loss;
+    const step = 1e-4;
+    const { chosen, rejected } = pairLoss(scores, { ...SETTINGS, loss });
+    const byChosen = (at({ chosen: scores.chosen + step }) - at({ chosen: scores.chosen - step })) / (2 * step);
+    const byRejected =
+      (at({ rejected: scores.rejected + step }) - at({ rejected: scores.rejected - step })) / (2 * step);
+    expect(chosen).toBeCloseTo(byChosen, 6);
+    expect(rejected).toBeCloseTo(byRejected, 6);
+  });
+
+  it('is a finite number of answers that no text is', () => {
+    const extreme = { ...SCORES, chosen: -1e6, rejected: -1e-3 };
+    const found = pairLoss(extreme, { ...SETTINGS, loss });
+    expect(Object.values(found).every(Number.isFinite)).toBe(true);
+  });
+});
+
+/** By the formulas, with numbers that need no care. */
+test.each<[PreferenceLoss, number]>([
+  ['sigmoid', Math.log(1 + Math.exp(-0.3 * 4))],
+  ['hinge', 0],
+  ['ipo', (2.25 / 7 + 1.75 / 12 - 1 / 0.6) ** 2],
+  ['robust', (0.85 * Math.log(1 + Math.exp(-1.2)) - 0.15 * Math.log(1 + Math.exp(1.2))) / 0.7],
+  ['apo_zero', 1 - 1 / (1 + Math.exp(-0.3 * 2.25)) + 1 / (1 + Math.exp(0.3 * 1.75))],
+  ['sigmoid_norm', Math.log(1 + Math.exp(-0.3 * (2.25 / 7 + 1.75 / 12)))],
+  ['cpo', 0.85 * Math.log(1 + Math.exp(-0.3 * 6.75)) + 0.15 * Math.log(1 + Math.exp(0.3 * 6.75))],
+])('%s is what its formula says', (loss, expected) => {
+  const reference = loss === 'cpo' ? null : SCORES.reference;
+  expect(pairLoss({ ...SCORES, reference }, { ...SETTINGS, loss }).loss).toBeCloseTo(expected, 12);
+});
+
+it('fills in defaults that depend on the loss', () => {
+  expect(objectiveOf({ kind: 'preference' })).toEqual({
+    kind: 'preference',
+    loss: 'sigmoid',
+    beta: 0.1,
+    label_smoothing: 0,
+    sft_weight: 0,
+    gamma: 0,
+  });
+  expect(objectiveOf({ kind: 'preference', loss: 'simpo' })).toMatchObject({ gamma: 0.5, sft_weight: 0 });
+  expect(objectiveOf({ kind: 'preference', loss: 'orpo' })).toMatchObject({ gamma: 0, sft_weight: 1 });
+});
