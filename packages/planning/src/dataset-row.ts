@@ -29,7 +29,7 @@ export function checkRow(row: unknown): CheckedRow {
   return { format: format.name, row: row as AnyRow, faults: [] };
 }
 
-/** In the order in which their keys are looked for: a pair of answers may have a prompt, too. */
+/** The formats in the order in which their keys are looked for: a pair of answers may have a prompt, too. */
 const LOOKED_FOR = [...PAIR_FORMATS, ...FORMATS.filter((format) => !PAIR_FORMATS.includes(format))];
 
 const KNOWN_KEYS = FORMATS.map(({ keys }) => keys).join('; ');

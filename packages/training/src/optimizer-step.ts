@@ -21,7 +21,7 @@ export interface StepResult {
   gradNorm: number;
   tokens: number;
   trainedTokens: number;
-  /** Of an objective over pairs of answers, else null. */
+  /** The metrics of an objective over pairs of answers, else null. */
   preference: PreferenceMetrics | null;
 }
 

@@ -16,7 +16,7 @@ const MAX_NOTED = 200;
 
 /** The values of a step that have a curve. */
 export const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens_per_second', 'epoch'] as const;
-/** Those of a step over pairs of answers. */
+/** The further values of a step over pairs of answers. */
 export const PREFERENCE_CURVES = [
   'rewards/chosen',
   'rewards/rejected',

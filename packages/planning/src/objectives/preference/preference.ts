@@ -16,7 +16,7 @@ import { PairLimit } from './pair-limit.js';
 import { PairRowConverter } from './pair-row-converter.js';
 import { preferenceFaults } from './preference-faults.js';
 
-/** Of two answers to a prompt, the chosen one is to become more likely than the rejected one. */
+/** The chosen of two answers to a prompt becomes more likely than the rejected one. */
 export const preference: Objective = {
   kind: 'preference',
   modelKind: 'decoder',

@@ -1,6 +1,6 @@
 import type { PreferenceMetrics } from '@lorasmith/contracts';
 
-/** What a pass computed of one pair of answers. */
+/** The results of a pass for one pair of answers. */
 export interface PairFigures {
   /** See PreferenceMetrics in contracts, also for those that follow. */
   rewards: { chosen: number; rejected: number };

@@ -12,7 +12,7 @@ const SCORES: PairScores = {
 
 const SETTINGS = { beta: 0.3, label_smoothing: 0.15, gamma: 0.4 };
 
-/** Of every kind: nearly sure of the right answer, of the wrong one, and undecided. */
+/** Scores of every kind: nearly sure of the right answer, of the wrong one, and undecided. */
 const CASES: PairScores[] = [
   SCORES,
   { ...SCORES, chosen: -60, rejected: -3 },
@@ -39,7 +39,7 @@ describe.each(PREFERENCE_LOSSES)('%s', (loss) => {
   });
 });
 
-/** By the formulas, with numbers that need no care. */
+/** Losses by their formulas, with numbers that need no care. */
 test.each<[PreferenceLoss, number]>([
   ['sigmoid', Math.log(1 + Math.exp(-0.3 * 4))],
   ['hinge', 0],

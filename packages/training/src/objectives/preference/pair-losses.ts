@@ -102,7 +102,7 @@ function ofMargin(
   };
 }
 
-/** By how much each answer is more likely than under the reference; without one, its log-probability. */
+/** The logarithms of how much more likely each answer is than under the reference; without one, its log-probability. */
 export function ratios({ chosen, rejected, reference }: PairScores): [chosen: number, rejected: number] {
   return [chosen - (reference?.chosen ?? 0), rejected - (reference?.rejected ?? 0)];
 }

@@ -143,7 +143,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     expect(liveTensorCount()).toBe(before);
   });
 
-  /** Of the mean of some batches. */
+  /** The gradients of the mean of some batches. */
   function gradientOf(adapter: LoraAdapter, batches: readonly Batch[], count: number) {
     for (const batch of batches) {
       const { losses, correct } = batch.lossAndGradients({ adapters: [{ adapter }] });
