@@ -78,7 +78,6 @@ test.each(['/', '/v1', '/filesystem', '/v2/files', '/x/v1/files'])('pathHint(%j)
 
 test.each([
   [{ conversation: [{ role: 'user', content: 'a' }] }, 'messages'],
-  [{ chosen: 'a', rejected: 'b' }, 'Preference pairs'],
   [{ question: 'a', answer: 'b' }, '"prompt"'],
   [{ input_ids: [1] }, 'tokenizer'],
   [[{ text: 'a' }], 'The row is a list'],

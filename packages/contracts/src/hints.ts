@@ -141,9 +141,6 @@ export function pathHint(pathname: string): string | undefined {
 const SEND_MESSAGES =
   'Send {"messages": [{"role", "content"}, …]} with the roles system, user and assistant ("human" is user, "gpt" assistant).';
 const SEND_ANSWERS = 'Send the question as "prompt" and the answer as "completion".';
-/** The advice for a preference pair. */
-export const SEND_CHOSEN =
-  'Preference pairs are not supported: send the chosen answer as {"prompt", "completion"} or as the last of "messages".';
 const SEND_TEXT = 'Rows are tokenized here, by the base model\'s tokenizer: send {"text"} or {"messages"}.';
 
 /** Keys of rows in the formats of other tools. */
@@ -151,8 +148,6 @@ const ROW_HINTS: Readonly<Record<string, string>> = {
   conversation: `This is a conversation. ${SEND_MESSAGES}`,
   dialogue: `This is a conversation. ${SEND_MESSAGES}`,
   contents: `This is Gemini's format. ${SEND_MESSAGES}`,
-  chosen: SEND_CHOSEN,
-  rejected: SEND_CHOSEN,
   question: SEND_ANSWERS,
   query: SEND_ANSWERS,
   answer: SEND_ANSWERS,

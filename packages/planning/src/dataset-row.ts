@@ -29,8 +29,11 @@ export function checkRow(row: unknown): CheckedRow {
   return { format: format.name, row: row as AnyRow, faults: [] };
 }
 
-/** The formats in the order in which their keys are looked for: a pair of answers may have a prompt, too. */
-const LOOKED_FOR = [...PAIR_FORMATS, ...FORMATS.filter((format) => !PAIR_FORMATS.includes(format))];
+/**
+ * The formats in the order in which their keys are looked for: a pair of answers may have a prompt, too. Messages with answers beside them
+ * are trained as messages.
+ */
+const LOOKED_FOR = [...new Set([...FORMATS.filter(({ name }) => name === 'messages'), ...PAIR_FORMATS, ...FORMATS])];
 
 const KNOWN_KEYS = FORMATS.map(({ keys }) => keys).join('; ');
 

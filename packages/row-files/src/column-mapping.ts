@@ -19,7 +19,7 @@ export function isRowColumn(name: string): boolean {
 }
 
 /** Columns that rows are refused for, with what to send instead. */
-const REFUSED_COLUMNS = ['kto_tag', 'chosen', 'rejected'];
+const REFUSED_COLUMNS = ['kto_tag'];
 
 const PARAM = 'columns';
 /** The longest mapping as text: with each character as `%XX%XX%XX`, an address still fits into the 16 KiB of a request's headers. */

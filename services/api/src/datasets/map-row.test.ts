@@ -53,8 +53,7 @@ test.each([
   [{ conversations: pair, tools: '[{"name":"f"}]' }, 'tools', 'not text'],
   [{ conversations: [...turns(['system', 's']), ...pair], system: 't' }, 'system', 'Leave one out'],
   [{ conversations: pair, system: 7 }, 'system', 'text'],
-  [{ conversations: pair, chosen: {}, rejected: {} }, 'chosen', 'Preference pairs'],
-  [{ prompt: 'a', chosen: 'b', rejected: 'c' }, 'chosen', 'Preference pairs'],
+  [{ conversations: pair, chosen: {}, rejected: {} }, 'chosen', '"chosen": [messages]'],
   [{ prompt: 'a', completion: 'b', label: false }, 'label', 'trained as wanted'],
   [{ prompt: messages, label: true }, 'label', 'KTO'],
   [{ conversations: pair, kto_tag: true }, 'kto_tag', 'KTO'],
@@ -65,18 +64,29 @@ test.each([
   expect(mapRow(row)).toEqual([{ code: 'invalid_dataset', message, param }]);
 });
 
-test.each([[null], [7], [[]], [{ text: 'a' }], [{ messages, tools: [tool] }], [{ features: [1], label: 1 }]])(
-  '%j stays as it is',
-  (row) => {
-    const mapped = mapRow(row);
-    expect(mapped).toEqual({ row, mappings: [], leftOut: [] });
-    expect('row' in mapped && mapped.row).toBe(row);
-  },
-);
+test.each([
+  [null],
+  [7],
+  [[]],
+  [{ text: 'a' }],
+  [{ messages, tools: [tool] }],
+  [{ features: [1], label: 1 }],
+  [{ prompt: 'a', chosen: 'b', rejected: 'c' }],
+])('%j stays as it is', (row) => {
+  const mapped = mapRow(row);
+  expect(mapped).toEqual({ row, mappings: [], leftOut: [] });
+  expect('row' in mapped && mapped.row).toBe(row);
+});
 
 test('messages with preferences beside them are trained, and the preferences are named', () => {
   const row = { prompt: 'a', messages, chosen: messages, rejected: [] };
   expect(mapRow(row)).toMatchObject({ row: { messages }, leftOut: ['prompt', 'chosen', 'rejected'] });
+});
+
+test('pairs of answers leave out the columns beside them', () => {
+  const row = { prompt: 'a', chosen: 'b', rejected: 'c', score_chosen: 7 };
+  const { score_chosen: _, ...used } = row;
+  expect(mapRow(row)).toEqual({ row: used, mappings: [], leftOut: ['score_chosen'] });
 });
 
 const COLUMNS = parseColumnMapping('prompt:question,completion:answer');

@@ -1,4 +1,4 @@
-import { type Fault, SEND_CHOSEN } from '@lorasmith/contracts';
+import type { Fault } from '@lorasmith/contracts';
 import { usedColumns } from '@lorasmith/planning';
 import { type ColumnMapping, mapColumns } from '@lorasmith/row-files';
 import { mapConversation } from './map-conversation.js';
@@ -63,9 +63,7 @@ function misleadingColumn(row: Record<string, unknown>): Fault | null {
     return invalid(TEXT_WITH_LABEL, 'label');
   }
   const isPair = has('chosen') || has('rejected');
-  if (isPair && !has('messages') && !has('completion')) {
-    return invalid(SEND_CHOSEN, has('chosen') ? 'chosen' : 'rejected');
-  }
+  if (isPair && isSharegpt(row)) return invalid(SHAREGPT_PAIR, has('chosen') ? 'chosen' : 'rejected');
   const isInputOutput = has('input') && has('output') && !has('instruction') && !has('messages') && !has('prompt');
   return isInputOutput ? invalid(INPUT_OUTPUT, 'instruction') : null;
 }
@@ -73,6 +71,9 @@ function misleadingColumn(row: Record<string, unknown>): Fault | null {
 const KTO =
   'This says whether an answer is wanted, as KTO trains it, which is not supported: every row would be trained as wanted. ' +
   'Send only the wanted rows, without this column.';
+const SHAREGPT_PAIR =
+  'Pairs of answers to "conversations" are not supported: only the conversation would be trained. Send {"prompt": [messages], ' +
+  '"chosen": [messages], "rejected": [messages]} with "role" and "content".';
 const TEXT_WITH_LABEL =
   'Texts are not classified here. To train the model to write the label, send {"prompt": the text, "completion": the label}; ' +
   'to train it on the text alone, leave the label out, or upload with columns=text.';
