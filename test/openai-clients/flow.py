@@ -138,6 +138,22 @@ replied = client.chat.completions.create(
 )
 seen["replied"] = replied.usage.completion_tokens > 0
 
+# Preferences
+pair = lambda i: {
+    "input": {"messages": [{"role": "user", "content": f"{suffix} {i}"}], "tools": [], "parallel_tool_calls": True},
+    "preferred_output": [{"role": "assistant", "content": f"{i}"}],
+    "non_preferred_output": [{"role": "assistant", "content": f"It is {i}."}],
+}
+pairs = "".join(json.dumps(pair(i)) + "\n" for i in range(4)).encode()
+dpo = client.fine_tuning.jobs.create(
+    training_file=client.files.create(file=(f"{suffix}-pairs.jsonl", pairs), purpose="fine-tune").id,
+    model="tiny-llama",
+    method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 1, "batch_size": 2}}},
+)
+dpo = until(dpo, "succeeded")
+metrics = [event.data for event in client.fine_tuning.jobs.list_events(dpo.id) if event.type == "metrics"]
+seen["preferred"] = [dpo.method.type, dpo.method.dpo.hyperparameters.beta, "rewards/margins" in metrics[0]]
+
 # Pause, resume, cancel; the older place of hyperparameters
 long = client.fine_tuning.jobs.create(
     training_file=file.id, model=model.id, hyperparameters={"n_epochs": 50, "batch_size": 1}
@@ -153,7 +169,7 @@ seen["jobs"] = mine == [long.id, job.id]
 # What is not supported, or does not exist
 create = client.fine_tuning.jobs.create
 seen["refusals"] = {
-    "dpo": refusal(lambda: create(training_file=file.id, model="tiny-llama", method={"type": "dpo"})),
+    "reinforcement": refusal(lambda: create(training_file=file.id, model="tiny-llama", method={"type": "reinforcement"})),
     "integrations": refusal(
         lambda: create(
             training_file=file.id, model="tiny-llama", integrations=[{"type": "wandb", "wandb": {"project": "x"}}]

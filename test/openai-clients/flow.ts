@@ -140,6 +140,30 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
     max_tokens: 3,
   });
 
+  // Preferences
+  const pair = (i: number) => ({
+    input: { messages: [{ role: 'user', content: `${suffix} ${i}` }], tools: [], parallel_tool_calls: true },
+    preferred_output: [{ role: 'assistant', content: `${i}` }],
+    non_preferred_output: [{ role: 'assistant', content: `It is ${i}.` }],
+  });
+  const pairs = Array.from({ length: 4 }, (_, i) => `${JSON.stringify(pair(i))}\n`).join('');
+  const ofPairs = await client.files.create({
+    file: await toFile(Buffer.from(pairs), `${suffix}-pairs.jsonl`),
+    purpose: 'fine-tune',
+  });
+  const preferring = await jobs.create({
+    training_file: ofPairs.id,
+    model: 'tiny-llama',
+    method: { type: 'dpo', dpo: { hyperparameters: { beta: 0.2, n_epochs: 1, batch_size: 2 } } },
+  });
+  const { method } = await until(preferring, 'succeeded');
+  const metrics = (await all(jobs.listEvents(preferring.id))).filter(({ type }) => type === 'metrics');
+  const preferred = [
+    method?.type,
+    method?.dpo?.hyperparameters?.beta,
+    'rewards/margins' in (metrics[0]!.data as Record<string, unknown>),
+  ];
+
   // Pause, resume, cancel; the older place of hyperparameters
   const long = await jobs.create({
     training_file: file.id,
@@ -156,7 +180,7 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
   // What is not supported, or does not exist
   const base = { training_file: file.id, model: 'tiny-llama' };
   const refusals = {
-    dpo: await refusal(jobs.create({ ...base, method: { type: 'dpo' } })),
+    reinforcement: await refusal(jobs.create({ ...base, method: { type: 'reinforcement' } })),
     integrations: await refusal(jobs.create({ ...base, integrations: [{ type: 'wandb', wandb: { project: 'x' } }] })),
     file: await refusal(jobs.create({ ...base, training_file: 'file-abc' })),
     base: await refusal(jobs.create({ ...base, model: 'gpt-4o-mini' })),
@@ -217,6 +241,7 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
     ],
     allowed: allowed.message.tool_calls!.map((one) => 'function' in one && one.function.name),
     replied: replied.usage!.completion_tokens > 0,
+    preferred,
     paused: paused.status,
     resumed: resumed.status,
     cancelled: cancelled.status,

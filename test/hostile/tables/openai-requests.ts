@@ -130,7 +130,12 @@ const creations: HostileCase[] = [
   create('an empty model', INVALID, { model: '' }),
   create('a model that is a list', INVALID, { model: ['tiny-llama'] }),
   create('a file that is a number', INVALID, { training_file: 1 }),
-  create('dpo', INVALID, { method: { type: 'dpo', dpo: { hyperparameters: { beta: 0.1 } } } }),
+  create('dpo on rows without pairs', '400 invalid_job', { method: { type: 'dpo' } }),
+  ...[-1, 0, 1e300, '3', 'AUTO', null, []].map((beta) =>
+    create(`a beta of ${JSON.stringify(beta)}`, INVALID, {
+      method: { type: 'dpo', dpo: { hyperparameters: { beta } } },
+    }),
+  ),
   create('reinforcement', INVALID, { method: { type: 'reinforcement' } }),
   create('a method of 100,000 characters', INVALID, { method: { type: 'x'.repeat(100_000) } }),
   create('a method of nothing', INVALID, { method: {} }),
