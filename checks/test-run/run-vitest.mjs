@@ -29,7 +29,7 @@ export async function runVitest(args, env) {
       '--reporter=default',
       '--reporter=json',
       `--outputFile.json=${reportFile}`,
-      `--reporter=${fileURLToPath(new URL('slowest-files-reporter.mjs', import.meta.url))}`,
+      `--reporter=${fileURLToPath(new URL('files-and-errors-reporter.mjs', import.meta.url))}`,
     ];
     const passed = await runProgram(VITEST, ['run', ...reporters, ...args], env);
     const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : NO_REPORT;

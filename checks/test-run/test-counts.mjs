@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { ERRORS_FILE } from './files-and-errors-reporter.mjs';
 
 /**
  * @typedef {{ passed: number, failed: number, skipped: number, failures: string[] }} TestCounts `failures`: the name of each test
@@ -12,7 +14,7 @@ import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 const MESSAGE_LINES = 12;
 
 /**
- * Reads vitest's JSON report.
+ * Reads vitest's JSON report, and what failed outside of tests from beside it.
  *
  * @param {string} reportFile
  * @returns {Promise<TestCounts>} a test file that could not be loaded, and therefore reports no tests, counts as one failed test
@@ -29,6 +31,11 @@ export async function readTestCounts(reportFile) {
     const failed = tests.filter(({ status }) => status === 'failed');
     for (const test of failed) failures.push(failure(`${name} > ${test.fullName}`, test.failureMessages.join('\n')));
     if (file.status === 'failed' && failed.length === 0) failures.push(failure(name, file.message));
+  }
+  const errorsFile = path.join(path.dirname(reportFile), ERRORS_FILE);
+  if (existsSync(errorsFile)) {
+    const errors = JSON.parse(await readFile(errorsFile, 'utf8'));
+    for (const { message } of errors) failures.push(failure('outside of the tests', message));
   }
   return {
     passed: report.numPassedTests,

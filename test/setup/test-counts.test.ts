@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { countsLine, readTestCounts, sumOfCounts } from '../../checks/test-run/test-counts.mjs';
 
-test('what failed is counted and named, with the beginning of its message, a file that could not be loaded too', async () => {
+test('what failed is counted and named, with the beginning of its message, a file that could not be loaded and an error outside of tests too', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-counts-'));
   const report = path.join(folder, 'report.json');
   const passed = { status: 'passed', fullName: 'adds', failureMessages: [] };
@@ -26,11 +26,14 @@ test('what failed is counted and named, with the beginning of its message, a fil
   ];
   const numbers = { numPassedTests: 2, numFailedTests: 1, numPendingTests: 1, numTodoTests: 0 };
   await writeFile(report, JSON.stringify({ ...numbers, testResults }));
+  const errors = [{ message: 'Error: Timed out in waitUntil!\n    at isWritten' }];
+  await writeFile(path.join(folder, 'unhandled-errors.json'), JSON.stringify(errors));
   const counts = await readTestCounts(report);
-  expect(countsLine(counts)).toBe('2 passed, 2 failed, 1 skipped');
+  expect(countsLine(counts)).toBe('2 passed, 3 failed, 1 skipped');
   expect(counts.failures).toEqual([
     `test/setup/b.test.ts > lists jobs\n    expected 1${'\n    at'.repeat(11)}`,
     'test/setup/c.test.ts\n    no such module',
+    'outside of the tests\n    Error: Timed out in waitUntil!\n        at isWritten',
   ]);
   await rm(folder, { recursive: true });
 });
