@@ -42,14 +42,14 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
   const gpu = await findGpu(options);
   const file = path.join(dataDir, 'machines', `${machineKey(options.engine, gpu)}.json`);
   const known = await readKnown(file);
-  if (known !== null) return { ...known, worker: workerName, engine };
+  if (known !== null) return { ...onGpu(known, gpu), worker: workerName, engine };
   try {
     const measured = await runProbe(options);
-    const profile = { worker: workerName, measured_at: new Date().toISOString(), ...onGpu(measured, gpu), engine };
+    const profile = { worker: workerName, measured_at: new Date().toISOString(), ...measured, engine };
     await mkdir(path.dirname(file), { recursive: true });
     await writeFileAtomic(file, `${JSON.stringify(profile, null, 2)}\n`);
     log.info({ profile }, 'the machine was measured');
-    return profile;
+    return onGpu(profile, gpu);
   } catch (error) {
     log.warn({ err: error }, 'the machine could not be measured; reports will have no estimate');
     return null;
@@ -60,6 +60,8 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
 interface PlannedGpu {
   name: string;
   totalBytes: number;
+  /** What other programs hold when the worker starts, such as a desktop. */
+  usedBytes: number;
   /** The memory that tensors cannot use. */
   reservedBytes: number;
 }
@@ -68,10 +70,12 @@ interface PlannedGpu {
 async function findGpu({ engine, log }: MachineProfileOptions): Promise<PlannedGpu | undefined> {
   const { kind, card, environment } = engine;
   if (kind === 'cpu') return undefined;
+  const gpus = await readGpus();
   if (kind === 'cuda' && card !== null) {
-    return { name: card.name, totalBytes: card.memory_bytes, reservedBytes: CUDA_RESERVED_BYTES };
+    const { usedBytes = 0 } = gpus.find(({ uuid }) => uuid === card.uuid) ?? {};
+    return { name: card.name, totalBytes: card.memory_bytes, usedBytes, reservedBytes: CUDA_RESERVED_BYTES };
   }
-  const gpu = gpuInUse(await readGpus(), environment.CUDA_VISIBLE_DEVICES);
+  const gpu = gpuInUse(gpus, environment.CUDA_VISIBLE_DEVICES);
   if (gpu !== undefined) return { ...gpu, reservedBytes: TENSORFLOW_RESERVED_BYTES };
   log.warn("nvidia-smi does not report the memory of the GPU: jobs are planned with the host's, and may not fit");
   return undefined;
@@ -79,13 +83,13 @@ async function findGpu({ engine, log }: MachineProfileOptions): Promise<PlannedG
 
 type Measured = Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>;
 
-/** The reserve covers what a trainer takes before it has a model. */
-function onGpu(measured: Measured, gpu: PlannedGpu | undefined): Measured {
+/** The measurements with the memory of the GPU as it is now. The reserve covers what a trainer takes before it has a model. */
+function onGpu<Profile extends Measured>(measured: Profile, gpu: PlannedGpu | undefined): Profile {
   if (gpu === undefined) return measured;
   return {
     ...measured,
     processor: `${gpu.name}; ${measured.processor}`,
-    memory_bytes: Math.max(0, gpu.totalBytes - gpu.reservedBytes),
+    memory_bytes: Math.max(0, gpu.totalBytes - gpu.usedBytes - gpu.reservedBytes),
     base_memory_bytes: 0,
   };
 }

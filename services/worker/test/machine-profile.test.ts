@@ -14,8 +14,8 @@ import { profileMachine } from '../src/machine-profile.js';
 // A program on PATH replaces the driver's nvidia-smi.
 
 const PROBE = fileURLToPath(new URL('fixtures/probe.mjs', import.meta.url));
-const A10G = '0, GPU-8f6b2c1e-5d0a-4a6e-9c3e-1f2d3c4b5a69, NVIDIA A10G, 3, 23028, 0';
-const H100 = '1, GPU-1a2b3c4d-0000-4a6e-9c3e-1f2d3c4b5a69, NVIDIA H100 80GB HBM3, 1, 81559, 0';
+const A10G = '0, GPU-8f6b2c1e-5d0a-4a6e-9c3e-1f2d3c4b5a69, NVIDIA A10G, 1500, 23028, 0';
+const H100 = '1, GPU-1a2b3c4d-0000-4a6e-9c3e-1f2d3c4b5a69, NVIDIA H100 80GB HBM3, 0, 81559, 0';
 const HOST = { memory_bytes: 256e9, base_memory_bytes: 400e6 };
 
 let folder: string;
@@ -60,12 +60,12 @@ const profileOf = (engine: ChosenEngine) =>
 
 const stored = async () => (await readdir(path.join(dataDir, 'machines'))).length;
 
-test('on a GPU, jobs are planned with its memory minus the part that tensors cannot use', async () => {
+test('on a GPU, jobs are planned with its memory minus what other programs hold and tensors cannot use', async () => {
   await putGpus(A10G, H100);
   const found = await profile('gpu');
   expect(found).toMatchObject({
     processor: 'NVIDIA A10G; a processor, for the gpu',
-    memory_bytes: 23_028 * 2 ** 20 - TENSORFLOW_RESERVED_BYTES,
+    memory_bytes: (23_028 - 1_500) * 2 ** 20 - TENSORFLOW_RESERVED_BYTES,
     base_memory_bytes: 0,
   });
   expect(Value.Check(MachineProfile, found)).toBe(true);
@@ -99,7 +99,7 @@ test('if the driver reports nothing, a warning says that the memory of the host 
   expect(await profile('gpu')).toMatchObject(HOST);
   expect(warnings).toEqual(Array(2).fill(expect.stringContaining('nvidia-smi does not report the memory of the GPU')));
   await putGpus(A10G);
-  expect((await profile('gpu'))?.memory_bytes).toBe(23_028 * 2 ** 20 - TENSORFLOW_RESERVED_BYTES);
+  expect((await profile('gpu'))?.memory_bytes).toBe((23_028 - 1_500) * 2 ** 20 - TENSORFLOW_RESERVED_BYTES);
 });
 
 test('on the CUDA engine the driver has said what the card has, and the profile says what is avoided', async () => {
@@ -129,6 +129,10 @@ test('on the CUDA engine the driver has said what the card has, and the profile 
   // The measurements are stored, the engine is what it is now.
   const again = { ...engine, self_test: { ...self_test, seconds: 10 } };
   expect(await profileOf(again)).toEqual({ ...found, engine: { kind: 'cuda', card, self_test: again.self_test } });
+  expect(await stored()).toBe(1);
+  // What a desktop holds now is not there for jobs.
+  await putGpus('0, GPU-1, NVIDIA L4, 2000, 23034, 0');
+  expect((await profileOf(engine))?.memory_bytes).toBe(24e9 - 2_000 * 2 ** 20 - CUDA_RESERVED_BYTES);
   expect(await stored()).toBe(1);
   // With another driver everything is measured again.
   await profileOf({ ...engine, card: { ...card, driver: '570.86.10, CUDA 12.8' } });

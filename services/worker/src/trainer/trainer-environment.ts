@@ -16,6 +16,9 @@ export function trainerEnvironment(base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
     MALLOC_MMAP_THRESHOLD_: String(4 * GIBIBYTE),
     MALLOC_TRIM_THRESHOLD_: String(4 * GIBIBYTE),
     MALLOC_TOP_PAD_: String(GIBIBYTE / 4),
+    // CUDA loads a kernel when it is first used: all of cuBLASLt's would take some hundred MB of the card. Drivers before 12.2
+    // load them all unless this asks otherwise.
+    CUDA_MODULE_LOADING: 'LAZY',
     ...base,
   };
 }
