@@ -18,8 +18,8 @@ export interface Watched<Result> {
   offDevice: string[];
   /** Ops in all. */
   ops: number;
-  /** Copies and launches of all that `work` did. */
-  statistics: Pick<CudaStatistics, 'uploads' | 'uploadedBytes' | 'downloads' | 'downloadedBytes' | 'launches'>;
+  /** Copies, launches, waits and failures of all that `work` did. */
+  statistics: Omit<CudaStatistics, 'kernels'>;
 }
 
 /**
@@ -45,8 +45,9 @@ export async function watchDevice<Result>(work: () => Promise<Result> | Result):
   try {
     const result = await work();
     const after = cuda().statistics();
-    const names = ['uploads', 'uploadedBytes', 'downloads', 'downloadedBytes', 'launches'] as const;
-    const statistics = Object.fromEntries(names.map((name) => [name, after[name] - before[name]]));
+    const { kernels: _, ...counts } = after;
+    const names = Object.keys(counts) as (keyof typeof counts)[];
+    const statistics = Object.fromEntries(names.map((name) => [name, counts[name] - before[name]]));
     return { result, offDevice: [...offDevice], ops, statistics: statistics as Watched<Result>['statistics'] };
   } finally {
     binding.executeOp = executeOp;

@@ -49,6 +49,11 @@ export interface CudaStatistics {
   /** Copies from the device to the host: also what an op without a kernel for the device reads. */
   downloads: number;
   downloadedBytes: number;
+  /** Times that the host waited for all that was enqueued: each download does. */
+  waits: number;
+  /** Times that the engine gave back the memory that it held for later, because an allocation or a product failed. */
+  trims: number;
+  failedAllocations: number;
   /** Kernels launched, and by name. */
   launches: number;
   kernels: Record<string, number>;

@@ -135,8 +135,14 @@ function productCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
     opCase(name, dtype, ADDED_PRODUCT[dtype], compute, kernelSubject('addMatMul', dtype));
   // `[m, k, n]`: a column, sizes that no tile divides, ones that a tensor core takes, and a layer of a real model.
   const shapes = [[1, 5, 1], [7, 33, 19], [64, 96, 128], ...(sizes === 'small' ? [] : [[512, 2_048, 1_536]])]; // biome-ignore format: a list
-  const of = (compute: (m: number, k: number, n: number) => Tensor) => () =>
-    shapes.map(([m = 0, k = 0, n = 0]) => compute(m, k, n));
+  const of =
+    (compute: (m: number, k: number, n: number) => Tensor, over = shapes) =>
+    () =>
+      over.map(([m = 0, k = 0, n = 0]) => compute(m, k, n));
+  // `[rows, features, rank]` of LoRA's products: narrow ones, whose rows begin at few bytes' alignment.
+  const narrow =
+    sizes === 'small' ? [[24, 40, 4], [24, 40, 12]] : [4, 12, 16, 48].map((rank) => [4_096, 1_024, rank]); // biome-ignore format: a list
+  const long = sizes === 'small' ? narrow : [...narrow, ...[4, 48].map((rank) => [65_536, 64, rank])];
   const a = (...shape: number[]) => seededTensor(shape, 32, dtype);
   const b = (...shape: number[]) => seededTensor(shape, 33, dtype);
   const addend = (...shape: number[]) => seededTensor(shape, 34, dtype);
@@ -161,6 +167,31 @@ function productCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
     added(
       'addMatMul, second transposed',
       of((m, k, n) => addMatMul(addend(m, n), a(m, k), b(n, k), transposeB)),
+    ),
+    product(
+      'matMul to a rank',
+      of((m, k, rank) => matMul(a(m, k), b(rank, k), transposeB), long),
+    ),
+    product(
+      'matMul to a rank, backward',
+      of((m, k, rank) => matMul(a(m, k), b(k, rank)), long),
+    ),
+    // As many terms as rows: not more than the tolerance is for.
+    product(
+      'matMul of a gradient by A',
+      of((m, k, rank) => matMul(a(m, rank), b(m, k), { transposeA: true }), narrow),
+    ),
+    product(
+      'matMul of a gradient by B',
+      of((m, k, rank) => matMul(a(m, k), b(m, rank), { transposeA: true }), narrow),
+    ),
+    added(
+      'addMatMul from a rank',
+      of((m, k, rank) => addMatMul(addend(m, k), a(m, rank), b(k, rank), transposeB), long),
+    ),
+    added(
+      'addMatMul from a rank, backward',
+      of((m, k, rank) => addMatMul(addend(m, k), a(m, rank), b(rank, k)), long),
     ),
     product('batchMatMul', () => [
       batchMatMul(a(3, 5, 17), b(3, 17, 9)),

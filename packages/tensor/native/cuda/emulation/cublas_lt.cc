@@ -1,10 +1,13 @@
 // libcublasLt.so.12 without a card: products in plain C++ on memory of the emulated driver. It honours the descriptors,
 // and refuses what cuBLASLt refuses: wrong sizes of attributes, matrices that do not fit, addresses that are less
-// aligned than was promised, an algorithm of another product, a workspace that is too small.
+// aligned than was promised, an algorithm of another product, a workspace that is too small. Settings for tests:
+//   EMULATED_GPU_REFUSED_ALGORITHMS=2  of each product, the first so many do not run
+//   EMULATED_GPU_KNOWN_ALGORITHMS=0    that are proposed where a workspace is allowed, at most 3
 #include <dlfcn.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -54,7 +57,8 @@ struct Algorithm {
   uint64_t product;
   uint64_t workspace_bytes;
   uint32_t alignments[4];
-  uint64_t unused[3];
+  uint64_t index;  // among those of the product; the last one for any alignment, without a workspace
+  uint64_t unused[2];
 };
 static_assert(sizeof(Algorithm) == 64, "as in cublasLt.h");
 
@@ -71,6 +75,13 @@ bool Read(const void* from, size_t bytes, Value* value) {
   if (bytes != sizeof(Value)) return false;
   std::memcpy(value, from, bytes);
   return true;
+}
+
+constexpr int kAlgorithms = 3;
+
+int Setting(const char* name, int otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::atoi(text);
 }
 
 uint64_t Hash(std::initializer_list<int64_t> values) {
@@ -299,15 +310,21 @@ API cublasLtMatmulAlgoGetHeuristic(void*, const Operation* operation, const Layo
   // A depth that is long for the size of the result is split, as on a card: its partial sums need memory.
   const size_t partial_sums = 4 * sizeof(float) * sizes.m * sizes.n;
   const bool is_split = (preference->reductions & 2) != 0 && sizes.k >= 4096 && sizes.m * sizes.n <= 1 << 18;
-  results[0] = HeuristicResult();
-  Algorithm& algorithm = results[0].algorithm;
-  algorithm.magic = kMagic;
-  algorithm.product = Identity(*operation, *a, *b, *d);
-  algorithm.workspace_bytes = is_split && partial_sums <= preference->workspace_bytes ? partial_sums : 0;
-  std::copy(std::begin(preference->alignments), std::end(preference->alignments), algorithm.alignments);
-  results[0].workspace_bytes = algorithm.workspace_bytes;
-  results[0].state = kSuccess;
-  *returned = 1;
+  const bool has_workspace = preference->workspace_bytes > 0;
+  const int known = has_workspace ? std::min(Setting("EMULATED_GPU_KNOWN_ALGORITHMS", kAlgorithms), kAlgorithms) : 1;
+  if (known == 0) return kNotSupported;
+  for (int i = 0; i < std::min(requested, known); i++) {
+    results[i] = HeuristicResult();
+    Algorithm& algorithm = results[i].algorithm;
+    algorithm.magic = kMagic;
+    algorithm.product = Identity(*operation, *a, *b, *d);
+    algorithm.index = has_workspace ? i : kAlgorithms;
+    algorithm.workspace_bytes = is_split && partial_sums <= preference->workspace_bytes ? partial_sums : 0;
+    std::copy(std::begin(preference->alignments), std::end(preference->alignments), algorithm.alignments);
+    results[i].workspace_bytes = algorithm.workspace_bytes;
+    results[i].state = kSuccess;
+    (*returned)++;
+  }
   return kSuccess;
 }
 
@@ -323,6 +340,7 @@ API cublasLtMatmul(void*, const Operation* operation, const float* alpha, const 
   const bool aligned = IsAligned(a_data, algorithm->alignments[0]) && IsAligned(b_data, algorithm->alignments[1]) &&
                        IsAligned(c_data, algorithm->alignments[2]) && IsAligned(d_data, algorithm->alignments[3]);
   if (!aligned) return kNotSupported;
+  if (static_cast<int>(algorithm->index) < Setting("EMULATED_GPU_REFUSED_ALGORITHMS", 0)) return kNotSupported;
   if (c_data == d_data && *beta != 0 && c->leading_dimension != d->leading_dimension) return kInvalidValue;
 
   const void* addresses[] = {a_data, b_data, c_data, d_data, workspace};

@@ -139,12 +139,14 @@ void* Device::Allocate(size_t bytes) {
     result = driver_.cuMemAllocFromPoolAsync(&at, bytes, pool_, stream_);
   }
   if (result == kSuccess) return reinterpret_cast<void*>(at);
+  counters.failed_allocations++;
   failed_allocation_.store(bytes);
   Record(result, "allocating memory");
   return nullptr;
 }
 
 void Device::Trim() {
+  counters.trims++;
   if (Synchronize() == kSuccess) driver_.cuMemPoolTrimTo(pool_, 0);
 }
 
@@ -184,7 +186,7 @@ Result Device::Download(void* to, const void* from, size_t bytes) {
   counters.downloads++;
   counters.downloaded_bytes += bytes;
   Result result = driver_.cuMemcpyDtoHAsync_v2(to, reinterpret_cast<DevicePointer>(from), bytes, stream_);
-  if (result == kSuccess) result = driver_.cuStreamSynchronize(stream_);
+  if (result == kSuccess) result = Wait();
   Record(result, "copying from the GPU");
   return result;
 }
@@ -199,9 +201,20 @@ Result Device::Copy(void* to, const void* from, size_t bytes) {
 
 Result Device::Synchronize() {
   Enter();
-  const Result result = driver_.cuStreamSynchronize(stream_);
+  const Result result = Wait();
   Record(result, "waiting for the GPU");
   return result;
+}
+
+void Device::WaitFor(void* event) {
+  Enter();
+  counters.waits++;
+  Record(driver_.cuEventSynchronize(event), "waiting for the GPU");
+}
+
+Result Device::Wait() {
+  counters.waits++;
+  return driver_.cuStreamSynchronize(stream_);
 }
 
 void Device::Record(Result error, const std::string& during) {

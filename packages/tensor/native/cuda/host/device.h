@@ -44,6 +44,11 @@ struct Counters {
   std::atomic<uint64_t> downloads{0};
   std::atomic<uint64_t> downloaded_bytes{0};
   std::atomic<uint64_t> launches{0};
+  // Times that the host waited until the GPU had run all that was enqueued.
+  std::atomic<uint64_t> waits{0};
+  // Times that the pool gave back what it held for later.
+  std::atomic<uint64_t> trims{0};
+  std::atomic<uint64_t> failed_allocations{0};
 };
 
 // Everything is enqueued on one stream in the order of the calls, so memory can be freed as soon as the last use is
@@ -78,6 +83,7 @@ class Device {
   Result Download(void* to, const void* from, size_t bytes);
   Result Copy(void* to, const void* from, size_t bytes);
   Result Synchronize();
+  void WaitFor(void* event);
 
   // Records an error that loses the context. `during`: what the host was doing.
   void Record(Result error, const std::string& during);
@@ -93,6 +99,7 @@ class Device {
  private:
   Device(const Driver& driver, DeviceDescription description);
   std::string Initialize();
+  Result Wait();
 
   const Driver& driver_;
   DeviceDescription description_;

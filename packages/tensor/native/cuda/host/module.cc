@@ -150,6 +150,9 @@ napi_value Statistics(napi_env env, napi_callback_info) {
   object.Set("downloads", static_cast<double>(counters.downloads));
   object.Set("downloadedBytes", static_cast<double>(counters.downloaded_bytes));
   object.Set("launches", static_cast<double>(counters.launches));
+  object.Set("waits", static_cast<double>(counters.waits));
+  object.Set("trims", static_cast<double>(counters.trims));
+  object.Set("failedAllocations", static_cast<double>(counters.failed_allocations));
   Object kernels(env);
   for (const KernelBase* kernel : AllKernels()) {
     if (kernel->launches() > 0) kernels.Set(kernel->name().c_str(), static_cast<double>(kernel->launches()));

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "cublas_lt.h"
 #include "device.h"
@@ -20,6 +21,8 @@ constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 // The lengths of rows differ from batch to batch, so the shapes of a long training are many.
 constexpr size_t kMostPlans = 4096;
 constexpr uint32_t kMostAlignment = 256;
+// Asked for at once. cuBLASLt returns the one that it expects to be fastest first.
+constexpr int kMostAlgorithms = 4;
 constexpr const char* kName = "cublasLtMatmul";
 
 std::atomic<uint64_t> product_count{0};
@@ -47,7 +50,7 @@ uint32_t Alignment(const void* at) {
   return alignment;
 }
 
-// cuBLASLt's description of a product, and the algorithm for it. Its matrices are column-major, so it computes the
+// cuBLASLt's description of a product, and the algorithms for it. Its matrices are column-major, so it computes the
 // transposed product: its first matrix is b, its second a.
 class Plan {
  public:
@@ -73,17 +76,32 @@ class Plan {
     MakeLayout(&second_, product.transpose_a ? product.depth : product.rows,
                product.transpose_a ? product.rows : product.depth, product.batch, product.share_a);
     MakeLayout(&result_, product.rows, product.columns, product.batch, false, product.result_stride);
-    ChooseAlgorithm(key);
+    FindAlgorithms(key);
     return status_;
   }
 
-  cublas::Status Run(const void* a, const void* b, const void* addend, void* result, void* workspace,
-                     void* stream) const {
+  // Enqueues the product with the first algorithm that the library runs, always in the same order.
+  cublas::Status Run(Device& device, const void* a, const void* b, const void* addend, void* result,
+                     void* workspace) const {
     const float alpha = 1;
     const float beta = addend == nullptr ? 0 : 1;
-    return library_.cublasLtMatmul(library_.handle, operation_, &alpha, b, first_, a, second_, &beta,
-                                   addend == nullptr ? result : addend, result_, result, result_, &algorithm_,
-                                   workspace, kWorkspaceBytes, stream);
+    const auto run = [&](size_t index) {
+      return library_.cublasLtMatmul(library_.handle, operation_, &alpha, b, first_, a, second_, &beta,
+                                     addend == nullptr ? result : addend, result_, result, result_, &algorithms_[index],
+                                     workspace, kWorkspaceBytes, device.stream());
+    };
+    const size_t first = chosen_.load(std::memory_order_relaxed);
+    cublas::Status status = run(first);
+    if (status == cublas::kSuccess || device.has_failed()) return status;
+    // cuBLASLt loads its kernels when they are needed, for which the card may have no memory left.
+    device.Trim();
+    for (size_t index = first; index < algorithms_.size() && !device.has_failed(); index++) {
+      const cublas::Status again = run(index);
+      if (again != cublas::kSuccess) continue;
+      chosen_.store(index, std::memory_order_relaxed);
+      return again;
+    }
+    return status;
   }
 
  private:
@@ -110,30 +128,44 @@ class Plan {
     Do(library_.cublasLtMatrixLayoutSetAttribute(*layout, cublas::kBatchStride, &stride, sizeof(stride)));
   }
 
-  void ChooseAlgorithm(const Key& key) {
+  // Those that the library proposes, and last one without a workspace for matrices that are aligned as their numbers
+  // are.
+  void FindAlgorithms(const Key& key) {
     if (status_ != cublas::kSuccess) return;
+    AskFor(kMostAlgorithms, kWorkspaceBytes, key.alignments);
+    const uint32_t least = type_ == cublas::kBFloat16 ? 2 : 4;
+    const uint32_t unaligned[4] = {least, least, least, least};
+    AskFor(1, 0, unaligned);
+    constexpr cublas::Status kNotSupported = 15;
+    if (algorithms_.empty()) Do(kNotSupported);
+  }
+
+  // `alignments`: of a, b, the addend and the result. A refusal of the library adds none.
+  void AskFor(int count, uint64_t workspace, const uint32_t (&alignments)[4]) {
     cublas::Preference preference = nullptr;
     if (!Do(library_.cublasLtMatmulPreferenceCreate(&preference))) return;
-    const uint64_t workspace = kWorkspaceBytes;
     const uint32_t reductions = cublas::kReduceInComputeType;
     const auto set = [&](int attribute, const auto& value) {
       Do(library_.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
     };
     set(cublas::kMaxWorkspaceBytes, workspace);
     set(cublas::kReductionSchemes, reductions);
-    set(cublas::kAlignmentA, key.alignments[1]);
-    set(cublas::kAlignmentB, key.alignments[0]);
-    set(cublas::kAlignmentC, key.alignments[2]);
-    set(cublas::kAlignmentD, key.alignments[3]);
-    cublas::HeuristicResult best = {};
+    set(cublas::kAlignmentA, alignments[1]);
+    set(cublas::kAlignmentB, alignments[0]);
+    set(cublas::kAlignmentC, alignments[2]);
+    set(cublas::kAlignmentD, alignments[3]);
+    cublas::HeuristicResult found[kMostAlgorithms] = {};
     int returned = 0;
-    if (status_ == cublas::kSuccess) {
-      Do(library_.cublasLtMatmulAlgoGetHeuristic(library_.handle, operation_, first_, second_, result_, result_,
-                                                 preference, 1, &best, &returned));
+    cublas::Status status = status_;
+    if (status == cublas::kSuccess) {
+      status = library_.cublasLtMatmulAlgoGetHeuristic(library_.handle, operation_, first_, second_, result_, result_,
+                                                       preference, count, found, &returned);
     }
     library_.cublasLtMatmulPreferenceDestroy(preference);
-    constexpr cublas::Status kNotSupported = 15;
-    if (Do(returned == 0 ? kNotSupported : best.state)) algorithm_ = best.algorithm;
+    if (status != cublas::kSuccess) return;
+    for (int i = 0; i < returned; i++) {
+      if (found[i].state == cublas::kSuccess) algorithms_.push_back(found[i].algorithm);
+    }
   }
 
   const Library& library_;
@@ -143,7 +175,9 @@ class Plan {
   cublas::Layout first_ = nullptr;
   cublas::Layout second_ = nullptr;
   cublas::Layout result_ = nullptr;
-  cublas::Algorithm algorithm_ = {};
+  std::vector<cublas::Algorithm> algorithms_;
+  // The first one that has run, or the first.
+  mutable std::atomic<size_t> chosen_{0};
 };
 
 std::string Describe(const Product& product) {
@@ -223,12 +257,7 @@ void Multiply(Context& context, const Product& product, const void* a, const voi
   cublas::Status status = cublas::kSuccess;
   const std::shared_ptr<const Plan> plan = plans->Find(*library, key, &status);
   Device& device = *Device::Get();
-  if (plan != nullptr) status = plan->Run(a, b, addend, result, workspace, device.stream());
-  if (plan != nullptr && status != cublas::kSuccess && !device.has_failed()) {
-    // cuBLASLt loads its kernels when they are needed, for which the card may have no memory left.
-    device.Trim();
-    status = plan->Run(a, b, addend, result, workspace, device.stream());
-  }
+  if (plan != nullptr) status = plan->Run(device, a, b, addend, result, workspace);
   if (status != cublas::kSuccess) return Fail(context, product, status);
   product_count.fetch_add(1, std::memory_order_relaxed);
   device.CountLaunch(kName);

@@ -195,10 +195,7 @@ void Copy(const SP_Device*, SP_Stream stream, SP_DeviceMemoryBase* to, const SP_
 
 void WaitForEventOnHost(const SP_Device*, SP_Event event, TF_Status* status) {
   Ok(status);
-  if (event->is_over) return;
-  Device& device = TheDevice();
-  device.Enter();
-  device.Record(device.driver().cuEventSynchronize(event->event), "waiting for the GPU");
+  if (!event->is_over) TheDevice().WaitFor(event->event);
 }
 
 void WaitForStream(const SP_Device*, SP_Stream, TF_Status* status) {
