@@ -20,7 +20,7 @@ import { cudaEnvironment, stackEnvironment } from './engine-environment.mjs';
  * @property {number} steps
  * @property {string | undefined} python with torch for this GPU, TRL and PEFT
  *
- * @typedef {{ name: string, folder: string, sizes: string }} Measured
+ * @typedef {{ name: string, folder: string, sizes: string, bytes: number }} Measured `bytes`: of its weights
  *
  * @typedef {object} Part
  * @property {string} name of its files, and for --only
@@ -34,6 +34,9 @@ import { cudaEnvironment, stackEnvironment } from './engine-environment.mjs';
 const OWN = (/** @type {string} */ name) => path.join(ROOT_DIR, 'checks/gpu-check', name);
 const CHECK_REFERENCE = path.join(ROOT_DIR, 'packages/training/dist/check-reference-main.js');
 const SELF_TEST = path.join(ROOT_DIR, 'services/worker/dist/self-test/self-test-cli.js');
+
+/** From a slow disk, or converted on a slow host. @param {number} bytes */
+const secondsToLoad = (bytes) => Math.ceil(bytes / 100e6);
 
 /**
  * All parts, most important first.
@@ -102,14 +105,14 @@ export function partsOf(check) {
       ),
       describe: own,
     },
-    ...check.models.flatMap(({ name, folder, sizes }) => {
+    ...check.models.flatMap(({ name, folder, sizes, bytes }) => {
       const options = ['--model', folder, '--sizes', sizes, '--steps', String(check.steps)];
       const { python } = check;
       return [
         {
           name: `speed-${name}`,
           title: `Speed and memory: ${name}`,
-          limitSeconds: 100,
+          limitSeconds: 100 + secondsToLoad(bytes),
           command: node(OWN('training-main.mjs'), [...options, '--data-dir', dataDir]),
           describe: linesOfTraining,
         },
@@ -119,7 +122,7 @@ export function partsOf(check) {
               {
                 name: `peer-${name}`,
                 title: `TRL and PEFT with SDPA on the same rows: ${name}`,
-                limitSeconds: 110,
+                limitSeconds: 110 + secondsToLoad(bytes),
                 command: {
                   program: python,
                   args: [OWN('peer.py'), ...options, '--rows', check.textRows],
@@ -196,7 +199,29 @@ function linesOfTraining({ result }) {
     `Loaded in ${result.load_seconds.toFixed(1)} s; engine ${result.engine}, kernels ${result.kernels}.`,
     '',
     text.trimEnd(),
+    '',
+    'For each step; expected are 2 waits, the second of them without anything to wait for, and no trims or failed allocations:',
+    '',
+    countsTable(result.sizes),
   ];
+}
+
+/** @param {any[]} sizes those that did not fit have no counts */
+function countsTable(sizes) {
+  const counted = sizes.filter(({ per_step: counts }) => counts);
+  const number = (/** @type {number} */ value) => value.toFixed(Number.isInteger(value) ? 0 : 1);
+  return table(
+    ['rows × tokens', 'launches', 'uploads', 'waits', 'trims', 'failed allocations', 'held beyond the peak'],
+    counted.map(({ rows, length, per_step: counts, reserved_memory_bytes: reserved, peak_memory_bytes: peak }) => [
+      `${rows} × ${length}`,
+      number(counts.launches),
+      number(counts.uploads),
+      number(counts.waits),
+      number(counts.trims),
+      number(counts.failedAllocations),
+      gigabytes(reserved - peak),
+    ]),
+  ).trimEnd();
 }
 
 /** @param {import('./run-part.mjs').PartEnd} end @param {import('./run-part.mjs').PartEnd | undefined} ours */

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
-import { readdir, writeFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { readdir, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { DEMO_MODEL_NAME } from '../../scripts/setup/demo-model.mjs';
@@ -41,12 +42,15 @@ export async function prepareCheck(options) {
     references: isEmulated
       ? [path.join(reference, 'llama-tied'), path.join(reference, 'linear')]
       : [...(await casesIn(reference)), ...(await casesIn(path.join(FIXTURES, 'families')))],
-    models: isEmulated
-      ? [{ name: 'tiny', folder: tiny, sizes: '2x32' }]
-      : [
-          { name: '135M', folder: demoModel, sizes: SIZES },
-          ...(await randomModels({ randomModelsDir, demoModel, log })),
-        ],
+    models: await Promise.all(
+      (isEmulated
+        ? [{ name: 'tiny', folder: tiny, sizes: '2x32' }]
+        : [
+            { name: '135M', folder: demoModel, sizes: SIZES },
+            ...(await randomModels({ randomModelsDir, demoModel, log })),
+          ]
+      ).map(async (model) => ({ ...model, bytes: await readWeights(model.folder) })),
+    ),
     textRows: rowsFile,
     steps: isEmulated ? 2 : STEPS,
   };
@@ -56,7 +60,7 @@ export async function prepareCheck(options) {
  * Writes the models with random weights that fit the card.
  *
  * @param {{ randomModelsDir: string, demoModel: string, log: (line: string) => void }} options
- * @returns {Promise<import('./parts.mjs').Measured[]>}
+ * @returns {Promise<Omit<import('./parts.mjs').Measured, 'bytes'>[]>}
  */
 async function randomModels({ randomModelsDir, demoModel, log }) {
   const memoryBytes = await cardMemory();
@@ -70,6 +74,23 @@ async function randomModels({ randomModelsDir, demoModel, log }) {
     models.push({ name, folder, sizes: SIZES });
   }
   return models;
+}
+
+/**
+ * Reads the weights of a model, so that what is measured later does not wait for the disk.
+ *
+ * @param {string} folder
+ * @returns {Promise<number>} their bytes
+ */
+async function readWeights(folder) {
+  let bytes = 0;
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith('.safetensors')) continue;
+    const file = path.join(folder, name);
+    for await (const _ of createReadStream(file, { highWaterMark: 2 ** 22 }));
+    bytes += (await stat(file)).size;
+  }
+  return bytes;
 }
 
 /** The memory of the first card; 0 where the driver's program does not say. */

@@ -96,7 +96,9 @@ async function measured({ rows, length }) {
     engine.cuda?.resetPeakMemory();
     /** @type {number[]} */
     const seconds = [];
+    let counted = { since: 0, before: engine.cuda?.statistics() };
     while (!prepared.run.isOver) {
+      if (seconds.length === WARM_UP_STEPS) counted = { since: WARM_UP_STEPS, before: engine.cuda?.statistics() };
       const start = performance.now();
       await prepared.run.step();
       seconds.push((performance.now() - start) / 1e3);
@@ -109,6 +111,8 @@ async function measured({ rows, length }) {
       seconds_per_step: median,
       tokens_per_second: (rows * length) / (median ?? Number.NaN),
       peak_memory_bytes: engine.cuda?.memory().peakBytes ?? null,
+      reserved_memory_bytes: engine.cuda?.memory().reservedBytes ?? null,
+      per_step: perStep(counted.before, seconds.length - counted.since),
       recompute: (report?.estimate?.recomputed_layers ?? 0) > 0,
       estimate: report?.estimate ?? null,
       losses,
@@ -133,4 +137,24 @@ async function measuredMachine(dataDir) {
   const files = await readdir(folder).catch(() => /** @type {string[]} */ ([]));
   const name = files.find((file) => /^[0-9a-f]+\.json$/.test(file));
   return name === undefined ? null : JSON.parse(await readFile(path.join(folder, name), 'utf8'));
+}
+
+/**
+ * What the engine counted, for each step. What a card spends its time on otherwise shows here first: a wait for every op, or memory that is
+ * given back again and again.
+ *
+ * @param {import('../../packages/tensor/dist/cuda.js').CudaStatistics | undefined} before
+ * @param {number} steps
+ */
+function perStep(before, steps) {
+  const after = engine.cuda?.statistics();
+  if (before === undefined || after === undefined) return null;
+  const { launches, uploads, waits, trims, failedAllocations } = after;
+  const counts = { launches, uploads, waits, trims, failedAllocations };
+  return Object.fromEntries(
+    Object.entries(counts).map(([name, count]) => [
+      name,
+      (count - before[/** @type {keyof typeof counts} */ (name)]) / steps,
+    ]),
+  );
 }

@@ -37,4 +37,5 @@ test('parts that need no stack are done and reported', async () => {
   expect(report).toContain('EMULATED on the CPU');
   expect(report).toContain('the engine is trusted');
   expect(report).not.toContain('**no**');
+  expect(report).toMatch(/\| 2 × 32 +\| +\d+ \| +\d+ \| +2 \| +0 \| +0 \|/);
 }, 600_000);

@@ -49,7 +49,7 @@ export interface CudaStatistics {
   /** Copies from the device to the host: also what an op without a kernel for the device reads. */
   downloads: number;
   downloadedBytes: number;
-  /** Times that the host waited for all that was enqueued: each download does. */
+  /** Times that the host waited for all that was enqueued: for each download, and once more by TensorFlow, which finds nothing left. */
   waits: number;
   /** Times that the engine gave back the memory that it held for later, because an allocation or a product failed. */
   trims: number;
