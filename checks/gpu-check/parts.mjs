@@ -35,7 +35,7 @@ const OWN = (/** @type {string} */ name) => path.join(ROOT_DIR, 'checks/gpu-chec
 const CHECK_REFERENCE = path.join(ROOT_DIR, 'packages/training/dist/check-reference-main.js');
 const SELF_TEST = path.join(ROOT_DIR, 'services/worker/dist/self-test/self-test-cli.js');
 
-/** From a slow disk, or converted on a slow host. @param {number} bytes */
+/** The seconds that loading takes from a slow disk, or on a slow host. @param {number} bytes */
 const secondsToLoad = (bytes) => Math.ceil(bytes / 100e6);
 
 /**

@@ -140,7 +140,7 @@ async function measuredMachine(dataDir) {
 }
 
 /**
- * What the engine counted, for each step. What a card spends its time on otherwise shows here first: a wait for every op, or memory that is
+ * The counts of the engine, for each step. They show what a card spends its time on otherwise: a wait for every op, or memory that is
  * given back again and again.
  *
  * @param {import('../../packages/tensor/dist/cuda.js').CudaStatistics | undefined} before

@@ -60,7 +60,7 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
 interface PlannedGpu {
   name: string;
   totalBytes: number;
-  /** What other programs hold when the worker starts, such as a desktop. */
+  /** The memory that other programs hold when the worker starts, such as a desktop. */
   usedBytes: number;
   /** The memory that tensors cannot use. */
   reservedBytes: number;
