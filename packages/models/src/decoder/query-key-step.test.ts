@@ -23,7 +23,7 @@ const WEIGHTS = {
 };
 const qkvOf = (values: Float32Array<ArrayBuffer>) => tensorOf(values, [TOKENS, WIDTH]);
 
-function queryKeyNorm(width: 'head' | 'projection'): QueryKeyStep {
+function queryKeyNorm(width: 'head' | 'projection', valueNorm = false): QueryKeyStep {
   const norm = (weights: Float32Array<ArrayBuffer>, heads: number) => {
     const size = width === 'head' ? SHAPE.headDim : heads * SHAPE.headDim;
     const weight = tensorOf(weights.slice(0, size), [size]);
@@ -32,11 +32,12 @@ function queryKeyNorm(width: 'head' | 'projection'): QueryKeyStep {
   return new QueryKeyNorm(SHAPE, width, {
     query: norm(WEIGHTS.query, SHAPE.heads),
     key: norm(WEIGHTS.key, SHAPE.keyValueHeads),
-    value: null,
+    value: valueNorm ? norm(new Float32Array(SHAPE.headDim).fill(1), SHAPE.keyValueHeads) : null,
   });
 }
 const headNorm = () => queryKeyNorm('head');
 const projectionNorm = () => queryKeyNorm('projection');
+const valueNorm = () => queryKeyNorm('head', true);
 
 const computed = (step: () => QueryKeyStep, values: Float32Array<ArrayBuffer>) =>
   scope(() => toFloat32Array(step().forward(qkvOf(values), false).output));
@@ -51,6 +52,24 @@ test('norms of heads: each query and each key has its own, values stay', () => {
     return (value / Math.sqrt(meanSquare + 1e-6)) * weight[i % SHAPE.headDim]!;
   });
   expect(greatestDifference(computed(headNorm, QKV), expected)).toBeLessThan(1e-5);
+});
+
+test('a norm of values without weights gives each value of a token the mean square of 1', () => {
+  const [plain, normed] = [computed(headNorm, QKV), computed(valueNorm, QKV)];
+  for (let head = 0; head < (TOKENS * WIDTH) / SHAPE.headDim; head++) {
+    const own = (of: Float32Array) => of.subarray(head * SHAPE.headDim).subarray(0, SHAPE.headDim);
+    if (head % (WIDTH / SHAPE.headDim) < SHAPE.heads + SHAPE.keyValueHeads) {
+      expect(own(normed)).toEqual(own(plain));
+    } else {
+      const rms = Math.sqrt(own(QKV).reduce((sum, each) => sum + each * each, 0) / SHAPE.headDim + 1e-6);
+      expect(
+        greatestDifference(
+          own(normed),
+          own(QKV).map((value) => value / rms),
+        ),
+      ).toBeLessThan(1e-5);
+    }
+  }
 });
 
 test('norms of projections: all queries of a token have one, all its keys another, values stay', () => {
@@ -89,6 +108,7 @@ test('partial rotary: of a head [a, b, c] with 2 + 2 dimensions that rotate come
 describe.each<[string, () => QueryKeyStep]>([
   ['norms of heads', headNorm],
   ['norms of projections', projectionNorm],
+  ['norms of heads, and of values without weights', valueNorm],
   ['partial rotary', () => new RotaryOrder(SHAPE, { rotated: 2, interleaved: false })],
   ['rotary of neighbouring pairs', () => new RotaryOrder(SHAPE, { rotated: 8, interleaved: true })],
   ['partial rotary of neighbouring pairs', () => new RotaryOrder(SHAPE, { rotated: 4, interleaved: true })],
