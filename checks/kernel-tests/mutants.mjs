@@ -46,11 +46,18 @@ const FILES = {
   'gated_delta_chunk.cuh': { kernel: 'gated_delta_64', tests: ['GatedDeltaFloat32_64'] },
 };
 
+/** Heads of which a block's warps have parts, or blocks. */
+const LARGE_HEADS = {
+  'attention_bfloat16.cuh': { kernel: 'attention_512', tests: ['AttentionBFloat16Cap_512'] },
+  'attention_float32.cuh': { kernel: 'attention_512', tests: ['AttentionFloat32Cap_512'] },
+};
+
 /**
- * Errors by hand: [file, text, replacement, what they are]. A number chooses the occurrence of the text; `sample`: for `npm test`.
+ * Errors by hand: [file, text, replacement, what they are]. A number chooses the occurrence of the text; `large`: shown by
+ * {@link LARGE_HEADS}; `sample`: for `npm test`.
  *
- * @type {[keyof typeof FILES, string, string, string, { variant?: Mutant['variant'], occurrence?: number, sample?: boolean,
- *   unnoticed?: string }?][]}
+ * @type {[keyof typeof FILES, string, string, string, { variant?: Mutant['variant'], occurrence?: number, large?: boolean,
+ *   sample?: boolean, unnoticed?: string }?][]}
  */
 const BY_HAND = [
   [
@@ -108,8 +115,8 @@ const BY_HAND = [
   ],
   [
     'attention_bfloat16.cuh',
-    'rows + lane % 16 * AttentionPitch(D) + part * 16 + lane / 16 * 8',
-    'rows + (lane / 16 * 8 + lane % 8) * AttentionPitch(D) + part * 16 + lane / 8 % 2 * 8',
+    'rows + lane % 16 * AttentionPitch(D) + Columns<D, kGroups>::At(part * 16) + lane / 16 * 8',
+    'rows + (lane / 16 * 8 + lane % 8) * AttentionPitch(D) + Columns<D, kGroups>::At(part * 16) + lane / 8 % 2 * 8',
     'fragments of A are exchanged',
   ],
   [
@@ -184,8 +191,71 @@ const BY_HAND = [
     'attention_bfloat16.cuh',
     'WaitForAllCopies();',
     '',
+    'own rows of the gradient are read before they are there',
+    { occurrence: 3, large: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'WaitForAllCopies();',
+    '',
     'a step of the gradient is read before it is there',
-    { occurrence: 3 },
+    { occurrence: 4 },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'group < kGroups;',
+    'group < kGroups - 1;',
+    "the last warp's part of a score is left out",
+    { large: true, sample: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'const int first = threadIdx.x / 32 / kGroups * kGroups;',
+    'const int first = 0;',
+    'parts of scores are those of the first rows',
+    { large: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'i < kCount / 2 ? i : D / 2 + i - kCount / 2',
+    'i',
+    'a warp has columns of the one half only',
+    { large: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'exchange.memory + AttentionExchangeBytes(kBlock) / 4',
+    'exchange.memory',
+    'both kinds of parts lie at the same place',
+    { large: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'if (Own::First() + lane_column == 0) log_sums',
+    'if (lane_column == 0) log_sums',
+    "two warps store a query's sum",
+    { large: true, variant: 'races' },
+  ],
+  [
+    'attention_float32.cuh',
+    'row_values.From(first_column)',
+    'row_values',
+    'all blocks of a head have its first columns of values',
+    { large: true, sample: true },
+  ],
+  [
+    'attention_float32.cuh',
+    'row_gradient.From(first_column)',
+    'row_gradient',
+    'all blocks of a head have its first columns of the gradient',
+    { large: true },
+  ],
+  [
+    'attention_float32.cuh',
+    'SourceColumn<D>(blockIdx.z * kColumns + x',
+    'SourceColumn<D>(x',
+    'all blocks of a head store into its first columns',
+    { large: true },
   ],
   ['attention_bfloat16.cuh', 'if (at >= length) continue;', '', 'tokens after a row are written', { occurrence: 0 }],
   [
@@ -363,6 +433,13 @@ const UNNOTICED_BARRIERS = [
   ['device.h', 2, 'it is for a second maximum at once, which no kernel takes yet'],
 ];
 
+/** Barriers that only {@link LARGE_HEADS} have. @type {[keyof typeof LARGE_HEADS, number][]} */
+const BARRIERS_OF_LARGE_HEADS = [
+  ['attention_bfloat16.cuh', 4],
+  ['attention_bfloat16.cuh', 5],
+  ['attention_bfloat16.cuh', 7],
+];
+
 /** Barriers that are tried in `npm test`. @type {[string, number][]} */
 const SAMPLED_BARRIERS = [
   ['attention_bfloat16.cuh', 2],
@@ -379,9 +456,11 @@ export async function allMutants() {
       const count = source.split(barrier).length - 1;
       for (let occurrence = 0; occurrence < count; occurrence++) {
         const known = UNNOTICED_BARRIERS.find(([of, at]) => of === file && at === occurrence);
+        const large = BARRIERS_OF_LARGE_HEADS.find(([of, at]) => of === file && at === occurrence);
         mutants.push({
           name: `without barrier ${occurrence}`,
           ...{ file, text: barrier, occurrence, replacement: ';', kernel, tests, variant: 'races' },
+          ...(large && LARGE_HEADS[large[0]]),
           unnoticed: known?.[2] ?? null,
           inSample: SAMPLED_BARRIERS.some(([of, at]) => of === file && at === occurrence),
         });
@@ -389,8 +468,9 @@ export async function allMutants() {
     }
   }
   for (const [file, text, replacement, name, options = {}] of BY_HAND) {
-    const { variant = 'orders', occurrence = 0, sample = false, unnoticed = null } = options;
-    mutants.push({ name, file, text, occurrence, replacement, ...FILES[file], variant, unnoticed, inSample: sample });
+    const { variant = 'orders', occurrence = 0, large = false, sample = false, unnoticed = null } = options;
+    const shownBy = large ? LARGE_HEADS[/** @type {keyof typeof LARGE_HEADS} */ (file)] : FILES[file];
+    mutants.push({ name, file, text, occurrence, replacement, ...shownBy, variant, unnoticed, inSample: sample });
   }
   return mutants;
 }

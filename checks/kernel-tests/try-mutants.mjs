@@ -9,6 +9,9 @@ import { argumentsOf, compileKernelTests, VARIANTS } from './kernel-test-program
 import { KERNELS_DIR, mutate } from './mutants.mjs';
 import { runProgram } from './run-kernel-tests.mjs';
 
+/** The head sizes that attention is compiled for. */
+const ATTENTION_SIZES = [64, 80, 96, 128, 256, 512];
+
 /** A kernel with an error may never end. */
 const TIMEOUT_MS = 120_000;
 
@@ -74,8 +77,11 @@ async function tryMutant(mutant, objects, env) {
     const others = Object.entries(objects).flatMap(([of, compiled]) => (of === source ? [] : [compiled]));
     await runCommand(compiler, ['-pthread', object, ...others, ...variant.linkFlags, '-o', program], { env, remedy });
     const args = [...argumentsOf(variant), ...mutant.tests.filter((name) => name !== '')];
+    const ownSize = /^attention_(\d+)$/.exec(mutant.kernel)?.[1];
     const withoutOthers =
-      mutant.kernel === 'attention_64' ? [80, 96, 128, 256].map((size) => `--without=_${size}`) : [];
+      ownSize === undefined
+        ? []
+        : ATTENTION_SIZES.filter((size) => size !== Number(ownSize)).map((size) => `--without=_${size}`);
     const { passed, output } = await runProgram(
       program,
       [...args, ...withoutOthers],

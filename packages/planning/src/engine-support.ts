@@ -1,8 +1,11 @@
 import { type EngineKind, ProductError } from '@lorasmith/contracts';
 import { type DecoderArchitecture, headsOf, type LinearAttention, type ModelFolder } from '@lorasmith/model-folder';
 
-/** The greatest size of a head that attention has kernels for: GREATEST_HEAD_DIM of packages/tensor. */
-const GREATEST_HEAD_DIM = 256;
+/**
+ * The widest heads of attention: on the CUDA engine those of its kernels (GREATEST_HEAD_DIM of packages/tensor), in TensorFlow's
+ * own ops those whose memory the estimate is compared with.
+ */
+const GREATEST_HEAD_DIM = { cuda: 512, tensorflow: 256 } as const;
 
 /** The widest heads and longest convolutions that the CUDA engine has kernels for: packages/tensor/native/cuda/host. */
 const CUDA_HEAD_SIZES = [64, 128] as const;
@@ -33,7 +36,7 @@ export function checkEngineSupports(
 }
 
 /** The part of a model that an engine for GPUs has no kernels for; null: it has them for all. */
-function partWithoutKernels(engine: EngineKind, architecture: DecoderArchitecture): string | null {
+function partWithoutKernels(engine: 'cuda' | 'tensorflow', architecture: DecoderArchitecture): string | null {
   const { linearAttention } = architecture;
   if (linearAttention !== null && engine !== 'cuda') return 'the linear attention';
   if (linearAttention !== null) {
@@ -45,5 +48,5 @@ function partWithoutKernels(engine: EngineKind, architecture: DecoderArchitectur
   }
   const sizes = architecture.attention.layers.map((_, layer) => headsOf(architecture, layer).headDim);
   const largest = Math.max(...sizes);
-  return largest > GREATEST_HEAD_DIM ? `the attention with heads of ${largest} numbers` : null;
+  return largest > GREATEST_HEAD_DIM[engine] ? `the attention with heads of ${largest} numbers` : null;
 }

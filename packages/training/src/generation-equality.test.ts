@@ -6,13 +6,11 @@ import { loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, describe, expect, test } from 'vitest';
-import { isTrainedHere } from '../test/cases-here.js';
 import { expectGenerations, readExpected } from '../test/expected-generation.js';
 
 const FIXTURES = new URL('../../../test/fixtures/', import.meta.url).pathname;
 const CASES = ['families', 'reference']
   .flatMap((kind) => readdirSync(join(FIXTURES, kind)).map((name) => join(kind, name)))
-  .filter(isTrainedHere)
   .filter((name) => existsSync(join(FIXTURES, name, 'base')));
 
 /**

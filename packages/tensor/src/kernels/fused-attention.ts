@@ -14,7 +14,7 @@ type Saved = {
 };
 
 /** The head size of the largest kernel on a GPU. */
-const GREATEST_HEAD_DIM = 256;
+const GREATEST_HEAD_DIM = 512;
 
 /** {@link FusedAttention}, where the engine has kernels for heads of this size. */
 export function fusedAttention(rows: AttentionRows): BatchAttention {

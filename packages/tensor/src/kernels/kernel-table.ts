@@ -264,7 +264,7 @@ function raw<Kernel>(kernel: Kernel): Implementation<Kernel> {
 }
 
 /** The head sizes that attention is compiled for on a GPU. Any other runs in the next larger one. */
-export const HEAD_SIZES: readonly number[] = [64, 80, 96, 128, 256];
+export const HEAD_SIZES: readonly number[] = [64, 80, 96, 128, 256, 512];
 
 /** Needs of a fused op that has CUDA kernels, too. */
 const ALSO_CUDA: { engines: readonly EngineKind[] } = { engines: ['cpu', 'cuda'] };

@@ -18,10 +18,6 @@ constexpr bool kIsBFloat16 = std::is_same_v<Number, BFloat16>;
 constexpr unsigned kPrepareThreads = 128;
 constexpr int64_t kWarpSize = 32;
 
-// Of a block of the tiles' kernels.
-template <typename Number>
-constexpr unsigned kThreads = kIsBFloat16<Number> ? 128 : 256;
-
 template <typename Number>
 const Kernel<void(const Number* from, int64_t from_stride, int heads, int head_dim, int padded_dim,
                   const int32_t* offsets, int rows, const float* cosine, const float* sine, float direction, Number* to,
@@ -66,8 +62,8 @@ struct HeadKernels {
     }
   }
 
-  size_t forward_bytes() const { return kIsBFloat16<Number> ? AttentionSharedBytes(head_size) : 0; }
-  size_t gradient_bytes() const { return kIsBFloat16<Number> ? AttentionGradientSharedBytes(head_size) : 0; }
+  AttentionLaunch forward_launch() const { return AttentionForwardLaunch(head_size, kIsBFloat16<Number>); }
+  AttentionLaunch gradient_launch() const { return AttentionGradientLaunch(head_size, kIsBFloat16<Number>); }
 
   int head_size;
   ForwardKernel<Number> forward;
@@ -82,8 +78,18 @@ struct HeadKernels {
 };
 
 template <typename Number>
-const HeadKernels<Number> kHeads[] = {HeadKernels<Number>(64), HeadKernels<Number>(80), HeadKernels<Number>(96),
-                                      HeadKernels<Number>(128), HeadKernels<Number>(256)};
+const HeadKernels<Number> kHeads[] = {HeadKernels<Number>(64),  HeadKernels<Number>(80),  HeadKernels<Number>(96),
+                                      HeadKernels<Number>(128), HeadKernels<Number>(256), HeadKernels<Number>(512)};
+
+// Shared memory that a block may have on every card: that of compute capability 8.6, 8.9 and 12.0.
+constexpr int kSharedBytesOfAll = 99 * 1024;
+constexpr bool FitsEveryCard(int head_size) {
+  return AttentionForwardLaunch(head_size, true).shared_bytes <= kSharedBytesOfAll &&
+         AttentionGradientLaunch(head_size, true).shared_bytes <= kSharedBytesOfAll;
+}
+static_assert(FitsEveryCard(64) && FitsEveryCard(80) && FitsEveryCard(96) && FitsEveryCard(128) && FitsEveryCard(256) &&
+                  FitsEveryCard(512),
+              "a card has too little shared memory");
 
 // The kernels for the smallest size that holds a head; null if there is none.
 template <typename Number>
@@ -99,7 +105,7 @@ AttentionShape ShapeOf(Context& context, const AttentionAttributes& attributes, 
   const int64_t rows = stream.rows, tokens = stream.tokens, head_dim = stream.head_dim;
   context.Check(head_dim % 4 == 0, "on a GPU, the size of a head must be divisible by 4");
   context.Check(rows >= 0 && rows <= tokens && tokens <= INT32_MAX, "there must be 0 to tokens rows");
-  context.Check(KernelsFor<Number>(head_dim) != nullptr, "on a GPU, a head has at most 256 numbers");
+  context.Check(KernelsFor<Number>(head_dim) != nullptr, "on a GPU, a head has at most 512 numbers");
   if (context.failed()) return {};
   return {tokens,
           static_cast<int>(rows),
@@ -155,9 +161,10 @@ struct Attention : AttentionAttributes {
     if (context.failed() || o.tokens == 0) return;
     const HeadKernels<Number>* kernels = KernelsFor<Number>(shape.head_dim);
     const Operands<Number> in = PrepareOperands(context, o.qkv, kernels->head_size, shape, o.offsets, o.rotary);
-    kernels->forward.Launch(context, {RowSlots(o.tokens, shape.rows), heads}, kThreads<Number>,
-                            kernels->forward_bytes(), in.rotated, in.values, in.value_stride, o.offsets, shape,
-                            o.output, o.log_sums);
+    const AttentionLaunch launch = kernels->forward_launch();
+    kernels->forward.Launch(context, {RowSlots(o.tokens, shape.rows, launch.rows), heads, launch.column_blocks},
+                            launch.threads, launch.shared_bytes, in.rotated, in.values, in.value_stride, o.offsets,
+                            shape, o.output, o.log_sums);
   }
 };
 
@@ -181,15 +188,16 @@ struct AttentionGradient : AttentionAttributes {
     const Number* gradient = o.gradient;
     if (shape.head_dim != head_size)
       gradient = Prepare(context, gradient, heads * shape.head_dim, heads, head_size, shape, o.offsets, Rotary{});
+    const AttentionLaunch of = kernels->gradient_launch();
     const auto launch = [&](const std::deque<GradientKernel<Number>>& gradients, int64_t of_heads) {
-      const Grid grid{RowSlots(tokens, shape.rows), of_heads};
+      const Grid grid{RowSlots(tokens, shape.rows, of.rows), of_heads, of.column_blocks};
       for (const GradientKernel<Number>& kernel : gradients) {
         if constexpr (kIsBFloat16<Number>) {
-          kernel.Launch(context, grid, kThreads<Number>, kernels->gradient_bytes(), in.rotated, in.values,
-                        in.value_stride, gradient, sums, o.offsets, cosine, sine, shape, o.result);
+          kernel.Launch(context, grid, of.threads, of.shared_bytes, in.rotated, in.values, in.value_stride, gradient,
+                        sums, o.offsets, cosine, sine, shape, o.result);
         } else {
-          kernel.Launch(context, grid, kThreads<Number>, kernels->gradient_bytes(), in.rotated, in.values,
-                        in.value_stride, gradient, sums, o.offsets, shape, o.result);
+          kernel.Launch(context, grid, of.threads, of.shared_bytes, in.rotated, in.values, in.value_stride, gradient,
+                        sums, o.offsets, shape, o.result);
         }
       }
     };

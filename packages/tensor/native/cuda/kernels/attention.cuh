@@ -8,7 +8,7 @@
 #include "attention_bfloat16.cuh"
 #include "attention_float32.cuh"
 
-// The kernels of one head size D. Their grid: RowSlots, heads (of queries, or of keys).
+// The kernels of one head size D, launched as AttentionForwardLaunch and AttentionGradientLaunch say.
 //   rotated [tokens, heads + key_value_heads, D]: queries and keys, rotated
 //   values: the first token's first value head; tokens are value_stride numbers apart, and heads D
 //   gradient [tokens, heads, D] by the output
@@ -16,7 +16,7 @@
 //   output [tokens, heads, head_dim], result [tokens, heads + 2 key_value_heads, head_dim]
 // In float32, result has the gradients by the rotated queries and keys.
 #define ATTENTION_FORWARD(D)                                                                                        \
-  extern "C" __global__ void __launch_bounds__(attention::kThreads)                                                 \
+  extern "C" __global__ void __launch_bounds__(AttentionForward(D).threads())                                       \
       AttentionBFloat16_##D(const bf16* rotated, const bf16* values, int64_t value_stride, const int32_t* offsets,  \
                             AttentionShape shape, bf16* output, float* log_sums) {                                  \
     attention::ForwardBFloat16<D>(rotated, values, value_stride, offsets, shape, output, log_sums);                 \
@@ -30,7 +30,7 @@
   EXPORT_KERNEL(AttentionFloat32_##D)
 
 #define ATTENTION_GRADIENT_BFLOAT16(gradients, D)                                                                   \
-  extern "C" __global__ void __launch_bounds__(attention::kThreads) Attention##gradients##BFloat16_##D(             \
+  extern "C" __global__ void __launch_bounds__(AttentionBackward(D).threads()) Attention##gradients##BFloat16_##D(  \
       const bf16* rotated, const bf16* values, int64_t value_stride, const bf16* gradient, const float* sums,       \
       const int32_t* offsets, const float* cosine, const float* sine, AttentionShape shape, bf16* result) {         \
     attention::GradientBFloat16<D, attention::k##gradients>(rotated, values, value_stride, gradient, sums, offsets, \

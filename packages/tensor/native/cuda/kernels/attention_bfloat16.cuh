@@ -1,51 +1,70 @@
-// Attention in bfloat16 on tensor cores. A block has four warps, each with 16 of its 64 queries (or keys); tiles of the
-// others pass through shared memory. Sums and softmax are in float32.
+// Attention in bfloat16 on tensor cores. Each warp of a block has 16 of its queries (or keys), and of a large head a
+// part of the columns; tiles of the others pass through shared memory. Sums and softmax are in float32.
 #pragma once
 
 #include "attention_tile.cuh"
 
 namespace attention {
 
-constexpr int kWarps = 4;
-constexpr int kThreads = 32 * kWarps;
-static_assert(kAttentionTile == 16 * kWarps, "a warp has 16 rows");
-
-// Starts to copy rows first … first + kRows - 1 of a head, zeros from `length` on.
-template <int D, int kRows>
+// Starts to copy rows first … first + kRows - 1 of a head, zeros from `length` on. A thread keeps its column.
+template <int D, int kRows, int kThreads>
 __device__ __forceinline__ void LoadTile(const bf16* head, int64_t stride, int first, int length, bf16* tile) {
-  constexpr int kVectors = D / 8;
+  constexpr int kVectors = D / 8, kAtOnce = kThreads / kVectors;
+  const int column = threadIdx.x % kVectors * 8;
+  int row = threadIdx.x / kVectors;
+  if (kThreads % kVectors != 0 && row >= kAtOnce) return;
+  const bf16* from = head + (first + row) * stride + column;
+  bf16* to = tile + row * AttentionPitch(D) + column;
 #pragma unroll
-  for (int i = 0; i < kRows * kVectors; i += kThreads) {
-    const int at = i + threadIdx.x;
-    const int row = at / kVectors, column = at % kVectors * 8;
-    if (kRows * kVectors % kThreads != 0 && row >= kRows) break;
-    bf16* to = tile + row * AttentionPitch(D) + column;
+  for (int i = 0; i < kRows; i += kAtOnce) {
+    if (kRows % kAtOnce != 0 && row >= kRows) break;
     if (first + row < length) {
-      CopyAsync16(to, head + (first + row) * stride + column);
+      CopyAsync16(to, from);
     } else {
       StoreVector<bf16>({}, to);
     }
+    row += kAtOnce;
+    from += kAtOnce * stride;
+    to += kAtOnce * AttentionPitch(D);
   }
 }
 
-// 16 rows of a tile as the left operand of one mma: columns part * 16 … + 15.
-template <int D>
-__device__ __forceinline__ void LeftFragment(const bf16* rows, int part, uint32_t* a) {
-  const int lane = threadIdx.x % 32;
-  LoadMatrixX4(a, rows + lane % 16 * AttentionPitch(D) + part * 16 + lane / 16 * 8);
+// The part of a head that a warp of kGroups has: as many columns of the head's first half as of its second, so that
+// both numbers of a rotated pair are in one lane.
+template <int D, int kGroups>
+struct Columns {
+  static constexpr int kCount = D / kGroups;
+
+  __device__ __forceinline__ static int First() { return threadIdx.x / 32 % kGroups * (kCount / 2); }
+  // Where the i-th one lies from the first.
+  __device__ __forceinline__ static constexpr int At(int i) { return i < kCount / 2 ? i : D / 2 + i - kCount / 2; }
+};
+
+// The first of a warp's 16 rows.
+template <int kGroups>
+__device__ __forceinline__ int OwnRow() {
+  return threadIdx.x / 32 / kGroups * 16;
 }
 
-// The left operands of a warp: 16 rows of D numbers, in registers or in shared memory.
-template <int D, bool kInRegisters>
+// 16 rows of a tile, from a warp's first column on, as the left operand of one mma: its columns part * 16 … + 15.
+template <int D, int kGroups>
+__device__ __forceinline__ void LeftFragment(const bf16* rows, int part, uint32_t* a) {
+  const int lane = threadIdx.x % 32;
+  LoadMatrixX4(a, rows + lane % 16 * AttentionPitch(D) + Columns<D, kGroups>::At(part * 16) + lane / 16 * 8);
+}
+
+// The left operands of a warp: its columns of 16 rows, in registers or in shared memory.
+template <int D, int kGroups, bool kInRegisters>
 struct LeftRows;
 
-template <int D>
-struct LeftRows<D, true> {
-  uint32_t a[D / 16][4];
+template <int D, int kGroups>
+struct LeftRows<D, kGroups, true> {
+  static constexpr int kParts = Columns<D, kGroups>::kCount / 16;
+  uint32_t a[kParts][4];
 
   __device__ __forceinline__ void Set(const bf16* rows) {
 #pragma unroll
-    for (int part = 0; part < D / 16; part++) LeftFragment<D>(rows, part, a[part]);
+    for (int part = 0; part < kParts; part++) LeftFragment<D, kGroups>(rows, part, a[part]);
   }
   __device__ __forceinline__ void Get(int part, uint32_t* to) const {
 #pragma unroll
@@ -53,12 +72,12 @@ struct LeftRows<D, true> {
   }
 };
 
-template <int D>
-struct LeftRows<D, false> {
+template <int D, int kGroups>
+struct LeftRows<D, kGroups, false> {
   const bf16* rows;
 
   __device__ __forceinline__ void Set(const bf16* from) { rows = from; }
-  __device__ __forceinline__ void Get(int part, uint32_t* to) const { LeftFragment<D>(rows, part, to); }
+  __device__ __forceinline__ void Get(int part, uint32_t* to) const { LeftFragment<D, kGroups>(rows, part, to); }
 };
 
 // Sums [16, 8 kCount] of a warp: [n][i] is row lane / 4 + 8 (i / 2), column 8 n + lane % 4 * 2 + i % 2.
@@ -74,41 +93,73 @@ struct Sums {
   }
 };
 
-// result [16, kColumns] = left [16, D] rightᵀ, right [kColumns, D] in shared memory.
-template <int D, int kColumns, bool kInRegisters>
-__device__ __forceinline__ void MultiplyTransposed(const LeftRows<D, kInRegisters>& left, const bf16* right,
-                                                   Sums<kColumns / 8>& result) {
+// result [16, kRows] = left [16, D] rightᵀ, right [kRows, D] in shared memory: the warp's part of the sum over D.
+template <int D, int kRows, int kGroups, bool kInRegisters>
+__device__ __forceinline__ void MultiplyTransposed(const LeftRows<D, kGroups, kInRegisters>& left, const bf16* right,
+                                                   Sums<kRows / 8>& result) {
+  using Own = Columns<D, kGroups>;
   const int lane = threadIdx.x % 32;
-  const bf16* own = right + (lane / 16 * 8 + lane % 8) * AttentionPitch(D) + lane / 8 % 2 * 8;
+  const bf16* own = right + (lane / 16 * 8 + lane % 8) * AttentionPitch(D) + Own::First() + lane / 8 % 2 * 8;
   result.Clear();
 #pragma unroll
-  for (int part = 0; part < D / 16; part++) {
+  for (int part = 0; part < Own::kCount / 16; part++) {
     uint32_t a[4];
     left.Get(part, a);
 #pragma unroll
-    for (int n = 0; n < kColumns / 8; n += 2) {
+    for (int n = 0; n < kRows / 8; n += 2) {
       uint32_t b[4];
-      LoadMatrixX4(b, own + n * 8 * AttentionPitch(D) + part * 16);
+      LoadMatrixX4(b, own + n * 8 * AttentionPitch(D) + Own::At(part * 16));
       Mma(result.at[n], a, b);
       Mma(result.at[n + 1], a, b + 2);
     }
   }
 }
 
-// result [16, D] += left [16, kRows] right, right [kRows, D] in shared memory. The left one is rounded to bfloat16.
-template <int D, int kRows>
-__device__ __forceinline__ void AddProduct(const Sums<kRows / 8>& left, const bf16* right, Sums<D / 8>& result) {
+// Exchanges the parts of a product's sums among the kGroups warps that have its rows: each writes its own, and after a
+// barrier adds all of them, in the same order.
+template <int kGroups, int kCount>
+struct Exchange {
+  float* memory;  // [warps, kCount, 32, 4]
+
+  __device__ __forceinline__ float* At(int warp, int n) const {
+    return memory + ((warp * kCount + n) * 32 + threadIdx.x % 32) * 4;
+  }
+  __device__ __forceinline__ void Write(const Sums<kCount>& part) const {
+#pragma unroll
+    for (int n = 0; n < kCount; n++)
+      StoreVector<float>({part.at[n][0], part.at[n][1], part.at[n][2], part.at[n][3]}, At(threadIdx.x / 32, n));
+  }
+  __device__ __forceinline__ void Add(Sums<kCount>& sums) const {
+    const int first = threadIdx.x / 32 / kGroups * kGroups;
+    sums.Clear();
+#pragma unroll
+    for (int group = 0; group < kGroups; group++)
+#pragma unroll
+      for (int n = 0; n < kCount; n++) {
+        const Vector<float> part = LoadVector(At(first + group, n));
+#pragma unroll
+        for (int i = 0; i < 4; i++) sums.at[n][i] += part.values[i];
+      }
+  }
+};
+
+// result [16, own columns] += left [16, kRows] right, right [kRows, D] in shared memory. The left one is rounded to
+// bfloat16.
+template <int D, int kRows, int kGroups>
+__device__ __forceinline__ void AddProduct(const Sums<kRows / 8>& left, const bf16* right,
+                                           Sums<D / kGroups / 8>& result) {
+  using Own = Columns<D, kGroups>;
   const int lane = threadIdx.x % 32;
-  const bf16* own = right + lane % 16 * AttentionPitch(D) + lane / 16 * 8;
+  const bf16* own = right + lane % 16 * AttentionPitch(D) + Own::First() + lane / 16 * 8;
 #pragma unroll
   for (int part = 0; part < kRows / 16; part++) {
     const float (*sums)[4] = left.at + 2 * part;
     const uint32_t a[4] = {PackBFloat16(sums[0][0], sums[0][1]), PackBFloat16(sums[0][2], sums[0][3]),
                            PackBFloat16(sums[1][0], sums[1][1]), PackBFloat16(sums[1][2], sums[1][3])};
 #pragma unroll
-    for (int n = 0; n < D / 8; n += 2) {
+    for (int n = 0; n < Own::kCount / 8; n += 2) {
       uint32_t b[4];
-      LoadMatrixX4Transposed(b, own + part * 16 * AttentionPitch(D) + n * 8);
+      LoadMatrixX4Transposed(b, own + part * 16 * AttentionPitch(D) + Own::At(n * 8));
       Mma(result.at[n], a, b);
       Mma(result.at[n + 1], a, b + 2);
     }
@@ -136,16 +187,22 @@ template <int D>
 __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16* values, int64_t value_stride,
                                                 const int32_t* offsets, const AttentionShape& shape, bf16* output,
                                                 float* log_sums) {
-  constexpr int kKeys = AttentionKeys(D);
+  constexpr AttentionBlock kBlock = AttentionForward(D);
+  constexpr int kQueries = kBlock.rows, kKeys = kBlock.step, kThreads = kBlock.threads();
+  constexpr int kGroups = kBlock.column_groups();
   constexpr int kTileSize = kKeys * AttentionPitch(D);
+  using Own = Columns<D, kGroups>;
   DYNAMIC_SHARED(memory);
   bf16* key_tile = reinterpret_cast<bf16*>(memory);
   bf16* value_tile = key_tile + kTileSize;
-  // Queries in registers pass through the memory of the first keys.
-  bf16* query_tile = AttentionQueryInRegisters(D) ? key_tile : value_tile + kTileSize;
+  // Queries in registers pass through the memory of the first keys and values.
+  bf16* query_tile = kBlock.in_registers ? key_tile : value_tile + kTileSize;
+  const Exchange<kGroups, kKeys / 8> exchange{reinterpret_cast<float*>(value_tile + kTileSize)};
+  static_assert(kGroups == 1 || kBlock.in_registers, "the exchange lies where the queries would");
+  static_assert(!kBlock.in_registers || kQueries <= 2 * kKeys, "the queries pass through the tiles");
 
   // The last tiles of a row take longest, so they come first.
-  const Tile tile = FindTile(offsets, shape.rows, gridDim.x - 1 - blockIdx.x);
+  const Tile tile = FindTile<kQueries>(offsets, shape.rows, gridDim.x - 1 - blockIdx.x);
   const int64_t start = tile.start;
   const int first = tile.first, length = tile.length;
   if (first >= length) return;
@@ -154,36 +211,38 @@ __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16*
   const bf16* row = rotated + start * stride;
   const bf16* keys = row + (shape.heads + key_head) * D;
   const bf16* row_values = values + start * value_stride + key_head * D;
-  const int own_row = threadIdx.x / 32 * 16, lane_row = threadIdx.x % 32 / 4, lane_column = threadIdx.x % 4 * 2;
+  const int own_row = OwnRow<kGroups>(), lane_row = threadIdx.x % 32 / 4, lane_column = threadIdx.x % 4 * 2;
 
-  LoadTile<D, kAttentionTile>(row + head * D, stride, first, length, query_tile);
+  LoadTile<D, kQueries, kThreads>(row + head * D, stride, first, length, query_tile);
   WaitForAllCopies();
   __syncthreads();
-  LeftRows<D, AttentionQueryInRegisters(D)> query;
-  query.Set(query_tile + own_row * AttentionPitch(D));
-  if (AttentionQueryInRegisters(D)) __syncthreads();
+  LeftRows<D, kGroups, kBlock.in_registers> query;
+  query.Set(query_tile + own_row * AttentionPitch(D) + Own::First());
+  if (kBlock.in_registers) __syncthreads();
 
-  Sums<D / 8> result;
+  Sums<Own::kCount / 8> result;
   result.Clear();
   float greatest[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
-  const int end = min(first + kAttentionTile, length);
+  const int end = min(first + kQueries, length);
   int key = FirstSeen(first, shape) / kKeys * kKeys;
-  LoadTile<D, kKeys>(keys, stride, key, length, key_tile);
+  LoadTile<D, kKeys, kThreads>(keys, stride, key, length, key_tile);
   for (; key < end; key += kKeys) {
     WaitForAllCopies();
     __syncthreads();  // the keys are there, and all warps are done with the values
-    LoadTile<D, kKeys>(row_values, value_stride, key, length, value_tile);
+    LoadTile<D, kKeys, kThreads>(row_values, value_stride, key, length, value_tile);
     Sums<kKeys / 8> scores;
     MultiplyTransposed<D, kKeys>(query, key_tile, scores);
+    if constexpr (kGroups > 1) exchange.Write(scores);
     WaitForAllCopies();
     __syncthreads();  // the values are there, and all warps are done with the keys
-    if (key + kKeys < end) LoadTile<D, kKeys>(keys, stride, key + kKeys, length, key_tile);
+    if (key + kKeys < end) LoadTile<D, kKeys, kThreads>(keys, stride, key + kKeys, length, key_tile);
+    if constexpr (kGroups > 1) exchange.Add(scores);
 
 #pragma unroll
     for (int n = 0; n < kKeys / 8; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) scores.at[n][i] = ScaledScore(scores.at[n][i], shape);
-    if (!AllSee(first, kAttentionTile, key, kKeys, length, shape)) {
+    if (!AllSee(first, kQueries, key, kKeys, length, shape)) {
 #pragma unroll
       for (int n = 0; n < kKeys / 8; n++)
 #pragma unroll
@@ -212,12 +271,12 @@ __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16*
         }
       sum[half] = sum[half] * shrink + own;
 #pragma unroll
-      for (int n = 0; n < D / 8; n++) {
+      for (int n = 0; n < Own::kCount / 8; n++) {
         result.at[n][2 * half] *= shrink;
         result.at[n][2 * half + 1] *= shrink;
       }
     }
-    AddProduct<D, kKeys>(scores, value_tile, result);
+    AddProduct<D, kKeys, kGroups>(scores, value_tile, result);
   }
 
 #pragma unroll
@@ -229,34 +288,36 @@ __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16*
     const int64_t of_head = (start + at) * shape.heads + head;
     bf16* to = output + of_head * shape.head_dim;
 #pragma unroll
-    for (int n = 0; n < D / 8; n++)
-      StorePair<D>(result.at[n][2 * half] * inverse, result.at[n][2 * half + 1] * inverse, n * 8 + lane_column,
-                   shape.head_dim, to);
-    if (lane_column == 0) log_sums[of_head] = (greatest[half] + log2f(total)) * kLn2;
+    for (int n = 0; n < Own::kCount / 8; n++)
+      StorePair<D>(result.at[n][2 * half] * inverse, result.at[n][2 * half + 1] * inverse,
+                   Own::First() + Own::At(n * 8) + lane_column, shape.head_dim, to);
+    if (Own::First() + lane_column == 0) log_sums[of_head] = (greatest[half] + log2f(total)) * kLn2;
   }
 }
 
 // Rows of the warp; if there is a rotary table, turned back by the angles of their positions.
-template <int D>
-__device__ __forceinline__ void StoreGradient(const Sums<D / 8>& rows, int first, int length, const float* cosine,
-                                              const float* sine, int head_dim, int64_t stride, bf16* head) {
-  const int own_row = threadIdx.x / 32 * 16, lane_row = threadIdx.x % 32 / 4, lane_column = threadIdx.x % 4 * 2;
+template <int D, int kGroups>
+__device__ __forceinline__ void StoreGradient(const Sums<D / kGroups / 8>& rows, int first, int length,
+                                              const float* cosine, const float* sine, int head_dim, int64_t stride,
+                                              bf16* head) {
+  const int own_row = OwnRow<kGroups>(), lane_row = threadIdx.x % 32 / 4, lane_column = threadIdx.x % 4 * 2;
   const int half_dim = head_dim / 2;
+  constexpr int kPairs = D / kGroups / 16;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const int at = first + own_row + lane_row + 8 * half;
     if (at >= length) continue;
     bf16* to = head + at * stride;
 #pragma unroll
-    for (int n = 0; n < D / 16; n++) {
-      const int c = n * 8 + lane_column;
+    for (int n = 0; n < kPairs; n++) {
+      const int c = Columns<D, kGroups>::First() + n * 8 + lane_column;
       if (c >= half_dim) continue;
-      // Of one pair the two numbers are in one lane, since D / 2 is a multiple of 8.
+      // Of one pair the two numbers are in one lane, since a warp has a multiple of 8 columns of each half.
       float a[2], b[2];
 #pragma unroll
       for (int i = 0; i < 2; i++) {
         a[i] = rows.at[n][2 * half + i];
-        b[i] = rows.at[n + D / 16][2 * half + i];
+        b[i] = rows.at[n + kPairs][2 * half + i];
         if (cosine == nullptr) continue;
         const int64_t angle = static_cast<int64_t>(at) * half_dim + c + i;
         const float turned = a[i] * cosine[angle] + b[i] * sine[angle];
@@ -280,15 +341,22 @@ __device__ __forceinline__ void GradientBFloat16(const bf16* rotated, const bf16
   constexpr bool kOfQueries = kGradients == kQueryGradient;
   constexpr bool kHasValue = kGradients == kValueGradient || kGradients == kKeyAndValueGradient;
   constexpr bool kHasScore = kGradients != kValueGradient;  // whether the gradient by the scores is needed
-  constexpr int kStep = AttentionGradientStep(D);
-  constexpr int kOwnSize = kAttentionTile * AttentionPitch(D), kStepSize = kStep * AttentionPitch(D);
+  constexpr AttentionBlock kBlock = AttentionBackward(D);
+  constexpr int kRows = kBlock.rows, kStep = kBlock.step, kThreads = kBlock.threads();
+  constexpr int kGroups = kBlock.column_groups();
+  constexpr int kOwnSize = kRows * AttentionPitch(D), kStepSize = kStep * AttentionPitch(D);
+  using Own = Columns<D, kGroups>;
   DYNAMIC_SHARED(memory);
   bf16* own_first = reinterpret_cast<bf16*>(memory);  // queries, or keys
   bf16* own_second = own_first + kOwnSize;            // gradients of the output, or values
-  bf16* steps = own_second + kOwnSize;                // of both kinds, twice
+  // Of both kinds, twice. Own rows in registers pass through their memory.
+  bf16* steps = kBlock.in_registers ? own_first : own_second + kOwnSize;
+  const Exchange<kGroups, kStep / 8> exchange{reinterpret_cast<float*>(steps + 4 * kStepSize)};
+  const Exchange<kGroups, kStep / 8> second_exchange{exchange.memory + AttentionExchangeBytes(kBlock) / 4};
+  static_assert(!kBlock.in_registers || kRows <= 2 * kStep, "the own rows pass through the steps");
 
   const int slot = kOfQueries ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  const Tile tile = FindTile(offsets, shape.rows, slot);
+  const Tile tile = FindTile<kRows>(offsets, shape.rows, slot);
   const int64_t start = tile.start;
   const int first = tile.first, length = tile.length;
   if (first >= length) return;
@@ -303,32 +371,31 @@ __device__ __forceinline__ void GradientBFloat16(const bf16* rotated, const bf16
   const bf16* row_values = values + start * value_stride + key_head * D;
   // [head][token]: log_sum and delta
   const float2* row_sums = reinterpret_cast<const float2*>(sums) + first_head * shape.tokens + start;
-  const int own_row = threadIdx.x / 32 * 16, lane_row = threadIdx.x % 32 / 4, lane_column = threadIdx.x % 4 * 2;
+  const int own_row = OwnRow<kGroups>(), lane_row = threadIdx.x % 32 / 4, lane_column = threadIdx.x % 4 * 2;
 
   if (kOfQueries) {
-    LoadTile<D, kAttentionTile>(queries, stride, first, length, own_first);
-    LoadTile<D, kAttentionTile>(row_gradient, output_stride, first, length, own_second);
+    LoadTile<D, kRows, kThreads>(queries, stride, first, length, own_first);
+    LoadTile<D, kRows, kThreads>(row_gradient, output_stride, first, length, own_second);
   } else {
-    LoadTile<D, kAttentionTile>(keys, stride, first, length, own_first);
-    if (kHasScore) LoadTile<D, kAttentionTile>(row_values, value_stride, first, length, own_second);
+    LoadTile<D, kRows, kThreads>(keys, stride, first, length, own_first);
+    if (kHasScore) LoadTile<D, kRows, kThreads>(row_values, value_stride, first, length, own_second);
   }
   // Keys, or queries of each head, begin … end - 1 of the row.
   const int begin = (kOfQueries ? FirstSeen(first, shape) : first) / kStep * kStep;
-  const int end = kOfQueries ? min(first + kAttentionTile, length)
-                             : EndOfQueries(min(first + kAttentionTile, length) - 1, length, shape);
+  const int end = kOfQueries ? min(first + kRows, length) : EndOfQueries(min(first + kRows, length) - 1, length, shape);
   const int steps_per_head = (end - begin + kStep - 1) / kStep;
   const int all_steps = kOfQueries ? steps_per_head : steps_per_head * queries_per_key;
 
   const auto load = [&](int step) {
     bf16* step_first = steps + step % 2 * 2 * kStepSize;
     if (kOfQueries) {
-      LoadTile<D, kStep>(keys, stride, begin + step * kStep, length, step_first);
-      LoadTile<D, kStep>(row_values, value_stride, begin + step * kStep, length, step_first + kStepSize);
+      LoadTile<D, kStep, kThreads>(keys, stride, begin + step * kStep, length, step_first);
+      LoadTile<D, kStep, kThreads>(row_values, value_stride, begin + step * kStep, length, step_first + kStepSize);
       return;
     }
     const int head = step / steps_per_head, at = begin + step % steps_per_head * kStep;
-    LoadTile<D, kStep>(queries + head * D, stride, at, length, step_first);
-    LoadTile<D, kStep>(row_gradient + head * D, output_stride, at, length, step_first + kStepSize);
+    LoadTile<D, kStep, kThreads>(queries + head * D, stride, at, length, step_first);
+    LoadTile<D, kStep, kThreads>(row_gradient + head * D, output_stride, at, length, step_first + kStepSize);
     // A query's sums lie behind its row, where the pitch leaves 16 bytes.
     if (threadIdx.x < kStep) {
       float2* to = reinterpret_cast<float2*>(step_first + threadIdx.x * AttentionPitch(D) + D);
@@ -346,11 +413,16 @@ __device__ __forceinline__ void GradientBFloat16(const bf16* rotated, const bf16
     const int at = first + own_row + lane_row + 8 * half;
     own_sums[half] = kOfQueries && at < length ? row_sums[at] : float2{0, 0};
   }
-  LeftRows<D, false> left_first, left_second;
-  left_first.Set(own_first + own_row * AttentionPitch(D));
-  left_second.Set(own_second + own_row * AttentionPitch(D));
-  Sums<D / 8> by_own;    // by queries, or keys
-  Sums<D / 8> by_value;  // not used, and then in no register, unless kHasValue
+  LeftRows<D, kGroups, kBlock.in_registers> left_first, left_second;
+  if (kBlock.in_registers) {
+    WaitForAllCopies();
+    __syncthreads();  // the own rows are there
+  }
+  left_first.Set(own_first + own_row * AttentionPitch(D) + Own::First());
+  left_second.Set(own_second + own_row * AttentionPitch(D) + Own::First());
+  if (kBlock.in_registers) __syncthreads();  // all warps have theirs
+  Sums<Own::kCount / 8> by_own;              // by queries, or keys
+  Sums<Own::kCount / 8> by_value;            // not used, and then in no register, unless kHasValue
   by_own.Clear();
   by_value.Clear();
   load(0);
@@ -364,8 +436,15 @@ __device__ __forceinline__ void GradientBFloat16(const bf16* rotated, const bf16
     Sums<kStep / 8> weights, by_weight;
     MultiplyTransposed<D, kStep>(left_first, step_first, weights);
     if (kHasScore) MultiplyTransposed<D, kStep>(left_second, step_second, by_weight);
-    const bool all_see = kOfQueries ? AllSee(first, kAttentionTile, other, kStep, length, shape)
-                                    : AllSee(other, kStep, first, kAttentionTile, length, shape);
+    if constexpr (kGroups > 1) {
+      exchange.Write(weights);
+      if (kHasScore) second_exchange.Write(by_weight);
+      __syncthreads();  // all parts are there
+      exchange.Add(weights);
+      if (kHasScore) second_exchange.Add(by_weight);
+    }
+    const bool all_see = kOfQueries ? AllSee(first, kRows, other, kStep, length, shape)
+                                    : AllSee(other, kStep, first, kRows, length, shape);
 #pragma unroll
     for (int n = 0; n < kStep / 8; n++)
 #pragma unroll
@@ -382,15 +461,16 @@ __device__ __forceinline__ void GradientBFloat16(const bf16* rotated, const bf16
         if (!kHasScore) continue;
         by_weight.at[n][i] = seen ? ScoreGradient(weight, scaled, by_weight.at[n][i], of_query.y, shape) : 0;
       }
-    if (kHasValue) AddProduct<D, kStep>(weights, step_second, by_value);
-    if (kHasScore) AddProduct<D, kStep>(by_weight, step_first, by_own);
+    if (kHasValue) AddProduct<D, kStep, kGroups>(weights, step_second, by_value);
+    if (kHasScore) AddProduct<D, kStep, kGroups>(by_weight, step_first, by_own);
   }
 
   const int64_t result_stride = static_cast<int64_t>(shape.heads + 2 * shape.key_value_heads) * shape.head_dim;
   bf16* head = result + start * result_stride + (kOfQueries ? first_head : shape.heads + key_head) * shape.head_dim;
-  if (kHasScore) StoreGradient<D>(by_own, first, length, cosine, sine, shape.head_dim, result_stride, head);
+  if (kHasScore) StoreGradient<D, kGroups>(by_own, first, length, cosine, sine, shape.head_dim, result_stride, head);
   head += shape.key_value_heads * shape.head_dim;
-  if (kHasValue) StoreGradient<D>(by_value, first, length, nullptr, nullptr, shape.head_dim, result_stride, head);
+  if (kHasValue)
+    StoreGradient<D, kGroups>(by_value, first, length, nullptr, nullptr, shape.head_dim, result_stride, head);
 }
 
 }  // namespace attention

@@ -1,5 +1,5 @@
 // Attention in float32, without tensor cores, which would round to TF32. A block of 16 x 16 threads has 64 queries (or
-// keys) and takes 64 of the others in a step.
+// keys) and takes 64 of the others in a step. Of a large head it has the sums of some columns: the grid's z says which.
 #pragma once
 
 #include "attention_tile.cuh"
@@ -13,7 +13,8 @@ template <int D>
 __device__ __forceinline__ void ForwardFloat32(const float* rotated, const float* values, int64_t value_stride,
                                                const int32_t* offsets, const AttentionShape& shape, float* output,
                                                float* log_sums) {
-  SHARED(FloatMemory<D>, memory);
+  constexpr int kColumns = AttentionFloatColumns(D);
+  SHARED(FloatMemory<kColumns>, memory);
   const Tile tile = FindTile(offsets, shape.rows, gridDim.x - 1 - blockIdx.x);
   const int first = tile.first, length = tile.length;
   if (first >= length) return;
@@ -23,19 +24,20 @@ __device__ __forceinline__ void ForwardFloat32(const float* rotated, const float
   const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
   const FloatRows queries{row + head * D, stride, first, length};
   FloatRows keys{row + (shape.heads + key_head) * D, stride, 0, length};
+  const int first_column = blockIdx.z * kColumns;
   FloatRows row_values{values + tile.start * value_stride + key_head * D, value_stride, 0, length};
 
-  float result[kOwn][D / kSide];
+  float result[kOwn][kColumns / kSide];
   float greatest[kOwn], sum[kOwn];
 #pragma unroll
   for (int i = 0; i < kOwn; i++) {
     greatest[i] = -INFINITY;
     sum[i] = 0;
 #pragma unroll
-    for (int j = 0; j < D / kSide; j++) result[i][j] = 0;
+    for (int j = 0; j < kColumns / kSide; j++) result[i][j] = 0;
   }
-  const int end = min(first + kAttentionTile, length);
-  for (int key = FirstSeen(first, shape) / kAttentionTile * kAttentionTile; key < end; key += kAttentionTile) {
+  const int end = min(first + kRowTile, length);
+  for (int key = FirstSeen(first, shape) / kRowTile * kRowTile; key < end; key += kRowTile) {
     keys.first = row_values.first = key;
     float weights[kOwn][kOwn];
     MultiplyTransposedFloat<D>(queries, keys, memory, weights);
@@ -60,9 +62,9 @@ __device__ __forceinline__ void ForwardFloat32(const float* rotated, const float
         sum[i] += weights[i][j];
       }
 #pragma unroll
-      for (int j = 0; j < D / kSide; j++) result[i][j] *= shrink;
+      for (int j = 0; j < kColumns / kSide; j++) result[i][j] *= shrink;
     }
-    AddProductFloat<D>(weights, row_values, memory, result);
+    AddProductFloat<kColumns>(weights, row_values.From(first_column), memory, result);
   }
 #pragma unroll
   for (int i = 0; i < kOwn; i++) {
@@ -71,25 +73,26 @@ __device__ __forceinline__ void ForwardFloat32(const float* rotated, const float
     if (at >= length) continue;
     const int64_t of_head = (tile.start + at) * shape.heads + head;
 #pragma unroll
-    for (int j = 0; j < D / kSide; j++) {
-      const int column = SourceColumn<D>(x + kSide * j, shape.head_dim);
+    for (int j = 0; j < kColumns / kSide; j++) {
+      const int column = SourceColumn<D>(first_column + x + kSide * j, shape.head_dim);
       if (column >= 0) output[of_head * shape.head_dim + column] = result[i][j] / total;
     }
-    if (x == 0) log_sums[of_head] = (greatest[i] + log2f(total)) * kLn2;
+    if (first_column + x == 0) log_sums[of_head] = (greatest[i] + log2f(total)) * kLn2;
   }
 }
 
 template <int D>
-__device__ __forceinline__ void StoreGradientFloat(const float (&rows)[kOwn][D / kSide], int first, int length,
-                                                   int head_dim, int64_t stride, float* head) {
+__device__ __forceinline__ void StoreGradientFloat(const float (&rows)[kOwn][AttentionFloatColumns(D) / kSide],
+                                                   int first, int length, int head_dim, int64_t stride, float* head) {
+  constexpr int kColumns = AttentionFloatColumns(D);
   const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
 #pragma unroll
   for (int i = 0; i < kOwn; i++) {
     const int at = first + y + kSide * i;
     if (at >= length) continue;
 #pragma unroll
-    for (int j = 0; j < D / kSide; j++) {
-      const int column = SourceColumn<D>(x + kSide * j, head_dim);
+    for (int j = 0; j < kColumns / kSide; j++) {
+      const int column = SourceColumn<D>(blockIdx.z * kColumns + x + kSide * j, head_dim);
       if (column >= 0) head[at * stride + column] = rows[i][j];
     }
   }
@@ -104,7 +107,8 @@ __device__ __forceinline__ void GradientFloat32(const float* rotated, const floa
   constexpr bool kOfQueries = kGradients == kQueryGradient;
   constexpr bool kHasValue = kGradients == kValueGradient || kGradients == kKeyAndValueGradient;
   constexpr bool kHasScore = kGradients != kValueGradient;
-  SHARED(FloatMemory<D>, memory);
+  constexpr int kColumns = AttentionFloatColumns(D);
+  SHARED(FloatMemory<kColumns>, memory);
   const int slot = kOfQueries ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   const Tile tile = FindTile(offsets, shape.rows, slot);
   const int first = tile.first, length = tile.length;
@@ -120,20 +124,21 @@ __device__ __forceinline__ void GradientFloat32(const float* rotated, const floa
   FloatRows keys{row + (shape.heads + key_head) * D, stride, first, length};
   FloatRows row_values{values + tile.start * value_stride + key_head * D, value_stride, first, length};
 
-  float by_own[kOwn][D / kSide], by_value[kOwn][D / kSide];
+  float by_own[kOwn][kColumns / kSide], by_value[kOwn][kColumns / kSide];
 #pragma unroll
   for (int i = 0; i < kOwn; i++)
 #pragma unroll
-    for (int j = 0; j < D / kSide; j++) by_own[i][j] = by_value[i][j] = 0;
-  const int last = min(first + kAttentionTile, length);
-  const int begin = (kOfQueries ? FirstSeen(first, shape) : first) / kAttentionTile * kAttentionTile;
+    for (int j = 0; j < kColumns / kSide; j++) by_own[i][j] = by_value[i][j] = 0;
+  const int first_column = blockIdx.z * kColumns;
+  const int last = min(first + kRowTile, length);
+  const int begin = (kOfQueries ? FirstSeen(first, shape) : first) / kRowTile * kRowTile;
   const int end = kOfQueries ? last : EndOfQueries(last - 1, length, shape);
   for (int head = first_head; head < first_head + heads; head++) {
     FloatRows queries{row + head * D, stride, first, length};
     FloatRows row_gradient{gradient + tile.start * output_stride + head * D, output_stride, first, length};
     // [head][token]: log_sum and delta
     const float2* row_sums = reinterpret_cast<const float2*>(sums) + head * shape.tokens + tile.start;
-    for (int other = begin; other < end; other += kAttentionTile) {
+    for (int other = begin; other < end; other += kRowTile) {
       float weights[kOwn][kOwn], by_weight[kOwn][kOwn];
       if (kOfQueries) {
         keys.first = row_values.first = other;
@@ -158,8 +163,9 @@ __device__ __forceinline__ void GradientFloat32(const float* rotated, const floa
           if (!kHasScore) continue;
           by_weight[i][j] = seen ? ScoreGradient(weight, scaled, by_weight[i][j], of_query.y, shape) : 0;
         }
-      if (kHasValue) AddProductFloat<D>(weights, row_gradient, memory, by_value);
-      if (kHasScore) AddProductFloat<D>(by_weight, kOfQueries ? keys : queries, memory, by_own);
+      if (kHasValue) AddProductFloat<kColumns>(weights, row_gradient.From(first_column), memory, by_value);
+      if (kHasScore)
+        AddProductFloat<kColumns>(by_weight, (kOfQueries ? keys : queries).From(first_column), memory, by_own);
     }
   }
 

@@ -25,6 +25,9 @@ struct FloatRows {
     if (first + row >= length) return {};
     return LoadVector(head + (first + row) * stride + column);
   }
+
+  // The same rows from a column on.
+  __device__ __forceinline__ FloatRows From(int column) const { return {head + column, stride, first, length}; }
 };
 
 template <int D>
@@ -35,9 +38,9 @@ struct FloatMemory {
 };
 
 // result [64, 64] = left [64, D] rightᵀ.
-template <int D>
+template <int D, int kColumns>
 __device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, const FloatRows& right,
-                                                        FloatMemory<D>& memory, float (&result)[kOwn][kOwn]) {
+                                                        FloatMemory<kColumns>& memory, float (&result)[kOwn][kOwn]) {
   const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
   float* left_slice = memory.operands;
   float* right_slice = left_slice + kRowTile * kSlicePitch;

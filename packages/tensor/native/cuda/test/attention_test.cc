@@ -99,33 +99,33 @@ Results<Number> Compute(const Inputs<Number>& in, int head_size) {
   r.output = Unwritten<Number>(tokens * heads * shape.head_dim);
   r.by_qkv = Unwritten<Number>(tokens * in.width());
   r.log_sums = Unwritten<float>(tokens * heads);
-  const auto slots = static_cast<unsigned>(RowSlots(tokens, shape.rows));
-  const dim3 by_queries(slots, heads), by_keys(slots, key_heads);
-  const unsigned threads = kIsBFloat16<Number> ? 128 : 256;
-  const size_t forward_bytes = kIsBFloat16<Number> ? AttentionSharedBytes(head_size) : 0;
-  const size_t gradient_bytes = kIsBFloat16<Number> ? AttentionGradientSharedBytes(head_size) : 0;
-  Launch(name("Attention"), by_queries, threads, forward_bytes, rotated.data(), values, value_stride, offsets, shape,
-         r.output.data(), r.log_sums.data());
+  const auto grid = [&](const AttentionLaunch& of, int of_heads) {
+    return dim3(static_cast<unsigned>(RowSlots(tokens, shape.rows, of.rows)), of_heads, of.column_blocks);
+  };
+  const AttentionLaunch forward = AttentionForwardLaunch(head_size, kIsBFloat16<Number>);
+  const AttentionLaunch backward = AttentionGradientLaunch(head_size, kIsBFloat16<Number>);
+  Launch(name("Attention"), grid(forward, heads), forward.threads, forward.shared_bytes, rotated.data(), values,
+         value_stride, offsets, shape, r.output.data(), r.log_sums.data());
   Numbers<float> sums = Unwritten<float>(2 * tokens * heads);
   Launch("AttentionSums" + type, dim3((tokens * heads + 3) / 4), 128, 0, in.gradient.data(),
          static_cast<const Number*>(r.output.data()), static_cast<const float*>(r.log_sums.data()), tokens, heads,
          shape.head_dim, sums.data());
-  const auto launch = [&](const char* kernel, dim3 grid) {
+  const auto launch = [&](const char* kernel, int of_heads) {
     const float* all_sums = sums.data();
     if constexpr (kIsBFloat16<Number>) {
-      Launch(name(kernel), grid, threads, gradient_bytes, rotated.data(), values, value_stride, gradient, all_sums,
-             offsets, cosine, sine, shape, r.by_qkv.data());
+      Launch(name(kernel), grid(backward, of_heads), backward.threads, backward.shared_bytes, rotated.data(), values,
+             value_stride, gradient, all_sums, offsets, cosine, sine, shape, r.by_qkv.data());
     } else {
-      Launch(name(kernel), grid, threads, gradient_bytes, rotated.data(), values, value_stride, gradient, all_sums,
-             offsets, shape, r.by_qkv.data());
+      Launch(name(kernel), grid(backward, of_heads), backward.threads, backward.shared_bytes, rotated.data(), values,
+             value_stride, gradient, all_sums, offsets, shape, r.by_qkv.data());
     }
   };
-  launch("AttentionQueryGradient", by_queries);
+  launch("AttentionQueryGradient", heads);
   if (kIsBFloat16<Number> && AttentionSplitsKeyGradient(head_size)) {
-    launch("AttentionKeyGradient", by_keys);
-    launch("AttentionValueGradient", by_keys);
+    launch("AttentionKeyGradient", key_heads);
+    launch("AttentionValueGradient", key_heads);
   } else {
-    launch("AttentionKeyAndValueGradient", by_keys);
+    launch("AttentionKeyAndValueGradient", key_heads);
   }
   if (!kIsBFloat16<Number>)
     Launch("AttentionRotate" + type, dim3(tokens), 128, 0, static_cast<const Number*>(r.by_qkv.data()), in.width(),
@@ -284,3 +284,4 @@ ATTENTION_TESTS(80, 72)
 ATTENTION_TESTS(96, 84)
 ATTENTION_TESTS(128, 100)
 ATTENTION_TESTS(256, 252)
+ATTENTION_TESTS(512, 320)
