@@ -19,24 +19,12 @@ import { SeededRandom } from '../packages/seeded-random/dist/index.js';
  * @property {number} [filled]
  */
 
-/** 1.07 billion parameters, with the vocabulary of SmolLM2. @type {Shape} */
-export const LARGE = {
-  layers: 16,
-  hidden: 2048,
-  intermediate: 8192,
-  heads: 32,
-  keyValueHeads: 8,
-  vocabulary: 49_152,
-};
-/** 334 million parameters; three periods of the layers of Gemma 3. @type {Shape} */
-export const SMALL = {
-  layers: 18,
-  hidden: 1024,
-  intermediate: 4096,
-  heads: 8,
-  keyValueHeads: 4,
-  vocabulary: 49_152,
-};
+/** By their parameters: 334 million (three periods of the layers of Gemma 3), 1.07 and 2.97 billion. All with the vocabulary of SmolLM2. */
+export const SHAPES = /** @satisfies {Record<string, Shape>} */ ({
+  '334m': { layers: 18, hidden: 1024, intermediate: 4096, heads: 8, keyValueHeads: 4, vocabulary: 49_152 },
+  '1b': { layers: 16, hidden: 2048, intermediate: 8192, heads: 32, keyValueHeads: 8, vocabulary: 49_152 },
+  '3b': { layers: 28, hidden: 3072, intermediate: 8192, heads: 24, keyValueHeads: 8, vocabulary: 49_152 },
+});
 /** 1.05 billion parameters; four periods of the layers of Qwen3.5. @type {Shape} */
 export const DELTA = {
   layers: 16,

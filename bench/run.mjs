@@ -1,4 +1,4 @@
-// npm run bench -- [--rows FILE.jsonl] [--count 64] [--model FOLDER] [--peer-python PYTHON] [--quick] [--only NAMES] [--out FILE.json]
+// npm run bench -- [--rows FILE.jsonl] [--count 64] [--model FOLDER] [--peer-python PYTHON] [--quick] [--only NAMES] [--shape NAME] [--out FILE.json]
 // Prints tables, and writes everything as JSON when --out is given. bench/README.md says what is measured and how.
 import { execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,9 +8,10 @@ import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
 import { around as aroundTraining, copyWithDigest, writeChats } from './parts/around.mjs';
+import { estimateJobs, estimateTable, jobOfShape } from './parts/estimate-jobs.mjs';
 import { fairness as fairnessOfKeys } from './parts/fairness.mjs';
 import { trainedTogether, wholeJobs } from './parts/jobs.mjs';
-import { LARGE, SMALL, writeRandomModel } from './random-model.mjs';
+import { SHAPES, writeRandomModel } from './random-model.mjs';
 import { readBenchRows } from './rows.mjs';
 import { gigabytes, percent, table } from './tables.mjs';
 
@@ -41,6 +42,7 @@ const { values } = parseArgs({
     'peer-python': { type: 'string' },
     'large-model': { type: 'string' },
     before: { type: 'string' },
+    shape: { type: 'string' },
     quick: { type: 'boolean', default: false },
     only: {
       type: 'string',
@@ -55,6 +57,7 @@ const { quick } = values;
 const model = path.resolve(values.model);
 const count = quick ? 16 : Number(values.count);
 const repeats = quick ? 2 : 4;
+const shape = shapeNamed(values.shape);
 
 const results = {
   machine: `${cpus()[0]?.model.trim()}, ${cpus().length} cores, ${gigabytes(totalmem())}`,
@@ -69,6 +72,16 @@ for (const name of values.only.split(',')) {
   Object.assign(results, { [name]: await bench() });
 }
 if (values.out !== undefined) await writeFile(values.out, `${JSON.stringify(results, null, 2)}\n`);
+
+/**
+ * @param {string | undefined} name
+ * @returns {keyof typeof SHAPES | null}
+ */
+function shapeNamed(name) {
+  if (name === undefined) return null;
+  if (name in SHAPES) return /** @type {keyof typeof SHAPES} */ (name);
+  throw new Error(`there is no shape ${name}. The shapes are ${Object.keys(SHAPES).join(', ')}`);
+}
 
 /** @param {string} text */
 function say(text) {
@@ -334,79 +347,27 @@ async function optimizers() {
   return trainings;
 }
 
-/** The estimates of dry_run against measurements of real jobs; with weights in 4 bits, of three models. */
+/** The estimates of dry_run against measurements of real jobs; with --shape, of one job on a model of that shape in 4 bits. */
 async function estimate() {
   const scratch = await mkdtemp(path.join(tmpdir(), 'bench-estimate-'));
   try {
-    const models = { small: path.join(scratch, 'llama-334m'), large: path.join(scratch, 'llama-1b') };
-    await writeRandomModel(models.small, { family: 'llama', shape: SMALL, tokenizerFrom: model });
-    await writeRandomModel(models.large, { family: 'llama', shape: LARGE, tokenizerFrom: model });
-    return await estimateOn(models);
+    const write = async (/** @type {keyof typeof SHAPES} */ name) => {
+      const folder = path.join(scratch, `llama-${name}`);
+      await writeRandomModel(folder, { family: 'llama', shape: SHAPES[name], tokenizerFrom: model });
+      return folder;
+    };
+    const { profile: machine } = await measured('machine', { precision: 'bfloat16', rows: 4, length: 128, repeats: 1 });
+    const engine = { kind: 'cpu', card: null, self_test: null };
+    Object.assign(machine, { worker: 'bench', measured_at: new Date().toISOString(), engine });
+    const jobs = shape === null ? await estimateJobs({ rows: values.rows, write }) : [await jobOfShape(shape, write)];
+    const rows = [];
+    for (const { name, ...job } of jobs) rows.push({ name, ...(await measured('train', { ...job, machine })) });
+    say('Estimates of dry_run, and measurements of the job.');
+    say(estimateTable(rows));
+    return { machine, rows };
   } finally {
     await rm(scratch, { recursive: true });
   }
-}
-
-/** @param {{ small: string, large: string }} models random ones, beside the model of all parts */
-async function estimateOn({ small, large }) {
-  const { profile: machine } = await measured('machine', { precision: 'bfloat16', rows: 4, length: 128, repeats: 1 });
-  const engine = { kind: 'cpu', card: null, self_test: null };
-  Object.assign(machine, { worker: 'bench', measured_at: new Date().toISOString(), engine });
-  const jobs = [
-    { name: 'q,v, short rows', text: { rows: 64, words: 60 }, training: { precision: 'bfloat16', batch_size: 8 } },
-    { name: 'q,v, float32', text: { rows: 16, words: 120 }, training: { precision: 'float32', batch_size: 4 } },
-    {
-      name: 'all-linear',
-      text: { rows: 24, words: 200 },
-      targets: 'all-linear',
-      training: { precision: 'bfloat16', batch_size: 4 },
-    },
-    { name: 'long rows', text: { rows: 6, words: 1000 }, training: { precision: 'bfloat16', batch_size: 2 } },
-    { name: 'large batch', text: { rows: 96, words: 100 }, training: { precision: 'bfloat16', batch_size: 32 } },
-    {
-      name: 'recompute',
-      text: { rows: 24, words: 400 },
-      training: { precision: 'bfloat16', batch_size: 8, recompute: 'always' },
-    },
-    {
-      name: 'accumulation',
-      text: { rows: 64, words: 60 },
-      training: { precision: 'bfloat16', batch_size: 2, gradient_accumulation_steps: 8 },
-    },
-    ...[{ name: 'nf4' }, { name: 'nf4, 334M', model: small }, { name: 'nf4, 1.07B', model: large }].map((own) => ({
-      ...{ ...own, text: { rows: 8, words: 200 }, targets: 'all-linear', rank: 16 },
-      training: { precision: 'bfloat16', batch_size: 2, base_quantization: 'nf4' },
-    })),
-  ];
-  const rows = [];
-  for (const { name, ...job } of jobs) {
-    const result = await measured('train', { ...job, machine });
-    const { estimate: expected, peak_rss_bytes: peak, seconds_per_step: seconds } = result;
-    rows.push({
-      name,
-      expected,
-      peak,
-      seconds,
-      memoryError: expected.peak_memory_bytes / peak - 1,
-      timeError: expected.seconds_per_step / seconds - 1,
-    });
-  }
-  say('Estimates of dry_run, and measurements of the job.');
-  say(
-    table(
-      ['job', 'memory expected', 'memory', 'error', 's/step expected', 's/step', 'error'],
-      rows.map(({ name, expected, peak, seconds, memoryError, timeError }) => [
-        name,
-        gigabytes(expected.peak_memory_bytes),
-        gigabytes(peak),
-        percent(memoryError),
-        expected.seconds_per_step.toFixed(2),
-        seconds.toFixed(2),
-        percent(timeError),
-      ]),
-    ),
-  );
-  return rows;
 }
 
 async function loading() {
@@ -451,7 +412,7 @@ async function around() {
   try {
     const largeModel = path.resolve(values['large-model'] ?? path.join(scratch, 'llama-1b'));
     if (values['large-model'] === undefined) {
-      await writeRandomModel(largeModel, { family: 'llama', shape: LARGE, tokenizerFrom: model });
+      await writeRandomModel(largeModel, { family: 'llama', shape: SHAPES['1b'], tokenizerFrom: model });
     }
     const chats = path.join(scratch, 'chats.jsonl');
     const { text } = await readBenchRows(values.rows, 100_000);

@@ -3,7 +3,7 @@
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT_DIR } from '../scripts/setup/locations.mjs';
-import { DELTA, SMALL, writeRandomModel } from './random-model.mjs';
+import { DELTA, SHAPES, writeRandomModel } from './random-model.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -15,8 +15,8 @@ if (folder === undefined || positionals.length > 1) {
   process.exit(2);
 }
 const models = /** @type {const} */ ([
-  ['llama', SMALL],
-  ['gemma3_text', SMALL],
+  ['llama', SHAPES['334m']],
+  ['gemma3_text', SHAPES['334m']],
   ['qwen3_5_text', DELTA],
 ]);
 for (const [family, shape] of models) {

@@ -10,7 +10,7 @@ import { datasetOf, readBenchRows } from '../rows.mjs';
  * One pass of the trainer over some rows: a job without queue and HTTP.
  *
  * @param {{ model: string, rows?: string, count?: number, text?: { rows: number, words: number }, targets?: string[] | string,
- *   training?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
+ *   training?: object, validation?: object, samples?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
  */
 export async function train({
   model,
@@ -19,6 +19,8 @@ export async function train({
   text,
   targets = ['q_proj', 'v_proj'],
   training = {},
+  validation = {},
+  samples,
   rank = 8,
   machine,
 }) {
@@ -34,6 +36,8 @@ export async function train({
       base_model: path.basename(model),
       dataset: dataset.id,
       lora: { r: rank, alpha: 2 * rank, target_modules: targets },
+      validation,
+      ...(samples === undefined ? {} : { samples: /** @type {any} */ (samples) }),
       training: { epochs: 1, on_overflow: 'truncate', checkpoint_every_steps: null, ...training },
     });
     /** @type {number[]} */
@@ -69,6 +73,7 @@ export async function train({
       peak_rss_bytes: result.peak_memory_bytes,
       trained_tokens: result.trained_tokens,
       losses: result.losses,
+      sample_tokens: result.samples.map((round) => round.samples.map((sample) => sample.tokens)),
       estimate: report.estimate,
     };
   } finally {

@@ -7,7 +7,7 @@
 const RESERVED = { cuda: 2 ** 30, tensorflow: 2 ** 31, cpu: 0 };
 const KEPT_FREE = 0.05;
 /** No time is estimated. */
-const NO_RATES = { matmul_gflops: 1, attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 0 };
+const NO_RATES = { matmul_gflops: 1, attention_gflops: 1, weight_gbytes: 1, pass_gbytes: 1, layer_overhead_ms: 0 };
 
 /**
  * @typedef {{

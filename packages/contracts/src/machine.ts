@@ -5,8 +5,15 @@ import { closed } from './schema-parts.js';
 /** The speed of a machine in one precision. */
 export const MachineRates = Type.Object(
   {
-    matmul_gflops: Type.Number({ exclusiveMinimum: 0, description: 'Matrix products, 10⁹ operations a second.' }),
+    matmul_gflops: Type.Number({
+      exclusiveMinimum: 0,
+      description: 'Matrix products, 10⁹ operations a second, beyond the reading of weights.',
+    }),
     attention_gflops: Type.Number({ exclusiveMinimum: 0, description: 'Attention, forward and backward.' }),
+    weight_gbytes: Type.Number({
+      exclusiveMinimum: 0,
+      description: 'Weights that products of few rows read, 10⁹ bytes a second.',
+    }),
     pass_gbytes: Type.Number({ exclusiveMinimum: 0, description: 'Element-wise passes, 10⁹ bytes a second.' }),
     layer_overhead_ms: Type.Number({
       minimum: 0,

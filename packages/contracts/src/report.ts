@@ -129,7 +129,8 @@ export const Report = Type.Object(
           seconds_per_step: Type.Number({ minimum: 0, description: 'Average of an optimizer step.' }),
           total_seconds: Type.Number({
             minimum: 0,
-            description: 'Training and evaluations, without loading the model.',
+            description:
+              'Training, evaluations and samples, without loading the model and publishing. Answers are expected to be as long as they may be before training, then as long as those of the rows.',
           }),
           recomputed_layers: count(
             'Layers that the backward pass computes again to save memory. Beside other jobs it is all of them, or none.',

@@ -196,7 +196,7 @@ describe('planJob for a decoder', () => {
     [40, 'float32', 'bfloat16 is not faster: matrix products run at 40 GFLOP/s in bfloat16 and 100 in float32'],
     [240, 'bfloat16', 'Faster: matrix products run at 240 GFLOP/s in bfloat16 and 100 in float32'],
   ])('says which precision a measured machine is faster in, and why: bfloat16 at %i', async (rate, chosen, reason) => {
-    const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+    const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
     const machine: MachineProfile = {
       worker: 'gpu-1',
       measured_at: '2026-01-01T00:00:00Z',
@@ -216,7 +216,7 @@ describe('planJob for a decoder', () => {
   });
 
   it.each([['auto'], ['bfloat16']] as const)('plans in float32 on a GPU without bfloat16: %s', async (precision) => {
-    const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+    const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
     const machine: MachineProfile = {
       worker: 'gpu-1',
       measured_at: '2026-01-01T00:00:00Z',
@@ -403,7 +403,7 @@ describe('planJob for a decoder', () => {
       ...{ keyHeadCount: 1, valueHeadCount: 1, keyHeadDim: 2, valueHeadDim: 2, convolutionTaps: 4 },
     };
     const model = { ...usual, architecture: { ...(usual.architecture as DecoderArchitecture), linearAttention } };
-    const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+    const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
     const machineWith = (kind: EngineKind): { machine: MachineProfile } => ({
       machine: {
         worker: 'one',
@@ -613,7 +613,7 @@ describe('planJob for a classifier', () => {
 });
 
 describe('planJob with a validation dataset', () => {
-  const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+  const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
   const machine: MachineProfile = {
     worker: 'cpu-1',
     measured_at: '2026-01-01T00:00:00Z',

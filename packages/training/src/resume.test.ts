@@ -283,7 +283,7 @@ test('a resumed run keeps its precision, whatever is measured by then', async ()
   const first = await attempt(spec, { checkpointFolder, stop: { reason: 'shutdown', at: 2 } });
   const [before] = first.events.flatMap((one) => (one.type === 'report-ready' ? [one.data.report.precision] : []));
   // Another worker's machine, on which the other type is faster.
-  const rate = { attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
+  const rate = { attention_gflops: 1, weight_gbytes: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
   const other = before!.chosen === 'float32' ? 'bfloat16' : 'float32';
   const rates = {
     float32: { ...rate, matmul_gflops: other === 'float32' ? 2 : 1 },
@@ -325,7 +325,7 @@ test('what was trained in bfloat16 restarts on a GPU that has none', async () =>
   const spec = aJob({ training: { precision: 'bfloat16' } });
   const checkpointFolder = newFolder();
   await attempt(spec, { checkpointFolder, stop: { reason: 'shutdown', at: 2 } });
-  const rates = { matmul_gflops: 1, attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
+  const rates = { matmul_gflops: 1, attention_gflops: 1, weight_gbytes: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
   const machine: MachineProfile = {
     worker: 'older',
     measured_at: '2026-01-01T00:00:00Z',

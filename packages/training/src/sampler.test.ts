@@ -4,12 +4,15 @@ import { join } from 'node:path';
 import { LoraAdapter } from '@lorasmith/lora';
 import { loadModelText, readModelFolder } from '@lorasmith/model-folder';
 import { loadDecoder } from '@lorasmith/models';
+import { sampleSeconds } from '@lorasmith/planning';
 import { configureKernels, liveTensorCount, tensorOf } from '@lorasmith/tensor';
 import { expect, onTestFinished, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { Sampler } from './sampler.js';
+import type { PassTurn } from './turn.js';
 
-test('non-finite sample logits fail the job with non_finite_loss and leak no tensor', async () => {
+/** A tiny llama with an adapter on all layers, and its text. */
+async function tinyModel() {
   configureKernels('fused');
   const folder = join(await mkdtemp(join(tmpdir(), 'sampler-')), 'tiny');
   onTestFinished(() => rm(folder, { recursive: true }));
@@ -18,7 +21,36 @@ test('non-finite sample logits fail the job with non_finite_loss and leak no ten
   const base = await loadDecoder(await readModelFolder(folder), 'float32');
   const targets = base.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
   const adapter = new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0 });
-  const text = await loadModelText(folder);
+  onTestFinished(() => {
+    adapter.dispose();
+    base.dispose();
+  });
+  return { base, adapter, text: await loadModelText(folder) };
+}
+
+test('a round has as many passes as the estimate counts', async () => {
+  const { base, adapter, text } = await tinyModel();
+  const settings = { prompts: ['a', 'b'], every_steps: null, max_tokens: 7, temperature: 0, top_p: 1 };
+  const prompts = ['a b', 'c a b a'].map((prompt) => text.tokenizer.encode(prompt));
+  let passes = 0;
+  const turn: PassTurn = async (tokens, work) => {
+    // The first turn, of no tokens, makes the cache.
+    if (tokens > 0) passes++;
+    return work();
+  };
+  const answers = await new Sampler({ base, adapter, text, settings, prompts, seed: 0, turn }).answers();
+  const longest = Math.max(...answers.map(({ tokens }) => tokens));
+  let counted = 0;
+  sampleSeconds({ settings, prompts }, longest, ({ microBatchesPerStep }) => {
+    counted = microBatchesPerStep;
+    return 0;
+  });
+  expect(longest).toBe(7);
+  expect(passes).toBe(counted);
+});
+
+test('non-finite sample logits fail the job with non_finite_loss and leak no tensor', async () => {
+  const { base, adapter, text } = await tinyModel();
   const settings = { prompts: ['a'], every_steps: null, max_tokens: 3, temperature: 0, top_p: 1 };
   const prompts = [text.tokenizer.encode('a b')];
   const sampler = new Sampler({ base, adapter, text, settings, prompts, seed: 0, turn: async (_, work) => work() });
@@ -31,6 +63,4 @@ test('non-finite sample logits fail the job with non_finite_loss and leak no ten
   };
   // On some engines an adapter keeps matrices from its first pass on, for as many layers as the pass has reached.
   expect(await fail()).toBe(await fail());
-  adapter.dispose();
-  base.dispose();
 });

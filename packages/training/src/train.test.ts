@@ -413,7 +413,7 @@ test('faults of rows end a job before a weight is read, each with its line', asy
 });
 
 test('auto trains in the precision that a dry run says for the machine', async () => {
-  const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+  const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
   const profile = {
     worker: 'w',
     measured_at: '2026-01-01T00:00:00Z',

@@ -14,7 +14,7 @@ const { aJob, writeRows } = await import('./a-job.js');
 const { writeTinyLlama } = await import('../../../test/tiny-llama.js');
 
 test('a job that does not fit the card although it was expected to fails by name, with settings that need less', async () => {
-  const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+  const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
   const card = { name: 'a card', uuid: 'GPU-1', compute_capability: '9.0', driver: null, memory_bytes: 80e9 };
   const machine: MachineProfile = {
     worker: 'w',

@@ -14,7 +14,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-const rates = { matmul_gflops: 1000, attention_gflops: 100, pass_gbytes: 10, layer_overhead_ms: 1 };
+const rates = { matmul_gflops: 1000, attention_gflops: 100, weight_gbytes: 10, pass_gbytes: 10, layer_overhead_ms: 1 };
 const profile = (worker: string, engine: MachineProfile['engine']): MachineProfile => ({
   worker,
   measured_at: '2026-11-26T00:00:00.000Z',

@@ -143,7 +143,13 @@ describe('lora', () => {
   });
 
   it('lists what the workers train on, with what their self-tests found', async () => {
-    const rates = { matmul_gflops: 125_400, attention_gflops: 9_000, pass_gbytes: 500, layer_overhead_ms: 0.5 };
+    const rates = {
+      matmul_gflops: 125_400,
+      attention_gflops: 9_000,
+      weight_gbytes: 500,
+      pass_gbytes: 500,
+      layer_overhead_ms: 0.5,
+    };
     const machine = {
       worker: 'gpu-1',
       measured_at: '2026-11-26T00:00:00.000Z',

@@ -6,8 +6,8 @@ const modules = [layer('model.layers.0.mlp.up_proj'), layer('model.layers.1.mlp.
 const targetsAt = (...places: number[]) => places.map((place) => ({ ...modules[place]!, rank: 1, scale: 1 }));
 
 describe('the work of linear layers', () => {
-  const workOf = (place: number, isRecomputed: (layer: number) => boolean) =>
-    linearWork(modules, targetsAt(place), { tokensOf: () => 1, readsLayer: () => false, isRecomputed });
+  const workOf = (place: number, isRecomputed: (layer: number) => boolean, onlyForward = false) =>
+    linearWork(modules, targetsAt(place), { tokensOf: () => 1, readsLayer: () => false, isRecomputed, onlyForward });
 
   test.each([
     ['the first block', 0, 18],
@@ -16,6 +16,9 @@ describe('the work of linear layers', () => {
   ])('has no gradient below an adapter in %s', (_, place, backward) => {
     const work = workOf(place, () => false);
     expect([work.forward, work.backward, work.again]).toEqual([18, backward, 0]);
+    const forward = workOf(place, () => true, true);
+    expect([forward.forward, forward.backward, forward.again]).toEqual([18, 0, 0]);
+    expect(work.adapters).toBe(3 * forward.adapters);
   });
 
   test('has the forward products of those layers again that are computed again, and from the lowest adapted one on', () => {

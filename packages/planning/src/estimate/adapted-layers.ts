@@ -35,9 +35,12 @@ export interface LinearWork {
   adapters: number;
 }
 
+/** Pairs of products with A and with B: A x and B (A x) forward; the gradients of A, B and both inputs backward. */
+const ADAPTER_PASSES = { forward: 1, backward: 2 };
+
 /**
  * @param options `tokensOf`: how many tokens pass through a module; `readsLayer`: whether a module reads what its layer reads;
- * `isRecomputed`: whether a layer is computed again
+ * `isRecomputed`: whether a layer is computed again; `onlyForward`: without gradients
  */
 export function linearWork(
   modules: readonly AdaptableModule[],
@@ -46,20 +49,22 @@ export function linearWork(
     tokensOf,
     readsLayer,
     isRecomputed,
+    onlyForward,
   }: {
     tokensOf: (module: AdaptableModule) => number;
     readsLayer: (module: AdaptableModule) => boolean;
     isRecomputed: (layer: number) => boolean;
+    onlyForward: boolean;
   },
 ): LinearWork {
   const size = (module: AdaptableModule) => tokensOf(module) * module.in_features * module.out_features;
   const lowest = lowestAdaptedBlock(targets);
   const sizeOf = (some: readonly AdaptableModule[]) => some.reduce((sum, module) => sum + size(module), 0);
-  const withGradient = modules.filter((module) => blockOf(module) >= lowest);
+  const withGradient = onlyForward ? [] : modules.filter((module) => blockOf(module) >= lowest);
   const atTheEnd = withGradient.filter((module) => blockOf(module) === lowest && readsLayer(module));
-  // A x and B (A x) forward; the gradients of A, B and both inputs backward.
+  const passes = ADAPTER_PASSES.forward + (onlyForward ? 0 : ADAPTER_PASSES.backward);
   const adapters = targets.reduce(
-    (sum, target) => sum + 3 * target.rank * tokensOf(target) * (target.in_features + target.out_features),
+    (sum, target) => sum + passes * target.rank * tokensOf(target) * (target.in_features + target.out_features),
     0,
   );
   const again = sizeOf(withGradient.filter((module) => isRecomputed(blockOf(module))));

@@ -26,22 +26,19 @@ export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow
 const MOST_STEPS = 20_000;
 const MOST_EXAMPLES = 500_000;
 
-/** The most that a micro-batch of an evaluation holds: the examples in their order. */
-export function evaluationLoad(examples: Examples, batchSize: number): PassLoad {
-  const load = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
+/** The micro-batches of an evaluation, all together as one step: the examples in their order. */
+export function evaluationLoad(examples: Examples, batchSize: number): BatchLoad {
+  const sum = new LoadSum();
   const most = Math.min(examples.count, MOST_EXAMPLES);
   for (let first = 0; first < most; first += batchSize) {
-    let [tokens, labels] = [0, 0];
-    for (let index = first; index < Math.min(first + batchSize, most); index++) {
-      const length = examples.lengthOf(index);
-      tokens += length;
-      labels += examples.labelsOf(index);
-      load.longestRow = Math.max(load.longestRow, length);
-    }
-    load.mostTokens = Math.max(load.mostTokens, tokens);
-    load.mostLabels = Math.max(load.mostLabels, labels);
+    const count = Math.min(batchSize, most - first);
+    sum.add(
+      examples,
+      Array.from({ length: count }, (_, i) => first + i),
+    );
   }
-  return load;
+  // What was read represents the others.
+  return sum.perStep(most / examples.count);
 }
 
 /** Reads the same micro-batches that the job will train on. */
@@ -51,37 +48,53 @@ export function batchLoad(examples: Examples, settings: TrainingSettings, steps:
     accumulation: settings.gradient_accumulation_steps,
     seed: settings.seed,
   });
-  const load = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
-  const sums = { tokens: 0, labels: 0, squares: 0, microBatches: 0 };
-  // The two of a pair are taken to be equally long.
-  const sequences = examples.kind === 'preference' ? 2 : 1;
-  let examplesRead = 0;
+  const sum = new LoadSum();
   let stepsRead = 0;
-  while (stepsRead < Math.min(steps.total, MOST_STEPS) && examplesRead < MOST_EXAMPLES) {
-    for (const microBatch of order.rowsOf(stepsRead).microBatches) {
-      let batchTokens = 0;
-      let batchLabels = 0;
-      for (const index of microBatch) {
-        const length = examples.lengthOf(index);
-        batchTokens += length;
-        batchLabels += examples.labelsOf(index);
-        sums.squares += length ** 2 / sequences;
-        load.longestRow = Math.max(load.longestRow, length);
-      }
-      load.mostTokens = Math.max(load.mostTokens, batchTokens);
-      load.mostLabels = Math.max(load.mostLabels, batchLabels);
-      sums.tokens += batchTokens;
-      sums.labels += batchLabels;
-      sums.microBatches += 1;
-      examplesRead += microBatch.length;
-    }
+  while (stepsRead < Math.min(steps.total, MOST_STEPS) && sum.examples < MOST_EXAMPLES) {
+    for (const microBatch of order.rowsOf(stepsRead).microBatches) sum.add(examples, microBatch);
     stepsRead++;
   }
-  return {
-    ...load,
-    tokensPerStep: sums.tokens / stepsRead,
-    labelsPerStep: sums.labels / stepsRead,
-    squaresPerStep: sums.squares / stepsRead,
-    microBatchesPerStep: sums.microBatches / stepsRead,
-  };
+  return sum.perStep(stepsRead);
+}
+
+/** Sequences of an example. The two of a pair are taken to be equally long. */
+export function sequencesOf({ kind }: Examples): number {
+  return kind === 'preference' ? 2 : 1;
+}
+
+/** The largest of some micro-batches, and their sums. */
+class LoadSum {
+  examples = 0;
+  readonly #most: PassLoad = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
+  readonly #sums = { tokens: 0, labels: 0, squares: 0, microBatches: 0 };
+
+  add(examples: Examples, microBatch: ArrayLike<number>): void {
+    const [most, sums] = [this.#most, this.#sums];
+    let [tokens, labels] = [0, 0];
+    for (let i = 0; i < microBatch.length; i++) {
+      const index = microBatch[i]!;
+      const length = examples.lengthOf(index);
+      tokens += length;
+      labels += examples.labelsOf(index);
+      sums.squares += length ** 2 / sequencesOf(examples);
+      most.longestRow = Math.max(most.longestRow, length);
+    }
+    most.mostTokens = Math.max(most.mostTokens, tokens);
+    most.mostLabels = Math.max(most.mostLabels, labels);
+    sums.tokens += tokens;
+    sums.labels += labels;
+    sums.microBatches += 1;
+    this.examples += microBatch.length;
+  }
+
+  perStep(steps: number): BatchLoad {
+    const { tokens, labels, squares, microBatches } = this.#sums;
+    return {
+      ...this.#most,
+      tokensPerStep: tokens / steps,
+      labelsPerStep: labels / steps,
+      squaresPerStep: squares / steps,
+      microBatchesPerStep: microBatches / steps,
+    };
+  }
 }

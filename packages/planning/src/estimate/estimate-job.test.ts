@@ -14,9 +14,11 @@ import type { TokenExamples } from '../objectives/next-token/token-examples.js';
 import { logitsPerChunk } from './engine-memory.js';
 import { estimateJob, type JobToEstimate, memoryNeeds, refuseWhatDoesNotFit } from './estimate-job.js';
 import { decoderMemory, jointMemory, passBytes } from './estimate-memory.js';
+import { stepWork, weightGigabytes } from './estimate-time.js';
 import { settingsForLessMemory } from './settings-for-less-memory.js';
+import { weightTraffic } from './weight-memory.js';
 
-const RATES = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+const RATES = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
 const MACHINE: MachineProfile = {
   worker: 'gpu-1',
   measured_at: '2026-01-01T00:00:00Z',
@@ -102,33 +104,135 @@ test('each micro-batch reads the weights for its forward and its backward pass',
   const rows = examples(64, 16);
   const at = (batch_size: number, gradient_accumulation_steps: number) =>
     secondsOf(job(rows, { batch_size, gradient_accumulation_steps, precision: 'float32' }));
-  const { pass_gbytes: rate, layer_overhead_ms: overhead } = MACHINE.rates.float32;
+  const { weight_gbytes: rate, layer_overhead_ms: overhead } = MACHINE.rates.float32;
   const { layerCount } = model.architecture as DecoderArchitecture;
-  // Each product reads them and writes them into panels.
-  const perMicroBatch = (2 * 2 * 4 * model.parameterCount) / 1e9 / rate + (layerCount * overhead) / 1e3;
+  const { ofLayers, ofHead } = weightTraffic(model, 'float32');
+  const perMicroBatch = (2 * (ofLayers + ofHead)) / 1e9 / rate + (layerCount * overhead) / 1e3;
   expect(at(1, 8) - at(8, 1)).toBeCloseTo(7 * perMicroBatch, 9);
 });
 
-test('a job on the output head alone takes a forward pass of the layers, and an evaluation as long as its steps', () => {
+test('the head is read again for each chunk of logits, forward and backward', () => {
+  const { ofLayers, ofHead } = weightTraffic(model, 'float32');
+  const architecture = { ...(model.architecture as DecoderArchitecture), vocabSize: 1000 };
+  const work = { architecture, modules: model.modules, targets: targetsOf(model), recomputedLayers: 0 };
+  const load = { tokensPerStep: 64, labelsPerStep: 40, squaresPerStep: 1024, microBatchesPerStep: 2 };
+  const read = (logitsInChunk: number, onlyForward = false) =>
+    1e9 * weightGigabytes({ ...work, onlyForward, weights: { ofLayers, ofHead }, logitsInChunk }, load);
+  // Two micro-batches, of 20 labels each.
+  expect(read(20_000)).toBeCloseTo(2 * 2 * (ofLayers + ofHead), 6);
+  expect(read(5_000)).toBeCloseTo(2 * 2 * ofLayers + 2 * 8 * ofHead, 6);
+  expect(read(5_000, true)).toBeCloseTo(2 * ofLayers + 8 * ofHead, 6);
+});
+
+test('weights in 4 bits are read as if they were in the type of the computation, and decoded in as much time', () => {
+  const wide = wideModel();
+  const dense = weightTraffic(wide, 'bfloat16');
+  const packed = weightTraffic(withBaseQuantization(wide, 'nf4'), 'bfloat16');
+  expect(packed.ofLayers).toBe(2 * dense.ofLayers);
+  expect(packed.ofHead).toBe(dense.ofHead);
+});
+
+test('a job on the output head alone takes a forward pass of the layers', () => {
   const rows = examples(64, 16);
   const planned = job(rows, { batch_size: 8, precision: 'float32' });
   const ofHead = { ...planned, targets: [{ ...model.headModule!, rank: 8, scale: 2 }] };
-  // Without products, what is left is half.
-  const rates = { ...MACHINE.rates.float32, matmul_gflops: 1e12, attention_gflops: 1e12 };
+  // Only calls of ops take time: half of them.
+  const fast = { matmul_gflops: 1e12, attention_gflops: 1e12, weight_gbytes: 1e12, pass_gbytes: 1e12 };
+  const rates = { ...MACHINE.rates.float32, ...fast };
   const machine = { ...MACHINE, rates: { float32: rates, bfloat16: rates } };
   expect(secondsOf({ ...ofHead, machine })).toBeCloseTo(secondsOf({ ...planned, machine }) / 2, 9);
   const recomputed = job(rows, { batch_size: 8, precision: 'float32', recompute: 'always' });
   expect(secondsOf({ ...recomputed, targets: ofHead.targets })).toBeCloseTo(secondsOf(ofHead), 9);
-  const evaluated = estimateJob({ ...ofHead, validation: rows })!.total_seconds;
-  const perToken = secondsOf(ofHead) / (8 * 16);
-  expect(evaluated - estimateJob(ofHead)!.total_seconds).toBeCloseTo(2 * rows.tokens * perToken, 9);
 });
 
-test('samples take the memory of their cache where a pass takes less, and time for each round', () => {
+describe('what is beside the steps of a job', () => {
+  /** A machine that takes no time for anything but calling the ops of a layer: a millisecond, half of it forward. */
+  const calls = { ...RATES, matmul_gflops: 1e12, attention_gflops: 1e12, weight_gbytes: 1e12, pass_gbytes: 1e12 };
+  const machine = { ...MACHINE, rates: { float32: calls, bfloat16: calls } };
+  const forwardMs = () => (model.architecture as DecoderArchitecture).layerCount / 2;
+  const beside = (planned: JobToEstimate, bare: JobToEstimate) =>
+    1e3 * (estimateJob(planned)!.total_seconds - estimateJob(bare)!.total_seconds);
+
+  test('an evaluation is a forward pass of each of its micro-batches, whatever the accumulation and the recomputed layers', () => {
+    const settings = { batch_size: 4, gradient_accumulation_steps: 2, recompute: 'always' } as const;
+    const bare = job(examples(64, 16), settings, machine);
+    // 18 rows: four micro-batches of 4 and one of 2, before and after.
+    expect(beside({ ...bare, validation: examples(18, 50) }, bare)).toBeCloseTo(2 * 5 * forwardMs(), 6);
+  });
+
+  test('an evaluation has the attention of its own rows', () => {
+    const attending = { ...calls, attention_gflops: 1e-3, layer_overhead_ms: 0 };
+    const bare = job(examples(64, 16), {}, { ...machine, rates: { float32: attending, bfloat16: attending } });
+    const of = (rows: number, length: number) => beside({ ...bare, validation: examples(rows, length) }, bare);
+    expect(of(8, 64) / of(32, 16)).toBeCloseTo(4, 3);
+  });
+
+  const withSamples = (bare: JobToEstimate, prompts: number[], every_steps: number | null = null): JobToEstimate => {
+    const samples = { prompts: ['a'], every_steps, max_tokens: 32, temperature: 0, top_p: 1 };
+    return { ...bare, spec: { ...bare.spec, samples }, prompts: prompts.map((length) => new Int32Array(length)) };
+  };
+
+  test('a round of samples is a pass for each piece of the prompts, and one for each further token of all answers', () => {
+    // Rows of 100 tokens with a loss: answers are as long as they may be.
+    const bare = job(examples(64, 100), {}, machine);
+    // 512 tokens are a piece where they take no time. The pass over the end of a prompt gives the first token.
+    expect(beside(withSamples(bare, [10, 20]), bare)).toBeCloseTo(2 * (1 + 31) * forwardMs(), 6);
+    expect(beside(withSamples(bare, [600]), bare)).toBeCloseTo(2 * (2 + 31) * forwardMs(), 6);
+    // 10 steps: after 3, 6 and 9, too.
+    expect(beside(withSamples(bare, [10], 3), bare)).toBeCloseTo(5 * (1 + 31) * forwardMs(), 6);
+    // A cache of 8,192 tokens has room for one of these at a time.
+    expect(beside(withSamples(bare, [5_000, 5_000]), bare)).toBeCloseTo(2 * (20 + 2 * 31) * forwardMs(), 6);
+  });
+
+  test('answers after training are about as long as those of the rows', () => {
+    const bare = job(examples(64, 9), {}, machine);
+    expect(beside(withSamples(bare, [10]), bare)).toBeCloseTo((1 + 31 + 1 + 8) * forwardMs(), 6);
+  });
+
+  test('where tokens take long, pieces of prompts are those of a tenth of a second, and 32 at least', () => {
+    const { layerCount } = model.architecture as DecoderArchitecture;
+    const passesAt = (matmul_gflops: number) => {
+      const slow = { ...calls, matmul_gflops, layer_overhead_ms: 0 };
+      const called = { ...slow, layer_overhead_ms: 1e6 };
+      const on = (rates: typeof calls) => ({ ...machine, rates: { float32: rates, bfloat16: rates } });
+      const of = (rates: typeof calls) => {
+        const bare = job(examples(64, 1), {}, on(rates));
+        return beside(withSamples(bare, [6_400]), bare);
+      };
+      // Two rounds, the first with 31 further passes.
+      return ((of(called) - of(slow)) / (1e6 * (layerCount / 2)) - 31) / 2;
+    };
+    expect(passesAt(1e-6)).toBeCloseTo(200, 6);
+    expect(passesAt(1e12)).toBeCloseTo(13, 6);
+  });
+});
+
+test('adapters on more layers take more passes, and the optimizer some for each parameter', () => {
+  const load = { tokensPerStep: 100, labelsPerStep: 100, squaresPerStep: 1000, microBatchesPerStep: 1 };
+  const architecture = model.architecture as DecoderArchitecture;
+  const passes = (targets: JobToEstimate['targets'], onlyForward = false) =>
+    1e9 * stepWork({ architecture, modules: model.modules, targets, recomputedLayers: 0, onlyForward }, load).passes;
+  const { layerCount, hiddenSize, headCount, headDim } = architecture;
+  const queries = targetsOf(model).filter(({ name }) => name.endsWith('q_proj'));
+  const none = passes([], true);
+  // x is read, the output read and written, in two bytes each.
+  const attended = headCount * headDim;
+  expect(passes(queries, true) - none).toBeCloseTo(100 * 2 * layerCount * (hiddenSize + 2 * attended), 3);
+  const doubled = queries.map((target) => ({ ...target, rank: 2 * target.rank }));
+  const parameters = queries.reduce(
+    (sum, { rank, in_features, out_features }) => sum + rank * (in_features + out_features),
+    0,
+  );
+  expect(passes(doubled) - passes(queries)).toBeCloseTo(48 * parameters, 3);
+});
+
+const targetsOf = ({ modules }: JobToEstimate['model']) => modules.map((module) => ({ ...module, rank: 8, scale: 2 }));
+
+test('samples take the memory of their cache where a pass takes less', () => {
   const rows = examples(64, 16);
   const unasked = job(rows, { batch_size: 1, precision: 'float32' });
-  const asked = (prompt: number, everySteps: number | null = null): JobToEstimate => {
-    const settings = { every_steps: everySteps, max_tokens: 32, temperature: 0, top_p: 1 };
+  const asked = (prompt: number): JobToEstimate => {
+    const settings = { every_steps: null, max_tokens: 32, temperature: 0, top_p: 1 };
     const samples = { prompts: ['a'], ...settings };
     return { ...unasked, spec: { ...unasked.spec, samples }, prompts: [new Int32Array(prompt)] };
   };
@@ -137,11 +241,6 @@ test('samples take the memory of their cache where a pass takes less, and time f
   const { layerCount, keyValueHeadCount, headDim } = unasked.model.architecture as DecoderArchitecture;
   const perToken = 1.08 * 2 * layerCount * keyValueHeadCount * headDim * 4;
   expect(peakOf(asked(160_000)) - peakOf(asked(80_000))).toBeCloseTo(perToken * 80_000, -2);
-  const secondsIn = (planned: JobToEstimate) => estimateJob(planned)!.total_seconds;
-  const round = (secondsIn(asked(32)) - secondsIn(unasked)) / 2;
-  expect(round).toBeGreaterThan(0);
-  // 10 steps: after 3, 6 and 9, too.
-  expect(secondsIn(asked(32, 3)) - secondsIn(unasked)).toBeCloseTo(5 * round, 9);
 });
 
 describe('memory', () => {

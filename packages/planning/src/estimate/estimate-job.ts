@@ -12,12 +12,12 @@ import type { Examples } from '../objectives/examples.js';
 import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
-import { batchLoad, evaluationLoad } from './batch-load.js';
+import { batchLoad, evaluationLoad, sequencesOf } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
-import { firstPassSeconds, forwardShare, secondsPerStep } from './estimate-time.js';
+import { firstPassSeconds, type PassesLoad, secondsPerStep } from './estimate-time.js';
 import { type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
-import { decodedMemory, weightMemory } from './weight-memory.js';
+import { decodedMemory, weightMemory, weightTraffic } from './weight-memory.js';
 
 export interface JobToEstimate {
   spec: JobSpec;
@@ -86,12 +86,13 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
     auto: () => fewestRecomputed(layers, (count) => peak(count) <= available),
   }[spec.training.recompute]();
   const rates = machine.rates[precision] ?? machine.rates.float32;
-  const { weightBytes } = memory;
-  const arePacked = machine.engine.kind === 'cpu';
-  const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, weightBytes, arePacked };
+  const ofWeights = { weights: weightTraffic(model, precision), logitsInChunk: memory.logitsInChunk };
+  const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, ...ofWeights };
   // The CUDA engine's kernels for it compute in float32, without tensor cores.
   const { attention_gflops: stateGflops } = machine.engine.kind === 'cuda' ? machine.rates.float32 : rates;
-  const perStep = secondsPerStep(work, load, rates, stateGflops);
+  const secondsOf = (passes: PassesLoad, onlyForward: boolean) =>
+    secondsPerStep({ ...work, onlyForward }, passes, rates, stateGflops);
+  const perStep = secondsOf(load, false);
   return {
     machine: machine.worker,
     peak_memory_bytes: Math.round(peak(recomputedLayers)),
@@ -101,7 +102,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
     total_seconds:
       perStep * steps.total +
       firstPassSeconds(architecture, rates) +
-      besideSteps(job, precision, (forwardShare(work) * perStep) / load.tokensPerStep),
+      besideSteps(job, (passes) => secondsOf(passes, true)),
     recomputed_layers: recomputedLayers,
   };
 }
@@ -187,32 +188,28 @@ function memoryOf(
   return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };
 }
 
-/** Seconds of evaluations and samples. @param forwardSeconds of a token */
-function besideSteps(job: JobToEstimate, precision: Precision, forwardSeconds: number): number {
-  const { spec, model, machine, prompts, steps } = job;
-  const evaluations = evaluationSeconds(job, forwardSeconds) + referenceSeconds(job, forwardSeconds);
+/** Seconds of evaluations, of the reference and of samples. @param secondsOf forward passes */
+function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => number): number {
+  const { spec, training, validation, prompts, steps } = job;
+  const once = (examples: Examples) => secondsOf(evaluationLoad(examples, spec.training.batch_size));
+  const evaluation = validation === null ? 0 : once(validation);
+  // The reference reads all pairs once.
+  const reference = spec.objective && hasReference(spec.objective.loss) ? once(training) + evaluation : 0;
+  const evaluations = countRounds(spec.training.eval_every_steps, steps.total) * evaluation + reference;
   const sampling = samplingOf(spec, prompts);
   if (sampling === null) return evaluations;
-  const weightBytes = weightMemory(model, precision);
-  const { layerCount } = model.architecture as DecoderArchitecture;
-  const rates = machine.rates[precision] ?? machine.rates.float32;
-  const round = sampleSeconds(sampling, { forwardSeconds, weightBytes, layerCount }, rates);
-  return evaluations + countRounds(sampling.settings.every_steps, steps.total) * round;
+  const { every_steps: everySteps, max_tokens: most } = sampling.settings;
+  // Before training an answer may be of any length, then of about that of the rows.
+  const ofRows = training.trainedTokens / training.count / sequencesOf(training);
+  const learned = Math.min(most, Math.max(1, ofRows));
+  const rounds = countRounds(everySteps, steps.total);
+  const [first, later] = [most, learned].map((tokens) => sampleSeconds(sampling, tokens, secondsOf)) as [
+    number,
+    number,
+  ];
+  return evaluations + first + (rounds - 1) * later;
 }
 
 function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): SamplingLoad | null {
   return samples === null ? null : { settings: samples, prompts };
-}
-
-/** The time in which the reference reads all pairs once. */
-function referenceSeconds({ spec, training, validation }: JobToEstimate, forwardSeconds: number): number {
-  if (spec.objective === undefined || !hasReference(spec.objective.loss)) return 0;
-  return (training.tokens + (validation?.tokens ?? 0)) * forwardSeconds;
-}
-
-/** The time of evaluations before, during and after training. */
-function evaluationSeconds({ spec, validation, steps }: JobToEstimate, forwardSeconds: number): number {
-  if (validation === null) return 0;
-  const evaluations = countRounds(spec.training.eval_every_steps, steps.total);
-  return evaluations * validation.tokens * forwardSeconds;
 }

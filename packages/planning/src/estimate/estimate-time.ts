@@ -6,10 +6,12 @@ import {
   intermediateSizeOf,
   type LinearAttention,
   layerLinears,
+  linearGroups,
 } from '@lorasmith/model-folder';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
+import type { WeightTraffic } from './weight-memory.js';
 
 export interface DecoderWork {
   architecture: DecoderArchitecture;
@@ -17,9 +19,12 @@ export interface DecoderWork {
   targets: readonly Target[];
   /** Number of layers that are computed again, from the lowest adapted one on. */
   recomputedLayers: number;
+  /** True of an evaluation: nothing is computed again, and no gradient. @defaultValue false */
+  onlyForward?: boolean;
 }
 
-type Load = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'>;
+/** What some passes hold together. */
+export type PassesLoad = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'>;
 
 /** A backward pass computes five products of a row's scores; the forward pass computes two. */
 const ATTENTION_BACKWARD = 2.5;
@@ -27,7 +32,7 @@ const ATTENTION_BACKWARD = 2.5;
 /** The work of one optimizer step, in 10⁹ operations and 10⁹ bytes; `states`: of linear attention. */
 export function stepWork(
   work: DecoderWork,
-  load: Load,
+  load: PassesLoad,
 ): { products: number; attention: number; states: number; passes: number } {
   const { architecture } = work;
   // In the last layer, what follows attention is computed only for tokens that have a label, and then the head.
@@ -42,7 +47,8 @@ export function stepWork(
   const { forwards, backwards, recomputed } = layerPasses(work);
   const lowest = architecture.layerCount - backwards;
   const isRecomputed = (layer: number) => layer >= lowest && layer < lowest + recomputed;
-  const linear = linearWork(work.modules, work.targets, { tokensOf, readsLayer, isRecomputed });
+  const { onlyForward = false } = work;
+  const linear = linearWork(work.modules, work.targets, { tokensOf, readsLayer, isRecomputed, onlyForward });
   const head = (backwards > 0 ? 2 : 1) * architecture.vocabSize * architecture.hiddenSize;
   // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
   const scoresOfLayer = (layer: number) =>
@@ -61,7 +67,11 @@ export function stepWork(
       (2 * (linear.forward + linear.again + linear.backward + linear.adapters + head * load.labelsPerStep)) / 1e9,
     attention: (2 * 2 * done.scores) / 1e9,
     states: (2 * 2 * done.states) / 1e9,
-    passes: (meanPassBytes(architecture) * load.tokensPerStep * (forwards + backwards)) / 2 / 1e9,
+    passes:
+      (load.tokensPerStep *
+        ((meanPassBytes(architecture) * (forwards + backwards)) / 2 + adapterPassBytes(work, onlyForward)) +
+        (onlyForward ? 0 : OPTIMIZER_BYTES * trainedParameters(work.targets))) /
+      1e9,
   };
 }
 
@@ -71,12 +81,12 @@ function stateWork({ valueHeadCount, keyHeadDim, valueHeadDim }: LinearAttention
 }
 
 /** The layers that a step goes through forward, those computed again twice, and backward: from the lowest adapted one on. */
-function layerPasses({ architecture, targets, recomputedLayers }: DecoderWork): {
+function layerPasses({ architecture, targets, recomputedLayers, onlyForward = false }: DecoderWork): {
   forwards: number;
   backwards: number;
   recomputed: number;
 } {
-  const backwards = adaptedLayers(architecture, targets);
+  const backwards = onlyForward ? 0 : adaptedLayers(architecture, targets);
   const recomputed = Math.min(backwards, recomputedLayers);
   return { forwards: architecture.layerCount + recomputed, backwards, recomputed };
 }
@@ -95,6 +105,35 @@ function meanPassBytes(architecture: DecoderArchitecture): number {
   return 72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediate + ofInput + ofScale;
 }
 
+/** What an optimizer step reads and writes of each trained parameter: gradients, moments and parameters in float32. */
+const OPTIMIZER_BYTES = 48;
+
+function trainedParameters(targets: readonly Target[]): number {
+  return targets.reduce(
+    (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + rank * (inFeatures + outFeatures),
+    0,
+  );
+}
+
+/**
+ * Bytes per token that all adapters read and write in the computing type of two bytes: forward the input of a group and the output
+ * that is added to; backward the gradient by the output, the input, and the gradient by it that is added to. The products of
+ * so few columns take as long as this.
+ */
+function adapterPassBytes({ architecture, targets }: DecoderWork, onlyForward: boolean): number {
+  const adapted = new Set(targets.map(({ name }) => name));
+  let numbers = 0;
+  for (let layer = 0; layer < architecture.layerCount; layer++) {
+    for (const group of linearGroups(architecture, layer)) {
+      const own = group.filter(({ name }) => adapted.has(name));
+      if (own.length === 0) continue;
+      const outFeatures = own.reduce((sum, module) => sum + module.outFeatures, 0);
+      numbers += own[0]!.inFeatures * (onlyForward ? 1 : 4) + outFeatures * (onlyForward ? 2 : 3);
+    }
+  }
+  return 2 * numbers;
+}
+
 /** The first pass of a job takes memory that later ones have: about as long as so many calls of each layer. */
 const FIRST_PASS_CALLS = 3;
 
@@ -103,39 +142,40 @@ export function firstPassSeconds({ layerCount }: Pick<DecoderArchitecture, 'laye
   return (FIRST_PASS_CALLS * layerCount * rates.layer_overhead_ms) / 1e3;
 }
 
-/** The time of a forward pass, as a share of an optimizer step with the same tokens: a layer takes about as long backward. */
-export function forwardShare(work: DecoderWork): number {
-  const { forwards, backwards } = layerPasses(work);
-  return work.architecture.layerCount / (forwards + backwards);
+/** The frozen weights of a job, and how many logits it computes at a time. */
+export interface WeightWork {
+  weights: WeightTraffic;
+  logitsInChunk: number;
 }
 
-/** The base model in memory. */
-export interface WeightTraffic {
-  weightBytes: number;
-  /** Whether each product writes the weights into panels before it multiplies them, as on a processor. */
-  arePacked: boolean;
+/** 10⁹ bytes of weights that the passes of a step read: the layers once for each micro-batch, the head for each chunk of logits. */
+export function weightGigabytes(work: DecoderWork & WeightWork, load: PassesLoad): number {
+  const { weights, logitsInChunk, architecture } = work;
+  const { forwards, backwards } = layerPasses(work);
+  const { microBatchesPerStep, labelsPerStep } = load;
+  const chunks = Math.max(microBatchesPerStep, (labelsPerStep * architecture.vocabSize) / logitsInChunk);
+  const ofLayers = microBatchesPerStep * ((forwards + backwards) / architecture.layerCount) * weights.ofLayers;
+  return (ofLayers + chunks * (backwards > 0 ? 2 : 1) * weights.ofHead) / 1e9;
 }
 
 /**
- * Seconds of an optimizer step on a machine with these rates. Each pass over a micro-batch reads the weights, and packs them: the rate of
- * products is that of many rows, which share this.
+ * Seconds of an optimizer step on a machine with these rates.
  * @param stateGflops the rate of linear attention
  */
 export function secondsPerStep(
-  work: DecoderWork & WeightTraffic,
-  load: Load,
+  work: DecoderWork & WeightWork,
+  load: PassesLoad,
   rates: MachineRates,
   stateGflops: number,
 ): number {
   const { products, attention, states, passes } = stepWork(work, load);
   const { forwards, backwards } = layerPasses(work);
-  const { layerCount } = work.architecture;
-  const weightPasses = ((forwards + backwards) / layerCount) * (work.arePacked ? 2 : 1) * load.microBatchesPerStep;
   return (
     products / rates.matmul_gflops +
     attention / rates.attention_gflops +
     states / stateGflops +
-    (passes + (weightPasses * work.weightBytes) / 1e9) / rates.pass_gbytes +
+    passes / rates.pass_gbytes +
+    weightGigabytes(work, load) / rates.weight_gbytes +
     (((forwards + backwards) / 2) * load.microBatchesPerStep * rates.layer_overhead_ms) / 1e3
   );
 }

@@ -1,5 +1,6 @@
-import type { MachineRates, SampleSettings } from '@lorasmith/contracts';
+import type { SampleSettings } from '@lorasmith/contracts';
 import { type DecoderArchitecture, keyValueNumbers, stateBytesPerText } from '@lorasmith/model-folder';
+import type { PassesLoad } from './estimate-time.js';
 
 export interface SamplingLoad {
   settings: SampleSettings;
@@ -13,9 +14,9 @@ const PAGE_TOKENS = 32;
 const MOST_CACHE_TOKENS = 8_192;
 
 /** Tokens that the cache for a round of samples has room for. */
-export function sampleCacheTokens({ settings, prompts }: SamplingLoad): number {
-  const needed = prompts.map(({ length }) => PAGE_TOKENS * Math.ceil((length + settings.max_tokens) / PAGE_TOKENS));
-  const all = needed.reduce((sum, tokens) => sum + tokens, 0);
+export function sampleCacheTokens(load: SamplingLoad): number {
+  const needed = load.prompts.map((prompt) => cacheTokensOf(prompt, load));
+  const all = sumOf(needed, (tokens) => tokens);
   return Math.min(all, Math.max(MOST_CACHE_TOKENS, ...needed));
 }
 
@@ -29,17 +30,45 @@ export function sampleCacheBytes(
   return sampleCacheTokens(load) * perToken + load.prompts.length * stateBytesPerText(architecture, bytesPerNumber);
 }
 
+/** A step of generation reads as many tokens of prompts as take so long, and at least and at most so many: Generation of packages/models. */
+const PIECE_SECONDS = 0.1;
+const [LEAST_PIECE, GREATEST_PIECE] = [32, 512];
+
 /**
- * Seconds of a round of samples. Reading the prompts is a forward pass. Each token after that reads all weights once, for all
- * prompts together.
- * @param forwardSeconds of a token in a forward pass
+ * Seconds of a round of samples, all prompts together: passes over pieces of the prompts, then one for each further token.
+ * @param answerTokens of one answer
+ * @param secondsOf a forward pass, or several
  */
 export function sampleSeconds(
-  { settings, prompts }: SamplingLoad,
-  { forwardSeconds, weightBytes, layerCount }: { forwardSeconds: number; weightBytes: number; layerCount: number },
-  rates: MachineRates,
+  load: SamplingLoad,
+  answerTokens: number,
+  secondsOf: (passes: PassesLoad) => number,
 ): number {
-  const read = prompts.reduce((sum, { length }) => sum + length, 0);
-  const perNewToken = weightBytes / 1e9 / rates.pass_gbytes + (layerCount * rates.layer_overhead_ms) / 3e3;
-  return forwardSeconds * read + perNewToken * settings.max_tokens;
+  const { prompts } = load;
+  const read = sumOf(prompts, ({ length }) => length);
+  const readSquares = sumOf(prompts, ({ length }) => length ** 2);
+  const reading = { tokensPerStep: read, labelsPerStep: prompts.length, squaresPerStep: readSquares };
+  const perToken = secondsOf({ ...reading, microBatchesPerStep: 0 }) / read;
+  const piece = Math.min(GREATEST_PIECE, Math.max(LEAST_PIECE, PIECE_SECONDS / perToken));
+  // The pass over the end of a prompt gives the first token.
+  const further = prompts.length * (answerTokens - 1);
+  return secondsOf({
+    tokensPerStep: read + further,
+    labelsPerStep: prompts.length + further,
+    squaresPerStep: sumOf(prompts, ({ length }) => (length + answerTokens - 1) ** 2),
+    microBatchesPerStep: Math.ceil(read / piece) + timesFilled(load) * (answerTokens - 1),
+  });
+}
+
+/** How often the cache is filled with prompts, until all are answered. */
+function timesFilled(load: SamplingLoad): number {
+  return Math.ceil(sumOf(load.prompts, (prompt) => cacheTokensOf(prompt, load)) / sampleCacheTokens(load));
+}
+
+function cacheTokensOf({ length }: Int32Array, { settings }: SamplingLoad): number {
+  return PAGE_TOKENS * Math.ceil((length + settings.max_tokens) / PAGE_TOKENS);
+}
+
+function sumOf<Item>(items: readonly Item[], of: (item: Item) => number): number {
+  return items.reduce((sum, item) => sum + of(item), 0);
 }

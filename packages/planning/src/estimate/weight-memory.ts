@@ -1,5 +1,6 @@
 import type { MachineKernels } from '@lorasmith/contracts';
 import {
+  type DecoderArchitecture,
   isNested,
   type LinearLayer,
   layerInputProjection,
@@ -19,7 +20,7 @@ type Precision = 'float32' | 'bfloat16';
 export function weightMemory(model: ModelFolder, precision: Precision): number {
   const { quantized, parameterCount } = model;
   const packed = quantizedGroups(model).flat();
-  const numbers = packed.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
+  const numbers = quantizedNumbers(packed);
   const bytes = packed.reduce((sum, { weight }) => sum + packedBytes(quantized.get(weight)!), 0);
   return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
 }
@@ -43,11 +44,31 @@ const DECODING_PRODUCTS: Readonly<Record<Precision, readonly MachineKernels[]>> 
 /** Bytes of the largest quantized weights that are decoded for one product. */
 export function decodedMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
   if (DECODING_PRODUCTS[precision].includes(kernels)) return 0;
-  const sizes = quantizedGroups(model).map((layers) =>
-    layers.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0),
-  );
+  const sizes = quantizedGroups(model).map(quantizedNumbers);
   const largest = Math.max(0, ...sizes) * bytesPerNumber(precision);
   return kernels === 'cuda' ? Math.min(largest, CUDA_DECODED_BYTES) : largest;
+}
+
+/** Bytes of the frozen weights that a pass reads, as if all were in the computing type. */
+export interface WeightTraffic {
+  ofLayers: number;
+  /** For each chunk of logits. */
+  ofHead: number;
+}
+
+/** What decoding takes beside the reading of weights in the computing type, which quantized ones become first. */
+const DECODING = 1;
+
+export function weightTraffic(model: ModelFolder, precision: Precision): WeightTraffic {
+  const { vocabSize, hiddenSize } = model.architecture as DecoderArchitecture;
+  const numbers = model.modules.reduce((sum, module) => sum + module.in_features * module.out_features, 0);
+  const decoded = quantizedNumbers(quantizedGroups(model).flat());
+  const width = bytesPerNumber(precision);
+  return { ofLayers: (numbers + DECODING * decoded) * width, ofHead: vocabSize * hiddenSize * width };
+}
+
+function quantizedNumbers(layers: readonly LinearLayer[]): number {
+  return layers.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
 }
 
 /** The groups of linear layers that stay quantized in memory. */

@@ -1,3 +1,4 @@
+import type { MachineRates } from '@lorasmith/contracts';
 import {
   type AttentionSettings,
   add,
@@ -12,16 +13,22 @@ import {
   type Tensor,
   toNumber,
 } from '@lorasmith/tensor';
+import { type SteadyOptions, steadySeconds } from './steady-seconds.js';
 
-const REPEATS = 5;
+/** So many repeats at least, over so long at least: a processor soon computes less fast than at first. */
+const SUSTAINED = { warmUps: 1, repeats: 5, leastSeconds: 0.4 };
+/** The rows of a product that takes as long as the reading of its weights. */
+const FEW_ROWS = 8;
 
 export interface ProductShape {
   tokens: number;
   inFeatures: number;
   outFeatures: number;
 }
-/** Large enough for a processor to be at its rate. */
-export const PRODUCT: ProductShape = { tokens: 512, inFeatures: 768, outFeatures: 768 };
+/** A product as in models of one to three billion parameters: matrices that no core has in its own cache. */
+export const PRODUCT = { inFeatures: 2048, outFeatures: 2048 };
+
+const SMALL_PRODUCT: ProductShape = { tokens: 512, inFeatures: 768, outFeatures: 768 };
 
 export interface AttentionShape {
   rows: number;
@@ -31,17 +38,43 @@ export interface AttentionShape {
   headDim: number;
 }
 
-/** Rate of a matrix product in 10⁹ operations per second, the best of several runs. */
-export function matMulRate(dtype: FloatDType, { tokens, inFeatures, outFeatures }: ProductShape = PRODUCT): number {
+/** Rate of a matrix product in 10⁹ operations a second, to compare types within some milliseconds. */
+export function matMulRate(dtype: FloatDType): number {
+  const { tokens, inFeatures, outFeatures } = SMALL_PRODUCT;
   return scope(() => {
     const x = fill([tokens, inFeatures], 1, dtype);
     const weight = fill([outFeatures, inFeatures], 1, dtype);
-    const seconds = bestSeconds(() => matMul(x, weight, { transposeB: true }));
+    const seconds = secondsOf(() => matMul(x, weight, { transposeB: true }), { warmUps: 1, repeats: 5 });
     return (2 * tokens * inFeatures * outFeatures) / seconds / 1e9;
   });
 }
 
-/** The same for the forward pass of attention over rows of one length. */
+/** The rates of the products of frozen layers, forward and backward: of operations beyond the reading of weights, and of that. */
+export function productRates(
+  dtype: FloatDType,
+  { tokens, inFeatures, outFeatures }: ProductShape,
+): Pick<MachineRates, 'matmul_gflops' | 'weight_gbytes'> {
+  return scope(() => {
+    const weight = fill([outFeatures, inFeatures], 1, dtype);
+    const secondsWith = (rows: number) => {
+      const x = fill([rows, inFeatures], 1, dtype);
+      const gradient = fill([rows, outFeatures], 1, dtype);
+      return (
+        secondsOf(() => matMul(x, weight, { transposeB: true }), SUSTAINED) +
+        secondsOf(() => matMul(gradient, weight), SUSTAINED)
+      );
+    };
+    const [few, many] = [secondsWith(FEW_ROWS), secondsWith(tokens)];
+    const operations = 2 * 2 * (tokens - FEW_ROWS) * inFeatures * outFeatures;
+    return {
+      // If reading the weights takes as long as all, assume a small share for the rest.
+      matmul_gflops: operations / Math.max(many - few, 0.1 * many) / 1e9,
+      weight_gbytes: (2 * weight.sizeBytes) / few / 1e9,
+    };
+  });
+}
+
+/** Rate of the forward pass of attention over rows of one length, in 10⁹ operations a second. */
 export function attentionRate(dtype: FloatDType, shape: AttentionShape): number {
   const { rows, length, heads, keyValueHeads, headDim } = shape;
   const settings: AttentionSettings = {
@@ -53,7 +86,7 @@ export function attentionRate(dtype: FloatDType, shape: AttentionShape): number 
     const angles = { cosine: fill([length, headDim / 2], 1), sine: fill([length, headDim / 2], 0) };
     const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [null] });
     const qkv = fill([rows * length, (heads + 2 * keyValueHeads) * headDim], 0.1, dtype);
-    const seconds = bestSeconds(() => attention.forward(qkv, settings, false).output);
+    const seconds = secondsOf(() => attention.forward(qkv, settings, false).output, SUSTAINED);
     const scores = (rows * length ** 2 * heads * headDim) / 2;
     return (2 * 2 * scores) / seconds / 1e9;
   });
@@ -64,22 +97,17 @@ export function passRate(dtype: FloatDType, count: number): number {
   return scope(() => {
     const x = fill([count], 1, dtype);
     const bytes = 3 * x.sizeBytes;
-    return bytes / bestSeconds(() => add(x, x)) / 1e9;
+    return bytes / secondsOf(() => add(x, x), SUSTAINED) / 1e9;
   });
 }
 
-function bestSeconds(compute: () => Tensor): number {
-  let best = Number.POSITIVE_INFINITY;
-  for (let repeat = 0; repeat <= REPEATS; repeat++) {
-    waitForGpu();
-    const start = process.hrtime.bigint();
+function secondsOf(compute: () => Tensor, options: SteadyOptions): number {
+  waitForGpu();
+  return steadySeconds(() => {
     const result = compute();
     waitForGpu(result);
     result.dispose();
-    // The first run also starts threads and selects kernels.
-    if (repeat > 0) best = Math.min(best, Number(process.hrtime.bigint() - start) / 1e9);
-  }
-  return best;
+  }, options);
 }
 
 /** A GPU computes asynchronously. TensorFlow's engine can only be waited for by reading a number that it computes. */

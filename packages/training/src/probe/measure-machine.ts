@@ -1,12 +1,12 @@
 import { cpus, totalmem } from 'node:os';
 import type { MachineProfile, MachineRates } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, LOGITS_PER_CHUNK, type ModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
-import { type DecoderWork, stepWork } from '@lorasmith/planning';
+import { stepWork, weightGigabytes, weightTraffic } from '@lorasmith/planning';
 import { dispose, engine, type FloatDType, kernelsInUse } from '@lorasmith/tensor';
 import { NextToken } from '../objectives/next-token/next-token.js';
-import { attentionRate, matMulRate, PRODUCT, passRate, waitForGpu } from './kernel-rates.js';
+import { attentionRate, PRODUCT, passRate, productRates, waitForGpu } from './kernel-rates.js';
 import { withProbeModel } from './probe-model.js';
 import { steadySeconds } from './steady-seconds.js';
 
@@ -14,6 +14,9 @@ import { steadySeconds } from './steady-seconds.js';
 const FULL = { rows: 8, length: 192, warmUps: 1, repeats: 3 };
 /** So small that its time is the cost of calling the ops, which halves while V8 compiles what calls them. */
 const TINY = { rows: 1, length: 8, warmUps: 20, repeats: 15 };
+type StepSize = typeof FULL;
+/** Numbers of a tensor between two products of the larger step. */
+const COPIED = 2 ** 21;
 
 /** The shapes measured on a GPU, which small ones do not fill: those of a model of 7 to 8 billion parameters. */
 const ON_GPU = {
@@ -81,42 +84,58 @@ async function measureRates(
     .map((layer) => ({ ...layer, rank: RANK, scale: 1 }));
   const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
   try {
-    const tinySeconds = stepSeconds(decoder, adapter, TINY);
-    const layer_overhead_ms = (1e3 * tinySeconds) / decoder.architecture.layerCount;
-    if (engine.device === 'gpu') return { ...gpuRates(precision, sizes), layer_overhead_ms };
-    const fullSeconds = stepSeconds(decoder, adapter, FULL);
     const architecture = folder.architecture as DecoderArchitecture;
-    const { headCount: heads, keyValueHeadCount: keyValueHeads, headDim } = architecture;
-    const { inFeatures, outFeatures } = PRODUCT;
-    const matmul = matMulRate(precision, { tokens: FULL.rows * FULL.length, inFeatures, outFeatures });
-    const attention = attentionRate(precision, { ...FULL, heads, keyValueHeads, headDim });
-    const work: DecoderWork = { architecture, modules: folder.modules, targets, recomputedLayers: 0 };
-    const { products, attention: scores, passes } = stepWork(work, loadOf(FULL));
-    const passSeconds = fullSeconds - tinySeconds - products / matmul - scores / attention;
-    return {
-      matmul_gflops: matmul,
-      attention_gflops: attention,
-      // If the parts alone take as long as the whole step, assume a small share: passes are never faster than a copy.
-      pass_gbytes: passes / Math.max(passSeconds, 0.02 * fullSeconds),
-      layer_overhead_ms,
+    const parts: PartRates =
+      engine.device === 'gpu' ? gpuRates(precision, sizes) : processorRates(precision, architecture);
+    const ofWeights = { weights: weightTraffic(folder, precision), logitsInChunk: LOGITS_PER_CHUNK };
+    const work = { architecture, modules: folder.modules, targets, recomputedLayers: 0, ...ofWeights };
+    /** A step of this size, without what the parts take of it. */
+    const measured = (size: StepSize) => {
+      const [load, seconds] = [loadOf(size), stepSeconds(decoder, adapter, size)];
+      const { products, attention, passes } = stepWork(work, load);
+      const ofParts =
+        products / parts.matmul_gflops +
+        attention / parts.attention_gflops +
+        weightGigabytes(work, load) / parts.weight_gbytes;
+      return { passes, left: Math.max(0, seconds - ofParts) };
     };
+    const overhead = measured(TINY).left;
+    const layer_overhead_ms = (1e3 * overhead) / architecture.layerCount;
+    const { pass_gbytes } = parts;
+    if (pass_gbytes !== undefined) return { ...parts, pass_gbytes, layer_overhead_ms };
+    const { passes, left } = measured(FULL);
+    // What is left is small beside what a busy machine changes: passes are never faster than a copy.
+    const copied = passRate('float32', COPIED);
+    return { ...parts, layer_overhead_ms, pass_gbytes: passes / Math.max(left - overhead, passes / copied) };
   } finally {
     adapter.dispose();
     decoder.dispose();
   }
 }
 
+/** What is measured by itself; the rate of passes only on a GPU. */
+type PartRates = Pick<MachineRates, 'matmul_gflops' | 'weight_gbytes' | 'attention_gflops'> &
+  Partial<Pick<MachineRates, 'pass_gbytes'>>;
+
+function processorRates(precision: FloatDType, architecture: DecoderArchitecture): PartRates {
+  const { headCount: heads, keyValueHeadCount: keyValueHeads, headDim } = architecture;
+  return {
+    ...productRates(precision, { tokens: FULL.rows * FULL.length, ...PRODUCT }),
+    attention_gflops: attentionRate(precision, { ...FULL, heads, keyValueHeads, headDim }),
+  };
+}
+
 /** Each by itself: the step of a small model is bound by the calls, so its passes cannot be told from them. */
-function gpuRates(precision: FloatDType, sizes: 'small' | 'full'): Omit<MachineRates, 'layer_overhead_ms'> {
+function gpuRates(precision: FloatDType, sizes: 'small' | 'full'): PartRates {
   const { product, attention, passCount } = ON_GPU[sizes];
   return {
-    matmul_gflops: matMulRate(precision, product),
+    ...productRates(precision, product),
     attention_gflops: attentionRate(precision, attention),
     pass_gbytes: passRate(precision, passCount),
   };
 }
 
-function loadOf({ rows, length }: Pick<typeof FULL, 'rows' | 'length'>) {
+function loadOf({ rows, length }: StepSize) {
   const tokens = rows * length;
   return {
     tokensPerStep: tokens,
@@ -127,7 +146,7 @@ function loadOf({ rows, length }: Pick<typeof FULL, 'rows' | 'length'>) {
 }
 
 /** The time of a step in a trainer that has made many. */
-function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL): number {
+function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: StepSize): number {
   const batch = batchOf(size, decoder.architecture.vocabSize);
   const objective = new NextToken(decoder);
   return steadySeconds(() => {
@@ -139,7 +158,7 @@ function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL):
   }, size);
 }
 
-function batchOf({ rows, length }: Pick<typeof FULL, 'rows' | 'length'>, vocabSize: number): TokenBatch {
+function batchOf({ rows, length }: StepSize, vocabSize: number): TokenBatch {
   return tokenBatchOf(
     Array.from({ length: rows }, (_, row) => ({
       ids: Int32Array.from({ length }, (_, i) => (row * 31 + i * 17) % vocabSize),

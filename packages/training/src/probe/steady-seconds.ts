@@ -1,7 +1,10 @@
 export interface SteadyOptions {
   /** Runs that are not measured. */
   warmUps: number;
+  /** Measured runs, at least. */
   repeats: number;
+  /** What they take together, at least. @defaultValue 0 */
+  leastSeconds?: number;
   /** The time in nanoseconds. @defaultValue a monotonic clock */
   now?: () => bigint;
 }
@@ -9,13 +12,17 @@ export interface SteadyOptions {
 /** The median time of a run, once it has run for a while. */
 export function steadySeconds(
   run: () => void,
-  { warmUps, repeats, now = process.hrtime.bigint }: SteadyOptions,
+  { warmUps, repeats, leastSeconds = 0, now = process.hrtime.bigint }: SteadyOptions,
 ): number {
   for (let i = 0; i < warmUps; i++) run();
-  const seconds = Array.from({ length: repeats }, () => {
+  const seconds: number[] = [];
+  let all = 0;
+  while (seconds.length < repeats || all < leastSeconds) {
     const start = now();
     run();
-    return Number(now() - start) / 1e9;
-  });
-  return seconds.sort((a, b) => a - b)[Math.floor(repeats / 2)]!;
+    const taken = Number(now() - start) / 1e9;
+    seconds.push(taken);
+    all += taken;
+  }
+  return seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)]!;
 }

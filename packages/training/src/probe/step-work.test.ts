@@ -36,40 +36,44 @@ test.each([
   ['the upper layers, which are computed again', /\.[12]\..*_proj$/, 3],
   ['the output head', /^lm_head$/, 0],
   ['the output head, with layers that need not be computed again', /^lm_head$/, 3],
-])('the frozen products of a step with adapters on %s are those of the estimate', (_, names, recomputedLayers) => {
-  const targets = [...folder.modules, folder.headModule!]
-    .filter(({ name }) => names.test(name))
-    .map((module) => ({ ...module, rank: RANK, scale: 1 }));
-  const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
-  onTestFinished(() => adapter.dispose());
-  const ids = Int32Array.from({ length: LENGTH }, (_id, i) => i);
-  const row = { ids, trained: new Uint8Array(LENGTH).fill(1) };
-  const batch = tokenBatchOf(Array.from({ length: ROWS }, () => row));
-  let counted = 0;
-  observeOps(({ name, inputs: [a, b], outputs: [product] }) => {
-    if (name !== 'MatMul') return;
-    const sizes = [a!, b!, product!].map(({ shape }) => shape.reduce((one, other) => one * other, 1));
-    const isOfAdapter = [a!, b!].some(({ shape }) => shape.some((size) => size % RANK === 0));
-    // Of [m, k], [k, n] and [m, n]: 2 m k n.
-    if (!isOfAdapter) counted += 2 * Math.sqrt(sizes.reduce((one, other) => one * other, 1));
-  });
-  onTestFinished(() => observeOps(null));
-  const { losses, correct } = new NextToken(decoder).lossAndGradients(batch, {
-    adapters: [{ adapter }],
-    recomputedLayers,
-  });
-  dispose([losses, correct]);
-  adapter.takeGradient().dispose();
+])(
+  'the frozen products of a step with adapters on %s, and of an evaluation, are those of the estimate',
+  (_, names, recomputedLayers) => {
+    const targets = [...folder.modules, folder.headModule!]
+      .filter(({ name }) => names.test(name))
+      .map((module) => ({ ...module, rank: RANK, scale: 1 }));
+    const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
+    onTestFinished(() => adapter.dispose());
+    const ids = Int32Array.from({ length: LENGTH }, (_id, i) => i);
+    const row = { ids, trained: new Uint8Array(LENGTH).fill(1) };
+    const batch = tokenBatchOf(Array.from({ length: ROWS }, () => row));
+    const work = { architecture: decoder.architecture, modules: folder.modules, recomputedLayers };
+    const tokens = ROWS * LENGTH;
+    const load = {
+      ...{ tokensPerStep: tokens, labelsPerStep: tokens - ROWS },
+      ...{ squaresPerStep: ROWS * LENGTH ** 2, microBatchesPerStep: 1 },
+    };
+    const withoutAdapters = targets.map((target) => ({ ...target, rank: 0 }));
+    const objective = new NextToken(decoder);
+    const options = { adapters: [{ adapter }], recomputedLayers };
+    let counted = 0;
+    observeOps(({ name, inputs: [a, b], outputs: [product] }) => {
+      if (name !== 'MatMul') return;
+      const sizes = [a!, b!, product!].map(({ shape }) => shape.reduce((one, other) => one * other, 1));
+      const isOfAdapter = [a!, b!].some(({ shape }) => shape.some((size) => size % RANK === 0));
+      // Of [m, k], [k, n] and [m, n]: 2 m k n.
+      if (!isOfAdapter) counted += 2 * Math.sqrt(sizes.reduce((one, other) => one * other, 1));
+    });
+    onTestFinished(() => observeOps(null));
+    const { losses, correct } = objective.lossAndGradients(batch, options);
+    dispose([losses, correct]);
+    adapter.takeGradient().dispose();
+    const { products } = stepWork({ ...work, targets: withoutAdapters }, load);
+    expect(counted / 1e9).toBeCloseTo(products, 12);
 
-  const tokens = ROWS * LENGTH;
-  const load = {
-    ...{ tokensPerStep: tokens, labelsPerStep: tokens - ROWS },
-    ...{ squaresPerStep: ROWS * LENGTH ** 2, microBatchesPerStep: 1 },
-  };
-  const withoutAdapters = targets.map((target) => ({ ...target, rank: 0 }));
-  const { products } = stepWork(
-    { architecture: decoder.architecture, modules: folder.modules, targets: withoutAdapters, recomputedLayers },
-    load,
-  );
-  expect(counted / 1e9).toBeCloseTo(products, 12);
-});
+    counted = 0;
+    objective.loss(batch, options);
+    const { products: ofEvaluation } = stepWork({ ...work, targets: withoutAdapters, onlyForward: true }, load);
+    expect(counted / 1e9).toBeCloseTo(ofEvaluation, 12);
+  },
+);

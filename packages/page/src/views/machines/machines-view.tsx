@@ -69,6 +69,7 @@ function MachineCard({ machine }: { machine: Machine }) {
             <tr>
               <th scope="col">Precision</th>
               <th scope="col">Matrix products</th>
+              <th scope="col">Reading weights</th>
               <th scope="col">Attention</th>
               <th scope="col">Passes over memory</th>
               <th scope="col">Overhead of a layer</th>
@@ -89,6 +90,7 @@ function Rates({ precision, rates }: { precision: string; rates: MachineRates })
     <tr>
       <th scope="row">{precision}</th>
       <td>{numberText(rates.matmul_gflops)} GFLOP/s</td>
+      <td>{numberText(rates.weight_gbytes)} GB/s</td>
       <td>{numberText(rates.attention_gflops)} GFLOP/s</td>
       <td>{numberText(rates.pass_gbytes)} GB/s</td>
       <td>{numberText(rates.layer_overhead_ms)} ms</td>
