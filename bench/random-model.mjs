@@ -19,7 +19,7 @@ import { SeededRandom } from '../packages/seeded-random/dist/index.js';
  * @property {number} [filled]
  */
 
-/** By their parameters: 334 million (three periods of the layers of Gemma 3), 1.07 and 2.97 billion. All with the vocabulary of SmolLM2. */
+/** Shapes by their parameters: 334 million (three periods of the layers of Gemma 3), 1.07 and 2.97 billion; the vocabulary is that of SmolLM2. */
 export const SHAPES = /** @satisfies {Record<string, Shape>} */ ({
   '334m': { layers: 18, hidden: 1024, intermediate: 4096, heads: 8, keyValueHeads: 4, vocabulary: 49_152 },
   '1b': { layers: 16, hidden: 2048, intermediate: 8192, heads: 32, keyValueHeads: 8, vocabulary: 49_152 },

@@ -1,7 +1,7 @@
 import { gigabytes, percent, table } from '../tables.mjs';
 
 /**
- * What is trained to compare it with its estimate: options of train.mjs.
+ * A training that is compared with its estimate: options of train.mjs.
  *
  * @typedef {Parameters<typeof import('./train.mjs').train>[0]} Training
  * @typedef {Omit<Training, 'model' | 'machine'> & { name: string, model?: string }} EstimatedJob `model`: another than that of all parts

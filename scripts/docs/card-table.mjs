@@ -51,8 +51,8 @@ export function cardTable(modelFolder, planning) {
 
 /** @param {import('./model-on-card.mjs').Planning} planning @param {ReturnType<typeof modelOf>} model @param {number} mebibytes */
 function rowsText(planning, model, mebibytes) {
-  /** @param {number} recomputedLayers */
-  const most = (recomputedLayers) => {
+  /** @param {number} layers that may be computed again, as few as the job needs */
+  const most = (layers) => {
     for (let rows = MOST_ROWS; rows >= 1; rows /= 2) {
       const options = {
         kind: /** @type {const} */ ('cuda'),
@@ -62,7 +62,8 @@ function rowsText(planning, model, mebibytes) {
         length: LENGTH,
       };
       const { peakOf, availableBytes } = memoryOnCard(planning, model, options);
-      if (peakOf(recomputedLayers) <= availableBytes) return String(rows);
+      const fits = (/** @type {number} */ count) => peakOf(count) <= availableBytes;
+      if (fits(planning.fewestRecomputed(layers, fits))) return String(rows);
     }
     return '–';
   };

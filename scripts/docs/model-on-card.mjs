@@ -1,7 +1,7 @@
 /** @typedef {import('../../packages/contracts/dist/index.js').MachineProfile} MachineProfile */
 /** @typedef {import('../../packages/model-folder/dist/index.js').ModelFolder} ModelFolder */
 /** @typedef {Pick<typeof import('../../packages/model-folder/dist/index.js'), 'LLAMA_NAMES' | 'layerLinears'>} Layouts */
-/** @typedef {Pick<typeof import('../../packages/planning/dist/index.js'), 'decodedMemory' | 'decoderMemory' | 'engineMemory' | 'logitsPerChunk' | 'weightMemory'>} Planning */
+/** @typedef {Pick<typeof import('../../packages/planning/dist/index.js'), 'decodedMemory' | 'decoderMemory' | 'engineMemory' | 'fewestRecomputed' | 'logitsPerChunk' | 'weightMemory'>} Planning */
 
 /** See services/worker/src/device: what the driver, the kernels and cuBLASLt take of the card, and what is kept free. */
 const RESERVED = { cuda: 2 ** 30, tensorflow: 2 ** 31, cpu: 0 };

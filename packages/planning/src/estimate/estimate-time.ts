@@ -23,7 +23,7 @@ export interface DecoderWork {
   onlyForward?: boolean;
 }
 
-/** What some passes hold together. */
+/** The sizes of some passes, together. */
 export type PassesLoad = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'>;
 
 /** A backward pass computes five products of a row's scores; the forward pass computes two. */
@@ -105,7 +105,7 @@ function meanPassBytes(architecture: DecoderArchitecture): number {
   return 72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediate + ofInput + ofScale;
 }
 
-/** What an optimizer step reads and writes of each trained parameter: gradients, moments and parameters in float32. */
+/** Bytes that an optimizer step reads and writes for each trained parameter: gradients, moments and parameters in float32. */
 const OPTIMIZER_BYTES = 48;
 
 function trainedParameters(targets: readonly Target[]): number {

@@ -52,11 +52,11 @@ export function decodedMemory(model: ModelFolder, precision: Precision, kernels:
 /** Bytes of the frozen weights that a pass reads, as if all were in the computing type. */
 export interface WeightTraffic {
   ofLayers: number;
-  /** For each chunk of logits. */
+  /** Bytes of the head, which each chunk of logits reads. */
   ofHead: number;
 }
 
-/** What decoding takes beside the reading of weights in the computing type, which quantized ones become first. */
+/** The time of decoding weights, as a share of the time of reading them in the computing type. */
 const DECODING = 1;
 
 export function weightTraffic(model: ModelFolder, precision: Precision): WeightTraffic {

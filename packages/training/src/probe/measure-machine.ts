@@ -113,7 +113,7 @@ async function measureRates(
   }
 }
 
-/** What is measured by itself; the rate of passes only on a GPU. */
+/** The rates that are measured by themselves; that of passes only on a GPU. */
 type PartRates = Pick<MachineRates, 'matmul_gflops' | 'weight_gbytes' | 'attention_gflops'> &
   Partial<Pick<MachineRates, 'pass_gbytes'>>;
 

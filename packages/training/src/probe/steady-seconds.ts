@@ -3,7 +3,7 @@ export interface SteadyOptions {
   warmUps: number;
   /** Measured runs, at least. */
   repeats: number;
-  /** What they take together, at least. @defaultValue 0 */
+  /** The time that they take together, at least. @defaultValue 0 */
   leastSeconds?: number;
   /** The time in nanoseconds. @defaultValue a monotonic clock */
   now?: () => bigint;
