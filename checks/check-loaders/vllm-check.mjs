@@ -28,7 +28,9 @@ const REFUSES = [
 const dtypeOf = (name) => (name.startsWith('qwen3_5') ? 'bfloat16' : 'float32');
 /** Where vLLM is known to compute something else than transformers, and why. @type {Record<string, string>} */
 const DIFFERS = {
+  ernie4_5: 'vLLM reads no use_bias, so it has none of the biases',
   ministral3: 'vLLM reads the growth of queries from params.json alone, not from config.json',
+  'mistral3-ministral3': 'vLLM reads the growth of queries from params.json alone, not from config.json',
   'rope-dynamic': 'vLLM has no positions from max_position_embeddings on',
   'rope-longrope': 'vLLM takes the attention factor from max_position_embeddings, not from factor',
   'tied-head-alone': 'vLLM reads no embedding from a file that has it as lm_head only',
