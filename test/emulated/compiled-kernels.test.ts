@@ -111,6 +111,7 @@ test('all of it takes less than 40 MB of an image', async () => {
   let bytes = 0;
   for (const architecture of ARCHITECTURES) {
     for (const file of await readdir(folderOf(architecture))) {
+      if (file.endsWith('.log')) continue; // not in the image: docker/Dockerfile
       bytes += (await stat(path.join(folderOf(architecture), file))).size;
     }
   }
