@@ -3,41 +3,13 @@
 // (packages/planning), rates are those that NVIDIA publishes, and the shares of them that a step reaches are assumed.
 import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
-import { memoryOnCard, modelOf } from '../scripts/docs/model-on-card.mjs';
+import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from '../scripts/docs/model-on-card.mjs';
 import { gigabytes, table } from './tables.mjs';
 
-/** The sizes of SmolLM2-135M, Llama 3.2 1B and Llama 3.1 8B. */
 const MODELS = [
-  modelOf(modelFolder, '135M', {
-    hidden: 576,
-    intermediate: 1536,
-    layers: 30,
-    heads: 9,
-    keyValue: 3,
-    headDim: 64,
-    vocab: 49_152,
-    tiedHead: true,
-  }),
-  modelOf(modelFolder, '1B', {
-    hidden: 2048,
-    intermediate: 8192,
-    layers: 16,
-    heads: 32,
-    keyValue: 8,
-    headDim: 64,
-    vocab: 128_256,
-    tiedHead: true,
-  }),
-  modelOf(modelFolder, '8B', {
-    hidden: 4096,
-    intermediate: 14_336,
-    layers: 32,
-    heads: 32,
-    keyValue: 8,
-    headDim: 128,
-    vocab: 128_256,
-    tiedHead: false,
-  }),
+  modelOf(modelFolder, '135M', PUBLISHED_SHAPES['SmolLM2 135M']),
+  modelOf(modelFolder, '1B', PUBLISHED_SHAPES['Llama 3.2 1B']),
+  modelOf(modelFolder, '8B', PUBLISHED_SHAPES['Llama 3.1 8B']),
 ];
 const BATCHES = [
   { rows: 4, length: 512 },

@@ -1,17 +1,16 @@
-import { memoryOnCard, modelOf } from './model-on-card.mjs';
+import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from './model-on-card.mjs';
 
-/** The sizes in the config.json of published models. */
 const MODELS = /** @type {const} */ ([
-  ['Llama 3.2 1B', [2048, 8192, 16, 32, 8, 64, 128_256], true],
-  ['Llama 3.2 3B', [3072, 8192, 28, 24, 8, 128, 128_256], true],
-  ['Qwen3 4B', [2560, 9728, 36, 32, 8, 128, 151_936], true],
-  ['Qwen3 8B', [4096, 12_288, 36, 32, 8, 128, 151_936], false],
-  ['Llama 3.1 8B', [4096, 14_336, 32, 32, 8, 128, 128_256], false],
-  ['Gemma 3 12B', [3840, 15_360, 48, 16, 8, 256, 262_208], true],
-  ['Qwen3 14B', [5120, 17_408, 40, 40, 8, 128, 151_936], false],
-  ['Mistral Small 3 24B', [5120, 32_768, 40, 32, 8, 128, 131_072], false],
-  ['Qwen3 32B', [5120, 25_600, 64, 64, 8, 128, 151_936], false],
-  ['Llama 3.3 70B', [8192, 28_672, 80, 64, 8, 128, 128_256], false],
+  'Llama 3.2 1B',
+  'Llama 3.2 3B',
+  'Qwen3 4B',
+  'Qwen3 8B',
+  'Llama 3.1 8B',
+  'Gemma 3 12B',
+  'Qwen3 14B',
+  'Mistral Small 3 24B',
+  'Qwen3 32B',
+  'Llama 3.3 70B',
 ]);
 /** The memory of usual cards, as the driver reports it, in MiB. */
 const CARDS = /** @type {const} */ ([
@@ -35,10 +34,8 @@ const MOST_ROWS = 16;
  */
 export function cardTable(modelFolder, planning) {
   const { withBaseQuantization } = modelFolder;
-  const rows = MODELS.flatMap(([name, sizes, tiedHead]) => {
-    const [hidden, intermediate, layers, heads, keyValue, headDim, vocab] = sizes;
-    const shape = { hidden, intermediate, layers, heads, keyValue, headDim, vocab, tiedHead };
-    const dense = modelOf(modelFolder, name, shape);
+  const rows = MODELS.flatMap((name) => {
+    const dense = modelOf(modelFolder, name, PUBLISHED_SHAPES[name]);
     const quantized = { ...dense, ...withBaseQuantization(dense, 'nf4'), architecture: dense.architecture };
     return [
       [name, 'bf16', ...CARDS.map(([, mebibytes]) => rowsText(planning, dense, mebibytes))],
