@@ -10,10 +10,13 @@ export type SavedLinear = {
 };
 
 type SavedLowRank = {
-  /** `[tokens of the low-rank adapters, in]` */
-  x: Tensor;
+  /** `[tokens of the low-rank adapters, in]`; null where the backward pass is given the input again */
+  x: Tensor | null;
   low: Tensor[];
 };
+
+/** The tensors that a forward pass keeps: none; all that the backward pass needs; or all but the input, which that is given again. */
+export type Recording = 'none' | 'all' | 'without-input';
 
 interface ActingHere {
   adapter: GroupAdapter;
@@ -47,14 +50,15 @@ function actingAt(group: LinearGroup, adapters: readonly ActingAdapter[], count:
 /**
  * A linear group with the adapters that act at it: one product with the base for all tokens, then each adapter on its own.
  * @param x `[tokens, in]`; taken over
- * @returns output `[tokens, out]`; saved is null without `record`
+ * @returns output `[tokens, out]`; saved is null where nothing is recorded
  */
 export function linearForward(
   group: LinearGroup,
   x: Tensor,
   adapters: readonly ActingAdapter[],
-  record: boolean,
+  recording: Recording,
 ): { output: Tensor; saved: SavedLinear | null } {
+  const record = recording !== 'none';
   const { lowRank, others, alone } = actingAt(group, adapters, x.shape[0]!);
   if (alone !== null) {
     const base = () => group.linear.forward(x);
@@ -67,7 +71,7 @@ export function linearForward(
     if (lowRank.length > 0) {
       const adapted = kernelsFor(x.dtype).loraForward(output, x, partsOf(lowRank));
       output = adapted.output;
-      if (record) saved.lowRank = { x: ownRows(x, lowRank), low: adapted.low };
+      if (record) saved.lowRank = { x: recording === 'all' ? ownRows(x, lowRank) : null, low: adapted.low };
     }
     if (others.length > 0) {
       output = replaceRows(output, rangesOf(others), (base, index) => {
@@ -86,6 +90,7 @@ export function linearForward(
 /**
  * Gradient of {@link linearForward}. Takes `gradient` over and frees what was saved.
  * @param gradient `[tokens, out]`
+ * @param inputAgain makes x of the forward pass, with the same bits; null where that has recorded it
  * @returns `[tokens, in]`; null when it is not wanted
  */
 export function linearBackward(
@@ -94,6 +99,7 @@ export function linearBackward(
   saved: SavedLinear,
   adapters: readonly ActingAdapter[],
   wantInputGradient: boolean,
+  inputAgain: (() => Tensor) | null = null,
 ): Tensor | null {
   const { lowRank, others, alone } = actingAt(group, adapters, gradient.shape[0]!);
   const byInput = scope(() => {
@@ -103,7 +109,8 @@ export function linearBackward(
     }
     let result = wantInputGradient ? group.linear.backwardInput(gradient) : null;
     if (saved.lowRank !== null) {
-      const { x, low } = saved.lowRank;
+      const { low } = saved.lowRank;
+      const x = saved.lowRank.x ?? ownRows(inputAgain!(), lowRank);
       const parts = partsOf(lowRank);
       const { byInput, byParameters } = kernelsFor(gradient.dtype).loraBackward(gradient, x, low, result, parts);
       for (const [index, own] of byParameters.entries()) lowRank[index]!.lowRank.addGradient(own);

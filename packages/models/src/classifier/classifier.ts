@@ -57,7 +57,7 @@ export class Classifier {
         saved.inputs.push(x);
         x = kernelsFor(this.dtype).activation(x, this.architecture.activation);
       }
-      const result = linearForward(group, x, adapters, record); // [rows, in] -> [rows, out]
+      const result = linearForward(group, x, adapters, record ? 'all' : 'none'); // [rows, in] -> [rows, out]
       saved.linears.push(result.saved);
       x = result.output;
     }

@@ -89,9 +89,16 @@ export interface Sublayer<Kept extends Saved = Saved> {
   /**
    * Takes `gradient` over and frees what was saved.
    * @param gradient `[wanted tokens, hidden]` by the output
+   * @param inputAgain makes x of the forward pass, with the same bits: it is computed again rather than saved
    * @returns `[tokens, hidden]` by x; null when it is not wanted
    */
-  backward(gradient: Tensor, saved: Kept, context: BlockContext, wantInputGradient: boolean): Tensor | null;
+  backward(
+    gradient: Tensor,
+    saved: Kept,
+    context: BlockContext,
+    wantInputGradient: boolean,
+    inputAgain: () => Tensor,
+  ): Tensor | null;
   /** Frees the weights. */
   dispose(): void;
 }
@@ -161,13 +168,16 @@ export class Block {
   }
 
   #normed({ x, branch }: Stream): { sum: Tensor; output: Tensor; inverseRms: Tensor | null } {
+    if (this.norm !== null && branch !== null) return this.norm.addForward(x, branch);
+    const sum = streamSum({ x, branch, ownsX: false });
+    return { sum, ...this.#normedSum(sum) };
+  }
+
+  /** The sublayer's input, of the stream: the same bits as of its two parts. */
+  #normedSum(sum: Tensor): { output: Tensor; inverseRms: Tensor | null } {
     const { norm, sublayer } = this;
-    if (norm === null) {
-      const sum = streamSum({ x, branch, ownsX: false });
-      return { sum, output: scope(() => cast(alias(sum), sublayer.computeDtype)), inverseRms: null };
-    }
-    if (branch !== null) return norm.addForward(x, branch);
-    return { sum: x, ...norm.forward(x, sublayer.computeDtype) };
+    if (norm !== null) return norm.forward(sum, sublayer.computeDtype);
+    return { output: scope(() => cast(alias(sum), sublayer.computeDtype)), inverseRms: null };
   }
 
   /** A branch, or the gradient by one, times the factor of the branch. Takes it over. */
@@ -191,7 +201,12 @@ export class Block {
     wantInputGradient: boolean,
   ): StreamGradient | null {
     const byBranch = branchGradient(this.branchNorm, this.#scaled(gradient.rounded), saved.branch);
-    const byNormed = this.sublayer.backward(byBranch, saved.sublayer, context, wantInputGradient);
+    const inputAgain = () => {
+      const { output, inverseRms } = this.#normedSum(saved.input);
+      dispose(inverseRms);
+      return output;
+    };
+    const byNormed = this.sublayer.backward(byBranch, saved.sublayer, context, wantInputGradient, inputAgain);
     if (byNormed === null) {
       dispose([gradient.exact, saved]);
       return null;

@@ -39,10 +39,11 @@ export class FeedForward implements Sublayer<SavedFeedForward> {
   }
 
   forward(x: Tensor, { adapters, record }: BlockContext): { output: Tensor; saved: SavedFeedForward | null } {
-    const gateUp = linearForward(this.#weights.gateUp, x, adapters, record); // [tokens, 2 x intermediate]
+    const recording = record ? 'without-input' : 'none';
+    const gateUp = linearForward(this.#weights.gateUp, x, adapters, recording); // [tokens, 2 x intermediate]
     const activated = mlpActivation(gateUp.output, this.#mlp); // [tokens, intermediate]
     if (!record) dispose(gateUp.output);
-    const down = linearForward(this.#weights.down, activated, adapters, record); // [tokens, hidden]
+    const down = linearForward(this.#weights.down, activated, adapters, recording); // [tokens, hidden]
     if (gateUp.saved === null || down.saved === null) return { output: down.output, saved: null };
     const saved = { gateUp: gateUp.saved, gateUpOutput: gateUp.output, down: down.saved };
     return { output: down.output, saved };
@@ -53,17 +54,19 @@ export class FeedForward implements Sublayer<SavedFeedForward> {
     saved: SavedFeedForward,
     { adapters }: BlockContext,
     wantInputGradient: boolean,
+    inputAgain: () => Tensor,
   ): Tensor | null {
     const { gateUp, down } = this.#weights;
     const wantGateUp = wantInputGradient || isTrained(gateUp, adapters);
-    const byActivated = linearBackward(down, gradient, saved.down, adapters, wantGateUp);
+    const activatedAgain = () => mlpActivation(saved.gateUpOutput, this.#mlp);
+    const byActivated = linearBackward(down, gradient, saved.down, adapters, wantGateUp, activatedAgain);
     if (byActivated === null) {
       dispose(saved);
       return null;
     }
     const byGateUp = mlpActivationGradient(byActivated, saved.gateUpOutput, this.#mlp);
     dispose([byActivated, saved.gateUpOutput]);
-    return linearBackward(gateUp, byGateUp, saved.gateUp, adapters, wantInputGradient);
+    return linearBackward(gateUp, byGateUp, saved.gateUp, adapters, wantInputGradient, inputAgain);
   }
 
   dispose(): void {

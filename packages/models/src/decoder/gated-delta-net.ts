@@ -84,7 +84,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
   /** Every token of a row changes its state; what follows the rule is computed for the wanted tokens alone. */
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedGatedDeltaNet | null } {
     const { adapters, record, wanted } = context;
-    const projected = linearForward(this.#weights.inputs, x, adapters, record);
+    const projected = linearForward(this.#weights.inputs, x, adapters, record ? 'without-input' : 'none');
     const kept = scope(() => {
       const [mixed, gate, betaAndDecay] = split(projected.output, this.#widths, 1);
       const { remembered, states } = this.#remember(mixed!, betaAndDecay!, context);
@@ -103,7 +103,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
       return wanted === null ? all : gather(all, wanted.indices);
     });
     if (!record) dispose(kept);
-    const after = linearForward(this.#weights.output, gated, wanted?.adapters ?? adapters, record); // [wanted, hidden]
+    const after = linearForward(this.#weights.output, gated, wanted?.adapters ?? adapters, record ? 'all' : 'none'); // [wanted, hidden]
     if (projected.saved === null || after.saved === null || kept.states === null) {
       return { output: after.output, saved: null };
     }
@@ -116,6 +116,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     saved: SavedGatedDeltaNet,
     { adapters, wanted, recurrence }: BlockContext,
     wantInputGradient: boolean,
+    inputAgain: () => Tensor,
   ): Tensor | null {
     const { inputs, output, convolution } = this.#weights;
     const wantGated = wantInputGradient || isTrained(inputs, adapters);
@@ -137,7 +138,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
       return concat([byMixed, byGate, byBa], 1);
     });
     dispose([everywhereGated, mixed, saved.gate, betaAndDecay, states, saved.remembered]);
-    return linearBackward(inputs, byProjected, saved.inputs, adapters, wantInputGradient);
+    return linearBackward(inputs, byProjected, saved.inputs, adapters, wantInputGradient, inputAgain);
   }
 
   /** @returns remembered `[tokens, values]`; states is null without `record` */

@@ -44,12 +44,13 @@ export class LayerInputBranch implements Sublayer<SavedLayerInputBranch> {
     x: Tensor,
     { adapters, record, layerInputs }: BlockContext,
   ): { output: Tensor; saved: SavedLayerInputBranch | null } {
-    const gate = linearForward(this.#weights.gate, x, adapters, record); // [tokens, size]
+    const recording = record ? 'without-input' : 'none';
+    const gate = linearForward(this.#weights.gate, x, adapters, recording); // [tokens, size]
     const both = concat([gate.output, layerInputs!.of(this.#layer)], 1); // [tokens, 2 x size]
     dispose(gate.output);
-    const gated = kernelsFor(both.dtype).gatedUnit(both, this.#activation); // [tokens, size]
+    const gated = this.#gated(both); // [tokens, size]
     if (!record) dispose(both);
-    const output = linearForward(this.#weights.output, gated, adapters, record); // [tokens, hidden]
+    const output = linearForward(this.#weights.output, gated, adapters, recording); // [tokens, hidden]
     if (gate.saved === null || output.saved === null) return { output: output.output, saved: null };
     return { output: output.output, saved: { gate: gate.saved, both, output: output.saved } };
   }
@@ -59,11 +60,13 @@ export class LayerInputBranch implements Sublayer<SavedLayerInputBranch> {
     saved: SavedLayerInputBranch,
     { adapters, layerInputs }: BlockContext,
     wantInputGradient: boolean,
+    inputAgain: () => Tensor,
   ): Tensor | null {
     const { gate, output } = this.#weights;
     const isInputLearned = layerInputs!.saved !== null;
     const wantGated = wantInputGradient || isTrained(gate, adapters) || isInputLearned;
-    const byGated = linearBackward(output, gradient, saved.output, adapters, wantGated);
+    const gatedAgain = () => this.#gated(saved.both);
+    const byGated = linearBackward(output, gradient, saved.output, adapters, wantGated, gatedAgain);
     if (byGated === null) {
       dispose(saved);
       return null;
@@ -75,7 +78,12 @@ export class LayerInputBranch implements Sublayer<SavedLayerInputBranch> {
     dispose([byGated, saved.both]);
     if (isInputLearned) layerInputs!.setGradient(this.#layer, byInput!);
     else dispose(byInput);
-    return linearBackward(gate, byGate!, saved.gate, adapters, wantInputGradient);
+    return linearBackward(gate, byGate!, saved.gate, adapters, wantInputGradient, inputAgain);
+  }
+
+  /** @param both `[tokens, 2 × size]` */
+  #gated(both: Tensor): Tensor {
+    return kernelsFor(both.dtype).gatedUnit(both, this.#activation);
   }
 
   dispose(): void {

@@ -64,7 +64,7 @@ export class LayerInputs {
     const dtype = projection.linear.computeDtype;
     const isLearned = record && isTrained(projection, adapters);
     const { inputs, saved } = scope(() => {
-      const projected = linearForward(projection, cast(alias(x), dtype), adapters, isLearned); // [tokens, layers x size]
+      const projected = linearForward(projection, cast(alias(x), dtype), adapters, isLearned ? 'all' : 'none'); // [tokens, layers x size]
       const scaled = this.#byLayer(multiply(cast(projected.output, 'float32'), constant(x.shape[1]! ** -0.5)));
       const normed = norm.forward(scaled, 'float32'); // [tokens x layers, size]
       const own = this.#byLayer(cast(gather(embedding, tensorOf(ids, [ids.length])), 'float32'));

@@ -57,6 +57,20 @@ describe.each(['raw', 'fused'] as const)('with %s kernels', (kernels) => {
     });
   });
 
+  test.each(
+    (['rms', 'layer'] as const).flatMap((kind) => (['float32', 'bfloat16'] as const).map((dtype) => ({ kind, dtype }))),
+  )('$kind norm of a sum has the bits of the norm of the sum that is kept, in $dtype', ({ kind, dtype }) => {
+    scope(() => {
+      const [tokens, width] = [5, 576];
+      const numbers = (seed: number) => tensorOf(normalNumbers(tokens * width, seed), [tokens, width]);
+      const vector = (seed: number) => tensorOf(normalNumbers(width, seed), [width]);
+      const wide = new Norm({ kind, epsilon: 1e-5, weightOffset: 0 }, vector(1), kind === 'layer' ? vector(2) : null);
+      const both = wide.addForward(numbers(3), cast(numbers(4), dtype));
+      const again = wide.forward(both.sum, dtype);
+      expect(toFloat32Array(again.output)).toEqual(toFloat32Array(both.output));
+    });
+  });
+
   test.each(['rms', 'layer'] as const)('%s norm has the gradient that finite differences have', (kind) => {
     const numeric = centralDifferences((x) => {
       return scope(() => weightedSum(toFloat32Array(norm(kind).forward(rows(x), 'float32').output), BY_OUTPUT));

@@ -64,7 +64,12 @@ export class OutputHead {
    * @returns logits `[n, vocab]`, in float32 where they are capped: softcap · tanh(logit / softcap)
    */
   forward(hidden: Tensor, adapters: readonly ActingAdapter[], record: boolean): { logits: Tensor; saved: SavedHead } {
-    const { output: logits, saved } = linearForward(this.group, this.#scaled(hidden), adapters, record);
+    const { output: logits, saved } = linearForward(
+      this.group,
+      this.#scaled(hidden),
+      adapters,
+      record ? 'all' : 'none',
+    );
     const softcap = this.#softcap;
     if (softcap === null) return { logits, saved };
     const capped = scope(() => {

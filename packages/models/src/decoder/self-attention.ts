@@ -100,7 +100,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedSelfAttention | null } {
     const { adapters, record, attend, wanted, queryFactors, sharedKeysAndValues } = context;
     const tokens = x.shape[0]!;
-    const projected = linearForward(this.#weights.queryKeyValue, x, adapters, record);
+    const projected = linearForward(this.#weights.queryKeyValue, x, adapters, record ? 'without-input' : 'none');
     const { qkv, gate } = this.#takeGate(projected.output);
     const stepped = this.#stepForward(this.#source.withValues(qkv), record);
     const joined = this.#source.joined(stepped.output, sharedKeysAndValues); // [tokens, (heads + 2 x kv) x headDim]
@@ -112,7 +112,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
     if (!record) dispose(gated);
     const mixed = wanted === null ? passed : gather(passed, wanted.indices);
     if (wanted !== null) dispose(passed);
-    const after = linearForward(this.#weights.output, mixed, wanted?.adapters ?? adapters, record); // [wanted, hidden]
+    const after = linearForward(this.#weights.output, mixed, wanted?.adapters ?? adapters, record ? 'all' : 'none'); // [wanted, hidden]
     if (projected.saved === null || attended.saved === null || after.saved === null) {
       return { output: after.output, saved: null };
     }
@@ -140,6 +140,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
     saved: SavedSelfAttention,
     { adapters, attend, wanted, queryFactors, sharedKeysAndValues }: BlockContext,
     wantInputGradient: boolean,
+    inputAgain: () => Tensor,
   ): Tensor | null {
     const { queryKeyValue, output } = this.#weights;
     const wantAttended = wantInputGradient || isTrained(queryKeyValue, adapters);
@@ -158,7 +159,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
     const byQkv = this.#source.withoutValues(this.#stepBackward(byStepped, saved.queryKeySteps));
     const byProjected = byGate === null ? byQkv : this.#gate!.given(byQkv, byGate);
     if (byGate !== null) dispose([byQkv, byGate]);
-    return linearBackward(queryKeyValue, byProjected, saved.queryKeyValue, adapters, wantInputGradient);
+    return linearBackward(queryKeyValue, byProjected, saved.queryKeyValue, adapters, wantInputGradient, inputAgain);
   }
 
   /** Takes `qkv` over. */

@@ -205,42 +205,26 @@ export function bytesPerNumber(precision: Precision): number {
 
 /** Bytes per token that a layer keeps between its forward and its backward pass. */
 function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
-  const { architecture, targets } = memory;
+  const { architecture } = memory;
   const { hiddenSize, names, mlp } = architecture;
   const intermediateSize = intermediateSizeOf(architecture, layer);
-  const adapts = adaptsIn(targets);
-  // The input of an adapted layer is saved for the gradient of its A.
-  const inputs = (adapts(names.gateUp) ? hiddenSize : 0) + (adapts([names.down]) ? intermediateSize : 0);
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   // The residual stream before and after attention is float32, and so is what norms of branches save.
   const exact = (2 + branchNorms) * hiddenSize;
   const ofAttention = hasLinearAttention(architecture, layer)
     ? savedByLinearAttention(memory, width)
     : savedByAttention(memory, load, layer, width);
-  return (
-    ofAttention +
-    savedByLayerInput(architecture, targets, width) +
-    4 * exact +
-    width * (gateUpWidth(mlp, intermediateSize) + inputs)
-  );
+  return ofAttention + savedByLayerInput(architecture, width) + 4 * exact + width * gateUpWidth(mlp, intermediateSize);
 }
 
-/** The same of the block that reads the layer's input: the stream, what its norm saves, gate and input, inputs of adapted layers. */
-function savedByLayerInput(
-  { hiddenSize, layerInputs, names }: DecoderArchitecture,
-  targets: readonly AdaptableModule[],
-  width: number,
-): number {
-  if (layerInputs === null) return 0;
-  const adapts = adaptsIn(targets);
-  const { gate, output } = names.layerInputs!;
-  const inputs = (adapts([gate]) ? hiddenSize : 0) + (adapts([output]) ? layerInputs.size : 0);
-  return 4 * 2 * hiddenSize + width * (2 * layerInputs.size + inputs);
+/** The same of the block that reads the layer's input: the stream, what its norm saves, gate and input. */
+function savedByLayerInput({ hiddenSize, layerInputs }: DecoderArchitecture, width: number): number {
+  return layerInputs === null ? 0 : 4 * 2 * hiddenSize + width * 2 * layerInputs.size;
 }
 
 function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
   const { architecture, targets } = memory;
-  const { hiddenSize, headCount, names, attention } = architecture;
+  const { headCount, names, attention } = architecture;
   const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
   const attended = headCount * headDim;
   const keysAndValues = 2 * keyValueHeadCount * headDim;
@@ -252,21 +236,19 @@ function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number
   const adapts = adaptsIn(targets);
   // With a gate, attention's output is not the input of the layer that follows.
   const gate = attention.outputGate === null ? 0 : 2 * attended + (adapts([names.attentionOutput]) ? attended : 0);
-  const input = adapts(names.queryKeyValue) ? hiddenSize : 0;
   // What norms of queries and keys save is float32.
   const normed = isReader ? attended : qkv;
   const exact = headCount + (names.queryNorm === null ? 0 : normed);
-  return shared + 4 * exact + width * (qkv + attended + gate + input) + savedWeights(memory, load, width);
+  return shared + 4 * exact + width * (qkv + attended + gate) + savedWeights(memory, load, width);
 }
 
 function savedByLinearAttention({ architecture, targets, engine }: MemoryOfDecoder, width: number): number {
-  const { hiddenSize, names, linearAttention } = architecture;
+  const { names, linearAttention } = architecture;
   const own = linearAttention!;
   const { mixed, values } = linearAttentionSizes(own);
   const adapts = adaptsIn(targets);
-  const { inputs, output } = names.linearAttention!;
   const kept = mixed + 2 * values + 2 * own.valueHeadCount;
-  const adapted = (adapts(inputs) ? hiddenSize : 0) + (adapts([output]) ? values : 0);
+  const adapted = adapts([names.linearAttention!.output]) ? values : 0;
   return width * (kept + adapted) + stateBytes(own, engine);
 }
 
