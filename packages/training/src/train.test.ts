@@ -123,8 +123,8 @@ describe.each([
 
   test('reports what happens, in order', () => {
     const types = whole.events.map(({ type }) => type);
-    expect(types.slice(0, 5)).toEqual([
-      'tokenizing-progressed',
+    // Tokenizing reports again after a while.
+    expect(types.filter((type, index) => type !== types[index - 1]).slice(0, 4)).toEqual([
       'tokenizing-progressed',
       'report-ready',
       'evaluation-finished',
@@ -407,9 +407,8 @@ test('faults of rows end a job before a weight is read, each with its line', asy
   const training = attempt({ ...llama, rowsFile, dataset }, aJob({}), { cache, onEvent });
   const error = await training.catch((reason: ProductError) => reason);
   expect(error).toMatchObject({ code: 'row_too_long', details: [{ line: 2 }, { line: 3 }] });
-  expect(events).toEqual(
-    [0, 3].map((tokenized) => ({ type: 'tokenizing-progressed', data: { rows: tokenized, total_rows: 3 } })),
-  );
+  expect([...new Set(events.map(({ type }) => type))]).toEqual(['tokenizing-progressed']);
+  expect([events[0], events.at(-1)]).toMatchObject([0, 3].map((rows) => ({ data: { rows, total_rows: 3 } })));
 });
 
 test('auto trains in the precision that a dry run says for the machine', async () => {
