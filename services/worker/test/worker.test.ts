@@ -201,7 +201,7 @@ describe('a job', () => {
       const run = { model, plan: { examplesSha256: 'a' }, weightsSha256: 'b', precision: 'float32' as const };
       const identityOf = (changes: object) => runIdentity({ ...run, spec: { ...spec, ...changes } }).id;
       const others = Object.keys(properties).filter((field) => identityOf({ [field]: 'other' }) !== identityOf({}));
-      expect(others).toEqual(['validation', 'lora', 'training', 'loss_scale']);
+      expect(others).toEqual(['validation', 'lora', 'objective', 'training', 'loss_scale']);
     } finally {
       delete properties.loss_scale;
     }
