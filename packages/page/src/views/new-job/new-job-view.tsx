@@ -29,6 +29,14 @@ const FORM = 'new-job-form';
 
 /** Fields that are in sight beside the recipe. All others are folded, also those that the schema gets later. */
 const FIRST = ['dataset', 'base_model', 'validation.split', 'name', 'samples.prompts'];
+/** The titles of groups, by the first part of their fields' names. Others are called as in the request. */
+const TITLES: Readonly<Record<string, string>> = {
+  lora: 'Adapter',
+  objective: 'Objective',
+  training: 'Training',
+  validation: 'Validation',
+  samples: 'Samples',
+};
 const FIRST_FIELDS = FIRST.flatMap((id) => FIELDS.filter((field) => field.id === id));
 const FOLDED = groupsOf(FIELDS.filter(({ id }) => !FIRST.includes(id)));
 
@@ -42,17 +50,9 @@ function groupsOf(fields: readonly JobField[]): [title: string, fields: JobField
   return [...groups];
 }
 
-const GROUPS: Readonly<Record<string, string>> = {
-  lora: 'Adapter',
-  objective: 'Objective',
-  training: 'Training',
-  validation: 'Validation',
-  samples: 'Samples',
-};
-
 function titleOf(path: readonly string[]): string {
   if (path.length === 1) return 'Other settings';
-  return GROUPS[path[0]!] ?? path[0]!;
+  return TITLES[path[0]!] ?? path[0]!;
 }
 
 /** The form that starts a job, and beside it what the job would do. */
