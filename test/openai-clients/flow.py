@@ -101,7 +101,7 @@ seen["result_file"] = client.files.retrieve(job.result_files[0]).purpose
 model = client.models.retrieve(job.fine_tuned_model)
 seen["model"] = {"id": model.id == job.fine_tuned_model, "listed": model.id in [one.id for one in client.models.list()]}
 answer = client.chat.completions.create(model=model.id, messages=[{"role": "user", "content": "Hello"}], max_tokens=3)
-seen["answer"] = {"model": answer.model == model.id, "tokens": answer.usage.completion_tokens > 0}
+seen["answer"] = {"model": answer.model == model.id, "tokens": answer.usage.prompt_tokens > 0}
 
 # Answers in JSON, calls of tools, and fields without effect
 question = [{"role": "user", "content": "Is it so?"}]
@@ -136,7 +136,7 @@ replied = client.chat.completions.create(
     tools=tools,
     max_tokens=3,
 )
-seen["replied"] = replied.usage.completion_tokens > 0
+seen["replied"] = replied.usage.prompt_tokens > 0
 
 # Preferences
 pair = lambda i: {

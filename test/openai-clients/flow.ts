@@ -231,7 +231,8 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
     result: [result[0], ...result.slice(1).map((line) => line.split(',')[0])],
     result_file: (await client.files.retrieve(resultId)).purpose,
     model: { id: model.id === job.fine_tuned_model, listed: models.includes(model.id) },
-    answer: { model: answer.model === model.id, tokens: answer.usage!.completion_tokens > 0 },
+    // The model may end its answer at once.
+    answer: { model: answer.model === model.id, tokens: answer.usage!.prompt_tokens > 0 },
     structured: Object.fromEntries(fields.map(([name, value]) => [name, typeof value === 'boolean'])),
     called: [
       called.finish_reason,
@@ -240,7 +241,7 @@ export async function runFlow({ OpenAI, toFile, APIError }: OpenaiPackage, baseU
       deltas.map((delta) => delta.function?.name),
     ],
     allowed: allowed.message.tool_calls!.map((one) => 'function' in one && one.function.name),
-    replied: replied.usage!.completion_tokens > 0,
+    replied: replied.usage!.prompt_tokens > 0,
     preferred,
     paused: paused.status,
     resumed: resumed.status,
