@@ -122,10 +122,13 @@ interface AttentionShape {
   softcap?: number;
 }
 
-/** Rows that end within a tile, at its end and after it; each a length of its own, so that no row hides another's offset. */
-function attentionShapes(sizes: CaseSizes): AttentionShape[] {
+/**
+ * Rows that end within a tile, at its end and after it; each a length of its own, so that no row hides another's offset. The largest heads
+ * have shorter rows: the tolerance is for some tens of thousands of numbers.
+ */
+function attentionShapes(headDim: number, sizes: CaseSizes): AttentionShape[] {
   const small: AttentionShape[] = [
-    { name: 'two heads to a key', heads: 2, keyValueHeads: 1, lengths: [65, 7, 1] },
+    { name: 'two heads to a key', heads: 2, keyValueHeads: 1, lengths: [headDim > 256 ? 33 : 65, 7, 1] },
     { name: 'window and soft cap', heads: 1, keyValueHeads: 1, lengths: [33, 64], window: 9, softcap: 4 },
   ];
   if (sizes === 'small') return small;
@@ -138,7 +141,7 @@ function attentionShapes(sizes: CaseSizes): AttentionShape[] {
 }
 
 function attentionCases(dtype: FloatDType, headDim: number, sizes: CaseSizes): NumericCase[] {
-  return attentionShapes(sizes).map((shape) => {
+  return attentionShapes(headDim, sizes).map((shape) => {
     const { heads, keyValueHeads, lengths, window = null, softcap = null } = shape;
     const settings: AttentionSettings = {
       ...{ heads, keyValueHeads, headDim, window, softcap },
