@@ -36,6 +36,11 @@ export async function familyCases() {
 export async function writeFamilyModel(name, folder, cases = FAMILIES_DIR, part = 'base') {
   await mkdir(path.dirname(folder), { recursive: true });
   await cp(path.join(cases, name, part), folder, { recursive: true });
+  await writeCharacterTokenizer(folder);
+}
+
+/** Writes a tokenizer of 64 tokens, one for each character. @param {string} folder of a model */
+export async function writeCharacterTokenizer(folder) {
   const added = SPECIAL.map((content, id) => {
     return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   });

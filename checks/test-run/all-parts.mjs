@@ -21,6 +21,7 @@ export const ALL_PARTS = [
   { name: 'demo', command: npm('run', 'demo') },
   { name: 'pack-client', command: npm('run', 'pack-client') },
   { name: 'test', command: npm('test') },
+  { name: 'published', command: ['env', 'PUBLISHED=1', ...npm('test', '--', 'test/published.test.ts')] },
   { name: 'faults', command: npm('run', 'test:faults') },
   { name: 'emulated', command: npm('run', 'test:emulated') },
   { name: 's3', command: npm('run', 'test:s3') },

@@ -1,0 +1,70 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ConfigFields } from '../packages/model-folder/src/config-fields.js';
+import { FAMILIES } from '../packages/model-folder/src/families/family-registry.js';
+import { writeSafetensors } from '../packages/safetensors/src/index.js';
+import { SeededRandom } from '../packages/seeded-random/src/index.js';
+import { writeCharacterTokenizer } from './family-models.mjs';
+
+const PUBLISHED = fileURLToPath(new URL('fixtures/published/', import.meta.url));
+
+type Config = Record<string, unknown>;
+
+/** The settings of a tiny model, above all its widths. What is not named here stays as it was published: layers and their kinds, heads, ropes, windows. */
+const WIDTHS: Config = {
+  hidden_size: 64,
+  intermediate_size: 96,
+  shared_intermediate_size: 96,
+  vocab_size: 64,
+  head_dim: 16,
+  global_head_dim: 32,
+  hidden_size_per_layer_input: 8,
+  vocab_size_per_layer_input: 64,
+  linear_key_head_dim: 8,
+  linear_value_head_dim: 16,
+  // The small numbers of random weights would be little but rounding beside a smaller one.
+  rms_norm_eps: 0.05,
+  // Of the tokenizer's.
+  bos_token_id: 1,
+  eos_token_id: 2,
+  pad_token_id: 0,
+};
+
+/**
+ * Writes a model with random weights of the structure of `fixtures/published/FAMILY.json`, its widths scaled down.
+ *
+ * @returns the published checkpoint
+ */
+export async function writePublishedModel(family: string, folder: string): Promise<string> {
+  const { checkpoint, config } = JSON.parse(await readFile(path.join(PUBLISHED, `${family}.json`), 'utf8'));
+  const scaled = withWidths(config);
+  await mkdir(folder, { recursive: true });
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify(scaled));
+  await writeCharacterTokenizer(folder);
+  const own = FAMILIES.get(family)!;
+  const fields = new ConfigFields(scaled as never, 'config.json');
+  const architecture = own.readArchitecture({ config: fields, generation: undefined, hasTensor: () => true });
+  const random = new SeededRandom(7, 'weights of a published structure');
+  const tensors = own.layout(architecture).tensors.map(({ name, shape }) => {
+    const count = shape.reduce((product, length) => product * length, 1);
+    const numbers = Float32Array.from({ length: count }, () =>
+      shape.length === 1 ? 0.5 + 0.1 * random.next() : (random.next() - 0.5) / Math.sqrt(shape.at(-1)!),
+    );
+    return { name, dtype: 'F32' as const, shape: [...shape], data: () => new Uint8Array(numbers.buffer) };
+  });
+  await writeSafetensors(path.join(folder, 'model.safetensors'), tensors, { format: 'pt' });
+  return checkpoint;
+}
+
+function withWidths(config: Config): Config {
+  // Where heads have no size of their own, the width of the model gives it.
+  const heads = config.num_attention_heads as number | undefined;
+  const hidden: Config = config.head_dim === undefined && heads !== undefined ? { hidden_size: 8 * heads } : {};
+  return Object.fromEntries(
+    Object.entries(config).map(([name, value]) => {
+      if (name === 'text_config') return [name, withWidths(value as Config)];
+      return [name, hidden[name] ?? WIDTHS[name] ?? value];
+    }),
+  );
+}
