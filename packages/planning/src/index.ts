@@ -23,7 +23,7 @@ export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/lin
 export { lineTooLong, parseLine } from './jsonl/parse-line.js';
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
 export type { Examples } from './objectives/examples.js';
-export type { TokenExamples } from './objectives/next-token/token-examples.js';
+export { type TokenExamples, trainedOf } from './objectives/next-token/token-examples.js';
 export type { PairExamples, TokenPair } from './objectives/preference/pair-examples.js';
 export { type JobOutline, type OutlineJobOptions, outlineJob } from './outline-job.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';

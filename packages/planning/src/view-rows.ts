@@ -13,10 +13,9 @@ import { type Line, textOfLine } from './jsonl/line-splitter.js';
 import { parseLine } from './jsonl/parse-line.js';
 import { readLines } from './jsonl/read-lines.js';
 import type { LengthLimit, LengthSettings, RowPiece } from './objectives/next-token/length-limit.js';
-import { codesOfSequence, isTrainedCode, sequenceOfCodes } from './objectives/next-token/token-examples.js';
+import { codesOfSequence, isTrainedCode, sequenceOfCodes, trainedOf } from './objectives/next-token/token-examples.js';
 import { objectiveFor } from './objectives/objectives.js';
 import { longerOf, pairOfCodes, type TokenPair } from './objectives/preference/pair-examples.js';
-import { trainedOf } from './objectives/preference/pair-limit.js';
 import { BatchConverter } from './row-conversion/batch-converter.js';
 
 export interface ViewRowsOptions {

@@ -11,7 +11,7 @@ import {
 import { Compile } from 'typebox/compile';
 import type { RowFault, RowFormat } from '../objective.js';
 
-const faults = (row: unknown) => [...unicodeFaults(row as TextualRow), ...emptinessFaults(row as TextualRow)];
+const faults = (row: unknown) => [...unicodeFaults(textsOf(row as TextualRow)), ...emptinessFaults(row as TextualRow)];
 
 /** Rows of text, in the order in which their keys are looked for. */
 export const TEXT_FORMATS: readonly RowFormat[] = [
@@ -41,8 +41,8 @@ export const TEXT_FORMATS: readonly RowFormat[] = [
 ];
 
 /** A lone surrogate (`\ud800` in JSON) has no UTF-8 form, so every tokenizer would make something else of it. */
-function unicodeFaults(row: TextualRow): RowFault[] {
-  return textsOf(row)
+export function unicodeFaults(texts: readonly [param: string, text: string][]): RowFault[] {
+  return texts
     .filter(([, text]) => !text.isWellFormed())
     .map(([param]) => ({
       code: 'invalid_dataset',
@@ -55,7 +55,7 @@ function conversationRowFaults(row: MessagesRow): RowFault[] {
   const { messages, tools, parallel_tool_calls: parallelToolCalls } = row;
   const wrong = conversationFaults(messages, { tools, parallelToolCalls });
   if (wrong.length > 0) return wrong.map((fault) => ({ code: 'invalid_dataset', ...fault }));
-  return [...unicodeFaults(row), ...assistantFaults(row)];
+  return [...unicodeFaults(textsOf(row)), ...assistantFaults(row)];
 }
 
 function emptinessFaults(row: TextualRow): RowFault[] {

@@ -29,6 +29,11 @@ export function codesOfSequence({ ids, trained }: EncodedRow): Int32Array {
   return codes;
 }
 
+/** Targets of the loss in a sequence. */
+export function trainedOf({ trained }: Pick<EncodedRow, 'trained'>): number {
+  return trained.reduce((sum, flag) => sum + flag, 0);
+}
+
 export function isTrainedCode(code: number): boolean {
   return code < 0;
 }

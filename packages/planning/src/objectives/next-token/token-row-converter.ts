@@ -11,7 +11,7 @@ import type { RemarkCount, RowRemark } from '../../row-conversion/row-remarks.js
 import type { ConvertedRow, RowConverter } from '../objective.js';
 import type { RowEncoder } from './encode-row.js';
 import type { EncodedRow } from './encode-segments.js';
-import { codesOfSequence, sequenceOfCodes } from './token-examples.js';
+import { codesOfSequence, sequenceOfCodes, trainedOf } from './token-examples.js';
 import { TypedSpecialTokens } from './typed-special-tokens.js';
 
 export interface TokenRowSettings {
@@ -40,7 +40,7 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     if (outside !== undefined) {
       return [{ code: 'model_file_corrupt', message: tokenOutside(outside, vocabSize, 'row') }];
     }
-    const trained = encoded.trained.reduce((sum, flag) => sum + flag, 0);
+    const trained = trainedOf(encoded);
     if (trained === 0) {
       const message = 'No token of this row is trained: what should be trained is empty or is only the first token.';
       return [{ code: 'no_trained_tokens', message }];

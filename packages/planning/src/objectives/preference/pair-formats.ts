@@ -10,6 +10,7 @@ import {
   unsupportedParts,
 } from '@lorasmith/contracts';
 import { Compile } from 'typebox/compile';
+import { unicodeFaults } from '../next-token/row-formats.js';
 import { MAX_FAULTS_PER_ROW, type RowFault, type RowFormat } from '../objective.js';
 import { type Conversations, pairOfRow, paramWithin, type TextPair } from './pair-of-row.js';
 
@@ -55,9 +56,8 @@ function faultsOf(row: PairRow): RowFault[] {
 }
 
 function textFaults({ prompt, chosen, rejected, names }: TextPair): RowFault[] {
-  const faults = Object.entries({ [names.prompt]: prompt, [names.chosen]: chosen, [names.rejected]: rejected })
-    .filter(([, text]) => !text.isWellFormed())
-    .map(([param]) => loneSurrogate(param));
+  const texts = { [names.prompt]: prompt, [names.chosen]: chosen, [names.rejected]: rejected };
+  const faults = unicodeFaults(Object.entries(texts));
   if (faults.length > 0) return faults;
   if (chosen === rejected) return [equalAnswers(names.rejected)];
   return [
@@ -86,9 +86,7 @@ function conversationPairFaults(pair: Conversations): RowFault[] {
       ...wrong.map(({ message, param }) => ({ code: 'invalid_dataset' as const, message, param: at(param) })),
     );
     if (wrong.length > 0) continue;
-    for (const [param, text] of textsOfConversation(messages, tools)) {
-      if (!text.isWellFormed()) faults.push(loneSurrogate(at(param)));
-    }
+    faults.push(...unicodeFaults(textsOfConversation(messages, tools).map(([param, text]) => [at(param), text])));
     const turns = answer.filter(({ role }) => role === 'assistant');
     const isEmpty = turns.every((turn) => textOfMessage(turn) === '' && toolCallsOf(turn).length === 0);
     if (isEmpty) faults.push(emptyAnswer(names[side]));
@@ -101,10 +99,6 @@ function conversationPairFaults(pair: Conversations): RowFault[] {
   return faults
     .filter(({ message, param }) => !told.has(`${param} ${message}`) && told.add(`${param} ${message}`))
     .slice(0, MAX_FAULTS_PER_ROW);
-}
-
-function loneSurrogate(param: string): RowFault {
-  return { code: 'invalid_dataset', message: 'The text has a lone surrogate (\\ud800 to \\udfff).', param };
 }
 
 function equalAnswers(param: string): RowFault {

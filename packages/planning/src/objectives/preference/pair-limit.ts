@@ -1,4 +1,5 @@
 import { type FittedRow, LengthLimit } from '../next-token/length-limit.js';
+import { trainedOf } from '../next-token/token-examples.js';
 import { lengthOfFirst, pairOfCodes } from './pair-examples.js';
 
 /** How many tokens each sequence of a pair may have. Both are cut alike; a pair of which one has nothing to train left is dropped. */
@@ -17,9 +18,4 @@ export class PairLimit extends LengthLimit {
     const piece = { start, tokens: end - start, trained: ofChosen + ofRejected };
     return { outcome: 'truncated', pieces: [piece], leftOut: [] };
   }
-}
-
-/** Targets of the loss in a sequence. */
-export function trainedOf({ trained }: { trained: Uint8Array }): number {
-  return trained.reduce((sum, flag) => sum + flag, 0);
 }

@@ -11,11 +11,11 @@ import type { CodedFault } from '../../fault-list.js';
 import type { RowRemark } from '../../row-conversion/row-remarks.js';
 import type { RowEncoder } from '../next-token/encode-row.js';
 import type { EncodedRow } from '../next-token/encode-segments.js';
+import { trainedOf } from '../next-token/token-examples.js';
 import { renderedParts, type TokenRowSettings, tokenOutside } from '../next-token/token-row-converter.js';
 import { TypedSpecialTokens } from '../next-token/typed-special-tokens.js';
 import type { ConvertedRow, RowConverter } from '../objective.js';
 import { codesOfPair, pairOfCodes } from './pair-examples.js';
-import { trainedOf } from './pair-limit.js';
 import { type Conversations, pairOfRow, paramWithin, type TextPair } from './pair-of-row.js';
 
 export interface PairRowSettings extends TokenRowSettings {

@@ -1,6 +1,6 @@
 import type { PreferenceObjective } from '@lorasmith/contracts';
 import { type JoinedBatch, joinTokenBatches, rangesOf, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
-import type { PairExamples, TokenPair } from '@lorasmith/planning';
+import { type PairExamples, type TokenPair, trainedOf } from '@lorasmith/planning';
 
 /** Pairs of answers with what a job's loss needs of them. */
 export interface JudgedPairs extends Pick<PairExamples, 'kind' | 'count'> {
@@ -53,7 +53,7 @@ export function pairBatchOf(
   const hasPrompts = settings.loss === 'orpo' && settings.sft_weight > 0;
   const rows = pairs.flatMap(({ chosen, rejected }) => [hasPrompts ? allTrained(chosen) : chosen, rejected]);
   const tokens = tokenBatchOf(rows);
-  const counts = tokens.order.map((row) => rows[row]!.trained.subarray(1).reduce((sum, flag) => sum + flag, 0));
+  const counts = tokens.order.map((row) => trainedOf({ trained: rows[row]!.trained.subarray(1) }));
   const runs: LabelRun[] = [];
   for (const [place, range] of rangesOf(counts).entries()) {
     const row = tokens.order[place]!;
@@ -96,8 +96,8 @@ export function likelihoodShare({ examples, settings }: JudgedPairs, batches: re
   for (const indices of batches) {
     pairs += indices.length;
     for (const index of Array.from(indices)) {
-      const { ids, trained } = examples.pair(index).chosen;
-      tokens += loss === 'orpo' ? ids.length - 1 : trained.reduce((sum, flag) => sum + flag, 0);
+      const { chosen } = examples.pair(index);
+      tokens += loss === 'orpo' ? chosen.ids.length - 1 : trainedOf(chosen);
     }
   }
   return pairs / tokens;
