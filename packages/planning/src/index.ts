@@ -9,7 +9,13 @@ export {
   passBytes,
   SCORES_PER_BLOCK,
 } from './estimate/estimate-memory.js';
-export { type DecoderWork, secondsPerStep, stepWork, weightGigabytes } from './estimate/estimate-time.js';
+export {
+  ATTENTION_BACKWARD,
+  type DecoderWork,
+  secondsPerStep,
+  stepWork,
+  weightGigabytes,
+} from './estimate/estimate-time.js';
 export { sampleCacheTokens, sampleSeconds } from './estimate/sampling.js';
 export { decodedMemory, weightMemory, weightTraffic } from './estimate/weight-memory.js';
 export {

@@ -27,7 +27,7 @@ export interface DecoderWork {
 export type PassesLoad = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'>;
 
 /** A backward pass computes five products of a row's scores; the forward pass computes two. */
-const ATTENTION_BACKWARD = 2.5;
+export const ATTENTION_BACKWARD = 2.5;
 
 /** The work of one optimizer step, in 10⁹ operations and 10⁹ bytes; `states`: of linear attention. */
 export function stepWork(

@@ -1,16 +1,21 @@
 import type { MachineRates } from '@lorasmith/contracts';
+import { ATTENTION_BACKWARD } from '@lorasmith/planning';
+import { SeededRandom } from '@lorasmith/seeded-random';
 import {
   type AttentionSettings,
   add,
   cast,
+  constant,
   engine,
   type FloatDType,
   fill,
   kernelsFor,
   matMul,
+  multiply,
   scope,
   sum,
   type Tensor,
+  tensorOf,
   toNumber,
 } from '@lorasmith/tensor';
 import { type SteadyOptions, steadySeconds } from './steady-seconds.js';
@@ -38,12 +43,19 @@ export interface AttentionShape {
   headDim: number;
 }
 
+/** Numbers as a model has them: a GPU computes faster on constants, which change fewer bits. */
+function randomTensor(shape: number[], dtype: FloatDType): Tensor {
+  const values = new Float32Array(shape.reduce((product, size) => product * size, 1));
+  new SeededRandom(0, 'rates').fillUniform(values, 1);
+  return cast(tensorOf(values, shape), dtype);
+}
+
 /** Rate of a matrix product in 10⁹ operations a second, to compare types within some milliseconds. */
 export function matMulRate(dtype: FloatDType): number {
   const { tokens, inFeatures, outFeatures } = SMALL_PRODUCT;
   return scope(() => {
-    const x = fill([tokens, inFeatures], 1, dtype);
-    const weight = fill([outFeatures, inFeatures], 1, dtype);
+    const x = randomTensor([tokens, inFeatures], dtype);
+    const weight = randomTensor([outFeatures, inFeatures], dtype);
     const seconds = secondsOf(() => matMul(x, weight, { transposeB: true }), { warmUps: 1, repeats: 5 });
     return (2 * tokens * inFeatures * outFeatures) / seconds / 1e9;
   });
@@ -55,10 +67,10 @@ export function productRates(
   { tokens, inFeatures, outFeatures }: ProductShape,
 ): Pick<MachineRates, 'matmul_gflops' | 'weight_gbytes'> {
   return scope(() => {
-    const weight = fill([outFeatures, inFeatures], 1, dtype);
+    const weight = randomTensor([outFeatures, inFeatures], dtype);
     const secondsWith = (rows: number) => {
-      const x = fill([rows, inFeatures], 1, dtype);
-      const gradient = fill([rows, outFeatures], 1, dtype);
+      const x = randomTensor([rows, inFeatures], dtype);
+      const gradient = randomTensor([rows, outFeatures], dtype);
       return (
         secondsOf(() => matMul(x, weight, { transposeB: true }), SUSTAINED) +
         secondsOf(() => matMul(gradient, weight), SUSTAINED)
@@ -74,7 +86,7 @@ export function productRates(
   });
 }
 
-/** Rate of the forward pass of attention over rows of one length, in 10⁹ operations a second. */
+/** Rate of attention, forward and backward, over rows of one length, in 10⁹ operations a second. */
 export function attentionRate(dtype: FloatDType, shape: AttentionShape): number {
   const { rows, length, heads, keyValueHeads, headDim } = shape;
   const settings: AttentionSettings = {
@@ -85,19 +97,25 @@ export function attentionRate(dtype: FloatDType, shape: AttentionShape): number 
     const lengths = Array.from({ length: rows }, () => length);
     const angles = { cosine: fill([length, headDim / 2], 1), sine: fill([length, headDim / 2], 0) };
     const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [null] });
-    const qkv = fill([rows * length, (heads + 2 * keyValueHeads) * headDim], 0.1, dtype);
-    const seconds = secondsOf(() => attention.forward(qkv, settings, false).output, SUSTAINED);
+    const qkv = randomTensor([rows * length, (heads + 2 * keyValueHeads) * headDim], dtype);
+    const gradient = randomTensor([rows * length, heads * headDim], dtype);
+    const seconds = secondsOf(() => {
+      const { output, saved } = attention.forward(qkv, settings, true);
+      output.dispose();
+      return attention.backward(gradient, saved!, settings);
+    }, SUSTAINED);
     const scores = (rows * length ** 2 * heads * headDim) / 2;
-    return (2 * 2 * scores) / seconds / 1e9;
+    return ((1 + ATTENTION_BACKWARD) * 2 * 2 * scores) / seconds / 1e9;
   });
 }
 
 /** 10⁹ bytes per second that a pass over memory reads and writes. */
 export function passRate(dtype: FloatDType, count: number): number {
   return scope(() => {
-    const x = fill([count], 1, dtype);
+    const x = randomTensor([count], dtype);
+    const y = multiply(x, constant(0.5, dtype));
     const bytes = 3 * x.sizeBytes;
-    return bytes / secondsOf(() => add(x, x), SUSTAINED) / 1e9;
+    return bytes / secondsOf(() => add(x, y), SUSTAINED) / 1e9;
   });
 }
 
