@@ -34,11 +34,12 @@ const WIDTHS: Config = {
 /**
  * Writes a model with random weights of the structure of `fixtures/published/FAMILY.json`, its widths scaled down.
  *
+ * @param changes - Of its settings, beside the widths.
  * @returns the published checkpoint
  */
-export async function writePublishedModel(family: string, folder: string): Promise<string> {
+export async function writePublishedModel(family: string, folder: string, changes: Config = {}): Promise<string> {
   const { checkpoint, config } = JSON.parse(await readFile(path.join(PUBLISHED, `${family}.json`), 'utf8'));
-  const scaled = withWidths(config);
+  const scaled = { ...withWidths(config), ...changes };
   await mkdir(folder, { recursive: true });
   await writeFile(path.join(folder, 'config.json'), JSON.stringify(scaled));
   await writeCharacterTokenizer(folder);

@@ -18,22 +18,39 @@ const ROUNDING = { float32: 2 ** -25, float16: 2 ** -12, bfloat16: 2 ** -9 };
 /** Roundings of an adapted layer's output: its A, its scaled B, what each of the three products gives, and the sum. */
 const ROUNDINGS_OF_A_LAYER = 6;
 
+/** The factor that allows for errors that depend on each other; those of independent ones add up like a random walk. */
+export const DEPENDENT_ERRORS = 4;
+
+/**
+ * How far the roundings of an adapted layer change its outputs, as a share of their size: errors of n roundings, each at
+ * most u of its number and independent, add up to u √n.
+ *
+ * @param dtype - That the model computes in.
+ */
+export function layerRounding(dtype: FloatDType, inFeatures: number): number {
+  return computingRounding([dtype], inFeatures) * Math.sqrt(ROUNDINGS_OF_A_LAYER);
+}
+
+/** How far rounding a layer's weights changes its outputs, as a share of their size. @param dtypes - Of the weights, also as they are computed with. */
+export function weightRounding(dtypes: readonly DType[]): number {
+  return Math.max(...dtypes.map((dtype) => ROUNDING[dtype as keyof typeof ROUNDING]));
+}
+
 /**
  * How far the outputs of an adapted layer may be from those of the merged one before it is rounded, in the Frobenius
- * norm: errors of n roundings, each at most u of its number and independent, add up like a random walk to u √n; four
- * times that allows for dependent errors.
+ * norm.
  *
  * @param dtype - That the model computes in.
  * @param size - Of the outputs, base and update each by its own.
  */
 export function layerBound(dtype: FloatDType, inFeatures: number, size: number): number {
-  return 4 * computingRounding([dtype], inFeatures) * Math.sqrt(ROUNDINGS_OF_A_LAYER) * size;
+  return DEPENDENT_ERRORS * layerRounding(dtype, inFeatures) * size;
 }
 
 /**
  * How far the log-probabilities of two computations of the same numbers may be apart, as a root mean square, when each
  * intermediate result was rounded in another way: as for a layer, with the roundings of all layers. Twice, as it is the
- * mean of many numbers that is compared: that allows for models that amplify errors.
+ * mean of many numbers that is compared. Models that amplify errors are beyond it: see measuredBound.
  *
  * @param dtypes - Of computing and of the weights.
  * @param size - Of the logits: the spread of the base's, and how far the adapter moves them.
@@ -47,8 +64,7 @@ export function roundingBound(architecture: Architecture, dtypes: readonly DType
  * together; in bfloat16 the sums are float32's and do not count.
  */
 function computingRounding(dtypes: readonly DType[], inFeatures: number): number {
-  const sums = ROUNDING.float32 * Math.sqrt(inFeatures);
-  return Math.max(sums, ...dtypes.map((dtype) => ROUNDING[dtype as keyof typeof ROUNDING]));
+  return Math.max(ROUNDING.float32 * Math.sqrt(inFeatures), weightRounding(dtypes));
 }
 
 /**

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/contracts';
-import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
+import { ADAPTER_FILES } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import type { LoadedModel, ModelAdapter } from '@lorasmith/models';
@@ -8,13 +8,15 @@ import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft
 import { digestFile } from '@lorasmith/storage';
 import { throwIfStopped } from '../stop.js';
 import type { PassTurn } from '../turn.js';
-import { checkDifference, checkFailed } from './check-failed.js';
-import { type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
-import { MergedModel, mergedLayers } from './merged-model.js';
+import { checkFailed } from './check-failed.js';
+import { checkMerged } from './check-merged.js';
+import { rmsDifference, rmsSpread } from './log-probabilities.js';
+import { mergedLayers } from './merged-model.js';
+import { checkFinite, compareProbe } from './probe-comparison.js';
 import { type ProbeOutputs, type ProbeRun, prepareProbe } from './probe-run.js';
-import { allFinite, readBack } from './read-back.js';
+import { readBack } from './read-back.js';
 import { RecordedAdapter } from './recorded-adapter.js';
-import { mergedBound, roundingBound } from './rounding-bounds.js';
+import { roundingBound } from './rounding-bounds.js';
 
 export interface CheckedAdapterOptions {
   base: LoadedModel;
@@ -44,14 +46,13 @@ export interface CheckedAdapter {
  * as the one in memory; the merged model gives the same log-probabilities, up to rounding.
  *
  * Costs two forward passes of some 160 tokens and one merge. The first adapter of a base in memory costs one more pass, and
- * the tokenizer is loaded for it. Each is one turn.
+ * the tokenizer is loaded for it; a model that amplifies rounding errors costs four more. Each is one turn.
  *
  * @throws ProductError non_finite_loss, merge_not_finite, adapter_check_failed naming what differs and by how much;
  * cancelled. The content of the output folder must then be discarded.
  */
 export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
   const { base, model, adapter, texts, signal } = options;
-  const { architecture } = base;
   const turn: PassTurn = (tokens, work) =>
     options.turn(tokens, () => {
       throwIfStopped(signal);
@@ -68,24 +69,21 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
     : turn(probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [ProbeOutputs, ProbeOutputs?];
   checkFinite(inMemory.logits, 'The base with the trained adapter');
   const adapterDifference = rmsDifference(alone.logprobs, inMemory.logprobs);
+  const probed = { base, adapter, probe, alone, adapted: inMemory, turn };
   const size = rmsSpread(alone.logits) + adapterDifference;
+  const asRead =
+    fromFiles === undefined
+      ? { difference: 0, bound: 0 }
+      : await compareProbe(probed, {
+          how: 'read from its files',
+          outputs: fromFiles,
+          bound: roundingBound(base.architecture, [base.dtype], size),
+          weights: [],
+        });
 
-  const readBackBound = fromFiles === undefined ? 0 : roundingBound(architecture, [base.dtype], size);
-  const readBackDifference = fromFiles === undefined ? 0 : rmsDifference(fromFiles.logprobs, inMemory.logprobs);
-  checkDifference('read from its files', readBackDifference, readBackBound);
-
-  const stored = mergedLayers(read.written, model);
-  const asMerged = new MergedModel(recorded, stored);
-  const [merged] = (await turn(probe.tokens / 2, () => probe.run([asMerged]))) as [ProbeOutputs];
-  checkFinite(merged.logits, 'The merged model');
-  const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
-  const mergedDifference = rmsDifference(merged.logprobs, inMemory.logprobs);
-  const bound = mergedBound(
-    roundingBound(architecture, [base.dtype, ...dtypes], size),
-    asMerged.rounding,
-    adapterDifference,
-  );
-  checkDifference('merged into its base', mergedDifference, bound);
+  const layers = mergedLayers(read.written, model);
+  const merged = await checkMerged(probed, recorded, layers);
+  const dtypes = new Set([...layers.values()].map(({ storedDtype }) => storedDtype));
 
   return {
     lora: manifestLora(trained, meant),
@@ -94,10 +92,10 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
     checks: {
       logprobs: inMemory.logprobs.values.length,
       adapter_difference: adapterDifference,
-      read_back_difference: readBackDifference,
-      read_back_bound: readBackBound,
-      merged_difference: mergedDifference,
-      merged_bound: bound,
+      read_back_difference: asRead.difference,
+      read_back_bound: asRead.bound,
+      merged_difference: merged.difference,
+      merged_bound: merged.bound,
       merged_dtype: [...dtypes].sort().join(', '),
     },
   };
@@ -144,10 +142,4 @@ function probeAsRead(probe: ProbeRun, trained: ModelAdapter, read: PeftAdapter, 
 function adapterOf(adapter: PeftAdapter, base: LoadedModel): LoraAdapter {
   const targets = [...adapter.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
   return new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0, initial: adapter });
-}
-
-function checkFinite({ values }: Matrix, what: string): void {
-  if (allFinite(values)) return;
-  const message = `${what} gives numbers that are not finite for the probe. Train with a lower learning_rate.`;
-  throw new ProductError('non_finite_loss', message);
 }
