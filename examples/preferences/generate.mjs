@@ -1,6 +1,7 @@
-// Pairs of answers that ask for a date: the chosen one writes it as 2019-05-03, the rejected one as May 3, 2019.
+// Pairs of answers that ask for a date: the chosen one writes it as 2019-05-03, the rejected one as May 3, 2019. And single answers with a
+// label: one of each pair, as many wanted as unwanted ones.
 //
-//     node generate.mjs            writes pairs.jsonl and heldout.jsonl
+//     node generate.mjs            writes pairs.jsonl, answers.jsonl, and rows that are held out of both
 
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -27,7 +28,19 @@ function pairAt(i) {
   };
 }
 
-const rows = Array.from({ length: 72 }, (_, i) => `${JSON.stringify(pairAt(i))}\n`);
-const write = (name, part) => writeFileSync(path.join(import.meta.dirname, name), part.join(''));
-write('pairs.jsonl', rows.slice(0, 60));
-write('heldout.jsonl', rows.slice(60));
+/** One answer of a pair. */
+function answerOf({ prompt, chosen, rejected }, i) {
+  const label = i % 4 < 2;
+  return { prompt, completion: label ? chosen : rejected, label };
+}
+
+const pairs = Array.from({ length: 72 }, (_, i) => pairAt(i));
+const answers = pairs.map(answerOf);
+const write = (name, rows) => {
+  const lines = rows.map((row) => `${JSON.stringify(row)}\n`);
+  writeFileSync(path.join(import.meta.dirname, name), lines.join(''));
+};
+write('pairs.jsonl', pairs.slice(0, 60));
+write('heldout.jsonl', pairs.slice(60));
+write('answers.jsonl', answers.slice(0, 60));
+write('heldout-answers.jsonl', answers.slice(60));

@@ -85,11 +85,11 @@ export function tokenizingText(data: EventData<'tokenizing-progressed'>, columns
   return barText(`${countText(rows).padStart(total.length)}/${total} rows tokenized`, rows / total_rows, '', columns);
 }
 
-/** ` 128/1,000 pairs read by the reference [██····]  12 %`, fitted to `columns`. */
+/** ` 128/1,000 rows read by the reference [██····]  12 %`, fitted to `columns`. */
 export function referenceText(data: EventData<'reference-progressed'>, columns: number): string {
   const { pairs, total_pairs: total } = data;
   const count = `${countText(pairs).padStart(countText(total).length)}/${countText(total)}`;
-  return barText(`${count} pairs read by the reference`, pairs / total, '', columns);
+  return barText(`${count} rows read by the reference`, pairs / total, '', columns);
 }
 
 /** `COUNT [███···]  28 %  MORE`, fitted to `columns`. */
@@ -118,10 +118,11 @@ export function eventText(
         : [preferenceLine(event.data.report.preference)];
     case 'evaluation-finished': {
       const { step, loss, perplexity, accuracy, tokens, trained_tokens: trained, preference } = event.data;
+      const margin = preference?.['rewards/margins'];
       const extra = [
         perplexity === null ? '' : `, perplexity ${perplexity.toPrecision(4)}`,
         `, ${(100 * accuracy).toFixed(1)} % right, over ${trained} of ${tokens} tokens`,
-        preference === undefined ? '' : `, margin of the rewards ${preference['rewards/margins'].toPrecision(3)}`,
+        margin === undefined ? '' : `, margin of the rewards ${margin.toPrecision(3)}`,
       ].join('');
       return [`evaluation ${step === 0 ? 'before training' : `after step ${step}`}: loss ${loss.toFixed(4)}${extra}`];
     }

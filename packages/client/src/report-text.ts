@@ -25,6 +25,7 @@ export function reportText(report: Report): string[] {
     ...(report.rendered === null ? [] : [renderedLine(report.rendered)]),
     `tokens        ${countText(tokens.per_epoch)} an epoch, ${countText(tokens.trained_per_epoch)} of them with a loss; ${countText(tokens.total)} in all`,
     ...(report.preference === undefined ? [] : [preferenceLine(report.preference)]),
+    ...(report.labels === undefined ? [] : [labelsLine(report.labels)]),
     `steps         ${countText(steps.total)} (${countText(steps.per_epoch)} an epoch), ${countText(steps.warmup)} of warm-up`,
     ...(estimate === null ? [] : [estimateLine(estimate)]),
     ...report.warnings.map(({ message }) => `warning       ${message}`),
@@ -38,10 +39,18 @@ export function preferenceLine({ pairs, reference_accuracy: share }: NonNullable
   return `pairs         ${countText(pairs)} to train on${known}`;
 }
 
+function labelsLine({ desirable, undesirable }: NonNullable<Report['labels']>): string {
+  return `labels        ${countText(desirable)} answers with true, ${countText(undesirable)} with false`;
+}
+
 /** The first row in one line; what is trained is in brackets. */
-function renderedLine({ completion_format, first_row }: NonNullable<Report['rendered']>): string {
+function renderedLine({ completion_format, first_row, label }: NonNullable<Report['rendered']>): string {
   const text = first_row.map((piece) => (piece.trained ? `[${piece.text}]` : piece.text)).join('');
-  const written = completion_format === null ? '' : ` (completion_format ${completion_format})`;
+  const of = [
+    ...(completion_format === null ? [] : [`completion_format ${completion_format}`]),
+    ...(label === undefined ? [] : [`label ${label}`]),
+  ];
+  const written = of.length === 0 ? '' : ` (${of.join(', ')})`;
   const shown = text.length > MAX_ROW_CHARACTERS ? `${text.slice(0, MAX_ROW_CHARACTERS)} …` : text;
   return `first row     ${shown.replaceAll('\n', '\\n')}${written}`;
 }

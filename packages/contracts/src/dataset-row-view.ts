@@ -99,6 +99,9 @@ export const DatasetRowView = Type.Object(
     }),
     /** Only of a pair: the prompt with the rejected answer. */
     rejected_tokens: Type.Optional(RowTokens),
+    label: Type.Optional(
+      Type.Boolean({ description: 'Whether the answer is wanted. Only of an answer with a label.' }),
+    ),
   },
   { $id: 'DatasetRowView', ...closed },
 );

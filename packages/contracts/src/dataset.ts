@@ -18,13 +18,15 @@ export const DATASET_FORMATS = [
   'features',
   'preference',
   'openai_preference',
+  'labelled_completion',
 ] as const;
 export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
   description:
     'messages: {"messages": [{"role", "content"}], "tools"?}; prompt_completion: {"prompt", "completion"}; ' +
     'instruction: {"instruction", "input"?, "output"}; text: {"text"}; features: {"features": [numbers], "label": n}; ' +
     'preference: {"prompt"?, "chosen", "rejected", "tools"?}, each text or a list of messages; ' +
-    'openai_preference: {"input": {"messages"}, "preferred_output": [messages], "non_preferred_output": [messages]}.',
+    'openai_preference: {"input": {"messages"}, "preferred_output": [messages], "non_preferred_output": [messages]}; ' +
+    'labelled_completion: {"prompt", "completion", "label": true or false, "tools"?}, the first two text or lists of messages.',
 });
 export type DatasetFormat = (typeof DATASET_FORMATS)[number];
 
@@ -162,6 +164,10 @@ export const DatasetRow = {
     },
     closed,
   ),
+  labelled_completion: Type.Object(
+    { prompt: textOrTurns, completion: textOrTurns, label: Type.Boolean(), ...ofTools },
+    closed,
+  ),
 } as const satisfies Record<DatasetFormat, unknown>;
 
 export type MessagesRow = Static<(typeof DatasetRow)['messages']>;
@@ -174,3 +180,5 @@ export type PreferenceRow = Static<(typeof DatasetRow)['preference']>;
 export type OpenAiPreferenceRow = Static<(typeof DatasetRow)['openai_preference']>;
 /** A prompt with a chosen and a rejected answer. */
 export type PairRow = PreferenceRow | OpenAiPreferenceRow;
+/** A prompt with an answer, and whether it is wanted. */
+export type LabelledRow = Static<(typeof DatasetRow)['labelled_completion']>;

@@ -22,7 +22,10 @@ export const EVENT_DATA = {
   'report-ready': Type.Object({ report: Report }, closed),
   'reference-progressed': Type.Object(
     {
-      pairs: Type.Integer({ minimum: 0, description: 'Pairs whose log-probabilities under the reference are known.' }),
+      pairs: Type.Integer({
+        minimum: 0,
+        description: 'Pairs, or answers with a label, whose log-probabilities under the reference are known.',
+      }),
       total_pairs: Type.Integer({ minimum: 1 }),
     },
     closed,
@@ -35,7 +38,7 @@ export const EVENT_DATA = {
       loss: Type.Number({ description: 'Mean over the trained tokens of the step, before its update.' }),
       accuracy: Type.Number({
         description:
-          "Share of the trained tokens of the step that the model ranks first, before its update: TRL's mean_token_accuracy. Share of the rows for a classifier; of pairs, that of which the chosen answer has the higher reward.",
+          "Share of the trained tokens of the step that the model ranks first, before its update: TRL's mean_token_accuracy. Share of the rows for a classifier; of pairs and of answers with a label, rewards/accuracies.",
       }),
       preference: Type.Optional(PreferenceMetrics),
       learning_rate: Type.Number(),
@@ -56,11 +59,11 @@ export const EVENT_DATA = {
       step: Type.Integer({ minimum: 0 }),
       loss: Type.Number(),
       perplexity: Nullable(Type.Number(), {
-        description: 'exp(loss); null for a classifier, for pairs of answers, or if it overflows.',
+        description: 'exp(loss); null for a classifier, for an objective of preferences, or if it overflows.',
       }),
       accuracy: Type.Number({
         description:
-          'Share of the trained tokens that the model ranks first; share of the rows for a classifier; of pairs, that of which the chosen answer has the higher reward.',
+          'Share of the trained tokens that the model ranks first; share of the rows for a classifier; of pairs and of answers with a label, rewards/accuracies.',
       }),
       preference: Type.Optional(PreferenceMetrics),
       ...evaluatedTokens,

@@ -3,13 +3,24 @@ import { closed } from './schema-parts.js';
 
 /** Losses that compare with a reference: the base model, or the adapter that the job began from. */
 const REFERENCE_LOSSES = ['sigmoid', 'ipo', 'hinge', 'robust', 'apo_zero', 'sigmoid_norm'] as const;
-/** The losses of preferences, by the names that TRL has for them. */
-export const PREFERENCE_LOSSES = [...REFERENCE_LOSSES, 'orpo', 'cpo', 'simpo'] as const;
+/** Losses of two answers to a prompt, by the names that TRL has for them. */
+export const PAIR_LOSSES = [...REFERENCE_LOSSES, 'orpo', 'cpo', 'simpo'] as const;
+export type PairLossName = (typeof PAIR_LOSSES)[number];
+/** Losses of an answer with a label, by the names that TRL has for them. They compare with a reference. */
+export const LABEL_LOSSES = ['kto', 'apo_zero_unpaired'] as const;
+export type LabelLossName = (typeof LABEL_LOSSES)[number];
+/** The losses of preferences. */
+export const PREFERENCE_LOSSES = [...PAIR_LOSSES, ...LABEL_LOSSES] as const;
 export type PreferenceLoss = (typeof PREFERENCE_LOSSES)[number];
 
 /** Whether a loss compares with a reference. */
 export function hasReference(loss: PreferenceLoss): boolean {
-  return (REFERENCE_LOSSES as readonly string[]).includes(loss);
+  return isLabelLoss(loss) || (REFERENCE_LOSSES as readonly string[]).includes(loss);
+}
+
+/** Whether a loss is of answers with a label, not of pairs. */
+export function isLabelLoss(loss: PreferenceLoss): loss is LabelLossName {
+  return (LABEL_LOSSES as readonly string[]).includes(loss);
 }
 
 /** Losses that take `label_smoothing`. */
@@ -18,15 +29,30 @@ export const SMOOTHED_LOSSES: readonly PreferenceLoss[] = ['robust', 'cpo', 'sim
 /** The learning rate of a job on preferences that names none. */
 export const PREFERENCE_LEARNING_RATE = 5e-6;
 
-/** The objective of a job on pairs of answers. Losses and defaults are those of TRL's DPO, CPO and ORPO trainers. */
+/** The weight of the answers with one label, in the loss. */
+const labelWeight = (label: boolean) =>
+  Type.Number({
+    minimum: 0,
+    maximum: 1000,
+    default: 1,
+    description: `The factor of the loss of answers with the label ${label}. For kto and apo_zero_unpaired.`,
+  });
+
+/**
+ * The objective of a job on pairs of answers, or on answers with a label. Losses and defaults are those of TRL's DPO, CPO, ORPO and KTO
+ * trainers.
+ */
 export const PreferenceObjective = Type.Object(
   {
-    kind: Type.Enum(['preference'], { description: 'preference: to prefer the chosen of two answers.' }),
+    kind: Type.Enum(['preference'], {
+      description:
+        'preference: to prefer the chosen of two answers, or answers with the label true to those with false.',
+    }),
     loss: Type.Enum([...PREFERENCE_LOSSES], {
       default: 'sigmoid',
       description:
         'sigmoid: DPO (arXiv:2305.18290). ipo, hinge, robust, apo_zero, sigmoid_norm (a DPO per token): the same rewards in other losses. ' +
-        'orpo, cpo, simpo: without a reference.',
+        'orpo, cpo, simpo: without a reference. kto (arXiv:2402.01306), apo_zero_unpaired: of answers with a label.',
     }),
     beta: Type.Number({
       exclusiveMinimum: 0,
@@ -52,6 +78,8 @@ export const PreferenceObjective = Type.Object(
       maximum: 1000,
       description: 'The margin that simpo wants between the rewards. Default: 0.5 for simpo, else 0.',
     }),
+    desirable_weight: labelWeight(true),
+    undesirable_weight: labelWeight(false),
   },
   { $id: 'PreferenceObjective', ...closed },
 );
@@ -75,22 +103,34 @@ export function objectiveOf({ loss = 'sigmoid', ...given }: ObjectiveRequest): P
     label_smoothing: given.label_smoothing ?? 0,
     sft_weight: given.sft_weight ?? (loss === 'orpo' || loss === 'cpo' ? 1 : 0),
     gamma: given.gamma ?? (loss === 'simpo' ? 0.5 : 0),
+    desirable_weight: given.desirable_weight ?? 1,
+    undesirable_weight: given.undesirable_weight ?? 1,
   };
 }
 
 const mean = (description: string) => Type.Number({ description });
 
-/** Means over pairs, by the names that TRL has for them. */
+/** A mean over the answers of one kind. */
+const meanOfSome = (description: string) => Type.Optional(mean(description));
+
+/** Means over pairs or over answers with a label, by the names that TRL has for them. */
 export const PreferenceMetrics = Type.Object(
   {
-    'rewards/chosen': mean(
-      "beta times the log-probability of the chosen answer, less the reference's where there is one.",
+    'rewards/chosen': meanOfSome(
+      "beta times the log-probability of the chosen answer, less the reference's where there is one. Answers with the label true count as chosen, those with false as rejected; what no answer of a step has is absent.",
     ),
-    'rewards/rejected': mean('The same of the rejected answer.'),
-    'rewards/accuracies': mean('Share of the pairs whose chosen answer has the higher reward.'),
-    'rewards/margins': mean('By how much it is higher.'),
-    'logps/chosen': mean('Log-probability of the chosen answer; of a token of it for orpo and simpo.'),
-    'logps/rejected': mean('The same of the rejected answer.'),
+    'rewards/rejected': meanOfSome('The same of the rejected answer.'),
+    'rewards/accuracies': mean(
+      'Share of the pairs whose chosen answer has the higher reward; of answers with a label, of which the reward is above beta times kl if it is true, below if it is false.',
+    ),
+    'rewards/margins': meanOfSome('By how much the reward of the chosen answer is higher.'),
+    'logps/chosen': meanOfSome('Log-probability of the chosen answer; of a token of it for orpo and simpo.'),
+    'logps/rejected': meanOfSome('The same of the rejected answer.'),
+    kl: Type.Optional(
+      mean(
+        'Of answers with a label: by how much the model is estimated to differ from the reference, from answers to other prompts of the step. 0 for apo_zero_unpaired.',
+      ),
+    ),
     nll_loss: Type.Optional(mean('Mean cross entropy of what sft_weight counts; absent where that is 0.')),
     log_odds_ratio: Type.Optional(mean('Of orpo: logarithm of the logistic function of log_odds_chosen.')),
     log_odds_chosen: Type.Optional(mean('Of orpo: logarithm of the ratio of the odds of both answers.')),

@@ -35,6 +35,7 @@ export const RenderedRow = Type.Object(
     rejected: Type.Optional(
       Type.Array(RenderedPart, { description: 'The prompt with the rejected answer. Only of a pair.' }),
     ),
+    label: Type.Optional(Type.Boolean({ description: 'Its label. Only of an answer with one.' })),
   },
   { $id: 'RenderedRow', ...closed },
 );
@@ -102,7 +103,16 @@ export const Report = Type.Object(
               'Share of them whose chosen answer the reference already finds more likely. Null until it is computed, and for a loss without a reference.',
           }),
         },
-        { $id: 'ReportPreference', ...closed, description: 'Only with an objective of preferences.' },
+        { $id: 'ReportPreference', ...closed, description: 'Only of a job on pairs of answers.' },
+      ),
+    ),
+    labels: Type.Optional(
+      Type.Object(
+        {
+          desirable: count('Answers with the label true that are trained on.'),
+          undesirable: count('Those with the label false.'),
+        },
+        { $id: 'ReportLabels', ...closed, description: 'Only of a job on answers with a label.' },
       ),
     ),
     steps: Type.Object(

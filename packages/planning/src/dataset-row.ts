@@ -1,4 +1,5 @@
 import { type DatasetFormat, listHint, rowHint, unionHint } from '@lorasmith/contracts';
+import { LABELLED_FORMAT } from './objectives/labelled/labelled-format.js';
 import { type AnyRow, MAX_FAULTS_PER_ROW, type RowFault, type RowFormat } from './objectives/objective.js';
 import { OBJECTIVES } from './objectives/objectives.js';
 import { PAIR_FORMATS } from './objectives/preference/pair-formats.js';
@@ -30,17 +31,23 @@ export function checkRow(row: unknown): CheckedRow {
 }
 
 /**
- * The formats in the order in which their keys are looked for: a pair of answers may have a prompt, too. Messages with answers beside them
- * are trained as messages.
+ * The formats in the order in which their keys are looked for: a pair of answers and an answer with a label may have a prompt, too. Messages
+ * with answers beside them are trained as messages.
  */
-const LOOKED_FOR = [...new Set([...FORMATS.filter(({ name }) => name === 'messages'), ...PAIR_FORMATS, ...FORMATS])];
+const LOOKED_FOR = [
+  ...new Set([...FORMATS.filter(({ name }) => name === 'messages'), ...PAIR_FORMATS, LABELLED_FORMAT, ...FORMATS]),
+];
 
 const KNOWN_KEYS = FORMATS.map(({ keys }) => keys).join('; ');
 
 /** The format by the row's keys, whether or not the rest of the row is valid; null when no key is known. */
 export function formatOf(row: unknown): RowFormat | null {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
-  return LOOKED_FOR.find(({ tellingKeys }) => tellingKeys.some((key) => Object.hasOwn(row, key))) ?? null;
+  const hasOneOf = (keys: readonly string[]) => keys.some((key) => Object.hasOwn(row, key));
+  return (
+    LOOKED_FOR.find(({ tellingKeys, besideKeys = tellingKeys }) => hasOneOf(tellingKeys) && hasOneOf(besideKeys)) ??
+    null
+  );
 }
 
 function refuse(format: DatasetFormat | null, faults: RowFault[]): CheckedRow {
@@ -84,7 +91,7 @@ function schemaFaults({ schema, keys, named }: RowFormat, row: unknown): RowFaul
   return faults;
 }
 
-const MESSAGE = /^(messages|prompt|chosen|rejected|input\.messages|(non_)?preferred_output)\.\d+$/;
+const MESSAGE = /^(messages|prompt|completion|chosen|rejected|input\.messages|(non_)?preferred_output)\.\d+$/;
 const MESSAGE_KEYS = '"role", "content", "reasoning_content", "name", "tool_calls", "tool_call_id" and "weight"';
 
 type SchemaErrors = ReturnType<RowFormat['schema']['Errors']>;

@@ -1,11 +1,10 @@
-import { setImmediate } from 'node:timers/promises';
 import type { Fault } from '@lorasmith/contracts';
 import type { ExampleNotes, ExampleRecord } from './example-file/example-format.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import type { FaultList } from './fault-list.js';
 import type { LengthLimit } from './objectives/next-token/length-limit.js';
 import type { Objective } from './objectives/objective.js';
-import { throwIfPlanningStopped } from './planning-stopped.js';
+import { giveTurn } from './planning-stopped.js';
 
 export interface FitExamplesOptions {
   limit: LengthLimit;
@@ -37,8 +36,7 @@ export async function fitExamples(rows: OpenExamples, options: FitExamplesOption
   const records = async function* (): AsyncGenerator<ExampleRecord> {
     for (let first = 0; first < file.count; first += SCAN_RECORDS) {
       yield* file.records(first, Math.min(SCAN_RECORDS, file.count - first));
-      await setImmediate();
-      throwIfPlanningStopped(signal);
+      await giveTurn(signal);
     }
   };
   const lengthOf = (record: ExampleRecord) =>

@@ -29,13 +29,15 @@ export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/lin
 export { lineTooLong, parseLine } from './jsonl/parse-line.js';
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
 export type { Examples } from './objectives/examples.js';
+export type { LabelledAnswer, LabelledExamples } from './objectives/labelled/labelled-examples.js';
+export { maxTokensOf } from './objectives/next-token/next-token.js';
 export { type TokenExamples, trainedOf } from './objectives/next-token/token-examples.js';
 export type { PairExamples, TokenPair } from './objectives/preference/pair-examples.js';
 export { type JobOutline, type OutlineJobOptions, outlineJob } from './outline-job.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
 export { type PrepareTokensOptions, prepareTokens, storedTokens } from './prepare-examples.js';
-export { RowOrder } from './row-order.js';
+export { RowOrder, rowOrderOf } from './row-order.js';
 export type { Target } from './target-ranks.js';
 export type { TokenizingProgress } from './tokenizing-progress.js';
 export { type UsedColumns, usedColumns } from './used-columns.js';

@@ -12,6 +12,7 @@ import type { ExampleStore, OpenExamples } from './example-file/example-store.js
 import { allExamples, splitExamples } from './example-file/split-examples.js';
 import { FaultList } from './fault-list.js';
 import type { Examples } from './objectives/examples.js';
+import { balanceWarnings, countLabels } from './objectives/labelled/label-balance.js';
 import type { Objective } from './objectives/objective.js';
 import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
 import { knownPrecision } from './precision.js';
@@ -146,6 +147,7 @@ export class Plan {
     const { targets, objective, prompts, rows } = parts;
     const { notes } = rows.training.summary;
     const sides = await sidesOf(options, parts);
+    const labels = sides.training.kind === 'labelled' ? await countLabels(sides.training, options.signal) : null;
     const steps = countSteps(sides.training.count, spec.training);
     if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
     const validationDataset =
@@ -156,11 +158,12 @@ export class Plan {
       ...(await rowsWarnings(options, rows)),
       ...evaluationWarnings(spec, steps.total),
       ...warmupWarnings(steps),
+      ...(labels && spec.objective ? balanceWarnings(labels, spec.objective) : []),
       ...modelWarnings(model),
     ];
     const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
     const job = { spec, model, targets, ...sides, steps };
-    const report = reportOf({ ...job, dataset, notes, warnings, precision, validationDataset });
+    const report = reportOf({ ...job, dataset, notes, labels, warnings, precision, validationDataset });
     return new Plan(options, parts, { ...job, prompts }, report);
   }
 

@@ -5,6 +5,7 @@ import type { StepCounts } from './count-steps.js';
 import { publishedState } from './evaluation-faults.js';
 import type { ExampleNotes } from './example-file/example-format.js';
 import type { Examples } from './objectives/examples.js';
+import type { LabelCounts } from './objectives/labelled/label-balance.js';
 import type { Target } from './target-ranks.js';
 import { tokensOfSteps } from './tokens-of-steps.js';
 
@@ -17,6 +18,8 @@ export interface ReportSources {
   /** Null without rows to evaluate on. */
   validation: Examples | null;
   notes: ExampleNotes;
+  /** Null for examples without labels. */
+  labels: LabelCounts | null;
   /** Null without a validation dataset. */
   validationDataset: { dataset: Dataset; notes: ExampleNotes } | null;
   steps: StepCounts;
@@ -27,7 +30,7 @@ export interface ReportSources {
 /** The report of a planned job. */
 export function reportOf(sources: ReportSources): Report {
   const { spec, model, dataset, targets, training, validation, notes, validationDataset, steps } = sources;
-  const { warnings, precision } = sources;
+  const { labels, warnings, precision } = sources;
   const trained = targets.reduce((sum, layer) => sum + layer.rank * (layer.in_features + layer.out_features), 0);
   const total = model.parameterCount + trained;
   return {
@@ -54,6 +57,7 @@ export function reportOf(sources: ReportSources): Report {
       validation: validation?.tokens ?? 0,
     },
     ...(training.kind === 'preference' ? { preference: { pairs: training.count, reference_accuracy: null } } : {}),
+    ...(labels === null ? {} : { labels }),
     steps: { per_epoch: steps.perEpoch, total: steps.total, warmup: steps.warmup },
     estimate: null,
     publish: publishedState(spec.training),

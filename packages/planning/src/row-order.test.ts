@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { RowOrder } from './row-order.js';
+import { RowOrder, rowOrderOf } from './row-order.js';
 
 const SETTINGS = { batchSize: 3, accumulation: 2, seed: 7 };
 /** 20 rows, 6 a step: 4 steps to an epoch, the last with 2 rows. */
@@ -28,6 +28,17 @@ test('each epoch has another order, and so has each seed', () => {
   expect(epochOf(rows, 1)).not.toEqual(epochOf(rows, 0));
   expect(epochOf(order({ seed: 8 }), 0)).not.toEqual(epochOf(rows, 0));
   expect(epochOf(rows, 0)).not.toEqual(Array.from({ length: 20 }, (_, row) => row));
+});
+
+test('of some examples, all epochs have one order, which the seed draws', () => {
+  const one = rowOrderOf({ kind: 'labelled', count: 20 }, { batch_size: 3, gradient_accumulation_steps: 2, seed: 7 });
+  expect(epochOf(one, 0)).toEqual(epochOf(order(), 0));
+  expect(epochOf(one, 2)).toEqual(epochOf(one, 0));
+  const other = rowOrderOf(
+    { kind: 'preference', count: 20 },
+    { batch_size: 3, gradient_accumulation_steps: 2, seed: 7 },
+  );
+  expect(epochOf(other, 2)).toEqual(epochOf(order(), 2));
 });
 
 test('the position follows from the step alone: each step gives the same in any order', () => {

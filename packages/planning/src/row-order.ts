@@ -1,10 +1,32 @@
+import type { TrainingSettings } from '@lorasmith/contracts';
 import { type Permutation, seededPermutation } from '@lorasmith/seeded-random';
+import type { Examples } from './objectives/examples.js';
 
 /** The rows of an optimizer step: its micro-batches, each a list of examples. */
 export interface StepRows {
   /** Passes over the data that are complete once the step is. */
   epoch: number;
   microBatches: Int32Array[];
+}
+
+export interface RowOrderSettings {
+  batchSize: number;
+  accumulation: number;
+  seed: number;
+  /** Whether every epoch has the order of the first. @defaultValue false */
+  isSame?: boolean;
+}
+
+/**
+ * The order in which a job reads its examples. Answers with a label have the same order in every epoch: those that are compared with each
+ * other are then always the same.
+ */
+export function rowOrderOf(
+  { kind, count }: Pick<Examples, 'kind' | 'count'>,
+  settings: Pick<TrainingSettings, 'batch_size' | 'gradient_accumulation_steps' | 'seed'>,
+): RowOrder {
+  const { batch_size: batchSize, gradient_accumulation_steps: accumulation, seed } = settings;
+  return new RowOrder(count, { batchSize, accumulation, seed, isSame: kind === 'labelled' });
 }
 
 /**
@@ -16,13 +38,15 @@ export class RowOrder {
   readonly #batchSize: number;
   readonly #accumulation: number;
   readonly #seed: number;
+  readonly #isSame: boolean;
   #shuffled: { epoch: number; order: Permutation } | null = null;
 
-  constructor(count: number, settings: { batchSize: number; accumulation: number; seed: number }) {
+  constructor(count: number, settings: RowOrderSettings) {
     this.#count = count;
     this.#batchSize = settings.batchSize;
     this.#accumulation = settings.accumulation;
     this.#seed = settings.seed;
+    this.#isSame = settings.isSame ?? false;
   }
 
   /** @param step from 0; the last step of an epoch may be smaller, none crosses into the next epoch */
@@ -32,7 +56,7 @@ export class RowOrder {
     const epoch = Math.floor(step / stepsPerEpoch);
     const first = (step % stepsPerEpoch) * rowsPerStep;
     const end = Math.min(first + rowsPerStep, this.#count);
-    const order = this.#orderOf(epoch);
+    const order = this.#orderOf(this.#isSame ? 0 : epoch);
     const microBatches: Int32Array[] = [];
     for (let start = first; start < end; start += this.#batchSize) {
       const length = Math.min(this.#batchSize, end - start);

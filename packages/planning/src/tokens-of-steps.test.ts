@@ -5,6 +5,7 @@ import { tokensOfSteps } from './tokens-of-steps.js';
 
 const LENGTHS = Array.from({ length: 23 }, (_, index) => 1 + ((index * 7) % 40));
 const EXAMPLES = {
+  kind: 'next-token' as const,
   count: LENGTHS.length,
   tokens: LENGTHS.reduce((sum, length) => sum + length, 0),
   lengthOf: (index: number) => LENGTHS[index]!,

@@ -1,20 +1,16 @@
 import type { TrainingSettings } from '@lorasmith/contracts';
 import type { StepCounts } from './count-steps.js';
 import type { Examples } from './objectives/examples.js';
-import { RowOrder } from './row-order.js';
+import { rowOrderOf } from './row-order.js';
 
 /** The tokens that all steps of a job read: those of its complete epochs, and of the rows that an incomplete last one begins with. */
 export function tokensOfSteps(
-  examples: Pick<Examples, 'count' | 'tokens' | 'lengthOf'>,
+  examples: Pick<Examples, 'kind' | 'count' | 'tokens' | 'lengthOf'>,
   settings: Pick<TrainingSettings, 'batch_size' | 'gradient_accumulation_steps' | 'seed'>,
   { perEpoch, total }: StepCounts,
 ): number {
   const epochs = Math.floor(total / perEpoch);
-  const order = new RowOrder(examples.count, {
-    batchSize: settings.batch_size,
-    accumulation: settings.gradient_accumulation_steps,
-    seed: settings.seed,
-  });
+  const order = rowOrderOf(examples, settings);
   let tokens = epochs * examples.tokens;
   for (let step = epochs * perEpoch; step < total; step++) {
     for (const microBatch of order.rowsOf(step).microBatches) {

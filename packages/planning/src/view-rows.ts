@@ -12,6 +12,7 @@ import { FaultList } from './fault-list.js';
 import { type Line, textOfLine } from './jsonl/line-splitter.js';
 import { parseLine } from './jsonl/parse-line.js';
 import { readLines } from './jsonl/read-lines.js';
+import { answerOfCodes } from './objectives/labelled/labelled-examples.js';
 import type { LengthLimit, LengthSettings, RowPiece } from './objectives/next-token/length-limit.js';
 import { codesOfSequence, isTrainedCode, sequenceOfCodes, trainedOf } from './objectives/next-token/token-examples.js';
 import { objectiveFor } from './objectives/objectives.js';
@@ -109,6 +110,10 @@ async function viewer({
     const shown = { ...textOf(line), faults: faults.listed };
     if (tokenizer === null) return { ...shown, tokens: null };
     if (objective.kind === 'preference') return { ...shown, ...tokensOfPair(codes, limit!, tokenizer) };
+    if (objective.kind === 'labelled') {
+      const { sequence, label } = answerOfCodes(codes);
+      return { ...shown, tokens: tokensOf(codesOfSequence(sequence), fitted(codes, limit!), tokenizer), label };
+    }
     return { ...shown, tokens: tokensOf(codes, fitted(codes, limit!), tokenizer) };
   };
 }

@@ -223,6 +223,8 @@ function lineOf(cells: readonly Buffer[], { width, columns, others }: Header, ro
 
 /** The value of JSON, or the text itself, which the check of the row then refuses. */
 function jsonOr(text: string): unknown {
+  // As pandas writes booleans.
+  if (text === 'True' || text === 'False') return text === 'True';
   try {
     return JSON.parse(text);
   } catch {

@@ -71,6 +71,12 @@ test('cells of columns whose values are no text have JSON; an empty one is absen
     '{"f":[1,2],"l":0}',
     '',
   ]);
+  expect(await linesOf('prompt,completion,label\na,True,True\nb,c,false\n')).toEqual([
+    '',
+    '{"prompt":"a","completion":"True","label":true}',
+    '{"prompt":"b","completion":"c","label":false}',
+    '',
+  ]);
 });
 
 test('a column of one name is CSV if rows have it, or the mapping', async () => {

@@ -1,6 +1,7 @@
 import type { JoinedBatch, LoadedModel } from '@lorasmith/models';
 import type { BatchExamples, BatchLoss, Objective, PassLoss, PassOptions } from './objectives/objective.js';
 import { objectiveOn } from './objectives/objectives.js';
+import type { ForwardRun, StepContext } from './objectives/step-context.js';
 
 /** A micro-batch that its model can be run on. */
 export interface Batch {
@@ -21,8 +22,12 @@ export interface Batch {
 /** Joins a model with the examples it trains on. */
 export interface BatchSource {
   count: number;
-  /** Puts examples into micro-batches whose losses are averaged together: of a step, or of an evaluation. Each is made when it is asked for. */
-  batches(microBatches: readonly ArrayLike<number>[]): Iterable<Batch>;
+  /**
+   * Puts examples into micro-batches whose losses are averaged together: of a step, or of an evaluation. Each is made when it is asked for.
+   * @param run for what the loss of some objectives asks of the model before
+   * @throws ProductError `cancelled`
+   */
+  batches(microBatches: readonly ArrayLike<number>[], run: ForwardRun): AsyncIterable<Batch>;
   /** See {@link Objective}. */
   metrics: Objective<never>['metrics'];
 }
@@ -32,16 +37,18 @@ export function batchSource(model: LoadedModel, examples: BatchExamples): BatchS
   const objective = objectiveOn(model, examples.kind);
   return {
     count,
-    *batches(microBatches) {
-      const share = objective.likelihoodShare?.(examples, microBatches) ?? 1;
+    async *batches(microBatches, run) {
+      const context = (await objective.context?.(examples, microBatches, run)) ?? NOTHING_SHARED;
       for (const indices of microBatches) {
         const tokens = Array.from(indices).reduce((sum, index) => sum + examples.lengthOf(index), 0);
-        yield runnable(objective, objective.batch(examples, indices, share), tokens);
+        yield runnable(objective, objective.batch(examples, indices, context), tokens);
       }
     },
     metrics: (losses) => objective.metrics(losses),
   };
 }
+
+const NOTHING_SHARED: StepContext = { likelihoodShare: 0, divergence: 0 };
 
 /** A batch with the objective it is run for. */
 export function runnable<Kind>(objective: Objective<Kind>, batch: Kind, tokens: number): Batch {

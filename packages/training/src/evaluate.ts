@@ -2,9 +2,7 @@ import type { Evaluation } from '@lorasmith/contracts';
 import type { BatchSource } from './batches.js';
 import type { BatchLoss, PassOptions } from './objectives/objective.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
-
-/** The cost of a forward pass, as a share of that of a pass that trains. */
-export const FORWARD_SHARE = 0.5;
+import { FORWARD_SHARE } from './turn.js';
 
 /** Metrics over held-out examples, without dropout. @throws ProductError cancelled before a batch */
 export async function evaluate(
@@ -16,7 +14,7 @@ export async function evaluate(
   const losses: BatchLoss[] = [];
   let tokens = 0;
   let trained = 0;
-  for (const batch of source.batches(inOrder(source.count, batchSize))) {
+  for await (const batch of source.batches(inOrder(source.count, batchSize), { adapters, passes })) {
     losses.push(await passes.turn(FORWARD_SHARE * batch.tokens, () => batch.loss({ adapters })));
     tokens += batch.tokens;
     trained += batch.labels;

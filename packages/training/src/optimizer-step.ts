@@ -9,11 +9,11 @@ import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '
 import type { AdamW, ComputedUpdate } from './adamw.js';
 import type { Batch } from './batches.js';
 import { sumOf } from './objectives/objective.js';
-import { type PairFigures, preferenceMetrics } from './objectives/preference/pair-figures.js';
+import { type PreferenceFigures, preferenceMetrics } from './objectives/preference/preference-figures.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 
 export interface StepResult {
-  /** Mean over the trained tokens of the step, or over its pairs of answers, before the update. */
+  /** Mean over the trained tokens of the step, or over its pairs of answers or answers with a label, before the update. */
   loss: number;
   /** Share of the trained tokens that the model ranks first, before the update. */
   accuracy: number;
@@ -21,7 +21,7 @@ export interface StepResult {
   gradNorm: number;
   tokens: number;
   trainedTokens: number;
-  /** The metrics of an objective over pairs of answers, else null. */
+  /** The metrics of an objective of preferences, else null. */
   preference: PreferenceMetrics | null;
 }
 
@@ -35,7 +35,7 @@ export interface StepResult {
 export async function optimizerStep(
   adapter: LoraAdapter,
   optimizer: AdamW,
-  batches: Iterable<Batch>,
+  batches: Iterable<Batch> | AsyncIterable<Batch>,
   settings: Pick<TrainingSettings, 'seed' | 'max_grad_norm'> & { learningRate: number; recomputedLayers: number },
   passes: Pick<Participant, 'lossAndGradients'>,
 ): Promise<StepResult> {
@@ -44,18 +44,18 @@ export async function optimizerStep(
   let update: ComputedUpdate | null = null;
   const losses: Tensor[] = [];
   const correct: Tensor[] = [];
-  const pairs: PairFigures[] = [];
+  const figures: PreferenceFigures[] = [];
   let [normaliser, trainedTokens] = [0, 0];
   let tokens = 0;
   let pass = 0;
   try {
-    for (const batch of batches) {
+    for await (const batch of batches) {
       const dropoutSeed = [settings.seed, optimizer.step * MAX_ACCUMULATION_STEPS + pass++] as const;
       const { recomputedLayers } = settings;
       const result = await passes.lossAndGradients({ batch, adapter, dropoutSeed, recomputedLayers });
       losses.push(result.losses);
       correct.push(result.correct);
-      pairs.push(...(result.pairs ?? []));
+      figures.push(...(result.figures ?? []));
       normaliser += result.normaliser;
       trainedTokens += batch.labels;
       tokens += batch.tokens;
@@ -72,7 +72,7 @@ export async function optimizerStep(
     const adopted = update;
     update = null;
     adapter.setParameters(optimizer.adopt(adopted));
-    const preference = pairs.length === 0 ? null : preferenceMetrics(pairs);
+    const preference = figures.length === 0 ? null : preferenceMetrics(figures);
     return { loss, accuracy: correctCount / normaliser, gradNorm, tokens, trainedTokens, preference };
   } finally {
     dispose([gradientSum, losses, correct, update]);

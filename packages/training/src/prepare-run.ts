@@ -21,9 +21,9 @@ import type { PeftAdapter } from '@lorasmith/peft-files';
 import {
   type Examples,
   logitsPerChunk,
-  type PairExamples,
   type Plan,
   planJob,
+  rowOrderOf,
   type TokenizingProgress,
 } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
@@ -35,7 +35,8 @@ import { Disposals } from './disposals.js';
 import { engineError } from './engine-error.js';
 import { findStart, type RunStart } from './find-start.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
-import { judgedPairs } from './objectives/preference/pair-batch.js';
+import { type JudgeExamples, judgeOf } from './objectives/preference/judge-examples.js';
+import type { JudgedExamples } from './objectives/preference/judged-examples.js';
 import { type References, referencesOf, shareRight } from './objectives/preference/reference-pass.js';
 import { type RunIdentity, runIdentity } from './run-parts.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
@@ -169,11 +170,12 @@ async function buildRun(
   });
   disposals.add(() => optimizer.dispose());
 
-  const references = await pairReferences(options, passes, { plan, base, adapter, identity });
+  const rows = rowOrderOf(plan.training, spec.training);
+  const judge = judgeOf({ spec, model, plan, rows });
+  const references = await referencesFor(options, passes, { plan, base, adapter, identity, judge });
   const report = reportWith(plannedReport, references);
   if (report !== plannedReport) options.onEvent({ type: 'report-ready', data: { report } });
-  const source = (examples: Examples, reference: Float32Array | null) =>
-    batchSource(base, examples.kind === 'preference' ? judgedPairs(examples, spec.objective!, reference) : examples);
+  const source = (examples: Examples, reference: Float32Array | null) => batchSource(base, judge(examples, reference));
 
   const described = {
     base_model: {
@@ -195,6 +197,7 @@ async function buildRun(
     recomputedLayers,
     adapter,
     optimizer,
+    rows,
     data: {
       training: source(plan.training, references?.training ?? null),
       validation: plan.validation && source(plan.validation, references?.validation ?? null),
@@ -208,19 +211,19 @@ async function buildRun(
   return { run, model, base, adapter, described, plan, dispose: () => disposals.dispose() };
 }
 
-/** The log-probabilities of pairs of answers under their reference; null for another objective, or a loss without a reference. */
-async function pairReferences(
+/** The log-probabilities of answers under their reference; null for another objective, or a loss without a reference. */
+async function referencesFor(
   { spec, initialAdapterFolder, checkpointFolder, signal, pause, onEvent }: TrainOptions,
   passes: Participant,
-  { plan, base, adapter, identity }: { plan: Plan; base: LoadedModel; adapter: LoraAdapter; identity: RunIdentity },
+  run: { plan: Plan; base: LoadedModel; adapter: LoraAdapter; identity: RunIdentity; judge: JudgeExamples },
 ): Promise<References | null> {
-  const { training, validation } = plan;
+  const { plan, base, adapter, identity, judge } = run;
+  const training = judge(plan.training, null);
   if (training.kind !== 'preference') return null;
   return await referencesOf({
-    settings: spec.objective!,
     training,
     // A validation dataset has rows of the same objective.
-    validation: validation as PairExamples | null,
+    validation: plan.validation && (judge(plan.validation, null) as JudgedExamples),
     base,
     // The run has not begun: the adapter is still the one that it starts from.
     adapters: initialAdapterFolder === null ? [] : [{ adapter }],

@@ -7,7 +7,7 @@ import {
 } from '@lorasmith/artifacts';
 import type { Evaluation, NewJobEvent, SampleRound, TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
-import { type Plan, RowOrder } from '@lorasmith/planning';
+import type { Plan, RowOrder } from '@lorasmith/planning';
 import { bytesOfMoment, momentOfBytes, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { BatchSource } from './batches.js';
@@ -29,6 +29,8 @@ export interface TrainingRunOptions {
   /** The adapter that is trained, and its optimizer. Both belong to this run alone. */
   adapter: LoraAdapter;
   optimizer: AdamW;
+  /** The order in which the examples to train on are read. */
+  rows: RowOrder;
   /** `validation` is null without rows to evaluate on. */
   data: { training: BatchSource; validation: BatchSource | null };
   /** The passes of its micro-batches and evaluations. When its signal is aborted, steps and evaluations end with `cancelled`. */
@@ -47,7 +49,6 @@ const RECENT_STEPS = 20;
 /** The state of one training, and what can be done with it. What is done next is the decision of a loop: see runToEnd. */
 export class TrainingRun {
   readonly #options: TrainingRunOptions;
-  readonly #rows: RowOrder;
   readonly #watch: EvaluationWatch;
   #losses: number[] = [];
   #accuracies: number[] = [];
@@ -65,8 +66,6 @@ export class TrainingRun {
 
   constructor(options: TrainingRunOptions) {
     this.#options = options;
-    const { batch_size: batchSize, gradient_accumulation_steps: accumulation, seed } = options.settings;
-    this.#rows = new RowOrder(options.data.training.count, { batchSize, accumulation, seed });
     this.#watch = new EvaluationWatch(options.settings.early_stopping);
   }
 
@@ -136,11 +135,11 @@ export class TrainingRun {
 
   /** @throws ProductError non_finite_loss; cancelled before a micro-batch: then nothing of the step is done */
   async step(): Promise<void> {
-    const { settings, steps, adapter, optimizer, recomputedLayers, data, passes, onEvent } = this.#options;
+    const { settings, steps, adapter, optimizer, recomputedLayers, rows, data, passes, onEvent } = this.#options;
     const startedMs = performance.now();
-    const { epoch, microBatches } = this.#rows.rowsOf(optimizer.step);
+    const { epoch, microBatches } = rows.rowsOf(optimizer.step);
     const learningRate = learningRateAt(optimizer.step, settings, steps);
-    const batches = data.training.batches(microBatches);
+    const batches = data.training.batches(microBatches, { adapters: [{ adapter }], passes });
     const stepSettings = { ...settings, learningRate, recomputedLayers };
     const result = await optimizerStep(adapter, optimizer, batches, stepSettings, passes);
     const seconds = (performance.now() - startedMs) / 1000;

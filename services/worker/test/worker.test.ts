@@ -186,6 +186,20 @@ describe('a job', () => {
     });
   });
 
+  test('shows the first row in its report, and not to those who get its adapter', async () => {
+    await work();
+    const job = await ended(await send('finish'));
+    expect(job.report?.rendered).toMatchObject({ rejected: [{ text: 'the other answer' }], label: true });
+    const manifest = (await adapters.readJson(job.adapter ?? '', 'manifest.json')) as AdapterManifest;
+    expect(manifest).toMatchObject({ origin: { report: { family: 'llama' } } });
+    const { report } = manifest.origin as Extract<AdapterManifest['origin'], { kind: 'trained' }>;
+    expect(report.rendered).toEqual({ completion_format: 'chat', first_row: [] });
+    for (const { name } of await adapters.files(job.adapter ?? '')) {
+      const content = await buffer(await adapters.read(job.adapter ?? '', name));
+      expect(content.toString('latin1'), name).not.toMatch(/the (first|other) answer/);
+    }
+  });
+
   test('passes every field of the spec, also a new one, to its trainer, its manifest and the identity of its run', async () => {
     const properties: Record<string, TSchema> = JobSpec.properties;
     properties.loss_scale = Type.Number();

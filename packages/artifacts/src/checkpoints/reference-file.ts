@@ -9,37 +9,40 @@ const FILE = 'reference.safetensors';
 /** More than the header has. */
 const HEADER_BYTES = 4_096;
 
-/** The log-probabilities of a run's pairs of answers under its reference. */
+/** The log-probabilities of a run's answers under its reference. */
 export interface ReferenceScores {
-  /** The identity of the run: base model, initial adapter, pairs and precision are in it. */
+  /** The identity of the run: base model, initial adapter, examples and precision are in it. */
   run: string;
-  /** `[pairs, 2]` of the chosen and the rejected answers; NaN where they are not computed yet. */
+  /** `[examples, width]`, of a pair those of the chosen and the rejected answer; NaN where they are not computed yet. */
   scores: Float32Array;
+  /** Log-probabilities of an example. */
+  width: number;
 }
 
 /**
  * Writes them beside the checkpoints of the run, with one rename.
  * @throws ProductError `storage_full`
  */
-export async function writeReference(folder: string, { run, scores }: ReferenceScores): Promise<void> {
+export async function writeReference(folder: string, { run, scores, width }: ReferenceScores): Promise<void> {
   await mkdir(folder, { recursive: true });
   const data = new Uint8Array(scores.buffer, scores.byteOffset, scores.byteLength);
-  const tensor = { name: 'scores', dtype: 'F32' as const, shape: [scores.length / 2, 2], data };
+  const tensor = { name: 'scores', dtype: 'F32' as const, shape: [scores.length / width, width], data };
   const metadata = { run, sha256: digestOf(data) };
   await writeWithinSpace(folder, data.byteLength + HEADER_BYTES, () =>
     writeSafetensors(join(folder, FILE), [tensor], metadata),
   );
 }
 
-/** @returns null when there are none of this run and this many pairs, or they are damaged */
+/** @returns null when there are none of this run, this many examples and so many of each, or they are damaged */
 export async function readReference(
   folder: string,
-  { run, pairs }: { run: string; pairs: number },
+  { run, rows, width }: { run: string; rows: number; width: number },
 ): Promise<Float32Array | null> {
   try {
     const opened = await openSafetensors(join(folder, FILE));
     try {
-      if (opened.metadata.get('run') !== run || opened.tensors.get('scores')?.shape[0] !== pairs) return null;
+      const shape = opened.tensors.get('scores')?.shape;
+      if (opened.metadata.get('run') !== run || shape?.[0] !== rows || shape[1] !== width) return null;
       const bytes = await opened.read('scores');
       return digestOf(bytes) === opened.metadata.get('sha256') ? toFloat32(bytes, 'F32') : null;
     } finally {

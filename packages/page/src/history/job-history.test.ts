@@ -55,6 +55,23 @@ test('events become curves, evaluations, samples and notes', () => {
   expect(history.lastEventId).toBe(last.id);
 });
 
+test('curves of preferences have the steps that have their value, also after a restart', () => {
+  const judged = (step: number, preference: object): JobEvent => {
+    const { data, ...event } = stepOf(step) as Extract<JobEvent, { type: 'step-finished' }>;
+    return { ...event, data: { ...data, preference: { 'rewards/accuracies': 1, ...preference } } };
+  };
+  const history = historyOf(
+    judged(1, { 'rewards/chosen': 1, 'rewards/rejected': -1, kl: 0 }),
+    judged(2, { 'rewards/chosen': 2, kl: 0.5 }),
+    judged(3, { 'rewards/chosen': 3, 'rewards/rejected': -3, kl: 1 }),
+  );
+  expect(history.curves['rewards/rejected'].points().steps).toEqual([1, 3]);
+  expect(history.curves.kl.points()).toMatchObject({ steps: [1, 2, 3], mean: [0, 0.5, 1] });
+  history.add(judged(2, { 'rewards/chosen': 2, kl: 0.5 }));
+  expect(history.curves['rewards/rejected'].points().steps).toEqual([1]);
+  expect(history.curves['rewards/margins'].points().steps).toEqual([]);
+});
+
 test('after a restart, what was trained again counts', () => {
   const history = historyOf(stepOf(1), stepOf(2), evaluationOf(2, 5), samplesOf(2), stepOf(3, 9), evaluationOf(3, 1));
   for (const event of [stepOf(2, 7), evaluationOf(2, 4)]) history.add(event);

@@ -16,13 +16,14 @@ const MAX_NOTED = 200;
 
 /** The values of a step that have a curve. */
 export const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens_per_second', 'epoch'] as const;
-/** The further values of a step over pairs of answers. */
+/** The further values of a step over pairs of answers, or over answers with a label. */
 export const PREFERENCE_CURVES = [
   'rewards/chosen',
   'rewards/rejected',
   'rewards/margins',
   'logps/chosen',
   'logps/rejected',
+  'kl',
 ] as const;
 export type CurveName = (typeof CURVES)[number] | (typeof PREFERENCE_CURVES)[number];
 
@@ -46,6 +47,7 @@ export class JobHistory {
     'rewards/margins': new Curve(),
     'logps/chosen': new Curve(),
     'logps/rejected': new Curve(),
+    kl: new Curve(),
   };
   /** Seconds from the first event to the end of each step. */
   readonly seconds = new Curve();
@@ -110,7 +112,11 @@ export class JobHistory {
     for (const name of CURVES) this.curves[name].add(data.step, data[name]);
     const { preference } = data;
     if (preference !== undefined) {
-      for (const name of PREFERENCE_CURVES) this.curves[name].add(data.step, preference[name]);
+      for (const name of PREFERENCE_CURVES) {
+        const value = preference[name];
+        if (value === undefined) this.curves[name].removeAfter(data.step - 1);
+        else this.curves[name].add(data.step, value);
+      }
     }
     if (this.firstStep === null || data.step < this.firstStep) this.firstStep = data.step;
     this.lastStep = data;

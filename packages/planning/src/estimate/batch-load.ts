@@ -1,7 +1,7 @@
-import type { TrainingSettings } from '@lorasmith/contracts';
+import type { JobSpec } from '@lorasmith/contracts';
 import type { StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/examples.js';
-import { RowOrder } from '../row-order.js';
+import { rowOrderOf } from '../row-order.js';
 
 /** How much a job's micro-batches hold: the largest decides memory, the sums decide time. */
 export interface BatchLoad {
@@ -26,9 +26,13 @@ export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow
 const MOST_STEPS = 20_000;
 const MOST_EXAMPLES = 500_000;
 
+/** The settings of a job that its micro-batches depend on. */
+type LoadSettings = Pick<JobSpec, 'objective' | 'training'>;
+
 /** The micro-batches of an evaluation, all together as one step: the examples in their order. */
-export function evaluationLoad(examples: Examples, batchSize: number): BatchLoad {
-  const sum = new LoadSum();
+export function evaluationLoad(examples: Examples, { objective, training }: LoadSettings): BatchLoad {
+  const sum = new LoadSum(objective);
+  const { batch_size: batchSize } = training;
   const most = Math.min(examples.count, MOST_EXAMPLES);
   for (let first = 0; first < most; first += batchSize) {
     const count = Math.min(batchSize, most - first);
@@ -42,13 +46,9 @@ export function evaluationLoad(examples: Examples, batchSize: number): BatchLoad
 }
 
 /** Reads the same micro-batches that the job will train on. */
-export function batchLoad(examples: Examples, settings: TrainingSettings, steps: StepCounts): BatchLoad {
-  const order = new RowOrder(examples.count, {
-    batchSize: settings.batch_size,
-    accumulation: settings.gradient_accumulation_steps,
-    seed: settings.seed,
-  });
-  const sum = new LoadSum();
+export function batchLoad(examples: Examples, { objective, training }: LoadSettings, steps: StepCounts): BatchLoad {
+  const order = rowOrderOf(examples, training);
+  const sum = new LoadSum(objective);
   let stepsRead = 0;
   while (stepsRead < Math.min(steps.total, MOST_STEPS) && sum.examples < MOST_EXAMPLES) {
     for (const microBatch of order.rowsOf(stepsRead).microBatches) sum.add(examples, microBatch);
@@ -62,11 +62,26 @@ export function sequencesOf({ kind }: Examples): number {
   return kind === 'preference' ? 2 : 1;
 }
 
+/**
+ * Labels of an example. The likelihood of `orpo` is of the prompt, too: the tokens of both sequences besides the answers are the prompt,
+ * twice.
+ */
+function labelsOf(examples: Examples, index: number, objective: JobSpec['objective']): number {
+  const answers = examples.labelsOf(index);
+  const hasPrompts = objective?.loss === 'orpo' && objective.sft_weight > 0;
+  return hasPrompts ? answers + (examples.lengthOf(index) - answers) / 2 : answers;
+}
+
 /** The largest of some micro-batches, and their sums. */
 class LoadSum {
   examples = 0;
+  readonly #objective: JobSpec['objective'];
   readonly #most: PassLoad = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
   readonly #sums = { tokens: 0, labels: 0, squares: 0, microBatches: 0 };
+
+  constructor(objective: JobSpec['objective']) {
+    this.#objective = objective;
+  }
 
   add(examples: Examples, microBatch: ArrayLike<number>): void {
     const [most, sums] = [this.#most, this.#sums];
@@ -75,7 +90,7 @@ class LoadSum {
       const index = microBatch[i]!;
       const length = examples.lengthOf(index);
       tokens += length;
-      labels += examples.labelsOf(index);
+      labels += labelsOf(examples, index, this.#objective);
       sums.squares += length ** 2 / sequencesOf(examples);
       most.longestRow = Math.max(most.longestRow, length);
     }

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
+import { JobSpec, type MachineProfile, objectiveOf, type PreferenceLoss, ProductError } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
   LOGITS_PER_CHUNK,
@@ -53,7 +53,11 @@ beforeAll(async () => {
 });
 
 /** @param training settings of the job that differ from the defaults */
-function job(rows: TokenExamples, training: Partial<JobSpec['training']> = {}, machine = MACHINE): JobToEstimate {
+function job(
+  rows: JobToEstimate['training'],
+  training: Partial<JobSpec['training']> = {},
+  machine = MACHINE,
+): JobToEstimate {
   const request = { base_model: 'tiny', dataset: `ds_${'0'.repeat(24)}`, validation: {}, lora: {}, training };
   const spec = Value.Default(JobSpec, request) as JobSpec;
   const layers = chooseTargets(model, spec.lora);
@@ -84,6 +88,43 @@ test('an evaluation that is due after the last step is counted once', () => {
   expect(evaluated(10) - withoutAny).toBeCloseTo(beforeAndAfter, 9);
   expect(evaluated(5) - withoutAny).toBeCloseTo(1.5 * beforeAndAfter, 9);
   expect(evaluated(4) - withoutAny).toBeCloseTo(2 * beforeAndAfter, 9);
+});
+
+describe('objectives of preferences', () => {
+  const judged = (rows: JobToEstimate['training'], loss: PreferenceLoss) => {
+    const planned = job(rows);
+    return estimateJob({
+      ...planned,
+      spec: { ...planned.spec, objective: objectiveOf({ kind: 'preference', loss }) },
+    })!;
+  };
+  /** Both sequences of a pair have `length` tokens together, of which so many are of the answers. */
+  const pairs = (rows: number, length: number, answers: number): JobToEstimate['training'] => {
+    const none = { ids: new Int32Array(0), trained: new Uint8Array(0) };
+    const side = { ...examples(rows, length), trainedTokens: rows * answers, labelsOf: () => answers };
+    return { ...side, kind: 'preference', pair: () => ({ chosen: none, rejected: none }) };
+  };
+  const answers = (rows: number, length: number): JobToEstimate['training'] => {
+    const { sequence, ...side } = examples(rows, length);
+    return { ...side, kind: 'labelled', label: () => true, answer: () => ({ sequence: sequence(0), label: true }) };
+  };
+
+  test('the likelihood of orpo has the tokens of prompts as labels, too', () => {
+    // 100 tokens less those of the answers are the prompt, twice.
+    expect(judged(pairs(64, 100, 40), 'orpo')).toEqual(judged(pairs(64, 100, 70), 'cpo'));
+    expect(judged(pairs(64, 100, 40), 'cpo').total_seconds).toBeLessThan(
+      judged(pairs(64, 100, 70), 'cpo').total_seconds,
+    );
+  });
+
+  test('a step of kto begins with a forward pass of answers to other prompts, which the reference reads, too', () => {
+    const [kto, apo] = [judged(answers(64, 16), 'kto'), judged(answers(64, 16), 'apo_zero_unpaired')];
+    const besideSteps = ({ total_seconds: total, seconds_per_step: step }: typeof kto) => total - 10 * step;
+    const readOnce = besideSteps(kto) - besideSteps(apo);
+    expect(readOnce).toBeGreaterThan(0);
+    // The 64 rows are read in 8 steps.
+    expect(8 * (kto.seconds_per_step - apo.seconds_per_step)).toBeCloseTo(readOnce, 9);
+  });
 });
 
 test('the first pass takes a while more, whether a job has one step or many', () => {

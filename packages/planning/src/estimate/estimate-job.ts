@@ -51,7 +51,7 @@ export function memoryNeeds(
 ): MemoryNeeds | null {
   const { architecture } = job.model;
   if (architecture.kind !== 'decoder') return null;
-  const load = batchLoad(job.training, job.spec.training, job.steps);
+  const load = batchLoad(job.training, job.spec, job.steps);
   return { memory: memoryOf(job, architecture, precision, recomputedLayers), load, evaluation: evaluationOf(job) };
 }
 
@@ -73,7 +73,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const { architecture } = model;
   if (architecture.kind !== 'decoder') return null;
   const { chosen: precision } = precisionOn(machine, spec.training.precision, architecture.family);
-  const load = batchLoad(job.training, spec.training, steps);
+  const load = batchLoad(job.training, spec, steps);
   const available = availableMemory(machine);
   const evaluation = evaluationOf(job);
   const memory = memoryOf(job, architecture, precision, 0);
@@ -92,7 +92,8 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const { attention_gflops: stateGflops } = machine.engine.kind === 'cuda' ? machine.rates.float32 : rates;
   const secondsOf = (passes: PassesLoad, onlyForward: boolean) =>
     secondsPerStep({ ...work, onlyForward }, passes, rates, stateGflops);
-  const perStep = secondsOf(load, false);
+  // Before a step of kto, the model reads the answers to other prompts.
+  const perStep = secondsOf(load, false) + (isMismatched(spec) ? secondsOf(load, true) : 0);
   return {
     machine: machine.worker,
     peak_memory_bytes: Math.round(peak(recomputedLayers)),
@@ -162,7 +163,7 @@ function gigabytes(bytes: number): string {
 }
 
 function evaluationOf({ spec, validation }: JobToEstimate): MemoryNeeds['evaluation'] {
-  return validation === null ? null : evaluationLoad(validation, spec.training.batch_size);
+  return validation === null ? null : evaluationLoad(validation, spec);
 }
 
 function memoryOf(
@@ -191,9 +192,10 @@ function memoryOf(
 /** Seconds of evaluations, of the reference and of samples. @param secondsOf forward passes */
 function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => number): number {
   const { spec, training, validation, prompts, steps } = job;
-  const once = (examples: Examples) => secondsOf(evaluationLoad(examples, spec.training.batch_size));
+  const readings = isMismatched(spec) ? 2 : 1;
+  const once = (examples: Examples) => readings * secondsOf(evaluationLoad(examples, spec));
   const evaluation = validation === null ? 0 : once(validation);
-  // The reference reads all pairs once.
+  // The reference reads all answers once.
   const reference = spec.objective && hasReference(spec.objective.loss) ? once(training) + evaluation : 0;
   const evaluations = countRounds(spec.training.eval_every_steps, steps.total) * evaluation + reference;
   const sampling = samplingOf(spec, prompts);
@@ -208,6 +210,11 @@ function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => numb
     number,
   ];
   return evaluations + first + (rounds - 1) * later;
+}
+
+/** Whether answers are read with other prompts, too. */
+function isMismatched({ objective }: JobSpec): boolean {
+  return objective?.loss === 'kto';
 }
 
 function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): SamplingLoad | null {

@@ -61,6 +61,10 @@ export abstract class StoredSide implements ExampleSide {
     return this.#source.file.codes(this.#record(index));
   }
 
+  protected firstCode(index: number): number {
+    return this.#source.file.codes({ ...this.#record(index), codes: 1 })[0]!;
+  }
+
   protected lastCode(index: number): number {
     const { start, codes, ...record } = this.#record(index);
     return this.#source.file.codes({ ...record, start: start + codes - 1, codes: 1 })[0]!;

@@ -6,6 +6,7 @@ import type {
   Fault,
   FeaturesRow,
   JobSpec,
+  LabelledRow,
   PairRow,
   RenderedRow,
   SamplePrompt,
@@ -31,6 +32,8 @@ export interface RowFormat {
   name: DatasetFormat;
   /** Keys that no other format has. */
   tellingKeys: readonly string[];
+  /** Keys of which one has to be beside them. @defaultValue none */
+  besideKeys?: readonly string[];
   /** All its keys, in words. */
   keys: string;
   schema: Pick<Validator, 'Check' | 'Errors'>;
@@ -106,12 +109,12 @@ export interface SidesOfJob {
 export type PromptEncoder = (prompt: SamplePrompt) => Int32Array;
 
 /** A row of any format. */
-export type AnyRow = TextualRow | FeaturesRow | PairRow;
+export type AnyRow = TextualRow | FeaturesRow | PairRow | LabelledRow;
 
-/** The fault of an objective of preferences for rows that have no pairs of answers. */
+/** The fault of an objective of preferences for rows that have neither pairs of answers nor answers with a label. */
 export function refusePreference({ spec, dataset }: ObjectiveJob): CodedFault[] {
   if (spec.objective === undefined) return [];
-  const message = `The objective is preference, which is trained on pairs of a chosen and a rejected answer; the dataset has the format ${dataset.format}. Leave objective out, or choose another dataset.`;
+  const message = `The objective is preference, which is trained on pairs of a chosen and a rejected answer, or on answers with a label; the dataset has the format ${dataset.format}. Leave objective out, or choose another dataset.`;
   return [{ code: 'invalid_job', message, param: 'objective.kind' }];
 }
 

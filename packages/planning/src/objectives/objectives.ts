@@ -1,12 +1,13 @@
 import { type Dataset, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { classification } from './classification/classification.js';
+import { labelled } from './labelled/labelled.js';
 import { nextToken } from './next-token/next-token.js';
 import type { Objective } from './objective.js';
 import { preference } from './preference/preference.js';
 
 /** Another objective is another folder, and a line here and in packages/training. */
-export const OBJECTIVES: readonly Objective[] = [nextToken, classification, preference];
+export const OBJECTIVES: readonly Objective[] = [nextToken, classification, preference, labelled];
 
 /**
  * The objective for this model and dataset.

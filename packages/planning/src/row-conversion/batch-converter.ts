@@ -1,6 +1,7 @@
 import {
   type Dataset,
   type FeaturesRow,
+  type LabelledRow,
   type PairRow,
   ProductError,
   type RenderedRow,
@@ -82,7 +83,7 @@ export class BatchConverter {
     }
     try {
       // The objective was chosen for the format of the dataset, and so of this row.
-      return this.#converter.convert(row as TextualRow & FeaturesRow & PairRow);
+      return this.#converter.convert(row as TextualRow & FeaturesRow & PairRow & LabelledRow);
     } catch (error) {
       if (!(error instanceof ProductError)) throw error;
       const found = new FaultList();

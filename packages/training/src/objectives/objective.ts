@@ -2,12 +2,13 @@ import type { Evaluation } from '@lorasmith/contracts';
 import type { ActingAdapter, JoinedBatch } from '@lorasmith/models';
 import type { FeatureExamples, TokenExamples } from '@lorasmith/planning';
 import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
-import type { JudgedPairs } from './preference/pair-batch.js';
-import type { PairFigures } from './preference/pair-figures.js';
+import type { JudgedExamples } from './preference/judged-examples.js';
+import type { PreferenceFigures } from './preference/preference-figures.js';
+import type { ForwardRun, StepContext } from './step-context.js';
 
 /**
- * The loss of a batch whose gradient was computed. It is still on the device: reading it waits for the whole pass. An objective over
- * pairs has one loss for each pair, in the place of that of each label.
+ * The loss of a batch whose gradient was computed. It is still on the device: reading it waits for the whole pass. An objective of
+ * preferences has one loss for each pair, or each answer with a label, in the place of that of each label.
  */
 export interface PassLoss {
   /** `[labels]` float32: the loss of each label, in the order of the batch. The caller's to free. */
@@ -17,23 +18,23 @@ export interface PassLoss {
   /** See {@link BatchLoss}. */
   normaliser: number;
   /** See {@link BatchLoss}. */
-  pairs?: readonly PairFigures[];
+  figures?: readonly PreferenceFigures[];
 }
 
 /** The result of a loss over a batch. */
 export interface BatchLoss {
   /** Summed over what the normaliser counts. */
   lossSum: number;
-  /** The divisor of sums of losses and gradients: trained tokens, rows of a classifier, or pairs of answers. */
+  /** The divisor of sums of losses and gradients: trained tokens, rows of a classifier, pairs of answers, or answers with a label. */
   normaliser: number;
-  /** Labels the model ranks first; pairs whose chosen answer has the higher reward. */
+  /** Labels the model ranks first; of preferences, see `isRight` of PreferenceFigures. */
   correct: number;
-  /** The figures of each pair of answers; absent in other objectives. */
-  pairs?: readonly PairFigures[];
+  /** The figures of each pair of answers, or each answer with a label; absent in other objectives. */
+  figures?: readonly PreferenceFigures[];
 }
 
 /** Examples to train or to evaluate on, with what their loss needs of them. */
-export type BatchExamples = TokenExamples | FeatureExamples | JudgedPairs;
+export type BatchExamples = TokenExamples | FeatureExamples | JudgedExamples;
 
 export type EvaluationMetrics = Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy' | 'preference'>;
 
@@ -51,16 +52,10 @@ export interface PassOptions {
  */
 export interface Objective<Batch, Of extends BatchExamples = BatchExamples> {
   readonly kind: Of['kind'];
-  /**
-   * Reads some examples into one batch.
-   * @param share of all examples that are averaged with them; see {@link likelihoodShare}
-   */
-  batch(examples: Of, indices: ArrayLike<number>, share: number): Batch;
-  /**
-   * The share of a token in a mean that is weighed against a mean over pairs: pairs by tokens of all these examples. Absent in objectives
-   * that have no such mean; it is then 1.
-   */
-  likelihoodShare?(examples: Of, batches: readonly ArrayLike<number>[]): number;
+  /** Absent in objectives whose batches share nothing. @throws ProductError `cancelled` */
+  context?(examples: Of, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext>;
+  /** Reads some examples into one batch. */
+  batch(examples: Of, indices: ArrayLike<number>, context: StepContext): Batch;
   /** Targets of the loss in a batch. */
   labelsIn(batch: Batch): number;
   /** One batch of several. */

@@ -3,7 +3,7 @@ import { ALL_LAYERS, type DropoutSeed } from '@lorasmith/models';
 import { dispose, keep, slice, type Tensor } from '@lorasmith/tensor';
 import type { Batch } from '../batches.js';
 import { cardFailure, isOutOfMemory } from '../engine-error.js';
-import type { PairFigures } from '../objectives/preference/pair-figures.js';
+import type { PreferenceFigures } from '../objectives/preference/preference-figures.js';
 
 /** A micro-batch of one job, for a pass. */
 export interface MicroBatch {
@@ -24,7 +24,7 @@ export interface OwnLoss {
   /** The divisor of sums of losses and gradients; see PassLoss. */
   normaliser: number;
   /** See PassLoss. */
-  pairs?: readonly PairFigures[] | undefined;
+  figures?: readonly PreferenceFigures[] | undefined;
   /** `[parameters]` float32 of the summed loss */
   gradient: Tensor;
 }
@@ -79,12 +79,12 @@ function run(microBatches: readonly MicroBatch[]): OwnLoss[] {
     const adapters = microBatches.map(({ adapter, dropoutSeed }, i) => {
       return { adapter, dropoutSeed, tokens: joined.tokens[i]! };
     });
-    const { losses, correct, pairs } = joined.batch.lossAndGradients({ adapters, recomputedLayers });
+    const { losses, correct, figures } = joined.batch.lossAndGradients({ adapters, recomputedLayers });
     for (const [i, { adapter }] of microBatches.entries()) {
       const { first: from, count } = joined.labels[i]!;
       const own = { losses: slice(losses, [from], [count]), correct: slice(correct, [from], [count]) };
-      const ofPairs = pairs?.slice(from, from + count);
-      results.push({ ...keep({ ...own, gradient: adapter.takeGradient() }), normaliser: count, pairs: ofPairs });
+      const ownFigures = figures?.slice(from, from + count);
+      results.push({ ...keep({ ...own, gradient: adapter.takeGradient() }), normaliser: count, figures: ownFigures });
     }
     dispose([losses, correct]);
     return results;

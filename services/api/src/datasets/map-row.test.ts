@@ -54,8 +54,11 @@ test.each([
   [{ conversations: [...turns(['system', 's']), ...pair], system: 't' }, 'system', 'Leave one out'],
   [{ conversations: pair, system: 7 }, 'system', 'text'],
   [{ conversations: pair, chosen: {}, rejected: {} }, 'chosen', '"chosen": [messages]'],
-  [{ prompt: 'a', completion: 'b', label: false }, 'label', 'trained as wanted'],
-  [{ prompt: messages, label: true }, 'label', 'KTO'],
+  [{ messages, label: false }, 'label', 'trained as wanted'],
+  [{ prompt: 'a', messages, label: true }, 'label', 'KTO'],
+  [{ prompt: 'a', chosen: 'b', rejected: 'c', label: true }, 'label', 'KTO'],
+  [{ instruction: 'a', output: 'b', label: true }, 'label', '"completion", "label"'],
+  [{ prompt: 'a', completion: 'b', label: 'true' }, 'label', 'no text'],
   [{ conversations: pair, kto_tag: true }, 'kto_tag', 'KTO'],
   [{ text: 'a', label: 1 }, 'label', 'not classified'],
   [{ input: 'a', output: 'b' }, 'instruction', '{"prompt": the input, "completion": the output}'],
@@ -72,6 +75,8 @@ test.each([
   [{ messages, tools: [tool] }],
   [{ features: [1], label: 1 }],
   [{ prompt: 'a', chosen: 'b', rejected: 'c' }],
+  [{ prompt: 'a', completion: 'b', label: true }],
+  [{ prompt: messages, completion: messages, label: false, tools: [tool] }],
 ])('%j stays as it is', (row) => {
   const mapped = mapRow(row);
   expect(mapped).toEqual({ row, mappings: [], leftOut: [] });
@@ -87,6 +92,14 @@ test('pairs of answers leave out the columns beside them', () => {
   const row = { prompt: 'a', chosen: 'b', rejected: 'c', score_chosen: 7 };
   const { score_chosen: _, ...used } = row;
   expect(mapRow(row)).toEqual({ row: used, mappings: [], leftOut: ['score_chosen'] });
+});
+
+test("answers with a label leave out the columns beside them, and take LLaMA-Factory's as a label by a mapping", () => {
+  const row = { prompt: 'a', completion: 'b', label: true };
+  expect(mapRow({ ...row, source: 'x' })).toEqual({ row, mappings: [], leftOut: ['source'] });
+  const columns = parseColumnMapping('prompt:instruction,completion:output,label:kto_tag');
+  const mapped = mapRow({ instruction: 'a', input: '', output: 'b', kto_tag: true }, columns);
+  expect(mapped).toMatchObject({ row, leftOut: ['input'] });
 });
 
 const COLUMNS = parseColumnMapping('prompt:question,completion:answer');

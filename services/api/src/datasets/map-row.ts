@@ -56,9 +56,8 @@ function isSharegpt(row: Record<string, unknown>): boolean {
 /** A column that says which rows are wanted, or what a row lacks: without it something else would be trained. */
 function misleadingColumn(row: Record<string, unknown>): Fault | null {
   const has = (name: string) => Object.hasOwn(row, name);
-  if (typeof row.label === 'boolean' || has('kto_tag')) {
-    return invalid(KTO, typeof row.label === 'boolean' ? 'label' : 'kto_tag');
-  }
+  if (has('kto_tag')) return invalid(KTO, 'kto_tag');
+  if (typeof row.label === 'boolean') return isLabelled(row) ? null : invalid(KTO, 'label');
   if (has('label') && !has('features') && ['messages', 'conversations', 'completion', 'output', 'text'].some(has)) {
     return invalid(TEXT_WITH_LABEL, 'label');
   }
@@ -68,15 +67,22 @@ function misleadingColumn(row: Record<string, unknown>): Fault | null {
   return isInputOutput ? invalid(INPUT_OUTPUT, 'instruction') : null;
 }
 
+/** Whether a row is an answer with a label, and nothing else that would be trained without it. */
+function isLabelled(row: Record<string, unknown>): boolean {
+  const has = (name: string) => Object.hasOwn(row, name);
+  return ['prompt', 'completion'].some(has) && !['messages', 'conversations', 'chosen', 'rejected'].some(has);
+}
+
 const KTO =
-  'This says whether an answer is wanted, as KTO trains it, which is not supported: every row would be trained as wanted. ' +
-  'Send only the wanted rows, without this column.';
+  'This says whether an answer is wanted, as KTO trains it. Without it every row would be trained as wanted. Send {"prompt", ' +
+  '"completion", "label": true or false}, the first two as text or as lists of messages, or upload with columns=, such as ' +
+  'columns=prompt:instruction,completion:output,label:kto_tag.';
 const SHAREGPT_PAIR =
   'Pairs of answers to "conversations" are not supported: only the conversation would be trained. Send {"prompt": [messages], ' +
   '"chosen": [messages], "rejected": [messages]} with "role" and "content".';
 const TEXT_WITH_LABEL =
   'Texts are not classified here. To train the model to write the label, send {"prompt": the text, "completion": the label}; ' +
-  'to train it on the text alone, leave the label out, or upload with columns=text.';
+  'to train it on the text alone, leave the label out, or upload with columns=text. A label of KTO is true or false, no text and no number.';
 const INPUT_OUTPUT =
   'A row with "input" and "output" alone is no format. Send {"prompt": the input, "completion": the output}, or upload with ' +
   'columns=prompt:input,completion:output. With a task for every row, send {"instruction", "input", "output"}.';

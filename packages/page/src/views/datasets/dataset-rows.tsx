@@ -179,7 +179,7 @@ function TokensState({ dataset, baseModel }: { dataset: string; baseModel: strin
 }
 
 function Row({ row, showsIds }: { row: DatasetRowView; showsIds: boolean }) {
-  const { line, text, characters, faults, tokens, rejected_tokens: rejected } = row;
+  const { line, text, characters, faults, tokens, rejected_tokens: rejected, label } = row;
   return (
     <li class="card">
       <h3>Line {line}</h3>
@@ -197,6 +197,7 @@ function Row({ row, showsIds }: { row: DatasetRowView; showsIds: boolean }) {
       ) : (
         <>
           {rejected !== undefined && <h4>Chosen</h4>}
+          {label !== undefined && <h4>{label ? 'Wanted' : 'Unwanted'}</h4>}
           <TokenText tokens={tokens} showsIds={showsIds} />
           {rejected !== undefined && <h4>Rejected</h4>}
           {rejected !== undefined && <TokenText tokens={rejected} showsIds={showsIds} />}

@@ -17,7 +17,7 @@ export function JobProgress({ job, history }: { job: Job; history: JobHistory })
   }
   if (job.status === 'running' && reference !== null) {
     const { pairs, total_pairs } = reference;
-    const label = `${countText(pairs)} of ${countText(total_pairs)} pairs read by the reference`;
+    const label = `${countText(pairs)} of ${countText(total_pairs)} rows read by the reference`;
     return <Bar label={label} value={pairs} max={total_pairs} />;
   }
   if (lastStep === null || job.status === 'succeeded') return null;

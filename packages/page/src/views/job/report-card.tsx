@@ -28,7 +28,9 @@ export function ReportCard({ report }: { report: Report }) {
             'Its rejected answer',
             report.rendered?.rejected && <code class="rendered-row">{renderedText(report.rendered.rejected)}</code>,
           ],
+          ['Its label', report.rendered?.label === undefined ? undefined : String(report.rendered.label)],
           ['Pairs', report.preference && pairsText(report.preference)],
+          ['Labels', report.labels && labelsText(report.labels)],
           ['Tokens', `${countText(tokens.total)}, ${countText(tokens.per_epoch)} an epoch`],
           ['Tokens with a loss', `${countText(tokens.trained_per_epoch)} an epoch`],
           ['Steps', `${countText(steps.total)}, ${countText(steps.per_epoch)} an epoch`],
@@ -68,6 +70,10 @@ function pairsText({ pairs, reference_accuracy: share }: NonNullable<Report['pre
   const known =
     share === null ? '' : `, of ${(100 * share).toFixed(1)} % the reference already prefers the chosen answer`;
   return `${countText(pairs)} to train on${known}`;
+}
+
+function labelsText({ desirable, undesirable }: NonNullable<Report['labels']>): string {
+  return `${countText(desirable)} answers with true, ${countText(undesirable)} with false`;
 }
 
 /** The warnings of the service: odd, but not wrong. */

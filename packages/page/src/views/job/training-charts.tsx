@@ -64,6 +64,9 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
             ]}
             {...small}
           />
+          {history.lastStep.preference.kl === undefined ? null : (
+            <LineChart title="KL" lines={[curveLine(history, 'kl', 'to the reference', 4)]} {...small} />
+          )}
         </>
       )}
       <LineChart title="Learning rate" lines={[curveLine(history, 'learning_rate', 'learning rate', 3)]} {...small} />

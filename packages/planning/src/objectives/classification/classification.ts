@@ -1,8 +1,7 @@
-import { setImmediate } from 'node:timers/promises';
 import type { FeaturesRow } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { CodedFault, FaultList } from '../../fault-list.js';
-import { throwIfPlanningStopped } from '../../planning-stopped.js';
+import { giveTurn } from '../../planning-stopped.js';
 import type { Examples } from '../examples.js';
 import {
   type ConvertedRow,
@@ -69,11 +68,6 @@ async function checkLabels({ model, training, validation, signal }: SidesOfJob, 
 function labelOf(examples: Examples, index: number): number {
   if (examples.kind !== 'classification') throw new Error('a classifier has rows of features');
   return examples.label(index);
-}
-
-async function giveTurn(signal: AbortSignal | undefined): Promise<void> {
-  await setImmediate();
-  throwIfPlanningStopped(signal);
 }
 
 class FeatureRowConverter implements RowConverter<FeaturesRow> {

@@ -104,6 +104,11 @@ export function lengthsOf({ spec, model }: { model: ModelFolder; spec: { trainin
   return { maxLength, maxPositions: decoderOf(model).maxPositions, onOverflow };
 }
 
+/** Most tokens of a sequence of a job. */
+export function maxTokensOf(job: { model: ModelFolder; spec: { training: LengthSettings } }): number {
+  return lengthLimit(job).maxTokens;
+}
+
 /** A max_seq_length beyond the model's positions, the default for instance, matters only if a row is that long. */
 export function lengthWarnings({ spec, model }: ObjectiveJob, { longest }: RowCounts): Fault[] {
   const { maxPositions } = decoderOf(model);

@@ -1,15 +1,43 @@
-import { SMOOTHED_LOSSES } from '@lorasmith/contracts';
+import {
+  isLabelLoss,
+  LABEL_LOSSES,
+  PAIR_LOSSES,
+  type PreferenceLoss,
+  type PreferenceObjective,
+  SMOOTHED_LOSSES,
+} from '@lorasmith/contracts';
 import type { CodedFault } from '../../fault-list.js';
 import type { ObjectiveJob } from '../objective.js';
 
 /** The settings of a job on pairs of answers that contradict each other. */
-export function preferenceFaults({ spec: { objective, lora, training }, dataset }: ObjectiveJob): CodedFault[] {
-  const fault = (param: string, message: string): CodedFault => ({ code: 'invalid_job', message, param });
+export function preferenceFaults(job: ObjectiveJob): CodedFault[] {
+  const { objective } = job.spec;
   if (objective === undefined) {
-    const message = `The dataset has pairs of a chosen and a rejected answer (format ${dataset.format}). Set objective to {"kind": "preference"}, over the OpenAI API method to {"type": "dpo"}.`;
+    const message = `The dataset has pairs of a chosen and a rejected answer (format ${job.dataset.format}). Set objective to {"kind": "preference"}, over the OpenAI API method to {"type": "dpo"}.`;
     return [fault('objective', message)];
   }
-  const { loss, label_smoothing: smoothing, gamma } = objective;
+  const faults = answerSettingsFaults(job, objective);
+  if (isLabelLoss(objective.loss)) {
+    const message = `The loss ${objective.loss} is of answers with a label, and the dataset has pairs. Choose another loss, or send rows of {"prompt", "completion", "label"}.`;
+    faults.push(fault('objective.loss', message));
+  }
+  return faults;
+}
+
+/** Settings that only some losses have, with the value that changes nothing. */
+const SETTINGS_OF_LOSSES = {
+  label_smoothing: { neutral: 0, losses: SMOOTHED_LOSSES },
+  gamma: { neutral: 0, losses: ['simpo'] },
+  sft_weight: { neutral: 0, losses: PAIR_LOSSES },
+  desirable_weight: { neutral: 1, losses: LABEL_LOSSES },
+  undesirable_weight: { neutral: 1, losses: LABEL_LOSSES },
+} as const satisfies Partial<Record<keyof PreferenceObjective, { neutral: number; losses: readonly PreferenceLoss[] }>>;
+
+/** The settings that no objective of preferences can have, or not with this loss. */
+export function answerSettingsFaults(
+  { spec: { lora, training } }: ObjectiveJob,
+  objective: PreferenceObjective,
+): CodedFault[] {
   const faults: CodedFault[] = [];
   if (lora.dropout > 0) {
     const message =
@@ -18,15 +46,20 @@ export function preferenceFaults({ spec: { objective, lora, training }, dataset 
   }
   if (training.on_overflow === 'split') {
     const message =
-      'A pair of answers cannot be split: both are compared as a whole. Set training.on_overflow to error, drop or truncate.';
+      'An answer that is judged cannot be split: it is compared as a whole. Set training.on_overflow to error, drop or truncate.';
     faults.push(fault('training.on_overflow', message));
   }
-  if (smoothing > 0 && !SMOOTHED_LOSSES.includes(loss)) {
-    const message = `The loss ${loss} has no label_smoothing; ${SMOOTHED_LOSSES.join(', ')} have it. Leave it out.`;
-    faults.push(fault('objective.label_smoothing', message));
-  }
-  if (gamma > 0 && loss !== 'simpo') {
-    faults.push(fault('objective.gamma', `The loss ${loss} has no gamma; only simpo has it. Leave it out.`));
+  const names = Object.keys(SETTINGS_OF_LOSSES) as (keyof typeof SETTINGS_OF_LOSSES)[];
+  for (const name of names) {
+    const { neutral, losses } = SETTINGS_OF_LOSSES[name];
+    if (objective[name] === neutral || (losses as readonly PreferenceLoss[]).includes(objective.loss)) continue;
+    const have = losses.length === 1 ? `only ${losses[0]} has it` : `${losses.join(', ')} have it`;
+    const message = `The loss ${objective.loss} has no ${name}; ${have}. Leave it out.`;
+    faults.push(fault(`objective.${name}`, message));
   }
   return faults;
+}
+
+function fault(param: string, message: string): CodedFault {
+  return { code: 'invalid_job', message, param };
 }

@@ -1,15 +1,7 @@
-import type { ModelTexts } from '@lorasmith/model-folder';
-import { RowEncoder } from '../next-token/encode-row.js';
-import {
-  createPromptEncoder,
-  decoderOf,
-  lengthsOf,
-  lengthWarnings,
-  rowEncoder,
-  tokensDependOn,
-} from '../next-token/next-token.js';
+import { createPromptEncoder, lengthsOf, lengthWarnings, tokensDependOn } from '../next-token/next-token.js';
 import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
-import type { Objective, RowsOfModel } from '../objective.js';
+import type { Objective } from '../objective.js';
+import { answerEncoder } from './answer-encoder.js';
 import { longerOf, StoredPairs } from './pair-examples.js';
 import { PAIR_FORMATS } from './pair-formats.js';
 import { PairLimit } from './pair-limit.js';
@@ -23,7 +15,7 @@ export const preference: Objective = {
   formats: PAIR_FORMATS,
   rows: 'pairs of answers: "chosen" and "rejected"',
   examplesDependOn: async ({ model, completionFormat }) => ({ ...(await tokensDependOn(model)), completionFormat }),
-  createConverter,
+  createConverter: async (rows, texts) => new PairRowConverter(await answerEncoder(rows, texts)),
   createPromptEncoder,
   remarkWarnings: REMARK_WARNINGS,
   lengthLimit: (job) => new PairLimit(lengthsOf(job)),
@@ -34,16 +26,3 @@ export const preference: Objective = {
   checkTargets: null,
   warnings: lengthWarnings,
 };
-
-async function createConverter(rows: RowsOfModel, texts: ModelTexts): Promise<PairRowConverter> {
-  const { vocabSize } = decoderOf(rows.model);
-  const { encoder, tokenizer, endTokenIds } = await rowEncoder(rows, texts, true);
-  const plainEncoder = new RowEncoder({ tokenizer, template: null, endTokenIds });
-  return new PairRowConverter({
-    encoder,
-    plainEncoder,
-    tokenizer,
-    vocabSize,
-    completionFormat: encoder.completionFormat,
-  });
-}

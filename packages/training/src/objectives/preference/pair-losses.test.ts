@@ -1,4 +1,4 @@
-import { objectiveOf, PREFERENCE_LOSSES, type PreferenceLoss } from '@lorasmith/contracts';
+import { objectiveOf, PAIR_LOSSES, type PairLossName } from '@lorasmith/contracts';
 import { describe, expect, it, test } from 'vitest';
 import { type PairScores, pairLoss } from './pair-losses.js';
 
@@ -20,7 +20,7 @@ const CASES: PairScores[] = [
   { ...SCORES, chosen: -16.75, rejected: -19.5 },
 ];
 
-describe.each(PREFERENCE_LOSSES)('%s', (loss) => {
+describe.each(PAIR_LOSSES)('%s', (loss) => {
   test.each(CASES)('has the derivatives that finite differences have, of $chosen and $rejected', (scores) => {
     const at = (changed: Partial<PairScores>) => pairLoss({ ...scores, ...changed }, { ...SETTINGS, loss }).loss;
     const step = 1e-4;
@@ -40,7 +40,7 @@ describe.each(PREFERENCE_LOSSES)('%s', (loss) => {
 });
 
 /** Losses by their formulas, with numbers that need no care. */
-test.each<[PreferenceLoss, number]>([
+test.each<[PairLossName, number]>([
   ['sigmoid', Math.log(1 + Math.exp(-0.3 * 4))],
   ['hinge', 0],
   ['ipo', (2.25 / 7 + 1.75 / 12 - 1 / 0.6) ** 2],
@@ -61,6 +61,8 @@ it('fills in defaults that depend on the loss', () => {
     label_smoothing: 0,
     sft_weight: 0,
     gamma: 0,
+    desirable_weight: 1,
+    undesirable_weight: 1,
   });
   expect(objectiveOf({ kind: 'preference', loss: 'simpo' })).toMatchObject({ gamma: 0.5, sft_weight: 0 });
   expect(objectiveOf({ kind: 'preference', loss: 'orpo' })).toMatchObject({ gamma: 0, sft_weight: 1 });

@@ -1,4 +1,5 @@
-import type { PreferenceLoss, PreferenceObjective } from '@lorasmith/contracts';
+import { isLabelLoss, type PairLossName, type PreferenceLoss, type PreferenceObjective } from '@lorasmith/contracts';
+import { logSigmoid, sigmoid } from './logistic.js';
 
 /** The log-probabilities of a pair's answers, each summed over its trained tokens. */
 export interface PairScores {
@@ -22,10 +23,12 @@ type LossSettings = Pick<PreferenceObjective, 'beta' | 'label_smoothing' | 'gamm
 
 /** The loss of one pair, as TRL 1.16 has it, without the likelihood of the chosen answer that `sft_weight` adds. */
 export function pairLoss(scores: PairScores, settings: LossSettings & { loss: PreferenceLoss }): PairLoss {
-  return LOSSES[settings.loss](scores, settings);
+  const { loss } = settings;
+  if (isLabelLoss(loss)) throw new Error(`${loss} is no loss of pairs`);
+  return LOSSES[loss](scores, settings);
 }
 
-const LOSSES: Record<PreferenceLoss, (scores: PairScores, settings: LossSettings) => PairLoss> = {
+const LOSSES: Record<PairLossName, (scores: PairScores, settings: LossSettings) => PairLoss> = {
   sigmoid: (scores, { beta }) => ofMargin(scores, beta, (x) => [-logSigmoid(x), -sigmoid(-x)]),
 
   hinge: (scores, { beta }) => ofMargin(scores, beta, (x) => [Math.max(0, 1 - x), x < 1 ? -1 : 0]),
@@ -110,14 +113,6 @@ export function ratios({ chosen, rejected, reference }: PairScores): [chosen: nu
 /** The logistic loss of pairs of which the share `e` is the wrong way round. */
 function smoothed(x: number, e: number): [number, number] {
   return [-(1 - e) * logSigmoid(x) - e * logSigmoid(-x), -(1 - e) * sigmoid(-x) + e * sigmoid(x)];
-}
-
-function sigmoid(x: number): number {
-  return x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x));
-}
-
-export function logSigmoid(x: number): number {
-  return Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x)));
 }
 
 /** log(1 − e^x) for x < 0, exact on both sides of −log 2. */

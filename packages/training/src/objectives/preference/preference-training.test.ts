@@ -24,6 +24,7 @@ let modelFolder: string;
 let examples: ExampleStore;
 let pairs: { rowsFile: string; dataset: Dataset };
 let texts: { rowsFile: string; dataset: Dataset };
+let answers: { rowsFile: string; dataset: Dataset };
 let folders = 0;
 beforeAll(async () => {
   configureKernels('fused');
@@ -50,6 +51,15 @@ beforeAll(async () => {
     'b',
     'prompt_completion',
     Array.from({ length: 14 }, (_, i) => ({ prompt: `count to ${i % 5}`, completion: numbers((i % 5) + 1) })),
+  );
+  answers = await stored(
+    'c',
+    'labelled_completion',
+    Array.from({ length: 14 }, (_, i) => ({
+      prompt: `count to ${i % 5}`,
+      completion: i % 2 === 0 ? numbers((i % 5) + 1) : `no, ${i} is too far`,
+      label: i % 2 === 0,
+    })),
   );
 });
 afterAll(async () => {
@@ -135,7 +145,7 @@ describe('a job of preferences', () => {
     expect(before!.loss).toBeCloseTo(Math.LN2, 6);
     expect(after).toMatchObject({ accuracy: 1 });
     expect(after!.preference!['rewards/margins']).toBeGreaterThan(0.5);
-    expect(after!.preference!['rewards/chosen']).toBeGreaterThan(after!.preference!['rewards/rejected']);
+    expect(after!.preference!['rewards/chosen']).toBeGreaterThan(after!.preference!['rewards/rejected']!);
     expect(result.last_loss).toBeLessThan(result.first_loss);
     expect(result.trained_tokens).toBe(4 * whole.outcome!.report.tokens.trained_per_epoch);
     expect(result.tokens).toBe(whole.outcome!.report.tokens.total);
@@ -225,7 +235,7 @@ test('a job that continues an adapter has that adapter as its reference', async 
   expect(before!.preference).toMatchObject({ 'rewards/chosen': 0, 'rewards/rejected': 0 });
   // Not that of the base.
   const logps = stepsOf(second)[0]!.preference!['logps/chosen'];
-  expect(logps).not.toBeCloseTo(stepsOf(first)[0]!.preference!['logps/chosen'], 1);
+  expect(logps).not.toBeCloseTo(stepsOf(first)[0]!.preference!['logps/chosen']!, 1);
   const stopped = await run(spec, {
     ...options,
     onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 3 && stop('pause'),
@@ -241,6 +251,8 @@ test('jobs with unlike losses share passes, and have the same bytes as alone', a
     [preferring({ loss: 'sigmoid', sft_weight: 0.3 }, { training: { seed: 1 } }), {}],
     [preferring({ loss: 'orpo' }, { training: { seed: 2 } }), {}],
     [preferring({ loss: 'simpo' }, { training: { seed: 3 }, lora: { target_modules: ['q_proj', 'lm_head'] } }), {}],
+    [preferring({ loss: 'kto', beta: 0.5 }, { training: { seed: 5 } }), { base: answers }],
+    [preferring({ loss: 'apo_zero_unpaired' }, { training: { seed: 6 } }), { base: answers }],
     [aJob({ training: { seed: 4 } }), { base: texts }],
   ];
   const alone: string[] = [];
@@ -253,6 +265,77 @@ test('jobs with unlike losses share passes, and have the same bytes as alone', a
   expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
   if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
   expect(await Promise.all(together.map(weightsOf))).toEqual(alone);
+});
+
+describe('a job on answers with a label', () => {
+  const spec = preferring(
+    { loss: 'kto', beta: 0.5 },
+    { validation: { split: 0.2 }, training: { epochs: 4, batch_size: 2, gradient_accumulation_steps: 2 } },
+  );
+  const options = () => ({ base: answers });
+  let whole: Ran;
+  beforeAll(async () => {
+    whole = await run(spec, options());
+  });
+
+  test('makes wanted answers more likely than unwanted ones, also of rows that it has not seen', () => {
+    expect(whole.error).toBeNull();
+    const { evaluation_before: before, evaluation_after: after } = whole.outcome!.result;
+    expect(before!.perplexity).toBeNull();
+    expect(before!.preference!.kl).toBeCloseTo(0, 4);
+    expect(before!.loss).toBeCloseTo(0.5, 6);
+    expect(after!.loss).toBeLessThan(before!.loss);
+    expect(after!.preference!['rewards/margins']).toBeGreaterThan(0.3);
+    expect(stepsOf(whole).every(({ preference }) => preference!.kl! >= 0)).toBe(true);
+    expect(stepsOf(whole).some(({ preference }) => preference!.kl! > 0)).toBe(true);
+  });
+
+  test('reports its labels, and how far the reference is', () => {
+    const { report } = whole.outcome!;
+    const { desirable, undesirable } = report.labels!;
+    expect(desirable + undesirable).toBe(11);
+    expect(report.preference).toBeUndefined();
+    expect(report.rendered).toMatchObject({ label: true });
+    expect(readByReference(whole).at(-1)).toEqual({ pairs: 14, total_pairs: 14 });
+  });
+
+  test('continues as if it had never stopped, with the reference that is kept', async () => {
+    const stopped = await run(spec, {
+      ...options(),
+      onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 5 && stop('pause'),
+    });
+    expect(stopped.error).toMatchObject({ code: 'cancelled' });
+    const { checkpointFolder } = stopped;
+    const resumed = await run(spec, { ...options(), checkpointFolder });
+    expect(readByReference(resumed)).toEqual([]);
+    expect(await weightsOf(resumed)).toEqual(await weightsOf(whole));
+  });
+
+  test('is the same job in micro-batches of another size', async () => {
+    const changed = structuredClone(spec);
+    Object.assign(changed.training, { batch_size: 4, gradient_accumulation_steps: 1 });
+    const steps = stepsOf(await run(changed, options()));
+    expect(steps).toHaveLength(stepsOf(whole).length);
+    for (const [index, { loss, preference }] of stepsOf(whole).entries()) {
+      expect(steps[index]!.loss).toBeCloseTo(loss, 5);
+      expect(steps[index]!.preference!.kl).toBeCloseTo(preference!.kl!, 4);
+    }
+  });
+
+  test('has the adapter that it continues as its reference', async () => {
+    const second = await run(spec, { ...options(), initialAdapterFolder: whole.outputFolder });
+    expect(second.error).toBeNull();
+    for (const { preference } of [second.outcome!.result.evaluation_before!, stepsOf(second)[0]!]) {
+      expect(preference!.kl).toBeCloseTo(0, 4);
+      expect(preference!['rewards/margins'] ?? 0).toBeCloseTo(0, 4);
+    }
+  });
+
+  test('leaves no tensor behind', async () => {
+    const before = liveTensorCount();
+    await run(spec, options());
+    expect(liveTensorCount()).toBe(before);
+  });
 });
 
 test('losses without a reference need none', async () => {

@@ -1,11 +1,11 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type ObjectiveRequest, objectiveOf, type PreferenceMetrics } from '@lorasmith/contracts';
+import { isLabelLoss, type ObjectiveRequest, objectiveOf, type PreferenceMetrics } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder } from '@lorasmith/models';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
-import type { PairExamples, TokenPair } from '@lorasmith/planning';
+import type { LabelledExamples, PairExamples } from '@lorasmith/planning';
 import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
@@ -15,7 +15,8 @@ import { readJson, readTensors } from '../../check-reference/reference-case.js';
 import { optimizerStep, type StepResult } from '../../optimizer-step.js';
 import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import { objectiveOn } from '../objectives.js';
-import { judgedPairs, pairBatchOf } from './pair-batch.js';
+import { JudgedAnswers, partnersWithin } from './judged-answers.js';
+import { JudgedPairs } from './judged-pairs.js';
 import type { Preference } from './preference.js';
 
 const FIXTURES = new URL('../../../../../test/fixtures/preferences/', import.meta.url).pathname;
@@ -36,16 +37,27 @@ interface Pairs {
   pairs: { prompt: number[]; chosen: number[]; rejected: number[] }[];
 }
 
+interface Answers {
+  answers_per_step: number;
+  answers: { prompt: number[]; completion: number[]; label: boolean }[];
+}
+
+/** Rows of a step, in either file. */
+const ROWS_PER_STEP = 4;
+
 /** Sums of some ten tokens and means of four pairs in float32, after steps that start from gradients in other roundings. */
 const TOLERANCE = { loss: 1e-5, metric: 1e-5, gradient: 1e-5, trained: 1e-5 };
 
 describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
   let decoder: Decoder;
   let pairs: Pairs;
+  let answers: Answers;
   beforeAll(async () => {
     configureKernels(kernels);
     decoder = await loadDecoder(await readModelFolder(join(FIXTURES, 'base')), 'float32');
     pairs = await readJson<Pairs>(FIXTURES, 'pairs.json');
+    answers = await readJson<Answers>(FIXTURES, 'answers.json');
+    expect([pairs.pairs_per_step, answers.answers_per_step]).toEqual([ROWS_PER_STEP, ROWS_PER_STEP]);
   });
   afterAll(() => {
     decoder.dispose();
@@ -64,23 +76,29 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     const settings = objectiveOf(objective);
     const initial = await readPeftFolder(join(folder, 'adapter_init'));
     const adapter = adapterOf(initial);
-    const examples = examplesOf(pairs);
-    const all = Array.from({ length: examples.count }, (_, i) => i);
-    const scored = pairBatchOf(judgedPairs(examples, settings, null), all, 1);
+    const all = Array.from({ length: pairs.pairs.length }, (_, index) => index);
+    const steps = cut(all, Array<number>(all.length / ROWS_PER_STEP).fill(ROWS_PER_STEP));
+    const judged = (reference: Float32Array | null) => {
+      if (!isLabelLoss(settings.loss)) return new JudgedPairs(pairExamples(pairs), settings, reference);
+      const partners = partnersWithin(steps, all.length);
+      return new JudgedAnswers({ examples: labelledExamples(answers), settings, partners, maxTokens: 64, reference });
+    };
+    const unknown = judged(null);
     const isContinued = name.startsWith('continued');
-    const reference = (objectiveOn(decoder, 'preference') as Preference).scores(scored, {
+    const scores = (objectiveOn(decoder, 'preference') as Preference).scores(unknown.scored(all), {
       adapters: isContinued ? [{ adapter }] : [],
     });
-    const source = batchSource(decoder, judgedPairs(examples, settings, hasReference(name) ? reference : null));
+    const source = batchSource(decoder, judged(unknown.referenceScores > 0 ? scores : null));
     const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
     const passes = new PassScheduler().join();
     const results: StepResult[] = [];
     let gradients: Map<string, { a: Float32Array; b: Float32Array }> | null = null;
-    for (let first = 0; first < examples.count; first += pairs.pairs_per_step) {
-      const microBatches = cut(all.slice(first, first + pairs.pairs_per_step), sizes);
-      gradients ??= gradientOf(adapter, [...source.batches(microBatches)], pairs.pairs_per_step);
+    for (const step of steps) {
+      const microBatches = cut(step, sizes);
+      const batches = () => source.batches(microBatches, { adapters: [{ adapter }], passes });
+      gradients ??= await gradientOf(adapter, batches(), ROWS_PER_STEP);
       const stepSettings = { seed: 0, max_grad_norm: null, learningRate, recomputedLayers: 0 };
-      results.push(await optimizerStep(adapter, optimizer, source.batches(microBatches), stepSettings, passes));
+      results.push(await optimizerStep(adapter, optimizer, batches(), stepSettings, passes));
     }
     const trained = adapter.toPeft('base');
     optimizer.dispose();
@@ -91,7 +109,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
   describe.each(CASES)('%s', (name) => {
     test.each([
       { cut: 'one batch', sizes: [4] },
-      { cut: 'micro-batches of one and three pairs', sizes: [1, 3] },
+      { cut: 'micro-batches of one and three rows', sizes: [1, 3] },
     ])('is what TRL trains, in $cut', async ({ sizes }) => {
       const folder = join(FIXTURES, name);
       const expected = await readJson<Case>(folder, 'case.json');
@@ -106,10 +124,13 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
           // Without its weight, the likelihood is not computed.
           if (metric === 'nll_loss' && !('nll_loss' in found)) continue;
           // Before the first step both rewards are 0, up to rounding.
-          if (metric === 'rewards/accuracies' && step === 0 && hasReference(name)) continue;
+          if (metric === 'rewards/accuracies' && step === 0 && !/^(cpo|simpo|orpo|head)/.test(name)) continue;
           const difference = Math.abs(found[metric as keyof PreferenceMetrics]! - value);
           expect(difference, `${metric} of step ${step}`).toBeLessThan(TOLERANCE.metric * Math.max(1, Math.abs(value)));
         }
+        // TRL has no accuracies of answers with a label, and no likelihood beside the loss of DPO.
+        const known = [...Object.keys(wanted), 'rewards/accuracies', 'nll_loss'];
+        expect(Object.keys(found).filter((metric) => !known.includes(metric))).toEqual([]);
       }
 
       const wanted = await readTensors(join(folder, 'gradients.safetensors'));
@@ -140,12 +161,13 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     const before = liveTensorCount();
     await train('sigmoid', [2, 2]);
     await train('head', [4]);
+    await train('kto', [2, 2]);
     expect(liveTensorCount()).toBe(before);
   });
 
   /** The gradients of the mean of some batches. */
-  function gradientOf(adapter: LoraAdapter, batches: readonly Batch[], count: number) {
-    for (const batch of batches) {
+  async function gradientOf(adapter: LoraAdapter, batches: AsyncIterable<Batch>, count: number) {
+    for await (const batch of batches) {
       const { losses, correct } = batch.lossAndGradients({ adapters: [{ adapter }] });
       losses.dispose();
       correct.dispose();
@@ -158,33 +180,44 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
   }
 });
 
-/** Losses that TRL's DPO trainer made. */
-function hasReference(name: string): boolean {
-  return !/^(cpo|simpo|orpo|head)/.test(name);
-}
-
-function examplesOf({ pairs }: Pairs): PairExamples {
-  const sequence = (prompt: number[], answer: number[]): TokenPair['chosen'] => ({
+function sequenceOf(prompt: number[], answer: number[]) {
+  return {
     ids: Int32Array.of(...prompt, ...answer),
     trained: Uint8Array.from([...prompt.map(() => 0), ...answer.map(() => 1)]),
-  });
+  };
+}
+
+function pairExamples({ pairs }: Pairs): PairExamples {
   const all = pairs.map(({ prompt, chosen, rejected }) => ({
-    chosen: sequence(prompt, chosen),
-    rejected: sequence(prompt, rejected),
+    chosen: sequenceOf(prompt, chosen),
+    rejected: sequenceOf(prompt, rejected),
   }));
-  const lengthOf = (index: number) => all[index]!.chosen.ids.length + all[index]!.rejected.ids.length;
-  const labelsOf = (index: number) => pairs[index]!.chosen.length + pairs[index]!.rejected.length;
-  const sum = (of: (index: number) => number) => all.reduce((total, _, index) => total + of(index), 0);
+  const lengths = all.map(({ chosen, rejected }) => chosen.ids.length + rejected.ids.length);
+  const labels = pairs.map(({ chosen, rejected }) => chosen.length + rejected.length);
+  return { kind: 'preference', ...sideOf(lengths, labels), pair: (index) => all[index]! };
+}
+
+function labelledExamples({ answers }: Answers): LabelledExamples {
+  const all = answers.map(({ prompt, completion, label }) => ({ sequence: sequenceOf(prompt, completion), label }));
+  const lengths = all.map(({ sequence }) => sequence.ids.length);
+  const side = sideOf(
+    lengths,
+    answers.map(({ completion }) => completion.length),
+  );
+  return { kind: 'labelled', ...side, answer: (index) => all[index]!, label: (index) => all[index]!.label };
+}
+
+/** Examples of these lengths, with so many labels each. */
+function sideOf(lengths: readonly number[], labels: readonly number[]) {
+  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
   return {
-    kind: 'preference',
-    count: all.length,
-    tokens: sum(lengthOf),
-    trainedTokens: sum(labelsOf),
-    longest: Math.max(...all.map((_, index) => lengthOf(index))),
-    lengthOf,
-    labelsOf,
-    lineOf: (index) => index + 1,
-    pair: (index) => all[index]!,
+    count: lengths.length,
+    tokens: sum(lengths),
+    trainedTokens: sum(labels),
+    longest: Math.max(...lengths),
+    lengthOf: (index: number) => lengths[index]!,
+    labelsOf: (index: number) => labels[index]!,
+    lineOf: (index: number) => index + 1,
   };
 }
 

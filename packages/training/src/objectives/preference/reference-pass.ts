@@ -1,24 +1,23 @@
 import { readReference, writeReference } from '@lorasmith/artifacts';
-import { hasReference, type NewJobEvent, type PreferenceObjective, ProductError } from '@lorasmith/contracts';
+import { type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import type { LoadedModel } from '@lorasmith/models';
-import type { PairExamples } from '@lorasmith/planning';
-import { FORWARD_SHARE, inOrder } from '../../evaluate.js';
+import { inOrder } from '../../evaluate.js';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import { throwIfStopped } from '../../stop.js';
+import { FORWARD_SHARE } from '../../turn.js';
 import type { PassOptions } from '../objective.js';
 import { objectiveOn } from '../objectives.js';
-import { judgedPairs, pairBatchOf } from './pair-batch.js';
+import type { JudgedExamples } from './judged-examples.js';
 import type { Preference } from './preference.js';
 
 export interface ReferenceOptions {
-  settings: PreferenceObjective;
-  /** The pairs to train on, and those to evaluate on. */
-  training: PairExamples;
-  validation: PairExamples | null;
+  /** The examples to train on, and those to evaluate on. Their reference is not known. */
+  training: JudgedExamples;
+  validation: JudgedExamples | null;
   base: LoadedModel;
   /** The adapter that the run began from; none: the base alone is the reference. */
   adapters: PassOptions['adapters'];
-  /** Pairs of a pass. */
+  /** Examples of a pass. */
   batchSize: number;
   /** The identity of the run, under which they are kept in the folder. */
   run: string;
@@ -29,7 +28,7 @@ export interface ReferenceOptions {
   onEvent(event: NewJobEvent): void;
 }
 
-/** `[pairs, 2]` of the pairs to train on, and of those to evaluate on. */
+/** `[examples, referenceScores]` of the examples to train on, and of those to evaluate on. */
 export interface References {
   training: Float32Array;
   validation: Float32Array | null;
@@ -46,22 +45,24 @@ const PROGRESS_EVERY_MS = 500;
  * @throws ProductError `cancelled`, with what is computed so far kept; `storage_full`, `non_finite_loss`
  */
 export async function referencesOf(options: ReferenceOptions): Promise<References | null> {
-  const { settings, training, validation, folder, run } = options;
-  if (!hasReference(settings.loss)) return null;
-  const pairs = training.count + (validation?.count ?? 0);
-  const scores = (await readReference(folder, { run, pairs })) ?? new Float32Array(2 * pairs).fill(Number.NaN);
+  const { training, validation, folder, run } = options;
+  const width = training.referenceScores;
+  if (width === 0) return null;
+  const rows = training.count + (validation?.count ?? 0);
+  const scores = (await readReference(folder, { run, rows, width })) ?? new Float32Array(width * rows).fill(Number.NaN);
   if (scores.some(Number.isNaN)) await compute(options, scores);
   return {
-    training: scores.subarray(0, 2 * training.count),
-    validation: validation && scores.subarray(2 * training.count),
+    training: scores.subarray(0, width * training.count),
+    validation: validation && scores.subarray(width * training.count),
   };
 }
 
 /** Fills in what is missing. */
 async function compute(options: ReferenceOptions, scores: Float32Array): Promise<void> {
-  const { settings, training, validation, base, adapters, batchSize, run, folder, passes, signal, pause } = options;
+  const { training, validation, base, adapters, batchSize, run, folder, passes, signal, pause } = options;
   const objective = objectiveOn(base, 'preference') as Preference;
-  const total = scores.length / 2;
+  const width = training.referenceScores;
+  const total = scores.length / width;
   let known = 0;
   let [savedMs, toldMs] = [performance.now(), Number.NEGATIVE_INFINITY];
   const tell = () => {
@@ -69,25 +70,25 @@ async function compute(options: ReferenceOptions, scores: Float32Array): Promise
     options.onEvent({ type: 'reference-progressed', data: { pairs: known, total_pairs: total } });
   };
   const save = async () => {
-    await passes.beside(() => writeReference(folder, { run, scores }));
+    await passes.beside(() => writeReference(folder, { run, scores, width }));
     savedMs = performance.now();
   };
   const sides = validation === null ? [training] : [training, validation];
   let first = 0;
   try {
     for (const side of sides) {
-      const own = scores.subarray(2 * first, 2 * (first + side.count));
+      const own = scores.subarray(width * first, width * (first + side.count));
       for (const indices of inOrder(side.count, batchSize)) {
         if (performance.now() - toldMs > PROGRESS_EVERY_MS) tell();
         known += indices.length;
-        if (!indices.some((index) => Number.isNaN(own[2 * index]!))) continue;
+        if (!indices.some((index) => Number.isNaN(own[width * index]!))) continue;
         throwIfStopped(signal);
-        const batch = pairBatchOf(judgedPairs(side, settings, null), indices, 1);
+        const batch = side.scored(indices);
         const found = await passes.turn(FORWARD_SHARE * batch.tokens.ids.length, () =>
           objective.scores(batch, { adapters }),
         );
         if (!found.every(Number.isFinite)) throw notFinite(side.lineOf(indices[0]!));
-        own.set(found, 2 * indices[0]!);
+        own.set(found, width * indices[0]!);
         if (pause?.aborted) throw new ProductError('cancelled', 'Training paused. Another trainer process resumes it.');
         if (performance.now() - savedMs > SAVE_EVERY_MS) await save();
       }
@@ -106,7 +107,7 @@ function notFinite(line: number): ProductError {
   return new ProductError('non_finite_loss', message);
 }
 
-/** Share of pairs whose chosen answer the reference finds more likely. */
+/** Share of pairs whose chosen answer the reference finds more likely. @param scores `[pairs, 2]` */
 export function shareRight(scores: Float32Array): number {
   let right = 0;
   for (let pair = 0; pair < scores.length / 2; pair++) if (scores[2 * pair]! > scores[2 * pair + 1]!) right++;

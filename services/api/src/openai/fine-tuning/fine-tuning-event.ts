@@ -19,7 +19,7 @@ function saidOf(event: JobEvent): Said {
     case 'tokenizing-progressed':
       return { message: `Tokenized ${event.data.rows} of ${event.data.total_rows} rows` };
     case 'reference-progressed':
-      return { message: `The reference has read ${event.data.pairs} of ${event.data.total_pairs} pairs` };
+      return { message: `The reference has read ${event.data.pairs} of ${event.data.total_pairs} rows` };
     case 'report-ready': {
       const { steps, rows, warnings } = event.data.report;
       const message = `Files validated: training ${steps.total} steps on ${rows.training} rows`;

@@ -1,0 +1,146 @@
+import type { PreferenceObjective } from '@lorasmith/contracts';
+import type { LabelledAnswer, LabelledExamples } from '@lorasmith/planning';
+import type { StepContext } from '../step-context.js';
+import { answerLoss } from './answer-losses.js';
+import type { JudgedExamples, ScoresOf } from './judged-examples.js';
+import {
+  type JudgedSequence,
+  type Judgement,
+  type PreferenceBatch,
+  type SequenceBatch,
+  type SequenceSums,
+  sequenceBatchOf,
+} from './preference-batch.js';
+
+export interface JudgedAnswersOptions {
+  examples: LabelledExamples;
+  settings: PreferenceObjective;
+  /** `[answers]` the answer whose completion each prompt is paired with; see {@link partnersWithin}. */
+  partners: Int32Array;
+  /** Most tokens of a sequence. A prompt with the answer to another may have more, and is then cut. */
+  maxTokens: number;
+  /** `[answers, referenceScores]`; null while it is computed. */
+  reference: Float32Array | null;
+}
+
+/** Answers with a label, with what a job's loss needs of them. */
+export class JudgedAnswers implements JudgedExamples {
+  readonly kind = 'preference';
+  readonly count: number;
+  /** One of the answer itself, and for kto one of its partner's answer to the same prompt. */
+  readonly referenceScores: 1 | 2;
+  readonly #options: JudgedAnswersOptions;
+
+  constructor(options: JudgedAnswersOptions) {
+    this.count = options.examples.count;
+    this.referenceScores = options.settings.loss === 'kto' ? 2 : 1;
+    this.#options = options;
+  }
+
+  lengthOf(index: number): number {
+    return this.#options.examples.lengthOf(index);
+  }
+
+  lineOf(index: number): number {
+    return this.#options.examples.lineOf(index);
+  }
+
+  batch(indices: ArrayLike<number>, { divergence }: StepContext): PreferenceBatch {
+    const { examples, settings } = this.#options;
+    const answers = Array.from(indices, (index) => examples.answer(index));
+    const judges = answers.map(({ label }, place) => {
+      const reference = this.#referenceOf(indices[place]!, 0);
+      const judge = ([own]: readonly SequenceSums[]) => judgeAnswer(own!, { settings, label, reference, divergence });
+      return { sequences: 1, judge };
+    });
+    return { ...sequenceBatchOf(answers.map(sequenceOf)), judges };
+  }
+
+  scored(indices: ArrayLike<number>): SequenceBatch {
+    const { examples } = this.#options;
+    const own = (index: number) => sequenceOf(examples.answer(index));
+    return sequenceBatchOf(
+      Array.from(indices).flatMap((index) =>
+        this.referenceScores === 2 ? [own(index), this.#mismatched(index)] : [own(index)],
+      ),
+    );
+  }
+
+  /** The divergence is that of the answers to other prompts of the step, as the model is before it. */
+  async context(batches: readonly ArrayLike<number>[], scoresOf: ScoresOf): Promise<StepContext> {
+    const context = { likelihoodShare: 0, divergence: 0 };
+    if (this.referenceScores === 1) return context;
+    let [sum, count] = [0, 0];
+    for (const indices of batches) {
+      const scores = await scoresOf(sequenceBatchOf(Array.from(indices, (index) => this.#mismatched(index))));
+      for (const [place, score] of scores.entries()) sum += score - this.#referenceOf(indices[place]!, 1);
+      count += indices.length;
+    }
+    return { ...context, divergence: Math.max(0, sum / count) };
+  }
+
+  /** The prompt of an answer with the answer of its partner. */
+  #mismatched(index: number): JudgedSequence {
+    const { examples, partners, maxTokens } = this.#options;
+    const { sequence: own } = examples.answer(index);
+    const { sequence: other } = examples.answer(partners[index]!);
+    const [prompt, completion] = [own.trained.indexOf(1), other.trained.indexOf(1)];
+    const length = Math.min(maxTokens, prompt + other.ids.length - completion);
+    const ids = new Int32Array(length);
+    const trained = new Uint8Array(length);
+    ids.set(own.ids.subarray(0, prompt));
+    ids.set(other.ids.subarray(completion, completion + length - prompt), prompt);
+    trained.set(other.trained.subarray(completion, completion + length - prompt), prompt);
+    return { ids, labels: trained, answer: trained };
+  }
+
+  #referenceOf(index: number, score: 0 | 1): number {
+    return this.#options.reference![this.referenceScores * index + score]!;
+  }
+}
+
+/**
+ * The partner of each answer: the one before it in its step, of the first the last. So the answers of a step are all read once with
+ * another prompt, as in TRL.
+ * @param steps the answers of each step
+ */
+export function partnersWithin(steps: Iterable<ArrayLike<number>>, count: number): Int32Array {
+  const partners = new Int32Array(count);
+  for (const answers of steps) {
+    for (let i = 0; i < answers.length; i++)
+      partners[answers[i]!] = answers[(i + answers.length - 1) % answers.length]!;
+  }
+  return partners;
+}
+
+function sequenceOf({ sequence }: LabelledAnswer): JudgedSequence {
+  return { ids: sequence.ids, labels: sequence.trained, answer: sequence.trained };
+}
+
+/** The terms of an answer's loss besides its log-probability. */
+interface AnswerTerms {
+  settings: PreferenceObjective;
+  label: boolean;
+  /** Its log-probability under the reference. */
+  reference: number;
+  divergence: number;
+}
+
+function judgeAnswer(own: SequenceSums, { settings, label, reference, divergence }: AnswerTerms): Judgement {
+  const { beta } = settings;
+  const logRatio = own.answer - reference;
+  const { loss, slope } = answerLoss({ logRatio, label, divergence }, settings);
+  const figures = { reward: beta * logRatio, logp: own.answer };
+  return {
+    loss,
+    weights: [{ ofAnswer: -slope, ofPrompt: 0 }],
+    figures: {
+      chosen: label ? figures : null,
+      rejected: label ? null : figures,
+      isRight: label ? logRatio > divergence : logRatio < divergence,
+      likelihood: null,
+      logOdds: null,
+      kl: divergence,
+    },
+  };
+}

@@ -1,0 +1,16 @@
+import type { ActingAdapter } from '@lorasmith/models';
+import type { PassTurn } from '../turn.js';
+
+/** The model as it is, for passes that only read it. */
+export interface ForwardRun {
+  adapters: readonly ActingAdapter[];
+  passes: { turn: PassTurn };
+}
+
+/** The facts that batches share which are averaged together: those of a step, or of an evaluation. */
+export interface StepContext {
+  /** The share of a token in a mean that is weighed against a mean over pairs: pairs by tokens of all these examples. */
+  likelihoodShare: number;
+  /** An estimate of how much the model differs from its reference, in nats; 0 for a loss that does not ask. */
+  divergence: number;
+}
