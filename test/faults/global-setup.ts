@@ -6,7 +6,7 @@ import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { writeTinyLlama } from '../tiny-llama.js';
 import { submit, type Undisturbed } from './stand/accepted-jobs.js';
 import { startStand } from './stand/fault-stand.js';
-import { BASE_MODEL } from './stand/jobs-of-the-suite.js';
+import { BASE_MODEL, JOB_KINDS } from './stand/jobs-of-the-suite.js';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -32,7 +32,7 @@ export default async function globalSetup({ provide }: TestProject): Promise<() 
     await Promise.all([stand.startRegistry(), stand.startWorker('undisturbed')]);
     await stand.startApi();
     const results: Partial<Undisturbed> = {};
-    for (const kind of ['short', 'long'] as const) {
+    for (const kind of JOB_KINDS) {
       const { id } = await submit(stand, kind);
       const job = await stand.client.waitForJob(id);
       if (job.status !== 'succeeded') throw new Error(`the undisturbed job failed: ${JSON.stringify(job.error)}`);

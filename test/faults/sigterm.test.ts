@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, type Strike, startStand } from './stand/fault-stand.js';
+import type { JobKind } from './stand/jobs-of-the-suite.js';
 import { anAdapter, mergedWeights, mergeUnderWay } from './stand/merging.js';
 import { continueProcess } from './stand/processes.js';
 import { beginUpload } from './stand/slow-upload.js';
@@ -36,13 +37,15 @@ describe('the worker', () => {
     if (!worker.running) await startNext();
   });
 
-  test.each<[string, Omit<Strike, 'program' | 'signal'>]>([
+  test.each<[string, Omit<Strike, 'program' | 'signal'>, JobKind?]>([
     ['while its trainer loads', { call: 'open', when: 'after', path: 'model\\.safetensors$' }],
     ['while its trainer writes a checkpoint', { call: 'write', when: 'after', path: '/checkpoints/', skip: 2 }],
     ['while its trainer writes the adapter', { call: 'write', when: 'after', path: '/attempt-1/adapter_model' }],
-  ])('%s', async (_, strike) => {
+    ['while its trainer quantizes', { call: 'open', when: 'after', path: 'model\\.safetensors$' }, 'nf4'],
+    ['in a checkpoint on a quantized base', { call: 'write', when: 'after', path: '/checkpoints/', skip: 2 }, 'nf4'],
+  ])('%s', async (_, strike, kind = 'short') => {
     const { struck } = await stand.plan({ program: 'trainer/child-main.js', ...strike, signal: 'SIGSTOP' });
-    const accepted = await submit(stand, 'short');
+    const accepted = await submit(stand, kind);
     await struck();
     const trainer = await stand.trainer();
     worker.signal('SIGTERM');

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Strike, startStand } from './stand/fault-stand.js';
+import type { JobKind } from './stand/jobs-of-the-suite.js';
 import { canLimitMemory, limitMemory } from './stand/memory-limit.js';
 import { continueProcess } from './stand/processes.js';
 
@@ -11,6 +12,8 @@ const trainer = { program: 'trainer/child-main.js' } as const;
 const undisturbed = inject('undisturbed');
 const limitable = await canLimitMemory();
 if (!limitable) console.log('trainer-killed: memory is not limited, since this system has no prlimit');
+/** A checkpoint of a long job that no attempt is beyond when it is killed. */
+const HELD_STEP = 100;
 let stand: FaultStand;
 
 beforeAll(async () => {
@@ -23,7 +26,7 @@ beforeAll(async () => {
 afterAll(() => stand?.close());
 
 describe('SIGKILL at an exact file operation of the trainer', () => {
-  test.each<[string, Omit<Strike, 'program'>]>([
+  test.each<[string, Omit<Strike, 'program'>, JobKind?]>([
     ['tokenizing, before the tokens appear', { call: 'rename', when: 'before', path: '/tokens/ds_' }],
     ['tokenizing, after the tokens appeared', { call: 'rename', when: 'after', path: '/tokens/ds_' }],
     ['reading the base model', { call: 'open', when: 'after', path: 'tiny-llama/model\\.safetensors$' }],
@@ -32,10 +35,21 @@ describe('SIGKILL at an exact file operation of the trainer', () => {
     ['after a checkpoint appeared', { call: 'rename', when: 'after', path: '/checkpoints/', skip: 1 }],
     ['writing the adapter', { call: 'write', when: 'after', path: '/attempt-1/adapter_model' }],
     ['when the adapter is written', { call: 'rename', when: 'after', path: '/attempt-1/adapter_model' }],
-  ])('%s', async (_, strike) => {
+    ['quantizing the base model', { call: 'open', when: 'after', path: 'tiny-llama/model\\.safetensors$' }, 'nf4'],
+    [
+      'after a checkpoint on a quantized base',
+      { call: 'rename', when: 'after', path: '/checkpoints/', skip: 1 },
+      'nf4',
+    ],
+    [
+      'writing the adapter of a quantized base',
+      { call: 'write', when: 'after', path: '/attempt-1/adapter_model' },
+      'nf4',
+    ],
+  ])('%s', async (_, strike, kind = 'short') => {
     await stand.removeTokens();
     const { struck } = await stand.plan({ ...trainer, ...strike });
-    const accepted = await submit(stand, 'short');
+    const accepted = await submit(stand, kind);
     await struck();
     const [job] = await accountFor(stand, [accepted], undisturbed);
     expect(job).toMatchObject({ status: 'succeeded', attempts: 2 });
@@ -44,9 +58,11 @@ describe('SIGKILL at an exact file operation of the trainer', () => {
 
 describe('a signal during training', () => {
   test.each(['SIGKILL', 'SIGSEGV', 'SIGABRT'] as const)('%s', async (signal) => {
+    await stand.holdAt(HELD_STEP);
     const accepted = await submit(stand, 'long');
     await when(stand, accepted, 'it trains', isTraining);
     process.kill((await stand.trainer()).pid, signal);
+    await stand.release();
     const [job] = await accountFor(stand, [accepted], undisturbed);
     expect(job).toMatchObject({ status: 'succeeded', attempts: 2 });
   });
@@ -67,6 +83,7 @@ test.skipIf(!limitable)('memory that runs out before the engine is loaded', asyn
 });
 
 test('a trainer that dies at every attempt fails the job clearly and keeps its checkpoints', async () => {
+  await stand.holdAt(HELD_STEP);
   const accepted = await submit(stand, 'long');
   for (let attempt = 1; attempt <= 3; attempt++) {
     await when(
@@ -77,6 +94,7 @@ test('a trainer that dies at every attempt fails the job clearly and keeps its c
     );
     process.kill((await stand.trainer()).pid, 'SIGKILL');
   }
+  await stand.release();
   const [job] = await accountFor(stand, [accepted], undisturbed);
   expect(job).toMatchObject({ status: 'failed', attempts: 3, error: { code: 'out_of_memory' } });
 });

@@ -18,6 +18,7 @@ const CASES = [
   ...readdirSync(join(FIXTURES, 'families'), { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
     .map(({ name }) => join(FIXTURES, 'families', name)),
+  ...['nf4-nested', 'fp8-blocks'].map((name) => join(FIXTURES, 'quantized', name)),
 ];
 
 describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), folder })))('$name', ({ folder }) => {

@@ -143,6 +143,18 @@ const SPECS: [string, JobSpec][] = [
       training: { epochs: 3, optimizer: 'adamw_8bit', checkpoint_every_steps: 3 },
     }),
   ],
+  [
+    'a base quantized to NF4, in bfloat16',
+    aJob({
+      samples: { prompts: PROMPTS, every_steps: 2, max_tokens: 5 },
+      lora: { dropout: 0.2 },
+      validation: EVERY_OTHER,
+      training: {
+        ...{ epochs: 3, eval_every_steps: 2, checkpoint_every_steps: 3 },
+        ...{ base_quantization: 'nf4', precision: 'bfloat16' },
+      },
+    }),
+  ],
 ];
 
 describe.each(SPECS)('%s', (_, spec) => {

@@ -1,16 +1,22 @@
 import type { DatasetId, JobRequest } from '../../../packages/contracts/src/index.js';
 
-/** `short`: takes a second. `long`: trains for some seconds with many checkpoints, so that a fault can interrupt it. */
-export type JobKind = 'short' | 'long';
+/**
+ * `short`: takes a second. `long`: trains for some seconds with many checkpoints, so that a fault can interrupt it. `nf4`: a
+ * short one on a base that is quantized as it is read.
+ */
+export const JOB_KINDS = ['short', 'long', 'nf4'] as const;
+export type JobKind = (typeof JOB_KINDS)[number];
 
 export const BASE_MODEL = 'tiny-llama';
 
 const ROWS = Array.from({ length: 24 }, (_, i) => ({ prompt: `Say ${i}.`, completion: `It is ${i}.` }));
 export const DATASET_TEXT = `${ROWS.map((row) => JSON.stringify(row)).join('\n')}\n`;
 
+const SHORT = { max_steps: 12, checkpoint_every_steps: 3 };
 const TRAINING = {
-  short: { max_steps: 12, checkpoint_every_steps: 3 },
+  short: SHORT,
   long: { max_steps: 200, checkpoint_every_steps: 10 },
+  nf4: { ...SHORT, base_quantization: 'nf4', precision: 'bfloat16' },
 } as const satisfies Record<JobKind, JobRequest['training']>;
 
 /** Always the same request, so that every run, disturbed or not, must produce the same bytes. */
