@@ -192,7 +192,7 @@ export function modelOf({ LLAMA_NAMES, layerLinears }, name, shape) {
     modules: linears.map(({ name: module, inFeatures, outFeatures }) => {
       return { name: module, in_features: inFeatures, out_features: outFeatures };
     }),
-    ...{ headModule: null, untiedByFiles: false, weightBytes: 0, dtype: 'bfloat16' },
+    ...{ parameters: [], headModule: null, untiedByFiles: false, weightBytes: 0, dtype: 'bfloat16' },
     parameterCount: numbers + (tiedHead ? 1 : 2) * vocab * hidden,
   };
   return { ...model, architecture };

@@ -258,7 +258,12 @@ export function clientOver(transport: HttpTransport) {
      */
     streamAdapter: (
       id: string,
-      query: { weights?: 'adapter' | 'merged'; format?: 'tar' | 'safetensors' | 'gguf'; type?: GgufTensorType } = {},
+      query: {
+        weights?: 'adapter' | 'merged';
+        layout?: 'peft' | 'per-expert';
+        format?: 'tar' | 'safetensors' | 'gguf';
+        type?: GgufTensorType;
+      } = {},
       { signal }: CallOptions = {},
     ): Promise<DownloadStream> =>
       streamDownload(transport, { path: `/adapters/${encodeURIComponent(id)}`, query: { ...query } }, signal),

@@ -19,6 +19,8 @@ export type DownloadDestination = { file: string } | { folder: string };
 export interface DownloadAdapterOptions extends DownloadOptions {
   /** `adapter`: the PEFT folder. `merged`: the complete model with the adapter merged in. @defaultValue 'adapter' */
   weights?: 'adapter' | 'merged' | undefined;
+  /** `per-expert`: an adapter of experts with layers of each expert, for vLLM and llama.cpp. @defaultValue 'peft' */
+  layout?: 'peft' | 'per-expert' | undefined;
   /** `gguf`: for llama.cpp and Ollama. @defaultValue 'safetensors' */
   format?: 'safetensors' | 'gguf' | undefined;
   /** The type of the matrices, with `gguf`. @defaultValue 'f32' for an adapter, 'f16' for a merged model */
@@ -84,9 +86,10 @@ export function createClient(options: HttpTransportOptions) {
   return { ...client, uploadDataset, importAdapter, downloadAdapter };
 }
 
-function downloadQuery({ weights, format, type }: DownloadAdapterOptions): Record<string, string> {
+function downloadQuery({ weights, layout, format, type }: DownloadAdapterOptions): Record<string, string> {
   return {
     ...(weights === 'merged' ? { weights } : {}),
+    ...(layout === 'per-expert' ? { layout } : {}),
     ...(format === 'gguf' ? { format } : {}),
     ...(type === undefined ? {} : { type }),
   };

@@ -227,10 +227,20 @@ export const GgufTensorType = Type.Enum(['f32', 'f16', 'bf16', 'q8_0'], {
 });
 export type GgufTensorType = Static<typeof GgufTensorType>;
 
+const layout = Type.Optional(
+  Type.Enum(['peft', 'per-expert'], {
+    default: 'peft',
+    description:
+      'per-expert: an adapter of experts with two matrices for each projection of each expert, as vLLM and llama.cpp read it; ' +
+      'it is computed on the first request. An adapter of linear layers alone is the same in both layouts.',
+  }),
+);
+
 /** Query of `GET /adapters/:id`. */
 export const DownloadQuery = Type.Object(
   {
     weights,
+    layout,
     format: Type.Optional(
       Type.Enum(['tar', 'safetensors', 'gguf'], {
         default: 'tar',
@@ -247,6 +257,7 @@ export const DownloadQuery = Type.Object(
 export const AdapterFilesQuery = Type.Object(
   {
     weights,
+    layout,
     format: Type.Optional(
       Type.Enum(['safetensors', 'gguf'], {
         default: 'safetensors',

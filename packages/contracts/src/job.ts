@@ -43,21 +43,29 @@ export const jobLimits = {
 };
 const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
 
-const moduleNames = [
-  // The number of layers in the largest models: a job that continues an adapter may have to name each of them.
-  Type.Array(Type.String({ minLength: 1, maxLength: MAX_MODULE_NAME_CHARACTERS }), {
-    minItems: 1,
-    maxItems: MAX_MODULE_NAMES,
-  }),
-  Type.String({ minLength: 1, maxLength: MAX_MODULE_PATTERN_CHARACTERS }),
-] as const;
+const moduleName = Type.String({ minLength: 1, maxLength: MAX_MODULE_NAME_CHARACTERS });
+// The number of layers in the largest models: a job that continues an adapter may have to name each of them.
+const moduleNames = (minItems: number) => Type.Array(moduleName, { minItems, maxItems: MAX_MODULE_NAMES });
+const moduleExpression = Type.String({ minLength: 1, maxLength: MAX_MODULE_PATTERN_CHARACTERS });
 
-const TargetModules = Type.Union([...moduleNames], {
+const TargetModules = Type.Union([moduleNames(0), moduleExpression], {
   default: 'all-linear',
   description:
     'A list of name suffixes, "all-linear" (every linear layer except the output head), or a regular ' +
-    'expression that must match the whole module name. The output head is adapted where it is named (lm_head).',
+    'expression that must match the whole module name. The output head is adapted where it is named (lm_head). ' +
+    'An empty list adapts target_parameters alone.',
 });
+
+const TargetParameters = Type.Optional(
+  Type.Array(moduleName, {
+    minItems: 1,
+    maxItems: MAX_MODULE_NAMES,
+    description:
+      'Adapt the experts of a mixture too: names of their parameters or ends of these names, such as ' +
+      'mlp.experts.gate_up_proj and mlp.experts.down_proj. Each expert has an A and B of its own. Needs dropout 0. ' +
+      'exclude_modules and layers_to_transform do not apply to them.',
+  }),
+);
 
 /** `additionalProperties: false` refuses keys with line breaks, which the pattern of a record does not match. */
 const modulePattern = <Value extends TSchema>(value: Value, description: string) =>
@@ -70,7 +78,8 @@ export const LoraSettings = Type.Object(
     alpha: Type.Number({ ...alphaBounds, default: 16, description: 'The update is scaled by alpha / r.' }),
     dropout: Type.Number({ minimum: 0, exclusiveMaximum: 1, default: 0, description: 'Dropout on the input of A.' }),
     target_modules: TargetModules,
-    exclude_modules: Type.Union([...moduleNames, Type.Null()], {
+    target_parameters: TargetParameters,
+    exclude_modules: Type.Union([moduleNames(1), moduleExpression, Type.Null()], {
       default: null,
       description:
         'Layers to leave out although target_modules selects them: a list of name suffixes, or a regular ' +

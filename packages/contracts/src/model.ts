@@ -4,12 +4,22 @@ import { ModelOrigin } from './model-pull.js';
 import { Nullable } from './nullable.js';
 import { closed } from './schema-parts.js';
 
-/** A layer that LoRA can adapt. */
+/** A linear layer that LoRA can adapt, or a parameter with the weights of all experts of a layer. */
 export const AdaptableModule = Type.Object(
   {
-    name: Type.String({ description: 'Full module path, such as model.layers.0.self_attn.q_proj.' }),
+    name: Type.String({
+      description:
+        'Full module path, such as model.layers.0.self_attn.q_proj, or that of a parameter, such as model.layers.0.mlp.experts.down_proj.',
+    }),
     in_features: Type.Integer({ minimum: 1 }),
     out_features: Type.Integer({ minimum: 1 }),
+    experts: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description:
+          'Of a parameter: how many experts it has the weights of. in_features and out_features are of each.',
+      }),
+    ),
   },
   { $id: 'AdaptableModule', ...closed },
 );
@@ -66,6 +76,9 @@ export const BaseModelDetail = Type.Object(
     ...BaseModel.properties,
     modules: Type.Array(AdaptableModule, {
       description: 'Every linear layer; last the output head, which "all-linear" leaves out.',
+    }),
+    expert_parameters: Type.Array(AdaptableModule, {
+      description: 'The parameters of experts, which target_parameters selects; empty for a model without experts.',
     }),
     text: Nullable(ModelTextFacts, { description: 'Null for a classifier, and for a model that cannot be used.' }),
   },

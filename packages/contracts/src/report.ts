@@ -60,7 +60,13 @@ export const Report = Type.Object(
         trained: count('Number of parameters in A and B over all targets.'),
         total: count('Number of parameters of base and adapter together.'),
         trained_percent: Type.Number({ minimum: 0, description: '100 × trained / total.' }),
-        modules: Type.Array(Type.String(), { description: 'Full names of the adapted layers.' }),
+        adapted_percent: Type.Optional(
+          Type.Number({
+            minimum: 0,
+            description: "Share of the base model's parameters that are in adapted layers and experts, in percent.",
+          }),
+        ),
+        modules: Type.Array(Type.String(), { description: 'Full names of the adapted layers and parameters.' }),
       },
       closed,
     ),

@@ -57,6 +57,7 @@ test('describes a model with its modules, and an invalid one with its problem', 
   expect(await describeModel(modelsDir, 'broken')).toMatchObject({
     problem: { code: 'model_not_supported' },
     modules: [],
+    expert_parameters: [],
     text: null,
   });
 });

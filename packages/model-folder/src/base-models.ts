@@ -27,7 +27,7 @@ const LISTED_NAMES = 20;
 export async function listModelFolders(modelsDir: string): Promise<BaseModel[]> {
   const models: BaseModel[] = [];
   for (const name of await modelNames(modelsDir)) {
-    const { modules: _, ...model } = (await describe(modelsDir, name)).described;
+    const { modules: _, expert_parameters: __, ...model } = (await describe(modelsDir, name)).described;
     models.push(model);
   }
   return models;
@@ -99,6 +99,7 @@ async function describe(
       problem: { code: error.code, message: error.message },
       origin: await originOf(path),
       modules: [],
+      expert_parameters: [],
     };
     return { described, folder: null };
   }
@@ -129,6 +130,7 @@ function describeFolder(folder: ModelFolder): Omit<WithoutText, 'origin'> {
     target_modules: [...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)))],
     problem: null,
     modules,
+    expert_parameters: folder.parameters,
   };
 }
 

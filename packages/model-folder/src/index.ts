@@ -19,6 +19,7 @@ export { asTrained, onLoad, quantizationOf, withBaseQuantization } from './base-
 export type { CallSyntax } from './call-syntax.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { conversationOf, type TemplateConversation, type TemplateMessage } from './conversation.js';
+export { EXPERT_PARAMETERS, expertParametersOf, isExpertParameter, targetParametersOf } from './expert-parameters.js';
 export { isComposite } from './families/composite.js';
 export {
   hasLinearAttention,

@@ -52,6 +52,8 @@ export interface ModelFolder {
   linears: ReadonlyMap<string, LinearLayer>;
   /** Every linear layer except the output head, as the API lists them. */
   modules: AdaptableModule[];
+  /** The parameters of experts, which only `target_parameters` selects. Empty for a model without experts. */
+  parameters: AdaptableModule[];
   /** The output head (`lm_head`), tied or not; null for a classifier. */
   headModule: AdaptableModule | null;
   /** Whether config.json ties the head to the embedding, but the files have a different head. The model uses that head. */
@@ -95,6 +97,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     baseQuantization: 'none',
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
     modules: layout.linears.map(moduleOf),
+    parameters: (layout.parameters ?? []).map((parameter) => ({ ...moduleOf(parameter), experts: parameter.experts })),
     headModule: layout.head && moduleOf(layout.head),
     untiedByFiles: hasTiedHead(read) && !hasTiedHead(architecture),
     parameterCount,
@@ -132,7 +135,11 @@ export async function checkModelConfig(folder: string): Promise<void> {
   chooseFamily(new ConfigFields(config, modelFileLabel(path, 'config.json')));
 }
 
-function moduleOf({ name, inFeatures, outFeatures }: LinearLayer): AdaptableModule {
+function moduleOf({
+  name,
+  inFeatures,
+  outFeatures,
+}: Pick<LinearLayer, 'name' | 'inFeatures' | 'outFeatures'>): AdaptableModule {
   return { name, in_features: inFeatures, out_features: outFeatures };
 }
 

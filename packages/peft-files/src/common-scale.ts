@@ -1,5 +1,5 @@
 import type { AdapterManifest } from '@lorasmith/contracts';
-import type { PeftAdapter, PeftModule } from './peft-adapter.js';
+import type { PeftAdapter, PeftModule, PeftSizes } from './peft-adapter.js';
 
 /** An adapter in the form in which it is written: all modules have the same rank and the same scale `alpha / r`. */
 export interface CommonForm {
@@ -28,12 +28,12 @@ export function commonForm(adapter: PeftAdapter): CommonForm {
 }
 
 /** The size of the tensors of {@link commonForm} for modules with these ranks and sizes: float32, with the largest rank. */
-export function commonFormBytes(modules: Iterable<Pick<PeftModule, 'rank' | 'inFeatures' | 'outFeatures'>>): number {
+export function commonFormBytes(modules: Iterable<PeftSizes>): number {
   let rank = 0;
   let features = 0;
   for (const module of modules) {
     rank = Math.max(rank, module.rank);
-    features += module.inFeatures + module.outFeatures;
+    features += (module.experts ?? 1) * (module.inFeatures + module.outFeatures);
   }
   return Float32Array.BYTES_PER_ELEMENT * rank * features;
 }
@@ -65,33 +65,38 @@ export function withScale(module: PeftModule, scale: number): PeftModule {
 }
 
 /**
- * Adds rows of zeros to A and columns of zeros to B. B A stays the same, and readers that ignore `rank_pattern` find the same
- * rank in every module.
+ * Adds rows of zeros to A and columns of zeros to B, of each expert. B A stays the same, and readers that ignore `rank_pattern` find
+ * the same rank in every module.
  */
 export function padRank(module: PeftModule, rank: number): PeftModule {
-  if (module.rank === rank) return module;
-  const a = new Float32Array(rank * module.inFeatures);
-  a.set(module.a);
-  const b = new Float32Array(module.outFeatures * rank);
-  for (let row = 0; row < module.outFeatures; row++) {
-    b.set(module.b.subarray(row * module.rank, (row + 1) * module.rank), row * rank);
-  }
-  return { ...module, a, b, rank };
+  return module.rank === rank ? module : withRank(module, rank);
 }
 
 /** The inverse of {@link padRank}; null if the removed numbers are not all zero. */
 export function cutRank(module: PeftModule, rank: number): PeftModule | null {
   if (module.rank === rank) return module;
   if (module.rank < rank) return null;
-  const a = module.a.slice(0, rank * module.inFeatures);
-  const b = new Float32Array(module.outFeatures * rank);
-  for (let row = 0; row < module.outFeatures; row++) {
-    b.set(module.b.subarray(row * module.rank, row * module.rank + rank), row * rank);
-  }
-  const cut = { ...module, a, b, rank };
+  const cut = withRank(module, rank);
   const padded = padRank(cut, module.rank);
   const same = (x: Float32Array, y: Float32Array) => x.every((value, i) => value === y[i]);
   return same(padded.a, module.a) && same(padded.b, module.b) ? cut : null;
+}
+
+/** The first rows of A and columns of B, or all of them with zeros behind them. */
+function withRank(module: PeftModule, rank: number): PeftModule {
+  const { experts = 1, inFeatures, outFeatures } = module;
+  // A and B as matrices with a row for each expert, and for each expert and output.
+  const a = withWidth(module.a, { rows: experts, from: module.rank * inFeatures, to: rank * inFeatures });
+  const b = withWidth(module.b, { rows: experts * outFeatures, from: module.rank, to: rank });
+  return { ...module, a, b, rank };
+}
+
+/** The rows of a matrix, cut or padded with zeros. */
+function withWidth(values: Float32Array, { rows, from, to }: { rows: number; from: number; to: number }): Float32Array {
+  const result = new Float32Array(rows * to);
+  const kept = Math.min(from, to);
+  for (let row = 0; row < rows; row++) result.set(values.subarray(row * from, row * from + kept), row * to);
+  return result;
 }
 
 /** The scale for which most numbers of B change by a power of two. For ties, the one with the most numbers unchanged. */

@@ -2,4 +2,5 @@ export { type CommonForm, commonFormBytes, cutRank, manifestLora, withScale } fr
 export { checkFitsBase } from './fits-base.js';
 export type { PeftAdapter, PeftModule } from './peft-adapter.js';
 export { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';
+export { perExpert, withFusedExperts } from './per-expert.js';
 export { withServedNames } from './served-names.js';

@@ -1,20 +1,33 @@
-/** The matrices A and B of an adapted linear layer, in float32. The weight update is `scale · B A`. */
+/**
+ * The matrices A and B of an adapted linear layer, or of an adapted parameter of experts, in float32. The weight update is
+ * `scale · B A`, of each expert with its own A and B.
+ */
 export interface PeftModule {
-  /** `[rank, inFeatures]` */
+  /** `[rank, inFeatures]`; of experts `[experts, rank, inFeatures]` */
   a: Float32Array;
-  /** `[outFeatures, rank]` */
+  /** `[outFeatures, rank]`; of experts `[experts, outFeatures, rank]` */
   b: Float32Array;
   rank: number;
   /** The module's `alpha / rank`, or with rsLoRA `alpha / √rank`. */
   scale: number;
+  /** The inputs of a layer, or of each expert. */
   inFeatures: number;
+  /** The outputs of a layer, or of each expert. */
   outFeatures: number;
+  /** The number of experts of a parameter; undefined for a linear layer. */
+  experts?: number | undefined;
 }
+
+/** The rank and the sizes of a module. */
+export type PeftSizes = Pick<PeftModule, 'rank' | 'inFeatures' | 'outFeatures' | 'experts'>;
 
 /** A LoRA adapter in memory. Ranks and scales are resolved per module. */
 export interface PeftAdapter {
   dropout: number;
-  /** Layers by full name, for instance `model.layers.0.self_attn.q_proj`. */
+  /**
+   * Layers by full name, for instance `model.layers.0.self_attn.q_proj`, and the parameters of experts by theirs, for instance
+   * `model.layers.0.mlp.experts.down_proj`.
+   */
   modules: Map<string, PeftModule>;
   /** The field `base_model_name_or_path`, unchanged. */
   baseModelNameOrPath: string | null;

@@ -1,5 +1,6 @@
 import { loraScale, ProductError } from '@lorasmith/contracts';
-import { compileModulePattern, type ModulePattern, PatternError } from '@lorasmith/model-folder';
+import { compileModulePattern, EXPERT_PARAMETERS, type ModulePattern, PatternError } from '@lorasmith/model-folder';
+import { maySelectExperts } from './expert-wrappers.js';
 import { shownValue } from './shown.js';
 
 const MAX_FILE_RANK = 65_536;
@@ -10,7 +11,9 @@ const MAX_PATTERN_LENGTH = 512;
 export interface PeftConfig {
   baseModelNameOrPath: string | null;
   dropout: number;
-  /** The rank of a module according to the config. */
+  /** Names of parameters of experts, or ends of names from a dot on. */
+  targetParameters: readonly string[];
+  /** The rank of a module, or of a parameter of experts by its full name, according to the config. */
   rankOf(moduleName: string): number;
   /** The factor of B A for a module of this rank. */
   scaleOf(moduleName: string, rank: number): number;
@@ -24,7 +27,6 @@ const UNSUPPORTED_WHEN_SET = [
   'lora_bias',
   'modules_to_save',
   'layer_replication',
-  'target_parameters',
   'trainable_token_indices',
   'alora_invocation_tokens',
   'use_qalora',
@@ -60,11 +62,16 @@ export function parsePeftConfig(text: string): PeftConfig {
   const r = numberOf(config, 'r', isRank);
   const alpha = numberOf(config, 'lora_alpha', Number.isFinite);
   const dropout = config.lora_dropout === undefined ? 0 : numberOf(config, 'lora_dropout', isProbability);
+  const targetParameters = parametersIn(config.target_parameters);
+  if (targetParameters.length > 0 && dropout > 0) {
+    throw invalid('lora_dropout', `is ${dropout}, which PEFT refuses with target_parameters`);
+  }
   const rankPattern = compilePattern('rank_pattern', config.rank_pattern, isRank);
   const alphaPattern = compilePattern('alpha_pattern', config.alpha_pattern, Number.isFinite);
   return {
     baseModelNameOrPath: typeof config.base_model_name_or_path === 'string' ? config.base_model_name_or_path : null,
     dropout,
+    targetParameters,
     rankOf: (moduleName) => rankPattern(moduleName) ?? r,
     scaleOf: (moduleName, rank) =>
       loraScale({ rank, alpha: alphaPattern(moduleName) ?? alpha, use_rslora: config.use_rslora === true }),
@@ -77,6 +84,7 @@ export interface PeftConfigToWrite {
   alpha: number;
   dropout: number;
   targetModules: readonly string[];
+  targetParameters: readonly string[];
   baseModelName: string;
   /** Whether the base weights are stored as `[in, out]`. */
   fanInFanOut: boolean;
@@ -84,8 +92,8 @@ export interface PeftConfigToWrite {
 }
 
 /**
- * The text of an `adapter_config.json`. It contains only fields of PEFT 0.6, since PEFT rejects unknown fields. The scale is
- * always `lora_alpha / r`, since vLLM and llama.cpp ignore the patterns.
+ * The text of an `adapter_config.json`. It contains only fields of PEFT 0.6, since PEFT rejects unknown fields; of 0.17 if experts
+ * are adapted. The scale is always `lora_alpha / r`, since vLLM and llama.cpp ignore the patterns.
  */
 export function formatPeftConfig(config: PeftConfigToWrite): string {
   const fields = {
@@ -106,6 +114,7 @@ export function formatPeftConfig(config: PeftConfigToWrite): string {
     rank_pattern: {},
     revision: null,
     target_modules: config.targetModules,
+    ...(config.targetParameters.length > 0 ? { target_parameters: config.targetParameters } : {}),
     task_type: config.taskType,
   };
   return `${JSON.stringify(fields, null, 2)}\n`;
@@ -128,6 +137,26 @@ function numberOf(config: Record<string, unknown>, field: string, isValid: (valu
   const value = config[field];
   if (typeof value !== 'number' || !isValid(value)) throw invalid(field, `is ${shownValue(value)}`);
   return value;
+}
+
+/**
+ * Reads `target_parameters` of a PEFT config. PEFT also adapts other parameters, of two dimensions or of modules of another
+ * kind; here they must be those of experts.
+ *
+ * @throws ProductError invalid_adapter
+ */
+function parametersIn(targets: unknown): string[] {
+  const field = 'target_parameters';
+  if (targets === undefined || targets === null) return [];
+  if (!Array.isArray(targets)) throw invalid(field, 'must be a list of names');
+  if (targets.length > MAX_PATTERNS) throw invalid(field, `has more than ${MAX_PATTERNS} entries`);
+  for (const target of targets) {
+    if (typeof target !== 'string' || target.length > MAX_PATTERN_LENGTH || !maySelectExperts(target)) {
+      const supported = EXPERT_PARAMETERS.map((parameter) => `experts.${parameter}`).join(' and ');
+      throw invalid(field, `has ${shownValue(target)}; only ${supported} are supported`);
+    }
+  }
+  return targets as string[];
 }
 
 /**

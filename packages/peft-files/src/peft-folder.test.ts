@@ -30,7 +30,12 @@ function llamaBase(layers = 3): AdapterBase {
 /** The properties that writing an adapter needs, for a base with these linear layers. */
 function baseWith(kind: 'decoder' | 'classifier', names: string[], transposed = false): AdapterBase {
   const linears = new Map(names.map((name) => [name, { name, transposed }]));
-  return { name: 'tiny', architecture: { kind, names: LLAMA_NAMES }, linears } as unknown as AdapterBase;
+  return {
+    name: 'tiny',
+    architecture: { kind, names: LLAMA_NAMES },
+    linears,
+    parameters: [],
+  } as unknown as AdapterBase;
 }
 
 async function readTensors(path: string): Promise<Map<string, { dtype: string; shape: number[]; bytes: Buffer }>> {
@@ -188,6 +193,10 @@ describe('rejected by name', () => {
     ['lora_bias', true],
     ['layer_replication', [[0, 2]]],
     ['target_parameters', ['experts.weight']],
+    ['target_parameters', ['mlp.gate_up_proj']],
+    ['target_parameters', 'experts.down_proj'],
+    ['target_parameters', [1]],
+    ['target_parameters', ['mlp.experts.down_proj']],
     ['init_lora_weights', 'pissa'],
     ['r', 0],
     ['r', 2.5],

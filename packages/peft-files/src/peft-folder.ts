@@ -1,12 +1,18 @@
 import { open, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
-import { isComposite, type ModelFolder, targetModulesOf } from '@lorasmith/model-folder';
+import {
+  isComposite,
+  isExpertParameter,
+  type ModelFolder,
+  targetModulesOf,
+  targetParametersOf,
+} from '@lorasmith/model-folder';
 import { openSafetensors, SafetensorsError, writeSafetensors } from '@lorasmith/safetensors';
 import { type CommonForm, commonForm } from './common-scale.js';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
-import { formatPeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.js';
-import { type PeftShapes, peftKeys, peftShapes, readFloat32, tensorsOfModule } from './peft-weights.js';
+import { formatPeftConfig, type PeftConfig, type PeftConfigToWrite, parsePeftConfig } from './peft-config.js';
+import { type PeftShapes, peftShapes, readModule, tensorsOf } from './peft-weights.js';
 import { checkIsOfBase, savedLayers } from './saved-layers.js';
 
 /** A config has a few kilobytes, or a few hundred with long lists of names. */
@@ -53,10 +59,7 @@ async function readModules(folder: string, config: PeftConfig, { check, base }: 
     for (const layer of saved) await checkIsOfBase(file, layer, base!);
     const modules = new Map<string, PeftModule>();
     for (const [name, shape] of shapes) {
-      const keys = peftKeys(name);
-      const a = await readFloat32(file, keys.a);
-      const b = await readFloat32(file, keys.b);
-      modules.set(name, { a, b, scale: config.scaleOf(name, shape.rank), ...shape });
+      modules.set(name, { ...(await readModule(file, shape)), scale: config.scaleOf(name, shape.rank) });
     }
     return { dropout: config.dropout, modules, baseModelNameOrPath: config.baseModelNameOrPath };
   } finally {
@@ -65,7 +68,7 @@ async function readModules(folder: string, config: PeftConfig, { check, base }: 
 }
 
 /** The properties of the base model that are needed to write an adapter. */
-export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'linears'>;
+export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'linears' | 'parameters'>;
 
 /**
  * Writes an adapter in PEFT's format: matrices in float32, and a config for PEFT from 0.6 on, vLLM and llama.cpp. All modules
@@ -76,13 +79,12 @@ export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'linears'>
  */
 export async function writePeftFolder(folder: string, adapter: PeftAdapter, base: AdapterBase): Promise<CommonForm> {
   const common = commonForm(adapter);
-  const tensors = [...common.modules].flatMap(([name, module]) => tensorsOfModule(name, module));
-  await writeSafetensors(join(folder, ADAPTER_FILES.weights), tensors, { format: 'pt' });
+  await writeSafetensors(join(folder, ADAPTER_FILES.weights), tensorsOf(common.modules), { format: 'pt' });
   const config = formatPeftConfig({
     r: common.r,
     alpha: common.alpha,
     dropout: adapter.dropout,
-    targetModules: targetModulesIn(base, adapter),
+    ...targetsIn(base, [...adapter.modules.keys()]),
     baseModelName: base.name,
     fanInFanOut: [...adapter.modules.keys()].some((name) => base.linears.get(name)?.transposed),
     taskType: base.architecture.kind === 'decoder' ? 'CAUSAL_LM' : null,
@@ -92,8 +94,19 @@ export async function writePeftFolder(folder: string, adapter: PeftAdapter, base
 }
 
 /** Full names for a composite, whose encoder has layers with the same last parts. */
-function targetModulesIn({ architecture, linears }: AdapterBase, { modules }: PeftAdapter): string[] {
-  return isComposite(architecture) ? [...modules.keys()].sort() : targetModulesOf(modules.keys(), linears.keys());
+function targetsIn(
+  { architecture, linears, parameters }: AdapterBase,
+  adapted: readonly string[],
+): Pick<PeftConfigToWrite, 'targetModules' | 'targetParameters'> {
+  const layers = adapted.filter((name) => !isExpertParameter(name));
+  const ofExperts = adapted.filter(isExpertParameter);
+  return {
+    targetModules: isComposite(architecture) ? layers.sort() : targetModulesOf(layers, linears.keys()),
+    targetParameters: targetParametersOf(
+      ofExperts,
+      parameters.map(({ name }) => name),
+    ),
+  };
 }
 
 async function readConfigText(folder: string): Promise<string> {

@@ -12,16 +12,18 @@ const OTHER_ROOTS = ['language_model.model.', 'language_model.', 'model.'];
  *
  * @throws ProductError invalid_adapter for two modules that are the same one
  */
-export function withServedNames(adapter: PeftAdapter, { architecture, linears }: AdapterBase): PeftAdapter {
+export function withServedNames(adapter: PeftAdapter, { architecture, linears, parameters }: AdapterBase): PeftAdapter {
   if (architecture.kind !== 'decoder') return adapter;
   const { layers, head } = architecture.names;
   const root = layers.slice(0, layers.lastIndexOf('.') + 1);
+  const ofParameters = new Set(parameters.map(({ name }) => name));
+  const isServed = (name: string) => linears.has(name) || ofParameters.has(name);
   const servedName = (name: string) => {
-    if (linears.has(name)) return name;
+    if (isServed(name)) return name;
     for (const other of OTHER_ROOTS.filter((prefix) => name.startsWith(prefix))) {
       const rest = name.slice(other.length);
       const served = rest === head ? head : root + rest;
-      if (linears.has(served)) return served;
+      if (isServed(served)) return served;
     }
     return name;
   };

@@ -1,5 +1,5 @@
 import type { JobSpec } from '@lorasmith/contracts';
-import type { Target } from './target-ranks.js';
+import { numbersPerRank, type Target } from './target-ranks.js';
 
 const BYTES_PER_NUMBER = 4;
 /** Bytes of the manifest and the model card: up to 1,000 losses, evaluations, checks, the probe, digests. */
@@ -10,7 +10,7 @@ const BYTES_PER_LAYER = 640;
 /** The most that a published adapter takes: in its files lower ranks are padded with zeros to the largest. */
 export function adapterBytes(spec: JobSpec, targets: readonly Target[]): number {
   const rank = targets.reduce((most, layer) => Math.max(most, layer.rank), 0);
-  const sizes = targets.reduce((sum, layer) => sum + layer.in_features + layer.out_features, 0);
+  const sizes = targets.reduce((sum, layer) => sum + numbersPerRank(layer), 0);
   const beside = MANIFEST_BYTES + BYTES_PER_LAYER * targets.length + 3 * JSON.stringify(spec).length;
   return BYTES_PER_NUMBER * rank * sizes + beside;
 }

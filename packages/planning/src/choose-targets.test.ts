@@ -20,7 +20,7 @@ const only = (
   rest: Partial<Omit<TargetSelection, 'target_modules'>> = {},
 ): TargetSelection => ({ target_modules, exclude_modules: null, layers_to_transform: null, ...rest });
 const choose = (targets: string | string[], rest: Parameters<typeof only>[1] = {}) =>
-  chooseTargets({ modules, headModule }, only(targets, rest)).map(({ name }) => name);
+  chooseTargets({ modules, parameters: [], headModule }, only(targets, rest)).map(({ name }) => name);
 const refusal = (targets: string | string[], rest: Parameters<typeof only>[1] = {}) => {
   try {
     choose(targets, rest);
@@ -98,11 +98,13 @@ describe('chooseTargets', () => {
 
   it('is not hung by an expression that backtracking engines choke on', () => {
     const name = `${'a'.repeat(5000)}b`;
-    expect(() => chooseTargets({ modules: [layer(name)], headModule: null }, only('(a+)+'))).toThrow(/No layer/);
+    expect(() => chooseTargets({ modules: [layer(name)], parameters: [], headModule: null }, only('(a+)+'))).toThrow(
+      /No layer/,
+    );
   });
 
   it('takes the layers of a classifier by their numbers', () => {
-    const classifier = { modules: [layer('0'), layer('2')], headModule: null };
+    const classifier = { modules: [layer('0'), layer('2')], parameters: [], headModule: null };
     expect(chooseTargets(classifier, only(['2']))).toEqual([layer('2')]);
     expect(chooseTargets(classifier, only('all-linear'))).toEqual(classifier.modules);
   });
@@ -175,9 +177,70 @@ describe('layers_to_transform', () => {
   });
 
   it('leaves nothing of a model without blocks', () => {
-    const classifier = { modules: [layer('0'), layer('2')], headModule: null };
+    const classifier = { modules: [layer('0'), layer('2')], parameters: [], headModule: null };
     const selection = only(['0'], { layers_to_transform: [0] });
     // '0' is the whole name, which is not asked for its block.
     expect(() => chooseTargets(classifier, selection)).toThrow('The model has none.');
+  });
+});
+
+describe('target_parameters', () => {
+  const parameters = [0, 1].flatMap((index) =>
+    ['gate_up_proj', 'down_proj'].map((name) => ({
+      ...layer(`model.layers.${index}.mlp.experts.${name}`),
+      experts: 5,
+    })),
+  );
+  const chosen = (targets: string | string[], rest: Parameters<typeof only>[1]) =>
+    chooseTargets({ modules, parameters, headModule }, only(targets, rest)).map(({ name }) => name);
+  const refused = (targets: string | string[], rest: Parameters<typeof only>[1], fault: object) =>
+    expect(() => chosen(targets, rest)).toThrow(expect.objectContaining(fault));
+
+  it('selects parameters by suffixes that begin at a dot, behind the layers, in the order of the model', () => {
+    const target_parameters = ['mlp.experts.down_proj', 'model.layers.1.mlp.experts.gate_up_proj'];
+    const names = [parameters[1], parameters[2], parameters[3]].map((parameter) => parameter!.name);
+    expect(chosen(['1.self_attn.v_proj'], { target_parameters })).toEqual([
+      'model.layers.1.self_attn.v_proj',
+      ...names,
+    ]);
+    expect(chosen([], { target_parameters })).toEqual(names);
+    expect(chosen([], { target_parameters: ['down_proj'] })).toEqual([parameters[1]!.name, parameters[3]!.name]);
+  });
+
+  it('is not limited by exclude_modules and layers_to_transform, as in PEFT', () => {
+    const rest = {
+      target_parameters: ['mlp.experts.down_proj'],
+      exclude_modules: ['down_proj'],
+      layers_to_transform: [0],
+    };
+    expect(chosen('all-linear', rest)).toEqual([
+      'model.layers.0.self_attn.q_proj',
+      'model.layers.0.self_attn.v_proj',
+      parameters[1]!.name,
+      parameters[3]!.name,
+    ]);
+  });
+
+  it('is refused for what no parameter is named, and for a model without experts', () => {
+    refused(
+      [],
+      { target_parameters: ['experts.down_proj', 'mlp.experts.w1', 'roj'] },
+      {
+        details: [
+          { code: 'unmatched_target', param: 'lora.target_parameters.1' },
+          { code: 'unmatched_target', param: 'lora.target_parameters.2' },
+        ].map((fault) => expect.objectContaining(fault)),
+        message: expect.stringContaining('There are: mlp.experts.down_proj, mlp.experts.gate_up_proj.'),
+      },
+    );
+    expect(refusal('all-linear', { target_parameters: ['mlp.experts.down_proj'] })).toMatchObject({
+      code: 'unmatched_target',
+      param: 'lora.target_parameters',
+      message: expect.stringContaining('has no experts'),
+    });
+  });
+
+  it('is needed with an empty list of target_modules', () => {
+    refused([], {}, { code: 'unmatched_target', param: 'lora.target_modules' });
   });
 });

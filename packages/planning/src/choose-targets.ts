@@ -1,13 +1,27 @@
 import { type AdaptableModule, type LoraSettings, ProductError } from '@lorasmith/contracts';
-import { hasSuffix, PatternError, wholeNameMatcher } from '@lorasmith/model-folder';
+import { hasSuffix, PatternError, targetParametersOf, wholeNameMatcher } from '@lorasmith/model-folder';
 import { excludedModules } from './excluded-modules.js';
 import { FaultList } from './fault-list.js';
 import { layerIndexOf, listed, namesThatExist } from './module-names.js';
 
-/** The settings that select the layers that LoRA adapts. */
-export type TargetSelection = Pick<LoraSettings, 'target_modules' | 'exclude_modules' | 'layers_to_transform'>;
+/** The settings that select what LoRA adapts. */
+export type TargetSelection = Pick<
+  LoraSettings,
+  'target_modules' | 'target_parameters' | 'exclude_modules' | 'layers_to_transform'
+>;
+
+/** The parts of a model that LoRA can adapt. */
+export interface AdaptableParts {
+  /** Every linear layer but the output head. */
+  modules: readonly AdaptableModule[];
+  /** The parameters of experts. */
+  parameters: readonly AdaptableModule[];
+  /** The output head, if there is one. */
+  headModule: AdaptableModule | null;
+}
 
 const TARGETS = 'lora.target_modules';
+const PARAMETERS = 'lora.target_parameters';
 const LAYERS = 'lora.layers_to_transform';
 
 /**
@@ -16,16 +30,17 @@ const LAYERS = 'lora.layers_to_transform';
  * output head, which a name or an expression may select. Those of `exclude_modules` are left out. With `layers_to_transform`, which does not go with an expression,
  * only layers of these blocks are adapted; a module that is named in full is adapted anyway.
  *
+ * `target_parameters` selects parameters of experts by their names or suffixes of them, of all blocks.
+ *
  * Expressions are matched in linear time (RE2), so none can hang the service; what RE2 lacks (look-around,
  * back-references) is refused.
  *
- * @param model - `modules`: every linear layer but the output head; `headModule`: the head, if there is one.
- * @returns The chosen ones in the order of the model.
+ * @returns The chosen layers in the order of the model, then the chosen parameters.
  * @throws ProductError `unmatched_target` with a fault for each entry that matches nothing, naming what there is, and
  * when nothing is left; `invalid_job` for what is no regular expression.
  */
 export function chooseTargets(
-  { modules, headModule }: { modules: readonly AdaptableModule[]; headModule: AdaptableModule | null },
+  { modules, parameters, headModule }: AdaptableParts,
   selection: TargetSelection,
 ): AdaptableModule[] {
   const faults = new FaultList();
@@ -37,17 +52,40 @@ export function chooseTargets(
     ? ({ name }: AdaptableModule) => name !== headModule?.name
     : targetTest(linear, target, faults);
   const isInLayers = layerTest(modules, selection, faults);
+  const ofExperts = targetedParameters(parameters, selection.target_parameters ?? [], faults);
   faults.throwIfAny();
 
   const targeted = linear.filter(isTarget);
   const inLayers = targeted.filter(({ name }) => isInLayers(name));
   const chosen = inLayers.filter(({ name }) => !isExcluded(name));
-  if (chosen.length > 0) return chosen;
+  if (chosen.length + ofExperts.length > 0) return [...chosen, ...ofExperts];
   const [param, what] =
-    inLayers.length > 0
-      ? (['lora.exclude_modules', 'exclude_modules excludes every layer that target_modules selects'] as const)
-      : ([LAYERS, 'None of these blocks has a layer that target_modules selects'] as const);
+    target.length === 0
+      ? ([TARGETS, 'target_modules is an empty list, and there are no target_parameters'] as const)
+      : inLayers.length > 0
+        ? (['lora.exclude_modules', 'exclude_modules excludes every layer that target_modules selects'] as const)
+        : ([LAYERS, 'None of these blocks has a layer that target_modules selects'] as const);
   throw new ProductError('unmatched_target', `${what}: there is nothing to train.`, { param });
+}
+
+function targetedParameters(
+  parameters: readonly AdaptableModule[],
+  targets: readonly string[],
+  faults: FaultList,
+): AdaptableModule[] {
+  if (targets.length > 0 && parameters.length === 0) {
+    const message =
+      'The base model has no experts that can be adapted, and target_parameters selects the parameters of experts. Leave it out; target_modules selects linear layers.';
+    faults.add({ code: 'unmatched_target', message, param: PARAMETERS });
+    return [];
+  }
+  for (const [index, target] of targets.entries()) {
+    if (parameters.some(({ name }) => hasSuffix(name, target))) continue;
+    const names = parameters.map(({ name }) => name);
+    const message = `No parameter of experts is named ${JSON.stringify(target)}. There are: ${listed(targetParametersOf(names, names))}.`;
+    faults.add({ code: 'unmatched_target', message, param: `${PARAMETERS}.${index}` });
+  }
+  return parameters.filter(({ name }) => targets.some((target) => hasSuffix(name, target)));
 }
 
 function targetTest(

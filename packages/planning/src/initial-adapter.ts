@@ -1,5 +1,11 @@
 import type { AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
-import { type BaseIdentity, baseMismatch, targetModulesOf } from '@lorasmith/model-folder';
+import {
+  type BaseIdentity,
+  baseMismatch,
+  isExpertParameter,
+  targetModulesOf,
+  targetParametersOf,
+} from '@lorasmith/model-folder';
 import type { CodedFault } from './fault-list.js';
 import { FaultList } from './fault-list.js';
 import { type Target, withRanks } from './target-ranks.js';
@@ -8,7 +14,13 @@ type LoraRequest = NonNullable<JobRequest['lora']>;
 
 /** The settings that decide the shape of an adapter: a job that continues it must have the same. */
 const SHAPING = ['r', 'alpha', 'use_rslora', 'rank_pattern', 'alpha_pattern'] as const;
-const SELECTING = ['target_modules', 'exclude_modules', 'layers_to_transform'] as const;
+const SELECTING = ['target_modules', 'target_parameters', 'exclude_modules', 'layers_to_transform'] as const;
+
+/** Full names of the parts of a base model that LoRA can adapt. */
+export interface BaseNames {
+  layers: Iterable<string>;
+  parameters: Iterable<string>;
+}
 
 type AdapterSettings = Pick<LoraSettings, (typeof SHAPING)[number] | (typeof SELECTING)[number]>;
 
@@ -16,18 +28,15 @@ type AdapterSettings = Pick<LoraSettings, (typeof SHAPING)[number] | (typeof SEL
  * The LoRA settings of a request that continues an adapter (`init_from`): what it leaves out of rank, alpha, patterns
  * and layers is the adapter's. What it gives itself stays, for {@link initialAdapterFaults} to compare.
  *
- * @param linearModules - Names of the base model's linear layers, from which short names for the adapter's are found.
+ * @param base - Names of the base model's linear layers and parameters of experts, from which short names for the adapter's are found.
  */
-export function inheritLora(
-  given: LoraRequest,
-  initial: AdapterManifest,
-  linearModules: Iterable<string>,
-): LoraRequest {
-  const own = settingsOf(initial, linearModules);
+export function inheritLora(given: LoraRequest, initial: AdapterManifest, base: BaseNames): LoraRequest {
+  const own = settingsOf(initial, base);
   const shape = Object.fromEntries(SHAPING.map((field) => [field, own[field]]));
   // These settings depend on each other.
   const selects = SELECTING.some((field) => given[field] !== undefined);
-  const selection = selects ? {} : Object.fromEntries(SELECTING.map((field) => [field, own[field]]));
+  const set = SELECTING.filter((field) => own[field] !== undefined);
+  const selection = selects ? {} : Object.fromEntries(set.map((field) => [field, own[field]]));
   return { ...shape, ...selection, ...given };
 }
 
@@ -47,7 +56,7 @@ function layerFaults(targets: readonly Target[], { id, lora }: AdapterManifest):
   const further = lora.modules.find((name) => !wanted.has(name));
   if (missing === undefined && further === undefined) return [];
   const which = missing === undefined ? `also adapts ${further}` : `has nothing for ${missing}`;
-  const message = `${id} ${which}: leave out target_modules, exclude_modules and layers_to_transform to use its layers.`;
+  const message = `${id} ${which}: leave out ${SELECTING.slice(0, -1).join(', ')} and ${SELECTING.at(-1)} to use its layers.`;
   return [{ code: 'invalid_job', message, param: 'lora.target_modules' }];
 }
 
@@ -55,7 +64,7 @@ function shapeFaults(
   { lora, targets }: { lora: LoraSettings; targets: readonly Target[] },
   initial: AdapterManifest,
 ): CodedFault[] {
-  const own = settingsOf(initial, []);
+  const own = settingsOf(initial, { layers: [], parameters: [] });
   const plain = (['r', 'alpha', 'use_rslora'] as const).filter((field) => lora[field] !== own[field]);
   if (plain.length > 0) {
     return plain.map((field) => {
@@ -74,16 +83,19 @@ function shapeFaults(
 }
 
 /** The settings of the job that trained it, or of the files that were imported. */
-function settingsOf({ origin, lora }: AdapterManifest, linearModules: Iterable<string>): AdapterSettings {
+function settingsOf({ origin, lora }: AdapterManifest, base: BaseNames): AdapterSettings {
   if (origin.kind !== 'imported') return origin.settings.lora;
   const { r, alpha, rank_pattern, alpha_pattern, modules } = lora;
+  const layers = modules.filter((name) => !isExpertParameter(name));
+  const parameters = targetParametersOf(modules.filter(isExpertParameter), base.parameters);
   return {
     r,
     alpha,
     use_rslora: false,
     rank_pattern,
     alpha_pattern,
-    target_modules: targetModulesOf(modules, linearModules),
+    target_modules: targetModulesOf(layers, base.layers),
+    ...(parameters.length > 0 ? { target_parameters: parameters } : {}),
     exclude_modules: null,
     layers_to_transform: null,
   };

@@ -16,7 +16,7 @@ import { adapterBytes } from './adapter-bytes.js';
 import { chooseTargets } from './choose-targets.js';
 import { checkEngineSupports } from './engine-support.js';
 import { evaluationFaults } from './evaluation-faults.js';
-import { FaultList } from './fault-list.js';
+import { type CodedFault, FaultList } from './fault-list.js';
 import { initialAdapterFaults } from './initial-adapter.js';
 import type { Objective } from './objectives/objective.js';
 import { objectiveFor } from './objectives/objectives.js';
@@ -76,7 +76,7 @@ export async function checkWithoutRows(
   if (machine !== null) collect(faults, () => checkEngineSupports(machine.engine.kind, model));
   const layers = collect(faults, () => chooseTargets(model, spec.lora)) ?? [];
   const targets = withRanks(layers, spec.lora, faults);
-  faults.add(...evaluationFaults(spec));
+  faults.add(...dropoutFaults(spec), ...evaluationFaults(spec));
   if (initial && targets.length > 0) {
     const base = {
       name: model.name,
@@ -93,6 +93,13 @@ export async function checkWithoutRows(
   const { texts = new ModelTexts() } = options;
   const prompts = objective === null ? [] : await samplePrompts({ spec, model, dataset }, { objective, texts, faults });
   return { model, targets, objective, prompts };
+}
+
+/** Dropout on the input of A is another product for each expert, so PEFT refuses it, for the layers of such an adapter too. */
+function dropoutFaults({ lora }: JobSpec): CodedFault[] {
+  if (lora.target_parameters === undefined || lora.dropout === 0) return [];
+  const message = `lora.dropout must be 0 with target_parameters, as in PEFT; it is ${lora.dropout}.`;
+  return [{ code: 'invalid_job', message, param: 'lora.dropout' }];
 }
 
 /** Rows are evaluated on for what the others are trained for. */

@@ -125,6 +125,7 @@ describe('planJob for a decoder', () => {
       trained,
       total: 100_000 + trained,
       trained_percent: (100 * trained) / (100_000 + trained),
+      adapted_percent: (100 * 2 * (32 * 32 + 32 * 16)) / 100_000,
       modules: targets.map(({ name }) => name),
     });
     expect(report.adapter_bytes).toBeGreaterThan(4 * trained);
@@ -243,6 +244,45 @@ describe('planJob for a decoder', () => {
       { code: 'base_dropout_ignored', message: expect.stringContaining('attn_pdrop, resid_pdrop') },
       { code: 'untied_output_head' },
     ]);
+  });
+
+  describe('of a mixture of experts', () => {
+    const mixture = async () => {
+      const parameters = ['gate_up_proj', 'down_proj'].map((name) => {
+        const [in_features, out_features] = name === 'down_proj' ? [16, 32] : [32, 32];
+        return { name: `model.layers.1.mlp.experts.${name}`, in_features, out_features, experts: 6 };
+      });
+      return { ...(await tinyDecoder('qwen2', null)), parameters };
+    };
+    const ofExperts = { target_modules: ['q_proj'], target_parameters: ['mlp.experts.down_proj'] };
+
+    it('counts A and B of each expert, and says which share of the base they reach', async () => {
+      const model = await mixture();
+      const lora = { r: 4, rank_pattern: { 'experts.down_proj': 2 }, ...ofExperts };
+      const { report, targets } = await plan(model, 'text', texts('ab'), { lora });
+      const name = 'model.layers.1.mlp.experts.down_proj';
+      expect(targets.at(-1)).toMatchObject({ name, experts: 6, rank: 2, scale: 8 });
+      const trained = 2 * 4 * (32 + 32) + 6 * 2 * (16 + 32);
+      const adapted = 2 * 32 * 32 + 6 * 16 * 32;
+      expect(report.parameters).toMatchObject({ trained, adapted_percent: (100 * adapted) / model.parameterCount });
+      expect(report.adapter_bytes).toBeGreaterThan(4 * 4 * (2 * (32 + 32) + 6 * (16 + 32)));
+      expect(report.warnings).toEqual([]);
+    });
+
+    it('warns if the experts are left as they are', async () => {
+      const { report } = await plan(await mixture(), 'text', texts('ab'));
+      expect(report.warnings).toMatchObject([
+        {
+          code: 'experts_not_adapted',
+          message: expect.stringContaining('["mlp.experts.down_proj","mlp.experts.gate_up_proj"]'),
+        },
+      ]);
+    });
+
+    it('refuses dropout with them, as PEFT does', async () => {
+      const planning = plan(await mixture(), 'text', texts('ab'), { lora: { ...ofExperts, dropout: 0.1 } });
+      expect(await refusal(planning)).toMatchObject({ code: 'invalid_job', param: 'lora.dropout' });
+    });
   });
 
   it('holds complete rows out by the seed, before any is split', async () => {

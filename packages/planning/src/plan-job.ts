@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Fault, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
 import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
+import { expertWarnings } from './adapted-share.js';
 import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
 import { estimateJob, type JobToEstimate, memoryNeeds, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
 import type { MemoryNeeds } from './estimate/estimate-memory.js';
@@ -160,6 +161,7 @@ export class Plan {
       ...warmupWarnings(steps),
       ...(labels && spec.objective ? balanceWarnings(labels, spec.objective) : []),
       ...modelWarnings(model),
+      ...expertWarnings(model, targets),
     ];
     const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
     const job = { spec, model, targets, ...sides, steps };

@@ -1,12 +1,13 @@
 import type { Dataset, Fault, JobSpec, Report } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
+import { adaptedPercent } from './adapted-share.js';
 import { adapterBytes } from './adapter-bytes.js';
 import type { StepCounts } from './count-steps.js';
 import { publishedState } from './evaluation-faults.js';
 import type { ExampleNotes } from './example-file/example-format.js';
 import type { Examples } from './objectives/examples.js';
 import type { LabelCounts } from './objectives/labelled/label-balance.js';
-import type { Target } from './target-ranks.js';
+import { type Target, trainedNumbers } from './target-ranks.js';
 import { tokensOfSteps } from './tokens-of-steps.js';
 
 export interface ReportSources {
@@ -31,7 +32,7 @@ export interface ReportSources {
 export function reportOf(sources: ReportSources): Report {
   const { spec, model, dataset, targets, training, validation, notes, validationDataset, steps } = sources;
   const { labels, warnings, precision } = sources;
-  const trained = targets.reduce((sum, layer) => sum + layer.rank * (layer.in_features + layer.out_features), 0);
+  const trained = trainedNumbers(targets);
   const total = model.parameterCount + trained;
   return {
     base_model: model.name,
@@ -41,6 +42,7 @@ export function reportOf(sources: ReportSources): Report {
       trained,
       total,
       trained_percent: (100 * trained) / total,
+      adapted_percent: adaptedPercent(model, targets),
       modules: targets.map(({ name }) => name),
     },
     rows: { total: dataset.rows, training: training.count, validation: validation?.count ?? 0, ...notes.counts },

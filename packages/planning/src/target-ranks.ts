@@ -2,10 +2,20 @@ import { type AdaptableModule, type LoraSettings, loraScale } from '@lorasmith/c
 import { compileModulePattern, type ModulePattern, PatternError, patternKeyMatcher } from '@lorasmith/model-folder';
 import type { CodedFault, FaultList } from './fault-list.js';
 
-/** A layer that LoRA adapts, with the rank of its A and B and the factor of B A. */
+/** A layer or a parameter that LoRA adapts, with the rank of its A and B and the factor of B A. */
 export interface Target extends AdaptableModule {
   rank: number;
   scale: number;
+}
+
+/** The numbers of A and B for each unit of rank: a row of A and a column of B, of each expert of a parameter. */
+export function numbersPerRank({ in_features, out_features, experts = 1 }: AdaptableModule): number {
+  return experts * (in_features + out_features);
+}
+
+/** The numbers in all A and B. */
+export function trainedNumbers(targets: readonly Target[]): number {
+  return targets.reduce((sum, target) => sum + target.rank * numbersPerRank(target), 0);
 }
 
 /** No name is longer, and each key is compared with every layer. */

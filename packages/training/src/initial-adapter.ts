@@ -32,9 +32,9 @@ export async function readInitialAdapter(folder: string, targets: readonly Targe
 }
 
 function fitted(module: PeftModule | undefined, target: Target): PeftModule {
-  const { name, in_features: inFeatures, out_features: outFeatures, rank, scale } = target;
+  const { name, in_features: inFeatures, out_features: outFeatures, experts, rank, scale } = target;
   if (module === undefined) throw unlike(`has nothing for ${name}`);
-  if (module.inFeatures !== inFeatures || module.outFeatures !== outFeatures) {
+  if (module.inFeatures !== inFeatures || module.outFeatures !== outFeatures || module.experts !== experts) {
     throw invalid(`The init_from adapter does not fit ${name} of the base model.`);
   }
   if (!module.a.every(Number.isFinite) || !module.b.every(Number.isFinite)) {

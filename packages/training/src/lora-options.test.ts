@@ -124,7 +124,7 @@ async function published(folder: string, spec: JobSpec): Promise<Begun> {
   };
   await writeFile(join(initialAdapterFolder, 'manifest.json'), JSON.stringify(manifest));
   const { dropout, lora_plus_ratio } = spec.lora;
-  const names = model.modules.map(({ name }) => name);
+  const names = { layers: model.modules.map(({ name }) => name), parameters: [] };
   const lora = inheritLora({ dropout, lora_plus_ratio, init_from: manifest.id }, manifest, names);
   return { spec: { ...aJob({ lora, training: spec.training }), base_model: model.name }, initialAdapterFolder };
 }

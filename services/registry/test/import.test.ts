@@ -234,7 +234,7 @@ describe('an invalid adapter is refused:', () => {
     [
       'other sizes at the output head',
       (name: string) => ({ name: name.replace('model.layers.0.self_attn.q_proj', 'lm_head') }),
-      'lm_head is for a layer of',
+      'lm_head is for a weight of',
     ],
     [
       'other sizes',
@@ -242,7 +242,7 @@ describe('an invalid adapter is refused:', () => {
         name.endsWith('lora_A.weight')
           ? { shape: [rank!, width! + 1], values: new Float32Array(rank! * (width! + 1)) }
           : { values },
-      'layer of',
+      'weight of',
     ],
   ] as const)('%s', async (_, change, named) => {
     const content = await changedWeights(change as Parameters<typeof changedWeights>[0]);

@@ -184,6 +184,17 @@ describe('an adapter', () => {
     expect(await (await get(`/adapters/${ID}/manifest`)).json()).toMatchObject({ id: ID, object: 'adapter' });
   });
 
+  test('of linear layers alone is the same with layers of each expert', async () => {
+    const weights = await readFile(join(TRAINED, 'adapter_model.safetensors'));
+    expect(await bytesOf(await get(`/adapters/${ID}?layout=per-expert&format=safetensors`))).toEqual(weights);
+    const tar = await bytesOf(await get(`/adapters/${ID}?layout=per-expert`));
+    expect(tar).toEqual(await bytesOf(await get(`/adapters/${ID}?layout=peft`)));
+    for (const query of ['weights=merged', 'format=gguf']) {
+      const error = await errorOf(await get(`/adapters/${ID}?layout=per-expert&${query}`));
+      expect(error).toMatchObject({ status: 400, code: 'invalid_request', param: 'layout' });
+    }
+  });
+
   test('is listed newest first, page by page, without broken ones', async () => {
     for (const number of [2, 3, 4]) {
       const createdAt = `2026-05-0${number + 3}T00:00:00.000Z`;
@@ -474,9 +485,12 @@ describe('a path that does not exist is 404:', () => {
     expect(JSON.parse(body).error.code).toMatch(/not_found$/);
   });
 
-  test.each(['?weights=all', '?format=zip', '?colour=red', '?weights=merged&weights=merged'])('%s', async (query) => {
-    expect(await statusOf(`/adapters/${ID}${query}`)).toBe(400);
-  });
+  test.each(['?weights=all', '?layout=2d', '?format=zip', '?colour=red', '?weights=merged&weights=merged'])(
+    '%s',
+    async (query) => {
+      expect(await statusOf(`/adapters/${ID}${query}`)).toBe(400);
+    },
+  );
 });
 
 async function rawGet(path: string): Promise<{ status: number; body: string }> {

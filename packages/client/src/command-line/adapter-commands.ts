@@ -44,6 +44,7 @@ export const ADAPTER_COMMANDS: Command[] = [
     summary: 'Download the PEFT folder, or with --merged the merged model; --format gguf for llama.cpp and Ollama',
     options: {
       merged: { type: 'boolean' },
+      'per-expert': { type: 'boolean' },
       format: { type: 'string' },
       type: { type: 'string' },
       tar: { type: 'boolean' },
@@ -52,9 +53,10 @@ export const ADAPTER_COMMANDS: Command[] = [
     },
     help: [
       '--merged                    the complete model with the adapter merged in, as transformers loads it',
+      '--per-expert                an adapter of experts with matrices of each expert, as vLLM and llama.cpp read it',
       '--format gguf               a GGUF file, with a Modelfile for Ollama; the adapter, or with --merged the model',
       '--type TYPE                 of the numbers in it: f32, f16, bf16 or q8_0 [f32; with --merged f16]',
-      '-o, --output PATH           destination [./ID, ./ID-merged, ./ID-gguf, ./ID-merged-gguf]; with --format gguf, a',
+      '-o, --output PATH           destination [./ID, ./ID-merged, ./ID-gguf, …]; with --format gguf, a',
       '                            PATH that ends in .gguf receives that file alone',
       '--tar                       save a tar file instead of unpacking it',
       '--force                     replace an existing destination',
@@ -63,13 +65,15 @@ export const ADAPTER_COMMANDS: Command[] = [
       const { client, values, signal, output } = context;
       const id = context.positionals[0]!;
       const { format, type } = formatOf(values);
-      const parts = [id, ...(values.merged ? ['merged'] : []), ...(format === 'gguf' ? ['gguf'] : [])];
+      const forms = { merged: values.merged, 'per-expert': values['per-expert'], gguf: format === 'gguf' };
+      const parts = [id, ...Object.keys(forms).filter((form) => forms[form as keyof typeof forms])];
       const target = (values.output as string | undefined) ?? `${parts.join('-')}${values.tar ? '.tar' : ''}`;
       const isFile = values.tar === true || (format === 'gguf' && target.endsWith('.gguf'));
       const progress = createTransferProgress(output);
       try {
         await client.downloadAdapter(id, isFile ? { file: target } : { folder: target }, {
           weights: values.merged ? 'merged' : 'adapter',
+          layout: values['per-expert'] ? 'per-expert' : 'peft',
           ...{ format, type },
           overwrite: values.force === true,
           signal,

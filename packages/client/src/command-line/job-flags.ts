@@ -126,10 +126,11 @@ function samplesOf(values: Record<string, unknown>, base: NonNullable<JobRequest
 }
 
 /** Settings that are a list of module names, or a regular expression. */
-const MODULE_LISTS = ['target_modules', 'exclude_modules'];
+const MODULE_LISTS = ['target_modules', 'target_parameters', 'exclude_modules'];
 
-/** `a,b` is a list of suffixes; `all-linear`, and text that cannot be a list, is sent as it is. */
-function moduleListOf(text: string): string | string[] {
+/** `a,b` is a list of suffixes, and so is JSON, such as `[]`; `all-linear`, and text that cannot be a list, is sent as it is. */
+function moduleListOf(text: string): unknown {
+  if (text.startsWith('[')) return settingOf(text);
   return text !== 'all-linear' && /^[\w.]+(,[\w.]+)*$/.test(text) ? text.split(',') : text;
 }
 

@@ -27,8 +27,17 @@ export const MODEL_COMMANDS: Command[] = [
     summary: 'One base model and the layers that LoRA can adapt',
     async run(context) {
       const model = await context.client.model(context.positionals[0]!, context);
-      const rows = model.modules.map((module) => [module.name, module.in_features, module.out_features]);
-      return print(context, model, textTable(['MODULE', 'IN', 'OUT'], rows));
+      const { modules, expert_parameters: ofExperts } = model;
+      const rows = modules.map((module) => [module.name, module.in_features, module.out_features]);
+      const more = ofExperts.map(({ name, in_features, out_features, experts = 1 }) => [
+        name,
+        in_features,
+        out_features,
+        experts,
+      ]);
+      const tables = [textTable(['MODULE', 'IN', 'OUT'], rows)];
+      if (more.length > 0) tables.push(textTable(['PARAMETER', 'IN', 'OUT', 'EXPERTS'], more));
+      return print(context, model, tables.join('\n\n'));
     },
   },
   {

@@ -251,9 +251,15 @@ describe('lora', () => {
   it('accepts objects and arrays as JSON', async () => {
     const args = ['--model', 'tiny', '--dataset', 'ds_1', '--rank-pattern', '{"q_proj": 4}'];
     const more = ['--layers-to-transform', '[0, 2]', '--exclude-modules', 'k_proj,o_proj', '--alpha-pattern', '{'];
-    const { requests } = await lora(['jobs', 'create', ...args, ...more], json(202, { id: 'job_1', status: 'queued' }));
+    const ofExperts = ['--target-modules', '[]', '--target-parameters', 'mlp.experts.down_proj'];
+    const { requests } = await lora(
+      ['jobs', 'create', ...args, ...more, ...ofExperts],
+      json(202, { id: 'job_1', status: 'queued' }),
+    );
     expect(bodyOf(requests)).toMatchObject({
       lora: {
+        target_modules: [],
+        target_parameters: ['mlp.experts.down_proj'],
         rank_pattern: { q_proj: 4 },
         layers_to_transform: [0, 2],
         exclude_modules: ['k_proj', 'o_proj'],

@@ -29,12 +29,25 @@ export interface LinearLayer {
   transposed: boolean;
 }
 
+/** The weights of all experts of a layer, which are one parameter in PEFT. */
+export interface ExpertParameter {
+  /** Its path in PEFT, for instance `model.layers.0.mlp.experts.gate_up_proj`. */
+  name: string;
+  experts: number;
+  /** The inputs of each expert. */
+  inFeatures: number;
+  /** The outputs of each expert. */
+  outFeatures: number;
+}
+
 /** The tensors and linear layers of an architecture. */
 export interface ModelLayout {
   /** Every tensor, in the order of the forward pass. */
   tensors: RequiredTensor[];
   /** Every linear layer except the output head. */
   linears: LinearLayer[];
+  /** The parameters of experts, in the order of the forward pass. @defaultValue none */
+  parameters?: ExpertParameter[];
   /** The output head, tied or not; null if the last layer is not special. */
   head: LinearLayer | null;
 }

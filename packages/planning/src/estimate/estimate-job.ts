@@ -10,7 +10,7 @@ import { type DecoderArchitecture, type ModelFolder, withBaseQuantization } from
 import { countRounds, type StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/examples.js';
 import { precisionOn } from '../precision.js';
-import type { Target } from '../target-ranks.js';
+import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
 import { batchLoad, evaluationLoad, sequencesOf } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
@@ -172,10 +172,7 @@ function memoryOf(
   precision: Precision,
   recomputedLayers: number,
 ): MemoryNeeds['memory'] {
-  const trainedParameters = targets.reduce(
-    (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + rank * (inFeatures + outFeatures),
-    0,
-  );
+  const trainedParameters = trainedNumbers(targets);
   const { dropout } = spec.lora;
   const { optimizer } = spec.training;
   const engine = engineMemory(machine.engine);

@@ -8,7 +8,7 @@ import {
   layerLinears,
   linearGroups,
 } from '@lorasmith/model-folder';
-import type { Target } from '../target-ranks.js';
+import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
 import type { WeightTraffic } from './weight-memory.js';
@@ -70,7 +70,7 @@ export function stepWork(
     passes:
       (load.tokensPerStep *
         ((meanPassBytes(architecture) * (forwards + backwards)) / 2 + adapterPassBytes(work, onlyForward)) +
-        (onlyForward ? 0 : OPTIMIZER_BYTES * trainedParameters(work.targets))) /
+        (onlyForward ? 0 : OPTIMIZER_BYTES * trainedNumbers(work.targets))) /
       1e9,
   };
 }
@@ -107,13 +107,6 @@ function meanPassBytes(architecture: DecoderArchitecture): number {
 
 /** Bytes that an optimizer step reads and writes for each trained parameter: gradients, moments and parameters in float32. */
 const OPTIMIZER_BYTES = 48;
-
-function trainedParameters(targets: readonly Target[]): number {
-  return targets.reduce(
-    (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + rank * (inFeatures + outFeatures),
-    0,
-  );
-}
 
 /**
  * Bytes per token that all adapters read and write in the computing type of two bytes: forward the input of a group and the output

@@ -27,8 +27,9 @@ export async function initialManifestOf(adapters: BundleStore, id: string, calle
 export function continuing(request: JobRequest, initial: AdapterManifest, model: BaseModelDetail): JobRequest {
   const mismatch = baseMismatch(initial.id, initial.base_model, { name: request.base_model });
   if (mismatch !== null) throw new ProductError('invalid_adapter', mismatch, { param });
-  const names = model.modules.map(({ name }) => name);
-  const complete: JobRequest = { ...request, lora: inheritLora(request.lora ?? {}, initial, names) };
+  const [layers, parameters] = [model.modules, model.expert_parameters].map((parts) => parts.map(({ name }) => name));
+  const base = { layers: layers!, parameters: parameters! };
+  const complete: JobRequest = { ...request, lora: inheritLora(request.lora ?? {}, initial, base) };
   if (Value.Check(JobRequest, complete)) return complete;
   const [fault] = Value.Errors(JobRequest, complete);
   const message = `${initial.id} cannot be trained further: its ${fault?.instancePath.slice(1).replaceAll('/', '.')} ${fault?.message}.`;

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
+import { isExpertParameter } from '@lorasmith/model-folder';
 import type { FileSegment } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
@@ -67,7 +68,7 @@ export class AdapterDownloads {
     };
     try {
       const { store } = bundle;
-      const content = contentOf(what, bundle, createdAt, form === null ? `${id}.tar` : `${id}-merged.tar`);
+      const content = contentOf(what, bundle, createdAt, `${id}${tarSuffixOf(form)}.tar`);
       return await answer({
         ...content,
         open: async (range) => {
@@ -119,7 +120,9 @@ export class AdapterDownloads {
     const adapter = await library.check(id);
     const { origin, created_at } = adapter.manifest;
     const of = { origin, createdAt: new Date(created_at) };
-    if (form === null) return { ...of, bundle: { store: adapters, ...adapter }, release: () => {} };
+    const { modules } = adapter.manifest.lora;
+    if (form === null || (form.format === 'per-expert' && !modules.some(isExpertParameter)))
+      return { ...of, bundle: { store: adapters, ...adapter }, release: () => {} };
     const { release, ...lease } = await models.acquire(adapter, form);
     return { ...of, bundle: { store: merged, ...lease }, release };
   }
@@ -137,8 +140,13 @@ function contentOf(
 
 /** The kind of weights, for metrics. */
 function weightsOf(form: DerivedForm | null): DownloadEvent['weights'] {
-  if (form === null) return 'adapter';
+  if (form === null || form.format === 'per-expert') return 'adapter';
   return form.format === 'gguf' ? 'gguf' : 'merged';
+}
+
+function tarSuffixOf(form: DerivedForm | null): string {
+  if (form === null) return '';
+  return form.format === 'per-expert' ? '-per-expert' : '-merged';
 }
 
 function namedFile({ id, files }: BundleContent, name: string): AdapterFile {

@@ -7,6 +7,7 @@ import {
   commonFormBytes,
   manifestLora,
   readPeftFolder,
+  withFusedExperts,
   withServedNames,
   writePeftFolder,
 } from '@lorasmith/peft-files';
@@ -26,7 +27,9 @@ async function importAdapter(request: ImportRequest): Promise<ImportResult> {
     check: (shapes) => checkStoredBytes(commonFormBytes(shapes.values()), request.bounds),
     base: model,
   });
-  const adapter = withServedNames(read, model);
+  const adapter = withServedNames(withFusedExperts(read), model);
+  // Matrices of gate and up have been padded to twice their rank.
+  checkStoredBytes(commonFormBytes(adapter.modules.values()), request.bounds);
   checkFitsBase(adapter, model);
   const written = await writePeftFolder(request.outputFolder, adapter, model);
   const files: AdapterManifest['files'] = [];

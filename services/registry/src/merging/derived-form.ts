@@ -2,16 +2,28 @@ import { type AdapterFilesQuery, ProductError } from '@lorasmith/contracts';
 import type { GgufType } from '@lorasmith/export';
 import type { Static } from 'typebox';
 
-/** A form that is computed from an adapter and its base model, and kept: the merged model, or either as GGUF. */
-export type DerivedForm = { format: 'safetensors' } | { format: 'gguf'; weights: 'adapter' | 'merged'; type: GgufType };
+/**
+ * A form that is computed from an adapter and its base model, and kept: the merged model, either as GGUF, or an adapter of experts with
+ * layers of each expert.
+ */
+export type DerivedForm =
+  | { format: 'safetensors' }
+  | { format: 'gguf'; weights: 'adapter' | 'merged'; type: GgufType }
+  | { format: 'per-expert' };
 
 export const MERGED: DerivedForm = { format: 'safetensors' };
+export const PER_EXPERT: DerivedForm = { format: 'per-expert' };
 
 /**
  * The form that a query asks for; null for the adapter itself, which is not computed.
- * @throws ProductError `invalid_request` for a type without `format=gguf`
+ * @throws ProductError `invalid_request` for a type without `format=gguf`, and for a layout of anything but the adapter
  */
-export function formOf({ weights = 'adapter', format, type }: FormQuery): DerivedForm | null {
+export function formOf({ weights = 'adapter', layout = 'peft', format, type }: FormQuery): DerivedForm | null {
+  if (layout === 'per-expert') {
+    if (weights === 'adapter' && format !== 'gguf') return PER_EXPERT;
+    const message = "layout=per-expert is for the adapter's own files. Leave out weights=merged and format=gguf.";
+    throw new ProductError('invalid_request', message, { param: 'layout' });
+  }
   if (format === 'gguf') {
     const wanted = type ?? (weights === 'adapter' ? 'f32' : 'f16');
     return { format, weights, type: wanted.toUpperCase() as GgufType };
@@ -22,11 +34,18 @@ export function formOf({ weights = 'adapter', format, type }: FormQuery): Derive
   return weights === 'merged' ? MERGED : null;
 }
 
-type FormQuery = Pick<Static<typeof AdapterFilesQuery>, 'weights' | 'type'> & { format?: string };
+type FormQuery = Pick<Static<typeof AdapterFilesQuery>, 'weights' | 'layout' | 'type'> & { format?: string };
 
 /** The id of the bundle in the cache. It starts with that of the adapter. */
 export function bundleIdOf(adapter: string, form: DerivedForm): string {
-  return form.format === 'safetensors' ? adapter : `${adapter}.${form.weights}-${form.type.toLowerCase()}`;
+  switch (form.format) {
+    case 'safetensors':
+      return adapter;
+    case 'per-expert':
+      return `${adapter}.per-expert`;
+    case 'gguf':
+      return `${adapter}.${form.weights}-${form.type.toLowerCase()}`;
+  }
 }
 
 /** The adapter of a bundle in the cache. */

@@ -1,6 +1,6 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { derivedCard } from '@lorasmith/artifacts';
+import { adapterCard, derivedCard } from '@lorasmith/artifacts';
 import { answerParent } from '@lorasmith/child-processes';
 import { ADAPTER_FILES, type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { mergeModel, modelfile, writeGgufAdapter, writeGgufModel } from '@lorasmith/export';
@@ -12,7 +12,7 @@ import {
   readModelFolder,
   WeightDigests,
 } from '@lorasmith/model-folder';
-import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
+import { type PeftAdapter, perExpert, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import { ggufFileName } from './derived-form.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
@@ -27,19 +27,38 @@ async function merge(request: MergeRequest, report: (progress: MergeProgress) =>
   const mismatch = baseMismatch(manifest.id, manifest.base_model, await digestBase(model, digests));
   if (mismatch !== null) throw new ProductError('conflict', mismatch);
   const onProgress = (doneBytes: number, totalBytes: number) => report({ doneBytes, totalBytes });
-  const known =
-    form.format === 'safetensors'
-      ? await mergeModel({ model, adapter, outputFolder, onProgress })
-      : [await writeGguf(request, model, adapter, onProgress)];
+  const known = await writeForm(request, model, adapter, onProgress);
   const write = (name: string, text: string) => writeFile(join(outputFolder, name), text, { flag: 'wx', flush: true });
   const forOllama = await modelfileOf(request);
   if (forOllama !== null) await write('Modelfile', forOllama);
-  await write(ADAPTER_FILES.card, derivedCard(manifest, known[0]!.name));
+  const card = form.format === 'per-expert' ? adapterCard(manifest) : derivedCard(manifest, known[0]!.name);
+  await write(ADAPTER_FILES.card, card);
   const files = new Map<string, AdapterFile>(known.map((file) => [file.name, file]));
   for (const name of await readdir(outputFolder)) {
     if (!files.has(name)) files.set(name, { name, ...(await digestFile(join(outputFolder, name))) });
   }
   return [...files.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+}
+
+/** Writes the files of a form. @returns those whose digests are known, weights first */
+async function writeForm(
+  request: MergeRequest,
+  model: ModelFolder,
+  adapter: PeftAdapter,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+): Promise<AdapterFile[]> {
+  const { form, outputFolder } = request;
+  switch (form.format) {
+    case 'safetensors':
+      return await mergeModel({ model, adapter, outputFolder, onProgress });
+    case 'gguf':
+      return [await writeGguf(request, model, adapter, onProgress)];
+    case 'per-expert': {
+      await writePeftFolder(outputFolder, perExpert(adapter), model);
+      const { weights } = ADAPTER_FILES;
+      return [{ name: weights, ...(await digestFile(join(outputFolder, weights))) }];
+    }
+  }
 }
 
 async function writeGguf(
@@ -58,6 +77,7 @@ async function writeGguf(
 }
 
 async function modelfileOf({ manifest, form, modelFolder }: MergeRequest): Promise<string | null> {
+  if (form.format === 'per-expert') return null;
   if (form.format === 'safetensors') return await modelfile({ modelFolder, from: '.' });
   const file = `./${ggufFileName(manifest.id, form)}`;
   if (form.weights === 'merged') return await modelfile({ modelFolder, from: file });

@@ -219,6 +219,11 @@ function deletedMeanwhile(id: string): ProductError {
 /** Maximum size of the weights, and of what is copied with them. */
 async function derivedBytes(form: DerivedForm, model: ModelFolder, { files, lora }: AdapterManifest): Promise<number> {
   const modules = new Set(lora.modules);
+  if (form.format === 'per-expert') {
+    const experts = model.parameters.reduce((sum, parameter) => sum + (parameter.experts ?? 0), 0);
+    // A of gate_up_proj is there twice, and each projection of each expert has two tensors and a name in the config.
+    return 2 * totalBytes(files) + 2 * experts * 3 * MAX_INDEX_ENTRY_BYTES;
+  }
   if (form.format === 'safetensors') return await mergedBytes(model, modules);
   // No type takes more than that of the adapter's files.
   return form.weights === 'adapter' ? 2 * totalBytes(files) : await maxGgufBytes(model, modules, form.type);

@@ -44,6 +44,7 @@ export function ModelView({ params }: ViewProps) {
 
 function Detail({ model }: { model: BaseModelDetail }) {
   const { family, parameters, bytes, dtype, max_positions: positions, problem, modules, text, origin } = model;
+  const experts = model.expert_parameters;
   return (
     <>
       {problem !== null && (
@@ -79,6 +80,19 @@ function Detail({ model }: { model: BaseModelDetail }) {
             rows={moduleGroups(modules)}
             keyOf={(group) => group.name}
           />
+          {experts.length > 0 && (
+            <>
+              <p>
+                Names for <code>target_parameters</code>: the experts, each with an adapter of its own.
+              </p>
+              <DataTable
+                caption="Experts that can be adapted"
+                columns={COLUMNS}
+                rows={moduleGroups(experts)}
+                keyOf={(group) => group.name}
+              />
+            </>
+          )}
         </section>
       )}
       {text !== null && <TextFacts text={text} />}

@@ -25,3 +25,14 @@ test('layers are grouped by the last part of their names', () => {
   ]);
   expect(moduleGroups([])).toEqual([]);
 });
+
+test('parameters of experts are grouped by the names that target_parameters may have, and count all experts', () => {
+  const experts = ['gate_up_proj', 'down_proj'].flatMap((name) =>
+    [0, 1].map((index) => ({ ...layer(`model.layers.${index}.mlp.experts.${name}`, 8, 4), experts: 5 })),
+  );
+  const group = { layers: 2, shapes: [[8, 4]], parametersPerRank: 120 };
+  expect(moduleGroups(experts)).toEqual([
+    { name: 'mlp.experts.gate_up_proj', ...group },
+    { name: 'mlp.experts.down_proj', ...group },
+  ]);
+});

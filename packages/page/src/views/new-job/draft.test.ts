@@ -70,6 +70,15 @@ test('a draft of a job has only what differs from the defaults', () => {
   });
 });
 
+test('an empty list in a draft of a job is not its default', () => {
+  const draft = draftOf(fields, {
+    ...MODEL,
+    lora: { target_modules: [], target_parameters: ['mlp.experts.down_proj'] },
+  });
+  expect(draft).toEqual({ ...MODEL, 'lora.target_modules': '[]', 'lora.target_parameters': 'mlp.experts.down_proj' });
+  expect(requestOf(fields, draft).lora).toEqual({ target_modules: [], target_parameters: ['mlp.experts.down_proj'] });
+});
+
 test('the command for curl quotes what others wrote, and has no key', () => {
   const request = { ...MODEL, name: `it's "$(reboot)"` };
   expect(curlCommand('http://127.0.0.1:8080/', request, true)).toBe(

@@ -79,7 +79,9 @@ function jsonOf(text: string): unknown {
 function textOf({ input }: JobField, value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) {
-    if (input === 'list' && value.every((item) => typeof item !== 'object')) return value.join(', ');
+    // An empty text would mean the default.
+    if (input === 'list' && value.length > 0 && value.every((item) => typeof item !== 'object'))
+      return value.join(', ');
     if (input === 'lines') return value.map(lineOf).join('\n');
   }
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
