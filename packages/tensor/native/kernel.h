@@ -314,6 +314,7 @@ std::vector<OpDefinition> DequantizeOps();
 std::vector<OpDefinition> DropoutOps();
 std::vector<OpDefinition> GatedDeltaOps();
 std::vector<OpDefinition> GatedDeltaGradientOps();
+std::vector<OpDefinition> GatheredSumOps();
 std::vector<OpDefinition> LoraOps();
 std::vector<OpDefinition> LoraForwardOps();
 std::vector<OpDefinition> LoraBackwardOps();

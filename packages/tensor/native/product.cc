@@ -17,6 +17,7 @@
 #include "amx_tile.h"
 #include "bfloat16_tile.h"
 #include "float32_tile.h"
+#include "grouped_product_operands.h"
 #include "packed_operands.h"
 #include "parallel.h"
 #include "quantized_rows.h"
@@ -378,6 +379,23 @@ struct Product {
   bool transposed;
 };
 
+// Each row with the matrix of its group. The groups are computed one after the other, each by all threads.
+template <typename Number>
+struct GroupedProduct {
+  explicit GroupedProduct(const Attributes& attributes) : transposed(attributes.Int("transpose_b") != 0) {}
+
+  void Compute(Context& context) const {
+    const GroupedProductOperands<Number> o(context, transposed);
+    if (context.failed()) return;
+    o.ForEachGroup([&](int64_t rows, const Number* a, const Number* b, Number* result) {
+      MultiplyMatrices(Matrix<Number>{a, o.depth}, Matrix<Number>{b, transposed ? o.depth : o.columns}, transposed,
+                       Sizes{rows, o.columns, o.depth}, nullptr, result);
+    });
+  }
+
+  bool transposed;
+};
+
 // The same with a second matrix [rows, columns] in 4 or 8 bits.
 template <typename Form, template <typename Number> class Rows, typename Number>
 struct PackedProduct {
@@ -417,6 +435,7 @@ using ScaledProduct = PackedProduct<ScaledForm, ScaledRows, Number>;
 
 std::vector<KernelDefinition> ProductKernels() { return ProcessorKernels<PlainProduct>(); }
 std::vector<KernelDefinition> ProductAddKernels() { return ProcessorKernels<ProductAdd>(); }
+std::vector<KernelDefinition> GroupedProductKernels() { return ProcessorKernels<GroupedProduct>(); }
 std::vector<KernelDefinition> QuantizedProductKernels() { return ProcessorKernels<QuantizedProduct>(); }
 std::vector<KernelDefinition> ScaledProductKernels() { return ProcessorKernels<ScaledProduct>(); }
 
@@ -429,6 +448,7 @@ namespace lorasmith {
 namespace {
 std::vector<KernelDefinition> ProductKernels() { return {}; }
 std::vector<KernelDefinition> ProductAddKernels() { return {}; }
+std::vector<KernelDefinition> GroupedProductKernels() { return {}; }
 std::vector<KernelDefinition> QuantizedProductKernels() { return {}; }
 std::vector<KernelDefinition> ScaledProductKernels() { return {}; }
 }  // namespace
@@ -442,6 +462,11 @@ std::vector<OpDefinition> ProductOps() {
   return {
       {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b: int"}, ProductKernels()},
       {"LorasmithProductAdd", {"a: T", "b: T", "addend: T"}, {"result: T"}, {"transpose_b: int"}, ProductAddKernels()},
+      {"LorasmithGroupedProduct",
+       {"a: T", "b: T", "offsets: int32"},
+       {"result: T"},
+       {"transpose_b: int"},
+       GroupedProductKernels()},
       {"LorasmithQuantizedProduct",
        {"a: T", "codes: uint8", "scales: uint8", "nested_scales: float", "modules: float"},
        {"result: T"},

@@ -20,6 +20,7 @@ export {
   type DeltaSettings,
   type GatedDelta,
 } from './kernels/gated-delta.js';
+export { type RowSections, rowSections } from './kernels/grouped-product.js';
 export {
   configureKernels,
   HEAD_SIZES,

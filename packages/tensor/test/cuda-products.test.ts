@@ -4,7 +4,8 @@ import { greatestDifference } from '../../../test/numeric/greatest-difference.js
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
 import type { FloatDType } from '../src/dtype.js';
-import { configureKernels } from '../src/kernels/kernel-table.js';
+import { rowSections } from '../src/kernels/grouped-product.js';
+import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
 import { batchMatMul } from '../src/kernels/product.js';
 import { slice } from '../src/layout.js';
 import { addMatMul, matMul } from '../src/matrix.js';
@@ -99,6 +100,37 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
         expect(toFloat32Array(addend)).toEqual(own);
       });
     }
+  });
+
+  test('a product for each group of rows that has any', () => {
+    const [counts, depth, columns] = [[3, 0, 65, 1], 5, 7];
+    const offsets = Int32Array.of(0, 3, 3, 68, 69);
+    scope(() => {
+      for (const transposed of [false, true]) {
+        const a = matrixOf([69, depth], 1, dtype);
+        const b = matrixOf(transposed ? [4, columns, depth] : [4, depth, columns], 2, dtype);
+        const before = cuda.statistics();
+        const product = kernelsFor(dtype).groupedProduct(a, b, rowSections(offsets), transposed);
+        const after = cuda.statistics();
+        expect(after.kernels.cublasLtMatmul).toBe((before.kernels.cublasLtMatmul ?? 0) + 3);
+        expect(after.downloads).toBe(before.downloads);
+        const [numbersA, numbersB] = [toFloat32Array(a), toFloat32Array(b)];
+        const expected = counts.flatMap((rows, group) => {
+          const own: [Float32Array, Float32Array] = [
+            numbersA.subarray(offsets[group]! * depth),
+            numbersB.subarray(group * depth * columns),
+          ];
+          return [...reference(own, { rows, depth, columns }, [false, transposed])];
+        });
+        expect(greatestDifference(toFloat32Array(product), expected)).toBeLessThanOrEqual(boundOf(dtype, depth));
+      }
+      const [a, b] = [matrixOf([3, 5], 1, dtype), matrixOf([2, 5, 4], 2, dtype)];
+      const withOffsets = (...own: number[]) =>
+        kernelsFor(dtype).groupedProduct(a, b, rowSections(Int32Array.from(own)), false);
+      expect(() => void withOffsets(0, 3)).toThrow('there must be an offset for each matrix, and the end');
+      expect(() => void withOffsets(0, 2, 4)).toThrow('the rows must be all tokens');
+      expect(() => void withOffsets(0, 4, 3)).toThrow('the rows must be all tokens');
+    });
   });
 
   test('without a depth the product is zero, or the addend; without rows or columns it is empty', () => {

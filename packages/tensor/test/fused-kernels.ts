@@ -282,6 +282,21 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
   });
 
   describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
+    test('sums of gathered rows are the same bits as those of plain ops', () => {
+      const places = [4, 0, 2, 2, 2, 5, 1, 299, 4, 0, 0, 6];
+      for (const count of [1, 3, 12]) {
+        const sums = () => {
+          const x = numbers([300, 131], 'rows of experts', dtype);
+          return [kernelsFor(dtype).gatheredSum(x, tensorOf(Int32Array.from(places), [places.length]), count)];
+        };
+        bothWays(instructionSet, dtype, sums, 0);
+      }
+      scope(() => {
+        const none = tensorOf(new Int32Array(0), [0]);
+        expect(kernelsFor(dtype).gatheredSum(numbers([2, 7], 'x', dtype), none, 2).shape).toEqual([0, 7]);
+      });
+    });
+
     test('the norm of a sum is the same bits as that of a sum that was made before', () => {
       configureKernels('fused', { instructionSet });
       scope(() => {

@@ -32,7 +32,9 @@ import { FusedCache } from './fused-cache.js';
 import { type InstructionSet, loadFusedLibrary } from './fused-library.js';
 import { fusedGatedDelta, type GatedDelta } from './gated-delta.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
+import { fusedGatheredSum, rawGatheredSum } from './gathered-sum.js';
 import { GroupedAttention } from './grouped-attention.js';
+import { fusedGroupedProduct, type RowSections, rawGroupedProduct } from './grouped-product.js';
 import type { CacheShape, KeyValueCache } from './key-value-cache.js';
 import {
   fusedLoraGradient,
@@ -228,6 +230,21 @@ export interface Kernels {
   /** See addMatMul in matrix.ts. */
   addMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor;
   /**
+   * Product of each row with the matrix of its group.
+   * @param a `[rows, depth]`
+   * @param b `[groups, depth, columns]`, or `[groups, columns, depth]` where it is transposed
+   * @param sections the rows of each group
+   * @returns `[rows, columns]`
+   */
+  groupedProduct(a: Tensor, b: Tensor, sections: RowSections, transposed: boolean): Tensor;
+  /**
+   * Sums of rows, in float32 and in the order of their places, rounded once.
+   * @param x `[rows, width]`
+   * @param places `[sums × count]` int32: the rows of each sum
+   * @returns `[sums, width]`
+   */
+  gatheredSum(x: Tensor, places: Tensor, count: number): Tensor;
+  /**
    * Product with quantized weights, which are decoded on the way, in the type of a: as {@link matMul} with those of
    * {@link dequantizeRows}. Where the product is fused for processors, it is the same bits.
    * @param a `[m, rows]`, or `[m, columns]` where the weights are transposed
@@ -313,6 +330,13 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
     fused(cudaAddMatMul, { engines: ['cuda'] }),
     raw(rawAddMatMul),
   ],
+  groupedProduct: [
+    fused(fusedGroupedProduct, FLOAT32_PRODUCT),
+    fused(fusedGroupedProduct, BFLOAT16_PRODUCT),
+    fused(fusedGroupedProduct, { engines: ['cuda'] }),
+    raw((...of) => rawGroupedProduct(kernelsFor, ...of)),
+  ],
+  gatheredSum: [fused(fusedGatheredSum), raw(rawGatheredSum)],
   quantizedProduct: [
     fused((...of) => fusedQuantizedProduct(kernelsFor, ...of), FLOAT32_PRODUCT),
     fused((...of) => fusedQuantizedProduct(kernelsFor, ...of), BFLOAT16_PRODUCT),

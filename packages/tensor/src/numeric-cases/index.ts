@@ -1,3 +1,4 @@
+import { expertCases } from './expert-cases.js';
 import { kernelCases } from './kernel-cases.js';
 import { linearAttentionCases } from './linear-attention-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
@@ -17,6 +18,7 @@ export function numericCases(sizes: CaseSizes): NumericCase[] {
   const parameters = (['float32', 'bfloat16'] as const).flatMap((dtype) => [
     ...parameterCases(dtype, sizes),
     ...quantizedCases(dtype, sizes),
+    ...expertCases(dtype, sizes),
   ]);
   return [...simpleOpCases(sizes), ...kernelCases(sizes), ...linearAttentionCases(sizes), ...parameters];
 }

@@ -1,6 +1,7 @@
 // Products of matrices on a GPU: TensorFlow's own ops and native/product.cc's.
 #include <algorithm>
 
+#include "grouped_product_operands.h"
 #include "launch.h"
 #include "multiply.h"
 
@@ -55,6 +56,28 @@ struct LorasmithProductAdd {
     const bool fits = context.Shape(2) == std::vector<int64_t>{context.Dim(0, 0), context.Dim(1, transpose_b ? 0 : 1)};
     if (!context.Check(fits, "the addend must have the shape of the product")) return;
     cuda::Compute<Number>(context, false, transpose_b, context.Input<Number>(2));
+  }
+
+  bool transpose_b;
+};
+
+// A product for each group of rows.
+template <typename Number>
+struct GroupedProduct {
+  explicit GroupedProduct(const Attributes& attributes) : transpose_b(attributes.Int("transpose_b") != 0) {}
+
+  void Compute(Context& context) const {
+    const GroupedProductOperands<Number> o(context, transpose_b);
+    if (context.failed()) return;
+    Product product;
+    product.type = kType<Number>;
+    product.transpose_b = transpose_b;
+    product.depth = o.depth;
+    product.columns = o.columns;
+    o.ForEachGroup([&](int64_t rows, const Number* a, const Number* b, Number* result) {
+      product.rows = rows;
+      Multiply(context, product, a, b, nullptr, result);
+    });
   }
 
   bool transpose_b;
@@ -157,6 +180,7 @@ const GpuOps kOps{
     {"BatchMatMulV2", GpuKernels<BatchMatMul>()},
     {"LorasmithProduct", GpuKernels<LorasmithProduct>()},
     {"LorasmithProductAdd", GpuKernels<LorasmithProductAdd>()},
+    {"LorasmithGroupedProduct", GpuKernels<GroupedProduct>({"offsets"})},
 };
 
 }  // namespace
