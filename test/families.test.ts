@@ -23,6 +23,7 @@ const USUAL_CASES = [
   'nemotron',
   'olmo3',
   'qwen3_5',
+  'qwen3_moe',
   'head-tied',
 ];
 const OTHER_CASES = [
@@ -36,16 +37,28 @@ const OTHER_CASES = [
     'gemma4-text',
     'glm',
   ],
-  ...['glm4', 'granite', 'gemma4-text-keys', 'ministral3', 'olmo2', 'seed_oss', 'smollm3', 'qwen3_5-text', 'head'],
+  ...[
+    'glm4',
+    'granite',
+    'gemma4-text-keys',
+    'ministral3',
+    'olmo2',
+    'seed_oss',
+    'smollm3',
+    'qwen3_5-text',
+    'qwen3_moe-fused',
+    'qwen2_moe',
+    'head',
+  ],
 ];
 /** A case of each newer family; the others differ from these in settings that test/fixtures/families compares with transformers. */
 const CASES = process.env.ALL_CASES === '1' ? [...USUAL_CASES, ...OTHER_CASES] : USUAL_CASES;
 const ON_HEAD = ['head', 'head-tied'];
 /**
  * One with several ropes and a prefix for its files, one whose layers share keys, one with norms after its branches, one with
- * linear attention, and one with an adapter of its head.
+ * linear attention, one with experts, and one with an adapter of its head.
  */
-const PAUSED = ['gemma3', 'gemma4', 'olmo3', 'qwen3_5', 'head-tied'];
+const PAUSED = ['gemma3', 'gemma4', 'olmo3', 'qwen3_5', 'qwen3_moe', 'head-tied'];
 const COMPOSITES = ['gemma3', 'gemma4', 'mistral3', 'qwen3_5'];
 const PROCESSOR_FILES = ['preprocessor_config.json', 'processor_config.json'];
 const R = 4;

@@ -16,6 +16,8 @@ const WIDTHS: Config = {
   hidden_size: 64,
   intermediate_size: 96,
   shared_intermediate_size: 96,
+  moe_intermediate_size: 32,
+  shared_expert_intermediate_size: 48,
   vocab_size: 64,
   head_dim: 16,
   global_head_dim: 32,

@@ -12,7 +12,9 @@ const FAMILIES = {
   llama: 'Llama 1 to 3 and models built like them: grouped-query attention, biases, tied and untied heads',
   mistral: 'with its sliding windows',
   qwen2: 'with its sliding windows',
+  qwen2_moe: 'Qwen1.5 and Qwen2 with experts, one of which all tokens pass',
   qwen3: 'with its sliding windows',
+  qwen3_moe: 'Qwen3 with experts (30B-A3B, 235B-A22B, Coder)',
   qwen3_5_text:
     'the language model of Qwen3.5, 3.6 and 3.8: linear attention in three of four layers, attention with a gate in the fourth',
   qwen3_5: 'Qwen3.5, 3.6 and 3.8 without experts: `qwen3_5_text` beside an encoder of images',

@@ -1,6 +1,6 @@
 /** @typedef {import('../../packages/contracts/dist/index.js').MachineProfile} MachineProfile */
 /** @typedef {import('../../packages/model-folder/dist/index.js').ModelFolder} ModelFolder */
-/** @typedef {Pick<typeof import('../../packages/model-folder/dist/index.js'), 'LLAMA_NAMES' | 'layerLinears'>} Layouts */
+/** @typedef {Pick<typeof import('../../packages/model-folder/dist/index.js'), 'LLAMA_NAMES' | 'linearGroups'>} Layouts */
 /** @typedef {Pick<typeof import('../../packages/planning/dist/index.js'), 'decodedMemory' | 'decoderMemory' | 'engineMemory' | 'fewestRecomputed' | 'logitsPerChunk' | 'weightMemory'>} Planning */
 
 /** See services/worker/src/device: what the driver, the kernels and cuBLASLt take of the card, and what is kept free. */
@@ -141,7 +141,7 @@ export const PUBLISHED_SHAPES = /** @satisfies {Record<string, Shape>} */ ({
  *
  * @param {Layouts} layouts @param {string} name @param {Shape} shape
  */
-export function modelOf({ LLAMA_NAMES, layerLinears }, name, shape) {
+export function modelOf({ LLAMA_NAMES, linearGroups }, name, shape) {
   const { hidden, intermediate, layers, heads, keyValue, headDim, vocab, tiedHead } = shape;
   /** @type {import('../../packages/model-folder/dist/index.js').DecoderArchitecture} */
   const architecture = {
@@ -170,6 +170,7 @@ export function modelOf({ LLAMA_NAMES, layerLinears }, name, shape) {
     },
     linearAttention: null,
     layerInputs: null,
+    experts: null,
     mlp: { gated: true, activation: 'silu' },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,
@@ -181,9 +182,7 @@ export function modelOf({ LLAMA_NAMES, layerLinears }, name, shape) {
     eosTokenIds: [],
     padTokenId: null,
   };
-  const linears = Array.from({ length: layers }, (_, index) => layerLinears(architecture, index)).flatMap(
-    ({ attentionInputs, attentionOutput, gateUp, down }) => [...attentionInputs, attentionOutput, ...gateUp, down],
-  );
+  const linears = Array.from({ length: layers }, (_, index) => linearGroups(architecture, index)).flat(2);
   const numbers = linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
   /** @type {ModelFolder} */
   const model = {

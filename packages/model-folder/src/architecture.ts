@@ -123,6 +123,19 @@ export interface LayerInputNames {
   branchNorm: string;
 }
 
+/** The module paths of a sparse layer's parts, relative to a layer. */
+export interface ExpertNames {
+  /** Its weight has a row for each expert. */
+  router: string;
+  /**
+   * The experts of a layer. Fused, their tensors are `<experts>.gate_up_proj` and `<experts>.down_proj`; else
+   * `<experts>.<index>.gate_proj.weight`, `.up_proj.weight` and `.down_proj.weight`.
+   */
+  experts: string;
+  /** The expert that all tokens pass, and the layer of its gate; null: there is none. */
+  shared: { gateUp: readonly string[]; down: string; gate: string } | null;
+}
+
 /**
  * The module paths of a decoder's parts, as in transformers and PEFT. Paths from `attentionNorm` to `mlpBranchNorm` are
  * relative to a layer. A part that the family lacks is null.
@@ -156,6 +169,8 @@ export interface DecoderNames {
   linearAttention: LinearAttentionNames | null;
   /** The parts of layer inputs; null where layers have none. */
   layerInputs: LayerInputNames | null;
+  /** The parts of sparse layers; null where there is none. */
+  experts: ExpertNames | null;
   /** The tensor with the factor of a layer's output, in no module of its own; null where there is none. */
   layerScale: string | null;
   /** Prefixes of module paths that the tensor names lack: a path that starts with `modules` starts with `files` there. */
@@ -183,8 +198,10 @@ export type DecoderFamily =
   | 'olmo3'
   | 'phi3'
   | 'qwen2'
+  | 'qwen2_moe'
   | 'qwen3'
   | 'qwen3_5_text'
+  | 'qwen3_moe'
   | 'seed_oss'
   | 'smollm3';
 
@@ -214,6 +231,27 @@ export interface LayerInputs {
   size: number;
   /** The rows of the table of embeddings: at least the vocabulary. */
   vocabSize: number;
+}
+
+/**
+ * A mixture of experts in the place of the MLP (Shazeer et al. 2017, arXiv:1701.06538): the router gives each token's output as
+ * a weighted sum of a few experts, each an MLP of the same kind as that of other layers.
+ */
+export interface Experts {
+  /** Whether each layer has it. */
+  layers: readonly boolean[];
+  /** Experts of a layer. */
+  count: number;
+  /** The experts that a token passes: those with the largest logits of the router; of equal ones the first. */
+  perToken: number;
+  /** The width of each expert. */
+  intermediateSize: number;
+  /** Whether a token's weights, a softmax of the router's logits, are divided by the sum of those of its experts. */
+  renormalized: boolean;
+  /** The expert that all tokens pass beside, times the sigmoid of its gate; null: there is none. */
+  shared: { intermediateSize: number } | null;
+  /** Whether the files have the experts of a layer in one tensor, or each by itself. */
+  files: 'fused' | 'each';
 }
 
 /** The settings of a decoder, from its config.json and the defaults of transformers. */
@@ -260,6 +298,8 @@ export interface DecoderArchitecture {
   linearAttention: LinearAttention | null;
   /** The inputs of layers beside the residual stream; null: there are none. */
   layerInputs: LayerInputs | null;
+  /** The experts of sparse layers; null: there are none. */
+  experts: Experts | null;
   /** `down(activation(gate x) · up x)`; without a gate, `down(activation(up x))`. */
   mlp: {
     gated: boolean;

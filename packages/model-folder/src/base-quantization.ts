@@ -27,6 +27,9 @@ function faultOf({ architecture, quantized, dtype, linears }: ModelFolder): stri
   if (quantized.size > 0) {
     return `has quantized weights (${dtype}) already, and is trained with these: leave base_quantization out.`;
   }
+  if (architecture.kind === 'decoder' && architecture.experts !== null) {
+    return 'has experts, which most of its weights are in and which are not quantized: leave base_quantization out.';
+  }
   if (architecture.kind !== 'decoder' || [...linears.values()].some(({ transposed }) => transposed)) {
     return `is of the family ${architecture.family}, whose weights cannot be quantized: leave base_quantization out.`;
   }

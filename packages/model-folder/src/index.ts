@@ -5,6 +5,7 @@ export type {
   DecoderArchitecture,
   DecoderFamily,
   DecoderNames,
+  Experts,
   LayerAttention,
   LinearAttention,
   NormSettings,
@@ -22,6 +23,9 @@ export { conversationOf, type TemplateConversation, type TemplateMessage } from 
 export { EXPERT_PARAMETERS, expertParametersOf, isExpertParameter, targetParametersOf } from './expert-parameters.js';
 export { isComposite } from './families/composite.js';
 export {
+  type ExpertTensors,
+  expertsOf,
+  expertTensors,
   hasLinearAttention,
   headsOf,
   intermediateSizeOf,
@@ -77,4 +81,4 @@ export { digestTokenizer } from './tokenizer-digest.js';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';
-export { checkDecays, checkFactor } from './weight-values.js';
+export { checkDecays, checkFactor, checkRouter } from './weight-values.js';

@@ -86,6 +86,7 @@ describe('reference models of transformers', () => {
       },
       linearAttention: null,
       layerInputs: null,
+      experts: null,
       mlp: { gated: true, activation: 'silu' },
       bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
       transposedWeights: false,

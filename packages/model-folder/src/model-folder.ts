@@ -174,10 +174,15 @@ function checkFeatures(config: ConfigFields): void {
 
 function checkTensors(
   folder: string,
-  { tensors: required, linears }: ModelLayout,
+  { tensors: required, linears, contradicting }: ModelLayout,
   tensors: ReadonlyMap<string, LocatedTensor>,
   mayBeScaled: boolean,
 ) {
+  for (const [name, what] of contradicting ?? []) {
+    const located = tensors.get(name);
+    if (located === undefined) continue;
+    throw new ProductError('model_file_corrupt', `${modelFileLabel(folder, located.file)}: tensor ${name} ${what}.`);
+  }
   let parameterCount = 0;
   const parametersOfDtype = new Map<DtypeName, number>();
   const mayBeQuantized = new Set(linears.map(({ weight }) => weight));
@@ -197,7 +202,7 @@ function checkTensors(
     const quantizedType = mayBeScaled && isScaled(tensors, name) ? 'fp8' : quantizedTypeOf(tensors, name);
     if (quantizedType !== null) {
       if (!mayBeQuantized.has(name)) {
-        const supported = 'Linear layers can be, but not embeddings, norms or the output head';
+        const supported = 'Linear layers can be, but not embeddings, norms, experts or the output head';
         throw new ProductError('model_not_supported', `${label} is quantized. ${supported}.`);
       }
       take(quantizedType, tensor);

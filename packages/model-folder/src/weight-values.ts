@@ -29,6 +29,20 @@ export function checkFactor(folder: Folder, name: string, factor: number): void 
   if (!Number.isFinite(factor)) throw corrupt(folder, name, `is ${factor}, but must be finite`);
 }
 
+/**
+ * Checks the weight of a router.
+ *
+ * @param name of its tensor
+ * @param weight `[experts, hidden]`
+ * @throws ProductError model_file_corrupt for a number that is not finite
+ */
+export function checkRouter(folder: Folder, name: string, weight: Float32Array, hiddenSize: number): void {
+  const index = weight.findIndex((number) => !Number.isFinite(number));
+  if (index === -1) return;
+  const expert = Math.floor(index / hiddenSize);
+  throw corrupt(folder, name, `has ${weight[index]} for expert ${expert}, but must be finite. Copy it again`);
+}
+
 function corrupt({ path, tensors }: Folder, name: string, what: string): ProductError {
   const label = modelFileLabel(path, tensors.get(name)!.file);
   return new ProductError('model_file_corrupt', `${label}: tensor ${name} ${what}.`);

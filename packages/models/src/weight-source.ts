@@ -1,6 +1,7 @@
 import {
   checkDecays,
   checkFactor,
+  checkRouter,
   checkScales,
   isNested,
   type LinearLayer,
@@ -117,6 +118,11 @@ export class WeightSource {
     return await this.#stacked([name], dtype);
   }
 
+  /** Tensors one behind the other, as one of this shape. */
+  async joined(names: readonly string[], shape: readonly number[]): Promise<Tensor> {
+    return await this.#filled(names, { dtype: STORED_AS[this.#dtype], tensorDtype: this.#dtype, shape });
+  }
+
   /** Linear layers with the same input, stacked. Either all have a bias or none. */
   async linearGroup(layers: readonly LinearLayer[]): Promise<LinearGroup> {
     const biases = layers.flatMap(({ bias }) => bias ?? []);
@@ -140,6 +146,16 @@ export class WeightSource {
   /** @throws ProductError model_file_corrupt, as {@link checkDecays} of model-folder */
   checkDecays(name: string, decayLogs: Tensor): void {
     checkDecays(this.#folder, name, toFloat32Array(decayLogs));
+  }
+
+  /**
+   * A router's weight `[experts, hidden]`, in float32.
+   * @throws ProductError model_file_corrupt for a number that is not finite
+   */
+  async router(name: string): Promise<Tensor> {
+    const weight = await this.tensor(name, 'float32');
+    checkRouter(this.#folder, name, toFloat32Array(weight), weight.shape[1]!);
+    return weight;
   }
 
   /** A tensor that was made of given ones, freed like them when loading fails. */

@@ -41,6 +41,7 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
   },
   linearAttention: null,
   layerInputs: null,
+  experts: null,
   mlp: { gated: true, activation: 'silu' },
   bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
   transposedWeights: false,

@@ -62,6 +62,7 @@ export async function tinyDecoder(
     },
     linearAttention: null,
     layerInputs: null,
+    experts: null,
     mlp: { gated: true, activation: 'silu' },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,

@@ -13,6 +13,7 @@ import {
 } from '@lorasmith/tensor';
 import { afterAll, describe, expect, test } from 'vitest';
 import { peakBytes } from '../../../test/numeric/live-bytes.js';
+import { withProbeExperts } from '../test/probe-experts.js';
 import { withProbeGemma4 } from '../test/probe-gemma4.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { takeBatchLoss } from './objectives/objective.js';
@@ -139,6 +140,25 @@ describe.each(['bfloat16', 'float32'] as const)('a pass of Gemma 4 with fused ke
     async (_, adapted, recomputedLayers, most) => {
       await withProbeGemma4((folder) =>
         expectEstimated(folder, { kernels: 'fused', precision, adapted, recomputedLayers, most }),
+      );
+    },
+  );
+});
+
+describe.each([
+  ['fused', 'bfloat16'],
+  ['fused', 'float32'],
+  ['raw', 'bfloat16'],
+] as const)('a pass of a mixture of experts with %s kernels in %s', (kernels, precision) => {
+  test.each([
+    ['all layers adapted, computed again', /_proj$|_gate$/, Number.POSITIVE_INFINITY, 1.4],
+    ['all layers adapted', /_proj$|_gate$/, 0, 1.35],
+    ['attention adapted', /[qv]_proj$/, 0, 1.35],
+  ] as const)(
+    '%s: as many bytes as the estimate says, or a little less',
+    async (_, adapted, recomputedLayers, most) => {
+      await withProbeExperts((folder) =>
+        expectEstimated(folder, { kernels, precision, adapted, recomputedLayers, most }),
       );
     },
   );

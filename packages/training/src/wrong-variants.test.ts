@@ -3,6 +3,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import {
   type DecoderArchitecture,
   type DecoderNames,
+  type Experts,
   type RopeSettings,
   readModelFolder,
 } from '@lorasmith/model-folder';
@@ -33,6 +34,10 @@ const ofLayers =
 const ofRopes =
   (change: (rope: RopeSettings) => Partial<RopeSettings>): Change =>
   (own) => ({ ...own, ropes: own.ropes.map((rope) => rope && { ...rope, ...change(rope) }) });
+
+const experts =
+  (change: Partial<Experts>): Change =>
+  (own) => ({ ...own, experts: own.experts && { ...own.experts, ...change } });
 
 const proportional = { type: 'proportional', factor: 1 } as const;
 const ofOwners = (change: (owner: number) => number): Change =>
@@ -93,6 +98,9 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['gemma4-text', 'no factor of layers', names(() => ({ layerScale: null }))],
   ['gemma4-text', 'no cap of logits', (own) => ({ ...own, logitSoftcap: null })],
   ['gemma4-text-keys', 'no window', ofLayers(() => ({ window: null }))],
+  ['qwen3_moe', 'the softmax of all logits as weights', experts({ renormalized: false })],
+  ['qwen3_moe-fused', 'weights that sum to one', experts({ renormalized: true })],
+  ['qwen2_moe', 'one expert less', experts({ perToken: 1 })],
   ['gemma2', 'scores without a cap', attention({ softcap: null })],
   ['gemma2', 'logits without a cap', (own) => ({ ...own, logitSoftcap: null })],
 ];
@@ -140,6 +148,8 @@ describe('the comparison with the reference notices', () => {
     ['gemma4-text-keys', 'projections of values everywhere', ofLayers(() => ({ keysAreValues: false }))],
     ['gemma4-text-keys', 'heads of one size', ofLayers(() => ({ headDim: undefined }))],
     ['gemma4', 'as many keys in each layer', ofLayers(() => ({ keyValueHeadCount: undefined }))],
+    ['qwen3_moe', 'no experts', (own) => ({ ...own, experts: null })],
+    ['qwen3_moe', 'experts of another form', experts({ files: 'fused' })],
     ['gemma3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
     ['mistral3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
   ];

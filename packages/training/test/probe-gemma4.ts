@@ -1,8 +1,5 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
-import { writeSafetensors } from '@lorasmith/safetensors';
+import type { ModelFolder } from '@lorasmith/model-folder';
+import { type TensorShape, withProbeFolder } from './probe-folder.js';
 
 /** Gemma 4 E2B in small: two of six layers read keys and values of earlier ones, and have wider MLPs. */
 const CONFIG = {
@@ -25,23 +22,12 @@ const CONFIG = {
 
 /** Writes a base model of Gemma 4 with arbitrary weights and removes it after `use`. */
 export async function withProbeGemma4<Result>(use: (folder: ModelFolder) => Promise<Result>): Promise<Result> {
-  const path = await mkdtemp(join(tmpdir(), 'lorasmith-probe-'));
-  try {
-    await writeFile(join(path, 'config.json'), JSON.stringify(CONFIG));
-    const tensors = tensorShapes().map(([name, shape]) => ({
-      ...{ name: `model.${name}`, dtype: 'F32' as const, shape },
-      data: async () => weights(shape),
-    }));
-    await writeSafetensors(join(path, 'model.safetensors'), tensors);
-    return await use(await readModelFolder(path));
-  } finally {
-    await rm(path, { recursive: true, force: true });
-  }
+  return await withProbeFolder(CONFIG, tensorShapes(), use);
 }
 
-function tensorShapes(): [name: string, shape: number[]][] {
+function tensorShapes(): TensorShape[] {
   const { hidden_size: hidden, num_hidden_layers: layers, hidden_size_per_layer_input: size } = CONFIG;
-  const ofLayers = CONFIG.layer_types.flatMap((type, layer): [string, number[]][] => {
+  const ofLayers = CONFIG.layer_types.flatMap((type, layer): TensorShape[] => {
     const headDim = type === 'full_attention' ? CONFIG.global_head_dim : CONFIG.head_dim;
     const attended = CONFIG.num_attention_heads * headDim;
     const isReader = layer >= layers - CONFIG.num_kv_shared_layers;
@@ -50,8 +36,8 @@ function tensorShapes(): [name: string, shape: number[]][] {
       ...['input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm'],
       'post_per_layer_input_norm',
     ];
-    const own: [string, number[]][] = [
-      ...norms.map((name): [string, number[]] => [`${name}.weight`, [hidden]]),
+    const own: TensorShape[] = [
+      ...norms.map((name): TensorShape => [`${name}.weight`, [hidden]]),
       ['layer_scalar', [1]],
       ['self_attn.q_proj.weight', [attended, hidden]],
       ['self_attn.q_norm.weight', [headDim]],
@@ -62,13 +48,13 @@ function tensorShapes(): [name: string, shape: number[]][] {
       ['per_layer_input_gate.weight', [size, hidden]],
       ['per_layer_projection.weight', [hidden, size]],
     ];
-    const keysAndValues: [string, number[]][] = [
+    const keysAndValues: TensorShape[] = [
       ['self_attn.k_proj.weight', [headDim, hidden]],
       ['self_attn.v_proj.weight', [headDim, hidden]],
       ['self_attn.k_norm.weight', [headDim]],
     ];
     const all = isReader ? own : [...own, ...keysAndValues];
-    return all.map(([name, shape]) => [`layers.${layer}.${name}`, shape]);
+    return all.map(([name, shape]): TensorShape => [`layers.${layer}.${name}`, shape]);
   });
   return [
     ['embed_tokens.weight', [CONFIG.vocab_size, hidden]],
@@ -78,10 +64,4 @@ function tensorShapes(): [name: string, shape: number[]][] {
     ...ofLayers,
     ['norm.weight', [hidden]],
   ];
-}
-
-/** Small numbers that differ; their values do not matter. */
-function weights(shape: number[]): Uint8Array {
-  const count = shape.reduce((product, dimension) => product * dimension, 1);
-  return new Uint8Array(Float32Array.from({ length: count }, (_, i) => ((i * 7919) % 1009) / 20_000 - 0.025).buffer);
 }

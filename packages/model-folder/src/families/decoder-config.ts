@@ -101,6 +101,7 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
     },
     linearAttention: null,
     layerInputs: null,
+    experts: null,
     mlp: { gated: true, activation: readActivation(config, field, fallback) },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,

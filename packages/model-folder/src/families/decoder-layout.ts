@@ -1,4 +1,10 @@
-import type { DecoderArchitecture, DecoderNames, LinearAttention, LinearAttentionNames } from '../architecture.js';
+import type {
+  DecoderArchitecture,
+  DecoderNames,
+  Experts,
+  LinearAttention,
+  LinearAttentionNames,
+} from '../architecture.js';
 import { type LinearLayer, linearTensors, type ModelLayout, type RequiredTensor } from './family.js';
 
 /** The linear layers of one decoder layer. Those with the same input are in the order in which they are stacked. */
@@ -6,8 +12,10 @@ export interface LayerLinears {
   /** The layers that attention, or linear attention, reads its input with. */
   attentionInputs: LinearLayer[];
   attentionOutput: LinearLayer;
-  gateUp: LinearLayer[];
-  down: LinearLayer;
+  /** The MLP, or the shared expert of a sparse layer; null for a sparse layer without one. */
+  mlp: { gateUp: LinearLayer[]; down: LinearLayer } | null;
+  /** The gate of the shared expert; null without one. */
+  sharedGate: LinearLayer | null;
   /** The layers between the residual stream and the input of the layer; null without one. */
   layerInput: { gate: LinearLayer; output: LinearLayer } | null;
 }
@@ -21,7 +29,7 @@ export function headsOf(
   return { keyValueHeadCount: own.keyValueHeadCount ?? keyValueHeadCount, headDim: own.headDim ?? headDim };
 }
 
-/** The width of the MLP of a layer. */
+/** The width of the MLP of a layer that is not sparse. */
 export function intermediateSizeOf({ intermediateSize, mlp }: DecoderArchitecture, layer: number): number {
   return layer >= (mlp.doubledFrom ?? Number.POSITIVE_INFINITY) ? 2 * intermediateSize : intermediateSize;
 }
@@ -36,6 +44,11 @@ export function linearAttentionSizes(own: LinearAttention): { mixed: number; val
 /** Whether a layer has linear attention in the place of attention. */
 export function hasLinearAttention({ linearAttention }: DecoderArchitecture, layer: number): boolean {
   return linearAttention?.layers[layer] ?? false;
+}
+
+/** The experts of a sparse layer; null for a layer with one MLP. */
+export function expertsOf({ experts }: DecoderArchitecture, layer: number): Experts | null {
+  return experts?.layers[layer] ? experts : null;
 }
 
 /** The layers whose keys and values generation keeps: those with attention that do not read those of another. */
@@ -118,13 +131,25 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
       attentionOutput: linear(paths.output, values, hiddenSize, false),
     };
   };
-  const intermediateSize = intermediateSizeOf(architecture, index);
+  const mlpOf = (paths: { gateUp: readonly string[]; down: string }, intermediateSize: number) => ({
+    gateUp: stacked(paths.gateUp, mlp.gated ? [intermediateSize, intermediateSize] : [intermediateSize], bias.mlp),
+    down: linear(paths.down, intermediateSize, hiddenSize, bias.mlp),
+  });
+  const ofMlp = () => {
+    const experts = expertsOf(architecture, index);
+    if (experts === null) return { mlp: mlpOf(names, intermediateSizeOf(architecture, index)), sharedGate: null };
+    if (experts.shared === null) return { mlp: null, sharedGate: null };
+    const paths = names.experts!.shared!;
+    return {
+      mlp: mlpOf(paths, experts.shared.intermediateSize),
+      sharedGate: linear(paths.gate, hiddenSize, 1, false),
+    };
+  };
   return {
     ...(linearAttention !== null && hasLinearAttention(architecture, index)
       ? ofLinearAttention(linearAttention, names.linearAttention!)
       : ofAttention()),
-    gateUp: stacked(names.gateUp, mlp.gated ? [intermediateSize, intermediateSize] : [intermediateSize], bias.mlp),
-    down: linear(names.down, intermediateSize, hiddenSize, bias.mlp),
+    ...ofMlp(),
     layerInput: layerInputs && {
       gate: linear(names.layerInputs!.gate, hiddenSize, layerInputs.size, false),
       output: linear(names.layerInputs!.output, layerInputs.size, hiddenSize, false),
@@ -146,9 +171,73 @@ function attentionSizes(architecture: DecoderArchitecture, layer: number): { att
 
 /** The linear layers of one decoder layer by their inputs: those of a group are computed as one product. */
 export function linearGroups(architecture: DecoderArchitecture, index: number): LinearLayer[][] {
-  const { attentionInputs, attentionOutput, gateUp, down, layerInput } = layerLinears(architecture, index);
+  const { attentionInputs, attentionOutput, mlp, sharedGate, layerInput } = layerLinears(architecture, index);
+  const ofMlp = mlp === null ? [] : [mlp.gateUp, [mlp.down]];
+  const ofGate = sharedGate === null ? [] : [[sharedGate]];
   const ofInput = layerInput === null ? [] : [[layerInput.gate], [layerInput.output]];
-  return [attentionInputs, [attentionOutput], gateUp, [down], ...ofInput];
+  return [attentionInputs, [attentionOutput], ...ofMlp, ...ofGate, ...ofInput];
+}
+
+/** The tensors of a layer's experts in files that have them fused, in the order of {@link ExpertTensors}. */
+export const FUSED_PARTS = ['gate_up_proj', 'down_proj'] as const;
+const GATE_UP_OF_EACH = ['gate_proj', 'up_proj'] as const;
+const DOWN_OF_EACH = ['down_proj'] as const;
+
+/** The tensors of a sparse layer beside its linear layers. Those of a part lie one behind the other in memory. */
+export interface ExpertTensors {
+  /** `[experts, hidden]` */
+  router: RequiredTensor;
+  /** Together `[experts, 2 × intermediate, hidden]`: each expert's gate, then its up. */
+  gateUp: RequiredTensor[];
+  /** Together `[experts, hidden, intermediate]` */
+  down: RequiredTensor[];
+}
+
+/** The tensors of the sparse layer with this index. */
+export function expertTensors(architecture: DecoderArchitecture, index: number): ExpertTensors {
+  const { names, hiddenSize } = architecture;
+  const { count, intermediateSize, files } = expertsOf(architecture, index)!;
+  const router = {
+    name: tensorName(names, `${names.layers}.${index}.${names.experts!.router}.weight`),
+    shape: [count, hiddenSize],
+  };
+  if (files === 'fused') {
+    const [gateUp, down] = FUSED_PARTS.map((part) => fusedTensor(architecture, index, part)) as [string, string];
+    return {
+      router,
+      gateUp: [{ name: gateUp, shape: [count, 2 * intermediateSize, hiddenSize] }],
+      down: [{ name: down, shape: [count, hiddenSize, intermediateSize] }],
+    };
+  }
+  const ofEach = (parts: readonly string[], shape: number[]): RequiredTensor[] =>
+    Array.from({ length: count }, (_, expert) =>
+      parts.map((part) => ({ name: expertTensor(architecture, index, expert, part), shape })),
+    ).flat();
+  return {
+    router,
+    gateUp: ofEach(GATE_UP_OF_EACH, [intermediateSize, hiddenSize]),
+    down: ofEach(DOWN_OF_EACH, [hiddenSize, intermediateSize]),
+  };
+}
+
+function fusedTensor({ names }: DecoderArchitecture, layer: number, part: string): string {
+  return tensorName(names, `${names.layers}.${layer}.${names.experts!.experts}.${part}`);
+}
+
+function expertTensor({ names }: DecoderArchitecture, layer: number, expert: number, part: string): string {
+  return tensorName(names, `${names.layers}.${layer}.${names.experts!.experts}.${expert}.${part}.weight`);
+}
+
+/** Tensors of further experts, or of the same ones in the other form: the files would not say which are meant. */
+function contradictingTensors(architecture: DecoderArchitecture, layer: number): [name: string, what: string][] {
+  const { count, files } = expertsOf(architecture, layer)!;
+  const parts = [...GATE_UP_OF_EACH, ...DOWN_OF_EACH];
+  if (files === 'fused') {
+    const what = `is of one expert, but others are fused in tensors such as ${fusedTensor(architecture, layer, FUSED_PARTS[0])}: experts must be fused in all layers or in none`;
+    return parts.map((part) => [expertTensor(architecture, layer, 0, part), what]);
+  }
+  const what = `is of a further expert: by config.json a layer has ${count}, from 0`;
+  return parts.map((part) => [expertTensor(architecture, layer, count, part), what]);
 }
 
 /** The projection of an embedded token to the inputs of all layers; null where they have none. */
@@ -185,6 +274,7 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     architecture;
   const tensors: RequiredTensor[] = [];
   const linears: LinearLayer[] = [];
+  const contradicting = new Map<string, string>();
   const add = (path: string, shape: number[]) => tensors.push({ name: tensorName(names, path), shape });
   const addNorm = (path: string | null, size: number) => {
     if (path === null) return;
@@ -216,6 +306,11 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     }
     if (layerInputs !== null) addNorm(within(names.layerInputs!.branchNorm), hiddenSize);
     if (names.layerScale !== null) add(within(names.layerScale)!, [1]);
+    if (expertsOf(architecture, index) !== null) {
+      const { router, gateUp, down } = expertTensors(architecture, index);
+      tensors.push(router, ...gateUp, ...down);
+      for (const [name, what] of contradictingTensors(architecture, index)) contradicting.set(name, what);
+    }
     const own = linearGroups(architecture, index).flat();
     tensors.push(...own.flatMap(linearTensors));
     linears.push(...own);
@@ -230,5 +325,5 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     transposed: false,
   };
   if (!tiedHead) tensors.push(...linearTensors(head));
-  return { tensors, linears, head };
+  return { tensors, linears, head, contradicting };
 }

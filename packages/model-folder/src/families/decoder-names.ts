@@ -20,6 +20,7 @@ export const LLAMA_NAMES: DecoderNames = {
   mlpBranchNorm: null,
   linearAttention: null,
   layerInputs: null,
+  experts: null,
   layerScale: null,
   prefixes: [],
 };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DecoderArchitecture, RopeScaling } from '../architecture.js';
+import { withBaseQuantization } from '../base-quantization.js';
 import { ConfigFields } from '../config-fields.js';
 import { readModelFolder } from '../model-folder.js';
 import { FAMILIES } from './family-registry.js';
@@ -94,6 +95,7 @@ describe('the linear layers of', () => {
         'ernie4_5',
         'qwen3_5-text',
         'gemma4-text',
+        'qwen2_moe',
       ],
     ];
     for (const name of cases) {
@@ -744,3 +746,161 @@ describe('reports model_file_corrupt with the name of the field', () => {
     });
   });
 });
+
+describe('mixtures of experts', () => {
+  const expertsOf = async (name: string, change: Record<string, unknown> = {}) =>
+    (await architectureOf(name, change)).experts;
+
+  test('have the settings of their config', async () => {
+    expect(await expertsOf('qwen3_moe')).toMatchObject({
+      layers: [true, false, true],
+      count: 5,
+      perToken: 2,
+      intermediateSize: 14,
+      renormalized: true,
+      shared: null,
+    });
+    expect(await expertsOf('qwen3_moe-fused')).toMatchObject({
+      layers: [false, true, false, true],
+      renormalized: false,
+    });
+    expect(await expertsOf('qwen2_moe')).toMatchObject({ layers: [true, true], shared: { intermediateSize: 20 } });
+    const { attention, bias } = await architectureOf('qwen3_moe-fused');
+    expect(attention.layers.map(({ window }) => window)).toEqual([9, 9, 9, 9]);
+    expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
+    expect((await architectureOf('qwen2_moe')).bias).toMatchObject({ queryKeyValue: true, attentionOutput: false });
+  });
+
+  test('in files each by itself or fused have the same layout in memory', async () => {
+    for (const [name, tensors] of [
+      ['qwen3_moe', ['mlp.experts.0.gate_proj.weight', 'mlp.experts.4.down_proj.weight']],
+      ['qwen3_moe-fused', ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj']],
+    ] as const) {
+      const folder = await readModelFolder(join(CASES, name, 'base'));
+      const layer = name === 'qwen3_moe' ? 2 : 3;
+      for (const tensor of tensors) expect(folder.tensors.has(`model.layers.${layer}.${tensor}`)).toBe(true);
+      expect((folder.architecture as DecoderArchitecture).experts?.files).toBe(name === 'qwen3_moe' ? 'each' : 'fused');
+      expect(folder.parameterCount).toBe(
+        [...folder.tensors.values()].reduce((sum, { entry }) => sum + entry.shape.reduce((a, b) => a * b, 1), 0),
+      );
+    }
+  });
+
+  test.each<[string, Record<string, unknown>, Partial<DecoderArchitecture['experts']>]>([
+    ['the number of experts by its other name', { num_experts: undefined, num_local_experts: 7 }, { count: 7 }],
+    ['both names', { num_experts: 5, num_local_experts: 5 }, { count: 5 }],
+    ['every second layer', { decoder_sparse_step: 2, mlp_only_layers: [] }, { layers: [false, true, false] }],
+    ['null for no dense layer', { mlp_only_layers: null }, { layers: [true, true, true] }],
+    [
+      'defaults of transformers',
+      { norm_topk_prob: undefined, moe_intermediate_size: undefined },
+      { renormalized: false, intermediateSize: 768 },
+    ],
+  ])('read %s', async (_, change, expected) => {
+    expect(await expertsOf('qwen3_moe', change)).toMatchObject(expected!);
+  });
+
+  test('without experts, or without a sparse layer, are dense models', async () => {
+    expect(await expertsOf('qwen3_moe', { num_experts: 0, num_local_experts: undefined })).toBeNull();
+    expect(await expertsOf('qwen3_moe', { mlp_only_layers: [0, 1, 2] })).toBeNull();
+  });
+
+  test.each<[Record<string, unknown>, string]>([
+    [{ num_experts_per_tok: 6 }, 'num_experts_per_tok 6 is more than the 5 experts'],
+    [{ num_experts_per_tok: 0 }, 'num_experts_per_tok must be an integer from 1'],
+    [{ num_experts: 5, num_local_experts: 6 }, 'num_local_experts 6 is not num_experts 5'],
+    [
+      { num_experts: 4096, num_local_experts: undefined },
+      'num_experts 4096 is not supported: at most 1024 experts are',
+    ],
+    [{ mlp_only_layers: ['1'] }, 'mlp_only_layers must list indices of layers'],
+    [{ mlp_only_layers: 1 }, 'mlp_only_layers must list indices of layers'],
+    [{ decoder_sparse_step: 0 }, 'decoder_sparse_step must be an integer from 1'],
+    [{ moe_intermediate_size: -3 }, 'moe_intermediate_size must be an integer from 1'],
+    [{ norm_topk_prob: 'yes' }, 'norm_topk_prob must be true or false'],
+  ])('are refused with %o', async (change, message) => {
+    await expect(expertsOf('qwen3_moe', change)).rejects.toThrow(message);
+  });
+
+  /** A copy of a case whose tensors are changed. */
+  async function withTensors(name: string, change: (tensors: Map<string, ChangedTensor>) => void): Promise<string> {
+    const folder = join(await mkdtemp(join(root, 'experts-')), 'model');
+    await cp(join(CASES, name, 'base'), folder, { recursive: true });
+    const source = await openSafetensors(join(folder, 'model.safetensors'));
+    const tensors = new Map<string, ChangedTensor>();
+    for (const { name: tensor, dtype, shape } of source.tensors.values()) {
+      tensors.set(tensor, { dtype, shape, data: await source.read(tensor) });
+    }
+    await source.close();
+    change(tensors);
+    const all = [...tensors].map(([tensor, own]) => ({ name: tensor, ...own }));
+    await writeSafetensors(join(folder, 'model.safetensors'), all);
+    return folder;
+  }
+
+  const EXPERTS = 'model.layers.2.mlp.experts';
+  test.each<[string, string, (tensors: Map<string, ChangedTensor>) => void, string]>([
+    [
+      'that are fused in one layer and separate in another',
+      'qwen3_moe',
+      (tensors) => {
+        tensors.set(`${EXPERTS}.gate_up_proj`, tensors.get(`${EXPERTS}.0.gate_proj.weight`)!);
+      },
+      'tensor model.layers.0.mlp.experts.0.gate_proj.weight is of one expert, but others are fused in tensors such as model.layers.0.mlp.experts.gate_up_proj: experts must be fused in all layers or in none',
+    ],
+    [
+      'whose down projections alone are separate',
+      'qwen3_moe-fused',
+      (tensors) => {
+        const fused = tensors.get('model.layers.3.mlp.experts.down_proj')!;
+        tensors.delete('model.layers.3.mlp.experts.down_proj');
+        tensors.set('model.layers.3.mlp.experts.0.down_proj.weight', fused);
+      },
+      'tensor model.layers.3.mlp.experts.0.down_proj.weight is of one expert, but others are fused',
+    ],
+    [
+      'more than the config says',
+      'qwen3_moe',
+      (tensors) => {
+        tensors.set(`${EXPERTS}.5.up_proj.weight`, tensors.get(`${EXPERTS}.4.up_proj.weight`)!);
+      },
+      `tensor ${EXPERTS}.5.up_proj.weight is of a further expert: by config.json a layer has 5, from 0`,
+    ],
+    [
+      'one of which is missing',
+      'qwen3_moe',
+      (tensors) => void tensors.delete(`${EXPERTS}.3.up_proj.weight`),
+      `no weight file contains the tensor ${EXPERTS}.3.up_proj.weight`,
+    ],
+    [
+      'without a router',
+      'qwen3_moe',
+      (tensors) => void tensors.delete('model.layers.2.mlp.gate.weight'),
+      'no weight file contains the tensor model.layers.2.mlp.gate.weight',
+    ],
+    [
+      'of another width',
+      'qwen3_moe-fused',
+      (tensors) => {
+        const fused = tensors.get('model.layers.3.mlp.experts.down_proj')!;
+        tensors.set('model.layers.3.mlp.experts.down_proj', { ...fused, shape: [5, 14, 16] });
+      },
+      'model.layers.3.mlp.experts.down_proj has the shape [5, 14, 16]; config.json requires [5, 16, 14]',
+    ],
+  ])('refuse experts %s', async (_, name, change, message) => {
+    await expect(readModelFolder(await withTensors(name, change))).rejects.toThrow(message);
+  });
+
+  test('are not quantized on load', async () => {
+    const model = await readModelFolder(join(CASES, 'qwen3_moe/base'));
+    expect(() => withBaseQuantization(model, 'nf4')).toThrow(
+      'has experts, which most of its weights are in and which are not quantized: leave base_quantization out',
+    );
+  });
+});
+
+interface ChangedTensor {
+  dtype: Dtype;
+  shape: readonly number[];
+  data: Uint8Array;
+}

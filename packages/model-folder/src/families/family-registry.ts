@@ -16,8 +16,10 @@ import { nemotron } from './nemotron.js';
 import { olmo2, olmo3 } from './olmo.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
+import { qwen2Moe } from './qwen2-moe.js';
 import { qwen3 } from './qwen3.js';
 import { qwen35Text } from './qwen3-5.js';
+import { qwen3Moe } from './qwen3-moe.js';
 import { seedOss } from './seed-oss.js';
 import { smollm3 } from './smollm3.js';
 
@@ -40,7 +42,9 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['llama', llama as Family],
   ['mistral', mistral as Family],
   ['qwen2', qwen2 as Family],
+  ['qwen2_moe', qwen2Moe as Family],
   ['qwen3', qwen3 as Family],
+  ['qwen3_moe', qwen3Moe as Family],
   ['qwen3_5_text', qwen35Text as Family],
   ['qwen3_5', qwen35 as Family],
   ['gemma2', gemma2 as Family],

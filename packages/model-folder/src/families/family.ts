@@ -50,6 +50,8 @@ export interface ModelLayout {
   parameters?: ExpertParameter[];
   /** The output head, tied or not; null if the last layer is not special. */
   head: LinearLayer | null;
+  /** Tensors that the files must not have beside the others, and what is wrong with each. @defaultValue none */
+  contradicting?: ReadonlyMap<string, string>;
 }
 
 /** A `model_type` of config.json. To add a family, add a file to this folder and a line to family-registry.ts. */

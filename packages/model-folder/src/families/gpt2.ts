@@ -30,6 +30,7 @@ const NAMES: DecoderNames = {
   mlpBranchNorm: null,
   linearAttention: null,
   layerInputs: null,
+  experts: null,
   layerScale: null,
   prefixes: [],
 };
@@ -85,6 +86,7 @@ export const gpt2: Family<DecoderArchitecture> = {
       },
       linearAttention: null,
       layerInputs: null,
+      experts: null,
       mlp: { gated: false, activation: readActivation(config, 'activation_function', 'gelu_new') },
       bias: { queryKeyValue: true, attentionOutput: true, mlp: true },
       transposedWeights: true,

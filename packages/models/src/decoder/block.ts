@@ -72,8 +72,8 @@ export interface BlockContext {
 }
 
 /**
- * The part of a block between its norm and the residual stream: attention, linear attention, or feed-forward. A mixture of
- * experts would be another.
+ * The part of a block between its norm and the residual stream: attention, linear attention, feed-forward, or a mixture of
+ * experts.
  */
 export interface Sublayer<Kept extends Saved = Saved> {
   readonly groups: readonly LinearGroup[];

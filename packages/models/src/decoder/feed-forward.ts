@@ -12,7 +12,7 @@ export interface FeedForwardWeights {
   down: LinearGroup;
 }
 
-type SavedFeedForward = {
+export type SavedFeedForward = {
   gateUp: SavedLinear;
   /** `[tokens, 2 × intermediate]`, or half of it without a gate */
   gateUpOutput: Tensor;

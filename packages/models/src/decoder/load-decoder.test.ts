@@ -158,3 +158,21 @@ test('GPT-2 as OpenAI wrote it, without the prefix of its modules, is the same m
   };
   expect(await logitsOf(folder)).toEqual(await logitsOf(gpt2));
 });
+
+test("a router's weight that is not finite is named when the model is loaded", async () => {
+  const path = join(folder, 'model.safetensors');
+  await rm(folder, { recursive: true });
+  await cp(join(REFERENCE, '../families/qwen3_moe/base'), folder, { recursive: true });
+  const tensors = [...(await weightsOf(path))];
+  const name = 'model.layers.2.mlp.gate.weight';
+  tensors.find(([tensor]) => tensor === name)![1].values[3 * 16 + 5] = Number.NaN;
+  const stored = tensors.map(([tensor, { shape, values }]) => {
+    return { name: tensor, dtype: 'F32' as const, shape, data: fromFloat32(values, 'F32') };
+  });
+  await writeSafetensors(path, stored);
+  const before = liveTensorCount();
+  await expect(loadDecoder(await readModelFolder(folder), 'float32')).rejects.toThrow(
+    `tensor ${name} has NaN for expert 3, but must be finite`,
+  );
+  expect(liveTensorCount()).toBe(before);
+});

@@ -1,5 +1,7 @@
 import {
   type DecoderArchitecture,
+  expertsOf,
+  expertTensors,
   hasLinearAttention,
   headsOf,
   layerInputProjection,
@@ -8,6 +10,7 @@ import {
   tensorName,
 } from '@lorasmith/model-folder';
 import { add, constant, dispose, type FloatDType, fill, reshape, scope, type Tensor } from '@lorasmith/tensor';
+import { DenseExperts } from '../frozen-experts.js';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Block } from './block.js';
 import { Decoder } from './decoder.js';
@@ -18,6 +21,8 @@ import { LayerInputBranch } from './layer-input-branch.js';
 import { LayerInputs } from './layer-inputs.js';
 import { Norm } from './norm.js';
 import { SelfAttention } from './self-attention.js';
+import { SharedExpert } from './shared-expert.js';
+import { SparseMlp } from './sparse-mlp.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */
 export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, options: LoadOptions = {}): Promise<Decoder> {
@@ -45,9 +50,8 @@ async function loadLayer(
   index: number,
 ): Promise<DecoderLayer> {
   const { names, branchScale } = architecture;
-  const linears = layerLinears(architecture, index);
   const normIfAny = (path: string | null) => loadNormIfAny(source, architecture, index, path);
-  const [attentionNorm, attention, attentionBranchNorm, mlpNorm, gateUp, down, mlpBranchNorm, inputBlock, scale] =
+  const [attentionNorm, attention, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] =
     await Promise.all([
       normIfAny(names.attentionNorm),
       hasLinearAttention(architecture, index)
@@ -55,18 +59,65 @@ async function loadLayer(
         : loadAttention(source, architecture, index),
       normIfAny(names.attentionBranchNorm),
       normIfAny(names.mlpNorm),
-      source.linearGroup(linears.gateUp),
-      source.linearGroup([linears.down]),
+      expertsOf(architecture, index) === null
+        ? loadFeedForward(source, architecture, index)
+        : loadSparseMlp(source, architecture, index),
       normIfAny(names.mlpBranchNorm),
       loadInputBlock(source, architecture, index),
       names.layerScale === null ? 1 : source.factor(tensorName(names, `${names.layers}.${index}.${names.layerScale}`)),
     ]);
-  const feedForward = new FeedForward(architecture.mlp, { gateUp, down });
   const blocks = [
     new Block({ norm: attentionNorm, sublayer: attention, branchNorm: attentionBranchNorm, branchScale }),
-    new Block({ norm: mlpNorm, sublayer: feedForward, branchNorm: mlpBranchNorm, branchScale }),
+    new Block({ norm: mlpNorm, sublayer: mlp, branchNorm: mlpBranchNorm, branchScale }),
   ];
   return new DecoderLayer(inputBlock === null ? blocks : [...blocks, inputBlock], scale);
+}
+
+/** The MLP of a layer, or the shared expert's. */
+async function loadFeedForward(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<FeedForward> {
+  const { gateUp, down } = layerLinears(architecture, index).mlp!;
+  const [ofGateUp, ofDown] = await Promise.all([source.linearGroup(gateUp), source.linearGroup([down])]);
+  return new FeedForward(architecture.mlp, { gateUp: ofGateUp, down: ofDown });
+}
+
+async function loadSparseMlp(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<SparseMlp> {
+  const { hiddenSize } = architecture;
+  const experts = expertsOf(architecture, index)!;
+  const { count, intermediateSize } = experts;
+  const tensors = expertTensors(architecture, index);
+  const joined = (parts: readonly { name: string }[], outFeatures: number, inFeatures: number) =>
+    source.joined(
+      parts.map(({ name }) => name),
+      [count, outFeatures, inFeatures],
+    );
+  const [router, gateUp, down, shared] = await Promise.all([
+    source.router(tensors.router.name),
+    joined(tensors.gateUp, 2 * intermediateSize, hiddenSize),
+    joined(tensors.down, hiddenSize, intermediateSize),
+    experts.shared === null ? null : loadSharedExpert(source, architecture, index),
+  ]);
+  const weights = { router, gateUp: new DenseExperts(gateUp), down: new DenseExperts(down), shared };
+  return new SparseMlp(experts, architecture.mlp, weights);
+}
+
+async function loadSharedExpert(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<SharedExpert> {
+  const [mlp, gate] = await Promise.all([
+    loadFeedForward(source, architecture, index),
+    source.linearGroup([layerLinears(architecture, index).sharedGate!]),
+  ]);
+  return new SharedExpert(mlp, gate);
 }
 
 async function loadLayerInputs(source: WeightSource, architecture: DecoderArchitecture): Promise<LayerInputs | null> {

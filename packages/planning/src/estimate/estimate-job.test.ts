@@ -489,11 +489,11 @@ function wideModel(): JobToEstimate['model'] {
   };
   const linears = Array.from({ length: architecture.layerCount }, (_, index) =>
     layerLinears(architecture, index),
-  ).flatMap(({ attentionInputs, attentionOutput, gateUp, down }) => [
+  ).flatMap(({ attentionInputs, attentionOutput, mlp }) => [
     ...attentionInputs,
     attentionOutput,
-    ...gateUp,
-    down,
+    ...mlp!.gateUp,
+    mlp!.down,
   ]);
   const numbers = linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
   return {

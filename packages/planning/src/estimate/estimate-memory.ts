@@ -1,6 +1,7 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
+  expertsOf,
   hasLinearAttention,
   headsOf,
   intermediateSizeOf,
@@ -206,16 +207,29 @@ export function bytesPerNumber(precision: Precision): number {
 /** Bytes per token that a layer keeps between its forward and its backward pass. */
 function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
   const { architecture } = memory;
-  const { hiddenSize, names, mlp } = architecture;
-  const intermediateSize = intermediateSizeOf(architecture, layer);
+  const { hiddenSize, names } = architecture;
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   // The residual stream before and after attention is float32, and so is what norms of branches save.
   const exact = (2 + branchNorms) * hiddenSize;
   const ofAttention = hasLinearAttention(architecture, layer)
     ? savedByLinearAttention(memory, width)
     : savedByAttention(memory, load, layer, width);
-  return ofAttention + savedByLayerInput(architecture, width) + 4 * exact + width * gateUpWidth(mlp, intermediateSize);
+  return ofAttention + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp(architecture, layer, width);
 }
+
+/** The same of the MLP, or of the experts that a token passes: their rows, and where these are. */
+function savedByMlp(architecture: DecoderArchitecture, layer: number, width: number): number {
+  const { mlp, hiddenSize } = architecture;
+  const experts = expertsOf(architecture, layer);
+  if (experts === null) return width * gateUpWidth(mlp, intermediateSizeOf(architecture, layer));
+  const { count, perToken, intermediateSize, renormalized, shared } = experts;
+  const ofRows = perToken * (width * gateUpWidth(mlp, intermediateSize) + 4 * ROUTING_NUMBERS);
+  const ofShared = shared === null ? 0 : width * (gateUpWidth(mlp, shared.intermediateSize) + hiddenSize) + 4;
+  return ofRows + (renormalized ? 0 : 4 * count) + ofShared;
+}
+
+/** Numbers of each row of experts: its token, its place, its expert and its weight. */
+const ROUTING_NUMBERS = 4;
 
 /** The same of the block that reads the layer's input: the stream, what its norm saves, gate and input. */
 function savedByLayerInput({ hiddenSize, layerInputs }: DecoderArchitecture, width: number): number {
@@ -275,19 +289,38 @@ function savedWeights({ architecture, engine }: MemoryOfDecoder, { longestRow }:
 
 /** Bytes per token of tensors that live within one layer's backward pass. */
 function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecoder, width: number): number {
-  const { hiddenSize, layerCount, mlp, linearAttention, layerInputs } = architecture;
-  const intermediateSize = intermediateSizeOf(architecture, layerCount - 1);
-  const gateUp = gateUpWidth(mlp, intermediateSize);
-  const gated = width * (gateUp + intermediateSize);
-  // Gate, up, their activation, its slope and their gradients are float32.
-  const copies = engine.fused ? 0 : 4 * (gateUp + 6 * intermediateSize);
+  const { hiddenSize, layerCount, linearAttention, layerInputs } = architecture;
   // No layer keeps a mask. It is drawn in float32, compared, rounded and scaled, for one layer at a time.
   const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
   const drawn = dropout > 0 ? (4 + 1 + 2 * width) * widest : 0;
   const ofLinearAttention = linearAttention === null ? 0 : linearAttentionPassing(linearAttention, engine, width);
   // Before the layers: the projection, the embeddings, their sum and what is rounded of it.
   const ofInputs = layerInputs === null ? 0 : layerCount * layerInputs.size * (3 * 4 + 2 * width);
-  return Math.max(gated + copies, drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize;
+  return (
+    Math.max(mlpPassing(architecture, engine, width), drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize
+  );
+}
+
+/** The same of the widest MLP, or of the experts that a token passes. */
+function mlpPassing(architecture: DecoderArchitecture, engine: EngineMemory, width: number): number {
+  const { mlp, experts, hiddenSize, layerCount } = architecture;
+  const ofWidth = (intermediateSize: number) => {
+    const gateUp = gateUpWidth(mlp, intermediateSize);
+    // Gate, up, their activation, its slope and their gradients are float32.
+    const copies = engine.fused ? 0 : 4 * (gateUp + 6 * intermediateSize);
+    return width * (gateUp + intermediateSize) + copies;
+  };
+  const ofMlp = ofWidth(intermediateSizeOf(architecture, layerCount - 1));
+  if (experts === null) return ofMlp;
+  const { perToken, intermediateSize, shared } = experts;
+  // The product of the activation with the gradient by it is made in float32.
+  const ofWeights = 2 * width * intermediateSize + 4 * (width === 4 ? 1 : 3) * intermediateSize;
+  // The third part is for what adapters keep of each token, which is little.
+  const ofProduct = width * (gateUpWidth(mlp, intermediateSize) + hiddenSize + intermediateSize);
+  const ofExperts = perToken * Math.max(ofWidth(intermediateSize), ofWeights, ofProduct);
+  // The gradient through the router is float32; those through a shared expert are in memory beside it.
+  const ofTokens = (4 + (shared === null ? 0 : 2 * width)) * hiddenSize;
+  return Math.max(ofMlp, ofExperts + ofTokens, shared === null ? 0 : ofWidth(shared.intermediateSize));
 }
 
 /**

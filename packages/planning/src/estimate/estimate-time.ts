@@ -1,6 +1,7 @@
 import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
+  expertsOf,
   hasLinearAttention,
   headsOf,
   intermediateSizeOf,
@@ -38,7 +39,9 @@ export function stepWork(
   // In the last layer, what follows attention is computed only for tokens that have a label, and then the head.
   const last = layerLinears(architecture, architecture.layerCount - 1);
   const ofInput = last.layerInput === null ? [] : [last.layerInput.gate, last.layerInput.output];
-  const afterAttention = new Set([last.attentionOutput, ...last.gateUp, last.down, ...ofInput].map(({ name }) => name));
+  const ofMlp = last.mlp === null ? [] : [...last.mlp.gateUp, last.mlp.down];
+  const ofGate = last.sharedGate === null ? [] : [last.sharedGate];
+  const afterAttention = new Set([last.attentionOutput, ...ofMlp, ...ofGate, ...ofInput].map(({ name }) => name));
   afterAttention.add(architecture.names.head);
   const tokensOf = ({ name }: { name: string }) => (afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep);
   const readsLayer = ({ name }: { name: string }) =>
@@ -53,7 +56,7 @@ export function stepWork(
   // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
   const scoresOfLayer = (layer: number) =>
     (load.squaresPerStep / 2) * architecture.headCount * headsOf(architecture, layer).headDim;
-  const done = { scores: 0, states: 0 };
+  const done = { scores: 0, states: 0, experts: 0 };
   for (let layer = 0; layer < architecture.layerCount; layer++) {
     const times = 1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? ATTENTION_BACKWARD : 0);
     if (hasLinearAttention(architecture, layer)) {
@@ -61,10 +64,21 @@ export function stepWork(
     } else {
       done.scores += times * scoresOfLayer(layer);
     }
+    // Frozen, so that they have no gradients but those by their inputs.
+    const products = 1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? 1 : 0);
+    const tokens = layer === architecture.layerCount - 1 ? load.labelsPerStep : load.tokensPerStep;
+    done.experts += products * expertWork(architecture, layer) * tokens;
   }
   return {
     products:
-      (2 * (linear.forward + linear.again + linear.backward + linear.adapters + head * load.labelsPerStep)) / 1e9,
+      (2 *
+        (linear.forward +
+          linear.again +
+          linear.backward +
+          linear.adapters +
+          done.experts +
+          head * load.labelsPerStep)) /
+      1e9,
     attention: (2 * 2 * done.scores) / 1e9,
     states: (2 * 2 * done.states) / 1e9,
     passes:
@@ -73,6 +87,13 @@ export function stepWork(
         (onlyForward ? 0 : OPTIMIZER_BYTES * trainedNumbers(work.targets))) /
       1e9,
   };
+}
+
+/** Multiply-adds of the router and of the experts that a token passes. */
+function expertWork(architecture: DecoderArchitecture, layer: number): number {
+  const experts = expertsOf(architecture, layer);
+  if (experts === null) return 0;
+  return (experts.count + experts.perToken * 3 * experts.intermediateSize) * architecture.hiddenSize;
 }
 
 /** Multiply-adds of linear attention for a token, in the unit of scores: its state is read twice and changed twice. */
@@ -93,17 +114,26 @@ function layerPasses({ architecture, targets, recomputedLayers, onlyForward = fa
 
 /**
  * Bytes that the passes between products read and write per token in a layer, forward and backward, of all layers the mean: norms
- * with the residual stream, the gated MLP, the additions of adapters; where there are, the gated input of the layer with its norm,
+ * with the residual stream, the gated MLP or what experts gather, weight and sum, the additions of adapters; where there are, the gated input of the layer with its norm,
  * and the factor of the stream.
  */
 function meanPassBytes(architecture: DecoderArchitecture): number {
   const { hiddenSize, layerCount, mlp, layerInputs, names } = architecture;
-  const wide = Array.from({ length: layerCount }, (_, layer) => intermediateSizeOf(architecture, layer));
-  const intermediate = wide.reduce((sum, size) => sum + size, 0) / layerCount;
+  const ofMlps = Array.from({ length: layerCount }, (_, layer) => {
+    const perNumber = mlp.gated ? 18 : 10;
+    const experts = expertsOf(architecture, layer);
+    if (experts === null) return perNumber * intermediateSizeOf(architecture, layer);
+    const ofShared = experts.shared === null ? 0 : perNumber * experts.shared.intermediateSize + 24 * hiddenSize;
+    return experts.perToken * ((perNumber + WEIGHTING_BYTES) * experts.intermediateSize + 12 * hiddenSize) + ofShared;
+  });
+  const ofMlp = ofMlps.reduce((sum, bytes) => sum + bytes, 0) / layerCount;
   const ofInput = layerInputs === null ? 0 : 36 * hiddenSize + 18 * layerInputs.size;
   const ofScale = names.layerScale === null ? 0 : 24 * hiddenSize;
-  return 72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediate + ofInput + ofScale;
+  return 72 * hiddenSize + ofMlp + ofInput + ofScale;
 }
+
+/** Bytes of weighting an activated number, forward and backward: it is cast to float32, multiplied and rounded. */
+const WEIGHTING_BYTES = 50;
 
 /** Bytes that an optimizer step reads and writes for each trained parameter: gradients, moments and parameters in float32. */
 const OPTIMIZER_BYTES = 48;

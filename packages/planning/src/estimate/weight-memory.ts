@@ -60,11 +60,20 @@ export interface WeightTraffic {
 const DECODING = 1;
 
 export function weightTraffic(model: ModelFolder, precision: Precision): WeightTraffic {
-  const { vocabSize, hiddenSize } = model.architecture as DecoderArchitecture;
-  const numbers = model.modules.reduce((sum, module) => sum + module.in_features * module.out_features, 0);
+  const architecture = model.architecture as DecoderArchitecture;
+  const { vocabSize, hiddenSize } = architecture;
+  const ofModules = model.modules.reduce((sum, module) => sum + module.in_features * module.out_features, 0);
+  const numbers = ofModules + expertNumbers(architecture);
   const decoded = quantizedNumbers(quantizedGroups(model).flat());
   const width = bytesPerNumber(precision);
   return { ofLayers: (numbers + DECODING * decoded) * width, ofHead: vocabSize * hiddenSize * width };
+}
+
+/** The numbers of all experts: the tokens of a pass reach nearly all of them. */
+function expertNumbers({ experts, hiddenSize }: DecoderArchitecture): number {
+  if (experts === null) return 0;
+  const sparseLayers = experts.layers.filter((isSparse) => isSparse).length;
+  return sparseLayers * experts.count * 3 * experts.intermediateSize * hiddenSize;
 }
 
 function quantizedNumbers(layers: readonly LinearLayer[]): number {

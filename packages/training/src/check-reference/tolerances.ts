@@ -32,12 +32,16 @@ const BFLOAT16_ROUNDING = 2 ** -9;
  * Tensors that are rounded to bfloat16 on the way through a layer: two norms, qkv, query and key rotated, attention weights
  * and output, output projection, gate and up, activated, down; and the weights they meet. Where a family has them: query
  * and key normed, values normed, and the norms of what is added to the stream; of the layer's input itself, its gate, their
- * product, what that adds to the stream, and the norm of it.
+ * product, what that adds to the stream, and the norm of it; of experts the weighted activation and their sum, and of a shared one its
+ * gate, its output, that times the gate, and the sum of both.
  */
-export function roundingsPerLayer({ names, attention, layerInputs }: DecoderArchitecture): number {
+export function roundingsPerLayer({ names, attention, layerInputs, experts }: DecoderArchitecture): number {
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   const ofHeads = (names.queryNorm === null ? 0 : 2) + (attention.valueNorm === null ? 0 : 1);
-  return 16 + ofHeads + branchNorms + (attention.outputGate === null ? 0 : 1) + (layerInputs === null ? 0 : 5);
+  const ofExperts = experts === null ? 0 : 2 + (experts.shared === null ? 0 : 4);
+  return (
+    16 + ofHeads + branchNorms + ofExperts + (attention.outputGate === null ? 0 : 1) + (layerInputs === null ? 0 : 5)
+  );
 }
 
 /**

@@ -1,0 +1,87 @@
+import type { DecoderArchitecture, DecoderNames, ExpertNames, Experts } from '../architecture.js';
+import type { ConfigFields } from '../config-fields.js';
+import { FUSED_PARTS, tensorName } from './decoder-layout.js';
+import type { FamilySource } from './family.js';
+
+/** Far above the experts of any known model. The files may have three tensors for each. */
+const MAX_EXPERTS = 1024;
+
+/** A sparse layer's parts in Qwen's models; without the shared expert, which Qwen3 lacks. */
+export const EXPERT_NAMES: ExpertNames = { router: 'mlp.gate', experts: 'mlp.experts', shared: null };
+
+/** A family's values for missing fields, as in transformers. */
+export interface ExpertDefaults {
+  count: number;
+  perToken: number;
+  intermediateSize: number;
+  /** The width of the shared expert. @defaultValue there is none */
+  sharedIntermediateSize?: number;
+}
+
+/**
+ * Reads the experts of Qwen's models. The decoder's `names.experts` are needed.
+ *
+ * @returns null where no layer is sparse
+ * @throws ProductError model_file_corrupt, model_not_supported
+ */
+export function readExperts(
+  source: FamilySource,
+  decoder: DecoderArchitecture,
+  defaults: ExpertDefaults,
+): Experts | null {
+  const { config } = source;
+  const count = readCount(config, defaults.count);
+  const step = config.size('decoder_sparse_step', { fallback: 1 });
+  const dense = readDenseLayers(config);
+  const isSparse = (layer: number) => count > 0 && (layer + 1) % step === 0 && !dense.has(layer);
+  const layers = Array.from({ length: decoder.layerCount }, (_, layer) => isSparse(layer));
+  if (!layers.includes(true)) return null;
+  const perToken = config.size('num_experts_per_tok', { fallback: defaults.perToken });
+  if (perToken > count) throw config.corrupt('num_experts_per_tok', `${perToken} is more than the ${count} experts`);
+  const { sharedIntermediateSize: shared } = defaults;
+  return {
+    layers,
+    count,
+    perToken,
+    intermediateSize: config.size('moe_intermediate_size', { fallback: defaults.intermediateSize }),
+    renormalized: config.flag('norm_topk_prob', false),
+    shared:
+      shared === undefined
+        ? null
+        : { intermediateSize: config.size('shared_expert_intermediate_size', { fallback: shared }) },
+    files: readFiles(source, decoder.names, layers),
+  };
+}
+
+/** The experts of a layer. The field has two names. */
+function readCount(config: ConfigFields, fallback: number): number {
+  const [field, other] = ['num_experts', 'num_local_experts'].filter((name) => config.has(name));
+  if (field === undefined) return fallback;
+  const count = config.count(field, 0);
+  if (other !== undefined && config.count(other, 0) !== count) {
+    throw config.corrupt(other, `${config.count(other, 0)} is not ${field} ${count}`);
+  }
+  if (count > MAX_EXPERTS) throw config.unsupported(field, `is not supported: at most ${MAX_EXPERTS} experts are`);
+  return count;
+}
+
+/** The layers that have one MLP whatever `decoder_sparse_step` says. */
+function readDenseLayers(config: ConfigFields): Set<number> {
+  const layers = config.value('mlp_only_layers') ?? [];
+  if (Array.isArray(layers) && layers.every((layer) => Number.isSafeInteger(layer) && layer >= 0)) {
+    return new Set(layers);
+  }
+  throw config.corrupt('mlp_only_layers', 'must list indices of layers');
+}
+
+/** Fused if any layer is: whether the others fit is checked with the tensors. */
+function readFiles({ hasTensor }: FamilySource, names: DecoderNames, layers: readonly boolean[]): Experts['files'] {
+  const isFused = layers.some(
+    (isSparse, layer) =>
+      isSparse &&
+      FUSED_PARTS.some((part) =>
+        hasTensor(tensorName(names, `${names.layers}.${layer}.${names.experts!.experts}.${part}`)),
+      ),
+  );
+  return isFused ? 'fused' : 'each';
+}

@@ -1,0 +1,56 @@
+import type { DecoderArchitecture } from '../architecture.js';
+import { readDecoderConfig, withWindows } from './decoder-config.js';
+import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
+import { EXPERT_NAMES, readExperts } from './experts.js';
+import type { Family } from './family.js';
+import { readLayerTypes, windowsOf } from './layer-windows.js';
+
+/**
+ * Qwen1.5 and Qwen2 with experts in the place of most MLPs, one of which all tokens pass (arXiv:2407.10671); transformers'
+ * `Qwen2MoeConfig`.
+ */
+export const qwen2Moe: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const { config } = source;
+    const decoder = readDecoderConfig(source, {
+      family: 'qwen2_moe',
+      causalLm: 'Qwen2MoeForCausalLM',
+      names: {
+        ...LLAMA_NAMES,
+        experts: {
+          ...EXPERT_NAMES,
+          shared: {
+            gateUp: ['mlp.shared_expert.gate_proj', 'mlp.shared_expert.up_proj'],
+            down: 'mlp.shared_expert.down_proj',
+            gate: 'mlp.shared_expert_gate',
+          },
+        },
+      },
+      maxPositions: 32_768,
+      bosTokenId: null,
+      eosTokenIds: [],
+      headCount: 16,
+      keyValueHeadCount: 16,
+    });
+    const isWindowed = config.flag('use_sliding_window', false);
+    const window = isWindowed ? config.sizeOrNull('sliding_window', 4096) : null;
+    const windowedLayers = config.count('max_window_layers', 28);
+    // As in transformers, only those with an even index have a window.
+    const types = readLayerTypes(config, decoder.layerCount, (layer) =>
+      isWindowed && layer % 2 === 0 && layer < windowedLayers ? 'sliding_attention' : 'full_attention',
+    );
+    return {
+      ...decoder,
+      attention: withWindows(decoder.attention, windowsOf(config, types, window)),
+      experts: readExperts(source, decoder, {
+        count: 60,
+        perToken: 4,
+        intermediateSize: 1408,
+        sharedIntermediateSize: 5632,
+      }),
+      bias: { queryKeyValue: config.flag('qkv_bias', true), attentionOutput: false, mlp: false },
+    };
+  },
+  layout: decoderLayout,
+};

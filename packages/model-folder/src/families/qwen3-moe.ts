@@ -1,0 +1,34 @@
+import type { DecoderArchitecture } from '../architecture.js';
+import { attentionBias, readDecoderConfig, withWindows } from './decoder-config.js';
+import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
+import { EXPERT_NAMES, readExperts } from './experts.js';
+import type { Family } from './family.js';
+
+/** Qwen3 with experts in the place of most MLPs (arXiv:2505.09388); transformers' `Qwen3MoeConfig`. */
+export const qwen3Moe: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const { config } = source;
+    const decoder = readDecoderConfig(source, {
+      family: 'qwen3_moe',
+      causalLm: 'Qwen3MoeForCausalLM',
+      names: { ...LLAMA_NAMES, queryNorm: 'self_attn.q_norm', keyNorm: 'self_attn.k_norm', experts: EXPERT_NAMES },
+      maxPositions: 32_768,
+      bosTokenId: null,
+      eosTokenIds: [],
+      headCount: 32,
+      keyValueHeadCount: 4,
+    });
+    const window = config.flag('use_sliding_window', false) ? config.sizeOrNull('sliding_window', 4096) : null;
+    return {
+      ...decoder,
+      attention: withWindows(
+        decoder.attention,
+        decoder.attention.layers.map(() => window),
+      ),
+      experts: readExperts(source, decoder, { count: 128, perToken: 8, intermediateSize: 768 }),
+      bias: { ...attentionBias(config), mlp: false },
+    };
+  },
+  layout: decoderLayout,
+};

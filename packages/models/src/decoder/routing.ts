@@ -1,0 +1,125 @@
+import type { Experts } from '@lorasmith/model-folder';
+
+/** The settings of a router. */
+export type RouterSettings = Pick<Experts, 'count' | 'perToken' | 'renormalized'>;
+
+/** The experts that tokens pass. There is a row for each token and expert, sorted by expert, then by token. */
+export type Routing = {
+  /** `[rows]`: the token of each row */
+  tokens: Int32Array;
+  /** `[tokens × perToken]`: the rows of each token, that of its largest logit first */
+  places: Int32Array;
+  /** `[tokens × perToken]`: the experts of each token, in the same order */
+  experts: Int32Array;
+  /** `[experts + 1]`: the first row of each expert, and the number of rows */
+  offsets: Int32Array;
+  /** `[rows]`: the factor of what the expert gives */
+  weights: Float32Array;
+  /** `[tokens × experts]`: the softmax of all logits; null where weights are renormalized and depend on their own logits only */
+  probabilities: Float32Array | null;
+};
+
+/**
+ * Chooses the experts of each token: those with the largest logits, of equal ones the first. Their weights are the softmax of all
+ * logits, or with `renormalized` that of theirs. A token with a logit that is not a number has weights that are none either, so that
+ * its own output says so, and no other token's.
+ *
+ * @param logits `[tokens × experts]`
+ */
+export function routeTokens(logits: Float32Array, { count, perToken, renormalized }: RouterSettings): Routing {
+  const tokens = logits.length / count;
+  const experts = new Int32Array(tokens * perToken);
+  const choiceWeights = new Float32Array(tokens * perToken);
+  const probabilities = renormalized ? null : new Float32Array(logits.length);
+  for (let token = 0; token < tokens; token++) {
+    const own = logits.subarray(token * count, (token + 1) * count);
+    const chosen = experts.subarray(token * perToken, (token + 1) * perToken);
+    chooseLargest(own, chosen);
+    const weights = choiceWeights.subarray(token * perToken, (token + 1) * perToken);
+    if (own.some(Number.isNaN)) {
+      weights.fill(Number.NaN);
+      probabilities?.fill(Number.NaN, token * count, (token + 1) * count);
+    } else if (probabilities === null) {
+      for (const [place, expert] of chosen.entries()) weights[place] = own[expert]!;
+      softmax(weights, weights);
+    } else {
+      const all = probabilities.subarray(token * count, (token + 1) * count);
+      softmax(own, all);
+      for (const [place, expert] of chosen.entries()) weights[place] = all[expert]!;
+    }
+  }
+  return { ...sortedByExpert(experts, choiceWeights, { count, perToken }), experts, probabilities };
+}
+
+/** The indices of the largest numbers, in descending order of these; of equal numbers the first. Any indices where one is not a number. */
+function chooseLargest(numbers: Float32Array, indices: Int32Array): void {
+  let chosen = 0;
+  for (let index = 0; index < numbers.length; index++) {
+    const number = numbers[index]!;
+    if (chosen === indices.length && !(number > numbers[indices[chosen - 1]!]!)) continue;
+    let place = chosen < indices.length ? chosen++ : chosen - 1;
+    for (; place > 0 && number > numbers[indices[place - 1]!]!; place--) indices[place] = indices[place - 1]!;
+    indices[place] = index;
+  }
+}
+
+/** Sums in float64. @param result may be the same array */
+function softmax(logits: Float32Array, result: Float32Array): void {
+  const largest = logits.reduce((most, logit) => Math.max(most, logit), Number.NEGATIVE_INFINITY);
+  let sum = 0;
+  for (const logit of logits) sum += Math.exp(logit - largest);
+  for (const [index, logit] of logits.entries()) result[index] = Math.exp(logit - largest) / sum;
+}
+
+function sortedByExpert(
+  experts: Int32Array,
+  choiceWeights: Float32Array,
+  { count, perToken }: Pick<RouterSettings, 'count' | 'perToken'>,
+): Pick<Routing, 'tokens' | 'places' | 'offsets' | 'weights'> {
+  const offsets = new Int32Array(count + 1);
+  for (const expert of experts) offsets[expert + 1]! += 1;
+  for (let expert = 0; expert < count; expert++) offsets[expert + 1]! += offsets[expert]!;
+  const next = offsets.slice();
+  const [tokens, places] = [new Int32Array(experts.length), new Int32Array(experts.length)];
+  const weights = new Float32Array(experts.length);
+  for (const [choice, expert] of experts.entries()) {
+    const row = next[expert]!++;
+    places[choice] = row;
+    tokens[row] = Math.floor(choice / perToken);
+    weights[row] = choiceWeights[choice]!;
+  }
+  return { tokens, places, offsets, weights };
+}
+
+/**
+ * Gradient of {@link routeTokens} by the logits, through the softmax. Which experts are chosen has none.
+ *
+ * @param byWeights `[rows]`
+ * @returns `[tokens × experts]`
+ */
+export function gradientByLogits(
+  byWeights: Float32Array,
+  { places, experts, weights, probabilities }: Routing,
+  { count, perToken }: RouterSettings,
+): Float32Array {
+  const tokens = places.length / perToken;
+  const byLogits = new Float32Array(tokens * count);
+  for (let token = 0; token < tokens; token++) {
+    const first = token * perToken;
+    let mean = 0;
+    for (let choice = first; choice < first + perToken; choice++) {
+      mean += weights[places[choice]!]! * byWeights[places[choice]!]!;
+    }
+    if (probabilities !== null) {
+      for (let logit = token * count; logit < (token + 1) * count; logit++)
+        byLogits[logit] = -probabilities[logit]! * mean;
+    }
+    for (let choice = first; choice < first + perToken; choice++) {
+      const weight = weights[places[choice]!]!;
+      const by = byWeights[places[choice]!]!;
+      const ofAll = probabilities === null ? mean : 0;
+      byLogits[token * count + experts[choice]!]! += weight * (by - ofAll);
+    }
+  }
+  return byLogits;
+}

@@ -1,0 +1,94 @@
+import {
+  add,
+  alias,
+  cast,
+  constant,
+  dispose,
+  kernelsFor,
+  multiply,
+  scope,
+  subtract,
+  type Tensor,
+} from '@lorasmith/tensor';
+import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
+import type { LinearGroup } from '../frozen-linear.js';
+import type { BlockContext } from './block.js';
+import type { FeedForward, SavedFeedForward } from './feed-forward.js';
+import { rowProducts, weightedRows } from './weighted-rows.js';
+
+export type SavedSharedExpert = {
+  mlp: SavedFeedForward;
+  /** `[tokens, hidden]` of the MLP */
+  output: Tensor;
+  gate: SavedLinear;
+  /** `[tokens, 1]` float32 */
+  factors: Tensor;
+};
+
+/** The expert that all tokens pass: `sigmoid(gate x) · mlp(x)`. */
+export class SharedExpert {
+  readonly #mlp: FeedForward;
+  readonly #gate: LinearGroup;
+
+  /** @param gate one number of each token */
+  constructor(mlp: FeedForward, gate: LinearGroup) {
+    this.#mlp = mlp;
+    this.#gate = gate;
+  }
+
+  get groups(): readonly LinearGroup[] {
+    return [...this.#mlp.groups, this.#gate];
+  }
+
+  /**
+   * @param x `[tokens, hidden]`; taken over
+   * @returns output `[tokens, hidden]`; saved is null without `record`
+   */
+  forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedSharedExpert | null } {
+    const { adapters, record } = context;
+    const mlp = this.#mlp.forward(alias(x), context);
+    const gate = linearForward(this.#gate, x, adapters, record ? 'without-input' : 'none'); // [tokens, 1]
+    const factors = scope(() => kernelsFor('float32').activation(cast(gate.output, 'float32'), 'sigmoid'));
+    const output = weightedRows(mlp.output, factors);
+    dispose(gate.output);
+    if (mlp.saved === null || gate.saved === null) {
+      dispose([mlp.output, factors]);
+      return { output, saved: null };
+    }
+    return { output, saved: { mlp: mlp.saved, output: mlp.output, gate: gate.saved, factors } };
+  }
+
+  /**
+   * Takes `gradient` over and frees what was saved.
+   * @returns `[tokens, hidden]` by x; null when it is not wanted
+   */
+  backward(
+    gradient: Tensor,
+    { mlp, output, gate, factors }: SavedSharedExpert,
+    context: BlockContext,
+    wantInputGradient: boolean,
+    inputAgain: () => Tensor,
+  ): Tensor | null {
+    const byOutput = weightedRows(gradient, factors);
+    const byGate = scope(() => {
+      const slope = multiply(factors, subtract(constant(1), factors));
+      return cast(multiply(rowProducts(gradient, output), slope), gradient.dtype);
+    });
+    dispose([gradient, output, factors]);
+    const throughMlp = this.#mlp.backward(byOutput, mlp, context, wantInputGradient, inputAgain);
+    const throughGate = linearBackward(this.#gate, byGate, gate, context.adapters, wantInputGradient, inputAgain);
+    if (throughMlp === null || throughGate === null) {
+      dispose([throughMlp, throughGate]);
+      return null;
+    }
+    const byInput = add(throughMlp, throughGate);
+    dispose([throughMlp, throughGate]);
+    return byInput;
+  }
+
+  /** Frees the weights. */
+  dispose(): void {
+    this.#mlp.dispose();
+    this.#gate.linear.dispose();
+  }
+}

@@ -1,0 +1,242 @@
+import {
+  configureKernels,
+  dispose,
+  liveTensorCount,
+  observeOps,
+  rowsAreIndependent,
+  scope,
+  type Tensor,
+  tensorOf,
+  toFloat32Array,
+} from '@lorasmith/tensor';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { DenseExperts } from '../frozen-experts.js';
+import { DenseLinear, type LinearGroup } from '../frozen-linear.js';
+import type { BlockContext } from './block.js';
+import { FeedForward } from './feed-forward.js';
+import { SharedExpert } from './shared-expert.js';
+import { SparseMlp } from './sparse-mlp.js';
+
+const [TOKENS, HIDDEN, INTERMEDIATE, SHARED] = [7, 6, 4, 3];
+const MLP = { gated: true, activation: 'silu' } as const;
+/** Float32 against float64. */
+const TOLERANCE = 1e-5;
+
+interface Settings {
+  count: number;
+  perToken: number;
+  renormalized: boolean;
+  isShared: boolean;
+}
+
+/** Numbers of the weights. The router always takes the first expert, by a number that all tokens have, and never the last. */
+function numbersOf({ count }: Settings) {
+  const router = normalNumbers(count * HIDDEN, 10).map((value) => 0.4 * value);
+  for (let expert = 0; expert < count; expert++) router[expert * HIDDEN] = 0;
+  router[0] = 1;
+  router[(count - 1) * HIDDEN] = -1;
+  return {
+    router,
+    gateUp: normalNumbers(count * 2 * INTERMEDIATE * HIDDEN, 11),
+    down: normalNumbers(count * HIDDEN * INTERMEDIATE, 12),
+    sharedGateUp: normalNumbers(2 * SHARED * HIDDEN, 13),
+    sharedDown: normalNumbers(HIDDEN * SHARED, 14),
+    sharedGate: normalNumbers(HIDDEN, 15),
+  };
+}
+
+const X = normalNumbers(TOKENS * HIDDEN, 1);
+for (let token = 0; token < TOKENS; token++) X[token * HIDDEN] = 3;
+const BY_OUTPUT = normalNumbers(TOKENS * HIDDEN, 2);
+
+const dot = (a: ArrayLike<number>, b: ArrayLike<number>, size: number) => {
+  let sum = 0;
+  for (let i = 0; i < size; i++) sum += a[i]! * b[i]!;
+  return sum;
+};
+const sigmoid = (value: number) => 1 / (1 + Math.exp(-value));
+
+/** `down (silu(gate x) · up x)` in float64. */
+function mlpOf(x: ArrayLike<number>, gateUp: Float32Array, down: Float32Array, width: number): number[] {
+  const row = (index: number) => dot(gateUp.subarray(index * HIDDEN), x, HIDDEN);
+  const activated = Array.from({ length: width }, (_, i) => row(i) * sigmoid(row(i)) * row(width + i));
+  return Array.from({ length: HIDDEN }, (_, i) => dot(down.subarray(i * width), activated, width));
+}
+
+/** The weights of a token's experts in float64, 0 of the others. */
+function weightsOf(x: ArrayLike<number>, settings: Settings): number[] {
+  const { router } = numbersOf(settings);
+  const { count, perToken, renormalized } = settings;
+  const exponentials = Array.from({ length: count }, (_, expert) =>
+    Math.exp(dot(router.subarray(expert * HIDDEN), x, HIDDEN)),
+  );
+  const least = [...exponentials].sort((a, b) => b - a)[perToken - 1]!;
+  const chosen = exponentials.map((value) => (value >= least ? value : 0));
+  const sum = (renormalized ? chosen : exponentials).reduce((total, value) => total + value, 0);
+  return chosen.map((value) => value / sum);
+}
+
+/** The output of a token in float64. */
+function outputOf(x: ArrayLike<number>, settings: Settings, weights = weightsOf(x, settings)): number[] {
+  const own = numbersOf(settings);
+  const parts = weights.map((weight, expert) => {
+    const gateUp = own.gateUp.subarray(expert * 2 * INTERMEDIATE * HIDDEN);
+    const down = own.down.subarray(expert * HIDDEN * INTERMEDIATE);
+    return mlpOf(x, gateUp, down, INTERMEDIATE).map((value) => weight * value);
+  });
+  if (settings.isShared) {
+    const factor = sigmoid(dot(own.sharedGate, x, HIDDEN));
+    parts.push(mlpOf(x, own.sharedGateUp, own.sharedDown, SHARED).map((value) => factor * value));
+  }
+  return Array.from({ length: HIDDEN }, (_, i) => parts.reduce((sum, part) => sum + part[i]!, 0));
+}
+
+const tokenOf = (numbers: ArrayLike<number>, token: number) =>
+  Array.from(numbers).slice(token * HIDDEN, (token + 1) * HIDDEN);
+
+/** The gradient of `Σ BY_OUTPUT · output` by x in float64. @param isDetached the weights of experts do not depend on x */
+function expectedGradient(settings: Settings, isDetached: boolean): number[] {
+  return Array.from({ length: TOKENS }, (_, token) => token).flatMap((token) => {
+    const x = tokenOf(X, token);
+    const weights = weightsOf(x, settings);
+    const lossOf = (moved: number[]) =>
+      dot(outputOf(moved, settings, isDetached ? weights : undefined), tokenOf(BY_OUTPUT, token), HIDDEN);
+    return x.map((_, i) => {
+      const moved = (by: number) => x.map((value, j) => (i === j ? value + by : value));
+      return (lossOf(moved(1e-5)) - lossOf(moved(-1e-5))) / 2e-5;
+    });
+  });
+}
+
+function sparseMlp(settings: Settings): SparseMlp {
+  const own = numbersOf(settings);
+  const { count } = settings;
+  const group = (name: string, numbers: Float32Array<ArrayBuffer>, shape: [number, number]): LinearGroup => ({
+    modules: [{ name, outFeatures: shape[0] }],
+    linear: new DenseLinear(tensorOf(numbers, shape), null),
+  });
+  const ofMlp = {
+    gateUp: group('gate_up', own.sharedGateUp, [2 * SHARED, HIDDEN]),
+    down: group('down', own.sharedDown, [HIDDEN, SHARED]),
+  };
+  const shared = new SharedExpert(new FeedForward(MLP, ofMlp), group('gate', own.sharedGate, [1, HIDDEN]));
+  if (!settings.isShared) shared.dispose();
+  return new SparseMlp(settings, MLP, {
+    router: tensorOf(own.router, [count, HIDDEN]),
+    gateUp: new DenseExperts(tensorOf(own.gateUp, [count, 2 * INTERMEDIATE, HIDDEN])),
+    down: new DenseExperts(tensorOf(own.down, [count, HIDDEN, INTERMEDIATE])),
+    shared: settings.isShared ? shared : null,
+  });
+}
+
+const context = (record: boolean) => ({ adapters: [], record, wanted: null }) as unknown as BlockContext;
+
+/** @param tokens of the numbers */
+function forward(mlp: SparseMlp, numbers: Float32Array<ArrayBuffer>): Float32Array {
+  return scope(() =>
+    toFloat32Array(mlp.forward(tensorOf(numbers, [numbers.length / HIDDEN, HIDDEN]), context(false)).output),
+  );
+}
+
+function gradient(
+  mlp: SparseMlp,
+  numbers: Float32Array<ArrayBuffer>,
+  byOutput: Float32Array<ArrayBuffer>,
+): Float32Array {
+  const x = () => tensorOf(numbers, [numbers.length / HIDDEN, HIDDEN]);
+  const { output, saved } = mlp.forward(x(), context(true));
+  dispose(output);
+  const by = tensorOf(byOutput, [numbers.length / HIDDEN, HIDDEN]);
+  const again: Tensor[] = [];
+  const byInput = mlp.backward(by, saved!, context(true), true, () => {
+    again.push(x());
+    return again.at(-1)!;
+  })!;
+  const values = toFloat32Array(byInput);
+  dispose([byInput, ...again]);
+  return values;
+}
+
+const SETTINGS: Settings[] = [
+  { count: 5, perToken: 2, renormalized: true, isShared: false },
+  { count: 5, perToken: 2, renormalized: false, isShared: false },
+  { count: 4, perToken: 1, renormalized: false, isShared: false },
+  { count: 5, perToken: 3, renormalized: true, isShared: true },
+];
+
+describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
+  beforeAll(() => void configureKernels(kernels));
+  afterAll(() => void configureKernels('raw'));
+
+  describe.each(SETTINGS)('experts: %o', (settings) => {
+    let mlp: SparseMlp;
+    beforeAll(() => {
+      mlp = sparseMlp(settings);
+    });
+    afterAll(() => mlp.dispose());
+
+    test('the output is the weighted sum of the experts of each token', () => {
+      const expected = Array.from({ length: TOKENS }, (_, token) => outputOf(tokenOf(X, token), settings)).flat();
+      expect(differenceByLargest(forward(mlp, X), expected)).toBeLessThan(TOLERANCE);
+    });
+
+    test('the gradient by the input is that of finite differences, through the router too', () => {
+      const expected = expectedGradient(settings, false);
+      expect(differenceByLargest(gradient(mlp, X, BY_OUTPUT), expected)).toBeLessThan(TOLERANCE);
+      // A gradient that does not go through the router is another one.
+      expect(differenceByLargest(expectedGradient(settings, true), expected)).toBeGreaterThan(100 * TOLERANCE);
+    });
+
+    test('a token has the same bits whatever tokens are beside it', ({ skip }) => {
+      if (!rowsAreIndependent('float32')) skip('The products of this machine in float32 depend on the number of rows.');
+      const [outputs, gradients] = [forward(mlp, X), gradient(mlp, X, BY_OUTPUT)];
+      for (const tokens of [[0], [6, 2], [1, 2, 3, 5]]) {
+        const some = (numbers: Float32Array) => Float32Array.from(tokens.flatMap((token) => tokenOf(numbers, token)));
+        expect(forward(mlp, some(X))).toEqual(some(outputs));
+        expect(gradient(mlp, some(X), some(BY_OUTPUT))).toEqual(some(gradients));
+      }
+    });
+
+    test('a token that is not a number leaves the others as they are', () => {
+      const broken = X.slice();
+      broken[2 * HIDDEN + 1] = Number.NaN;
+      const others = (numbers: Float32Array) => [0, 1, 3, 4, 5, 6].flatMap((token) => tokenOf(numbers, token));
+      const results = [forward(mlp, broken), gradient(mlp, broken, BY_OUTPUT)];
+      for (const numbers of results) expect(tokenOf(numbers, 2).every(Number.isNaN)).toBe(true);
+      expect(differenceByLargest(others(results[0]!), others(forward(mlp, X)))).toBeLessThan(TOLERANCE);
+      expect(differenceByLargest(others(results[1]!), others(gradient(mlp, X, BY_OUTPUT)))).toBeLessThan(TOLERANCE);
+    });
+
+    test('nothing stays alive', () => {
+      gradient(mlp, X, BY_OUTPUT);
+      const before = liveTensorCount();
+      gradient(mlp, X, BY_OUTPUT);
+      forward(mlp, X);
+      expect(liveTensorCount()).toBe(before);
+    });
+  });
+});
+
+describe('the number of ops', () => {
+  beforeAll(() => void configureKernels('fused'));
+  afterEach(() => observeOps(null));
+  afterAll(() => void configureKernels('raw'));
+
+  test('does not depend on the number of experts', ({ skip }) => {
+    if (!rowsAreIndependent('float32')) skip('The plain grouped product is one product for each expert.');
+    const opsWith = (count: number) => {
+      const mlp = sparseMlp({ count, perToken: 2, renormalized: true, isShared: false });
+      const ops: string[] = [];
+      observeOps(({ name }) => ops.push(name));
+      gradient(mlp, X, BY_OUTPUT);
+      observeOps(null);
+      mlp.dispose();
+      return ops;
+    };
+    const few = opsWith(3);
+    expect(opsWith(12)).toEqual(few);
+    expect(few.filter((name) => name === 'LorasmithGroupedProduct')).toHaveLength(4);
+  });
+});
