@@ -17,7 +17,10 @@ export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
     const { a, b, rank, scale, inFeatures, outFeatures, experts } = module;
     const layer = layers.get(name);
     if (layer === undefined) {
-      throw invalid(name, `is not a linear layer, or a parameter of experts, of the base model ${model.name}`);
+      throw invalid(
+        name,
+        `is not a linear layer, or a parameter of experts that can be adapted, of the base model ${model.name}`,
+      );
     }
     const shape = shapeOf(outFeatures, inFeatures, experts);
     const actual = shapeOf(layer.out_features, layer.in_features, layer.experts);

@@ -252,7 +252,11 @@ describe('planJob for a decoder', () => {
         const [in_features, out_features] = name === 'down_proj' ? [16, 32] : [32, 32];
         return { name: `model.layers.1.mlp.experts.${name}`, in_features, out_features, experts: 6 };
       });
-      return { ...(await tinyDecoder('qwen2', null)), parameters };
+      const experts = {
+        ...{ layers: [false, true], count: 6, perToken: 2, intermediateSize: 16, renormalized: true, shared: null },
+        files: 'each' as const,
+      };
+      return { ...(await tinyDecoder('qwen2', null, { experts })), parameters };
     };
     const ofExperts = { target_modules: ['q_proj'], target_parameters: ['mlp.experts.down_proj'] };
 
@@ -277,6 +281,15 @@ describe('planJob for a decoder', () => {
           message: expect.stringContaining('["mlp.experts.down_proj","mlp.experts.gate_up_proj"]'),
         },
       ]);
+    });
+
+    it('says so too if they cannot be adapted, and refuses to', async () => {
+      const model = { ...(await mixture()), parameters: [] };
+      const { report } = await plan(model, 'text', texts('ab'));
+      const message = expect.stringContaining('Those of this family cannot be adapted.');
+      expect(report.warnings).toMatchObject([{ code: 'experts_not_adapted', message }]);
+      const refused = await refusal(plan(model, 'text', texts('ab'), { lora: ofExperts }));
+      expect(refused).toMatchObject({ code: 'unmatched_target', param: 'lora.target_parameters' });
     });
 
     it('refuses dropout with them, as PEFT does', async () => {

@@ -9,6 +9,7 @@ import {
   layerLinears,
   linearGroups,
 } from '@lorasmith/model-folder';
+import { layerIndexOf } from '../module-names.js';
 import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
@@ -43,7 +44,12 @@ export function stepWork(
   const ofGate = last.sharedGate === null ? [] : [last.sharedGate];
   const afterAttention = new Set([last.attentionOutput, ...ofMlp, ...ofGate, ...ofInput].map(({ name }) => name));
   afterAttention.add(architecture.names.head);
-  const tokensOf = ({ name }: { name: string }) => (afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep);
+  const tokensOfMlp = (layer: number) =>
+    layer === architecture.layerCount - 1 ? load.labelsPerStep : load.tokensPerStep;
+  const tokensOf = ({ name, experts }: AdaptableModule) => {
+    if (experts !== undefined) return architecture.experts!.perToken * tokensOfMlp(layerIndexOf(name)!);
+    return afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep;
+  };
   const readsLayer = ({ name }: { name: string }) =>
     name === architecture.names.layerInputs?.projection ||
     architecture.names.queryKeyValue.some((path) => name.endsWith(`.${path}`));
@@ -66,8 +72,7 @@ export function stepWork(
     }
     // Frozen, so that they have no gradients but those by their inputs.
     const products = 1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? 1 : 0);
-    const tokens = layer === architecture.layerCount - 1 ? load.labelsPerStep : load.tokensPerStep;
-    done.experts += products * expertWork(architecture, layer) * tokens;
+    done.experts += products * expertWork(architecture, layer) * tokensOfMlp(layer);
   }
   return {
     products:
