@@ -264,6 +264,18 @@ describe('downloadAdapter', () => {
     await expect(other.downloadAdapter('ad_1', { folder: join(folder, 'other') }, options)).rejects.toThrow();
   });
 
+  it('downloads an adapter with layers of each expert', async () => {
+    const server = await serve(list, config, weights);
+    const client = createClient({ baseUrl: server.baseUrl });
+    await client.downloadAdapter('ad_1', { folder: join(folder, 'adapter') }, { layout: 'per-expert' });
+    expect(server.requests.map(({ url }) => url)).toEqual(
+      ['files', 'files/adapter_config.json', 'files/adapter_model.safetensors'].map(
+        (path) => `/adapters/ad_1/${path}?layout=per-expert`,
+      ),
+    );
+    expect(await readdir(folder)).toEqual(['adapter']);
+  });
+
   it('downloads the merged model as a tar, and overwrites only on request', async () => {
     const server = await serve(content('tar'));
     const client = createClient({ baseUrl: server.baseUrl });
