@@ -252,6 +252,14 @@ describe('an invalid adapter is refused:', () => {
     await nothingIsLeft();
   });
 
+  test.each(['two', 'one'])('an adapter of experts, %s, of a base that has none', async (name) => {
+    const folder = join(REFERENCE, '../../../packages/peft-files/src/fixtures/experts', name);
+    const { status, body } = await post(await tarOfFolder(folder), '?base_model=llama-tied');
+    expect([status, body.error.code]).toEqual([422, 'invalid_adapter']);
+    expect(body.error.message).toMatch(/experts\.\w+_proj is not a linear layer, or a parameter of experts/);
+    await nothingIsLeft();
+  });
+
   test('bytes that are not safetensors', async () => {
     for (const content of ['', 'x', Buffer.alloc(64, 0xff), gzipSync(weights), weights.subarray(0, -1)]) {
       const { status, body } = await post(tarOf([peftFiles()[0]!, { name: 'adapter_model.safetensors', content }]));
