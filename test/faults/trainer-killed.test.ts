@@ -14,6 +14,7 @@ const limitable = await canLimitMemory();
 if (!limitable) console.log('trainer-killed: memory is not limited, since this system has no prlimit');
 /** A checkpoint of a long job that no attempt is beyond when it is killed. */
 const HELD_STEP = 100;
+const REFERENCE = '/checkpoints/reference\\.safetensors';
 let stand: FaultStand;
 
 beforeAll(async () => {
@@ -46,6 +47,12 @@ describe('SIGKILL at an exact file operation of the trainer', () => {
       { call: 'write', when: 'after', path: '/attempt-1/adapter_model' },
       'nf4',
     ],
+    ['writing the reference of pairs', { call: 'write', when: 'after', path: REFERENCE }, 'pairs'],
+    ['before the reference appears', { call: 'rename', when: 'before', path: `${REFERENCE}$` }, 'pairs'],
+    ['after the reference appeared', { call: 'rename', when: 'after', path: `${REFERENCE}$` }, 'pairs'],
+    ['after the reference of labels appeared', { call: 'rename', when: 'after', path: `${REFERENCE}$` }, 'labels'],
+    ['training on pairs', { call: 'rename', when: 'after', path: '/checkpoints/step-', skip: 1 }, 'pairs'],
+    ['training on labels', { call: 'rename', when: 'after', path: '/checkpoints/step-' }, 'labels'],
   ])('%s', async (_, strike, kind = 'short') => {
     await stand.removeTokens();
     const { struck } = await stand.plan({ ...trainer, ...strike });

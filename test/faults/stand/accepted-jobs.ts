@@ -14,7 +14,7 @@ import {
 } from '../../../packages/contracts/src/index.js';
 import { eventually, eventuallyPasses } from './eventually.js';
 import type { FaultStand } from './fault-stand.js';
-import { DATASET_TEXT, type JobKind, requestOf } from './jobs-of-the-suite.js';
+import { datasetTextOf, type JobKind, requestOf } from './jobs-of-the-suite.js';
 
 /** The result of a job that nothing disturbed: sha256 of the files of its adapter. */
 export type Undisturbed = Record<JobKind, { config: string; weights: string }>;
@@ -31,7 +31,7 @@ export async function submit(
   kind: JobKind,
   beforeQueued: () => Promise<unknown> = async () => {},
 ): Promise<AcceptedJob> {
-  const dataset = await stand.client.uploadDataset({ text: DATASET_TEXT });
+  const dataset = await stand.client.uploadDataset({ text: datasetTextOf(kind) });
   await beforeQueued();
   const { id } = await stand.client.createJob(requestOf(kind, dataset.id), { idempotencyKey: crypto.randomUUID() });
   return { id, kind };

@@ -2,29 +2,43 @@ import type { DatasetId, JobRequest } from '../../../packages/contracts/src/inde
 
 /**
  * `short`: takes a second. `long`: trains for some seconds with many checkpoints, so that a fault can interrupt it. `nf4`: a
- * short one on a base that is quantized as it is read.
+ * short one on a base that is quantized as it is read. `pairs`, `labels`: short ones on preferences, with a reference that is computed
+ * before the first step.
  */
-export const JOB_KINDS = ['short', 'long', 'nf4'] as const;
+export const JOB_KINDS = ['short', 'long', 'nf4', 'pairs', 'labels'] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 
 export const BASE_MODEL = 'tiny-llama';
 
+const textOf = (rows: readonly object[]) => `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`;
 const ROWS = Array.from({ length: 24 }, (_, i) => ({ prompt: `Say ${i}.`, completion: `It is ${i}.` }));
-export const DATASET_TEXT = `${ROWS.map((row) => JSON.stringify(row)).join('\n')}\n`;
+export const DATASET_TEXT = textOf(ROWS);
+const DATASET_TEXTS: Partial<Record<JobKind, string>> = {
+  pairs: textOf(ROWS.map(({ prompt, completion }) => ({ prompt, chosen: completion, rejected: 'I do not know.' }))),
+  labels: textOf(ROWS.map((row, i) => ({ ...row, label: i % 3 > 0 }))),
+};
 
 const SHORT = { max_steps: 12, checkpoint_every_steps: 3 };
-const TRAINING = {
-  short: SHORT,
-  long: { max_steps: 200, checkpoint_every_steps: 10 },
-  nf4: { ...SHORT, base_quantization: 'nf4', precision: 'bfloat16' },
-} as const satisfies Record<JobKind, JobRequest['training']>;
+const SETTINGS: Record<JobKind, Pick<JobRequest, 'objective' | 'training'>> = {
+  short: { training: SHORT },
+  long: { training: { max_steps: 200, checkpoint_every_steps: 10 } },
+  nf4: { training: { ...SHORT, base_quantization: 'nf4', precision: 'bfloat16' } },
+  pairs: { objective: { kind: 'preference' }, training: SHORT },
+  labels: { objective: { kind: 'preference', loss: 'kto' }, training: SHORT },
+};
+
+export function datasetTextOf(kind: JobKind): string {
+  return DATASET_TEXTS[kind] ?? DATASET_TEXT;
+}
 
 /** Always the same request, so that every run, disturbed or not, must produce the same bytes. */
 export function requestOf(kind: JobKind, dataset: DatasetId): JobRequest {
+  const { objective, training } = SETTINGS[kind];
+  const lora = { r: 4, alpha: 8, target_modules: ['q_proj', 'v_proj'] };
   return {
     base_model: BASE_MODEL,
     dataset,
-    lora: { r: 4, alpha: 8, dropout: 0.1, target_modules: ['q_proj', 'v_proj'] },
-    training: { batch_size: 4, learning_rate: 0.005, precision: 'float32', ...TRAINING[kind] },
+    ...(objective === undefined ? { lora: { ...lora, dropout: 0.1 } } : { lora, objective }),
+    training: { batch_size: 4, learning_rate: 0.005, precision: 'float32', ...training },
   };
 }
