@@ -13,12 +13,14 @@ export async function readBenchRows(file, count) {
     const row = JSON.parse(line);
     return 'question' in row ? { prompt: row.question, completion: row.answer } : row;
   });
-  return datasetOf(rows, 'prompt' in (rows[0] ?? {}) ? 'prompt_completion' : 'messages');
+  const [first = {}] = rows;
+  if ('chosen' in first) return datasetOf(rows, 'preference');
+  return datasetOf(rows, 'prompt' in first ? 'prompt_completion' : 'messages');
 }
 
 /**
  * @param {unknown[]} rows
- * @param {'messages' | 'prompt_completion' | 'text'} format
+ * @param {'messages' | 'prompt_completion' | 'preference' | 'text'} format
  */
 export function datasetOf(rows, format) {
   const text = rows.map((row) => `${JSON.stringify(row)}\n`).join('');

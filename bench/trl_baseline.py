@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Trains the same rows with TRL's SFTTrainer and PEFT's LoRA on the CPU, and measures the time of one pass.
+"""Trains the same rows with TRL's SFTTrainer or DPOTrainer and PEFT's LoRA on the CPU, and measures the time of one pass.
 
 Rows are JSONL in the formats that Lorasmith accepts: {"messages": [...]} (the last turn is trained), {"prompt", "completion"},
-{"instruction", "input"?, "output"}; also {"question", "answer"}. Prints one JSON line that `bench/run.mjs` reads.
+{"instruction", "input"?, "output"}; also {"question", "answer"}. With --method dpo they are
+{"prompt", "chosen", "rejected"}, and the reference is computed before what is measured. Prints one JSON line that `bench/run.mjs` reads.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 
 def conversation(row):
@@ -44,6 +45,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="Hugging Face folder of the base model")
     parser.add_argument("data", help="JSONL file")
+    parser.add_argument("--method", choices=["sft", "dpo"], default="sft")
     parser.add_argument("--rows", type=int, default=64, help="how many of its first rows")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--batch-size", type=int, default=8)
@@ -58,6 +60,20 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def method_of(arguments):
+    """The trainer of a method, its configuration with the settings that only it has, and what makes an example of a row."""
+    if arguments.method == "dpo":
+        return DPOTrainer, DPOConfig, {"precompute_ref_log_probs": True}, lambda row: row
+    return SFTTrainer, SFTConfig, {"completion_only_loss": True, "packing": arguments.packing}, conversation
+
+
+def tokens_of(example):
+    """Tokens of a prepared example: of both sequences of a pair."""
+    if "input_ids" in example:
+        return len(example["input_ids"])
+    return sum(len(example["prompt_ids"]) + len(example[answer]) for answer in ["chosen_ids", "rejected_ids"])
+
+
 def main():
     arguments = parse_arguments()
     with open(arguments.data, encoding="utf-8") as lines:
@@ -65,15 +81,16 @@ def main():
     if not rows:
         sys.exit(f"{arguments.data} has no rows")
     targets = arguments.targets if arguments.targets == "all-linear" else arguments.targets.split(",")
+    Trainer, Config, settings, example_of = method_of(arguments)
     with tempfile.TemporaryDirectory() as output:
-        trainer = SFTTrainer(
+        trainer = Trainer(
             model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.precision)),
             processing_class=AutoTokenizer.from_pretrained(arguments.model),
-            train_dataset=Dataset.from_list([conversation(row) for row in rows]),
+            train_dataset=Dataset.from_list([example_of(row) for row in rows]),
             peft_config=LoraConfig(
                 r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules=targets, task_type="CAUSAL_LM"
             ),
-            args=SFTConfig(
+            args=Config(
                 output_dir=output,
                 # The weights already have this precision. Autocast would change the computation.
                 use_cpu=True,
@@ -82,16 +99,15 @@ def main():
                 num_train_epochs=1,
                 per_device_train_batch_size=2 if arguments.packing else arguments.batch_size,
                 learning_rate=1e-4,
-                completion_only_loss=True,
-                packing=arguments.packing,
                 max_length=arguments.max_length,
                 logging_steps=1,
                 save_strategy="no",
                 report_to=[],
                 disable_tqdm=True,
+                **settings,
             ),
         )
-        tokens = sum(len(row["input_ids"]) for row in trainer.train_dataset)
+        tokens = sum(tokens_of(example) for example in trainer.train_dataset)
         started = time.perf_counter()
         # Log lines would mix with the result.
         with contextlib.redirect_stdout(sys.stderr):

@@ -10,7 +10,7 @@ import { datasetOf, readBenchRows } from '../rows.mjs';
  * One pass of the trainer over some rows: a job without queue and HTTP.
  *
  * @param {{ model: string, rows?: string, count?: number, text?: { rows: number, words: number }, targets?: string[] | string,
- *   training?: object, validation?: object, samples?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
+ *   training?: object, objective?: { kind: 'preference' }, validation?: object, samples?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
  */
 export async function train({
   model,
@@ -19,6 +19,7 @@ export async function train({
   text,
   targets = ['q_proj', 'v_proj'],
   training = {},
+  objective,
   validation = {},
   samples,
   rank = 8,
@@ -37,6 +38,7 @@ export async function train({
       dataset: dataset.id,
       lora: { r: rank, alpha: 2 * rank, target_modules: targets },
       validation,
+      ...(objective === undefined ? {} : { objective }),
       ...(samples === undefined ? {} : { samples: /** @type {any} */ (samples) }),
       training: { epochs: 1, on_overflow: 'truncate', checkpoint_every_steps: null, ...training },
     });
