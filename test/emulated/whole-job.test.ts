@@ -19,9 +19,9 @@ import { cuda, watchDevice } from './device-watch.js';
 
 /**
  * Several ropes, windows and names of a composite; norms of branches, and of all queries and keys; an adapter on a tied head with a
- * factor of its logits.
+ * factor of its logits; linear attention.
  */
-const FAMILIES = ['gemma3', 'olmo3', 'head-tied'] as const;
+const FAMILIES = ['gemma3', 'olmo3', 'head-tied', 'qwen3_5'] as const;
 type Base = 'llama' | 'classifier' | (typeof FAMILIES)[number];
 
 let root: string;
@@ -86,6 +86,8 @@ describe.each([
   ['olmo3', 'bfloat16'],
   ['head-tied', 'float32'],
   ['head-tied', 'bfloat16'],
+  ['qwen3_5', 'float32'],
+  ['qwen3_5', 'bfloat16'],
 ] as const)('a job on %s in %s', (base, precision) => {
   let folder: string;
 
