@@ -130,7 +130,12 @@ describe.each([
 });
 
 // Engines with raw kernels refuse these models.
-describe.each(['bfloat16', 'float32'] as const)('a pass of Gemma 4 with fused kernels in %s', (precision) => {
+describe.each([
+  ['bfloat16', 'small'],
+  ['float32', 'small'],
+  ['bfloat16', 'wide heads'],
+  ['float32', 'wide heads'],
+] as const)('a pass of Gemma 4 with fused kernels in %s, %s', (precision, kind) => {
   test.each([
     ['all layers adapted, computed again', /_proj$/, Number.POSITIVE_INFINITY, 1.35],
     ['all layers adapted', /_proj$/, 0, 1.25],
@@ -138,9 +143,8 @@ describe.each(['bfloat16', 'float32'] as const)('a pass of Gemma 4 with fused ke
   ] as const)(
     '%s: as many bytes as the estimate says, or a little less',
     async (_, adapted, recomputedLayers, most) => {
-      await withProbeGemma4((folder) =>
-        expectEstimated(folder, { kernels: 'fused', precision, adapted, recomputedLayers, most }),
-      );
+      const work = { kernels: 'fused' as const, precision, adapted, recomputedLayers, most };
+      await withProbeGemma4((folder) => expectEstimated(folder, work), kind);
     },
   );
 });

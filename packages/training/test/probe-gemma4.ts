@@ -2,7 +2,7 @@ import type { ModelFolder } from '@lorasmith/model-folder';
 import { type TensorShape, withProbeFolder } from './probe-folder.js';
 
 /** Gemma 4 E2B in small: two of six layers read keys and values of earlier ones, and have wider MLPs. */
-const CONFIG = {
+const SMALL = {
   model_type: 'gemma4_text',
   vocab_size: 2048,
   vocab_size_per_layer_input: 2048,
@@ -20,18 +20,30 @@ const CONFIG = {
   max_position_embeddings: 1024,
 };
 
+const CONFIGS = {
+  small: SMALL,
+  /** Heads as wide as those of the published models. */
+  'wide heads': { ...SMALL, num_attention_heads: 4, head_dim: 256, global_head_dim: 512 },
+};
+
+export type ProbeGemma4 = keyof typeof CONFIGS;
+
 /** Writes a base model of Gemma 4 with arbitrary weights and removes it after `use`. */
-export async function withProbeGemma4<Result>(use: (folder: ModelFolder) => Promise<Result>): Promise<Result> {
-  return await withProbeFolder(CONFIG, tensorShapes(), use);
+export async function withProbeGemma4<Result>(
+  use: (folder: ModelFolder) => Promise<Result>,
+  kind: ProbeGemma4 = 'small',
+): Promise<Result> {
+  const config = CONFIGS[kind];
+  return await withProbeFolder(config, tensorShapes(config), use);
 }
 
-function tensorShapes(): TensorShape[] {
-  const { hidden_size: hidden, num_hidden_layers: layers, hidden_size_per_layer_input: size } = CONFIG;
-  const ofLayers = CONFIG.layer_types.flatMap((type, layer): TensorShape[] => {
-    const headDim = type === 'full_attention' ? CONFIG.global_head_dim : CONFIG.head_dim;
-    const attended = CONFIG.num_attention_heads * headDim;
-    const isReader = layer >= layers - CONFIG.num_kv_shared_layers;
-    const intermediate = (isReader ? 2 : 1) * CONFIG.intermediate_size;
+function tensorShapes(config: typeof SMALL): TensorShape[] {
+  const { hidden_size: hidden, num_hidden_layers: layers, hidden_size_per_layer_input: size } = config;
+  const ofLayers = config.layer_types.flatMap((type, layer): TensorShape[] => {
+    const headDim = type === 'full_attention' ? config.global_head_dim : config.head_dim;
+    const attended = config.num_attention_heads * headDim;
+    const isReader = layer >= layers - config.num_kv_shared_layers;
+    const intermediate = (isReader ? 2 : 1) * config.intermediate_size;
     const norms = [
       ...['input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm'],
       'post_per_layer_input_norm',
@@ -57,8 +69,8 @@ function tensorShapes(): TensorShape[] {
     return all.map(([name, shape]): TensorShape => [`layers.${layer}.${name}`, shape]);
   });
   return [
-    ['embed_tokens.weight', [CONFIG.vocab_size, hidden]],
-    ['embed_tokens_per_layer.weight', [CONFIG.vocab_size_per_layer_input, layers * size]],
+    ['embed_tokens.weight', [config.vocab_size, hidden]],
+    ['embed_tokens_per_layer.weight', [config.vocab_size_per_layer_input, layers * size]],
     ['per_layer_model_projection.weight', [layers * size, hidden]],
     ['per_layer_projection_norm.weight', [size]],
     ...ofLayers,

@@ -150,8 +150,14 @@ export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
     savedByLayer(memory, load, layerCount - layers + index, width),
   );
   const recomputed = Math.min(layers, memory.recomputedLayers);
-  // The layers above are done when the first of these is computed again.
-  const atATime = Math.max(sum(ofLayers.slice(recomputed)), ...ofLayers.slice(0, recomputed));
+  // The layers above one are done when its backward pass begins, and when it is computed again.
+  const passing = passingBytes(memory, width);
+  const heldAt = ofLayers.map((own, index) => {
+    const layer = layerCount - layers + index;
+    const held = index < recomputed ? own : sum(ofLayers.slice(recomputed, index + 1));
+    return held + Math.max(0, attentionPassing(memory, layer, width) - passing);
+  });
+  const atATime = Math.max(0, ...heldAt);
   const saved = recomputed * 4 * hiddenSize + atATime;
   return load.mostTokens * (saved + layerInputBytes(memory, width)) + workingBytes(memory, load);
 }
@@ -250,10 +256,10 @@ function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number
   const adapts = adaptsIn(targets);
   // With a gate, attention's output is not the input of the layer that follows.
   const gate = attention.outputGate === null ? 0 : 2 * attended + (adapts([names.attentionOutput]) ? attended : 0);
-  // What norms of queries and keys save is float32.
-  const normed = isReader ? attended : qkv;
-  const exact = headCount + (names.queryNorm === null ? 0 : normed);
-  return shared + 4 * exact + width * (qkv + attended + gate) + savedWeights(memory, load, width);
+  // Norms of queries and keys save their inputs, and a number of each head.
+  const normed = names.queryNorm === null ? 0 : isReader ? attended : qkv;
+  const exact = headCount + normed / headDim;
+  return shared + 4 * exact + width * (qkv + attended + gate + normed) + savedWeights(memory, load, width);
 }
 
 function savedByLinearAttention({ architecture, targets, engine }: MemoryOfDecoder, width: number): number {
@@ -321,6 +327,23 @@ function mlpPassing(architecture: DecoderArchitecture, engine: EngineMemory, wid
   // The gradient through the router is float32; those through a shared expert are in memory beside it.
   const ofTokens = (4 + (shared === null ? 0 : 2 * width)) * hiddenSize;
   return Math.max(ofMlp, ofExperts + ofTokens, shared === null ? 0 : ofWidth(shared.intermediateSize));
+}
+
+/**
+ * The same within the attention of one layer that has norms of queries and keys, less what the layer has kept and freed by
+ * then: the gradient by all of them, before and after the norms; its parts, their inputs and gradients, in float32, too.
+ */
+function attentionPassing({ architecture }: MemoryOfDecoder, layer: number, width: number): number {
+  const { hiddenSize, headCount, names, attention } = architecture;
+  if (names.queryNorm === null || hasLinearAttention(architecture, layer)) return 0;
+  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
+  const attended = headCount * headDim;
+  const qkv = attended + 2 * keyValueHeadCount * headDim;
+  const isReader = attention.layers[layer]!.keysAndValuesOf !== undefined;
+  // Numbers in float32 are their own float32.
+  const ofNorm = 2 * width + (width === 4 ? 4 : 8);
+  const freed = width * (qkv + attended) + savedByMlp(architecture, layer, width);
+  return (ofNorm + 2 * width) * (isReader ? attended : qkv) - freed + (4 + width) * 2 * hiddenSize;
 }
 
 /**
