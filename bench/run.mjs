@@ -118,9 +118,21 @@ async function peer(script, parameters) {
   return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
 }
 
-/** @param {string[]} extra */
+/**
+ * @param {string[]} extra
+ * @returns {Promise<any>} null where TRL refuses the setting, as packed rows of a model with linear attention
+ */
 async function trl(extra) {
-  return await peer('trl_baseline.py', [model, values.rows, '--rows', String(count), ...extra]);
+  try {
+    return await peer('trl_baseline.py', [model, values.rows, '--rows', String(count), ...extra]);
+  } catch (error) {
+    const last = String(/** @type {any} */ (error).stderr ?? error)
+      .trimEnd()
+      .split('\n')
+      .at(-1);
+    say(`TRL does not train with ${extra.join(' ')}: ${last}\n`);
+    return null;
+  }
 }
 
 /** Our trainer and TRL's over the same rows, one after the other. */
@@ -155,7 +167,7 @@ async function speed() {
       ['TRL + PEFT', 'tokens/s', 'memory', 'ours', 'tokens/s', 'memory', 'ratio'],
       rows.map(({ name, ours, theirs, ratio }) => [
         name,
-        theirs ? theirs.tokens_per_second.toFixed(0) : 'not run',
+        theirs ? theirs.tokens_per_second.toFixed(0) : theirs === null ? 'refused' : 'not run',
         theirs ? `${theirs.peak_rss_gb.toFixed(1)} GB` : '',
         `${ours.precision}, ${ours.kernels}`,
         ours.tokens_per_second.toFixed(0),

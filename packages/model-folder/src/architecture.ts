@@ -200,6 +200,7 @@ export type DecoderFamily =
   | 'qwen2'
   | 'qwen2_moe'
   | 'qwen3'
+  | 'qwen3_5_moe_text'
   | 'qwen3_5_text'
   | 'qwen3_moe'
   | 'seed_oss'

@@ -101,6 +101,12 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['qwen3_moe', 'the softmax of all logits as weights', experts({ renormalized: false })],
   ['qwen3_moe-fused', 'weights that sum to one', experts({ renormalized: true })],
   ['qwen2_moe', 'one expert less', experts({ perToken: 1 })],
+  ['qwen3_5_moe-text', 'the softmax of all logits as weights', experts({ renormalized: false })],
+  [
+    'qwen3_5_moe-text',
+    'norm weights that are no offsets',
+    (own) => ({ ...own, norm: { ...own.norm, weightOffset: 0 } }),
+  ],
   ['gemma2', 'scores without a cap', attention({ softcap: null })],
   ['gemma2', 'logits without a cap', (own) => ({ ...own, logitSoftcap: null })],
 ];

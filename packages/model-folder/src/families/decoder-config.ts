@@ -20,6 +20,8 @@ export interface DecoderDefaults {
   /** @defaultValue required */
   vocabSize?: number;
   /** @defaultValue required */
+  intermediateSize?: number;
+  /** @defaultValue required */
   headCount?: number;
   /** @defaultValue rms_norm_eps, 1e-6 */
   normEpsilon?: { field?: string; fallback: number };
@@ -74,7 +76,7 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
     names: namesInFiles(defaults.names, source),
     vocabSize,
     hiddenSize,
-    intermediateSize: config.size('intermediate_size'),
+    intermediateSize: config.size('intermediate_size', { fallback: defaults.intermediateSize }),
     layerCount,
     headCount,
     keyValueHeadCount,

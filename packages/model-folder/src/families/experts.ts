@@ -9,6 +9,16 @@ const MAX_EXPERTS = 1024;
 /** A sparse layer's parts in Qwen's models; without the shared expert, which Qwen3 lacks. */
 export const EXPERT_NAMES: ExpertNames = { router: 'mlp.gate', experts: 'mlp.experts', shared: null };
 
+/** The same with the shared expert. */
+export const SHARED_EXPERT_NAMES: ExpertNames = {
+  ...EXPERT_NAMES,
+  shared: {
+    gateUp: ['mlp.shared_expert.gate_proj', 'mlp.shared_expert.up_proj'],
+    down: 'mlp.shared_expert.down_proj',
+    gate: 'mlp.shared_expert_gate',
+  },
+};
+
 /** A family's values for missing fields, as in transformers. */
 export interface ExpertDefaults {
   count: number;
@@ -16,6 +26,8 @@ export interface ExpertDefaults {
   intermediateSize: number;
   /** The width of the shared expert. @defaultValue there is none */
   sharedIntermediateSize?: number;
+  /** Whether a token's weights sum to one whatever `norm_topk_prob` says. @defaultValue false */
+  alwaysRenormalized?: boolean;
 }
 
 /**
@@ -44,12 +56,12 @@ export function readExperts(
     count,
     perToken,
     intermediateSize: config.size('moe_intermediate_size', { fallback: defaults.intermediateSize }),
-    renormalized: config.flag('norm_topk_prob', false),
+    renormalized: defaults.alwaysRenormalized === true || config.flag('norm_topk_prob', false),
     shared:
       shared === undefined
         ? null
         : { intermediateSize: config.size('shared_expert_intermediate_size', { fallback: shared }) },
-    files: readFiles(source, decoder.names, layers),
+    files: expertFiles(source, decoder.names, layers),
   };
 }
 
@@ -75,7 +87,11 @@ function readDenseLayers(config: ConfigFields): Set<number> {
 }
 
 /** Fused if any layer is: whether the others fit is checked with the tensors. */
-function readFiles({ hasTensor }: FamilySource, names: DecoderNames, layers: readonly boolean[]): Experts['files'] {
+export function expertFiles(
+  { hasTensor }: FamilySource,
+  names: DecoderNames,
+  layers: readonly boolean[],
+): Experts['files'] {
   const isFused = layers.some(
     (isSparse, layer) =>
       isSparse &&

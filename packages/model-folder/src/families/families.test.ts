@@ -96,6 +96,7 @@ describe('the linear layers of', () => {
         'qwen3_5-text',
         'gemma4-text',
         'qwen2_moe',
+        'qwen3_5_moe-text',
       ],
     ];
     for (const name of cases) {
@@ -765,6 +766,12 @@ describe('mixtures of experts', () => {
       renormalized: false,
     });
     expect(await expertsOf('qwen2_moe')).toMatchObject({ layers: [true, true], shared: { intermediateSize: 20 } });
+    // Weights of Qwen3.5 sum to one whatever the config says. A composite's experts are looked for by its names.
+    expect(await expertsOf('qwen3_5_moe-text', { norm_topk_prob: false })).toMatchObject({
+      ...{ layers: [true, true, true], count: 5, perToken: 2, renormalized: true, files: 'each' },
+      shared: { intermediateSize: 20 },
+    });
+    expect(await expertsOf('qwen3_5_moe')).toMatchObject({ layers: [true, true], files: 'fused' });
     const { attention, bias } = await architectureOf('qwen3_moe-fused');
     expect(attention.layers.map(({ window }) => window)).toEqual([9, 9, 9, 9]);
     expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });

@@ -18,7 +18,7 @@ import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen2Moe } from './qwen2-moe.js';
 import { qwen3 } from './qwen3.js';
-import { qwen35Text } from './qwen3-5.js';
+import { qwen35MoeText, qwen35Text } from './qwen3-5.js';
 import { qwen3Moe } from './qwen3-moe.js';
 import { seedOss } from './seed-oss.js';
 import { smollm3 } from './smollm3.js';
@@ -37,6 +37,10 @@ const qwen35 = composite('Qwen3_5ForConditionalGeneration', new Map([['qwen3_5_t
   tiedHead: false,
 });
 
+const qwen35Moe = composite('Qwen3_5MoeForConditionalGeneration', new Map([['qwen3_5_moe_text', qwen35MoeText]]), {
+  tiedHead: false,
+});
+
 /** The families by their `model_type`. Call `layout` only with an architecture of the same family. */
 export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['llama', llama as Family],
@@ -47,6 +51,8 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['qwen3_moe', qwen3Moe as Family],
   ['qwen3_5_text', qwen35Text as Family],
   ['qwen3_5', qwen35 as Family],
+  ['qwen3_5_moe_text', qwen35MoeText as Family],
+  ['qwen3_5_moe', qwen35Moe as Family],
   ['gemma2', gemma2 as Family],
   ['gemma3_text', gemma3Text as Family],
   ['gemma3', gemma3 as Family],

@@ -2,7 +2,7 @@ import type { DecoderArchitecture } from '../architecture.js';
 import { readDecoderConfig, withWindows } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import { EXPERT_NAMES, readExperts } from './experts.js';
+import { readExperts, SHARED_EXPERT_NAMES } from './experts.js';
 import type { Family } from './family.js';
 import { readLayerTypes, windowsOf } from './layer-windows.js';
 
@@ -16,17 +16,7 @@ export const qwen2Moe: Family<DecoderArchitecture> = {
     const decoder = readDecoderConfig(source, {
       family: 'qwen2_moe',
       causalLm: 'Qwen2MoeForCausalLM',
-      names: {
-        ...LLAMA_NAMES,
-        experts: {
-          ...EXPERT_NAMES,
-          shared: {
-            gateUp: ['mlp.shared_expert.gate_proj', 'mlp.shared_expert.up_proj'],
-            down: 'mlp.shared_expert.down_proj',
-            gate: 'mlp.shared_expert_gate',
-          },
-        },
-      },
+      names: { ...LLAMA_NAMES, experts: SHARED_EXPERT_NAMES },
       maxPositions: 32_768,
       bosTokenId: null,
       eosTokenIds: [],

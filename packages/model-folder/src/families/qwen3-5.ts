@@ -1,9 +1,10 @@
 import type { DecoderArchitecture, DecoderNames, LinearAttention } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { attentionBias, readDecoderConfig, readLayerCount } from './decoder-config.js';
+import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import type { Family } from './family.js';
+import { readExperts, SHARED_EXPERT_NAMES } from './experts.js';
+import type { Family, FamilySource } from './family.js';
 import { readLayerTypes } from './layer-windows.js';
 
 const LAYER_TYPES = ['full_attention', 'linear_attention'] as const;
@@ -30,36 +31,56 @@ const NAMES: DecoderNames = {
  * rotary embedding, so the sections make no difference.
  */
 export const qwen35Text: Family<DecoderArchitecture> = {
+  readArchitecture: (source) =>
+    readQwen35(source, { family: 'qwen3_5_text', causalLm: 'Qwen3_5ForCausalLM', names: NAMES, keyValueHeadCount: 4 }),
+  layout: decoderLayout,
+};
+
+/** The same with experts in the place of MLPs, one of which all tokens pass; transformers' `Qwen3_5MoeTextConfig`. */
+export const qwen35MoeText: Family<DecoderArchitecture> = {
   readArchitecture(source) {
-    const { config } = source;
-    const decoder = readDecoderConfig(source, {
-      family: 'qwen3_5_text',
-      causalLm: 'Qwen3_5ForCausalLM',
-      names: NAMES,
-      vocabSize: 248_320,
-      maxPositions: 32_768,
-      bosTokenId: null,
-      eosTokenIds: [],
-      headCount: 16,
-      keyValueHeadCount: 4,
-      headDim: 256,
-      rope: { partialRotaryFactor: 0.25 },
+    const decoder = readQwen35(source, {
+      family: 'qwen3_5_moe_text',
+      causalLm: 'Qwen3_5MoeForCausalLM',
+      names: { ...NAMES, experts: SHARED_EXPERT_NAMES },
+      keyValueHeadCount: 2,
+      // All layers are sparse.
+      intermediateSize: 512,
     });
-    if (decoder.mlp.activation !== 'silu') {
-      throw config.unsupported('hidden_act', 'is not supported: the convolution of linear attention ends with silu');
-    }
-    const types = readTypes(config, readLayerCount(source, 'num_hidden_layers'));
-    return {
-      ...decoder,
-      norm: { ...decoder.norm, weightOffset: 1 },
-      ropes: decoder.ropes.map((rope) => rope && { ...rope, sections: readSections(config, decoder.headDim) }),
-      attention: { ...decoder.attention, outputGate: 'sigmoid' },
-      linearAttention: types.includes('linear_attention') ? readLinearAttention(config, types) : null,
-      bias: { ...attentionBias(config), mlp: false },
-    };
+    const experts = { count: 256, perToken: 8, intermediateSize: 512, sharedIntermediateSize: 512 };
+    return { ...decoder, experts: readExperts(source, decoder, { ...experts, alwaysRenormalized: true }) };
   },
   layout: decoderLayout,
 };
+
+function readQwen35(
+  source: FamilySource,
+  defaults: Pick<DecoderDefaults, 'family' | 'causalLm' | 'names' | 'keyValueHeadCount' | 'intermediateSize'>,
+): DecoderArchitecture {
+  const { config } = source;
+  const decoder = readDecoderConfig(source, {
+    ...defaults,
+    vocabSize: 248_320,
+    maxPositions: 32_768,
+    bosTokenId: null,
+    eosTokenIds: [],
+    headCount: 16,
+    headDim: 256,
+    rope: { partialRotaryFactor: 0.25 },
+  });
+  if (decoder.mlp.activation !== 'silu') {
+    throw config.unsupported('hidden_act', 'is not supported: the convolution of linear attention ends with silu');
+  }
+  const types = readTypes(config, readLayerCount(source, 'num_hidden_layers'));
+  return {
+    ...decoder,
+    norm: { ...decoder.norm, weightOffset: 1 },
+    ropes: decoder.ropes.map((rope) => rope && { ...rope, sections: readSections(config, decoder.headDim) }),
+    attention: { ...decoder.attention, outputGate: 'sigmoid' },
+    linearAttention: types.includes('linear_attention') ? readLinearAttention(config, types) : null,
+    bias: { ...attentionBias(config), mlp: false },
+  };
+}
 
 /** The sections of rotary positions; those of transformers where the config has none. */
 function readSections(config: ConfigFields, headDim: number): [number, number, number] {
