@@ -132,8 +132,10 @@ export interface ExpertNames {
    * `<experts>.<index>.gate_proj.weight`, `.up_proj.weight` and `.down_proj.weight`.
    */
   experts: string;
-  /** The expert that all tokens pass, and the layer of its gate; null: there is none. */
-  shared: { gateUp: readonly string[]; down: string; gate: string } | null;
+  /** The expert that all tokens pass, and the layer of its gate where it has one; null: there is none. */
+  shared: { gateUp: readonly string[]; down: string; gate: string | null } | null;
+  /** The correction of the router's scores, in no module of its own; null: there is none. */
+  correction: string | null;
 }
 
 /**
@@ -187,6 +189,7 @@ export type DecoderFamily =
   | 'gemma4_text'
   | 'glm'
   | 'glm4'
+  | 'glm4_moe'
   | 'gpt2'
   | 'granite'
   | 'granitemoehybrid'
@@ -249,7 +252,13 @@ export interface Experts {
   intermediateSize: number;
   /** Whether a token's weights, a softmax of the router's logits, are divided by the sum of those of its experts. */
   renormalized: boolean;
-  /** The expert that all tokens pass beside, times the sigmoid of its gate; null: there is none. */
+  /**
+   * The router scores by sigmoid, as in DeepSeek-V3 (arXiv:2412.19437). A correction of each expert, which is no part of its weight, is
+   * added to choose the groups of experts with the two largest scores and then the experts in these. Weights are multiplied by
+   * `scale`. @defaultValue it scores by softmax
+   */
+  sigmoid?: { groups: number; groupsPerToken: number; scale: number } | undefined;
+  /** The expert that all tokens pass beside, times the sigmoid of its gate where it has one; null: there is none. */
   shared: { intermediateSize: number } | null;
   /** Whether the files have the experts of a layer in one tensor, or each by itself. */
   files: 'fused' | 'each';

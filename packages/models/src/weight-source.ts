@@ -158,6 +158,18 @@ export class WeightSource {
     return weight;
   }
 
+  /**
+   * The correction of a router's scores, `[experts]`.
+   * @throws ProductError model_file_corrupt for a number that is not finite
+   */
+  async correction(name: string): Promise<Float32Array> {
+    const tensor = await this.tensor(name, 'float32');
+    const correction = toFloat32Array(tensor);
+    dispose(tensor);
+    checkRouter(this.#folder, name, correction, 1);
+    return correction;
+  }
+
   /** A tensor that was made of given ones, freed like them when loading fails. */
   give(tensor: Tensor): Tensor {
     keep(tensor);

@@ -39,6 +39,11 @@ const experts =
   (change: Partial<Experts>): Change =>
   (own) => ({ ...own, experts: own.experts && { ...own.experts, ...change } });
 
+const routing =
+  (change: Partial<NonNullable<Experts['sigmoid']>>): Change =>
+  (own) =>
+    experts({ sigmoid: { ...own.experts!.sigmoid!, ...change } })(own);
+
 const proportional = { type: 'proportional', factor: 1 } as const;
 const ofOwners = (change: (owner: number) => number): Change =>
   ofLayers(({ keysAndValuesOf: owner }) => (owner === undefined ? {} : { keysAndValuesOf: change(owner) }));
@@ -101,6 +106,10 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['qwen3_moe', 'the softmax of all logits as weights', experts({ renormalized: false })],
   ['qwen3_moe-fused', 'weights that sum to one', experts({ renormalized: true })],
   ['qwen2_moe', 'one expert less', experts({ perToken: 1 })],
+  ['glm4_moe', 'experts of all groups', routing({ groupsPerToken: 3 })],
+  ['glm4_moe', 'weights without the factor', routing({ scale: 1 })],
+  ['glm4_moe-plain', 'weights that sum to one', experts({ renormalized: true })],
+  ['glm4_moe', 'rotary of the whole head', ofRopes(() => ({ partialRotaryFactor: 1 }))],
   ['qwen3_5_moe-text', 'the softmax of all logits as weights', experts({ renormalized: false })],
   [
     'qwen3_5_moe-text',

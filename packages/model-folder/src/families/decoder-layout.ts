@@ -14,7 +14,7 @@ export interface LayerLinears {
   attentionOutput: LinearLayer;
   /** The MLP, or the shared expert of a sparse layer; null for a sparse layer without one. */
   mlp: { gateUp: LinearLayer[]; down: LinearLayer } | null;
-  /** The gate of the shared expert; null without one. */
+  /** The gate of the shared expert; null without one, or without a gate. */
   sharedGate: LinearLayer | null;
   /** The layers between the residual stream and the input of the layer; null without one. */
   layerInput: { gate: LinearLayer; output: LinearLayer } | null;
@@ -142,7 +142,7 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
     const paths = names.experts!.shared!;
     return {
       mlp: mlpOf(paths, experts.shared.intermediateSize),
-      sharedGate: linear(paths.gate, hiddenSize, 1, false),
+      sharedGate: paths.gate === null ? null : linear(paths.gate, hiddenSize, 1, false),
     };
   };
   return {
@@ -187,6 +187,8 @@ const DOWN_OF_EACH = ['down_proj'] as const;
 export interface ExpertTensors {
   /** `[experts, hidden]` */
   router: RequiredTensor;
+  /** `[experts]`; null: the router has no correction */
+  correction: RequiredTensor | null;
   /** Together `[experts, 2 × intermediate, hidden]`: each expert's gate, then its up. */
   gateUp: RequiredTensor[];
   /** Together `[experts, hidden, intermediate]` */
@@ -201,10 +203,14 @@ export function expertTensors(architecture: DecoderArchitecture, index: number):
     name: tensorName(names, `${names.layers}.${index}.${names.experts!.router}.weight`),
     shape: [count, hiddenSize],
   };
+  const { correction: path } = names.experts!;
+  const correction =
+    path === null ? null : { name: tensorName(names, `${names.layers}.${index}.${path}`), shape: [count] };
   if (files === 'fused') {
     const [gateUp, down] = FUSED_PARTS.map((part) => fusedTensor(architecture, index, part)) as [string, string];
     return {
       router,
+      correction,
       gateUp: [{ name: gateUp, shape: [count, 2 * intermediateSize, hiddenSize] }],
       down: [{ name: down, shape: [count, hiddenSize, intermediateSize] }],
     };
@@ -215,6 +221,7 @@ export function expertTensors(architecture: DecoderArchitecture, index: number):
     ).flat();
   return {
     router,
+    correction,
     gateUp: ofEach(GATE_UP_OF_EACH, [intermediateSize, hiddenSize]),
     down: ofEach(DOWN_OF_EACH, [hiddenSize, intermediateSize]),
   };
@@ -307,8 +314,8 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     if (layerInputs !== null) addNorm(within(names.layerInputs!.branchNorm), hiddenSize);
     if (names.layerScale !== null) add(within(names.layerScale)!, [1]);
     if (expertsOf(architecture, index) !== null) {
-      const { router, gateUp, down } = expertTensors(architecture, index);
-      tensors.push(router, ...gateUp, ...down);
+      const { router, correction, gateUp, down } = expertTensors(architecture, index);
+      tensors.push(router, ...(correction === null ? [] : [correction]), ...gateUp, ...down);
       for (const [name, what] of contradictingTensors(architecture, index)) contradicting.set(name, what);
     }
     const own = linearGroups(architecture, index).flat();

@@ -7,7 +7,7 @@ import type { FamilySource } from './family.js';
 const MAX_EXPERTS = 1024;
 
 /** A sparse layer's parts in Qwen's models; without the shared expert, which Qwen3 lacks. */
-export const EXPERT_NAMES: ExpertNames = { router: 'mlp.gate', experts: 'mlp.experts', shared: null };
+export const EXPERT_NAMES: ExpertNames = { router: 'mlp.gate', experts: 'mlp.experts', shared: null, correction: null };
 
 /** The same with the shared expert. */
 export const SHARED_EXPERT_NAMES: ExpertNames = {
@@ -17,6 +17,17 @@ export const SHARED_EXPERT_NAMES: ExpertNames = {
     down: 'mlp.shared_expert.down_proj',
     gate: 'mlp.shared_expert_gate',
   },
+};
+
+/** The parts of a sparse layer in models whose router scores by sigmoid. */
+export const ROUTED_EXPERT_NAMES: ExpertNames = {
+  ...EXPERT_NAMES,
+  shared: {
+    gateUp: ['mlp.shared_experts.gate_proj', 'mlp.shared_experts.up_proj'],
+    down: 'mlp.shared_experts.down_proj',
+    gate: null,
+  },
+  correction: 'mlp.gate.e_score_correction_bias',
 };
 
 /** A family's values for missing fields, as in transformers. */
@@ -61,6 +72,65 @@ export function readExperts(
       shared === undefined
         ? null
         : { intermediateSize: config.size('shared_expert_intermediate_size', { fallback: shared }) },
+    files: expertFiles(source, decoder.names, layers),
+  };
+}
+
+/** The same of a family whose router scores by sigmoid. */
+export interface RoutedExpertDefaults {
+  count: number;
+  perToken: number;
+  intermediateSize: number;
+  /** The width of the shared expert in widths of the others. */
+  shared: number;
+  /** The first layers, which have no experts. */
+  denseLayers: number;
+  groups: number;
+  groupsPerToken: number;
+  scale: number;
+  renormalized: boolean;
+}
+
+/**
+ * Reads experts whose router scores by sigmoid, in DeepSeek's fields. The decoder's `names.experts` are needed.
+ *
+ * @returns null where no layer is sparse
+ * @throws ProductError model_file_corrupt, model_not_supported
+ */
+export function readRoutedExperts(
+  source: FamilySource,
+  decoder: DecoderArchitecture,
+  defaults: RoutedExpertDefaults,
+): Experts | null {
+  const { config } = source;
+  const denseLayers = config.count('first_k_dense_replace', defaults.denseLayers);
+  const layers = Array.from({ length: decoder.layerCount }, (_, layer) => layer >= denseLayers);
+  if (!layers.includes(true)) return null;
+  const count = config.size('n_routed_experts', { fallback: defaults.count, max: MAX_EXPERTS });
+  const perToken = config.size('num_experts_per_tok', { fallback: defaults.perToken });
+  const groups = config.size('n_group', { fallback: defaults.groups });
+  const groupsPerToken = config.size('topk_group', { fallback: defaults.groupsPerToken });
+  if (count % groups !== 0 || count < 2 * groups) {
+    throw config.corrupt('n_group', `${groups} groups of at least two experts cannot be made of ${count}`);
+  }
+  if (groupsPerToken > groups)
+    throw config.corrupt('topk_group', `${groupsPerToken} is more than the ${groups} groups`);
+  const choosable = (count / groups) * groupsPerToken;
+  if (perToken > choosable) {
+    throw config.corrupt(
+      'num_experts_per_tok',
+      `${perToken} is more than the ${choosable} experts of topk_group groups`,
+    );
+  }
+  const intermediateSize = config.size('moe_intermediate_size', { fallback: defaults.intermediateSize });
+  return {
+    layers,
+    count,
+    perToken,
+    intermediateSize,
+    renormalized: config.flag('norm_topk_prob', defaults.renormalized),
+    sigmoid: { groups, groupsPerToken, scale: config.positiveNumber('routed_scaling_factor', defaults.scale) },
+    shared: { intermediateSize: intermediateSize * config.size('n_shared_experts', { fallback: defaults.shared }) },
     files: expertFiles(source, decoder.names, layers),
   };
 }

@@ -97,6 +97,8 @@ describe('the linear layers of', () => {
         'gemma4-text',
         'qwen2_moe',
         'qwen3_5_moe-text',
+        'glm4_moe',
+        'glm4_moe-plain',
       ],
     ];
     for (const name of cases) {
@@ -772,6 +774,15 @@ describe('mixtures of experts', () => {
       shared: { intermediateSize: 20 },
     });
     expect(await expertsOf('qwen3_5_moe')).toMatchObject({ layers: [true, true], files: 'fused' });
+    expect(await expertsOf('glm4_moe')).toMatchObject({
+      ...{ layers: [false, true, true], count: 6, perToken: 2, renormalized: true, files: 'each' },
+      ...{ sigmoid: { groups: 3, groupsPerToken: 2, scale: 1.5 }, shared: { intermediateSize: 28 } },
+    });
+    expect(await expertsOf('glm4_moe-plain')).toMatchObject({
+      layers: [true, true],
+      renormalized: false,
+      files: 'fused',
+    });
     const { attention, bias } = await architectureOf('qwen3_moe-fused');
     expect(attention.layers.map(({ window }) => window)).toEqual([9, 9, 9, 9]);
     expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
@@ -827,6 +838,22 @@ describe('mixtures of experts', () => {
     [{ norm_topk_prob: 'yes' }, 'norm_topk_prob must be true or false'],
   ])('are refused with %o', async (change, message) => {
     await expect(expertsOf('qwen3_moe', change)).rejects.toThrow(message);
+  });
+
+  test.each<[Record<string, unknown>, string]>([
+    [{ n_group: 4 }, 'n_group 4 groups of at least two experts cannot be made of 6'],
+    [{ n_group: 6 }, 'n_group 6 groups of at least two experts cannot be made of 6'],
+    [{ topk_group: 4 }, 'topk_group 4 is more than the 3 groups'],
+    [
+      { topk_group: 1, num_experts_per_tok: 3 },
+      'num_experts_per_tok 3 is more than the 2 experts of topk_group groups',
+    ],
+    [{ n_routed_experts: 0 }, 'n_routed_experts must be an integer from 1'],
+    [{ n_shared_experts: 0 }, 'n_shared_experts must be an integer from 1'],
+    [{ routed_scaling_factor: 0 }, 'routed_scaling_factor must be'],
+    [{ first_k_dense_replace: -1 }, 'first_k_dense_replace must be'],
+  ])('whose router scores by sigmoid are refused with %o', async (change, message) => {
+    await expect(expertsOf('glm4_moe', change)).rejects.toThrow(message);
   });
 
   /** A copy of a case whose tensors are changed. */

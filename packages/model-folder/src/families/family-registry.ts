@@ -7,6 +7,7 @@ import type { Family } from './family.js';
 import { gemma2, gemma3Text } from './gemma.js';
 import { gemma4Text } from './gemma4.js';
 import { glm, glm4 } from './glm.js';
+import { glm4Moe } from './glm4-moe.js';
 import { gpt2 } from './gpt2.js';
 import { granite, graniteMoeHybrid } from './granite.js';
 import { llama } from './llama.js';
@@ -72,6 +73,7 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['nemotron', nemotron as Family],
   ['glm', glm as Family],
   ['glm4', glm4 as Family],
+  ['glm4_moe', glm4Moe as Family],
   ['ernie4_5', ernie45 as Family],
   ['gpt2', gpt2 as Family],
   ['classifier', classifier as Family],

@@ -98,13 +98,14 @@ async function loadSparseMlp(
       parts.map(({ name }) => name),
       [count, outFeatures, inFeatures],
     );
-  const [router, gateUp, down, shared] = await Promise.all([
+  const [router, correction, gateUp, down, shared] = await Promise.all([
     source.router(tensors.router.name),
+    tensors.correction && source.correction(tensors.correction.name),
     joined(tensors.gateUp, 2 * intermediateSize, hiddenSize),
     joined(tensors.down, hiddenSize, intermediateSize),
     experts.shared === null ? null : loadSharedExpert(source, architecture, index),
   ]);
-  const weights = { router, gateUp: new DenseExperts(gateUp), down: new DenseExperts(down), shared };
+  const weights = { router, correction, gateUp: new DenseExperts(gateUp), down: new DenseExperts(down), shared };
   return new SparseMlp(experts, architecture.mlp, weights);
 }
 
@@ -113,9 +114,10 @@ async function loadSharedExpert(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<SharedExpert> {
+  const { sharedGate } = layerLinears(architecture, index);
   const [mlp, gate] = await Promise.all([
     loadFeedForward(source, architecture, index),
-    source.linearGroup([layerLinears(architecture, index).sharedGate!]),
+    sharedGate && source.linearGroup([sharedGate]),
   ]);
   return new SharedExpert(mlp, gate);
 }

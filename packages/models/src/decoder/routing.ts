@@ -1,7 +1,7 @@
 import type { Experts } from '@lorasmith/model-folder';
 
 /** The settings of a router. */
-export type RouterSettings = Pick<Experts, 'count' | 'perToken' | 'renormalized'>;
+export type RouterSettings = Pick<Experts, 'count' | 'perToken' | 'renormalized' | 'sigmoid'>;
 
 /** The experts that tokens pass. There is a row for each token and expert, sorted by expert, then by token. */
 export type Routing = {
@@ -15,7 +15,7 @@ export type Routing = {
   offsets: Int32Array;
   /** `[rows]`: the factor of what the expert gives */
   weights: Float32Array;
-  /** `[tokens × experts]`: the softmax of all logits; null where weights are renormalized and depend on their own logits only */
+  /** `[tokens × experts]`: the softmax of all logits, or the sigmoid of each; null where weights are renormalized and depend on their own logits only */
   probabilities: Float32Array | null;
 };
 
@@ -52,7 +52,7 @@ export function routeTokens(logits: Float32Array, { count, perToken, renormalize
 }
 
 /** The indices of the largest numbers, in descending order of these; of equal numbers the first. Any indices where one is not a number. */
-function chooseLargest(numbers: Float32Array, indices: Int32Array): void {
+export function chooseLargest(numbers: Float32Array, indices: Int32Array): void {
   let chosen = 0;
   for (let index = 0; index < numbers.length; index++) {
     const number = numbers[index]!;
@@ -71,7 +71,8 @@ function softmax(logits: Float32Array, result: Float32Array): void {
   for (const [index, logit] of logits.entries()) result[index] = Math.exp(logit - largest) / sum;
 }
 
-function sortedByExpert(
+/** The choices of tokens, each expert's tokens one behind the other. */
+export function sortedByExpert(
   experts: Int32Array,
   choiceWeights: Float32Array,
   { count, perToken }: Pick<RouterSettings, 'count' | 'perToken'>,

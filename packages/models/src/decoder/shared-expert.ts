@@ -18,6 +18,11 @@ import { rowProducts, weightedRows } from './weighted-rows.js';
 
 export type SavedSharedExpert = {
   mlp: SavedFeedForward;
+  /** null without a gate */
+  gated: SavedGate | null;
+};
+
+type SavedGate = {
   /** `[tokens, hidden]` of the MLP */
   output: Tensor;
   gate: SavedLinear;
@@ -25,19 +30,19 @@ export type SavedSharedExpert = {
   factors: Tensor;
 };
 
-/** The expert that all tokens pass: `sigmoid(gate x) · mlp(x)`. */
+/** The expert that all tokens pass: `sigmoid(gate x) · mlp(x)`, without a gate `mlp(x)`. */
 export class SharedExpert {
   readonly #mlp: FeedForward;
-  readonly #gate: LinearGroup;
+  readonly #gate: LinearGroup | null;
 
   /** @param gate one number of each token */
-  constructor(mlp: FeedForward, gate: LinearGroup) {
+  constructor(mlp: FeedForward, gate: LinearGroup | null) {
     this.#mlp = mlp;
     this.#gate = gate;
   }
 
   get groups(): readonly LinearGroup[] {
-    return [...this.#mlp.groups, this.#gate];
+    return this.#gate === null ? this.#mlp.groups : [...this.#mlp.groups, this.#gate];
   }
 
   /**
@@ -46,6 +51,10 @@ export class SharedExpert {
    */
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedSharedExpert | null } {
     const { adapters, record } = context;
+    if (this.#gate === null) {
+      const { output, saved } = this.#mlp.forward(x, context);
+      return { output, saved: saved && { mlp: saved, gated: null } };
+    }
     const mlp = this.#mlp.forward(alias(x), context);
     const gate = linearForward(this.#gate, x, adapters, record ? 'without-input' : 'none'); // [tokens, 1]
     const factors = scope(() => kernelsFor('float32').activation(cast(gate.output, 'float32'), 'sigmoid'));
@@ -55,7 +64,7 @@ export class SharedExpert {
       dispose([mlp.output, factors]);
       return { output, saved: null };
     }
-    return { output, saved: { mlp: mlp.saved, output: mlp.output, gate: gate.saved, factors } };
+    return { output, saved: { mlp: mlp.saved, gated: { output: mlp.output, gate: gate.saved, factors } } };
   }
 
   /**
@@ -64,11 +73,13 @@ export class SharedExpert {
    */
   backward(
     gradient: Tensor,
-    { mlp, output, gate, factors }: SavedSharedExpert,
+    { mlp, gated }: SavedSharedExpert,
     context: BlockContext,
     wantInputGradient: boolean,
     inputAgain: () => Tensor,
   ): Tensor | null {
+    if (gated === null) return this.#mlp.backward(gradient, mlp, context, wantInputGradient, inputAgain);
+    const { output, gate, factors } = gated;
     const byOutput = weightedRows(gradient, factors);
     const byGate = scope(() => {
       const slope = multiply(factors, subtract(constant(1), factors));
@@ -76,7 +87,7 @@ export class SharedExpert {
     });
     dispose([gradient, output, factors]);
     const throughMlp = this.#mlp.backward(byOutput, mlp, context, wantInputGradient, inputAgain);
-    const throughGate = linearBackward(this.#gate, byGate, gate, context.adapters, wantInputGradient, inputAgain);
+    const throughGate = linearBackward(this.#gate!, byGate, gate, context.adapters, wantInputGradient, inputAgain);
     if (throughMlp === null || throughGate === null) {
       dispose([throughMlp, throughGate]);
       return null;
@@ -89,6 +100,6 @@ export class SharedExpert {
   /** Frees the weights. */
   dispose(): void {
     this.#mlp.dispose();
-    this.#gate.linear.dispose();
+    this.#gate?.linear.dispose();
   }
 }

@@ -124,6 +124,7 @@ function sparseMlp(settings: Settings): SparseMlp {
   const shared = new SharedExpert(new FeedForward(MLP, ofMlp), group('gate', own.sharedGate, [1, HIDDEN]));
   if (!settings.isShared) shared.dispose();
   return new SparseMlp(settings, MLP, {
+    correction: null,
     router: tensorOf(own.router, [count, HIDDEN]),
     gateUp: new DenseExperts(tensorOf(own.gateUp, [count, 2 * INTERMEDIATE, HIDDEN])),
     down: new DenseExperts(tensorOf(own.down, [count, HIDDEN, INTERMEDIATE])),

@@ -22,11 +22,14 @@ import type { BlockContext, Sublayer } from './block.js';
 import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
 import { gradientByLogits, type RouterSettings, type Routing, routeTokens } from './routing.js';
 import type { SavedSharedExpert, SharedExpert } from './shared-expert.js';
+import { gradientBySigmoid, routeBySigmoid } from './sigmoid-routing.js';
 import { rowProducts, weightedRows } from './weighted-rows.js';
 
 export interface SparseMlpWeights {
   /** `[experts, hidden]` float32 */
   router: Tensor;
+  /** `[experts]`, of a router that scores by sigmoid; null: it scores by softmax */
+  correction: Float32Array | null;
   /** hidden → 2 × intermediate: gate, then up */
   gateUp: FrozenExperts;
   /** intermediate → hidden */
@@ -109,7 +112,12 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
   /** Reads the router's logits, in float32: the host decides which rows there are. */
   #route(x: Tensor): Routed {
     const logits = scope(() => toFloat32Array(matMul(cast(x, 'float32'), this.#weights.router, { transposeB: true }))); // [tokens x experts]
-    const routing = routeTokens(logits, this.#settings);
+    const { sigmoid, ...settings } = this.#settings;
+    const { correction } = this.#weights;
+    const routing =
+      sigmoid === undefined
+        ? routeTokens(logits, settings)
+        : routeBySigmoid(logits, correction!, { ...settings, sigmoid });
     const indices = (values: Int32Array) => scope(() => onDevice(tensorOf(values, [values.length])));
     return {
       routing,
@@ -155,8 +163,12 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       dispose(byGateUp);
       const throughExperts = kernelsFor(gradient.dtype).gatheredSum(byRows, places, this.#settings.perToken);
       dispose(byRows);
-      const byLogits = gradientByLogits(toFloat32Array(byWeights), routing, this.#settings);
-      const { count } = this.#settings;
+      const { count, sigmoid } = this.#settings;
+      const byChoices = toFloat32Array(byWeights);
+      const byLogits =
+        sigmoid === undefined
+          ? gradientByLogits(byChoices, routing, this.#settings)
+          : gradientBySigmoid(byChoices, routing, { ...this.#settings, sigmoid });
       const throughRouter = matMul(tensorOf(byLogits, [byLogits.length / count, count]), router); // [tokens, hidden] float32
       const parts = [throughExperts, ...(byShared === null ? [] : [byShared])];
       const sum = parts.reduce((all, part) => add(all, cast(part, 'float32')), throughRouter);

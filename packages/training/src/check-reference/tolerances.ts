@@ -38,7 +38,8 @@ const BFLOAT16_ROUNDING = 2 ** -9;
 export function roundingsPerLayer({ names, attention, layerInputs, experts }: DecoderArchitecture): number {
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   const ofHeads = (names.queryNorm === null ? 0 : 2) + (attention.valueNorm === null ? 0 : 1);
-  const ofExperts = experts === null ? 0 : 2 + (experts.shared === null ? 0 : 4);
+  const ofExperts =
+    experts === null ? 0 : 2 + (experts.shared === null ? 0 : names.experts?.shared?.gate === null ? 2 : 4);
   return (
     16 + ofHeads + branchNorms + ofExperts + (attention.outputGate === null ? 0 : 1) + (layerInputs === null ? 0 : 5)
   );
