@@ -97,8 +97,6 @@ describe('the linear layers of', () => {
         'gemma4-text',
         'qwen2_moe',
         'qwen3_5_moe-text',
-        'glm4_moe',
-        'glm4_moe-plain',
       ],
     ];
     for (const name of cases) {
@@ -770,19 +768,19 @@ describe('mixtures of experts', () => {
     expect(await expertsOf('qwen2_moe')).toMatchObject({ layers: [true, true], shared: { intermediateSize: 20 } });
     // Weights of Qwen3.5 sum to one whatever the config says. A composite's experts are looked for by its names.
     expect(await expertsOf('qwen3_5_moe-text', { norm_topk_prob: false })).toMatchObject({
-      ...{ layers: [true, true, true], count: 5, perToken: 2, renormalized: true, files: 'each' },
+      ...{ layers: [true, true, true], count: 5, perToken: 2, renormalized: true },
       shared: { intermediateSize: 20 },
     });
-    expect(await expertsOf('qwen3_5_moe')).toMatchObject({ layers: [true, true], files: 'fused' });
-    expect(await expertsOf('glm4_moe')).toMatchObject({
-      ...{ layers: [false, true, true], count: 6, perToken: 2, renormalized: true, files: 'each' },
-      ...{ sigmoid: { groups: 3, groupsPerToken: 2, scale: 1.5 }, shared: { intermediateSize: 28 } },
-    });
-    expect(await expertsOf('glm4_moe-plain')).toMatchObject({
+    const composite = await readModelFolder(join(CASES, 'qwen3_5_moe/base'));
+    expect((composite.architecture as DecoderArchitecture).experts).toMatchObject({
       layers: [true, true],
-      renormalized: false,
       files: 'fused',
     });
+    expect(await expertsOf('glm4_moe')).toMatchObject({
+      ...{ layers: [false, true, true], count: 6, perToken: 2, renormalized: true },
+      ...{ sigmoid: { groups: 3, groupsPerToken: 2, scale: 1.5 }, shared: { intermediateSize: 28 } },
+    });
+    expect(await expertsOf('glm4_moe-plain')).toMatchObject({ layers: [true, true], renormalized: false });
     const { attention, bias } = await architectureOf('qwen3_moe-fused');
     expect(attention.layers.map(({ window }) => window)).toEqual([9, 9, 9, 9]);
     expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
