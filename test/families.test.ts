@@ -48,6 +48,8 @@ const OTHER_CASES = [
     'qwen3_5-text',
     'qwen3_moe-fused',
     'qwen2_moe',
+    'qwen3_5_moe',
+    'glm4_moe',
     'head',
   ],
 ];

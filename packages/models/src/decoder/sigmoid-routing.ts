@@ -1,7 +1,7 @@
 import type { Experts } from '@lorasmith/model-folder';
 import { chooseLargest, type Routing, sortedByExpert } from './routing.js';
 
-/** What of {@link Experts} a router computes with that scores by sigmoid. */
+/** The settings of a router that scores by sigmoid. */
 export type SigmoidSettings = Pick<Experts, 'count' | 'perToken' | 'renormalized'> & {
   sigmoid: NonNullable<Experts['sigmoid']>;
 };
