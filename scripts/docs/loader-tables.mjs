@@ -18,6 +18,8 @@ const FAMILIES = {
   qwen3_5_text:
     'the language model of Qwen3.5, 3.6 and 3.8: linear attention in three of four layers, attention with a gate in the fourth',
   qwen3_5: 'Qwen3.5, 3.6 and 3.8 without experts: `qwen3_5_text` beside an encoder of images',
+  qwen3_5_moe_text: 'the language model of Qwen3.5 with experts, one of which all tokens pass',
+  qwen3_5_moe: 'Qwen3.5 with experts (35B-A3B and larger): `qwen3_5_moe_text` beside an encoder of images',
   gemma2: 'with capped scores and logits',
   phi3: 'Phi-3, 3.5 and 4; q, k and v in one layer (`qkv_proj`), gate and up in one (`gate_up_proj`)',
   gpt2: 'GPT-2; its layers are `c_attn`, `c_proj` and `c_fc`',
@@ -41,6 +43,7 @@ const FAMILIES = {
   nemotron: 'as `arcee`, with layer norms; Nemotron 4 and Minitron, not Nemotron-H',
   glm: 'half of each head rotates, in neighbouring pairs; gate and up are `gate_up_proj`',
   glm4: 'as `glm`, with norms after attention and MLP',
+  glm4_moe: 'GLM 4.5, 4.6 and 4.7 with experts, whose router scores by sigmoid',
   ernie4_5: 'ERNIE 4.5 without experts; heads rotate in neighbouring pairs',
 };
 const PEFT = 'PEFT, adapter';
