@@ -27,9 +27,12 @@ def quantized(load, folder):
 
 def answers(job):
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    [architecture] = AutoConfig.from_pretrained(job["model"]).architectures
+    config = AutoConfig.from_pretrained(job["model"])
+    [architecture] = config.architectures
     load = getattr(transformers, architecture).from_pretrained
-    model = quantized(load, job["model"]) if job.get("nf4") else load(job["model"], dtype="auto")
+    # torch's grouped product needs widths that are multiples of 16 bytes.
+    experts = {"experts_implementation": "eager"} if hasattr(config.get_text_config(), "num_experts_per_tok") else {}
+    model = quantized(load, job["model"]) if job.get("nf4") else load(job["model"], dtype="auto", **experts)
     if job.get("adapter"):
         from peft import PeftConfig, PeftModel
 
