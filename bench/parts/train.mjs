@@ -57,9 +57,9 @@ export async function train({
       machine: machine ?? null,
       signal: new AbortController().signal,
       onEvent: (event) => {
-        if (event.type !== 'step-finished') return;
         const now = performance.now();
-        if (last > 0) stepSeconds.push((now - last) / 1e3);
+        // From whatever came before it: an evaluation between two steps is no part of either.
+        if (event.type === 'step-finished' && event.step > 1) stepSeconds.push((now - last) / 1e3);
         last = now;
       },
     });
