@@ -24,6 +24,8 @@ import { type SteadyOptions, steadySeconds } from './steady-seconds.js';
 const SUSTAINED = { warmUps: 1, repeats: 5, leastSeconds: 0.4 };
 /** The rows of a product that takes as long as the reading of its weights. */
 const FEW_ROWS = 8;
+/** So many matrices that no cache has all of them: a model's weights come from memory. */
+const BEYOND_CACHES = 16;
 
 export interface ProductShape {
   tokens: number;
@@ -68,20 +70,23 @@ export function productRates(
 ): Pick<MachineRates, 'matmul_gflops' | 'weight_gbytes'> {
   return scope(() => {
     const weight = randomTensor([outFeatures, inFeatures], dtype);
-    const secondsWith = (rows: number) => {
+    const secondsWith = (rows: number, weights: readonly Tensor[]) => {
       const x = randomTensor([rows, inFeatures], dtype);
       const gradient = randomTensor([rows, outFeatures], dtype);
+      let call = 0;
+      const next = () => weights[call++ % weights.length]!;
       return (
-        secondsOf(() => matMul(x, weight, { transposeB: true }), SUSTAINED) +
-        secondsOf(() => matMul(gradient, weight), SUSTAINED)
+        secondsOf(() => matMul(x, next(), { transposeB: true }), SUSTAINED) +
+        secondsOf(() => matMul(gradient, next()), SUSTAINED)
       );
     };
-    const [few, many] = [secondsWith(FEW_ROWS), secondsWith(tokens)];
+    const [few, many] = [secondsWith(FEW_ROWS, [weight]), secondsWith(tokens, [weight])];
     const operations = 2 * 2 * (tokens - FEW_ROWS) * inFeatures * outFeatures;
+    const beyondCaches = Array.from({ length: BEYOND_CACHES }, () => multiply(weight, constant(1, dtype)));
     return {
       // If reading the weights takes as long as all, assume a small share for the rest.
       matmul_gflops: operations / Math.max(many - few, 0.1 * many) / 1e9,
-      weight_gbytes: (2 * weight.sizeBytes) / few / 1e9,
+      weight_gbytes: (2 * weight.sizeBytes) / secondsWith(FEW_ROWS, beyondCaches) / 1e9,
     };
   });
 }
