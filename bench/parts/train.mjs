@@ -59,7 +59,7 @@ export async function train({
       onEvent: (event) => {
         const now = performance.now();
         // From whatever came before it: an evaluation between two steps is no part of either.
-        if (event.type === 'step-finished' && event.step > 1) stepSeconds.push((now - last) / 1e3);
+        if (event.type === 'step-finished' && event.data.step > 1) stepSeconds.push((now - last) / 1e3);
         last = now;
       },
     });

@@ -242,8 +242,8 @@ describe('an upload', () => {
   });
 
   test('an upload that would be misunderstood without a column is refused', async () => {
-    const kto = await refused('{"prompt":"a","completion":"b","label":false}');
-    expect(kto.faults).toEqual([[1, 'invalid_dataset']]);
+    const { faults } = await refused('{"messages":[{"role":"assistant","content":"b"}],"label":false}');
+    expect(faults).toEqual([[1, 'invalid_dataset']]);
   });
 
   test('can be a form with its name before or after the file', async () => {

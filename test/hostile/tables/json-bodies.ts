@@ -167,7 +167,7 @@ const values: HostileCase[] = [
   lora('an expression with unclosed groups', '422 invalid_job', { target_modules: '((((' }),
   lora('1,000 brackets', '422 invalid_job', { target_modules: '('.repeat(1_000) }),
   lora('an expression of 1,025 characters', INVALID, { target_modules: 'x'.repeat(1_025) }),
-  lora('no modules', INVALID, { target_modules: [] }),
+  lora('no modules and no parameters', '422 unmatched_target', { target_modules: [] }),
   lora('4,097 modules', INVALID, { target_modules: Array.from({ length: 4_097 }, (_, i) => `m${i}`) }),
   lora('4,096 missing modules', '422 unmatched_target', {
     target_modules: Array.from({ length: 4_096 }, (_, i) => `m${i}`),

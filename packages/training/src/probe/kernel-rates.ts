@@ -21,7 +21,7 @@ import {
 import { type SteadyOptions, steadySeconds } from './steady-seconds.js';
 
 /** So many repeats at least, over so long at least: a processor soon computes less fast than at first. */
-const SUSTAINED = { warmUps: 1, repeats: 5, leastSeconds: 0.4 };
+const SUSTAINED = { warmUps: 1, repeats: 3, leastSeconds: 0.25 };
 /** The rows of a product that takes as long as the reading of its weights. */
 const FEW_ROWS = 8;
 /** So many matrices that no cache has all of them: a model's weights come from memory. */
@@ -74,11 +74,11 @@ export function productRates(
       const x = randomTensor([rows, inFeatures], dtype);
       const gradient = randomTensor([rows, outFeatures], dtype);
       let call = 0;
-      const next = () => weights[call++ % weights.length]!;
-      return (
-        secondsOf(() => matMul(x, next(), { transposeB: true }), SUSTAINED) +
-        secondsOf(() => matMul(gradient, next()), SUSTAINED)
-      );
+      return secondsOf(() => {
+        const own = weights[call++ % weights.length]!;
+        matMul(x, own, { transposeB: true }).dispose();
+        return matMul(gradient, own);
+      }, SUSTAINED);
     };
     const [few, many] = [secondsWith(FEW_ROWS, [weight]), secondsWith(tokens, [weight])];
     const operations = 2 * 2 * (tokens - FEW_ROWS) * inFeatures * outFeatures;

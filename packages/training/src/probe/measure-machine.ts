@@ -15,8 +15,8 @@ const FULL = { rows: 8, length: 192, warmUps: 1, repeats: 3 };
 /** So small that its time is the cost of calling the ops, which halves while V8 compiles what calls them. */
 const TINY = { rows: 1, length: 8, warmUps: 20, repeats: 15 };
 type StepSize = typeof FULL;
-/** Rows so long that their scores take the time of attention; what else it takes is left in the larger step, with the passes. */
-const LONG = { rows: 2, length: 1024 };
+/** A row so long that its scores take the time of attention; what else it takes is left in the larger step, with the passes. */
+const LONG = { rows: 1, length: 1024 };
 /** Numbers of a tensor between two products of the larger step. */
 const COPIED = 2 ** 21;
 
