@@ -359,7 +359,7 @@ void TestPieces(int D) {
 #define LINEAR_ATTENTION_TESTS(Type, Number)                                                               \
   KERNEL_TEST(CausalConvolution##Type) { TestConvolutions<Number>(); }                                     \
   KERNEL_TEST(GatedDelta##Type##_64) {                                                                     \
-    if (small) return TestDelta<Number>({1, 2, 12, 21}, {3, 130}, 64);                                     \
+    if (small) return TestDelta<Number>({1, 2, 12, 21}, {130, 3}, 64);                                     \
     TestDelta<Number>({2, 4, 12, 21}, {1, 3, 5, 63, 64, 65, 130}, 64);                                     \
   }                                                                                                        \
   KERNEL_TEST(GatedDelta##Type##Whole_64) { TestDelta<Number>({1, 3, 64, 64}, {small ? 1 : 129, 2}, 64); } \
