@@ -6,6 +6,7 @@ import { type Dataset, JobSpec, type TextualRow } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer, type ModelFolder } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { jsonLines, storeDataset } from '../test/stored-dataset.js';
 import { CHATML, tinyDecoder } from '../test/tiny-model.js';
 import { type ExampleStore, openExampleStore } from './example-file/example-store.js';
 import { RowEncoder } from './objectives/next-token/encode-row.js';
@@ -33,24 +34,8 @@ interface Stored {
 }
 
 async function stored(rows: readonly object[], changes: Partial<Dataset> = {}): Promise<Stored> {
-  const content = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
   const rowsFile = join(folder, 'data.jsonl');
-  await writeFile(rowsFile, content);
-  const dataset: Dataset = {
-    id: `ds_${'0'.repeat(24)}`,
-    object: 'dataset',
-    owner: null,
-    sha256: createHash('sha256').update(content).digest('hex'),
-    name: null,
-    format: 'prompt_completion',
-    rows: rows.length,
-    bytes: content.length,
-    features: null,
-    warnings: [],
-    created_at: '2026-01-01T00:00:00Z',
-    ...changes,
-  };
-  return { dataset, rowsFile };
+  return { dataset: await storeDataset(rowsFile, 'prompt_completion', jsonLines(rows), changes), rowsFile };
 }
 
 interface Settings {

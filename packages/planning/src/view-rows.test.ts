@@ -1,11 +1,11 @@
-import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Dataset, JobSpec, type RowTokens } from '@lorasmith/contracts';
 import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { jsonLines, storeDataset } from '../test/stored-dataset.js';
 import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
 import type { TokenExamples } from './objectives/next-token/token-examples.js';
@@ -20,26 +20,11 @@ afterEach(() => rm(folder, { recursive: true }));
 
 async function stored(format: Dataset['format'], content: string) {
   const rowsFile = join(folder, 'data.jsonl');
-  await writeFile(rowsFile, content);
-  const dataset: Dataset = {
-    id: `ds_${'0'.repeat(24)}`,
-    object: 'dataset',
-    owner: null,
-    sha256: createHash('sha256').update(content).digest('hex'),
-    name: null,
-    format,
-    rows: content.split('\n').filter((line) => line.trim() !== '').length,
-    bytes: Buffer.byteLength(content),
-    features: null,
-    warnings: [],
-    created_at: '2026-01-01T00:00:00Z',
-  };
-  return { dataset, rowsFile };
+  return { dataset: await storeDataset(rowsFile, format, content), rowsFile };
 }
 
 type Stored = Awaited<ReturnType<typeof stored>>;
 
-const jsonl = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
 const page = (files: Stored, after = 0, limit = 20) => viewRows({ ...files, after, limit, encoding: null });
 
 async function tokensOf(model: ModelFolder, files: Stored, settings: Partial<RowEncoding['settings']> = {}) {
@@ -74,7 +59,7 @@ describe('rows as they were uploaded', () => {
 
   test('are cut where they are long, and end a page that has become large', async () => {
     const long = 'x'.repeat(20_000);
-    const files = await stored('text', jsonl(Array.from({ length: 40 }, () => ({ text: long }))));
+    const files = await stored('text', jsonLines(Array.from({ length: 40 }, () => ({ text: long }))));
     const { data, has_more } = await page(files, 0, 100);
     expect(data[0]!.text).toHaveLength(16_384);
     expect(data[0]!.characters).toBe(long.length + 11);
@@ -98,7 +83,7 @@ describe('rows as tokens', () => {
 
   test('have the text of the chat template, of which only answers are trained', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
-    const [first] = await tokensOf(model, await stored('prompt_completion', jsonl(ROWS)));
+    const [first] = await tokensOf(model, await stored('prompt_completion', jsonLines(ROWS)));
     const { tokens } = first!;
     expect(textOf(tokens!)).toContain('user\nSay 1.');
     expect(trainedTextOf(tokens!)).toContain('é漢🙂 is 1');
@@ -109,7 +94,7 @@ describe('rows as tokens', () => {
 
   test.each(['error', 'drop', 'truncate', 'split'] as const)('are those that a job trains: %s', async (on_overflow) => {
     const model = await tinyDecoder('qwen2', CHATML);
-    const files = await stored('prompt_completion', jsonl(ROWS));
+    const files = await stored('prompt_completion', jsonLines(ROWS));
     // The second row is longer than that, in the middle of its answer; the third has no answer so early.
     const [, second] = await tokensOf(model, files);
     const max_seq_length = on_overflow === 'error' ? 1024 : second!.tokens!.total - 5;
@@ -140,7 +125,7 @@ describe('rows as tokens', () => {
 
   test('the tokens of a row that is too long are shown with the fault that a job would have', async () => {
     const model = await tinyDecoder('qwen2', null);
-    const files = await stored('text', jsonl([{ text: 'ab' }, { text: 'abcdefgh' }]));
+    const files = await stored('text', jsonLines([{ text: 'ab' }, { text: 'abcdefgh' }]));
     const [short, long] = await tokensOf(model, files, { max_seq_length: 4 });
     expect(short).toMatchObject({ faults: [], tokens: { outcome: 'complete', trained: 2 } });
     expect(long!.faults).toMatchObject([{ code: 'row_too_long', line: 2 }]);
@@ -151,7 +136,7 @@ describe('rows as tokens', () => {
   test('are shown up to a number, of many rows up to another', async () => {
     const model = await tinyDecoder('qwen2', null);
     const rows = Array.from({ length: 12 }, () => ({ text: 'x'.repeat(5_000) }));
-    const data = await tokensOf(model, await stored('text', jsonl(rows)), { on_overflow: 'truncate' });
+    const data = await tokensOf(model, await stored('text', jsonLines(rows)), { on_overflow: 'truncate' });
     expect(data[0]!.tokens).toMatchObject({ total: 5_001, outcome: 'truncated' });
     expect(data[0]!.tokens!.data).toHaveLength(4_096);
     expect(data.length).toBeLessThan(rows.length);
@@ -162,7 +147,7 @@ describe('rows as tokens', () => {
     const model = await tinyDecoder('qwen2', failing + CHATML);
     const files = await stored(
       'prompt_completion',
-      jsonl([
+      jsonLines([
         { prompt: 'fail', completion: 'b' },
         { prompt: 'a', completion: 'b' },
       ]),

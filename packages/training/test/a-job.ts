@@ -1,9 +1,6 @@
-import { createHash } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
 import { type Dataset, JobSpec, type SampleSettings } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
-
-const DATASET_ID = `ds_${'0'.repeat(24)}`;
+import { DATASET_ID, jsonLines, storeDataset } from '../../planning/test/stored-dataset.js';
 
 type Part = 'lora' | 'training' | 'validation';
 
@@ -36,20 +33,7 @@ export function aJob(
 
 /** Writes rows as a dataset's JSONL and gives its record. */
 export async function writeRows(file: string, format: Dataset['format'], rows: readonly object[]): Promise<Dataset> {
-  const content = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
-  await writeFile(file, content);
   const [first] = rows;
-  return {
-    id: DATASET_ID,
-    object: 'dataset',
-    owner: null,
-    sha256: createHash('sha256').update(content).digest('hex'),
-    name: null,
-    format,
-    rows: rows.length,
-    bytes: Buffer.byteLength(content),
-    features: first !== undefined && 'features' in first ? (first.features as number[]).length : null,
-    warnings: [],
-    created_at: '2026-01-01T00:00:00Z',
-  };
+  const features = first !== undefined && 'features' in first ? (first.features as number[]).length : null;
+  return await storeDataset(file, format, jsonLines(rows), { features });
 }

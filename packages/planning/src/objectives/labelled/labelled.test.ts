@@ -1,16 +1,16 @@
-import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, JobSpec, type ObjectiveRequest, objectiveOf, type RowTokens } from '@lorasmith/contracts';
-import { ModelTexts } from '@lorasmith/model-folder';
+import { type Dataset, JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
+import { jsonLines, storeDataset } from '../../../test/stored-dataset.js';
 import { CHATML, tinyDecoder } from '../../../test/tiny-model.js';
+import { markedText, viewedRow } from '../../../test/viewed-row.js';
 import { checkRow } from '../../dataset-row.js';
 import { openExampleStore } from '../../example-file/example-store.js';
 import { planJob } from '../../plan-job.js';
-import { type RowEncoding, viewRows } from '../../view-rows.js';
+import type { RowEncoding } from '../../view-rows.js';
 import { balanceWarnings } from './label-balance.js';
 import { answerOfCodes, codesOfAnswer, type LabelledExamples } from './labelled-examples.js';
 
@@ -108,38 +108,12 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 async function stored(rows: readonly object[], format: Dataset['format'] = 'labelled_completion') {
-  const content = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
   const rowsFile = join(folder, 'data.jsonl');
-  await writeFile(rowsFile, content);
-  const dataset: Dataset = {
-    id: `ds_${'0'.repeat(24)}`,
-    object: 'dataset',
-    owner: null,
-    sha256: createHash('sha256').update(content).digest('hex'),
-    name: null,
-    format,
-    rows: rows.length,
-    bytes: Buffer.byteLength(content),
-    features: null,
-    warnings: [],
-    created_at: '2026-01-01T00:00:00Z',
-  };
-  return { dataset, rowsFile };
+  return { dataset: await storeDataset(rowsFile, format, jsonLines(rows)), rowsFile };
 }
 
-async function viewed(row: object, settings: Partial<RowEncoding['settings']> = {}) {
-  const preset = { max_seq_length: 1024, on_overflow: 'error', completion_format: 'chat' } as const;
-  const model = await tinyDecoder('qwen2', CHATML);
-  const encoding = { model, texts: new ModelTexts(), settings: { ...preset, ...settings } };
-  const { data } = await viewRows({ ...(await stored([row])), after: 0, limit: 1, encoding });
-  return data[0]!;
-}
-
-/** The text, with what is trained in brackets. */
-const marked = (tokens: RowTokens) => {
-  const text = tokens.data.map((token) => (token.trained ? `[${token.text}]` : token.text)).join('');
-  return text.replaceAll('][', '');
-};
+const viewed = (row: object, settings?: Partial<RowEncoding['settings']>) =>
+  viewedRow(folder, 'labelled_completion', row, settings);
 
 describe('the rows as tokens', () => {
   const asked = '<|im_start|>user\nWhen?<|im_end|>\n<|im_start|>assistant\n';
@@ -148,7 +122,7 @@ describe('the rows as tokens', () => {
     for (const label of [true, false]) {
       const row = await viewed({ prompt: 'When?', completion: 'now', label });
       expect(row).toMatchObject({ faults: [], label });
-      expect(marked(row.tokens!)).toBe(`${asked}[now<|im_end|>\n]`);
+      expect(markedText(row.tokens!)).toBe(`${asked}[now<|im_end|>\n]`);
     }
   });
 
@@ -156,12 +130,12 @@ describe('the rows as tokens', () => {
     const prompt = [user('Hi'), assistant('Hello'), user('When?')];
     const row = await viewed({ prompt, completion: [assistant('now')], label: true });
     const before = '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n';
-    expect(marked(row.tokens!)).toBe(`${before}${asked}[now<|im_end|>\n]`);
+    expect(markedText(row.tokens!)).toBe(`${before}${asked}[now<|im_end|>\n]`);
   });
 
   test('without a template are text with the end of text', async () => {
     const row = await viewed({ prompt: 'When? ', completion: 'now', label: true }, { completion_format: 'text' });
-    expect(marked(row.tokens!)).toBe('When? [now<|im_end|>]');
+    expect(markedText(row.tokens!)).toBe('When? [now<|im_end|>]');
   });
 
   test('are cut, and left out where nothing of the answer is left', async () => {

@@ -1,16 +1,16 @@
-import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, JobSpec, type ObjectiveRequest, objectiveOf, type RowTokens } from '@lorasmith/contracts';
-import { ModelTexts } from '@lorasmith/model-folder';
+import { type Dataset, JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
+import { jsonLines, storeDataset } from '../../../test/stored-dataset.js';
 import { CHATML, tinyDecoder } from '../../../test/tiny-model.js';
+import { markedText, viewedRow } from '../../../test/viewed-row.js';
 import { checkRow } from '../../dataset-row.js';
 import { openExampleStore } from '../../example-file/example-store.js';
 import { planJob } from '../../plan-job.js';
-import { type RowEncoding, viewRows } from '../../view-rows.js';
+import type { RowEncoding } from '../../view-rows.js';
 import { codesOfPair, longerOf, type PairExamples, pairOfCodes } from './pair-examples.js';
 
 const user = (content: string) => ({ role: 'user', content });
@@ -164,40 +164,12 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 async function stored(format: Dataset['format'], rows: readonly object[]) {
-  const content = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
   const rowsFile = join(folder, 'data.jsonl');
-  await writeFile(rowsFile, content);
-  const sha256 = createHash('sha256').update(content).digest('hex');
-  const id = `ds_${'0'.repeat(24)}`;
-  const dataset: Dataset = {
-    id,
-    object: 'dataset',
-    owner: null,
-    sha256,
-    name: null,
-    format,
-    rows: rows.length,
-    bytes: Buffer.byteLength(content),
-    features: null,
-    warnings: [],
-    created_at: '2026-01-01T00:00:00Z',
-  };
-  return { dataset, rowsFile };
+  return { dataset: await storeDataset(rowsFile, format, jsonLines(rows)), rowsFile };
 }
 
-async function viewed(format: Dataset['format'], row: object, settings: Partial<RowEncoding['settings']> = {}) {
-  const preset = { max_seq_length: 1024, on_overflow: 'error', completion_format: 'chat' } as const;
-  const model = await tinyDecoder('qwen2', CHATML);
-  const encoding = { model, texts: new ModelTexts(), settings: { ...preset, ...settings } };
-  const { data } = await viewRows({ ...(await stored(format, [row])), after: 0, limit: 1, encoding });
-  return data[0]!;
-}
-
-/** The text, with what is trained in brackets. */
-const marked = (tokens: RowTokens) => {
-  const text = tokens.data.map((token) => (token.trained ? `[${token.text}]` : token.text)).join('');
-  return text.replaceAll('][', '');
-};
+const viewed = (format: Dataset['format'], row: object, settings?: Partial<RowEncoding['settings']>) =>
+  viewedRow(folder, format, row, settings);
 
 describe('the rows as tokens', () => {
   const asked = '<|im_start|>user\nWhen?<|im_end|>\n<|im_start|>assistant\n';
@@ -205,8 +177,8 @@ describe('the rows as tokens', () => {
   test('are the prompt in the chat template with each answer, of which only that is trained', async () => {
     const row = await viewed('preference', { prompt: 'When?', chosen: '2024-05-01', rejected: 'May 1st' });
     expect(row.faults).toEqual([]);
-    expect(marked(row.tokens!)).toBe(`${asked}[2024-05-01<|im_end|>\n]`);
-    expect(marked(row.rejected_tokens!)).toBe(`${asked}[May 1st<|im_end|>\n]`);
+    expect(markedText(row.tokens!)).toBe(`${asked}[2024-05-01<|im_end|>\n]`);
+    expect(markedText(row.rejected_tokens!)).toBe(`${asked}[May 1st<|im_end|>\n]`);
     expect(row.tokens!.outcome).toBe('complete');
   });
 
@@ -214,8 +186,8 @@ describe('the rows as tokens', () => {
     const prompt = [user('Hi'), assistant('Hello'), user('When?')];
     const row = await viewed('preference', { prompt, chosen: [assistant('now')], rejected: [assistant('later')] });
     const before = '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n';
-    expect(marked(row.tokens!)).toBe(`${before}${asked}[now<|im_end|>\n]`);
-    expect(marked(row.rejected_tokens!)).toBe(`${before}${asked}[later<|im_end|>\n]`);
+    expect(markedText(row.tokens!)).toBe(`${before}${asked}[now<|im_end|>\n]`);
+    expect(markedText(row.rejected_tokens!)).toBe(`${before}${asked}[later<|im_end|>\n]`);
   });
 
   test('of whole conversations take the messages that both begin with as the prompt', async () => {
@@ -238,8 +210,8 @@ describe('the rows as tokens', () => {
 
   test('of text that both begin with are written as they are, with the end of text', async () => {
     const row = await viewed('preference', { chosen: 'Q: When? A: now', rejected: 'Q: When? A: later' });
-    expect(marked(row.tokens!)).toBe('Q: When? A:[ now<|im_end|>]');
-    expect(marked(row.rejected_tokens!)).toBe('Q: When? A:[ later<|im_end|>]');
+    expect(markedText(row.tokens!)).toBe('Q: When? A:[ now<|im_end|>]');
+    expect(markedText(row.rejected_tokens!)).toBe('Q: When? A:[ later<|im_end|>]');
   });
 
   test('are cut alike, and left out where an answer has nothing left', async () => {
