@@ -5,6 +5,7 @@ import type {
   LinearAttention,
   LinearAttentionNames,
 } from '../architecture.js';
+import { EXPERT_PARAMETERS } from '../expert-parameters.js';
 import { type LinearLayer, linearTensors, type ModelLayout, type RequiredTensor } from './family.js';
 
 /** The linear layers of one decoder layer. Those with the same input are in the order in which they are stacked. */
@@ -178,8 +179,6 @@ export function linearGroups(architecture: DecoderArchitecture, index: number): 
   return [attentionInputs, [attentionOutput], ...ofMlp, ...ofGate, ...ofInput];
 }
 
-/** The tensors of a layer's experts in files that have them fused, in the order of {@link ExpertTensors}. */
-export const FUSED_PARTS = ['gate_up_proj', 'down_proj'] as const;
 const GATE_UP_OF_EACH = ['gate_proj', 'up_proj'] as const;
 const DOWN_OF_EACH = ['down_proj'] as const;
 
@@ -207,7 +206,7 @@ export function expertTensors(architecture: DecoderArchitecture, index: number):
   const correction =
     path === null ? null : { name: tensorName(names, `${names.layers}.${index}.${path}`), shape: [count] };
   if (files === 'fused') {
-    const [gateUp, down] = FUSED_PARTS.map((part) => fusedTensor(architecture, index, part)) as [string, string];
+    const [gateUp, down] = EXPERT_PARAMETERS.map((part) => fusedTensor(architecture, index, part)) as [string, string];
     return {
       router,
       correction,
@@ -240,7 +239,7 @@ function contradictingTensors(architecture: DecoderArchitecture, layer: number):
   const { count, files } = expertsOf(architecture, layer)!;
   const parts = [...GATE_UP_OF_EACH, ...DOWN_OF_EACH];
   if (files === 'fused') {
-    const what = `is of one expert, but others are fused in tensors such as ${fusedTensor(architecture, layer, FUSED_PARTS[0])}: experts must be fused in all layers or in none`;
+    const what = `is of one expert, but others are fused in tensors such as ${fusedTensor(architecture, layer, EXPERT_PARAMETERS[0])}: experts must be fused in all layers or in none`;
     return parts.map((part) => [expertTensor(architecture, layer, 0, part), what]);
   }
   const what = `is of a further expert: by config.json a layer has ${count}, from 0`;

@@ -1,6 +1,7 @@
 import type { DecoderArchitecture, DecoderNames, ExpertNames, Experts } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { FUSED_PARTS, tensorName } from './decoder-layout.js';
+import { EXPERT_PARAMETERS } from '../expert-parameters.js';
+import { tensorName } from './decoder-layout.js';
 import type { FamilySource } from './family.js';
 
 /** Far above the experts of any known model. The files may have three tensors for each. */
@@ -165,7 +166,7 @@ export function expertFiles(
   const isFused = layers.some(
     (isSparse, layer) =>
       isSparse &&
-      FUSED_PARTS.some((part) =>
+      EXPERT_PARAMETERS.some((part) =>
         hasTensor(tensorName(names, `${names.layers}.${layer}.${names.experts!.experts}.${part}`)),
       ),
   );

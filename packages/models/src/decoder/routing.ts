@@ -1,7 +1,7 @@
 import type { Experts } from '@lorasmith/model-folder';
 
 /** The settings of a router. */
-export type RouterSettings = Pick<Experts, 'count' | 'perToken' | 'renormalized' | 'sigmoid'>;
+export type RouterSettings = Pick<Experts, 'count' | 'perToken' | 'renormalized'>;
 
 /** The experts that tokens pass. There is a row for each token and expert, sorted by expert, then by token. */
 export type Routing = {

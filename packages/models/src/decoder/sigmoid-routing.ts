@@ -1,10 +1,8 @@
 import type { Experts } from '@lorasmith/model-folder';
-import { chooseLargest, type Routing, sortedByExpert } from './routing.js';
+import { chooseLargest, type RouterSettings, type Routing, sortedByExpert } from './routing.js';
 
 /** The settings of a router that scores by sigmoid. */
-export type SigmoidSettings = Pick<Experts, 'count' | 'perToken' | 'renormalized'> & {
-  sigmoid: NonNullable<Experts['sigmoid']>;
-};
+export type SigmoidSettings = RouterSettings & { sigmoid: NonNullable<Experts['sigmoid']> };
 
 /** Keeps a sum of weights from 0, as in transformers. */
 const LEAST_SUM = 1e-20;

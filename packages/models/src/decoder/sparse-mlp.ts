@@ -20,9 +20,9 @@ import type { FrozenExperts } from '../frozen-experts.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import type { BlockContext, Sublayer } from './block.js';
 import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
-import { gradientByLogits, type RouterSettings, type Routing, routeTokens } from './routing.js';
+import type { Routing } from './routing.js';
+import { type RoutingRule, type RoutingSettings, routingRuleOf } from './routing-rule.js';
 import type { SavedSharedExpert, SharedExpert } from './shared-expert.js';
-import { gradientBySigmoid, routeBySigmoid } from './sigmoid-routing.js';
 import { rowProducts, weightedRows } from './weighted-rows.js';
 
 export interface SparseMlpWeights {
@@ -64,12 +64,14 @@ type SavedSparseMlp = {
  */
 export class SparseMlp implements Sublayer<SavedSparseMlp> {
   readonly mixesTokens = false;
-  readonly #settings: RouterSettings;
+  readonly #settings: RoutingSettings;
+  readonly #rule: RoutingRule;
   readonly #mlp: DecoderArchitecture['mlp'];
   readonly #weights: SparseMlpWeights;
 
-  constructor(settings: RouterSettings, mlp: DecoderArchitecture['mlp'], weights: SparseMlpWeights) {
+  constructor(settings: RoutingSettings, mlp: DecoderArchitecture['mlp'], weights: SparseMlpWeights) {
     this.#settings = settings;
+    this.#rule = routingRuleOf(settings, weights.correction);
     this.#mlp = mlp;
     this.#weights = weights;
   }
@@ -112,12 +114,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
   /** Reads the router's logits, in float32: the host decides which rows there are. */
   #route(x: Tensor): Routed {
     const logits = scope(() => toFloat32Array(matMul(cast(x, 'float32'), this.#weights.router, { transposeB: true }))); // [tokens x experts]
-    const { sigmoid, ...settings } = this.#settings;
-    const { correction } = this.#weights;
-    const routing =
-      sigmoid === undefined
-        ? routeTokens(logits, settings)
-        : routeBySigmoid(logits, correction!, { ...settings, sigmoid });
+    const routing = this.#rule.route(logits);
     const indices = (values: Int32Array) => scope(() => onDevice(tensorOf(values, [values.length])));
     return {
       routing,
@@ -163,12 +160,8 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       dispose(byGateUp);
       const throughExperts = kernelsFor(gradient.dtype).gatheredSum(byRows, places, this.#settings.perToken);
       dispose(byRows);
-      const { count, sigmoid } = this.#settings;
-      const byChoices = toFloat32Array(byWeights);
-      const byLogits =
-        sigmoid === undefined
-          ? gradientByLogits(byChoices, routing, this.#settings)
-          : gradientBySigmoid(byChoices, routing, { ...this.#settings, sigmoid });
+      const byLogits = this.#rule.gradient(toFloat32Array(byWeights), routing);
+      const { count } = this.#settings;
       const throughRouter = matMul(tensorOf(byLogits, [byLogits.length / count, count]), router); // [tokens, hidden] float32
       const parts = [throughExperts, ...(byShared === null ? [] : [byShared])];
       const sum = parts.reduce((all, part) => add(all, cast(part, 'float32')), throughRouter);

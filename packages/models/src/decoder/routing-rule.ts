@@ -1,0 +1,31 @@
+import type { Experts } from '@lorasmith/model-folder';
+import { gradientByLogits, type Routing, routeTokens } from './routing.js';
+import { gradientBySigmoid, routeBySigmoid } from './sigmoid-routing.js';
+
+/** What a router makes of its logits. */
+export interface RoutingRule {
+  /** @param logits `[tokens × experts]` */
+  route(logits: Float32Array): Routing;
+  /**
+   * @param byWeights `[rows]`
+   * @returns `[tokens × experts]`
+   */
+  gradient(byWeights: Float32Array, routing: Routing): Float32Array;
+}
+
+export type RoutingSettings = Pick<Experts, 'count' | 'perToken' | 'renormalized' | 'sigmoid'>;
+
+/** @param correction `[experts]`; null where the router scores by softmax */
+export function routingRuleOf({ sigmoid, ...settings }: RoutingSettings, correction: Float32Array | null): RoutingRule {
+  if (sigmoid === undefined) {
+    return {
+      route: (logits) => routeTokens(logits, settings),
+      gradient: (byWeights, routing) => gradientByLogits(byWeights, routing, settings),
+    };
+  }
+  const own = { ...settings, sigmoid };
+  return {
+    route: (logits) => routeBySigmoid(logits, correction!, own),
+    gradient: (byWeights, routing) => gradientBySigmoid(byWeights, routing, own),
+  };
+}
