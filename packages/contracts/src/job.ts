@@ -446,7 +446,7 @@ export const JobQueueState = Type.Object(
     }),
     estimated_end: Nullable(Type.String(), {
       description:
-        'Null while it is unknown how long the job, or one before it, takes. Loading and publishing do not count.',
+        'Null while it is unknown how long the job takes or when it starts. Loading and publishing do not count.',
     }),
   },
   { $id: 'JobQueueState', ...closed },

@@ -243,6 +243,13 @@ describe('a forecast', () => {
     expect(await store.queue.forecast(other)).toMatchObject({ estimated_start: at(0), estimated_end: at(60) });
     // It shares the machine until the other one has ended.
     expect(await store.queue.forecast(preparing)).toMatchObject({ estimated_end: at(70 + 10) });
+    // A job whose length nobody knows keeps its share; how long the others take is known all the same.
+    await store.queue.announce('w', { slots: 4, held: [running.id] });
+    clock.ms += 2_000;
+    expect(await store.queue.forecast(unknown)).toMatchObject({ estimated_start: at(0), estimated_end: null });
+    expect(await store.queue.forecast(last)).toMatchObject({ estimated_start: at(4 * 30), estimated_end: at(160) });
+    expect(await store.queue.forecast(preparing)).toMatchObject({ estimated_end: at(4 * 40) });
+    expect(await store.queue.forecast(next)).toMatchObject({ estimated_end: at(160 + 2 * 10) });
     // A worker that says nothing any more does not count.
     clock.ms += 30_000;
     expect(await store.queue.forecast(other)).toMatchObject({ estimated_start: null, estimated_end: null });

@@ -22,7 +22,8 @@ interface Running {
 
 /**
  * When the jobs start and end if nothing is sent, cancelled or paused: each waiting job takes the first place that gets free, and the
- * jobs of a worker divide its time equally. It ignores base models, weights and that jobs together take less time than one after another.
+ * jobs of a worker divide its time equally. A job of unknown length keeps its share for ever: the others end no later than estimated.
+ * It ignores base models, weights and that jobs together take less time than one after another.
  *
  * @param waiting - In the order in which they start.
  */
@@ -43,10 +44,9 @@ export function estimateTimes(
   const nextEnd = () => {
     let next: { machine: (typeof machines)[number]; job: Running; inSeconds: number } | null = null;
     for (const machine of machines) {
-      // Beside a job of unknown length, nobody knows how fast the others are.
-      if (machine.running.some(({ endsAt }) => endsAt === null)) continue;
       for (const job of machine.running) {
-        const inSeconds = Math.max(0, job.endsAt! - machine.clock) * machine.running.length;
+        if (job.endsAt === null) continue;
+        const inSeconds = Math.max(0, job.endsAt - machine.clock) * machine.running.length;
         if (next === null || inSeconds < next.inSeconds) next = { machine, job, inSeconds };
       }
     }

@@ -2,7 +2,7 @@ import type { Experts } from '@lorasmith/model-folder';
 import { gradientByLogits, type Routing, routeTokens } from './routing.js';
 import { gradientBySigmoid, routeBySigmoid } from './sigmoid-routing.js';
 
-/** What a router makes of its logits. */
+/** Rule by which a router chooses experts and weighs them. */
 export interface RoutingRule {
   /** @param logits `[tokens × experts]` */
   route(logits: Float32Array): Routing;
