@@ -16,8 +16,9 @@ export default defineConfig({
     exclude: EXCLUDED_FILES,
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 240_000,
-    hookTimeout: 240_000,
+    // Only what hangs takes so long.
+    testTimeout: 900_000,
+    hookTimeout: 900_000,
     // In this order: the own files take longest, and nothing would run beside the last of them.
     projects: [
       { extends: true, test: { name: 'card', include: OWN_FILES } },
