@@ -1,8 +1,8 @@
 // npm test: runs set-up, then all tests, and format, lint and types beside them. All of them run even if one fails. The last lines
 // name what failed and count the tests. The emulated card is tested if sources of the CUDA engine differ from the main branch.
 // npm test -- PATH…: the tests of these paths, and nothing else.
-// --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, all hostile inputs in
-// each role and each family in the complete product (ALL_CASES=1). --audit checks the dependencies for known vulnerabilities.
+// --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, and the cases of which
+// npm test has the first alone (ALL_CASES=1, test/usual-cases.ts). --audit checks the dependencies for known vulnerabilities.
 // --fuzz fuzzes the API for two minutes. Continuous integration uses all three.
 
 import { cacheDir } from '../scripts/setup/locations.mjs';

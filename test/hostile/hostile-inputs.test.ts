@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { HAS_ALL_CASES } from '../usual-cases.js';
 import { outcomeOf } from './ask.js';
 import type { HostileCase, HostileTable } from './hostile-case.js';
 import { type HostileStack, stagings, startHostileStack, treeOutsideData } from './hostile-stack.js';
@@ -66,14 +67,15 @@ async function wrongOutcomes(
   return wrong;
 }
 
-/** `npm test` sends all inputs with a key. Continuous integration sends them all in each role. */
-const SENDS_ALL = process.env.ALL_CASES === '1';
-/** Number of inputs of each table that are sent in the other roles otherwise. */
+/**
+ * Number of inputs of each table that `npm test` sends in the other roles. It sends all with a key; continuous integration sends
+ * them all in each role.
+ */
 const SAMPLE = 5;
 
 /** All cases, or a few from the complete table, the first and the last among them. */
 function sampleOf({ cases }: HostileTable): HostileCase[] {
-  if (SENDS_ALL || cases.length <= SAMPLE) return cases;
+  if (HAS_ALL_CASES || cases.length <= SAMPLE) return cases;
   return Array.from({ length: SAMPLE }, (_, i) => cases[Math.round((i * (cases.length - 1)) / (SAMPLE - 1))]!);
 }
 

@@ -7,6 +7,7 @@ import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
+import { usualCases } from '../../../test/usual-cases.js';
 import { AdamW } from './adamw.js';
 import { runnable } from './batches.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
@@ -22,10 +23,7 @@ const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathn
  * of similar length, and longer than windows and original positions.
  */
 describe.each(
-  readdirSync(CASES).flatMap((name) => [
-    { name, kernels: 'fused' as const },
-    { name, kernels: 'raw' as const },
-  ]),
+  readdirSync(CASES).flatMap((name) => usualCases(['fused', 'raw'] as const, 1).map((kernels) => ({ name, kernels }))),
 )('$name, with $kernels kernels', ({ name, kernels }) => {
   let decoder: Decoder;
   let initial: PeftAdapter;

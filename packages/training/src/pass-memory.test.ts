@@ -13,6 +13,7 @@ import {
 } from '@lorasmith/tensor';
 import { afterAll, describe, expect, test } from 'vitest';
 import { peakBytes } from '../../../test/numeric/live-bytes.js';
+import { usualCases } from '../../../test/usual-cases.js';
 import { withProbeExperts } from '../test/probe-experts.js';
 import { withProbeGemma4 } from '../test/probe-gemma4.js';
 import { NextToken } from './objectives/next-token/next-token.js';
@@ -105,12 +106,17 @@ async function expectEstimated(
 }
 
 // A GPU's memory cannot be watched here, but the same ops ask for the same bytes everywhere.
-describe.each([
-  ['fused', 'bfloat16'],
-  ['fused', 'float32'],
-  ['raw', 'bfloat16'],
-  ['raw', 'float32'],
-] as const)('a pass with %s kernels in %s', (kernels, precision) => {
+describe.each(
+  usualCases(
+    [
+      ['fused', 'bfloat16'],
+      ['raw', 'float32'],
+      ['fused', 'float32'],
+      ['raw', 'bfloat16'],
+    ] as const,
+    2,
+  ),
+)('a pass with %s kernels in %s', (kernels, precision) => {
   test.each([
     ['all layers adapted, computed again', /_proj$/, Number.POSITIVE_INFINITY, 1.25],
     ['all layers adapted, one computed again', /_proj$/, 1, 1.25],
@@ -130,12 +136,17 @@ describe.each([
 });
 
 // Engines with raw kernels refuse these models.
-describe.each([
-  ['bfloat16', 'small'],
-  ['float32', 'small'],
-  ['bfloat16', 'wide heads'],
-  ['float32', 'wide heads'],
-] as const)('a pass of Gemma 4 with fused kernels in %s, %s', (precision, kind) => {
+describe.each(
+  usualCases(
+    [
+      ['bfloat16', 'small'],
+      ['float32', 'wide heads'],
+      ['float32', 'small'],
+      ['bfloat16', 'wide heads'],
+    ] as const,
+    2,
+  ),
+)('a pass of Gemma 4 with fused kernels in %s, %s', (precision, kind) => {
   test.each([
     ['all layers adapted, computed again', /_proj$/, Number.POSITIVE_INFINITY, 1.35],
     ['all layers adapted', /_proj$/, 0, 1.25],
@@ -149,11 +160,16 @@ describe.each([
   );
 });
 
-describe.each([
-  ['fused', 'bfloat16'],
-  ['fused', 'float32'],
-  ['raw', 'bfloat16'],
-] as const)('a pass of a mixture of experts with %s kernels in %s', (kernels, precision) => {
+describe.each(
+  usualCases(
+    [
+      ['fused', 'bfloat16'],
+      ['fused', 'float32'],
+      ['raw', 'bfloat16'],
+    ] as const,
+    1,
+  ),
+)('a pass of a mixture of experts with %s kernels in %s', (kernels, precision) => {
   test.each([
     ['all layers adapted, computed again', /_proj$|_gate$/, Number.POSITIVE_INFINITY, 1.4],
     ['all layers adapted', /_proj$|_gate$/, 0, 1.35],

@@ -15,6 +15,7 @@ import {
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { usualCases } from '../../../test/usual-cases.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { publishCheckpoint } from './publish-checkpoint.js';
@@ -110,6 +111,20 @@ function storyOf(events: NewJobEvent[]): unknown[] {
 
 const EVERY_OTHER = { split: 0.2 };
 const PROMPTS: SampleSettings['prompts'] = ['count to 3', [{ role: 'user', content: 'count to 4' }]];
+const STOPPED_EARLY = aJob({
+  samples: { prompts: PROMPTS, max_tokens: 3 },
+  validation: EVERY_OTHER,
+  training: {
+    epochs: 20,
+    learning_rate: 0.5,
+    lr_scheduler: 'constant',
+    warmup_ratio: 0,
+    eval_every_steps: 1,
+    early_stopping: { patience: 3, min_delta: 0 },
+    checkpoint_every_steps: 4,
+  },
+});
+
 const SPECS: [string, JobSpec][] = [
   [
     'dropout, accumulation, LoRA+, weight decay, a cosine, evaluations, samples',
@@ -118,29 +133,6 @@ const SPECS: [string, JobSpec][] = [
       lora: { dropout: 0.2, lora_plus_ratio: 4 },
       validation: EVERY_OTHER,
       training: { epochs: 3, eval_every_steps: 2, checkpoint_every_steps: 3, weight_decay: 0.1, warmup_ratio: 0.3 },
-    }),
-  ],
-  [
-    'the best state published, after early stopping, samples',
-    aJob({
-      samples: { prompts: PROMPTS, max_tokens: 3 },
-      validation: EVERY_OTHER,
-      training: {
-        epochs: 20,
-        learning_rate: 0.5,
-        lr_scheduler: 'constant',
-        warmup_ratio: 0,
-        eval_every_steps: 1,
-        early_stopping: { patience: 3, min_delta: 0 },
-        checkpoint_every_steps: 4,
-      },
-    }),
-  ],
-  [
-    'moments in 8 bits',
-    aJob({
-      samples: { prompts: PROMPTS, every_steps: 2, max_tokens: 5 },
-      training: { epochs: 3, optimizer: 'adamw_8bit', checkpoint_every_steps: 3 },
     }),
   ],
   [
@@ -155,9 +147,17 @@ const SPECS: [string, JobSpec][] = [
       },
     }),
   ],
+  ['the best state published, after early stopping, samples', STOPPED_EARLY],
+  [
+    'moments in 8 bits',
+    aJob({
+      samples: { prompts: PROMPTS, every_steps: 2, max_tokens: 5 },
+      training: { epochs: 3, optimizer: 'adamw_8bit', checkpoint_every_steps: 3 },
+    }),
+  ],
 ];
 
-describe.each(SPECS)('%s', (_, spec) => {
+describe.each(usualCases(SPECS, 2))('%s', (_, spec) => {
   let whole: Attempt;
   beforeAll(async () => {
     whole = await attempt(spec, { checkpointFolder: newFolder() });
@@ -234,7 +234,7 @@ test('paused it stops after a step and never within an evaluation, and keeps its
 });
 
 test('early stopping ends at the evaluation that the losses ask for, and publishes the best state', async () => {
-  const [, spec] = SPECS[1]!;
+  const spec = STOPPED_EARLY;
   const checkpointFolder = newFolder();
   const { outcome, events, outputFolder } = await attempt(spec, { checkpointFolder });
   const losses = events.flatMap((one) =>
@@ -259,7 +259,7 @@ test('early stopping ends at the evaluation that the losses ask for, and publish
 });
 
 test('a training that early stopping would end after its last planned step has not stopped early', async () => {
-  const [, spec] = SPECS[1]!;
+  const spec = STOPPED_EARLY;
   const stopped = await attempt(spec, { checkpointFolder: newFolder() });
   const { steps } = stopped.outcome!.result;
   const planned = { ...spec, training: { ...spec.training, max_steps: steps } };
@@ -270,7 +270,7 @@ test('a training that early stopping would end after its last planned step has n
 });
 
 test('the last state is published where the job asks for it, though an earlier one was better', async () => {
-  const [, spec] = SPECS[1]!;
+  const spec = STOPPED_EARLY;
   const last = { ...spec, training: { ...spec.training, publish: 'last' as const } };
   const { outcome } = await attempt(last, { checkpointFolder: newFolder() });
   expect(outcome!.result.adapter_step).toBe(outcome!.result.steps);

@@ -7,6 +7,7 @@ import { type Dataset, type JobRequest, JobSpec, objectiveOf, type PreferenceMet
 import { openExampleStore } from '@lorasmith/planning';
 import { Value } from 'typebox/value';
 import { expect, test } from 'vitest';
+import { usualCases } from '../../../../../test/usual-cases.js';
 import { writeRows } from '../../../test/a-job.js';
 import { train } from '../../train.js';
 
@@ -40,7 +41,7 @@ const EXAMPLES: Example[] = [
 ];
 
 // Each takes a minute: continuous integration alone trains the second.
-test.each(process.env.ALL_CASES === '1' ? EXAMPLES : EXAMPLES.slice(0, 1))(
+test.each(usualCases(EXAMPLES, 1))(
   'the job of examples/preferences on $name makes the demo model prefer one form of dates',
   async (example) => {
     if (!existsSync(join(MODEL, 'config.json'))) throw new Error(`${MODEL} is missing: npm run setup makes it.`);
