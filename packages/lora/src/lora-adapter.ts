@@ -1,12 +1,12 @@
-import type { LinearGroup, ModelAdapter } from '@lorasmith/models';
+import type { GroupModule, LinearGroup, ModelAdapter } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { concat, dispose, keep, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { LoraGroup } from './lora-group.js';
 
-/** A layer to adapt. */
+/** A layer to adapt, or all experts of one. */
 export interface LoraTarget {
-  /** The layer's full name. */
+  /** The layer's full name, or that of the parameter with the weights of the experts. */
   name: string;
   rank: number;
   /** The weight update is `scale · B A`. */
@@ -24,7 +24,7 @@ export interface LoraOptions {
 interface AdaptedGroup {
   group: LinearGroup;
   lora: LoraGroup;
-  modules: (LoraTarget & { outFeatures: number })[];
+  modules: (LoraTarget & GroupModule)[];
 }
 
 /**
@@ -62,9 +62,9 @@ export class LoraAdapter implements ModelAdapter {
     return this.#parameters.size;
   }
 
-  /** Names of the adapted layers. */
+  /** Names of the adapted layers, and of the parameters of adapted experts. */
   get modules(): string[] {
-    return this.#adapted.flatMap(({ modules }) => modules.map(({ name }) => name));
+    return [...new Set(this.#adapted.flatMap(({ modules }) => modules.map(({ name }) => name)))];
   }
 
   /** Replaces all parameters; the adapter takes ownership of the tensor. */
@@ -156,23 +156,24 @@ export class LoraAdapter implements ModelAdapter {
 function adaptedGroups(groups: readonly LinearGroup[], options: LoraOptions): AdaptedGroup[] {
   const targets = new Map(options.targets.map((target) => [target.name, target]));
   for (const target of options.targets) checkInitial(target, options.initial);
+  const missing = new Set(targets.keys());
   const adapted: AdaptedGroup[] = [];
   let offset = 0;
   for (const group of groups) {
     let firstRow = 0;
     const modules: (AdaptedGroup['modules'][number] & { firstRow: number })[] = [];
-    for (const { name, outFeatures } of group.modules) {
-      const target = targets.get(name);
-      if (target !== undefined) modules.push({ ...target, outFeatures, firstRow });
-      targets.delete(name);
-      firstRow += outFeatures;
+    for (const module of group.modules) {
+      const target = targets.get(module.name);
+      if (target !== undefined) modules.push({ ...target, ...module, firstRow });
+      missing.delete(module.name);
+      firstRow += module.outFeatures;
     }
     if (modules.length === 0) continue;
     const lora = new LoraGroup(group, modules, { dropout: options.dropout, index: adapted.length, offset });
     offset += lora.parameterCount;
     adapted.push({ group, lora, modules });
   }
-  if (targets.size > 0) throw new Error(`the model has no layers ${[...targets.keys()].join(', ')}`);
+  if (missing.size > 0) throw new Error(`the model has no layers ${[...missing].join(', ')}`);
   if (adapted.length === 0) throw new Error('no layer to adapt');
   return adapted;
 }
@@ -189,11 +190,15 @@ function checkInitial({ name, rank, scale }: LoraTarget, initial: PeftAdapter | 
 function initialParameters(adapted: readonly AdaptedGroup[], options: LoraOptions): Float32Array {
   const pieces: Float32Array[] = [];
   for (const { group, modules } of adapted) {
-    for (const { name, rank } of modules) {
-      pieces.push(options.initial?.modules.get(name)?.a ?? initialA(rank, group.linear.inFeatures, options.seed, name));
+    const { inFeatures } = group.linear;
+    for (const { name, rank, expert } of modules) {
+      const given = ofExpert(options.initial?.modules.get(name)?.a, expert);
+      const label = expert === undefined ? name : `${name}.${expert.index}`;
+      pieces.push(given ?? initialA(rank, inFeatures, options.seed, label));
     }
-    for (const { name, rank, outFeatures } of modules) {
-      pieces.push(options.initial?.modules.get(name)?.b ?? new Float32Array(outFeatures * rank));
+    for (const { name, rank, outFeatures, expert } of modules) {
+      const given = ofExpert(options.initial?.modules.get(name)?.b, expert);
+      pieces.push(given ?? new Float32Array(outFeatures * rank));
     }
   }
   const all = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
@@ -203,6 +208,13 @@ function initialParameters(adapted: readonly AdaptedGroup[], options: LoraOption
     offset += piece.length;
   }
   return all;
+}
+
+/** The part of an expert in the numbers of all; all of them for a linear layer. */
+function ofExpert(numbers: Float32Array | undefined, expert: GroupModule['expert']): Float32Array | undefined {
+  if (numbers === undefined || expert === undefined) return numbers;
+  const size = numbers.length / expert.count;
+  return numbers.subarray(expert.index * size, (expert.index + 1) * size);
 }
 
 /**
@@ -228,9 +240,28 @@ function matrices(adapted: readonly AdaptedGroup[], vector: Float32Array): Map<s
   for (const { group, modules } of adapted) {
     const inFeatures = group.linear.inFeatures;
     const a = modules.map(({ rank }) => take(rank * inFeatures));
-    for (const [i, { name, rank, scale, outFeatures }] of modules.entries()) {
-      found.set(name, { a: a[i]!, b: take(outFeatures * rank), rank, scale, inFeatures, outFeatures });
+    for (const [i, { name, rank, scale, outFeatures, expert }] of modules.entries()) {
+      const own = { a: a[i]!, b: take(outFeatures * rank), rank, scale, inFeatures, outFeatures };
+      if (expert === undefined) found.set(name, own);
+      else found.set(name, withExpert(found.get(name), own, expert));
     }
   }
   return found;
+}
+
+/** The matrices of all experts with those of one set. @param others of the experts before it */
+function withExpert(
+  others: PeftModule | undefined,
+  own: PeftModule,
+  { index, count }: NonNullable<GroupModule['expert']>,
+): PeftModule {
+  const all = others ?? {
+    ...own,
+    a: new Float32Array(count * own.a.length),
+    b: new Float32Array(count * own.b.length),
+    experts: count,
+  };
+  all.a.set(own.a, index * own.a.length);
+  all.b.set(own.b, index * own.b.length);
+  return all;
 }

@@ -1,4 +1,14 @@
-import { concat, dispose, kernelsFor, replaceRows, rowsOf, scope, type Tensor } from '@lorasmith/tensor';
+import {
+  concat,
+  dispose,
+  kernelsFor,
+  type RowSections,
+  replaceRows,
+  rowsOf,
+  scope,
+  type Tensor,
+} from '@lorasmith/tensor';
+import type { ExpertGroups } from './frozen-experts.js';
 import type { LinearGroup } from './frozen-linear.js';
 import type { ActingAdapter, DropoutSeed, GroupAdapter, LowRankAdapter, Saved, TokenRange } from './pass.js';
 
@@ -48,6 +58,72 @@ function actingAt(group: LinearGroup, adapters: readonly ActingAdapter[], count:
 }
 
 /**
+ * The adapters that act at experts, on rows that are sorted by expert and then by token: an adapter's tokens are neighbours within
+ * each expert.
+ */
+function actingAtExperts(
+  { groups }: ExpertGroups,
+  { sections: { offsets }, tokens }: SortedRows,
+  adapters: readonly ActingAdapter[],
+): Acting {
+  const lowRank: LowRankHere[] = [];
+  const others: ActingHere[] = [];
+  for (const [expert, group] of groups.entries()) {
+    const [first, end] = [offsets[expert]!, offsets[expert + 1]!];
+    let next = first;
+    for (const { adapter, tokens: own, dropoutSeed = null } of adapters) {
+      const [firstToken, endToken] = own === undefined ? [0, Infinity] : [own.first, own.first + own.count];
+      while (next < end && tokens[next]! < firstToken) next++;
+      const begin = next;
+      while (next < end && tokens[next]! < endToken) next++;
+      const here = next === begin ? null : adapter.at(group);
+      if (here === null) continue;
+      const one = { adapter: here, tokens: { first: begin, count: next - begin }, dropoutSeed };
+      if (here.lowRank === undefined) others.push(one);
+      else lowRank.push({ ...one, lowRank: here.lowRank });
+    }
+  }
+  return { lowRank, others, alone: null };
+}
+
+/** Rows of tokens that are sorted by expert, then by token. */
+export interface SortedRows {
+  sections: RowSections;
+  /** `[rows]`: the token of each */
+  tokens: Int32Array;
+}
+
+/**
+ * Experts with the adapters that act at them, as {@link linearForward}.
+ * @param x `[rows, in]`; taken over
+ */
+export function expertsForward(
+  experts: ExpertGroups,
+  x: Tensor,
+  rows: SortedRows,
+  adapters: readonly ActingAdapter[],
+  recording: Recording,
+): { output: Tensor; saved: SavedLinear | null } {
+  const base = () => experts.experts.forward(x, rows.sections);
+  return adaptedForward(base, x, actingAtExperts(experts, rows, adapters), recording);
+}
+
+/** Gradient of {@link expertsForward}, as {@link linearBackward}. */
+export function expertsBackward(
+  experts: ExpertGroups,
+  gradient: Tensor,
+  saved: SavedLinear,
+  rows: SortedRows,
+  adapters: readonly ActingAdapter[],
+  wantInputGradient: boolean,
+  inputAgain: () => Tensor,
+): Tensor | null {
+  const base = () => experts.experts.backwardInput(gradient, rows.sections);
+  const acting = actingAtExperts(experts, rows, adapters);
+  return adaptedBackward(base, gradient, saved, acting, wantInputGradient, inputAgain);
+}
+
+/**
  * A linear group with the adapters that act at it: one product with the base for all tokens, then each adapter on its own.
  * @param x `[tokens, in]`; taken over
  * @returns output `[tokens, out]`; saved is null where nothing is recorded
@@ -58,25 +134,33 @@ export function linearForward(
   adapters: readonly ActingAdapter[],
   recording: Recording,
 ): { output: Tensor; saved: SavedLinear | null } {
+  return adaptedForward(() => group.linear.forward(x), x, actingAt(group, adapters, x.shape[0]!), recording);
+}
+
+/** @param base makes the output of the frozen layers */
+function adaptedForward(
+  base: () => Tensor,
+  x: Tensor,
+  { lowRank, others, alone }: Acting,
+  recording: Recording,
+): { output: Tensor; saved: SavedLinear | null } {
   const record = recording !== 'none';
-  const { lowRank, others, alone } = actingAt(group, adapters, x.shape[0]!);
   if (alone !== null) {
-    const base = () => group.linear.forward(x);
     const { output, saved } = alone.adapter.forward(x, base, { record, dropoutSeed: alone.dropoutSeed });
     return { output, saved: record ? { lowRank: null, others: [saved] } : null };
   }
   const result = scope(() => {
     const saved: { lowRank: SavedLowRank | null; others: Saved[] } = { lowRank: null, others: [] };
-    let output = group.linear.forward(x);
+    let output = base();
     if (lowRank.length > 0) {
       const adapted = kernelsFor(x.dtype).loraForward(output, x, partsOf(lowRank));
       output = adapted.output;
       if (record) saved.lowRank = { x: recording === 'all' ? ownRows(x, lowRank) : null, low: adapted.low };
     }
     if (others.length > 0) {
-      output = replaceRows(output, rangesOf(others), (base, index) => {
+      output = replaceRows(output, rangesOf(others), (ofFrozen, index) => {
         const { adapter, tokens, dropoutSeed } = others[index]!;
-        const own = adapter.forward(rowsOf(x, tokens), () => base, { record, dropoutSeed });
+        const own = adapter.forward(rowsOf(x, tokens), () => ofFrozen, { record, dropoutSeed });
         if (record) saved.others.push(own.saved);
         return own.output;
       });
@@ -101,13 +185,25 @@ export function linearBackward(
   wantInputGradient: boolean,
   inputAgain: (() => Tensor) | null = null,
 ): Tensor | null {
-  const { lowRank, others, alone } = actingAt(group, adapters, gradient.shape[0]!);
+  const base = () => group.linear.backwardInput(gradient);
+  const acting = actingAt(group, adapters, gradient.shape[0]!);
+  return adaptedBackward(base, gradient, saved, acting, wantInputGradient, inputAgain);
+}
+
+/** @param base makes the gradient by the input of the frozen layers */
+function adaptedBackward(
+  base: () => Tensor,
+  gradient: Tensor,
+  saved: SavedLinear,
+  { lowRank, others, alone }: Acting,
+  wantInputGradient: boolean,
+  inputAgain: (() => Tensor) | null,
+): Tensor | null {
   const byInput = scope(() => {
     if (alone !== null) {
-      const base = () => group.linear.backwardInput(gradient);
       return alone.adapter.backward(gradient, base, saved.others[0]!, wantInputGradient);
     }
-    let result = wantInputGradient ? group.linear.backwardInput(gradient) : null;
+    let result = wantInputGradient ? base() : null;
     if (saved.lowRank !== null) {
       const { low } = saved.lowRank;
       const x = saved.lowRank.x ?? ownRows(inputAgain!(), lowRank);
@@ -116,12 +212,12 @@ export function linearBackward(
       for (const [index, own] of byParameters.entries()) lowRank[index]!.lowRank.addGradient(own);
       result = byInput;
     }
-    const backward = (base: Tensor | null, index: number) => {
+    const backward = (ofFrozen: Tensor | null, index: number) => {
       const { adapter, tokens } = others[index]!;
-      return adapter.backward(rowsOf(gradient, tokens), () => base!, saved.others[index]!, wantInputGradient);
+      return adapter.backward(rowsOf(gradient, tokens), () => ofFrozen!, saved.others[index]!, wantInputGradient);
     };
     if (result === null) for (const index of others.keys()) backward(null, index);
-    else if (others.length > 0) result = replaceRows(result, rangesOf(others), (base, i) => backward(base, i)!);
+    else if (others.length > 0) result = replaceRows(result, rangesOf(others), (own, i) => backward(own, i)!);
     return result;
   });
   dispose([gradient, saved]);

@@ -1,9 +1,23 @@
-import { dispose, type FloatDType, kernelsFor, type RowSections, type Tensor } from '@lorasmith/tensor';
+import {
+  dispose,
+  type FloatDType,
+  kernelsFor,
+  matMul,
+  type RowSections,
+  reshape,
+  scope,
+  slice,
+  type Tensor,
+} from '@lorasmith/tensor';
+import type { FrozenLinear, LinearGroup } from './frozen-linear.js';
 
 /** `y = x Wᵀ` with a frozen W `[out, in]` of each expert. Rows are sorted by expert. */
 export interface FrozenExperts {
   /** The type of x and y; how the weights are stored is the business of the experts alone. */
   readonly computeDtype: FloatDType;
+  readonly count: number;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
   /**
    * @param x `[rows, in]`
    * @param sections the rows of each expert
@@ -15,6 +29,8 @@ export interface FrozenExperts {
    * @returns `[rows, in]` of the loss by x
    */
   backwardInput(gradient: Tensor, sections: RowSections): Tensor;
+  /** Rows of an expert's W as they are computed with, `[count, in]`. The caller frees them. */
+  weightRows(expert: number, first: number, count: number): Tensor;
   /** Frees the weights. */
   dispose(): void;
 }
@@ -22,11 +38,15 @@ export interface FrozenExperts {
 /** Frozen experts whose weights are stored in the dtype that they compute in. */
 export class DenseExperts implements FrozenExperts {
   readonly computeDtype: FloatDType;
+  readonly count: number;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
   readonly #weights: Tensor;
 
   /** @param weights `[experts, out, in]`; taken over */
   constructor(weights: Tensor) {
     this.computeDtype = weights.dtype as FloatDType;
+    [this.count, this.outFeatures, this.inFeatures] = weights.shape as [number, number, number];
     this.#weights = weights;
   }
 
@@ -38,7 +58,72 @@ export class DenseExperts implements FrozenExperts {
     return kernelsFor(gradient.dtype).groupedProduct(gradient, this.#weights, sections, false);
   }
 
+  weightRows(expert: number, first: number, count: number): Tensor {
+    return scope(() => {
+      return reshape(slice(this.#weights, [expert, first, 0], [1, count, -1]), [count, this.inFeatures]);
+    });
+  }
+
   dispose(): void {
     dispose(this.#weights);
+  }
+}
+
+/** Experts that adapters act at: each is a group of its own, of one layer with the name of the parameter. */
+export interface ExpertGroups {
+  readonly experts: FrozenExperts;
+  readonly groups: readonly LinearGroup[];
+}
+
+/** @param name of the parameter in PEFT, for instance `model.layers.0.mlp.experts.down_proj` */
+export function expertGroups(name: string, experts: FrozenExperts): ExpertGroups {
+  const { count, outFeatures } = experts;
+  const groups = Array.from({ length: count }, (_, index): LinearGroup => {
+    return { modules: [{ name, outFeatures, expert: { index, count } }], linear: new OneExpert(experts, index) };
+  });
+  return { experts, groups };
+}
+
+/** One of several experts as a linear layer. It does not own the weights. */
+class OneExpert implements FrozenLinear {
+  readonly computeDtype: FloatDType;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  readonly #experts: FrozenExperts;
+  readonly #expert: number;
+
+  constructor(experts: FrozenExperts, expert: number) {
+    this.computeDtype = experts.computeDtype;
+    this.inFeatures = experts.inFeatures;
+    this.outFeatures = experts.outFeatures;
+    this.#experts = experts;
+    this.#expert = expert;
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.#multiplied(x, true);
+  }
+
+  backwardInput(gradient: Tensor): Tensor {
+    return this.#multiplied(gradient, false);
+  }
+
+  #multiplied(x: Tensor, transposeB: boolean): Tensor {
+    const weight = this.weightRows(0, this.outFeatures);
+    const product = matMul(x, weight, { transposeB });
+    weight.dispose();
+    return product;
+  }
+
+  weightRows(first: number, count: number): Tensor {
+    return this.#experts.weightRows(this.#expert, first, count);
+  }
+
+  biasRows(): null {
+    return null;
+  }
+
+  dispose(): void {
+    this.#experts.dispose();
   }
 }

@@ -74,9 +74,20 @@ export function plusBias(product: Tensor, bias: Tensor | null): Tensor {
   return output;
 }
 
+/** A layer of a group. */
+export interface GroupModule {
+  readonly name: string;
+  readonly outFeatures: number;
+  /**
+   * Its place among the experts of a layer: the name is then that of the parameter with the weights of all of them. @defaultValue it is
+   * a linear layer
+   */
+  readonly expert?: { readonly index: number; readonly count: number } | undefined;
+}
+
 /** Linear layers with the same input, computed as one product: their rows of W lie one below the other. */
 export interface LinearGroup {
   /** The layers of the group, in the order of their rows. */
-  readonly modules: readonly { readonly name: string; readonly outFeatures: number }[];
+  readonly modules: readonly GroupModule[];
   readonly linear: FrozenLinear;
 }

@@ -5,7 +5,7 @@ export { batchAttention } from './decoder/attention.js';
 export { Decoder, type TokenStream } from './decoder/decoder.js';
 export { loadDecoder } from './decoder/load-decoder.js';
 export { OutputHead, type OutputHeadSettings } from './decoder/output-head.js';
-export { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
+export { DenseLinear, type FrozenLinear, type GroupModule, type LinearGroup } from './frozen-linear.js';
 export { cacheBytes } from './generation/cached-pass.js';
 export { type GenerateOptions, generateTexts } from './generation/generate-texts.js';
 export { Generation, type GenerationOptions } from './generation/generation.js';

@@ -1,5 +1,6 @@
 import {
   type DecoderArchitecture,
+  EXPERT_PARAMETERS,
   expertsOf,
   expertTensors,
   hasLinearAttention,
@@ -10,7 +11,7 @@ import {
   tensorName,
 } from '@lorasmith/model-folder';
 import { add, constant, dispose, type FloatDType, fill, reshape, scope, type Tensor } from '@lorasmith/tensor';
-import { DenseExperts } from '../frozen-experts.js';
+import { DenseExperts, expertGroups } from '../frozen-experts.js';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Block } from './block.js';
 import { Decoder } from './decoder.js';
@@ -89,7 +90,7 @@ async function loadSparseMlp(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<SparseMlp> {
-  const { hiddenSize } = architecture;
+  const { hiddenSize, names } = architecture;
   const experts = expertsOf(architecture, index)!;
   const { count, intermediateSize } = experts;
   const tensors = expertTensors(architecture, index);
@@ -105,7 +106,15 @@ async function loadSparseMlp(
     joined(tensors.down, hiddenSize, intermediateSize),
     experts.shared === null ? null : loadSharedExpert(source, architecture, index),
   ]);
-  const weights = { router, correction, gateUp: new DenseExperts(gateUp), down: new DenseExperts(down), shared };
+  const within = (part: string) => `${names.layers}.${index}.${names.experts!.experts}.${part}`;
+  const [nameOfGateUp, nameOfDown] = EXPERT_PARAMETERS.map(within) as [string, string];
+  const weights = {
+    router,
+    correction,
+    gateUp: expertGroups(nameOfGateUp, new DenseExperts(gateUp)),
+    down: expertGroups(nameOfDown, new DenseExperts(down)),
+    shared,
+  };
   return new SparseMlp(experts, architecture.mlp, weights);
 }
 

@@ -12,7 +12,7 @@ import {
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { DenseExperts } from '../frozen-experts.js';
+import { DenseExperts, expertGroups } from '../frozen-experts.js';
 import { DenseLinear, type LinearGroup } from '../frozen-linear.js';
 import type { BlockContext } from './block.js';
 import { FeedForward } from './feed-forward.js';
@@ -126,8 +126,8 @@ function sparseMlp(settings: Settings): SparseMlp {
   return new SparseMlp(settings, MLP, {
     correction: null,
     router: tensorOf(own.router, [count, HIDDEN]),
-    gateUp: new DenseExperts(tensorOf(own.gateUp, [count, 2 * INTERMEDIATE, HIDDEN])),
-    down: new DenseExperts(tensorOf(own.down, [count, HIDDEN, INTERMEDIATE])),
+    gateUp: expertGroups('gate_up_proj', new DenseExperts(tensorOf(own.gateUp, [count, 2 * INTERMEDIATE, HIDDEN]))),
+    down: expertGroups('down_proj', new DenseExperts(tensorOf(own.down, [count, HIDDEN, INTERMEDIATE]))),
     shared: settings.isShared ? shared : null,
   });
 }

@@ -16,8 +16,10 @@ import {
   tensorOf,
   toFloat32Array,
 } from '@lorasmith/tensor';
-import type { FrozenExperts } from '../frozen-experts.js';
+import { expertsBackward, expertsForward, type SavedLinear, type SortedRows } from '../adapted-linear.js';
+import type { ExpertGroups } from '../frozen-experts.js';
 import type { LinearGroup } from '../frozen-linear.js';
+import { isTrained } from '../pass.js';
 import type { BlockContext, Sublayer } from './block.js';
 import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
 import type { Routing } from './routing.js';
@@ -31,9 +33,9 @@ export interface SparseMlpWeights {
   /** `[experts]`, of a router that scores by sigmoid; null: it scores by softmax */
   correction: Float32Array | null;
   /** hidden → 2 × intermediate: gate, then up */
-  gateUp: FrozenExperts;
+  gateUp: ExpertGroups;
   /** intermediate → hidden */
-  down: FrozenExperts;
+  down: ExpertGroups;
   /** null: there is none */
   shared: SharedExpert | null;
 }
@@ -52,8 +54,10 @@ type Routed = {
 
 type SavedSparseMlp = {
   routed: Routed;
+  gateUp: SavedLinear;
   /** `[rows, 2 × intermediate]` */
   gateUpOutput: Tensor;
+  down: SavedLinear;
   shared: SavedSharedExpert | null;
 };
 
@@ -68,47 +72,47 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
   readonly #rule: RoutingRule;
   readonly #mlp: DecoderArchitecture['mlp'];
   readonly #weights: SparseMlpWeights;
+  readonly groups: readonly LinearGroup[];
 
   constructor(settings: RoutingSettings, mlp: DecoderArchitecture['mlp'], weights: SparseMlpWeights) {
     this.#settings = settings;
     this.#rule = routingRuleOf(settings, weights.correction);
     this.#mlp = mlp;
     this.#weights = weights;
-  }
-
-  get groups(): readonly LinearGroup[] {
-    return this.#weights.shared?.groups ?? [];
+    this.groups = [...weights.gateUp.groups, ...weights.down.groups, ...(weights.shared?.groups ?? [])];
   }
 
   get computeDtype(): FloatDType {
-    return this.#weights.gateUp.computeDtype;
+    return this.#weights.gateUp.experts.computeDtype;
   }
 
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedSparseMlp | null } {
-    const { gateUp, down, shared } = this.#weights;
-    const { gatheredSum } = kernelsFor(x.dtype);
+    const { adapters, record } = context;
+    const recording = record ? 'without-input' : 'none';
+    const { shared } = this.#weights;
     const routed = this.#route(x);
-    const { tokens, places, sections, weights } = routed;
-    const sparse = scope(() => {
-      const rows = gather(x, tokens); // [rows, hidden]
-      const gateUpOutput = gateUp.forward(rows, sections); // [rows, 2 x intermediate]
-      dispose(rows);
-      const activated = mlpActivation(gateUpOutput, this.#mlp); // [rows, intermediate]
-      // Weighted before the last product, so that the gradient by a weight needs no output of an expert.
-      const weighted = weightedRows(activated, weights);
-      dispose(activated);
-      const outputs = down.forward(weighted, sections); // [rows, hidden]
-      return { output: gatheredSum(outputs, places, this.#settings.perToken), gateUpOutput };
-    });
+    const rows = sortedRows(routed);
+    const gateUp = expertsForward(this.#weights.gateUp, gather(x, routed.tokens), rows, adapters, recording); // [rows, 2 x intermediate]
+    // Weighted before the last product, so that the gradient by a weight needs no output of an expert.
+    const weighted = this.#weighted(gateUp.output, routed); // [rows, intermediate]
+    const down = expertsForward(this.#weights.down, weighted, rows, adapters, recording); // [rows, hidden]
+    const summed = kernelsFor(down.output.dtype).gatheredSum(down.output, routed.places, this.#settings.perToken);
+    dispose(down.output);
     const ofShared = shared?.forward(alias(x), context) ?? null;
     dispose(x);
-    const output = ofShared === null ? sparse.output : add(sparse.output, ofShared.output);
-    if (ofShared !== null) dispose([sparse.output, ofShared.output]);
-    if (context.record) {
-      return { output, saved: { routed, gateUpOutput: sparse.gateUpOutput, shared: ofShared?.saved ?? null } };
+    const output = ofShared === null ? summed : add(summed, ofShared.output);
+    if (ofShared !== null) dispose([summed, ofShared.output]);
+    if (gateUp.saved === null || down.saved === null) {
+      dispose([routed, gateUp.output]);
+      return { output, saved: null };
     }
-    dispose([routed, sparse.gateUpOutput]);
-    return { output, saved: null };
+    const saved = { routed, gateUp: gateUp.saved, gateUpOutput: gateUp.output, down: down.saved };
+    return { output, saved: { ...saved, shared: ofShared?.saved ?? null } };
+  }
+
+  /** The activated rows times their weights. */
+  #weighted(gateUpOutput: Tensor, { weights }: Routed): Tensor {
+    return scope(() => weightedRows(mlpActivation(gateUpOutput, this.#mlp), weights));
   }
 
   /** Reads the router's logits, in float32: the host decides which rows there are. */
@@ -127,7 +131,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
 
   backward(
     gradient: Tensor,
-    { routed, gateUpOutput, shared }: SavedSparseMlp,
+    { shared, ...saved }: SavedSparseMlp,
     context: BlockContext,
     wantInputGradient: boolean,
     inputAgain: () => Tensor,
@@ -136,44 +140,84 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       shared === null
         ? null
         : this.#weights.shared!.backward(alias(gradient), shared, context, wantInputGradient, inputAgain);
-    const byInput = wantInputGradient ? this.#gradientByInput(gradient, routed, gateUpOutput, byShared) : null;
-    dispose([gradient, routed, gateUpOutput, byShared]);
+    const byExperts = this.#expertsBackward(gradient, saved, context, wantInputGradient, inputAgain);
+    const byInput =
+      byExperts === null
+        ? null
+        : scope(() => {
+            const ofShared = byShared === null ? [] : [byShared];
+            const parts = [byExperts.throughExperts, ...ofShared].map((part) => cast(part, 'float32'));
+            return cast(parts.reduce(add, byExperts.throughRouter), gradient.dtype);
+          });
+    dispose([gradient, byShared, byExperts]);
     return byInput;
   }
 
-  /** The gradient by x: through the experts, through the router, and what came through the shared expert. */
-  #gradientByInput(gradient: Tensor, routed: Routed, gateUpOutput: Tensor, byShared: Tensor | null): Tensor {
-    const { gateUp, down, router } = this.#weights;
-    const { routing, tokens, places, sections, weights } = routed;
+  /**
+   * Frees what was saved.
+   * @returns through the router `[tokens, hidden]` float32, and through the experts; null when they are not wanted
+   */
+  #expertsBackward(
+    gradient: Tensor,
+    { routed, gateUp, gateUpOutput, down }: Omit<SavedSparseMlp, 'shared'>,
+    { adapters }: BlockContext,
+    wantInputGradient: boolean,
+    inputAgain: () => Tensor,
+  ): { throughRouter: Tensor; throughExperts: Tensor } | null {
+    const own = this.#weights;
+    const rows = sortedRows(routed);
+    const isAdapted = (groups: readonly LinearGroup[]) => groups.some((group) => isTrained(group, adapters));
+    const wantGateUp = wantInputGradient || isAdapted(own.gateUp.groups);
+    if (!wantGateUp && !isAdapted(own.down.groups)) {
+      dispose([routed, gateUp, gateUpOutput, down]);
+      return null;
+    }
+    const weightedAgain = () => this.#weighted(gateUpOutput, routed);
+    const byOutputs = gather(gradient, routed.tokens); // [rows, hidden]
+    const byWeighted = expertsBackward(own.down, byOutputs, down, rows, adapters, wantGateUp, weightedAgain);
+    if (byWeighted === null) {
+      dispose([routed, gateUp, gateUpOutput]);
+      return null;
+    }
+    const throughRouter = wantInputGradient ? this.#routerBackward(byWeighted, gateUpOutput, routed) : null;
+    const byActivated = weightedRows(byWeighted, routed.weights);
+    dispose(byWeighted);
+    const byGateUp = mlpActivationGradient(byActivated, gateUpOutput, this.#mlp);
+    dispose([byActivated, gateUpOutput]);
+    const rowsAgain = () => scope(() => gather(inputAgain(), routed.tokens));
+    const byRows = expertsBackward(own.gateUp, byGateUp, gateUp, rows, adapters, wantInputGradient, rowsAgain); // [rows, hidden]
+    if (byRows === null || throughRouter === null) {
+      dispose(routed);
+      return null;
+    }
+    const throughExperts = kernelsFor(byRows.dtype).gatheredSum(byRows, routed.places, this.#settings.perToken);
+    dispose([byRows, routed]);
+    return { throughRouter, throughExperts };
+  }
+
+  /**
+   * Through the weights of the rows, the softmax and the router's own weight.
+   * @param byWeighted `[rows, intermediate]` by the weighted activation
+   * @returns `[tokens, hidden]` float32
+   */
+  #routerBackward(byWeighted: Tensor, gateUpOutput: Tensor, { routing }: Routed): Tensor {
+    const { count } = this.#settings;
     return scope(() => {
-      const byOutputs = gather(gradient, tokens); // [rows, hidden]
-      const byWeighted = down.backwardInput(byOutputs, sections); // [rows, intermediate]
-      dispose(byOutputs);
-      const activated = mlpActivation(gateUpOutput, this.#mlp);
-      const byWeights = rowProducts(byWeighted, activated); // [rows, 1]
-      dispose(activated);
-      const byActivated = weightedRows(byWeighted, weights);
-      dispose(byWeighted);
-      const byGateUp = mlpActivationGradient(byActivated, gateUpOutput, this.#mlp);
-      dispose(byActivated);
-      const byRows = gateUp.backwardInput(byGateUp, sections); // [rows, hidden]
-      dispose(byGateUp);
-      const throughExperts = kernelsFor(gradient.dtype).gatheredSum(byRows, places, this.#settings.perToken);
-      dispose(byRows);
+      const byWeights = rowProducts(byWeighted, mlpActivation(gateUpOutput, this.#mlp)); // [rows, 1]
       const byLogits = this.#rule.gradient(toFloat32Array(byWeights), routing);
-      const { count } = this.#settings;
-      const throughRouter = matMul(tensorOf(byLogits, [byLogits.length / count, count]), router); // [tokens, hidden] float32
-      const parts = [throughExperts, ...(byShared === null ? [] : [byShared])];
-      const sum = parts.reduce((all, part) => add(all, cast(part, 'float32')), throughRouter);
-      return cast(sum, gradient.dtype);
+      return matMul(tensorOf(byLogits, [byLogits.length / count, count]), this.#weights.router);
     });
   }
 
   dispose(): void {
     const { router, gateUp, down, shared } = this.#weights;
     router.dispose();
-    gateUp.dispose();
-    down.dispose();
+    gateUp.experts.dispose();
+    down.experts.dispose();
     shared?.dispose();
   }
+}
+
+function sortedRows({ sections, routing }: Routed): SortedRows {
+  return { sections, tokens: routing.tokens };
 }
