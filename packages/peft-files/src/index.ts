@@ -1,3 +1,4 @@
+export { fromPeftB, moduleOf, wrapperPaths } from './expert-wrappers.js';
 export { type CommonForm, commonFormBytes, cutRank, manifestLora, withScale } from './common-scale.js';
 export { checkFitsBase } from './fits-base.js';
 export type { PeftAdapter, PeftModule } from './peft-adapter.js';

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mergeModel } from '@lorasmith/export';
 import { LoraAdapter } from '@lorasmith/lora';
-import { hasTiedHead, readModelFolder } from '@lorasmith/model-folder';
+import { hasTiedHead, isExpertParameter, readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Decoder, loadDecoder } from '@lorasmith/models';
-import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
+import { fromPeftB, moduleOf, type PeftAdapter, readPeftFolder, wrapperPaths } from '@lorasmith/peft-files';
 import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
@@ -103,16 +103,18 @@ function compareGradients(
     },
   ];
   const names = new Set<string>();
-  for (const [module, { a, b }] of matrices) {
+  for (const [module, { a, b, rank, outFeatures, experts }] of matrices) {
     for (const [letter, sum] of [['A', a] as const, ['B', b] as const]) {
-      const name = `grad.base_model.model.${module}.lora_${letter}.weight`;
+      const name = `grad.base_model.model.${savedPath(module, [...matrices.keys()])}.lora_${letter}.weight`;
       names.add(name);
       const wanted = expected.get(name);
       if (wanted === undefined) throw new Error(`expected.safetensors has no ${name}`);
       const mean = sum.map((value) => value / labels);
+      const isOfExperts = letter === 'B' && experts !== undefined;
+      const data = isOfExperts ? fromPeftB(wanted.data, { experts, rank, outFeatures }) : wanted.data;
       comparisons.push({
         part: `gradient of ${module}.lora_${letter}`,
-        error: differenceByLargest(mean, wanted.data),
+        error: differenceByLargest(mean, data),
         measure: 'relative to the largest',
         tolerance: tolerances.gradient,
       });
@@ -235,4 +237,11 @@ async function compareMerged(
   } finally {
     await rm(output, { recursive: true, force: true });
   }
+}
+
+/** PEFT's path of a module in files: that of its wrapper for a parameter of experts. */
+function savedPath(module: string, modules: readonly string[]): string {
+  if (!isExpertParameter(module)) return module;
+  const ofModule = modules.filter((other) => isExpertParameter(other) && moduleOf(other) === moduleOf(module));
+  return wrapperPaths(ofModule)[ofModule.indexOf(module)]!;
 }
