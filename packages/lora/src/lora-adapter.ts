@@ -1,5 +1,5 @@
 import type { GroupModule, LinearGroup, ModelAdapter } from '@lorasmith/models';
-import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
+import { ofExpert, type PeftAdapter, type PeftModule } from '@lorasmith/peft-files';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { concat, dispose, keep, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { LoraGroup } from './lora-group.js';
@@ -192,13 +192,11 @@ function initialParameters(adapted: readonly AdaptedGroup[], options: LoraOption
   for (const { group, modules } of adapted) {
     const { inFeatures } = group.linear;
     for (const { name, rank, expert } of modules) {
-      const given = ofExpert(options.initial?.modules.get(name)?.a, expert);
       const label = expert === undefined ? name : `${name}.${expert.index}`;
-      pieces.push(given ?? initialA(rank, inFeatures, options.seed, label));
+      pieces.push(givenTo({ name, expert }, options)?.a ?? initialA(rank, inFeatures, options.seed, label));
     }
     for (const { name, rank, outFeatures, expert } of modules) {
-      const given = ofExpert(options.initial?.modules.get(name)?.b, expert);
-      pieces.push(given ?? new Float32Array(outFeatures * rank));
+      pieces.push(givenTo({ name, expert }, options)?.b ?? new Float32Array(outFeatures * rank));
     }
   }
   const all = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
@@ -210,11 +208,13 @@ function initialParameters(adapted: readonly AdaptedGroup[], options: LoraOption
   return all;
 }
 
-/** The part of an expert in the numbers of all; all of them for a linear layer. */
-function ofExpert(numbers: Float32Array | undefined, expert: GroupModule['expert']): Float32Array | undefined {
-  if (numbers === undefined || expert === undefined) return numbers;
-  const size = numbers.length / expert.count;
-  return numbers.subarray(expert.index * size, (expert.index + 1) * size);
+/** The initial matrices of a layer or of one expert; undefined without an initial adapter. */
+function givenTo(
+  { name, expert }: Pick<GroupModule, 'name' | 'expert'>,
+  { initial }: LoraOptions,
+): PeftModule | undefined {
+  const given = initial?.modules.get(name);
+  return given === undefined || expert === undefined ? given : ofExpert(given, expert.index);
 }
 
 /**

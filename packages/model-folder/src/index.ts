@@ -24,6 +24,7 @@ export { EXPERT_PARAMETERS, expertParametersOf, isExpertParameter, targetParamet
 export { isComposite } from './families/composite.js';
 export {
   type ExpertTensors,
+  expertParameters,
   expertsOf,
   expertTensors,
   hasLinearAttention,
@@ -40,7 +41,7 @@ export {
   tensorName,
 } from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
-export type { LinearLayer } from './families/family.js';
+export type { ExpertParameter, LinearLayer } from './families/family.js';
 export type { MarkedText } from './generation-marks.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
 export { JsonEnd, parsedObject } from './json-in-text.js';

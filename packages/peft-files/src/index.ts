@@ -1,7 +1,7 @@
-export { fromPeftB, moduleOf, wrapperPaths } from './expert-wrappers.js';
 export { type CommonForm, commonFormBytes, cutRank, manifestLora, withScale } from './common-scale.js';
+export { fromPeftB, moduleOf, wrapperPaths } from './expert-wrappers.js';
 export { checkFitsBase } from './fits-base.js';
-export type { PeftAdapter, PeftModule } from './peft-adapter.js';
+export { ofExpert, type PeftAdapter, type PeftModule } from './peft-adapter.js';
 export { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';
 export { perExpert, withFusedExperts } from './per-expert.js';
 export { withServedNames } from './served-names.js';

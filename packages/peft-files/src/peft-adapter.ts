@@ -18,6 +18,15 @@ export interface PeftModule {
   experts?: number | undefined;
 }
 
+/** The matrices of one expert of a parameter, in the same memory. */
+export function ofExpert({ a, b, experts, ...sizes }: PeftModule, expert: number): PeftModule {
+  const of = (all: Float32Array) => {
+    const size = all.length / experts!;
+    return all.subarray(expert * size, (expert + 1) * size);
+  };
+  return { ...sizes, a: of(a), b: of(b) };
+}
+
 /** The rank and the sizes of a module. */
 export type PeftSizes = Pick<PeftModule, 'rank' | 'inFeatures' | 'outFeatures' | 'experts'>;
 

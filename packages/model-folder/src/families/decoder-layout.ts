@@ -6,7 +6,7 @@ import type {
   LinearAttentionNames,
 } from '../architecture.js';
 import { EXPERT_PARAMETERS } from '../expert-parameters.js';
-import { type LinearLayer, linearTensors, type ModelLayout, type RequiredTensor } from './family.js';
+import { type ExpertParameter, type LinearLayer, linearTensors, type ModelLayout, type RequiredTensor } from './family.js';
 
 /** The linear layers of one decoder layer. Those with the same input are in the order in which they are stacked. */
 export interface LayerLinears {
@@ -224,6 +224,23 @@ export function expertTensors(architecture: DecoderArchitecture, index: number):
     gateUp: ofEach(GATE_UP_OF_EACH, [intermediateSize, hiddenSize]),
     down: ofEach(DOWN_OF_EACH, [hiddenSize, intermediateSize]),
   };
+}
+
+/** The parameters of the sparse layer with this index: gate and up of all experts, and down. */
+export function expertParameters(
+  architecture: DecoderArchitecture,
+  index: number,
+): [gateUp: ExpertParameter, down: ExpertParameter] {
+  const { names, hiddenSize } = architecture;
+  const { count: experts, intermediateSize } = expertsOf(architecture, index)!;
+  const { gateUp, down } = expertTensors(architecture, index);
+  const [gateUpName, downName] = EXPERT_PARAMETERS.map(
+    (part) => `${names.layers}.${index}.${names.experts!.experts}.${part}`,
+  ) as [string, string];
+  return [
+    { name: gateUpName, experts, inFeatures: hiddenSize, outFeatures: 2 * intermediateSize, tensors: gateUp },
+    { name: downName, experts, inFeatures: intermediateSize, outFeatures: hiddenSize, tensors: down },
+  ];
 }
 
 function fusedTensor({ names }: DecoderArchitecture, layer: number, part: string): string {

@@ -38,6 +38,8 @@ export interface ExpertParameter {
   inFeatures: number;
   /** The outputs of each expert. */
   outFeatures: number;
+  /** The tensors of its numbers `[experts, out, in]`, one behind the other: one tensor, or those of each expert. */
+  tensors: RequiredTensor[];
 }
 
 /** The tensors and linear layers of an architecture. */

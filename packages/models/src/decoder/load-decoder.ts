@@ -1,6 +1,7 @@
 import {
   type DecoderArchitecture,
-  EXPERT_PARAMETERS,
+  type ExpertParameter,
+  expertParameters,
   expertsOf,
   expertTensors,
   hasLinearAttention,
@@ -11,7 +12,7 @@ import {
   tensorName,
 } from '@lorasmith/model-folder';
 import { add, constant, dispose, type FloatDType, fill, reshape, scope, type Tensor } from '@lorasmith/tensor';
-import { DenseExperts, expertGroups } from '../frozen-experts.js';
+import { DenseExperts, type ExpertGroups, expertGroups } from '../frozen-experts.js';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Block } from './block.js';
 import { Decoder } from './decoder.js';
@@ -90,32 +91,25 @@ async function loadSparseMlp(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<SparseMlp> {
-  const { hiddenSize, names } = architecture;
   const experts = expertsOf(architecture, index)!;
-  const { count, intermediateSize } = experts;
   const tensors = expertTensors(architecture, index);
-  const joined = (parts: readonly { name: string }[], outFeatures: number, inFeatures: number) =>
-    source.joined(
-      parts.map(({ name }) => name),
-      [count, outFeatures, inFeatures],
-    );
+  const [ofGateUp, ofDown] = expertParameters(architecture, index);
   const [router, correction, gateUp, down, shared] = await Promise.all([
     source.router(tensors.router.name),
     tensors.correction && source.correction(tensors.correction.name),
-    joined(tensors.gateUp, 2 * intermediateSize, hiddenSize),
-    joined(tensors.down, hiddenSize, intermediateSize),
+    loadExperts(source, ofGateUp),
+    loadExperts(source, ofDown),
     experts.shared === null ? null : loadSharedExpert(source, architecture, index),
   ]);
-  const within = (part: string) => `${names.layers}.${index}.${names.experts!.experts}.${part}`;
-  const [nameOfGateUp, nameOfDown] = EXPERT_PARAMETERS.map(within) as [string, string];
-  const weights = {
-    router,
-    correction,
-    gateUp: expertGroups(nameOfGateUp, new DenseExperts(gateUp)),
-    down: expertGroups(nameOfDown, new DenseExperts(down)),
-    shared,
-  };
-  return new SparseMlp(experts, architecture.mlp, weights);
+  return new SparseMlp(experts, architecture.mlp, { router, correction, gateUp, down, shared });
+}
+
+async function loadExperts(
+  source: WeightSource,
+  { name, experts, outFeatures, inFeatures, tensors }: ExpertParameter,
+): Promise<ExpertGroups> {
+  const stored = tensors.map((tensor) => tensor.name);
+  return expertGroups(name, new DenseExperts(await source.joined(stored, [experts, outFeatures, inFeatures])));
 }
 
 async function loadSharedExpert(
