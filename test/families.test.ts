@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { Job, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
-import { readModelFolder } from '../packages/model-folder/src/index.js';
+import { type ExpertParameter, readModelFolder } from '../packages/model-folder/src/index.js';
 import { openSafetensors } from '../packages/safetensors/src/index.js';
 import { type CheckpointGate, checkpointGate } from './checkpoint-gate.js';
 import { makeDataFolder } from './data-folder.js';
@@ -24,7 +24,7 @@ const USUAL_CASES = [
   'nemotron',
   'olmo3',
   'qwen3_5',
-  'qwen3_moe',
+  'qwen3_moe-experts',
   'head-tied',
 ];
 const OTHER_CASES = [
@@ -47,7 +47,10 @@ const OTHER_CASES = [
     'seed_oss',
     'smollm3',
     'qwen3_5-text',
+    'qwen3_moe',
     'qwen3_moe-fused',
+    'qwen3_moe-experts-down',
+    'qwen3_5_moe-experts',
     'qwen2_moe',
     'qwen3_5_moe',
     'glm4_moe',
@@ -57,12 +60,18 @@ const OTHER_CASES = [
 /** A case of each newer family; the others differ from these in settings that test/fixtures/families compares with transformers. */
 const CASES = usualCases([...USUAL_CASES, ...OTHER_CASES], USUAL_CASES.length);
 const ON_HEAD = ['head', 'head-tied'];
+/** The parameters of experts that are adapted, beside all linear layers. */
+const PARAMETERS: Readonly<Record<string, readonly string[]>> = {
+  'qwen3_moe-experts': ['gate_up_proj', 'down_proj'],
+  'qwen3_moe-experts-down': ['mlp.experts.down_proj'],
+  'qwen3_5_moe-experts': ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'],
+};
 /**
  * One with several ropes and a prefix for its files, one whose layers share keys, one with norms after its branches, one with
- * linear attention, one with experts, and one with an adapter of its head.
+ * linear attention, one whose experts are adapted, and one with an adapter of its head.
  */
-const PAUSED = ['gemma3', 'gemma4', 'olmo3', 'qwen3_5', 'qwen3_moe', 'head-tied'];
-const COMPOSITES = ['gemma3', 'gemma4', 'mistral3', 'qwen3_5'];
+const PAUSED = ['gemma3', 'gemma4', 'olmo3', 'qwen3_5', 'qwen3_moe-experts', 'head-tied'];
+const COMPOSITES = ['gemma3', 'gemma4', 'mistral3', 'qwen3_5', 'qwen3_5_moe', 'qwen3_5_moe-experts'];
 const PROCESSOR_FILES = ['preprocessor_config.json', 'processor_config.json'];
 const R = 4;
 const ALPHA = 8;
@@ -77,7 +86,11 @@ const request = (base_model: string): JobRequest => ({
   base_model,
   dataset,
   validation: { split: 0.25 },
-  lora: { r: R, alpha: ALPHA, target_modules: ON_HEAD.includes(base_model) ? ['q_proj', 'lm_head'] : 'all-linear' },
+  lora: {
+    ...{ r: R, alpha: ALPHA },
+    target_modules: ON_HEAD.includes(base_model) ? ['q_proj', 'lm_head'] : 'all-linear',
+    ...(PARAMETERS[base_model] && { target_parameters: [...PARAMETERS[base_model]] }),
+  },
   training: { epochs: 8, batch_size: 4, learning_rate: 0.01, precision: 'float32', checkpoint_every_steps: 8 },
 });
 
@@ -86,7 +99,7 @@ beforeAll(async () => {
   gate = checkpointGate(path.join(folder, 'gate'));
   await makeDataFolder(path.join(folder, 'data'));
   for (const name of CASES) await writeFamilyModel(name, path.join(folder, 'models', name));
-  for (const name of COMPOSITES) {
+  for (const name of COMPOSITES.filter((composite) => CASES.includes(composite))) {
     for (const file of PROCESSOR_FILES) await writeFile(path.join(folder, 'models', name, file), `{"of": "${name}"}`);
   }
   // The specifier is computed because the file is JavaScript without declarations.
@@ -137,14 +150,21 @@ describe.each(CASES)('%s', (name) => {
       }
     }
     const matrices = await tensorsOf(path.join(adapter, 'adapter_model.safetensors'));
+    const { modules } = (await client.manifest(id)).lora;
     const updates = new Map(
-      (await client.manifest(id)).lora.modules.map((module) => {
+      modules.flatMap((module): [string, Float64Array][] => {
+        const [a, b] = ['A', 'B'].map((side) => {
+          return matrices.get(`base_model.model.${pathOf(module, modules)}.lora_${side}.weight`);
+        });
+        const parameter = became.expertParameters.get(module);
+        if (parameter !== undefined) return expertProducts(floats(a!), floats(b!), parameter);
         const { weight, transposed } = became.linears.get(module)!;
-        const [a, b] = ['A', 'B'].map((side) => matrices.get(`base_model.model.${module}.lora_${side}.weight`));
-        return [weight, productOf(a!, b!, transposed)];
+        return [[weight, productOf(floats(a!), floats(b!), transposed)]];
       }),
     );
-    expect(matrices.size).toBe(2 * updates.size);
+    expect(matrices.size).toBe(2 * modules.length);
+    const adapted = modules.filter((module) => became.expertParameters.has(module));
+    expect(new Set(adapted.map((module) => module.split('.').at(-1))).size).toBe(PARAMETERS[name]?.length ?? 0);
     for (const [tensor, { file }] of became.tensors) {
       const source = model.tensors.has(tensor) ? tensor : model.linears.get('lm_head')!.weight;
       const before = (await tensorsOf(path.join(model.path, model.tensors.get(source)!.file))).get(source)!;
@@ -193,8 +213,7 @@ async function tensorsOf(file: string): Promise<Map<string, Buffer>> {
 const floats = (bytes: Buffer) => new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 
 /** `(alpha / r) B A` in the layout of the weight. */
-function productOf(aBytes: Buffer, bBytes: Buffer, transposed: boolean): Float64Array {
-  const [a, b] = [floats(aBytes), floats(bBytes)];
+function productOf(a: Float32Array, b: Float32Array, transposed: boolean): Float64Array {
   const [width, height] = [a.length / R, b.length / R];
   const product = new Float64Array(width * height);
   for (let row = 0; row < height; row++) {
@@ -205,6 +224,36 @@ function productOf(aBytes: Buffer, bBytes: Buffer, transposed: boolean): Float64
     }
   }
   return product;
+}
+
+/** Where PEFT has the matrices of a module: those of gate_up_proj are within those of down_proj, if both are adapted. */
+function pathOf(module: string, modules: readonly string[]): string {
+  const [, experts, parameter] = /^(.*\.experts)\.(gate_up_proj|down_proj)$/.exec(module) ?? [];
+  if (experts === undefined) return module;
+  return parameter === 'gate_up_proj' && modules.includes(`${experts}.down_proj`) ? `${experts}.base_layer` : experts;
+}
+
+/**
+ * `(alpha / r) B A` of each expert, by the tensors that have its rows.
+ * @param a `[experts · r, in]` @param b `[out, r · experts]`, the expert fastest
+ */
+function expertProducts(
+  a: Float32Array,
+  b: Float32Array,
+  { experts, inFeatures, outFeatures, tensors }: ExpertParameter,
+): [string, Float64Array][] {
+  const all = new Float64Array(experts * outFeatures * inFeatures);
+  for (let expert = 0; expert < experts; expert++) {
+    const ofA = a.subarray(expert * R * inFeatures, (expert + 1) * R * inFeatures);
+    const ofB = Float32Array.from({ length: outFeatures * R }, (_, i) => b[i * experts + expert]!);
+    all.set(productOf(ofA, ofB, false), expert * outFeatures * inFeatures);
+  }
+  let next = 0;
+  return tensors.map(({ name, shape }) => {
+    const first = next;
+    next += shape.reduce((product, size) => product * size, 1);
+    return [name, all.subarray(first, next)];
+  });
 }
 
 const greatestError = (before: Float32Array, update: Float64Array, after: Float32Array) =>

@@ -188,6 +188,7 @@ export function modelOf({ LLAMA_NAMES, linearGroups }, name, shape) {
   const model = {
     ...{ path: '', name, architecture, files: [], tensors: new Map(), quantized: new Map(), baseQuantization: 'none' },
     linears: new Map(linears.map((linear) => [linear.name, linear])),
+    expertParameters: new Map(),
     modules: linears.map(({ name: module, inFeatures, outFeatures }) => {
       return { name: module, in_features: inFeatures, out_features: outFeatures };
     }),

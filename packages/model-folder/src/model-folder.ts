@@ -3,7 +3,7 @@ import { type AdaptableModule, type BaseQuantization, ProductError } from '@lora
 import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
 import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config-fields.js';
-import type { LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
+import type { ExpertParameter, LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
 import {
@@ -50,9 +50,11 @@ export interface ModelFolder {
   baseQuantization: BaseQuantization;
   /** Every linear layer, including the output head, by its full name in PEFT. */
   linears: ReadonlyMap<string, LinearLayer>;
+  /** Every parameter of experts that can be adapted, by its full name in PEFT. */
+  expertParameters: ReadonlyMap<string, ExpertParameter>;
   /** Every linear layer except the output head, as the API lists them. */
   modules: AdaptableModule[];
-  /** The parameters of experts, which only `target_parameters` selects. Empty for a model without experts. */
+  /** The parameters of experts as the API lists them, which only `target_parameters` selects. Empty for a model without experts. */
   parameters: AdaptableModule[];
   /** The output head (`lm_head`), tied or not; null for a classifier. */
   headModule: AdaptableModule | null;
@@ -86,6 +88,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const read = family.readArchitecture({ config, generation, hasTensor: (name) => tensors.has(name) });
   const architecture = read.kind === 'decoder' ? await withHeadOfFiles(read, path, tensors) : read;
   const layout = family.layout(architecture);
+  const { parameters = [] } = layout;
   const { parameterCount, dtype } = checkTensors(path, layout, tensors, scaledSettings(config) !== null);
   return {
     path,
@@ -96,8 +99,9 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     quantized: await readQuantized(path, config, tensors, layout),
     baseQuantization: 'none',
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
+    expertParameters: new Map(parameters.map((parameter) => [parameter.name, parameter])),
     modules: layout.linears.map(moduleOf),
-    parameters: (layout.parameters ?? []).map((parameter) => ({ ...moduleOf(parameter), experts: parameter.experts })),
+    parameters: parameters.map((parameter) => ({ ...moduleOf(parameter), experts: parameter.experts })),
     headModule: layout.head && moduleOf(layout.head),
     untiedByFiles: hasTiedHead(read) && !hasTiedHead(architecture),
     parameterCount,

@@ -116,6 +116,7 @@ function emptyFolder(path: string) {
     quantized: new Map(),
     baseQuantization: 'none' as const,
     linears: new Map(),
+    expertParameters: new Map(),
     parameters: [],
     weightBytes: 0,
     dtype: 'float32' as const,

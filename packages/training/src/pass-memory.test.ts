@@ -64,7 +64,7 @@ async function expectEstimated(
 ): Promise<void> {
   configureKernels(kernels);
   const decoder = await loadDecoder(folder, precision);
-  const targets = [...folder.modules, folder.headModule!]
+  const targets = [...folder.modules, ...folder.parameters, folder.headModule!]
     .filter(({ name }) => adapted.test(name))
     .map((module) => ({ ...module, rank: 8, scale: 1 }));
   const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
@@ -171,9 +171,13 @@ describe.each(
   ),
 )('a pass of a mixture of experts with %s kernels in %s', (kernels, precision) => {
   test.each([
-    ['all layers adapted, computed again', /_proj$|_gate$/, Number.POSITIVE_INFINITY, 1.4],
-    ['all layers adapted', /_proj$|_gate$/, 0, 1.35],
+    ['all layers adapted, computed again', /^(?!.*\.experts\.).*(_proj|_gate)$/, Number.POSITIVE_INFINITY, 1.4],
+    ['all layers adapted', /^(?!.*\.experts\.).*(_proj|_gate)$/, 0, 1.35],
     ['attention adapted', /[qv]_proj$/, 0, 1.35],
+    ['experts adapted', /\.experts\./, 0, 1.35],
+    ['gate and up of experts adapted', /\.experts\.gate_up_proj$/, 0, 1.35],
+    ['down of experts adapted', /\.experts\.down_proj$/, 0, 1.35],
+    ['everything adapted, computed again', /_proj$|_gate$/, Number.POSITIVE_INFINITY, 1.4],
   ] as const)(
     '%s: as many bytes as the estimate says, or a little less',
     async (_, adapted, recomputedLayers, most) => {

@@ -5,7 +5,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { ALL_LAYERS, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { writeSafetensors } from '@lorasmith/safetensors';
-import { configureKernels, engine, observeOps } from '@lorasmith/tensor';
+import { configureKernels, dispose, engine, observeOps } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { runnable } from './batches.js';
@@ -46,6 +46,28 @@ test('beside its layers, a step has few ops', async () => {
   const one = { recomputedLayers: 0, dropout: 0 };
   const [three, four] = [total(await opsOfStep(3, one)), total(await opsOfStep(4, one))];
   expect(four - 4 * (four - three)).toBeLessThanOrEqual(20);
+});
+
+test('adapters of all experts of a layer are one op forward and one backward, on a processor', async ({ skip }) => {
+  if (engine.kind === 'cuda') skip('On the CUDA engine each adapter is multiplied separately.');
+  const folder = new URL('../../../test/fixtures/families/qwen3_moe-experts/base', import.meta.url).pathname;
+  const model = await readModelFolder(folder);
+  const decoder = await loadDecoder(model, 'float32');
+  const targets = model.parameters.map(({ name }) => ({ name, rank: 4, scale: 1 }));
+  const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
+  const ids = Int32Array.from({ length: 40 }, (_, i) => (i * 17) % decoder.architecture.vocabSize);
+  const batch = tokenBatchOf([{ ids, trained: new Uint8Array(40).fill(1) }]);
+  const counts = new Map<string, number>();
+  observeOps(({ name }) => counts.set(name, (counts.get(name) ?? 0) + 1));
+  const { losses, correct } = new NextToken(decoder).lossAndGradients(batch, { adapters: [{ adapter }] });
+  observeOps(null);
+  dispose([losses, correct]);
+  adapter.takeGradient().dispose();
+  expect(targets).toHaveLength(4);
+  expect(counts.get('LorasmithLoraForward')).toBe(targets.length);
+  expect(counts.get('LorasmithLoraBackward')).toBe(targets.length);
+  adapter.dispose();
+  decoder.dispose();
 });
 
 function total(counts: ReadonlyMap<string, number>): number {

@@ -88,7 +88,7 @@ async function ofDecays(
 function ofWeights(
   plan: GgufTensorPlan,
   { model, weights }: { model: ModelFolder; weights: ModelWeights },
-  { source, update }: MergedTensor,
+  { source, updates }: MergedTensor,
   wanted: GgufType,
 ): GgufTensorSource {
   const { name, rowOrder, columnOrder, transposed, headRows, added } = plan;
@@ -97,6 +97,8 @@ function ofWeights(
   const type = typeOfTensor(name, written, wanted);
   const order = { rowOrder, columnOrder, transposed, headRows };
   const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, ...order, added };
+  // GGUF is refused for models with experts, whose tensors may have several.
+  const [update] = updates ?? [];
   const ofUpdate = update && { update: transposed ? ofWritten(update) : update };
   return { name, type, shape: written, source: { ...storedSource(model, weights, source), ...ofUpdate, conversion } };
 }

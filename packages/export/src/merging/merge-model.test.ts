@@ -248,6 +248,102 @@ describe('an adapter of the head that is the embedding unties the merged model',
   });
 });
 
+describe('an adapter of experts', () => {
+  const CASE = new URL('../../../../test/fixtures/families/qwen3_moe-experts/', import.meta.url).pathname;
+  const read = () => readPeftFolder(join(CASE, 'adapter_trained'));
+  const GATE_UP = 'model.layers.0.mlp.experts.gate_up_proj';
+  const DOWN = 'model.layers.0.mlp.experts.down_proj';
+
+  /** The base with the experts of each layer in two tensors. */
+  async function fuseBase(): Promise<void> {
+    await cp(join(CASE, 'base'), base, { recursive: true });
+    const tensors = await readTensors(join(base, 'model.safetensors'));
+    for (const { name, experts, outFeatures, inFeatures, tensors: parts } of (
+      await readModelFolder(base)
+    ).expertParameters.values()) {
+      const values = parts.flatMap((part) => [...tensors.get(part.name)!.values]);
+      for (const part of parts) tensors.delete(part.name);
+      const shape = [experts, outFeatures, inFeatures];
+      tensors.set(name, { dtype: 'F32', shape, values: Float32Array.from(values) });
+    }
+    await writeSafetensors(
+      join(base, 'model.safetensors'),
+      [...tensors].map(([name, { shape, values }]) => {
+        return { name, dtype: 'F32' as const, shape, data: fromFloat32(values, 'F32') };
+      }),
+    );
+  }
+
+  test('is merged to the same bits into files of each expert and into fused ones', async () => {
+    await fuseBase();
+    const [each, fused] = [await readModelFolder(join(CASE, 'base')), await readModelFolder(base)];
+    const outputs = [output, join(base, '../other')] as const;
+    await mkdir(outputs[1]);
+    for (const [i, model] of [each, fused].entries()) {
+      await mergeModel({ model, adapter: await read(), outputFolder: outputs[i]! });
+    }
+    const [ofEach, ofFused] = await Promise.all(
+      outputs.map((folder) => readTensors(join(folder, 'model.safetensors'))),
+    );
+    const before = await readTensors(join(base, 'model.safetensors'));
+    for (const [name, { tensors }] of each.expertParameters) {
+      const values = tensors.flatMap((part) => [...ofEach!.get(part.name)!.values]);
+      expect(ofFused!.get(name)!.values, name).toEqual(Float32Array.from(values));
+      expect(ofFused!.get(name)!.values, name).not.toEqual(before.get(name)!.values);
+    }
+  });
+
+  test('with a number that is not finite is refused by the name of its tensor', async () => {
+    const adapter = await read();
+    const module = adapter.modules.get(DOWN)!;
+    // Of the last expert.
+    module.b[module.b.length - 1] = Number.NaN;
+    const merging = async () => {
+      await mergeModel({ model: await readModelFolder(join(CASE, 'base')), adapter, outputFolder: output });
+    };
+    const message = expect.stringContaining('Merging model.layers.0.mlp.experts.4.down_proj.weight gives');
+    await expect(merging()).rejects.toMatchObject({ code: 'merge_not_finite', message });
+    await fuseBase();
+    const ofFused = mergeModel({ model: await readModelFolder(base), adapter, outputFolder: output });
+    await expect(ofFused).rejects.toMatchObject({
+      code: 'merge_not_finite',
+      message: expect.stringContaining(`Merging ${DOWN} gives`),
+    });
+  });
+
+  test.each<[string, (modules: PeftAdapter['modules']) => void]>([
+    ['fewer experts', (modules) => modules.set(DOWN, ofFewer(modules.get(DOWN)!))],
+    ['one matrix for all experts', (modules) => modules.set(DOWN, { ...modules.get(DOWN)!, experts: undefined })],
+    ['experts of other sizes', (modules) => modules.set(DOWN, modules.get(GATE_UP)!)],
+    [
+      'experts where the base has a layer',
+      (modules) => modules.set('model.layers.0.self_attn.q_proj', modules.get(DOWN)!),
+    ],
+    [
+      'experts where the base has an MLP',
+      (modules) => modules.set('model.layers.1.mlp.experts.down_proj', modules.get(DOWN)!),
+    ],
+  ])('with %s is refused by name', async (_, change) => {
+    const adapter = await read();
+    const before = new Map(adapter.modules);
+    change(adapter.modules);
+    const [name] = [...adapter.modules].find(([module, own]) => before.get(module) !== own)!;
+    const merging = mergeModel({
+      model: await readModelFolder(join(CASE, 'base')),
+      adapter,
+      outputFolder: output,
+    });
+    await expect(merging).rejects.toMatchObject({ code: 'invalid_adapter', message: expect.stringContaining(name) });
+    expect(await readdir(output)).toEqual([]);
+  });
+
+  /** The matrices of all experts but the last. */
+  function ofFewer({ a, b, experts, ...sizes }: PeftModule): PeftModule {
+    const fewer = (all: Float32Array) => all.slice(0, (all.length / experts!) * (experts! - 1));
+    return { ...sizes, a: fewer(a), b: fewer(b), experts: experts! - 1 };
+  }
+});
+
 describe('rejects', () => {
   const read = () => readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
   const model = () => readModelFolder(join(REFERENCE, 'llama-tied/base'));

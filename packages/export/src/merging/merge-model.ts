@@ -4,7 +4,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
-import { TensorFault, type TensorSource, writeMerged } from '@lorasmith/weight-io';
+import { type StoredTensor, TensorFault, writeMerged } from '@lorasmith/weight-io';
 import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
 import { mergedEntry, storedSource } from './merged-source.js';
 import { type MergedTensor, planMerge } from './plan-merge.js';
@@ -96,10 +96,11 @@ async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<W
     shard.tensors.map((name) => ({ ...mergedEntry(model, planned.get(name)!.source), name })),
     { format: 'pt' },
   );
-  const tensors = entries.map(({ name }): TensorSource => {
-    const { source, update } = planned.get(name)!;
-    return { ...storedSource(model, weights, source), ...(update && { update }) };
+  const parts = entries.flatMap((entry) => {
+    const { source, updates } = planned.get(entry.name)!;
+    return partsOf(storedSource(model, weights, source), updates).map((part) => ({ entry, part }));
   });
+  const tensors = parts.map(({ part }) => part);
   const path = join(outputFolder, shard.file);
   const handle = await open(path, 'wx');
   try {
@@ -109,11 +110,18 @@ async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<W
   } catch (error) {
     await rm(path, { force: true });
     if (!(error instanceof TensorFault)) throw error;
-    const entry = entries[error.index]!;
+    const { entry } = parts[error.index]!;
     throw productError(error, entry, planned.get(entry.name)!.source, weights);
   } finally {
     await handle.close();
   }
+}
+
+/** A tensor in as many parts as it has updates. */
+function partsOf(stored: StoredTensor, updates: MergedTensor['updates']): StoredTensor[] {
+  if (updates === undefined) return [stored];
+  const bytes = stored.bytes / updates.length;
+  return updates.map((update, part) => ({ ...stored, offset: stored.offset + part * bytes, bytes, update }));
 }
 
 function productError(

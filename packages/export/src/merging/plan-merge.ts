@@ -1,6 +1,13 @@
 import { ProductError } from '@lorasmith/contracts';
-import { type Architecture, type ModelFolder, partsOf, tensorName, withOwnHead } from '@lorasmith/model-folder';
-import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
+import {
+  type Architecture,
+  type ExpertParameter,
+  type ModelFolder,
+  partsOf,
+  tensorName,
+  withOwnHead,
+} from '@lorasmith/model-folder';
+import { ofExpert, type PeftAdapter, type PeftModule } from '@lorasmith/peft-files';
 import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
 import type { WeightUpdate } from '@lorasmith/weight-io';
 import { mergedEntry } from './merged-source.js';
@@ -9,8 +16,11 @@ import { mergedEntry } from './merged-source.js';
 export interface MergedTensor {
   /** Name of the tensor of the base model that it is made of. */
   source: string;
-  /** The update to add; undefined: the weight is copied. */
-  update?: WeightUpdate;
+  /**
+   * The updates to add to its parts, which are of one size and one behind the other: one for a linear layer, one for each expert of a
+   * fused tensor. Undefined: the weight is copied.
+   */
+  updates?: readonly WeightUpdate[];
 }
 
 /** The parts of a merged model. */
@@ -28,21 +38,26 @@ export interface MergePlan {
  * @throws ProductError invalid_adapter when the adapter does not fit the model
  */
 export function planMerge(model: ModelFolder, { modules }: PeftAdapter): MergePlan {
-  const { name, linears, headModule } = model;
-  const unknown = [...modules.keys()].filter((module) => !linears.has(module));
+  const { name, linears, expertParameters, headModule } = model;
+  const unknown = [...modules.keys()].filter((module) => !linears.has(module) && !expertParameters.has(module));
   if (unknown.length > 0) {
     const listed =
       unknown.length > 5 ? `${unknown.slice(0, 5).join(', ')} and ${unknown.length - 5} more` : unknown.join(', ');
-    const message = `The adapter does not fit the base model ${name}, which has no layer for ${listed}.`;
+    const message = `The adapter does not fit the base model ${name}, which has no layer, and no parameter of experts, for ${listed}.`;
     throw new ProductError('invalid_adapter', message);
   }
   const layout = mergedLayout(model, modules);
   const tensors = new Map<string, MergedTensor>([...layout.sources].map(([tensor, source]) => [tensor, { source }]));
   for (const [path, module] of modules) {
+    const parameter = expertParameters.get(path);
+    if (parameter !== undefined) {
+      for (const [source, updates] of expertUpdates(model, parameter, module)) tensors.set(source, { source, updates });
+      continue;
+    }
     const { weight, transposed } = linears.get(path)!;
     const tensor = path === headModule?.name ? (layout.untiedHead ?? weight) : weight;
     const { source } = tensors.get(tensor)!;
-    tensors.set(tensor, { source, update: updateOf(mergedEntry(model, source), module, transposed) });
+    tensors.set(tensor, { source, updates: [updateOf(mergedEntry(model, source), module, transposed)] });
   }
   return { architecture: layout.architecture, tensors, unties: layout.untiedHead !== null };
 }
@@ -90,12 +105,46 @@ function updateOf(
   module: PeftModule,
   transposed: boolean,
 ): WeightUpdate {
-  const { a, b, rank, scale, inFeatures, outFeatures } = module;
+  const { a, b, rank, scale, inFeatures, outFeatures, experts } = module;
   const [height, width] = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+  if (experts !== undefined) {
+    throw new ProductError('invalid_adapter', `The adapter is for ${experts} experts, but ${name} is of a linear layer.`);
+  }
   if (shape.length !== 2 || shape[0] !== height || shape[1] !== width) {
     const message = `The adapter is for a layer of [${height}, ${width}], but ${name} of the base model is [${shape.join(', ')}].`;
     throw new ProductError('invalid_adapter', message);
   }
   // readModelFolder has checked that every linear layer has a float dtype, or is quantized.
   return { dtype: dtype as FloatDtype, shape: [height, width], transposed, a, b, rank, scale };
+}
+
+/**
+ * The updates of the tensors of a parameter of experts: one for each expert of a fused tensor; of a tensor that has one projection of
+ * one expert, A of this expert and its rows of B.
+ * @throws ProductError invalid_adapter when the adapter is not for as many experts of these sizes
+ */
+function expertUpdates(
+  model: ModelFolder,
+  { name, experts, inFeatures, outFeatures, tensors }: ExpertParameter,
+  module: PeftModule,
+): [source: string, updates: WeightUpdate[]][] {
+  const { rank, scale } = module;
+  if (module.experts !== experts || module.inFeatures !== inFeatures || module.outFeatures !== outFeatures) {
+    const found = [...(module.experts === undefined ? [] : [module.experts]), module.outFeatures, module.inFeatures];
+    const message = `The adapter is for a weight of [${found.join(', ')}], but ${name} of the base model is [${experts}, ${outFeatures}, ${inFeatures}].`;
+    throw new ProductError('invalid_adapter', message);
+  }
+  let next = 0; // of all rows [experts x out]
+  return tensors.map(({ name: source, shape: stored }) => {
+    const { dtype } = mergedEntry(model, source);
+    const rows = stored.at(-2)!;
+    const updates = Array.from({ length: stored.length === 3 ? stored[0]! : 1 }, (): WeightUpdate => {
+      const { a, b } = ofExpert(module, Math.floor(next / outFeatures));
+      const first = next % outFeatures;
+      next += rows;
+      const ofRows = b.subarray(first * rank, (first + rows) * rank);
+      return { dtype: dtype as FloatDtype, shape: [rows, inFeatures], transposed: false, a, b: ofRows, rank, scale };
+    });
+    return [source, updates];
+  });
 }

@@ -297,6 +297,7 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     architecture;
   const tensors: RequiredTensor[] = [];
   const linears: LinearLayer[] = [];
+  const parameters: ExpertParameter[] = [];
   const contradicting = new Map<string, string>();
   const add = (path: string, shape: number[]) => tensors.push({ name: tensorName(names, path), shape });
   const addNorm = (path: string | null, size: number) => {
@@ -332,6 +333,7 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     if (expertsOf(architecture, index) !== null) {
       const { router, correction, gateUp, down } = expertTensors(architecture, index);
       tensors.push(router, ...(correction === null ? [] : [correction]), ...gateUp, ...down);
+      parameters.push(...expertParameters(architecture, index));
       for (const [name, what] of contradictingTensors(architecture, index)) contradicting.set(name, what);
     }
     const own = linearGroups(architecture, index).flat();
@@ -348,5 +350,5 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     transposed: false,
   };
   if (!tiedHead) tensors.push(...linearTensors(head));
-  return { tensors, linears, head, contradicting };
+  return { tensors, linears, parameters, head, contradicting };
 }

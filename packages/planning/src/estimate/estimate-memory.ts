@@ -6,9 +6,11 @@ import {
   headsOf,
   intermediateSizeOf,
   type LinearAttention,
+  lastPartOf,
   linearAttentionSizes,
 } from '@lorasmith/model-folder';
 import { cudaHeadSize } from '../engine-support.js';
+import { layerIndexOf } from '../module-names.js';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
@@ -220,16 +222,19 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
   const ofAttention = hasLinearAttention(architecture, layer)
     ? savedByLinearAttention(memory, width)
     : savedByAttention(memory, load, layer, width);
-  return ofAttention + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp(architecture, layer, width);
+  return ofAttention + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp(memory, layer, width);
 }
 
 /** The same of the MLP, or of the experts that a token passes: their rows, and where these are. */
-function savedByMlp(architecture: DecoderArchitecture, layer: number, width: number): number {
+function savedByMlp({ architecture, targets }: MemoryOfDecoder, layer: number, width: number): number {
   const { mlp, hiddenSize } = architecture;
   const experts = expertsOf(architecture, layer);
   if (experts === null) return width * gateUpWidth(mlp, intermediateSizeOf(architecture, layer));
   const { count, perToken, intermediateSize, renormalized, shared } = experts;
-  const ofRows = perToken * (width * gateUpWidth(mlp, intermediateSize) + 4 * ROUTING_NUMBERS);
+  const ranks = targets.map(({ name, experts: count, rank }) =>
+    count === undefined || layerIndexOf(name) !== layer ? 0 : rank,
+  );
+  const ofRows = perToken * (width * (gateUpWidth(mlp, intermediateSize) + sum(ranks)) + 4 * ROUTING_NUMBERS);
   const ofShared = shared === null ? 0 : width * (gateUpWidth(mlp, shared.intermediateSize) + hiddenSize) + 4;
   return ofRows + (renormalized ? 0 : 4 * count) + ofShared;
 }
@@ -294,7 +299,8 @@ function savedWeights({ architecture, engine }: MemoryOfDecoder, { longestRow }:
 }
 
 /** Bytes per token of tensors that live within one layer's backward pass. */
-function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecoder, width: number): number {
+function passingBytes(memory: MemoryOfDecoder, width: number): number {
+  const { architecture, targets, dropout, engine } = memory;
   const { hiddenSize, layerCount, linearAttention, layerInputs } = architecture;
   // No layer keeps a mask. It is drawn in float32, compared, rounded and scaled, for one layer at a time.
   const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
@@ -303,12 +309,12 @@ function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecode
   // Before the layers: the projection, the embeddings, their sum and what is rounded of it.
   const ofInputs = layerInputs === null ? 0 : layerCount * layerInputs.size * (3 * 4 + 2 * width);
   return (
-    Math.max(mlpPassing(architecture, engine, width), drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize
+    Math.max(mlpPassing(memory, width), drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize
   );
 }
 
 /** The same of the widest MLP, or of the experts that a token passes. */
-function mlpPassing(architecture: DecoderArchitecture, engine: EngineMemory, width: number): number {
+function mlpPassing({ architecture, targets, engine }: MemoryOfDecoder, width: number): number {
   const { mlp, experts, hiddenSize, layerCount } = architecture;
   const ofWidth = (intermediateSize: number) => {
     const gateUp = gateUpWidth(mlp, intermediateSize);
@@ -323,7 +329,12 @@ function mlpPassing(architecture: DecoderArchitecture, engine: EngineMemory, wid
   const ofWeights = 2 * width * intermediateSize + 4 * (width === 4 ? 1 : 3) * intermediateSize;
   // The third part is for what adapters keep of each token, which is little.
   const ofProduct = width * (gateUpWidth(mlp, intermediateSize) + hiddenSize + intermediateSize);
-  const ofExperts = perToken * Math.max(ofWidth(intermediateSize), ofWeights, ofProduct);
+  // An adapter of a parameter reads its input again.
+  const learns = (parameter: string) =>
+    targets.some(({ name, experts: count }) => count !== undefined && lastPartOf(name) === parameter);
+  const ofGateUp = learns('gate_up_proj') ? width * (gateUpWidth(mlp, intermediateSize) + 2 * hiddenSize) : 0;
+  const ofDown = learns('down_proj') ? width * hiddenSize + ofWeights : 0;
+  const ofExperts = perToken * Math.max(ofWidth(intermediateSize), ofWeights, ofProduct, ofGateUp, ofDown);
   // The gradient through the router is float32; those through a shared expert are in memory beside it.
   const ofTokens = (4 + (shared === null ? 0 : 2 * width)) * hiddenSize;
   return Math.max(ofMlp, ofExperts + ofTokens, shared === null ? 0 : ofWidth(shared.intermediateSize));
@@ -333,7 +344,8 @@ function mlpPassing(architecture: DecoderArchitecture, engine: EngineMemory, wid
  * The same within the attention of one layer that has norms of queries and keys, less what the layer has kept and freed by
  * then: the gradient by all of them, before and after the norms; its parts, their inputs and gradients, in float32, too.
  */
-function attentionPassing({ architecture }: MemoryOfDecoder, layer: number, width: number): number {
+function attentionPassing(memory: MemoryOfDecoder, layer: number, width: number): number {
+  const { architecture } = memory;
   const { hiddenSize, headCount, names, attention } = architecture;
   if (names.queryNorm === null || hasLinearAttention(architecture, layer)) return 0;
   const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
@@ -342,7 +354,7 @@ function attentionPassing({ architecture }: MemoryOfDecoder, layer: number, widt
   const isReader = attention.layers[layer]!.keysAndValuesOf !== undefined;
   // Numbers in float32 are their own float32.
   const ofNorm = 2 * width + (width === 4 ? 4 : 8);
-  const freed = width * (qkv + attended) + savedByMlp(architecture, layer, width);
+  const freed = width * (qkv + attended) + savedByMlp(memory, layer, width);
   return (ofNorm + 2 * width) * (isReader ? attended : qkv) - freed + (4 + width) * 2 * hiddenSize;
 }
 

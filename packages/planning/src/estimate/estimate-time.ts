@@ -150,14 +150,19 @@ const OPTIMIZER_BYTES = 48;
  */
 function adapterPassBytes({ architecture, targets }: DecoderWork, onlyForward: boolean): number {
   const adapted = new Set(targets.map(({ name }) => name));
+  const passed = (inFeatures: number, outFeatures: number) =>
+    inFeatures * (onlyForward ? 1 : 4) + outFeatures * (onlyForward ? 2 : 3);
   let numbers = 0;
   for (let layer = 0; layer < architecture.layerCount; layer++) {
     for (const group of linearGroups(architecture, layer)) {
       const own = group.filter(({ name }) => adapted.has(name));
       if (own.length === 0) continue;
       const outFeatures = own.reduce((sum, module) => sum + module.outFeatures, 0);
-      numbers += own[0]!.inFeatures * (onlyForward ? 1 : 4) + outFeatures * (onlyForward ? 2 : 3);
+      numbers += passed(own[0]!.inFeatures, outFeatures);
     }
+  }
+  for (const { experts, in_features, out_features } of targets) {
+    if (experts !== undefined) numbers += architecture.experts!.perToken * passed(in_features, out_features);
   }
   return 2 * numbers;
 }

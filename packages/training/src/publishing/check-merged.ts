@@ -24,7 +24,11 @@ export async function checkMerged(
   const missing = adapter.modules.filter((name) => !layers.has(name));
   if (missing.length > 0) throw checkFailed(`The merged model leaves out ${missing.join(', ')}.`);
   const asMerged = new MergedModel(recorded, layers);
-  const [outputs] = (await turn(probe.tokens / 2, () => probe.run([asMerged]))) as [ProbeOutputs];
+  const [outputs] = await turn(probe.tokens / 2, () => {
+    const results = probe.run([asMerged]) as [ProbeOutputs];
+    asMerged.compareOthers(base.groups);
+    return results;
+  });
   checkFinite(outputs.logits, 'The merged model');
   const weights = [...new Set([...layers.values()].map(({ storedDtype }) => storedDtype))];
   const adapterDifference = rmsDifference(alone.logprobs, adapted.logprobs);

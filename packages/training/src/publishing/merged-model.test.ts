@@ -82,6 +82,43 @@ describe.each(await readdir(FAMILIES))('%s', (name) => {
   });
 });
 
+describe('an expert that is merged wrong', () => {
+  test.each([
+    ['that tokens pass', 0],
+    ['that no token passes', 4],
+  ])('%s is refused by its name', async (_, expert) => {
+    const folder = join(FAMILIES, 'qwen3_moe-experts');
+    const model = await readModelFolder(join(folder, 'base'));
+    const adapter = await readPeftFolder(join(folder, 'adapter_trained'));
+    const decoder = await loadDecoder(model, 'float32');
+    const lora = loraOf(decoder, adapter);
+    const handles = liveTensorCount();
+    const check = (modules: PeftAdapter['modules']) => {
+      const adapted = new RecordedAdapter(lora);
+      logitsOf(decoder, adapted);
+      const asMerged = new MergedModel(adapted, mergedLayers({ ...adapter, modules }, model));
+      logitsOf(decoder, asMerged);
+      asMerged.compareOthers(decoder.groups);
+    };
+    check(adapter.modules);
+    expect(liveTensorCount()).toBe(handles);
+    for (const [name, module] of adapter.modules) {
+      if (module.experts === undefined) continue;
+      const size = module.b.length / module.experts;
+      const b = module.b.map((value, i) => (Math.floor(i / size) === expert ? 1.1 * value : value));
+      const spoilt = new Map(adapter.modules).set(name, { ...module, b });
+      expect(() => check(spoilt), name).toThrow(
+        expect.objectContaining({
+          code: 'adapter_check_failed',
+          message: expect.stringContaining(`expert ${expert} of ${name}`),
+        }),
+      );
+    }
+    lora.dispose();
+    decoder.dispose();
+  });
+});
+
 describe('what is merged as another layer than the adapted one', () => {
   const wrong: [string, (module: PeftModule, others: PeftModule[]) => PeftModule][] = [
     ['with a scale a tenth too large', (module) => ({ ...module, scale: 1.1 * module.scale })],

@@ -1,13 +1,14 @@
 import { ProductError } from '@lorasmith/contracts';
 import { DTYPE_NAMES, type ModelFolder } from '@lorasmith/model-folder';
 import { DenseLinear, type GroupAdapter, type LinearGroup, type ModelAdapter } from '@lorasmith/models';
-import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
+import { ofExpert, type PeftAdapter, type PeftModule } from '@lorasmith/peft-files';
 import type { FloatDtype } from '@lorasmith/safetensors';
 import {
   add,
   cast,
   constant,
   type DType,
+  type FloatDType,
   kernelsFor,
   type LoraLayout,
   matMul,
@@ -24,34 +25,38 @@ import {
 } from '@lorasmith/tensor';
 import { checkFailed } from './check-failed.js';
 import type { RecordedAdapter, RecordedGroup } from './recorded-adapter.js';
-import { layerBound, type MergeRounding } from './rounding-bounds.js';
+import { layerBound, type MergeRounding, weightRounding } from './rounding-bounds.js';
 
+/** A layer, or all experts of one. */
 export interface MergedLayer {
   module: PeftModule;
-  /** The dtype of the weight in the base's files, and so in the merged model's; a quantized one is bfloat16 in that. */
+  /**
+   * The dtype of the weight in the base's files, and so in the merged model's; a quantized one is bfloat16 in that. Of experts in
+   * several dtypes it is the coarsest.
+   */
   storedDtype: DType;
 }
 
-/** A layer with its place in its group. */
+/** A layer or one expert, with its place in its group. */
 interface PlacedLayer extends MergedLayer {
+  /** For messages. */
   name: string;
   firstRow: number;
 }
 
 /** The update of each layer, and the dtype of its weight in the base's files. */
-export function mergedLayers(
-  { modules }: PeftAdapter,
-  { linears, tensors, quantized }: ModelFolder,
-): Map<string, MergedLayer> {
-  return new Map(
-    [...modules].map(([name, module]) => {
-      const { weight } = linears.get(name)!;
-      if (quantized.has(weight)) return [name, { module, storedDtype: 'bfloat16' }];
-      const { dtype } = tensors.get(weight)!.entry;
-      // Reading the folder has checked that every other linear layer has a float dtype.
-      return [name, { module, storedDtype: DTYPE_NAMES[dtype as FloatDtype] }];
-    }),
-  );
+export function mergedLayers({ modules }: PeftAdapter, model: ModelFolder): Map<string, MergedLayer> {
+  return new Map([...modules].map(([name, module]) => [name, { module, storedDtype: storedDtypeOf(name, model) }]));
+}
+
+function storedDtypeOf(name: string, { linears, expertParameters, tensors, quantized }: ModelFolder): DType {
+  const weights = expertParameters.get(name)?.tensors.map((tensor) => tensor.name) ?? [linears.get(name)!.weight];
+  const dtypes = weights.map((weight): DType => {
+    if (quantized.has(weight)) return 'bfloat16';
+    // Reading the folder has checked that every other weight has a float dtype.
+    return DTYPE_NAMES[tensors.get(weight)!.entry.dtype as FloatDtype];
+  });
+  return dtypes.reduce((one, other) => (weightRounding([other]) > weightRounding([one]) ? other : one));
 }
 
 /**
@@ -65,6 +70,7 @@ export class MergedModel implements ModelAdapter {
   readonly rounding: MergeRounding = { errorSquares: 0, updateSquares: 0, baseSquares: 0 };
   readonly #adapted: RecordedAdapter;
   readonly #layers: ReadonlyMap<string, MergedLayer>;
+  readonly #compared = new Set<LinearGroup>();
 
   /**
    * @param adapted - What the merged layers are compared with. A pass has used it.
@@ -76,23 +82,39 @@ export class MergedModel implements ModelAdapter {
   }
 
   at(group: LinearGroup): GroupAdapter | null {
+    return this.#mergedAt(group);
+  }
+
+  /**
+   * Compares the layers that no pass with the merged model has reached: those of experts that no token has chosen.
+   * @param groups - Of the base.
+   */
+  compareOthers(groups: readonly LinearGroup[]): void {
+    for (const group of groups) if (!this.#compared.has(group)) this.#mergedAt(group)?.compare();
+  }
+
+  #mergedAt(group: LinearGroup): MergedGroup | null {
     if (!group.modules.some(({ name }) => this.#layers.has(name))) return null;
-    return new MergedGroup(group, this.#adapted.recordOf(group), this.#layers, this.rounding);
+    const adapted = () => {
+      this.#compared.add(group);
+      return this.#adapted.recordOf(group);
+    };
+    return new MergedGroup(group, adapted, this.#layers, this.rounding);
   }
 }
 
 class MergedGroup implements GroupAdapter {
   readonly trained = false;
   readonly #group: LinearGroup;
-  readonly #adapted: RecordedGroup;
+  readonly #adapted: () => RecordedGroup;
   /** The adapted ones of the group, in the order of their rows. */
   readonly #layers: readonly PlacedLayer[];
   readonly #rounding: MergeRounding;
 
-  /** @param rounding - Added to in every forward pass. */
+  /** @param rounding - Added to in every forward pass, and comparison. */
   constructor(
     group: LinearGroup,
-    adapted: RecordedGroup,
+    adapted: () => RecordedGroup,
     layers: ReadonlyMap<string, MergedLayer>,
     rounding: MergeRounding,
   ) {
@@ -105,25 +127,38 @@ class MergedGroup implements GroupAdapter {
   /** @throws ProductError merge_not_finite, adapter_check_failed; both name the layer */
   forward(x: Tensor): { output: Tensor; saved: null } {
     const { linear } = this.#group;
+    const output = scope(() => {
+      const weight = this.#comparedWeight();
+      const dtype = weight.dtype as FloatDType;
+      const bias = linear.biasRows(0, linear.outFeatures);
+      const mergedLinear = new DenseLinear(weight, bias && cast(bias, dtype));
+      return cast(mergedLinear.forward(cast(x, dtype)), linear.computeDtype);
+    });
+    x.dispose();
+    return { output, saved: null };
+  }
+
+  /** Compares it with the adapted layers, without a pass. @throws ProductError as {@link forward} */
+  compare(): void {
+    scope(() => void this.#comparedWeight());
+  }
+
+  /** The merged weight `[out, in]` of the group, once it is compared with the adapted layers. */
+  #comparedWeight(): Tensor {
+    const { linear } = this.#group;
     const own = linear.computeDtype;
     const stored = this.#layers.map(({ storedDtype }) => storedDtype);
     // Weights that the model's dtype cannot hold are used in float32, or the model's rounding would be blamed on merging.
     const dtype = stored.every((other) => other === own) ? own : 'float32';
-    const output = scope(() => {
-      const { tokens: count, input, output: adaptedOutput } = this.#adapted;
-      const tokens = tensorOf(input, [count, linear.inFeatures]);
-      const adapted = tensorOf(adaptedOutput, [count, linear.outFeatures]);
-      const { parameters, layout } = this.#parameters();
-      const base = linear.weightRows(0, linear.outFeatures);
-      const merged = kernelsFor(own).mergedWeight(base, parameters, tokens, { layout, stored, dtype });
-      this.#takeNorms(toFloat32Array(merged.norms));
-      for (const layer of this.#layers) this.#compare(layer, tokens, merged.output, adapted);
-      const bias = linear.biasRows(0, linear.outFeatures);
-      const mergedLinear = new DenseLinear(merged.weight, bias && cast(bias, dtype));
-      return cast(mergedLinear.forward(cast(x, dtype)), own);
-    });
-    x.dispose();
-    return { output, saved: null };
+    const { tokens: count, input, output: adaptedOutput } = this.#adapted();
+    const tokens = tensorOf(input, [count, linear.inFeatures]);
+    const adapted = tensorOf(adaptedOutput, [count, linear.outFeatures]);
+    const { parameters, layout } = this.#parameters();
+    const base = linear.weightRows(0, linear.outFeatures);
+    const merged = kernelsFor(own).mergedWeight(base, parameters, tokens, { layout, stored, dtype });
+    this.#takeNorms(toFloat32Array(merged.norms));
+    for (const layer of this.#layers) this.#compare(layer, tokens, merged.output, adapted);
+    return merged.weight;
   }
 
   backward(): never {
@@ -187,11 +222,14 @@ class MergedGroup implements GroupAdapter {
 
 function placedLayers({ modules }: LinearGroup, layers: ReadonlyMap<string, MergedLayer>): PlacedLayer[] {
   let next = 0;
-  return modules.flatMap(({ name, outFeatures }) => {
+  return modules.flatMap(({ name, outFeatures, expert }) => {
     const firstRow = next;
     next += outFeatures;
     const layer = layers.get(name);
-    return layer === undefined ? [] : [{ ...layer, name, firstRow }];
+    if (layer === undefined) return [];
+    if (expert === undefined) return [{ ...layer, name, firstRow }];
+    const module = ofExpert(layer.module, expert.index);
+    return [{ ...layer, module, name: `expert ${expert.index} of ${name}`, firstRow }];
   });
 }
 

@@ -1,11 +1,11 @@
 import type { AdapterProbe } from '@lorasmith/contracts';
 import type { ModelFolder, ModelText, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
 import type { ActingAdapter, Classifier, Decoder, LoadedModel, ModelAdapter } from '@lorasmith/models';
-import { SeededRandom } from '@lorasmith/seeded-random';
 import { scope, slice, type Tensor } from '@lorasmith/tensor';
 import type { PassTurn } from '../turn.js';
 import { logProbabilities, type Matrix, topColumns } from './log-probabilities.js';
 import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';
+import { spreadNumbers } from './spread-numbers.js';
 
 /** A fixed input for a model, to compare its results before and after a step that must not change them. */
 export interface ProbeRun {
@@ -134,7 +134,7 @@ function tokenProbe(
 function classifierProbe(base: Classifier): ProbeRun {
   const width = base.groups[0]!.linear.inFeatures;
   const rows = Math.max(1, Math.min(FEATURE_ROWS, Math.floor(MOST_KEPT_FEATURES / width)));
-  const features = spreadFeatures(rows * width);
+  const features = spreadNumbers(rows * width);
   const row = ({ values, width: columns }: Matrix, index: number) => [
     ...values.subarray(index * columns, (index + 1) * columns),
   ];
@@ -182,10 +182,4 @@ function onTheirTokens(adapters: readonly (ModelAdapter | null)[], count: number
 function resultsOf(logits: Tensor, parts: number): ProbeOutputs[] {
   const positions = logits.shape[0]! / parts;
   return Array.from({ length: parts }, (_, i) => logProbabilities(slice(logits, [i * positions, 0], [positions, -1])));
-}
-
-/** Numbers of mean 0 and variance 1, multiples of 1/64: short in a manifest, and exact in every dtype. */
-function spreadFeatures(count: number): Float32Array {
-  const random = new SeededRandom(0, 'features of the probe');
-  return Float32Array.from({ length: count }, () => Math.round(64 * Math.sqrt(3) * (2 * random.next() - 1)) / 64);
 }

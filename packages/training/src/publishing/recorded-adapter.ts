@@ -1,5 +1,6 @@
 import type { GroupAdapter, LinearGroup, ModelAdapter } from '@lorasmith/models';
-import { scope, slice, type Tensor, toFloat32Array } from '@lorasmith/tensor';
+import { cast, scope, slice, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { spreadNumbers } from './spread-numbers.js';
 
 /** Tokens that are recorded of a pass. */
 const RECORDED_TOKENS = 8;
@@ -40,11 +41,25 @@ export class RecordedAdapter implements ModelAdapter {
     };
   }
 
-  /** @throws Error where no pass with this adapter has reached the group */
+  /**
+   * What was recorded of a group. An expert that no token of the passes has chosen is computed with numbers of mean 0 and variance 1.
+   * @throws Error where no pass with this adapter has reached the group, which has no expert
+   */
   recordOf(group: LinearGroup): RecordedGroup {
     const record = this.#groups.get(group);
-    if (record === undefined) throw new Error(`no pass has reached ${group.modules[0]?.name} with the adapter`);
-    return record;
+    if (record !== undefined) return record;
+    const [module] = group.modules;
+    const adapter = this.at(group);
+    if (module?.expert === undefined || adapter === null) {
+      throw new Error(`no pass has reached ${module?.name} with the adapter`);
+    }
+    const { linear } = group;
+    const { inFeatures, computeDtype } = linear;
+    const numbers = spreadNumbers(RECORDED_TOKENS * inFeatures);
+    const x = scope(() => cast(tensorOf(numbers, [RECORDED_TOKENS, inFeatures]), computeDtype));
+    const options = { record: false, dropoutSeed: null };
+    adapter.forward(x, () => linear.forward(x), options).output.dispose();
+    return this.#groups.get(group)!;
   }
 }
 
