@@ -108,7 +108,10 @@ function updateOf(
   const { a, b, rank, scale, inFeatures, outFeatures, experts } = module;
   const [height, width] = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
   if (experts !== undefined) {
-    throw new ProductError('invalid_adapter', `The adapter is for ${experts} experts, but ${name} is of a linear layer.`);
+    throw new ProductError(
+      'invalid_adapter',
+      `The adapter is for ${experts} experts, but ${name} is of a linear layer.`,
+    );
   }
   if (shape.length !== 2 || shape[0] !== height || shape[1] !== width) {
     const message = `The adapter is for a layer of [${height}, ${width}], but ${name} of the base model is [${shape.join(', ')}].`;

@@ -6,7 +6,13 @@ import type {
   LinearAttentionNames,
 } from '../architecture.js';
 import { EXPERT_PARAMETERS } from '../expert-parameters.js';
-import { type ExpertParameter, type LinearLayer, linearTensors, type ModelLayout, type RequiredTensor } from './family.js';
+import {
+  type ExpertParameter,
+  type LinearLayer,
+  linearTensors,
+  type ModelLayout,
+  type RequiredTensor,
+} from './family.js';
 
 /** The linear layers of one decoder layer. Those with the same input are in the order in which they are stacked. */
 export interface LayerLinears {

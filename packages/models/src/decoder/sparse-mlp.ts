@@ -196,7 +196,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
   }
 
   /**
-   * Through the weights of the rows, the softmax and the router's own weight.
+   * The gradient by the input through the weights of the rows, the scores and the router's own weight.
    * @param byWeighted `[rows, intermediate]` by the weighted activation
    * @returns `[tokens, hidden]` float32
    */

@@ -308,9 +308,7 @@ function passingBytes(memory: MemoryOfDecoder, width: number): number {
   const ofLinearAttention = linearAttention === null ? 0 : linearAttentionPassing(linearAttention, engine, width);
   // Before the layers: the projection, the embeddings, their sum and what is rounded of it.
   const ofInputs = layerInputs === null ? 0 : layerCount * layerInputs.size * (3 * 4 + 2 * width);
-  return (
-    Math.max(mlpPassing(memory, width), drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize
-  );
+  return Math.max(mlpPassing(memory, width), drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize;
 }
 
 /** The same of the widest MLP, or of the experts that a token passes. */

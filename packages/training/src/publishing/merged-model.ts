@@ -39,7 +39,7 @@ export interface MergedLayer {
 
 /** A layer or one expert, with its place in its group. */
 interface PlacedLayer extends MergedLayer {
-  /** For messages. */
+  /** Its name in messages. */
   name: string;
   firstRow: number;
 }

@@ -42,7 +42,7 @@ export class RecordedAdapter implements ModelAdapter {
   }
 
   /**
-   * What was recorded of a group. An expert that no token of the passes has chosen is computed with numbers of mean 0 and variance 1.
+   * The tokens that were recorded of a group. An expert that no token of the passes has chosen is computed with numbers of mean 0 and variance 1.
    * @throws Error where no pass with this adapter has reached the group, which has no expert
    */
   recordOf(group: LinearGroup): RecordedGroup {
