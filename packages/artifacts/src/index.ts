@@ -19,4 +19,5 @@ export {
   saveCheckpoint,
 } from './checkpoints/checkpoint-folder.js';
 export * from './checkpoints/reference-file.js';
+export * from './checkpoints/rollout-file.js';
 export { datasetIdOf, datasetNotFound, readDataset, writeDataset } from './datasets/dataset-record.js';

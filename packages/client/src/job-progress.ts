@@ -72,9 +72,10 @@ export function createJobProgress(
 
 /** ` 42/150 [███████·········]  28 %  loss 0.412  612 tokens/s  1 min 20 s left`, fitted to `columns`. */
 export function stepText(data: EventData<'step-finished'>, columns: number): string {
-  const { step, total_steps, loss, tokens_per_second, seconds_left } = data;
+  const { step, total_steps, loss, group, tokens_per_second, seconds_left } = data;
   const count = `${String(step).padStart(String(total_steps).length)}/${total_steps}`;
-  const figures = `loss ${loss.toFixed(3)}  ${Math.round(tokens_per_second)} tokens/s  ${durationText(seconds_left)} left`;
+  const result = group === undefined ? `loss ${loss.toFixed(3)}` : `reward ${group.reward.toFixed(3)}`;
+  const figures = `${result}  ${Math.round(tokens_per_second)} tokens/s  ${durationText(seconds_left)} left`;
   return barText(count, step / total_steps, figures, columns);
 }
 
@@ -117,14 +118,19 @@ export function eventText(
         ? reportText(event.data.report)
         : [preferenceLine(event.data.report.preference)];
     case 'evaluation-finished': {
-      const { step, loss, perplexity, accuracy, tokens, trained_tokens: trained, preference } = event.data;
+      const { step, loss, perplexity, accuracy, tokens, trained_tokens: trained, preference, group } = event.data;
+      const when = step === 0 ? 'before training' : `after step ${step}`;
+      if (group !== undefined) {
+        const length = group['completions/mean_length'].toFixed(1);
+        return [`evaluation ${when}: reward ${group.reward.toFixed(4)}, answers of ${length} tokens`];
+      }
       const margin = preference?.['rewards/margins'];
       const extra = [
         perplexity === null ? '' : `, perplexity ${perplexity.toPrecision(4)}`,
         `, ${(100 * accuracy).toFixed(1)} % right, over ${trained} of ${tokens} tokens`,
         margin === undefined ? '' : `, margin of the rewards ${margin.toPrecision(3)}`,
       ].join('');
-      return [`evaluation ${step === 0 ? 'before training' : `after step ${step}`}: loss ${loss.toFixed(4)}${extra}`];
+      return [`evaluation ${when}: loss ${loss.toFixed(4)}${extra}`];
     }
     case 'samples-generated':
       return samplesText(event.data, prompts);

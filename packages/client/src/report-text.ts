@@ -26,6 +26,7 @@ export function reportText(report: Report): string[] {
     `tokens        ${countText(tokens.per_epoch)} an epoch, ${countText(tokens.trained_per_epoch)} of them with a loss; ${countText(tokens.total)} in all`,
     ...(report.preference === undefined ? [] : [preferenceLine(report.preference)]),
     ...(report.labels === undefined ? [] : [labelsLine(report.labels)]),
+    ...(report.groups === undefined ? [] : [groupsLine(report.groups)]),
     `steps         ${countText(steps.total)} (${countText(steps.per_epoch)} an epoch), ${countText(steps.warmup)} of warm-up`,
     ...(estimate === null ? [] : [estimateLine(estimate)]),
     ...report.warnings.map(({ message }) => `warning       ${message}`),
@@ -41,6 +42,14 @@ export function preferenceLine({ pairs, reference_accuracy: share }: NonNullable
 
 function labelsLine({ desirable, undesirable }: NonNullable<Report['labels']>): string {
   return `labels        ${countText(desirable)} answers with true, ${countText(undesirable)} with false`;
+}
+
+function groupsLine({
+  prompts,
+  answers_per_step: answers,
+  most_tokens_per_step: tokens,
+}: NonNullable<Report['groups']>) {
+  return `groups        ${countText(prompts)} prompts to train on; ${countText(answers)} answers are sampled for a step, with up to ${countText(tokens)} tokens`;
 }
 
 /** The first row in one line; what is trained is in brackets. */

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { GroupMetrics } from './group-relative.js';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobSpec } from './job.js';
 import { Label } from './label.js';
@@ -29,6 +30,7 @@ export const Evaluation = Type.Object(
     perplexity: Nullable(Type.Number()),
     accuracy: Type.Number(),
     preference: Type.Optional(PreferenceMetrics),
+    group: Type.Optional(GroupMetrics),
     ...evaluatedTokens,
   },
   { $id: 'Evaluation', ...closed },

@@ -19,6 +19,7 @@ export const DATASET_FORMATS = [
   'preference',
   'openai_preference',
   'labelled_completion',
+  'graded_prompt',
 ] as const;
 export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
   description:
@@ -26,7 +27,8 @@ export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
     'instruction: {"instruction", "input"?, "output"}; text: {"text"}; features: {"features": [numbers], "label": n}; ' +
     'preference: {"prompt"?, "chosen", "rejected", "tools"?}, each text or a list of messages; ' +
     'openai_preference: {"input": {"messages"}, "preferred_output": [messages], "non_preferred_output": [messages]}; ' +
-    'labelled_completion: {"prompt", "completion", "label": true or false, "tools"?}, the first two text or lists of messages.',
+    'labelled_completion: {"prompt", "completion", "label": true or false, "tools"?}, the first two text or lists of messages; ' +
+    'graded_prompt: {"prompt", "reference", "tools"?}, a text or a list of messages, and what graders compare answers with.',
 });
 export type DatasetFormat = (typeof DATASET_FORMATS)[number];
 
@@ -168,6 +170,7 @@ export const DatasetRow = {
     { prompt: textOrTurns, completion: textOrTurns, label: Type.Boolean(), ...ofTools },
     closed,
   ),
+  graded_prompt: Type.Object({ prompt: textOrTurns, reference: Type.Unknown(), ...ofTools }, closed),
 } as const satisfies Record<DatasetFormat, unknown>;
 
 export type MessagesRow = Static<(typeof DatasetRow)['messages']>;
@@ -182,3 +185,5 @@ export type OpenAiPreferenceRow = Static<(typeof DatasetRow)['openai_preference'
 export type PairRow = PreferenceRow | OpenAiPreferenceRow;
 /** A prompt with an answer, and whether it is wanted. */
 export type LabelledRow = Static<(typeof DatasetRow)['labelled_completion']>;
+/** A prompt, with what graders compare its answers with. */
+export type GradedPromptRow = Static<(typeof DatasetRow)['graded_prompt']>;

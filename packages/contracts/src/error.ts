@@ -209,6 +209,11 @@ export const ERRORS = {
     status: 422,
     meaning: 'Loss or gradient became NaN or infinite, so training stopped. Lower `learning_rate`, or check the rows.',
   },
+  grader_failed: {
+    status: 422,
+    meaning:
+      'The grader of the job gave an answer no reward that can be used: not a number, or one beyond a million. The message has the line and the reward. Correct the formula; the job resumes with its last checkpoint.',
+  },
   job_timed_out: {
     status: 422,
     meaning:

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { evaluatedTokens } from './adapter.js';
+import { GroupMetrics } from './group-relative.js';
 import { AdapterId, JobId } from './identifier.js';
 import { JobFailure } from './job.js';
 import { Nullable } from './nullable.js';
@@ -38,9 +39,10 @@ export const EVENT_DATA = {
       loss: Type.Number({ description: 'Mean over the trained tokens of the step, before its update.' }),
       accuracy: Type.Number({
         description:
-          "Share of the trained tokens of the step that the model ranks first, before its update: TRL's mean_token_accuracy. Share of the rows for a classifier; of pairs and of answers with a label, rewards/accuracies.",
+          "Share of the trained tokens of the step that the model ranks first, before its update: TRL's mean_token_accuracy. Share of the rows for a classifier; of pairs and of answers with a label, rewards/accuracies; of sampled answers those that ended by themselves.",
       }),
       preference: Type.Optional(PreferenceMetrics),
+      group: Type.Optional(GroupMetrics),
       learning_rate: Type.Number(),
       grad_norm: Type.Number({ description: 'Global norm before clipping.' }),
       tokens_per_second: Type.Number({
@@ -57,15 +59,19 @@ export const EVENT_DATA = {
   'evaluation-finished': Type.Object(
     {
       step: Type.Integer({ minimum: 0 }),
-      loss: Type.Number(),
+      loss: Type.Number({
+        description: 'Of an objective group-relative: the mean reward, negative, so that less is better.',
+      }),
       perplexity: Nullable(Type.Number(), {
-        description: 'exp(loss); null for a classifier, for an objective of preferences, or if it overflows.',
+        description:
+          'exp(loss); null for a classifier, for an objective of preferences or rewards, or if it overflows.',
       }),
       accuracy: Type.Number({
         description:
-          'Share of the trained tokens that the model ranks first; share of the rows for a classifier; of pairs and of answers with a label, rewards/accuracies.',
+          'Share of the trained tokens that the model ranks first; share of the rows for a classifier; of pairs and of answers with a label, rewards/accuracies; of sampled answers those that ended by themselves.',
       }),
       preference: Type.Optional(PreferenceMetrics),
+      group: Type.Optional(GroupMetrics),
       ...evaluatedTokens,
     },
     closed,

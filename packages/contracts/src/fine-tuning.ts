@@ -1,4 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
+import { Grader } from './grader.js';
 import { DatasetId, JobId, ModelName } from './identifier.js';
 import { jobMetadata } from './job.js';
 import { Label } from './label.js';
@@ -149,6 +150,13 @@ export const FineTuningJob = Type.Object(
     method: Type.Union([
       Type.Object({ type: Type.Literal('supervised'), supervised: Type.Object({ hyperparameters }, closed) }, closed),
       Type.Object({ type: Type.Literal('dpo'), dpo: Type.Object({ hyperparameters: ofDpo }, closed) }, closed),
+      Type.Object(
+        {
+          type: Type.Literal('reinforcement'),
+          reinforcement: Type.Object({ grader: Grader, hyperparameters }, closed),
+        },
+        { ...closed, description: 'Of a job of POST /jobs whose answers are graded.' },
+      ),
     ]),
     seed: Type.Integer(),
     user_provided_suffix: Nullable(Type.String()),

@@ -39,6 +39,12 @@ const SAME_FIELD: Readonly<Record<string, string>> = {
   save_steps: 'training.checkpoint_every_steps',
   patience: 'training.early_stopping.patience',
   early_stopping_patience: 'training.early_stopping.patience',
+  num_generations: 'objective.group_size',
+  max_completion_length: 'objective.max_completion_tokens',
+  num_iterations: 'objective.updates_per_batch',
+  epsilon: 'objective.clip_low',
+  epsilon_high: 'objective.clip_high',
+  reward_funcs: 'objective.grader',
   // the OpenAI API
   model: 'base_model',
   training_file: 'dataset',

@@ -2,12 +2,14 @@ import { type Static, type TSchema, Type } from 'typebox';
 import { CheckpointReference } from './checkpoint.js';
 import { COMPLETION_FORMATS, DEFAULT_COMPLETION_FORMAT } from './completion-format.js';
 import { Fault } from './error.js';
+import { GROUP_BATCH } from './group-relative.js';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
+import { JobObjective, ObjectiveRequest } from './objective.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
-import { ObjectiveRequest, PREFERENCE_LEARNING_RATE, PreferenceObjective } from './preference.js';
+import { PREFERENCE_LEARNING_RATE } from './preference.js';
 import { Report } from './report.js';
 import { SampleRequest, SampleSettings } from './samples.js';
 import { closed } from './schema-parts.js';
@@ -155,18 +157,23 @@ export const TrainingSettings = Type.Object(
       default: null,
       description: 'Overrides epochs: training ends after this many steps, earlier or later.',
     }),
-    batch_size: Type.Integer({ minimum: 1, maximum: 4096, default: 8, description: 'Rows per micro-batch.' }),
+    batch_size: Type.Integer({
+      minimum: 1,
+      maximum: 4096,
+      default: 8,
+      description: `Rows per micro-batch; of an objective group-relative prompts, and the default is ${GROUP_BATCH.batch_size}.`,
+    }),
     gradient_accumulation_steps: Type.Integer({
       minimum: 1,
       maximum: MAX_ACCUMULATION_STEPS,
       default: 1,
-      description: 'Micro-batches per optimizer step.',
+      description: `Micro-batches per optimizer step. With an objective group-relative, the default is ${GROUP_BATCH.gradient_accumulation_steps}.`,
     }),
     learning_rate: Type.Number({
       exclusiveMinimum: 0,
       maximum: 10,
       default: 1e-4,
-      description: `With an objective of preferences, the default is ${PREFERENCE_LEARNING_RATE}.`,
+      description: `With an objective, the default is ${PREFERENCE_LEARNING_RATE}.`,
     }),
     lr_scheduler: Type.Enum(['constant', 'linear', 'cosine'], {
       default: 'linear',
@@ -311,7 +318,7 @@ const jobSpecFields = {
   priority: JobPriority,
   validation: ValidationSettings,
   lora: LoraSettings,
-  objective: Type.Optional(PreferenceObjective),
+  objective: Type.Optional(JobObjective),
   training: TrainingSettings,
   samples: Nullable(SampleSettings, sampleOptions),
   name: jobName,

@@ -26,7 +26,7 @@ export function isLabelLoss(loss: PreferenceLoss): loss is LabelLossName {
 /** Losses that take `label_smoothing`. */
 export const SMOOTHED_LOSSES: readonly PreferenceLoss[] = ['robust', 'cpo', 'simpo'];
 
-/** The learning rate of a job on preferences that names none. */
+/** The learning rate of a job with an objective that names none. */
 export const PREFERENCE_LEARNING_RATE = 5e-6;
 
 /** The weight of the answers with one label, in the loss. */
@@ -38,16 +38,17 @@ const labelWeight = (label: boolean) =>
     description: `The factor of the loss of answers with the label ${label}. For kto and apo_zero_unpaired.`,
   });
 
+/** What the kind says to a reader. */
+export const PREFERENCE_KIND =
+  'preference: to prefer the chosen of two answers, or answers with the label true to those with false.';
+
 /**
  * The objective of a job on pairs of answers, or on answers with a label. Losses and defaults are those of TRL's DPO, CPO, ORPO and KTO
  * trainers.
  */
 export const PreferenceObjective = Type.Object(
   {
-    kind: Type.Enum(['preference'], {
-      description:
-        'preference: to prefer the chosen of two answers, or answers with the label true to those with false.',
-    }),
+    kind: Type.Enum(['preference'], { description: PREFERENCE_KIND }),
     loss: Type.Enum([...PREFERENCE_LOSSES], {
       default: 'sigmoid',
       description:
@@ -85,17 +86,11 @@ export const PreferenceObjective = Type.Object(
 );
 export type PreferenceObjective = Static<typeof PreferenceObjective>;
 
-const { kind, ...settings } = PreferenceObjective.properties;
-
-/** The objective of a job as it is asked for: everything but the kind has a default. */
-export const ObjectiveRequest = Type.Object(
-  { kind, ...Type.Partial(Type.Object(settings)).properties },
-  { $id: 'ObjectiveRequest', ...closed },
-);
-export type ObjectiveRequest = Static<typeof ObjectiveRequest>;
-
-/** The objective with its defaults, some of which depend on the loss. */
-export function objectiveOf({ loss = 'sigmoid', ...given }: ObjectiveRequest): PreferenceObjective {
+/** An objective of preferences with its defaults, some of which depend on the loss. */
+export function preferenceObjectiveOf({
+  loss = 'sigmoid',
+  ...given
+}: Partial<Omit<PreferenceObjective, 'kind'>>): PreferenceObjective {
   return {
     kind: 'preference',
     loss,

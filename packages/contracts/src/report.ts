@@ -121,6 +121,16 @@ export const Report = Type.Object(
         { $id: 'ReportLabels', ...closed, description: 'Only of a job on answers with a label.' },
       ),
     ),
+    groups: Type.Optional(
+      Type.Object(
+        {
+          prompts: count('Prompts that are trained on.'),
+          answers_per_step: count('Answers that are sampled and graded for a step with new answers.'),
+          most_tokens_per_step: count('Tokens of these answers, if each is as long as it may be.'),
+        },
+        { $id: 'ReportGroups', ...closed, description: 'Only of a job whose answers are sampled.' },
+      ),
+    ),
     steps: Type.Object(
       {
         per_epoch: count('Optimizer steps in one pass.'),

@@ -16,9 +16,10 @@ type StepSettings = Pick<
 /**
  * Optimizer steps of a job, counted as transformers' Trainer counts them. A single step has no warm-up: the first step of a
  * warm-up has the rate 0 and would train nothing.
+ * @param updates steps that train on the same examples
  */
-export function countSteps(examples: number, settings: StepSettings): StepCounts {
-  const perEpoch = Math.ceil(examples / (settings.batch_size * settings.gradient_accumulation_steps));
+export function countSteps(examples: number, settings: StepSettings, updates = 1): StepCounts {
+  const perEpoch = updates * Math.ceil(examples / (settings.batch_size * settings.gradient_accumulation_steps));
   const total = settings.max_steps ?? Math.ceil(settings.epochs * perEpoch);
   return { perEpoch, total, warmup: total === 1 ? 0 : Math.ceil(total * settings.warmup_ratio) };
 }

@@ -1,4 +1,5 @@
 import { type DatasetFormat, listHint, rowHint, unionHint } from '@lorasmith/contracts';
+import { PROMPT_FORMAT } from './objectives/group-relative/prompt-format.js';
 import { LABELLED_FORMAT } from './objectives/labelled/labelled-format.js';
 import { type AnyRow, MAX_FAULTS_PER_ROW, type RowFault, type RowFormat } from './objectives/objective.js';
 import { OBJECTIVES } from './objectives/objectives.js';
@@ -31,11 +32,17 @@ export function checkRow(row: unknown): CheckedRow {
 }
 
 /**
- * The formats in the order in which their keys are looked for: a pair of answers and an answer with a label may have a prompt, too. Messages
+ * The formats in the order in which their keys are looked for: a pair of answers, an answer with a label and a graded prompt have a prompt, too. Messages
  * with answers beside them are trained as messages.
  */
 const LOOKED_FOR = [
-  ...new Set([...FORMATS.filter(({ name }) => name === 'messages'), ...PAIR_FORMATS, LABELLED_FORMAT, ...FORMATS]),
+  ...new Set([
+    ...FORMATS.filter(({ name }) => name === 'messages'),
+    ...PAIR_FORMATS,
+    LABELLED_FORMAT,
+    PROMPT_FORMAT,
+    ...FORMATS,
+  ]),
 ];
 
 const KNOWN_KEYS = FORMATS.map(({ keys }) => keys).join('; ');

@@ -16,7 +16,7 @@ export {
   stepWork,
   weightGigabytes,
 } from './estimate/estimate-time.js';
-export { sampleCacheTokens, sampleSeconds } from './estimate/sampling.js';
+export { rolloutLoad, sampleCacheTokens, sampleSeconds } from './estimate/sampling.js';
 export { decodedMemory, weightMemory, weightTraffic } from './estimate/weight-memory.js';
 export {
   type ExampleStore,
@@ -29,6 +29,9 @@ export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/lin
 export { lineTooLong, parseLine } from './jsonl/parse-line.js';
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
 export type { Examples } from './objectives/examples.js';
+export { GradedRows } from './objectives/group-relative/graded-rows.js';
+export { groupsOf } from './objectives/group-relative/group-relative.js';
+export type { PromptExamples } from './objectives/group-relative/prompt-examples.js';
 export type { LabelledAnswer, LabelledExamples } from './objectives/labelled/labelled-examples.js';
 export { maxTokensOf } from './objectives/next-token/next-token.js';
 export { type TokenExamples, trainedOf } from './objectives/next-token/token-examples.js';
@@ -37,7 +40,7 @@ export { type JobOutline, type OutlineJobOptions, outlineJob } from './outline-j
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
 export { type PrepareTokensOptions, prepareTokens, storedTokens } from './prepare-examples.js';
-export { RowOrder, rowOrderOf } from './row-order.js';
+export { RowOrder, rowOrderOf, updatesPerBatch } from './row-order.js';
 export type { Target } from './target-ranks.js';
 export type { TokenizingProgress } from './tokenizing-progress.js';
 export { type UsedColumns, usedColumns } from './used-columns.js';

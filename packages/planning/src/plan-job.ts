@@ -19,6 +19,7 @@ import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
 import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
+import { updatesPerBatch } from './row-order.js';
 import { refuseTooManyRounds } from './sample-prompts.js';
 import type { Target } from './target-ranks.js';
 import type { TokenizingProgress } from './tokenizing-progress.js';
@@ -93,7 +94,19 @@ async function openRows(
   // Also after faults of those: all are reported at once.
   const ofValidation = validation && (await prepareValidation(validation, options));
   if (ofValidation !== null) open.push(ofValidation);
+  await checkRows(options);
   return ofTraining && { training: ofTraining.file, validation: ofValidation?.file ?? null };
+}
+
+/** Checks the rows against the settings of the job. */
+async function checkRows(options: PlanJobOptions & { objective: Objective; faults: FaultList }): Promise<void> {
+  const { spec, objective, rowsFile, validation = null, faults, signal } = options;
+  if (objective.checkRows === null || faults.count > 0) return;
+  await objective.checkRows({ spec }, rowsFile, faults, signal);
+  if (validation === null) return;
+  const ofValidation = new FaultList();
+  await objective.checkRows({ spec }, validation.rowsFile, ofValidation, signal);
+  faults.addOfDataset(validation.dataset.id, ofValidation);
 }
 
 /** The results of the checks, and the open rows, that a plan is made of. */
@@ -149,7 +162,7 @@ export class Plan {
     const { notes } = rows.training.summary;
     const sides = await sidesOf(options, parts);
     const labels = sides.training.kind === 'labelled' ? await countLabels(sides.training, options.signal) : null;
-    const steps = countSteps(sides.training.count, spec.training);
+    const steps = countSteps(sides.training.count, spec.training, updatesPerBatch(spec.objective));
     if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
     const validationDataset =
       rows.validation === null ? null : { dataset: options.validation!.dataset, notes: rows.validation.summary.notes };
@@ -159,7 +172,7 @@ export class Plan {
       ...(await rowsWarnings(options, rows)),
       ...evaluationWarnings(spec, steps.total),
       ...warmupWarnings(steps),
-      ...(labels && spec.objective ? balanceWarnings(labels, spec.objective) : []),
+      ...(labels && spec.objective?.kind === 'preference' ? balanceWarnings(labels, spec.objective) : []),
       ...modelWarnings(model),
       ...expertWarnings(model, targets),
     ];

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { objectiveOf } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
 import { RowOrder, rowOrderOf } from './row-order.js';
 
@@ -31,12 +32,15 @@ test('each epoch has another order, and so has each seed', () => {
 });
 
 test('of some examples, all epochs have one order, which the seed draws', () => {
-  const one = rowOrderOf({ kind: 'labelled', count: 20 }, { batch_size: 3, gradient_accumulation_steps: 2, seed: 7 });
+  const one = rowOrderOf(
+    { kind: 'labelled', count: 20 },
+    { training: { batch_size: 3, gradient_accumulation_steps: 2, seed: 7 } },
+  );
   expect(epochOf(one, 0)).toEqual(epochOf(order(), 0));
   expect(epochOf(one, 2)).toEqual(epochOf(one, 0));
   const other = rowOrderOf(
     { kind: 'preference', count: 20 },
-    { batch_size: 3, gradient_accumulation_steps: 2, seed: 7 },
+    { training: { batch_size: 3, gradient_accumulation_steps: 2, seed: 7 } },
   );
   expect(epochOf(other, 2)).toEqual(epochOf(order(), 2));
 });
@@ -92,4 +96,12 @@ test('fewer rows than a step takes', () => {
   const rows = new RowOrder(2, SETTINGS);
   expect(rowsOf(rows, 0).flat().sort()).toEqual([0, 1]);
   expect(rows.rowsOf(4).epoch).toBe(5);
+});
+
+test('several updates from the same answers have the same examples', () => {
+  const grader = { type: 'regex' as const, pattern: 'a' };
+  const objective = objectiveOf({ kind: 'group-relative', grader, updates_per_batch: 3 });
+  const training = { batch_size: 3, gradient_accumulation_steps: 2, seed: 7 };
+  const rows = rowOrderOf({ kind: 'group-relative', count: 20 }, { training, objective });
+  for (let step = 0; step < 24; step++) expect(rows.rowsOf(step)).toEqual(order().rowsOf(Math.floor(step / 3)));
 });

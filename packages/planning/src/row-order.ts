@@ -1,4 +1,4 @@
-import type { TrainingSettings } from '@lorasmith/contracts';
+import type { JobSpec, TrainingSettings } from '@lorasmith/contracts';
 import { type Permutation, seededPermutation } from '@lorasmith/seeded-random';
 import type { Examples } from './objectives/examples.js';
 
@@ -15,6 +15,19 @@ export interface RowOrderSettings {
   seed: number;
   /** Whether every epoch has the order of the first. @defaultValue false */
   isSame?: boolean;
+  /** Steps one after the other that have the same examples. @defaultValue 1 */
+  updates?: number;
+}
+
+/** The settings of a job that decide about the order of its examples. */
+export interface OrderedJob {
+  training: Pick<TrainingSettings, 'batch_size' | 'gradient_accumulation_steps' | 'seed'>;
+  objective?: JobSpec['objective'];
+}
+
+/** How many steps of a job train on the same answers. */
+export function updatesPerBatch(objective: JobSpec['objective']): number {
+  return objective?.kind === 'group-relative' ? objective.updates_per_batch : 1;
 }
 
 /**
@@ -23,10 +36,11 @@ export interface RowOrderSettings {
  */
 export function rowOrderOf(
   { kind, count }: Pick<Examples, 'kind' | 'count'>,
-  settings: Pick<TrainingSettings, 'batch_size' | 'gradient_accumulation_steps' | 'seed'>,
+  { training, objective }: OrderedJob,
 ): RowOrder {
-  const { batch_size: batchSize, gradient_accumulation_steps: accumulation, seed } = settings;
-  return new RowOrder(count, { batchSize, accumulation, seed, isSame: kind === 'labelled' });
+  const { batch_size: batchSize, gradient_accumulation_steps: accumulation, seed } = training;
+  const updates = updatesPerBatch(objective);
+  return new RowOrder(count, { batchSize, accumulation, seed, isSame: kind === 'labelled', updates });
 }
 
 /**
@@ -39,6 +53,7 @@ export class RowOrder {
   readonly #accumulation: number;
   readonly #seed: number;
   readonly #isSame: boolean;
+  readonly #updates: number;
   #shuffled: { epoch: number; order: Permutation } | null = null;
 
   constructor(count: number, settings: RowOrderSettings) {
@@ -47,14 +62,16 @@ export class RowOrder {
     this.#accumulation = settings.accumulation;
     this.#seed = settings.seed;
     this.#isSame = settings.isSame ?? false;
+    this.#updates = settings.updates ?? 1;
   }
 
   /** @param step from 0; the last step of an epoch may be smaller, none crosses into the next epoch */
   rowsOf(step: number): StepRows {
     const rowsPerStep = this.#batchSize * this.#accumulation;
-    const stepsPerEpoch = Math.ceil(this.#count / rowsPerStep);
-    const epoch = Math.floor(step / stepsPerEpoch);
-    const first = (step % stepsPerEpoch) * rowsPerStep;
+    const batchesPerEpoch = Math.ceil(this.#count / rowsPerStep);
+    const batch = Math.floor(step / this.#updates);
+    const epoch = Math.floor(batch / batchesPerEpoch);
+    const first = (batch % batchesPerEpoch) * rowsPerStep;
     const end = Math.min(first + rowsPerStep, this.#count);
     const order = this.#orderOf(this.#isSame ? 0 : epoch);
     const microBatches: Int32Array[] = [];

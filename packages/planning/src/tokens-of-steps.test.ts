@@ -37,5 +37,5 @@ test.each([
   for (let step = 0; step < steps.total; step++) {
     for (const index of order.rowsOf(step).microBatches.flatMap((rows) => [...rows])) read += LENGTHS[index]!;
   }
-  expect(tokensOfSteps(EXAMPLES, settings, steps)).toBe(read);
+  expect(tokensOfSteps(EXAMPLES, { training: settings }, steps)).toBe(read);
 });

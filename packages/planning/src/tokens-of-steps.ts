@@ -1,17 +1,16 @@
-import type { TrainingSettings } from '@lorasmith/contracts';
 import type { StepCounts } from './count-steps.js';
 import type { Examples } from './objectives/examples.js';
-import { rowOrderOf } from './row-order.js';
+import { type OrderedJob, rowOrderOf, updatesPerBatch } from './row-order.js';
 
 /** The tokens that all steps of a job read: those of its complete epochs, and of the rows that an incomplete last one begins with. */
 export function tokensOfSteps(
   examples: Pick<Examples, 'kind' | 'count' | 'tokens' | 'lengthOf'>,
-  settings: Pick<TrainingSettings, 'batch_size' | 'gradient_accumulation_steps' | 'seed'>,
+  job: OrderedJob,
   { perEpoch, total }: StepCounts,
 ): number {
   const epochs = Math.floor(total / perEpoch);
-  const order = rowOrderOf(examples, settings);
-  let tokens = epochs * examples.tokens;
+  const order = rowOrderOf(examples, job);
+  let tokens = epochs * examples.tokens * updatesPerBatch(job.objective);
   for (let step = epochs * perEpoch; step < total; step++) {
     for (const microBatch of order.rowsOf(step).microBatches) {
       for (const index of microBatch) tokens += examples.lengthOf(index);

@@ -40,8 +40,8 @@ export function batchSource(model: LoadedModel, examples: BatchExamples): BatchS
     async *batches(microBatches, run) {
       const context = (await objective.context?.(examples, microBatches, run)) ?? NOTHING_SHARED;
       for (const indices of microBatches) {
-        const tokens = Array.from(indices).reduce((sum, index) => sum + examples.lengthOf(index), 0);
-        yield runnable(objective, objective.batch(examples, indices, context), tokens);
+        const batch = objective.batch(examples, indices, context);
+        yield runnable(objective, batch, objective.tokensIn(batch));
       }
     },
     metrics: (losses) => objective.metrics(losses),

@@ -1,19 +1,14 @@
-import {
-  MAX_ACCUMULATION_STEPS,
-  type PreferenceMetrics,
-  ProductError,
-  type TrainingSettings,
-} from '@lorasmith/contracts';
+import { type Evaluation, MAX_ACCUMULATION_STEPS, ProductError, type TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW, ComputedUpdate } from './adamw.js';
 import type { Batch } from './batches.js';
+import { type Figures, figureMetrics } from './objectives/figures.js';
 import { sumOf } from './objectives/objective.js';
-import { type PreferenceFigures, preferenceMetrics } from './objectives/preference/preference-figures.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 
 export interface StepResult {
-  /** Mean over the trained tokens of the step, or over its pairs of answers or answers with a label, before the update. */
+  /** Mean over the trained tokens of the step, or over its pairs of answers or its answers, before the update. */
   loss: number;
   /** Share of the trained tokens that the model ranks first, before the update. */
   accuracy: number;
@@ -21,8 +16,8 @@ export interface StepResult {
   gradNorm: number;
   tokens: number;
   trainedTokens: number;
-  /** The metrics of an objective of preferences, else null. */
-  preference: PreferenceMetrics | null;
+  /** The metrics of an objective that has others. */
+  metrics: Pick<Evaluation, 'preference' | 'group'>;
 }
 
 /**
@@ -44,7 +39,7 @@ export async function optimizerStep(
   let update: ComputedUpdate | null = null;
   const losses: Tensor[] = [];
   const correct: Tensor[] = [];
-  const figures: PreferenceFigures[] = [];
+  const figures: Figures[] = [];
   let [normaliser, trainedTokens] = [0, 0];
   let tokens = 0;
   let pass = 0;
@@ -72,8 +67,8 @@ export async function optimizerStep(
     const adopted = update;
     update = null;
     adapter.setParameters(optimizer.adopt(adopted));
-    const preference = figures.length === 0 ? null : preferenceMetrics(figures);
-    return { loss, accuracy: correctCount / normaliser, gradNorm, tokens, trainedTokens, preference };
+    const metrics = figureMetrics(figures);
+    return { loss, accuracy: correctCount / normaliser, gradNorm, tokens, trainedTokens, metrics };
   } finally {
     dispose([gradientSum, losses, correct, update]);
   }

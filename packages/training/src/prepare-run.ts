@@ -16,10 +16,11 @@ import {
   WeightDigests,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { ALL_LAYERS, type LoadedModel } from '@lorasmith/models';
+import { type ActingAdapter, ALL_LAYERS, type LoadedModel } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import {
   type Examples,
+  groupsOf,
   logitsPerChunk,
   type Plan,
   planJob,
@@ -35,7 +36,8 @@ import { Disposals } from './disposals.js';
 import { engineError } from './engine-error.js';
 import { findStart, type RunStart } from './find-start.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
-import { type JudgeExamples, judgeOf } from './objectives/preference/judge-examples.js';
+import { rolloutsOfSides } from './objectives/group-relative/rollouts-of-sides.js';
+import { type JudgeExamples, judgeOf } from './objectives/judge-examples.js';
 import type { JudgedExamples } from './objectives/preference/judged-examples.js';
 import { type References, referencesOf, shareRight } from './objectives/preference/reference-pass.js';
 import { type RunIdentity, runIdentity } from './run-parts.js';
@@ -170,8 +172,10 @@ async function buildRun(
   });
   disposals.add(() => optimizer.dispose());
 
-  const rows = rowOrderOf(plan.training, spec.training);
-  const judge = judgeOf({ spec, model, plan, rows });
+  const rows = rowOrderOf(plan.training, spec);
+  const sampling = { plan, model, base, texts, id: identity.id, passes };
+  const rollouts = await rolloutsOfSides(options, sampling);
+  const judge = judgeOf({ spec, model, plan, rows, rollouts });
   const references = await referencesFor(options, passes, { plan, base, adapter, identity, judge });
   const report = reportWith(plannedReport, references);
   if (report !== plannedReport) options.onEvent({ type: 'report-ready', data: { report } });
@@ -189,6 +193,12 @@ async function buildRun(
     validation_dataset: options.validation ? referenceTo(options.validation.dataset) : null,
     report,
   };
+  const reference: ActingAdapter[] = [];
+  if (initial !== undefined && (groupsOf(spec)?.kl_weight ?? 0) > 0) {
+    const before = new LoraAdapter(base.groups, { targets, dropout: 0, seed: spec.training.seed, initial });
+    disposals.add(() => before.dispose());
+    reference.push({ adapter: before });
+  }
   const trained = targets.map(({ name, rank, scale }) => ({ name, rank, scale }));
   const run = new TrainingRun({
     identity,
@@ -197,6 +207,7 @@ async function buildRun(
     recomputedLayers,
     adapter,
     optimizer,
+    reference,
     rows,
     data: {
       training: source(plan.training, references?.training ?? null),

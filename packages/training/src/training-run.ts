@@ -7,6 +7,7 @@ import {
 } from '@lorasmith/artifacts';
 import type { Evaluation, NewJobEvent, SampleRound, TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
+import type { ActingAdapter } from '@lorasmith/models';
 import type { Plan, RowOrder } from '@lorasmith/planning';
 import { bytesOfMoment, momentOfBytes, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
@@ -29,6 +30,8 @@ export interface TrainingRunOptions {
   /** The adapter that is trained, and its optimizer. Both belong to this run alone. */
   adapter: LoraAdapter;
   optimizer: AdamW;
+  /** The adapters of the reference of an objective that compares with one as it trains; none: the base alone. */
+  reference: readonly ActingAdapter[];
   /** The order in which the examples to train on are read. */
   rows: RowOrder;
   /** `validation` is null without rows to evaluate on. */
@@ -135,11 +138,17 @@ export class TrainingRun {
 
   /** @throws ProductError non_finite_loss; cancelled before a micro-batch: then nothing of the step is done */
   async step(): Promise<void> {
-    const { settings, steps, adapter, optimizer, recomputedLayers, rows, data, passes, onEvent } = this.#options;
+    const { settings, steps, adapter, optimizer, recomputedLayers, rows, data, reference, passes, onEvent } =
+      this.#options;
     const startedMs = performance.now();
     const { epoch, microBatches } = rows.rowsOf(optimizer.step);
     const learningRate = learningRateAt(optimizer.step, settings, steps);
-    const batches = data.training.batches(microBatches, { adapters: [{ adapter }], passes });
+    const batches = data.training.batches(microBatches, {
+      adapters: [{ adapter }],
+      passes,
+      step: optimizer.step,
+      reference,
+    });
     const stepSettings = { ...settings, learningRate, recomputedLayers };
     const result = await optimizerStep(adapter, optimizer, batches, stepSettings, passes);
     const seconds = (performance.now() - startedMs) / 1000;
@@ -152,7 +161,7 @@ export class TrainingRun {
         epoch,
         loss: result.loss,
         accuracy: result.accuracy,
-        ...(result.preference === null ? {} : { preference: result.preference }),
+        ...result.metrics,
         learning_rate: learningRate,
         grad_norm: result.gradNorm,
         tokens_per_second: result.tokens / seconds,

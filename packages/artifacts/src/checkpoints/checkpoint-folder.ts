@@ -11,7 +11,7 @@ import {
 } from './checkpoint-file.js';
 
 const NAME = /^step-(\d{10})\.safetensors$/;
-const TEMPORARY = /^(step-\d{10}|reference)\.safetensors\.[0-9a-f]+\.tmp$/;
+const TEMPORARY = /^(step-\d{10}\.safetensors|reference\.safetensors|rollout\.json)\.[0-9a-f]+\.tmp$/;
 
 const nameOf = (step: number) => `step-${String(step).padStart(10, '0')}.safetensors`;
 

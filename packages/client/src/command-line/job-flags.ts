@@ -3,7 +3,7 @@ import type { ParseArgsConfig } from 'node:util';
 import {
   type JobRequest,
   LoraSettings,
-  PreferenceObjective,
+  ObjectiveRequest,
   ProductError,
   TrainingSettings,
   ValidationSettings,
@@ -14,7 +14,7 @@ const SECTIONS = {
   lora: LoraSettings,
   training: TrainingSettings,
   validation: ValidationSettings,
-  objective: PreferenceObjective,
+  objective: ObjectiveRequest,
 } as const;
 
 /** Flags that are not named after their property. */

@@ -212,7 +212,7 @@ export class Generation {
     if (running.maxNewTokens > 0) {
       if (running.stopIds.has(next)) {
         this.#end(text);
-        running.listener({ kind: 'ended', choice, reason: 'stop' });
+        running.listener({ kind: 'ended', choice, reason: 'stop', ...(score === null ? {} : { stop: score }) });
         return;
       }
       try {

@@ -71,8 +71,9 @@ export type GenerationEvent =
   /**
    * `stop`: a stop token came, or the constraint allows no further token. `length`: it has reached `maxNewTokens`, or the
    * model's last position.
+   * `stop`, where log-probabilities are wanted: the stop token that came.
    */
-  | { kind: 'ended'; choice: number; reason: 'stop' | 'length' }
+  | { kind: 'ended'; choice: number; reason: 'stop' | 'length'; stop?: ScoredToken }
   /** Ends all choices. {@link NotFiniteError}, or an error of the engine. */
   | { kind: 'failed'; error: Error };
 

@@ -25,7 +25,17 @@ export const PREFERENCE_CURVES = [
   'logps/rejected',
   'kl',
 ] as const;
-export type CurveName = (typeof CURVES)[number] | (typeof PREFERENCE_CURVES)[number];
+/** The further values of a step over sampled answers. */
+export const GROUP_CURVES = [
+  'reward',
+  'reward_std',
+  'frac_reward_zero_std',
+  'completions/mean_length',
+  'completions/clipped_ratio',
+  'clip_ratio/region_mean',
+  'kl',
+] as const;
+export type CurveName = (typeof CURVES)[number] | (typeof PREFERENCE_CURVES)[number] | (typeof GROUP_CURVES)[number];
 
 /**
  * The history of a job from its events, in bounded memory whatever their number. `add` takes them in their order; a reader that was
@@ -48,6 +58,12 @@ export class JobHistory {
     'logps/chosen': new Curve(),
     'logps/rejected': new Curve(),
     kl: new Curve(),
+    reward: new Curve(),
+    reward_std: new Curve(),
+    frac_reward_zero_std: new Curve(),
+    'completions/mean_length': new Curve(),
+    'completions/clipped_ratio': new Curve(),
+    'clip_ratio/region_mean': new Curve(),
   };
   /** Seconds from the first event to the end of each step. */
   readonly seconds = new Curve();
@@ -110,16 +126,17 @@ export class JobHistory {
   #addStep(data: StepData, ms: number): void {
     this.seconds.add(data.step, ms / 1000);
     for (const name of CURVES) this.curves[name].add(data.step, data[name]);
-    const { preference } = data;
-    if (preference !== undefined) {
-      for (const name of PREFERENCE_CURVES) {
-        const value = preference[name];
-        if (value === undefined) this.curves[name].removeAfter(data.step - 1);
-        else this.curves[name].add(data.step, value);
-      }
-    }
+    const { preference, group } = data;
+    if (preference !== undefined) for (const name of PREFERENCE_CURVES) this.#addTo(name, data.step, preference[name]);
+    if (group !== undefined) for (const name of GROUP_CURVES) this.#addTo(name, data.step, group[name]);
     if (this.firstStep === null || data.step < this.firstStep) this.firstStep = data.step;
     this.lastStep = data;
+  }
+
+  /** @param value undefined where the step has none */
+  #addTo(name: CurveName, step: number, value: number | undefined): void {
+    if (value === undefined) this.curves[name].removeAfter(step - 1);
+    else this.curves[name].add(step, value);
   }
 }
 

@@ -47,7 +47,7 @@ export function evaluationLoad(examples: Examples, { objective, training }: Load
 
 /** Reads the same micro-batches that the job will train on. */
 export function batchLoad(examples: Examples, { objective, training }: LoadSettings, steps: StepCounts): BatchLoad {
-  const order = rowOrderOf(examples, training);
+  const order = rowOrderOf(examples, { training, objective });
   const sum = new LoadSum(objective);
   let stepsRead = 0;
   while (stepsRead < Math.min(steps.total, MOST_STEPS) && sum.examples < MOST_EXAMPLES) {
@@ -58,8 +58,15 @@ export function batchLoad(examples: Examples, { objective, training }: LoadSetti
 }
 
 /** Sequences of an example. The two of a pair are taken to be equally long. */
-export function sequencesOf({ kind }: Examples): number {
-  return kind === 'preference' ? 2 : 1;
+export function sequencesOf({ kind }: Examples, objective: JobSpec['objective']): number {
+  return objective?.kind === 'group-relative' ? objective.group_size : kind === 'preference' ? 2 : 1;
+}
+
+/** Tokens of all sequences of an example. A sampled answer is taken to be as long as it may be. */
+function tokensOf(examples: Examples, index: number, objective: JobSpec['objective']): number {
+  const length = examples.lengthOf(index);
+  if (objective?.kind !== 'group-relative') return length;
+  return objective.group_size * (length + objective.max_completion_tokens);
 }
 
 /**
@@ -67,6 +74,7 @@ export function sequencesOf({ kind }: Examples): number {
  * twice.
  */
 function labelsOf(examples: Examples, index: number, objective: JobSpec['objective']): number {
+  if (objective?.kind === 'group-relative') return objective.group_size * objective.max_completion_tokens;
   const answers = examples.labelsOf(index);
   const hasPrompts = objective?.loss === 'orpo' && objective.sft_weight > 0;
   return hasPrompts ? answers + (examples.lengthOf(index) - answers) / 2 : answers;
@@ -88,11 +96,13 @@ class LoadSum {
     let [tokens, labels] = [0, 0];
     for (let i = 0; i < microBatch.length; i++) {
       const index = microBatch[i]!;
-      const length = examples.lengthOf(index);
+      const length = tokensOf(examples, index, this.#objective);
+      const sequences = sequencesOf(examples, this.#objective);
       tokens += length;
       labels += labelsOf(examples, index, this.#objective);
-      sums.squares += length ** 2 / sequencesOf(examples);
-      most.longestRow = Math.max(most.longestRow, length);
+      sums.squares += length ** 2 / sequences;
+      // Of a pair, both sequences: one may be nearly all of it.
+      most.longestRow = Math.max(most.longestRow, examples.kind === 'group-relative' ? length / sequences : length);
     }
     most.mostTokens = Math.max(most.mostTokens, tokens);
     most.mostLabels = Math.max(most.mostLabels, labels);

@@ -9,14 +9,15 @@ import {
 import { type DecoderArchitecture, type ModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { countRounds, type StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/examples.js';
+import { groupsOf } from '../objectives/group-relative/group-relative.js';
 import { precisionOn } from '../precision.js';
 import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
-import { batchLoad, evaluationLoad, sequencesOf } from './batch-load.js';
+import { type BatchLoad, batchLoad, evaluationLoad, sequencesOf } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { firstPassSeconds, type PassesLoad, secondsPerStep } from './estimate-time.js';
-import { type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
+import { rolloutLoad, type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
 import { decodedMemory, weightMemory, weightTraffic } from './weight-memory.js';
 
 export interface JobToEstimate {
@@ -93,7 +94,10 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const secondsOf = (passes: PassesLoad, onlyForward: boolean) =>
     secondsPerStep({ ...work, onlyForward }, passes, rates, stateGflops);
   // Before a step of kto, the model reads the answers to other prompts.
-  const perStep = secondsOf(load, false) + (isMismatched(spec) ? secondsOf(load, true) : 0);
+  const perStep =
+    secondsOf(load, false) +
+    (isMismatched(spec) ? secondsOf(load, true) : 0) +
+    groupSeconds(job, load, (passes) => secondsOf(passes, true));
   return {
     machine: machine.worker,
     peak_memory_bytes: Math.round(peak(recomputedLayers)),
@@ -163,11 +167,12 @@ function gigabytes(bytes: number): string {
 }
 
 function evaluationOf({ spec, validation }: JobToEstimate): MemoryNeeds['evaluation'] {
-  return validation === null ? null : evaluationLoad(validation, spec);
+  // Sampled answers are graded, not read again.
+  return validation === null || groupsOf(spec) !== null ? null : evaluationLoad(validation, spec);
 }
 
 function memoryOf(
-  { spec, model, targets, prompts, machine }: JobToEstimate,
+  { spec, model, targets, prompts, machine, training }: JobToEstimate,
   architecture: DecoderArchitecture,
   precision: Precision,
   recomputedLayers: number,
@@ -181,8 +186,13 @@ function memoryOf(
   const decodedBytes = decodedMemory(model, precision, machine.kernels);
   const adapter = { targets, trainedParameters, optimizer, dropout };
   const job = { architecture, weightBytes, decodedBytes, ...adapter, precision, recomputedLayers };
-  const sampling = samplingOf(spec, prompts);
-  const cacheBytes = sampling === null ? 0 : sampleCacheBytes(architecture, sampling, bytesPerNumber(precision));
+  const rounds = [samplingOf(spec, prompts), rolloutOf(spec, training, rowsPerStep(spec))].filter(
+    (round) => round !== null,
+  );
+  const cacheBytes = Math.max(
+    0,
+    ...rounds.map((round) => sampleCacheBytes(architecture, round, bytesPerNumber(precision))),
+  );
   return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };
 }
 
@@ -190,17 +200,23 @@ function memoryOf(
 function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => number): number {
   const { spec, training, validation, prompts, steps } = job;
   const readings = isMismatched(spec) ? 2 : 1;
-  const once = (examples: Examples) => readings * secondsOf(evaluationLoad(examples, spec));
+  const once = (examples: Examples) => {
+    const rollout = rolloutOf(spec, examples, examples.count);
+    if (rollout !== null) return sampleSeconds(rollout, rollout.settings.max_tokens, secondsOf);
+    return readings * secondsOf(evaluationLoad(examples, spec));
+  };
   const evaluation = validation === null ? 0 : once(validation);
   // The reference reads all answers once.
-  const reference = spec.objective && hasReference(spec.objective.loss) ? once(training) + evaluation : 0;
+  const { objective } = spec;
+  const reference = objective?.kind === 'preference' && hasReference(objective.loss) ? once(training) + evaluation : 0;
   const evaluations = countRounds(spec.training.eval_every_steps, steps.total) * evaluation + reference;
   const sampling = samplingOf(spec, prompts);
   if (sampling === null) return evaluations;
-  const { every_steps: everySteps, max_tokens: most } = sampling.settings;
+  const { max_tokens: most } = sampling.settings;
+  const everySteps = spec.samples!.every_steps;
   // Before training an answer may be of any length, then of about that of the rows.
-  const ofRows = training.trainedTokens / training.count / sequencesOf(training);
-  const learned = Math.min(most, Math.max(1, ofRows));
+  const ofRows = training.trainedTokens / training.count / sequencesOf(training, objective);
+  const learned = objective?.kind === 'group-relative' ? most : Math.min(most, Math.max(1, ofRows));
   const rounds = countRounds(everySteps, steps.total);
   const [first, later] = [most, learned].map((tokens) => sampleSeconds(sampling, tokens, secondsOf)) as [
     number,
@@ -211,7 +227,38 @@ function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => numb
 
 /** Whether answers are read with other prompts, too. */
 function isMismatched({ objective }: JobSpec): boolean {
-  return objective?.loss === 'kto';
+  return objective?.kind === 'preference' && objective.loss === 'kto';
+}
+
+function rowsPerStep({ training }: JobSpec): number {
+  return training.batch_size * training.gradient_accumulation_steps;
+}
+
+/** The seconds, as a mean over steps, in which answers are sampled and the reference reads them. @param secondsOf forward passes */
+function groupSeconds(
+  { spec, training }: JobToEstimate,
+  load: BatchLoad,
+  secondsOf: (passes: PassesLoad) => number,
+): number {
+  const groups = groupsOf(spec);
+  const rollout = rolloutOf(spec, training, rowsPerStep(spec));
+  if (groups === null || rollout === null) return 0;
+  const reference = groups.kl_weight > 0 ? secondsOf(load) : 0;
+  return sampleSeconds(rollout, groups.max_completion_tokens, secondsOf) / groups.updates_per_batch + reference;
+}
+
+/**
+ * The answers to so many prompts, which are sampled together; null for a job that samples none. Prompts are taken to be of mean length,
+ * answers as long as they may be.
+ */
+function rolloutOf(spec: JobSpec, examples: Examples, prompts: number): SamplingLoad | null {
+  const groups = groupsOf(spec);
+  if (groups === null) return null;
+  const length = Math.ceil(examples.tokens / examples.count);
+  return rolloutLoad(
+    groups,
+    Array.from({ length: Math.min(prompts, examples.count) }, () => ({ length })),
+  );
 }
 
 function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): SamplingLoad | null {

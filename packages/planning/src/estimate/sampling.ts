@@ -1,11 +1,28 @@
-import type { SampleSettings } from '@lorasmith/contracts';
+import type { GroupRelativeObjective, SampleSettings } from '@lorasmith/contracts';
 import { type DecoderArchitecture, keyValueNumbers, stateBytesPerText } from '@lorasmith/model-folder';
 import type { PassesLoad } from './estimate-time.js';
 
 export interface SamplingLoad {
-  settings: SampleSettings;
-  /** Tokens of each prompt. */
-  prompts: readonly Int32Array[];
+  settings: Pick<SampleSettings, 'max_tokens'>;
+  /** The prompts as tokens, or what is as long. */
+  prompts: readonly { length: number }[];
+  /** Answers to each prompt. They begin together. @defaultValue 1 */
+  choices?: number;
+  /** Prompts beyond it wait until others are answered. @defaultValue `MOST_CACHE_TOKENS` */
+  mostCacheTokens?: number;
+}
+
+/** Answers that are trained on are many, and as quick as many are sampled at once. */
+const MOST_ROLLOUT_TOKENS = 16_384;
+
+/** The answers to some prompts of a job that trains on them. @param prompts as tokens, or what is as long */
+export function rolloutLoad(groups: GroupRelativeObjective, prompts: readonly { length: number }[]): SamplingLoad {
+  return {
+    settings: { max_tokens: groups.max_completion_tokens },
+    prompts,
+    choices: groups.group_size,
+    mostCacheTokens: MOST_ROLLOUT_TOKENS,
+  };
 }
 
 /** Tokens that a key-value cache gets memory for at a time. */
@@ -17,7 +34,11 @@ const MOST_CACHE_TOKENS = 8_192;
 export function sampleCacheTokens(load: SamplingLoad): number {
   const needed = load.prompts.map((prompt) => cacheTokensOf(prompt, load));
   const all = sumOf(needed, (tokens) => tokens);
-  return Math.min(all, Math.max(MOST_CACHE_TOKENS, ...needed));
+  const { mostCacheTokens: most = MOST_CACHE_TOKENS } = load;
+  return Math.min(
+    all,
+    needed.reduce((largest, tokens) => Math.max(largest, tokens), most),
+  );
 }
 
 /** Bytes of that cache, and of the states of linear attention for all prompts. */
@@ -27,7 +48,11 @@ export function sampleCacheBytes(
   bytesPerNumber: number,
 ): number {
   const perToken = keyValueNumbers(architecture) * bytesPerNumber;
-  return sampleCacheTokens(load) * perToken + load.prompts.length * stateBytesPerText(architecture, bytesPerNumber);
+  return sampleCacheTokens(load) * perToken + textsOf(load) * stateBytesPerText(architecture, bytesPerNumber);
+}
+
+function textsOf({ prompts, choices = 1 }: SamplingLoad): number {
+  return prompts.length * choices;
 }
 
 /** A step of generation reads as many tokens of prompts as take so long, and at least and at most so many: Generation of packages/models. */
@@ -44,18 +69,18 @@ export function sampleSeconds(
   answerTokens: number,
   secondsOf: (passes: PassesLoad) => number,
 ): number {
-  const { prompts } = load;
+  const { prompts, choices = 1 } = load;
   const read = sumOf(prompts, ({ length }) => length);
   const readSquares = sumOf(prompts, ({ length }) => length ** 2);
-  const reading = { tokensPerStep: read, labelsPerStep: prompts.length, squaresPerStep: readSquares };
+  const reading = { tokensPerStep: read, labelsPerStep: textsOf(load), squaresPerStep: readSquares };
   const perToken = secondsOf({ ...reading, microBatchesPerStep: 0 }) / read;
   const piece = Math.min(GREATEST_PIECE, Math.max(LEAST_PIECE, PIECE_SECONDS / perToken));
   // The pass over the end of a prompt gives the first token.
-  const further = prompts.length * (answerTokens - 1);
+  const further = textsOf(load) * (answerTokens - 1);
   return secondsOf({
     tokensPerStep: read + further,
-    labelsPerStep: prompts.length + further,
-    squaresPerStep: sumOf(prompts, ({ length }) => (length + answerTokens - 1) ** 2),
+    labelsPerStep: textsOf(load) + further,
+    squaresPerStep: choices * sumOf(prompts, ({ length }) => (length + answerTokens - 1) ** 2),
     microBatchesPerStep: Math.ceil(read / piece) + timesFilled(load) * (answerTokens - 1),
   });
 }
@@ -65,8 +90,8 @@ function timesFilled(load: SamplingLoad): number {
   return Math.ceil(sumOf(load.prompts, (prompt) => cacheTokensOf(prompt, load)) / sampleCacheTokens(load));
 }
 
-function cacheTokensOf({ length }: Int32Array, { settings }: SamplingLoad): number {
-  return PAGE_TOKENS * Math.ceil((length + settings.max_tokens) / PAGE_TOKENS);
+function cacheTokensOf({ length }: { length: number }, { settings, choices = 1 }: SamplingLoad): number {
+  return choices * PAGE_TOKENS * Math.ceil((length + settings.max_tokens) / PAGE_TOKENS);
 }
 
 function sumOf<Item>(items: readonly Item[], of: (item: Item) => number): number {

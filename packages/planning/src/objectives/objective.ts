@@ -5,6 +5,7 @@ import type {
   ErrorCode,
   Fault,
   FeaturesRow,
+  GradedPromptRow,
   JobSpec,
   LabelledRow,
   PairRow,
@@ -79,7 +80,7 @@ export interface Objective {
   /** The warning for each kind of remark that the converter makes, in the order of the report. */
   readonly remarkWarnings: Readonly<Record<string, (remark: RemarkCount) => Fault>>;
   /** The handling of long rows with these settings; null where rows have no length. */
-  lengthLimit(job: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit | null;
+  lengthLimit(job: LimitedJob): LengthLimit | null;
   /** Tokens of the longest sequence of an example; null where it is one sequence, of as many as {@link tokensOf} says. */
   longestOf: ((codes: Int32Array) => number) | null;
   /** The settings of a job that this objective cannot have. */
@@ -93,8 +94,21 @@ export interface Objective {
    * @throws ProductError `cancelled`
    */
   checkTargets: ((sides: SidesOfJob, faults: FaultList) => Promise<void>) | null;
+  /**
+   * Adds a fault for each row that the settings of the job do not fit; null where what is wrong with a row depends on no setting.
+   * @throws ProductError `cancelled`
+   */
+  checkRows:
+    | ((job: Pick<ObjectiveJob, 'spec'>, rowsFile: string, faults: FaultList, signal?: AbortSignal) => Promise<void>)
+    | null;
   /** The warnings of the report, once all rows are converted. */
   warnings(job: ObjectiveJob, counts: RowCounts): Fault[];
+}
+
+/** The parts of a job that say how long its rows may be. */
+export interface LimitedJob {
+  model: ModelFolder;
+  spec: { training: LengthSettings; objective?: JobSpec['objective'] };
 }
 
 /** The examples that a job trains and evaluates on. */
@@ -109,12 +123,18 @@ export interface SidesOfJob {
 export type PromptEncoder = (prompt: SamplePrompt) => Int32Array;
 
 /** A row of any format. */
-export type AnyRow = TextualRow | FeaturesRow | PairRow | LabelledRow;
+export type AnyRow = TextualRow | FeaturesRow | PairRow | LabelledRow | GradedPromptRow;
 
-/** The fault of an objective of preferences for rows that have neither pairs of answers nor answers with a label. */
-export function refusePreference({ spec, dataset }: ObjectiveJob): CodedFault[] {
+const ROWS_OF = {
+  preference: 'pairs of a chosen and a rejected answer, or on answers with a label',
+  'group-relative': 'prompts with a reference for graders',
+} as const;
+
+/** The fault of an objective that a job names, for rows that it is not trained on. */
+export function refuseObjective({ spec, dataset }: ObjectiveJob): CodedFault[] {
   if (spec.objective === undefined) return [];
-  const message = `The objective is preference, which is trained on pairs of a chosen and a rejected answer, or on answers with a label; the dataset has the format ${dataset.format}. Leave objective out, or choose another dataset.`;
+  const { kind } = spec.objective;
+  const message = `The objective is ${kind}, which is trained on ${ROWS_OF[kind]}; the dataset has the format ${dataset.format}. Leave objective out, or choose another dataset.`;
   return [{ code: 'invalid_job', message, param: 'objective.kind' }];
 }
 

@@ -1,13 +1,14 @@
 import { type Dataset, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { classification } from './classification/classification.js';
+import { groupRelative } from './group-relative/group-relative.js';
 import { labelled } from './labelled/labelled.js';
 import { nextToken } from './next-token/next-token.js';
 import type { Objective } from './objective.js';
 import { preference } from './preference/preference.js';
 
 /** Another objective is another folder, and a line here and in packages/training. */
-export const OBJECTIVES: readonly Objective[] = [nextToken, classification, preference, labelled];
+export const OBJECTIVES: readonly Objective[] = [nextToken, classification, preference, labelled, groupRelative];
 
 /**
  * The objective for this model and dataset.

@@ -1,6 +1,7 @@
 import {
   type Dataset,
   type FeaturesRow,
+  type GradedPromptRow,
   type LabelledRow,
   type PairRow,
   ProductError,
@@ -83,7 +84,7 @@ export class BatchConverter {
     }
     try {
       // The objective was chosen for the format of the dataset, and so of this row.
-      return this.#converter.convert(row as TextualRow & FeaturesRow & PairRow & LabelledRow);
+      return this.#converter.convert(row as TextualRow & FeaturesRow & PairRow & LabelledRow & GradedPromptRow);
     } catch (error) {
       if (!(error instanceof ProductError)) throw error;
       const found = new FaultList();

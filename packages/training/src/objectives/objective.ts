@@ -2,13 +2,14 @@ import type { Evaluation } from '@lorasmith/contracts';
 import type { ActingAdapter, JoinedBatch } from '@lorasmith/models';
 import type { FeatureExamples, TokenExamples } from '@lorasmith/planning';
 import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
+import type { Figures } from './figures.js';
+import type { SampledGroups } from './group-relative/sampled-groups.js';
 import type { JudgedExamples } from './preference/judged-examples.js';
-import type { PreferenceFigures } from './preference/preference-figures.js';
 import type { ForwardRun, StepContext } from './step-context.js';
 
 /**
  * The loss of a batch whose gradient was computed. It is still on the device: reading it waits for the whole pass. An objective of
- * preferences has one loss for each pair, or each answer with a label, in the place of that of each label.
+ * preferences or rewards has one loss for each pair, or each answer, in the place of that of each label.
  */
 export interface PassLoss {
   /** `[labels]` float32: the loss of each label, in the order of the batch. The caller's to free. */
@@ -18,25 +19,25 @@ export interface PassLoss {
   /** See {@link BatchLoss}. */
   normaliser: number;
   /** See {@link BatchLoss}. */
-  figures?: readonly PreferenceFigures[];
+  figures?: readonly Figures[];
 }
 
 /** The result of a loss over a batch. */
 export interface BatchLoss {
   /** Summed over what the normaliser counts. */
   lossSum: number;
-  /** The divisor of sums of losses and gradients: trained tokens, rows of a classifier, pairs of answers, or answers with a label. */
+  /** The divisor of sums of losses and gradients: trained tokens, rows of a classifier, pairs of answers, answers with a label, or sampled ones. */
   normaliser: number;
-  /** Labels the model ranks first; of preferences, see `isRight` of PreferenceFigures. */
+  /** Labels the model ranks first; of preferences, see `isRight` of PreferenceFigures; sampled answers that ended by themselves. */
   correct: number;
-  /** The figures of each pair of answers, or each answer with a label; absent in other objectives. */
-  figures?: readonly PreferenceFigures[];
+  /** The figures of each pair of answers, or each answer; absent in other objectives. */
+  figures?: readonly Figures[];
 }
 
 /** Examples to train or to evaluate on, with what their loss needs of them. */
-export type BatchExamples = TokenExamples | FeatureExamples | JudgedExamples;
+export type BatchExamples = TokenExamples | FeatureExamples | JudgedExamples | SampledGroups;
 
-export type EvaluationMetrics = Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy' | 'preference'>;
+export type EvaluationMetrics = Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy' | 'preference' | 'group'>;
 
 /** How the model is run. */
 export interface PassOptions {
@@ -56,6 +57,8 @@ export interface Objective<Batch, Of extends BatchExamples = BatchExamples> {
   context?(examples: Of, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext>;
   /** Reads some examples into one batch. */
   batch(examples: Of, indices: ArrayLike<number>, context: StepContext): Batch;
+  /** Tokens that a pass over a batch reads; rows for a classifier. */
+  tokensIn(batch: Batch): number;
   /** Targets of the loss in a batch. */
   labelsIn(batch: Batch): number;
   /** One batch of several. */

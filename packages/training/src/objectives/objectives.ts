@@ -1,5 +1,6 @@
 import type { LoadedModel } from '@lorasmith/models';
 import { Classification } from './classification/classification.js';
+import { GroupRelative } from './group-relative/group-relative.js';
 import { NextToken } from './next-token/next-token.js';
 import type { BatchExamples, Objective } from './objective.js';
 import { Preference } from './preference/preference.js';
@@ -7,6 +8,7 @@ import { Preference } from './preference/preference.js';
 /** Another objective is another folder, and a line here and in packages/planning. */
 const OBJECTIVES: { [Kind in BatchExamples['kind']]: (base: LoadedModel) => Objective<unknown> } = {
   'next-token': (base) => new NextToken(ofKind(base, 'decoder')),
+  'group-relative': (base) => new GroupRelative(ofKind(base, 'decoder')),
   preference: (base) => new Preference(ofKind(base, 'decoder')),
   classification: (base) => new Classification(ofKind(base, 'classifier')),
 };

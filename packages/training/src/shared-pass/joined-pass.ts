@@ -3,7 +3,7 @@ import { ALL_LAYERS, type DropoutSeed } from '@lorasmith/models';
 import { dispose, keep, slice, type Tensor } from '@lorasmith/tensor';
 import type { Batch } from '../batches.js';
 import { cardFailure, isOutOfMemory } from '../engine-error.js';
-import type { PreferenceFigures } from '../objectives/preference/preference-figures.js';
+import type { Figures } from '../objectives/figures.js';
 
 /** A micro-batch of one job, for a pass. */
 export interface MicroBatch {
@@ -24,7 +24,7 @@ export interface OwnLoss {
   /** The divisor of sums of losses and gradients; see PassLoss. */
   normaliser: number;
   /** See PassLoss. */
-  figures?: readonly PreferenceFigures[] | undefined;
+  figures?: readonly Figures[] | undefined;
   /** `[parameters]` float32 of the summed loss */
   gradient: Tensor;
 }

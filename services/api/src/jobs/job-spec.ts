@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type JobRequest, JobSpec, objectiveOf, PREFERENCE_LEARNING_RATE } from '@lorasmith/contracts';
+import { GROUP_BATCH, type JobRequest, JobSpec, objectiveOf, PREFERENCE_LEARNING_RATE } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 
 /** The request with every default filled in and its fields in the order of the schema. */
@@ -17,7 +17,11 @@ function withObjective({ objective, training = {} }: Omit<JobRequest, 'metadata'
   if (objective === undefined) return { training };
   return {
     objective: { objective: objectiveOf(objective) },
-    training: { learning_rate: PREFERENCE_LEARNING_RATE, ...training },
+    training: {
+      learning_rate: PREFERENCE_LEARNING_RATE,
+      ...(objective.kind === 'group-relative' ? GROUP_BATCH : {}),
+      ...training,
+    },
   };
 }
 

@@ -31,6 +31,7 @@ export function ReportCard({ report }: { report: Report }) {
           ['Its label', report.rendered?.label === undefined ? undefined : String(report.rendered.label)],
           ['Pairs', report.preference && pairsText(report.preference)],
           ['Labels', report.labels && labelsText(report.labels)],
+          ['Answers', report.groups && groupsText(report.groups)],
           ['Tokens', `${countText(tokens.total)}, ${countText(tokens.per_epoch)} an epoch`],
           ['Tokens with a loss', `${countText(tokens.trained_per_epoch)} an epoch`],
           ['Steps', `${countText(steps.total)}, ${countText(steps.per_epoch)} an epoch`],
@@ -64,6 +65,13 @@ export function ReportCard({ report }: { report: Report }) {
 /** The text as the model reads it; what is trained is in brackets. */
 function renderedText(parts: NonNullable<Report['rendered']>['first_row']): string {
   return parts.map(({ text, trained }) => (trained ? `[${text}]` : text)).join('');
+}
+
+function groupsText({
+  answers_per_step: answers,
+  most_tokens_per_step: tokens,
+}: NonNullable<Report['groups']>): string {
+  return `${countText(answers)} sampled for a step, with up to ${countText(tokens)} tokens`;
 }
 
 function pairsText({ pairs, reference_accuracy: share }: NonNullable<Report['preference']>): string {

@@ -45,6 +45,35 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
         controls={<ChartControls {...settings} />}
       />
       <LineChart title="Accuracy" lines={accuracy} {...small} />
+      {history.lastStep?.group === undefined ? null : (
+        <>
+          <LineChart
+            title="Reward"
+            lines={[
+              curveLine(history, 'reward', 'mean of a step', 1),
+              curveLine(history, 'reward_std', 'standard deviation', 2),
+            ]}
+            {...small}
+          />
+          <LineChart
+            title="Answer length"
+            lines={[curveLine(history, 'completions/mean_length', 'mean tokens', 3)]}
+            {...small}
+          />
+          <LineChart
+            title="Shares"
+            lines={[
+              curveLine(history, 'frac_reward_zero_std', 'groups of equal rewards', 1),
+              curveLine(history, 'completions/clipped_ratio', 'answers cut', 2),
+              curveLine(history, 'clip_ratio/region_mean', 'tokens clipped', 3),
+            ]}
+            {...small}
+          />
+          {history.lastStep.group.kl === undefined ? null : (
+            <LineChart title="KL" lines={[curveLine(history, 'kl', 'to the reference', 4)]} {...small} />
+          )}
+        </>
+      )}
       {history.lastStep?.preference === undefined ? null : (
         <>
           <LineChart

@@ -7,7 +7,7 @@ import {
   type ConvertedRow,
   type Objective,
   type RowConverter,
-  refusePreference,
+  refuseObjective,
   type SidesOfJob,
 } from '../objective.js';
 import { codesOfFeatures, StoredFeatures } from './feature-examples.js';
@@ -26,8 +26,9 @@ export const classification: Objective = {
   lengthLimit: () => null,
   tokensOf: () => 1,
   longestOf: null,
-  settingsFaults: refusePreference,
+  settingsFaults: refuseObjective,
   examples: (source, model) => new StoredFeatures(source, widthsOf(model).width),
+  checkRows: null,
   checkTargets: checkLabels,
   warnings: () => [],
 };

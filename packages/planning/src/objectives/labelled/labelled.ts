@@ -26,6 +26,7 @@ export const labelled: Objective = {
   settingsFaults,
   examples: (source) => new StoredAnswers(source),
   checkTargets: null,
+  checkRows: null,
   warnings: lengthWarnings,
 };
 
@@ -37,7 +38,7 @@ class AnswerLimit extends LengthLimit {
 function settingsFaults(job: ObjectiveJob): CodedFault[] {
   const { objective, training } = job.spec;
   const fault = (param: string, message: string): CodedFault => ({ code: 'invalid_job', message, param });
-  if (objective === undefined) {
+  if (objective?.kind !== 'preference') {
     const message = `The dataset has answers with a label (format ${job.dataset.format}). Set objective to {"kind": "preference", "loss": "kto"}.`;
     return [fault('objective', message)];
   }

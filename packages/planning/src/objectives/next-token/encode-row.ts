@@ -1,13 +1,12 @@
 import {
   type CompletionFormat,
   type DatasetFormat,
-  type Message,
   type MessagesRow,
   ProductError,
   type SamplePrompt,
   type TextualRow,
 } from '@lorasmith/contracts';
-import { type ChatTemplate, conversationOf, type Tokenizer } from '@lorasmith/model-folder';
+import { type ChatTemplate, conversationOf, type TemplateConversation, type Tokenizer } from '@lorasmith/model-folder';
 import { concatenate } from '../../concatenate.js';
 import { type EncodedRow, encodeSegments } from './encode-segments.js';
 import { refuseMissingAnswer, refuseMissingCalls, rendersWhole } from './rendered-message.js';
@@ -68,16 +67,26 @@ export class RowEncoder {
    * @throws ProductError `chat_template_failed`; `invalid_job` for a conversation without a chat template
    */
   encodePrompt(prompt: SamplePrompt, format: DatasetFormat): Int32Array {
-    if (typeof prompt !== 'string') return this.#encodeAsked(prompt);
+    if (typeof prompt !== 'string') return this.#encodeTurns({ messages: prompt, tools: null });
     const template = format === 'messages' ? this.#template : this.#completionTemplate;
-    if (format !== 'text' && template !== null) return this.#encodeAsked([{ role: 'user', content: prompt }]);
+    if (format !== 'text' && template !== null) {
+      return this.#encodeTurns({ messages: [{ role: 'user', content: prompt }], tools: null });
+    }
     const text = format === 'instruction' ? instructionPrompt({ instruction: prompt }, true) : prompt;
     return concatenate([this.#affixes.before, this.#tokenizer.encode(text)]);
   }
 
-  #encodeAsked(messages: readonly Message[]): Int32Array {
+  /**
+   * A conversation of a row, whose next turn is wanted.
+   * @throws ProductError `chat_template_failed`; `invalid_job` without a chat template
+   */
+  encodeAsked(source: Parameters<typeof conversationOf>[0]): Int32Array {
+    return this.#encodeTurns(conversationOf(source));
+  }
+
+  #encodeTurns({ messages, tools }: TemplateConversation): Int32Array {
     if (this.#template !== null) {
-      return this.#tokenizer.encode(this.#template.render(messages, { addGenerationPrompt: true }));
+      return this.#tokenizer.encode(this.#template.render(messages, { addGenerationPrompt: true, tools }));
     }
     const message =
       'The base model has no chat template, so it answers no list of messages. Send the prompt as a text.';

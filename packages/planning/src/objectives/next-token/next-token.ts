@@ -8,14 +8,15 @@ import {
 } from '@lorasmith/model-folder';
 import type { RowCounts } from '../../example-file/example-format.js';
 import {
+  type LimitedJob,
   type Objective,
   type ObjectiveJob,
   type PromptEncoder,
   type RowsOfModel,
-  refusePreference,
+  refuseObjective,
 } from '../objective.js';
 import { RowEncoder } from './encode-row.js';
-import { LengthLimit, type LengthSettings } from './length-limit.js';
+import { LengthLimit } from './length-limit.js';
 import { TEXT_FORMATS } from './row-formats.js';
 import { StoredTokens } from './token-examples.js';
 import { REMARK_WARNINGS, TokenRowConverter, tokenOutside } from './token-row-converter.js';
@@ -33,8 +34,9 @@ export const nextToken: Objective = {
   lengthLimit,
   tokensOf: ({ codes }) => codes,
   longestOf: null,
-  settingsFaults: refusePreference,
+  settingsFaults: refuseObjective,
   examples: (source) => new StoredTokens(source),
+  checkRows: null,
   checkTargets: null,
   warnings: lengthWarnings,
 };
@@ -94,18 +96,18 @@ export async function rowEncoder(
   return { encoder: new RowEncoder({ tokenizer, template, endTokenIds, completionFormat }), tokenizer, endTokenIds };
 }
 
-function lengthLimit(job: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit {
+function lengthLimit(job: LimitedJob): LengthLimit {
   return new LengthLimit(lengthsOf(job));
 }
 
 /** The limits of a job's sequences. */
-export function lengthsOf({ spec, model }: { model: ModelFolder; spec: { training: LengthSettings } }) {
+export function lengthsOf({ spec, model }: LimitedJob) {
   const { max_seq_length: maxLength, on_overflow: onOverflow } = spec.training;
   return { maxLength, maxPositions: decoderOf(model).maxPositions, onOverflow };
 }
 
 /** Most tokens of a sequence of a job. */
-export function maxTokensOf(job: { model: ModelFolder; spec: { training: LengthSettings } }): number {
+export function maxTokensOf(job: LimitedJob): number {
   return lengthLimit(job).maxTokens;
 }
 

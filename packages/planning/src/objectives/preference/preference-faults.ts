@@ -12,7 +12,7 @@ import type { ObjectiveJob } from '../objective.js';
 /** The settings of a job on pairs of answers that contradict each other. */
 export function preferenceFaults(job: ObjectiveJob): CodedFault[] {
   const { objective } = job.spec;
-  if (objective === undefined) {
+  if (objective?.kind !== 'preference') {
     const message = `The dataset has pairs of a chosen and a rejected answer (format ${job.dataset.format}). Set objective to {"kind": "preference"}, over the OpenAI API method to {"type": "dpo"}.`;
     return [fault('objective', message)];
   }

@@ -24,5 +24,6 @@ export const preference: Objective = {
   settingsFaults: preferenceFaults,
   examples: (source) => new StoredPairs(source),
   checkTargets: null,
+  checkRows: null,
   warnings: lengthWarnings,
 };

@@ -32,6 +32,10 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
     return { features, width, labels };
   }
 
+  tokensIn({ labels }: FeatureBatch): number {
+    return labels.length;
+  }
+
   labelsIn({ labels }: FeatureBatch): number {
     return labels.length;
   }

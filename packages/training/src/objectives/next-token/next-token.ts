@@ -26,6 +26,10 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
     return tokenBatchOf(sequences);
   }
 
+  tokensIn({ ids }: TokenBatch): number {
+    return ids.length;
+  }
+
   labelsIn({ labels }: TokenBatch): number {
     return labels.length;
   }

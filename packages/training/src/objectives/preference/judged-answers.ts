@@ -135,6 +135,7 @@ function judgeAnswer(own: SequenceSums, { settings, label, reference, divergence
     loss,
     weights: [{ ofAnswer: -slope, ofPrompt: 0 }],
     figures: {
+      kind: 'preference',
       chosen: label ? figures : null,
       rejected: label ? null : figures,
       isRight: label ? logRatio > divergence : logRatio < divergence,

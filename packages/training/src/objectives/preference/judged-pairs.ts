@@ -124,6 +124,7 @@ function figuresOf(
   const logOdds = loss === 'orpo' ? logOddsRatio(scores) : null;
   const reward = { chosen: beta * ofChosen, rejected: beta * ofRejected };
   return {
+    kind: 'preference',
     chosen: { reward: reward.chosen, logp: chosen },
     rejected: { reward: reward.rejected, logp: rejected },
     isRight: reward.chosen > reward.rejected,

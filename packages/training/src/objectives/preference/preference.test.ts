@@ -1,6 +1,11 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { isLabelLoss, type ObjectiveRequest, objectiveOf, type PreferenceMetrics } from '@lorasmith/contracts';
+import {
+  isLabelLoss,
+  type PreferenceMetrics,
+  type PreferenceObjective,
+  preferenceObjectiveOf,
+} from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder } from '@lorasmith/models';
@@ -25,7 +30,7 @@ const CASES = readdirSync(FIXTURES, { withFileTypes: true })
   .map(({ name }) => name);
 
 interface Case {
-  objective: ObjectiveRequest;
+  objective: Partial<PreferenceObjective>;
   learning_rate: number;
   epsilon: number;
   losses: number[];
@@ -73,7 +78,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
   async function train(name: string, sizes: readonly number[]) {
     const folder = join(FIXTURES, name);
     const { objective, learning_rate: learningRate, epsilon } = await readJson<Case>(folder, 'case.json');
-    const settings = objectiveOf(objective);
+    const settings = preferenceObjectiveOf(objective);
     const initial = await readPeftFolder(join(folder, 'adapter_init'));
     const adapter = adapterOf(initial);
     const all = Array.from({ length: pairs.pairs.length }, (_, index) => index);
@@ -118,7 +123,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
       const losses = results.map(({ loss }) => loss);
       expect(greatestDifference(losses, expected.losses)).toBeLessThan(TOLERANCE.loss * Math.max(...expected.losses));
       for (const [step, wanted] of expected.metrics.entries()) {
-        const found = results[step]!.preference!;
+        const found = results[step]!.metrics.preference!;
         expect(results[step]!.accuracy).toBe(found['rewards/accuracies']);
         for (const [metric, value] of Object.entries(wanted)) {
           // Without its weight, the likelihood is not computed.

@@ -1,6 +1,7 @@
 import type { Decoder, JoinedBatch } from '@lorasmith/models';
 import { dispose, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { FORWARD_SHARE } from '../../turn.js';
+import { figureMetrics } from '../figures.js';
 import { labelLosses } from '../label-losses.js';
 import {
   type BatchLoss,
@@ -21,7 +22,6 @@ import {
   type SequenceBatch,
   sumsOf,
 } from './preference-batch.js';
-import { preferenceMetrics } from './preference-figures.js';
 
 /**
  * A loss of two answers to a prompt, or of an answer with a label. It depends on the model through the log-probabilities of the answers
@@ -47,6 +47,10 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples> {
 
   batch(examples: JudgedExamples, indices: ArrayLike<number>, context: StepContext): PreferenceBatch {
     return examples.batch(indices, context);
+  }
+
+  tokensIn({ tokens }: PreferenceBatch): number {
+    return tokens.ids.length;
   }
 
   labelsIn({ tokens }: PreferenceBatch): number {
@@ -78,8 +82,7 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples> {
   }
 
   metrics(losses: readonly BatchLoss[]): EvaluationMetrics {
-    const preference = preferenceMetrics(losses.flatMap(({ figures = [] }) => figures));
-    return { ...meanOf(losses), perplexity: null, preference };
+    return { ...meanOf(losses), perplexity: null, ...figureMetrics(losses.flatMap(({ figures = [] }) => figures)) };
   }
 
   #run(batch: PreferenceBatch, options: PassOptions, record: boolean): PassLoss {

@@ -27,21 +27,21 @@ function saidOf(event: JobEvent): Said {
       return { message: [message, ...warnings.map((warning) => warning.message)].join('. '), level: 'warn' };
     }
     case 'step-finished': {
-      const { step, total_steps, loss, learning_rate, grad_norm, preference } = event.data;
+      const { step, total_steps, loss, learning_rate, grad_norm, preference, group } = event.data;
       const message = `Step ${step}/${total_steps}: training loss=${loss.toFixed(2)}`;
       return {
         message,
         type: 'metrics',
-        data: { step, total_steps, train_loss: loss, learning_rate, grad_norm, ...preference },
+        data: { step, total_steps, train_loss: loss, learning_rate, grad_norm, ...preference, ...group },
       };
     }
     case 'evaluation-finished': {
-      const { step, loss, preference } = event.data;
+      const { step, loss, preference, group } = event.data;
       const when = step === 0 ? 'Before training' : `After step ${step}`;
       return {
         message: `${when}: full validation loss=${loss.toFixed(2)}`,
         type: 'metrics',
-        data: { step, full_valid_loss: loss, ...preference },
+        data: { step, full_valid_loss: loss, ...preference, ...group },
       };
     }
     case 'samples-generated':

@@ -60,16 +60,27 @@ export async function fineTuningJobOf(job: Job, { jobs, adapters }: FineTuningJo
     result_files: hasResultFile(job) ? [resultFileOf(id)] : [],
     trained_tokens: await trainedTokens(job, adapters),
     hyperparameters,
-    method:
-      objective === undefined
-        ? { type: 'supervised', supervised: { hyperparameters } }
-        : { type: 'dpo', dpo: { hyperparameters: { beta: objective.beta, ...hyperparameters } } },
+    method: methodOf(objective, hyperparameters),
     seed: training.seed,
     user_provided_suffix: name,
     metadata: job.metadata,
     integrations: [],
     error: errorOf(job),
   };
+}
+
+function methodOf(
+  objective: Job['objective'],
+  hyperparameters: FineTuningJob['hyperparameters'],
+): FineTuningJob['method'] {
+  switch (objective?.kind) {
+    case undefined:
+      return { type: 'supervised', supervised: { hyperparameters } };
+    case 'preference':
+      return { type: 'dpo', dpo: { hyperparameters: { beta: objective.beta, ...hyperparameters } } };
+    case 'group-relative':
+      return { type: 'reinforcement', reinforcement: { grader: objective.grader, hyperparameters } };
+  }
 }
 
 /** The tokens that were read: those that the OpenAI API bills. */

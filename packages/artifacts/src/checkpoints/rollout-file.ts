@@ -1,0 +1,56 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemErrorCode, writeFileAtomic, writeWithinSpace } from '@lorasmith/storage';
+
+/** Its name in the folder of a run's checkpoints. */
+const FILE = 'rollout.json';
+
+/** A sampled answer with its reward. Numbers of float32 stay what they are in JSON. */
+export interface RolloutAnswer {
+  ids: number[];
+  log_probabilities: number[];
+  has_ended: boolean;
+  reward: number;
+}
+
+/** The graded answers that a run trains on now. */
+export interface Rollout {
+  /** The identity of the run. */
+  run: string;
+  /** Which of its batches of answers it is, from 0. */
+  batch: number;
+  /** Of each prompt, in the order in which the step reads them. */
+  groups: RolloutAnswer[][];
+}
+
+/**
+ * Writes them beside the checkpoints of the run, in the place of those before.
+ * @throws ProductError `storage_full`
+ */
+export async function writeRollout(folder: string, rollout: Rollout): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const text = JSON.stringify(rollout);
+  const file = `${digestOf(text)}\n${text}`;
+  await writeWithinSpace(folder, file.length, () => writeFileAtomic(join(folder, FILE), file));
+}
+
+/** @returns null when there are none of this run and batch, or they are damaged */
+export async function readRollout(
+  folder: string,
+  { run, batch }: Pick<Rollout, 'run' | 'batch'>,
+): Promise<RolloutAnswer[][] | null> {
+  try {
+    const [digest, text = ''] = (await readFile(join(folder, FILE), 'utf8')).split('\n');
+    if (digest !== digestOf(text)) return null;
+    const rollout = JSON.parse(text) as Rollout;
+    return rollout.run === run && rollout.batch === batch ? rollout.groups : null;
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

@@ -1,0 +1,96 @@
+import { type Static, Type } from 'typebox';
+import { closed } from './schema-parts.js';
+
+/** Graders of one number each. */
+const SIMPLE_GRADERS = ['string_check', 'regex', 'number', 'json_schema', 'text_similarity'] as const;
+/** All graders: `multi` makes one number of several. */
+const GRADER_TYPES = [...SIMPLE_GRADERS, 'multi'] as const;
+export type GraderType = (typeof GRADER_TYPES)[number];
+export const STRING_OPERATIONS = ['eq', 'ne', 'like', 'ilike'] as const;
+export const SIMILARITY_METRICS = ['fuzzy_match', 'rouge_1', 'rouge_2', 'rouge_l'] as const;
+
+const MAX_TEMPLATE_CHARACTERS = 4096;
+const MAX_PATTERN_CHARACTERS = 1024;
+const MAX_FORMULA_CHARACTERS = 1024;
+const MAX_GRADERS = 16;
+/** Limits, for docs/limits.md. */
+export const graderLimits = {
+  graders: { value: MAX_GRADERS, unit: 'graders in one of type multi', beyond: '400 `invalid_request`' },
+  template: { value: MAX_TEMPLATE_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
+  pattern: { value: MAX_PATTERN_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
+  formula: { value: MAX_FORMULA_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
+};
+
+const template = (description: string) =>
+  Type.Optional(Type.String({ maxLength: MAX_TEMPLATE_CHARACTERS, description }));
+
+const settings = {
+  input: template(
+    'The text that is graded: a template with {{sample.output_text}}, which is the default, or {{sample.output_json.field}}, a field of an answer that is JSON.',
+  ),
+  reference: template(
+    'What it is compared with, such as {{item.reference}}: string_check, text_similarity, number, whose value must be a number.',
+  ),
+  operation: Type.Optional(
+    Type.Enum([...STRING_OPERATIONS], {
+      description: 'string_check: equal, not equal, contains the reference; ilike: contains it in any letter case.',
+    }),
+  ),
+  pattern: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: MAX_PATTERN_CHARACTERS,
+      description: 'regex: matches anywhere unless it has ^ and $. Syntax of RE2: linear time, no look-around.',
+    }),
+  ),
+  ignore_case: Type.Optional(Type.Boolean({ description: 'regex. Default: false.' })),
+  tolerance: Type.Optional(
+    Type.Number({ minimum: 0, description: 'number: how far the last number of the input may be. Default: 0.' }),
+  ),
+  schema: Type.Optional(
+    Type.Unknown({
+      description: 'json_schema: the input must be JSON of it. The keywords are those of response_format.',
+    }),
+  ),
+  evaluation_metric: Type.Optional(
+    Type.Enum([...SIMILARITY_METRICS], {
+      description:
+        'text_similarity, 0 to 1. fuzzy_match: share of characters in the longest common subsequence. rouge_1, rouge_2, rouge_l: F-measure of words, of pairs of them, of their longest common subsequence.',
+    }),
+  ),
+};
+
+/** A grader that gives one number for an answer: 1 or 0, or a similarity. */
+export const SimpleGrader = Type.Object(
+  { type: Type.Enum([...SIMPLE_GRADERS]), ...settings },
+  { $id: 'SimpleGrader', ...closed },
+);
+export type SimpleGrader = Static<typeof SimpleGrader>;
+
+/** What gives an answer its reward. Names are those of OpenAI's graders, where there are such. */
+export const Grader = Type.Object(
+  {
+    type: Type.Enum([...GRADER_TYPES], {
+      description:
+        'string_check, regex, number, json_schema: 1 or 0. text_similarity: 0 to 1. multi: a formula of several.',
+    }),
+    ...settings,
+    graders: Type.Optional(
+      Type.Record(Type.String({ pattern: '^[a-z_][a-z0-9_]{0,63}$' }), SimpleGrader, {
+        ...closed,
+        maxProperties: MAX_GRADERS,
+        description: 'multi: other graders, by the names that the formula has.',
+      }),
+    ),
+    calculate_output: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: MAX_FORMULA_CHARACTERS,
+        description:
+          'multi: names of graders, numbers, + - * / ( ), min, max and abs, such as 0.8 * right + 0.2 * form.',
+      }),
+    ),
+  },
+  { $id: 'Grader', ...closed },
+);
+export type Grader = Static<typeof Grader>;

@@ -1,0 +1,146 @@
+import type { Grader } from '@lorasmith/contracts';
+import { describe, expect, test } from 'vitest';
+import { compileGrader } from './compile-grader.js';
+
+const item = { prompt: 'How many?', reference: { answer: '1,204', words: ['a', 'b'] } };
+const grade = (grader: Grader, text: string) => compileGrader(grader).grade({ item, text });
+
+describe('string_check', () => {
+  test.each([
+    ['eq', 'Yes', 'Yes', 1],
+    ['eq', 'yes', 'Yes', 0],
+    ['ne', 'yes', 'Yes', 1],
+    ['ne', 'Yes', 'Yes', 0],
+    ['like', 'Oh Yes!', 'Yes', 1],
+    ['like', 'Oh yes!', 'Yes', 0],
+    ['ilike', 'Oh yes!', 'YES', 1],
+    ['ilike', 'no', 'YES', 0],
+  ] as const)('%s of %j and %j is as OpenAI has it', (operation, text, reference, reward) => {
+    expect(grade({ type: 'string_check', reference, operation }, text)).toBe(reward);
+  });
+
+  test('compares templates with fields of the row and of the answer', () => {
+    const grader: Grader = {
+      type: 'string_check',
+      input: '{{ sample.output_json.found.0 }}/{{sample.output_json.none}}',
+      reference: '{{item.reference.words.1}}/',
+      operation: 'eq',
+    };
+    expect(grade(grader, '{"found": ["b"]}')).toBe(1);
+    expect(grade(grader, '{"found": ["a"]}')).toBe(0);
+    expect(grade(grader, 'no JSON')).toBe(0);
+    expect(grade({ ...grader, input: '{{item.reference}}', reference: JSON.stringify(item.reference) }, '')).toBe(1);
+  });
+});
+
+describe('regex', () => {
+  test('matches anywhere, in any case only where it is said', () => {
+    expect(grade({ type: 'regex', pattern: '\\d{4}-\\d{2}' }, 'on 2019-05-03')).toBe(1);
+    expect(grade({ type: 'regex', pattern: '^\\d{4}$' }, 'on 2019')).toBe(0);
+    expect(grade({ type: 'regex', pattern: 'yes' }, 'YES')).toBe(0);
+    expect(grade({ type: 'regex', pattern: 'yes', ignore_case: true }, 'YES')).toBe(1);
+  });
+
+  test('of a pattern that backtracks for ever elsewhere takes linear time', () => {
+    // Steps of a backtracking engine: 2 to the power of 30,000.
+    expect(grade({ type: 'regex', pattern: '^(a+)+$' }, `${'a'.repeat(30_000)}b`)).toBe(0);
+  });
+});
+
+describe('number', () => {
+  test.each([
+    ['It is 1204.', 0, 1],
+    ['First 7, then 1,204', 0, 1],
+    ['1204.4', 0, 0],
+    ['1204.4', 0.5, 1],
+    ['-1204', 0, 0],
+    ['1.204e3', 0, 1],
+    ['many', 1000, 0],
+    ['1204 or 3', 0, 0],
+  ])('takes the last number of %j, with a tolerance of %f', (text, tolerance, reward) => {
+    expect(grade({ type: 'number', reference: '{{item.reference.answer}}', tolerance }, text)).toBe(reward);
+  });
+
+  test('needs a number as its reference', () => {
+    const { faultOf } = compileGrader({ type: 'number', reference: '{{item.reference}}' });
+    expect(faultOf({ reference: 4 })).toBeNull();
+    expect(faultOf({ reference: 'four' })).toContain('is "four", which is no number');
+  });
+});
+
+test('json_schema takes JSON of its schema, in any order of the properties', () => {
+  const schema = {
+    type: 'object',
+    properties: { name: { type: 'string' }, age: { type: 'integer', minimum: 0 } },
+    required: ['name', 'age'],
+    additionalProperties: false,
+  };
+  const of = (text: string) => grade({ type: 'json_schema', schema }, text);
+  expect(of('{"age": 3, "name": "A"}')).toBe(1);
+  expect(of('{"name": "A", "age": -3}')).toBe(0);
+  expect(of('{"name": "A", "age": 3, "more": 1}')).toBe(0);
+  expect(of('{"name": "A"')).toBe(0);
+  expect(of('')).toBe(0);
+});
+
+test('json_schema of a schema that refers to itself answers for any depth', () => {
+  const schema = { $ref: '#/$defs/list', $defs: { list: { type: 'array', items: { $ref: '#/$defs/list' } } } };
+  expect(grade({ type: 'json_schema', schema }, '[[],[[]]]')).toBe(1);
+  const depth = 100_000;
+  expect(grade({ type: 'json_schema', schema }, `${'['.repeat(depth)}${']'.repeat(depth)}`)).toBe(0);
+});
+
+test('multi calculates a number of several graders', () => {
+  const grader: Grader = {
+    type: 'multi',
+    graders: {
+      right: { type: 'number', reference: '{{item.reference.answer}}' },
+      short: { type: 'regex', pattern: '^.{0,20}$' },
+    },
+    calculate_output: '2 * right + short / 4 - 1',
+  };
+  expect(grade(grader, '1204')).toBe(1.25);
+  expect(grade(grader, `${'x'.repeat(30)} 1204`)).toBe(1);
+  expect(compileGrader(grader).faultOf({ reference: {} })).toBe(
+    'The row has no reference.answer, which the grader reads.',
+  );
+});
+
+test('a formula may give what is no number; the caller looks', () => {
+  const graders = { a: { type: 'regex' as const, pattern: 'a' } };
+  expect(grade({ type: 'multi', graders, calculate_output: '1 / a' }, 'b')).toBe(Number.POSITIVE_INFINITY);
+  expect(grade({ type: 'multi', graders, calculate_output: 'a / a' }, 'b')).toBeNaN();
+});
+
+test.each<[Grader, string, string]>([
+  [{ type: 'string_check', operation: 'eq' }, 'reference', 'needs reference'],
+  [{ type: 'string_check', reference: 'a' }, 'operation', 'needs operation'],
+  [{ type: 'regex' }, 'pattern', 'needs pattern'],
+  [{ type: 'regex', pattern: 'a', tolerance: 1 }, 'tolerance', 'has no tolerance'],
+  [{ type: 'regex', pattern: '(' }, 'pattern', "not of RE2's syntax"],
+  [{ type: 'regex', pattern: '(?=a)b' }, 'pattern', "not of RE2's syntax"],
+  [{ type: 'regex', pattern: '(a)\\1' }, 'pattern', "not of RE2's syntax"],
+  [{ type: 'regex', pattern: '((a{100}){100}){100}' }, 'pattern', 'The'],
+  [{ type: 'regex', pattern: '(ab|cd){400}' }, 'pattern', 'instructions; 1000 is the most'],
+  [{ type: 'regex', pattern: 'a', input: '{{sample.text}}' }, 'input', 'There is no {{sample.text}}'],
+  [{ type: 'number', reference: '{{item}}' }, 'reference', 'There is no {{item}}'],
+  [{ type: 'json_schema', schema: { type: 'string', pattern: '(a+)+$' } }, 'schema.pattern', 'not supported'],
+  [{ type: 'json_schema', schema: 3 }, 'schema', 'It is not a schema'],
+  [{ type: 'text_similarity', reference: 'a' }, 'evaluation_metric', 'needs evaluation_metric'],
+  [{ type: 'multi', calculate_output: 'a' }, 'graders', 'needs graders'],
+  [{ type: 'multi', graders: {}, calculate_output: 'a' }, 'calculate_output', 'has a, which is no grader'],
+  [
+    { type: 'multi', graders: { a: { type: 'regex', pattern: '[' } }, calculate_output: 'a' },
+    'graders.a.pattern',
+    "not of RE2's syntax",
+  ],
+  [
+    { type: 'multi', graders: { a: { type: 'regex', pattern: 'a' } }, calculate_output: '1' },
+    'graders.a',
+    'does not have the grader a',
+  ],
+])('%j is refused at %s', (grader, param, message) => {
+  expect(() => compileGrader(grader)).toThrow(
+    expect.objectContaining({ param, message: expect.stringContaining(message) }),
+  );
+});

@@ -1,0 +1,99 @@
+import type { GroupRelativeObjective, JobSpec } from '@lorasmith/contracts';
+import { type CompiledGrader, compileGrader, GraderError } from '@lorasmith/graders';
+import type { CodedFault } from '../../fault-list.js';
+import {
+  createPromptEncoder,
+  decoderOf,
+  lengthsOf,
+  lengthWarnings,
+  rowEncoder,
+  tokensDependOn,
+} from '../next-token/next-token.js';
+import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
+import type { Objective, ObjectiveJob } from '../objective.js';
+import { GradedRows } from './graded-rows.js';
+import { StoredPrompts } from './prompt-examples.js';
+import { PROMPT_FORMAT } from './prompt-format.js';
+import { PromptLimit } from './prompt-limit.js';
+import { PromptRowConverter } from './prompt-row-converter.js';
+
+/** Of sampled answers to a prompt, those that graders reward more than others become more likely. */
+export const groupRelative: Objective = {
+  kind: 'group-relative',
+  modelKind: 'decoder',
+  formats: [PROMPT_FORMAT],
+  rows: 'prompts that are answered and graded: "prompt" and "reference"',
+  examplesDependOn: async ({ model, completionFormat }) => ({ ...(await tokensDependOn(model)), completionFormat }),
+  async createConverter(rows, texts) {
+    const { encoder, tokenizer } = await rowEncoder(rows, texts, true);
+    const { vocabSize } = decoderOf(rows.model);
+    return new PromptRowConverter({ encoder, tokenizer, vocabSize, completionFormat: encoder.completionFormat });
+  },
+  createPromptEncoder,
+  remarkWarnings: REMARK_WARNINGS,
+  lengthLimit(job) {
+    const { maxLength, maxPositions, onOverflow } = lengthsOf(job);
+    const wanted = groupsOf(job.spec)?.max_completion_tokens ?? 0;
+    // One that leaves no room is a fault of the settings.
+    const answer = wanted < Math.min(maxLength, maxPositions) ? wanted : 0;
+    return new PromptLimit({ maxLength: maxLength - answer, maxPositions: maxPositions - answer, onOverflow });
+  },
+  tokensOf: ({ codes }) => codes,
+  longestOf: null,
+  settingsFaults,
+  examples: (source) => new StoredPrompts(source),
+  checkTargets: null,
+  async checkRows({ spec }, rowsFile, faults, signal) {
+    const groups = groupsOf(spec);
+    const grader = groups && graderOf(groups);
+    if (grader !== null && !('fault' in grader)) (await GradedRows.read(rowsFile, signal)).check(grader, faults);
+  },
+  warnings: lengthWarnings,
+};
+
+/** The settings of a job whose answers are sampled; null for another job. */
+export function groupsOf({
+  objective,
+}: {
+  objective?: JobSpec['objective'] | undefined;
+}): GroupRelativeObjective | null {
+  return objective?.kind === 'group-relative' ? objective : null;
+}
+
+/** The grader of a job, or what is wrong with its settings. */
+function graderOf({ grader }: GroupRelativeObjective): CompiledGrader | { fault: CodedFault } {
+  try {
+    return compileGrader(grader);
+  } catch (error) {
+    if (!(error instanceof GraderError)) throw error;
+    return { fault: { code: 'invalid_job', message: error.message, param: `objective.grader.${error.param}` } };
+  }
+}
+
+function settingsFaults({ spec, model, dataset }: ObjectiveJob): CodedFault[] {
+  const fault = (param: string, message: string): CodedFault => ({ code: 'invalid_job', message, param });
+  const groups = groupsOf(spec);
+  if (groups === null) {
+    const message = `The dataset has prompts whose answers are graded (format ${dataset.format}). Set objective to {"kind": "group-relative", "grader": {…}}.`;
+    return [fault('objective', message)];
+  }
+  const grader = graderOf(groups);
+  const faults = 'fault' in grader ? [grader.fault] : [];
+  const { lora, training } = spec;
+  if (lora.dropout > 0) {
+    const message =
+      'An objective of rewards is trained without dropout: answers are sampled without it, so their probabilities would be others. Set lora.dropout to 0.';
+    faults.push(fault('lora.dropout', message));
+  }
+  if (training.on_overflow === 'split' || training.on_overflow === 'truncate') {
+    const message = 'A prompt is not cut: set training.on_overflow to error or drop.';
+    faults.push(fault('training.on_overflow', message));
+  }
+  const { maxLength, maxPositions } = lengthsOf({ spec, model });
+  const most = Math.min(maxLength, maxPositions);
+  if (groups.max_completion_tokens >= most) {
+    const message = `max_completion_tokens ${groups.max_completion_tokens} leaves no room for a prompt: prompt and answer together have up to ${most} tokens (training.max_seq_length and the model's positions). Lower it.`;
+    faults.push(fault('objective.max_completion_tokens', message));
+  }
+  return faults;
+}

@@ -1,0 +1,152 @@
+import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf } from '@lorasmith/models';
+import { dispose, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { FORWARD_SHARE } from '../../turn.js';
+import { figureMetrics } from '../figures.js';
+import { labelLosses } from '../label-losses.js';
+import {
+  type BatchLoss,
+  type EvaluationMetrics,
+  meanOf,
+  type Objective,
+  type PassLoss,
+  type PassOptions,
+} from '../objective.js';
+import type { ForwardRun, StepContext } from '../step-context.js';
+import type { AnswerFigures } from './answer-figures.js';
+import type { AnswerBatch, SampledGroups } from './sampled-groups.js';
+import { tokenLoss } from './token-loss.js';
+
+/**
+ * The loss of sampled answers by their rewards: of each, the losses of its tokens times its scale. It depends on the model through the
+ * log-probabilities of the tokens alone, so its gradient is that of each label's cross entropy, times a weight.
+ */
+export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
+  readonly kind = 'group-relative';
+  readonly #model: Decoder;
+
+  constructor(model: Decoder) {
+    this.#model = model;
+  }
+
+  async context(examples: SampledGroups, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext> {
+    const groups = await examples.context(batches, run, (batch, { passes, reference = [] }) =>
+      passes.turn(FORWARD_SHARE * batch.tokens.ids.length, () =>
+        this.#logProbabilities(batch, { adapters: reference }),
+      ),
+    );
+    return { likelihoodShare: 0, divergence: 0, ...groups };
+  }
+
+  batch(examples: SampledGroups, indices: ArrayLike<number>, context: StepContext): AnswerBatch {
+    return examples.batch(indices, context);
+  }
+
+  labelsIn({ tokens }: AnswerBatch): number {
+    return tokens.labels.length;
+  }
+
+  tokensIn({ tokens }: AnswerBatch): number {
+    return tokens.ids.length;
+  }
+
+  /** The labels of the whole are its answers: each has one loss. */
+  join(batches: readonly AnswerBatch[]): JoinedBatch<AnswerBatch> {
+    const { batch, tokens, labels } = joinTokenBatches(batches.map((one) => one.tokens));
+    const answers = batches.flatMap((one, i) =>
+      one.answers.map((answer) => ({ ...answer, first: answer.first + labels[i]!.first })),
+    );
+    return { batch: { tokens: batch, answers }, tokens, labels: rangesOf(batches.map((one) => one.answers.length)) };
+  }
+
+  /** Rewards alone: answers to held-out prompts are not read again. The loss is the negative reward. */
+  loss({ answers }: AnswerBatch): BatchLoss {
+    const figures = answers.map(({ answer }): AnswerFigures => ({ ...figuresOf(answer), trained: null }));
+    return {
+      lossSum: -figures.reduce((sum, { reward }) => sum + reward, 0),
+      correct: figures.filter(({ hasEnded }) => hasEnded).length,
+      normaliser: figures.length,
+      figures,
+    };
+  }
+
+  lossAndGradients(batch: AnswerBatch, options: PassOptions): PassLoss {
+    return this.#run(batch, options, true);
+  }
+
+  rowLosses(batch: AnswerBatch, options: PassOptions): Float32Array {
+    return scope(() => toFloat32Array(this.#run(batch, options, false).losses));
+  }
+
+  metrics(losses: readonly BatchLoss[]): EvaluationMetrics {
+    return { ...meanOf(losses), perplexity: null, ...figureMetrics(losses.flatMap(({ figures = [] }) => figures)) };
+  }
+
+  /** `[tokens]` of each answer. */
+  #logProbabilities({ tokens, answers }: AnswerBatch, options: PassOptions): Float32Array[] {
+    return scope(() => {
+      const losses = toFloat32Array(labelLosses(this.#model, tokens, { ...options, record: false }).losses);
+      return answers.map(({ answer, first }) => losses.slice(first, first + answer.ids.length).map((loss) => -loss));
+    });
+  }
+
+  #run({ tokens, answers }: AnswerBatch, options: PassOptions, record: boolean): PassLoss {
+    let judged: Judged | null = null;
+    const weigh = (losses: Float32Array) => {
+      judged = judge(answers, losses);
+      return judged.weights;
+    };
+    const { losses, correct } = labelLosses(this.#model, tokens, { ...options, record, weigh });
+    const { ofAnswers, figures } = judged ?? judge(answers, toFloat32Array(losses));
+    dispose([losses, correct]);
+    const count = figures.length;
+    return {
+      losses: tensorOf(ofAnswers, [count]),
+      correct: tensorOf(
+        Float32Array.from(figures, ({ hasEnded }) => (hasEnded ? 1 : 0)),
+        [count],
+      ),
+      normaliser: count,
+      figures,
+    };
+  }
+}
+
+interface Judged {
+  /** `[answers]` */
+  ofAnswers: Float32Array;
+  /** `[labels]` the derivative of the sum of those by each label's cross entropy. */
+  weights: Float32Array;
+  figures: AnswerFigures[];
+}
+
+/** @param losses `[labels]` cross entropies */
+function judge(answers: AnswerBatch['answers'], losses: Float32Array): Judged {
+  const ofAnswers = new Float32Array(answers.length);
+  const weights = new Float32Array(losses.length);
+  const figures = answers.map(({ answer, first, settings }, place): AnswerFigures => {
+    const { advantage, scale, ids } = answer;
+    let [loss, clipped, divergence] = [0, 0, 0];
+    for (let token = 0; token < ids.length; token++) {
+      const found = tokenLoss(
+        {
+          logProbability: -losses[first + token]!,
+          sampled: answer.sampled === null ? null : answer.sampled[token]!,
+          reference: answer.reference === null ? null : answer.reference[token]!,
+          advantage,
+        },
+        settings,
+      );
+      loss += found.loss;
+      weights[first + token] = -scale * found.slope;
+      if (found.isClipped) clipped++;
+      divergence += found.divergence;
+    }
+    ofAnswers[place] = scale * loss;
+    return { ...figuresOf(answer), trained: { clipped, divergence: answer.reference === null ? null : divergence } };
+  });
+  return { ofAnswers, weights, figures };
+}
+
+function figuresOf({ reward, isFlat, ids, hasEnded }: AnswerBatch['answers'][number]['answer']) {
+  return { kind: 'group-relative' as const, reward, isFlat, tokens: ids.length, hasEnded };
+}

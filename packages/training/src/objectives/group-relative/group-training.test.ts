@@ -1,0 +1,297 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  type Dataset,
+  type Grader,
+  type JobSpec,
+  type NewJobEvent,
+  type ObjectiveRequest,
+  objectiveOf,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
+import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { configureKernels, liveTensorCount, rowsAreIndependent } from '@lorasmith/tensor';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeTinyLlama } from '../../../../../test/tiny-llama.js';
+import { aJob, writeRows } from '../../../test/a-job.js';
+import { BaseModelCache } from '../../base-model-cache.js';
+import { type FinishedPass, PassScheduler } from '../../shared-pass/pass-scheduler.js';
+import { train } from '../../train.js';
+
+let root: string;
+let modelFolder: string;
+let examples: ExampleStore;
+let prompts: { rowsFile: string; dataset: Dataset };
+let folders = 0;
+beforeAll(async () => {
+  configureKernels('fused');
+  root = await mkdtemp(join(tmpdir(), 'group-training-'));
+  examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
+  modelFolder = join(root, 'llama');
+  await mkdir(modelFolder);
+  await writeTinyLlama(modelFolder);
+  const rowsFile = join(root, 'prompts.jsonl');
+  const rows = Array.from({ length: 14 }, (_, i) => ({
+    prompt: `count to ${i}`,
+    reference: { letter: 'a', number: i },
+  }));
+  prompts = {
+    rowsFile,
+    dataset: { ...(await writeRows(rowsFile, 'graded_prompt', rows)), id: `ds_${'a'.repeat(24)}` },
+  };
+});
+afterAll(async () => {
+  configureKernels('raw');
+  await rm(root, { recursive: true });
+});
+
+/** Answers with the letter of the row are right. */
+const HAS_LETTER: Grader = { type: 'string_check', reference: '{{item.reference.letter}}', operation: 'like' };
+
+function rewarding(objective: Omit<ObjectiveRequest, 'kind'> = {}, changes: Parameters<typeof aJob>[0] = {}): JobSpec {
+  const settings = { grader: HAS_LETTER, group_size: 6, max_completion_tokens: 5, ...objective };
+  return { ...aJob(changes), objective: objectiveOf({ kind: 'group-relative', ...settings }) };
+}
+
+interface RunOptions {
+  checkpointFolder?: string;
+  initialAdapterFolder?: string | null;
+  cache?: BaseModelCache;
+  scheduler?: PassScheduler;
+  onEvent?: (event: NewJobEvent, stop: (reason: 'cancelled' | 'pause') => void) => void;
+}
+
+interface Ran {
+  outcome: TrainingOutcome | null;
+  error: unknown;
+  events: NewJobEvent[];
+  outputFolder: string;
+  checkpointFolder: string;
+}
+
+async function run(spec: JobSpec, options: RunOptions = {}): Promise<Ran> {
+  const { initialAdapterFolder = null, onEvent, cache, scheduler } = options;
+  const outputFolder = join(root, `output-${++folders}`);
+  const checkpointFolder = options.checkpointFolder ?? join(root, `checkpoints-${folders}`);
+  await mkdir(outputFolder);
+  const events: NewJobEvent[] = [];
+  const stop = new AbortController();
+  const pause = new AbortController();
+  let [outcome, error]: [TrainingOutcome | null, unknown] = [null, null];
+  try {
+    outcome = await train({
+      ...prompts,
+      modelFolder,
+      spec,
+      examples,
+      checkpointFolder,
+      outputFolder,
+      initialAdapterFolder,
+      signal: stop.signal,
+      pause: pause.signal,
+      onEvent: (event) => {
+        events.push(event);
+        onEvent?.(event, (reason) => (reason === 'pause' ? pause.abort() : stop.abort({ kind: reason })));
+      },
+      ...(cache ? { cache } : {}),
+      ...(scheduler ? { scheduler } : {}),
+    });
+  } catch (caught) {
+    error = caught;
+  }
+  return { outcome, error, events, outputFolder, checkpointFolder };
+}
+
+/** The digest of its weights. */
+const weightsOf = async ({ error, outputFolder }: Ran): Promise<string> => {
+  if (error !== null) throw error;
+  const bytes = await readFile(join(outputFolder, 'adapter_model.safetensors'));
+  return createHash('sha256').update(bytes).digest('hex');
+};
+const stepsOf = ({ events }: Ran) => events.flatMap((event) => (event.type === 'step-finished' ? [event.data] : []));
+
+describe('a job on sampled answers', () => {
+  const spec = rewarding({}, { validation: { split: 0.3 }, training: { epochs: 12, learning_rate: 2e-2 } });
+  let whole: Ran;
+  beforeAll(async () => {
+    whole = await run(spec);
+  });
+
+  test('makes answers with a high reward more likely, also to prompts that it has not seen', () => {
+    expect(whole.error).toBeNull();
+    const { evaluation_before: before, evaluation_after: after, ...result } = whole.outcome!.result;
+    expect(after!.group!.reward).toBeGreaterThan(before!.group!.reward + 0.3);
+    expect(after).toMatchObject({ loss: -after!.group!.reward, perplexity: null });
+    expect(after!.accuracy).toBeCloseTo(1 - after!.group!['completions/clipped_ratio'], 12);
+    expect(result.losses.every(Number.isFinite)).toBe(true);
+  });
+
+  test('reports its groups, and the metrics of each step', () => {
+    const { report, result } = whole.outcome!;
+    const { longest } = report.rows;
+    expect(report.groups).toEqual({ prompts: 9, answers_per_step: 24, most_tokens_per_step: 24 * (longest + 5) });
+    expect(report.rendered!.first_row.map(({ trained }) => trained)).toEqual([false]);
+    const steps = stepsOf(whole);
+    expect(steps).toHaveLength(report.steps.total);
+    for (const { group, accuracy } of steps) {
+      expect(group!.reward).toBeGreaterThanOrEqual(0);
+      expect(group!['completions/mean_length']).toBeLessThanOrEqual(5);
+      expect(accuracy).toBeCloseTo(1 - group!['completions/clipped_ratio'], 6);
+      // With one update from each batch of answers, the ratio is 1.
+      expect(group!['clip_ratio/region_mean']).toBe(0);
+    }
+    expect(result.trained_tokens).toBeGreaterThan(0);
+    expect(result.tokens).toBeGreaterThan(result.trained_tokens);
+  });
+
+  test('resumes to the same bytes', async () => {
+    const stopped = await run(spec, {
+      onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 5 && stop('pause'),
+    });
+    expect(stopped.error).toMatchObject({ code: 'cancelled' });
+    const resumed = await run(spec, { checkpointFolder: stopped.checkpointFolder });
+    expect(resumed.events.map(({ type }) => type)).toContain('checkpoint-loaded');
+    expect(await weightsOf(resumed)).toEqual(await weightsOf(whole));
+  });
+
+  test('that is killed between rewards and update asks for no second reward', async () => {
+    const stopped = await run(spec, {
+      onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 5 && stop('pause'),
+    });
+    // The rewards of the next step, as a trainer had written them before it was killed.
+    const next = await run(spec, {
+      checkpointFolder: stopped.checkpointFolder,
+      onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 6 && stop('cancelled'),
+    });
+    expect(next.error).toMatchObject({ code: 'cancelled' });
+    const file = join(stopped.checkpointFolder, 'rollout.json');
+    const text = (await readFile(file, 'utf8')).split('\n')[1]!;
+    const rollout = JSON.parse(text) as { batch: number; groups: { reward: number }[][] };
+    for (const answer of rollout.groups.flat()) answer.reward = 7;
+    const changed = JSON.stringify(rollout);
+    await writeFile(file, `${createHash('sha256').update(changed).digest('hex')}\n${changed}`);
+    const resumed = await run(spec, { checkpointFolder: stopped.checkpointFolder });
+    const step = stepsOf(resumed).find((one) => one.step === rollout.batch + 1);
+    expect(step!.group).toMatchObject({ reward: 7, frac_reward_zero_std: 1 });
+    expect(step!.grad_norm).toBe(0);
+  });
+
+  test('samples again where the answers that were kept are damaged', async () => {
+    const stopped = await run(spec, {
+      onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 5 && stop('pause'),
+    });
+    const file = join(stopped.checkpointFolder, 'rollout.json');
+    const bytes = await readFile(file);
+    bytes[bytes.length - 9]! ^= 1;
+    await writeFile(file, bytes);
+    const resumed = await run(spec, { checkpointFolder: stopped.checkpointFolder });
+    expect(await weightsOf(resumed)).toEqual(await weightsOf(whole));
+  });
+
+  test('is the same job in micro-batches of another size', async () => {
+    const changed = structuredClone(spec);
+    Object.assign(changed.training, { batch_size: 4, gradient_accumulation_steps: 1, epochs: 3 });
+    const steps = stepsOf(await run(changed));
+    expect(steps.length).toBeGreaterThan(3);
+    for (const [index, { loss, group }] of steps.slice(0, 3).entries()) {
+      expect(loss).toBeCloseTo(stepsOf(whole)[index]!.loss, 4);
+      expect(group!.reward).toBeCloseTo(stepsOf(whole)[index]!.group!.reward, 12);
+    }
+  });
+
+  test('leaves no tensor behind', async () => {
+    const before = liveTensorCount();
+    await run(rewarding({ kl_weight: 0.1, updates_per_batch: 2 }));
+    expect(liveTensorCount()).toBe(before);
+  });
+});
+
+test('several updates train on the same answers, and a run that is resumed between them, too', async () => {
+  const spec = rewarding(
+    { updates_per_batch: 3, clip_low: 0.01, kl_weight: 0.05 },
+    { training: { epochs: 1, learning_rate: 2e-2 } },
+  );
+  const whole = await run(spec);
+  const rewards = stepsOf(whole).map(({ group }) => group!.reward);
+  expect(rewards).toHaveLength(12);
+  for (const [step, reward] of rewards.entries()) expect(reward).toBe(rewards[step - (step % 3)]);
+  const clipped = stepsOf(whole).map(({ group }) => group!['clip_ratio/region_mean']!);
+  expect(clipped.filter((_, step) => step % 3 === 0).every((share) => share === 0)).toBe(true);
+  expect(clipped.some((share) => share > 0)).toBe(true);
+  expect(stepsOf(whole).at(-1)!.group!.kl).toBeGreaterThan(0);
+  const stopped = await run(spec, {
+    onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 4 && stop('pause'),
+  });
+  const resumed = await run(spec, { checkpointFolder: stopped.checkpointFolder });
+  expect(await weightsOf(resumed)).toEqual(await weightsOf(whole));
+});
+
+test('a job that continues an adapter has that adapter as its reference', async () => {
+  const first = await run(rewarding());
+  const second = await run(rewarding({ kl_weight: 0.5 }), { initialAdapterFolder: first.outputFolder });
+  expect(second.error).toBeNull();
+  expect(stepsOf(second)[0]!.group!.kl).toBeCloseTo(0, 6);
+  const fresh = await run(rewarding({ kl_weight: 0.5 }));
+  expect(stepsOf(fresh)[0]!.group!.kl).toBeCloseTo(0, 6);
+});
+
+test('jobs with unlike settings share passes, and have the same bytes as alone', async ({ skip }) => {
+  const specs = [
+    rewarding({ normalization: 'grpo' }, { training: { seed: 1 } }),
+    rewarding({ normalization: 'dr_grpo', scale_rewards: 'none', kl_weight: 0.2 }, { training: { seed: 2 } }),
+    rewarding({ updates_per_batch: 2 }, { training: { seed: 3 }, lora: { target_modules: ['q_proj', 'lm_head'] } }),
+  ];
+  const alone: string[] = [];
+  for (const spec of specs) alone.push(await weightsOf(await run(spec)));
+  const passes: FinishedPass[] = [];
+  const scheduler = new PassScheduler({ passTokens: 8192, onPass: (pass) => passes.push(pass) });
+  const cache = new BaseModelCache();
+  const together = await Promise.all(specs.map((spec) => run(spec, { cache, scheduler })));
+  cache.dispose();
+  expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
+  if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+  expect(await Promise.all(together.map(weightsOf))).toEqual(alone);
+});
+
+test('early stopping and the best state follow the mean reward', async () => {
+  const spec = rewarding(
+    {},
+    {
+      validation: { split: 0.3 },
+      training: { epochs: 20, eval_every_steps: 2, early_stopping: { patience: 2, min_delta: 0.5 } },
+    },
+  );
+  const { outcome, error, events } = await run(spec);
+  expect(error).toBeNull();
+  expect(outcome!.result.stopped_early).toBe(true);
+  const evaluations = events.flatMap((event) =>
+    event.type === 'evaluation-finished' && event.data.step > 0 ? [event.data] : [],
+  );
+  const best = Math.max(...evaluations.map(({ group }) => group!.reward));
+  expect(outcome!.result.evaluation_after!.group!.reward).toBe(best);
+});
+
+test.each([
+  ['1 / has', 'Infinity'],
+  ['has / has', 'NaN'],
+  ['has * 1e30 + 1e30', '1e+30'],
+])('a reward of the formula %s fails the job with the line and the reward', async (formula, reward) => {
+  const graders = { has: { type: 'string_check' as const, reference: 'no such text', operation: 'like' as const } };
+  const { error } = await run(rewarding({ grader: { type: 'multi', graders, calculate_output: formula } }));
+  expect(error).toMatchObject({
+    code: 'grader_failed',
+    message: expect.stringContaining(`the reward ${reward} to an answer to line `),
+  });
+});
+
+test('a step whose groups have equal rewards changes nothing but the state of the optimizer', async () => {
+  const same: Grader = { type: 'string_check', reference: 'no such text', operation: 'like' };
+  const ran = await run(rewarding({ grader: same }, { training: { weight_decay: 0 } }));
+  expect(ran.error).toBeNull();
+  for (const { group, grad_norm, loss } of stepsOf(ran)) {
+    expect(group).toMatchObject({ reward: 0, reward_std: 0, frac_reward_zero_std: 1 });
+    expect([grad_norm, Math.abs(loss)]).toEqual([0, 0]);
+  }
+});

@@ -1,0 +1,48 @@
+import { compileGrader } from '@lorasmith/graders';
+import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
+import type { LoadedModel } from '@lorasmith/models';
+import { GradedRows, groupsOf, type Plan } from '@lorasmith/planning';
+import type { Participant } from '../../shared-pass/pass-scheduler.js';
+import type { TrainOptions } from '../../train-options.js';
+import { Rollouts } from './rollouts.js';
+
+/** What samples the answers to the prompts of each side of a job. */
+export interface RolloutsOfSides {
+  /** @param examples those of one side of the plan */
+  of(examples: Plan['training']): Rollouts;
+}
+
+/** @returns null for a job that samples no answers. @throws ProductError `dataset_not_found`, `cancelled` */
+export async function rolloutsOfSides(
+  { spec, rowsFile, validation = null, checkpointFolder, signal }: TrainOptions,
+  run: {
+    plan: Plan;
+    model: ModelFolder;
+    base: LoadedModel;
+    texts: ModelTexts;
+    id: string;
+    passes: Pick<Participant, 'beside'>;
+  },
+): Promise<RolloutsOfSides | null> {
+  const settings = groupsOf(spec);
+  const { plan, model, base, texts, id, passes } = run;
+  if (settings === null || base.kind !== 'decoder') return null;
+  const text = await texts.of(model.path);
+  const rows = await GradedRows.read(rowsFile, signal);
+  const { seed, batch_size: batchSize, gradient_accumulation_steps: accumulation } = spec.training;
+  const rolloutsOn = (ofSide: GradedRows) =>
+    new Rollouts({
+      base,
+      text,
+      settings,
+      grader: compileGrader(settings.grader),
+      rows: ofSide,
+      seed,
+      promptsAtOnce: batchSize * accumulation,
+      kept: { folder: checkpointFolder, run: id },
+      passes,
+    });
+  const training = rolloutsOn(rows);
+  const held = validation === null ? training : rolloutsOn(await GradedRows.read(validation.rowsFile, signal));
+  return { of: (examples) => (examples === plan.validation ? held : training) };
+}

@@ -1,0 +1,117 @@
+import type { GroupRelativeObjective } from '@lorasmith/contracts';
+import { rangesOf, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import type { PromptExamples } from '@lorasmith/planning';
+import type { ForwardRun, StepContext } from '../step-context.js';
+import { advantagesOf } from './advantages.js';
+import type { GradedAnswer, Rollouts } from './rollouts.js';
+
+/** A graded answer, with what its loss needs. */
+export interface JudgedAnswer extends GradedAnswer {
+  prompt: Int32Array;
+  advantage: number;
+  isFlat: boolean;
+  /** `[tokens]` log-probabilities with which its tokens were sampled; null in the only step that trains on it. */
+  sampled: Float32Array | null;
+  /** `[tokens]` log-probabilities under the reference; null without one. */
+  reference: Float32Array | null;
+  /** The factor of a token's loss in that of the answer: losses of answers are averaged. */
+  scale: number;
+}
+
+/** Answers in one stream, with the labels of each. */
+export interface AnswerBatch {
+  tokens: TokenBatch;
+  answers: readonly { answer: JudgedAnswer; first: number; settings: GroupRelativeObjective }[];
+}
+
+/** Log-probabilities of the tokens of answers, in a forward pass of the reference. @throws ProductError `cancelled` */
+export type ReferenceOf = (batch: AnswerBatch, run: ForwardRun) => Promise<Float32Array[]>;
+
+/** Prompts with the answers that are sampled to them. */
+export class SampledGroups {
+  readonly kind = 'group-relative';
+  readonly count: number;
+  readonly #examples: PromptExamples;
+  readonly #settings: GroupRelativeObjective;
+  readonly #rollouts: Rollouts;
+
+  constructor(examples: PromptExamples, settings: GroupRelativeObjective, rollouts: Rollouts) {
+    this.count = examples.count;
+    this.#examples = examples;
+    this.#settings = settings;
+    this.#rollouts = rollouts;
+  }
+
+  lengthOf(index: number): number {
+    return this.#examples.lengthOf(index);
+  }
+
+  lineOf(index: number): number {
+    return this.#examples.lineOf(index);
+  }
+
+  /** The graded answers to the prompts of a step, or of an evaluation. @throws ProductError `cancelled`, `grader_failed` */
+  async context(
+    batches: readonly ArrayLike<number>[],
+    run: ForwardRun,
+    referenceOf: ReferenceOf,
+  ): Promise<Pick<StepContext, 'groups'>> {
+    const indices = batches.flatMap((batch) => Array.from(batch));
+    const prompts = indices.map((index) => ({ ids: this.#examples.prompt(index), line: this.#examples.lineOf(index) }));
+    const groups = new Map<number, JudgedAnswer[]>();
+    const judged = this.#judged(prompts, await this.#rollouts.of(prompts, run));
+    for (const [place, index] of indices.entries()) groups.set(index, judged[place]!);
+    if (run.step == null || this.#settings.kl_weight === 0) return { groups };
+    for (const batch of batches) {
+      const own = this.batch(batch, { groups });
+      for (const [place, reference] of (await referenceOf(own, run)).entries()) {
+        own.answers[place]!.answer.reference = reference;
+      }
+    }
+    return { groups };
+  }
+
+  batch(indices: ArrayLike<number>, { groups }: Pick<StepContext, 'groups'>): AnswerBatch {
+    const settings = this.#settings;
+    const answers = Array.from(indices).flatMap((index) => groups!.get(index)!);
+    return answerBatchOf(answers.map((answer) => ({ answer, settings })));
+  }
+
+  /** What the loss needs of the answers, compared with each other. */
+  #judged(prompts: readonly { ids: Int32Array }[], groups: readonly GradedAnswer[][]): JudgedAnswer[][] {
+    const { normalization, max_completion_tokens: most, updates_per_batch: updates } = this.#settings;
+    const all = groups.flat();
+    const tokens = all.reduce((sum, { ids }) => sum + ids.length, 0);
+    const { values, isFlat } = advantagesOf(
+      Float64Array.from(all, ({ reward }) => reward),
+      this.#settings,
+    );
+    let next = 0;
+    return groups.map((group, place) =>
+      group.map((answer) => ({
+        ...answer,
+        prompt: prompts[place]!.ids,
+        advantage: values[next++]!,
+        isFlat: isFlat[place]!,
+        sampled: updates > 1 ? answer.logProbabilities : null,
+        reference: null,
+        scale: { dapo: all.length / tokens, grpo: 1 / answer.ids.length, dr_grpo: 1 / most }[normalization],
+      })),
+    );
+  }
+}
+
+function answerBatchOf(given: readonly { answer: JudgedAnswer; settings: GroupRelativeObjective }[]): AnswerBatch {
+  const tokens = tokenBatchOf(
+    given.map(({ answer: { prompt, ids } }) => {
+      const whole = new Int32Array(prompt.length + ids.length);
+      whole.set(prompt);
+      whole.set(ids, prompt.length);
+      return { ids: whole, trained: new Uint8Array(whole.length).fill(1, prompt.length) };
+    }),
+  );
+  const ranges = rangesOf(tokens.order.map((place) => given[place]!.answer.ids.length));
+  const first: number[] = [];
+  for (const [place, sequence] of tokens.order.entries()) first[sequence] = ranges[place]!.first;
+  return { tokens, answers: given.map((one, place) => ({ ...one, first: first[place]! })) };
+}
