@@ -67,7 +67,7 @@ export const SimpleGrader = Type.Object(
 );
 export type SimpleGrader = Static<typeof SimpleGrader>;
 
-/** What gives an answer its reward. Names are those of OpenAI's graders, where there are such. */
+/** A grader, which gives answers their rewards. Names are those of OpenAI's graders, where there are such. */
 export const Grader = Type.Object(
   {
     type: Type.Enum([...GRADER_TYPES], {

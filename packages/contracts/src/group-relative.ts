@@ -12,7 +12,7 @@ const MAX_COMPLETION_TOKENS = 4096;
 /** Updates from the same answers. */
 const MAX_UPDATES = 16;
 
-/** What the kind says to a reader. */
+/** The kind in words. */
 export const GROUP_RELATIVE_KIND =
   'group-relative: to make answers with a high reward more likely than others to the same prompt.';
 

@@ -38,7 +38,7 @@ const labelWeight = (label: boolean) =>
     description: `The factor of the loss of answers with the label ${label}. For kto and apo_zero_unpaired.`,
   });
 
-/** What the kind says to a reader. */
+/** The kind in words. */
 export const PREFERENCE_KIND =
   'preference: to prefer the chosen of two answers, or answers with the label true to those with false.';
 

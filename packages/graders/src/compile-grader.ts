@@ -12,7 +12,7 @@ export type { GradedAnswer } from './template.js';
 
 /** A grader that is ready. */
 export interface CompiledGrader {
-  /** What a row lacks for it, in a sentence; null: nothing. */
+  /** The fault of a row that lacks what it reads, in a sentence; null: there is none. */
   faultOf(item: unknown): string | null;
   /** @returns the reward; NaN or infinite only by a formula */
   grade(answer: GradedAnswer): number;

@@ -1,4 +1,4 @@
-/** What is wrong with the settings of a grader. */
+/** A fault in the settings of a grader. */
 export class GraderError extends Error {
   /** The setting, as a path from the grader: `graders.right.pattern`. */
   readonly param: string;

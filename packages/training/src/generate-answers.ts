@@ -9,7 +9,7 @@ const LEAST_TOKENS_OF_A_TURN = 32;
 export interface GeneratedAnswer {
   /** New tokens; with log-probabilities, the one that ends the answer is the last. */
   ids: number[];
-  /** Of each of them; empty where the request wants none. */
+  /** The log-probability of each of them; empty where the request wants none. */
   logProbabilities: number[];
   /** Whether it ended by itself. */
   hasEnded: boolean;

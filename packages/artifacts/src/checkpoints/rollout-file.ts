@@ -18,9 +18,9 @@ export interface RolloutAnswer {
 export interface Rollout {
   /** The identity of the run. */
   run: string;
-  /** Which of its batches of answers it is, from 0. */
+  /** The number of this batch of answers, from 0. */
   batch: number;
-  /** Of each prompt, in the order in which the step reads them. */
+  /** The answers to each prompt, in the order in which the step reads them. */
   groups: RolloutAnswer[][];
 }
 

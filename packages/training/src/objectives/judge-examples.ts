@@ -25,7 +25,7 @@ export function judgeOf({
   model: ModelFolder;
   plan: Plan;
   rows: RowOrder;
-  /** What samples the answers to a side's prompts; null for an objective that samples none. */
+  /** Null for an objective that samples no answers. */
   rollouts: RolloutsOfSides | null;
 }): JudgeExamples {
   return (examples, reference) => {

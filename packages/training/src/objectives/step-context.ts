@@ -1,6 +1,6 @@
 import type { ActingAdapter } from '@lorasmith/models';
 import type { PassTurn } from '../turn.js';
-import type { JudgedAnswer } from './group-relative/sampled-groups.js';
+import type { JudgedAnswer } from './group-relative/graded-answer.js';
 
 /** The model as it is, for passes that only read it. */
 export interface ForwardRun {

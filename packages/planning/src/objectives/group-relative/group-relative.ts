@@ -17,7 +17,7 @@ import { PROMPT_FORMAT } from './prompt-format.js';
 import { PromptLimit } from './prompt-limit.js';
 import { PromptRowConverter } from './prompt-row-converter.js';
 
-/** Of sampled answers to a prompt, those that graders reward more than others become more likely. */
+/** Sampled answers to a prompt become more likely if graders reward them more than the others. */
 export const groupRelative: Objective = {
   kind: 'group-relative',
   modelKind: 'decoder',

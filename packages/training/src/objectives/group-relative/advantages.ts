@@ -5,7 +5,7 @@ const EPSILON = 1e-4;
 /** Smaller standard deviations are rounding, as for `torch.isclose`. */
 const ZERO = 1e-8;
 
-/** What the answers of a step are worth, compared with the others to the same prompt. */
+/** The advantages of the answers of a step over the others to the same prompt. */
 export interface Advantages {
   /** `[answers]` */
   values: Float64Array;

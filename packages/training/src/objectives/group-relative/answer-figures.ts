@@ -10,7 +10,7 @@ export interface AnswerFigures {
   tokens: number;
   /** Whether it ended by itself. */
   hasEnded: boolean;
-  /** Of a pass over it; null in an evaluation, which reads rewards alone. */
+  /** The results of a pass over it; null in an evaluation, which reads rewards alone. */
   trained: { clipped: number /** Summed; null without a reference. */; divergence: number | null } | null;
 }
 

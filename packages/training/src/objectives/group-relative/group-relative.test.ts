@@ -21,7 +21,8 @@ import { optimizerStep, type StepResult } from '../../optimizer-step.js';
 import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import type { NextToken } from '../next-token/next-token.js';
 import { objectiveOn } from '../objectives.js';
-import type { GradedAnswer, RolloutPrompt, Rollouts } from './rollouts.js';
+import type { GradedAnswer } from './graded-answer.js';
+import type { RolloutPrompt, Rollouts } from './rollouts.js';
 import { SampledGroups } from './sampled-groups.js';
 
 const FIXTURES = new URL('../../../../../test/fixtures/groups/', import.meta.url).pathname;

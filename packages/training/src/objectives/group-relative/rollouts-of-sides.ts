@@ -6,7 +6,7 @@ import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import type { TrainOptions } from '../../train-options.js';
 import { Rollouts } from './rollouts.js';
 
-/** What samples the answers to the prompts of each side of a job. */
+/** The rollouts of each side of a job. */
 export interface RolloutsOfSides {
   /** @param examples those of one side of the plan */
   of(examples: Plan['training']): Rollouts;

@@ -8,16 +8,7 @@ import { SeededRandom } from '@lorasmith/seeded-random';
 import { type GeneratedAnswer, generateAnswers } from '../../generate-answers.js';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import type { ForwardRun } from '../step-context.js';
-
-/** A sampled answer with its reward. */
-export interface GradedAnswer {
-  /** `[tokens]`, with the one that ends it, if one does. */
-  ids: Int32Array;
-  /** `[tokens]` with which they were sampled. */
-  logProbabilities: Float32Array;
-  hasEnded: boolean;
-  reward: number;
-}
+import type { GradedAnswer } from './graded-answer.js';
 
 export interface RolloutOptions {
   base: Decoder;
@@ -26,7 +17,7 @@ export interface RolloutOptions {
   grader: CompiledGrader;
   /** The rows of the prompts. */
   rows: GradedRows;
-  /** Of the job: draws depend on it. */
+  /** The seed of the job, which draws depend on. */
   seed: number;
   /** Prompts whose answers are sampled at once. */
   promptsAtOnce: number;

@@ -3,20 +3,8 @@ import { rangesOf, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import type { PromptExamples } from '@lorasmith/planning';
 import type { ForwardRun, StepContext } from '../step-context.js';
 import { advantagesOf } from './advantages.js';
-import type { GradedAnswer, Rollouts } from './rollouts.js';
-
-/** A graded answer, with what its loss needs. */
-export interface JudgedAnswer extends GradedAnswer {
-  prompt: Int32Array;
-  advantage: number;
-  isFlat: boolean;
-  /** `[tokens]` log-probabilities with which its tokens were sampled; null in the only step that trains on it. */
-  sampled: Float32Array | null;
-  /** `[tokens]` log-probabilities under the reference; null without one. */
-  reference: Float32Array | null;
-  /** The factor of a token's loss in that of the answer: losses of answers are averaged. */
-  scale: number;
-}
+import type { GradedAnswer, JudgedAnswer } from './graded-answer.js';
+import type { Rollouts } from './rollouts.js';
 
 /** Answers in one stream, with the labels of each. */
 export interface AnswerBatch {
@@ -77,7 +65,7 @@ export class SampledGroups {
     return answerBatchOf(answers.map((answer) => ({ answer, settings })));
   }
 
-  /** What the loss needs of the answers, compared with each other. */
+  /** The answers with what the loss needs of them, compared with each other. */
   #judged(prompts: readonly { ids: Int32Array }[], groups: readonly GradedAnswer[][]): JudgedAnswer[][] {
     const { normalization, max_completion_tokens: most, updates_per_batch: updates } = this.#settings;
     const all = groups.flat();

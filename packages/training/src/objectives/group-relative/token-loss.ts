@@ -1,12 +1,12 @@
 import type { GroupRelativeObjective } from '@lorasmith/contracts';
 
-/** What the loss of a token of a sampled answer depends on. */
+/** The numbers that the loss of a token of a sampled answer depends on. */
 export interface TokenScores {
   /** Its log-probability. */
   logProbability: number;
-  /** That with which it was sampled; null: the same, so that the ratio is 1. */
+  /** The one with which it was sampled; null: the same, so that the ratio is 1. */
   sampled: number | null;
-  /** That under the reference; null: there is none. */
+  /** The one under the reference; null: there is none. */
   reference: number | null;
   /** The advantage of its answer. */
   advantage: number;

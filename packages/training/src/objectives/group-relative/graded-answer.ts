@@ -1,0 +1,22 @@
+/** A sampled answer with its reward. */
+export interface GradedAnswer {
+  /** `[tokens]`, with the one that ends it, if one does. */
+  ids: Int32Array;
+  /** `[tokens]` with which they were sampled. */
+  logProbabilities: Float32Array;
+  hasEnded: boolean;
+  reward: number;
+}
+
+/** A graded answer, with what its loss needs. */
+export interface JudgedAnswer extends GradedAnswer {
+  prompt: Int32Array;
+  advantage: number;
+  isFlat: boolean;
+  /** `[tokens]` log-probabilities with which its tokens were sampled; null in the only step that trains on it. */
+  sampled: Float32Array | null;
+  /** `[tokens]` log-probabilities under the reference; null without one. */
+  reference: Float32Array | null;
+  /** The factor of a token's loss in that of the answer: losses of answers are averaged. */
+  scale: number;
+}
