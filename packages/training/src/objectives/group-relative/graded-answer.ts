@@ -1,3 +1,10 @@
+/** A prompt of a dataset. */
+export interface RolloutPrompt {
+  /** `[tokens]` */
+  ids: Int32Array;
+  line: number;
+}
+
 /** A sampled answer with its reward. */
 export interface GradedAnswer {
   /** `[tokens]`, with the one that ends it, if one does. */

@@ -22,8 +22,7 @@ import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import type { NextToken } from '../next-token/next-token.js';
 import { objectiveOn } from '../objectives.js';
 import type { GradedAnswer } from './graded-answer.js';
-import type { RolloutPrompt, Rollouts } from './rollouts.js';
-import { SampledGroups } from './sampled-groups.js';
+import { type AnswerSource, SampledGroups } from './sampled-groups.js';
 
 const FIXTURES = new URL('../../../../../test/fixtures/groups/', import.meta.url).pathname;
 const CASES = readdirSync(FIXTURES, { withFileTypes: true })
@@ -92,15 +91,15 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     const initial = await readPeftFolder(join(folder, 'adapter_init'));
     const [adapter, before] = [adapterOf(initial), adapterOf(initial)];
     const sampled = new Map<number, GradedAnswer[]>();
-    const rollouts = {
-      of: async (prompts: readonly RolloutPrompt[]) =>
+    const answers: AnswerSource = {
+      of: async (prompts) =>
         prompts.map(({ line }) => {
           const answers = sampled.get(line) ?? answersOf(adapter, line - 1);
           sampled.set(line, answers);
           return answers;
         }),
-    } as Pick<Rollouts, 'of'> as Rollouts;
-    const source = batchSource(decoder, new SampledGroups(promptExamples(given), settings, rollouts));
+    };
+    const source = batchSource(decoder, new SampledGroups(promptExamples(given), settings, answers));
     const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
     const passes = new PassScheduler().join();
     const results: StepResult[] = [];

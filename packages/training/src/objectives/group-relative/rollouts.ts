@@ -8,7 +8,7 @@ import { SeededRandom } from '@lorasmith/seeded-random';
 import { type GeneratedAnswer, generateAnswers } from '../../generate-answers.js';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import type { ForwardRun } from '../step-context.js';
-import type { GradedAnswer } from './graded-answer.js';
+import type { GradedAnswer, RolloutPrompt } from './graded-answer.js';
 
 export interface RolloutOptions {
   base: Decoder;
@@ -101,13 +101,6 @@ export class Rollouts {
     const message = `The grader gives the reward ${reward} to an answer to line ${line}: ${JSON.stringify(answer.slice(0, 200))}. A reward is a number from -${MAX_REWARD} to ${MAX_REWARD}. Correct the formula: divide by nothing that may be 0.`;
     throw new ProductError('grader_failed', message, { param: 'objective.grader' });
   }
-}
-
-/** A prompt of a dataset. */
-export interface RolloutPrompt {
-  /** `[tokens]` */
-  ids: Int32Array;
-  line: number;
 }
 
 function seedOf(seed: number, stream: string): number {

@@ -3,13 +3,18 @@ import { rangesOf, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import type { PromptExamples } from '@lorasmith/planning';
 import type { ForwardRun, StepContext } from '../step-context.js';
 import { advantagesOf } from './advantages.js';
-import type { GradedAnswer, JudgedAnswer } from './graded-answer.js';
-import type { Rollouts } from './rollouts.js';
+import type { GradedAnswer, JudgedAnswer, RolloutPrompt } from './graded-answer.js';
 
 /** Answers in one stream, with the labels of each. */
 export interface AnswerBatch {
   tokens: TokenBatch;
   answers: readonly { answer: JudgedAnswer; first: number; settings: GroupRelativeObjective }[];
+}
+
+/** A source of graded answers: Rollouts samples them. */
+export interface AnswerSource {
+  /** @throws ProductError `cancelled`, `non_finite_loss`, `grader_failed`, `storage_full` */
+  of(prompts: readonly RolloutPrompt[], run: ForwardRun): Promise<GradedAnswer[][]>;
 }
 
 /** Log-probabilities of the tokens of answers, in a forward pass of the reference. @throws ProductError `cancelled` */
@@ -21,13 +26,13 @@ export class SampledGroups {
   readonly count: number;
   readonly #examples: PromptExamples;
   readonly #settings: GroupRelativeObjective;
-  readonly #rollouts: Rollouts;
+  readonly #source: AnswerSource;
 
-  constructor(examples: PromptExamples, settings: GroupRelativeObjective, rollouts: Rollouts) {
+  constructor(examples: PromptExamples, settings: GroupRelativeObjective, source: AnswerSource) {
     this.count = examples.count;
     this.#examples = examples;
     this.#settings = settings;
-    this.#rollouts = rollouts;
+    this.#source = source;
   }
 
   lengthOf(index: number): number {
@@ -47,7 +52,7 @@ export class SampledGroups {
     const indices = batches.flatMap((batch) => Array.from(batch));
     const prompts = indices.map((index) => ({ ids: this.#examples.prompt(index), line: this.#examples.lineOf(index) }));
     const groups = new Map<number, JudgedAnswer[]>();
-    const judged = this.#judged(prompts, await this.#rollouts.of(prompts, run));
+    const judged = this.#judged(prompts, await this.#source.of(prompts, run));
     for (const [place, index] of indices.entries()) groups.set(index, judged[place]!);
     if (run.step == null || this.#settings.kl_weight === 0) return { groups };
     for (const batch of batches) {
