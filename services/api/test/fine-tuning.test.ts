@@ -343,6 +343,34 @@ describe('a fine-tuning job', () => {
     expect(messageOf(unpaired)).toContain('the format prompt_completion');
   });
 
+  test('of POST /jobs whose answers are graded has the method reinforcement', async () => {
+    const rows = Array.from({ length: 8 }, (_, i) => `${JSON.stringify({ prompt: `Say ${i}.`, reference: i })}\n`);
+    const dataset = (await upload(rows.join(''))).json().id;
+    const grader = { type: 'number', reference: '{{item.reference}}' };
+    const request = {
+      base_model: MODEL,
+      dataset,
+      objective: { kind: 'group-relative', grader, max_completion_tokens: 8 },
+    };
+    const { groups } = (await post('/jobs?dry_run=true', request)).json();
+    expect(groups).toMatchObject({ prompts: 8, answers_per_step: 64 });
+    const job = (await post('/jobs', request)).json();
+    expect(job).toMatchObject({
+      objective: { kind: 'group-relative', grader, group_size: 8, normalization: 'dapo', clip_high: null },
+      training: { batch_size: 1, gradient_accumulation_steps: 8, learning_rate: 5e-6 },
+    });
+    const { method } = checked(FineTuningJob, await get(`/v1/fine_tuning/jobs/${job.id}`));
+    const hyperparameters = { n_epochs: 3, batch_size: 1, learning_rate_multiplier: 1 };
+    expect(method).toEqual({ type: 'reinforcement', reinforcement: { grader, hyperparameters } });
+    const unread = {
+      ...request,
+      objective: { ...request.objective, grader: { ...grader, reference: '{{item.answer}}' } },
+    };
+    const refused = (await post('/jobs', unread)).json().error;
+    expect(refused).toMatchObject({ code: 'invalid_dataset', param: 'reference' });
+    expect(refused.details).toHaveLength(8);
+  });
+
   test.each([
     ['nothing', {}],
     ['auto', { hyperparameters: { n_epochs: 'auto', batch_size: 'auto', learning_rate_multiplier: 'auto' } }],

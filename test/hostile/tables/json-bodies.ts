@@ -26,6 +26,9 @@ const training = (name: string, outcome: string, fields: object) =>
   job(`training: ${name}`, outcome, { training: fields });
 
 const INVALID = '400 invalid_request';
+const PATTERN = { type: 'regex', pattern: '(a+)+$' };
+const objective = (name: string, outcome: string, fields: object) =>
+  job(`objective: ${name}`, outcome, { objective: fields });
 const NOT_JSON = '400 invalid_json';
 const deep = (open: string, close: string, levels: number) => `${open.repeat(levels)}${close.repeat(levels)}`;
 
@@ -80,6 +83,27 @@ const otherShapes: HostileCase[] = [
 ];
 
 const values: HostileCase[] = [
+  objective('no grader', INVALID, { kind: 'group-relative' }),
+  objective('a setting of another kind', INVALID, { kind: 'group-relative', grader: PATTERN, beta: 0.1 }),
+  objective('a grader of an unknown type', INVALID, {
+    kind: 'group-relative',
+    grader: { type: 'python', source: 'x' },
+  }),
+  objective('a grader that is a list', INVALID, { kind: 'group-relative', grader: [PATTERN] }),
+  objective('a multi grader within another', INVALID, {
+    kind: 'group-relative',
+    grader: { type: 'multi', graders: { a: { type: 'multi', graders: {} } }, calculate_output: 'a' },
+  }),
+  objective('a name of a grader with a dot', '400 unknown_field', {
+    kind: 'group-relative',
+    grader: { type: 'multi', graders: { 'a.b': PATTERN }, calculate_output: 'a' },
+  }),
+  objective('an endless formula', INVALID, {
+    kind: 'group-relative',
+    grader: { type: 'multi', graders: { a: PATTERN }, calculate_output: 'a+'.repeat(1000) },
+  }),
+  objective('a group of one', INVALID, { kind: 'group-relative', grader: PATTERN, group_size: 1 }),
+  objective('answers to no prompts', '422 invalid_job', { kind: 'group-relative', grader: PATTERN }),
   job('a base model that is a path', INVALID, { base_model: '../../secret.txt' }),
   job('a base model that is an absolute path', INVALID, { base_model: '/etc' }),
   job('a base model that begins with a dot', INVALID, { base_model: '.hidden' }),
