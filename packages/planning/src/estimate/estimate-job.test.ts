@@ -1,5 +1,12 @@
 import { fileURLToPath } from 'node:url';
-import { JobSpec, type MachineProfile, objectiveOf, type PreferenceLoss, ProductError } from '@lorasmith/contracts';
+import {
+  JobSpec,
+  type MachineProfile,
+  type ObjectiveRequest,
+  objectiveOf,
+  type PreferenceLoss,
+  ProductError,
+} from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
   LOGITS_PER_CHUNK,
@@ -124,6 +131,46 @@ describe('objectives of preferences', () => {
     expect(readOnce).toBeGreaterThan(0);
     // The 64 rows are read in 8 steps.
     expect(8 * (kto.seconds_per_step - apo.seconds_per_step)).toBeCloseTo(readOnce, 9);
+  });
+});
+
+describe('sampled answers', () => {
+  const grouped = (settings: Omit<ObjectiveRequest, 'kind' | 'grader'> = {}) => {
+    const { sequence, ...side } = examples(64, 16);
+    const prompts: JobToEstimate['training'] = {
+      ...side,
+      kind: 'group-relative',
+      labelsOf: () => 0,
+      prompt: (index) => sequence(index).ids,
+    };
+    const planned = job(prompts, { batch_size: 1 });
+    const grader = { type: 'regex' as const, pattern: 'a' };
+    const objective = objectiveOf({ kind: 'group-relative', grader, max_completion_tokens: 48, ...settings });
+    return estimateJob({ ...planned, spec: { ...planned.spec, objective } })!;
+  };
+
+  test('take longer than rows of their length, and more time and memory the more and the longer they are', () => {
+    const rows = estimateJob(job(examples(512, 64), { batch_size: 8 }))!;
+    const groups = grouped();
+    expect(groups.seconds_per_step).toBeGreaterThan(rows.seconds_per_step);
+    for (const more of [grouped({ group_size: 16 }), grouped({ max_completion_tokens: 96 })]) {
+      expect(more.peak_memory_bytes).toBeGreaterThan(groups.peak_memory_bytes);
+      expect(more.seconds_per_step).toBeGreaterThan(groups.seconds_per_step);
+    }
+  });
+
+  test('that several steps train on are sampled once for all', () => {
+    const [one, two, four] = [1, 2, 4].map((updates) => grouped({ updates_per_batch: updates }).seconds_per_step);
+    expect(one! - four!).toBeGreaterThan(0);
+    expect((one! - four!) / (one! - two!)).toBeCloseTo(1.5, 9);
+  });
+
+  test('are read by the reference in each step, where there is one', () => {
+    const more = (updates: number) =>
+      grouped({ updates_per_batch: updates, kl_weight: 0.1 }).seconds_per_step -
+      grouped({ updates_per_batch: updates }).seconds_per_step;
+    expect(more(1)).toBeGreaterThan(0);
+    expect(more(4)).toBeCloseTo(more(1), 9);
   });
 });
 
