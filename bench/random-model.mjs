@@ -2,6 +2,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { writeSafetensors } from '../packages/safetensors/dist/index.js';
 import { SeededRandom } from '../packages/seeded-random/dist/index.js';
+import { NF4_VALUES, SCALE_VALUES } from '../packages/weight-io/dist/index.js';
 
 /**
  * @typedef {object} Shape
@@ -158,9 +159,10 @@ function feedForward({ hidden, intermediate }) {
  * Writes a model with random weights in bfloat16, in three shards.
  *
  * @param {string} folder is created
- * @param {{ family: keyof typeof FAMILIES, shape: Shape, tokenizerFrom: string }} options `tokenizerFrom`: a model folder with SmolLM2's tokenizer
+ * @param {{ family: keyof typeof FAMILIES, shape: Shape, tokenizerFrom: string, inNf4?: boolean }} options `tokenizerFrom`: a model
+ *   folder with SmolLM2's tokenizer; `inNf4`: the weights of layers are random codes, as bitsandbytes stores them with double quantization
  */
-export async function writeRandomModel(folder, { family, shape, tokenizerFrom }) {
+export async function writeRandomModel(folder, { family, shape, tokenizerFrom, inNf4 = false }) {
   const { layers, hidden, intermediate, heads, keyValueHeads, vocabulary } = shape;
   const { config, layer: partsOfLayer, norm } = FAMILIES[family];
   await mkdir(folder, { recursive: true });
@@ -182,6 +184,7 @@ export async function writeRandomModel(folder, { family, shape, tokenizerFrom })
       eos_token_id: 2,
       torch_dtype: 'bfloat16',
       ...config,
+      ...(inNf4 ? { quantization_config: { quant_method: 'bitsandbytes', load_in_4bit: true } } : {}),
     }),
   );
   for (const name of TOKENIZER_FILES) await copyFile(path.join(tokenizerFrom, name), path.join(folder, name));
@@ -205,18 +208,60 @@ export async function writeRandomModel(folder, { family, shape, tokenizerFrom })
     const own = [];
     for (; tensors[0] !== undefined && written < (total * (shard + 1)) / SHARDS; tensors.shift()) {
       const { name, shape: sizes, filled } = tensors[0];
+      written += size(sizes);
+      if (inNf4 && name.endsWith('_proj.weight')) {
+        const parts = partsInNf4(name, sizes, block);
+        for (const part of parts) weightMap[part.name] = file;
+        own.push(...parts);
+        continue;
+      }
       weightMap[name] = file;
       const data = () =>
         filled === undefined
           ? partsOf(block, size(sizes), name.length + sizes.length)
           : filledWith(filled, size(sizes));
       own.push({ name, dtype: /** @type {const} */ ('BF16'), shape: sizes, data });
-      written += size(sizes);
     }
     await writeSafetensors(path.join(folder, file), own, { format: 'pt' });
   }
   const index = { metadata: { total_size: 2 * total }, weight_map: weightMap };
   await writeFile(path.join(folder, 'model.safetensors.index.json'), JSON.stringify(index));
+}
+
+/**
+ * The tensors that bitsandbytes stores for a weight: random bytes as codes of numbers and of scales.
+ *
+ * @param {string} name @param {number[]} shape @param {Uint16Array} block
+ */
+function partsInNf4(name, shape, block) {
+  const scales = size(shape) / 64;
+  const nested = Math.ceil(scales / 256);
+  const bytes = (/** @type {number} */ count) => partsOf(block, Math.ceil(count / 2), count).subarray(0, count);
+  const state = {
+    quant_type: 'nf4',
+    blocksize: 64,
+    dtype: 'bfloat16',
+    shape,
+    nested_blocksize: 256,
+    nested_dtype: 'float32',
+    nested_offset: 0.05,
+  };
+  const text = Buffer.from(JSON.stringify(state));
+  const u8 = (/** @type {string} */ of, /** @type {number[]} */ sizes, /** @type {() => Uint8Array} */ data) => {
+    return { name: `${name}${of}`, dtype: /** @type {const} */ ('U8'), shape: sizes, data };
+  };
+  const f32 = (/** @type {string} */ of, /** @type {Float32Array} */ numbers) => {
+    const data = () => new Uint8Array(numbers.slice().buffer);
+    return { name: `${name}${of}`, dtype: /** @type {const} */ ('F32'), shape: [numbers.length], data };
+  };
+  return [
+    u8('', [size(shape) / 2, 1], () => bytes(size(shape) / 2)),
+    u8('.absmax', [scales], () => bytes(scales)),
+    f32('.quant_map', NF4_VALUES),
+    f32('.nested_absmax', new Float32Array(nested).fill(0.04)),
+    f32('.nested_quant_map', SCALE_VALUES),
+    u8('.quant_state.bitsandbytes__nf4', [text.length], () => text),
+  ];
 }
 
 /** @param {number[]} shape */

@@ -451,13 +451,26 @@ async function medianRound(job, rounds) {
   return { ...results[(rounds - 1) / 2], errors: results.map(errorOf) };
 }
 
+/** Loading the model as it is, and, if nothing in it is quantized, with weights that are quantized as they are read. */
 async function loading() {
-  const result = await measured('loading', { precision: 'bfloat16' });
-  const { load_bytes_per_second: load, first_load_bytes_per_second: first, plain_bytes_per_second: plain } = result;
+  const asStored = await measured('loading', { precision: 'bfloat16' });
+  const isDense = ['float32', 'float16', 'bfloat16'].includes(asStored.dtype);
+  const quantized = isDense ? [await measured('loading', { precision: 'bfloat16', quantization: 'nf4' })] : [];
+  const results = [asStored, ...quantized].map((result, i) => ({ quantization: i === 0 ? 'none' : 'nf4', ...result }));
+  say(`Loading ${gigabytes(asStored.bytes)} in ${asStored.dtype}: bytes of the files per second, page cache warm`);
   say(
-    `Loading ${gigabytes(result.bytes)}: ${gigabytes(first)}/s with the sha256 of the weights, ${gigabytes(load)}/s where it is remembered, a plain read of the files ${gigabytes(plain)}/s (page cache warm)\n`,
+    table(
+      ['base_quantization', 'with sha256', 'sha256 remembered', 'plain read', 'peak memory'],
+      results.map((result) => [
+        result.quantization,
+        `${gigabytes(result.first_load_bytes_per_second)}/s`,
+        `${gigabytes(result.load_bytes_per_second)}/s`,
+        `${gigabytes(result.plain_bytes_per_second)}/s`,
+        gigabytes(result.peak_rss_bytes),
+      ]),
+    ),
   );
-  return result;
+  return results;
 }
 
 /** Where the time of a step goes, with TensorFlow's own ops and with the fused ones. */

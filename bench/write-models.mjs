@@ -1,5 +1,6 @@
 // node bench/write-models.mjs FOLDER: writes models with random weights, to compare families: FOLDER/llama and FOLDER/gemma3_text, of the
-// same shape (0.67 GB each), and FOLDER/qwen3_5_text (2.1 GB). --like names the folder with the tokenizer.
+// same shape (0.67 GB each), FOLDER/llama-nf4, the same in 4 bits, and FOLDER/qwen3_5_text (2.1 GB). --like names the folder with the
+// tokenizer.
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT_DIR } from '../scripts/setup/locations.mjs';
@@ -15,12 +16,13 @@ if (folder === undefined || positionals.length > 1) {
   process.exit(2);
 }
 const models = /** @type {const} */ ([
-  ['llama', SHAPES['334m']],
-  ['gemma3_text', SHAPES['334m']],
-  ['qwen3_5_text', DELTA],
+  { name: 'llama', family: 'llama', shape: SHAPES['334m'] },
+  { name: 'llama-nf4', family: 'llama', shape: SHAPES['334m'], inNf4: true },
+  { name: 'gemma3_text', family: 'gemma3_text', shape: SHAPES['334m'] },
+  { name: 'qwen3_5_text', family: 'qwen3_5_text', shape: DELTA },
 ]);
-for (const [family, shape] of models) {
-  const model = path.join(folder, family);
-  await writeRandomModel(model, { family, shape, tokenizerFrom: values.like });
+for (const { name, ...options } of models) {
+  const model = path.join(folder, name);
+  await writeRandomModel(model, { ...options, tokenizerFrom: values.like });
   process.stdout.write(`${model}\n`);
 }

@@ -102,12 +102,12 @@ export async function profile({ model, precision, rows, length, repeats }) {
 
 /**
  * Bytes per second of loading a base model, with its digest and with one that is remembered, and of a plain read of the same
- * files. All with a warm page cache, and not for the first time in the process.
+ * files. All with a warm page cache, and not for the first time in the process. Bytes are those of the files.
  *
- * @param {{ model: string, precision: Precision }} options
+ * @param {{ model: string, precision: Precision, quantization?: 'none' | 'nf4' }} options
  */
-export async function loading({ model, precision }) {
-  const folder = await readModelFolder(model);
+export async function loading({ model, precision, quantization = 'none' }) {
+  const folder = withBaseQuantization(await readModelFolder(model), quantization);
   const plain = async () => {
     for (const { path } of folder.files) for await (const _ of createReadStream(path, { highWaterMark: 2 ** 20 }));
   };
@@ -123,6 +123,7 @@ export async function loading({ model, precision }) {
     const firstSeconds = await secondsOf(load);
     const loadSeconds = await secondsOf(load);
     return {
+      dtype: folder.dtype,
       bytes: folder.weightBytes,
       plain_bytes_per_second: folder.weightBytes / plainSeconds,
       first_load_bytes_per_second: folder.weightBytes / firstSeconds,

@@ -18,6 +18,8 @@ napi_value Init(napi_env env, napi_value exports) {
       {"readPieces", nullptr, &ReadPieces, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"quantizeScales", nullptr, &QuantizeScalesOfWeights, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"quantizationTables", nullptr, &QuantizationTables, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"quantizeNumbers", nullptr, &QuantizeNumbersWith, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"quantizers", nullptr, &GetQuantizers, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"writeMerged", nullptr, &WriteMerged, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"mergeInstructions", nullptr, &GetMergeInstructions, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };

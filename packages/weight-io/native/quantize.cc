@@ -4,6 +4,10 @@
 #include <cmath>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "convert_floats.h"
 #include "quantized_matrix.h"
 
@@ -160,8 +164,6 @@ INLINE void QuantizeAs(StoredDtype dtype, const void* numbers, int64_t count, ui
   }
 }
 
-using QuantizeFunction = void (*)(StoredDtype, const void*, int64_t, uint8_t*, float*);
-
 void QuantizeGeneric(StoredDtype dtype, const void* numbers, int64_t count, uint8_t* codes, float* scales) {
   QuantizeAs(dtype, numbers, count, codes, scales);
 }
@@ -172,21 +174,76 @@ __attribute__((target("avx2"))) void QuantizeAvx2(StoredDtype dtype, const void*
   QuantizeAs(dtype, numbers, count, codes, scales);
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl"))) void QuantizeAvx512(StoredDtype dtype, const void* numbers,
-                                                                         int64_t count, uint8_t* codes, float* scales) {
-  QuantizeAs(dtype, numbers, count, codes, scales);
-}
-#endif
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
 
-QuantizeFunction BestQuantize() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
-    return &QuantizeAvx512;
-  }
-  if (__builtin_cpu_supports("avx2")) return &QuantizeAvx2;
-#endif
-  return &QuantizeGeneric;
+AVX512 INLINE __m512 Sixteen(As<BFloat16ToFloat32>, const void* numbers, int64_t i) {
+  const auto* from = reinterpret_cast<const __m256i*>(static_cast<const uint16_t*>(numbers) + i);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from)), 16));
 }
+AVX512 INLINE __m512 Sixteen(As<Float16ToFloat32>, const void* numbers, int64_t i) {
+  const auto* from = reinterpret_cast<const __m256i*>(static_cast<const uint16_t*>(numbers) + i);
+  return _mm512_cvtph_ps(_mm256_loadu_si256(from));
+}
+AVX512 INLINE __m512 Sixteen(AsFloat32, const void* numbers, int64_t i) {
+  return _mm512_loadu_ps(static_cast<const float*>(numbers) + i);
+}
+
+// Whole blocks, as Quantize makes them. A number's code is found in four steps, each of which halves the midpoints.
+template <typename Numbers>
+AVX512 void QuantizeBlocks(const void* numbers, int64_t blocks, uint8_t* codes, float* scales) {
+  constexpr int kVectors = kQuantizedBlock / 16;
+  float all[kCodes] = {};
+  for (int i = 0; i < kCodes - 1; i++) all[i] = (kNf4Values[i] + kNf4Values[i + 1]) / 2;
+  const __m512 midpoints = _mm512_loadu_ps(all);
+  const __m512 middle = _mm512_set1_ps(all[kCodes / 2 - 1]);
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  for (int64_t block = 0; block < blocks; block++) {
+    __m512 x[kVectors];
+    __m512i largest = _mm512_setzero_si512();
+    for (int i = 0; i < kVectors; i++) {
+      x[i] = Sixteen(Numbers(), numbers, block * kQuantizedBlock + i * 16);
+      largest = _mm512_max_epi32(largest, _mm512_and_si512(_mm512_castps_si512(x[i]), magnitude));
+    }
+    const float scale = FloatOf(static_cast<uint32_t>(_mm512_reduce_max_epi32(largest)));
+    scales[block] = scale;
+    const __m512 inverse = _mm512_set1_ps(1.0f / (scale < kLeastScale ? kLeastScale : scale));
+    for (int i = 0; i < kVectors; i++) {
+      const __m512 number = _mm512_mul_ps(x[i], inverse);
+      const __mmask16 upper = _mm512_cmp_ps_mask(number, middle, _CMP_GT_OQ);
+      __m512i code = _mm512_maskz_set1_epi32(upper, kCodes / 2);
+      for (int half = kCodes / 4; half > 0; half /= 2) {
+        const __m512i next = _mm512_add_epi32(code, _mm512_set1_epi32(half - 1));
+        const __m512 midpoint = _mm512_permutexvar_ps(next, midpoints);
+        const __mmask16 above = _mm512_cmp_ps_mask(number, midpoint, _CMP_GT_OQ);
+        code = _mm512_mask_add_epi32(code, above, code, _mm512_set1_epi32(half));
+      }
+      // Of two neighbours in one word of 64 bits, the first is the lower half.
+      const __m512i pairs = _mm512_or_si512(_mm512_slli_epi64(code, 4), _mm512_srli_epi64(code, 32));
+      uint8_t* to = codes + (block * kQuantizedBlock + i * 16) / 2;
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm512_cvtepi64_epi8(pairs));
+    }
+  }
+}
+
+void QuantizeAvx512(StoredDtype dtype, const void* numbers, int64_t count, uint8_t* codes, float* scales) {
+  const int64_t blocks = count / kQuantizedBlock;
+  const int64_t whole = blocks * kQuantizedBlock;
+  switch (dtype) {
+    case StoredDtype::kFloat32:
+      QuantizeBlocks<AsFloat32>(numbers, blocks, codes, scales);
+      break;
+    case StoredDtype::kFloat16:
+      QuantizeBlocks<As<Float16ToFloat32>>(numbers, blocks, codes, scales);
+      break;
+    case StoredDtype::kBFloat16:
+      QuantizeBlocks<As<BFloat16ToFloat32>>(numbers, blocks, codes, scales);
+      break;
+  }
+  const int64_t element = dtype == StoredDtype::kFloat32 ? 4 : 2;
+  const void* rest = static_cast<const char*>(numbers) + whole * element;
+  QuantizeGeneric(dtype, rest, count - whole, codes + whole / 2, scales + blocks);
+}
+#endif
 
 }  // namespace
 
@@ -199,9 +256,23 @@ const float* UnsignedValues() {
   return map.values;
 }
 
+const std::vector<Quantizer>& Quantizers() {
+  static const std::vector<Quantizer> all = [] {
+    std::vector<Quantizer> quantizers;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+      quantizers.push_back({"avx512", &QuantizeAvx512});
+    }
+    if (__builtin_cpu_supports("avx2")) quantizers.push_back({"avx2", &QuantizeAvx2});
+#endif
+    quantizers.push_back({"generic", &QuantizeGeneric});
+    return quantizers;
+  }();
+  return all;
+}
+
 void QuantizeNumbers(StoredDtype dtype, const void* numbers, int64_t count, uint8_t* codes, float* scales) {
-  static const QuantizeFunction quantize = BestQuantize();
-  quantize(dtype, numbers, count, codes, scales);
+  Quantizers().front().quantize(dtype, numbers, count, codes, scales);
 }
 
 float OffsetOf(const float* scales, int64_t count) {

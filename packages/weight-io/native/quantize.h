@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "stored_dtype.h"
 
@@ -17,7 +19,15 @@ const float* ScaleValues();
 const float* UnsignedValues();
 
 // Quantizes `count` numbers, the first of which begins a block; a short block is the last of the weight. Two codes are
-// a byte, the first in the upper half. The scale of a block with a number that is not finite is not finite.
+// a byte, the first in the upper half. The scale of a block with a number that is not finite is not finite. An
+// implementation for each instruction set that this processor has, best first; all make the same bytes.
+struct Quantizer {
+  std::string instructions;
+  void (*quantize)(StoredDtype dtype, const void* numbers, int64_t count, uint8_t* codes, float* scales);
+};
+const std::vector<Quantizer>& Quantizers();
+
+// By the best of them.
 void QuantizeNumbers(StoredDtype dtype, const void* numbers, int64_t count, uint8_t* codes, float* scales);
 
 // The offset of the `count` scales of a weight: their mean.

@@ -104,4 +104,45 @@ napi_value QuantizationTables(napi_env env, napi_callback_info) {
   return Float32Array(env, numbers);
 }
 
+napi_value QuantizeNumbersWith(napi_env env, napi_callback_info info) {
+  size_t count = 5;
+  napi_value arguments[5], result;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  char instructions[32] = "";
+  size_t length = 0;
+  int32_t dtype = 0;
+  napi_get_value_string_utf8(env, arguments[0], instructions, sizeof instructions, &length);
+  napi_get_value_int32(env, arguments[1], &dtype);
+  const auto data_of = [&](napi_value array, size_t* bytes) {
+    void* data = nullptr;
+    napi_get_typedarray_info(env, array, nullptr, bytes, &data, nullptr, nullptr);
+    return data;
+  };
+  size_t bytes = 0;
+  const void* numbers = data_of(arguments[2], &bytes);
+  const auto stored = static_cast<StoredDtype>(dtype);
+  const int64_t width = stored == StoredDtype::kFloat32 ? 4 : 2;
+  auto* codes = static_cast<uint8_t*>(data_of(arguments[3], nullptr));
+  auto* scales = static_cast<float*>(data_of(arguments[4], nullptr));
+  bool is_known = false;
+  for (const Quantizer& quantizer : Quantizers()) {
+    if (quantizer.instructions != instructions) continue;
+    quantizer.quantize(stored, numbers, static_cast<int64_t>(bytes) / width, codes, scales);
+    is_known = true;
+  }
+  napi_get_boolean(env, is_known, &result);
+  return result;
+}
+
+napi_value GetQuantizers(napi_env env, napi_callback_info) {
+  napi_value names, name;
+  napi_create_array(env, &names);
+  uint32_t index = 0;
+  for (const Quantizer& quantizer : Quantizers()) {
+    napi_create_string_utf8(env, quantizer.instructions.c_str(), quantizer.instructions.size(), &name);
+    napi_set_element(env, names, index++, name);
+  }
+  return names;
+}
+
 }  // namespace lorasmith

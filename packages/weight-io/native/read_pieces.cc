@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -28,7 +28,6 @@ namespace {
 
 // Read, hashed and converted while it is in the cache of a core.
 constexpr size_t kChunkBytes = size_t{512} << 10;
-constexpr size_t kAlignment = 64;
 constexpr size_t kNumbersPerPiece = 12;
 
 constexpr napi_type_tag kShaTag{0x6c6f7261736d6974, 0x682d736861323536};
@@ -55,7 +54,6 @@ struct Chunk {
   float* scales;                 // null where the conversion makes none
   BlockScales blocks;            // where the conversion has blocks
   int64_t first;                 // its first number in the matrix that these are of
-  char* staged;                  // where they wait for the hash until they are converted; null: nowhere
 };
 
 template <typename Elements>
@@ -123,11 +121,6 @@ class Reading : public AsyncWork {
   }
 
   Failure Run() override {
-    try {
-      if (sha256_ != nullptr) Stage();
-    } catch (const std::bad_alloc&) {
-      return Failure{0, "failed to allocate memory to read weights"};
-    }
     const int others = std::min<int>(threads_, static_cast<int>(chunks_.size())) - 1;
     std::vector<std::thread> threads;
     try {
@@ -168,26 +161,9 @@ class Reading : public AsyncWork {
     }
   }
 
-  static size_t StagedBytes(const Chunk& chunk) {
-    return chunk.conversion == nullptr ? 0 : (chunk.bytes + kAlignment - 1) / kAlignment * kAlignment;
-  }
-
-  void Stage() {
-    size_t bytes = 0;
-    for (const Chunk& chunk : chunks_) bytes += StagedBytes(chunk);
-    if (bytes == 0) return;
-    staging_ = std::make_unique<Region>(bytes);
-    char* next = staging_->data();
-    for (Chunk& chunk : chunks_) {
-      if (chunk.conversion == nullptr) continue;
-      chunk.staged = next;
-      next += StagedBytes(chunk);
-    }
-  }
-
   // On each of the threads.
   void ReadChunks() {
-    std::vector<char> scratch(kChunkBytes);
+    const std::unique_ptr<char[]> scratch(new char[kChunkBytes]);
     for (size_t i = next_++; i < chunks_.size() && !stopped_; i = next_++) {
       const Chunk& chunk = chunks_[i];
       if (chunk.target == nullptr) {
@@ -195,32 +171,36 @@ class Reading : public AsyncWork {
       } else if (chunk.conversion == nullptr) {
         Populate(chunk.target, chunk.bytes);
         Read(chunk, chunk.target);
-      } else {
-        char* bytes = chunk.staged == nullptr ? scratch.data() : chunk.staged;
-        if (Read(chunk, bytes)) {
-          chunk.conversion->convert(chunk, bytes, chunk.bytes / chunk.conversion->from_bytes);
-        }
+      } else if (Read(chunk, scratch.get())) {
+        Populate(chunk.target, chunk.conversion->ToBytes(chunk.bytes));
+        chunk.conversion->convert(chunk, scratch.get(), chunk.bytes / chunk.conversion->from_bytes);
       }
-      if (sha256_ != nullptr) HashInOrder(i, scratch.data());
+      if (sha256_ != nullptr) HashInOrder(i, scratch.get());
     }
   }
 
-  // A hash takes its bytes in order: one thread at a time hashes what has been read up to the first gap.
+  // A hash takes its bytes in order: one thread at a time hashes what has been read up to the first gap. A chunk that
+  // was converted is hashed by the thread that has its bytes, which waits for its turn; the others read on.
   void HashInOrder(size_t read, char* scratch) {
     std::unique_lock<std::mutex> lock(mutex_);
     is_read_[read] = true;
+    if (chunks_[read].conversion != nullptr) {
+      turn_.wait(lock, [&] { return (hashed_ == read && !is_hashing_) || stopped_; });
+    }
     if (is_hashing_) return;
     is_hashing_ = true;
     while (hashed_ < chunks_.size() && is_read_[hashed_] && !stopped_) {
       const Chunk& chunk = chunks_[hashed_];
+      if (chunk.conversion != nullptr && hashed_ != read) break;
       lock.unlock();
-      const char* bytes = chunk.staged != nullptr ? chunk.staged : chunk.target;
+      const char* bytes = chunk.conversion != nullptr ? scratch : chunk.target;
       if (bytes == nullptr && Read(chunk, scratch)) bytes = scratch;
       if (bytes != nullptr) sha256_->Update(bytes, chunk.bytes);
       lock.lock();
       hashed_ += 1;
     }
     is_hashing_ = false;
+    turn_.notify_all();
   }
 
   bool Read(const Chunk& chunk, char* to) {
@@ -245,7 +225,6 @@ class Reading : public AsyncWork {
   const std::shared_ptr<Sha256> sha256_;
   const int threads_;
   std::vector<Chunk> chunks_;
-  std::unique_ptr<Region> staging_;
 
   std::atomic<size_t> next_{0};
   std::atomic<bool> stopped_{false};
@@ -254,6 +233,7 @@ class Reading : public AsyncWork {
   bool ended_early_ = false;
 
   std::mutex mutex_;  // of what follows
+  std::condition_variable turn_;
   std::vector<bool> is_read_;
   size_t hashed_ = 0;
   bool is_hashing_ = false;

@@ -63,6 +63,15 @@ interface Addon {
   giveAway(region: object): bigint;
   quantizeScales(regions: object[], counts: Float64Array, offset: number | null): Promise<Float32Array>;
   quantizationTables(): Float32Array;
+  /** The quantizer of one instruction set, for tests: `dtype` is the index of F32, F16 or BF16; sizes must fit. Returns whether this processor has it. */
+  quantizeNumbers(
+    instructions: string,
+    dtype: number,
+    numbers: Uint8Array,
+    codes: Uint8Array,
+    scales: Float32Array,
+  ): boolean;
+  quantizers(): string[];
   createSha256(): object;
   finishSha256(sha256: object): string;
   readPieces(
