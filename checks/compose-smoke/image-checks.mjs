@@ -19,6 +19,7 @@ const ENGINE_FILES = {
     ARCHITECTURES.map((architecture) => [`${CUDA_KERNELS}/${architecture}`, ['cuda', 'tensorflow']]),
   ),
   '/opt/cuda/lib/libcublasLt.so.12': ['cuda', 'tensorflow'],
+  '/opt/cuda/lib/libnvrtc.so.12': ['cuda', 'tensorflow'],
   '/opt/cuda/lib/libcublas.so.12': ['tensorflow'],
   '/opt/cuda/lib/libcudnn.so.9': ['tensorflow'],
   '/opt/cuda/bin/ptxas': ['tensorflow'],

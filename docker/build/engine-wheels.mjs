@@ -3,7 +3,7 @@
  *
  * @typedef {import('../../scripts/setup/pinned-wheels.mjs').Wheel} Wheel
  */
-import { CUBLAS_WHEEL, TENSORFLOW_WHEELS } from '../../scripts/setup/pinned-wheels.mjs';
+import { CUBLAS_WHEEL, librariesOf, NVRTC_WHEELS, TENSORFLOW_WHEELS } from '../../scripts/setup/pinned-wheels.mjs';
 
 const TENSORFLOW_LICENSES = ['tensorflow/THIRD_PARTY_NOTICES.txt', 'tensorflow/include/LICENSE'];
 
@@ -29,11 +29,25 @@ export const GPU_TENSORFLOW = {
 export const CUBLAS = { ...CUBLAS_WHEEL, members: [...CUBLAS_WHEEL.members, 'nvidia/cublas/lib/libcublas.so.12'] };
 
 /**
+ * The compiler that cuBLASLt opens by itself, from its own folder, if it wants a kernel that it has not compiled. It is not known
+ * which products do, if any.
+ *
+ * @type {Wheel}
+ */
+export const NVRTC = {
+  .../** @type {Wheel} */ (NVRTC_WHEELS.x64),
+  members: [
+    ...librariesOf(/** @type {Wheel} */ (NVRTC_WHEELS.x64)),
+    'nvidia_cuda_nvrtc_cu12-12.9.86.dist-info/licenses/License.txt',
+  ],
+};
+
+/**
  * The other wheels that TensorFlow's GPU build needs, in the versions that it was built with: the libraries that it opens before it uses a
  * GPU (cudart, cufft, cusolver, cusparse and cudnn; if one is missing it uses the CPU), their dependencies, ptxas, and
  * libdevice, the functions of kernels that it compiles when they first run. Omitted, because LoRA training does not call them:
- * cuDNN's convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand, NCCL, CUPTI, NVRTC, the
- * multi-GPU cusolver and the headers; together 1.3 GB.
+ * cuDNN's convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand, NCCL, CUPTI, the multi-GPU
+ * cusolver and the headers; together 1.2 GB.
  *
  * @type {Wheel[]}
  */
@@ -82,8 +96,8 @@ export function wheelsOfEngine(engine) {
   if (engine === 'none') return [];
   if (!cpu) throw new Error(`There is no pinned TensorFlow for ${process.arch}.`);
   if (engine === 'cpu') return [cpu];
-  if (engine === 'cuda') return [cpu, CUBLAS];
-  if (engine === 'cuda-and-tensorflow') return [cpu, CUBLAS, GPU_TENSORFLOW, ...CUDA];
+  if (engine === 'cuda') return [cpu, CUBLAS, NVRTC];
+  if (engine === 'cuda-and-tensorflow') return [cpu, CUBLAS, NVRTC, GPU_TENSORFLOW, ...CUDA];
   throw new Error(`There is no engine ${engine}.`);
 }
 

@@ -3,7 +3,7 @@
 import { cp, mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { unpackWheel } from '../../scripts/setup/unpack-wheel.mjs';
-import { CPU_TENSORFLOW, CUBLAS, CUDA, GPU_TENSORFLOW } from './engine-wheels.mjs';
+import { CPU_TENSORFLOW, CUBLAS, CUDA, GPU_TENSORFLOW, NVRTC } from './engine-wheels.mjs';
 
 const [kind = '', target = ''] = process.argv.slice(2);
 const cache = path.join(target, '.unpacked');
@@ -19,7 +19,7 @@ await rm(cache, { recursive: true });
 /** @param {string} name @returns {import('./engine-wheels.mjs').Wheel[]} */
 function wheelsOf(name) {
   const wheels =
-    { cpu: [CPU_TENSORFLOW[process.arch]], gpu: [GPU_TENSORFLOW], cublas: [CUBLAS], cuda: CUDA }[name] ?? [];
+    { cpu: [CPU_TENSORFLOW[process.arch]], gpu: [GPU_TENSORFLOW], cublas: [CUBLAS, NVRTC], cuda: CUDA }[name] ?? [];
   if (name !== 'cpu' && process.arch !== 'x64') throw new Error('The GPU engine exists for x64 only.');
   return wheels.map((wheel) => {
     if (!wheel) throw new Error(`There is no pinned TensorFlow for ${process.arch}.`);

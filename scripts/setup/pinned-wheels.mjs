@@ -11,6 +11,11 @@
  * @property {string[]} members files or folders (ending in `/`) inside the wheel
  */
 
+/** @param {Wheel} wheel @returns {string[]} its members that are shared libraries */
+export function librariesOf({ members }) {
+  return members.filter((name) => name.includes('.so'));
+}
+
 const CPYTHON_311 = ['--implementation', 'cp', '--python-version', '3.11', '--abi', 'cp311'];
 const ANY_PYTHON = ['--implementation', 'py', '--python-version', '3.11', '--abi', 'none'];
 
