@@ -2,7 +2,7 @@
 // row, and not in the tensor, says whether a vector of the loop has it.
 #include "activation.h"
 
-#include "activation_attribute.h"
+#include "activation_operands.h"
 #include "kernel.h"
 #include "parallel.h"
 
@@ -22,21 +22,17 @@ void ForRows(int64_t size, int64_t width, const Body& body) {
 
 int64_t WidthOf(const std::vector<int64_t>& shape) { return shape.empty() ? 1 : shape.back(); }
 
-// x of any shape → f(x)
 template <typename Number>
 struct ActivationOfEach {
   explicit ActivationOfEach(const Attributes& attributes) : activation(ActivationOf(attributes)) {}
 
   void Compute(Context& context) const {
-    const std::vector<int64_t> shape = context.Shape(0);
-    const Number* x = context.Input<Number>(0);
-    if (!CheckActivation(context, activation)) return;
-    Number* result = context.Output<Number>(0, shape);
+    const ActivationOperands<Number> o(context, activation);
     if (context.failed()) return;
     WithActivation(activation, [&](auto f) {
-      ForRows(context.Size(0), WidthOf(shape), [&](int64_t begin, int64_t end) {
+      ForRows(o.size, WidthOf(o.shape), [&](int64_t begin, int64_t end) {
 #pragma omp simd
-        for (int64_t i = begin; i < end; i++) Store(decltype(f)::Value(ToFloat(x[i])), result + i);
+        for (int64_t i = begin; i < end; i++) Store(decltype(f)::Value(ToFloat(o.x[i])), o.result + i);
       });
     });
   }
@@ -44,24 +40,18 @@ struct ActivationOfEach {
   Activation activation;
 };
 
-// gradient by f(x), x of the same shape → gradient by x
 template <typename Number>
 struct ActivationGradient {
   explicit ActivationGradient(const Attributes& attributes) : activation(ActivationOf(attributes)) {}
 
   void Compute(Context& context) const {
-    const std::vector<int64_t> shape = context.Shape(1);
-    const Number* gradient = context.Input<Number>(0);
-    const Number* x = context.Input<Number>(1);
-    if (!context.Check(context.Size(0) == context.Size(1), "gradient and x must have one shape")) return;
-    if (!CheckActivation(context, activation)) return;
-    Number* result = context.Output<Number>(0, shape);
+    const ActivationGradientOperands<Number> o(context, activation);
     if (context.failed()) return;
     WithActivation(activation, [&](auto f) {
-      ForRows(context.Size(1), WidthOf(shape), [&](int64_t begin, int64_t end) {
+      ForRows(o.size, WidthOf(o.shape), [&](int64_t begin, int64_t end) {
 #pragma omp simd
         for (int64_t i = begin; i < end; i++) {
-          Store(ToFloat(gradient[i]) * decltype(f)::Both(ToFloat(x[i])).slope, result + i);
+          Store(ToFloat(o.gradient[i]) * decltype(f)::Both(ToFloat(o.x[i])).slope, o.result + i);
         }
       });
     });

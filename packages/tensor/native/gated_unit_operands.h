@@ -1,7 +1,7 @@
 // Inputs and outputs of the gated units' ops, on every device.
 #pragma once
 
-#include "activation_attribute.h"
+#include "activation_operands.h"
 #include "kernel.h"
 
 namespace lorasmith {

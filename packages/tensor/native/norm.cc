@@ -103,24 +103,20 @@ struct RmsNormGradient {
   }
 };
 
-// x [tokens, size] → each row less its mean
 struct Centred {
   void Compute(Context& context) const {
-    const int64_t rows = context.Dim(0, 0);
-    const int64_t width = context.Dim(0, 1);
-    const float* x = context.Input<float>(0);
-    float* result = context.Output<float>(0, {rows, width});
+    const CentredOperands o(context);
     if (context.failed()) return;
-    ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+    ParallelRanges(o.rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        const float* from = x + row * width;
-        float* to = result + row * width;
+        const float* from = o.x + row * o.width;
+        float* to = o.result + row * o.width;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < width; i++) sum += from[i];
-        const float mean = sum / static_cast<float>(width);
+        for (int64_t i = 0; i < o.width; i++) sum += from[i];
+        const float mean = sum / static_cast<float>(o.width);
 #pragma omp simd
-        for (int64_t i = 0; i < width; i++) to[i] = from[i] - mean;
+        for (int64_t i = 0; i < o.width; i++) to[i] = from[i] - mean;
       }
     });
   }

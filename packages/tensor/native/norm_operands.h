@@ -5,6 +5,19 @@
 
 namespace lorasmith {
 
+// x [tokens, hidden] → each row less its mean
+struct CentredOperands {
+  explicit CentredOperands(Context& context) : rows(context.Dim(0, 0)), width(context.Dim(0, 1)) {
+    x = context.Input<float>(0);
+    result = context.Output<float>(0, {rows, width});
+  }
+
+  int64_t rows;
+  int64_t width;
+  const float* x;
+  float* result;
+};
+
 // x [tokens, hidden], weight [hidden] → y [tokens, hidden], inverse_rms [tokens, 1]. All are null after a failure.
 template <typename Number>
 struct RmsNormOperands {

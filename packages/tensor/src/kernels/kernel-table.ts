@@ -180,8 +180,8 @@ export interface Kernels {
   loraWeights(parameters: Tensor, layout: LoraLayout, dtype: FloatDType): LoraWeights;
   /**
    * Gradient by a group's parameters, of that by {@link loraWeights}.
-   * @param byA `[Σ rank, in]`
-   * @param byScaledB `[out, Σ rank]`; what is not on the diagonal is ignored
+   * @param byA `[width, in]`; the width is that of {@link loraWeights}
+   * @param byScaledB `[out, width]`; what is not on the diagonal is ignored
    * @returns `[parameters of the group]` float32
    */
   loraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor;
@@ -304,9 +304,9 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   rmsNorm: [fused(fusedRmsNorm, ALSO_CUDA), raw(rawRmsNorm)],
   addRmsNorm: [fused(fusedAddRmsNorm, ALSO_CUDA), raw(rawAddRmsNorm)],
   rmsNormGradient: [fused(fusedRmsNormGradient, ALSO_CUDA), raw(rawRmsNormGradient)],
-  centred: [fused(fusedCentred, { dtypes: ['float32'] }), raw(rawCentred)],
-  activation: [fused(fusedActivation), raw(rawActivation)],
-  activationGradient: [fused(fusedActivationGradient), raw(rawActivationGradient)],
+  centred: [fused(fusedCentred, { ...ALSO_CUDA, dtypes: ['float32'] }), raw(rawCentred)],
+  activation: [fused(fusedActivation, ALSO_CUDA), raw(rawActivation)],
+  activationGradient: [fused(fusedActivationGradient, ALSO_CUDA), raw(rawActivationGradient)],
   gatedUnit: [fused(fusedGatedUnit, ALSO_CUDA), raw(rawGatedUnit)],
   gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
   causalConvolution: [fused(fusedCausalConvolution, ALSO_CUDA), raw(rawCausalConvolution)],

@@ -3,6 +3,7 @@ import type { Activation } from '../kernels/activation.js';
 import type { AttentionSettings } from '../kernels/attention.js';
 import { HEAD_SIZES, type Kernels, kernelsFor } from '../kernels/kernel-table.js';
 import type { RotaryAngles } from '../kernels/rotary.js';
+import type { Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import type { CaseSizes, CaseSubject, NumericCase } from './numeric-case.js';
 import { seededIndices, seededTensor } from './seeded-inputs.js';
@@ -19,6 +20,7 @@ const THETA = 10_000;
 export function kernelCases(sizes: CaseSizes): NumericCase[] {
   return DTYPES.flatMap((dtype) => [
     ...normCases(dtype, sizes),
+    ...activationCases(dtype, sizes),
     ...gatedUnitCases(dtype, sizes),
     ...crossEntropyCases(dtype, sizes),
     ...HEAD_SIZES.flatMap((headDim) => attentionCases(dtype, headDim, sizes)),
@@ -56,6 +58,7 @@ function normCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
         tolerance,
         compute: () => ({ ...kernels().addRmsNorm(x(), branch(), weight(), EPSILON) }),
       },
+      ...(dtype === 'float32' ? [centredCase(x, name)] : []),
       ...[true, false].map((hasResidual) => ({
         name: `rmsNormGradient ${name}${hasResidual ? '' : ', no residual'}`,
         subject: kernelSubject('rmsNormGradient', dtype),
@@ -68,6 +71,45 @@ function normCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
         },
       })),
     ];
+  });
+}
+
+/** A mean is a sum, which the two sides take in another order; what is left of a number is as large as it. */
+function centredCase(x: () => Tensor, name: string): NumericCase {
+  return {
+    name: `centred ${name}`,
+    subject: kernelSubject('centred', 'float32'),
+    tolerance: SUM.float32,
+    compute: () => ({ output: kernelsFor('float32').centred(x()) }),
+  };
+}
+
+/** `[tokens, width]`: numbers that no vector has, whole vectors, and more than all threads take at once. */
+function activationCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
+  const shapes = sizes === 'small' ? [[3, 37], [7, 96]] : [[3, 37], [7, 96], [511, 11_008]]; // biome-ignore format: a list
+  return shapes.flatMap(([tokens = 0, width = 0]) => {
+    const x = () => seededTensor([tokens, width], 12, dtype);
+    // The large shape is about the kernel's blocks, for which one activation is enough.
+    return (tokens * width > 1_000_000 ? ACTIVATIONS.slice(0, 1) : ACTIVATIONS).flatMap((activation) => {
+      const name = `${activation} ${dtype} [${tokens}, ${width}]`;
+      return [
+        {
+          name: `activation ${name}`,
+          subject: kernelSubject('activation', dtype),
+          tolerance: SINGLE_OP[dtype],
+          compute: () => ({ output: kernelsFor(dtype).activation(x(), activation) }),
+        },
+        {
+          name: `activationGradient ${name}`,
+          subject: kernelSubject('activationGradient', dtype),
+          tolerance: SUM[dtype],
+          compute: () => {
+            const gradient = seededTensor([tokens, width], 13, dtype);
+            return { gradient: kernelsFor(dtype).activationGradient(gradient, x(), activation) };
+          },
+        },
+      ];
+    });
   });
 }
 

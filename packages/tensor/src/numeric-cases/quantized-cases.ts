@@ -60,6 +60,15 @@ export function quantizedCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
         compute: () => product(seededTensor([17, columns], 81, dtype), true),
       },
       {
+        name: `quantizedProduct ${name}, few rows`,
+        subject: kernelSubject('quantizedProduct', dtype),
+        tolerance: SUM[dtype],
+        compute: () => ({
+          one: product(seededTensor([1, columns], 87, dtype), true).product,
+          eleven: product(seededTensor([11, columns], 88, dtype), true).product,
+        }),
+      },
+      {
         name: `quantizedProduct ${name}, backward`,
         subject: kernelSubject('quantizedProduct', dtype),
         tolerance: SUM[dtype],

@@ -16,12 +16,14 @@ template <typename Number>
 const Kernel<void(const Number* by_a, const Number* by_scaled_b, LoraBlocks blocks, float* gradient)> kLoraGradient{
     "lora", "LoraGradient" + TypeName<Number>()};
 
-// The layout as the kernels take it. It must be valid, and have no more layers than fit.
-LoraBlocks BlocksOf(const LoraLayout& layout) {
+// The layout as the kernels take it, for matrices with `width` columns of scale * B. It must be valid, and have no more
+// layers than fit.
+LoraBlocks BlocksOf(const LoraLayout& layout, int64_t width) {
   LoraBlocks blocks{};
   blocks.a_size = layout.total_rank * layout.in;
+  blocks.padded_a_size = width * layout.in;
   blocks.out = layout.out;
-  blocks.total_rank = static_cast<int>(layout.total_rank);
+  blocks.width = static_cast<int>(width);
   blocks.layers = static_cast<int>(layout.ranks.size());
   int64_t offset = blocks.a_size;
   int column = 0;
@@ -35,7 +37,7 @@ LoraBlocks BlocksOf(const LoraLayout& layout) {
 }
 
 Grid GridOf(const LoraBlocks& blocks) {
-  return {LoraBlocksOfA(blocks.a_size) + DivideUp(blocks.out, LoraRowsPerBlock(blocks.total_rank))};
+  return {LoraBlocksOfA(blocks.padded_a_size) + DivideUp(blocks.out, LoraRowsPerBlock(blocks.width))};
 }
 
 // Whether kernels can take the layout; an op that has failed before stays so.
@@ -49,9 +51,9 @@ struct LoraWeights {
   explicit LoraWeights(const Attributes& attributes) : layout(attributes) {}
 
   void Compute(Context& context) const {
-    const LoraWeightsOperands<Number> o(context, layout);
+    const LoraWeightsOperands<Number> o(context, layout, kLoraWidthMultiple);
     if (!CheckLayers(context, layout)) return;
-    const LoraBlocks blocks = BlocksOf(layout);
+    const LoraBlocks blocks = BlocksOf(layout, o.width);
     kLoraWeights<Number>.Launch(context, GridOf(blocks), kThreads, 0, o.parameters, blocks, o.a, o.scaled_b);
   }
 
@@ -63,9 +65,9 @@ struct LoraGradient {
   explicit LoraGradient(const Attributes& attributes) : layout(attributes) {}
 
   void Compute(Context& context) const {
-    const LoraGradientOperands<Number> o(context, layout);
+    const LoraGradientOperands<Number> o(context, layout, kLoraWidthMultiple);
     if (!CheckLayers(context, layout)) return;
-    const LoraBlocks blocks = BlocksOf(layout);
+    const LoraBlocks blocks = BlocksOf(layout, o.width);
     kLoraGradient<Number>.Launch(context, GridOf(blocks), kThreads, 0, o.by_a, o.by_scaled_b, blocks, o.gradient);
   }
 

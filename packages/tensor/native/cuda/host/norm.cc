@@ -1,4 +1,4 @@
-// Root mean square norms on a GPU: kernels/norm.cu. What they compute is in native/norm.cc.
+// Norms on a GPU: kernels/norm.cu. What they compute is in native/norm.cc.
 #include "launch.h"
 #include "norm_operands.h"
 
@@ -36,6 +36,16 @@ template <typename Number>
 const Kernel<void(const Number* gradient, const float* x, const float* weight, const float* inverse_rms,
                   const float* residual, int32_t width, int32_t packed, float* result, Number* rounded)>
     kRmsNormGradient{"norm", "RmsNormGradient" + TypeName<Number>()};
+
+const Kernel<void(const float* x, int32_t width, int32_t packed, float* result)> kCentred{"norm", "CentredFloat32"};
+
+struct Centred {
+  void Compute(Context& context) const {
+    const CentredOperands o(context);
+    const Row row = RowOf(o.width, {o.x, o.result});
+    kCentred.Launch(context, {o.rows}, row.threads, 0, o.x, o.width, row.packed, o.result);
+  }
+};
 
 template <typename Number>
 struct RmsNorm {
@@ -76,6 +86,7 @@ struct RmsNormGradient {
 };
 
 const GpuOps kOps{
+    {"LorasmithCentred", {GpuKernelOn<Centred>({{"T", TF_FLOAT}})}},
     {"LorasmithRmsNorm", GpuKernels<RmsNorm>()},
     {"LorasmithAddRmsNorm", GpuKernels<AddRmsNorm>()},
     {"LorasmithRmsNormGradient", GpuKernels<RmsNormGradient>()},

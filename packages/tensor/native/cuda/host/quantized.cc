@@ -1,5 +1,6 @@
 // Weights in 4 and 8 bits on a GPU: decoded by kernels/dequantize.cu, and products with them by cuBLASLt, a piece of
-// the weights after the other. What the ops compute is in native/dequantize.cc and native/product.cc.
+// the weights after the other. Products of few rows are kernels/few_rows.cu's, which decodes nothing to memory. What
+// the ops compute is in native/dequantize.cc and native/product.cc.
 #include <algorithm>
 
 #include "../kernels/quantized_box.h"
@@ -28,6 +29,16 @@ template <typename Number>
 const Kernel<void(const uint8_t* codes, const float* scales, const int32_t* bands, ScaledBox box, Number* result)>
     kDequantizeScaled{"dequantize", "DequantizeScaled" + TypeName<Number>()};
 
+using QuantizedFewRows =
+    Kernel<void(const BFloat16* a, const uint8_t* codes, const uint8_t* scales, const float* nested_scales,
+                const float* modules, QuantizedBox box, int32_t rows, BFloat16* result)>;
+using ScaledFewRows = Kernel<void(const BFloat16* a, const uint8_t* codes, const float* scales, const int32_t* bands,
+                                  ScaledBox box, int32_t rows, BFloat16* result)>;
+const QuantizedFewRows kQuantizedFewRows8{"few_rows", "QuantizedFewRows8"};
+const QuantizedFewRows kQuantizedFewRows16{"few_rows", "QuantizedFewRows16"};
+const ScaledFewRows kScaledFewRows8{"few_rows", "ScaledFewRows8"};
+const ScaledFewRows kScaledFewRows16{"few_rows", "ScaledFewRows16"};
+
 // A rectangle of a matrix.
 struct Part {
   int64_t first_row;
@@ -42,23 +53,46 @@ struct Part {
   bool IsWhole() const { return first_column % kDecodedAtOnce == 0 && width % kDecodedAtOnce == 0; }
 };
 
-template <typename Number>
-void Decode(Context& context, const QuantizedMatrix& matrix, const Part& part, Number* result) {
+QuantizedBox BoxOf(const QuantizedMatrix& matrix, const Part& part) {
   const bool whole = matrix.columns % kQuantizedBlock == 0 && part.IsWhole();
-  const QuantizedBox box{
+  return {
       matrix.columns, part.first_row, part.rows, part.first_column, part.width, static_cast<int>(matrix.module_count),
       whole};
-  kDequantize<Number>.Launch(context, {part.Blocks(whole)}, kThreads, 0, matrix.codes, matrix.scales,
+}
+
+ScaledBox BoxOf(const ScaledMatrix& matrix, const Part& part) {
+  const bool whole = matrix.columns % kDecodedAtOnce == 0 && part.IsWhole();
+  return {matrix.columns, part.first_row, part.rows,          part.first_column,
+          part.width,     matrix.across,  matrix.block_shift, whole};
+}
+
+template <typename Number>
+void Decode(Context& context, const QuantizedMatrix& matrix, const Part& part, Number* result) {
+  const QuantizedBox box = BoxOf(matrix, part);
+  kDequantize<Number>.Launch(context, {part.Blocks(box.whole != 0)}, kThreads, 0, matrix.codes, matrix.scales,
                              matrix.nested_scales, matrix.modules, box, result);
 }
 
 template <typename Number>
 void Decode(Context& context, const ScaledMatrix& matrix, const Part& part, Number* result) {
-  const bool whole = matrix.columns % kDecodedAtOnce == 0 && part.IsWhole();
-  const ScaledBox box{matrix.columns, part.first_row, part.rows,          part.first_column,
-                      part.width,     matrix.across,  matrix.block_shift, whole};
-  kDequantizeScaled<Number>.Launch(context, {part.Blocks(whole)}, kThreads, 0, matrix.codes, matrix.scales,
+  const ScaledBox box = BoxOf(matrix, part);
+  kDequantizeScaled<Number>.Launch(context, {part.Blocks(box.whole != 0)}, kThreads, 0, matrix.codes, matrix.scales,
                                    matrix.bands, box, result);
+}
+
+// Few rows times the transposed weights.
+void MultiplyFew(Context& context, const QuantizedMatrix& matrix, int64_t rows, const BFloat16* a, BFloat16* result) {
+  const QuantizedBox box = BoxOf(matrix, {0, matrix.rows, 0, matrix.columns});
+  const QuantizedFewRows& kernel = rows > kMostFewRows / 2 ? kQuantizedFewRows16 : kQuantizedFewRows8;
+  kernel.Launch(context, {DivideUp(matrix.rows, kFewRowsTile)}, kFewRowsThreads, 0, a, matrix.codes, matrix.scales,
+                matrix.nested_scales, matrix.modules, box, static_cast<int32_t>(rows), result);
+}
+
+void MultiplyFew(Context& context, const ScaledMatrix& matrix, int64_t rows, const BFloat16* a, BFloat16* result) {
+  const ScaledBox box = BoxOf(matrix, {0, matrix.rows, 0, matrix.columns});
+  const ScaledFewRows& kernel = rows > kMostFewRows / 2 ? kScaledFewRows16 : kScaledFewRows8;
+  kernel.Launch(context, {DivideUp(matrix.rows, kFewRowsTile)}, kFewRowsThreads, 0, a, matrix.codes, matrix.scales,
+                matrix.bands, box, static_cast<int32_t>(rows), result);
 }
 
 template <typename Form, typename Number>
@@ -92,13 +126,19 @@ struct PackedProduct {
     product.depth = shape.Depth();
     const int64_t result_columns = shape.ResultColumns();
     Number* result = context.Output<Number>(0, {product.rows, result_columns});
+    const Number* a = context.Input<Number>(0);
+    if (context.failed() || product.rows == 0) return;
+    if constexpr (std::is_same_v<Number, BFloat16>) {
+      if (transposed && product.rows <= kMostFewRows && shape.columns % kFewRowsDepth == 0) {
+        return MultiplyFew(context, matrix, product.rows, a, result);
+      }
+    }
     // Columns of the result are computed with the rows of the weights, or with their columns.
     const int64_t fitting = most_decoded / (product.depth * static_cast<int64_t>(sizeof(Number)));
     const int64_t piece =
         std::min(result_columns, std::max(kQuantizedBlock, fitting / kQuantizedBlock * kQuantizedBlock));
     Number* decoded = context.Scratch<Number>(piece * product.depth);
-    if (context.failed() || product.rows == 0) return;
-    const Number* a = context.Input<Number>(0);
+    if (context.failed()) return;
     product.result_stride = result_columns;
     for (int64_t first = 0; first < result_columns; first += piece) {
       product.columns = std::min(piece, result_columns - first);

@@ -1,33 +1,7 @@
-// Weights in 4 and 8 bits, decoded: packages/weight-io's quantized_matrix.h and scaled_matrix.h on a GPU, with the same
-// bits.
-#include "number.cuh"
-#include "quantized_box.h"
+// Weights in 4 and 8 bits, decoded.
+#include "packed_weights.cuh"
 
 namespace {
-
-constexpr int64_t kBlock = 64;
-constexpr int64_t kNestedBlock = 256;
-
-struct Quantized {
-  const uint8_t* codes;
-  const uint8_t* scales;
-  const float* nested_scales;  // null without double quantization
-  const float* modules;
-};
-
-__device__ __forceinline__ const float* ModuleOf(const Quantized& weights, const QuantizedBox& box, int64_t row) {
-  const float* module = weights.modules + (box.module_count - 1) * kModuleNumbers;
-  while (module > weights.modules && static_cast<float>(row) < module[0]) module -= kModuleNumbers;
-  return module;
-}
-
-__device__ __forceinline__ float ScaleOf(const Quantized& weights, const QuantizedBox& box, const float* module,
-                                         int64_t block) {
-  if (weights.nested_scales == nullptr) return reinterpret_cast<const float*>(weights.scales)[block];
-  const int64_t first_block = static_cast<int64_t>(module[0]) * box.columns / kBlock;
-  const float nested = weights.nested_scales[static_cast<int64_t>(module[1]) + (block - first_block) / kNestedBlock];
-  return __fadd_rn(__fmul_rn(module[kModuleNestedValues + weights.scales[block]], nested), module[2]);
-}
 
 template <typename Number>
 __device__ __forceinline__ void DecodeWhole(const Quantized& weights, const QuantizedBox& box, Number* result) {
@@ -38,7 +12,7 @@ __device__ __forceinline__ void DecodeWhole(const Quantized& weights, const Quan
     const int64_t row = box.first_row + i * kDecodedAtOnce / box.width;
     const int64_t at = row * box.columns + box.first_column + i * kDecodedAtOnce % box.width;
     const float* module = ModuleOf(weights, box, row);
-    const float scale = ScaleOf(weights, box, module, at / kBlock);
+    const float scale = ScaleOf(weights, box, module, at / kQuantizedNumbers);
     const Pack<uint8_t, kDecodedAtOnce / 2> bytes = LoadPack<kDecodedAtOnce / 2>(weights.codes + at / 2);
 #pragma unroll
     for (int first = 0; first < kDecodedAtOnce; first += kPack) {
@@ -63,31 +37,21 @@ __device__ __forceinline__ void DecodeEach(const Quantized& weights, const Quant
     const float* module = ModuleOf(weights, box, row);
     const int byte = weights.codes[at / 2];
     const float value = module[kModuleValues + (at % 2 == 0 ? byte >> 4 : byte & 15)];
-    Store(value * ScaleOf(weights, box, module, at / kBlock), result + i);
+    Store(value * ScaleOf(weights, box, module, at / kQuantizedNumbers), result + i);
   }
-}
-
-__device__ __forceinline__ float E4M3ToFloat(uint32_t byte) {
-  const uint32_t sign = (byte & 128u) << 24;
-  const uint32_t size = byte & 127u;
-  if (size == 127u) return NAN;
-  if (size >= 8u) return __uint_as_float(sign | ((size << 20) + (120u << 23)));
-  const float subnormal = static_cast<float>(size) * 0.001953125f;  // steps of 2^-9
-  return __uint_as_float(sign | __float_as_uint(subnormal));
 }
 
 // N numbers at a time, which are in one block.
 template <int N, typename Number>
-__device__ __forceinline__ void DecodeScaled(const uint8_t* codes, const float* scales, const int32_t* bands,
-                                             const ScaledBox& box, Number* result) {
+__device__ __forceinline__ void DecodeScaled(const Scaled& weights, const ScaledBox& box, Number* result) {
   constexpr int kPack = N == 1 ? 1 : 16 / sizeof(Number);
   const int64_t packs = box.rows * box.width / N;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
     const int64_t row = box.first_row + i * N / box.width;
     const int64_t column = box.first_column + i * N % box.width;
-    const float scale = scales[bands[row] * box.across + (column >> box.block_shift)];
-    const Pack<uint8_t, N> bytes = LoadPack<N>(codes + row * box.columns + column);
+    const float scale = weights.Scale(box, row, column);
+    const Pack<uint8_t, N> bytes = LoadPack<N>(weights.codes + row * box.columns + column);
 #pragma unroll
     for (int first = 0; first < N; first += kPack) {
       Pack<Number, kPack> decoded;
@@ -120,10 +84,11 @@ DEQUANTIZE_KERNEL(bf16, BFloat16)
   extern "C" __global__ void __launch_bounds__(256)                                             \
       DequantizeScaled##Suffix(const uint8_t* codes, const float* scales, const int32_t* bands, \
                                const __grid_constant__ ScaledBox box, Number* result) {         \
+    const Scaled weights{codes, scales, bands};                                                 \
     if (box.whole) {                                                                            \
-      DecodeScaled<kDecodedAtOnce>(codes, scales, bands, box, result);                          \
+      DecodeScaled<kDecodedAtOnce>(weights, box, result);                                       \
     } else {                                                                                    \
-      DecodeScaled<1>(codes, scales, bands, box, result);                                       \
+      DecodeScaled<1>(weights, box, result);                                                    \
     }                                                                                           \
   }                                                                                             \
   EXPORT_KERNEL(DequantizeScaled##Suffix)

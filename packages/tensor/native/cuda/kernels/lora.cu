@@ -12,13 +12,13 @@ struct Range {
 // Of the numbers of A; for the first blocks.
 __device__ __forceinline__ Range NumbersOfA(const LoraBlocks& blocks) {
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kLoraNumbersPerBlock;
-  return {begin, min(begin + kLoraNumbersPerBlock, blocks.a_size)};
+  return {begin, min(begin + kLoraNumbersPerBlock, blocks.padded_a_size)};
 }
 
 // Of the rows of scale · B; for the other blocks.
 __device__ __forceinline__ Range RowsOfB(const LoraBlocks& blocks) {
-  const int64_t rows = LoraRowsPerBlock(blocks.total_rank);
-  const int64_t begin = (blockIdx.x - LoraBlocksOfA(blocks.a_size)) * rows;
+  const int64_t rows = LoraRowsPerBlock(blocks.width);
+  const int64_t begin = (blockIdx.x - LoraBlocksOfA(blocks.padded_a_size)) * rows;
   return {begin, min(begin + rows, blocks.out)};
 }
 
@@ -35,16 +35,18 @@ __device__ __forceinline__ const LoraLayer* LayerAt(const LoraBlocks& blocks, in
 template <typename Use>
 __device__ __forceinline__ void ForEachOfB(const LoraBlocks& blocks, const Use& use) {
   const Range rows = RowsOfB(blocks);
-  const int count = static_cast<int>(rows.end - rows.begin) * blocks.total_rank;
-  for (int i = threadIdx.x; i < count; i += blockDim.x) use(rows.begin + i / blocks.total_rank, i % blocks.total_rank);
+  const int count = static_cast<int>(rows.end - rows.begin) * blocks.width;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) use(rows.begin + i / blocks.width, i % blocks.width);
 }
 
 template <typename Number>
 __device__ __forceinline__ void Weights(const float* parameters, const LoraBlocks& blocks, Number* a,
                                         Number* scaled_b) {
-  if (blockIdx.x < LoraBlocksOfA(blocks.a_size)) {
+  if (blockIdx.x < LoraBlocksOfA(blocks.padded_a_size)) {
     const Range numbers = NumbersOfA(blocks);
-    for (int64_t i = numbers.begin + threadIdx.x; i < numbers.end; i += blockDim.x) Store(parameters[i], a + i);
+    for (int64_t i = numbers.begin + threadIdx.x; i < numbers.end; i += blockDim.x) {
+      Store(i < blocks.a_size ? parameters[i] : 0.0f, a + i);
+    }
     return;
   }
   ForEachOfB(blocks, [&](int64_t row, int column) {
@@ -56,16 +58,17 @@ __device__ __forceinline__ void Weights(const float* parameters, const LoraBlock
         value = parameters[layer->b_offset + (row - layer->first_row) * layer->rank + of_rank] * layer->scale;
       }
     }
-    Store(value, scaled_b + row * blocks.total_rank + column);
+    Store(value, scaled_b + row * blocks.width + column);
   });
 }
 
 template <typename Number>
 __device__ __forceinline__ void Gradient(const Number* by_a, const Number* by_scaled_b, const LoraBlocks& blocks,
                                          float* gradient) {
-  if (blockIdx.x < LoraBlocksOfA(blocks.a_size)) {
+  if (blockIdx.x < LoraBlocksOfA(blocks.padded_a_size)) {
     const Range numbers = NumbersOfA(blocks);
-    for (int64_t i = numbers.begin + threadIdx.x; i < numbers.end; i += blockDim.x) gradient[i] = ToFloat(by_a[i]);
+    const int64_t end = min(numbers.end, blocks.a_size);
+    for (int64_t i = numbers.begin + threadIdx.x; i < end; i += blockDim.x) gradient[i] = ToFloat(by_a[i]);
     return;
   }
   ForEachOfB(blocks, [&](int64_t row, int column) {
@@ -74,13 +77,13 @@ __device__ __forceinline__ void Gradient(const Number* by_a, const Number* by_sc
     const int of_rank = column - layer->first_column;
     if (of_rank < 0 || of_rank >= layer->rank) return;
     gradient[layer->b_offset + (row - layer->first_row) * layer->rank + of_rank] =
-        ToFloat(by_scaled_b[row * blocks.total_rank + column]) * layer->scale;
+        ToFloat(by_scaled_b[row * blocks.width + column]) * layer->scale;
   });
 }
 
 }  // namespace
 
-// parameters: the group's. A [total_rank, in], scaled_b [out, total_rank]
+// parameters: the group's. A [width, in], scaled_b [out, width]
 #define LORA_KERNELS(Number, Suffix)                                                                               \
   extern "C" __global__ void __launch_bounds__(256) LoraWeights##Suffix(                                           \
       const float* parameters, const __grid_constant__ LoraBlocks blocks, Number* a, Number* scaled_b) {           \

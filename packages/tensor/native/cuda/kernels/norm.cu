@@ -1,5 +1,5 @@
-// Root mean square norm, also of a sum, and its gradient, as native/norm.cc has them. One block for each row; what a
-// thread reads first it keeps in registers.
+// Root mean square norm, also of a sum, and its gradient, and rows less their mean, as native/norm.cc has them. One
+// block for each row; what a thread reads first it keeps in registers.
 #include "number.cuh"
 
 namespace {
@@ -110,6 +110,32 @@ __device__ __forceinline__ void NormGradient(const T* __restrict__ gradient, con
   EachFurther(packs, [&](int i) { write(i, weighted(i), LoadPack<N>(x + start + i * N)); });
 }
 
+// x less its mean.
+template <int N>
+__device__ __forceinline__ void Centre(const float* __restrict__ x, int width, float* __restrict__ result) {
+  const int64_t start = static_cast<int64_t>(blockIdx.x) * width;
+  const int packs = width / N;
+  Pack<float, N> kept[kKept];
+  float sum = 0.0f;
+  const auto add = [&](const Pack<float, N>& value) {
+#pragma unroll
+    for (int j = 0; j < N; j++) sum += value.at[j];
+  };
+  EachKept(packs, [&](int i, int k) {
+    kept[k] = LoadPack<N>(x + start + i * N);
+    add(kept[k]);
+  });
+  EachFurther(packs, [&](int i) { add(LoadPack<N>(x + start + i * N)); });
+  const float mean = BlockSum(sum) / static_cast<float>(width);
+  const auto write = [&](int i, Pack<float, N> value) {
+#pragma unroll
+    for (int j = 0; j < N; j++) value.at[j] -= mean;
+    StorePack(value, result + start + i * N);
+  };
+  EachKept(packs, [&](int i, int k) { write(i, kept[k]); });
+  EachFurther(packs, [&](int i) { write(i, LoadPack<N>(x + start + i * N)); });
+}
+
 }  // namespace
 
 // `packed`: the width is a multiple of 4 and every tensor is aligned.
@@ -146,3 +172,13 @@ __device__ __forceinline__ void NormGradient(const T* __restrict__ gradient, con
 
 NORMS(Float32, float)
 NORMS(BFloat16, bf16)
+
+extern "C" __global__ void __launch_bounds__(kMaxThreads)
+    CentredFloat32(const float* x, int width, int packed, float* result) {
+  if (packed) {
+    Centre<4>(x, width, result);
+  } else {
+    Centre<1>(x, width, result);
+  }
+}
+EXPORT_KERNEL(CentredFloat32)

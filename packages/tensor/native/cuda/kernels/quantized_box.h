@@ -6,6 +6,13 @@
 // Numbers that a thread decodes at once, where they are in one block.
 constexpr int kDecodedAtOnce = 8;
 
+// Products of few rows: the most rows, the rows of the weights that a block has, its threads, and what the depth is a
+// multiple of.
+constexpr int kMostFewRows = 16;
+constexpr int kFewRowsTile = 16;
+constexpr int kFewRowsThreads = 256;
+constexpr int kFewRowsDepth = 64;
+
 // Layout of the numbers of a module: QuantizedModule of packages/weight-io.
 constexpr int kModuleValues = 3;
 constexpr int kModuleNestedValues = kModuleValues + 16;

@@ -64,6 +64,22 @@ void TestNorm(int64_t rows, int64_t width, unsigned threads) {
   }
 }
 
+void TestCentred(int64_t rows, int64_t width, unsigned threads) {
+  Memory<float> x(rows * width), result(rows * width);
+  x.FillRandom(-1, 3);
+  Launch("CentredFloat32", dim3(static_cast<unsigned>(rows)), threads, 0, static_cast<const float*>(x.data()),
+         static_cast<int>(width), static_cast<int>(width % 4 == 0), result.data());
+  for (int64_t row = 0; row < rows; row++) {
+    double sum = 0;
+    for (int64_t i = 0; i < width; i++) sum += x[row * width + i];
+    for (int64_t i = 0; i < width; i++) {
+      const double expected = x[row * width + i] - sum / width;
+      const double found = result[row * width + i];
+      if (!Near(expected, found, 1e-6, 2e-6)) Differs("less the mean " + NameOf({rows, width}), expected, found);
+    }
+  }
+}
+
 template <typename T>
 void TestCrossEntropy(int64_t classes) {
   const int64_t rows = 9;
@@ -120,18 +136,14 @@ void TestCrossEntropy(int64_t classes) {
   }
 }
 
+// Rows, their width, and the threads of a block.
+const std::tuple<int64_t, int64_t, unsigned> kRows[] = {
+    {1, 1, 32}, {3, 5, 32}, {2, 64, 32}, {2, 576, 160}, {2, 1027, 256}, {1, 8192, 256}, {1, 16384, 256}, {1, 2051, 256},
+};
+
 template <typename T>
 void TestNorms() {
-  for (auto [rows, width, threads] : {std::tuple<int64_t, int64_t, unsigned>{1, 1, 32},
-                                      {3, 5, 32},
-                                      {2, 64, 32},
-                                      {2, 576, 160},
-                                      {2, 1027, 256},
-                                      {1, 8192, 256},
-                                      {1, 16384, 256},
-                                      {1, 2051, 256}}) {
-    TestNorm<T>(rows, width, threads);
-  }
+  for (auto [rows, width, threads] : kRows) TestNorm<T>(rows, width, threads);
 }
 
 template <typename T>
@@ -143,5 +155,8 @@ void TestCrossEntropies() {
 
 KERNEL_TEST(NormsFloat32) { TestNorms<float>(); }
 KERNEL_TEST(NormsBFloat16) { TestNorms<bf16>(); }
+KERNEL_TEST(Centred) {
+  for (auto [rows, width, threads] : kRows) TestCentred(rows, width, threads);
+}
 KERNEL_TEST(CrossEntropyFloat32) { TestCrossEntropies<float>(); }
 KERNEL_TEST(CrossEntropyBFloat16) { TestCrossEntropies<bf16>(); }

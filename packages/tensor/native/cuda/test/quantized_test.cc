@@ -1,4 +1,4 @@
-// Weights in 4 and 8 bits, decoded.
+// Weights in 4 and 8 bits, decoded, and products of few rows with them.
 #include "../kernels/quantized_box.h"
 #include "guarded.h"
 
@@ -112,26 +112,50 @@ float E4M3(int byte) {
   return byte < 128 ? size : -size;
 }
 
-// A rectangle of weights that have all bytes, and bands of two rows.
+// Weights with bands of two rows, which have all bytes, or all but NaN.
+struct ScaledWeights {
+  ScaledWeights(int64_t rows, int64_t columns, int block_shift, bool with_nan)
+      : rows(rows),
+        columns(columns),
+        block_shift(block_shift),
+        across(((columns - 1) >> block_shift) + 1),
+        codes(rows * columns),
+        bands(rows),
+        scales((rows + 1) / 2 * across) {
+    for (int64_t i = 0; i < codes.size(); i++) {
+      const auto byte = static_cast<uint8_t>(i * 37);
+      codes[i] = with_nan || byte % 128 != 127 ? byte : 0;
+    }
+    for (int64_t row = 0; row < rows; row++) bands[row] = static_cast<int32_t>(row / 2);
+    scales.FillRandom();
+  }
+
+  float At(int64_t row, int64_t column) {
+    return E4M3(codes[row * columns + column]) * scales[row / 2 * across + (column >> block_shift)];
+  }
+
+  int64_t rows;
+  int64_t columns;
+  int block_shift;
+  int64_t across;
+  Memory<uint8_t> codes;
+  Memory<int32_t> bands;
+  Memory<float> scales;
+};
+
 template <typename T>
 void TestScaledBox(ScaledBox box, int64_t all_rows) {
-  box.across = ((box.columns - 1) >> box.block_shift) + 1;
-  Memory<uint8_t> codes(all_rows * box.columns);
-  for (int64_t i = 0; i < codes.size(); i++) codes[i] = static_cast<uint8_t>(i * 37);
-  Memory<int32_t> bands(all_rows);
-  for (int64_t row = 0; row < all_rows; row++) bands[row] = static_cast<int32_t>(row / 2);
-  Memory<float> scales((all_rows + 1) / 2 * box.across);
-  scales.FillRandom();
+  ScaledWeights weights(all_rows, box.columns, box.block_shift, true);
+  box.across = weights.across;
   Memory<T> result(box.rows * box.width);
   Launch("DequantizeScaled" + kTypeName<T>, GridOf(box.rows * box.width), 256, 0,
-         static_cast<const uint8_t*>(codes.data()), static_cast<const float*>(scales.data()),
-         static_cast<const int32_t*>(bands.data()), box, result.data());
+         static_cast<const uint8_t*>(weights.codes.data()), static_cast<const float*>(weights.scales.data()),
+         static_cast<const int32_t*>(weights.bands.data()), box, result.data());
   for (int64_t row = 0; row < box.rows; row++) {
     for (int64_t column = 0; column < box.width; column++) {
-      const int64_t of_row = box.first_row + row, of_column = box.first_column + column;
-      const float number = E4M3(codes[of_row * box.columns + of_column]);
+      const float number = weights.At(box.first_row + row, box.first_column + column);
       T expected;
-      Store(number * scales[of_row / 2 * box.across + (of_column >> box.block_shift)], &expected);
+      Store(number, &expected);
       const T& found = result[row * box.width + column];
       const bool is_equal =
           number != number ? ToFloat(found) != ToFloat(found) : memcmp(&expected, &found, sizeof(T)) == 0;
@@ -151,9 +175,81 @@ void TestDequantizeScaled() {
   TestScaledBox<T>({37, 3, 2, 4, 20, 0, 5, 0}, 7);
 }
 
+// The kernel for this number of rows, launched on the weights.
+void LaunchFewRows(Weights& weights, const bf16* a, int rows, bf16* result) {
+  const QuantizedBox box{weights.columns,
+                         0,
+                         weights.rows,
+                         0,
+                         weights.columns,
+                         static_cast<int>(weights.modules.size() / kModuleNumbers),
+                         1};
+  Launch(rows > 8 ? "QuantizedFewRows16" : "QuantizedFewRows8",
+         dim3(static_cast<unsigned>((weights.rows + kFewRowsTile - 1) / kFewRowsTile)), kFewRowsThreads, 0, a,
+         static_cast<const uint8_t*>(weights.codes.data()), static_cast<const uint8_t*>(weights.scales.data()),
+         static_cast<const float*>(weights.is_nested ? weights.nested_scales.data() : nullptr),
+         static_cast<const float*>(weights.modules.data()), box, rows, result);
+}
+
+void LaunchFewRows(ScaledWeights& weights, const bf16* a, int rows, bf16* result) {
+  const ScaledBox box{weights.columns, 0, weights.rows, 0, weights.columns, weights.across, weights.block_shift, 1};
+  Launch(rows > 8 ? "ScaledFewRows16" : "ScaledFewRows8",
+         dim3(static_cast<unsigned>((weights.rows + kFewRowsTile - 1) / kFewRowsTile)), kFewRowsThreads, 0, a,
+         static_cast<const uint8_t*>(weights.codes.data()), static_cast<const float*>(weights.scales.data()),
+         static_cast<const int32_t*>(weights.bands.data()), box, rows, result);
+}
+
+// a [rows, columns] times the decoded weights, each rounded to bfloat16: within the rounding of the result, and that of
+// a sum in float32. A row has the same bits alone.
+template <typename AnyWeights>
+void TestFewRowsOf(AnyWeights& weights, int rows) {
+  Memory<bf16> a(rows * weights.columns), result(rows * weights.rows);
+  a.FillRandom();
+  LaunchFewRows(weights, a.data(), rows, result.data());
+  for (int row = 0; row < rows; row++) {
+    for (int64_t of = 0; of < weights.rows; of++) {
+      double expected = 0, size = 0;
+      for (int64_t column = 0; column < weights.columns; column++) {
+        bf16 weight;
+        Store(weights.At(of, column), &weight);
+        const double term = static_cast<double>(ToFloat(weight)) * ToFloat(a[row * weights.columns + column]);
+        expected += term, size += std::abs(term);
+      }
+      const double found = ToFloat(result[row * weights.rows + of]);
+      if (!Near(expected, found, kUnit<bf16>, size * kUnit<float> * 16))
+        Differs("products of few rows" + NameOf({rows, weights.columns, weights.rows}), expected, found);
+    }
+  }
+  Memory<bf16> last(weights.columns), alone(weights.rows);
+  memcpy(last.data(), a.data() + (rows - 1) * weights.columns, last.bytes());
+  LaunchFewRows(weights, last.data(), 1, alone.data());
+  Expect(memcmp(alone.data(), result.data() + (rows - 1) * weights.rows, alone.bytes()) == 0,
+         "a row has other bits beside others" + NameOf({rows, weights.columns, weights.rows}));
+}
+
+template <typename AnyWeights>
+void TestFewRows(AnyWeights& weights) {
+  for (int rows : {1, 8, 9, 16}) TestFewRowsOf(weights, rows);
+}
+
 }  // namespace
 
 KERNEL_TEST(DequantizeFloat32) { TestDequantize<float>(); }
 KERNEL_TEST(DequantizeBFloat16) { TestDequantize<bf16>(); }
 KERNEL_TEST(DequantizeScaledFloat32) { TestDequantizeScaled<float>(); }
 KERNEL_TEST(DequantizeScaledBFloat16) { TestDequantizeScaled<bf16>(); }
+KERNEL_TEST(QuantizedFewRows) {
+  for (bool nested : {false, true}) {
+    // Parts of the depth for one more than all warps; the second module has two blocks of scales of scales.
+    Weights stacked({5, 30, 2}, 576, nested);
+    TestFewRows(stacked);
+    Weights narrow({16}, 64, nested);
+    TestFewRows(narrow);
+  }
+}
+KERNEL_TEST(ScaledFewRows) {
+  ScaledWeights stacked(37, 576, 5, false);
+  TestFewRows(stacked);
+  ScaledWeights whole(16, 64, 62, false);
+  TestFewRows(whole);
+}

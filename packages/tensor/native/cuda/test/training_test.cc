@@ -1,4 +1,4 @@
-// Gated units, dropout, LoRA's matrices, AdamW and the square sum of its gradient.
+// Gated units, activations, dropout, LoRA's matrices, AdamW and the square sum of its gradient.
 #include "../kernels/activation_kind.h"
 #include "../kernels/adamw_step.h"
 #include "../kernels/lora_blocks.h"
@@ -69,25 +69,48 @@ void TestGatedUnit(Activation activation, int64_t rows, int64_t width, unsigned 
   }
 }
 
-// Three layers of five: rows before, between and after them have no B.
 template <typename T>
-void TestLora(int in, const std::vector<int>& ranks, int64_t rows_of_each) {
+void TestActivation(Activation activation, int64_t size, int64_t shift) {
+  Memory<T> x(size + shift), gradient(size + shift), result(size + shift), by_x(size + shift);
+  x.FillRandom(-6, 6), gradient.FillRandom();
+  const T* from = x.data() + shift;
+  Launch("Activation" + kTypeName<T>, dim3(2), kThreads, 0, from, size, activation, result.data() + shift);
+  Launch("ActivationGradient" + kTypeName<T>, dim3(2), kThreads, 0, static_cast<const T*>(gradient.data() + shift),
+         from, size, activation, by_x.data() + shift);
+  const std::string what = "activation " + std::to_string(static_cast<int>(activation)) + kTypeName<T> +
+                           NameOf({size}) + " at " + std::to_string(shift);
+  const double relative = sizeof(T) == 2 ? 1.01 * kUnit<T> : 3e-6;
+  for (int64_t i = 0; i < size; i++) {
+    const double number = ToFloat(from[i]), by_result = ToFloat(gradient[shift + i]);
+    const auto expect = [&](const char* of, double expected, T actual) {
+      if (!Near(expected, ToFloat(actual), relative, 3e-6)) Differs(of + what, expected, ToFloat(actual));
+    };
+    expect("", Function(activation, number), result[shift + i]);
+    expect("gradient of ", by_result * Slope(activation, number), by_x[shift + i]);
+  }
+}
+
+// Rows before, between and after the layers have no B; `zeros` columns after them neither.
+template <typename T>
+void TestLora(int in, const std::vector<int>& ranks, int64_t rows_of_each, int zeros = 0) {
   LoraBlocks blocks{};
   blocks.layers = static_cast<int>(ranks.size());
-  for (int rank : ranks) blocks.total_rank += rank;
-  blocks.a_size = static_cast<int64_t>(blocks.total_rank) * in;
+  for (int rank : ranks) blocks.width += rank;
+  blocks.a_size = static_cast<int64_t>(blocks.width) * in;
+  blocks.width += zeros;
+  blocks.padded_a_size = static_cast<int64_t>(blocks.width) * in;
   int64_t parameters = blocks.a_size;
   for (int i = 0, column = 0; i < blocks.layers; column += ranks[i++]) {
     blocks.layer[i] = {2 + i * (rows_of_each + 3), rows_of_each, parameters, ranks[i], column, 0.5f + i};
     parameters += rows_of_each * ranks[i];
   }
   blocks.out = 2 + blocks.layers * (rows_of_each + 3) + 1;
-  const int64_t b_size = blocks.out * blocks.total_rank;
+  const int64_t b_size = blocks.out * blocks.width;
   const dim3 grid(
-      static_cast<unsigned>(LoraBlocksOfA(blocks.a_size) + (blocks.out + LoraRowsPerBlock(blocks.total_rank) - 1) /
-                                                               LoraRowsPerBlock(blocks.total_rank)));
+      static_cast<unsigned>(LoraBlocksOfA(blocks.padded_a_size) +
+                            (blocks.out + LoraRowsPerBlock(blocks.width) - 1) / LoraRowsPerBlock(blocks.width)));
   Memory<float> given(parameters), gradient(parameters);
-  Memory<T> a(blocks.a_size), scaled_b(b_size), by_a(blocks.a_size), by_scaled_b(b_size);
+  Memory<T> a(blocks.padded_a_size), scaled_b(b_size), by_a(blocks.padded_a_size), by_scaled_b(b_size);
   given.FillRandom(), by_a.FillRandom(), by_scaled_b.FillRandom();
   Launch("LoraWeights" + kTypeName<T>, grid, 256, 0, static_cast<const float*>(given.data()), blocks, a.data(),
          scaled_b.data());
@@ -102,12 +125,13 @@ void TestLora(int in, const std::vector<int>& ranks, int64_t rows_of_each) {
     same(given[i], a[i]);
     Expect(gradient[i] == ToFloat(by_a[i]), "the gradient by A");
   }
+  for (int64_t i = blocks.a_size; i < blocks.padded_a_size; i++) same(0, a[i]);
   std::vector<float> expected(b_size, 0.0f);
   for (int i = 0; i < blocks.layers; i++) {
     const LoraLayer& layer = blocks.layer[i];
     for (int64_t row = 0; row < layer.rows; row++) {
       for (int k = 0; k < layer.rank; k++) {
-        const int64_t at = (layer.first_row + row) * blocks.total_rank + layer.first_column + k;
+        const int64_t at = (layer.first_row + row) * blocks.width + layer.first_column + k;
         const int64_t of = layer.b_offset + row * layer.rank + k;
         expected[at] = given[of] * layer.scale;
         Expect(gradient[of] == ToFloat(by_scaled_b[at]) * layer.scale, "the gradient by B");
@@ -272,18 +296,31 @@ void TestGatedUnits() {
   TestGatedUnit<T>(Activation::kGelu, 1, 2200, 256, 0);  // several vectors a thread
 }
 
+// Vectors and what is left of them; more than all threads take at once; addresses that are not aligned.
+template <typename T>
+void TestActivations() {
+  for (int i = 0; i < static_cast<int>(Activation::kCount); i++) {
+    TestActivation<T>(static_cast<Activation>(i), 45, 0);
+  }
+  TestActivation<T>(Activation::kRelu2, 1, 0);
+  TestActivation<T>(Activation::kGelu, 3001, 0);
+  TestActivation<T>(Activation::kGeluTanh, 301, 1);
+}
+
 }  // namespace
 
+KERNEL_TEST(ActivationFloat32) { TestActivations<float>(); }
+KERNEL_TEST(ActivationBFloat16) { TestActivations<bf16>(); }
 KERNEL_TEST(GatedUnitFloat32) { TestGatedUnits<float>(); }
 KERNEL_TEST(GatedUnitBFloat16) { TestGatedUnits<bf16>(); }
 
 KERNEL_TEST(LoraFloat32) {
-  TestLora<float>(37, {3, 5, 2}, 19);
+  TestLora<float>(37, {3, 5, 2}, 19, 6);
   TestLora<float>(1, {1}, 1);
   TestLora<float>(1100, {8, 8, 8}, 700);
 }
 KERNEL_TEST(LoraBFloat16) {
-  TestLora<bf16>(37, {3, 5, 2}, 19);
+  TestLora<bf16>(37, {3, 5, 2}, 19, 6);
   TestLora<bf16>(1100, {8, 8, 8, 8, 8, 8, 8, 8}, 300);
 }
 
