@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -196,6 +196,28 @@ describe.each(PAUSED)('%s, paused at a checkpoint and resumed', (name) => {
     });
     const [resumed, whole] = await Promise.all(digests);
     expect(resumed).toBe(whole);
+  });
+});
+
+describe.each(CASES.filter((name) => (PARAMETERS[name]?.length ?? 0) > 1))('%s, matrices of each expert', (name) => {
+  test('are imported as the adapter that they are of', async () => {
+    const id = trained.get(name)?.adapter ?? '';
+    const ofEach = path.join(folder, 'per-expert', name);
+    await client.downloadAdapter(id, { folder: ofEach }, { layout: 'per-expert' });
+    const files = ['adapter_config.json', 'adapter_model.safetensors'];
+    const [config, weights] = await Promise.all(files.map((file) => readFile(path.join(ofEach, file))));
+    expect(JSON.parse(config!.toString())).not.toHaveProperty('target_parameters');
+    const source = path.join(folder, 'to-import', name);
+    await mkdir(source, { recursive: true });
+    await writeFile(path.join(source, files[0]!), config!);
+    await writeFile(path.join(source, files[1]!), weights!);
+    const imported = path.join(folder, 'imported', name);
+    const { id: again } = await client.importAdapter({ folder: source }, { base_model: name });
+    await client.downloadAdapter(again, { folder: imported });
+    const before = await tensorsOf(path.join(folder, 'adapters', name, files[1]!));
+    const after = await tensorsOf(path.join(imported, files[1]!));
+    expect([...after.keys()].sort()).toEqual([...before.keys()].sort());
+    for (const [tensor, numbers] of before) expect(after.get(tensor)!.equals(numbers), tensor).toBe(true);
   });
 });
 
