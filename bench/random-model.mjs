@@ -36,6 +36,18 @@ export const DELTA = {
   headDim: 256,
   vocabulary: 49_152,
 };
+/** 1.02 billion parameters in the structure of Qwen3 with experts; `intermediate` is that of an expert. @type {Shape} */
+export const MIXTURE = {
+  layers: 12,
+  hidden: 1024,
+  intermediate: 384,
+  heads: 16,
+  keyValueHeads: 4,
+  headDim: 128,
+  vocabulary: 49_152,
+};
+/** The experts of a layer, and of a token. */
+const EXPERTS = { count: 64, perToken: 8 };
 /** The linear attention of Qwen3.5: heads of keys and of values, and their sizes. */
 const LINEAR = { keyHeads: 16, valueHeads: 16, keyDim: 128, valueDim: 128, kernel: 4 };
 /** Every fourth layer of Qwen3.5 has attention. */
@@ -53,7 +65,7 @@ const ONE = 0x3f80;
  * The settings of each family, the tensors of a layer, and the stored weight of a norm that changes nothing. In texts of at most the
  * window, llama and gemma3_text compute the same products.
  *
- * @type {Record<'llama' | 'gemma3_text' | 'qwen3_5_text', { config: object, layer: (shape: Shape, index: number) => Part[], norm: number }>}
+ * @type {Record<'llama' | 'gemma3_text' | 'qwen3_5_text' | 'qwen3_moe', { config: object, layer: (shape: Shape, index: number) => Part[], norm: number }>}
  */
 const FAMILIES = {
   llama: {
@@ -100,6 +112,24 @@ const FAMILIES = {
         ? [...norms(headDimOf(shape), ZERO, HEAD_NORMS), ...attention(shape, { queryParts: 2 })]
         : linearAttention(shape)),
       ...feedForward(shape),
+    ],
+  },
+  qwen3_moe: {
+    config: {
+      architectures: ['Qwen3MoeForCausalLM'],
+      hidden_act: 'silu',
+      rope_theta: 1_000_000,
+      num_experts: EXPERTS.count,
+      num_experts_per_tok: EXPERTS.perToken,
+      moe_intermediate_size: MIXTURE.intermediate,
+      norm_topk_prob: true,
+    },
+    norm: ONE,
+    layer: (shape) => [
+      ...norms(shape.hidden, ONE, ['input_layernorm', 'post_attention_layernorm']),
+      ...norms(headDimOf(shape), ONE, HEAD_NORMS),
+      ...attention(shape),
+      ...experts(shape),
     ],
   },
 };
@@ -152,6 +182,15 @@ function feedForward({ hidden, intermediate }) {
     { name: 'mlp.gate_proj.weight', shape: [intermediate, hidden] },
     { name: 'mlp.up_proj.weight', shape: [intermediate, hidden] },
     { name: 'mlp.down_proj.weight', shape: [hidden, intermediate] },
+  ];
+}
+
+/** @param {Shape} shape @returns {Part[]} */
+function experts({ hidden, intermediate }) {
+  return [
+    { name: 'mlp.gate.weight', shape: [EXPERTS.count, hidden] },
+    { name: 'mlp.experts.gate_up_proj', shape: [EXPERTS.count, 2 * intermediate, hidden] },
+    { name: 'mlp.experts.down_proj', shape: [EXPERTS.count, hidden, intermediate] },
   ];
 }
 

@@ -33,7 +33,10 @@ const BENCHES = {
   optimizers,
   preferences,
   delta,
+  experts,
 };
+/** The parts for models that have something of their own. */
+const OF_SOME_MODELS = ['delta', 'experts'];
 
 const { values } = parseArgs({
   options: {
@@ -48,7 +51,7 @@ const { values } = parseArgs({
     only: {
       type: 'string',
       default: Object.keys(BENCHES)
-        .filter((name) => name !== 'delta')
+        .filter((name) => !OF_SOME_MODELS.includes(name))
         .join(','),
     },
     out: { type: 'string' },
@@ -317,6 +320,32 @@ async function delta() {
     ),
   );
   return { share, sizes };
+}
+
+/** A mixture of experts, on a `--model` that is one: its share of the machine, with adapters of attention and of all experts. */
+async function experts() {
+  const results = [];
+  for (const precision of /** @type {const} */ (['bfloat16', 'float32'])) {
+    for (const adapted of /** @type {const} */ (['attention', 'experts'])) {
+      const size = { precision, rows: 8, length: 256, adapted, repeats };
+      results.push({ precision, adapted, ...(await measured('machine', size)) });
+    }
+  }
+  say(`Experts: a step of ${results[0]?.tokens} tokens, and products of its own shapes with no work between them.`);
+  say(
+    table(
+      ['precision', 'adapted', 'tokens/s', 'model, GFLOP/s', 'our own products, GFLOP/s', 'share'],
+      results.map((result) => [
+        result.precision,
+        result.adapted === 'experts' ? 'all experts' : 'q and v',
+        result.tokens_per_second.toFixed(0),
+        result.model_gflops_per_second.toFixed(0),
+        result.matmul_gflops_per_second.own.toFixed(0),
+        percent(result.share.own),
+      ]),
+    ),
+  );
+  return results;
 }
 
 /** A training on the rows with each optimizer. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LoraAdapter } from '../../packages/lora/dist/index.js';
 import { readModelFolder, WeightDigests, withBaseQuantization } from '../../packages/model-folder/dist/index.js';
-import { ALL_LAYERS, loadBaseModel, loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
+import { ALL_LAYERS, DenseLinear, loadBaseModel, loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
 import { configureKernels, dispose, fill, observeOps, scope } from '../../packages/tensor/dist/index.js';
 import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
 
@@ -40,13 +40,13 @@ export async function growth({ model, precision, rows, length, recompute = false
 /**
  * The measurements of a worker on its machine, and the share of the rate of matrix products that a training step reaches.
  *
- * @param {StepOptions} options
+ * @param {StepOptions & { adapted?: 'attention' | 'experts' }} options
  */
-export async function machine({ model, precision, rows, length, repeats }) {
+export async function machine({ model, precision, rows, length, adapted, repeats }) {
   const { stepWork } = await import('../../packages/planning/dist/index.js');
   const { measureMachine } = await import('../../packages/training/dist/index.js');
   const profileOfMachine = await measureMachine();
-  const { decoder, folder, targets, batchOf, run } = await engineStep(model, precision);
+  const { decoder, folder, targets, batchOf, run } = await engineStep(model, precision, 'none', adapted);
   const tokens = rows * length;
   const batch = batchOf({ rows, length });
   const seconds = medianSeconds(() => run(batch), repeats);
@@ -136,18 +136,22 @@ export async function loading({ model, precision, quantization = 'none' }) {
 }
 
 /**
- * A model with LoRA on q and v, and a function that runs a micro-batch forward and backward.
+ * A model with LoRA on q and v, or on its experts, and a function that runs a micro-batch forward and backward.
  *
  * @param {string} modelFolder
  * @param {Precision} precision
  * @param {'none' | 'nf4'} [quantization]
+ * @param {'attention' | 'experts'} [adapted]
  */
-async function engineStep(modelFolder, precision, quantization = 'none') {
+async function engineStep(modelFolder, precision, quantization = 'none', adapted = 'attention') {
   const folder = withBaseQuantization(await readModelFolder(modelFolder), quantization);
   const decoder = await loadDecoder(folder, precision);
-  const targets = folder.modules
-    .filter(({ name }) => /[qv]_proj$/.test(name))
-    .map((layer) => ({ ...layer, rank: 8, scale: 2 }));
+  const ofAttention = folder.modules.filter(({ name }) => /[qv]_proj$/.test(name));
+  const targets = (adapted === 'experts' ? folder.parameters : ofAttention).map((layer) => ({
+    ...layer,
+    rank: 8,
+    scale: 2,
+  }));
   const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
   // The type check sees the sources of the one package and the build of the other.
   const objective = new NextToken(/** @type {any} */ (decoder));
@@ -189,26 +193,32 @@ async function engineStep(modelFolder, precision, quantization = 'none') {
  * @param {number} repeats
  */
 function productRate(decoder, precision, tokens, repeats) {
-  /** One product of each shape, and how many of the layers have it. @type {Map<string, { linear: any, count: number }>} */
+  /** One product of each shape, its rows, and how many of the layers have it. @type {Map<string, { linear: any, rows: number, count: number }>} */
   const products = new Map();
+  const { experts } = decoder.architecture;
   // The last one is the head's, which sees only the tokens with a loss.
-  for (const { linear } of decoder.groups.slice(0, -1)) {
-    const shape = `${linear.inFeatures} ${linear.outFeatures}`;
-    products.set(shape, { linear, count: (products.get(shape)?.count ?? 0) + 1 });
+  for (const { linear, modules } of decoder.groups.slice(0, -1)) {
+    const isExpert = modules[0]?.expert !== undefined;
+    const rows = isExpert && experts !== null ? Math.round((tokens * experts.perToken) / experts.count) : tokens;
+    const shape = `${rows} ${linear.inFeatures} ${linear.outFeatures}`;
+    const known = products.get(shape);
+    // An expert by itself copies its weight for each product.
+    const alone = () => (isExpert ? new DenseLinear(linear.weightRows(0, linear.outFeatures), null) : linear);
+    products.set(shape, { linear: known?.linear ?? alone(), rows, count: (known?.count ?? 0) + 1 });
   }
   let operations = 0;
   let seconds = 0;
-  for (const { linear, count } of products.values()) {
+  for (const { linear, rows, count } of products.values()) {
     const { inFeatures, outFeatures } = linear;
-    const x = fill([tokens, inFeatures], 0.01, precision);
-    const gradient = fill([tokens, outFeatures], 0.01, precision);
+    const x = fill([rows, inFeatures], 0.01, precision);
+    const gradient = fill([rows, outFeatures], 0.01, precision);
     seconds +=
       count *
       medianSeconds(() => {
         linear.forward(x).dispose();
         linear.backwardInput(gradient).dispose();
       }, repeats + 4);
-    operations += count * 2 * 2 * tokens * outFeatures * inFeatures;
+    operations += count * 2 * 2 * rows * outFeatures * inFeatures;
     dispose([x, gradient]);
   }
   return operations / seconds / 1e9;
