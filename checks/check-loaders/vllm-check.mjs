@@ -9,6 +9,13 @@ import { manyAnswersOf } from './venvs.mjs';
 const SUFFIX = '-wide';
 /** Settings that vLLM does not have, and what they are replaced with, so that it loads each family. @type {Record<string, object>} */
 const REPLACED = {
+  // Without `factor`.
+  'gemma4-text-keys': {
+    rope_parameters: {
+      full_attention: { partial_rotary_factor: 0.5, rope_theta: 1000, rope_type: 'proportional' },
+      sliding_attention: { rope_theta: 50, rope_type: 'default' },
+    },
+  },
   'qwen2-window': {
     use_sliding_window: false,
     sliding_window: null,
@@ -29,6 +36,8 @@ const dtypeOf = (name) => (name.startsWith('qwen3_5') ? 'bfloat16' : 'float32');
 /** Where vLLM is known to compute something else than transformers, and why. @type {Record<string, string>} */
 const DIFFERS = {
   ernie4_5: 'vLLM reads no use_bias, so it has none of the biases',
+  gemma4: 'vLLM has no adapter of keys that are values, too',
+  'gemma4-text-keys': 'vLLM has no adapter of keys that are values, too',
   ministral3: 'vLLM reads the growth of queries from params.json alone, not from config.json',
   'mistral3-ministral3': 'vLLM reads the growth of queries from params.json alone, not from config.json',
   'rope-dynamic': 'vLLM has no positions from max_position_embeddings on',

@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 HEAD = 32
+# Of linear attention.
+LINEAR_HEAD = 128
 STD = 0.12
 # Families whose norms multiply by 1 + weight, but for the gated norm of linear attention.
 OFFSET_NORMS = {"gemma2", "gemma3", "gemma3_text", "nemotron", "qwen3_5", "qwen3_5_text"}
@@ -38,6 +40,9 @@ def widen(config):
         config["mamba_d_head"] = config["mamba_expand"] * HEAD * heads // config["mamba_n_heads"]
     if "head_dim" in config:
         config["head_dim"] = HEAD
+    for name in ("linear_key_head_dim", "linear_value_head_dim"):
+        if name in config:
+            config[name] = LINEAR_HEAD
     # Those of Gemma 4's layers without a window are twice as wide.
     for own in [config, *(config.get("per_layer_config") or {}).values()]:
         name = "global_head_dim" if own is config else "head_dim"
