@@ -9,6 +9,7 @@ import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
   configureKernels,
+  engine,
   type FloatDType,
   liveTensorCount,
   QuantizedMatrix,
@@ -21,6 +22,7 @@ import {
   toFloat32Array,
 } from '@lorasmith/tensor';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { loadDecoder } from './decoder/load-decoder.js';
 import { DenseLinear } from './frozen-linear.js';
@@ -176,13 +178,26 @@ describe.each(['fused', 'raw'] as const)('products with %s kernels', (kernels) =
       const gradients = cast(tensorOf(normalNumbers(most * all, 6), [most, all]), dtype);
       for (const count of [1, 13, 14, 33, most]) {
         const [x, g] = [rowsOf(inputs, { first: 0, count }), rowsOf(gradients, { first: 0, count })];
-        expect(Buffer.compare(bytesOf(quantized.forward(x)), bytesOf(dense.forward(x)))).toBe(0);
+        const [output, ofDecoded] = [quantized.forward(x), dense.forward(x)];
+        if (sumsInItsOwnOrder(dtype, count)) {
+          expect(differenceByLargest(toFloat32Array(output), toFloat32Array(ofDecoded))).toBeLessThanOrEqual(
+            BFLOAT16_UNIT,
+          );
+        } else expect(Buffer.compare(bytesOf(output), bytesOf(ofDecoded))).toBe(0);
         expect(Buffer.compare(bytesOf(quantized.backwardInput(g)), bytesOf(dense.backwardInput(g)))).toBe(0);
       }
       quantized.dispose();
     });
   });
 });
+
+/** One in the last place, of the largest number. */
+const BFLOAT16_UNIT = 2 ** -7;
+
+/** The CUDA engine's kernel for few rows, whose sums the tests of that engine compare where they are exact. */
+function sumsInItsOwnOrder(dtype: FloatDType, rows: number): boolean {
+  return engine.kind === 'cuda' && dtype === 'bfloat16' && rows <= 16;
+}
 
 const bytesOf = (tensor: Parameters<typeof toFloat32Array>[0]) => Buffer.from(toFloat32Array(tensor).buffer);
 
