@@ -10,7 +10,7 @@ import { configureKernels, kernelsFor, kernelsInUse } from '../src/kernels/kerne
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import type { LoraPart } from '../src/kernels/lora-products.js';
 import { zeroMoment } from '../src/kernels/quantized-moments.js';
-import { concat, rowsOf } from '../src/layout.js';
+import { concat, rowsOf, slice } from '../src/layout.js';
 import { numericCases } from '../src/numeric-cases/index.js';
 import { randomUniform } from '../src/random.js';
 import { dispose, scope, type Tensor } from '../src/tensor.js';
@@ -349,9 +349,12 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
           const { loraWeights, loraGradient } = kernelsFor(dtype);
           const parameters = numbers([layout.offset + parametersOf(layout) + 5], 'parameters');
           const { a, scaledB } = loraWeights(parameters, layout, dtype);
-          const byA = numbers([...a.shape], 'by A', dtype);
-          const byScaledB = numbers([...scaledB.shape], 'by B', dtype);
-          return [a, scaledB, loraGradient(byA, byScaledB, layout)];
+          // On a GPU, zeros follow.
+          const width = layout.adapted.reduce((sum, { rank }) => sum + rank, 0);
+          const [ofA, ofB] = [[width, layout.inFeatures] as const, [layout.outFeatures, width] as const];
+          const byA = numbers([...ofA], 'by A', dtype);
+          const byScaledB = numbers([...ofB], 'by B', dtype);
+          return [slice(a, [0, 0], ofA), slice(scaledB, [0, 0], ofB), loraGradient(byA, byScaledB, layout)];
         },
         0,
       );
