@@ -6,17 +6,18 @@ import {
   type ObjectiveRequest,
   objectiveOf,
 } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
+import type { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
-import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
+import { readPeftFolder } from '@lorasmith/peft-files';
 import type { PromptExamples } from '@lorasmith/planning';
 import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { differenceByLargest, greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
+import { greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
+import { adapterOn, cut, expectAsTrained, gradientOf, sequenceOf, sideOf, TOLERANCE } from '../../../test/trl-case.js';
 import { ADAMW_DEFAULTS, AdamW } from '../../adamw.js';
-import { type Batch, batchSource } from '../../batches.js';
-import { readJson, readTensors } from '../../check-reference/reference-case.js';
+import { batchSource } from '../../batches.js';
+import { readJson } from '../../check-reference/reference-case.js';
 import { optimizerStep, type StepResult } from '../../optimizer-step.js';
 import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import type { NextToken } from '../next-token/next-token.js';
@@ -43,8 +44,6 @@ interface Groups {
   groups: { prompt: number[]; answers: number[][]; rewards: number[] }[];
 }
 
-/** Sums of some tens of tokens in float32, after steps that start from gradients in other roundings. */
-const TOLERANCE = { loss: 1e-5, metric: 1e-5, gradient: 1e-5, trained: 1e-5 };
 const END = 2;
 
 describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
@@ -60,17 +59,11 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     configureKernels('raw');
   });
 
-  function adapterOf(initial: PeftAdapter): LoraAdapter {
-    const targets = [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
-    return new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial });
-  }
-
   /** The answers that are given, with the log-probabilities that the adapter has for them when it samples. */
   function answersOf(adapter: LoraAdapter, index: number): GradedAnswer[] {
     const { prompt, answers, rewards } = given.groups[index]!;
     return answers.map((ids, place) => {
-      const trained = Uint8Array.from([...prompt.map(() => 0), ...ids.map(() => 1)]);
-      const batch = tokenBatchOf([{ ids: Int32Array.of(...prompt, ...ids), trained }]);
+      const batch = tokenBatchOf([sequenceOf(prompt, ids)]);
       const objective = objectiveOn(decoder, 'next-token') as NextToken;
       const logProbabilities = objective.tokenLogProbabilities(batch, { adapters: [{ adapter }] });
       return { ids: Int32Array.from(ids), logProbabilities, hasEnded: ids.at(-1) === END, reward: rewards[place]! };
@@ -89,7 +82,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
       ...objective,
     }) as GroupRelativeObjective;
     const initial = await readPeftFolder(join(folder, 'adapter_init'));
-    const [adapter, before] = [adapterOf(initial), adapterOf(initial)];
+    const [adapter, before] = [adapterOn(decoder, initial), adapterOn(decoder, initial)];
     const sampled = new Map<number, GradedAnswer[]>();
     const answers: AnswerSource = {
       of: async (prompts) =>
@@ -103,10 +96,11 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
     const passes = new PassScheduler().join();
     const results: StepResult[] = [];
-    let gradients: Map<string, { a: Float32Array; b: Float32Array }> | null = null;
+    let gradients: Awaited<ReturnType<typeof gradientOf>> | null = null;
     for (let step = 0; step < losses.length; step++) {
       const first = Math.floor(step / settings.updates_per_batch) * given.prompts_per_step;
-      const microBatches = cut(first, sizes);
+      const ofStep = Array.from({ length: given.prompts_per_step }, (_, place) => first + place);
+      const microBatches = cut(ofStep, sizes);
       const reference = name === 'continued' ? [{ adapter: before }] : [];
       const batches = () => source.batches(microBatches, { adapters: [{ adapter }], passes, step, reference });
       gradients ??= await gradientOf(adapter, batches(), given.prompts_per_step * settings.group_size);
@@ -143,26 +137,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
         expect('kl' in found).toBe('kl' in wanted);
       }
 
-      const wanted = await readTensors(join(folder, 'gradients.safetensors'));
-      let compared = 0;
-      for (const [module, { a, b }] of gradients) {
-        for (const [letter, found] of [['A', a] as const, ['B', b] as const]) {
-          const gradient = wanted.get(`base_model.model.${module}.lora_${letter}.weight`)!.data;
-          compared++;
-          const isZero = gradient.every((value) => value === 0);
-          const error = isZero ? greatestDifference(found, gradient) : differenceByLargest(found, gradient);
-          expect(error, `${module}.lora_${letter}`).toBeLessThan(TOLERANCE.gradient);
-        }
-      }
-      expect(compared).toBe(wanted.size);
-
-      const after = await readPeftFolder(join(folder, 'adapter_trained'));
-      expect([...trained.modules.keys()].sort()).toEqual([...after.modules.keys()].sort());
-      for (const [module, { a, b }] of after.modules) {
-        const found = trained.modules.get(module)!;
-        expect(greatestDifference(found.a, a), `A of ${module}`).toBeLessThan(TOLERANCE.trained);
-        expect(greatestDifference(found.b, b), `B of ${module}`).toBeLessThan(TOLERANCE.trained);
-      }
+      await expectAsTrained(folder, { trained, gradients });
     });
   });
 
@@ -173,20 +148,6 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     await train('updates', [2]);
     expect(liveTensorCount()).toBe(before);
   });
-
-  /** The gradients of the mean of some batches. */
-  async function gradientOf(adapter: LoraAdapter, batches: AsyncIterable<Batch>, count: number) {
-    for await (const batch of batches) {
-      const { losses, correct } = batch.lossAndGradients({ adapters: [{ adapter }] });
-      losses.dispose();
-      correct.dispose();
-    }
-    const gradient = adapter.takeGradient();
-    const matrices = adapter.matricesOf(gradient);
-    gradient.dispose();
-    const mean = (values: Float32Array) => values.map((value) => value / count);
-    return new Map([...matrices].map(([module, { a, b }]) => [module, { a: mean(a), b: mean(b) }]));
-  }
 });
 
 test('the fixtures have tokens that are clipped, and a group that trains nothing', async () => {
@@ -199,21 +160,9 @@ test('the fixtures have tokens that are clipped, and a group that trains nothing
 
 function promptExamples({ groups }: Groups): PromptExamples {
   const lengths = groups.map(({ prompt }) => prompt.length);
-  return {
-    kind: 'group-relative',
-    count: groups.length,
-    tokens: lengths.reduce((sum, length) => sum + length, 0),
-    trainedTokens: 0,
-    longest: Math.max(...lengths),
-    lengthOf: (index) => lengths[index]!,
-    labelsOf: () => 0,
-    lineOf: (index) => index + 1,
-    prompt: (index) => Int32Array.from(groups[index]!.prompt),
-  };
-}
-
-/** Indices from the first on, in parts of these sizes. */
-function cut(first: number, sizes: readonly number[]): number[][] {
-  let next = first;
-  return sizes.map((size) => Array.from({ length: size }, () => next++));
+  const side = sideOf(
+    lengths,
+    lengths.map(() => 0),
+  );
+  return { kind: 'group-relative', ...side, prompt: (index) => Int32Array.from(groups[index]!.prompt) };
 }

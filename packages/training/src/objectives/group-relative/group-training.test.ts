@@ -1,51 +1,37 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  type Dataset,
-  type Grader,
-  type JobSpec,
-  type NewJobEvent,
-  type ObjectiveRequest,
-  objectiveOf,
-  type TrainingOutcome,
-} from '@lorasmith/contracts';
-import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { type Grader, type JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
 import { configureKernels, liveTensorCount, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { writeTinyLlama } from '../../../../../test/tiny-llama.js';
-import { aJob, writeRows } from '../../../test/a-job.js';
+import { aJob } from '../../../test/a-job.js';
+import {
+  type Ran,
+  type RunOptions,
+  type StoredRows,
+  stepsOf,
+  TinyTrainings,
+  weightsOf,
+} from '../../../test/tiny-trainings.js';
 import { BaseModelCache } from '../../base-model-cache.js';
 import { type FinishedPass, PassScheduler } from '../../shared-pass/pass-scheduler.js';
-import { train } from '../../train.js';
 
-let root: string;
-let modelFolder: string;
-let examples: ExampleStore;
-let prompts: { rowsFile: string; dataset: Dataset };
-let folders = 0;
+let trainings: TinyTrainings;
+let prompts: StoredRows;
 beforeAll(async () => {
   configureKernels('fused');
-  root = await mkdtemp(join(tmpdir(), 'group-training-'));
-  examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
-  modelFolder = join(root, 'llama');
-  await mkdir(modelFolder);
-  await writeTinyLlama(modelFolder);
-  const rowsFile = join(root, 'prompts.jsonl');
+  trainings = await TinyTrainings.create();
   const rows = Array.from({ length: 14 }, (_, i) => ({
     prompt: `count to ${i}`,
     reference: { letter: 'a', number: i },
   }));
-  prompts = {
-    rowsFile,
-    dataset: { ...(await writeRows(rowsFile, 'graded_prompt', rows)), id: `ds_${'a'.repeat(24)}` },
-  };
+  prompts = await trainings.store('a', 'graded_prompt', rows);
 });
 afterAll(async () => {
   configureKernels('raw');
-  await rm(root, { recursive: true });
+  await trainings.remove();
 });
+const run = (spec: JobSpec, options?: RunOptions) => trainings.run(spec, prompts, options);
 
 /** Answers with the letter of the row are right. */
 const HAS_LETTER: Grader = { type: 'string_check', reference: '{{item.reference.letter}}', operation: 'like' };
@@ -54,63 +40,6 @@ function rewarding(objective: Omit<ObjectiveRequest, 'kind'> = {}, changes: Para
   const settings = { grader: HAS_LETTER, group_size: 6, max_completion_tokens: 5, ...objective };
   return { ...aJob(changes), objective: objectiveOf({ kind: 'group-relative', ...settings }) };
 }
-
-interface RunOptions {
-  checkpointFolder?: string;
-  initialAdapterFolder?: string | null;
-  cache?: BaseModelCache;
-  scheduler?: PassScheduler;
-  onEvent?: (event: NewJobEvent, stop: (reason: 'cancelled' | 'pause') => void) => void;
-}
-
-interface Ran {
-  outcome: TrainingOutcome | null;
-  error: unknown;
-  events: NewJobEvent[];
-  outputFolder: string;
-  checkpointFolder: string;
-}
-
-async function run(spec: JobSpec, options: RunOptions = {}): Promise<Ran> {
-  const { initialAdapterFolder = null, onEvent, cache, scheduler } = options;
-  const outputFolder = join(root, `output-${++folders}`);
-  const checkpointFolder = options.checkpointFolder ?? join(root, `checkpoints-${folders}`);
-  await mkdir(outputFolder);
-  const events: NewJobEvent[] = [];
-  const stop = new AbortController();
-  const pause = new AbortController();
-  let [outcome, error]: [TrainingOutcome | null, unknown] = [null, null];
-  try {
-    outcome = await train({
-      ...prompts,
-      modelFolder,
-      spec,
-      examples,
-      checkpointFolder,
-      outputFolder,
-      initialAdapterFolder,
-      signal: stop.signal,
-      pause: pause.signal,
-      onEvent: (event) => {
-        events.push(event);
-        onEvent?.(event, (reason) => (reason === 'pause' ? pause.abort() : stop.abort({ kind: reason })));
-      },
-      ...(cache ? { cache } : {}),
-      ...(scheduler ? { scheduler } : {}),
-    });
-  } catch (caught) {
-    error = caught;
-  }
-  return { outcome, error, events, outputFolder, checkpointFolder };
-}
-
-/** The digest of its weights. */
-const weightsOf = async ({ error, outputFolder }: Ran): Promise<string> => {
-  if (error !== null) throw error;
-  const bytes = await readFile(join(outputFolder, 'adapter_model.safetensors'));
-  return createHash('sha256').update(bytes).digest('hex');
-};
-const stepsOf = ({ events }: Ran) => events.flatMap((event) => (event.type === 'step-finished' ? [event.data] : []));
 
 describe('a job on sampled answers', () => {
   const spec = rewarding({}, { validation: { split: 0.3 }, training: { epochs: 12, learning_rate: 2e-2 } });

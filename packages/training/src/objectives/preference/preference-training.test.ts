@@ -1,44 +1,29 @@
-import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  type Dataset,
-  type JobSpec,
-  type NewJobEvent,
-  type ObjectiveRequest,
-  objectiveOf,
-  type TrainingOutcome,
-} from '@lorasmith/contracts';
-import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { type JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
 import { configureKernels, liveTensorCount, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { writeTinyLlama } from '../../../../../test/tiny-llama.js';
-import { aJob, writeRows } from '../../../test/a-job.js';
+import { aJob } from '../../../test/a-job.js';
+import {
+  type Ran,
+  type RunOptions,
+  type StoredRows,
+  stepsOf,
+  TinyTrainings,
+  weightsOf,
+} from '../../../test/tiny-trainings.js';
 import { BaseModelCache } from '../../base-model-cache.js';
 import { type FinishedPass, PassScheduler } from '../../shared-pass/pass-scheduler.js';
-import { train } from '../../train.js';
 
-let root: string;
-let modelFolder: string;
-let examples: ExampleStore;
-let pairs: { rowsFile: string; dataset: Dataset };
-let texts: { rowsFile: string; dataset: Dataset };
-let answers: { rowsFile: string; dataset: Dataset };
-let folders = 0;
+let trainings: TinyTrainings;
+let pairs: StoredRows;
+let texts: StoredRows;
+let answers: StoredRows;
 beforeAll(async () => {
   configureKernels('fused');
-  root = await mkdtemp(join(tmpdir(), 'preference-training-'));
-  examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
-  modelFolder = join(root, 'llama');
-  await mkdir(modelFolder);
-  await writeTinyLlama(modelFolder);
-  const stored = async (name: string, format: Dataset['format'], rows: object[]) => {
-    const rowsFile = join(root, `${name}.jsonl`);
-    return { rowsFile, dataset: { ...(await writeRows(rowsFile, format, rows)), id: `ds_${name.padEnd(24, '0')}` } };
-  };
+  trainings = await TinyTrainings.create();
   const numbers = (count: number) => Array.from({ length: count }, (_, number) => number).join(' ');
-  pairs = await stored(
+  pairs = await trainings.store(
     'a',
     'preference',
     Array.from({ length: 14 }, (_, i) => ({
@@ -47,12 +32,12 @@ beforeAll(async () => {
       rejected: `no, ${i} is too far`,
     })),
   );
-  texts = await stored(
+  texts = await trainings.store(
     'b',
     'prompt_completion',
     Array.from({ length: 14 }, (_, i) => ({ prompt: `count to ${i % 5}`, completion: numbers((i % 5) + 1) })),
   );
-  answers = await stored(
+  answers = await trainings.store(
     'c',
     'labelled_completion',
     Array.from({ length: 14 }, (_, i) => ({
@@ -64,70 +49,15 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   configureKernels('raw');
-  await rm(root, { recursive: true });
+  await trainings.remove();
 });
 
 function preferring(objective: Omit<ObjectiveRequest, 'kind'> = {}, changes: Parameters<typeof aJob>[0] = {}): JobSpec {
   return { ...aJob(changes), objective: objectiveOf({ kind: 'preference', ...objective }) };
 }
 
-interface RunOptions {
-  base?: typeof pairs;
-  checkpointFolder?: string;
-  initialAdapterFolder?: string | null;
-  cache?: BaseModelCache;
-  scheduler?: PassScheduler;
-  onEvent?: (event: NewJobEvent, stop: (reason: 'cancelled' | 'pause') => void) => void;
-}
-
-interface Ran {
-  outcome: TrainingOutcome | null;
-  error: unknown;
-  events: NewJobEvent[];
-  outputFolder: string;
-  checkpointFolder: string;
-}
-
-async function run(spec: JobSpec, options: RunOptions = {}): Promise<Ran> {
-  const { base = pairs, initialAdapterFolder = null, onEvent, cache, scheduler } = options;
-  const outputFolder = join(root, `output-${++folders}`);
-  const checkpointFolder = options.checkpointFolder ?? join(root, `checkpoints-${folders}`);
-  await mkdir(outputFolder);
-  const events: NewJobEvent[] = [];
-  const stop = new AbortController();
-  const pause = new AbortController();
-  let [outcome, error]: [TrainingOutcome | null, unknown] = [null, null];
-  try {
-    outcome = await train({
-      ...base,
-      modelFolder,
-      spec,
-      examples,
-      checkpointFolder,
-      outputFolder,
-      initialAdapterFolder,
-      signal: stop.signal,
-      pause: pause.signal,
-      onEvent: (event) => {
-        events.push(event);
-        onEvent?.(event, (reason) => (reason === 'pause' ? pause.abort() : stop.abort({ kind: reason })));
-      },
-      ...(cache ? { cache } : {}),
-      ...(scheduler ? { scheduler } : {}),
-    });
-  } catch (caught) {
-    error = caught;
-  }
-  return { outcome, error, events, outputFolder, checkpointFolder };
-}
-
-/** The digest of its weights. */
-const weightsOf = async ({ error, outputFolder }: Ran): Promise<string> => {
-  if (error !== null) throw error;
-  const bytes = await readFile(join(outputFolder, 'adapter_model.safetensors'));
-  return createHash('sha256').update(bytes).digest('hex');
-};
-const stepsOf = ({ events }: Ran) => events.flatMap((event) => (event.type === 'step-finished' ? [event.data] : []));
+type OnRows = RunOptions & { base?: StoredRows };
+const run = (spec: JobSpec, { base = pairs, ...options }: OnRows = {}) => trainings.run(spec, base, options);
 const readByReference = ({ events }: Ran) =>
   events.flatMap((event) => (event.type === 'reference-progressed' ? [event.data] : []));
 
@@ -247,7 +177,7 @@ test('a job that continues an adapter has that adapter as its reference', async 
 });
 
 test('jobs with unlike losses share passes, and have the same bytes as alone', async ({ skip }) => {
-  const specs: [JobSpec, RunOptions][] = [
+  const specs: [JobSpec, OnRows][] = [
     [preferring({ loss: 'sigmoid', sft_weight: 0.3 }, { training: { seed: 1 } }), {}],
     [preferring({ loss: 'orpo' }, { training: { seed: 2 } }), {}],
     [preferring({ loss: 'simpo' }, { training: { seed: 3 }, lora: { target_modules: ['q_proj', 'lm_head'] } }), {}],

@@ -6,17 +6,17 @@ import {
   type PreferenceObjective,
   preferenceObjectiveOf,
 } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder } from '@lorasmith/models';
-import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
+import { readPeftFolder } from '@lorasmith/peft-files';
 import type { LabelledExamples, PairExamples } from '@lorasmith/planning';
 import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { differenceByLargest, greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
+import { greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
+import { adapterOn, cut, expectAsTrained, gradientOf, sequenceOf, sideOf, TOLERANCE } from '../../../test/trl-case.js';
 import { ADAMW_DEFAULTS, AdamW } from '../../adamw.js';
-import { type Batch, batchSource } from '../../batches.js';
-import { readJson, readTensors } from '../../check-reference/reference-case.js';
+import { batchSource } from '../../batches.js';
+import { readJson } from '../../check-reference/reference-case.js';
 import { optimizerStep, type StepResult } from '../../optimizer-step.js';
 import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import { objectiveOn } from '../objectives.js';
@@ -50,9 +50,6 @@ interface Answers {
 /** Rows of a step, in either file. */
 const ROWS_PER_STEP = 4;
 
-/** Sums of some ten tokens and means of four pairs in float32, after steps that start from gradients in other roundings. */
-const TOLERANCE = { loss: 1e-5, metric: 1e-5, gradient: 1e-5, trained: 1e-5 };
-
 describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
   let decoder: Decoder;
   let pairs: Pairs;
@@ -69,18 +66,13 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     configureKernels('raw');
   });
 
-  function adapterOf(initial: PeftAdapter): LoraAdapter {
-    const targets = [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
-    return new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial });
-  }
-
   /** Trains as the trainer did; each step in micro-batches of these sizes. */
   async function train(name: string, sizes: readonly number[]) {
     const folder = join(FIXTURES, name);
     const { objective, learning_rate: learningRate, epsilon } = await readJson<Case>(folder, 'case.json');
     const settings = preferenceObjectiveOf(objective);
     const initial = await readPeftFolder(join(folder, 'adapter_init'));
-    const adapter = adapterOf(initial);
+    const adapter = adapterOn(decoder, initial);
     const all = Array.from({ length: pairs.pairs.length }, (_, index) => index);
     const steps = cut(all, Array<number>(all.length / ROWS_PER_STEP).fill(ROWS_PER_STEP));
     const judged = (reference: Float32Array | null) => {
@@ -97,7 +89,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
     const passes = new PassScheduler().join();
     const results: StepResult[] = [];
-    let gradients: Map<string, { a: Float32Array; b: Float32Array }> | null = null;
+    let gradients: Awaited<ReturnType<typeof gradientOf>> | null = null;
     for (const step of steps) {
       const microBatches = cut(step, sizes);
       const batches = () => source.batches(microBatches, { adapters: [{ adapter }], passes });
@@ -138,26 +130,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
         expect(Object.keys(found).filter((metric) => !known.includes(metric))).toEqual([]);
       }
 
-      const wanted = await readTensors(join(folder, 'gradients.safetensors'));
-      let compared = 0;
-      for (const [module, { a, b }] of gradients) {
-        for (const [letter, found] of [['A', a] as const, ['B', b] as const]) {
-          const gradient = wanted.get(`base_model.model.${module}.lora_${letter}.weight`)!.data;
-          compared++;
-          const isZero = gradient.every((value) => value === 0);
-          const error = isZero ? greatestDifference(found, gradient) : differenceByLargest(found, gradient);
-          expect(error, `${module}.lora_${letter}`).toBeLessThan(TOLERANCE.gradient);
-        }
-      }
-      expect(compared).toBe(wanted.size);
-
-      const after = await readPeftFolder(join(folder, 'adapter_trained'));
-      expect([...trained.modules.keys()].sort()).toEqual([...after.modules.keys()].sort());
-      for (const [module, { a, b }] of after.modules) {
-        const found = trained.modules.get(module)!;
-        expect(greatestDifference(found.a, a), `A of ${module}`).toBeLessThan(TOLERANCE.trained);
-        expect(greatestDifference(found.b, b), `B of ${module}`).toBeLessThan(TOLERANCE.trained);
-      }
+      await expectAsTrained(folder, { trained, gradients });
     });
   });
 
@@ -169,28 +142,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     await train('kto', [2, 2]);
     expect(liveTensorCount()).toBe(before);
   });
-
-  /** The gradients of the mean of some batches. */
-  async function gradientOf(adapter: LoraAdapter, batches: AsyncIterable<Batch>, count: number) {
-    for await (const batch of batches) {
-      const { losses, correct } = batch.lossAndGradients({ adapters: [{ adapter }] });
-      losses.dispose();
-      correct.dispose();
-    }
-    const gradient = adapter.takeGradient();
-    const matrices = adapter.matricesOf(gradient);
-    gradient.dispose();
-    const mean = (values: Float32Array) => values.map((value) => value / count);
-    return new Map([...matrices].map(([module, { a, b }]) => [module, { a: mean(a), b: mean(b) }]));
-  }
 });
-
-function sequenceOf(prompt: number[], answer: number[]) {
-  return {
-    ids: Int32Array.of(...prompt, ...answer),
-    trained: Uint8Array.from([...prompt.map(() => 0), ...answer.map(() => 1)]),
-  };
-}
 
 function pairExamples({ pairs }: Pairs): PairExamples {
   const all = pairs.map(({ prompt, chosen, rejected }) => ({
@@ -210,26 +162,4 @@ function labelledExamples({ answers }: Answers): LabelledExamples {
     answers.map(({ completion }) => completion.length),
   );
   return { kind: 'labelled', ...side, answer: (index) => all[index]!, label: (index) => all[index]!.label };
-}
-
-/** Examples of these lengths, with so many labels each. */
-function sideOf(lengths: readonly number[], labels: readonly number[]) {
-  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
-  return {
-    count: lengths.length,
-    tokens: sum(lengths),
-    trainedTokens: sum(labels),
-    longest: Math.max(...lengths),
-    lengthOf: (index: number) => lengths[index]!,
-    labelsOf: (index: number) => labels[index]!,
-    lineOf: (index: number) => index + 1,
-  };
-}
-
-/** Parts of these sizes. */
-function cut(indices: readonly number[], sizes: readonly number[]): number[][] {
-  return sizes.map((size, part) => {
-    const first = sizes.slice(0, part).reduce((sum, one) => sum + one, 0);
-    return indices.slice(first, first + size);
-  });
 }

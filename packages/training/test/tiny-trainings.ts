@@ -1,0 +1,111 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Dataset, JobSpec, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
+import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import type { BaseModelCache } from '../src/base-model-cache.js';
+import type { PassScheduler } from '../src/shared-pass/pass-scheduler.js';
+import { train } from '../src/train.js';
+import { writeRows } from './a-job.js';
+
+/** Rows of a dataset with its record. */
+export interface StoredRows {
+  rowsFile: string;
+  dataset: Dataset;
+}
+
+export interface RunOptions {
+  checkpointFolder?: string;
+  initialAdapterFolder?: string | null;
+  cache?: BaseModelCache;
+  scheduler?: PassScheduler;
+  onEvent?: (event: NewJobEvent, stop: (reason: 'cancelled' | 'pause') => void) => void;
+}
+
+/** The end of a training, with what it left. */
+export interface Ran {
+  outcome: TrainingOutcome | null;
+  error: unknown;
+  events: NewJobEvent[];
+  outputFolder: string;
+  checkpointFolder: string;
+}
+
+/** Trainings on a tiny model, in a folder that has all of their files. */
+export class TinyTrainings {
+  readonly #root: string;
+  readonly #modelFolder: string;
+  readonly #examples: ExampleStore;
+  #folders = 0;
+
+  private constructor(root: string, modelFolder: string, examples: ExampleStore) {
+    this.#root = root;
+    this.#modelFolder = modelFolder;
+    this.#examples = examples;
+  }
+
+  static async create(): Promise<TinyTrainings> {
+    const root = await mkdtemp(join(tmpdir(), 'tiny-trainings-'));
+    const modelFolder = join(root, 'llama');
+    await mkdir(modelFolder);
+    await writeTinyLlama(modelFolder);
+    const examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
+    return new TinyTrainings(root, modelFolder, examples);
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.#root, { recursive: true });
+  }
+
+  /** @param letter of the dataset's id, unlike that of any other */
+  async store(letter: string, format: Dataset['format'], rows: readonly object[]): Promise<StoredRows> {
+    const rowsFile = join(this.#root, `${letter}.jsonl`);
+    return { rowsFile, dataset: { ...(await writeRows(rowsFile, format, rows)), id: `ds_${letter.padEnd(24, '0')}` } };
+  }
+
+  async run(spec: JobSpec, rows: StoredRows, options: RunOptions = {}): Promise<Ran> {
+    const { initialAdapterFolder = null, onEvent, cache, scheduler } = options;
+    const outputFolder = join(this.#root, `output-${++this.#folders}`);
+    const checkpointFolder = options.checkpointFolder ?? join(this.#root, `checkpoints-${this.#folders}`);
+    await mkdir(outputFolder);
+    const events: NewJobEvent[] = [];
+    const stop = new AbortController();
+    const pause = new AbortController();
+    let [outcome, error]: [TrainingOutcome | null, unknown] = [null, null];
+    try {
+      outcome = await train({
+        ...rows,
+        modelFolder: this.#modelFolder,
+        spec,
+        examples: this.#examples,
+        checkpointFolder,
+        outputFolder,
+        initialAdapterFolder,
+        signal: stop.signal,
+        pause: pause.signal,
+        onEvent: (event) => {
+          events.push(event);
+          onEvent?.(event, (reason) => (reason === 'pause' ? pause.abort() : stop.abort({ kind: reason })));
+        },
+        ...(cache ? { cache } : {}),
+        ...(scheduler ? { scheduler } : {}),
+      });
+    } catch (caught) {
+      error = caught;
+    }
+    return { outcome, error, events, outputFolder, checkpointFolder };
+  }
+}
+
+/** The digest of the weights of its adapter. Throws what it failed with. */
+export async function weightsOf({ error, outputFolder }: Ran): Promise<string> {
+  if (error !== null) throw error;
+  const bytes = await readFile(join(outputFolder, 'adapter_model.safetensors'));
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+export function stepsOf({ events }: Ran) {
+  return events.flatMap((event) => (event.type === 'step-finished' ? [event.data] : []));
+}
