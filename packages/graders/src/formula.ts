@@ -57,7 +57,7 @@ class FormulaParser {
     return this.#tokens[this.#next]!;
   }
 
-  /** Whether the next token is this sign, which is then read. */
+  /** Reads the next token if it is this sign. @returns true: it was */
   #reads(sign: string): boolean {
     const isIt = this.#peek.kind === 'sign' && this.#peek.text === sign;
     if (isIt) this.#next++;

@@ -11,7 +11,7 @@ export interface GeneratedAnswer {
   ids: number[];
   /** The log-probability of each of them; empty where the request wants none. */
   logProbabilities: number[];
-  /** Whether it ended by itself. */
+  /** False: it was cut at its greatest length. */
   hasEnded: boolean;
 }
 

@@ -69,9 +69,6 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
             ]}
             {...small}
           />
-          {history.lastStep.group.kl === undefined ? null : (
-            <LineChart title="KL" lines={[curveLine(history, 'kl', 'to the reference', 4)]} {...small} />
-          )}
         </>
       )}
       {history.lastStep?.preference === undefined ? null : (
@@ -93,10 +90,10 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
             ]}
             {...small}
           />
-          {history.lastStep.preference.kl === undefined ? null : (
-            <LineChart title="KL" lines={[curveLine(history, 'kl', 'to the reference', 4)]} {...small} />
-          )}
         </>
+      )}
+      {(history.lastStep?.group ?? history.lastStep?.preference)?.kl === undefined ? null : (
+        <LineChart title="KL" lines={[curveLine(history, 'kl', 'to the reference', 4)]} {...small} />
       )}
       <LineChart title="Learning rate" lines={[curveLine(history, 'learning_rate', 'learning rate', 3)]} {...small} />
       <LineChart title="Gradient norm" lines={[curveLine(history, 'grad_norm', 'before clipping', 4)]} {...small} />

@@ -5,10 +5,10 @@ import { deviationOf, meanOf } from './advantages.js';
 export interface AnswerFigures {
   kind: 'group-relative';
   reward: number;
-  /** Whether its whole group has the same reward. */
+  /** True: its whole group has the same reward. */
   isFlat: boolean;
   tokens: number;
-  /** Whether it ended by itself. */
+  /** False: it was cut at its greatest length. */
   hasEnded: boolean;
   /** The results of a pass over it; null in an evaluation, which reads rewards alone. */
   trained: { clipped: number /** Summed; null without a reference. */; divergence: number | null } | null;

@@ -1,16 +1,9 @@
 import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf } from '@lorasmith/models';
-import { dispose, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { FORWARD_SHARE } from '../../turn.js';
-import { figureMetrics } from '../figures.js';
+import { type JudgedLosses, judgedMetrics, judgedPass } from '../judged-pass.js';
 import { labelLosses } from '../label-losses.js';
-import {
-  type BatchLoss,
-  type EvaluationMetrics,
-  meanOf,
-  type Objective,
-  type PassLoss,
-  type PassOptions,
-} from '../objective.js';
+import type { BatchLoss, EvaluationMetrics, Objective, PassLoss, PassOptions } from '../objective.js';
 import type { ForwardRun, StepContext } from '../step-context.js';
 import type { AnswerFigures } from './answer-figures.js';
 import type { AnswerBatch, SampledGroups } from './sampled-groups.js';
@@ -78,7 +71,7 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
   }
 
   metrics(losses: readonly BatchLoss[]): EvaluationMetrics {
-    return { ...meanOf(losses), perplexity: null, ...figureMetrics(losses.flatMap(({ figures = [] }) => figures)) };
+    return judgedMetrics(losses);
   }
 
   /** `[tokens]` of each answer. */
@@ -90,37 +83,12 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
   }
 
   #run({ tokens, answers }: AnswerBatch, options: PassOptions, record: boolean): PassLoss {
-    let judged: Judged | null = null;
-    const weigh = (losses: Float32Array) => {
-      judged = judge(answers, losses);
-      return judged.weights;
-    };
-    const { losses, correct } = labelLosses(this.#model, tokens, { ...options, record, weigh });
-    const { ofAnswers, figures } = judged ?? judge(answers, toFloat32Array(losses));
-    dispose([losses, correct]);
-    const count = figures.length;
-    return {
-      losses: tensorOf(ofAnswers, [count]),
-      correct: tensorOf(
-        Float32Array.from(figures, ({ hasEnded }) => (hasEnded ? 1 : 0)),
-        [count],
-      ),
-      normaliser: count,
-      figures,
-    };
+    return judgedPass(this.#model, tokens, { ...options, record }, (losses) => judge(answers, losses));
   }
 }
 
-interface Judged {
-  /** `[answers]` */
-  ofAnswers: Float32Array;
-  /** `[labels]` the derivative of the sum of those by each label's cross entropy. */
-  weights: Float32Array;
-  figures: AnswerFigures[];
-}
-
 /** @param losses `[labels]` cross entropies */
-function judge(answers: AnswerBatch['answers'], losses: Float32Array): Judged {
+function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLosses {
   const ofAnswers = new Float32Array(answers.length);
   const weights = new Float32Array(losses.length);
   const figures = answers.map(({ answer, first, settings }, place): AnswerFigures => {
@@ -144,7 +112,8 @@ function judge(answers: AnswerBatch['answers'], losses: Float32Array): Judged {
     ofAnswers[place] = scale * loss;
     return { ...figuresOf(answer), trained: { clipped, divergence: answer.reference === null ? null : divergence } };
   });
-  return { ofAnswers, weights, figures };
+  const correct = Float32Array.from(figures, ({ hasEnded }) => (hasEnded ? 1 : 0));
+  return { losses: ofAnswers, correct, figures, weights };
 }
 
 function figuresOf({ reward, isFlat, ids, hasEnded }: AnswerBatch['answers'][number]['answer']) {

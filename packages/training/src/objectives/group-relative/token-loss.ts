@@ -16,7 +16,7 @@ export interface TokenLoss {
   loss: number;
   /** The derivative of the loss by the log-probability. */
   slope: number;
-  /** Whether the ratio is beyond a bound on the side where the advantage pushes it: then the token trains nothing but its divergence. */
+  /** True: the ratio is beyond a bound on the side where the advantage pushes it, so the token trains nothing but its divergence. */
   isClipped: boolean;
   /**
    * The estimate of the divergence from the reference (k3 of http://joschu.net/blog/kl-approx.html), times the ratio, so that its gradient

@@ -1,12 +1,11 @@
 import type { Decoder, JoinedBatch } from '@lorasmith/models';
-import { dispose, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { FORWARD_SHARE } from '../../turn.js';
-import { figureMetrics } from '../figures.js';
+import { judgedMetrics, judgedPass } from '../judged-pass.js';
 import { labelLosses } from '../label-losses.js';
 import {
   type BatchLoss,
   type EvaluationMetrics,
-  meanOf,
   type Objective,
   type PassLoss,
   type PassOptions,
@@ -82,31 +81,19 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples> {
   }
 
   metrics(losses: readonly BatchLoss[]): EvaluationMetrics {
-    return { ...meanOf(losses), perplexity: null, ...figureMetrics(losses.flatMap(({ figures = [] }) => figures)) };
+    return judgedMetrics(losses);
   }
 
   #run(batch: PreferenceBatch, options: PassOptions, record: boolean): PassLoss {
-    let judgements: Judgement[] = [];
-    const weigh = (losses: Float32Array) => {
-      judgements = judgementsOf(batch, losses);
-      return weightsOf(batch.runs, judgements, losses.length);
-    };
-    const { losses, correct } = labelLosses(this.#model, batch.tokens, { ...options, record, weigh });
-    if (judgements.length === 0) judgements = judgementsOf(batch, toFloat32Array(losses));
-    dispose([losses, correct]);
-    const count = judgements.length;
-    return {
-      losses: tensorOf(
-        Float32Array.from(judgements, ({ loss }) => loss),
-        [count],
-      ),
-      correct: tensorOf(
-        Float32Array.from(judgements, ({ figures }) => (figures.isRight ? 1 : 0)),
-        [count],
-      ),
-      normaliser: count,
-      figures: judgements.map(({ figures }) => figures),
-    };
+    return judgedPass(this.#model, batch.tokens, { ...options, record }, (losses) => {
+      const judgements = judgementsOf(batch, losses);
+      return {
+        losses: Float32Array.from(judgements, ({ loss }) => loss),
+        correct: Float32Array.from(judgements, ({ figures }) => (figures.isRight ? 1 : 0)),
+        figures: judgements.map(({ figures }) => figures),
+        weights: weightsOf(batch.runs, judgements, losses.length),
+      };
+    });
   }
 }
 
