@@ -509,3 +509,35 @@ describe("rows in OpenAI's format, with tools", () => {
     expect(withTools).toBeGreaterThan(plain! + 50);
   });
 });
+
+describe('a sweep', () => {
+  test('trains its variants, finds the one with the lowest loss on the held-out rows, and keeps its adapter alone', async () => {
+    const rates = [0.01, 1e-6, 0.003];
+    const space = { 'training.learning_rate': { values: rates }, 'lora.r': { values: [4, 2] } };
+    const asked = { job: { ...request(), dataset: (await client.uploadDataset({ text: DATASET })).id }, space };
+    const plan = await client.dryRunSweep(asked);
+    expect(plan).toMatchObject({ jobs: 6, at_once: expect.any(Number), seconds: expect.any(Number) });
+    const created = await client.createSweep(asked);
+    const ended = await client.waitForSweep(created.id, { intervalMs: 50 });
+    expect(ended).toMatchObject({ status: 'succeeded', metric: 'loss' });
+    const losses = ended.variants.map(({ metric }) => metric!);
+    const lowest = ended.variants[losses.indexOf(Math.min(...losses))]!;
+    expect([ended.best, lowest.rank, lowest.adapter]).toEqual([lowest.job, 1, lowest.job.replace('job_', 'ad_')]);
+    // A rate of a millionth learns nothing in 20 steps.
+    expect(lowest.values['training.learning_rate']).not.toBe(1e-6);
+    const { result } = (await client.manifest(lowest.adapter!)).origin as TrainedOrigin;
+    expect([result.evaluation_after?.loss, result.adapter_step]).toEqual([lowest.metric, lowest.step]);
+    await expect
+      .poll(async () => {
+        const { data } = await client.listAdapters({ limit: 100 });
+        return data.filter(({ id }) => ended.variants.some(({ job }) => job.replace('job_', 'ad_') === id)).length;
+      })
+      .toBe(1);
+    // They are ordinary jobs, which read the same tokens, and a repeated request is another sweep unless its key is the same.
+    const jobs = await Promise.all(ended.variants.map(({ job }) => client.getJob(job)));
+    expect(new Set(jobs.map(({ report }) => report?.tokens.total)).size).toBe(1);
+    expect(jobs.map(({ sweep }) => sweep?.variant)).toEqual([1, 2, 3, 4, 5, 6]);
+    await client.deleteSweep(ended.id);
+    await expect(client.getSweep(ended.id)).rejects.toMatchObject({ code: 'sweep_not_found' });
+  });
+});

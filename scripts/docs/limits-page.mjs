@@ -34,6 +34,8 @@ const LIMITS_IN = {
   sampleLimits: 'packages/contracts/SRC/samples.js',
   graderLimits: 'packages/contracts/SRC/grader.js',
   jobLimits: 'packages/contracts/SRC/job.js',
+  sweepLimits: 'packages/contracts/SRC/sweep.js',
+  sweepStoreLimits: 'packages/job-store/SRC/sweeps/sweep-store.js',
   patternLimits: 'packages/model-folder/SRC/module-pattern.js',
   renderingLimits: 'packages/model-folder/SRC/bounded-interpreter.js',
   preflightLimits: 'services/api/SRC/jobs/preflight.js',
@@ -145,6 +147,9 @@ const sectionsOf = (limits) => ({
   ],
   Jobs: [
     ['Rank', limits.jobLimits.rank],
+    ['Variants of a sweep', limits.sweepLimits.variants],
+    ['Fields that differ between them', limits.sweepLimits.fields],
+    ['Records of sweeps', limits.sweepStoreLimits.kept],
     ['`max_seq_length`', limits.jobLimits.sequence],
     ['Names in `target_modules`', limits.jobLimits.moduleNames],
     ['Prompts of samples', limits.sampleLimits.prompts],

@@ -12,6 +12,7 @@ import { modelPulls } from './tables/model-pulls.js';
 import { openaiRequests } from './tables/openai-requests.js';
 import { pathsAndIds } from './tables/paths-and-ids.js';
 import { queriesAndHeaders } from './tables/queries-and-headers.js';
+import { sweeps } from './tables/sweeps.js';
 import { textRequests } from './tables/text-requests.js';
 import { weightFiles } from './tables/weight-files.js';
 
@@ -23,6 +24,7 @@ const OF_THE_SERVICES: HostileTable[] = [
   pathsAndIds,
   queriesAndHeaders,
   jsonBodies,
+  sweeps,
   datasetUploads,
   brokenHttp,
   slowSenders,

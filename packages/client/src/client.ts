@@ -23,6 +23,9 @@ import type {
   Paged,
   PageQuery,
   Report,
+  Sweep,
+  SweepPlan,
+  SweepRequest,
   WebhookSecret,
 } from '@lorasmith/contracts';
 import { ENDED_PULL_STATUSES, ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
@@ -89,6 +92,12 @@ export interface WaitForPullOptions extends CallOptions {
   intervalMs?: number | undefined;
 }
 
+export interface WaitForSweepOptions extends CallOptions {
+  onProgress?: ((sweep: Sweep) => void) | undefined;
+  /** The time between two requests. @defaultValue 1000 */
+  intervalMs?: number | undefined;
+}
+
 /** Longer than the api takes to plan a job with the largest dataset that it accepts. */
 const PLANNING_TIMEOUT_MS = 4 * 3_600_000;
 
@@ -110,10 +119,15 @@ export function clientOver(transport: HttpTransport) {
 
   const remove = (path: string, { signal }: CallOptions) => transport.json<void>({ method: 'DELETE', path, signal });
 
-  const postJob = <Answer>(body: JobRequest, call: CreateJobOptions, query: { dry_run?: true } = {}) =>
+  const postPlanned = <Answer>(
+    path: '/jobs' | '/sweeps',
+    body: JobRequest | SweepRequest,
+    call: CreateJobOptions,
+    query: { dry_run?: true } = {},
+  ) =>
     transport.json<Answer>({
       method: 'POST',
-      path: '/jobs',
+      path,
       query,
       headers: {
         'content-type': 'application/json',
@@ -205,6 +219,22 @@ export function clientOver(transport: HttpTransport) {
     }
   }
 
+  const changeSweep = (id: string, change: 'cancel' | 'pause' | 'resume', { signal }: CallOptions) =>
+    transport.json<Sweep>({ method: 'POST', path: `/sweeps/${encodeURIComponent(id)}/${change}`, signal });
+
+  /** Asks again and again until the sweep ends, and returns it. It may have failed: check its `status`. */
+  async function waitForSweep(
+    id: string,
+    { onProgress, intervalMs = 1_000, signal }: WaitForSweepOptions = {},
+  ): Promise<Sweep> {
+    for (;;) {
+      const sweep = await get<Sweep>(`/sweeps/${encodeURIComponent(id)}`, { signal });
+      onProgress?.(sweep);
+      if (sweep.ended_at !== null) return sweep;
+      await sleep(intervalMs, signal);
+    }
+  }
+
   async function adapterFiles(id: string, call: CallOptions = {}): Promise<AdapterFile[]> {
     return (await get<{ data: AdapterFile[] }>(`/adapters/${encodeURIComponent(id)}/files`, call)).data;
   }
@@ -221,9 +251,10 @@ export function clientOver(transport: HttpTransport) {
       get<DatasetRowPage>(`/datasets/${encodeURIComponent(id)}/rows`, call, query),
     deleteDataset: (id: string, call: CallOptions = {}) => remove(`/datasets/${encodeURIComponent(id)}`, call),
 
-    createJob: (request: JobRequest, call: CreateJobOptions = {}) => postJob<Job>(request, call),
+    createJob: (request: JobRequest, call: CreateJobOptions = {}) => postPlanned<Job>('/jobs', request, call),
     /** Reports what the job would do, without queuing it. */
-    dryRun: (request: JobRequest, call: CallOptions = {}) => postJob<Report>(request, call, { dry_run: true }),
+    dryRun: (request: JobRequest, call: CallOptions = {}) =>
+      postPlanned<Report>('/jobs', request, call, { dry_run: true }),
     listJobs: (query: ListJobsQuery = {}, call: CallOptions = {}) => get<Paged<Job>>('/jobs', call, query),
     getJob: (id: string, call: CallOptions = {}) => get<Job>(`/jobs/${encodeURIComponent(id)}`, call),
     /** Returns the job: a queued one is `cancelled` at once, a running one when its worker has stopped it. */
@@ -246,6 +277,21 @@ export function clientOver(transport: HttpTransport) {
     listEvents: (id: string, query: ListEventsQuery = {}, call: CallOptions = {}) =>
       get<Paged<JobEvent>>(`/jobs/${encodeURIComponent(id)}/events`, call, query),
     waitForJob,
+
+    /** Queues a job for each variant. */
+    createSweep: (request: SweepRequest, call: CreateJobOptions = {}) => postPlanned<Sweep>('/sweeps', request, call),
+    /** Plans every variant, without queuing any. */
+    dryRunSweep: (request: SweepRequest, call: CallOptions = {}) =>
+      postPlanned<SweepPlan>('/sweeps', request, call, { dry_run: true }),
+    listSweeps: (query: PageQuery = {}, call: CallOptions = {}) => get<Paged<Sweep>>('/sweeps', call, query),
+    getSweep: (id: string, call: CallOptions = {}) => get<Sweep>(`/sweeps/${encodeURIComponent(id)}`, call),
+    /** Cancels, pauses or resumes all jobs of a sweep, as one job is. */
+    cancelSweep: (id: string, call: CallOptions = {}) => changeSweep(id, 'cancel', call),
+    pauseSweep: (id: string, call: CallOptions = {}) => changeSweep(id, 'pause', call),
+    resumeSweep: (id: string, call: CallOptions = {}) => changeSweep(id, 'resume', call),
+    /** Deletes the record of a sweep that has ended; its jobs and adapters stay. */
+    deleteSweep: (id: string, call: CallOptions = {}) => remove(`/sweeps/${encodeURIComponent(id)}`, call),
+    waitForSweep,
 
     listAdapters: (query: PageQuery = {}, call: CallOptions = {}) => get<Paged<Adapter>>('/adapters', call, query),
     manifest: (id: string, call: CallOptions = {}) =>

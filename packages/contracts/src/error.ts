@@ -150,6 +150,21 @@ export const ERRORS = {
     status: 422,
     meaning: 'The job needs more memory than the machine has. The message names settings that would fit.',
   },
+  // sweeps
+  sweep_not_found: { status: 404, meaning: 'There is no such sweep.' },
+  invalid_sweep: {
+    status: 422,
+    meaning:
+      'The space of the sweep names a field that cannot be varied, two that exclude each other, no variant or too many, or variants that cannot run; or the metric is not measured by such a job. `param` says where.',
+  },
+  sweep_ended: {
+    status: 409,
+    meaning: 'The sweep has ended, so it cannot be cancelled, paused or resumed. Its jobs can be resumed one by one.',
+  },
+  sweep_still_active: {
+    status: 409,
+    meaning: 'A sweep can be deleted only after it has ended. Cancel it first.',
+  },
   // base models
   model_not_found: {
     status: 404,

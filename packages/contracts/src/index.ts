@@ -36,4 +36,5 @@ export * from './record-version.js';
 export * from './report.js';
 export * from './samples.js';
 export { closed } from './schema-parts.js';
+export * from './sweep.js';
 export * from './webhook.js';

@@ -3,7 +3,7 @@ import { CheckpointReference } from './checkpoint.js';
 import { COMPLETION_FORMATS, DEFAULT_COMPLETION_FORMAT } from './completion-format.js';
 import { Fault } from './error.js';
 import { GROUP_BATCH } from './group-relative.js';
-import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
+import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { JobObjective, ObjectiveRequest } from './objective.js';
@@ -460,11 +460,19 @@ export const JobQueueState = Type.Object(
 );
 export type JobQueueState = Static<typeof JobQueueState>;
 
+/** The sweep that made a job, and which of its variants the job is. */
+export const JobSweep = Type.Object(
+  { id: SweepId, variant: Type.Integer({ minimum: 1 }) },
+  { $id: 'JobSweep', ...closed },
+);
+export type JobSweep = Static<typeof JobSweep>;
+
 const jobFields = {
   id: JobId,
   object: Type.Literal('job'),
   owner: Owner,
   status: JobStatus,
+  sweep: Type.Optional(JobSweep),
   ...JobSpec.properties,
   report: Nullable(Report, { description: 'What the job will do. Null until a worker has prepared it.' }),
   progress: Nullable(JobProgress),

@@ -1,6 +1,7 @@
 export type { AdapterBytes } from './adapter-bytes.js';
 export type { ReadEventsOptions } from './event-stream.js';
 export type { InputJobs } from './input-jobs.js';
+export type { JobLimits } from './job-admission.js';
 export type { AttemptStart, AttemptWrite, JobAttempt, JobAttempts, ReleaseOptions } from './job-attempts.js';
 export type { JobCheckpoints } from './job-checkpoints.js';
 export type { ListJobsOptions, QueueStatus } from './job-index.js';
@@ -9,7 +10,6 @@ export {
   type CreateJobOptions,
   createJobStore,
   DEFAULT_TURN_MS,
-  type JobLimits,
   type JobStore,
   type JobStoreOptions,
 } from './job-store.js';
@@ -29,4 +29,6 @@ export type { FairQueue, QueueSnapshot, WorkerPresence } from './queue/fair-queu
 export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';
 export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
 export type { Reconciled } from './queue/reconcile-queue.js';
+export type { RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
+export type { CreateSweepOptions, JobOfSweep, NewVariant, SweepStore } from './sweeps/sweep-store.js';
 export type { PendingWebhook, WebhookOutbox } from './webhook-outbox.js';

@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto';
 import {
   type AdapterId,
   type Checkpoint,
+  type Evaluation,
   type Job,
+  type JobEvaluation,
   type JobFailure,
   type JobId,
   type JobProgress,
@@ -85,8 +87,16 @@ export interface JobAttempts {
   recordSuspicion(attempt: JobAttempt, step: number | null): Promise<AttemptWrite>;
   /** Call this right before the adapter is published: after `done` the job can no longer be cancelled. */
   beginPublishing(attempt: JobAttempt): Promise<AttemptWrite>;
-  /** @param step - The training step whose state became the adapter. */
-  succeed(attempt: JobAttempt, adapter: AdapterId, step?: number): Promise<AttemptWrite>;
+  /**
+   * @param step - The training step whose state became the adapter.
+   * @param evaluation - That of this state, if it had one.
+   */
+  succeed(
+    attempt: JobAttempt,
+    adapter: AdapterId,
+    step?: number,
+    evaluation?: Evaluation | null,
+  ): Promise<AttemptWrite>;
   fail(attempt: JobAttempt, failure: JobFailure): Promise<AttemptWrite>;
   /** Confirms a cancel. */
   cancel(attempt: JobAttempt): Promise<AttemptWrite>;
@@ -172,12 +182,15 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
         ],
       }),
     beginPublishing: (attempt) => update(attempt, { heedCancel: true, fields: [['publishing', '1']] }),
-    succeed: (attempt, adapter, step) =>
+    succeed: (attempt, adapter, step, evaluation = null) =>
       update(attempt, {
         to: 'succeeded',
         fields: [
           ['adapter', adapter],
           ['ended_at', new Date().toISOString()],
+          ...(step === undefined || evaluation === null
+            ? []
+            : [['evaluation', evaluationField(step, evaluation)] satisfies [string, string]]),
         ],
         event: { type: 'adapter-published', data: { adapter, ...(step === undefined ? {} : { step }) } },
       }),
@@ -192,6 +205,12 @@ function suspectStepOf({ suspect_step: step, deaths }: Record<string, string>, j
   return Number(deaths ?? 0) >= DEATHS_OF_SUSPECT ? (job.progress?.step ?? 0) : null;
 }
 
+/** @param evaluation - After so many steps. */
+function evaluationField(step: number, { loss, accuracy, group }: Evaluation): string {
+  const kept: JobEvaluation = { step, loss, accuracy, reward: group?.reward ?? null };
+  return JSON.stringify(kept);
+}
+
 function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
   switch (event.type) {
     case 'report-ready':
@@ -201,9 +220,12 @@ function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
       const progress: JobProgress = { step, total_steps, epoch, loss, tokens_per_second, seconds_left };
       return { fields: [['progress', JSON.stringify(progress)]] };
     }
+    case 'evaluation-finished': {
+      const { step, ...evaluation } = event.data;
+      return { fields: [['evaluation', evaluationField(step, evaluation)]] };
+    }
     case 'tokenizing-progressed':
     case 'reference-progressed':
-    case 'evaluation-finished':
     case 'samples-generated':
     case 'checkpoint-saved':
     case 'checkpoint-loaded':

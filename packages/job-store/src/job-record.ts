@@ -7,6 +7,7 @@ import {
   type JobProgress,
   type JobSpec,
   type JobStatus,
+  type JobSweep,
   type JobTask,
   type Owner,
   ProductError,
@@ -27,6 +28,7 @@ interface RecordFields {
   checkpoint?: string;
   checkpoints?: string;
   owner?: string;
+  sweep?: string;
   spec: string;
   created_at: string;
   started_at?: string;
@@ -53,13 +55,15 @@ export interface NewRecordOptions {
   adapterBytes: number;
   planned: PlannedWork;
   task: JobTask;
+  /** The sweep of which the job is a variant. @defaultValue none */
+  sweep?: JobSweep | undefined;
 }
 
 /** Fields and values of a new record, without status, sequence, attempts and resumes, which the script adds. */
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
-  { owner, origin, idempotencyKey, adapterBytes, planned, task }: NewRecordOptions,
+  { owner, origin, idempotencyKey, adapterBytes, planned, task, sweep }: NewRecordOptions,
 ): string[] {
   const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(spec)];
   fields.push('dataset', spec.dataset);
@@ -69,6 +73,7 @@ export function newRecordFields(
   fields.push('queue_facts', queueFacts(spec, planned));
   if (owner !== null) fields.push('owner', owner);
   if (task.kind === 'publish-checkpoint') fields.push('checkpoint', JSON.stringify(task.checkpoint));
+  if (sweep !== undefined) fields.push('sweep', JSON.stringify(sweep));
   if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
   if (origin?.requestId) fields.push('request_id', origin.requestId);
   if (origin && Object.keys(origin.trace).length > 0) fields.push('trace', JSON.stringify(origin.trace));
@@ -101,6 +106,7 @@ export function jobOfRecord(id: JobId, hash: Record<string, string>): Job | null
     object: 'job',
     owner: fields.owner ?? null,
     status: fields.status,
+    ...(fields.sweep === undefined ? {} : { sweep: JSON.parse(fields.sweep) as JobSweep }),
     ...(JSON.parse(fields.spec) as JobSpec),
     report: parsed<Report>(fields.report),
     progress: parsed<JobProgress>(fields.progress),

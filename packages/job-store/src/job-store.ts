@@ -1,5 +1,4 @@
 import {
-  type DatasetId,
   type Job,
   type JobEvent,
   type JobId,
@@ -16,12 +15,19 @@ import type { Redis } from 'ioredis';
 import { type AdapterBytes, createAdapterBytes } from './adapter-bytes.js';
 import { createEventStream, type NewestEventsOptions, type ReadEventsOptions } from './event-stream.js';
 import { createInputJobs, type InputJobs } from './input-jobs.js';
+import {
+  deletionKeys,
+  IDEMPOTENCY_SECONDS,
+  idempotencyConflict,
+  type JobLimits,
+  throwIfNotAdmitted,
+} from './job-admission.js';
 import { createJobAttempts, type JobAttempts } from './job-attempts.js';
 import { createJobCheckpoints, type JobCheckpoints } from './job-checkpoints.js';
 import { whileEnded } from './job-cleanup.js';
 import { endedBeyond, type ListJobsOptions, listJobs, type QueueStatus, readQueueStatus } from './job-index.js';
 import { type JobOrigin, jobOfRecord, newRecordFields, readInputs } from './job-record.js';
-import { type JobKeys, jobKeys } from './keys.js';
+import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { createFairQueue, type FairQueue } from './queue/fair-queue.js';
 import { createJobQueue, queueEntryOf } from './queue/job-queue.js';
@@ -29,14 +35,11 @@ import { type PlannedWork, UNPLANNED } from './queue/queue-entry.js';
 import { type Reconciled, reconcileQueue } from './queue/reconcile-queue.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
-import { inputsOf, type JobWithInputs } from './scripts/job-script.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
+import { createSweepStore, type SweepStore } from './sweeps/sweep-store.js';
 import { createWebhookOutbox, type WebhookOutbox } from './webhook-outbox.js';
-
-/** How long an idempotency key is stored. */
-const IDEMPOTENCY_SECONDS = 24 * 3600;
 
 /** How long jobs on a base model may go before those on another. */
 export const DEFAULT_TURN_MS = 600_000;
@@ -52,13 +55,6 @@ export interface JobStoreOptions {
   turnMs?: number;
   /** The clock of the queue, in milliseconds. @defaultValue that of Redis */
   clock?: (() => number) | undefined;
-}
-
-export interface JobLimits {
-  /** Maximum number of unfinished jobs of the owner, including this one. @defaultValue no limit */
-  maxOfOwner?: number | undefined;
-  /** Maximum number of jobs that wait for a worker, including this one. @defaultValue no limit */
-  maxWaiting?: number | undefined;
 }
 
 export interface CreateJobOptions extends JobLimits {
@@ -141,6 +137,7 @@ export interface JobStore {
   /** The attempts, for workers. */
   attempts: JobAttempts;
   machines: MachineBoard;
+  sweeps: SweepStore;
   /** The messages that are to be sent when jobs end. */
   webhooks: WebhookOutbox;
   /** Makes records and queue consistent again after a process died. Workers call it regularly. */
@@ -209,10 +206,8 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         },
         newRecordFields(spec, new Date(), { owner, origin, idempotencyKey, adapterBytes, planned, task }),
       );
-      if (answer === 'conflict') throw idempotencyConflict();
-      throwIfInputGone(spec, answer);
-      if (answer === 'owner-full') throw ownerFull(maxOfOwner);
-      if (answer === 'queue-full') throw queueFull(maxWaiting);
+      if (answer === 'conflict') throw idempotencyConflict('job');
+      throwIfNotAdmitted(spec, answer, limits);
       const created = answer === 'created';
       const job = await existingJob(created ? newId : String(answer));
       // Also for a repeated request: the process of the first one may have died before this line.
@@ -229,7 +224,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     async repeatedJob({ idempotencyKey, requestHash, owner = null }) {
       const [id, hash] = await redis.hmget(keys.idempotency(idempotencyKey, owner), 'job', 'hash');
       if (!id) return null;
-      if (hash !== requestHash) throw idempotencyConflict();
+      if (hash !== requestHash) throw idempotencyConflict('job');
       const job = await getJob(id);
       // As in createJob: the process of the first request may have died before it queued the job.
       if (job?.status === 'queued') await onQueue(job.id, queue.add(queueEntryOf(job)));
@@ -265,7 +260,8 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       return await existingJob(id);
     },
 
-    async resumeJob(id, { maxOfOwner, maxWaiting } = {}) {
+    async resumeJob(id, limits = {}) {
+      const { maxOfOwner, maxWaiting } = limits;
       const ended = await existingJob(id);
       const answer = await resumeJobScript(
         deps,
@@ -273,9 +269,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         { owner_jobs: keys.ofOwner(ended.owner), ...deletionKeys(keys, ended), cleanup: keys.cleanup(id) },
         { max_waiting: maxWaiting ?? '', max_of_owner: maxOfOwner ?? '' },
       );
-      throwIfInputGone(ended, answer);
-      if (answer === 'owner-full') throw ownerFull(maxOfOwner);
-      if (answer === 'queue-full') throw queueFull(maxWaiting);
+      throwIfNotAdmitted(ended, answer, limits);
       if (answer === 'in-cleanup') throw inCleanup();
       const job = await existingJob(id);
       if (answer === 'withdrawn') return job;
@@ -318,6 +312,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     adapterBytes: createAdapterBytes({ redis, keys }),
     attempts: createJobAttempts(deps),
     machines: createMachineBoard({ redis, keys }),
+    sweeps: createSweepStore({ ...deps, queue, onQueue, removeOldestJobs: removeOldest }),
     webhooks: createWebhookOutbox({ redis, keys }),
     reconcile: () => reconcileQueue({ ...deps, queue }),
 
@@ -340,36 +335,6 @@ const NOT_PAUSABLE: Readonly<Record<string, string>> = {
   'not-a-training': 'A job that publishes a checkpoint cannot be paused: it does not train, and takes a moment.',
 };
 
-function idempotencyConflict(): ProductError {
-  const message = 'This Idempotency-Key was used with another request. Use a new key for a new job.';
-  return new ProductError('idempotency_conflict', message);
-}
-
-/** The keys that say whether something that the job reads is being deleted. */
-function deletionKeys(keys: JobKeys, job: Omit<JobWithInputs, 'id'>) {
-  const { dataset, validation, initialAdapter } = inputsOf(job);
-  return {
-    dataset_deletion: keys.inputDeletion(dataset),
-    validation_deletion: keys.inputDeletion(validation),
-    initial_adapter_deletion: keys.inputDeletion(initialAdapter),
-  };
-}
-
-/** @throws ProductError `dataset_not_found`, `adapter_not_found` when a script has answered so */
-function throwIfInputGone(job: Omit<JobWithInputs, 'id'>, answer: unknown): void {
-  const { dataset, validation, initialAdapter } = inputsOf(job);
-  if (answer === 'no-dataset') throw datasetGone(dataset, 'dataset');
-  if (answer === 'no-validation') throw datasetGone(validation, 'validation.dataset');
-  if (answer !== 'no-initial-adapter') return;
-  const message = `The adapter ${initialAdapter} is being deleted. No job can begin from it.`;
-  throw new ProductError('adapter_not_found', message, { param: 'lora.init_from' });
-}
-
-function datasetGone(id: DatasetId, param: string): ProductError {
-  const message = `The dataset ${id} is being deleted. Upload it again to train with it.`;
-  return new ProductError('dataset_not_found', message, { param });
-}
-
 function notResumable(status: JobStatus): ProductError {
   const message =
     status === 'succeeded'
@@ -380,15 +345,6 @@ function notResumable(status: JobStatus): ProductError {
 
 function inCleanup(): ProductError {
   return new ProductError('job_not_resumable', 'The files of the job are being removed. Try again in a minute.');
-}
-
-function ownerFull(limit: number | undefined): ProductError {
-  const message = `This key has reached its limit of ${limit} unfinished jobs. Wait for one, or cancel one.`;
-  return new ProductError('quota_exceeded', message);
-}
-
-function queueFull(limit: number | undefined): ProductError {
-  return new ProductError('queue_full', `The queue has reached its limit of ${limit} waiting jobs. Try again later.`);
 }
 
 /** The same methods, including those of nested groups, with every failure of Redis turned into `redis_unavailable`. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { AdapterId, DatasetId, JobId, JobStatus, Owner } from '@lorasmith/contracts';
+import type { AdapterId, DatasetId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
 
 /** A dataset, or the adapter that a job begins from. */
 export type InputId = DatasetId | AdapterId;
@@ -16,6 +16,14 @@ export interface JobKeys {
   all: string;
   /** Sorted set by sequence number: the jobs of this API key, or those without an owner. */
   ofOwner(owner: Owner): string;
+  /** Hash: the record of a sweep. */
+  sweep(id: SweepId): string;
+  /** Sorted set by sequence number: every sweep. */
+  sweeps: string;
+  /** Sorted set by sequence number: the sweeps of this API key, or those without an owner. */
+  sweepsOf(owner: Owner): string;
+  /** Set: the sweeps of which something is still to be done. */
+  activeSweeps: string;
   /** Hash by unfinished job: `bytes:owner`, where the bytes are the maximum size of its adapter. */
   reservedBytes: string;
   /** Counter: the order of jobs in lists. */
@@ -69,6 +77,10 @@ export function jobKeys(prefix: string): JobKeys {
     withStatus: (status) => `${prefix}jobs:${status}`,
     all: `${prefix}jobs`,
     ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,
+    sweep: (id) => `${prefix}sweep:${id}`,
+    sweeps: `${prefix}sweeps`,
+    sweepsOf: (owner) => `${prefix}owner:${owner ?? 'none'}:sweeps`,
+    activeSweeps: `${prefix}sweeps:active`,
     reservedBytes: `${prefix}jobs:reserved-bytes`,
     sequence: `${prefix}jobs:sequence`,
     activeOfInput: (id) => `${prefix}input:${id}:active-jobs`,

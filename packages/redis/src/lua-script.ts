@@ -28,12 +28,13 @@ export interface LuaSource<Key extends string = string, Argument extends string 
   lua: string;
 }
 
-/** A script that receives its keys and arguments by name. `rest` is the table `rest` in the script. */
+/** A script that receives its keys and arguments by name. `rest` and `restKeys` are the tables `rest` and `rest_keys` in the script. */
 export type LuaScript<Key extends string, Argument extends string> = (
   redis: Redis,
   keys: Readonly<Record<Key, string>>,
   args: Readonly<Record<Argument, string | number>>,
   rest?: readonly (string | number)[],
+  restKeys?: readonly string[],
 ) => Promise<unknown>;
 
 const NO_PART: LuaSource<never, never> = { keys: [], arguments: [], lua: '' };
@@ -68,12 +69,13 @@ export function luaScript<
     ...keyNames.map((name, i) => `local ${name} = KEYS[${i + 1}]`),
     ...argumentNames.map((name, i) => `local ${name} = ARGV[${i + 1}]`),
     `local rest = {unpack(ARGV, ${argumentNames.length + 1})}`,
+    `local rest_keys = {unpack(KEYS, ${keyNames.length + 1})}`,
   ];
   const script = redisScript([...names, included.lua, source.lua].join('\n'));
-  return (redis, keys, args, rest = []) =>
+  return (redis, keys, args, rest = [], restKeys = []) =>
     script(
       redis,
-      keyNames.map((name) => keys[name]),
+      [...keyNames.map((name) => keys[name]), ...restKeys],
       [...argumentNames.map((name) => args[name]), ...rest],
     );
 }

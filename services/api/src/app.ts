@@ -50,6 +50,9 @@ import type { GenerationLimits } from './openai/text/generation-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { servePage } from './page/page-plugin.js';
 import type { Site } from './page/read-site.js';
+import { advanceSweep } from './sweeps/advance-sweeps.js';
+import { createSweepSubmission } from './sweeps/submit-sweep.js';
+import { sweepIdOf, sweepNotFound, sweepRoutes } from './sweeps/sweep-routes.js';
 import type { WebhookConfig } from './webhooks/webhook-config.js';
 import { webhookRoutes } from './webhooks/webhook-routes.js';
 
@@ -161,6 +164,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     owned: [
       { path: '/datasets/:id', ownerOf: (id) => catalog.ownerOf(id), notFound: datasetNotFound },
       { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
+      { path: '/sweeps/:id', ownerOf: (id) => jobs.sweeps.ownerOf(sweepIdOf(id)), notFound: sweepNotFound },
       { path: '/v1/files/:id', ownerOf: (id) => ownerOfFile(id, { catalog, jobs }), notFound: fileNotFound },
       { path: '/v1/fine_tuning/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
     ],
@@ -174,6 +178,11 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   const views = createRowViews({ catalog, baseModels, preflight, preparations });
   await app.register(datasetRoutes, { catalog, changes, preparations, views, maxBytes: datasetLimits.maxBytes });
   await app.register(jobRoutes, { jobs, submission, continuation });
+  await app.register(sweepRoutes, {
+    sweeps: jobs.sweeps,
+    submission: createSweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing }),
+    advance: (id) => advanceSweep({ jobs, adapters, registry }, id),
+  });
   await app.register(checkpointRoutes, { jobs, continuation });
   await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });
   const forwarding = { registryUrl, tracing };

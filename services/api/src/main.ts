@@ -31,6 +31,7 @@ import { createApiMetrics } from './metrics/api-metrics.js';
 import { readSite, siteFolder } from './page/read-site.js';
 import { API_SETTINGS } from './settings.js';
 import { startOrphanSweep } from './sweep-orphans.js';
+import { startSweeps } from './sweeps/advance-sweeps.js';
 import { checkWebhookConfig } from './webhooks/webhook-config.js';
 import { startWebhookSender } from './webhooks/webhook-sender.js';
 
@@ -134,6 +135,8 @@ const app = await buildApp({
   },
 });
 
+const registry = createRegistryClient(config.registryUrl);
+const endSweeps = startSweeps({ jobs, adapters, registry, log: logger });
 const endWebhooks = startWebhookSender({ outbox: jobs.webhooks, config: config.webhooks, log: logger });
 
 end = shutDownInOrder({
@@ -142,6 +145,7 @@ end = shutDownInOrder({
   close: async () => {
     await app.close();
     await preflight.close();
+    await endSweeps();
     await endWebhooks();
     await jobs.close();
     generation.close();

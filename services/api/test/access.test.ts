@@ -514,11 +514,11 @@ describe('limits of a key', () => {
     expect(mine.map(({ statusCode }) => statusCode)).toEqual([201, 201]);
     const third = await one.upload(promptRows(5));
     expect(coded(third)).toEqual([429, 'quota_exceeded']);
-    expect(third.json().error.message).toContain('2 datasets, which is its limit. Delete some');
+    expect(third.json().error.message).toContain('2 datasets, and its limit is 2. Delete some');
     expect((await other.upload(promptRows(3))).statusCode).toBe(201);
     const fourth = await other.upload(promptRows(4));
     expect(coded(fourth)).toEqual([507, 'storage_full']);
-    expect(fourth.json().error.message).toContain('The service stores 3 datasets, which is its limit. Delete some');
+    expect(fourth.json().error.message).toContain('The service stores 3 datasets, and its limit is 3. Delete some');
     for (const again of [await one.upload(promptRows(4)), await other.upload(promptRows(3))]) {
       expect(again.statusCode).toBe(200);
     }

@@ -1,4 +1,6 @@
+import { readManifest } from '@lorasmith/artifacts';
 import {
+  type AdapterId,
   type ErrorCode,
   type JobEvent,
   type JobFailure,
@@ -6,6 +8,7 @@ import {
   type NewJobEvent,
   ProductError,
   type TrainingOutcome,
+  type TrainingResult,
 } from '@lorasmith/contracts';
 import type { AttemptWrite, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/job-store';
 import type { Tracing } from '@lorasmith/service-kit';
@@ -174,16 +177,18 @@ export class Attempt {
       });
       if (fence === 'stale') return LOST;
       if (fence === 'cancel-requested') return await this.cancel();
-      const run = await this.succeed(outcome.result.adapter_step);
+      const run = await this.succeed(outcome.result);
       if (run.kind === 'lost') await this.#removeOrphanedAdapter();
       return run;
     });
   }
 
-  /** @param step - Of the training, whose state the adapter is. */
-  async succeed(step?: number): Promise<AttemptOutcome> {
+  /** @param result - Of the training whose state the adapter is. @defaultValue as the manifest of the adapter says */
+  async succeed(result?: TrainingResult): Promise<AttemptOutcome> {
     const { store, sources } = this.#options;
-    const written = await store.attempts.succeed(this.#attempt, adapterIdOf(this.#id), step);
+    const adapter = adapterIdOf(this.#id);
+    const of = result ?? (await this.#publishedResult(adapter));
+    const written = await store.attempts.succeed(this.#attempt, adapter, of?.adapter_step, of?.evaluation_after);
     if (written !== 'done') return LOST;
     // A job that trained keeps its last checkpoints.
     if (this.#attempt.job.kind === 'publish-checkpoint') await sources.folders.removeJob(this.#id);
@@ -261,6 +266,12 @@ export class Attempt {
     this.#options.place.leave();
     this.#prepared?.release();
     await this.#options.sources.folders.removeAttempt(this.#attempt);
+  }
+
+  /** The figures of an adapter that an earlier attempt has published; undefined if its manifest cannot be read, which is no fault of the job. */
+  async #publishedResult(adapter: AdapterId): Promise<TrainingResult | undefined> {
+    const manifest = await readManifest(this.#options.sources.adapters, adapter).catch(() => null);
+    return manifest === null || manifest.origin.kind === 'imported' ? undefined : manifest.origin.result;
   }
 
   /** A trainer that ended by itself may have ended because of its GPU, which is then no fault of the job. */

@@ -134,7 +134,8 @@ function moduleListOf(text: string): unknown {
   return text !== 'all-linear' && /^[\w.]+(,[\w.]+)*$/.test(text) ? text.split(',') : text;
 }
 
-function settingOf(text: string): unknown {
+/** The value of a setting as text: a number, true, false, null, JSON of a list or an object, or else the text. */
+export function settingOf(text: string): unknown {
   if (text === 'true' || text === 'false' || text === 'null') return JSON.parse(text);
   // Objects and arrays: `{"q_proj": 4}`, `[0, 2]`.
   if (/^[[{]/.test(text)) {

@@ -487,3 +487,84 @@ describe('lora', () => {
     });
   });
 });
+
+describe('lora sweep', () => {
+  const DATASET = { id: 'ds_0123456789abcdef01234567', rows: 2, format: 'text', bytes: 10, warnings: [] };
+  const JOB = 'job_0123456789abcdef01234567';
+  const variant = {
+    variant: 1,
+    values: { 'lora.r': 4 },
+    job: JOB,
+    status: 'succeeded',
+    metric: 0.25,
+    step: 3,
+    rank: 1,
+  };
+  const second = { ...variant, variant: 2, values: { 'lora.r': 8 }, metric: null, rank: null, status: 'failed' };
+  const sweep = {
+    id: 'sw_0123456789abcdef01234567',
+    status: 'succeeded',
+    metric: 'loss',
+    best: JOB,
+    ended_at: 'now',
+    variants: [
+      { ...second, adapter: null, error: { code: 'non_finite_loss', message: '', details: [] } },
+      { ...variant, adapter: 'ad_0123456789abcdef01234567', error: null },
+    ],
+  };
+  const planned = { ...variant, steps: 3, error: null };
+  const plan = { jobs: 1, variants: [planned], tokens: 1234, seconds: 60, at_once: 1, peak_memory_bytes: 1e9 };
+
+  it('plans the variants of a file, starts them with a key of their own, and prints them in their order', async () => {
+    const file = join(folder, 'rows.jsonl');
+    await writeFile(file, '{"text":"a"}\n');
+    const args = [
+      'sweep',
+      file,
+      '--model',
+      'm',
+      '--over',
+      'lora.r=4,8',
+      '--epochs',
+      '1',
+      '--yes',
+      '--publish-best',
+      '2',
+    ];
+    const found = json(200, { data: [DATASET], has_more: false, next: null });
+    const answers = [json(200, {}), found, json(200, plan), json(202, sweep), json(200, sweep)];
+    const { exitCode, output, requests } = await lora(args, ...answers);
+    expect([exitCode, requests.map(({ method, url }) => `${method} ${url.split('&')[0]}`)]).toEqual([
+      EXIT.done,
+      [
+        'GET /models/m',
+        expect.stringContaining('GET /datasets?'),
+        'POST /sweeps?dry_run=true',
+        'POST /sweeps',
+        `GET /sweeps/${sweep.id}`,
+      ],
+    ]);
+    expect(JSON.parse(requests[3]!.body)).toEqual({
+      job: { base_model: 'm', dataset: DATASET.id, training: { epochs: 1 }, validation: { split: 0.1 } },
+      space: { 'lora.r': { values: [4, 8] } },
+      publish_best: 2,
+    });
+    expect(requests[3]!.body).toBe(requests[2]!.body);
+    expect(requests[3]!.headers['idempotency-key']).toMatch(/^lora-sweep-[0-9a-f]{64}$/);
+    expect(output).toContain('1,234 tokens in all, about 1 min 00 s one after the other; 1 at once fit');
+    const [first, last] = output.trimEnd().split('\n').slice(-3, -1);
+    expect(first).toMatch(/^1 +1 +4 +0\.25000 +succeeded +job_\w+ +ad_\w+$/);
+    expect(last).toMatch(/^- +2 +8 +- +failed: non_finite_loss/);
+    expect(output).toContain(`${sweep.id} succeeded; the best is ${JOB}`);
+  });
+
+  it.each([
+    [['sweep', 'rows.jsonl', '--over', 'lora.r=4'], 'lora sweep needs --model NAME'],
+    [['sweep', 'rows.jsonl', '--model', 'm'], 'a field to vary'],
+    [['sweep', 'rows.jsonl', '--model', 'm', '--over', 'lora.r=4'], 'There is no terminal'],
+  ])('says what is missing in %j before any request', async (args, message) => {
+    const { exitCode, errorOutput, requests } = await lora(args, json(200, {}));
+    expect([exitCode, requests]).toEqual([EXIT.failed, []]);
+    expect(errorOutput).toContain(message);
+  });
+});

@@ -13,6 +13,7 @@ import { MACHINE_COMMANDS } from './machine-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
 import { printableOutput } from './printable-output.js';
 import { PROBE_COMMAND } from './probe-command.js';
+import { SWEEP_COMMANDS } from './sweep-commands.js';
 import { TEXT_COMMANDS } from './text-commands.js';
 import { TRAIN_COMMAND } from './train-command.js';
 import { WEBHOOK_COMMANDS } from './webhook-commands.js';
@@ -38,6 +39,7 @@ export const EXIT = { done: 0, failed: 1, misused: 2, interrupted: 130 } as cons
 
 const COMMANDS: readonly Command[] = [
   TRAIN_COMMAND,
+  ...SWEEP_COMMANDS,
   ...MODEL_COMMANDS,
   ...MACHINE_COMMANDS,
   ...DATASET_COMMANDS,

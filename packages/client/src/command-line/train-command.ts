@@ -1,13 +1,12 @@
-import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
-import { type Dataset, type Job, type JobRequest, ProductError } from '@lorasmith/contracts';
-import { bytesText, countText } from '../human-units.js';
+import { type Job, ProductError } from '@lorasmith/contracts';
 import { reportText } from '../report-text.js';
-import { digestOf } from '../resumable-download.js';
 import { type Command, type CommandContext, print } from './command.js';
+import { confirm } from './confirm.js';
 import { COLUMNS_HELP } from './dataset-commands.js';
 import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
+import { repeatKeyOf } from './repeat-key.js';
+import { digestOfRows, storedDataset } from './rows-file.js';
 import { createTransferProgress } from './transfer-progress.js';
 import { watchJob } from './watch-job.js';
 
@@ -52,9 +51,7 @@ async function train(context: CommandContext): Promise<number> {
   const out = values.out as string | undefined;
   const file = context.positionals[0]!;
   const columns = values.columns as string | undefined;
-  const sha256 = await digestOf(file).catch((cause: Error) => {
-    throw new ProductError('invalid_request', `Cannot read ${file}: ${cause.message}`, { param: 'file', cause });
-  });
+  const sha256 = await digestOfRows(file);
   await client.model(model, { signal });
   await refuseBeforeTraining(context, out);
 
@@ -67,7 +64,7 @@ async function train(context: CommandContext): Promise<number> {
     return 0;
   }
 
-  const idempotencyKey = values.again === true ? undefined : keyOf(request);
+  const idempotencyKey = values.again === true ? undefined : repeatKeyOf('train', request);
   const job = await client.createJob(request, { idempotencyKey, signal });
   const ended = await advised(context, returnText(job.id), () => followed(context, job));
   const { adapter } = ended;
@@ -104,71 +101,6 @@ async function refuseBeforeTraining({ values, input }: CommandContext, out: stri
   }
   if (out === undefined || values.force === true || !(await stat(out).catch(() => null))) return;
   throw new ProductError('conflict', `${out} exists. Choose another --out, or replace it with --force.`);
-}
-
-interface RowsFile {
-  file: string;
-  sha256: string;
-  /** The columns of the file that rows have. */
-  columns: string | undefined;
-}
-
-/** The dataset with the bytes of the file, which are sent only if the service does not have them. */
-async function storedDataset(context: CommandContext, { file, sha256, columns }: RowsFile): Promise<Dataset> {
-  const { client, output, signal, json } = context;
-  const [stored] = columns === undefined ? (await client.listDatasets({ sha256, limit: 1 }, { signal })).data : [];
-  const { size } = await stat(file);
-  const progress = createTransferProgress(output);
-  const dataset =
-    stored ??
-    (await client
-      .uploadDataset(
-        { file },
-        {
-          columns,
-          signal,
-          onProgress: json ? undefined : (sent) => progress.handle({ receivedBytes: sent, totalBytes: size }),
-        },
-      )
-      .finally(progress.end));
-  if (json) return dataset;
-  const { id, rows, format, bytes, warnings } = dataset;
-  const origin = stored === undefined ? 'uploaded' : 'stored since an earlier upload';
-  output.write(`${id}  ${countText(rows)} rows, ${format}, ${bytesText(bytes)}, ${origin}\n`);
-  for (const { line, message } of warnings) {
-    output.write(`warning       ${line === undefined ? '' : `line ${line}: `}${message}\n`);
-  }
-  return dataset;
-}
-
-/** Asks on the terminal. The end of the input is a no. */
-async function confirm({ input, errorOutput, signal }: CommandContext, question: string): Promise<boolean> {
-  errorOutput.write(question);
-  const lines = createInterface({ input, signal, terminal: false });
-  try {
-    for await (const line of lines) return /^\s*(y|yes)?\s*$/i.test(line);
-    signal.throwIfAborted();
-    errorOutput.write('\n');
-    return false;
-  } finally {
-    // Otherwise the process would wait for more input.
-    lines.close();
-  }
-}
-
-/** The same file and settings have the same key, so a command that is repeated after a crash finds its job. */
-function keyOf(request: JobRequest): string {
-  return `lora-train-${createHash('sha256')
-    .update(JSON.stringify(sorted(request)))
-    .digest('hex')}`;
-}
-
-/** The value with the keys of its objects in alphabetical order. */
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== 'object' || value === null) return value;
-  const entries = Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1));
-  return Object.fromEntries(entries.map(([key, each]) => [key, sorted(each)]));
 }
 
 /** The job once it has ended. One that an earlier call ended is not shown again. */

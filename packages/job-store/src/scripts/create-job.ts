@@ -32,7 +32,7 @@ end
 if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
 if kind == 'train' and redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
 if kind == 'train' and redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
-local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner))
+local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner), 1)
 if exceeded then return exceeded end
 if has_idempotency_key then
   redis.call('HSET', idempotency, 'job', id, 'hash', request_hash)

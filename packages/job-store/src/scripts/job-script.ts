@@ -52,13 +52,14 @@ const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'> = {
   lua: RECORD_FUNCTIONS,
 };
 
-/** A script that changes one job, with its own keys and arguments. The table `rest` in the script is `rest`. */
+/** A script that changes one job, with its own keys and arguments. `rest` and `restKeys` are the tables `rest` and `rest_keys` in the script. */
 type JobScript<Key extends string, Argument extends string> = (
   deps: StoreDeps,
   job: JobWithInputs,
   keys: Readonly<Record<Key, string>>,
   args: Readonly<Record<Argument, string | number>>,
   rest?: readonly (string | number)[],
+  restKeys?: readonly string[],
 ) => Promise<unknown>;
 
 /** Builds a script that changes one job: it can call {@link RECORD_FUNCTIONS}, and names neither their keys nor arguments. */
@@ -66,10 +67,10 @@ export function jobScript<const Key extends string, const Argument extends strin
   source: LuaSource<Key, Argument>,
 ): JobScript<Key, Argument> {
   const script = luaScript(source, RECORD_PART);
-  return ({ redis, keys, clock }, job, ownKeys, ownArguments, rest) => {
+  return ({ redis, keys, clock }, job, ownKeys, ownArguments, rest, restKeys) => {
     const named = Object.entries(RECORD_KEYS).map(([name, keyOf]) => [name, keyOf(keys, job)]);
     const recordKeys = Object.fromEntries(named) as Record<RecordKey, string>;
     const common = { id: job.id, event_channel: keys.eventChannel, now_ms: clock?.() ?? '' };
-    return script(redis, { ...recordKeys, ...ownKeys }, { ...common, ...ownArguments }, rest);
+    return script(redis, { ...recordKeys, ...ownKeys }, { ...common, ...ownArguments }, rest, restKeys);
   };
 }

@@ -169,14 +169,14 @@ local function unpause()
   redis.call('HSET', queue_entries, id, cjson.encode(entry))
 end
 
--- The limit that another unfinished job would exceed, if any. A limit of nil means no limit.
-local function exceeded_limit(owner_jobs, max_waiting, max_of_owner)
-  if max_waiting and redis.call('ZCARD', queued_jobs) >= max_waiting then return 'queue-full' end
+-- The limit that so many further unfinished jobs would exceed, if any. A limit of nil means no limit.
+local function exceeded_limit(owner_jobs, max_waiting, max_of_owner, added)
+  if max_waiting and redis.call('ZCARD', queued_jobs) + added > max_waiting then return 'queue-full' end
   if not max_of_owner then return nil end
   local unfinished = 0
   for _, status in ipairs({'queued', 'preparing', 'running', 'paused'}) do
     unfinished = unfinished + #redis.call('ZINTER', 2, owner_jobs, jobs_with[status])
   end
-  if unfinished >= max_of_owner then return 'owner-full' end
+  if unfinished + added > max_of_owner then return 'owner-full' end
 end
 `;

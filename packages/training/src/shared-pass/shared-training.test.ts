@@ -158,3 +158,22 @@ test('whatever happens to others, a job reports and makes what it does alone, to
   if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
   expect(together.map(madeBy)).toEqual(alone.map(madeBy));
 });
+
+test('variants of a sweep share their passes, and read the same rows in the same order', async () => {
+  const rates = [1e-3, 1e-2];
+  const specs = [2, 8].flatMap((r) =>
+    rates.map((learning_rate) =>
+      aJob({ lora: { r }, validation: { split: 0.2 }, training: { learning_rate, epochs: 10 } }),
+    ),
+  );
+  const passes: FinishedPass[] = [];
+  const ran = await inCompany((company) => Promise.all(specs.map((spec) => run(spec, company))), {
+    onPass: (pass) => passes.push(pass),
+  });
+  for (const { error } of ran) expect(error).toBeNull();
+  // An adapter changes nothing before its first update, and the first step of a warm-up has rate 0.
+  const losses = ran.map(({ outcome }) => outcome!.result.losses);
+  for (const step of [0, 1]) for (const own of losses) expect(own[step]).toBeCloseTo(losses[0]![step]!, 5);
+  expect(new Set(ran.map(({ outcome }) => outcome!.result.tokens)).size).toBe(1);
+  expect(Math.max(...passes.map(({ jobs }) => jobs))).toBe(specs.length);
+});

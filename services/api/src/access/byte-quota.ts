@@ -53,11 +53,11 @@ export interface MeteredUpload {
    */
   metered(chunks: AsyncIterable<Buffer>, declaredBytes: number | undefined): AsyncGenerator<Buffer>;
   /**
-   * Checks the number of things before a new one is stored. It uses the number of the last read, so concurrent uploads can
+   * Checks the number of things before so many new ones are stored. It uses the number of the last read, so concurrent uploads can
    * exceed the limit by their number.
    * @throws ProductError `quota_exceeded`, `storage_full`
    */
-  checkOneMore(): void;
+  checkMore(added: number): void;
   end(): Promise<void>;
 }
 
@@ -117,18 +117,18 @@ export function createByteQuota({ what, reservations, stored }: ByteQuotaOptions
             yield chunk;
           }
         },
-        checkOneMore() {
+        checkMore(added) {
           const { own, total } = limits.things;
-          if (things.own >= own) {
+          if (things.own + added > own) {
             throw new ProductError(
               'quota_exceeded',
-              `This key has ${things.own} ${what}, which is its limit. ${DELETE}`,
+              `This key has ${things.own} ${what}, and its limit is ${own}. ${DELETE}`,
             );
           }
-          if (things.total >= total) {
+          if (things.total + added > total) {
             throw new ProductError(
               'storage_full',
-              `The service stores ${things.total} ${what}, which is its limit. ${DELETE}`,
+              `The service stores ${things.total} ${what}, and its limit is ${total}. ${DELETE}`,
             );
           }
         },

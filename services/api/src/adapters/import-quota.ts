@@ -45,7 +45,7 @@ export function createImportQuota({ quota, registry }: { quota: ByteQuota; regis
           );
       });
       const freeBytes = await upload.freeBytes();
-      upload.checkOneMore();
+      upload.checkMore(1);
       const { 'content-length': length } = request.headers;
       // Destroying the request would close its connection before the answer is sent.
       const chunks = request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;

@@ -47,7 +47,7 @@ test('checking lines that have already arrived does not block the event loop', a
   const { signal } = new AbortController();
   const source = { chunks: chunks(), declaredBytes: undefined, columns: undefined, signal, name: async () => null };
   await expect(
-    catalog.add(source, { owner: null, key: null }, { metered: passed, checkOneMore: () => {} }),
+    catalog.add(source, { owner: null, key: null }, { metered: passed, checkMore: () => {} }),
   ).rejects.toMatchObject({
     code: 'invalid_dataset',
   });
@@ -60,7 +60,7 @@ test('few uploads have long rows of CSV at once, of a key and in all', async () 
   const limits = { maxBytes: 2 ** 30, maxLineBytes: 2 ** 23, maxRows: 10 };
   const catalog = createDatasetCatalog({ store, limits, reader: noReader });
   const { signal } = new AbortController();
-  const quota = { metered: passed, checkOneMore: () => {} };
+  const quota = { metered: passed, checkMore: () => {} };
   const row = `a,${'b'.repeat(2 ** 20)}\n`;
   /** An upload that has sent a long row, and is ended by `end`. */
   const begin = async (key: string) => {

@@ -29,7 +29,7 @@ export interface ListDatasetsOptions extends DatasetQuery {
 }
 
 /** The part of a metered upload that the catalog uses. */
-export type StorageQuota = Pick<MeteredUpload, 'metered' | 'checkOneMore'>;
+export type StorageQuota = Pick<MeteredUpload, 'metered' | 'checkMore'>;
 
 /** The datasets of the store, with their records. */
 export interface DatasetCatalog {
@@ -114,7 +114,7 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
       const rows = bounded(checkedRows(lines, checker), limits.maxBytes, 'dataset');
       const digest = await staging.write(DATASET_FILES.rows, quota.metered(rows, source.declaredBytes));
       const dataset = newRecord(digest, owner, await source.name(), checker);
-      if (!(await store.has(dataset.id))) quota.checkOneMore();
+      if (!(await store.has(dataset.id))) quota.checkMore(1);
       await writeDataset(staging, dataset);
       if (await store.publish(staging, dataset.id)) return { dataset, created: true };
       const stored = await sameDataset(await get(dataset.id), dataset.sha256);

@@ -31,8 +31,12 @@ function withObjective({ objective, training = {} }: Omit<JobRequest, 'metadata'
  * is hashed as it is.
  */
 export function requestHash(request: JobRequest): string {
-  const meant = request.lora?.init_from ? request : jobSpecOf(request);
-  return createHash('sha256').update(canonicalJson(meant)).digest('hex');
+  return digestOf(request.lora?.init_from ? request : jobSpecOf(request));
+}
+
+/** The sha256 of JSON, whatever the order of its fields. */
+export function digestOf(value: unknown): string {
+  return createHash('sha256').update(canonicalJson(value)).digest('hex');
 }
 
 function canonicalJson(value: unknown): string {

@@ -12,7 +12,7 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore, PlannedWork } from '@lorasmith/job-store';
 import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
@@ -47,7 +47,19 @@ export interface SubmitOptions {
   limits: AccessLimits;
 }
 
+/** A job that may be queued. */
+export interface CheckedJob {
+  spec: JobSpec;
+  adapterBytes: number;
+  planned: PlannedWork | undefined;
+}
+
 export interface JobSubmission {
+  /**
+   * The checks of {@link submit}, without queuing the job.
+   * @throws ProductError as {@link dryRun}
+   */
+  check(request: JobRequest, caller: Caller): Promise<CheckedJob>;
   /**
    * Plans the job completely, without queuing it.
    * @throws ProductError with every fault found: `model_not_found`, `dataset_not_found`, `adapter_not_found`,
@@ -99,6 +111,14 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     }
   };
 
+  const check = async (request: JobRequest, caller: Caller): Promise<CheckedJob> => {
+    const { spec, result } = await preflightOf(request, caller, jobs.machines.latest(), preflight.check);
+    // A dataset may have been deleted meanwhile. The job store detects a deletion after this check.
+    await ownDataset(catalog, request.dataset, caller);
+    await validationDataset(catalog, request, caller);
+    return { spec, adapterBytes: result.adapterBytes, planned: result.planned };
+  };
+
   const submitNow = async (
     request: JobRequest,
     hash: string,
@@ -110,11 +130,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash: hash, owner });
       if (repeated !== null) return repeated;
     }
-    const { spec, result } = await preflightOf(request, caller, jobs.machines.latest(), preflight.check);
-    const { adapterBytes, planned } = result;
-    // A dataset may have been deleted meanwhile. The job store detects a deletion after this check.
-    await ownDataset(catalog, request.dataset, caller);
-    await validationDataset(catalog, request, caller);
+    const { spec, adapterBytes, planned } = await check(request, caller);
     return await adapterReservation.within(owner, adapterBytes, limits, () =>
       tracing.span('queue job', { kind: 'producer' }, async () => {
         const { job } = await jobs.createJob(spec, {
@@ -135,6 +151,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
   const dryRuns = new SingleFlight<Report>();
   const submissions = new SingleFlight<Job>();
   return {
+    check,
     // Without Redis, a dry run only lacks the estimate.
     dryRun: (request, caller) =>
       dryRuns.run(JSON.stringify([caller, requestHash(request)]), async () => {

@@ -36,6 +36,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
       tags: [
         { name: 'datasets', description: 'Rows for training.' },
         { name: 'jobs', description: 'Training jobs.' },
+        { name: 'sweeps', description: 'Jobs that differ in some fields, and which of them is the best.' },
         { name: 'adapters', description: 'The results of training.' },
         { name: 'models', description: 'The models that are trained.' },
         { name: 'openai', description: 'Text from base models and adapters, with the calls of the OpenAI API.' },

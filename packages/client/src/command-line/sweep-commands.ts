@@ -1,0 +1,238 @@
+import {
+  type JobRequest,
+  ProductError,
+  type Sweep,
+  type SweepPlan,
+  type SweepRequest,
+  type SweepValue,
+} from '@lorasmith/contracts';
+import { bytesText, countText, durationText } from '../human-units.js';
+import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
+import { confirm } from './confirm.js';
+import { COLUMNS_HELP } from './dataset-commands.js';
+import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest, settingOf } from './job-flags.js';
+import { OVER_HELP, spaceOf } from './over-flag.js';
+import { repeatKeyOf } from './repeat-key.js';
+import { digestOfRows, storedDataset } from './rows-file.js';
+import { textTable } from './text-table.js';
+
+/** Rows that are held out unless the command says otherwise: variants are compared on them. */
+const USUAL_SPLIT = 0.1;
+
+const change = (name: 'cancel' | 'pause' | 'resume', summary: string): Command => ({
+  name: `sweeps ${name}`,
+  positionals: ['ID'],
+  summary,
+  async run(context) {
+    const { client, positionals } = context;
+    const calls = { cancel: client.cancelSweep, pause: client.pauseSweep, resume: client.resumeSweep };
+    const sweep = await calls[name](positionals[0]!, context);
+    return print(context, sweep, `${sweep.id}  ${sweep.status}`);
+  },
+});
+
+export const SWEEP_COMMANDS: Command[] = [
+  {
+    name: 'sweep',
+    positionals: ['FILE'],
+    summary: 'Train variants of a job on a file of rows, and compare them on held-out rows',
+    options: {
+      ...JOB_OPTIONS,
+      over: { type: 'string', multiple: true },
+      random: { type: 'string' },
+      'random-seed': { type: 'string' },
+      metric: { type: 'string' },
+      'publish-best': { type: 'string' },
+      yes: { type: 'boolean', short: 'y' },
+      again: { type: 'boolean' },
+      columns: { type: 'string' },
+    },
+    help: [
+      '--model NAME                  the base model',
+      ...OVER_HELP,
+      '--random N                    draws N variants instead of trying all combinations; --random-seed SEED',
+      '--metric METRIC               loss, accuracy or reward, on the held-out rows [loss]',
+      '--publish-best K              the adapters of so many variants stay [1]',
+      `--validation-split SHARE      of the rows, held out [${USUAL_SPLIT}]`,
+      '-y, --yes                     start the jobs without a question',
+      '--again                       start another sweep, although the same one exists',
+      COLUMNS_HELP,
+      '--name NAME                   of the sweep, its jobs and their adapters',
+      ...JOB_HELP,
+    ],
+    run: sweep,
+  },
+  {
+    name: 'sweeps list',
+    positionals: [],
+    summary: 'Sweeps, newest first',
+    options: PAGE_OPTIONS,
+    async run(context) {
+      const page = await context.client.listSweeps(pageQueryOf(context.values), context);
+      const rows = page.data.map((one) => [
+        one.id,
+        one.name ?? '-',
+        one.base_model,
+        one.status,
+        one.variants.length,
+        one.best ?? '-',
+      ]);
+      return print(context, page, textTable(['ID', 'NAME', 'MODEL', 'STATUS', 'JOBS', 'BEST'], rows) + moreText(page));
+    },
+  },
+  {
+    name: 'sweeps show',
+    positionals: ['ID'],
+    summary: 'One sweep: its variants, the best first',
+    async run(context) {
+      const found = await context.client.getSweep(context.positionals[0]!, context);
+      return print(context, found, sweepText(found));
+    },
+  },
+  {
+    name: 'sweeps watch',
+    positionals: ['ID'],
+    summary: 'Follow a sweep until it ends; Ctrl-C stops watching, not the sweep',
+    run: (context) => watch(context, context.positionals[0]!),
+  },
+  change('cancel', 'Cancel all unfinished jobs of a sweep'),
+  change('pause', 'Pause all unfinished jobs of a sweep'),
+  change('resume', 'Resume the paused jobs of a sweep'),
+  {
+    name: 'sweeps delete',
+    positionals: ['ID'],
+    summary: 'Delete the record of a sweep that has ended',
+    async run(context) {
+      const id = context.positionals[0]!;
+      await context.client.deleteSweep(id, context);
+      return print(context, { id, deleted: true }, `${id} is deleted`);
+    },
+  },
+];
+
+async function sweep(context: CommandContext): Promise<number> {
+  const { client, values, signal, output, errorOutput, input, json } = context;
+  const space = spaceOf((values.over as string[] | undefined) ?? []);
+  const base = await readRequest(values);
+  const model = (values.model as string | undefined) ?? base.base_model;
+  if (model === undefined || Object.keys(space).length === 0) {
+    const message = `lora sweep needs ${model === undefined ? '--model NAME' : 'a field to vary, such as --over lora.r=4,8,16'}.`;
+    throw new ProductError('invalid_request', message, { param: model === undefined ? 'base_model' : 'over' });
+  }
+  if (values.yes !== true && input.isTTY !== true) {
+    const message = 'There is no terminal to ask whether to start the jobs. With --yes they start without a question.';
+    throw new ProductError('invalid_request', message, { param: 'yes' });
+  }
+  const file = context.positionals[0]!;
+  const sha256 = await digestOfRows(file);
+  await client.model(model, { signal });
+  const dataset = await storedDataset(context, { file, sha256, columns: values.columns as string | undefined });
+  const request = sweepRequestOf(values, space, jobRequestOf({ ...values, dataset: dataset.id }, base));
+  const plan = await client.dryRunSweep(request, { signal });
+  if (!json) output.write(`${planText(plan)}\n`);
+  if (values.yes !== true && !(await confirm(context, `Train these ${plan.variants.length} variants? [Y/n] `))) {
+    if (!json) output.write('Nothing is started.\n');
+    return 0;
+  }
+  const idempotencyKey = values.again === true ? undefined : repeatKeyOf('sweep', request);
+  const { id } = await client.createSweep(request, { idempotencyKey, signal });
+  if (!json) output.write(`${id}\n`);
+  try {
+    return await watch(context, id);
+  } catch (error) {
+    errorOutput.write(
+      `\n${id} does not depend on this command; the same command, or lora sweeps watch ${id}, follows it.\n`,
+    );
+    throw error;
+  }
+}
+
+function sweepRequestOf(values: Record<string, unknown>, space: SweepRequest['space'], job: JobRequest): SweepRequest {
+  const given = (flag: string) => (values[flag] === undefined ? undefined : settingOf(values[flag] as string));
+  const isHeldOut = job.validation !== undefined;
+  const optional = {
+    ...(given('random') === undefined ? {} : { search: 'random', variants: given('random') }),
+    seed: given('random-seed'),
+    metric: given('metric'),
+    publish_best: given('publish-best'),
+    name: job.name ?? undefined,
+  };
+  return {
+    job: isHeldOut ? job : { ...job, validation: { split: USUAL_SPLIT } },
+    space,
+    // The server validates the values.
+    ...(Object.fromEntries(
+      Object.entries(optional).filter(([, value]) => value !== undefined),
+    ) as Partial<SweepRequest>),
+  };
+}
+
+async function watch(context: CommandContext, id: string): Promise<number> {
+  const { client, output, signal, json } = context;
+  let shown = '';
+  const ended = await client.waitForSweep(id, {
+    signal,
+    onProgress: (sweep) => {
+      const line = progressText(sweep);
+      if (!json && line !== shown) output.write(`${line}\n`);
+      shown = line;
+    },
+  });
+  print(context, ended, sweepText(ended));
+  return ended.status === 'succeeded' ? 0 : 1;
+}
+
+function progressText({ variants, status }: Sweep): string {
+  const count = (...statuses: (string | null)[]) => variants.filter((one) => statuses.includes(one.status)).length;
+  const ended = count('succeeded', 'failed', 'cancelled', null);
+  const parts = [
+    [count('running', 'preparing'), 'training'],
+    [count('queued'), 'waiting'],
+    [count('paused'), 'paused'],
+  ] as const;
+  const others = parts.filter(([number]) => number > 0).map(([number, what]) => `, ${number} ${what}`);
+  return `${status}: ${ended} of ${variants.length} have ended${others.join('')}`;
+}
+
+function planText({ variants, tokens, seconds, at_once, peak_memory_bytes }: SweepPlan): string {
+  const fields = Object.keys(variants[0]?.values ?? {});
+  const rows = variants.map(({ variant, values, steps, error }) => [
+    variant,
+    ...fields.map((field) => valueText(values[field])),
+    steps ?? '-',
+    error === null ? '' : `cannot run: ${error.message}`,
+  ]);
+  const together =
+    at_once === null || peak_memory_bytes === null
+      ? ''
+      : `; ${at_once} at once fit into the memory, with ${bytesText(peak_memory_bytes)}`;
+  return [
+    textTable(['VARIANT', ...fields, 'STEPS', ''], rows),
+    `${countText(tokens)} tokens in all${seconds === null ? '' : `, about ${durationText(seconds)} one after the other`}${together}`,
+  ].join('\n');
+}
+
+/** The best first; before the sweep has ended in the order of the variants. */
+function sweepText({ id, status, metric, best, variants }: Sweep): string {
+  const fields = Object.keys(variants[0]?.values ?? {});
+  const last = Number.POSITIVE_INFINITY;
+  const rows = variants
+    .toSorted((one, other) => (one.rank ?? last) - (other.rank ?? last) || one.variant - other.variant)
+    .map((one) => [
+      one.rank ?? '-',
+      one.variant,
+      ...fields.map((field) => valueText(one.values[field])),
+      one.metric === null ? '-' : one.metric.toPrecision(5),
+      one.error === null ? (one.status ?? 'deleted') : `${one.status}: ${one.error.code}`,
+      one.job,
+      one.adapter ?? '-',
+    ]);
+  return [
+    textTable(['RANK', 'VARIANT', ...fields, metric.toUpperCase(), 'STATUS', 'JOB', 'ADAPTER'], rows),
+    `${id} ${status}${best === null ? '' : `; the best is ${best}`}`,
+  ].join('\n');
+}
+
+function valueText(value: SweepValue | undefined): string {
+  return typeof value === 'string' ? value : JSON.stringify(value ?? null);
+}

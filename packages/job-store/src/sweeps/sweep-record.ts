@@ -1,0 +1,58 @@
+import {
+  checkRecordVersion,
+  type JobId,
+  type Owner,
+  type SweepId,
+  type SweepRequest,
+  type VariantValues,
+} from '@lorasmith/contracts';
+
+/** The wish of the user of a sweep for all its jobs. */
+export type WantedOfSweep = 'run' | 'pause' | 'cancel';
+
+/** A variant as the record of its sweep has it. */
+export interface RecordedVariant {
+  job: JobId;
+  values: VariantValues;
+}
+
+/** How a sweep has ended. Written once. */
+export interface SweepOutcome {
+  status: 'succeeded' | 'failed' | 'cancelled';
+  /** Indices of the variants that have a result, the best first. */
+  ranking: number[];
+  /** The metric by variant, as it was then. */
+  metrics: (number | null)[];
+  ended_at: string;
+}
+
+/** The record of a sweep. What its jobs are doing is in their own. */
+export interface SweepRecord {
+  id: SweepId;
+  owner: Owner;
+  request: SweepRequest;
+  variants: RecordedVariant[];
+  created_at: string;
+  wanted: WantedOfSweep;
+  /** Whether all jobs have been asked for what is wanted. */
+  isSettled: boolean;
+  /** Null until it has ended. */
+  outcome: SweepOutcome | null;
+}
+
+/** The record in a hash as Redis returns it; null if the hash is empty. */
+export function sweepOfRecord(id: SweepId, hash: Readonly<Record<string, string>>): SweepRecord | null {
+  const { version, owner, request, variants, created_at, wanted, is_settled, outcome } = hash;
+  if (request === undefined || variants === undefined || created_at === undefined) return null;
+  checkRecordVersion({ version: Number(version) }, `The record of ${id}`);
+  return {
+    id,
+    owner: owner ?? null,
+    request: JSON.parse(request) as SweepRequest,
+    variants: JSON.parse(variants) as RecordedVariant[],
+    created_at,
+    wanted: wanted as WantedOfSweep,
+    isSettled: is_settled === '1',
+    outcome: outcome === undefined ? null : (JSON.parse(outcome) as SweepOutcome),
+  };
+}

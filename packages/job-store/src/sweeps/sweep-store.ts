@@ -1,0 +1,318 @@
+import {
+  type AdapterId,
+  type JobEvaluation,
+  type JobFailure,
+  type JobId,
+  type JobSpec,
+  type JobStatus,
+  newIdentifier,
+  type Owner,
+  type Paged,
+  ProductError,
+  RECORD_VERSION,
+  type SweepId,
+  type SweepRequest,
+  type VariantValues,
+} from '@lorasmith/contracts';
+import { repliesOf } from '@lorasmith/redis';
+import {
+  deletionKeys,
+  IDEMPOTENCY_SECONDS,
+  idempotencyConflict,
+  type JobLimits,
+  throwIfNotAdmitted,
+} from '../job-admission.js';
+import { type JobOrigin, newRecordFields } from '../job-record.js';
+import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
+import type { PlannedWork } from '../queue/queue-entry.js';
+import { createSweepScript } from '../scripts/create-sweep.js';
+import { decideSweepScript, deleteSweepScript, settleSweepScript, wantSweepScript } from '../scripts/sweep-scripts.js';
+import type { StoreDeps } from '../store-deps.js';
+import { type SweepOutcome, type SweepRecord, sweepOfRecord, type WantedOfSweep } from './sweep-record.js';
+
+/** A job of a sweep that is to be created. */
+export interface NewVariant {
+  values: VariantValues;
+  spec: JobSpec;
+  adapterBytes: number;
+  planned: PlannedWork;
+}
+
+export interface CreateSweepOptions extends JobLimits {
+  /** The limits of stored ended jobs, as of createJob. */
+  keptOfOwner?: number | undefined;
+  keptInAll?: number | undefined;
+  idempotencyKey?: string | undefined;
+  requestHash: string;
+  owner: Owner;
+  origin?: JobOrigin | undefined;
+}
+
+/** The state of one of the jobs of a sweep. */
+export interface JobOfSweep {
+  status: JobStatus;
+  evaluation: JobEvaluation | null;
+  adapter: AdapterId | null;
+  error: JobFailure | null;
+}
+
+export interface ListSweepsOptions {
+  /** Only the sweeps of this key. */
+  owner?: string | undefined;
+  after?: SweepId | undefined;
+  /** @defaultValue 20 */
+  limit?: number | undefined;
+}
+
+/** The records of sweeps. */
+export interface SweepStore {
+  /**
+   * Creates a sweep with all its jobs, or nothing.
+   * @throws ProductError as `createJob`
+   */
+  create(
+    request: SweepRequest,
+    variants: readonly NewVariant[],
+    options: CreateSweepOptions,
+  ): Promise<{ sweep: SweepRecord; created: boolean }>;
+  /** @see JobStore.repeatedJob */
+  repeated(options: { idempotencyKey: string; requestHash: string; owner: Owner }): Promise<SweepRecord | null>;
+  get(id: SweepId): Promise<SweepRecord | null>;
+  /** The owner of the sweep; undefined if there is no sweep. */
+  ownerOf(id: SweepId): Promise<Owner | undefined>;
+  /** Newest first. @throws ProductError `invalid_request` if there is no sweep `after` */
+  list(options?: ListSweepsOptions): Promise<Paged<SweepRecord>>;
+  /** The jobs in the order of these ids; null for one that was deleted. */
+  jobs(ids: readonly JobId[]): Promise<(JobOfSweep | null)[]>;
+  /** The sweeps of which something is still to be done. */
+  active(): Promise<SweepId[]>;
+  /** Records what the user wants. @throws ProductError `sweep_not_found`, `sweep_ended` */
+  want(id: SweepId, wanted: WantedOfSweep): Promise<void>;
+  /** All jobs have been asked for what is wanted. */
+  settle(id: SweepId, wanted: WantedOfSweep): Promise<void>;
+  /** Records the outcome unless one is recorded. @returns the recorded one; null if the sweep was deleted */
+  conclude(id: SweepId, outcome: SweepOutcome): Promise<SweepOutcome | null>;
+  /** Nothing more is to be done. */
+  finish(id: SweepId): Promise<void>;
+  /** @throws ProductError `sweep_not_found`, `sweep_still_active` */
+  remove(id: SweepId): Promise<void>;
+}
+
+export interface SweepStoreOptions extends StoreDeps {
+  queue: JobQueue;
+  /** Removes the oldest ended jobs of an index beyond a limit. */
+  removeOldestJobs: (index: string, limit: number | undefined) => Promise<void>;
+  /** Queues a job; what fails, `reconcile` repeats. */
+  onQueue: (id: JobId, change: Promise<void>) => Promise<void>;
+}
+
+/** Sweeps whose records are stored. */
+const KEPT_SWEEPS = 10_000;
+/** Limits, for docs/limits.md. */
+export const sweepStoreLimits = {
+  kept: { value: KEPT_SWEEPS, unit: 'sweeps', beyond: 'the records of the oldest that have ended are removed' },
+};
+
+const JOB_FIELDS = ['status', 'evaluation', 'adapter', 'error'] as const;
+
+export function createSweepStore(options: SweepStoreOptions): SweepStore {
+  const { redis, keys, queue, onQueue, removeOldestJobs } = options;
+  // A key that created a job may create a sweep, too: they are different calls.
+  const idempotency = (key: string, owner: Owner) => keys.idempotency(`sweep ${key}`, owner);
+
+  const get = async (id: SweepId) => sweepOfRecord(id, await redis.hgetall(keys.sweep(id)));
+  const existing = async (id: SweepId): Promise<SweepRecord> => {
+    const sweep = await get(id);
+    if (sweep === null) throw sweepMissing(id);
+    return sweep;
+  };
+  /** Also for a repeated request: the process of the first one may have died before it queued them. */
+  const queueAll = async ({ variants }: SweepRecord) => {
+    const look = redis.pipeline();
+    for (const { job } of variants) look.hmget(keys.job(job), 'status', 'resumes');
+    const states = repliesOf(await look.exec()) as [JobStatus | null, string | null][];
+    for (const [index, [status, resumes]] of states.entries()) {
+      const id = variants[index]!.job;
+      if (status === 'queued') await onQueue(id, queue.add(queueEntryOf({ id, resumes: Number(resumes) })));
+    }
+  };
+
+  const remove = async (id: SweepId) => {
+    const [owner = null, idempotencyKey] = await redis.hmget(keys.sweep(id), 'owner', 'idempotency_key');
+    return await deleteSweepScript(
+      redis,
+      {
+        sweep: keys.sweep(id),
+        all_sweeps: keys.sweeps,
+        owner_sweeps: keys.sweepsOf(owner),
+        active_sweeps: keys.activeSweeps,
+        idempotency: idempotency(idempotencyKey ?? '', owner),
+      },
+      { id },
+    );
+  };
+  /** Removes the oldest sweeps that have ended. A failure does not affect the new sweep; the next one removes the old ones. */
+  const removeOldest = async () => {
+    const old = redis.zrange(keys.sweeps, '0', String(-KEPT_SWEEPS - 1));
+    await old.then((ids) => Promise.allSettled(ids.map(remove))).catch(() => {});
+  };
+
+  return {
+    async create(request, variants, { idempotencyKey, requestHash, owner, origin, keptOfOwner, keptInAll, ...limits }) {
+      const id = newIdentifier('sw');
+      const createdAt = new Date();
+      const jobs = variants.map((variant) => ({ ...variant, id: newIdentifier('job') }));
+      const fields = ['version', String(RECORD_VERSION), 'request', JSON.stringify(request)];
+      fields.push('variants', JSON.stringify(jobs.map(({ id: job, values }) => ({ job, values }))));
+      fields.push('created_at', createdAt.toISOString(), 'wanted', 'run', 'is_settled', '1');
+      if (owner !== null) fields.push('owner', owner);
+      if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
+      const [first] = jobs as [(typeof jobs)[number]];
+      const answer = await createSweepScript(
+        options,
+        { ...first.spec, id: first.id },
+        {
+          all_jobs: keys.all,
+          sequence_counter: keys.sequence,
+          owner_jobs: keys.ofOwner(owner),
+          ...deletionKeys(keys, first.spec),
+          idempotency: idempotency(idempotencyKey ?? '', owner),
+          sweep: keys.sweep(id),
+          all_sweeps: keys.sweeps,
+          owner_sweeps: keys.sweepsOf(owner),
+          active_sweeps: keys.activeSweeps,
+        },
+        {
+          sweep_id: id,
+          sweep_fields: fields.length,
+          job_count: jobs.length,
+          request_hash: requestHash,
+          idempotency_seconds: idempotencyKey === undefined ? '' : IDEMPOTENCY_SECONDS,
+          max_waiting: limits.maxWaiting ?? '',
+          max_of_owner: limits.maxOfOwner ?? '',
+        },
+        [
+          ...fields,
+          ...jobs.flatMap(({ id: job, spec, adapterBytes, planned }, index) => {
+            const task = { kind: 'train' } as const;
+            const sweep = { id, variant: index + 1 };
+            const own = newRecordFields(spec, createdAt, {
+              owner,
+              origin,
+              idempotencyKey: undefined,
+              adapterBytes,
+              planned,
+              task,
+              sweep,
+            });
+            return [job, own.length, ...own];
+          }),
+        ],
+        jobs.flatMap(({ id: job }) => [keys.job(job), keys.events(job)]),
+      );
+      if (answer === 'conflict') throw idempotencyConflict('sweep');
+      throwIfNotAdmitted(first.spec, answer, limits);
+      const created = answer === 'created';
+      const sweep = await existing(created ? id : String(answer));
+      await queueAll(sweep);
+      if (created) {
+        await removeOldestJobs(keys.ofOwner(owner), keptOfOwner);
+        await removeOldestJobs(keys.all, keptInAll);
+        await removeOldest();
+      }
+      return { sweep, created };
+    },
+
+    async repeated({ idempotencyKey, requestHash, owner }) {
+      const [id, hash] = await redis.hmget(idempotency(idempotencyKey, owner), 'sweep', 'hash');
+      if (!id) return null;
+      if (hash !== requestHash) throw idempotencyConflict('sweep');
+      const sweep = await get(id);
+      if (sweep !== null) await queueAll(sweep);
+      return sweep;
+    },
+
+    get,
+
+    async ownerOf(id) {
+      const [version, owner] = await redis.hmget(keys.sweep(id), 'version', 'owner');
+      return version ? (owner ?? null) : undefined;
+    },
+
+    async list({ owner, after, limit = 20 } = {}) {
+      const index = owner === undefined ? keys.sweeps : keys.sweepsOf(owner);
+      const sequence = after === undefined ? '+inf' : await redis.zscore(index, after);
+      if (sequence === null) {
+        const message = `There is no sweep ${after}. Start again at the first page.`;
+        throw new ProductError('invalid_request', message, { param: 'after' });
+      }
+      const before = after === undefined ? sequence : `(${sequence}`;
+      const ids = await redis.zrevrangebyscore(index, before, '-inf', 'LIMIT', 0, limit + 1);
+      const look = redis.pipeline();
+      for (const id of ids.slice(0, limit)) look.hgetall(keys.sweep(id));
+      const records = repliesOf(await look.exec()) as Record<string, string>[];
+      // A sweep that was deleted since the index was read has no record.
+      const data = records.flatMap((record, i) => sweepOfRecord(ids[i]!, record) ?? []);
+      const has_more = ids.length > limit;
+      return { data, has_more, next: has_more ? (data.at(-1)?.id ?? null) : null };
+    },
+
+    async jobs(ids) {
+      const look = redis.pipeline();
+      for (const id of ids) look.hmget(keys.job(id), ...JOB_FIELDS);
+      const records = repliesOf(await look.exec()) as (string | null)[][];
+      return records.map(([status, evaluation, adapter, error]) =>
+        status
+          ? {
+              status: status as JobStatus,
+              evaluation: parsed<JobEvaluation>(evaluation),
+              adapter: adapter ?? null,
+              error: parsed<JobFailure>(error),
+            }
+          : null,
+      );
+    },
+
+    active: () => redis.smembers(keys.activeSweeps),
+
+    async want(id, wanted) {
+      const answer = await wantSweepScript(redis, { sweep: keys.sweep(id) }, { wanted });
+      if (answer === 'missing') throw sweepMissing(id);
+      if (answer === 'cancelling') throw new ProductError('sweep_ended', 'The sweep is being cancelled.');
+      if (answer === 'ended') {
+        const message = 'The sweep has ended. Its failed and cancelled jobs can be resumed one by one.';
+        throw new ProductError('sweep_ended', message);
+      }
+    },
+
+    async settle(id, wanted) {
+      await settleSweepScript(redis, { sweep: keys.sweep(id) }, { wanted });
+    },
+
+    async conclude(id, outcome) {
+      const given = { field: 'outcome', value: JSON.stringify(outcome) };
+      const recorded = (await decideSweepScript(redis, { sweep: keys.sweep(id) }, given)) as string | null;
+      return parsed<SweepOutcome>(recorded);
+    },
+
+    async finish(id) {
+      await redis.srem(keys.activeSweeps, id);
+    },
+
+    async remove(id) {
+      const answer = await remove(id);
+      if (answer === 'missing') throw sweepMissing(id);
+      if (answer === 'active') {
+        throw new ProductError('sweep_still_active', 'The sweep has not ended. Cancel it first.');
+      }
+    },
+  };
+}
+
+function sweepMissing(id: SweepId): ProductError {
+  return new ProductError('sweep_not_found', `There is no sweep ${id}.`);
+}
+
+function parsed<Value>(json: string | null | undefined): Value | null {
+  return json ? (JSON.parse(json) as Value) : null;
+}

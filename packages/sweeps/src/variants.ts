@@ -1,0 +1,227 @@
+import {
+  type JobRequest,
+  MAX_VARIANTS,
+  ProductError,
+  type SweepCondition,
+  type SweepField,
+  type SweepRange,
+  type SweepRequest,
+  type SweepValue,
+  type VariantValues,
+} from '@lorasmith/contracts';
+import { SeededRandom } from '@lorasmith/seeded-random';
+import { checkValue, type JobField, jobFieldOf, withValue } from './job-field.js';
+import { sameValue, valuesText } from './same-value.js';
+
+/** One job of a sweep. */
+export interface Variant {
+  /** The number of the variant, from 1. */
+  variant: number;
+  values: VariantValues;
+  job: JobRequest;
+}
+
+/** Combinations of a grid before exclusions. */
+const MAX_COMBINATIONS = 4096;
+const DEFAULT_COUNT = 4;
+const DEFAULT_SEED = 42;
+/** Draws for one variant of a random search until it differs from the others and is not excluded. */
+const MAX_DRAWS = 100;
+/** Digits of values within a range: enough, and readable. */
+const SIGNIFICANT_DIGITS = 6;
+
+/** Two fields of which one makes the other meaningless. */
+const EXCLUSIVE = [['training.epochs', 'training.max_steps']] as const;
+
+/** A field of the space. */
+interface Dimension extends JobField {
+  param: string;
+  asked: { values: SweepValue[] } | { range: SweepRange };
+}
+
+/**
+ * The variants of a sweep: those of a grid in the order of the fields, the last one fastest; those of a random search in the order
+ * in which they are drawn.
+ *
+ * @throws ProductError `invalid_sweep` with the field that is at fault
+ */
+export function variantsOf(request: SweepRequest): Variant[] {
+  const { job, space, exclude = [], search = 'grid' } = request;
+  checkSearch(request);
+  const dimensions = Object.entries(space).map(([path, field]) => dimensionOf(path, field, search));
+  checkTogether(request, dimensions);
+  for (const [index, conditions] of exclude.entries()) checkExclusion(index, conditions, dimensions);
+  const isExcluded = (values: VariantValues) => exclude.some((conditions) => meetsAll(values, conditions));
+  const found =
+    search === 'grid'
+      ? gridOf(dimensions, isExcluded)
+      : drawnFrom(dimensions, isExcluded, request as { variants: number });
+  if (found.length === 0) {
+    throw new ProductError('invalid_sweep', 'The exclusions leave no variant.', { param: 'exclude' });
+  }
+  if (found.length > MAX_VARIANTS) {
+    const message = `The space has ${found.length} variants, and a sweep has at most ${MAX_VARIANTS}. Try fewer values, exclude some, or draw some with search random.`;
+    throw new ProductError('invalid_sweep', message, { param: 'space' });
+  }
+  return found.map((values, index) => ({ variant: index + 1, values, job: jobOf(job, index + 1, dimensions, values) }));
+}
+
+function jobOf(template: JobRequest, variant: number, dimensions: Dimension[], values: VariantValues): JobRequest {
+  let job = template;
+  for (const dimension of dimensions) job = withValue(job, dimension, values[dimension.path]!);
+  if (job.name == null) return job;
+  const ending = ` #${variant}`;
+  return { ...job, name: `${[...job.name].slice(0, 128 - ending.length).join('')}${ending}` };
+}
+
+function checkSearch({ search = 'grid', variants, seed }: SweepRequest): void {
+  if (search === 'random' && variants === undefined) {
+    const message = 'A random search needs variants: how many are drawn.';
+    throw new ProductError('invalid_sweep', message, { param: 'variants' });
+  }
+  const unused =
+    search === 'grid' ? Object.entries({ variants, seed }).find(([, value]) => value !== undefined) : undefined;
+  if (unused === undefined) return;
+  const message = `A grid has every combination, so it has no ${unused[0]}. Leave it out, or set search to random.`;
+  throw new ProductError('invalid_sweep', message, { param: unused[0] });
+}
+
+function dimensionOf(path: string, field: SweepField, search: 'grid' | 'random'): Dimension {
+  const param = `space.${path}`;
+  const refused = (message: string) => new ProductError('invalid_sweep', message, { param });
+  const known = jobFieldOf(path, param);
+  const { values, range } = field;
+  if ((values === undefined) === (range === undefined)) {
+    throw refused(`${path} needs either values or a range.`);
+  }
+  if (values !== undefined) {
+    for (const [index, value] of values.entries()) {
+      checkValue(known, value, param);
+      if (values.findIndex((other) => sameValue(value, other)) < index) {
+        throw refused(`${path} has the value ${JSON.stringify(value)} twice.`);
+      }
+    }
+    return { ...known, param, asked: { values } };
+  }
+  const { from, to, scale = 'linear', count } = range!;
+  if (from >= to) throw refused(`The range of ${path} ends where it begins, or before. from must be less than to.`);
+  if (scale === 'log' && from <= 0) throw refused(`A log range of ${path} begins above 0.`);
+  if (search === 'random' && count !== undefined) {
+    throw refused(`${path}: a random search draws from the whole range, so it has no count. Leave it out.`);
+  }
+  for (const end of [from, to]) checkValue(known, end, param);
+  const ends = { ...known, param, asked: { range: range! } };
+  return search === 'random' ? ends : { ...ends, asked: { values: spread(ends, range!) } };
+}
+
+/** @throws ProductError `invalid_sweep` for fields that contradict each other */
+function checkTogether({ job, metric = 'loss' }: SweepRequest, dimensions: Dimension[]): void {
+  const paths = dimensions.map(({ path }) => path);
+  const outer = paths.find((path) => paths.some((other) => other.startsWith(`${path}.`)));
+  if (outer !== undefined) {
+    const inner = paths.find((path) => path.startsWith(`${outer}.`));
+    const message = `${outer} and ${inner} exclude each other: one is a part of the other.`;
+    throw new ProductError('invalid_sweep', message, { param: `space.${outer}` });
+  }
+  for (const [one, other] of EXCLUSIVE) {
+    if (paths.includes(one) && paths.includes(other)) {
+      const message = `${one} and ${other} exclude each other: ${other} overrides ${one}.`;
+      throw new ProductError('invalid_sweep', message, { param: `space.${one}` });
+    }
+  }
+  if (paths.includes('training.seed') && (job.validation?.dataset ?? null) === null) {
+    const message =
+      'training.seed also chooses the held-out rows, so variants would be measured on different ones. Name a job.validation.dataset, or leave the seed out.';
+    throw new ProductError('invalid_sweep', message, { param: 'space.training.seed' });
+  }
+  const ofObjective = paths.find((path) => path.startsWith('objective.'));
+  if (ofObjective !== undefined && job.objective === undefined) {
+    const message = `${ofObjective} belongs to an objective, and the job has none.`;
+    throw new ProductError('invalid_sweep', message, { param: `space.${ofObjective}` });
+  }
+  if (ofObjective !== undefined && job.objective?.kind === 'preference' && metric === 'loss') {
+    const message = `${ofObjective} changes what the loss measures. Set metric to accuracy: the share of pairs whose chosen answer is the more likely one.`;
+    throw new ProductError('invalid_sweep', message, { param: 'metric' });
+  }
+  if (paths.includes('training.epochs') && (job.training?.max_steps ?? null) !== null) {
+    const message = 'training.epochs has no effect, since job.training.max_steps overrides it. Leave one out.';
+    throw new ProductError('invalid_sweep', message, { param: 'space.training.epochs' });
+  }
+}
+
+function checkExclusion(index: number, conditions: Record<string, SweepCondition>, dimensions: Dimension[]): void {
+  for (const [path, { values, from, to }] of Object.entries(conditions)) {
+    const param = `exclude.${index}.${path}`;
+    if (dimensions.every((dimension) => dimension.path !== path)) {
+      throw new ProductError('invalid_sweep', `${JSON.stringify(path.slice(0, 100))} is no field of the space.`, {
+        param,
+      });
+    }
+    if ((values === undefined) === (from === undefined && to === undefined)) {
+      const message = `The condition on ${path} needs either values, or from and to, or one of these.`;
+      throw new ProductError('invalid_sweep', message, { param });
+    }
+  }
+}
+
+function meetsAll(values: VariantValues, conditions: Record<string, SweepCondition>): boolean {
+  return Object.entries(conditions).every(([path, condition]) => meets(values[path]!, condition));
+}
+
+function meets(value: SweepValue, { values, from, to }: SweepCondition): boolean {
+  if (values !== undefined) return values.some((one) => sameValue(one, value));
+  return typeof value === 'number' && (from === undefined || value >= from) && (to === undefined || value <= to);
+}
+
+/** Values of a range at even distances, with both ends; of an integer each once. */
+function spread(field: JobField, range: SweepRange): number[] {
+  const { count = DEFAULT_COUNT } = range;
+  const values = Array.from({ length: count }, (_, i) => valueAt(field, range, i / (count - 1)));
+  return [...new Set(values)];
+}
+
+/** @param share - 0 for the beginning of the range, 1 for its end */
+function valueAt({ isInteger }: JobField, { from, to, scale }: SweepRange, share: number): number {
+  if (share === 0) return from;
+  if (share === 1) return to;
+  const exact = scale === 'log' ? from * (to / from) ** share : from + (to - from) * share;
+  return isInteger ? Math.round(exact) : Number(exact.toPrecision(SIGNIFICANT_DIGITS));
+}
+
+function gridOf(dimensions: Dimension[], isExcluded: (values: VariantValues) => boolean): VariantValues[] {
+  let combinations: VariantValues[] = [{}];
+  for (const { path, asked } of dimensions) {
+    const { values } = asked as { values: SweepValue[] };
+    if (combinations.length * values.length > MAX_COMBINATIONS) {
+      const message = `The grid has more than ${MAX_COMBINATIONS} combinations. Try fewer values, or draw some with search random.`;
+      throw new ProductError('invalid_sweep', message, { param: 'space' });
+    }
+    combinations = combinations.flatMap((before) => values.map((value) => ({ ...before, [path]: value })));
+  }
+  return combinations.filter((values) => !isExcluded(values));
+}
+
+function drawnFrom(
+  dimensions: Dimension[],
+  isExcluded: (values: VariantValues) => boolean,
+  { variants, seed = DEFAULT_SEED }: { variants: number; seed?: number },
+): VariantValues[] {
+  const random = new SeededRandom(seed, 'variants of a sweep');
+  const draw = (dimension: Dimension): SweepValue => {
+    const { asked } = dimension;
+    const share = random.next();
+    return 'values' in asked
+      ? asked.values[Math.floor(share * asked.values.length)]!
+      : valueAt(dimension, asked.range, share);
+  };
+  const drawn = new Map<string, VariantValues>();
+  for (let draws = 0; drawn.size < variants; draws++) {
+    if (draws === variants * MAX_DRAWS) {
+      const message = `Of ${variants} different variants only ${drawn.size} were found. The space has too few combinations, or too many are excluded.`;
+      throw new ProductError('invalid_sweep', message, { param: 'variants' });
+    }
+    const values = Object.fromEntries(dimensions.map((dimension) => [dimension.path, draw(dimension)]));
+    if (!isExcluded(values)) drawn.set(valuesText(values), drawn.get(valuesText(values)) ?? values);
+  }
+  return [...drawn.values()];
+}

@@ -1,0 +1,120 @@
+import { pause } from '@lorasmith/concurrency';
+import { type AdapterId, type JobId, ProductError, type SweepId } from '@lorasmith/contracts';
+import type { JobOfSweep, JobStore, SweepOutcome, SweepRecord } from '@lorasmith/job-store';
+import type { BundleStore } from '@lorasmith/storage';
+import { metricOf, metricValue, rankingOf } from '@lorasmith/sweeps';
+import type { FastifyBaseLogger } from 'fastify';
+import { beginAdapterDeletion } from '../adapters/adapter-deletion.js';
+import type { RegistryClient } from '../adapters/registry-client.js';
+import { hasEnded } from './sweep-answer.js';
+
+export interface AdvanceOptions {
+  jobs: Pick<JobStore, 'sweeps' | 'requestPause' | 'requestCancel' | 'resumeJob' | 'inputs'>;
+  adapters: Pick<BundleStore, 'has'>;
+  registry: Pick<RegistryClient, 'removeAdapter'>;
+}
+
+/**
+ * Does what is next for a sweep: asks its jobs for what the user wants, and once all have ended, records which is the best and deletes
+ * the adapters of the others.
+ *
+ * What to do follows from the records alone, everything that is recorded is recorded once, and everything else may be done twice. So several
+ * processes may advance a sweep at the same time, and one that dies is continued by another.
+ *
+ * @throws ProductError `redis_unavailable`, `registry_unavailable`, `storage_unavailable`
+ */
+export async function advanceSweep(options: AdvanceOptions, id: SweepId): Promise<void> {
+  const { sweeps } = options.jobs;
+  const sweep = await sweeps.get(id);
+  if (sweep === null) return await sweeps.finish(id);
+  if (sweep.outcome === null && !sweep.isSettled) await askAll(options, sweep);
+  const jobs = await sweeps.jobs(sweep.variants.map(({ job }) => job));
+  if (!jobs.every(hasEnded)) return;
+  const outcome = sweep.outcome ?? (await sweeps.conclude(id, outcomeOf(sweep, jobs)));
+  if (outcome !== null) await deleteLosers(options, sweep, outcome, jobs);
+  await sweeps.finish(id);
+}
+
+const ASK = {
+  pause: (jobs: AdvanceOptions['jobs'], id: JobId) => jobs.requestPause(id),
+  cancel: (jobs: AdvanceOptions['jobs'], id: JobId) => jobs.requestCancel(id),
+  run: (jobs: AdvanceOptions['jobs'], id: JobId) => jobs.resumeJob(id),
+} as const;
+
+/** Answers of a job for which there is nothing to do: it has ended, is being published, or does already what is asked. */
+const NOTHING_TO_DO = ['job_not_pausable', 'job_not_cancellable', 'job_not_resumable', 'job_not_found'];
+
+async function askAll({ jobs }: AdvanceOptions, { id, wanted, variants }: SweepRecord): Promise<void> {
+  const states = await jobs.sweeps.jobs(variants.map(({ job }) => job));
+  for (const [index, state] of states.entries()) {
+    // A resume would queue jobs again that have failed.
+    if (hasEnded(state)) continue;
+    await ASK[wanted](jobs, variants[index]!.job).catch((error: unknown) => {
+      if (!(error instanceof ProductError) || !NOTHING_TO_DO.includes(error.code)) throw error;
+    });
+  }
+  await jobs.sweeps.settle(id, wanted);
+}
+
+/** A variant that has failed or was cancelled has no result. */
+function outcomeOf({ request, wanted }: SweepRecord, jobs: (JobOfSweep | null)[]): SweepOutcome {
+  const { metric, direction } = metricOf(request);
+  const metrics = jobs.map((job) => (job?.status === 'succeeded' ? metricValue(job.evaluation, metric) : null));
+  const ranking = rankingOf(metrics, direction);
+  const status = wanted === 'cancel' ? 'cancelled' : ranking.length === 0 ? 'failed' : 'succeeded';
+  return { status, ranking, metrics, ended_at: new Date().toISOString() };
+}
+
+/** One from which a job begins meanwhile stays. */
+async function deleteLosers(
+  { jobs, adapters, registry }: AdvanceOptions,
+  { request }: SweepRecord,
+  { status, ranking }: SweepOutcome,
+  states: (JobOfSweep | null)[],
+): Promise<void> {
+  if (status !== 'succeeded') return;
+  const kept = new Set(ranking.slice(0, request.publish_best ?? 1));
+  for (const [index, state] of states.entries()) {
+    const adapter: AdapterId | null = state?.adapter ?? null;
+    if (adapter === null || kept.has(index) || !(await adapters.has(adapter))) continue;
+    try {
+      await beginAdapterDeletion(jobs, adapter);
+    } catch (error) {
+      if (error instanceof ProductError && error.code === 'in_use') continue;
+      throw error;
+    }
+    await registry.removeAdapter(adapter);
+  }
+}
+
+const POLL_MS = 1_000;
+
+/**
+ * Advances all sweeps that have not ended, until it is stopped.
+ * @returns stops it, once the sweep under way is done
+ */
+export function startSweeps(
+  options: AdvanceOptions & { log: FastifyBaseLogger; pollMs?: number },
+): () => Promise<void> {
+  const { jobs, log, pollMs = POLL_MS } = options;
+  const over = new AbortController();
+  const advanceAll = async () => {
+    for (const id of await jobs.sweeps.active()) {
+      if (over.signal.aborted) return;
+      await advanceSweep(options, id).catch((error: unknown) =>
+        log.warn({ err: error, sweep: id }, 'the sweep could not be advanced; it will be tried again'),
+      );
+    }
+  };
+  const running = (async () => {
+    while (!over.signal.aborted) {
+      // Redis is unavailable: its connection reports that.
+      await advanceAll().catch(() => {});
+      await pause(pollMs, over.signal);
+    }
+  })();
+  return async () => {
+    over.abort();
+    await running;
+  };
+}

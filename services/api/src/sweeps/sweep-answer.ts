@@ -1,0 +1,63 @@
+import { ENDED_STATUSES, type Sweep, type SweepStatus, type SweepVariant } from '@lorasmith/contracts';
+import type { JobOfSweep, JobStore, SweepRecord } from '@lorasmith/job-store';
+import { metricOf, metricValue } from '@lorasmith/sweeps';
+
+type Sweeps = Pick<JobStore['sweeps'], 'jobs'>;
+
+/** Sweeps as the API shows them. */
+export async function sweepAnswers(sweeps: Sweeps, records: readonly SweepRecord[]): Promise<Sweep[]> {
+  const jobs = await sweeps.jobs(records.flatMap(({ variants }) => variants.map(({ job }) => job)));
+  let read = 0;
+  return records.map((record) => {
+    const own = jobs.slice(read, read + record.variants.length);
+    read += own.length;
+    return sweepAnswer(record, own);
+  });
+}
+
+function sweepAnswer(record: SweepRecord, jobs: (JobOfSweep | null)[]): Sweep {
+  const { id, owner, request, variants, outcome, created_at } = record;
+  const { metric, direction } = metricOf(request);
+  const best = outcome?.ranking[0];
+  return {
+    id,
+    object: 'sweep',
+    owner,
+    name: request.name ?? null,
+    status: statusOf(record),
+    base_model: request.job.base_model,
+    dataset: request.job.dataset,
+    metric,
+    direction,
+    request,
+    variants: variants.map(({ job: jobId, values }, index): SweepVariant => {
+      const job = jobs[index] ?? null;
+      const rank = outcome?.ranking.indexOf(index) ?? -1;
+      const isKept = rank < 0 || rank < (request.publish_best ?? 1) || outcome?.status === 'cancelled';
+      return {
+        variant: index + 1,
+        values,
+        job: jobId,
+        status: job?.status ?? null,
+        metric: job === null ? (outcome?.metrics[index] ?? null) : metricValue(job.evaluation, metric),
+        step: job?.evaluation?.step ?? null,
+        rank: rank < 0 ? null : rank + 1,
+        adapter: isKept ? (job?.adapter ?? null) : null,
+        error: job?.error ?? null,
+      };
+    }),
+    best: best === undefined ? null : variants[best]!.job,
+    created_at,
+    ended_at: outcome?.ended_at ?? null,
+  };
+}
+
+function statusOf({ outcome, wanted }: SweepRecord): SweepStatus {
+  if (outcome !== null) return outcome.status;
+  return wanted === 'pause' ? 'paused' : 'running';
+}
+
+/** Whether the job does nothing more by itself. */
+export function hasEnded(job: JobOfSweep | null): boolean {
+  return job === null || ENDED_STATUSES.includes(job.status);
+}

@@ -1,0 +1,344 @@
+import type { ChildProcess } from 'node:child_process';
+import { type AdapterId, type JobId, newIdentifier, Sweep, SweepPage, SweepPlan, specOf } from '@lorasmith/contracts';
+import { createLogger } from '@lorasmith/service-kit';
+import { Redis } from 'ioredis';
+import { Value } from 'typebox/value';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { publishReferenceAdapter } from '../../registry/test/published-adapter.js';
+import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
+import { createKeyStore } from '../src/access/key-store.js';
+import { createRegistryClient } from '../src/adapters/registry-client.js';
+import { advanceSweep, startSweeps } from '../src/sweeps/advance-sweeps.js';
+import { promptRows, type RealApi, startRealApi } from './real-api.js';
+import { startRegistry } from './registry-process.js';
+
+let server: RealRedis;
+let api: RealApi;
+let registry: ChildProcess;
+let registryUrl: string;
+let dataset: string;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  api = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
+  const started = await startRegistry(api.folder);
+  registry = started.process;
+  registryUrl = started.url;
+  dataset = await uploadTo(api);
+});
+afterAll(async () => {
+  registry?.kill('SIGKILL');
+  await api?.stop();
+  await server?.stop();
+});
+
+async function uploadTo(target: RealApi, headers: Record<string, string> = {}): Promise<string> {
+  const answer = await target.app.inject({
+    method: 'POST',
+    url: '/datasets',
+    payload: promptRows(20),
+    headers: { 'content-type': 'text/plain', ...headers },
+  });
+  return answer.json().id;
+}
+
+type Calls = { query?: string; headers?: Record<string, string>; to?: RealApi };
+
+function post(body: object, { query = '', headers = {}, to = api }: Calls = {}) {
+  return to.app.inject({ method: 'POST', url: `/sweeps${query}`, payload: body, headers });
+}
+
+const RANKS = { 'lora.r': { values: [2, 4, 8] } };
+const sweep = (changes: { job?: object; [field: string]: unknown } = {}) => ({
+  space: RANKS,
+  ...changes,
+  job: { base_model: 'tiny-llama', dataset, validation: { split: 0.25 }, ...changes.job },
+});
+const call = async (id: string, method: 'GET' | 'POST' | 'DELETE' = 'GET', path = '') =>
+  await api.app.inject({ method, url: `/sweeps/${id}${path}` });
+const count = async () => (await api.jobs.listJobs({ limit: 100 })).data.length;
+const options = () => ({ jobs: api.jobs, adapters: api.adapters, registry: createRegistryClient(registryUrl) });
+const statusesOf = (answer: Sweep) => answer.variants.map(({ status }) => status);
+
+describe('POST /sweeps', () => {
+  test('queues a job for each variant', async () => {
+    const space = { ...RANKS, 'training.learning_rate': { range: { from: 1e-3, to: 1e-1, scale: 'log', count: 3 } } };
+    const answer = await post(sweep({ name: 'mine', space, job: { name: 'tone' } }));
+    expect(answer.statusCode).toBe(202);
+    const created = answer.json<Sweep>();
+    expect(Value.Check(Sweep, created)).toBe(true);
+    expect(answer.headers.location).toBe(`/sweeps/${created.id}`);
+    expect(created).toMatchObject({ status: 'running', name: 'mine', metric: 'loss', direction: 'min', best: null });
+    expect(created.variants).toHaveLength(9);
+    expect(created.variants[4]).toMatchObject({
+      variant: 5,
+      values: { 'lora.r': 4, 'training.learning_rate': 0.01 },
+      status: 'queued',
+      metric: null,
+      rank: null,
+    });
+    expect((await call(created.id)).json()).toEqual(created);
+    const job = (await api.app.inject(`/jobs/${created.variants[4]!.job}`)).json();
+    expect(job).toMatchObject({
+      name: 'tone #5',
+      sweep: { id: created.id, variant: 5 },
+      lora: { r: 4, alpha: 16 },
+      training: { learning_rate: 0.01, seed: 42 },
+      validation: { split: 0.25 },
+    });
+  });
+
+  test('with dry_run plans every variant, says which cannot run and why, and queues nothing', async () => {
+    const before = await count();
+    const space = { ...RANKS, 'lora.target_modules': { values: ['all-linear', ['nope']] } };
+    const answer = await post(sweep({ space }), { query: '?dry_run=true' });
+    expect(answer.statusCode).toBe(200);
+    const plan = answer.json<SweepPlan>();
+    expect(Value.Check(SweepPlan, plan)).toBe(true);
+    expect(plan.jobs).toBe(3);
+    expect(plan.variants.map(({ steps, error }) => [steps, error?.code])).toEqual([
+      [6, undefined],
+      [null, 'unmatched_target'],
+      [6, undefined],
+      [null, 'unmatched_target'],
+      [6, undefined],
+      [null, 'unmatched_target'],
+    ]);
+    expect(plan.tokens).toBe(3 * plan.variants[0]!.tokens!);
+    // No worker has measured its machine.
+    expect(plan).toMatchObject({ seconds: null, at_once: null, peak_memory_bytes: null });
+    expect(await count()).toBe(before);
+  });
+
+  test('is repeated with an Idempotency-Key', async () => {
+    const headers = { 'idempotency-key': 'k' };
+    const [one, other] = await Promise.all([post(sweep(), { headers }), post(sweep(), { headers })]);
+    expect(other.json().id).toBe(one.json().id);
+    // A missing field counts as its default.
+    const again = await post(sweep({ job: { lora: { alpha: 16 } } }), { headers });
+    expect(again.json().id).toBe(one.json().id);
+    const conflict = await post(sweep({ metric: 'accuracy' }), { headers });
+    expect([conflict.statusCode, conflict.json().error.code]).toEqual([409, 'idempotency_conflict']);
+  });
+
+  test.each<[string, { job?: object; [field: string]: unknown }, number, string, string]>([
+    ['an empty space', { space: {} }, 400, 'invalid_request', 'space'],
+    ['no values', { space: { 'lora.r': { values: [] } } }, 400, 'invalid_request', 'space.lora.r.values'],
+    ['an unknown search', { search: 'bayes' }, 400, 'invalid_request', 'search'],
+    ['an unknown field', { halve: true }, 400, 'unknown_field', 'halve'],
+    ['a wrong template', { job: { lora: { r: 0 } } }, 400, 'invalid_request', 'job.lora.r'],
+    ['a field that is none', { space: { 'lora.rank': { values: [1] } } }, 422, 'invalid_sweep', 'space.lora.rank'],
+    [
+      '65 variants',
+      { space: { 'lora.r': { range: { from: 1, to: 13, count: 13 } }, 'lora.alpha': { values: [1, 2, 3, 4, 5] } } },
+      422,
+      'invalid_sweep',
+      'space',
+    ],
+    ['a metric without held-out rows', { job: { validation: { split: 0 } } }, 422, 'invalid_sweep', 'metric'],
+    ['a reward without a grader', { metric: 'reward' }, 422, 'invalid_sweep', 'metric'],
+    [
+      'a dataset that there is not',
+      { job: { dataset: `ds_${'0'.repeat(24)}` } },
+      404,
+      'dataset_not_found',
+      'job.dataset',
+    ],
+    [
+      'a template with init_from of a deleted adapter',
+      { job: { lora: { init_from: `ad_${'0'.repeat(24)}` } } },
+      404,
+      'adapter_not_found',
+      'job.lora.init_from',
+    ],
+    [
+      'a fault of every variant',
+      { job: { lora: { target_modules: ['nope'] } } },
+      422,
+      'unmatched_target',
+      'job.lora.target_modules.0',
+    ],
+  ])('refuses %s', async (_name, changes, status, code, param) => {
+    const before = await count();
+    const refused = await post(sweep(changes));
+    expect([refused.statusCode, refused.json().error]).toMatchObject([status, { code, param }]);
+    const planned = await post(sweep(changes), { query: '?dry_run=true' });
+    expect([planned.statusCode, planned.json().error.code]).toEqual([status, code]);
+    expect(await count()).toBe(before);
+  });
+
+  test('queues nothing if a variant cannot run, and says which and why', async () => {
+    const before = await count();
+    const space = { 'lora.r': { values: [2, 4] }, 'lora.target_modules': { values: ['all-linear', ['nope']] } };
+    const { error } = (await post(sweep({ space }))).json();
+    expect(error).toMatchObject({ code: 'invalid_sweep', param: 'space' });
+    expect(error.message).toContain('2 of the 4 variants cannot run');
+    expect(error.details).toHaveLength(2);
+    expect(error.details[1]).toMatchObject({ code: 'unmatched_target' });
+    expect(error.details[1].message).toContain('lora.r 4, lora.target_modules ["nope"]: ');
+    expect(await count()).toBe(before);
+    const exclude = [{ 'lora.target_modules': { values: [['nope']] } }];
+    expect((await post(sweep({ space, exclude }))).statusCode).toBe(202);
+  });
+});
+
+describe('a sweep of jobs', () => {
+  test('is paused, resumed and cancelled as one job is', async () => {
+    const { id, variants } = (await post(sweep())).json<Sweep>();
+    await api.jobs.requestCancel(variants[0]!.job);
+    const paused = await call(id, 'POST', '/pause');
+    expect([paused.statusCode, paused.json().status, statusesOf(paused.json())]).toEqual([
+      202,
+      'paused',
+      ['cancelled', 'paused', 'paused'],
+    ]);
+    // A variant that the user has cancelled stays so.
+    const resumed = await call(id, 'POST', '/resume');
+    expect([resumed.json().status, statusesOf(resumed.json())]).toEqual(['running', ['cancelled', 'queued', 'queued']]);
+    const active = await call(id, 'DELETE');
+    expect([active.statusCode, active.json().error.code]).toEqual([409, 'sweep_still_active']);
+    const cancelled = await call(id, 'POST', '/cancel');
+    expect(cancelled.json()).toMatchObject({ status: 'cancelled', best: null, ended_at: expect.any(String) });
+    expect(statusesOf(cancelled.json())).toEqual(['cancelled', 'cancelled', 'cancelled']);
+    const late = await call(id, 'POST', '/resume');
+    expect([late.statusCode, late.json().error.code]).toEqual([409, 'sweep_ended']);
+    expect((await call(id, 'DELETE')).statusCode).toBe(204);
+    expect((await call(id)).json().error.code).toBe('sweep_not_found');
+    expect((await api.app.inject(`/jobs/${variants[0]!.job}`)).statusCode).toBe(200);
+  });
+
+  test('a process that dies after it has recorded a cancel is continued by another', async () => {
+    const { id } = (await post(sweep())).json<Sweep>();
+    await api.jobs.sweeps.want(id, 'cancel');
+    expect((await call(id)).json().status).toBe('running');
+    const stop = startSweeps({ ...options(), log: createLogger({ service: 'api', level: 'silent' }), pollMs: 1 });
+    await expect.poll(async () => (await call(id)).json().status).toBe('cancelled');
+    await stop();
+  });
+
+  test('are listed newest first', async () => {
+    const [first, second] = [(await post(sweep())).json<Sweep>(), (await post(sweep())).json<Sweep>()];
+    const page = async (query: string) => (await api.app.inject(`/sweeps?${query}`)).json();
+    const newest = await page('limit=2');
+    expect(Value.Check(SweepPage, newest)).toBe(true);
+    expect(newest.data).toEqual([second, first]);
+    expect((await page(`limit=1&after=${second.id}`)).data).toEqual([first]);
+    expect((await page('after=x')).error).toMatchObject({ code: 'invalid_request', param: 'after' });
+    expect((await page(`after=${newIdentifier('sw')}`)).error).toMatchObject({ param: 'after' });
+  });
+});
+
+/** Does what a worker does with a job that trains and ends with this loss on the held-out rows. */
+async function succeed(job: JobId, loss: number): Promise<AdapterId> {
+  const adapter = job.replace('job_', 'ad_');
+  const start = await api.jobs.attempts.start(job, 'worker');
+  if (start.outcome !== 'started') throw new Error(start.reason);
+  await publishReferenceAdapter(api.adapters, { id: adapter, name: 'llama-tied' });
+  const evaluation = { loss, perplexity: null, accuracy: 1 - loss, tokens: 1, trained_tokens: 1 };
+  await api.jobs.attempts.succeed(start.attempt, adapter, 6, evaluation);
+  return adapter;
+}
+
+describe('a sweep whose jobs have all ended', () => {
+  test('has the best first, keeps the adapters of the best and deletes the others', async () => {
+    const space = { 'lora.r': { values: [1, 2, 3, 4, 5] } };
+    const { id, variants } = (await post(sweep({ space, publish_best: 2 }))).json<Sweep>();
+    const jobs = variants.map(({ job }) => job);
+    const losses = [0.5, 0.3, 0.7, 0.2];
+    const adapters: AdapterId[] = [];
+    for (const [index, loss] of losses.entries()) {
+      // Nothing is decided before all have ended.
+      await advanceSweep(options(), id);
+      adapters.push(await succeed(jobs[index]!, loss));
+    }
+    // One that fails is a result, too.
+    const start = await api.jobs.attempts.start(jobs[4]!, 'worker');
+    if (start.outcome !== 'started') throw new Error(start.reason);
+    const failure = { code: 'non_finite_loss', message: 'NaN', details: [] };
+    await api.jobs.attempts.fail(start.attempt, failure);
+    // A job that begins from an adapter meanwhile keeps it.
+    const user = await api.jobs.createJob(
+      { ...specOf(start.attempt.job), lora: { ...start.attempt.job.lora, init_from: adapters[2]! } },
+      { requestHash: 'h' },
+    );
+
+    const away = { ...options(), registry: createRegistryClient('http://127.0.0.1:9') };
+    await expect(advanceSweep(away, id)).rejects.toMatchObject({ code: 'registry_unavailable' });
+    // It is decided, and another process deletes what is left: however often they do.
+    await Promise.all([advanceSweep(options(), id), advanceSweep(options(), id).catch(() => {})]);
+    await advanceSweep(options(), id);
+    const ended = (await call(id)).json<Sweep>();
+    expect(Value.Check(Sweep, ended)).toBe(true);
+    expect(ended).toMatchObject({ status: 'succeeded', best: jobs[3] });
+    expect(ended.variants.map(({ rank, metric, adapter, error }) => [rank, metric, adapter, error])).toEqual([
+      [3, 0.5, null, null],
+      [2, 0.3, adapters[1], null],
+      [4, 0.7, null, null],
+      [1, 0.2, adapters[3], null],
+      [null, null, null, failure],
+    ]);
+    const stored = await Promise.all(adapters.map((adapter) => api.adapters.has(adapter)));
+    expect(stored).toEqual([false, true, true, true]);
+    expect(await api.jobs.sweeps.active()).not.toContain(id);
+    // What was decided stays, whatever becomes of the jobs.
+    await api.jobs.requestCancel(user.job.id);
+    await api.jobs.deleteJob(jobs[3]!);
+    const later = (await call(id)).json<Sweep>();
+    expect(later.best).toBe(jobs[3]);
+    expect(later.variants[3]).toMatchObject({ status: null, metric: 0.2, rank: 1, adapter: null });
+  });
+
+  test('compares by another metric', async () => {
+    const { id, variants } = (await post(sweep({ metric: 'accuracy', publish_best: 64 }))).json<Sweep>();
+    for (const [index, loss] of [0.4, 0.6, 0.5].entries()) await succeed(variants[index]!.job, loss);
+    await advanceSweep(options(), id);
+    const ended = (await call(id)).json<Sweep>();
+    expect(ended.variants.map(({ rank, metric }) => [rank, metric])).toEqual([
+      [1, 0.6],
+      [3, 0.4],
+      [2, 0.5],
+    ]);
+    expect(ended.variants.every(({ adapter }) => adapter !== null)).toBe(true);
+  });
+
+  test('fails if no variant has a result', async () => {
+    const { id, variants } = (await post(sweep())).json<Sweep>();
+    for (const { job } of variants) await api.jobs.requestCancel(job);
+    await advanceSweep(options(), id);
+    expect((await call(id)).json()).toMatchObject({ status: 'failed', best: null });
+  });
+});
+
+test('a key sees its own sweeps, and its limit of jobs counts all variants', async () => {
+  const redis = new Redis(server.url);
+  const prefix = `${server.prefix}keys:`;
+  const keys = createKeyStore({ redis, prefix });
+  const limits = { ...OPEN_ACCESS.limits, activeJobs: 4 };
+  const access = createAccess({ redis, prefix, keys, withoutKeys: 'loopback', limits, uploadTimeoutMs: 60_000 });
+  const guarded = await startRealApi({ redisUrl: server.url, prefix, changes: { access } });
+  try {
+    const holder = async (role: 'train' | 'read') => {
+      const { token } = await keys.create({ name: 'a name', role });
+      return { authorization: `Bearer ${token}` };
+    };
+    const [one, other, reader] = [await holder('train'), await holder('train'), await holder('read')];
+    const job = { dataset: await uploadTo(guarded, one) };
+    const created = await post(sweep({ job }), { headers: one, to: guarded });
+    expect(created.statusCode).toBe(202);
+    const full = await post(sweep({ job, space: { 'lora.r': { values: [1, 2] } } }), { headers: one, to: guarded });
+    expect([full.statusCode, full.json().error.code]).toEqual([429, 'quota_exceeded']);
+    const get = async (headers: Record<string, string>, method: 'GET' | 'POST' = 'GET', path = '') =>
+      await guarded.app.inject({ method, url: `/sweeps/${created.json().id}${path}`, headers });
+    expect((await get(one)).statusCode).toBe(200);
+    for (const stranger of [other, reader]) expect((await get(stranger)).json().error.code).toBe('sweep_not_found');
+    expect((await get(other, 'POST', '/cancel')).json().error.code).toBe('sweep_not_found');
+    expect((await get(reader, 'POST', '/cancel')).statusCode).toBe(403);
+    expect((await guarded.app.inject({ url: '/sweeps', headers: other })).json().data).toEqual([]);
+    expect((await guarded.app.inject({ url: '/sweeps', headers: one })).json().data).toHaveLength(1);
+    expect((await post(sweep({ job }), { headers: other, to: guarded })).json().error.code).toBe('dataset_not_found');
+  } finally {
+    await guarded.stop();
+    await redis.quit();
+  }
+});
