@@ -54,6 +54,10 @@ const OTHER_CASES = [
     'qwen2_moe',
     'qwen3_5_moe',
     'glm4_moe',
+    'deepseek_v3',
+    'deepseek_v3-plain',
+    'glm4_moe_lite',
+    'mistral4',
     'head',
   ],
 ];
@@ -65,6 +69,7 @@ const PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'qwen3_moe-experts': ['gate_up_proj', 'down_proj'],
   'qwen3_moe-experts-down': ['mlp.experts.down_proj'],
   'qwen3_5_moe-experts': ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'],
+  glm4_moe_lite: ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'],
 };
 /**
  * One with several ropes and a prefix for its files, one whose layers share keys, one with norms after its branches, one with

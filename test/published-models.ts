@@ -25,6 +25,11 @@ const WIDTHS: Config = {
   vocab_size_per_layer_input: 64,
   linear_key_head_dim: 8,
   linear_value_head_dim: 16,
+  q_lora_rank: 24,
+  kv_lora_rank: 16,
+  qk_nope_head_dim: 8,
+  qk_rope_head_dim: 8,
+  v_head_dim: 16,
   // The small numbers of random weights would be little but rounding beside a smaller one.
   rms_norm_eps: 0.05,
   // Of the tokenizer's.

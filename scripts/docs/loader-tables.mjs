@@ -44,6 +44,10 @@ const FAMILIES = {
   glm: 'half of each head rotates, in neighbouring pairs; gate and up are `gate_up_proj`',
   glm4: 'as `glm`, with norms after attention and MLP',
   glm4_moe: 'GLM 4.5, 4.6 and 4.7 with experts, whose router scores by sigmoid',
+  glm4_moe_lite: 'GLM-4.7-Flash: as `deepseek_v3`',
+  deepseek_v3:
+    'DeepSeek V3 and R1, Moonlight: latent attention, with or without a latent of queries; experts as in `glm4_moe`',
+  mistral4: 'Mistral 4: as `deepseek_v3`, with the positions of Ministral 3 and a router that scores by softmax',
   ernie4_5: 'ERNIE 4.5 without experts; heads rotate in neighbouring pairs',
 };
 const PEFT = 'PEFT, adapter';

@@ -168,6 +168,7 @@ export function modelOf({ LLAMA_NAMES, linearGroups }, name, shape) {
       outputGate: null,
       layers: Array.from({ length: layers }, () => ({ scale: headDim ** -0.5, window: null, rope: 0 })),
     },
+    latentAttention: null,
     linearAttention: null,
     layerInputs: null,
     experts: null,

@@ -96,6 +96,14 @@ export type Activation =
   | 'tanh'
   | 'sigmoid';
 
+/** The module paths of latent attention's parts, relative to a layer. Its input projections are those of `queryKeyValue`. */
+export interface LatentAttentionNames {
+  /** Norm of the latent of queries, and the projection of that to queries; null: there is no such latent. */
+  query: { norm: string; projection: string } | null;
+  /** Norm of the latent of keys and values, and the projection of that to both. */
+  keyValue: { norm: string; projection: string };
+}
+
 /** The module paths of linear attention's parts, relative to a layer. */
 export interface LinearAttentionNames {
   /** Projections of what the convolution reads (queries, keys, values), of the gate of the output, of β and of the decay. */
@@ -152,7 +160,10 @@ export interface DecoderNames {
   head: string;
   /** Norm of what the attention reads. */
   attentionNorm: string | null;
-  /** Query, key and value projections; a single path if they are fused. */
+  /**
+   * Query, key and value projections; a single path if they are fused. Of latent attention the projections to its latents, or to
+   * queries.
+   */
   queryKeyValue: readonly string[];
   /** Norms of the queries and keys. */
   queryNorm: string | null;
@@ -167,6 +178,8 @@ export interface DecoderNames {
   down: string;
   /** Norm of the MLP output, before it is added to the residual stream. */
   mlpBranchNorm: string | null;
+  /** The parts of latent attention; null where layers have none. */
+  latentAttention: LatentAttentionNames | null;
   /** The parts of linear attention; null where no layer has it. */
   linearAttention: LinearAttentionNames | null;
   /** The parts of layer inputs; null where layers have none. */
@@ -182,6 +195,7 @@ export interface DecoderNames {
 /** The `model_type` of a language model. That of a composite is its `text_config`'s. */
 export type DecoderFamily =
   | 'arcee'
+  | 'deepseek_v3'
   | 'ernie4_5'
   | 'exaone4'
   | 'gemma2'
@@ -190,12 +204,14 @@ export type DecoderFamily =
   | 'glm'
   | 'glm4'
   | 'glm4_moe'
+  | 'glm4_moe_lite'
   | 'gpt2'
   | 'granite'
   | 'granitemoehybrid'
   | 'llama'
   | 'ministral3'
   | 'mistral'
+  | 'mistral4'
   | 'nemotron'
   | 'olmo2'
   | 'olmo3'
@@ -208,6 +224,25 @@ export type DecoderFamily =
   | 'qwen3_moe'
   | 'seed_oss'
   | 'smollm3';
+
+/**
+ * Attention whose keys and values are projections of a small latent (multi-head latent attention of DeepSeek-V2, arXiv:2405.04434).
+ * Positions turn a part of each head; the keys' part is the same for all heads.
+ */
+export interface LatentAttention {
+  /** The size of the latent of queries; null: they are projected from the input. */
+  queryRank: number | null;
+  /** The size of the latent of keys and values. */
+  keyValueRank: number;
+  /** Numbers of a query or key that positions do not turn. */
+  plainDim: number;
+  /** Numbers of a query or key that positions turn; even. */
+  rotaryDim: number;
+  /** Numbers of a value. */
+  valueDim: number;
+  /** The epsilon of the norms of latents. */
+  normEpsilon: number;
+}
 
 /**
  * Linear attention in the place of attention: a causal convolution, the gated delta rule (Gated DeltaNet, Yang et al. 2024,
@@ -277,6 +312,7 @@ export interface DecoderArchitecture {
   headCount: number;
   /** The number of key and value heads; divides `headCount` (grouped-query attention, arXiv:2305.13245). */
   keyValueHeadCount: number;
+  /** The size of a head; of latent attention what queries, keys and values are padded to. */
   headDim: number;
   /** The factor of the embeddings. */
   embeddingScale: number;
@@ -304,6 +340,8 @@ export interface DecoderArchitecture {
     /** One entry per layer. */
     layers: readonly LayerAttention[];
   };
+  /** The attention of all layers, if it is latent; null: it is not. */
+  latentAttention: LatentAttention | null;
   /** The layers without attention; null: all have it. */
   linearAttention: LinearAttention | null;
   /** The inputs of layers beside the residual stream; null: there are none. */

@@ -6,6 +6,7 @@ export type {
   DecoderFamily,
   DecoderNames,
   Experts,
+  LatentAttention,
   LayerAttention,
   LinearAttention,
   NormSettings,

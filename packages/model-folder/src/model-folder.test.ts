@@ -84,6 +84,7 @@ describe('reference models of transformers', () => {
         outputGate: null,
         layers: Array.from({ length: 3 }, () => ({ scale: 1 / Math.sqrt(8), window: null, rope: 0 })),
       },
+      latentAttention: null,
       linearAttention: null,
       layerInputs: null,
       experts: null,

@@ -3,7 +3,7 @@ import { type AdaptableModule, type BaseQuantization, ProductError } from '@lora
 import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
 import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config-fields.js';
-import type { ExpertParameter, LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
+import type { ExpertParameter, Family, LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
 import {
@@ -154,13 +154,22 @@ function chooseFamily(config: ConfigFields) {
   if (!family) {
     throw config.unsupported('model_type', `is not supported; ${[...FAMILIES.keys()].join(', ')} are`);
   }
-  if (config.has('auto_map')) {
+  if (config.has('auto_map') && !namesKnownCode(config, family)) {
     throw config.unsupported('auto_map', 'is not supported: Lorasmith never runs the code of a model');
   }
   checkFeatures(config);
   const text = config.nested('text_config');
   if (text !== undefined) checkFeatures(text);
   return family;
+}
+
+/** Whether the code that a model brings is of classes that its family is. */
+function namesKnownCode(config: ConfigFields, { knownCode = new Set() }: Family): boolean {
+  const classes: unknown[] = Object.values(config.value('auto_map') as object);
+  return (
+    classes.length > 0 &&
+    classes.every((name) => typeof name === 'string' && knownCode.has(name.slice(name.lastIndexOf('.') + 1)))
+  );
 }
 
 /** @throws ProductError model_not_supported for what no family supports */

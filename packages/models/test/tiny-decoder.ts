@@ -39,6 +39,7 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
       { scale: SCALE, window: null, rope: 0 },
     ],
   },
+  latentAttention: null,
   linearAttention: null,
   layerInputs: null,
   experts: null,

@@ -36,6 +36,15 @@ test('the CUDA engine takes linear attention up to the sizes that its kernels ha
   }
 });
 
+test('every engine takes latent attention, whose heads are padded to a size that kernels have', async () => {
+  for (const name of ['deepseek_v3', 'deepseek_v3-plain', 'glm4_moe_lite', 'mistral4']) {
+    const model = await readModelFolder(join(CASES, name, 'base'));
+    // The kernels of the CUDA engine take no other sizes; TensorFlow's own ops would be used.
+    expect((model.architecture as DecoderArchitecture).headDim % 4).toBe(0);
+    for (const engine of ['cpu', 'cuda', 'tensorflow'] as const) checkEngineSupports(engine, model);
+  }
+});
+
 test('engines for GPUs take heads of attention up to a size of their own, in any layer', async () => {
   const gemma = await readModelFolder(join(CASES, 'gemma4-text', 'base'));
   const architecture = gemma.architecture as DecoderArchitecture;

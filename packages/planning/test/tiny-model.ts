@@ -60,6 +60,7 @@ export async function tinyDecoder(
       outputGate: null,
       layers: [0, 1].map(() => ({ scale: 8 ** -0.5, window: null, rope: 0 })),
     },
+    latentAttention: null,
     linearAttention: null,
     layerInputs: null,
     experts: null,

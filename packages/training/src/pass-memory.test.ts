@@ -16,6 +16,7 @@ import { peakBytes } from '../../../test/numeric/live-bytes.js';
 import { usualCases } from '../../../test/usual-cases.js';
 import { withProbeExperts } from '../test/probe-experts.js';
 import { withProbeGemma4 } from '../test/probe-gemma4.js';
+import { withProbeLatent } from '../test/probe-latent.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { takeBatchLoss } from './objectives/objective.js';
 import { withProbeModel } from './probe/probe-model.js';
@@ -131,6 +132,30 @@ describe.each(
       await withProbeModel((folder) =>
         expectEstimated(folder, { kernels, precision, adapted, recomputedLayers, most }),
       );
+    },
+  );
+});
+
+describe.each(
+  usualCases(
+    [
+      ['fused', 'bfloat16', 'narrow values'],
+      ['fused', 'float32', 'wide values'],
+      ['raw', 'float32', 'narrow values'],
+      ['raw', 'bfloat16', 'wide values'],
+    ] as const,
+    2,
+  ),
+)('a pass of latent attention with %s kernels in %s, %s', (kernels, precision, kind) => {
+  test.each([
+    ['all layers adapted, computed again', /_proj|_mqa$/, Number.POSITIVE_INFINITY, 1.35],
+    ['all layers adapted', /_proj|_mqa$/, 0, 1.25],
+    ['one layer adapted', /q_b_proj$/, 0, 1.25],
+  ] as const)(
+    '%s: as many bytes as the estimate says, or a little less',
+    async (_, adapted, recomputedLayers, most) => {
+      const work = { kernels, precision, adapted, recomputedLayers, most };
+      await withProbeLatent((folder) => expectEstimated(folder, work), kind);
     },
   );
 });

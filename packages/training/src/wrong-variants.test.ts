@@ -4,6 +4,7 @@ import {
   type DecoderArchitecture,
   type DecoderNames,
   type Experts,
+  type LatentAttention,
   type RopeSettings,
   readModelFolder,
 } from '@lorasmith/model-folder';
@@ -43,6 +44,10 @@ const routing =
   (change: Partial<NonNullable<Experts['sigmoid']>>): Change =>
   (own) =>
     experts({ sigmoid: { ...own.experts!.sigmoid!, ...change } })(own);
+
+const latent =
+  (change: Partial<LatentAttention>): Change =>
+  (own) => ({ ...own, latentAttention: own.latentAttention && { ...own.latentAttention, ...change } });
 
 const proportional = { type: 'proportional', factor: 1 } as const;
 const ofOwners = (change: (owner: number) => number): Change =>
@@ -110,6 +115,18 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['glm4_moe', 'weights without the factor', routing({ scale: 1 })],
   ['glm4_moe-plain', 'weights that sum to one', experts({ renormalized: true })],
   ['glm4_moe', 'rotary of the whole head', ofRopes(() => ({ partialRotaryFactor: 1 }))],
+  ['deepseek_v3', 'rotary of halves', ofRopes(() => ({ interleaved: false }))],
+  ['deepseek_v3', 'rotary without scaling', ofRopes(() => ({ scaling: null }))],
+  ['deepseek_v3', 'the usual factor of scores', ofLayers(() => ({ scale: 10 ** -0.5 }))],
+  ['deepseek_v3', 'another epsilon of latents', latent({ normEpsilon: 0.1 })],
+  ['deepseek_v3', 'experts of all groups', routing({ groupsPerToken: 3 })],
+  ['deepseek_v3-plain', 'rotary of neighbours', ofRopes(() => ({ interleaved: true }))],
+  ['deepseek_v3-plain', 'weights that sum to one', experts({ renormalized: true })],
+  ['glm4_moe_lite', 'rotary of halves', ofRopes(() => ({ interleaved: false }))],
+  ['glm4_moe_lite', 'weights without the factor', routing({ scale: 1 })],
+  ['mistral4', 'no growth of queries', attention({ queryGrowth: null })],
+  ['mistral4', 'the usual factor of scores', ofLayers(() => ({ scale: 10 ** -0.5 }))],
+  ['mistral4', 'the softmax of all logits as weights', experts({ renormalized: false })],
   ['qwen3_5_moe-text', 'the softmax of all logits as weights', experts({ renormalized: false })],
   [
     'qwen3_5_moe-text',
@@ -165,6 +182,9 @@ describe('the comparison with the reference notices', () => {
     ['gemma4', 'as many keys in each layer', ofLayers(() => ({ keyValueHeadCount: undefined }))],
     ['qwen3_moe', 'no experts', (own) => ({ ...own, experts: null })],
     ['qwen3_moe', 'experts of another form', experts({ files: 'fused' })],
+    ['deepseek_v3', 'queries without a latent', latent({ queryRank: null })],
+    ['deepseek_v3', 'values as wide as keys', latent({ valueDim: 10 })],
+    ['deepseek_v3', 'fewer numbers that turn', latent({ rotaryDim: 2 })],
     ['gemma3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
     ['mistral3', 'no prefixes of names', names(() => ({ prefixes: [] }))],
   ];

@@ -29,13 +29,16 @@ export interface DecoderDefaults {
   keyValueHeadCount?: number;
   /** @defaultValue hidden_size / num_attention_heads */
   headDim?: number;
+  /** The size of a head, whatever `head_dim` says. @defaultValue head_dim */
+  ownHeadDim?: number;
   /** @defaultValue hidden_act, "silu" */
   activation?: { field: string; fallback: string };
   /** @defaultValue false */
   tiedHead?: boolean;
   /** The fields that set a dropout. @defaultValue attention_dropout, 0 */
   dropout?: { fields: readonly string[]; fallback: number };
-  rope?: Omit<RopeContext, 'headDim' | 'maxPositions'>;
+  /** `headDim`: the dimensions that its settings are of. @defaultValue those of a head */
+  rope?: Omit<RopeContext, 'headDim' | 'maxPositions'> & { headDim?: number };
   /** The rotary settings of each layer. @defaultValue {@link readRope} in all */
   readRopes?: (context: RopeContext) => readonly (RopeSettings | null)[];
 }
@@ -62,12 +65,12 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
       `${keyValueHeadCount} does not divide num_attention_heads ${headCount}`,
     );
   }
-  const headDim = readHeadDim(source, defaults, { hiddenSize, headCount });
+  const headDim = defaults.ownHeadDim ?? readHeadDim(source, defaults, { hiddenSize, headCount });
   const maxPositions = readMaxPositions(source, 'max_position_embeddings', defaults.maxPositions);
   const { field, fallback } = defaults.activation ?? { field: 'hidden_act', fallback: 'silu' };
   const scale = 1 / Math.sqrt(headDim);
   const readRopes = defaults.readRopes ?? ((context) => new Array(layerCount).fill(readRope(config, context)));
-  const layerRopes = readRopes({ ...defaults.rope, headDim, maxPositions });
+  const layerRopes = readRopes({ headDim, ...defaults.rope, maxPositions });
   const ropes = [...new Set(layerRopes)];
   const positions = Math.max(...ropes.map((rope) => usablePositions(rope, maxPositions)));
   return {
@@ -101,6 +104,7 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
       outputGate: null,
       layers: layerRopes.map((rope) => ({ scale, window: null, rope: ropes.indexOf(rope) })),
     },
+    latentAttention: null,
     linearAttention: null,
     layerInputs: null,
     experts: null,

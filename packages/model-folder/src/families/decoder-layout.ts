@@ -2,6 +2,8 @@ import type {
   DecoderArchitecture,
   DecoderNames,
   Experts,
+  LatentAttention,
+  LatentAttentionNames,
   LinearAttention,
   LinearAttentionNames,
 } from '../architecture.js';
@@ -16,8 +18,10 @@ import {
 
 /** The linear layers of one decoder layer. Those with the same input are in the order in which they are stacked. */
 export interface LayerLinears {
-  /** The layers that attention, or linear attention, reads its input with. */
+  /** The layers that attention, of whatever kind, reads its input with. */
   attentionInputs: LinearLayer[];
+  /** The layers between latents, and queries, keys and values; null without latents. `query` is null without one of queries. */
+  ofLatents: { query: LinearLayer | null; keyValue: LinearLayer } | null;
   attentionOutput: LinearLayer;
   /** The MLP, or the shared expert of a sparse layer; null for a sparse layer without one. */
   mlp: { gateUp: LinearLayer[]; down: LinearLayer } | null;
@@ -111,7 +115,7 @@ function linearLayer(
 
 /** The linear layers of the decoder layer with this index. */
 export function layerLinears(architecture: DecoderArchitecture, index: number): LayerLinears {
-  const { names, hiddenSize, bias, mlp, linearAttention, layerInputs } = architecture;
+  const { names, hiddenSize, headCount, bias, mlp, latentAttention, linearAttention, layerInputs } = architecture;
   const linear = (path: string, inFeatures: number, outFeatures: number, hasBias: boolean): LinearLayer =>
     linearLayer(architecture, `${names.layers}.${index}.${path}`, { inFeatures, outFeatures, bias: hasBias });
   /** A fused layer has the rows of all its parts. */
@@ -128,13 +132,27 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
     const paths = isFused ? names.queryKeyValue : names.queryKeyValue.slice(0, inputs.length);
     return {
       attentionInputs: stacked(paths, inputs, bias.queryKeyValue),
+      ofLatents: null,
       attentionOutput: linear(names.attentionOutput, attended, hiddenSize, bias.attentionOutput),
+    };
+  };
+  const ofLatentAttention = (own: LatentAttention, paths: LatentAttentionNames) => {
+    const { queryRank, keyValueRank, plainDim, rotaryDim, valueDim } = own;
+    const queries = headCount * (plainDim + rotaryDim);
+    const query = queryRank === null ? null : linear(paths.query!.projection, queryRank, queries, false);
+    const keyValue = linear(paths.keyValue.projection, keyValueRank, headCount * (plainDim + valueDim), false);
+    const inputs = [queryRank ?? queries, keyValueRank + rotaryDim];
+    return {
+      attentionInputs: stacked(names.queryKeyValue, inputs, bias.queryKeyValue),
+      ofLatents: { query, keyValue },
+      attentionOutput: linear(names.attentionOutput, headCount * valueDim, hiddenSize, bias.attentionOutput),
     };
   };
   const ofLinearAttention = (own: LinearAttention, paths: LinearAttentionNames) => {
     const { mixed, values } = linearAttentionSizes(own);
     return {
       attentionInputs: stacked(paths.inputs, [mixed, values, own.valueHeadCount, own.valueHeadCount], false),
+      ofLatents: null,
       attentionOutput: linear(paths.output, values, hiddenSize, false),
     };
   };
@@ -152,10 +170,13 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
       sharedGate: paths.gate === null ? null : linear(paths.gate, hiddenSize, 1, false),
     };
   };
+  const ofAnyAttention = () => {
+    if (latentAttention !== null) return ofLatentAttention(latentAttention, names.latentAttention!);
+    if (linearAttention === null || !hasLinearAttention(architecture, index)) return ofAttention();
+    return ofLinearAttention(linearAttention, names.linearAttention!);
+  };
   return {
-    ...(linearAttention !== null && hasLinearAttention(architecture, index)
-      ? ofLinearAttention(linearAttention, names.linearAttention!)
-      : ofAttention()),
+    ...ofAnyAttention(),
     ...ofMlp(),
     layerInput: layerInputs && {
       gate: linear(names.layerInputs!.gate, hiddenSize, layerInputs.size, false),
@@ -178,11 +199,15 @@ function attentionSizes(architecture: DecoderArchitecture, layer: number): { att
 
 /** The linear layers of one decoder layer by their inputs: those of a group are computed as one product. */
 export function linearGroups(architecture: DecoderArchitecture, index: number): LinearLayer[][] {
-  const { attentionInputs, attentionOutput, mlp, sharedGate, layerInput } = layerLinears(architecture, index);
+  const { attentionInputs, ofLatents, attentionOutput, mlp, sharedGate, layerInput } = layerLinears(
+    architecture,
+    index,
+  );
+  const betweenLatents = [ofLatents?.query, ofLatents?.keyValue].flatMap((layer) => (layer ? [[layer]] : []));
   const ofMlp = mlp === null ? [] : [mlp.gateUp, [mlp.down]];
   const ofGate = sharedGate === null ? [] : [[sharedGate]];
   const ofInput = layerInput === null ? [] : [[layerInput.gate], [layerInput.output]];
-  return [attentionInputs, [attentionOutput], ...ofMlp, ...ofGate, ...ofInput];
+  return [attentionInputs, ...betweenLatents, [attentionOutput], ...ofMlp, ...ofGate, ...ofInput];
 }
 
 const GATE_UP_OF_EACH = ['gate_proj', 'up_proj'] as const;
@@ -299,8 +324,18 @@ function linearAttentionTensors({ linearAttention, names }: DecoderArchitecture)
 
 /** The tensors and linear layers of a decoder. */
 export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
-  const { names, vocabSize, hiddenSize, layerCount, maxPositions, norm, tiedHead, layerInputs, attention } =
-    architecture;
+  const {
+    names,
+    vocabSize,
+    hiddenSize,
+    layerCount,
+    maxPositions,
+    norm,
+    tiedHead,
+    layerInputs,
+    attention,
+    latentAttention,
+  } = architecture;
   const tensors: RequiredTensor[] = [];
   const linears: LinearLayer[] = [];
   const parameters: ExpertParameter[] = [];
@@ -330,6 +365,11 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     if (hasLinearAttention(architecture, index)) {
       for (const [path, shape] of linearAttentionTensors(architecture)) add(within(path)!, shape);
     } else {
+      if (latentAttention !== null) {
+        const { query, keyValue } = names.latentAttention!;
+        if (latentAttention.queryRank !== null) addNorm(within(query!.norm), latentAttention.queryRank);
+        addNorm(within(keyValue.norm), latentAttention.keyValueRank);
+      }
       const { query, key } = queryKeyNormSizes(architecture, index);
       addNorm(within(names.queryNorm), query);
       if (attention.layers[index]!.keysAndValuesOf === undefined) addNorm(within(names.keyNorm), key);

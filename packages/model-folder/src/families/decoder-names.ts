@@ -18,11 +18,22 @@ export const LLAMA_NAMES: DecoderNames = {
   gateUp: ['mlp.gate_proj', 'mlp.up_proj'],
   down: 'mlp.down_proj',
   mlpBranchNorm: null,
+  latentAttention: null,
   linearAttention: null,
   layerInputs: null,
   experts: null,
   layerScale: null,
   prefixes: [],
+};
+
+/** Llama's names, with latent attention. */
+export const LATENT_NAMES: DecoderNames = {
+  ...LLAMA_NAMES,
+  queryKeyValue: ['self_attn.q_a_proj', 'self_attn.kv_a_proj_with_mqa'],
+  latentAttention: {
+    query: { norm: 'self_attn.q_a_layernorm', projection: 'self_attn.q_b_proj' },
+    keyValue: { norm: 'self_attn.kv_a_layernorm', projection: 'self_attn.kv_b_proj' },
+  },
 };
 
 /** Llama's names, with norms of queries and keys, and with norms after attention and MLP instead of before them. */

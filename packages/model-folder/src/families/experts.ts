@@ -84,8 +84,6 @@ export interface RoutedExpertDefaults {
   intermediateSize: number;
   /** The width of the shared expert in widths of the others. */
   shared: number;
-  /** The first layers, which have no experts. */
-  denseLayers: number;
   groups: number;
   groupsPerToken: number;
   scale: number;
@@ -93,19 +91,28 @@ export interface RoutedExpertDefaults {
 }
 
 /**
+ * Whether each layer has experts, where the first have none.
+ * @param fallback how many have none if the config does not say it
+ */
+export function sparseAfterFirst({ config }: FamilySource, layerCount: number, fallback: number): boolean[] {
+  const denseLayers = config.count('first_k_dense_replace', fallback);
+  return Array.from({ length: layerCount }, (_, layer) => layer >= denseLayers);
+}
+
+/**
  * Reads experts whose router scores by sigmoid, in DeepSeek's fields. The decoder's `names.experts` are needed.
  *
+ * @param layers whether each layer has them
  * @returns null where no layer is sparse
  * @throws ProductError model_file_corrupt, model_not_supported
  */
 export function readRoutedExperts(
   source: FamilySource,
   decoder: DecoderArchitecture,
+  layers: readonly boolean[],
   defaults: RoutedExpertDefaults,
 ): Experts | null {
   const { config } = source;
-  const denseLayers = config.count('first_k_dense_replace', defaults.denseLayers);
-  const layers = Array.from({ length: decoder.layerCount }, (_, layer) => layer >= denseLayers);
   if (!layers.includes(true)) return null;
   const count = config.size('n_routed_experts', { fallback: defaults.count, max: MAX_EXPERTS });
   const perToken = config.size('num_experts_per_tok', { fallback: defaults.perToken });

@@ -50,6 +50,14 @@ describe('the linear layers of', () => {
       ],
     ],
     [
+      'deepseek_v3',
+      [
+        ...['q_a_proj', 'kv_a_proj_with_mqa', 'q_b_proj', 'kv_b_proj', 'o_proj'],
+        ...['gate_proj', 'up_proj', 'down_proj'],
+      ],
+    ],
+    ['deepseek_v3-plain', ['q_proj', 'kv_a_proj_with_mqa', 'kv_b_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],
+    [
       'qwen3_5-text',
       ['in_proj_qkv', 'in_proj_z', 'in_proj_b', 'in_proj_a', 'out_proj', 'gate_proj', 'up_proj', 'down_proj'],
     ],
@@ -97,6 +105,7 @@ describe('the linear layers of', () => {
         'gemma4-text',
         'qwen2_moe',
         'qwen3_5_moe-text',
+        'mistral4',
       ],
     ];
     for (const name of cases) {
@@ -936,3 +945,77 @@ interface ChangedTensor {
   shape: readonly number[];
   data: Uint8Array;
 }
+
+describe('latent attention', () => {
+  test('is read with the defaults of transformers', async () => {
+    const { latentAttention, headDim, attention, ropes, bias } = await architectureOf('deepseek_v3');
+    expect(latentAttention).toEqual({
+      ...{ queryRank: 12, keyValueRank: 8, plainDim: 6, rotaryDim: 4, valueDim: 5 },
+      normEpsilon: 1e-6,
+    });
+    // Of keys of 10 numbers and values of 5, the next multiple of 4.
+    expect(headDim).toBe(12);
+    const magnitude = 0.1 * 1.2 * Math.log(4) + 1;
+    expect(attention.layers[1]!.scale).toBeCloseTo(10 ** -0.5 * magnitude ** 2, 12);
+    expect(ropes).toMatchObject([{ interleaved: true, partialRotaryFactor: 1, scaling: { type: 'yarn', factor: 4 } }]);
+    expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
+    const plain = await architectureOf('deepseek_v3-plain');
+    expect(plain.latentAttention).toMatchObject({ queryRank: null, valueDim: 14 });
+    expect(plain.headDim).toBe(16);
+    expect(plain.ropes[0]!.interleaved).toBe(false);
+    expect(plain.attention.layers[0]!.scale).toBe(7 ** -0.5);
+    const sizes = ['q_lora_rank', 'kv_lora_rank', 'qk_nope_head_dim', 'qk_rope_head_dim', 'v_head_dim'];
+    const missing = Object.fromEntries(sizes.map((field) => [field, undefined]));
+    expect((await architectureOf('deepseek_v3', missing)).latentAttention).toMatchObject({
+      ...{ queryRank: 1536, keyValueRank: 512, plainDim: 128, rotaryDim: 64, valueDim: 128 },
+    });
+    expect((await architectureOf('glm4_moe_lite', missing)).latentAttention).toMatchObject({
+      ...{ queryRank: 768, keyValueRank: 512, plainDim: 192, rotaryDim: 64, valueDim: 256 },
+    });
+    const { attention: growing, ropes: turning, experts } = await architectureOf('mistral4');
+    expect(growing.queryGrowth).toEqual({ beta: 0.4, originalMaxPositions: 16 });
+    expect(turning).toMatchObject([{ partialRotaryFactor: 1 }]);
+    expect(experts).toMatchObject({ sigmoid: undefined, renormalized: true });
+  });
+
+  test('is of a model that brings the code of its family, which is not run', async () => {
+    const folder = await mkdtemp(join(root, 'auto-map-'));
+    const reading = async (name: string, auto_map: unknown) => {
+      await cp(join(CASES, name, 'base'), folder, { recursive: true });
+      const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'));
+      await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, auto_map }));
+      return await readModelFolder(folder);
+    };
+    const known = { AutoConfig: 'configuration_deepseek.DeepseekV3Config' };
+    expect((await reading('deepseek_v3', known)).architecture.family).toBe('deepseek_v3');
+    for (const other of [{ AutoModel: 'modeling.DeepseekV3ModelPlus' }, {}, 5, { AutoModel: ['a', 'b'] }]) {
+      await expect(reading('deepseek_v3', other)).rejects.toThrow(
+        /: auto_map .* is not supported: Lorasmith never runs/,
+      );
+    }
+    await expect(reading('glm4_moe_lite', known)).rejects.toThrow(
+      /: auto_map .* is not supported: Lorasmith never runs/,
+    );
+  });
+
+  test.each<[string, Record<string, unknown>, string]>([
+    ['deepseek_v3', { qk_rope_head_dim: 3 }, 'qk_rope_head_dim 3 is odd'],
+    ['deepseek_v3', { kv_lora_rank: 0 }, 'kv_lora_rank must be an integer from 1'],
+    ['deepseek_v3', { q_lora_rank: -1 }, 'q_lora_rank must be an integer from 1'],
+    ['deepseek_v3', { num_key_value_heads: 2 }, 'num_key_value_heads 2 is not num_attention_heads 4'],
+    ['deepseek_v3', { rope_interleave: 1 }, 'rope_interleave must be true or false'],
+    ['deepseek_v3-plain', { attention_bias: true }, 'attention_bias true is not supported without q_lora_rank'],
+    [
+      'glm4_moe_lite',
+      { mlp_layer_types: ['dense'] },
+      'mlp_layer_types must list "dense" or "sparse" for each of the 3',
+    ],
+    ['glm4_moe_lite', { mlp_layer_types: ['dense', 'sparse', 'wide'] }, 'mlp_layer_types must list'],
+    ['mistral4', { rope_parameters: undefined }, 'rope_parameters is missing'],
+    ['mistral4', { qk_rope_head_dim: 2 }, 'rope_parameters must turn the 2 numbers of qk_rope_head_dim'],
+    ['mistral4', { n_group: 2, n_routed_experts: 6 }, 'n_group 2 is not supported: 1 is'],
+    ['mistral4', { routed_scaling_factor: 2 }, 'routed_scaling_factor 2 is not supported: 1 is'],
+  ])('of %s is refused with %o', async (name, change, message) => {
+    await expect(architectureOf(name, change)).rejects.toThrow(message);
+  });
+});

@@ -1,6 +1,7 @@
 import { arcee } from './arcee.js';
 import { classifier } from './classifier.js';
 import { composite } from './composite.js';
+import { deepseekV3 } from './deepseek-v3.js';
 import { ernie45 } from './ernie4-5.js';
 import { exaone4 } from './exaone4.js';
 import type { Family } from './family.js';
@@ -8,11 +9,13 @@ import { gemma2, gemma3Text } from './gemma.js';
 import { gemma4Text } from './gemma4.js';
 import { glm, glm4 } from './glm.js';
 import { glm4Moe } from './glm4-moe.js';
+import { glm4MoeLite } from './glm4-moe-lite.js';
 import { gpt2 } from './gpt2.js';
 import { granite, graniteMoeHybrid } from './granite.js';
 import { llama } from './llama.js';
 import { ministral3 } from './ministral3.js';
 import { mistral } from './mistral.js';
+import { mistral4 } from './mistral4.js';
 import { nemotron } from './nemotron.js';
 import { olmo2, olmo3 } from './olmo.js';
 import { phi3 } from './phi3.js';
@@ -31,6 +34,7 @@ const mistral3 = composite(
   new Map([
     ['mistral', mistral],
     ['ministral3', ministral3],
+    ['mistral4', mistral4],
   ]),
 );
 
@@ -74,6 +78,9 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['glm', glm as Family],
   ['glm4', glm4 as Family],
   ['glm4_moe', glm4Moe as Family],
+  ['glm4_moe_lite', glm4MoeLite as Family],
+  ['deepseek_v3', deepseekV3 as Family],
+  ['mistral4', mistral4 as Family],
   ['ernie4_5', ernie45 as Family],
   ['gpt2', gpt2 as Family],
   ['classifier', classifier as Family],

@@ -65,6 +65,8 @@ export interface Family<Kind extends Architecture = Architecture> {
   readArchitecture(source: FamilySource): Kind;
   /** Whether it reads `per_layer_config`. Without that, layers with configs of their own are refused. @defaultValue false */
   readsLayerConfigs?: boolean;
+  /** Classes that `auto_map` may name: the code beside a model's files says what the family computes, and is never run. @defaultValue none */
+  knownCode?: ReadonlySet<string>;
   layout(architecture: Kind): ModelLayout;
 }
 

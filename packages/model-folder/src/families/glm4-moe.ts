@@ -2,7 +2,7 @@ import type { DecoderArchitecture } from '../architecture.js';
 import { readDecoderConfig } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import { ROUTED_EXPERT_NAMES, readRoutedExperts } from './experts.js';
+import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst } from './experts.js';
 import type { Family } from './family.js';
 
 /**
@@ -33,9 +33,9 @@ export const glm4Moe: Family<DecoderArchitecture> = {
     });
     return {
       ...decoder,
-      experts: readRoutedExperts(source, decoder, {
+      experts: readRoutedExperts(source, decoder, sparseAfterFirst(source, decoder.layerCount, 1), {
         ...{ count: 128, perToken: 8, intermediateSize: 1408, shared: 1 },
-        ...{ denseLayers: 1, groups: 1, groupsPerToken: 1, scale: 1, renormalized: true },
+        ...{ groups: 1, groupsPerToken: 1, scale: 1, renormalized: true },
       }),
       bias: { ...decoder.bias, queryKeyValue: config.flag('attention_bias', false) },
     };

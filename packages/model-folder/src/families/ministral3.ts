@@ -1,4 +1,5 @@
-import type { DecoderArchitecture } from '../architecture.js';
+import type { DecoderArchitecture, QueryGrowth } from '../architecture.js';
+import type { ConfigFields } from '../config-fields.js';
 import { readDecoderConfig, withWindows } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
@@ -22,8 +23,6 @@ export const ministral3: Family<DecoderArchitecture> = {
       keyValueHeadCount: 8,
       headDim: 128,
     });
-    const rope = config.nested('rope_parameters');
-    if (rope === undefined) throw config.corrupt('rope_parameters', 'is missing');
     const window = config.sizeOrNull('sliding_window', null);
     return {
       ...decoder,
@@ -32,12 +31,19 @@ export const ministral3: Family<DecoderArchitecture> = {
           decoder.attention,
           decoder.attention.layers.map(() => window),
         ),
-        queryGrowth: {
-          beta: rope.positiveNumber('llama_4_scaling_beta'),
-          originalMaxPositions: rope.size('original_max_position_embeddings'),
-        },
+        queryGrowth: readQueryGrowth(config),
       },
     };
   },
   layout: decoderLayout,
 };
+
+/** Reads how queries grow with their position. @throws ProductError model_file_corrupt */
+export function readQueryGrowth(config: ConfigFields): QueryGrowth {
+  const rope = config.nested('rope_parameters');
+  if (rope === undefined) throw config.corrupt('rope_parameters', 'is missing');
+  return {
+    beta: rope.positiveNumber('llama_4_scaling_beta'),
+    originalMaxPositions: rope.size('original_max_position_embeddings'),
+  };
+}

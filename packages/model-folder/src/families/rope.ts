@@ -49,14 +49,24 @@ const SCALINGS: Readonly<Record<RopeType, ReadScaling | null>> = {
  * @throws ProductError model_not_supported for an unknown type, and for settings that differ between types of layers
  */
 export function readRope(config: ConfigFields, context: RopeContext): RopeSettings {
-  const own = config.nested('rope_scaling');
-  const parameters = own !== undefined && !own.isEmpty ? own : config.nested('rope_parameters');
+  const parameters = ropeParameters(config);
   for (const type of LAYER_TYPES) {
     if (parameters?.has(type))
       throw parameters.unsupported(type, 'is not supported: all layers must have the same RoPE settings');
   }
   const source = parameters?.has('rope_theta') ? parameters : config;
   return ropeOf(config, parameters, source.positiveNumber('rope_theta', context.theta ?? DEFAULT_THETA), context);
+}
+
+/** The field with the scaling: `rope_scaling`, or `rope_parameters` of transformers 5. */
+export function ropeParameters(config: ConfigFields): ConfigFields | undefined {
+  const own = config.nested('rope_scaling');
+  return own !== undefined && !own.isEmpty ? own : config.nested('rope_parameters');
+}
+
+/** The magnitude that YaRN gives queries and keys (arXiv:2309.00071); `share`: `mscale`, or `mscale_all_dim`, of the config. */
+export function yarnMagnitude(factor: number, share: number): number {
+  return factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1;
 }
 
 /** The base of the frequencies of each type of layer: its field beside `rope_scaling`, if it has one, and its default. */
@@ -177,10 +187,12 @@ function readYarn(parameters: ConfigFields, { maxPositions, originalMaxPositions
   const factor = parameters.positiveNumber('factor', maxPositions / originalMaxPositions);
   /** The value, or the default for 0, which counts as absent in transformers. */
   const orDefault = (field: string, fallback: number) => parameters.number(field, 0) || fallback;
-  const magnitude = (share: number) => (factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1);
   const mscale = parameters.number('mscale', 0);
   const mscaleAllDim = parameters.number('mscale_all_dim', 0);
-  const inferred = mscale !== 0 && mscaleAllDim !== 0 ? magnitude(mscale) / magnitude(mscaleAllDim) : magnitude(1);
+  const inferred =
+    mscale !== 0 && mscaleAllDim !== 0
+      ? yarnMagnitude(factor, mscale) / yarnMagnitude(factor, mscaleAllDim)
+      : yarnMagnitude(factor, 1);
   return {
     type: 'yarn',
     factor,

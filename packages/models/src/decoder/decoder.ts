@@ -80,7 +80,7 @@ export class Decoder {
     this.architecture = architecture;
     this.dtype = dtype;
     this.weights = weights;
-    const { logitScale: scale, logitSoftcap: softcap, ropes, names, attention } = architecture;
+    const { logitScale: scale, logitSoftcap: softcap, ropes, names, attention, latentAttention } = architecture;
     this.head = new OutputHead(weights.head, names.head, { scale, softcap, logitsInChunk: options.logitsInChunk });
     this.rotaries = ropes.map((rope, index) => {
       // One that no layer has is not used.
@@ -88,7 +88,7 @@ export class Decoder {
         0,
         attention.layers.findIndex((own) => own.rope === index),
       );
-      return new Rotary(rope, headsOf(architecture, layer).headDim);
+      return new Rotary(rope, headsOf(architecture, layer).headDim, latentAttention?.rotaryDim);
     });
   }
 

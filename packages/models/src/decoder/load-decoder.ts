@@ -6,6 +6,7 @@ import {
   expertTensors,
   hasLinearAttention,
   headsOf,
+  type LinearLayer,
   layerInputProjection,
   layerLinears,
   type ModelFolder,
@@ -19,6 +20,8 @@ import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
 import { FeedForward } from './feed-forward.js';
 import { GatedDeltaNet } from './gated-delta-net.js';
+import { LatentAttention } from './latent-attention.js';
+import { LatentProjection } from './latent-projection.js';
 import { LayerInputBranch } from './layer-input-branch.js';
 import { LayerInputs } from './layer-inputs.js';
 import { Norm } from './norm.js';
@@ -56,9 +59,7 @@ async function loadLayer(
   const [attentionNorm, attention, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] =
     await Promise.all([
       normIfAny(names.attentionNorm),
-      hasLinearAttention(architecture, index)
-        ? loadLinearAttention(source, architecture, index)
-        : loadAttention(source, architecture, index),
+      loadAnyAttention(source, architecture, index),
       normIfAny(names.attentionBranchNorm),
       normIfAny(names.mlpNorm),
       expertsOf(architecture, index) === null
@@ -155,6 +156,17 @@ async function loadInputBlock(
   return new Block({ norm: null, sublayer: new LayerInputBranch(index, mlp.activation, { gate, output }), branchNorm });
 }
 
+async function loadAnyAttention(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<SelfAttention | LatentAttention | GatedDeltaNet> {
+  if (architecture.latentAttention !== null) return await loadLatentAttention(source, architecture, index);
+  return hasLinearAttention(architecture, index)
+    ? await loadLinearAttention(source, architecture, index)
+    : await loadAttention(source, architecture, index);
+}
+
 async function loadAttention(
   source: WeightSource,
   architecture: DecoderArchitecture,
@@ -177,6 +189,30 @@ async function loadAttention(
     headNorms: query && { query, key, value },
     output,
   });
+}
+
+async function loadLatentAttention(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<LatentAttention> {
+  const { names, norm } = architecture;
+  const { normEpsilon: epsilon } = architecture.latentAttention!;
+  const paths = names.latentAttention!;
+  const { attentionInputs, ofLatents, attentionOutput } = layerLinears(architecture, index);
+  const { query: ofQuery, keyValue: ofKeyValue } = ofLatents!;
+  const projection = async (path: string, layer: LinearLayer) => {
+    const weight = source.tensor(tensorName(names, `${names.layers}.${index}.${path}.weight`), 'float32');
+    const [ofNorm, group] = await Promise.all([weight, source.linearGroup([layer])]);
+    return new LatentProjection(new Norm({ ...norm, epsilon }, ofNorm, null), group);
+  };
+  const [inputs, query, keyValue, output] = await Promise.all([
+    source.linearGroup(attentionInputs),
+    ofQuery && projection(paths.query!.norm, ofQuery),
+    projection(paths.keyValue.norm, ofKeyValue),
+    source.linearGroup([attentionOutput]),
+  ]);
+  return new LatentAttention(architecture, index, { inputs, query, keyValue, output });
 }
 
 async function loadLinearAttention(

@@ -58,6 +58,6 @@ export class RotaryOrder implements QueryKeyStep {
 }
 
 /** `[n, rows × columns]` → `[n, columns × rows]` */
-function swapped(x: Tensor, [rows, columns]: [rows: number, columns: number]): Tensor {
+export function swapped(x: Tensor, [rows, columns]: [rows: number, columns: number]): Tensor {
   return reshape(transpose(reshape(x, [-1, rows, columns]), [0, 2, 1]), [-1, rows * columns]);
 }

@@ -12,12 +12,17 @@ const NO_ROTATION: Rotation = { frequencies: new Float64Array(0), magnitude: 1 }
 export class Rotary {
   readonly #rope: RopeSettings | null;
   readonly #headDim: number;
+  readonly #ownDim: number;
   #latest: { class: number; rotation: Rotation } | null = null;
 
-  /** @param rope null: no rotation */
-  constructor(rope: RopeSettings | null, headDim: number) {
+  /**
+   * @param rope null: no rotation
+   * @param ownDim the dimensions of a head that the settings are of, where it has others beside them
+   */
+  constructor(rope: RopeSettings | null, headDim: number, ownDim: number = headDim) {
     this.#rope = rope;
     this.#headDim = headDim;
+    this.#ownDim = ownDim;
   }
 
   /** Spans of one class have the same tables. */
@@ -70,7 +75,7 @@ export class Rotary {
     if (this.#rope === null) return NO_ROTATION;
     const own = this.spanClass(span);
     if (this.#latest?.class !== own) {
-      this.#latest = { class: own, rotation: ropeRotation(this.#rope, this.#headDim, span) };
+      this.#latest = { class: own, rotation: ropeRotation(this.#rope, this.#ownDim, span) };
     }
     return this.#latest.rotation;
   }

@@ -5,6 +5,7 @@ import {
   hasLinearAttention,
   headsOf,
   intermediateSizeOf,
+  type LatentAttention,
   type LinearAttention,
   lastPartOf,
   linearAttentionSizes,
@@ -219,9 +220,10 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   // The residual stream before and after attention is float32, and so is what norms of branches save.
   const exact = (2 + branchNorms) * hiddenSize;
+  const ofSoftmax = architecture.latentAttention === null ? savedByAttention : savedByLatentAttention;
   const ofAttention = hasLinearAttention(architecture, layer)
     ? savedByLinearAttention(memory, width)
-    : savedByAttention(memory, load, layer, width);
+    : ofSoftmax(memory, load, layer, width);
   return ofAttention + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp(memory, layer, width);
 }
 
@@ -265,6 +267,21 @@ function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number
   const normed = names.queryNorm === null ? 0 : isReader ? attended : qkv;
   const exact = headCount + normed / headDim;
   return shared + 4 * exact + width * (qkv + attended + gate + normed) + savedWeights(memory, load, width);
+}
+
+/** The same of latent attention: what attention has, padded, the latents before their norms, and a number of each norm. */
+function savedByLatentAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
+  const { architecture, targets } = memory;
+  const { headCount, headDim, layerCount, names } = architecture;
+  const own = architecture.latentAttention!;
+  const attended = headCount * headDim;
+  const values = headCount * own.valueDim;
+  // The output projection reads the values alone, and in the last layer those of the wanted tokens.
+  const readsCopy = values < attended || layer === layerCount - 1;
+  const adapted = readsCopy && adaptsIn(targets)([names.attentionOutput]) ? values : 0;
+  const latents = (own.queryRank ?? 0) + own.keyValueRank;
+  const exact = headCount + (own.queryRank === null ? 1 : 2);
+  return 4 * exact + width * (4 * attended + adapted + latents) + savedWeights(memory, load, width);
 }
 
 function savedByLinearAttention({ architecture, targets, engine }: MemoryOfDecoder, width: number): number {
@@ -344,6 +361,7 @@ function mlpPassing({ architecture, targets, engine }: MemoryOfDecoder, width: n
  */
 function attentionPassing(memory: MemoryOfDecoder, layer: number, width: number): number {
   const { architecture } = memory;
+  if (architecture.latentAttention !== null) return latentPassing(memory, architecture.latentAttention, layer, width);
   const { hiddenSize, headCount, names, attention } = architecture;
   if (names.queryNorm === null || hasLinearAttention(architecture, layer)) return 0;
   const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
@@ -354,6 +372,19 @@ function attentionPassing(memory: MemoryOfDecoder, layer: number, width: number)
   const ofNorm = 2 * width + (width === 4 ? 4 : 8);
   const freed = width * (qkv + attended) + savedByMlp(memory, layer, width);
   return (ofNorm + 2 * width) * (isReader ? attended : qkv) - freed + (4 + width) * 2 * hiddenSize;
+}
+
+/**
+ * The same of latent attention: the gradient by queries, keys and values as attention has them, twice while they are taken apart, and
+ * by what the projections give.
+ */
+function latentPassing(memory: MemoryOfDecoder, own: LatentAttention, layer: number, width: number): number {
+  const { headCount, headDim, hiddenSize } = memory.architecture;
+  const { plainDim, rotaryDim, valueDim } = own;
+  const attended = headCount * headDim;
+  const projected = headCount * (2 * plainDim + rotaryDim + valueDim);
+  const freed = width * 4 * attended + savedByMlp(memory, layer, width);
+  return width * (2 * 3 * attended + projected) - freed + (4 + width) * 2 * hiddenSize;
 }
 
 /**
