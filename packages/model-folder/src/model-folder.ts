@@ -187,7 +187,7 @@ function checkFeatures(config: ConfigFields): void {
 
 function checkTensors(
   folder: string,
-  { tensors: required, linears, contradicting }: ModelLayout,
+  { tensors: required, linears, parameters = [], contradicting }: ModelLayout,
   tensors: ReadonlyMap<string, LocatedTensor>,
   mayBeScaled: boolean,
 ) {
@@ -198,7 +198,9 @@ function checkTensors(
   }
   let parameterCount = 0;
   const parametersOfDtype = new Map<DtypeName, number>();
-  const mayBeQuantized = new Set(linears.map(({ weight }) => weight));
+  const ofLinears = linears.map(({ weight }) => weight);
+  const ofExperts = parameters.flatMap((parameter) => parameter.tensors.map(({ name }) => name));
+  const mayHave = { fp8: new Set([...ofLinears, ...ofExperts]), fourBits: new Set(ofLinears) };
   const take = (dtype: DtypeName, { shape }: RequiredTensor) => {
     const count = shape.reduce((product, size) => product * size, 1);
     parameterCount += count;
@@ -214,8 +216,8 @@ function checkTensors(
     const label = `${modelFileLabel(folder, file)}: tensor ${name}`;
     const quantizedType = mayBeScaled && isScaled(tensors, name) ? 'fp8' : quantizedTypeOf(tensors, name);
     if (quantizedType !== null) {
-      if (!mayBeQuantized.has(name)) {
-        const supported = 'Linear layers can be, but not embeddings, norms, experts or the output head';
+      if (!(quantizedType === 'fp8' ? mayHave.fp8 : mayHave.fourBits).has(name)) {
+        const supported = 'Linear layers can be, and experts to 8 bits, but not embeddings, norms or the output head';
         throw new ProductError('model_not_supported', `${label} is quantized. ${supported}.`);
       }
       take(quantizedType, tensor);

@@ -274,7 +274,7 @@ test.each([
       { name: 'model.embed_tokens.weight.quant_state.bitsandbytes__nf4', dtype: 'U8' as const, ...bytes('{}') },
     ],
     unsupported,
-    'model.embed_tokens.weight is quantized. Linear layers can be, but not embeddings',
+    'model.embed_tokens.weight is quantized. Linear layers can be, and experts to 8 bits, but not embeddings',
   ],
   [
     'codes without a state',
