@@ -10,7 +10,7 @@ import OpenAI from 'openai';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient, probeServer } from '../packages/client/src/index.js';
-import type { Job, JobEvent, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
+import type { Grader, GradingBody, Job, JobEvent, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { openSafetensors, toFloat32 } from '../packages/safetensors/src/index.js';
 import { classifierRows, writeTinyClassifier } from '../packages/training/test/tiny-classifier.js';
 import { makeDataFolder } from './data-folder.js';
@@ -539,5 +539,53 @@ describe('a sweep', () => {
     expect(jobs.map(({ sweep }) => sweep?.variant)).toEqual([1, 2, 3, 4, 5, 6]);
     await client.deleteSweep(ended.id);
     await expect(client.getSweep(ended.id)).rejects.toMatchObject({ code: 'sweep_not_found' });
+  });
+});
+
+describe('rewards of a webhook', () => {
+  test('train a job in its trainer, and its address is in no manifest', async () => {
+    const grader = createServer();
+    const received: { headers: Record<string, string>; text: string }[] = [];
+    const grade = async (message: IncomingMessage, response: ServerResponse) => {
+      const text = await streamText(message);
+      received.push({ headers: message.headers as Record<string, string>, text });
+      const { items } = (JSON.parse(text) as GradingBody).data;
+      const rewards = items.map(({ completion, reference }) => (completion.includes(String(reference)) ? 1 : 0));
+      response.writeHead(200).end(JSON.stringify({ rewards }));
+    };
+    grader.on('request', (message, response) => void grade(message, response));
+    grader.listen(0, '127.0.0.1');
+    await once(grader, 'listening');
+    const url = `http://127.0.0.1:${(grader.address() as AddressInfo).port}/grade?token=secret`;
+    const rows = Array.from({ length: 8 }, (_, i) => ({ prompt: `Say ${i}.`, reference: 'a' }));
+    const { id } = await client.uploadDataset({ text: rows.map((row) => JSON.stringify(row)).join('\n') });
+    const requestWith = (own: Grader): JobRequest => ({
+      ...request({ epochs: 2, batch_size: 2, gradient_accumulation_steps: 1 }),
+      dataset: id,
+      objective: { kind: 'group-relative', grader: own, group_size: 4, max_completion_tokens: 6 },
+    });
+    const here: Grader = { type: 'string_check', reference: '{{item.reference}}', operation: 'like' };
+    const jobs: Job[] = [];
+    for (const own of [{ type: 'webhook' as const, url }, here]) {
+      const sent = await client.createJob(requestWith(own));
+      jobs.push(await until(sent.id, 'succeeded', 'failed'));
+    }
+    grader.close();
+    expect(jobs).toMatchObject([{ status: 'succeeded', error: null }, { status: 'succeeded' }]);
+    const weights = await Promise.all(
+      jobs.map(async ({ adapter }) => (await client.manifest(adapter!)).files.map(({ sha256 }) => sha256)[1]),
+    );
+    expect(weights[0]).toBe(weights[1]);
+    const manifest = JSON.stringify(await client.manifest(jobs[0]!.adapter!));
+    expect(manifest).toContain('"webhook"');
+    expect(manifest).not.toContain('token=secret');
+    const secret = await client.webhookSecret();
+    const bodies = received.map(({ headers, text }) => new Webhook(secret).verify(text, headers) as GradingBody);
+    const { total_steps: steps } = jobs[0]!.progress!;
+    // An evaluation, and each step; the second evaluation only where its answers are others.
+    const asked = bodies.map(({ data }) => data.step);
+    expect(asked[0]).toBeNull();
+    expect(asked.filter((step) => step !== null)).toEqual(Array.from({ length: steps }, (_, i) => i + 1));
+    expect(bodies[1]!.data).toMatchObject({ job: jobs[0]!.id, items: { length: 8 } });
   });
 });

@@ -37,6 +37,7 @@ const SLOW = [
   'packages/training/src/resume.test.ts',
   'packages/training/src/train.test.ts',
   'packages/training/src/objectives/group-relative/group-training.test.ts',
+  'packages/training/src/objectives/group-relative/webhook-rewards.test.ts',
   'packages/training/src/objectives/preference/preference-{example,training}.test.ts',
   'packages/training/src/shared-pass/shared-training.test.ts',
   'packages/training/src/smollm2.test.ts',

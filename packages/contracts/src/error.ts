@@ -227,7 +227,7 @@ export const ERRORS = {
   grader_failed: {
     status: 422,
     meaning:
-      'The grader of the job gave an answer no reward that can be used: not a number, or one beyond a million. The message has the line and the reward. Correct the formula; the job resumes with its last checkpoint.',
+      'The grader of the job gave an answer no reward that can be used, not a number or one beyond a million, or its webhook failed. The message says which. Correct the formula or the webhook and resume the job: it continues with the same answers.',
   },
   job_timed_out: {
     status: 422,

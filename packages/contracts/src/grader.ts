@@ -3,8 +3,8 @@ import { closed } from './schema-parts.js';
 
 /** Graders of one number each. */
 const SIMPLE_GRADERS = ['string_check', 'regex', 'number', 'json_schema', 'text_similarity'] as const;
-/** All graders: `multi` makes one number of several. */
-const GRADER_TYPES = [...SIMPLE_GRADERS, 'multi'] as const;
+/** All graders: `multi` makes one number of several, `webhook` asks a service of the job's owner. */
+const GRADER_TYPES = [...SIMPLE_GRADERS, 'multi', 'webhook'] as const;
 export type GraderType = (typeof GRADER_TYPES)[number];
 export const STRING_OPERATIONS = ['eq', 'ne', 'like', 'ilike'] as const;
 export const SIMILARITY_METRICS = ['fuzzy_match', 'rouge_1', 'rouge_2', 'rouge_l'] as const;
@@ -13,12 +13,17 @@ const MAX_TEMPLATE_CHARACTERS = 4096;
 const MAX_PATTERN_CHARACTERS = 1024;
 const MAX_FORMULA_CHARACTERS = 1024;
 const MAX_GRADERS = 16;
+const MAX_URL_CHARACTERS = 2048;
+/** The time for one request of a webhook. */
+const DEFAULT_TIMEOUT_SECONDS = 60;
+const MAX_TIMEOUT_SECONDS = 600;
 /** Limits, for docs/limits.md. */
 export const graderLimits = {
   graders: { value: MAX_GRADERS, unit: 'graders in one of type multi', beyond: '400 `invalid_request`' },
   template: { value: MAX_TEMPLATE_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
   pattern: { value: MAX_PATTERN_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
   formula: { value: MAX_FORMULA_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
+  timeout: { value: MAX_TIMEOUT_SECONDS, unit: 's', beyond: '400 `invalid_request`' },
 };
 
 const template = (description: string) =>
@@ -72,7 +77,7 @@ export const Grader = Type.Object(
   {
     type: Type.Enum([...GRADER_TYPES], {
       description:
-        'string_check, regex, number, json_schema: 1 or 0. text_similarity: 0 to 1. multi: a formula of several.',
+        'string_check, regex, number, json_schema: 1 or 0. text_similarity: 0 to 1. multi: a formula of several. webhook: what a service of yours answers.',
     }),
     ...settings,
     graders: Type.Optional(
@@ -90,7 +95,33 @@ export const Grader = Type.Object(
           'multi: names of graders, numbers, + - * / ( ), min, max and abs, such as 0.8 * right + 0.2 * form.',
       }),
     ),
+    url: Type.Optional(
+      Type.String({
+        minLength: 9,
+        maxLength: MAX_URL_CHARACTERS,
+        description: 'webhook: the https:// address that receives answers and returns their rewards.',
+      }),
+    ),
+    timeout_seconds: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: MAX_TIMEOUT_SECONDS,
+        description: `webhook: how long one request may take; it is made up to three times. Default: ${DEFAULT_TIMEOUT_SECONDS}.`,
+      }),
+    ),
   },
   { $id: 'Grader', ...closed },
 );
 export type Grader = Static<typeof Grader>;
+
+/** The webhook of a grader, with its default. */
+export interface GraderWebhook {
+  url: string;
+  timeoutSeconds: number;
+}
+
+/** @returns null for a grader without one */
+export function graderWebhookOf({ type, url, timeout_seconds: timeoutSeconds }: Grader): GraderWebhook | null {
+  if (type !== 'webhook' || url === undefined) return null;
+  return { url, timeoutSeconds: timeoutSeconds ?? DEFAULT_TIMEOUT_SECONDS };
+}

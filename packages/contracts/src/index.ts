@@ -13,6 +13,7 @@ export * from './fine-tuning.js';
 export * from './generation.js';
 export * from './generation-request.js';
 export * from './grader.js';
+export * from './grading.js';
 export * from './group-relative.js';
 export * from './hints.js';
 export * from './identifier.js';

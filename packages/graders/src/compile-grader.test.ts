@@ -1,9 +1,15 @@
-import type { Grader } from '@lorasmith/contracts';
+import { type Grader, graderWebhookOf } from '@lorasmith/contracts';
 import { describe, expect, test } from 'vitest';
-import { compileGrader } from './compile-grader.js';
+import { type CompiledGrader, compileGrader } from './compile-grader.js';
 
 const item = { prompt: 'How many?', reference: { answer: '1,204', words: ['a', 'b'] } };
-const grade = (grader: Grader, text: string) => compileGrader(grader).grade({ item, text });
+const grade = (grader: Grader, text: string) => compiled(grader).grade({ item, text });
+
+function compiled(grader: Grader): CompiledGrader {
+  const ready = compileGrader(grader);
+  if (ready.kind !== 'here') throw new Error('The rewards of this grader come from elsewhere.');
+  return ready;
+}
 
 describe('string_check', () => {
   test.each([
@@ -62,7 +68,7 @@ describe('number', () => {
   });
 
   test('needs a number as its reference', () => {
-    const { faultOf } = compileGrader({ type: 'number', reference: '{{item.reference}}' });
+    const { faultOf } = compiled({ type: 'number', reference: '{{item.reference}}' });
     expect(faultOf({ reference: 4 })).toBeNull();
     expect(faultOf({ reference: 'four' })).toContain('is "four", which is no number');
   });
@@ -101,9 +107,7 @@ test('multi calculates a number of several graders', () => {
   };
   expect(grade(grader, '1204')).toBe(1.25);
   expect(grade(grader, `${'x'.repeat(30)} 1204`)).toBe(1);
-  expect(compileGrader(grader).faultOf({ reference: {} })).toBe(
-    'The row has no reference.answer, which the grader reads.',
-  );
+  expect(compiled(grader).faultOf({ reference: {} })).toBe('The row has no reference.answer, which the grader reads.');
 });
 
 test('a formula may give what is no number; the caller looks', () => {
@@ -112,7 +116,18 @@ test('a formula may give what is no number; the caller looks', () => {
   expect(grade({ type: 'multi', graders, calculate_output: 'a / a' }, 'b')).toBeNaN();
 });
 
+test('webhook has an address, and a time for each request', () => {
+  const grader: Grader = { type: 'webhook', url: 'https://example.com/grade' };
+  expect(compileGrader(grader)).toEqual({ kind: 'webhook' });
+  expect(graderWebhookOf(grader)).toEqual({ url: grader.url, timeoutSeconds: 60 });
+  expect(graderWebhookOf({ ...grader, timeout_seconds: 5 })).toEqual({ url: grader.url, timeoutSeconds: 5 });
+  expect(graderWebhookOf({ type: 'regex', pattern: 'a' })).toBeNull();
+});
+
 test.each<[Grader, string, string]>([
+  [{ type: 'webhook' }, 'url', 'needs url'],
+  [{ type: 'webhook', url: 'https://example.com/', input: '{{sample.output_text}}' }, 'input', 'has no input'],
+  [{ type: 'regex', pattern: 'a', url: 'https://example.com/' }, 'url', 'has no url'],
   [{ type: 'string_check', operation: 'eq' }, 'reference', 'needs reference'],
   [{ type: 'string_check', reference: 'a' }, 'operation', 'needs operation'],
   [{ type: 'regex' }, 'pattern', 'needs pattern'],

@@ -10,8 +10,9 @@ import { ANSWER, type GradedAnswer, parseTemplate, type Template } from './templ
 
 export type { GradedAnswer } from './template.js';
 
-/** A grader that is ready. */
+/** A grader that is ready, and calculates rewards here. */
 export interface CompiledGrader {
+  kind: 'here';
   /** The fault of a row that lacks what it reads, in a sentence; null: there is none. */
   faultOf(item: unknown): string | null;
   /** @returns the reward; NaN or infinite only by a formula */
@@ -26,12 +27,19 @@ const SETTINGS: Readonly<Record<GraderType, { needs: readonly Setting[]; may: re
   json_schema: { needs: ['schema'], may: ['input'] },
   text_similarity: { needs: ['reference', 'evaluation_metric'], may: ['input'] },
   multi: { needs: ['graders', 'calculate_output'], may: [] },
+  webhook: { needs: ['url'], may: ['timeout_seconds'] },
 };
 type Setting = Exclude<keyof Grader, 'type'>;
 
+/** A grader whose rewards come from a service of the job's owner. It takes any row. */
+export interface WebhookGrader {
+  kind: 'webhook';
+}
+
 /** @throws GraderError for settings that contradict each other, or cannot be read */
-export function compileGrader(grader: Grader): CompiledGrader {
+export function compileGrader(grader: Grader): CompiledGrader | WebhookGrader {
   checkSettings(grader);
+  if (grader.type === 'webhook') return { kind: 'webhook' };
   return grader.type === 'multi' ? compileMulti(grader) : compileSimple({ ...grader, type: grader.type });
 }
 
@@ -68,6 +76,7 @@ function compileMulti({ graders = {}, calculate_output: formula = '' }: Grader):
     );
   }
   return {
+    kind: 'here',
     faultOf: (item) => compiled.map(([, grader]) => grader.faultOf(item)).find((fault) => fault !== null) ?? null,
     grade: (answer) => value(new Map(compiled.map(([name, grader]) => [name, grader.grade(answer)]))),
   };
@@ -78,6 +87,7 @@ function compileSimple(grader: SimpleGrader): CompiledGrader {
   const reference = grader.reference === undefined ? null : parseTemplate(grader.reference, 'reference');
   const score = scoreOf(grader, reference);
   return {
+    kind: 'here',
     faultOf(item) {
       const missing = input.missingIn(item) ?? reference?.missingIn(item) ?? null;
       if (missing !== null) return `The row has no ${missing.replace(/^item\./, '')}, which the grader reads.`;

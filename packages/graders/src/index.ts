@@ -1,2 +1,2 @@
-export { type CompiledGrader, compileGrader, type GradedAnswer } from './compile-grader.js';
+export { type CompiledGrader, compileGrader, type GradedAnswer, type WebhookGrader } from './compile-grader.js';
 export { GraderError } from './grader-error.js';

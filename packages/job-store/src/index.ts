@@ -1,5 +1,6 @@
 export type { AdapterBytes } from './adapter-bytes.js';
 export type { ReadEventsOptions } from './event-stream.js';
+export { type AskedGrading, GRADING_DELAYS_MS, type Gradings, type PendingGrading } from './gradings.js';
 export type { InputJobs } from './input-jobs.js';
 export type { JobLimits } from './job-admission.js';
 export type { AttemptStart, AttemptWrite, JobAttempt, JobAttempts, ReleaseOptions } from './job-attempts.js';

@@ -14,6 +14,7 @@ import { onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { type AdapterBytes, createAdapterBytes } from './adapter-bytes.js';
 import { createEventStream, type NewestEventsOptions, type ReadEventsOptions } from './event-stream.js';
+import { createGradings, type Gradings } from './gradings.js';
 import { createInputJobs, type InputJobs } from './input-jobs.js';
 import {
   deletionKeys,
@@ -140,6 +141,8 @@ export interface JobStore {
   sweeps: SweepStore;
   /** The messages that are to be sent when jobs end. */
   webhooks: WebhookOutbox;
+  /** The answers that webhooks of graders are to reward. */
+  gradings: Gradings;
   /** Makes records and queue consistent again after a process died. Workers call it regularly. */
   reconcile(): Promise<Reconciled>;
   /** Closes the connections that the store has opened. */
@@ -314,17 +317,25 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     machines: createMachineBoard({ redis, keys }),
     sweeps: createSweepStore({ ...deps, queue, onQueue, removeOldestJobs: removeOldest }),
     webhooks: createWebhookOutbox({ redis, keys }),
+    gradings: createGradings({ redis, keys }),
     reconcile: () => reconcileQueue({ ...deps, queue }),
 
     async close() {
       events.close();
+      store.gradings.close();
       await queue.close();
     },
   };
   // An error thrown by `work` is not an error of Redis.
   const { whileEnded: ended, close } = store;
   const guards = guarded(store);
-  return { ...guards, queue: { ...guards.queue, locked: store.queue.locked }, whileEnded: ended, close };
+  return {
+    ...guards,
+    queue: { ...guards.queue, locked: store.queue.locked },
+    gradings: { ...guards.gradings, listen: store.gradings.listen },
+    whileEnded: ended,
+    close,
+  };
 }
 
 /** Reasons by the answer of the script. */

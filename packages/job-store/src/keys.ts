@@ -62,6 +62,16 @@ export interface JobKeys {
   webhookMessages: string;
   /** String: whether the ends of all jobs are sent to the address in the settings of the api. */
   webhookForAll: string;
+  /** Sorted set by when they are due, in milliseconds: the ids of gradings that wait for the webhook of a grader. */
+  gradingsDue: string;
+  /** Hash by grading: what is sent, as JSON; under `id:attempts` how many attempts have failed. */
+  gradingMessages: string;
+  /** String, for an hour: the outcome of a grading, as JSON. */
+  gradingOutcome(id: string): string;
+  /** Channel that receives a notice when there is a new grading. */
+  gradingChannel: string;
+  /** Channel that receives the id of a grading when it has an outcome. */
+  gradedChannel: string;
   /** Channel that receives the id of a job when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
@@ -104,6 +114,11 @@ export function jobKeys(prefix: string): JobKeys {
     webhooksDue: `${prefix}webhooks:due`,
     webhookMessages: `${prefix}webhooks:messages`,
     webhookForAll: `${prefix}webhooks:for-all`,
+    gradingsDue: `${prefix}gradings:due`,
+    gradingMessages: `${prefix}gradings:messages`,
+    gradingOutcome: (id) => `${prefix}gradings:outcome:${id}`,
+    gradingChannel: `${prefix}gradings:new`,
+    gradedChannel: `${prefix}gradings:graded`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,

@@ -3,6 +3,7 @@ export type { CaseSizes, CaseSubject, CaseTolerance } from '@lorasmith/tensor/nu
 export { type BaseForm, BaseModelCache, type HeldBase } from './base-model-cache.js';
 export { checkEngineHere } from './check-engine.js';
 export { cardFailure, engineError } from './engine-error.js';
+export type { GradeByWebhook } from './objectives/group-relative/reward-source.js';
 export { precisionHere } from './precision.js';
 export { type MeasureOptions, measureMachine } from './probe/measure-machine.js';
 export { tryGpu } from './probe/try-engine.js';

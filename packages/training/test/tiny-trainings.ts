@@ -6,6 +6,7 @@ import type { Dataset, JobSpec, NewJobEvent, TrainingOutcome } from '@lorasmith/
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { BaseModelCache } from '../src/base-model-cache.js';
+import type { GradeByWebhook } from '../src/objectives/group-relative/reward-source.js';
 import type { PassScheduler } from '../src/shared-pass/pass-scheduler.js';
 import { train } from '../src/train.js';
 import { writeRows } from './a-job.js';
@@ -21,6 +22,7 @@ export interface RunOptions {
   initialAdapterFolder?: string | null;
   cache?: BaseModelCache;
   scheduler?: PassScheduler;
+  gradeByWebhook?: GradeByWebhook;
   onEvent?: (event: NewJobEvent, stop: (reason: 'cancelled' | 'pause') => void) => void;
 }
 
@@ -66,7 +68,7 @@ export class TinyTrainings {
   }
 
   async run(spec: JobSpec, rows: StoredRows, options: RunOptions = {}): Promise<Ran> {
-    const { initialAdapterFolder = null, onEvent, cache, scheduler } = options;
+    const { initialAdapterFolder = null, onEvent, cache, scheduler, gradeByWebhook } = options;
     const outputFolder = join(this.#root, `output-${++this.#folders}`);
     const checkpointFolder = options.checkpointFolder ?? join(this.#root, `checkpoints-${this.#folders}`);
     await mkdir(outputFolder);
@@ -91,6 +93,7 @@ export class TinyTrainings {
         },
         ...(cache ? { cache } : {}),
         ...(scheduler ? { scheduler } : {}),
+        ...(gradeByWebhook ? { gradeByWebhook } : {}),
       });
     } catch (caught) {
       error = caught;

@@ -32,6 +32,7 @@ import { readSite, siteFolder } from './page/read-site.js';
 import { API_SETTINGS } from './settings.js';
 import { startOrphanSweep } from './sweep-orphans.js';
 import { startSweeps } from './sweeps/advance-sweeps.js';
+import { startGradingSender } from './webhooks/grading-sender.js';
 import { checkWebhookConfig } from './webhooks/webhook-config.js';
 import { startWebhookSender } from './webhooks/webhook-sender.js';
 
@@ -138,6 +139,7 @@ const app = await buildApp({
 const registry = createRegistryClient(config.registryUrl);
 const endSweeps = startSweeps({ jobs, adapters, registry, log: logger });
 const endWebhooks = startWebhookSender({ outbox: jobs.webhooks, config: config.webhooks, log: logger });
+const endGradings = startGradingSender({ gradings: jobs.gradings, config: config.webhooks, log: logger });
 
 end = shutDownInOrder({
   logger,
@@ -146,7 +148,7 @@ end = shutDownInOrder({
     await app.close();
     await preflight.close();
     await endSweeps();
-    await endWebhooks();
+    await Promise.all([endWebhooks(), endGradings()]);
     await jobs.close();
     generation.close();
     redis.disconnect();

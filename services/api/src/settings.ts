@@ -278,8 +278,8 @@ export const API_SETTINGS = {
         example: 'whsec_…',
         fault: 'is not whsec_ and the base64 of 24 to 64 random bytes: echo whsec_$(openssl rand -base64 32)',
         description:
-          'Webhooks to `WEBHOOK_URL` are signed with it, those of jobs with a secret that is derived from it for each key ' +
-          '(`GET /webhook-secret`). Without it there are no webhooks. `echo whsec_$(openssl rand -base64 32)` makes one.',
+          'Webhooks to `WEBHOOK_URL` are signed with it, those of jobs and their graders with a secret that is derived from it for ' +
+          'each key (`GET /webhook-secret`). Without it there are no webhooks. `echo whsec_$(openssl rand -base64 32)` makes one.',
       }),
     ),
     allowPrivate: setting({

@@ -2,6 +2,9 @@ import { readManifest } from '@lorasmith/artifacts';
 import {
   type AdapterId,
   type ErrorCode,
+  type GradingBatch,
+  type GradingOutcome,
+  graderWebhookOf,
   type JobEvent,
   type JobFailure,
   type JobId,
@@ -29,7 +32,7 @@ import { isRetryable } from './trainer/trainer-failure.js';
 import type { PoolPlace } from './trainer/trainer-pool.js';
 
 export interface AttemptOptions {
-  store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents'>;
+  store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents' | 'gradings'>;
   sources: OrderSources;
   /** The place of the job in the trainer pool. */
   place: PoolPlace;
@@ -135,6 +138,7 @@ export class Attempt {
       recorder.add(event);
       if (event.type === 'checkpoint-saved') storeCheckpoints();
     };
+    const over = new AbortController();
     const ended = await this.#span('train adapter', async () => {
       try {
         const { signal, pause: pauseOfUser } = this.#stopping;
@@ -143,10 +147,12 @@ export class Attempt {
           signal,
           pause: AbortSignal.any([pause, pauseOfUser]),
           onEvent,
+          grade: (batch) => this.#grade(batch, over.signal),
           suspectStep,
           onSuspicion: this.#recordSuspicion,
         });
       } finally {
+        over.abort();
         this.#stopping.close();
         // The worker that gets the job next may be on another host.
         await stored;
@@ -284,6 +290,27 @@ export class Attempt {
     const { store, sources, log } = this.#options;
     const removed = await removeOrphanedAdapter({ store, adapters: sources.adapters }, this.#id);
     if (removed) log.warn('an adapter that was published after its job had ended was removed');
+  }
+
+  /** Has the webhook of the job's grader give rewards, until the run is over. Where the job was cancelled, nobody is asked any more. */
+  async #grade(batch: GradingBatch, over: AbortSignal): Promise<GradingOutcome> {
+    const { job } = this.#attempt;
+    const webhook = job.objective?.kind === 'group-relative' ? graderWebhookOf(job.objective.grader) : null;
+    if (webhook === null) return { kind: 'failed', message: 'The grader of the job has no webhook.' };
+    const { gradings } = this.#options.store;
+    const { signal } = this.#stopping;
+    const asked = { job: job.id, owner: job.owner, webhook, batch };
+    try {
+      const outcome = await gradings.ask(asked, AbortSignal.any([signal, over]));
+      if (outcome !== null) return outcome;
+      const reason = signal.reason as StopReason | undefined;
+      // Where the job goes on elsewhere, it asks for the same rewards.
+      if (reason === 'cancel' || reason === 'time-limit') await gradings.withdraw(asked);
+      return { kind: 'failed', message: 'The job was stopped while its grader was asked.' };
+    } catch (error) {
+      this.#options.log.error({ err: error }, 'answers could not be graded');
+      return { kind: 'failed', message: 'The grader could not be asked; the log of the worker says why.' };
+    }
   }
 
   #span<Result>(name: string, work: () => Promise<Result>): Promise<Result> {

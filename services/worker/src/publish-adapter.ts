@@ -75,9 +75,13 @@ function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOu
   throw new ProductError('adapter_check_failed', message);
 }
 
-/** Users of the adapter need not know where its maker wants messages. */
+/** Users of the adapter need not know where its maker wants messages, or has answers graded. */
 function publicSpecOf(job: Job): JobSpec {
-  return { ...specOf(job), webhook: null };
+  const spec = { ...specOf(job), webhook: null };
+  const { objective } = spec;
+  if (objective?.kind !== 'group-relative') return spec;
+  const { url: _, ...grader } = objective.grader;
+  return { ...spec, objective: { ...objective, grader } };
 }
 
 function originOf(job: Job, outcome: TrainingOutcome): AdapterManifest['origin'] {

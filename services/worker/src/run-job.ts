@@ -10,7 +10,7 @@ import type { TrainerPool } from './trainer/trainer-pool.js';
 type OfOneAttempt = 'signal' | 'pause' | 'isLast' | 'place' | 'metrics';
 
 export interface RunJobDeps extends Omit<AttemptOptions, OfOneAttempt> {
-  store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents'>;
+  store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents' | 'gradings'>;
   pool: Pick<TrainerPool, 'place'>;
   metrics: WorkerMetrics;
   /** Shown to users as the worker of an attempt. */

@@ -29,6 +29,9 @@ const INVALID = '400 invalid_request';
 const PATTERN = { type: 'regex', pattern: '(a+)+$' };
 const objective = (name: string, outcome: string, fields: object) =>
   job(`objective: ${name}`, outcome, { objective: fields });
+const grading = (url: string, more: object = {}) => {
+  return { kind: 'group-relative', grader: { type: 'webhook', url, ...more } };
+};
 const NOT_JSON = '400 invalid_json';
 const deep = (open: string, close: string, levels: number) => `${open.repeat(levels)}${close.repeat(levels)}`;
 
@@ -102,6 +105,20 @@ const values: HostileCase[] = [
     kind: 'group-relative',
     grader: { type: 'multi', graders: { a: PATTERN }, calculate_output: 'a+'.repeat(1000) },
   }),
+  objective('a webhook in a formula', INVALID, {
+    kind: 'group-relative',
+    grader: {
+      type: 'multi',
+      graders: { a: { type: 'webhook', url: 'https://example.com/' } },
+      calculate_output: 'a',
+    },
+  }),
+  objective('a grader whose webhook is in this network', '422 invalid_job', grading('https://169.254.169.254/latest/')),
+  objective('a grader whose webhook is a file', '422 invalid_job', grading('file:///etc/passwd')),
+  objective('a grader whose webhook has 3,000 characters', INVALID, grading(`https://a.example/${'x'.repeat(3_000)}`)),
+  objective('a grader whose webhook has no time', INVALID, grading('https://example.com/', { timeout_seconds: 0 })),
+  objective('a grader whose webhook has a year', INVALID, grading('https://example.com/', { timeout_seconds: 3e7 })),
+  objective('a grader whose webhook has a secret', '400 unknown_field', grading('https://a.example/', { secret: 'x' })),
   objective('a group of one', INVALID, { kind: 'group-relative', grader: PATTERN, group_size: 1 }),
   objective('answers to no prompts', '422 invalid_job', { kind: 'group-relative', grader: PATTERN }),
   job('a base model that is a path', INVALID, { base_model: '../../secret.txt' }),

@@ -13,6 +13,7 @@ afterEach(() => rm(join(folder, '..'), { recursive: true }));
 const rollout = (batch: number): Rollout => ({
   run: 'run',
   batch,
+  kind: 'graded',
   groups: [
     [
       { ids: [5, 2], log_probabilities: [...Float32Array.of(-0.1, -1e-30)], has_ended: true, reward: 0.1 + 0.2 },
@@ -23,7 +24,7 @@ const rollout = (batch: number): Rollout => ({
 
 test('the answers of a batch are read back, number for number, and replace those before', async () => {
   for (const batch of [3, 4]) await writeRollout(folder, rollout(batch));
-  expect(await readRollout(folder, { run: 'run', batch: 4 })).toEqual(rollout(4).groups);
+  expect(await readRollout(folder, { run: 'run', batch: 4 })).toEqual(rollout(4));
   expect(await readRollout(folder, { run: 'run', batch: 3 })).toBeNull();
   expect(await readRollout(folder, { run: 'other', batch: 4 })).toBeNull();
 });

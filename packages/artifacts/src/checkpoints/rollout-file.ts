@@ -6,23 +6,25 @@ import { systemErrorCode, writeFileAtomic, writeWithinSpace } from '@lorasmith/s
 /** Its name in the folder of a run's checkpoints. */
 const FILE = 'rollout.json';
 
-/** A sampled answer with its reward. Numbers of float32 stay what they are in JSON. */
+/** A sampled answer. Numbers of float32 stay what they are in JSON. */
 export interface RolloutAnswer {
   ids: number[];
   log_probabilities: number[];
   has_ended: boolean;
-  reward: number;
 }
 
-/** The graded answers that a run trains on now. */
-export interface Rollout {
+/** The answers to each prompt, in the order in which the step reads them: without rewards, until they are graded. */
+export type RolloutGroups =
+  | { kind: 'sampled'; groups: RolloutAnswer[][] }
+  | { kind: 'graded'; groups: (RolloutAnswer & { reward: number })[][] };
+
+/** The answers that a run trains on now. */
+export type Rollout = RolloutGroups & {
   /** The identity of the run. */
   run: string;
   /** The number of this batch of answers, from 0. */
   batch: number;
-  /** The answers to each prompt, in the order in which the step reads them. */
-  groups: RolloutAnswer[][];
-}
+};
 
 /**
  * Writes them beside the checkpoints of the run, in the place of those before.
@@ -39,12 +41,12 @@ export async function writeRollout(folder: string, rollout: Rollout): Promise<vo
 export async function readRollout(
   folder: string,
   { run, batch }: Pick<Rollout, 'run' | 'batch'>,
-): Promise<RolloutAnswer[][] | null> {
+): Promise<RolloutGroups | null> {
   try {
     const [digest, text = ''] = (await readFile(join(folder, FILE), 'utf8')).split('\n');
     if (digest !== digestOf(text)) return null;
     const rollout = JSON.parse(text) as Rollout;
-    return rollout.run === run && rollout.batch === batch ? rollout.groups : null;
+    return rollout.run === run && rollout.batch === batch ? rollout : null;
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT') return null;
     throw error;

@@ -18,7 +18,7 @@ import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { TokenPreparations } from '../datasets/token-preparations.js';
-import { checkWebhookOf, type WebhookConfig } from '../webhooks/webhook-config.js';
+import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';
 import type { AdapterReservation } from './adapter-reservation.js';
 import { continuing, initialManifestOf } from './initial-adapter.js';
 import { datasetsOf, inValidation } from './job-datasets.js';
@@ -84,7 +84,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     knownMachine: Promise<MachineProfile | null>,
     plan: (job: PlannedJob) => Promise<Result>,
   ): Promise<{ spec: JobSpec; result: Result }> => {
-    checkWebhookOf(request, webhooks);
+    checkWebhooksOf(request, webhooks);
     const [dataset, ofValidation, machine, model, initial] = await allOf(
       ownDataset(catalog, request.dataset, caller),
       validationDataset(catalog, request, caller),

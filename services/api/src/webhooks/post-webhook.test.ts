@@ -57,7 +57,7 @@ const post = (changes: Partial<PostOptions>) =>
   });
 
 test('sends the body to the address that the name resolves to, and returns the status', async () => {
-  expect(await post({})).toBe(204);
+  expect(await post({})).toEqual({ status: 204, body: '' });
   expect(requests).toEqual([{ url: '/hook', host: `receiver.example:${port}`, body: '{"é":1}' }]);
 });
 
@@ -101,13 +101,32 @@ test('checks an address that no resolver sees', async () => {
 test('follows no redirection', async () => {
   answer = (path) =>
     path === '/hook' ? { status: 307, headers: { location: `http://127.0.0.1:${port}/other` } } : { status: 200 };
-  expect(await post({})).toBe(307);
+  expect(await post({ maxAnswerBytes: 100 })).toEqual({ status: 307, body: '' });
   expect(requests.map(({ url }) => url)).toEqual(['/hook']);
 });
 
 test('reads nothing of a large answer', async () => {
   answer = () => ({ status: 200, body: 'x'.repeat(10_000_000) });
-  expect(await post({})).toBe(200);
+  expect(await post({})).toEqual({ status: 200, body: '' });
+});
+
+test('reads an answer up to a size', async () => {
+  answer = () => ({ status: 200, body: '{"é":1}' });
+  expect(await post({ maxAnswerBytes: 8 })).toEqual({ status: 200, body: '{"é":1}' });
+  await expect(post({ maxAnswerBytes: 7 })).rejects.toThrow('has more than 7 bytes');
+  answer = () => ({ status: 200, body: 'x'.repeat(10_000_000) });
+  await expect(post({ maxAnswerBytes: 1_000 })).rejects.toThrow('has more than 1000 bytes');
+});
+
+test('gives up a receiver that does not end its answer, and one that breaks it off', async () => {
+  server.removeAllListeners('request');
+  server.on('request', (_, response) => response.writeHead(200).write('{"rewards": ['));
+  await expect(post({ maxAnswerBytes: 1_000, timeoutMs: 50 })).rejects.toThrow('There was no answer within 0.05 s.');
+  server.removeAllListeners('request');
+  server.on('request', (_, response) => {
+    response.writeHead(200, { 'content-length': 100 }).write('{"rewards": [', () => response.destroy());
+  });
+  await expect(post({ maxAnswerBytes: 1_000 })).rejects.toThrow('aborted');
 });
 
 test('gives up a receiver that does not answer', async () => {

@@ -1,5 +1,5 @@
 import { lookup as resolve } from 'node:dns';
-import { request as requestHttp } from 'node:http';
+import { type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
 import { isPublicAddress } from './public-address.js';
@@ -10,18 +10,25 @@ export interface PostOptions {
   headers: Readonly<Record<string, string>>;
   body: string;
   allowPrivate: boolean;
-  /** The time for all of it: resolving, connecting, sending, and the answer's status. */
+  /** The time for all of it: resolving, connecting, sending, and the answer. */
   timeoutMs: number;
+  /** The most of the answer's body that is read. @defaultValue 0: nothing of it */
+  maxAnswerBytes?: number;
   signal: AbortSignal;
   /** @defaultValue that of the system */
   lookup?: LookupFunction;
 }
 
+export interface WebhookAnswer {
+  status: number;
+  /** '' where nothing of it was to be read. */
+  body: string;
+}
+
 /**
  * Sends a webhook. The connection goes to an address that was checked: a name that resolves to an address of a private network is
- * refused, whatever it resolved to before. Redirections are not followed, and nothing of the answer but its status is read.
- * @returns the status of the answer
- * @throws Error that says why there is none
+ * refused, whatever it resolved to before. Redirections are not followed, and of the answer only so much is read as is asked for.
+ * @throws Error that says why there is no answer, or that it is too large; in words that the owner of the job may read
  */
 export async function postWebhook({
   url: text,
@@ -29,13 +36,16 @@ export async function postWebhook({
   body,
   allowPrivate,
   timeoutMs,
+  maxAnswerBytes = 0,
   signal,
   lookup,
-}: PostOptions): Promise<number> {
+}: PostOptions): Promise<WebhookAnswer> {
   const url = checkWebhookUrl(text, { allowPrivate });
   const request = url.protocol === 'https:' ? requestHttps : requestHttp;
   const bytes = Buffer.from(body);
-  return await new Promise((done, fail) => {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  return await new Promise((done, failWith) => {
+    const fail = (error: Error) => failWith(timeout.aborted && !signal.aborted ? timedOut(timeoutMs) : error);
     const sent = request(
       url,
       {
@@ -43,18 +53,33 @@ export async function postWebhook({
         headers: { ...headers, 'content-length': bytes.length },
         // Connections that are kept would go to an address that was checked for another delivery.
         agent: false,
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+        signal: AbortSignal.any([signal, timeout]),
         // A host that is an address is not resolved, and was checked with the URL.
         ...(isIP(hostOf(url)) === 0 ? { lookup: checkedLookup(lookup ?? resolve, allowPrivate) } : {}),
       },
       (answer) => {
-        done(answer.statusCode ?? 0);
+        const { statusCode: status = 0 } = answer;
+        if (maxAnswerBytes > 0)
+          return void bodyOf(answer, maxAnswerBytes).then((text) => done({ status, body: text }), fail);
+        done({ status, body: '' });
         answer.destroy();
       },
     );
-    sent.once('error', (error) => fail(signal.aborted || error.name !== 'AbortError' ? error : timedOut(timeoutMs)));
+    sent.once('error', fail);
     sent.end(bytes);
   });
+}
+
+async function bodyOf(answer: IncomingMessage, maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  // Leaving the loop closes the connection.
+  for await (const chunk of answer as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > maxBytes) throw new Error(`The answer has more than ${maxBytes} bytes.`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 function timedOut(timeoutMs: number): Error {
@@ -69,7 +94,7 @@ function checkedLookup(lookup: LookupFunction, allowPrivate: boolean): LookupFun
       const addresses = Array.isArray(found) ? found : [];
       const refused = allowPrivate ? undefined : addresses.find(({ address }) => !isPublicAddress(address));
       if (refused !== undefined) {
-        return callback(new Error(`${hostname} is in a private network (${refused.address}).`), []);
+        return callback(new Error(`${hostname} is in a private network, to which this service sends nothing.`), []);
       }
       const [first] = addresses;
       if (first === undefined) return callback(new Error(`${hostname} has no address.`), []);

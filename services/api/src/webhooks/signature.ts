@@ -1,26 +1,24 @@
 import { createHmac } from 'node:crypto';
 import type { Owner } from '@lorasmith/contracts';
-
-/** The headers of Standard Webhooks (https://www.standardwebhooks.com). */
-export interface WebhookHeaders {
-  'webhook-id': string;
-  'webhook-timestamp': string;
-  'webhook-signature': string;
-}
+import { PRODUCT_VERSION } from '@lorasmith/service-kit';
 
 const PREFIX = 'whsec_';
 
 /**
- * Signs a message.
+ * The headers of a message that is sent now, with the signature of Standard Webhooks (https://www.standardwebhooks.com).
  * @param secret - `whsec_` and base64.
- * @param seconds - Unix time of this attempt.
+ * @param body - JSON.
  */
-export function signWebhook(
-  secret: string,
-  { id, seconds, body }: { id: string; seconds: number; body: string },
-): WebhookHeaders {
+export function webhookHeaders(secret: string, { id, body }: { id: string; body: string }): Record<string, string> {
+  const seconds = Math.floor(Date.now() / 1000);
   const signature = createHmac('sha256', bytesOf(secret)).update(`${id}.${seconds}.${body}`).digest('base64');
-  return { 'webhook-id': id, 'webhook-timestamp': String(seconds), 'webhook-signature': `v1,${signature}` };
+  return {
+    'content-type': 'application/json',
+    'user-agent': `lorasmith/${PRODUCT_VERSION}`,
+    'webhook-id': id,
+    'webhook-timestamp': String(seconds),
+    'webhook-signature': `v1,${signature}`,
+  };
 }
 
 /**

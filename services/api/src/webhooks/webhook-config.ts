@@ -1,4 +1,4 @@
-import { type JobRequest, ProductError } from '@lorasmith/contracts';
+import { graderWebhookOf, type JobRequest, ProductError } from '@lorasmith/contracts';
 import { checkWebhookUrl } from './webhook-url.js';
 
 export interface WebhookConfig {
@@ -23,17 +23,21 @@ export function checkWebhookConfig({ url, secret, allowPrivate }: WebhookConfig)
   }
 }
 
-/** @throws ProductError `invalid_job` for a job whose webhook cannot be sent */
-export function checkWebhookOf(
-  { webhook }: Pick<JobRequest, 'webhook'>,
+/** @throws ProductError `invalid_job` for a job of which a webhook cannot be sent: that of its end, or that of its grader */
+export function checkWebhooksOf(
+  { webhook, objective }: Pick<JobRequest, 'webhook' | 'objective'>,
   { secret, allowPrivate }: WebhookConfig,
 ): void {
-  if (webhook == null) return;
+  const ofGrader = objective?.grader === undefined ? null : graderWebhookOf(objective.grader);
+  if (webhook == null && ofGrader === null) return;
   if (secret === null) {
-    const message = 'This service sends no webhooks: its operator has to set WEBHOOK_SECRET. Leave webhook out.';
-    throw new ProductError('invalid_job', message, { param: 'webhook' });
+    const [param, instead] =
+      webhook == null ? ['objective.grader', 'Use another grader.'] : ['webhook', 'Leave webhook out.'];
+    const message = `This service sends no webhooks: its operator has to set WEBHOOK_SECRET. ${instead}`;
+    throw new ProductError('invalid_job', message, { param });
   }
-  checkWebhookUrl(webhook.url, { allowPrivate });
+  if (webhook != null) checkWebhookUrl(webhook.url, { allowPrivate });
+  if (ofGrader !== null) checkWebhookUrl(ofGrader.url, { allowPrivate, param: 'objective.grader.url' });
 }
 
 function wrong(param: string, what: string): ProductError {

@@ -1,10 +1,9 @@
 import type { LookupFunction } from 'node:net';
 import { pause } from '@lorasmith/concurrency';
 import type { PendingWebhook, WebhookOutbox } from '@lorasmith/job-store';
-import { PRODUCT_VERSION } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger } from 'fastify';
 import { postWebhook } from './post-webhook.js';
-import { secretOfOwner, signWebhook } from './signature.js';
+import { secretOfOwner, webhookHeaders } from './signature.js';
 import type { WebhookConfig } from './webhook-config.js';
 
 const SECOND = 1_000;
@@ -129,12 +128,10 @@ async function send(
   const { secret, allowPrivate } = config;
   if (target === null || secret === null) return { delivered: false, why: 'webhooks are not configured', final: true };
   const text = JSON.stringify(body);
-  const seconds = Math.floor(Date.now() / 1000);
-  const signed = signWebhook(url === null ? secret : secretOfOwner(secret, owner), { id, seconds, body: text });
-  const headers = { 'content-type': 'application/json', 'user-agent': `lorasmith/${PRODUCT_VERSION}`, ...signed };
+  const headers = webhookHeaders(url === null ? secret : secretOfOwner(secret, owner), { id, body: text });
   try {
     const options = { url: target, headers, body: text, allowPrivate, ...sending };
-    const status = await postWebhook(lookup === undefined ? options : { ...options, lookup });
+    const { status } = await postWebhook(lookup === undefined ? options : { ...options, lookup });
     if (status >= 200 && status < 300) return { delivered: true, status };
     return { delivered: false, why: `the receiver answered ${status}`, final: status === GONE };
   } catch (error) {

@@ -10,9 +10,14 @@ const FIRST_FREE_PORT = 1024;
 /**
  * Checks where a webhook is to be sent, as far as that is known without a resolver.
  * @param allowPrivate - Addresses of this network, and http.
+ * @param param - Where the address is in a request. @defaultValue `webhook.url`
  * @throws ProductError `invalid_job`
  */
-export function checkWebhookUrl(text: string, { allowPrivate }: { allowPrivate: boolean }): URL {
+export function checkWebhookUrl(
+  text: string,
+  { allowPrivate, param = 'webhook.url' }: { allowPrivate: boolean; param?: string },
+): URL {
+  const refused = (what: string) => new ProductError('invalid_job', `The webhook's URL ${what}.`, { param });
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null) throw refused('is not a URL');
   if (url.protocol !== 'https:' && !(url.protocol === 'http:' && allowPrivate))
@@ -35,8 +40,4 @@ export function hostOf({ hostname }: URL): string {
 
 function isLocal(host: string): boolean {
   return isIP(host) === 0 ? LOCAL_NAMES.test(host) || !host.includes('.') : !isPublicAddress(host);
-}
-
-function refused(what: string): ProductError {
-  return new ProductError('invalid_job', `The webhook's URL ${what}.`, { param: 'webhook.url' });
 }

@@ -45,7 +45,7 @@ scheduler.generator = generation;
 /** Does one order, beside others. @throws as `train` and `publishCheckpoint` */
 export async function executeOrder(
   order: TrainerOrder,
-  { signal, recycle, onEvent }: TrainerRunOptions,
+  { signal, recycle, onEvent, grade }: TrainerRunOptions,
 ): Promise<TrainingOutcome> {
   const { share } = order;
   const digests = new WeightDigests(order.weightDigests);
@@ -58,7 +58,7 @@ export async function executeOrder(
         generation.yieldMemory();
         return memory.admit(needs, machine);
       };
-      const callbacks = { signal, pause: recycle, onEvent, onLoading, admit };
+      const callbacks = { signal, pause: recycle, onEvent, onLoading, admit, gradeByWebhook: grade };
       return await train({ spec, dataset, validation, machine, examples, ...paths, ...callbacks, ...shared });
     }
     case 'publish-checkpoint': {

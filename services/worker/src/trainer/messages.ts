@@ -4,6 +4,8 @@ import type {
   GenerationFailure,
   GenerationPiece,
   GenerationRequest,
+  GradingBatch,
+  GradingOutcome,
   JobId,
   JobSpec,
   MachineProfile,
@@ -98,17 +100,22 @@ export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
  * What no checkpoint holds, such as an evaluation, is finished first.
  *
  * An answer to a request for text counts as a run; `cancel` ends it.
+ *
+ * `graded`: the answer to the message `grade` with the same number. A trainer reaches nothing outside: its worker has the webhook of a grader
+ * asked.
  */
 export type TrainerRequest =
   | { type: 'start'; run: number; order: TrainerOrder }
   | { type: 'recycle'; run: number }
   | { type: 'stop'; run: number; reason: StopReason }
+  | { type: 'graded'; run: number; grading: number; outcome: GradingOutcome }
   | { type: 'generate'; run: number; order: GenerationOrder }
   | { type: 'cancel'; run: number };
 
 /** Messages from the trainer to its worker. Nothing about a run follows its end. */
 export type TrainerReply =
   | { type: 'event'; run: number; event: NewJobEvent }
+  | { type: 'grade'; run: number; grading: number; batch: GradingBatch }
   | { type: 'ended'; run: number; outcome: ReportedOutcome }
   | GenerationReply;
 

@@ -1,6 +1,7 @@
 import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@lorasmith/child-processes';
 import {
   type GenerationFailure,
+  type GradingOutcome,
   JobDeferred,
   type JobFailure,
   ProductError,
@@ -17,6 +18,8 @@ interface Run {
   /** Aborted with a {@link StopReason}. */
   stopping: AbortController;
   recycling: AbortController;
+  /** Where the rewards go that the run waits for, by the number of the message that asked. */
+  gradings: Map<number, (outcome: GradingOutcome) => void>;
 }
 
 export interface ServeTrainerOptions {
@@ -45,18 +48,29 @@ export function serveTrainer(
       const run = runs.get(request.run);
       if (run === undefined) return;
       if (request.type === 'recycle') return run.recycling.abort();
+      if (request.type === 'graded') return run.gradings.get(request.grading)?.(request.outcome);
       run.stopping.abort(request.reason);
     },
   });
 
   const start = async (number: number, order: TrainerOrder) => {
-    const run: Run = { stopping: new AbortController(), recycling: new AbortController() };
+    const run: Run = { stopping: new AbortController(), recycling: new AbortController(), gradings: new Map() };
     runs.set(number, run);
+    let lastGrading = 0;
     try {
       const outcome = await execute(order, {
         signal: run.stopping.signal,
         recycle: run.recycling.signal,
         onEvent: (event) => channel.send({ type: 'event', run: number, event }),
+        grade: (batch) =>
+          new Promise((resolve) => {
+            const grading = ++lastGrading;
+            run.gradings.set(grading, (outcome) => {
+              run.gradings.delete(grading);
+              resolve(outcome);
+            });
+            channel.send({ type: 'grade', run: number, grading, batch });
+          }),
       });
       channel.send({ type: 'ended', run: number, outcome: { kind: 'finished', outcome } });
     } catch (error) {

@@ -276,7 +276,7 @@ export class TrainerPool {
     { process, distrust, leave }: TrainerSlot,
     member: Member,
     order: TrainerOrder,
-    { signal, pause, onEvent }: RunOptions & { pause: AbortSignal },
+    { signal, pause, onEvent, grade }: RunOptions & { pause: AbortSignal },
   ): Promise<EndedRun> {
     member.state = 'running';
     member.recycling = new AbortController();
@@ -287,6 +287,7 @@ export class TrainerPool {
     const ended = await process.run(order, {
       signal,
       recycle: AbortSignal.any([member.recycling.signal, pause]),
+      grade,
       onEvent: (event) => {
         onEvent(event);
         if (event.type === 'step-finished' || event.type === 'checkpoint-loaded')

@@ -1,6 +1,13 @@
 import { type ChildProgram, startChild } from '@lorasmith/child-processes';
-import type { GenerationFailure, GenerationPiece, JobId, NewJobEvent } from '@lorasmith/contracts';
-import type { StopReason } from '@lorasmith/training';
+import type {
+  GenerationFailure,
+  GenerationPiece,
+  GradingBatch,
+  GradingOutcome,
+  JobId,
+  NewJobEvent,
+} from '@lorasmith/contracts';
+import type { GradeByWebhook, StopReason } from '@lorasmith/training';
 import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import type { TrainerOutcome } from './run-outcome.js';
 import { exitFailure } from './trainer-failure.js';
@@ -35,6 +42,8 @@ export interface RunOptions {
   /** Aborted with a {@link StopReason} to stop the run. */
   signal: AbortSignal;
   onEvent: (event: NewJobEvent) => void;
+  /** Has the webhook of the job's grader give rewards. Never rejects. @defaultValue a job with one fails */
+  grade?: GradeByWebhook | undefined;
 }
 
 export interface TrainerRunOptions extends RunOptions {
@@ -130,7 +139,7 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
     get trainedMs() {
       return trainedMs + (runs.size > 0 ? performance.now() - busySince : 0);
     },
-    run(order, { signal, recycle, onEvent }) {
+    run(order, { signal, recycle, onEvent, grade }) {
       const number = ++lastRun;
       return new Promise((resolve) => {
         let stopReason: StopReason | null = null;
@@ -151,8 +160,13 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
           recycle.removeEventListener('abort', endAfterStep);
           resolve({ outcome, beside });
         };
+        const answerGrading = async (grading: number, batch: GradingBatch) => {
+          const outcome = (await grade?.(batch)) ?? NO_GRADING;
+          if (runs.has(number)) child.send({ type: 'graded', run: number, grading, outcome });
+        };
         const onReply = (reply: TrainerReply) => {
           if (reply.type === 'event') onEvent(reply.event);
+          else if (reply.type === 'grade') void answerGrading(reply.grading, reply.batch);
           else if (reply.type === 'ended') settle(reply.outcome);
         };
         add(number, { job: order.job, onReply });
@@ -199,6 +213,8 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
     },
   };
 }
+
+const NO_GRADING: GradingOutcome = { kind: 'failed', message: 'Nothing asks the webhook of the grader.' };
 
 const TRAINER_ENDED: GenerationFailure = {
   code: 'service_unavailable',

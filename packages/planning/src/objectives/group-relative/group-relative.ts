@@ -1,5 +1,5 @@
 import type { GroupRelativeObjective, JobSpec } from '@lorasmith/contracts';
-import { type CompiledGrader, compileGrader, GraderError } from '@lorasmith/graders';
+import { type CompiledGrader, compileGrader, GraderError, type WebhookGrader } from '@lorasmith/graders';
 import type { CodedFault } from '../../fault-list.js';
 import {
   createPromptEncoder,
@@ -46,7 +46,7 @@ export const groupRelative: Objective = {
   async checkRows({ spec }, rowsFile, faults, signal) {
     const groups = groupsOf(spec);
     const grader = groups && graderOf(groups);
-    if (grader !== null && !('fault' in grader)) (await GradedRows.read(rowsFile, signal)).check(grader, faults);
+    if (grader?.kind === 'here') (await GradedRows.read(rowsFile, signal)).check(grader, faults);
   },
   warnings: lengthWarnings,
 };
@@ -61,12 +61,15 @@ export function groupsOf({
 }
 
 /** The grader of a job, or what is wrong with its settings. */
-function graderOf({ grader }: GroupRelativeObjective): CompiledGrader | { fault: CodedFault } {
+function graderOf({
+  grader,
+}: GroupRelativeObjective): CompiledGrader | WebhookGrader | { kind: 'faulty'; fault: CodedFault } {
   try {
     return compileGrader(grader);
   } catch (error) {
     if (!(error instanceof GraderError)) throw error;
-    return { fault: { code: 'invalid_job', message: error.message, param: `objective.grader.${error.param}` } };
+    const param = `objective.grader.${error.param}`;
+    return { kind: 'faulty', fault: { code: 'invalid_job', message: error.message, param } };
   }
 }
 
@@ -78,7 +81,7 @@ function settingsFaults({ spec, model, dataset }: ObjectiveJob): CodedFault[] {
     return [fault('objective', message)];
   }
   const grader = graderOf(groups);
-  const faults = 'fault' in grader ? [grader.fault] : [];
+  const faults = grader.kind === 'faulty' ? [grader.fault] : [];
   const { lora, training } = spec;
   if (lora.dropout > 0) {
     const message =

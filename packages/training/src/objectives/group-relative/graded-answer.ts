@@ -5,13 +5,17 @@ export interface RolloutPrompt {
   line: number;
 }
 
-/** A sampled answer with its reward. */
-export interface GradedAnswer {
+/** A sampled answer. */
+export interface SampledAnswer {
   /** `[tokens]`, with the one that ends it, if one does. */
   ids: Int32Array;
   /** `[tokens]` with which they were sampled. */
   logProbabilities: Float32Array;
   hasEnded: boolean;
+}
+
+/** A sampled answer with its reward. */
+export interface GradedAnswer extends SampledAnswer {
   reward: number;
 }
 

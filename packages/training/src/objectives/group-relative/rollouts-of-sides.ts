@@ -4,6 +4,7 @@ import type { LoadedModel } from '@lorasmith/models';
 import { GradedRows, groupsOf, type Plan } from '@lorasmith/planning';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import type { TrainOptions } from '../../train-options.js';
+import { calculatedRewards, type RewardSource, webhookRewards } from './reward-source.js';
 import { Rollouts } from './rollouts.js';
 
 /** The rollouts of each side of a job. */
@@ -14,7 +15,7 @@ export interface RolloutsOfSides {
 
 /** @returns null for a job that samples no answers. @throws ProductError `dataset_not_found`, `cancelled` */
 export async function rolloutsOfSides(
-  { spec, rowsFile, validation = null, checkpointFolder, signal }: TrainOptions,
+  { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook }: TrainOptions,
   run: {
     plan: Plan;
     model: ModelFolder;
@@ -28,6 +29,12 @@ export async function rolloutsOfSides(
   const { plan, model, base, texts, id, passes } = run;
   if (settings === null || base.kind !== 'decoder') return null;
   const text = await texts.of(model.path);
+  const grader = compileGrader(settings.grader);
+  const rewardsWith = (rows: GradedRows): RewardSource => {
+    if (grader.kind === 'here') return calculatedRewards(grader, { text, rows });
+    if (gradeByWebhook === undefined) throw new Error('a job with a webhook, and nothing that calls it');
+    return webhookRewards(gradeByWebhook, { text, rows, signal });
+  };
   const rows = await GradedRows.read(rowsFile, signal);
   const { seed, batch_size: batchSize, gradient_accumulation_steps: accumulation } = spec.training;
   const rolloutsOn = (ofSide: GradedRows) =>
@@ -35,8 +42,7 @@ export async function rolloutsOfSides(
       base,
       text,
       settings,
-      grader: compileGrader(settings.grader),
-      rows: ofSide,
+      rewards: rewardsWith(ofSide),
       seed,
       promptsAtOnce: batchSize * accumulation,
       kept: { folder: checkpointFolder, run: id },

@@ -1,22 +1,20 @@
-import { type RolloutAnswer, readRollout, writeRollout } from '@lorasmith/artifacts';
+import { type RolloutAnswer, type RolloutGroups, readRollout, writeRollout } from '@lorasmith/artifacts';
 import { type GroupRelativeObjective, ProductError } from '@lorasmith/contracts';
-import type { CompiledGrader } from '@lorasmith/graders';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { Decoder, ModelAdapter } from '@lorasmith/models';
-import { type GradedRows, rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
+import { rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
 import { SeededRandom } from '@lorasmith/seeded-random';
-import { type GeneratedAnswer, generateAnswers } from '../../generate-answers.js';
+import { generateAnswers } from '../../generate-answers.js';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import type { ForwardRun } from '../step-context.js';
-import type { GradedAnswer, RolloutPrompt } from './graded-answer.js';
+import type { GradedAnswer, RolloutPrompt, SampledAnswer } from './graded-answer.js';
+import type { RewardSource } from './reward-source.js';
 
 export interface RolloutOptions {
   base: Decoder;
   text: ModelText;
   settings: GroupRelativeObjective;
-  grader: CompiledGrader;
-  /** The rows of the prompts. */
-  rows: GradedRows;
+  rewards: RewardSource;
   /** The seed of the job, which draws depend on. */
   seed: number;
   /** Prompts whose answers are sampled at once. */
@@ -39,32 +37,36 @@ export class Rollouts {
 
   /**
    * The graded answers to some prompts by the adapter as it is: draws depend on the seed, the batch and the line alone. Those of a step are
-   * kept in a file, so that a resumed run neither samples nor grades them again, and further steps train on the same.
+   * kept in a file, first without their rewards, so that a resumed run neither samples nor grades them again, and further steps train on the same.
    * @throws ProductError `cancelled`, `non_finite_loss`, `grader_failed`, `storage_full`
    */
   async of(prompts: readonly RolloutPrompt[], run: ForwardRun): Promise<GradedAnswer[][]> {
     const { settings, kept, passes } = this.#options;
     const { step = null } = run;
-    if (step === null) return await this.#answered(prompts, run, 'evaluation');
+    if (step === null) return await this.#graded(prompts, await this.#answered(prompts, run, 'evaluation'), run);
     const batch = Math.floor(step / settings.updates_per_batch);
     const known = await passes.beside(() => readRollout(kept.folder, { run: kept.run, batch }));
-    if (known !== null) return known.map((group) => group.map(answerOf));
-    const groups = await this.#answered(prompts, run, `batch ${batch}`);
-    const rollout = { run: kept.run, batch, groups: groups.map((group) => group.map(storedOf)) };
-    await passes.beside(() => writeRollout(kept.folder, rollout));
-    return groups;
+    if (known?.kind === 'graded') return known.groups.map((group) => group.map(gradedOf));
+    const keep = (groups: RolloutGroups) =>
+      passes.beside(() => writeRollout(kept.folder, { run: kept.run, batch, ...groups }));
+    const sampled = known?.groups.map((group) => group.map(sampledOf)) ?? (await this.#answered(prompts, run, `batch ${batch}`));
+    if (known === null) await keep({ kind: 'sampled', groups: sampled.map((group) => group.map(storedOf)) });
+    const graded = await this.#graded(prompts, sampled, run);
+    const groups = graded.map((group) => group.map((answer) => ({ ...storedOf(answer), reward: answer.reward })));
+    await keep({ kind: 'graded', groups });
+    return graded;
   }
 
-  async #answered(prompts: readonly RolloutPrompt[], run: ForwardRun, stream: string): Promise<GradedAnswer[][]> {
+  async #answered(prompts: readonly RolloutPrompt[], run: ForwardRun, stream: string): Promise<SampledAnswer[][]> {
     const { promptsAtOnce } = this.#options;
-    const groups: GradedAnswer[][] = [];
+    const groups: SampledAnswer[][] = [];
     for (let first = 0; first < prompts.length; first += promptsAtOnce) {
       groups.push(...(await this.#sampled(prompts.slice(first, first + promptsAtOnce), run, stream)));
     }
     return groups;
   }
 
-  async #sampled(prompts: readonly RolloutPrompt[], run: ForwardRun, stream: string): Promise<GradedAnswer[][]> {
+  async #sampled(prompts: readonly RolloutPrompt[], run: ForwardRun, stream: string): Promise<SampledAnswer[][]> {
     const { base, text, settings, seed } = this.#options;
     const { group_size: choices, max_completion_tokens: maxNewTokens } = settings;
     const adapter = (run.adapters[0]?.adapter ?? null) as ModelAdapter | null;
@@ -79,27 +81,32 @@ export class Rollouts {
     );
     const memory = { cacheTokens: sampleCacheTokens(load), maxTexts: choices * prompts.length };
     const answers = await generateAnswers(base, requests, { ...memory, turn: run.passes.turn });
-    const graded: GradedAnswer[][] = [];
-    for (const [place, group] of answers.entries()) {
-      const { line } = prompts[place]!;
-      // Graders may take some milliseconds of each answer.
-      graded.push(await run.passes.turn(0, () => group.map((answer) => this.#graded(answer, line))));
-    }
-    return graded;
+    return answers.map((group) =>
+      group.map(({ ids, logProbabilities, hasEnded }) => ({
+        ids: Int32Array.from(ids),
+        logProbabilities: Float32Array.from(logProbabilities),
+        hasEnded,
+      })),
+    );
   }
 
-  #graded({ ids, logProbabilities, hasEnded }: GeneratedAnswer, line: number): GradedAnswer {
-    const numbers = { ids: Int32Array.from(ids), logProbabilities: Float32Array.from(logProbabilities) };
-    return { ...numbers, hasEnded, reward: this.#rewardOf(ids, line) };
-  }
-
-  #rewardOf(ids: readonly number[], line: number): number {
-    const { text, grader, rows } = this.#options;
-    const answer = text.tokenizer.decode([...ids], { skipSpecialTokens: true });
-    const reward = grader.grade({ item: rows.at(line), text: answer });
-    if (Math.abs(reward) <= MAX_REWARD) return reward;
-    const message = `The grader gives the reward ${reward} to an answer to line ${line}: ${JSON.stringify(answer.slice(0, 200))}. A reward is a number from -${MAX_REWARD} to ${MAX_REWARD}. Correct the formula: divide by nothing that may be 0.`;
-    throw new ProductError('grader_failed', message, { param: 'objective.grader' });
+  async #graded(
+    prompts: readonly RolloutPrompt[],
+    groups: readonly SampledAnswer[][],
+    run: ForwardRun,
+  ): Promise<GradedAnswer[][]> {
+    const { text, rewards: source } = this.#options;
+    const answered = groups.map((answers, place) => ({ line: prompts[place]!.line, answers }));
+    const rewards = await source.of(answered, run);
+    return answered.map(({ line, answers }, place) =>
+      answers.map((answer, choice) => {
+        const reward = rewards[place]![choice]!;
+        if (Math.abs(reward) <= MAX_REWARD) return { ...answer, reward };
+        const said = JSON.stringify(text.tokenizer.decode([...answer.ids], { skipSpecialTokens: true }).slice(0, 200));
+        const message = `The grader gives the reward ${reward} to an answer to line ${line}: ${said}. A reward is a number from -${MAX_REWARD} to ${MAX_REWARD}. Correct the grader: a formula must divide by nothing that may be 0.`;
+        throw new ProductError('grader_failed', message, { param: 'objective.grader' });
+      }),
+    );
   }
 }
 
@@ -107,15 +114,14 @@ function seedOf(seed: number, stream: string): number {
   return Math.floor(new SeededRandom(seed, `answers of ${stream}`).next() * 2 ** 32);
 }
 
-function storedOf({ ids, logProbabilities, hasEnded, reward }: GradedAnswer): RolloutAnswer {
-  return { ids: [...ids], log_probabilities: [...logProbabilities], has_ended: hasEnded, reward };
+function storedOf({ ids, logProbabilities, hasEnded }: SampledAnswer): RolloutAnswer {
+  return { ids: [...ids], log_probabilities: [...logProbabilities], has_ended: hasEnded };
 }
 
-function answerOf({
-  ids,
-  log_probabilities: logProbabilities,
-  has_ended: hasEnded,
-  reward,
-}: RolloutAnswer): GradedAnswer {
-  return { ids: Int32Array.from(ids), logProbabilities: Float32Array.from(logProbabilities), hasEnded, reward };
+function sampledOf({ ids, log_probabilities: logProbabilities, has_ended: hasEnded }: RolloutAnswer): SampledAnswer {
+  return { ids: Int32Array.from(ids), logProbabilities: Float32Array.from(logProbabilities), hasEnded };
+}
+
+function gradedOf(answer: RolloutAnswer & { reward: number }): GradedAnswer {
+  return { ...sampledOf(answer), reward: answer.reward };
 }

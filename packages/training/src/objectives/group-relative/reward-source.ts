@@ -1,0 +1,122 @@
+import { mapWithConcurrency, untilAborted } from '@lorasmith/concurrency';
+import {
+  type GradedItem,
+  type GradedPromptRow,
+  type GradingBatch,
+  type GradingOutcome,
+  MAX_GRADED_AT_ONCE,
+  MAX_GRADED_BYTES,
+  ProductError,
+} from '@lorasmith/contracts';
+import type { CompiledGrader } from '@lorasmith/graders';
+import type { ModelText } from '@lorasmith/model-folder';
+import type { GradedRows } from '@lorasmith/planning';
+import { throwIfStopped } from '../../stop.js';
+import type { ForwardRun } from '../step-context.js';
+import type { SampledAnswer } from './graded-answer.js';
+
+/** The sampled answers to the prompt of a line. */
+export interface AnsweredPrompt {
+  line: number;
+  answers: readonly SampledAnswer[];
+}
+
+/** A source of rewards: a grader that calculates them here, or a webhook. */
+export interface RewardSource {
+  /**
+   * The rewards of the answers to each prompt. They may be no finite numbers.
+   * @throws ProductError `cancelled`, `grader_failed`
+   */
+  of(prompts: readonly AnsweredPrompt[], run: Pick<ForwardRun, 'passes' | 'step'>): Promise<number[][]>;
+}
+
+/** The facts about answers that graders read, besides their tokens. */
+export interface AnswerTexts {
+  text: ModelText;
+  /** The rows of the prompts. */
+  rows: GradedRows;
+}
+
+/** Calculates rewards in this process, between the passes of other jobs: those of a group at a time. */
+export function calculatedRewards(grader: CompiledGrader, { text, rows }: AnswerTexts): RewardSource {
+  return {
+    async of(prompts, { passes }) {
+      const rewards: number[][] = [];
+      for (const { line, answers } of prompts) {
+        const item = rows.at(line);
+        // Graders may take some milliseconds of each answer.
+        rewards.push(
+          await passes.turn(0, () => answers.map(({ ids }) => grader.grade({ item, text: textOf(ids, text) }))),
+        );
+      }
+      return rewards;
+    },
+  };
+}
+
+/**
+ * Has a webhook grade some answers. Batches that are equal, also those of a process before, may get the same rewards without a second request.
+ * It is bounded in time.
+ */
+export type GradeByWebhook = (batch: GradingBatch) => Promise<GradingOutcome>;
+
+/** Requests of a step that are under way at once. */
+const AT_ONCE = 4;
+
+/** Has a webhook give rewards. Other jobs compute meanwhile, and nothing of this one is in the way of theirs. */
+export function webhookRewards(
+  grade: GradeByWebhook,
+  { text, rows, signal }: AnswerTexts & { signal: AbortSignal },
+): RewardSource {
+  const rewardsOf = async (batch: GradingBatch): Promise<number[]> => {
+    throwIfStopped(signal);
+    const outcome = await untilAborted(grade(batch), signal);
+    throwIfStopped(signal);
+    if (outcome?.kind === 'graded') return outcome.rewards;
+    throw new ProductError('grader_failed', outcome?.message ?? '', { param: 'objective.grader' });
+  };
+  return {
+    async of(prompts, { step = null, passes }) {
+      const items: GradedItem[] = [];
+      for (const prompt of prompts) items.push(...(await passes.turn(0, () => itemsOf(prompt, { text, rows }))));
+      const batches = batchesOf(items).map((some) => ({ step: step === null ? null : step + 1, items: some }));
+      const rewards = (await mapWithConcurrency(batches, AT_ONCE, rewardsOf)).flat();
+      let next = 0;
+      return prompts.map(({ answers }) => answers.map(() => rewards[next++]!));
+    },
+  };
+}
+
+function itemsOf({ line, answers }: AnsweredPrompt, { text, rows }: AnswerTexts): GradedItem[] {
+  const { prompt, reference } = rows.at(line) as GradedPromptRow;
+  return answers.map(({ ids, hasEnded }) => ({
+    line,
+    prompt,
+    reference,
+    completion: textOf(ids, text),
+    completion_tokens: ids.length,
+    finish_reason: hasEnded ? 'stop' : 'length',
+  }));
+}
+
+/** Items in their order, cut by the bounds of a request. */
+function batchesOf(items: readonly GradedItem[]): GradedItem[][] {
+  const batches: GradedItem[][] = [];
+  let bytes = 0;
+  for (const item of items) {
+    const size = Buffer.byteLength(JSON.stringify(item));
+    const last = batches.at(-1);
+    if (last !== undefined && last.length < MAX_GRADED_AT_ONCE && bytes + size <= MAX_GRADED_BYTES) {
+      last.push(item);
+      bytes += size;
+    } else {
+      batches.push([item]);
+      bytes = size;
+    }
+  }
+  return batches;
+}
+
+function textOf(ids: Int32Array, { tokenizer }: ModelText): string {
+  return tokenizer.decode([...ids], { skipSpecialTokens: true });
+}

@@ -1,0 +1,192 @@
+import { createHash } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  type Grader,
+  type GradingBatch,
+  type GradingOutcome,
+  type JobSpec,
+  type ObjectiveRequest,
+  objectiveOf,
+} from '@lorasmith/contracts';
+import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { aJob } from '../../../test/a-job.js';
+import { type RunOptions, type StoredRows, stepsOf, TinyTrainings, weightsOf } from '../../../test/tiny-trainings.js';
+import { BaseModelCache } from '../../base-model-cache.js';
+import { type FinishedPass, PassScheduler } from '../../shared-pass/pass-scheduler.js';
+import type { GradeByWebhook } from './reward-source.js';
+
+let trainings: TinyTrainings;
+let prompts: StoredRows;
+beforeAll(async () => {
+  configureKernels('fused');
+  trainings = await TinyTrainings.create();
+  const rows = Array.from({ length: 14 }, (_, i) => ({ prompt: `count to ${i}`, reference: 'a' }));
+  prompts = await trainings.store('a', 'graded_prompt', rows);
+});
+afterAll(async () => {
+  configureKernels('raw');
+  await trainings.remove();
+});
+const run = (spec: JobSpec, options?: RunOptions) => trainings.run(spec, prompts, options);
+
+const HAS_LETTER: Grader = { type: 'string_check', reference: '{{item.reference}}', operation: 'like' };
+const WEBHOOK: Grader = { type: 'webhook', url: 'https://grader.example/' };
+
+function rewarding(
+  objective: Omit<ObjectiveRequest, 'kind'> = {},
+  training: Partial<JobSpec['training']> = {},
+): JobSpec {
+  const settings = { grader: WEBHOOK, group_size: 6, max_completion_tokens: 5, ...objective };
+  const job = aJob({ validation: { split: 0.2 }, training: { epochs: 2, learning_rate: 2e-2, ...training } });
+  return { ...job, objective: objectiveOf({ kind: 'group-relative', ...settings }) };
+}
+
+/** The rewards that HAS_LETTER gives. */
+const rewardsOf = ({ items }: GradingBatch) =>
+  items.map(({ completion, reference }) => (completion.includes(reference as string) ? 1 : 0));
+const graded: GradeByWebhook = async (batch) => ({ kind: 'graded', rewards: rewardsOf(batch) });
+
+test('rewards of a webhook train what the same rewards of a grader train', async () => {
+  const batches: GradingBatch[] = [];
+  const gradeByWebhook: GradeByWebhook = async (batch) => {
+    batches.push(batch);
+    return await graded(batch);
+  };
+  const ran = await run(rewarding(), { gradeByWebhook });
+  expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding({ grader: HAS_LETTER }))));
+  const steps = batches.flatMap(({ step }) => step ?? []);
+  expect(steps).toEqual(stepsOf(ran).map(({ step }) => step));
+  expect(batches.filter(({ step }) => step === null).map(({ items }) => items.length)).toEqual([18, 18]);
+  for (const { line, prompt, completion_tokens: tokens, finish_reason: reason } of batches[0]!.items) {
+    expect(prompt).toBe(`count to ${line - 1}`);
+    expect(reason === 'length' ? [5] : [1, 2, 3, 4, 5]).toContain(tokens);
+  }
+});
+
+test('answers beyond the bound of a request go into another one, and the rewards stay in their order', async () => {
+  const sizes: number[] = [];
+  const gradeByWebhook: GradeByWebhook = async (batch) => {
+    if (batch.step === 1) sizes.push(batch.items.length);
+    return await graded(batch);
+  };
+  const objective = { group_size: 20 };
+  const ran = await run(rewarding(objective), { gradeByWebhook });
+  expect(sizes).toEqual([64, 16]);
+  expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding({ ...objective, grader: HAS_LETTER }))));
+});
+
+test('a job that waits for rewards holds no pass: another one trains to its end meanwhile', async ({ skip }) => {
+  const passes: FinishedPass[] = [];
+  const scheduler = new PassScheduler({ onPass: (pass) => passes.push(pass) });
+  const cache = new BaseModelCache();
+  let open = () => {};
+  const gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  let isWaiting = () => {};
+  let steps = 0;
+  const gradeByWebhook: GradeByWebhook = async (batch) => {
+    if (batch.step === 2) {
+      isWaiting();
+      await gate;
+    }
+    return await graded(batch);
+  };
+  const onEvent: RunOptions['onEvent'] = ({ type }) => {
+    if (type === 'step-finished') steps++;
+  };
+  let waiting: ReturnType<typeof run> | undefined;
+  await new Promise<void>((resolve) => {
+    isWaiting = resolve;
+    waiting = run(rewarding(), { cache, scheduler, gradeByWebhook, onEvent });
+  });
+  passes.length = 0;
+  const other = await run(rewarding({ grader: HAS_LETTER }, { seed: 3 }), { cache, scheduler });
+  expect(other.error).toBeNull();
+  expect(passes.length).toBeGreaterThan(3);
+  expect(passes.every(({ jobs }) => jobs === 1)).toBe(true);
+  expect(steps).toBe(1);
+  open();
+  const ran = (await waiting)!;
+  cache.dispose();
+  expect(ran.error).toBeNull();
+  if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+  expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding(), { gradeByWebhook: graded })));
+});
+
+/** A job that is stopped while the answers of its third step are graded. */
+async function stoppedAtThird(spec: JobSpec) {
+  const batches: GradingBatch[] = [];
+  let stop = () => {};
+  const gradeByWebhook: GradeByWebhook = (batch) => {
+    batches.push(batch);
+    if (batch.step !== 3) return graded(batch);
+    stop();
+    return new Promise(() => {});
+  };
+  const stopped = await run(spec, {
+    gradeByWebhook,
+    onEvent: (_, stopWith) => {
+      stop = () => stopWith('cancelled');
+    },
+  });
+  expect(stopped.error).toMatchObject({ code: 'cancelled' });
+  return { stopped, asked: batches.at(-1)! };
+}
+
+test('a job that is stopped while it waits ends at once, and asks for the same rewards when it is resumed', async () => {
+  const spec = rewarding({}, { checkpoint_every_steps: 1 });
+  const { stopped, asked } = await stoppedAtThird(spec);
+  const batches: GradingBatch[] = [];
+  const resumed = await run(spec, {
+    checkpointFolder: stopped.checkpointFolder,
+    gradeByWebhook: async (batch) => {
+      batches.push(batch);
+      return await graded(batch);
+    },
+  });
+  expect(batches[0]).toEqual(asked);
+  expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { gradeByWebhook: graded })));
+});
+
+test('a job that was killed between sampling and grading samples no second time', async () => {
+  const spec = rewarding({}, { checkpoint_every_steps: 1 });
+  const { stopped } = await stoppedAtThird(spec);
+  const file = join(stopped.checkpointFolder, 'rollout.json');
+  const rollout = JSON.parse((await readFile(file, 'utf8')).split('\n')[1]!) as {
+    kind: string;
+    groups: { ids: number[]; log_probabilities: number[] }[][];
+  };
+  expect(rollout.kind).toBe('sampled');
+  const [answer] = rollout.groups[0]!;
+  Object.assign(answer!, { ids: [65, 66, 67], log_probabilities: [-1, -1, -1], has_ended: false });
+  const changed = JSON.stringify(rollout);
+  await writeFile(file, `${createHash('sha256').update(changed).digest('hex')}\n${changed}`);
+  const items: GradingBatch['items'] = [];
+  const resumed = await run(spec, {
+    checkpointFolder: stopped.checkpointFolder,
+    gradeByWebhook: async (batch) => {
+      if (batch.step === 3) items.push(...batch.items);
+      return await graded(batch);
+    },
+  });
+  expect(resumed.error).toBeNull();
+  expect(items[0]).toMatchObject({ completion_tokens: 3, finish_reason: 'length' });
+});
+
+test.each<[string, GradingOutcome, string]>([
+  ['fails', { kind: 'failed', message: 'The webhook of the grader failed 3 times: it answered 500.' }, 'answered 500'],
+  ['gives 1e30', { kind: 'graded', rewards: [1e30] }, 'the reward 1e+30 to an answer to line '],
+  ['gives too few rewards', { kind: 'graded', rewards: [1] }, 'the reward undefined to an answer to line '],
+])('a webhook that %s fails the job with that, and with what was kept the job goes on', async (_, outcome, message) => {
+  const spec = rewarding({}, { checkpoint_every_steps: 1 });
+  const failed = await run(spec, {
+    gradeByWebhook: async (batch) => (batch.step === 2 ? outcome : await graded(batch)),
+  });
+  expect(failed.error).toMatchObject({ code: 'grader_failed', message: expect.stringContaining(message) });
+  const resumed = await run(spec, { checkpointFolder: failed.checkpointFolder, gradeByWebhook: graded });
+  expect(resumed.events.map(({ type }) => type)).toContain('checkpoint-loaded');
+  expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { gradeByWebhook: graded })));
+});

@@ -1,0 +1,128 @@
+import type { LookupFunction } from 'node:net';
+import { type GradingOutcome, MAX_REWARDS_BYTES, ProductError } from '@lorasmith/contracts';
+import { GRADING_DELAYS_MS, type Gradings, type PendingGrading } from '@lorasmith/job-store';
+import type { FastifyBaseLogger } from 'fastify';
+import { postWebhook } from './post-webhook.js';
+import { rewardsIn } from './rewards-in.js';
+import { secretOfOwner, webhookHeaders } from './signature.js';
+import type { WebhookConfig } from './webhook-config.js';
+
+/** How often gradings are looked for without a notice. */
+const LOOK_MS = 1_000;
+/** Requests of an api process that are under way. They are of many jobs, each of which has a few, and most of the time they wait. */
+const AT_ONCE = 256;
+/** Limits, for docs/limits.md. */
+export const gradingSenderLimits = {
+  atOnce: { value: AT_ONCE, unit: 'requests', beyond: 'further ones wait' },
+  attempts: { value: GRADING_DELAYS_MS.length + 1, unit: 'attempts', beyond: '`grader_failed`' },
+};
+/** Statuses of a receiver that may do better the next time, besides those from 500 on. */
+const TRY_AGAIN = new Set([408, 425, 429]);
+
+export interface GradingSenderOptions {
+  gradings: Pick<Gradings, 'claim' | 'listen' | 'postpone' | 'settle'>;
+  config: WebhookConfig;
+  log: FastifyBaseLogger;
+  /** @defaultValue that of the system */
+  lookup?: LookupFunction;
+  /** The waits before each further attempt. @defaultValue {@link GRADING_DELAYS_MS} */
+  delaysMs?: readonly number[];
+}
+
+/**
+ * Sends answers to the webhooks of graders, and their rewards back. Several processes may: each grading is claimed by one at a time.
+ * @returns stops it; what is being sent is broken off, and another process sends it again
+ */
+export function startGradingSender(options: GradingSenderOptions): () => Promise<void> {
+  const { gradings, log } = options;
+  const over = new AbortController();
+  const sending = new Set<Promise<void>>();
+
+  const look = async (): Promise<void> => {
+    const notice = gradings.listen();
+    try {
+      await notice.ready;
+      const claimed = sending.size < AT_ONCE ? await gradings.claim().catch(() => null) : null;
+      if (claimed === null) return await notice.wait(LOOK_MS, over.signal);
+      const one = attempt(claimed, options, over.signal)
+        .catch((error: unknown) =>
+          log.warn({ err: error, grading: claimed.id }, 'the outcome of a grading could not be stored'),
+        )
+        .finally(() => sending.delete(one));
+      sending.add(one);
+    } finally {
+      notice.close();
+    }
+  };
+  const run = async () => {
+    while (!over.signal.aborted) await look();
+  };
+  const running = run();
+  return async () => {
+    over.abort();
+    await running;
+    await Promise.all(sending);
+  };
+}
+
+async function attempt(
+  grading: PendingGrading,
+  { gradings, config, log, lookup, delaysMs = GRADING_DELAYS_MS }: GradingSenderOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const { id, job, attempts } = grading;
+  const answered = await send(grading, { config, lookup, signal });
+  // Nobody knows whether the receiver has graded: it is asked again, with the same id.
+  if (signal.aborted) return;
+  const delay = delaysMs[attempts];
+  if (answered.kind === 'try-again' && delay !== undefined) {
+    log.warn(
+      { job, grading: id, why: answered.why, retryInMs: delay },
+      'the webhook of a grader failed; it is asked again',
+    );
+    return await gradings.postpone(id, delay);
+  }
+  if (answered.kind === 'graded') {
+    log.info({ job, grading: id, answers: answered.rewards.length }, 'answers graded');
+    return await gradings.settle(id, answered);
+  }
+  const times = attempts === 0 ? '' : ` ${attempts + 1} times`;
+  const message = `The webhook of the grader failed${times}: ${answered.why} Correct it and resume the job, which goes on with the same answers.`;
+  log.error({ job, grading: id, why: answered.why, attempts: attempts + 1 }, 'answers not graded');
+  await gradings.settle(id, { kind: 'failed', message });
+}
+
+type Answered = Extract<GradingOutcome, { kind: 'graded' }> | { kind: 'try-again' | 'wrong'; why: string };
+
+async function send(
+  { id, owner, webhook, body }: PendingGrading,
+  {
+    config: { secret, allowPrivate },
+    lookup,
+    signal,
+  }: { config: WebhookConfig; lookup: LookupFunction | undefined; signal: AbortSignal },
+): Promise<Answered> {
+  if (secret === null)
+    return { kind: 'wrong', why: 'this service sends no webhooks, since WEBHOOK_SECRET is not set.' };
+  const text = JSON.stringify(body);
+  try {
+    const { status, body: answer } = await postWebhook({
+      url: webhook.url,
+      headers: webhookHeaders(secretOfOwner(secret, owner), { id, body: text }),
+      body: text,
+      allowPrivate,
+      timeoutMs: webhook.timeoutSeconds * 1_000,
+      maxAnswerBytes: MAX_REWARDS_BYTES,
+      signal,
+      ...(lookup === undefined ? {} : { lookup }),
+    });
+    if (status >= 200 && status < 300) return rewardsIn(answer, body.data.items.length);
+    const redirected = status >= 300 && status < 400 ? ', and redirections are not followed' : '';
+    const kind = status >= 500 || TRY_AGAIN.has(status) ? 'try-again' : 'wrong';
+    return { kind, why: `it answered ${status}${redirected}.` };
+  } catch (error) {
+    // The address is no longer allowed.
+    const kind = error instanceof ProductError ? 'wrong' : 'try-again';
+    return { kind, why: (error as Error).message };
+  }
+}
