@@ -134,6 +134,8 @@ export function eventText(
     }
     case 'samples-generated':
       return samplesText(event.data, prompts);
+    case 'answers-graded':
+      return answersText(event.data);
     case 'checkpoint-saved':
       return [];
     case 'checkpoint-loaded':
@@ -168,6 +170,18 @@ function samplesText({ step, samples }: EventData<'samples-generated'>, prompts:
     ];
   });
   return [`samples ${step === 0 ? 'before training' : `after step ${step}`}:`, ...answers];
+}
+
+/** The prompt of some graded answers, in one line, and below it each answer with its reward. */
+function answersText({ step, line, prompt, answers }: EventData<'answers-graded'>): string[] {
+  return [
+    `answers of step ${step}, line ${line}:`,
+    `  > …${printable(prompt).replace(/\s+/g, ' ').trim().slice(-PROMPT_LENGTH)}`,
+    ...answers.map(({ text, reward, finish_reason: reason }) => {
+      const answer = printable(text).replace(/\s+/g, ' ');
+      return `    ${reward.toFixed(3).padStart(7)}  ${answer}${reason === 'length' ? '…' : ''}`;
+    }),
+  ];
 }
 
 const PROMPT_LENGTH = 100;

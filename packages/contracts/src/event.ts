@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { evaluatedTokens } from './adapter.js';
-import { GroupMetrics } from './group-relative.js';
+import { AnswerRound, GroupMetrics } from './group-relative.js';
 import { AdapterId, JobId } from './identifier.js';
 import { JobFailure } from './job.js';
 import { Nullable } from './nullable.js';
@@ -77,6 +77,7 @@ export const EVENT_DATA = {
     closed,
   ),
   'samples-generated': SampleRound,
+  'answers-graded': AnswerRound,
   'checkpoint-saved': Type.Object({ step: Type.Integer({ minimum: 0 }) }, closed),
   'checkpoint-loaded': Type.Object(
     { step: Type.Integer({ minimum: 0, description: 'Training continues after this step.' }) },
@@ -134,6 +135,7 @@ export const JobEvent = Type.Union(
     eventOf('step-finished'),
     eventOf('evaluation-finished'),
     eventOf('samples-generated'),
+    eventOf('answers-graded'),
     eventOf('checkpoint-saved'),
     eventOf('checkpoint-loaded'),
     eventOf('training-stopped-early'),

@@ -73,6 +73,42 @@ export type GroupRelativeObjective = Static<typeof GroupRelativeObjective>;
 /** The rows per micro-batch and micro-batches per step of a job that names none: one group in each pass. */
 export const GROUP_BATCH = { batch_size: 1, gradient_accumulation_steps: 8 } as const;
 
+/** Rounds of sampled answers that are events of a job. */
+export const MAX_ANSWER_ROUNDS = 200;
+/** Answers of a round. */
+export const MAX_ROUND_ANSWERS = 8;
+/** UTF-16 units of each of its texts, which ends there. */
+export const MAX_ROUND_TEXT = 512;
+/** Limits, for docs/limits.md. */
+export const answerRoundLimits = {
+  rounds: { value: MAX_ANSWER_ROUNDS, unit: 'events, about', beyond: 'those of steps between them are left out' },
+  answers: { value: MAX_ROUND_ANSWERS, unit: 'answers', beyond: 'they are left out' },
+  text: { value: MAX_ROUND_TEXT, unit: 'characters', beyond: 'it is cut' },
+};
+
+/** Some of the answers that a step was trained on: the first ones to its first prompt. */
+export const AnswerRound = Type.Object(
+  {
+    step: Type.Integer({ minimum: 1, description: 'The first step that trains on them.' }),
+    line: Type.Integer({ minimum: 1, description: 'The line of the prompt in the dataset.' }),
+    prompt: Type.String({ description: 'The end of the prompt, as the model reads it.' }),
+    answers: Type.Array(
+      Type.Object(
+        {
+          text: Type.String(),
+          tokens: Type.Integer({ minimum: 0, description: 'With the one that ends it.' }),
+          reward: Type.Number(),
+          finish_reason: Type.Enum(['stop', 'length'], { description: 'length: it, or its text here, was cut.' }),
+        },
+        closed,
+      ),
+      { maxItems: MAX_ROUND_ANSWERS },
+    ),
+  },
+  { $id: 'AnswerRound', ...closed },
+);
+export type AnswerRound = Static<typeof AnswerRound>;
+
 const mean = (description: string) => Type.Number({ description });
 
 /** Means over the sampled answers of a step or of an evaluation, by the names that TRL has for them. */

@@ -227,6 +227,7 @@ function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
     case 'tokenizing-progressed':
     case 'reference-progressed':
     case 'samples-generated':
+    case 'answers-graded':
     case 'checkpoint-saved':
     case 'checkpoint-loaded':
     case 'training-stopped-early':

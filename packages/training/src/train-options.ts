@@ -31,10 +31,10 @@ export interface TrainOptions {
    * end are completed: the next process would have to repeat them. @defaultValue never
    */
   pause?: AbortSignal;
-  /** tokenizing-progressed, report-ready, reference-progressed, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, training-stopped-early, checkpoint-saved. */
+  /** tokenizing-progressed, report-ready, reference-progressed, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, answers-graded, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
   /** Calls the webhook of the job's grader. @defaultValue a job with one fails */
-  gradeByWebhook?: GradeByWebhook;
+  gradeByWebhook?: GradeByWebhook | undefined;
   /** The measurements of this machine; null: no estimate is made. */
   machine?: MachineProfile | null;
   /** Called as the base model's weights arrive. */

@@ -415,8 +415,15 @@ describe('lora', () => {
   it('watches a job until it ends, and fails if the job failed', async () => {
     const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };
     const sampled = { step: 0, samples: [{ prompt: 0, text: 'One,\ntwo', tokens: 2, finish_reason: 'length' }] };
+    const answers = [
+      { text: '1,\n\u001b[2J2', tokens: 4, reward: -0.25, finish_reason: 'stop' },
+      { text: '', tokens: 1, reward: 1, finish_reason: 'stop' },
+      { text: 'One', tokens: 8, reward: 0, finish_reason: 'length' },
+    ];
+    const graded = { step: 3, line: 7, prompt: 'user\nCount\u001b[1m\nassistant\n', answers };
     const events = [
       { id: '1-0', job: 'job_1', created_at: '', type: 'samples-generated', data: sampled },
+      { id: '1-1', job: 'job_1', created_at: '', type: 'answers-graded', data: graded },
       { id: '2-0', job: 'job_1', created_at: '', type: 'job-failed', data: { error } },
     ];
     const conversation = [
@@ -442,6 +449,11 @@ describe('lora', () => {
       '  > Count to 3',
       '    One,',
       '    two…',
+      'answers of step 3, line 7:',
+      '  > …user Count[1m assistant',
+      '     -0.250  1, [2J2',
+      '      1.000  ',
+      '      0.000  One…',
       'failed (non_finite_loss): The loss is not finite.',
     ];
     expect([exitCode, output]).toEqual([EXIT.failed, lines.map((line) => `${line}\n`).join('')]);

@@ -35,6 +35,20 @@ function historyOf(...events: JobEvent[]): JobHistory {
   return history;
 }
 
+const answersOf = (step: number, reward: number) => {
+  const answer = { text: 'a', tokens: 1, reward, finish_reason: 'stop' as const };
+  return eventOf({ type: 'answers-graded', data: { step, line: 1, prompt: 'x', answers: [answer] } });
+};
+
+test('graded answers are kept by step, those after a restart in the place of those before', () => {
+  const history = historyOf(answersOf(1, 0), answersOf(2, 0), answersOf(3, 0), answersOf(2, 1));
+  expect(history.answerRounds.map(({ step, answers }) => [step, answers[0]!.reward])).toEqual([
+    [1, 0],
+    [2, 1],
+  ]);
+  expect(history.noted).toEqual([]);
+});
+
 test('events become curves, evaluations, samples and notes', () => {
   const last = eventOf({ type: 'adapter-published', data: { adapter: 'ad_1' } });
   const history = historyOf(

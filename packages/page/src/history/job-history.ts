@@ -1,4 +1,4 @@
-import type { EventData, JobEvent, Report, SampleRound } from '@lorasmith/contracts';
+import type { AnswerRound, EventData, JobEvent, Report, SampleRound } from '@lorasmith/contracts';
 import { LAST_EVENT_TYPES } from '@lorasmith/contracts';
 import { Curve } from './curve.js';
 
@@ -7,7 +7,7 @@ export type StepData = EventData<'step-finished'>;
 /** An event that is worth a line of its own. */
 export type NotedEvent = Exclude<
   JobEvent,
-  { type: 'step-finished' | 'tokenizing-progressed' | 'reference-progressed' }
+  { type: 'step-finished' | 'tokenizing-progressed' | 'reference-progressed' | 'answers-graded' }
 >;
 
 const MAX_EVALUATIONS = 1000;
@@ -72,6 +72,8 @@ export class JobHistory {
   evaluations: Evaluation[] = [];
   /** The answers to the job's prompts, by step, ascending. */
   sampleRounds: SampleRound[] = [];
+  /** Some of the graded answers of steps, ascending. */
+  answerRounds: AnswerRound[] = [];
   /** The latest events that are no steps. */
   noted: NotedEvent[] = [];
   report: Report | null = null;
@@ -95,6 +97,10 @@ export class JobHistory {
     }
     if (event.type === 'reference-progressed') {
       this.reference = event.data;
+      return;
+    }
+    if (event.type === 'answers-graded') {
+      this.answerRounds = thinned(withStep(this.answerRounds, event.data), MAX_ROUNDS);
       return;
     }
     this.noted.push(event);

@@ -14,6 +14,7 @@ import { pathOf } from '../../route.js';
 import { useClient } from '../../service/service.js';
 import { type Polled, usePolled } from '../../service/use-polled.js';
 import type { ViewProps } from '../view.js';
+import { AnswersCard } from './answers-card.js';
 import { CheckpointsCard } from './checkpoints-card.js';
 import { EventLog } from './event-log.js';
 import { JobActions } from './job-actions.js';
@@ -93,6 +94,11 @@ function partsOf(job: Job, report: Report | null, history: JobHistory, query: UR
       <SamplesCard prompts={samples.prompts} rounds={history.sampleRounds} chosenStep={query.get('sample')} />
     ),
   };
+  const graded = job.objective?.kind === 'group-relative' && {
+    name: 'answers',
+    label: 'Answers',
+    content: () => <AnswersCard rounds={history.answerRounds} chosenStep={query.get('answers')} />,
+  };
   const settings = {
     name: 'settings',
     label: 'Settings and report',
@@ -109,7 +115,7 @@ function partsOf(job: Job, report: Report | null, history: JobHistory, query: UR
     content: () => <CheckpointsCard job={job} savedCount={countSaved(history)} />,
   };
   const events = { name: 'events', label: 'Events', content: () => <EventLog events={history.noted} /> };
-  return [prompted, settings, checkpoints, events].filter((tab) => tab !== false);
+  return [graded, prompted, settings, checkpoints, events].filter((tab) => tab !== false);
 }
 
 function Curves({ history, report, query }: { history: JobHistory; report: Report | null; query: URLSearchParams }) {

@@ -75,6 +75,21 @@ describe('a job on sampled answers', () => {
     expect(result.tokens).toBeGreaterThan(result.trained_tokens);
   });
 
+  test('shows answers of each step with their rewards, before it trains on them', () => {
+    const types = whole.events.map(({ type }) => type).filter((type) => /^(step-finished|answers-graded)$/.test(type));
+    const rounds = whole.events.flatMap((event) => (event.type === 'answers-graded' ? [event.data] : []));
+    expect(types).toEqual(rounds.flatMap(() => ['answers-graded', 'step-finished']));
+    expect(rounds.map(({ step }) => step)).toEqual(stepsOf(whole).map(({ step }) => step));
+    for (const { prompt, line, answers } of rounds) {
+      expect(prompt).toContain(`count to ${line - 1}`);
+      expect(answers).toHaveLength(6);
+      for (const { text, tokens, reward } of answers) {
+        expect(reward).toBe(text.includes('a') ? 1 : 0);
+        expect(tokens).toBeLessThanOrEqual(5);
+      }
+    }
+  });
+
   test('resumes to the same bytes', async () => {
     const stopped = await run(spec, {
       onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 5 && stop('pause'),

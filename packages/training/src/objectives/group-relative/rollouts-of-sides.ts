@@ -1,3 +1,4 @@
+import { MAX_ANSWER_ROUNDS } from '@lorasmith/contracts';
 import { compileGrader } from '@lorasmith/graders';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import type { LoadedModel } from '@lorasmith/models';
@@ -15,7 +16,7 @@ export interface RolloutsOfSides {
 
 /** @returns null for a job that samples no answers. @throws ProductError `dataset_not_found`, `cancelled` */
 export async function rolloutsOfSides(
-  { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook }: TrainOptions,
+  { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent }: TrainOptions,
   run: {
     plan: Plan;
     model: ModelFolder;
@@ -47,6 +48,8 @@ export async function rolloutsOfSides(
       promptsAtOnce: batchSize * accumulation,
       kept: { folder: checkpointFolder, run: id },
       passes,
+      shownEvery: Math.ceil(plan.steps.total / settings.updates_per_batch / MAX_ANSWER_ROUNDS),
+      onAnswers: (data) => onEvent({ type: 'answers-graded', data }),
     });
   const training = rolloutsOn(rows);
   const held = validation === null ? training : rolloutsOn(await GradedRows.read(validation.rowsFile, signal));

@@ -1,5 +1,11 @@
 import { type RolloutAnswer, type RolloutGroups, readRollout, writeRollout } from '@lorasmith/artifacts';
-import { type GroupRelativeObjective, ProductError } from '@lorasmith/contracts';
+import {
+  type AnswerRound,
+  type GroupRelativeObjective,
+  MAX_ROUND_ANSWERS,
+  MAX_ROUND_TEXT,
+  ProductError,
+} from '@lorasmith/contracts';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { Decoder, ModelAdapter } from '@lorasmith/models';
 import { rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
@@ -22,6 +28,10 @@ export interface RolloutOptions {
   /** Where the answers of the present step are kept, under the identity of the run. */
   kept: { folder: string; run: string };
   passes: Pick<Participant, 'beside'>;
+  /** Batches of answers of which some are shown: one of so many. */
+  shownEvery: number;
+  /** Called with them, before they are trained on. */
+  onAnswers(round: AnswerRound): void;
 }
 
 /** More would be added to others as noise, or nothing beside it. */
@@ -41,7 +51,7 @@ export class Rollouts {
    * @throws ProductError `cancelled`, `non_finite_loss`, `grader_failed`, `storage_full`
    */
   async of(prompts: readonly RolloutPrompt[], run: ForwardRun): Promise<GradedAnswer[][]> {
-    const { settings, kept, passes } = this.#options;
+    const { settings, kept, passes, shownEvery, onAnswers } = this.#options;
     const { step = null } = run;
     if (step === null) return await this.#graded(prompts, await this.#answered(prompts, run, 'evaluation'), run);
     const batch = Math.floor(step / settings.updates_per_batch);
@@ -49,11 +59,13 @@ export class Rollouts {
     if (known?.kind === 'graded') return known.groups.map((group) => group.map(gradedOf));
     const keep = (groups: RolloutGroups) =>
       passes.beside(() => writeRollout(kept.folder, { run: kept.run, batch, ...groups }));
-    const sampled = known?.groups.map((group) => group.map(sampledOf)) ?? (await this.#answered(prompts, run, `batch ${batch}`));
+    const sampled =
+      known?.groups.map((group) => group.map(sampledOf)) ?? (await this.#answered(prompts, run, `batch ${batch}`));
     if (known === null) await keep({ kind: 'sampled', groups: sampled.map((group) => group.map(storedOf)) });
     const graded = await this.#graded(prompts, sampled, run);
     const groups = graded.map((group) => group.map((answer) => ({ ...storedOf(answer), reward: answer.reward })));
     await keep({ kind: 'graded', groups });
+    if (batch % shownEvery === 0) onAnswers(this.#roundOf(prompts[0]!, graded[0]!, step + 1));
     return graded;
   }
 
@@ -108,6 +120,31 @@ export class Rollouts {
       }),
     );
   }
+
+  /** @param step from 1 */
+  #roundOf({ ids, line }: RolloutPrompt, answers: readonly GradedAnswer[], step: number): AnswerRound {
+    const textOf = (tokens: Int32Array) =>
+      this.#options.text.tokenizer.decode([...tokens], { skipSpecialTokens: true });
+    const prompt = textOf(ids)
+      .slice(-MAX_ROUND_TEXT)
+      .replace(/^[\udc00-\udfff]/, '');
+    return {
+      step,
+      line,
+      prompt,
+      answers: answers.slice(0, MAX_ROUND_ANSWERS).map(({ ids: own, hasEnded, reward }) => {
+        const [whole, tokens] = [textOf(own), own.length];
+        const text = cut(whole);
+        const isWhole = hasEnded && text.length === whole.length;
+        return { text, tokens, reward, finish_reason: isWhole ? ('stop' as const) : ('length' as const) };
+      }),
+    };
+  }
+}
+
+/** Cuts a text to the length that a round has. */
+function cut(text: string): string {
+  return text.slice(0, MAX_ROUND_TEXT).replace(/[\ud800-\udbff]$/, '');
 }
 
 function seedOf(seed: number, stream: string): number {

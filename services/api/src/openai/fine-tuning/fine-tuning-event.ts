@@ -46,6 +46,8 @@ function saidOf(event: JobEvent): Said {
     }
     case 'samples-generated':
       return { message: `Generated ${event.data.samples.length} samples after step ${event.data.step}` };
+    case 'answers-graded':
+      return { message: `Graded the answers of step ${event.data.step}` };
     case 'checkpoint-saved':
       return { message: `Saved a checkpoint of step ${event.data.step}` };
     case 'checkpoint-loaded':
