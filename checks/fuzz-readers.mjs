@@ -8,7 +8,10 @@ import { runAsCommand, setUp } from '../scripts/setup.mjs';
 import { runProgram } from './test-run/run-vitest.mjs';
 
 const PROGRAM = fileURLToPath(new URL('fuzz/readers/fuzz-reader.mjs', import.meta.url));
-const READERS = ['safetensors', 'gguf', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config', 'quantized', 'scaled'];
+const READERS = [
+  ...['safetensors', 'gguf', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config'],
+  ...['quantized', 'scaled', 'mxfp4'],
+];
 
 await runAsCommand(async () => {
   const { values } = parseArgs({

@@ -25,6 +25,7 @@ const USUAL_CASES = [
   'olmo3',
   'qwen3_5',
   'qwen3_moe-experts',
+  'gpt_oss-experts',
   'head-tied',
 ];
 const OTHER_CASES = [
@@ -58,6 +59,7 @@ const OTHER_CASES = [
     'deepseek_v3-plain',
     'glm4_moe_lite',
     'mistral4',
+    'gpt_oss',
     'head',
   ],
 ];
@@ -70,6 +72,7 @@ const PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'qwen3_moe-experts-down': ['mlp.experts.down_proj'],
   'qwen3_5_moe-experts': ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'],
   glm4_moe_lite: ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'],
+  'gpt_oss-experts': ['gate_up_proj', 'down_proj'],
 };
 /**
  * One with several ropes and a prefix for its files, one whose layers share keys, one with norms after its branches, one with
@@ -267,13 +270,13 @@ function pathOf(module: string, modules: readonly string[]): string {
 function expertProducts(
   a: Float32Array,
   b: Float32Array,
-  { experts, inFeatures, outFeatures, tensors }: ExpertParameter,
+  { experts, inFeatures, outFeatures, tensors, transposed = false }: ExpertParameter,
 ): [string, Float64Array][] {
   const all = new Float64Array(experts * outFeatures * inFeatures);
   for (let expert = 0; expert < experts; expert++) {
     const ofA = a.subarray(expert * R * inFeatures, (expert + 1) * R * inFeatures);
     const ofB = Float32Array.from({ length: outFeatures * R }, (_, i) => b[i * experts + expert]!);
-    all.set(productOf(ofA, ofB, false), expert * outFeatures * inFeatures);
+    all.set(productOf(ofA, ofB, transposed), expert * outFeatures * inFeatures);
   }
   let next = 0;
   return tensors.map(({ name, shape }) => {

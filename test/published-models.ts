@@ -54,8 +54,14 @@ export async function writePublishedModel(family: string, folder: string, change
   const fields = new ConfigFields(scaled as never, 'config.json');
   const architecture = own.readArchitecture({ config: fields, generation: undefined, hasTensor: () => true });
   const random = new SeededRandom(7, 'weights of a published structure');
-  const tensors = own.layout(architecture).tensors.map(({ name, shape }) => {
+  const tensors = own.layout(architecture).tensors.map(({ name, shape, mxfp4 }) => {
     const count = shape.reduce((product, length) => product * length, 1);
+    if (mxfp4 !== undefined) {
+      // Codes have all values; scales are such that weights are about as large as others.
+      const least = mxfp4.numbers === 0 ? 119 : 0;
+      const bytes = Uint8Array.from({ length: count }, () => least + random.next() * (least === 0 ? 256 : 3));
+      return { name, dtype: 'U8' as const, shape: [...shape], data: () => bytes };
+    }
     const numbers = Float32Array.from({ length: count }, () =>
       shape.length === 1 ? 0.5 + 0.1 * random.next() : (random.next() - 0.5) / Math.sqrt(shape.at(-1)!),
     );

@@ -363,6 +363,15 @@ const BY_HAND = [
   ],
   ['dequantize.cu', 'k % 2 == 0 ?', 'k % 2 != 0 ?', 'the halves of a byte are swapped'],
   ['dequantize.cu', 'at % 2 == 0 ?', 'i % 2 == 0 ?', 'a row that begins within a byte is swapped'],
+  ['dequantize.cu', 'k % 2 == 0 ? byte & 15u', 'k % 2 != 0 ? byte & 15u', 'the halves of a byte of MXFP4 are swapped'],
+  ['dequantize.cu', 'exponent == 0u ? 1u << 22 :', '', 'the smallest scale of MXFP4 is zero'],
+  [
+    'attention_bfloat16.cuh',
+    'sink > -INFINITY && lane_column == 0',
+    'sink > -INFINITY',
+    'a sink counts once for each lane of a row',
+  ],
+  ['attention_float32.cuh', 'sink > -INFINITY && x == 0', 'sink > -INFINITY', 'a sink counts once for each thread'],
   [
     'packed_weights.cuh',
     '(block - first_block)',

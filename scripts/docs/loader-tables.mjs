@@ -22,6 +22,7 @@ const FAMILIES = {
   qwen3_5_moe: 'Qwen3.5 with experts (35B-A3B and larger): `qwen3_5_moe_text` beside an encoder of images',
   gemma2: 'with capped scores and logits',
   phi3: 'Phi-3, 3.5 and 4; q, k and v in one layer (`qkv_proj`), gate and up in one (`gate_up_proj`)',
+  gpt_oss: 'gpt-oss 20B and 120B: attention sinks; experts with biases, in MXFP4 or as floats',
   gpt2: 'GPT-2; its layers are `c_attn`, `c_proj` and `c_fc`',
   gemma3_text: 'Gemma 3 270M and 1B: full attention and windows with rotary settings of their own',
   gemma3: 'Gemma 3 from 4B on and MedGemma: `gemma3_text` beside an encoder of images',

@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(finds, { recursive: true, force: true }));
 
-test.each(['safetensors', 'gguf', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config', 'quantized'])(
+test.each(['safetensors', 'gguf', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config', 'quantized', 'mxfp4'])(
   'the seeds of %s',
   async (reader) => {
     const args = [PROGRAM, reader, '0', '1', path.join(CORPUS, reader), finds];

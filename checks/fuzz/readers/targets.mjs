@@ -22,6 +22,20 @@ const TINY_LLAMA = {
   ...{ num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 16, tie_word_embeddings: true },
 };
 
+/** The config of the seeds of `mxfp4`. */
+const TINY_GPT_OSS = {
+  ...{
+    model_type: 'gpt_oss',
+    vocab_size: 4,
+    hidden_size: 32,
+    intermediate_size: 32,
+    num_hidden_layers: 1,
+    head_dim: 16,
+  },
+  ...{ num_attention_heads: 2, num_key_value_heads: 1, num_local_experts: 2, num_experts_per_tok: 1 },
+  ...{ tie_word_embeddings: true, quantization_config: { quant_method: 'mxfp4' } },
+};
+
 /** The unpacked part of an input. */
 const MAX_UNPACKED_BYTES = 10_000_000;
 
@@ -296,6 +310,23 @@ export const TARGETS = {
     modelWith(folder, { ...TINY_LLAMA, quantization_config: { quant_method: 'fp8', weight_block_size: [4, 8] } }, [
       ...['"F8_E4M3"', '"F8_E8M0"', '"F32"', '"BF16"', '"U8"', '"shape":[', '"shape":[]', '"data_offsets":[', '[2,1]'],
       ...['_scale_inv', '.activation_scale', '-1', '\xff\xff\xff\xff', '\x00\x00\x80\xff', '\x00\x00\x80\x7f'],
+    ]),
+
+  /** The same with experts in MXFP4. */
+  mxfp4: (folder) =>
+    modelWith(folder, TINY_GPT_OSS, [
+      ...[
+        '"U8"',
+        '"BF16"',
+        '"F8_E8M0"',
+        '"shape":[',
+        '"shape":[2,64,1,16]',
+        '"data_offsets":[',
+        '_blocks',
+        '_scales',
+        '_bias',
+      ],
+      ...['gate_up_proj', 'down_proj', '.experts.0.up_proj.weight', '-1', '\xff\xff\xff\xff', '\x00\x00\x80\x7f'],
     ]),
 
   /** Records of CSV: the same rows for any chunks, and each of them JSON. */

@@ -136,8 +136,9 @@ export interface ExpertNames {
   /** Its weight has a row for each expert. */
   router: string;
   /**
-   * The experts of a layer. Fused, their tensors are `<experts>.gate_up_proj` and `<experts>.down_proj`; else
-   * `<experts>.<index>.gate_proj.weight`, `.up_proj.weight` and `.down_proj.weight`.
+   * The experts of a layer. Fused, their tensors are `<experts>.gate_up_proj` and `<experts>.down_proj`, whose biases end in `_bias`,
+   * and in MXFP4 their codes in `_blocks` and their scales in `_scales`; else `<experts>.<index>.gate_proj.weight`, `.up_proj.weight` and
+   * `.down_proj.weight`.
    */
   experts: string;
   /** The expert that all tokens pass, and the layer of its gate where it has one; null: there is none. */
@@ -169,6 +170,8 @@ export interface DecoderNames {
   queryNorm: string | null;
   keyNorm: string | null;
   attentionOutput: string;
+  /** The attention sinks, in no module of their own; null where there are none. */
+  sinks: string | null;
   /** Norm of the attention output, before it is added to the residual stream. */
   attentionBranchNorm: string | null;
   /** Norm of what the MLP reads. */
@@ -206,6 +209,7 @@ export type DecoderFamily =
   | 'glm4_moe'
   | 'glm4_moe_lite'
   | 'gpt2'
+  | 'gpt_oss'
   | 'granite'
   | 'granitemoehybrid'
   | 'llama'
@@ -295,8 +299,13 @@ export interface Experts {
   sigmoid?: { groups: number; groupsPerToken: number; scale: number } | undefined;
   /** The expert that all tokens pass beside, times the sigmoid of its gate where it has one; null: there is none. */
   shared: { intermediateSize: number } | null;
-  /** Whether the files have the experts of a layer in one tensor, or each by itself. */
-  files: 'fused' | 'each';
+  /** Whether the router and the experts have biases. @defaultValue false */
+  biases?: boolean | undefined;
+  /**
+   * How the files have the experts of a layer: in one tensor `[experts, out, in]`, or `[experts, in, out]` where it is transposed; in
+   * MXFP4, of the shape of the first; or each by itself.
+   */
+  files: 'fused' | 'transposed' | 'mxfp4' | 'each';
 }
 
 /** The settings of a decoder, from its config.json and the defaults of transformers. */
@@ -354,6 +363,11 @@ export interface DecoderArchitecture {
     activation: Activation;
     /** The first of the last layers whose MLPs are twice as wide. @defaultValue none */
     doubledFrom?: number | undefined;
+    /**
+     * The gated unit of gpt-oss, `(up + 1) · activation(gate)`: gates are at most this, and ups within ± this. Gate and up of each
+     * number are next to each other. @defaultValue the usual unit
+     */
+    clampedAt?: number | undefined;
   };
   /** The linear layers that have a bias. */
   bias: { queryKeyValue: boolean; attentionOutput: boolean; mlp: boolean };

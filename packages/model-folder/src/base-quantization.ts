@@ -1,6 +1,6 @@
 import { type AdapterManifest, type BaseQuantization, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from './model-folder.js';
-import { isNested, type QuantizedWeight } from './quantized-weights.js';
+import { isFourBit, isNested, type QuantizedWeight } from './quantized-weights.js';
 
 type BaseModelOfAdapter = AdapterManifest['base_model'];
 
@@ -42,7 +42,7 @@ export function quantizationOf({
   baseQuantization,
 }: Pick<ModelFolder, 'quantized' | 'baseQuantization'>): BaseModelOfAdapter['quantization'] {
   const [first] = quantized.values();
-  if (first === undefined || first.form === 'scaled') return null;
+  if (first === undefined || !isFourBit(first)) return null;
   return { type: first.type, double_quantization: isNested(first), on_load: baseQuantization !== 'none' };
 }
 

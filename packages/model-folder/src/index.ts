@@ -59,6 +59,7 @@ export {
   targetModulesOf,
   wholeNameMatcher,
 } from './module-pattern.js';
+export { checkMxfp4Scales, type Mxfp4Weight, mxfp4Bytes } from './mxfp4-weights.js';
 export {
   checkScales,
   type FourBitWeight,

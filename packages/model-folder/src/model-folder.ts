@@ -6,6 +6,7 @@ import { ConfigFields } from './config-fields.js';
 import type { ExpertParameter, Family, LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
+import { mxfp4Weights } from './mxfp4-weights.js';
 import {
   checkQuantization,
   findQuantized,
@@ -29,7 +30,7 @@ export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } 
   FloatDtype,
   string
 >;
-export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype] | QuantizedType | 'fp8';
+export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype] | QuantizedType | 'fp8' | 'mxfp4';
 
 /** A base-model folder in Hugging Face layout, read without loading the weights. */
 export interface ModelFolder {
@@ -42,7 +43,7 @@ export interface ModelFolder {
   /** Every tensor of the weight files, including those that the architecture does not use. */
   tensors: ReadonlyMap<string, LocatedTensor>;
   /**
-   * The weights in 4 or 8 bits, by name: those of the files, including those that the architecture does not use, or those that are
+   * The weights in 4 or 8 bits, by the name of the tensor of their codes: those of the files, including those that the architecture does not use, or those that are
    * quantized when they are read. Empty for most models.
    */
   quantized: ReadonlyMap<string, QuantizedWeight>;
@@ -114,11 +115,12 @@ async function readQuantized(
   folder: string,
   config: ConfigFields,
   tensors: ReadonlyMap<string, LocatedTensor>,
-  { linears }: ModelLayout,
+  { linears, parameters = [] }: ModelLayout,
 ): Promise<ReadonlyMap<string, QuantizedWeight>> {
   const settings = scaledSettings(config);
   if (settings !== null) return await readScaledWeights(folder, tensors, blockSizeOf(settings));
-  return await readQuantizedWeights(folder, tensors, findQuantized(tensors, linears));
+  const matrices = await readQuantizedWeights(folder, tensors, findQuantized(tensors, linears));
+  return new Map([...matrices, ...mxfp4Weights(parameters)]);
 }
 
 /** quantization_config of a model in 8 bits; null for others. */
@@ -182,7 +184,7 @@ function checkFeatures(config: ConfigFields): void {
   if (config.has('per_layer_config') && family?.readsLayerConfigs !== true) {
     throw config.unsupported('per_layer_config', 'is not supported: all layers must have the same config');
   }
-  checkQuantization(config);
+  checkQuantization(config, { mayBeMxfp4: family?.readsMxfp4 === true });
 }
 
 function checkTensors(
@@ -201,8 +203,8 @@ function checkTensors(
   const ofLinears = linears.map(({ weight }) => weight);
   const ofExperts = parameters.flatMap((parameter) => parameter.tensors.map(({ name }) => name));
   const mayHave = { fp8: new Set([...ofLinears, ...ofExperts]), fourBits: new Set(ofLinears) };
-  const take = (dtype: DtypeName, { shape }: RequiredTensor) => {
-    const count = shape.reduce((product, size) => product * size, 1);
+  const take = (dtype: DtypeName, { shape, mxfp4 }: RequiredTensor) => {
+    const count = mxfp4?.numbers ?? shape.reduce((product, size) => product * size, 1);
     parameterCount += count;
     parametersOfDtype.set(dtype, (parametersOfDtype.get(dtype) ?? 0) + count);
   };
@@ -233,6 +235,13 @@ function checkTensors(
       );
     }
     if (quantizedType !== null) continue;
+    if (tensor.mxfp4 !== undefined) {
+      if (entry.dtype !== 'U8') {
+        throw new ProductError('model_not_supported', `${label} is ${entry.dtype}; a part of weights in MXFP4 is U8.`);
+      }
+      take('mxfp4', tensor);
+      continue;
+    }
     if (!isFloatDtype(entry.dtype)) {
       throw new ProductError('model_not_supported', `${label} is ${entry.dtype}; F32, F16 and BF16 are supported.`);
     }

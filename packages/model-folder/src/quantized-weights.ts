@@ -2,6 +2,7 @@ import { ProductError } from '@lorasmith/contracts';
 import type { ConfigFields } from './config-fields.js';
 import type { LinearLayer } from './families/family.js';
 import { modelFileLabel } from './json-file.js';
+import type { Mxfp4Weight } from './mxfp4-weights.js';
 import { blockSizeOf, type ScaledWeight, staysScaled } from './scaled-weights.js';
 import type { LocatedTensor } from './weight-files.js';
 import { WeightParts } from './weight-parts.js';
@@ -25,7 +26,7 @@ export type QuantizedType = (typeof QUANTIZED_TYPES)[number];
 const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
 
 /** A weight in 4 bits or in 8 bits. */
-export type QuantizedWeight = FourBitWeight | ScaledWeight;
+export type QuantizedWeight = FourBitWeight | ScaledWeight | Mxfp4Weight;
 
 /** A weight in 4 bits: the files have it so, or it is made when it is read. */
 export type FourBitWeight = StoredWeight | MadeWeight;
@@ -58,12 +59,12 @@ export interface StoredWeight {
 }
 
 /** How many scales a weight has. */
-export function scaleCount({ shape: [rows, columns] }: Pick<QuantizedWeight, 'shape'>): number {
+export function scaleCount({ shape: [rows, columns] }: Pick<FourBitWeight, 'shape'>): number {
   return Math.ceil((rows * columns) / QUANTIZED_BLOCK);
 }
 
 /** How many scales of scales a weight with double quantization has. */
-export function nestedScaleCount(weight: Pick<QuantizedWeight, 'shape'>): number {
+export function nestedScaleCount(weight: Pick<FourBitWeight, 'shape'>): number {
   return Math.ceil(scaleCount(weight) / NESTED_BLOCK);
 }
 
@@ -110,24 +111,30 @@ export function staysQuantized(
   const scaled = weights.filter((weight) => weight?.form === 'scaled');
   if (scaled.length > 0) return scaled.length === weights.length && staysScaled(scaled);
   const [first] = weights;
-  if (first === undefined || first.form === 'scaled') return false;
+  if (first === undefined || !isFourBit(first)) return false;
   return weights.every(
     (weight) =>
       weight !== undefined &&
-      weight.form !== 'scaled' &&
+      isFourBit(weight) &&
       isNested(weight) === isNested(first) &&
       weight.shape[1] % QUANTIZED_BLOCK === 0,
   );
 }
 
-/** @throws ProductError model_not_supported for a quantization that Lorasmith does not read */
-export function checkQuantization(config: ConfigFields): void {
+/** Whether it is a matrix in 4 bits with a table of its own. */
+export function isFourBit(weight: QuantizedWeight): weight is FourBitWeight {
+  return weight.form === 'stored' || weight.form === 'made';
+}
+
+/** @throws ProductError model_not_supported for a quantization that Lorasmith does not read, or not of this family */
+export function checkQuantization(config: ConfigFields, { mayBeMxfp4 }: { mayBeMxfp4: boolean }): void {
   const settings = config.nested('quantization_config');
   if (settings === undefined) return;
   if (settings.text('quant_method') === 'fp8') {
     blockSizeOf(settings);
     return;
   }
+  if (settings.text('quant_method') === 'mxfp4' && mayBeMxfp4) return;
   if (settings.text('quant_method') !== 'bitsandbytes') {
     throw settings.unsupported('quant_method', `is not supported: ${INSTEAD}`);
   }
@@ -146,6 +153,7 @@ export function quantizedTypeOf(tensors: ReadonlyMap<string, LocatedTensor>, wei
 /** The names of all tensors that belong to a quantized weight. */
 export function partsOf(name: string, weight: QuantizedWeight): string[] {
   if (weight.form === 'made') return [name];
+  if (weight.form === 'mxfp4') return [name, weight.scales];
   if (weight.form === 'scaled') return [name, ...weight.scaleNames];
   const { type, scales, nested } = weight;
   const ofNested = nested === null ? [] : [nested.scales, `${name}.nested_quant_map`];

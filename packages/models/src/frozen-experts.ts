@@ -2,12 +2,14 @@ import {
   dispose,
   type FloatDType,
   kernelsFor,
+  type Mxfp4Matrices,
   matMul,
   type RowSections,
   reshape,
   scope,
   slice,
   type Tensor,
+  transpose,
 } from '@lorasmith/tensor';
 import type { FrozenLinear, LinearGroup } from './frozen-linear.js';
 
@@ -42,30 +44,73 @@ export class DenseExperts implements FrozenExperts {
   readonly inFeatures: number;
   readonly outFeatures: number;
   readonly #weights: Tensor;
+  readonly #transposed: boolean;
 
-  /** @param weights `[experts, out, in]`; taken over */
-  constructor(weights: Tensor) {
+  /** @param weights `[experts, out, in]`, or `[experts, in, out]` where they are transposed; taken over */
+  constructor(weights: Tensor, { transposed = false }: { transposed?: boolean | undefined } = {}) {
     this.computeDtype = weights.dtype as FloatDType;
-    [this.count, this.outFeatures, this.inFeatures] = weights.shape as [number, number, number];
+    const [count, rows, columns] = weights.shape as [number, number, number];
+    this.count = count;
+    [this.outFeatures, this.inFeatures] = transposed ? [columns, rows] : [rows, columns];
     this.#weights = weights;
+    this.#transposed = transposed;
   }
 
   forward(x: Tensor, sections: RowSections): Tensor {
-    return kernelsFor(x.dtype).groupedProduct(x, this.#weights, sections, true);
+    return kernelsFor(x.dtype).groupedProduct(x, this.#weights, sections, !this.#transposed);
   }
 
   backwardInput(gradient: Tensor, sections: RowSections): Tensor {
-    return kernelsFor(gradient.dtype).groupedProduct(gradient, this.#weights, sections, false);
+    return kernelsFor(gradient.dtype).groupedProduct(gradient, this.#weights, sections, this.#transposed);
   }
 
   weightRows(expert: number, first: number, count: number): Tensor {
+    const { inFeatures } = this;
     return scope(() => {
-      return reshape(slice(this.#weights, [expert, first, 0], [1, count, -1]), [count, this.inFeatures]);
+      if (!this.#transposed)
+        return reshape(slice(this.#weights, [expert, first, 0], [1, count, -1]), [count, inFeatures]);
+      const columns = slice(this.#weights, [expert, 0, first], [1, -1, count]);
+      return transpose(reshape(columns, [inFeatures, count]), [1, 0]);
     });
   }
 
   dispose(): void {
     dispose(this.#weights);
+  }
+}
+
+/** Frozen experts whose weights stay in MXFP4: each product decodes them. */
+export class Mxfp4Experts implements FrozenExperts {
+  readonly computeDtype: FloatDType;
+  readonly count: number;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  readonly #weights: Mxfp4Matrices;
+
+  /** @param weights `[experts, out, in]`; taken over */
+  constructor(weights: Mxfp4Matrices, computeDtype: FloatDType) {
+    this.computeDtype = computeDtype;
+    this.count = weights.count;
+    this.inFeatures = weights.columns;
+    this.outFeatures = weights.rows / weights.count;
+    this.#weights = weights;
+  }
+
+  forward(x: Tensor, sections: RowSections): Tensor {
+    return kernelsFor(x.dtype).groupedMxfp4Product(x, this.#weights, sections, true);
+  }
+
+  backwardInput(gradient: Tensor, sections: RowSections): Tensor {
+    return kernelsFor(gradient.dtype).groupedMxfp4Product(gradient, this.#weights, sections, false);
+  }
+
+  weightRows(expert: number, first: number, count: number): Tensor {
+    const { dequantizeRows } = kernelsFor(this.computeDtype);
+    return dequantizeRows(this.#weights, expert * this.outFeatures + first, count, this.computeDtype);
+  }
+
+  dispose(): void {
+    this.#weights.dispose();
   }
 }
 

@@ -1,6 +1,7 @@
 import {
   checkDecays,
   checkFactor,
+  checkMxfp4Scales,
   checkRouter,
   checkScales,
   isNested,
@@ -8,6 +9,7 @@ import {
   locateTensor,
   type MadeWeight,
   type ModelFolder,
+  type Mxfp4Weight,
   nestedScaleCount,
   readWeights,
   type ScaledWeight,
@@ -23,6 +25,7 @@ import {
   type FloatDType,
   keep,
   kernelsFor,
+  Mxfp4Matrices,
   QuantizedMatrix,
   type QuantizedModule,
   ScaledMatrix,
@@ -33,6 +36,7 @@ import {
   transpose,
 } from '@lorasmith/tensor';
 import { giveAway, NF4_VALUES, quantizeScales, type Region, SCALE_VALUES } from '@lorasmith/weight-io';
+import { Mxfp4Experts } from './frozen-experts.js';
 import { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
 import { QuantizedLinear } from './quantized-linear.js';
 
@@ -168,6 +172,30 @@ export class WeightSource {
     dispose(tensor);
     checkRouter(this.#folder, name, correction, 1);
     return correction;
+  }
+
+  /** A router's bias, `[experts]` float32. @throws ProductError as {@link router} */
+  async routerBias(name: string): Promise<Tensor> {
+    const bias = await this.tensor(name, 'float32');
+    checkRouter(this.#folder, name, toFloat32Array(bias), 1);
+    return bias;
+  }
+
+  /**
+   * The weights of experts that the files have in MXFP4.
+   * @param name of the tensor of the codes
+   * @throws ProductError model_file_corrupt for a scale that is no number, or too large
+   */
+  async mxfp4Experts(name: string): Promise<Mxfp4Experts> {
+    const weight = this.#folder.quantized.get(name) as Mxfp4Weight;
+    const bytes = (part: string) =>
+      this.#filled([part], {
+        ...{ dtype: 'U8', tensorDtype: 'uint8' },
+        shape: [locateTensor(this.#folder, part).entry.byteLength],
+      });
+    const [codes, scales] = await Promise.all([bytes(name), bytes(weight.scales)]);
+    checkMxfp4Scales(this.#folder, weight.scales, toFloat32Array(scales));
+    return new Mxfp4Experts(new Mxfp4Matrices(weight.shape, codes, scales), this.#dtype);
   }
 
   /** A tensor that was made of given ones, freed like them when loading fails. */

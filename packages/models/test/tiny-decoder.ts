@@ -87,7 +87,7 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
       [name('mlp.up_proj'), intermediateSize],
     ]);
     const down = group(intermediateSize, [[name('mlp.down_proj'), hiddenSize]]);
-    const attention = new SelfAttention(architecture, index, { queryKeyValue, headNorms: null, output });
+    const attention = new SelfAttention(architecture, index, { queryKeyValue, headNorms: null, sinks: null, output });
     return new DecoderLayer([
       new Block({ norm: attentionNorm, sublayer: attention }),
       new Block({ norm: mlpNorm, sublayer: new FeedForward(architecture.mlp, { gateUp, down }) }),

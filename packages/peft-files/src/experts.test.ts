@@ -134,11 +134,30 @@ describe('an adapter of experts of PEFT', () => {
 });
 
 describe('with layers of each expert', () => {
+  const IN_HALVES = { alternating: false };
+
+  test('whose rows alternate has every second row of gate, and is read back to the same numbers', async () => {
+    const adapter = await readPeftFolder(join(CASES, 'two'));
+    const split = perExpert(adapter, { alternating: true });
+    const { inFeatures, outFeatures, ...whole } = adapter.modules.get(at(0, 'gate_up_proj'))!;
+    const all = updateOf({ ...whole, inFeatures, outFeatures });
+    for (const [expert, index] of [
+      [0, 0],
+      [EXPERTS - 1, 1],
+    ] as const) {
+      const layer = split.modules.get(`model.layers.0.mlp.experts.${expert}.${['gate_proj', 'up_proj'][index]}`)!;
+      const rows = Array.from({ length: outFeatures / 2 }, (_, i) => expert * outFeatures + 2 * i + index);
+      const expected = rows.flatMap((row) => [...all.slice(row * inFeatures, (row + 1) * inFeatures)]);
+      expect([...updateOf(layer)]).toEqual(expected);
+    }
+    expect(withFusedExperts(split, { alternating: true })).toEqual(adapter);
+  });
+
   test.each(['two', 'one'])(
     '%s has the updates of its parameters, and is read back to the same numbers',
     async (name) => {
       const adapter = await readPeftFolder(join(CASES, name));
-      const split = perExpert(adapter);
+      const split = perExpert(adapter, IN_HALVES);
       const whole = adapter.modules.get(at(1, 'down_proj'))!;
       const size = whole.outFeatures * whole.inFeatures;
       for (let expert = 0; expert < EXPERTS; expert++) {
@@ -150,7 +169,7 @@ describe('with layers of each expert', () => {
       expect(config).not.toHaveProperty('target_parameters');
       const read = await readPeftFolder(folder);
       expect([...read.modules.values()].every(({ experts }) => experts === undefined)).toBe(true);
-      expect(withFusedExperts({ ...read, baseModelNameOrPath: null })).toEqual({
+      expect(withFusedExperts({ ...read, baseModelNameOrPath: null }, IN_HALVES)).toEqual({
         ...adapter,
         baseModelNameOrPath: null,
       });
@@ -160,7 +179,7 @@ describe('with layers of each expert', () => {
   test('has the rows of gate before those of up', async () => {
     const adapter = await readPeftFolder(join(CASES, 'two'));
     const whole = adapter.modules.get(at(0, 'gate_up_proj'))!;
-    const split = perExpert(adapter).modules;
+    const split = perExpert(adapter, IN_HALVES).modules;
     const rows = Array.from({ length: EXPERTS }, (_, expert) =>
       ['gate_proj', 'up_proj'].flatMap((part) => updateOf(split.get(`model.layers.0.mlp.experts.${expert}.${part}`)!)),
     );
@@ -169,7 +188,7 @@ describe('with layers of each expert', () => {
 
   test('that were trained so, with their own A of gate and up, has twice the rank, as in PEFT', async () => {
     const read = await readPeftFolder(join(CASES, 'per-expert'));
-    const adapter = withFusedExperts(read);
+    const adapter = withFusedExperts(read, IN_HALVES);
     expect(adapter.modules.get(at(0, 'gate_up_proj'))).toMatchObject({ rank: 4, scale: 4, experts: EXPERTS });
     expect(adapter.modules.get(at(0, 'down_proj'))).toMatchObject({ rank: 2, scale: 4, experts: EXPERTS });
     await expectUpdatesOf('per-expert', adapter);
@@ -181,15 +200,17 @@ describe('with layers of each expert', () => {
     for (const missing of [name(0, 'down_proj'), name(2, 'gate_proj'), name(4, 'up_proj')]) {
       const modules = new Map([...read.modules].filter(([module]) => module !== missing));
       const message = expect.stringContaining(`${missing} is missing`);
-      expect(() => withFusedExperts({ ...read, modules })).toThrow(
+      expect(() => withFusedExperts({ ...read, modules }, IN_HALVES)).toThrow(
         expect.objectContaining({ code: 'invalid_adapter', param: missing, message }),
       );
     }
     const other = read.modules.get('model.layers.0.self_attn.q_proj')!;
     const modules = new Map(read.modules).set(name(3, 'up_proj'), { ...other, outFeatures: other.outFeatures });
-    expect(() => withFusedExperts({ ...read, modules })).toThrow(/experts\.3\.up_proj has other sizes/);
+    expect(() => withFusedExperts({ ...read, modules }, IN_HALVES)).toThrow(/experts\.3\.up_proj has other sizes/);
     const both = new Map(read.modules).set(at(0, 'down_proj'), { ...other, experts: EXPERTS });
-    expect(() => withFusedExperts({ ...read, modules: both })).toThrow(/down_proj is there, and so are layers/);
+    expect(() => withFusedExperts({ ...read, modules: both }, IN_HALVES)).toThrow(
+      /down_proj is there, and so are layers/,
+    );
   });
 });
 

@@ -3,5 +3,5 @@ export { fromPeftB, moduleOf, wrapperPaths } from './expert-wrappers.js';
 export { checkFitsBase } from './fits-base.js';
 export { ofExpert, type PeftAdapter, type PeftModule } from './peft-adapter.js';
 export { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';
-export { perExpert, withFusedExperts } from './per-expert.js';
+export { perExpert, type RowsOfGateUp, rowsOfGateUp, withFusedExperts } from './per-expert.js';
 export { withServedNames } from './served-names.js';

@@ -1,4 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
+import type { ModelFolder } from '@lorasmith/model-folder';
 import { commonForm } from './common-scale.js';
 import { moduleOf } from './expert-wrappers.js';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
@@ -13,15 +14,44 @@ const EXPERT_LAYER = /^((?:.*\.)?experts)\.(0|[1-9]\d{0,4})\.(gate_proj|up_proj|
 
 /**
  * The same adapter with a linear layer for each projection of each expert, for instance `model.layers.0.mlp.experts.7.up_proj`, as
- * vLLM and llama.cpp read adapters of experts. Gate and up have the same A; B's first half of rows is of gate.
+ * vLLM and llama.cpp read adapters of experts. Gate and up have the same A.
  */
-export function perExpert(adapter: PeftAdapter): PeftAdapter {
-  const modules = [...adapter.modules].flatMap(([name, module]) =>
-    module.experts === undefined
-      ? [[name, module] as const]
-      : projectionsOf(name, { ...module, experts: module.experts }),
-  );
+export function perExpert(adapter: PeftAdapter, { alternating }: RowsOfGateUp): PeftAdapter {
+  const modules = [...adapter.modules].flatMap(([name, { experts, ...module }]): [string, PeftModule][] => {
+    if (experts === undefined) return [[name, module]];
+    const own = { ...module, experts };
+    return projectionsOf(name, alternating && isGateUp(name) ? withRowsIn('halves', own) : own);
+  });
   return { ...adapter, modules: new Map(modules) };
+}
+
+/** How the rows of gate and up lie in a parameter of experts. */
+export interface RowsOfGateUp {
+  /** Each row of gate has its row of up behind it, as in gpt-oss; else the first half of the rows is of gate. */
+  alternating: boolean;
+}
+
+/** The order of the rows in a base model. */
+export function rowsOfGateUp({ architecture }: Pick<ModelFolder, 'architecture'>): RowsOfGateUp {
+  return { alternating: architecture.kind === 'decoder' && architecture.mlp.clampedAt !== undefined };
+}
+
+function isGateUp(parameter: string): boolean {
+  return parameter.endsWith('.gate_up_proj');
+}
+
+/** A parameter whose rows are in the other order. */
+function withRowsIn<Module extends PeftModule>(order: 'halves' | 'alternating', module: Module): Module {
+  const { rank, outFeatures } = module;
+  const b = new Float32Array(module.b.length);
+  for (let row = 0; row < b.length / rank; row++) {
+    const within = row % outFeatures;
+    const half = outFeatures / 2;
+    const alternate = row - within + 2 * (within % half) + Math.floor(within / half);
+    const [from, to] = order === 'halves' ? [alternate, row] : [row, alternate];
+    b.set(pieceOf(module.b, from, rank), to * rank);
+  }
+  return { ...module, b };
 }
 
 function projectionsOf(
@@ -48,7 +78,7 @@ function projectionsOf(
  *
  * @throws ProductError invalid_adapter naming a layer of an expert that is missing, or has other sizes
  */
-export function withFusedExperts(adapter: PeftAdapter): PeftAdapter {
+export function withFusedExperts(adapter: PeftAdapter, { alternating }: RowsOfGateUp): PeftAdapter {
   const modules = new Map<string, PeftModule>();
   const groups = new Map<string, { layers: Map<string, PeftModule>; experts: number }>();
   for (const [name, module] of adapter.modules) {
@@ -65,7 +95,8 @@ export function withFusedExperts(adapter: PeftAdapter): PeftAdapter {
   for (const [parameter, { layers, experts }] of groups) {
     if (modules.has(parameter)) throw invalid(parameter, 'is there, and so are layers of its experts');
     const common = commonForm({ ...adapter, modules: layers }).modules;
-    modules.set(parameter, fused(layersOf(parameter, common, experts)));
+    const whole = fused(layersOf(parameter, common, experts));
+    modules.set(parameter, alternating && isGateUp(parameter) ? withRowsIn('alternating', whole) : whole);
   }
   return { ...adapter, modules };
 }

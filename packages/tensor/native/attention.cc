@@ -2,7 +2,8 @@
 //
 // Only the scores of one block of queries are in memory, so memory grows with the length of a row, not with its square.
 // The backward pass computes them again from the logarithm of each query's sum, as FlashAttention does
-// (arXiv:2205.14135).
+// (arXiv:2205.14135). A head can have a sink (Xiao et al. 2024, arXiv:2309.17453, as a learned logit): it takes a part
+// of the weights and gives nothing. It is frozen, so the backward pass knows it by the sums only.
 #include "attention.h"
 
 #include <algorithm>
@@ -110,12 +111,12 @@ void ZeroOutside(float* row, int64_t from, int64_t begin, int64_t end, int64_t t
   for (int64_t j = end; j < to; j++) row[j] = 0.0f;
 }
 
-// Softmax of the scaled scores begin … end - 1. Returns the logarithm of the sum.
-float SoftmaxRow(float* scores, int64_t begin, int64_t end) {
-  float greatest = scores[begin];
+// Softmax of the scaled scores begin … end - 1 and the head's sink. Returns the logarithm of the sum.
+float SoftmaxRow(float* scores, int64_t begin, int64_t end, float sink) {
+  float greatest = sink;
 #pragma omp simd reduction(max : greatest)
   for (int64_t j = begin; j < end; j++) greatest = scores[j] > greatest ? scores[j] : greatest;
-  float sum = 0;
+  float sum = Exp(sink - greatest);
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = begin; j < end; j++) {
     const float weight = Exp(scores[j] - greatest);
@@ -155,7 +156,8 @@ void Attend(const Number* qkv, const Shape& shape, const Rotary& rotary, const W
         const int64_t own_begin = shape.first_seen(first + i);
         const int64_t own_end = first + i + 1;
         ScaleRow(scores, own_begin, own_end, shape);
-        log_sums[(work.start + first + i) * shape.heads + head] = SoftmaxRow(scores, own_begin, own_end);
+        log_sums[(work.start + first + i) * shape.heads + head] =
+            SoftmaxRow(scores, own_begin, own_end, shape.sink(head));
         ZeroOutside(scores, begin, own_begin, own_end, begin + columns);
       }
       Multiply({s.scores.data() + begin, s.keys.slots, 1}, s.keys.value.data() + begin * shape.padded_dim,
@@ -278,9 +280,9 @@ void AttendGradient(const BFloat16* qkv, const BFloat16* output, const float* lo
 
 #endif
 
-Shape ShapeOf(const AttentionAttributes& attributes, int64_t head_dim) {
-  return {attributes.heads, attributes.key_value_heads, head_dim,          RoundUp(head_dim, kPaddedTo),
-          attributes.scale, attributes.window,          attributes.softcap};
+Shape ShapeOf(const AttentionAttributes& attributes, int64_t head_dim, const float* sinks) {
+  return {attributes.heads, attributes.key_value_heads, head_dim,           RoundUp(head_dim, kPaddedTo),
+          attributes.scale, attributes.window,          attributes.softcap, sinks};
 }
 
 template <typename Number>
@@ -303,7 +305,7 @@ struct Attention : AttentionAttributes {
   void Compute(Context& context) const {
     const AttentionOperands<Number> o(context, *this);
     if (context.failed() || !CheckRows(context, o)) return;
-    const Shape shape = ShapeOf(*this, o.head_dim);
+    const Shape shape = ShapeOf(*this, o.head_dim, o.sinks);
     const std::vector<Work> work = WorkOf(o.offsets, o.rows, shape);
     ParallelFor(static_cast<int64_t>(work.size()),
                 [&](int64_t i) { Attend(o.qkv, shape, o.rotary, work[i], o.output, o.log_sums); });
@@ -317,7 +319,8 @@ struct AttentionGradient : AttentionAttributes {
   void Compute(Context& context) const {
     const AttentionGradientOperands<Number> o(context, *this);
     if (context.failed() || !CheckRows(context, o)) return;
-    const Shape shape = ShapeOf(*this, o.head_dim);
+    // The sinks are in the logarithms of the sums.
+    const Shape shape = ShapeOf(*this, o.head_dim, nullptr);
     const std::vector<Work> work = WorkOf(o.offsets, o.rows, shape);
     const auto attend = [&](int64_t i, KeyGradient* by) {
       AttendGradient(o.qkv, o.output, o.log_sums, o.gradient, shape, o.rotary, work[i], o.result, by);
@@ -349,7 +352,7 @@ std::vector<OpDefinition> AttentionOps() {
                                             "softcap: float"};
   return {
       {"LorasmithAttention",
-       {"qkv: T", "offsets: int32", "cosine: float", "sine: float"},
+       {"qkv: T", "offsets: int32", "cosine: float", "sine: float", "sinks: float"},
        {"output: T", "log_sums: float"},
        attributes,
        CpuKernels<Attention>()},

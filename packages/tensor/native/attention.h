@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -21,7 +22,10 @@ struct Shape {
   int64_t window;
   // A score becomes softcap tanh(score / softcap); 0 for no cap.
   float softcap;
+  // A logit of each head that takes part in softmax beside its scores, and has no value; null for none.
+  const float* sinks = nullptr;
 
+  float sink(int64_t head) const { return sinks == nullptr ? -INFINITY : sinks[head]; }
   int64_t first_seen(int64_t query) const { return window == 0 ? 0 : std::max<int64_t>(0, query - window + 1); }
   int64_t all_heads() const { return heads + 2 * key_value_heads; }
   int64_t queries_per_key() const { return heads / key_value_heads; }

@@ -165,17 +165,17 @@ void ClearUnseen(BFloat16* panel, int64_t keys) {
   std::fill(panel + RoundUp(keys, 2) * kQueries, panel + RoundUp(keys, kDepthStep) * kQueries, BFloat16{0});
 }
 
-// Softmax over the keys: scores [keys, 32] → weights as a panel, not yet divided by their sums, and the greatest score
-// and the sum of each query.
+// Softmax over the keys and the head's sink: scores [keys, 32] → weights as a panel, not yet divided by their sums, and
+// the greatest score and the sum of each query.
 struct Softmax {
   alignas(64) float greatest[kQueries];
   alignas(64) float sums[kQueries];
 
-  Softmax(float* scores, const Seen& seen, const Shape& shape, BFloat16* weights) {
+  Softmax(float* scores, const Seen& seen, const Shape& shape, float sink, BFloat16* weights) {
     const int64_t keys = seen.end - seen.begin;
     for (int half = 0; half < 2; half++) {
-      const __m512 unseen = _mm512_set1_ps(-INFINITY);
-      __m512 most = unseen;
+      const __m512 unseen = _mm512_set1_ps(-INFINITY), of_sink = _mm512_set1_ps(sink);
+      __m512 most = of_sink;
       for (int64_t key = 0; key < keys; key++) {
         float* at = scores + key * kQueries + 16 * half;
         const __mmask16 mask = static_cast<__mmask16>(seen.Mask(seen.begin + key) >> (16 * half));
@@ -183,7 +183,7 @@ struct Softmax {
         _mm512_storeu_ps(at, score);
         most = _mm512_max_ps(most, score);
       }
-      __m512 sum = _mm512_setzero_ps();
+      __m512 sum = ExpOf(_mm512_sub_ps(of_sink, most));
       for (int64_t key = 0; key < keys; key += 2) {
         const float* at = scores + key * kQueries + 16 * half;
         const __m512 even = ExpOf(_mm512_sub_ps(_mm512_loadu_ps(at), most));
@@ -271,7 +271,7 @@ void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotar
       const int64_t seen_keys = seen.end - seen.begin;
       MultiplyPanel({&keys.key[seen.begin * dim], dim}, seen_keys, queries.by_dim.data(), dim, scores.data(), kQueries,
                     false);
-      const Softmax softmax(scores.data(), seen, shape, weights.data());
+      const Softmax softmax(scores.data(), seen, shape, shape.sink(head), weights.data());
       MultiplyPanel({&keys.value_transposed[seen.begin], keys.stride}, dim, weights.data(),
                     RoundUp(seen_keys, kDepthStep), transposed.data(), kQueries, false);
       TransposeSums(transposed.data(), dim, block.data());

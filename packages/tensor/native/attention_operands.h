@@ -62,16 +62,24 @@ struct AttentionStream {
   Rotary rotary;
 };
 
-// The stream → output [tokens, heads head_dim], log_sums [tokens, heads]
+// The sinks of an op's attention, [heads] or [0]; null for none.
+inline const float* SinksInput(Context& context, int input, int64_t heads) {
+  const int64_t count = context.Size(input);
+  context.Check(count == 0 || count == heads, "there must be a sink for each head, or none");
+  return count == 0 ? nullptr : context.Input<float>(input);
+}
+
+// The stream and sinks → output [tokens, heads head_dim], log_sums [tokens, heads]
 template <typename Number>
 struct AttentionOperands : AttentionStream<Number> {
   AttentionOperands(Context& context, const AttentionAttributes& attributes)
-      : AttentionStream<Number>(context, attributes, 0, 1) {
+      : AttentionStream<Number>(context, attributes, 0, 1), sinks(SinksInput(context, 4, attributes.heads)) {
     if (context.failed()) return;
     output = context.Output<Number>(0, {this->tokens, attributes.heads * this->head_dim});
     log_sums = context.Output<float>(1, {this->tokens, attributes.heads});
   }
 
+  const float* sinks;
   Number* output = nullptr;
   float* log_sums = nullptr;
 };

@@ -90,8 +90,8 @@ void AttendToCache(const CachedAttentionTask<BFloat16>& task, const std::vector<
 
 // qkv [tokens, (heads + 2 key_value_heads) head_dim], cache [pages, key_value_heads, 2, 32, padded_dim], texts
 // [texts, 3 + pages of a text]: its first new token, how many it has, how many the cache has, its pages; cosine and
-// sine [tokens, head_dim / 2] → output [tokens, heads head_dim]. The new keys and values are written into the input
-// `cache`.
+// sine [tokens, head_dim / 2]; sinks [heads] or [0] → output [tokens, heads head_dim]. The new keys and values are
+// written into the input `cache`.
 template <typename Number>
 struct CachedAttention {
   explicit CachedAttention(const Attributes& attributes)
@@ -106,7 +106,7 @@ struct CachedAttention {
     const int64_t width = context.Dim(0, 1);
     const bool sound = heads > 0 && key_value_heads > 0 && heads % key_value_heads == 0;
     if (!context.Check(sound, "key_value_heads must divide heads")) return;
-    Shape shape{heads, key_value_heads, 0, 0, scale, window, softcap};
+    Shape shape{heads, key_value_heads, 0, 0, scale, window, softcap, SinksInput(context, 5, heads)};
     shape.head_dim = width / shape.all_heads();
     shape.padded_dim = RoundUp(shape.head_dim, kPageTokens);
     const bool even = shape.head_dim % 2 == 0 && shape.head_dim * shape.all_heads() == width;
@@ -163,7 +163,7 @@ struct CachedAttention {
 std::vector<OpDefinition> CachedAttentionOps() {
   return {
       {"LorasmithCachedAttention",
-       {"qkv: T", "cache: T", "texts: int32", "cosine: float", "sine: float"},
+       {"qkv: T", "cache: T", "texts: int32", "cosine: float", "sine: float", "sinks: float"},
        {"output: T"},
        {"heads: int", "key_value_heads: int", "window: int", "scale: float", "softcap: float"},
        CpuKernels<CachedAttention>()},

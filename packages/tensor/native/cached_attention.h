@@ -26,9 +26,9 @@ inline int64_t PageNumbers(const Shape& shape) { return shape.padded_dim * kPage
 
 constexpr int64_t kSoftmaxLanes = 16;
 
-// Softmax of the scores begin … end - 1, not yet divided by the sum, which it returns. Scores outside become zero; keys
-// is a multiple of 16, and lanes are added in the same order whatever begin is.
-inline float SoftmaxRow(float* scores, int64_t begin, int64_t end, int64_t keys, const Shape& shape) {
+// Softmax of the scores begin … end - 1 and the head's sink, not yet divided by the sum, which it returns. Scores
+// outside become zero; keys is a multiple of 16, and lanes are added in the same order whatever begin is.
+inline float SoftmaxRow(float* scores, int64_t begin, int64_t end, int64_t keys, float sink, const Shape& shape) {
   for (int64_t i = 0; i < begin; i++) scores[i] = -INFINITY;
   for (int64_t i = end; i < keys; i++) scores[i] = -INFINITY;
 #pragma omp simd
@@ -37,7 +37,7 @@ inline float SoftmaxRow(float* scores, int64_t begin, int64_t end, int64_t keys,
 #pragma omp simd
     for (int64_t i = begin; i < end; i++) scores[i] = Capped(scores[i], shape.softcap);
   }
-  float greatest = scores[begin];
+  float greatest = sink;
 #pragma omp simd reduction(max : greatest)
   for (int64_t i = begin; i < end; i++) greatest = scores[i] > greatest ? scores[i] : greatest;
   float lanes[kSoftmaxLanes] = {};
@@ -49,7 +49,7 @@ inline float SoftmaxRow(float* scores, int64_t begin, int64_t end, int64_t keys,
       lanes[lane] += weight;
     }
   }
-  float sum = 0;
+  float sum = Exp(sink - greatest);
   for (const float lane : lanes) sum += lane;
   return sum;
 }
@@ -136,7 +136,7 @@ struct CachedAttentionStep : CachedAttentionTask<Number> {
     for (int64_t row = 0; row < range.rows; row++) {
       const int64_t position = position_of(row);
       sums[row] = SoftmaxRow(&rows.scores[row * rows.stride], shape.first_seen(position) - origin,
-                             position + 1 - origin, keys, shape);
+                             position + 1 - origin, keys, shape.sink(head_of(row)), shape);
       rows.SetWeights(row, keys);
     }
     for (int64_t page = first_page; page < end_page; page++) {

@@ -35,6 +35,8 @@ template <typename Number>
 using OfQuantized = Dequantize<QuantizedForm, Number>;
 template <typename Number>
 using OfScaled = Dequantize<ScaledForm, Number>;
+template <typename Number>
+using OfMxfp4 = Dequantize<Mxfp4Form, Number>;
 
 }  // namespace
 
@@ -48,7 +50,12 @@ std::vector<OpDefinition> DequantizeOps() {
            {"codes: uint8", "scales: float", "bands: int32", "range: int32"},
            {"result: T"},
            {"block_shift: int"},
-           CpuKernels<OfScaled>()}};
+           CpuKernels<OfScaled>()},
+          {"LorasmithDequantizeMxfp4",
+           {"codes: uint8", "scales: uint8", "range: int32"},
+           {"result: T"},
+           {},
+           CpuKernels<OfMxfp4>()}};
 }
 
 }  // namespace lorasmith

@@ -306,6 +306,7 @@ std::vector<OpDefinition> AdamWOps();
 std::vector<OpDefinition> AdoptOps();
 std::vector<OpDefinition> NormOps();
 std::vector<OpDefinition> GatedUnitOps();
+std::vector<OpDefinition> ClampedUnitOps();
 std::vector<OpDefinition> AttentionOps();
 std::vector<OpDefinition> CachedAttentionOps();
 std::vector<OpDefinition> CausalConvolutionOps();

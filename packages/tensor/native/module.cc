@@ -35,25 +35,11 @@ std::string Register(const OpDefinition& op) {
 }
 
 napi_value Init(napi_env env, napi_value exports) {
-  for (const auto& family : {NormOps(),
-                             ActivationOps(),
-                             GatedUnitOps(),
-                             AttentionOps(),
-                             CachedAttentionOps(),
-                             CrossEntropyOps(),
-                             LoraOps(),
-                             LoraForwardOps(),
-                             LoraBackwardOps(),
-                             DropoutOps(),
-                             AdamWOps(),
-                             ProductOps(),
-                             MergedWeightOps(),
-                             ToDeviceOps(),
-                             AdoptOps(),
-                             DequantizeOps(),
-                             CausalConvolutionOps(),
-                             GatedDeltaOps(),
-                             GatedDeltaGradientOps(),
+  for (const auto& family : {NormOps(),        ActivationOps(),        GatedUnitOps(),    ClampedUnitOps(),
+                             AttentionOps(),   CachedAttentionOps(),   CrossEntropyOps(), LoraOps(),
+                             LoraForwardOps(), LoraBackwardOps(),      DropoutOps(),      AdamWOps(),
+                             ProductOps(),     MergedWeightOps(),      ToDeviceOps(),     AdoptOps(),
+                             DequantizeOps(),  CausalConvolutionOps(), GatedDeltaOps(),   GatedDeltaGradientOps(),
                              GatheredSumOps()}) {
     for (const OpDefinition& op : family) {
       const std::string problem = Register(op);

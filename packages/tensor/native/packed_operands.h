@@ -1,8 +1,10 @@
 // Weights in 4 and 8 bits as the inputs of an op.
 #pragma once
 
+#include "../../weight-io/native/mxfp4_matrix.h"
 #include "../../weight-io/native/quantized_matrix.h"
 #include "kernel.h"
+#include "row_offsets.h"
 #include "scaled_matrix.h"
 
 namespace lorasmith {
@@ -75,6 +77,24 @@ struct ScaledForm {
   int block_shift;
 };
 
+// Weights in MXFP4.
+struct Mxfp4Form {
+  using Matrix = Mxfp4Matrix;
+  static constexpr int kInputs = 2;
+
+  explicit Mxfp4Form(const Attributes&) {}
+
+  // Inputs `first` and `first` + 1 of an op: codes and scales.
+  Mxfp4Matrix Operand(Context& context, int first, int64_t rows, int64_t columns) const {
+    const Mxfp4Matrix matrix{context.Input<uint8_t>(first), context.Input<uint8_t>(first + 1), rows, columns};
+    const bool fits = rows > 0 && columns > 0 && columns % kMxfp4Block == 0 &&
+                      context.Size(first) == rows * columns / 2 &&
+                      context.Size(first + 1) == rows * columns / kMxfp4Block;
+    context.Check(fits, "the parts of the MXFP4 weights do not fit together");
+    return matrix;
+  }
+};
+
 // The rows that an op decodes.
 template <typename Form>
 struct DequantizeOperands {
@@ -83,7 +103,7 @@ struct DequantizeOperands {
   int64_t count;
 };
 
-// The inputs of LorasmithDequantize and LorasmithDequantizeScaled. The last is range [4]: rows and columns of the
+// The inputs of LorasmithDequantize and the ops for other forms. The last is range [4]: rows and columns of the
 // matrix, the first row and how many.
 template <typename Form>
 DequantizeOperands<Form> DequantizeInputs(Context& context, const Form& form) {
@@ -120,6 +140,47 @@ struct PackedProductShape {
   bool transposed;
   int64_t rows;
   int64_t columns;
+};
+
+// Inputs and output of a grouped product with weights [rows, columns] of each group, one group's below the other's: as
+// GroupedProductOperands has them, with the parts of the weights in the place of b.
+template <typename Form, typename Number>
+struct GroupedPackedOperands {
+  GroupedPackedOperands(Context& context, const PackedProductShape<Form>& shape)
+      : rows(context.Dim(0, 0)),
+        depth(shape.Depth()),
+        columns(shape.ResultColumns()),
+        groups(context.Size(1 + Form::kInputs) - 1),
+        rows_of_group(shape.rows) {
+    a = context.Input<Number>(0);
+    offsets = context.Input<int32_t>(1 + Form::kInputs);
+    if (!context.Check(groups > 0, "there must be an offset for each matrix, and the end")) return;
+    matrix = shape.form.Operand(context, 1, groups * shape.rows, shape.columns);
+    context.Check(context.Dim(0, 1) == depth, "the matrices must have the same depth");
+    CheckRows(context, offsets, groups, rows);
+    if (!context.failed()) result = context.Output<Number>(0, {rows, columns});
+  }
+
+  int64_t rows;
+  int64_t depth;
+  int64_t columns;
+  int64_t groups;
+  int64_t rows_of_group;
+  const Number* a;
+  typename Form::Matrix matrix{};
+  const int32_t* offsets;
+  Number* result = nullptr;
+
+  // Calls multiply(rows, a, first row of the weights, result) for each group that has rows.
+  template <typename Multiply>
+  void ForEachGroup(const Multiply& multiply) const {
+    for (int64_t group = 0; group < groups; group++) {
+      const int64_t own = RowLength(offsets, group);
+      if (own == 0) continue;
+      const int64_t first = offsets[group];
+      multiply(own, a + first * depth, group * rows_of_group, result + first * columns);
+    }
+  }
 };
 
 }  // namespace lorasmith

@@ -18,6 +18,7 @@
 #include "bfloat16_tile.h"
 #include "float32_tile.h"
 #include "grouped_product_operands.h"
+#include "mxfp4_rows.h"
 #include "packed_operands.h"
 #include "parallel.h"
 #include "quantized_rows.h"
@@ -331,7 +332,7 @@ void MultiplyWith(Matrix<Number> a, const Source& b, bool transposed, const Size
   }
 }
 
-// b is a Matrix, QuantizedRows or ScaledRows.
+// b is a Matrix, QuantizedRows, ScaledRows or Mxfp4Rows.
 template <typename Source>
 void MultiplyMatrices(Matrix<float> a, const Source& b, bool transposed, const Sizes& sizes, const float* addend,
                       float* result) {
@@ -414,6 +415,23 @@ struct PackedProduct {
   PackedProductShape<Form> shape;
 };
 
+// Each row with the matrix of its group, in 4 bits.
+template <typename Form, template <typename Number> class Rows, typename Number>
+struct GroupedPackedProduct {
+  explicit GroupedPackedProduct(const Attributes& attributes) : shape(attributes) {}
+
+  void Compute(Context& context) const {
+    const GroupedPackedOperands<Form, Number> o(context, shape);
+    if (context.failed()) return;
+    o.ForEachGroup([&](int64_t rows, const Number* a, int64_t first_row, Number* result) {
+      MultiplyMatrices(Matrix<Number>{a, o.depth}, Rows<Number>{&o.matrix, first_row}, shape.transposed,
+                       Sizes{rows, o.columns, o.depth}, nullptr, result);
+    });
+  }
+
+  PackedProductShape<Form> shape;
+};
+
 template <template <typename Number> class Kernel>
 std::vector<KernelDefinition> ProcessorKernels() {
   return {
@@ -432,12 +450,15 @@ template <typename Number>
 using QuantizedProduct = PackedProduct<QuantizedForm, QuantizedRows, Number>;
 template <typename Number>
 using ScaledProduct = PackedProduct<ScaledForm, ScaledRows, Number>;
+template <typename Number>
+using GroupedMxfp4Product = GroupedPackedProduct<Mxfp4Form, Mxfp4Rows, Number>;
 
 std::vector<KernelDefinition> ProductKernels() { return ProcessorKernels<PlainProduct>(); }
 std::vector<KernelDefinition> ProductAddKernels() { return ProcessorKernels<ProductAdd>(); }
 std::vector<KernelDefinition> GroupedProductKernels() { return ProcessorKernels<GroupedProduct>(); }
 std::vector<KernelDefinition> QuantizedProductKernels() { return ProcessorKernels<QuantizedProduct>(); }
 std::vector<KernelDefinition> ScaledProductKernels() { return ProcessorKernels<ScaledProduct>(); }
+std::vector<KernelDefinition> GroupedMxfp4ProductKernels() { return ProcessorKernels<GroupedMxfp4Product>(); }
 
 }  // namespace
 }  // namespace lorasmith
@@ -451,6 +472,7 @@ std::vector<KernelDefinition> ProductAddKernels() { return {}; }
 std::vector<KernelDefinition> GroupedProductKernels() { return {}; }
 std::vector<KernelDefinition> QuantizedProductKernels() { return {}; }
 std::vector<KernelDefinition> ScaledProductKernels() { return {}; }
+std::vector<KernelDefinition> GroupedMxfp4ProductKernels() { return {}; }
 }  // namespace
 }  // namespace lorasmith
 
@@ -478,6 +500,12 @@ std::vector<OpDefinition> ProductOps() {
        {"result: T"},
        {"transpose_b: int", "rows: int", "columns: int", "block_shift: int", "most_decoded_bytes: int"},
        ScaledProductKernels()},
+      {"LorasmithGroupedMxfp4Product",
+       {"a: T", "codes: uint8", "scales: uint8", "offsets: int32"},
+       {"result: T"},
+       // Of each group.
+       {"transpose_b: int", "rows: int", "columns: int"},
+       GroupedMxfp4ProductKernels()},
   };
 }
 

@@ -482,14 +482,21 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       { name: 'wide heads', heads: 4, keyValueHeads: 4, headDim: 80 },
     ];
     const KINDS = [
-      { window: null, softcap: null },
-      { window: 5, softcap: null },
-      { window: null, softcap: 2 },
-      { window: 33, softcap: 1.5 },
+      { window: null, softcap: null, hasSinks: false },
+      { window: 5, softcap: null, hasSinks: true },
+      { window: null, softcap: 2, hasSinks: false },
+      { window: null, softcap: null, hasSinks: true },
+      { window: 33, softcap: 1.5, hasSinks: true },
     ];
+    // From a logit below the scores to one above them.
+    const withSinks = ({ hasSinks, ...settings }: AttentionSettings & { hasSinks: boolean }): AttentionSettings => {
+      const { heads } = settings;
+      const sinks = Float32Array.from({ length: heads }, (_, head) => (7 * (head + 1)) / heads - 2);
+      return { ...settings, sinks: hasSinks ? tensorOf(sinks, [heads]) : undefined };
+    };
     const cases = SHAPES.flatMap((shape) => KINDS.map((kind) => ({ ...shape, ...kind })));
-    test.each(cases)('attention: $name, window $window, softcap $softcap', ({ name: _, ...shape }) => {
-      const settings: AttentionSettings = { ...shape, scale: 1 / Math.sqrt(shape.headDim) };
+    test.each(cases)('attention: $name, window $window, softcap $softcap, sinks $hasSinks', ({ name: _, ...shape }) => {
+      const settings = withSinks({ ...shape, scale: 1 / Math.sqrt(shape.headDim) });
       const rowLengths = [70, 70, 41, 17, 1];
       const tokens = 199;
       bothWays(instructionSet, dtype, () => {
@@ -502,8 +509,9 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       });
     });
 
-    test.each(cases)('attention to a cache: $name, window $window, softcap $softcap', ({ name: _, ...shape }) => {
-      const settings: AttentionSettings = { ...shape, scale: 1 / Math.sqrt(shape.headDim) };
+    test.each(cases)('attention to a cache: $name, window $window, softcap $softcap, sinks $hasSinks', (one) => {
+      const { name: _, ...shape } = one;
+      const settings = withSinks({ ...shape, scale: 1 / Math.sqrt(shape.headDim) });
       const width = (shape.heads + 2 * shape.keyValueHeads) * shape.headDim;
       const texts = [70, 41, 3, 64].map((length, text) => ({ length, name: `qkv ${text}` }));
       const inPieces = [
@@ -575,8 +583,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
 
     // Longer than a block of keys, and with query heads that are split over the threads.
-    test.each(KINDS)('attention of one long row, window $window, softcap $softcap', (kind) => {
-      const settings: AttentionSettings = { heads: 6, keyValueHeads: 2, headDim: 8, ...kind, scale: 0.4 };
+    test.each(KINDS)('attention of one long row, window $window, softcap $softcap, sinks $hasSinks', (kind) => {
+      const settings = withSinks({ heads: 6, keyValueHeads: 2, headDim: 8, ...kind, scale: 0.4 });
       bothWays(instructionSet, dtype, () => {
         const attention = attentionOf([613], settings, dtype);
         const { output, saved } = attention.forward(numbers([613, 80], 'qkv', dtype, 2), settings, true);

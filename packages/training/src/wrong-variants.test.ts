@@ -133,6 +133,13 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
     'norm weights that are no offsets',
     (own) => ({ ...own, norm: { ...own.norm, weightOffset: 0 } }),
   ],
+  ['gpt_oss', 'no sinks', names(() => ({ sinks: null }))],
+  ['gpt_oss', 'no window', ofLayers(() => ({ window: null }))],
+  ['gpt_oss', 'rotary without scaling', ofRopes(() => ({ scaling: null }))],
+  ['gpt_oss', 'no biases of router and experts', experts({ biases: false })],
+  ['gpt_oss', 'the softmax of all logits as weights', experts({ renormalized: false })],
+  ['gpt_oss', 'a unit that is not clamped', (own) => ({ ...own, mlp: { ...own.mlp, clampedAt: 1e9 } })],
+  ['gpt_oss', 'halves of gates and ups', (own) => ({ ...own, mlp: { ...own.mlp, clampedAt: undefined } })],
   ['gemma2', 'scores without a cap', attention({ softcap: null })],
   ['gemma2', 'logits without a cap', (own) => ({ ...own, logitSoftcap: null })],
 ];

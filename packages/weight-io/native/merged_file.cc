@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "convert_floats.h"
+#include "mxfp4_matrix.h"
 #include "quantize.h"
 #include "quantized_matrix.h"
 
@@ -48,6 +49,8 @@ Failure WriteAll(int file, const char* from, int64_t bytes, int64_t offset) {
   return {};
 }
 
+int64_t WrittenRows(const QuantizedSource& source) { return source.is_mxfp4 ? source.width : source.rows; }
+
 }  // namespace
 
 // A tensor with the right factor of its update, from the first of its pieces to the last.
@@ -65,6 +68,8 @@ struct MergedFile::Tensor {
   std::vector<float> nested_scales;
   // Of a weight that is quantized here.
   std::vector<float> module;
+  // Of a weight in MXFP4, all of them: each piece has some columns of every stored row.
+  std::vector<uint8_t> codes;
 
   // The scales of a quantized weight; once, by the thread that needs them first.
   Failure ReadScales(int64_t index) {
@@ -74,6 +79,7 @@ struct MergedFile::Tensor {
         scales_failure = MakeScales(index);
         return;
       }
+      if (from.is_mxfp4) codes.resize(static_cast<size_t>(from.rows * from.width / 2));
       scales.resize(static_cast<size_t>(from.scales.bytes));
       nested_scales.resize(static_cast<size_t>(from.nested_scales.bytes) / sizeof(float));
       const auto read = [&](const FilePart& part, void* to) {
@@ -81,6 +87,7 @@ struct MergedFile::Tensor {
           scales_failure = ReadAll(part.file, static_cast<char*>(to), part.bytes, part.offset, index);
         }
       };
+      read({source->file, source->offset, static_cast<int64_t>(codes.size())}, codes.data());
       read(from.scales, scales.data());
       read(from.nested_scales, nested_scales.data());
     });
@@ -166,7 +173,7 @@ MergedFile::MergedFile(MergedFileOptions options)
     const RowConversion* conversion = source.conversion.get();
     tensor->stored_rows = conversion         ? conversion->Rows()
                           : source.update    ? source.update->rows
-                          : source.quantized ? source.quantized->rows
+                          : source.quantized ? WrittenRows(*source.quantized)
                                              : source.bytes;
     if (conversion && !conversion->row_order.empty()) {
       tensor->row_order = conversion->row_order;
@@ -347,6 +354,14 @@ Failure MergedFile::ReadQuantized(Piece* piece) {
     return finite ? Failure{} : not_finite;
   }
   if (Failure failure = piece->tensor->ReadScales(index)) return failure;
+  if (source.quantized->is_mxfp4) {
+    const int64_t rows = source.quantized->rows;
+    const Mxfp4Matrix matrix{piece->tensor->codes.data(), piece->tensor->scales.data(), rows, source.quantized->width};
+    for (int64_t row = 0; row < rows; row++) {
+      for (int64_t i = 0; i < piece->rows; i++) store(matrix.At(row, piece->first_row + i), i * rows + row);
+    }
+    return finite ? Failure{} : not_finite;
+  }
   Codes codes;
   const bool is_made_here = source.quantized->is_made_here;
   if (Failure failure = is_made_here ? codes.Make(source, begin, begin + count, index)
@@ -402,6 +417,7 @@ void MergedFile::Hash(std::unique_lock<std::mutex>* lock) {
     if (piece->is_last_of_tensor) {
       // Every piece before is done, too.
       std::vector<float>().swap(piece->tensor->panels);
+      std::vector<uint8_t>().swap(piece->tensor->codes);
       std::vector<uint8_t>().swap(piece->tensor->scales);
       std::vector<float>().swap(piece->tensor->nested_scales);
     }

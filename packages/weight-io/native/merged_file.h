@@ -39,15 +39,16 @@ struct FilePart {
   int64_t bytes;
 };
 
-// A weight [rows, width] in 8 bits, or in 4 bits; see scaled_blocks.h and quantized_matrix.h. Its codes are the
-// tensor's own part of a file; or that part has numbers that are quantized here, as they are when a model is loaded for
-// training.
+// A weight [rows, width] in 8 bits, or in 4 bits; see scaled_blocks.h, quantized_matrix.h and mxfp4_matrix.h. Its codes
+// are the tensor's own part of a file; or that part has numbers that are quantized here, as they are when a model is
+// loaded for training. One in MXFP4 is written as [width, rows].
 struct QuantizedSource {
   int64_t rows;
   int64_t width;
   // Without scales where it is in 4 bits.
   BlockScales blocks;
   bool is_made_here;
+  bool is_mxfp4;
   // All below are of a weight that is stored in 4 bits, this of one that is made here.
   StoredDtype numbers;
   FilePart scales;

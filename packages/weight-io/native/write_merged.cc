@@ -122,6 +122,11 @@ std::unique_ptr<QuantizedSource> QuantizedOf(napi_env env, const Fields& fields)
                          fields.Integer("blockColumns")};
     return quantized;
   }
+  if (fields.Has("exponents")) {
+    quantized->is_mxfp4 = true;
+    quantized->scales = FilePartOf(Fields(env, fields.Get("exponents")));
+    return quantized;
+  }
   quantized->is_made_here = fields.Boolean("isMadeHere");
   if (quantized->is_made_here) {
     quantized->numbers = DtypeOf(fields.Text("numbers"));

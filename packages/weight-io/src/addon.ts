@@ -44,6 +44,7 @@ export interface NativeTensor {
     | { isMadeHere: false; scales: FilePart; nestedScales?: FilePart; module: Float32Array }
     | { isMadeHere: true; numbers: 'F32' | 'F16' | 'BF16' }
     | { blockScales: Float32Array; blockRows: number; blockColumns: number }
+    | { exponents: FilePart }
   );
 }
 

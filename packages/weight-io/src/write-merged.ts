@@ -56,6 +56,13 @@ export interface ScaledBlocks {
   blocks: BlockScales;
 }
 
+/** A weight in MXFP4, whose scales are exponents in bytes. It is written as `[in, out]`. */
+export interface Mxfp4Storage {
+  /** `[out, in]`: in is a multiple of 32 */
+  shape: readonly [number, number];
+  exponents: FilePart;
+}
+
 /** A weight that is stored in this dtype, and quantized as it is when a model is loaded with NF4. */
 export interface QuantizedHere {
   /** `[out, in]` */
@@ -85,7 +92,7 @@ export interface StoredTensor {
   offset: number;
   bytes: number;
   /** The part of the file has the codes of such a weight, or its numbers: it is decoded to bfloat16, which is then its stored dtype. */
-  quantized?: QuantizedStorage | QuantizedHere | ScaledBlocks;
+  quantized?: QuantizedStorage | QuantizedHere | ScaledBlocks | Mxfp4Storage;
   update?: WeightUpdate;
   conversion?: TensorConversion;
 }
@@ -209,7 +216,7 @@ function nativeTensor(source: TensorSource): NativeTensor {
 }
 
 function nativeQuantized(
-  quantized: QuantizedStorage | QuantizedHere | ScaledBlocks,
+  quantized: QuantizedStorage | QuantizedHere | ScaledBlocks | Mxfp4Storage,
   bytes: number,
 ): NonNullable<NativeTensor['quantized']> {
   const [rows, width] = quantized.shape;
@@ -222,6 +229,13 @@ function nativeQuantized(
       throw new RangeError(`the scales of a weight of [${rows}, ${width}] do not fit`);
     }
     return { rows, width, blockScales, blockRows, blockColumns };
+  }
+  if ('exponents' in quantized) {
+    const { exponents } = quantized;
+    if (numbers === 0 || width % 32 !== 0 || bytes !== numbers / 2 || exponents.bytes !== numbers / 32) {
+      throw new RangeError(`the parts of a weight of [${rows}, ${width}] in MXFP4 do not fit together`);
+    }
+    return { rows, width, exponents };
   }
   if ('numbers' in quantized) {
     if (numbers === 0 || bytes !== writtenBytes(quantized.numbers, numbers)) {

@@ -8,6 +8,7 @@ import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { mergeModel } from './merge-model.js';
 
 const REFERENCE = new URL('../../../../test/fixtures/reference/', import.meta.url).pathname;
@@ -290,6 +291,36 @@ describe('an adapter of experts', () => {
       const values = tensors.flatMap((part) => [...ofEach!.get(part.name)!.values]);
       expect(ofFused!.get(name)!.values, name).toEqual(Float32Array.from(values));
       expect(ofFused!.get(name)!.values, name).not.toEqual(before.get(name)!.values);
+    }
+  });
+
+  test('of a base in MXFP4 is merged to the bits of its decoded form', async () => {
+    const packed = await readModelFolder(join(CASE, '../gpt_oss-mxfp4/base'));
+    await mkdir(base);
+    await mergeModel({ model: packed, adapter: { ...(await read()), modules: new Map() }, outputFolder: base });
+    const config = JSON.parse(await readFile(join(base, 'config.json'), 'utf8'));
+    expect(config).not.toHaveProperty('quantization_config');
+    const decoded = await readModelFolder(base);
+    expect(decoded).toMatchObject({ quantized: new Map(), parameterCount: packed.parameterCount });
+    const modules = new Map(
+      [...packed.expertParameters].map(([name, { experts, inFeatures, outFeatures }], i): [string, PeftModule] => {
+        const a = normalNumbers(experts * 2 * inFeatures, 2 * i);
+        const b = normalNumbers(experts * outFeatures * 2, 2 * i + 1);
+        return [name, { a, b, rank: 2, scale: 0.1, inFeatures, outFeatures, experts }];
+      }),
+    );
+    const adapter = { ...(await read()), modules };
+    const other = join(base, '../other');
+    await mkdir(other);
+    await mergeModel({ model: packed, adapter, outputFolder: output });
+    await mergeModel({ model: decoded, adapter, outputFolder: other });
+    const [ofPacked, ofDecoded, before] = await Promise.all(
+      [output, other, base].map((folder) => readTensors(join(folder, 'model.safetensors'))),
+    );
+    expect([...ofPacked!.keys()].sort()).toEqual([...ofDecoded!.keys()].sort());
+    for (const [name, { dtype, shape, values }] of ofPacked!) {
+      expect({ dtype, shape, values }, name).toEqual(ofDecoded!.get(name));
+      if (modules.has(name)) expect(values, name).not.toEqual(before!.get(name)!.values);
     }
   });
 

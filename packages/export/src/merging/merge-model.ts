@@ -6,7 +6,7 @@ import type { PeftAdapter } from '@lorasmith/peft-files';
 import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
 import { type StoredTensor, TensorFault, writeMerged } from '@lorasmith/weight-io';
 import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
-import { mergedEntry, storedSource } from './merged-source.js';
+import { mergedEntry, storedParts } from './merged-source.js';
 import { type MergedTensor, planMerge } from './plan-merge.js';
 
 /**
@@ -98,7 +98,7 @@ async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<W
   );
   const parts = entries.flatMap((entry) => {
     const { source, updates } = planned.get(entry.name)!;
-    return partsOf(storedSource(model, weights, source), updates).map((part) => ({ entry, part }));
+    return updatedParts(storedParts(model, weights, source), updates).map((part) => ({ entry, part }));
   });
   const tensors = parts.map(({ part }) => part);
   const path = join(outputFolder, shard.file);
@@ -117,11 +117,15 @@ async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<W
   }
 }
 
-/** A tensor in as many parts as it has updates. */
-function partsOf(stored: StoredTensor, updates: MergedTensor['updates']): StoredTensor[] {
-  if (updates === undefined) return [stored];
-  const bytes = stored.bytes / updates.length;
-  return updates.map((update, part) => ({ ...stored, offset: stored.offset + part * bytes, bytes, update }));
+/** The parts of a tensor with their updates; one part is divided into as many as there are. */
+function updatedParts(stored: StoredTensor[], updates: MergedTensor['updates']): StoredTensor[] {
+  if (updates === undefined) return stored;
+  return updates.map((update, index) => {
+    if (stored.length === updates.length) return { ...stored[index]!, update };
+    const [whole] = stored as [StoredTensor];
+    const bytes = whole.bytes / updates.length;
+    return { ...whole, offset: whole.offset + index * bytes, bytes, update };
+  });
 }
 
 function productError(

@@ -1,8 +1,8 @@
 import type { ModelFolder, ModelWeights } from '@lorasmith/model-folder';
 import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
-import type { QuantizedHere, QuantizedStorage, ScaledBlocks } from '@lorasmith/weight-io';
+import type { StoredTensor } from '@lorasmith/weight-io';
 
-/** A tensor of the base model as it goes into a merged one: a quantized weight is decoded to bfloat16. */
+/** A tensor of the base model as it goes into a merged one: a quantized weight is decoded to bfloat16, and one in MXFP4 transposed. */
 export function mergedEntry(
   { quantized, tensors }: Pick<ModelFolder, 'quantized' | 'tensors'>,
   source: string,
@@ -10,19 +10,43 @@ export function mergedEntry(
   const { entry } = tensors.get(source)!;
   const weight = quantized.get(source);
   if (weight === undefined) return entry;
+  if (weight.form === 'mxfp4') {
+    const [experts, rows, columns] = weight.shape;
+    const byteLength = 2 * experts * rows * columns;
+    return { name: weight.parameter, dtype: 'BF16', shape: [experts, columns, rows], byteLength };
+  }
   const [rows, columns] = weight.shape;
   return { name: source, dtype: 'BF16', shape: [...weight.shape], byteLength: 2 * rows * columns };
 }
 
-/** Where that tensor is in the files. */
+/** Where that tensor is in the files: in one part, or in MXFP4 one for each expert. */
+export function storedParts(
+  model: Pick<ModelFolder, 'quantized' | 'tensors'>,
+  weights: ModelWeights,
+  source: string,
+): StoredTensor[] {
+  const weight = model.quantized.get(source);
+  if (weight?.form !== 'mxfp4') return [storedSource(model, weights, source)];
+  const [experts, rows, columns] = weight.shape;
+  const [codes, scales] = [weights.location(source), weights.location(weight.scales)];
+  const partOf = ({ fd, offset, bytes }: typeof codes, expert: number) => {
+    return { fd, offset: offset + (expert * bytes) / experts, bytes: bytes / experts };
+  };
+  return Array.from({ length: experts }, (_, expert) => {
+    return { ...partOf(codes, expert), quantized: { shape: [rows, columns], exponents: partOf(scales, expert) } };
+  });
+}
+
+/** Where a tensor is in the files that is no parameter of experts in MXFP4. */
 export function storedSource(
   model: Pick<ModelFolder, 'quantized' | 'tensors'>,
   weights: ModelWeights,
   source: string,
-): { fd: number; offset: number; bytes: number; quantized?: QuantizedStorage | QuantizedHere | ScaledBlocks } {
+): StoredTensor {
   const stored = weights.location(source);
   const weight = model.quantized.get(source);
   if (weight === undefined) return stored;
+  if (weight.form === 'mxfp4') throw new Error(`${source} is of several experts`);
   if (weight.form === 'scaled') return { ...stored, quantized: { shape: weight.shape, blocks: weight.blocks } };
   if (weight.form === 'made') {
     // Reading the folder has checked that it is a float dtype.

@@ -51,7 +51,9 @@ export function planMerge(model: ModelFolder, { modules }: PeftAdapter): MergePl
   for (const [path, module] of modules) {
     const parameter = expertParameters.get(path);
     if (parameter !== undefined) {
-      for (const [source, updates] of expertUpdates(model, parameter, module)) tensors.set(source, { source, updates });
+      for (const [source, updates] of expertUpdates(model, parameter, module)) {
+        tensors.set(mergedName(model, source), { source, updates });
+      }
       continue;
     }
     const { weight, transposed } = linears.get(path)!;
@@ -84,7 +86,7 @@ export function mergedLayout(
     [...quantized].flatMap(([name, weight]) => partsOf(name, weight).filter((part) => part !== name)),
   );
   const names = [...tensors.keys()].filter((tensor) => !parts.has(tensor));
-  const sources = new Map(names.map((tensor) => [tensor, tensor]));
+  const sources = new Map(names.map((tensor) => [mergedName({ quantized }, tensor), tensor]));
   if (architecture.kind !== 'decoder' || !architecture.tiedHead || !modules.has(headModule!.name)) {
     return { architecture, sources, untiedHead: null };
   }
@@ -97,6 +99,12 @@ export function mergedLayout(
   const shared = linears.get(head)!.weight;
   for (const tensor of [embeddingTensor, untiedHead]) if (!sources.has(tensor)) sources.set(tensor, shared);
   return { architecture: untied, sources, untiedHead };
+}
+
+/** The name of a tensor of the base model in a merged one. */
+function mergedName({ quantized }: Pick<ModelFolder, 'quantized'>, source: string): string {
+  const weight = quantized.get(source);
+  return weight?.form === 'mxfp4' ? weight.parameter : source;
 }
 
 /** @throws ProductError invalid_adapter when the shapes do not match */
@@ -128,7 +136,7 @@ function updateOf(
  */
 function expertUpdates(
   model: ModelFolder,
-  { name, experts, inFeatures, outFeatures, tensors }: ExpertParameter,
+  { name, experts, inFeatures, outFeatures, tensors, transposed = false }: ExpertParameter,
   module: PeftModule,
 ): [source: string, updates: WeightUpdate[]][] {
   const { rank, scale } = module;
@@ -136,6 +144,15 @@ function expertUpdates(
     const found = [...(module.experts === undefined ? [] : [module.experts]), module.outFeatures, module.inFeatures];
     const message = `The adapter is for a weight of [${found.join(', ')}], but ${name} of the base model is [${experts}, ${outFeatures}, ${inFeatures}].`;
     throw new ProductError('invalid_adapter', message);
+  }
+  if (transposed) {
+    const source = tensors[0]!.name;
+    const { dtype } = mergedEntry(model, source);
+    const updates = Array.from({ length: experts }, (_, expert): WeightUpdate => {
+      const { a, b } = ofExpert(module, expert);
+      return { dtype: dtype as FloatDtype, shape: [inFeatures, outFeatures], transposed, a, b, rank, scale };
+    });
+    return [[source, updates]];
   }
   let next = 0; // of all rows [experts x out]
   return tensors.map(({ name: source, shape: stored }) => {

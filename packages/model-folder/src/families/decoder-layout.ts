@@ -8,6 +8,7 @@ import type {
   LinearAttentionNames,
 } from '../architecture.js';
 import { EXPERT_PARAMETERS } from '../expert-parameters.js';
+import { mxfp4Tensors } from '../mxfp4-weights.js';
 import {
   type ExpertParameter,
   type LinearLayer,
@@ -219,30 +220,45 @@ export interface ExpertTensors {
   router: RequiredTensor;
   /** `[experts]`; null: the router has no correction */
   correction: RequiredTensor | null;
-  /** Together `[experts, 2 × intermediate, hidden]`: each expert's gate, then its up. */
+  /** null: there are none */
+  biases: ExpertBiases | null;
+  /** Together `[experts, 2 × intermediate, hidden]`, each expert's gate, then its up; or as {@link Experts.files} says. */
   gateUp: RequiredTensor[];
-  /** Together `[experts, hidden, intermediate]` */
+  /** Together `[experts, hidden, intermediate]`, or as {@link Experts.files} says. */
   down: RequiredTensor[];
+}
+
+/** The biases of a sparse layer. */
+interface ExpertBiases {
+  /** `[experts]` */
+  router: RequiredTensor;
+  /** `[experts, 2 × intermediate]` */
+  gateUp: RequiredTensor;
+  /** `[experts, hidden]` */
+  down: RequiredTensor;
 }
 
 /** The tensors of the sparse layer with this index. */
 export function expertTensors(architecture: DecoderArchitecture, index: number): ExpertTensors {
   const { names, hiddenSize } = architecture;
-  const { count, intermediateSize, files } = expertsOf(architecture, index)!;
-  const router = {
-    name: tensorName(names, `${names.layers}.${index}.${names.experts!.router}.weight`),
-    shape: [count, hiddenSize],
-  };
+  const { count, intermediateSize, files, biases: hasBiases = false } = expertsOf(architecture, index)!;
+  const within = (path: string) => tensorName(names, `${names.layers}.${index}.${path}`);
+  const router = { name: within(`${names.experts!.router}.weight`), shape: [count, hiddenSize] };
   const { correction: path } = names.experts!;
-  const correction =
-    path === null ? null : { name: tensorName(names, `${names.layers}.${index}.${path}`), shape: [count] };
-  if (files === 'fused') {
-    const [gateUp, down] = EXPERT_PARAMETERS.map((part) => fusedTensor(architecture, index, part)) as [string, string];
+  const correction = path === null ? null : { name: within(path), shape: [count] };
+  const [gateUp, down] = EXPERT_PARAMETERS.map((part) => fusedTensor(architecture, index, part)) as [string, string];
+  const biases = hasBiases
+    ? {
+        router: { name: within(`${names.experts!.router}.bias`), shape: [count] },
+        gateUp: { name: `${gateUp}_bias`, shape: [count, 2 * intermediateSize] },
+        down: { name: `${down}_bias`, shape: [count, hiddenSize] },
+      }
+    : null;
+  if (files !== 'each') {
     return {
-      router,
-      correction,
-      gateUp: [{ name: gateUp, shape: [count, 2 * intermediateSize, hiddenSize] }],
-      down: [{ name: down, shape: [count, hiddenSize, intermediateSize] }],
+      ...{ router, correction, biases },
+      gateUp: fusedTensors(gateUp, [count, 2 * intermediateSize, hiddenSize], files),
+      down: fusedTensors(down, [count, hiddenSize, intermediateSize], files),
     };
   }
   const ofEach = (parts: readonly string[], shape: number[]): RequiredTensor[] =>
@@ -250,11 +266,21 @@ export function expertTensors(architecture: DecoderArchitecture, index: number):
       parts.map((part) => ({ name: expertTensor(architecture, index, expert, part), shape })),
     ).flat();
   return {
-    router,
-    correction,
+    ...{ router, correction, biases },
     gateUp: ofEach(GATE_UP_OF_EACH, [intermediateSize, hiddenSize]),
     down: ofEach(DOWN_OF_EACH, [hiddenSize, intermediateSize]),
   };
+}
+
+/** The tensors of a parameter `[experts, out, in]` in files where experts are fused. */
+function fusedTensors(
+  name: string,
+  [count, outFeatures, inFeatures]: [number, number, number],
+  files: 'fused' | 'transposed' | 'mxfp4',
+): RequiredTensor[] {
+  if (files === 'fused') return [{ name, shape: [count, outFeatures, inFeatures] }];
+  if (files === 'transposed') return [{ name, shape: [count, inFeatures, outFeatures] }];
+  return mxfp4Tensors(name, [count, outFeatures, inFeatures]);
 }
 
 /** The parameters of the sparse layer with this index: gate and up of all experts, and down. */
@@ -263,14 +289,21 @@ export function expertParameters(
   index: number,
 ): [gateUp: ExpertParameter, down: ExpertParameter] {
   const { names, hiddenSize } = architecture;
-  const { count: experts, intermediateSize } = expertsOf(architecture, index)!;
+  const { count: experts, intermediateSize, files } = expertsOf(architecture, index)!;
+  const transposed = files === 'transposed' || files === 'mxfp4';
   const { gateUp, down } = expertTensors(architecture, index);
   const [gateUpName, downName] = EXPERT_PARAMETERS.map(
     (part) => `${names.layers}.${index}.${names.experts!.experts}.${part}`,
   ) as [string, string];
   return [
-    { name: gateUpName, experts, inFeatures: hiddenSize, outFeatures: 2 * intermediateSize, tensors: gateUp },
-    { name: downName, experts, inFeatures: intermediateSize, outFeatures: hiddenSize, tensors: down },
+    {
+      ...{ name: gateUpName, experts, tensors: gateUp, transposed },
+      ...{ inFeatures: hiddenSize, outFeatures: 2 * intermediateSize },
+    },
+    {
+      ...{ name: downName, experts, tensors: down, transposed },
+      ...{ inFeatures: intermediateSize, outFeatures: hiddenSize },
+    },
   ];
 }
 
@@ -286,9 +319,15 @@ function expertTensor({ names }: DecoderArchitecture, layer: number, expert: num
 function contradictingTensors(architecture: DecoderArchitecture, layer: number): [name: string, what: string][] {
   const { count, files } = expertsOf(architecture, layer)!;
   const parts = [...GATE_UP_OF_EACH, ...DOWN_OF_EACH];
-  if (files === 'fused') {
+  if (files !== 'each') {
     const what = `is of one expert, but others are fused in tensors such as ${fusedTensor(architecture, layer, EXPERT_PARAMETERS[0])}: experts must be fused in all layers or in none`;
-    return parts.map((part) => [expertTensor(architecture, layer, 0, part), what]);
+    const ofEach = parts.map((part): [string, string] => [expertTensor(architecture, layer, 0, part), what]);
+    if (files !== 'mxfp4') return ofEach;
+    const alsoPacked = 'is not quantized, but other experts are in MXFP4: they must be in all layers or in none';
+    return [
+      ...ofEach,
+      ...EXPERT_PARAMETERS.map((part): [string, string] => [fusedTensor(architecture, layer, part), alsoPacked]),
+    ];
   }
   const what = `is of a further expert: by config.json a layer has ${count}, from 0`;
   return parts.map((part) => [expertTensor(architecture, layer, count, part), what]);
@@ -365,6 +404,7 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     if (hasLinearAttention(architecture, index)) {
       for (const [path, shape] of linearAttentionTensors(architecture)) add(within(path)!, shape);
     } else {
+      if (names.sinks !== null) add(within(names.sinks)!, [architecture.headCount]);
       if (latentAttention !== null) {
         const { query, keyValue } = names.latentAttention!;
         if (latentAttention.queryRank !== null) addNorm(within(query!.norm), latentAttention.queryRank);
@@ -377,8 +417,9 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     if (layerInputs !== null) addNorm(within(names.layerInputs!.branchNorm), hiddenSize);
     if (names.layerScale !== null) add(within(names.layerScale)!, [1]);
     if (expertsOf(architecture, index) !== null) {
-      const { router, correction, gateUp, down } = expertTensors(architecture, index);
-      tensors.push(router, ...(correction === null ? [] : [correction]), ...gateUp, ...down);
+      const { router, correction, biases, gateUp, down } = expertTensors(architecture, index);
+      tensors.push(router, ...(correction === null ? [] : [correction]), ...Object.values(biases ?? {}));
+      tensors.push(...gateUp, ...down);
       parameters.push(...expertParameters(architecture, index));
       for (const [name, what] of contradictingTensors(architecture, index)) contradicting.set(name, what);
     }

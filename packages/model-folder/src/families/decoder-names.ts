@@ -13,6 +13,7 @@ export const LLAMA_NAMES: DecoderNames = {
   queryNorm: null,
   keyNorm: null,
   attentionOutput: 'self_attn.o_proj',
+  sinks: null,
   attentionBranchNorm: null,
   mlpNorm: 'post_attention_layernorm',
   gateUp: ['mlp.gate_proj', 'mlp.up_proj'],

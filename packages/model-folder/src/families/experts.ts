@@ -5,7 +5,7 @@ import { tensorName } from './decoder-layout.js';
 import type { FamilySource } from './family.js';
 
 /** Far above the experts of any known model. The files may have three tensors for each. */
-const MAX_EXPERTS = 1024;
+export const MAX_EXPERTS = 1024;
 
 /** A sparse layer's parts in Qwen's models; without the shared expert, which Qwen3 lacks. */
 export const EXPERT_NAMES: ExpertNames = { router: 'mlp.gate', experts: 'mlp.experts', shared: null, correction: null };

@@ -757,6 +757,47 @@ describe('reports model_file_corrupt with the name of the field', () => {
   });
 });
 
+describe('gpt_oss', () => {
+  const OSS = 'gpt_oss-mxfp4';
+
+  test('has sinks, a clamped unit, YaRN, and a window in every second layer, from the first', async () => {
+    const architecture = await architectureOf(OSS);
+    expect(architecture).toMatchObject({
+      ...{ names: { sinks: 'self_attn.sinks' }, mlp: { activation: 'quick_gelu', clampedAt: 7 } },
+      ropes: [{ theta: 1000, scaling: { type: 'yarn', factor: 4, originalMaxPositions: 16, truncate: false } }],
+      bias: { queryKeyValue: true, attentionOutput: true, mlp: false },
+    });
+    expect(windowsOf(architecture)).toEqual([7, null]);
+    expect(windowsOf(await architectureOf(OSS, { layer_types: undefined, num_hidden_layers: 3 }))).toEqual([
+      7,
+      null,
+      7,
+    ]);
+  });
+
+  test('without rotary settings has those of transformers, and in the form of the releases the same', async () => {
+    const yarn = { factor: 32, beta_fast: 32, beta_slow: 1, truncate: false, original_max_position_embeddings: 4096 };
+    const none = await architectureOf(OSS, { rope_parameters: undefined });
+    const released = { rope_parameters: undefined, rope_theta: 150_000, rope_scaling: { rope_type: 'yarn', ...yarn } };
+    expect(none.ropes).toEqual((await architectureOf(OSS, released)).ropes);
+    expect(none.ropes).toMatchObject([{ theta: 150_000, scaling: { attentionFactor: 0.1 * Math.log(32) + 1 } }]);
+    const maxPositions = 131_072;
+    expect(await architectureOf(OSS, { ...released, max_position_embeddings: maxPositions })).toMatchObject({
+      maxPositions,
+    });
+  });
+
+  test.each<[Record<string, unknown>, string]>([
+    [{ swiglu_alpha: 1.5 }, 'swiglu_alpha 1.5 is not supported; 1.702 is'],
+    [{ swiglu_limit: 0 }, 'swiglu_limit must be a number above 0'],
+    [{ hidden_act: 'gelu' }, 'hidden_act "gelu" is not supported; silu is'],
+    [{ sliding_window: null }, 'layer_types contains "sliding_attention", but sliding_window is missing'],
+    [{ num_local_experts: 2000 }, 'num_local_experts must be an integer from 1 to 1024'],
+  ])('is refused with %j', async (change, message) => {
+    await expect(architectureOf(OSS, change)).rejects.toThrow(message);
+  });
+});
+
 describe('mixtures of experts', () => {
   const expertsOf = async (name: string, change: Record<string, unknown> = {}) =>
     (await architectureOf(name, change)).experts;
@@ -790,6 +831,10 @@ describe('mixtures of experts', () => {
       ...{ sigmoid: { groups: 3, groupsPerToken: 2, scale: 1.5 }, shared: { intermediateSize: 28 } },
     });
     expect(await expertsOf('glm4_moe-plain')).toMatchObject({ layers: [true, true], renormalized: false });
+    expect(await expertsOf('gpt_oss-mxfp4')).toMatchObject({
+      ...{ layers: [true, true], count: 5, perToken: 2, intermediateSize: 64, renormalized: true },
+      ...{ biases: true, shared: null, files: 'mxfp4' },
+    });
     const { attention, bias } = await architectureOf('qwen3_moe-fused');
     expect(attention.layers.map(({ window }) => window)).toEqual([9, 9, 9, 9]);
     expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });

@@ -10,6 +10,7 @@ import { gemma4Text } from './gemma4.js';
 import { glm, glm4 } from './glm.js';
 import { glm4Moe } from './glm4-moe.js';
 import { glm4MoeLite } from './glm4-moe-lite.js';
+import { gptOss } from './gpt-oss.js';
 import { gpt2 } from './gpt2.js';
 import { granite, graniteMoeHybrid } from './granite.js';
 import { llama } from './llama.js';
@@ -83,5 +84,6 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['mistral4', mistral4 as Family],
   ['ernie4_5', ernie45 as Family],
   ['gpt2', gpt2 as Family],
+  ['gpt_oss', gptOss as Family],
   ['classifier', classifier as Family],
 ]);

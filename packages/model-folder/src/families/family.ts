@@ -14,6 +14,8 @@ export interface FamilySource {
 export interface RequiredTensor {
   name: string;
   shape: readonly number[];
+  /** It is made of bytes: the codes or scales of so many numbers in MXFP4. @defaultValue it is made of floats */
+  mxfp4?: { numbers: number } | undefined;
 }
 
 /** A linear layer and its tensors. */
@@ -38,8 +40,10 @@ export interface ExpertParameter {
   inFeatures: number;
   /** The outputs of each expert. */
   outFeatures: number;
-  /** The tensors of its numbers `[experts, out, in]`, one behind the other: one tensor, or those of each expert. */
+  /** The tensors of its numbers `[experts, out, in]`, one behind the other: one tensor, or those of each expert; or codes and scales. */
   tensors: RequiredTensor[];
+  /** Its tensor is `[experts, in, out]`, also of codes and scales once they are decoded and merged. @defaultValue false */
+  transposed?: boolean | undefined;
 }
 
 /** The tensors and linear layers of an architecture. */
@@ -67,6 +71,8 @@ export interface Family<Kind extends Architecture = Architecture> {
   readsLayerConfigs?: boolean;
   /** Classes that `auto_map` may name: the code beside a model's files says what the family computes, and is never run. @defaultValue none */
   knownCode?: ReadonlySet<string>;
+  /** Whether its experts may be in MXFP4. Without that, a config that says so is refused. @defaultValue false */
+  readsMxfp4?: boolean;
   layout(architecture: Kind): ModelLayout;
 }
 

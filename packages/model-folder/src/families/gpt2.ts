@@ -33,6 +33,7 @@ const NAMES: DecoderNames = {
   layerInputs: null,
   experts: null,
   layerScale: null,
+  sinks: null,
   prefixes: [],
 };
 

@@ -1,5 +1,11 @@
 import { type DecoderArchitecture, headsOf } from '@lorasmith/model-folder';
-import { type AttentionSettings, type BatchAttention, type FloatDType, kernelsFor } from '@lorasmith/tensor';
+import {
+  type AttentionSettings,
+  type BatchAttention,
+  type FloatDType,
+  kernelsFor,
+  type Tensor,
+} from '@lorasmith/tensor';
 import { attentionInParts } from './attention-in-parts.js';
 import type { Rotary } from './rotary.js';
 
@@ -34,10 +40,20 @@ export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [nu
   return parts.length === 1 ? parts[0]!.attention : attentionInParts(parts);
 }
 
-/** Attention as one layer of an architecture has it. */
-export function attentionSettings(architecture: DecoderArchitecture, layer: number): AttentionSettings {
+/**
+ * Attention as one layer of an architecture has it.
+ * @param sinks `[heads]` float32; null where there are none
+ */
+export function attentionSettings(
+  architecture: DecoderArchitecture,
+  layer: number,
+  sinks: Tensor | null,
+): AttentionSettings {
   const { headCount, attention: shared } = architecture;
   const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
   const { scale, window } = shared.layers[layer]!;
-  return { heads: headCount, keyValueHeads: keyValueHeadCount, headDim, scale, window, softcap: shared.softcap };
+  return {
+    ...{ heads: headCount, keyValueHeads: keyValueHeadCount, headDim },
+    ...{ scale, window, softcap: shared.softcap, sinks: sinks ?? undefined },
+  };
 }

@@ -2,12 +2,14 @@ import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { kernelsFor, type Tensor } from '@lorasmith/tensor';
 
 /**
- * The operation of an MLP between its linear layers: the activation, with a gate that of the first half times the second half.
- * @param gateUp `[tokens, 2 × intermediate]`: gate, then up; without a gate up alone
+ * The operation of an MLP between its linear layers: the activation, with a gate that of the first half times the second half; or the
+ * clamped unit.
+ * @param gateUp `[tokens, 2 × intermediate]`: gate, then up; without a gate up alone; pairs of both for a clamped unit
  * @returns `[tokens, intermediate]`
  */
-export function mlpActivation(gateUp: Tensor, { gated, activation }: DecoderArchitecture['mlp']): Tensor {
+export function mlpActivation(gateUp: Tensor, { gated, activation, clampedAt }: DecoderArchitecture['mlp']): Tensor {
   const kernels = kernelsFor(gateUp.dtype);
+  if (clampedAt !== undefined) return kernels.clampedUnit(gateUp, clampedAt);
   return gated ? kernels.gatedUnit(gateUp, activation) : kernels.activation(gateUp, activation);
 }
 
@@ -18,9 +20,10 @@ export function mlpActivation(gateUp: Tensor, { gated, activation }: DecoderArch
 export function mlpActivationGradient(
   gradient: Tensor,
   gateUp: Tensor,
-  { gated, activation }: DecoderArchitecture['mlp'],
+  { gated, activation, clampedAt }: DecoderArchitecture['mlp'],
 ): Tensor {
   const kernels = kernelsFor(gateUp.dtype);
+  if (clampedAt !== undefined) return kernels.clampedUnitGradient(gradient, gateUp, clampedAt);
   const gradientOf = gated ? kernels.gatedUnitGradient : kernels.activationGradient;
   return gradientOf(gradient, gateUp, activation);
 }

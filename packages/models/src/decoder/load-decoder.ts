@@ -27,7 +27,7 @@ import { LayerInputs } from './layer-inputs.js';
 import { Norm } from './norm.js';
 import { SelfAttention } from './self-attention.js';
 import { SharedExpert } from './shared-expert.js';
-import { SparseMlp } from './sparse-mlp.js';
+import { type ExpertBiases, SparseMlp } from './sparse-mlp.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */
 export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, options: LoadOptions = {}): Promise<Decoder> {
@@ -95,22 +95,37 @@ async function loadSparseMlp(
   const experts = expertsOf(architecture, index)!;
   const tensors = expertTensors(architecture, index);
   const [ofGateUp, ofDown] = expertParameters(architecture, index);
-  const [router, correction, gateUp, down, shared] = await Promise.all([
+  const [router, biases, correction, gateUp, down, shared] = await Promise.all([
     source.router(tensors.router.name),
+    tensors.biases && loadBiases(source, tensors.biases),
     tensors.correction && source.correction(tensors.correction.name),
     loadExperts(source, ofGateUp),
     loadExperts(source, ofDown),
     experts.shared === null ? null : loadSharedExpert(source, architecture, index),
   ]);
-  return new SparseMlp(experts, architecture.mlp, { router, correction, gateUp, down, shared });
+  return new SparseMlp(experts, architecture.mlp, { router, biases, correction, gateUp, down, shared });
+}
+
+async function loadBiases(
+  source: WeightSource,
+  { router, gateUp, down }: NonNullable<ReturnType<typeof expertTensors>['biases']>,
+): Promise<ExpertBiases> {
+  const [ofRouter, ofGateUp, ofDown] = await Promise.all([
+    source.routerBias(router.name),
+    source.tensor(gateUp.name),
+    source.tensor(down.name, 'float32'),
+  ]);
+  return { router: ofRouter, gateUp: ofGateUp, down: ofDown };
 }
 
 async function loadExperts(
   source: WeightSource,
-  { name, experts, outFeatures, inFeatures, tensors }: ExpertParameter,
+  { name, experts, outFeatures, inFeatures, tensors, transposed = false }: ExpertParameter,
 ): Promise<ExpertGroups> {
   const stored = tensors.map((tensor) => tensor.name);
-  return expertGroups(name, new DenseExperts(await source.joined(stored, [experts, outFeatures, inFeatures])));
+  if (tensors[0]!.mxfp4 !== undefined) return expertGroups(name, await source.mxfp4Experts(stored[0]!));
+  const sizes = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+  return expertGroups(name, new DenseExperts(await source.joined(stored, [experts, ...sizes]), { transposed }));
 }
 
 async function loadSharedExpert(
@@ -175,10 +190,13 @@ async function loadAttention(
   const { names, attention, norm } = architecture;
   const hasOwnKeys = attention.layers[index]!.keysAndValuesOf === undefined;
   const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
-  const [query, key, queryKeyValue, output] = await Promise.all([
+  const [query, key, queryKeyValue, sinks, output] = await Promise.all([
     loadNormIfAny(source, architecture, index, names.queryNorm),
     loadNormIfAny(source, architecture, index, hasOwnKeys ? names.keyNorm : null),
     source.linearGroup(attentionInputs),
+    names.sinks === null
+      ? null
+      : source.tensor(tensorName(names, `${names.layers}.${index}.${names.sinks}`), 'float32'),
     source.linearGroup([attentionOutput]),
   ]);
   const { headDim } = headsOf(architecture, index);
@@ -187,6 +205,7 @@ async function loadAttention(
   return new SelfAttention(architecture, index, {
     queryKeyValue,
     headNorms: query && { query, key, value },
+    sinks,
     output,
   });
 }

@@ -27,6 +27,8 @@ export interface SelfAttentionWeights {
   queryKeyValue: LinearGroup;
   /** Norms of queries and keys, and of values; null where a family has none. */
   headNorms: HeadNorms | null;
+  /** `[heads]` float32; null where a family has none */
+  sinks: Tensor | null;
   output: LinearGroup;
 }
 
@@ -65,7 +67,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   /** @param layer which of the decoder's layers it is in */
   constructor(architecture: DecoderArchitecture, layer: number, weights: SelfAttentionWeights) {
     const { ropes, attention } = architecture;
-    this.settings = attentionSettings(architecture, layer);
+    this.settings = attentionSettings(architecture, layer, weights.sinks);
     this.#source = new KeyValueSource(architecture, layer, this.settings);
     const { headDim } = this.settings;
     const made = this.#source.isOwn ? this.settings : { ...this.settings, keyValueHeads: 0 };
@@ -185,8 +187,9 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   }
 
   dispose(): void {
-    const { queryKeyValue, headNorms, output } = this.#weights;
+    const { queryKeyValue, headNorms, sinks, output } = this.#weights;
     queryKeyValue.linear.dispose();
+    dispose(sinks);
     headNorms?.query.dispose();
     headNorms?.key?.dispose();
     headNorms?.value?.dispose();

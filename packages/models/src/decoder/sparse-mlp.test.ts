@@ -21,6 +21,8 @@ import { SparseMlp } from './sparse-mlp.js';
 
 const [TOKENS, HIDDEN, INTERMEDIATE, SHARED] = [7, 6, 4, 3];
 const MLP = { gated: true, activation: 'silu' } as const;
+/** So small that some gates and ups are beyond it. */
+const LIMIT = 0.8;
 /** Float32 against float64. */
 const TOLERANCE = 1e-5;
 
@@ -29,7 +31,12 @@ interface Settings {
   perToken: number;
   renormalized: boolean;
   isShared: boolean;
+  /** Whether router and experts have biases and the unit is clamped, as in gpt-oss. @defaultValue false */
+  isClamped?: boolean;
 }
+
+const mlpFor = ({ isClamped = false }: Settings) =>
+  isClamped ? ({ gated: true, activation: 'quick_gelu', clampedAt: LIMIT } as const) : MLP;
 
 /** Numbers of the weights. The router always takes the first expert, by a number that all tokens have, and never the last. */
 function numbersOf({ count }: Settings) {
@@ -44,6 +51,9 @@ function numbersOf({ count }: Settings) {
     sharedGateUp: normalNumbers(2 * SHARED * HIDDEN, 13),
     sharedDown: normalNumbers(HIDDEN * SHARED, 14),
     sharedGate: normalNumbers(HIDDEN, 15),
+    routerBias: normalNumbers(count, 16).map((value) => 0.2 * value),
+    gateUpBias: normalNumbers(count * 2 * INTERMEDIATE, 17),
+    downBias: normalNumbers(count * HIDDEN, 18),
   };
 }
 
@@ -65,12 +75,30 @@ function mlpOf(x: ArrayLike<number>, gateUp: Float32Array, down: Float32Array, w
   return Array.from({ length: HIDDEN }, (_, i) => dot(down.subarray(i * width), activated, width));
 }
 
+/** `down (clamped unit (x)) + bias` of one expert in float64: gate and up of each number are next to each other. */
+function clampedMlpOf(x: ArrayLike<number>, expert: number, settings: Settings): number[] {
+  const { gateUp, gateUpBias, down, downBias } = numbersOf(settings);
+  const row = (index: number) => {
+    const at = expert * 2 * INTERMEDIATE + index;
+    return dot(gateUp.subarray(at * HIDDEN), x, HIDDEN) + gateUpBias[at]!;
+  };
+  const activated = Array.from({ length: INTERMEDIATE }, (_, i) => {
+    const gate = Math.min(row(2 * i), LIMIT);
+    const up = Math.max(-LIMIT, Math.min(row(2 * i + 1), LIMIT));
+    return (up + 1) * gate * sigmoid(1.702 * gate);
+  });
+  return Array.from({ length: HIDDEN }, (_, i) => {
+    const at = expert * HIDDEN + i;
+    return dot(down.subarray(at * INTERMEDIATE), activated, INTERMEDIATE) + downBias[at]!;
+  });
+}
+
 /** The weights of a token's experts in float64, 0 of the others. */
 function weightsOf(x: ArrayLike<number>, settings: Settings): number[] {
-  const { router } = numbersOf(settings);
-  const { count, perToken, renormalized } = settings;
+  const { router, routerBias } = numbersOf(settings);
+  const { count, perToken, renormalized, isClamped = false } = settings;
   const exponentials = Array.from({ length: count }, (_, expert) =>
-    Math.exp(dot(router.subarray(expert * HIDDEN), x, HIDDEN)),
+    Math.exp(dot(router.subarray(expert * HIDDEN), x, HIDDEN) + (isClamped ? routerBias[expert]! : 0)),
   );
   const least = [...exponentials].sort((a, b) => b - a)[perToken - 1]!;
   const chosen = exponentials.map((value) => (value >= least ? value : 0));
@@ -82,6 +110,7 @@ function weightsOf(x: ArrayLike<number>, settings: Settings): number[] {
 function outputOf(x: ArrayLike<number>, settings: Settings, weights = weightsOf(x, settings)): number[] {
   const own = numbersOf(settings);
   const parts = weights.map((weight, expert) => {
+    if (settings.isClamped) return clampedMlpOf(x, expert, settings).map((value) => weight * value);
     const gateUp = own.gateUp.subarray(expert * 2 * INTERMEDIATE * HIDDEN);
     const down = own.down.subarray(expert * HIDDEN * INTERMEDIATE);
     return mlpOf(x, gateUp, down, INTERMEDIATE).map((value) => weight * value);
@@ -123,8 +152,15 @@ function sparseMlp(settings: Settings): SparseMlp {
   };
   const shared = new SharedExpert(new FeedForward(MLP, ofMlp), group('gate', own.sharedGate, [1, HIDDEN]));
   if (!settings.isShared) shared.dispose();
-  return new SparseMlp(settings, MLP, {
+  const biases = {
+    router: tensorOf(own.routerBias, [count]),
+    gateUp: tensorOf(own.gateUpBias, [count, 2 * INTERMEDIATE]),
+    down: tensorOf(own.downBias, [count, HIDDEN]),
+  };
+  if (!settings.isClamped) dispose(biases);
+  return new SparseMlp(settings, mlpFor(settings), {
     correction: null,
+    biases: settings.isClamped ? biases : null,
     router: tensorOf(own.router, [count, HIDDEN]),
     gateUp: expertGroups('gate_up_proj', new DenseExperts(tensorOf(own.gateUp, [count, 2 * INTERMEDIATE, HIDDEN]))),
     down: expertGroups('down_proj', new DenseExperts(tensorOf(own.down, [count, HIDDEN, INTERMEDIATE]))),
@@ -165,6 +201,7 @@ const SETTINGS: Settings[] = [
   { count: 5, perToken: 2, renormalized: false, isShared: false },
   { count: 4, perToken: 1, renormalized: false, isShared: false },
   { count: 5, perToken: 3, renormalized: true, isShared: true },
+  { count: 5, perToken: 2, renormalized: true, isShared: false, isClamped: true },
 ];
 
 describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
@@ -227,8 +264,8 @@ describe('the number of ops', () => {
 
   test('does not depend on the number of experts', ({ skip }) => {
     if (!rowsAreIndependent('float32')) skip('The plain grouped product is one product for each expert.');
-    const opsWith = (count: number) => {
-      const mlp = sparseMlp({ count, perToken: 2, renormalized: true, isShared: false });
+    const opsWith = (count: number, isClamped = false) => {
+      const mlp = sparseMlp({ count, perToken: 2, renormalized: true, isShared: false, isClamped });
       const ops: string[] = [];
       observeOps(({ name }) => ops.push(name));
       gradient(mlp, X, BY_OUTPUT);
@@ -238,6 +275,7 @@ describe('the number of ops', () => {
     };
     const few = opsWith(3);
     expect(opsWith(12)).toEqual(few);
+    expect(opsWith(12, true)).toEqual(opsWith(3, true));
     expect(few.filter((name) => name === 'LorasmithGroupedProduct')).toHaveLength(4);
   });
 });

@@ -27,12 +27,24 @@ import { type RoutingRule, type RoutingSettings, routingRuleOf } from './routing
 import type { SavedSharedExpert, SharedExpert } from './shared-expert.js';
 import { rowProducts, weightedRows } from './weighted-rows.js';
 
+/** The biases of a router and its experts. */
+export type ExpertBiases = {
+  /** `[experts]` float32 */
+  router: Tensor;
+  /** `[experts, 2 × intermediate]` in the type that the experts compute in */
+  gateUp: Tensor;
+  /** `[experts, hidden]` float32 */
+  down: Tensor;
+};
+
 export interface SparseMlpWeights {
   /** `[experts, hidden]` float32 */
   router: Tensor;
+  /** null: there are none */
+  biases: ExpertBiases | null;
   /** `[experts]`, of a router that scores by sigmoid; null: it scores by softmax */
   correction: Float32Array | null;
-  /** hidden → 2 × intermediate: gate, then up */
+  /** hidden → 2 × intermediate: gate, then up; or as the unit has them */
   gateUp: ExpertGroups;
   /** intermediate → hidden */
   down: ExpertGroups;
@@ -50,6 +62,8 @@ type Routed = {
   sections: RowSections;
   /** `[rows, 1]` float32 */
   weights: Tensor;
+  /** The weight of each expert, zero where the token does not pass it, `[tokens, experts]` float32; null without biases. */
+  ofExperts: Tensor | null;
 };
 
 type SavedSparseMlp = {
@@ -93,21 +107,44 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
     const routed = this.#route(x);
     const rows = sortedRows(routed);
     const gateUp = expertsForward(this.#weights.gateUp, gather(x, routed.tokens), rows, adapters, recording); // [rows, 2 x intermediate]
+    const gateUpOutput = this.#withGateUpBias(gateUp.output, routed);
     // Weighted before the last product, so that the gradient by a weight needs no output of an expert.
-    const weighted = this.#weighted(gateUp.output, routed); // [rows, intermediate]
+    const weighted = this.#weighted(gateUpOutput, routed); // [rows, intermediate]
     const down = expertsForward(this.#weights.down, weighted, rows, adapters, recording); // [rows, hidden]
-    const summed = kernelsFor(down.output.dtype).gatheredSum(down.output, routed.places, this.#settings.perToken);
+    const summed = this.#summed(down.output, routed);
     dispose(down.output);
     const ofShared = shared?.forward(alias(x), context) ?? null;
     dispose(x);
     const output = ofShared === null ? summed : add(summed, ofShared.output);
     if (ofShared !== null) dispose([summed, ofShared.output]);
     if (gateUp.saved === null || down.saved === null) {
-      dispose([routed, gateUp.output]);
+      dispose([routed, gateUpOutput]);
       return { output, saved: null };
     }
-    const saved = { routed, gateUp: gateUp.saved, gateUpOutput: gateUp.output, down: down.saved };
+    const saved = { routed, gateUp: gateUp.saved, gateUpOutput, down: down.saved };
     return { output, saved: { ...saved, shared: ofShared?.saved ?? null } };
+  }
+
+  /** Each row with the bias of its expert. Takes the rows over. */
+  #withGateUpBias(rows: Tensor, { routing }: Routed): Tensor {
+    const { biases } = this.#weights;
+    if (biases === null) return rows;
+    const sum = scope(() => {
+      const experts = expertsOfRows(routing);
+      return add(rows, gather(biases.gateUp, onDevice(tensorOf(experts, [experts.length]))));
+    });
+    rows.dispose();
+    return sum;
+  }
+
+  /** The sums of the rows of each token, with the biases of its experts times their weights. */
+  #summed(outputs: Tensor, { places, ofExperts }: Routed): Tensor {
+    return scope(() => {
+      const sums = kernelsFor(outputs.dtype).gatheredSum(outputs, places, this.#settings.perToken); // [tokens, hidden]
+      if (ofExperts === null) return sums;
+      const weighted = matMul(ofExperts, this.#weights.biases!.down);
+      return cast(add(cast(sums, 'float32'), weighted), outputs.dtype);
+    });
   }
 
   /** The activated rows times their weights. */
@@ -117,8 +154,13 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
 
   /** Reads the router's logits, in float32: the host decides which rows there are. */
   #route(x: Tensor): Routed {
-    const logits = scope(() => toFloat32Array(matMul(cast(x, 'float32'), this.#weights.router, { transposeB: true }))); // [tokens x experts]
+    const { router, biases } = this.#weights;
+    const logits = scope(() => {
+      const products = matMul(cast(x, 'float32'), router, { transposeB: true }); // [tokens x experts]
+      return toFloat32Array(biases === null ? products : add(products, biases.router));
+    });
     const routing = this.#rule.route(logits);
+    const { count } = this.#settings;
     const indices = (values: Int32Array) => scope(() => onDevice(tensorOf(values, [values.length])));
     return {
       routing,
@@ -126,6 +168,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       places: indices(routing.places),
       sections: rowSections(routing.offsets),
       weights: tensorOf(routing.weights, [routing.weights.length, 1]),
+      ofExperts: biases && tensorOf(weightsOfExperts(routing, logits.length, count), [logits.length / count, count]),
     };
   }
 
@@ -179,7 +222,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       dispose([routed, gateUp, gateUpOutput]);
       return null;
     }
-    const throughRouter = wantInputGradient ? this.#routerBackward(byWeighted, gateUpOutput, routed) : null;
+    const throughRouter = wantInputGradient ? this.#routerBackward(gradient, byWeighted, gateUpOutput, routed) : null;
     const byActivated = weightedRows(byWeighted, routed.weights);
     dispose(byWeighted);
     const byGateUp = mlpActivationGradient(byActivated, gateUpOutput, this.#mlp);
@@ -197,25 +240,54 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
 
   /**
    * The gradient by the input through the weights of the rows, the scores and the router's own weight.
+   * @param gradient `[tokens, hidden]` by the sums
    * @param byWeighted `[rows, intermediate]` by the weighted activation
    * @returns `[tokens, hidden]` float32
    */
-  #routerBackward(byWeighted: Tensor, gateUpOutput: Tensor, { routing }: Routed): Tensor {
+  #routerBackward(gradient: Tensor, byWeighted: Tensor, gateUpOutput: Tensor, { routing }: Routed): Tensor {
     const { count } = this.#settings;
+    const { biases } = this.#weights;
     return scope(() => {
-      const byWeights = rowProducts(byWeighted, mlpActivation(gateUpOutput, this.#mlp)); // [rows, 1]
-      const byLogits = this.#rule.gradient(toFloat32Array(byWeights), routing);
+      const byWeights = toFloat32Array(rowProducts(byWeighted, mlpActivation(gateUpOutput, this.#mlp))); // [rows]
+      if (biases !== null) {
+        const byBiases = toFloat32Array(matMul(cast(gradient, 'float32'), biases.down, { transposeB: true })); // [tokens x experts]
+        const experts = expertsOfRows(routing);
+        for (const [row, token] of routing.tokens.entries())
+          byWeights[row]! += byBiases[token * count + experts[row]!]!;
+      }
+      const byLogits = this.#rule.gradient(byWeights, routing);
       return matMul(tensorOf(byLogits, [byLogits.length / count, count]), this.#weights.router);
     });
   }
 
   dispose(): void {
-    const { router, gateUp, down, shared } = this.#weights;
+    const { router, biases, gateUp, down, shared } = this.#weights;
     router.dispose();
+    dispose(biases);
     gateUp.experts.dispose();
     down.experts.dispose();
     shared?.dispose();
   }
+}
+
+/** The expert of each row. */
+function expertsOfRows({ offsets, tokens }: Routing): Int32Array<ArrayBuffer> {
+  const experts = new Int32Array(tokens.length);
+  for (let expert = 0; expert + 1 < offsets.length; expert++)
+    experts.fill(expert, offsets[expert], offsets[expert + 1]);
+  return experts;
+}
+
+/**
+ * The weight of each expert for each token, zero where the token does not pass it.
+ * @param size `tokens × experts`
+ */
+function weightsOfExperts(routing: Routing, size: number, count: number): Float32Array<ArrayBuffer> {
+  const { tokens, weights } = routing;
+  const experts = expertsOfRows(routing);
+  const all = new Float32Array(size);
+  for (const [row, token] of tokens.entries()) all[token * count + experts[row]!] = weights[row]!;
+  return all;
 }
 
 function sortedRows({ sections, routing }: Routed): SortedRows {

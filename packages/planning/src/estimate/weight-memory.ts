@@ -6,6 +6,8 @@ import {
   layerInputProjection,
   linearGroups,
   type ModelFolder,
+  type Mxfp4Weight,
+  mxfp4Bytes,
   NESTED_BLOCK,
   QUANTIZED_BLOCK,
   type QuantizedWeight,
@@ -20,13 +22,15 @@ type Precision = 'float32' | 'bfloat16';
 export function weightMemory(model: ModelFolder, precision: Precision): number {
   const { quantized, parameterCount } = model;
   const packed = quantizedGroups(model).flat();
-  const numbers = quantizedNumbers(packed);
-  const bytes = packed.reduce((sum, { weight }) => sum + packedBytes(quantized.get(weight)!), 0);
+  const ofExperts = mxfp4Weights(model);
+  const numbers = quantizedNumbers(packed) + sum(ofExperts.map(numbersOf));
+  const bytes = sum(packed.map(({ weight }) => packedBytes(quantized.get(weight)!))) + sum(ofExperts.map(mxfp4Bytes));
   return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
 }
 
 function packedBytes(weight: QuantizedWeight): number {
   if (weight.form === 'scaled') return scaledBytes(weight);
+  if (weight.form === 'mxfp4') return mxfp4Bytes(weight);
   const numbers = weight.shape[0] * weight.shape[1];
   const scales = numbers / QUANTIZED_BLOCK;
   return numbers / 2 + (isNested(weight) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales);
@@ -44,7 +48,9 @@ const DECODING_PRODUCTS: Readonly<Record<Precision, readonly MachineKernels[]>> 
 /** Bytes of the largest quantized weights that are decoded for one product. */
 export function decodedMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
   if (DECODING_PRODUCTS[precision].includes(kernels)) return 0;
-  const sizes = quantizedGroups(model).map(quantizedNumbers);
+  // Experts are decoded one after the other.
+  const ofExperts = mxfp4Weights(model).map((weight) => numbersOf(weight) / weight.shape[0]);
+  const sizes = [...quantizedGroups(model).map(quantizedNumbers), ...ofExperts];
   const largest = Math.max(0, ...sizes) * bytesPerNumber(precision);
   return kernels === 'cuda' ? Math.min(largest, CUDA_DECODED_BYTES) : largest;
 }
@@ -64,9 +70,22 @@ export function weightTraffic(model: ModelFolder, precision: Precision): WeightT
   const { vocabSize, hiddenSize } = architecture;
   const ofModules = model.modules.reduce((sum, module) => sum + module.in_features * module.out_features, 0);
   const numbers = ofModules + expertNumbers(architecture);
-  const decoded = quantizedNumbers(quantizedGroups(model).flat());
+  const decoded = quantizedNumbers(quantizedGroups(model).flat()) + sum(mxfp4Weights(model).map(numbersOf));
   const width = bytesPerNumber(precision);
   return { ofLayers: (numbers + DECODING * decoded) * width, ofHead: vocabSize * hiddenSize * width };
+}
+
+/** The weights of experts in MXFP4, which stay so in memory. */
+function mxfp4Weights({ quantized }: ModelFolder): Mxfp4Weight[] {
+  return [...quantized.values()].filter((weight) => weight.form === 'mxfp4');
+}
+
+function numbersOf({ shape: [experts, rows, columns] }: Mxfp4Weight): number {
+  return experts * rows * columns;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((all, number) => all + number, 0);
 }
 
 /** The numbers of all experts: the tokens of a pass reach nearly all of them. */

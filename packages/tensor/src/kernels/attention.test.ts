@@ -71,6 +71,7 @@ function gradientComputed(
 /** Attention as its definition has it, one row, head and query at a time, in float64. */
 function plain(qkv: Float32Array, rowLengths: number[], settings: AttentionSettings): Float64Array {
   const { heads, keyValueHeads, scale, window, softcap } = settings;
+  const sinks = settings.sinks && toFloat32Array(settings.sinks);
   const frequencies = frequenciesOf(HEAD_DIM, THETA);
   const { qkv: width, output: outputWidth } = widthsOf(settings);
   const half = HEAD_DIM / 2;
@@ -94,7 +95,7 @@ function plain(qkv: Float32Array, rowLengths: number[], settings: AttentionSetti
           const score = scale * weightedSum(own, rotated(head(start + key, heads + shared), key));
           return Math.exp(softcap === null ? score : softcap * Math.tanh(score / softcap));
         });
-        const sum = powers.reduce((all, power) => all + power, 0);
+        const sum = powers.reduce((all, power) => all + power, sinks === undefined ? 0 : Math.exp(sinks[index]!));
         for (const [key, power] of powers.entries()) {
           const value = head(start + key, heads + keyValueHeads + shared);
           for (let i = 0; i < HEAD_DIM; i++) {
@@ -108,6 +109,9 @@ function plain(qkv: Float32Array, rowLengths: number[], settings: AttentionSetti
   return output;
 }
 
+/** Up to a logit that most scores are far below. */
+const sinksOf = (...logits: number[]) => ({ sinks: tensorOf(Float32Array.from(logits), [logits.length]) });
+
 const CASES: [name: string, rowLengths: number[], settings: AttentionSettings][] = [
   ['one row, a key to each query', [5], settingsOf(2, 2)],
   ['rows of one length, three queries to a key', [4, 4], settingsOf(6, 2)],
@@ -115,6 +119,8 @@ const CASES: [name: string, rowLengths: number[], settings: AttentionSettings][]
   ['rows so different that they are computed apart', [36, 9, 8], settingsOf(2, 1)],
   ['a sliding window', [9, 4], settingsOf(2, 1, { window: 3 })],
   ['capped scores', [6, 4], settingsOf(2, 1, { softcap: 1.5 })],
+  ['sinks', [7, 4, 1], settingsOf(4, 2, sinksOf(-3, 0, 1.5, 5))],
+  ['sinks and a sliding window', [9, 4], settingsOf(2, 1, { window: 3, ...sinksOf(5, -1) })],
 ];
 
 const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
@@ -189,6 +195,16 @@ describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
       expectRowsAlone(source, Array(40).fill(3), settingsOf(6, 2), dtype);
     },
   );
+
+  test('a sink far above the scores takes all of the weight, and one far below them none', () => {
+    const settings = settingsOf(2, 1, sinksOf(1000, -1000));
+    const qkv = normalNumbers(9 * widthsOf(settings).qkv, 6);
+    const output = computed(qkv, [9], settings);
+    const without = computed(qkv, [9], { ...settings, sinks: undefined });
+    for (const [i, value] of output.entries()) {
+      expect(value).toBe(i % (2 * HEAD_DIM) < HEAD_DIM ? 0 : without[i]);
+    }
+  });
 
   test('large scores do not overflow', () => {
     const settings = settingsOf(2, 1);

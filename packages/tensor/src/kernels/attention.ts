@@ -14,6 +14,11 @@ export interface AttentionSettings {
   window: number | null;
   /** A scaled score s becomes softcap · tanh(s / softcap); null: stays. */
   softcap: number | null;
+  /**
+   * `[heads]` float32: a frozen logit of each head that is in the softmax beside its scores and has no value, so that weights sum to
+   * less than one (attention sinks, Xiao et al. 2024, arXiv:2309.17453). @defaultValue there is none
+   */
+  sinks?: Tensor | undefined;
 }
 
 /** The rows of a batch, one after the other in one stream of tokens. */

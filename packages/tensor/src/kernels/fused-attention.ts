@@ -68,8 +68,10 @@ export class FusedAttention implements BatchAttention {
 
   forward(qkv: Tensor, settings: AttentionSettings, record: boolean): { output: Tensor; saved: Saved | null } {
     if (qkv.shape[0] !== this.#tokens) throw new Error(`${qkv.shape[0]} tokens in rows of ${this.#tokens}`);
-    const inputs = [qkv, this.offsets, this.angles.cosine, this.angles.sine];
+    const sinks = sinksInput(settings);
+    const inputs = [qkv, this.offsets, this.angles.cosine, this.angles.sine, sinks];
     const [output, logSums] = executeMany('LorasmithAttention', attributesOf(qkv, settings), inputs, 2);
+    if (sinks !== settings.sinks) sinks.dispose();
     if (record) return { output: output!, saved: { qkv: alias(qkv), output: alias(output!), logSums: logSums! } };
     logSums!.dispose();
     return { output: output!, saved: null };
@@ -82,6 +84,11 @@ export class FusedAttention implements BatchAttention {
     dispose(saved);
     return result;
   }
+}
+
+/** Sinks as an op takes them: with none, an empty tensor that the caller frees. */
+export function sinksInput({ sinks }: AttentionSettings): Tensor {
+  return sinks ?? tensorOf(new Float32Array(0), [0]);
 }
 
 const attributesOf = (qkv: Tensor, settings: AttentionSettings): OpAttribute[] => [

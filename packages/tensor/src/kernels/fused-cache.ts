@@ -1,8 +1,9 @@
 import { elementType, execute, floatAttribute, intAttribute } from '../execute.js';
 import { fill } from '../layout.js';
-import { dispose, keep, type Tensor } from '../tensor.js';
+import { dispose, keep, scope, type Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import type { AttentionSettings } from './attention.js';
+import { sinksInput } from './fused-attention.js';
 import {
   type CachedText,
   type CacheShape,
@@ -28,8 +29,10 @@ export class FusedCache implements KeyValueCache {
     const table = textTable(texts);
     return {
       attend: (qkv, layer, settings) => {
-        const inputs = [qkv, this.#layers[layer]!, table, cosine, sine];
-        return execute('LorasmithCachedAttention', attributesOf(qkv, settings), inputs);
+        return scope(() => {
+          const inputs = [qkv, this.#layers[layer]!, table, cosine, sine, sinksInput(settings)];
+          return execute('LorasmithCachedAttention', attributesOf(qkv, settings), inputs);
+        });
       },
     };
   }

@@ -64,6 +64,7 @@ const CASES: [name: string, Case][] = [
   ['a window of a token', { lengths: [9, 8], settings: settingsOf(2, 1, { window: 1 }) }],
   ['a window as long as the row', { lengths: [12], settings: settingsOf(2, 1, { window: 12 }) }],
   ['capped scores', { lengths: [10], settings: settingsOf(2, 1, { softcap: 1.5 }) }],
+  ['sinks', { lengths: [10], settings: settingsOf(2, 1, { sinks: tensorOf(Float32Array.of(2, -1), [2]) }) }],
   ['capped scores and a window', { lengths: [12, 12], settings: settingsOf(2, 1, { softcap: 1.5, window: 5 }) }],
 ];
 

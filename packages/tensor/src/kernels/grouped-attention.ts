@@ -1,5 +1,5 @@
 import { add, multiply, softmax, square, subtract, sum, tanh } from '../arithmetic.js';
-import { concat, gather, pad, reshape, slice, split, transpose } from '../layout.js';
+import { concat, fill, gather, pad, reshape, slice, split, transpose } from '../layout.js';
 import { dispose, scope, type Tensor } from '../tensor.js';
 import { cast, constant } from '../transfer.js';
 import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
@@ -99,7 +99,7 @@ function attendGroup(
   const blocks = masks.blocks.map((block) =>
     scope(() => {
       const own = blockOf(block, query, key!, value!, settings);
-      const weights = softmaxOf(blockScores(own, settings), masks.of(block), own);
+      const weights = softmaxOf(blockScores(own, settings), masks.of(block), own, settings);
       const mixed = batchMatMul(weights, own.value); // (rows, kv, queriesPerKey x queries, headDim)
       const byHead = reshape(mixed, [rows, headCount, block.queries, headDim]);
       return { mixed: byHead, weights: keepsWeights ? weights : null };
@@ -180,17 +180,32 @@ function blockScores({ query, key }: BlockHeads, settings: AttentionSettings): T
  * Takes the scores over.
  * @returns the weights in the shape of the scores, in the dtype of the query
  */
-function softmaxOf(scores: Tensor, mask: Tensor, { query, block }: BlockHeads): Tensor {
+function softmaxOf(scores: Tensor, mask: Tensor, { query, block }: BlockHeads, settings: AttentionSettings): Tensor {
   const { shape } = scores;
   const { queries, keys } = block;
   return through(
     scores,
     (x) => reshape(x, [x.size / (queries * keys), queries, keys]), // (rows x heads, queries, keys)
     (x) => add(x, mask),
-    softmax,
+    (x) => softmaxWithSinks(x, settings),
     (x) => cast(x, query.dtype),
     (x) => reshape(x, shape),
   );
+}
+
+/**
+ * Softmax of scores and the sink of their head, if there are sinks.
+ * @param scores `[rows × heads, queries, keys]`
+ * @returns the weights of the scores
+ */
+export function softmaxWithSinks(scores: Tensor, { heads, sinks }: AttentionSettings): Tensor {
+  if (sinks === undefined) return softmax(scores);
+  return scope(() => {
+    const [all, queries, keys] = scores.shape as [number, number, number];
+    const none = fill([all / heads, heads, queries, 1], 0);
+    const ofQueries = reshape(add(none, reshape(sinks, [heads, 1, 1])), [all, queries, 1]);
+    return slice(softmax(concat([scores, ofQueries], 2)), [0, 0, 0], [-1, -1, keys]);
+  });
 }
 
 /** Scales scores and, with a softcap, caps them; float32. */
@@ -259,7 +274,7 @@ function blockGradient(
   // With a cap, the slope of a score follows from the score.
   const scores = saved === null || softcap !== null ? blockScores(heads, settings) : null;
   const slope = softcap === null ? null : slopeOf(scores!, softcap);
-  const weights = saved ?? softmaxOf(scores!, mask, heads);
+  const weights = saved ?? softmaxOf(scores!, mask, heads, settings);
   if (scores !== null) scores.dispose();
 
   const valueGradient = batchMatMul(weights, byMixed, { transposeA: true }); // (rows, kv, keys, headDim)

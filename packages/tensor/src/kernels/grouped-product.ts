@@ -37,21 +37,37 @@ export function rawGroupedProduct(
   kernelsFor: KernelsOfGroups,
   a: Tensor,
   b: Tensor,
-  { offsets }: RowSections,
+  sections: RowSections,
   transposed: boolean,
 ): Tensor {
-  const [groups, rows, columns] = b.shape as [number, number, number];
+  const [, rows, columns] = b.shape as [number, number, number];
   const { matMul } = kernelsFor(a.dtype);
+  return productOfEach(a, sections, transposed ? rows : columns, (ofGroup, group) =>
+    scope(() => {
+      const matrix = reshape(slice(b, [group, 0, 0], [1, -1, -1]), [rows, columns]);
+      return matMul(ofGroup, matrix, false, transposed);
+    }),
+  );
+}
+
+/**
+ * The products of groups, one behind the other.
+ * @param a `[rows, depth]`
+ * @param width of a product
+ * @param productOf the rows of a group with its matrix
+ */
+export function productOfEach(
+  a: Tensor,
+  { offsets }: RowSections,
+  width: number,
+  productOf: (ofGroup: Tensor, group: number) => Tensor,
+): Tensor {
   return scope(() => {
-    const products = Array.from({ length: groups }, (_, group) => group).flatMap((group) => {
+    const products = Array.from({ length: offsets.length - 1 }, (_, group) => group).flatMap((group) => {
       const first = offsets[group]!;
       const count = offsets[group + 1]! - first;
-      if (count === 0) return [];
-      const matrix = scope(() => reshape(slice(b, [group, 0, 0], [1, -1, -1]), [rows, columns]));
-      const product = matMul(rowsOf(a, { first, count }), matrix, false, transposed);
-      matrix.dispose();
-      return [product];
+      return count === 0 ? [] : [productOf(rowsOf(a, { first, count }), group)];
     });
-    return products.length === 0 ? fill([0, transposed ? rows : columns], 0, a.dtype) : concat(products, 0);
+    return products.length === 0 ? fill([0, width], 0, a.dtype) : concat(products, 0);
   });
 }

@@ -25,6 +25,7 @@ import {
   rawCausalConvolution,
   rawCausalConvolutionGradient,
 } from './causal-convolution.js';
+import { fusedClampedUnit, fusedClampedUnitGradient, rawClampedUnit, rawClampedUnitGradient } from './clamped-unit.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
 import { fusedDropout, rawDropout } from './dropout.js';
 import { fusedAttention } from './fused-attention.js';
@@ -54,10 +55,12 @@ import {
   rawLoraForward,
 } from './lora-products.js';
 import { fusedMergedWeight, type MergedWeight, type MergeSettings, rawMergedWeight } from './merged-weight.js';
+import { fusedGroupedMxfp4Product, type Mxfp4Matrices, rawGroupedMxfp4Product } from './mxfp4.js';
 import {
   fusedDequantizeRows,
   fusedQuantizedProduct,
   type PackedMatrix,
+  type PackedRows,
   rawDequantizeRows,
   rawQuantizedProduct,
 } from './packed-matrix.js';
@@ -130,6 +133,19 @@ export interface Kernels {
    * @returns `[tokens, 2 × intermediate]`
    */
   gatedUnitGradient(gradient: Tensor, gateUp: Tensor, activation: Activation): Tensor;
+  /**
+   * The gated unit of gpt-oss, `(up + 1) · f(gate)` with `f(x) = x · sigmoid(1.702 x)`, in float32: gates are at most `limit`, and ups
+   * within ± `limit`.
+   * @param gateUp `[tokens, 2 × intermediate]`: gate and up of each number next to each other
+   * @returns `[tokens, intermediate]`
+   */
+  clampedUnit(gateUp: Tensor, limit: number): Tensor;
+  /**
+   * Gradient of {@link clampedUnit}: zero by what is clamped.
+   * @param gradient `[tokens, intermediate]`
+   * @returns `[tokens, 2 × intermediate]`
+   */
+  clampedUnitGradient(gradient: Tensor, gateUp: Tensor, limit: number): Tensor;
   /**
    * A causal convolution of each channel over the tokens of its row, then silu: `silu(Σ w_j x_{t - taps + 1 + j})`, summed in
    * float32.
@@ -238,6 +254,11 @@ export interface Kernels {
    */
   groupedProduct(a: Tensor, b: Tensor, sections: RowSections, transposed: boolean): Tensor;
   /**
+   * {@link groupedProduct} with weights in MXFP4, which are decoded on the way: the same bits as with decoded ones.
+   * @param weights a matrix for each group, `[columns, depth]` where it is transposed
+   */
+  groupedMxfp4Product(a: Tensor, weights: Mxfp4Matrices, sections: RowSections, transposed: boolean): Tensor;
+  /**
    * Sums of rows, in float32 and in the order of their places, rounded once.
    * @param x `[rows, width]`
    * @param places `[sums × count]` int32: the rows of each sum
@@ -255,7 +276,7 @@ export interface Kernels {
    * Rows of quantized weights, decoded in float32 and rounded once to the dtype. The same bits everywhere.
    * @returns `[count, columns]`
    */
-  dequantizeRows(weights: PackedMatrix, first: number, count: number, dtype: FloatDType): Tensor;
+  dequantizeRows(weights: PackedRows, first: number, count: number, dtype: FloatDType): Tensor;
 }
 
 /** One implementation of an op, and what it needs. */
@@ -309,6 +330,8 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   activationGradient: [fused(fusedActivationGradient, ALSO_CUDA), raw(rawActivationGradient)],
   gatedUnit: [fused(fusedGatedUnit, ALSO_CUDA), raw(rawGatedUnit)],
   gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
+  clampedUnit: [fused(fusedClampedUnit), raw(rawClampedUnit)],
+  clampedUnitGradient: [fused(fusedClampedUnitGradient), raw(rawClampedUnitGradient)],
   causalConvolution: [fused(fusedCausalConvolution, ALSO_CUDA), raw(rawCausalConvolution)],
   causalConvolutionGradient: [fused(fusedCausalConvolutionGradient, ALSO_CUDA), raw(rawCausalConvolutionGradient)],
   gatedDelta: [fused(fusedGatedDelta, ALSO_CUDA), raw(rawGatedDelta)],
@@ -335,6 +358,12 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
     fused(fusedGroupedProduct, BFLOAT16_PRODUCT),
     fused(fusedGroupedProduct, { engines: ['cuda'] }),
     raw((...of) => rawGroupedProduct(kernelsFor, ...of)),
+  ],
+  groupedMxfp4Product: [
+    fused(fusedGroupedMxfp4Product, FLOAT32_PRODUCT),
+    fused(fusedGroupedMxfp4Product, BFLOAT16_PRODUCT),
+    fused(fusedGroupedMxfp4Product, { engines: ['cuda'] }),
+    raw((...of) => rawGroupedMxfp4Product(kernelsFor, ...of)),
   ],
   gatheredSum: [fused(fusedGatheredSum), raw(rawGatheredSum)],
   quantizedProduct: [

@@ -5,11 +5,11 @@ import { scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
 
 /** Weights `[rows, columns]` in fewer bits than they are computed with; what the ops compute: see Kernels. */
-export interface PackedMatrix {
+export interface PackedRows {
   readonly rows: number;
   readonly columns: number;
-  /** Its fused ops: a product, and decoded rows. */
-  readonly ops: { readonly product: string; readonly dequantize: string; readonly attributes: readonly OpAttribute[] };
+  /** The fused op that decodes rows. */
+  readonly ops: { readonly dequantize: string; readonly attributes: readonly OpAttribute[] };
   /** The tensors that its fused ops take. */
   readonly inputs: readonly Tensor[];
   /** Rows that plain ops decode, `[count, columns]` float32. */
@@ -17,7 +17,12 @@ export interface PackedMatrix {
   dispose(): void;
 }
 
-export function fusedDequantizeRows(weights: PackedMatrix, first: number, count: number, dtype: FloatDType): Tensor {
+/** {@link PackedRows} that are one matrix, with a fused product. */
+export interface PackedMatrix extends PackedRows {
+  readonly ops: PackedRows['ops'] & { readonly product: string };
+}
+
+export function fusedDequantizeRows(weights: PackedRows, first: number, count: number, dtype: FloatDType): Tensor {
   return scope(() => {
     const { dequantize, attributes } = weights.ops;
     const range = tensorOf(Int32Array.of(weights.rows, weights.columns, first, count), [4]);
@@ -62,7 +67,7 @@ export function quantizedProductInPieces(
 /** The kernels of a dtype that the plain product is made of. The table passes its own, so that this file does not import it. */
 export type KernelsOfPacked = (dtype: DType) => {
   matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
-  dequantizeRows(weights: PackedMatrix, first: number, count: number, dtype: FloatDType): Tensor;
+  dequantizeRows(weights: PackedRows, first: number, count: number, dtype: FloatDType): Tensor;
 };
 
 export function rawQuantizedProduct(
@@ -78,6 +83,6 @@ export function rawQuantizedProduct(
   });
 }
 
-export function rawDequantizeRows(weights: PackedMatrix, first: number, count: number, dtype: FloatDType): Tensor {
+export function rawDequantizeRows(weights: PackedRows, first: number, count: number, dtype: FloatDType): Tensor {
   return scope(() => cast(weights.decodedRows(first, count), dtype));
 }

@@ -1,9 +1,9 @@
-import { add, softmax } from '../arithmetic.js';
+import { add } from '../arithmetic.js';
 import { concat, reshape, slice, split, transpose } from '../layout.js';
 import { alias, dispose, keep, scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
 import type { AttentionSettings } from './attention.js';
-import { adjustScores } from './grouped-attention.js';
+import { adjustScores, softmaxWithSinks } from './grouped-attention.js';
 import {
   type CachedText,
   type CacheShape,
@@ -145,7 +145,7 @@ function attendText(
   const scores = cast(batchMatMul(grouped, key, { transposeB: true }), 'float32'); // (1, kv, queriesPerKey x tokens, keys)
   const keys = key.shape[2]!;
   const adjusted = reshape(adjustScores(scores, settings), [heads, tokens, keys]);
-  const weights = cast(softmax(mask === null ? adjusted : add(adjusted, mask)), query.dtype);
+  const weights = cast(softmaxWithSinks(mask === null ? adjusted : add(adjusted, mask), settings), query.dtype);
   const mixed = batchMatMul(reshape(weights, [1, keyValueHeads, queriesPerKey * tokens, keys]), value);
   return reshape(transpose(reshape(mixed, [heads, tokens, headDim]), [1, 0, 2]), [tokens, heads * headDim]);
 }

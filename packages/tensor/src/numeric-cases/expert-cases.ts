@@ -1,11 +1,12 @@
 import type { FloatDType } from '../dtype.js';
 import { rowSections } from '../kernels/grouped-product.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
+import { Mxfp4Matrices } from '../kernels/mxfp4.js';
 import { tensorOf } from '../transfer.js';
 import { kernelSubject } from './kernel-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
-import { seededTensor } from './seeded-inputs.js';
-import { SINGLE_OP, SUM } from './tolerances.js';
+import { seededBytes, seededTensor } from './seeded-inputs.js';
+import { EXACT, SINGLE_OP, SUM } from './tolerances.js';
 
 interface GroupShape {
   counts: readonly number[];
@@ -17,16 +18,24 @@ interface GroupShape {
 export function expertCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   // Groups without rows at the start, within and at the end; sizes that no vector load divides.
   const small: GroupShape = { counts: [0, 1, 17, 0, 65, 0], depth: 37, columns: 45 };
+  const smallBlocks: GroupShape = { ...small, depth: 96, columns: 64 };
   const large: GroupShape = { counts: [300, 0, 12, 712], depth: 768, columns: 1_536 };
   return [
     ...(sizes === 'small' ? [small] : [small, large]).map((shape) => groupedProductCase(dtype, shape)),
+    ...(sizes === 'small' ? [smallBlocks] : [smallBlocks, large]).flatMap((shape) => mxfp4Cases(dtype, shape)),
     gatheredSumCase(dtype),
+    ...clampedUnitCases(dtype),
   ];
 }
 
-function groupedProductCase(dtype: FloatDType, { counts, depth, columns }: GroupShape): NumericCase {
+function offsetsOf(counts: readonly number[]): Int32Array {
   const offsets = new Int32Array(counts.length + 1);
   for (const [group, count] of counts.entries()) offsets[group + 1] = offsets[group]! + count;
+  return offsets;
+}
+
+function groupedProductCase(dtype: FloatDType, { counts, depth, columns }: GroupShape): NumericCase {
+  const offsets = offsetsOf(counts);
   const rows = offsets.at(-1)!;
   return {
     name: `groupedProduct ${dtype} [${counts.join(' + ')}, ${depth}] to ${columns}`,
@@ -44,6 +53,69 @@ function groupedProductCase(dtype: FloatDType, { counts, depth, columns }: Group
       };
     },
   };
+}
+
+/** Weights whose rows are whole blocks, of all scales that keep numbers near one. */
+function mxfp4Cases(dtype: FloatDType, { counts, depth, columns }: GroupShape): NumericCase[] {
+  const sections = () => rowSections(offsetsOf(counts));
+  const rows = counts.reduce((sum, count) => sum + count, 0);
+  const numbers = counts.length * columns * depth;
+  const withWeights = <Result>(use: (weights: Mxfp4Matrices) => Result): Result => {
+    const scales = seededBytes(numbers / 32, 75, (byte) => 120 + (byte % 8));
+    const weights = new Mxfp4Matrices([counts.length, columns, depth], seededBytes(numbers / 2, 74), scales);
+    const result = use(weights);
+    weights.dispose();
+    return result;
+  };
+  const name = `${dtype} ${counts.length} of [${columns}, ${depth}]`;
+  return [
+    {
+      name: `groupedMxfp4Product ${name}`,
+      subject: kernelSubject('groupedMxfp4Product', dtype),
+      tolerance: SUM[dtype],
+      compute: () => {
+        const { groupedMxfp4Product } = kernelsFor(dtype);
+        const x = seededTensor([rows, depth], 76, dtype);
+        const gradient = seededTensor([rows, columns], 77, dtype);
+        return {
+          output: withWeights((weights) => groupedMxfp4Product(x, weights, sections(), true)),
+          byInput: withWeights((weights) => groupedMxfp4Product(gradient, weights, sections(), false)),
+        };
+      },
+    },
+    {
+      name: `dequantizeRows ${name}, MXFP4`,
+      subject: kernelSubject('dequantizeRows', dtype),
+      tolerance: EXACT,
+      compute: () => ({
+        rows: withWeights((weights) => kernelsFor(dtype).dequantizeRows(weights, columns - 1, 2, dtype)),
+      }),
+    },
+  ];
+}
+
+/** Numbers around the limit, and far from it. */
+function clampedUnitCases(dtype: FloatDType): NumericCase[] {
+  const [tokens, intermediate, limit] = [7, 37, 1];
+  const gateUp = () => seededTensor([tokens, 2 * intermediate], 78, dtype);
+  return [
+    {
+      name: `clampedUnit ${dtype} [${tokens}, ${intermediate}]`,
+      // On a card it is made of plain ops, which nothing replaces; and so is its gradient.
+      subject: { kind: 'op', name: 'clampedUnit' },
+      tolerance: SINGLE_OP[dtype],
+      compute: () => ({ output: kernelsFor(dtype).clampedUnit(gateUp(), limit) }),
+    },
+    {
+      name: `clampedUnitGradient ${dtype} [${tokens}, ${intermediate}]`,
+      subject: { kind: 'op', name: 'clampedUnitGradient' },
+      tolerance: SUM[dtype],
+      compute: () => {
+        const gradient = seededTensor([tokens, intermediate], 79, dtype);
+        return { gradient: kernelsFor(dtype).clampedUnitGradient(gradient, gateUp(), limit) };
+      },
+    },
+  ];
 }
 
 function gatheredSumCase(dtype: FloatDType): NumericCase {

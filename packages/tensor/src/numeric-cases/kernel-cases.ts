@@ -162,6 +162,8 @@ interface AttentionShape {
   lengths: number[];
   window?: number;
   softcap?: number;
+  /** Whether each head has a sink. */
+  hasSinks?: boolean;
 }
 
 /**
@@ -172,6 +174,7 @@ function attentionShapes(headDim: number, sizes: CaseSizes): AttentionShape[] {
   const small: AttentionShape[] = [
     { name: 'two heads to a key', heads: 2, keyValueHeads: 1, lengths: [headDim > 256 ? 33 : 65, 7, 1] },
     { name: 'window and soft cap', heads: 1, keyValueHeads: 1, lengths: [33, 64], window: 9, softcap: 4 },
+    { name: 'sinks and a window', heads: 2, keyValueHeads: 1, lengths: [33, 3], window: 20, hasSinks: true },
   ];
   if (sizes === 'small') return small;
   return [
@@ -184,7 +187,7 @@ function attentionShapes(headDim: number, sizes: CaseSizes): AttentionShape[] {
 
 function attentionCases(dtype: FloatDType, headDim: number, sizes: CaseSizes): NumericCase[] {
   return attentionShapes(headDim, sizes).map((shape) => {
-    const { heads, keyValueHeads, lengths, window = null, softcap = null } = shape;
+    const { heads, keyValueHeads, lengths, window = null, softcap = null, hasSinks = false } = shape;
     const settings: AttentionSettings = {
       ...{ heads, keyValueHeads, headDim, window, softcap },
       scale: 1 / Math.sqrt(headDim),
@@ -198,9 +201,10 @@ function attentionCases(dtype: FloatDType, headDim: number, sizes: CaseSizes): N
         const angles = anglesOf(Math.max(...lengths), headDim);
         const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
         const qkv = seededTensor([tokens, (heads + 2 * keyValueHeads) * headDim], 10, dtype);
-        const { output, saved } = attention.forward(qkv, settings, true);
+        const own = hasSinks ? { ...settings, sinks: seededTensor([heads], 12) } : settings;
+        const { output, saved } = attention.forward(qkv, own, true);
         const byOutput = seededTensor([tokens, heads * headDim], 11, dtype);
-        return { output, gradient: attention.backward(byOutput, saved!, settings) };
+        return { output, gradient: attention.backward(byOutput, saved!, own) };
       },
     };
   });

@@ -7,7 +7,7 @@ import type { Tensor } from '../tensor.js';
 import { tensorOf, tensorOfBytes } from '../transfer.js';
 import { kernelSubject } from './kernel-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
-import { seededNumbers, seededTensor } from './seeded-inputs.js';
+import { seededBytes, seededNumbers, seededTensor } from './seeded-inputs.js';
 import { EXACT, SUM } from './tolerances.js';
 
 interface QuantizedShape {
@@ -111,10 +111,4 @@ function seededQuantized({ columns, rows, form }: QuantizedShape): QuantizedMatr
       : tensorOfBytes(new Uint8Array(seededNumbers([blocks], 84).buffer), [blocks, 4], 'uint8'),
     nestedScales: nested ? tensorOf(seededNumbers([nestedCount], 85), [nestedCount]) : null,
   });
-}
-
-function seededBytes(count: number, seed: number, change = (byte: number) => byte): Tensor {
-  const numbers = seededNumbers([count], seed);
-  const bytes = Uint8Array.from(numbers, (value) => change(Math.floor(((value / Math.sqrt(3) + 1) / 2) * 255.9)));
-  return tensorOfBytes(bytes, [count], 'uint8');
 }

@@ -1,6 +1,6 @@
 import type { FloatDType } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
-import { cast, tensorOf } from '../transfer.js';
+import { cast, tensorOf, tensorOfBytes } from '../transfer.js';
 
 /**
  * Numbers from -√3 to √3, evenly distributed, so with a variance of 1: the same for the same shape and seed in every
@@ -29,6 +29,13 @@ export function seededTensor(shape: readonly number[], seed: number, dtype: Floa
 export function positiveTensor(shape: readonly number[], seed: number, dtype: FloatDType = 'float32'): Tensor {
   const numbers = seededNumbers(shape, seed).map((value) => Math.abs(value) + 0.05);
   return cast(tensorOf(numbers, shape), dtype);
+}
+
+/** Bytes as a tensor: 0 to 255, or what `change` makes of them. */
+export function seededBytes(count: number, seed: number, change = (byte: number) => byte): Tensor {
+  const numbers = seededNumbers([count], seed);
+  const bytes = Uint8Array.from(numbers, (value) => change(Math.floor(((value / Math.sqrt(3) + 1) / 2) * 255.9)));
+  return tensorOfBytes(bytes, [count], 'uint8');
 }
 
 /** Integers from 0 to `below` - 1. */

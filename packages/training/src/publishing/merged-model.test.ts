@@ -30,8 +30,10 @@ async function familyIn(name: string, dtype: FloatDtype): Promise<{ base: string
     const file = await openSafetensors(join(base, weights));
     const tensors = [];
     for (const { name: tensor, dtype: stored, shape } of file.tensors.values()) {
-      const data = fromFloat32(toFloat32(await file.read(tensor), stored as FloatDtype), dtype);
-      tensors.push({ name: tensor, dtype, shape, data });
+      const own = await file.read(tensor);
+      // Codes and scales stay as they are.
+      const data = stored === 'U8' ? own : fromFloat32(toFloat32(own, stored as FloatDtype), dtype);
+      tensors.push({ name: tensor, dtype: stored === 'U8' ? stored : dtype, shape, data });
     }
     await file.close();
     await writeSafetensors(join(base, weights), tensors);

@@ -7,6 +7,7 @@ import {
   commonFormBytes,
   manifestLora,
   readPeftFolder,
+  rowsOfGateUp,
   withFusedExperts,
   withServedNames,
   writePeftFolder,
@@ -27,7 +28,7 @@ async function importAdapter(request: ImportRequest): Promise<ImportResult> {
     check: (shapes) => checkStoredBytes(commonFormBytes(shapes.values()), request.bounds),
     base: model,
   });
-  const adapter = withServedNames(withFusedExperts(read), model);
+  const adapter = withServedNames(withFusedExperts(read, rowsOfGateUp(model)), model);
   // Matrices of gate and up have been padded to twice their rank.
   checkStoredBytes(commonFormBytes(adapter.modules.values()), request.bounds);
   checkFitsBase(adapter, model);

@@ -12,7 +12,7 @@ import {
   readModelFolder,
   WeightDigests,
 } from '@lorasmith/model-folder';
-import { type PeftAdapter, perExpert, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
+import { type PeftAdapter, perExpert, readPeftFolder, rowsOfGateUp, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import { ggufFileName } from './derived-form.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
@@ -54,7 +54,7 @@ async function writeForm(
     case 'gguf':
       return [await writeGguf(request, model, adapter, onProgress)];
     case 'per-expert': {
-      await writePeftFolder(outputFolder, perExpert(adapter), model);
+      await writePeftFolder(outputFolder, perExpert(adapter, rowsOfGateUp(model)), model);
       const { weights } = ADAPTER_FILES;
       return [{ name: weights, ...(await digestFile(join(outputFolder, weights))) }];
     }

@@ -30,8 +30,9 @@ const Kernel<void(const Number* gradient, const Number* output, const float* log
     kSums{"attention_prepare", "AttentionSums" + TypeName<Number>()};
 
 template <typename Number>
-using ForwardKernel = Kernel<void(const Number* rotated, const Number* values, int64_t value_stride,
-                                  const int32_t* offsets, AttentionShape shape, Number* output, float* log_sums)>;
+using ForwardKernel =
+    Kernel<void(const Number* rotated, const Number* values, int64_t value_stride, const int32_t* offsets,
+                const float* sinks, AttentionShape shape, Number* output, float* log_sums)>;
 
 template <typename Number>
 struct GradientSignature;
@@ -164,7 +165,7 @@ struct Attention : AttentionAttributes {
     const AttentionLaunch launch = kernels->forward_launch();
     kernels->forward.Launch(context, {RowSlots(o.tokens, shape.rows, launch.rows), heads, launch.column_blocks},
                             launch.threads, launch.shared_bytes, in.rotated, in.values, in.value_stride, o.offsets,
-                            shape, o.output, o.log_sums);
+                            o.sinks, shape, o.output, o.log_sums);
   }
 };
 

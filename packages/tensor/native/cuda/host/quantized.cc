@@ -95,6 +95,18 @@ void MultiplyFew(Context& context, const ScaledMatrix& matrix, int64_t rows, con
                 matrix.bands, box, static_cast<int32_t>(rows), result);
 }
 
+template <typename Number>
+const Kernel<void(const uint8_t* codes, const uint8_t* scales, int64_t count, Number* result)> kDequantizeMxfp4{
+    "dequantize", "DequantizeMxfp4" + TypeName<Number>()};
+
+// Whole rows: a product decodes all weights of a group at a time.
+template <typename Number>
+void Decode(Context& context, const Mxfp4Matrix& matrix, const Part& part, Number* result) {
+  const int64_t first = part.first_row * matrix.columns, count = part.rows * matrix.columns;
+  kDequantizeMxfp4<Number>.Launch(context, {part.Blocks(true)}, kThreads, 0, matrix.codes + first / 2,
+                                  matrix.scales + first / kMxfp4Block, count, result);
+}
+
 template <typename Form, typename Number>
 struct Dequantize {
   explicit Dequantize(const Attributes& attributes) : form(attributes) {}
@@ -153,6 +165,30 @@ struct PackedProduct {
   int64_t most_decoded;
 };
 
+template <typename Form, typename Number>
+struct GroupedPackedProduct {
+  explicit GroupedPackedProduct(const Attributes& attributes) : shape(attributes) {}
+
+  void Compute(Context& context) const {
+    const GroupedPackedOperands<Form, Number> o(context, shape);
+    if (context.failed() || o.rows == 0) return;
+    Number* decoded = context.Scratch<Number>(shape.rows * shape.columns);
+    if (context.failed()) return;
+    Product product;
+    product.type = kType<Number>;
+    product.transpose_b = shape.transposed;
+    product.depth = o.depth;
+    product.columns = o.columns;
+    o.ForEachGroup([&](int64_t rows, const Number* a, int64_t first_row, Number* result) {
+      Decode(context, o.matrix, Part{first_row, shape.rows, 0, shape.columns}, decoded);
+      product.rows = rows;
+      Multiply(context, product, a, decoded, nullptr, result);
+    });
+  }
+
+  PackedProductShape<Form> shape;
+};
+
 template <typename Number>
 using DequantizeQuantized = Dequantize<QuantizedForm, Number>;
 template <typename Number>
@@ -161,12 +197,18 @@ template <typename Number>
 using QuantizedProduct = PackedProduct<QuantizedForm, Number>;
 template <typename Number>
 using ScaledProduct = PackedProduct<ScaledForm, Number>;
+template <typename Number>
+using DequantizeMxfp4 = Dequantize<Mxfp4Form, Number>;
+template <typename Number>
+using GroupedMxfp4Product = GroupedPackedProduct<Mxfp4Form, Number>;
 
 const GpuOps kOps{
     {"LorasmithDequantize", GpuKernels<DequantizeQuantized>({"range"})},
     {"LorasmithDequantizeScaled", GpuKernels<DequantizeScaled>({"range"})},
     {"LorasmithQuantizedProduct", GpuKernels<QuantizedProduct>()},
     {"LorasmithScaledProduct", GpuKernels<ScaledProduct>()},
+    {"LorasmithDequantizeMxfp4", GpuKernels<DequantizeMxfp4>({"range"})},
+    {"LorasmithGroupedMxfp4Product", GpuKernels<GroupedMxfp4Product>({"offsets"})},
 };
 
 }  // namespace

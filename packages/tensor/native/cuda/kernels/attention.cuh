@@ -13,19 +13,20 @@
 //   values: the first token's first value head; tokens are value_stride numbers apart, and heads D
 //   gradient [tokens, heads, D] by the output
 //   sums [heads, tokens, 2]: each query's log_sum and gradient · output
+//   sinks [heads], or null; the backward pass knows them by the log_sums
 //   output [tokens, heads, head_dim], result [tokens, heads + 2 key_value_heads, head_dim]
 // In float32, result has the gradients by the rotated queries and keys.
 #define ATTENTION_FORWARD(D)                                                                                        \
   extern "C" __global__ void __launch_bounds__(AttentionForward(D).threads())                                       \
       AttentionBFloat16_##D(const bf16* rotated, const bf16* values, int64_t value_stride, const int32_t* offsets,  \
-                            AttentionShape shape, bf16* output, float* log_sums) {                                  \
-    attention::ForwardBFloat16<D>(rotated, values, value_stride, offsets, shape, output, log_sums);                 \
+                            const float* sinks, AttentionShape shape, bf16* output, float* log_sums) {              \
+    attention::ForwardBFloat16<D>(rotated, values, value_stride, offsets, sinks, shape, output, log_sums);          \
   }                                                                                                                 \
   EXPORT_KERNEL(AttentionBFloat16_##D)                                                                              \
   extern "C" __global__ void __launch_bounds__(attention::kFloatThreads)                                            \
       AttentionFloat32_##D(const float* rotated, const float* values, int64_t value_stride, const int32_t* offsets, \
-                           AttentionShape shape, float* output, float* log_sums) {                                  \
-    attention::ForwardFloat32<D>(rotated, values, value_stride, offsets, shape, output, log_sums);                  \
+                           const float* sinks, AttentionShape shape, float* output, float* log_sums) {              \
+    attention::ForwardFloat32<D>(rotated, values, value_stride, offsets, sinks, shape, output, log_sums);           \
   }                                                                                                                 \
   EXPORT_KERNEL(AttentionFloat32_##D)
 

@@ -185,8 +185,8 @@ __device__ __forceinline__ void StorePair(float first, float second, int c, int 
 
 template <int D>
 __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16* values, int64_t value_stride,
-                                                const int32_t* offsets, const AttentionShape& shape, bf16* output,
-                                                float* log_sums) {
+                                                const int32_t* offsets, const float* sinks, const AttentionShape& shape,
+                                                bf16* output, float* log_sums) {
   constexpr AttentionBlock kBlock = AttentionForward(D);
   constexpr int kQueries = kBlock.rows, kKeys = kBlock.step, kThreads = kBlock.threads();
   constexpr int kGroups = kBlock.column_groups();
@@ -222,7 +222,10 @@ __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16*
 
   Sums<Own::kCount / 8> result;
   result.Clear();
-  float greatest[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+  const float sink = SinkOf(sinks, head);
+  // One of the lanes that have a row.
+  const float of_sink = sink > -INFINITY && lane_column == 0 ? 1 : 0;
+  float greatest[2] = {sink, sink}, sum[2] = {of_sink, of_sink};
   const int end = min(first + kQueries, length);
   int key = FirstSeen(first, shape) / kKeys * kKeys;
   LoadTile<D, kKeys, kThreads>(keys, stride, key, length, key_tile);

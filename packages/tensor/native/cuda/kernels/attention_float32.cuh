@@ -11,8 +11,8 @@ using namespace float_product;
 
 template <int D>
 __device__ __forceinline__ void ForwardFloat32(const float* rotated, const float* values, int64_t value_stride,
-                                               const int32_t* offsets, const AttentionShape& shape, float* output,
-                                               float* log_sums) {
+                                               const int32_t* offsets, const float* sinks, const AttentionShape& shape,
+                                               float* output, float* log_sums) {
   constexpr int kColumns = AttentionFloatColumns(D);
   SHARED(FloatMemory<kColumns>, memory);
   const Tile tile = FindTile(offsets, shape.rows, gridDim.x - 1 - blockIdx.x);
@@ -29,10 +29,12 @@ __device__ __forceinline__ void ForwardFloat32(const float* rotated, const float
 
   float result[kOwn][kColumns / kSide];
   float greatest[kOwn], sum[kOwn];
+  const float sink = SinkOf(sinks, head);
 #pragma unroll
   for (int i = 0; i < kOwn; i++) {
-    greatest[i] = -INFINITY;
-    sum[i] = 0;
+    greatest[i] = sink;
+    // One of the threads that have a row.
+    sum[i] = sink > -INFINITY && x == 0 ? 1 : 0;
 #pragma unroll
     for (int j = 0; j < kColumns / kSide; j++) result[i][j] = 0;
   }

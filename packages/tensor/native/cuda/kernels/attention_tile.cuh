@@ -39,6 +39,11 @@ __device__ __forceinline__ float ScaledScore(float score, const AttentionShape& 
   return (shape.softcap * kLog2E) * (1.0f - __fdividef(2.0f, power + 1.0f));
 }
 
+// The sink of a head in units of log2: where a softmax begins.
+__device__ __forceinline__ float SinkOf(const float* sinks, int head) {
+  return sinks == nullptr ? -INFINITY : sinks[head] * kLog2E;
+}
+
 // The gradient by a score, given that by its weight and its query's gradient · output (delta).
 __device__ __forceinline__ float ScoreGradient(float weight, float scaled, float by_weight, float delta,
                                                const AttentionShape& shape) {

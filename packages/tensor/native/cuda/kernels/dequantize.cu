@@ -62,6 +62,39 @@ __device__ __forceinline__ void DecodeScaled(const Scaled& weights, const Scaled
   }
 }
 
+// What a code of E2M1 stands for: one bit of sign, two of exponent, one of mantissa.
+__device__ __forceinline__ float E2M1ToFloat(uint32_t code) {
+  const uint32_t sign = (code & 8u) << 28;
+  const uint32_t size = code & 7u;
+  if (size < 2u) return __uint_as_float(sign | (size == 0u ? 0u : 0x3f000000u));
+  return __uint_as_float(sign | ((size << 22) + (126u << 23)));
+}
+
+// count: a multiple of the block's 32. codes and scales: of the first number.
+template <typename Number>
+__device__ __forceinline__ void DecodeMxfp4(const uint8_t* codes, const uint8_t* scales, int64_t count,
+                                            Number* result) {
+  constexpr int kPack = 16 / sizeof(Number);
+  const int64_t packs = count / kDecodedAtOnce;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
+    const uint32_t exponent = scales[i * kDecodedAtOnce / 32];
+    // The smallest scale is subnormal; 255 is no number.
+    const float scale = exponent == 255u ? NAN : __uint_as_float(exponent == 0u ? 1u << 22 : exponent << 23);
+    const Pack<uint8_t, kDecodedAtOnce / 2> bytes = LoadPack<kDecodedAtOnce / 2>(codes + i * (kDecodedAtOnce / 2));
+#pragma unroll
+    for (int first = 0; first < kDecodedAtOnce; first += kPack) {
+      Pack<Number, kPack> decoded;
+#pragma unroll
+      for (int k = 0; k < kPack; k++) {
+        const uint32_t byte = bytes.at[(first + k) / 2];
+        Store(E2M1ToFloat(k % 2 == 0 ? byte & 15u : byte >> 4) * scale, &decoded.at[k]);
+      }
+      StorePack<Number, kPack>(decoded, result + i * kDecodedAtOnce + first);
+    }
+  }
+}
+
 }  // namespace
 
 #define DEQUANTIZE_KERNEL(Number, Suffix)                                                                  \
@@ -95,3 +128,13 @@ DEQUANTIZE_KERNEL(bf16, BFloat16)
 
 DEQUANTIZE_SCALED_KERNEL(float, Float32)
 DEQUANTIZE_SCALED_KERNEL(bf16, BFloat16)
+
+#define DEQUANTIZE_MXFP4_KERNEL(Number, Suffix)                                                             \
+  extern "C" __global__ void __launch_bounds__(256)                                                         \
+      DequantizeMxfp4##Suffix(const uint8_t* codes, const uint8_t* scales, int64_t count, Number* result) { \
+    DecodeMxfp4(codes, scales, count, result);                                                              \
+  }                                                                                                         \
+  EXPORT_KERNEL(DequantizeMxfp4##Suffix)
+
+DEQUANTIZE_MXFP4_KERNEL(float, Float32)
+DEQUANTIZE_MXFP4_KERNEL(bf16, BFloat16)

@@ -21,6 +21,7 @@ struct Case {
   int heads, key_value_heads;
   int window = 0;
   float softcap = 0;
+  bool has_sinks = false;
 };
 
 template <typename Number>
@@ -41,6 +42,7 @@ struct Inputs {
     shape.tokens = offsets.back();
     qkv = Randoms<Number>(shape.tokens * width(), 2);
     gradient = Randoms<Number>(shape.tokens * c.heads * c.head_dim);
+    if (c.has_sinks) sinks = Randoms<float>(c.heads, 5);
     const int half = c.head_dim / 2;
     for (int position = 0; position < longest; position++)
       for (int i = 0; i < half; i++) {
@@ -57,6 +59,7 @@ struct Inputs {
   int longest = 0;
   Numbers<Number> qkv, gradient;
   Numbers<float> cosine, sine;
+  Numbers<float> sinks;  // empty for none
 };
 
 template <typename Number>
@@ -105,7 +108,8 @@ Results<Number> Compute(const Inputs<Number>& in, int head_size) {
   const AttentionLaunch forward = AttentionForwardLaunch(head_size, kIsBFloat16<Number>);
   const AttentionLaunch backward = AttentionGradientLaunch(head_size, kIsBFloat16<Number>);
   Launch(name("Attention"), grid(forward, heads), forward.threads, forward.shared_bytes, rotated.data(), values,
-         value_stride, offsets, shape, r.output.data(), r.log_sums.data());
+         value_stride, offsets, in.sinks.empty() ? no_table : in.sinks.data(), shape, r.output.data(),
+         r.log_sums.data());
   Numbers<float> sums = Unwritten<float>(2 * tokens * heads);
   Launch("AttentionSums" + type, dim3((tokens * heads + 3) / 4), 128, 0, in.gradient.data(),
          static_cast<const Number*>(r.output.data()), static_cast<const float*>(r.log_sums.data()), tokens, heads,
@@ -180,7 +184,7 @@ Expected Plain(const Inputs<Number>& in, const Numbers<Number>& given_output) {
       for (int t = 0; t < length; t++) {
         const int from = s.window == 0 ? 0 : std::max(0, t - s.window + 1);
         std::vector<double> p(t + 1), slope(t + 1);
-        double total = 0;
+        double total = in.sinks.empty() ? 0 : std::exp(in.sinks[h]);
         for (int j = from; j <= t; j++) {
           double score = 0;
           for (int i = 0; i < D; i++) score += q[t * D + i] * k[j * D + i];
@@ -273,6 +277,7 @@ void CheckRowAlone(int head_size) {
   KERNEL_TEST(Attention##Type##Window_##D) { Check<Number>({D, D, {small ? 100 : 200, 33}, 1, 1, small ? 20 : 50}); } \
   KERNEL_TEST(Attention##Type##Cap_##D) { Check<Number>({D, D, {small ? 66 : 129}, 3, 1, 0, 3}); }                    \
   KERNEL_TEST(Attention##Type##Narrow_##D) { Check<Number>({D, narrow, {small ? 68 : 100, 2, 7}, 4, 2, 40, 5}); }     \
+  KERNEL_TEST(Attention##Type##Sinks_##D) { Check<Number>({D, narrow, {small ? 66 : 129, 3}, 4, 2, 30, 0, true}); }   \
   KERNEL_TEST(Attention##Type##Alone_##D) { CheckRowAlone<Number>(D); }
 
 #define ATTENTION_TESTS(D, narrow)              \

@@ -232,6 +232,30 @@ void TestFewRows(AnyWeights& weights) {
   for (int rows : {1, 8, 9, 16}) TestFewRowsOf(weights, rows);
 }
 
+// All codes at all scales, after a few blocks that are not decoded.
+template <typename T>
+void TestDequantizeMxfp4() {
+  constexpr int64_t kBlocks = 256, kBefore = 3;
+  Memory<uint8_t> codes((kBlocks + kBefore) * 16), scales(kBlocks + kBefore);
+  for (int64_t i = 0; i < codes.size(); i++) codes[i] = static_cast<uint8_t>(i * 37);
+  for (int64_t i = 0; i < scales.size(); i++) scales[i] = static_cast<uint8_t>(i - kBefore);
+  Memory<T> result(kBlocks * 32);
+  Launch("DequantizeMxfp4" + kTypeName<T>, GridOf(result.size()), 256, 0,
+         static_cast<const uint8_t*>(codes.data() + kBefore * 16), static_cast<const uint8_t*>(scales.data() + kBefore),
+         result.size(), result.data());
+  const float sizes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  for (int64_t i = 0; i < result.size(); i++) {
+    const int byte = codes[kBefore * 16 + i / 2], code = i % 2 == 0 ? byte & 15 : byte >> 4;
+    const int exponent = scales[kBefore + i / 32];
+    const float scale = exponent == 255 ? NAN : ldexpf(1, exponent - 127);
+    T expected;
+    Store((code < 8 ? sizes[code] : -sizes[code - 8]) * scale, &expected);
+    const bool is_equal =
+        exponent == 255 ? ToFloat(result[i]) != ToFloat(result[i]) : memcmp(&expected, &result[i], sizeof(T)) == 0;
+    Expect(is_equal, "decoded MXFP4" + NameOf({exponent, code}));
+  }
+}
+
 }  // namespace
 
 KERNEL_TEST(DequantizeFloat32) { TestDequantize<float>(); }
@@ -253,3 +277,5 @@ KERNEL_TEST(ScaledFewRows) {
   ScaledWeights whole(16, 64, 62, false);
   TestFewRows(whole);
 }
+KERNEL_TEST(DequantizeMxfp4Float32) { TestDequantizeMxfp4<float>(); }
+KERNEL_TEST(DequantizeMxfp4BFloat16) { TestDequantizeMxfp4<bf16>(); }

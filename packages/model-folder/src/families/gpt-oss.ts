@@ -1,0 +1,116 @@
+import type { DecoderArchitecture, DecoderNames, Experts, RopeSettings } from '../architecture.js';
+import type { ConfigFields } from '../config-fields.js';
+import { EXPERT_PARAMETERS } from '../expert-parameters.js';
+import { isMxfp4, MXFP4_BLOCK } from '../mxfp4-weights.js';
+import { readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
+import { decoderLayout, tensorName } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
+import { EXPERT_NAMES, MAX_EXPERTS } from './experts.js';
+import type { Family, FamilySource } from './family.js';
+import { readLayerTypes, windowsOf } from './layer-windows.js';
+import { readRope } from './rope.js';
+
+const NAMES: DecoderNames = {
+  ...LLAMA_NAMES,
+  sinks: 'self_attn.sinks',
+  experts: { ...EXPERT_NAMES, router: 'mlp.router' },
+};
+
+const THETA = 150_000;
+/** The rotary settings of a config without any, as transformers has them. */
+const USUAL_ROPE: RopeSettings = {
+  theta: THETA,
+  partialRotaryFactor: 1,
+  interleaved: false,
+  scaling: {
+    ...{ type: 'yarn', factor: 32, originalMaxPositions: 4096, betaFast: 32, betaSlow: 1, truncate: false },
+    attentionFactor: 0.1 * Math.log(32) + 1,
+  },
+};
+
+/** The factor in `x · sigmoid(1.702 x)`, which the kernels have. */
+const ALPHA = 1.702;
+
+/**
+ * gpt-oss (arXiv:2508.10925): attention sinks, a window in every second layer, YaRN; in every layer experts with biases and a clamped
+ * unit, whose files are in MXFP4 or bfloat16; transformers' `GptOssConfig`.
+ */
+export const gptOss: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const { config } = source;
+    const hasRope = config.has('rope_parameters') || config.has('rope_scaling');
+    const layerCount = readLayerCount(source, 'num_hidden_layers');
+    const decoder = readDecoderConfig(source, {
+      family: 'gpt_oss',
+      causalLm: 'GptOssForCausalLM',
+      names: NAMES,
+      vocabSize: 201_088,
+      maxPositions: 131_072,
+      bosTokenId: null,
+      eosTokenIds: [],
+      intermediateSize: 2880,
+      headCount: 64,
+      keyValueHeadCount: 8,
+      headDim: 64,
+      normEpsilon: { fallback: 1e-5 },
+      readRopes: (context) =>
+        new Array(layerCount).fill(hasRope ? readRope(config, { ...context, theta: THETA }) : USUAL_ROPE),
+    });
+    checkActivation(config);
+    const types = readLayerTypes(config, layerCount, (layer) =>
+      layer % 2 === 0 ? 'sliding_attention' : 'full_attention',
+    );
+    const bias = config.flag('attention_bias', true);
+    return {
+      ...decoder,
+      attention: withWindows(decoder.attention, windowsOf(config, types, config.sizeOrNull('sliding_window', 128))),
+      experts: readExperts(source, decoder),
+      mlp: { gated: true, activation: 'quick_gelu', clampedAt: config.positiveNumber('swiglu_limit', 7) },
+      bias: { queryKeyValue: bias, attentionOutput: bias, mlp: false },
+    };
+  },
+  readsMxfp4: true,
+  layout: decoderLayout,
+};
+
+/** @throws ProductError model_not_supported for another unit than that of gpt-oss */
+function checkActivation(config: ConfigFields): void {
+  if (config.positiveNumber('swiglu_alpha', ALPHA) !== ALPHA) {
+    throw config.unsupported('swiglu_alpha', `is not supported; ${ALPHA} is`);
+  }
+  // transformers' experts have their own unit, whatever it says.
+  if ((config.text('hidden_act') ?? 'silu') !== 'silu')
+    throw config.unsupported('hidden_act', 'is not supported; silu is');
+}
+
+/**
+ * Its experts. The router's weights are the softmax of the logits of those that are chosen.
+ * @throws ProductError model_file_corrupt, model_not_supported
+ */
+function readExperts(
+  source: FamilySource,
+  { layerCount, names, intermediateSize, hiddenSize }: DecoderArchitecture,
+): Experts {
+  const { config } = source;
+  const count = config.size('num_local_experts', { fallback: 128, max: MAX_EXPERTS });
+  const perToken = config.size('num_experts_per_tok', { fallback: 4 });
+  if (perToken > count) throw config.corrupt('num_experts_per_tok', `${perToken} is more than the ${count} experts`);
+  const layers = Array.from({ length: layerCount }, () => true);
+  const parametersOf = (layer: number) =>
+    EXPERT_PARAMETERS.map((part) => tensorName(names, `${names.layers}.${layer}.${names.experts!.experts}.${part}`));
+  const isPacked = layers.some((_, layer) => parametersOf(layer).some((name) => isMxfp4(source.hasTensor, name)));
+  for (const [field, size] of Object.entries({ hidden_size: hiddenSize, intermediate_size: intermediateSize })) {
+    if (!isPacked || size % MXFP4_BLOCK === 0) continue;
+    throw config.corrupt(field, `${size} is not a multiple of ${MXFP4_BLOCK}, as it must be for weights in MXFP4`);
+  }
+  return {
+    layers,
+    count,
+    perToken,
+    intermediateSize,
+    renormalized: true,
+    biases: true,
+    shared: null,
+    files: isPacked ? 'mxfp4' : 'transposed',
+  };
+}
