@@ -15,17 +15,12 @@ export function adaptedPercent(
 
 /** A warning of a job that leaves the experts of a mixture as they are: most of its parameters are in them. */
 export function expertWarnings(
-  model: Pick<ModelFolder, 'architecture' | 'parameters' | 'parameterCount'>,
+  model: Pick<ModelFolder, 'parameters' | 'parameterCount'>,
   targets: readonly AdaptableModule[],
 ): Fault[] {
-  const { architecture, parameters } = model;
-  if (architecture.kind !== 'decoder' || architecture.experts === null) return [];
-  if (targets.some(({ experts }) => experts !== undefined)) return [];
-  const names = parameters.map(({ name }) => name);
-  const advice =
-    names.length === 0
-      ? 'Those of this family cannot be adapted.'
-      : `To adapt them too, add "target_parameters": ${JSON.stringify(targetParametersOf(names, names))}.`;
+  const names = model.parameters.map(({ name }) => name);
+  if (names.length === 0 || targets.some(({ experts }) => experts !== undefined)) return [];
+  const advice = `To adapt them too, add "target_parameters": ${JSON.stringify(targetParametersOf(names, names))}.`;
   const share = adaptedPercent(model, targets).toPrecision(2);
   const message = `The adapted layers have ${share} % of the base model's parameters: its experts are not adapted, since target_modules does not select them. ${advice}`;
   return [{ code: 'experts_not_adapted', message, param: 'lora.target_parameters' }];

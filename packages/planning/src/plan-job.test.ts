@@ -283,11 +283,9 @@ describe('planJob for a decoder', () => {
       ]);
     });
 
-    it('says so too if they cannot be adapted, and refuses to', async () => {
-      const model = { ...(await mixture()), parameters: [] };
-      const { report } = await plan(model, 'text', texts('ab'));
-      const message = expect.stringContaining('Those of this family cannot be adapted.');
-      expect(report.warnings).toMatchObject([{ code: 'experts_not_adapted', message }]);
+    it('refuses parameters of experts in a model without experts, and does not warn there', async () => {
+      const model = await tinyDecoder('qwen2', null);
+      expect((await plan(model, 'text', texts('ab'))).report.warnings).toEqual([]);
       const refused = await refusal(plan(model, 'text', texts('ab'), { lora: ofExperts }));
       expect(refused).toMatchObject({ code: 'unmatched_target', param: 'lora.target_parameters' });
     });
