@@ -298,8 +298,12 @@ describe('an adapter of experts', () => {
     const packed = await readModelFolder(join(CASE, '../gpt_oss-mxfp4/base'));
     await mkdir(base);
     await mergeModel({ model: packed, adapter: { ...(await read()), modules: new Map() }, outputFolder: base });
-    const config = JSON.parse(await readFile(join(base, 'config.json'), 'utf8'));
-    expect(config).not.toHaveProperty('quantization_config');
+    const config = await readFile(join(base, 'config.json'), 'utf8');
+    const { quantization_config, ...others } = JSON.parse(await readFile(join(packed.path, 'config.json'), 'utf8'));
+    expect(quantization_config).toBeDefined();
+    expect(JSON.parse(config)).toEqual(others);
+    // transformers wants no integer there.
+    expect(config).toContain('"swiglu_limit": 7.0,');
     const decoded = await readModelFolder(base);
     expect(decoded).toMatchObject({ quantized: new Map(), parameterCount: packed.parameterCount });
     const modules = new Map(

@@ -148,11 +148,25 @@ function productError(
  */
 async function changeConfig(folder: string, { isUntied }: { isUntied: boolean }): Promise<void> {
   const path = join(folder, 'config.json');
-  const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+  const config = parseWithNumbers(await readFile(path, 'utf8')) as Record<string, unknown>;
   const untied = isUntied ? { tie_word_embeddings: false } : {};
   const { text_config: text, quantization_config: _, ...others } = config;
   const ofText = typeof text === 'object' && text !== null ? { text_config: { ...text, ...untied } } : {};
-  await writeFile(path, `${JSON.stringify({ ...others, ...ofText, ...untied }, null, 2)}\n`, { flush: true });
+  await writeFile(path, `${textWithNumbers({ ...others, ...ofText, ...untied })}\n`, { flush: true });
+}
+
+// Numbers stay as they are written: transformers wants 7.0 where a field is a float, and JSON.stringify makes 7 of it. So they pass
+// as marked strings.
+const NUMBER = String.raw`-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?`;
+const STRING_OR_NUMBER = new RegExp(String.raw`"[^"\\]*(?:\\.[^"\\]*)*"|${NUMBER}`, 'g');
+const MARKED_NUMBER = new RegExp(String.raw`"\\u0000(${NUMBER})"`, 'g');
+
+function parseWithNumbers(text: string): unknown {
+  return JSON.parse(text.replace(STRING_OR_NUMBER, (token) => (token.startsWith('"') ? token : `"\\u0000${token}"`)));
+}
+
+function textWithNumbers(value: unknown): string {
+  return JSON.stringify(value, null, 2).replace(MARKED_NUMBER, '$1');
 }
 
 async function copyCompanions(from: string, to: string): Promise<void> {
