@@ -47,7 +47,7 @@ export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [nu
 export function attentionSettings(
   architecture: DecoderArchitecture,
   layer: number,
-  sinks: Tensor | null,
+  sinks: Tensor | null = null,
 ): AttentionSettings {
   const { headCount, attention: shared } = architecture;
   const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
