@@ -15,6 +15,8 @@ if (!limitable) console.log('trainer-killed: memory is not limited, since this s
 /** A checkpoint of a long job that no attempt is beyond when it is killed. */
 const HELD_STEP = 100;
 const REFERENCE = '/checkpoints/reference\\.safetensors';
+/** The answers of a step, which are written twice: sampled, and graded. */
+const ROLLOUT = '/checkpoints/rollout\\.json$';
 let stand: FaultStand;
 
 beforeAll(async () => {
@@ -52,6 +54,10 @@ describe('SIGKILL at an exact file operation of the trainer', () => {
     ['after the reference appeared', { call: 'rename', when: 'after', path: `${REFERENCE}$` }, 'pairs'],
     ['after the reference of labels appeared', { call: 'rename', when: 'after', path: `${REFERENCE}$` }, 'labels'],
     ['training on pairs', { call: 'rename', when: 'after', path: '/checkpoints/step-', skip: 1 }, 'pairs'],
+    ['before the sampled answers are kept', { call: 'rename', when: 'before', path: ROLLOUT, skip: 2 }, 'rewards'],
+    ['after sampling, before grading', { call: 'rename', when: 'after', path: ROLLOUT, skip: 2 }, 'rewards'],
+    ['before the rewards are kept', { call: 'rename', when: 'before', path: ROLLOUT, skip: 3 }, 'rewards'],
+    ['after grading, before the update', { call: 'rename', when: 'after', path: ROLLOUT, skip: 3 }, 'rewards'],
     ['training on labels', { call: 'rename', when: 'after', path: '/checkpoints/step-' }, 'labels'],
   ])('%s', async (_, strike, kind = 'short') => {
     await stand.removeTokens();

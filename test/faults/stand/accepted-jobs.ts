@@ -8,6 +8,7 @@ import {
   AdapterManifest,
   ENDED_STATUSES,
   ERRORS,
+  type Grader,
   type Job,
   type JobId,
   type JobStatus,
@@ -25,15 +26,21 @@ export interface AcceptedJob {
   kind: JobKind;
 }
 
-/** @param beforeQueued - Called when the rows are stored and the job is not yet queued. */
+/**
+ * @param beforeQueued - Called when the rows are stored and the job is not yet queued.
+ * @param grader - See requestOf.
+ */
 export async function submit(
   stand: FaultStand,
   kind: JobKind,
   beforeQueued: () => Promise<unknown> = async () => {},
+  grader?: Grader,
 ): Promise<AcceptedJob> {
   const dataset = await stand.client.uploadDataset({ text: datasetTextOf(kind) });
   await beforeQueued();
-  const { id } = await stand.client.createJob(requestOf(kind, dataset.id), { idempotencyKey: crypto.randomUUID() });
+  const { id } = await stand.client.createJob(requestOf(kind, dataset.id, grader), {
+    idempotencyKey: crypto.randomUUID(),
+  });
   return { id, kind };
 }
 
