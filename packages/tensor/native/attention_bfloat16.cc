@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "transpose.h"
 #include "vector_bfloat16.h"
 
 namespace lorasmith {

@@ -4,6 +4,7 @@
 
 #include "number.h"
 #include "tile.h"
+#include "transpose.h"
 #include "vector_bfloat16.h"
 
 #if defined(__AVX512BF16__)

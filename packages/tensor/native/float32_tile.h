@@ -3,6 +3,7 @@
 
 #include "number.h"
 #include "tile.h"
+#include "transpose.h"
 
 #if defined(__AVX512F__)
 

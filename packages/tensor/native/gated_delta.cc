@@ -1,14 +1,63 @@
 // The gated delta rule, token by token: a text that is read in pieces has the same bits as one that is read at once.
 #include "gated_delta.h"
 
+#include <vector>
+
+#include "gemm.h"
 #include "row_offsets.h"
 
 namespace lorasmith {
 namespace {
 
-// Columns of a state that are computed together: with two vectors its part stays in the first cache.
+// Vectors of a state that are computed together: with two, their part of it stays in the first cache.
 constexpr int kVectors = 2;
-using Columns = DeltaColumns<kVectors>;
+
+// Some neighbouring columns of the state of one head: the columns of S do not depend on each other.
+struct Columns {
+  static constexpr int64_t kColumns = kVectors * kLanes;
+
+  struct Token {
+    const float* query;
+    const float* key;
+    const float* next_key;  // of the token that follows
+    float decay;            // e^g
+    float beta;
+  };
+
+  // Sᵀk, for the first token of a sweep; Step has it for those that follow.
+  static void Recall(const float* state, const float* key, int64_t size, Vector* recall) {
+    Vector sums[kVectors] = {};
+    for (int64_t i = 0; i < size; i++) {
+      for (int v = 0; v < kVectors; v++) sums[v] += Row(state, i)[v] * key[i];
+    }
+    for (int v = 0; v < kVectors; v++) recall[v] = sums[v];
+  }
+
+  // One token. `recall` is Sᵀk and becomes that of the token that follows. state [size, kColumns]
+  static void Step(float* state, const Token& token, const float* value, int64_t size, Vector* recall, Vector* output) {
+    Vector delta[kVectors], sums[kVectors] = {}, next[kVectors] = {};
+    const Vector* values = reinterpret_cast<const Vector*>(value);
+    for (int v = 0; v < kVectors; v++) delta[v] = token.beta * (values[v] - token.decay * recall[v]);
+    for (int64_t i = 0; i < size; i++) {
+      Vector* row = reinterpret_cast<Vector*>(state + i * kColumns);
+      for (int v = 0; v < kVectors; v++) {
+        const Vector s = token.decay * row[v] + token.key[i] * delta[v];
+        row[v] = s;
+        sums[v] += token.query[i] * s;
+        next[v] += token.next_key[i] * s;
+      }
+    }
+    for (int v = 0; v < kVectors; v++) {
+      output[v] = sums[v];
+      recall[v] = next[v];
+    }
+  }
+
+ private:
+  static const Vector* Row(const float* state, int64_t i) {
+    return reinterpret_cast<const Vector*>(state + i * kColumns);
+  }
+};
 
 // Tokens whose values are fetched before they are needed.
 constexpr int64_t kAhead = 4;
@@ -55,10 +104,10 @@ void RunUnit(const DeltaOperands<Number>& o, const DeltaTokens& tokens, const Un
     if (token + kAhead < end) __builtin_prefetch(value + kAhead * o.width);
     float values[Columns::kColumns] = {};
     for (int64_t i = 0; i < width; i++) values[i] = ToFloat(value[i]);
-    Columns::Result result;
+    Vector output[kVectors];
     Columns::Step(state.data(), {query, key, next_key, std::exp(tokens.gate[gate]), tokens.beta[gate]}, values, size,
-                  recall, result);
-    const float* from = reinterpret_cast<const float*>(result.output);
+                  recall, output);
+    const float* from = reinterpret_cast<const float*>(output);
     Number* to = o.output + token * o.value_heads * o.value_size + value_at;
     for (int64_t i = 0; i < width; i++) Store(from[i], to + i);
   }

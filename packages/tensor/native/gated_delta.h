@@ -9,10 +9,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "gated_delta_operands.h"
-#include "gemm.h"
 #include "parallel.h"
 
 namespace lorasmith {
@@ -80,63 +78,5 @@ void PrepareTokens(const DeltaStream<Number>& stream, const DeltaTokens& to) {
     for (int64_t token = begin; token < end; token++) PrepareToken(stream, token, to);
   });
 }
-
-// Some neighbouring columns of the state of one head: the columns of S do not depend on each other.
-template <int kVectors>
-struct DeltaColumns {
-  static constexpr int64_t kColumns = kVectors * kLanes;
-
-  struct Token {
-    const float* query;
-    const float* key;
-    const float* next_key;  // of the token that follows
-    float decay;            // e^g
-    float beta;
-  };
-
-  struct Result {
-    Vector error[kVectors];  // v - e^g Sᵀk
-    Vector delta[kVectors];
-    Vector output[kVectors];
-  };
-
-  // Sᵀk, for the first token of a sweep; Step has it for those that follow.
-  static void Recall(const float* state, const float* key, int64_t size, Vector* recall) {
-    Vector sums[kVectors] = {};
-    for (int64_t i = 0; i < size; i++) {
-      for (int v = 0; v < kVectors; v++) sums[v] += Row(state, i)[v] * key[i];
-    }
-    for (int v = 0; v < kVectors; v++) recall[v] = sums[v];
-  }
-
-  // One token. `recall` is Sᵀk and becomes that of the token that follows. state [size, kColumns]
-  static void Step(float* state, const Token& token, const float* value, int64_t size, Vector* recall, Result& result) {
-    Vector delta[kVectors], output[kVectors] = {}, next[kVectors] = {};
-    const Vector* values = reinterpret_cast<const Vector*>(value);
-    for (int v = 0; v < kVectors; v++) {
-      result.error[v] = values[v] - token.decay * recall[v];
-      delta[v] = token.beta * result.error[v];
-    }
-    for (int64_t i = 0; i < size; i++) {
-      Vector* row = reinterpret_cast<Vector*>(state + i * kColumns);
-      for (int v = 0; v < kVectors; v++) {
-        const Vector s = token.decay * row[v] + token.key[i] * delta[v];
-        row[v] = s;
-        output[v] += token.query[i] * s;
-        next[v] += token.next_key[i] * s;
-      }
-    }
-    for (int v = 0; v < kVectors; v++) {
-      result.delta[v] = delta[v];
-      result.output[v] = output[v];
-      recall[v] = next[v];
-    }
-  }
-
- private:
-  static const Vector* Row(const float* state, int64_t i) {
-    return reinterpret_cast<const Vector*>(state + i * kColumns);
-  }
-};
 
 }  // namespace lorasmith

@@ -10,14 +10,19 @@
 // ∂g_t is the sum of all parts of the loss that a token before t has through the state at t or later: each is the
 // product of two of the sums above. Those of the other tokens are not in it, so that a strong decay leaves no rounding
 // of large numbers.
+#include <vector>
+
 #include "gated_delta.h"
+#include "gemm.h"
 #include "row_offsets.h"
+#include "transpose.h"
 
 namespace lorasmith {
 namespace {
 
-constexpr int kVectors = 2;
-using Columns = DeltaColumns<kVectors>;
+// Tokens of a chunk that are solved for together, after those that they need.
+constexpr int64_t kBlock = 8;
+constexpr int64_t kHalf = kChunk / 2;
 
 // Matrices of one chunk. A row of values has `padded` columns, one of tokens kChunk; what is beyond the values or the
 // tokens is zero.
@@ -29,15 +34,18 @@ struct Chunk {
   std::vector<float> by_output, delta, error, by_delta, by_value;  // [kChunk, padded]
   std::vector<float> by_output_transposed, delta_transposed, by_value_transposed;  // [value_size, kChunk]
   std::vector<float> by_query, by_key, product;                                    // [key_size, kChunk]
-  // [kChunk, kChunk]: Γ; Γ_ut k_t·q_u and -Γ_ut k_t·k_u at [t, u]; δ_t·∂o_u and δ_t·r_u at [t, u]
-  std::vector<float> decay_between, key_query, key_key, delta_output, delta_value, mixed;
-  // Parts of ∂g: of the first state at each token, and of each token at the last state.
+  // [kChunk, kChunk], at [t, u] for u ≥ t: Γ_ut, Γ_ut k_t·q_u, -Γ_ut k_t·k_u, Γ_ut δ_t·∂o_u and -Γ_ut δ_t·r_u. Zero for
+  // u < t, those with a minus for u = t, too.
+  std::vector<float> decay, key_query, key_key, delta_output, delta_value;
+  std::vector<float> transposed;  // of one of them
+  // Parts of ∂g: of the first state at each token, of each token at the last state, of each token at later ones, and of
+  // those before at each token.
   float by_start[kChunk], by_end[kChunk];
+  double to_later[kChunk], from_earlier[kChunk];
   float decay_from_start[kChunk], decay_to_end[kChunk];
-  std::vector<float> columns;  // [key_size, Columns::kColumns]
 
   void Prepare(int64_t key_size, int64_t value_size) {
-    padded = RoundUp(value_size, Columns::kColumns);
+    padded = RoundUp(value_size, 2 * kLanes);
     for (auto* matrix : {&start, &end}) matrix->assign(key_size * padded, 0.0f);
     for (auto* matrix : {&key_transposed, &query_transposed, &by_query, &by_key, &product}) {
       matrix->assign(key_size * kChunk, 0.0f);
@@ -48,19 +56,44 @@ struct Chunk {
     for (auto* matrix : {&by_output_transposed, &delta_transposed, &by_value_transposed}) {
       matrix->assign(padded * kChunk, 0.0f);
     }
-    for (auto* matrix : {&decay_between, &key_query, &key_key, &delta_output, &delta_value, &mixed}) {
+    for (auto* matrix : {&decay, &key_query, &key_key, &delta_output, &delta_value, &transposed}) {
       matrix->assign(kChunk * kChunk, 0.0f);
     }
-    columns.assign(key_size * Columns::kColumns, 0.0f);
   }
 };
 
-// [rows, columns] → [columns, kChunk]
-void Transpose(const float* from, int64_t rows, int64_t columns, int64_t stride, float* to) {
+// Vectors of `rows` tokens → [columns, kChunk], with zeros for tokens beyond them.
+void TransposeTokens(const float* from, int64_t rows, int64_t columns, int64_t stride, float* to) {
+  Transpose(from, stride, rows, columns, to, kChunk);
   for (int64_t column = 0; column < columns; column++) {
-    for (int64_t row = 0; row < rows; row++) to[column * kChunk + row] = from[row * stride + column];
-    for (int64_t row = rows; row < kChunk; row++) to[column * kChunk + row] = 0.0f;
+    std::fill(to + column * kChunk + rows, to + (column + 1) * kChunk, 0.0f);
   }
+}
+
+// The products of tokens with those from them on: at [t, u] of `to` for u ≥ t, and at some for u < t.
+// a [count, depth], b [depth, kChunk]
+void MultiplyUpper(const Operand& a, const float* b, float* to, int64_t count, int64_t depth) {
+  Multiply(a, b, kChunk, to, kChunk, std::min(count, kHalf), kHalf, depth, false);
+  Multiply(a, b + kHalf, kChunk, to + kHalf, kChunk, count, kHalf, depth, false);
+}
+
+// Adds a b to `to` [rows, kChunk]. a [rows, count], b [count, kChunk], which is zero at [t, u] for u < t
+void AddByUpper(const Operand& a, const float* b, float* to, int64_t rows, int64_t count) {
+  Multiply(a, b, kChunk, to, kChunk, rows, kHalf, std::min(count, kHalf), true);
+  Multiply(a, b + kHalf, kChunk, to + kHalf, kChunk, rows, kHalf, count, true);
+}
+
+// The same for b that is zero at [t, u] for u > t.
+void AddByLower(const Operand& a, const float* b, float* to, int64_t rows, int64_t count) {
+  Multiply(a, b, kChunk, to, kChunk, rows, kHalf, count, true);
+  if (count <= kHalf) return;
+  const Operand later{a.data + kHalf * a.column_stride, a.row_stride, a.column_stride};
+  Multiply(later, b + kHalf * kChunk + kHalf, kChunk, to + kHalf, kChunk, rows, kHalf, count - kHalf, true);
+}
+
+void AddRow(const float* row, int64_t width, float factor, float* to) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++) to[i] += factor * row[i];
 }
 
 // Multiplies column t of [rows, kChunk] by factors[t].
@@ -74,6 +107,11 @@ void ScaleColumns(float* matrix, int64_t rows, const float* factors) {
 void ScaleRow(float* row, int64_t width, float factor) {
 #pragma omp simd
   for (int64_t i = 0; i < width; i++) row[i] *= factor;
+}
+
+void SetRow(const float* row, int64_t width, float factor, float* to) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++) to[i] = factor * row[i];
 }
 
 // The product of column t of two matrices [rows, kChunk], for each t.
@@ -134,9 +172,12 @@ class HeadGradient {
 
   void RunChunk(int64_t begin, int64_t count, const float* start) {
     LoadGradient(begin, count);
-    Sweep(begin, count, start);
+    LoadStart(start);
     Decays(begin, count);
+    KeyProducts(begin, count);
+    Deltas(begin, count);
     ByDelta(begin, count);
+    DeltaProducts(count);
     ByQuery(begin, count);
     ByKey(begin, count);
     ByGates(begin, count);
@@ -152,48 +193,17 @@ class HeadGradient {
     }
   }
 
-  // Computes the chunk again.
-  void Sweep(int64_t begin, int64_t count, const float* start) {
-    const int64_t size = o_.key_size;
-    std::fill(c_.start.begin(), c_.start.end(), 0.0f);
-    if (start != nullptr) {
-      for (int64_t i = 0; i < size; i++) {
-        std::copy_n(start + i * o_.value_size, o_.value_size, &c_.start[i * c_.padded]);
-      }
-    }
-    for (int64_t column = 0; column < o_.value_size; column += Columns::kColumns) {
-      float* state = c_.columns.data();
-      for (int64_t i = 0; i < size; i++) {
-        std::copy_n(&c_.start[i * c_.padded + column], Columns::kColumns, state + i * Columns::kColumns);
-      }
-      SweepColumns(begin, count, column, state);
-    }
-  }
-
-  void SweepColumns(int64_t begin, int64_t count, int64_t column, float* state) {
-    const int64_t width = std::min<int64_t>(Columns::kColumns, o_.value_size - column);
-    Vector recall[kVectors] = {};
-    Columns::Recall(state, Key(begin), o_.key_size, recall);
-    for (int64_t t = 0; t < count; t++) {
-      const int64_t token = begin + t;
-      const Number* value = o_.qkv + token * o_.width + o_.values_at() + head_ * o_.value_size + column;
-      float values[Columns::kColumns] = {};
-      for (int64_t i = 0; i < width; i++) values[i] = ToFloat(value[i]);
-      const float* next_key = t + 1 < count ? Key(token + 1) : Key(token);
-      Columns::Result result;
-      Columns::Step(state, {Query(token), Key(token), next_key, std::exp(Gate(token)), Beta(token)}, values,
-                    o_.key_size, recall, result);
-      const int64_t at = t * c_.padded + column;
-      for (int v = 0; v < kVectors; v++) {
-        *reinterpret_cast<Vector*>(&c_.error[at + v * kLanes]) = result.error[v];
-        *reinterpret_cast<Vector*>(&c_.delta[at + v * kLanes]) = result.delta[v];
-      }
+  void LoadStart(const float* start) {
+    if (start == nullptr) std::fill(c_.start.begin(), c_.start.end(), 0.0f);
+    if (start == nullptr) return;
+    for (int64_t i = 0; i < o_.key_size; i++) {
+      std::copy_n(start + i * o_.value_size, o_.value_size, &c_.start[i * c_.padded]);
     }
   }
 
   // Sums of g in double precision: their differences are of a few tokens, the sums of many.
   void Decays(int64_t begin, int64_t count) {
-    double sums[kChunk];
+    double sums[kChunk] = {};
     double sum = 0.0;
     for (int64_t t = 0; t < count; t++) sums[t] = sum += Gate(begin + t);
     for (int64_t t = 0; t < kChunk; t++) {
@@ -201,52 +211,119 @@ class HeadGradient {
       c_.decay_to_end[t] = t < count ? Exp(static_cast<float>(sums[count - 1] - sums[t])) : 0.0f;
     }
     for (int64_t t = 0; t < count; t++) {
-      float* row = &c_.decay_between[t * kChunk];
-      for (int64_t s = 0; s <= t; s++) row[s] = Exp(static_cast<float>(sums[t] - sums[s]));
+      float exponents[kChunk];
+#pragma omp simd
+      for (int64_t u = 0; u < kChunk; u++) exponents[u] = static_cast<float>(sums[u] - sums[t]);
+      float* row = &c_.decay[t * kChunk];
+#pragma omp simd
+      for (int64_t u = 0; u < kChunk; u++) row[u] = u >= t && u < count ? Exp(exponents[u]) : 0.0f;
     }
   }
 
-  float Between(int64_t t, int64_t s) const { return c_.decay_between[t * kChunk + s]; }
+  void KeyProducts(int64_t begin, int64_t count) {
+    const int64_t size = o_.key_size;
+    TransposeTokens(Key(begin), count, size, size, c_.key_transposed.data());
+    TransposeTokens(Query(begin), count, size, size, c_.query_transposed.data());
+    MultiplyUpper(Keys(begin), c_.query_transposed.data(), c_.key_query.data(), count, size);
+    MultiplyUpper(Keys(begin), c_.key_transposed.data(), c_.key_key.data(), count, size);
+    for (int64_t t = 0; t < count; t++) {
+      const float* decay = &c_.decay[t * kChunk];
+      float* query = &c_.key_query[t * kChunk];
+      float* key = &c_.key_key[t * kChunk];
+#pragma omp simd
+      for (int64_t u = 0; u < kChunk; u++) {
+        query[u] = u >= t ? decay[u] * query[u] : 0.0f;
+        key[u] = u > t ? -decay[u] * key[u] : 0.0f;
+      }
+    }
+  }
+
+  // Computes the chunk again: δ and v - e^g Sᵀk of each token, by the first state and the tokens before it.
+  void Deltas(int64_t begin, int64_t count) {
+    float* error = c_.error.data();
+    float* delta = c_.delta.data();
+    Multiply(Keys(begin), c_.start.data(), c_.padded, error, c_.padded, count, c_.padded, o_.key_size, false);
+    for (int64_t t = 0; t < count; t++) {
+      const Number* value = o_.qkv + (begin + t) * o_.width + o_.values_at() + head_ * o_.value_size;
+      const float decay = c_.decay_from_start[t];
+      float* own = error + t * c_.padded;
+#pragma omp simd
+      for (int64_t i = 0; i < o_.value_size; i++) own[i] = ToFloat(value[i]) - decay * own[i];
+    }
+    for (int64_t block = 0; block < count; block += kBlock) {
+      const int64_t end = std::min(block + kBlock, count);
+      if (block > 0) {
+        Multiply({&c_.key_key[block], 1, kChunk}, delta, c_.padded, error + block * c_.padded, c_.padded, end - block,
+                 c_.padded, block, true);
+      }
+      for (int64_t t = block; t < end; t++) {
+        float* own = error + t * c_.padded;
+        for (int64_t s = block; s < t; s++) AddRow(delta + s * c_.padded, c_.padded, c_.key_key[s * kChunk + t], own);
+        SetRow(own, c_.padded, Beta(begin + t), delta + t * c_.padded);
+      }
+    }
+  }
 
   void ByDelta(int64_t begin, int64_t count) {
-    const int64_t size = o_.key_size;
-    Transpose(Key(begin), count, size, o_.key_size, c_.key_transposed.data());
-    Transpose(Query(begin), count, size, o_.key_size, c_.query_transposed.data());
-    Multiply(Keys(begin), c_.query_transposed.data(), kChunk, c_.key_query.data(), kChunk, count, kChunk, size, false);
-    Multiply(Keys(begin), c_.key_transposed.data(), kChunk, c_.key_key.data(), kChunk, count, kChunk, size, false);
-    for (int64_t t = 0; t < count; t++) {
-      for (int64_t s = 0; s < kChunk; s++) {
-        const int64_t at = t * kChunk + s;
-        c_.key_query[at] = s >= t && s < count ? Between(s, t) * c_.key_query[at] : 0.0f;
-        c_.key_key[at] = s > t && s < count ? -Between(s, t) * c_.key_key[at] : 0.0f;
-      }
-    }
     float* by_delta = c_.by_delta.data();
-    Multiply(Keys(begin), c_.end.data(), c_.padded, by_delta, c_.padded, count, c_.padded, size, false);
+    float* by_value = c_.by_value.data();
+    Multiply(Keys(begin), c_.end.data(), c_.padded, by_delta, c_.padded, count, c_.padded, o_.key_size, false);
     for (int64_t t = 0; t < count; t++) ScaleRow(by_delta + t * c_.padded, c_.padded, c_.decay_to_end[t]);
-    Multiply({c_.key_query.data(), kChunk, 1}, c_.by_output.data(), c_.padded, by_delta, c_.padded, count, c_.padded,
-             count, true);
-    for (int64_t t = count - 1; t >= 0; t--) {
-      float* own = by_delta + t * c_.padded;
-      const int64_t later = count - 1 - t;
-      if (later > 0) {
-        Multiply({&c_.key_key[t * kChunk + t + 1], kChunk, 1}, &c_.by_value[(t + 1) * c_.padded], c_.padded, own,
-                 c_.padded, 1, c_.padded, later, true);
+    for (int64_t block = (count - 1) / kBlock * kBlock; block >= 0; block -= kBlock) {
+      const int64_t end = std::min(block + kBlock, count);
+      Multiply({&c_.key_query[block * kChunk + block], kChunk, 1}, &c_.by_output[block * c_.padded], c_.padded,
+               by_delta + block * c_.padded, c_.padded, end - block, c_.padded, count - block, true);
+      if (end < count) {
+        Multiply({&c_.key_key[block * kChunk + end], kChunk, 1}, by_value + end * c_.padded, c_.padded,
+                 by_delta + block * c_.padded, c_.padded, end - block, c_.padded, count - end, true);
       }
-      const float beta = Beta(begin + t);
-      float* by_value = &c_.by_value[t * c_.padded];
-#pragma omp simd
-      for (int64_t i = 0; i < c_.padded; i++) by_value[i] = beta * own[i];
-      Number* to = o_.by_qkv + (begin + t) * o_.width + o_.values_at() + head_ * o_.value_size;
-      for (int64_t i = 0; i < o_.value_size; i++) Store(by_value[i], to + i);
+      for (int64_t t = end - 1; t >= block; t--) {
+        float* own = by_delta + t * c_.padded;
+        for (int64_t s = t + 1; s < end; s++) {
+          AddRow(by_value + s * c_.padded, c_.padded, c_.key_key[t * kChunk + s], own);
+        }
+        SetRow(own, c_.padded, Beta(begin + t), by_value + t * c_.padded);
+      }
     }
-    Transpose(c_.by_output.data(), count, o_.value_size, c_.padded, c_.by_output_transposed.data());
-    Transpose(c_.delta.data(), count, o_.value_size, c_.padded, c_.delta_transposed.data());
-    Transpose(c_.by_value.data(), count, o_.value_size, c_.padded, c_.by_value_transposed.data());
-    Multiply(Rows(c_.delta), c_.by_output_transposed.data(), kChunk, c_.delta_output.data(), kChunk, count, kChunk,
-             o_.value_size, false);
-    Multiply(Rows(c_.delta), c_.by_value_transposed.data(), kChunk, c_.delta_value.data(), kChunk, count, kChunk,
-             o_.value_size, false);
+    for (int64_t t = 0; t < count; t++) {
+      Number* to = o_.by_qkv + (begin + t) * o_.width + o_.values_at() + head_ * o_.value_size;
+#pragma omp simd
+      for (int64_t i = 0; i < o_.value_size; i++) Store(by_value[t * c_.padded + i], to + i);
+    }
+  }
+
+  void DeltaProducts(int64_t count) {
+    const int64_t size = o_.value_size;
+    TransposeTokens(c_.by_output.data(), count, size, c_.padded, c_.by_output_transposed.data());
+    TransposeTokens(c_.delta.data(), count, size, c_.padded, c_.delta_transposed.data());
+    TransposeTokens(c_.by_value.data(), count, size, c_.padded, c_.by_value_transposed.data());
+    MultiplyUpper(Rows(c_.delta), c_.by_output_transposed.data(), c_.delta_output.data(), count, size);
+    MultiplyUpper(Rows(c_.delta), c_.by_value_transposed.data(), c_.delta_value.data(), count, size);
+    std::fill(c_.from_earlier, c_.from_earlier + kChunk, 0.0);
+    for (int64_t t = 0; t < count; t++) WeighProducts(t);
+  }
+
+  // Row t of the products of δ, and its parts of ∂g.
+  void WeighProducts(int64_t t) {
+    const float* decay = &c_.decay[t * kChunk];
+    const float* query = &c_.key_query[t * kChunk];
+    const float* key = &c_.key_key[t * kChunk];
+    float* output = &c_.delta_output[t * kChunk];
+    float* value = &c_.delta_value[t * kChunk];
+    float parts[kChunk];
+#pragma omp simd
+    for (int64_t u = 0; u < kChunk; u++) {
+      parts[u] = u > t ? query[u] * output[u] + key[u] * value[u] : 0.0f;
+      output[u] = u >= t ? decay[u] * output[u] : 0.0f;
+      value[u] = u > t ? -decay[u] * value[u] : 0.0f;
+    }
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t u = 0; u < kChunk; u++) {
+      sum += parts[u];
+      c_.from_earlier[u] += parts[u];
+    }
+    c_.to_later[t] = sum;
   }
 
   void ByQuery(int64_t begin, int64_t count) {
@@ -256,13 +333,7 @@ class HeadGradient {
              false);
     ScaleColumns(by_query, size, c_.decay_from_start);
     ColumnDots(c_.query_transposed.data(), by_query, size, c_.by_start);
-    for (int64_t s = 0; s < count; s++) {
-      for (int64_t t = 0; t < kChunk; t++) {
-        const int64_t at = s * kChunk + t;
-        c_.mixed[at] = t >= s && t < count ? Between(t, s) * c_.delta_output[at] : 0.0f;
-      }
-    }
-    Multiply(KeysTransposed(begin), c_.mixed.data(), kChunk, by_query, kChunk, size, kChunk, count, true);
+    AddByUpper(KeysTransposed(begin), c_.delta_output.data(), by_query, size, count);
     Scatter(c_.by_query, begin, count, by_query_);
   }
 
@@ -279,30 +350,20 @@ class HeadGradient {
     ColumnDots(c_.key_transposed.data(), c_.product.data(), size, by_recall);
     for (int64_t t = 0; t < kChunk; t++) c_.by_start[t] -= by_recall[t];
     for (size_t i = 0; i < c_.by_key.size(); i++) by_key[i] -= c_.product[i];
-    for (int64_t s = 0; s < count; s++) {
-      for (int64_t t = 0; t < kChunk; t++) {
-        c_.mixed[s * kChunk + t] = t <= s ? Between(s, t) * c_.delta_output[t * kChunk + s] : 0.0f;
-      }
-    }
-    Multiply(QueriesTransposed(begin), c_.mixed.data(), kChunk, by_key, kChunk, size, kChunk, count, true);
-    for (int64_t s = 0; s < count; s++) {
-      c_.mixed[s * kChunk + s] = 0.0f;
-      for (int64_t t = 0; t < s; t++) {
-        const float both = -Between(s, t) * c_.delta_value[t * kChunk + s];
-        c_.mixed[s * kChunk + t] = both;
-        c_.mixed[t * kChunk + s] = both;
-      }
-    }
-    Multiply(KeysTransposed(begin), c_.mixed.data(), kChunk, by_key, kChunk, size, kChunk, count, true);
+    float* transposed = c_.transposed.data();
+    Transpose(c_.delta_output.data(), kChunk, kChunk, kChunk, transposed, kChunk);
+    AddByLower(QueriesTransposed(begin), transposed, by_key, size, count);
+    // Of the tokens before each one, and after it.
+    Transpose(c_.delta_value.data(), kChunk, kChunk, kChunk, transposed, kChunk);
+    for (size_t i = 0; i < c_.transposed.size(); i++) transposed[i] += c_.delta_value[i];
+    Multiply(KeysTransposed(begin), transposed, kChunk, by_key, kChunk, size, kChunk, count, true);
     Scatter(c_.by_key, begin, count, by_key_);
   }
 
   // [key_size, kChunk] → [tokens, value_heads, key_size]
   void Scatter(const std::vector<float>& from, int64_t begin, int64_t count, float* to) {
-    for (int64_t t = 0; t < count; t++) {
-      float* token = to + ((begin + t) * o_.value_heads + head_) * o_.key_size;
-      for (int64_t i = 0; i < o_.key_size; i++) token[i] = from[i * kChunk + t];
-    }
+    const int64_t stride = o_.value_heads * o_.key_size;
+    Transpose(from.data(), kChunk, o_.key_size, count, to + begin * stride + head_ * o_.key_size, stride);
   }
 
   void ByGates(int64_t begin, int64_t count) {
@@ -320,16 +381,8 @@ class HeadGradient {
       Store(by_beta * beta * (1.0f - beta), to + head_);
       Store(static_cast<float>(-passing) * std::exp(o_.a_log[head_]) * slope, to + o_.value_heads + head_);
       // From t on, what comes from it passes, and what goes to it does not.
-      passing += c_.by_end[t] - c_.by_start[t];
-      for (int64_t s = t + 1; s < count; s++) passing += Part(t, s);
-      for (int64_t s = 0; s < t; s++) passing -= Part(s, t);
+      passing += c_.by_end[t] - c_.by_start[t] + (c_.to_later[t] - c_.from_earlier[t]);
     }
-  }
-
-  // The part of the loss from token t to token u, which is later.
-  float Part(int64_t t, int64_t u) const {
-    const int64_t at = t * kChunk + u;
-    return c_.key_query[at] * c_.delta_output[at] + c_.key_key[at] * c_.delta_value[at];
   }
 
   // The gradient by the first state, which is the last of the chunk before it.

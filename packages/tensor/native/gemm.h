@@ -10,7 +10,7 @@ typedef float Vector __attribute__((vector_size(64), aligned(4)));
 constexpr int64_t kLanes = 16;
 
 // Rows of the result per tile: with two vectors of columns, its sums stay in registers.
-constexpr int kTileRows = 6;
+constexpr int kTileRows = 8;
 
 // A matrix of the product: element (m, k) is at data[m * row_stride + k * column_stride].
 struct Operand {
@@ -40,20 +40,23 @@ inline void Tile(const Operand& a, const float* b, int64_t ldb, float* c, int64_
   }
 }
 
+template <int kRows, int kVectors>
+inline void TileRows(Operand& a, const float* b, int64_t ldb, float*& c, int64_t ldc, int64_t& rows, int64_t depth,
+                     bool accumulate) {
+  while (rows >= kRows) {
+    Tile<kRows, kVectors>(a, b, ldb, c, ldc, depth, accumulate);
+    a.data += kRows * a.row_stride;
+    c += kRows * ldc;
+    rows -= kRows;
+  }
+}
+
 template <int kVectors>
 inline void TileColumn(Operand a, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows, int64_t depth,
                        bool accumulate) {
-  while (rows >= kTileRows) {
-    Tile<kTileRows, kVectors>(a, b, ldb, c, ldc, depth, accumulate);
-    a.data += kTileRows * a.row_stride;
-    c += kTileRows * ldc;
-    rows -= kTileRows;
-  }
-  for (; rows > 0; rows--) {
-    Tile<1, kVectors>(a, b, ldb, c, ldc, depth, accumulate);
-    a.data += a.row_stride;
-    c += ldc;
-  }
+  TileRows<kTileRows, kVectors>(a, b, ldb, c, ldc, rows, depth, accumulate);
+  TileRows<4, kVectors>(a, b, ldb, c, ldc, rows, depth, accumulate);
+  TileRows<1, kVectors>(a, b, ldb, c, ldc, rows, depth, accumulate);
 }
 
 // C = A B, or C += A B. A is [rows, depth] with any strides; B [depth, columns] and C [rows, columns] are row-major.

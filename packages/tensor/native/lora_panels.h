@@ -11,6 +11,7 @@
 #if defined(__AVX512BF16__)
 #include "amx_tile.h"
 #include "bfloat16_tile.h"
+#include "transpose.h"
 #endif
 
 namespace lorasmith {

@@ -54,32 +54,6 @@ inline uint32_t FirstColumns(int64_t count) {
 
 inline __m512i Load(const void* from) { return _mm512_loadu_si512(from); }
 
-// Sixteen rows of sixteen 32-bit elements → their columns.
-inline void Transpose16(__m512i rows[16]) {
-  __m512i halves[16];
-  for (int i = 0; i < 16; i += 2) {
-    halves[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    halves[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-  __m512i quarters[16];
-  for (int i = 0; i < 16; i += 4) {
-    quarters[i] = _mm512_unpacklo_epi64(halves[i], halves[i + 2]);
-    quarters[i + 1] = _mm512_unpackhi_epi64(halves[i], halves[i + 2]);
-    quarters[i + 2] = _mm512_unpacklo_epi64(halves[i + 1], halves[i + 3]);
-    quarters[i + 3] = _mm512_unpackhi_epi64(halves[i + 1], halves[i + 3]);
-  }
-  for (int i = 0; i < 4; i++) {
-    const __m512i even_low = _mm512_shuffle_i32x4(quarters[i], quarters[i + 4], 0x88);
-    const __m512i odd_low = _mm512_shuffle_i32x4(quarters[i], quarters[i + 4], 0xdd);
-    const __m512i even_high = _mm512_shuffle_i32x4(quarters[i + 8], quarters[i + 12], 0x88);
-    const __m512i odd_high = _mm512_shuffle_i32x4(quarters[i + 8], quarters[i + 12], 0xdd);
-    rows[i] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-    rows[i + 4] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-    rows[i + 8] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-    rows[i + 12] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
-  }
-}
-
 }  // namespace lorasmith
 
 #endif
