@@ -30,7 +30,7 @@ const FAMILIES = {
     'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers',
   gemma4: 'Gemma 4 E2B, E4B and 31B: `gemma4_text` beside encoders of images and sound',
   mistral3:
-    'Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3: `mistral` or `ministral3` beside an encoder of images',
+    'Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3: `mistral`, `ministral3` or `mistral4` beside an encoder of images',
   ministral3: 'queries that grow beyond the original context',
   smollm3: 'layers without positions',
   granite: 'Granite 3: factors of embeddings, scores, branches and logits',
