@@ -516,7 +516,7 @@ describe('a sweep', () => {
     const space = { 'training.learning_rate': { values: rates }, 'lora.r': { values: [4, 2] } };
     const asked = { job: { ...request(), dataset: (await client.uploadDataset({ text: DATASET })).id }, space };
     const plan = await client.dryRunSweep(asked);
-    expect(plan).toMatchObject({ jobs: 6, at_once: expect.any(Number), seconds: expect.any(Number) });
+    expect(plan).toMatchObject({ jobs: 6, tokens: 6 * plan.variants[0]!.tokens! });
     const created = await client.createSweep(asked);
     const ended = await client.waitForSweep(created.id, { intervalMs: 50 });
     expect(ended).toMatchObject({ status: 'succeeded', metric: 'loss' });
@@ -539,6 +539,25 @@ describe('a sweep', () => {
     expect(jobs.map(({ sweep }) => sweep?.variant)).toEqual([1, 2, 3, 4, 5, 6]);
     await client.deleteSweep(ended.id);
     await expect(client.getSweep(ended.id)).rejects.toMatchObject({ code: 'sweep_not_found' });
+  });
+
+  test('by halving trains all variants to the first rung, and one to its end', async () => {
+    const { id: uploaded } = await client.uploadDataset({ text: DATASET });
+    const rates = [1e-6, 0.01, 1e-5, 0.003];
+    const created = await client.createSweep({
+      job: { ...request(), dataset: uploaded },
+      space: { 'training.learning_rate': { values: rates } },
+      halving: { first_steps: 5 },
+    });
+    const ended = await client.waitForSweep(created.id, { intervalMs: 50 });
+    expect(ended.rungs).toMatchObject([
+      { step: 5, kept: [2, 4], stopped: [1, 3] },
+      { step: 10, kept: expect.any(Array), stopped: expect.any(Array) },
+    ]);
+    const best = ended.variants.find(({ job }) => job === ended.best)!;
+    expect([ended.status, best.rank, best.status, best.step]).toEqual(['succeeded', 1, 'succeeded', 20]);
+    expect(ended.rungs[1]!.kept).toEqual([best.variant]);
+    expect(ended.variants.map(({ step }) => step).toSorted((one, other) => one! - other!)).toEqual([5, 5, 10, 20]);
   });
 });
 

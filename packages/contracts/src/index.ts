@@ -35,6 +35,7 @@ export * from './preference.js';
 export * from './probe.js';
 export * from './record-version.js';
 export * from './report.js';
+export * from './run-held.js';
 export * from './samples.js';
 export { closed } from './schema-parts.js';
 export * from './sweep.js';

@@ -105,6 +105,22 @@ export const SweepRequest = Type.Object(
     seed: Type.Optional(
       Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 42, description: 'Of a random search.' }),
     ),
+    halving: Type.Optional(
+      Type.Object(
+        {
+          first_steps: Type.Integer({
+            minimum: 1,
+            maximum: 10_000_000,
+            description: 'The step of the first rung; each further one is at twice as many steps.',
+          }),
+        },
+        {
+          ...closed,
+          description:
+            'Successive halving (arXiv:1502.07943): at each rung the better half goes on, and the others are cancelled, until one is left.',
+        },
+      ),
+    ),
     metric: Type.Optional(
       Type.Enum([...SWEEP_METRICS], {
         default: 'loss',
@@ -181,6 +197,19 @@ export const SweepVariant = Type.Object(
 );
 export type SweepVariant = Static<typeof SweepVariant>;
 
+export const SweepRung = Type.Object(
+  {
+    step: Type.Integer({ minimum: 1 }),
+    kept: Type.Array(Type.Integer({ minimum: 1 }), { description: 'Numbers of the variants that went on.' }),
+    stopped: Type.Array(Type.Integer({ minimum: 1 }), {
+      description: 'Those that did not, of the ones that were left.',
+    }),
+    decided_at: Type.String(),
+  },
+  { $id: 'SweepRung', ...closed },
+);
+export type SweepRung = Static<typeof SweepRung>;
+
 export const Sweep = Type.Object(
   {
     id: SweepId,
@@ -194,6 +223,7 @@ export const Sweep = Type.Object(
     direction: Type.Enum([...SWEEP_DIRECTIONS]),
     request: SweepRequest,
     variants: Type.Array(SweepVariant),
+    rungs: Type.Array(SweepRung, { description: 'The decisions of a sweep by halving so far.' }),
     best: Nullable(JobId, { description: 'The job of the best variant, once the sweep has ended.' }),
     created_at: Type.String(),
     ended_at: Nullable(Type.String()),
@@ -223,7 +253,7 @@ export const SweepPlan = Type.Object(
   {
     jobs: count('Variants that can run. A sweep is refused unless all can.'),
     variants: Type.Array(PlannedVariant),
-    tokens: count('Tokens that all of them read.'),
+    tokens: count('Tokens that all of them read; by halving about.'),
     seconds: Nullable(Type.Number({ minimum: 0 }), {
       description: 'If they train one after the other. In shared passes they take less.',
     }),

@@ -3,7 +3,7 @@ export type { ReadEventsOptions } from './event-stream.js';
 export { type AskedGrading, GRADING_DELAYS_MS, type Gradings, type PendingGrading } from './gradings.js';
 export type { InputJobs } from './input-jobs.js';
 export type { JobLimits } from './job-admission.js';
-export type { AttemptStart, AttemptWrite, JobAttempt, JobAttempts, ReleaseOptions } from './job-attempts.js';
+export type { AttemptStart, AttemptWrite, HeldState, JobAttempt, JobAttempts, ReleaseOptions } from './job-attempts.js';
 export type { JobCheckpoints } from './job-checkpoints.js';
 export type { ListJobsOptions, QueueStatus } from './job-index.js';
 export type { JobOrigin } from './job-record.js';
@@ -30,6 +30,6 @@ export type { FairQueue, QueueSnapshot, WorkerPresence } from './queue/fair-queu
 export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';
 export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
 export type { Reconciled } from './queue/reconcile-queue.js';
-export type { RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
+export type { RecordedRung, RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
 export type { CreateSweepOptions, JobOfSweep, NewVariant, SweepStore } from './sweeps/sweep-store.js';
 export type { PendingWebhook, WebhookOutbox } from './webhook-outbox.js';

@@ -31,6 +31,15 @@ export interface JobAttempt {
   share: JobShare;
   /** The step at which a trainer of the job crashed that had several, or whose worker died with it; null: not suspected. */
   suspectStep: number | null;
+  /** The step after which its training is held; null: it trains to its end. */
+  holdAtStep: number | null;
+}
+
+/** The state of a job that has come to the step at which it is held. */
+export interface HeldState {
+  step: number;
+  /** Its evaluation after this step. */
+  evaluation: Evaluation | null;
 }
 
 export interface ReleaseOptions {
@@ -38,6 +47,8 @@ export interface ReleaseOptions {
   isPaused?: boolean;
   /** The next attempt starts on a worker that has no other job. @defaultValue false */
   startsAlone?: boolean;
+  /** It has come to the step at which it is held, and is paused until it may go on. @defaultValue null: it has not */
+  held?: HeldState | null;
 }
 
 /** One death of a worker says little about its jobs: hosts restart. */
@@ -143,6 +154,7 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
         token,
         share,
         suspectStep: suspectStepOf(record, job),
+        holdAtStep: record.hold_at_step ? Number(record.hold_at_step) : null,
       };
       return { outcome: 'started', attempt };
     },
@@ -157,17 +169,22 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
       const answer = await change(attempt, { heedCancel: true, heedPause: true });
       return answer === 'done' || answer === 'cancel-requested' || answer === 'pause-requested' ? answer : 'stale';
     },
-    async release(attempt, { isPaused = false, startsAlone = false } = {}) {
+    async release(attempt, { isPaused = false, startsAlone = false, held = null } = {}) {
       const answer = await change(attempt, {
         to: 'queued',
         isPaused,
         seconds: usageOf(attempt).secondsLeft,
         heedCancel: true,
+        heldAt: held === null ? null : attempt.holdAtStep,
         fields: [
           ['attempt_token', ''],
           ['released_token', attempt.token],
           ['deaths', '0'],
           ...(startsAlone ? [['starts_alone', '1'] satisfies [string, string]] : []),
+          // The worker of an earlier attempt may have died before it could record it.
+          ...(held?.evaluation
+            ? [['evaluation', evaluationField(held.step, held.evaluation)] satisfies [string, string]]
+            : []),
         ],
       });
       if (answer === 'queued') return 'done';

@@ -57,13 +57,15 @@ export interface NewRecordOptions {
   task: JobTask;
   /** The sweep of which the job is a variant. @defaultValue none */
   sweep?: JobSweep | undefined;
+  /** The step after which its training is held. @defaultValue none */
+  holdAtStep?: number | null | undefined;
 }
 
 /** Fields and values of a new record, without status, sequence, attempts and resumes, which the script adds. */
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
-  { owner, origin, idempotencyKey, adapterBytes, planned, task, sweep }: NewRecordOptions,
+  { owner, origin, idempotencyKey, adapterBytes, planned, task, sweep, holdAtStep = null }: NewRecordOptions,
 ): string[] {
   const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(spec)];
   fields.push('dataset', spec.dataset);
@@ -74,6 +76,7 @@ export function newRecordFields(
   if (owner !== null) fields.push('owner', owner);
   if (task.kind === 'publish-checkpoint') fields.push('checkpoint', JSON.stringify(task.checkpoint));
   if (sweep !== undefined) fields.push('sweep', JSON.stringify(sweep));
+  if (holdAtStep !== null) fields.push('hold_at_step', String(holdAtStep));
   if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
   if (origin?.requestId) fields.push('request_id', origin.requestId);
   if (origin && Object.keys(origin.trace).length > 0) fields.push('trace', JSON.stringify(origin.trace));

@@ -16,6 +16,8 @@ export interface RecordChange {
   usedTokens?: number;
   /** Whether a job that returns to the queue had a turn and goes to the end of the line. @defaultValue false */
   isPaused?: boolean;
+  /** The step at which a job that returns to the queue is held: it is paused there, unless the step was changed meanwhile. @defaultValue null */
+  heldAt?: number | null;
   /** The seconds of training that remain to a job that returns to the queue. @defaultValue as before */
   seconds?: number | undefined;
 }
@@ -31,7 +33,17 @@ export async function changeRecord(
   job: JobWithInputs,
   token: string | null,
   from: readonly JobStatus[],
-  { to, heedCancel, heedPause, fields = [], event, usedTokens = 0, isPaused = false, seconds }: RecordChange,
+  {
+    to,
+    heedCancel,
+    heedPause,
+    fields = [],
+    event,
+    usedTokens = 0,
+    isPaused = false,
+    heldAt = null,
+    seconds,
+  }: RecordChange,
 ): Promise<RecordAnswer> {
   const answer = await updateJobScript(
     deps,
@@ -47,6 +59,7 @@ export async function changeRecord(
       event_data: event === undefined ? '' : JSON.stringify(event.data),
       used_tokens: usedTokens,
       is_paused: isPaused ? 'yes' : '',
+      held_at: heldAt ?? '',
       seconds: seconds ?? '',
     },
     fields.flat(),

@@ -68,11 +68,12 @@ test('a job of a sweep trains and ends as any other', async () => {
   expect(await store.sweeps.jobs([first, second, newIdentifier('job')])).toEqual([
     {
       status: 'succeeded',
+      heldAtStep: null,
       evaluation: { ...seen, step: 2, loss: 0.4 },
       adapter: 'ad_0123456789abcdef01234567',
       error: null,
     },
-    { status: 'queued', evaluation: null, adapter: null, error: null },
+    { status: 'queued', heldAtStep: null, evaluation: null, adapter: null, error: null },
     null,
   ]);
 });

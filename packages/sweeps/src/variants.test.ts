@@ -120,6 +120,12 @@ test.each<[string, SweepRequest, string, string]>([
     'what is measured',
   ],
   ['the held-out rows', sweep({ 'training.seed': { values: [1, 2] } }), 'space.training.seed', 'held-out rows'],
+  [
+    'uneven steps',
+    sweep({ 'training.batch_size': { values: [1, 2] } }, { halving: { first_steps: 2 } }),
+    'space.training.batch_size',
+    'equal tokens',
+  ],
   ['an objective that there is not', sweep({ 'objective.beta': { values: [1] } }), 'space.objective.beta', 'has none'],
   [
     'a loss that is another for each variant',

@@ -33,6 +33,9 @@ const SIGNIFICANT_DIGITS = 6;
 /** Two fields of which one makes the other meaningless. */
 const EXCLUSIVE = [['training.epochs', 'training.max_steps']] as const;
 
+/** Fields that change how many tokens a step reads. */
+const TOKENS_OF_STEP = ['training.batch_size', 'training.gradient_accumulation_steps', 'training.seed'];
+
 /** A field of the space. */
 interface Dimension extends JobField {
   param: string;
@@ -115,7 +118,7 @@ function dimensionOf(path: string, field: SweepField, search: 'grid' | 'random')
 }
 
 /** @throws ProductError `invalid_sweep` for fields that contradict each other */
-function checkTogether({ job, metric = 'loss' }: SweepRequest, dimensions: Dimension[]): void {
+function checkTogether({ job, metric = 'loss', halving }: SweepRequest, dimensions: Dimension[]): void {
   const paths = dimensions.map(({ path }) => path);
   const outer = paths.find((path) => paths.some((other) => other.startsWith(`${path}.`)));
   if (outer !== undefined) {
@@ -128,6 +131,11 @@ function checkTogether({ job, metric = 'loss' }: SweepRequest, dimensions: Dimen
       const message = `${one} and ${other} exclude each other: ${other} overrides ${one}.`;
       throw new ProductError('invalid_sweep', message, { param: `space.${one}` });
     }
+  }
+  const uneven = halving === undefined ? undefined : paths.find((path) => TOKENS_OF_STEP.includes(path));
+  if (uneven !== undefined) {
+    const message = `${uneven} changes the tokens of a step, and halving compares variants after equal tokens. Leave one of them out.`;
+    throw new ProductError('invalid_sweep', message, { param: `space.${uneven}` });
   }
   if (paths.includes('training.seed') && (job.validation?.dataset ?? null) === null) {
     const message =

@@ -1,4 +1,4 @@
-import { ProductError } from '@lorasmith/contracts';
+import { ProductError, RunHeld } from '@lorasmith/contracts';
 import { isDueEvery, type SavePolicy } from './save-policy.js';
 import type { TrainingRun } from './training-run.js';
 
@@ -12,6 +12,8 @@ export interface RunLoopOptions {
   stop: AbortSignal;
   /** Takes effect between two steps, with a checkpoint: another process resumes the run. @defaultValue never */
   pause?: AbortSignal | undefined;
+  /** The run is evaluated and saved after this step, and goes no further. @defaultValue null: it goes to its end */
+  holdAtStep?: number | null | undefined;
 }
 
 /**
@@ -19,10 +21,11 @@ export interface RunLoopOptions {
  *
  * Several runs can share a process: each has a loop of its own, which awaits its passes.
  *
- * @throws ProductError cancelled (after the checkpoint that the save policy wants), non_finite_loss, storage_full
+ * @throws RunHeld at the step at which it is held; ProductError cancelled (after the checkpoint that the save policy wants),
+ * non_finite_loss, storage_full
  */
 export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promise<void> {
-  const { savePolicy, stop, pause } = options;
+  const { savePolicy, stop, pause, holdAtStep = null } = options;
   const save = () => run.save(savePolicy.retention(run));
   try {
     if (run.stepsDone === 0) {
@@ -35,10 +38,15 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
         if (!run.isSaved) await save();
         throw new ProductError('cancelled', 'Training paused after a step. Another trainer process resumes it.');
       }
-      if (isEvaluationDue(run, options.evaluateEverySteps)) await run.evaluate();
+      const isHeld = holdAtStep !== null && run.stepsDone >= holdAtStep && !run.isOver;
+      if (isEvaluationDue(run, options.evaluateEverySteps, isHeld)) await run.evaluate();
       if (isSampleDue(run, options.sampleEverySteps)) await run.sample();
       if (savePolicy.isDue(run)) await save();
       if (run.isOver) return;
+      if (isHeld) {
+        if (!run.isSaved) await save();
+        throw new RunHeld(run.stepsDone, run.evaluation);
+      }
       await run.step();
     }
   } catch (error) {
@@ -47,8 +55,12 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
   }
 }
 
-function isEvaluationDue({ stepsDone, totalSteps, isEvaluated }: TrainingRun, everySteps: number | null): boolean {
-  return stepsDone > 0 && !isEvaluated && (stepsDone === totalSteps || isDueEvery(everySteps, stepsDone));
+function isEvaluationDue(
+  { stepsDone, totalSteps, isEvaluated }: TrainingRun,
+  everySteps: number | null,
+  isHeld: boolean,
+): boolean {
+  return stepsDone > 0 && !isEvaluated && (isHeld || stepsDone === totalSteps || isDueEvery(everySteps, stepsDone));
 }
 
 function isSampleDue({ stepsDone, isOver, isSampled }: TrainingRun, everySteps: number | null): boolean {

@@ -31,6 +31,8 @@ export interface TrainOptions {
    * end are completed: the next process would have to repeat them. @defaultValue never
    */
   pause?: AbortSignal;
+  /** The run is evaluated and saved after this step, and ends with RunHeld. @defaultValue null: it trains to its end */
+  holdAtStep?: number | null;
   /** tokenizing-progressed, report-ready, reference-progressed, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, answers-graded, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
   /** Calls the webhook of the job's grader. @defaultValue a job with one fails */

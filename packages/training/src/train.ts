@@ -19,11 +19,11 @@ const PREPARING_MS = 500;
  * configureKernels before. Several trainings can run in one process at the same time, if they have the cache and the scheduler
  * in common: they share passes, and what each of them makes is the same as if it were alone.
  *
- * @throws JobDeferred when others use another base model; ProductError cancelled, non_finite_loss, out_of_memory, invalid_adapter, model_*, checkpoint_not_found, what
+ * @throws JobDeferred when others use another base model; RunHeld at the step at which it is held; ProductError cancelled, non_finite_loss, out_of_memory, invalid_adapter, model_*, checkpoint_not_found, what
  * trainedOutcome throws, and what planning finds wrong with the data
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
-  const { outputFolder, signal, pause, share, scheduler = new PassScheduler() } = options;
+  const { outputFolder, signal, pause, holdAtStep, share, scheduler = new PassScheduler() } = options;
   const { samples, training } = options.spec;
   const { checkpoint_every_steps: saveEverySteps, eval_every_steps: evaluateEverySteps } = training;
   const sampleEverySteps = samples?.every_steps ?? null;
@@ -34,7 +34,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
     prepared = await passes.beside(() => prepareRun(options, passes), PREPARING_MS);
     const { run, base, model, adapter, described } = prepared;
     const savePolicy = new SavePolicy(saveEverySteps);
-    await runToEnd(run, { savePolicy, evaluateEverySteps, sampleEverySteps, stop: signal, pause });
+    await runToEnd(run, { savePolicy, evaluateEverySteps, sampleEverySteps, stop: signal, pause, holdAtStep });
     const { texts = new ModelTexts() } = options;
     const trained = { ...described, result: await run.finish(described.report.publish) };
     const written = { base, model, adapter, outputFolder, texts, turn: passes.turn, signal, peakMemory, trained };

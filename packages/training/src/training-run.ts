@@ -90,6 +90,11 @@ export class TrainingRun {
     return this.stepsDone >= this.totalSteps || this.#watch.isExhausted;
   }
 
+  /** The evaluation after the step at which the run is; null: it was not evaluated there. */
+  get evaluation(): Evaluation | null {
+    return this.#evaluation;
+  }
+
   /** Whether the run was evaluated after the step at which it is. */
   get isEvaluated(): boolean {
     return this.#evaluation !== null;

@@ -310,6 +310,101 @@ describe('a sweep whose jobs have all ended', () => {
   });
 });
 
+/** Does what a worker does with a job that comes to the step at which it is held. @returns that step */
+async function hold(job: JobId, loss: number): Promise<number | null> {
+  const start = await api.jobs.attempts.start(job, 'worker');
+  if (start.outcome !== 'started') throw new Error(start.reason);
+  const step = start.attempt.holdAtStep;
+  const evaluation = { loss, perplexity: null, accuracy: 1 - loss, tokens: 1, trained_tokens: 1 };
+  const held = { step: step ?? 0, evaluation };
+  expect(await api.jobs.attempts.release(start.attempt, { held })).toBe(step === null ? 'done' : 'paused');
+  return step;
+}
+
+describe('halving', () => {
+  const space = { 'lora.r': { values: [1, 2, 3, 4, 5] } };
+  const halved = async () => (await post(sweep({ space, halving: { first_steps: 1 } }))).json<Sweep>();
+  const stateOf = async (id: string) => (await call(id)).json<Sweep>();
+
+  test('a dry run counts the tokens that halving saves', async () => {
+    const planOf = async (changes: object) =>
+      (await post(sweep({ space, ...changes }), { query: '?dry_run=true' })).json<SweepPlan>();
+    const [all, half] = [await planOf({}), await planOf({ halving: { first_steps: 1 } })];
+    // 5 to step 1, 3 to 2, 2 to 4, one to 6.
+    expect(half.tokens / all.tokens).toBeCloseTo((5 + 3 + 2 * 2 + 2) / 30, 2);
+  });
+
+  test('lets the better half go on at each rung, until one trains to its end', async () => {
+    const { id, variants } = await halved();
+    const jobs = variants.map(({ job }) => job);
+    for (const [index, loss] of [0.5, 0.3, 0.1, 0.4].entries()) {
+      expect(await hold(jobs[index]!, loss)).toBe(1);
+      await advanceSweep(options(), id);
+    }
+    // The last has not come yet.
+    expect((await stateOf(id)).rungs).toEqual([]);
+    await hold(jobs[4]!, 0.2);
+    // Several processes decide the same.
+    await Promise.all([advanceSweep(options(), id), advanceSweep(options(), id)]);
+    const first = await stateOf(id);
+    expect(Value.Check(Sweep, first)).toBe(true);
+    expect(first.rungs).toMatchObject([{ step: 1, kept: [2, 3, 5], stopped: [1, 4] }]);
+    expect(statusesOf(first)).toEqual(['cancelled', 'queued', 'queued', 'cancelled', 'queued']);
+    expect(first.variants[0]).toMatchObject({ metric: 0.5, step: 1, rank: null });
+    await advanceSweep(options(), id);
+    expect(await stateOf(id)).toEqual(first);
+
+    // One fails: the better half of three are the two others.
+    const start = await api.jobs.attempts.start(jobs[2]!, 'worker');
+    if (start.outcome !== 'started') throw new Error(start.reason);
+    await api.jobs.attempts.fail(start.attempt, { code: 'non_finite_loss', message: 'NaN', details: [] });
+    expect(await hold(jobs[1]!, 0.25)).toBe(2);
+    expect(await hold(jobs[4]!, 0.15)).toBe(2);
+    await advanceSweep(options(), id);
+    expect((await stateOf(id)).rungs[1]).toMatchObject({ step: 2, kept: [2, 5], stopped: [3] });
+    expect(await hold(jobs[1]!, 0.05)).toBe(4);
+    expect(await hold(jobs[4]!, 0.12)).toBe(4);
+    await advanceSweep(options(), id);
+    // Alone, it is not held any more.
+    const adapter = await succeed(jobs[1]!, 0.04);
+    await advanceSweep(options(), id);
+    const ended = await stateOf(id);
+    expect(ended).toMatchObject({ status: 'succeeded', best: jobs[1] });
+    expect(ended.rungs.map(({ kept }) => kept)).toEqual([[2, 3, 5], [2, 5], [2]]);
+    expect(ended.variants[1]).toMatchObject({ rank: 1, metric: 0.04, adapter });
+    expect(statusesOf(ended)).toEqual(['cancelled', 'succeeded', 'failed', 'cancelled', 'cancelled']);
+    // A variant that was stopped can be trained to its end.
+    await api.jobs.resumeJob(jobs[3]!);
+    expect(await hold(jobs[3]!, 0.3)).toBeNull();
+    await api.jobs.requestCancel(jobs[3]!);
+  });
+
+  test('decides nothing and lets none go on while the sweep is paused, and continues a decision of a process that died', async () => {
+    const { id, variants } = await halved();
+    const jobs = variants.map(({ job }) => job);
+    for (const [index, job] of jobs.slice(0, 4).entries()) await hold(job, index / 10);
+    await call(id, 'POST', '/pause');
+    expect(statusesOf(await stateOf(id))).toEqual(Array(5).fill('paused'));
+    // A resume of one job does not let it pass the rung.
+    await api.jobs.resumeJob(jobs[0]!);
+    expect(await hold(jobs[0]!, 0)).toBe(1);
+    const resumed = (await call(id, 'POST', '/resume')).json<Sweep>();
+    expect(statusesOf(resumed)).toEqual(['paused', 'paused', 'paused', 'paused', 'queued']);
+    await hold(jobs[4]!, 0.9);
+    const decision = { step: 1, kept: [0, 1, 2], metrics: {}, decided_at: 'then' };
+    await api.jobs.sweeps.decide(id, 0, decision);
+    await api.jobs.sweeps.continueHeld(id, jobs[0]!, 1, 2);
+    await advanceSweep(options(), id);
+    const after = await stateOf(id);
+    expect(after.rungs).toEqual([{ step: 1, kept: [1, 2, 3], stopped: [4, 5], decided_at: 'then' }]);
+    expect(statusesOf(after)).toEqual(['queued', 'queued', 'queued', 'cancelled', 'cancelled']);
+    expect((await api.jobs.getJob(jobs[0]!))?.resumes).toBe(2);
+    await call(id, 'POST', '/cancel');
+    await hold(jobs[0]!, 0).catch(() => {});
+    expect((await stateOf(id)).status).toBe('cancelled');
+  });
+});
+
 test('a key sees its own sweeps, and its limit of jobs counts all variants', async () => {
   const redis = new Redis(server.url);
   const prefix = `${server.prefix}keys:`;

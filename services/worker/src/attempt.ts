@@ -13,7 +13,7 @@ import {
   type TrainingOutcome,
   type TrainingResult,
 } from '@lorasmith/contracts';
-import type { AttemptWrite, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/job-store';
+import type { AttemptWrite, HeldState, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/job-store';
 import type { Tracing } from '@lorasmith/service-kit';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
@@ -218,6 +218,11 @@ export class Attempt {
   /** Ends the attempt after its run was paused: the job continues from its checkpoint when it is its turn. */
   async endPaused(): Promise<AttemptOutcome> {
     return await this.release({ isPaused: true });
+  }
+
+  /** Ends the attempt whose run has come to the step at which it is held. */
+  async endHeld(held: HeldState): Promise<AttemptOutcome> {
+    return await this.release({ held });
   }
 
   /** Ends the attempt whose run could not begin beside the others of the trainer. */

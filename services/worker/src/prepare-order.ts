@@ -91,6 +91,7 @@ async function trainOrder(
     tokens,
     weightDigests,
     share: attempt.share,
+    holdAtStep: attempt.holdAtStep,
     paths: { modelFolder, rowsFile, initialAdapterFolder, checkpointFolder, outputFolder },
   };
 }

@@ -65,6 +65,8 @@ async function complete(attempt: Attempt): Promise<AttemptOutcome> {
         return await attempt.endStopped(ended.reason);
       case 'paused':
         return await attempt.endPaused();
+      case 'held':
+        return await attempt.endHeld(ended);
       case 'deferred':
         return await attempt.endDeferred(ended.why);
       case 'failed':

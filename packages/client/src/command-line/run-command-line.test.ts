@@ -542,6 +542,8 @@ describe('lora sweep', () => {
       '--yes',
       '--publish-best',
       '2',
+      '--halving',
+      '3',
     ];
     const found = json(200, { data: [DATASET], has_more: false, next: null });
     const answers = [json(200, {}), found, json(200, plan), json(202, sweep), json(200, sweep)];
@@ -560,6 +562,7 @@ describe('lora sweep', () => {
       job: { base_model: 'm', dataset: DATASET.id, training: { epochs: 1 }, validation: { split: 0.1 } },
       space: { 'lora.r': { values: [4, 8] } },
       publish_best: 2,
+      halving: { first_steps: 3 },
     });
     expect(requests[3]!.body).toBe(requests[2]!.body);
     expect(requests[3]!.headers['idempotency-key']).toMatch(/^lora-sweep-[0-9a-f]{64}$/);

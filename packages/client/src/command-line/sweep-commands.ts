@@ -41,6 +41,7 @@ export const SWEEP_COMMANDS: Command[] = [
       over: { type: 'string', multiple: true },
       random: { type: 'string' },
       'random-seed': { type: 'string' },
+      halving: { type: 'string' },
       metric: { type: 'string' },
       'publish-best': { type: 'string' },
       yes: { type: 'boolean', short: 'y' },
@@ -51,6 +52,7 @@ export const SWEEP_COMMANDS: Command[] = [
       '--model NAME                  the base model',
       ...OVER_HELP,
       '--random N                    draws N variants instead of trying all combinations; --random-seed SEED',
+      '--halving STEPS               lets the better half go on after so many steps, twice as many, and so on',
       '--metric METRIC               loss, accuracy or reward, on the held-out rows [loss]',
       '--publish-best K              the adapters of so many variants stay [1]',
       `--validation-split SHARE      of the rows, held out [${USUAL_SPLIT}]`,
@@ -152,6 +154,7 @@ function sweepRequestOf(values: Record<string, unknown>, space: SweepRequest['sp
   const isHeldOut = job.validation !== undefined;
   const optional = {
     ...(given('random') === undefined ? {} : { search: 'random', variants: given('random') }),
+    ...(given('halving') === undefined ? {} : { halving: { first_steps: given('halving') } }),
     seed: given('random-seed'),
     metric: given('metric'),
     publish_best: given('publish-best'),

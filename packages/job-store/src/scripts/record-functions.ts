@@ -163,7 +163,7 @@ end
 local function unpause()
   local entry = cjson.decode(redis.call('HGET', record, 'paused_entry'))
   entry.queued_at = tonumber(now_ms)
-  redis.call('HDEL', record, 'paused_entry')
+  redis.call('HDEL', record, 'paused_entry', 'is_held')
   move('queued')
   enter_queue(entry.key)
   redis.call('HSET', queue_entries, id, cjson.encode(entry))

@@ -6,7 +6,7 @@ import { jobScript } from './job-script.js';
  * `attempt_token` is '' for any attempt; `allowed_statuses` are joined by commas; `new_status` is '' to keep the status; a
  * requested cancel prevents the change if `heed_cancel` is 'yes', a requested pause if `heed_pause` is; `event_type` is '' for no event; `used_tokens` are counted as
  * used by the key of the job. A job that returns to the queue goes to the end of its line if `is_paused` is 'yes', and `seconds` of
- * it remain ('' if that has not changed); if a pause was requested, it is paused instead. `rest` holds fields and their values.
+ * it remain ('' if that has not changed); if a pause was requested, or if the step `held_at` ('' for none) is that at which it is held, it is paused instead. `rest` holds fields and their values.
  *
  * Returns `done`, `paused` (instead of returned to the queue), `missing`, `stale` (another attempt holds the job),
  * `cancel-requested`, `pause-requested`, or the status that does not allow
@@ -24,6 +24,7 @@ export const updateJobScript = jobScript({
     'event_data',
     'used_tokens',
     'is_paused',
+    'held_at',
     'seconds',
   ],
   lua: /* lua */ `
@@ -42,7 +43,10 @@ end
 if heed_pause == 'yes' and redis.call('HEXISTS', record, 'pause_requested_at') == 1 then return 'pause-requested' end
 if #rest > 0 then redis.call('HSET', record, unpack(rest)) end
 if used_tokens ~= '0' then charge(redis.call('HGET', record, 'owner') or '', tonumber(used_tokens)) end
-if new_status == 'queued' and redis.call('HEXISTS', record, 'pause_requested_at') == 1 then
+-- Until the decision about it; if that came meanwhile, it continues.
+local is_held = held_at ~= '' and redis.call('HGET', record, 'hold_at_step') == held_at
+if is_held then redis.call('HSET', record, 'is_held', '1') end
+if new_status == 'queued' and (is_held or redis.call('HEXISTS', record, 'pause_requested_at') == 1) then
   return_to_line(false, seconds)
   pause()
   return 'paused'

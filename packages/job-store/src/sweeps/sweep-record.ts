@@ -16,6 +16,16 @@ export interface RecordedVariant {
   values: VariantValues;
 }
 
+/** A decision at a rung of a sweep by halving. Written once. */
+export interface RecordedRung {
+  step: number;
+  /** Indices of the variants that go on. */
+  kept: number[];
+  /** The metric at the rung, by the index of the variant. */
+  metrics: Record<string, number | null>;
+  decided_at: string;
+}
+
 /** How a sweep has ended. Written once. */
 export interface SweepOutcome {
   status: 'succeeded' | 'failed' | 'cancelled';
@@ -36,6 +46,8 @@ export interface SweepRecord {
   wanted: WantedOfSweep;
   /** Whether all jobs have been asked for what is wanted. */
   isSettled: boolean;
+  /** The decisions so far. */
+  rungs: RecordedRung[];
   /** Null until it has ended. */
   outcome: SweepOutcome | null;
 }
@@ -53,6 +65,20 @@ export function sweepOfRecord(id: SweepId, hash: Readonly<Record<string, string>
     created_at,
     wanted: wanted as WantedOfSweep,
     isSettled: is_settled === '1',
+    rungs: rungsOf(hash),
     outcome: outcome === undefined ? null : (JSON.parse(outcome) as SweepOutcome),
   };
+}
+
+/** The field of the decision at a rung, counted from 0. */
+export function rungField(rung: number): string {
+  return `rung:${rung}`;
+}
+
+function rungsOf(hash: Readonly<Record<string, string>>): RecordedRung[] {
+  const rungs: RecordedRung[] = [];
+  for (let text = hash[rungField(0)]; text !== undefined; text = hash[rungField(rungs.length)]) {
+    rungs.push(JSON.parse(text) as RecordedRung);
+  }
+  return rungs;
 }

@@ -22,13 +22,21 @@ import {
   type JobLimits,
   throwIfNotAdmitted,
 } from '../job-admission.js';
-import { type JobOrigin, newRecordFields } from '../job-record.js';
+import { type JobOrigin, newRecordFields, readInputs } from '../job-record.js';
 import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
 import type { PlannedWork } from '../queue/queue-entry.js';
+import { continueHeldJobScript } from '../scripts/continue-held-job.js';
 import { createSweepScript } from '../scripts/create-sweep.js';
 import { decideSweepScript, deleteSweepScript, settleSweepScript, wantSweepScript } from '../scripts/sweep-scripts.js';
 import type { StoreDeps } from '../store-deps.js';
-import { type SweepOutcome, type SweepRecord, sweepOfRecord, type WantedOfSweep } from './sweep-record.js';
+import {
+  type RecordedRung,
+  rungField,
+  type SweepOutcome,
+  type SweepRecord,
+  sweepOfRecord,
+  type WantedOfSweep,
+} from './sweep-record.js';
 
 /** A job of a sweep that is to be created. */
 export interface NewVariant {
@@ -36,6 +44,8 @@ export interface NewVariant {
   spec: JobSpec;
   adapterBytes: number;
   planned: PlannedWork;
+  /** The step after which it is held. @defaultValue null: none */
+  holdAtStep?: number | null;
 }
 
 export interface CreateSweepOptions extends JobLimits {
@@ -51,6 +61,8 @@ export interface CreateSweepOptions extends JobLimits {
 /** The state of one of the jobs of a sweep. */
 export interface JobOfSweep {
   status: JobStatus;
+  /** The step at which it waits to go on; null: it does not. */
+  heldAtStep: number | null;
   evaluation: JobEvaluation | null;
   adapter: AdapterId | null;
   error: JobFailure | null;
@@ -90,6 +102,10 @@ export interface SweepStore {
   want(id: SweepId, wanted: WantedOfSweep): Promise<void>;
   /** All jobs have been asked for what is wanted. */
   settle(id: SweepId, wanted: WantedOfSweep): Promise<void>;
+  /** Records the decision at a rung unless one is recorded. @returns the recorded one; null if the sweep was deleted */
+  decide(id: SweepId, rung: number, decision: RecordedRung): Promise<RecordedRung | null>;
+  /** Lets a job that is held at this step go on to the next one; null: to its end. Once done, it changes nothing. */
+  continueHeld(id: SweepId, job: JobId, fromStep: number, nextStep: number | null): Promise<void>;
   /** Records the outcome unless one is recorded. @returns the recorded one; null if the sweep was deleted */
   conclude(id: SweepId, outcome: SweepOutcome): Promise<SweepOutcome | null>;
   /** Nothing more is to be done. */
@@ -113,7 +129,7 @@ export const sweepStoreLimits = {
   kept: { value: KEPT_SWEEPS, unit: 'sweeps', beyond: 'the records of the oldest that have ended are removed' },
 };
 
-const JOB_FIELDS = ['status', 'evaluation', 'adapter', 'error'] as const;
+const JOB_FIELDS = ['status', 'evaluation', 'adapter', 'error', 'is_held', 'hold_at_step'] as const;
 
 export function createSweepStore(options: SweepStoreOptions): SweepStore {
   const { redis, keys, queue, onQueue, removeOldestJobs } = options;
@@ -137,6 +153,11 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
     }
   };
 
+  /** Writes a value unless there is one. @returns the one that is there */
+  const once = async <Value>(id: SweepId, field: string, value: Value): Promise<Value | null> => {
+    const given = { field, value: JSON.stringify(value) };
+    return parsed<Value>((await decideSweepScript(redis, { sweep: keys.sweep(id) }, given)) as string | null);
+  };
   const remove = async (id: SweepId) => {
     const [owner = null, idempotencyKey] = await redis.hmget(keys.sweep(id), 'owner', 'idempotency_key');
     return await deleteSweepScript(
@@ -193,7 +214,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
         },
         [
           ...fields,
-          ...jobs.flatMap(({ id: job, spec, adapterBytes, planned }, index) => {
+          ...jobs.flatMap(({ id: job, spec, adapterBytes, planned, holdAtStep }, index) => {
             const task = { kind: 'train' } as const;
             const sweep = { id, variant: index + 1 };
             const own = newRecordFields(spec, createdAt, {
@@ -204,6 +225,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
               planned,
               task,
               sweep,
+              holdAtStep,
             });
             return [job, own.length, ...own];
           }),
@@ -261,10 +283,11 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       const look = redis.pipeline();
       for (const id of ids) look.hmget(keys.job(id), ...JOB_FIELDS);
       const records = repliesOf(await look.exec()) as (string | null)[][];
-      return records.map(([status, evaluation, adapter, error]) =>
+      return records.map(([status, evaluation, adapter, error, isHeld, holdAtStep]) =>
         status
           ? {
               status: status as JobStatus,
+              heldAtStep: status === 'paused' && isHeld ? Number(holdAtStep) : null,
               evaluation: parsed<JobEvaluation>(evaluation),
               adapter: adapter ?? null,
               error: parsed<JobFailure>(error),
@@ -289,11 +312,19 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       await settleSweepScript(redis, { sweep: keys.sweep(id) }, { wanted });
     },
 
-    async conclude(id, outcome) {
-      const given = { field: 'outcome', value: JSON.stringify(outcome) };
-      const recorded = (await decideSweepScript(redis, { sweep: keys.sweep(id) }, given)) as string | null;
-      return parsed<SweepOutcome>(recorded);
+    decide: (id, rung, decision) => once(id, rungField(rung), decision),
+
+    async continueHeld(id, job, fromStep, nextStep) {
+      const inputs = await readInputs(options, job);
+      if (inputs === null) return;
+      const steps = { from_step: fromStep, next_step: nextStep ?? '' };
+      const answer = await continueHeldJobScript(options, inputs, { sweep: keys.sweep(id) }, steps);
+      if (answer !== 'queued') return;
+      const resumes = Number(await redis.hget(keys.job(job), 'resumes'));
+      await onQueue(job, queue.add(queueEntryOf({ id: job, resumes })));
     },
+
+    conclude: (id, outcome) => once(id, 'outcome', outcome),
 
     async finish(id) {
       await redis.srem(keys.activeSweeps, id);

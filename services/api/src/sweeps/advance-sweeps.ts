@@ -1,8 +1,15 @@
 import { pause } from '@lorasmith/concurrency';
-import { type AdapterId, type JobId, ProductError, type SweepId } from '@lorasmith/contracts';
-import type { JobOfSweep, JobStore, SweepOutcome, SweepRecord } from '@lorasmith/job-store';
+import {
+  type AdapterId,
+  type JobId,
+  ProductError,
+  type SweepDirection,
+  type SweepId,
+  type SweepMetric,
+} from '@lorasmith/contracts';
+import type { JobOfSweep, JobStore, RecordedRung, SweepOutcome, SweepRecord } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
-import { metricOf, metricValue, rankingOf } from '@lorasmith/sweeps';
+import { type AtRung, decideRung, metricOf, metricValue, rankingOf, stepOfRung } from '@lorasmith/sweeps';
 import type { FastifyBaseLogger } from 'fastify';
 import { beginAdapterDeletion } from '../adapters/adapter-deletion.js';
 import type { RegistryClient } from '../adapters/registry-client.js';
@@ -29,6 +36,7 @@ export async function advanceSweep(options: AdvanceOptions, id: SweepId): Promis
   if (sweep === null) return await sweeps.finish(id);
   if (sweep.outcome === null && !sweep.isSettled) await askAll(options, sweep);
   const jobs = await sweeps.jobs(sweep.variants.map(({ job }) => job));
+  if (sweep.outcome === null && sweep.wanted === 'run') await climb(options, sweep, jobs);
   if (!jobs.every(hasEnded)) return;
   const outcome = sweep.outcome ?? (await sweeps.conclude(id, outcomeOf(sweep, jobs)));
   if (outcome !== null) await deleteLosers(options, sweep, outcome, jobs);
@@ -47,13 +55,58 @@ const NOTHING_TO_DO = ['job_not_pausable', 'job_not_cancellable', 'job_not_resum
 async function askAll({ jobs }: AdvanceOptions, { id, wanted, variants }: SweepRecord): Promise<void> {
   const states = await jobs.sweeps.jobs(variants.map(({ job }) => job));
   for (const [index, state] of states.entries()) {
-    // A resume would queue jobs again that have failed.
-    if (hasEnded(state)) continue;
-    await ASK[wanted](jobs, variants[index]!.job).catch((error: unknown) => {
-      if (!(error instanceof ProductError) || !NOTHING_TO_DO.includes(error.code)) throw error;
-    });
+    // A resume would queue jobs again that have failed, and those that wait for the decision at a rung.
+    if (hasEnded(state) || (wanted === 'run' && state?.heldAtStep != null)) continue;
+    await ASK[wanted](jobs, variants[index]!.job).catch(ignoreIfNothingToDo);
   }
   await jobs.sweeps.settle(id, wanted);
+}
+
+function ignoreIfNothingToDo(error: unknown): void {
+  if (!(error instanceof ProductError) || !NOTHING_TO_DO.includes(error.code)) throw error;
+}
+
+/** Decides at each rung to which all have come that are left, and carries out what was decided. */
+async function climb(
+  { jobs }: AdvanceOptions,
+  { id, request, variants, rungs }: SweepRecord,
+  states: (JobOfSweep | null)[],
+): Promise<void> {
+  if (request.halving === undefined) return;
+  const { metric, direction } = metricOf(request);
+  let left = variants.map((_, index) => index);
+  for (let rung = 0; left.length > 1; rung++) {
+    const step = stepOfRung(request.halving.first_steps, rung);
+    const here = new Map(left.map((index) => [index, atRung(states[index] ?? null, step, metric)]));
+    const recorded = rungs[rung] ?? decided(here, step, direction);
+    if (recorded === null) return;
+    const decision = rungs[rung] ?? (await jobs.sweeps.decide(id, rung, recorded));
+    if (decision === null) return;
+    const { kept } = decision;
+    const next = kept.length > 1 ? stepOfRung(request.halving.first_steps, rung + 1) : null;
+    for (const index of left) {
+      const { job } = variants[index]!;
+      if (kept.includes(index)) await jobs.sweeps.continueHeld(id, job, step, next);
+      else if (!hasEnded(states[index] ?? null)) await jobs.requestCancel(job).catch(ignoreIfNothingToDo);
+    }
+    left = kept;
+  }
+}
+
+function decided(here: ReadonlyMap<number, AtRung>, step: number, direction: SweepDirection): RecordedRung | null {
+  const kept = decideRung(here, direction);
+  if (kept === null) return null;
+  const metrics = Object.fromEntries([...here].map(([index, one]) => [index, one.metric]));
+  return { step, kept, metrics, decided_at: new Date().toISOString() };
+}
+
+/** A job that has failed or was cancelled has no metric. */
+function atRung(job: JobOfSweep | null, step: number, metric: SweepMetric): AtRung {
+  if (job === null || hasEnded(job)) {
+    return { state: 'ended', metric: job?.status === 'succeeded' ? metricValue(job.evaluation, metric) : null };
+  }
+  if (job.heldAtStep !== step) return { state: 'on-the-way', metric: null };
+  return { state: 'waiting', metric: metricValue(job.evaluation, metric) };
 }
 
 /** A variant that has failed or was cancelled has no result. */

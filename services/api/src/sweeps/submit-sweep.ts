@@ -8,7 +8,7 @@ import {
 } from '@lorasmith/contracts';
 import type { JobStore, NewVariant, SweepRecord } from '@lorasmith/job-store';
 import type { Caller, Tracing } from '@lorasmith/service-kit';
-import { metricOf, type Variant, valuesText, variantsOf } from '@lorasmith/sweeps';
+import { metricOf, shareOfHalving, stepOfRung, type Variant, valuesText, variantsOf } from '@lorasmith/sweeps';
 import { jobLimitsOf } from '../access/limits.js';
 import type { AdapterReservation } from '../jobs/adapter-reservation.js';
 import { digestOf, requestHash } from '../jobs/job-spec.js';
@@ -63,7 +63,7 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
     async dryRun(request, caller) {
       metricOf(request);
       const tried = await tryEach(variantsOf(request), ({ job }) => submission.dryRun(job, caller));
-      return planOf(tried);
+      return planOf(tried, request.halving?.first_steps ?? null);
     },
 
     async submit(request, { idempotencyKey, requestId, caller, limits }) {
@@ -78,7 +78,8 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
       throwIfSomeCannotRun(tried);
       const variants = tried.map(({ variant, result }): NewVariant => {
         const { spec, adapterBytes, planned = { tokens: null, seconds: null } } = result;
-        return { values: variant.values, spec, adapterBytes, planned };
+        const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
+        return { values: variant.values, spec, adapterBytes, planned, holdAtStep };
       });
       const bytes = variants.reduce((sum, { adapterBytes }) => sum + adapterBytes, 0);
       const create = async () => {
@@ -130,15 +131,17 @@ function throwIfSomeCannotRun<Result>(
   throw new ProductError('invalid_sweep', message, { param: 'space', details });
 }
 
-function planOf(tried: Tried<Report>[]): SweepPlan {
+function planOf(tried: Tried<Report>[], firstSteps: number | null): SweepPlan {
   const reports = tried.flatMap((one) => (hasFailed(one) ? [] : [one.result]));
   const estimates = reports.flatMap(({ estimate }) => estimate ?? []);
+  const share = ({ steps }: Report) =>
+    firstSteps === null ? 1 : shareOfHalving(reports.length, steps.total, firstSteps);
   const isKnown = reports.length > 0 && estimates.length === reports.length;
   return {
     jobs: reports.length,
     variants: tried.map(plannedVariant),
-    tokens: reports.reduce((sum, { tokens }) => sum + tokens.total, 0),
-    seconds: isKnown ? estimates.reduce((sum, { total_seconds }) => sum + total_seconds, 0) : null,
+    tokens: Math.round(reports.reduce((sum, report) => sum + report.tokens.total * share(report), 0)),
+    seconds: isKnown ? reports.reduce((sum, report) => sum + report.estimate!.total_seconds * share(report), 0) : null,
     ...(isKnown ? together(estimates) : { at_once: null, peak_memory_bytes: null }),
   };
 }

@@ -1,4 +1,4 @@
-import { ENDED_STATUSES, type Sweep, type SweepStatus, type SweepVariant } from '@lorasmith/contracts';
+import { ENDED_STATUSES, type Sweep, type SweepRung, type SweepStatus, type SweepVariant } from '@lorasmith/contracts';
 import type { JobOfSweep, JobStore, SweepRecord } from '@lorasmith/job-store';
 import { metricOf, metricValue } from '@lorasmith/sweeps';
 
@@ -46,10 +46,20 @@ function sweepAnswer(record: SweepRecord, jobs: (JobOfSweep | null)[]): Sweep {
         error: job?.error ?? null,
       };
     }),
+    rungs: rungsOf(record),
     best: best === undefined ? null : variants[best]!.job,
     created_at,
     ended_at: outcome?.ended_at ?? null,
   };
+}
+
+function rungsOf({ variants, rungs }: SweepRecord): SweepRung[] {
+  let left = variants.map((_, index) => index);
+  return rungs.map(({ step, kept, decided_at }) => {
+    const stopped = left.filter((index) => !kept.includes(index));
+    left = kept;
+    return { step, kept: kept.map((index) => index + 1), stopped: stopped.map((index) => index + 1), decided_at };
+  });
 }
 
 function statusOf({ outcome, wanted }: SweepRecord): SweepStatus {

@@ -52,13 +52,13 @@ export async function executeOrder(
   const shared = { cache, scheduler, share, digests, texts };
   switch (order.kind) {
     case 'train': {
-      const { spec, dataset, validation, machine, tokens, paths } = order;
+      const { spec, dataset, validation, machine, tokens, holdAtStep, paths } = order;
       const examples = await scheduler.beside(() => openExampleStore(tokens), OPENING_EXAMPLES_MS);
       const admit = (needs: MemoryNeeds | null) => {
         generation.yieldMemory();
         return memory.admit(needs, machine);
       };
-      const callbacks = { signal, pause: recycle, onEvent, onLoading, admit, gradeByWebhook: grade };
+      const callbacks = { signal, pause: recycle, holdAtStep, onEvent, onLoading, admit, gradeByWebhook: grade };
       return await train({ spec, dataset, validation, machine, examples, ...paths, ...callbacks, ...shared });
     }
     case 'publish-checkpoint': {

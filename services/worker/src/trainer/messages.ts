@@ -50,6 +50,8 @@ export interface TrainOrder {
   /** Folder in which digests of weights are remembered; see WeightDigests. */
   weightDigests: string;
   share: RunShare;
+  /** The step after which the run is held; null: none. */
+  holdAtStep: number | null;
   paths: TrainingPaths;
 }
 

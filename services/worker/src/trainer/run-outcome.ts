@@ -1,4 +1,4 @@
-import type { JobFailure, TrainingOutcome } from '@lorasmith/contracts';
+import type { Evaluation, JobFailure, TrainingOutcome } from '@lorasmith/contracts';
 // Types alone: the worker must not load the engine.
 import type { StopReason } from '@lorasmith/training';
 
@@ -9,6 +9,7 @@ import type { StopReason } from '@lorasmith/training';
  * - `recycled`: it stopped after a step, with a checkpoint, so that another trainer can continue it.
  * - `displaced`: its trainer was killed for another of its runs, which did not stop.
  * - `deferred`: it could not begin beside the other runs of its trainer; nothing of it was done.
+ * - `held`: it has come to the step beyond which it may not go yet, and is saved.
  * - `paused`: on request, or because the pool takes fewer runs than it did. It continues from its checkpoint.
  */
 export type RunOutcome =
@@ -18,6 +19,7 @@ export type RunOutcome =
   | { kind: 'recycled' }
   | { kind: 'displaced' }
   | { kind: 'deferred'; why: string }
+  | { kind: 'held'; step: number; evaluation: Evaluation | null }
   | { kind: 'paused' };
 
 type Without<Kind extends RunOutcome['kind']> = Exclude<RunOutcome, { kind: Kind }>;

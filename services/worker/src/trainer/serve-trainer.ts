@@ -5,6 +5,7 @@ import {
   JobDeferred,
   type JobFailure,
   ProductError,
+  RunHeld,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
@@ -119,6 +120,7 @@ function generationFailureOf(error: unknown): GenerationFailure {
 /** The outcome of a run that ended with this error. */
 function outcomeOf({ stopping, recycling }: Run, error: unknown): ReportedOutcome {
   if (error instanceof JobDeferred) return { kind: 'deferred', why: error.message };
+  if (error instanceof RunHeld) return { kind: 'held', step: error.step, evaluation: error.evaluation };
   const wasAsked = error instanceof ProductError && error.code === 'cancelled';
   if (wasAsked && stopping.signal.aborted) {
     return { kind: 'stopped', reason: stopping.signal.reason as StopReason };
