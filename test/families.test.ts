@@ -60,6 +60,11 @@ const OTHER_CASES = [
     'glm4_moe_lite',
     'mistral4',
     'gpt_oss',
+    'gemma4_moe',
+    'granitemoe-experts',
+    'granitemoeshared',
+    'qwen3_next',
+    'qwen3_next-experts',
     'head',
   ],
 ];
@@ -70,6 +75,9 @@ const ON_HEAD = ['head', 'head-tied'];
 const PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'qwen3_moe-experts': ['gate_up_proj', 'down_proj'],
   'qwen3_moe-experts-down': ['mlp.experts.down_proj'],
+  gemma4_moe: ['experts.gate_up_proj', 'experts.down_proj'],
+  'granitemoe-experts': ['gate_up_proj', 'down_proj'],
+  'qwen3_next-experts': ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'],
   'qwen3_5_moe-experts': ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'],
   glm4_moe_lite: ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'],
   'gpt_oss-experts': ['gate_up_proj', 'down_proj'],
@@ -79,7 +87,7 @@ const PARAMETERS: Readonly<Record<string, readonly string[]>> = {
  * linear attention, one whose experts are adapted, and one with an adapter of its head.
  */
 const PAUSED = ['gemma3', 'gemma4', 'olmo3', 'qwen3_5', 'qwen3_moe-experts', 'head-tied'];
-const COMPOSITES = ['gemma3', 'gemma4', 'mistral3', 'qwen3_5', 'qwen3_5_moe', 'qwen3_5_moe-experts'];
+const COMPOSITES = ['gemma3', 'gemma4', 'gemma4_moe', 'mistral3', 'qwen3_5', 'qwen3_5_moe', 'qwen3_5_moe-experts'];
 const PROCESSOR_FILES = ['preprocessor_config.json', 'processor_config.json'];
 const R = 4;
 const ALPHA = 8;

@@ -10,6 +10,9 @@ const REPLACED = {
   'olmo3-legacy': { rope_theta: 500_000 },
   'qwen3_5-text-square': { rms_norm_eps: 1e-6 },
   qwen3_5: { rms_norm_eps: 1e-6 },
+  qwen3_5_moe: { rms_norm_eps: 1e-6 },
+  'qwen3_5_moe-experts': { rms_norm_eps: 1e-6 },
+  'qwen3_next-experts': { rms_norm_eps: 1e-6 },
   'mistral-no-window-sharded': { hidden_act: 'silu' },
 };
 

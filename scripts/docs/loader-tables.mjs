@@ -15,6 +15,7 @@ const FAMILIES = {
   qwen2_moe: 'Qwen1.5 and Qwen2 with experts, one of which all tokens pass',
   qwen3: 'with its sliding windows',
   qwen3_moe: 'Qwen3 with experts (30B-A3B, 235B-A22B, Coder)',
+  qwen3_next: 'Qwen3-Next (80B-A3B): the layers of `qwen3_5_text` with experts, one of which all tokens pass',
   qwen3_5_text:
     'the language model of Qwen3.5, 3.6 and 3.8: linear attention in three of four layers, attention with a gate in the fourth',
   qwen3_5: 'Qwen3.5, 3.6 and 3.8 without experts: `qwen3_5_text` beside an encoder of images',
@@ -34,8 +35,10 @@ const FAMILIES = {
   ministral3: 'queries that grow beyond the original context',
   smollm3: 'layers without positions',
   granite: 'Granite 3: factors of embeddings, scores, branches and logits',
+  granitemoe: 'Granite 3 with experts (1B-A400M, 3B-A800M)',
+  granitemoeshared: 'the same with an expert that all tokens pass',
   granitemoehybrid:
-    'Granite 4 without Mamba layers and experts (350M, 1B, micro); its MLP is `input_linear` and `output_linear`',
+    'Granite 4 without Mamba layers (350M, 1B, micro), with experts or without; its MLP is `input_linear` and `output_linear`',
   olmo2: 'norms after attention and MLP, and of all queries and all keys together',
   olmo3: 'OLMo 2 with windows',
   exaone4: 'norms after attention and MLP; no positions where there is no window',

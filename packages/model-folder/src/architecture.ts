@@ -106,8 +106,13 @@ export interface LatentAttentionNames {
 
 /** The module paths of linear attention's parts, relative to a layer. */
 export interface LinearAttentionNames {
-  /** Projections of what the convolution reads (queries, keys, values), of the gate of the output, of β and of the decay. */
-  inputs: readonly [mixed: string, gate: string, beta: string, decay: string];
+  /**
+   * Projections of what the convolution reads (queries, keys, values), of the gate of the output, of β and of the decay; two paths if
+   * the first two are fused and the last two, by key head.
+   */
+  inputs:
+    | readonly [mixed: string, gate: string, beta: string, decay: string]
+    | readonly [mixedAndGate: string, betaAndDecay: string];
   convolution: string;
   /** Tensors that are in no module of their own. */
   decayLog: string;
@@ -136,15 +141,33 @@ export interface ExpertNames {
   /** Its weight has a row for each expert. */
   router: string;
   /**
-   * The experts of a layer. Fused, their tensors are `<experts>.gate_up_proj` and `<experts>.down_proj`, whose biases end in `_bias`,
-   * and in MXFP4 their codes in `_blocks` and their scales in `_scales`; else `<experts>.<index>.gate_proj.weight`, `.up_proj.weight` and
-   * `.down_proj.weight`.
+   * The experts of a layer. Their parameters are `<experts>.gate_up_proj` and `<experts>.down_proj`, and so are fused tensors, whose biases
+   * end in `_bias`, and in MXFP4 their codes in `_blocks` and their scales in `_scales`. Each by itself, their tensors are
+   * `<experts>.<index>.gate_proj.weight`, `.up_proj.weight` and `.down_proj.weight`.
    */
   experts: string;
+  /** Their tensors where the files have those of a layer in one: of gate and up, and of down; null: they have the parameters' names. */
+  fused: readonly [gateUp: string, down: string] | null;
   /** The expert that all tokens pass, and the layer of its gate where it has one; null: there is none. */
   shared: { gateUp: readonly string[]; down: string; gate: string | null } | null;
   /** The correction of the router's scores, in no module of its own; null: there is none. */
   correction: string | null;
+  /** The parts of experts that are beside the layer's MLP; null: they are in its place. */
+  beside: BesideMlpNames | null;
+}
+
+/**
+ * The module paths of what experts beside an MLP have more. Both read the residual stream by a norm of their own and have one of what
+ * they give, before the sum of both is normed.
+ */
+export interface BesideMlpNames {
+  /** Norm of what the experts read; that of the MLP is `mlpNorm`. */
+  norm: string;
+  branchNorm: string;
+  mlpBranchNorm: string;
+  /** Tensors that are in no module of their own: the weights of the router's norm, and the factor of each expert's weight. */
+  routerScale: string;
+  expertScales: string;
 }
 
 /**
@@ -211,7 +234,9 @@ export type DecoderFamily =
   | 'gpt2'
   | 'gpt_oss'
   | 'granite'
+  | 'granitemoe'
   | 'granitemoehybrid'
+  | 'granitemoeshared'
   | 'llama'
   | 'ministral3'
   | 'mistral'
@@ -226,6 +251,7 @@ export type DecoderFamily =
   | 'qwen3_5_moe_text'
   | 'qwen3_5_text'
   | 'qwen3_moe'
+  | 'qwen3_next'
   | 'seed_oss'
   | 'smollm3';
 
@@ -277,7 +303,7 @@ export interface LayerInputs {
 }
 
 /**
- * A mixture of experts in the place of the MLP (Shazeer et al. 2017, arXiv:1701.06538): the router gives each token's output as
+ * A mixture of experts in the place of the MLP or beside it (Shazeer et al. 2017, arXiv:1701.06538): the router gives each token's output as
  * a weighted sum of a few experts, each an MLP of the same kind as that of other layers.
  */
 export interface Experts {

@@ -19,7 +19,7 @@ export function expertParametersOf(module: string): string[] {
 }
 
 /**
- * The shortest list of `target_parameters` that selects exactly these parameters: their names from the block's part on, for instance
+ * The shortest list of `target_parameters` that selects exactly these parameters: their names within a layer, for instance
  * `mlp.experts.down_proj`, or the full names if the base has others with such a name.
  */
 export function targetParametersOf(adapted: Iterable<string>, ofBase: Iterable<string>): string[] {
@@ -29,6 +29,7 @@ export function targetParametersOf(adapted: Iterable<string>, ofBase: Iterable<s
   return [...(selectsMore ? names : suffixes)].sort();
 }
 
+/** The name within a layer: what follows the last index. */
 function shortName(parameter: string): string {
-  return parameter.split('.').slice(-3).join('.');
+  return parameter.replace(/^.*\.\d+\./, '');
 }

@@ -162,16 +162,21 @@ export class WeightSource {
     return weight;
   }
 
+  /** The same as a linear layer without a bias. @throws ProductError model_file_corrupt for a number that is not finite */
+  async routerGroup(layer: LinearLayer): Promise<LinearGroup> {
+    return { modules: [layer], linear: new DenseLinear(await this.router(layer.weight), null) };
+  }
+
   /**
-   * The correction of a router's scores, `[experts]`.
+   * A number of each expert, `[experts]`.
    * @throws ProductError model_file_corrupt for a number that is not finite
    */
-  async correction(name: string): Promise<Float32Array> {
+  async ofExperts(name: string): Promise<Float32Array> {
     const tensor = await this.tensor(name, 'float32');
-    const correction = toFloat32Array(tensor);
+    const numbers = toFloat32Array(tensor);
     dispose(tensor);
-    checkRouter(this.#folder, name, correction, 1);
-    return correction;
+    checkRouter(this.#folder, name, numbers, 1);
+    return numbers;
   }
 
   /** A router's bias, `[experts]` float32. @throws ProductError as {@link router} */

@@ -290,6 +290,25 @@ describe('planJob for a decoder', () => {
       expect(refused).toMatchObject({ code: 'unmatched_target', param: 'lora.target_parameters' });
     });
 
+    it('warns if PEFT takes adapted MLPs for experts, which it does in some families', async () => {
+      const lora = { ...ofExperts, target_modules: 'all-linear' } as const;
+      const own = await mixture();
+      const inFamily = async (family: DecoderArchitecture['family'], chosen: object) => {
+        const model = { ...own, architecture: { ...own.architecture, family } as DecoderArchitecture };
+        const { report } = await plan(model, 'text', texts('ab'), { lora: chosen });
+        return report.warnings;
+      };
+      expect(await inFamily('qwen3_moe', lora)).toMatchObject([
+        {
+          code: 'peft_takes_mlp_for_experts',
+          message: expect.stringMatching(/2 adapted MLP layers.*\["q_proj","v_proj"\]/),
+          param: 'lora.target_modules',
+        },
+      ]);
+      expect(await inFamily('qwen3_moe', ofExperts)).toEqual([]);
+      expect(await inFamily('qwen2_moe', lora)).toEqual([]);
+    });
+
     it('refuses dropout with them, as PEFT does', async () => {
       const planning = plan(await mixture(), 'text', texts('ab'), { lora: { ...ofExperts, dropout: 0.1 } });
       expect(await refusal(planning)).toMatchObject({ code: 'invalid_job', param: 'lora.dropout' });

@@ -16,6 +16,7 @@ import type { Examples } from './objectives/examples.js';
 import { balanceWarnings, countLabels } from './objectives/labelled/label-balance.js';
 import type { Objective } from './objectives/objective.js';
 import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
+import { peftExpertWarnings } from './peft-expert-names.js';
 import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
@@ -175,6 +176,7 @@ export class Plan {
       ...(labels && spec.objective?.kind === 'preference' ? balanceWarnings(labels, spec.objective) : []),
       ...modelWarnings(model),
       ...expertWarnings(model, targets),
+      ...peftExpertWarnings(model, targets),
     ];
     const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
     const job = { spec, model, targets, ...sides, steps };

@@ -166,10 +166,12 @@ describe.each(
     [
       ['bfloat16', 'small'],
       ['float32', 'wide heads'],
+      ['bfloat16', 'experts'],
       ['float32', 'small'],
       ['bfloat16', 'wide heads'],
+      ['float32', 'experts'],
     ] as const,
-    2,
+    3,
   ),
 )('a pass of Gemma 4 with fused kernels in %s, %s', (precision, kind) => {
   test.each([

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { LoraAdapter } from '@lorasmith/lora';
 import {
+  type BesideMlpNames,
   type DecoderArchitecture,
   type DecoderNames,
   type Experts,
@@ -64,6 +65,20 @@ const normsBeforeBranches = names(({ attentionBranchNorm, mlpBranchNorm }) => ({
   mlpBranchNorm: null,
 }));
 
+const ofBeside = (change: (own: DecoderNames, beside: BesideMlpNames) => [DecoderNames, BesideMlpNames]): Change =>
+  names((own) => {
+    const [changed, beside] = change(own, own.experts!.beside!);
+    return { ...changed, experts: { ...own.experts!, beside } };
+  });
+const exchangedBranchNorms = ofBeside((own, beside) => [
+  own,
+  { ...beside, branchNorm: beside.mlpBranchNorm, mlpBranchNorm: beside.branchNorm },
+]);
+const exchangedInputNorms = ofBeside((own, beside) => [
+  { ...own, mlpNorm: beside.norm },
+  { ...beside, norm: own.mlpNorm! },
+]);
+
 const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['gemma3-text', 'rotary of the other class of layers', exchangedRopes],
   ['gemma3-text', 'rotary without scaling', ofRopes(() => ({ scaling: null }))],
@@ -107,9 +122,17 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['gemma4-text', 'the usual factor of scores', ofLayers(() => ({ scale: 0.4 }))],
   ['gemma4-text', 'no factor of layers', names(() => ({ layerScale: null }))],
   ['gemma4-text', 'no cap of logits', (own) => ({ ...own, logitSoftcap: null })],
+  ['gemma4_moe-text', 'the softmax of all logits as weights', experts({ renormalized: false })],
+  ['gemma4_moe-text', 'one expert less', experts({ perToken: 1 })],
+  ['gemma4_moe-text', 'norms of the two branches exchanged', exchangedBranchNorms],
+  ['gemma4_moe-text', 'what both read exchanged', exchangedInputNorms],
   ['gemma4-text-keys', 'no window', ofLayers(() => ({ window: null }))],
   ['qwen3_moe', 'the softmax of all logits as weights', experts({ renormalized: false })],
   ['qwen3_moe-fused', 'weights that sum to one', experts({ renormalized: true })],
+  ['granitemoe', 'the softmax of all logits as weights', experts({ renormalized: false })],
+  ['granitemoe', 'no factor of branches', (own) => ({ ...own, branchScale: 1 })],
+  ['granitemoeshared', 'one expert less', experts({ perToken: 1 })],
+  ['granitemoehybrid-experts', 'the softmax of all logits as weights', experts({ renormalized: false })],
   ['qwen2_moe', 'one expert less', experts({ perToken: 1 })],
   ['glm4_moe', 'experts of all groups', routing({ groupsPerToken: 3 })],
   ['glm4_moe', 'weights without the factor', routing({ scale: 1 })],
@@ -127,6 +150,10 @@ const VARIANTS: [name: string, piece: string, wrong: Change][] = [
   ['mistral4', 'no growth of queries', attention({ queryGrowth: null })],
   ['mistral4', 'the usual factor of scores', ofLayers(() => ({ scale: 10 ** -0.5 }))],
   ['mistral4', 'the softmax of all logits as weights', experts({ renormalized: false })],
+  ['qwen3_next', 'the softmax of all logits as weights', experts({ renormalized: false })],
+  ['qwen3_next', 'norm weights that are no offsets', (own) => ({ ...own, norm: { ...own.norm, weightOffset: 0 } })],
+  ['qwen3_next', 'rotary of the whole head', ofRopes(() => ({ partialRotaryFactor: 1 }))],
+  ['qwen2_moe-plain', 'weights that sum to one', experts({ renormalized: true })],
   ['qwen3_5_moe-text', 'the softmax of all logits as weights', experts({ renormalized: false })],
   [
     'qwen3_5_moe-text',
@@ -184,9 +211,15 @@ describe('the comparison with the reference notices', () => {
     ['gemma4-text', 'no inputs of layers', (own) => ({ ...own, layerInputs: null })],
     ['gemma4-text', 'keys and values of its own in each layer', ofLayers(() => ({ keysAndValuesOf: undefined }))],
     ['gemma4-text', 'MLPs of one width', (own) => ({ ...own, mlp: { ...own.mlp, doubledFrom: undefined } })],
+    [
+      'gemma4_moe-text',
+      'experts in the place of the MLP',
+      names(({ experts: own }) => ({ experts: own && { ...own, beside: null } })),
+    ],
     ['gemma4-text-keys', 'projections of values everywhere', ofLayers(() => ({ keysAreValues: false }))],
     ['gemma4-text-keys', 'heads of one size', ofLayers(() => ({ headDim: undefined }))],
     ['gemma4', 'as many keys in each layer', ofLayers(() => ({ keyValueHeadCount: undefined }))],
+    ['granitemoeshared', 'no shared expert', experts({ shared: null })],
     ['qwen3_moe', 'no experts', (own) => ({ ...own, experts: null })],
     ['qwen3_moe', 'experts of another form', experts({ files: 'fused' })],
     ['deepseek_v3', 'queries without a latent', latent({ queryRank: null })],

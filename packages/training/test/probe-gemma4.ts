@@ -20,11 +20,19 @@ const SMALL = {
   max_position_embeddings: 1024,
 };
 
+interface ProbeConfig extends Readonly<typeof SMALL> {
+  enable_moe_block?: boolean;
+  num_experts?: number;
+  top_k_experts?: number;
+  moe_intermediate_size?: number;
+}
+
 const CONFIGS = {
   small: SMALL,
   /** Heads as wide as those of the published models. */
   'wide heads': { ...SMALL, num_attention_heads: 4, head_dim: 256, global_head_dim: 512 },
-};
+  experts: { ...SMALL, enable_moe_block: true, num_experts: 12, top_k_experts: 4, moe_intermediate_size: 192 },
+} satisfies Record<string, ProbeConfig>;
 
 export type ProbeGemma4 = keyof typeof CONFIGS;
 
@@ -37,7 +45,7 @@ export async function withProbeGemma4<Result>(
   return await withProbeFolder(config, tensorShapes(config), use);
 }
 
-function tensorShapes(config: typeof SMALL): TensorShape[] {
+function tensorShapes(config: ProbeConfig): TensorShape[] {
   const { hidden_size: hidden, num_hidden_layers: layers, hidden_size_per_layer_input: size } = config;
   const ofLayers = config.layer_types.flatMap((type, layer): TensorShape[] => {
     const headDim = type === 'full_attention' ? config.global_head_dim : config.head_dim;
@@ -65,7 +73,7 @@ function tensorShapes(config: typeof SMALL): TensorShape[] {
       ['self_attn.v_proj.weight', [headDim, hidden]],
       ['self_attn.k_norm.weight', [headDim]],
     ];
-    const all = isReader ? own : [...own, ...keysAndValues];
+    const all = [...own, ...(isReader ? [] : keysAndValues), ...expertShapes(config)];
     return all.map(([name, shape]): TensorShape => [`layers.${layer}.${name}`, shape]);
   });
   return [
@@ -75,5 +83,21 @@ function tensorShapes(config: typeof SMALL): TensorShape[] {
     ['per_layer_projection_norm.weight', [size]],
     ...ofLayers,
     ['norm.weight', [hidden]],
+  ];
+}
+
+/** Tensors of a layer that has experts beside its MLP. */
+function expertShapes(config: ProbeConfig): TensorShape[] {
+  const { enable_moe_block: hasExperts, num_experts: experts = 0, moe_intermediate_size: intermediate = 0 } = config;
+  if (!hasExperts) return [];
+  const hidden = config.hidden_size;
+  const norms = ['pre_feedforward_layernorm_2', 'post_feedforward_layernorm_1', 'post_feedforward_layernorm_2'];
+  return [
+    ...norms.map((name): TensorShape => [`${name}.weight`, [hidden]]),
+    ['router.proj.weight', [experts, hidden]],
+    ['router.scale', [hidden]],
+    ['router.per_expert_scale', [experts]],
+    ['experts.gate_up_proj', [experts, 2 * intermediate, hidden]],
+    ['experts.down_proj', [experts, hidden, intermediate]],
   ];
 }

@@ -1,4 +1,5 @@
 import { type DecoderArchitecture, headsOf, intermediateSizeOf, type RopeSettings } from '@lorasmith/model-folder';
+import { checkExperts, expertSettings } from './experts.js';
 import { GGUF_FAMILIES } from './families/gguf-families.js';
 import type { GgufFamily } from './families/gguf-family.js';
 import { checkOneRope } from './families/one-rope.js';
@@ -44,6 +45,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
       ['attention.key_length', uint(headDim)],
       ['attention.value_length', uint(headDim)],
       ...rope.settings,
+      ...(architecture.experts === null ? [] : expertSettings(architecture.experts)),
       ...(known.settings?.(architecture) ?? []),
       ['vocab_size', uint(architecture.vocabSize)],
     ],
@@ -89,7 +91,10 @@ function contextLength({ maxPositions, attention }: DecoderArchitecture, { hasWi
 
 function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model: string): void {
   const { family, attention, mlp, bias, headCount, headDim, hiddenSize, tiedHead } = architecture;
-  const { biases, headsFillHidden = false, ownHead = false, check = checkOneRope } = known;
+  const { biases, headsFillHidden = false, ownHead = false, experts, check = checkOneRope } = known;
+  if (architecture.experts !== null && experts === undefined) {
+    throw inexpressible(model, `Lorasmith does not write ${family} models with experts as GGUF`);
+  }
   const refuseIf: RefuseIf = (condition, what) => {
     if (condition) throw inexpressible(model, `llama.cpp has no ${what} in ${family} models`);
   };
@@ -104,6 +109,7 @@ function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model
     refuseIf(bias.mlp && !biases.includes('mlp'), 'bias of the MLP');
   }
   refuseIf(ownHead && tiedHead, 'output head that is the embedding (tie_word_embeddings)');
+  if (experts !== undefined) checkExperts(architecture, experts, refuseIf);
   check(architecture, refuseIf);
   refuseIf(mlp.activation !== known.activation, mlp.activation);
 }

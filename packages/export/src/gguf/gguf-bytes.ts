@@ -26,7 +26,9 @@ export async function maxGgufBytes(
   let bytes = MAX_SETTINGS_BYTES;
   if (architecture.kind === 'decoder') {
     for (const plan of planTensors(architecture, (tensor) => sources.has(tensor))) {
-      const { written: shape } = shapesOf(plan, mergedEntry(model, sources.get(plan.source)!).shape);
+      const { experts } = plan;
+      const ofOne = () => shapesOf(plan, mergedEntry(model, sources.get(plan.source)!).shape).written;
+      const shape = experts === null ? ofOne() : [experts.matrices.length, ...experts.shape];
       bytes += tensorBytes({ shape, type: typeOfTensor(plan.name, shape, wanted) }) + MAX_TENSOR_ENTRY_BYTES;
     }
   }

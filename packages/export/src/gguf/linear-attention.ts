@@ -1,4 +1,9 @@
-import type { DecoderArchitecture, LinearAttention } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  isByKeyHead,
+  type LinearAttention,
+  type LinearAttentionNames,
+} from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
 import type { LayerPart } from './layer-part.js';
 import { type Setting, uint } from './metadata-setting.js';
@@ -14,8 +19,9 @@ const UNIT_EPSILON = 1e-6;
 export function linearAttentionParts({ names, linearAttention }: DecoderArchitecture): LayerPart[] {
   const own = linearAttention!;
   const paths = names.linearAttention!;
+  if (isByKeyHead(names)) return partsByKeyHead(own, paths);
   const { valueHeadDim, keyHeadCount, keyHeadDim } = own;
-  const [mixed, gate, beta, decay] = paths.inputs;
+  const [mixed, gate, beta = null, decay = null] = paths.inputs;
   const queriesAndKeys = { first: 0, count: 2 * keyHeadCount * keyHeadDim };
   const heads = (size: number, first = 0) => valueHeadOrder(own, size, first);
   const values = heads(valueHeadDim, queriesAndKeys.count);
@@ -33,6 +39,27 @@ export function linearAttentionParts({ names, linearAttention }: DecoderArchitec
   ];
 }
 
+/** The same of projections that are fused by key head (`Qwen3NextModel`): value heads stay in their order. */
+function partsByKeyHead(own: LinearAttention, paths: LinearAttentionNames): LayerPart[] {
+  const { keyHeadCount, keyHeadDim, valueHeadCount, valueHeadDim } = own;
+  const [mixedAndGate, betaAndDecay] = paths.inputs;
+  const values = (valueHeadCount / keyHeadCount) * valueHeadDim;
+  const group = 2 * keyHeadDim + 2 * values;
+  const ofEach = (offset: number, count: number): IndexRange[] =>
+    Array.from({ length: keyHeadCount }, (_, head) => ({ first: head * group + offset, count }));
+  const mixed = [...ofEach(0, keyHeadDim), ...ofEach(keyHeadDim, keyHeadDim), ...ofEach(2 * keyHeadDim, values)];
+  return [
+    { path: mixedAndGate, name: 'attn_qkv', rowOrder: mixed },
+    { path: mixedAndGate, name: 'attn_gate', rowOrder: ofEach(2 * keyHeadDim + values, values) },
+    { path: betaAndDecay, name: 'ssm_ba' },
+    { path: paths.convolution, name: 'ssm_conv1d' },
+    { path: paths.decayLog, name: 'ssm_a', isTensor: true, decays: true },
+    { path: paths.timeStepBias, name: 'ssm_dt.bias', isTensor: true },
+    { path: paths.norm, name: 'ssm_norm' },
+    { path: paths.output, name: 'ssm_out' },
+  ];
+}
+
 /** The value heads of `size` rows each, behind `first` other rows; undefined: their order stays. */
 function valueHeadOrder(
   { keyHeadCount, valueHeadCount }: LinearAttention,
@@ -47,8 +74,8 @@ function valueHeadOrder(
   });
 }
 
-/** The settings of linear attention, and the sections of rotary positions, which llama.cpp wants beside it. */
-export function linearAttentionSettings({ linearAttention, ropes }: DecoderArchitecture): Setting[] {
+/** The settings of linear attention. */
+export function linearAttentionSettings({ linearAttention }: DecoderArchitecture): Setting[] {
   const { layers, keyHeadCount, keyHeadDim, valueHeadCount, valueHeadDim, convolutionTaps } = linearAttention!;
   // For releases that know no layers, but only a period.
   const period = layers.indexOf(false) + 1;
@@ -61,15 +88,16 @@ export function linearAttentionSettings({ linearAttention, ropes }: DecoderArchi
     ['ssm.inner_size', uint(valueHeadCount * valueHeadDim)],
     ['attention.recurrent_layers', { type: 'bools', value: layers }],
     ...(isPeriod ? [['full_attention_interval', uint(period)] as Setting] : []),
-    ['rope.dimension_sections', { type: 'int32s', value: [...(ropes[0]?.sections ?? []), 0] }],
   ];
 }
 
-/** Checks that llama.cpp computes this linear attention, and gives each pair of rotary dimensions a position. */
-export function checkLinearAttention(
-  { linearAttention, norm, headDim, ropes: [rope] }: DecoderArchitecture,
-  refuseIf: RefuseIf,
-): void {
+/** The sections of rotary positions. */
+export function sectionSettings({ ropes }: DecoderArchitecture): Setting[] {
+  return [['rope.dimension_sections', { type: 'int32s', value: [...(ropes[0]?.sections ?? []), 0] }]];
+}
+
+/** Checks that llama.cpp computes this linear attention. */
+export function checkLinearAttention({ linearAttention, norm }: DecoderArchitecture, refuseIf: RefuseIf): void {
   refuseIf(linearAttention === null, 'layers with attention alone (layer_types)');
   const { keyHeadDim, valueHeadDim } = linearAttention!;
   const sizes = `(they are ${keyHeadDim} and ${valueHeadDim})`;
@@ -79,6 +107,10 @@ export function checkLinearAttention(
     !isUsual,
     `rms_norm_eps but ${UNIT_EPSILON}, since it also divides queries and keys of linear attention with it`,
   );
+}
+
+/** Checks that llama.cpp gives each pair of rotary dimensions a position. */
+export function checkSections({ headDim, ropes: [rope] }: DecoderArchitecture, refuseIf: RefuseIf): void {
   const sections = rope?.sections ?? [];
   const pairs = Math.trunc(headDim * (rope?.partialRotaryFactor ?? 0)) / 2;
   const total = sections.reduce((sum, size) => sum + size, 0);

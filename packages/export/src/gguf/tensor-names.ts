@@ -1,12 +1,13 @@
-import { type DecoderArchitecture, hasLinearAttention, tensorName } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, expertsOf, hasLinearAttention, tensorName } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
+import { type StackedExperts, sparseParts, stackedExperts } from './experts.js';
 import { GGUF_FAMILIES } from './families/gguf-families.js';
 import type { LayerPart } from './layer-part.js';
 import { linearAttentionParts } from './linear-attention.js';
 
 /** A tensor of a base model, and how it is written. */
 export interface GgufTensorPlan {
-  /** Name in the weight files. */
+  /** Name in the weight files; of several that of the first. */
   source: string;
   /** Name in GGUF. */
   name: string;
@@ -25,6 +26,8 @@ export interface GgufTensorPlan {
   added: number;
   /** Whether −exp(number) is written. */
   decays: boolean;
+  /** The matrices that it is made of, where it has those of all experts of a layer; null: it is made of `source`. */
+  experts: StackedExperts | null;
 }
 
 /** A stored tensor as a matrix, and the shape in which it is written. */
@@ -53,8 +56,7 @@ function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart
       : attentionParts(architecture, layer)),
     norm(names.attentionBranchNorm, 'post_attention_norm'),
     norm(names.mlpNorm, GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm'),
-    ...gateUpParts(architecture),
-    { path: names.down, name: 'ffn_down' },
+    ...(expertsOf(architecture, layer) === null ? mlpParts(architecture) : sparseParts(architecture)),
     norm(names.mlpBranchNorm, 'post_ffw_norm'),
     { path: names.layerInputs?.gate ?? null, name: 'inp_gate' },
     { path: names.layerInputs?.output ?? null, name: 'proj' },
@@ -76,6 +78,10 @@ function attentionParts({ names, attention }: DecoderArchitecture, layer: number
     { path: hasKeys ? names.keyNorm : null, name: 'attn_k_norm', isNorm: true },
     { path: names.attentionOutput, name: 'attn_output' },
   ];
+}
+
+function mlpParts(architecture: DecoderArchitecture): LayerPart[] {
+  return [...gateUpParts(architecture), { path: architecture.names.down, name: 'ffn_down' }];
 }
 
 function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitecture): LayerPart[] {
@@ -108,6 +114,7 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
     headRows: 0,
     added: 0,
     decays: false,
+    experts: null,
   };
   const add = (path: string | null, name: string, how: Partial<GgufTensorPlan> = {}) => {
     if (path === null) return;
@@ -142,6 +149,11 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
       const { transposedWeights: transposed } = architecture;
       const linear = { module, rowOrder, columnOrder, transposed, headRows: headRows(architecture, part.name) };
       add(module, name, isNorm ? ofNorm : linear);
+    }
+    for (const experts of stackedExperts(architecture, layer)) {
+      const { source } = experts.matrices[0]!;
+      const { parameter: module, rowOrder } = experts;
+      plans.push({ ...unchanged, source, name: `blk.${layer}.${experts.name}.weight`, module, rowOrder, experts });
     }
   }
   add(names.finalNorm, 'output_norm', ofNorm);

@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { PeftAdapter } from '@lorasmith/peft-files';
+import { ofExpert, type PeftAdapter } from '@lorasmith/peft-files';
 import { type TensorConversion, TensorFault } from '@lorasmith/weight-io';
 import { planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
@@ -45,15 +45,17 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
     const module = plan.module === null ? undefined : adapter.modules.get(plan.module);
     if (module === undefined) continue;
     if (plan.withoutAdapter) throw notApplied(model, plan.module!);
-    const { a, b, rank, inFeatures, outFeatures } = module;
     // A and B are of the layer and not of its weight, so they are never transposed.
     const { rowOrder, columnOrder, headRows } = plan;
-    tensors.push(matrix(`${plan.name}.lora_a`, a, [rank, inFeatures], { columnOrder }, type));
-    tensors.push(matrix(`${plan.name}.lora_b`, b, [outFeatures, rank], { rowOrder, headRows }, type));
+    const { experts } = module;
+    const each = experts === undefined ? [module] : Array.from({ length: experts }, (_, i) => ofExpert(module, i));
+    const ofA = each.map(({ a, rank, inFeatures }) => matrix(a, [rank, inFeatures], { columnOrder }, type));
+    const ofB = each.map(({ b, rank, outFeatures }) => matrix(b, [outFeatures, rank], { rowOrder, headRows }, type));
+    tensors.push(stacked(`${plan.name}.lora_a`, ofA, experts), stacked(`${plan.name}.lora_b`, ofB, experts));
   }
   return await writeGgufFile({ path, metadata, tensors }).catch((error: unknown) => {
     if (!(error instanceof TensorFault)) throw error;
-    const tensor = tensorOfFault(tensors, error.index);
+    const { tensor } = tensorOfFault(tensors, error.index);
     const message = `Writing ${tensor.name} as ${tensor.type} gives numbers that are not finite. Choose another type.`;
     throw new ProductError('merge_not_finite', message);
   });
@@ -73,15 +75,29 @@ function commonAlpha({ modules }: PeftAdapter): number {
   throw new ProductError('invalid_adapter', 'The layers of the adapter have several alphas; GGUF has one for all.');
 }
 
-function matrix(
+/** A matrix, or those of all experts as one tensor. */
+function stacked(
   name: string,
+  matrices: readonly Omit<GgufTensorSource, 'name'>[],
+  experts: number | undefined,
+): GgufTensorSource {
+  const { type, shape } = matrices[0]!;
+  return {
+    name,
+    type,
+    shape: experts === undefined ? shape : [experts, ...shape],
+    parts: matrices.flatMap(({ parts }) => parts),
+  };
+}
+
+function matrix(
   values: Float32Array,
   shape: [number, number],
   order: Pick<TensorConversion, 'rowOrder' | 'columnOrder' | 'headRows'>,
   wanted: GgufType,
-): GgufTensorSource {
+): Omit<GgufTensorSource, 'name'> {
   const type = typeOfRows(wanted, shape[1]);
   const content = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const { written } = shapesOf({ rowOrder: order.rowOrder, headRows: 0, transposed: false }, shape);
-  return { name, type, shape: written, source: { content, conversion: { from: 'F32', to: type, shape, ...order } } };
+  return { type, shape: written, parts: [{ content, conversion: { from: 'F32', to: type, shape, ...order } }] };
 }

@@ -2,9 +2,9 @@ import { open, rm } from 'node:fs/promises';
 import { type TensorSource, writeMerged } from '@lorasmith/weight-io';
 import { layOutGguf, type Metadata, type TensorInfo } from './gguf-layout.js';
 
-/** A tensor of the file, and where its numbers come from. */
+/** A tensor of the file, and where its numbers come from: its parts, one behind the other. */
 export interface GgufTensorSource extends TensorInfo {
-  source: TensorSource;
+  parts: readonly TensorSource[];
 }
 
 export interface WriteGgufFileOptions {
@@ -23,8 +23,8 @@ export interface WriteGgufFileOptions {
 export async function writeGgufFile(options: WriteGgufFileOptions): Promise<{ bytes: number; sha256: string }> {
   const { path, metadata, tensors, signal } = options;
   const { header, paddings, totalBytes } = layOutGguf(metadata, tensors);
-  // Two sources for each tensor: its numbers, and zeros up to the next.
-  const sources = tensors.flatMap(({ source }, index) => [source, { content: new Uint8Array(paddings[index]!) }]);
+  // Behind the parts of each tensor are zeros up to the next.
+  const sources = tensors.flatMap(({ parts }, index) => [...parts, { content: new Uint8Array(paddings[index]!) }]);
   const dataBytes = totalBytes - header.byteLength;
   const handle = await open(path, 'wx');
   try {
@@ -43,7 +43,16 @@ export async function writeGgufFile(options: WriteGgufFileOptions): Promise<{ by
   }
 }
 
-/** The tensor of a source, by the index of a TensorFault. */
-export function tensorOfFault<Tensor>(tensors: readonly Tensor[], index: number): Tensor {
-  return tensors[Math.floor(index / 2)]!;
+/** The tensor of a part, and which of its parts it is, by the index of a TensorFault. */
+export function tensorOfFault<Tensor extends Pick<GgufTensorSource, 'parts'>>(
+  tensors: readonly Tensor[],
+  index: number,
+): { tensor: Tensor; part: number } {
+  let first = 0;
+  for (const tensor of tensors) {
+    const { length } = tensor.parts;
+    if (index <= first + length) return { tensor, part: index - first };
+    first += length + 1;
+  }
+  throw new RangeError(`no tensor has the part ${index}`);
 }

@@ -6,6 +6,7 @@ import { type TensorConversion, TensorFault, type WeightUpdate } from '@lorasmit
 import { mergedEntry, storedSource } from '../merging/merged-source.js';
 import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
+import { isRouter, type StackedExperts } from './experts.js';
 import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
@@ -53,9 +54,7 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
     const tensors = ropeTensors.map(([tensor, values]) => ofMemory(tensor, values));
     for (const plan of plans) {
       const opened = { model, weights };
-      tensors.push(
-        plan.decays ? await ofDecays(plan, opened) : ofWeights(plan, opened, merged.get(plan.source)!, type),
-      );
+      tensors.push(plan.decays ? await ofDecays(plan, opened) : ofWeights(plan, opened, merged, type));
     }
     const onProgress = (done: number, total: number) => options.onProgress?.(done, total);
     return await writeGgufFile({ path, metadata, tensors, onProgress, signal }).catch((error: unknown) => {
@@ -68,7 +67,7 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
 
 function ofMemory(name: string, values: Float32Array): GgufTensorSource {
   const content = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return { name, type: 'F32', shape: [values.length], source: { content } };
+  return { name, type: 'F32', shape: [values.length], parts: [{ content }] };
 }
 
 /** The decays of linear attention in the place of their logarithms. */
@@ -77,36 +76,63 @@ async function ofDecays(
   { weights }: { weights: ModelWeights },
 ): Promise<GgufTensorSource> {
   const logs = toFloat32(await weights.read(source), weights.entry(source).dtype);
-  const tensor = ofMemory(
+  const { parts, ...tensor } = ofMemory(
     name,
     logs.map((log) => -Math.exp(log)),
   );
   const conversion: TensorConversion = { from: 'F32', to: 'F32', shape: [logs.length, 1], rowOrder };
-  return { ...tensor, source: { ...tensor.source, conversion } };
+  return { ...tensor, parts: parts.map((part) => ({ ...part, conversion })) };
 }
 
 function ofWeights(
   plan: GgufTensorPlan,
-  { model, weights }: { model: ModelFolder; weights: ModelWeights },
-  { source, updates }: MergedTensor,
+  opened: { model: ModelFolder; weights: ModelWeights },
+  merged: ReadonlyMap<string, MergedTensor>,
   wanted: GgufType,
 ): GgufTensorSource {
+  if (plan.experts !== null) return ofExperts(plan.name, plan.experts, opened, merged, wanted);
+  const { model, weights } = opened;
+  const { source, updates } = merged.get(plan.source)!;
   const { name, rowOrder, columnOrder, transposed, headRows, added } = plan;
   const { dtype, shape } = mergedEntry(model, source);
   const { matrix, written } = shapesOf(plan, shape);
   const type = typeOfTensor(name, written, wanted);
   const order = { rowOrder, columnOrder, transposed, headRows };
   const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, ...order, added };
-  // GGUF is refused for models with experts, whose tensors may have several.
+  // Only tensors of experts have several.
   const [update] = updates ?? [];
   const ofUpdate = update && { update: transposed ? ofWritten(update) : update };
-  return { name, type, shape: written, source: { ...storedSource(model, weights, source), ...ofUpdate, conversion } };
+  const part = { ...storedSource(model, weights, source), ...ofUpdate, conversion };
+  return { name, type, shape: written, parts: [part] };
 }
 
-/** Vectors are float32, and positions and convolutions, as in llama.cpp's converter. */
+/** The matrices of all experts of a layer, one behind the other. */
+function ofExperts(
+  name: string,
+  { shape, matrices }: StackedExperts,
+  { model, weights }: { model: ModelFolder; weights: ModelWeights },
+  merged: ReadonlyMap<string, MergedTensor>,
+  wanted: GgufType,
+): GgufTensorSource {
+  const written = [matrices.length, ...shape];
+  const type = typeOfTensor(name, written, wanted);
+  const parts = matrices.map(({ source: tensor, index, count, rowOrder }) => {
+    const { source, updates } = merged.get(tensor)!;
+    const { dtype, shape: stored } = mergedEntry(model, source);
+    const all = storedSource(model, weights, source);
+    const bytes = all.bytes / count;
+    const matrix: [number, number] = [stored.at(-2)!, stored.at(-1)!];
+    const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, rowOrder };
+    const update = updates?.[index];
+    return { ...all, offset: all.offset + index * bytes, bytes, ...(update && { update }), conversion };
+  });
+  return { name, type, shape: written, parts };
+}
+
+/** Vectors are float32, and positions, convolutions and routers, as in llama.cpp's converter. */
 export function typeOfTensor(name: string, shape: readonly number[], wanted: GgufType): GgufType {
-  const isKept = shape.length === 1 || name === 'position_embd.weight' || name.endsWith('.ssm_conv1d.weight');
-  return isKept ? 'F32' : typeOfRows(wanted, shape[1]!);
+  const isMatrix = name === 'position_embd.weight' || name.endsWith('.ssm_conv1d.weight') || isRouter(name);
+  return shape.length === 1 || isMatrix ? 'F32' : typeOfRows(wanted, shape.at(-1)!);
 }
 
 /** The type of rows: those that are no whole number of blocks are float16, as in llama.cpp's converter. */
@@ -126,8 +152,9 @@ function explained(
   merged: ReadonlyMap<string, MergedTensor>,
   weights: ModelWeights,
 ): ProductError {
-  const tensor = tensorOfFault(tensors, index);
-  const { source } = plans.find(({ name }) => name === tensor.name)!;
+  const { tensor, part } = tensorOfFault(tensors, index);
+  const plan = plans.find(({ name }) => name === tensor.name)!;
+  const source = plan.experts === null ? plan.source : plan.experts.matrices[part]!.source;
   if (fault === 'not-finite') {
     const hint = tensor.type === 'F16' ? ' Float16 ends at 65,504: choose another type.' : '';
     const message = `Writing ${source} as ${tensor.type} gives numbers that are not finite.${hint}`;

@@ -82,6 +82,9 @@ const REPLACED: Record<string, object> = {
   'mistral-no-window-sharded': { hidden_act: 'silu' },
   'qwen3_5-text-square': { rms_norm_eps: 1e-6 },
   qwen3_5: { rms_norm_eps: 1e-6 },
+  qwen3_5_moe: { rms_norm_eps: 1e-6 },
+  'qwen3_5_moe-experts': { rms_norm_eps: 1e-6 },
+  'qwen3_next-experts': { rms_norm_eps: 1e-6 },
 };
 
 let written = 0;
@@ -141,6 +144,9 @@ const OTHERWISE: Record<string, string[]> = {
   // It looks for the field in config.json alone, and takes 4 without it.
   'qwen3_5-text-square': ['qwen35.full_attention_interval'],
   qwen3_5: ['qwen35.full_attention_interval'],
+  qwen3_5_moe: ['qwen35moe.full_attention_interval'],
+  'qwen3_5_moe-experts': ['qwen35moe.full_attention_interval'],
+  'qwen3_next-experts': ['qwen3next.full_attention_interval'],
   // See REPLACED.
   'olmo3-legacy': ['olmo2.rope.freq_base'],
   // Its norm is no RMS norm.
@@ -190,8 +196,8 @@ describe.each(Object.keys(models))('%s', (name) => {
     const found = await contentOf(path);
     if (adapters[name] === undefined) {
       // The converter transposes A and B with the weight of GPT-2, which does not fit: see "the layers of GPT-2" below. It fails for
-      // Ministral 3.
-      const part = name === 'gpt2' ? 'attn_qkv' : 'attn_q';
+      // Ministral 3, for fused projections of Qwen3-Next, for down_proj of experts alone, and for experts of Granite.
+      const part = ['gpt2', 'qwen3_next-experts'].includes(name) ? 'attn_qkv' : 'attn_q';
       expect(Object.keys(found.tensors)).toContain(`blk.0.${part}.weight.lora_a`);
       return;
     }
@@ -363,6 +369,12 @@ describe('what llama.cpp cannot express is refused by name:', () => {
     ['qwen3_5-text-tied', /attention_bias/],
     ['gemma4-text', /of the last two layers before them.*num_kv_shared_layers/],
     ['gemma4-text-keys', /attention_bias/],
+    ['gemma4_moe-text', /does not write gemma4_text models with experts/],
+    ['granitemoehybrid-experts', /does not write granitemoehybrid models with experts/],
+    ['qwen2_moe', /weights of a token's experts that sum to one/],
+    ['qwen3_moe', /layers without experts behind others.*mlp_only_layers/],
+    ['qwen3_moe-experts-down', /weights of a token's experts that do not sum to one/],
+    ['qwen3_next', /keys and values have different sizes/],
   ])('%s', async (name, message) => {
     const model = await readModelFolder(join(cases, 'families', name, 'base'));
     const adapter = await readPeftFolder(join(cases, 'families', name, 'adapter_trained'));

@@ -24,10 +24,12 @@ export interface LayerLinears {
   /** The layers between latents, and queries, keys and values; null without latents. `query` is null without one of queries. */
   ofLatents: { query: LinearLayer | null; keyValue: LinearLayer } | null;
   attentionOutput: LinearLayer;
-  /** The MLP, or the shared expert of a sparse layer; null for a sparse layer without one. */
+  /** The MLP, or the shared expert of a sparse layer; null for a sparse layer without either. */
   mlp: { gateUp: LinearLayer[]; down: LinearLayer } | null;
   /** The gate of the shared expert; null without one, or without a gate. */
   sharedGate: LinearLayer | null;
+  /** The router of experts beside an MLP; null without one. In other families no adapter acts at the router. */
+  router: LinearLayer | null;
   /** The layers between the residual stream and the input of the layer; null without one. */
   layerInput: { gate: LinearLayer; output: LinearLayer } | null;
 }
@@ -47,10 +49,20 @@ export function intermediateSizeOf({ intermediateSize, mlp }: DecoderArchitectur
 }
 
 /** The numbers of a token in linear attention: what the convolution reads (queries, keys, values), and the values of all heads. */
-export function linearAttentionSizes(own: LinearAttention): { mixed: number; values: number } {
+export function linearAttentionSizes(
+  own: Pick<LinearAttention, 'keyHeadCount' | 'keyHeadDim' | 'valueHeadCount' | 'valueHeadDim'>,
+): { mixed: number; values: number } {
   const { keyHeadCount, keyHeadDim, valueHeadCount, valueHeadDim } = own;
   const values = valueHeadCount * valueHeadDim;
   return { mixed: 2 * keyHeadCount * keyHeadDim + values, values };
+}
+
+/**
+ * Whether the projections of linear attention are two, whose numbers are grouped by key head: each head's query, key, values and gates,
+ * and its β and decays.
+ */
+export function isByKeyHead({ linearAttention }: DecoderNames): boolean {
+  return linearAttention?.inputs.length === 2;
 }
 
 /** Whether a layer has linear attention in the place of attention. */
@@ -61,6 +73,11 @@ export function hasLinearAttention({ linearAttention }: DecoderArchitecture, lay
 /** The experts of a sparse layer; null for a layer with one MLP. */
 export function expertsOf({ experts }: DecoderArchitecture, layer: number): Experts | null {
   return experts?.layers[layer] ? experts : null;
+}
+
+/** Whether a layer has experts beside its MLP. */
+export function isBesideExperts(architecture: DecoderArchitecture, layer: number): boolean {
+  return expertsOf(architecture, layer) !== null && (architecture.names.experts?.beside ?? null) !== null;
 }
 
 /** The layers whose keys and values generation keeps: those with attention that do not read those of another. */
@@ -151,8 +168,10 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
   };
   const ofLinearAttention = (own: LinearAttention, paths: LinearAttentionNames) => {
     const { mixed, values } = linearAttentionSizes(own);
+    const { valueHeadCount: heads } = own;
+    const sizes = isByKeyHead(names) ? [mixed + values, 2 * heads] : [mixed, values, heads, heads];
     return {
-      attentionInputs: stacked(paths.inputs, [mixed, values, own.valueHeadCount, own.valueHeadCount], false),
+      attentionInputs: stacked(paths.inputs, sizes, false),
       ofLatents: null,
       attentionOutput: linear(paths.output, values, hiddenSize, false),
     };
@@ -163,12 +182,19 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
   });
   const ofMlp = () => {
     const experts = expertsOf(architecture, index);
-    if (experts === null) return { mlp: mlpOf(names, intermediateSizeOf(architecture, index)), sharedGate: null };
-    if (experts.shared === null) return { mlp: null, sharedGate: null };
+    const without = { mlp: null, sharedGate: null, router: null };
+    const ofLayer = () => mlpOf(names, intermediateSizeOf(architecture, index));
+    if (experts === null) return { ...without, mlp: ofLayer() };
+    if (isBesideExperts(architecture, index)) {
+      return { ...without, mlp: ofLayer(), router: linear(names.experts!.router, hiddenSize, experts.count, false) };
+    }
+    if (experts.shared === null) return without;
     const paths = names.experts!.shared!;
+    const { gate } = paths;
     return {
+      ...without,
       mlp: mlpOf(paths, experts.shared.intermediateSize),
-      sharedGate: paths.gate === null ? null : linear(paths.gate, hiddenSize, 1, false),
+      sharedGate: gate === null ? null : linear(gate, hiddenSize, 1, false),
     };
   };
   const ofAnyAttention = () => {
@@ -200,15 +226,16 @@ function attentionSizes(architecture: DecoderArchitecture, layer: number): { att
 
 /** The linear layers of one decoder layer by their inputs: those of a group are computed as one product. */
 export function linearGroups(architecture: DecoderArchitecture, index: number): LinearLayer[][] {
-  const { attentionInputs, ofLatents, attentionOutput, mlp, sharedGate, layerInput } = layerLinears(
+  const { attentionInputs, ofLatents, attentionOutput, mlp, sharedGate, router, layerInput } = layerLinears(
     architecture,
     index,
   );
   const betweenLatents = [ofLatents?.query, ofLatents?.keyValue].flatMap((layer) => (layer ? [[layer]] : []));
   const ofMlp = mlp === null ? [] : [mlp.gateUp, [mlp.down]];
   const ofGate = sharedGate === null ? [] : [[sharedGate]];
+  const ofRouter = router === null ? [] : [[router]];
   const ofInput = layerInput === null ? [] : [[layerInput.gate], [layerInput.output]];
-  return [attentionInputs, ...betweenLatents, [attentionOutput], ...ofMlp, ...ofGate, ...ofInput];
+  return [attentionInputs, ...betweenLatents, [attentionOutput], ...ofMlp, ...ofGate, ...ofRouter, ...ofInput];
 }
 
 const GATE_UP_OF_EACH = ['gate_proj', 'up_proj'] as const;
@@ -222,6 +249,8 @@ export interface ExpertTensors {
   correction: RequiredTensor | null;
   /** null: there are none */
   biases: ExpertBiases | null;
+  /** Weights of the router's norm `[hidden]` and factors of the experts' weights `[experts]`; null: experts are in the MLP's place. */
+  scales: { router: RequiredTensor; experts: RequiredTensor } | null;
   /** Together `[experts, 2 × intermediate, hidden]`, each expert's gate, then its up; or as {@link Experts.files} says. */
   gateUp: RequiredTensor[];
   /** Together `[experts, hidden, intermediate]`, or as {@link Experts.files} says. */
@@ -242,21 +271,28 @@ interface ExpertBiases {
 export function expertTensors(architecture: DecoderArchitecture, index: number): ExpertTensors {
   const { names, hiddenSize } = architecture;
   const { count, intermediateSize, files, biases: hasBiases = false } = expertsOf(architecture, index)!;
-  const within = (path: string) => tensorName(names, `${names.layers}.${index}.${path}`);
-  const router = { name: within(`${names.experts!.router}.weight`), shape: [count, hiddenSize] };
-  const { correction: path } = names.experts!;
-  const correction = path === null ? null : { name: within(path), shape: [count] };
-  const [gateUp, down] = EXPERT_PARAMETERS.map((part) => fusedTensor(architecture, index, part)) as [string, string];
+  const within = (path: string, shape: number[]) => ({
+    name: tensorName(names, `${names.layers}.${index}.${path}`),
+    shape,
+  });
+  const router = within(`${names.experts!.router}.weight`, [count, hiddenSize]);
+  const { correction: path, beside } = names.experts!;
+  const correction = path === null ? null : within(path, [count]);
+  const scales = beside && {
+    router: within(beside.routerScale, [hiddenSize]),
+    experts: within(beside.expertScales, [count]),
+  };
+  const [gateUp, down] = fusedPaths(names).map((part) => fusedTensor(architecture, index, part)) as [string, string];
   const biases = hasBiases
     ? {
-        router: { name: within(`${names.experts!.router}.bias`), shape: [count] },
+        router: within(`${names.experts!.router}.bias`, [count]),
         gateUp: { name: `${gateUp}_bias`, shape: [count, 2 * intermediateSize] },
         down: { name: `${down}_bias`, shape: [count, hiddenSize] },
       }
     : null;
   if (files !== 'each') {
     return {
-      ...{ router, correction, biases },
+      ...{ router, correction, biases, scales },
       gateUp: fusedTensors(gateUp, [count, 2 * intermediateSize, hiddenSize], files),
       down: fusedTensors(down, [count, hiddenSize, intermediateSize], files),
     };
@@ -266,7 +302,7 @@ export function expertTensors(architecture: DecoderArchitecture, index: number):
       parts.map((part) => ({ name: expertTensor(architecture, index, expert, part), shape })),
     ).flat();
   return {
-    ...{ router, correction, biases },
+    ...{ router, correction, biases, scales },
     gateUp: ofEach(GATE_UP_OF_EACH, [intermediateSize, hiddenSize]),
     down: ofEach(DOWN_OF_EACH, [hiddenSize, intermediateSize]),
   };
@@ -281,6 +317,12 @@ function fusedTensors(
   if (files === 'fused') return [{ name, shape: [count, outFeatures, inFeatures] }];
   if (files === 'transposed') return [{ name, shape: [count, inFeatures, outFeatures] }];
   return mxfp4Tensors(name, [count, outFeatures, inFeatures]);
+}
+
+/** The tensors of fused experts, relative to a layer: gate and up, and down. */
+export function fusedPaths({ experts }: DecoderNames): readonly [gateUp: string, down: string] {
+  const [gateUp, down] = EXPERT_PARAMETERS;
+  return experts!.fused ?? [`${experts!.experts}.${gateUp}`, `${experts!.experts}.${down}`];
 }
 
 /** The parameters of the sparse layer with this index: gate and up of all experts, and down. */
@@ -307,8 +349,8 @@ export function expertParameters(
   ];
 }
 
-function fusedTensor({ names }: DecoderArchitecture, layer: number, part: string): string {
-  return tensorName(names, `${names.layers}.${layer}.${names.experts!.experts}.${part}`);
+function fusedTensor({ names }: DecoderArchitecture, layer: number, path: string): string {
+  return tensorName(names, `${names.layers}.${layer}.${path}`);
 }
 
 function expertTensor({ names }: DecoderArchitecture, layer: number, expert: number, part: string): string {
@@ -318,15 +360,19 @@ function expertTensor({ names }: DecoderArchitecture, layer: number, expert: num
 /** Tensors of further experts, or of the same ones in the other form: the files would not say which are meant. */
 function contradictingTensors(architecture: DecoderArchitecture, layer: number): [name: string, what: string][] {
   const { count, files } = expertsOf(architecture, layer)!;
+  const [fused] = fusedPaths(architecture.names);
   const parts = [...GATE_UP_OF_EACH, ...DOWN_OF_EACH];
   if (files !== 'each') {
-    const what = `is of one expert, but others are fused in tensors such as ${fusedTensor(architecture, layer, EXPERT_PARAMETERS[0])}: experts must be fused in all layers or in none`;
+    const what = `is of one expert, but others are fused in tensors such as ${fusedTensor(architecture, layer, fused)}: experts must be fused in all layers or in none`;
     const ofEach = parts.map((part): [string, string] => [expertTensor(architecture, layer, 0, part), what]);
     if (files !== 'mxfp4') return ofEach;
     const alsoPacked = 'is not quantized, but other experts are in MXFP4: they must be in all layers or in none';
     return [
       ...ofEach,
-      ...EXPERT_PARAMETERS.map((part): [string, string] => [fusedTensor(architecture, layer, part), alsoPacked]),
+      ...fusedPaths(architecture.names).map((part): [string, string] => [
+        fusedTensor(architecture, layer, part),
+        alsoPacked,
+      ]),
     ];
   }
   const what = `is of a further expert: by config.json a layer has ${count}, from 0`;
@@ -417,8 +463,17 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     if (layerInputs !== null) addNorm(within(names.layerInputs!.branchNorm), hiddenSize);
     if (names.layerScale !== null) add(within(names.layerScale)!, [1]);
     if (expertsOf(architecture, index) !== null) {
-      const { router, correction, biases, gateUp, down } = expertTensors(architecture, index);
-      tensors.push(router, ...(correction === null ? [] : [correction]), ...Object.values(biases ?? {}));
+      const { router, correction, biases, scales, gateUp, down } = expertTensors(architecture, index);
+      const { beside } = names.experts!;
+      for (const norm of [beside?.norm, beside?.branchNorm, beside?.mlpBranchNorm])
+        addNorm(within(norm ?? null), hiddenSize);
+      // A router that adapters may act at is among the linear layers.
+      if (beside === null) tensors.push(router);
+      tensors.push(
+        ...(correction === null ? [] : [correction]),
+        ...Object.values(biases ?? {}),
+        ...Object.values(scales ?? {}),
+      );
       tensors.push(...gateUp, ...down);
       parameters.push(...expertParameters(architecture, index));
       for (const [name, what] of contradictingTensors(architecture, index)) contradicting.set(name, what);

@@ -1,14 +1,20 @@
 import type { DecoderArchitecture, DecoderNames, ExpertNames, Experts } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { EXPERT_PARAMETERS } from '../expert-parameters.js';
-import { tensorName } from './decoder-layout.js';
+import { fusedPaths, tensorName } from './decoder-layout.js';
 import type { FamilySource } from './family.js';
 
 /** Far above the experts of any known model. The files may have three tensors for each. */
 export const MAX_EXPERTS = 1024;
 
 /** A sparse layer's parts in Qwen's models; without the shared expert, which Qwen3 lacks. */
-export const EXPERT_NAMES: ExpertNames = { router: 'mlp.gate', experts: 'mlp.experts', shared: null, correction: null };
+export const EXPERT_NAMES: ExpertNames = {
+  router: 'mlp.gate',
+  experts: 'mlp.experts',
+  fused: null,
+  shared: null,
+  correction: null,
+  beside: null,
+};
 
 /** The same with the shared expert. */
 export const SHARED_EXPERT_NAMES: ExpertNames = {
@@ -31,6 +37,34 @@ export const ROUTED_EXPERT_NAMES: ExpertNames = {
   correction: 'mlp.gate.e_score_correction_bias',
 };
 
+/** The parts in Granite's models, which name the tensors as releases before transformers 5 did. */
+export const GRANITE_EXPERT_NAMES: ExpertNames = {
+  ...EXPERT_NAMES,
+  router: 'block_sparse_moe.router.layer',
+  experts: 'block_sparse_moe.experts',
+  fused: ['block_sparse_moe.input_linear.weight', 'block_sparse_moe.output_linear.weight'],
+};
+
+/** The same with the shared expert. */
+export const GRANITE_SHARED_EXPERT_NAMES: ExpertNames = {
+  ...GRANITE_EXPERT_NAMES,
+  shared: { gateUp: ['shared_mlp.input_linear'], down: 'shared_mlp.output_linear', gate: null },
+};
+
+/** The parts in Gemma 4, whose experts are beside an MLP. Its router is a linear layer, which adapters may act at. */
+export const GEMMA4_EXPERT_NAMES: ExpertNames = {
+  ...EXPERT_NAMES,
+  router: 'router.proj',
+  experts: 'experts',
+  beside: {
+    norm: 'pre_feedforward_layernorm_2',
+    branchNorm: 'post_feedforward_layernorm_2',
+    mlpBranchNorm: 'post_feedforward_layernorm_1',
+    routerScale: 'router.scale',
+    expertScales: 'router.per_expert_scale',
+  },
+};
+
 /** A family's values for missing fields, as in transformers. */
 export interface ExpertDefaults {
   count: number;
@@ -38,8 +72,8 @@ export interface ExpertDefaults {
   intermediateSize: number;
   /** The width of the shared expert. @defaultValue there is none */
   sharedIntermediateSize?: number;
-  /** Whether a token's weights sum to one whatever `norm_topk_prob` says. @defaultValue false */
-  alwaysRenormalized?: boolean;
+  /** Whether a token's weights sum to one: `norm_topk_prob` by default, or whatever it says. @defaultValue no, by default */
+  renormalized?: 'by-default' | 'always';
 }
 
 /**
@@ -60,19 +94,65 @@ export function readExperts(
   const isSparse = (layer: number) => count > 0 && (layer + 1) % step === 0 && !dense.has(layer);
   const layers = Array.from({ length: decoder.layerCount }, (_, layer) => isSparse(layer));
   if (!layers.includes(true)) return null;
-  const perToken = config.size('num_experts_per_tok', { fallback: defaults.perToken });
-  if (perToken > count) throw config.corrupt('num_experts_per_tok', `${perToken} is more than the ${count} experts`);
   const { sharedIntermediateSize: shared } = defaults;
   return {
     layers,
     count,
-    perToken,
+    perToken: readPerToken(config, count, defaults.perToken),
     intermediateSize: config.size('moe_intermediate_size', { fallback: defaults.intermediateSize }),
-    renormalized: defaults.alwaysRenormalized === true || config.flag('norm_topk_prob', false),
+    renormalized:
+      defaults.renormalized === 'always' || config.flag('norm_topk_prob', defaults.renormalized === 'by-default'),
     shared:
       shared === undefined
         ? null
         : { intermediateSize: config.size('shared_expert_intermediate_size', { fallback: shared }) },
+    files: expertFiles(source, decoder.names, layers),
+  };
+}
+
+/**
+ * Reads the experts of Granite's models, which are in all layers, fused in all files, and as wide as `intermediate_size`.
+ *
+ * @param sharedIntermediateSize the width of the shared expert; null: there is none
+ * @returns null for a model without experts
+ * @throws ProductError model_file_corrupt, model_not_supported
+ */
+export function readGraniteExperts(
+  config: ConfigFields,
+  decoder: DecoderArchitecture,
+  sharedIntermediateSize: number | null,
+): Experts | null {
+  const count = readCount(config, 8);
+  if (count === 0) return null;
+  return {
+    layers: new Array<boolean>(decoder.layerCount).fill(true),
+    count,
+    perToken: readPerToken(config, count, 2),
+    intermediateSize: decoder.intermediateSize,
+    renormalized: true,
+    shared: sharedIntermediateSize === null ? null : { intermediateSize: sharedIntermediateSize },
+    files: 'fused',
+  };
+}
+
+/**
+ * Reads the experts of Gemma 4, which are in all layers, beside their MLPs. The decoder's `names.experts` are needed.
+ *
+ * @throws ProductError model_file_corrupt, model_not_supported
+ */
+export function readGemma4Experts(source: FamilySource, decoder: DecoderArchitecture): Experts {
+  const { config } = source;
+  const count = config.size('num_experts', { max: MAX_EXPERTS });
+  const perToken = config.size('top_k_experts');
+  if (perToken > count) throw config.corrupt('top_k_experts', `${perToken} is more than the ${count} experts`);
+  const layers = new Array<boolean>(decoder.layerCount).fill(true);
+  return {
+    layers,
+    count,
+    perToken,
+    intermediateSize: config.size('moe_intermediate_size'),
+    renormalized: true,
+    shared: null,
     files: expertFiles(source, decoder.names, layers),
   };
 }
@@ -155,6 +235,12 @@ function readCount(config: ConfigFields, fallback: number): number {
   return count;
 }
 
+function readPerToken(config: ConfigFields, count: number, fallback: number): number {
+  const perToken = config.size('num_experts_per_tok', { fallback });
+  if (perToken > count) throw config.corrupt('num_experts_per_tok', `${perToken} is more than the ${count} experts`);
+  return perToken;
+}
+
 /** The layers that have one MLP whatever `decoder_sparse_step` says. */
 function readDenseLayers(config: ConfigFields): Set<number> {
   const layers = config.value('mlp_only_layers') ?? [];
@@ -172,10 +258,7 @@ export function expertFiles(
 ): Experts['files'] {
   const isFused = layers.some(
     (isSparse, layer) =>
-      isSparse &&
-      EXPERT_PARAMETERS.some((part) =>
-        hasTensor(tensorName(names, `${names.layers}.${layer}.${names.experts!.experts}.${part}`)),
-      ),
+      isSparse && fusedPaths(names).some((path) => hasTensor(tensorName(names, `${names.layers}.${layer}.${path}`))),
   );
   return isFused ? 'fused' : 'each';
 }

@@ -42,6 +42,8 @@ describe('the linear layers of', () => {
     ['arcee', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'up_proj', 'down_proj']],
     ['glm4', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_up_proj', 'down_proj']],
     ['granitemoehybrid', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'input_linear', 'output_linear']],
+    ['granitemoe', ['q_proj', 'k_proj', 'v_proj', 'o_proj']],
+    ['granitemoehybrid-experts', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'input_linear', 'output_linear']],
     [
       'gemma4-text',
       [
@@ -61,6 +63,8 @@ describe('the linear layers of', () => {
       'qwen3_5-text',
       ['in_proj_qkv', 'in_proj_z', 'in_proj_b', 'in_proj_a', 'out_proj', 'gate_proj', 'up_proj', 'down_proj'],
     ],
+    ['qwen3_next', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj', 'shared_expert_gate']],
+    ['gemma4_moe-text', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj', 'proj']],
   ])('%s', async (name, suffixes) => {
     const folder = await readModelFolder(join(CASES, name, 'base'));
     const own = folder.modules.filter(({ name: path }) => path.startsWith('model.layers.1.'));
@@ -95,6 +99,8 @@ describe('the linear layers of', () => {
       ],
       ...[
         'granitemoehybrid',
+        'granitemoe',
+        'granitemoeshared',
         'olmo2',
         'exaone4-no-window',
         'seed_oss',
@@ -103,6 +109,7 @@ describe('the linear layers of', () => {
         'ernie4_5',
         'qwen3_5-text',
         'gemma4-text',
+        'gemma4_moe-text',
         'qwen2_moe',
         'qwen3_5_moe-text',
         'mistral4',
@@ -668,8 +675,8 @@ describe('reports model_not_supported with the name of the field', () => {
     ['gemma3-text', 'rope_parameters.rope_type', rope({ rope_type: 'linear', factor: 2 })],
     ['olmo3', 'rope_parameters.full_attention.rope_type', rope({ full_attention: { rope_type: 'proportional' } })],
     ['exaone4', 'sliding_window_pattern', { sliding_window_pattern: 'LLLG', layer_types: undefined }],
-    ['granitemoehybrid', 'num_local_experts', { num_local_experts: 8 }],
-    ['granitemoehybrid', 'num_local_experts', { num_local_experts: undefined }],
+    ['granitemoe', 'num_local_experts', { num_local_experts: 0 }],
+    ['granitemoeshared', 'num_local_experts', { num_local_experts: 2048 }],
     ['granitemoehybrid', 'layer_types', { layer_types: ['linear_attention', 'full_attention'] }],
     ['granitemoehybrid', 'layer_types', { layer_types: undefined }],
     ['granitemoehybrid', 'layers_block_type', { layers_block_type: ['mamba', 'attention'] }],
@@ -677,7 +684,6 @@ describe('reports model_not_supported with the name of the field', () => {
     ['qwen3_5-text', 'layer_types', { layer_types: Array(5).fill('mamba') }],
     ['qwen3_5-text', 'layer_types', { layer_types: Array(5).fill('sliding_attention') }],
     ['qwen3_5-text', 'hidden_act', { hidden_act: 'gelu' }],
-    ['gemma4-text', 'enable_moe_block', { enable_moe_block: true }],
     ['gemma4-text', 'use_bidirectional_attention', { use_bidirectional_attention: 'all' }],
     ['gemma4-text', 'layer_types', { layer_types: Array(7).fill('linear_attention') }],
     ['gemma4-text', 'per_layer_config.2.intermediate_size', { per_layer_config: { 2: { intermediate_size: 48 } } }],
@@ -816,6 +822,12 @@ describe('mixtures of experts', () => {
       renormalized: false,
     });
     expect(await expertsOf('qwen2_moe')).toMatchObject({ layers: [true, true], shared: { intermediateSize: 20 } });
+    expect(await expertsOf('qwen3_next', { norm_topk_prob: undefined })).toMatchObject({
+      ...{ layers: [true, true, true], renormalized: true },
+      shared: { intermediateSize: 20 },
+    });
+    const other = { mlp_only_layers: [0], norm_topk_prob: false };
+    expect(await expertsOf('qwen3_next', other)).toMatchObject({ layers: [false, true, true], renormalized: false });
     // Weights of Qwen3.5 sum to one whatever the config says. A composite's experts are looked for by its names.
     expect(await expertsOf('qwen3_5_moe-text', { norm_topk_prob: false })).toMatchObject({
       ...{ layers: [true, true, true], count: 5, perToken: 2, renormalized: true },
@@ -835,6 +847,23 @@ describe('mixtures of experts', () => {
       ...{ layers: [true, true], count: 5, perToken: 2, intermediateSize: 64, renormalized: true },
       ...{ biases: true, shared: null, files: 'mxfp4' },
     });
+    expect(await expertsOf('granitemoe')).toMatchObject({
+      ...{ layers: [true, true], count: 5, perToken: 2, intermediateSize: 14, renormalized: true, shared: null },
+      files: 'fused',
+    });
+    const defaults = { num_experts_per_tok: undefined, num_local_experts: undefined };
+    expect(await expertsOf('granitemoe', defaults)).toMatchObject({ count: 8, perToken: 2 });
+    const shared = { shared: { intermediateSize: 20 } };
+    expect(await expertsOf('granitemoeshared')).toMatchObject(shared);
+    expect(await expertsOf('granitemoeshared', { shared_intermediate_size: undefined })).toMatchObject({
+      shared: null,
+    });
+    expect(await expertsOf('granitemoehybrid-experts')).toMatchObject({ count: 5, ...shared });
+    expect(await expertsOf('granitemoehybrid')).toBeNull();
+    expect(await expertsOf('gemma4_moe-text')).toMatchObject({
+      ...{ layers: [true, true, true], count: 5, perToken: 2, intermediateSize: 14, renormalized: true, shared: null },
+    });
+    expect(await expertsOf('gemma4_moe-text', { enable_moe_block: false })).toBeNull();
     const { attention, bias } = await architectureOf('qwen3_moe-fused');
     expect(attention.layers.map(({ window }) => window)).toEqual([9, 9, 9, 9]);
     expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
@@ -845,9 +874,10 @@ describe('mixtures of experts', () => {
     for (const [name, tensors] of [
       ['qwen3_moe', ['mlp.experts.0.gate_proj.weight', 'mlp.experts.4.down_proj.weight']],
       ['qwen3_moe-fused', ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj']],
+      ['granitemoe', ['block_sparse_moe.input_linear.weight', 'block_sparse_moe.output_linear.weight']],
     ] as const) {
       const folder = await readModelFolder(join(CASES, name, 'base'));
-      const layer = name === 'qwen3_moe' ? 2 : 3;
+      const layer = name === 'granitemoe' ? 1 : name === 'qwen3_moe' ? 2 : 3;
       for (const tensor of tensors) expect(folder.tensors.has(`model.layers.${layer}.${tensor}`)).toBe(true);
       expect((folder.architecture as DecoderArchitecture).experts?.files).toBe(name === 'qwen3_moe' ? 'each' : 'fused');
       expect(folder.parameterCount).toBe(
@@ -890,6 +920,16 @@ describe('mixtures of experts', () => {
     [{ norm_topk_prob: 'yes' }, 'norm_topk_prob must be true or false'],
   ])('are refused with %o', async (change, message) => {
     await expect(expertsOf('qwen3_moe', change)).rejects.toThrow(message);
+  });
+
+  test.each<[string, Record<string, unknown>, string]>([
+    ['granitemoe', { num_experts_per_tok: 6 }, 'num_experts_per_tok 6 is more than the 5 experts'],
+    ['gemma4_moe-text', { num_experts: null }, 'num_experts is missing'],
+    ['gemma4_moe-text', { top_k_experts: 6 }, 'top_k_experts 6 is more than the 5 experts'],
+    ['gemma4_moe-text', { moe_intermediate_size: undefined }, 'moe_intermediate_size is missing'],
+    ['granitemoeshared', { shared_intermediate_size: -1 }, 'shared_intermediate_size must be an integer from 0'],
+  ])('of %s are refused with %o', async (name, change, message) => {
+    await expect(expertsOf(name, change)).rejects.toThrow(message);
   });
 
   test.each<[Record<string, unknown>, string]>([

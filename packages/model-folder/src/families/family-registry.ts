@@ -12,7 +12,7 @@ import { glm4Moe } from './glm4-moe.js';
 import { glm4MoeLite } from './glm4-moe-lite.js';
 import { gptOss } from './gpt-oss.js';
 import { gpt2 } from './gpt2.js';
-import { granite, graniteMoeHybrid } from './granite.js';
+import { granite, graniteMoe, graniteMoeHybrid, graniteMoeShared } from './granite.js';
 import { llama } from './llama.js';
 import { ministral3 } from './ministral3.js';
 import { mistral } from './mistral.js';
@@ -23,7 +23,7 @@ import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen2Moe } from './qwen2-moe.js';
 import { qwen3 } from './qwen3.js';
-import { qwen35MoeText, qwen35Text } from './qwen3-5.js';
+import { qwen3Next, qwen35MoeText, qwen35Text } from './qwen3-5.js';
 import { qwen3Moe } from './qwen3-moe.js';
 import { seedOss } from './seed-oss.js';
 import { smollm3 } from './smollm3.js';
@@ -55,6 +55,7 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['qwen2_moe', qwen2Moe as Family],
   ['qwen3', qwen3 as Family],
   ['qwen3_moe', qwen3Moe as Family],
+  ['qwen3_next', qwen3Next as Family],
   ['qwen3_5_text', qwen35Text as Family],
   ['qwen3_5', qwen35 as Family],
   ['qwen3_5_moe_text', qwen35MoeText as Family],
@@ -69,6 +70,8 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['mistral3', mistral3 as Family],
   ['smollm3', smollm3 as Family],
   ['granite', granite as Family],
+  ['granitemoe', graniteMoe as Family],
+  ['granitemoeshared', graniteMoeShared as Family],
   ['granitemoehybrid', graniteMoeHybrid as Family],
   ['olmo2', olmo2 as Family],
   ['olmo3', olmo3 as Family],

@@ -2,6 +2,7 @@ import type { DecoderArchitecture, DecoderNames, LayerAttention, RopeSettings } 
 import type { ConfigFields } from '../config-fields.js';
 import { attentionBias, readDecoderConfig, readLayerCount } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
+import { GEMMA4_EXPERT_NAMES, readGemma4Experts } from './experts.js';
 import type { Family } from './family.js';
 import { GEMMA3_NAMES } from './gemma.js';
 import { fullEvery, LAYER_TYPES, type LayerType, readLayerTypes } from './layer-windows.js';
@@ -29,9 +30,9 @@ interface Heads {
 const HEAD_FIELDS = { headDim: 'head_dim', keyValueHeadCount: 'num_key_value_heads' } as const;
 
 /**
- * The language model of Gemma 4 without experts (E2B, E4B, 31B): heads of another size where attention has no window, values that
- * are keys, last layers that read keys and values of earlier ones, an input of each layer beside the residual stream, and a
- * factor of each layer's output; transformers' `Gemma4TextConfig`.
+ * The language model of Gemma 4: heads of another size where attention has no window, values that are keys, last layers that read
+ * keys and values of earlier ones, an input of each layer beside the residual stream, a factor of each layer's output, and in
+ * 26B-A4B experts beside the MLP of each layer; transformers' `Gemma4TextConfig`.
  */
 export const gemma4Text: Family<DecoderArchitecture> = {
   readsLayerConfigs: true,
@@ -43,7 +44,7 @@ export const gemma4Text: Family<DecoderArchitecture> = {
     const decoder = readDecoderConfig(source, {
       family: 'gemma4_text',
       causalLm: 'Gemma4ForCausalLM',
-      names: NAMES,
+      names: config.flag('enable_moe_block', false) ? { ...NAMES, experts: GEMMA4_EXPERT_NAMES } : NAMES,
       vocabSize: 262_144,
       maxPositions: 131_072,
       bosTokenId: 2,
@@ -87,6 +88,7 @@ export const gemma4Text: Family<DecoderArchitecture> = {
       ropes,
       attention: { ...decoder.attention, valueNorm: 'rms', layers },
       layerInputs: inputSize === 0 ? null : { size: inputSize, vocabSize: readInputVocabulary(config, decoder) },
+      experts: decoder.names.experts === null ? null : readGemma4Experts(source, decoder),
       mlp: { ...decoder.mlp, ...(isDoubled ? { doubledFrom: firstReader } : {}) },
       bias: { ...attentionBias(config), mlp: false },
       logitSoftcap: config.positiveNumberOrNull('final_logit_softcapping', null),
@@ -97,9 +99,6 @@ export const gemma4Text: Family<DecoderArchitecture> = {
 
 /** @throws ProductError model_not_supported */
 function checkFeatures(config: ConfigFields): void {
-  if (config.flag('enable_moe_block', false)) {
-    throw config.unsupported('enable_moe_block', 'is not supported: mixtures of experts are not');
-  }
   // Between images alone, attention of "vision" is not causal, and rows of text have none.
   const bidirectional = config.text('use_bidirectional_attention');
   if (bidirectional !== undefined && bidirectional !== 'vision') {

@@ -1,9 +1,10 @@
 import type { DecoderArchitecture } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { attentionBias, readDecoderConfig, readLayerCount, withScale } from './decoder-config.js';
+import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount, withScale } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import type { Family } from './family.js';
+import { GRANITE_EXPERT_NAMES, GRANITE_SHARED_EXPERT_NAMES, readGraniteExperts } from './experts.js';
+import type { Family, FamilySource } from './family.js';
 
 const SETTINGS = { maxPositions: 2048, bosTokenId: 1, eosTokenIds: [2] };
 
@@ -22,30 +23,64 @@ export const granite: Family<DecoderArchitecture> = {
   layout: decoderLayout,
 };
 
+/** Granite 3 with experts in the place of MLPs (1B-A400M, 3B-A800M); transformers' `GraniteMoeConfig`. */
+export const graniteMoe: Family<DecoderArchitecture> = {
+  readArchitecture: (source) =>
+    readSparseGranite(source, { family: 'granitemoe', causalLm: 'GraniteMoeForCausalLM' }, null),
+  layout: decoderLayout,
+};
+
+/** The same with an expert that all tokens pass; transformers' `GraniteMoeSharedConfig`. */
+export const graniteMoeShared: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const shared = source.config.count('shared_intermediate_size', 0);
+    const own = { family: 'granitemoeshared', causalLm: 'GraniteMoeSharedForCausalLM' } as const;
+    return readSparseGranite(source, own, shared === 0 ? null : shared);
+  },
+  layout: decoderLayout,
+};
+
 /**
- * Granite 4 without Mamba layers and experts (350M, 1B, micro): Granite 3 with gate and up in one layer;
- * transformers' `GraniteMoeHybridConfig`.
+ * Granite 4 without Mamba layers: Granite 3 with gate and up in one layer. Without experts (350M, 1B, micro) that is the MLP, with
+ * experts the one that all tokens pass; transformers' `GraniteMoeHybridConfig`.
  */
 export const graniteMoeHybrid: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const { config } = source;
-    if (config.count('num_local_experts', 8) !== 0) {
-      throw config.unsupported('num_local_experts', 'is not supported: only models without experts are (0)');
-    }
     const layerCount = readLayerCount(source, 'num_hidden_layers');
     const decoder = readDecoderConfig(source, {
       family: 'granitemoehybrid',
       causalLm: 'GraniteMoeHybridForCausalLM',
-      names: { ...LLAMA_NAMES, gateUp: ['shared_mlp.input_linear'], down: 'shared_mlp.output_linear' },
+      names: {
+        ...LLAMA_NAMES,
+        gateUp: ['shared_mlp.input_linear'],
+        down: 'shared_mlp.output_linear',
+        experts: GRANITE_SHARED_EXPERT_NAMES,
+      },
       ...SETTINGS,
       ...(hasRope(config) ? {} : { readRopes: () => new Array(layerCount).fill(null) }),
     });
     checkLayerTypes(config, layerCount);
     const intermediateSize = config.size('shared_intermediate_size', { fallback: 1024 });
-    return withMultipliers(config, { ...decoder, intermediateSize });
+    const experts = readGraniteExperts(config, decoder, intermediateSize);
+    return withMultipliers(config, { ...decoder, intermediateSize, experts });
   },
   layout: decoderLayout,
 };
+
+/** @param sharedIntermediateSize the width of the shared expert; null: there is none */
+function readSparseGranite(
+  source: FamilySource,
+  own: Pick<DecoderDefaults, 'family' | 'causalLm'>,
+  sharedIntermediateSize: number | null,
+): DecoderArchitecture {
+  const { config } = source;
+  const experts = sharedIntermediateSize === null ? GRANITE_EXPERT_NAMES : GRANITE_SHARED_EXPERT_NAMES;
+  const decoder = readDecoderConfig(source, { ...own, names: { ...LLAMA_NAMES, experts }, ...SETTINGS });
+  const mixture = readGraniteExperts(config, decoder, sharedIntermediateSize);
+  if (mixture === null) throw config.unsupported('num_local_experts', 'is not supported: all layers have experts');
+  return withMultipliers(config, { ...decoder, experts: mixture });
+}
 
 /** Whether layers have positions: only with `position_embedding_type: "rope"`. */
 function hasRope(config: ConfigFields): boolean {

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture, DecoderNames, LinearAttention } from '../architecture.js';
+import type { DecoderArchitecture, DecoderNames, LinearAttention, LinearAttentionNames } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
 import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
@@ -11,19 +11,23 @@ const LAYER_TYPES = ['full_attention', 'linear_attention'] as const;
 /** Taps of a convolution above any that is known. */
 const MAX_TAPS = 64;
 
+const LINEAR_NAMES: LinearAttentionNames = {
+  inputs: ['linear_attn.in_proj_qkv', 'linear_attn.in_proj_z', 'linear_attn.in_proj_b', 'linear_attn.in_proj_a'],
+  convolution: 'linear_attn.conv1d',
+  decayLog: 'linear_attn.A_log',
+  timeStepBias: 'linear_attn.dt_bias',
+  norm: 'linear_attn.norm',
+  output: 'linear_attn.out_proj',
+};
+
 const NAMES: DecoderNames = {
   ...LLAMA_NAMES,
   queryNorm: 'self_attn.q_norm',
   keyNorm: 'self_attn.k_norm',
-  linearAttention: {
-    inputs: ['linear_attn.in_proj_qkv', 'linear_attn.in_proj_z', 'linear_attn.in_proj_b', 'linear_attn.in_proj_a'],
-    convolution: 'linear_attn.conv1d',
-    decayLog: 'linear_attn.A_log',
-    timeStepBias: 'linear_attn.dt_bias',
-    norm: 'linear_attn.norm',
-    output: 'linear_attn.out_proj',
-  },
+  linearAttention: LINEAR_NAMES,
 };
+
+const VOCABULARY_OF_3_5 = 248_320;
 
 /**
  * The language model of Qwen3.5, 3.6 and 3.8: linear attention in three of four layers, attention with a gate and partial rotary
@@ -32,35 +36,69 @@ const NAMES: DecoderNames = {
  */
 export const qwen35Text: Family<DecoderArchitecture> = {
   readArchitecture: (source) =>
-    readQwen35(source, { family: 'qwen3_5_text', causalLm: 'Qwen3_5ForCausalLM', names: NAMES, keyValueHeadCount: 4 }),
+    withSections(
+      source.config,
+      readQwenHybrid(source, {
+        ...{ family: 'qwen3_5_text', causalLm: 'Qwen3_5ForCausalLM', names: NAMES, vocabSize: VOCABULARY_OF_3_5 },
+        keyValueHeadCount: 4,
+      }),
+    ),
   layout: decoderLayout,
 };
 
 /** The same with experts in the place of MLPs, one of which all tokens pass; transformers' `Qwen3_5MoeTextConfig`. */
 export const qwen35MoeText: Family<DecoderArchitecture> = {
   readArchitecture(source) {
-    const decoder = readQwen35(source, {
+    const decoder = readQwenHybrid(source, {
       family: 'qwen3_5_moe_text',
       causalLm: 'Qwen3_5MoeForCausalLM',
       names: { ...NAMES, experts: SHARED_EXPERT_NAMES },
+      vocabSize: VOCABULARY_OF_3_5,
       keyValueHeadCount: 2,
       // All layers are sparse.
       intermediateSize: 512,
     });
     const experts = { count: 256, perToken: 8, intermediateSize: 512, sharedIntermediateSize: 512 };
-    return { ...decoder, experts: readExperts(source, decoder, { ...experts, alwaysRenormalized: true }) };
+    return {
+      ...withSections(source.config, decoder),
+      experts: readExperts(source, decoder, { ...experts, renormalized: 'always' }),
+    };
   },
   layout: decoderLayout,
 };
 
-function readQwen35(
+/**
+ * Qwen3-Next: the same layers with experts, one of which all tokens pass, and the projections of linear attention fused;
+ * transformers' `Qwen3NextConfig`.
+ */
+export const qwen3Next: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const inputs = ['linear_attn.in_proj_qkvz', 'linear_attn.in_proj_ba'] as const;
+    const decoder = readQwenHybrid(source, {
+      family: 'qwen3_next',
+      causalLm: 'Qwen3NextForCausalLM',
+      names: { ...NAMES, linearAttention: { ...LINEAR_NAMES, inputs }, experts: SHARED_EXPERT_NAMES },
+      vocabSize: 151_936,
+      intermediateSize: 5632,
+      keyValueHeadCount: 2,
+    });
+    const experts = { count: 512, perToken: 10, intermediateSize: 512, sharedIntermediateSize: 512 };
+    return { ...decoder, experts: readExperts(source, decoder, { ...experts, renormalized: 'by-default' }) };
+  },
+  layout: decoderLayout,
+};
+
+/** Reads a decoder with linear attention in some layers, and a gate and partial rotary positions in the others. */
+function readQwenHybrid(
   source: FamilySource,
-  defaults: Pick<DecoderDefaults, 'family' | 'causalLm' | 'names' | 'keyValueHeadCount' | 'intermediateSize'>,
+  defaults: Pick<
+    DecoderDefaults,
+    'family' | 'causalLm' | 'names' | 'vocabSize' | 'keyValueHeadCount' | 'intermediateSize'
+  >,
 ): DecoderArchitecture {
   const { config } = source;
   const decoder = readDecoderConfig(source, {
     ...defaults,
-    vocabSize: 248_320,
     maxPositions: 32_768,
     bosTokenId: null,
     eosTokenIds: [],
@@ -75,11 +113,15 @@ function readQwen35(
   return {
     ...decoder,
     norm: { ...decoder.norm, weightOffset: 1 },
-    ropes: decoder.ropes.map((rope) => rope && { ...rope, sections: readSections(config, decoder.headDim) }),
     attention: { ...decoder.attention, outputGate: 'sigmoid' },
     linearAttention: types.includes('linear_attention') ? readLinearAttention(config, types) : null,
     bias: { ...attentionBias(config), mlp: false },
   };
+}
+
+function withSections(config: ConfigFields, decoder: DecoderArchitecture): DecoderArchitecture {
+  const sections = readSections(config, decoder.headDim);
+  return { ...decoder, ropes: decoder.ropes.map((rope) => rope && { ...rope, sections }) };
 }
 
 /** The sections of rotary positions; those of transformers where the config has none. */

@@ -17,11 +17,12 @@ import { linearBackward, linearForward, type SavedLinear } from '../adapted-line
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained } from '../pass.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
+import { KeyHeadOrder } from './key-head-order.js';
 import type { Norm } from './norm.js';
 import type { RecurrentLayer } from './recurrence.js';
 
 export interface GatedDeltaNetWeights {
-  /** Queries, keys and values; the gate of the output; β; the decay. */
+  /** Queries, keys and values; the gate of the output; β; the decay. Or all of these by key head. */
   inputs: LinearGroup;
   /** `[mixed, taps]` float32 */
   convolution: Tensor;
@@ -59,8 +60,10 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
   readonly taps: number;
   readonly mixedSize: number;
   readonly #weights: GatedDeltaNetWeights;
+  readonly #order: KeyHeadOrder | null;
 
-  constructor(own: LinearAttention, weights: GatedDeltaNetWeights) {
+  /** @param isByKeyHead whether the inputs are two layers, whose numbers are grouped by key head */
+  constructor(own: LinearAttention, isByKeyHead: boolean, weights: GatedDeltaNetWeights) {
     const { keyHeadCount, valueHeadCount, keyHeadDim, valueHeadDim } = own;
     this.settings = {
       keyHeads: keyHeadCount,
@@ -71,6 +74,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     this.taps = own.convolutionTaps;
     this.mixedSize = linearAttentionSizes(own).mixed;
     this.#weights = weights;
+    this.#order = isByKeyHead ? new KeyHeadOrder(own) : null;
   }
 
   get groups(): readonly LinearGroup[] {
@@ -86,7 +90,8 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     const { adapters, record, wanted } = context;
     const projected = linearForward(this.#weights.inputs, x, adapters, record ? 'without-input' : 'none');
     const kept = scope(() => {
-      const [mixed, gate, betaAndDecay] = split(projected.output, this.#widths, 1);
+      const byKind = this.#order === null ? projected.output : this.#order.byKind(projected.output);
+      const [mixed, gate, betaAndDecay] = split(byKind, this.#widths, 1);
       const { remembered, states } = this.#remember(mixed!, betaAndDecay!, context);
       const ofHead = (numbers: Tensor) => reshape(numbers, [-1, this.settings.valueSize]);
       return {
@@ -135,7 +140,8 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
       const delta = this.#deltaInputs(qkv, betaAndDecay, recurrence);
       const { byQkv, byBa } = kernels.gatedDelta.backward(byRemembered, delta, states, this.settings);
       const byMixed = kernels.causalConvolutionGradient(byQkv, mixed, convolution, recurrence.rows);
-      return concat([byMixed, byGate, byBa], 1);
+      const byKind = concat([byMixed, byGate, byBa], 1);
+      return this.#order === null ? byKind : this.#order.byKeyHead(byKind);
     });
     dispose([everywhereGated, mixed, saved.gate, betaAndDecay, states, saved.remembered]);
     return linearBackward(inputs, byProjected, saved.inputs, adapters, wantInputGradient, inputAgain);

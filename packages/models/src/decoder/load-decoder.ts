@@ -6,16 +6,28 @@ import {
   expertTensors,
   hasLinearAttention,
   headsOf,
+  isBesideExperts,
+  isByKeyHead,
   type LinearLayer,
   layerInputProjection,
   layerLinears,
   type ModelFolder,
   tensorName,
 } from '@lorasmith/model-folder';
-import { add, constant, dispose, type FloatDType, fill, reshape, scope, type Tensor } from '@lorasmith/tensor';
+import {
+  add,
+  constant,
+  dispose,
+  type FloatDType,
+  fill,
+  multiply,
+  reshape,
+  scope,
+  type Tensor,
+} from '@lorasmith/tensor';
 import { DenseExperts, type ExpertGroups, expertGroups } from '../frozen-experts.js';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
-import { Block } from './block.js';
+import { Block, type Sublayer } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
 import { FeedForward } from './feed-forward.js';
@@ -24,7 +36,9 @@ import { LatentAttention } from './latent-attention.js';
 import { LatentProjection } from './latent-projection.js';
 import { LayerInputBranch } from './layer-input-branch.js';
 import { LayerInputs } from './layer-inputs.js';
+import { MlpBesideExperts } from './mlp-beside-experts.js';
 import { Norm } from './norm.js';
+import { FrozenRouter, type Router, ScaledRouter } from './router.js';
 import { SelfAttention } from './self-attention.js';
 import { SharedExpert } from './shared-expert.js';
 import { type ExpertBiases, SparseMlp } from './sparse-mlp.js';
@@ -54,17 +68,15 @@ async function loadLayer(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<DecoderLayer> {
-  const { names, branchScale } = architecture;
+  const { names, branchScale, hiddenSize } = architecture;
   const normIfAny = (path: string | null) => loadNormIfAny(source, architecture, index, path);
   const [attentionNorm, attention, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] =
     await Promise.all([
       normIfAny(names.attentionNorm),
       loadAnyAttention(source, architecture, index),
       normIfAny(names.attentionBranchNorm),
-      normIfAny(names.mlpNorm),
-      expertsOf(architecture, index) === null
-        ? loadFeedForward(source, architecture, index)
-        : loadSparseMlp(source, architecture, index),
+      isBesideExperts(architecture, index) ? unitNorm(source, architecture, hiddenSize) : normIfAny(names.mlpNorm),
+      loadMlp(source, architecture, index),
       normIfAny(names.mlpBranchNorm),
       loadInputBlock(source, architecture, index),
       names.layerScale === null ? 1 : source.factor(tensorName(names, `${names.layers}.${index}.${names.layerScale}`)),
@@ -74,6 +86,26 @@ async function loadLayer(
     new Block({ norm: mlpNorm, sublayer: mlp, branchNorm: mlpBranchNorm, branchScale }),
   ];
   return new DecoderLayer(inputBlock === null ? blocks : [...blocks, inputBlock], scale);
+}
+
+async function loadMlp(source: WeightSource, architecture: DecoderArchitecture, index: number): Promise<Sublayer> {
+  if (expertsOf(architecture, index) === null) return await loadFeedForward(source, architecture, index);
+  if (!isBesideExperts(architecture, index)) return await loadSparseMlp(source, architecture, index);
+  const { names } = architecture;
+  const beside = names.experts!.beside!;
+  const normOf = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
+  const [ofMlp, mlp, mlpBranchNorm, experts, branchNorm] = await Promise.all([
+    normOf(names.mlpNorm!),
+    loadFeedForward(source, architecture, index),
+    normOf(beside.mlpBranchNorm),
+    loadSparseMlp(source, architecture, index),
+    normOf(beside.branchNorm),
+  ]);
+  return new MlpBesideExperts(
+    ofMlp.weight,
+    { sublayer: mlp, branchNorm: mlpBranchNorm },
+    { sublayer: experts, branchNorm },
+  );
 }
 
 /** The MLP of a layer, or the shared expert's. */
@@ -95,27 +127,44 @@ async function loadSparseMlp(
   const experts = expertsOf(architecture, index)!;
   const tensors = expertTensors(architecture, index);
   const [ofGateUp, ofDown] = expertParameters(architecture, index);
-  const [router, biases, correction, gateUp, down, shared] = await Promise.all([
-    source.router(tensors.router.name),
+  const beside = architecture.names.experts!.beside;
+  const [router, biases, correction, expertScales, inputNorm, gateUp, down, shared] = await Promise.all([
+    loadRouter(source, architecture, index),
     tensors.biases && loadBiases(source, tensors.biases),
-    tensors.correction && source.correction(tensors.correction.name),
+    tensors.correction && source.ofExperts(tensors.correction.name),
+    tensors.scales && source.ofExperts(tensors.scales.experts.name),
+    beside && loadNorm(source, architecture, `${architecture.names.layers}.${index}.${beside.norm}`),
     loadExperts(source, ofGateUp),
     loadExperts(source, ofDown),
     experts.shared === null ? null : loadSharedExpert(source, architecture, index),
   ]);
-  return new SparseMlp(experts, architecture.mlp, { router, biases, correction, gateUp, down, shared });
+  const inputScale = inputNorm?.weight ?? null;
+  const weights = { router, biases, correction, expertScales, inputScale, gateUp, down, shared };
+  return new SparseMlp(experts, architecture.mlp, weights);
+}
+
+async function loadRouter(source: WeightSource, architecture: DecoderArchitecture, index: number): Promise<Router> {
+  const { router, biases, scales } = expertTensors(architecture, index);
+  const layer = layerLinears(architecture, index).router;
+  if (layer === null || scales === null) {
+    const [weight, bias] = await Promise.all([
+      source.router(router.name),
+      biases && source.routerBias(biases.router.name),
+    ]);
+    return new FrozenRouter(weight, bias);
+  }
+  const [scale, linear] = await Promise.all([source.tensor(scales.router.name, 'float32'), source.routerGroup(layer)]);
+  const normed = source.give(scope(() => multiply(scale, constant(architecture.hiddenSize ** -0.5))));
+  dispose(scale);
+  return new ScaledRouter(normed, linear);
 }
 
 async function loadBiases(
   source: WeightSource,
-  { router, gateUp, down }: NonNullable<ReturnType<typeof expertTensors>['biases']>,
+  { gateUp, down }: NonNullable<ReturnType<typeof expertTensors>['biases']>,
 ): Promise<ExpertBiases> {
-  const [ofRouter, ofGateUp, ofDown] = await Promise.all([
-    source.routerBias(router.name),
-    source.tensor(gateUp.name),
-    source.tensor(down.name, 'float32'),
-  ]);
-  return { router: ofRouter, gateUp: ofGateUp, down: ofDown };
+  const [ofGateUp, ofDown] = await Promise.all([source.tensor(gateUp.name), source.tensor(down.name, 'float32')]);
+  return { gateUp: ofGateUp, down: ofDown };
 }
 
 async function loadExperts(
@@ -187,7 +236,7 @@ async function loadAttention(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<SelfAttention> {
-  const { names, attention, norm } = architecture;
+  const { names, attention } = architecture;
   const hasOwnKeys = attention.layers[index]!.keysAndValuesOf === undefined;
   const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
   const [query, key, queryKeyValue, sinks, output] = await Promise.all([
@@ -201,7 +250,7 @@ async function loadAttention(
   ]);
   const { headDim } = headsOf(architecture, index);
   const isNormed = hasOwnKeys && attention.valueNorm !== null;
-  const value = isNormed ? new Norm(norm, source.give(fill([headDim], 1)), null) : null;
+  const value = isNormed ? unitNorm(source, architecture, headDim) : null;
   return new SelfAttention(architecture, index, {
     queryKeyValue,
     headNorms: query && { query, key, value },
@@ -257,7 +306,14 @@ async function loadLinearAttention(
   source.checkDecays(tensorName(names, `${names.layers}.${index}.${paths.decayLog}`), decayLog);
   // Its weights are no offsets, whatever those of the other norms are.
   const ownNorm = new Norm({ ...norm, weightOffset: 0 }, normWeight, null);
-  return new GatedDeltaNet(own, { inputs, convolution, decayLog, timeStepBias, norm: ownNorm, output });
+  return new GatedDeltaNet(own, isByKeyHead(names), {
+    inputs,
+    convolution,
+    decayLog,
+    timeStepBias,
+    norm: ownNorm,
+    output,
+  });
 }
 
 async function loadNormIfAny(
@@ -267,6 +323,11 @@ async function loadNormIfAny(
   path: string | null,
 ): Promise<Norm | null> {
   return path === null ? null : await loadNorm(source, architecture, `${architecture.names.layers}.${index}.${path}`);
+}
+
+/** A norm without weights. */
+function unitNorm(source: WeightSource, { norm }: DecoderArchitecture, size: number): Norm {
+  return new Norm(norm, source.give(fill([size], 1)), null);
 }
 
 async function loadNorm(source: WeightSource, { names, norm }: DecoderArchitecture, path: string): Promise<Norm> {

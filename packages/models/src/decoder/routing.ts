@@ -15,6 +15,8 @@ export type Routing = {
   offsets: Int32Array;
   /** `[rows]`: the factor of what the expert gives */
   weights: Float32Array;
+  /** `[rows]`: the same without the factor of the expert itself. @defaultValue experts have none */
+  unscaled?: Float32Array | undefined;
   /** `[tokens × experts]`: the softmax of all logits, or the sigmoid of each; null where weights are renormalized and depend on their own logits only */
   probabilities: Float32Array | null;
 };
@@ -69,6 +71,18 @@ function softmax(logits: Float32Array, result: Float32Array): void {
   let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - largest);
   for (const [index, logit] of logits.entries()) result[index] = Math.exp(logit - largest) / sum;
+}
+
+/**
+ * Numbers of rows, each times the factor of its expert.
+ * @param scales `[experts]`
+ */
+export function timesOfExperts(numbers: Float32Array, scales: Float32Array, { offsets }: Routing): Float32Array {
+  const scaled = numbers.slice();
+  for (const [expert, scale] of scales.entries()) {
+    for (let row = offsets[expert]!; row < offsets[expert + 1]!; row++) scaled[row]! *= scale;
+  }
+  return scaled;
 }
 
 /** The choices of tokens, each expert's tokens one behind the other. */

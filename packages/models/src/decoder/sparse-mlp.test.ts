@@ -16,6 +16,7 @@ import { DenseExperts, expertGroups } from '../frozen-experts.js';
 import { DenseLinear, type LinearGroup } from '../frozen-linear.js';
 import type { BlockContext } from './block.js';
 import { FeedForward } from './feed-forward.js';
+import { FrozenRouter, ScaledRouter } from './router.js';
 import { SharedExpert } from './shared-expert.js';
 import { SparseMlp } from './sparse-mlp.js';
 
@@ -33,6 +34,8 @@ interface Settings {
   isShared: boolean;
   /** Whether router and experts have biases and the unit is clamped, as in gpt-oss. @defaultValue false */
   isClamped?: boolean;
+  /** Whether router and experts read other numbers than the input, and experts have factors. @defaultValue false */
+  isScaled?: boolean;
 }
 
 const mlpFor = ({ isClamped = false }: Settings) =>
@@ -54,8 +57,14 @@ function numbersOf({ count }: Settings) {
     routerBias: normalNumbers(count, 16).map((value) => 0.2 * value),
     gateUpBias: normalNumbers(count * 2 * INTERMEDIATE, 17),
     downBias: normalNumbers(count * HIDDEN, 18),
+    routerScale: scales(HIDDEN, 16),
+    inputScale: scales(HIDDEN, 17),
+    expertScales: scales(count, 18),
   };
 }
+
+const scales = (count: number, seed: number) => normalNumbers(count, seed).map((value) => 1 + 0.2 * value);
+const times = (x: ArrayLike<number>, factors: ArrayLike<number>) => Array.from(x, (value, i) => value * factors[i]!);
 
 const X = normalNumbers(TOKENS * HIDDEN, 1);
 for (let token = 0; token < TOKENS; token++) X[token * HIDDEN] = 3;
@@ -95,15 +104,17 @@ function clampedMlpOf(x: ArrayLike<number>, expert: number, settings: Settings):
 
 /** The weights of a token's experts in float64, 0 of the others. */
 function weightsOf(x: ArrayLike<number>, settings: Settings): number[] {
-  const { router, routerBias } = numbersOf(settings);
-  const { count, perToken, renormalized, isClamped = false } = settings;
+  const { router, routerBias, routerScale, expertScales } = numbersOf(settings);
+  const { count, perToken, renormalized, isClamped = false, isScaled = false } = settings;
+  const read = isScaled ? times(x, routerScale) : x;
   const exponentials = Array.from({ length: count }, (_, expert) =>
-    Math.exp(dot(router.subarray(expert * HIDDEN), x, HIDDEN) + (isClamped ? routerBias[expert]! : 0)),
+    Math.exp(dot(router.subarray(expert * HIDDEN), read, HIDDEN) + (isClamped ? routerBias[expert]! : 0)),
   );
   const least = [...exponentials].sort((a, b) => b - a)[perToken - 1]!;
   const chosen = exponentials.map((value) => (value >= least ? value : 0));
   const sum = (renormalized ? chosen : exponentials).reduce((total, value) => total + value, 0);
-  return chosen.map((value) => value / sum);
+  const weights = chosen.map((value) => value / sum);
+  return isScaled ? times(weights, expertScales) : weights;
 }
 
 /** The output of a token in float64. */
@@ -113,7 +124,8 @@ function outputOf(x: ArrayLike<number>, settings: Settings, weights = weightsOf(
     if (settings.isClamped) return clampedMlpOf(x, expert, settings).map((value) => weight * value);
     const gateUp = own.gateUp.subarray(expert * 2 * INTERMEDIATE * HIDDEN);
     const down = own.down.subarray(expert * HIDDEN * INTERMEDIATE);
-    return mlpOf(x, gateUp, down, INTERMEDIATE).map((value) => weight * value);
+    const read = settings.isScaled ? times(x, own.inputScale) : x;
+    return mlpOf(read, gateUp, down, INTERMEDIATE).map((value) => weight * value);
   });
   if (settings.isShared) {
     const factor = sigmoid(dot(own.sharedGate, x, HIDDEN));
@@ -153,15 +165,20 @@ function sparseMlp(settings: Settings): SparseMlp {
   const shared = new SharedExpert(new FeedForward(MLP, ofMlp), group('gate', own.sharedGate, [1, HIDDEN]));
   if (!settings.isShared) shared.dispose();
   const biases = {
-    router: tensorOf(own.routerBias, [count]),
     gateUp: tensorOf(own.gateUpBias, [count, 2 * INTERMEDIATE]),
     down: tensorOf(own.downBias, [count, HIDDEN]),
   };
   if (!settings.isClamped) dispose(biases);
+  const vector = (numbers: Float32Array<ArrayBuffer>) => tensorOf(numbers, [numbers.length]);
+  const router = settings.isScaled
+    ? new ScaledRouter(vector(own.routerScale), group('router', own.router, [count, HIDDEN]))
+    : new FrozenRouter(tensorOf(own.router, [count, HIDDEN]), settings.isClamped ? vector(own.routerBias) : null);
   return new SparseMlp(settings, mlpFor(settings), {
     correction: null,
     biases: settings.isClamped ? biases : null,
-    router: tensorOf(own.router, [count, HIDDEN]),
+    router,
+    expertScales: settings.isScaled ? own.expertScales : null,
+    inputScale: settings.isScaled ? vector(own.inputScale) : null,
     gateUp: expertGroups('gate_up_proj', new DenseExperts(tensorOf(own.gateUp, [count, 2 * INTERMEDIATE, HIDDEN]))),
     down: expertGroups('down_proj', new DenseExperts(tensorOf(own.down, [count, HIDDEN, INTERMEDIATE]))),
     shared: settings.isShared ? shared : null,
@@ -202,6 +219,7 @@ const SETTINGS: Settings[] = [
   { count: 4, perToken: 1, renormalized: false, isShared: false },
   { count: 5, perToken: 3, renormalized: true, isShared: true },
   { count: 5, perToken: 2, renormalized: true, isShared: false, isClamped: true },
+  { count: 5, perToken: 2, renormalized: true, isShared: false, isScaled: true },
 ];
 
 describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {

@@ -19,18 +19,18 @@ import {
 import { expertsBackward, expertsForward, type SavedLinear, type SortedRows } from '../adapted-linear.js';
 import type { ExpertGroups } from '../frozen-experts.js';
 import type { LinearGroup } from '../frozen-linear.js';
-import { isTrained } from '../pass.js';
+import { isTrained, type Saved } from '../pass.js';
 import type { BlockContext, Sublayer } from './block.js';
 import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
+import type { Router } from './router.js';
 import type { Routing } from './routing.js';
-import { type RoutingRule, type RoutingSettings, routingRuleOf } from './routing-rule.js';
+import { type RoutingRule, type RoutingSettings, routingRuleOf, scaledRule } from './routing-rule.js';
+import { scaledBy } from './scaled-by.js';
 import type { SavedSharedExpert, SharedExpert } from './shared-expert.js';
 import { rowProducts, weightedRows } from './weighted-rows.js';
 
-/** The biases of a router and its experts. */
+/** The biases of experts. */
 export type ExpertBiases = {
-  /** `[experts]` float32 */
-  router: Tensor;
   /** `[experts, 2 × intermediate]` in the type that the experts compute in */
   gateUp: Tensor;
   /** `[experts, hidden]` float32 */
@@ -38,12 +38,15 @@ export type ExpertBiases = {
 };
 
 export interface SparseMlpWeights {
-  /** `[experts, hidden]` float32 */
-  router: Tensor;
+  router: Router;
   /** null: there are none */
   biases: ExpertBiases | null;
   /** `[experts]`, of a router that scores by sigmoid; null: it scores by softmax */
   correction: Float32Array | null;
+  /** `[experts]`: the factors of their weights; null: they have none */
+  expertScales: Float32Array | null;
+  /** `[hidden]` float32: the factors of what the experts read; null: they read what the router does */
+  inputScale: Tensor | null;
   /** hidden → 2 × intermediate: gate, then up; or as the unit has them */
   gateUp: ExpertGroups;
   /** intermediate → hidden */
@@ -68,6 +71,7 @@ type Routed = {
 
 type SavedSparseMlp = {
   routed: Routed;
+  router: Saved;
   gateUp: SavedLinear;
   /** `[rows, 2 × intermediate]` */
   gateUpOutput: Tensor;
@@ -90,10 +94,12 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
 
   constructor(settings: RoutingSettings, mlp: DecoderArchitecture['mlp'], weights: SparseMlpWeights) {
     this.#settings = settings;
-    this.#rule = routingRuleOf(settings, weights.correction);
+    const rule = routingRuleOf(settings, weights.correction);
+    this.#rule = weights.expertScales === null ? rule : scaledRule(rule, weights.expertScales);
     this.#mlp = mlp;
     this.#weights = weights;
-    this.groups = [...weights.gateUp.groups, ...weights.down.groups, ...(weights.shared?.groups ?? [])];
+    const { router, gateUp, down, shared } = weights;
+    this.groups = [...gateUp.groups, ...down.groups, ...(shared?.groups ?? []), ...router.groups];
   }
 
   get computeDtype(): FloatDType {
@@ -104,9 +110,9 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
     const { adapters, record } = context;
     const recording = record ? 'without-input' : 'none';
     const { shared } = this.#weights;
-    const routed = this.#route(x);
+    const { routed, router } = this.#route(x, context);
     const rows = sortedRows(routed);
-    const gateUp = expertsForward(this.#weights.gateUp, gather(x, routed.tokens), rows, adapters, recording); // [rows, 2 x intermediate]
+    const gateUp = expertsForward(this.#weights.gateUp, this.#gathered(x, routed), rows, adapters, recording); // [rows, 2 x intermediate]
     const gateUpOutput = this.#withGateUpBias(gateUp.output, routed);
     // Weighted before the last product, so that the gradient by a weight needs no output of an expert.
     const weighted = this.#weighted(gateUpOutput, routed); // [rows, intermediate]
@@ -118,10 +124,10 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
     const output = ofShared === null ? summed : add(summed, ofShared.output);
     if (ofShared !== null) dispose([summed, ofShared.output]);
     if (gateUp.saved === null || down.saved === null) {
-      dispose([routed, gateUpOutput]);
+      dispose([routed, router, gateUpOutput]);
       return { output, saved: null };
     }
-    const saved = { routed, gateUp: gateUp.saved, gateUpOutput, down: down.saved };
+    const saved = { routed, router, gateUp: gateUp.saved, gateUpOutput, down: down.saved };
     return { output, saved: { ...saved, shared: ofShared?.saved ?? null } };
   }
 
@@ -152,17 +158,20 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
     return scope(() => weightedRows(mlpActivation(gateUpOutput, this.#mlp), weights));
   }
 
-  /** Reads the router's logits, in float32: the host decides which rows there are. */
-  #route(x: Tensor): Routed {
-    const { router, biases } = this.#weights;
-    const logits = scope(() => {
-      const products = matMul(cast(x, 'float32'), router, { transposeB: true }); // [tokens x experts]
-      return toFloat32Array(biases === null ? products : add(products, biases.router));
-    });
+  /** The rows that experts read. */
+  #gathered(x: Tensor, { tokens }: Routed): Tensor {
+    const { inputScale } = this.#weights;
+    return scope(() => gather(inputScale === null ? x : scaledBy(x, inputScale), tokens));
+  }
+
+  /** Reads the router's logits: the host decides which rows there are. */
+  #route(x: Tensor, context: BlockContext): { routed: Routed; router: Saved } {
+    const { logits, saved } = this.#weights.router.forward(x, context);
     const routing = this.#rule.route(logits);
     const { count } = this.#settings;
+    const { biases } = this.#weights;
     const indices = (values: Int32Array) => scope(() => onDevice(tensorOf(values, [values.length])));
-    return {
+    const routed = {
       routing,
       tokens: indices(routing.tokens),
       places: indices(routing.places),
@@ -170,6 +179,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       weights: tensorOf(routing.weights, [routing.weights.length, 1]),
       ofExperts: biases && tensorOf(weightsOfExperts(routing, logits.length, count), [logits.length / count, count]),
     };
+    return { routed, router: saved };
   }
 
   backward(
@@ -188,8 +198,13 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       byExperts === null
         ? null
         : scope(() => {
+            const { inputScale } = this.#weights;
             const ofShared = byShared === null ? [] : [byShared];
-            const parts = [byExperts.throughExperts, ...ofShared].map((part) => cast(part, 'float32'));
+            const ofExperts = cast(byExperts.throughExperts, 'float32');
+            const parts = [
+              inputScale === null ? ofExperts : scaledBy(ofExperts, inputScale),
+              ...ofShared.map((part) => cast(part, 'float32')),
+            ];
             return cast(parts.reduce(add, byExperts.throughRouter), gradient.dtype);
           });
     dispose([gradient, byShared, byExperts]);
@@ -202,32 +217,45 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
    */
   #expertsBackward(
     gradient: Tensor,
-    { routed, gateUp, gateUpOutput, down }: Omit<SavedSparseMlp, 'shared'>,
-    { adapters }: BlockContext,
+    { routed, router, gateUp, gateUpOutput, down }: Omit<SavedSparseMlp, 'shared'>,
+    context: BlockContext,
     wantInputGradient: boolean,
     inputAgain: () => Tensor,
   ): { throughRouter: Tensor; throughExperts: Tensor } | null {
     const own = this.#weights;
+    const { adapters } = context;
     const rows = sortedRows(routed);
     const isAdapted = (groups: readonly LinearGroup[]) => groups.some((group) => isTrained(group, adapters));
+    const wantRouter = wantInputGradient || own.router.isTrained(context);
     const wantGateUp = wantInputGradient || isAdapted(own.gateUp.groups);
-    if (!wantGateUp && !isAdapted(own.down.groups)) {
-      dispose([routed, gateUp, gateUpOutput, down]);
+    const wantWeighted = wantRouter || wantGateUp;
+    if (!wantWeighted && !isAdapted(own.down.groups)) {
+      dispose([routed, router, gateUp, gateUpOutput, down]);
       return null;
     }
     const weightedAgain = () => this.#weighted(gateUpOutput, routed);
     const byOutputs = gather(gradient, routed.tokens); // [rows, hidden]
-    const byWeighted = expertsBackward(own.down, byOutputs, down, rows, adapters, wantGateUp, weightedAgain);
+    const byWeighted = expertsBackward(own.down, byOutputs, down, rows, adapters, wantWeighted, weightedAgain);
     if (byWeighted === null) {
-      dispose([routed, gateUp, gateUpOutput]);
+      dispose([routed, router, gateUp, gateUpOutput]);
       return null;
     }
-    const throughRouter = wantInputGradient ? this.#routerBackward(gradient, byWeighted, gateUpOutput, routed) : null;
+    let throughRouter: Tensor | null = null;
+    if (wantRouter) {
+      const byLogits = this.#gradientByLogits(gradient, byWeighted, gateUpOutput, routed);
+      throughRouter = own.router.backward(byLogits, router, context, wantInputGradient, inputAgain);
+    } else {
+      dispose(router);
+    }
+    if (!wantGateUp) {
+      dispose([routed, byWeighted, gateUp, gateUpOutput]);
+      return null;
+    }
     const byActivated = weightedRows(byWeighted, routed.weights);
     dispose(byWeighted);
     const byGateUp = mlpActivationGradient(byActivated, gateUpOutput, this.#mlp);
     dispose([byActivated, gateUpOutput]);
-    const rowsAgain = () => scope(() => gather(inputAgain(), routed.tokens));
+    const rowsAgain = () => scope(() => this.#gathered(inputAgain(), routed));
     const byRows = expertsBackward(own.gateUp, byGateUp, gateUp, rows, adapters, wantInputGradient, rowsAgain); // [rows, hidden]
     if (byRows === null || throughRouter === null) {
       dispose(routed);
@@ -239,12 +267,12 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
   }
 
   /**
-   * The gradient by the input through the weights of the rows, the scores and the router's own weight.
+   * The gradient by the router's logits, through the weights of the rows and the scores.
    * @param gradient `[tokens, hidden]` by the sums
    * @param byWeighted `[rows, intermediate]` by the weighted activation
-   * @returns `[tokens, hidden]` float32
+   * @returns `[tokens × experts]`
    */
-  #routerBackward(gradient: Tensor, byWeighted: Tensor, gateUpOutput: Tensor, { routing }: Routed): Tensor {
+  #gradientByLogits(gradient: Tensor, byWeighted: Tensor, gateUpOutput: Tensor, { routing }: Routed): Float32Array {
     const { count } = this.#settings;
     const { biases } = this.#weights;
     return scope(() => {
@@ -255,15 +283,14 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
         for (const [row, token] of routing.tokens.entries())
           byWeights[row]! += byBiases[token * count + experts[row]!]!;
       }
-      const byLogits = this.#rule.gradient(byWeights, routing);
-      return matMul(tensorOf(byLogits, [byLogits.length / count, count]), this.#weights.router);
+      return this.#rule.gradient(byWeights, routing);
     });
   }
 
   dispose(): void {
-    const { router, biases, gateUp, down, shared } = this.#weights;
+    const { router, biases, inputScale, gateUp, down, shared } = this.#weights;
     router.dispose();
-    dispose(biases);
+    dispose([biases, inputScale]);
     gateUp.experts.dispose();
     down.experts.dispose();
     shared?.dispose();

@@ -5,6 +5,7 @@ import {
   hasLinearAttention,
   headsOf,
   intermediateSizeOf,
+  isBesideExperts,
   type LatentAttention,
   type LinearAttention,
   lastPartOf,
@@ -231,14 +232,17 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
 function savedByMlp({ architecture, targets }: MemoryOfDecoder, layer: number, width: number): number {
   const { mlp, hiddenSize } = architecture;
   const experts = expertsOf(architecture, layer);
-  if (experts === null) return width * gateUpWidth(mlp, intermediateSizeOf(architecture, layer));
+  const ofMlp = width * gateUpWidth(mlp, intermediateSizeOf(architecture, layer));
+  if (experts === null) return ofMlp;
   const { count, perToken, intermediateSize, renormalized, shared } = experts;
   const ranks = targets.map(({ name, experts: count, rank }) =>
     count === undefined || layerIndexOf(name) !== layer ? 0 : rank,
   );
   const ofRows = perToken * (width * (gateUpWidth(mlp, intermediateSize) + sum(ranks)) + 4 * ROUTING_NUMBERS);
   const ofShared = shared === null ? 0 : width * (gateUpWidth(mlp, shared.intermediateSize) + hiddenSize) + 4;
-  return ofRows + (renormalized ? 0 : 4 * count) + ofShared;
+  // Beside experts, the MLP and the norms of what both give.
+  const ofBeside = isBesideExperts(architecture, layer) ? ofMlp + 2 * (width * hiddenSize + 4) : 0;
+  return ofRows + (renormalized ? 0 : 4 * count) + ofShared + ofBeside;
 }
 
 /** Numbers of each row of experts: its token, its place, its expert and its weight. */
@@ -350,8 +354,9 @@ function mlpPassing({ architecture, targets, engine }: MemoryOfDecoder, width: n
   const ofGateUp = learns('gate_up_proj') ? width * (gateUpWidth(mlp, intermediateSize) + 2 * hiddenSize) : 0;
   const ofDown = learns('down_proj') ? width * hiddenSize + ofWeights : 0;
   const ofExperts = perToken * Math.max(ofWidth(intermediateSize), ofWeights, ofProduct, ofGateUp, ofDown);
-  // The gradient through the router is float32; those through a shared expert are in memory beside it.
-  const ofTokens = (4 + (shared === null ? 0 : 2 * width)) * hiddenSize;
+  // The gradient through the router is float32; those through a shared expert or an MLP are in memory beside it.
+  const isAlone = shared === null && !isBesideExperts(architecture, layerCount - 1);
+  const ofTokens = (4 + (isAlone ? 0 : 2 * width)) * hiddenSize;
   return Math.max(ofMlp, ofExperts + ofTokens, shared === null ? 0 : ofWidth(shared.intermediateSize));
 }
 

@@ -5,6 +5,7 @@ import {
   hasLinearAttention,
   headsOf,
   intermediateSizeOf,
+  isBesideExperts,
   type LinearAttention,
   layerLinears,
   linearGroups,
@@ -41,7 +42,7 @@ export function stepWork(
   const last = layerLinears(architecture, architecture.layerCount - 1);
   const ofInput = last.layerInput === null ? [] : [last.layerInput.gate, last.layerInput.output];
   const ofMlp = last.mlp === null ? [] : [...last.mlp.gateUp, last.mlp.down];
-  const ofGate = last.sharedGate === null ? [] : [last.sharedGate];
+  const ofGate = [last.sharedGate, last.router].filter((one) => one !== null);
   const afterAttention = new Set([last.attentionOutput, ...ofMlp, ...ofGate, ...ofInput].map(({ name }) => name));
   afterAttention.add(architecture.names.head);
   const tokensOfMlp = (layer: number) =>
@@ -94,11 +95,12 @@ export function stepWork(
   };
 }
 
-/** Multiply-adds of the router and of the experts that a token passes. */
+/** Multiply-adds of the router, if it is not among the linear layers, and of the experts that a token passes. */
 function expertWork(architecture: DecoderArchitecture, layer: number): number {
   const experts = expertsOf(architecture, layer);
   if (experts === null) return 0;
-  return (experts.count + experts.perToken * 3 * experts.intermediateSize) * architecture.hiddenSize;
+  const ofRouter = isBesideExperts(architecture, layer) ? 0 : experts.count;
+  return (ofRouter + experts.perToken * 3 * experts.intermediateSize) * architecture.hiddenSize;
 }
 
 /** Multiply-adds of linear attention for a token, in the unit of scores: its state is read twice and changed twice. */
@@ -129,7 +131,11 @@ function meanPassBytes(architecture: DecoderArchitecture): number {
     const experts = expertsOf(architecture, layer);
     if (experts === null) return perNumber * intermediateSizeOf(architecture, layer);
     const ofShared = experts.shared === null ? 0 : perNumber * experts.shared.intermediateSize + 24 * hiddenSize;
-    return experts.perToken * ((perNumber + WEIGHTING_BYTES) * experts.intermediateSize + 12 * hiddenSize) + ofShared;
+    // Beside experts, the MLP; each is normed, and reads the stream times its own factors.
+    const isBeside = isBesideExperts(architecture, layer);
+    const ofBeside = isBeside ? perNumber * intermediateSizeOf(architecture, layer) + 96 * hiddenSize : 0;
+    const ofRows = experts.perToken * ((perNumber + WEIGHTING_BYTES) * experts.intermediateSize + 12 * hiddenSize);
+    return ofRows + ofShared + ofBeside;
   });
   const ofMlp = ofMlps.reduce((sum, bytes) => sum + bytes, 0) / layerCount;
   const ofInput = layerInputs === null ? 0 : 36 * hiddenSize + 18 * layerInputs.size;

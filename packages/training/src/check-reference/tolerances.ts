@@ -33,7 +33,8 @@ const BFLOAT16_ROUNDING = 2 ** -9;
  * and output, output projection, gate and up, activated, down; and the weights they meet. Where a family has them: query
  * and key normed, values normed, and the norms of what is added to the stream; of the layer's input itself, its gate, their
  * product, what that adds to the stream, and the norm of it; of experts the weighted activation and their sum, and of a shared one its
- * gate, its output, that times the gate, and the sum of both; of latent attention the latents and what is projected of each.
+ * gate, its output, that times the gate, and the sum of both; of an MLP beside experts gate and up, activated and down, what both read,
+ * the norms of what they give, and the sum of both; of latent attention the latents and what is projected of each.
  */
 export function roundingsPerLayer(architecture: DecoderArchitecture): number {
   const { names, attention, latentAttention, layerInputs, experts } = architecture;
@@ -43,7 +44,8 @@ export function roundingsPerLayer(architecture: DecoderArchitecture): number {
     experts === null ? 0 : 2 + (experts.shared === null ? 0 : names.experts?.shared?.gate === null ? 2 : 4);
   const ofLatents = latentAttention === null ? 0 : latentAttention.queryRank === null ? 2 : 4;
   const ofGate = attention.outputGate === null ? 0 : 1;
-  return 16 + ofHeads + branchNorms + ofExperts + ofLatents + ofGate + (layerInputs === null ? 0 : 5);
+  const ofBeside = (names.experts?.beside ?? null) === null ? 0 : 8;
+  return 16 + ofHeads + branchNorms + ofExperts + ofBeside + ofLatents + ofGate + (layerInputs === null ? 0 : 5);
 }
 
 /**

@@ -4,11 +4,12 @@ import { exaone4 } from './exaone4.js';
 import { gemma2, gemma3 } from './gemma.js';
 import { gemma4 } from './gemma4.js';
 import type { GgufFamily } from './gguf-family.js';
-import { granite, graniteMoeHybrid } from './granite.js';
+import { glm4Moe } from './glm4-moe.js';
+import { granite, graniteMoe, graniteMoeHybrid } from './granite.js';
 import { ministral3 } from './ministral3.js';
 import { nemotron } from './nemotron.js';
 import { olmo2, olmo3 } from './olmo.js';
-import { qwen35 } from './qwen3-5.js';
+import { qwen3Next, qwen35, qwen35Moe } from './qwen3-5.js';
 import { smollm3 } from './smollm3.js';
 
 const llama: GgufFamily = {
@@ -25,10 +26,23 @@ export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>>
   ministral3,
   smollm3,
   granite,
+  granitemoe: graniteMoe,
+  granitemoeshared: graniteMoe,
   granitemoehybrid: graniteMoeHybrid,
   qwen2: { architecture: 'qwen2', activation: 'silu', headsFillHidden: true },
   qwen3: { architecture: 'qwen3', activation: 'silu', biases: [] },
+  qwen2_moe: {
+    architecture: 'qwen2moe',
+    activation: 'silu',
+    headsFillHidden: true,
+    ownHead: true,
+    biases: ['queryKeyValue'],
+    experts: { renormalized: false },
+  },
+  qwen3_moe: { architecture: 'qwen3moe', activation: 'silu', biases: [], experts: { renormalized: true } },
+  qwen3_next: qwen3Next,
   qwen3_5_text: qwen35,
+  qwen3_5_moe_text: qwen35Moe,
   phi3: {
     architecture: 'phi3',
     activation: 'silu',
@@ -56,6 +70,7 @@ export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>>
   ernie4_5: { architecture: 'ernie4_5', activation: 'silu', biases: ['queryKeyValue', 'attentionOutput'] },
   glm: { architecture: 'chatglm', activation: 'silu', headsFillHidden: true, biases: ['queryKeyValue'] },
   glm4: { architecture: 'glm4', activation: 'silu', biases: ['queryKeyValue'] },
+  glm4_moe: glm4Moe,
   seed_oss: {
     architecture: 'seed_oss',
     activation: 'silu',

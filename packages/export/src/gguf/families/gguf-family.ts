@@ -34,6 +34,13 @@ export interface GgufFamily {
   splitsGateUp?: boolean;
   /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
   mlpNorm?: string;
+  /** The experts that llama.cpp has. @defaultValue models with experts are not written */
+  experts?: {
+    /** Whether the weights of a token's experts sum to one; null: the file says it. */
+    renormalized: boolean | null;
+    /** Whether the first layers may have none. @defaultValue false */
+    firstDense?: boolean;
+  };
   /** The model of a tokenizer that merges characters and falls back to bytes (`tokenizer.ggml.model`). @defaultValue llama */
   characterTokenizer?: 'llama' | 'gemma4';
   /** The settings beside those of every decoder. @defaultValue none */

@@ -20,6 +20,13 @@ export const granite: GgufFamily = {
   settings: factors,
 };
 
+/** Granite 3 with experts. */
+export const graniteMoe: GgufFamily = {
+  ...granite,
+  architecture: 'granitemoe',
+  experts: { renormalized: true },
+};
+
 /** Granite 4 without Mamba layers and experts: with positions or without. */
 export const graniteMoeHybrid: GgufFamily = {
   ...granite,

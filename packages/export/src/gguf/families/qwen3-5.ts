@@ -1,4 +1,4 @@
-import { checkLinearAttention, linearAttentionSettings } from '../linear-attention.js';
+import { checkLinearAttention, checkSections, linearAttentionSettings, sectionSettings } from '../linear-attention.js';
 import type { GgufFamily } from './gguf-family.js';
 import { checkOneRope } from './one-rope.js';
 
@@ -8,6 +8,21 @@ export const qwen35: GgufFamily = {
   activation: 'silu',
   biases: [],
   mlpNorm: 'post_attention_norm',
+  settings: (architecture) => [...linearAttentionSettings(architecture), ...sectionSettings(architecture)],
+  check(architecture, refuseIf) {
+    checkLinearAttention(architecture, refuseIf);
+    checkSections(architecture, refuseIf);
+    checkOneRope(architecture, refuseIf);
+  },
+};
+
+/** The same with experts. */
+export const qwen35Moe: GgufFamily = { ...qwen35, architecture: 'qwen35moe', experts: { renormalized: true } };
+
+/** Qwen3-Next: the same with positions of one kind. */
+export const qwen3Next: GgufFamily = {
+  ...qwen35Moe,
+  architecture: 'qwen3next',
   settings: linearAttentionSettings,
   check(architecture, refuseIf) {
     checkLinearAttention(architecture, refuseIf);
