@@ -239,9 +239,24 @@ inline void RunBlock(Block& b, const std::vector<int>& turns) {
   }
 }
 
+// Subnormal numbers are numbers while it lives, as on a GPU: TensorFlow's threads take them for zero.
+class WithSubnormals {
+#if defined(__x86_64__)
+ public:
+  WithSubnormals() : before_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(before_ & ~kToZero); }
+  ~WithSubnormals() { __builtin_ia32_ldmxcsr(before_); }
+
+ private:
+  // Of results, and of operands.
+  static constexpr unsigned kToZero = 1u << 15 | 1u << 6;
+  unsigned before_;
+#endif
+};
+
 // kernel<<<grid, threads, shared_bytes>>>(…), with the arguments bound. Throws Fault.
 inline void Launch(const std::function<void()>& kernel, dim3 grid, dim3 threads, size_t shared_bytes) {
   static Block b;
+  const WithSubnormals with_subnormals;
   FreeStacksOf(b);  // of a launch that failed
   const unsigned count = threads.x * threads.y * threads.z;
   const int warps = static_cast<int>((count + kWarpSize - 1) / kWarpSize);
