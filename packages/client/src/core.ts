@@ -10,4 +10,6 @@ export type { JudgedCase, ProbeJudgement, ProbeVerdict } from './probe/judge-pro
 export * from './probe/probe-server.js';
 export * from './report-text.js';
 export type { DownloadStream } from './resumed-download.js';
+export { settingOf } from './setting-text.js';
+export * from './sweep-text.js';
 export * from './text-calls.js';

@@ -8,6 +8,7 @@ import {
   TrainingSettings,
   ValidationSettings,
 } from '@lorasmith/contracts';
+import { settingOf } from '../setting-text.js';
 
 /** The job settings that have flags. They are derived from the contracts: each new setting gets a flag. */
 const SECTIONS = {
@@ -132,18 +133,4 @@ const MODULE_LISTS = ['target_modules', 'target_parameters', 'exclude_modules'];
 function moduleListOf(text: string): unknown {
   if (text.startsWith('[')) return settingOf(text);
   return text !== 'all-linear' && /^[\w.]+(,[\w.]+)*$/.test(text) ? text.split(',') : text;
-}
-
-/** The value of a setting as text: a number, true, false, null, JSON of a list or an object, or else the text. */
-export function settingOf(text: string): unknown {
-  if (text === 'true' || text === 'false' || text === 'null') return JSON.parse(text);
-  // Objects and arrays: `{"q_proj": 4}`, `[0, 2]`.
-  if (/^[[{]/.test(text)) {
-    try {
-      return JSON.parse(text);
-    } catch {
-      return text;
-    }
-  }
-  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
 }

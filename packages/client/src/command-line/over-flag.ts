@@ -1,12 +1,10 @@
-import { ProductError, type SweepField, type SweepRequest, type SweepValue } from '@lorasmith/contracts';
-import { settingOf } from './job-flags.js';
+import { ProductError, type SweepField, type SweepRequest } from '@lorasmith/contracts';
+import { sweepFieldOf } from '../sweep-text.js';
 
 export const OVER_HELP: readonly string[] = [
   '--over FIELD=4,8,16           tries these values of a field of the job, such as lora.r; may be repeated',
   '--over FIELD=1e-4..3e-3:log   a range; with :log equal factors, with :log:6 or :linear:6 six values [4]',
 ];
-
-const RANGE = /^(.+?)\.\.(.+?)(?::(linear|log))?(?::(\d+))?$/;
 
 /** The space of `--over FIELD=VALUES`, which may be repeated. @throws ProductError `invalid_request` */
 export function spaceOf(texts: readonly string[]): SweepRequest['space'] {
@@ -18,27 +16,7 @@ export function spaceOf(texts: readonly string[]): SweepRequest['space'] {
       new ProductError('invalid_request', `--over ${text}: ${why} For example --over lora.r=4,8,16`, { param: 'over' });
     if (field.trim() === '' || values === '') throw refused('it needs a field and its values.');
     if (space.has(field)) throw refused('the field is there twice.');
-    space.set(field, fieldOf(values));
+    space.set(field, sweepFieldOf(values));
   }
   return Object.fromEntries(space);
-}
-
-/** The server checks what the field can be. */
-function fieldOf(text: string): SweepField {
-  const [range, from, to, scale, count] = RANGE.exec(text) ?? [];
-  if (range === undefined || !isNumber(from) || !isNumber(to)) {
-    return { values: text.split(',').map((value) => settingOf(value.trim()) as SweepValue) };
-  }
-  return {
-    range: {
-      from: Number(from),
-      to: Number(to),
-      ...(scale === undefined ? {} : { scale: scale as 'linear' | 'log' }),
-      ...(count === undefined ? {} : { count: Number(count) }),
-    },
-  };
-}
-
-function isNumber(text: string | undefined): boolean {
-  return text !== undefined && text.trim() !== '' && Number.isFinite(Number(text));
 }

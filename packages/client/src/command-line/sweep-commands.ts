@@ -1,23 +1,15 @@
-import {
-  type JobRequest,
-  ProductError,
-  type Sweep,
-  type SweepPlan,
-  type SweepRequest,
-  type SweepValue,
-} from '@lorasmith/contracts';
+import { type JobRequest, ProductError, type Sweep, type SweepPlan, type SweepRequest } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
+import { settingOf } from '../setting-text.js';
+import { sweepProgressText, sweepValueText, USUAL_SPLIT } from '../sweep-text.js';
 import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { confirm } from './confirm.js';
 import { COLUMNS_HELP } from './dataset-commands.js';
-import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest, settingOf } from './job-flags.js';
+import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { OVER_HELP, spaceOf } from './over-flag.js';
 import { repeatKeyOf } from './repeat-key.js';
 import { digestOfRows, storedDataset } from './rows-file.js';
 import { textTable } from './text-table.js';
-
-/** Rows that are held out unless the command says otherwise: variants are compared on them. */
-const USUAL_SPLIT = 0.1;
 
 const change = (name: 'cancel' | 'pause' | 'resume', summary: string): Command => ({
   name: `sweeps ${name}`,
@@ -176,7 +168,7 @@ async function watch(context: CommandContext, id: string): Promise<number> {
   const ended = await client.waitForSweep(id, {
     signal,
     onProgress: (sweep) => {
-      const line = progressText(sweep);
+      const line = `${sweep.status}: ${sweepProgressText(sweep)}`;
       if (!json && line !== shown) output.write(`${line}\n`);
       shown = line;
     },
@@ -185,23 +177,11 @@ async function watch(context: CommandContext, id: string): Promise<number> {
   return ended.status === 'succeeded' ? 0 : 1;
 }
 
-function progressText({ variants, status }: Sweep): string {
-  const count = (...statuses: (string | null)[]) => variants.filter((one) => statuses.includes(one.status)).length;
-  const ended = count('succeeded', 'failed', 'cancelled', null);
-  const parts = [
-    [count('running', 'preparing'), 'training'],
-    [count('queued'), 'waiting'],
-    [count('paused'), 'paused'],
-  ] as const;
-  const others = parts.filter(([number]) => number > 0).map(([number, what]) => `, ${number} ${what}`);
-  return `${status}: ${ended} of ${variants.length} have ended${others.join('')}`;
-}
-
 function planText({ variants, tokens, seconds, at_once, peak_memory_bytes }: SweepPlan): string {
   const fields = Object.keys(variants[0]?.values ?? {});
   const rows = variants.map(({ variant, values, steps, error }) => [
     variant,
-    ...fields.map((field) => valueText(values[field])),
+    ...fields.map((field) => sweepValueText(values[field])),
     steps ?? '-',
     error === null ? '' : `cannot run: ${error.message}`,
   ]);
@@ -224,7 +204,7 @@ function sweepText({ id, status, metric, best, variants }: Sweep): string {
     .map((one) => [
       one.rank ?? '-',
       one.variant,
-      ...fields.map((field) => valueText(one.values[field])),
+      ...fields.map((field) => sweepValueText(one.values[field])),
       one.metric === null ? '-' : one.metric.toPrecision(5),
       one.error === null ? (one.status ?? 'deleted') : `${one.status}: ${one.error.code}`,
       one.job,
@@ -234,8 +214,4 @@ function sweepText({ id, status, metric, best, variants }: Sweep): string {
     textTable(['RANK', 'VARIANT', ...fields, metric.toUpperCase(), 'STATUS', 'JOB', 'ADAPTER'], rows),
     `${id} ${status}${best === null ? '' : `; the best is ${best}`}`,
   ].join('\n');
-}
-
-function valueText(value: SweepValue | undefined): string {
-  return typeof value === 'string' ? value : JSON.stringify(value ?? null);
 }

@@ -15,7 +15,8 @@ export interface ChartLine {
   isDerived?: boolean | undefined;
 }
 
-const SERIES_COLORS = 6;
+/** Colours of series. */
+export const SERIES_COLORS = 6;
 
 /** The number of a colour for the line with this index; they repeat. */
 export function seriesColor(index: number): number {

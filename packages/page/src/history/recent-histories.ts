@@ -3,8 +3,8 @@ import { JobHistory } from './job-history.js';
 
 /** The most events that one request reads. */
 const PAGE = 1000;
-/** Histories that are kept: more than a list of jobs shows. */
-const MAX_KEPT = 50;
+/** Histories that are kept: more than a list of jobs shows, and than a sweep has jobs. */
+const MAX_KEPT = 100;
 
 /** The histories of the jobs that were shown last. A job that is shown again needs only its later events. */
 export class RecentHistories {

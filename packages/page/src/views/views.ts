@@ -10,12 +10,16 @@ import { MachinesView } from './machines/machines-view.js';
 import { ModelView } from './models/model-view.js';
 import { ModelsView } from './models/models-view.js';
 import { NewJobView } from './new-job/new-job-view.js';
+import { SweepView } from './sweeps/sweep-view.js';
+import { SweepsView } from './sweeps/sweeps-view.js';
 import type { View } from './view.js';
 
 /** Every view of the page. The first whose path matches is shown. */
 export const VIEWS: readonly View[] = [
   { path: '/jobs', View: JobsView },
   { path: '/jobs/:id', View: JobView },
+  { path: '/sweeps', View: SweepsView },
+  { path: '/sweeps/:id', View: SweepView },
   { path: '/compare', View: CompareView },
   { path: '/new-job', View: NewJobView },
   { path: '/datasets', View: DatasetsView },
@@ -34,6 +38,7 @@ export const FIRST_PATH = '/jobs';
 /** The views in the menu, and whether one is of no use to a key that only reads. */
 export const NAVIGATION: readonly { to: string; label: string; needsChange?: true }[] = [
   { to: '/jobs', label: 'Jobs' },
+  { to: '/sweeps', label: 'Sweeps' },
   { to: '/new-job', label: 'New job', needsChange: true },
   { to: '/datasets', label: 'Datasets' },
   { to: '/models', label: 'Models' },

@@ -12,6 +12,8 @@ import { useAction } from '../../service/use-action.js';
 
 export interface JobActionsProps {
   job: Job;
+  /** Whether resuming it would let it train. */
+  mayResume: boolean;
   /** Reads the job again. */
   refresh: () => void;
 }
@@ -19,7 +21,7 @@ export interface JobActionsProps {
 const RESUMABLE_STATUSES: readonly Job['status'][] = ['failed', 'cancelled', 'paused'];
 
 /** The actions on a job in its state. */
-export function JobActions({ job, refresh }: JobActionsProps) {
+export function JobActions({ job, mayResume, refresh }: JobActionsProps) {
   const client = useClient();
   const may = useMay('change');
   const [asked, ask] = useState<'cancel' | 'delete' | null>(null);
@@ -64,7 +66,7 @@ export function JobActions({ job, refresh }: JobActionsProps) {
           Pause
         </button>
       )}
-      {may && RESUMABLE_STATUSES.includes(job.status) && (
+      {may && mayResume && RESUMABLE_STATUSES.includes(job.status) && (
         <button type="button" class="primary" disabled={resume.isBusy} onClick={() => resume.run()}>
           Resume
         </button>

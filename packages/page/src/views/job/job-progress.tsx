@@ -1,6 +1,6 @@
 import { countText, durationText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
-import type { ComponentChildren } from 'preact';
+import { Bar } from '../../components/bar.js';
 import { Moment } from '../../components/moment.js';
 import type { JobHistory } from '../../history/job-history.js';
 
@@ -31,27 +31,6 @@ export function JobProgress({ job, history }: { job: Job; history: JobHistory })
     >
       {isRunning && <strong>{durationText(seconds_left)} left</strong>}
     </Bar>
-  );
-}
-
-interface BarProps {
-  label: string;
-  value: number;
-  max: number;
-  children?: ComponentChildren;
-}
-
-function Bar({ label, value, max, children }: BarProps) {
-  return (
-    <label class="bar">
-      <span class="bar-text">
-        <span>{children}</span>
-        <span class="muted">
-          {label} ({Math.floor((100 * value) / max)} %)
-        </span>
-      </span>
-      <progress value={value} max={max} />
-    </label>
   );
 }
 

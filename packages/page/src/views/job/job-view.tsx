@@ -1,4 +1,4 @@
-import type { Job, Report } from '@lorasmith/contracts';
+import type { Job, Report, Sweep } from '@lorasmith/contracts';
 import { ENDED_STATUSES } from '@lorasmith/contracts';
 import { useEffect, useRef } from 'preact/hooks';
 import { ErrorNotice } from '../../components/error-notice.js';
@@ -25,7 +25,9 @@ import { JobSummary } from './job-summary.js';
 import { ReportCard, Warnings } from './report-card.js';
 import { SamplesCard } from './samples-card.js';
 import { SettingsCard } from './settings-card.js';
+import { mayResume, SweepNote } from './sweep-note.js';
 import { TrainingCharts } from './training-charts.js';
+import { useSweepOf } from './use-sweep-of.js';
 
 const INTERVAL_MS = 3_000;
 
@@ -36,19 +38,28 @@ export function JobView({ params, query }: ViewProps) {
   const job = usePolled((signal) => client.getJob(id, { signal }), [client, id], {
     everyMs: ({ status }) => (ENDED_STATUSES.includes(status) ? null : INTERVAL_MS),
   });
+  const { value: sweep } = useSweepOf(job.value);
   return (
     <>
       <ViewHead title={job.value?.name ?? id} badge={job.value && <StatusBadge status={job.value.status} />}>
-        {job.value && <JobActions job={job.value} refresh={job.refresh} />}
+        {job.value && <JobActions job={job.value} mayResume={mayResume(job.value, sweep)} refresh={job.refresh} />}
       </ViewHead>
       <Loaded from={job} what="the job">
-        {(value) => <JobBody job={value} polled={job} query={query} />}
+        {(value) => <JobBody job={value} sweep={sweep} polled={job} query={query} />}
       </Loaded>
     </>
   );
 }
 
-function JobBody({ job, polled, query }: { job: Job; polled: Polled<Job>; query: URLSearchParams }) {
+interface JobBodyProps {
+  job: Job;
+  /** Null without one; undefined until it is read. */
+  sweep: Sweep | null | undefined;
+  polled: Polled<Job>;
+  query: URLSearchParams;
+}
+
+function JobBody({ job, sweep, polled, query }: JobBodyProps) {
   const { history, error } = useJobHistory(job.id, job.resumes);
   // The events say first that something has changed.
   const lastNoted = history.noted.at(-1)?.id;
@@ -68,6 +79,7 @@ function JobBody({ job, polled, query }: { job: Job; polled: Polled<Job>; query:
             .
           </p>
         )}
+        <SweepNote job={job} sweep={sweep} />
         <JobFailureNotice job={job} />
         <JobProgress job={job} history={history} />
       </section>

@@ -1,0 +1,21 @@
+import { type Job, ProductError, type Sweep } from '@lorasmith/contracts';
+import { useClient } from '../../service/service.js';
+import { type Polled, usePolled } from '../../service/use-polled.js';
+
+const PAUSED_MS = 3_000;
+
+/** The sweep that made a job; null without one, and once its record was deleted. It is read again when the state of the job changes. */
+export function useSweepOf(job: Job | undefined): Polled<Sweep | null> {
+  const client = useClient();
+  const id = job?.sweep?.id;
+  return usePolled(
+    async (signal) => (id === undefined ? null : await client.getSweep(id, { signal }).catch(nullIfMissing)),
+    [client, id, job?.status],
+    { everyMs: (sweep) => (sweep !== null && job?.status === 'paused' ? PAUSED_MS : null) },
+  );
+}
+
+function nullIfMissing(error: unknown): null {
+  if (error instanceof ProductError && error.code === 'sweep_not_found') return null;
+  throw error;
+}

@@ -1,0 +1,175 @@
+import type { Sweep, SweepVariant } from '@lorasmith/contracts';
+import { useId } from 'preact/hooks';
+import { numberText } from '../../charts/number-text.js';
+import { ScrollRegion } from '../../components/scroll-region.js';
+import { type VariedField, variantText } from './sweep-fields.js';
+import { fieldAxis, metricAxis, type ValueAxis } from './value-axis.js';
+
+export interface FieldPlotsProps {
+  sweep: Sweep;
+  fields: readonly VariedField[];
+  /** The colour of each variant by its number. */
+  colors: ReadonlyMap<number, number>;
+}
+
+/** A variant that has a metric. */
+interface Result {
+  one: SweepVariant;
+  metric: number;
+  /** Its values and its metric. */
+  text: string;
+  class: string;
+}
+
+/** Each field against the metric, and all fields beside each other. The table of the variants says the same. */
+export function FieldPlots({ sweep, fields, colors }: FieldPlotsProps) {
+  const results = sweep.variants.flatMap((one): Result[] => {
+    const { metric, job, variant } = one;
+    if (metric === null) return [];
+    const text = `${variantText(fields, one)}: ${numberText(metric)}`;
+    return [{ one, metric, text, class: `series-${colors.get(variant) ?? 1}${job === sweep.best ? ' best' : ''}` }];
+  });
+  if (results.length === 0) return null;
+  const metric = metricAxis(
+    `Held-out ${sweep.metric}`,
+    results.map((result) => result.metric),
+  );
+  const axes = fields.map(({ path, label }) => ({
+    path,
+    axis: fieldAxis(
+      label,
+      sweep.variants.map(({ values }) => values[path] ?? null),
+    ),
+  }));
+  return (
+    <section class="view-section" aria-label="Fields and the metric">
+      <h2>Fields and the {sweep.metric}</h2>
+      <div class="charts">
+        {axes.map(({ path, axis }) => (
+          <FieldPoints key={path} path={path} axis={axis} metric={metric} results={results} />
+        ))}
+        <ParallelCoordinates axes={axes} metric={metric} results={results} />
+      </div>
+    </section>
+  );
+}
+
+const [WIDTH, HEIGHT] = [400, 220];
+/** Around the points: the texts of the axes stand there. */
+const MARGIN = { left: 64, right: 40, top: 12, bottom: 28 };
+
+interface FieldPointsProps {
+  path: string;
+  axis: ValueAxis;
+  metric: ValueAxis;
+  results: readonly Result[];
+}
+
+function FieldPoints({ path, axis, metric, results }: FieldPointsProps) {
+  const id = useId();
+  const bottom = HEIGHT - MARGIN.bottom;
+  const x = (place: number) => MARGIN.left + place * (WIDTH - MARGIN.left - MARGIN.right);
+  const y = (place: number) => bottom - 8 - place * (bottom - 16 - MARGIN.top);
+  return (
+    <figure class="card chart" aria-labelledby={id}>
+      <figcaption>
+        <h3 id={id}>{axis.title}</h3>
+      </figcaption>
+      <svg class="plot" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={pointsText(axis, metric, results)}>
+        <line class="plot-axis" x1={MARGIN.left} x2={WIDTH} y1={bottom} y2={bottom} />
+        <line class="plot-axis" x1={MARGIN.left} x2={MARGIN.left} y1={0} y2={bottom} />
+        {axis.ticks.map(({ text, at }) => (
+          <text key={text} x={x(at)} y={bottom + 18} text-anchor="middle">
+            {shortened(text)}
+          </text>
+        ))}
+        {metric.ticks.map(({ text, at }) => (
+          <text key={at} x={MARGIN.left - 8} y={y(at) + 4} text-anchor="end">
+            {text}
+          </text>
+        ))}
+        {results.map(({ one, metric: value, text, class: name }) => (
+          <circle
+            key={one.variant}
+            class={name}
+            cx={x(axis.at(one.values[path] ?? null))}
+            cy={y(metric.at(value))}
+            r={5}
+          >
+            <title>{text}</title>
+          </circle>
+        ))}
+      </svg>
+    </figure>
+  );
+}
+
+function pointsText({ title }: ValueAxis, metric: ValueAxis, results: readonly Result[]): string {
+  return `${metric.title} over ${title}: ${results.map(({ text }) => text).join('; ')}`;
+}
+
+/** The distance of two axes. */
+const AXIS_DISTANCE = 150;
+
+interface ParallelCoordinatesProps {
+  axes: readonly { path: string; axis: ValueAxis }[];
+  metric: ValueAxis;
+  results: readonly Result[];
+}
+
+/** An axis for each field and for the metric, and each variant as a line through its values. */
+function ParallelCoordinates({ axes, metric, results }: ParallelCoordinatesProps) {
+  const id = useId();
+  const all = [...axes.map(({ axis }) => axis), metric];
+  const [top, bottom] = [36, HEIGHT - 12];
+  const width = all.length * AXIS_DISTANCE;
+  const x = (index: number) => (index + 0.5) * AXIS_DISTANCE;
+  const y = (place: number) => bottom - place * (bottom - top);
+  const points = ({ one, metric: value }: Result) => {
+    const places = [...axes.map(({ path, axis }) => axis.at(one.values[path] ?? null)), metric.at(value)];
+    return places.map((place, index) => `${x(index)},${y(place).toFixed(1)}`).join(' ');
+  };
+  return (
+    <figure class="card chart" aria-labelledby={id}>
+      <figcaption>
+        <h3 id={id}>All fields</h3>
+      </figcaption>
+      <ScrollRegion label="Parallel coordinates">
+        <svg
+          class="plot"
+          viewBox={`0 0 ${width} ${HEIGHT}`}
+          width={width}
+          height={HEIGHT}
+          role="img"
+          aria-label={`Each variant as a line through its values and its metric: ${results.map(({ text }) => text).join('; ')}`}
+        >
+          {results.map((result) => (
+            <polyline key={result.one.variant} class={result.class} points={points(result)}>
+              <title>{result.text}</title>
+            </polyline>
+          ))}
+          {all.map(({ title, ticks }, index) => (
+            <g key={title}>
+              <line class="plot-axis" x1={x(index)} x2={x(index)} y1={top} y2={bottom} />
+              <text x={x(index)} y={16} text-anchor="middle">
+                {shortened(title)}
+              </text>
+              {ticks.map(({ text, at }) => (
+                <text key={text} x={x(index) - 6} y={y(at) + 4} text-anchor="end">
+                  {shortened(text)}
+                </text>
+              ))}
+            </g>
+          ))}
+        </svg>
+      </ScrollRegion>
+    </figure>
+  );
+}
+
+const MAX_CHARACTERS = 18;
+
+/** A text that does not reach another axis. Its title, or the table, has all of it. */
+function shortened(text: string): string {
+  return text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS - 1)}…` : text;
+}

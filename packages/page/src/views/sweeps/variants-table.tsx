@@ -1,0 +1,99 @@
+import { countText, sweepValueText } from '@lorasmith/client/core';
+import type { Sweep, SweepVariant } from '@lorasmith/contracts';
+import { numberText } from '../../charts/number-text.js';
+import { type Column, DataTable } from '../../components/data-table.js';
+import { Link } from '../../components/link.js';
+import { StatusBadge } from '../../components/status-badge.js';
+import { nextSort, sortOf } from '../../components/table-sort.js';
+import { changeQuery } from '../../location.js';
+import { useMay } from '../../service/role.js';
+import { bestFirst, rungText } from './rungs.js';
+import type { VariedField } from './sweep-fields.js';
+
+export interface VariantsTableProps {
+  sweep: Sweep;
+  fields: readonly VariedField[];
+  /** The colour of each variant by its number. */
+  colors: ReadonlyMap<number, number>;
+  query: URLSearchParams;
+}
+
+/** The variants with their values and results, the best first unless they are sorted otherwise. */
+export function VariantsTable({ sweep, fields, colors, query }: VariantsTableProps) {
+  const may = useMay('change');
+  const sort = sortOf(query.get('sort'));
+  const columns: (Column<SweepVariant> | false)[] = [
+    {
+      title: 'Variant',
+      sortBy: ({ variant }) => variant,
+      cell: (one) => <VariantName one={one} color={colors.get(one.variant) ?? 1} />,
+    },
+    ...fields.map(({ path, label }) => ({
+      title: label,
+      sortBy: ({ values }: SweepVariant) =>
+        typeof values[path] === 'number' ? values[path] : sweepValueText(values[path]),
+      cell: ({ values }: SweepVariant) => sweepValueText(values[path]),
+    })),
+    {
+      title: `Held-out ${sweep.metric}`,
+      isNumber: true,
+      sortBy: ({ metric }) => metric,
+      cell: ({ metric }) => (metric === null ? '–' : numberText(metric)),
+    },
+    {
+      title: 'At step',
+      isNumber: true,
+      sortBy: ({ step }) => step,
+      cell: ({ step }) => (step === null ? '–' : countText(step)),
+    },
+    { title: 'Rank', isNumber: true, sortBy: ({ rank }) => rank, cell: ({ rank }) => rank ?? '–' },
+    { title: 'State', sortBy: ({ status }) => status ?? '', cell: (one) => <VariantState one={one} /> },
+    sweep.request.halving !== undefined && { title: 'Rungs', cell: (one) => rungText(sweep, one) },
+    may && {
+      title: 'New job',
+      cell: ({ variant, job, status }) =>
+        status !== null && (
+          <Link to="/new-job" query={{ from: job }}>
+            Like this<span class="visually-hidden">: variant {variant}</span>
+          </Link>
+        ),
+    },
+  ];
+  return (
+    <section class="view-section" aria-label="Variants">
+      <h2>Variants</h2>
+      <DataTable
+        caption={sort === null ? 'Variants, the best first' : `Variants, by ${sort.title}`}
+        columns={columns.filter((column) => column !== false)}
+        rows={bestFirst(sweep)}
+        keyOf={({ job }) => job}
+        sort={sort}
+        onSort={(title) => changeQuery({ sort: nextSort(sort, title) })}
+      />
+    </section>
+  );
+}
+
+function VariantName({ one: { variant, job, status }, color }: { one: SweepVariant; color: number }) {
+  return (
+    <>
+      <span class={`series-mark series-mark-${color}`} aria-hidden="true" />{' '}
+      {status === null ? (
+        `#${variant}`
+      ) : (
+        <Link to="/jobs/:id" params={{ id: job }}>
+          #{variant}
+        </Link>
+      )}
+    </>
+  );
+}
+
+function VariantState({ one: { status, error } }: { one: SweepVariant }) {
+  if (status === null) return <>its job is deleted</>;
+  return (
+    <>
+      <StatusBadge status={status} /> {error?.message}
+    </>
+  );
+}
