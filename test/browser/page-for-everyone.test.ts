@@ -25,6 +25,7 @@ let dataset: string;
 let job: string;
 let cancelled: string;
 let adapter: string;
+let sweep: string;
 
 beforeAll(async () => {
   const { client } = stack;
@@ -46,6 +47,13 @@ beforeAll(async () => {
     samples: { prompts: [HOSTILE], max_tokens: 8 },
   }));
   adapter = (await client.waitForJob(job)).adapter!;
+  ({ id: sweep } = await client.createSweep({
+    job: { ...request, validation: { split: 0.25 }, training: { max_steps: 4, batch_size: 4 } },
+    space: { 'lora.r': { values: [2, 4] }, 'training.learning_rate': { values: [1e-3, 1e-2] } },
+    halving: { first_steps: 2 },
+    name: HOSTILE,
+  }));
+  await client.waitForSweep(sweep);
   ({ id: cancelled } = await client.createJob({ ...request, training: { max_steps: 1_000_000 } }));
   await client.cancelJob(cancelled);
 });
@@ -55,6 +63,8 @@ const routes = (): string[] => [
   `/jobs/${job}`,
   `/jobs/${cancelled}`,
   '/jobs/job_000000000000000000000000',
+  '/sweeps',
+  `/sweeps/${sweep}`,
   `/compare?jobs=${job},${cancelled}`,
   `/new-job?dataset=${dataset}&base_model=tiny-llama&name=${encodeURIComponent(HOSTILE)}&lora.target_modules=${encodeURIComponent(HOSTILE)}`,
   '/datasets',
@@ -97,7 +107,7 @@ test('text of others stays text, in every view', async () => {
     expect(await page.locator('img, #app script, a[href^="javascript"]').count(), route).toBe(0);
   }
   const withText = ['/jobs', `/jobs/${job}`, '/datasets', `/datasets/${dataset}`, '/adapters', `/adapters/${adapter}`];
-  for (const route of [...withText, '/models/tiny-llama', '/compare', '/new-job'])
+  for (const route of [...withText, '/sweeps', `/sweeps/${sweep}`, '/models/tiny-llama', '/compare', '/new-job'])
     expect(shown.get(route), route).toBe(true);
   expect((await tab.faults()).filter((fault) => !MISSING.test(fault))).toEqual([]);
 });

@@ -4,7 +4,7 @@ export interface BarProps {
   label: string;
   value: number;
   max: number;
-  /** What stands before the label. */
+  /** Text before the label. */
   children?: ComponentChildren;
 }
 

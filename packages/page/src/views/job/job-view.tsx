@@ -13,6 +13,7 @@ import { useJobHistory } from '../../history/use-job-history.js';
 import { pathOf } from '../../route.js';
 import { useClient } from '../../service/service.js';
 import { type Polled, usePolled } from '../../service/use-polled.js';
+import { mayResume } from '../sweeps/rungs.js';
 import type { ViewProps } from '../view.js';
 import { AnswersCard } from './answers-card.js';
 import { CheckpointsCard } from './checkpoints-card.js';
@@ -25,7 +26,7 @@ import { JobSummary } from './job-summary.js';
 import { ReportCard, Warnings } from './report-card.js';
 import { SamplesCard } from './samples-card.js';
 import { SettingsCard } from './settings-card.js';
-import { mayResume, SweepNote } from './sweep-note.js';
+import { SweepNote } from './sweep-note.js';
 import { TrainingCharts } from './training-charts.js';
 import { useSweepOf } from './use-sweep-of.js';
 

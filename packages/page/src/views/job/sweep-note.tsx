@@ -31,10 +31,3 @@ export function SweepNote({ job, sweep }: { job: Job; sweep: Sweep | null | unde
     </>
   );
 }
-
-/** Whether resuming the job lets it train: not while it waits at a rung of its sweep, nor before that is known. */
-export function mayResume({ sweep: origin, status }: Job, sweep: Sweep | null | undefined): boolean {
-  if (origin === undefined || status !== 'paused' || sweep === null) return true;
-  const variant = sweep?.variants.find((one) => one.variant === origin.variant);
-  return sweep !== undefined && (variant === undefined || waitsAtStep(sweep, { ...variant, status }) === null);
-}

@@ -1,10 +1,10 @@
 /**
  * The request as a command of a shell. A key is not in it, only the name of its environment variable.
- * @param serviceUrl - Ends with `/`
+ * @param url - Where it is sent
  */
-export function curlCommand(serviceUrl: string, request: object, hasKey: boolean): string {
+export function curlCommand(url: string, request: object, hasKey: boolean): string {
   return [
-    `curl ${quoted(`${serviceUrl}jobs`)}`,
+    `curl ${quoted(url)}`,
     ...(hasKey ? ['-H "authorization: Bearer $LORASMITH_API_KEY"'] : []),
     `-H 'content-type: application/json'`,
     `-d ${quoted(JSON.stringify(request))}`,

@@ -81,7 +81,7 @@ test('an empty list in a draft of a job is not its default', () => {
 
 test('the command for curl quotes what others wrote, and has no key', () => {
   const request = { ...MODEL, name: `it's "$(reboot)"` };
-  expect(curlCommand('http://127.0.0.1:8080/', request, true)).toBe(
+  expect(curlCommand('http://127.0.0.1:8080/jobs', request, true)).toBe(
     [
       `curl 'http://127.0.0.1:8080/jobs' \\`,
       `  -H "authorization: Bearer $LORASMITH_API_KEY" \\`,
@@ -89,5 +89,5 @@ test('the command for curl quotes what others wrote, and has no key', () => {
       `  -d '{"base_model":"tiny","dataset":"ds_0123456789abcdef01234567","name":"it'\\''s \\"$(reboot)\\""}'`,
     ].join('\n'),
   );
-  expect(curlCommand('http://127.0.0.1:8080/', request, false)).not.toContain('authorization');
+  expect(curlCommand('http://127.0.0.1:8080/jobs', request, false)).not.toContain('authorization');
 });

@@ -1,6 +1,6 @@
-import { type Fault, ProductError } from '@lorasmith/contracts';
+import { type Fault, ProductError, type Report, type SweepPlan } from '@lorasmith/contracts';
 import type { ComponentChildren } from 'preact';
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useMemo, useState } from 'preact/hooks';
 import { CodeBlock } from '../../components/copy-button.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
@@ -16,9 +16,13 @@ import { ReportCard, Warnings } from '../job/report-card.js';
 import type { ViewProps } from '../view.js';
 import { curlCommand } from './curl-command.js';
 import { type Draft, requestOf } from './draft.js';
+import { FoldedGroup } from './folded-group.js';
 import { JobFieldInput } from './job-field-input.js';
-import { fieldOfFault, type JobField, jobFields } from './job-fields.js';
+import { type JobField, jobFields } from './job-fields.js';
+import { PlanCard } from './plan-card.js';
 import { RECIPES, recipeOf } from './recipes.js';
+import { SeveralValues } from './several-values.js';
+import { idOfFault, sweepRequestOf } from './sweep-draft.js';
 import { useDraft } from './use-draft.js';
 import { type DryRun, useDryRun } from './use-dry-run.js';
 import { useOffers } from './use-offers.js';
@@ -55,7 +59,7 @@ function titleOf(path: readonly string[]): string {
   return TITLES[path[0]!] ?? path[0]!;
 }
 
-/** The form that starts a job, and beside it what the job would do. */
+/** The form that starts a job, or a sweep if a field has several values, and beside it what that would do. */
 export function NewJobView({ query }: ViewProps) {
   const client = useClient();
   const { key } = useStore(session);
@@ -63,8 +67,21 @@ export function NewJobView({ query }: ViewProps) {
   const offers = useOffers(draft);
   const request = useMemo(() => requestOf(FIELDS, draft), [draft]);
   const isComplete = FIELDS.every(({ id, isRequired }) => !isRequired || (draft[id] ?? '') !== '');
-  const dryRun = useDryRun(isComplete && !isLoading ? request : null);
+  const sweep = useMemo(() => sweepRequestOf(request, draft), [request, draft]);
+  const isReady = isComplete && !isLoading;
+  const jobRun = useDryRun(isReady && sweep === null ? request : null, (to, asked, signal) =>
+    to.dryRun(asked, { signal }),
+  );
+  const sweepRun = useDryRun(isReady ? sweep : null, (to, asked, signal) => to.dryRunSweep(asked, { signal }));
+  const dryRun = sweep === null ? jobRun : sweepRun;
   const start = useAction(async (signal) => {
+    if (sweep !== null) {
+      const { id } = await client.createSweep(sweep, { idempotencyKey: keyFor(sweep), signal });
+      clear();
+      notify(`${id} has begun.`);
+      navigate(pathOf('/sweeps/:id', { id }));
+      return;
+    }
     const job = await client.createJob(request, { idempotencyKey: keyFor(request), signal });
     clear();
     notify(`${job.id} is queued.`);
@@ -72,17 +89,19 @@ export function NewJobView({ query }: ViewProps) {
   });
   // A refusal of the job is shown until something changes it.
   const error = start.error ?? dryRun.error;
-  const { atFields, others } = sortFaults(error);
+  const { atFields, others } = sortFaults(error, draft);
+  const what = sweep === null ? 'job' : 'sweep';
+  const edit = (fields: Draft) => {
+    start.clearError();
+    change(fields);
+  };
 
   const inputOf = (field: JobField) => (
     <JobFieldInput
       key={field.id}
       field={field}
       text={draft[field.id] ?? ''}
-      onText={(text) => {
-        start.clearError();
-        change({ [field.id]: text });
-      }}
+      onText={(text) => edit({ [field.id]: text })}
       error={atFields.get(field.id)?.join(' ')}
       offered={offers.choices[field.input]}
       suggestions={field.id.endsWith('_modules') ? offers.modules : []}
@@ -115,30 +134,36 @@ export function NewJobView({ query }: ViewProps) {
               <legend>Job</legend>
               {FIRST_FIELDS.map(inputOf)}
             </fieldset>
-            <RecipeChoice
-              draft={draft}
-              onChoose={(fields) => {
-                start.clearError();
-                change(fields);
-              }}
-            />
+            <RecipeChoice draft={draft} onChoose={edit} />
+            <SeveralValues fields={FIELDS} draft={draft} faults={atFields} onChange={edit} />
             <FoldedFields draft={draft} isFaulty={(id) => atFields.has(id)} inputOf={inputOf} />
           </form>
-          <aside class="new-job-beside" aria-label="What the job would do">
+          <aside class="new-job-beside" aria-label={`What the ${what} would do`}>
             <div class="new-job-start">
-              <ErrorNotice error={others} what="The job cannot be started" />
+              <ErrorNotice error={others} what={`The ${what} cannot be started`} />
               <div class="buttons">
                 <button type="submit" form={FORM} class="primary" disabled={!isComplete || start.isBusy}>
-                  Start the job
+                  Start the {what}
                 </button>
                 {!isComplete && <span class="muted">Choose a base model and a dataset first.</span>}
               </div>
             </div>
-            <Outlook dryRun={dryRun} isComplete={isComplete} faults={atFields.size} />
+            <Outlook dryRun={dryRun} isComplete={isComplete} faults={atFields.size}>
+              {jobRun.report !== null && (
+                <>
+                  <Warnings report={jobRun.report} />
+                  <ReportCard report={jobRun.report} />
+                </>
+              )}
+              {sweepRun.report !== null && <PlanCard plan={sweepRun.report} />}
+            </Outlook>
             <section class="card">
               <h2>The same request</h2>
-              <CodeBlock text={curlCommand(SERVICE_URL, request, key !== null)} what="the command for curl" />
-              <CodeBlock text={JSON.stringify(request, undefined, 2)} what="the request as JSON" />
+              <CodeBlock
+                text={curlCommand(`${SERVICE_URL}${what}s`, sweep ?? request, key !== null)}
+                what="the command for curl"
+              />
+              <CodeBlock text={JSON.stringify(sweep ?? request, undefined, 2)} what="the request as JSON" />
             </section>
           </aside>
         </div>
@@ -201,7 +226,7 @@ function FoldedFields({ draft, isFaulty, inputOf }: FoldedFieldsProps) {
             key={title}
             title={title}
             changed={fields.filter(({ id }) => (draft[id] ?? '') !== '').length}
-            faulty={fields.filter(({ id }) => isFaulty(id))}
+            faulty={fields.filter(({ id }) => isFaulty(id)).map(({ label }) => label)}
             isFound={words !== ''}
           >
             {fields.map(inputOf)}
@@ -213,54 +238,37 @@ function FoldedFields({ draft, isFaulty, inputOf }: FoldedFieldsProps) {
   );
 }
 
-interface FoldedGroupProps {
-  title: string;
-  /** The number of its fields that are filled in. */
-  changed: number;
-  faulty: readonly JobField[];
-  /** Whether a search has found its fields. */
-  isFound: boolean;
+interface OutlookProps {
+  dryRun: DryRun<Report | SweepPlan>;
+  isComplete: boolean;
+  /** The number of fields with a fault. */
+  faults: number;
+  /** The report. */
   children: ComponentChildren;
 }
 
-/** Folded, until something in it is wrong or found. */
-function FoldedGroup({ title, changed, faulty, isFound, children }: FoldedGroupProps) {
-  const [isOpen, setOpen] = useState(false);
-  const isFaulty = faulty.length > 0;
-  useEffect(() => {
-    if (isFaulty || isFound) setOpen(true);
-  }, [isFaulty, isFound]);
-  const note = isFaulty ? `: ${faulty.map(({ label }) => label).join(', ')}` : changed > 0 ? ` (${changed} set)` : '';
-  return (
-    <details class="card new-job-folded" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>
-        {title}
-        {note}
-      </summary>
-      <fieldset aria-label={title}>{children}</fieldset>
-    </details>
-  );
-}
-
 /** Whether the request can be started, and its report. */
-function Outlook({ dryRun, isComplete, faults }: { dryRun: DryRun; isComplete: boolean; faults: number }) {
+function Outlook({ dryRun, isComplete, faults, children }: OutlookProps) {
   const { report, isRunning } = dryRun;
   return (
     <>
       <p role="status">{outlookText(dryRun, isComplete, faults)}</p>
       {report !== null && (
-        <div class={isRunning ? 'new-job-report new-job-outdated' : 'new-job-report'}>
-          <Warnings report={report} />
-          <ReportCard report={report} />
-        </div>
+        <div class={isRunning ? 'new-job-report new-job-outdated' : 'new-job-report'}>{children}</div>
       )}
     </>
   );
 }
 
-function outlookText({ report, isRunning, error }: DryRun, isComplete: boolean, faults: number): string {
+function outlookText(
+  { report, isRunning, error }: OutlookProps['dryRun'],
+  isComplete: boolean,
+  faults: number,
+): string {
   if (!isComplete) return 'Nothing is checked yet: the base model or the dataset is missing.';
   if (isRunning) return 'Checking …';
+  if (report !== null && 'jobs' in report && report.jobs < report.variants.length)
+    return 'It cannot be started: some variants cannot run.';
   if (report !== null) return 'Checked: it can be started.';
   if (error === undefined) return '';
   return faults === 0
@@ -269,16 +277,16 @@ function outlookText({ report, isRunning, error }: DryRun, isComplete: boolean, 
 }
 
 /** The faults that belong to fields, by the id of the field; and the error with those that do not, if there are any. */
-function sortFaults(error: unknown): { atFields: Map<string, string[]>; others: unknown } {
+function sortFaults(error: unknown, draft: Draft): { atFields: Map<string, string[]>; others: unknown } {
   const atFields = new Map<string, string[]>();
   if (!(error instanceof ProductError)) return { atFields, others: error };
   const { code, message, param, details } = error;
   const all: readonly Fault[] =
     details.length > 0 ? details : [{ code, message, ...(param === undefined ? {} : { param }) }];
   const rest = all.filter((fault) => {
-    const field = fault.line === undefined ? fieldOfFault(FIELDS, fault.param) : undefined;
-    if (field !== undefined) atFields.set(field.id, [...(atFields.get(field.id) ?? []), fault.message]);
-    return field === undefined;
+    const id = fault.line === undefined ? idOfFault(FIELDS, draft, fault.param) : undefined;
+    if (id !== undefined) atFields.set(id, [...(atFields.get(id) ?? []), fault.message]);
+    return id === undefined;
   });
   return { atFields, others: rest.length === 0 ? undefined : error };
 }

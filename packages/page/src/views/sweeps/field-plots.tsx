@@ -56,7 +56,7 @@ export function FieldPlots({ sweep, fields, colors }: FieldPlotsProps) {
 
 const [WIDTH, HEIGHT] = [400, 220];
 /** Around the points: the texts of the axes stand there. */
-const MARGIN = { left: 64, right: 40, top: 12, bottom: 28 };
+const MARGIN = { left: 64, right: 60, top: 12, bottom: 28 };
 
 interface FieldPointsProps {
   path: string;
@@ -110,6 +110,8 @@ function pointsText({ title }: ValueAxis, metric: ValueAxis, results: readonly R
 
 /** The distance of two axes. */
 const AXIS_DISTANCE = 150;
+/** The place of the first axis: the texts of its ticks stand before it. */
+const FIRST_AXIS = 130;
 
 interface ParallelCoordinatesProps {
   axes: readonly { path: string; axis: ValueAxis }[];
@@ -122,8 +124,8 @@ function ParallelCoordinates({ axes, metric, results }: ParallelCoordinatesProps
   const id = useId();
   const all = [...axes.map(({ axis }) => axis), metric];
   const [top, bottom] = [36, HEIGHT - 12];
-  const width = all.length * AXIS_DISTANCE;
-  const x = (index: number) => (index + 0.5) * AXIS_DISTANCE;
+  const x = (index: number) => FIRST_AXIS + index * AXIS_DISTANCE;
+  const width = x(axes.length) + AXIS_DISTANCE / 2;
   const y = (place: number) => bottom - place * (bottom - top);
   const points = ({ one, metric: value }: Result) => {
     const places = [...axes.map(({ path, axis }) => axis.at(one.values[path] ?? null)), metric.at(value)];

@@ -1,4 +1,4 @@
-import type { Sweep, SweepVariant } from '@lorasmith/contracts';
+import type { Job, Sweep, SweepVariant } from '@lorasmith/contracts';
 
 type Halved = Pick<Sweep, 'request' | 'rungs' | 'variants'>;
 
@@ -16,7 +16,17 @@ export function waitsAtStep(sweep: Halved, { variant, status, step }: SweepVaria
   return hasCome ? next.step : null;
 }
 
-/** What the rungs have decided on a variant, or that it waits: `went on at 10, stopped at 20`. Empty before the first. */
+/** Whether resuming the job lets it train: not while it waits at a rung of its sweep, nor before that is known. @param sweep - Null without one; undefined until it is read */
+export function mayResume(
+  { sweep: origin, status }: Pick<Job, 'sweep' | 'status'>,
+  sweep: Sweep | null | undefined,
+): boolean {
+  if (origin === undefined || status !== 'paused' || sweep === null) return true;
+  const variant = sweep?.variants.find((one) => one.variant === origin.variant);
+  return sweep !== undefined && (variant === undefined || waitsAtStep(sweep, { ...variant, status }) === null);
+}
+
+/** The decisions of the rungs on a variant, or that it waits: `went on at 10, stopped at 20`. Empty before the first. */
 export function rungText(sweep: Halved, one: SweepVariant): string {
   const { rungs } = sweep;
   const last = rungs.findLast(({ kept }) => kept.includes(one.variant));

@@ -7,7 +7,7 @@ import { distinctValues } from './value-axis.js';
 export interface VariedField {
   /** Such as `training.learning_rate`. */
   path: string;
-  /** As in the form of a job. */
+  /** The label in the form of a job. */
   label: string;
   /** Such as `learning_rate`. */
   shortName: string;

@@ -1,6 +1,6 @@
-import type { Sweep, SweepRung, SweepVariant, VariantValues } from '@lorasmith/contracts';
+import type { JobStatus, Sweep, SweepRung, SweepVariant, VariantValues } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { bestFirst, nextRung, rungText, waitsAtStep } from './rungs.js';
+import { bestFirst, mayResume, nextRung, rungText, waitsAtStep } from './rungs.js';
 import { twiceAsLong, variantText, variedFields } from './sweep-fields.js';
 
 const JOB = { base_model: 'tiny', dataset: 'ds_0123456789abcdef01234567', validation: { split: 0.1 } };
@@ -83,6 +83,18 @@ test('a variant waits at the next rung, and nowhere else', () => {
   expect(nextRung(decided)).toEqual({ step: 20, left: [1, 2] });
   expect(waitsAtStep(decided, waiting)).toBeNull();
   expect(nextRung({ ...decided, rungs: [rung(10, [1, 2], [3]), rung(20, [2], [1])] })).toBeNull();
+});
+
+test('a paused job is offered to resume, unless it waits at a rung or that is not known yet', () => {
+  const variants = [variantOf(1, {}, { status: 'paused', step: 10 }), variantOf(2, {}, { status: 'paused', step: 3 })];
+  const sweep = sweepOf(variants, { request: halving });
+  const jobOf = (variant: number, status: JobStatus = 'paused') => ({ status, sweep: { id: sweep.id, variant } });
+  expect(mayResume({ status: 'paused' }, null)).toBe(true);
+  expect(mayResume(jobOf(1), sweep)).toBe(false);
+  expect(mayResume(jobOf(2), sweep)).toBe(true);
+  expect(mayResume(jobOf(2), undefined)).toBe(false);
+  expect(mayResume(jobOf(1), null)).toBe(true);
+  expect(mayResume(jobOf(1, 'cancelled'), sweep)).toBe(true);
 });
 
 test('the rungs of a variant as text', () => {

@@ -1,0 +1,59 @@
+import { settingOf, sweepFieldOf, USUAL_SPLIT } from '@lorasmith/client/core';
+import type { JobRequest, SweepRequest } from '@lorasmith/contracts';
+import type { Draft } from './draft.js';
+import { fieldOfFault, type JobField } from './job-fields.js';
+
+// The part of a draft that makes a sweep of it: texts by ids such as `sweep.space.lora.r`, `4, 8, 16`.
+
+const SPACE = 'sweep.space.';
+export const HALVING = 'sweep.halving.first_steps';
+export const METRIC = 'sweep.metric';
+/** Fields that are always there. */
+const USUAL = ['training.learning_rate', 'lora.r'];
+/** The parts of a job whose fields a sweep varies. */
+const SECTIONS = ['lora', 'training', 'objective'];
+
+/** The id of the values that a field of the job is tried with. */
+export function valuesId(path: string): string {
+  return `${SPACE}${path}`;
+}
+
+/** The paths of the fields that have an input for several values: the usual ones, and those that were added. */
+export function listedPaths(draft: Draft): string[] {
+  const added = Object.keys(draft).flatMap((id) => (id.startsWith(SPACE) ? [id.slice(SPACE.length)] : []));
+  return [...new Set([...USUAL, ...added])];
+}
+
+/** Fields that can be added: those with a value that is no list. */
+export function addableFields(fields: readonly JobField[], draft: Draft): JobField[] {
+  const listed = listedPaths(draft);
+  return fields.filter(
+    ({ id, path, input }) =>
+      SECTIONS.includes(path[0]!) && ['number', 'choice', 'flag'].includes(input) && !listed.includes(id),
+  );
+}
+
+/** The sweep of a draft; null if no field has several values. A text that does not fit is sent as it is: the service says what is wrong with it. */
+export function sweepRequestOf(job: JobRequest, draft: Draft): SweepRequest | null {
+  const textOf = (id: string) => (draft[id] ?? '').trim();
+  const paths = listedPaths(draft).filter((path) => textOf(valuesId(path)) !== '');
+  if (paths.length === 0) return null;
+  const { split, dataset } = job.validation ?? {};
+  const isHeldOut = split !== undefined || (dataset ?? null) !== null;
+  return {
+    job: isHeldOut ? job : { ...job, validation: { ...job.validation, split: USUAL_SPLIT } },
+    space: Object.fromEntries(paths.map((path) => [path, sweepFieldOf(textOf(valuesId(path)))])),
+    ...(textOf(HALVING) === '' ? {} : { halving: { first_steps: settingOf(textOf(HALVING)) as number } }),
+    ...(textOf(METRIC) === '' ? {} : { metric: textOf(METRIC) as SweepRequest['metric'] }),
+    ...(job.name == null ? {} : { name: job.name }),
+  } as SweepRequest;
+}
+
+/** The id of the input that a fault of a job or a sweep is about. */
+export function idOfFault(fields: readonly JobField[], draft: Draft, param: string | undefined): string | undefined {
+  if (param === undefined) return undefined;
+  const ids = [...listedPaths(draft).map(valuesId), HALVING, METRIC];
+  const wanted = `sweep.${param}`;
+  const own = ids.find((id) => wanted === id || wanted.startsWith(`${id}.`));
+  return own ?? fieldOfFault(fields, param.replace(/^job\./, ''))?.id;
+}
