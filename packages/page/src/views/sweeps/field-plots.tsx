@@ -79,7 +79,7 @@ function FieldPoints({ path, axis, metric, results }: FieldPointsProps) {
         <line class="plot-axis" x1={MARGIN.left} x2={WIDTH} y1={bottom} y2={bottom} />
         <line class="plot-axis" x1={MARGIN.left} x2={MARGIN.left} y1={0} y2={bottom} />
         {axis.ticks.map(({ text, at }) => (
-          <text key={text} x={x(at)} y={bottom + 18} text-anchor="middle">
+          <text key={at} x={x(at)} y={bottom + 18} text-anchor="middle">
             {shortened(text)}
           </text>
         ))}
@@ -151,13 +151,13 @@ function ParallelCoordinates({ axes, metric, results }: ParallelCoordinatesProps
             </polyline>
           ))}
           {all.map(({ title, ticks }, index) => (
-            <g key={title}>
+            <g key={index}>
               <line class="plot-axis" x1={x(index)} x2={x(index)} y1={top} y2={bottom} />
               <text x={x(index)} y={16} text-anchor="middle">
                 {shortened(title)}
               </text>
               {ticks.map(({ text, at }) => (
-                <text key={text} x={x(index) - 6} y={y(at) + 4} text-anchor="end">
+                <text key={at} x={x(index) - 6} y={y(at) + 4} text-anchor="end">
                   {shortened(text)}
                 </text>
               ))}

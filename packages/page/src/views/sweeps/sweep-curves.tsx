@@ -28,7 +28,9 @@ export function SweepCurves({ sweep, fields, colors, colored, groups }: SweepCur
     <section class="view-section" aria-label="Curves">
       <h2 class="visually-hidden">Curves</h2>
       <div class="filters">
-        {fields.length > 1 && (
+        {fields.length === 1 ? (
+          <span>Colours by {colored?.label}</span>
+        ) : (
           <label>
             Colours by{' '}
             <select value={colored?.path} onChange={({ currentTarget }) => changeQuery({ color: currentTarget.value })}>
