@@ -157,7 +157,7 @@ function ParallelCoordinates({ axes, metric, results }: ParallelCoordinatesProps
                 {shortened(title)}
               </text>
               {ticks.map(({ text, at }) => (
-                <text key={at} x={x(index) - 6} y={y(at) + 4} text-anchor="end">
+                <text key={at} {...besideAxis(x(index), index === axes.length)} y={y(at) + 4}>
                   {shortened(text)}
                 </text>
               ))}
@@ -167,6 +167,11 @@ function ParallelCoordinates({ axes, metric, results }: ParallelCoordinatesProps
       </ScrollRegion>
     </figure>
   );
+}
+
+/** The place of an axis's texts: outside of the lines at the last one. */
+function besideAxis(x: number, isLast: boolean): { x: number; 'text-anchor': 'start' | 'end' } {
+  return isLast ? { x: x + 6, 'text-anchor': 'start' } : { x: x - 6, 'text-anchor': 'end' };
 }
 
 const MAX_CHARACTERS = 18;
