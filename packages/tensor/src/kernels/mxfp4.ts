@@ -1,9 +1,9 @@
 import { add, multiply } from '../arithmetic.js';
 import type { FloatDType } from '../dtype.js';
 import { elementType, execute, intAttribute } from '../execute.js';
-import { concat, gather, reshape, slice } from '../layout.js';
+import { gather, reshape, slice } from '../layout.js';
 import { dispose, scope, type Tensor } from '../tensor.js';
-import { cast, tensorOf } from '../transfer.js';
+import { cast, constant, tensorOf } from '../transfer.js';
 import { productOfEach, type RowSections } from './grouped-product.js';
 import type { KernelsOfPacked, PackedRows } from './packed-matrix.js';
 
@@ -15,10 +15,12 @@ const BLOCK = 32;
 /** The first eight numbers of E2M1; the others are their negatives. */
 const SIZES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
 const CODES = [...SIZES, ...SIZES.map((size) => -size)];
-/** The number of each code at each scale: an op may take subnormal numbers for zero. The last scale is no number. */
-const VALUES = Float32Array.from({ length: 256 * 16 }, (_, i) => {
-  const scale = Math.floor(i / 16);
-  return scale === 255 ? Number.NaN : CODES[i % 16]! * 2 ** (scale - 127);
+const BYTES = 256;
+/** The two numbers of each byte at each scale: an op may take subnormal numbers for zero. The last scale is no number. */
+const PAIRS = Float32Array.from({ length: BYTES * BYTES * 2 }, (_, i) => {
+  const [scale, byte] = [Math.floor(i / 2 / BYTES), Math.floor(i / 2) % BYTES];
+  const code = i % 2 === 0 ? byte & 15 : byte >> 4;
+  return scale === 255 ? Number.NaN : CODES[code]! * 2 ** (scale - 127);
 });
 
 /** Matrices `[rows, columns]` in MXFP4, such as the weights of experts, one below the other. */
@@ -53,14 +55,13 @@ export class Mxfp4Matrices implements PackedRows {
   decodedRows(first: number, count: number): Tensor {
     return scope(() => {
       const numbers = count * this.columns;
-      const bytes = cast(slice(this.codes, [(first * this.columns) / 2], [numbers / 2]), 'int32');
-      const halves = ['FloorMod', 'FloorDiv'].map((name) =>
-        reshape(execute(name, [elementType(bytes)], [bytes, tensorOf(Int32Array.of(16), [])]), [numbers / 2, 1]),
-      );
-      const scales = cast(slice(this.scales, [(first * this.columns) / BLOCK], [numbers / BLOCK]), 'int32');
-      const places = multiply(reshape(scales, [numbers / BLOCK, 1]), tensorOf(Int32Array.of(16), []));
-      const indices = add(reshape(concat(halves, 1), [numbers / BLOCK, BLOCK]), places);
-      return gather(tensorOf(VALUES, [VALUES.length]), reshape(indices, [count, this.columns]));
+      const blocks = numbers / BLOCK;
+      const bytes = reshape(slice(this.codes, [(first * this.columns) / 2], [numbers / 2]), [blocks, BLOCK / 2]);
+      const scales = reshape(slice(this.scales, [(first * this.columns) / BLOCK], [blocks]), [blocks, 1]);
+      // In float32, which is exact: a GPU has no arithmetic of int32.
+      const places = multiply(cast(scales, 'float32'), constant(BYTES));
+      const indices = cast(add(cast(bytes, 'float32'), places), 'int32');
+      return reshape(gather(tensorOf(PAIRS, [BYTES * BYTES, 2]), indices), [count, this.columns]);
     });
   }
 
