@@ -2,14 +2,9 @@ import { createHash } from 'node:crypto';
 import type { GraderWebhook, GradingBatch, GradingBody, GradingOutcome, JobId, Owner } from '@lorasmith/contracts';
 import { createEventNotices, type Notice } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
+import { createDueMessages } from './due-messages.js';
 import type { JobKeys } from './keys.js';
-import {
-  askGradingScript,
-  claimGradingScript,
-  postponeGradingScript,
-  readGradingScript,
-  settleGradingScript,
-} from './scripts/grading-scripts.js';
+import { askGradingScript, readGradingScript, settleGradingScript } from './scripts/grading-scripts.js';
 
 /** Answers that the webhook of a job's grader is to reward. */
 export interface AskedGrading {
@@ -92,8 +87,12 @@ export function createGradings({
 }): Gradings {
   const added = createEventNotices({ redis, channel: keys.gradingChannel });
   const graded = createEventNotices({ redis, channel: keys.gradedChannel });
-  const due = { gradings_due: keys.gradingsDue, grading_messages: keys.gradingMessages };
-  const keysOf = (id: string) => ({ ...due, grading_outcome: keys.gradingOutcome(id) });
+  const due = createDueMessages<StoredGrading>(redis, { dueTimes: keys.gradingsDue, messages: keys.gradingMessages });
+  const keysOf = (id: string) => ({
+    gradings_due: keys.gradingsDue,
+    grading_messages: keys.gradingMessages,
+    grading_outcome: keys.gradingOutcome(id),
+  });
 
   /** The outcome, where there is one by now. The grading is added again where it has been lost. */
   const look = async (id: string, message: string): Promise<GradingOutcome | null> => {
@@ -101,10 +100,6 @@ export function createGradings({
     const args = { id, message, channel: keys.gradingChannel, notice: NEW_GRADING };
     const outcome = known !== '' || waits === 1 ? known : await askGradingScript(redis, keysOf(id), args);
     return outcome === null || outcome === '' ? null : (JSON.parse(outcome as string) as GradingOutcome);
-  };
-
-  const withdraw = async (id: string): Promise<void> => {
-    await redis.multi().zrem(keys.gradingsDue, id).hdel(keys.gradingMessages, id, `${id}:attempts`).exec();
   };
 
   return {
@@ -121,7 +116,7 @@ export function createGradings({
           const outcome = await look(id, message);
           if (outcome !== null) return outcome;
           if (performance.now() >= deadline) {
-            await withdraw(id);
+            await due.remove(id);
             return NOBODY_ASKED;
           }
           await notice.wait(LOOK_MS, signal);
@@ -131,24 +126,26 @@ export function createGradings({
       }
       return null;
     },
-    withdraw: (grading) => withdraw(gradingId(grading)),
+    withdraw: (grading) => due.remove(gradingId(grading)),
     async claim() {
-      const claimed = await claimGradingScript(redis, due, { margin_ms: CLAIM_MARGIN_MS });
+      const claimed = await due.claim(CLAIM_MARGIN_MS);
       if (claimed === null) return null;
-      const [id, message, attempts] = claimed as [string, string, number];
-      const { url, timeout_ms: timeoutMs, ...rest } = JSON.parse(message) as StoredGrading;
-      return { id, ...rest, webhook: { url, timeoutSeconds: timeoutMs / 1_000 }, attempts };
+      const { url, timeout_ms: timeoutMs, ...rest } = claimed.message;
+      return {
+        id: claimed.id,
+        ...rest,
+        webhook: { url, timeoutSeconds: timeoutMs / 1_000 },
+        attempts: claimed.attempts,
+      };
     },
-    async postpone(id, delayMs) {
-      await postponeGradingScript(redis, due, { id, delay_ms: delayMs });
-    },
+    postpone: due.postpone,
     async settle(id, outcome) {
       const kept = outcome.kind === 'graded' ? KEPT_MS : FAILURE_KEPT_MS;
       const args = { id, outcome: JSON.stringify(outcome), kept_ms: kept, channel: keys.gradedChannel };
       await settleGradingScript(redis, keysOf(id), args);
     },
     listen: () => added.listen(NEW_GRADING),
-    count: () => redis.zcard(keys.gradingsDue),
+    count: due.count,
     close() {
       added.close();
       graded.close();

@@ -1,7 +1,7 @@
 import type { JobFailure, JobId, Owner, WebhookBody, WebhookType } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
+import { createDueMessages } from './due-messages.js';
 import type { JobKeys } from './keys.js';
-import { claimWebhookScript, postponeWebhookScript } from './scripts/webhook-scripts.js';
 
 /** A webhook that is to be sent. */
 export interface PendingWebhook {
@@ -51,36 +51,29 @@ interface StoredWebhook {
 const STATUS = { 'job.succeeded': 'succeeded', 'job.failed': 'failed', 'job.cancelled': 'cancelled' } as const;
 
 export function createWebhookOutbox({ redis, keys }: { redis: Redis; keys: JobKeys }): WebhookOutbox {
-  const names = { webhooks_due: keys.webhooksDue, webhook_messages: keys.webhookMessages };
+  const due = createDueMessages<StoredWebhook>(redis, { dueTimes: keys.webhooksDue, messages: keys.webhookMessages });
   return {
     async claim(leaseMs) {
-      const claimed = (await claimWebhookScript(redis, names, { lease_ms: leaseMs })) as
-        | [string, string, number]
-        | null;
+      const claimed = await due.claim(leaseMs);
       if (claimed === null) return null;
-      const [id, message, attempts] = claimed;
-      const stored = JSON.parse(message) as StoredWebhook;
-      const { url, owner, job } = stored;
+      const { id, message, attempts } = claimed;
+      const { url, owner, job } = message;
       return {
         id,
         url: url === '' ? null : url,
         owner: owner === '' ? null : owner,
         job,
-        body: bodyOf(stored),
+        body: bodyOf(message),
         attempts,
       };
     },
-    async remove(id) {
-      await redis.multi().zrem(keys.webhooksDue, id).hdel(keys.webhookMessages, id, `${id}:attempts`).exec();
-    },
-    async postpone(id, delayMs) {
-      await postponeWebhookScript(redis, names, { id, delay_ms: delayMs });
-    },
+    remove: due.remove,
+    postpone: due.postpone,
     async sendAll(wanted) {
       if (wanted) await redis.set(keys.webhookForAll, '1');
       else await redis.del(keys.webhookForAll);
     },
-    count: () => redis.zcard(keys.webhooksDue),
+    count: due.count,
   };
 }
 

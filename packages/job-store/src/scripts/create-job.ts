@@ -24,26 +24,18 @@ export const createJobScript = jobScript({
   lua: /* lua */ `
 local has_idempotency_key = idempotency_seconds ~= ''
 if has_idempotency_key then
-  local earlier_job, earlier_hash = unpack(redis.call('HMGET', idempotency, 'job', 'hash'))
-  if earlier_job then
-    if earlier_hash == request_hash then return earlier_job else return 'conflict' end
-  end
+  local earlier = created_before(idempotency, 'job', request_hash)
+  if earlier then return earlier end
 end
-if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
-if kind == 'train' and redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
-if kind == 'train' and redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
+local deleted = kind == 'train' and deleted_input(dataset_deletion, validation_deletion, initial_adapter_deletion)
+if deleted then return deleted end
 local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner), 1)
 if exceeded then return exceeded end
 if has_idempotency_key then
   redis.call('HSET', idempotency, 'job', id, 'hash', request_hash)
   redis.call('EXPIRE', idempotency, idempotency_seconds)
 end
-local sequence = redis.call('INCR', sequence_counter)
-redis.call('HSET', record, 'sequence', sequence, 'attempts', 0, 'resumes', 0, unpack(rest))
-redis.call('ZADD', all_jobs, sequence, id)
-redis.call('ZADD', owner_jobs, sequence, id)
-enter('queued')
-append_event('job-queued', '{}')
+add_job(all_jobs, owner_jobs, sequence_counter, unpack(rest))
 return 'created'
 `,
 });

@@ -37,14 +37,11 @@ export const createSweepScript = jobScript({
   lua: /* lua */ `
 local has_idempotency_key = idempotency_seconds ~= ''
 if has_idempotency_key then
-  local earlier_sweep, earlier_hash = unpack(redis.call('HMGET', idempotency, 'sweep', 'hash'))
-  if earlier_sweep then
-    if earlier_hash == request_hash then return earlier_sweep else return 'conflict' end
-  end
+  local earlier = created_before(idempotency, 'sweep', request_hash)
+  if earlier then return earlier end
 end
-if redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
-if redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
-if redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
+local deleted = deleted_input(dataset_deletion, validation_deletion, initial_adapter_deletion)
+if deleted then return deleted end
 local jobs = tonumber(job_count)
 local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner), jobs)
 if exceeded then return exceeded end
@@ -62,12 +59,7 @@ for number = 1, jobs do
   -- The functions of a script act on the job that these name.
   record, events, id = rest_keys[2 * number - 1], rest_keys[2 * number], rest[position + 1]
   local last = position + 2 + tonumber(rest[position + 2])
-  local sequence = redis.call('INCR', sequence_counter)
-  redis.call('HSET', record, 'sequence', sequence, 'attempts', 0, 'resumes', 0, unpack(rest, position + 3, last))
-  redis.call('ZADD', all_jobs, sequence, id)
-  redis.call('ZADD', owner_jobs, sequence, id)
-  enter('queued')
-  append_event('job-queued', '{}')
+  add_job(all_jobs, owner_jobs, sequence_counter, unpack(rest, position + 3, last))
   position = last
 end
 return 'created'

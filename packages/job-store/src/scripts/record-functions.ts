@@ -169,6 +169,30 @@ local function unpause()
   redis.call('HSET', queue_entries, id, cjson.encode(entry))
 end
 
+-- What an earlier request with an idempotency key created, or 'conflict' if it was another request; nil if there was none.
+local function created_before(idempotency, created, request_hash)
+  local earlier, hash = unpack(redis.call('HMGET', idempotency, created, 'hash'))
+  if not earlier then return nil end
+  return hash == request_hash and earlier or 'conflict'
+end
+
+-- What the job reads that is being deleted, if anything is. The keys say so.
+local function deleted_input(dataset_deletion, validation_deletion, initial_adapter_deletion)
+  if redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
+  if redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
+  if redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
+end
+
+-- Writes the record of a new job with its first event, and adds it to every index. The fields and their values follow.
+local function add_job(all_jobs, owner_jobs, sequence_counter, ...)
+  local sequence = redis.call('INCR', sequence_counter)
+  redis.call('HSET', record, 'sequence', sequence, 'attempts', 0, 'resumes', 0, ...)
+  redis.call('ZADD', all_jobs, sequence, id)
+  redis.call('ZADD', owner_jobs, sequence, id)
+  enter('queued')
+  append_event('job-queued', '{}')
+end
+
 -- The limit that so many further unfinished jobs would exceed, if any. A limit of nil means no limit.
 local function exceeded_limit(owner_jobs, max_waiting, max_of_owner, added)
   if max_waiting and redis.call('ZCARD', queued_jobs) + added > max_waiting then return 'queue-full' end

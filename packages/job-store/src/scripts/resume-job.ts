@@ -27,9 +27,8 @@ if status == 'paused' then
 end
 if status ~= 'failed' and status ~= 'cancelled' then return status end
 if redis.call('EXISTS', cleanup) == 1 then return 'in-cleanup' end
-if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
-if kind == 'train' and redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
-if kind == 'train' and redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
+local deleted = kind == 'train' and deleted_input(dataset_deletion, validation_deletion, initial_adapter_deletion)
+if deleted then return deleted end
 local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner), 1)
 if exceeded then return exceeded end
 redis.call('ZREM', jobs_with[status], id)
