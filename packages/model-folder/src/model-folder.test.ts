@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { type Dtype, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type FileTensor, rewriteTensors } from '../test/changed-folder.js';
 import type { DecoderArchitecture } from './architecture.js';
 import { LLAMA_NAMES } from './families/decoder-names.js';
 import { type ModelFolder, readModelFolder } from './model-folder.js';
@@ -25,23 +26,8 @@ async function modelWith(change: Record<string, unknown>, base = 'llama-tied'): 
 }
 
 /** Rewrites the weights of a folder: `change` returns each tensor, or null to remove it. */
-async function rewriteWeights(folder: string, change: (tensor: Tensor) => Tensor | null): Promise<void> {
-  const path = join(folder, 'model.safetensors');
-  const source = await openSafetensors(path);
-  const tensors: Tensor[] = [];
-  for (const { name, dtype, shape } of source.tensors.values()) {
-    const tensor = change({ name, dtype, shape, data: await source.read(name) });
-    if (tensor) tensors.push(tensor);
-  }
-  await source.close();
-  await writeSafetensors(path, tensors);
-}
-interface Tensor {
-  name: string;
-  dtype: Dtype;
-  shape: readonly number[];
-  data: Uint8Array;
-}
+const rewriteWeights = (folder: string, change: (tensor: FileTensor) => FileTensor | null) =>
+  rewriteTensors(folder, (all) => all.flatMap((tensor) => change(tensor) ?? []));
 
 async function classifier(config: Record<string, unknown>, tensors: [string, number[], Dtype?][]): Promise<string> {
   const folder = await mkdtemp(join(root, 'classifier-'));
@@ -270,7 +256,7 @@ describe('weights', () => {
     const tied = { tie_word_embeddings: true };
 
     /** The folder, with a head computed from the embedding. */
-    async function withHead(head: (embedding: Tensor) => Tensor) {
+    async function withHead(head: (embedding: FileTensor) => FileTensor) {
       const folder = await modelWith(tied, 'llama-untied-all-linear');
       const source = await openSafetensors(join(folder, 'model.safetensors'));
       const { dtype, shape } = source.tensors.get(EMBEDDING)!;
@@ -287,7 +273,7 @@ describe('weights', () => {
       expect(folder.tensors.has(HEAD)).toBe(true);
     });
 
-    test.each<[string, (embedding: Tensor) => Tensor]>([
+    test.each<[string, (embedding: FileTensor) => FileTensor]>([
       [
         'in the last number only',
         ({ data, ...head }) => ({ ...head, data: data.map((byte, i) => (i === data.length - 1 ? byte ^ 1 : byte)) }),
@@ -344,7 +330,7 @@ describe('weights', () => {
     expect((await readModelFolder(folder)).dtype).toBe('bfloat16');
   });
 
-  test.each<[string, string, RegExp, (tensor: Tensor) => Tensor | null]>([
+  test.each<[string, string, RegExp, (tensor: FileTensor) => FileTensor | null]>([
     [
       'missing',
       'model_file_missing',
@@ -405,7 +391,7 @@ describe('weights in several files', () => {
     const folder = await modelWith({});
     const source = await openSafetensors(join(folder, 'model.safetensors'));
     const weightMap: Record<string, string> = {};
-    const shards = new Map<string, Tensor[]>();
+    const shards = new Map<string, FileTensor[]>();
     for (const { name, dtype, shape } of source.tensors.values()) {
       const file = `model-0000${name.includes('layers.1') ? 2 : 1}-of-00002.safetensors`;
       weightMap[name] = file;

@@ -1,8 +1,5 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { changed, changedFolder, type FileTensor, type FolderChange } from '../test/changed-folder.js';
 import type { DecoderArchitecture } from './architecture.js';
 import { readModelFolder } from './model-folder.js';
 import { checkMxfp4Scales } from './mxfp4-weights.js';
@@ -10,38 +7,7 @@ import { checkMxfp4Scales } from './mxfp4-weights.js';
 const BASE = new URL('../../../test/fixtures/families/gpt_oss-mxfp4/base', import.meta.url).pathname;
 const GATE_UP = 'model.layers.1.mlp.experts.gate_up_proj';
 
-interface Tensor {
-  name: string;
-  dtype: Dtype;
-  shape: readonly number[];
-  data: Uint8Array;
-}
-
-/** The model with fields of its config and tensors changed. */
-async function folderWith({
-  config = {},
-  tensors = (all) => all,
-}: {
-  config?: object;
-  tensors?: (all: Tensor[]) => Tensor[];
-}): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'mxfp4-'));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  await cp(BASE, folder, { recursive: true });
-  const own = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'));
-  await writeFile(join(folder, 'config.json'), JSON.stringify({ ...own, ...config }));
-  const file = await openSafetensors(join(folder, 'model.safetensors'));
-  const all: Tensor[] = [];
-  for (const { name, dtype, shape } of file.tensors.values()) {
-    all.push({ name, dtype, shape, data: await file.read(name) });
-  }
-  await file.close();
-  await writeSafetensors(join(folder, 'model.safetensors'), tensors(all));
-  return folder;
-}
-
-const changed = (name: string, change: Partial<Tensor>) => (all: Tensor[]) =>
-  all.map((tensor) => (tensor.name === name ? { ...tensor, ...change } : tensor));
+const folderWith = (change: FolderChange) => changedFolder(BASE, change);
 
 test('experts in MXFP4 are read with their scales, and counted by their numbers', async () => {
   const folder = await readModelFolder(BASE);
@@ -65,16 +31,16 @@ test('what is in MXFP4 is seen by the tensors, whatever config.json says', async
   expect(quantized.size).toBe(4);
 });
 
-test.each<[string, (all: Tensor[]) => Tensor[], string, string]>([
+test.each<[string, (all: FileTensor[]) => FileTensor[], string, string]>([
   [
     'codes for other sizes',
-    changed(`${GATE_UP}_blocks`, { shape: [5, 64, 2, 16] }),
+    changed(`${GATE_UP}_blocks`, () => ({ shape: [5, 64, 2, 16] })),
     'model_file_corrupt',
     `tensor ${GATE_UP}_blocks has the shape [5, 64, 2, 16]; config.json requires [5, 128, 1, 16]`,
   ],
   [
     'scales of fewer blocks',
-    changed(`${GATE_UP}_scales`, { shape: [5, 64, 1], data: new Uint8Array(320) }),
+    changed(`${GATE_UP}_scales`, () => ({ shape: [5, 64, 1], data: new Uint8Array(320) })),
     'model_file_corrupt',
     `tensor ${GATE_UP}_scales has the shape [5, 64, 1]; config.json requires [5, 128, 1]`,
   ],
@@ -86,7 +52,7 @@ test.each<[string, (all: Tensor[]) => Tensor[], string, string]>([
   ],
   [
     'codes of another type',
-    changed(`${GATE_UP}_blocks`, { dtype: 'I8' }),
+    changed(`${GATE_UP}_blocks`, () => ({ dtype: 'I8' })),
     'model_not_supported',
     `tensor ${GATE_UP}_blocks is I8; a part of weights in MXFP4 is U8`,
   ],

@@ -1,8 +1,5 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { changed, changedFolder, type FileTensor, type FolderChange } from '../test/changed-folder.js';
 import { readModelFolder } from './model-folder.js';
 import { partsOf, type StoredWeight } from './quantized-weights.js';
 import type { ScaledWeight } from './scaled-weights.js';
@@ -11,39 +8,7 @@ const fixture = (name: string) => new URL(`../../../test/fixtures/quantized/${na
 const UP = 'model.layers.0.mlp.up_proj.weight';
 const STATE = `${UP}.quant_state.bitsandbytes__nf4`;
 
-interface Tensor {
-  name: string;
-  dtype: Dtype;
-  shape: readonly number[];
-  data: Uint8Array;
-}
-
-async function folderWith(
-  { config = {}, tensors = (all) => all }: { config?: object; tensors?: (all: Tensor[]) => Tensor[] },
-  base = 'nf4-mixed',
-): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'quantized-'));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  await cp(fixture(base), folder, { recursive: true });
-  const own = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'));
-  await writeFile(join(folder, 'config.json'), JSON.stringify({ ...own, ...config }));
-  const file = await openSafetensors(join(folder, 'model.safetensors'));
-  const all: Tensor[] = [];
-  for (const { name, dtype, shape } of file.tensors.values()) {
-    all.push({ name, dtype, shape, data: await file.read(name) });
-  }
-  await file.close();
-  await writeSafetensors(join(folder, 'model.safetensors'), tensors(all));
-  return folder;
-}
-
-/** The tensors with one changed; null: without it. */
-const changed = (name: string, change: (tensor: Tensor) => Partial<Tensor> | null) => (all: Tensor[]) =>
-  all.flatMap((tensor) => {
-    if (tensor.name !== name) return tensor;
-    const now = change(tensor);
-    return now === null ? [] : { ...tensor, ...now };
-  });
+const folderWith = (change: FolderChange, base = 'nf4-mixed') => changedFolder(fixture(base), change);
 const bytes = (text: string) => {
   const data = new TextEncoder().encode(text);
   return { data, shape: [data.length] };
@@ -129,8 +94,8 @@ describe('weights in 8 bits', () => {
 
   test('are read of a model with an encoder of images, as Mistral publishes it', async () => {
     const name = 'language_model.model.layers.0.mlp.down_proj.weight';
-    const packed = (all: Tensor[]) =>
-      all.flatMap((tensor): Tensor[] => {
+    const packed = (all: FileTensor[]) =>
+      all.flatMap((tensor): FileTensor[] => {
         if (!tensor.name.endsWith(name)) return [tensor];
         const count = tensor.shape.reduce((product, size) => product * size, 1);
         const scale = { dtype: 'BF16', shape: [], data: Uint8Array.of(0, 0x3c) } as const;
@@ -208,7 +173,7 @@ describe('weights in 8 bits', () => {
       changed(DOWN, ({ data }) => ({ data: data.subarray(64), shape: [64, 127] })),
       `tensor ${DOWN} has the shape [64, 127]; config.json requires [64, 128]`,
     ],
-  ] as [string, object, ((all: Tensor[]) => Tensor[]) | undefined, string][])(
+  ] as [string, object, ((all: FileTensor[]) => FileTensor[]) | undefined, string][])(
     'with %s are refused by name',
     async (_, quantization_config, tensors, message) => {
       const change = { config: { quantization_config }, ...(tensors && { tensors }) };
@@ -269,7 +234,7 @@ test.each([
   ['nested blocks of 64', state({ nested_blocksize: 64 }), unsupported, 'has another nested_blocksize than 256'],
   [
     'an embedding in 4 bits',
-    (all: Tensor[]) => [
+    (all: FileTensor[]) => [
       ...all,
       { name: 'model.embed_tokens.weight.quant_state.bitsandbytes__nf4', dtype: 'U8' as const, ...bytes('{}') },
     ],
@@ -282,7 +247,7 @@ test.each([
     corrupt,
     `tensor ${UP} has the shape [4096, 1]; config.json requires [128, 64]`,
   ],
-] as [string, (all: Tensor[]) => Tensor[], string, string][])(
+] as [string, (all: FileTensor[]) => FileTensor[], string, string][])(
   '%s is refused by name',
   async (_, tensors, code, message) => {
     const reading = readModelFolder(await folderWith({ tensors }));
