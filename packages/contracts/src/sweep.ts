@@ -9,6 +9,10 @@ import { closed, count } from './schema-parts.js';
 
 /** Most jobs of a sweep. */
 export const MAX_VARIANTS = 64;
+/** Values of a range in a grid, unless a request says how many. */
+export const DEFAULT_RANGE_COUNT = 4;
+/** The seed of a random search, unless a request has one. */
+export const DEFAULT_SWEEP_SEED = 42;
 const MAX_FIELDS = 8;
 const MAX_EXCLUSIONS = 64;
 /** Limits, for docs/limits.md. */
@@ -44,7 +48,7 @@ export const SweepRange = Type.Object(
       Type.Integer({
         minimum: 2,
         maximum: MAX_VARIANTS,
-        default: 4,
+        default: DEFAULT_RANGE_COUNT,
         description: 'Values of a grid, at even distances, with both ends. Only of a grid.',
       }),
     ),
@@ -103,7 +107,12 @@ export const SweepRequest = Type.Object(
       Type.Integer({ minimum: 1, maximum: MAX_VARIANTS, description: 'How many are drawn. Only of a random search.' }),
     ),
     seed: Type.Optional(
-      Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 42, description: 'Of a random search.' }),
+      Type.Integer({
+        minimum: 0,
+        maximum: 4_294_967_295,
+        default: DEFAULT_SWEEP_SEED,
+        description: 'Of a random search.',
+      }),
     ),
     halving: Type.Optional(
       Type.Object(

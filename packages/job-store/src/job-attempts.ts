@@ -182,9 +182,7 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
           ['deaths', '0'],
           ...(startsAlone ? [['starts_alone', '1'] satisfies [string, string]] : []),
           // The worker of an earlier attempt may have died before it could record it.
-          ...(held?.evaluation
-            ? [['evaluation', evaluationField(held.step, held.evaluation)] satisfies [string, string]]
-            : []),
+          ...evaluationFields(held?.step, held?.evaluation),
         ],
       });
       if (answer === 'queued') return 'done';
@@ -199,16 +197,10 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
         ],
       }),
     beginPublishing: (attempt) => update(attempt, { heedCancel: true, fields: [['publishing', '1']] }),
-    succeed: (attempt, adapter, step, evaluation = null) =>
+    succeed: (attempt, adapter, step, evaluation) =>
       update(attempt, {
         to: 'succeeded',
-        fields: [
-          ['adapter', adapter],
-          ['ended_at', new Date().toISOString()],
-          ...(step === undefined || evaluation === null
-            ? []
-            : [['evaluation', evaluationField(step, evaluation)] satisfies [string, string]]),
-        ],
+        fields: [['adapter', adapter], ['ended_at', new Date().toISOString()], ...evaluationFields(step, evaluation)],
         event: { type: 'adapter-published', data: { adapter, ...(step === undefined ? {} : { step }) } },
       }),
     fail: (attempt, error) => update(attempt, failed(error)),
@@ -222,10 +214,12 @@ function suspectStepOf({ suspect_step: step, deaths }: Record<string, string>, j
   return Number(deaths ?? 0) >= DEATHS_OF_SUSPECT ? (job.progress?.step ?? 0) : null;
 }
 
-/** @param evaluation - After so many steps. */
-function evaluationField(step: number, { loss, accuracy, group }: Evaluation): string {
+/** The field of the evaluation after so many steps, if there is one. */
+function evaluationFields(step?: number, evaluation?: Evaluation | null): [string, string][] {
+  if (step === undefined || !evaluation) return [];
+  const { loss, accuracy, group } = evaluation;
   const kept: JobEvaluation = { step, loss, accuracy, reward: group?.reward ?? null };
-  return JSON.stringify(kept);
+  return [['evaluation', JSON.stringify(kept)]];
 }
 
 function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
@@ -239,7 +233,7 @@ function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
     }
     case 'evaluation-finished': {
       const { step, ...evaluation } = event.data;
-      return { fields: [['evaluation', evaluationField(step, evaluation)]] };
+      return { fields: evaluationFields(step, evaluation) };
     }
     case 'tokenizing-progressed':
     case 'reference-progressed':

@@ -6,13 +6,13 @@ import {
   type JobStatus,
   type KeyId,
   type Paged,
-  ProductError,
   UNFINISHED_STATUSES,
 } from '@lorasmith/contracts';
 import { repliesOf } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { jobOfRecord } from './job-record.js';
 import type { JobKeys } from './keys.js';
+import { beginningOf, newest, pageOf } from './pages.js';
 
 export interface ListJobsOptions {
   status?: JobStatus | undefined;
@@ -47,32 +47,13 @@ export async function listJobs(
   { status, owner, after, limit = 20 }: ListJobsOptions,
 ): Promise<Paged<Job>> {
   const everything = owner === undefined ? keys.all : keys.ofOwner(owner);
-  let before = '+inf';
-  if (after !== undefined) {
-    const sequence = await redis.zscore(everything, after);
-    if (sequence === null) {
-      throw new ProductError('invalid_request', `There is no job ${after}. Start again at the first page.`, {
-        param: 'after',
-      });
-    }
-    before = `(${sequence}`;
-  }
+  const before = await beginningOf(redis, everything, { kind: 'job', after });
   const ids =
     owner !== undefined && status !== undefined
       ? await idsInBoth(redis, everything, keys.withStatus(status), before, limit + 1)
       : await newest(redis, status === undefined ? everything : keys.withStatus(status), before, limit + 1);
-  const page = ids.slice(0, limit);
-  const pipeline = redis.pipeline();
-  for (const id of page) pipeline.hgetall(keys.job(id));
-  const records = repliesOf(await pipeline.exec()) as Record<string, string>[];
-  // A job deleted since the index was read has no record. A job whose status has changed is returned with the new one.
-  const data = records.flatMap((record, i) => jobOfRecord(page[i] as JobId, record) ?? []);
-  const has_more = ids.length > limit;
-  return { data, has_more, next: has_more ? (data.at(-1)?.id ?? null) : null };
-}
-
-async function newest(redis: Redis, index: string, before: string, count: number): Promise<string[]> {
-  return await redis.zrevrangebyscore(index, before, '-inf', 'LIMIT', 0, count);
+  // A job whose status has changed since the index was read is returned with the new one.
+  return await pageOf(redis, ids, { limit, key: keys.job, read: jobOfRecord });
 }
 
 /** The newest members of one index that are also in the other. */

@@ -131,6 +131,7 @@ function taskOfRecord(id: JobId, { kind, checkpoint }: RecordFields): JobTask {
   throw new ProductError('internal_error', `The record of ${id} is damaged: it has no known kind.`);
 }
 
-function parsed<Value>(json: string | undefined): Value | null {
-  return json === undefined ? null : (JSON.parse(json) as Value);
+/** The value of a field that is JSON; null without one. */
+export function parsed<Value>(json: string | null | undefined): Value | null {
+  return json ? (JSON.parse(json) as Value) : null;
 }

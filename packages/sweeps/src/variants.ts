@@ -1,4 +1,6 @@
 import {
+  DEFAULT_RANGE_COUNT,
+  DEFAULT_SWEEP_SEED,
   type JobRequest,
   MAX_VARIANTS,
   ProductError,
@@ -23,15 +25,10 @@ export interface Variant {
 
 /** Combinations of a grid before exclusions. */
 const MAX_COMBINATIONS = 4096;
-const DEFAULT_COUNT = 4;
-const DEFAULT_SEED = 42;
 /** Draws for one variant of a random search until it differs from the others and is not excluded. */
 const MAX_DRAWS = 100;
 /** Digits of values within a range: enough, and readable. */
 const SIGNIFICANT_DIGITS = 6;
-
-/** Two fields of which one makes the other meaningless. */
-const EXCLUSIVE = [['training.epochs', 'training.max_steps']] as const;
 
 /** Fields that change how many tokens a step reads. */
 const TOKENS_OF_STEP = ['training.batch_size', 'training.gradient_accumulation_steps', 'training.seed'];
@@ -119,41 +116,41 @@ function dimensionOf(path: string, field: SweepField, search: 'grid' | 'random')
 
 /** @throws ProductError `invalid_sweep` for fields that contradict each other */
 function checkTogether({ job, metric = 'loss', halving }: SweepRequest, dimensions: Dimension[]): void {
+  const refused = (param: string, message: string) => new ProductError('invalid_sweep', message, { param });
   const paths = dimensions.map(({ path }) => path);
   const outer = paths.find((path) => paths.some((other) => other.startsWith(`${path}.`)));
   if (outer !== undefined) {
     const inner = paths.find((path) => path.startsWith(`${outer}.`));
     const message = `${outer} and ${inner} exclude each other: one is a part of the other.`;
-    throw new ProductError('invalid_sweep', message, { param: `space.${outer}` });
+    throw refused(`space.${outer}`, message);
   }
-  for (const [one, other] of EXCLUSIVE) {
-    if (paths.includes(one) && paths.includes(other)) {
-      const message = `${one} and ${other} exclude each other: ${other} overrides ${one}.`;
-      throw new ProductError('invalid_sweep', message, { param: `space.${one}` });
-    }
+  if (paths.includes('training.epochs') && paths.includes('training.max_steps')) {
+    const message =
+      'training.epochs and training.max_steps exclude each other: training.max_steps overrides training.epochs.';
+    throw refused('space.training.epochs', message);
   }
   const uneven = halving === undefined ? undefined : paths.find((path) => TOKENS_OF_STEP.includes(path));
   if (uneven !== undefined) {
     const message = `${uneven} changes the tokens of a step, and halving compares variants after equal tokens. Leave one of them out.`;
-    throw new ProductError('invalid_sweep', message, { param: `space.${uneven}` });
+    throw refused(`space.${uneven}`, message);
   }
   if (paths.includes('training.seed') && (job.validation?.dataset ?? null) === null) {
     const message =
       'training.seed also chooses the held-out rows, so variants would be measured on different ones. Name a job.validation.dataset, or leave the seed out.';
-    throw new ProductError('invalid_sweep', message, { param: 'space.training.seed' });
+    throw refused('space.training.seed', message);
   }
   const ofObjective = paths.find((path) => path.startsWith('objective.'));
   if (ofObjective !== undefined && job.objective === undefined) {
     const message = `${ofObjective} belongs to an objective, and the job has none.`;
-    throw new ProductError('invalid_sweep', message, { param: `space.${ofObjective}` });
+    throw refused(`space.${ofObjective}`, message);
   }
   if (ofObjective !== undefined && job.objective?.kind === 'preference' && metric === 'loss') {
     const message = `${ofObjective} changes what the loss measures. Set metric to accuracy: the share of pairs whose chosen answer is the more likely one.`;
-    throw new ProductError('invalid_sweep', message, { param: 'metric' });
+    throw refused('metric', message);
   }
   if (paths.includes('training.epochs') && (job.training?.max_steps ?? null) !== null) {
     const message = 'training.epochs has no effect, since job.training.max_steps overrides it. Leave one out.';
-    throw new ProductError('invalid_sweep', message, { param: 'space.training.epochs' });
+    throw refused('space.training.epochs', message);
   }
 }
 
@@ -183,7 +180,7 @@ function meets(value: SweepValue, { values, from, to }: SweepCondition): boolean
 
 /** Values of a range at even distances, with both ends; of an integer each once. */
 function spread(field: JobField, range: SweepRange): number[] {
-  const { count = DEFAULT_COUNT } = range;
+  const { count = DEFAULT_RANGE_COUNT } = range;
   const values = Array.from({ length: count }, (_, i) => valueAt(field, range, i / (count - 1)));
   return [...new Set(values)];
 }
@@ -212,7 +209,7 @@ function gridOf(dimensions: Dimension[], isExcluded: (values: VariantValues) => 
 function drawnFrom(
   dimensions: Dimension[],
   isExcluded: (values: VariantValues) => boolean,
-  { variants, seed = DEFAULT_SEED }: { variants: number; seed?: number },
+  { variants, seed = DEFAULT_SWEEP_SEED }: { variants: number; seed?: number },
 ): VariantValues[] {
   const random = new SeededRandom(seed, 'variants of a sweep');
   const draw = (dimension: Dimension): SweepValue => {
@@ -229,7 +226,7 @@ function drawnFrom(
       throw new ProductError('invalid_sweep', message, { param: 'variants' });
     }
     const values = Object.fromEntries(dimensions.map((dimension) => [dimension.path, draw(dimension)]));
-    if (!isExcluded(values)) drawn.set(valuesText(values), drawn.get(valuesText(values)) ?? values);
+    if (!isExcluded(values)) drawn.set(valuesText(values), values);
   }
   return [...drawn.values()];
 }

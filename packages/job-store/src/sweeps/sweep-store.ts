@@ -5,6 +5,7 @@ import {
   type JobId,
   type JobSpec,
   type JobStatus,
+  type KeyId,
   newIdentifier,
   type Owner,
   type Paged,
@@ -22,9 +23,10 @@ import {
   type JobLimits,
   throwIfNotAdmitted,
 } from '../job-admission.js';
-import { type JobOrigin, newRecordFields, readInputs } from '../job-record.js';
+import { type JobOrigin, newRecordFields, parsed, readInputs } from '../job-record.js';
+import { beginningOf, newest, pageOf } from '../pages.js';
 import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
-import type { PlannedWork } from '../queue/queue-entry.js';
+import { type PlannedWork, UNPLANNED } from '../queue/queue-entry.js';
 import { continueHeldJobScript } from '../scripts/continue-held-job.js';
 import { createSweepScript } from '../scripts/create-sweep.js';
 import { decideSweepScript, deleteSweepScript, settleSweepScript, wantSweepScript } from '../scripts/sweep-scripts.js';
@@ -43,7 +45,8 @@ export interface NewVariant {
   values: VariantValues;
   spec: JobSpec;
   adapterBytes: number;
-  planned: PlannedWork;
+  /** @defaultValue unknown */
+  planned?: PlannedWork | undefined;
   /** The step after which it is held. @defaultValue null: none */
   holdAtStep?: number | null;
 }
@@ -70,7 +73,7 @@ export interface JobOfSweep {
 
 export interface ListSweepsOptions {
   /** Only the sweeps of this key. */
-  owner?: string | undefined;
+  owner?: KeyId | undefined;
   after?: SweepId | undefined;
   /** @defaultValue 20 */
   limit?: number | undefined;
@@ -214,7 +217,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
         },
         [
           ...fields,
-          ...jobs.flatMap(({ id: job, spec, adapterBytes, planned, holdAtStep }, index) => {
+          ...jobs.flatMap(({ id: job, spec, adapterBytes, planned = UNPLANNED, holdAtStep }, index) => {
             const task = { kind: 'train' } as const;
             const sweep = { id, variant: index + 1 };
             const own = newRecordFields(spec, createdAt, {
@@ -263,20 +266,9 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
 
     async list({ owner, after, limit = 20 } = {}) {
       const index = owner === undefined ? keys.sweeps : keys.sweepsOf(owner);
-      const sequence = after === undefined ? '+inf' : await redis.zscore(index, after);
-      if (sequence === null) {
-        const message = `There is no sweep ${after}. Start again at the first page.`;
-        throw new ProductError('invalid_request', message, { param: 'after' });
-      }
-      const before = after === undefined ? sequence : `(${sequence}`;
-      const ids = await redis.zrevrangebyscore(index, before, '-inf', 'LIMIT', 0, limit + 1);
-      const look = redis.pipeline();
-      for (const id of ids.slice(0, limit)) look.hgetall(keys.sweep(id));
-      const records = repliesOf(await look.exec()) as Record<string, string>[];
-      // A sweep that was deleted since the index was read has no record.
-      const data = records.flatMap((record, i) => sweepOfRecord(ids[i]!, record) ?? []);
-      const has_more = ids.length > limit;
-      return { data, has_more, next: has_more ? (data.at(-1)?.id ?? null) : null };
+      const before = await beginningOf(redis, index, { kind: 'sweep', after });
+      const ids = await newest(redis, index, before, limit + 1);
+      return await pageOf(redis, ids, { limit, key: keys.sweep, read: sweepOfRecord });
     },
 
     async jobs(ids) {
@@ -342,8 +334,4 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
 
 function sweepMissing(id: SweepId): ProductError {
   return new ProductError('sweep_not_found', `There is no sweep ${id}.`);
-}
-
-function parsed<Value>(json: string | null | undefined): Value | null {
-  return json ? (JSON.parse(json) as Value) : null;
 }

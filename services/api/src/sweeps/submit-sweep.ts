@@ -76,9 +76,9 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
       metricOf(request);
       const tried = await tryEach(variantsOf(request), ({ job }) => submission.check(job, caller));
       throwIfSomeCannotRun(tried);
+      const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
       const variants = tried.map(({ variant, result }): NewVariant => {
-        const { spec, adapterBytes, planned = { tokens: null, seconds: null } } = result;
-        const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
+        const { spec, adapterBytes, planned } = result;
         return { values: variant.values, spec, adapterBytes, planned, holdAtStep };
       });
       const bytes = variants.reduce((sum, { adapterBytes }) => sum + adapterBytes, 0);

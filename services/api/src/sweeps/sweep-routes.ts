@@ -87,7 +87,7 @@ export async function sweepRoutes(app: HttpApp, { sweeps, submission, advance }:
       if (query.after !== undefined && !Value.Check(SweepId, query.after)) {
         throw new ProductError('invalid_request', 'after is not the id of a sweep.', { param: 'after' });
       }
-      const owner = caller.sees === 'all' ? undefined : (caller.owner ?? undefined);
+      const owner = caller.sees === 'all' ? undefined : caller.owner;
       const page = await sweeps.list({ owner, after: query.after, limit: query.limit });
       return { ...page, data: await sweepAnswers(sweeps, page.data) };
     },
