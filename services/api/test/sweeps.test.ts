@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { type AdapterId, type JobId, newIdentifier, Sweep, SweepPage, SweepPlan, specOf } from '@lorasmith/contracts';
+import type { JobAttempt } from '@lorasmith/job-store';
 import { createLogger } from '@lorasmith/service-kit';
 import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
@@ -229,14 +230,21 @@ describe('a sweep of jobs', () => {
   });
 });
 
+async function begin(job: JobId): Promise<JobAttempt> {
+  const start = await api.jobs.attempts.start(job, 'worker');
+  if (start.outcome !== 'started') throw new Error(start.reason);
+  return start.attempt;
+}
+
+const NO_NUMBER = { code: 'non_finite_loss', message: 'NaN', details: [] };
+const evaluated = (loss: number) => ({ loss, perplexity: null, accuracy: 1 - loss, tokens: 1, trained_tokens: 1 });
+
 /** Does what a worker does with a job that trains and ends with this loss on the held-out rows. */
 async function succeed(job: JobId, loss: number): Promise<AdapterId> {
   const adapter = job.replace('job_', 'ad_');
-  const start = await api.jobs.attempts.start(job, 'worker');
-  if (start.outcome !== 'started') throw new Error(start.reason);
+  const attempt = await begin(job);
   await publishReferenceAdapter(api.adapters, { id: adapter, name: 'llama-tied' });
-  const evaluation = { loss, perplexity: null, accuracy: 1 - loss, tokens: 1, trained_tokens: 1 };
-  await api.jobs.attempts.succeed(start.attempt, adapter, 6, evaluation);
+  await api.jobs.attempts.succeed(attempt, adapter, 6, evaluated(loss));
   return adapter;
 }
 
@@ -253,13 +261,11 @@ describe('a sweep whose jobs have all ended', () => {
       adapters.push(await succeed(jobs[index]!, loss));
     }
     // One that fails is a result, too.
-    const start = await api.jobs.attempts.start(jobs[4]!, 'worker');
-    if (start.outcome !== 'started') throw new Error(start.reason);
-    const failure = { code: 'non_finite_loss', message: 'NaN', details: [] };
-    await api.jobs.attempts.fail(start.attempt, failure);
+    const attempt = await begin(jobs[4]!);
+    await api.jobs.attempts.fail(attempt, NO_NUMBER);
     // A job that begins from an adapter meanwhile keeps it.
     const user = await api.jobs.createJob(
-      { ...specOf(start.attempt.job), lora: { ...start.attempt.job.lora, init_from: adapters[2]! } },
+      { ...specOf(attempt.job), lora: { ...attempt.job.lora, init_from: adapters[2]! } },
       { requestHash: 'h' },
     );
 
@@ -276,7 +282,7 @@ describe('a sweep whose jobs have all ended', () => {
       [2, 0.3, adapters[1], null],
       [4, 0.7, null, null],
       [1, 0.2, adapters[3], null],
-      [null, null, null, failure],
+      [null, null, null, NO_NUMBER],
     ]);
     const stored = await Promise.all(adapters.map((adapter) => api.adapters.has(adapter)));
     expect(stored).toEqual([false, true, true, true]);
@@ -287,6 +293,25 @@ describe('a sweep whose jobs have all ended', () => {
     const later = (await call(id)).json<Sweep>();
     expect(later.best).toBe(jobs[3]);
     expect(later.variants[3]).toMatchObject({ status: null, metric: 0.2, rank: 1, adapter: null });
+  });
+
+  test('deletes an adapter whose loss is no number, and not that of a variant which is resumed later', async () => {
+    const { id, variants } = (await post(sweep())).json<Sweep>();
+    const [first, second, third] = variants.map(({ job }) => job) as [JobId, JobId, JobId];
+    const adapters = [await succeed(first, Number.NaN), await succeed(second, 0.5)];
+    await api.jobs.attempts.fail(await begin(third), NO_NUMBER);
+    await advanceSweep(options(), id);
+    await api.jobs.resumeJob(third);
+    adapters.push(await succeed(third, 0.4));
+    await advanceSweep(options(), id);
+    const ended = (await call(id)).json<Sweep>();
+    expect(ended.variants.map(({ rank, adapter }) => [rank, adapter])).toEqual([
+      [null, null],
+      [1, adapters[1]],
+      [null, adapters[2]],
+    ]);
+    const stored = await Promise.all(adapters.map((adapter) => api.adapters.has(adapter)));
+    expect(stored).toEqual([false, true, true]);
   });
 
   test('compares by another metric', async () => {
@@ -312,12 +337,10 @@ describe('a sweep whose jobs have all ended', () => {
 
 /** Does what a worker does with a job that comes to the step at which it is held. @returns that step */
 async function hold(job: JobId, loss: number): Promise<number | null> {
-  const start = await api.jobs.attempts.start(job, 'worker');
-  if (start.outcome !== 'started') throw new Error(start.reason);
-  const step = start.attempt.holdAtStep;
-  const evaluation = { loss, perplexity: null, accuracy: 1 - loss, tokens: 1, trained_tokens: 1 };
-  const held = { step: step ?? 0, evaluation };
-  expect(await api.jobs.attempts.release(start.attempt, { held })).toBe(step === null ? 'done' : 'paused');
+  const attempt = await begin(job);
+  const step = attempt.holdAtStep;
+  const held = { step: step ?? 0, evaluation: evaluated(loss) };
+  expect(await api.jobs.attempts.release(attempt, { held })).toBe(step === null ? 'done' : 'paused');
   return step;
 }
 
@@ -355,9 +378,7 @@ describe('halving', () => {
     expect(await stateOf(id)).toEqual(first);
 
     // One fails: the better half of three are the two others.
-    const start = await api.jobs.attempts.start(jobs[2]!, 'worker');
-    if (start.outcome !== 'started') throw new Error(start.reason);
-    await api.jobs.attempts.fail(start.attempt, { code: 'non_finite_loss', message: 'NaN', details: [] });
+    await api.jobs.attempts.fail(await begin(jobs[2]!), NO_NUMBER);
     expect(await hold(jobs[1]!, 0.25)).toBe(2);
     expect(await hold(jobs[4]!, 0.15)).toBe(2);
     await advanceSweep(options(), id);

@@ -13,7 +13,7 @@ import { type AtRung, decideRung, metricOf, metricValue, rankingOf, stepOfRung }
 import type { FastifyBaseLogger } from 'fastify';
 import { beginAdapterDeletion } from '../adapters/adapter-deletion.js';
 import type { RegistryClient } from '../adapters/registry-client.js';
-import { hasEnded } from './sweep-answer.js';
+import { hasEnded, keepsAdapter } from './sweep-answer.js';
 
 export interface AdvanceOptions {
   jobs: Pick<JobStore, 'sweeps' | 'requestPause' | 'requestCancel' | 'resumeJob' | 'inputs'>;
@@ -74,20 +74,27 @@ async function climb(
 ): Promise<void> {
   if (request.halving === undefined) return;
   const { metric, direction } = metricOf(request);
+  const decide = async (rung: number, step: number, left: readonly number[]) => {
+    const here = new Map(left.map((index) => [index, atRung(states[index] ?? null, step, metric)]));
+    const decision = decided(here, step, direction);
+    return decision === null ? null : await jobs.sweeps.decide(id, rung, decision);
+  };
   let left = variants.map((_, index) => index);
   for (let rung = 0; left.length > 1; rung++) {
     const step = stepOfRung(request.halving.first_steps, rung);
-    const here = new Map(left.map((index) => [index, atRung(states[index] ?? null, step, metric)]));
-    const recorded = rungs[rung] ?? decided(here, step, direction);
-    if (recorded === null) return;
-    const decision = rungs[rung] ?? (await jobs.sweeps.decide(id, rung, recorded));
+    const decision = rungs[rung] ?? (await decide(rung, step, left));
     if (decision === null) return;
     const { kept } = decision;
     const next = kept.length > 1 ? stepOfRung(request.halving.first_steps, rung + 1) : null;
     for (const index of left) {
       const { job } = variants[index]!;
-      if (kept.includes(index)) await jobs.sweeps.continueHeld(id, job, step, next);
-      else if (!hasEnded(states[index] ?? null)) await jobs.requestCancel(job).catch(ignoreIfNothingToDo);
+      const state = states[index] ?? null;
+      if (kept.includes(index)) {
+        // One that another process has seen here, and this one not yet, goes on at the next call.
+        if (state?.heldAtStep === step) await jobs.sweeps.continueHeld(id, job, step, next);
+      } else if (!hasEnded(state)) {
+        await jobs.requestCancel(job).catch(ignoreIfNothingToDo);
+      }
     }
     left = kept;
   }
@@ -121,15 +128,13 @@ function outcomeOf({ request, wanted }: SweepRecord, jobs: (JobOfSweep | null)[]
 /** One from which a job begins meanwhile stays. */
 async function deleteLosers(
   { jobs, adapters, registry }: AdvanceOptions,
-  { request }: SweepRecord,
-  { status, ranking }: SweepOutcome,
+  sweep: SweepRecord,
+  outcome: SweepOutcome,
   states: (JobOfSweep | null)[],
 ): Promise<void> {
-  if (status !== 'succeeded') return;
-  const kept = new Set(ranking.slice(0, request.publish_best ?? 1));
   for (const [index, state] of states.entries()) {
     const adapter: AdapterId | null = state?.adapter ?? null;
-    if (adapter === null || kept.has(index) || !(await adapters.has(adapter))) continue;
+    if (adapter === null || keepsAdapter(sweep, outcome, index, state) || !(await adapters.has(adapter))) continue;
     try {
       await beginAdapterDeletion(jobs, adapter);
     } catch (error) {

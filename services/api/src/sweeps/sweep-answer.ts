@@ -1,5 +1,5 @@
 import { ENDED_STATUSES, type Sweep, type SweepRung, type SweepStatus, type SweepVariant } from '@lorasmith/contracts';
-import type { JobOfSweep, JobStore, SweepRecord } from '@lorasmith/job-store';
+import type { JobOfSweep, JobStore, SweepOutcome, SweepRecord } from '@lorasmith/job-store';
 import { metricOf, metricValue } from '@lorasmith/sweeps';
 
 type Sweeps = Pick<JobStore['sweeps'], 'jobs'>;
@@ -33,7 +33,6 @@ function sweepAnswer(record: SweepRecord, jobs: (JobOfSweep | null)[]): Sweep {
     variants: variants.map(({ job: jobId, values }, index): SweepVariant => {
       const job = jobs[index] ?? null;
       const rank = outcome?.ranking.indexOf(index) ?? -1;
-      const isKept = rank < 0 || rank < (request.publish_best ?? 1) || outcome?.status === 'cancelled';
       return {
         variant: index + 1,
         values,
@@ -42,7 +41,7 @@ function sweepAnswer(record: SweepRecord, jobs: (JobOfSweep | null)[]): Sweep {
         metric: job === null ? (outcome?.metrics[index] ?? null) : metricValue(job.evaluation, metric),
         step: job?.evaluation?.step ?? null,
         rank: rank < 0 ? null : rank + 1,
-        adapter: isKept ? (job?.adapter ?? null) : null,
+        adapter: keepsAdapter(record, outcome, index, job) ? (job?.adapter ?? null) : null,
         error: job?.error ?? null,
       };
     }),
@@ -70,4 +69,17 @@ function statusOf({ outcome, wanted }: SweepRecord): SweepStatus {
 /** Whether the job does nothing more by itself. */
 export function hasEnded(job: JobOfSweep | null): boolean {
   return job === null || ENDED_STATUSES.includes(job.status);
+}
+
+/** Whether the adapter of a variant stays. One without a rank whose job has a result was resumed after the sweep had ended. */
+export function keepsAdapter(
+  { request }: Pick<SweepRecord, 'request'>,
+  outcome: SweepOutcome | null,
+  index: number,
+  job: JobOfSweep | null,
+): boolean {
+  if (outcome?.status !== 'succeeded') return true;
+  const rank = outcome.ranking.indexOf(index);
+  if (rank >= 0) return rank < (request.publish_best ?? 1);
+  return metricValue(job?.evaluation ?? null, metricOf(request).metric) !== null;
 }
