@@ -2,7 +2,8 @@ import { MAX_SAMPLE_TEXT, type Sample, type SampleSettings } from '@lorasmith/co
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { Decoder, ModelAdapter } from '@lorasmith/models';
 import { sampleCacheTokens } from '@lorasmith/planning';
-import { type GeneratedAnswer, generateAnswers } from './generate-answers.js';
+import { shownAnswer } from './answer-text.js';
+import { generateAnswers } from './generate-answers.js';
 import type { PassTurn } from './turn.js';
 
 export interface SamplerOptions {
@@ -35,13 +36,6 @@ export class Sampler {
     });
     const cacheTokens = sampleCacheTokens({ settings, prompts });
     const answers = await generateAnswers(base, requests, { cacheTokens, maxTexts: prompts.length, turn });
-    return answers.map(([answer], prompt) => sampleOf(answer!, prompt, text));
+    return answers.map(([answer], prompt) => ({ prompt, ...shownAnswer(answer!, text, MAX_SAMPLE_TEXT) }));
   }
-}
-
-function sampleOf({ ids, hasEnded }: GeneratedAnswer, prompt: number, { tokenizer }: ModelText): Sample {
-  const text = tokenizer.decode(ids, { skipSpecialTokens: true });
-  const cut = text.slice(0, MAX_SAMPLE_TEXT).replace(/[\ud800-\udbff]$/, '');
-  const isWhole = hasEnded && cut.length === text.length;
-  return { prompt, text: cut, tokens: ids.length, finish_reason: isWhole ? 'stop' : 'length' };
 }

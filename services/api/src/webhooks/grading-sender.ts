@@ -2,6 +2,7 @@ import type { LookupFunction } from 'node:net';
 import { type GradingOutcome, MAX_REWARDS_BYTES, ProductError } from '@lorasmith/contracts';
 import { GRADING_DELAYS_MS, type Gradings, type PendingGrading } from '@lorasmith/job-store';
 import type { FastifyBaseLogger } from 'fastify';
+import { startClaiming } from './claiming.js';
 import { postWebhook } from './post-webhook.js';
 import { rewardsIn } from './rewards-in.js';
 import { secretOfOwner, webhookHeaders } from './signature.js';
@@ -35,34 +36,24 @@ export interface GradingSenderOptions {
  */
 export function startGradingSender(options: GradingSenderOptions): () => Promise<void> {
   const { gradings, log } = options;
-  const over = new AbortController();
-  const sending = new Set<Promise<void>>();
-
-  const look = async (): Promise<void> => {
-    const notice = gradings.listen();
-    try {
-      await notice.ready;
-      const claimed = sending.size < AT_ONCE ? await gradings.claim().catch(() => null) : null;
-      if (claimed === null) return await notice.wait(LOOK_MS, over.signal);
-      const one = attempt(claimed, options, over.signal)
-        .catch((error: unknown) =>
-          log.warn({ err: error, grading: claimed.id }, 'the outcome of a grading could not be stored'),
-        )
-        .finally(() => sending.delete(one));
-      sending.add(one);
-    } finally {
-      notice.close();
-    }
-  };
-  const run = async () => {
-    while (!over.signal.aborted) await look();
-  };
-  const running = run();
-  return async () => {
-    over.abort();
-    await running;
-    await Promise.all(sending);
-  };
+  return startClaiming({
+    atOnce: AT_ONCE,
+    async next(isFull, signal) {
+      const notice = gradings.listen();
+      try {
+        await notice.ready;
+        const claimed = isFull ? null : await gradings.claim().catch(() => null);
+        if (claimed === null) await notice.wait(LOOK_MS, signal);
+        return claimed;
+      } finally {
+        notice.close();
+      }
+    },
+    attempt: (grading, signal) =>
+      attempt(grading, options, signal).catch((error: unknown) =>
+        log.warn({ err: error, grading: grading.id }, 'the outcome of a grading could not be stored'),
+      ),
+  });
 }
 
 async function attempt(

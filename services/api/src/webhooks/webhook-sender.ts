@@ -2,6 +2,7 @@ import type { LookupFunction } from 'node:net';
 import { pause } from '@lorasmith/concurrency';
 import type { PendingWebhook, WebhookOutbox } from '@lorasmith/job-store';
 import type { FastifyBaseLogger } from 'fastify';
+import { startClaiming } from './claiming.js';
 import { postWebhook } from './post-webhook.js';
 import { secretOfOwner, webhookHeaders } from './signature.js';
 import type { WebhookConfig } from './webhook-config.js';
@@ -57,13 +58,13 @@ export function startWebhookSender(options: WebhookSenderOptions): () => Promise
   const { outbox, config, log, lookup, delaysMs = DELAYS_MS, pollMs = POLL_MS } = options;
   const { timeoutMs = TIMEOUT_MS, leaseMs = LEASE_MS } = options;
   const over = new AbortController();
-  const sending = new Set<Promise<void>>();
+  let stopClaiming = async () => {};
 
-  const attempt = async (webhook: PendingWebhook): Promise<void> => {
+  const attempt = async (webhook: PendingWebhook, signal: AbortSignal): Promise<void> => {
     const { id, job, attempts } = webhook;
-    const outcome = await send(webhook, { config, lookup, timeoutMs, signal: over.signal });
+    const outcome = await send(webhook, { config, lookup, timeoutMs, signal });
     // Nobody knows whether it arrived: it is sent again, with the same id.
-    if (over.signal.aborted) return;
+    if (signal.aborted) return;
     if (outcome.delivered) {
       await outbox.remove(id);
       log.info({ job, webhook: id, status: outcome.status }, 'webhook delivered');
@@ -79,7 +80,7 @@ export function startWebhookSender(options: WebhookSenderOptions): () => Promise
     log.warn({ job, webhook: id, why: outcome.why, retryInMs: delay }, 'webhook not delivered; it will be sent again');
   };
 
-  const poll = async (): Promise<void> => {
+  const start = async (): Promise<void> => {
     let isKnown = false;
     while (!over.signal.aborted && !isKnown) {
       isKnown = await outbox.sendAll(config.url !== null).then(
@@ -88,29 +89,28 @@ export function startWebhookSender(options: WebhookSenderOptions): () => Promise
       );
       if (!isKnown) await pause(pollMs, over.signal);
     }
-    if (config.secret === null) return;
-    while (!over.signal.aborted) {
-      const claimed = sending.size < AT_ONCE ? await outbox.claim(leaseMs).catch(() => null) : null;
-      if (claimed === null) {
-        await pause(pollMs, over.signal);
-        continue;
-      }
-      const one = attempt(claimed)
-        .catch((error: unknown) =>
+    if (config.secret === null || over.signal.aborted) return;
+    stopClaiming = startClaiming({
+      atOnce: AT_ONCE,
+      async next(isFull, signal) {
+        const claimed = isFull ? null : await outbox.claim(leaseMs).catch(() => null);
+        if (claimed === null) await pause(pollMs, signal);
+        return claimed;
+      },
+      attempt: (webhook, signal) =>
+        attempt(webhook, signal).catch((error: unknown) =>
           log.warn(
-            { err: error, webhook: claimed.id },
+            { err: error, webhook: webhook.id },
             'the state of a webhook could not be stored; it will be sent again',
           ),
-        )
-        .finally(() => sending.delete(one));
-      sending.add(one);
-    }
+        ),
+    });
   };
-  const polling = poll();
+  const starting = start();
   return async () => {
     over.abort();
-    await polling;
-    await Promise.all(sending);
+    await starting;
+    await stopClaiming();
   };
 }
 

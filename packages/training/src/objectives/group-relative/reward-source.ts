@@ -11,6 +11,7 @@ import {
 import type { CompiledGrader } from '@lorasmith/graders';
 import type { ModelText } from '@lorasmith/model-folder';
 import type { GradedRows } from '@lorasmith/planning';
+import { textOfIds } from '../../answer-text.js';
 import { throwIfStopped } from '../../stop.js';
 import type { ForwardRun } from '../step-context.js';
 import type { SampledAnswer } from './graded-answer.js';
@@ -46,7 +47,7 @@ export function calculatedRewards(grader: CompiledGrader, { text, rows }: Answer
         const item = rows.at(line);
         // Graders may take some milliseconds of each answer.
         rewards.push(
-          await passes.turn(0, () => answers.map(({ ids }) => grader.grade({ item, text: textOf(ids, text) }))),
+          await passes.turn(0, () => answers.map(({ ids }) => grader.grade({ item, text: textOfIds(ids, text) }))),
         );
       }
       return rewards;
@@ -93,7 +94,7 @@ function itemsOf({ line, answers }: AnsweredPrompt, { text, rows }: AnswerTexts)
     line,
     prompt,
     reference,
-    completion: textOf(ids, text),
+    completion: textOfIds(ids, text),
     completion_tokens: ids.length,
     finish_reason: hasEnded ? 'stop' : 'length',
   }));
@@ -115,8 +116,4 @@ function batchesOf(items: readonly GradedItem[]): GradedItem[][] {
     }
   }
   return batches;
-}
-
-function textOf(ids: Int32Array, { tokenizer }: ModelText): string {
-  return tokenizer.decode([...ids], { skipSpecialTokens: true });
 }

@@ -10,6 +10,7 @@ import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { Decoder, ModelAdapter } from '@lorasmith/models';
 import { rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
 import { SeededRandom } from '@lorasmith/seeded-random';
+import { shownAnswer, textOfIds } from '../../answer-text.js';
 import { generateAnswers } from '../../generate-answers.js';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import type { ForwardRun } from '../step-context.js';
@@ -114,7 +115,7 @@ export class Rollouts {
       answers.map((answer, choice) => {
         const reward = rewards[place]![choice]!;
         if (Math.abs(reward) <= MAX_REWARD) return { ...answer, reward };
-        const said = JSON.stringify(text.tokenizer.decode([...answer.ids], { skipSpecialTokens: true }).slice(0, 200));
+        const said = JSON.stringify(textOfIds(answer.ids, text).slice(0, 200));
         const message = `The grader gives the reward ${reward} to an answer to line ${line}: ${said}. A reward is a number from -${MAX_REWARD} to ${MAX_REWARD}. Correct the grader: a formula must divide by nothing that may be 0.`;
         throw new ProductError('grader_failed', message, { param: 'objective.grader' });
       }),
@@ -123,28 +124,20 @@ export class Rollouts {
 
   /** @param step from 1 */
   #roundOf({ ids, line }: RolloutPrompt, answers: readonly GradedAnswer[], step: number): AnswerRound {
-    const textOf = (tokens: Int32Array) =>
-      this.#options.text.tokenizer.decode([...tokens], { skipSpecialTokens: true });
-    const prompt = textOf(ids)
+    const { text } = this.#options;
+    const prompt = textOfIds(ids, text)
       .slice(-MAX_ROUND_TEXT)
       .replace(/^[\udc00-\udfff]/, '');
     return {
       step,
       line,
       prompt,
-      answers: answers.slice(0, MAX_ROUND_ANSWERS).map(({ ids: own, hasEnded, reward }) => {
-        const [whole, tokens] = [textOf(own), own.length];
-        const text = cut(whole);
-        const isWhole = hasEnded && text.length === whole.length;
-        return { text, tokens, reward, finish_reason: isWhole ? ('stop' as const) : ('length' as const) };
-      }),
+      answers: answers.slice(0, MAX_ROUND_ANSWERS).map((answer) => ({
+        ...shownAnswer(answer, text, MAX_ROUND_TEXT),
+        reward: answer.reward,
+      })),
     };
   }
-}
-
-/** Cuts a text to the length that a round has. */
-function cut(text: string): string {
-  return text.slice(0, MAX_ROUND_TEXT).replace(/[\ud800-\udbff]$/, '');
 }
 
 function seedOf(seed: number, stream: string): number {
