@@ -153,12 +153,12 @@ export class WeightSource {
   }
 
   /**
-   * A router's weight `[experts, hidden]`, in float32.
+   * A router's weight `[experts, hidden]`, or its bias `[experts]`, in float32.
    * @throws ProductError model_file_corrupt for a number that is not finite
    */
   async router(name: string): Promise<Tensor> {
     const weight = await this.tensor(name, 'float32');
-    checkRouter(this.#folder, name, toFloat32Array(weight), weight.shape[1]!);
+    checkRouter(this.#folder, name, toFloat32Array(weight), weight.shape[1] ?? 1);
     return weight;
   }
 
@@ -177,13 +177,6 @@ export class WeightSource {
     dispose(tensor);
     checkRouter(this.#folder, name, numbers, 1);
     return numbers;
-  }
-
-  /** A router's bias, `[experts]` float32. @throws ProductError as {@link router} */
-  async routerBias(name: string): Promise<Tensor> {
-    const bias = await this.tensor(name, 'float32');
-    checkRouter(this.#folder, name, toFloat32Array(bias), 1);
-    return bias;
   }
 
   /**

@@ -1,5 +1,5 @@
 import type { AdaptableModule, Fault } from '@lorasmith/contracts';
-import { type DecoderFamily, hasSuffix, type ModelFolder } from '@lorasmith/model-folder';
+import { type DecoderFamily, hasSuffix, lastPartOf, type ModelFolder } from '@lorasmith/model-folder';
 
 /**
  * The families in which PEFT 0.21 takes the names of MLPs for those of experts, which had them before transformers 5
@@ -25,13 +25,11 @@ export function peftExpertWarnings(
   );
   if (taken.length === 0) return [];
   const others = new Set(
-    targets.filter((target) => !taken.includes(target) && target.experts === undefined).map(lastPart),
+    targets
+      .filter((target) => !taken.includes(target) && target.experts === undefined)
+      .map(({ name }) => lastPartOf(name)),
   );
   const advice = others.size === 0 ? '' : ` For PEFT, choose "target_modules": ${JSON.stringify([...others])}.`;
   const message = `In ${architecture.family} models PEFT 0.21 takes the names of ${taken.length} adapted MLP layers, such as ${taken[0]!.name}, for those of experts: it does not load this adapter as it is trained here. Lorasmith and its merged model do.${advice}`;
   return [{ code: 'peft_takes_mlp_for_experts', message, param: 'lora.target_modules' }];
-}
-
-function lastPart({ name }: AdaptableModule): string {
-  return name.slice(name.lastIndexOf('.') + 1);
 }

@@ -194,8 +194,10 @@ class HeadGradient {
   }
 
   void LoadStart(const float* start) {
-    if (start == nullptr) std::fill(c_.start.begin(), c_.start.end(), 0.0f);
-    if (start == nullptr) return;
+    if (start == nullptr) {
+      std::fill(c_.start.begin(), c_.start.end(), 0.0f);
+      return;
+    }
     for (int64_t i = 0; i < o_.key_size; i++) {
       std::copy_n(start + i * o_.value_size, o_.value_size, &c_.start[i * c_.padded]);
     }

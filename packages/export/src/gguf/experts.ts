@@ -1,10 +1,4 @@
-import {
-  type DecoderArchitecture,
-  type Experts,
-  expertParameters,
-  expertsOf,
-  expertTensors,
-} from '@lorasmith/model-folder';
+import { type DecoderArchitecture, type Experts, expertParameters, expertsOf } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
 import type { GgufFamily } from './families/gguf-family.js';
 import type { LayerPart } from './layer-part.js';
@@ -41,22 +35,21 @@ export function stackedExperts(architecture: DecoderArchitecture, layer: number)
   if (experts === null || (experts.files !== 'fused' && experts.files !== 'each')) return [];
   const { hiddenSize } = architecture;
   const { count, intermediateSize, files } = experts;
-  const tensors = expertTensors(architecture, layer);
   const [gateUp, down] = expertParameters(architecture, layer);
   const stacked = (matrixOf: (expert: number) => ExpertMatrix) => Array.from({ length: count }, (_, i) => matrixOf(i));
   const half = (index: 0 | 1, name: string): StackedExperts => {
     const rowOrder = [{ first: index * intermediateSize, count: intermediateSize }];
     const matrices = stacked((expert) =>
       files === 'fused'
-        ? { source: tensors.gateUp[0]!.name, index: expert, count, rowOrder }
-        : { source: tensors.gateUp[2 * expert + index]!.name, index: 0, count: 1, rowOrder: undefined },
+        ? { source: gateUp.tensors[0]!.name, index: expert, count, rowOrder }
+        : { source: gateUp.tensors[2 * expert + index]!.name, index: 0, count: 1, rowOrder: undefined },
     );
     return { name, parameter: gateUp.name, shape: [intermediateSize, hiddenSize], matrices, rowOrder };
   };
   const ofDown = stacked((expert) =>
     files === 'fused'
-      ? { source: tensors.down[0]!.name, index: expert, count, rowOrder: undefined }
-      : { source: tensors.down[expert]!.name, index: 0, count: 1, rowOrder: undefined },
+      ? { source: down.tensors[0]!.name, index: expert, count, rowOrder: undefined }
+      : { source: down.tensors[expert]!.name, index: 0, count: 1, rowOrder: undefined },
   );
   const shape: [number, number] = [hiddenSize, intermediateSize];
   return [

@@ -3,7 +3,7 @@ import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmit
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { type FloatDtype, SafetensorsError, toFloat32 } from '@lorasmith/safetensors';
 import { type TensorConversion, TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
-import { mergedEntry, storedSource } from '../merging/merged-source.js';
+import { mergedEntry, pieceOf, storedSource } from '../merging/merged-source.js';
 import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { isRouter, type StackedExperts } from './experts.js';
@@ -119,20 +119,19 @@ function ofExperts(
   const parts = matrices.map(({ source: tensor, index, count, rowOrder }) => {
     const { source, updates } = merged.get(tensor)!;
     const { dtype, shape: stored } = mergedEntry(model, source);
-    const all = storedSource(model, weights, source);
-    const bytes = all.bytes / count;
+    const part = pieceOf(storedSource(model, weights, source), index, count);
     const matrix: [number, number] = [stored.at(-2)!, stored.at(-1)!];
     const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, rowOrder };
     const update = updates?.[index];
-    return { ...all, offset: all.offset + index * bytes, bytes, ...(update && { update }), conversion };
+    return { ...part, ...(update && { update }), conversion };
   });
   return { name, type, shape: written, parts };
 }
 
 /** Vectors are float32, and positions, convolutions and routers, as in llama.cpp's converter. */
 export function typeOfTensor(name: string, shape: readonly number[], wanted: GgufType): GgufType {
-  const isMatrix = name === 'position_embd.weight' || name.endsWith('.ssm_conv1d.weight') || isRouter(name);
-  return shape.length === 1 || isMatrix ? 'F32' : typeOfRows(wanted, shape.at(-1)!);
+  const isKept = name === 'position_embd.weight' || name.endsWith('.ssm_conv1d.weight') || isRouter(name);
+  return shape.length === 1 || isKept ? 'F32' : typeOfRows(wanted, shape.at(-1)!);
 }
 
 /** The type of rows: those that are no whole number of blocks are float16, as in llama.cpp's converter. */

@@ -6,7 +6,7 @@ import type { PeftAdapter } from '@lorasmith/peft-files';
 import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
 import { type StoredTensor, TensorFault, writeMerged } from '@lorasmith/weight-io';
 import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
-import { mergedEntry, storedParts } from './merged-source.js';
+import { mergedEntry, pieceOf, storedParts } from './merged-source.js';
 import { type MergedTensor, planMerge } from './plan-merge.js';
 
 /**
@@ -123,8 +123,7 @@ function updatedParts(stored: StoredTensor[], updates: MergedTensor['updates']):
   return updates.map((update, index) => {
     if (stored.length === updates.length) return { ...stored[index]!, update };
     const [whole] = stored as [StoredTensor];
-    const bytes = whole.bytes / updates.length;
-    return { ...whole, offset: whole.offset + index * bytes, bytes, update };
+    return { ...pieceOf(whole, index, updates.length), update };
   });
 }
 

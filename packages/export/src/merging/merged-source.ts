@@ -29,12 +29,20 @@ export function storedParts(
   if (weight?.form !== 'mxfp4') return [storedSource(model, weights, source)];
   const [experts, rows, columns] = weight.shape;
   const [codes, scales] = [weights.location(source), weights.location(weight.scales)];
-  const partOf = ({ fd, offset, bytes }: typeof codes, expert: number) => {
-    return { fd, offset: offset + (expert * bytes) / experts, bytes: bytes / experts };
-  };
   return Array.from({ length: experts }, (_, expert) => {
-    return { ...partOf(codes, expert), quantized: { shape: [rows, columns], exponents: partOf(scales, expert) } };
+    const exponents = pieceOf(scales, expert, experts);
+    return { ...pieceOf(codes, expert, experts), quantized: { shape: [rows, columns], exponents } };
   });
+}
+
+/** One of the equal pieces of a part. */
+export function pieceOf<Part extends { offset: number; bytes: number }>(
+  part: Part,
+  index: number,
+  count: number,
+): Part {
+  const bytes = part.bytes / count;
+  return { ...part, offset: part.offset + index * bytes, bytes };
 }
 
 /** Where a tensor is in the files that is no parameter of experts in MXFP4. */

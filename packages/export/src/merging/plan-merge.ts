@@ -52,7 +52,7 @@ export function planMerge(model: ModelFolder, { modules }: PeftAdapter): MergePl
     const parameter = expertParameters.get(path);
     if (parameter !== undefined) {
       for (const [source, updates] of expertUpdates(model, parameter, module)) {
-        tensors.set(mergedName(model, source), { source, updates });
+        tensors.set(mergedEntry(model, source).name, { source, updates });
       }
       continue;
     }
@@ -86,7 +86,7 @@ export function mergedLayout(
     [...quantized].flatMap(([name, weight]) => partsOf(name, weight).filter((part) => part !== name)),
   );
   const names = [...tensors.keys()].filter((tensor) => !parts.has(tensor));
-  const sources = new Map(names.map((tensor) => [mergedName({ quantized }, tensor), tensor]));
+  const sources = new Map(names.map((tensor) => [mergedEntry({ quantized, tensors }, tensor).name, tensor]));
   if (architecture.kind !== 'decoder' || !architecture.tiedHead || !modules.has(headModule!.name)) {
     return { architecture, sources, untiedHead: null };
   }
@@ -99,12 +99,6 @@ export function mergedLayout(
   const shared = linears.get(head)!.weight;
   for (const tensor of [embeddingTensor, untiedHead]) if (!sources.has(tensor)) sources.set(tensor, shared);
   return { architecture: untied, sources, untiedHead };
-}
-
-/** The name of a tensor of the base model in a merged one. */
-function mergedName({ quantized }: Pick<ModelFolder, 'quantized'>, source: string): string {
-  const weight = quantized.get(source);
-  return weight?.form === 'mxfp4' ? weight.parameter : source;
 }
 
 /** @throws ProductError invalid_adapter when the shapes do not match */

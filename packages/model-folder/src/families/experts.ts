@@ -98,7 +98,7 @@ export function readExperts(
   return {
     layers,
     count,
-    perToken: readPerToken(config, count, defaults.perToken),
+    perToken: readPerToken(config, count, { fallback: defaults.perToken }),
     intermediateSize: config.size('moe_intermediate_size', { fallback: defaults.intermediateSize }),
     renormalized:
       defaults.renormalized === 'always' || config.flag('norm_topk_prob', defaults.renormalized === 'by-default'),
@@ -127,7 +127,7 @@ export function readGraniteExperts(
   return {
     layers: new Array<boolean>(decoder.layerCount).fill(true),
     count,
-    perToken: readPerToken(config, count, 2),
+    perToken: readPerToken(config, count, { fallback: 2 }),
     intermediateSize: decoder.intermediateSize,
     renormalized: true,
     shared: sharedIntermediateSize === null ? null : { intermediateSize: sharedIntermediateSize },
@@ -143,8 +143,7 @@ export function readGraniteExperts(
 export function readGemma4Experts(source: FamilySource, decoder: DecoderArchitecture): Experts {
   const { config } = source;
   const count = config.size('num_experts', { max: MAX_EXPERTS });
-  const perToken = config.size('top_k_experts');
-  if (perToken > count) throw config.corrupt('top_k_experts', `${perToken} is more than the ${count} experts`);
+  const perToken = readPerToken(config, count, { field: 'top_k_experts' });
   const layers = new Array<boolean>(decoder.layerCount).fill(true);
   return {
     layers,
@@ -235,9 +234,14 @@ function readCount(config: ConfigFields, fallback: number): number {
   return count;
 }
 
-function readPerToken(config: ConfigFields, count: number, fallback: number): number {
-  const perToken = config.size('num_experts_per_tok', { fallback });
-  if (perToken > count) throw config.corrupt('num_experts_per_tok', `${perToken} is more than the ${count} experts`);
+/** The experts that a token passes. @throws ProductError model_file_corrupt for more than there are */
+export function readPerToken(
+  config: ConfigFields,
+  count: number,
+  { field = 'num_experts_per_tok', fallback }: { field?: string; fallback?: number },
+): number {
+  const perToken = config.size(field, { fallback });
+  if (perToken > count) throw config.corrupt(field, `${perToken} is more than the ${count} experts`);
   return perToken;
 }
 

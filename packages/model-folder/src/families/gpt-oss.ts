@@ -1,11 +1,10 @@
 import type { DecoderArchitecture, DecoderNames, Experts, RopeSettings } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { EXPERT_PARAMETERS } from '../expert-parameters.js';
 import { isMxfp4, MXFP4_BLOCK } from '../mxfp4-weights.js';
 import { readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
-import { decoderLayout, tensorName } from './decoder-layout.js';
+import { decoderLayout, fusedPaths, tensorName } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import { EXPERT_NAMES, MAX_EXPERTS } from './experts.js';
+import { EXPERT_NAMES, MAX_EXPERTS, readPerToken } from './experts.js';
 import type { Family, FamilySource } from './family.js';
 import { readLayerTypes, windowsOf } from './layer-windows.js';
 import { readRope } from './rope.js';
@@ -93,11 +92,10 @@ function readExperts(
 ): Experts {
   const { config } = source;
   const count = config.size('num_local_experts', { fallback: 128, max: MAX_EXPERTS });
-  const perToken = config.size('num_experts_per_tok', { fallback: 4 });
-  if (perToken > count) throw config.corrupt('num_experts_per_tok', `${perToken} is more than the ${count} experts`);
+  const perToken = readPerToken(config, count, { fallback: 4 });
   const layers = Array.from({ length: layerCount }, () => true);
   const parametersOf = (layer: number) =>
-    EXPERT_PARAMETERS.map((part) => tensorName(names, `${names.layers}.${layer}.${names.experts!.experts}.${part}`));
+    fusedPaths(names).map((path) => tensorName(names, `${names.layers}.${layer}.${path}`));
   const isPacked = layers.some((_, layer) => parametersOf(layer).some((name) => isMxfp4(source.hasTensor, name)));
   for (const [field, size] of Object.entries({ hidden_size: hiddenSize, intermediate_size: intermediateSize })) {
     if (!isPacked || size % MXFP4_BLOCK === 0) continue;

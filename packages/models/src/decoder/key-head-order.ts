@@ -1,15 +1,12 @@
 import { type LinearAttention, linearAttentionSizes } from '@lorasmith/model-folder';
 import { concat, reshape, scope, split, type Tensor } from '@lorasmith/tensor';
 
-/** Sizes of linear attention by which the numbers of a token are ordered. */
-type Sizes = Pick<LinearAttention, 'keyHeadCount' | 'keyHeadDim' | 'valueHeadCount' | 'valueHeadDim'>;
-
 /**
  * Order of the projections of linear attention that are fused by key head (Qwen3-Next): of each key head its query, its key, the
  * values and the gates of its value heads; then of each its β and its decays. Adapters have this order, as the files do.
  */
 export class KeyHeadOrder {
-  readonly #own: Sizes;
+  readonly #own: LinearAttention;
 
   constructor(own: LinearAttention) {
     this.#own = own;

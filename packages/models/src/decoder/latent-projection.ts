@@ -1,13 +1,12 @@
-import { cast, dispose, type FloatDType, scope, type Tensor } from '@lorasmith/tensor';
+import { alias, dispose, type Tensor } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import type { ActingAdapter } from '../pass.js';
+import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
 import type { Norm } from './norm.js';
 
 export type SavedLatentProjection = {
-  /** `[tokens, rank]` before the norm */
-  latent: Tensor;
-  inverseRms: Tensor;
+  latent: SavedBranch;
   linear: SavedLinear;
 };
 
@@ -30,11 +29,9 @@ export class LatentProjection {
     adapters: readonly ActingAdapter[],
     record: boolean,
   ): { output: Tensor; saved: SavedLatentProjection | null } {
-    const { output: normed, inverseRms } = this.#normed(latent);
+    const { output: normed, saved: kept } = normBranch(this.#norm, latent, record);
     const { output, saved } = linearForward(this.group, normed, adapters, record ? 'without-input' : 'none');
-    if (saved !== null) return { output, saved: { latent, inverseRms, linear: saved } };
-    dispose([latent, inverseRms]);
-    return { output, saved: null };
+    return { output, saved: kept === null || saved === null ? null : { latent: kept, linear: saved } };
   }
 
   /**
@@ -43,20 +40,15 @@ export class LatentProjection {
    */
   backward(
     gradient: Tensor,
-    { latent, inverseRms, linear }: SavedLatentProjection,
+    { latent, linear }: SavedLatentProjection,
     adapters: readonly ActingAdapter[],
     wantInputGradient: boolean,
   ): Tensor | null {
-    const normedAgain = () => scope(() => this.#normed(latent).output);
+    const normedAgain = () => normBranch(this.#norm, alias(latent.input), false).output;
     const byNormed = linearBackward(this.group, gradient, linear, adapters, wantInputGradient, normedAgain);
-    const byLatent =
-      byNormed && scope(() => this.#norm.gradient(byNormed, cast(latent, 'float32'), inverseRms, null).rounded);
-    dispose([byNormed, latent, inverseRms]);
-    return byLatent;
-  }
-
-  #normed(latent: Tensor) {
-    return scope(() => this.#norm.forward(cast(latent, 'float32'), latent.dtype as FloatDType));
+    if (byNormed !== null) return branchGradient(this.#norm, byNormed, latent);
+    dispose(latent);
+    return null;
   }
 
   /** Frees the weights. */

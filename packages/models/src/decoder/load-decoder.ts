@@ -129,7 +129,7 @@ async function loadSparseMlp(
   const [ofGateUp, ofDown] = expertParameters(architecture, index);
   const beside = architecture.names.experts!.beside;
   const [router, biases, correction, expertScales, inputNorm, gateUp, down, shared] = await Promise.all([
-    loadRouter(source, architecture, index),
+    loadRouter(source, architecture, index, tensors),
     tensors.biases && loadBiases(source, tensors.biases),
     tensors.correction && source.ofExperts(tensors.correction.name),
     tensors.scales && source.ofExperts(tensors.scales.experts.name),
@@ -143,14 +143,15 @@ async function loadSparseMlp(
   return new SparseMlp(experts, architecture.mlp, weights);
 }
 
-async function loadRouter(source: WeightSource, architecture: DecoderArchitecture, index: number): Promise<Router> {
-  const { router, biases, scales } = expertTensors(architecture, index);
+async function loadRouter(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+  { router, biases, scales }: ReturnType<typeof expertTensors>,
+): Promise<Router> {
   const layer = layerLinears(architecture, index).router;
   if (layer === null || scales === null) {
-    const [weight, bias] = await Promise.all([
-      source.router(router.name),
-      biases && source.routerBias(biases.router.name),
-    ]);
+    const [weight, bias] = await Promise.all([source.router(router.name), biases && source.router(biases.router.name)]);
     return new FrozenRouter(weight, bias);
   }
   const [scale, linear] = await Promise.all([source.tensor(scales.router.name, 'float32'), source.routerGroup(layer)]);
@@ -270,9 +271,8 @@ async function loadLatentAttention(
   const { attentionInputs, ofLatents, attentionOutput } = layerLinears(architecture, index);
   const { query: ofQuery, keyValue: ofKeyValue } = ofLatents!;
   const projection = async (path: string, layer: LinearLayer) => {
-    const weight = source.tensor(tensorName(names, `${names.layers}.${index}.${path}.weight`), 'float32');
-    const [ofNorm, group] = await Promise.all([weight, source.linearGroup([layer])]);
-    return new LatentProjection(new Norm({ ...norm, epsilon }, ofNorm, null), group);
+    const ofNorm = loadNorm(source, { names, norm: { ...norm, epsilon } }, `${names.layers}.${index}.${path}`);
+    return new LatentProjection(...(await Promise.all([ofNorm, source.linearGroup([layer])])));
   };
   const [inputs, query, keyValue, output] = await Promise.all([
     source.linearGroup(attentionInputs),
@@ -330,7 +330,11 @@ function unitNorm(source: WeightSource, { norm }: DecoderArchitecture, size: num
   return new Norm(norm, source.give(fill([size], 1)), null);
 }
 
-async function loadNorm(source: WeightSource, { names, norm }: DecoderArchitecture, path: string): Promise<Norm> {
+async function loadNorm(
+  source: WeightSource,
+  { names, norm }: Pick<DecoderArchitecture, 'names' | 'norm'>,
+  path: string,
+): Promise<Norm> {
   const read = (part: string) => source.tensor(tensorName(names, `${path}.${part}`), 'float32');
   const [weight, bias] = await Promise.all([read('weight'), norm.kind === 'layer' ? read('bias') : null]);
   return new Norm(norm, norm.weightOffset === 0 ? weight : source.give(plusOne(weight)), bias);

@@ -77,11 +77,13 @@ function softmax(logits: Float32Array, result: Float32Array): void {
  * Numbers of rows, each times the factor of its expert.
  * @param scales `[experts]`
  */
-export function timesOfExperts(numbers: Float32Array, scales: Float32Array, { offsets }: Routing): Float32Array {
+export function timesOfExperts(
+  numbers: Float32Array,
+  scales: Float32Array,
+  { experts, places }: Routing,
+): Float32Array {
   const scaled = numbers.slice();
-  for (const [expert, scale] of scales.entries()) {
-    for (let row = offsets[expert]!; row < offsets[expert + 1]!; row++) scaled[row]! *= scale;
-  }
+  for (const [choice, expert] of experts.entries()) scaled[places[choice]!]! *= scales[expert]!;
   return scaled;
 }
 

@@ -177,7 +177,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       places: indices(routing.places),
       sections: rowSections(routing.offsets),
       weights: tensorOf(routing.weights, [routing.weights.length, 1]),
-      ofExperts: biases && tensorOf(weightsOfExperts(routing, logits.length, count), [logits.length / count, count]),
+      ofExperts: biases && tensorOf(weightsOfExperts(routing, this.#settings), [logits.length / count, count]),
     };
     return { routed, router: saved };
   }
@@ -273,15 +273,14 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
    * @returns `[tokens × experts]`
    */
   #gradientByLogits(gradient: Tensor, byWeighted: Tensor, gateUpOutput: Tensor, { routing }: Routed): Float32Array {
-    const { count } = this.#settings;
+    const { count, perToken } = this.#settings;
     const { biases } = this.#weights;
     return scope(() => {
       const byWeights = toFloat32Array(rowProducts(byWeighted, mlpActivation(gateUpOutput, this.#mlp))); // [rows]
       if (biases !== null) {
         const byBiases = toFloat32Array(matMul(cast(gradient, 'float32'), biases.down, { transposeB: true })); // [tokens x experts]
-        const experts = expertsOfRows(routing);
-        for (const [row, token] of routing.tokens.entries())
-          byWeights[row]! += byBiases[token * count + experts[row]!]!;
+        for (const [choice, expert] of routing.experts.entries())
+          byWeights[routing.places[choice]!]! += byBiases[Math.floor(choice / perToken) * count + expert]!;
       }
       return this.#rule.gradient(byWeights, routing);
     });
@@ -305,15 +304,14 @@ function expertsOfRows({ offsets, tokens }: Routing): Int32Array<ArrayBuffer> {
   return experts;
 }
 
-/**
- * The weight of each expert for each token, zero where the token does not pass it.
- * @param size `tokens × experts`
- */
-function weightsOfExperts(routing: Routing, size: number, count: number): Float32Array<ArrayBuffer> {
-  const { tokens, weights } = routing;
-  const experts = expertsOfRows(routing);
-  const all = new Float32Array(size);
-  for (const [row, token] of tokens.entries()) all[token * count + experts[row]!] = weights[row]!;
+/** The weight of each expert for each token, zero where the token does not pass it, `[tokens × experts]`. */
+function weightsOfExperts(
+  { experts, places, weights }: Routing,
+  { count, perToken }: RoutingSettings,
+): Float32Array<ArrayBuffer> {
+  const all = new Float32Array((experts.length / perToken) * count);
+  for (const [choice, expert] of experts.entries())
+    all[Math.floor(choice / perToken) * count + expert] = weights[places[choice]!]!;
   return all;
 }
 

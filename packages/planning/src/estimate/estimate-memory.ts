@@ -140,7 +140,7 @@ export function addedMemory(job: MemoryNeeds, passTokens: number): number {
   return jointMemory([others, job], passTokens) - jointMemory([others], passTokens);
 }
 
-function sum(numbers: readonly number[]): number {
+export function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, one) => total + one, 0);
 }
 

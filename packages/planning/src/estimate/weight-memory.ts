@@ -14,7 +14,7 @@ import {
   scaledBytes,
   staysQuantized,
 } from '@lorasmith/model-folder';
-import { bytesPerNumber } from './estimate-memory.js';
+import { bytesPerNumber, sum } from './estimate-memory.js';
 
 type Precision = 'float32' | 'bfloat16';
 
@@ -24,7 +24,7 @@ export function weightMemory(model: ModelFolder, precision: Precision): number {
   const packed = quantizedGroups(model).flat();
   const ofExperts = mxfp4Weights(model);
   const numbers = quantizedNumbers(packed) + sum(ofExperts.map(numbersOf));
-  const bytes = sum(packed.map(({ weight }) => packedBytes(quantized.get(weight)!))) + sum(ofExperts.map(mxfp4Bytes));
+  const bytes = sum([...packed.map(({ weight }) => quantized.get(weight)!), ...ofExperts].map(packedBytes));
   return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
 }
 
@@ -82,10 +82,6 @@ function mxfp4Weights({ quantized }: ModelFolder): Mxfp4Weight[] {
 
 function numbersOf({ shape: [experts, rows, columns] }: Mxfp4Weight): number {
   return experts * rows * columns;
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((all, number) => all + number, 0);
 }
 
 /** The numbers of all experts: the tokens of a pass reach nearly all of them. */

@@ -16,12 +16,15 @@ const BLOCK = 32;
 const SIZES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
 const CODES = [...SIZES, ...SIZES.map((size) => -size)];
 const BYTES = 256;
+
+let pairs: Float32Array<ArrayBuffer> | null = null;
 /** The two numbers of each byte at each scale: an op may take subnormal numbers for zero. The last scale is no number. */
-const PAIRS = Float32Array.from({ length: BYTES * BYTES * 2 }, (_, i) => {
-  const [scale, byte] = [Math.floor(i / 2 / BYTES), Math.floor(i / 2) % BYTES];
-  const code = i % 2 === 0 ? byte & 15 : byte >> 4;
-  return scale === 255 ? Number.NaN : CODES[code]! * 2 ** (scale - 127);
-});
+const pairsOfBytes = () =>
+  (pairs ??= Float32Array.from({ length: BYTES * BYTES * 2 }, (_, i) => {
+    const [scale, byte] = [Math.floor(i / 2 / BYTES), Math.floor(i / 2) % BYTES];
+    const code = i % 2 === 0 ? byte & 15 : byte >> 4;
+    return scale === 255 ? Number.NaN : CODES[code]! * 2 ** (scale - 127);
+  }));
 
 /** Matrices `[rows, columns]` in MXFP4, such as the weights of experts, one below the other. */
 export class Mxfp4Matrices implements PackedRows {
@@ -61,7 +64,7 @@ export class Mxfp4Matrices implements PackedRows {
       // In float32, which is exact: a GPU has no arithmetic of int32.
       const places = multiply(cast(scales, 'float32'), constant(BYTES));
       const indices = cast(add(cast(bytes, 'float32'), places), 'int32');
-      return reshape(gather(tensorOf(PAIRS, [BYTES * BYTES, 2]), indices), [count, this.columns]);
+      return reshape(gather(tensorOf(pairsOfBytes(), [BYTES * BYTES, 2]), indices), [count, this.columns]);
     });
   }
 
