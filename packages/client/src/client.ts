@@ -86,17 +86,14 @@ export interface WaitForJobOptions extends FollowOptions {
   onEvent?: ((event: JobEvent) => void) | undefined;
 }
 
-export interface WaitForPullOptions extends CallOptions {
-  onProgress?: ((pull: ModelPull) => void) | undefined;
+interface WaitOptions<Value> extends CallOptions {
+  onProgress?: ((value: Value) => void) | undefined;
   /** The time between two requests. @defaultValue 1000 */
   intervalMs?: number | undefined;
 }
 
-export interface WaitForSweepOptions extends CallOptions {
-  onProgress?: ((sweep: Sweep) => void) | undefined;
-  /** The time between two requests. @defaultValue 1000 */
-  intervalMs?: number | undefined;
-}
+export type WaitForPullOptions = WaitOptions<ModelPull>;
+export type WaitForSweepOptions = WaitOptions<Sweep>;
 
 /** Longer than the api takes to plan a job with the largest dataset that it accepts. */
 const PLANNING_TIMEOUT_MS = 4 * 3_600_000;
@@ -206,33 +203,31 @@ export function clientOver(transport: HttpTransport) {
     }
   }
 
-  /** Asks again and again until the pull ends, and returns it. It may have failed: check its `status`. */
-  async function waitForPull(
-    id: string,
-    { onProgress, intervalMs = 1_000, signal }: WaitForPullOptions = {},
-  ): Promise<ModelPull> {
+  async function waitUntil<Value>(
+    path: string,
+    hasEnded: (value: Value) => boolean,
+    { onProgress, intervalMs = 1_000, signal }: WaitOptions<Value>,
+  ): Promise<Value> {
     for (;;) {
-      const pull = await get<ModelPull>(`/model-pulls/${encodeURIComponent(id)}`, { signal });
-      onProgress?.(pull);
-      if (ENDED_PULL_STATUSES.includes(pull.status)) return pull;
+      const value = await get<Value>(path, { signal });
+      onProgress?.(value);
+      if (hasEnded(value)) return value;
       await sleep(intervalMs, signal);
     }
+  }
+
+  /** Asks again and again until the pull ends, and returns it. It may have failed: check its `status`. */
+  async function waitForPull(id: string, options: WaitForPullOptions = {}): Promise<ModelPull> {
+    const path = `/model-pulls/${encodeURIComponent(id)}`;
+    return await waitUntil(path, ({ status }) => ENDED_PULL_STATUSES.includes(status), options);
   }
 
   const changeSweep = (id: string, change: 'cancel' | 'pause' | 'resume', { signal }: CallOptions) =>
     transport.json<Sweep>({ method: 'POST', path: `/sweeps/${encodeURIComponent(id)}/${change}`, signal });
 
   /** Asks again and again until the sweep ends, and returns it. It may have failed: check its `status`. */
-  async function waitForSweep(
-    id: string,
-    { onProgress, intervalMs = 1_000, signal }: WaitForSweepOptions = {},
-  ): Promise<Sweep> {
-    for (;;) {
-      const sweep = await get<Sweep>(`/sweeps/${encodeURIComponent(id)}`, { signal });
-      onProgress?.(sweep);
-      if (sweep.ended_at !== null) return sweep;
-      await sleep(intervalMs, signal);
-    }
+  async function waitForSweep(id: string, options: WaitForSweepOptions = {}): Promise<Sweep> {
+    return await waitUntil(`/sweeps/${encodeURIComponent(id)}`, ({ ended_at: ended }) => ended !== null, options);
   }
 
   async function adapterFiles(id: string, call: CallOptions = {}): Promise<AdapterFile[]> {

@@ -1,4 +1,4 @@
-import type { Sweep, SweepField, SweepValue } from '@lorasmith/contracts';
+import { ENDED_STATUSES, type Sweep, type SweepField, type SweepValue } from '@lorasmith/contracts';
 import { settingOf } from './setting-text.js';
 
 /** The share of the rows that a sweep holds out unless its job says otherwise: variants are compared on them. */
@@ -11,22 +11,19 @@ const RANGE = /^(.+?)\.\.(.+?)(?::(linear|log))?(?::(\d+))?$/;
  * field can be.
  */
 export function sweepFieldOf(text: string): SweepField {
-  const [range, from, to, scale, count] = RANGE.exec(text) ?? [];
-  if (range === undefined || !isNumber(from) || !isNumber(to)) {
+  const [, low = '', high = '', scale, count] = RANGE.exec(text) ?? [];
+  const [from, to] = [settingOf(low), settingOf(high)];
+  if (typeof from !== 'number' || typeof to !== 'number') {
     return { values: text.split(',').map((value) => settingOf(value.trim()) as SweepValue) };
   }
   return {
     range: {
-      from: Number(from),
-      to: Number(to),
+      from,
+      to,
       ...(scale === undefined ? {} : { scale: scale as 'linear' | 'log' }),
       ...(count === undefined ? {} : { count: Number(count) }),
     },
   };
-}
-
-function isNumber(text: string | undefined): boolean {
-  return text !== undefined && text.trim() !== '' && Number.isFinite(Number(text));
 }
 
 /** The value of a variant as text. */
@@ -34,15 +31,19 @@ export function sweepValueText(value: SweepValue | undefined): string {
   return typeof value === 'string' ? value : JSON.stringify(value ?? null);
 }
 
+/** The number of variants whose job has ended, or was deleted. */
+export function endedVariants({ variants }: Pick<Sweep, 'variants'>): number {
+  return variants.filter(({ status }) => status === null || ENDED_STATUSES.includes(status)).length;
+}
+
 /** The number of jobs that have ended, and what the others do: `3 of 8 have ended, 4 training, 1 waiting`. */
 export function sweepProgressText({ variants }: Pick<Sweep, 'variants'>): string {
   const count = (...statuses: (string | null)[]) => variants.filter((one) => statuses.includes(one.status)).length;
-  const ended = count('succeeded', 'failed', 'cancelled', null);
   const parts = [
     [count('running', 'preparing'), 'training'],
     [count('queued'), 'waiting'],
     [count('paused'), 'paused'],
   ] as const;
   const others = parts.filter(([number]) => number > 0).map(([number, what]) => `, ${number} ${what}`);
-  return `${ended} of ${variants.length} have ended${others.join('')}`;
+  return `${endedVariants({ variants })} of ${variants.length} have ended${others.join('')}`;
 }

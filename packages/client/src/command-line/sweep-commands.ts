@@ -2,8 +2,9 @@ import { type JobRequest, ProductError, type Sweep, type SweepPlan, type SweepRe
 import { bytesText, countText, durationText } from '../human-units.js';
 import { settingOf } from '../setting-text.js';
 import { sweepProgressText, sweepValueText, USUAL_SPLIT } from '../sweep-text.js';
+import { advised } from './advised.js';
 import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
-import { confirm } from './confirm.js';
+import { confirm, refuseWithoutTerminal } from './confirm.js';
 import { COLUMNS_HELP } from './dataset-commands.js';
 import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { OVER_HELP, spaceOf } from './over-flag.js';
@@ -105,7 +106,7 @@ export const SWEEP_COMMANDS: Command[] = [
 ];
 
 async function sweep(context: CommandContext): Promise<number> {
-  const { client, values, signal, output, errorOutput, input, json } = context;
+  const { client, values, signal, output, json } = context;
   const space = spaceOf((values.over as string[] | undefined) ?? []);
   const base = await readRequest(values);
   const model = (values.model as string | undefined) ?? base.base_model;
@@ -113,10 +114,10 @@ async function sweep(context: CommandContext): Promise<number> {
     const message = `lora sweep needs ${model === undefined ? '--model NAME' : 'a field to vary, such as --over lora.r=4,8,16'}.`;
     throw new ProductError('invalid_request', message, { param: model === undefined ? 'base_model' : 'over' });
   }
-  if (values.yes !== true && input.isTTY !== true) {
-    const message = 'There is no terminal to ask whether to start the jobs. With --yes they start without a question.';
-    throw new ProductError('invalid_request', message, { param: 'yes' });
-  }
+  refuseWithoutTerminal(
+    context,
+    'There is no terminal to ask whether to start the jobs. With --yes they start without a question.',
+  );
   const file = context.positionals[0]!;
   const sha256 = await digestOfRows(file);
   await client.model(model, { signal });
@@ -131,22 +132,18 @@ async function sweep(context: CommandContext): Promise<number> {
   const idempotencyKey = values.again === true ? undefined : repeatKeyOf('sweep', request);
   const { id } = await client.createSweep(request, { idempotencyKey, signal });
   if (!json) output.write(`${id}\n`);
-  try {
-    return await watch(context, id);
-  } catch (error) {
-    errorOutput.write(
-      `\n${id} does not depend on this command; the same command, or lora sweeps watch ${id}, follows it.\n`,
-    );
-    throw error;
-  }
+  const advice = `${id} does not depend on this command; the same command, or lora sweeps watch ${id}, follows it.`;
+  return await advised(context, advice, () => watch(context, id));
 }
 
 function sweepRequestOf(values: Record<string, unknown>, space: SweepRequest['space'], job: JobRequest): SweepRequest {
   const given = (flag: string) => (values[flag] === undefined ? undefined : settingOf(values[flag] as string));
   const isHeldOut = job.validation !== undefined;
+  const [drawn, firstSteps] = [given('random'), given('halving')];
   const optional = {
-    ...(given('random') === undefined ? {} : { search: 'random', variants: given('random') }),
-    ...(given('halving') === undefined ? {} : { halving: { first_steps: given('halving') } }),
+    search: drawn === undefined ? undefined : 'random',
+    variants: drawn,
+    halving: firstSteps === undefined ? undefined : { first_steps: firstSteps },
     seed: given('random-seed'),
     metric: given('metric'),
     publish_best: given('publish-best'),
@@ -155,10 +152,8 @@ function sweepRequestOf(values: Record<string, unknown>, space: SweepRequest['sp
   return {
     job: isHeldOut ? job : { ...job, validation: { split: USUAL_SPLIT } },
     space,
-    // The server validates the values.
-    ...(Object.fromEntries(
-      Object.entries(optional).filter(([, value]) => value !== undefined),
-    ) as Partial<SweepRequest>),
+    // The server validates the values. What is undefined is not in the JSON of the request.
+    ...(optional as Partial<SweepRequest>),
   };
 }
 

@@ -1,8 +1,9 @@
 import { stat } from 'node:fs/promises';
 import { type Job, ProductError } from '@lorasmith/contracts';
 import { reportText } from '../report-text.js';
+import { advised } from './advised.js';
 import { type Command, type CommandContext, print } from './command.js';
-import { confirm } from './confirm.js';
+import { confirm, refuseWithoutTerminal } from './confirm.js';
 import { COLUMNS_HELP } from './dataset-commands.js';
 import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { repeatKeyOf } from './repeat-key.js';
@@ -79,27 +80,13 @@ async function train(context: CommandContext): Promise<number> {
   return print(context, { job: ended, path: folder }, `${adapter} is in ${folder}`);
 }
 
-/** Runs `work`; if it is interrupted or fails, says how to go on. */
-async function advised<Result>(
-  { errorOutput }: CommandContext,
-  advice: string,
-  work: () => Promise<Result>,
-): Promise<Result> {
-  try {
-    return await work();
-  } catch (error) {
-    errorOutput.write(`\n${advice}\n`);
-    throw error;
-  }
-}
-
 /** Reports obstacles to the download at the end before anything is sent. @throws ProductError */
-async function refuseBeforeTraining({ values, input }: CommandContext, out: string | undefined): Promise<void> {
-  if (values.yes !== true && input.isTTY !== true) {
-    const message = 'There is no terminal to ask whether to start the job. With --yes it starts without a question.';
-    throw new ProductError('invalid_request', message, { param: 'yes' });
-  }
-  if (out === undefined || values.force === true || !(await stat(out).catch(() => null))) return;
+async function refuseBeforeTraining(context: CommandContext, out: string | undefined): Promise<void> {
+  refuseWithoutTerminal(
+    context,
+    'There is no terminal to ask whether to start the job. With --yes it starts without a question.',
+  );
+  if (out === undefined || context.values.force === true || !(await stat(out).catch(() => null))) return;
   throw new ProductError('conflict', `${out} exists. Choose another --out, or replace it with --force.`);
 }
 
