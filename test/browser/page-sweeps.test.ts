@@ -88,6 +88,10 @@ test('its variants are over each other, and the best comes first', async () => {
 test('a job of it leads to it, and the best one is trained longer', async () => {
   const [sweep] = (await stack.client.listSweeps()).data;
   const best = sweep!.variants.find(({ job }) => job === sweep!.best)!;
+  // The sweep is there, so that the page never says otherwise, not even for one rendering.
+  await page.evaluate(`new MutationObserver(() => {
+    if (document.body.textContent.includes('of a sweep that was deleted')) console.error('the sweep was shown as deleted');
+  }).observe(document.body, { subtree: true, childList: true, characterData: true })`);
   await variants()
     .getByRole('link', { name: `#${best.variant}`, exact: true })
     .click();

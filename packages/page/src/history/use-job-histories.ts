@@ -5,6 +5,8 @@ import type { JobHistory } from './job-history.js';
 import { RecentHistories } from './recent-histories.js';
 
 const INTERVAL_MS = 2_000;
+/** Half of what a key may call by default: a sweep has up to 64 jobs, and each takes a call. */
+const MAX_CALLS_PER_MINUTE = 300;
 /** The histories by client, because another key may see other jobs. */
 const recent = new WeakMap<Client, RecentHistories>();
 
@@ -17,7 +19,12 @@ export function useJobHistories(ids: readonly string[]): Polled<ReadonlyMap<stri
       return new Map(await Promise.all(ids.map(async (id) => [id, await histories.read(id, signal)] as const)));
     },
     [client, ids.join()],
-    { everyMs: (read) => ([...read.values()].every(({ hasEnded }) => hasEnded) ? null : INTERVAL_MS) },
+    {
+      everyMs: (read) =>
+        [...read.values()].every(({ hasEnded }) => hasEnded)
+          ? null
+          : Math.max(INTERVAL_MS, (ids.length * 60_000) / MAX_CALLS_PER_MINUTE),
+    },
   );
 }
 

@@ -39,7 +39,7 @@ export function JobView({ params, query }: ViewProps) {
   const job = usePolled((signal) => client.getJob(id, { signal }), [client, id], {
     everyMs: ({ status }) => (ENDED_STATUSES.includes(status) ? null : INTERVAL_MS),
   });
-  const { value: sweep } = useSweepOf(job.value);
+  const sweep = useSweepOf(job.value);
   return (
     <>
       <ViewHead title={job.value?.name ?? id} badge={job.value && <StatusBadge status={job.value.status} />}>
