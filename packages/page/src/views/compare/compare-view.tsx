@@ -13,7 +13,7 @@ import { useJobHistories } from '../../history/use-job-histories.js';
 import { changeQuery } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import { curveLine, evaluationLine } from '../job/training-charts.js';
+import { curveLineWithoutBand, evaluationLine } from '../job/training-charts.js';
 import type { ViewProps } from '../view.js';
 import { chosenJobs, MAX_COMPARED, toggledJob } from './chosen-jobs.js';
 
@@ -106,11 +106,7 @@ function Comparison({ ids, known, onRemove }: ComparisonProps) {
               return history === undefined ? [] : [draw(history, index, nameOf(id))];
             });
           const curves = (name: CurveName) =>
-            lines((history, index, label) => ({
-              ...curveLine(history, name, label, seriesColor(index)),
-              // Bands of several jobs would hide each other.
-              range: undefined,
-            }));
+            lines((history, index, label) => curveLineWithoutBand(history, name, label, seriesColor(index)));
           return (
             <>
               <DataTable caption="The compared jobs" columns={columns} rows={ids} keyOf={(id) => id} />
@@ -136,7 +132,7 @@ function Comparison({ ids, known, onRemove }: ComparisonProps) {
 function JobName({ id, name, color }: { id: string; name: string; color: number }) {
   return (
     <>
-      <span class={`series-mark series-mark-${color}`} aria-hidden="true" />{' '}
+      <span class={`series-mark series-${color}`} aria-hidden="true" />{' '}
       <Link to="/jobs/:id" params={{ id }}>
         {name}
       </Link>

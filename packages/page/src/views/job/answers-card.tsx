@@ -1,7 +1,9 @@
+import { countText } from '@lorasmith/client/core';
 import type { AnswerRound } from '@lorasmith/contracts';
 import { numberText } from '../../charts/number-text.js';
 import { type Column, DataTable } from '../../components/data-table.js';
-import { changeQuery } from '../../location.js';
+import { GeneratedText } from './generated-text.js';
+import { RoundSelect } from './round-select.js';
 
 export interface AnswersCardProps {
   /** Rounds by step, ascending. */
@@ -19,21 +21,13 @@ export function AnswersCard({ rounds, chosenStep }: AnswersCardProps) {
     <section class="card">
       <h2>Graded answers</h2>
       {rounds.length > 1 && (
-        <label>
-          Of step{' '}
-          <select
-            value={String(shown.step)}
-            onChange={({ currentTarget }) =>
-              changeQuery({ answers: currentTarget.value === String(latest.step) ? undefined : currentTarget.value })
-            }
-          >
-            {rounds.map(({ step }) => (
-              <option key={step} value={step}>
-                {step.toLocaleString('en-US')}
-              </option>
-            ))}
-          </select>
-        </label>
+        <RoundSelect
+          label="Of step"
+          parameter="answers"
+          steps={rounds.map(({ step }) => step)}
+          shown={shown.step}
+          textOf={countText}
+        />
       )}
       <article class="sample">
         <h3>
@@ -60,13 +54,12 @@ function numbered({ answers }: AnswerRound): Answer[] {
 const COLUMNS: readonly Column<Answer>[] = [
   {
     title: 'Answer',
-    cell: ({ text, finish_reason: reason }) => (
+    cell: (answer) => (
       <span class="generated">
-        {text === '' ? <span class="muted">(ends at once)</span> : text}
-        {reason === 'length' && <span title="The answer reached its limit."> …</span>}
+        <GeneratedText answer={answer} />
       </span>
     ),
   },
-  { title: 'Tokens', isNumber: true, cell: ({ tokens }) => tokens.toLocaleString('en-US') },
+  { title: 'Tokens', isNumber: true, cell: ({ tokens }) => countText(tokens) },
   { title: 'Reward', isNumber: true, cell: ({ reward }) => numberText(reward) },
 ];

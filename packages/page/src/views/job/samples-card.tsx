@@ -1,5 +1,7 @@
+import { countText } from '@lorasmith/client/core';
 import type { Sample, SamplePrompt, SampleRound } from '@lorasmith/contracts';
-import { changeQuery } from '../../location.js';
+import { GeneratedText } from './generated-text.js';
+import { RoundSelect } from './round-select.js';
 
 export interface SamplesCardProps {
   prompts: readonly SamplePrompt[];
@@ -20,21 +22,13 @@ export function SamplesCard({ prompts, rounds, chosenStep }: SamplesCardProps) {
     <section class="card">
       <h2>Samples</h2>
       {rounds.length > 2 && (
-        <label>
-          Compare with{' '}
-          <select
-            value={String(shown.step)}
-            onChange={({ currentTarget }) =>
-              changeQuery({ sample: currentTarget.value === String(latest.step) ? undefined : currentTarget.value })
-            }
-          >
-            {rounds.slice(1).map(({ step }) => (
-              <option key={step} value={step}>
-                {roundText(step)}
-              </option>
-            ))}
-          </select>
-        </label>
+        <RoundSelect
+          label="Compare with"
+          parameter="sample"
+          steps={rounds.slice(1).map(({ step }) => step)}
+          shown={shown.step}
+          textOf={roundText}
+        />
       )}
       {prompts.map((prompt, index) => (
         <article key={index} class="sample">
@@ -61,8 +55,7 @@ function Answer({ round, prompt }: { round: SampleRound; prompt: number }) {
         <p class="muted">no answer</p>
       ) : (
         <p class="generated">
-          {sample.text === '' ? <span class="muted">(ends at once)</span> : sample.text}
-          {sample.finish_reason === 'length' && <span title="The answer reached its limit."> …</span>}
+          <GeneratedText answer={sample} />
         </p>
       )}
     </div>
@@ -70,7 +63,7 @@ function Answer({ round, prompt }: { round: SampleRound; prompt: number }) {
 }
 
 function roundText(step: number): string {
-  return step === 0 ? 'Before training' : `After step ${step.toLocaleString('en-US')}`;
+  return step === 0 ? 'Before training' : `After step ${countText(step)}`;
 }
 
 function promptText(prompt: SamplePrompt): string {

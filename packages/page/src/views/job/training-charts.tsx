@@ -138,17 +138,22 @@ export function curveLine({ curves }: JobHistory, name: CurveName, label: string
   return { label, color, steps, values: mean, range: curves[name].stepsPerPoint > 1 ? { min, max } : undefined };
 }
 
+/** A curve of one of several jobs in a chart: bands of several would hide each other. */
+export function curveLineWithoutBand(history: JobHistory, name: CurveName, label: string, color: number): ChartLine {
+  return { ...curveLine(history, name, label, color), range: undefined };
+}
+
 export function evaluationLine(
   { evaluations }: JobHistory,
   label: string,
   color: number,
-  of: 'loss' | 'accuracy' = 'loss',
+  of: 'loss' | 'accuracy' | 'reward' = 'loss',
 ): ChartLine {
   return {
     label,
     color,
     steps: evaluations.map(({ step }) => step),
-    values: evaluations.map((one) => one[of]),
+    values: evaluations.map((one) => (of === 'reward' ? (one.group?.reward ?? -one.loss) : one[of])),
     hasMarks: evaluations.length <= 50,
   };
 }

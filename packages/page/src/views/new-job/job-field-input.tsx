@@ -43,28 +43,30 @@ export function JobFieldInput({ field, text, onText, error, offered, suggestions
             </select>
           );
         }
-        return textInput({ input, field, text, onText, preset, suggestions });
+        const kind = field.input;
+        return <TextInput {...{ input, kind, text, onText, suggestions }} placeholder={preset} />;
       }}
     </Field>
   );
 }
 
-interface TextInputOptions {
+export interface TextInputProps {
   input: FieldInput;
-  field: JobField;
+  kind?: JobField['input'];
   text: string;
   onText: (text: string) => void;
-  preset: string;
-  suggestions: readonly string[];
+  placeholder: string;
+  suggestions?: readonly string[];
 }
 
-function textInput({ input, field, text, onText, preset, suggestions }: TextInputOptions) {
-  const common = { ...input, spellcheck: false, autoComplete: 'off', placeholder: preset };
-  if (field.input === 'lines' || field.input === 'json') {
+/** The input of a value that is written, not chosen. */
+export function TextInput({ input, kind, text, onText, placeholder, suggestions = [] }: TextInputProps) {
+  const common = { ...input, spellcheck: false, autoComplete: 'off', placeholder };
+  if (kind === 'lines' || kind === 'json') {
     return (
       <textarea
         {...common}
-        rows={field.input === 'lines' ? 3 : 2}
+        rows={kind === 'lines' ? 3 : 2}
         value={text}
         onInput={(event) => onText(event.currentTarget.value)}
       />
@@ -76,7 +78,7 @@ function textInput({ input, field, text, onText, preset, suggestions }: TextInpu
       <input
         {...common}
         type="text"
-        inputMode={field.input === 'number' ? 'decimal' : undefined}
+        inputMode={kind === 'number' ? 'decimal' : undefined}
         list={listId}
         value={text}
         onInput={(event) => onText(event.currentTarget.value)}

@@ -4,6 +4,7 @@ import { Field } from '../../components/field.js';
 import { fieldLabel } from '../sweeps/sweep-fields.js';
 import type { Draft } from './draft.js';
 import { FoldedGroup } from './folded-group.js';
+import { TextInput } from './job-field-input.js';
 import type { JobField } from './job-fields.js';
 import { addableFields, HALVING, listedPaths, METRIC, valuesId } from './sweep-draft.js';
 
@@ -37,14 +38,11 @@ export function SeveralValues({ fields, draft, faults, onChange }: SeveralValues
   const textInput = (id: string, example: string, help: string) => (
     <Field key={id} label={labelOf(id)} help={help} error={errorOf(id)}>
       {(input) => (
-        <input
-          {...input}
-          type="text"
-          spellcheck={false}
-          autoComplete="off"
+        <TextInput
+          input={input}
           placeholder={example}
-          value={draft[id] ?? ''}
-          onInput={({ currentTarget }) => onChange({ [id]: currentTarget.value })}
+          text={draft[id] ?? ''}
+          onText={(text) => onChange({ [id]: text })}
         />
       )}
     </Field>

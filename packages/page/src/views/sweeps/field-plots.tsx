@@ -8,8 +8,8 @@ import { fieldAxis, metricAxis, type ValueAxis } from './value-axis.js';
 export interface FieldPlotsProps {
   sweep: Sweep;
   fields: readonly VariedField[];
-  /** The colour of each variant by its number. */
-  colors: ReadonlyMap<number, number>;
+  /** The colour of a variant. */
+  colorOf: (one: SweepVariant) => number;
 }
 
 /** A variant that has a metric. */
@@ -22,14 +22,15 @@ interface Result {
 }
 
 /** Each field against the metric, and all fields beside each other. The table of the variants says the same. */
-export function FieldPlots({ sweep, fields, colors }: FieldPlotsProps) {
+export function FieldPlots({ sweep, fields, colorOf }: FieldPlotsProps) {
   const results = sweep.variants.flatMap((one): Result[] => {
-    const { metric, job, variant } = one;
+    const { metric, job } = one;
     if (metric === null) return [];
     const text = `${variantText(fields, one)}: ${numberText(metric)}`;
-    return [{ one, metric, text, class: `series-${colors.get(variant) ?? 1}${job === sweep.best ? ' best' : ''}` }];
+    return [{ one, metric, text, class: `series-${colorOf(one)}${job === sweep.best ? ' best' : ''}` }];
   });
   if (results.length === 0) return null;
+  const said = results.map(({ text }) => text).join('; ');
   const metric = metricAxis(
     `Held-out ${sweep.metric}`,
     results.map((result) => result.metric),
@@ -46,9 +47,9 @@ export function FieldPlots({ sweep, fields, colors }: FieldPlotsProps) {
       <h2>Fields and the {sweep.metric}</h2>
       <div class="charts">
         {axes.map(({ path, axis }) => (
-          <FieldPoints key={path} path={path} axis={axis} metric={metric} results={results} />
+          <FieldPoints key={path} path={path} axis={axis} metric={metric} results={results} said={said} />
         ))}
-        <ParallelCoordinates axes={axes} metric={metric} results={results} />
+        <ParallelCoordinates axes={axes} metric={metric} results={results} said={said} />
       </div>
     </section>
   );
@@ -63,9 +64,11 @@ interface FieldPointsProps {
   axis: ValueAxis;
   metric: ValueAxis;
   results: readonly Result[];
+  /** The texts of all results. */
+  said: string;
 }
 
-function FieldPoints({ path, axis, metric, results }: FieldPointsProps) {
+function FieldPoints({ path, axis, metric, results, said }: FieldPointsProps) {
   const id = useId();
   const bottom = HEIGHT - MARGIN.bottom;
   const x = (place: number) => MARGIN.left + place * (WIDTH - MARGIN.left - MARGIN.right);
@@ -75,7 +78,12 @@ function FieldPoints({ path, axis, metric, results }: FieldPointsProps) {
       <figcaption>
         <h3 id={id}>{axis.title}</h3>
       </figcaption>
-      <svg class="plot" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={pointsText(axis, metric, results)}>
+      <svg
+        class="plot"
+        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+        role="img"
+        aria-label={`${metric.title} over ${axis.title}: ${said}`}
+      >
         <line class="plot-axis" x1={MARGIN.left} x2={WIDTH} y1={bottom} y2={bottom} />
         <line class="plot-axis" x1={MARGIN.left} x2={MARGIN.left} y1={0} y2={bottom} />
         {axis.ticks.map(({ text, at }) => (
@@ -104,10 +112,6 @@ function FieldPoints({ path, axis, metric, results }: FieldPointsProps) {
   );
 }
 
-function pointsText({ title }: ValueAxis, metric: ValueAxis, results: readonly Result[]): string {
-  return `${metric.title} over ${title}: ${results.map(({ text }) => text).join('; ')}`;
-}
-
 /** The distance of two axes. */
 const AXIS_DISTANCE = 150;
 /** The place of the first axis: the texts of its ticks stand before it. */
@@ -117,10 +121,12 @@ interface ParallelCoordinatesProps {
   axes: readonly { path: string; axis: ValueAxis }[];
   metric: ValueAxis;
   results: readonly Result[];
+  /** The texts of all results. */
+  said: string;
 }
 
 /** An axis for each field and for the metric, and each variant as a line through its values. */
-function ParallelCoordinates({ axes, metric, results }: ParallelCoordinatesProps) {
+function ParallelCoordinates({ axes, metric, results, said }: ParallelCoordinatesProps) {
   const id = useId();
   const all = [...axes.map(({ axis }) => axis), metric];
   const [top, bottom] = [36, HEIGHT - 12];
@@ -143,7 +149,7 @@ function ParallelCoordinates({ axes, metric, results }: ParallelCoordinatesProps
           width={width}
           height={HEIGHT}
           role="img"
-          aria-label={`Each variant as a line through its values and its metric: ${results.map(({ text }) => text).join('; ')}`}
+          aria-label={`Each variant as a line through its values and its metric: ${said}`}
         >
           {results.map((result) => (
             <polyline key={result.one.variant} class={result.class} points={points(result)}>

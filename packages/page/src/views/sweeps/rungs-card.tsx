@@ -1,3 +1,4 @@
+import { countText } from '@lorasmith/client/core';
 import type { Sweep, SweepRung } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Moment } from '../../components/moment.js';
@@ -6,7 +7,7 @@ import { nextRung, waitsAtStep } from './rungs.js';
 const numbersText = (variants: readonly number[]) => variants.map((variant) => `#${variant}`).join(', ');
 
 const COLUMNS: readonly Column<SweepRung>[] = [
-  { title: 'Step', cell: ({ step }) => step.toLocaleString('en-US') },
+  { title: 'Step', cell: ({ step }) => countText(step) },
   { title: 'Went on', cell: ({ kept }) => numbersText(kept) },
   { title: 'Stopped', cell: ({ stopped }) => numbersText(stopped) },
   { title: 'Decided', cell: ({ decided_at: at }) => <Moment at={at} /> },
@@ -25,7 +26,7 @@ export function RungsCard({ sweep }: { sweep: Sweep }) {
       )}
       {next !== null && (
         <p class="muted">
-          At step {next.step.toLocaleString('en-US')} the better half of {next.left.length} variants goes on. So far{' '}
+          At step {countText(next.step)} the better half of {next.left.length} variants goes on. So far{' '}
           {waiting === 1 ? '1 has come' : `${waiting} have come`} there.
         </p>
       )}

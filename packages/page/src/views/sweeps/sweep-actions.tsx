@@ -8,7 +8,7 @@ import { navigate } from '../../location.js';
 import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
-import { twiceAsLong } from './sweep-fields.js';
+import { bestOf, twiceAsLong } from './sweep-fields.js';
 
 export interface SweepActionsProps {
   sweep: Sweep;
@@ -45,11 +45,11 @@ export function SweepActions({ sweep, refresh }: SweepActionsProps) {
   });
   if (!may) return null;
   const hasEnded = sweep.ended_at !== null;
-  // A variant whose job was deleted has nothing to begin from.
-  const best = sweep.variants.find(({ job, status }) => job === sweep.best && status !== null);
+  const best = bestOf(sweep);
   return (
     <div class="buttons">
-      {best !== undefined && (
+      {/* A variant whose job was deleted has nothing to begin from. */}
+      {best !== undefined && best.status !== null && (
         <>
           <Link to="/new-job" query={{ from: best.job, ...twiceAsLong(sweep, best.values) }} class="button primary">
             Train the best one longer

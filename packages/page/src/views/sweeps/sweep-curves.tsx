@@ -5,22 +5,22 @@ import { Loaded } from '../../components/loaded.js';
 import type { JobHistory } from '../../history/job-history.js';
 import { useJobHistories } from '../../history/use-job-histories.js';
 import { changeQuery } from '../../location.js';
-import { curveLine, evaluationLine } from '../job/training-charts.js';
+import { curveLineWithoutBand, evaluationLine } from '../job/training-charts.js';
 import { type VariedField, variantText } from './sweep-fields.js';
 import type { ColorGroup } from './value-axis.js';
 
 export interface SweepCurvesProps {
   sweep: Sweep;
   fields: readonly VariedField[];
-  /** The colour of each variant by its number. */
-  colors: ReadonlyMap<number, number>;
+  /** The colour of a variant. */
+  colorOf: (one: SweepVariant) => number;
   /** The field whose values have the colours. */
   colored: VariedField | undefined;
   groups: readonly ColorGroup[];
 }
 
 /** The curves of all variants over each other. */
-export function SweepCurves({ sweep, fields, colors, colored, groups }: SweepCurvesProps) {
+export function SweepCurves({ sweep, fields, colorOf, colored, groups }: SweepCurvesProps) {
   // A deleted job has no events.
   const variants = sweep.variants.filter(({ status }) => status !== null);
   const histories = useJobHistories(variants.map(({ job }) => job));
@@ -45,7 +45,7 @@ export function SweepCurves({ sweep, fields, colors, colored, groups }: SweepCur
         <ul class="color-key" aria-label={`Colours by ${colored?.label}`}>
           {groups.map(({ text, color }) => (
             <li key={color}>
-              <span class={`series-mark series-mark-${color}`} aria-hidden="true" /> {text}
+              <span class={`series-mark series-${color}`} aria-hidden="true" /> {text}
             </li>
           ))}
         </ul>
@@ -53,21 +53,19 @@ export function SweepCurves({ sweep, fields, colors, colored, groups }: SweepCur
       <Loaded from={histories} what="the curves">
         {(read) => {
           const lines = (draw: (history: JobHistory, label: string, color: number) => ChartLine) =>
-            variants.flatMap((one: SweepVariant) => {
+            variants.flatMap((one) => {
               const history = read.get(one.job);
-              const color = colors.get(one.variant) ?? 1;
-              return history === undefined ? [] : [draw(history, variantText(fields, one), color)];
+              return history === undefined ? [] : [draw(history, variantText(fields, one), colorOf(one))];
             });
           return (
             <div class="charts">
-              <LineChart title={`Held-out ${sweep.metric}`} lines={lines(metricLine(sweep.metric))} />
+              <LineChart
+                title={`Held-out ${sweep.metric}`}
+                lines={lines((history, label, color) => evaluationLine(history, label, color, sweep.metric))}
+              />
               <LineChart
                 title="Training loss"
-                // Bands of several jobs would hide each other.
-                lines={lines((history, label, color) => ({
-                  ...curveLine(history, 'loss', label, color),
-                  range: undefined,
-                }))}
+                lines={lines((history, label, color) => curveLineWithoutBand(history, 'loss', label, color))}
               />
             </div>
           );
@@ -75,13 +73,4 @@ export function SweepCurves({ sweep, fields, colors, colored, groups }: SweepCur
       </Loaded>
     </section>
   );
-}
-
-function metricLine(metric: Sweep['metric']): (history: JobHistory, label: string, color: number) => ChartLine {
-  if (metric !== 'reward') return (history, label, color) => evaluationLine(history, label, color, metric);
-  // The held-out loss of sampled answers is their mean reward, negative.
-  return (history, label, color) => {
-    const line = evaluationLine(history, label, color);
-    return { ...line, values: line.values.map((value) => -value) };
-  };
 }

@@ -41,6 +41,11 @@ export function variantText(fields: readonly VariedField[], { variant, values }:
   return `#${variant}: ${texts.join(', ')}`;
 }
 
+/** The best variant; undefined before the sweep has one. */
+export function bestOf({ variants, best }: Pick<Sweep, 'variants' | 'best'>): SweepVariant | undefined {
+  return variants.find(({ job }) => job === best);
+}
+
 /** The fields of the form with which the job of a variant trains twice as long. */
 export function twiceAsLong({ request }: Pick<Sweep, 'request'>, values: VariantValues): Record<string, string> {
   const { training = {} } = request.job;

@@ -1,5 +1,5 @@
-import { sweepProgressText } from '@lorasmith/client/core';
-import { ENDED_STATUSES, type Sweep } from '@lorasmith/contracts';
+import { endedVariants, sweepProgressText } from '@lorasmith/client/core';
+import type { Sweep, SweepVariant } from '@lorasmith/contracts';
 import { numberText } from '../../charts/number-text.js';
 import { Bar } from '../../components/bar.js';
 import { Link } from '../../components/link.js';
@@ -14,8 +14,9 @@ import { FieldPlots } from './field-plots.js';
 import { RungsCard } from './rungs-card.js';
 import { SweepActions } from './sweep-actions.js';
 import { SweepCurves } from './sweep-curves.js';
-import { type VariedField, variantText, variedFields } from './sweep-fields.js';
+import { bestOf, type VariedField, variantText, variedFields } from './sweep-fields.js';
 import { valueColors } from './value-axis.js';
+import { VariantLink } from './variant-link.js';
 import { VariantsTable } from './variants-table.js';
 
 const INTERVAL_MS = 3_000;
@@ -40,13 +41,11 @@ export function SweepView({ params, query }: ViewProps) {
 }
 
 function SweepBody({ sweep, query }: { sweep: Sweep; query: URLSearchParams }) {
-  const { variants } = sweep;
   const fields = variedFields(sweep);
   const colored = fields.find(({ path }) => path === query.get('color')) ?? fields[0];
-  const coloredValue = (values: Sweep['variants'][number]['values']) => (colored && values[colored.path]) ?? null;
-  const { groups, colorOf } = valueColors(variants.map(({ values }) => coloredValue(values)));
-  const colors = new Map(variants.map(({ variant, values }) => [variant, colorOf(coloredValue(values))]));
-  const drawn = { sweep, fields, colors };
+  const coloredValue = ({ values }: SweepVariant) => (colored && values[colored.path]) ?? null;
+  const { groups, colorOf } = valueColors(sweep.variants.map(coloredValue));
+  const drawn = { sweep, fields, colorOf: (one: SweepVariant) => colorOf(coloredValue(one)) };
   return (
     <>
       <SweepState sweep={sweep} fields={fields} />
@@ -59,9 +58,8 @@ function SweepBody({ sweep, query }: { sweep: Sweep; query: URLSearchParams }) {
 }
 
 function SweepState({ sweep, fields }: { sweep: Sweep; fields: readonly VariedField[] }) {
-  const { variants, metric, direction, best } = sweep;
-  const ended = variants.filter(({ status }) => status === null || ENDED_STATUSES.includes(status)).length;
-  const winner = variants.find(({ job }) => job === best);
+  const { variants, metric, direction } = sweep;
+  const best = bestOf(sweep);
   return (
     <section class="job-state" aria-label="State">
       <p class="subtitle">
@@ -76,16 +74,15 @@ function SweepState({ sweep, fields }: { sweep: Sweep; fields: readonly VariedFi
         </span>
         <Moment at={sweep.ended_at ?? sweep.created_at} />
       </p>
-      {winner !== undefined && (
+      {best !== undefined && (
         <p>
-          The best is{' '}
-          <Link to="/jobs/:id" params={{ id: winner.job }}>
-            {variantText(fields, winner)}
-          </Link>
-          {winner.metric !== null && ` with a held-out ${metric} of ${numberText(winner.metric)}`}.
+          The best is <VariantLink one={best} text={variantText(fields, best)} />
+          {best.metric !== null && ` with a held-out ${metric} of ${numberText(best.metric)}`}.
         </p>
       )}
-      {sweep.ended_at === null && <Bar label={sweepProgressText(sweep)} value={ended} max={variants.length} />}
+      {sweep.ended_at === null && (
+        <Bar label={sweepProgressText(sweep)} value={endedVariants(sweep)} max={variants.length} />
+      )}
     </section>
   );
 }

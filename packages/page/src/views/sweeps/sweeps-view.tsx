@@ -10,7 +10,8 @@ import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 import type { ViewProps } from '../view.js';
-import { variantText, variedFields } from './sweep-fields.js';
+import { bestOf, variantText, variedFields } from './sweep-fields.js';
+import { VariantLink } from './variant-link.js';
 
 const PAGE_ROWS = 25;
 const MOVING_MS = 3_000;
@@ -91,11 +92,6 @@ function NoSweeps() {
 }
 
 function Best({ sweep }: { sweep: Sweep }) {
-  const best = sweep.variants.find(({ job }) => job === sweep.best);
-  if (best === undefined) return null;
-  return (
-    <Link to="/jobs/:id" params={{ id: best.job }}>
-      {variantText(variedFields(sweep), best)}
-    </Link>
-  );
+  const best = bestOf(sweep);
+  return best === undefined ? null : <VariantLink one={best} text={variantText(variedFields(sweep), best)} />;
 }

@@ -16,9 +16,12 @@ const MIN_LOG_RATIO = 4;
 /** An axis with more values has a tick for the first, the middle and the last. */
 const MAX_TICKS = 5;
 
+/** The identity of a value, also of a list. */
+const keyOf = (value: SweepValue) => JSON.stringify(value);
+
 /** The different values: numbers ascending, others in the order in which the variants have them. */
 export function distinctValues(values: readonly SweepValue[]): SweepValue[] {
-  const distinct = [...new Map(values.map((value) => [JSON.stringify(value), value])).values()];
+  const distinct = [...new Map(values.map((value) => [keyOf(value), value])).values()];
   return distinct.every((value) => typeof value === 'number') ? distinct.sort((one, other) => one - other) : distinct;
 }
 
@@ -47,8 +50,8 @@ function numberPlace(ascending: readonly number[]): ValueAxis['at'] {
 }
 
 function listPlace(distinct: readonly SweepValue[]): ValueAxis['at'] {
-  const texts = distinct.map((value) => JSON.stringify(value));
-  return (value) => share(texts.indexOf(JSON.stringify(value)), 0, texts.length - 1);
+  const keys = distinct.map(keyOf);
+  return (value) => share(keys.indexOf(keyOf(value)), 0, keys.length - 1);
 }
 
 function share(value: number, low: number, high: number): number {
@@ -70,8 +73,8 @@ export function valueColors(values: readonly SweepValue[]): {
 } {
   const distinct = distinctValues(values);
   const perColor = Math.max(1, distinct.length / SERIES_COLORS);
-  const colors = new Map(distinct.map((value, index) => [JSON.stringify(value), 1 + Math.floor(index / perColor)]));
-  const colorOf = (value: SweepValue) => colors.get(JSON.stringify(value)) ?? 1;
+  const colors = new Map(distinct.map((value, index) => [keyOf(value), 1 + Math.floor(index / perColor)]));
+  const colorOf = (value: SweepValue) => colors.get(keyOf(value)) ?? 1;
   const areNumbers = distinct.every((value) => typeof value === 'number');
   const groups = [...new Set(colors.values())].map((color) => {
     const texts = distinct.filter((value) => colorOf(value) === color).map(sweepValueText);

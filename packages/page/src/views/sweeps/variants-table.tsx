@@ -9,24 +9,30 @@ import { changeQuery } from '../../location.js';
 import { useMay } from '../../service/role.js';
 import { bestFirst, rungText } from './rungs.js';
 import type { VariedField } from './sweep-fields.js';
+import { VariantLink } from './variant-link.js';
 
 export interface VariantsTableProps {
   sweep: Sweep;
   fields: readonly VariedField[];
-  /** The colour of each variant by its number. */
-  colors: ReadonlyMap<number, number>;
+  /** The colour of a variant. */
+  colorOf: (one: SweepVariant) => number;
   query: URLSearchParams;
 }
 
 /** The variants with their values and results, the best first unless they are sorted otherwise. */
-export function VariantsTable({ sweep, fields, colors, query }: VariantsTableProps) {
+export function VariantsTable({ sweep, fields, colorOf, query }: VariantsTableProps) {
   const may = useMay('change');
   const sort = sortOf(query.get('sort'));
   const columns: (Column<SweepVariant> | false)[] = [
     {
       title: 'Variant',
       sortBy: ({ variant }) => variant,
-      cell: (one) => <VariantName one={one} color={colors.get(one.variant) ?? 1} />,
+      cell: (one) => (
+        <>
+          <span class={`series-mark series-${colorOf(one)}`} aria-hidden="true" />{' '}
+          <VariantLink one={one} text={`#${one.variant}`} />
+        </>
+      ),
     },
     ...fields.map(({ path, label }) => ({
       title: label,
@@ -71,21 +77,6 @@ export function VariantsTable({ sweep, fields, colors, query }: VariantsTablePro
         onSort={(title) => changeQuery({ sort: nextSort(sort, title) })}
       />
     </section>
-  );
-}
-
-function VariantName({ one: { variant, job, status }, color }: { one: SweepVariant; color: number }) {
-  return (
-    <>
-      <span class={`series-mark series-mark-${color}`} aria-hidden="true" />{' '}
-      {status === null ? (
-        `#${variant}`
-      ) : (
-        <Link to="/jobs/:id" params={{ id: job }}>
-          #{variant}
-        </Link>
-      )}
-    </>
   );
 }
 
