@@ -56,45 +56,40 @@ struct LoraLayout {
   int64_t numbers = 0;
 };
 
-// parameters [all] → A [width, in] and scale * B on the diagonal of [out, width], where width is the sum of rank,
-// rounded up to a multiple; the rows and columns beyond are zeros.
+// parameters [all] → A [sum of rank, in] and scale * B on the diagonal of [out, sum of rank]
 template <typename Number>
 struct LoraWeightsOperands {
-  LoraWeightsOperands(Context& context, const LoraLayout& layout, int64_t multiple = 1)
-      : width(RoundUp(layout.total_rank, multiple)) {
+  LoraWeightsOperands(Context& context, const LoraLayout& layout) {
     const float* all = context.Input<float>(0);
     if (!context.Check(layout.IsValid(), "the layers must lie in the group, in their order")) return;
     const bool holds = layout.offset + layout.numbers <= context.Size(0);
     if (!context.Check(holds, "the group must lie in the parameters")) return;
     parameters = all + layout.offset;
-    a = context.Output<Number>(0, {width, layout.in});
-    scaled_b = context.Output<Number>(1, {layout.out, width});
+    a = context.Output<Number>(0, {layout.total_rank, layout.in});
+    scaled_b = context.Output<Number>(1, {layout.out, layout.total_rank});
   }
 
-  int64_t width;
   // The group's own.
   const float* parameters = nullptr;
   Number* a = nullptr;
   Number* scaled_b = nullptr;
 };
 
-// by_a [width, in] and by_scaled_b [out, width] → the group's part of the gradient by the parameters. Numbers off the
-// diagonal, and beyond the sum of rank, belong to no parameter.
+// by_a [sum of rank, in] and by_scaled_b [out, sum of rank] → the group's part of the gradient by the parameters.
+// Numbers off the diagonal belong to no parameter.
 template <typename Number>
 struct LoraGradientOperands {
-  LoraGradientOperands(Context& context, const LoraLayout& layout, int64_t multiple = 1) : width(context.Dim(0, 0)) {
+  LoraGradientOperands(Context& context, const LoraLayout& layout) {
     by_a = context.Input<Number>(0);
     by_scaled_b = context.Input<Number>(1);
     if (!context.Check(layout.IsValid(), "the layers must lie in the group, in their order")) return;
-    const bool fits_width = width == layout.total_rank || width == RoundUp(layout.total_rank, multiple);
-    const bool fits_a = fits_width && context.Size(0) == width * layout.in;
+    const bool fits_a = context.Size(0) == layout.total_rank * layout.in;
     if (!context.Check(fits_a, "the gradient by A must have the shape of A")) return;
-    const bool fits_b = context.Size(1) == layout.out * width;
+    const bool fits_b = context.Size(1) == layout.out * layout.total_rank;
     if (!context.Check(fits_b, "the gradient by B must have the shape of the scaled B")) return;
     gradient = context.Output<float>(0, {layout.numbers});
   }
 
-  int64_t width;
   const Number* by_a;
   const Number* by_scaled_b;
   float* gradient = nullptr;

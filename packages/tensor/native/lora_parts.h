@@ -48,6 +48,13 @@ inline float FloatOf(int32_t bits) {
   return value;
 }
 
+// The memory of an input that becomes an output: it is nobody else's.
+template <typename Number>
+Number* TakeOver(Context& context, int input, int output) {
+  context.Forward(input, output);
+  return const_cast<Number*>(context.Input<Number>(input));
+}
+
 // Reads the adapters; false after a failure.
 template <typename Number>
 bool ReadParts(Context& context, int layout_input, int64_t tokens, int64_t in, int64_t out, int64_t depth_step,

@@ -75,13 +75,6 @@ inline int64_t MultiplicationsOf(const std::vector<Part>& parts, int64_t in) {
   return all;
 }
 
-// The memory of an input that becomes an output: it is nobody else's.
-template <typename Number>
-Number* TakeOver(Context& context, int input, int output) {
-  context.Forward(input, output);
-  return const_cast<Number*>(context.Input<Number>(input));
-}
-
 // A thread's memory, reused.
 template <typename Panels, typename Number>
 struct Workspace {

@@ -1,19 +1,20 @@
 import './emulated-gpu.js';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { engine } from '../src/binding.js';
 import type { FloatDType } from '../src/dtype.js';
 import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
-import { type LoraLayout, type LoraWeights, parametersOf, rawLoraWeights } from '../src/kernels/lora.js';
-import type { LoraPart } from '../src/kernels/lora-products.js';
-import { slice } from '../src/layout.js';
+import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
+import { type LoraPart, rawLoraBackward, rawLoraForward } from '../src/kernels/lora-products.js';
 import { scope, type Tensor } from '../src/tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../src/transfer.js';
 
 beforeAll(() => void configureKernels('fused'));
 afterAll(() => void configureKernels('raw'));
 
-const TOKENS = 5;
-/** Ranks whose sum is no multiple of 8; rows before and after the adapted ones. */
+const cuda = engine.cuda!;
+
+/** Ranks that are no multiples of 8; rows before and after the adapted ones. */
 const LAYOUT: LoraLayout = {
   offset: 3,
   inFeatures: 24,
@@ -23,53 +24,79 @@ const LAYOUT: LoraLayout = {
     { rank: 9, scale: 0.5, outFeatures: 8, firstRow: 24 },
   ],
 };
-const RANK = 13;
-const WIDTH = 16;
+const PARAMETERS = LAYOUT.offset + parametersOf(LAYOUT);
 
 const numbers = (shape: readonly [number, number], seed: number, dtype: FloatDType) =>
   cast(tensorOf(normalNumbers(shape[0] * shape[1], seed), shape), dtype);
-const bytesOf = (tensor: Tensor) => Buffer.from(toFloat32Array(tensor).buffer);
 
-test.each(['float32', 'bfloat16'] as const)('in %s, matrices end with zeros, which change no result', (dtype) => {
-  scope(() => {
-    const kernels = kernelsFor(dtype);
-    const parameters = tensorOf(normalNumbers(3 + parametersOf(LAYOUT), 1), [3 + parametersOf(LAYOUT)]);
-    const padded = kernels.loraWeights(parameters, LAYOUT, dtype);
-    const exact = rawLoraWeights(parameters, LAYOUT, dtype);
-    expect(padded.a.shape).toEqual([WIDTH, 24]);
-    expect(padded.scaledB.shape).toEqual([40, WIDTH]);
-    expect(exact.a.shape).toEqual([RANK, 24]);
-    expect(bytesOf(slice(padded.a, [0, 0], [RANK, 24]))).toEqual(bytesOf(exact.a));
-    expect(bytesOf(slice(padded.scaledB, [0, 0], [40, RANK]))).toEqual(bytesOf(exact.scaledB));
-    const beyond = [
-      slice(padded.a, [RANK, 0], [WIDTH - RANK, 24]),
-      slice(padded.scaledB, [0, RANK], [40, WIDTH - RANK]),
-    ];
-    for (const one of beyond) expect(new Set(toFloat32Array(one))).toEqual(new Set([0]));
-
-    const x = numbers([TOKENS, 24], 2, dtype);
-    const base = numbers([TOKENS, 40], 3, dtype);
-    const gradient = numbers([TOKENS, 40], 4, dtype);
-    const byFrozen = numbers([TOKENS, 24], 5, dtype);
-    const results = (weights: LoraWeights) => {
-      const rows = { first: 0, count: TOKENS };
-      const part: LoraPart = { rows, parameters, layout: LAYOUT, weights: () => weights, dropout: null };
-      const { output, low } = kernels.loraForward(base, x, [part]);
-      const { byInput, byParameters } = kernels.loraBackward(gradient, x, low, byFrozen, [part]);
-      return [output, byInput!, byParameters[0]!];
+/** Adapters with two rows each, and a row of none between them. */
+function partsOf(count: number, dtype: FloatDType): LoraPart[] {
+  return Array.from({ length: count }, (_, index) => {
+    const parameters = tensorOf(normalNumbers(PARAMETERS, 10 + index), [PARAMETERS]);
+    return {
+      ...{ rows: { first: 3 * index, count: 2 }, parameters, layout: LAYOUT, dropout: null },
+      weights: () => kernelsFor(dtype).loraWeights(parameters, LAYOUT, dtype),
     };
-    const [of, expected] = [results(padded), results(exact)];
-    expect(of[2]!.shape).toEqual([parametersOf(LAYOUT)]);
-    for (const [i, one] of of.entries()) expect(bytesOf(one)).toEqual(bytesOf(expected[i]!));
+  });
+}
+
+function passOf(count: number, dtype: FloatDType) {
+  const tokens = 3 * count;
+  return {
+    parts: partsOf(count, dtype),
+    base: () => numbers([tokens, 40], 1, dtype),
+    x: numbers([tokens, 24], 2, dtype),
+    own: numbers([2 * count, 24], 3, dtype),
+    gradient: numbers([tokens, 40], 4, dtype),
+    byFrozen: () => numbers([tokens, 24], 5, dtype),
+  };
+}
+
+function expectNear(actual: Tensor, expected: Tensor, dtype: FloatDType): void {
+  const [of, reference] = [toFloat32Array(actual), toFloat32Array(expected)];
+  expect(actual.shape).toEqual(expected.shape);
+  const largest = reference.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const bound = (dtype === 'bfloat16' ? 2 ** -7 : 2 ** -20) * largest;
+  for (const [i, value] of of.entries())
+    if (!(Math.abs(value - reference[i]!) <= bound)) expect(value).toBe(reference[i]);
+}
+
+// More than the tables of a launch hold: 56 products, 102 matrices and 73 gradients.
+const MANY = 60;
+
+test.each(['float32', 'bfloat16'] as const)('in %s, more adapters than a launch has place for', (dtype) => {
+  scope(() => {
+    const { loraForward, loraBackward } = kernelsFor(dtype);
+    const { parts, base, x, own, gradient, byFrozen } = passOf(MANY, dtype);
+    const forward = loraForward(base(), x, parts);
+    const plain = rawLoraForward(kernelsFor, base(), x, parts);
+    expectNear(forward.output, plain.output, dtype);
+    const backward = loraBackward(gradient, own, forward.low, byFrozen(), parts);
+    const plainly = rawLoraBackward(kernelsFor, gradient, own, plain.low, byFrozen(), parts);
+    expectNear(backward.byInput!, plainly.byInput!, dtype);
+    expect(backward.byParameters).toHaveLength(MANY);
+    for (const [i, one] of backward.byParameters.entries()) expectNear(one, plainly.byParameters[i]!, dtype);
   });
 });
 
-test('matrices of another width have no gradient', () => {
-  scope(() => {
-    const { loraGradient } = kernelsFor('float32');
-    const of = (width: number) =>
-      loraGradient(numbers([width, 24], 6, 'float32'), numbers([40, width], 7, 'float32'), LAYOUT);
-    expect(of(RANK).shape).toEqual(of(WIDTH).shape);
-    for (const width of [RANK - 1, RANK + 1, WIDTH + 8]) expect(() => of(width)).toThrow('must have the shape of A');
-  });
+test('eight adapters take as many launches and copies as one', () => {
+  const launchesOf = (count: number) =>
+    scope(() => {
+      const { loraForward, loraBackward } = kernelsFor('bfloat16');
+      const { parts, base, x, own, gradient, byFrozen } = passOf(count, 'bfloat16');
+      const [ofBase, ofFrozen] = [base(), byFrozen()];
+      const before = cuda.statistics();
+      const { low } = loraForward(ofBase, x, parts);
+      const between = cuda.statistics();
+      loraBackward(gradient, own, low, ofFrozen, parts);
+      const after = cuda.statistics();
+      return {
+        forward: between.launches - before.launches,
+        backward: after.launches - between.launches,
+        copies: after.uploads + after.downloads - before.uploads - before.downloads,
+      };
+    });
+  // Matrices, the low product in pieces, their sum, the sum with the base; and backward, both products over tokens and their gradients.
+  expect(launchesOf(1)).toEqual({ forward: 4, backward: 6, copies: 0 });
+  expect(launchesOf(8)).toEqual(launchesOf(1));
 });

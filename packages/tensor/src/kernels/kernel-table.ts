@@ -196,8 +196,8 @@ export interface Kernels {
   loraWeights(parameters: Tensor, layout: LoraLayout, dtype: FloatDType): LoraWeights;
   /**
    * Gradient by a group's parameters, of that by {@link loraWeights}.
-   * @param byA `[width, in]`; the width is that of {@link loraWeights}
-   * @param byScaledB `[out, width]`; what is not on the diagonal is ignored
+   * @param byA `[Σ rank, in]`
+   * @param byScaledB `[out, Σ rank]`; what is not on the diagonal is ignored
    * @returns `[parameters of the group]` float32
    */
   loraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor;
@@ -335,10 +335,10 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   causalConvolution: [fused(fusedCausalConvolution, ALSO_CUDA), raw(rawCausalConvolution)],
   causalConvolutionGradient: [fused(fusedCausalConvolutionGradient, ALSO_CUDA), raw(rawCausalConvolutionGradient)],
   gatedDelta: [fused(fusedGatedDelta, ALSO_CUDA), raw(rawGatedDelta)],
-  loraForward: [fused(fusedLoraForward), raw((...of) => rawLoraForward(kernelsFor, ...of))],
-  loraBackward: [fused(fusedLoraBackward), raw((...of) => rawLoraBackward(kernelsFor, ...of))],
-  loraWeights: [fused(fusedLoraWeights, ALSO_CUDA), raw(rawLoraWeights)],
-  loraGradient: [fused(fusedLoraGradient, ALSO_CUDA), raw(rawLoraGradient)],
+  loraForward: [fused(fusedLoraForward, ALSO_CUDA), raw((...of) => rawLoraForward(kernelsFor, ...of))],
+  loraBackward: [fused(fusedLoraBackward, ALSO_CUDA), raw((...of) => rawLoraBackward(kernelsFor, ...of))],
+  loraWeights: [fused(fusedLoraWeights), raw(rawLoraWeights)],
+  loraGradient: [fused(fusedLoraGradient), raw(rawLoraGradient)],
   mergedWeight: [fused(fusedMergedWeight), raw(rawMergedWeight)],
   dropout: [fused(fusedDropout, ALSO_CUDA), raw(rawDropout)],
   adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],

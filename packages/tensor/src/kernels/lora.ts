@@ -42,9 +42,9 @@ export interface LoraLayout {
 
 /** The matrices of a group as products use them, in the model's dtype. */
 export type LoraWeights = {
-  /** `[width, in]`. The width is Σ rank; on a GPU it is rounded up to a multiple of 8, and rows beyond Σ rank are zero. */
+  /** `[Σ rank, in]` */
   a: Tensor;
-  /** `[out, width]`: each layer's scale · B on the diagonal, zero elsewhere */
+  /** `[out, Σ rank]`: each layer's scale · B on the diagonal, zero elsewhere */
   scaledB: Tensor;
 };
 
@@ -86,10 +86,9 @@ export function fusedLoraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLa
 
 export function rawLoraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor {
   return scope(() => {
-    const rank = totalRankOf(layout);
-    const blocks = diagonalOf(cast(slice(byScaledB, [0, 0], [layout.outFeatures, rank]), 'float32'), layout);
+    const blocks = diagonalOf(cast(byScaledB, 'float32'), layout);
     const byB = blocks.map((block, i) => multiply(block, constant(layout.adapted[i]!.scale)));
-    const pieces = [cast(slice(byA, [0, 0], [rank, layout.inFeatures]), 'float32'), ...byB];
+    const pieces = [cast(byA, 'float32'), ...byB];
     return concat(
       pieces.map((piece) => reshape(piece, [piece.size])),
       0,

@@ -2,12 +2,13 @@ import type { FloatDType } from '../dtype.js';
 import type { AdamWStep } from '../kernels/adamw.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../kernels/lora.js';
+import type { LoraPart } from '../kernels/lora-products.js';
 import { zeroMoment } from '../kernels/quantized-moments.js';
-import { slice } from '../layout.js';
+import { concat, rowsOf } from '../layout.js';
 import { kernelSubject } from './kernel-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
 import { positiveTensor, seededTensor } from './seeded-inputs.js';
-import { SINGLE_OP, SUM } from './tolerances.js';
+import { ADDED_PRODUCT, SINGLE_OP, SUM } from './tolerances.js';
 
 // What is computed with the vector of all parameters of an adapter.
 
@@ -54,18 +55,17 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
     return [
       {
         name: `loraWeights ${name}`,
-        subject: kernelSubject('loraWeights', dtype),
+        // On a card it is made of plain ops, which nothing replaces; and so is its gradient.
+        subject: { kind: 'op', name: 'loraWeights' },
         tolerance: SINGLE_OP[dtype],
         compute: () => {
           const parameters = seededTensor([layout.offset + parametersOf(layout) + 7], 61);
-          const { a, scaledB } = kernelsFor(dtype).loraWeights(parameters, layout, dtype);
-          // A GPU has zeros beyond all ranks.
-          return { a: slice(a, [0, 0], [rank, inFeatures]), scaledB: slice(scaledB, [0, 0], [outFeatures, rank]) };
+          return { ...kernelsFor(dtype).loraWeights(parameters, layout, dtype) };
         },
       },
       {
         name: `loraGradient ${name}`,
-        subject: kernelSubject('loraGradient', dtype),
+        subject: { kind: 'op', name: 'loraGradient' },
         // Float32 of one product of each number.
         tolerance: SINGLE_OP.float32,
         compute: () => {
@@ -74,9 +74,62 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
           return { gradient: kernelsFor(dtype).loraGradient(byA, byScaledB, layout) };
         },
       },
+      ...loraProductCases(dtype, layout, sizes),
     ];
   });
   return dtype === 'float32' ? [...loraCases, ...optimizerCases(sizes)] : loraCases;
+}
+
+/** Two adapters, one with dropout, with rows of none before, between and after theirs. */
+function loraProductCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): NumericCase[] {
+  const { inFeatures, outFeatures } = layout;
+  const [small, large] = sizes === 'small' ? [5, 70] : [130, 1_100];
+  const rows = [
+    { first: 2, count: small },
+    { first: small + 3, count: large },
+  ];
+  const tokens = small + large + 4;
+  const partsOf = () =>
+    rows.map((own, index): LoraPart => {
+      const parameters = seededTensor([layout.offset + parametersOf(layout)], 71 + index);
+      return {
+        ...{ rows: own, parameters, layout },
+        weights: () => kernelsFor(dtype).loraWeights(parameters, layout, dtype),
+        dropout: index === 0 ? null : { rate: 0.25, seed: [3, 4] },
+      };
+    });
+  const base = () => seededTensor([tokens, outFeatures], 73, dtype);
+  const name = `${dtype} of ${rows.length} adapters [${outFeatures}, ${inFeatures}]`;
+  return [
+    {
+      name: `loraForward ${name}`,
+      subject: kernelSubject('loraForward', dtype),
+      tolerance: ADDED_PRODUCT[dtype],
+      compute: () => {
+        const x = seededTensor([tokens, inFeatures], 74, dtype);
+        return { output: kernelsFor(dtype).loraForward(base(), x, partsOf()).output };
+      },
+    },
+    {
+      name: `loraBackward ${name}`,
+      subject: kernelSubject('loraBackward', dtype),
+      tolerance: ADDED_PRODUCT[dtype],
+      compute: () => {
+        const { loraForward, loraBackward } = kernelsFor(dtype);
+        const parts = partsOf();
+        const x = seededTensor([tokens, inFeatures], 74, dtype);
+        const { low } = loraForward(base(), x, parts);
+        const own = concat(
+          rows.map((of) => rowsOf(x, of)),
+          0,
+        );
+        const byFrozen = seededTensor([tokens, inFeatures], 75, dtype);
+        const gradient = seededTensor([tokens, outFeatures], 76, dtype);
+        const { byInput, byParameters } = loraBackward(gradient, own, low, byFrozen, parts);
+        return { byInput: byInput!, first: byParameters[0]!, second: byParameters[1]! };
+      },
+    },
+  ];
 }
 
 /** AdamW keeps its state in float32, whatever the model's dtype. */

@@ -1,9 +1,7 @@
 // Dropout on a GPU: kernels/dropout.cu. What it computes is in native/dropout.cc.
-#include "dropout.h"
-
 #include <algorithm>
 
-#include "launch.h"
+#include "dropout_launch.h"
 
 namespace lorasmith::cuda {
 namespace {
@@ -12,8 +10,9 @@ constexpr unsigned kThreads = 256;
 constexpr int64_t kMaxBlocks = 1 << 16;
 
 template <typename Number>
-const Kernel<void(const Number* x, UniformSeed seed, float rate, float scale, int64_t size, Number* result)> kDropout{
-    "dropout", "Dropout" + TypeName<Number>()};
+const Kernel<void(const Number* x, UniformSeed seed, float rate, float scale, int64_t size, const Number* addend,
+                  Number* result)>
+    kDropout{"dropout", "Dropout" + TypeName<Number>()};
 
 template <typename Number>
 struct Dropout {
@@ -21,10 +20,7 @@ struct Dropout {
 
   void Compute(Context& context) const {
     const DropoutOperands<Number> o(context, rate, scale);
-    if (context.failed()) return;
-    const int64_t blocks = std::min(kMaxBlocks, DivideUp(o.size, 4 * kThreads));
-    kDropout<Number>.Launch(context, {blocks}, kThreads, 0, o.x, o.mask.seed, o.mask.rate, o.mask.scale, o.size,
-                            o.result);
+    if (!context.failed()) LaunchDropout<Number>(context, o.mask, o.x, o.size, nullptr, o.result);
   }
 
   float rate;
@@ -34,4 +30,16 @@ struct Dropout {
 const GpuOps kOps{{"LorasmithDropout", GpuKernels<Dropout>({"seed"})}};
 
 }  // namespace
+
+template <typename Number>
+void LaunchDropout(Context& context, const DropoutMask& mask, const Number* x, int64_t size, const Number* addend,
+                   Number* result) {
+  const int64_t blocks = std::min(kMaxBlocks, DivideUp(size, 4 * kThreads));
+  kDropout<Number>.Launch(context, {blocks}, kThreads, 0, x, mask.seed, mask.rate, mask.scale, size, addend, result);
+}
+
+template void LaunchDropout<float>(Context&, const DropoutMask&, const float*, int64_t, const float*, float*);
+template void LaunchDropout<BFloat16>(Context&, const DropoutMask&, const BFloat16*, int64_t, const BFloat16*,
+                                      BFloat16*);
+
 }  // namespace lorasmith::cuda

@@ -1,6 +1,7 @@
 // Products of matrices on a GPU: TensorFlow's own ops and native/product.cc's.
 #include <algorithm>
 
+#include "grouped_product.h"
 #include "grouped_product_operands.h"
 #include "launch.h"
 #include "multiply.h"
@@ -61,7 +62,7 @@ struct LorasmithProductAdd {
   bool transpose_b;
 };
 
-// A product for each group of rows.
+// A product for each group of rows, all in one launch.
 template <typename Number>
 struct GroupedProduct {
   explicit GroupedProduct(const Attributes& attributes) : transpose_b(attributes.Int("transpose_b") != 0) {}
@@ -69,15 +70,12 @@ struct GroupedProduct {
   void Compute(Context& context) const {
     const GroupedProductOperands<Number> o(context, transpose_b);
     if (context.failed()) return;
-    Product product;
-    product.type = kType<Number>;
-    product.transpose_b = transpose_b;
-    product.depth = o.depth;
-    product.columns = o.columns;
+    const ProductForm form = transpose_b ? ProductForm::kTransposed : ProductForm::kPlain;
+    std::vector<ProductGroup> groups;
     o.ForEachGroup([&](int64_t rows, const Number* a, const Number* b, Number* result) {
-      product.rows = rows;
-      Multiply(context, product, a, b, nullptr, result);
+      groups.push_back(WholeProduct(a, b, result, rows, o.columns, o.depth, form));
     });
+    MultiplyGroups<Number>(context, form, groups, false);
   }
 
   bool transpose_b;

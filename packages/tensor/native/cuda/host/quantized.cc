@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "../kernels/quantized_box.h"
+#include "grouped_product.h"
 #include "launch.h"
 #include "multiply.h"
 #include "packed_operands.h"
@@ -174,15 +175,11 @@ struct GroupedPackedProduct {
     if (context.failed() || o.rows == 0) return;
     Number* decoded = context.Scratch<Number>(shape.rows * shape.columns);
     if (context.failed()) return;
-    Product product;
-    product.type = kType<Number>;
-    product.transpose_b = shape.transposed;
-    product.depth = o.depth;
-    product.columns = o.columns;
+    // By the kernel that multiplies decoded groups, so that the bits are the same.
+    const ProductForm form = shape.transposed ? ProductForm::kTransposed : ProductForm::kPlain;
     o.ForEachGroup([&](int64_t rows, const Number* a, int64_t first_row, Number* result) {
       Decode(context, o.matrix, Part{first_row, shape.rows, 0, shape.columns}, decoded);
-      product.rows = rows;
-      Multiply(context, product, a, decoded, nullptr, result);
+      MultiplyGroups<Number>(context, form, {WholeProduct(a, decoded, result, rows, o.columns, o.depth, form)}, false);
     });
   }
 

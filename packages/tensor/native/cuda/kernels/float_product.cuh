@@ -30,6 +30,11 @@ struct FloatRows {
   __device__ __forceinline__ FloatRows From(int column) const { return {head + column, stride, first, length}; }
 };
 
+// Two slices of operands.
+struct FloatSlices {
+  alignas(16) float at[2 * kRowTile * kSlicePitch];
+};
+
 template <int D>
 struct FloatMemory {
   static constexpr int kColumns = 2 * kRowTile * kSlicePitch, kRows = kSlice * D;
@@ -37,12 +42,13 @@ struct FloatMemory {
   alignas(16) float weights[kRowTile * kWeightPitch];
 };
 
-// result [64, 64] = left [64, D] rightᵀ.
-template <int D, int kColumns>
-__device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, const FloatRows& right,
-                                                        FloatMemory<kColumns>& memory, float (&result)[kOwn][kOwn]) {
+// result [64, 64] = left [64, depth] rightᵀ. The operands give four numbers of a row at a time, zeros beyond the depth;
+// two slices of them pass through shared memory.
+template <typename Left, typename Right>
+__device__ __forceinline__ void MultiplyRows(const Left& left, const Right& right, int depth, float* memory,
+                                             float (&result)[kOwn][kOwn]) {
   const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
-  float* left_slice = memory.operands;
+  float* left_slice = memory;
   float* right_slice = left_slice + kRowTile * kSlicePitch;
   const int row = threadIdx.x / 4, column = threadIdx.x % 4 * 4;
 #pragma unroll
@@ -51,12 +57,12 @@ __device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, c
     for (int j = 0; j < kOwn; j++) result[i][j] = 0;
   Vector<float> next_left = left.Load(row, column), next_right = right.Load(row, column);
 #pragma unroll 1
-  for (int slice = 0; slice < D; slice += kSlice) {
+  for (int slice = 0; slice < depth; slice += kSlice) {
     __syncthreads();
     StoreVector(next_left, left_slice + row * kSlicePitch + column);
     StoreVector(next_right, right_slice + row * kSlicePitch + column);
     __syncthreads();
-    if (slice + kSlice < D) {
+    if (slice + kSlice < depth) {
       next_left = left.Load(row, slice + kSlice + column);
       next_right = right.Load(row, slice + kSlice + column);
     }
@@ -76,6 +82,13 @@ __device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, c
           for (int k = 0; k < 4; k++) result[i][j] += a[i].values[k] * b[j].values[k];
     }
   }
+}
+
+// result [64, 64] = left [64, D] rightᵀ.
+template <int D, int kColumns>
+__device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, const FloatRows& right,
+                                                        FloatMemory<kColumns>& memory, float (&result)[kOwn][kOwn]) {
+  MultiplyRows(left, right, D, memory.operands, result);
 }
 
 // result [64, D] += weights [64, 64] right [64, D].

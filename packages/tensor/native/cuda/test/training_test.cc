@@ -1,7 +1,9 @@
 // Gated units, activations, dropout, LoRA's matrices, AdamW and the square sum of its gradient.
+#include <memory>
+
 #include "../kernels/activation_kind.h"
 #include "../kernels/adamw_step.h"
-#include "../kernels/lora_blocks.h"
+#include "../kernels/lora_matrix.h"
 #include "../kernels/philox.h"
 #include "../kernels/quantized_moment.h"
 #include "../kernels/square_sum.h"
@@ -90,70 +92,99 @@ void TestActivation(Activation activation, int64_t size, int64_t shift) {
   }
 }
 
-// Rows before, between and after the layers have no B; `zeros` columns after them neither.
+// The matrices of adapters whose ranks are rounded up, and the gradients by them from pieces of products.
 template <typename T>
-void TestLora(int in, const std::vector<int>& ranks, int64_t rows_of_each, int zeros = 0) {
-  LoraBlocks blocks{};
-  blocks.layers = static_cast<int>(ranks.size());
-  for (int rank : ranks) blocks.width += rank;
-  blocks.a_size = static_cast<int64_t>(blocks.width) * in;
-  blocks.width += zeros;
-  blocks.padded_a_size = static_cast<int64_t>(blocks.width) * in;
-  int64_t parameters = blocks.a_size;
-  for (int i = 0, column = 0; i < blocks.layers; column += ranks[i++]) {
-    blocks.layer[i] = {2 + i * (rows_of_each + 3), rows_of_each, parameters, ranks[i], column, 0.5f + i};
-    parameters += rows_of_each * ranks[i];
+void TestLora(int in, const std::vector<int>& ranks, int rows) {
+  struct Layer {
+    Memory<float> a, b, gradient_a, gradient_b;
+    Memory<T> padded_a, padded_b;
+  };
+  const int pieces = 3;
+  int width = 0;
+  const auto padded = [](int rank) { return (rank + kLoraRankMultiple - 1) / kLoraRankMultiple * kLoraRankMultiple; };
+  for (int rank : ranks) width += padded(rank);
+  // Of A of all layers, transposed.
+  Memory<float> by_a(static_cast<int64_t>(pieces) * in * width);
+  by_a.FillRandom();
+  std::vector<std::unique_ptr<Layer>> layers;
+  std::vector<std::unique_ptr<Memory<float>>> by_b;
+  LoraMatrices matrices{};
+  LoraMatrixGradients gradients{};
+  int blocks = 0, gradient_blocks = 0, column = 0;
+  const auto blocks_of = [](int64_t numbers) { return static_cast<int>((numbers + kLoraNumbers - 1) / kLoraNumbers); };
+  const auto scale_of = [](size_t i) { return 0.5f + i; };
+  for (size_t i = 0; i < ranks.size(); i++) {
+    const int rank = ranks[i], all = padded(rank);
+    layers.push_back(
+        std::unique_ptr<Layer>(new Layer{Memory<float>(rank * in), Memory<float>(rows * rank), Memory<float>(rank * in),
+                                         Memory<float>(rows * rank), Memory<T>(all * in), Memory<T>(rows * all)}));
+    Layer& layer = *layers.back();
+    layer.a.FillRandom(), layer.b.FillRandom();
+    by_b.push_back(std::make_unique<Memory<float>>(static_cast<int64_t>(pieces) * rows * all));
+    by_b.back()->FillRandom();
+    matrices.at[matrices.count++] = {layer.a.data(), layer.padded_a.data(), rank, in, all, in, 1, blocks};
+    blocks += blocks_of(static_cast<int64_t>(all) * in);
+    matrices.at[matrices.count++] = {layer.b.data(), layer.padded_b.data(), rows, rank, rows, all, scale_of(i), blocks};
+    blocks += blocks_of(static_cast<int64_t>(rows) * all);
+    gradients.at[gradients.count++] = {
+        by_a.data() + column, layer.gradient_a.data(), int64_t{in} * width, pieces, in, rank, width, 1, in, 1,
+        gradient_blocks};
+    gradient_blocks += blocks_of(static_cast<int64_t>(in) * rank);
+    gradients.at[gradients.count++] = {
+        by_b.back()->data(), layer.gradient_b.data(), int64_t{rows} * all, pieces, rows, rank, all, rank, 1,
+        scale_of(i),         gradient_blocks};
+    gradient_blocks += blocks_of(static_cast<int64_t>(rows) * rank);
+    column += all;
   }
-  blocks.out = 2 + blocks.layers * (rows_of_each + 3) + 1;
-  const int64_t b_size = blocks.out * blocks.width;
-  const dim3 grid(
-      static_cast<unsigned>(LoraBlocksOfA(blocks.padded_a_size) +
-                            (blocks.out + LoraRowsPerBlock(blocks.width) - 1) / LoraRowsPerBlock(blocks.width)));
-  Memory<float> given(parameters), gradient(parameters);
-  Memory<T> a(blocks.padded_a_size), scaled_b(b_size), by_a(blocks.padded_a_size), by_scaled_b(b_size);
-  given.FillRandom(), by_a.FillRandom(), by_scaled_b.FillRandom();
-  Launch("LoraWeights" + kTypeName<T>, grid, 256, 0, static_cast<const float*>(given.data()), blocks, a.data(),
-         scaled_b.data());
-  Launch("LoraGradient" + kTypeName<T>, grid, 256, 0, static_cast<const T*>(by_a.data()),
-         static_cast<const T*>(by_scaled_b.data()), blocks, gradient.data());
-  const auto same = [&](float expected, T actual) {
+  Launch("LoraMatrices" + kTypeName<T>, dim3(blocks), kLoraThreads, 0, matrices);
+  Launch("LoraGradients", dim3(gradient_blocks), kLoraThreads, 0, gradients);
+  const auto same = [](float expected, T actual) {
     T rounded;
     Store(expected, &rounded);
     Expect(memcmp(&rounded, &actual, sizeof(T)) == 0, "the matrices of LoRA");
   };
-  for (int64_t i = 0; i < blocks.a_size; i++) {
-    same(given[i], a[i]);
-    Expect(gradient[i] == ToFloat(by_a[i]), "the gradient by A");
-  }
-  for (int64_t i = blocks.a_size; i < blocks.padded_a_size; i++) same(0, a[i]);
-  std::vector<float> expected(b_size, 0.0f);
-  for (int i = 0; i < blocks.layers; i++) {
-    const LoraLayer& layer = blocks.layer[i];
-    for (int64_t row = 0; row < layer.rows; row++) {
-      for (int k = 0; k < layer.rank; k++) {
-        const int64_t at = (layer.first_row + row) * blocks.width + layer.first_column + k;
-        const int64_t of = layer.b_offset + row * layer.rank + k;
-        expected[at] = given[of] * layer.scale;
-        Expect(gradient[of] == ToFloat(by_scaled_b[at]) * layer.scale, "the gradient by B");
+  const auto sum = [&](const Memory<float>& from, int64_t at, int64_t stride) {
+    float all = 0;
+    for (int piece = 0; piece < pieces; piece++) all += const_cast<Memory<float>&>(from)[at + piece * stride];
+    return all;
+  };
+  column = 0;
+  for (size_t i = 0; i < ranks.size(); i++) {
+    const int rank = ranks[i], all = padded(rank);
+    Layer& layer = *layers[i];
+    for (int k = 0; k < all; k++) {
+      for (int c = 0; c < in; c++) {
+        same(k < rank ? layer.a[k * in + c] : 0, layer.padded_a[k * in + c]);
+        if (k >= rank) continue;
+        const float expected = sum(by_a, c * width + column + k, int64_t{in} * width);
+        Expect(layer.gradient_a[k * in + c] == expected, "the gradient by A");
+      }
+      for (int row = 0; row < rows; row++) {
+        same(k < rank ? layer.b[row * rank + k] * scale_of(i) : 0, layer.padded_b[row * all + k]);
+        if (k >= rank) continue;
+        const float expected = sum(*by_b[i], row * all + k, int64_t{rows} * all) * scale_of(i);
+        Expect(layer.gradient_b[row * rank + k] == expected, "the gradient by B");
       }
     }
+    column += all;
   }
-  for (int64_t i = 0; i < b_size; i++) same(expected[i], scaled_b[i]);
 }
 
 template <typename T>
-void TestDropout(int64_t size) {
+void TestDropout(int64_t size, bool adds) {
   const UniformSeed seed = MixSeeds(5, 77);
   Memory<T> x(size), result(size);
-  x.FillRandom(1, 2);
+  x.FillRandom(1, 2), result.FillRandom();
+  const std::vector<T> addend(result.data(), result.data() + size);
   Launch("Dropout" + kTypeName<T>, GridOf(size), 256, 0, static_cast<const T*>(x.data()), seed, 0.25f, 1.25f, size,
-         result.data());
+         static_cast<const T*>(adds ? result.data() : nullptr), result.data());
   int64_t dropped = 0;
   for (int64_t i = 0; i < size; i++) {
     const float uniform = __uint_as_float(UniformPlusOne(UniformBits(seed, i / 4).at[i % 4])) - 1.0f;
     dropped += uniform < 0.25f;
     T expected;
     Store(uniform < 0.25f ? 0.0f : ToFloat(x[i]) * 1.25f, &expected);
+    if (adds) Store(ToFloat(addend[i]) + ToFloat(expected), &expected);
     Expect(memcmp(&expected, &result[i], sizeof(T)) == 0, "dropout of " + NameOf({size}));
   }
   // Five standard deviations.
@@ -315,17 +346,18 @@ KERNEL_TEST(GatedUnitFloat32) { TestGatedUnits<float>(); }
 KERNEL_TEST(GatedUnitBFloat16) { TestGatedUnits<bf16>(); }
 
 KERNEL_TEST(LoraFloat32) {
-  TestLora<float>(37, {3, 5, 2}, 19, 6);
+  TestLora<float>(37, {3, 5, 2}, 19);
   TestLora<float>(1, {1}, 1);
-  TestLora<float>(1100, {8, 8, 8}, 700);
+  TestLora<float>(1100, {8, 9, 8}, 700);
 }
 KERNEL_TEST(LoraBFloat16) {
-  TestLora<bf16>(37, {3, 5, 2}, 19, 6);
+  TestLora<bf16>(37, {3, 5, 2}, 19);
   TestLora<bf16>(1100, {8, 8, 8, 8, 8, 8, 8, 8}, 300);
 }
 
 KERNEL_TEST(Dropout) {
-  for (int64_t size : {1, 7, 4099}) TestDropout<float>(size), TestDropout<bf16>(size);
+  for (int64_t size : {1, 7, 4099})
+    for (bool adds : {false, true}) TestDropout<float>(size, adds), TestDropout<bf16>(size, adds);
 }
 
 KERNEL_TEST(AdamW) {

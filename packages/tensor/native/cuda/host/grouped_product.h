@@ -1,0 +1,59 @@
+// Many products in one launch: kernels/grouped_product.cu.
+#pragma once
+
+#include <vector>
+
+#include "../kernels/grouped_product.h"
+#include "launch.h"
+
+namespace lorasmith::cuda {
+
+// How the memory of the two matrices lies.
+enum class ProductForm {
+  kPlain,       // left [rows, depth], right [depth, columns]
+  kTransposed,  // left [rows, depth], right [columns, depth]
+  kOfRows,      // left [depth, rows], right [depth, columns]
+};
+
+// A product whose depth is not cut. Strides are the numbers of a row, as `form` has them.
+ProductGroup WholeProduct(const void* left, const void* right, void* result, int64_t rows, int64_t columns,
+                          int64_t depth, ProductForm form);
+
+// How deep the pieces of a depth are. It depends on nothing else, so that a sum is in the same order in any company.
+int64_t PieceDepth(int64_t depth);
+
+// Results in Number; kOfRows has none. `adds`: to what is there.
+template <typename Number>
+void MultiplyGroups(Context& context, ProductForm form, const std::vector<ProductGroup>& groups, bool adds);
+
+// Results in float32, each piece of the depth one of its own.
+template <typename Number>
+void MultiplyPieces(Context& context, ProductForm form, const std::vector<ProductGroup>& groups);
+
+// pieces [count, size] → their sum [size]
+template <typename Number>
+void SumPieces(Context& context, const float* pieces, int64_t count, int64_t size, Number* result);
+
+// Launches a kernel for each part of the entries that a table holds. `blocks_of` gives the blocks of an entry; without
+// any, nothing is launched.
+template <typename Entry, typename BlocksOf, typename Launch>
+void ForEachTable(const std::vector<Entry>& entries, const BlocksOf& blocks_of, const Launch& launch) {
+  LaunchTable<Entry> table{};
+  int64_t blocks = 0;
+  const auto flush = [&] {
+    if (table.count > 0) launch(table, blocks);
+    table.count = 0;
+    blocks = 0;
+  };
+  for (const Entry& entry : entries) {
+    const int64_t own = blocks_of(entry);
+    if (own == 0) continue;
+    if (table.count == LaunchTable<Entry>::kMost || blocks + own > INT32_MAX) flush();
+    table.at[table.count] = entry;
+    table.at[table.count++].first_block = static_cast<int>(blocks);
+    blocks += own;
+  }
+  flush();
+}
+
+}  // namespace lorasmith::cuda
