@@ -15,12 +15,13 @@ export async function readBenchRows(file, count) {
   });
   const [first = {}] = rows;
   if ('chosen' in first) return datasetOf(rows, 'preference');
+  if ('reference' in first) return datasetOf(rows, 'graded_prompt');
   return datasetOf(rows, 'prompt' in first ? 'prompt_completion' : 'messages');
 }
 
 /**
  * @param {unknown[]} rows
- * @param {'messages' | 'prompt_completion' | 'preference' | 'text'} format
+ * @param {'messages' | 'prompt_completion' | 'preference' | 'graded_prompt' | 'text'} format
  */
 export function datasetOf(rows, format) {
   const text = rows.map((row) => `${JSON.stringify(row)}\n`).join('');

@@ -32,6 +32,7 @@ const BENCHES = {
   quantized,
   optimizers,
   preferences,
+  rewards,
   delta,
   experts,
 };
@@ -387,6 +388,57 @@ async function optimizers() {
     ),
   );
   return trainings;
+}
+
+/** A step of GRPO: eight answers to each of four prompts are sampled and graded, and trained on. And TRL's on the same prompts. */
+async function rewards() {
+  const prompts = path.join(ROOT, 'examples/rewards/prompts.jsonl');
+  const [groups, size, longest] = quick ? [2, 4, 32] : [4, 8, 64];
+  const steps = quick ? 3 : 6;
+  const rows = groups * steps;
+  const objective = {
+    kind: /** @type {const} */ ('group-relative'),
+    grader: { type: /** @type {const} */ ('regex'), pattern: '^\\d{4}-\\d{2}-\\d{2}' },
+    group_size: size,
+    max_completion_tokens: longest,
+  };
+  const results = [];
+  /** @type {('bfloat16' | 'float32')[]} */
+  const precisions = quick ? ['bfloat16'] : ['bfloat16', 'float32'];
+  for (const precision of precisions) {
+    const training = {
+      ...{ precision, batch_size: groups, gradient_accumulation_steps: 1, max_steps: steps },
+      // The answers stay about as long as those of the base model, with us as with TRL.
+      ...{ learning_rate: 1e-6, max_seq_length: 512, on_overflow: 'error' },
+    };
+    const ours = await measured('train', { rows: prompts, count: rows, objective, training });
+    const parameters = ['--method', 'grpo', '--rows', String(rows), '--precision', precision];
+    const sizes = ['--batch-size', String(groups), '--group-size', String(size), '--max-completion', String(longest)];
+    const theirs =
+      values['peer-python'] === undefined
+        ? null
+        : await peer('trl_baseline.py', [model, prompts, ...parameters, ...sizes]);
+    results.push({ precision, answers: groups * size, ours, theirs });
+  }
+  say(`Rewards: a step of GRPO with ${size} answers of up to ${longest} tokens to each of ${groups} prompts, from sampling to update.`);
+  const rate = (/** @type {any} */ one, /** @type {number} */ answers) =>
+    (answers * one.answer_tokens) / one.seconds_per_step;
+  say(
+    table(
+      ['precision', 'tokens of an answer', 's a step', 'answer tokens/s', "TRL's GRPO", 's a step', 'tokens/s', 'ratio'],
+      results.map(({ precision, answers, ours, theirs }) => [
+        precision,
+        ours.answer_tokens.toFixed(1),
+        ours.seconds_per_step.toFixed(2),
+        rate(ours, answers).toFixed(0),
+        theirs ? theirs.answer_tokens.toFixed(1) : 'not run',
+        theirs ? theirs.seconds_per_step.toFixed(2) : '',
+        theirs ? rate(theirs, answers).toFixed(0) : '',
+        theirs ? `${(rate(ours, answers) / rate(theirs, answers)).toFixed(1)} ×` : '',
+      ]),
+    ),
+  );
+  return results;
 }
 
 /** A step on pairs of answers beside one on the same sequences as rows, and TRL's DPO beside it. */

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Trains the same rows with TRL's SFTTrainer or DPOTrainer and PEFT's LoRA on the CPU, and measures the time of one pass.
+"""Trains the same rows with TRL's SFTTrainer, DPOTrainer or GRPOTrainer and PEFT's LoRA on the CPU, and measures the time of one pass.
 
 Rows are JSONL in the formats that Lorasmith accepts: {"messages": [...]} (the last turn is trained), {"prompt", "completion"},
 {"instruction", "input"?, "output"}; also {"question", "answer"}. With --method dpo they are
-{"prompt", "chosen", "rejected"}, and the reference is computed before what is measured. Prints one JSON line that `bench/run.mjs` reads.
+{"prompt", "chosen", "rejected"}, and the reference is computed before what is measured. With --method grpo they are {"prompt", ...}: answers
+are sampled at temperature 1 and rewarded for a date at their beginning, and the time of a step is measured without the first one. Prints one
+JSON line that `bench/run.mjs` reads.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -20,8 +23,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 
 def conversation(row):
@@ -45,10 +48,12 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="Hugging Face folder of the base model")
     parser.add_argument("data", help="JSONL file")
-    parser.add_argument("--method", choices=["sft", "dpo"], default="sft")
+    parser.add_argument("--method", choices=["sft", "dpo", "grpo"], default="sft")
     parser.add_argument("--rows", type=int, default=64, help="how many of its first rows")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=8, help="rows of a step; prompts with --method grpo")
+    parser.add_argument("--group-size", type=int, default=8, help="answers to a prompt, with --method grpo")
+    parser.add_argument("--max-completion", type=int, default=64, help="tokens of an answer, with --method grpo")
     parser.add_argument(
         "--packing",
         action="store_true",
@@ -67,6 +72,72 @@ def method_of(arguments):
     return SFTTrainer, SFTConfig, {"completion_only_loss": True, "packing": arguments.packing}, conversation
 
 
+def begins_with_date(completions, **_):
+    """The rewards of conversational answers."""
+    return [float(re.match(r"\d{4}-\d{2}-\d{2}", answer[0]["content"]) is not None) for answer in completions]
+
+
+class StepTimes(TrainerCallback):
+    """The seconds of each step, from its sampling to its update."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def on_step_begin(self, *_, **__):
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *_, **__):
+        self.seconds.append(time.perf_counter() - self.started)
+
+
+def train_grpo(arguments, rows):
+    """A few steps of GRPO. The first one, in which memory is allocated, is not counted."""
+    times = StepTimes()
+    with tempfile.TemporaryDirectory() as output:
+        trainer = GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.precision)),
+            processing_class=AutoTokenizer.from_pretrained(arguments.model),
+            train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
+            reward_funcs=begins_with_date,
+            callbacks=[times],
+            peft_config=LoraConfig(
+                r=arguments.rank,
+                lora_alpha=2 * arguments.rank,
+                target_modules=arguments.targets.split(","),
+                task_type="CAUSAL_LM",
+            ),
+            args=GRPOConfig(
+                output_dir=output,
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                num_train_epochs=1,
+                per_device_train_batch_size=arguments.batch_size * arguments.group_size,
+                num_generations=arguments.group_size,
+                max_completion_length=arguments.max_completion,
+                learning_rate=1e-6,
+                logging_steps=1,
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+            ),
+        )
+        # Log lines would mix with the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            trainer.train()
+    lengths = [entry["completions/mean_length"] for entry in trainer.state.log_history if "completions/mean_length" in entry]
+    counted = slice(1, None) if len(times.seconds) > 1 else slice(None)
+    mean = lambda numbers: sum(numbers) / len(numbers)
+    return {
+        "trainer": "trl",
+        "precision": arguments.precision,
+        "steps": len(times.seconds),
+        "seconds_per_step": round(mean(times.seconds[counted]), 3),
+        "answer_tokens": round(mean(lengths[counted]), 2),
+        "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+    }
+
+
 def tokens_of(example):
     """Tokens of a prepared example: of both sequences of a pair."""
     if "input_ids" in example:
@@ -80,6 +151,9 @@ def main():
         rows = [json.loads(line) for line, _ in zip(lines, range(arguments.rows))]
     if not rows:
         sys.exit(f"{arguments.data} has no rows")
+    if arguments.method == "grpo":
+        print(json.dumps(train_grpo(arguments, rows)))
+        return
     targets = arguments.targets if arguments.targets == "all-linear" else arguments.targets.split(",")
     Trainer, Config, settings, example_of = method_of(arguments)
     with tempfile.TemporaryDirectory() as output:

@@ -10,7 +10,7 @@ import { datasetOf, readBenchRows } from '../rows.mjs';
  * One pass of the trainer over some rows: a job without queue and HTTP.
  *
  * @param {{ model: string, rows?: string, count?: number, text?: { rows: number, words: number }, targets?: string[] | string,
- *   training?: object, objective?: { kind: 'preference' }, validation?: object, samples?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
+ *   training?: object, objective?: import('../../packages/contracts/dist/index.js').ObjectiveRequest, validation?: object, samples?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
  */
 export async function train({
   model,
@@ -45,6 +45,8 @@ export async function train({
     /** @type {number[]} */
     const stepSeconds = [];
     let last = 0;
+    /** @type {number[]} tokens of an answer that is sampled in a step */
+    const answerTokens = [];
     const { result, report, versions } = await trainAdapter({
       spec,
       modelFolder: model,
@@ -59,8 +61,12 @@ export async function train({
       onEvent: (event) => {
         const now = performance.now();
         // From whatever came before it: an evaluation between two steps is no part of either.
-        if (event.type === 'step-finished' && event.data.step > 1) stepSeconds.push((now - last) / 1e3);
-        last = now;
+        if (event.type === 'step-finished' && event.data.step > 1) {
+          stepSeconds.push((now - last) / 1e3);
+          answerTokens.push(event.data.group?.['completions/mean_length'] ?? 0);
+        }
+        // Answers are graded within a step.
+        if (event.type !== 'answers-graded') last = now;
       },
     });
     return {
@@ -74,6 +80,7 @@ export async function train({
       tokens_per_second: result.tokens / result.seconds,
       peak_rss_bytes: result.peak_memory_bytes,
       trained_tokens: result.trained_tokens,
+      answer_tokens: answerTokens.length > 0 ? mean(answerTokens) : 0,
       losses: result.losses,
       sample_tokens: result.samples.map((round) => round.samples.map((sample) => sample.tokens)),
       estimate: report.estimate,
