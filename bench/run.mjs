@@ -420,12 +420,23 @@ async function rewards() {
         : await peer('trl_baseline.py', [model, prompts, ...parameters, ...sizes]);
     results.push({ precision, answers: groups * size, ours, theirs });
   }
-  say(`Rewards: a step of GRPO with ${size} answers of up to ${longest} tokens to each of ${groups} prompts, from sampling to update.`);
+  say(
+    `Rewards: a step of GRPO with ${size} answers of up to ${longest} tokens to each of ${groups} prompts, from sampling to update.`,
+  );
   const rate = (/** @type {any} */ one, /** @type {number} */ answers) =>
     (answers * one.answer_tokens) / one.seconds_per_step;
   say(
     table(
-      ['precision', 'tokens of an answer', 's a step', 'answer tokens/s', "TRL's GRPO", 's a step', 'tokens/s', 'ratio'],
+      [
+        'precision',
+        'tokens of an answer',
+        's a step',
+        'answer tokens/s',
+        "TRL's GRPO",
+        's a step',
+        'tokens/s',
+        'ratio',
+      ],
       results.map(({ precision, answers, ours, theirs }) => [
         precision,
         ours.answer_tokens.toFixed(1),

@@ -1,0 +1,20 @@
+import { expect, test } from 'vitest';
+import { HAS_ALL_CASES } from '../../../../../test/usual-cases.js';
+import { trainExample } from '../../../test/train-example.js';
+
+// It takes minutes: continuous integration alone trains it.
+test.runIf(HAS_ALL_CASES)(
+  'the job of examples/rewards raises the reward of answers to prompts that it has not seen',
+  async () => {
+    const { result, report } = await trainExample({
+      folder: 'examples/rewards',
+      format: 'graded_prompt',
+      rows: 'prompts.jsonl',
+      heldout: 'heldout.jsonl',
+      job: 'job.json',
+    });
+    const [before, after] = [result.evaluation_before!.group!, result.evaluation_after!.group!];
+    expect(report.rows).toMatchObject({ training: 48, validation: 12 });
+    expect(after.reward).toBeGreaterThan(before.reward + 0.3);
+  },
+);
