@@ -13,6 +13,7 @@ import type { ExampleStore, OpenExamples } from './example-file/example-store.js
 import { allExamples, splitExamples } from './example-file/split-examples.js';
 import { FaultList } from './fault-list.js';
 import type { Examples } from './objectives/examples.js';
+import type { GradedRows } from './objectives/group-relative/graded-rows.js';
 import { balanceWarnings, countLabels } from './objectives/labelled/label-balance.js';
 import type { Objective } from './objectives/objective.js';
 import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
@@ -76,6 +77,13 @@ interface JobRows {
   training: ExampleFile;
   /** Null without a validation dataset. */
   validation: ExampleFile | null;
+  graded: CheckedRows;
+}
+
+/** The rows that were read to check them, if any were. */
+interface CheckedRows {
+  training: GradedRows | null;
+  validation: GradedRows | null;
 }
 
 /**
@@ -95,19 +103,20 @@ async function openRows(
   // Also after faults of those: all are reported at once.
   const ofValidation = validation && (await prepareValidation(validation, options));
   if (ofValidation !== null) open.push(ofValidation);
-  await checkRows(options);
-  return ofTraining && { training: ofTraining.file, validation: ofValidation?.file ?? null };
+  const graded = await checkRows(options);
+  return ofTraining && { training: ofTraining.file, validation: ofValidation?.file ?? null, graded };
 }
 
 /** Checks the rows against the settings of the job. */
-async function checkRows(options: PlanJobOptions & { objective: Objective; faults: FaultList }): Promise<void> {
+async function checkRows(options: PlanJobOptions & { objective: Objective; faults: FaultList }): Promise<CheckedRows> {
   const { spec, objective, rowsFile, validation = null, faults, signal } = options;
-  if (objective.checkRows === null || faults.count > 0) return;
-  await objective.checkRows({ spec }, rowsFile, faults, signal);
-  if (validation === null) return;
+  if (objective.checkRows === null || faults.count > 0) return { training: null, validation: null };
+  const training = await objective.checkRows({ spec }, rowsFile, faults, signal);
+  if (validation === null) return { training, validation: null };
   const ofValidation = new FaultList();
-  await objective.checkRows({ spec }, validation.rowsFile, ofValidation, signal);
+  const held = await objective.checkRows({ spec }, validation.rowsFile, ofValidation, signal);
   faults.addOfDataset(validation.dataset.id, ofValidation);
+  return { training, validation: held };
 }
 
 /** The results of the checks, and the open rows, that a plan is made of. */
@@ -133,6 +142,8 @@ export class Plan {
   readonly steps: StepCounts;
   /** The prompts of samples, as tokens; none without `samples`. */
   readonly prompts: Int32Array[];
+  /** The rows as graders read them, where they were checked against the grader. */
+  readonly graded: CheckedRows;
   readonly #job: Omit<JobToEstimate, 'machine'>;
   readonly #machine: MachineProfile | null;
   readonly #close: () => Promise<void>;
@@ -148,6 +159,7 @@ export class Plan {
     this.validation = job.validation;
     this.steps = job.steps;
     this.prompts = prompts;
+    this.graded = rows.graded;
     this.#job = job;
     this.#machine = machine;
     this.#close = close;

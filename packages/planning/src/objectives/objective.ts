@@ -20,6 +20,7 @@ import type { SideSource } from '../example-file/example-side.js';
 import type { CodedFault, FaultList } from '../fault-list.js';
 import type { RemarkCount, RowRemark } from '../row-conversion/row-remarks.js';
 import type { Examples } from './examples.js';
+import type { GradedRows } from './group-relative/graded-rows.js';
 import type { LengthLimit, LengthSettings } from './next-token/length-limit.js';
 
 /** A fault within one row; the reader of the file adds the line. */
@@ -96,10 +97,16 @@ export interface Objective {
   checkTargets: ((sides: SidesOfJob, faults: FaultList) => Promise<void>) | null;
   /**
    * Adds a fault for each row that the settings of the job do not fit; null where what is wrong with a row depends on no setting.
-   * @throws ProductError `cancelled`
+   * @returns the rows, if they were read for it and a training reads them too
+   * @throws ProductError `dataset_not_found`, `cancelled`
    */
   checkRows:
-    | ((job: Pick<ObjectiveJob, 'spec'>, rowsFile: string, faults: FaultList, signal?: AbortSignal) => Promise<void>)
+    | ((
+        job: Pick<ObjectiveJob, 'spec'>,
+        rowsFile: string,
+        faults: FaultList,
+        signal?: AbortSignal,
+      ) => Promise<GradedRows | null>)
     | null;
   /** The warnings of the report, once all rows are converted. */
   warnings(job: ObjectiveJob, counts: RowCounts): Fault[];

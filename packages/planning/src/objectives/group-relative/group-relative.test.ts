@@ -119,6 +119,7 @@ describe('a job on graded prompts', () => {
 
   test('has prompts, and in its report the answers that are sampled', async () => {
     const plan = await planned({ objective: { updates_per_batch: 2 }, training: { batch_size: 2 } });
+    expect(plan.graded.training!.at(1)).toEqual(rows[0]);
     const training = plan.training as PromptExamples;
     const lengths = [0, 1, 2].map((index) => training.prompt(index).length);
     const { report } = plan;

@@ -46,7 +46,10 @@ export const groupRelative: Objective = {
   async checkRows({ spec }, rowsFile, faults, signal) {
     const groups = groupsOf(spec);
     const grader = groups && graderOf(groups);
-    if (grader?.kind === 'here') (await GradedRows.read(rowsFile, signal)).check(grader, faults);
+    if (grader?.kind !== 'here') return null;
+    const rows = await GradedRows.read(rowsFile, signal);
+    rows.check(grader, faults);
+    return rows;
   },
   warnings: lengthWarnings,
 };

@@ -36,7 +36,9 @@ export async function rolloutsOfSides(
     if (gradeByWebhook === undefined) throw new Error('a job with a webhook, and nothing that calls it');
     return webhookRewards(gradeByWebhook, { text, rows, signal });
   };
-  const rows = await GradedRows.read(rowsFile, signal);
+  const readBefore = plan.graded;
+  const rows = readBefore.training ?? (await GradedRows.read(rowsFile, signal));
+  const ofValidation = validation && (readBefore.validation ?? (await GradedRows.read(validation.rowsFile, signal)));
   const { seed, batch_size: batchSize, gradient_accumulation_steps: accumulation } = spec.training;
   const rolloutsOn = (ofSide: GradedRows) =>
     new Rollouts({
@@ -52,6 +54,6 @@ export async function rolloutsOfSides(
       onAnswers: (data) => onEvent({ type: 'answers-graded', data }),
     });
   const training = rolloutsOn(rows);
-  const held = validation === null ? training : rolloutsOn(await GradedRows.read(validation.rowsFile, signal));
+  const held = ofValidation === null ? training : rolloutsOn(ofValidation);
   return { of: (examples) => (examples === plan.validation ? held : training) };
 }
