@@ -9,7 +9,7 @@ import {
   type PromptRequest,
   type ScoredToken,
 } from './request.js';
-import { scored } from './sampling.js';
+import { Distribution, scored } from './sampling.js';
 import { pagesOf, type Running, sharedPages, Text } from './text.js';
 
 export interface GenerationOptions {
@@ -58,6 +58,12 @@ export class Generation {
 
   get hasWork(): boolean {
     return this.#texts.length + this.#waiting.length > 0;
+  }
+
+  /** Tokens that the next step reads at most. */
+  get stepTokens(): number {
+    const readsPrompts = this.#waiting.length > 0 || this.#texts.some(({ unread }) => unread > 1);
+    return readsPrompts ? this.#texts.length + this.#pieceTokens : this.#texts.length;
   }
 
   /**
@@ -296,11 +302,12 @@ function resultsOf(wanted: readonly Wanted[], predictions: Predictions): Result[
   if (greedy.length > 0) for (const [i, id] of predictions.mostProbable(greedy).entries()) next[greedy[i]!] = id;
   predictions.withLogits(needsLogits, (index, logits) => {
     const { text, position } = wanted[index]!;
-    const id = chosenOf(text, position, logits);
+    const distribution = new Distribution(logits);
+    const id = chosenOf(text, position, distribution);
     next[index] = id;
     if (id instanceof Error) return;
     const count = text.logprobsAt(position);
-    if (count !== null) scores[index] = scored(logits, id, count);
+    if (count !== null) scores[index] = scored(distribution, id, count);
   });
   return wanted.map((one, index) => ({
     ...one,
@@ -310,9 +317,9 @@ function resultsOf(wanted: readonly Wanted[], predictions: Predictions): Result[
 }
 
 /** A fault of a constraint is that of its request alone. */
-function chosenOf(text: Text, position: number, logits: Float32Array): number | Error {
+function chosenOf(text: Text, position: number, distribution: Distribution): number | Error {
   try {
-    return text.chosen(position, logits);
+    return text.chosen(position, distribution);
   } catch (error) {
     return error as Error;
   }

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import type { Sampling } from './request.js';
-import { chooseToken, drawOf, scored, TokenCounts } from './sampling.js';
+import { chooseToken, Distribution, drawOf, scored, TokenCounts } from './sampling.js';
 
 const LOGITS = Float32Array.from([0.5, 2, -1, 3, 2, -40]);
 /** The probabilities of these logits at a temperature. */
@@ -13,7 +13,8 @@ const probabilities = (temperature: number) => {
 const shares = (temperature: number, topP: number) => {
   const counts = new Array<number>(LOGITS.length).fill(0);
   const draws = 20_000;
-  for (let i = 0; i < draws; i++) counts[chooseToken(LOGITS, { temperature, topP, seed: 0 }, drawOf(7, 0, i))]! += 1;
+  for (let i = 0; i < draws; i++)
+    counts[chooseToken(new Distribution(LOGITS), { temperature, topP, seed: 0 }, drawOf(7, 0, i))]! += 1;
   return counts.map((count) => count / draws);
 };
 
@@ -38,18 +39,20 @@ test('topP keeps the fewest tokens that reach it; equal ones both', () => {
 });
 
 test('temperature 0 takes the first of the greatest; so does a tiny one', () => {
-  expect(chooseToken(Float32Array.of(1, 4, 4, 2), { temperature: 0, topP: 1, seed: 0 }, 0.999)).toBe(1);
-  expect(chooseToken(LOGITS, { temperature: 1e-6, topP: 1, seed: 0 }, 0.999)).toBe(3);
+  expect(chooseToken(new Distribution(Float32Array.of(1, 4, 4, 2)), { temperature: 0, topP: 1, seed: 0 }, 0.999)).toBe(
+    1,
+  );
+  expect(chooseToken(new Distribution(LOGITS), { temperature: 1e-6, topP: 1, seed: 0 }, 0.999)).toBe(3);
 });
 
 test('the greatest draw takes the last token that has a probability', () => {
-  expect(chooseToken(LOGITS, { temperature: 1, topP: 1, seed: 0 }, 1 - 2 ** -32)).toBe(4);
-  expect(chooseToken(LOGITS, { temperature: 1, topP: 1, seed: 0 }, 0)).toBe(0);
+  expect(chooseToken(new Distribution(LOGITS), { temperature: 1, topP: 1, seed: 0 }, 1 - 2 ** -32)).toBe(4);
+  expect(chooseToken(new Distribution(LOGITS), { temperature: 1, topP: 1, seed: 0 }, 0)).toBe(0);
 });
 
 test('many equal tokens of a large vocabulary', () => {
   const flat = new Float32Array(150_000);
-  expect(chooseToken(flat, { temperature: 1, topP: 0.5, seed: 0 }, 0.5)).toBe(75_000);
+  expect(chooseToken(new Distribution(flat), { temperature: 1, topP: 0.5, seed: 0 }, 0.5)).toBe(75_000);
 });
 
 test('draws are the same in every release, and differ by seed, choice and token', () => {
@@ -61,12 +64,12 @@ test('draws are the same in every release, and differ by seed, choice and token'
 
 test('log-probabilities, and the most probable tokens in their order', () => {
   const expected = probabilities(1).map(Math.log);
-  const token = scored(LOGITS, 0, 3);
+  const token = scored(new Distribution(LOGITS), 0, 3);
   expect(token.id).toBe(0);
   expect(token.logprob).toBeCloseTo(expected[0]!, 6);
   expect(token.top.map(({ id }) => id)).toEqual([3, 1, 4]);
   for (const { id, logprob } of token.top) expect(logprob).toBeCloseTo(expected[id]!, 6);
-  expect(scored(LOGITS, 2, 9).top.map(({ id }) => id)).toEqual([3, 1, 4, 0, 2, 5]);
+  expect(scored(new Distribution(LOGITS), 2, 9).top.map(({ id }) => id)).toEqual([3, 1, 4, 0, 2, 5]);
 });
 
 interface SamplingReference {
@@ -89,7 +92,8 @@ test("probabilities with top_k, top_p and penalties are those of transformers' p
     // The draw walks the ids in order: the draws at which the token changes are the sums of the probabilities.
     const steps = 20_000;
     const shares = new Array<number>(expected.length).fill(0);
-    for (let i = 0; i < steps; i++) shares[chooseToken(logits, sampling, (i + 0.5) / steps)]! += 1 / steps;
+    for (let i = 0; i < steps; i++)
+      shares[chooseToken(new Distribution(logits), sampling, (i + 0.5) / steps)]! += 1 / steps;
     for (const [id, share] of shares.entries()) {
       expect([settings, id, Math.abs(share - expected[id]!) <= 1 / steps + 1e-6]).toEqual([settings, id, true]);
     }

@@ -1,11 +1,53 @@
 import { SeededRandom } from '@lorasmith/seeded-random';
 import type { Sampling, ScoredToken, TokenLogprob } from './request.js';
 
-/** The most probable token; the first of equal ones. */
-export function mostProbable(logits: Float32Array): number {
-  let best = 0;
-  for (let id = 1; id < logits.length; id++) if (logits[id]! > logits[best]!) best = id;
-  return best;
+/** The model's distribution of a next token. A draw and log-probabilities of the same one need the same sum over the vocabulary. */
+export class Distribution {
+  /** `[vocab]`, no NaN, at least one finite. */
+  readonly logits: Float32Array;
+  /** The most probable token; the first of equal ones. */
+  readonly mostProbable: number;
+  #unscaled: TokenWeights | null = null;
+
+  constructor(logits: Float32Array) {
+    this.logits = logits;
+    let best = 0;
+    for (let id = 1; id < logits.length; id++) if (logits[id]! > logits[best]!) best = id;
+    this.mostProbable = best;
+  }
+
+  /** Probabilities at a temperature, all by the same factor. Temperature 1 is computed once: do not change what it gives. */
+  weightsAt(temperature: number): TokenWeights {
+    if (temperature !== 1) return this.#weights(temperature);
+    this.#unscaled ??= this.#weights(1);
+    return this.#unscaled;
+  }
+
+  /** The logarithm of the sum of exponentials, in float64. */
+  get logSum(): number {
+    return this.logits[this.mostProbable]! + Math.log(this.weightsAt(1).sum);
+  }
+
+  #weights(temperature: number): TokenWeights {
+    const { logits } = this;
+    const greatest = logits[this.mostProbable]!;
+    const weights = new Float64Array(logits.length);
+    let sum = 0;
+    for (let id = 0; id < weights.length; id++) {
+      const weight = Math.exp((logits[id]! - greatest) / temperature);
+      weights[id] = weight;
+      sum += weight;
+    }
+    return { weights, sum };
+  }
+}
+
+/** Probabilities times a factor. */
+interface TokenWeights {
+  /** `[vocab]`; that of the most probable token is 1. */
+  weights: Float64Array;
+  /** Of all of them, in the order of the ids. */
+  sum: number;
 }
 
 /** The draw for a token of a choice, uniform in [0, 1): a function of the three numbers alone. */
@@ -18,17 +60,14 @@ export function drawOf(seed: number, choice: number, token: number): number {
  * last; of these the smallest set of most probable ones whose p together is at least `topP` of theirs (nucleus sampling,
  * Holtzman et al. 2020, arXiv:1904.09751), with those as probable as its last; of the set, the token at which the sum of p,
  * in the order of the ids, first exceeds `draw` times the sum of all. Sums are float64.
- * @param logits `[vocab]`, no NaN, at least one finite
  * @param draw uniform in [0, 1)
  */
-export function chooseToken(logits: Float32Array, { temperature, topP, topK = 0 }: Sampling, draw: number): number {
-  if (temperature === 0) return mostProbable(logits);
-  const greatest = logits[mostProbable(logits)]!;
-  const weights = new Float64Array(logits.length);
-  for (let id = 0; id < logits.length; id++) weights[id] = Math.exp((logits[id]! - greatest) / temperature);
-  if (topK > 0 && topK < weights.length) removeBelow(weights, leastWeight(weights, { count: topK }));
-  if (topP < 1) removeBelow(weights, leastWeight(weights, { sum: topP * sumOf(weights) }));
-  let left = draw * sumOf(weights);
+export function chooseToken(of: Distribution, { temperature, topP, topK = 0 }: Sampling, draw: number): number {
+  if (temperature === 0) return of.mostProbable;
+  let { weights, sum } = of.weightsAt(temperature);
+  if (topK > 0 && topK < weights.length) ({ weights, sum } = without(weights, leastWeight(weights, { count: topK })));
+  if (topP < 1) ({ weights, sum } = without(weights, leastWeight(weights, { sum: topP * sum })));
+  let left = draw * sum;
   let chosen = 0;
   for (let id = 0; id < weights.length; id++) {
     const weight = weights[id]!;
@@ -40,14 +79,10 @@ export function chooseToken(logits: Float32Array, { temperature, topP, topK = 0 
   return chosen;
 }
 
-function sumOf(weights: Float64Array): number {
-  let sum = 0;
-  for (const weight of weights) sum += weight;
-  return sum;
-}
-
-function removeBelow(weights: Float64Array, least: number): void {
-  for (let id = 0; id < weights.length; id++) if (weights[id]! < least) weights[id] = 0;
+/** Those below a weight are 0. */
+function without(weights: Float64Array, least: number): TokenWeights {
+  const kept = weights.map((weight) => (weight < least ? 0 : weight));
+  return { weights: kept, sum: kept.reduce((sum, weight) => sum + weight, 0) };
 }
 
 /** The least of the greatest weights that are `count`, or together reach `sum`. The greatest weight is 1. */
@@ -100,20 +135,8 @@ export function hasPenalties({ repetitionPenalty = 1, frequencyPenalty = 0, pres
   return repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0;
 }
 
-/** The logarithm of the sum of exponentials, in float64. */
-function logSum(logits: Float32Array): number {
-  const greatest = logits[mostProbable(logits)]!;
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - greatest);
-  return greatest + Math.log(sum);
-}
-
-/**
- * @param logits `[vocab]`
- * @param count of most probable tokens
- */
-export function scored(logits: Float32Array, id: number, count: number): ScoredToken {
-  const total = logSum(logits);
+/** @param count of most probable tokens */
+export function scored({ logits, logSum: total }: Distribution, id: number, count: number): ScoredToken {
   const withLogprob = (token: number): TokenLogprob => ({ id: token, logprob: logits[token]! - total });
   return { ...withLogprob(id), top: greatestOf(logits, count).map(withLogprob) };
 }

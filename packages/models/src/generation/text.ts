@@ -1,7 +1,7 @@
 import { PAGE_TOKENS } from '@lorasmith/tensor';
 import type { TokenSpan } from './cached-pass.js';
 import type { GenerationListener, PromptRequest, TokenConstraint } from './request.js';
-import { chooseToken, drawOf, hasPenalties, mostProbable, TokenCounts } from './sampling.js';
+import { chooseToken, Distribution, drawOf, hasPenalties, TokenCounts } from './sampling.js';
 import { TextStates } from './text-states.js';
 
 /** A request that runs, or waits to. */
@@ -136,15 +136,23 @@ export class Text {
     return this.logprobsAt(position) !== null || isDrawn || this.#counts !== null || this.#constraint !== null;
   }
 
-  /** The token after this one: in the prompt, or chosen. The logits stay as they are. */
-  chosen(position: number, logits: Float32Array): number {
+  /** The token after this one: in the prompt, or chosen. The distribution stays as it is. */
+  chosen(position: number, distribution: Distribution): number {
     if (position < this.promptTokens - 1) return this.ids[position + 1]!;
     const { sampling } = this.running.request;
-    const adjusted = this.#counts === null && this.#constraint === null ? logits : logits.slice();
-    if (sampling !== undefined) this.#counts?.penalize(adjusted, sampling);
-    if (this.#constraint !== null) removeOthers(adjusted, this.#constraint.allowed());
-    if (sampling === undefined) return mostProbable(adjusted);
+    const adjusted = this.#adjusted(distribution);
+    if (sampling === undefined) return adjusted.mostProbable;
     return chooseToken(adjusted, sampling, drawOf(sampling.seed, this.choice, this.produced));
+  }
+
+  /** With its penalties, and the tokens that its constraint allows. */
+  #adjusted(distribution: Distribution): Distribution {
+    if (this.#counts === null && this.#constraint === null) return distribution;
+    const { sampling } = this.running.request;
+    const logits = distribution.logits.slice();
+    if (sampling !== undefined) this.#counts?.penalize(logits, sampling);
+    if (this.#constraint !== null) removeOthers(logits, this.#constraint.allowed());
+    return new Distribution(logits);
   }
 }
 
