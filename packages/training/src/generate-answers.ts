@@ -1,9 +1,12 @@
 import { ProductError } from '@lorasmith/contracts';
 import { type Decoder, Generation, NotFiniteError, type PromptRequest } from '@lorasmith/models';
-import type { PassTurn } from './turn.js';
+import { FORWARD_SHARE, type PassTurn } from './turn.js';
 
 /** The tokens of a generating pass. A pass of fewer takes about as long, because it reads all weights. */
 const LEAST_TOKENS_OF_A_TURN = 32;
+
+/** How long a step may take while prompts are read. Nobody waits for a token, and passes of other jobs take as long. */
+const STEP_MS = 1_000;
 
 /** A generated answer. */
 export interface GeneratedAnswer {
@@ -26,7 +29,7 @@ export async function generateAnswers(
   requests: readonly PromptRequest[],
   { cacheTokens, maxTexts, turn }: { cacheTokens: number; maxTexts: number; turn: PassTurn },
 ): Promise<GeneratedAnswer[][]> {
-  const generation = await turn(0, () => new Generation(base, { cacheTokens, maxTexts }));
+  const generation = await turn(0, () => new Generation(base, { cacheTokens, maxTexts, stepMs: STEP_MS }));
   let failure: Error | null = null;
   try {
     const answers = requests.map((request) => {
@@ -46,7 +49,10 @@ export async function generateAnswers(
       });
       return choices;
     });
-    while (generation.hasWork && failure === null) await turn(LEAST_TOKENS_OF_A_TURN, () => generation.step());
+    while (generation.hasWork && failure === null) {
+      const tokens = Math.max(LEAST_TOKENS_OF_A_TURN, FORWARD_SHARE * generation.stepTokens);
+      await turn(tokens, () => generation.step());
+    }
     if (failure !== null) throw explained(failure);
     return answers;
   } finally {
