@@ -2,7 +2,7 @@ import type { Decoder, TokenBatch } from '@lorasmith/models';
 import { dispose, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { type Figures, figureMetrics } from './figures.js';
 import { type LabelLossOptions, labelLosses } from './label-losses.js';
-import { type BatchLoss, type EvaluationMetrics, meanOf, type PassLoss } from './objective.js';
+import { type BatchLoss, type EvaluationMetrics, lossAndAccuracy, type PassLoss } from './objective.js';
 
 /** Losses of answers that depend on the model through the log-probabilities of their tokens alone. */
 export interface JudgedLosses {
@@ -38,5 +38,9 @@ export function judgedPass(
 
 /** The metrics of batches whose losses are those of answers. */
 export function judgedMetrics(losses: readonly BatchLoss[]): EvaluationMetrics {
-  return { ...meanOf(losses), perplexity: null, ...figureMetrics(losses.flatMap(({ figures = [] }) => figures)) };
+  return {
+    ...lossAndAccuracy(losses),
+    perplexity: null,
+    ...figureMetrics(losses.flatMap(({ figures = [] }) => figures)),
+  };
 }

@@ -91,7 +91,7 @@ export function takeBatchLoss({ losses, correct, ...rest }: PassLoss): BatchLoss
 }
 
 /** Mean loss and share of correct labels, over what the normalisers count. */
-export function meanOf(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'accuracy'> {
+export function lossAndAccuracy(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'accuracy'> {
   const total = { lossSum: 0, correct: 0, normaliser: 0 };
   for (const { lossSum, correct, normaliser } of losses) {
     total.lossSum += lossSum;

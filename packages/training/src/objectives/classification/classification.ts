@@ -4,7 +4,7 @@ import type { FeatureExamples } from '@lorasmith/planning';
 import { type CrossEntropy, kernelsFor, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import {
   type BatchLoss,
-  meanOf,
+  lossAndAccuracy,
   type Objective,
   type PassLoss,
   type PassOptions,
@@ -70,7 +70,7 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
   }
 
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> {
-    return { ...meanOf(losses), perplexity: null };
+    return { ...lossAndAccuracy(losses), perplexity: null };
   }
 }
 

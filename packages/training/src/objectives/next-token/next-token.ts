@@ -5,7 +5,7 @@ import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { labelLosses } from '../label-losses.js';
 import {
   type BatchLoss,
-  meanOf,
+  lossAndAccuracy,
   type Objective,
   type PassLoss,
   type PassOptions,
@@ -71,7 +71,7 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
   }
 
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> {
-    const { loss, accuracy } = meanOf(losses);
+    const { loss, accuracy } = lossAndAccuracy(losses);
     const perplexity = Math.exp(loss);
     return { loss, perplexity: Number.isFinite(perplexity) ? perplexity : null, accuracy };
   }
