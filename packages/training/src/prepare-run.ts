@@ -215,6 +215,7 @@ async function buildRun(
     },
     passes,
     sampler: await samplerOf({ spec, model, base, adapter, prompts: plan.prompts, texts, turn: passes.turn }),
+    rollouts: rollouts?.of(plan.training) ?? null,
     checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: trained } },
     onEvent: options.onEvent,
   });

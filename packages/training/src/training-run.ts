@@ -15,6 +15,7 @@ import type { BatchSource } from './batches.js';
 import { evaluate } from './evaluate.js';
 import { EvaluationWatch } from './evaluation-watch.js';
 import { learningRateAt } from './learning-rate.js';
+import type { Rollouts } from './objectives/group-relative/rollouts.js';
 import { optimizerStep, type StepResult } from './optimizer-step.js';
 import type { RunIdentity } from './run-parts.js';
 import type { Sampler } from './sampler.js';
@@ -40,6 +41,8 @@ export interface TrainingRunOptions {
   passes: Participant;
   /** Answers the prompts of the job; null where it has none. */
   sampler: Sampler | null;
+  /** The answers that the run trains on; null for an objective that samples none. */
+  rollouts: Pick<Rollouts, 'known' | 'resume'> | null;
   /** Where checkpoints are written, and what each says of its adapter. */
   checkpoints: { folder: string; adapter: CheckpointAdapter };
   /** step-finished, evaluation-finished, samples-generated, training-stopped-early, checkpoint-saved, checkpoint-loaded. */
@@ -123,7 +126,7 @@ export class TrainingRun {
 
   /** Continues from a checkpoint of the same run. Call it before anything else. */
   resume(checkpoint: CheckpointState): void {
-    const { adapter, optimizer, onEvent } = this.#options;
+    const { adapter, optimizer, rollouts, onEvent } = this.#options;
     const { step, progress } = checkpoint;
     adapter.setParameters(vectorOf(checkpoint.parameters));
     optimizer.restore(step, { first: momentOf(checkpoint.firstMoment), second: momentOf(checkpoint.secondMoment) });
@@ -137,6 +140,7 @@ export class TrainingRun {
     this.#evaluation = progress.evaluation;
     this.#watch.restore(progress.evaluations);
     this.#sampleRounds = [...progress.samples];
+    rollouts?.resume(checkpoint.rollout);
     this.#isSaved = true;
     onEvent({ type: 'checkpoint-loaded', data: { step } });
   }
@@ -208,7 +212,7 @@ export class TrainingRun {
 
   /** Saves a checkpoint. @throws ProductError storage_full */
   async save(options: SaveOptions): Promise<void> {
-    const { identity, adapter, optimizer, passes, checkpoints, onEvent } = this.#options;
+    const { identity, adapter, optimizer, rollouts, passes, checkpoints, onEvent } = this.#options;
     const checkpoint: CheckpointState = {
       step: optimizer.step,
       parameters: toFloat32Array(adapter.parameters),
@@ -216,6 +220,7 @@ export class TrainingRun {
       secondMoment: valuesOf(optimizer.moments.second),
       losses: Float32Array.from(this.#losses),
       accuracies: Float32Array.from(this.#accuracies),
+      rollout: (await rollouts?.known(optimizer.step)) ?? null,
       progress: {
         run: identity.id,
         parts: identity.parts,

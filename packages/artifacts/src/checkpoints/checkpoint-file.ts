@@ -12,6 +12,7 @@ import {
 } from '@lorasmith/safetensors';
 import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
 import type { CheckpointProgress, CheckpointState } from './checkpoint.js';
+import type { Rollout } from './rollout-file.js';
 
 /** The facts about a checkpoint that are known without reading its tensors. */
 export interface CheckpointDescription {
@@ -47,6 +48,7 @@ export async function writeCheckpoint(file: string, checkpoint: CheckpointState)
     tensor('second_moment', checkpoint.secondMoment),
     tensor('losses', checkpoint.losses),
     tensor('accuracies', checkpoint.accuracies),
+    ...(checkpoint.rollout === null ? [] : [tensor('rollout', Buffer.from(JSON.stringify(checkpoint.rollout)))]),
   ];
   const hash = hashOf(head);
   for (const { data } of tensors) await addTo(hash, data);
@@ -75,6 +77,9 @@ export async function readCheckpoint(file: string): Promise<CheckpointState | nu
       secondMoment: await moment('second_moment'),
       losses: await values('losses'),
       accuracies: await values('accuracies'),
+      rollout: opened.tensors.has('rollout')
+        ? (JSON.parse(Buffer.from(await bytesOf('rollout')).toString()) as Rollout)
+        : null,
     };
     return hash.digest('hex') === metadata.get('sha256') ? checkpoint : null;
   });

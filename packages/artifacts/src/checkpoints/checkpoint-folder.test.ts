@@ -27,6 +27,7 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
     secondMoment: Float32Array.of(0, 1e-20, step),
     losses: Float32Array.from({ length: step }, (_, i) => 5 - i / 10),
     accuracies: Float32Array.from({ length: step }, (_, i) => i / (i + 1)),
+    rollout: null,
     progress: {
       run,
       parts: { seed: '1' },
@@ -76,6 +77,15 @@ async function turnBit(file: string, at: number | string): Promise<void> {
 
 const fileOf = (step: number) => `step-${String(step).padStart(10, '0')}.safetensors`;
 const path = (step: number) => join(folder, fileOf(step));
+
+test('the answers that the next step trains on are read back, and a changed one is damage', async () => {
+  const answer = { ids: [5, 2], log_probabilities: [-0.1, -1e-30], has_ended: true, reward: 0.1 + 0.2 };
+  const rollout = { run: 'run', batch: 1, kind: 'graded' as const, groups: [[answer]] };
+  await saveCheckpoint(folder, { ...checkpointAt(2), rollout });
+  expect((await readCheckpoint(folder, 2)).rollout).toEqual(rollout);
+  await turnBit(path(2), '"has_ended"');
+  await expect(readCheckpoint(folder, 2)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
+});
 
 test('what is saved is read back, number for number', async () => {
   await saveCheckpoint(folder, checkpointAt(7));

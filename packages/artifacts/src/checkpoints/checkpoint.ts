@@ -1,4 +1,5 @@
 import type { Evaluation, SampleRound, TrainingOutcome } from '@lorasmith/contracts';
+import type { Rollout } from './rollout-file.js';
 
 /** Everything a run needs to continue as if it had not been interrupted. Random numbers follow from seed and step. */
 export interface CheckpointState {
@@ -12,6 +13,8 @@ export interface CheckpointState {
   /** One per step done. */
   losses: Float32Array;
   accuracies: Float32Array;
+  /** The sampled answers that the next step trains on; null where it samples them. */
+  rollout: Rollout | null;
   progress: CheckpointProgress;
 }
 

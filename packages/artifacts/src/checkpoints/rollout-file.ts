@@ -41,7 +41,7 @@ export async function writeRollout(folder: string, rollout: Rollout): Promise<vo
 export async function readRollout(
   folder: string,
   { run, batch }: Pick<Rollout, 'run' | 'batch'>,
-): Promise<RolloutGroups | null> {
+): Promise<Rollout | null> {
   try {
     const [digest, text = ''] = (await readFile(join(folder, FILE), 'utf8')).split('\n');
     if (digest !== digestOf(text)) return null;

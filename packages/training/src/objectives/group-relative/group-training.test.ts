@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Grader, type JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
 import { configureKernels, liveTensorCount, rowsAreIndependent } from '@lorasmith/tensor';
@@ -39,6 +39,18 @@ const HAS_LETTER: Grader = { type: 'string_check', reference: '{{item.reference.
 function rewarding(objective: Omit<ObjectiveRequest, 'kind'> = {}, changes: Parameters<typeof aJob>[0] = {}): JobSpec {
   const settings = { grader: HAS_LETTER, group_size: 6, max_completion_tokens: 5, ...objective };
   return { ...aJob(changes), objective: objectiveOf({ kind: 'group-relative', ...settings }) };
+}
+
+async function checkpointsIn(folder: string): Promise<string[]> {
+  return (await readdir(folder)).filter((name) => name.startsWith('step-'));
+}
+
+/** A folder with the checkpoints of another, as a host has it that gets them from a store. */
+async function onlyCheckpoints(folder: string): Promise<string> {
+  const copy = `${folder}-elsewhere`;
+  await mkdir(copy);
+  for (const name of await checkpointsIn(folder)) await copyFile(join(folder, name), join(copy, name));
+  return copy;
 }
 
 describe('a job on sampled answers', () => {
@@ -168,7 +180,29 @@ test('several updates train on the same answers, and a run that is resumed betwe
   const stopped = await run(spec, {
     onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 4 && stop('pause'),
   });
-  const resumed = await run(spec, { checkpointFolder: stopped.checkpointFolder });
+  const ofAnotherHost = await onlyCheckpoints(stopped.checkpointFolder);
+  for (const checkpointFolder of [stopped.checkpointFolder, ofAnotherHost]) {
+    expect(await weightsOf(await run(spec, { checkpointFolder }))).toEqual(await weightsOf(whole));
+  }
+});
+
+test('a run that is killed in a later batch of answers than its checkpoint continues with the answers of the checkpoint', async () => {
+  const spec = rewarding({ updates_per_batch: 3 }, { training: { epochs: 1, learning_rate: 2e-2 } });
+  const whole = await run(spec);
+  const stopAt = (at: number, checkpointFolder?: string) =>
+    run(spec, {
+      ...(checkpointFolder === undefined ? {} : { checkpointFolder }),
+      onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === at && stop('pause'),
+    });
+  const { checkpointFolder } = await stopAt(4);
+  const [checkpoint] = await readdir(await onlyCheckpoints(checkpointFolder));
+  // The answers of the third batch are in the file now. Without the checkpoint of its stop, it is as after a kill.
+  await stopAt(7, checkpointFolder);
+  for (const name of await checkpointsIn(checkpointFolder)) {
+    if (name !== checkpoint) await rm(join(checkpointFolder, name));
+  }
+  const resumed = await run(spec, { checkpointFolder });
+  expect(stepsOf(resumed)[0]!.step).toBe(5);
   expect(await weightsOf(resumed)).toEqual(await weightsOf(whole));
 });
 

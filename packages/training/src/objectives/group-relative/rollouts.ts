@@ -1,4 +1,4 @@
-import { type RolloutAnswer, type RolloutGroups, readRollout, writeRollout } from '@lorasmith/artifacts';
+import { type Rollout, type RolloutAnswer, type RolloutGroups, readRollout, writeRollout } from '@lorasmith/artifacts';
 import {
   type AnswerRound,
   type GroupRelativeObjective,
@@ -41,9 +41,23 @@ const MAX_REWARD = 1e6;
 /** Samples answers to prompts, and has them graded. */
 export class Rollouts {
   readonly #options: RolloutOptions;
+  #resumed: Rollout | null = null;
 
   constructor(options: RolloutOptions) {
     this.#options = options;
+  }
+
+  /** Takes the answers of the checkpoint from which the run continues. */
+  resume(rollout: Rollout | null): void {
+    this.#resumed = rollout;
+  }
+
+  /** The answers that a step trains on, where they were sampled before it. @param step from 0 */
+  async known(step: number): Promise<Rollout | null> {
+    const { settings, kept, passes } = this.#options;
+    const batch = Math.floor(step / settings.updates_per_batch);
+    const written = await passes.beside(() => readRollout(kept.folder, { run: kept.run, batch }));
+    return written ?? (this.#resumed?.batch === batch ? this.#resumed : null);
   }
 
   /**
@@ -56,7 +70,7 @@ export class Rollouts {
     const { step = null } = run;
     if (step === null) return await this.#graded(prompts, await this.#answered(prompts, run, 'evaluation'), run);
     const batch = Math.floor(step / settings.updates_per_batch);
-    const known = await passes.beside(() => readRollout(kept.folder, { run: kept.run, batch }));
+    const known = await this.known(step);
     if (known?.kind === 'graded') return known.groups.map((group) => group.map(gradedOf));
     const keep = (groups: RolloutGroups) =>
       passes.beside(() => writeRollout(kept.folder, { run: kept.run, batch, ...groups }));
