@@ -390,66 +390,64 @@ async function optimizers() {
   return trainings;
 }
 
-/** A step of GRPO: eight answers to each of four prompts are sampled and graded, and trained on. And TRL's on the same prompts. */
+/** A step of GRPO: eight answers to each of four prompts are sampled, graded, and trained on. And TRL's on the same prompts. */
 async function rewards() {
-  const prompts = path.join(ROOT, 'examples/rewards/prompts.jsonl');
   const [groups, size, longest] = quick ? [2, 4, 32] : [4, 8, 64];
-  const steps = quick ? 3 : 6;
-  const rows = groups * steps;
-  const objective = {
-    kind: /** @type {const} */ ('group-relative'),
-    grader: { type: /** @type {const} */ ('regex'), pattern: '^\\d{4}-\\d{2}-\\d{2}' },
-    group_size: size,
-    max_completion_tokens: longest,
-  };
-  const results = [];
-  /** @type {('bfloat16' | 'float32')[]} */
-  const precisions = quick ? ['bfloat16'] : ['bfloat16', 'float32'];
-  for (const precision of precisions) {
-    const training = {
-      ...{ precision, batch_size: groups, gradient_accumulation_steps: 1, max_steps: steps },
-      // The answers stay about as long as those of the base model, with us as with TRL.
-      ...{ learning_rate: 1e-6, max_seq_length: 512, on_overflow: 'error' },
+  const steps = 3;
+  const scratch = await mkdtemp(path.join(tmpdir(), 'bench-rewards-'));
+  try {
+    // Stories are longer than answers may be, so that all answers have the same length, with us as with TRL.
+    const rows = Array.from({ length: groups * steps }, (_, i) => {
+      const content = `Write a long story about ship number ${i + 1}: its crew, its storms, and the islands that it found.`;
+      return `${JSON.stringify({ prompt: [{ role: 'user', content }], reference: null })}\n`;
+    });
+    const prompts = path.join(scratch, 'prompts.jsonl');
+    await writeFile(prompts, rows.join(''));
+    const objective = {
+      kind: /** @type {const} */ ('group-relative'),
+      grader: { type: /** @type {const} */ ('regex'), pattern: 'island' },
+      group_size: size,
+      max_completion_tokens: longest,
     };
-    const ours = await measured('train', { rows: prompts, count: rows, objective, training });
-    const parameters = ['--method', 'grpo', '--rows', String(rows), '--precision', precision];
-    const sizes = ['--batch-size', String(groups), '--group-size', String(size), '--max-completion', String(longest)];
-    const theirs =
-      values['peer-python'] === undefined
-        ? null
-        : await peer('trl_baseline.py', [model, prompts, ...parameters, ...sizes]);
-    results.push({ precision, answers: groups * size, ours, theirs });
+    const results = [];
+    /** @type {('bfloat16' | 'float32')[]} */
+    const precisions = quick ? ['bfloat16'] : ['bfloat16', 'float32'];
+    for (const precision of precisions) {
+      const training = {
+        ...{ precision, batch_size: groups, gradient_accumulation_steps: 1, max_steps: steps },
+        ...{ learning_rate: 1e-6, max_seq_length: 512, on_overflow: 'error' },
+      };
+      const ours = await measured('train', { rows: prompts, count: rows.length, objective, training });
+      const parameters = ['--method', 'grpo', '--rows', String(rows.length), '--precision', precision];
+      const sizes = ['--batch-size', String(groups), '--group-size', String(size), '--max-completion', String(longest)];
+      const theirs =
+        values['peer-python'] === undefined
+          ? null
+          : await peer('trl_baseline.py', [model, prompts, ...parameters, ...sizes]);
+      results.push({ precision, ours, theirs });
+    }
+    say(
+      `Rewards: a step of GRPO with ${size} answers of up to ${longest} tokens to each of ${groups} prompts, from sampling to update.`,
+    );
+    say(
+      table(
+        ['precision', 'tokens of an answer', 's a step', 'memory', "TRL's, tokens", 's a step', 'memory', 'ratio'],
+        results.map(({ precision, ours, theirs }) => [
+          precision,
+          ours.answer_tokens.toFixed(1),
+          ours.seconds_per_step.toFixed(2),
+          gigabytes(ours.peak_rss_bytes),
+          theirs ? theirs.answer_tokens.toFixed(1) : 'not run',
+          theirs ? theirs.seconds_per_step.toFixed(2) : '',
+          theirs ? `${theirs.peak_rss_gb} GB` : '',
+          theirs ? `${(theirs.seconds_per_step / ours.seconds_per_step).toFixed(1)} ×` : '',
+        ]),
+      ),
+    );
+    return results;
+  } finally {
+    await rm(scratch, { recursive: true });
   }
-  say(
-    `Rewards: a step of GRPO with ${size} answers of up to ${longest} tokens to each of ${groups} prompts, from sampling to update.`,
-  );
-  const rate = (/** @type {any} */ one, /** @type {number} */ answers) =>
-    (answers * one.answer_tokens) / one.seconds_per_step;
-  say(
-    table(
-      [
-        'precision',
-        'tokens of an answer',
-        's a step',
-        'answer tokens/s',
-        "TRL's GRPO",
-        's a step',
-        'tokens/s',
-        'ratio',
-      ],
-      results.map(({ precision, answers, ours, theirs }) => [
-        precision,
-        ours.answer_tokens.toFixed(1),
-        ours.seconds_per_step.toFixed(2),
-        rate(ours, answers).toFixed(0),
-        theirs ? theirs.answer_tokens.toFixed(1) : 'not run',
-        theirs ? theirs.seconds_per_step.toFixed(2) : '',
-        theirs ? rate(theirs, answers).toFixed(0) : '',
-        theirs ? `${(rate(ours, answers) / rate(theirs, answers)).toFixed(1)} ×` : '',
-      ]),
-    ),
-  );
-  return results;
 }
 
 /** A step on pairs of answers beside one on the same sequences as rows, and TRL's DPO beside it. */

@@ -4,15 +4,14 @@
 Rows are JSONL in the formats that Lorasmith accepts: {"messages": [...]} (the last turn is trained), {"prompt", "completion"},
 {"instruction", "input"?, "output"}; also {"question", "answer"}. With --method dpo they are
 {"prompt", "chosen", "rejected"}, and the reference is computed before what is measured. With --method grpo they are {"prompt", ...}: answers
-are sampled at temperature 1 and rewarded for a date at their beginning, and the time of a step is measured without the first one. Prints one
-JSON line that `bench/run.mjs` reads.
+are sampled at temperature 1 and rewarded for a word, and the time of a step is measured without the first one. Prints one JSON line that
+`bench/run.mjs` reads.
 """
 
 import argparse
 import contextlib
 import json
 import os
-import re
 import resource
 import sys
 import tempfile
@@ -72,9 +71,9 @@ def method_of(arguments):
     return SFTTrainer, SFTConfig, {"completion_only_loss": True, "packing": arguments.packing}, conversation
 
 
-def begins_with_date(completions, **_):
+def has_island(completions, **_):
     """The rewards of conversational answers."""
-    return [float(re.match(r"\d{4}-\d{2}-\d{2}", answer[0]["content"]) is not None) for answer in completions]
+    return [float("island" in answer[0]["content"]) for answer in completions]
 
 
 class StepTimes(TrainerCallback):
@@ -98,7 +97,7 @@ def train_grpo(arguments, rows):
             model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.precision)),
             processing_class=AutoTokenizer.from_pretrained(arguments.model),
             train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
-            reward_funcs=begins_with_date,
+            reward_funcs=has_island,
             callbacks=[times],
             peft_config=LoraConfig(
                 r=arguments.rank,
