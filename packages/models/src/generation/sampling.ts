@@ -46,7 +46,7 @@ export class Distribution {
 interface TokenWeights {
   /** `[vocab]`; that of the most probable token is 1. */
   weights: Float64Array;
-  /** Of all of them, in the order of the ids. */
+  /** The sum of all weights, in the order of the ids. */
   sum: number;
 }
 
@@ -79,7 +79,7 @@ export function chooseToken(of: Distribution, { temperature, topP, topK = 0 }: S
   return chosen;
 }
 
-/** Those below a weight are 0. */
+/** The weights, with 0 for those below the least. */
 function without(weights: Float64Array, least: number): TokenWeights {
   const kept = weights.map((weight) => (weight < least ? 0 : weight));
   return { weights: kept, sum: kept.reduce((sum, weight) => sum + weight, 0) };

@@ -145,7 +145,7 @@ export class Text {
     return chooseToken(adjusted, sampling, drawOf(sampling.seed, this.choice, this.produced));
   }
 
-  /** With its penalties, and the tokens that its constraint allows. */
+  /** The distribution with the penalties of the text, over the tokens that its constraint allows. */
   #adjusted(distribution: Distribution): Distribution {
     if (this.#counts === null && this.#constraint === null) return distribution;
     const { sampling } = this.running.request;
