@@ -40,10 +40,11 @@ async function servedSeries(): Promise<Set<string>> {
   // These are never used: only the names of the metrics are read.
   const redis = { status: 'end', info: async () => '' } as never;
   const api = createApiMetrics({
-    jobs: { queueStatus: () => Promise.reject(new Error()) },
+    jobs: { queueStatus: () => Promise.reject(new Error()), queue: { work: () => Promise.reject(new Error()) } },
     generation: { waiting: () => Promise.reject(new Error()) },
     redis,
     dataDir: '.',
+    workerClasses: { classes: [{ name: 'a10g', memory: 1 }], secondsPerWorker: 1 },
   });
   observeHttp(createHttpApp({ logger: createLogger({ service: 'test', level: 'silent' }) }), api);
   const registry = createMetrics({ service: 'registry' });
@@ -82,6 +83,10 @@ test('the dashboard and the alerts query only series that a service exports', as
   const unseen = [...served].filter((name) => name.startsWith('lorasmith_') && !/_(sum|count|bucket)$/.test(name));
   expect(unseen.filter((name) => !asked.includes(name))).toEqual([
     'lorasmith_build_info',
+    'lorasmith_worker_class_jobs',
+    'lorasmith_worker_class_tokens',
+    'lorasmith_worker_class_seconds',
+    'lorasmith_worker_class_wanted',
     'lorasmith_merged_models',
     'lorasmith_checkpoints_total',
     'lorasmith_engine_info',

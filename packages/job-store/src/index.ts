@@ -23,13 +23,15 @@ export {
   type Chooser,
   chooseNext,
   fits,
+  fitsInto,
   type HeldJob,
   isOnBase,
 } from './queue/choose-next.js';
-export type { FairQueue, QueueSnapshot, WorkerPresence } from './queue/fair-queue.js';
+export type { FairQueue, QueueSnapshot, RemainingWork, WorkerPresence } from './queue/fair-queue.js';
 export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';
 export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
 export type { Reconciled } from './queue/reconcile-queue.js';
+export { type ClassWork, WORKER_CLASS_NAME, type WorkerClass, workByClass } from './queue/work-by-class.js';
 export type { RecordedRung, RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
 export type { CreateSweepOptions, JobOfSweep, NewVariant, SweepStore } from './sweeps/sweep-store.js';
 export type { PendingWebhook, WebhookOutbox } from './webhook-outbox.js';

@@ -182,6 +182,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     await removed.catch(() => {});
   };
 
+  const fair = createFairQueue({ ...deps, queue, turnMs });
   const store: JobStore = {
     async createJob(
       spec,
@@ -309,12 +310,12 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     readEvents: (id, readOptions) => events.read(id, readOptions),
     newestEvents: (id, newestOptions) => events.newest(id, newestOptions),
     queueStatus: () => readQueueStatus({ redis, keys }),
-    queue: createFairQueue({ ...deps, queue, turnMs }),
+    queue: fair,
     checkpoints: createJobCheckpoints(deps),
     inputs: createInputJobs({ redis, keys }),
     adapterBytes: createAdapterBytes({ redis, keys }),
     attempts: createJobAttempts(deps),
-    machines: createMachineBoard({ redis, keys }),
+    machines: createMachineBoard({ redis, keys, running: fair.presences }),
     sweeps: createSweepStore({ ...deps, queue, onQueue, removeOldestJobs: removeOldest }),
     webhooks: createWebhookOutbox({ redis, keys }),
     gradings: createGradings({ redis, keys }),

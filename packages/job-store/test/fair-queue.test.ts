@@ -186,7 +186,8 @@ describe('a worker without a free place', () => {
 describe('a forecast', () => {
   const at = (seconds: number) => new Date(clock.ms + seconds * 1_000).toISOString();
   const planned = async (owner: Owner, seconds: number | null) =>
-    (await store.createJob(aJobSpec(), { requestHash: 'h', owner, planned: { tokens: 1_000, seconds } })).job;
+    (await store.createJob(aJobSpec(), { requestHash: 'h', owner, planned: { tokens: 1_000, seconds, memory: null } }))
+      .job;
 
   test('says when the jobs start and end, from what workers hold and what was planned', async () => {
     const [running, next, other, unknown, last] = [

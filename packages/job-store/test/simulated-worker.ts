@@ -84,6 +84,7 @@ export class SimulatedWorker {
           loaded: base,
           held: this.#held,
           slots,
+          memory: null,
           baseSince: this.#baseSince,
           target: this.#target,
           targetsOfOthers: new Set([...queue.targets].flatMap(([id, by]) => (by === name ? [] : [id]))),

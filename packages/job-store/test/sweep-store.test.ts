@@ -15,7 +15,7 @@ const variants = (count: number): NewVariant[] =>
     values: { 'lora.r': i + 1 },
     spec: aJobSpec({ lora: { ...aJobSpec().lora, r: i + 1 } }),
     adapterBytes: 10,
-    planned: { tokens: 100, seconds: 1 },
+    planned: { tokens: 100, seconds: 1, memory: null },
   }));
 const create = (count: number, options: Partial<CreateSweepOptions> = {}) =>
   store.sweeps.create(request(count), variants(count), { requestHash: 'h', owner: null, ...options });

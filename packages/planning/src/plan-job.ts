@@ -3,7 +3,13 @@ import { type Fault, type MachineProfile, ProductError, type Report } from '@lor
 import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { expertWarnings } from './adapted-share.js';
 import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
-import { estimateJob, type JobToEstimate, memoryNeeds, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
+import {
+  estimateJob,
+  type JobToEstimate,
+  leastMemory,
+  memoryNeeds,
+  refuseWhatDoesNotFit,
+} from './estimate/estimate-job.js';
 import type { MemoryNeeds } from './estimate/estimate-memory.js';
 import { settingsForLessMemory } from './estimate/settings-for-less-memory.js';
 import { evaluationWarnings } from './evaluation-faults.js';
@@ -199,6 +205,11 @@ export class Plan {
   /** The numbers that its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
   memoryNeeds(trained: { precision: 'float32' | 'bfloat16'; recomputedLayers: number }): MemoryNeeds | null {
     return this.#machine === null ? null : memoryNeeds({ ...this.#job, machine: this.#machine }, trained);
+  }
+
+  /** The memory of a machine with which it would just fit; null for a classifier, or if no machine was measured. */
+  leastMemory(): number | null {
+    return this.#machine === null ? null : leastMemory({ ...this.#job, machine: this.#machine });
   }
 
   /** The settings to change if memory runs out all the same, as a sentence; null if no machine was measured. */

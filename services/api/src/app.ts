@@ -85,6 +85,8 @@ export interface AppDependencies {
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
   /** How webhooks are sent. */
   webhooks: WebhookConfig;
+  /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
+  startedMemory: number | null;
   /** The data folder, which the registry may share. */
   dataDir: string;
   /** The web page; null: it is not built. */
@@ -147,6 +149,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   const preparations = createTokenPreparations({ catalog, baseModels, preflight, examples, log: logger });
   app.addHook('onClose', () => preparations.close());
   const submission = createJobSubmission({
+    startedMemory: dependencies.startedMemory,
     jobs,
     catalog,
     adapters,

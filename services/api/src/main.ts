@@ -97,7 +97,7 @@ if (site === null) {
 
 const app = await buildApp({
   logger,
-  metrics: createApiMetrics({ jobs, generation, redis, dataDir }),
+  metrics: createApiMetrics({ jobs, generation, redis, dataDir, workerClasses: config.workerClasses }),
   tracing,
   access: createAccess({
     redis,
@@ -126,6 +126,7 @@ const app = await buildApp({
   generation,
   generationLimits: config.generation,
   webhooks: config.webhooks,
+  startedMemory: largestMemory(config.workerClasses.classes),
   dataDir,
   site,
   readyChecks: {
@@ -135,6 +136,11 @@ const app = await buildApp({
     store: () => stores.check(),
   },
 });
+
+/** Null without classes. */
+function largestMemory(classes: readonly { memory: number }[]): number | null {
+  return classes.length === 0 ? null : Math.max(...classes.map(({ memory }) => memory));
+}
 
 const registry = createRegistryClient(config.registryUrl);
 const endSweeps = startSweeps({ jobs, adapters, registry, log: logger });

@@ -1,3 +1,4 @@
+import type { WorkerClass } from '@lorasmith/job-store';
 import { MAX_LINE_BYTES } from '@lorasmith/planning';
 import {
   dataDir,
@@ -30,6 +31,19 @@ const count = (variable: string, fallback: number, bounds: [number, number], uni
 /** null where it is not set. */
 const optionalSetting = (text: Setting<string>): Setting<string | null> =>
   mapSetting(text, (value) => (value === '' ? null : value));
+
+const GIBIBYTE = 2 ** 30;
+/** `NAME=GIB`. */
+const WORKER_CLASS = '[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?=[0-9]{1,6}([.][0-9]{1,3})?';
+
+/** `NAME=MEMORY,…` as classes. */
+function classesOf(text: string): WorkerClass[] {
+  const parts = text === '' ? [] : text.split(',');
+  return parts.map((part) => {
+    const [name = '', memory] = part.split('=');
+    return { name, memory: Number(memory) * GIBIBYTE };
+  });
+}
 
 /** Everything about the api that can be set. */
 export const API_SETTINGS = {
@@ -95,6 +109,30 @@ export const API_SETTINGS = {
     ),
   },
   redis: redisSettings,
+  workerClasses: {
+    classes: mapSetting(
+      setting({
+        variable: 'WORKER_CLASSES',
+        schema: Type.String({
+          pattern: `^(${WORKER_CLASS}(,${WORKER_CLASS}){0,31})?$`,
+        }),
+        fallback: '',
+        example: 'a10g=21,h100=78',
+        fault: 'is not a list of classes with their memory in GiB',
+        description:
+          'Classes of workers that are started as they are needed, with the memory of each for a trainer in GiB, in the order in which ' +
+          'they are used: the work of a job is counted for the first into which it fits (`lorasmith_worker_class_…` of `/metrics`).',
+      }),
+      classesOf,
+    ),
+    secondsPerWorker: count(
+      'WORKER_CLASS_SECONDS',
+      1_800,
+      [1, 31_536_000],
+      's',
+      'One worker of a class is wanted for each so many seconds of its work. A job counts as this at most, because it trains on one worker.',
+    ),
+  },
   registryUrl: setting({
     variable: 'REGISTRY_URL',
     schema: Type.String({ pattern: '^https?://[^/?#]+/?$' }),

@@ -44,13 +44,87 @@ test('metrics report the number of jobs in each state, and how long the first on
   expect(text).not.toContain(first.json().id);
 });
 
+test('the work of each class of workers is reported by the memory that its jobs need', async () => {
+  const own = await startRealRedis();
+  const GIBIBYTE = 2 ** 30;
+  const classes = [
+    { name: 'tiny', memory: 1 },
+    { name: 'a10g', memory: 21 * GIBIBYTE },
+    { name: 'h100', memory: 78 * GIBIBYTE },
+  ];
+  const classed = await startRealApi({
+    redisUrl: own.url,
+    prefix: own.prefix,
+    workerClasses: { classes, secondsPerWorker: 1e-9 },
+  });
+  try {
+    const figures = async () => {
+      const { body } = await classed.app.inject('/metrics');
+      const found = [...body.matchAll(/^lorasmith_worker_class_(\w+)\{class="(\w+)"(?:,state="(\w+)")?\} (\S+)$/gm)];
+      return Object.fromEntries(
+        found.map(([, figure, of, state = '', value]) => [`${of} ${state} ${figure}`, Number(value)]),
+      );
+    };
+    expect(await figures()).toMatchObject({
+      'a10g waiting jobs': 0,
+      'a10g  wanted': 0,
+      'tiny  wanted': 0,
+      'h100  wanted': 0,
+    });
+    const rates = {
+      matmul_gflops: 1000,
+      attention_gflops: 100,
+      weight_gbytes: 10,
+      pass_gbytes: 10,
+      layer_overhead_ms: 1,
+    };
+    await classed.jobs.machines.publish({
+      worker: 'gone',
+      measured_at: '2026-11-26T00:00:00.000Z',
+      processor: 'a processor',
+      kernels: 'generic',
+      memory_bytes: 64e9,
+      base_memory_bytes: 100e6,
+      rates: { float32: rates, bfloat16: rates },
+      engine: { kind: 'cpu', card: null, self_test: null },
+    });
+    const post = async (url: string, payload: string | object, type: string) =>
+      (await classed.app.inject({ method: 'POST', url, headers: { 'content-type': type }, payload })).json();
+    const dataset = await post('/datasets', promptRows(8), 'application/x-ndjson');
+    const job = await post(
+      '/jobs',
+      { base_model: 'tiny-llama', dataset: dataset.id, training: { max_steps: 2 } },
+      'application/json',
+    );
+    // A scrape within a second has the figures of the one before.
+    await expect.poll(figures, { timeout: 60_000, interval: 200 }).toMatchObject({ 'a10g waiting jobs': 1 });
+    const found = await figures();
+    expect(found['a10g waiting tokens']).toBeGreaterThan(0);
+    expect(found['a10g waiting seconds']).toBeGreaterThan(0);
+    expect(found).toMatchObject({ 'a10g  wanted': 1, 'tiny  wanted': 0, 'tiny waiting jobs': 0, 'h100  wanted': 0 });
+    // The worker that trains it has a class of its own.
+    await classed.jobs.attempts.start(job.id, 'w', 0);
+    await classed.jobs.queue.announce('w', { slots: 1, held: [job.id], workerClass: 'h100' });
+    await expect.poll(figures, { timeout: 60_000, interval: 200 }).toMatchObject({
+      'a10g waiting jobs': 0,
+      'a10g  wanted': 0,
+      'h100 running jobs': 1,
+      'h100  wanted': 1,
+    });
+  } finally {
+    await classed.stop();
+    await own.stop();
+  }
+});
+
 test('without Redis the metrics of the queue are missing instead of zero', async () => {
-  const alone = await startRealApi({ redisUrl: await absentRedisUrl() });
+  const workerClasses = { classes: [{ name: 'a', memory: 1 }], secondsPerWorker: 1 };
+  const alone = await startRealApi({ redisUrl: await absentRedisUrl(), workerClasses });
   try {
     const { statusCode, body } = await alone.app.inject('/metrics');
     expect(statusCode).toBe(200);
     expect(body).toContain('lorasmith_redis_up 0\n');
-    expect(body).not.toMatch(/^lorasmith_(jobs|queue_oldest_seconds)\{/m);
+    expect(body).not.toMatch(/^lorasmith_(jobs|queue_oldest_seconds|worker_class_\w+)\{/m);
   } finally {
     await alone.stop();
   }

@@ -13,7 +13,7 @@ import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { createPreflight } from '../src/jobs/preflight.js';
-import { createApiMetrics } from '../src/metrics/api-metrics.js';
+import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/metrics/api-metrics.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
 // The compiled file, because a thread cannot run TypeScript.
@@ -35,6 +35,7 @@ export interface RealApiOptions {
   preflightTimeoutMs?: number;
   /** @defaultValue enough for every dataset of the tests, on a busy machine, too */
   preflightBudgetMs?: number;
+  workerClasses?: ApiMetricsOptions['workerClasses'];
   changes?: Partial<AppDependencies>;
 }
 
@@ -62,7 +63,13 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   });
   const app = await buildApp({
     logger,
-    metrics: createApiMetrics({ jobs, generation, redis, dataDir: folder }),
+    metrics: createApiMetrics({
+      jobs,
+      generation,
+      redis,
+      dataDir: folder,
+      workerClasses: options.workerClasses ?? NO_WORKER_CLASSES,
+    }),
     tracing: NO_TRACING,
     access: OPEN_ACCESS,
     jobs,
@@ -81,6 +88,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     generation,
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
     webhooks: NO_WEBHOOKS,
+    startedMemory: null,
     dataDir: folder,
     site: null,
     readyChecks: { redis: () => redis.ping() },

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { HEARTBEAT_MS } from '@lorasmith/child-processes';
-import { DEFAULT_TURN_MS } from '@lorasmith/job-store';
+import { DEFAULT_TURN_MS, WORKER_CLASS_NAME } from '@lorasmith/job-store';
 import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import {
   type Config,
@@ -31,6 +31,16 @@ const workerName = setting({
   description:
     'Name of this worker in the events of its jobs. It must differ between workers. The default is the name of ' +
     'the host.',
+});
+
+const workerClass = setting({
+  variable: 'WORKER_CLASS',
+  schema: Type.String({ pattern: WORKER_CLASS_NAME }),
+  fallback: '',
+  example: 'a10g',
+  fault: 'is not a name of small letters, digits and - of at most 20 characters',
+  description:
+    'The class of this worker, one of `WORKER_CLASSES` of the api, for workers that are started as they are needed.',
 });
 
 const jobLockMs = setting({
@@ -253,6 +263,7 @@ export const WORKER_SETTINGS = {
   store: storeSettings,
   tokenCacheBytes,
   workerName,
+  workerClass,
   jobLockMs,
   jobTimeoutMs,
   jobsAtOnce,

@@ -93,8 +93,10 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       ? null
       : await profileMachine({ dataDir, workerName, engine, probeProgram, sizes: config.gpuSelfTest, log });
   if (machine !== null) {
-    store.machines
-      .publish(machine)
+    // It runs, so no other worker with such a machine replaces it.
+    store.queue
+      .announce(workerName, { slots: config.jobsAtOnce, held: [], workerClass: config.workerClass })
+      .then(() => store.machines.publish(machine))
       .catch((error: unknown) => log.warn({ err: error }, 'the measurements of the machine could not be published'));
   }
   const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
@@ -142,6 +144,8 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     lockMs: config.jobLockMs,
     jobsAtOnce: config.jobsAtOnce,
     turnMs,
+    memory: machine?.memory_bytes ?? null,
+    workerClass: config.workerClass,
     order: store.queue,
     pool,
     run: (id, runOptions) =>

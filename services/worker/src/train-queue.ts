@@ -7,6 +7,7 @@ import {
   chooseNext,
   type FairQueue,
   fits,
+  fitsInto,
   type HeldJob,
   isOnBase,
   jobKeys,
@@ -42,6 +43,10 @@ export interface TrainQueueOptions {
   jobsAtOnce: number;
   /** How long a worker may stay on its base model while others wait for another one. */
   turnMs: number;
+  /** The memory of the machine for a trainer, in bytes; null: it was not measured. */
+  memory: number | null;
+  /** The class of the worker; empty: none. */
+  workerClass: string;
   order: FairQueue;
   /** The source of what the worker can take now, and of notices that this has changed. */
   pool: { appetite(): Appetite | null; onChange(listener: () => void): () => void };
@@ -78,7 +83,7 @@ interface Held {
  * holds, looks for those whose worker has died, and completes, fails or returns each entry.
  */
 export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
-  const { redis, prefix, workerName, lockMs, jobsAtOnce, turnMs, order, pool, run, log } = options;
+  const { redis, prefix, workerName, lockMs, jobsAtOnce, turnMs, memory, workerClass, order, pool, run, log } = options;
   const connection = { connection: redis, prefix: jobKeys(prefix).queuePrefix };
   const worker = new Worker(QUEUE_NAME, null, {
     ...connection,
@@ -120,6 +125,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
       loaded,
       held: [...held.values()].flatMap(heldJob),
       slots: jobsAtOnce,
+      memory,
       baseSince,
       target,
       targetsOfOthers: new Set(targetsOfOthers),
@@ -139,7 +145,8 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     const taken = new TakenEntry({ job, token, order, log });
     const found = queue.waiting.find(({ entry }) => entry === job.id);
     const appetite = appetiteNow();
-    const isWelcome = job.id === wanted || (found !== undefined && appetite !== null && fits(found, appetite));
+    const isFitting = found !== undefined && appetite !== null && fits(found, appetite);
+    const isWelcome = job.id === wanted || (isFitting && (found.job === null || fitsInto(found.job, memory)));
     if (isClosing || !isWelcome) {
       await taken.putBack();
       return null;
@@ -198,7 +205,11 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   };
 
   const announce = async (): Promise<void> => {
-    await order.announce(workerName, { slots: jobsAtOnce, held: [...held.values()].map(({ id }) => id) });
+    await order.announce(workerName, {
+      slots: jobsAtOnce,
+      held: [...held.values()].map(({ id }) => id),
+      workerClass,
+    });
   };
 
   const loop = async (): Promise<void> => {

@@ -54,6 +54,8 @@ function aWorker(
     lockMs: 4_000,
     jobsAtOnce: 1,
     turnMs: 60_000,
+    memory: null,
+    workerClass: '',
     order: store.queue,
     pool: { appetite: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
     async run(id, { signal, pause, resumes, onPlaced }) {

@@ -14,6 +14,7 @@ const entry = (changes: Partial<QueueEntry> = {}): QueueEntry => ({
   queued_at: 0,
   tokens: null,
   seconds: null,
+  memory: null,
   ...changes,
 });
 const waiting = (id: string, changes: Partial<QueueEntry> = {}): KnownJob => ({
@@ -31,8 +32,9 @@ const held = (id: string, changes: Partial<HeldJob> = {}): HeldJob => ({
 const worker = (changes: Partial<Chooser> = {}): Chooser => {
   const loaded = { baseModel: 'one', precisions: ['auto', 'float32'] as const, quantization: 'none' as const };
   const appetite = { ...loaded, isIdle: false };
+  const memory = null;
   const nobody = { baseSince: 0, target: null, targetsOfOthers: new Set<JobId>() };
-  return { appetite, loaded, held: [held('held')], slots: 4, ...nobody, ...changes };
+  return { appetite, loaded, held: [held('held')], slots: 4, memory, ...nobody, ...changes };
 };
 const at = (now: number, ...jobs: KnownJob[]) => ({ now, keys: new Map(), waiting: jobs });
 
@@ -77,4 +79,20 @@ test('a retry is not taken before its time; a worker that can take nothing takes
   expect(chooseNext(at(400, retry), worker(), TURN_MS)).toEqual({ action: 'wait', untilMs: 500 });
   expect(chooseNext(at(500, retry), worker(), TURN_MS).action).toBe('take');
   expect(chooseNext(at(500, retry), worker({ appetite: null }), TURN_MS).action).toBe('wait');
+});
+
+test('a job that needs more memory than the machine has is left to others, also where it is the next one', () => {
+  const large = waiting('large', { memory: 80e9, place: 0 });
+  const small = waiting('small', { memory: 20e9 });
+  const idle = { isIdle: true, baseModel: null, precisions: [], quantization: 'none' as const };
+  const card = (memory: number | null) => worker({ memory, held: [], loaded: null, appetite: idle });
+  expect(chooseNext(at(10, large, small), card(24e9), TURN_MS)).toMatchObject({ action: 'take', waiting: small });
+  expect(chooseNext(at(10, large), card(24e9), TURN_MS)).toEqual({ action: 'wait', untilMs: null });
+  expect(chooseNext(at(10, large, small), card(80e9), TURN_MS)).toMatchObject({ action: 'take', waiting: large });
+  // Where the machine was not measured, its trainer finds out.
+  expect(chooseNext(at(10, large), card(null), TURN_MS)).toMatchObject({ action: 'take', waiting: large });
+  expect(chooseNext(at(10, waiting('unplanned')), card(24e9), TURN_MS).action).toBe('take');
+  // Nothing is paused for it either.
+  const other = waiting('large', { memory: 80e9, base_model: 'two' });
+  expect(chooseNext(at(9_000, other), worker({ memory: 24e9 }), TURN_MS)).toEqual({ action: 'wait', untilMs: null });
 });

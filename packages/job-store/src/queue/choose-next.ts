@@ -36,6 +36,8 @@ export interface Chooser {
   held: readonly HeldJob[];
   /** How many jobs it may hold. */
   slots: number;
+  /** The memory of its machine for a trainer, in bytes; null: it was not measured. */
+  memory: number | null;
   /** When it took the first job on its present base model, in milliseconds. */
   baseSince: number;
   /** The job for which it has paused others; null: none. */
@@ -73,7 +75,8 @@ export function chooseNext(
   const stray = queue.waiting.find(({ job }) => job === null);
   if (stray !== undefined && appetite !== null) return { action: 'take', waiting: stray };
 
-  const known = queue.waiting.filter((one): one is KnownJob => one.job !== null);
+  // Others have the memory for the rest.
+  const known = queue.waiting.filter((one): one is KnownJob => one.job !== null && fitsInto(one.job, worker.memory));
   const ready = known.filter(({ job }) => (job.not_before ?? 0) <= now);
   const soon = new WaitEnd(now);
   for (const { job } of known) soon.at(job.not_before ?? 0);
@@ -148,6 +151,12 @@ function firstOf(lines: Line<KnownJob>[], isWanted: (waiting: KnownJob) => boole
 export function fits({ job }: WaitingJob, appetite: Appetite): boolean {
   if (job === null || appetite.isIdle) return true;
   return !job.starts_alone && isOnBase({ job }, appetite);
+}
+
+/** Whether a machine with this memory can train the job, as far as both are known. */
+export function fitsInto({ memory }: Pick<QueueEntry, 'memory'>, machineMemory: number | null): boolean {
+  // Entries of an earlier version have no such field.
+  return machineMemory === null || (memory ?? 0) <= machineMemory;
 }
 
 /** Whether the job trains on what a worker has in memory. */

@@ -33,6 +33,26 @@ export interface QueueSnapshot {
 export interface WorkerPresence {
   slots: number;
   held: JobId[];
+  /** The class of the worker; empty or left out: none. */
+  workerClass?: string;
+}
+
+/** A job that waits or trains, with what remains of it. */
+export interface RemainingWork {
+  entry: QueueEntry;
+  /** The class of the worker that trains it, empty if it has none; null: it waits. */
+  workerClass: string | null;
+  /** Tokens that it will still read; null: it is not planned yet. */
+  tokens: number | null;
+  /** Seconds of training that remain, if it trains alone; null: unknown. */
+  seconds: number | null;
+}
+
+/** A job that a worker holds. */
+interface RunningJob extends Pick<RemainingWork, 'tokens' | 'seconds'> {
+  id: JobId;
+  /** Null: it has ended. */
+  entry: QueueEntry | null;
 }
 
 /** The order in which jobs start. */
@@ -52,6 +72,8 @@ export interface FairQueue {
   leave(worker: string): Promise<void>;
   /** The workers that run, by name. */
   presences(): Promise<Map<string, WorkerPresence>>;
+  /** All that waits and trains, and the most jobs that a worker trains at once, of those that run; null: none runs. */
+  work(): Promise<{ jobs: RemainingWork[]; slots: number | null }>;
   /** The position of the job and when it is expected to start and to end; null: it has ended, or is paused. */
   forecast(job: Pick<Job, 'id' | 'status'>): Promise<JobQueueState | null>;
 }
@@ -132,23 +154,52 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
       }),
     );
 
-  const runningWorkers = async (at: number): Promise<EstimatedWorker[]> => {
+  const runningWorkers = async (
+    at: number,
+  ): Promise<(Omit<EstimatedWorker, 'held'> & { held: RunningJob[]; of: string })[]> => {
     return await Promise.all(
-      [...(await presencesAt(at)).values()].map(async ({ slots, held }) => {
+      [...(await presencesAt(at)).values()].map(async ({ slots, held, workerClass: of = '' }) => {
         const entries = await entriesOf(held);
         const look = redis.pipeline();
         for (const id of held) look.hget(keys.job(id), 'progress');
         const progress = held.length === 0 ? [] : (repliesOf(await look.exec()) as (string | null)[]);
         return {
           slots,
-          held: held.map((id, i) => {
-            const left = progress[i] ? (JSON.parse(progress[i]) as JobProgress).seconds_left : null;
+          of,
+          held: held.map((id, i): RunningJob => {
+            const entry = entries[i] ?? null;
+            const {
+              seconds_left: left,
+              step,
+              total_steps: steps,
+            } = progress[i]
+              ? (JSON.parse(progress[i]) as JobProgress)
+              : { seconds_left: null, step: 0, total_steps: 0 };
+            const tokens = entry?.tokens == null ? null : Math.round(entry.tokens * (1 - step / Math.max(1, steps)));
             // What it measures is its time beside the others.
-            return { id, seconds: left === null ? (entries[i]?.seconds ?? null) : left / held.length };
+            return { id, entry, tokens, seconds: left === null ? (entry?.seconds ?? null) : left / held.length };
           }),
         };
       }),
     );
+  };
+
+  const work = async (): Promise<{ jobs: RemainingWork[]; slots: number | null }> => {
+    const { now, waiting } = await snapshot();
+    const workers = await runningWorkers(now);
+    const held = new Set(workers.flatMap((worker) => worker.held.map(({ id }) => id)));
+    const waits = waiting.flatMap(({ id, job }): RemainingWork[] =>
+      job === null || held.has(id) ? [] : [{ entry: job, workerClass: null, tokens: job.tokens, seconds: job.seconds }],
+    );
+    const trains = workers.flatMap((worker) =>
+      worker.held.flatMap(({ entry, tokens, seconds }): RemainingWork[] =>
+        entry === null ? [] : [{ entry, workerClass: worker.of, tokens, seconds }],
+      ),
+    );
+    return {
+      jobs: [...waits, ...trains],
+      slots: workers.length === 0 ? null : Math.max(...workers.map(({ slots }) => slots)),
+    };
   };
 
   interface Forecast {
@@ -210,6 +261,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     async leave(worker) {
       await redis.hdel(keys.queueWorkers, worker);
     },
+    work,
     async forecast({ id, status }) {
       if (!ACTIVE_STATUSES.includes(status)) return null;
       const recent = await forecastWithin(FORECAST_MS);

@@ -28,18 +28,21 @@ export interface QueueEntry {
   tokens: number | null;
   /** Seconds of training that remain, if it trains alone; null: unknown. */
   seconds: number | null;
+  /** The memory of a machine with which it just fits, in bytes; null: unknown. */
+  memory: number | null;
 }
 
 /** How much a job will do, as far as it is known. */
 export interface PlannedWork {
   tokens: number | null;
   seconds: number | null;
+  memory: number | null;
 }
 
-export const UNPLANNED: PlannedWork = { tokens: null, seconds: null };
+export const UNPLANNED: PlannedWork = { tokens: null, seconds: null, memory: null };
 
 /** The fields of an entry that do not depend on when the job enters the queue, and the places that it goes ahead. */
-export function queueFacts(spec: JobSpec, { tokens, seconds }: PlannedWork): string {
+export function queueFacts(spec: JobSpec, { tokens, seconds, memory }: PlannedWork): string {
   const { base_model, priority, training } = spec;
   return JSON.stringify({
     base_model,
@@ -48,6 +51,7 @@ export function queueFacts(spec: JobSpec, { tokens, seconds }: PlannedWork): str
     ahead: PRIORITY_PLACES[priority],
     tokens,
     seconds,
+    memory,
   });
 }
 

@@ -19,7 +19,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { chooseTargets } from '../choose-targets.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
 import { logitsPerChunk } from './engine-memory.js';
-import { estimateJob, type JobToEstimate, memoryNeeds, refuseWhatDoesNotFit } from './estimate-job.js';
+import { estimateJob, type JobToEstimate, leastMemory, memoryNeeds, refuseWhatDoesNotFit } from './estimate-job.js';
 import { decoderMemory, jointMemory, passBytes } from './estimate-memory.js';
 import { stepWork, weightGigabytes } from './estimate-time.js';
 import { settingsForLessMemory } from './settings-for-less-memory.js';
@@ -554,6 +554,28 @@ function wideModel(): JobToEstimate['model'] {
 const withModel = (planned: JobToEstimate, changed: JobToEstimate['model']) => ({
   ...{ ...planned, model: changed },
   targets: changed.modules.map((module) => ({ ...module, rank: 1, scale: 1 })),
+});
+
+test.each([
+  ['on a processor', MACHINE.engine],
+  [
+    'on a card, which has more logits at a time the larger it is',
+    { kind: 'cuda', card: null, self_test: null } as const,
+  ],
+])('a job just fits into the least memory, %s', (_, engine) => {
+  for (const recompute of ['auto', 'never'] as const) {
+    const on = (memory_bytes: number) =>
+      withLayers(job(examples(4_096, 512), { batch_size: 64, recompute }, { ...MACHINE, engine, memory_bytes }), 40);
+    const least = leastMemory(on(640e9))!;
+    expect(least).toBeGreaterThan(MACHINE.base_memory_bytes);
+    const fits = (memory: number) => {
+      const { peak_memory_bytes: peak, available_memory_bytes: available } = estimateJob(on(memory))!;
+      return peak <= available;
+    };
+    expect([fits(least * 1.001), fits(least * 0.98)]).toEqual([true, false]);
+    // The machine for which it is planned does not matter.
+    expect(leastMemory(on(24e9))! / least).toBeCloseTo(1, 3);
+  }
 });
 
 describe('a job that cannot fit', () => {

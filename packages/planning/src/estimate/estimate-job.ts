@@ -35,6 +35,8 @@ export interface JobToEstimate {
 type Estimate = NonNullable<Report['estimate']>;
 type Precision = 'float32' | 'bfloat16';
 
+/** Each round comes nearer by a factor of some ten. */
+const LEAST_MEMORY_ROUNDS = 4;
 /** Share of the memory that is left to the rest of the machine. */
 const KEPT_FREE = 0.05;
 /** Tokens of a pass that several jobs share, unless a worker sets another number. */
@@ -110,6 +112,26 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
       besideSteps(job, (passes) => secondsOf(passes, true)),
     recomputed_layers: recomputedLayers,
   };
+}
+
+/**
+ * The memory, in bytes, of a machine like this one into which the job would just fit: with all layers computed again, where the job
+ * leaves that open. Null for a classifier.
+ */
+export function leastMemory(job: JobToEstimate): number | null {
+  const { recompute } = job.spec.training;
+  const training = { ...job.spec.training, recompute: recompute === 'auto' ? ('always' as const) : recompute };
+  const spec = { ...job.spec, training };
+  const neededOn = (machine: MachineProfile) => {
+    const estimate = estimateJob({ ...job, spec, machine });
+    return estimate && Math.ceil(estimate.peak_memory_bytes / (1 - KEPT_FREE));
+  };
+  let least = neededOn(job.machine);
+  // A smaller card has fewer logits at a time, so it needs less than a larger one.
+  for (let rounds = 0; least !== null && rounds < LEAST_MEMORY_ROUNDS; rounds++) {
+    least = neededOn({ ...job.machine, memory_bytes: least });
+  }
+  return least;
 }
 
 /** The smallest number of layers that are computed again with which a job fits; all of them where it does not fit. */

@@ -39,8 +39,14 @@ export interface ReportTask extends Shared {
   deadlineMs: number | null;
 }
 
+/** The report of a planned job, and the memory of a machine with which it would just fit; null: unknown. */
+export interface Planned {
+  report: Report;
+  leastMemory: number | null;
+}
+
 /** Plans a job as its trainer will. @returns null if it was not done by the deadline */
-export async function report({ job, tokens, threads, deadlineMs }: ReportTask): Promise<ThreadAnswer<Report | null>> {
+export async function report({ job, tokens, threads, deadlineMs }: ReportTask): Promise<ThreadAnswer<Planned | null>> {
   const late = deadlineMs === null ? null : AbortSignal.timeout(Math.max(0, deadlineMs - Date.now()));
   return await answering(async () => {
     try {
@@ -51,7 +57,7 @@ export async function report({ job, tokens, threads, deadlineMs }: ReportTask): 
       const signal = late === null ? {} : { signal: late };
       const plan = await planJob({ ...rest, model, weightsSha256, examples, threads, ...signal });
       await plan.close();
-      return plan.report;
+      return { report: plan.report, leastMemory: plan.leastMemory() };
     } catch (error) {
       if (late?.aborted) return null;
       throw error;

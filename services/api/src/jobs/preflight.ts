@@ -7,7 +7,15 @@ import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } 
 import { Piscina } from 'piscina';
 import { datasetsOf } from './job-datasets.js';
 import type { PlannedJob, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
-import type { Outline, OutlineTask, PrepareTask, ReportTask, TokensTask, ViewTask } from './preflight-thread.js';
+import type {
+  Outline,
+  OutlineTask,
+  Planned,
+  PrepareTask,
+  ReportTask,
+  TokensTask,
+  ViewTask,
+} from './preflight-thread.js';
 
 export interface PreflightOptions {
   /** Path of the compiled `preflight-thread.js`. */
@@ -102,12 +110,12 @@ export function createPreflight(options: PreflightOptions): Preflight {
     return timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
   };
 
-  const report = (job: PlannedJob, deadlineMs: number | null): Promise<Report | null> => {
+  const report = (job: PlannedJob, deadlineMs: number | null): Promise<Planned | null> => {
     const task: ReportTask = { job, tokens, deadlineMs, threads: deadlineMs === null ? cores : 1 };
     return run(planning(), 'report', task, limitOf(datasetsOf(job)));
   };
   /** Null if planning takes longer, or could not begin. */
-  const reportInBudget = async (job: PlannedJob): Promise<Report | null> => {
+  const reportInBudget = async (job: PlannedJob): Promise<Planned | null> => {
     const reporting = report(job, Date.now() + budgetMs).catch((error: unknown) => {
       if (error instanceof ProductError && error.code === 'service_unavailable') return null;
       throw error;
@@ -117,15 +125,16 @@ export function createPreflight(options: PreflightOptions): Preflight {
   };
 
   return {
-    report: async (job) => (await report(job, null))!,
+    report: async (job) => (await report(job, null))!.report,
     async check(job) {
       const quick = { rowBytes: budgetMs * ROW_BYTES_PER_MS, tokenBytes: budgetMs * TOKEN_BYTES_PER_MS };
       const task: OutlineTask = { job, tokens, quick };
       const { outline, isQuick } = await run<Outline>(outlining(), 'outline', task, timeoutMs);
       const planned = isQuick ? await reportInBudget(job) : null;
       if (planned === null) return { ...resultOf(outline), planned: undefined };
-      const { adapter_bytes: adapterBytes, estimate } = planned;
-      return { adapterBytes, planned: { tokens: planned.tokens.total, seconds: estimate?.total_seconds ?? null } };
+      const { adapter_bytes: adapterBytes, estimate, tokens: read } = planned.report;
+      const work = { tokens: read.total, seconds: estimate?.total_seconds ?? null, memory: planned.leastMemory };
+      return { adapterBytes, planned: work };
     },
     hasTokens: (rows) => run(outlining(), 'hasTokens', { rows, tokens } satisfies TokensTask, timeoutMs),
     async prepare(rows, onProgress) {

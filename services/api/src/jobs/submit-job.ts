@@ -36,6 +36,8 @@ export interface JobSubmissionOptions {
   adapterReservation: AdapterReservation;
   tracing: Tracing;
   webhooks: WebhookConfig;
+  /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
+  startedMemory: number | null;
 }
 
 export interface SubmitOptions {
@@ -76,6 +78,7 @@ export interface JobSubmission {
 export function createJobSubmission(options: JobSubmissionOptions): JobSubmission {
   const { jobs, catalog, adapters, baseModels, preflight, preparations, adapterReservation, tracing, webhooks } =
     options;
+  const machineToPlan = () => jobs.machines.forPlanning(options.startedMemory);
 
   /** Has the preflight plan the job, with everything that it names. */
   const preflightOf = async <Result>(
@@ -112,7 +115,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
   };
 
   const check = async (request: JobRequest, caller: Caller): Promise<CheckedJob> => {
-    const { spec, result } = await preflightOf(request, caller, jobs.machines.latest(), preflight.check);
+    const { spec, result } = await preflightOf(request, caller, machineToPlan(), preflight.check);
     // A dataset may have been deleted meanwhile. The job store detects a deletion after this check.
     await ownDataset(catalog, request.dataset, caller);
     await validationDataset(catalog, request, caller);
@@ -155,7 +158,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     // Without Redis, a dry run only lacks the estimate.
     dryRun: (request, caller) =>
       dryRuns.run(JSON.stringify([caller, requestHash(request)]), async () => {
-        const machine = jobs.machines.latest().catch(nullWithoutRedis);
+        const machine = machineToPlan().catch(nullWithoutRedis);
         const { result } = await preflightOf(request, caller, machine, async (job) => {
           // It makes the tokens that planning would make at the same time.
           for (const { id } of datasetsOf(job)) await preparations.running(id, job.spec.base_model);

@@ -1,6 +1,6 @@
 import { JOB_STATUSES } from '@lorasmith/contracts';
 import type { GenerationClient } from '@lorasmith/generation-queue';
-import type { JobStore, QueueStatus } from '@lorasmith/job-store';
+import { type ClassWork, type JobStore, type QueueStatus, type WorkerClass, workByClass } from '@lorasmith/job-store';
 import {
   createMetrics,
   Gauge,
@@ -11,19 +11,25 @@ import {
 } from '@lorasmith/service-kit';
 
 export interface ApiMetricsOptions {
-  jobs: Pick<JobStore, 'queueStatus'>;
+  jobs: Pick<JobStore, 'queueStatus'> & { queue: Pick<JobStore['queue'], 'work'> };
   generation: Pick<GenerationClient, 'waiting'>;
   redis: Parameters<typeof observeRedis>[1];
   dataDir: string;
+  /** The workers that are started as they are needed. */
+  workerClasses: { classes: readonly WorkerClass[]; secondsPerWorker: number };
 }
 
+export const NO_WORKER_CLASSES: ApiMetricsOptions['workerClasses'] = { classes: [], secondsPerWorker: 1 };
+
 /** The metrics of the api and of the queue, which belongs to no single process. */
-export function createApiMetrics({ jobs, generation, redis, dataDir }: ApiMetricsOptions): Registry {
+export function createApiMetrics(options: ApiMetricsOptions): Registry {
+  const { jobs, generation, redis, dataDir, workerClasses } = options;
   const metrics = createMetrics({ service: 'api' });
   observeFolders(metrics, { data: dataDir });
   observeRedis(metrics, redis);
   observeQueue(metrics, jobs);
   observeGeneration(metrics, generation);
+  if (workerClasses.classes.length > 0) observeWorkerClasses(metrics, { queue: jobs.queue, redis, workerClasses });
   return metrics;
 }
 
@@ -54,6 +60,61 @@ function observeQueue(metrics: Registry, jobs: Pick<JobStore, 'queueStatus'>): v
       if (status === null) return;
       const since = status.oldestQueuedAt?.getTime() ?? Date.now();
       this.set({ queue: 'training' }, Math.max(0, (Date.now() - since) / 1000));
+    },
+  });
+}
+
+/** The most jobs that a worker trains at once, where none runs: the default of its setting. */
+const USUAL_SLOTS = 8;
+
+function observeWorkerClasses(
+  metrics: Registry,
+  {
+    queue,
+    redis,
+    workerClasses,
+  }: Pick<ApiMetricsOptions['jobs'], 'queue'> & Pick<ApiMetricsOptions, 'redis' | 'workerClasses'>,
+): void {
+  const read = oncePerScrape(async (): Promise<Map<string, ClassWork> | null> => {
+    // The queue would wait for it.
+    if (redis.status !== 'ready') return null;
+    try {
+      const { jobs, slots } = await queue.work();
+      return workByClass(jobs, { ...workerClasses, slots: slots ?? USUAL_SLOTS });
+    } catch {
+      // Without Redis there are no figures, because zero would end all workers.
+      return null;
+    }
+  });
+  const states = ['waiting', 'running'] as const;
+  for (const [figure, help] of [
+    ['jobs', 'Jobs that wait for a class of workers, and that it trains.'],
+    ['tokens', 'Tokens that these jobs will still read, of those that are planned.'],
+    ['seconds', 'Seconds of training that remain of these jobs, each alone, where they are known.'],
+  ] as const) {
+    new Gauge({
+      name: `lorasmith_worker_class_${figure}`,
+      help,
+      labelNames: ['class', 'state'],
+      registers: [metrics],
+      async collect() {
+        const found = await read();
+        this.reset();
+        for (const [name, work] of found ?? []) {
+          for (const state of states) this.set({ class: name, state }, work[state][figure]);
+        }
+      },
+    });
+  }
+  new Gauge({
+    name: 'lorasmith_worker_class_wanted',
+    help: 'Workers of a class that have something to do: one for each WORKER_CLASS_SECONDS of work, one at most for each job.',
+    labelNames: ['class'],
+    registers: [metrics],
+    async collect() {
+      const found = await read();
+      this.reset();
+      for (const [name, { workersWanted }] of found ?? []) this.set({ class: name }, workersWanted);
     },
   });
 }

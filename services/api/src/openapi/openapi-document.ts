@@ -7,7 +7,7 @@ import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { OPEN_ACCESS } from '../access/access.js';
 import { buildApp } from '../app.js';
-import { createApiMetrics } from '../metrics/api-metrics.js';
+import { createApiMetrics, NO_WORKER_CLASSES } from '../metrics/api-metrics.js';
 import { NO_WEBHOOKS } from '../webhooks/webhook-config.js';
 
 const absent = () => Promise.reject(new Error('not available'));
@@ -24,7 +24,7 @@ export async function openapiDocument(folder: string): Promise<string> {
   const generation = createGenerationClient({ redis, prefix: '' });
   const app = await buildApp({
     logger: createLogger({ service: 'openapi', level: 'silent' }),
-    metrics: createApiMetrics({ jobs, generation, redis, dataDir: folder }),
+    metrics: createApiMetrics({ jobs, generation, redis, dataDir: folder, workerClasses: NO_WORKER_CLASSES }),
     tracing: NO_TRACING,
     access: OPEN_ACCESS,
     jobs,
@@ -51,6 +51,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     generation,
     generationLimits: { maxTokens: 1, waitMs: 1, queueMs: 1 },
     webhooks: NO_WEBHOOKS,
+    startedMemory: null,
     dataDir: '.',
     site: null,
     readyChecks: {},
