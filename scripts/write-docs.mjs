@@ -1,6 +1,7 @@
 // npm run docs: writes the parts of the documentation that come from the code. A test fails while they differ.
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { parse } from 'yaml';
 import { ERRORS } from '../packages/contracts/dist/index.js';
 import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
@@ -9,11 +10,13 @@ import { PULLER_SETTINGS } from '../services/api/dist/puller-settings.js';
 import { API_SETTINGS } from '../services/api/dist/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
 import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
+import { valuesSchema } from './chart/values-schema.mjs';
 import { cardTable } from './docs/card-table.mjs';
 import { configurationPage } from './docs/configuration-page.mjs';
 import { errorTable } from './docs/error-table.mjs';
 import { limitsPage, loadLimits } from './docs/limits-page.mjs';
 import { caseTable, familyTable, loadCases } from './docs/loader-tables.mjs';
+import { valuesTable } from './docs/values-table.mjs';
 import { withPart } from './docs/written-part.mjs';
 import { ROOT_DIR } from './setup/locations.mjs';
 
@@ -22,6 +25,9 @@ const limitsFile = path.join(ROOT_DIR, 'docs/limits.md');
 
 const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS, puller: PULLER_SETTINGS };
 await writeFile(configurationFile, configurationPage(services, serviceKit));
+const schema = valuesSchema(services, serviceKit);
+const chart = path.join(ROOT_DIR, 'docker/helm/lorasmith');
+await writeFile(path.join(chart, 'values.schema.json'), `${JSON.stringify(schema, null, 2)}\n`);
 const limits = await loadLimits((file) => import(`../${file.replace('/SRC/', '/dist/')}`));
 await writeFile(limitsFile, limitsPage(services, serviceKit, limits));
 const cases = await loadCases();
@@ -29,6 +35,7 @@ const parts = /** @type {const} */ ([
   ['docs/api.md', 'errors', errorTable(ERRORS)],
   ['docs/base-models.md', 'families', familyTable(cases)],
   ['docs/base-models.md', 'cards', cardTable(modelFolder, planning)],
+  ['docs/kubernetes.md', 'values', valuesTable(schema, parse(await readFile(path.join(chart, 'values.yaml'), 'utf8')))],
   ['docs/using-adapters.md', 'loaders', caseTable(cases)],
 ]);
 for (const [name, part, text] of parts) {
@@ -36,5 +43,5 @@ for (const [name, part, text] of parts) {
   await writeFile(file, withPart(await readFile(file, 'utf8'), part, text));
 }
 process.stdout.write(
-  `${configurationFile}\n${limitsFile}\n${parts.map(([name]) => path.join(ROOT_DIR, name)).join('\n')}\n`,
+  `${configurationFile}\n${limitsFile}\n${path.join(chart, 'values.schema.json')}\n${parts.map(([name]) => path.join(ROOT_DIR, name)).join('\n')}\n`,
 );

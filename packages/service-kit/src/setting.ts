@@ -12,6 +12,8 @@ export interface Setting<Result> {
   readonly fallback: string | undefined;
   /** Whether its value must not appear in messages or documentation. */
   readonly secret: boolean;
+  /** JSON Schema of the value, after conversion to a number or boolean. */
+  readonly schema: TSchema;
   /** @returns the value, or the fault of the text */
   parse(text: string): { value: Result } | { fault: string };
 }
@@ -40,6 +42,7 @@ export function setting<Schema extends TSchema>(options: SettingOptions<Schema>)
     example,
     fallback,
     secret,
+    schema,
     parse(text) {
       const value = typedValue(schema, text);
       if (Value.Check(schema, value)) return { value: value as Static<Schema> };
