@@ -32,7 +32,7 @@ const CRDS = [
     files: /_(servicemonitors|prometheusrules)\.yaml$/,
   },
 ];
-/** As `kubectl` checks pods of a namespace with `pod-security.kubernetes.io/enforce: restricted`. */
+/** The label of a namespace in which a pod must keep to the Pod Security Standard `restricted`. */
 const RESTRICTED = { 'pod-security.kubernetes.io/enforce': 'restricted' };
 
 const run = promisify(execFile);

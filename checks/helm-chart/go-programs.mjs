@@ -10,9 +10,9 @@ import { cacheDir } from '../../scripts/setup/locations.mjs';
 
 const run = promisify(execFile);
 const { env } = process;
-/** Of the output of a command, such as the answer about a module. */
+/** The most output of a command, such as the answer about a module. */
 const MOST_BYTES = 64 * 2 ** 20;
-/** Of the folder `pkg/scalers` of KEDA: the trigger that the chart uses, and what all triggers share. The others need the SDKs of all clouds. */
+/** The files of KEDA's folder `pkg/scalers` for the trigger that the chart uses. Those of other triggers need the SDKs of all clouds. */
 const KEDA_FILES = ['scaler.go', 'metrics_api_scaler.go'];
 /** A constant of all triggers, which is in a file of another one (azure_queue_scaler.go). */
 const KEDA_SHARED = 'package scalers\n\nconst externalMetricType = "External"\n';

@@ -41,7 +41,7 @@ export const WRONG_TOGETHER = [
 ];
 
 /**
- * For each value of the schema one of a wrong type, beyond its bounds or of another form.
+ * Values that the schema must refuse: for each of its values some of a wrong type, beyond its bounds or of another form.
  *
  * @param {Schema} schema
  * @param {string[]} [path]

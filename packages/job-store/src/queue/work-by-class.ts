@@ -13,9 +13,9 @@ export interface WorkerClass {
 
 interface Work {
   jobs: number;
-  /** Of jobs that are planned. */
+  /** The tokens of jobs that are planned. */
   tokens: number;
-  /** Of jobs whose time is known. */
+  /** The seconds of jobs whose time is known. */
   seconds: number;
 }
 
@@ -28,7 +28,7 @@ export interface ClassWork {
 }
 
 export interface WorkByClassOptions {
-  /** In the order in which they are used: a job is for the first with enough memory. */
+  /** The classes in the order in which they are used: a job is for the first with enough memory. */
   classes: readonly WorkerClass[];
   /** One worker is wanted for each so many seconds of work. */
   secondsPerWorker: number;
