@@ -26,11 +26,13 @@ export interface ExampleJob {
   rows: string;
   heldout: string;
   job: string;
+  /** Settings of its training in the place of those of the file. */
+  training?: Partial<JobSpec['training']>;
 }
 
 /** Trains the job of an example on the demo model, and evaluates it on its held-out rows before and after. */
 export async function trainExample(
-  { folder, format, rows, heldout, job }: ExampleJob,
+  { folder, format, rows, heldout, job, training = {} }: ExampleJob,
   onEvent: (event: NewJobEvent) => void = () => {},
 ): Promise<TrainingOutcome> {
   if (!existsSync(join(MODEL, 'config.json'))) throw new Error(`${MODEL} is missing: npm run setup makes it.`);
@@ -47,7 +49,8 @@ export async function trainExample(
     const validation = await written(heldout, '1');
     const request = JSON.parse(await readFile(join(example, job), 'utf8')) as JobRequest;
     const named = { dataset: base.dataset.id, validation: { dataset: validation.dataset.id } };
-    const { objective, ...given } = { ...request, ...named };
+    const settings = { training: { ...request.training, ...training } };
+    const { objective, ...given } = { ...request, ...named, ...settings };
     const spec = Value.Parse(JobSpec, Value.Default(JobSpec, { ...given, objective: objectiveOf(objective!) }));
     const outputFolder = join(scratch, 'output');
     await mkdir(outputFolder);
