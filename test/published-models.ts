@@ -1,11 +1,8 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ConfigFields } from '../packages/model-folder/src/config-fields.js';
-import { FAMILIES } from '../packages/model-folder/src/families/family-registry.js';
-import { writeSafetensors } from '../packages/safetensors/src/index.js';
-import { SeededRandom } from '../packages/seeded-random/src/index.js';
 import { writeCharacterTokenizer } from './family-models.mjs';
+import { writeRandomModel } from './random-model.js';
 
 const PUBLISHED = fileURLToPath(new URL('fixtures/published/', import.meta.url));
 
@@ -47,27 +44,8 @@ const WIDTHS: Config = {
 export async function writePublishedModel(family: string, folder: string, changes: Config = {}): Promise<string> {
   const { checkpoint, config } = JSON.parse(await readFile(path.join(PUBLISHED, `${family}.json`), 'utf8'));
   const scaled = { ...withWidths(config), ...changes };
-  await mkdir(folder, { recursive: true });
-  await writeFile(path.join(folder, 'config.json'), JSON.stringify(scaled));
+  await writeRandomModel(folder, scaled);
   await writeCharacterTokenizer(folder);
-  const own = FAMILIES.get(family)!;
-  const fields = new ConfigFields(scaled as never, 'config.json');
-  const architecture = own.readArchitecture({ config: fields, generation: undefined, hasTensor: () => true });
-  const random = new SeededRandom(7, 'weights of a published structure');
-  const tensors = own.layout(architecture).tensors.map(({ name, shape, mxfp4 }) => {
-    const count = shape.reduce((product, length) => product * length, 1);
-    if (mxfp4 !== undefined) {
-      // Codes have all values; scales are such that weights are about as large as others.
-      const least = mxfp4.numbers === 0 ? 119 : 0;
-      const bytes = Uint8Array.from({ length: count }, () => least + random.next() * (least === 0 ? 256 : 3));
-      return { name, dtype: 'U8' as const, shape: [...shape], data: () => bytes };
-    }
-    const numbers = Float32Array.from({ length: count }, () =>
-      shape.length === 1 ? 0.5 + 0.1 * random.next() : (random.next() - 0.5) / Math.sqrt(shape.at(-1)!),
-    );
-    return { name, dtype: 'F32' as const, shape: [...shape], data: () => new Uint8Array(numbers.buffer) };
-  });
-  await writeSafetensors(path.join(folder, 'model.safetensors'), tensors, { format: 'pt' });
   return checkpoint;
 }
 

@@ -1,11 +1,13 @@
 import { type AdapterManifest, type BaseQuantization, ProductError } from '@lorasmith/contracts';
+import type { ExpertParameter } from './families/family.js';
 import type { ModelFolder } from './model-folder.js';
-import { isFourBit, isNested, type QuantizedWeight } from './quantized-weights.js';
+import { isFourBit, isNested, type MadeWeight, QUANTIZED_BLOCK, type QuantizedWeight } from './quantized-weights.js';
 
 type BaseModelOfAdapter = AdapterManifest['base_model'];
 
 /**
- * A model as a job computes with it: with `nf4`, its linear layers without the head are quantized when they are read.
+ * A model as a job computes with it: with `nf4`, its linear layers without the head, and each matrix of its experts, are quantized when
+ * they are read.
  * @throws ProductError invalid_job where that is not possible
  */
 export function withBaseQuantization(model: ModelFolder, quantization: BaseQuantization): ModelFolder {
@@ -19,16 +21,34 @@ export function withBaseQuantization(model: ModelFolder, quantization: BaseQuant
     if (layer.name === model.headModule?.name) continue;
     quantized.set(layer.weight, { form: 'made', type: quantization, shape: [layer.outFeatures, layer.inFeatures] });
   }
+  for (const parameter of model.expertParameters.values()) {
+    for (const [name, weight] of madeExperts(parameter)) quantized.set(name, weight);
+  }
   return { ...model, quantized, baseQuantization: quantization };
 }
 
+/** The matrices of experts, by the name of their tensor: those of gate and up are quantized each by itself, in whatever form files have them. */
+function madeExperts({ experts, projections = 1, tensors }: ExpertParameter): [name: string, weight: MadeWeight][] {
+  const [first] = tensors;
+  if (tensors.length === 1 && first!.shape.length === 3) {
+    const [, rows, columns] = first!.shape as [number, number, number];
+    const shape = [rows / projections, columns] as const;
+    return [[first!.name, { form: 'made', type: 'nf4', shape, matrices: experts * projections }]];
+  }
+  return tensors.map(({ name, shape: [rows, columns] }) => {
+    return [name, { form: 'made', type: 'nf4', shape: [rows!, columns!] }];
+  });
+}
+
 /** Why a model's weights cannot be quantized when they are read; null: they can. */
-function faultOf({ architecture, quantized, dtype, linears }: ModelFolder): string | null {
+function faultOf({ architecture, quantized, dtype, linears, expertParameters }: ModelFolder): string | null {
   if (quantized.size > 0) {
     return `has quantized weights (${dtype}) already, and is trained with these: leave base_quantization out.`;
   }
-  if (architecture.kind === 'decoder' && architecture.experts !== null) {
-    return 'has experts, which most of its weights are in and which are not quantized: leave base_quantization out.';
+  const widths = [...expertParameters.values()].map(({ tensors }) => tensors[0]!.shape.at(-1)!);
+  const odd = widths.find((width) => width % QUANTIZED_BLOCK !== 0);
+  if (odd !== undefined) {
+    return `has experts whose rows of ${odd} numbers are not made of blocks of ${QUANTIZED_BLOCK}, so that they cannot stay quantized: leave base_quantization out.`;
   }
   if (architecture.kind !== 'decoder' || [...linears.values()].some(({ transposed }) => transposed)) {
     return `is of the family ${architecture.family}, whose weights cannot be quantized: leave base_quantization out.`;

@@ -66,6 +66,7 @@ export {
 export { checkMxfp4Scales, type Mxfp4Weight, mxfp4Bytes } from './mxfp4-weights.js';
 export {
   checkScales,
+  expertsStayQuantized,
   type FourBitWeight,
   isNested,
   type MadeWeight,

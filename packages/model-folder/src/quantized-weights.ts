@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { ConfigFields } from './config-fields.js';
-import type { LinearLayer } from './families/family.js';
+import type { ExpertParameter, LinearLayer } from './families/family.js';
 import { modelFileLabel } from './json-file.js';
 import type { Mxfp4Weight } from './mxfp4-weights.js';
 import { blockSizeOf, type ScaledWeight, staysScaled } from './scaled-weights.js';
@@ -37,6 +37,8 @@ export interface MadeWeight {
   type: 'nf4';
   /** `[out, in]` */
   shape: readonly [number, number];
+  /** How many of that shape the tensor has, one behind the other: each is quantized by itself. @defaultValue 1 */
+  matrices?: number | undefined;
 }
 
 /** A quantized weight of the files. Number i is `values[code i] · scale`, rounded to float32. */
@@ -88,7 +90,8 @@ export function checkScales(
   if (wrong === -1) return;
   let next = 0;
   const index = weights.findIndex((one) => {
-    next += isNested(one) ? nestedScaleCount(one) : scaleCount(one);
+    const matrices = one.form === 'made' ? (one.matrices ?? 1) : 1;
+    next += matrices * (isNested(one) ? nestedScaleCount(one) : scaleCount(one));
     return wrong < next;
   });
   const weight = weights[index]!;
@@ -119,6 +122,24 @@ export function staysQuantized(
       isNested(weight) === isNested(first) &&
       weight.shape[1] % QUANTIZED_BLOCK === 0,
   );
+}
+
+/**
+ * Whether the experts of a layer stay quantized in memory, as {@link staysQuantized} says of layers: their matrices lie one below the
+ * other.
+ */
+export function expertsStayQuantized(
+  quantized: ReadonlyMap<string, QuantizedWeight>,
+  { tensors }: Pick<ExpertParameter, 'tensors'>,
+): boolean {
+  const weights = tensors.map(({ name }) => quantized.get(name));
+  const [first] = weights;
+  if (first === undefined) return false;
+  if (first.form === 'mxfp4') return true;
+  const alike = weights.filter((weight) => weight?.form === first.form);
+  if (alike.length < weights.length) return false;
+  // Others than such with whole blocks are not quantized when they are read.
+  return first.form === 'made' || staysScaled(alike.filter((weight) => weight?.form === 'scaled'));
 }
 
 /** Whether it is a matrix in 4 bits with a table of its own. */

@@ -2,8 +2,8 @@ import {
   dispose,
   type FloatDType,
   kernelsFor,
-  type Mxfp4Matrices,
   matMul,
+  type PackedRows,
   type RowSections,
   reshape,
   scope,
@@ -79,34 +79,48 @@ export class DenseExperts implements FrozenExperts {
   }
 }
 
-/** Frozen experts whose weights stay in MXFP4: each product decodes them. */
-export class Mxfp4Experts implements FrozenExperts {
+/** Frozen experts whose weights stay in 4 or 8 bits: each product decodes them. */
+export class PackedExperts implements FrozenExperts {
   readonly computeDtype: FloatDType;
   readonly count: number;
   readonly inFeatures: number;
   readonly outFeatures: number;
-  readonly #weights: Mxfp4Matrices;
+  readonly #weights: PackedRows;
+  readonly #transposed: boolean;
 
-  /** @param weights `[experts, out, in]`; taken over */
-  constructor(weights: Mxfp4Matrices, computeDtype: FloatDType) {
+  /**
+   * @param weights of all experts, one below the other, each `[out, in]`, or `[in, out]` where they are transposed; taken over
+   * @param count of experts
+   */
+  constructor(
+    weights: PackedRows,
+    count: number,
+    { computeDtype, transposed = false }: { computeDtype: FloatDType; transposed?: boolean | undefined },
+  ) {
     this.computeDtype = computeDtype;
-    this.count = weights.count;
-    this.inFeatures = weights.columns;
-    this.outFeatures = weights.rows / weights.count;
+    this.count = count;
+    const [rows, columns] = [weights.rows / count, weights.columns];
+    [this.outFeatures, this.inFeatures] = transposed ? [columns, rows] : [rows, columns];
     this.#weights = weights;
+    this.#transposed = transposed;
   }
 
   forward(x: Tensor, sections: RowSections): Tensor {
-    return kernelsFor(x.dtype).groupedMxfp4Product(x, this.#weights, sections, true);
+    return kernelsFor(x.dtype).groupedPackedProduct(x, this.#weights, sections, !this.#transposed);
   }
 
   backwardInput(gradient: Tensor, sections: RowSections): Tensor {
-    return kernelsFor(gradient.dtype).groupedMxfp4Product(gradient, this.#weights, sections, false);
+    return kernelsFor(gradient.dtype).groupedPackedProduct(gradient, this.#weights, sections, this.#transposed);
   }
 
   weightRows(expert: number, first: number, count: number): Tensor {
-    const { dequantizeRows } = kernelsFor(this.computeDtype);
-    return dequantizeRows(this.#weights, expert * this.outFeatures + first, count, this.computeDtype);
+    const { inFeatures, outFeatures, computeDtype } = this;
+    const { dequantizeRows } = kernelsFor(computeDtype);
+    if (!this.#transposed) return dequantizeRows(this.#weights, expert * outFeatures + first, count, computeDtype);
+    return scope(() => {
+      const own = dequantizeRows(this.#weights, expert * inFeatures, inFeatures, computeDtype);
+      return transpose(slice(own, [0, first], [-1, count]), [1, 0]);
+    });
   }
 
   dispose(): void {

@@ -4,6 +4,8 @@ import {
   checkMxfp4Scales,
   checkRouter,
   checkScales,
+  type ExpertParameter,
+  expertsStayQuantized,
   isNested,
   type LinearLayer,
   locateTensor,
@@ -36,7 +38,7 @@ import {
   transpose,
 } from '@lorasmith/tensor';
 import { giveAway, NF4_VALUES, quantizeScales, type Region, SCALE_VALUES } from '@lorasmith/weight-io';
-import { Mxfp4Experts } from './frozen-experts.js';
+import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
 import { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
 import { QuantizedLinear } from './quantized-linear.js';
 
@@ -68,6 +70,11 @@ interface QuantizedParts {
 
 function total<Weight>(weights: readonly Weight[], countOf: (weight: Weight) => number): number {
   return weights.reduce((sum, weight) => sum + countOf(weight), 0);
+}
+
+/** The matrices of tensors that are quantized as they are read, each by itself. */
+function matricesOf(tensors: readonly MadeWeight[]): MadeWeight[] {
+  return tensors.flatMap(({ matrices = 1, ...one }) => Array.from({ length: matrices }, () => one));
 }
 
 function codeBytes({ shape: [rows, columns] }: Pick<MadeWeight, 'shape'>): number {
@@ -123,7 +130,7 @@ export class WeightSource {
   }
 
   /** Tensors one behind the other, as one of this shape. */
-  async joined(names: readonly string[], shape: readonly number[]): Promise<Tensor> {
+  async #joined(names: readonly string[], shape: readonly number[]): Promise<Tensor> {
     return await this.#filled(names, { dtype: STORED_AS[this.#dtype], tensorDtype: this.#dtype, shape });
   }
 
@@ -180,12 +187,28 @@ export class WeightSource {
   }
 
   /**
-   * The weights of experts that the files have in MXFP4.
-   * @param name of the tensor of the codes
-   * @throws ProductError model_file_corrupt for a scale that is no number, or too large
+   * The weights of a layer's experts.
+   * @throws ProductError model_file_corrupt for a scale that is no number, or too large; for a number that is not finite, where they
+   *   are quantized here
    */
-  async mxfp4Experts(name: string): Promise<Mxfp4Experts> {
-    const weight = this.#folder.quantized.get(name) as Mxfp4Weight;
+  async experts(parameter: ExpertParameter): Promise<FrozenExperts> {
+    const { experts, outFeatures, inFeatures, tensors, transposed = false } = parameter;
+    const names = tensors.map(({ name }) => name);
+    const settings = { computeDtype: this.#dtype, transposed };
+    if (!expertsStayQuantized(this.#folder.quantized, parameter)) {
+      const sizes = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+      return new DenseExperts(await this.#joined(names, [experts, ...sizes]), { transposed });
+    }
+    const scaled = this.#scaledWeights(names);
+    if (scaled.length > 0) return new PackedExperts(await this.#scaled(names, scaled), experts, settings);
+    const first = this.#folder.quantized.get(names[0]!);
+    if (first?.form !== 'mxfp4') return new PackedExperts(await this.#quantized(names), experts, settings);
+    // Its rows are those of [experts, out, in].
+    return new PackedExperts(await this.#mxfp4(names[0]!, first), experts, { computeDtype: this.#dtype });
+  }
+
+  /** The weights of experts that the files have in MXFP4. @param name of the tensor of the codes */
+  async #mxfp4(name: string, weight: Mxfp4Weight): Promise<Mxfp4Matrices> {
     const bytes = (part: string) =>
       this.#filled([part], {
         ...{ dtype: 'U8', tensorDtype: 'uint8' },
@@ -193,7 +216,7 @@ export class WeightSource {
       });
     const [codes, scales] = await Promise.all([bytes(name), bytes(weight.scales)]);
     checkMxfp4Scales(this.#folder, weight.scales, toFloat32Array(scales));
-    return new Mxfp4Experts(new Mxfp4Matrices(weight.shape, codes, scales), this.#dtype);
+    return new Mxfp4Matrices(weight.shape, codes, scales);
   }
 
   /** A tensor that was made of given ones, freed like them when loading fails. */
@@ -210,8 +233,9 @@ export class WeightSource {
   /** @returns the linear layer with a bias */
   async #linear(layers: readonly LinearLayer[]): Promise<(bias: Tensor | null) => FrozenLinear> {
     if (staysQuantized(this.#folder.quantized, layers)) {
-      const scaled = this.#scaledWeights(layers);
-      const matrix = await (scaled.length > 0 ? this.#scaled(layers, scaled) : this.#quantized(layers));
+      const names = layers.map((layer) => layer.weight);
+      const scaled = this.#scaledWeights(names);
+      const matrix = await (scaled.length > 0 ? this.#scaled(names, scaled) : this.#quantized(names));
       return (bias) => new QuantizedLinear(matrix, bias, this.#dtype);
     }
     const weight = await this.#weight(layers);
@@ -235,18 +259,18 @@ export class WeightSource {
     return this.give(turned);
   }
 
-  #scaledWeights(layers: readonly LinearLayer[]): ScaledWeight[] {
-    const weights = layers.map(({ weight }) => this.#folder.quantized.get(weight));
+  #scaledWeights(names: readonly string[]): ScaledWeight[] {
+    const weights = names.map((name) => this.#folder.quantized.get(name));
     return weights.filter((weight) => weight?.form === 'scaled');
   }
 
   /** Weights in 8 bits, one below the other. */
-  async #scaled(layers: readonly LinearLayer[], weights: readonly ScaledWeight[]): Promise<ScaledMatrix> {
+  async #scaled(names: readonly string[], weights: readonly ScaledWeight[]): Promise<ScaledMatrix> {
     const { columns, block } = weights[0]!.blocks;
-    const codes = await this.#filled(
-      layers.map(({ weight }) => weight),
-      { dtype: 'U8', tensorDtype: 'uint8', shape: [total(weights, ({ shape: [rows] }) => rows * columns)] },
-    );
+    const codes = await this.#filled(names, {
+      ...{ dtype: 'U8', tensorDtype: 'uint8' },
+      shape: [total(weights, ({ shape: [rows] }) => rows * columns)],
+    });
     const modules = weights.map(({ shape: [rows], blocks }) => {
       return { rows, blockRows: blocks.block[0], scales: blocks.scales };
     });
@@ -264,15 +288,14 @@ export class WeightSource {
 
   /** A quantized weight, `[out, in]` in the dtype that the model computes in. */
   async #decoded(layer: LinearLayer): Promise<Tensor> {
-    const matrix = await this.#quantized([layer]);
+    const matrix = await this.#quantized([layer.weight]);
     const weight = kernelsFor(this.#dtype).dequantizeRows(matrix, 0, matrix.rows, this.#dtype);
     matrix.dispose();
     return this.give(weight);
   }
 
   /** Quantized weights, one below the other: all are stored so, or all are made. */
-  async #quantized(layers: readonly LinearLayer[]): Promise<QuantizedMatrix> {
-    const names = layers.map(({ weight }) => weight);
+  async #quantized(names: readonly string[]): Promise<QuantizedMatrix> {
     const weights = names.map((name) => this.#folder.quantized.get(name)!);
     const made = weights.filter((weight) => weight.form === 'made');
     const stored = weights.filter((weight) => weight.form === 'stored');
@@ -306,7 +329,8 @@ export class WeightSource {
   }
 
   /** The parts of weights that are quantized as they are read. */
-  async #made(names: readonly string[], weights: readonly MadeWeight[]): Promise<QuantizedParts> {
+  async #made(names: readonly string[], tensors: readonly MadeWeight[]): Promise<QuantizedParts> {
+    const weights = matricesOf(tensors);
     const { own, scales } = await this.#read(names, 'NF4');
     const codes = this.#adopted(own, [total(weights, codeBytes)], 'uint8');
     const { codes: scaleCodes, nested, offsets } = await quantizeScales(scales!, weights.map(scaleCount));

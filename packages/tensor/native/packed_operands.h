@@ -45,6 +45,14 @@ struct QuantizedForm {
   }
   // Whether products can decode them on the way.
   static bool HasWholeBlocks(const QuantizedMatrix& matrix) { return matrix.columns % kQuantizedBlock == 0; }
+  // Whether each of the groups, one below the other, has modules of its own.
+  static bool HasGroups(const QuantizedMatrix& matrix, int64_t groups) { return matrix.module_count % groups == 0; }
+  // All weights, of which only those of one group can be decoded: its modules are found at once.
+  static QuantizedMatrix OfGroup(QuantizedMatrix matrix, int64_t group, int64_t groups) {
+    matrix.module_count /= groups;
+    matrix.modules += group * matrix.module_count * QuantizedModule::kNumbers;
+    return matrix;
+  }
 };
 
 // Weights in 8 bits.
@@ -73,6 +81,8 @@ struct ScaledForm {
     return matrix;
   }
   static bool HasWholeBlocks(const ScaledMatrix&) { return true; }
+  static bool HasGroups(const ScaledMatrix&, int64_t) { return true; }
+  static const ScaledMatrix& OfGroup(const ScaledMatrix& matrix, int64_t, int64_t) { return matrix; }
 
   int block_shift;
 };
@@ -93,6 +103,9 @@ struct Mxfp4Form {
     context.Check(fits, "the parts of the MXFP4 weights do not fit together");
     return matrix;
   }
+  static bool HasWholeBlocks(const Mxfp4Matrix&) { return true; }
+  static bool HasGroups(const Mxfp4Matrix&, int64_t) { return true; }
+  static const Mxfp4Matrix& OfGroup(const Mxfp4Matrix& matrix, int64_t, int64_t) { return matrix; }
 };
 
 // The rows that an op decodes.
@@ -156,6 +169,8 @@ struct GroupedPackedOperands {
     offsets = context.Input<int32_t>(1 + Form::kInputs);
     if (!context.Check(groups > 0, "there must be an offset for each matrix, and the end")) return;
     matrix = shape.form.Operand(context, 1, groups * shape.rows, shape.columns);
+    context.Check(Form::HasWholeBlocks(matrix), "products cannot decode blocks of this size");
+    context.Check(Form::HasGroups(matrix, groups), "each group must have as many modules");
     context.Check(context.Dim(0, 1) == depth, "the matrices must have the same depth");
     CheckRows(context, offsets, groups, rows);
     if (!context.failed()) result = context.Output<Number>(0, {rows, columns});
@@ -171,14 +186,15 @@ struct GroupedPackedOperands {
   const int32_t* offsets;
   Number* result = nullptr;
 
-  // Calls multiply(rows, a, first row of the weights, result) for each group that has rows.
+  // Calls multiply(rows, a, weights, first row of the weights, result) for each group that has rows.
   template <typename Multiply>
   void ForEachGroup(const Multiply& multiply) const {
     for (int64_t group = 0; group < groups; group++) {
       const int64_t own = RowLength(offsets, group);
       if (own == 0) continue;
       const int64_t first = offsets[group];
-      multiply(own, a + first * depth, group * rows_of_group, result + first * columns);
+      const auto& of_group = Form::OfGroup(matrix, group, groups);
+      multiply(own, a + first * depth, of_group, group * rows_of_group, result + first * columns);
     }
   }
 };

@@ -415,7 +415,7 @@ struct PackedProduct {
   PackedProductShape<Form> shape;
 };
 
-// Each row with the matrix of its group, in 4 bits.
+// Each row with the matrix of its group, in 4 or 8 bits.
 template <typename Form, template <typename Number> class Rows, typename Number>
 struct GroupedPackedProduct {
   explicit GroupedPackedProduct(const Attributes& attributes) : shape(attributes) {}
@@ -423,8 +423,8 @@ struct GroupedPackedProduct {
   void Compute(Context& context) const {
     const GroupedPackedOperands<Form, Number> o(context, shape);
     if (context.failed()) return;
-    o.ForEachGroup([&](int64_t rows, const Number* a, int64_t first_row, Number* result) {
-      MultiplyMatrices(Matrix<Number>{a, o.depth}, Rows<Number>{&o.matrix, first_row}, shape.transposed,
+    o.ForEachGroup([&](int64_t rows, const Number* a, const auto& matrix, int64_t first_row, Number* result) {
+      MultiplyMatrices(Matrix<Number>{a, o.depth}, Rows<Number>{&matrix, first_row}, shape.transposed,
                        Sizes{rows, o.columns, o.depth}, nullptr, result);
     });
   }
@@ -451,6 +451,10 @@ using QuantizedProduct = PackedProduct<QuantizedForm, QuantizedRows, Number>;
 template <typename Number>
 using ScaledProduct = PackedProduct<ScaledForm, ScaledRows, Number>;
 template <typename Number>
+using GroupedQuantizedProduct = GroupedPackedProduct<QuantizedForm, QuantizedRows, Number>;
+template <typename Number>
+using GroupedScaledProduct = GroupedPackedProduct<ScaledForm, ScaledRows, Number>;
+template <typename Number>
 using GroupedMxfp4Product = GroupedPackedProduct<Mxfp4Form, Mxfp4Rows, Number>;
 
 std::vector<KernelDefinition> ProductKernels() { return ProcessorKernels<PlainProduct>(); }
@@ -458,6 +462,8 @@ std::vector<KernelDefinition> ProductAddKernels() { return ProcessorKernels<Prod
 std::vector<KernelDefinition> GroupedProductKernels() { return ProcessorKernels<GroupedProduct>(); }
 std::vector<KernelDefinition> QuantizedProductKernels() { return ProcessorKernels<QuantizedProduct>(); }
 std::vector<KernelDefinition> ScaledProductKernels() { return ProcessorKernels<ScaledProduct>(); }
+std::vector<KernelDefinition> GroupedQuantizedProductKernels() { return ProcessorKernels<GroupedQuantizedProduct>(); }
+std::vector<KernelDefinition> GroupedScaledProductKernels() { return ProcessorKernels<GroupedScaledProduct>(); }
 std::vector<KernelDefinition> GroupedMxfp4ProductKernels() { return ProcessorKernels<GroupedMxfp4Product>(); }
 
 }  // namespace
@@ -472,6 +478,8 @@ std::vector<KernelDefinition> ProductAddKernels() { return {}; }
 std::vector<KernelDefinition> GroupedProductKernels() { return {}; }
 std::vector<KernelDefinition> QuantizedProductKernels() { return {}; }
 std::vector<KernelDefinition> ScaledProductKernels() { return {}; }
+std::vector<KernelDefinition> GroupedQuantizedProductKernels() { return {}; }
+std::vector<KernelDefinition> GroupedScaledProductKernels() { return {}; }
 std::vector<KernelDefinition> GroupedMxfp4ProductKernels() { return {}; }
 }  // namespace
 }  // namespace lorasmith
@@ -500,10 +508,20 @@ std::vector<OpDefinition> ProductOps() {
        {"result: T"},
        {"transpose_b: int", "rows: int", "columns: int", "block_shift: int", "most_decoded_bytes: int"},
        ScaledProductKernels()},
+      // Rows and columns are those of each group.
+      {"LorasmithGroupedQuantizedProduct",
+       {"a: T", "codes: uint8", "scales: uint8", "nested_scales: float", "modules: float", "offsets: int32"},
+       {"result: T"},
+       {"transpose_b: int", "rows: int", "columns: int"},
+       GroupedQuantizedProductKernels()},
+      {"LorasmithGroupedScaledProduct",
+       {"a: T", "codes: uint8", "scales: float", "bands: int32", "offsets: int32"},
+       {"result: T"},
+       {"transpose_b: int", "rows: int", "columns: int", "block_shift: int"},
+       GroupedScaledProductKernels()},
       {"LorasmithGroupedMxfp4Product",
        {"a: T", "codes: uint8", "scales: uint8", "offsets: int32"},
        {"result: T"},
-       // Of each group.
        {"transpose_b: int", "rows: int", "columns: int"},
        GroupedMxfp4ProductKernels()},
   };

@@ -42,7 +42,7 @@ export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } fro
 export type { LoraGradients, LoraOutput, LoraPart } from './kernels/lora-products.js';
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { Mxfp4Matrices } from './kernels/mxfp4.js';
-export type { PackedMatrix } from './kernels/packed-matrix.js';
+export type { PackedMatrix, PackedRows } from './kernels/packed-matrix.js';
 export { batchMatMul } from './kernels/product.js';
 export { QuantizedMatrix, type QuantizedModule } from './kernels/quantized.js';
 export { bytesOfMoment, momentBytes, momentOfBytes, zeroMoment } from './kernels/quantized-moments.js';

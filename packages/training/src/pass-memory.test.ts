@@ -1,6 +1,11 @@
 import { fileURLToPath } from 'node:url';
 import { LoraAdapter } from '@lorasmith/lora';
-import { type DecoderArchitecture, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  type ModelFolder,
+  readModelFolder,
+  withBaseQuantization,
+} from '@lorasmith/model-folder';
 import { loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { decodedMemory, passBytes, SCORES_PER_BLOCK } from '@lorasmith/planning';
 import {
@@ -86,7 +91,7 @@ async function expectEstimated(
     const memory = {
       architecture: folder.architecture as DecoderArchitecture,
       weightBytes: 0,
-      decodedBytes: 0,
+      decodedBytes: decodedMemory(folder, precision, kernelsInUse()),
       targets,
       trainedParameters: 0,
       optimizer: 'adamw' as const,
@@ -213,4 +218,9 @@ describe.each(
       );
     },
   );
+
+  test('of experts in NF4: as many bytes as the estimate says, or a little less', async () => {
+    const work = { kernels, precision, adapted: /_proj$/, recomputedLayers: 0, most: 1.35 };
+    await withProbeExperts((folder) => expectEstimated(withBaseQuantization(folder, 'nf4'), work));
+  });
 });

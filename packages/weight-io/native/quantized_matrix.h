@@ -37,9 +37,19 @@ struct QuantizedMatrix {
   int64_t columns;
 
   QuantizedModule ModuleOf(int64_t row) const {
-    int64_t index = module_count - 1;
-    while (index > 0 && row < QuantizedModule(modules + index * QuantizedModule::kNumbers).FirstRow()) index--;
-    return QuantizedModule(modules + index * QuantizedModule::kNumbers);
+    const auto module = [this](int64_t index) { return QuantizedModule(modules + index * QuantizedModule::kNumbers); };
+    // Those of the experts of a layer are hundreds.
+    int64_t first = 0, count = module_count;
+    while (count > 1) {
+      const int64_t half = count / 2;
+      if (module(first + half).FirstRow() <= row) {
+        first += half;
+        count -= half;
+      } else {
+        count = half;
+      }
+    }
+    return module(first);
   }
 
   // The scale of a block of the whole matrix that is in this module.

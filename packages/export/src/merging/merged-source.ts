@@ -15,17 +15,25 @@ export function mergedEntry(
     const byteLength = 2 * experts * rows * columns;
     return { name: weight.parameter, dtype: 'BF16', shape: [experts, columns, rows], byteLength };
   }
-  const [rows, columns] = weight.shape;
-  return { name: source, dtype: 'BF16', shape: [...weight.shape], byteLength: 2 * rows * columns };
+  // That of experts that are fused has more axes than a matrix of them.
+  const byteLength = 2 * entry.shape.reduce((product, size) => product * size, 1);
+  const shape = weight.form === 'stored' ? [...weight.shape] : [...entry.shape];
+  return { name: source, dtype: 'BF16', shape, byteLength };
 }
 
-/** Where that tensor is in the files: in one part, or in MXFP4 one for each expert. */
+/** Where that tensor is in the files: in one part, or one for each matrix that is quantized by itself. */
 export function storedParts(
   model: Pick<ModelFolder, 'quantized' | 'tensors'>,
   weights: ModelWeights,
   source: string,
 ): StoredTensor[] {
   const weight = model.quantized.get(source);
+  if (weight?.form === 'made' && weight.matrices !== undefined) {
+    const { matrices } = weight;
+    const { bytes, ...whole } = storedSource(model, weights, source);
+    const ofOne = bytes / matrices;
+    return Array.from({ length: matrices }, (_, i) => ({ ...whole, offset: whole.offset + i * ofOne, bytes: ofOne }));
+  }
   if (weight?.form !== 'mxfp4') return [storedSource(model, weights, source)];
   const [experts, rows, columns] = weight.shape;
   const [codes, scales] = [weights.location(source), weights.location(weight.scales)];

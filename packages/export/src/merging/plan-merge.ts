@@ -124,8 +124,8 @@ function updateOf(
 }
 
 /**
- * The updates of the tensors of a parameter of experts: one for each expert of a fused tensor; of a tensor that has one projection of
- * one expert, A of this expert and its rows of B.
+ * The updates of the tensors of a parameter of experts: one for each expert of a fused tensor, or for each matrix of it that is
+ * quantized by itself; of a tensor that has one projection of one expert, A of this expert and its rows of B.
  * @throws ProductError invalid_adapter when the adapter is not for as many experts of these sizes
  */
 function expertUpdates(
@@ -151,8 +151,11 @@ function expertUpdates(
   let next = 0; // of all rows [experts x out]
   return tensors.map(({ name: source, shape: stored }) => {
     const { dtype } = mergedEntry(model, source);
-    const rows = stored.at(-2)!;
-    const updates = Array.from({ length: stored.length === 3 ? stored[0]! : 1 }, (): WeightUpdate => {
+    const weight = model.quantized.get(source);
+    const matrices = weight?.form === 'made' ? weight.matrices : undefined;
+    const length = matrices ?? (stored.length === 3 ? stored[0]! : 1);
+    const rows = stored.slice(0, -1).reduce((product, size) => product * size, 1) / length;
+    const updates = Array.from({ length }, (): WeightUpdate => {
       const { a, b } = ofExpert(module, Math.floor(next / outFeatures));
       const first = next % outFeatures;
       next += rows;

@@ -340,7 +340,7 @@ export function expertParameters(
   return [
     {
       ...{ name: gateUpName, experts, tensors: gateUp, transposed },
-      ...{ inFeatures: hiddenSize, outFeatures: 2 * intermediateSize },
+      ...{ inFeatures: hiddenSize, outFeatures: 2 * intermediateSize, projections: transposed ? 1 : 2 },
     },
     {
       ...{ name: downName, experts, tensors: down, transposed },

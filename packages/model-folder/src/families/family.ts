@@ -42,6 +42,11 @@ export interface ExpertParameter {
   outFeatures: number;
   /** The tensors of its numbers `[experts, out, in]`, one behind the other: one tensor, or those of each expert; or codes and scales. */
   tensors: RequiredTensor[];
+  /**
+   * The matrices whose rows lie below each other in an expert: gate and up are two, also where they are one tensor, and one where
+   * their rows alternate. @defaultValue 1
+   */
+  projections?: number | undefined;
   /** Its tensor is `[experts, in, out]`, also of codes and scales once they are decoded and merged. @defaultValue false */
   transposed?: boolean | undefined;
 }

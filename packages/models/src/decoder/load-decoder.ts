@@ -25,7 +25,7 @@ import {
   scope,
   type Tensor,
 } from '@lorasmith/tensor';
-import { DenseExperts, type ExpertGroups, expertGroups } from '../frozen-experts.js';
+import { type ExpertGroups, expertGroups } from '../frozen-experts.js';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Block, type Sublayer } from './block.js';
 import { Decoder } from './decoder.js';
@@ -168,14 +168,8 @@ async function loadBiases(
   return { gateUp: ofGateUp, down: ofDown };
 }
 
-async function loadExperts(
-  source: WeightSource,
-  { name, experts, outFeatures, inFeatures, tensors, transposed = false }: ExpertParameter,
-): Promise<ExpertGroups> {
-  const stored = tensors.map((tensor) => tensor.name);
-  if (tensors[0]!.mxfp4 !== undefined) return expertGroups(name, await source.mxfp4Experts(stored[0]!));
-  const sizes = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
-  return expertGroups(name, new DenseExperts(await source.joined(stored, [experts, ...sizes]), { transposed }));
+async function loadExperts(source: WeightSource, parameter: ExpertParameter): Promise<ExpertGroups> {
+  return expertGroups(parameter.name, await source.experts(parameter));
 }
 
 async function loadSharedExpert(

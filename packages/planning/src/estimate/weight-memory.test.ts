@@ -1,7 +1,10 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MachineKernels } from '@lorasmith/contracts';
 import { readModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
+import { writeRandomModel } from '../../../../test/random-model.js';
 import { decodedMemory, weightMemory } from './weight-memory.js';
 
 const fixtures = join(import.meta.dirname, '../../../../test/fixtures/quantized');
@@ -70,4 +73,26 @@ test('what is quantized when it is loaded counts as if it were stored so', async
     expect(decodedMemory(made, precision, 'cuda')).toBe(decodedMemory(stored, precision, 'cuda'));
   }
   expect(weightMemory(original, 'bfloat16')).toBe(2 * original.parameterCount);
+});
+
+test('experts that are quantized when they are loaded count as layers in 4 bits, in whatever form the files have them', async () => {
+  const path = await mkdtemp(join(tmpdir(), 'weight-memory-'));
+  onTestFinished(() => rm(path, { recursive: true }));
+  const [experts, hidden, intermediate] = [3, 64, 320];
+  const config = {
+    ...{ model_type: 'qwen3_moe', vocab_size: 32, hidden_size: hidden, num_hidden_layers: 1, num_attention_heads: 2 },
+    ...{ num_key_value_heads: 1, head_dim: 32, moe_intermediate_size: intermediate, num_experts: experts },
+    ...{ num_experts_per_tok: 2, max_position_embeddings: 64, tie_word_embeddings: true },
+  };
+  await writeRandomModel(join(path, 'fused'), config);
+  await writeRandomModel(join(path, 'each'), config, { hasTensor: (name) => !name.includes('experts.gate_up_proj') });
+  const packed = experts * 3 * hidden * intermediate + 2 * 64 * hidden + 2 * 32 * hidden;
+  for (const name of ['fused', 'each']) {
+    const model = withBaseQuantization(await readModelFolder(join(path, name)), 'nf4');
+    const rest = model.parameterCount - packed;
+    expect(weightMemory(model, 'bfloat16'), name).toBe(packed * (1 / 2 + 1 / 64 + 4 / (64 * 256)) + 2 * rest);
+    expect(decodedMemory(model, 'bfloat16', 'avx512bf16')).toBe(0);
+    // Gate and up of one expert.
+    expect(decodedMemory(model, 'bfloat16', 'cuda')).toBe(2 * 2 * intermediate * hidden);
+  }
 });

@@ -1,12 +1,13 @@
 import type { MachineKernels } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
+  type ExpertParameter,
+  expertsStayQuantized,
   isNested,
   type LinearLayer,
   layerInputProjection,
   linearGroups,
   type ModelFolder,
-  type Mxfp4Weight,
   mxfp4Bytes,
   NESTED_BLOCK,
   QUANTIZED_BLOCK,
@@ -22,9 +23,10 @@ type Precision = 'float32' | 'bfloat16';
 export function weightMemory(model: ModelFolder, precision: Precision): number {
   const { quantized, parameterCount } = model;
   const packed = quantizedGroups(model).flat();
-  const ofExperts = mxfp4Weights(model);
+  const ofExperts = quantizedExperts(model);
   const numbers = quantizedNumbers(packed) + sum(ofExperts.map(numbersOf));
-  const bytes = sum([...packed.map(({ weight }) => quantized.get(weight)!), ...ofExperts].map(packedBytes));
+  const names = [...packed.map(({ weight }) => weight), ...ofExperts.flatMap(codeNames)];
+  const bytes = sum(names.map((name) => packedBytes(quantized.get(name)!)));
   return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
 }
 
@@ -33,7 +35,8 @@ function packedBytes(weight: QuantizedWeight): number {
   if (weight.form === 'mxfp4') return mxfp4Bytes(weight);
   const numbers = weight.shape[0] * weight.shape[1];
   const scales = numbers / QUANTIZED_BLOCK;
-  return numbers / 2 + (isNested(weight) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales);
+  const bytes = numbers / 2 + (isNested(weight) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales);
+  return weight.form === 'made' ? bytes * (weight.matrices ?? 1) : bytes;
 }
 
 /** The most that the CUDA engine decodes at a time: MOST_DECODED_BYTES of packages/tensor. */
@@ -49,7 +52,7 @@ const DECODING_PRODUCTS: Readonly<Record<Precision, readonly MachineKernels[]>> 
 export function decodedMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
   if (DECODING_PRODUCTS[precision].includes(kernels)) return 0;
   // Experts are decoded one after the other.
-  const ofExperts = mxfp4Weights(model).map((weight) => numbersOf(weight) / weight.shape[0]);
+  const ofExperts = quantizedExperts(model).map((parameter) => numbersOf(parameter) / parameter.experts);
   const sizes = [...quantizedGroups(model).map(quantizedNumbers), ...ofExperts];
   const largest = Math.max(0, ...sizes) * bytesPerNumber(precision);
   return kernels === 'cuda' ? Math.min(largest, CUDA_DECODED_BYTES) : largest;
@@ -70,18 +73,23 @@ export function weightTraffic(model: ModelFolder, precision: Precision): WeightT
   const { vocabSize, hiddenSize } = architecture;
   const ofModules = model.modules.reduce((sum, module) => sum + module.in_features * module.out_features, 0);
   const numbers = ofModules + expertNumbers(architecture);
-  const decoded = quantizedNumbers(quantizedGroups(model).flat()) + sum(mxfp4Weights(model).map(numbersOf));
+  const decoded = quantizedNumbers(quantizedGroups(model).flat()) + sum(quantizedExperts(model).map(numbersOf));
   const width = bytesPerNumber(precision);
   return { ofLayers: (numbers + DECODING * decoded) * width, ofHead: vocabSize * hiddenSize * width };
 }
 
-/** The weights of experts in MXFP4, which stay so in memory. */
-function mxfp4Weights({ quantized }: ModelFolder): Mxfp4Weight[] {
-  return [...quantized.values()].filter((weight) => weight.form === 'mxfp4');
+/** The parameters of experts that stay quantized in memory. */
+function quantizedExperts({ quantized, expertParameters }: ModelFolder): ExpertParameter[] {
+  return [...expertParameters.values()].filter((parameter) => expertsStayQuantized(quantized, parameter));
 }
 
-function numbersOf({ shape: [experts, rows, columns] }: Mxfp4Weight): number {
-  return experts * rows * columns;
+/** The tensors of the numbers of such a parameter. */
+function codeNames({ tensors }: ExpertParameter): string[] {
+  return tensors.filter(({ mxfp4 }) => mxfp4?.numbers !== 0).map(({ name }) => name);
+}
+
+function numbersOf({ experts, outFeatures, inFeatures }: ExpertParameter): number {
+  return experts * outFeatures * inFeatures;
 }
 
 /** The numbers of all experts: the tokens of a pass reach nearly all of them. */

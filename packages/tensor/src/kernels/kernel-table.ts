@@ -55,13 +55,14 @@ import {
   rawLoraForward,
 } from './lora-products.js';
 import { fusedMergedWeight, type MergedWeight, type MergeSettings, rawMergedWeight } from './merged-weight.js';
-import { fusedGroupedMxfp4Product, type Mxfp4Matrices, rawGroupedMxfp4Product } from './mxfp4.js';
 import {
   fusedDequantizeRows,
+  fusedGroupedPackedProduct,
   fusedQuantizedProduct,
   type PackedMatrix,
   type PackedRows,
   rawDequantizeRows,
+  rawGroupedPackedProduct,
   rawQuantizedProduct,
 } from './packed-matrix.js';
 import { PageCache } from './page-cache.js';
@@ -254,10 +255,11 @@ export interface Kernels {
    */
   groupedProduct(a: Tensor, b: Tensor, sections: RowSections, transposed: boolean): Tensor;
   /**
-   * {@link groupedProduct} with weights in MXFP4, which are decoded on the way: the same bits as with decoded ones.
-   * @param weights a matrix for each group, `[columns, depth]` where it is transposed
+   * {@link groupedProduct} with quantized weights, which are decoded on the way: the same bits as with those of {@link dequantizeRows}.
+   * @param weights the matrices of all groups, one below the other: each is `[depth, columns]`, or `[columns, depth]` where it is
+   * transposed
    */
-  groupedMxfp4Product(a: Tensor, weights: Mxfp4Matrices, sections: RowSections, transposed: boolean): Tensor;
+  groupedPackedProduct(a: Tensor, weights: PackedRows, sections: RowSections, transposed: boolean): Tensor;
   /**
    * Sums of rows, in float32 and in the order of their places, rounded once.
    * @param x `[rows, width]`
@@ -359,11 +361,11 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
     fused(fusedGroupedProduct, { engines: ['cuda'] }),
     raw((...of) => rawGroupedProduct(kernelsFor, ...of)),
   ],
-  groupedMxfp4Product: [
-    fused(fusedGroupedMxfp4Product, FLOAT32_PRODUCT),
-    fused(fusedGroupedMxfp4Product, BFLOAT16_PRODUCT),
-    fused(fusedGroupedMxfp4Product, { engines: ['cuda'] }),
-    raw((...of) => rawGroupedMxfp4Product(kernelsFor, ...of)),
+  groupedPackedProduct: [
+    fused(fusedGroupedPackedProduct, FLOAT32_PRODUCT),
+    fused(fusedGroupedPackedProduct, BFLOAT16_PRODUCT),
+    fused(fusedGroupedPackedProduct, { engines: ['cuda'] }),
+    raw((...of) => rawGroupedPackedProduct(kernelsFor, ...of)),
   ],
   gatheredSum: [fused(fusedGatheredSum), raw(rawGatheredSum)],
   quantizedProduct: [

@@ -1,11 +1,8 @@
 import { add, multiply } from '../arithmetic.js';
-import type { FloatDType } from '../dtype.js';
-import { elementType, execute, intAttribute } from '../execute.js';
 import { gather, reshape, slice } from '../layout.js';
 import { dispose, scope, type Tensor } from '../tensor.js';
 import { cast, constant, tensorOf } from '../transfer.js';
-import { productOfEach, type RowSections } from './grouped-product.js';
-import type { KernelsOfPacked, PackedRows } from './packed-matrix.js';
+import type { PackedRows } from './packed-matrix.js';
 
 // Weights in MXFP4 (OCP Microscaling Formats 1.0, arXiv:2310.10537): numbers of 4 bits (E2M1), each 32 of a row with a scale, which is
 // a power of two in a byte (E8M0).
@@ -28,11 +25,13 @@ const pairsOfBytes = () =>
 
 /** Matrices `[rows, columns]` in MXFP4, such as the weights of experts, one below the other. */
 export class Mxfp4Matrices implements PackedRows {
-  readonly ops = { dequantize: 'LorasmithDequantizeMxfp4', attributes: [] };
+  readonly ops = {
+    ...{ groupedProduct: 'LorasmithGroupedMxfp4Product', dequantize: 'LorasmithDequantizeMxfp4' },
+    attributes: [],
+  };
   /** The rows of all matrices. */
   readonly rows: number;
   readonly columns: number;
-  readonly count: number;
   /** `[bytes]` uint8: two codes each, the first in the lower half. */
   readonly codes: Tensor;
   /** `[blocks]` uint8. */
@@ -44,7 +43,6 @@ export class Mxfp4Matrices implements PackedRows {
    */
   constructor([count, rows, columns]: readonly [number, number, number], codes: Tensor, scales: Tensor) {
     if (columns % BLOCK !== 0) throw new Error(`rows of ${columns} numbers are not made of whole blocks`);
-    this.count = count;
     this.rows = count * rows;
     this.columns = columns;
     this.codes = codes;
@@ -71,40 +69,4 @@ export class Mxfp4Matrices implements PackedRows {
   dispose(): void {
     dispose(this.inputs);
   }
-}
-
-// What the ops compute: see Kernels.
-
-export function fusedGroupedMxfp4Product(
-  a: Tensor,
-  weights: Mxfp4Matrices,
-  { tensor }: RowSections,
-  transposed: boolean,
-): Tensor {
-  const attributes = [
-    elementType(a),
-    intAttribute('transpose_b', Number(transposed)),
-    intAttribute('rows', weights.rows / weights.count),
-    intAttribute('columns', weights.columns),
-  ];
-  return execute('LorasmithGroupedMxfp4Product', attributes, [a, ...weights.inputs, tensor]);
-}
-
-export function rawGroupedMxfp4Product(
-  kernelsFor: KernelsOfPacked,
-  a: Tensor,
-  weights: Mxfp4Matrices,
-  sections: RowSections,
-  transposed: boolean,
-): Tensor {
-  const { count, columns } = weights;
-  const rows = weights.rows / count;
-  const { dequantizeRows, matMul } = kernelsFor(a.dtype);
-  const width = transposed ? rows : columns;
-  return productOfEach(a, sections, width, (ofGroup, group) =>
-    scope(() => {
-      const decoded = dequantizeRows(weights, group * rows, rows, a.dtype as FloatDType);
-      return matMul(ofGroup, decoded, false, transposed);
-    }),
-  );
 }

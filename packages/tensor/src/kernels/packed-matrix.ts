@@ -3,13 +3,18 @@ import type { DType, FloatDType } from '../dtype.js';
 import { elementType, execute, intAttribute, typeAttribute } from '../execute.js';
 import { scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
+import { productOfEach, type RowSections } from './grouped-product.js';
 
 /** Weights `[rows, columns]` in fewer bits than they are computed with; what the ops compute: see Kernels. */
 export interface PackedRows {
   readonly rows: number;
   readonly columns: number;
-  /** The fused op that decodes rows. */
-  readonly ops: { readonly dequantize: string; readonly attributes: readonly OpAttribute[] };
+  /** The fused ops: the product with a matrix for each group of rows, and what decodes rows. */
+  readonly ops: {
+    readonly groupedProduct: string;
+    readonly dequantize: string;
+    readonly attributes: readonly OpAttribute[];
+  };
   /** The tensors that its fused ops take. */
   readonly inputs: readonly Tensor[];
   /** Rows that plain ops decode, `[count, columns]` float32. */
@@ -81,6 +86,45 @@ export function rawQuantizedProduct(
     const decoded = dequantizeRows(weights, 0, weights.rows, a.dtype as FloatDType);
     return matMul(a, decoded, false, transposed);
   });
+}
+
+/** The rows of each group's matrix: as many for all. */
+function rowsOfGroup({ rows }: PackedRows, { offsets }: RowSections): number {
+  return rows / (offsets.length - 1);
+}
+
+export function fusedGroupedPackedProduct(
+  a: Tensor,
+  weights: PackedRows,
+  sections: RowSections,
+  transposed: boolean,
+): Tensor {
+  const { groupedProduct, attributes } = weights.ops;
+  const shape = [
+    elementType(a),
+    intAttribute('transpose_b', Number(transposed)),
+    intAttribute('rows', rowsOfGroup(weights, sections)),
+    intAttribute('columns', weights.columns),
+  ];
+  return scope(() => execute(groupedProduct, [...shape, ...attributes], [a, ...weights.inputs, sections.tensor]));
+}
+
+/** Each group's weights are decoded by themselves. */
+export function rawGroupedPackedProduct(
+  kernelsFor: KernelsOfPacked,
+  a: Tensor,
+  weights: PackedRows,
+  sections: RowSections,
+  transposed: boolean,
+): Tensor {
+  const rows = rowsOfGroup(weights, sections);
+  const { dequantizeRows, matMul } = kernelsFor(a.dtype);
+  return productOfEach(a, sections, transposed ? rows : weights.columns, (ofGroup, group) =>
+    scope(() => {
+      const decoded = dequantizeRows(weights, group * rows, rows, a.dtype as FloatDType);
+      return matMul(ofGroup, decoded, false, transposed);
+    }),
+  );
 }
 
 export function rawDequantizeRows(weights: PackedRows, first: number, count: number, dtype: FloatDType): Tensor {

@@ -29,7 +29,10 @@ const MODULE_NUMBERS = 3 + CODES + SCALE_CODES;
 
 /** `[rows, columns]` in 4 bits. Number i of a module is `values[code i] · scale of its block`, each product rounded to float32. */
 export class QuantizedMatrix implements PackedMatrix {
-  readonly ops = { product: 'LorasmithQuantizedProduct', dequantize: 'LorasmithDequantize', attributes: [] };
+  readonly ops = {
+    ...{ product: 'LorasmithQuantizedProduct', groupedProduct: 'LorasmithGroupedQuantizedProduct' },
+    ...{ dequantize: 'LorasmithDequantize', attributes: [] },
+  };
   readonly rows: number;
   readonly columns: number;
   readonly modules: readonly QuantizedModule[];

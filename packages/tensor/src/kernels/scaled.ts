@@ -25,7 +25,7 @@ const WHOLE_ROW_SHIFT = 62;
 export class ScaledMatrix implements PackedMatrix {
   readonly rows: number;
   readonly columns: number;
-  readonly ops: { product: string; dequantize: string; attributes: OpAttribute[] };
+  readonly ops: { product: string; groupedProduct: string; dequantize: string; attributes: OpAttribute[] };
   /** `[rows · columns]` uint8. */
   readonly codes: Tensor;
   /** `[bands, blocks of columns]` float32: a band is a block of rows of one module. */
@@ -45,7 +45,10 @@ export class ScaledMatrix implements PackedMatrix {
     this.columns = columns;
     this.#blockColumns = Math.min(blockColumns, columns);
     const attributes = [intAttribute('block_shift', shift)];
-    this.ops = { product: 'LorasmithScaledProduct', dequantize: 'LorasmithDequantizeScaled', attributes };
+    this.ops = {
+      ...{ product: 'LorasmithScaledProduct', groupedProduct: 'LorasmithGroupedScaledProduct' },
+      ...{ dequantize: 'LorasmithDequantizeScaled', attributes },
+    };
     this.codes = codes;
     const across = Math.ceil(columns / blockColumns);
     const all = modules.flatMap(({ scales }) => [...scales]);

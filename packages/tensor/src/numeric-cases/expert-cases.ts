@@ -2,9 +2,11 @@ import type { FloatDType } from '../dtype.js';
 import { rowSections } from '../kernels/grouped-product.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
 import { Mxfp4Matrices } from '../kernels/mxfp4.js';
+import type { PackedRows } from '../kernels/packed-matrix.js';
 import { tensorOf } from '../transfer.js';
 import { kernelSubject } from './kernel-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
+import { type QuantizedShape, seededPacked } from './quantized-cases.js';
 import { seededBytes, seededTensor } from './seeded-inputs.js';
 import { EXACT, SINGLE_OP, SUM } from './tolerances.js';
 
@@ -18,11 +20,13 @@ interface GroupShape {
 export function expertCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   // Groups without rows at the start, within and at the end; sizes that no vector load divides.
   const small: GroupShape = { counts: [0, 1, 17, 0, 65, 0], depth: 37, columns: 45 };
-  const smallBlocks: GroupShape = { ...small, depth: 96, columns: 64 };
+  const smallBlocks: GroupShape = { ...small, depth: 192, columns: 64 };
   const large: GroupShape = { counts: [300, 0, 12, 712], depth: 768, columns: 1_536 };
+  const packed = sizes === 'small' ? [smallBlocks] : [smallBlocks, large];
+  const forms: readonly PackedForm[] = ['MXFP4', '4 bits, double quantization', '8 bits'];
   return [
     ...(sizes === 'small' ? [small] : [small, large]).map((shape) => groupedProductCase(dtype, shape)),
-    ...(sizes === 'small' ? [smallBlocks] : [smallBlocks, large]).flatMap((shape) => mxfp4Cases(dtype, shape)),
+    ...packed.flatMap((shape) => forms.flatMap((form) => packedCases(dtype, shape, form))),
     gatheredSumCase(dtype),
     ...clampedUnitCases(dtype),
   ];
@@ -55,39 +59,51 @@ function groupedProductCase(dtype: FloatDType, { counts, depth, columns }: Group
   };
 }
 
-/** Weights whose rows are whole blocks, of all scales that keep numbers near one. */
-function mxfp4Cases(dtype: FloatDType, { counts, depth, columns }: GroupShape): NumericCase[] {
+type PackedForm = QuantizedShape['form'] | 'MXFP4';
+
+/** Weights whose rows are whole blocks; those of an expert are two modules, where there are modules. */
+function seededExperts({ counts, depth, columns }: GroupShape, form: PackedForm): PackedRows {
+  const experts = counts.length;
+  if (form !== 'MXFP4') {
+    return seededPacked({ columns: depth, rows: Array.from({ length: 2 * experts }, () => columns / 2), form });
+  }
+  // All scales that keep numbers near one.
+  const scales = seededBytes((experts * columns * depth) / 32, 75, (byte) => 120 + (byte % 8));
+  return new Mxfp4Matrices([experts, columns, depth], seededBytes((experts * columns * depth) / 2, 74), scales);
+}
+
+function packedCases(dtype: FloatDType, shape: GroupShape, form: PackedForm): NumericCase[] {
+  const { counts, depth, columns } = shape;
   const sections = () => rowSections(offsetsOf(counts));
   const rows = counts.reduce((sum, count) => sum + count, 0);
-  const numbers = counts.length * columns * depth;
-  const withWeights = <Result>(use: (weights: Mxfp4Matrices) => Result): Result => {
-    const scales = seededBytes(numbers / 32, 75, (byte) => 120 + (byte % 8));
-    const weights = new Mxfp4Matrices([counts.length, columns, depth], seededBytes(numbers / 2, 74), scales);
+  const withWeights = <Result>(use: (weights: PackedRows) => Result): Result => {
+    const weights = seededExperts(shape, form);
     const result = use(weights);
     weights.dispose();
     return result;
   };
-  const name = `${dtype} ${counts.length} of [${columns}, ${depth}]`;
+  const name = `${dtype} ${counts.length} of [${columns}, ${depth}], ${form}`;
   return [
     {
-      name: `groupedMxfp4Product ${name}`,
-      subject: kernelSubject('groupedMxfp4Product', dtype),
+      name: `groupedPackedProduct ${name}`,
+      subject: kernelSubject('groupedPackedProduct', dtype),
       tolerance: SUM[dtype],
       compute: () => {
-        const { groupedMxfp4Product } = kernelsFor(dtype);
+        const { groupedPackedProduct } = kernelsFor(dtype);
         const x = seededTensor([rows, depth], 76, dtype);
         const gradient = seededTensor([rows, columns], 77, dtype);
         return {
-          output: withWeights((weights) => groupedMxfp4Product(x, weights, sections(), true)),
-          byInput: withWeights((weights) => groupedMxfp4Product(gradient, weights, sections(), false)),
+          output: withWeights((weights) => groupedPackedProduct(x, weights, sections(), true)),
+          byInput: withWeights((weights) => groupedPackedProduct(gradient, weights, sections(), false)),
         };
       },
     },
     {
-      name: `dequantizeRows ${name}, MXFP4`,
+      name: `dequantizeRows ${name}`,
       subject: kernelSubject('dequantizeRows', dtype),
       tolerance: EXACT,
       compute: () => ({
+        // The end of an expert and the beginning of the next.
         rows: withWeights((weights) => kernelsFor(dtype).dequantizeRows(weights, columns - 1, 2, dtype)),
       }),
     },

@@ -10,7 +10,8 @@ import type { CaseSizes, NumericCase } from './numeric-case.js';
 import { seededBytes, seededNumbers, seededTensor } from './seeded-inputs.js';
 import { EXACT, SUM } from './tolerances.js';
 
-interface QuantizedShape {
+/** The shape of quantized weights. */
+export interface QuantizedShape {
   columns: number;
   /** The rows of each module. */
   rows: readonly number[];
@@ -35,7 +36,7 @@ export function quantizedCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
     const all = rows.reduce((sum, count) => sum + count, 0);
     const name = `${dtype} [${all}, ${columns}], ${form}`;
     const withMatrix = <Result>(use: (matrix: PackedMatrix) => Result): Result => {
-      const matrix = form === '8 bits' ? seededScaled(shape) : seededQuantized(shape);
+      const matrix = seededPacked(shape);
       const result = use(matrix);
       matrix.dispose();
       return result;
@@ -76,6 +77,11 @@ export function quantizedCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
       },
     ];
   });
+}
+
+/** Random weights, the same for the same shape. */
+export function seededPacked(shape: QuantizedShape): QuantizedMatrix | ScaledMatrix {
+  return shape.form === '8 bits' ? seededScaled(shape) : seededQuantized(shape);
 }
 
 /** Blocks as they are published; bytes that are no NaN. */

@@ -177,8 +177,8 @@ struct GroupedPackedProduct {
     if (context.failed()) return;
     // By the kernel that multiplies decoded groups, so that the bits are the same.
     const ProductForm form = shape.transposed ? ProductForm::kTransposed : ProductForm::kPlain;
-    o.ForEachGroup([&](int64_t rows, const Number* a, int64_t first_row, Number* result) {
-      Decode(context, o.matrix, Part{first_row, shape.rows, 0, shape.columns}, decoded);
+    o.ForEachGroup([&](int64_t rows, const Number* a, const auto& matrix, int64_t first_row, Number* result) {
+      Decode(context, matrix, Part{first_row, shape.rows, 0, shape.columns}, decoded);
       MultiplyGroups<Number>(context, form, {WholeProduct(a, decoded, result, rows, o.columns, o.depth, form)}, false);
     });
   }
@@ -197,6 +197,10 @@ using ScaledProduct = PackedProduct<ScaledForm, Number>;
 template <typename Number>
 using DequantizeMxfp4 = Dequantize<Mxfp4Form, Number>;
 template <typename Number>
+using GroupedQuantizedProduct = GroupedPackedProduct<QuantizedForm, Number>;
+template <typename Number>
+using GroupedScaledProduct = GroupedPackedProduct<ScaledForm, Number>;
+template <typename Number>
 using GroupedMxfp4Product = GroupedPackedProduct<Mxfp4Form, Number>;
 
 const GpuOps kOps{
@@ -205,6 +209,8 @@ const GpuOps kOps{
     {"LorasmithQuantizedProduct", GpuKernels<QuantizedProduct>()},
     {"LorasmithScaledProduct", GpuKernels<ScaledProduct>()},
     {"LorasmithDequantizeMxfp4", GpuKernels<DequantizeMxfp4>({"range"})},
+    {"LorasmithGroupedQuantizedProduct", GpuKernels<GroupedQuantizedProduct>({"offsets"})},
+    {"LorasmithGroupedScaledProduct", GpuKernels<GroupedScaledProduct>({"offsets"})},
     {"LorasmithGroupedMxfp4Product", GpuKernels<GroupedMxfp4Product>({"offsets"})},
 };
 
