@@ -131,6 +131,11 @@ export const AdapterManifest = Type.Object(
               on_load: Type.Boolean({
                 description: 'Whether training.base_quantization has quantized it; else its files are so.',
               }),
+              experts: Type.Optional(
+                Type.Literal(true, {
+                  description: 'Its experts are quantized, too, which bitsandbytes leaves as they are.',
+                }),
+              ),
             },
             closed,
           ),

@@ -228,8 +228,8 @@ export const TrainingSettings = Type.Object(
     base_quantization: Type.Enum([...BASE_QUANTIZATIONS], {
       default: 'none',
       description:
-        'nf4: the frozen weights of the linear layers are quantized to 4 bits when they are read, in blocks of 64 with double ' +
-        'quantization, as in QLoRA: a quarter of the memory of bfloat16. Embeddings, norms and the output head stay as they are. ' +
+        'nf4: the frozen weights of the linear layers and of experts are quantized to 4 bits when they are read, in blocks of 64 with ' +
+        'double quantization, as in QLoRA: a quarter of the memory of bfloat16. Embeddings, norms and the output head stay as they are. ' +
         'A base model that is stored in 4 bits needs none.',
     }),
     recompute: Type.Enum(['auto', 'always', 'never'], {

@@ -60,10 +60,13 @@ function faultOf({ architecture, quantized, dtype, linears, expertParameters }: 
 export function quantizationOf({
   quantized,
   baseQuantization,
-}: Pick<ModelFolder, 'quantized' | 'baseQuantization'>): BaseModelOfAdapter['quantization'] {
+  expertParameters,
+}: Pick<ModelFolder, 'quantized' | 'baseQuantization' | 'expertParameters'>): BaseModelOfAdapter['quantization'] {
   const [first] = quantized.values();
   if (first === undefined || !isFourBit(first)) return null;
-  return { type: first.type, double_quantization: isNested(first), on_load: baseQuantization !== 'none' };
+  const isOnLoad = baseQuantization !== 'none';
+  const ofLayers = { type: first.type, double_quantization: isNested(first), on_load: isOnLoad };
+  return isOnLoad && expertParameters.size > 0 ? { ...ofLayers, experts: true } : ofLayers;
 }
 
 /** The model in the form in which an adapter was trained on it. Whether it is that model, digests must tell. */

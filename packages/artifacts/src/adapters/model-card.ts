@@ -68,7 +68,10 @@ function aboutQuantization({ base_model: { name, quantization }, origin }: CardC
   const belongs =
     'The adapter belongs to these weights: on the original ones it computes something slightly different.';
   if (quantization.on_load) {
-    return [`It was trained on ${inlineText(name)} in 4 bits, quantized when it was loaded. ${belongs}`];
+    const experts = quantization.experts
+      ? ' Its experts were quantized, too. bitsandbytes leaves them as they are, so with the lines below answers differ slightly; those of the merged model do not.'
+      : '';
+    return [`It was trained on ${inlineText(name)} in 4 bits, quantized when it was loaded. ${belongs}${experts}`];
   }
   const text = `${inlineText(name)} is stored in 4 bits, which transformers reads from its files. ${belongs} Its settings:`;
   return [text, codeBlock(['BitsAndBytesConfig(', ...quantizationLines(quantization, origin), ')'])];
