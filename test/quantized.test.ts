@@ -6,8 +6,9 @@ import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { readModelFolder } from '../packages/model-folder/src/index.js';
 import { makeDataFolder } from './data-folder.js';
-import { FAMILY_ROWS, QUANTIZED_DIR, writeFamilyModel } from './family-models.mjs';
-import { usualCases } from './usual-cases.js';
+import { FAMILY_ROWS, QUANTIZED_DIR, writeCharacterTokenizer, writeFamilyModel } from './family-models.mjs';
+import { writeRandomModel } from './random-model.js';
+import { HAS_ALL_CASES, usualCases } from './usual-cases.js';
 
 // Tiny models that bitsandbytes has quantized, or with weights in 8 bits, in the complete product: trained, published, asked, merged and exported.
 
@@ -22,6 +23,14 @@ const CASES = [
 /** A model, and what bitsandbytes has made of it. */
 const [ORIGINAL, STORED] = ['original', 'nf4-original'];
 
+/** Experts whose rows are whole blocks. */
+const MIXTURE = {
+  ...{ model_type: 'qwen3_moe', vocab_size: 64, hidden_size: 64, moe_intermediate_size: 64, num_hidden_layers: 2 },
+  ...{ num_attention_heads: 2, num_key_value_heads: 1, head_dim: 32, num_experts: 4, num_experts_per_tok: 2 },
+  ...{ max_position_embeddings: 64, tie_word_embeddings: true, rms_norm_eps: 0.05 },
+  ...{ bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 },
+};
+
 let folder: string;
 let stack: { apiUrl: string; stop(): Promise<void> };
 let client: ReturnType<typeof createClient>;
@@ -34,6 +43,8 @@ beforeAll(async () => {
     await writeFamilyModel(name, path.join(folder, 'models', name), QUANTIZED_DIR);
   }
   await writeFamilyModel(STORED, path.join(folder, 'models', ORIGINAL), QUANTIZED_DIR, 'original');
+  await writeRandomModel(path.join(folder, 'models/mixture'), MIXTURE);
+  await writeCharacterTokenizer(path.join(folder, 'models/mixture'));
   // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
@@ -194,4 +205,28 @@ describe('a model that is quantized when it is loaded', () => {
       param: 'training.base_quantization',
     });
   });
+});
+
+test.runIf(HAS_ALL_CASES)('a mixture is trained with its experts in 4 bits, answers, and is merged', async () => {
+  const request: JobRequest = {
+    ...{ base_model: 'mixture', dataset },
+    validation: { split: 0.25 },
+    lora: { r: 4, target_modules: 'all-linear', target_parameters: ['gate_up_proj', 'down_proj'] },
+    training: { epochs: 8, batch_size: 4, learning_rate: 0.01, base_quantization: 'nf4' },
+  };
+  const job = await client.waitForJob((await client.createJob(request)).id);
+  expect(job).toMatchObject({ status: 'succeeded', error: null });
+  const manifest = await client.manifest(job.adapter!);
+  const { base_model, origin } = manifest;
+  expect(base_model.quantization).toEqual({ type: 'nf4', double_quantization: true, on_load: true, experts: true });
+  const { result } = origin as TrainedOrigin;
+  expect(result.evaluation_after?.loss).toBeLessThan(result.evaluation_before?.loss ?? 0);
+  const server = { url: `${stack.apiUrl}/v1`, model: manifest.id };
+  expect(await probeServer(manifest, server)).toMatchObject({ verdict: 'adapter' });
+  const merged = path.join(folder, 'models/mixture-merged');
+  await client.downloadAdapter(manifest.id, { folder: merged }, { weights: 'merged' });
+  await writeCharacterTokenizer(merged);
+  expect(await readModelFolder(merged)).toMatchObject({ dtype: 'bfloat16', quantized: new Map() });
+  const asMerged = await probeServer(manifest, { ...server, model: 'mixture-merged' });
+  expect(asMerged.verdict).toBe('adapter');
 });
