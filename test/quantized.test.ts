@@ -25,7 +25,14 @@ const [ORIGINAL, STORED] = ['original', 'nf4-original'];
 
 /** Experts whose rows are whole blocks. */
 const MIXTURE = {
-  ...{ model_type: 'qwen3_moe', vocab_size: 64, hidden_size: 64, moe_intermediate_size: 64, num_hidden_layers: 2 },
+  ...{
+    model_type: 'qwen3_moe',
+    vocab_size: 64,
+    hidden_size: 64,
+    intermediate_size: 64,
+    moe_intermediate_size: 64,
+    num_hidden_layers: 2,
+  },
   ...{ num_attention_heads: 2, num_key_value_heads: 1, head_dim: 32, num_experts: 4, num_experts_per_tok: 2 },
   ...{ max_position_embeddings: 64, tie_word_embeddings: true, rms_norm_eps: 0.05 },
   ...{ bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 },

@@ -8,7 +8,7 @@ import {
   readModelFolder,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { openSafetensors, toFloat32 as numbersOf, writeSafetensors } from '@lorasmith/safetensors';
+import { toFloat32 as numbersOf, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
   configureKernels,
@@ -32,12 +32,18 @@ const SIZES = {
   ...{ head_dim: 32, num_experts_per_tok: 2, max_position_embeddings: 64, tie_word_embeddings: true },
 };
 // Gate has more than 256 blocks, whose scales share one.
-const QWEN = { ...SIZES, model_type: 'qwen3_moe', moe_intermediate_size: 320, num_experts: EXPERTS };
+const QWEN = {
+  ...SIZES,
+  model_type: 'qwen3_moe',
+  intermediate_size: 64,
+  moe_intermediate_size: 320,
+  num_experts: EXPERTS,
+};
 const GPT_OSS = { ...SIZES, model_type: 'gpt_oss', intermediate_size: 96, num_local_experts: EXPERTS };
 
 /** How the files have the experts. */
 const FORMS = {
-  'each by itself': { config: QWEN, hasTensor: (name: string) => !name.includes('experts.gate_up_proj') },
+  'each by itself': { config: QWEN, hasTensor: (name: string) => !/experts\.(gate_up|down)_proj$/.test(name) },
   fused: { config: QWEN, hasTensor: () => true },
   'fused and transposed': { config: GPT_OSS, hasTensor: () => false },
 };
@@ -129,7 +135,8 @@ describe.each(Object.keys(FORMS) as (keyof typeof FORMS)[])('experts that are %s
         const experts = await loaded(folder, parameter, dtype);
         expect(experts).toBeInstanceOf(PackedExperts);
         const ofExperts = decoded(experts);
-        const perExpert = parameter.tensors.length === 1 ? (parameter.projections ?? 1) : parameter.tensors.length / EXPERTS;
+        const perExpert =
+          parameter.tensors.length === 1 ? (parameter.projections ?? 1) : parameter.tensors.length / EXPERTS;
         const linears = await asLinearLayers(await matricesOf(folder, parameter), dtype);
         for (const [index, numbers] of ofExperts.entries()) {
           const own = linears.slice(index * perExpert, (index + 1) * perExpert).flatMap((one) => [...one]);
@@ -271,7 +278,7 @@ describe('experts in 8 bits', () => {
 test('experts with a number that is not finite are refused by the name of their tensor', async () => {
   const folder = await modelOf('fused');
   const parameter = [...folder.expertParameters.values()].at(-1)!;
-  const [{ name }] = parameter.tensors as [{ name: string }];
+  const { name } = parameter.tensors[0]!;
   const file = join(folder.path, 'model.safetensors');
   const opened = await openSafetensors(file);
   const { byteOffset, byteLength } = opened.tensors.get(name)!;

@@ -17,7 +17,14 @@ import { train } from './train.js';
 // A job on experts that are quantized when they are loaded is one on the model of their decoded weights, up to the bits of its adapter.
 
 const MODEL = {
-  ...{ model_type: 'qwen3_moe', vocab_size: 64, hidden_size: 64, moe_intermediate_size: 64, num_hidden_layers: 2 },
+  ...{
+    model_type: 'qwen3_moe',
+    vocab_size: 64,
+    hidden_size: 64,
+    intermediate_size: 64,
+    moe_intermediate_size: 64,
+    num_hidden_layers: 2,
+  },
   ...{ num_attention_heads: 2, num_key_value_heads: 1, head_dim: 32, num_experts: 4, num_experts_per_tok: 2 },
   ...{ max_position_embeddings: 64, tie_word_embeddings: true, rms_norm_eps: 0.05 },
 };
@@ -33,7 +40,7 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'quantized-experts-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   // The files have each expert by itself, and are as large as its dtype.
-  const isEach = (name: string) => !name.includes('experts.gate_up_proj');
+  const isEach = (name: string) => !/experts\.(gate_up|down)_proj$/.test(name);
   await writeRandomModel(join(root, 'original'), MODEL, { hasTensor: isEach, dtype: 'BF16' });
   await writeCharacterTokenizer(join(root, 'original'));
   const model = withBaseQuantization(await readModelFolder(join(root, 'original')), 'nf4');

@@ -81,11 +81,19 @@ test('experts that are quantized when they are loaded count as layers in 4 bits,
   const [experts, hidden, intermediate] = [3, 64, 320];
   const config = {
     ...{ model_type: 'qwen3_moe', vocab_size: 32, hidden_size: hidden, num_hidden_layers: 1, num_attention_heads: 2 },
-    ...{ num_key_value_heads: 1, head_dim: 32, moe_intermediate_size: intermediate, num_experts: experts },
+    ...{
+      num_key_value_heads: 1,
+      head_dim: 32,
+      intermediate_size: 64,
+      moe_intermediate_size: intermediate,
+      num_experts: experts,
+    },
     ...{ num_experts_per_tok: 2, max_position_embeddings: 64, tie_word_embeddings: true },
   };
   await writeRandomModel(join(path, 'fused'), config);
-  await writeRandomModel(join(path, 'each'), config, { hasTensor: (name) => !name.includes('experts.gate_up_proj') });
+  await writeRandomModel(join(path, 'each'), config, {
+    hasTensor: (name) => !/experts\.(gate_up|down)_proj$/.test(name),
+  });
   const packed = experts * 3 * hidden * intermediate + 2 * 64 * hidden + 2 * 32 * hidden;
   for (const name of ['fused', 'each']) {
     const model = withBaseQuantization(await readModelFolder(join(path, name)), 'nf4');
