@@ -12,6 +12,9 @@ export interface RandomModelOptions {
   dtype?: 'F32' | 'BF16';
 }
 
+/** Of a model whose files have each expert by itself, and not those of a layer in one tensor. */
+export const eachByItself = (name: string) => !/experts\.(gate_up|down)_proj$/.test(name);
+
 /** Writes config.json and random weights: all tensors that the family of the config requires. */
 export async function writeRandomModel(
   folder: string,

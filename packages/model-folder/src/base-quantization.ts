@@ -1,4 +1,5 @@
 import { type AdapterManifest, type BaseQuantization, ProductError } from '@lorasmith/contracts';
+import { layerLinears } from './families/decoder-layout.js';
 import type { ExpertParameter } from './families/family.js';
 import type { ModelFolder } from './model-folder.js';
 import { isFourBit, isNested, type MadeWeight, QUANTIZED_BLOCK, type QuantizedWeight } from './quantized-weights.js';
@@ -6,8 +7,8 @@ import { isFourBit, isNested, type MadeWeight, QUANTIZED_BLOCK, type QuantizedWe
 type BaseModelOfAdapter = AdapterManifest['base_model'];
 
 /**
- * A model as a job computes with it: with `nf4`, its linear layers without the head, and each matrix of its experts, are quantized when
- * they are read.
+ * A model as a job computes with it: with `nf4`, its linear layers without head and routers, and each matrix of its experts, are
+ * quantized when they are read.
  * @throws ProductError invalid_job where that is not possible
  */
 export function withBaseQuantization(model: ModelFolder, quantization: BaseQuantization): ModelFolder {
@@ -17,14 +18,22 @@ export function withBaseQuantization(model: ModelFolder, quantization: BaseQuant
     throw new ProductError('invalid_job', `${model.name} ${fault}`, { param: 'training.base_quantization' });
   }
   const quantized = new Map<string, QuantizedWeight>();
+  const kept = new Set([model.headModule?.name, ...routersOf(model)]);
   for (const layer of model.linears.values()) {
-    if (layer.name === model.headModule?.name) continue;
+    if (kept.has(layer.name)) continue;
     quantized.set(layer.weight, { form: 'made', type: quantization, shape: [layer.outFeatures, layer.inFeatures] });
   }
   for (const parameter of model.expertParameters.values()) {
     for (const [name, weight] of madeExperts(parameter)) quantized.set(name, weight);
   }
   return { ...model, quantized, baseQuantization: quantization };
+}
+
+/** The routers that are among the linear layers: their numbers decide which experts a token passes. */
+function routersOf({ architecture }: ModelFolder): string[] {
+  if (architecture.kind !== 'decoder') return [];
+  const routers = Array.from({ length: architecture.layerCount }, (_, layer) => layerLinears(architecture, layer).router);
+  return routers.flatMap((router) => router?.name ?? []);
 }
 
 /** The matrices of experts, by the name of their tensor: those of gate and up are quantized each by itself, in whatever form files have them. */

@@ -110,7 +110,10 @@ export function staysQuantized(
   quantized: ReadonlyMap<string, QuantizedWeight>,
   layers: readonly LinearLayer[],
 ): boolean {
-  const weights = layers.map(({ weight }) => quantized.get(weight));
+  return stayPacked(layers.map(({ weight }) => quantized.get(weight)));
+}
+
+function stayPacked(weights: readonly (QuantizedWeight | undefined)[]): boolean {
   const scaled = weights.filter((weight) => weight?.form === 'scaled');
   if (scaled.length > 0) return scaled.length === weights.length && staysScaled(scaled);
   const [first] = weights;
@@ -133,13 +136,7 @@ export function expertsStayQuantized(
   { tensors }: Pick<ExpertParameter, 'tensors'>,
 ): boolean {
   const weights = tensors.map(({ name }) => quantized.get(name));
-  const [first] = weights;
-  if (first === undefined) return false;
-  if (first.form === 'mxfp4') return true;
-  const alike = weights.filter((weight) => weight?.form === first.form);
-  if (alike.length < weights.length) return false;
-  // Others than such with whole blocks are not quantized when they are read.
-  return first.form === 'made' || staysScaled(alike.filter((weight) => weight?.form === 'scaled'));
+  return weights[0]?.form === 'mxfp4' || stayPacked(weights);
 }
 
 /** Whether it is a matrix in 4 bits with a table of its own. */

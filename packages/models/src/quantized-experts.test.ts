@@ -21,7 +21,7 @@ import {
 } from '@lorasmith/tensor';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { writeRandomModel } from '../../../test/random-model.js';
+import { eachByItself, writeRandomModel } from '../../../test/random-model.js';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
 import { QuantizedLinear } from './quantized-linear.js';
 import { WeightSource } from './weight-source.js';
@@ -43,7 +43,7 @@ const GPT_OSS = { ...SIZES, model_type: 'gpt_oss', intermediate_size: 96, num_lo
 
 /** How the files have the experts. */
 const FORMS = {
-  'each by itself': { config: QWEN, hasTensor: (name: string) => !/experts\.(gate_up|down)_proj$/.test(name) },
+  'each by itself': { config: QWEN, hasTensor: eachByItself },
   fused: { config: QWEN, hasTensor: () => true },
   'fused and transposed': { config: GPT_OSS, hasTensor: () => false },
 };

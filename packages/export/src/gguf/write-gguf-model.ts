@@ -1,12 +1,12 @@
 import { ProductError } from '@lorasmith/contracts';
-import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
+import { type ModelFolder, type ModelWeights, openModelWeights, type QuantizedWeight } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { type FloatDtype, SafetensorsError, toFloat32 } from '@lorasmith/safetensors';
-import { type TensorConversion, TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
+import { type IndexRange, type TensorConversion, TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
 import { mergedEntry, pieceOf, storedSource } from '../merging/merged-source.js';
 import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
-import { isRouter, type StackedExperts } from './experts.js';
+import { type ExpertMatrix, isRouter, type StackedExperts } from './experts.js';
 import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
@@ -116,16 +116,34 @@ function ofExperts(
 ): GgufTensorSource {
   const written = [matrices.length, ...shape];
   const type = typeOfTensor(name, written, wanted);
-  const parts = matrices.map(({ source: tensor, index, count, rowOrder }) => {
-    const { source, updates } = merged.get(tensor)!;
+  const parts = matrices.map((ofExpert) => {
+    const { source, updates } = merged.get(ofExpert.source)!;
     const { dtype, shape: stored } = mergedEntry(model, source);
+    const { index, count, shape: own, rowOrder } = matrixOf(ofExpert, stored, model.quantized.get(source));
     const part = pieceOf(storedSource(model, weights, source), index, count);
-    const matrix: [number, number] = [stored.at(-2)!, stored.at(-1)!];
-    const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, rowOrder };
+    const conversion = { from: dtype as FloatDtype, to: type, shape: own, rowOrder };
     const update = updates?.[index];
     return { ...part, ...(update && { update }), conversion };
   });
   return { name, type, shape: written, parts };
+}
+
+/**
+ * The matrix of a tensor that an expert's is, as it is stored.
+ * @param stored shape of the tensor
+ */
+function matrixOf(
+  { index, count, rowOrder }: ExpertMatrix,
+  stored: readonly number[],
+  weight: QuantizedWeight | undefined,
+): Omit<ExpertMatrix, 'source'> & { shape: [rows: number, width: number] } {
+  const all = weight?.form === 'made' ? (weight.matrices ?? count) : count;
+  const [rows, width] = [stored.at(-2)!, stored.at(-1)!];
+  if (all === count) return { index, count, shape: [rows, width], rowOrder };
+  // Gate and up of an expert are quantized each by itself.
+  const ofOne = (rows * count) / all;
+  const [{ first }] = rowOrder as [IndexRange];
+  return { index: (index * all) / count + first / ofOne, count: all, shape: [ofOne, width], rowOrder: undefined };
 }
 
 /** Vectors are float32, and positions, convolutions and routers, as in llama.cpp's converter. */

@@ -11,8 +11,10 @@ import {
   readModelFolder,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
+import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { eachByItself, writeRandomModel } from '../../../../test/random-model.js';
 import { mergeModel } from '../merging/merge-model.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { GGUF_TYPES, type GgufType } from './gguf-layout.js';
@@ -85,6 +87,13 @@ const REPLACED: Record<string, object> = {
   qwen3_5_moe: { rms_norm_eps: 1e-6 },
   'qwen3_5_moe-experts': { rms_norm_eps: 1e-6 },
   'qwen3_next-experts': { rms_norm_eps: 1e-6 },
+};
+
+/** Experts whose rows are whole blocks. */
+const MIXTURE = {
+  ...{ model_type: 'qwen3_moe', vocab_size: 64, hidden_size: 64, intermediate_size: 64, moe_intermediate_size: 128 },
+  ...{ num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 32, num_experts: 3 },
+  ...{ num_experts_per_tok: 2, norm_topk_prob: true, max_position_embeddings: 64, tie_word_embeddings: true },
 };
 
 let written = 0;
@@ -179,7 +188,7 @@ describe.each(Object.keys(models))('%s', (name) => {
   });
 
   test('merged on the way has the bytes of the merged model', async () => {
-    await expectSameWhenMerged(name, await readModelFolder(await baseFolder(name)));
+    await expectSameWhenMerged(await readModelFolder(await baseFolder(name)), await adapterOf(name));
   });
 
   test('the adapter has the bytes of llama.cpp’s converter', async () => {
@@ -206,10 +215,11 @@ describe.each(Object.keys(models))('%s', (name) => {
   });
 });
 
+const adapterOf = (name: string) => readPeftFolder(join(caseFolder(name), 'adapter_trained'));
+
 /** Compares a model that is merged while it is written with one that is merged before. */
-async function expectSameWhenMerged(name: string, base: ModelFolder) {
-  const adapter = await readPeftFolder(join(caseFolder(name), 'adapter_trained'));
-  const folder = join(root, `ours-${name}-${written++}`);
+async function expectSameWhenMerged(base: ModelFolder, adapter: PeftAdapter) {
+  const folder = join(root, `ours-${written++}`);
   await mkdir(folder);
   await mergeModel({ model: base, adapter, outputFolder: folder });
   const merged = await readModelFolder(folder);
@@ -228,9 +238,27 @@ test.each(['granitemoehybrid', 'qwen3_5-text-square'])(
   async (name) => {
     const base = withBaseQuantization(await readModelFolder(await baseFolder(name)), 'nf4');
     expect(base.quantized.size).toBeGreaterThan(0);
-    await expectSameWhenMerged(name, base);
+    await expectSameWhenMerged(base, await adapterOf(name));
   },
 );
+
+// Fused, gate and up of an expert are matrices of their own, with scales of their own.
+test.each([
+  ['fused', () => true],
+  ['each by itself', eachByItself],
+])('experts that the files have %s are in 4 bits by matrix', async (form, hasTensor) => {
+  const folder = join(root, form);
+  await writeRandomModel(folder, MIXTURE, { hasTensor, dtype: 'BF16' });
+  const base = withBaseQuantization(await readModelFolder(folder), 'nf4');
+  const modules = new Map(
+    [...base.expertParameters].map(([name, { experts, inFeatures, outFeatures }], i): [string, PeftModule] => {
+      const a = normalNumbers(experts * 2 * inFeatures, 2 * i);
+      const b = normalNumbers(experts * outFeatures * 2, 2 * i + 1);
+      return [name, { a, b, rank: 2, scale: 0.1, inFeatures, outFeatures, experts }];
+    }),
+  );
+  await expectSameWhenMerged(base, { ...unchanged, modules });
+});
 
 test('the layers of GPT-2: A is [rank, in] and B is [out, rank], as llama.cpp applies them', async () => {
   const folder = caseFolder('gpt2');

@@ -15,10 +15,9 @@ export function mergedEntry(
     const byteLength = 2 * experts * rows * columns;
     return { name: weight.parameter, dtype: 'BF16', shape: [experts, columns, rows], byteLength };
   }
-  // That of experts that are fused has more axes than a matrix of them.
-  const byteLength = 2 * entry.shape.reduce((product, size) => product * size, 1);
-  const shape = weight.form === 'stored' ? [...weight.shape] : [...entry.shape];
-  return { name: source, dtype: 'BF16', shape, byteLength };
+  // A tensor of fused experts has more axes than a matrix of it.
+  const shape = [...(weight.form === 'stored' ? weight : entry).shape];
+  return { name: source, dtype: 'BF16', shape, byteLength: 2 * shape.reduce((product, size) => product * size, 1) };
 }
 
 /** Where that tensor is in the files: in one part, or one for each matrix that is quantized by itself. */
@@ -30,9 +29,8 @@ export function storedParts(
   const weight = model.quantized.get(source);
   if (weight?.form === 'made' && weight.matrices !== undefined) {
     const { matrices } = weight;
-    const { bytes, ...whole } = storedSource(model, weights, source);
-    const ofOne = bytes / matrices;
-    return Array.from({ length: matrices }, (_, i) => ({ ...whole, offset: whole.offset + i * ofOne, bytes: ofOne }));
+    const all = storedSource(model, weights, source);
+    return Array.from({ length: matrices }, (_, index) => pieceOf(all, index, matrices));
   }
   if (weight?.form !== 'mxfp4') return [storedSource(model, weights, source)];
   const [experts, rows, columns] = weight.shape;
@@ -53,7 +51,7 @@ export function pieceOf<Part extends { offset: number; bytes: number }>(
   return { ...part, offset: part.offset + index * bytes, bytes };
 }
 
-/** Where a tensor is in the files that is no parameter of experts in MXFP4. */
+/** Where a tensor is in the files that is no parameter of experts in MXFP4; its quantization is that of each of its matrices. */
 export function storedSource(
   model: Pick<ModelFolder, 'quantized' | 'tensors'>,
   weights: ModelWeights,

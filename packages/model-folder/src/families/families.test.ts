@@ -1023,6 +1023,15 @@ describe('mixtures of experts', () => {
       'has experts whose rows of 16 numbers are not made of blocks of 64, so that they cannot stay quantized: leave base_quantization out',
     );
   });
+
+  test('keep routers that are linear layers when they are quantized on load', async () => {
+    const model = await readModelFolder(join(CASES, 'gemma4_moe-text/base'));
+    // Its experts are too narrow.
+    const { quantized } = withBaseQuantization({ ...model, expertParameters: new Map() }, 'nf4');
+    const layers = [...model.linears.values()].map(({ weight }) => weight);
+    const kept = layers.filter((weight) => !quantized.has(weight));
+    expect(kept).toEqual([...[0, 1, 2].map((layer) => `model.layers.${layer}.router.proj.weight`), 'lm_head.weight']);
+  });
 });
 
 interface ChangedTensor {
