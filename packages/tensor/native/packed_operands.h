@@ -3,8 +3,8 @@
 
 #include "../../weight-io/native/mxfp4_matrix.h"
 #include "../../weight-io/native/quantized_matrix.h"
+#include "grouped_product_operands.h"
 #include "kernel.h"
-#include "row_offsets.h"
 #include "scaled_matrix.h"
 
 namespace lorasmith {
@@ -155,48 +155,21 @@ struct PackedProductShape {
   int64_t columns;
 };
 
-// Inputs and output of a grouped product with weights [rows, columns] of each group, one group's below the other's: as
-// GroupedProductOperands has them, with the parts of the weights in the place of b.
+// The same with weights [rows, columns] of each group, one group's below the other's, in the place of matrices.
 template <typename Form, typename Number>
-struct GroupedPackedOperands {
+struct GroupedPackedOperands : GroupedProductOperands<Number> {
   GroupedPackedOperands(Context& context, const PackedProductShape<Form>& shape)
-      : rows(context.Dim(0, 0)),
-        depth(shape.Depth()),
-        columns(shape.ResultColumns()),
-        groups(context.Size(1 + Form::kInputs) - 1),
-        rows_of_group(shape.rows) {
-    a = context.Input<Number>(0);
-    offsets = context.Input<int32_t>(1 + Form::kInputs);
-    if (!context.Check(groups > 0, "there must be an offset for each matrix, and the end")) return;
-    matrix = shape.form.Operand(context, 1, groups * shape.rows, shape.columns);
+      : GroupedProductOperands<Number>(context, context.Size(1 + Form::kInputs) - 1, shape.Depth(),
+                                       shape.ResultColumns(), 1 + Form::kInputs),
+        matrix(shape.form.Operand(context, 1, this->groups * shape.rows, shape.columns)) {
+    if (context.failed()) return;
     context.Check(Form::HasWholeBlocks(matrix), "products cannot decode blocks of this size");
-    context.Check(Form::HasGroups(matrix, groups), "each group must have as many modules");
-    context.Check(context.Dim(0, 1) == depth, "the matrices must have the same depth");
-    CheckRows(context, offsets, groups, rows);
-    if (!context.failed()) result = context.Output<Number>(0, {rows, columns});
+    context.Check(Form::HasGroups(matrix, this->groups), "each group must have as many modules");
   }
 
-  int64_t rows;
-  int64_t depth;
-  int64_t columns;
-  int64_t groups;
-  int64_t rows_of_group;
-  const Number* a;
-  typename Form::Matrix matrix{};
-  const int32_t* offsets;
-  Number* result = nullptr;
+  typename Form::Matrix OfGroup(int64_t group) const { return Form::OfGroup(matrix, group, this->groups); }
 
-  // Calls multiply(rows, a, weights, first row of the weights, result) for each group that has rows.
-  template <typename Multiply>
-  void ForEachGroup(const Multiply& multiply) const {
-    for (int64_t group = 0; group < groups; group++) {
-      const int64_t own = RowLength(offsets, group);
-      if (own == 0) continue;
-      const int64_t first = offsets[group];
-      const auto& of_group = Form::OfGroup(matrix, group, groups);
-      multiply(own, a + first * depth, of_group, group * rows_of_group, result + first * columns);
-    }
-  }
+  typename Form::Matrix matrix;
 };
 
 }  // namespace lorasmith

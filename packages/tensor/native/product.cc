@@ -386,11 +386,11 @@ struct GroupedProduct {
   explicit GroupedProduct(const Attributes& attributes) : transposed(attributes.Int("transpose_b") != 0) {}
 
   void Compute(Context& context) const {
-    const GroupedProductOperands<Number> o(context, transposed);
+    const GroupedDenseOperands<Number> o(context, transposed);
     if (context.failed()) return;
-    o.ForEachGroup([&](int64_t rows, const Number* a, const Number* b, Number* result) {
-      MultiplyMatrices(Matrix<Number>{a, o.depth}, Matrix<Number>{b, transposed ? o.depth : o.columns}, transposed,
-                       Sizes{rows, o.columns, o.depth}, nullptr, result);
+    o.ForEachGroup([&](int64_t group, int64_t rows, const Number* a, Number* result) {
+      const Matrix<Number> b{o.OfGroup(group), transposed ? o.depth : o.columns};
+      MultiplyMatrices(Matrix<Number>{a, o.depth}, b, transposed, Sizes{rows, o.columns, o.depth}, nullptr, result);
     });
   }
 
@@ -423,8 +423,9 @@ struct GroupedPackedProduct {
   void Compute(Context& context) const {
     const GroupedPackedOperands<Form, Number> o(context, shape);
     if (context.failed()) return;
-    o.ForEachGroup([&](int64_t rows, const Number* a, const auto& matrix, int64_t first_row, Number* result) {
-      MultiplyMatrices(Matrix<Number>{a, o.depth}, Rows<Number>{&matrix, first_row}, shape.transposed,
+    o.ForEachGroup([&](int64_t group, int64_t rows, const Number* a, Number* result) {
+      const auto matrix = o.OfGroup(group);
+      MultiplyMatrices(Matrix<Number>{a, o.depth}, Rows<Number>{&matrix, group * shape.rows}, shape.transposed,
                        Sizes{rows, o.columns, o.depth}, nullptr, result);
     });
   }

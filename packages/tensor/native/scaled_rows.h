@@ -4,6 +4,7 @@
 
 #include "bfloat16_tile.h"
 #include "float32_tile.h"
+#include "packed_rows.h"
 #include "scaled_matrix.h"
 
 #if defined(__AVX512F__)
@@ -12,24 +13,19 @@
 
 namespace lorasmith {
 
-// The matrix from a row and a column on. A part of a row is in one block.
-template <typename Number_>
-struct ScaledRows {
-  using Number = Number_;
+// A part of a row is in one block.
+template <typename Number>
+using ScaledRows = PackedRows<ScaledMatrix, Number>;
 
-  ScaledRows From(int64_t row, int64_t column) const { return {matrix, first_row + row, first_column + column}; }
+template <typename Number>
+const uint8_t* CodesOf(const ScaledRows<Number>& b, int64_t row, int64_t column) {
+  return b.matrix->codes + (b.first_row + row) * b.matrix->columns + b.first_column + column;
+}
 
-  const uint8_t* Codes(int64_t row, int64_t column) const {
-    return matrix->codes + (first_row + row) * matrix->columns + first_column + column;
-  }
-  __m512 Scale(int64_t row, int64_t column) const {
-    return _mm512_set1_ps(matrix->Scale(first_row + row, first_column + column));
-  }
-
-  const ScaledMatrix* matrix;
-  int64_t first_row = 0;
-  int64_t first_column = 0;
-};
+template <typename Number>
+__m512 ScaleOf(const ScaledRows<Number>& b, int64_t row, int64_t column) {
+  return _mm512_set1_ps(b.matrix->Scale(b.first_row + row, b.first_column + column));
+}
 
 // Thirty-two bytes of E4M3 as bfloat16.
 inline __m512i E4M3AsBFloat16(__m256i bytes) {
@@ -50,18 +46,18 @@ inline __m512i E4M3AsBFloat16(__m256i bytes) {
 
 // Sixteen numbers, zero where they are not inside.
 inline __m512i RowPart(const ScaledRows<float>& b, int64_t row, int64_t column, __mmask16 inside) {
-  const __m128i bytes = _mm_maskz_loadu_epi8(inside, b.Codes(row, column));
+  const __m128i bytes = _mm_maskz_loadu_epi8(inside, CodesOf(b, row, column));
   const __m256i halves = _mm512_castsi512_si256(E4M3AsBFloat16(_mm256_castsi128_si256(bytes)));
   const __m512i numbers = _mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16);
-  return _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(numbers), b.Scale(row, column)));
+  return _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(numbers), ScaleOf(b, row, column)));
 }
 
 #if defined(__AVX512BF16__)
 
 // Thirty-two numbers, zero where they are not inside.
 inline __m512i RowPart(const ScaledRows<BFloat16>& b, int64_t row, int64_t column, __mmask32 inside) {
-  const __m512i numbers = E4M3AsBFloat16(_mm256_maskz_loadu_epi8(inside, b.Codes(row, column)));
-  const __m512 scale = b.Scale(row, column);
+  const __m512i numbers = E4M3AsBFloat16(_mm256_maskz_loadu_epi8(inside, CodesOf(b, row, column)));
+  const __m512 scale = ScaleOf(b, row, column);
   const __m512i odd = _mm512_and_si512(numbers, _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
   const __m512 first = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(numbers, 16)), scale);
   const __m512 second = _mm512_mul_ps(_mm512_castsi512_ps(odd), scale);

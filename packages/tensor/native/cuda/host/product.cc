@@ -68,12 +68,12 @@ struct GroupedProduct {
   explicit GroupedProduct(const Attributes& attributes) : transpose_b(attributes.Int("transpose_b") != 0) {}
 
   void Compute(Context& context) const {
-    const GroupedProductOperands<Number> o(context, transpose_b);
+    const GroupedDenseOperands<Number> o(context, transpose_b);
     if (context.failed()) return;
     const ProductForm form = transpose_b ? ProductForm::kTransposed : ProductForm::kPlain;
     std::vector<ProductGroup> groups;
-    o.ForEachGroup([&](int64_t rows, const Number* a, const Number* b, Number* result) {
-      groups.push_back(WholeProduct(a, b, result, rows, o.columns, o.depth, form));
+    o.ForEachGroup([&](int64_t group, int64_t rows, const Number* a, Number* result) {
+      groups.push_back(WholeProduct(a, o.OfGroup(group), result, rows, o.columns, o.depth, form));
     });
     MultiplyGroups<Number>(context, form, groups, false);
   }

@@ -177,8 +177,8 @@ struct GroupedPackedProduct {
     if (context.failed()) return;
     // By the kernel that multiplies decoded groups, so that the bits are the same.
     const ProductForm form = shape.transposed ? ProductForm::kTransposed : ProductForm::kPlain;
-    o.ForEachGroup([&](int64_t rows, const Number* a, const auto& matrix, int64_t first_row, Number* result) {
-      Decode(context, matrix, Part{first_row, shape.rows, 0, shape.columns}, decoded);
+    o.ForEachGroup([&](int64_t group, int64_t rows, const Number* a, Number* result) {
+      Decode(context, o.OfGroup(group), Part{group * shape.rows, shape.rows, 0, shape.columns}, decoded);
       MultiplyGroups<Number>(context, form, {WholeProduct(a, decoded, result, rows, o.columns, o.depth, form)}, false);
     });
   }
