@@ -1,5 +1,6 @@
 import { type Dataset, JobSpec, type SampleSettings } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
+import { USUAL_BASE } from '../../../test/base-quantization.js';
 import { DATASET_ID, jsonLines, storeDataset } from '../../planning/test/stored-dataset.js';
 
 type Part = 'lora' | 'training' | 'validation';
@@ -17,7 +18,7 @@ export function aJob(
     warmup_ratio: 0.1,
     weight_decay: 0.01,
     max_seq_length: 128,
-    precision: 'float32',
+    ...USUAL_BASE,
     checkpoint_every_steps: null,
   };
   const spec = Value.Default(JobSpec, {

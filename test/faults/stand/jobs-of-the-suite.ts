@@ -1,4 +1,5 @@
 import type { DatasetId, Grader, JobRequest } from '../../../packages/contracts/src/index.js';
+import { USUAL_BASE } from '../../base-quantization.js';
 
 /**
  * `short`: takes a second. `long`: trains for some seconds with many checkpoints, so that a fault can interrupt it. `nf4`: a
@@ -53,6 +54,6 @@ export function requestOf(kind: JobKind, dataset: DatasetId, grader?: Grader): J
     base_model: BASE_MODEL,
     dataset,
     ...(objective === undefined ? { lora: { ...lora, dropout: 0.1 } } : { lora, objective }),
-    training: { batch_size: 4, learning_rate: 0.005, precision: 'float32', ...training },
+    training: { batch_size: 4, learning_rate: 0.005, ...USUAL_BASE, ...training },
   };
 }
