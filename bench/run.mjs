@@ -265,10 +265,14 @@ async function growth() {
 /** A training step on the model in 4 bits beside the same in bfloat16. */
 async function quantized() {
   const measuredSizes = [];
-  for (const [rows, length] of /** @type {const} */ ([
+  const most = quick ? 2 : 4;
+  const sizes = /** @type {const} */ ([
     [2, 128],
     [16, 128],
-  ])) {
+    [64, 128],
+    [1, 2048],
+  ]).slice(0, most);
+  for (const [rows, length] of sizes) {
     const options = { precision: 'bfloat16', rows, length, repeats };
     const dense = await measured('growth', options);
     const packed = await measured('growth', { ...options, quantization: 'nf4' });
@@ -277,9 +281,10 @@ async function quantized() {
   say('Weights in 4 bits: a micro-batch as in growth, with base_quantization nf4 and in bfloat16.');
   say(
     table(
-      ['tokens', 'bfloat16, tokens/s', 'peak memory', 'NF4, tokens/s', 'peak memory', 'time of a step'],
+      ['tokens', 'row length', 'bfloat16, tokens/s', 'peak memory', 'NF4, tokens/s', 'peak memory', 'time of a step'],
       measuredSizes.map(({ rows, length, dense, packed, ratio }) => [
         rows * length,
+        length,
         dense.tokens_per_second.toFixed(0),
         gigabytes(dense.peak_rss_bytes),
         packed.tokens_per_second.toFixed(0),
@@ -288,7 +293,37 @@ async function quantized() {
       ]),
     ),
   );
-  return measuredSizes;
+  return { sizes: measuredSizes, jobs: await jobsOnQuantized() };
+}
+
+/** The memory of jobs that train together on one base in 4 bits, and on the same in bfloat16: a process each. */
+async function jobsOnQuantized() {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-quantized-'));
+  const results = [];
+  try {
+    for (const count of quick ? [1, 8] : [1, 4, 8, 16]) {
+      /** @type {Record<string, import('./train-jobs.mjs').Measured | undefined>} */
+      const measuredOf = {};
+      for (const quantization of /** @type {const} */ (['none', 'nf4'])) {
+        const work = { jobs: count, tokens: 128, targets: 'all-linear', ranks: [8], steps: 4, quantization };
+        const works = [{ ...work, name: `${count} jobs` }];
+        const [result] = await trainedTogether({ roots: { now: ROOT }, model, folder, turns: 1, works });
+        measuredOf[quantization] = result?.measured.now?.[0];
+      }
+      results.push({ count, dense: measuredOf.none, packed: measuredOf.nf4 });
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+  const memory = (/** @type {{ peakBytes: number } | undefined} */ one) => gigabytes(one?.peakBytes ?? Number.NaN);
+  say('Jobs that train together on one base model, 128 tokens each, all linear layers, r = 8: peak memory.');
+  say(
+    table(
+      ['jobs', 'bfloat16', 'NF4'],
+      results.map(({ count, dense, packed }) => [count, memory(dense), memory(packed)]),
+    ),
+  );
+  return results;
 }
 
 /** Linear attention, on a `--model` that has it: its share of the machine, and what one long row costs beside many. */

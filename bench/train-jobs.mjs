@@ -12,6 +12,7 @@ import { datasetOf } from './rows.mjs';
  * @property {string[] | string} targets
  * @property {number[]} ranks the first job has the first of them, and so on, again from the start
  * @property {number} steps of each job; the first is not measured
+ * @property {'none' | 'nf4'} [quantization] of the base model
  *
  * @typedef {object} Measured
  * @property {number} tokensPerSecond
@@ -67,7 +68,7 @@ async function trainAll(work) {
 }
 
 /** @param {Work} work @param {number} job @param {() => void} onStep */
-async function trainOne({ tokens, targets, ranks, steps }, job, onStep) {
+async function trainOne({ tokens, targets, ranks, steps, quantization = 'none' }, job, onStep) {
   const { text, dataset } = datasetOf(rowsOf(tokens, steps, job), 'prompt_completion');
   const own = path.join(folder, String(job));
   await mkdir(own, { recursive: true });
@@ -85,7 +86,7 @@ async function trainOne({ tokens, targets, ranks, steps }, job, onStep) {
         priority: 'normal',
         validation: { split: 0, dataset: null },
         lora: { ...defaultsOf(LoraSettings), r: rank, alpha: 2 * rank, target_modules: targets },
-        training: { ...training_, precision: 'bfloat16', seed: job },
+        training: { ...training_, precision: 'bfloat16', base_quantization: quantization, seed: job },
         samples: null,
         name: null,
         metadata: {},

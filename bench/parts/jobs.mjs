@@ -27,10 +27,10 @@ const TOGETHER = [
 /**
  * The training steps of several jobs, in a process for each checkout. Each work is measured in all of them by turns.
  *
- * @param {{ roots: Record<string, string>, model: string, folder: string, turns: number }} options
+ * @param {{ roots: Record<string, string>, model: string, folder: string, turns: number, works?: (Work & { name: string })[] }} options
  * @returns {Promise<{ name: string, work: Work, measured: Record<string, Measured[]> }[]>}
  */
-export async function trainedTogether({ roots, model, folder, turns }) {
+export async function trainedTogether({ roots, model, folder, turns, works = TOGETHER }) {
   const processes = [];
   for (const [name, root] of Object.entries(roots)) {
     const child = fork(path.resolve(import.meta.dirname, '../train-jobs.mjs'), [root, model, path.join(folder, name)], {
@@ -42,7 +42,7 @@ export async function trainedTogether({ roots, model, folder, turns }) {
   }
   try {
     const results = [];
-    for (const { name, ...work } of TOGETHER) {
+    for (const { name, ...work } of works) {
       /** @type {Record<string, Measured[]>} */
       const measured = Object.fromEntries(processes.map((one) => [one.name, []]));
       for (let turn = 0; turn < turns; turn++) {
