@@ -23,6 +23,7 @@ export const ALL_PARTS = [
   { name: 'test', command: npm('test') },
   { name: 'published', command: ['env', 'PUBLISHED=1', ...npm('test', '--', 'test/published.test.ts')] },
   { name: 'faults', command: npm('run', 'test:faults') },
+  { name: 'faults-nf4', command: ['env', 'BASE_QUANTIZATION=nf4', ...npm('run', 'test:faults')] },
   { name: 'emulated', command: npm('run', 'test:emulated') },
   { name: 's3', command: npm('run', 'test:s3') },
   { name: 'fuzz-api', command: npm('run', 'fuzz:api', '--', '--minutes', '10') },
