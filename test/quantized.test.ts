@@ -7,7 +7,7 @@ import type { JobRequest, TrainedOrigin } from '../packages/contracts/src/index.
 import { readModelFolder } from '../packages/model-folder/src/index.js';
 import { makeDataFolder } from './data-folder.js';
 import { FAMILY_ROWS, QUANTIZED_DIR, writeCharacterTokenizer, writeFamilyModel } from './family-models.mjs';
-import { writeRandomModel } from './random-model.js';
+import { SMALL_MIXTURE, writeRandomModel } from './random-model.js';
 import { HAS_ALL_CASES, usualCases } from './usual-cases.js';
 
 // Tiny models that bitsandbytes has quantized, or with weights in 8 bits, in the complete product: trained, published, asked, merged and exported.
@@ -18,25 +18,11 @@ const CASES = [
   { name: 'fp8-blocks', dtype: 'fp8', precision: 'bfloat16' },
   { name: 'fp4-plain', dtype: 'fp4', precision: 'bfloat16' },
   { name: 'fp8-one-scale', dtype: 'fp8', precision: 'float32' },
-] as const;
+  { name: 'nf4-experts', dtype: 'nf4', precision: 'bfloat16', parameters: ['gate_up_proj', 'down_proj'] },
+] as const satisfies { name: string; dtype: string; precision: string; parameters?: readonly string[] }[];
 
 /** A model, and what bitsandbytes has made of it. */
 const [ORIGINAL, STORED] = ['original', 'nf4-original'];
-
-/** Experts whose rows are whole blocks. */
-const MIXTURE = {
-  ...{
-    model_type: 'qwen3_moe',
-    vocab_size: 64,
-    hidden_size: 64,
-    intermediate_size: 64,
-    moe_intermediate_size: 64,
-    num_hidden_layers: 2,
-  },
-  ...{ num_attention_heads: 2, num_key_value_heads: 1, head_dim: 32, num_experts: 4, num_experts_per_tok: 2 },
-  ...{ max_position_embeddings: 64, tie_word_embeddings: true, rms_norm_eps: 0.05 },
-  ...{ bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 },
-};
 
 let folder: string;
 let stack: { apiUrl: string; stop(): Promise<void> };
@@ -50,7 +36,7 @@ beforeAll(async () => {
     await writeFamilyModel(name, path.join(folder, 'models', name), QUANTIZED_DIR);
   }
   await writeFamilyModel(STORED, path.join(folder, 'models', ORIGINAL), QUANTIZED_DIR, 'original');
-  await writeRandomModel(path.join(folder, 'models/mixture'), MIXTURE);
+  await writeRandomModel(path.join(folder, 'models/mixture'), SMALL_MIXTURE);
   await writeCharacterTokenizer(path.join(folder, 'models/mixture'));
   // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
@@ -64,17 +50,18 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-describe.each(usualCases(CASES, 3))('$name in $precision', ({ name, dtype, precision }) => {
+describe.each(usualCases(CASES, 3))('$name in $precision', ({ name, dtype, precision, ...adapted }) => {
   let id: string;
 
   test('is listed, trained and published, and answers', async () => {
     const models = await client.models();
     expect(models.find((model) => model.name === name)).toMatchObject({ dtype, problem: null });
+    const ofExperts = 'parameters' in adapted ? { target_parameters: [...adapted.parameters] } : {};
     const request: JobRequest = {
       base_model: name,
       dataset,
       validation: { split: 0.25 },
-      lora: { r: 4, alpha: 8, target_modules: 'all-linear' },
+      lora: { r: 4, alpha: 8, target_modules: 'all-linear', ...ofExperts },
       training: { epochs: 8, batch_size: 4, learning_rate: 0.01, precision },
     };
     const job = await client.waitForJob((await client.createJob(request)).id);

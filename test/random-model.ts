@@ -6,13 +6,21 @@ import { fromFloat32, writeSafetensors } from '../packages/safetensors/src/index
 import { SeededRandom } from '../packages/seeded-random/src/index.js';
 
 export interface RandomModelOptions {
-  /** Which tensors the family finds where it can read several forms of files. @defaultValue any that it asks for */
+  /** The tensors that the family finds where it can read several forms of files. @defaultValue any that it asks for */
   hasTensor?: (name: string) => boolean;
   /** @defaultValue F32 */
   dtype?: 'F32' | 'BF16';
 }
 
-/** Of a model whose files have each expert by itself, and not those of a layer in one tensor. */
+/** Config of a small mixture whose experts have rows of whole blocks, so that they can be quantized. */
+export const SMALL_MIXTURE = {
+  ...{ model_type: 'qwen3_moe', vocab_size: 64, hidden_size: 64, intermediate_size: 64, moe_intermediate_size: 64 },
+  ...{ num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 32, num_experts: 4 },
+  ...{ num_experts_per_tok: 2, norm_topk_prob: true, max_position_embeddings: 64, rms_norm_eps: 0.05 },
+  ...{ tie_word_embeddings: true, bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 },
+};
+
+/** The tensors of a model whose files have each expert by itself, and not those of a layer in one tensor. */
 export const eachByItself = (name: string) => !/experts\.(gate_up|down)_proj$/.test(name);
 
 /** Writes config.json and random weights: all tensors that the family of the config requires. */

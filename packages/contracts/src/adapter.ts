@@ -133,7 +133,8 @@ export const AdapterManifest = Type.Object(
               }),
               experts: Type.Optional(
                 Type.Literal(true, {
-                  description: 'Its experts are quantized, too, which bitsandbytes leaves as they are.',
+                  description:
+                    'Its experts are quantized, too, which bitsandbytes leaves as they are in transformers 5.',
                 }),
               ),
             },

@@ -32,7 +32,10 @@ export function withBaseQuantization(model: ModelFolder, quantization: BaseQuant
 /** The routers that are among the linear layers: their numbers decide which experts a token passes. */
 function routersOf({ architecture }: ModelFolder): string[] {
   if (architecture.kind !== 'decoder') return [];
-  const routers = Array.from({ length: architecture.layerCount }, (_, layer) => layerLinears(architecture, layer).router);
+  const routers = Array.from(
+    { length: architecture.layerCount },
+    (_, layer) => layerLinears(architecture, layer).router,
+  );
   return routers.flatMap((router) => router?.name ?? []);
 }
 
@@ -73,9 +76,9 @@ export function quantizationOf({
 }: Pick<ModelFolder, 'quantized' | 'baseQuantization' | 'expertParameters'>): BaseModelOfAdapter['quantization'] {
   const [first] = quantized.values();
   if (first === undefined || !isFourBit(first)) return null;
-  const isOnLoad = baseQuantization !== 'none';
-  const ofLayers = { type: first.type, double_quantization: isNested(first), on_load: isOnLoad };
-  return isOnLoad && expertParameters.size > 0 ? { ...ofLayers, experts: true } : ofLayers;
+  const settings = { type: first.type, double_quantization: isNested(first), on_load: baseQuantization !== 'none' };
+  const ofExperts = [...expertParameters.values()].flatMap(({ tensors }) => tensors);
+  return ofExperts.some(({ name }) => quantized.has(name)) ? { ...settings, experts: true } : settings;
 }
 
 /** The model in the form in which an adapter was trained on it. Whether it is that model, digests must tell. */

@@ -9,6 +9,7 @@ import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.
 import { mxfp4Weights } from './mxfp4-weights.js';
 import {
   checkQuantization,
+  expertMatrices,
   findQuantized,
   type QuantizedType,
   type QuantizedWeight,
@@ -119,8 +120,9 @@ async function readQuantized(
 ): Promise<ReadonlyMap<string, QuantizedWeight>> {
   const settings = scaledSettings(config);
   if (settings !== null) return await readScaledWeights(folder, tensors, blockSizeOf(settings));
-  const matrices = await readQuantizedWeights(folder, tensors, findQuantized(tensors, linears));
-  return new Map([...matrices, ...mxfp4Weights(parameters)]);
+  const matrices = findQuantized(tensors, [...linears, ...parameters.flatMap(expertMatrices)]);
+  const stored = await readQuantizedWeights(folder, tensors, matrices);
+  return new Map([...stored, ...mxfp4Weights(parameters)]);
 }
 
 /** quantization_config of a model in 8 bits; null for others. */
@@ -202,7 +204,8 @@ function checkTensors(
   const parametersOfDtype = new Map<DtypeName, number>();
   const ofLinears = linears.map(({ weight }) => weight);
   const ofExperts = parameters.flatMap((parameter) => parameter.tensors.map(({ name }) => name));
-  const mayHave = { fp8: new Set([...ofLinears, ...ofExperts]), fourBits: new Set(ofLinears) };
+  const ofMatrices = parameters.flatMap(expertMatrices).map(({ weight }) => weight);
+  const mayHave = { fp8: new Set([...ofLinears, ...ofExperts]), fourBits: new Set([...ofLinears, ...ofMatrices]) };
   const take = (dtype: DtypeName, { shape, mxfp4 }: RequiredTensor) => {
     const count = mxfp4?.numbers ?? shape.reduce((product, size) => product * size, 1);
     parameterCount += count;
@@ -219,8 +222,9 @@ function checkTensors(
     const quantizedType = mayBeScaled && isScaled(tensors, name) ? 'fp8' : quantizedTypeOf(tensors, name);
     if (quantizedType !== null) {
       if (!(quantizedType === 'fp8' ? mayHave.fp8 : mayHave.fourBits).has(name)) {
-        const supported = 'Linear layers can be, and experts to 8 bits, but not embeddings, norms or the output head';
-        throw new ProductError('model_not_supported', `${label} is quantized. ${supported}.`);
+        const supported = 'Linear layers can be, and experts that the files have each by itself';
+        const others = 'fused experts, embeddings, norms or the output head';
+        throw new ProductError('model_not_supported', `${label} is quantized. ${supported}, but not ${others}.`);
       }
       take(quantizedType, tensor);
       // The shape of codes of 4 bits is checked with their state.

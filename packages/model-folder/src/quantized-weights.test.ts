@@ -239,7 +239,7 @@ test.each([
       { name: 'model.embed_tokens.weight.quant_state.bitsandbytes__nf4', dtype: 'U8' as const, ...bytes('{}') },
     ],
     unsupported,
-    'model.embed_tokens.weight is quantized. Linear layers can be, and experts to 8 bits, but not embeddings',
+    'model.embed_tokens.weight is quantized. Linear layers can be, and experts that the files have each by itself, but not fused experts, embeddings',
   ],
   [
     'codes without a state',

@@ -178,25 +178,36 @@ export function partsOf(name: string, weight: QuantizedWeight): string[] {
   return [name, scales, `${name}.quant_map`, stateName(name, type), ...ofNested];
 }
 
+/** A matrix that the files may have in 4 bits: the weight of a linear layer, or of one expert. */
+export type QuantizableMatrix = Pick<LinearLayer, 'weight' | 'outFeatures' | 'inFeatures' | 'transposed'>;
+
+/** The matrices of experts that the files have each by itself. */
+export function expertMatrices({ tensors }: Pick<ExpertParameter, 'tensors'>): QuantizableMatrix[] {
+  return tensors.flatMap(({ name, shape }) => {
+    if (shape.length !== 2) return [];
+    return [{ weight: name, outFeatures: shape[0]!, inFeatures: shape[1]!, transposed: false }];
+  });
+}
+
 /** A weight that the files have in 4 bits. */
 export interface StoredQuantized {
   name: string;
   type: QuantizedType;
-  /** The linear layer that it belongs to; null for one that the model does not use, such as of an encoder of images. */
-  layer: LinearLayer | null;
+  /** The matrix that it is; null for one that the model does not use, such as of an encoder of images. */
+  matrix: QuantizableMatrix | null;
 }
 
-/** The quantized weights of `layers`, and all that the model does not use. */
+/** The quantized weights of `matrices`, and all that the model does not use. */
 export function findQuantized(
   tensors: ReadonlyMap<string, LocatedTensor>,
-  layers: readonly LinearLayer[],
+  matrices: readonly QuantizableMatrix[],
 ): StoredQuantized[] {
-  const layerOf = new Map(layers.map((layer) => [layer.weight, layer]));
+  const matrixOf = new Map(matrices.map((matrix) => [matrix.weight, matrix]));
   return [...tensors.keys()].flatMap((tensor) => {
     const type = QUANTIZED_TYPES.find((one) => tensor.endsWith(stateName('', one)));
     if (type === undefined) return [];
     const name = tensor.slice(0, -stateName('', type).length);
-    return [{ name, type, layer: layerOf.get(name) ?? null }];
+    return [{ name, type, matrix: matrixOf.get(name) ?? null }];
   });
 }
 
@@ -219,16 +230,16 @@ export async function readQuantizedWeights(
   }
 }
 
-async function readWeight(parts: WeightParts, { name, type, layer }: StoredQuantized): Promise<StoredWeight> {
+async function readWeight(parts: WeightParts, { name, type, matrix }: StoredQuantized): Promise<StoredWeight> {
   const { fault, state, hasNested } = await readState(parts, name, type);
-  if (layer?.transposed) throw fault('model_not_supported', 'is quantized, which is not supported for GPT-2');
+  if (matrix?.transposed) throw fault('model_not_supported', 'is quantized, which is not supported for GPT-2');
   const found = JSON.stringify(state.shape ?? null).slice(0, 100);
   if (!isMatrixShape(state.shape)) {
     throw fault('model_not_supported', `is for the shape ${found}; only matrices can be quantized`);
   }
   const [rows, columns] = state.shape;
-  if (layer !== null && (rows !== layer.outFeatures || columns !== layer.inFeatures)) {
-    const expected = `[${layer.outFeatures}, ${layer.inFeatures}]`;
+  if (matrix !== null && (rows !== matrix.outFeatures || columns !== matrix.inFeatures)) {
+    const expected = `[${matrix.outFeatures}, ${matrix.inFeatures}]`;
     throw fault('model_file_corrupt', `is for the shape ${found}; config.json requires ${expected}`);
   }
   const offset = state.nested_offset;

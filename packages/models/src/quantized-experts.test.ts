@@ -1,6 +1,7 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import {
   type ExpertParameter,
   type LinearLayer,
@@ -21,25 +22,15 @@ import {
 } from '@lorasmith/tensor';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { eachByItself, writeRandomModel } from '../../../test/random-model.js';
+import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
 import { QuantizedLinear } from './quantized-linear.js';
 import { WeightSource } from './weight-source.js';
 
 const EXPERTS = 3;
-const SIZES = {
-  ...{ vocab_size: 32, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1 },
-  ...{ head_dim: 32, num_experts_per_tok: 2, max_position_embeddings: 64, tie_word_embeddings: true },
-};
 // Gate has more than 256 blocks, whose scales share one.
-const QWEN = {
-  ...SIZES,
-  model_type: 'qwen3_moe',
-  intermediate_size: 64,
-  moe_intermediate_size: 320,
-  num_experts: EXPERTS,
-};
-const GPT_OSS = { ...SIZES, model_type: 'gpt_oss', intermediate_size: 96, num_local_experts: EXPERTS };
+const QWEN = { ...SMALL_MIXTURE, moe_intermediate_size: 320, num_experts: EXPERTS };
+const GPT_OSS = { ...SMALL_MIXTURE, model_type: 'gpt_oss', intermediate_size: 96, num_local_experts: EXPERTS };
 
 /** How the files have the experts. */
 const FORMS = {
@@ -273,6 +264,45 @@ describe('experts in 8 bits', () => {
     }
     expect(folder.dtype).toBe('fp8');
   });
+});
+
+test('experts that bitsandbytes has quantized stay so, unless one matrix of a layer is not', async () => {
+  const [whole, mixed] = [
+    fileURLToPath(new URL('../../../test/fixtures/quantized/nf4-experts/base', import.meta.url)),
+    join(path, 'mixed'),
+  ];
+  const dense = 'model.layers.0.mlp.experts.2.up_proj.weight';
+  const folder = await readModelFolder(whole);
+  const [gateUp, down] = [...folder.expertParameters.values()] as [ExpertParameter, ExpertParameter];
+  const original = await loaded(folder, gateUp, 'float32');
+  expect(original).toBeInstanceOf(PackedExperts);
+  const numbers = decoded(original);
+  original.dispose();
+  // As dynamic uploads, which leave what matters most.
+  const file = await openSafetensors(join(whole, 'model.safetensors'));
+  const kept = numbers[2]!.slice(64 * 64);
+  const tensors = await Promise.all(
+    [...file.tensors.values()].flatMap(({ name, dtype, shape }) => {
+      if (name === dense)
+        return { name, dtype: 'F32' as const, shape: [64, 64], data: () => new Uint8Array(kept.buffer) };
+      if (name.startsWith(dense)) return [];
+      return { name, dtype, shape: [...shape], data: () => file.read(name) };
+    }),
+  );
+  await mkdir(mixed);
+  await writeSafetensors(join(mixed, 'model.safetensors'), tensors);
+  await file.close();
+  await cp(join(whole, 'config.json'), join(mixed, 'config.json'));
+  const other = await readModelFolder(mixed);
+  const before = liveTensorCount();
+  const experts = await loaded(other, gateUp, 'float32');
+  expect(experts).toBeInstanceOf(DenseExperts);
+  expect(decoded(experts)).toEqual(numbers);
+  experts.dispose();
+  const ofDown = await loaded(other, down, 'float32');
+  expect(ofDown).toBeInstanceOf(PackedExperts);
+  ofDown.dispose();
+  expect(liveTensorCount()).toBe(before);
 });
 
 test('experts with a number that is not finite are refused by the name of their tensor', async () => {

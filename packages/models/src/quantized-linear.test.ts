@@ -4,7 +4,7 @@ import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { readModelFolder, staysQuantized } from '@lorasmith/model-folder';
+import { type ExpertParameter, readModelFolder, staysQuantized } from '@lorasmith/model-folder';
 import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
@@ -42,6 +42,12 @@ const digest = (numbers: Float32Array, dtype: FloatDType) => {
     .digest('hex');
 };
 
+/** The weights of an expert, of files that have each by itself. */
+const ofExpert = ({ tensors, experts }: ExpertParameter, expert: number) => {
+  const count = tensors.length / experts;
+  return tensors.slice(expert * count, (expert + 1) * count).map(({ name }) => name);
+};
+
 describe.each(CASES.flatMap((name) => (['fused', 'raw'] as const).map((kernels) => ({ name, kernels }))))(
   'weights of $name, with $kernels kernels',
   ({ name, kernels }) => {
@@ -56,12 +62,17 @@ describe.each(CASES.flatMap((name) => (['fused', 'raw'] as const).map((kernels) 
         const found: Record<string, unknown> = {};
         for (const { modules, linear } of model.groups) {
           let row = 0;
-          for (const { name: module, outFeatures } of modules) {
-            const weight = folder.linears.get(module)!.weight;
-            const first = row;
-            const numbers = scope(() => toFloat32Array(linear.weightRows(first, outFeatures)));
-            if (folder.quantized.has(weight)) found[weight] = digest(numbers, dtype);
-            row += outFeatures;
+          for (const { name: module, outFeatures, expert } of modules) {
+            const weights = expert
+              ? ofExpert(folder.expertParameters.get(module)!, expert.index)
+              : [folder.linears.get(module)!.weight];
+            const rows = outFeatures / weights.length;
+            for (const weight of weights) {
+              const first = row;
+              const numbers = scope(() => toFloat32Array(linear.weightRows(first, rows)));
+              if (folder.quantized.has(weight)) found[weight] = digest(numbers, dtype);
+              row += rows;
+            }
           }
         }
         model.dispose();

@@ -30,6 +30,7 @@ import {
   Mxfp4Matrices,
   QuantizedMatrix,
   type QuantizedModule,
+  reshape,
   ScaledMatrix,
   scope,
   type Tensor,
@@ -129,9 +130,15 @@ export class WeightSource {
     return await this.#stacked([name], dtype);
   }
 
-  /** Tensors one behind the other, as one of this shape. */
+  /** Tensors one behind the other, as one of this shape; those in 4 bits are decoded. */
   async #joined(names: readonly string[], shape: readonly number[]): Promise<Tensor> {
-    return await this.#filled(names, { dtype: STORED_AS[this.#dtype], tensorDtype: this.#dtype, shape });
+    if (!names.some((name) => this.#isPacked(name))) {
+      return await this.#filled(names, { dtype: STORED_AS[this.#dtype], tensorDtype: this.#dtype, shape });
+    }
+    const rows = await this.#weight(names.map((weight) => ({ weight, transposed: false })));
+    const joined = this.give(reshape(rows, shape));
+    dispose(rows);
+    return joined;
   }
 
   /** Linear layers with the same input, stacked. Either all have a bias or none. */
@@ -164,7 +171,7 @@ export class WeightSource {
    * @throws ProductError model_file_corrupt for a number that is not finite
    */
   async router(name: string): Promise<Tensor> {
-    const weight = await this.tensor(name, 'float32');
+    const weight = await (this.#isPacked(name) ? this.#decoded(name, 'float32') : this.tensor(name, 'float32'));
     checkRouter(this.#folder, name, toFloat32Array(weight), weight.shape[1] ?? 1);
     return weight;
   }
@@ -243,11 +250,11 @@ export class WeightSource {
   }
 
   /** `[Σ out, in]` */
-  async #weight(layers: readonly LinearLayer[]): Promise<Tensor> {
-    const isStoredSo = ({ transposed, weight }: LinearLayer) => !transposed && !this.#isPacked(weight);
+  async #weight(layers: readonly Pick<LinearLayer, 'weight' | 'transposed'>[]): Promise<Tensor> {
+    const isStoredSo = ({ transposed, weight }: (typeof layers)[number]) => !transposed && !this.#isPacked(weight);
     if (layers.every(isStoredSo)) return await this.#stacked(layers.map(({ weight }) => weight));
     const stored = await Promise.all(
-      layers.map((layer) => (this.#isPacked(layer.weight) ? this.#decoded(layer) : this.tensor(layer.weight))),
+      layers.map((layer) => (this.#isPacked(layer.weight) ? this.#decoded(layer.weight) : this.tensor(layer.weight))),
     );
     const turned = scope(() =>
       concat(
@@ -286,10 +293,10 @@ export class WeightSource {
     return weight !== undefined && weight.form !== 'scaled';
   }
 
-  /** A quantized weight, `[out, in]` in the dtype that the model computes in. */
-  async #decoded(layer: LinearLayer): Promise<Tensor> {
-    const matrix = await this.#quantized([layer.weight]);
-    const weight = kernelsFor(this.#dtype).dequantizeRows(matrix, 0, matrix.rows, this.#dtype);
+  /** A quantized weight, `[out, in]`. @param dtype of the result; default: what the model computes in */
+  async #decoded(name: string, dtype: FloatDType = this.#dtype): Promise<Tensor> {
+    const matrix = await this.#quantized([name]);
+    const weight = kernelsFor(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
     matrix.dispose();
     return this.give(weight);
   }

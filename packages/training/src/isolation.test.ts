@@ -15,7 +15,7 @@ const FIXTURES = fileURLToPath(new URL('../../../test/fixtures', import.meta.url
 const CASES = [
   ...['llama-tied', 'llama-untied-all-linear', 'qwen2'].map((name) => `reference/${name}`),
   ...readdirSync(join(FIXTURES, 'families')).map((name) => `families/${name}`),
-  ...['nf4-nested', 'fp8-blocks'].map((name) => `quantized/${name}`),
+  ...['nf4-nested', 'nf4-experts', 'fp8-blocks'].map((name) => `quantized/${name}`),
 ];
 
 interface JobShape {

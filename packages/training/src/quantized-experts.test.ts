@@ -8,7 +8,7 @@ import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeCharacterTokenizer } from '../../../test/family-models.mjs';
-import { eachByItself, writeRandomModel } from '../../../test/random-model.js';
+import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { PassScheduler } from './shared-pass/pass-scheduler.js';
@@ -16,18 +16,6 @@ import { train } from './train.js';
 
 // A job on experts that are quantized when they are loaded is one on the model of their decoded weights, up to the bits of its adapter.
 
-const MODEL = {
-  ...{
-    model_type: 'qwen3_moe',
-    vocab_size: 64,
-    hidden_size: 64,
-    intermediate_size: 64,
-    moe_intermediate_size: 64,
-    num_hidden_layers: 2,
-  },
-  ...{ num_attention_heads: 2, num_key_value_heads: 1, head_dim: 32, num_experts: 4, num_experts_per_tok: 2 },
-  ...{ max_position_embeddings: 64, tie_word_embeddings: true, rms_norm_eps: 0.05 },
-};
 const PARAMETERS = ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'];
 
 let root: string;
@@ -40,7 +28,7 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'quantized-experts-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   // The files have each expert by itself, and are as large as its dtype.
-  await writeRandomModel(join(root, 'original'), MODEL, { hasTensor: eachByItself, dtype: 'BF16' });
+  await writeRandomModel(join(root, 'original'), SMALL_MIXTURE, { hasTensor: eachByItself, dtype: 'BF16' });
   await writeCharacterTokenizer(join(root, 'original'));
   const model = withBaseQuantization(await readModelFolder(join(root, 'original')), 'nf4');
   await mkdir(join(root, 'decoded'));

@@ -138,8 +138,11 @@ test('a base model that is quantized when it is loaded is loaded with all four s
   expect(made).toContain('vllm serve a-model --quantization bitsandbytes --enable-lora');
   expect(made).not.toContain('experts');
   const mixture = cardOf({ type: 'nf4', double_quantization: true, on_load: true, experts: true });
-  expect(mixture).toContain('Its experts were quantized, too. bitsandbytes leaves them as they are');
+  expect(mixture).toContain('Its experts were quantized, too. transformers 5 leaves them as they are');
   const stored = cardOf({ type: 'fp4', double_quantization: false, on_load: false });
   expect(stored).toContain('from_pretrained("a-model", dtype="auto")');
+  expect(stored).not.toContain('experts');
+  const experts = cardOf({ type: 'nf4', double_quantization: true, on_load: false, experts: true });
+  expect(experts).toContain('is stored in 4 bits, its experts, too. transformers 4 reads it');
   expect(stored).toContain('bnb_4bit_quant_type="fp4",\n        bnb_4bit_use_double_quant=False,');
 });

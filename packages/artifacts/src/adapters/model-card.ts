@@ -69,11 +69,14 @@ function aboutQuantization({ base_model: { name, quantization }, origin }: CardC
     'The adapter belongs to these weights: on the original ones it computes something slightly different.';
   if (quantization.on_load) {
     const experts = quantization.experts
-      ? ' Its experts were quantized, too. bitsandbytes leaves them as they are, so with the lines below answers differ slightly; those of the merged model do not.'
+      ? ' Its experts were quantized, too. transformers 5 leaves them as they are, so with the lines below answers differ slightly; those of the merged model do not.'
       : '';
     return [`It was trained on ${inlineText(name)} in 4 bits, quantized when it was loaded. ${belongs}${experts}`];
   }
-  const text = `${inlineText(name)} is stored in 4 bits, which transformers reads from its files. ${belongs} Its settings:`;
+  const reader = quantization.experts
+    ? 'its experts, too. transformers 4 reads it; transformers 5 refuses such experts'
+    : 'which transformers reads from its files';
+  const text = `${inlineText(name)} is stored in 4 bits, ${reader}. ${belongs} Its settings:`;
   return [text, codeBlock(['BitsAndBytesConfig(', ...quantizationLines(quantization, origin), ')'])];
 }
 

@@ -14,7 +14,7 @@ import {
 import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { eachByItself, writeRandomModel } from '../../../../test/random-model.js';
+import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../../test/random-model.js';
 import { mergeModel } from '../merging/merge-model.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { GGUF_TYPES, type GgufType } from './gguf-layout.js';
@@ -87,13 +87,6 @@ const REPLACED: Record<string, object> = {
   qwen3_5_moe: { rms_norm_eps: 1e-6 },
   'qwen3_5_moe-experts': { rms_norm_eps: 1e-6 },
   'qwen3_next-experts': { rms_norm_eps: 1e-6 },
-};
-
-/** Experts whose rows are whole blocks. */
-const MIXTURE = {
-  ...{ model_type: 'qwen3_moe', vocab_size: 64, hidden_size: 64, intermediate_size: 64, moe_intermediate_size: 128 },
-  ...{ num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 32, num_experts: 3 },
-  ...{ num_experts_per_tok: 2, norm_topk_prob: true, max_position_embeddings: 64, tie_word_embeddings: true },
 };
 
 let written = 0;
@@ -248,7 +241,7 @@ test.each([
   ['each by itself', eachByItself],
 ])('experts that the files have %s are in 4 bits by matrix', async (form, hasTensor) => {
   const folder = join(root, form);
-  await writeRandomModel(folder, MIXTURE, { hasTensor, dtype: 'BF16' });
+  await writeRandomModel(folder, SMALL_MIXTURE, { hasTensor, dtype: 'BF16' });
   const base = withBaseQuantization(await readModelFolder(folder), 'nf4');
   const modules = new Map(
     [...base.expertParameters].map(([name, { experts, inFeatures, outFeatures }], i): [string, PeftModule] => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { MachineKernels } from '@lorasmith/contracts';
 import { readModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { expect, onTestFinished, test } from 'vitest';
-import { eachByItself, writeRandomModel } from '../../../../test/random-model.js';
+import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../../test/random-model.js';
 import { decodedMemory, weightMemory } from './weight-memory.js';
 
 const fixtures = join(import.meta.dirname, '../../../../test/fixtures/quantized');
@@ -79,17 +79,8 @@ test('experts that are quantized when they are loaded count as layers in 4 bits,
   const path = await mkdtemp(join(tmpdir(), 'weight-memory-'));
   onTestFinished(() => rm(path, { recursive: true }));
   const [experts, hidden, intermediate] = [3, 64, 320];
-  const config = {
-    ...{ model_type: 'qwen3_moe', vocab_size: 32, hidden_size: hidden, num_hidden_layers: 1, num_attention_heads: 2 },
-    ...{
-      num_key_value_heads: 1,
-      head_dim: 32,
-      intermediate_size: 64,
-      moe_intermediate_size: intermediate,
-      num_experts: experts,
-    },
-    ...{ num_experts_per_tok: 2, max_position_embeddings: 64, tie_word_embeddings: true },
-  };
+  const sizes = { num_experts: experts, moe_intermediate_size: intermediate, num_hidden_layers: 1 };
+  const config = { ...SMALL_MIXTURE, ...sizes, hidden_size: hidden };
   await writeRandomModel(join(path, 'fused'), config);
   await writeRandomModel(join(path, 'each'), config, { hasTensor: eachByItself });
   const packed = experts * 3 * hidden * intermediate + 2 * 64 * hidden + 2 * 32 * hidden;
