@@ -1,6 +1,14 @@
-import { expect, test } from 'vitest';
+import { configureKernels } from '@lorasmith/tensor';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { HAS_ALL_CASES } from '../../../../../test/usual-cases.js';
 import { trainExample } from '../../../test/train-example.js';
+
+/** Far longer than it takes on a busy machine. */
+const TIMEOUT_MS = 1_800_000;
+
+// As in a worker: with the others, an answer takes several times as long.
+beforeAll(() => configureKernels('fused'));
+afterAll(() => configureKernels('raw'));
 
 // It takes minutes: continuous integration alone trains it.
 test.runIf(HAS_ALL_CASES)(
@@ -19,4 +27,5 @@ test.runIf(HAS_ALL_CASES)(
     expect(report.rows).toMatchObject({ training: 48, validation: 12 });
     expect(after.reward).toBeGreaterThan(before.reward + 0.3);
   },
+  TIMEOUT_MS,
 );
