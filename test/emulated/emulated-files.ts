@@ -36,7 +36,7 @@ const SLOW = [
   'packages/training/src/pass-memory.test.ts',
   'packages/training/src/resume.test.ts',
   'packages/training/src/train.test.ts',
-  'packages/training/src/objectives/group-relative/group-training.test.ts',
+  'packages/training/src/objectives/group-relative/group-{example,training}.test.ts',
   'packages/training/src/objectives/group-relative/webhook-rewards.test.ts',
   'packages/training/src/objectives/preference/preference-{example,training}.test.ts',
   'packages/training/src/shared-pass/shared-training.test.ts',
