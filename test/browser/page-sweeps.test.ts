@@ -54,9 +54,22 @@ test('a sweep is started from the form, which shows its plan and its faults', as
   await field('Ranks to try').fill(RANKS.join(', '));
   await page.getByRole('heading', { name: 'Plan of the sweep' }).waitFor();
   await page.getByText('Checked: it can be started.').waitFor();
-  await expect.poll(() => page.getByRole('table', { name: 'Planned variants' }).locator('tbody tr').count()).toBe(3);
+  const planned = () => page.getByRole('table', { name: 'Planned variants' }).locator('tbody tr').count();
+  await eventually(planned).toBe(3);
+  await field('Combinations to leave out').fill('lora.r=..2; lora.r=16 & lora.alpha=1');
+  await page.locator('.field-error').getByText('"lora.alpha" is no field of the space.').waitFor();
+  await field('Combinations to leave out').fill('lora.r=..2');
+  await eventually(planned).toBe(2);
+  await field('Combinations to leave out').fill('');
+  await field('Combinations to draw').fill('1');
+  await eventually(planned).toBe(1);
+  await field('Combinations to draw').fill('');
+  await field('Adapters to keep').fill('2');
+  await eventually(planned).toBe(3);
+  await page.getByText('Checked: it can be started.').waitFor();
   expect(await requestInPage()).toMatchObject({
     space: { 'lora.r': { values: RANKS } },
+    publish_best: 2,
     job: { validation: { split: 0.1 } },
   });
   await page.getByRole('button', { name: 'Start the sweep' }).click();

@@ -1,4 +1,10 @@
-import { ENDED_STATUSES, type Sweep, type SweepField, type SweepValue } from '@lorasmith/contracts';
+import {
+  ENDED_STATUSES,
+  type Sweep,
+  type SweepCondition,
+  type SweepField,
+  type SweepValue,
+} from '@lorasmith/contracts';
 import { settingOf } from './setting-text.js';
 
 /** The share of the rows that a sweep holds out unless its job says otherwise: variants are compared on them. */
@@ -13,9 +19,7 @@ const RANGE = /^(.+?)\.\.(.+?)(?::(linear|log))?(?::(\d+))?$/;
 export function sweepFieldOf(text: string): SweepField {
   const [, low = '', high = '', scale, count] = RANGE.exec(text) ?? [];
   const [from, to] = [settingOf(low), settingOf(high)];
-  if (typeof from !== 'number' || typeof to !== 'number') {
-    return { values: text.split(',').map((value) => settingOf(value.trim()) as SweepValue) };
-  }
+  if (typeof from !== 'number' || typeof to !== 'number') return { values: valuesOf(text) };
   return {
     range: {
       from,
@@ -24,6 +28,35 @@ export function sweepFieldOf(text: string): SweepField {
       ...(count === undefined ? {} : { count: Number(count) }),
     },
   };
+}
+
+const OPEN_RANGE = /^(.*)\.\.(.*)$/;
+
+/**
+ * A combination of values to leave out, from a text: `lora.r=16 & training.learning_rate=1e-3..` means a rank of 16 with a rate of 1e-3 or more. A
+ * condition has values or a range, of which one end may be missing. The server checks which fields there are.
+ */
+export function sweepExclusionOf(text: string): Record<string, SweepCondition> {
+  return Object.fromEntries(
+    text.split('&').map((condition) => {
+      const [path = '', ...rest] = condition.split('=');
+      return [path.trim(), sweepConditionOf(rest.join('=').trim())];
+    }),
+  );
+}
+
+function sweepConditionOf(text: string): SweepCondition {
+  const ends = OPEN_RANGE.exec(text)
+    ?.slice(1)
+    .map((end) => (end.trim() === '' ? undefined : settingOf(end.trim())));
+  const [from, to] = ends ?? [];
+  const isRange = [from, to].every((end) => end === undefined || typeof end === 'number');
+  if (!isRange || (from === undefined && to === undefined)) return { values: valuesOf(text) };
+  return { ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) } as SweepCondition;
+}
+
+function valuesOf(text: string): SweepValue[] {
+  return text.split(',').map((value) => settingOf(value.trim()) as SweepValue);
 }
 
 /** The value of a variant as text. */

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { sweepExclusionOf } from '../sweep-text.js';
 import { spaceOf } from './over-flag.js';
 
 test('values are a list, or a range with its scale and how many', () => {
@@ -34,4 +35,24 @@ test.each([
   [['lora.r=4', 'lora.r=8'], 'the field is there twice'],
 ])('%j is refused', (texts, message) => {
   expect(() => spaceOf(texts)).toThrow(message);
+});
+
+test('combinations to leave out are values and ranges with one end or both', () => {
+  expect(sweepExclusionOf('lora.r=8,16 & training.learning_rate=1e-3.. &training.epochs=1..2& lora.alpha=..4')).toEqual(
+    {
+      'lora.r': { values: [8, 16] },
+      'training.learning_rate': { from: 1e-3 },
+      'training.epochs': { from: 1, to: 2 },
+      'lora.alpha': { to: 4 },
+    },
+  );
+});
+
+test.each([
+  ['', { '': { values: [''] } }],
+  ['lora.r', { 'lora.r': { values: [''] } }],
+  ['lora.r=..', { 'lora.r': { values: ['..'] } }],
+  ['lora.r=a..4', { 'lora.r': { values: ['a..4'] } }],
+])('an exclusion %j that is none is sent for the server to refuse', (text, sent) => {
+  expect(sweepExclusionOf(text)).toEqual(sent);
 });

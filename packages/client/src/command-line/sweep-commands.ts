@@ -1,7 +1,7 @@
 import { type JobRequest, ProductError, type Sweep, type SweepPlan, type SweepRequest } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
 import { settingOf } from '../setting-text.js';
-import { sweepProgressText, sweepValueText, USUAL_SPLIT } from '../sweep-text.js';
+import { sweepExclusionOf, sweepProgressText, sweepValueText, USUAL_SPLIT } from '../sweep-text.js';
 import { advised } from './advised.js';
 import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { confirm, refuseWithoutTerminal } from './confirm.js';
@@ -32,6 +32,7 @@ export const SWEEP_COMMANDS: Command[] = [
     options: {
       ...JOB_OPTIONS,
       over: { type: 'string', multiple: true },
+      exclude: { type: 'string', multiple: true },
       random: { type: 'string' },
       'random-seed': { type: 'string' },
       halving: { type: 'string' },
@@ -44,6 +45,7 @@ export const SWEEP_COMMANDS: Command[] = [
     help: [
       '--model NAME                  the base model',
       ...OVER_HELP,
+      "--exclude 'FIELD=16 & FIELD=1e-3..'  leaves out what meets all of these conditions; may be repeated",
       '--random N                    draws N variants instead of trying all combinations; --random-seed SEED',
       '--halving STEPS               lets the better half go on after so many steps, twice as many, and so on',
       '--metric METRIC               loss, accuracy or reward, on the held-out rows [loss]',
@@ -140,10 +142,12 @@ function sweepRequestOf(values: Record<string, unknown>, space: SweepRequest['sp
   const given = (flag: string) => (values[flag] === undefined ? undefined : settingOf(values[flag] as string));
   const isHeldOut = job.validation !== undefined;
   const [drawn, firstSteps] = [given('random'), given('halving')];
+  const excluded = values.exclude as string[] | undefined;
   const optional = {
     search: drawn === undefined ? undefined : 'random',
     variants: drawn,
     halving: firstSteps === undefined ? undefined : { first_steps: firstSteps },
+    exclude: excluded?.map(sweepExclusionOf),
     seed: given('random-seed'),
     metric: given('metric'),
     publish_best: given('publish-best'),

@@ -24,6 +24,7 @@ test('reads until it is ended, also after an error, one reading at a time', asyn
       return readings;
     },
     delayMs: () => 1,
+    afterErrorMs: () => 1,
     onValue(value) {
       seen.push(value);
       if (value === 4) ended.abort();
@@ -46,6 +47,7 @@ test('without a delay it reads again only when the alarm rings, also if it rang 
       return seen.length;
     },
     delayMs: () => null,
+    afterErrorMs: () => 1,
     onValue(value) {
       seen.push(value);
       if (value === 1) setTimeout(() => alarm.ring(), 1);
@@ -68,8 +70,33 @@ test('a reading that was ended reports nothing', async () => {
       signal.throwIfAborted();
     },
     delayMs: () => 1,
+    afterErrorMs: () => 1,
     onValue: (value) => reported.push(value),
     onError: (error) => reported.push(error),
   });
   expect(reported).toEqual([]);
+});
+
+test('failures are counted until a reading succeeds', async () => {
+  const ended = new AbortController();
+  const counted: number[] = [];
+  let readings = 0;
+  await poll({
+    alarm: new Alarm(),
+    signal: ended.signal,
+    whenVisible: visible,
+    async read() {
+      readings += 1;
+      if (readings !== 3) throw new Error('lost');
+    },
+    delayMs: () => 1,
+    afterErrorMs(failures) {
+      counted.push(failures);
+      if (readings === 5) ended.abort();
+      return 1;
+    },
+    onValue: () => {},
+    onError: () => {},
+  });
+  expect(counted).toEqual([1, 2, 1, 2]);
 });

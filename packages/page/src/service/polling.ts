@@ -2,8 +2,10 @@ import type { Alarm } from '@lorasmith/concurrency';
 
 export interface PollOptions<Value> {
   read(signal: AbortSignal): Promise<Value>;
-  /** Time until the next reading; null: when the alarm rings. `undefined` as value: the reading failed. */
-  delayMs(value: Value | undefined): number | null;
+  /** Time until the next reading; null: when the alarm rings. */
+  delayMs(value: Value): number | null;
+  /** Time until the next reading after so many failed ones in a row. */
+  afterErrorMs(failures: number): number;
   onValue(value: Value): void;
   onError(error: unknown): void;
   alarm: Alarm;
@@ -14,18 +16,23 @@ export interface PollOptions<Value> {
 
 /** Reads again and again until `signal` is aborted; one reading at a time. */
 export async function poll<Value>(options: PollOptions<Value>): Promise<void> {
-  const { read, delayMs, onValue, onError, alarm, signal, whenVisible } = options;
+  const { read, delayMs, afterErrorMs, onValue, onError, alarm, signal, whenVisible } = options;
+  let failures = 0;
   while (!signal.aborted) {
-    let value: Value | undefined;
+    let waitMs: number | null;
     try {
-      value = await read(signal);
+      const value = await read(signal);
       if (signal.aborted) return;
+      failures = 0;
       onValue(value);
+      waitMs = delayMs(value);
     } catch (error) {
       if (signal.aborted) return;
+      failures += 1;
       onError(error);
+      waitMs = afterErrorMs(failures);
     }
-    await alarm.wait(delayMs(value), signal);
+    await alarm.wait(waitMs, signal);
     await whenVisible(signal);
   }
 }

@@ -19,8 +19,9 @@ export interface PollInterval<Value> {
   everyMs: number | null | ((value: Value) => number | null);
 }
 
-/** A failed reading is repeated after this time, if nothing else says when. */
+/** A failed reading is repeated after this time, and after each further failure in a row after twice the time, up to the longest. */
 const AFTER_ERROR_MS = 5_000;
+const LONGEST_AFTER_ERROR_MS = 60_000;
 
 /**
  * Reads a value from the service, and again at an interval: not while the tab is hidden, and at once when a lost connection
@@ -43,10 +44,8 @@ export function usePolled<Value>(
     alarm.current = current;
     void poll({
       read,
-      delayMs: (value) => {
-        if (value === undefined) return typeof everyMs === 'number' ? everyMs : AFTER_ERROR_MS;
-        return typeof everyMs === 'function' ? everyMs(value) : everyMs;
-      },
+      delayMs: (value) => (typeof everyMs === 'function' ? everyMs(value) : everyMs),
+      afterErrorMs: (failures) => Math.min(AFTER_ERROR_MS * 2 ** (failures - 1), LONGEST_AFTER_ERROR_MS),
       onValue: (value) => setState({ value, error: undefined }),
       onError: (error) => setState(({ value }) => ({ value, error })),
       alarm: current,

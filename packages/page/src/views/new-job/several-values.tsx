@@ -6,7 +6,18 @@ import type { Draft } from './draft.js';
 import { FoldedGroup } from './folded-group.js';
 import { TextInput } from './job-field-input.js';
 import type { JobField } from './job-fields.js';
-import { addableFields, HALVING, listedPaths, METRIC, valuesId } from './sweep-draft.js';
+import {
+  addableFields,
+  DRAWN,
+  EXCLUDED,
+  HALVING,
+  KEPT,
+  listedPaths,
+  METRIC,
+  SEED,
+  SETTINGS,
+  valuesId,
+} from './sweep-draft.js';
 
 export interface SeveralValuesProps {
   fields: readonly JobField[];
@@ -20,6 +31,14 @@ const LABELS: Readonly<Record<string, string>> = {
   'training.learning_rate': 'Learning rates to try',
   'lora.r': 'Ranks to try',
 };
+const SETTING_LABELS: Readonly<Record<string, string>> = {
+  [METRIC]: 'Compared by',
+  [HALVING]: 'First rung of halving',
+  [DRAWN]: 'Combinations to draw',
+  [SEED]: 'Seed of the draw',
+  [EXCLUDED]: 'Combinations to leave out',
+  [KEPT]: 'Adapters to keep',
+};
 const EXAMPLES: Readonly<Record<string, string>> = {
   'training.learning_rate': '1e-4..3e-3:log',
   'lora.r': '4, 8, 16',
@@ -30,8 +49,7 @@ export function SeveralValues({ fields, draft, faults, onChange }: SeveralValues
   const paths = listedPaths(draft);
   const inputs = [
     ...paths.map((path) => ({ id: valuesId(path), label: LABELS[path] ?? `${fieldLabel(path)}, values to try` })),
-    { id: METRIC, label: 'Compared by' },
-    { id: HALVING, label: 'First rung of halving' },
+    ...SETTINGS.map((id) => ({ id, label: SETTING_LABELS[id]! })),
   ];
   const labelOf = (id: string) => inputs.find((one) => one.id === id)!.label;
   const errorOf = (id: string) => faults.get(id)?.join(' ');
@@ -81,6 +99,14 @@ export function SeveralValues({ fields, draft, faults, onChange }: SeveralValues
           </select>
         )}
       </Field>
+      {textInput(DRAWN, 'all', 'So many combinations are drawn at random, instead of trying all.')}
+      {textInput(SEED, '42', 'The same seed draws the same combinations.')}
+      {textInput(
+        EXCLUDED,
+        'lora.r=16 & training.learning_rate=1e-3..',
+        'What meets all conditions is left out. With semicolons between several.',
+      )}
+      {textInput(KEPT, '1', 'The adapters of so many variants stay, the best ones.')}
       {textInput(HALVING, 'none', 'A step. There, and after twice as many steps again, only the better half goes on.')}
     </FoldedGroup>
   );

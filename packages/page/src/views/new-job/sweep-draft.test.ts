@@ -1,7 +1,19 @@
 import type { JobRequest } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
 import { jobFields } from './job-fields.js';
-import { addableFields, HALVING, idOfFault, listedPaths, METRIC, sweepRequestOf, valuesId } from './sweep-draft.js';
+import {
+  addableFields,
+  DRAWN,
+  EXCLUDED,
+  HALVING,
+  idOfFault,
+  KEPT,
+  listedPaths,
+  METRIC,
+  SEED,
+  sweepRequestOf,
+  valuesId,
+} from './sweep-draft.js';
 
 const fields = jobFields();
 const job: JobRequest = { base_model: 'tiny', dataset: 'ds_0123456789abcdef01234567', name: 'mine' };
@@ -24,6 +36,21 @@ test('with several values of a field, a draft is a sweep of its job', () => {
     halving: { first_steps: 10 },
     metric: 'accuracy',
     name: 'mine',
+  });
+});
+
+test('some combinations are drawn, some are left out, and several adapters stay', () => {
+  const excluded = 'lora.r=16 & training.learning_rate=1e-3..; lora.r=4,8 & training.learning_rate=..2e-4;';
+  const draft = { [RANKS]: '4,8,16', [DRAWN]: '5', [SEED]: '7', [EXCLUDED]: excluded, [KEPT]: ' 2 ' };
+  expect(sweepRequestOf(job, draft)).toMatchObject({
+    search: 'random',
+    variants: 5,
+    seed: 7,
+    exclude: [
+      { 'lora.r': { values: [16] }, 'training.learning_rate': { from: 1e-3 } },
+      { 'lora.r': { values: [4, 8] }, 'training.learning_rate': { to: 2e-4 } },
+    ],
+    publish_best: 2,
   });
 });
 
@@ -56,6 +83,10 @@ test.each([
   ['space.lora.r.values.0', RANKS],
   ['halving.first_steps', HALVING],
   ['metric', METRIC],
+  ['variants', DRAWN],
+  ['seed', SEED],
+  ['exclude.0.lora.r', EXCLUDED],
+  ['publish_best', KEPT],
   ['job.lora.r', 'lora.r'],
   ['lora.r', 'lora.r'],
   ['space', undefined],

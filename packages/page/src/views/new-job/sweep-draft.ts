@@ -1,4 +1,4 @@
-import { settingOf, sweepFieldOf, USUAL_SPLIT } from '@lorasmith/client/core';
+import { settingOf, sweepExclusionOf, sweepFieldOf, USUAL_SPLIT } from '@lorasmith/client/core';
 import type { JobRequest, SweepRequest } from '@lorasmith/contracts';
 import type { Draft } from './draft.js';
 import { fieldOfFault, type JobField } from './job-fields.js';
@@ -8,6 +8,14 @@ import { fieldOfFault, type JobField } from './job-fields.js';
 const SPACE = 'sweep.space.';
 export const HALVING = 'sweep.halving.first_steps';
 export const METRIC = 'sweep.metric';
+/** How many combinations are drawn; all are tried without it. */
+export const DRAWN = 'sweep.variants';
+export const SEED = 'sweep.seed';
+export const KEPT = 'sweep.publish_best';
+/** Combinations to leave out, with semicolons between them. */
+export const EXCLUDED = 'sweep.exclude';
+/** The ids of what a sweep has beside its space. */
+export const SETTINGS = [METRIC, HALVING, DRAWN, SEED, EXCLUDED, KEPT];
 /** Fields that are always there. */
 const USUAL = ['training.learning_rate', 'lora.r'];
 /** The parts of a job whose fields a sweep varies. */
@@ -39,11 +47,19 @@ export function sweepRequestOf(job: JobRequest, draft: Draft): SweepRequest | nu
   const paths = listedPaths(draft).filter((path) => textOf(valuesId(path)) !== '');
   if (paths.length === 0) return null;
   const { split, dataset } = job.validation ?? {};
+  const numberOf = (id: string) => settingOf(textOf(id)) as number;
+  const excluded = textOf(EXCLUDED)
+    .split(';')
+    .filter((text) => text.trim() !== '');
   const isHeldOut = split !== undefined || (dataset ?? null) !== null;
   return {
     job: isHeldOut ? job : { ...job, validation: { ...job.validation, split: USUAL_SPLIT } },
     space: Object.fromEntries(paths.map((path) => [path, sweepFieldOf(textOf(valuesId(path)))])),
-    ...(textOf(HALVING) === '' ? {} : { halving: { first_steps: settingOf(textOf(HALVING)) as number } }),
+    ...(textOf(DRAWN) === '' ? {} : { search: 'random', variants: numberOf(DRAWN) }),
+    ...(textOf(SEED) === '' ? {} : { seed: numberOf(SEED) }),
+    ...(excluded.length === 0 ? {} : { exclude: excluded.map(sweepExclusionOf) }),
+    ...(textOf(HALVING) === '' ? {} : { halving: { first_steps: numberOf(HALVING) } }),
+    ...(textOf(KEPT) === '' ? {} : { publish_best: numberOf(KEPT) }),
     ...(textOf(METRIC) === '' ? {} : { metric: textOf(METRIC) as SweepRequest['metric'] }),
     ...(job.name == null ? {} : { name: job.name }),
   } as SweepRequest;
@@ -52,7 +68,7 @@ export function sweepRequestOf(job: JobRequest, draft: Draft): SweepRequest | nu
 /** The id of the input that a fault of a job or a sweep is about. */
 export function idOfFault(fields: readonly JobField[], draft: Draft, param: string | undefined): string | undefined {
   if (param === undefined) return undefined;
-  const ids = [...listedPaths(draft).map(valuesId), HALVING, METRIC];
+  const ids = [...listedPaths(draft).map(valuesId), ...SETTINGS];
   const wanted = `sweep.${param}`;
   const own = ids.find((id) => wanted === id || wanted.startsWith(`${id}.`));
   return own ?? fieldOfFault(fields, param.replace(/^job\./, ''))?.id;
