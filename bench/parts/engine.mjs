@@ -101,6 +101,36 @@ export async function profile({ model, precision, rows, length, repeats }) {
 }
 
 /**
+ * Tokens per second of a pass that so many jobs share, each with its rows and an adapter of all linear layers, and the seconds of its products
+ * with the frozen weights.
+ *
+ * @param {StepOptions & { jobs: number }} options `rows` of each job
+ */
+export async function sharedPass({ model, precision, jobs, rows, length, repeats }) {
+  const { decoder, folder, batchOf, objective } = await engineStep(model, precision);
+  const targets = folder.modules.map((layer) => ({ ...layer, rank: 8, scale: 2 }));
+  const adapters = Array.from(
+    { length: jobs },
+    (_, seed) => new LoraAdapter(decoder.groups, { targets, dropout: 0, seed }),
+  );
+  const batch = batchOf({ rows: jobs * rows, length });
+  const tokens = rows * length;
+  const acting = adapters.map((adapter, job) => ({ adapter, tokens: { first: job * tokens, count: tokens } }));
+  const run = () => {
+    scope(() => void objective.lossAndGradients(batch, { adapters: acting, recomputedLayers: 0 }));
+    for (const adapter of adapters) adapter.takeGradient().dispose();
+  };
+  const seconds = medianSeconds(run, repeats);
+  let inProducts = 0;
+  observeOps((op) => {
+    if (op.name.endsWith('Product')) inProducts += op.seconds;
+  });
+  run();
+  observeOps(null);
+  return { jobs, tokens_per_second: (jobs * tokens) / seconds, seconds, seconds_in_products: inProducts };
+}
+
+/**
  * Bytes per second of loading a base model, with its digest and with one that is remembered, and of a plain read of the same
  * files. All with a warm page cache, and not for the first time in the process. Bytes are those of the files.
  *
@@ -170,6 +200,7 @@ async function engineStep(modelFolder, precision, quantization = 'none', adapted
     decoder,
     folder,
     targets,
+    objective,
     batchOf,
     /**
      * @param {ReturnType<typeof batchOf>} batch
