@@ -293,6 +293,36 @@ test('nobody starves, whatever base model, key, priority and load', async () => 
   expect(longest).toBeLessThanOrEqual((5 * 5 + 1) * TURN_MS);
 });
 
+test('a sweep of one key takes nothing from a single job of another', async () => {
+  const spec = aJobSpec({ base_model: 'one' });
+  const request = {
+    job: { base_model: 'one', dataset: spec.dataset, validation: { split: 0.5 } },
+    space: { 'lora.r': { values: Array.from({ length: 64 }, (_, i) => i + 1) } },
+  };
+  const variants = request.space['lora.r'].values.map((r) => ({
+    values: { 'lora.r': r },
+    spec: { ...spec, lora: { ...spec.lora, r } },
+    adapterBytes: 1,
+  }));
+  const { sweep } = await store.sweeps.create(request, variants, { requestHash: 'h', owner: A });
+  for (const { job } of sweep.variants) stepsLeft.set(job, 100);
+  // All places are taken by variants when the other key sends its job.
+  const worker = aWorker({ slots: 8 });
+  await drive(1);
+  expect(worker.jobs.map(({ key }) => key)).toEqual(Array(8).fill(A));
+  const stepsOfSweep = () => sweep.variants.reduce((sum, { job }) => sum + 100 - stepsLeft.get(job)!, 0);
+  const before = stepsOfSweep();
+  const other = await send({ owner: B, steps: 100 });
+  // After a twentieth of a turn it has a place.
+  expect(await drive(2)).toEqual([other]);
+  const [left, meanwhile] = [stepsLeft.get(other)!, stepsOfSweep()];
+  expect(meanwhile - before).toBeLessThanOrEqual(20);
+  // From then on it has half of the machine, as much as all variants together.
+  for (let ticks = 0; ticks < left / 5; ticks++) await drive(1);
+  expect(stepsLeft.get(other)).toBe(0);
+  expect(Math.abs(stepsOfSweep() - meanwhile - left)).toBeLessThanOrEqual(8);
+});
+
 test('thousands of jobs of one key delay another key by at most one of them', async () => {
   const flood: Promise<JobId>[] = [];
   for (let i = 0; i < 2_000; i++) flood.push(send({ owner: A, steps: 5 }));

@@ -18,6 +18,7 @@ import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { runIdentity } from '../../../packages/training/src/run-parts.js';
 import { type RealRedis, startOwnRedis } from '../../../test/real-redis.js';
+import { publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { cpuEngine } from '../src/device/choose-engine.js';
 import { WORKER_SETTINGS, type WorkerConfig } from '../src/settings.js';
 import { startWorker, type WorkerOptions, type WorkerService } from '../src/start-worker.js';
@@ -257,6 +258,25 @@ describe('a job', () => {
     await adapters.publish(staging, `ad_${id.slice(4)}`);
     await work();
     expect(await ended(id)).toMatchObject({ status: 'succeeded', adapter: `ad_${id.slice(4)}` });
+  });
+
+  test('hands in the figures of an adapter that an attempt published before it died: its sweep compares by them', async () => {
+    const id = await send('crash');
+    const adapter = `ad_${id.slice(4)}`;
+    const evaluation = { loss: 0.25, perplexity: 1.3, accuracy: 0.75, tokens: 10, trained_tokens: 5 };
+    await publishReferenceAdapter(adapters, {
+      id: adapter,
+      name: 'llama-tied',
+      change({ origin }) {
+        if (origin.kind === 'trained') Object.assign(origin.result, { adapter_step: 2, evaluation_after: evaluation });
+      },
+    });
+    await work();
+    expect((await ended(id)).status).toBe('succeeded');
+    expect(await store.sweeps.jobs([id])).toMatchObject([
+      { adapter, evaluation: { step: 2, loss: 0.25, accuracy: 0.75, reward: null } },
+    ]);
+    expect((await eventsOf(id)).at(-1)).toMatchObject({ type: 'adapter-published', data: { adapter, step: 2 } });
   });
 
   test('a job that starts while the store is unavailable reports that', async () => {
