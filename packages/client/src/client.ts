@@ -24,6 +24,7 @@ import type {
   PageQuery,
   Report,
   Sweep,
+  SweepEvent,
   SweepPlan,
   SweepRequest,
   WebhookSecret,
@@ -31,7 +32,7 @@ import type {
 import { ENDED_PULL_STATUSES, ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import type { CallOptions } from './call-options.js';
 import { createHttpTransport, type HttpTransport, type HttpTransportOptions } from './http-transport.js';
-import { type FollowOptions, followJobEvents } from './job-events.js';
+import { type FollowOptions, followJobEvents, followSweepEvents } from './job-events.js';
 import { countedStream } from './request-stream.js';
 import { type DownloadStream, streamDownload } from './resumed-download.js';
 import { sleep } from './sleep.js';
@@ -286,6 +287,11 @@ export function clientOver(transport: HttpTransport) {
     resumeSweep: (id: string, call: CallOptions = {}) => changeSweep(id, 'resume', call),
     /** Deletes the record of a sweep that has ended; its jobs and adapters stay. */
     deleteSweep: (id: string, call: CallOptions = {}) => remove(`/sweeps/${encodeURIComponent(id)}`, call),
+    /** Past and future events up to the sweep's last one. Reconnects when a connection is lost. */
+    sweepEvents: (id: string, follow: FollowOptions = {}) => followSweepEvents(transport, id, follow),
+    /** A page of the events so far, oldest first. `next` is the `after` of the next page, also of later events. */
+    listSweepEvents: (id: string, query: ListEventsQuery = {}, call: CallOptions = {}) =>
+      get<Paged<SweepEvent>>(`/sweeps/${encodeURIComponent(id)}/events`, call, query),
     waitForSweep,
 
     listAdapters: (query: PageQuery = {}, call: CallOptions = {}) => get<Paged<Adapter>>('/adapters', call, query),

@@ -1,11 +1,19 @@
-import { EVENT_TYPES, type JobEvent, LAST_EVENT_TYPES, ProductError } from '@lorasmith/contracts';
+import {
+  EVENT_TYPES,
+  type JobEvent,
+  LAST_EVENT_TYPES,
+  LAST_SWEEP_EVENT_TYPES,
+  ProductError,
+  SWEEP_EVENT_TYPES,
+  type SweepEvent,
+} from '@lorasmith/contracts';
 import { parseEventStream } from './event-stream-parser.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';
 import { sleep } from './sleep.js';
 
 export interface FollowOptions {
-  /** Id of an event: only later events are returned. @defaultValue all events of the job */
+  /** Id of an event: only later events are returned. @defaultValue all events */
   after?: string | undefined;
   signal?: AbortSignal | undefined;
   /** Delay before the first reconnection. It doubles with each consecutive failure, up to 10 s. @defaultValue 500 */
@@ -18,6 +26,24 @@ export interface FollowOptions {
 
 const MAX_DELAY_MS = 10_000;
 
+/** A kind of things that have events. */
+interface Kind {
+  path: '/jobs' | '/sweeps';
+  /** The types of events that this version of the client knows. */
+  types: readonly string[];
+  lastTypes: readonly string[];
+  /** The type of the only event that can follow the last one. */
+  afterLast: string | null;
+}
+
+const JOBS: Kind = { path: '/jobs', types: EVENT_TYPES, lastTypes: LAST_EVENT_TYPES, afterLast: 'job-resumed' };
+const SWEEPS: Kind = {
+  path: '/sweeps',
+  types: SWEEP_EVENT_TYPES,
+  lastTypes: LAST_SWEEP_EVENT_TYPES,
+  afterLast: null,
+};
+
 /**
  * Past and future events of a job, up to its last one. If the job was resumed after that, continues to the next last
  * one. When the connection is lost, continues after the last event received.
@@ -25,11 +51,28 @@ const MAX_DELAY_MS = 10_000;
  * @throws ApiError `job_not_found` and other errors that a retry cannot fix, at once; the last error after `maxFailures`
  * consecutive failures; the reason of `signal`
  */
-export async function* followJobEvents(
+export function followJobEvents(
   transport: HttpTransport,
-  jobId: string,
+  id: string,
   options: FollowOptions = {},
 ): AsyncGenerator<JobEvent, void, undefined> {
+  return followEvents<JobEvent>(transport, { kind: JOBS, id }, options);
+}
+
+/** Past and future events of a sweep, up to its last one, as {@link followJobEvents}. @throws ApiError `sweep_not_found` and the same */
+export function followSweepEvents(
+  transport: HttpTransport,
+  id: string,
+  options: FollowOptions = {},
+): AsyncGenerator<SweepEvent, void, undefined> {
+  return followEvents<SweepEvent>(transport, { kind: SWEEPS, id }, options);
+}
+
+async function* followEvents<Event extends AnEvent>(
+  transport: HttpTransport,
+  of: { kind: Kind; id: string },
+  options: FollowOptions,
+): AsyncGenerator<Event, void, undefined> {
   const { signal, reconnectDelayMs = 500, idleTimeoutMs = 60_000, maxFailures = 10 } = options;
   const position: Position = { after: options.after, isOver: false };
   let failures = 0;
@@ -38,9 +81,9 @@ export async function* followJobEvents(
   };
   for (;;) {
     signal?.throwIfAborted();
-    let failure: unknown = new ProductError('service_unavailable', `The events of ${jobId} ended before its last one.`);
+    let failure: unknown = new ProductError('service_unavailable', `The events of ${of.id} ended before its last one.`);
     try {
-      yield* connect({ transport, jobId, position, idleTimeoutMs, signal, onAlive });
+      yield* connect<Event>({ transport, ...of, position, idleTimeoutMs, signal, onAlive });
       if (position.isOver) return;
     } catch (error) {
       signal?.throwIfAborted();
@@ -54,17 +97,23 @@ export async function* followJobEvents(
   }
 }
 
+interface AnEvent {
+  id: string;
+  type: string;
+}
+
 /** The caller's position in the stream. */
 interface Position {
   /** Id of the last event received. */
   after: string | undefined;
-  /** Whether the job had ended with that event. */
+  /** Whether that event was a last one. */
   isOver: boolean;
 }
 
 interface Connection {
   transport: HttpTransport;
-  jobId: string;
+  kind: Kind;
+  id: string;
   /** Updated with each event. */
   position: Position;
   idleTimeoutMs: number;
@@ -73,17 +122,17 @@ interface Connection {
   onAlive: () => void;
 }
 
-async function* connect(options: Connection): AsyncGenerator<JobEvent, void, undefined> {
-  const { transport, jobId, position, idleTimeoutMs, signal, onAlive } = options;
+async function* connect<Event extends AnEvent>(options: Connection): AsyncGenerator<Event, void, undefined> {
+  const { transport, kind, id, position, idleTimeoutMs, signal, onAlive } = options;
   const connection = new AbortController();
   const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
   const onSilence = () =>
-    connection.abort(new ProductError('timeout', `The events of ${jobId} were silent for ${idleTimeoutMs} ms.`));
+    connection.abort(new ProductError('timeout', `The events of ${id} were silent for ${idleTimeoutMs} ms.`));
   let idle = setTimeout(onSilence, idleTimeoutMs);
   try {
     const response = await transport.request({
       method: 'GET',
-      path: `/jobs/${encodeURIComponent(jobId)}/events`,
+      path: `${kind.path}/${encodeURIComponent(id)}/events`,
       headers: {
         accept: 'text/event-stream',
         ...(position.after === undefined ? {} : { 'last-event-id': position.after }),
@@ -92,7 +141,7 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
       timeoutMs: null,
       repeatable: false,
     });
-    // The job has ended, and there are no events after this position.
+    // It has ended, and there are no events after this position.
     if (response.status === 204) {
       position.isOver = true;
       return;
@@ -110,12 +159,11 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
       onAlive();
     });
     for await (const { data } of parseEventStream(chunks)) {
-      const event = eventOf(data);
+      const event = eventOf<Event>(data, kind);
       if (event === undefined) continue;
-      // Only a resumed job has events after its last one.
-      if (position.isOver && event.type !== 'job-resumed') return;
+      if (position.isOver && event.type !== kind.afterLast) return;
       position.after = event.id;
-      position.isOver = LAST_EVENT_TYPES.includes(event.type);
+      position.isOver = kind.lastTypes.includes(event.type);
       yield event;
     }
   } catch (error) {
@@ -135,10 +183,10 @@ async function* watched(chunks: AsyncIterable<Uint8Array>, onChunk: () => void):
 }
 
 /** The event, or undefined for a type that this version of the client does not know. */
-function eventOf(data: string): JobEvent | undefined {
+function eventOf<Event extends AnEvent>(data: string, { types }: Kind): Event | undefined {
   try {
-    const event = JSON.parse(data) as JobEvent;
-    return EVENT_TYPES.includes(event.type) ? event : undefined;
+    const event = JSON.parse(data) as Event;
+    return types.includes(event.type) ? event : undefined;
   } catch (cause) {
     throw new ProductError('invalid_request', `The server sent an event that is not JSON: ${data.slice(0, 200)}`, {
       cause,

@@ -39,4 +39,5 @@ export * from './run-held.js';
 export * from './samples.js';
 export { closed } from './schema-parts.js';
 export * from './sweep.js';
+export * from './sweep-event.js';
 export * from './webhook.js';

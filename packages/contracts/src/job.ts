@@ -297,7 +297,7 @@ const sampleOptions = {
     'the manifest of the adapter. They do not affect the training.',
 };
 
-const WebhookSettings = Type.Object(
+export const WebhookSettings = Type.Object(
   {
     url: Type.String({
       minLength: 9,

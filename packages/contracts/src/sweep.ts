@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
-import { JobFailure, JobRequest, JobStatus } from './job.js';
+import { JobFailure, JobRequest, JobStatus, WebhookSettings } from './job.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
@@ -149,6 +149,13 @@ export const SweepRequest = Type.Object(
       }),
     ),
     name: Type.Optional(Nullable(Label(100), { default: null })),
+    webhook: Type.Optional(
+      Nullable(WebhookSettings, {
+        default: null,
+        description:
+          'Receives a signed message once the sweep has ended. That of the template receives those of its jobs.',
+      }),
+    ),
   },
   {
     $id: 'SweepRequest',

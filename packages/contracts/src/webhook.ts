@@ -1,35 +1,70 @@
 import { type Static, Type } from 'typebox';
-import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
+import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
 import { JobFailure, JobStatus } from './job.js';
 import { Nullable } from './nullable.js';
 import { closed } from './schema-parts.js';
+import { SweepStatus } from './sweep.js';
 
-export const WEBHOOK_TYPES = ['job.succeeded', 'job.failed', 'job.cancelled'] as const;
-export type WebhookType = (typeof WEBHOOK_TYPES)[number];
+export const JOB_WEBHOOK_TYPES = ['job.succeeded', 'job.failed', 'job.cancelled'] as const;
+export const SWEEP_WEBHOOK_TYPES = ['sweep.succeeded', 'sweep.failed', 'sweep.cancelled'] as const;
+export type WebhookType = (typeof JOB_WEBHOOK_TYPES)[number] | (typeof SWEEP_WEBHOOK_TYPES)[number];
 
-/** The body of a webhook, in the form that Standard Webhooks recommends. */
-export const WebhookBody = Type.Object(
+/** The time of every message. */
+const timestamp = Type.String({ description: 'When the job or the sweep ended: RFC 3339, UTC.' });
+/** The fields that the data of every message has. */
+const common = {
+  base_model: ModelName,
+  dataset: DatasetId,
+  name: Nullable(Type.String()),
+  metadata: Type.Record(Type.String(), Type.String()),
+};
+
+/** The end of a job. */
+export const JobWebhookBody = Type.Object(
   {
-    type: Type.Enum([...WEBHOOK_TYPES]),
-    timestamp: Type.String({ description: 'When the job ended: RFC 3339, UTC.' }),
+    type: Type.Enum([...JOB_WEBHOOK_TYPES]),
+    timestamp,
     data: Type.Object(
       {
         id: JobId,
         object: Type.Literal('job'),
         kind: Type.Enum(['train', 'publish-checkpoint']),
         status: JobStatus,
-        base_model: ModelName,
-        dataset: DatasetId,
-        name: Nullable(Type.String()),
-        metadata: Type.Record(Type.String(), Type.String()),
+        ...common,
         adapter: Nullable(AdapterId),
         error: Nullable(JobFailure),
       },
       closed,
     ),
   },
-  { $id: 'WebhookBody', ...closed },
+  { $id: 'JobWebhookBody', ...closed },
 );
+export type JobWebhookBody = Static<typeof JobWebhookBody>;
+
+/** The end of a sweep. `metadata` is that of its template. */
+export const SweepWebhookBody = Type.Object(
+  {
+    type: Type.Enum([...SWEEP_WEBHOOK_TYPES]),
+    timestamp,
+    data: Type.Object(
+      {
+        id: SweepId,
+        object: Type.Literal('sweep'),
+        status: SweepStatus,
+        ...common,
+        best: Nullable(JobId, { description: 'The job of the best variant.' }),
+        adapter: Nullable(AdapterId, { description: 'That of the best variant.' }),
+        metric: Nullable(Type.Number(), { description: 'Of the best variant.' }),
+      },
+      closed,
+    ),
+  },
+  { $id: 'SweepWebhookBody', ...closed },
+);
+export type SweepWebhookBody = Static<typeof SweepWebhookBody>;
+
+/** The body of a webhook, in the form that Standard Webhooks recommends. */
+export const WebhookBody = Type.Union([JobWebhookBody, SweepWebhookBody], { $id: 'WebhookBody' });
 export type WebhookBody = Static<typeof WebhookBody>;
 
 /** Answer of `GET /webhook-secret`. */

@@ -1,7 +1,6 @@
-import { type JobEvent, type JobId, type NewJobEvent, type Paged, ProductError } from '@lorasmith/contracts';
-import { createEventNotices, repliesOf } from '@lorasmith/redis';
+import { type Paged, ProductError } from '@lorasmith/contracts';
+import { type EventNotices, repliesOf } from '@lorasmith/redis';
 import type { ChainableCommander, Redis } from 'ioredis';
-import type { JobKeys } from './keys.js';
 
 const EVENT_ID = /^\d{1,19}(-\d{1,19})?$/;
 
@@ -22,35 +21,57 @@ export interface NewestEventsOptions {
   limit: number;
 }
 
-export interface EventStream {
-  /** @throws ProductError `job_not_found`, `invalid_request` for an `after` that is not the id of an event */
-  read(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
+export interface EventStream<Event> {
+  /** @throws ProductError that of `missing`; `invalid_request` for an `after` that is not the id of an event */
+  read(id: string, options?: ReadEventsOptions): Promise<Paged<Event>>;
   /** Newest first. `next` is the `after` of the next page. @throws ProductError as {@link read} */
-  newest(id: JobId, options: NewestEventsOptions): Promise<Paged<JobEvent>>;
-  close(): void;
+  newest(id: string, options: NewestEventsOptions): Promise<Paged<Event>>;
 }
 
-/** Reads the events of jobs. All waiting readers share one extra connection. */
-export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys }): EventStream {
-  const notices = createEventNotices({ redis, channel: keys.eventChannel });
+/** An event as it is stored. */
+export interface StoredEvent {
+  id: string;
+  created_at: string;
+  type: string;
+  data: unknown;
+}
+
+export interface EventStreamOptions<Event> {
+  redis: Redis;
+  /** Receive the id of what has a new event. */
+  notices: EventNotices;
+  /** The key of the record without which there are no events. */
+  record(id: string): string;
+  /** The key of the stream. */
+  events(id: string): string;
+  eventOf(id: string, stored: StoredEvent): Event;
+  /** The error if there is no record. */
+  missing(id: string): ProductError;
+}
+
+/** Reads the events of jobs, or those of sweeps. */
+export function createEventStream<Event extends { id: string }>(
+  options: EventStreamOptions<Event>,
+): EventStream<Event> {
+  const { redis, notices, eventOf, missing } = options;
 
   /** Reads one more than requested, which shows whether there are more. */
-  const readNow = async (id: JobId, after: string | undefined, limit: number): Promise<Paged<JobEvent>> =>
+  const readNow = async (id: string, after: string | undefined, limit: number): Promise<Paged<Event>> =>
     await pageOf(id, limit, (transaction) =>
-      transaction.xrange(keys.events(id), after === undefined ? '-' : `(${after}`, '+', 'COUNT', limit + 1),
+      transaction.xrange(options.events(id), after === undefined ? '-' : `(${after}`, '+', 'COUNT', limit + 1),
     );
 
   const pageOf = async (
-    id: JobId,
+    id: string,
     limit: number,
     addRead: (transaction: ChainableCommander) => ChainableCommander,
-  ): Promise<Paged<JobEvent>> => {
-    const [exists, entries] = repliesOf(await addRead(redis.multi().exists(keys.job(id))).exec()) as [
+  ): Promise<Paged<Event>> => {
+    const [exists, entries] = repliesOf(await addRead(redis.multi().exists(options.record(id))).exec()) as [
       number,
       [string, string[]][],
     ];
-    if (exists === 0) throw new ProductError('job_not_found', `There is no job ${id}.`);
-    const data = entries.slice(0, limit).map(([eventId, fields]) => eventOfEntry(id, eventId, fields));
+    if (exists === 0) throw missing(id);
+    const data = entries.slice(0, limit).map(([eventId, fields]) => eventOf(id, storedEvent(eventId, fields)));
     return { data, has_more: entries.length > limit, next: data.at(-1)?.id ?? null };
   };
 
@@ -75,10 +96,9 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
       checkEventId(after);
       const end = after === undefined ? '+' : `(${after}`;
       return await pageOf(id, limit, (transaction) =>
-        transaction.xrevrange(keys.events(id), end, '-', 'COUNT', limit + 1),
+        transaction.xrevrange(options.events(id), end, '-', 'COUNT', limit + 1),
       );
     },
-    close: () => notices.close(),
   };
 }
 
@@ -89,9 +109,9 @@ function checkEventId(id: string | undefined): void {
   });
 }
 
-function eventOfEntry(job: JobId, id: string, fields: string[]): JobEvent {
-  const [, type, , data] = fields as [string, NewJobEvent['type'], string, string];
+function storedEvent(id: string, fields: string[]): StoredEvent {
+  const [, type, , data] = fields as [string, string, string, string];
   // The first part of an id is the time of the Redis server.
   const created_at = new Date(Number(id.split('-', 1)[0])).toISOString();
-  return { id, job, created_at, type, data: JSON.parse(data) } as JobEvent;
+  return { id, created_at, type, data: JSON.parse(data) };
 }

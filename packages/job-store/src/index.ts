@@ -33,5 +33,6 @@ export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queu
 export type { Reconciled } from './queue/reconcile-queue.js';
 export { type ClassWork, WORKER_CLASS_NAME, type WorkerClass, workByClass } from './queue/work-by-class.js';
 export type { RecordedRung, RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
+export { endField } from './sweeps/sweep-record.js';
 export type { CreateSweepOptions, JobOfSweep, NewVariant, SweepStore } from './sweeps/sweep-store.js';
 export type { PendingWebhook, WebhookOutbox } from './webhook-outbox.js';

@@ -10,7 +10,7 @@ import {
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
-import { onRedis } from '@lorasmith/redis';
+import { createEventNotices, onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { type AdapterBytes, createAdapterBytes } from './adapter-bytes.js';
 import { createEventStream, type NewestEventsOptions, type ReadEventsOptions } from './event-stream.js';
@@ -154,7 +154,16 @@ export function createJobStore(options: JobStoreOptions): JobStore {
   const keys = jobKeys(prefix);
   const deps = { redis, keys, clock };
   const queue = createJobQueue({ redis, prefix: keys.queuePrefix });
-  const events = createEventStream({ redis, keys });
+  // All waiting readers of events share one extra connection.
+  const notices = createEventNotices({ redis, channel: keys.eventChannel });
+  const events = createEventStream<JobEvent>({
+    redis,
+    notices,
+    record: keys.job,
+    events: keys.events,
+    eventOf: (job, { id, ...event }) => ({ id, job, ...event }) as JobEvent,
+    missing: (id) => new ProductError('job_not_found', `There is no job ${id}.`),
+  });
 
   const getJob = async (id: JobId) => jobOfRecord(id, await redis.hgetall(keys.job(id)));
 
@@ -316,13 +325,13 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     adapterBytes: createAdapterBytes({ redis, keys }),
     attempts: createJobAttempts(deps),
     machines: createMachineBoard({ redis, keys, running: fair.presences }),
-    sweeps: createSweepStore({ ...deps, queue, onQueue, removeOldestJobs: removeOldest }),
+    sweeps: createSweepStore({ ...deps, queue, notices, onQueue, removeOldestJobs: removeOldest }),
     webhooks: createWebhookOutbox({ redis, keys }),
     gradings: createGradings({ redis, keys }),
     reconcile: () => reconcileQueue({ ...deps, queue }),
 
     async close() {
-      events.close();
+      notices.close();
       store.gradings.close();
       await queue.close();
     },

@@ -18,6 +18,8 @@ export interface JobKeys {
   ofOwner(owner: Owner): string;
   /** Hash: the record of a sweep. */
   sweep(id: SweepId): string;
+  /** Stream: the events of a sweep. */
+  sweepEvents(id: SweepId): string;
   /** Sorted set by sequence number: every sweep. */
   sweeps: string;
   /** Sorted set by sequence number: the sweeps of this API key, or those without an owner. */
@@ -60,7 +62,7 @@ export interface JobKeys {
   webhooksDue: string;
   /** Hash by webhook: what is sent, as JSON; under `id:attempts` how many attempts have failed. */
   webhookMessages: string;
-  /** String: whether the ends of all jobs are sent to the address in the settings of the api. */
+  /** String: whether the ends of all jobs and sweeps are sent to the address in the settings of the api. */
   webhookForAll: string;
   /** Sorted set by when they are due, in milliseconds: the ids of gradings that wait for the webhook of a grader. */
   gradingsDue: string;
@@ -72,7 +74,7 @@ export interface JobKeys {
   gradingChannel: string;
   /** Channel that receives the id of a grading when it has an outcome. */
   gradedChannel: string;
-  /** Channel that receives the id of a job when it has a new event. */
+  /** Channel that receives the id of a job or a sweep when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
   machines: string;
@@ -88,6 +90,7 @@ export function jobKeys(prefix: string): JobKeys {
     all: `${prefix}jobs`,
     ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,
     sweep: (id) => `${prefix}sweep:${id}`,
+    sweepEvents: (id) => `${prefix}sweep:${id}:events`,
     sweeps: `${prefix}sweeps`,
     sweepsOf: (owner) => `${prefix}owner:${owner ?? 'none'}:sweeps`,
     activeSweeps: `${prefix}sweeps:active`,

@@ -1,4 +1,13 @@
-import type { JobFailure, JobId, Owner, WebhookBody, WebhookType } from '@lorasmith/contracts';
+import type {
+  AdapterId,
+  JobFailure,
+  JobId,
+  JobWebhookBody,
+  Owner,
+  SweepId,
+  SweepWebhookBody,
+  WebhookBody,
+} from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { createDueMessages } from './due-messages.js';
 import type { JobKeys } from './keys.js';
@@ -9,16 +18,15 @@ export interface PendingWebhook {
   id: string;
   /** null: the address of the service's own settings. */
   url: string | null;
-  /** The owner of the job. */
+  /** The owner of the job or the sweep. */
   owner: Owner;
-  job: JobId;
   body: WebhookBody;
   /** Attempts that have failed. */
   attempts: number;
 }
 
 /**
- * The webhooks that are still to be sent. A script writes them together with the end of their job, so none is lost. A process
+ * The webhooks that are still to be sent. A script writes them together with the end that they report, so none is lost. A process
  * that sends one claims it for a time; if it dies, another sends it again.
  */
 export interface WebhookOutbox {
@@ -28,27 +36,32 @@ export interface WebhookOutbox {
   remove(id: string): Promise<void>;
   /** Its attempt failed: it is due again after so long. */
   postpone(id: string, delayMs: number): Promise<void>;
-  /** Whether the ends of all jobs are to be sent to the address in the settings of the service. */
+  /** Whether the ends of all jobs and sweeps are to be sent to the address in the settings of the service. */
   sendAll(wanted: boolean): Promise<void>;
   /** The number of webhooks to be sent, for monitoring. */
   count(): Promise<number>;
 }
 
-/** A webhook as the script of an end writes it: see RECORD_FUNCTIONS. */
-interface StoredWebhook {
-  type: WebhookType;
-  job: JobId;
-  kind: WebhookBody['data']['kind'];
+/** A webhook as the script of an end writes it: see REPORT_FUNCTIONS. */
+interface StoredEnd {
   owner: string;
   /** '' for the address in the settings. */
   url: string;
   ended_ms: string;
-  spec: Pick<WebhookBody['data'], 'base_model' | 'dataset' | 'name' | 'metadata'>;
+  spec: { base_model: string; dataset: string; name?: string | null; metadata?: Record<string, string> };
   /** The data of the event, as JSON. */
   data: string;
 }
-
-const STATUS = { 'job.succeeded': 'succeeded', 'job.failed': 'failed', 'job.cancelled': 'cancelled' } as const;
+interface StoredJobEnd extends StoredEnd {
+  type: JobWebhookBody['type'];
+  job: JobId;
+  kind: JobWebhookBody['data']['kind'];
+}
+interface StoredSweepEnd extends StoredEnd {
+  type: SweepWebhookBody['type'];
+  sweep: SweepId;
+}
+type StoredWebhook = StoredJobEnd | StoredSweepEnd;
 
 export function createWebhookOutbox({ redis, keys }: { redis: Redis; keys: JobKeys }): WebhookOutbox {
   const due = createDueMessages<StoredWebhook>(redis, { dueTimes: keys.webhooksDue, messages: keys.webhookMessages });
@@ -57,12 +70,11 @@ export function createWebhookOutbox({ redis, keys }: { redis: Redis; keys: JobKe
       const claimed = await due.claim(leaseMs);
       if (claimed === null) return null;
       const { id, message, attempts } = claimed;
-      const { url, owner, job } = message;
+      const { url, owner } = message;
       return {
         id,
         url: url === '' ? null : url,
         owner: owner === '' ? null : owner,
-        job,
         body: bodyOf(message),
         attempts,
       };
@@ -77,23 +89,28 @@ export function createWebhookOutbox({ redis, keys }: { redis: Redis; keys: JobKe
   };
 }
 
-function bodyOf({ type, job, kind, ended_ms: endedMs, spec, data }: StoredWebhook): WebhookBody {
-  const event = JSON.parse(data) as { adapter?: string; error?: JobFailure };
-  const { base_model, dataset, name, metadata } = spec;
-  return {
-    type,
-    timestamp: new Date(Number(endedMs)).toISOString(),
-    data: {
-      id: job,
-      object: 'job',
-      kind,
-      status: STATUS[type],
-      base_model,
-      dataset,
-      name,
-      metadata,
-      adapter: event.adapter ?? null,
-      error: event.error ?? null,
-    },
-  };
+function bodyOf(message: StoredWebhook): WebhookBody {
+  const { ended_ms: endedMs, spec } = message;
+  const timestamp = new Date(Number(endedMs)).toISOString();
+  const { base_model, dataset, name = null, metadata = {} } = spec;
+  const common = { base_model, dataset, name, metadata };
+  return 'sweep' in message
+    ? { type: message.type, timestamp, data: { ...sweepEnd(message), ...common } }
+    : { type: message.type, timestamp, data: { ...jobEnd(message), ...common } };
+}
+
+function jobEnd({ type, job, kind, data }: StoredJobEnd) {
+  const { adapter = null, error = null } = JSON.parse(data) as { adapter?: AdapterId; error?: JobFailure };
+  return { id: job, object: 'job' as const, kind, status: statusOf(type), adapter, error };
+}
+
+function sweepEnd({ type, sweep, data }: StoredSweepEnd) {
+  type Best = { best?: JobId; adapter?: AdapterId | null; metric?: number };
+  const { best = null, adapter = null, metric = null } = JSON.parse(data) as Best;
+  return { id: sweep, object: 'sweep' as const, status: statusOf(type), best, adapter, metric };
+}
+
+/** The type of a webhook ends in it. */
+function statusOf(type: WebhookBody['type']) {
+  return type.slice(type.indexOf('.') + 1) as 'succeeded' | 'failed' | 'cancelled';
 }

@@ -1,6 +1,13 @@
 import { type JobId, newIdentifier, ProductError, type SweepRequest } from '@lorasmith/contracts';
 import { describe, expect, test } from 'vitest';
-import { type CreateSweepOptions, createJobStore, type JobAttempt, jobKeys, type NewVariant } from '../src/index.js';
+import {
+  type CreateSweepOptions,
+  createJobStore,
+  endField,
+  type JobAttempt,
+  jobKeys,
+  type NewVariant,
+} from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, store, useJobStore } from './real-job-store.js';
 
@@ -72,8 +79,9 @@ test('a job of a sweep trains and ends as any other', async () => {
       evaluation: { ...seen, step: 2, loss: 0.4 },
       adapter: 'ad_0123456789abcdef01234567',
       error: null,
+      resumes: 0,
     },
-    { status: 'queued', heldAtStep: null, evaluation: null, adapter: null, error: null },
+    { status: 'queued', heldAtStep: null, evaluation: null, adapter: null, error: null, resumes: 0 },
     null,
   ]);
 });
@@ -150,11 +158,42 @@ test('what is wanted stays until all jobs were asked, and the outcome is written
   expect(await codeOf(store.sweeps.want(id, 'cancel'))).toBe('done');
 
   const outcome = { status: 'cancelled' as const, ranking: [], metrics: [null, null], ended_at: 'now' };
-  expect(await store.sweeps.conclude(id, outcome)).toEqual(outcome);
-  expect(await store.sweeps.conclude(id, { ...outcome, status: 'failed' })).toEqual(outcome);
+  const event = { type: 'sweep-cancelled' as const, data: {} };
+  expect(await store.sweeps.conclude(id, outcome, event)).toEqual(outcome);
+  const failed = { type: 'sweep-failed' as const, data: {} };
+  expect(await store.sweeps.conclude(id, { ...outcome, status: 'failed' }, failed)).toEqual(outcome);
   expect(await codeOf(store.sweeps.want(id, 'cancel'))).toBe('sweep_ended');
   expect(await codeOf(store.sweeps.want(newIdentifier('sw'), 'cancel'))).toBe('sweep_not_found');
-  expect(await store.sweeps.conclude(newIdentifier('sw'), outcome)).toBeNull();
+  expect(await store.sweeps.conclude(newIdentifier('sw'), outcome, event)).toBeNull();
+  const { data } = await store.sweeps.readEvents(id);
+  expect(data.map(({ type }) => type)).toEqual(['sweep-queued', 'sweep-paused', 'sweep-resumed', 'sweep-cancelled']);
+});
+
+test('an event is written once, and none after the last one; they are removed with the sweep', async () => {
+  const { sweep } = await create(2);
+  const { id, variants: of } = sweep;
+  const end = (resumes: number) =>
+    store.sweeps.reportEnd(
+      id,
+      { index: 1, resumes },
+      { type: 'variant-ended', data: { variant: 2, job: of[1]!.job, status: 'failed', metric: null } },
+    );
+  const waiting = store.sweeps.readEvents(id, { after: (await store.sweeps.readEvents(id)).next!, blockMs: 60_000 });
+  await Promise.all([end(0), end(0)]);
+  expect((await waiting).data).toMatchObject([{ sweep: id, type: 'variant-ended', data: { variant: 2 } }]);
+  expect([...(await store.sweeps.get(id))!.reportedEnds]).toEqual([endField(1, 0)]);
+  // It was resumed, and ended again.
+  await end(1);
+  const outcome = { status: 'failed' as const, ranking: [], metrics: [null, null], ended_at: 'now' };
+  await store.sweeps.conclude(id, outcome, { type: 'sweep-failed', data: {} });
+  await end(2);
+  const { data } = await store.sweeps.readEvents(id);
+  expect(data.map(({ type }) => type)).toEqual(['sweep-queued', 'variant-ended', 'variant-ended', 'sweep-failed']);
+  expect((await store.sweeps.readEvents(id, { after: data[2]!.id })).data).toEqual([data[3]]);
+  await store.sweeps.finish(id);
+  await store.sweeps.remove(id);
+  expect(await codeOf(store.sweeps.readEvents(id))).toBe('sweep_not_found');
+  expect(await redis.exists(jobKeys(prefix).sweepEvents(id))).toBe(0);
 });
 
 test('a sweep is deleted once nothing is to be done, and its key can create another one', async () => {

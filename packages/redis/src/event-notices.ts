@@ -1,8 +1,7 @@
 import { Alarm } from '@lorasmith/concurrency';
-import type { JobId } from '@lorasmith/contracts';
 import { Cluster, type ClusterOptions, type Redis } from 'ioredis';
 
-/** Notices that a job has a new event. */
+/** Notices that something, such as a job, has a new event. */
 export interface Notice {
   /** Resolves once subscribed, or once subscribing failed. No later notice is missed while the connection lasts. */
   ready: Promise<void>;
@@ -12,7 +11,7 @@ export interface Notice {
 }
 
 export interface EventNotices {
-  listen(id: JobId): Notice;
+  listen(id: string): Notice;
   close(): void;
 }
 
@@ -21,7 +20,7 @@ export interface EventNotices {
  * says that it is time to read: readers also read after their timeout, so a lost notice delays an event and loses none.
  */
 export function createEventNotices({ redis, channel }: { redis: Redis; channel: string }): EventNotices {
-  const listeners = new Map<JobId, Set<() => void>>();
+  const listeners = new Map<string, Set<() => void>>();
   let subscriber: Redis | undefined;
   let subscribed: Promise<void> | undefined;
   let closed = false;

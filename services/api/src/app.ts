@@ -31,10 +31,10 @@ import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
 import { createRowViews } from './datasets/row-views.js';
 import { createTokenPreparations } from './datasets/token-preparations.js';
+import { eventRoutes } from './events/event-routes.js';
 import { createAdapterReservation } from './jobs/adapter-reservation.js';
 import { checkpointRoutes } from './jobs/checkpoint-routes.js';
 import { createJobContinuation } from './jobs/continue-job.js';
-import { eventRoutes } from './jobs/event-routes.js';
 import { jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
 import type { Preflight } from './jobs/preflight.js';
 import { createJobSubmission } from './jobs/submit-job.js';
@@ -183,7 +183,13 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await app.register(jobRoutes, { jobs, submission, continuation });
   await app.register(sweepRoutes, {
     sweeps: jobs.sweeps,
-    submission: createSweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing }),
+    submission: createSweepSubmission({
+      sweeps: jobs.sweeps,
+      submission,
+      adapterReservation,
+      tracing,
+      webhooks: dependencies.webhooks,
+    }),
     advance: (id) => advanceSweep({ jobs, adapters, registry }, id),
   });
   await app.register(checkpointRoutes, { jobs, continuation });

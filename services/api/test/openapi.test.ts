@@ -87,6 +87,7 @@ test('the document has every call with a unique id and its errors', () => {
     'GET /ready',
     'GET /sweeps',
     'GET /sweeps/{id}',
+    'GET /sweeps/{id}/events',
     'GET /v1/files',
     'GET /v1/files/{id}',
     'GET /v1/files/{id}/content',

@@ -1,5 +1,15 @@
 import type { ChildProcess } from 'node:child_process';
-import { type AdapterId, type JobId, newIdentifier, Sweep, SweepPage, SweepPlan, specOf } from '@lorasmith/contracts';
+import {
+  type AdapterId,
+  type JobId,
+  newIdentifier,
+  Sweep,
+  type SweepEvent,
+  SweepEventList,
+  SweepPage,
+  SweepPlan,
+  specOf,
+} from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { createLogger } from '@lorasmith/service-kit';
 import { Redis } from 'ioredis';
@@ -60,6 +70,7 @@ const call = async (id: string, method: 'GET' | 'POST' | 'DELETE' = 'GET', path 
   await api.app.inject({ method, url: `/sweeps/${id}${path}` });
 const count = async () => (await api.jobs.listJobs({ limit: 100 })).data.length;
 const options = () => ({ jobs: api.jobs, adapters: api.adapters, registry: createRegistryClient(registryUrl) });
+const eventsOf = async (id: string) => (await api.jobs.sweeps.readEvents(id)).data;
 const statusesOf = (answer: Sweep) => answer.variants.map(({ status }) => status);
 
 describe('POST /sweeps', () => {
@@ -287,6 +298,28 @@ describe('a sweep whose jobs have all ended', () => {
     const stored = await Promise.all(adapters.map((adapter) => api.adapters.has(adapter)));
     expect(stored).toEqual([false, true, true, true]);
     expect(await api.jobs.sweeps.active()).not.toContain(id);
+    // Each end was reported once, and the last event says which is the best.
+    const json = { accept: 'application/json' };
+    const listed = await api.app.inject({ url: `/sweeps/${id}/events`, headers: json });
+    expect([...Value.Errors(SweepEventList, listed.json())]).toEqual([]);
+    const events = listed.json<{ data: SweepEvent[] }>().data;
+    const ends = events.flatMap(({ type, data }) => (type === 'variant-ended' ? [data] : []));
+    expect(ends.map(({ variant, status, metric }) => [variant, status, metric])).toEqual([
+      [1, 'succeeded', 0.5],
+      [2, 'succeeded', 0.3],
+      [3, 'succeeded', 0.7],
+      [4, 'succeeded', 0.2],
+      [5, 'failed', null],
+    ]);
+    const last = { best: jobs[3], adapter: adapters[3], metric: 0.2 };
+    expect(events.slice(6)).toMatchObject([{ type: 'sweep-succeeded', data: last }]);
+    const after = { 'last-event-id': events[5]!.id };
+    const stream = await api.app.inject({ url: `/sweeps/${id}/events`, headers: after });
+    expect(stream.headers['content-type']).toContain('text/event-stream');
+    expect(stream.body).toContain(`id: ${events[6]!.id}\nevent: sweep-succeeded\ndata: `);
+    expect(stream.body).not.toContain('variant-ended');
+    const over = { 'last-event-id': events[6]!.id };
+    expect((await api.app.inject({ url: `/sweeps/${id}/events`, headers: over })).statusCode).toBe(204);
     // What was decided stays, whatever becomes of the jobs.
     await api.jobs.requestCancel(user.job.id);
     await api.jobs.deleteJob(jobs[3]!);
@@ -370,6 +403,8 @@ describe('halving', () => {
     // Several processes decide the same.
     await Promise.all([advanceSweep(options(), id), advanceSweep(options(), id)]);
     const first = await stateOf(id);
+    const decisions = (await eventsOf(id)).filter(({ type }) => type === 'rung-decided');
+    expect(decisions.map(({ data }) => data)).toEqual([{ rung: first.rungs[0] }]);
     expect(Value.Check(Sweep, first)).toBe(true);
     expect(first.rungs).toMatchObject([{ step: 1, kept: [2, 3, 5], stopped: [1, 4] }]);
     expect(statusesOf(first)).toEqual(['cancelled', 'queued', 'queued', 'cancelled', 'queued']);
@@ -413,7 +448,8 @@ describe('halving', () => {
     expect(statusesOf(resumed)).toEqual(['paused', 'paused', 'paused', 'paused', 'queued']);
     await hold(jobs[4]!, 0.9);
     const decision = { step: 1, kept: [0, 1, 2], metrics: {}, decided_at: 'then' };
-    await api.jobs.sweeps.decide(id, 0, decision);
+    const rung = { step: 1, kept: [1, 2, 3], stopped: [4, 5], decided_at: 'then' };
+    await api.jobs.sweeps.decide(id, 0, decision, { type: 'rung-decided', data: { rung } });
     await api.jobs.sweeps.continueHeld(id, jobs[0]!, 1, 2);
     await advanceSweep(options(), id);
     const after = await stateOf(id);
@@ -424,6 +460,47 @@ describe('halving', () => {
     await hold(jobs[0]!, 0).catch(() => {});
     expect((await stateOf(id)).status).toBe('cancelled');
   });
+});
+
+test('64 variants are checked at once, each against what all have in common', async () => {
+  const space = { 'lora.r': { range: { from: 1, to: 16, count: 16 } }, 'lora.alpha': { values: [1, 2, 4, 8] } };
+  const created = (await post(sweep({ space }))).json<Sweep>();
+  expect(created.variants).toHaveLength(64);
+  const records = await Promise.all(created.variants.map(({ job }) => api.jobs.getJob(job)));
+  expect(records.map((job) => [job!.lora.r, job!.lora.alpha])).toEqual(
+    created.variants.map(({ values }) => [values['lora.r'], values['lora.alpha']]),
+  );
+  // Each was planned completely: the queue knows its tokens.
+  const { waiting } = await api.jobs.queue.snapshot();
+  const own = waiting.filter(({ id }) => created.variants.some(({ job }) => job === id));
+  expect(own.map(({ job }) => (job?.tokens ?? 0) > 0)).toEqual(Array(64).fill(true));
+  await call(created.id, 'POST', '/cancel');
+});
+
+test('a sweep has a webhook of its own, which is checked as that of a job', async () => {
+  const config = { url: null, secret: `whsec_${Buffer.alloc(32, 7).toString('base64')}`, allowPrivate: false };
+  const prefix = `${server.prefix}webhooks:`;
+  const hooked = await startRealApi({ redisUrl: server.url, prefix, changes: { webhooks: config } });
+  try {
+    const job = { dataset: await uploadTo(hooked) };
+    const webhook = { url: 'https://example.com/sweep' };
+    const refused = await post(sweep({ job, webhook: { url: 'https://10.0.0.1/' } }), { to: hooked });
+    expect(refused.json().error).toMatchObject({ code: 'invalid_job', param: 'webhook.url' });
+    const template = await post(sweep({ job: { ...job, webhook: { url: 'https://10.0.0.1/' } } }), { to: hooked });
+    expect(template.json().error).toMatchObject({ code: 'invalid_job', param: 'job.webhook.url' });
+    const { id } = (await post(sweep({ job, webhook }), { to: hooked })).json<Sweep>();
+    await hooked.app.inject({ method: 'POST', url: `/sweeps/${id}/cancel` });
+    expect(await hooked.jobs.webhooks.claim(60_000)).toMatchObject({
+      url: webhook.url,
+      owner: null,
+      body: { type: 'sweep.cancelled', data: { id, object: 'sweep', status: 'cancelled', best: null } },
+    });
+    expect(await hooked.jobs.webhooks.claim(60_000)).toBeNull();
+  } finally {
+    await hooked.stop();
+  }
+  const without = await post(sweep({ webhook: { url: 'https://example.com/sweep' } }));
+  expect(without.json().error).toMatchObject({ code: 'invalid_job', param: 'webhook' });
 });
 
 test('a key sees its own sweeps, and its limit of jobs counts all variants', async () => {

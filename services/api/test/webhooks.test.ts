@@ -151,6 +151,33 @@ test('an address in the settings gets the ends of all jobs, signed with the secr
   await emptied();
 });
 
+test('the end of a sweep is sent to its own address and to that in the settings, with the best adapter', async () => {
+  send({}, { url: `${url}/all` });
+  await expect.poll(() => redis.keys('*webhooks:for-all').then(({ length }) => length > 0)).toBe(true);
+  const spec = aJobSpec({ name: 'v', metadata: { run: '7' } });
+  const job = { base_model: spec.base_model, dataset: spec.dataset, metadata: spec.metadata };
+  const request = { job, space: { 'lora.r': { values: [2] } }, name: 'Ä', webhook: { url: `${url}/sweep` } };
+  const variants = [{ values: { 'lora.r': 2 }, spec, adapterBytes: 1 }];
+  const owner = 'key_0123456789abcdef01234567';
+  const { sweep } = await store.sweeps.create(request, variants, { requestHash: 'h', owner });
+  const best = { best: sweep.variants[0]!.job, adapter: 'ad_0123456789abcdef01234567', metric: 0.5 };
+  const outcome = { status: 'succeeded' as const, ranking: [0], metrics: [0.5], ended_at: 'now' };
+  for (let i = 0; i < 2; i++) {
+    await store.sweeps.conclude(sweep.id, outcome, { type: 'sweep-succeeded', data: best });
+  }
+  await delivered(2);
+  await emptied();
+  const [own, all] = ['/sweep', '/all'].map((path) => received.find((one) => one.path === path)!);
+  const headersOf = ({ headers }: (typeof received)[number]) => headers as Record<string, string>;
+  const verified = new Webhook(secretOfOwner(SECRET, owner)).verify(own!.text, headersOf(own!)) as WebhookBody;
+  new Webhook(SECRET).verify(all!.text, headersOf(all!));
+  expect([...Value.Errors(WebhookBody, verified)]).toEqual([]);
+  expect(verified).toMatchObject({
+    type: 'sweep.succeeded',
+    data: { id: sweep.id, object: 'sweep', status: 'succeeded', name: 'Ä', metadata: { run: '7' }, ...best },
+  });
+});
+
 test('a job without a webhook sends nothing', async () => {
   const { attempt } = await startedJob({ webhook: null });
   await store.attempts.cancel(attempt);

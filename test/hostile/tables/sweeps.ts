@@ -105,12 +105,18 @@ const cases: HostileCase[] = [
   sweep('an unknown metric', INVALID, { metric: 'os.system("x")' }),
   sweep('no adapter to publish', INVALID, { publish_best: 0 }),
   sweep('a name with an escape sequence', INVALID, { name: 'a\u001b[2J' }),
+  sweep('a webhook in this network', '422 invalid_job', { webhook: { url: 'https://169.254.169.254/latest/' } }),
+  sweep('a webhook that is a file', '422 invalid_job', { webhook: { url: 'file:///etc/passwd' } }),
+  sweep('a webhook of 3,000 characters', INVALID, { webhook: { url: `https://a.example/${'x'.repeat(3_000)}` } }),
   sweep('an unknown field', UNKNOWN, { callback: 'http://169.254.169.254/' }),
   at('a sweep that there is not', '404 sweep_not_found', 'GET', `/sweeps/sw_${'0'.repeat(24)}`),
   at('a job as sweep', '404 sweep_not_found', 'GET', `/sweeps/job_${'0'.repeat(24)}`),
   at('a path as sweep', '404 sweep_not_found', 'GET', '/sweeps/..%2f..%2fsecret.txt'),
   at('a cancel of no sweep', '404 sweep_not_found', 'POST', '/sweeps/x/cancel'),
   at('a deletion of no sweep', '404 sweep_not_found', 'DELETE', '/sweeps/x'),
+  at('events of no sweep', '404 sweep_not_found', 'GET', '/sweeps/x/events'),
+  at('events of a job as sweep', '404 sweep_not_found', 'GET', `/sweeps/job_${'0'.repeat(24)}/events`),
+  at('events of a path', '404 sweep_not_found', 'GET', '/sweeps/..%2f..%2fsecret.txt/events'),
   at('a list after no sweep', INVALID, 'GET', '/sweeps?after=sw_x'),
 ];
 

@@ -21,6 +21,7 @@ export const createSweepScript = jobScript({
     'initial_adapter_deletion',
     'idempotency',
     'sweep',
+    'sweep_events',
     'all_sweeps',
     'owner_sweeps',
     'active_sweeps',
@@ -55,6 +56,7 @@ redis.call('HSET', sweep, 'sequence', sweep_sequence, unpack(rest, 1, position))
 redis.call('ZADD', all_sweeps, sweep_sequence, sweep_id)
 redis.call('ZADD', owner_sweeps, sweep_sequence, sweep_id)
 redis.call('SADD', active_sweeps, sweep_id)
+add_event(sweep_events, sweep_id, 'sweep-queued', '{}')
 for number = 1, jobs do
   -- The functions of a script act on the job that these name.
   record, events, id = rest_keys[2 * number - 1], rest_keys[2 * number], rest[position + 1]

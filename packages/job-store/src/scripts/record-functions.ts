@@ -1,9 +1,4 @@
-/** Approximate maximum of stored events per job. Steps are thinned, so that the events reach back to the start. */
-const MAX_EVENTS = 20_000;
-/** Limits, for docs/limits.md. */
-export const eventLimits = {
-  events: { value: MAX_EVENTS, unit: 'events, about', beyond: 'the oldest are removed' },
-};
+import { REPORT_FUNCTIONS } from './report-functions.js';
 
 /**
  * Tokens that each start of a job counts for, besides those that it trains: a key whose jobs fail before their first step
@@ -19,12 +14,12 @@ const TOKENS_OF_START = 1_000;
  */
 export const RECORD_FUNCTIONS = /* lua */ `
 local tokens_of_start = ${TOKENS_OF_START}
-local max_events = ${MAX_EVENTS}
 
 if now_ms == '' then
   local time = redis.call('TIME')
   now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 end
+${REPORT_FUNCTIONS}
 local jobs_with = {
   queued = queued_jobs, preparing = preparing_jobs, running = running_jobs, paused = paused_jobs,
   succeeded = succeeded_jobs, failed = failed_jobs, cancelled = cancelled_jobs,
@@ -126,28 +121,17 @@ local webhook_types = {
   ['adapter-published'] = 'job.succeeded', ['job-failed'] = 'job.failed', ['job-cancelled'] = 'job.cancelled',
 }
 
--- Adds the webhooks of the end of a job to those that are to be sent.
-local function add_webhooks(event_id, event_type, data)
+local function append_event(event_type, data)
+  local event_id = add_event(events, id, event_type, data)
+  local webhook_type = webhook_types[event_type]
+  if not webhook_type then return end
   local spec_text, owner, kind = unpack(redis.call('HMGET', record, 'spec', 'owner', 'kind'))
   local spec = cjson.decode(spec_text)
-  local targets = {}
-  if type(spec.webhook) == 'table' then targets.job = spec.webhook.url end
-  if redis.call('EXISTS', webhook_for_all) == 1 then targets.all = '' end
-  for target, url in pairs(targets) do
-    local webhook = 'whk_' .. target .. '_' .. string.sub(id, 5) .. '_' .. string.gsub(event_id, '-', '_')
-    redis.call('HSET', webhook_messages, webhook, cjson.encode({
-      type = webhook_types[event_type], job = id, kind = kind, owner = owner or '', url = url, ended_ms = now_ms, data = data,
-      spec = {name = spec.name, base_model = spec.base_model, dataset = spec.dataset, metadata = spec.metadata},
-    }))
-    redis.call('ZADD', webhooks_due, now_ms, webhook)
-  end
-end
-
-local function append_event(event_type, data)
-  local event_id =
-    redis.call('XADD', events, 'MAXLEN', '~', max_events, '*', 'type', event_type, 'data', data)
-  if webhook_types[event_type] then add_webhooks(event_id, event_type, data) end
-  redis.call('PUBLISH', event_channel, id)
+  local own_url = type(spec.webhook) == 'table' and spec.webhook.url or nil
+  add_webhooks('job', id, event_id, own_url, {
+    type = webhook_type, job = id, kind = kind, owner = owner or '', data = data,
+    spec = {name = spec.name, base_model = spec.base_model, dataset = spec.dataset, metadata = spec.metadata},
+  })
 end
 
 -- Takes an unfinished job out of the queue. The record keeps its entry, with its place in the line of its key. No attempt holds

@@ -48,6 +48,8 @@ export interface SweepRecord {
   isSettled: boolean;
   /** The decisions so far. */
   rungs: RecordedRung[];
+  /** The ends of variants that were reported: see {@link endField}. */
+  reportedEnds: ReadonlySet<string>;
   /** Null until it has ended. */
   outcome: SweepOutcome | null;
 }
@@ -66,6 +68,7 @@ export function sweepOfRecord(id: SweepId, hash: Readonly<Record<string, string>
     wanted: wanted as WantedOfSweep,
     isSettled: is_settled === '1',
     rungs: rungsOf(hash),
+    reportedEnds: new Set(Object.keys(hash).filter((field) => field.startsWith(END))),
     outcome: outcome === undefined ? null : (JSON.parse(outcome) as SweepOutcome),
   };
 }
@@ -73,6 +76,13 @@ export function sweepOfRecord(id: SweepId, hash: Readonly<Record<string, string>
 /** The field of the decision at a rung, counted from 0. */
 export function rungField(rung: number): string {
   return `rung:${rung}`;
+}
+
+const END = 'ended:';
+
+/** The field that says that the end of a variant was reported. A job that is resumed may end again. */
+export function endField(index: number, resumes: number): string {
+  return `${END}${index}:${resumes}`;
 }
 
 function rungsOf(hash: Readonly<Record<string, string>>): RecordedRung[] {

@@ -6,16 +6,20 @@ import {
   type JobSpec,
   type JobStatus,
   type KeyId,
+  type NewSweepEvent,
   newIdentifier,
   type Owner,
   type Paged,
   ProductError,
   RECORD_VERSION,
+  type SweepEvent,
   type SweepId,
   type SweepRequest,
   type VariantValues,
+  type WebhookType,
 } from '@lorasmith/contracts';
-import { repliesOf } from '@lorasmith/redis';
+import { type EventNotices, repliesOf } from '@lorasmith/redis';
+import { createEventStream, type ReadEventsOptions } from '../event-stream.js';
 import {
   deletionKeys,
   IDEMPOTENCY_SECONDS,
@@ -32,6 +36,7 @@ import { createSweepScript } from '../scripts/create-sweep.js';
 import { decideSweepScript, deleteSweepScript, settleSweepScript, wantSweepScript } from '../scripts/sweep-scripts.js';
 import type { StoreDeps } from '../store-deps.js';
 import {
+  endField,
   type RecordedRung,
   rungField,
   type SweepOutcome,
@@ -69,6 +74,8 @@ export interface JobOfSweep {
   evaluation: JobEvaluation | null;
   adapter: AdapterId | null;
   error: JobFailure | null;
+  /** How often it was resumed. */
+  resumes: number;
 }
 
 export interface ListSweepsOptions {
@@ -105,20 +112,26 @@ export interface SweepStore {
   want(id: SweepId, wanted: WantedOfSweep): Promise<void>;
   /** All jobs have been asked for what is wanted. */
   settle(id: SweepId, wanted: WantedOfSweep): Promise<void>;
-  /** Records the decision at a rung unless one is recorded. @returns the recorded one; null if the sweep was deleted */
-  decide(id: SweepId, rung: number, decision: RecordedRung): Promise<RecordedRung | null>;
+  /** Records the decision at a rung, with its event, unless one is recorded. @returns the recorded one; null if the sweep has ended or was deleted */
+  decide(id: SweepId, rung: number, decision: RecordedRung, event: NewSweepEvent): Promise<RecordedRung | null>;
+  /** Writes the event of the end of a variant, unless it is written or the sweep has ended. */
+  reportEnd(id: SweepId, end: { index: number; resumes: number }, event: NewSweepEvent): Promise<void>;
   /** Lets a job that is held at this step go on to the next one; null: to its end. Once done, it changes nothing. */
   continueHeld(id: SweepId, job: JobId, fromStep: number, nextStep: number | null): Promise<void>;
-  /** Records the outcome unless one is recorded. @returns the recorded one; null if the sweep was deleted */
-  conclude(id: SweepId, outcome: SweepOutcome): Promise<SweepOutcome | null>;
+  /** Records the outcome, with its event and webhooks, unless one is recorded. @returns the recorded one; null if the sweep was deleted */
+  conclude(id: SweepId, outcome: SweepOutcome, event: NewSweepEvent): Promise<SweepOutcome | null>;
   /** Nothing more is to be done. */
   finish(id: SweepId): Promise<void>;
   /** @throws ProductError `sweep_not_found`, `sweep_still_active` */
   remove(id: SweepId): Promise<void>;
+  /** Oldest first. @throws ProductError `sweep_not_found`, `invalid_request` */
+  readEvents(id: SweepId, options?: ReadEventsOptions): Promise<Paged<SweepEvent>>;
 }
 
 export interface SweepStoreOptions extends StoreDeps {
   queue: JobQueue;
+  /** Receive the id of a sweep that has a new event. */
+  notices: EventNotices;
   /** Removes the oldest ended jobs of an index beyond a limit. */
   removeOldestJobs: (index: string, limit: number | undefined) => Promise<void>;
   /** Queues a job; what fails, `reconcile` repeats. */
@@ -132,10 +145,17 @@ export const sweepStoreLimits = {
   kept: { value: KEPT_SWEEPS, unit: 'sweeps', beyond: 'the records of the oldest that have ended are removed' },
 };
 
-const JOB_FIELDS = ['status', 'evaluation', 'adapter', 'error', 'is_held', 'hold_at_step'] as const;
+const JOB_FIELDS = ['status', 'evaluation', 'adapter', 'error', 'is_held', 'hold_at_step', 'resumes'] as const;
+
+/** The webhook of the last event of a sweep. */
+const WEBHOOK_TYPES: { [Kind in NewSweepEvent['type']]?: WebhookType } = {
+  'sweep-succeeded': 'sweep.succeeded',
+  'sweep-failed': 'sweep.failed',
+  'sweep-cancelled': 'sweep.cancelled',
+};
 
 export function createSweepStore(options: SweepStoreOptions): SweepStore {
-  const { redis, keys, queue, onQueue, removeOldestJobs } = options;
+  const { redis, keys, queue, notices, onQueue, removeOldestJobs } = options;
   // A key that created a job may create a sweep, too: they are different calls.
   const idempotency = (key: string, owner: Owner) => keys.idempotency(`sweep ${key}`, owner);
 
@@ -156,17 +176,49 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
     }
   };
 
-  /** Writes a value unless there is one. @returns the one that is there */
-  const once = async <Value>(id: SweepId, field: string, value: Value): Promise<Value | null> => {
-    const given = { field, value: JSON.stringify(value) };
-    return parsed<Value>((await decideSweepScript(redis, { sweep: keys.sweep(id) }, given)) as string | null);
+  const reports = (id: SweepId) => ({
+    keys: {
+      sweep: keys.sweep(id),
+      events: keys.sweepEvents(id),
+      webhooks_due: keys.webhooksDue,
+      webhook_messages: keys.webhookMessages,
+      webhook_for_all: keys.webhookForAll,
+    },
+    args: { id, event_channel: keys.eventChannel },
+  });
+  /** Writes a value with its event unless there is one. @returns the one that is there */
+  const once = async <Value>(
+    id: SweepId,
+    field: string,
+    value: Value,
+    { type, data }: NewSweepEvent,
+  ): Promise<Value | null> => {
+    const of = reports(id);
+    const written = await decideSweepScript(redis, of.keys, {
+      ...of.args,
+      field,
+      value: JSON.stringify(value),
+      event_type: type,
+      event_data: JSON.stringify(data),
+      webhook_type: WEBHOOK_TYPES[type] ?? '',
+    });
+    return parsed<Value>(written as string | null);
   };
+  const events = createEventStream<SweepEvent>({
+    redis,
+    notices,
+    record: keys.sweep,
+    events: keys.sweepEvents,
+    eventOf: (sweep, { id, ...event }) => ({ id, sweep, ...event }) as SweepEvent,
+    missing: sweepMissing,
+  });
   const remove = async (id: SweepId) => {
     const [owner = null, idempotencyKey] = await redis.hmget(keys.sweep(id), 'owner', 'idempotency_key');
     return await deleteSweepScript(
       redis,
       {
         sweep: keys.sweep(id),
+        events: keys.sweepEvents(id),
         all_sweeps: keys.sweeps,
         owner_sweeps: keys.sweepsOf(owner),
         active_sweeps: keys.activeSweeps,
@@ -202,6 +254,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
           ...deletionKeys(keys, first.spec),
           idempotency: idempotency(idempotencyKey ?? '', owner),
           sweep: keys.sweep(id),
+          sweep_events: keys.sweepEvents(id),
           all_sweeps: keys.sweeps,
           owner_sweeps: keys.sweepsOf(owner),
           active_sweeps: keys.activeSweeps,
@@ -275,7 +328,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       const look = redis.pipeline();
       for (const id of ids) look.hmget(keys.job(id), ...JOB_FIELDS);
       const records = repliesOf(await look.exec()) as (string | null)[][];
-      return records.map(([status, evaluation, adapter, error, isHeld, holdAtStep]) =>
+      return records.map(([status, evaluation, adapter, error, isHeld, holdAtStep, resumes]) =>
         status
           ? {
               status: status as JobStatus,
@@ -283,6 +336,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
               evaluation: parsed<JobEvaluation>(evaluation),
               adapter: adapter ?? null,
               error: parsed<JobFailure>(error),
+              resumes: Number(resumes),
             }
           : null,
       );
@@ -291,7 +345,8 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
     active: () => redis.smembers(keys.activeSweeps),
 
     async want(id, wanted) {
-      const answer = await wantSweepScript(redis, { sweep: keys.sweep(id) }, { wanted });
+      const of = reports(id);
+      const answer = await wantSweepScript(redis, of.keys, { ...of.args, wanted });
       if (answer === 'missing') throw sweepMissing(id);
       if (answer === 'cancelling') throw new ProductError('sweep_ended', 'The sweep is being cancelled.');
       if (answer === 'ended') {
@@ -304,7 +359,11 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       await settleSweepScript(redis, { sweep: keys.sweep(id) }, { wanted });
     },
 
-    decide: (id, rung, decision) => once(id, rungField(rung), decision),
+    decide: (id, rung, decision, event) => once(id, rungField(rung), decision, event),
+
+    async reportEnd(id, { index, resumes }, event) {
+      await once(id, endField(index, resumes), true, event);
+    },
 
     async continueHeld(id, job, fromStep, nextStep) {
       const inputs = await readInputs(options, job);
@@ -316,7 +375,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       await onQueue(job, queue.add(queueEntryOf({ id: job, resumes })));
     },
 
-    conclude: (id, outcome) => once(id, 'outcome', outcome),
+    conclude: (id, outcome, event) => once(id, 'outcome', outcome, event),
 
     async finish(id) {
       await redis.srem(keys.activeSweeps, id);
@@ -329,6 +388,8 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
         throw new ProductError('sweep_still_active', 'The sweep has not ended. Cancel it first.');
       }
     },
+
+    readEvents: (id, readOptions) => events.read(id, readOptions),
   };
 }
 

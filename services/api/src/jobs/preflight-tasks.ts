@@ -1,15 +1,16 @@
 import type { AdapterManifest, Dataset, ErrorCode, Fault, JobSpec, MachineProfile } from '@lorasmith/contracts';
 import type { RowEncoding, ValidationRows, ViewRowsOptions } from '@lorasmith/planning';
 
-/** A job, and the files that it names. */
-export interface PlannedJob {
-  spec: JobSpec;
+/** Jobs that differ in settings alone, and the files that all of them name: one job, or the variants of a sweep. */
+export interface PlannedJobs {
+  /** One or more. Base model, dataset, validation, `init_from` and `completion_format` are those of the first. */
+  specs: readonly JobSpec[];
   modelsDir: string;
   dataset: Dataset;
   rowsFile: string;
   /** The rows of `validation.dataset`. */
   validation: ValidationRows | null;
-  /** The manifest of the adapter that the job continues to train. */
+  /** The manifest of the adapter that the jobs continue to train. */
   initial: AdapterManifest | null;
   /** The measured profile of a worker's machine; null: no estimate. */
   machine: MachineProfile | null;

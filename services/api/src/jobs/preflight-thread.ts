@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { MessagePort } from 'node:worker_threads';
-import { DEFAULT_COMPLETION_FORMAT, ProductError, type Report } from '@lorasmith/contracts';
+import { DEFAULT_COMPLETION_FORMAT, type JobSpec, ProductError, type Report } from '@lorasmith/contracts';
 import {
   type ModelFolder,
   ModelTexts,
@@ -20,7 +20,7 @@ import {
   viewRows,
 } from '@lorasmith/planning';
 import { datasetsOf } from './job-datasets.js';
-import type { PlannedJob, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
+import type { PlannedJobs, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
 
 // What the api runs in worker threads: each function is a task, called by its name.
 
@@ -33,7 +33,7 @@ interface Shared {
 export function ready(): void {}
 
 export interface ReportTask extends Shared {
-  job: PlannedJob;
+  jobs: PlannedJobs;
   threads: number;
   /** Planning gives up at this time (`Date.now()`); null: it takes as long as it needs. */
   deadlineMs: number | null;
@@ -45,53 +45,67 @@ export interface Planned {
   leastMemory: number | null;
 }
 
-/** Plans a job as its trainer will. @returns null if it was not done by the deadline */
-export async function report({ job, tokens, threads, deadlineMs }: ReportTask): Promise<ThreadAnswer<Planned | null>> {
+/**
+ * Plans jobs as their trainers will, one after the other: what they have in common is read once.
+ * @returns a report or a fault for each; null for those that were not done by the deadline
+ */
+export async function report({
+  jobs,
+  tokens,
+  threads,
+  deadlineMs,
+}: ReportTask): Promise<ThreadAnswer<(ThreadAnswer<Planned> | null)[]>> {
   const late = deadlineMs === null ? null : AbortSignal.timeout(Math.max(0, deadlineMs - Date.now()));
   return await answering(async () => {
-    try {
-      const { modelsDir, ...rest } = job;
-      const model = await openBaseModel(modelsDir, job.spec.base_model);
-      const weightsSha256 = await knownWeights(model, job, tokens);
-      const examples = await openExampleStore(tokens);
-      const signal = late === null ? {} : { signal: late };
-      const plan = await planJob({ ...rest, model, weightsSha256, examples, threads, ...signal });
+    const { specs, modelsDir, ...rest } = jobs;
+    const model = await openBaseModel(modelsDir, specs[0]!.base_model);
+    const weightsSha256 = await knownWeights(model, jobs, tokens);
+    const examples = await openExampleStore(tokens);
+    const texts = new ModelTexts();
+    const signal = late === null ? {} : { signal: late };
+    const reportOf = async (spec: JobSpec) => {
+      const plan = await planJob({ ...rest, spec, model, weightsSha256, examples, texts, threads, ...signal });
       await plan.close();
       return { report: plan.report, leastMemory: plan.leastMemory() };
-    } catch (error) {
-      if (late?.aborted) return null;
-      throw error;
+    };
+    const reports: (ThreadAnswer<Planned> | null)[] = [];
+    for (const spec of specs) {
+      const answer = late?.aborted ? null : await answering(() => reportOf(spec));
+      // What it threw may be that it was stopped.
+      reports.push(answer !== null && 'error' in answer && late?.aborted ? null : answer);
     }
+    return reports;
   });
 }
 
 export interface OutlineTask extends Shared {
-  job: PlannedJob;
+  jobs: PlannedJobs;
   /** The most bytes of rows, or of stored tokens, that are planned before the answer. */
   quick: { rowBytes: number; tokenBytes: number };
 }
 
-/** The facts about a job that are known without its rows, and whether planning it completely is quick. */
-export interface Outline {
-  outline: ThreadAnswer<JobOutline>;
+/** The facts about each of the jobs that are known without their rows, and whether planning them completely is quick. */
+export interface Outlines {
+  outlines: ThreadAnswer<JobOutline>[];
   isQuick: boolean;
 }
 
-export async function outline({ job, tokens, quick }: OutlineTask): Promise<ThreadAnswer<Outline>> {
+export async function outline({ jobs, tokens, quick }: OutlineTask): Promise<ThreadAnswer<Outlines>> {
   return await answering(async () => {
-    const { spec, modelsDir, dataset, validation, initial, machine } = job;
-    const model = await openBaseModel(modelsDir, spec.base_model);
-    const weightsSha256 = await knownWeights(model, job, tokens);
-    const known = { spec, model, dataset, validation, initial, weightsSha256, machine };
-    const checked = await answering(() => outlineJob(known));
+    const { specs, modelsDir, dataset, validation, initial, machine } = jobs;
+    const model = await openBaseModel(modelsDir, specs[0]!.base_model);
+    const weightsSha256 = await knownWeights(model, jobs, tokens);
+    const known = { model, dataset, validation, initial, weightsSha256, machine };
+    const outlines: ThreadAnswer<JobOutline>[] = [];
+    for (const spec of specs) outlines.push(await answering(() => outlineJob({ spec, ...known })));
     const examples = await openExampleStore(tokens);
-    const { completion_format: completionFormat } = spec.training;
+    const { completion_format: completionFormat } = specs[0]!.training;
     let shareOfBudget = 0;
-    for (const one of datasetsOf(job)) {
+    for (const one of datasetsOf(jobs)) {
       const stored = await storedTokens({ model, dataset: one, completionFormat, examples }).catch(nullIfNotTrainable);
       shareOfBudget += stored === null ? one.bytes / quick.rowBytes : stored.bytes / quick.tokenBytes;
     }
-    return { outline: checked, isQuick: shareOfBudget <= 1 };
+    return { outlines, isQuick: shareOfBudget <= 1 };
   });
 }
 
@@ -151,7 +165,7 @@ export async function view({ encoding, ...rows }: ViewTask): Promise<ThreadAnswe
 /** Only where it is remembered: the trainer compares it, too, once it has read the weights. */
 async function knownWeights(
   model: ModelFolder,
-  { initial }: PlannedJob,
+  { initial }: PlannedJobs,
   { dataDir }: ExampleStoreOptions,
 ): Promise<string | null> {
   if (initial === null) return null;

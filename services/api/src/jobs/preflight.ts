@@ -6,9 +6,9 @@ import type { PlannedWork } from '@lorasmith/job-store';
 import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
 import { datasetsOf } from './job-datasets.js';
-import type { PlannedJob, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
+import type { PlannedJobs, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
 import type {
-  Outline,
+  Outlines,
   OutlineTask,
   Planned,
   PrepareTask,
@@ -16,6 +16,7 @@ import type {
   TokensTask,
   ViewTask,
 } from './preflight-thread.js';
+import { resultOf, type Tried } from './tried.js';
 
 export interface PreflightOptions {
   /** Path of the compiled `preflight-thread.js`. */
@@ -34,16 +35,20 @@ export interface PreflightOptions {
 
 /** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. */
 export interface Preflight {
-  /** Plans a job completely. @throws ProductError the errors of planning; `timeout`; `service_unavailable` if too many tasks wait */
-  report(job: PlannedJob): Promise<Report>;
   /**
-   * Checks a job in a short time, whatever the size of its datasets: completely if its rows are few or stored as tokens.
-   * Otherwise without its rows, which its trainer checks first.
-   *
-   * @returns `planned` is known only if it was checked completely
-   * @throws ProductError the errors of planning; `timeout`; `service_unavailable`
+   * Plans jobs completely.
+   * @returns a report of each, or the errors of planning it
+   * @throws ProductError faults that all have in common; `timeout`; `service_unavailable` if too many tasks wait
    */
-  check(job: PlannedJob): Promise<JobOutline & { planned: PlannedWork | undefined }>;
+  report(jobs: PlannedJobs): Promise<Tried<Report>[]>;
+  /**
+   * Checks jobs in a short time, whatever the size of their datasets: completely if their rows are few or stored as tokens.
+   * Otherwise without the rows, which their trainers check first.
+   *
+   * @returns for each whether it may be queued; `planned` is known only if it was checked completely
+   * @throws ProductError as {@link report}
+   */
+  check(jobs: PlannedJobs): Promise<Tried<Checked>[]>;
   /** Whether the rows are stored as tokens. @throws as {@link check} */
   hasTokens(rows: PreflightRows): Promise<boolean>;
   /**
@@ -58,6 +63,11 @@ export interface Preflight {
   close(): Promise<void>;
 }
 
+/** The facts about a job that may be queued. */
+export interface Checked extends JobOutline {
+  planned: PlannedWork | undefined;
+}
+
 /** Limit for JavaScript objects of a thread that plans. The tokens do not count. */
 export const MAX_HEAP_MB = 2_048;
 /** The same of a thread that outlines jobs or prepares tokens. */
@@ -67,9 +77,14 @@ const PREPARING_NICE = 10;
 const IDLE_MS = 60_000;
 /** Short rows in a chat template are tokenized at 0.25 MB/s. Below half of that, the thread counts as hanging. */
 const MS_PER_MEGABYTE = 10_000;
+/** Each further variant of a sweep adds this to the time limit of the first. */
+const MS_PER_VARIANT = 1_000;
+/** Variants of a sweep are planned before they are queued for up to so many times the budget of a job. */
+const MOST_BUDGETS = 5;
 /** Limits, for docs/limits.md. */
 export const preflightLimits = {
   perMegabyte: { value: MS_PER_MEGABYTE, unit: 'ms', beyond: '504 `timeout`' },
+  perVariant: { value: MS_PER_VARIANT, unit: 'ms', beyond: '504 `timeout`' },
   heap: { value: MAX_HEAP_MB, unit: 'MB', beyond: '422 `does_not_fit`' },
 };
 /** Rows that a core tokenizes in a millisecond, beside loading the tokenizer. */
@@ -109,32 +124,34 @@ export function createPreflight(options: PreflightOptions): Preflight {
     const bytes = datasets.reduce((sum, dataset) => sum + dataset.bytes, 0);
     return timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
   };
+  const limitOfMore = ({ specs }: PlannedJobs) => (specs.length - 1) * MS_PER_VARIANT;
 
-  const report = (job: PlannedJob, deadlineMs: number | null): Promise<Planned | null> => {
-    const task: ReportTask = { job, tokens, deadlineMs, threads: deadlineMs === null ? cores : 1 };
-    return run(planning(), 'report', task, limitOf(datasetsOf(job)));
+  type Answers = (ThreadAnswer<Planned> | null)[];
+  const report = (jobs: PlannedJobs, deadlineMs: number | null): Promise<Answers> => {
+    const task: ReportTask = { jobs, tokens, deadlineMs, threads: deadlineMs === null ? cores : 1 };
+    return run(planning(), 'report', task, limitOf(datasetsOf(jobs)) + limitOfMore(jobs));
   };
-  /** Null if planning takes longer, or could not begin. */
-  const reportInBudget = async (job: PlannedJob): Promise<Planned | null> => {
-    const reporting = report(job, Date.now() + budgetMs).catch((error: unknown) => {
-      if (error instanceof ProductError && error.code === 'service_unavailable') return null;
+  /** Null for what takes longer, or could not begin. */
+  const reportInBudget = async (jobs: PlannedJobs): Promise<Answers> => {
+    const none = jobs.specs.map(() => null);
+    const ms = budgetMs * Math.min(jobs.specs.length, MOST_BUDGETS);
+    const reporting = report(jobs, Date.now() + ms).catch((error: unknown) => {
+      if (error instanceof ProductError && error.code === 'service_unavailable') return none;
       throw error;
     });
     // What it finds later, the trainer finds, too.
-    return await inTime(reporting, budgetMs, () => null);
+    return await inTime(reporting, ms, () => none);
   };
 
   return {
-    report: async (job) => (await report(job, null))!.report,
-    async check(job) {
+    report: async (jobs) => (await report(jobs, null)).map((answer) => reportOf(triedOf(answer!))),
+    async check(jobs) {
       const quick = { rowBytes: budgetMs * ROW_BYTES_PER_MS, tokenBytes: budgetMs * TOKEN_BYTES_PER_MS };
-      const task: OutlineTask = { job, tokens, quick };
-      const { outline, isQuick } = await run<Outline>(outlining(), 'outline', task, timeoutMs);
-      const planned = isQuick ? await reportInBudget(job) : null;
-      if (planned === null) return { ...resultOf(outline), planned: undefined };
-      const { adapter_bytes: adapterBytes, estimate, tokens: read } = planned.report;
-      const work = { tokens: read.total, seconds: estimate?.total_seconds ?? null, memory: planned.leastMemory };
-      return { adapterBytes, planned: work };
+      const task: OutlineTask = { jobs, tokens, quick };
+      const limitMs = timeoutMs + limitOfMore(jobs);
+      const { outlines, isQuick } = await run<Outlines>(outlining(), 'outline', task, limitMs);
+      const reports = isQuick ? await reportInBudget(jobs) : null;
+      return outlines.map((outline, index) => checkedOf(triedOf(outline), reports?.[index]));
     },
     hasTokens: (rows) => run(outlining(), 'hasTokens', { rows, tokens } satisfies TokensTask, timeoutMs),
     async prepare(rows, onProgress) {
@@ -180,14 +197,30 @@ async function run<Result>(
   const answer: ThreadAnswer<Result> = await pool.run(task, { name, signal, transferList }).catch((error) => {
     throw poolError(error, limitMs);
   });
-  return resultOf(answer);
+  return resultOf(triedOf(answer));
 }
 
-function resultOf<Result>(answer: ThreadAnswer<Result>): Result {
-  if ('result' in answer) return answer.result;
+function triedOf<Result>(answer: ThreadAnswer<Result>): Tried<Result> {
+  if ('result' in answer) return answer;
   const { code, message, param, details } = answer.error;
-  throw new ProductError(code, message, { param, details });
+  return { error: new ProductError(code, message, { param, details }) };
 }
+
+function reportOf(planned: Tried<Planned>): Tried<Report> {
+  return 'error' in planned ? planned : { result: planned.result.report };
+}
+
+/** @param planned - null or undefined: the job was not planned completely */
+function checkedOf(outline: Tried<JobOutline>, planned: ThreadAnswer<Planned> | null | undefined): Tried<Checked> {
+  if (planned == null) return 'error' in outline ? outline : { result: { ...outline.result, planned: undefined } };
+  const tried = triedOf(planned);
+  if ('error' in tried) return tried;
+  const { report, leastMemory } = tried.result;
+  const { adapter_bytes: adapterBytes, tokens, estimate } = report;
+  const work = { tokens: tokens.total, seconds: estimate?.total_seconds ?? null, memory: leastMemory };
+  return { result: { adapterBytes, planned: work } };
+}
+
 function poolError(error: Error & { code?: string }, limitMs: number): unknown {
   if (error.name === 'AbortError') {
     const message = `Planning the job took longer than ${limitMs / 1000} s and was stopped. Check the chat template of the base model, or raise PREFLIGHT_TIMEOUT_MS.`;

@@ -24,7 +24,8 @@ import { continuing, initialManifestOf } from './initial-adapter.js';
 import { datasetsOf, inValidation } from './job-datasets.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
-import type { PlannedJob } from './preflight-tasks.js';
+import type { PlannedJobs } from './preflight-tasks.js';
+import { resultOf, type Tried, trying } from './tried.js';
 
 export interface JobSubmissionOptions {
   jobs: Pick<JobStore, 'createJob' | 'repeatedJob' | 'machines'>;
@@ -58,10 +59,13 @@ export interface CheckedJob {
 
 export interface JobSubmission {
   /**
-   * The checks of {@link submit}, without queuing the job.
-   * @throws ProductError as {@link dryRun}
+   * The checks of {@link submit} for the variants of a sweep, without queuing them. They differ in `lora`, `training` and `objective`
+   * alone; what else they name is looked up once.
+   * @throws ProductError faults that all have in common
    */
-  check(request: JobRequest, caller: Caller): Promise<CheckedJob>;
+  checkVariants(requests: readonly JobRequest[], caller: Caller): Promise<Tried<CheckedJob>[]>;
+  /** {@link dryRun} for the variants of a sweep, as {@link checkVariants}. @throws ProductError the same */
+  planVariants(requests: readonly JobRequest[], caller: Caller): Promise<Tried<Report>[]>;
   /**
    * Plans the job completely, without queuing it.
    * @throws ProductError with every fault found: `model_not_found`, `dataset_not_found`, `adapter_not_found`,
@@ -80,13 +84,14 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     options;
   const machineToPlan = () => jobs.machines.forPlanning(options.startedMemory);
 
-  /** Has the preflight plan the job, with everything that it names. */
+  /** Has the preflight plan jobs that differ in their settings alone, with everything that they name. */
   const preflightOf = async <Result>(
-    request: JobRequest,
+    requests: readonly JobRequest[],
     caller: Caller,
     knownMachine: Promise<MachineProfile | null>,
-    plan: (job: PlannedJob) => Promise<Result>,
-  ): Promise<{ spec: JobSpec; result: Result }> => {
+    plan: (jobs: PlannedJobs) => Promise<Tried<Result>[]>,
+  ): Promise<Tried<{ spec: JobSpec; result: Result }>[]> => {
+    const request = requests[0]!;
     checkWebhooksOf(request, webhooks);
     const [dataset, ofValidation, machine, model, initial] = await allOf(
       ownDataset(catalog, request.dataset, caller),
@@ -95,7 +100,11 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       baseModels.describe(request.base_model),
       initialAdapter(adapters, request, caller),
     );
-    const spec = jobSpecOf(initial === null ? request : continuing(request, initial, model));
+    const specs = requests.map((one) =>
+      trying(() => jobSpecOf(initial === null ? one : continuing(one, initial, model))),
+    );
+    const valid = specs.flatMap((one) => ('error' in one ? [] : [one.result]));
+    if (valid.length === 0) return specs as Extract<(typeof specs)[number], { error: ProductError }>[];
     const held: { release(): void }[] = [];
     const rowsOf = async ({ id }: Dataset) => {
       const folder = await catalog.hold(id);
@@ -103,23 +112,43 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       return folder.path(DATASET_FILES.rows);
     };
     try {
-      const outline = await baseModels.holdOutline(spec.base_model);
+      const outline = await baseModels.holdOutline(request.base_model);
       held.push(outline);
       const rowsFile = await rowsOf(dataset);
       const validation = ofValidation && { dataset: ofValidation, rowsFile: await rowsOf(ofValidation) };
-      const job = { spec, modelsDir: outline.modelsDir, dataset, rowsFile, validation, initial, machine };
-      return { spec, result: await tracing.span('plan job', {}, () => plan(job)) };
+      const shared = { modelsDir: outline.modelsDir, dataset, rowsFile, validation, initial, machine };
+      const planned = await tracing.span('plan job', {}, () => plan({ specs: valid, ...shared }));
+      let next = 0;
+      return specs.map((one) => {
+        const tried = 'error' in one ? one : planned[next++]!;
+        return 'error' in tried ? tried : { result: { spec: resultOf(one), result: tried.result } };
+      });
     } finally {
       for (const one of held) one.release();
     }
   };
 
-  const check = async (request: JobRequest, caller: Caller): Promise<CheckedJob> => {
-    const { spec, result } = await preflightOf(request, caller, machineToPlan(), preflight.check);
+  const check = async (requests: readonly JobRequest[], caller: Caller): Promise<Tried<CheckedJob>[]> => {
+    const checked = await preflightOf(requests, caller, machineToPlan(), preflight.check);
     // A dataset may have been deleted meanwhile. The job store detects a deletion after this check.
-    await ownDataset(catalog, request.dataset, caller);
-    await validationDataset(catalog, request, caller);
-    return { spec, adapterBytes: result.adapterBytes, planned: result.planned };
+    await ownDataset(catalog, requests[0]!.dataset, caller);
+    await validationDataset(catalog, requests[0]!, caller);
+    return checked.map((one) => {
+      if ('error' in one) return one;
+      const { spec, result } = one.result;
+      return { result: { spec, adapterBytes: result.adapterBytes, planned: result.planned } };
+    });
+  };
+
+  const report = async (requests: readonly JobRequest[], caller: Caller): Promise<Tried<Report>[]> => {
+    // Without Redis, a dry run only lacks the estimate.
+    const machine = machineToPlan().catch(nullWithoutRedis);
+    const planned = await preflightOf(requests, caller, machine, async (known) => {
+      // It makes the tokens that planning would make at the same time.
+      for (const { id } of datasetsOf(known)) await preparations.running(id, requests[0]!.base_model);
+      return await preflight.report(known);
+    });
+    return planned.map((one) => ('error' in one ? one : { result: one.result.result }));
   };
 
   const submitNow = async (
@@ -133,7 +162,8 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash: hash, owner });
       if (repeated !== null) return repeated;
     }
-    const { spec, adapterBytes, planned } = await check(request, caller);
+    const [checked] = await check([request], caller);
+    const { spec, adapterBytes, planned } = resultOf(checked!);
     return await adapterReservation.within(owner, adapterBytes, limits, () =>
       tracing.span('queue job', { kind: 'producer' }, async () => {
         const { job } = await jobs.createJob(spec, {
@@ -154,18 +184,12 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
   const dryRuns = new SingleFlight<Report>();
   const submissions = new SingleFlight<Job>();
   return {
-    check,
-    // Without Redis, a dry run only lacks the estimate.
+    checkVariants: check,
+    planVariants: report,
     dryRun: (request, caller) =>
-      dryRuns.run(JSON.stringify([caller, requestHash(request)]), async () => {
-        const machine = machineToPlan().catch(nullWithoutRedis);
-        const { result } = await preflightOf(request, caller, machine, async (job) => {
-          // It makes the tokens that planning would make at the same time.
-          for (const { id } of datasetsOf(job)) await preparations.running(id, job.spec.base_model);
-          return await preflight.report(job);
-        });
-        return result;
-      }),
+      dryRuns.run(JSON.stringify([caller, requestHash(request)]), async () =>
+        resultOf((await report([request], caller))[0]!),
+      ),
     submit(request, options) {
       const hash = requestHash(request);
       const { idempotencyKey, caller } = options;

@@ -2,18 +2,26 @@ import { pause } from '@lorasmith/concurrency';
 import {
   type AdapterId,
   type JobId,
+  type NewSweepEvent,
   ProductError,
   type SweepDirection,
   type SweepId,
   type SweepMetric,
 } from '@lorasmith/contracts';
-import type { JobOfSweep, JobStore, RecordedRung, SweepOutcome, SweepRecord } from '@lorasmith/job-store';
+import {
+  endField,
+  type JobOfSweep,
+  type JobStore,
+  type RecordedRung,
+  type SweepOutcome,
+  type SweepRecord,
+} from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AtRung, decideRung, metricOf, metricValue, rankingOf, stepOfRung } from '@lorasmith/sweeps';
 import type { FastifyBaseLogger } from 'fastify';
 import { beginAdapterDeletion } from '../adapters/adapter-deletion.js';
 import type { RegistryClient } from '../adapters/registry-client.js';
-import { hasEnded, keepsAdapter } from './sweep-answer.js';
+import { hasEnded, keepsAdapter, rungAnswer } from './sweep-answer.js';
 
 export interface AdvanceOptions {
   jobs: Pick<JobStore, 'sweeps' | 'requestPause' | 'requestCancel' | 'resumeJob' | 'inputs'>;
@@ -36,9 +44,10 @@ export async function advanceSweep(options: AdvanceOptions, id: SweepId): Promis
   if (sweep === null) return await sweeps.finish(id);
   if (sweep.outcome === null && !sweep.isSettled) await askAll(options, sweep);
   const jobs = await sweeps.jobs(sweep.variants.map(({ job }) => job));
+  if (sweep.outcome === null) await reportEnds(options, sweep, jobs);
   if (sweep.outcome === null && sweep.wanted === 'run') await climb(options, sweep, jobs);
   if (!jobs.every(hasEnded)) return;
-  const outcome = sweep.outcome ?? (await sweeps.conclude(id, outcomeOf(sweep, jobs)));
+  const outcome = sweep.outcome ?? (await conclude(options, sweep, jobs));
   if (outcome !== null) await deleteLosers(options, sweep, outcome, jobs);
   await sweeps.finish(id);
 }
@@ -66,6 +75,28 @@ function ignoreIfNothingToDo(error: unknown): void {
   if (!(error instanceof ProductError) || !NOTHING_TO_DO.includes(error.code)) throw error;
 }
 
+/** Writes the events of the variants that have ended since. */
+async function reportEnds(
+  { jobs }: AdvanceOptions,
+  { id, request, variants, reportedEnds }: SweepRecord,
+  states: (JobOfSweep | null)[],
+): Promise<void> {
+  const { metric } = metricOf(request);
+  for (const [index, state] of states.entries()) {
+    if (state === null || !hasEnded(state)) continue;
+    const { status, resumes } = state;
+    if (reportedEnds.has(endField(index, resumes))) continue;
+    await jobs.sweeps.reportEnd(
+      id,
+      { index, resumes },
+      {
+        type: 'variant-ended',
+        data: { variant: index + 1, job: variants[index]!.job, status, metric: resultOf(state, metric) },
+      },
+    );
+  }
+}
+
 /** Decides at each rung to which all have come that are left, and carries out what was decided. */
 async function climb(
   { jobs }: AdvanceOptions,
@@ -77,7 +108,9 @@ async function climb(
   const decide = async (rung: number, step: number, left: readonly number[]) => {
     const here = new Map(left.map((index) => [index, atRung(states[index] ?? null, step, metric)]));
     const decision = decided(here, step, direction);
-    return decision === null ? null : await jobs.sweeps.decide(id, rung, decision);
+    if (decision === null) return null;
+    const event: NewSweepEvent = { type: 'rung-decided', data: { rung: rungAnswer(left, decision) } };
+    return await jobs.sweeps.decide(id, rung, decision, event);
   };
   let left = variants.map((_, index) => index);
   for (let rung = 0; left.length > 1; rung++) {
@@ -107,19 +140,42 @@ function decided(here: ReadonlyMap<number, AtRung>, step: number, direction: Swe
   return { step, kept, metrics, decided_at: new Date().toISOString() };
 }
 
-/** A job that has failed or was cancelled has no metric. */
+/** The metric of a job that has succeeded; null for any other. */
+function resultOf(job: JobOfSweep | null, metric: SweepMetric): number | null {
+  return job?.status === 'succeeded' ? metricValue(job.evaluation, metric) : null;
+}
+
 function atRung(job: JobOfSweep | null, step: number, metric: SweepMetric): AtRung {
   if (job === null || hasEnded(job)) {
-    return { state: 'ended', metric: job?.status === 'succeeded' ? metricValue(job.evaluation, metric) : null };
+    return { state: 'ended', metric: resultOf(job, metric) };
   }
   if (job.heldAtStep !== step) return { state: 'on-the-way', metric: null };
   return { state: 'waiting', metric: metricValue(job.evaluation, metric) };
 }
 
+async function conclude(
+  { jobs }: AdvanceOptions,
+  sweep: SweepRecord,
+  states: (JobOfSweep | null)[],
+): Promise<SweepOutcome | null> {
+  const outcome = outcomeOf(sweep, states);
+  return await jobs.sweeps.conclude(sweep.id, outcome, endOf(sweep, outcome, states));
+}
+
+/** The last event of a sweep. */
+function endOf({ variants }: SweepRecord, { status, ranking, metrics }: SweepOutcome, states: (JobOfSweep | null)[]) {
+  const [first] = ranking;
+  if (status !== 'succeeded' || first === undefined) {
+    return { type: status === 'cancelled' ? 'sweep-cancelled' : 'sweep-failed', data: {} } satisfies NewSweepEvent;
+  }
+  const data = { best: variants[first]!.job, adapter: states[first]?.adapter ?? null, metric: metrics[first]! };
+  return { type: 'sweep-succeeded', data } satisfies NewSweepEvent;
+}
+
 /** A variant that has failed or was cancelled has no result. */
 function outcomeOf({ request, wanted }: SweepRecord, jobs: (JobOfSweep | null)[]): SweepOutcome {
   const { metric, direction } = metricOf(request);
-  const metrics = jobs.map((job) => (job?.status === 'succeeded' ? metricValue(job.evaluation, metric) : null));
+  const metrics = jobs.map((job) => resultOf(job, metric));
   const ranking = rankingOf(metrics, direction);
   const status = wanted === 'cancel' ? 'cancelled' : ranking.length === 0 ? 'failed' : 'succeeded';
   return { status, ranking, metrics, ended_at: new Date().toISOString() };

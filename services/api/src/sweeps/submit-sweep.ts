@@ -1,5 +1,7 @@
+import { SingleFlight } from '@lorasmith/concurrency';
 import {
   type Fault,
+  type JobRequest,
   type PlannedVariant,
   ProductError,
   type Report,
@@ -13,10 +15,13 @@ import { jobLimitsOf } from '../access/limits.js';
 import type { AdapterReservation } from '../jobs/adapter-reservation.js';
 import { digestOf, requestHash } from '../jobs/job-spec.js';
 import type { JobSubmission, SubmitOptions } from '../jobs/submit-job.js';
+import type { Tried } from '../jobs/tried.js';
+import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';
 
 export interface SweepSubmissionOptions {
   sweeps: Pick<JobStore['sweeps'], 'create' | 'repeated'>;
-  submission: Pick<JobSubmission, 'check' | 'dryRun'>;
+  submission: Pick<JobSubmission, 'checkVariants' | 'planVariants'>;
+  webhooks: WebhookConfig;
   adapterReservation: AdapterReservation;
   tracing: Tracing;
 }
@@ -35,36 +40,45 @@ export interface SweepSubmission {
 }
 
 /** The outcome for a variant: a result, or why it cannot run. */
-type Tried<Result> = { variant: Variant; result: Result } | { variant: Variant; error: ProductError };
+type TriedVariant<Result> = { variant: Variant } & Tried<Result>;
 
 export function createSweepSubmission(options: SweepSubmissionOptions): SweepSubmission {
-  const { sweeps, submission, adapterReservation, tracing } = options;
+  const { sweeps, submission, adapterReservation, tracing, webhooks } = options;
+  // Impatient clients repeat slow requests.
+  const dryRuns = new SingleFlight<SweepPlan>();
 
-  /** One after the other: the threads that plan are few, and the first variant stores the tokens for all. */
-  const tryEach = async <Result>(
-    variants: Variant[],
-    plan: (variant: Variant) => Promise<Result>,
-  ): Promise<Tried<Result>[]> => {
-    const tried: Tried<Result>[] = [];
-    for (const variant of variants) {
-      try {
-        tried.push({ variant, result: await plan(variant) });
-      } catch (error) {
-        // The fault of a service is no fault of a variant.
-        if (!(error instanceof ProductError) || error.status >= 500) throw error;
-        tried.push({ variant, error });
-      }
+  /** @throws ProductError a fault that all variants have, as that of a job */
+  const tryAll = async <Result>(
+    request: SweepRequest,
+    caller: Caller,
+    plan: (jobs: readonly JobRequest[], caller: Caller) => Promise<Tried<Result>[]>,
+  ): Promise<TriedVariant<Result>[]> => {
+    metricOf(request);
+    const variants = variantsOf(request);
+    // Its message may go elsewhere than those of its jobs.
+    checkWebhooksOf({ webhook: request.webhook ?? null }, webhooks);
+    const tried = await plan(
+      variants.map(({ job }) => job),
+      caller,
+    ).catch((error: unknown) => {
+      if (error instanceof ProductError) throw ofTemplate(error);
+      throw error;
+    });
+    const all = variants.map((variant, index) => ({ variant, ...tried[index]! }));
+    for (const one of all) {
+      // The fault of a service is no fault of a variant.
+      if (hasFailed(one) && one.error.status >= 500) throw one.error;
     }
-    throwIfSameForAll(tried);
-    return tried;
+    throwIfSameForAll(all);
+    return all;
   };
 
   return {
-    async dryRun(request, caller) {
-      metricOf(request);
-      const tried = await tryEach(variantsOf(request), ({ job }) => submission.dryRun(job, caller));
-      return planOf(tried, request.halving?.first_steps ?? null);
-    },
+    dryRun: (request, caller) =>
+      dryRuns.run(JSON.stringify([caller, digestOf(request)]), async () => {
+        const tried = await tryAll(request, caller, submission.planVariants);
+        return planOf(tried, request.halving?.first_steps ?? null);
+      }),
 
     async submit(request, { idempotencyKey, requestId, caller, limits }) {
       const { owner } = caller;
@@ -73,8 +87,7 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
         const repeated = await sweeps.repeated({ idempotencyKey, requestHash: hash, owner });
         if (repeated !== null) return repeated;
       }
-      metricOf(request);
-      const tried = await tryEach(variantsOf(request), ({ job }) => submission.check(job, caller));
+      const tried = await tryAll(request, caller, submission.checkVariants);
       throwIfSomeCannotRun(tried);
       const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
       const variants = tried.map(({ variant, result }): NewVariant => {
@@ -97,28 +110,33 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
   };
 }
 
-type Failed = Extract<Tried<never>, { error: ProductError }>;
+type Failed = Extract<TriedVariant<never>, { error: ProductError }>;
 
-function hasFailed<Result>(tried: Tried<Result>): tried is Failed {
+function hasFailed<Result>(tried: TriedVariant<Result>): tried is Failed {
   return 'error' in tried;
 }
 
 /** A fault of the template is a fault of every variant. It is reported once, as it is for a job. */
-function throwIfSameForAll<Result>(tried: Tried<Result>[]): void {
+function throwIfSameForAll<Result>(tried: TriedVariant<Result>[]): void {
   const [first, ...others] = tried;
   if (first === undefined || !hasFailed(first)) return;
   const { error } = first;
   if (!others.every((one) => hasFailed(one) && one.error.code === error.code && one.error.message === error.message)) {
     return;
   }
+  throw ofTemplate(error);
+}
+
+/** The fault of a job, as one of the template of a sweep. */
+function ofTemplate(error: ProductError): ProductError {
   const param = error.param === undefined ? undefined : `job.${error.param}`;
-  throw new ProductError(error.code, error.message, { param, details: error.details, cause: error });
+  return new ProductError(error.code, error.message, { param, details: error.details, cause: error });
 }
 
 /** @throws ProductError `invalid_sweep` with the first faults of each variant that cannot run */
 function throwIfSomeCannotRun<Result>(
-  tried: Tried<Result>[],
-): asserts tried is Extract<Tried<Result>, { result: Result }>[] {
+  tried: TriedVariant<Result>[],
+): asserts tried is Extract<TriedVariant<Result>, { result: Result }>[] {
   const failed = tried.filter(hasFailed);
   const [first] = failed;
   if (first === undefined) return;
@@ -131,7 +149,7 @@ function throwIfSomeCannotRun<Result>(
   throw new ProductError('invalid_sweep', message, { param: 'space', details });
 }
 
-function planOf(tried: Tried<Report>[], firstSteps: number | null): SweepPlan {
+function planOf(tried: TriedVariant<Report>[], firstSteps: number | null): SweepPlan {
   const reports = tried.flatMap((one) => (hasFailed(one) ? [] : [one.result]));
   const estimates = reports.flatMap(({ estimate }) => estimate ?? []);
   const share = ({ steps }: Report) =>
@@ -159,7 +177,7 @@ function together(estimates: NonNullable<Report['estimate']>[]): Pick<SweepPlan,
   return { at_once: count, peak_memory_bytes: bytes };
 }
 
-function plannedVariant(tried: Tried<Report>): PlannedVariant {
+function plannedVariant(tried: TriedVariant<Report>): PlannedVariant {
   const { variant, values } = tried.variant;
   const nothing = { steps: null, tokens: null, seconds: null, peak_memory_bytes: null };
   if (hasFailed(tried)) {

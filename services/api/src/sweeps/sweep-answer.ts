@@ -1,5 +1,5 @@
 import { ENDED_STATUSES, type Sweep, type SweepRung, type SweepStatus, type SweepVariant } from '@lorasmith/contracts';
-import type { JobOfSweep, JobStore, SweepOutcome, SweepRecord } from '@lorasmith/job-store';
+import type { JobOfSweep, JobStore, RecordedRung, SweepOutcome, SweepRecord } from '@lorasmith/job-store';
 import { metricOf, metricValue } from '@lorasmith/sweeps';
 
 type Sweeps = Pick<JobStore['sweeps'], 'jobs'>;
@@ -54,11 +54,20 @@ function sweepAnswer(record: SweepRecord, jobs: (JobOfSweep | null)[]): Sweep {
 
 function rungsOf({ variants, rungs }: SweepRecord): SweepRung[] {
   let left = variants.map((_, index) => index);
-  return rungs.map(({ step, kept, decided_at }) => {
-    const stopped = left.filter((index) => !kept.includes(index));
-    left = kept;
-    return { step, kept: kept.map((index) => index + 1), stopped: stopped.map((index) => index + 1), decided_at };
+  return rungs.map((rung) => {
+    const answer = rungAnswer(left, rung);
+    left = rung.kept;
+    return answer;
   });
+}
+
+/**
+ * A decision with the numbers of the variants.
+ * @param left - Indices of those that came to the rung
+ */
+export function rungAnswer(left: readonly number[], { step, kept, decided_at }: RecordedRung): SweepRung {
+  const stopped = left.filter((index) => !kept.includes(index));
+  return { step, kept: kept.map((index) => index + 1), stopped: stopped.map((index) => index + 1), decided_at };
 }
 
 function statusOf({ outcome, wanted }: SweepRecord): SweepStatus {

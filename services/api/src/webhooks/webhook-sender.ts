@@ -50,7 +50,7 @@ export interface WebhookSenderOptions {
 }
 
 /**
- * Sends the webhooks that are due. Several processes may: each webhook is claimed by one at a time. The scripts that end jobs learn
+ * Sends the webhooks that are due. Several processes may: each webhook is claimed by one at a time. The scripts that write the ends of jobs and sweeps learn
  * whether there is an address for all of them.
  * @returns stops it; what is being sent is broken off, and sent again later
  */
@@ -61,23 +61,27 @@ export function startWebhookSender(options: WebhookSenderOptions): () => Promise
   let stopClaiming = async () => {};
 
   const attempt = async (webhook: PendingWebhook, signal: AbortSignal): Promise<void> => {
-    const { id, job, attempts } = webhook;
+    const { id, body, attempts } = webhook;
+    const of = { [body.data.object]: body.data.id };
     const outcome = await send(webhook, { config, lookup, timeoutMs, signal });
     // Nobody knows whether it arrived: it is sent again, with the same id.
     if (signal.aborted) return;
     if (outcome.delivered) {
       await outbox.remove(id);
-      log.info({ job, webhook: id, status: outcome.status }, 'webhook delivered');
+      log.info({ ...of, webhook: id, status: outcome.status }, 'webhook delivered');
       return;
     }
     const delay = delaysMs[attempts];
     if (outcome.final || delay === undefined) {
       await outbox.remove(id);
-      log.error({ job, webhook: id, why: outcome.why, attempts: attempts + 1 }, 'webhook given up');
+      log.error({ ...of, webhook: id, why: outcome.why, attempts: attempts + 1 }, 'webhook given up');
       return;
     }
     await outbox.postpone(id, Math.round(delay * (1 + JITTER * Math.random())));
-    log.warn({ job, webhook: id, why: outcome.why, retryInMs: delay }, 'webhook not delivered; it will be sent again');
+    log.warn(
+      { ...of, webhook: id, why: outcome.why, retryInMs: delay },
+      'webhook not delivered; it will be sent again',
+    );
   };
 
   const start = async (): Promise<void> => {
