@@ -22,6 +22,13 @@ export const ALL_PARTS = [
   { name: 'pack-client', command: npm('run', 'pack-client') },
   { name: 'test', command: npm('test') },
   { name: 'published', command: ['env', 'PUBLISHED=1', ...npm('test', '--', 'test/published.test.ts')] },
+  {
+    name: 'rewards-example',
+    command: [
+      ...['env', 'REWARDS_EXAMPLE=1'],
+      ...npm('test', '--', 'packages/training/src/objectives/group-relative/group-example.test.ts'),
+    ],
+  },
   { name: 'faults', command: npm('run', 'test:faults') },
   { name: 'faults-nf4', command: ['env', 'BASE_QUANTIZATION=nf4', ...npm('run', 'test:faults')] },
   { name: 'emulated', command: npm('run', 'test:emulated') },

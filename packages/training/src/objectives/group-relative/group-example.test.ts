@@ -1,6 +1,5 @@
 import { configureKernels } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { HAS_ALL_CASES } from '../../../../../test/usual-cases.js';
 import { trainExample } from '../../../test/train-example.js';
 
 /** Far longer than it takes on a busy machine. */
@@ -10,8 +9,10 @@ const TIMEOUT_MS = 1_800_000;
 beforeAll(() => configureKernels('fused'));
 afterAll(() => configureKernels('raw'));
 
-// It takes minutes: continuous integration alone trains it.
-test.runIf(HAS_ALL_CASES)(
+/** It takes minutes: `npm run test:all -- --only rewards-example`. */
+const isAsked = process.env.REWARDS_EXAMPLE === '1';
+
+test.runIf(isAsked)(
   'the job of examples/rewards raises the reward of answers to prompts that it has not seen',
   async () => {
     const { result, report } = await trainExample({
