@@ -98,7 +98,7 @@ async function measured({ rows, length }) {
     const seconds = [];
     let counted = { since: 0, before: engine.cuda?.statistics() };
     while (!prepared.run.isOver) {
-      if (seconds.length === WARM_UP_STEPS) counted = { since: WARM_UP_STEPS, before: engine.cuda?.statistics() };
+      if (seconds.length <= WARM_UP_STEPS) counted = { since: seconds.length, before: engine.cuda?.statistics() };
       const start = performance.now();
       await prepared.run.step();
       seconds.push((performance.now() - start) / 1e3);
