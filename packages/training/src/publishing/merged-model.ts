@@ -13,6 +13,8 @@ import {
   type LoraLayout,
   matMul,
   multiply,
+  reshape,
+  rowSections,
   scope,
   slice,
   square,
@@ -105,6 +107,17 @@ export class MergedModel implements ModelAdapter {
   }
 }
 
+/** `x Wᵀ + b`, as linear layers have it. */
+function productOf(x: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
+  return new DenseLinear(weight, bias).forward(x);
+}
+
+/** `x Wᵀ`, as experts have it: on a GPU its sums have another order than those of linear layers. */
+function expertProduct(x: Tensor, weight: Tensor): Tensor {
+  const sections = rowSections(Int32Array.of(0, x.shape[0]!));
+  return kernelsFor(x.dtype).groupedProduct(x, reshape(weight, [1, ...weight.shape]), sections, true);
+}
+
 class MergedGroup implements GroupAdapter {
   readonly trained = false;
   readonly #group: LinearGroup;
@@ -133,11 +146,16 @@ class MergedGroup implements GroupAdapter {
       const weight = this.#comparedWeight();
       const dtype = weight.dtype as FloatDType;
       const bias = linear.biasRows(0, linear.outFeatures);
-      const mergedLinear = new DenseLinear(weight, bias && cast(bias, dtype));
-      return cast(mergedLinear.forward(cast(x, dtype)), linear.computeDtype);
+      const own = cast(x, dtype);
+      const output = this.#isExpert ? expertProduct(own, weight) : productOf(own, weight, bias && cast(bias, dtype));
+      return cast(output, linear.computeDtype);
     });
     x.dispose();
     return { output, saved: null };
+  }
+
+  get #isExpert(): boolean {
+    return this.#group.modules[0]!.expert !== undefined;
   }
 
   /** Compares it with the adapted layers, without a pass. @throws ProductError as {@link forward} */
