@@ -143,6 +143,6 @@ test('a base model that is quantized when it is loaded is loaded with all four s
   expect(stored).toContain('from_pretrained("a-model", dtype="auto")');
   expect(stored).not.toContain('experts');
   const experts = cardOf({ type: 'nf4', double_quantization: true, on_load: false, experts: true });
-  expect(experts).toContain('is stored in 4 bits, its experts, too. transformers 4 reads it');
+  expect(experts).toContain('is stored in 4 bits, its experts, too: transformers 5 refuses such files.');
   expect(stored).toContain('bnb_4bit_quant_type="fp4",\n        bnb_4bit_use_double_quant=False,');
 });

@@ -74,7 +74,7 @@ function aboutQuantization({ base_model: { name, quantization }, origin }: CardC
     return [`It was trained on ${inlineText(name)} in 4 bits, quantized when it was loaded. ${belongs}${experts}`];
   }
   const reader = quantization.experts
-    ? 'its experts, too. transformers 4 reads it; transformers 5 refuses such experts'
+    ? 'its experts, too: transformers 5 refuses such files'
     : 'which transformers reads from its files';
   const text = `${inlineText(name)} is stored in 4 bits, ${reader}. ${belongs} Its settings:`;
   return [text, codeBlock(['BitsAndBytesConfig(', ...quantizationLines(quantization, origin), ')'])];
