@@ -206,10 +206,8 @@ export class WeightSource {
       const sizes = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
       return new DenseExperts(await this.#joined(names, [experts, ...sizes]), { transposed });
     }
-    const scaled = this.#scaledWeights(names);
-    if (scaled.length > 0) return new PackedExperts(await this.#scaled(names, scaled), experts, settings);
     const first = this.#folder.quantized.get(names[0]!);
-    if (first?.form !== 'mxfp4') return new PackedExperts(await this.#quantized(names), experts, settings);
+    if (first?.form !== 'mxfp4') return new PackedExperts(await this.#packed(names), experts, settings);
     // Its rows are those of [experts, out, in].
     return new PackedExperts(await this.#mxfp4(names[0]!, first), experts, { computeDtype: this.#dtype });
   }
@@ -240,9 +238,7 @@ export class WeightSource {
   /** @returns the linear layer with a bias */
   async #linear(layers: readonly LinearLayer[]): Promise<(bias: Tensor | null) => FrozenLinear> {
     if (staysQuantized(this.#folder.quantized, layers)) {
-      const names = layers.map((layer) => layer.weight);
-      const scaled = this.#scaledWeights(names);
-      const matrix = await (scaled.length > 0 ? this.#scaled(names, scaled) : this.#quantized(names));
+      const matrix = await this.#packed(layers.map((layer) => layer.weight));
       return (bias) => new QuantizedLinear(matrix, bias, this.#dtype);
     }
     const weight = await this.#weight(layers);
@@ -264,6 +260,12 @@ export class WeightSource {
     );
     dispose(stored);
     return this.give(turned);
+  }
+
+  /** Weights that stay in 4 or 8 bits, one below the other. */
+  async #packed(names: readonly string[]): Promise<QuantizedMatrix | ScaledMatrix> {
+    const scaled = this.#scaledWeights(names);
+    return await (scaled.length > 0 ? this.#scaled(names, scaled) : this.#quantized(names));
   }
 
   #scaledWeights(names: readonly string[]): ScaledWeight[] {

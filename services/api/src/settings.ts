@@ -1,4 +1,4 @@
-import type { WorkerClass } from '@lorasmith/job-store';
+import { WORKER_CLASS_NAME, type WorkerClass } from '@lorasmith/job-store';
 import { MAX_LINE_BYTES } from '@lorasmith/planning';
 import {
   dataDir,
@@ -34,7 +34,7 @@ const optionalSetting = (text: Setting<string>): Setting<string | null> =>
 
 const GIBIBYTE = 2 ** 30;
 /** `NAME=GIB`. */
-const WORKER_CLASS = '[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?=[0-9]{1,6}([.][0-9]{1,3})?';
+const WORKER_CLASS = `${WORKER_CLASS_NAME}=[0-9]{1,6}([.][0-9]{1,3})?`;
 
 /** `NAME=MEMORY,…` as classes. */
 function classesOf(text: string): WorkerClass[] {

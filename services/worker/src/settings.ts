@@ -35,7 +35,7 @@ const workerName = setting({
 
 const workerClass = setting({
   variable: 'WORKER_CLASS',
-  schema: Type.String({ pattern: WORKER_CLASS_NAME }),
+  schema: Type.String({ pattern: `^(${WORKER_CLASS_NAME})?$` }),
   fallback: '',
   example: 'a10g',
   fault: 'is not a name of small letters, digits and - of at most 20 characters',

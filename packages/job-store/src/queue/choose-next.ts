@@ -155,7 +155,6 @@ export function fits({ job }: WaitingJob, appetite: Appetite): boolean {
 
 /** Whether a machine with this memory can train the job, as far as both are known. */
 export function fitsInto({ memory }: Pick<QueueEntry, 'memory'>, machineMemory: number | null): boolean {
-  // Entries of an earlier version have no such field.
   return machineMemory === null || (memory ?? 0) <= machineMemory;
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ACTIVE_STATUSES, type Job, type JobId, type JobProgress, type JobQueueState } from '@lorasmith/contracts';
 import { luaScript, repliesOf } from '@lorasmith/redis';
+import { parsed } from '../job-record.js';
 import { queueTime, type StoreDeps } from '../store-deps.js';
 import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
 import { expectedOrder, type KeyUse } from './fair-order.js';
@@ -168,14 +169,10 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
           of,
           held: held.map((id, i): RunningJob => {
             const entry = entries[i] ?? null;
-            const {
-              seconds_left: left,
-              step,
-              total_steps: steps,
-            } = progress[i]
-              ? (JSON.parse(progress[i]) as JobProgress)
-              : { seconds_left: null, step: 0, total_steps: 0 };
-            const tokens = entry?.tokens == null ? null : Math.round(entry.tokens * (1 - step / Math.max(1, steps)));
+            const done = parsed<JobProgress>(progress[i]);
+            const left = done?.seconds_left ?? null;
+            const share = done === null ? 0 : done.step / Math.max(1, done.total_steps);
+            const tokens = entry?.tokens == null ? null : Math.round(entry.tokens * (1 - share));
             // What it measures is its time beside the others.
             return { id, entry, tokens, seconds: left === null ? (entry?.seconds ?? null) : left / held.length };
           }),

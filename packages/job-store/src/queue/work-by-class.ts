@@ -1,8 +1,8 @@
 import { fitsInto } from './choose-next.js';
 import type { RemainingWork } from './fair-queue.js';
 
-/** The pattern of the name of a class of workers; empty: none. */
-export const WORKER_CLASS_NAME = '^([a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?)?$';
+/** The pattern of the name of a class of workers, as a part of others. */
+export const WORKER_CLASS_NAME = '[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?';
 
 /** Workers with the same kind of machine, which are started and ended as they are needed. */
 export interface WorkerClass {

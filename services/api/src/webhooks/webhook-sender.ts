@@ -50,8 +50,8 @@ export interface WebhookSenderOptions {
 }
 
 /**
- * Sends the webhooks that are due. Several processes may: each webhook is claimed by one at a time. The scripts that write the ends of jobs and sweeps learn
- * whether there is an address for all of them.
+ * Sends the webhooks that are due. Several processes may: each webhook is claimed by one at a time. The scripts that write the ends of
+ * jobs and sweeps learn whether there is an address for all of them.
  * @returns stops it; what is being sent is broken off, and sent again later
  */
 export function startWebhookSender(options: WebhookSenderOptions): () => Promise<void> {
