@@ -4,7 +4,7 @@ import { float16Value } from '@lorasmith/safetensors';
  * The formats with blocks of 32 weights (ggml-quants.c, `dequantize_row_q4_0` etc.). Each function converts complete blocks
  * to 32 numbers each. As in ggml, every product and sum is rounded to float32.
  *
- * Scale `d` and minimum `m` are half floats. A byte of `qs` has weight j in its low four bits and weight j + 16 in its high.
+ * Scale `d` and minimum `m` are half floats, but for MXFP4. A byte of `qs` has weight j in its low four bits and weight j + 16 in its high.
  */
 export type Dequantize = (blocks: Uint8Array, values: Float32Array) => void;
 
@@ -68,6 +68,21 @@ export const dequantizeQ8_0: Dequantize = (blocks, values) => {
   for (let block = 0, at = 0; at < values.length; block += 34, at += WEIGHTS) {
     const d = half(blocks, block);
     for (let j = 0; j < WEIGHTS; j++) values[at + j] = d * ((blocks[block + 2 + j]! << 24) >> 24);
+  }
+};
+
+/** Twice the numbers of the codes of MXFP4, which are integers (`kvalues_mxfp4`). */
+const MXFP4_VALUES = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/** `v(q) 2^(e - 128)`; e in a byte, qs[16]. */
+export const dequantizeMXFP4: Dequantize = (blocks, values) => {
+  for (let block = 0, at = 0; at < values.length; block += 17, at += WEIGHTS) {
+    const d = 2 ** (blocks[block]! - 128);
+    for (let j = 0; j < HALF; j++) {
+      const pair = blocks[block + 1 + j]!;
+      values[at + j] = d * MXFP4_VALUES[pair & 15]!;
+      values[at + j + HALF] = d * MXFP4_VALUES[pair >> 4]!;
+    }
   }
 };
 

@@ -1,6 +1,7 @@
 import { toFloat32 } from '@lorasmith/safetensors';
 import {
   type Dequantize,
+  dequantizeMXFP4,
   dequantizeQ4_0,
   dequantizeQ4_1,
   dequantizeQ5_0,
@@ -35,6 +36,7 @@ export const TENSOR_TYPES: ReadonlyMap<number, TensorType> = new Map([
   [13, { name: 'Q5_K', blockWeights: 256, blockBytes: 176, dequantize: dequantizeQ5_K }],
   [14, { name: 'Q6_K', blockWeights: 256, blockBytes: 210, dequantize: dequantizeQ6_K }],
   [30, { name: 'BF16', blockWeights: 1, blockBytes: 2, dequantize: plain('BF16') }],
+  [39, { name: 'MXFP4', blockWeights: 32, blockBytes: 17, dequantize: dequantizeMXFP4 }],
 ]);
 
 /** The names of unsupported types, for error messages. */
@@ -59,7 +61,6 @@ const OTHER_TYPE_NAMES: ReadonlyMap<number, string> = new Map([
   [29, 'IQ1_M'],
   [34, 'TQ1_0'],
   [35, 'TQ2_0'],
-  [39, 'MXFP4'],
 ]);
 
 export function tensorTypeName(type: number): string {
