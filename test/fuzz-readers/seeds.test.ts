@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -17,11 +18,8 @@ beforeAll(async () => {
 });
 afterAll(() => rm(finds, { recursive: true, force: true }));
 
-test.each(['safetensors', 'gguf', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config', 'quantized', 'mxfp4'])(
-  'the seeds of %s',
-  async (reader) => {
-    const args = [PROGRAM, reader, '0', '1', path.join(CORPUS, reader), finds];
-    const { stdout } = await promisify(execFile)(process.execPath, args);
-    expect(stdout).toMatch(new RegExp(`^${reader}: \\d+ inputs in 0 s, .* 0 findings\\n$`));
-  },
-);
+test.each(readdirSync(CORPUS))('the seeds of %s', async (reader) => {
+  const args = [PROGRAM, reader, '0', '1', path.join(CORPUS, reader), finds];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  expect(stdout).toMatch(new RegExp(`^${reader}: \\d+ inputs in 0 s, .* 0 findings\\n$`));
+});

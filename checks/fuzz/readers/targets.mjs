@@ -36,6 +36,21 @@ const TINY_GPT_OSS = {
   ...{ tie_word_embeddings: true, quantization_config: { quant_method: 'mxfp4' } },
 };
 
+/** The config of the seeds of `quantized-experts`: each row of an expert is a block of 64. */
+const TINY_MIXTURE = {
+  ...{ model_type: 'qwen3_moe', vocab_size: 4, hidden_size: 64, moe_intermediate_size: 64, num_hidden_layers: 1 },
+  ...{ num_attention_heads: 2, num_key_value_heads: 1, head_dim: 4, num_experts: 2, num_experts_per_tok: 1 },
+  ...{ intermediate_size: 64, norm_topk_prob: true, tie_word_embeddings: true },
+};
+
+/** The parts of a weight in 4 bits. */
+const WORDS_OF_4_BITS = [
+  ...['"U8"', '"F32"', '"shape":[', '"data_offsets":[', '.absmax', '.nested_absmax', '.quant_map'],
+  ...['.nested_quant_map', '.quant_state.bitsandbytes__nf4', '.quant_state.bitsandbytes__fp4', '"blocksize": 64'],
+  ...['"nested_offset": 1e999', '"nested_blocksize"', '"dtype": "float16"', 'null', '-1'],
+  ...['\xff\xff\xff\x7f', '\x00\x00\x80\x7f'],
+];
+
 /** The unpacked part of an input. */
 const MAX_UNPACKED_BYTES = 10_000_000;
 
@@ -297,12 +312,13 @@ export const TARGETS = {
   },
 
   /** A weight file with parts in 4 bits: read with its folder, and merged with an adapter that changes nothing. */
-  quantized: (folder) =>
-    modelWith(folder, TINY_LLAMA, [
-      ...['"U8"', '"F32"', '"shape":[', '"data_offsets":[', '.absmax', '.nested_absmax', '.quant_map'],
-      ...['.nested_quant_map', '.quant_state.bitsandbytes__nf4', '.quant_state.bitsandbytes__fp4', '"blocksize": 64'],
-      ...['"nested_offset": 1e999', '"nested_blocksize"', '"dtype": "float16"', 'null', '-1'],
-      ...['\xff\xff\xff\x7f', '\x00\x00\x80\x7f'],
+  quantized: (folder) => modelWith(folder, TINY_LLAMA, WORDS_OF_4_BITS),
+
+  /** The same with experts, each by itself. */
+  'quantized-experts': (folder) =>
+    modelWith(folder, TINY_MIXTURE, [
+      ...WORDS_OF_4_BITS,
+      ...['.experts.1.', '.experts.2.up_proj.weight', 'mlp.experts.gate_up_proj', '[2,128,64]', '[64,64]'],
     ]),
 
   /** The same with weights in 8 bits. */
