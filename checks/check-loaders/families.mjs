@@ -7,6 +7,8 @@ const REPLACED = {
   gemma2: { query_pre_attn_scalar: 8 },
   gemma3: { query_pre_attn_scalar: 6 },
   'gemma3-text': { query_pre_attn_scalar: 6 },
+  gpt_oss: { truncate: true },
+  'gpt_oss-mxfp4': { truncate: true },
   'olmo3-legacy': { rope_theta: 500_000 },
   'qwen3_5-text-square': { rms_norm_eps: 1e-6 },
   qwen3_5: { rms_norm_eps: 1e-6 },

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { FAMILIES_DIR } from '../../test/family-models.mjs';
 import { baseGguf, downloadFolders, ownAnswers, TOKENS } from './answers.mjs';
-import { BFLOAT16, FLOAT32 } from './report.mjs';
+import { BFLOAT16, EIGHT_BITS, FLOAT32 } from './report.mjs';
 import { answersOf, manyAnswersOf } from './venvs.mjs';
 
 /** @import { Answers } from './answers.mjs' */
@@ -57,7 +57,7 @@ export async function checkFamily({ name, prompts, client, folder, peers, report
   const model = path.join(folder, name, 'merged-f32.gguf');
   const references = /** @type {[string, Answers, number][]} */ ([
     ['ours', ours, BFLOAT16],
-    ['transformers', theirs, FLOAT32],
+    ['transformers', theirs, name.endsWith('-mxfp4') ? EIGHT_BITS : FLOAT32],
   ]);
   const ofModel = await answersOf(peers.llama, 'llama_cpp.py', { ...common, model }, signal);
   report.compare(name, 'llama.cpp, merged f32', ofModel, references);

@@ -30,6 +30,7 @@ export {
   expertParameters,
   expertsOf,
   expertTensors,
+  fusedTensorNames,
   hasLinearAttention,
   headsOf,
   intermediateSizeOf,

@@ -11,6 +11,8 @@ namespace {
 // Numbers of a block of Q8_0: a float16 scale and as many signed bytes.
 constexpr int64_t kBlock = 32;
 constexpr int64_t kBlockBytes = 2 + kBlock;
+// Bytes of a block of as many numbers in MXFP4: an exponent and the codes.
+constexpr int64_t kMxfp4Bytes = 1 + kBlock / 2;
 // Numbers that are converted at a time; a multiple of kBlock.
 constexpr int64_t kChunk = 256;
 
@@ -79,6 +81,8 @@ bool FromFloats(WrittenType type, const float* from, int64_t count, char* to) {
       for (int64_t i = 0; i < count; i += kBlock) finite &= Quantize(from + i, to + i / kBlock * kBlockBytes);
       return finite;
     }
+    case WrittenType::kMxfp4:
+      break;  // Only what is stored so is written so, without a conversion of numbers.
   }
   return false;
 }
@@ -89,6 +93,8 @@ int64_t WrittenBytes(WrittenType type, int64_t count) {
       return count * 4;
     case WrittenType::kQ8_0:
       return count / kBlock * kBlockBytes;
+    case WrittenType::kMxfp4:
+      return count / kBlock * kMxfp4Bytes;
     default:
       return count * 2;
   }
@@ -127,8 +133,9 @@ bool ConvertRows(const RowConversion& conversion, const char* from, int64_t rows
   std::vector<char> ordered(conversion.column_order.empty() ? 0 : static_cast<size_t>(row_bytes));
   float numbers[kChunk];
   bool finite = true;
-  for (int64_t row = 0; row < rows; row++) {
-    const char* stored = from + row * row_bytes;
+  const int64_t step = conversion.row_step;
+  for (int64_t row = 0; row < rows / step; row++) {
+    const char* stored = from + (row * step + conversion.row_in_step) * row_bytes;
     if (!ordered.empty()) {
       char* next = ordered.data();
       for (const Range& columns : conversion.column_order) {

@@ -8,7 +8,7 @@
 
 namespace lorasmith {
 
-enum class WrittenType { kFloat32, kFloat16, kBFloat16, kQ8_0 };
+enum class WrittenType { kFloat32, kFloat16, kBFloat16, kQ8_0, kMxfp4 };
 
 // Consecutive rows or columns.
 struct Range {
@@ -30,6 +30,10 @@ struct RowConversion {
   float added;
   // The stored rows that are written, in this order. Empty: all of them.
   std::vector<Range> row_order;
+  // One of so many rows is written: of each group the row with this index. Of the rows as they are written if it is
+  // transposed.
+  int64_t row_step;
+  int64_t row_in_step;
   // All stored columns, in the order in which they are written. Empty: as they are stored.
   std::vector<Range> column_order;
 
@@ -43,7 +47,8 @@ int64_t ElementBytes(StoredDtype dtype);
 // [rows, columns] → [columns, rows], elements of 2 or 4 bytes.
 void Transpose(const char* from, int64_t rows, int64_t columns, int64_t element_bytes, char* to);
 
-// Converts `rows` rows, whole heads of them where heads are reordered. Returns whether all written numbers are finite.
+// Converts `rows` rows: whole heads of them where heads are reordered, whole groups where one of a group is written.
+// Returns whether all written numbers are finite.
 bool ConvertRows(const RowConversion& conversion, const char* from, int64_t rows, char* to);
 
 }  // namespace lorasmith

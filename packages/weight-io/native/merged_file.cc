@@ -252,14 +252,14 @@ bool MergedFile::NextPiece(Piece* piece) {
     }
     const Range& range = tensor->row_order[next_range_];
     const int64_t row_bytes = source.bytes / tensor->stored_rows;
-    const int64_t unit = conversion ? std::max<int64_t>(1, conversion->head_rows) : 1;
+    const int64_t unit = conversion ? std::max(conversion->row_step, conversion->head_rows) : 1;
     const int64_t rows = std::min(range.count - next_row_, std::max<int64_t>(1, kPieceBytes / row_bytes / unit) * unit);
     piece->tensor = tensor;
     piece->tensor_index = static_cast<int64_t>(next_tensor_);
     piece->first_row = range.first + next_row_;
     piece->rows = rows;
     piece->bytes = rows * row_bytes;
-    piece->written_bytes = conversion ? rows * conversion->WrittenRowBytes() : piece->bytes;
+    piece->written_bytes = conversion ? rows / conversion->row_step * conversion->WrittenRowBytes() : piece->bytes;
     piece->input = source.offset + piece->first_row * row_bytes;
     piece->output = next_output_;
     piece->produced = false;
@@ -357,43 +357,81 @@ Failure MergedFile::ReadQuantized(Piece* piece) {
   if (source.quantized->is_mxfp4) {
     const int64_t rows = source.quantized->rows;
     const Mxfp4Matrix matrix{piece->tensor->codes.data(), piece->tensor->scales.data(), rows, source.quantized->width};
+    if (source.conversion && source.conversion->transposed) {
+      const int64_t width = source.quantized->width;
+      for (int64_t row = 0; row < piece->rows; row++) {
+        const auto store_in_row = [&](float value, int64_t column) { store(value, row * width + column); };
+        matrix.DecodeRow(piece->first_row + row, store_in_row);
+      }
+      return finite ? Failure{} : not_finite;
+    }
     for (int64_t row = 0; row < rows; row++) {
       for (int64_t i = 0; i < piece->rows; i++) store(matrix.At(row, piece->first_row + i), i * rows + row);
     }
     return finite ? Failure{} : not_finite;
   }
   Codes codes;
-  const bool is_made_here = source.quantized->is_made_here;
-  if (Failure failure = is_made_here ? codes.Make(source, begin, begin + count, index)
-                                     : codes.Read(source, begin, begin + count, index)) {
+  const auto decode = [&](int64_t from, int64_t numbers, const auto& store_each) -> Failure {
+    if (Failure failure = source.quantized->is_made_here ? codes.Make(source, from, from + numbers, index)
+                                                         : codes.Read(source, from, from + numbers, index)) {
+      return failure;
+    }
+    // The codes as if all before them were there, too.
+    const QuantizedMatrix matrix = piece->tensor->Quantized(codes.bytes.data() - codes.first_byte);
+    matrix.Decode(matrix.ModuleOf(0), from, numbers, store_each);
+    return {};
+  };
+  if (source.conversion && source.conversion->transposed) {
+    // Some columns of every stored row.
+    const int64_t rows = source.quantized->rows, width = source.quantized->width;
+    for (int64_t row = 0; row < rows; row++) {
+      const auto store_column = [&](float value, int64_t i) { store(value, i * rows + row); };
+      if (Failure failure = decode(row * width + piece->first_row, piece->rows, store_column)) return failure;
+    }
+  } else if (Failure failure = decode(begin, count, store)) {
     return failure;
   }
-  // The codes as if all before them were there, too.
-  const QuantizedMatrix matrix = piece->tensor->Quantized(codes.bytes.data() - codes.first_byte);
-  matrix.Decode(matrix.ModuleOf(0), begin, count, store);
   return finite ? Failure{} : not_finite;
+}
+
+// Converts the rows of a weight that is stored and written in MXFP4, bit by bit.
+Failure MergedFile::Repack(Piece* piece) {
+  const SourceTensor& source = *piece->tensor->source;
+  const RowConversion& conversion = *source.conversion;
+  if (Failure failure = piece->tensor->ReadScales(piece->tensor_index)) return failure;
+  const QuantizedSource& from = *source.quantized;
+  const Mxfp4Matrix matrix{piece->tensor->codes.data(), piece->tensor->scales.data(), from.rows, from.width};
+  auto* to = reinterpret_cast<uint8_t*>(piece->converted.data());
+  for (int64_t row = conversion.row_in_step; row < piece->rows; row += conversion.row_step) {
+    matrix.RepackRow(piece->first_row + row, to);
+    to += conversion.WrittenRowBytes();
+  }
+  return {};
 }
 
 // Reads, merges, converts and writes a piece.
 void MergedFile::Produce(Piece* piece) {
   if (__atomic_load_n(options_.stop, __ATOMIC_RELAXED) != 0) return Fail(Failure{0, "stopped", "ERR_STOPPED"});
-  if (piece->memory.size() < static_cast<size_t>(piece->bytes)) piece->memory.resize(static_cast<size_t>(piece->bytes));
-  if (Failure failure = Read(piece)) return Fail(failure);
   const SourceTensor& source = *piece->tensor->source;
-  const Failure not_finite{0, "a number is not finite", "ERR_NOT_FINITE", piece->tensor_index};
-  if (source.update) {
-    piece->tensor->Pack();
+  const RowConversion* conversion = source.conversion.get();
+  const auto grow = [](std::vector<char>* memory, int64_t bytes) {
+    if (memory->size() < static_cast<size_t>(bytes)) memory->resize(static_cast<size_t>(bytes));
+  };
+  if (conversion) grow(&piece->converted, piece->written_bytes);
+  if (conversion && conversion->to == WrittenType::kMxfp4) {
+    if (Failure failure = Repack(piece)) return Fail(failure);
+  } else {
+    grow(&piece->memory, piece->bytes);
+    if (Failure failure = Read(piece)) return Fail(failure);
+    const Failure not_finite{0, "a number is not finite", "ERR_NOT_FINITE", piece->tensor_index};
     char* memory = piece->memory.data();
-    if (!options_.merge(piece->tensor->update, source.update->dtype, piece->first_row, piece->rows, memory, memory)) {
-      return Fail(not_finite);
+    if (source.update) {
+      piece->tensor->Pack();
+      if (!options_.merge(piece->tensor->update, source.update->dtype, piece->first_row, piece->rows, memory, memory)) {
+        return Fail(not_finite);
+      }
     }
-  }
-  if (source.conversion) {
-    const size_t bytes = static_cast<size_t>(piece->written_bytes);
-    if (piece->converted.size() < bytes) piece->converted.resize(bytes);
-    if (!ConvertRows(*source.conversion, piece->memory.data(), piece->rows, piece->converted.data())) {
-      return Fail(not_finite);
-    }
+    if (conversion && !ConvertRows(*conversion, memory, piece->rows, piece->converted.data())) return Fail(not_finite);
   }
   if (Failure failure = WriteAll(options_.output, piece->written(), piece->written_bytes, piece->output)) {
     return Fail(failure);

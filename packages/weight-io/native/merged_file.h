@@ -41,7 +41,7 @@ struct FilePart {
 
 // A weight [rows, width] in 8 bits, or in 4 bits; see scaled_blocks.h, quantized_matrix.h and mxfp4_matrix.h. Its codes
 // are the tensor's own part of a file; or that part has numbers that are quantized here, as they are when a model is
-// loaded for training. One in MXFP4 is written as [width, rows].
+// loaded for training. One in MXFP4 is read as [width, rows].
 struct QuantizedSource {
   int64_t rows;
   int64_t width;
@@ -100,6 +100,7 @@ class MergedFile : public AsyncWork {
   void Produce(Piece* piece);
   Failure Read(Piece* piece);
   Failure ReadQuantized(Piece* piece);
+  Failure Repack(Piece* piece);
   void Hash(std::unique_lock<std::mutex>* lock);
   void Fail(Failure failure);
 

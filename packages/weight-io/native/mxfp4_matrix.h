@@ -74,6 +74,19 @@ struct Mxfp4Matrix {
       }
     }
   }
+
+  // A row as ggml has it (`block_mxfp4`): the exponent of each block before its codes, those of the first 16 numbers in
+  // the lower halves of the bytes.
+  void RepackRow(int64_t row, uint8_t* to) const {
+    const uint8_t* own = codes + row * columns / 2;
+    for (int64_t column = 0; column < columns; column += kMxfp4Block) {
+      *to++ = Exponent(row, column);
+      const auto code = [&](int64_t i) { return own[(column + i) / 2] >> (i % 2 * 4) & 15; };
+      for (int64_t i = 0; i < kMxfp4Block / 2; i++) {
+        *to++ = static_cast<uint8_t>(code(i) | code(i + kMxfp4Block / 2) << 4);
+      }
+    }
+  }
 };
 
 }  // namespace lorasmith

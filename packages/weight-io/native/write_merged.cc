@@ -82,16 +82,19 @@ std::unique_ptr<RowConversion> ConversionOf(const Fields& fields) {
   auto conversion = std::make_unique<RowConversion>();
   const std::string to = fields.Text("to");
   conversion->from = DtypeOf(fields.Text("from"));
-  conversion->to = to == "Q8_0"  ? WrittenType::kQ8_0
-                   : to == "F32" ? WrittenType::kFloat32
-                   : to == "F16" ? WrittenType::kFloat16
-                                 : WrittenType::kBFloat16;
+  conversion->to = to == "Q8_0"    ? WrittenType::kQ8_0
+                   : to == "MXFP4" ? WrittenType::kMxfp4
+                   : to == "F32"   ? WrittenType::kFloat32
+                   : to == "F16"   ? WrittenType::kFloat16
+                                   : WrittenType::kBFloat16;
   conversion->stored_rows = fields.Integer("rows");
   conversion->stored_width = fields.Integer("width");
   conversion->transposed = fields.Boolean("transposed");
   conversion->head_rows = fields.Integer("headRows");
   conversion->added = fields.Float("added");
   conversion->row_order = fields.Ranges("rowOrder");
+  conversion->row_step = fields.Integer("rowStep");
+  conversion->row_in_step = fields.Integer("rowInStep");
   conversion->column_order = fields.Ranges("columnOrder");
   return conversion;
 }

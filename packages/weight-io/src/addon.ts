@@ -20,7 +20,7 @@ export interface NativeTensor {
   content?: Uint8Array;
   conversion?: {
     from: 'F32' | 'F16' | 'BF16';
-    to: 'F32' | 'F16' | 'BF16' | 'Q8_0';
+    to: 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'MXFP4';
     rows: number;
     width: number;
     transposed: boolean;
@@ -28,6 +28,9 @@ export interface NativeTensor {
     added: number;
     /** First and count of each range, one behind the other; empty: in order. */
     rowOrder: Float64Array;
+    /** One row of each `rowStep` is written, the one with the index `rowInStep`. */
+    rowStep: number;
+    rowInStep: number;
     columnOrder: Float64Array;
   };
   update?: {

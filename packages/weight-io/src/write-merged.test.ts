@@ -208,12 +208,100 @@ test('rows and columns are written in another order, or some of the rows, also w
   expect([...written]).toEqual([...row(4), ...row(5), ...row(0), 7]);
 });
 
+test('one row of each group is written, over pieces of the file, also of a weight that is transposed and merged', async () => {
+  const of = 3;
+  const [groups, width] = [60_000, 4];
+  const many = numbers(groups * of * width);
+  for (const index of [0, 2]) {
+    const conversion = { from: 'F32', to: 'F32', shape: [groups * of, width], rowOfEach: { index, of } } as const;
+    const written = new Float32Array((await writtenOf([{ content: bytesOf(many), conversion }])).buffer);
+    const expected = Array.from({ length: groups }, (_, group) => {
+      const first = (group * of + index) * width;
+      return many.subarray(first, first + width);
+    });
+    expect(Buffer.compare(bytesOf(written), Buffer.concat(expected.map(bytesOf)))).toBe(0);
+  }
+  const rows = 6;
+  const weight = numbers(rows * width);
+  const fd = await opened('base', 'w+');
+  await handles.at(-1)!.write(bytesOf(weight), 0, weight.byteLength, 0);
+  const [a, b] = [Float32Array.of(1, 2, 3, 4, 5, 6), Float32Array.of(1, 10, 100, 1000)];
+  const update = { dtype: 'F32', shape: [width, rows], transposed: false, a, b, rank: 1, scale: 2 } as const;
+  const conversion = { from: 'F32', to: 'F32', shape: [rows, width], transposed: true } as const;
+  const stored = { fd, offset: 0, bytes: weight.byteLength, update };
+  const halves = [0, 1].map((index) => ({ ...stored, conversion: { ...conversion, rowOfEach: { index, of: 2 } } }));
+  const written = new Float32Array((await writtenOf(halves)).buffer);
+  const row = (column: number) =>
+    Array.from({ length: rows }, (_, index) =>
+      Math.fround(weight[index * width + column]! + 2 * a[index]! * b[column]!),
+    );
+  expect([...written]).toEqual([...row(0), ...row(2), ...row(1), ...row(3)]);
+});
+
+test('a weight in MXFP4 stays so as ggml has it, or is decoded, with one row of each group', async () => {
+  const [rows, width] = [4, 64];
+  const codes = Uint8Array.from({ length: (rows * width) / 2 }, (_, i) => (i * 37 + (i >> 4)) & 255);
+  const exponents = Uint8Array.from({ length: (rows * width) / 32 }, (_, i) => 120 + i);
+  const fd = await opened('base', 'w+');
+  await handles.at(-1)!.write(Buffer.concat([codes, exponents]), 0, undefined, 0);
+  const quantized = {
+    shape: [rows, width],
+    exponents: { fd, offset: codes.byteLength, bytes: exponents.byteLength },
+  } as const;
+  const stored = { fd, offset: 0, bytes: codes.byteLength, quantized };
+  const conversion = { from: 'BF16', shape: [width, rows], transposed: true } as const;
+  const code = (i: number) => (i % 2 === 0 ? codes[i >> 1]! & 15 : codes[i >> 1]! >> 4);
+  const odd = { rowOfEach: { index: 1, of: 2 } };
+  const kept = await writtenOf([{ ...stored, conversion: { ...conversion, to: 'MXFP4', ...odd } }]);
+  const blocks = [1, 3].flatMap((row) => [row * 2, row * 2 + 1]);
+  expect([...kept]).toEqual(
+    blocks.flatMap((block) => [
+      exponents[block]!,
+      ...Array.from({ length: 16 }, (_, i) => code(block * 32 + i) | (code(block * 32 + i + 16) << 4)),
+    ]),
+  );
+  const values = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
+  const number = (i: number) => values[code(i) & 7]! * (code(i) < 8 ? 1 : -1) * 2 ** (exponents[i >> 5]! - 127);
+  const decoded = await writtenOf([
+    { ...stored, conversion: { ...conversion, to: 'F32', ...odd } },
+    { ...stored, conversion: { ...conversion, to: 'F32' } },
+  ]);
+  const all = [1, 3, 0, 1, 2, 3].flatMap((row) => Array.from({ length: width }, (_, i) => number(row * width + i)));
+  expect([...new Float32Array(decoded.buffer)]).toEqual(all);
+  const update: WeightUpdate = {
+    ...{ dtype: 'BF16', shape: [rows, width], transposed: false, rank: 1, scale: 1 },
+    ...{ a: new Float32Array(width), b: new Float32Array(rows) },
+  };
+  const wrong = { ...stored, update, conversion: { ...conversion, to: 'MXFP4' } as const };
+  await expect(writtenOf([wrong])).rejects.toThrow(RangeError);
+});
+
+test('a weight that is quantized here is decoded before it is transposed', async () => {
+  const [rows, width] = [6, 128];
+  const weight = numbers(rows * width);
+  const fd = await opened('base', 'w+');
+  await handles.at(-1)!.write(bytesOf(weight), 0, weight.byteLength, 0);
+  const shape = [rows, width] as const;
+  const stored = { fd, offset: 0, bytes: weight.byteLength, quantized: { shape, numbers: 'F32' } } as const;
+  const decoded = new Uint16Array((await writtenOf([stored])).buffer);
+  const conversion = { from: 'BF16', to: 'BF16', shape, transposed: true } as const;
+  const odd = { ...conversion, rowOfEach: { index: 1, of: 2 } };
+  const converted = [conversion, odd].map((each) => ({ ...stored, conversion: each }));
+  const written = new Uint16Array((await writtenOf(converted)).buffer);
+  const columnsOf = (columns: number[]) =>
+    columns.flatMap((column) => Array.from({ length: rows }, (_, row) => decoded[row * width + column]!));
+  const all = Array.from({ length: width }, (_, column) => column);
+  expect([...written]).toEqual([...columnsOf(all), ...columnsOf(all.filter((column) => column % 2 === 1))]);
+});
+
 test('a conversion that does not fit is refused, and one that is not finite named', async () => {
   const content = bytesOf(Float32Array.of(1e6, 1, 1, 1));
   const shape = [1, 4] as const;
   const none = { first: 0, count: 0 };
   for (const wrong of [
-    ...([{ to: 'Q8_0' }, { headRows: 3 }, { shape: [1, 5] }] as const),
+    ...([{ to: 'Q8_0' }, { to: 'MXFP4' }, { headRows: 3 }, { shape: [1, 5] }] as const),
+    ...[{ rowOfEach: { index: 0, of: 2 } }, { rowOfEach: { index: 1, of: 1 } }, { rowOfEach: { index: 0, of: 0 } }],
+    { rowOfEach: { index: 0, of: 1 }, transposed: true, rowOrder: [{ first: 0, count: 1 }] },
     ...[{ rowOrder: [{ first: 1, count: 1 }] }, { rowOrder: [none] }, { columnOrder: [{ first: 0, count: 3 }] }],
     ...[{ columnOrder: [{ first: 1, count: 4 }] }, { rowOrder: [{ first: 0, count: 1 }], transposed: true }],
   ]) {

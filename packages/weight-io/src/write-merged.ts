@@ -19,8 +19,11 @@ export interface WeightUpdate {
 
 type StoredDtype = 'F32' | 'F16' | 'BF16';
 
-/** The types of GGUF. Q8_0: blocks of 32 numbers, each a float16 scale and 32 signed bytes. */
-type WrittenType = StoredDtype | 'Q8_0';
+/**
+ * The types of GGUF, the last two in blocks of 32 numbers. Q8_0: a float16 scale and 32 signed bytes. MXFP4: an exponent in a byte
+ * and 32 codes of 4 bits, which only a weight that is stored so becomes.
+ */
+type WrittenType = StoredDtype | 'Q8_0' | 'MXFP4';
 
 /** Consecutive rows or columns of a matrix. */
 export interface IndexRange {
@@ -45,6 +48,11 @@ export interface TensorConversion {
   added?: number;
   /** The stored rows that are written, in this order; not with `transposed` or `headRows`. @defaultValue all of them */
   rowOrder?: readonly IndexRange[] | undefined;
+  /**
+   * One row of each group of `of` is written, the one with this index in it. The rows are those that would be written without it; not
+   * with `rowOrder` or `headRows`. @defaultValue all rows
+   */
+  rowOfEach?: { index: number; of: number } | undefined;
   /** All stored columns in the order in which they are written; not with `transposed`. @defaultValue as they are stored */
   columnOrder?: readonly IndexRange[] | undefined;
 }
@@ -56,7 +64,7 @@ export interface ScaledBlocks {
   blocks: BlockScales;
 }
 
-/** A weight in MXFP4, whose scales are exponents in bytes. It is written as `[in, out]`. */
+/** A weight in MXFP4, whose scales are exponents in bytes. It is decoded to `[in, out]`. */
 export interface Mxfp4Storage {
   /** `[out, in]`: in is a multiple of 32 */
   shape: readonly [number, number];
@@ -194,6 +202,7 @@ export function mergeInstructions(): MergeInstructions[] {
 /** Bytes of `count` numbers, which are a whole number of blocks. */
 export function writtenBytes(type: WrittenType, count: number): number {
   if (type === 'Q8_0') return (count / 32) * 34;
+  if (type === 'MXFP4') return (count / 32) * 17;
   return count * (type === 'F32' ? 4 : 2);
 }
 
@@ -203,7 +212,7 @@ function nativeTensor(source: TensorSource): NativeTensor {
   if ('content' in source) {
     const bytes = source.content.byteLength;
     const native = { fd: -1, offset: 0, bytes, content: source.content };
-    return { ...native, ...(conversion && { conversion: nativeConversion(conversion, bytes, undefined) }) };
+    return { ...native, ...(conversion && { conversion: nativeConversion(conversion, bytes) }) };
   }
   const { fd, offset, update, quantized } = source;
   const bytes = quantized === undefined ? source.bytes : writtenBytes('BF16', quantized.shape[0] * quantized.shape[1]);
@@ -211,7 +220,7 @@ function nativeTensor(source: TensorSource): NativeTensor {
     ...{ fd, offset, bytes },
     ...(quantized && { quantized: nativeQuantized(quantized, source.bytes) }),
     ...(update && { update: nativeUpdate(update, bytes) }),
-    ...(conversion && { conversion: nativeConversion(conversion, bytes, update) }),
+    ...(conversion && { conversion: nativeConversion(conversion, bytes, update, quantized) }),
   };
 }
 
@@ -274,22 +283,30 @@ function nativeUpdate(update: WeightUpdate, bytes: number): NonNullable<NativeTe
 }
 
 function nativeConversion(
-  { from, to, shape, transposed = false, headRows = 0, added = 0, rowOrder = [], columnOrder = [] }: TensorConversion,
+  conversion: TensorConversion,
   bytes: number,
-  update: WeightUpdate | undefined,
+  update?: WeightUpdate,
+  quantized?: StoredTensor['quantized'],
 ): NonNullable<NativeTensor['conversion']> {
+  const { from, to, shape, transposed = false, headRows = 0, added = 0, rowOrder = [], columnOrder = [] } = conversion;
+  const { index: rowInStep, of: rowStep } = conversion.rowOfEach ?? { index: 0, of: 1 };
+  const isKept = quantized !== undefined && 'exponents' in quantized && transposed && update === undefined;
   const [rows, width] = shape;
   const [writtenRows, writtenWidth] = transposed ? [width, rows] : [rows, width];
   const ordered = [...rowOrder, ...columnOrder];
   const columns = columnOrder.reduce((sum, { count }) => sum + count, 0);
   if (
     (ordered.length > 0 && transposed) ||
+    (quantized !== undefined && 'blocks' in quantized && transposed) ||
     (rowOrder.length > 0 && headRows !== 0) ||
     !rowOrder.every(isWithin(rows)) ||
     !columnOrder.every(isWithin(width)) ||
     (columnOrder.length > 0 && columns !== width) ||
     bytes !== writtenBytes(from, rows * width) ||
     (to === 'Q8_0' && writtenWidth % 32 !== 0) ||
+    (to === 'MXFP4' && !isKept) ||
+    (rowStep !== 1 && (rowOrder.length > 0 || headRows !== 0)) ||
+    !(rowStep >= 1 && writtenRows % rowStep === 0 && rowInStep >= 0 && rowInStep < rowStep) ||
     (headRows !== 0 && (headRows % 2 !== 0 || writtenRows % headRows !== 0)) ||
     (update && (update.dtype !== from || update.shape[0] !== writtenRows || update.shape[1] !== writtenWidth))
   ) {
@@ -298,7 +315,7 @@ function nativeConversion(
   const numbers = (ranges: readonly IndexRange[]) =>
     Float64Array.from(ranges.flatMap((each) => [each.first, each.count]));
   const orders = { rowOrder: numbers(rowOrder), columnOrder: numbers(columnOrder) };
-  return { from, to, rows, width, transposed, headRows, added, ...orders };
+  return { from, to, rows, width, transposed, headRows, added, rowStep, rowInStep, ...orders };
 }
 
 function isWithin(size: number) {

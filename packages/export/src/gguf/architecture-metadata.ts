@@ -72,7 +72,7 @@ function ropeMetadata(architecture: DecoderArchitecture, known: GgufFamily, mode
   const { headDim } = headsOf(architecture, main);
   const unsupported = (what: string) =>
     inexpressible(model, `llama.cpp has no ${what} in ${known.architecture} models`);
-  const scaling = ropeScalingMetadata(rope, headDim, known.ropeFactors ?? [], unsupported);
+  const scaling = ropeScalingMetadata(rope, headDim, known, unsupported);
   return {
     settings: [
       ['rope.freq_base', float(rope.theta)],

@@ -1,7 +1,15 @@
-import { type DecoderArchitecture, type Experts, expertParameters, expertsOf } from '@lorasmith/model-folder';
-import type { IndexRange } from '@lorasmith/weight-io';
+import {
+  type DecoderArchitecture,
+  type ExpertParameter,
+  type Experts,
+  expertParameters,
+  expertsOf,
+  expertTensors,
+  fusedTensorNames,
+} from '@lorasmith/model-folder';
+import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import type { GgufFamily } from './families/gguf-family.js';
-import type { LayerPart } from './layer-part.js';
+import type { LayerPart, LayerTensor } from './layer-part.js';
 import { type Setting, uint } from './metadata-setting.js';
 import type { RefuseIf } from './refuse.js';
 
@@ -27,35 +35,62 @@ export interface StackedExperts {
   matrices: ExpertMatrix[];
   /** The rows of the parameter that it has; undefined: all of them. */
   rowOrder: readonly IndexRange[] | undefined;
+  /** The one row of each group of the parameter's that it has; undefined: all of them. */
+  rowOfEach: TensorConversion['rowOfEach'];
+  /** Whether the files have the matrices as `[width, rows]`, or, in MXFP4, decode them so. */
+  transposed: boolean;
 }
 
-/** Gate, up and down of the experts of a layer; nothing for a layer without, and of forms that are not written as GGUF. */
+/** Gate, up and down of the experts of a layer; nothing for a layer without. */
 export function stackedExperts(architecture: DecoderArchitecture, layer: number): StackedExperts[] {
   const experts = expertsOf(architecture, layer);
-  if (experts === null || (experts.files !== 'fused' && experts.files !== 'each')) return [];
+  if (experts === null) return [];
   const { hiddenSize } = architecture;
   const { count, intermediateSize, files } = experts;
   const [gateUp, down] = expertParameters(architecture, layer);
-  const stacked = (matrixOf: (expert: number) => ExpertMatrix) => Array.from({ length: count }, (_, i) => matrixOf(i));
-  const half = (index: 0 | 1, name: string): StackedExperts => {
-    const rowOrder = [{ first: index * intermediateSize, count: intermediateSize }];
-    const matrices = stacked((expert) =>
-      files === 'fused'
-        ? { source: gateUp.tensors[0]!.name, index: expert, count, rowOrder }
-        : { source: gateUp.tensors[2 * expert + index]!.name, index: 0, count: 1, rowOrder: undefined },
+  const [ofGateUp, ofDown] = fusedTensorNames(architecture, layer);
+  const isEach = files === 'each';
+  type Rows = Pick<StackedExperts, 'rowOrder' | 'rowOfEach'>;
+  const all: Rows = { rowOrder: undefined, rowOfEach: undefined };
+  const stacked = (
+    name: string,
+    { name: parameter, transposed = false }: ExpertParameter,
+    shape: [rows: number, width: number],
+    { rowOrder, rowOfEach }: Rows,
+    sourceOf: (expert: number) => string,
+  ): StackedExperts => {
+    const matrices = Array.from({ length: count }, (_, expert) =>
+      isEach
+        ? { source: sourceOf(expert), index: 0, count: 1, rowOrder: undefined }
+        : { source: sourceOf(expert), index: expert, count, rowOrder },
     );
-    return { name, parameter: gateUp.name, shape: [intermediateSize, hiddenSize], matrices, rowOrder };
+    return { name, parameter, shape, matrices, rowOrder, rowOfEach, transposed };
   };
-  const ofDown = stacked((expert) =>
-    files === 'fused'
-      ? { source: down.tensors[0]!.name, index: expert, count, rowOrder: undefined }
-      : { source: down.tensors[expert]!.name, index: 0, count: 1, rowOrder: undefined },
-  );
-  const shape: [number, number] = [hiddenSize, intermediateSize];
+  const half = (index: 0 | 1, name: string) => {
+    // Where matrices are transposed, gate and up of each unit are next to each other.
+    const rows = gateUp.transposed
+      ? { ...all, rowOfEach: { index, of: 2 } }
+      : { ...all, rowOrder: [{ first: index * intermediateSize, count: intermediateSize }] };
+    const sourceOf = (expert: number) => (isEach ? gateUp.tensors[2 * expert + index]!.name : ofGateUp);
+    return stacked(name, gateUp, [intermediateSize, hiddenSize], rows, sourceOf);
+  };
   return [
     half(0, 'ffn_gate_exps'),
     half(1, 'ffn_up_exps'),
-    { name: 'ffn_down_exps', parameter: down.name, shape, matrices: ofDown, rowOrder: undefined },
+    stacked('ffn_down_exps', down, [hiddenSize, intermediateSize], all, (expert) =>
+      isEach ? down.tensors[expert]!.name : ofDown,
+    ),
+  ];
+}
+
+/** The biases of the experts of a layer; nothing for experts without. */
+export function expertBiases(architecture: DecoderArchitecture, layer: number): LayerTensor[] {
+  const biases = expertsOf(architecture, layer) && expertTensors(architecture, layer).biases;
+  if (!biases) return [];
+  return [
+    { source: biases.gateUp.name, name: 'ffn_gate_exps.bias', numberOfEach: { index: 0, of: 2 } },
+    { source: biases.gateUp.name, name: 'ffn_up_exps.bias', numberOfEach: { index: 1, of: 2 } },
+    { source: biases.down.name, name: 'ffn_down_exps.bias', numberOfEach: undefined },
   ];
 }
 

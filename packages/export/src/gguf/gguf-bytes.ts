@@ -5,7 +5,7 @@ import { mergedEntry } from '../merging/merged-source.js';
 import { mergedLayout } from '../merging/plan-merge.js';
 import { type GgufType, tensorBytes } from './gguf-layout.js';
 import { planTensors, shapesOf } from './tensor-names.js';
-import { typeOfTensor } from './write-gguf-model.js';
+import { typeOfExperts, typeOfTensor } from './write-gguf-model.js';
 
 /** Name, shape, type, offset and padding of a tensor take less. */
 const MAX_TENSOR_ENTRY_BYTES = 512;
@@ -27,9 +27,19 @@ export async function maxGgufBytes(
   if (architecture.kind === 'decoder') {
     for (const plan of planTensors(architecture, (tensor) => sources.has(tensor))) {
       const { experts } = plan;
-      const ofOne = () => shapesOf(plan, mergedEntry(model, sources.get(plan.source)!).shape).written;
-      const shape = experts === null ? ofOne() : [experts.matrices.length, ...experts.shape];
-      bytes += tensorBytes({ shape, type: typeOfTensor(plan.name, shape, wanted) }) + MAX_TENSOR_ENTRY_BYTES;
+      const source = sources.get(plan.source)!;
+      bytes += MAX_TENSOR_ENTRY_BYTES;
+      if (experts === null) {
+        const shape = shapesOf(plan, mergedEntry(model, source).shape).written;
+        bytes += tensorBytes({ shape, type: typeOfTensor(plan.name, shape, wanted) });
+        continue;
+      }
+      const shape = [experts.matrices.length, ...experts.shape];
+      const isAdapted = modules.has(experts.parameter);
+      bytes += tensorBytes({
+        shape,
+        type: typeOfExperts(plan.name, shape, model.quantized.get(source), isAdapted, wanted),
+      });
     }
   }
   for (const name of await readdir(path)) {

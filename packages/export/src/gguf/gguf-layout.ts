@@ -14,19 +14,22 @@ export type MetadataValue =
 /** Metadata in the order of the file. */
 export type Metadata = ReadonlyMap<string, MetadataValue>;
 
-/** The types in which tensors are written. */
+/** The types that one can ask for. */
 export const GGUF_TYPES = ['F32', 'F16', 'BF16', 'Q8_0'] as const;
 export type GgufType = (typeof GGUF_TYPES)[number];
+
+/** The type of a tensor in a file: weights of experts that are stored in MXFP4 stay so where no adapter changes them. */
+export type WrittenType = GgufType | 'MXFP4';
 
 /** Numbers in a block of a type. A row is a whole number of blocks. */
 export const BLOCK_NUMBERS: Readonly<Record<GgufType, number>> = { F32: 1, F16: 1, BF16: 1, Q8_0: 32 };
 
 /** `enum ggml_type`. */
-const TYPE_NUMBERS: Readonly<Record<GgufType, number>> = { F32: 0, F16: 1, BF16: 30, Q8_0: 8 };
+const TYPE_NUMBERS: Readonly<Record<WrittenType, number>> = { F32: 0, F16: 1, BF16: 30, Q8_0: 8, MXFP4: 39 };
 
 export interface TensorInfo {
   name: string;
-  type: GgufType;
+  type: WrittenType;
   /** Row-major, as in PyTorch. */
   shape: readonly number[];
 }

@@ -1,4 +1,4 @@
-import type { IndexRange } from '@lorasmith/weight-io';
+import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 
 /** A part of a decoder's layer, and how llama.cpp has it. */
 export interface LayerPart {
@@ -12,4 +12,13 @@ export interface LayerPart {
   decays?: boolean;
   rowOrder?: readonly IndexRange[] | undefined;
   columnOrder?: readonly IndexRange[] | undefined;
+}
+
+/** A tensor of a decoder's layer that is no part of a module. */
+export interface LayerTensor {
+  /** Name in the weight files. */
+  source: string;
+  name: string;
+  /** The one number of each group of the last axis that is written; undefined: all of them. */
+  numberOfEach: TensorConversion['rowOfEach'];
 }

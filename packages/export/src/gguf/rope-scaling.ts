@@ -1,5 +1,5 @@
 import type { RopeScaling, RopeSettings } from '@lorasmith/model-folder';
-import type { RopeFactors } from './families/gguf-family.js';
+import type { GgufFamily } from './families/gguf-family.js';
 import { float, type Setting, text, uint } from './metadata-setting.js';
 
 /** A tensor that no weight file has. */
@@ -14,19 +14,19 @@ export interface RopeScalingMetadata {
 /**
  * The scaling of rotary positions as llama.cpp reads it.
  *
- * @param known the types of scaling whose factors the architecture reads
+ * @param family what its architecture reads
  * @param unsupported makes the error for a scaling that llama.cpp does not have in the architecture
  */
 export function ropeScalingMetadata(
   { scaling, theta }: RopeSettings,
   headDim: number,
-  known: readonly RopeFactors[],
+  { ropeFactors = [], roundsYarn = false }: GgufFamily,
   unsupported: (what: string) => Error,
 ): RopeScalingMetadata {
   if (scaling === null) return { settings: [], tensors: [] };
   const { type } = scaling;
   const isFactors = type === 'llama3' || type === 'longrope' || type === 'proportional';
-  if (isFactors && !known.includes(type)) throw unsupported(`RoPE scaling of the type ${type}`);
+  if (isFactors && !ropeFactors.includes(type)) throw unsupported(`RoPE scaling of the type ${type}`);
   switch (type) {
     case 'linear':
       return {
@@ -41,7 +41,7 @@ export function ropeScalingMetadata(
     case 'proportional':
       return { settings: [], tensors: [['rope_freqs.weight', proportionalFactors(scaling, headDim)]] };
     case 'yarn':
-      return { settings: yarnSettings(scaling, unsupported), tensors: [] };
+      return { settings: yarnSettings(scaling, roundsYarn, unsupported), tensors: [] };
     case 'longrope':
       return {
         settings: [
@@ -61,9 +61,10 @@ export function ropeScalingMetadata(
 
 function yarnSettings(
   scaling: Extract<RopeScaling, { type: 'yarn' }>,
+  roundsYarn: boolean,
   unsupported: (what: string) => Error,
 ): Setting[] {
-  if (!scaling.truncate) throw unsupported('YaRN scaling with truncate: false');
+  if (!scaling.truncate && !roundsYarn) throw unsupported('YaRN scaling with truncate: false');
   if (scaling.betaFast !== 32 || scaling.betaSlow !== 1) {
     throw unsupported(`YaRN scaling with beta_fast ${scaling.betaFast} and beta_slow ${scaling.betaSlow}`);
   }

@@ -1,6 +1,6 @@
 import { type DecoderArchitecture, expertsOf, hasLinearAttention, tensorName } from '@lorasmith/model-folder';
-import type { IndexRange } from '@lorasmith/weight-io';
-import { type StackedExperts, sparseParts, stackedExperts } from './experts.js';
+import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
+import { expertBiases, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
 import { GGUF_FAMILIES } from './families/gguf-families.js';
 import type { LayerPart } from './layer-part.js';
 import { linearAttentionParts } from './linear-attention.js';
@@ -19,6 +19,8 @@ export interface GgufTensorPlan {
   rowOrder: readonly IndexRange[] | undefined;
   /** All stored columns in the order in which they are written; undefined: as they are stored. */
   columnOrder: readonly IndexRange[] | undefined;
+  /** The one number of each group of the last axis that is written; undefined: all of them. */
+  numberOfEach: TensorConversion['rowOfEach'];
   transposed: boolean;
   /** Rows of a head whose halves are interleaved; 0: the order stays. */
   headRows: number;
@@ -32,9 +34,18 @@ export interface GgufTensorPlan {
 
 /** A stored tensor as a matrix, and the shape in which it is written. */
 export function shapesOf(
-  { rowOrder, headRows, transposed }: Pick<GgufTensorPlan, 'rowOrder' | 'headRows' | 'transposed'>,
+  {
+    rowOrder,
+    headRows,
+    transposed,
+    numberOfEach,
+  }: Pick<GgufTensorPlan, 'rowOrder' | 'headRows' | 'transposed' | 'numberOfEach'>,
   stored: readonly number[],
 ): { matrix: [rows: number, width: number]; written: number[] } {
+  if (numberOfEach !== undefined) {
+    const all = stored.reduce((product, size) => product * size, 1);
+    return { matrix: [all, 1], written: [...stored.slice(0, -1), stored.at(-1)! / numberOfEach.of] };
+  }
   const count = rowOrder?.reduce((sum, range) => sum + range.count, 0) ?? stored[0]!;
   // The numbers of a vector are ordered as the rows of a matrix.
   if (stored.length === 1) {
@@ -77,6 +88,7 @@ function attentionParts({ names, attention }: DecoderArchitecture, layer: number
     { path: names.queryNorm, name: 'attn_q_norm', isNorm: true },
     { path: hasKeys ? names.keyNorm : null, name: 'attn_k_norm', isNorm: true },
     { path: names.attentionOutput, name: 'attn_output' },
+    { path: names.sinks ?? null, name: 'attn_sinks.weight', isTensor: true },
   ];
 }
 
@@ -110,6 +122,7 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
     withoutAdapter: false,
     rowOrder: undefined,
     columnOrder: undefined,
+    numberOfEach: undefined,
     transposed: false,
     headRows: 0,
     added: 0,
@@ -149,6 +162,9 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
       const { transposedWeights: transposed } = architecture;
       const linear = { module, rowOrder, columnOrder, transposed, headRows: headRows(architecture, part.name) };
       add(module, name, isNorm ? ofNorm : linear);
+    }
+    for (const { name, ...tensor } of expertBiases(architecture, layer)) {
+      plans.push({ ...unchanged, ...tensor, name: `blk.${layer}.${name}` });
     }
     for (const experts of stackedExperts(architecture, layer)) {
       const { source } = experts.matrices[0]!;

@@ -7,7 +7,7 @@ import { architectureMetadata } from './architecture-metadata.js';
 import type { GgufType, MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
-import { planTensors, shapesOf } from './tensor-names.js';
+import { planTensors } from './tensor-names.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 import { typeOfRows } from './write-gguf-model.js';
 
@@ -47,10 +47,13 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
     if (plan.withoutAdapter) throw notApplied(model, plan.module!);
     // A and B are of the layer and not of its weight, so they are never transposed.
     const { rowOrder, columnOrder, headRows } = plan;
+    const rowOfEach = plan.experts?.rowOfEach;
     const { experts } = module;
     const each = experts === undefined ? [module] : Array.from({ length: experts }, (_, i) => ofExpert(module, i));
     const ofA = each.map(({ a, rank, inFeatures }) => matrix(a, [rank, inFeatures], { columnOrder }, type));
-    const ofB = each.map(({ b, rank, outFeatures }) => matrix(b, [outFeatures, rank], { rowOrder, headRows }, type));
+    const ofB = each.map(({ b, rank, outFeatures }) =>
+      matrix(b, [outFeatures, rank], { rowOrder, rowOfEach, headRows }, type),
+    );
     tensors.push(stacked(`${plan.name}.lora_a`, ofA, experts), stacked(`${plan.name}.lora_b`, ofB, experts));
   }
   return await writeGgufFile({ path, metadata, tensors }).catch((error: unknown) => {
@@ -93,11 +96,16 @@ function stacked(
 function matrix(
   values: Float32Array,
   shape: [number, number],
-  order: Pick<TensorConversion, 'rowOrder' | 'columnOrder' | 'headRows'>,
+  order: Pick<TensorConversion, 'rowOrder' | 'rowOfEach' | 'columnOrder' | 'headRows'>,
   wanted: GgufType,
 ): Omit<GgufTensorSource, 'name'> {
   const type = typeOfRows(wanted, shape[1]);
   const content = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  const { written } = shapesOf({ rowOrder: order.rowOrder, headRows: 0, transposed: false }, shape);
-  return { type, shape: written, parts: [{ content, conversion: { from: 'F32', to: type, shape, ...order } }] };
+  const { rowOrder, rowOfEach } = order;
+  const rows = rowOfEach ? shape[0] / rowOfEach.of : (rowOrder?.reduce((sum, { count }) => sum + count, 0) ?? shape[0]);
+  return {
+    type,
+    shape: [rows, shape[1]],
+    parts: [{ content, conversion: { from: 'F32', to: type, shape, ...order } }],
+  };
 }

@@ -3,11 +3,11 @@ import { type ModelFolder, type ModelWeights, openModelWeights, type QuantizedWe
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { type FloatDtype, SafetensorsError, toFloat32 } from '@lorasmith/safetensors';
 import { type IndexRange, type TensorConversion, TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
-import { mergedEntry, pieceOf, storedSource } from '../merging/merged-source.js';
+import { mergedEntry, pieceOf, storedParts, storedSource } from '../merging/merged-source.js';
 import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { type ExpertMatrix, isRouter, type StackedExperts } from './experts.js';
-import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
+import { BLOCK_NUMBERS, type GgufType, type MetadataValue, type WrittenType } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
 import { type GgufTensorPlan, planTensors, shapesOf } from './tensor-names.js';
@@ -15,7 +15,7 @@ import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 
 /** `general.file_type` (`enum llama_ftype`). */
-const FILE_TYPES: Readonly<Record<GgufType, number>> = { F32: 0, F16: 1, BF16: 32, Q8_0: 7 };
+const FILE_TYPES: Readonly<Record<WrittenType, number>> = { F32: 0, F16: 1, BF16: 32, Q8_0: 7, MXFP4: 38 };
 
 export interface WriteGgufModelOptions {
   model: ModelFolder;
@@ -42,12 +42,8 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
   const { architecture, tensors: merged } = planMerge(model, adapter);
   if (architecture.kind !== 'decoder') throw inexpressible(model.name, 'it is not a language model');
   const { architecture: name, settings, ropeTensors } = architectureMetadata(architecture, model.name);
-  const metadata = new Map<string, MetadataValue>([
-    ...generalMetadata(name, 'model', { ...description, name: await safeName(description.name, model) }),
-    ...settings.map(([key, value]): [string, MetadataValue] => [`${name}.${key}`, value]),
-    ['general.file_type', { type: 'uint32', value: FILE_TYPES[type] }],
-    ...(await tokenizerMetadata(model, architecture)),
-  ]);
+  const general = generalMetadata(name, 'model', { ...description, name: await safeName(description.name, model) });
+  const ofTokenizer = await tokenizerMetadata(model, architecture);
   const plans = planTensors(architecture, (tensor) => merged.has(tensor));
   const weights = await openModelWeights(model);
   try {
@@ -56,6 +52,12 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
       const opened = { model, weights };
       tensors.push(plan.decays ? await ofDecays(plan, opened) : ofWeights(plan, opened, merged, type));
     }
+    const metadata = new Map<string, MetadataValue>([
+      ...general,
+      ...settings.map(([key, value]): [string, MetadataValue] => [`${name}.${key}`, value]),
+      ['general.file_type', { type: 'uint32', value: FILE_TYPES[typeOfFile(tensors, type)] }],
+      ...ofTokenizer,
+    ]);
     const onProgress = (done: number, total: number) => options.onProgress?.(done, total);
     return await writeGgufFile({ path, metadata, tensors, onProgress, signal }).catch((error: unknown) => {
       throw error instanceof TensorFault ? explained(error, tensors, plans, merged, weights) : error;
@@ -63,6 +65,11 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
   } finally {
     await weights.close();
   }
+}
+
+/** Experts that stay in MXFP4 are most of the numbers, unless the others are smaller than floats, too. */
+function typeOfFile(tensors: readonly GgufTensorSource[], wanted: GgufType): WrittenType {
+  return wanted !== 'Q8_0' && tensors.some(({ type }) => type === 'MXFP4') ? 'MXFP4' : wanted;
 }
 
 function ofMemory(name: string, values: Float32Array): GgufTensorSource {
@@ -93,11 +100,11 @@ function ofWeights(
   if (plan.experts !== null) return ofExperts(plan.name, plan.experts, opened, merged, wanted);
   const { model, weights } = opened;
   const { source, updates } = merged.get(plan.source)!;
-  const { name, rowOrder, columnOrder, transposed, headRows, added } = plan;
+  const { name, rowOrder, columnOrder, numberOfEach, transposed, headRows, added } = plan;
   const { dtype, shape } = mergedEntry(model, source);
   const { matrix, written } = shapesOf(plan, shape);
   const type = typeOfTensor(name, written, wanted);
-  const order = { rowOrder, columnOrder, transposed, headRows };
+  const order = { rowOrder, columnOrder, rowOfEach: numberOfEach, transposed, headRows };
   const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, ...order, added };
   // Only tensors of experts have several.
   const [update] = updates ?? [];
@@ -109,23 +116,39 @@ function ofWeights(
 /** The matrices of all experts of a layer, one behind the other. */
 function ofExperts(
   name: string,
-  { shape, matrices }: StackedExperts,
+  { shape, matrices, rowOfEach, transposed }: StackedExperts,
   { model, weights }: { model: ModelFolder; weights: ModelWeights },
   merged: ReadonlyMap<string, MergedTensor>,
   wanted: GgufType,
 ): GgufTensorSource {
   const written = [matrices.length, ...shape];
-  const type = typeOfTensor(name, written, wanted);
+  const [first] = matrices.map(({ source }) => merged.get(source)!);
+  const type = typeOfExperts(name, written, model.quantized.get(first!.source), first!.updates !== undefined, wanted);
   const parts = matrices.map((ofExpert) => {
     const { source, updates } = merged.get(ofExpert.source)!;
     const { dtype, shape: stored } = mergedEntry(model, source);
     const { index, count, shape: own, rowOrder } = matrixOf(ofExpert, stored, model.quantized.get(source));
-    const part = pieceOf(storedSource(model, weights, source), index, count);
-    const conversion = { from: dtype as FloatDtype, to: type, shape: own, rowOrder };
+    const parts = storedParts(model, weights, source);
+    const part = parts.length === count ? parts[index]! : pieceOf(parts[0]!, index, count);
+    const conversion = { from: dtype as FloatDtype, to: type, shape: own, rowOrder, rowOfEach, transposed };
     const update = updates?.[index];
-    return { ...part, ...(update && { update }), conversion };
+    return { ...part, ...(update && { update: transposed ? ofWritten(update) : update }), conversion };
   });
   return { name, type, shape: written, parts };
+}
+
+/**
+ * The type of the weights of experts: those that are in MXFP4, and that no adapter changes, stay so.
+ * @param weight how they are stored; undefined: as floats
+ */
+export function typeOfExperts(
+  name: string,
+  shape: readonly number[],
+  weight: QuantizedWeight | undefined,
+  isAdapted: boolean,
+  wanted: GgufType,
+): WrittenType {
+  return weight?.form === 'mxfp4' && !isAdapted ? 'MXFP4' : typeOfTensor(name, shape, wanted);
 }
 
 /**
@@ -146,9 +169,10 @@ function matrixOf(
   return { index: (index * all) / count + first / ofOne, count: all, shape: [ofOne, width], rowOrder: undefined };
 }
 
-/** Vectors are float32, and positions, convolutions and routers, as in llama.cpp's converter. */
+/** Vectors are float32, and positions, convolutions, routers and biases of experts, as in llama.cpp's converter. */
 export function typeOfTensor(name: string, shape: readonly number[], wanted: GgufType): GgufType {
-  const isKept = name === 'position_embd.weight' || name.endsWith('.ssm_conv1d.weight') || isRouter(name);
+  const isMatrix = name.endsWith('.weight');
+  const isKept = !isMatrix || name === 'position_embd.weight' || name.endsWith('.ssm_conv1d.weight') || isRouter(name);
   return shape.length === 1 || isKept ? 'F32' : typeOfRows(wanted, shape.at(-1)!);
 }
 

@@ -11,7 +11,7 @@ import {
   readModelFolder,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
+import { ofExpert, type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../../test/random-model.js';
@@ -153,8 +153,14 @@ const OTHERWISE: Record<string, string[]> = {
   'olmo3-legacy': ['olmo2.rope.freq_base'],
   // Its norm is no RMS norm.
   nemotron: ['nemotron.attention.layer_norm_rms_epsilon'],
+  // They are the defaults, and others are refused.
+  gpt_oss: ['yarn_beta_fast', 'yarn_beta_slow'].map((key) => `gpt-oss.rope.scaling.${key}`),
+  'gpt_oss-mxfp4': ['yarn_beta_fast', 'yarn_beta_slow'].map((key) => `gpt-oss.rope.scaling.${key}`),
   'phi3-window': ['phi3.context_length', 'phi3.attention.sliding_window', 'phi3.rope.scaling.original_context_length'],
 };
+
+/** The base models of these are written, whose experts stay packed: merged models have none that are. */
+const PACKED = ['gpt_oss-mxfp4'];
 
 /** llama.cpp reads them in its architecture llama, too; its converter writes them for Phi-3 alone. */
 const MORE_TENSORS: Record<string, string[]> = {
@@ -165,7 +171,7 @@ describe.each(Object.keys(models))('%s', (name) => {
   test.each(GGUF_TYPES)('as %s has the bytes of llama.cpp’s converter', async (type) => {
     const expected = models[name]![type.toLowerCase()]!;
     const path = newPath();
-    const model = await readModelFolder(await mergedFolder(name));
+    const model = await readModelFolder(await (PACKED.includes(name) ? baseFolder(name) : mergedFolder(name)));
     const digest = await writeGgufModel({ model, adapter: unchanged, path, type, description });
     const bytes = await readFile(path);
     expect(digest).toEqual({ bytes: bytes.byteLength, sha256: sha256(bytes) });
@@ -181,7 +187,9 @@ describe.each(Object.keys(models))('%s', (name) => {
   });
 
   test('merged on the way has the bytes of the merged model', async () => {
-    await expectSameWhenMerged(await readModelFolder(await baseFolder(name)), await adapterOf(name));
+    const base = await readModelFolder(await baseFolder(name));
+    // Packed experts are only merged where an adapter changes them.
+    await expectSameWhenMerged(base, PACKED.includes(name) ? adapterOfExperts(base) : await adapterOf(name));
   });
 
   test('the adapter has the bytes of llama.cpp’s converter', async () => {
@@ -209,6 +217,18 @@ describe.each(Object.keys(models))('%s', (name) => {
 });
 
 const adapterOf = (name: string) => readPeftFolder(join(caseFolder(name), 'adapter_trained'));
+
+/** An adapter of all parameters of experts. */
+function adapterOfExperts({ expertParameters }: ModelFolder): PeftAdapter {
+  const rank = 2;
+  const modules = [...expertParameters].map(([name, parameter], i): [string, PeftModule] => {
+    const { experts, inFeatures, outFeatures } = parameter;
+    const a = normalNumbers(experts * rank * inFeatures, 2 * i);
+    const b = normalNumbers(experts * outFeatures * rank, 2 * i + 1);
+    return [name, { a, b, rank, scale: 0.1, inFeatures, outFeatures, experts }];
+  });
+  return { ...unchanged, modules: new Map(modules) };
+}
 
 /** Compares a model that is merged while it is written with one that is merged before. */
 async function expectSameWhenMerged(base: ModelFolder, adapter: PeftAdapter) {
@@ -243,14 +263,31 @@ test.each([
   const folder = join(root, form);
   await writeRandomModel(folder, SMALL_MIXTURE, { hasTensor, dtype: 'BF16' });
   const base = withBaseQuantization(await readModelFolder(folder), 'nf4');
-  const modules = new Map(
-    [...base.expertParameters].map(([name, { experts, inFeatures, outFeatures }], i): [string, PeftModule] => {
-      const a = normalNumbers(experts * 2 * inFeatures, 2 * i);
-      const b = normalNumbers(experts * outFeatures * 2, 2 * i + 1);
-      return [name, { a, b, rank: 2, scale: 0.1, inFeatures, outFeatures, experts }];
-    }),
-  );
-  await expectSameWhenMerged(base, { ...unchanged, modules });
+  await expectSameWhenMerged(base, adapterOfExperts(base));
+});
+
+test('experts of gpt-oss: gate and up have the same A, and every second row of B, in adapters as in merged models', async () => {
+  const base = await readModelFolder(await baseFolder('gpt_oss'));
+  const adapter = adapterOfExperts(base);
+  await expectSameWhenMerged(base, adapter);
+  const path = newPath();
+  await writeGgufAdapter({ model: base, adapter, path, type: 'F32', description });
+  const { tensors } = await contentOf(path);
+  const parameter = 'model.layers.1.mlp.experts.gate_up_proj';
+  const module = adapter.modules.get(parameter)!;
+  const { rank, inFeatures, outFeatures } = module;
+  const each = Array.from({ length: module.experts! }, (_, expert) => ofExpert(module, expert));
+  const bytes = (values: number[]) => sha256(new Uint8Array(Float32Array.from(values).buffer));
+  for (const [half, name] of ['ffn_gate_exps', 'ffn_up_exps'].entries()) {
+    const rows = each.flatMap(({ b }) => [...b].filter((_, index) => Math.floor(index / rank) % 2 === half));
+    const expected = {
+      lora_a: ['F32', [each.length, rank, inFeatures], bytes(each.flatMap(({ a }) => [...a]))],
+      lora_b: ['F32', [each.length, outFeatures / 2, rank], bytes(rows)],
+    };
+    for (const [part, tensor] of Object.entries(expected)) {
+      expect([part, tensors[`blk.1.${name}.weight.${part}`]]).toEqual([part, tensor]);
+    }
+  }
 });
 
 test('the layers of GPT-2: A is [rank, in] and B is [out, rank], as llama.cpp applies them', async () => {
@@ -392,6 +429,7 @@ describe('what llama.cpp cannot express is refused by name:', () => {
     ['gemma4-text-keys', /attention_bias/],
     ['gemma4_moe-text', /does not write gemma4_text models with experts/],
     ['granitemoehybrid-experts', /does not write granitemoehybrid models with experts/],
+    ['gpt_oss-experts', /attention layers without a bias \(attention_bias false\)/],
     ['qwen2_moe', /weights of a token's experts that sum to one/],
     ['qwen3_moe', /layers without experts behind others.*mlp_only_layers/],
     ['qwen3_moe-experts-down', /weights of a token's experts that do not sum to one/],
@@ -428,6 +466,23 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       expect(settings.get('attention.sliding_window_pattern')).toEqual(pattern);
       const rotating = large.map((layer) => ({ ...layer, rope: usual[0]!.rope }));
       expect(() => settingsOf(withLayers(rotating))).toThrow(/positions in layers without a window/);
+    });
+
+    test('of gpt-oss, or another unit', async () => {
+      const architecture = await decoderOf('gpt_oss');
+      const { attention, ropes } = architecture;
+      expect(settingsOf(architecture).get('attention.sliding_window')).toBe(7);
+      const full = attention.layers.map((layer) => ({ ...layer, window: null }));
+      const withLayers = (layers: typeof full) => settingsOf({ ...architecture, attention: { ...attention, layers } });
+      expect(() => withLayers(full)).toThrow(/full attention in all layers/);
+      const [first, ...others] = attention.layers;
+      const other = { ...ropes[0]!, theta: 5 };
+      const mixed = { ...attention, layers: [{ ...first!, rope: ropes.length }, ...others.slice(0, 1)] };
+      expect(() => settingsOf({ ...architecture, layerCount: 2, attention: mixed, ropes: [...ropes, other] })).toThrow(
+        /positions of their own in layers with a window/,
+      );
+      const mlp = { ...architecture.mlp, clampedAt: 5 };
+      expect(() => settingsOf({ ...architecture, mlp })).toThrow(/clamped unit but at 7/);
     });
 
     test('of Gemma 3 with YaRN, or scaled in layers with a window', async () => {

@@ -282,7 +282,7 @@ export function expertTensors(architecture: DecoderArchitecture, index: number):
     router: within(beside.routerScale, [hiddenSize]),
     experts: within(beside.expertScales, [count]),
   };
-  const [gateUp, down] = fusedPaths(names).map((part) => fusedTensor(architecture, index, part)) as [string, string];
+  const [gateUp, down] = fusedTensorNames(architecture, index);
   const biases = hasBiases
     ? {
         router: within(`${names.experts!.router}.bias`, [count]),
@@ -347,6 +347,12 @@ export function expertParameters(
       ...{ inFeatures: intermediateSize, outFeatures: hiddenSize },
     },
   ];
+}
+
+/** The tensors of fused experts of the layer with this index; those in MXFP4 have such names when they are decoded. */
+export function fusedTensorNames(architecture: DecoderArchitecture, index: number): [gateUp: string, down: string] {
+  const [gateUp, down] = fusedPaths(architecture.names);
+  return [fusedTensor(architecture, index, gateUp), fusedTensor(architecture, index, down)];
 }
 
 function fusedTensor({ names }: DecoderArchitecture, layer: number, path: string): string {

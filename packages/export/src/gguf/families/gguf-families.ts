@@ -5,6 +5,7 @@ import { gemma2, gemma3 } from './gemma.js';
 import { gemma4 } from './gemma4.js';
 import type { GgufFamily } from './gguf-family.js';
 import { glm4Moe } from './glm4-moe.js';
+import { gptOss } from './gpt-oss.js';
 import { granite, graniteMoe, graniteMoeHybrid } from './granite.js';
 import { ministral3 } from './ministral3.js';
 import { nemotron } from './nemotron.js';
@@ -71,6 +72,7 @@ export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>>
   glm: { architecture: 'chatglm', activation: 'silu', headsFillHidden: true, biases: ['queryKeyValue'] },
   glm4: { architecture: 'glm4', activation: 'silu', biases: ['queryKeyValue'] },
   glm4_moe: glm4Moe,
+  gpt_oss: gptOss,
   seed_oss: {
     architecture: 'seed_oss',
     activation: 'silu',

@@ -30,6 +30,11 @@ export interface GgufFamily {
   adjacentPairs?: boolean;
   /** @defaultValue none */
   ropeFactors?: readonly RopeFactors[];
+  /**
+   * Whether it is written though llama.cpp rounds the bounds of YaRN's ramp and the model does not (`truncate: false`): all files of
+   * the family are so. @defaultValue false
+   */
+  roundsYarn?: boolean;
   /** Whether gate and up, which are one layer in the weight files, are two tensors. @defaultValue false */
   splitsGateUp?: boolean;
   /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
