@@ -28,8 +28,8 @@ const FAMILIES = {
   gemma3_text: 'Gemma 3 270M and 1B: full attention and windows with rotary settings of their own',
   gemma3: 'Gemma 3 from 4B on and MedGemma: `gemma3_text` beside an encoder of images',
   gemma4_text:
-    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers; also of 26B-A4B, whose experts beside MLPs are not written as GGUF',
-  gemma4: 'Gemma 4 E2B, E4B, 31B and 26B-A4B (not as GGUF): `gemma4_text` beside encoders of images and sound',
+    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers; also of 26B-A4B, with experts beside MLPs',
+  gemma4: 'Gemma 4 E2B, E4B, 31B and 26B-A4B: `gemma4_text` beside encoders of images and sound',
   mistral3:
     'Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3: `mistral`, `ministral3` or `mistral4` beside an encoder of images',
   ministral3: 'queries that grow beyond the original context',

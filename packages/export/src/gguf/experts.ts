@@ -1,4 +1,5 @@
 import {
+  type BesideMlpNames,
   type DecoderArchitecture,
   type ExpertParameter,
   type Experts,
@@ -30,8 +31,9 @@ export interface StackedExperts {
   name: string;
   /** The parameter that it is of, as adapters name it. */
   parameter: string;
-  /** `[rows, width]` of each expert as written. */
-  shape: [rows: number, width: number];
+  /** `[experts, rows, width]` as written. */
+  shape: [experts: number, rows: number, width: number];
+  /** The matrices of each expert, one behind the other: one, or that of gate and that of up. */
   matrices: ExpertMatrix[];
   /** The rows of the parameter that it has; undefined: all of them. */
   rowOrder: readonly IndexRange[] | undefined;
@@ -39,13 +41,23 @@ export interface StackedExperts {
   rowOfEach: TensorConversion['rowOfEach'];
   /** Whether the files have the matrices as `[width, rows]`, or, in MXFP4, decode them so. */
   transposed: boolean;
+  /** Whether llama.cpp would apply an adapter otherwise than the model does. */
+  withoutAdapter: boolean;
 }
 
-/** Gate, up and down of the experts of a layer; nothing for a layer without. */
-export function stackedExperts(architecture: DecoderArchitecture, layer: number): StackedExperts[] {
+/**
+ * Gate, up and down of the experts of a layer; nothing for a layer without.
+ *
+ * @param fusesGateUp whether gate and up are one tensor
+ */
+export function stackedExperts(
+  architecture: DecoderArchitecture,
+  layer: number,
+  fusesGateUp: boolean,
+): StackedExperts[] {
   const experts = expertsOf(architecture, layer);
   if (experts === null) return [];
-  const { hiddenSize } = architecture;
+  const { hiddenSize, names } = architecture;
   const { count, intermediateSize, files } = experts;
   const [gateUp, down] = expertParameters(architecture, layer);
   const [ofGateUp, ofDown] = fusedTensorNames(architecture, layer);
@@ -64,7 +76,8 @@ export function stackedExperts(architecture: DecoderArchitecture, layer: number)
         ? { source: sourceOf(expert), index: 0, count: 1, rowOrder: undefined }
         : { source: sourceOf(expert), index: expert, count, rowOrder },
     );
-    return { name, parameter, shape, matrices, rowOrder, rowOfEach, transposed };
+    const withoutAdapter = false;
+    return { name, parameter, shape: [count, ...shape], matrices, rowOrder, rowOfEach, transposed, withoutAdapter };
   };
   const half = (index: 0 | 1, name: string) => {
     // Where matrices are transposed, gate and up of each unit are next to each other.
@@ -74,13 +87,18 @@ export function stackedExperts(architecture: DecoderArchitecture, layer: number)
     const sourceOf = (expert: number) => (isEach ? gateUp.tensors[2 * expert + index]!.name : ofGateUp);
     return stacked(name, gateUp, [intermediateSize, hiddenSize], rows, sourceOf);
   };
-  return [
-    half(0, 'ffn_gate_exps'),
-    half(1, 'ffn_up_exps'),
-    stacked('ffn_down_exps', down, [hiddenSize, intermediateSize], all, (expert) =>
+  const [gate, up] = [half(0, 'ffn_gate_exps'), half(1, 'ffn_up_exps')];
+  const last = {
+    ...stacked('ffn_down_exps', down, [hiddenSize, intermediateSize], all, (expert) =>
       isEach ? down.tensors[expert]!.name : ofDown,
     ),
-  ];
+    // llama.cpp multiplies by the scales of experts before it adds what an adapter gives.
+    withoutAdapter: names.experts!.beside !== null,
+  };
+  if (!fusesGateUp) return [gate, up, last];
+  const matrices = gate.matrices.flatMap((matrix, expert) => [matrix, up.matrices[expert]!]);
+  const shape: StackedExperts['shape'] = [count, 2 * intermediateSize, hiddenSize];
+  return [{ ...gate, ...all, name: 'ffn_gate_up_exps', shape, matrices }, last];
 }
 
 /** The biases of the experts of a layer; nothing for experts without. */
@@ -94,12 +112,13 @@ export function expertBiases(architecture: DecoderArchitecture, layer: number): 
   ];
 }
 
-/** The router of a layer, and the expert that all tokens pass. */
+/** The router of a layer, the expert that all tokens pass, and what experts have beside an MLP. */
 export function sparseParts({ names, experts }: DecoderArchitecture): LayerPart[] {
-  const { router, shared, correction } = names.experts!;
+  const { router, shared, correction, beside } = names.experts!;
   const ofRouter: LayerPart[] = [
     { path: router, name: 'ffn_gate_inp' },
     { path: correction, name: 'exp_probs_b.bias', isTensor: true },
+    ...(beside === null ? [] : besideParts(beside)),
   ];
   if (shared === null) return ofRouter;
   const [first, second] = shared.gateUp;
@@ -114,6 +133,17 @@ export function sparseParts({ names, experts }: DecoderArchitecture): LayerPart[
     ...gateUp,
     { path: shared.down, name: 'ffn_down_shexp' },
     { path: shared.gate, name: 'ffn_gate_inp_shexp' },
+  ];
+}
+
+/** The norms of experts that are beside an MLP and of that MLP, the weights of the router's norm, and the scales of experts. */
+function besideParts(beside: BesideMlpNames): LayerPart[] {
+  return [
+    { path: beside.norm, name: 'pre_ffw_norm_2', isNorm: true },
+    { path: beside.branchNorm, name: 'post_ffw_norm_2', isNorm: true },
+    { path: beside.mlpBranchNorm, name: 'post_ffw_norm_1', isNorm: true },
+    { path: beside.routerScale, name: 'ffn_gate_inp.scale', isTensor: true },
+    { path: beside.expertScales, name: 'ffn_down_exps.scale', isTensor: true },
   ];
 }
 
@@ -135,11 +165,12 @@ export function expertSettings({ count, perToken, intermediateSize, shared }: Ex
 /** Checks that the layers have experts that llama.cpp computes. */
 export function checkExperts(
   { experts }: DecoderArchitecture,
-  { renormalized, firstDense = false }: NonNullable<GgufFamily['experts']>,
+  { renormalized, firstDense = false, optional = false }: NonNullable<GgufFamily['experts']>,
   refuseIf: RefuseIf,
 ): void {
-  refuseIf(experts === null, 'layers without experts');
-  const { layers } = experts!;
+  refuseIf(experts === null && !optional, 'layers without experts');
+  if (experts === null) return;
+  const { layers } = experts;
   const first = firstDense ? layers.indexOf(true) : 0;
   refuseIf(
     layers.slice(first).includes(false),
@@ -147,5 +178,5 @@ export function checkExperts(
   );
   if (renormalized === null) return;
   const what = renormalized ? 'do not sum to one (norm_topk_prob false)' : 'sum to one (norm_topk_prob)';
-  refuseIf(experts!.renormalized !== renormalized, `weights of a token's experts that ${what}`);
+  refuseIf(experts.renormalized !== renormalized, `weights of a token's experts that ${what}`);
 }

@@ -34,7 +34,7 @@ export async function maxGgufBytes(
         bytes += tensorBytes({ shape, type: typeOfTensor(plan.name, shape, wanted) });
         continue;
       }
-      const shape = [experts.matrices.length, ...experts.shape];
+      const { shape } = experts;
       const isAdapted = modules.has(experts.parameter);
       bytes += tensorBytes({
         shape,

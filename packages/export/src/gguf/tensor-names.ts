@@ -13,7 +13,7 @@ export interface GgufTensorPlan {
   name: string;
   /** The PEFT module whose weight it is; null for a tensor that is not adapted. */
   module: string | null;
-  /** Whether llama.cpp applies no adapter to it. */
+  /** Whether llama.cpp applies no adapter to it, or applies it otherwise. */
   withoutAdapter: boolean;
   /** The stored rows that are written, in this order; undefined: all of them. */
   rowOrder: readonly IndexRange[] | undefined;
@@ -60,6 +60,7 @@ export function shapesOf(
 function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart[] {
   const { family, names } = architecture;
   const norm = (path: string | null, name: string): LayerPart => ({ path, name, isNorm: true });
+  const isSparse = expertsOf(architecture, layer) !== null;
   return [
     norm(names.attentionNorm, 'attn_norm'),
     ...(hasLinearAttention(architecture, layer)
@@ -67,7 +68,8 @@ function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart
       : attentionParts(architecture, layer)),
     norm(names.attentionBranchNorm, 'post_attention_norm'),
     norm(names.mlpNorm, GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm'),
-    ...(expertsOf(architecture, layer) === null ? mlpParts(architecture) : sparseParts(architecture)),
+    ...(isSparse && names.experts!.beside === null ? [] : mlpParts(architecture)),
+    ...(isSparse ? sparseParts(architecture) : []),
     norm(names.mlpBranchNorm, 'post_ffw_norm'),
     { path: names.layerInputs?.gate ?? null, name: 'inp_gate' },
     { path: names.layerInputs?.output ?? null, name: 'proj' },
@@ -116,6 +118,7 @@ function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitectu
  */
 export function planTensors(architecture: DecoderArchitecture, has: (tensor: string) => boolean): GgufTensorPlan[] {
   const { names, norm, tiedHead, layerCount, layerInputs, vocabSize } = architecture;
+  const fusesGateUp = GGUF_FAMILIES[architecture.family]?.experts?.fusesGateUp ?? false;
   const plans: GgufTensorPlan[] = [];
   const unchanged = {
     module: null,
@@ -166,10 +169,11 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
     for (const { name, ...tensor } of expertBiases(architecture, layer)) {
       plans.push({ ...unchanged, ...tensor, name: `blk.${layer}.${name}` });
     }
-    for (const experts of stackedExperts(architecture, layer)) {
+    for (const experts of stackedExperts(architecture, layer, fusesGateUp)) {
       const { source } = experts.matrices[0]!;
-      const { parameter: module, rowOrder } = experts;
-      plans.push({ ...unchanged, source, name: `blk.${layer}.${experts.name}.weight`, module, rowOrder, experts });
+      const { parameter: module, rowOrder, withoutAdapter } = experts;
+      const name = `blk.${layer}.${experts.name}.weight`;
+      plans.push({ ...unchanged, source, name, module, withoutAdapter, rowOrder, experts });
     }
   }
   add(names.finalNorm, 'output_norm', ofNorm);

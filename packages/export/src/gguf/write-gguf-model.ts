@@ -121,9 +121,8 @@ function ofExperts(
   merged: ReadonlyMap<string, MergedTensor>,
   wanted: GgufType,
 ): GgufTensorSource {
-  const written = [matrices.length, ...shape];
   const [first] = matrices.map(({ source }) => merged.get(source)!);
-  const type = typeOfExperts(name, written, model.quantized.get(first!.source), first!.updates !== undefined, wanted);
+  const type = typeOfExperts(name, shape, model.quantized.get(first!.source), first!.updates !== undefined, wanted);
   const parts = matrices.map((ofExpert) => {
     const { source, updates } = merged.get(ofExpert.source)!;
     const { dtype, shape: stored } = mergedEntry(model, source);
@@ -134,7 +133,7 @@ function ofExperts(
     const update = updates?.[index];
     return { ...part, ...(update && { update: transposed ? ofWritten(update) : update }), conversion };
   });
-  return { name, type, shape: written, parts };
+  return { name, type, shape, parts };
 }
 
 /**

@@ -6,8 +6,8 @@ import { logitCap } from './gemma.js';
 import type { GgufFamily } from './gguf-family.js';
 
 /**
- * Gemma 4 without experts (`Gemma4Model` in llama.cpp's conversion/gemma.py): heads of another size where there is a window, layers
- * that read keys and values of earlier ones, and inputs of layers.
+ * Gemma 4 (`Gemma4Model` in llama.cpp's conversion/gemma.py): heads of another size where there is a window, layers that read keys
+ * and values of earlier ones, inputs of layers, and experts beside MLPs.
  */
 export const gemma4: GgufFamily = {
   architecture: 'gemma4',
@@ -16,6 +16,7 @@ export const gemma4: GgufFamily = {
   biases: [],
   hasWindows: true,
   ropeFactors: ['proportional'],
+  experts: { renormalized: true, optional: true, fusesGateUp: true },
   characterTokenizer: 'gemma4',
   settings(architecture) {
     const { attention, layerInputs } = architecture;

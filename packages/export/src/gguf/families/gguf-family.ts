@@ -45,6 +45,10 @@ export interface GgufFamily {
     renormalized: boolean | null;
     /** Whether the first layers may have none. @defaultValue false */
     firstDense?: boolean;
+    /** Whether models without experts are written, too. @defaultValue false */
+    optional?: boolean;
+    /** Whether gate and up of an expert are one tensor. @defaultValue false */
+    fusesGateUp?: boolean;
   };
   /** The model of a tokenizer that merges characters and falls back to bytes (`tokenizer.ggml.model`). @defaultValue llama */
   characterTokenizer?: 'llama' | 'gemma4';
