@@ -10,7 +10,7 @@ export default defineConfig({
     globalSetup: 'test/faults/global-setup.ts',
     pool: 'forks',
     // The tests mostly wait until locks expire and processes start.
-    maxWorkers: 2,
+    maxWorkers: 3,
     // A busy machine may be ten times slower. The waiting functions have their own time-outs with messages.
     testTimeout: 900_000,
     hookTimeout: 600_000,

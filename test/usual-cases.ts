@@ -5,3 +5,9 @@ export const HAS_ALL_CASES = process.env.ALL_CASES === '1';
 export function usualCases<Case>(cases: readonly Case[], usual: number): readonly Case[] {
   return HAS_ALL_CASES ? cases : cases.slice(0, usual);
 }
+
+/** Whether suites of layers and trainings leave out cases: on the emulated card, but for `npm run test:emulated -- --all`. */
+export const HAS_FEW_CASES = process.env.ENGINE === 'cuda' && process.env.EMULATED_TESTS !== 'all';
+
+/** The kernels with which suites of layers and trainings run. Those of ops have both on every engine. */
+export const TESTED_KERNELS: readonly ('fused' | 'raw')[] = HAS_FEW_CASES ? ['fused'] : ['fused', 'raw'];

@@ -36,6 +36,8 @@ const SLOW = [
   'packages/training/src/pass-memory.test.ts',
   'packages/training/src/resume.test.ts',
   'packages/training/src/train.test.ts',
+  // Rounding errors through 32 layers, whose bounds do not depend on the engine.
+  'packages/training/src/publishing/check-merged.test.ts',
   'packages/training/src/objectives/group-relative/group-{example,training}.test.ts',
   'packages/training/src/objectives/group-relative/webhook-rewards.test.ts',
   'packages/training/src/objectives/preference/preference-{example,training}.test.ts',

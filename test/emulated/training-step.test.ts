@@ -13,6 +13,7 @@ import { runnable } from '../../packages/training/src/batches.js';
 import { NextToken } from '../../packages/training/src/objectives/next-token/next-token.js';
 import { optimizerStep } from '../../packages/training/src/optimizer-step.js';
 import { PassScheduler } from '../../packages/training/src/shared-pass/pass-scheduler.js';
+import { TESTED_KERNELS } from '../usual-cases.js';
 import { watchDevice } from './device-watch.js';
 import { writeRandomLlama } from './random-llama.js';
 
@@ -67,21 +68,23 @@ function trainerOf(model: Decoder, { dropout = 0, recomputedLayers = 0, microBat
   };
 }
 
-/** The copies of the second step, and those of its ops that do not run on the device; the first makes constants. */
-async function secondStep(folder: string, options: StepOptions) {
+/** The result of `work` with a trainer on the model of this folder. */
+async function onTrainer<Result>(
+  folder: string,
+  options: StepOptions,
+  work: (trainer: ReturnType<typeof trainerOf>) => Promise<Result>,
+): Promise<Result> {
   const model = await loadDecoder(await readModelFolder(folder), options.dtype ?? 'float32');
   const trainer = trainerOf(model, options);
   try {
-    const first = await watchDevice(() => trainer.step());
-    const second = await watchDevice(() => trainer.step());
-    return { ...second, offDevice: [...first.offDevice, ...second.offDevice] };
+    return await work(trainer);
   } finally {
     trainer.dispose();
     model.dispose();
   }
 }
 
-describe.each(['fused', 'raw'] as const)('%s kernels', (kernels) => {
+describe.each(TESTED_KERNELS)('%s kernels', (kernels) => {
   beforeAll(() => void configureKernels(kernels));
   afterAll(() => void configureKernels('raw'));
 
@@ -89,7 +92,8 @@ describe.each(['fused', 'raw'] as const)('%s kernels', (kernels) => {
     'every op of a step of $family in $dtype runs on the device',
     async ({ family, dtype }) => {
       const options = { dtype, dropout: 0.1, microBatches: 2, recomputedLayers: ALL_LAYERS };
-      const { offDevice, result } = await secondStep(path.join(FIXTURES, 'families', family, 'base'), options);
+      const folder = path.join(FIXTURES, 'families', family, 'base');
+      const { offDevice, result } = await onTrainer(folder, options, (trainer) => watchDevice(() => trainer.step()));
       expect(offDevice.join('\n')).toBe('');
       expect(Number.isFinite(result.loss)).toBe(true);
     },
@@ -106,7 +110,10 @@ describe('copies between host and device', () => {
   const copies = async (layers: number, options: StepOptions) => {
     const folder = path.join(root, `layers-${layers}`);
     await writeRandomLlama(folder, { layers });
-    return (await secondStep(folder, options)).statistics;
+    return await onTrainer(folder, options, async (trainer) => {
+      await trainer.step(); // makes the constants it needs
+      return (await watchDevice(() => trainer.step())).statistics;
+    });
   };
 
   const OPTIONS: StepOptions[] = (['float32', 'bfloat16'] as const).flatMap((dtype) => [

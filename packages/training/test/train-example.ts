@@ -12,6 +12,7 @@ import {
   type TrainingOutcome,
 } from '@lorasmith/contracts';
 import { openExampleStore } from '@lorasmith/planning';
+import { configureKernels } from '@lorasmith/tensor';
 import { Value } from 'typebox/value';
 import { train } from '../src/train.js';
 import { writeRows } from './a-job.js';
@@ -30,12 +31,13 @@ export interface ExampleJob {
   training?: Partial<JobSpec['training']>;
 }
 
-/** Trains the job of an example on the demo model, and evaluates it on its held-out rows before and after. */
+/** Trains the job of an example on the demo model with a trainer's kernels, and evaluates it on its held-out rows before and after. */
 export async function trainExample(
   { folder, format, rows, heldout, job, training = {} }: ExampleJob,
   onEvent: (event: NewJobEvent) => void = () => {},
 ): Promise<TrainingOutcome> {
   if (!existsSync(join(MODEL, 'config.json'))) throw new Error(`${MODEL} is missing: npm run setup makes it.`);
+  configureKernels('fused');
   const example = fromRoot(folder);
   const scratch = await mkdtemp(join(tmpdir(), 'example-'));
   try {

@@ -11,6 +11,7 @@ import { configureKernels, type FloatDType, liveTensorCount, scope, tensorOf, to
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { TESTED_KERNELS } from '../../../../test/usual-cases.js';
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decoder.js';
 import { NextToken } from './next-token/next-token.js';
 import { takeBatchLoss } from './objective.js';
@@ -34,7 +35,7 @@ const BATCHES = { first: tokenBatchOf(ROWS.first), base: tokenBatchOf(ROWS.base)
 /** float32: one stream or several, sums are made in another order. bfloat16: a few of its roundings. */
 const TOLERANCE: Record<FloatDType, number> = { float32: 1e-5, bfloat16: 4 * 2 ** -8 };
 
-describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
+describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
   beforeAll(() => void configureKernels(kernels));
   afterAll(() => void configureKernels('raw'));
 

@@ -1,13 +1,8 @@
-import { configureKernels } from '@lorasmith/tensor';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { trainExample } from '../../../test/train-example.js';
 
 /** Far longer than it takes on a busy machine. */
 const TIMEOUT_MS = 1_800_000;
-
-// As in a worker: with the others, an answer takes several times as long.
-beforeAll(() => configureKernels('fused'));
-afterAll(() => configureKernels('raw'));
 
 /** It takes minutes: `npm run test:all -- --only rewards-example`. */
 const isAsked = process.env.REWARDS_EXAMPLE === '1';

@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../../test/numeric/normal-numbers.js';
+import { TESTED_KERNELS } from '../../../../../test/usual-cases.js';
 import { nextTokenLoss } from './next-token-loss.js';
 
 const [PLACES, HIDDEN, VOCAB] = [7, 4, 9];
@@ -125,7 +126,7 @@ describe('with scaled and capped logits', () => {
   });
 });
 
-describe.each(['fused', 'raw'] as const)('with LoRA on the head, with %s kernels', (kernels) => {
+describe.each(TESTED_KERNELS)('with LoRA on the head, with %s kernels', (kernels) => {
   beforeAll(() => void configureKernels(kernels));
   afterAll(() => void configureKernels('raw'));
 

@@ -13,6 +13,7 @@ import type { LabelledExamples, PairExamples } from '@lorasmith/planning';
 import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
+import { TESTED_KERNELS } from '../../../../../test/usual-cases.js';
 import { adapterOn, cut, expectAsTrained, gradientOf, sequenceOf, sideOf, TOLERANCE } from '../../../test/trl-case.js';
 import { ADAMW_DEFAULTS, AdamW } from '../../adamw.js';
 import { batchSource } from '../../batches.js';
@@ -50,7 +51,7 @@ interface Answers {
 /** Rows of a step, in either file. */
 const ROWS_PER_STEP = 4;
 
-describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
+describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
   let decoder: Decoder;
   let pairs: Pairs;
   let answers: Answers;
