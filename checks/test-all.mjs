@@ -7,12 +7,12 @@ import { createWriteStream, existsSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { git } from '../scripts/release/git.mjs';
 import { ROOT_DIR } from '../scripts/setup/locations.mjs';
 import { SetupError } from '../scripts/setup/setup-error.mjs';
 import { runAsCommand } from '../scripts/setup.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
 import { ALL_PARTS, partsTable } from './test-run/all-parts.mjs';
-import { git } from './test-run/git.mjs';
 
 const OUT_DIR = path.join(ROOT_DIR, '.cache/test-all');
 const STATE_FILE = path.join(OUT_DIR, 'state.json');

@@ -72,6 +72,17 @@ async function ran(...args: string[]): Promise<Ended> {
 const jobs = async () => (await client.listJobs({ limit: 100 })).data;
 
 describe('the packed client', () => {
+  test('has the same bytes when it is packed again, and lists what is bundled in it', async () => {
+    const again = path.join(folder, 'again');
+    await mkdir(again);
+    await packClient(again);
+    expect(await readFile(path.join(again, packed))).toEqual(await readFile(path.join(folder, packed)));
+    await run('tar', ['-xzf', path.join(folder, packed), '-C', again, 'package/sbom.cdx.json']);
+    const { components } = JSON.parse(await readFile(path.join(again, 'package/sbom.cdx.json'), 'utf8'));
+    const names = components.map(({ name }: { name: string }) => name);
+    expect(names).toEqual(expect.arrayContaining(['tar', 'typebox']));
+  });
+
   test('is installed in an empty folder without a network, and needs no other package', async () => {
     await writeFile(path.join(project, 'package.json'), '{"type":"module","private":true}');
     const args = ['install', '--offline', '--no-audit', '--no-fund', path.join(folder, packed)];
@@ -86,7 +97,7 @@ describe('the packed client', () => {
       expect.not.arrayContaining(['tar', 'typebox', 'minipass']),
     );
     expect((await readdir(installed)).sort()).toEqual(
-      ['LICENSE', 'README.md', 'THIRD-PARTY-LICENSES', 'dist', 'package.json'].sort(),
+      ['LICENSE', 'README.md', 'THIRD-PARTY-LICENSES', 'dist', 'package.json', 'sbom.cdx.json'].sort(),
     );
     const readme = await readFile(path.join(installed, 'README.md'), 'utf8');
     expect(readme).toContain('lora train');

@@ -1,4 +1,4 @@
-import { git } from './git.mjs';
+import { git } from '../../scripts/release/git.mjs';
 
 /** The sources that the tests on the emulated card test. */
 const SOURCES = [

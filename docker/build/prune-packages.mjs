@@ -1,5 +1,6 @@
 // node prune-packages.mjs SERVICE: removes files that the service does not need to run: unused packages of the workspace,
-// types and source maps in node_modules, and everything of tfjs-node-gpu except its compiled addon.
+// types and source maps in node_modules, everything of tfjs-node-gpu except its compiled addon, and what pnpm noted of the installation,
+// which has its time.
 import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { servicePackages } from './service-packages.mjs';
@@ -13,6 +14,9 @@ for (const group of ['packages', 'services']) {
   for (const name of await readdir(group)) {
     if (!ours.has(`${group}/${name}`)) await rm(path.join(group, name), { recursive: true });
   }
+}
+for (const name of await readdir('node_modules')) {
+  if (/^\.(modules\.yaml|pnpm-workspace-state.*\.json)$/.test(name)) await rm(path.join('node_modules', name));
 }
 for (const entry of await readdir('node_modules/.pnpm', { recursive: true, withFileTypes: true })) {
   const file = path.join(entry.parentPath, entry.name);

@@ -1,16 +1,17 @@
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { cyclonedx, eachOnce, npmComponent } from '../release/cyclonedx.mjs';
 import { ROOT_DIR } from '../setup/locations.mjs';
 import { bundleModules } from './bundle-modules.mjs';
 import { bundleTypes } from './bundle-types.mjs';
-import { licencesOf } from './licences.mjs';
+import { bundledPackages, licencesOf } from './bundled-packages.mjs';
 
 /** Entry points of the package, and whether programs import them. `lora` is the command. */
 const ENTRIES = { index: '.', core: './core', lora: null };
 
 /**
  * Writes the package `@lorasmith/client` without dependencies: what it imports from the workspace and from npm is in its modules
- * and declarations.
+ * and declarations, and listed in `sbom.cdx.json`.
  *
  * @param {string} folder an empty one
  */
@@ -41,7 +42,10 @@ export async function writePackage(folder) {
     readmeOf(await readFile(path.join(ROOT_DIR, 'docs/client.md'), 'utf8')),
   );
   await copyFile(path.join(ROOT_DIR, 'LICENSE'), path.join(folder, 'LICENSE'));
-  await writeFile(path.join(folder, 'THIRD-PARTY-LICENSES'), await licencesOf([...modules, ...declared]));
+  const bundled = await bundledPackages([...modules, ...declared]);
+  await writeFile(path.join(folder, 'THIRD-PARTY-LICENSES'), await licencesOf(bundled));
+  const contents = cyclonedx({ type: 'library', name, version }, eachOnce(bundled.map(npmComponent)));
+  await writeFile(path.join(folder, 'sbom.cdx.json'), contents);
 }
 
 /** The page without links to pages that the package does not have. @param {string} page Markdown */

@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import type { HttpApp } from '@lorasmith/service-kit';
+import { type HttpApp, PRODUCT_VERSION } from '@lorasmith/service-kit';
 import type { FastifySchema } from 'fastify';
 import { accessOf } from '../access/route-access.js';
 import { PAGE_HEADERS } from '../page/page-plugin.js';
@@ -14,9 +14,6 @@ declare module 'fastify' {
   }
 }
 
-/** Version of the public API. */
-const VERSION = '0.1.0';
-
 const DESCRIPTION = `Fine-tunes language models with LoRA: upload a dataset, queue a job, follow its events, download the adapter or the
 merged model. Every error has the body \`ErrorBody\` with a stable code; under \`/v1\`, that of the OpenAI API. Unknown fields are refused.`;
 
@@ -28,7 +25,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
       openapi: '3.1.0',
       info: {
         title: 'Lorasmith',
-        version: VERSION,
+        version: PRODUCT_VERSION,
         description: DESCRIPTION,
         license: { name: 'MIT', identifier: 'MIT' },
       },

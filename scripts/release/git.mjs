@@ -1,12 +1,12 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { ROOT_DIR } from '../setup/locations.mjs';
 
 /** The most output of a command: a change of fixtures has megabytes. */
 const MAX_OUTPUT_BYTES = 2 ** 30;
 
 /**
- * Runs git in the repository.
+ * Runs git in the repository, or in another folder with `-C`.
  *
  * @param {string[]} args
  * @returns {Promise<string>} its output, trimmed
