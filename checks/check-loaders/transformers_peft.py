@@ -31,7 +31,8 @@ def answers(job):
     [architecture] = config.architectures
     load = getattr(transformers, architecture).from_pretrained
     # torch's grouped product needs widths that are multiples of 16 bytes.
-    experts = {"experts_implementation": "eager"} if hasattr(config.get_text_config(), "num_experts_per_tok") else {}
+    has_experts = any(hasattr(config.get_text_config(), name) for name in ("num_experts_per_tok", "top_k_experts"))
+    experts = {"experts_implementation": "eager"} if has_experts else {}
     model = quantized(load, job["model"]) if job.get("nf4") else load(job["model"], dtype="auto", **experts)
     if job.get("adapter"):
         from peft import PeftConfig, PeftModel

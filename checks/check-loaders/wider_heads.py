@@ -106,7 +106,7 @@ def make(job):
         class_of(job["model"]).from_pretrained(job["model"]),
         LoraConfig(
             r=lora["r"], lora_alpha=lora["lora_alpha"], target_modules=lora["target_modules"],
-            fan_in_fan_out=lora["fan_in_fan_out"], task_type="CAUSAL_LM",
+            target_parameters=lora.get("target_parameters"), fan_in_fan_out=lora["fan_in_fan_out"], task_type="CAUSAL_LM",
         ),
     )  # fmt: skip
     with torch.no_grad():

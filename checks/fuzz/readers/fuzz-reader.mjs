@@ -9,7 +9,8 @@ import { mutate, randomFrom } from './mutate.mjs';
 
 register('./instrument-hooks.mjs', import.meta.url);
 
-const MAX_INPUT_BYTES = 16_384;
+/** Above the largest seeds, models of several matrices. */
+const MAX_INPUT_BYTES = 65_536;
 /** Maximum number of inputs derived from the seeds. The oldest are dropped. */
 const MAX_INPUTS = 4_000;
 /** A slower input counts as a finding. Generous, because the machine may be busy. */
