@@ -7,6 +7,7 @@ const REPLACED = {
   gemma2: { query_pre_attn_scalar: 8 },
   gemma3: { query_pre_attn_scalar: 6 },
   'gemma3-text': { query_pre_attn_scalar: 6 },
+  glm4_moe_lite: { rms_norm_eps: 1e-6 },
   gpt_oss: { truncate: true },
   'gpt_oss-mxfp4': { truncate: true },
   'olmo3-legacy': { rope_theta: 500_000 },
@@ -37,7 +38,8 @@ export async function addFamily(name, modelsDir) {
   if (changed !== text) await writeFile(configFile, changed);
   const config = JSON.parse(text);
   // Texts longer than the window, if there is one, are not what llama.cpp computes.
-  const window = name === 'gemma2' ? null : (config.sliding_window ?? null);
+  const isUnused = name === 'gemma2' || config.use_sliding_window === false;
+  const window = isUnused ? null : (config.sliding_window ?? null);
   // llama.cpp chooses the factors of LongRoPE by the size of its context, so a text must need the long ones.
   const unlimited = text.includes('long_factor') ? 40 : 24;
   const length = window === null ? unlimited : window - 2;

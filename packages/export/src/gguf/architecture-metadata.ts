@@ -4,6 +4,7 @@ import { GGUF_FAMILIES } from './families/gguf-families.js';
 import type { GgufFamily } from './families/gguf-family.js';
 import { checkOneRope } from './families/one-rope.js';
 import type { MetadataValue } from './gguf-layout.js';
+import { latentHeadSettings } from './latent-attention.js';
 import { float, type Setting, uint } from './metadata-setting.js';
 import { inexpressible, type RefuseIf } from './refuse.js';
 import { type MadeTensor, type RopeScalingMetadata, ropeScalingMetadata } from './rope-scaling.js';
@@ -28,8 +29,6 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
   const known = GGUF_FAMILIES[family];
   if (known === undefined) throw inexpressible(model, `Lorasmith does not write ${family} models as GGUF`);
   checkFamily(architecture, known, model);
-  const main = mainLayer(architecture);
-  const { headDim } = headsOf(architecture, main);
   const layers = architecture.attention.layers.map((_, layer) => layer);
   const rope = ropeMetadata(architecture, known, model);
   return {
@@ -40,10 +39,8 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
       ['embedding_length', uint(architecture.hiddenSize)],
       ['feed_forward_length', ofLayers(layers.map((layer) => intermediateSizeOf(architecture, layer)))],
       ['attention.head_count', uint(architecture.headCount)],
-      ['attention.head_count_kv', ofLayers(layers.map((layer) => headsOf(architecture, layer).keyValueHeadCount))],
       [`attention.layer_norm_${norm.kind === 'rms' ? 'rms_' : ''}epsilon`, float(norm.epsilon)],
-      ['attention.key_length', uint(headDim)],
-      ['attention.value_length', uint(headDim)],
+      ...(architecture.latentAttention === null ? headSettings(architecture) : latentHeadSettings(architecture)),
       ...rope.settings,
       ...(architecture.experts === null ? [] : expertSettings(architecture.experts)),
       ...(known.settings?.(architecture) ?? []),
@@ -51,6 +48,16 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
     ],
     ropeTensors: rope.tensors,
   };
+}
+
+function headSettings(architecture: DecoderArchitecture): Setting[] {
+  const { headDim } = headsOf(architecture, mainLayer(architecture));
+  const counts = architecture.attention.layers.map((_, layer) => headsOf(architecture, layer).keyValueHeadCount);
+  return [
+    ['attention.head_count_kv', ofLayers(counts)],
+    ['attention.key_length', uint(headDim)],
+    ['attention.value_length', uint(headDim)],
+  ];
 }
 
 /** A number that all layers have, or the list of those of each layer. */
@@ -69,7 +76,7 @@ function ropeMetadata(architecture: DecoderArchitecture, known: GgufFamily, mode
   const main = mainLayer(architecture);
   const rope: RopeSettings | null = architecture.ropes[architecture.attention.layers[main]!.rope] ?? null;
   if (rope === null) return { settings: [], tensors: [] };
-  const { headDim } = headsOf(architecture, main);
+  const headDim = architecture.latentAttention?.rotaryDim ?? headsOf(architecture, main).headDim;
   const unsupported = (what: string) =>
     inexpressible(model, `llama.cpp has no ${what} in ${known.architecture} models`);
   const scaling = ropeScalingMetadata(rope, headDim, known, unsupported);

@@ -12,6 +12,22 @@ export interface LayerPart {
   decays?: boolean;
   rowOrder?: readonly IndexRange[] | undefined;
   columnOrder?: readonly IndexRange[] | undefined;
+  /** The rows of each head that it has, as a matrix of its own. @defaultValue it is one matrix */
+  ofHeads?: RowsOfHeads;
+  /** Whether llama.cpp applies no adapter to it. @defaultValue false */
+  withoutAdapter?: boolean;
+}
+
+/** Some rows of each head of a weight: a matrix in a tensor of three axes. */
+export interface RowsOfHeads {
+  heads: number;
+  /** The rows of a head in the weight. */
+  size: number;
+  /** The first of those that are written. */
+  first: number;
+  count: number;
+  /** Whether `[width, count]` is written. */
+  transposed: boolean;
 }
 
 /** A tensor of a decoder's layer that is no part of a module. */

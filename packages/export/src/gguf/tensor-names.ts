@@ -2,7 +2,8 @@ import { type DecoderArchitecture, expertsOf, hasLinearAttention, tensorName } f
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import { expertBiases, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
 import { GGUF_FAMILIES } from './families/gguf-families.js';
-import type { LayerPart } from './layer-part.js';
+import { latentAttentionParts } from './latent-attention.js';
+import type { LayerPart, RowsOfHeads } from './layer-part.js';
 import { linearAttentionParts } from './linear-attention.js';
 
 /** A tensor of a base model, and how it is written. */
@@ -22,6 +23,8 @@ export interface GgufTensorPlan {
   /** The one number of each group of the last axis that is written; undefined: all of them. */
   numberOfEach: TensorConversion['rowOfEach'];
   transposed: boolean;
+  /** The rows of each head of which it is made; null: it is one matrix. */
+  ofHeads: RowsOfHeads | null;
   /** Rows of a head whose halves are interleaved; 0: the order stays. */
   headRows: number;
   /** Added to every number. */
@@ -32,19 +35,24 @@ export interface GgufTensorPlan {
   experts: StackedExperts | null;
 }
 
-/** A stored tensor as a matrix, and the shape in which it is written. */
+/** A stored tensor as a matrix (of each head, where it has several), and the shape in which it is written. */
 export function shapesOf(
   {
     rowOrder,
     headRows,
     transposed,
     numberOfEach,
-  }: Pick<GgufTensorPlan, 'rowOrder' | 'headRows' | 'transposed' | 'numberOfEach'>,
+    ofHeads,
+  }: Pick<GgufTensorPlan, 'rowOrder' | 'headRows' | 'transposed' | 'numberOfEach' | 'ofHeads'>,
   stored: readonly number[],
 ): { matrix: [rows: number, width: number]; written: number[] } {
   if (numberOfEach !== undefined) {
     const all = stored.reduce((product, size) => product * size, 1);
     return { matrix: [all, 1], written: [...stored.slice(0, -1), stored.at(-1)! / numberOfEach.of] };
+  }
+  if (ofHeads !== null) {
+    const [rows, width] = [ofHeads.count, stored[1]!];
+    return { matrix: [rows, width], written: [ofHeads.heads, ...(ofHeads.transposed ? [width, rows] : [rows, width])] };
   }
   const count = rowOrder?.reduce((sum, range) => sum + range.count, 0) ?? stored[0]!;
   // The numbers of a vector are ordered as the rows of a matrix.
@@ -79,7 +87,9 @@ function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart
 }
 
 /** Keys and values that a layer reads of another one are not its own, even where the files have some. */
-function attentionParts({ names, attention }: DecoderArchitecture, layer: number): LayerPart[] {
+function attentionParts(architecture: DecoderArchitecture, layer: number): LayerPart[] {
+  const { names, attention, latentAttention } = architecture;
+  if (latentAttention !== null) return latentAttentionParts(architecture);
   const { keysAreValues = false, keysAndValuesOf } = attention.layers[layer]!;
   const [first, keys = null, values = null] = names.queryKeyValue;
   const hasKeys = keysAndValuesOf === undefined;
@@ -127,6 +137,7 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
     columnOrder: undefined,
     numberOfEach: undefined,
     transposed: false,
+    ofHeads: null,
     headRows: 0,
     added: 0,
     decays: false,
@@ -155,6 +166,7 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
   for (let layer = 0; layer < layerCount; layer++) {
     for (const part of layerParts(architecture, layer)) {
       const { path, isTensor = false, isNorm = false, decays = false, rowOrder, columnOrder } = part;
+      const { ofHeads = null, withoutAdapter = false } = part;
       if (path === null) continue;
       const module = `${names.layers}.${layer}.${path}`;
       const name = `blk.${layer}.${part.name}`;
@@ -163,7 +175,8 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
         continue;
       }
       const { transposedWeights: transposed } = architecture;
-      const linear = { module, rowOrder, columnOrder, transposed, headRows: headRows(architecture, part.name) };
+      const order = { rowOrder, columnOrder, transposed, ofHeads, headRows: headRows(architecture, part.name) };
+      const linear = { module, withoutAdapter, ...order };
       add(module, name, isNorm ? ofNorm : linear);
     }
     for (const { name, ...tensor } of expertBiases(architecture, layer)) {

@@ -8,6 +8,7 @@ import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { type ExpertMatrix, isRouter, type StackedExperts } from './experts.js';
 import { BLOCK_NUMBERS, type GgufType, type MetadataValue, type WrittenType } from './gguf-layout.js';
+import type { RowsOfHeads } from './layer-part.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
 import { type GgufTensorPlan, planTensors, shapesOf } from './tensor-names.js';
@@ -97,6 +98,7 @@ function ofWeights(
   merged: ReadonlyMap<string, MergedTensor>,
   wanted: GgufType,
 ): GgufTensorSource {
+  if (plan.ofHeads !== null) return ofHeads(plan, plan.ofHeads, opened, merged, wanted);
   if (plan.experts !== null) return ofExperts(plan.name, plan.experts, opened, merged, wanted);
   const { model, weights } = opened;
   const { source, updates } = merged.get(plan.source)!;
@@ -111,6 +113,38 @@ function ofWeights(
   const ofUpdate = update && { update: transposed ? ofWritten(update) : update };
   const part = { ...storedSource(model, weights, source), ...ofUpdate, conversion };
   return { name, type, shape: written, parts: [part] };
+}
+
+/** Some rows of each head, one matrix behind the other. */
+function ofHeads(
+  plan: GgufTensorPlan,
+  { heads, size, first, transposed }: RowsOfHeads,
+  { model, weights }: { model: ModelFolder; weights: ModelWeights },
+  merged: ReadonlyMap<string, MergedTensor>,
+  wanted: GgufType,
+): GgufTensorSource {
+  const { source, updates } = merged.get(plan.source)!;
+  if (model.quantized.has(source)) {
+    const what = `${source} is quantized, and Lorasmith does not write rows of it. Take the merged model in Hugging Face layout`;
+    throw inexpressible(model.name, what);
+  }
+  const { dtype, shape } = mergedEntry(model, source);
+  const { matrix, written } = shapesOf(plan, shape);
+  const [rows, width] = matrix;
+  const type = typeOfTensor(plan.name, written, wanted);
+  const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, transposed };
+  const stored = storedSource(model, weights, source);
+  const rowBytes = stored.bytes / shape[0]!;
+  const [update] = updates ?? [];
+  const parts = Array.from({ length: heads }, (_, head) => {
+    const row = head * size + first;
+    const part = { ...stored, offset: stored.offset + row * rowBytes, bytes: rows * rowBytes, conversion };
+    if (update === undefined) return part;
+    const b = update.b.subarray(row * update.rank, (row + rows) * update.rank);
+    const own: WeightUpdate = { ...update, shape: transposed ? [width, rows] : [rows, width], transposed, b };
+    return { ...part, update: own };
+  });
+  return { name: plan.name, type, shape: written, parts };
 }
 
 /** The matrices of all experts of a layer, one behind the other. */

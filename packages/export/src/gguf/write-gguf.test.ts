@@ -7,6 +7,7 @@ import {
   type Architecture,
   type DecoderArchitecture,
   type ModelFolder,
+  type QuantizedWeight,
   type RopeScaling,
   readModelFolder,
   withBaseQuantization,
@@ -153,6 +154,8 @@ const OTHERWISE: Record<string, string[]> = {
   'olmo3-legacy': ['olmo2.rope.freq_base'],
   // Its norm is no RMS norm.
   nemotron: ['nemotron.attention.layer_norm_rms_epsilon'],
+  // It looks for first_k_dense_replace, and takes 0 without it.
+  glm4_moe_lite: ['deepseek2.leading_dense_block_count'],
   // They are the defaults, and others are refused.
   gpt_oss: ['yarn_beta_fast', 'yarn_beta_slow'].map((key) => `gpt-oss.rope.scaling.${key}`),
   'gpt_oss-mxfp4': ['yarn_beta_fast', 'yarn_beta_slow'].map((key) => `gpt-oss.rope.scaling.${key}`),
@@ -165,6 +168,7 @@ const PACKED = ['gpt_oss-mxfp4'];
 /** The adapters that llama.cpp would not apply as the model does. */
 const NOT_APPLIED: Record<string, RegExp> = {
   'head-tied': /output head.*Take the merged model/,
+  glm4_moe_lite: /self_attn\.q_b_proj; llama\.cpp does not apply it there/,
   gemma4_moe: /layers\.0\.experts\.down_proj; llama\.cpp does not apply it there.*Take the merged model/,
 };
 
@@ -434,6 +438,9 @@ describe('what llama.cpp cannot express is refused by name:', () => {
     ['gemma4-text', /of the last two layers before them.*num_kv_shared_layers/],
     ['gemma4-text-keys', /attention_bias/],
     ['granitemoehybrid-experts', /does not write granitemoehybrid models with experts/],
+    ['deepseek_v3', /scale of the attention scores of its own/],
+    ['deepseek_v3-plain', /heads whose halves rotate \(rope_interleave false\)/],
+    ['mistral4', /does not write mistral4 models as GGUF/],
     ['gpt_oss-experts', /attention layers without a bias \(attention_bias false\)/],
     ['qwen2_moe', /weights of a token's experts that sum to one/],
     ['qwen3_moe', /layers without experts behind others.*mlp_only_layers/],
@@ -490,6 +497,21 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       expect(() => settingsOf({ ...architecture, mlp })).toThrow(/clamped unit but at 7/);
     });
 
+    test('of latent attention: scaled, and queries but as llama.cpp knows them', async () => {
+      const read = await decoderOf('glm4_moe_lite');
+      expect(settingsOf(read).get('expert_gating_func')).toBe(2);
+      const [rope] = read.ropes;
+      const ropes = [{ ...rope!, scaling: { type: 'linear', factor: 2 } as const }];
+      expect(() => settingsOf({ ...read, ropes })).toThrow(/RoPE scaling with the scores of the model/);
+      const latentAttention = { ...read.latentAttention!, queryRank: null };
+      expect(() => settingsOf({ ...read, latentAttention })).toThrow(/q_lora_rank null/);
+      const layers = Array.from({ length: 27 }, () => read.attention.layers[0]!);
+      const experts = { ...read.experts!, layers: layers.map((_, layer) => layer > 0) };
+      const lite = { ...read, layerCount: 27, experts, attention: { ...read.attention, layers } };
+      expect(() => settingsOf(lite)).toThrow(/latent of queries in models of 27 layers/);
+      expect(settingsOf({ ...lite, latentAttention }).get('attention.q_lora_rank')).toBeUndefined();
+    });
+
     test('of Gemma 3 with YaRN, or scaled in layers with a window', async () => {
       const read = await decoderOf('gemma3-text');
       const layers = read.attention.layers.map((layer) => ({ ...layer, scale: 6 ** -0.5 }));
@@ -507,6 +529,18 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       expect(changed(windowed, { type: 'linear', factor: 2 })).toThrow(/RoPE scaling of layers with a window/);
       expect(changed(full, { type: 'dynamic', factor: 2, maxPositions: 64 })).toThrow(/but of the type linear/);
     });
+  });
+
+  test('keys and values of a latent in 4 bits', async () => {
+    const model = await readModelFolder(await baseFolder('glm4_moe_lite'));
+    const name = 'model.layers.1.self_attn.kv_b_proj.weight';
+    const weight = { form: 'made', type: 'nf4', shape: [64, 8] } as unknown as QuantizedWeight;
+    const options = { adapter: unchanged, path: newPath(), type: 'F32', description } as const;
+    const writing = writeGgufModel({ model: { ...model, quantized: new Map([[name, weight]]) }, ...options });
+    const message = expect.stringMatching(
+      /kv_b_proj\.weight is quantized.*Take the merged model in Hugging Face layout/,
+    );
+    await expect(writing).rejects.toMatchObject({ code: 'model_not_supported', message });
   });
 
   test('a classifier', async () => {

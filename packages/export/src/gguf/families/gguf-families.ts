@@ -1,5 +1,6 @@
 import type { DecoderFamily } from '@lorasmith/model-folder';
 import { uint } from '../metadata-setting.js';
+import { deepseek2 } from './deepseek2.js';
 import { exaone4 } from './exaone4.js';
 import { gemma2, gemma3 } from './gemma.js';
 import { gemma4 } from './gemma4.js';
@@ -72,6 +73,8 @@ export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>>
   glm: { architecture: 'chatglm', activation: 'silu', headsFillHidden: true, biases: ['queryKeyValue'] },
   glm4: { architecture: 'glm4', activation: 'silu', biases: ['queryKeyValue'] },
   glm4_moe: glm4Moe,
+  glm4_moe_lite: deepseek2,
+  deepseek_v3: deepseek2,
   gpt_oss: gptOss,
   seed_oss: {
     architecture: 'seed_oss',

@@ -1,0 +1,50 @@
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { checkLatentAttention } from '../latent-attention.js';
+import { bool, float, type Setting, uint } from '../metadata-setting.js';
+import type { RefuseIf } from '../refuse.js';
+import type { GgufFamily } from './gguf-family.js';
+import { checkOneRope } from './one-rope.js';
+
+/** `llama_expert_gating_func_type` */
+const SIGMOID = 2;
+
+/** The numbers of layers for which llama.cpp takes queries for projections of the input (`is_lite` in deepseek2.cpp). */
+const LITE_LAYERS = [26, 27];
+const LITE_48 = { layers: 48, vocabSize: 128_256 };
+
+/** DeepSeek V3, GLM-4.7-Flash (`DeepseekV2Model` in llama.cpp's conversion/deepseek.py): latent attention, and experts. */
+export const deepseek2: GgufFamily = {
+  architecture: 'deepseek2',
+  activation: 'silu',
+  scoreScale: ({ latentAttention }) => {
+    const { plainDim, rotaryDim } = latentAttention!;
+    return 1 / Math.sqrt(plainDim + rotaryDim);
+  },
+  biases: [],
+  experts: { renormalized: null, firstDense: true },
+  settings({ experts }): Setting[] {
+    const { layers, intermediateSize, renormalized, sigmoid, shared } = experts!;
+    const { groups, groupsPerToken, scale } = sigmoid!;
+    return [
+      ['expert_shared_count', uint(shared!.intermediateSize / intermediateSize)],
+      ['leading_dense_block_count', uint(layers.indexOf(true))],
+      ['expert_gating_func', uint(SIGMOID)],
+      ['expert_weights_scale', float(scale)],
+      ['expert_weights_norm', bool(renormalized)],
+      ['expert_group_count', uint(groups)],
+      ['expert_group_used_count', uint(groupsPerToken)],
+    ];
+  },
+  check(architecture, refuseIf) {
+    checkOneRope(architecture, refuseIf);
+    checkLatentAttention(architecture, refuseIf);
+    checkQueries(architecture, refuseIf);
+  },
+};
+
+function checkQueries({ layerCount, vocabSize, latentAttention }: DecoderArchitecture, refuseIf: RefuseIf): void {
+  const isLite = LITE_LAYERS.includes(layerCount) || (layerCount === LITE_48.layers && vocabSize === LITE_48.vocabSize);
+  const hasLatent = latentAttention!.queryRank !== null;
+  refuseIf(hasLatent && isLite, `latent of queries in models of ${layerCount} layers (q_lora_rank)`);
+  refuseIf(!hasLatent && !isLite, `queries without a latent in models of ${layerCount} layers (q_lora_rank null)`);
+}
