@@ -39,6 +39,7 @@ import { deleteJobScript } from './scripts/delete-job.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
+import { type SharedWork, whenDue } from './shared-work.js';
 import { createSweepStore, type SweepStore } from './sweeps/sweep-store.js';
 import { createWebhookOutbox, type WebhookOutbox } from './webhook-outbox.js';
 
@@ -122,6 +123,12 @@ export interface JobStore {
    * @returns null, without running `work`, if the job has another status or another process works on its files
    */
   whileEnded<Result>(id: JobId, statuses: readonly JobStatus[], work: () => Promise<Result>): Promise<Result | null>;
+  /**
+   * Does work that one process does for all, unless another does it or it is not due yet. It must be safe if two do it.
+   * @param work - Receives a signal that ends it early.
+   * @returns null, without running `work`, if it is not due
+   */
+  whenDue<Result>(shared: SharedWork, work: (signal: AbortSignal) => Promise<Result>): Promise<Result | null>;
   /** @throws ProductError `job_not_found`, `job_still_active` */
   deleteJob(id: JobId): Promise<void>;
   /** Oldest first. @throws ProductError `job_not_found`, `invalid_request` */
@@ -292,6 +299,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
 
     whileEnded: (id, statuses, work) => whileEnded({ redis, keys }, id, statuses, work),
+    whenDue: (shared, work) => whenDue({ redis, keys }, shared, work),
 
     async deleteJob(id) {
       const job = await readInputs(deps, id);
@@ -337,13 +345,14 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
   };
   // An error thrown by `work` is not an error of Redis.
-  const { whileEnded: ended, close } = store;
+  const { whileEnded: ended, whenDue: due, close } = store;
   const guards = guarded(store);
   return {
     ...guards,
     queue: { ...guards.queue, locked: store.queue.locked },
     gradings: { ...guards.gradings, listen: store.gradings.listen },
     whileEnded: ended,
+    whenDue: due,
     close,
   };
 }

@@ -36,6 +36,8 @@ export interface JobKeys {
   inputDeletion(id: InputId): string;
   /** String, for a minute unless renewed: the files of the ended job are being removed, and it cannot be resumed. */
   cleanup(id: JobId): string;
+  /** String: a worker does this work for all, or has done it and it is not due yet. */
+  sharedWork(name: string): string;
   /** Hash: the job that an idempotency key of this owner created. */
   idempotency(key: string, owner: Owner): string;
   /** Hash by unfinished job: its QueueEntry, as JSON. */
@@ -99,6 +101,7 @@ export function jobKeys(prefix: string): JobKeys {
     activeOfInput: (id) => `${prefix}input:${id}:active-jobs`,
     inputDeletion: (id) => `${prefix}input:${id}:deletion`,
     cleanup: (id) => `${prefix}job:${id}:cleanup`,
+    sharedWork: (name) => `${prefix}shared-work:${name}`,
     // Hashed, so that a client decides neither the length nor the characters of a Redis key.
     idempotency: (key, owner) => {
       const own = owner === null ? key : `${owner} ${key}`;

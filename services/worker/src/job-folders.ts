@@ -35,12 +35,17 @@ export interface JobFolders {
   /** Removes everything of the job, also its checkpoints in the shared store. */
   removeJob(id: JobId): Promise<void>;
   /**
-   * Removes the folders of deleted jobs, and of ended jobs whose checkpoints are too old or beyond the quotas. Of other
-   * ended jobs it removes what a worker that died had left beside the checkpoints.
+   * Removes from the store the folders of deleted jobs, and of ended jobs whose checkpoints are too old or beyond the quotas. Of other
+   * ended jobs it removes what a worker that died had left beside the checkpoints. One worker does this for all.
    * @param signal - Ends it early.
    * @returns how many folders it removed
    */
   sweep(store: SweptStore, signal?: AbortSignal): Promise<number>;
+  /**
+   * The same for the copies on this host, where the store is elsewhere: also those whose checkpoints another host has removed. Each host does
+   * this. @returns 0 where the folder of this host is the store
+   */
+  sweepCopies(store: SweptStore, signal?: AbortSignal): Promise<number>;
 }
 
 export type SweptStore = Pick<JobStore, 'getJob' | 'checkpoints' | 'whileEnded'>;
@@ -114,6 +119,48 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
     return removed ?? false;
   };
 
+  const foldersHere = async (): Promise<string[]> => {
+    await mkdir(root, { recursive: true });
+    return await readdir(root);
+  };
+
+  /** @param onRetained - Gets each job that keeps its folder. @returns how many folders were removed */
+  const removeExpired = async (
+    store: SweptStore,
+    ids: readonly string[],
+    {
+      signal,
+      onRetained,
+    }: { signal: AbortSignal | undefined; onRetained: (job: JobCheckpoints & { recorded: number }) => void },
+  ): Promise<number> => {
+    let removed = 0;
+    for (const id of ids) {
+      if (signal?.aborted) return removed;
+      if (!JOB_ID.test(id)) continue;
+      const job = await store.getJob(id);
+      if (job === null) {
+        await removeJob(id);
+        removed++;
+        continue;
+      }
+      const endedAt = ENDED_STATUSES.includes(job.status) ? new Date(job.ended_at ?? '') : null;
+      if (endedAt !== null && Date.now() - endedAt.getTime() >= retentionMs) {
+        if (await removeEnded(store, id)) removed++;
+        continue;
+      }
+      if (endedAt !== null) {
+        // Nothing that was written after its end: another worker may have resumed it since.
+        await removeIncomplete(checkpointFolderOf(id), { writtenBefore: endedAt });
+        await removeAttempts(id, job.attempts);
+      }
+      const recorded = await recordedBytes(store, id);
+      // The record may list fewer than there are, and this host may have fewer than others.
+      const bytes = Math.max(recorded, await checkpointBytes(checkpointFolderOf(id)));
+      onRetained({ job: id, owner: job.owner, endedAt, bytes, recorded });
+    }
+    return removed;
+  };
+
   return {
     async prepare(attempt) {
       const checkpointFolder = await bringCheckpoints(attempt.job.id);
@@ -131,34 +178,30 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
     removeAttempt: ({ job, number }) => removeAttempts(job.id, number),
     removeJob,
     async sweep(store, signal) {
-      await mkdir(root, { recursive: true });
-      let removed = 0;
       const retained: JobCheckpoints[] = [];
-      const ids = new Set([...(await readdir(root)), ...((await mirror?.jobs()) ?? [])]);
-      for (const id of ids) {
-        if (signal?.aborted) return removed;
-        if (!JOB_ID.test(id)) continue;
-        const job = await store.getJob(id);
-        if (job === null) {
-          await removeJob(id);
-          removed++;
-          continue;
-        }
-        const endedAt = ENDED_STATUSES.includes(job.status) ? new Date(job.ended_at ?? '') : null;
-        if (endedAt !== null && Date.now() - endedAt.getTime() >= retentionMs) {
-          if (await removeEnded(store, id)) removed++;
-          continue;
-        }
-        if (endedAt !== null) {
-          // Nothing that was written after its end: another worker may have resumed it since.
-          await removeIncomplete(checkpointFolderOf(id), { writtenBefore: endedAt });
-          await removeAttempts(id, job.attempts);
-        }
-        // The record may list fewer than there are, and this host may have fewer than others.
-        const bytes = Math.max(await recordedBytes(store, id), await checkpointBytes(checkpointFolderOf(id)));
-        retained.push({ job: id, owner: job.owner, endedAt, bytes });
-      }
+      let removed = await removeExpired(store, mirror === null ? await foldersHere() : await mirror.jobs(), {
+        signal,
+        onRetained: (one) => void retained.push(one),
+      });
+      if (signal?.aborted) return removed;
       for (const id of await beyondQuotas(store, retained)) if (await removeEnded(store, id)) removed++;
+      return removed;
+    },
+    async sweepCopies(store, signal) {
+      if (mirror === null) return 0;
+      const forgotten: JobId[] = [];
+      let removed = await removeExpired(store, await foldersHere(), {
+        signal,
+        onRetained: ({ job, endedAt, bytes, recorded }) => {
+          if (endedAt !== null && bytes > 0 && recorded === 0) forgotten.push(job);
+        },
+      });
+      for (const id of forgotten) {
+        // Not those in the store: the worker may have died before it could record them.
+        const folder = folderOf(id);
+        const removal = () => rm(folder, { recursive: true, force: true }).then(() => true);
+        if (await store.whileEnded(id, ENDED_STATUSES, removal)) removed++;
+      }
       return removed;
     },
   };

@@ -8,13 +8,17 @@ import { removeOrphanedAdapters } from './orphaned-adapters.js';
 
 const RECONCILE_EVERY_MS = 30_000;
 /** More often than the rest: checkpoints are large, and have a quota. */
-const SWEEP_JOBS_EVERY_MS = 300_000;
+const SWEEP_JOBS_EVERY_MS = 120_000;
 const SWEEP_EVERY_MS = 3_600_000;
+/** How often a worker asks whether work that one does for all is due. */
+const ASK_EVERY_MS = 10_000;
 /** An adapter is staged in seconds; an older staging was left by a process that died. */
 const STAGING_LEFTOVER_MS = 3_600_000;
+/** Uploads and downloads of base models may take hours. */
+const ANY_LEFTOVER_MS = 24 * 3_600_000;
 
 export interface MaintenanceOptions {
-  store: Pick<JobStore, 'reconcile'> & SweptStore;
+  store: Pick<JobStore, 'reconcile' | 'whenDue'> & SweptStore;
   folders: JobFolders;
   adapters: BundleStore;
   datasets: BundleStore;
@@ -22,28 +26,15 @@ export interface MaintenanceOptions {
   /** The token store of this host. */
   examples: ExampleStore;
   log: Logger;
-  reconcileEveryMs?: number;
 }
 
-/** Uploads and downloads of base models may take hours. */
-const ANY_LEFTOVER_MS = 24 * 3_600_000;
-
 /**
- * Repairs, at once and then at intervals, what processes that died left behind: jobs that are in no queue, folders that
- * are no longer needed.
+ * Repairs what processes that died left behind: jobs that are in no queue, folders that are no longer needed. One worker repairs for all what
+ * all share (see `JobStore.whenDue`); each repairs at once, and then at intervals, what is on its host.
  * @returns ends it, once the work under way is done
  */
 export function startMaintenance(options: MaintenanceOptions): () => Promise<void> {
-  const {
-    store,
-    folders,
-    adapters,
-    datasets,
-    sweepStagings,
-    examples,
-    log,
-    reconcileEveryMs = RECONCILE_EVERY_MS,
-  } = options;
+  const { store, folders, adapters, datasets, sweepStagings, examples, log } = options;
   const over = new AbortController();
 
   const repeat = async (name: string, everyMs: number, work: () => Promise<object>) => {
@@ -59,21 +50,30 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
       await pause(everyMs, over.signal);
     }
   };
+  const repeatForAll = (name: string, everyMs: number, work: (signal: AbortSignal) => Promise<object>) => {
+    const shared = { name: name.replaceAll(' ', '-'), everyMs, ending: over.signal };
+    return repeat(name, ASK_EVERY_MS, async () => (await store.whenDue(shared, work)) ?? {});
+  };
   const running = [
-    repeat('queue repaired', reconcileEveryMs, async () => {
+    repeatForAll('queue repaired', RECONCILE_EVERY_MS, async (signal) => {
       const repaired = await store.reconcile();
       // The workers of those jobs have died, and left what they were writing or had just published.
       if (repaired.ended.length > 0) {
-        await folders.sweep(store, over.signal);
-        await removeOrphanedAdapters({ store, adapters }, over.signal);
+        await folders.sweep(store, signal);
+        await removeOrphanedAdapters({ store, adapters }, signal);
       }
       return repaired;
     }),
-    repeat('job folders removed', SWEEP_JOBS_EVERY_MS, async () => ({
-      jobFolders: await folders.sweep(store, over.signal),
+    repeatForAll('job folders removed', SWEEP_JOBS_EVERY_MS, async (signal) => ({
+      jobFolders: await folders.sweep(store, signal),
+    })),
+    repeatForAll('orphaned adapters removed', SWEEP_EVERY_MS, async (signal) => ({
+      orphanedAdapters: await removeOrphanedAdapters({ store, adapters }, signal),
+    })),
+    repeat('copies removed', SWEEP_JOBS_EVERY_MS, async () => ({
+      jobFolders: await folders.sweepCopies(store, over.signal),
     })),
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
-      orphanedAdapters: await removeOrphanedAdapters({ store, adapters }, over.signal),
       stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),
       others: await sweepStagings(ANY_LEFTOVER_MS),
       tokenized: await examples.sweep((dataset) => datasets.has(dataset)),

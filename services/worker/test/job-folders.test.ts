@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Checkpoint, Job } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { openBundleStore } from '@lorasmith/storage';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createCheckpointMirror } from '../src/checkpoint-mirror.js';
 import type { CheckpointQuotas } from '../src/checkpoint-quota.js';
 import { createJobFolders, type SweptStore } from '../src/job-folders.js';
 
@@ -174,6 +176,50 @@ test('checkpoints on this host count even if the record lists none, as after ano
     whileEnded: async (_, __, work) => await work(),
   });
   expect(await readdir(path.join(dataDir, 'jobs'))).toEqual(['job_0']);
+});
+
+describe('where hosts share a store', () => {
+  const [ENDED, FORGOTTEN, RUNNING, DELETED] = ['job_ended', 'job_forgotten', 'job_running', 'job_deleted'] as const;
+  const known: Partial<Job>[] = [
+    { id: ENDED, status: 'failed', ...endedOnly(1) },
+    { id: FORGOTTEN, status: 'failed', ...endedOnly(2) },
+    { id: RUNNING, status: 'running', ended_at: null },
+  ];
+  const recorded = new Map([[ENDED, 600]] as [string, number][]);
+  const store: SweptStore = {
+    getJob: async (id) => (known.find((job) => job.id === id) as Job | undefined) ?? null,
+    checkpoints: {
+      list: async (id) => (recorded.has(id) ? [{ bytes: recorded.get(id) }] : []) as Checkpoint[],
+      forget: async (id) => recorded.delete(id),
+      jobsBeingPublished: async () => new Set(),
+    },
+    whileEnded: async (id, _, work) => (id === RUNNING ? null : await work()),
+  };
+  const localJobs = async () => (await readdir(path.join(dataDir, 'jobs'))).sort();
+
+  test('each removes its own copies of what another has removed; one removes from the store for all', async () => {
+    const bundles = await openBundleStore({ root: path.join(dataDir, 'shared'), kind: 'checkpoints' });
+    const hosts = Array.from({ length: 2 }, () => createCheckpointMirror(bundles));
+    const folders = createJobFolders({ dataDir, mirror: hosts[0]!, retentionMs: 24 * HOUR_MS, quotas: QUOTAS });
+    for (const id of [ENDED, FORGOTTEN, RUNNING, DELETED]) {
+      const checkpoints = path.join(dataDir, 'jobs', id, 'checkpoints');
+      await mkdir(checkpoints, { recursive: true });
+      await writeFile(path.join(checkpoints, 'step-0000000001.safetensors'), Buffer.alloc(600));
+      await hosts[1]!.store(id, checkpoints);
+    }
+    // Of a job that has no folder here.
+    await hosts[1]!.store('job_elsewhere', path.join(dataDir, 'jobs', ENDED, 'checkpoints'));
+
+    expect(await folders.sweepCopies(store)).toBe(2);
+    expect(await localJobs()).toEqual([ENDED, RUNNING]);
+    // The record of a worker that died may list fewer than there are: the store keeps them.
+    expect((await hosts[0]!.jobs()).sort()).toEqual(['job_elsewhere', ENDED, FORGOTTEN, RUNNING]);
+
+    // Beside the unfinished job there is no space for those that have ended.
+    expect(await folders.sweep(store)).toBe(3);
+    expect(await hosts[0]!.jobs()).toEqual([RUNNING]);
+    expect(await localJobs()).toEqual([RUNNING]);
+  });
 });
 
 test('a late prepare call removes no files of the next attempt', async () => {
