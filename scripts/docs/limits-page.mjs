@@ -44,6 +44,7 @@ const LIMITS_IN = {
   preflightLimits: 'services/api/SRC/jobs/preflight.js',
   attemptLimits: 'packages/job-store/SRC/queue/job-queue.js',
   eventLimits: 'packages/job-store/SRC/scripts/report-functions.js',
+  thinningLimits: 'packages/job-store/SRC/thinned-events.js',
   tarLimits: 'services/registry/SRC/importing/adapter-tar.js',
   headerLimits: 'packages/safetensors/SRC/header.js',
   mergeLimits: 'services/registry/SRC/merging/merged-models.js',
@@ -191,6 +192,8 @@ const sectionsOf = (limits) => ({
     ['Silence of a trainer', 'TRAINER_SILENCE_MS', 'it is killed: `trainer_hung`'],
     ['Attempts of a job whose trainer crashes', limits.attemptLimits.attempts],
     ['Events kept of a job or a sweep', limits.eventLimits.events],
+    ['Steps kept in the events of an ended job', limits.thinningLimits.steps],
+    ['Steps with graded answers kept in the events of an ended job', limits.thinningLimits.rounds],
   ],
   Adapters: [
     ['Tar of an import', 'IMPORT_MAX_BYTES', '413 `body_too_large`'],

@@ -41,6 +41,7 @@ import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
 import { type SharedWork, whenDue } from './shared-work.js';
 import { createSweepStore, type SweepStore } from './sweeps/sweep-store.js';
+import { thinEvents } from './thinned-events.js';
 import { createWebhookOutbox, type WebhookOutbox } from './webhook-outbox.js';
 
 /** How long jobs on a base model may go before those on another. */
@@ -135,6 +136,8 @@ export interface JobStore {
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
   /** Newest first; `next` is the `after` of the next page. @throws ProductError `job_not_found`, `invalid_request` */
   newestEvents(id: JobId, options: NewestEventsOptions): Promise<Paged<JobEvent>>;
+  /** Thins the events of jobs that ended a while ago. Workers call it regularly. @returns how many jobs */
+  thinEvents(signal?: AbortSignal): Promise<number>;
   /** The state of the queue, for monitoring. */
   queueStatus(): Promise<QueueStatus>;
   /** The order in which jobs start. */
@@ -326,6 +329,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
 
     readEvents: (id, readOptions) => events.read(id, readOptions),
     newestEvents: (id, newestOptions) => events.newest(id, newestOptions),
+    thinEvents: (signal) => thinEvents(deps, signal),
     queueStatus: () => readQueueStatus({ redis, keys }),
     queue: fair,
     checkpoints: createJobCheckpoints(deps),

@@ -10,6 +10,8 @@ export interface JobKeys {
   job(id: JobId): string;
   /** Stream: the events of a job. */
   events(id: JobId): string;
+  /** Sorted set by when they ended, in milliseconds: the jobs whose events are still to be thinned. */
+  eventsToThin: string;
   /** Sorted set by sequence number: the jobs with this status. */
   withStatus(status: JobStatus): string;
   /** Sorted set by sequence number: every job. */
@@ -88,6 +90,7 @@ export function jobKeys(prefix: string): JobKeys {
   return {
     job: (id) => `${prefix}job:${id}`,
     events: (id) => `${prefix}job:${id}:events`,
+    eventsToThin: `${prefix}jobs:events-to-thin`,
     withStatus: (status) => `${prefix}jobs:${status}`,
     all: `${prefix}jobs`,
     ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,

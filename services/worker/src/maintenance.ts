@@ -10,6 +10,7 @@ const RECONCILE_EVERY_MS = 30_000;
 /** More often than the rest: checkpoints are large, and have a quota. */
 const SWEEP_JOBS_EVERY_MS = 120_000;
 const SWEEP_EVERY_MS = 3_600_000;
+const THIN_EVERY_MS = 60_000;
 /** How often a worker asks whether work that one does for all is due. */
 const ASK_EVERY_MS = 10_000;
 /** An adapter is staged in seconds; an older staging was left by a process that died. */
@@ -18,7 +19,7 @@ const STAGING_LEFTOVER_MS = 3_600_000;
 const ANY_LEFTOVER_MS = 24 * 3_600_000;
 
 export interface MaintenanceOptions {
-  store: Pick<JobStore, 'reconcile' | 'whenDue'> & SweptStore;
+  store: Pick<JobStore, 'reconcile' | 'thinEvents' | 'whenDue'> & SweptStore;
   folders: JobFolders;
   adapters: BundleStore;
   datasets: BundleStore;
@@ -69,6 +70,9 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
     })),
     repeatForAll('orphaned adapters removed', SWEEP_EVERY_MS, async (signal) => ({
       orphanedAdapters: await removeOrphanedAdapters({ store, adapters }, signal),
+    })),
+    repeatForAll('events thinned', THIN_EVERY_MS, async (signal) => ({
+      jobs: await store.thinEvents(signal),
     })),
     repeat('copies removed', SWEEP_JOBS_EVERY_MS, async () => ({
       jobFolders: await folders.sweepCopies(store, over.signal),

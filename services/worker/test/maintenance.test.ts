@@ -40,7 +40,7 @@ test('of several workers that start at once, one repairs the queue and cleans up
       return work(signal);
     });
     asked++;
-    if (asked === 3 * workers) allAsked();
+    if (asked === 4 * workers) allAsked();
     return result;
   };
   const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
@@ -59,6 +59,6 @@ test('of several workers that start at once, one repairs the queue and cleans up
   );
   await everyoneAsked;
   await Promise.all(ends.map((end) => end()));
-  expect(done.sort()).toEqual(['job-folders-removed', 'orphaned-adapters-removed', 'queue-repaired']);
+  expect(done.sort()).toEqual(['events-thinned', 'job-folders-removed', 'orphaned-adapters-removed', 'queue-repaired']);
   expect(await readdir(path.join(dataDir, 'jobs'))).toEqual([]);
 });

@@ -11,6 +11,7 @@ if not is_ended[status] then return 'active' end
 redis.call('ZREM', jobs_with[status], id)
 redis.call('ZREM', all_jobs, id)
 redis.call('ZREM', owner_jobs, id)
+redis.call('ZREM', events_to_thin, id)
 redis.call('DEL', record, events)
 -- The idempotency key may have expired and created another job since.
 if redis.call('HGET', idempotency, 'job') == id then redis.call('DEL', idempotency) end

@@ -21,6 +21,7 @@ export function inputsOf({ dataset, validation, lora }: Omit<JobWithInputs, 'id'
 const RECORD_KEYS = {
   record: (keys, { id }) => keys.job(id),
   events: (keys, { id }) => keys.events(id),
+  events_to_thin: (keys) => keys.eventsToThin,
   dataset_jobs: (keys, job) => keys.activeOfInput(inputsOf(job).dataset),
   validation_jobs: (keys, job) => keys.activeOfInput(inputsOf(job).validation),
   initial_adapter_jobs: (keys, job) => keys.activeOfInput(inputsOf(job).initialAdapter),

@@ -1,3 +1,4 @@
+import { MIN_EVENTS } from '../thinned-events.js';
 import { REPORT_FUNCTIONS } from './report-functions.js';
 
 /**
@@ -9,7 +10,7 @@ const TOKENS_OF_START = 1_000;
 /**
  * Lua functions for every script that changes one job. The status changes together with the sets that index jobs by status,
  * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
- * are reserved. While it is not paused either, the queue has an entry for it (see QueueEntry). The end of a job is written
+ * are reserved; once it has ended, its events are to be thinned. While it is not paused either, the queue has an entry for it (see QueueEntry). The end of a job is written
  * together with the webhooks that report it.
  */
 export const RECORD_FUNCTIONS = /* lua */ `
@@ -78,6 +79,7 @@ local function enter(status)
     unpack(redis.call('HMGET', record, 'sequence', 'adapter_bytes', 'owner', 'queue_facts'))
   redis.call('HSET', record, 'status', status)
   redis.call('ZADD', jobs_with[status], sequence, id)
+  redis.call('ZREM', events_to_thin, id)
   redis.call('SADD', dataset_jobs, id)
   redis.call('SADD', validation_jobs, id)
   redis.call('SADD', initial_adapter_jobs, id)
@@ -101,6 +103,7 @@ local function move(status)
     redis.call('SREM', initial_adapter_jobs, id)
     redis.call('HDEL', reserved_bytes, id)
     redis.call('HDEL', record, 'paused_entry')
+    if redis.call('XLEN', events) >= ${MIN_EVENTS} then redis.call('ZADD', events_to_thin, now_ms, id) end
   end
   if before ~= 'paused' and (is_ended[status] or status == 'paused') then leave_queue(key) end
   local was_held = before == 'preparing' or before == 'running'

@@ -16,7 +16,10 @@ export interface ResultFile {
   content: Buffer;
 }
 
-/** The metrics of jobs that have succeeded, as files. They are made when they are asked for, and always the same. */
+/**
+ * The metrics of jobs that have succeeded, as files. They are made when they are asked for, and always the same while the adapter exists, whose manifest
+ * has every step. Without it, they have the steps of which events are kept.
+ */
 export interface ResultFiles {
   /** @throws ProductError `dataset_not_found` for a job that does not exist, or has not succeeded */
   of(id: ResultFileId): Promise<ResultFile>;
