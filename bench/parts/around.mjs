@@ -199,7 +199,7 @@ async function json(url) {
 }
 
 /** @param {string} from @param {string} to */
-async function linkFolder(from, to) {
+export async function linkFolder(from, to) {
   await mkdir(to, { recursive: true });
   for (const name of await readdir(from)) {
     if (!name.startsWith('.')) await symlink(path.join(from, name), path.join(to, name));

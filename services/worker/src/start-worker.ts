@@ -24,7 +24,12 @@ import type { WorkerConfig } from './settings.js';
 import { startTrainQueue } from './train-queue.js';
 import { trainerProgram } from './trainer/trainer-environment.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from './trainer/trainer-pool.js';
-import { DEFAULT_TRAINER_LIMITS, startTrainer } from './trainer/trainer-process.js';
+import {
+  DEFAULT_TRAINER_LIMITS,
+  startTrainer as startTrainerProcess,
+  type TrainerProcess,
+  type TrainerProcessOptions,
+} from './trainer/trainer-process.js';
 
 const HOUR_MS = 3_600_000;
 
@@ -47,6 +52,8 @@ export interface WorkerOptions {
   programs: WorkerPrograms;
   /** The engine that trainers compute with. */
   engine: ChosenEngine;
+  /** Starts a trainer. @defaultValue a process of `programs.trainer` */
+  startTrainer?: (options: TrainerProcessOptions) => TrainerProcess;
   log: Logger;
   /** Where the metrics are registered. */
   metrics: Registry;
@@ -64,7 +71,8 @@ export interface WorkerService {
 
 /** Takes jobs from the queue until it is stopped. While Redis is unavailable, it waits. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
-  const { config, redis, stores, programs, engine, log, metrics: registry, tracing, watchIntervalMs = 1_000 } = options;
+  const { config, redis, stores, programs, engine, log, metrics: registry, tracing } = options;
+  const { watchIntervalMs = 1_000, startTrainer = startTrainerProcess } = options;
   const { dataDir, modelsDir, workerName, turnMs, generation } = config;
   const { prefix } = config.redis;
   const store = createJobStore({ redis, prefix, turnMs });
