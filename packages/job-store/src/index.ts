@@ -26,6 +26,7 @@ export {
   fitsInto,
   type HeldJob,
   isOnBase,
+  type WarmWorker,
 } from './queue/choose-next.js';
 export type { FairQueue, QueueSnapshot, RemainingWork, WorkerPresence } from './queue/fair-queue.js';
 export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';

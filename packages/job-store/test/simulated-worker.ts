@@ -88,6 +88,7 @@ export class SimulatedWorker {
           baseSince: this.#baseSince,
           target: this.#target,
           targetsOfOthers: new Set([...queue.targets].flatMap(([id, by]) => (by === name ? [] : [id]))),
+          warm: [],
         };
         const next = chooseNext(queue, chooser, turnMs);
         if (next.action === 'take') taken.push(await this.#take(next.waiting.entry, next.waiting.job!));

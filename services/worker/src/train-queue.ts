@@ -15,6 +15,7 @@ import {
   QUEUE_NAME,
   type QueueEntry,
   type QueueSnapshot,
+  type WarmWorker,
 } from '@lorasmith/job-store';
 import type { StopReason } from '@lorasmith/training';
 import { QueueEvents, Worker } from 'bullmq';
@@ -118,7 +119,13 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     return appetite;
   };
 
-  const choose = (queue: QueueSnapshot): Choice => {
+  /** The base in memory, if the worker has a free place for jobs on it. */
+  const warmNow = (): WarmWorker | null => {
+    const base = appetiteNow();
+    return base === null || base.baseModel === null ? null : { base, isIdle: base.isIdle, memory };
+  };
+
+  const choose = (queue: QueueSnapshot, warm: readonly WarmWorker[]): Choice => {
     const targetsOfOthers = [...queue.targets].flatMap(([id, by]) => (by === workerName ? [] : [id]));
     const chooser = {
       appetite: appetiteNow(),
@@ -129,6 +136,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
       baseSince,
       target,
       targetsOfOthers: new Set(targetsOfOthers),
+      warm,
     };
     return chooseNext(queue, chooser, turnMs);
   };
@@ -180,14 +188,17 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   const look = async (): Promise<number> => {
     for (;;) {
       const queue = await order.snapshot();
-      const choice = choose(queue);
+      let choice = choose(queue, []);
+      // Where it would load a base, another may have it.
+      const warm = mustLoad(choice) ? await order.warmBeside(workerName) : [];
+      if (warm.length > 0) choice = choose(queue, warm);
       if (choice.action === 'wait') {
         const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - queue.now;
         return Math.min(untilMs, lookEveryMs);
       }
       await order.locked(async () => {
         let current: QueueSnapshot | null = await order.snapshot();
-        while (current !== null && !isClosing) current = await act(choose(current), current);
+        while (current !== null && !isClosing) current = await act(choose(current, warm), current);
       });
     }
   };
@@ -204,12 +215,27 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     return null;
   };
 
+  const mustLoad = (choice: Choice): boolean => {
+    const job = choice.action === 'take' ? choice.waiting.job : null;
+    const appetite = appetiteNow();
+    return job !== null && appetite !== null && !isOnBase({ job }, appetite);
+  };
+
   const announce = async (): Promise<void> => {
     await order.announce(workerName, {
       slots: jobsAtOnce,
       held: [...held.values()].map(({ id }) => id),
       workerClass,
+      warm: warmNow(),
     });
+  };
+  // Other workers leave jobs to this one by what it has said last.
+  let announced = '';
+  const announceIfChanged = (): void => {
+    const warm = JSON.stringify(warmNow());
+    if (warm === announced) return;
+    announced = warm;
+    void announce().catch(() => {});
   };
 
   const loop = async (): Promise<void> => {
@@ -220,7 +246,9 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
         log.warn({ err: error }, 'no job could be taken; it will be tried again');
         return lookEveryMs;
       });
-      if (!isClosing) await alarm.wait(waitMs);
+      if (isClosing) return;
+      announceIfChanged();
+      await alarm.wait(waitMs);
     }
   };
 

@@ -180,3 +180,39 @@ test('a job for another base model gets its turn: the others are paused, then co
   expect(await store.getJob(first)).toMatchObject({ attempts: 2 });
   expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
 });
+
+test('a new job goes to the worker that has its base model in memory, and to another once that has gone', async () => {
+  await store.close();
+  // The moment for which a job is left to that worker never ends, however slow the machine is.
+  const now = Date.now();
+  store = createJobStore({ redis, prefix, clock: () => now });
+  let release = () => {};
+  const bothHold = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  // A place is always free: what a worker has said is true also right after a job.
+  const first = aWorker(() => bothHold, { jobsAtOnce: 2 });
+  aWorker(() => bothHold, { jobsAtOnce: 2 });
+  for (const base_model of ['one', 'two']) await send(null, { base_model });
+  await until(() => runs.length === 2);
+  release();
+  await until(allSucceeded(2));
+  const baseOf = async (id: JobId) => (await store.getJob(id))!.base_model;
+  const workerOf = new Map<string, string>();
+  for (const { id, worker } of runs) workerOf.set(await baseOf(id), worker);
+  expect([...workerOf.values()].sort()).toEqual(['worker-1', 'worker-2']);
+  await until(async () => (await store.queue.warmBeside('another')).length === 2);
+
+  for (let i = 0; i < 8; i++) {
+    await send(null, { base_model: i % 2 === 0 ? 'one' : 'two' });
+    await until(allSucceeded(3 + i));
+  }
+  for (const { id, worker } of runs) expect(worker, `the worker of ${id}`).toBe(workerOf.get(await baseOf(id)));
+
+  const [base] = [...workerOf].find(([, worker]) => worker === 'worker-1')!;
+  await first.stop();
+  queues.shift();
+  await send(null, { base_model: base });
+  await until(allSucceeded(11));
+  expect(runs.at(-1)?.worker).toBe('worker-2');
+});

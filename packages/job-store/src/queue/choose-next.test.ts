@@ -33,7 +33,7 @@ const worker = (changes: Partial<Chooser> = {}): Chooser => {
   const loaded = { baseModel: 'one', precisions: ['auto', 'float32'] as const, quantization: 'none' as const };
   const appetite = { ...loaded, isIdle: false };
   const memory = null;
-  const nobody = { baseSince: 0, target: null, targetsOfOthers: new Set<JobId>() };
+  const nobody = { baseSince: 0, target: null, targetsOfOthers: new Set<JobId>(), warm: [] };
   return { appetite, loaded, held: [held('held')], slots: 4, memory, ...nobody, ...changes };
 };
 const at = (now: number, ...jobs: KnownJob[]) => ({ now, keys: new Map(), waiting: jobs });
@@ -95,4 +95,29 @@ test('a job that needs more memory than the machine has is left to others, also 
   // Nothing is paused for it either.
   const other = waiting('large', { memory: 80e9, base_model: 'two' });
   expect(chooseNext(at(9_000, other), worker({ memory: 24e9 }), TURN_MS)).toEqual({ action: 'wait', untilMs: null });
+});
+
+test('a new job is left for a moment to a worker that has its base in memory and a free place', () => {
+  const idle = { isIdle: true, baseModel: 'two', precisions: ['auto'] as const, quantization: 'none' as const };
+  const base = { baseModel: 'one', precisions: ['auto'] as const, quantization: 'none' as const };
+  const other = { base, isIdle: true, memory: null };
+  const cold = (...warm: Chooser['warm']) => worker({ held: [], loaded: null, appetite: idle, warm });
+  const job = waiting('job', { queued_at: 100 });
+  // A twentieth of a turn, where that is shorter than two seconds.
+  expect(chooseNext(at(149, job), cold(other), TURN_MS)).toEqual({ action: 'wait', untilMs: 150 });
+  expect(chooseNext(at(150, job), cold(other), TURN_MS)).toMatchObject({ action: 'take', waiting: job });
+  expect(chooseNext(at(2_099, job), cold(other), 600_000)).toEqual({ action: 'wait', untilMs: 2_100 });
+  expect(chooseNext(at(2_100, job), cold(other), 600_000)).toMatchObject({ action: 'take', waiting: job });
+  // What nobody has in memory, or only in another form, or where there is no space, is taken at once; so is the next one in order.
+  const behind = waiting('behind', { base_model: 'three', queued_at: 100, place: 2 });
+  expect(chooseNext(at(100, job, behind), cold(other), TURN_MS)).toMatchObject({ action: 'take', waiting: behind });
+  const takesAtOnce = (one: KnownJob, warm: Chooser['warm'][number]) =>
+    expect(chooseNext(at(100, one), cold(warm), TURN_MS)).toMatchObject({ action: 'take', waiting: one });
+  takesAtOnce(job, { ...other, base: { ...base, baseModel: 'three' } });
+  takesAtOnce(job, { ...other, base: { ...base, quantization: 'nf4' } });
+  takesAtOnce(waiting('large', { queued_at: 100, memory: 80e9 }), { ...other, memory: 24e9 });
+  takesAtOnce(waiting('alone', { queued_at: 100, starts_alone: true }), { ...other, isIdle: false });
+  // The one that has it takes it at once.
+  const warm = worker({ held: [], loaded: null, appetite: { ...base, isIdle: true }, warm: [other] });
+  expect(chooseNext(at(100, job), warm, TURN_MS)).toMatchObject({ action: 'take', waiting: job });
 });

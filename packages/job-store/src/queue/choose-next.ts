@@ -17,6 +17,15 @@ export interface Appetite extends BaseInMemory {
   isIdle: boolean;
 }
 
+/** Another worker that has a base in memory and a free place. */
+export interface WarmWorker {
+  base: BaseInMemory;
+  /** Whether it holds no job. */
+  isIdle: boolean;
+  /** As that of the chooser. */
+  memory: number | null;
+}
+
 /** A job that the worker holds. */
 export interface HeldJob {
   id: JobId;
@@ -44,6 +53,8 @@ export interface Chooser {
   target: JobId | null;
   /** The jobs for which other workers have paused some. */
   targetsOfOthers: ReadonlySet<JobId>;
+  /** The other workers that could take a job without loading its base. */
+  warm: readonly WarmWorker[];
 }
 
 export type Choice =
@@ -57,13 +68,18 @@ export type KnownJob = WaitingJob & { job: QueueEntry };
 
 /** The part of a turn after which a key with several jobs on the worker gives a place to a key with no running job. */
 const SHORT_TURN = 1 / 20;
+/**
+ * How long a new job is left to a worker that has its base in memory and a free place. It takes the job at once, unless it has just died: so this is
+ * longer than its answer takes, and less than loading a base model.
+ */
+const LEFT_TO_WARM_MS = 2_000;
 
 /**
  * The next action of a worker. It takes the first job of the fair order that fits. A job on another base model is passed over by
  * jobs on the one in memory for at most a turn, counted from when it was sent or from when the worker changed its base model;
  * then the worker pauses what it holds. While it has no free place, it pauses one job: after a twentieth of a turn, of a key of
  * which it holds several, for a key of which no worker holds any; after a turn, for the same key, for one that has used less, or for
- * an overdue one.
+ * an overdue one. A new job is left to a worker that has its base in memory and a free place, for a moment.
  */
 export function chooseNext(
   queue: Pick<QueueState, 'now' | 'keys'> & { waiting: readonly WaitingJob[] },
@@ -77,9 +93,13 @@ export function chooseNext(
 
   // Others have the memory for the rest.
   const known = queue.waiting.filter((one): one is KnownJob => one.job !== null && fitsInto(one.job, worker.memory));
-  const ready = known.filter(({ job }) => (job.not_before ?? 0) <= now);
   const soon = new WaitEnd(now);
-  for (const { job } of known) soon.at(job.not_before ?? 0);
+  const isLeft = ({ job }: KnownJob) =>
+    appetite !== null &&
+    !isOnBase({ job }, appetite) &&
+    worker.warm.some((other) => canTakeWarm(other, job)) &&
+    !soon.at(job.queued_at + Math.min(LEFT_TO_WARM_MS, turnMs * SHORT_TURN));
+  const ready = known.filter((one) => soon.at(one.job.not_before ?? 0) && !isLeft(one));
 
   const lines = linesInOrder({ ...queue, waiting: ready }, turnMs);
   const first = lines[0]?.jobs[0];
@@ -151,6 +171,11 @@ function firstOf(lines: Line<KnownJob>[], isWanted: (waiting: KnownJob) => boole
 export function fits({ job }: WaitingJob, appetite: Appetite): boolean {
   if (job === null || appetite.isIdle) return true;
   return !job.starts_alone && isOnBase({ job }, appetite);
+}
+
+/** Whether a worker can take the job without loading its base. */
+function canTakeWarm({ base, isIdle, memory }: WarmWorker, job: QueueEntry): boolean {
+  return isOnBase({ job }, base) && (isIdle || !job.starts_alone) && fitsInto(job, memory);
 }
 
 /** Whether a machine with this memory can train the job, as far as both are known. */

@@ -4,6 +4,7 @@ import { ACTIVE_STATUSES, type Job, type JobId, type JobProgress, type JobQueueS
 import { luaScript, repliesOf } from '@lorasmith/redis';
 import { parsed } from '../job-record.js';
 import { queueTime, type StoreDeps } from '../store-deps.js';
+import type { WarmWorker } from './choose-next.js';
 import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
 import { expectedOrder, type KeyUse } from './fair-order.js';
 import { type JobQueue, jobOfQueueEntry } from './job-queue.js';
@@ -36,6 +37,8 @@ export interface WorkerPresence {
   held: JobId[];
   /** The class of the worker; empty or left out: none. */
   workerClass?: string;
+  /** The base in its memory, if it has a free place for jobs on it; null or left out: none. */
+  warm?: WarmWorker | null;
 }
 
 /** A job that waits or trains, with what remains of it. */
@@ -73,6 +76,8 @@ export interface FairQueue {
   leave(worker: string): Promise<void>;
   /** The workers that run, by name. */
   presences(): Promise<Map<string, WorkerPresence>>;
+  /** The workers other than this one that have a base in memory and a free place, as they last said. */
+  warmBeside(worker: string): Promise<WarmWorker[]>;
   /** All that waits and trains, and the most jobs that a worker trains at once, of those that run; null: none runs. */
   work(): Promise<{ jobs: RemainingWork[]; slots: number | null }>;
   /** The position of the job and when it is expected to start and to end; null: it has ended, or is paused. */
@@ -255,6 +260,10 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
       await redis.hset(keys.queueWorkers, worker, JSON.stringify({ ...presence, seen_at: await queueTime(deps) }));
     },
     presences: async () => await presencesAt(await queueTime(deps)),
+    async warmBeside(worker) {
+      const presences = await presencesAt(await queueTime(deps));
+      return [...presences].flatMap(([name, { warm }]) => (name === worker ? [] : (warm ?? [])));
+    },
     async leave(worker) {
       await redis.hdel(keys.queueWorkers, worker);
     },
