@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * What a real job on the same rows has made: its report, and the manifest of its adapter.
+ * The report of a real job on the same rows, and the manifest of its adapter.
  *
  * @typedef {{ report: import('../../packages/contracts/dist/index.js').Report, manifest: import('../../packages/contracts/dist/index.js').AdapterManifest }} Template
  *

@@ -188,7 +188,7 @@ async function requestOf({ owner, client }, base = '') {
 }
 
 /**
- * What a real worker makes of the request. It also measures the machine, so that the api plans for one.
+ * The result of the request on a real worker, which also measures the machine, so that the api plans for one.
  *
  * @param {{ sender: KeyClient, request: import('../../packages/client/dist/index.js').JobRequest, workerEnv: NodeJS.ProcessEnv, folder: string }} options
  */

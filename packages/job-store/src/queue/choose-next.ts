@@ -22,7 +22,7 @@ export interface WarmWorker {
   base: BaseInMemory;
   /** Whether it holds no job. */
   isIdle: boolean;
-  /** As that of the chooser. */
+  /** The memory of its machine, as that of the chooser. */
   memory: number | null;
 }
 
