@@ -1,4 +1,4 @@
-// npm run screenshots: trains two short jobs on the demo model and takes the pictures of README and docs/page.md.
+// npm run screenshots: trains two short jobs and a sweep on the demo model and takes the pictures of README and docs/page.md.
 import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -44,6 +44,14 @@ const JOBS = [
   { name: 'dates', rate: 1e-3 },
 ];
 
+/** A sweep of few steps, so that the pictures take minutes. */
+const SWEEP = {
+  name: 'dates-sweep',
+  space: { 'training.learning_rate': { values: [3e-4, 1e-3, 3e-3] }, 'lora.r': { values: [4, 16] } },
+  halving: { first_steps: 8 },
+};
+const SWEEP_STEPS = 24;
+
 /**
  * @typedef {object} Picture
  * @property {string} name of its file
@@ -84,11 +92,22 @@ async function trainJobs(baseUrl) {
   const [slow, best] = jobs;
   if (!slow || !best?.adapter)
     throw new Error(`the jobs did not succeed: ${JSON.stringify(jobs.map((job) => job.error))}`);
-  return { dataset: dataset.id, slow: slow.id, best: best.id, adapter: best.adapter };
+  const { id: sweep } = await client.createSweep({
+    ...SWEEP,
+    job: {
+      base_model: DEMO_MODEL_NAME,
+      dataset: dataset.id,
+      validation: { split: 0.05 },
+      training: { max_steps: SWEEP_STEPS, batch_size: 4, warmup_ratio: 0.1, max_seq_length: 128, eval_every_steps: 4 },
+    },
+  });
+  const { status } = await client.waitForSweep(sweep);
+  if (status !== 'succeeded') throw new Error(`the sweep ${status}`);
+  return { dataset: dataset.id, slow: slow.id, best: best.id, adapter: best.adapter, sweep };
 }
 
 /** @param {string} url @param {Awaited<ReturnType<typeof trainJobs>>} made */
-async function takePictures(url, { dataset, slow, best, adapter }) {
+async function takePictures(url, { dataset, slow, best, adapter, sweep }) {
   const { chromium } = await import('playwright-core');
   const { file, env } = await findBrowser({
     cache: cacheDir(process.env),
@@ -131,6 +150,12 @@ async function takePictures(url, { dataset, slow, best, adapter }) {
       route: `/adapters/${adapter}`,
       ready: (at) => at.getByRole('heading', { name: 'Downloads' }).waitFor(),
     },
+    {
+      name: 'sweep',
+      route: `/sweeps/${sweep}`,
+      ready: (at) => at.getByRole('figure', { name: 'Training loss', exact: true }).locator('canvas').waitFor(),
+    },
+    { name: 'sweep-fields', route: `/sweeps/${sweep}`, ready: fieldsOfSweep },
     { name: 'chat', route: `/chat?model=${adapter}`, ready: chat },
   ];
   try {
@@ -156,6 +181,13 @@ async function takePicture(page, name, { suffix, width, height, colorScheme }) {
   const { size } = await stat(picture);
   console.log(`${path.relative(ROOT_DIR, picture)}, ${Math.round(size / 1000)} kB`);
   if (size > MAX_BYTES) throw new SetupError(`${picture} is too large`, 'show less of the page in it.');
+}
+
+/** Waits for the plots of the fields, which stand below. @param {import('playwright-core').Page} page */
+async function fieldsOfSweep(page) {
+  const plots = page.getByRole('figure', { name: 'All fields', exact: true });
+  await plots.waitFor();
+  await plots.scrollIntoViewIfNeeded();
 }
 
 /** Asks the adapter and its base model. @param {import('playwright-core').Page} page */
