@@ -8,7 +8,7 @@
  * @property {number} rate
  * @property {number | null} inSweep the held-out loss of the variant of the sweep
  * @property {number | null} alone that of a training by itself
- * @property {number[]} losses of the steps of the latter
+ * @property {[step: number, loss: number][]} losses of the latter, of one step a second at most
  *
  * @param {Pick<Client, 'createSweep' | 'waitForSweep' | 'createJob' | 'waitForJob'>} client
  * @param {{ job: JobRequest, rates: number[], onProgress?: (text: string) => void }} options
@@ -25,14 +25,14 @@ export async function compareRates(client, { job, rates, onProgress = () => {} }
   onProgress(`${id} has ended.`);
   const compared = [];
   for (const [index, rate] of rates.entries()) {
-    /** @type {number[]} */
+    /** @type {Compared['losses']} */
     const losses = [];
     /** @type {number | null} */
     let alone = null;
     const created = await client.createJob({ ...job, training: { ...job.training, learning_rate: rate } });
     const { status } = await client.waitForJob(created.id, {
       onEvent({ type, data }) {
-        if (type === 'step-finished') losses.push(data.loss);
+        if (type === 'step-finished') losses.push([data.step, data.loss]);
         if (type === 'evaluation-finished') alone = data.loss;
       },
     });

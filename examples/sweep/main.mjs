@@ -10,7 +10,7 @@ import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { compareRates } from './compare.mjs';
 import { pictureOf } from './picture.mjs';
 
-const RATES = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1];
+const RATES = [3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2];
 
 const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-sweep-'));
 const modelsDir = path.resolve(ROOT_DIR, process.env.MODELS_DIR || 'models');

@@ -31,11 +31,12 @@ export function pictureOf({ best, compared }) {
         : '';
     return `${ring}<circle cx="${x}" cy="${y(alone ?? 0)}" r="2.5" fill="${COLORS[index]}"/>${name}${value}`;
   });
-  const steps = Math.max(...compared.map(({ losses }) => losses.length));
-  const h = heightOf(compared.flatMap(({ losses }) => losses));
-  const at = (/** @type {number} */ step) => WIDTH + LEFT + (step / (steps - 1)) * (WIDTH - LEFT - 30);
+  const all = compared.flatMap(({ losses }) => losses);
+  const steps = Math.max(...all.map(([step]) => step));
+  const h = heightOf(all.map(([, loss]) => loss));
+  const at = (/** @type {number} */ step) => WIDTH + LEFT + ((step - 1) / (steps - 1)) * (WIDTH - LEFT - 30);
   const curves = compared.map(({ losses }, index) => {
-    const points = losses.map((loss, step) => `${at(step).toFixed(1)},${h(loss)}`).join(' ');
+    const points = losses.map(([step, loss]) => `${at(step).toFixed(1)},${h(loss)}`).join(' ');
     return `<polyline points="${points}" fill="none" stroke="${COLORS[index]}" stroke-width="1.5"/>`;
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="11">
