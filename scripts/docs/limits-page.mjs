@@ -182,6 +182,7 @@ const sectionsOf = (limits) => ({
     ['Planning of a dry run', 'PREFLIGHT_TIMEOUT_MS', '504 `timeout`'],
     ['More time to plan for each MB of the dataset', limits.preflightLimits.perMegabyte],
     ['More time to plan for each further variant of a sweep', limits.preflightLimits.perVariant],
+    ['Preparing the tokens of a dataset', limits.preflightLimits.preparing],
     ['Memory of each planning thread', limits.preflightLimits.heap],
     ['Dry runs waiting to be planned', 'PREFLIGHT_MAX_WAITING', '503 `service_unavailable`'],
     ['Unfinished jobs of an API key', 'KEY_ACTIVE_JOBS', '429 `quota_exceeded`'],

@@ -9,7 +9,7 @@ import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { TrainOrder } from '../src/trainer/messages.js';
 import { settingsArgument } from '../src/trainer/trainer-arguments.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
-import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
+import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../src/trainer/trainer-process.js';
 import { aDataset, ROWS } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
 
@@ -70,26 +70,39 @@ const TRAINER_SETTINGS = {
   generationMemory: { cacheBytes: 2 ** 24, adapterBytes: 2 ** 24 },
 };
 
-const makePool = (changes: Partial<typeof DEFAULT_POOL_TIMES> = {}) =>
+const makePool = (changed: (started: TrainerProcess) => TrainerProcess = (started) => started) =>
   new TrainerPool({
     jobsAtOnce: 1,
     ...DEFAULT_POOL_TIMES,
-    ...changes,
     start: () =>
-      startTrainer({
-        program: {
-          file: PROGRAM,
-          arguments: ['cpu', settingsArgument(TRAINER_SETTINGS)],
-          environment: process.env,
-        },
-        limits: DEFAULT_TRAINER_LIMITS,
-        onLine: () => {},
-      }),
+      changed(
+        startTrainer({
+          program: {
+            file: PROGRAM,
+            arguments: ['cpu', settingsArgument(TRAINER_SETTINGS)],
+            environment: process.env,
+          },
+          limits: DEFAULT_TRAINER_LIMITS,
+          onLine: () => {},
+        }),
+      ),
   });
 
+/** A trainer that is due for replacement as soon as it has a run, before it begins the first step. */
+function dueAtOnce(started: TrainerProcess): TrainerProcess {
+  let hasRun = false;
+  const run: TrainerProcess['run'] = (order, options) => {
+    hasRun = true;
+    return started.run(order, { ...options, recycle: AbortSignal.abort() });
+  };
+  return Object.create(started, {
+    run: { value: run },
+    trainedMs: { get: () => (hasRun ? Number.POSITIVE_INFINITY : 0) },
+  }) as TrainerProcess;
+}
+
 test('trainers that are replaced at once run one step each, and no evaluation twice', async () => {
-  // A lifetime so short that each trainer is due for replacement from its start.
-  const pool = makePool({ recycleAfterMs: 1 });
+  const pool = makePool(dueAtOnce);
   const events: NewJobEvent[] = [];
   const order = await orderOf(3);
   const signal = new AbortController().signal;

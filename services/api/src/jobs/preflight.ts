@@ -72,8 +72,9 @@ export interface Checked extends JobOutline {
 export const MAX_HEAP_MB = 2_048;
 /** The same of a thread that outlines jobs or prepares tokens. */
 const OTHER_HEAP_MB = 1_024;
-/** Tokens are prepared with what others leave of the processor. */
+/** Tokens are prepared with what others leave of the processor, and nobody waits for them: they get so many times the limit of a plan. */
 const PREPARING_NICE = 10;
+const PREPARING_LIMITS = 10;
 const IDLE_MS = 60_000;
 /** Short rows in a chat template are tokenized at 0.25 MB/s. Below half of that, the thread counts as hanging. */
 const MS_PER_MEGABYTE = 10_000;
@@ -85,6 +86,7 @@ const MOST_BUDGETS = 5;
 export const preflightLimits = {
   perMegabyte: { value: MS_PER_MEGABYTE, unit: 'ms', beyond: '504 `timeout`' },
   perVariant: { value: MS_PER_VARIANT, unit: 'ms', beyond: '504 `timeout`' },
+  preparing: { value: PREPARING_LIMITS, unit: 'times that', beyond: 'their `error` is `timeout`' },
   heap: { value: MAX_HEAP_MB, unit: 'MB', beyond: '422 `does_not_fit`' },
 };
 /** Rows that a core tokenizes in a millisecond, beside loading the tokenizer. */
@@ -159,7 +161,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
       port1.on('message', onProgress);
       const task: PrepareTask = { rows, tokens, threads: cores, port: port2 };
       try {
-        await run<null>(preparing(), 'prepare', task, limitOf([rows.dataset]), [port2]);
+        await run<null>(preparing(), 'prepare', task, PREPARING_LIMITS * limitOf([rows.dataset]), [port2]);
       } finally {
         port1.close();
       }
