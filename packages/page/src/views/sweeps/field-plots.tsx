@@ -115,7 +115,7 @@ function FieldPoints({ path, axis, metric, results, said }: FieldPointsProps) {
 /** The distance of two axes. */
 const AXIS_DISTANCE = 150;
 /** The place of the first axis: the texts of its ticks stand before it. */
-const FIRST_AXIS = 130;
+const FIRST_AXIS = 100;
 
 interface ParallelCoordinatesProps {
   axes: readonly { path: string; axis: ValueAxis }[];
