@@ -328,6 +328,26 @@ describe('a sweep whose jobs have all ended', () => {
     expect(later.variants[3]).toMatchObject({ status: null, metric: 0.2, rank: 1, adapter: null });
   });
 
+  test('can be deleted at once: what is left of its losers goes first', async () => {
+    const { id, variants } = (await post(sweep({ space: { 'lora.r': { values: [1, 2] } } }))).json<Sweep>();
+    const adapters: AdapterId[] = [];
+    for (const [index, { job }] of variants.entries()) adapters.push(await succeed(job, 0.5 + index));
+    const away = { ...options(), registry: createRegistryClient('http://127.0.0.1:9') };
+    await expect(advanceSweep(away, id)).rejects.toMatchObject({ code: 'registry_unavailable' });
+    expect((await call(id)).json()).toMatchObject({ status: 'succeeded' });
+    // This api has no registry, the other one has.
+    const refused = await call(id, 'DELETE');
+    expect([refused.statusCode, refused.json().error.code]).toEqual([503, 'registry_unavailable']);
+    const changes = { registryUrl, adapters: api.adapters };
+    const other = await startRealApi({ redisUrl: server.url, prefix: server.prefix, changes });
+    const deleted = await other.app.inject({ method: 'DELETE', url: `/sweeps/${id}` });
+    await other.stop();
+    expect(deleted.statusCode).toBe(204);
+    expect(await Promise.all(adapters.map((adapter) => api.adapters.has(adapter)))).toEqual([true, false]);
+    expect((await call(id)).statusCode).toBe(404);
+    expect(await api.jobs.sweeps.active()).not.toContain(id);
+  });
+
   test('deletes an adapter whose loss is no number, and not that of a variant which is resumed later', async () => {
     const { id, variants } = (await post(sweep())).json<Sweep>();
     const [first, second, third] = variants.map(({ job }) => job) as [JobId, JobId, JobId];

@@ -142,7 +142,10 @@ export async function sweepRoutes(app: HttpApp, { sweeps, submission, advance }:
       },
     },
     async (request, reply) => {
-      await sweeps.remove(sweepIdOf(request.params.id));
+      const id = sweepIdOf(request.params.id);
+      // It has ended for its user, although adapters of its losers may be left to delete.
+      if ((await sweeps.get(id))?.outcome != null) await advance(id);
+      await sweeps.remove(id);
       return await reply.code(204).send();
     },
   );
