@@ -3,14 +3,14 @@ import path from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { createClient } from '../../packages/client/src/index.js';
 import { createKey, runKeys } from '../api-keys.js';
-import { page, stack, tab, usePage } from './use-page.js';
+import { heading, page, refusedWith, stack, tab, usePage } from './use-page.js';
 
 // The page of a service with API keys: where a key is, and what it shows.
 
 const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
 const ROW = `${JSON.stringify({ prompt: 'Say 1.', completion: ' It is 1.' })}\n`;
 /** The message of the console when the service refuses a key, or has no such dataset for it. */
-const REFUSED = /^console: Failed to load resource: the server responded with a status of (401|404) /;
+const REFUSED = refusedWith(401, 404);
 
 usePage({ worker: false });
 
@@ -28,7 +28,6 @@ beforeAll(async () => {
   );
 });
 
-const heading = (name: string) => page.getByRole('heading', { level: 1, name, exact: true });
 async function enter(key: string): Promise<void> {
   await page.getByLabel('API key').fill(key);
   await page.getByRole('button', { name: 'Use this key' }).click();

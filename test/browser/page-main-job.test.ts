@@ -4,7 +4,7 @@ import type { Locator } from 'playwright-core';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { TrainedOrigin } from '../../packages/contracts/src/index.js';
 import { heldOutRows } from '../../packages/planning/src/validation-split.js';
-import { page, stack, tab, usePage } from './use-page.js';
+import { figure, heading, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
 import { dropFile, TIMEOUT_MS } from './watched-page.js';
 
 // The page in a real Chromium, with the complete product behind it: what a user does, from a file to an adapter in use.
@@ -34,19 +34,16 @@ afterEach(async ({ task }) => {
     expect(faults.filter((one) => !expected.some((known) => known.test(one)))).toEqual([]);
   expected = [];
 });
-const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|422) /;
+const REFUSED = refusedWith(400, 422);
 const GONE =
   /^console: Failed to load resource: net::ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE|CONNECTION_RESET)/;
 
-const heading = (name: string) => page.getByRole('heading', { level: 1, name, exact: true });
 /** The control of a field of the form, by the name that the API has for it. */
 const field = (id: string) =>
   page
     .locator('.field', { has: page.locator('code', { hasText: new RegExp(`^${id.replaceAll('.', '\\.')}$`) }) })
     .locator('input, select, textarea');
 /** Opens a group of the form. */
-const unfold = (group: string) => page.locator('summary', { hasText: group }).click();
-const figure = (name: string) => page.getByRole('figure', { name, exact: true });
 /** The first and the last step of a chart's first line, from the sentence that says what it shows. */
 async function stepsOf(chart: Locator): Promise<{ first: number; last: number }> {
   const text = (await chart.locator('figcaption p').first().textContent()) ?? '';

@@ -1,5 +1,5 @@
 import { afterEach, beforeAll, expect, test, vi } from 'vitest';
-import { page, stack, tab, usePage } from './use-page.js';
+import { figure, heading, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
 import { TIMEOUT_MS } from './watched-page.js';
 
 // Jobs on preferences and on rewards in the page: rows with both answers, the form, curves, and graded answers.
@@ -12,7 +12,7 @@ const PAIRS = Array.from({ length: 12 }, (_, i) => ({
 const PROMPTS = Array.from({ length: 8 }, (_, i) => ({ prompt: `count to ${i}`, reference: 'a' }));
 const STEPS = 4;
 /** The message of the console for a refused dry run. */
-const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|422) /;
+const REFUSED = refusedWith(400, 422);
 
 vi.setConfig({ testTimeout: 3 * TIMEOUT_MS });
 
@@ -33,10 +33,7 @@ afterEach(async ({ task }) => {
   if (task.result?.state === 'pass') expect(faults.filter((fault) => !REFUSED.test(fault))).toEqual([]);
 });
 
-const heading = (name: string) => page.getByRole('heading', { level: 1, name, exact: true });
 const field = (label: string) => page.getByLabel(label, { exact: true });
-const unfold = (group: string) => page.locator('summary', { hasText: group }).click();
-const figure = (name: string) => page.getByRole('figure', { name, exact: true });
 /** Waits for a curve with its first and its last step. */
 const curve = (chart: string, line: string) =>
   figure(chart)

@@ -1,5 +1,5 @@
 import { afterEach, beforeAll, expect, test, vi } from 'vitest';
-import { page, stack, tab, usePage } from './use-page.js';
+import { figure, heading, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
 import { TIMEOUT_MS } from './watched-page.js';
 
 // Sweeps in the page: from the form to the best variant, and a variant that waits at a rung.
@@ -11,7 +11,7 @@ const ROWS = Array.from(
 const STEPS = 12;
 const RANKS = [2, 4, 16];
 /** The message of the console for a refused dry run. */
-const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|422) /;
+const REFUSED = refusedWith(400, 422);
 
 vi.setConfig({ testTimeout: 3 * TIMEOUT_MS });
 
@@ -27,11 +27,8 @@ afterEach(async ({ task }) => {
   if (task.result?.state === 'pass') expect(faults.filter((fault) => !REFUSED.test(fault))).toEqual([]);
 });
 
-const heading = (name: string) => page.getByRole('heading', { level: 1, name, exact: true });
 const field = (label: string) => page.getByLabel(label, { exact: true });
-const unfold = (group: string) => page.locator('summary', { hasText: group }).click();
 const state = () => page.locator('.view-title');
-const figure = (name: string) => page.getByRole('figure', { name, exact: true });
 const variants = () => page.getByRole('table', { name: /^Variants, / });
 const names = () => variants().locator('tbody th').allTextContents();
 const requestInPage = async () =>

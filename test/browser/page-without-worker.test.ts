@@ -3,7 +3,7 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createKey } from '../api-keys.js';
 import { filesOf, type HubServer, hubRepo, startHubServer } from '../hub-server.js';
-import { browser, page, stack, tab, usePage } from './use-page.js';
+import { browser, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
 import { openPage } from './watched-page.js';
 
 // What the page does without a worker: refused uploads, the form that starts a job, pulls of models, a chat that nobody answers.
@@ -11,7 +11,7 @@ import { openPage } from './watched-page.js';
 const ROWS = Array.from({ length: 12 }, (_, i) => `${JSON.stringify({ prompt: `Say ${i}.`, completion: `${i}` })}\n`);
 const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
 /** The message of the console for a refused upload, dry run or pull, of a job that does not exist, and of a chat that nobody answers. */
-const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|404|413|422|503) /;
+const REFUSED = refusedWith(400, 404, 413, 422, 503);
 /** The largest dataset. */
 const MAX_BYTES = 1_000_000;
 const FINE = 'Checked: it can be started.';
@@ -72,7 +72,6 @@ describe('the form that starts a job', () => {
   });
 
   const field = (label: string) => page.getByLabel(label, { exact: true });
-  const unfold = (group: string) => page.locator('summary', { hasText: group }).click();
   const sees = (text: string) => page.getByText(text).first().waitFor();
   const requestInPage = async () =>
     JSON.parse((await page.getByRole('region', { name: 'the request as JSON' }).textContent()) ?? '');

@@ -34,3 +34,14 @@ export function usePage({ worker = true, env = () => ({}), permissions = [] }: U
     await stack?.stop();
   });
 }
+
+/** The heading of the view. */
+export const heading = (name: string) => page.getByRole('heading', { level: 1, name, exact: true });
+/** A figure, by its title. */
+export const figure = (name: string) => page.getByRole('figure', { name, exact: true });
+/** Opens a group of settings in the form. */
+export const unfold = (group: string) => page.locator('summary', { hasText: group }).click();
+
+/** The line of Chromium's console about an answer with one of these status codes. */
+export const refusedWith = (...codes: number[]) =>
+  new RegExp(`^console: Failed to load resource: the server responded with a status of (${codes.join('|')}) `);
