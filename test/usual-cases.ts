@@ -1,5 +1,5 @@
-/** True in continuous integration, which has every case. */
-export const HAS_ALL_CASES = process.env.ALL_CASES === '1';
+/** True in continuous integration, which has every case, and in `npm run test:emulated -- --all`. */
+export const HAS_ALL_CASES = process.env.ALL_CASES === '1' || process.env.EMULATED_TESTS === 'all';
 
 /** The cases of a table that `npm test` has: the first ones. Continuous integration has all. */
 export function usualCases<Case>(cases: readonly Case[], usual: number): readonly Case[] {
@@ -9,5 +9,6 @@ export function usualCases<Case>(cases: readonly Case[], usual: number): readonl
 /** Whether suites of layers and trainings leave out cases: on the emulated card, but for `npm run test:emulated -- --all`. */
 export const HAS_FEW_CASES = process.env.ENGINE === 'cuda' && process.env.EMULATED_TESTS !== 'all';
 
-/** The kernels with which suites of layers and trainings run. Those of ops have both on every engine. */
-export const TESTED_KERNELS: readonly ('fused' | 'raw')[] = HAS_FEW_CASES ? ['fused'] : ['fused', 'raw'];
+/** The kernels with which suites of layers and trainings run: without all cases those of a trainer. The suites of ops have both. */
+export const TESTED_KERNELS: readonly ('fused' | 'raw')[] =
+  HAS_ALL_CASES && !HAS_FEW_CASES ? ['fused', 'raw'] : ['fused'];

@@ -1,6 +1,7 @@
 import { describe } from 'vitest';
+import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { processorRuns } from '../src/kernels/fused-library.js';
 import { testFusedKernels } from './fused-kernels.js';
 
 // A process can load one library, so each has a test file.
-describe.runIf(processorRuns('avx512'))('avx512', () => testFusedKernels('avx512'));
+describe.runIf(HAS_ALL_CASES && processorRuns('avx512'))('avx512', () => testFusedKernels('avx512'));

@@ -6,6 +6,7 @@ import { loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, describe, expect, test } from 'vitest';
+import { TESTED_KERNELS } from '../../../test/usual-cases.js';
 import { expectGenerations, readExpected } from '../test/expected-generation.js';
 
 const FIXTURES = new URL('../../../test/fixtures/', import.meta.url).pathname;
@@ -17,7 +18,7 @@ const CASES = ['families', 'reference']
  * Tokens of transformers' `generate`, and log-probabilities within 1e-4: texts with the adapter and without it in the same
  * passes, longer than windows, pages, pieces and the original context.
  */
-describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
+describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
   afterAll(() => void configureKernels('raw'));
   // What differs in the cache's ops: windows, capped scores, heads that turn in part, positions, ropes by length, shared keys.
   const some = /gemma2$|phi3-longrope-partial|gpt2$|rope-dynamic|gemma4-text$/;

@@ -162,7 +162,7 @@ const SPECS: [string, JobSpec][] = [
   ],
 ];
 
-describe.each(usualCases(SPECS, 2))('%s', (_, spec) => {
+describe.each(usualCases(SPECS, 1))('%s', (_, spec) => {
   let whole: Attempt;
   beforeAll(async () => {
     whole = await attempt(spec, { checkpointFolder: newFolder() });

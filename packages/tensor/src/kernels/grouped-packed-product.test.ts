@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { usualCases } from '../../../../test/usual-cases.js';
 import type { FloatDType } from '../dtype.js';
 import { reshape } from '../layout.js';
 import { type QuantizedShape, seededPacked } from '../numeric-cases/quantized-cases.js';
@@ -37,7 +38,7 @@ function expertsIn(form: Form, experts: number, depth: number, modules: readonly
 
 const CASES = FORMS.flatMap((form) => DTYPES.flatMap((dtype) => SHAPES.map((shape) => ({ form, dtype, ...shape }))));
 
-describe.each(SETS.filter(processorRuns))('the library for %s', (instructionSet) => {
+describe.each(usualCases(SETS.filter(processorRuns).toReversed(), 1))('the library for %s', (instructionSet) => {
   test.each(CASES)(
     'a product of experts in $form has the bits of one with decoded experts: $dtype, $counts of $depth',
     ({ form, dtype, counts, depth, columns, modules }) => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { configureKernels } from '@lorasmith/tensor';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { TESTED_KERNELS } from '../../../../test/usual-cases.js';
 import { checkFolder } from './check-folder.js';
 import { isWithin } from './comparison.js';
 
@@ -31,29 +32,27 @@ test('the fused kernels are there: npm test compiles them', () => {
   expect(configureKernels('fused')).not.toBeNull();
 });
 
-describe.each(
-  DECODERS.flatMap((name) => [
-    { name, kernels: 'fused' as const },
-    { name, kernels: 'raw' as const },
-  ]),
-)('$name equals PyTorch and PEFT, with $kernels kernels', ({ name, kernels }) => {
-  beforeAll(() => void configureKernels(kernels));
+describe.each(DECODERS.flatMap((name) => TESTED_KERNELS.map((kernels) => ({ name, kernels }))))(
+  '$name equals PyTorch and PEFT, with $kernels kernels',
+  ({ name, kernels }) => {
+    beforeAll(() => void configureKernels(kernels));
 
-  test('float32 equals the reference: logits, loss, gradients, steps, trained adapter, merged weights and logits', async () => {
-    const comparisons = await checkFolder(fixture(name), 'float32');
-    const parts = comparisons.map(({ part }) => part);
-    expect(parts).toEqual(
-      expect.arrayContaining(['logits', 'loss', 'trained adapter', 'merged weights', 'merged logits']),
-    );
-    expect(parts.filter((part) => part.startsWith('gradient of')).length).toBeGreaterThanOrEqual(6);
-    expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);
-  });
+    test('float32 equals the reference: logits, loss, gradients, steps, trained adapter, merged weights and logits', async () => {
+      const comparisons = await checkFolder(fixture(name), 'float32');
+      const parts = comparisons.map(({ part }) => part);
+      expect(parts).toEqual(
+        expect.arrayContaining(['logits', 'loss', 'trained adapter', 'merged weights', 'merged logits']),
+      );
+      expect(parts.filter((part) => part.startsWith('gradient of')).length).toBeGreaterThanOrEqual(6);
+      expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);
+    });
 
-  test('bfloat16 is as near to the reference as its rounding allows', async () => {
-    const comparisons = await checkFolder(fixture(name), 'bfloat16');
-    expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);
-  });
-});
+    test('bfloat16 is as near to the reference as its rounding allows', async () => {
+      const comparisons = await checkFolder(fixture(name), 'bfloat16');
+      expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);
+    });
+  },
+);
 
 test.each(['fused', 'raw'] as const)('a classifier equals PyTorch, with %s kernels', async (kernels) => {
   configureKernels(kernels);

@@ -1,6 +1,6 @@
 import type { PreferenceMetrics } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { usualCases } from '../../../../../test/usual-cases.js';
+import { HAS_ALL_CASES } from '../../../../../test/usual-cases.js';
 import { type ExampleJob, trainExample } from '../../../test/train-example.js';
 
 const EXAMPLES: (ExampleJob & { name: string })[] = [
@@ -22,8 +22,8 @@ const EXAMPLES: (ExampleJob & { name: string })[] = [
   },
 ];
 
-// Each takes a minute: continuous integration alone trains the second.
-test.each(usualCases(EXAMPLES, 1))(
+// Each takes a minute: continuous integration alone trains them.
+test.runIf(HAS_ALL_CASES).each(EXAMPLES)(
   'the job of examples/preferences on $name makes the demo model prefer one form of dates',
   async (example) => {
     const { result, report } = await trainExample(example);
