@@ -17,6 +17,7 @@ import { checkContainers } from './compose-smoke/container-checks.mjs';
 import { checkDocker, docker } from './compose-smoke/docker.mjs';
 import { checkEmulatedGpu } from './compose-smoke/emulated-gpu.mjs';
 import { checkGpuRefusal } from './compose-smoke/gpu-refusal.mjs';
+import { checkHandOver } from './compose-smoke/hand-over.mjs';
 import { checkImage } from './compose-smoke/image-checks.mjs';
 import { checkModelPull, HUB_SETTINGS } from './compose-smoke/model-pull.mjs';
 import { checkBackup, checkMetricsKey } from './compose-smoke/operations-checks.mjs';
@@ -216,6 +217,9 @@ async function smoke() {
     if (workers[0] === workers[1]) throw new Error(`both jobs were taken by ${workers[0]}`);
     return workers.join(', ');
   });
+  await step('the worker that trains is stopped, and the other one continues its job without losing a step', () =>
+    checkHandOver(stack, api, { ...JOB, training: { ...JOB.training, max_steps: 60 }, dataset }),
+  );
   for (const gpu of gpuImages) {
     await step(`the GPU worker (${gpu}) refuses a host without a GPU, and says why`, () =>
       checkGpuRefusal(stack, gpu, () => trainedBy(5)),

@@ -39,6 +39,7 @@ export const ALL_PARTS = [
   { name: 'check-loaders', command: npm('run', 'check-loaders') },
   { name: 'compose-smoke', command: npm('run', 'compose-smoke') },
   { name: 's3-smoke', command: npm('run', 's3-smoke') },
+  { name: 'upgrade-check', command: npm('run', 'upgrade-check') },
   { name: 'helm-chart', command: npm('run', 'helm-chart') },
   { name: 'node-versions', command: npm('run', 'node-versions') },
 ];
