@@ -271,7 +271,7 @@ test('of two workers with a card each, a lost card ends its own, and the other o
     'losing',
     'whole',
   ]);
-}, 240_000);
+});
 
 test('an error of the driver on a card that is well is a crash of the trainer, and the worker goes on', async () => {
   const worker = await startWorkerProcess('crashing', { EMULATED_GPU_FAULT: '1500:700' });
