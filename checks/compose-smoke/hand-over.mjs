@@ -7,7 +7,7 @@ import { everyStepOnce, startsOf } from './job-steps.mjs';
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack with two workers
  * @param {ReturnType<typeof import('./api-calls.mjs').createApiCalls>} api
- * @param {{ training: { max_steps: number } }} job
+ * @param {Record<string, unknown> & { training: { max_steps: number } }} job
  * @returns {Promise<string>} a line for the report
  */
 export async function checkHandOver(stack, api, job) {
