@@ -12,7 +12,7 @@ import { runCommand } from '../scripts/setup/run-command.mjs';
 import { runAsCommand, setUp } from '../scripts/setup.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
 import { createApiCalls } from './compose-smoke/api-calls.mjs';
-import { everyStepOnce, startsOf } from './compose-smoke/job-steps.mjs';
+import { noStepTwice, startsOf } from './compose-smoke/job-steps.mjs';
 import { RollingStack, SERVICES } from './upgrade/rolling-stack.mjs';
 
 /** Long enough that it trains while three services are replaced. */
@@ -91,7 +91,7 @@ async function check({ older, newer, folder, modelsDir, signal }) {
           `${job} was trained by ${workers}: it ended before its worker was replaced, or started too often`,
         );
       }
-      everyStepOnce(events, STEPS);
+      noStepTwice(events, STEPS);
     }
     for (const [what, digest] of found) {
       console.log(`${what}: adapter ${digest?.slice(0, 16)}`);

@@ -1,5 +1,5 @@
 import { docker } from './docker.mjs';
-import { everyStepOnce, startsOf } from './job-steps.mjs';
+import { noStepTwice, startsOf } from './job-steps.mjs';
 
 /**
  * Stops the container of the worker that trains, as `docker stop` and a drained node do, and checks that the other worker continues its job:
@@ -28,7 +28,7 @@ export async function checkHandOver(stack, api, job) {
   const events = await api.events(id);
   const workers = startsOf(events);
   if (workers.length !== 2 || workers[0] === workers[1]) throw new Error(`the job was started by ${workers}`);
-  everyStepOnce(events, steps);
+  noStepTwice(events, steps);
   const again = await api.waitForJob(await api.createJob(job), ({ status }) => status === 'succeeded');
   const weights = (/** @type {string} */ adapter) =>
     api.download(`/adapters/${adapter}/files/adapter_model.safetensors`);
@@ -37,5 +37,5 @@ export async function checkHandOver(stack, api, job) {
   await docker(['start', container.id]);
   await stack.healthy();
   const at = `stopped after step ${progress.step} in ${seconds.toFixed(0)} of ${grace.trim()} s`;
-  return `${at}, ${workers.join(' then ')}: steps 1 to ${steps} once each, the same ${one.length} bytes as without a stop`;
+  return `${at}, ${workers.join(' then ')}: no step of ${steps} twice, the same ${one.length} bytes as without a stop`;
 }

@@ -9,14 +9,15 @@ export function startsOf(events) {
 }
 
 /**
- * Checks that no step was trained twice and none is missing: each worker continued where the one before had ended.
+ * Checks that no step was trained twice: each worker continued where the one before had ended. Steps are recorded about once a second, so
+ * some are not among the events.
  *
  * @param {any[]} events of a job that has succeeded
  * @param {number} steps that it has
  * @throws {Error} naming them
  */
-export function everyStepOnce(events, steps) {
+export function noStepTwice(events, steps) {
   const trained = events.filter(({ type }) => type === 'step-finished').map(({ data }) => data.step);
-  const expected = Array.from({ length: steps }, (_, i) => i + 1);
-  if (trained.join() !== expected.join()) throw new Error(`its steps were ${trained.join(', ')}, of ${steps}`);
+  const isRising = trained.every((step, i) => i === 0 || step > trained[i - 1]);
+  if (!isRising || trained.at(-1) !== steps) throw new Error(`its steps were ${trained.join(', ')}, of ${steps}`);
 }
