@@ -254,13 +254,14 @@ test('of two workers with a card each, a lost card ends its own, and the other o
   const lost = path.join(folder, 'lost-of-two');
   const fault = { EMULATED_GPU_FAULT: '1500:719', EMULATED_GPU_LOST_FILE: lost };
   const losing = await startWorkerProcess('losing', ofTwo(1, fault));
+  const cards = async () => {
+    const machines = (await store.machines.list()).filter(({ worker }) => ['whole', 'losing'].includes(worker));
+    return new Set(machines.map(({ engine }) => engine.card?.uuid)).size;
+  };
+  await expect.poll(cards).toBe(2);
   const moved = await send({ max_steps: 60, checkpoint_every_steps: 2 });
   await once(losing.child, 'exit');
   expect(losing.child.exitCode).toBe(69);
-  const cards = (await store.machines.list()).flatMap(({ worker, engine }) =>
-    ['whole', 'losing'].includes(worker) ? [engine.card?.uuid] : [],
-  );
-  expect(new Set(cards).size).toBe(2);
   expect(await store.getJob(moved)).toMatchObject({ status: 'queued', error: null });
   expect(await store.getJob(long)).toMatchObject({ status: 'running', attempts: 1 });
   expect((await get(whole, '/ready')).status).toBe(200);
