@@ -86,7 +86,6 @@ test('the dashboard and the alerts query only series that a service exports', as
     'lorasmith_worker_class_jobs',
     'lorasmith_worker_class_tokens',
     'lorasmith_worker_class_seconds',
-    'lorasmith_worker_class_wanted',
     'lorasmith_merged_models',
     'lorasmith_checkpoints_total',
     'lorasmith_engine_info',
