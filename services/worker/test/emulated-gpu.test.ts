@@ -237,43 +237,6 @@ test('a card that is lost in a step costs the job no attempt, and ends the worke
   expect(await ended(id)).toMatchObject({ status: 'succeeded' });
 });
 
-test('of two workers with a card each, a lost card ends its own, and the other one trains on', async () => {
-  const ofTwo = (card: number, settings: NodeJS.ProcessEnv = {}) => ({
-    EMULATED_GPU_COUNT: '2',
-    CUDA_VISIBLE_DEVICES: String(card),
-    JOBS_AT_ONCE: '1',
-    ...settings,
-  });
-  const training = async (id: Job['id']) => {
-    while ((await store.getJob(id))?.status !== 'running') await sleep(50);
-  };
-  const whole = await startWorkerProcess('whole', ofTwo(0));
-  // It takes all the places of its worker for as long as the test needs.
-  const long = await send({ max_steps: 1_000_000, checkpoint_every_steps: null });
-  await training(long);
-  const lost = path.join(folder, 'lost-of-two');
-  const fault = { EMULATED_GPU_FAULT: '1500:719', EMULATED_GPU_LOST_FILE: lost };
-  const losing = await startWorkerProcess('losing', ofTwo(1, fault));
-  const cards = async () => {
-    const machines = (await store.machines.list()).filter(({ worker }) => ['whole', 'losing'].includes(worker));
-    return new Set(machines.map(({ engine }) => engine.card?.uuid)).size;
-  };
-  await expect.poll(cards).toBe(2);
-  const moved = await send({ max_steps: 60, checkpoint_every_steps: 2 });
-  await once(losing.child, 'exit');
-  expect(losing.child.exitCode).toBe(69);
-  expect(await store.getJob(moved)).toMatchObject({ status: 'queued', error: null });
-  expect(await store.getJob(long)).toMatchObject({ status: 'running', attempts: 1 });
-  expect((await get(whole, '/ready')).status).toBe(200);
-  await store.requestCancel(long);
-  expect(await ended(moved)).toMatchObject({ status: 'succeeded' });
-  const { data: events } = await store.readEvents(moved, { limit: 1_000 });
-  expect(events.flatMap((event) => (event.type === 'job-started' ? [event.data.worker] : []))).toEqual([
-    'losing',
-    'whole',
-  ]);
-});
-
 test('an error of the driver on a card that is well is a crash of the trainer, and the worker goes on', async () => {
   const worker = await startWorkerProcess('crashing', { EMULATED_GPU_FAULT: '1500:700' });
   const job = await ended(await send({ max_steps: 60, checkpoint_every_steps: null }));
