@@ -1,8 +1,8 @@
 /**
- * What the events of a job say about its steps.
+ * The workers that started a job, by its events.
  *
  * @param {any[]} events of a job
- * @returns {string[]} the workers that started it, in order
+ * @returns {string[]} their names, in order
  */
 export function startsOf(events) {
   return events.filter(({ type }) => type === 'job-started').map(({ data }) => data.worker);
