@@ -1,6 +1,5 @@
 import { execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -11,7 +10,7 @@ import { startProcess } from '../../scripts/stack/managed-process.mjs';
 import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { SECONDS_PER_STEP, TOKENS_PER_STEP } from '../fleet/stub-trainer.mjs';
-import { processesWith } from '../soak/process-figures.mjs';
+import { figuresOf, processesWith } from '../soak/process-figures.mjs';
 import { linkFolder } from './around.mjs';
 
 const run = promisify(execFile);
@@ -355,14 +354,11 @@ function topOf(before, after) {
 async function processTimes(mark) {
   const all = await Promise.all(
     (await processesWith(mark)).map(async ({ pid, program }) => {
-      const fields = (await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')).replace(/^.*\) /s, '').split(' ');
-      const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-      const memoryBytes = Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) * 1024;
-      // Linux counts in hundredths of a second.
-      return { program, cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100, memoryBytes };
+      const figures = await figuresOf(pid);
+      return figures === null ? [] : [{ program, ...figures }];
     }),
   );
-  return all;
+  return all.flat();
 }
 
 /**

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 /**
  * The resources of a process at this moment.
  *
- * @typedef {{ memoryBytes: number, descriptors: number, threads: number }} ProcessFigures
+ * @typedef {{ memoryBytes: number, cpuSeconds: number, descriptors: number, threads: number }} ProcessFigures
  */
 
 /** @param {number} pid @returns {Promise<ProcessFigures | null>} null if it has ended */
@@ -13,10 +13,18 @@ export async function figuresOf(pid) {
     const number = (/** @type {string} */ name) =>
       Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0);
     const descriptors = (await readdir(`/proc/${pid}/fd`)).length;
-    return { memoryBytes: number('VmRSS') * 1024, descriptors, threads: number('Threads') };
+    const [user, system] = (await fieldsOf(pid)).slice(11, 13);
+    // Linux counts in hundredths of a second.
+    const cpuSeconds = (Number(user) + Number(system)) / 100;
+    return { memoryBytes: number('VmRSS') * 1024, cpuSeconds, descriptors, threads: number('Threads') };
   } catch {
     return null;
   }
+}
+
+/** The fields of `stat` behind the name of the program. @param {number | string} pid */
+async function fieldsOf(pid) {
+  return (await readFile(`/proc/${pid}/stat`, 'utf8')).replace(/^.*\) /s, '').split(' ');
 }
 
 /**
@@ -29,7 +37,7 @@ export async function processesWith(environmentLine) {
     if (!/^\d+$/.test(name)) continue;
     try {
       if (!(await readFile(`/proc/${name}/environ`, 'utf8')).split('\0').includes(environmentLine)) continue;
-      const [state, parent] = (await readFile(`/proc/${name}/stat`, 'utf8')).replace(/^.*\) /s, '').split(' ');
+      const [state, parent] = await fieldsOf(name);
       if (state === 'Z' || state === 'X') continue;
       const commandLine = (await readFile(`/proc/${name}/cmdline`, 'utf8')).split('\0');
       const program = commandLine.find((part) => /\.m?js$/.test(part)) ?? commandLine[0] ?? '';

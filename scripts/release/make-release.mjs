@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,6 +10,7 @@ import { extract } from 'tar';
 import { ROOT_DIR } from '../setup/locations.mjs';
 import { runCommand } from '../setup/run-command.mjs';
 import { SetupError } from '../setup/setup-error.mjs';
+import { fileDigest } from '../setup/unpack-wheel.mjs';
 import { packFolder } from './deterministic-tar.mjs';
 import { buildImage, findBuilder, IMAGES, withDigest } from './images.mjs';
 import { readOciArchive } from './oci-archive.mjs';
@@ -114,7 +114,7 @@ export async function makeRelease({ out, images, platforms, builder, cached = tr
       released.push({ name, file, digest, platforms: built.map(({ sbom: _, ...rest }) => rest) });
     }
     const lockfiles = [];
-    for (const name of LOCKFILES) lockfiles.push({ name, sha256: await digestOf(path.join(context, name)) });
+    for (const name of LOCKFILES) lockfiles.push({ name, sha256: await fileDigest(path.join(context, name)) });
     const files = await filesOf(out);
     const tools = await toolsOf(building);
     const subjects = [
@@ -204,16 +204,9 @@ async function filesOf(folder) {
   const files = [];
   for (const name of (await readdir(folder)).sort()) {
     const file = path.join(folder, name);
-    files.push({ name, bytes: (await stat(file)).size, sha256: await digestOf(file) });
+    files.push({ name, bytes: (await stat(file)).size, sha256: await fileDigest(file) });
   }
   return files;
-}
-
-/** @param {string} file @returns {Promise<string>} its sha256 */
-async function digestOf(file) {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file), hash);
-  return hash.digest('hex');
 }
 
 /** @param {import('./images.mjs').Builder | undefined} builder @returns {Promise<Record<string, string>>} versions by name */

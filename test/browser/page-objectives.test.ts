@@ -1,5 +1,5 @@
-import { afterEach, beforeAll, expect, test, vi } from 'vitest';
-import { figure, heading, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
+import { beforeAll, expect, test, vi } from 'vitest';
+import { expectFaults, figure, heading, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
 import { TIMEOUT_MS } from './watched-page.js';
 
 // Jobs on preferences and on rewards in the page: rows with both answers, the form, curves, and graded answers.
@@ -12,7 +12,6 @@ const PAIRS = Array.from({ length: 12 }, (_, i) => ({
 const PROMPTS = Array.from({ length: 8 }, (_, i) => ({ prompt: `count to ${i}`, reference: 'a' }));
 const STEPS = 4;
 /** The message of the console for a refused dry run. */
-const REFUSED = refusedWith(400, 422);
 
 vi.setConfig({ testTimeout: 3 * TIMEOUT_MS });
 
@@ -28,10 +27,7 @@ beforeAll(async () => {
   pairs = await upload(PAIRS, 'pairs');
   prompts = await upload(PROMPTS, 'prompts');
 });
-afterEach(async ({ task }) => {
-  const faults = await tab.faults();
-  if (task.result?.state === 'pass') expect(faults.filter((fault) => !REFUSED.test(fault))).toEqual([]);
-});
+expectFaults(refusedWith(400, 422));
 
 const field = (label: string) => page.getByLabel(label, { exact: true });
 /** Waits for a curve with its first and its last step. */

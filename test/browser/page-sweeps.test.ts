@@ -1,5 +1,5 @@
-import { afterEach, beforeAll, expect, test, vi } from 'vitest';
-import { figure, heading, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
+import { beforeAll, expect, test, vi } from 'vitest';
+import { expectFaults, figure, heading, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
 import { TIMEOUT_MS } from './watched-page.js';
 
 // Sweeps in the page: from the form to the best variant, and a variant that waits at a rung.
@@ -11,7 +11,6 @@ const ROWS = Array.from(
 const STEPS = 12;
 const RANKS = [2, 4, 16];
 /** The message of the console for a refused dry run. */
-const REFUSED = refusedWith(400, 422);
 
 vi.setConfig({ testTimeout: 3 * TIMEOUT_MS });
 
@@ -22,10 +21,7 @@ let dataset: string;
 beforeAll(async () => {
   ({ id: dataset } = await stack.client.uploadDataset({ text: ROWS.join('') }, { name: 'sayings' }));
 });
-afterEach(async ({ task }) => {
-  const faults = await tab.faults();
-  if (task.result?.state === 'pass') expect(faults.filter((fault) => !REFUSED.test(fault))).toEqual([]);
-});
+expectFaults(refusedWith(400, 422));
 
 const field = (label: string) => page.getByLabel(label, { exact: true });
 const state = () => page.locator('.view-title');

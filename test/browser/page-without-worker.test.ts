@@ -1,9 +1,9 @@
 import { truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKey } from '../api-keys.js';
 import { filesOf, type HubServer, hubRepo, startHubServer } from '../hub-server.js';
-import { browser, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
+import { browser, expectFaults, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
 import { openPage } from './watched-page.js';
 
 // What the page does without a worker: refused uploads, the form that starts a job, pulls of models, a chat that nobody answers.
@@ -11,7 +11,6 @@ import { openPage } from './watched-page.js';
 const ROWS = Array.from({ length: 12 }, (_, i) => `${JSON.stringify({ prompt: `Say ${i}.`, completion: `${i}` })}\n`);
 const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
 /** The message of the console for a refused upload, dry run or pull, of a job that does not exist, and of a chat that nobody answers. */
-const REFUSED = refusedWith(400, 404, 413, 422, 503);
 /** The largest dataset. */
 const MAX_BYTES = 1_000_000;
 const FINE = 'Checked: it can be started.';
@@ -31,10 +30,7 @@ usePage({
   }),
 });
 afterAll(() => hub?.stop());
-afterEach(async ({ task }) => {
-  const faults = await tab.faults();
-  if (task.result?.state === 'pass') expect(faults.filter((fault) => !REFUSED.test(fault))).toEqual([]);
-});
+expectFaults(refusedWith(400, 404, 413, 422, 503));
 
 test('where there is nothing, the example data lead to a job in two presses', async () => {
   await tab.open('/jobs');

@@ -1,5 +1,5 @@
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { type PageStack, startPageStack } from './page-stack.js';
 import { launchBrowser, openPage, type WatchedPage } from './watched-page.js';
 
@@ -45,3 +45,11 @@ export const unfold = (group: string) => page.locator('summary', { hasText: grou
 /** The line of Chromium's console about an answer with one of these status codes. */
 export const refusedWith = (...codes: number[]) =>
   new RegExp(`^console: Failed to load resource: the server responded with a status of (${codes.join('|')}) `);
+
+/** Checks after each test that passed that the tab saw no fault but such. */
+export function expectFaults(expected: RegExp): void {
+  afterEach(async ({ task }) => {
+    const faults = await tab.faults();
+    if (task.result?.state === 'pass') expect(faults.filter((fault) => !expected.test(fault))).toEqual([]);
+  });
+}

@@ -3,40 +3,23 @@ import type { JobId, JobStatus } from '@lorasmith/contracts';
 import { luaScript, onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
+import { endLeaseScript, renewLeaseScript } from './lease.js';
 
-const CLEANUP_SECONDS = 60;
+const CLEANUP_MS = 60_000;
 const RENEWAL_MS = 15_000;
 
 /**
  * Starts a cleanup, unless the job has another status or a cleanup is running. The job cannot be resumed during a cleanup,
- * which expires after `seconds` if the process dies. Returns 1, or 0 if no cleanup was started.
+ * whose lease expires if the process dies. Returns 1, or 0 if no cleanup was started.
  */
 const startCleanupScript = luaScript({
   keys: ['record', 'cleanup'],
-  arguments: ['allowed_statuses', 'token', 'seconds'],
+  arguments: ['allowed_statuses', 'token', 'lease_ms'],
   lua: /* lua */ `
 local status = redis.call('HGET', record, 'status')
 if not status or not string.find(',' .. allowed_statuses .. ',', ',' .. status .. ',', 1, true) then return 0 end
-if redis.call('SET', cleanup, token, 'NX', 'EX', seconds) then return 1 end
+if redis.call('SET', cleanup, token, 'NX', 'PX', lease_ms) then return 1 end
 return 0
-`,
-});
-
-const renewCleanupScript = luaScript({
-  keys: ['cleanup'],
-  arguments: ['token', 'seconds'],
-  lua: /* lua */ `
-if redis.call('GET', cleanup) == token then return redis.call('EXPIRE', cleanup, seconds) end
-return 0
-`,
-});
-
-const endCleanupScript = luaScript({
-  keys: ['cleanup'],
-  arguments: ['token'],
-  lua: /* lua */ `
-if redis.call('GET', cleanup) == token then redis.call('DEL', cleanup) end
-return 1
 `,
 });
 
@@ -49,19 +32,19 @@ export async function whileEnded<Result>(
 ): Promise<Result | null> {
   const token = randomUUID();
   const cleanup = keys.cleanup(id);
-  const held = { token, seconds: CLEANUP_SECONDS };
+  const held = { token, lease_ms: CLEANUP_MS };
   const started = await onRedis(() =>
     startCleanupScript(redis, { record: keys.job(id), cleanup }, { allowed_statuses: statuses.join(), ...held }),
   );
   if (started !== 1) return null;
   const renewal = setInterval(() => {
-    renewCleanupScript(redis, { cleanup }, held).catch(() => {});
+    renewLeaseScript(redis, { lease: cleanup }, held).catch(() => {});
   }, RENEWAL_MS).unref();
   try {
     return await work();
   } finally {
     clearInterval(renewal);
     // If Redis cannot be reached, the cleanup expires.
-    await endCleanupScript(redis, { cleanup }, { token }).catch(() => {});
+    await endLeaseScript(redis, { lease: cleanup }, { token }).catch(() => {});
   }
 }

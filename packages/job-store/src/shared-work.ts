@@ -2,28 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { luaScript, onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
+import { endLeaseScript, renewLeaseScript } from './lease.js';
 
 /** A worker that dies leaves its work undone for so long. */
 const LEASE_MS = 60_000;
 const RENEWAL_MS = LEASE_MS / 4;
 
-const renewScript = luaScript({
-  keys: ['lease'],
-  arguments: ['token', 'lease_ms'],
-  lua: /* lua */ `
-if redis.call('GET', lease) == token then return redis.call('PEXPIRE', lease, lease_ms) end
-return 0
-`,
-});
-
-/** Ends the work of this token: it is due again after `rest_ms`, or at once ('0'). */
-const endScript = luaScript({
+/** Makes of the lease the time until the work is due again. */
+const restScript = luaScript({
   keys: ['lease'],
   arguments: ['token', 'rest_ms'],
   lua: /* lua */ `
-if redis.call('GET', lease) ~= token then return 0 end
-if rest_ms == '0' then return redis.call('DEL', lease) end
-redis.call('SET', lease, 'done', 'PX', rest_ms)
+if redis.call('GET', lease) == token then redis.call('SET', lease, 'done', 'PX', rest_ms) end
 return 1
 `,
 });
@@ -64,7 +54,7 @@ export async function whenDue<Result>(
   const lost = new AbortController();
   const renewal = setInterval(
     () => {
-      renewScript(redis, { lease }, { token, lease_ms: leaseMs }).then(
+      renewLeaseScript(redis, { lease }, { token, lease_ms: leaseMs }).then(
         (renewed) => renewed === 1 || lost.abort(),
         // The next renewal finds out whether another has the lease by then.
         () => {},
@@ -77,6 +67,9 @@ export async function whenDue<Result>(
   } finally {
     clearInterval(renewal);
     // If Redis cannot be reached, the lease expires. Work that failed is repeated when it is due again.
-    await endScript(redis, { lease }, { token, rest_ms: ending.aborted ? 0 : everyMs }).catch(() => {});
+    const end = ending.aborted
+      ? endLeaseScript(redis, { lease }, { token })
+      : restScript(redis, { lease }, { token, rest_ms: everyMs });
+    await end.catch(() => {});
   }
 }

@@ -35,6 +35,11 @@ export interface GgufTensorPlan {
   experts: StackedExperts | null;
 }
 
+/** The number of rows that are written of `stored` ones. */
+export function rowCount(rowOrder: readonly IndexRange[] | undefined, stored: number): number {
+  return rowOrder?.reduce((sum, { count }) => sum + count, 0) ?? stored;
+}
+
 /** A stored tensor as a matrix (of each head, where it has several), and the shape in which it is written. */
 export function shapesOf(
   {
@@ -54,7 +59,7 @@ export function shapesOf(
     const [rows, width] = [ofHeads.count, stored[1]!];
     return { matrix: [rows, width], written: [ofHeads.heads, ...(ofHeads.transposed ? [width, rows] : [rows, width])] };
   }
-  const count = rowOrder?.reduce((sum, range) => sum + range.count, 0) ?? stored[0]!;
+  const count = rowCount(rowOrder, stored[0]!);
   // The numbers of a vector are ordered as the rows of a matrix.
   if (stored.length === 1) {
     const isOrdered = headRows > 0 || rowOrder !== undefined;

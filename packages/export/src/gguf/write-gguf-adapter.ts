@@ -7,7 +7,7 @@ import { architectureMetadata } from './architecture-metadata.js';
 import type { GgufType, MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
-import { planTensors } from './tensor-names.js';
+import { planTensors, rowCount } from './tensor-names.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 import { typeOfRows } from './write-gguf-model.js';
 
@@ -102,7 +102,7 @@ function matrix(
   const type = typeOfRows(wanted, shape[1]);
   const content = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const { rowOrder, rowOfEach } = order;
-  const rows = rowOfEach ? shape[0] / rowOfEach.of : (rowOrder?.reduce((sum, { count }) => sum + count, 0) ?? shape[0]);
+  const rows = rowOfEach ? shape[0] / rowOfEach.of : rowCount(rowOrder, shape[0]);
   return {
     type,
     shape: [rows, shape[1]],

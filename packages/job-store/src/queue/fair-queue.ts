@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ACTIVE_STATUSES, type Job, type JobId, type JobProgress, type JobQueueState } from '@lorasmith/contracts';
 import { luaScript, repliesOf } from '@lorasmith/redis';
 import { parsed } from '../job-record.js';
+import { endLeaseScript } from '../lease.js';
 import { queueTime, type StoreDeps } from '../store-deps.js';
 import type { WarmWorker } from './choose-next.js';
 import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
@@ -83,15 +84,6 @@ export interface FairQueue {
   /** The position of the job and when it is expected to start and to end; null: it has ended, or is paused. */
   forecast(job: Pick<Job, 'id' | 'status'>): Promise<JobQueueState | null>;
 }
-
-const unlockScript = luaScript({
-  keys: ['queue_lock'],
-  arguments: ['token'],
-  lua: /* lua */ `
-if redis.call('GET', queue_lock) == token then redis.call('DEL', queue_lock) end
-return 1
-`,
-});
 
 const delayScript = luaScript({
   keys: ['queue_entries'],
@@ -242,7 +234,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
       try {
         return await work();
       } finally {
-        await unlockScript(redis, { queue_lock: keys.queueLock }, { token });
+        await endLeaseScript(redis, { lease: keys.queueLock }, { token });
       }
     },
     moveToFront: (entry) => queue.moveToFront(entry),

@@ -10,8 +10,8 @@ const TOKENS_OF_START = 1_000;
 /**
  * Lua functions for every script that changes one job. The status changes together with the sets that index jobs by status,
  * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
- * are reserved; once it has ended, its events are to be thinned. While it is not paused either, the queue has an entry for it (see QueueEntry). The end of a job is written
- * together with the webhooks that report it.
+ * are reserved; once it has ended, its events are to be thinned. While it is not paused either, the queue has an entry for it (see
+ * QueueEntry). The end of a job is written together with the webhooks that report it.
  */
 export const RECORD_FUNCTIONS = /* lua */ `
 local tokens_of_start = ${TOKENS_OF_START}

@@ -1,12 +1,9 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { checkLatentAttention } from '../latent-attention.js';
-import { bool, float, type Setting, uint } from '../metadata-setting.js';
 import type { RefuseIf } from '../refuse.js';
 import type { GgufFamily } from './gguf-family.js';
 import { checkOneRope } from './one-rope.js';
-
-/** `llama_expert_gating_func_type` */
-const SIGMOID = 2;
+import { sigmoidExpertSettings } from './sigmoid-experts.js';
 
 /** The numbers of layers for which llama.cpp takes queries for projections of the input (`is_lite` in deepseek2.cpp). */
 const LITE_LAYERS = [26, 27];
@@ -22,19 +19,7 @@ export const deepseek2: GgufFamily = {
   },
   biases: [],
   experts: { renormalized: null, firstDense: true },
-  settings({ experts }): Setting[] {
-    const { layers, intermediateSize, renormalized, sigmoid, shared } = experts!;
-    const { groups, groupsPerToken, scale } = sigmoid!;
-    return [
-      ['expert_shared_count', uint(shared!.intermediateSize / intermediateSize)],
-      ['leading_dense_block_count', uint(layers.indexOf(true))],
-      ['expert_gating_func', uint(SIGMOID)],
-      ['expert_weights_scale', float(scale)],
-      ['expert_weights_norm', bool(renormalized)],
-      ['expert_group_count', uint(groups)],
-      ['expert_group_used_count', uint(groupsPerToken)],
-    ];
-  },
+  settings: sigmoidExpertSettings,
   check(architecture, refuseIf) {
     checkOneRope(architecture, refuseIf);
     checkLatentAttention(architecture, refuseIf);

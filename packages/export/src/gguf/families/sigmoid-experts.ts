@@ -1,0 +1,20 @@
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { bool, float, type Setting, uint } from '../metadata-setting.js';
+
+/** `llama_expert_gating_func_type` */
+const SIGMOID = 2;
+
+/** The settings of experts behind dense layers, whose router scores by sigmoid, in groups; with an expert that all tokens pass. */
+export function sigmoidExpertSettings({ experts }: DecoderArchitecture): Setting[] {
+  const { layers, intermediateSize, renormalized, sigmoid, shared } = experts!;
+  const { groups, groupsPerToken, scale } = sigmoid!;
+  return [
+    ['expert_shared_count', uint(shared!.intermediateSize / intermediateSize)],
+    ['leading_dense_block_count', uint(layers.indexOf(true))],
+    ['expert_gating_func', uint(SIGMOID)],
+    ['expert_weights_scale', float(scale)],
+    ['expert_weights_norm', bool(renormalized)],
+    ['expert_group_count', uint(groups)],
+    ['expert_group_used_count', uint(groupsPerToken)],
+  ];
+}
