@@ -59,7 +59,8 @@ export async function when(
   });
 }
 
-export const isTraining = (job: Job) => (job.progress?.step ?? 0) >= 1;
+/** Whether its attempt has reached a trainer, and a step was done by this or an earlier one, whose progress the record keeps. */
+export const isTraining = ({ status, progress }: Job) => status === 'running' && (progress?.step ?? 0) >= 1;
 
 /**
  * Waits until every job has ended. Checks that each ended with the right adapter or a clear failure, and that nothing else
