@@ -1,6 +1,6 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import type { LayerPart } from './layer-part.js';
-import { type Setting, uint } from './metadata-setting.js';
+import { float, type Setting, uint } from './metadata-setting.js';
 import type { RefuseIf } from './refuse.js';
 
 /**
@@ -42,9 +42,51 @@ export function latentHeadSettings({ latentAttention }: DecoderArchitecture): Se
   ];
 }
 
-/** Checks that llama.cpp computes the positions. */
-export function checkLatentAttention({ ropes: [rope] }: DecoderArchitecture, refuseIf: RefuseIf): void {
+/**
+ * How much YaRN multiplies the scores, as a share of its usual magnitude (`mscale_all_dim`); 0: not at all. Files have a tenth of it
+ * (`DeepseekV2Model.set_gguf_parameters`). A number of config.json has few digits.
+ */
+function scoreShare({ attention, latentAttention, ropes: [rope] }: DecoderArchitecture): number {
+  if (rope?.scaling?.type !== 'yarn') return 0;
+  const { plainDim, rotaryDim } = latentAttention!;
+  const magnitude = Math.sqrt(attention.layers[0]!.scale * Math.sqrt(plainDim + rotaryDim));
+  return Number(((magnitude - 1) / (0.1 * Math.log(rope.scaling.factor))).toFixed(6));
+}
+
+/** The factor of the scores that llama.cpp computes. */
+export function latentScoreScale(architecture: DecoderArchitecture): number {
+  const { latentAttention, ropes } = architecture;
+  const { plainDim, rotaryDim } = latentAttention!;
+  const share = scoreShare(architecture);
+  const factor = ropes[0]?.scaling?.type === 'yarn' ? ropes[0].scaling.factor : 1;
+  return (1 + 0.1 * share * Math.log(factor)) ** 2 / Math.sqrt(plainDim + rotaryDim);
+}
+
+/** What multiplies the scores where positions are scaled. */
+export function latentScoreSettings(architecture: DecoderArchitecture): Setting[] {
+  const share = scoreShare(architecture);
+  return share === 0 ? [] : [['rope.scaling.yarn_log_multiplier', float(0.1 * share)]];
+}
+
+/**
+ * Checks that llama.cpp computes the positions.
+ *
+ * @param shares the values of `mscale_all_dim` with which it keeps queries and keys as long as they are; null: all but 0
+ */
+export function checkLatentAttention(
+  architecture: DecoderArchitecture,
+  refuseIf: RefuseIf,
+  shares: readonly number[] | null,
+): void {
+  const [rope] = architecture.ropes;
   refuseIf(!rope!.interleaved, 'heads whose halves rotate (rope_interleave false)');
-  // It scales the scores by the factor, too.
-  refuseIf(rope!.scaling !== null, 'RoPE scaling with the scores of the model');
+  const { scaling } = rope!;
+  if (scaling === null) return;
+  refuseIf(scaling.type !== 'yarn', `RoPE scaling of the type ${scaling.type}`);
+  if (scaling.type !== 'yarn') return;
+  const share = scoreShare(architecture);
+  refuseIf(
+    scaling.attentionFactor !== 1 || share === 0 || (shares !== null && !shares.includes(share)),
+    `YaRN with mscale_all_dim ${share} and an attention factor of ${scaling.attentionFactor}`,
+  );
 }

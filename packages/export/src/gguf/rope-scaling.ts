@@ -20,10 +20,11 @@ export interface RopeScalingMetadata {
 export function ropeScalingMetadata(
   { scaling, theta }: RopeSettings,
   headDim: number,
-  { ropeFactors = [], roundsYarn = false }: GgufFamily,
+  family: GgufFamily,
   unsupported: (what: string) => Error,
 ): RopeScalingMetadata {
   if (scaling === null) return { settings: [], tensors: [] };
+  const { ropeFactors = [] } = family;
   const { type } = scaling;
   const isFactors = type === 'llama3' || type === 'longrope' || type === 'proportional';
   if (isFactors && !ropeFactors.includes(type)) throw unsupported(`RoPE scaling of the type ${type}`);
@@ -41,7 +42,7 @@ export function ropeScalingMetadata(
     case 'proportional':
       return { settings: [], tensors: [['rope_freqs.weight', proportionalFactors(scaling, headDim)]] };
     case 'yarn':
-      return { settings: yarnSettings(scaling, roundsYarn, unsupported), tensors: [] };
+      return { settings: yarnSettings(scaling, family, unsupported), tensors: [] };
     case 'longrope':
       return {
         settings: [
@@ -61,14 +62,15 @@ export function ropeScalingMetadata(
 
 function yarnSettings(
   scaling: Extract<RopeScaling, { type: 'yarn' }>,
-  roundsYarn: boolean,
+  { roundsYarn = false, yarnKeepsLength = false }: GgufFamily,
   unsupported: (what: string) => Error,
 ): Setting[] {
   if (!scaling.truncate && !roundsYarn) throw unsupported('YaRN scaling with truncate: false');
   if (scaling.betaFast !== 32 || scaling.betaSlow !== 1) {
     throw unsupported(`YaRN scaling with beta_fast ${scaling.betaFast} and beta_slow ${scaling.betaSlow}`);
   }
-  const usual = scaling.factor <= 1 ? 1 : 0.1 * Math.log(scaling.factor) + 1;
+  // llama.cpp makes queries and keys longer by what is usual for the factor, unless the family says otherwise.
+  const usual = yarnKeepsLength || scaling.factor <= 1 ? 1 : 0.1 * Math.log(scaling.factor) + 1;
   const ofUsual = scaling.attentionFactor / usual;
   return [
     ['rope.scaling.type', text('yarn')],

@@ -159,6 +159,8 @@ const OTHERWISE: Record<string, string[]> = {
   // They are the defaults, and others are refused.
   gpt_oss: ['yarn_beta_fast', 'yarn_beta_slow'].map((key) => `gpt-oss.rope.scaling.${key}`),
   'gpt_oss-mxfp4': ['yarn_beta_fast', 'yarn_beta_slow'].map((key) => `gpt-oss.rope.scaling.${key}`),
+  'deepseek_v3-moonlight': ['yarn_beta_fast', 'yarn_beta_slow'].map((key) => `deepseek2.rope.scaling.${key}`),
+  'mistral3-mistral4': ['yarn_beta_fast', 'yarn_beta_slow'].map((key) => `mistral4.rope.scaling.${key}`),
   'phi3-window': ['phi3.context_length', 'phi3.attention.sliding_window', 'phi3.rope.scaling.original_context_length'],
 };
 
@@ -169,6 +171,7 @@ const PACKED = ['gpt_oss-mxfp4'];
 const NOT_APPLIED: Record<string, RegExp> = {
   'head-tied': /output head.*Take the merged model/,
   glm4_moe_lite: /self_attn\.q_b_proj; llama\.cpp does not apply it there/,
+  'mistral3-mistral4': /self_attn\.q_a_proj; llama\.cpp does not apply it there/,
   gemma4_moe: /layers\.0\.experts\.down_proj; llama\.cpp does not apply it there.*Take the merged model/,
 };
 
@@ -438,9 +441,8 @@ describe('what llama.cpp cannot express is refused by name:', () => {
     ['gemma4-text', /of the last two layers before them.*num_kv_shared_layers/],
     ['gemma4-text-keys', /attention_bias/],
     ['granitemoehybrid-experts', /does not write granitemoehybrid models with experts/],
-    ['deepseek_v3', /scale of the attention scores of its own/],
+    ['deepseek_v3', /bias of the attention layers \(attention_bias\)/],
     ['deepseek_v3-plain', /heads whose halves rotate \(rope_interleave false\)/],
-    ['mistral4', /does not write mistral4 models as GGUF/],
     ['gpt_oss-experts', /attention layers without a bias \(attention_bias false\)/],
     ['qwen2_moe', /weights of a token's experts that sum to one/],
     ['qwen3_moe', /layers without experts behind others.*mlp_only_layers/],
@@ -502,7 +504,11 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       expect(settingsOf(read).get('expert_gating_func')).toBe(2);
       const [rope] = read.ropes;
       const ropes = [{ ...rope!, scaling: { type: 'linear', factor: 2 } as const }];
-      expect(() => settingsOf({ ...read, ropes })).toThrow(/RoPE scaling with the scores of the model/);
+      expect(() => settingsOf({ ...read, ropes })).toThrow(/RoPE scaling of the type linear/);
+      const { attention, ropes: ofYarn } = await decoderOf('deepseek_v3-moonlight');
+      const usual = attention.layers.map((layer) => ({ ...layer, scale: 10 ** -0.5 }));
+      const unscaled = { ...read, ropes: ofYarn, attention: { ...read.attention, layers: usual } };
+      expect(() => settingsOf(unscaled)).toThrow(/YaRN with mscale_all_dim 0 and an attention factor of 1/);
       const latentAttention = { ...read.latentAttention!, queryRank: null };
       expect(() => settingsOf({ ...read, latentAttention })).toThrow(/q_lora_rank null/);
       const layers = Array.from({ length: 27 }, () => read.attention.layers[0]!);
@@ -510,6 +516,18 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       const lite = { ...read, layerCount: 27, experts, attention: { ...read.attention, layers } };
       expect(() => settingsOf(lite)).toThrow(/latent of queries in models of 27 layers/);
       expect(settingsOf({ ...lite, latentAttention }).get('attention.q_lora_rank')).toBeUndefined();
+    });
+
+    test('of Mistral 4, whose queries grow with their position', async () => {
+      const read = await decoderOf('mistral4');
+      const settings = settingsOf(read);
+      expect(settings.get('attention.temperature_scale')).toBe(0.4);
+      expect(settings.get('attention.temperature_length')).toBe(16);
+      expect(settings.get('rope.scaling.yarn_log_multiplier')).toBe(0.1);
+      const layers = read.attention.layers.map((layer) => ({ ...layer, scale: layer.scale * 1.1 }));
+      expect(() => settingsOf({ ...read, attention: { ...read.attention, layers } })).toThrow(
+        /YaRN with mscale_all_dim 1\./,
+      );
     });
 
     test('of Gemma 3 with YaRN, or scaled in layers with a window', async () => {

@@ -1,9 +1,10 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { checkLatentAttention } from '../latent-attention.js';
+import { checkLatentAttention, latentScoreScale, latentScoreSettings } from '../latent-attention.js';
+import { float, uint } from '../metadata-setting.js';
 import type { RefuseIf } from '../refuse.js';
 import type { GgufFamily } from './gguf-family.js';
 import { checkOneRope } from './one-rope.js';
-import { sigmoidExpertSettings } from './sigmoid-experts.js';
+import { routedExpertSettings } from './routed-experts.js';
 
 /** The numbers of layers for which llama.cpp takes queries for projections of the input (`is_lite` in deepseek2.cpp). */
 const LITE_LAYERS = [26, 27];
@@ -13,16 +14,34 @@ const LITE_48 = { layers: 48, vocabSize: 128_256 };
 export const deepseek2: GgufFamily = {
   architecture: 'deepseek2',
   activation: 'silu',
-  scoreScale: ({ latentAttention }) => {
-    const { plainDim, rotaryDim } = latentAttention!;
-    return 1 / Math.sqrt(plainDim + rotaryDim);
-  },
+  scoreScale: latentScoreScale,
+  yarnKeepsLength: true,
   biases: [],
   experts: { renormalized: null, firstDense: true },
-  settings: sigmoidExpertSettings,
+  settings: (architecture) => [...routedExpertSettings(architecture), ...latentScoreSettings(architecture)],
   check(architecture, refuseIf) {
     checkOneRope(architecture, refuseIf);
-    checkLatentAttention(architecture, refuseIf);
+    checkLatentAttention(architecture, refuseIf, null);
+    checkQueries(architecture, refuseIf);
+  },
+};
+
+/** Mistral 4 (`Mistral4Model` in conversion/mistral3.py): the same, with queries that grow with their position. */
+export const mistral4: GgufFamily = {
+  ...deepseek2,
+  architecture: 'mistral4',
+  experts: { ...deepseek2.experts!, fusesGateUp: true },
+  settings: (architecture) => {
+    const { beta, originalMaxPositions } = architecture.attention.queryGrowth!;
+    return [
+      ...deepseek2.settings!(architecture),
+      ['attention.temperature_scale', float(beta)],
+      ['attention.temperature_length', uint(originalMaxPositions)],
+    ];
+  },
+  check(architecture, refuseIf) {
+    checkOneRope(architecture, refuseIf);
+    checkLatentAttention(architecture, refuseIf, [1]);
     checkQueries(architecture, refuseIf);
   },
 };

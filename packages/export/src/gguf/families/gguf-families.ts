@@ -1,6 +1,6 @@
 import type { DecoderFamily } from '@lorasmith/model-folder';
 import { uint } from '../metadata-setting.js';
-import { deepseek2 } from './deepseek2.js';
+import { deepseek2, mistral4 } from './deepseek2.js';
 import { exaone4 } from './exaone4.js';
 import { gemma2, gemma3 } from './gemma.js';
 import { gemma4 } from './gemma4.js';
@@ -75,6 +75,7 @@ export const GGUF_FAMILIES: Readonly<Partial<Record<DecoderFamily, GgufFamily>>>
   glm4_moe: glm4Moe,
   glm4_moe_lite: deepseek2,
   deepseek_v3: deepseek2,
+  mistral4,
   gpt_oss: gptOss,
   seed_oss: {
     architecture: 'seed_oss',

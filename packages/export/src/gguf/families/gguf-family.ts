@@ -35,6 +35,11 @@ export interface GgufFamily {
    * the family are so. @defaultValue false
    */
   roundsYarn?: boolean;
+  /**
+   * Whether llama.cpp leaves queries and keys as long as they are with YaRN, and multiplies the scores by what a setting of the family
+   * says. @defaultValue false
+   */
+  yarnKeepsLength?: boolean;
   /** Whether gate and up, which are one layer in the weight files, are two tensors. @defaultValue false */
   splitsGateUp?: boolean;
   /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */

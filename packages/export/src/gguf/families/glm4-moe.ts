@@ -1,5 +1,5 @@
 import type { GgufFamily } from './gguf-family.js';
-import { sigmoidExpertSettings } from './sigmoid-experts.js';
+import { routedExpertSettings } from './routed-experts.js';
 
 /** GLM 4.5 to 4.7 with experts (`Glm4MoeModel` in llama.cpp's conversion/glm.py): a router that scores by sigmoid, in groups. */
 export const glm4Moe: GgufFamily = {
@@ -8,5 +8,5 @@ export const glm4Moe: GgufFamily = {
   biases: ['queryKeyValue'],
   mlpNorm: 'post_attention_norm',
   experts: { renormalized: null, firstDense: true },
-  settings: sigmoidExpertSettings,
+  settings: routedExpertSettings,
 };
