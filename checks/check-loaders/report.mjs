@@ -2,8 +2,6 @@
 
 /** The tolerance of a log-probability between two sides that compute in float32. */
 export const FLOAT32 = 0.002;
-/** Where llama.cpp multiplies weights in MXFP4 with activations that it rounds to 8 bits in blocks of 32 (Q8_0). */
-export const EIGHT_BITS = 0.05;
 /** Where one side computes, or has merged weights, in bfloat16. */
 export const BFLOAT16 = 0.25;
 

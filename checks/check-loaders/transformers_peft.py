@@ -1,5 +1,7 @@
 """Answers prompts with transformers, for each job on standard input: a model, in the class that its config names, and an adapter for
-it with PEFT if there is one, whose keys are all those that the class has. With `nf4` bitsandbytes quantizes the model. The answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
+it with PEFT if there is one, whose keys are all those that the class has. With `nf4` bitsandbytes quantizes the model. With `q8_0_experts`
+what gpt-oss's experts multiply is rounded to 8 bits, as in llama.cpp where their weights are MXFP4. The answers are JSON in the last line of
+standard output: a list for each job, or what went wrong."""
 
 import torch
 import transformers
@@ -25,6 +27,23 @@ def quantized(load, folder):
     return model
 
 
+def rounded_to_q8_0(x):
+    """As quantize_row_q8_0 of ggml: codes of 8 bits in blocks of 32 numbers, each with a scale in float16."""
+    blocks = x.reshape(-1, 32)
+    scales = blocks.abs().amax(-1, keepdim=True) / 127
+    codes = (blocks * torch.where(scales == 0, 0, 1 / scales)).round()
+    return (codes * scales.half().float()).reshape(x.shape)
+
+
+def round_what_experts_multiply(model):
+    experts = [module for module in model.modules() if type(module).__name__ == "GptOssExperts"]
+    if not experts:
+        raise RuntimeError("error: the model has no experts of gpt-oss")
+    for module in experts:
+        module.register_forward_pre_hook(lambda _, values: (rounded_to_q8_0(values[0]), *values[1:]))
+        module._apply_gate = lambda gate_up, apply=module._apply_gate: rounded_to_q8_0(apply(gate_up))
+
+
 def answers(job):
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     config = AutoConfig.from_pretrained(job["model"])
@@ -42,6 +61,8 @@ def answers(job):
         if result.missing_keys or result.unexpected_keys:
             raise RuntimeError(f"error: missing {result.missing_keys[:3]}, unexpected {result.unexpected_keys[:3]}")
     model = (model if job.get("nf4") else model.float()).eval()
+    if job.get("q8_0_experts"):
+        round_what_experts_multiply(model)
     results = []
     for prompt in job["prompts"]:
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
