@@ -48,7 +48,7 @@ function trainerOf(model: Decoder, { dropout = 0, recomputedLayers = 0, microBat
       trained: Uint8Array.from({ length }, (_, i) => Number(i > 1)),
     }));
     const batch = tokenBatchOf(rows);
-    return runnable(objective, batch, batch.ids.length);
+    return runnable(objective, batch);
   };
   return {
     step() {

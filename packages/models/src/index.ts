@@ -38,8 +38,11 @@ export {
   type JoinedBatch,
   joinTokenBatches,
   type LabelRange,
+  type RowsAlike,
   rangesOf,
   type TokenBatch,
+  type TokenRow,
   tokenBatchOf,
+  tokensOfRows,
 } from './token-batch.js';
 export type { LoadOptions } from './weight-source.js';

@@ -6,6 +6,8 @@ export interface TokenBatch {
   ids: Int32Array;
   /** `[rows]` tokens of each row, in the order of the stream. Rows of similar length are best neighbours. */
   rowLengths: number[];
+  /** `[tokens of all rows]` where in the stream each is; null: the rows are the stream. Rows that begin alike may share tokens. */
+  places: Int32Array | null;
   /** `[labels]` index of the token whose hidden state predicts a trained token; ascending. */
   predictors: Int32Array;
   /** `[labels]` that token. */
@@ -14,33 +16,85 @@ export interface TokenBatch {
   order: readonly number[];
 }
 
+/** A row of tokens, of which some are targets of the loss. */
+export interface TokenRow {
+  ids: Int32Array;
+  /** 1 for a target of the loss. The first of a row never is one. */
+  trained: Uint8Array;
+}
+
+/** Whether what rows of these lengths begin with is alike in both: see hasSameRope of a decoder. */
+export type RowsAlike = (length: number, other: number) => boolean;
+
 /**
  * Lays rows into one stream, sorted by length so that attention can take similar rows together.
- * @param rows token ids, and for each token whether it is a target of the loss (the first of a row never is)
+ * @param alike Which rows may share tokens: those that follow each other share what they begin with, as far as no label of either comes
+ * next. @defaultValue none
  */
-export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Array }[]): TokenBatch {
+export function tokenBatchOf(rows: readonly TokenRow[], alike: RowsAlike = () => false): TokenBatch {
   const order = [...rows.keys()].sort((a, b) => rows[b]!.ids.length - rows[a]!.ids.length);
-  const sorted = order.map((index) => rows[index]!);
-  const ids = new Int32Array(sorted.reduce((sum, row) => sum + row.ids.length, 0));
+  const beginnings = beginningsOf(rows, alike);
+  /** Where a row would begin if all its tokens were its own. */
+  const starts = new Int32Array(rows.length);
+  let tokens = 0;
+  for (const index of order) {
+    starts[index] = tokens - beginnings[index]!.length;
+    tokens += rows[index]!.ids.length - beginnings[index]!.length;
+  }
+  const ids = new Int32Array(tokens);
+  const places: number[] = [];
   const predictors: number[] = [];
   const labels: number[] = [];
-  let start = 0;
-  for (const row of sorted) {
-    ids.set(row.ids, start);
-    for (let i = 1; i < row.ids.length; i++) {
-      if (row.trained[i] === 0) continue;
-      predictors.push(start + i - 1);
-      labels.push(row.ids[i]!);
+  for (const index of order) {
+    const { ids: own, trained } = rows[index]!;
+    const { of, length } = beginnings[index]!;
+    const start = starts[index]!;
+    for (let token = 0; token < length; token++) places.push(starts[of]! + token);
+    for (let token = length; token < own.length; token++) {
+      places.push(start + token);
+      ids[start + token] = own[token]!;
+      if (token === 0 || trained[token] === 0) continue;
+      predictors.push(start + token - 1);
+      labels.push(own[token]!);
     }
-    start += row.ids.length;
   }
   return {
     ids,
-    rowLengths: sorted.map((row) => row.ids.length),
+    rowLengths: order.map((index) => rows[index]!.ids.length),
+    places: places.length === tokens ? null : Int32Array.from(places),
     predictors: Int32Array.from(predictors),
     labels: Int32Array.from(labels),
     order,
   };
+}
+
+/** Of each row the row whose first tokens it shares, and how many: none with itself. */
+function beginningsOf(rows: readonly TokenRow[], alike: RowsAlike): { of: number; length: number }[] {
+  let of = 0;
+  return rows.map((row, index) => {
+    const isAlike = index > 0 && alike(rows[of]!.ids.length, row.ids.length);
+    const length = isAlike ? commonLength(rows[of]!, row) : 0;
+    if (length === 0) of = index;
+    return { of, length };
+  });
+}
+
+/** The tokens that two rows begin with, up to the first that predicts a label of either. */
+function commonLength(one: TokenRow, other: TokenRow): number {
+  const most = Math.min(firstPredictor(one), firstPredictor(other));
+  let length = 0;
+  while (length < most && one.ids[length] === other.ids[length]) length++;
+  return length;
+}
+
+function firstPredictor({ ids, trained }: TokenRow): number {
+  const label = trained.indexOf(1, 1);
+  return label === -1 ? ids.length : label - 1;
+}
+
+/** Tokens of all rows of a batch: those that they share count in each. */
+export function tokensOfRows({ rowLengths }: Pick<TokenBatch, 'rowLengths'>): number {
+  return rowLengths.reduce((sum, length) => sum + length, 0);
 }
 
 /** Some labels of a batch that are next to each other. */
@@ -65,6 +119,9 @@ export function joinTokenBatches(batches: readonly TokenBatch[]): JoinedBatch<To
   const batch: TokenBatch = {
     ids: Int32Array.from(batches.flatMap(({ ids }) => [...ids])),
     rowLengths: batches.flatMap(({ rowLengths }) => rowLengths),
+    places: batches.every(({ places }) => places === null)
+      ? null
+      : Int32Array.from(batches.flatMap((one, i) => [...placesOf(one)].map((place) => place + tokens[i]!.first))),
     predictors: Int32Array.from(
       batches.flatMap(({ predictors }, i) => [...predictors].map((p) => p + tokens[i]!.first)),
     ),
@@ -72,6 +129,10 @@ export function joinTokenBatches(batches: readonly TokenBatch[]): JoinedBatch<To
     order: batches.flatMap(({ order }, i) => order.map((row) => row + firstRows[i]!)),
   };
   return { batch, tokens, labels: rangesOf(batches.map(({ labels }) => labels.length)) };
+}
+
+function placesOf({ ids, places }: TokenBatch): Iterable<number> {
+  return places ?? ids.keys();
 }
 
 /** Ranges of these sizes, one after the other. */

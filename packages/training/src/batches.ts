@@ -5,8 +5,10 @@ import type { ForwardRun, StepContext } from './objectives/step-context.js';
 
 /** A micro-batch that its model can be run on. */
 export interface Batch {
-  /** Tokens read; rows for a classifier. */
+  /** Tokens of its rows; rows for a classifier. */
   tokens: number;
+  /** Tokens that a pass computes: those that rows share once. */
+  computed: number;
   /** Targets of the loss. */
   labels: number;
   /** Forward and backward; the adapters take up their gradients. */
@@ -41,7 +43,7 @@ export function batchSource(model: LoadedModel, examples: BatchExamples): BatchS
       const context = (await objective.context?.(examples, microBatches, run)) ?? NOTHING_SHARED;
       for (const indices of microBatches) {
         const batch = objective.batch(examples, indices, context);
-        yield runnable(objective, batch, objective.tokensIn(batch));
+        yield runnable(objective, batch);
       }
     },
     metrics: (losses) => objective.metrics(losses),
@@ -51,19 +53,25 @@ export function batchSource(model: LoadedModel, examples: BatchExamples): BatchS
 const NOTHING_SHARED: StepContext = { likelihoodShare: 0, divergence: 0 };
 
 /** A batch with the objective it is run for. */
-export function runnable<Kind>(objective: Objective<Kind>, batch: Kind, tokens: number): Batch {
-  return new BatchWithObjective(objective, batch, tokens);
+export function runnable<Kind>(objective: Objective<Kind>, batch: Kind): Batch {
+  return new BatchWithObjective(objective, batch);
 }
 
 class BatchWithObjective<Kind> implements Batch {
-  readonly tokens: number;
   readonly #objective: Objective<Kind>;
   readonly #batch: Kind;
 
-  constructor(objective: Objective<Kind>, batch: Kind, tokens: number) {
-    this.tokens = tokens;
+  constructor(objective: Objective<Kind>, batch: Kind) {
     this.#objective = objective;
     this.#batch = batch;
+  }
+
+  get tokens(): number {
+    return this.#objective.tokensIn(this.#batch);
+  }
+
+  get computed(): number {
+    return this.#objective.computedIn(this.#batch);
   }
 
   get labels(): number {
@@ -85,7 +93,6 @@ class BatchWithObjective<Kind> implements Batch {
   join(others: readonly Batch[]): JoinedBatch<Batch> {
     const all = [this, ...others.filter((other) => this.canJoin(other))];
     const { batch, ...ranges } = this.#objective.join(all.map((one) => one.#batch));
-    const tokens = all.reduce((sum, one) => sum + one.tokens, 0);
-    return { batch: runnable(this.#objective, batch, tokens), ...ranges };
+    return { batch: runnable(this.#objective, batch), ...ranges };
   }
 }

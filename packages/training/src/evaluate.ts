@@ -15,7 +15,7 @@ export async function evaluate(
   let tokens = 0;
   let trained = 0;
   for await (const batch of source.batches(inOrder(source.count, batchSize), { adapters, passes })) {
-    losses.push(await passes.turn(FORWARD_SHARE * batch.tokens, () => batch.loss({ adapters })));
+    losses.push(await passes.turn(FORWARD_SHARE * batch.computed, () => batch.loss({ adapters })));
     tokens += batch.tokens;
     trained += batch.labels;
   }

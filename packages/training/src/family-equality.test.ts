@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { Decoder, loadDecoder, type TokenBatch, type TokenRow, tokenBatchOf } from '@lorasmith/models';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -46,6 +46,7 @@ describe.each(readdirSync(CASES).flatMap((name) => TESTED_KERNELS.map((kernels) 
       const targets = [...initial.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
       return new LoraAdapter(groups, { targets, dropout: 0, seed: 0, initial });
     };
+    const alike = (length: number, other: number) => decoder.hasSameRope(length, other);
     /** A row that predicts nothing has no loss by itself; beside others it must change nothing. */
     const rowByRow = () => batch.rows.map((row) => tokenBatchOf([row])).filter(({ labels }) => labels.length > 0);
 
@@ -72,6 +73,20 @@ describe.each(readdirSync(CASES).flatMap((name) => TESTED_KERNELS.map((kernels) 
       expect(differenceByLargest(together.gradient, apart.gradient)).toBeLessThan(1e-5);
     });
 
+    test('rows that share a prompt are what they are with a prompt each', () => {
+      const rows = answersToPrompts(batch.rows);
+      const shared = tokenBatchOf(rows, alike);
+      const apart = tokenBatchOf(rows);
+      expect(shared.ids.length).toBeLessThan(apart.ids.length);
+      const together = learned(decoder, [shared]);
+      const each = learned(decoder, [apart]);
+      // A row's numbers do not depend on what else is computed, unless TensorFlow computes them.
+      if (kernels === 'fused') expect(together.loss).toBe(each.loss);
+      expect(together.labels).toBe(each.labels);
+      expect(Math.abs(together.loss - each.loss)).toBeLessThan(1e-5);
+      expect(differenceByLargest(together.gradient, each.gradient)).toBeLessThan(1e-5);
+    });
+
     test('the loss in chunks is the loss in one piece', () => {
       const { architecture, dtype, weights } = decoder;
       const chunked = new Decoder(architecture, dtype, weights, { logitsInChunk: 7 * architecture.vocabSize });
@@ -86,7 +101,7 @@ describe.each(readdirSync(CASES).flatMap((name) => TESTED_KERNELS.map((kernels) 
     test('a step over accumulated micro-batches is the step over one batch', async () => {
       const optimizer = new AdamW(adapter.parameterCount, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 });
       const objective = new NextToken(decoder);
-      const run = (each: TokenBatch) => runnable(objective, each, each.ids.length);
+      const run = (each: TokenBatch) => runnable(objective, each);
       const step = async (batches: readonly TokenBatch[]) => {
         // Nothing moves, so that both see the same adapter; loss and norm tell the gradients apart.
         const settings = { seed: 0, max_grad_norm: 1, learningRate: 0, recomputedLayers: 0 };
@@ -102,11 +117,30 @@ describe.each(readdirSync(CASES).flatMap((name) => TESTED_KERNELS.map((kernels) 
     });
 
     test('leaves nothing alive from step to step', () => {
-      learned(decoder, [batch.asTokenBatch()]);
+      const shared = tokenBatchOf(answersToPrompts(batch.rows), alike);
+      learned(decoder, [batch.asTokenBatch(), shared]);
       const before = liveTensorCount();
-      learned(decoder, [batch.asTokenBatch()]);
+      learned(decoder, [batch.asTokenBatch(), shared]);
       new NextToken(decoder).loss(batch.asTokenBatch(), { adapters: [{ adapter }] });
       expect(liveTensorCount()).toBe(before);
     });
   },
 );
+
+/** The first two thirds of each row, with its own end, that of the next row, and none but its first token. */
+function answersToPrompts(rows: readonly TokenRow[]): TokenRow[] {
+  return rows.flatMap(({ ids }, index) => {
+    const length = Math.ceil((2 * ids.length) / 3);
+    const prompt = [...ids.subarray(0, length)];
+    const next = rows[(index + 1) % rows.length]!.ids;
+    const answers = [
+      ids.subarray(length),
+      next.subarray(0, Math.ceil(next.length / 3)),
+      ids.subarray(length, length + 1),
+    ];
+    return answers.map((answer) => ({
+      ids: Int32Array.from([...prompt, ...answer]),
+      trained: new Uint8Array(prompt.length + answer.length).fill(1, prompt.length),
+    }));
+  });
+}

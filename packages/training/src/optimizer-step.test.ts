@@ -29,7 +29,7 @@ afterAll(() => model.dispose());
 function batchesOf(groups: number[][]): Batch[] {
   return groups.map((rows) => {
     const batch = tokenBatchOf(rows.map((row) => reference.rows[row]!));
-    return runnable(new NextToken(model), batch, batch.ids.length);
+    return runnable(new NextToken(model), batch);
   });
 }
 

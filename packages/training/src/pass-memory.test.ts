@@ -47,10 +47,23 @@ test.each(['fused', 'raw'] as const)(
   },
 );
 
-const SIZES = [
+interface BatchSize {
+  rows: number;
+  length: number;
+  /** Tokens that all rows begin with, and share. @defaultValue 0 */
+  prompt?: number;
+}
+
+const SIZES: BatchSize[] = [
   { rows: 4, length: 64 },
   { rows: 2, length: 128 },
   { rows: 1, length: 640 }, // too long to keep weights of attention
+];
+
+/** A pair of answers, and a group of them. */
+const SHARED_SIZES: BatchSize[] = [
+  { rows: 2, length: 128, prompt: 64 },
+  { rows: 8, length: 64, prompt: 56 },
 ];
 
 interface PassCase {
@@ -61,12 +74,14 @@ interface PassCase {
   recomputedLayers: number;
   /** The most that the estimate may be, as a multiple of what is held. */
   most: number;
+  /** @defaultValue SIZES */
+  sizes?: readonly BatchSize[];
 }
 
 /** A pass holds as many bytes as the estimate says, or a little less. */
 async function expectEstimated(
   folder: ModelFolder,
-  { kernels, precision, adapted, recomputedLayers, most }: PassCase,
+  { kernels, precision, adapted, recomputedLayers, most, sizes = SIZES }: PassCase,
 ): Promise<void> {
   configureKernels(kernels);
   const decoder = await loadDecoder(folder, precision);
@@ -75,12 +90,16 @@ async function expectEstimated(
     .map((module) => ({ ...module, rank: 8, scale: 1 }));
   const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
   const objective = new NextToken(decoder);
-  for (const { rows, length } of SIZES) {
+  for (const { rows, length, prompt = 0 } of sizes) {
     const batch = tokenBatchOf(
       Array.from({ length: rows }, (_row, row) => ({
-        ids: Int32Array.from({ length }, (_token, i) => (row * 31 + i * 17) % decoder.architecture.vocabSize),
-        trained: new Uint8Array(length).fill(1),
+        ids: Int32Array.from(
+          { length },
+          (_token, i) => ((i < prompt ? 0 : row * 31) + i * 17) % decoder.architecture.vocabSize,
+        ),
+        trained: new Uint8Array(length).fill(1, prompt),
       })),
+      () => prompt > 0,
     );
     // The adapter's matrices, which some engines make in the first pass, are not the pass's: they are kept.
     objective.loss(batch, { adapters: [{ adapter }] });
@@ -102,10 +121,12 @@ async function expectEstimated(
       logitsInChunk: decoder.head.chunkSize * decoder.architecture.vocabSize,
       sampleCacheBytes: 0,
     };
-    const load = { mostTokens: rows * length, mostLabels: batch.labels.length, longestRow: length };
+    const mostTokens = batch.ids.length;
+    const mostRepeated = rows * length - mostTokens;
+    const load = { mostTokens, mostRepeated, mostLabels: batch.labels.length, longestRow: length };
     const share = passBytes(memory, load) / held;
-    expect(share, `${rows} rows of ${length}`).toBeGreaterThan(1);
-    expect(share, `${rows} rows of ${length}`).toBeLessThan(most);
+    expect(share, `${rows} rows of ${length}, ${prompt} of them shared`).toBeGreaterThan(1);
+    expect(share, `${rows} rows of ${length}, ${prompt} of them shared`).toBeLessThan(most);
   }
   adapter.dispose();
   decoder.dispose();
@@ -222,5 +243,25 @@ describe.each(
   test('of experts in NF4: as many bytes as the estimate says, or a little less', async () => {
     const work = { kernels, precision, adapted: /_proj$/, recomputedLayers: 0, most: 1.35 };
     await withProbeExperts((folder) => expectEstimated(withBaseQuantization(folder, 'nf4'), work));
+  });
+});
+
+describe.each(
+  usualCases(
+    [
+      ['a small model', withProbeModel],
+      ['latent attention', (use: (folder: ModelFolder) => Promise<void>) => withProbeLatent(use, 'wide values')],
+      ['Gemma 4 with experts', (use: (folder: ModelFolder) => Promise<void>) => withProbeGemma4(use, 'experts')],
+      ['a mixture of experts', withProbeExperts],
+    ] as const,
+    2,
+  ),
+)('a pass of rows that share a prompt: %s', (_, withModel) => {
+  test.each([
+    ['all layers adapted', 0, 1.3],
+    ['all layers adapted, computed again', Number.POSITIVE_INFINITY, 1.6],
+  ] as const)('%s: as many bytes as the estimate says, or a little less', async (_, recomputedLayers, most) => {
+    const work = { kernels: 'fused', precision: 'bfloat16', adapted: /_proj$|_mqa$/, recomputedLayers } as const;
+    await withModel((folder) => expectEstimated(folder, { ...work, most, sizes: SHARED_SIZES }));
   });
 });

@@ -175,7 +175,7 @@ async function buildRun(
   const rows = rowOrderOf(plan.training, spec);
   const sampling = { plan, model, base, texts, id: identity.id, passes };
   const rollouts = await rolloutsOfSides(options, sampling);
-  const judge = judgeOf({ spec, model, plan, rows, rollouts });
+  const judge = judgeOf({ spec, model, base, plan, rows, rollouts });
   const references = await referencesFor(options, passes, { plan, base, adapter, identity, judge });
   const report = reportWith(plannedReport, references);
   if (report !== plannedReport) options.onEvent({ type: 'report-ready', data: { report } });

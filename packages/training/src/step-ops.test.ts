@@ -90,8 +90,7 @@ function opsOfStep(
     const batch = batchOf(4);
     const settings = { seed: 1, max_grad_norm: 1, learningRate: 1e-3, recomputedLayers };
     const passes = new PassScheduler().join();
-    const step = () =>
-      optimizerStep(adapter, optimizer, [runnable(new NextToken(decoder), batch, batch.ids.length)], settings, passes);
+    const step = () => optimizerStep(adapter, optimizer, [runnable(new NextToken(decoder), batch)], settings, passes);
     // The first steps make constants.
     await step();
     await step();

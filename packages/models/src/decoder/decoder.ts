@@ -25,6 +25,7 @@ import { queryFactors } from './query-growth.js';
 import { Rotary } from './rotary.js';
 import { attendWithin } from './self-attention.js';
 import { SharedKeysAndValues } from './shared-keys-values.js';
+import { attendInRows, SharedTokens } from './shared-tokens.js';
 
 export interface DecoderWeights {
   /** `[vocab, hidden]` in the model's dtype */
@@ -45,6 +46,8 @@ export interface TokenStream {
   ids: Int32Array;
   /** `[rows]` tokens of each row, in the order of the stream. Rows of similar length are best neighbours. */
   rowLengths: readonly number[];
+  /** See {@link TokenBatch}. @defaultValue null */
+  places?: Int32Array | null;
 }
 
 /** The tensors that a recorded forward pass keeps for the backward pass. Its tensors live until then, or to the end of the scope. */
@@ -144,13 +147,9 @@ export class Decoder {
     wanted: Int32Array,
     pass: Pass,
   ): { hidden: Tensor; saved: SavedDecoder | null; adapters: readonly ActingAdapter[] } {
-    const positions = positionsInRows(stream.rowLengths);
+    const positions = positionsIn(stream);
     const embedded = this.embed(stream.ids, positions);
-    const context = this.#withLayerInputs(
-      this.#contextOf(stream.rowLengths, positions, wanted, pass),
-      stream.ids,
-      embedded,
-    );
+    const context = this.#withLayerInputs(this.#contextOf(stream, positions, wanted, pass), stream.ids, embedded);
     const adapters = adaptersAtHead(context);
     const { stream: after, layers } = this.#layersForward(embedded, context, pass.recomputedLayers);
     const last = streamSum(after); // [wanted, hidden]
@@ -226,7 +225,7 @@ export class Decoder {
 
   /** @param wanted null: all */
   #contextOf(
-    rowLengths: readonly number[],
+    { ids, rowLengths, places = null }: TokenStream,
     positions: Int32Array,
     wanted: Int32Array | null,
     pass: Pass,
@@ -237,8 +236,11 @@ export class Decoder {
       const windows = this.#windowsOf(({ rope }) => rope === index);
       return batchAttention({ rowLengths, heads, rotary, dtype, windows });
     });
-    const recurrence = { rows: tokenRows(rowLengths), memory: null };
-    return this.#contextWith({ attend: attendWithin(attentions), recurrence }, positions, wanted, pass);
+    const shared = places === null ? null : new SharedTokens(places, ids.length);
+    const within = attendWithin(attentions);
+    const attend = shared === null ? within : attendInRows(within, shared);
+    const recurrence = { rows: tokenRows(rowLengths), shared, memory: null };
+    return this.#contextWith({ attend, recurrence }, positions, wanted, pass);
   }
 
   #windowsOf(isAmong: (layer: LayerAttention) => boolean): (number | null)[] {
@@ -318,12 +320,12 @@ function freeShared({ sharedKeysAndValues, layerInputs }: BlockContext): void {
   layerInputs?.dispose();
 }
 
-/** `[tokens]`: 0, 1, 2, … in each row. */
-function positionsInRows(rowLengths: readonly number[]): Int32Array {
-  const positions = new Int32Array(rowLengths.reduce((sum, length) => sum + length, 0));
+/** `[tokens]`: the position of each in its row, or in all that share it. */
+function positionsIn({ ids, rowLengths, places = null }: TokenStream): Int32Array {
+  const positions = new Int32Array(ids.length);
   let token = 0;
   for (const length of rowLengths) {
-    for (let position = 0; position < length; position++) positions[token++] = position;
+    for (let position = 0; position < length; position++, token++) positions[places?.[token] ?? token] = position;
   }
   return positions;
 }

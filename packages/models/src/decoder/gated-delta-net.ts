@@ -136,11 +136,15 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     const byProjected = scope(() => {
       const { byRemembered, byGate } = this.#gateBackward(everywhereGated, saved);
       const kernels = kernelsFor(gradient.dtype);
-      const qkv = kernels.causalConvolution(mixed, convolution, recurrence.rows, null);
+      const { rows, shared } = recurrence;
+      const ofRows = shared?.inRows(mixed) ?? mixed;
+      const qkv = kernels.causalConvolution(ofRows, convolution, rows, null);
       const delta = this.#deltaInputs(qkv, betaAndDecay, recurrence);
-      const { byQkv, byBa } = kernels.gatedDelta.backward(byRemembered, delta, states, this.settings);
-      const byMixed = kernels.causalConvolutionGradient(byQkv, mixed, convolution, recurrence.rows);
-      const byKind = concat([byMixed, byGate, byBa], 1);
+      const byOutput = shared?.inStreamGradient(byRemembered) ?? byRemembered;
+      const { byQkv, byBa } = kernels.gatedDelta.backward(byOutput, delta, states, this.settings);
+      const byMixed = kernels.causalConvolutionGradient(byQkv, ofRows, convolution, rows);
+      const ofStream = (gradient: Tensor) => shared?.inRowsGradient(gradient) ?? gradient;
+      const byKind = concat([ofStream(byMixed), byGate, ofStream(byBa)], 1);
       return this.#order === null ? byKind : this.#order.byKeyHead(byKind);
     });
     dispose([everywhereGated, mixed, saved.gate, betaAndDecay, states, saved.remembered]);
@@ -154,21 +158,27 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     { recurrence, record }: BlockContext,
   ): { remembered: Tensor; states: Tensor | null } {
     const { causalConvolution, gatedDelta } = kernelsFor(mixed.dtype);
-    const { rows, memory } = recurrence;
+    const { rows, shared, memory } = recurrence;
     const before = memory?.before(this) ?? null;
-    const qkv = causalConvolution(mixed, this.#weights.convolution, rows, before?.tail ?? null);
+    const ofRows = shared?.inRows(mixed) ?? mixed;
+    const qkv = causalConvolution(ofRows, this.#weights.convolution, rows, before?.tail ?? null);
     const { output, kept, last } = gatedDelta.forward(this.#deltaInputs(qkv, betaAndDecay, recurrence), this.settings, {
       before: before?.state ?? null,
       record,
       keepLast: memory !== null,
     });
     memory?.after(this, mixed, last!);
-    return { remembered: output, states: kept };
+    return { remembered: shared?.inStream(output) ?? output, states: kept };
   }
 
-  #deltaInputs(qkv: Tensor, betaAndDecay: Tensor, { rows }: BlockContext['recurrence']): DeltaInputs {
+  /**
+   * @param qkv `[row tokens, mixed]`
+   * @param betaAndDecay `[tokens, 2 × valueHeads]`
+   */
+  #deltaInputs(qkv: Tensor, betaAndDecay: Tensor, { rows, shared }: BlockContext['recurrence']): DeltaInputs {
     const { decayLog, timeStepBias } = this.#weights;
-    return { qkv, ba: betaAndDecay, aLog: decayLog, dtBias: timeStepBias, rows };
+    const ba = shared?.inRows(betaAndDecay) ?? betaAndDecay;
+    return { qkv, ba, aLog: decayLog, dtBias: timeStepBias, rows };
   }
 
   /** `[tokens × valueHeads, valueHeadDim]` each: `norm(remembered) · silu(gate)` */

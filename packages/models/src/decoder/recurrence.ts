@@ -1,4 +1,5 @@
 import type { DeltaSettings, FloatDType, Tensor, TokenRows } from '@lorasmith/tensor';
+import type { SharedTokens } from './shared-tokens.js';
 
 /** A layer that goes through a row token by token. The same object in every pass, so a memory can know a layer by it. */
 export interface RecurrentLayer {
@@ -21,6 +22,8 @@ export type RecurrentState = {
 /** How linear attention goes through a stream: each row from its start, or on from where generation has left it. */
 export interface Recurrence {
   readonly rows: TokenRows;
+  /** The tokens that rows share; null: the rows are the stream. */
+  readonly shared: SharedTokens | null;
   /** The memory of generation; null: rows begin with zeros, and nothing is kept of them. */
   readonly memory: RecurrentMemory | null;
 }

@@ -142,7 +142,11 @@ export class CachedDecoder {
               throw new Error('generation has no backward pass');
             },
           },
-          recurrence: { rows: tokenRows(pieces.map(({ tokens }) => tokens)), memory: new StepStates(pieces) },
+          recurrence: {
+            rows: tokenRows(pieces.map(({ tokens }) => tokens)),
+            shared: null,
+            memory: new StepStates(pieces),
+          },
         },
         { ids: joined(pieces.map(({ ids }) => ids)), positions: joined(positions) },
         wanted,

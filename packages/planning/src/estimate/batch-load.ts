@@ -5,14 +5,18 @@ import { rowOrderOf } from '../row-order.js';
 
 /** How much a job's micro-batches hold: the largest decides memory, the sums decide time. */
 export interface BatchLoad {
-  /** Tokens (rows, for a classifier) of the largest micro-batch. */
+  /** Tokens (rows, for a classifier) that a pass over the largest micro-batch computes. */
   mostTokens: number;
+  /** Tokens that rows of a micro-batch share with a row before them, which attention alone reads again: of the one with the most. @defaultValue 0 */
+  mostRepeated?: number;
   /** Labels of the micro-batch that has the most. */
   mostLabels: number;
   /** Length of the longest row. */
   longestRow: number;
   /** Means per step, over the steps that were read: */
   tokensPerStep: number;
+  /** Of {@link mostRepeated}. @defaultValue 0 */
+  repeatedPerStep?: number;
   labelsPerStep: number;
   /** Sum of the squared row lengths: what attention grows with. */
   squaresPerStep: number;
@@ -20,7 +24,7 @@ export interface BatchLoad {
 }
 
 /** The sizes that the memory of a pass depends on. */
-export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
+export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostRepeated' | 'mostLabels' | 'longestRow'>;
 
 /** A job may have millions of steps. The batches of this many, or of this many examples, represent the others. */
 const MOST_STEPS = 20_000;
@@ -69,23 +73,34 @@ function tokensOf(examples: Examples, index: number, objective: JobSpec['objecti
   return objective.group_size * (length + objective.max_completion_tokens);
 }
 
-/**
- * Labels of an example. The likelihood of `orpo` is of the prompt, too: the tokens of both sequences besides the answers are the prompt,
- * twice.
- */
+/** Tokens of an example that are the prompt of a sequence after the first. The last of a prompt is computed in each. */
+function repeatedOf(examples: Examples, index: number, objective: JobSpec['objective']): number {
+  if (examples.kind !== 'preference' && examples.kind !== 'group-relative') return 0;
+  if (likesPrompts(objective)) return 0;
+  const sequences = sequencesOf(examples, objective);
+  const prompts = examples.lengthOf(index) - examples.labelsOf(index);
+  const prompt = examples.kind === 'preference' ? prompts / sequences : examples.lengthOf(index);
+  return (sequences - 1) * Math.max(0, Math.floor(prompt) - 1);
+}
+
+/** Whether the likelihood of the prompt is in the loss, as in that of `orpo`. */
+function likesPrompts(objective: JobSpec['objective']): boolean {
+  return objective?.kind === 'preference' && objective.loss === 'orpo' && objective.sft_weight > 0;
+}
+
+/** Labels of an example. The tokens of a pair besides its answers are the prompt, twice. */
 function labelsOf(examples: Examples, index: number, objective: JobSpec['objective']): number {
   if (objective?.kind === 'group-relative') return objective.group_size * objective.max_completion_tokens;
   const answers = examples.labelsOf(index);
-  const hasPrompts = objective?.loss === 'orpo' && objective.sft_weight > 0;
-  return hasPrompts ? answers + (examples.lengthOf(index) - answers) / 2 : answers;
+  return likesPrompts(objective) ? answers + (examples.lengthOf(index) - answers) / 2 : answers;
 }
 
 /** The largest of some micro-batches, and their sums. */
 class LoadSum {
   examples = 0;
   readonly #objective: JobSpec['objective'];
-  readonly #most: PassLoad = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
-  readonly #sums = { tokens: 0, labels: 0, squares: 0, microBatches: 0 };
+  readonly #most: Required<PassLoad> = { mostTokens: 0, mostRepeated: 0, mostLabels: 0, longestRow: 0 };
+  readonly #sums = { tokens: 0, repeated: 0, labels: 0, squares: 0, microBatches: 0 };
 
   constructor(objective: JobSpec['objective']) {
     this.#objective = objective;
@@ -93,30 +108,35 @@ class LoadSum {
 
   add(examples: Examples, microBatch: ArrayLike<number>): void {
     const [most, sums] = [this.#most, this.#sums];
-    let [tokens, labels] = [0, 0];
+    let [tokens, repeated, labels] = [0, 0, 0];
     for (let i = 0; i < microBatch.length; i++) {
       const index = microBatch[i]!;
       const length = tokensOf(examples, index, this.#objective);
       const sequences = sequencesOf(examples, this.#objective);
-      tokens += length;
+      const shared = repeatedOf(examples, index, this.#objective);
+      tokens += length - shared;
+      repeated += shared;
       labels += labelsOf(examples, index, this.#objective);
       sums.squares += length ** 2 / sequences;
       // Of a pair, both sequences: one may be nearly all of it.
       most.longestRow = Math.max(most.longestRow, examples.kind === 'group-relative' ? length / sequences : length);
     }
     most.mostTokens = Math.max(most.mostTokens, tokens);
+    most.mostRepeated = Math.max(most.mostRepeated, repeated);
     most.mostLabels = Math.max(most.mostLabels, labels);
     sums.tokens += tokens;
+    sums.repeated += repeated;
     sums.labels += labels;
     sums.microBatches += 1;
     this.examples += microBatch.length;
   }
 
   perStep(steps: number): BatchLoad {
-    const { tokens, labels, squares, microBatches } = this.#sums;
+    const { tokens, repeated, labels, squares, microBatches } = this.#sums;
     return {
       ...this.#most,
       tokensPerStep: tokens / steps,
+      repeatedPerStep: repeated / steps,
       labelsPerStep: labels / steps,
       squaresPerStep: squares / steps,
       microBatchesPerStep: microBatches / steps,

@@ -121,6 +121,7 @@ function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): numb
       inAll((load) => load.mostTokens),
     ),
   );
+  const mostRepeated = inAll((load) => load.mostRepeated ?? 0);
   const mostLabels = Math.min(
     mostTokens,
     inAll((load) => load.mostLabels),
@@ -129,7 +130,7 @@ function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): numb
   const dropout = Math.max(...jobs.map(({ memory }) => memory.dropout));
   return passBytes(
     { ...first.memory, targets, dropout },
-    { mostTokens, mostLabels, longestRow: most((load) => load.longestRow) },
+    { mostTokens, mostRepeated, mostLabels, longestRow: most((load) => load.longestRow) },
   );
 }
 
@@ -163,7 +164,39 @@ export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   });
   const atATime = Math.max(0, ...heldAt);
   const saved = recomputed * 4 * hiddenSize + atATime;
-  return load.mostTokens * (saved + layerInputBytes(memory, width)) + workingBytes(memory, load);
+  const repeated = repeatedBytes(memory, load, layers - recomputed, width);
+  return load.mostTokens * (saved + layerInputBytes(memory, width)) + repeated + workingBytes(memory, load);
+}
+
+/**
+ * Bytes of what rows that share tokens have for themselves: in each layer that is kept what attention keeps for its backward pass, and the
+ * input of its output projection apart from that; in one layer the gradients, as far as they are more than what an MLP has at a time.
+ */
+function repeatedBytes(memory: MemoryOfDecoder, load: PassLoad, kept: number, width: number): number {
+  const { mostTokens, mostRepeated = 0 } = load;
+  if (mostRepeated === 0) return 0;
+  const { architecture, targets } = memory;
+  // A gate, or latent attention, has its own copy anyway.
+  const isPlain = architecture.latentAttention === null && architecture.attention.outputGate === null;
+  const isRead = isPlain && adaptsIn(targets)([architecture.names.attentionOutput]);
+  const ofLayers = Array.from({ length: architecture.layerCount }, (_, layer) => {
+    if (hasLinearAttention(architecture, layer)) {
+      const own = architecture.linearAttention!;
+      const { mixed, values } = linearAttentionSizes(own);
+      return { kept: mostRepeated * stateBytes(own, memory.engine), passing: width * (mixed + values) };
+    }
+    const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
+    const attended = architecture.headCount * headDim;
+    const numbers = 2 * attended + 2 * keyValueHeadCount * headDim;
+    const perToken = 4 * architecture.headCount + width * numbers + savedWeights(memory, load, width);
+    const apart = isRead ? mostTokens * width * attended : 0;
+    return { kept: mostRepeated * perToken + apart, passing: width * numbers };
+  });
+  const most = (of: 'kept' | 'passing') => Math.max(...ofLayers.map((layer) => layer[of]));
+  const mean = sum(ofLayers.map((layer) => layer.kept)) / ofLayers.length;
+  // The gradients by the rows, and the sums of them by tokens before and after they are put in order.
+  const passing = (3 * mostTokens + mostRepeated) * most('passing') - 0.75 * mostTokens * mlpPassing(memory, width);
+  return Math.max(kept * mean, most('kept')) + Math.max(0, passing);
 }
 
 /** The same of a forward pass that saves nothing, at most. */
@@ -411,12 +444,14 @@ function linearAttentionPassing(own: LinearAttention, engine: EngineMemory, widt
  * Bytes of the attention of one layer's backward pass in TensorFlow's own ops: three float32 numbers of each score of a
  * block.
  */
-function scoresBytes(architecture: DecoderArchitecture, { mostTokens, longestRow }: PassLoad, width: number): number {
+function scoresBytes(architecture: DecoderArchitecture, load: PassLoad, width: number): number {
+  const { mostTokens, mostRepeated = 0, longestRow } = load;
+  const tokens = mostTokens + mostRepeated;
   const { headCount, layerCount } = architecture;
   const widths = Array.from({ length: layerCount }, (_, layer) => {
     const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
     return (headCount + 2 * keyValueHeadCount) * headDim;
   });
-  const scores = Math.min(SCORES_PER_BLOCK, headCount * mostTokens * longestRow);
-  return 12 * scores + 2 * width * mostTokens * Math.max(...widths);
+  const scores = Math.min(SCORES_PER_BLOCK, headCount * tokens * longestRow);
+  return 12 * scores + 2 * width * tokens * Math.max(...widths);
 }

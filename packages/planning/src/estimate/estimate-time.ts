@@ -27,7 +27,10 @@ export interface DecoderWork {
 }
 
 /** The sizes of some passes, together. */
-export type PassesLoad = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'>;
+export type PassesLoad = Pick<
+  BatchLoad,
+  'tokensPerStep' | 'repeatedPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'
+>;
 
 /** A backward pass computes five products of a row's scores; the forward pass computes two. */
 export const ATTENTION_BACKWARD = 2.5;
@@ -67,7 +70,8 @@ export function stepWork(
   for (let layer = 0; layer < architecture.layerCount; layer++) {
     const times = 1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? ATTENTION_BACKWARD : 0);
     if (hasLinearAttention(architecture, layer)) {
-      done.states += times * stateWork(architecture.linearAttention!) * load.tokensPerStep;
+      done.states +=
+        times * stateWork(architecture.linearAttention!) * (load.tokensPerStep + (load.repeatedPerStep ?? 0));
     } else {
       done.scores += times * scoresOfLayer(layer);
     }

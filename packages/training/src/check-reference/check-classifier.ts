@@ -65,7 +65,7 @@ async function compare(reference: ClassifierCase, tensors: Tensors, temporary: s
     epsilon: settings.eps,
     weightDecay: settings.weight_decay,
   });
-  const run = runnable(new Classification(model), batch, batch.labels.length);
+  const run = runnable(new Classification(model), batch);
   const losses: number[] = [];
   const passes = new PassScheduler().join();
   for (let step = 0; step < settings.steps; step++) {

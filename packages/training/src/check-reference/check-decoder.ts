@@ -138,7 +138,7 @@ async function compareSteps(
   const rateFactors = ratio === undefined ? null : adapter.learningRateFactors(ratio);
   const options = { beta1, beta2, epsilon: settings.eps, weightDecay: settings.weight_decay, rateFactors };
   const optimizer = new AdamW(adapter.parameterCount, options);
-  const run = runnable(new NextToken(model), tokenBatch, tokenBatch.ids.length);
+  const run = runnable(new NextToken(model), tokenBatch);
   const results: StepResult[] = [];
   const passes = new PassScheduler().join();
   for (let step = 0; step < settings.steps; step++) {

@@ -1,5 +1,6 @@
 import type { JobSpec, PreferenceObjective } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
+import type { LoadedModel, RowsAlike } from '@lorasmith/models';
 import { type Examples, groupsOf, maxTokensOf, type Plan, type RowOrder } from '@lorasmith/planning';
 import { inOrder } from '../evaluate.js';
 import type { RolloutsOfSides } from './group-relative/rollouts-of-sides.js';
@@ -17,30 +18,33 @@ export type JudgeExamples = (examples: Examples, reference: Float32Array | null)
 export function judgeOf({
   spec,
   model,
+  base,
   plan,
   rows,
   rollouts,
 }: {
   spec: JobSpec;
   model: ModelFolder;
+  base: LoadedModel;
   plan: Plan;
   rows: RowOrder;
   /** Null for an objective that samples no answers. */
   rollouts: RolloutsOfSides | null;
 }): JudgeExamples {
+  const alike: RowsAlike = (length, other) => base.kind === 'decoder' && base.hasSameRope(length, other);
   return (examples, reference) => {
     switch (examples.kind) {
       case 'preference':
-        return new JudgedPairs(examples, preferences(spec), reference);
+        return new JudgedPairs({ examples, settings: preferences(spec), reference, alike });
       case 'labelled': {
         const { count } = examples;
         const steps = examples === plan.training ? stepsOfEpoch(rows, plan) : inOrder(count, count);
         const partners = partnersWithin(steps, count);
         const maxTokens = maxTokensOf({ spec, model });
-        return new JudgedAnswers({ examples, settings: preferences(spec), partners, maxTokens, reference });
+        return new JudgedAnswers({ examples, settings: preferences(spec), partners, maxTokens, reference, alike });
       }
       case 'group-relative':
-        return new SampledGroups(examples, groupsOf(spec)!, rollouts!.of(examples));
+        return new SampledGroups({ examples, settings: groupsOf(spec)!, source: rollouts!.of(examples), alike });
       default:
         return examples;
     }

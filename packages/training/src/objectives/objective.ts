@@ -57,8 +57,10 @@ export interface Objective<Batch, Of extends BatchExamples = BatchExamples> {
   context?(examples: Of, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext>;
   /** Reads some examples into one batch. */
   batch(examples: Of, indices: ArrayLike<number>, context: StepContext): Batch;
-  /** Tokens that a pass over a batch reads; rows for a classifier. */
+  /** Tokens of the rows of a batch; rows for a classifier. */
   tokensIn(batch: Batch): number;
+  /** Tokens that a pass over a batch computes: those that rows share once. */
+  computedIn(batch: Batch): number;
   /** Targets of the loss in a batch. */
   labelsIn(batch: Batch): number;
   /** One batch of several. */

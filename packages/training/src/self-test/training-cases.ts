@@ -46,7 +46,7 @@ async function trainingStep(folder: ModelFolder, dtype: FloatDType): Promise<Rec
     const objective = new NextToken(decoder);
     const batches = [1, 2].map((seed) => {
       const batch = batchOf(seed, decoder.architecture.vocabSize);
-      return runnable(objective, batch, batch.ids.length);
+      return runnable(objective, batch);
     });
     objective.lossAndGradients(batchOf(3, decoder.architecture.vocabSize), { adapters: [{ adapter }] });
     const gradient = takenFrom(adapter);

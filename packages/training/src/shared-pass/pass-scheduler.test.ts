@@ -101,7 +101,7 @@ describe('passes', () => {
   function batchOf(length: number): Batch {
     const ids = Int32Array.from({ length }, (_, i) => (7 * i + length) % TINY_ARCHITECTURE.vocabSize);
     const batch = tokenBatchOf([{ ids, trained: new Uint8Array(length).fill(1) }]);
-    return runnable(objective, batch, batch.ids.length);
+    return runnable(objective, batch);
   }
   const microBatch = (job: number, batch: Batch, recomputedLayers = 0): MicroBatch => {
     return { batch, adapter: adapters[job]!, dropoutSeed: [0, 0], recomputedLayers };

@@ -114,7 +114,7 @@ export class PassScheduler {
     signal?.addEventListener('abort', onStop);
     const beside = this.#beside.open();
     return {
-      lossAndGradients: (microBatch) => wait(microBatch.batch.tokens, { kind: 'micro-batch', microBatch }),
+      lossAndGradients: (microBatch) => wait(microBatch.batch.computed, { kind: 'micro-batch', microBatch }),
       turn: <Result>(tokens: number, run: () => Result) =>
         beside.whileWaiting(() => wait<Result>(tokens, { kind: 'turn', run })),
       beside: (work, headStartMs) => beside.during(work, headStartMs),
@@ -161,7 +161,7 @@ export class PassScheduler {
     }
     if (microBatches.length === 0) return;
     const startMs = performance.now();
-    const tokens = microBatches.reduce((sum, { batch }) => sum + batch.tokens, 0);
+    const tokens = microBatches.reduce((sum, { batch }) => sum + batch.computed, 0);
     const results = runJoined(microBatches, (reason, failed) => {
       if (!isOutOfMemory(reason)) return;
       if (failed.length > 1) this.#passTokens = Math.floor(tokens / 2);

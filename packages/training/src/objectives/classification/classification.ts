@@ -36,6 +36,10 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
     return labels.length;
   }
 
+  computedIn({ labels }: FeatureBatch): number {
+    return labels.length;
+  }
+
   labelsIn({ labels }: FeatureBatch): number {
     return labels.length;
   }

@@ -1,4 +1,4 @@
-import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf } from '@lorasmith/models';
+import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf, tokensOfRows } from '@lorasmith/models';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { FORWARD_SHARE } from '../../turn.js';
 import { type JudgedLosses, judgedMetrics, judgedPass } from '../judged-pass.js';
@@ -39,6 +39,10 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
   }
 
   tokensIn({ tokens }: AnswerBatch): number {
+    return tokensOfRows(tokens);
+  }
+
+  computedIn({ tokens }: AnswerBatch): number {
     return tokens.ids.length;
   }
 

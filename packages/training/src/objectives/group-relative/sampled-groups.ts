@@ -1,5 +1,5 @@
 import type { GroupRelativeObjective } from '@lorasmith/contracts';
-import { rangesOf, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { type RowsAlike, rangesOf, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import type { PromptExamples } from '@lorasmith/planning';
 import type { ForwardRun, StepContext } from '../step-context.js';
 import { advantagesOf } from './advantages.js';
@@ -20,6 +20,14 @@ export interface AnswerSource {
 /** Log-probabilities of the tokens of answers, in a forward pass of the reference. @throws ProductError `cancelled` */
 export type ReferenceOf = (batch: AnswerBatch, run: ForwardRun) => Promise<Float32Array[]>;
 
+export interface SampledGroupsOptions {
+  examples: PromptExamples;
+  settings: GroupRelativeObjective;
+  source: AnswerSource;
+  /** See tokenBatchOf. */
+  alike: RowsAlike;
+}
+
 /** Prompts with the answers that are sampled to them. */
 export class SampledGroups {
   readonly kind = 'group-relative';
@@ -27,12 +35,14 @@ export class SampledGroups {
   readonly #examples: PromptExamples;
   readonly #settings: GroupRelativeObjective;
   readonly #source: AnswerSource;
+  readonly #alike: RowsAlike;
 
-  constructor(examples: PromptExamples, settings: GroupRelativeObjective, source: AnswerSource) {
+  constructor({ examples, settings, source, alike }: SampledGroupsOptions) {
     this.count = examples.count;
     this.#examples = examples;
     this.#settings = settings;
     this.#source = source;
+    this.#alike = alike;
   }
 
   lengthOf(index: number): number {
@@ -67,7 +77,10 @@ export class SampledGroups {
   batch(indices: ArrayLike<number>, { groups }: Pick<StepContext, 'groups'>): AnswerBatch {
     const settings = this.#settings;
     const answers = Array.from(indices).flatMap((index) => groups!.get(index)!);
-    return answerBatchOf(answers.map((answer) => ({ answer, settings })));
+    return answerBatchOf(
+      answers.map((answer) => ({ answer, settings })),
+      this.#alike,
+    );
   }
 
   /** The answers with what the loss needs of them, compared with each other. */
@@ -94,7 +107,10 @@ export class SampledGroups {
   }
 }
 
-function answerBatchOf(given: readonly { answer: JudgedAnswer; settings: GroupRelativeObjective }[]): AnswerBatch {
+function answerBatchOf(
+  given: readonly { answer: JudgedAnswer; settings: GroupRelativeObjective }[],
+  alike: RowsAlike,
+): AnswerBatch {
   const tokens = tokenBatchOf(
     given.map(({ answer: { prompt, ids } }) => {
       const whole = new Int32Array(prompt.length + ids.length);
@@ -102,6 +118,7 @@ function answerBatchOf(given: readonly { answer: JudgedAnswer; settings: GroupRe
       whole.set(ids, prompt.length);
       return { ids: whole, trained: new Uint8Array(whole.length).fill(1, prompt.length) };
     }),
+    alike,
   );
   const ranges = rangesOf(tokens.order.map((place) => given[place]!.answer.ids.length));
   const first: number[] = [];

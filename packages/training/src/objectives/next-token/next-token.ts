@@ -1,5 +1,12 @@
 import type { Evaluation } from '@lorasmith/contracts';
-import { type Decoder, type JoinedBatch, joinTokenBatches, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import {
+  type Decoder,
+  type JoinedBatch,
+  joinTokenBatches,
+  type TokenBatch,
+  tokenBatchOf,
+  tokensOfRows,
+} from '@lorasmith/models';
 import type { TokenExamples } from '@lorasmith/planning';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { labelLosses } from '../label-losses.js';
@@ -26,7 +33,11 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
     return tokenBatchOf(sequences);
   }
 
-  tokensIn({ ids }: TokenBatch): number {
+  tokensIn(batch: TokenBatch): number {
+    return tokensOfRows(batch);
+  }
+
+  computedIn({ ids }: TokenBatch): number {
     return ids.length;
   }
 

@@ -1,4 +1,5 @@
 import type { PreferenceObjective } from '@lorasmith/contracts';
+import type { RowsAlike } from '@lorasmith/models';
 import type { LabelledAnswer, LabelledExamples } from '@lorasmith/planning';
 import type { StepContext } from '../step-context.js';
 import { answerLoss } from './answer-losses.js';
@@ -21,6 +22,8 @@ export interface JudgedAnswersOptions {
   maxTokens: number;
   /** `[answers, referenceScores]`; null while it is computed. */
   reference: Float32Array | null;
+  /** See tokenBatchOf. */
+  alike: RowsAlike;
 }
 
 /** Answers with a label, with what a job's loss needs of them. */
@@ -46,23 +49,24 @@ export class JudgedAnswers implements JudgedExamples {
   }
 
   batch(indices: ArrayLike<number>, { divergence }: StepContext): PreferenceBatch {
-    const { examples, settings } = this.#options;
+    const { examples, settings, alike } = this.#options;
     const answers = Array.from(indices, (index) => examples.answer(index));
     const judges = answers.map(({ label }, place) => {
       const reference = this.#referenceOf(indices[place]!, 0);
       const judge = ([own]: readonly SequenceSums[]) => judgeAnswer(own!, { settings, label, reference, divergence });
       return { sequences: 1, judge };
     });
-    return { ...sequenceBatchOf(answers.map(sequenceOf)), judges };
+    return { ...sequenceBatchOf(answers.map(sequenceOf), alike), judges };
   }
 
   scored(indices: ArrayLike<number>): SequenceBatch {
-    const { examples } = this.#options;
+    const { examples, alike } = this.#options;
     const own = (index: number) => sequenceOf(examples.answer(index));
     return sequenceBatchOf(
       Array.from(indices).flatMap((index) =>
         this.referenceScores === 2 ? [own(index), this.#mismatched(index)] : [own(index)],
       ),
+      alike,
     );
   }
 
@@ -72,7 +76,8 @@ export class JudgedAnswers implements JudgedExamples {
     if (this.referenceScores === 1) return context;
     let [sum, count] = [0, 0];
     for (const indices of batches) {
-      const scores = await scoresOf(sequenceBatchOf(Array.from(indices, (index) => this.#mismatched(index))));
+      const mismatched = Array.from(indices, (index) => this.#mismatched(index));
+      const scores = await scoresOf(sequenceBatchOf(mismatched, this.#options.alike));
       for (const [place, score] of scores.entries()) sum += score - this.#referenceOf(indices[place]!, 1);
       count += indices.length;
     }

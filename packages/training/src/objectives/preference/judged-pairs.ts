@@ -1,4 +1,5 @@
 import { hasReference, type PreferenceLoss, type PreferenceObjective } from '@lorasmith/contracts';
+import type { RowsAlike } from '@lorasmith/models';
 import { type PairExamples, type TokenPair, trainedOf } from '@lorasmith/planning';
 import type { StepContext } from '../step-context.js';
 import type { JudgedExamples } from './judged-examples.js';
@@ -14,6 +15,15 @@ import {
 } from './preference-batch.js';
 import type { PreferenceFigures } from './preference-figures.js';
 
+export interface JudgedPairsOptions {
+  examples: PairExamples;
+  settings: PreferenceObjective;
+  /** `[pairs, 2]` of the chosen and the rejected answers; null for a loss without one, and while it is computed */
+  reference: Float32Array | null;
+  /** See tokenBatchOf. */
+  alike: RowsAlike;
+}
+
 /** Pairs of answers with what a job's loss needs of them. */
 export class JudgedPairs implements JudgedExamples {
   readonly kind = 'preference';
@@ -22,14 +32,15 @@ export class JudgedPairs implements JudgedExamples {
   readonly #examples: PairExamples;
   readonly #settings: PreferenceObjective;
   readonly #reference: Float32Array | null;
+  readonly #alike: RowsAlike;
 
-  /** @param reference `[pairs, 2]` of the chosen and the rejected answers; null for a loss without one, and while it is computed */
-  constructor(examples: PairExamples, settings: PreferenceObjective, reference: Float32Array | null) {
+  constructor({ examples, settings, reference, alike }: JudgedPairsOptions) {
     this.count = examples.count;
     this.referenceScores = hasReference(settings.loss) ? 2 : 0;
     this.#examples = examples;
     this.#settings = settings;
     this.#reference = reference;
+    this.#alike = alike;
   }
 
   lengthOf(index: number): number {
@@ -62,6 +73,7 @@ export class JudgedPairs implements JudgedExamples {
         sequenceOf(chosen, hasPrompts),
         sequenceOf(rejected, false),
       ]),
+      this.#alike,
     );
   }
 

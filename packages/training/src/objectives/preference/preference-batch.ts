@@ -2,6 +2,7 @@ import {
   type JoinedBatch,
   joinTokenBatches,
   type LabelRange,
+  type RowsAlike,
   rangesOf,
   type TokenBatch,
   tokenBatchOf,
@@ -62,8 +63,12 @@ export interface Judgement {
   figures: PreferenceFigures;
 }
 
-export function sequenceBatchOf(sequences: readonly JudgedSequence[]): SequenceBatch {
-  const tokens = tokenBatchOf(sequences.map(({ ids, labels }) => ({ ids, trained: labels })));
+/** @param alike See tokenBatchOf. */
+export function sequenceBatchOf(sequences: readonly JudgedSequence[], alike: RowsAlike): SequenceBatch {
+  const tokens = tokenBatchOf(
+    sequences.map(({ ids, labels }) => ({ ids, trained: labels })),
+    alike,
+  );
   const isAnswer = sequences.map(({ labels, answer }) => answer.filter((_, token) => token > 0 && labels[token] === 1));
   const ranges = rangesOf(tokens.order.map((sequence) => isAnswer[sequence]!.length));
   const runs: LabelRun[] = [];

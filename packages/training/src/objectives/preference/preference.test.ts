@@ -76,10 +76,19 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
     const adapter = adapterOn(decoder, initial);
     const all = Array.from({ length: pairs.pairs.length }, (_, index) => index);
     const steps = cut(all, Array<number>(all.length / ROWS_PER_STEP).fill(ROWS_PER_STEP));
+    const alike = (length: number, other: number) => decoder.hasSameRope(length, other);
     const judged = (reference: Float32Array | null) => {
-      if (!isLabelLoss(settings.loss)) return new JudgedPairs(pairExamples(pairs), settings, reference);
+      if (!isLabelLoss(settings.loss))
+        return new JudgedPairs({ examples: pairExamples(pairs), settings, reference, alike });
       const partners = partnersWithin(steps, all.length);
-      return new JudgedAnswers({ examples: labelledExamples(answers), settings, partners, maxTokens: 64, reference });
+      return new JudgedAnswers({
+        examples: labelledExamples(answers),
+        settings,
+        partners,
+        maxTokens: 64,
+        reference,
+        alike,
+      });
     };
     const unknown = judged(null);
     const isContinued = name.startsWith('continued');

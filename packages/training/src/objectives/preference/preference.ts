@@ -1,4 +1,4 @@
-import type { Decoder, JoinedBatch } from '@lorasmith/models';
+import { type Decoder, type JoinedBatch, tokensOfRows } from '@lorasmith/models';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { FORWARD_SHARE } from '../../turn.js';
 import { judgedMetrics, judgedPass } from '../judged-pass.js';
@@ -49,6 +49,10 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples> {
   }
 
   tokensIn({ tokens }: PreferenceBatch): number {
+    return tokensOfRows(tokens);
+  }
+
+  computedIn({ tokens }: PreferenceBatch): number {
     return tokens.ids.length;
   }
 
