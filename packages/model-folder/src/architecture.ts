@@ -430,6 +430,9 @@ export function hasTiedHead(architecture: Architecture): boolean {
   return architecture.kind === 'decoder' && architecture.tiedHead;
 }
 
+/** Rows share the tokens that they begin with where these are at least such a share of a batch: attention copies them for each row. */
+export const LEAST_SHARED = 1 / 8;
+
 /**
  * The number of logits that a decoder computes at a time. It computes more in chunks, so memory does not grow with tokens ×
  * vocabulary.

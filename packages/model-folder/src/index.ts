@@ -16,7 +16,7 @@ export type {
   RopeScaling,
   RopeSettings,
 } from './architecture.js';
-export { hasTiedHead, LOGITS_PER_CHUNK } from './architecture.js';
+export { hasTiedHead, LEAST_SHARED, LOGITS_PER_CHUNK } from './architecture.js';
 export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
 export { describeModel, listModelFolders, ORIGIN_FILE, openBaseModel } from './base-models.js';
 export { asTrained, onLoad, quantizationOf, withBaseQuantization } from './base-quantization.js';

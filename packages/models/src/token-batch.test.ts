@@ -76,9 +76,21 @@ describe('rows that begin alike', () => {
 
   test('share nothing unless their lengths allow it', () => {
     expect(tokenBatchOf([row([1, 2], 3), row([1, 2], 4)]).places).toBeNull();
-    const rows = [row([1, 2], 3), row([1, 2], 4, 5), row([1, 2], 6, 7)];
+    const rows = [row([1, 2, 8], 3), row([1, 2, 8], 4, 5), row([1, 2, 8], 6, 7)];
     const batch = tokenBatchOf(rows, (length, other) => length === other);
-    expect([...batch.ids]).toEqual([1, 2, 4, 5, 2, 6, 7, 1, 2, 3]);
+    expect([...batch.ids]).toEqual([1, 2, 8, 4, 5, 8, 6, 7, 1, 2, 8, 3]);
+  });
+
+  test('share nothing where that saves less than an eighth of a batch', () => {
+    const answer = Array.from({ length: 20 }, (_, token) => token);
+    const rows = [row([1, 2, 3, 4], ...answer), row([1, 2, 3, 4], ...answer)];
+    expect(tokenBatchOf(rows, ALIKE).places).toBeNull();
+    expect(
+      tokenBatchOf(
+        rows.map(({ ids, trained }) => ({ ids: ids.subarray(0, 12), trained })),
+        ALIKE,
+      ).places,
+    ).not.toBeNull();
   });
 
   test('of which one has no label share all of it', () => {

@@ -1,3 +1,4 @@
+import { LEAST_SHARED } from '@lorasmith/model-folder';
 import type { TokenRange } from './pass.js';
 
 /** Rows of tokens laid one after the other, without padding: every linear layer sees one stream. */
@@ -68,15 +69,25 @@ export function tokenBatchOf(rows: readonly TokenRow[], alike: RowsAlike = () =>
   };
 }
 
-/** Of each row the row whose first tokens it shares, and how many: none with itself. */
-function beginningsOf(rows: readonly TokenRow[], alike: RowsAlike): { of: number; length: number }[] {
+/** The tokens that a row shares with one before it. */
+interface Beginning {
+  of: number;
+  length: number;
+}
+
+/** Of each row the row whose first tokens it shares. All are their own where that saves little. */
+function beginningsOf(rows: readonly TokenRow[], alike: RowsAlike): Beginning[] {
   let of = 0;
-  return rows.map((row, index) => {
+  const beginnings = rows.map((row, index) => {
     const isAlike = index > 0 && alike(rows[of]!.ids.length, row.ids.length);
     const length = isAlike ? commonLength(rows[of]!, row) : 0;
     if (length === 0) of = index;
     return { of, length };
   });
+  const sum = (lengths: readonly number[]) => lengths.reduce((total, length) => total + length, 0);
+  const saved = sum(beginnings.map(({ length }) => length));
+  const isWorthIt = saved >= LEAST_SHARED * sum(rows.map(({ ids }) => ids.length));
+  return isWorthIt ? beginnings : rows.map((_, index) => ({ of: index, length: 0 }));
 }
 
 /** The tokens that two rows begin with, up to the first that predicts a label of either. */

@@ -1,4 +1,5 @@
 import type { JobSpec } from '@lorasmith/contracts';
+import { LEAST_SHARED } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/examples.js';
 import { rowOrderOf } from '../row-order.js';
@@ -31,31 +32,28 @@ const MOST_STEPS = 20_000;
 const MOST_EXAMPLES = 500_000;
 
 /** The settings of a job that its micro-batches depend on. */
-type LoadSettings = Pick<JobSpec, 'objective' | 'training'>;
+type LoadSettings = Pick<JobSpec, 'objective' | 'training' | 'lora'>;
 
 /** The micro-batches of an evaluation, all together as one step: the examples in their order. */
-export function evaluationLoad(examples: Examples, { objective, training }: LoadSettings): BatchLoad {
-  const sum = new LoadSum(objective);
-  const { batch_size: batchSize } = training;
+export function evaluationLoad(examples: Examples, settings: LoadSettings): BatchLoad {
+  const sum = new LoadSum(examples, settings);
+  const { batch_size: batchSize } = settings.training;
   const most = Math.min(examples.count, MOST_EXAMPLES);
   for (let first = 0; first < most; first += batchSize) {
     const count = Math.min(batchSize, most - first);
-    sum.add(
-      examples,
-      Array.from({ length: count }, (_, i) => first + i),
-    );
+    sum.add(Array.from({ length: count }, (_, i) => first + i));
   }
   // What was read represents the others.
   return sum.perStep(most / examples.count);
 }
 
 /** Reads the same micro-batches that the job will train on. */
-export function batchLoad(examples: Examples, { objective, training }: LoadSettings, steps: StepCounts): BatchLoad {
-  const order = rowOrderOf(examples, { training, objective });
-  const sum = new LoadSum(objective);
+export function batchLoad(examples: Examples, settings: LoadSettings, steps: StepCounts): BatchLoad {
+  const order = rowOrderOf(examples, settings);
+  const sum = new LoadSum(examples, settings);
   let stepsRead = 0;
   while (stepsRead < Math.min(steps.total, MOST_STEPS) && sum.examples < MOST_EXAMPLES) {
-    for (const microBatch of order.rowsOf(stepsRead).microBatches) sum.add(examples, microBatch);
+    for (const microBatch of order.rowsOf(stepsRead).microBatches) sum.add(microBatch);
     stepsRead++;
   }
   return sum.perStep(stepsRead);
@@ -95,37 +93,67 @@ function labelsOf(examples: Examples, index: number, objective: JobSpec['objecti
   return likesPrompts(objective) ? answers + (examples.lengthOf(index) - answers) / 2 : answers;
 }
 
+/** So many rows, evenly spread, represent the others where what all begin with is asked. */
+const ROWS_COMPARED = 64;
+
+/**
+ * Tokens that all rows begin with, up to the first that predicts a label of one: those of a template, or of instructions that all have.
+ * Rows may share more with some others; that is not known before.
+ */
+function commonBeginning(examples: Examples, { lora }: LoadSettings): number {
+  if (examples.kind !== 'next-token' || lora.dropout > 0) return 0;
+  const { ids: first } = examples.sequence(0);
+  let common = first.length;
+  for (let index = 0; index < examples.count && common > 0; index += Math.ceil(examples.count / ROWS_COMPARED)) {
+    const { ids, trained } = examples.sequence(index);
+    const label = trained.indexOf(1, 1);
+    common = Math.min(common, label === -1 ? ids.length : label - 1);
+    const other = ids.subarray(0, common).findIndex((id, token) => id !== first[token]);
+    if (other !== -1) common = other;
+  }
+  return common;
+}
+
 /** The largest of some micro-batches, and their sums. */
 class LoadSum {
   examples = 0;
+  readonly #examples: Examples;
   readonly #objective: JobSpec['objective'];
+  /** See {@link commonBeginning}. */
+  readonly #common: number;
   readonly #most: Required<PassLoad> = { mostTokens: 0, mostRepeated: 0, mostLabels: 0, longestRow: 0 };
   readonly #sums = { tokens: 0, repeated: 0, labels: 0, squares: 0, microBatches: 0 };
 
-  constructor(objective: JobSpec['objective']) {
-    this.#objective = objective;
+  constructor(examples: Examples, settings: LoadSettings) {
+    this.#examples = examples;
+    this.#objective = settings.objective;
+    this.#common = commonBeginning(examples, settings);
   }
 
-  add(examples: Examples, microBatch: ArrayLike<number>): void {
-    const [most, sums] = [this.#most, this.#sums];
+  add(microBatch: ArrayLike<number>): void {
+    const [examples, most, sums] = [this.#examples, this.#most, this.#sums];
     let [tokens, repeated, labels] = [0, 0, 0];
     for (let i = 0; i < microBatch.length; i++) {
       const index = microBatch[i]!;
       const length = tokensOf(examples, index, this.#objective);
       const sequences = sequencesOf(examples, this.#objective);
-      const shared = repeatedOf(examples, index, this.#objective);
-      tokens += length - shared;
-      repeated += shared;
+      tokens += length;
+      repeated += repeatedOf(examples, index, this.#objective);
       labels += labelsOf(examples, index, this.#objective);
       sums.squares += length ** 2 / sequences;
       // Of a pair, both sequences: one may be nearly all of it.
       most.longestRow = Math.max(most.longestRow, examples.kind === 'group-relative' ? length / sequences : length);
     }
+    if (repeated < LEAST_SHARED * tokens) repeated = 0;
+    tokens -= repeated;
     most.mostTokens = Math.max(most.mostTokens, tokens);
     most.mostRepeated = Math.max(most.mostRepeated, repeated);
     most.mostLabels = Math.max(most.mostLabels, labels);
-    sums.tokens += tokens;
-    sums.repeated += repeated;
+    const common = this.#common * (microBatch.length - 1);
+    // Memory is planned without it: rows that were not compared may begin otherwise.
+    const shared = common < LEAST_SHARED * tokens ? 0 : common;
+    sums.tokens += tokens - shared;
+    sums.repeated += repeated + shared;
     sums.labels += labels;
     sums.microBatches += 1;
     this.examples += microBatch.length;

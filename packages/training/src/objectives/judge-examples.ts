@@ -5,12 +5,13 @@ import { type Examples, groupsOf, maxTokensOf, type Plan, type RowOrder } from '
 import { inOrder } from '../evaluate.js';
 import type { RolloutsOfSides } from './group-relative/rollouts-of-sides.js';
 import { SampledGroups } from './group-relative/sampled-groups.js';
+import { TokenRows } from './next-token/token-rows.js';
 import type { BatchExamples } from './objective.js';
 import { JudgedAnswers, partnersWithin } from './preference/judged-answers.js';
 import { JudgedPairs } from './preference/judged-pairs.js';
 
 /**
- * Gives examples of a run what judges or samples their answers. Those of another objective stay as they are.
+ * Gives examples of a run what their batches need: what judges or samples answers, and which rows may share tokens.
  * @param reference `[examples, referenceScores]`; null for a loss without one, and while it is computed
  */
 export type JudgeExamples = (examples: Examples, reference: Float32Array | null) => BatchExamples;
@@ -31,9 +32,13 @@ export function judgeOf({
   /** Null for an objective that samples no answers. */
   rollouts: RolloutsOfSides | null;
 }): JudgeExamples {
-  const alike: RowsAlike = (length, other) => base.kind === 'decoder' && base.hasSameRope(length, other);
+  // With dropout, each row has its own.
+  const mayShare = base.kind === 'decoder' && spec.lora.dropout === 0;
+  const alike: RowsAlike = (length, other) => mayShare && base.hasSameRope(length, other);
   return (examples, reference) => {
     switch (examples.kind) {
+      case 'next-token':
+        return new TokenRows(examples, alike);
       case 'preference':
         return new JudgedPairs({ examples, settings: preferences(spec), reference, alike });
       case 'labelled': {

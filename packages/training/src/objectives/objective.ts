@@ -1,9 +1,10 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { ActingAdapter, JoinedBatch } from '@lorasmith/models';
-import type { FeatureExamples, TokenExamples } from '@lorasmith/planning';
+import type { FeatureExamples } from '@lorasmith/planning';
 import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { Figures } from './figures.js';
 import type { SampledGroups } from './group-relative/sampled-groups.js';
+import type { TokenRows } from './next-token/token-rows.js';
 import type { JudgedExamples } from './preference/judged-examples.js';
 import type { ForwardRun, StepContext } from './step-context.js';
 
@@ -35,7 +36,7 @@ export interface BatchLoss {
 }
 
 /** Examples to train or to evaluate on, with what their loss needs of them. */
-export type BatchExamples = TokenExamples | FeatureExamples | JudgedExamples | SampledGroups;
+export type BatchExamples = TokenRows | FeatureExamples | JudgedExamples | SampledGroups;
 
 export type EvaluationMetrics = Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy' | 'preference' | 'group'>;
 

@@ -1,13 +1,5 @@
 import type { Evaluation } from '@lorasmith/contracts';
-import {
-  type Decoder,
-  type JoinedBatch,
-  joinTokenBatches,
-  type TokenBatch,
-  tokenBatchOf,
-  tokensOfRows,
-} from '@lorasmith/models';
-import type { TokenExamples } from '@lorasmith/planning';
+import { type Decoder, type JoinedBatch, joinTokenBatches, type TokenBatch, tokensOfRows } from '@lorasmith/models';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { labelLosses } from '../label-losses.js';
 import {
@@ -18,9 +10,10 @@ import {
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
+import type { TokenRows } from './token-rows.js';
 
 /** Cross entropy of each trained token, given those before it in its row. */
-export class NextToken implements Objective<TokenBatch, TokenExamples> {
+export class NextToken implements Objective<TokenBatch, TokenRows> {
   readonly kind = 'next-token';
   readonly #model: Decoder;
 
@@ -28,9 +21,8 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
     this.#model = model;
   }
 
-  batch(examples: TokenExamples, indices: ArrayLike<number>): TokenBatch {
-    const sequences = Array.from(indices, (index) => examples.sequence(index));
-    return tokenBatchOf(sequences);
+  batch(rows: TokenRows, indices: ArrayLike<number>): TokenBatch {
+    return rows.batch(indices);
   }
 
   tokensIn(batch: TokenBatch): number {
