@@ -44,6 +44,8 @@ export interface JobKeys {
   idempotency(key: string, owner: Owner): string;
   /** Hash by unfinished job: its QueueEntry, as JSON. */
   queueEntries: string;
+  /** Stream: the last changes of these entries, with the new JSON or '' for a removed one. */
+  queueChanges: string;
   /** Hash by key ('' for none): how many unfinished jobs it has. */
   keyJobs: string;
   /** Hash by key: how many places its line has had. */
@@ -111,6 +113,7 @@ export function jobKeys(prefix: string): JobKeys {
       return `${prefix}idempotency:${createHash('sha256').update(own).digest('hex')}`;
     },
     queueEntries: `${prefix}queue-entries`,
+    queueChanges: `${prefix}queue-changes`,
     keyJobs: `${prefix}queue-key-jobs`,
     keyPlaces: `${prefix}queue-key-places`,
     keyUsed: `${prefix}queue-key-used`,

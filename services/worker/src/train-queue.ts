@@ -29,7 +29,7 @@ import { TakenEntry } from './taken-entry.js';
 const MAX_STALLED_COUNT = 3;
 /** The part of a turn between two looks without a notice. One can be lost, and none says that a wait has become too long. */
 const LOOK_EVERY = 1 / 40;
-/** Its bounds: each look reads all that waits. */
+/** Its bounds: each look goes through all that waits. */
 const LOOK_MS = { least: 100, most: 10_000 };
 const ANNOUNCE_EVERY_MS = 5_000;
 
@@ -149,6 +149,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     await order.moveToFront(wanted);
     const token = `${worker.id}:${tokens++}`;
     const job = await worker.getNextJob(token, { block: false });
+    if (job?.id !== wanted) order.reread();
     if (job?.id === undefined) return null;
     const taken = new TakenEntry({ job, token, order, log });
     const found = queue.waiting.find(({ entry }) => entry === job.id);

@@ -14,10 +14,63 @@ export interface EstimatedTimes {
 interface Running {
   id: string;
   /**
-   * The end on the clock of its worker, which counts the seconds that each of its jobs has had. Null: it never ends, as far
-   * as is known.
+   * The end on the clock of its worker, which counts the seconds that each of its jobs has had. Infinity: it never ends, as far as is
+   * known.
    */
-  endsAt: number | null;
+  endsAt: number;
+}
+
+/** A worker whose jobs divide its time equally. */
+class Machine {
+  readonly #slots: number;
+  #running: Running[];
+  /** The seconds that each of the jobs has had. */
+  #clock = 0;
+  /** The time for which the clock is right, in seconds from now. */
+  #at = 0;
+  /** When its next job ends, in seconds from now. */
+  nextEnd = Number.POSITIVE_INFINITY;
+
+  constructor({ slots, held }: EstimatedWorker) {
+    this.#slots = slots;
+    this.#running = held.map(({ id, seconds }) => ({ id, endsAt: seconds ?? Number.POSITIVE_INFINITY }));
+    this.#plan();
+  }
+
+  get jobs(): number {
+    return this.#running.length;
+  }
+
+  get hasPlace(): boolean {
+    return this.#running.length < this.#slots;
+  }
+
+  start(id: string, seconds: number | null, now: number): void {
+    if (this.#running.length > 0) this.#clock += (now - this.#at) / this.#running.length;
+    this.#at = now;
+    this.#running.push({ id, endsAt: this.#clock + (seconds ?? Number.POSITIVE_INFINITY) });
+    this.#plan();
+  }
+
+  /** Ends the job that ends next. @returns its id */
+  end(): string {
+    const first = this.#first();
+    this.#running = this.#running.filter((job) => job !== first);
+    this.#clock = Math.max(this.#clock, first.endsAt);
+    this.#at = this.nextEnd;
+    this.#plan();
+    return first.id;
+  }
+
+  #first(): Running {
+    return this.#running.reduce((first, job) => (job.endsAt < first.endsAt ? job : first));
+  }
+
+  #plan(): void {
+    const count = this.#running.length;
+    this.nextEnd =
+      count === 0 ? Number.POSITIVE_INFINITY : this.#at + Math.max(0, this.#first().endsAt - this.#clock) * count;
+  }
 }
 
 /**
@@ -33,51 +86,42 @@ export function estimateTimes(
 ): Map<string, EstimatedTimes> {
   const times = new Map<string, EstimatedTimes>();
   let now = 0;
-  const machines = workers.map(({ slots, held }) => ({
-    slots,
-    clock: 0,
-    running: held.map(({ id, seconds }): Running => ({ id, endsAt: seconds })),
-  }));
+  const machines = workers.map((worker) => new Machine(worker));
   for (const { held } of workers) for (const { id } of held) times.set(id, { start: null, end: null });
 
-  /** Lets time pass until the next job ends; null: none does. */
-  const nextEnd = () => {
-    let next: { machine: (typeof machines)[number]; job: Running; inSeconds: number } | null = null;
-    for (const machine of machines) {
-      for (const job of machine.running) {
-        if (job.endsAt === null) continue;
-        const inSeconds = Math.max(0, job.endsAt - machine.clock) * machine.running.length;
-        if (next === null || inSeconds < next.inSeconds) next = { machine, job, inSeconds };
-      }
-    }
+  /** Lets time pass until the next job ends. @returns its machine; null: none does */
+  const nextEnd = (): Machine | null => {
+    let next: Machine | null = null;
+    let nextAt = Number.POSITIVE_INFINITY;
+    for (const machine of machines) if (machine.nextEnd < nextAt) [next, nextAt] = [machine, machine.nextEnd];
     if (next === null) return null;
-    now += next.inSeconds;
-    for (const machine of machines) {
-      if (machine.running.length > 0) machine.clock += next.inSeconds / machine.running.length;
-    }
-    next.machine.running = next.machine.running.filter((job) => job !== next.job);
-    times.get(next.job.id)!.end = now;
+    now = nextAt;
+    times.get(next.end())!.end = now;
     return next;
   };
 
+  // Once there is none, the only free place is that of a job that has ended.
+  let areFree = true;
   for (const { id, seconds } of waiting) {
-    let free = freest(machines);
-    while (free === null && nextEnd() !== null) free = freest(machines);
-    if (free === null) {
-      times.set(id, { start: null, end: null });
-      continue;
+    let free: Machine | null = areFree ? freest(machines) : null;
+    areFree = free !== null;
+    while (free === null) {
+      const ended = nextEnd();
+      if (ended === null) break;
+      if (ended.hasPlace) free = ended;
     }
-    times.set(id, { start: now, end: null });
-    free.running.push({ id, endsAt: seconds === null ? null : free.clock + seconds });
+    times.set(id, { start: free === null ? null : now, end: null });
+    free?.start(id, seconds, now);
   }
   while (nextEnd() !== null);
   return times;
 }
 
 /** The machine with the fewest jobs, if it has a free place. */
-function freest<Machine extends { slots: number; running: Running[] }>(machines: Machine[]): Machine | null {
-  const [first] = machines
-    .filter(({ slots, running }) => running.length < slots)
-    .sort((one, other) => one.running.length - other.running.length);
-  return first ?? null;
+function freest(machines: readonly Machine[]): Machine | null {
+  let found: Machine | null = null;
+  for (const machine of machines) {
+    if (machine.hasPlace && machine.jobs < (found?.jobs ?? Number.POSITIVE_INFINITY)) found = machine;
+  }
+  return found;
 }

@@ -4,11 +4,13 @@ import { ACTIVE_STATUSES, type Job, type JobId, type JobProgress, type JobQueueS
 import { luaScript, repliesOf } from '@lorasmith/redis';
 import { parsed } from '../job-record.js';
 import { endLeaseScript } from '../lease.js';
+import { ENTRY_FUNCTIONS } from '../scripts/entry-functions.js';
 import { queueTime, type StoreDeps } from '../store-deps.js';
 import type { WarmWorker } from './choose-next.js';
 import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
 import { expectedOrder, type KeyUse } from './fair-order.js';
-import { type JobQueue, jobOfQueueEntry } from './job-queue.js';
+import type { JobQueue } from './job-queue.js';
+import { type QueueContents, QueueCopy } from './queue-copy.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 
 /** Longer than taking a job takes. Where it takes longer still, the worst is that a worker gets another job than it chose. */
@@ -62,7 +64,10 @@ interface RunningJob extends Pick<RemainingWork, 'tokens' | 'seconds'> {
 
 /** The order in which jobs start. */
 export interface FairQueue {
+  /** The queue as it is now. It reads what has changed since the last call in this process. */
   snapshot(): Promise<QueueSnapshot>;
+  /** Lets the next snapshot read everything: what BullMQ did is not what the last one said. */
+  reread(): void;
   /** Runs `work` while no other worker chooses. */
   locked<Result>(work: () => Promise<Result>): Promise<Result>;
   /** Makes a waiting entry the one that the next worker gets. */
@@ -85,27 +90,26 @@ export interface FairQueue {
   forecast(job: Pick<Job, 'id' | 'status'>): Promise<JobQueueState | null>;
 }
 
-const delayScript = luaScript({
-  keys: ['queue_entries'],
-  arguments: ['id', 'not_before'],
-  lua: /* lua */ `
+const delayScript = luaScript(
+  {
+    keys: [],
+    arguments: ['not_before'],
+    lua: /* lua */ `
 local text = redis.call('HGET', queue_entries, id)
 if not text then return 0 end
 local entry = cjson.decode(text)
 entry.not_before = tonumber(not_before)
-redis.call('HSET', queue_entries, id, cjson.encode(entry))
+write_entry(cjson.encode(entry))
 return 1
 `,
-});
+  },
+  { keys: ['queue_entries', 'queue_changes'], arguments: ['id'], lua: ENTRY_FUNCTIONS },
+);
 
 export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: number }): FairQueue {
   const { redis, keys, clock, queue, turnMs } = deps;
 
-  const entriesOf = async (ids: JobId[]): Promise<(QueueEntry | null)[]> => {
-    if (ids.length === 0) return [];
-    const texts = await redis.hmget(keys.queueEntries, ...ids);
-    return texts.map((text) => (text === null ? null : (JSON.parse(text) as QueueEntry)));
-  };
+  const copy = new QueueCopy({ redis, keys, queue });
 
   const usesOf = async (names: string[], held: (QueueEntry | null)[]): Promise<Map<string, KeyUse>> => {
     if (names.length === 0) return new Map();
@@ -121,20 +125,17 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     return byName;
   };
 
-  const snapshot = async (): Promise<QueueSnapshot> => {
-    const entries = await queue.entries();
-    const waiting = entries.waiting.map((entry) => ({ entry, ...jobOfQueueEntry(entry) }));
-    const held = entries.held.map((entry) => jobOfQueueEntry(entry).id);
-    const [found, targets] = await Promise.all([
-      entriesOf([...waiting.map(({ id }) => id), ...held]),
-      redis.hgetall(keys.queueTargets),
-    ]);
-    const names = new Set(found.flatMap((entry) => (entry === null ? [] : [entry.key])));
+  const snapshotOf = async ({ waiting, held, entryOf }: QueueContents): Promise<QueueSnapshot> => {
+    const targets = await redis.hgetall(keys.queueTargets);
+    const heldEntries = held.map(entryOf);
+    const names = new Set<string>();
+    for (const { job } of waiting) if (job !== null) names.add(job.key);
+    for (const entry of heldEntries) if (entry !== null) names.add(entry.key);
     const at = await queueTime(deps);
     return {
       now: at,
-      waiting: waiting.map(({ entry, id }, i) => ({ entry, id, job: found[i]! })),
-      keys: await usesOf([...names], found.slice(waiting.length)),
+      waiting,
+      keys: await usesOf([...names], heldEntries),
       targets: new Map(
         Object.entries(targets).flatMap(([id, text]) => {
           const { worker, until } = JSON.parse(text) as { worker: string; until: number };
@@ -154,33 +155,37 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
 
   const runningWorkers = async (
     at: number,
+    entryOf: QueueContents['entryOf'],
   ): Promise<(Omit<EstimatedWorker, 'held'> & { held: RunningJob[]; of: string })[]> => {
-    return await Promise.all(
-      [...(await presencesAt(at)).values()].map(async ({ slots, held, workerClass: of = '' }) => {
-        const entries = await entriesOf(held);
-        const look = redis.pipeline();
-        for (const id of held) look.hget(keys.job(id), 'progress');
-        const progress = held.length === 0 ? [] : (repliesOf(await look.exec()) as (string | null)[]);
-        return {
-          slots,
-          of,
-          held: held.map((id, i): RunningJob => {
-            const entry = entries[i] ?? null;
-            const done = parsed<JobProgress>(progress[i]);
-            const left = done?.seconds_left ?? null;
-            const share = done === null ? 0 : done.step / Math.max(1, done.total_steps);
-            const tokens = entry?.tokens == null ? null : Math.round(entry.tokens * (1 - share));
-            // What it measures is its time beside the others.
-            return { id, entry, tokens, seconds: left === null ? (entry?.seconds ?? null) : left / held.length };
-          }),
-        };
+    const presences = [...(await presencesAt(at)).values()];
+    const look = redis.pipeline();
+    for (const id of presences.flatMap(({ held }) => held)) look.hget(keys.job(id), 'progress');
+    const progress = look.length === 0 ? [] : (repliesOf(await look.exec()) as (string | null)[]);
+    let next = 0;
+    return presences.map(({ slots, held, workerClass: of = '' }) => ({
+      slots,
+      of,
+      held: held.map((id): RunningJob => {
+        const entry = entryOf(id);
+        const done = parsed<JobProgress>(progress[next++]);
+        const left = done?.seconds_left ?? null;
+        const share = done === null ? 0 : done.step / Math.max(1, done.total_steps);
+        const tokens = entry?.tokens == null ? null : Math.round(entry.tokens * (1 - share));
+        // What it measures is its time beside the others.
+        return { id, entry, tokens, seconds: left === null ? (entry?.seconds ?? null) : left / held.length };
       }),
-    );
+    }));
+  };
+
+  /** The queue, and the workers that run. */
+  const state = async () => {
+    const contents = await copy.read();
+    const queued = await snapshotOf(contents);
+    return { ...queued, workers: await runningWorkers(queued.now, contents.entryOf) };
   };
 
   const work = async (): Promise<{ jobs: RemainingWork[]; slots: number | null }> => {
-    const { now, waiting } = await snapshot();
-    const workers = await runningWorkers(now);
+    const { waiting, workers } = await state();
     const held = new Set(workers.flatMap((worker) => worker.held.map(({ id }) => id)));
     const waits = waiting.flatMap(({ id, job }): RemainingWork[] =>
       job === null || held.has(id) ? [] : [{ entry: job, workerClass: null, tokens: job.tokens, seconds: job.seconds }],
@@ -204,15 +209,14 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
   }
   let latest: { at: number; forecast: Promise<Forecast> } | null = null;
   const calculate = async (): Promise<Forecast> => {
-    const state = await snapshot();
-    const known = state.waiting.flatMap((one) => (one.job === null ? [] : [{ ...one, job: one.job }]));
-    const order = expectedOrder({ ...state, waiting: known }, turnMs);
-    const workers = await runningWorkers(state.now);
+    const { workers, ...queued } = await state();
+    const known = queued.waiting.flatMap((one) => (one.job === null ? [] : [{ ...one, job: one.job }]));
+    const order = expectedOrder({ ...queued, waiting: known }, turnMs);
     const times = estimateTimes(
       workers,
       order.map(({ id, job }) => ({ id, seconds: job.seconds })),
     );
-    return { at: state.now, places: new Map(order.map(({ id }, place) => [id, place])), times, waiting: order.length };
+    return { at: queued.now, places: new Map(order.map(({ id }, place) => [id, place])), times, waiting: order.length };
   };
   const forecastWithin = (ageMs: number): Promise<Forecast> => {
     const at = clock?.() ?? performance.now();
@@ -227,7 +231,8 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
   };
 
   return {
-    snapshot,
+    snapshot: async () => await snapshotOf(await copy.read()),
+    reread: () => copy.forget(),
     async locked(work) {
       const token = randomUUID();
       while ((await redis.set(keys.queueLock, token, 'PX', LOCK_MS, 'NX')) === null) await sleep(LOCK_RETRY_MS);
@@ -241,7 +246,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     async delay(id, milliseconds) {
       await delayScript(
         redis,
-        { queue_entries: keys.queueEntries },
+        { queue_entries: keys.queueEntries, queue_changes: keys.queueChanges },
         { id, not_before: (await queueTime(deps)) + milliseconds },
       );
     },

@@ -34,6 +34,7 @@ const RECORD_KEYS = {
   cancelled_jobs: (keys) => keys.withStatus('cancelled'),
   reserved_bytes: (keys) => keys.reservedBytes,
   queue_entries: (keys) => keys.queueEntries,
+  queue_changes: (keys) => keys.queueChanges,
   queue_targets: (keys) => keys.queueTargets,
   key_jobs: (keys) => keys.keyJobs,
   key_places: (keys) => keys.keyPlaces,

@@ -1,4 +1,5 @@
 import { MIN_EVENTS } from '../thinned-events.js';
+import { ENTRY_FUNCTIONS } from './entry-functions.js';
 import { REPORT_FUNCTIONS } from './report-functions.js';
 
 /**
@@ -20,7 +21,7 @@ if now_ms == '' then
   local time = redis.call('TIME')
   now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 end
-${REPORT_FUNCTIONS}
+${REPORT_FUNCTIONS}${ENTRY_FUNCTIONS}
 local jobs_with = {
   queued = queued_jobs, preparing = preparing_jobs, running = running_jobs, paused = paused_jobs,
   succeeded = succeeded_jobs, failed = failed_jobs, cancelled = cancelled_jobs,
@@ -55,7 +56,7 @@ end
 local function join_line(entry, places_ahead)
   entry.place = redis.call('HINCRBY', key_places, entry.key, 1) - places_ahead
   entry.queued_at = tonumber(now_ms)
-  redis.call('HSET', queue_entries, id, cjson.encode(entry))
+  write_entry(cjson.encode(entry))
 end
 
 -- Counts a job whose entry is added to the queue.
@@ -65,7 +66,7 @@ end
 
 -- Removes the entry of the job from the queue.
 local function leave_queue(key)
-  redis.call('HDEL', queue_entries, id)
+  write_entry('')
   if redis.call('HINCRBY', key_jobs, key, -1) > 0 then return end
   redis.call('HDEL', key_jobs, key)
   if redis.call('EXISTS', key_jobs) == 0 then
@@ -117,7 +118,7 @@ local function return_to_line(is_paused, seconds)
   entry.starts_alone = redis.call('HGET', record, 'starts_alone') == '1' or nil
   if seconds ~= '' then entry.seconds = tonumber(seconds) end
   if is_paused then return join_line(entry, 0) end
-  redis.call('HSET', queue_entries, id, cjson.encode(entry))
+  write_entry(cjson.encode(entry))
 end
 
 local webhook_types = {
@@ -153,7 +154,7 @@ local function unpause()
   redis.call('HDEL', record, 'paused_entry', 'is_held')
   move('queued')
   enter_queue(entry.key)
-  redis.call('HSET', queue_entries, id, cjson.encode(entry))
+  write_entry(cjson.encode(entry))
 end
 
 -- What an earlier request with an idempotency key created, or 'conflict' if it was another request; nil if there was none.
