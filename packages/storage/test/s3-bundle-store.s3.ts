@@ -3,6 +3,7 @@ import { appendFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
+import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealS3, startRealS3 } from '../../../test/real-s3.js';
 import { type BundleCache, openBundleCache } from '../src/bundle-cache.js';
@@ -202,6 +203,17 @@ test('old files without a record are swept, but never a bundle', async () => {
   expect(await keysUnder('datasets/files/')).toHaveLength(2);
   expect(await text(await store.read('ds_1', 'a.txt'))).toBe('a');
   expect(await text(await store.read('ds_2', 'a.txt'))).toBe('a');
+});
+
+test('more bundles than one request lists are all listed', async () => {
+  const names = Array.from(
+    { length: 1_300 },
+    (_, i) => `ds_${createHash('sha256').update(String(i)).digest('hex').slice(0, 24)}`,
+  );
+  const { record } = bundleKeys('datasets');
+  await mapWithConcurrency(names, 32, (name) => objects.create(record(name), '{}'));
+  expect(await store.list()).toEqual(names.sort());
+  expect(await store.list('ds_a')).toEqual(names.filter((name) => name.startsWith('ds_a')));
 });
 
 test('an invalid record is an error that names it', async () => {

@@ -14,6 +14,7 @@ import { checkJsonSize, MAX_JSON_BYTES } from '../read-json.js';
 import { isAbsent } from '../storage-error.js';
 import { type BundleRecord, bundleKeys, readBundleRecord } from './bundle-record.js';
 import { downloadFiles, FILES_AT_ONCE, uploadFiles } from './bundle-transfer.js';
+import { listKeys } from './list-keys.js';
 import type { S3Objects } from './s3-objects.js';
 import { sweepS3Orphans } from './sweep-s3-orphans.js';
 
@@ -130,7 +131,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
 
     async list(prefix = '') {
       const ids: string[] = [];
-      for await (const { key } of objects.list(keys.records + prefix)) {
+      for (const key of await listKeys(objects, keys.records + prefix)) {
         const id = key.slice(keys.records.length).replace(/\.json$/, '');
         if (isBundleId(id) && keys.record(id) === key) ids.push(id);
       }

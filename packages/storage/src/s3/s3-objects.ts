@@ -53,8 +53,11 @@ export interface S3Objects {
   /** Writes in one step, and only if the object does not exist: of concurrent calls one succeeds. */
   create(key: string, content: string): Promise<'created' | 'exists'>;
   remove(key: string): Promise<void>;
-  /** Lists objects in the order of their keys. */
-  list(prefix: string): AsyncGenerator<S3Object>;
+  /**
+   * Lists objects in the order of their keys, a thousand per request.
+   * @param after - Only keys beyond this one. @defaultValue all
+   */
+  list(prefix: string, after?: string): AsyncGenerator<S3Object>;
   /** Aborts incomplete uploads that were started before this time, which frees their space. @returns their number */
   abortUploads(prefix: string, startedBefore: Date): Promise<number>;
   /** Maps an error of reading a stream of {@link read}. */
@@ -166,10 +169,16 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
 
     remove: (key) => onS3(async () => void (await client.send(new DeleteObjectCommand(at(key))))),
 
-    async *list(under) {
+    async *list(under, after) {
+      const from = after === undefined ? {} : { StartAfter: prefix + after };
       let ContinuationToken: string | undefined;
       do {
-        const command = new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix + under, ContinuationToken });
+        const command = new ListObjectsV2Command({
+          Bucket: bucket,
+          Prefix: prefix + under,
+          ...from,
+          ContinuationToken,
+        });
         const page = await onS3(() => client.send(command));
         for (const { Key, Size, LastModified } of page.Contents ?? []) {
           yield { key: Key!.slice(prefix.length), bytes: Size ?? 0, modified: LastModified ?? new Date() };

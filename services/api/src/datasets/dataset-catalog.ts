@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { setImmediate as otherWork } from 'node:timers/promises';
 import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/artifacts';
-import { mapWithConcurrency } from '@lorasmith/concurrency';
+import { mapWithConcurrency, SharedRounds } from '@lorasmith/concurrency';
 import {
   bounded,
   DATASET_FILES,
@@ -125,11 +125,11 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
     }
   };
 
-  /** Null for a damaged record, which lists omit. */
-  const everyRecord = async (): Promise<Dataset[]> => {
+  /** All datasets, without those whose record is damaged. Requests at the same time share one look at the store. */
+  const everyRecord = new SharedRounds(async (): Promise<Dataset[]> => {
     const found = await mapWithConcurrency(await store.list(), RECORDS_AT_ONCE, (id) => recordOf(id).catch(() => null));
     return found.filter((record) => record !== null);
-  };
+  });
 
   return {
     add: storeRows,
@@ -138,14 +138,14 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
       return (await store.has(id)) ? (await get(id)).owner : undefined;
     },
     async stored(owner) {
-      const all = await everyRecord();
+      const all = await everyRecord.run();
       const own = all.filter((record) => record.owner === owner);
       return { own: totalBytes(own), total: totalBytes(all), things: { own: own.length, total: all.length } };
     },
     async list({ after, limit, sha256, order = 'desc' }, caller) {
       const isListed = (record: Dataset) =>
         mayUse(caller, record.owner) && (sha256 === undefined || record.sha256 === sha256);
-      const all = (await everyRecord()).filter(isListed).sort(newestFirst);
+      const all = (await everyRecord.run()).filter(isListed).sort(newestFirst);
       if (order === 'asc') all.reverse();
       const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
       if (after !== undefined && start === 0) {
@@ -223,6 +223,8 @@ async function sameDataset(existing: Dataset, sha256: string): Promise<Dataset> 
   throw new ProductError('conflict', `Another file has the id ${existing.id}.`);
 }
 
+/** Without the rules of a language: times and ids are ASCII. */
 function newestFirst(one: Dataset, other: Dataset): number {
-  return other.created_at.localeCompare(one.created_at) || one.id.localeCompare(other.id);
+  if (one.created_at !== other.created_at) return one.created_at < other.created_at ? 1 : -1;
+  return one.id < other.id ? -1 : 1;
 }

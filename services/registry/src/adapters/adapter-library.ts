@@ -1,5 +1,5 @@
 import { adapterNotFound, brokenAdapter, readManifest } from '@lorasmith/artifacts';
-import { mapWithConcurrency } from '@lorasmith/concurrency';
+import { mapWithConcurrency, SharedRounds } from '@lorasmith/concurrency';
 import {
   ADAPTER_FILES,
   type Adapter,
@@ -45,6 +45,8 @@ export class AdapterLibrary {
   readonly #summaries = new Map<string, Adapter>();
   readonly #checked = new Map<string, Promise<VerifiedAdapter>>();
   readonly #reported = new Set<string>();
+  /** All adapters, newest first. Requests at the same time share one look at the store. */
+  readonly #all = new SharedRounds(() => this.#summarise());
 
   constructor({ store, onBroken }: AdapterLibraryDependencies) {
     this.#store = store;
@@ -56,7 +58,7 @@ export class AdapterLibrary {
    * @throws ProductError `invalid_request` if `after` is not the id of an adapter
    */
   async list({ after, limit }: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Adapter>> {
-    const adapters = (await this.#summarise()).filter(({ owner }) => mayUse(caller, owner));
+    const adapters = (await this.#all.run()).filter(({ owner }) => mayUse(caller, owner));
     const last = after === undefined ? -1 : adapters.findIndex(({ id }) => id === after);
     if (after !== undefined && last === -1) {
       throw new ProductError('invalid_request', `There is no adapter ${after}. Start again at the first page.`, {
@@ -109,7 +111,7 @@ export class AdapterLibrary {
 
   /** Number and bytes of the adapters of the owner, and of all adapters. */
   async usage(owner: Owner): Promise<AdapterUsage> {
-    const all = await this.#summarise();
+    const all = await this.#all.run();
     const own = all.filter((adapter) => adapter.owner === owner);
     return {
       own_adapters: own.length,
@@ -157,9 +159,7 @@ export class AdapterLibrary {
         this.#reported.add(id);
       }
     });
-    return [...this.#summaries.values()].sort(
-      (a, b) => b.created_at.localeCompare(a.created_at) || b.id.localeCompare(a.id),
-    );
+    return [...this.#summaries.values()].sort(newestFirst);
   }
 
   async #readAndCheck(id: string): Promise<VerifiedAdapter> {
@@ -190,6 +190,12 @@ async function digestOf(held: HeldBundle, id: string, name: string): Promise<Dig
   } catch (cause) {
     throw brokenAdapter(id, `${name} is missing or cannot be read`, cause);
   }
+}
+
+/** Without the rules of a language: times and ids are ASCII. */
+function newestFirst(one: Adapter, other: Adapter): number {
+  if (one.created_at !== other.created_at) return one.created_at < other.created_at ? 1 : -1;
+  return one.id < other.id ? 1 : -1;
 }
 
 function summaryOf(manifest: AdapterManifest): Adapter {
