@@ -237,6 +237,42 @@ test('a card that is lost in a step costs the job no attempt, and ends the worke
   expect(await ended(id)).toMatchObject({ status: 'succeeded' });
 });
 
+test('of two workers with a card each, a lost card ends its own, and the other one trains on', async () => {
+  const onCard = (card: number, settings: NodeJS.ProcessEnv = {}) => ({
+    EMULATED_GPU_COUNT: '2',
+    CUDA_VISIBLE_DEVICES: String(card),
+    JOBS_AT_ONCE: '1',
+    ...settings,
+  });
+  // So that it is lost in a step: the self-test of the second card and its measurements are remembered.
+  const well = await startWorkerProcess('losing', onCard(1));
+  expect((await readyMessages(well)).join('\n')).toContain('comparing its engine');
+  await end(well.child);
+
+  const whole = await startWorkerProcess('whole', onCard(0));
+  // It takes the only place of its worker for as long as the test needs.
+  const long = await send({ max_steps: 1_000_000, checkpoint_every_steps: null });
+  while ((await store.getJob(long))?.status !== 'running') await sleep(50);
+  const lost = path.join(folder, 'lost-of-two');
+  const fault = { EMULATED_GPU_FAULT: '1500:719', EMULATED_GPU_LOST_FILE: lost };
+  const moved = await send({ max_steps: 60, checkpoint_every_steps: 2 });
+  const losing = await startWorkerProcess('losing', onCard(1, fault));
+  await once(losing.child, 'exit');
+  expect(losing.child.exitCode).toBe(69);
+  expect(losing.written.stdout).toMatch(/"msg":"the GPU is lost: jobs are released/);
+  const machines = (await store.machines.list()).filter(({ worker }) => ['whole', 'losing'].includes(worker));
+  expect(new Set(machines.map(({ engine }) => engine.card?.uuid)).size).toBe(2);
+  expect(await store.getJob(moved)).toMatchObject({ status: 'queued', error: null });
+  expect(await store.getJob(long)).toMatchObject({ status: 'running', attempts: 1 });
+  expect((await get(whole, '/ready')).status).toBe(200);
+
+  await store.requestCancel(long);
+  expect(await ended(moved)).toMatchObject({ status: 'succeeded' });
+  const { data: events } = await store.readEvents(moved, { limit: 1_000 });
+  const starts = events.flatMap((event) => (event.type === 'job-started' ? [event.data.worker] : []));
+  expect(starts).toEqual(['losing', 'whole']);
+});
+
 test('an error of the driver on a card that is well is a crash of the trainer, and the worker goes on', async () => {
   const worker = await startWorkerProcess('crashing', { EMULATED_GPU_FAULT: '1500:700' });
   const job = await ended(await send({ max_steps: 60, checkpoint_every_steps: null }));

@@ -54,22 +54,28 @@ class Machine {
 
   /** Ends the job that ends next. @returns its id */
   end(): string {
-    const first = this.#first();
-    this.#running = this.#running.filter((job) => job !== first);
-    this.#clock = Math.max(this.#clock, first.endsAt);
+    const [first] = this.#running.splice(this.#first(), 1);
+    this.#clock = Math.max(this.#clock, first!.endsAt);
     this.#at = this.nextEnd;
     this.#plan();
-    return first.id;
+    return first!.id;
   }
 
-  #first(): Running {
-    return this.#running.reduce((first, job) => (job.endsAt < first.endsAt ? job : first));
+  /** The index of the job that ends next. */
+  #first(): number {
+    let first = 0;
+    for (let i = 1; i < this.#running.length; i++) {
+      if (this.#running[i]!.endsAt < this.#running[first]!.endsAt) first = i;
+    }
+    return first;
   }
 
   #plan(): void {
-    const count = this.#running.length;
+    const first = this.#running[this.#first()];
     this.nextEnd =
-      count === 0 ? Number.POSITIVE_INFINITY : this.#at + Math.max(0, this.#first().endsAt - this.#clock) * count;
+      first === undefined
+        ? Number.POSITIVE_INFINITY
+        : this.#at + Math.max(0, first.endsAt - this.#clock) * this.#running.length;
   }
 }
 
@@ -89,39 +95,49 @@ export function estimateTimes(
   const machines = workers.map((worker) => new Machine(worker));
   for (const { held } of workers) for (const { id } of held) times.set(id, { start: null, end: null });
 
-  /** Lets time pass until the next job ends. @returns its machine; null: none does */
-  const nextEnd = (): Machine | null => {
-    let next: Machine | null = null;
+  // Each waiting job looks through all of them.
+  const ends = Float64Array.from(machines, (machine) => machine.nextEnd);
+  /** Lets time pass until the next job ends. @returns the index of its machine; null: none does */
+  const nextEnd = (): number | null => {
+    let next: number | null = null;
     let nextAt = Number.POSITIVE_INFINITY;
-    for (const machine of machines) if (machine.nextEnd < nextAt) [next, nextAt] = [machine, machine.nextEnd];
+    for (let i = 0; i < ends.length; i++) {
+      if (ends[i]! < nextAt) {
+        next = i;
+        nextAt = ends[i]!;
+      }
+    }
     if (next === null) return null;
     now = nextAt;
-    times.get(next.end())!.end = now;
+    times.get(machines[next]!.end())!.end = now;
+    ends[next] = machines[next]!.nextEnd;
     return next;
   };
 
   // Once there is none, the only free place is that of a job that has ended.
   let areFree = true;
   for (const { id, seconds } of waiting) {
-    let free: Machine | null = areFree ? freest(machines) : null;
+    let free: number | null = areFree ? freest(machines) : null;
     areFree = free !== null;
     while (free === null) {
       const ended = nextEnd();
       if (ended === null) break;
-      if (ended.hasPlace) free = ended;
+      if (machines[ended]!.hasPlace) free = ended;
     }
     times.set(id, { start: free === null ? null : now, end: null });
-    free?.start(id, seconds, now);
+    if (free === null) continue;
+    machines[free]!.start(id, seconds, now);
+    ends[free] = machines[free]!.nextEnd;
   }
   while (nextEnd() !== null);
   return times;
 }
 
-/** The machine with the fewest jobs, if it has a free place. */
-function freest(machines: readonly Machine[]): Machine | null {
-  let found: Machine | null = null;
-  for (const machine of machines) {
-    if (machine.hasPlace && machine.jobs < (found?.jobs ?? Number.POSITIVE_INFINITY)) found = machine;
+/** The index of the machine with the fewest jobs, if it has a free place. */
+function freest(machines: readonly Machine[]): number | null {
+  let found: number | null = null;
+  for (const [i, machine] of machines.entries()) {
+    if (machine.hasPlace && (found === null || machine.jobs < machines[found]!.jobs)) found = i;
   }
   return found;
 }

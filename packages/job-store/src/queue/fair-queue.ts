@@ -6,7 +6,7 @@ import { parsed } from '../job-record.js';
 import { endLeaseScript } from '../lease.js';
 import { ENTRY_FUNCTIONS } from '../scripts/entry-functions.js';
 import { queueTime, type StoreDeps } from '../store-deps.js';
-import type { WarmWorker } from './choose-next.js';
+import type { KnownJob, WarmWorker } from './choose-next.js';
 import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
 import { expectedOrder, type KeyUse } from './fair-order.js';
 import type { JobQueue } from './job-queue.js';
@@ -125,17 +125,17 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     return byName;
   };
 
-  const snapshotOf = async ({ waiting, held, entryOf }: QueueContents): Promise<QueueSnapshot> => {
-    const targets = await redis.hgetall(keys.queueTargets);
+  const readQueue = async (): Promise<{ queued: QueueSnapshot; entryOf: QueueContents['entryOf'] }> => {
+    const [{ waiting, held, entryOf }, targets] = await Promise.all([copy.read(), redis.hgetall(keys.queueTargets)]);
     const heldEntries = held.map(entryOf);
     const names = new Set<string>();
     for (const { job } of waiting) if (job !== null) names.add(job.key);
     for (const entry of heldEntries) if (entry !== null) names.add(entry.key);
-    const at = await queueTime(deps);
-    return {
+    const [at, uses] = await Promise.all([queueTime(deps), usesOf([...names], heldEntries)]);
+    const queued = {
       now: at,
       waiting,
-      keys: await usesOf([...names], heldEntries),
+      keys: uses,
       targets: new Map(
         Object.entries(targets).flatMap(([id, text]) => {
           const { worker, until } = JSON.parse(text) as { worker: string; until: number };
@@ -143,6 +143,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
         }),
       ),
     };
+    return { queued, entryOf };
   };
 
   const presencesAt = async (at: number): Promise<Map<string, WorkerPresence>> =>
@@ -179,9 +180,8 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
 
   /** The queue, and the workers that run. */
   const state = async () => {
-    const contents = await copy.read();
-    const queued = await snapshotOf(contents);
-    return { ...queued, workers: await runningWorkers(queued.now, contents.entryOf) };
+    const { queued, entryOf } = await readQueue();
+    return { ...queued, workers: await runningWorkers(queued.now, entryOf) };
   };
 
   const work = async (): Promise<{ jobs: RemainingWork[]; slots: number | null }> => {
@@ -210,7 +210,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
   let latest: { at: number; forecast: Promise<Forecast> } | null = null;
   const calculate = async (): Promise<Forecast> => {
     const { workers, ...queued } = await state();
-    const known = queued.waiting.flatMap((one) => (one.job === null ? [] : [{ ...one, job: one.job }]));
+    const known = queued.waiting.filter((one): one is KnownJob => one.job !== null);
     const order = expectedOrder({ ...queued, waiting: known }, turnMs);
     const times = estimateTimes(
       workers,
@@ -231,7 +231,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
   };
 
   return {
-    snapshot: async () => await snapshotOf(await copy.read()),
+    snapshot: async () => (await readQueue()).queued,
     reread: () => copy.forget(),
     async locked(work) {
       const token = randomUUID();
