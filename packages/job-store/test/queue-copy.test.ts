@@ -131,6 +131,18 @@ test('a process reads only what has changed, and everything when it is asked to'
   expect(await waitingFor(reader)).toEqual([second, third].sort());
 });
 
+test('a process sees the job of another version, which writes no log of entries', async () => {
+  await waitingFor(reader);
+  await send();
+  await waitingFor(reader);
+  const next = await send();
+  const { queueChanges, queueEntries } = jobKeys(prefix);
+  const [[line] = ['']] = await redis.xrevrange(queueChanges, '+', '-', 'COUNT', 1);
+  await redis.xdel(queueChanges, line);
+  const { waiting } = await reader.queue.snapshot();
+  expect(waiting.find(({ id }) => id === next)?.job).toEqual(JSON.parse((await redis.hget(queueEntries, next))!));
+});
+
 test('a process that was away while a log dropped lines reads everything', async () => {
   const first = await send();
   expect(await waitingFor(reader)).toEqual([first]);

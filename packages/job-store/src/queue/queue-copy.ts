@@ -88,24 +88,28 @@ export class QueueCopy {
 
   /**
    * Applies what both logs have since these lines.
-   * @returns false: a line is not there, and nothing was applied
+   * @returns false: everything must be read, since a line is not there, or an entry waits of whose job nothing was said
    */
   async #readChanges(positions: [events: string, changes: string]): Promise<boolean> {
     const look = this.#redis.pipeline();
     for (const [i, log] of this.#logs.entries()) look.xrange(log, positions[i]!, '+');
     const [events = [], changes = []] = repliesOf(await look.exec()) as LogLine[][];
     if (events[0]?.[0] !== positions[0] || changes[0]?.[0] !== positions[1]) return false;
+    const added = new Set<JobId>();
     for (const [, fields] of events.slice(1)) {
       const { event = '', jobId } = fieldsOf(fields);
       const place = PLACE_AFTER[event];
-      if (place !== undefined && jobId !== undefined) this.#move(jobId, place);
+      if (place === undefined || jobId === undefined) continue;
+      this.#move(jobId, place);
+      if (place === 'waiting') added.add(jobOfQueueEntry(jobId).id);
     }
     for (const [, fields] of changes.slice(1)) {
       const { id, entry } = fieldsOf(fields);
       this.#setEntry(id as JobId, entry ? (JSON.parse(entry) as QueueEntry) : null);
     }
     this.#positions = [events.at(-1)![0], changes.at(-1)![0]];
-    return true;
+    // While an older version of the service is being replaced, it adds jobs that this log does not have.
+    return [...added].every((id) => this.#entries.has(id) || !this.#waitingOf.has(id));
   }
 
   /**
