@@ -266,7 +266,7 @@ async function growth() {
   return measuredSizes;
 }
 
-/** A training step on the model in 4 bits beside the same in bfloat16. */
+/** A training step on the model in 4 bits beside the same in bfloat16: memory in a process each, time by turns in one. */
 async function quantized() {
   const measuredSizes = [];
   const most = quick ? 2 : 4;
@@ -277,23 +277,29 @@ async function quantized() {
     [1, 2048],
   ]).slice(0, most);
   for (const [rows, length] of sizes) {
-    const options = { precision: 'bfloat16', rows, length, repeats };
+    const options = { precision: 'bfloat16', rows, length, repeats: 1 };
     const dense = await measured('growth', options);
     const packed = await measured('growth', { ...options, quantization: 'nf4' });
-    measuredSizes.push({ rows, length, dense, packed, ratio: dense.tokens_per_second / packed.tokens_per_second });
+    // Short steps vary most.
+    const pairs = rows * length <= 256 ? 15 : rows * length <= 2048 ? 5 : 3;
+    const times = await measured('besideQuantized', { rows, length, pairs });
+    measuredSizes.push({ rows, length, pairs, memory: [dense.peak_rss_bytes, packed.peak_rss_bytes], ...times });
   }
-  say('Weights in 4 bits: a micro-batch as in growth, with base_quantization nf4 and in bfloat16.');
+  say('Weights in 4 bits: a micro-batch as in growth, with base_quantization nf4 and in bfloat16, by turns. Medians.');
+  const of = ['tokens', 'row length', 'bfloat16, tokens/s', 'peak memory', 'NF4, tokens/s', 'peak memory'];
   say(
     table(
-      ['tokens', 'row length', 'bfloat16, tokens/s', 'peak memory', 'NF4, tokens/s', 'peak memory', 'time of a step'],
-      measuredSizes.map(({ rows, length, dense, packed, ratio }) => [
+      [...of, 'time of a step', 'of the pairs', 'time of processors'],
+      measuredSizes.map(({ rows, length, memory: [dense, packed], ratio, ratios, ...times }) => [
         rows * length,
         length,
-        dense.tokens_per_second.toFixed(0),
-        gigabytes(dense.peak_rss_bytes),
-        packed.tokens_per_second.toFixed(0),
-        gigabytes(packed.peak_rss_bytes),
+        times.dense_tokens_per_second.toFixed(0),
+        gigabytes(dense),
+        times.packed_tokens_per_second.toFixed(0),
+        gigabytes(packed),
         `${ratio.toFixed(2)} ×`,
+        `${times.pairs}: ${ratios[0].toFixed(2)} to ${ratios.at(-1).toFixed(2)}`,
+        `${times.processor_ratio.toFixed(2)} ×`,
       ]),
     ),
   );
@@ -362,7 +368,7 @@ async function delta() {
   return { share, sizes };
 }
 
-/** A mixture of experts, on a `--model` that is one: its share of the machine, with adapters of attention and of all experts. */
+/** A mixture of experts, on a `--model` that is one: its share of the machine and its estimates, with adapters of attention and of all experts. */
 async function experts() {
   const results = [];
   for (const precision of /** @type {const} */ (['bfloat16', 'float32'])) {
@@ -385,7 +391,18 @@ async function experts() {
       ]),
     ),
   );
-  return results;
+  const jobs = [];
+  for (const { name, parameters } of [
+    { name: 'q,v' },
+    { name: 'q,v and all experts', parameters: ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'] },
+  ]) {
+    const training = { precision: 'bfloat16', batch_size: 8, max_seq_length: 256 };
+    const job = { text: { rows: 24, words: 256 }, training, parameters };
+    jobs.push({ name, ...(await medianRound(job, 1)) });
+  }
+  say('Estimates of such jobs, and measurements.');
+  say(estimateTable(jobs));
+  return { steps: results, jobs };
 }
 
 /** A training on the rows with each optimizer. */

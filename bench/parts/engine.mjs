@@ -131,6 +131,44 @@ export async function sharedPass({ model, precision, jobs, rows, length, repeats
 }
 
 /**
+ * The time of a micro-batch in bfloat16 and of the same with the weights in NF4, by turns in one process: a machine whose speed
+ * changes by itself changes both. A pair is one of each, and in every other pair NF4 is first. Time of processors, unlike that of the
+ * clock, is without what else runs.
+ *
+ * @param {{ model: string, rows: number, length: number, pairs: number }} options
+ */
+export async function besideQuantized({ model, rows, length, pairs }) {
+  /** @type {(() => void)[]} */
+  const runs = [];
+  for (const quantization of /** @type {const} */ (['none', 'nf4'])) {
+    const { batchOf, run } = await engineStep(model, 'bfloat16', quantization);
+    const batch = batchOf({ rows, length });
+    runs.push(() => run(batch));
+  }
+  for (const run of runs) run();
+  /** @type {{ seconds: [dense: number, packed: number], processor: [dense: number, packed: number] }[]} */
+  const measured = Array.from({ length: pairs }, () => ({ seconds: [0, 0], processor: [0, 0] }));
+  for (const [pair, { seconds, processor }] of measured.entries()) {
+    for (const index of /** @type {(0 | 1)[]} */ (pair % 2 === 0 ? [0, 1] : [1, 0])) {
+      const before = process.cpuUsage();
+      const start = performance.now();
+      runs[index]?.();
+      seconds[index] = (performance.now() - start) / 1e3;
+      processor[index] = process.cpuUsage(before).user / 1e6;
+    }
+  }
+  const tokens = rows * length;
+  const ratios = measured.map(({ seconds: [dense, packed] }) => packed / dense).sort((one, other) => one - other);
+  return {
+    dense_tokens_per_second: tokens / median(measured.map(({ seconds: [dense] }) => dense)),
+    packed_tokens_per_second: tokens / median(measured.map(({ seconds: [, packed] }) => packed)),
+    ratio: median(ratios),
+    ratios,
+    processor_ratio: median(measured.map(({ processor: [dense, packed] }) => packed / dense)),
+  };
+}
+
+/**
  * Bytes per second of loading a base model, with its digest and with one that is remembered, and of a plain read of the same
  * files. All with a warm page cache, and not for the first time in the process. Bytes are those of the files.
  *
@@ -268,7 +306,12 @@ function medianSeconds(work, repeats) {
     work();
     if (repeat > 0) seconds.push((performance.now() - start) / 1e3);
   }
-  return seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)] ?? 0;
+  return median(seconds);
+}
+
+/** @param {number[]} values */
+function median(values) {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 }
 
 /** @param {() => Promise<void>} work */

@@ -9,7 +9,7 @@ import { datasetOf, readBenchRows } from '../rows.mjs';
 /**
  * One pass of the trainer over some rows: a job without queue and HTTP.
  *
- * @param {{ model: string, rows?: string, count?: number, text?: { rows: number, words: number }, targets?: string[] | string,
+ * @param {{ model: string, rows?: string, count?: number, text?: { rows: number, words: number }, targets?: string[] | string, parameters?: string[],
  *   training?: object, objective?: import('../../packages/contracts/dist/index.js').ObjectiveRequest, validation?: object, samples?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
  */
 export async function train({
@@ -18,6 +18,7 @@ export async function train({
   count = 64,
   text,
   targets = ['q_proj', 'v_proj'],
+  parameters,
   training = {},
   objective,
   validation = {},
@@ -36,7 +37,10 @@ export async function train({
     const spec = jobSpecOf({
       base_model: path.basename(model),
       dataset: dataset.id,
-      lora: { r: rank, alpha: 2 * rank, target_modules: targets },
+      lora: {
+        ...{ r: rank, alpha: 2 * rank, target_modules: targets },
+        ...(parameters === undefined ? {} : { target_parameters: parameters }),
+      },
       validation,
       ...(objective === undefined ? {} : { objective }),
       ...(samples === undefined ? {} : { samples: /** @type {any} */ (samples) }),
