@@ -32,7 +32,9 @@ const REFUSES = [
   'expected target modules in',
 ];
 /** vLLM on processors has linear attention in bfloat16 alone. @param {string} name */
-const dtypeOf = (name) => (name.startsWith('qwen3_5') ? 'bfloat16' : 'float32');
+const dtypeOf = (name) => (/^qwen3_(5|next)/.test(name) ? 'bfloat16' : 'float32');
+/** It reads PEFT's layout of an adapter of experts where it has them in one tensor, and elsewhere matrices of each. @param {string} name */
+const layoutOf = (name) => (/^(gpt_oss|qwen3_5)/.test(name) ? 'peft' : 'per-expert');
 /** Where vLLM is known to compute something else than transformers, and why. @type {Record<string, string>} */
 const DIFFERS = {
   ernie4_5: 'vLLM reads no use_bias, so it has none of the biases',
@@ -79,6 +81,7 @@ export async function checkInVllm({ families, client, folder, peers, report, sig
   if (peers.vllm === null) return;
   if (peers.transformers === null) return report.line('families', 'vLLM', 'left out: transformers makes their models');
   const jobs = [];
+  const vllmJobs = [];
   /** @type {Answers[]} */
   const ours = [];
   for (const { name, model, adapter, prompts } of families) {
@@ -87,10 +90,14 @@ export async function checkInVllm({ families, client, folder, peers, report, sig
     const files = await downloadFolders(client, imported.id, path.join(folder, `${name}${SUFFIX}`), signal);
     // All texts have one length. vLLM chooses the factors of LongRoPE by it, and gpt2 has no more positions.
     const common = { prompts, tokens: TOKENS, length: (prompts[0]?.length ?? 0) + TOKENS, dtype: dtypeOf(name) };
-    jobs.push({ ...common, model, adapter: files.adapter }, { ...common, model: files.merged });
+    const ofVllm = path.join(folder, `${name}${SUFFIX}`, 'adapter-vllm');
+    await client.downloadAdapter(imported.id, { folder: ofVllm }, { layout: layoutOf(name), signal });
+    const merged = { ...common, model: files.merged };
+    jobs.push({ ...common, model, adapter: files.adapter }, merged);
+    vllmJobs.push({ ...common, model, adapter: ofVllm }, merged);
   }
   const references = await manyAnswersOf(peers.transformers, 'transformers_peft.py', jobs, signal);
-  const answers = await manyAnswersOf(peers.vllm, 'vllm_cpu.py', jobs, signal);
+  const answers = await manyAnswersOf(peers.vllm, 'vllm_cpu.py', vllmJobs, signal);
   for (const [index, { name }] of families.entries()) {
     for (const [offset, what] of ['base and adapter', 'merged'].entries()) {
       const at = 2 * index + offset;

@@ -22,7 +22,7 @@ HEAD = 32
 LINEAR_HEAD = 128
 STD = 0.12
 # Families whose norms multiply by 1 + weight, but for the gated norm of linear attention.
-OFFSET_NORMS = {"gemma2", "gemma3", "gemma3_text", "nemotron", "qwen3_5", "qwen3_5_text"}
+OFFSET_NORMS = {"gemma2", "gemma3", "gemma3_text", "nemotron", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"}
 
 
 def widen(config):
@@ -70,6 +70,16 @@ def weights_of(model):
         return load_file(os.path.join(folder, "model.safetensors"))
 
 
+def packed_of(name, state):
+    """Random weights in MXFP4, of which the model has the decoded matrices: `[experts, in, out]` and `[experts, hidden, out]`."""
+    parameter, part = name.rsplit("_", 1)
+    experts, width, rows = state[parameter].shape
+    if part == "scales":
+        # Powers of two around the usual deviation.
+        return torch.randint(122, 125, (experts, rows, width // 32), dtype=torch.uint8)
+    return torch.randint(0, 256, (experts, rows, width // 32, 16), dtype=torch.uint8)
+
+
 def make(job):
     torch.manual_seed(sum(map(ord, job["name"])))
     shutil.copytree(job["like"], job["model"], ignore=shutil.ignore_patterns("*.safetensors*"))
@@ -87,15 +97,24 @@ def make(job):
             has_offset = config["model_type"] in OFFSET_NORMS and not name.endswith("linear_attn.norm.weight")
             centre = 1.0 if is_norm and not has_offset else 0.0
             parameter.copy_(centre + torch.randn_like(parameter) * STD)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(torch.randn_like(buffer) * STD)
     weights = {}
     for shard in glob.glob(os.path.join(job["like"], "*.safetensors")):
         with safe_open(shard, "pt") as file:
             # The same names as there: a head may be stored although it is tied, or stored alone.
-            weights.update({name: file.get_slice(name).get_dtype() for name in file.keys()})
+            weights.update({name: None for name in file.keys()})
     made = weights_of(model)
+    state = model.state_dict()
     embedding = model.get_input_embeddings().weight.detach()
     for name in weights:
-        stored = made.get(name, embedding)
+        if name.endswith(("_blocks", "_scales")):
+            weights[name] = packed_of(name, state)
+            continue
+        # transformers saves a matrix for each expert, also where the files have all of a layer in one.
+        own = name.replace("language_model.model.", "model.language_model.", 1) if name.startswith("language_model") else name
+        stored = made[name] if name in made else state[own] if "experts" in name else embedding
         is_head = name == "lm_head.weight" and config.get("tie_word_embeddings", True)
         differs = is_head and any("embed_tokens" in other for other in weights)
         weights[name] = torch.randn_like(stored) * STD if differs else stored.clone().contiguous()
