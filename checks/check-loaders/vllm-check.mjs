@@ -28,6 +28,9 @@ const REFUSES = [
   'GPT2LMHeadModel does not support LoRA yet',
   'assert not config.scale_attn_by_inverse_layer_idx',
   'Sliding window for some but all layers is not supported',
+  // Its build for processors has no Triton, in which adapters of mixtures are computed, and no experts with biases.
+  "module 'triton.language' has no attribute",
+  'No Unquantized MoE backend supports the deployment configuration',
   // A layer that is stored as one must be two in the adapter.
   'expected target modules in',
 ];

@@ -60,6 +60,7 @@ const LLAMA = 'llama.cpp';
 const LLAMA_MERGED = 'llama.cpp, merged f32';
 const LLAMA_ADAPTER = 'llama.cpp, base and adapter';
 const VLLM = 'vLLM, base and adapter';
+const VLLM_MERGED = 'vLLM, merged';
 
 /** The cases of test/fixtures/families with what `npm run check-loaders -- --record` kept of them. @returns {Promise<Case[]>} */
 export async function loadCases() {
@@ -93,7 +94,14 @@ export function familyTable(cases) {
         ],
         ({ results }) => results[LLAMA],
       ),
-      cellOf(own, [[({ results }) => isMatch(results[VLLM]), 'yes']], ({ results }) => results[VLLM]),
+      cellOf(
+        own,
+        [
+          [({ results }) => isMatch(results[VLLM]), 'yes'],
+          [({ results }) => isMatch(results[VLLM_MERGED]), 'merged'],
+        ],
+        ({ results }) => results[VLLM],
+      ),
     ];
     return `| \`${family}\` | ${covers} | ${cells.join(' | ')} |`;
   });
@@ -132,10 +140,11 @@ export function caseTable(cases) {
           ? [differenceOf(results[LLAMA_MERGED], 'transformers'), differenceOf(results[LLAMA_ADAPTER], 'transformers')]
           : [`refused: ${reasonOf(refused)}`, ''];
       const cells = [differenceOf(results[PEFT], 'ours'), differenceOf(results[TRANSFORMERS], 'PEFT'), ...ofLlama];
-      return `| ${[name, ...cells, differenceOf(results[VLLM], 'PEFT')].join(' | ')} |`;
+      const ofVllm = [differenceOf(results[VLLM], 'PEFT'), differenceOf(results[VLLM_MERGED], 'transformers')];
+      return `| ${[name, ...cells, ...ofVllm].join(' | ')} |`;
     });
   const head = ['Model', 'ours and PEFT', 'PEFT and transformers (merged)', 'transformers and llama.cpp: merged'];
-  head.push('base and adapter', 'PEFT and vLLM: base and adapter');
+  head.push('base and adapter', 'PEFT and vLLM: base and adapter', 'transformers and vLLM: merged');
   return [`| ${head.join(' | ')} |`, `|${' --- |'.repeat(head.length)}`, ...rows].join('\n');
 }
 
