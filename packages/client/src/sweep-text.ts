@@ -5,6 +5,7 @@ import {
   type SweepField,
   type SweepValue,
 } from '@lorasmith/contracts';
+import { countText } from './human-units.js';
 import { settingOf } from './setting-text.js';
 
 /** The share of the rows that a sweep holds out unless its job says otherwise: variants are compared on them. */
@@ -55,7 +56,15 @@ function sweepConditionOf(text: string): SweepCondition {
   return { ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) } as SweepCondition;
 }
 
+/** Values between commas: `4, 8`. With a list among them they are JSON: `"all-linear", ["q_proj", "v_proj"]`. */
 function valuesOf(text: string): SweepValue[] {
+  if (text.includes('[')) {
+    try {
+      return JSON.parse(`[${text}]`) as SweepValue[];
+    } catch {
+      // The server says that the texts are no values of the field.
+    }
+  }
   return text.split(',').map((value) => settingOf(value.trim()) as SweepValue);
 }
 
@@ -69,14 +78,27 @@ export function endedVariants({ variants }: Pick<Sweep, 'variants'>): number {
   return variants.filter(({ status }) => status === null || ENDED_STATUSES.includes(status)).length;
 }
 
-/** The number of jobs that have ended, and what the others do: `3 of 8 have ended, 4 training, 1 waiting`. */
+/** The number of jobs that have ended, and what the others do: `3 of 8 have ended, 4 training (after steps 96 to 120 of 300), 1 waiting`. */
 export function sweepProgressText({ variants }: Pick<Sweep, 'variants'>): string {
   const count = (...statuses: (string | null)[]) => variants.filter((one) => statuses.includes(one.status)).length;
   const parts = [
-    [count('running', 'preparing'), 'training'],
+    [count('running', 'preparing'), `training${stepsText(variants)}`],
     [count('queued'), 'waiting'],
     [count('paused'), 'paused'],
   ] as const;
   const others = parts.filter(([number]) => number > 0).map(([number, what]) => `, ${number} ${what}`);
   return `${endedVariants({ variants })} of ${variants.length} have ended${others.join('')}`;
+}
+
+/** ` (after steps 96 to 120 of 300)`: how far those that train are; empty before their first step. */
+function stepsText(variants: Sweep['variants']): string {
+  const training = variants.flatMap(({ status, progress }) =>
+    status === 'running' && progress !== null ? progress : [],
+  );
+  if (training.length === 0) return '';
+  const steps = training.map(({ step }) => step);
+  const [least, most] = [Math.min(...steps), Math.max(...steps)];
+  const total = Math.max(...training.map(({ total_steps: all }) => all));
+  const range = least === most ? `step ${countText(most)}` : `steps ${countText(least)} to ${countText(most)}`;
+  return ` (after ${range} of ${countText(total)})`;
 }

@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
-import { JobFailure, JobRequest, JobStatus, WebhookSettings } from './job.js';
+import { JobFailure, JobProgress, JobRequest, JobStatus, WebhookSettings } from './job.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
@@ -30,6 +30,24 @@ export const SweepValue = Type.Union([
   Type.Array(Type.String({ maxLength: 256 }), { maxItems: 64 }),
 ]);
 export type SweepValue = Static<typeof SweepValue>;
+
+/** The sections whose fields may differ between variants. */
+const VARIED_SECTIONS = ['lora', 'training', 'objective'];
+/** Fields of these that variants have in common, or they could not be compared: what the rows become, and what is measured. */
+const IN_COMMON = [
+  'lora.init_from',
+  'training.max_seq_length',
+  'training.on_overflow',
+  'training.completion_format',
+  'objective.kind',
+  'objective.grader',
+];
+
+/** Whether a field of the job may differ between variants. @param path - such as `lora.r`; it may be no field */
+export function mayVary(path: string): boolean {
+  const isInCommon = IN_COMMON.some((common) => path === common || path.startsWith(`${common}.`));
+  return VARIED_SECTIONS.includes(path.split('.')[0]!) && !isInCommon;
+}
 
 const valueList = (description: string) =>
   Type.Optional(Type.Array(SweepValue, { minItems: 1, maxItems: MAX_VARIANTS, description }));
@@ -200,6 +218,7 @@ export const SweepVariant = Type.Object(
     values: VariantValues,
     job: JobId,
     status: Nullable(JobStatus, { description: 'That of its job. Null once the job was deleted.' }),
+    progress: Nullable(JobProgress, { description: 'That of its job. Null before its first step.' }),
     metric: Nullable(Type.Number(), {
       description:
         'Of its newest evaluation; once it has succeeded, of the state that was published. Null before the first evaluation, and where it is not a number.',

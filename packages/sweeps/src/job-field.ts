@@ -1,4 +1,4 @@
-import { JobRequest, ProductError, type SweepValue } from '@lorasmith/contracts';
+import { JobRequest, mayVary, ProductError, type SweepValue } from '@lorasmith/contracts';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 
@@ -11,18 +11,6 @@ export interface JobField {
   schema: TSchema;
 }
 
-/** The sections whose fields may differ. */
-const SECTIONS = ['lora', 'training', 'objective'];
-/** Fields of these that variants have in common, or they could not be compared: what the rows become, and what is measured. */
-const IN_COMMON = [
-  'lora.init_from',
-  'training.max_seq_length',
-  'training.on_overflow',
-  'training.completion_format',
-  'objective.kind',
-  'objective.grader',
-];
-
 /** The parts of a schema that lead to a field. */
 interface SchemaPart {
   type?: string;
@@ -34,8 +22,7 @@ interface SchemaPart {
 export function jobFieldOf(path: string, param: string): JobField {
   const names = path.split('.');
   const refused = (message: string) => new ProductError('invalid_sweep', message, { param });
-  const isInCommon = IN_COMMON.some((common) => path === common || path.startsWith(`${common}.`));
-  if (names[0] === undefined || !SECTIONS.includes(names[0]) || isInCommon) {
+  if (!mayVary(path)) {
     const message = `${shown(path)} cannot differ between variants: they have model, rows, tokens, the adapter to start from and what is measured in common. Other fields of lora, training and objective can, such as lora.r.`;
     throw refused(message);
   }

@@ -1,5 +1,6 @@
+import type { JobStatus, Sweep } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { sweepExclusionOf } from '../sweep-text.js';
+import { sweepExclusionOf, sweepProgressText } from '../sweep-text.js';
 import { spaceOf } from './over-flag.js';
 
 test('values are a list, or a range with its scale and how many', () => {
@@ -12,6 +13,8 @@ test('values are a list, or a range with its scale and how many', () => {
       'lora.use_rslora=true, false',
       'training.lr_scheduler=cosine',
       'training.max_grad_norm=1,null',
+      'lora.target_modules="all-linear", ["q_proj", "v_proj"]',
+      'training.optimizer=[adamw',
     ]),
   ).toEqual({
     'lora.r': { values: [4, 8, 16] },
@@ -21,6 +24,8 @@ test('values are a list, or a range with its scale and how many', () => {
     'lora.use_rslora': { values: [true, false] },
     'training.lr_scheduler': { values: ['cosine'] },
     'training.max_grad_norm': { values: [1, null] },
+    'lora.target_modules': { values: ['all-linear', ['q_proj', 'v_proj']] },
+    'training.optimizer': { values: ['[adamw'] },
   });
 });
 
@@ -55,4 +60,21 @@ test.each([
   ['lora.r=a..4', { 'lora.r': { values: ['a..4'] } }],
 ])('an exclusion %j that is none is sent for the server to refuse', (text, sent) => {
   expect(sweepExclusionOf(text)).toEqual(sent);
+});
+
+test('progress counts jobs by what they do, and says after which steps those are that train', () => {
+  const variant = (status: JobStatus, step: number | null) => ({
+    status,
+    progress:
+      step === null ? null : { step, total_steps: 1_200, epoch: 1, loss: 1, tokens_per_second: 1, seconds_left: 1 },
+  });
+  const textOf = (...variants: ReturnType<typeof variant>[]) =>
+    sweepProgressText({ variants: variants as unknown as Sweep['variants'] });
+  expect(textOf(variant('queued', null), variant('preparing', null))).toBe('0 of 2 have ended, 1 training, 1 waiting');
+  expect(textOf(variant('succeeded', 1_200), variant('running', 1_000), variant('running', 96))).toBe(
+    '1 of 3 have ended, 2 training (after steps 96 to 1,000 of 1,200)',
+  );
+  expect(textOf(variant('running', 7), variant('running', null))).toBe(
+    '0 of 2 have ended, 2 training (after step 7 of 1,200)',
+  );
 });

@@ -3,6 +3,7 @@ import { sweepFieldOf } from '../sweep-text.js';
 
 export const OVER_HELP: readonly string[] = [
   '--over FIELD=4,8,16           tries these values of a field of the job, such as lora.r; may be repeated',
+  `--over 'FIELD="all-linear",["q_proj","v_proj"]'  lists among the values: then all of them are JSON`,
   '--over FIELD=1e-4..3e-3:log   a range; with :log equal factors, with :log:6 or :linear:6 six values [4]',
 ];
 

@@ -161,15 +161,24 @@ function sweepRequestOf(values: Record<string, unknown>, space: SweepRequest['sp
   };
 }
 
+/** Time between lines in which only steps differ. */
+const STEPS_INTERVAL_MS = 10_000;
+
 async function watch(context: CommandContext, id: string): Promise<number> {
   const { client, output, signal, json } = context;
-  let shown = '';
+  let shown = { line: '', states: '', atMs: Number.NEGATIVE_INFINITY };
   const ended = await client.waitForSweep(id, {
     signal,
     onProgress: (sweep) => {
-      const line = `${sweep.status}: ${sweepProgressText(sweep)}`;
-      if (!json && line !== shown) output.write(`${line}\n`);
-      shown = line;
+      const next = {
+        line: `${sweep.status}: ${sweepProgressText(sweep)}`,
+        states: [sweep.status, ...sweep.variants.map(({ status }) => status)].join(' '),
+        atMs: Date.now(),
+      };
+      const isDue = next.states !== shown.states || next.atMs - shown.atMs >= STEPS_INTERVAL_MS;
+      if (json || next.line === shown.line || !isDue) return;
+      output.write(`${next.line}\n`);
+      shown = next;
     },
   });
   print(context, ended, sweepText(ended));

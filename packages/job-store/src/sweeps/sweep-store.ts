@@ -3,6 +3,7 @@ import {
   type JobEvaluation,
   type JobFailure,
   type JobId,
+  type JobProgress,
   type JobSpec,
   type JobStatus,
   type KeyId,
@@ -71,6 +72,7 @@ export interface JobOfSweep {
   status: JobStatus;
   /** The step at which it waits to go on; null: it does not. */
   heldAtStep: number | null;
+  progress: JobProgress | null;
   evaluation: JobEvaluation | null;
   adapter: AdapterId | null;
   error: JobFailure | null;
@@ -145,7 +147,16 @@ export const sweepStoreLimits = {
   kept: { value: KEPT_SWEEPS, unit: 'sweeps', beyond: 'the records of the oldest that have ended are removed' },
 };
 
-const JOB_FIELDS = ['status', 'evaluation', 'adapter', 'error', 'is_held', 'hold_at_step', 'resumes'] as const;
+const JOB_FIELDS = [
+  'status',
+  'progress',
+  'evaluation',
+  'adapter',
+  'error',
+  'is_held',
+  'hold_at_step',
+  'resumes',
+] as const;
 
 /** The webhook of the last event of a sweep. */
 const WEBHOOK_TYPES: { [Kind in NewSweepEvent['type']]?: WebhookType } = {
@@ -328,11 +339,12 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       const look = redis.pipeline();
       for (const id of ids) look.hmget(keys.job(id), ...JOB_FIELDS);
       const records = repliesOf(await look.exec()) as (string | null)[][];
-      return records.map(([status, evaluation, adapter, error, isHeld, holdAtStep, resumes]) =>
+      return records.map(([status, progress, evaluation, adapter, error, isHeld, holdAtStep, resumes]) =>
         status
           ? {
               status: status as JobStatus,
               heldAtStep: status === 'paused' && isHeld ? Number(holdAtStep) : null,
+              progress: parsed<JobProgress>(progress),
               evaluation: parsed<JobEvaluation>(evaluation),
               adapter: adapter ?? null,
               error: parsed<JobFailure>(error),

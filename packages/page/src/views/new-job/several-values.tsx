@@ -79,7 +79,7 @@ export function SeveralValues({ fields, draft, faults, onChange }: SeveralValues
         textInput(
           valuesId(path),
           EXAMPLES[path] ?? '',
-          'With commas between them, or a range: from..to, with :log equal factors, with :log:6 six values.',
+          'With commas between them, or a range: from..to, with :log equal factors, with :log:6 six values. Lists are JSON: "all-linear", ["q_proj", "v_proj"].',
         ),
       )}
       <AddedField choices={addableFields(fields, draft)} onAdd={(path) => onChange({ [valuesId(path)]: '' })} />

@@ -74,7 +74,15 @@ test('a field that is added has an input, and is not offered again', () => {
   const offered = (draft: Record<string, string>) => addableFields(fields, draft).map(({ id }) => id);
   expect(offered({})).toContain('lora.alpha');
   expect(offered({ [ALPHAS]: '' })).not.toContain('lora.alpha');
-  for (const id of ['lora.r', 'base_model', 'validation.split', 'lora.target_modules', 'lora.init_from'])
+  for (const id of ['lora.target_modules', 'lora.layers_to_transform']) expect(offered({})).toContain(id);
+  for (const id of [
+    'lora.r',
+    'base_model',
+    'validation.split',
+    'lora.rank_pattern',
+    'lora.init_from',
+    'training.max_seq_length',
+  ])
     expect(offered({})).not.toContain(id);
 });
 

@@ -1,5 +1,5 @@
 import { settingOf, sweepExclusionOf, sweepFieldOf, USUAL_SPLIT } from '@lorasmith/client/core';
-import type { JobRequest, SweepRequest } from '@lorasmith/contracts';
+import { type JobRequest, mayVary, type SweepRequest } from '@lorasmith/contracts';
 import type { Draft } from './draft.js';
 import { fieldOfFault, type JobField } from './job-fields.js';
 
@@ -18,8 +18,6 @@ export const EXCLUDED = 'sweep.exclude';
 export const SETTINGS = [METRIC, HALVING, DRAWN, SEED, EXCLUDED, KEPT];
 /** Fields that are always there. */
 const USUAL = ['training.learning_rate', 'lora.r'];
-/** The parts of a job whose fields a sweep varies. */
-const SECTIONS = ['lora', 'training', 'objective'];
 
 /** The id of the values that a field of the job is tried with. */
 export function valuesId(path: string): string {
@@ -32,13 +30,10 @@ export function listedPaths(draft: Draft): string[] {
   return [...new Set([...USUAL, ...added])];
 }
 
-/** Fields that can be added: those with a value that is no list. */
+/** Fields that can be added: all but those whose value is an object, which no sweep varies as a whole. */
 export function addableFields(fields: readonly JobField[], draft: Draft): JobField[] {
   const listed = listedPaths(draft);
-  return fields.filter(
-    ({ id, path, input }) =>
-      SECTIONS.includes(path[0]!) && ['number', 'choice', 'flag'].includes(input) && !listed.includes(id),
-  );
+  return fields.filter(({ id, input }) => mayVary(id) && !['json', 'lines'].includes(input) && !listed.includes(id));
 }
 
 /** The sweep of a draft; null if no field has several values. A text that does not fit is sent as it is: the service says what is wrong with it. */

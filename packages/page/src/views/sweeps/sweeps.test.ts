@@ -12,6 +12,7 @@ function variantOf(variant: number, values: VariantValues = {}, changes: Partial
     values,
     job,
     status: 'running',
+    progress: null,
     metric: null,
     step: null,
     rank: null,

@@ -80,11 +80,14 @@ export function VariantsTable({ sweep, fields, colorOf, query }: VariantsTablePr
   );
 }
 
-function VariantState({ one: { status, error } }: { one: SweepVariant }) {
+function VariantState({ one: { status, progress, error } }: { one: SweepVariant }) {
   if (status === null) return <>its job is deleted</>;
   return (
     <>
       <StatusBadge status={status} /> {error?.message}
+      {status === 'running' &&
+        progress !== null &&
+        `${countText(progress.step)} of ${countText(progress.total_steps)} steps`}
     </>
   );
 }
