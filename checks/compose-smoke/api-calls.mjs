@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const POLL_MS = 500;
 const REQUEST_TIMEOUT_MS = 30_000;
-const STEP_TIMEOUT_MS = 600_000;
+/** How long a download may take, and a job may show no change: on a busy machine it trains slowly, and that is no fault. */
+const SILENCE_MS = 600_000;
 /** The directives that the policy of the page must have (services/api/src/page/page-plugin.ts). */
 const STRICT_POLICY = [
   "default-src 'none'",
@@ -91,10 +92,11 @@ export function createApiCalls(apiUrl, stopped) {
      * @param {string} id
      * @param {(job: any) => boolean} isEnough
      * @returns {Promise<any>} the job
-     * @throws {Error} when it failed, or did not reach the condition in time
+     * @throws {Error} when it failed, or neither its status nor its step changed for {@link SILENCE_MS}
      */
     async waitForJob(id, isEnough) {
-      const deadline = Date.now() + STEP_TIMEOUT_MS;
+      let deadline = Date.now() + SILENCE_MS;
+      let seen = '';
       let last = 'nothing yet';
       while (Date.now() < deadline) {
         stopped.throwIfAborted();
@@ -105,10 +107,14 @@ export function createApiCalls(apiUrl, stopped) {
           if (['failed', 'cancelled'].includes(job.status)) throw new Error(`job ${id}: ${JSON.stringify(job.error)}`);
           if (isEnough(job)) return job;
           last = `${job.status}, step ${job.progress?.step ?? 0}`;
+          if (last !== seen) deadline = Date.now() + SILENCE_MS;
+          seen = last;
         }
         await sleep(POLL_MS);
       }
-      throw new Error(`job ${id} did not reach the condition within ${STEP_TIMEOUT_MS / 1000} s; last: ${last}`);
+      throw new Error(
+        `job ${id} did not reach the condition, and has not changed for ${SILENCE_MS / 1000} s; last: ${last}`,
+      );
     },
     /** @param {string} id @returns {Promise<any[]>} every event of the job */
     async events(id) {
@@ -121,7 +127,7 @@ export function createApiCalls(apiUrl, stopped) {
       }
     },
     /** @param {string} call @returns {Promise<Buffer>} a complete download; a merge may come first */
-    download: async (call) => Buffer.from(await (await request(call, {}, STEP_TIMEOUT_MS)).arrayBuffer()),
+    download: async (call) => Buffer.from(await (await request(call, {}, SILENCE_MS)).arrayBuffer()),
   };
   return calls;
 }
