@@ -1,7 +1,7 @@
 import { type MachineList, type MachineProfile, newIdentifier } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { type RealApi, startRealApi } from './real-api.js';
+import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
 let server: RealRedis;
 let api: RealApi;
@@ -56,6 +56,16 @@ test('what the workers train on is listed by their names, as they published it l
       { ...onCpu, running: null },
     ],
   });
+});
+
+test('a job is planned for one of them', async () => {
+  const headers = { 'content-type': 'text/plain' };
+  const upload = await api.app.inject({ method: 'POST', url: '/datasets', payload: promptRows(20), headers });
+  const payload = { base_model: 'tiny-llama', dataset: upload.json().id };
+  const dryRun = await api.app.inject({ method: 'POST', url: '/jobs?dry_run=true', payload });
+  expect(dryRun.json()).toMatchObject({ estimate: { machine: expect.any(String), total_seconds: expect.any(Number) } });
+  const answer = await api.app.inject({ method: 'POST', url: '/jobs', payload });
+  expect(answer.statusCode, answer.body).toBe(202);
 });
 
 test('whether a worker runs, and how many jobs it trains', async () => {

@@ -65,8 +65,12 @@ export async function report({
     const signal = late === null ? {} : { signal: late };
     const reportOf = async (spec: JobSpec) => {
       const plan = await planJob({ ...rest, spec, model, weightsSha256, examples, texts, threads, ...signal });
-      await plan.close();
-      return { report: plan.report, leastMemory: plan.leastMemory() };
+      try {
+        // It reads rows.
+        return { report: plan.report, leastMemory: plan.leastMemory() };
+      } finally {
+        await plan.close();
+      }
     };
     const reports: (ThreadAnswer<Planned> | null)[] = [];
     for (const spec of specs) {
