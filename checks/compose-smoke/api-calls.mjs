@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const POLL_MS = 500;
 const REQUEST_TIMEOUT_MS = 30_000;
-/** How long a download may take, and a job may show no change: on a busy machine it trains slowly, and that is no fault. */
+/** The most time for a download, and without a change of a job: on a busy machine it trains slowly, and that is no fault. */
 const SILENCE_MS = 600_000;
 /** The directives that the policy of the page must have (services/api/src/page/page-plugin.ts). */
 const STRICT_POLICY = [
