@@ -19,7 +19,7 @@ export async function checkFamily({ name, prompts, client, folder, peers, report
   const files = await downloadFolders(client, adapter.id, path.join(folder, name), signal);
   const common = { prompts, tokens: TOKENS };
   const inMxfp4 = name.endsWith('-mxfp4');
-  /** What llama.cpp should answer. @type {Answers} */
+  /** The answers that llama.cpp should give. @type {Answers} */
   let theirs = { error: 'left out' };
   if (peers.transformers !== null) {
     const [withPeft, alone, rounded] = await manyAnswersOf(

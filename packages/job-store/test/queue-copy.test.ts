@@ -28,7 +28,7 @@ async function send(priority: JobPriority = 'normal', owner: KeyId | null = null
   return (await store.createJob(aJobSpec({ priority }), { requestHash: 'h', owner })).job.id;
 }
 
-/** What a process sees that waits, by entry, and how many jobs of each key workers hold. */
+/** The waiting jobs that a process sees, by entry, and the number of jobs of each key that workers hold. */
 async function seenBy({ queue }: JobStore) {
   const { waiting, keys } = await queue.snapshot();
   const held = [...keys].map(([key, use]) => [key, use.held] as const);
@@ -38,7 +38,7 @@ async function seenBy({ queue }: JobStore) {
   };
 }
 
-/** What a process sees that reads the queue for the first time. */
+/** The same for a process that reads the queue for the first time. */
 async function seenByNew() {
   const other = createJobStore({ redis, prefix });
   try {

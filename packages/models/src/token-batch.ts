@@ -75,7 +75,7 @@ interface Beginning {
   length: number;
 }
 
-/** Of each row the row whose first tokens it shares. All are their own where that saves little. */
+/** The row whose first tokens each row shares. All are their own where that saves little. */
 function beginningsOf(rows: readonly TokenRow[], alike: RowsAlike): Beginning[] {
   let of = 0;
   const beginnings = rows.map((row, index) => {

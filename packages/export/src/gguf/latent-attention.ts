@@ -62,7 +62,7 @@ export function latentScoreScale(architecture: DecoderArchitecture): number {
   return (1 + 0.1 * share * Math.log(factor)) ** 2 / Math.sqrt(plainDim + rotaryDim);
 }
 
-/** What multiplies the scores where positions are scaled. */
+/** The factor of the scores where positions are scaled. */
 export function latentScoreSettings(architecture: DecoderArchitecture): Setting[] {
   const share = scoreShare(architecture);
   return share === 0 ? [] : [['rope.scaling.yarn_log_multiplier', float(0.1 * share)]];

@@ -5,7 +5,7 @@ import type { JobKeys } from '../keys.js';
 import { type JobQueue, jobOfQueueEntry, QUEUE_NAME } from './job-queue.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 
-/** After this time everything is read again: somebody may have changed BullMQ's lists by hand. */
+/** The time after which everything is read again: somebody may have changed BullMQ's lists by hand. */
 const REREAD_MS = 600_000;
 
 type Place = 'waiting' | 'held' | 'gone';
@@ -24,7 +24,7 @@ type LogLine = [position: string, fields: string[]];
 
 /** The entries that wait and those that workers hold. */
 export interface QueueContents {
-  /** In the order of their places. */
+  /** The waiting jobs in the order of their places. */
   waiting: WaitingJob[];
   held: JobId[];
   /** Null: the job has ended, was deleted or is paused. */

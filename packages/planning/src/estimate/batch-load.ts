@@ -16,7 +16,7 @@ export interface BatchLoad {
   longestRow: number;
   /** Means per step, over the steps that were read: */
   tokensPerStep: number;
-  /** Of {@link mostRepeated}. @defaultValue 0 */
+  /** Mean of {@link mostRepeated}. @defaultValue 0 */
   repeatedPerStep?: number;
   labelsPerStep: number;
   /** Sum of the squared row lengths: what attention grows with. */

@@ -223,7 +223,7 @@ async function sameDataset(existing: Dataset, sha256: string): Promise<Dataset> 
   throw new ProductError('conflict', `Another file has the id ${existing.id}.`);
 }
 
-/** Without the rules of a language: times and ids are ASCII. */
+/** Order by time, then id, without the rules of a language: both are ASCII. */
 function newestFirst(one: Dataset, other: Dataset): number {
   if (one.created_at !== other.created_at) return one.created_at < other.created_at ? 1 : -1;
   return one.id < other.id ? -1 : 1;

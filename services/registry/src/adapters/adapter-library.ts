@@ -192,7 +192,7 @@ async function digestOf(held: HeldBundle, id: string, name: string): Promise<Dig
   }
 }
 
-/** Without the rules of a language: times and ids are ASCII. */
+/** Order by time, then id, without the rules of a language: both are ASCII. */
 function newestFirst(one: Adapter, other: Adapter): number {
   if (one.created_at !== other.created_at) return one.created_at < other.created_at ? 1 : -1;
   return one.id < other.id ? 1 : -1;
