@@ -1,12 +1,12 @@
 // node prune-packages.mjs SERVICE: removes files that the service does not need to run: unused packages of the workspace,
-// types and source maps in node_modules, everything of tfjs-node-gpu except its compiled addon, and what pnpm noted of the installation,
-// which has its time.
+// types and source maps in node_modules, everything of tfjs-node-gpu except its compiled addon, and what pnpm and set-up noted of the
+// installation, which has its time.
 import { readdir, rm, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { servicePackages } from './service-packages.mjs';
 
 const [service = ''] = process.argv.slice(2);
-const NOT_FOR_RUNNING = /\.(map|d\.ts|d\.mts|d\.cts|ts|mts|cts|tsbuildinfo|flow)$/;
+const NOT_FOR_RUNNING = /\.(map|d\.ts|d\.mts|d\.cts|ts|mts|cts|tsbuildinfo|flow|lorasmith-key)$/;
 const BESIDE_THE_ADDON = /\/node_modules\/@tensorflow\/tfjs-node-gpu\/(?!package\.json$|lib\/|deps\/)/;
 
 const now = new Date();
