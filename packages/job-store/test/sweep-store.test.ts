@@ -65,6 +65,9 @@ test('a job of a sweep trains and ends as any other', async () => {
   const { sweep } = await create(2);
   const [first, second] = sweep.variants.map(({ job }) => job) as [JobId, JobId];
   const attempt = await started(first);
+  const progress = { step: 4, total_steps: 8, epoch: 0.5, loss: 0.6, tokens_per_second: 100, seconds_left: 1 };
+  const step = { ...progress, accuracy: 0.5, learning_rate: 1e-4, grad_norm: 1 };
+  await store.attempts.record(attempt, { type: 'step-finished', data: step });
   const evaluation = { loss: 0.5, perplexity: 1.6, accuracy: 0.75, tokens: 10, trained_tokens: 5 };
   await store.attempts.record(attempt, { type: 'evaluation-finished', data: { step: 4, ...evaluation } });
   const seen = { step: 4, loss: 0.5, accuracy: 0.75, reward: null };
@@ -76,12 +79,13 @@ test('a job of a sweep trains and ends as any other', async () => {
     {
       status: 'succeeded',
       heldAtStep: null,
+      progress,
       evaluation: { ...seen, step: 2, loss: 0.4 },
       adapter: 'ad_0123456789abcdef01234567',
       error: null,
       resumes: 0,
     },
-    { status: 'queued', heldAtStep: null, evaluation: null, adapter: null, error: null, resumes: 0 },
+    { status: 'queued', heldAtStep: null, progress: null, evaluation: null, adapter: null, error: null, resumes: 0 },
     null,
   ]);
 });
