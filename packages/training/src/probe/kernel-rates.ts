@@ -22,6 +22,8 @@ import { type SteadyOptions, steadySeconds } from './steady-seconds.js';
 
 /** So many repeats at least, over so long at least: a processor soon computes less fast than at first. */
 const SUSTAINED = { warmUps: 1, repeats: 3, leastSeconds: 0.25 };
+/** Enough runs that one of them has the processor for itself, in some ten milliseconds. */
+const FASTEST = { warmUps: 1, repeats: 20, quantile: 0 };
 /** The rows of a product that takes as long as the reading of its weights. */
 const FEW_ROWS = 8;
 /** So many matrices that no cache has all of them: a model's weights come from memory. */
@@ -52,13 +54,16 @@ function randomTensor(shape: number[], dtype: FloatDType): Tensor {
   return cast(tensorOf(values, shape), dtype);
 }
 
-/** Rate of a matrix product in 10⁹ operations a second, to compare types within some milliseconds. */
+/**
+ * Rate of a matrix product in 10⁹ operations a second, to compare types within some milliseconds: of the fastest of some runs, which other
+ * work on the machine disturbs least.
+ */
 export function matMulRate(dtype: FloatDType): number {
   const { tokens, inFeatures, outFeatures } = SMALL_PRODUCT;
   return scope(() => {
     const x = randomTensor([tokens, inFeatures], dtype);
     const weight = randomTensor([outFeatures, inFeatures], dtype);
-    const seconds = secondsOf(() => matMul(x, weight, { transposeB: true }), { warmUps: 1, repeats: 5 });
+    const seconds = secondsOf(() => matMul(x, weight, { transposeB: true }), FASTEST);
     return (2 * tokens * inFeatures * outFeatures) / seconds / 1e9;
   });
 }

@@ -13,6 +13,15 @@ test('runs that warm up do not count, nor does one that something else delayed',
   expect(runs).toBe(8);
 });
 
+test('the shortest run counts where most are disturbed', () => {
+  let time = 0n;
+  let runs = 0;
+  const run = () => {
+    time += ++runs === 4 ? 1_000_000_000n : 9_000_000_000n;
+  };
+  expect(steadySeconds(run, { warmUps: 1, repeats: 5, quantile: 0, now: () => time })).toBe(1);
+});
+
 test('short runs are repeated until they took the time that is wanted', () => {
   let time = 0n;
   let runs = 0;
