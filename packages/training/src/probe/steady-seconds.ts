@@ -5,7 +5,7 @@ export interface SteadyOptions {
   repeats: number;
   /** The time that they take together, at least. @defaultValue 0 */
   leastSeconds?: number;
-  /** Which of the sorted times counts, from 0, the shortest, to 1. @defaultValue 0.5: the median */
+  /** The place of the time that counts among the sorted ones, from 0, the shortest, to 1. @defaultValue 0.5: the median */
   quantile?: number;
   /** The time in nanoseconds. @defaultValue a monotonic clock */
   now?: () => bigint;
