@@ -43,7 +43,7 @@ const IN_COMMON = [
   'objective.grader',
 ];
 
-/** Whether a field of the job may differ between variants. @param path - such as `lora.r`; it may be no field */
+/** The rule of which fields of the job may differ between variants. @param path - such as `lora.r`; it may be no field */
 export function mayVary(path: string): boolean {
   const isInCommon = IN_COMMON.some((common) => path === common || path.startsWith(`${common}.`));
   return VARIED_SECTIONS.includes(path.split('.')[0]!) && !isInCommon;

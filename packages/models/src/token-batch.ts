@@ -24,7 +24,7 @@ export interface TokenRow {
   trained: Uint8Array;
 }
 
-/** Whether what rows of these lengths begin with is alike in both: see hasSameRope of a decoder. */
+/** A rule that says whether the same tokens at the start of two rows have the same numbers, by the lengths of the rows: see hasSameRope of a decoder. */
 export type RowsAlike = (length: number, other: number) => boolean;
 
 /**

@@ -86,6 +86,8 @@ describe.each(readdirSync(CASES).flatMap((name) => TESTED_KERNELS.map((kernels) 
       expect(together.labels).toBe(each.labels);
       expect(Math.abs(together.loss - each.loss)).toBeLessThan(1e-5);
       expect(differenceByLargest(together.gradient, each.gradient)).toBeLessThan(1e-5);
+      const ofRows = (one: TokenBatch) => new NextToken(decoder).rowLosses(one, { adapters: [{ adapter }] });
+      expect(differenceByLargest(ofRows(shared), ofRows(apart))).toBeLessThan(1e-5);
     });
 
     test('the loss in chunks is the loss in one piece', () => {

@@ -8,7 +8,7 @@ import { rowOrderOf } from '../row-order.js';
 export interface BatchLoad {
   /** Tokens (rows, for a classifier) that a pass over the largest micro-batch computes. */
   mostTokens: number;
-  /** Tokens that rows of a micro-batch share with a row before them, which attention alone reads again: of the one with the most. @defaultValue 0 */
+  /** The most tokens that the rows of a micro-batch share with rows before them. Attention alone reads these again. @defaultValue 0 */
   mostRepeated?: number;
   /** Labels of the micro-batch that has the most. */
   mostLabels: number;
@@ -81,7 +81,7 @@ function repeatedOf(examples: Examples, index: number, objective: JobSpec['objec
   return (sequences - 1) * Math.max(0, Math.floor(prompt) - 1);
 }
 
-/** Whether the likelihood of the prompt is in the loss, as in that of `orpo`. */
+/** The losses that have the likelihood of the prompt, too, as that of `orpo`. */
 function likesPrompts(objective: JobSpec['objective']): boolean {
   return objective?.kind === 'preference' && objective.loss === 'orpo' && objective.sft_weight > 0;
 }

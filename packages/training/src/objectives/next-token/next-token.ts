@@ -51,16 +51,12 @@ export class NextToken implements Objective<TokenBatch, TokenRows> {
 
   rowLosses(batch: TokenBatch, options: PassOptions): Float32Array {
     const logProbabilities = this.tokenLogProbabilities(batch, options);
-    const losses = new Float32Array(batch.order.length);
-    let label = 0;
-    let end = 0;
-    for (const [row, length] of batch.rowLengths.entries()) {
-      end += length;
-      let sum = 0;
-      while (label < batch.predictors.length && batch.predictors[label]! < end) sum -= logProbabilities[label++]!;
-      losses[batch.order[row]!] = sum;
+    const rowOf = rowsOfTokens(batch);
+    const sums = new Array<number>(batch.order.length).fill(0);
+    for (const [label, predictor] of batch.predictors.entries()) {
+      sums[batch.order[rowOf[predictor]!]!]! -= logProbabilities[label]!;
     }
-    return losses;
+    return Float32Array.from(sums);
   }
 
   /** `[labels]`: the logarithm of the probability of each trained token, in the order of the batch's labels. */
@@ -78,4 +74,14 @@ export class NextToken implements Objective<TokenBatch, TokenRows> {
     const perplexity = Math.exp(loss);
     return { loss, perplexity: Number.isFinite(perplexity) ? perplexity : null, accuracy };
   }
+}
+
+/** `[tokens]` the row that each token of the stream is in; of shared ones, which predict no label, any. */
+function rowsOfTokens({ ids, rowLengths, places }: TokenBatch): Int32Array {
+  const rowOf = new Int32Array(ids.length);
+  let token = 0;
+  for (const [row, length] of rowLengths.entries()) {
+    for (let i = 0; i < length; i++, token++) rowOf[places?.[token] ?? token] = row;
+  }
+  return rowOf;
 }
