@@ -6,12 +6,14 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import { cacheDir } from '../scripts/setup/locations.mjs';
 import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
 import { around as aroundTraining, copyWithDigest, writeChats } from './parts/around.mjs';
 import { estimateJobs, estimateTable, jobOfShape } from './parts/estimate-jobs.mjs';
 import { fairness as fairnessOfKeys } from './parts/fairness.mjs';
 import { fleet as fleetOfWorkers } from './parts/fleet.mjs';
 import { trainedTogether, wholeJobs } from './parts/jobs.mjs';
+import { lists as listsOfAdapters } from './parts/lists.mjs';
 import { sweeps as sweepsOfVariants } from './parts/sweeps.mjs';
 import { SHAPES, writeRandomModel } from './random-model.mjs';
 import { readBenchRows } from './rows.mjs';
@@ -39,9 +41,10 @@ const BENCHES = {
   delta,
   experts,
   fleet,
+  lists,
 };
 /** Only with --only: the parts for models that have something of their own, and those that take long. */
-const WHEN_NAMED = ['delta', 'experts', 'fleet'];
+const WHEN_NAMED = ['delta', 'experts', 'fleet', 'lists'];
 
 const { values } = parseArgs({
   options: {
@@ -750,6 +753,30 @@ async function fairness() {
 }
 
 /** Many workers with trainers that compute nothing, beside a real Redis, api and registry. */
+async function lists() {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-lists-'));
+  const adapters = quick ? 1_000 : 10_000;
+  const delayMs = 20;
+  const roots = values.before === undefined ? [ROOT] : [path.resolve(values.before), ROOT];
+  try {
+    const figures = await listsOfAdapters({ roots, folder, cache: cacheDir(process.env), adapters, delayMs });
+    say(`${adapters} adapters of ten keys in a bucket whose answers take ${delayMs} ms longer.`);
+    const columns = roots.length === 1 ? [''] : [', before', ', now'];
+    say(
+      table(
+        ['what', ...columns.map((column) => `list requests, others, seconds${column}`)],
+        Object.keys(/** @type {object} */ (figures.at(-1))).map((name) => [
+          name,
+          ...figures.map(({ [name]: one }) => (one ? `${one.lists}, ${one.others}, ${one.seconds.toFixed(2)}` : '')),
+        ]),
+      ),
+    );
+    return { adapters, delayMs, figures };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
 async function fleet() {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-fleet-'));
   try {

@@ -1,6 +1,7 @@
 export {
   adapterNotFound,
   brokenAdapter,
+  listingOf,
   readManifest,
   readManifestOfFolder,
   writeManifest,

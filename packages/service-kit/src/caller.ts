@@ -15,6 +15,11 @@ export function mayUse(caller: Caller, owner: Owner | undefined): boolean {
   return caller.sees === 'all' || owner === caller.owner;
 }
 
+/** The owner whose things alone the caller may list; undefined: those of all. */
+export function visibleOwner({ sees, owner }: Caller): Owner | undefined {
+  return sees === 'all' ? undefined : owner;
+}
+
 const OWNER_HEADER = 'x-lorasmith-owner';
 const SEES_HEADER = 'x-lorasmith-sees';
 

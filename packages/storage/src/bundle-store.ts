@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
 import type { Digest } from './digest-stream.js';
 
 /** A file of a bundle. */
@@ -71,13 +72,30 @@ export interface BundleStore {
   /**
    * Publishes the staged folder as the bundle `id`, in one step after everything is stored: a rename in a local folder, a
    * conditional put in S3.
+   * @param listing - Puts it into the index, for {@link newest} and {@link entries}. @defaultValue it is in {@link list} alone
    * @returns false when `id` exists already: nothing has changed, and the caller still has to discard the staging
    * @throws ProductError `storage_full`, `storage_unavailable`
    */
-  publish(staging: Staging, id: string): Promise<boolean>;
+  publish(staging: Staging, id: string, listing?: Listing): Promise<boolean>;
   has(id: string): Promise<boolean>;
   /** All ids, or those that start with `prefix`, sorted. */
   list(prefix?: string): Promise<string[]>;
+  /**
+   * A page of the index, newest first: one request to a store on other hosts. Every listed bundle has its entry. An entry may have no bundle, and a
+   * bundle a second entry with another time, if a process died while it published or deleted.
+   * @param options.owner - Only those of this owner. @defaultValue all
+   * @param options.after - Only those beyond this place.
+   */
+  newest(options: { owner?: string | null; after?: EntryPosition; limit: number }): Promise<BundleEntry[]>;
+  /** The whole index, of an owner or of all, newest first. @see newest */
+  entries(owner?: string | null): Promise<BundleEntry[]>;
+  /**
+   * Adds entries that bundles lack, as in a store that was copied without its index, and removes those without a bundle whose time is longer ago than
+   * `olderThanMs`. One process that calls it from time to time is enough.
+   * @param listingOf - Reads a bundle; null: it no longer exists, or cannot be read.
+   * @returns the number of added and removed entries
+   */
+  repairIndex(listingOf: (id: string) => Promise<Listing | null>, olderThanMs: number): Promise<number>;
   /** Sorted by name. @throws ProductError `not_found` */
   files(id: string): Promise<BundleFile[]>;
   /** @throws ProductError `not_found` */

@@ -1,8 +1,10 @@
 export * from './bundle-cache.js';
+export type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
 export * from './bundle-store.js';
 export * from './digest-stream.js';
 export * from './folder-token.js';
 export * from './free-space.js';
+export * from './listed-records.js';
 export * from './local-bundle-store.js';
 export { syncTree } from './local-staging.js';
 export * from './open-stores.js';

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { describeBundleStore, publish } from '../test/bundle-store-suite.js';
+import { BundleIndex } from './bundle-index.js';
 import { type LocalBundleStore, openBundleStore } from './index.js';
+import { localEntryNames } from './local-entry-names.js';
 
 let root: string;
 let store: LocalBundleStore;
@@ -15,7 +17,12 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-describeBundleStore(() => ({ root, store, openOther: (kind) => openBundleStore({ root, kind }) }));
+describeBundleStore(() => ({
+  root,
+  store,
+  index: new BundleIndex(localEntryNames(path.join(root, '.index/datasets'))),
+  openOther: (kind) => openBundleStore({ root, kind }),
+}));
 
 test('a name that leaves the folder has no path', async () => {
   await writeFile(path.join(root, 'secret'), 'secret');

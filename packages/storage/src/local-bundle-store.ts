@@ -2,15 +2,17 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
+import { BundleIndex } from './bundle-index.js';
 import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleFileName, isBundleId } from './bundle-names.js';
 import type { BundleFile, LocalBundleStore } from './bundle-store.js';
+import { localEntryNames } from './local-entry-names.js';
 import { openLocalStagings, syncTree } from './local-staging.js';
 import { readJsonFrom } from './read-json.js';
 import { asStorageError, isAbsent, systemErrorCode } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
 export interface LocalBundleStoreOptions {
-  /** The data folder. Bundles are in `root/kind`, incomplete ones in `root/.staging`. Both are created if missing. */
+  /** The data folder. Bundles are in `root/kind`, incomplete ones in `root/.staging`, the index in `root/.index/kind`. All are created if missing. */
   root: string;
   /** Kind of the bundles, in the plural: `datasets`, `adapters`. A folder name. */
   kind: string;
@@ -22,6 +24,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
   const bundles = path.resolve(root, kind);
   await mkdir(bundles, { recursive: true });
   const stagings = await openLocalStagings({ root, kind });
+  const index = new BundleIndex(localEntryNames(path.resolve(root, '.index', kind)));
 
   const folder = (id: string) => {
     checkBundleId(kind, id);
@@ -63,24 +66,44 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     }
   };
 
+  const list = async (prefix = ''): Promise<string[]> => {
+    const entries = await readdir(bundles, { withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isDirectory() && isBundleId(entry.name) && entry.name.startsWith(prefix))
+      .map((entry) => entry.name)
+      .sort();
+  };
+  const has = async (id: string): Promise<boolean> => isBundleId(id) && (await isFolder(folder(id)));
+
   return {
     folder,
     path: file,
     stat: describe,
+    has,
+    list,
+    newest: (options) => index.newest(options),
+    entries: (owner) => index.entries(owner),
+    repairIndex: (listingOf, olderThanMs) => index.repair({ list, has }, listingOf, olderThanMs),
 
     stage: () => stagings.stage(),
     sweepStaging: (olderThanMs) => stagings.sweep(olderThanMs),
     // A rename leaves nothing but staged folders.
     sweepOrphans: async () => 0,
 
-    async publish(staging, id) {
+    async publish(staging, id, listing) {
       const target = folder(id);
       // A rename silently replaces an empty folder but never a full one. This check handles the usual case, the caught
       // codes handle two concurrent publishers.
       if (await isFolder(target)) return false;
       try {
         await syncTree(staging.path);
-        await rename(staging.path, target);
+        const entry = listing === undefined ? null : await index.add(id, listing);
+        try {
+          await rename(staging.path, target);
+        } catch (error) {
+          if (entry !== null) await index.remove(entry);
+          throw error;
+        }
         await syncFolder(bundles);
         return true;
       } catch (error) {
@@ -89,22 +112,10 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
       }
     },
 
-    async has(id) {
-      return isBundleId(id) && (await isFolder(folder(id)));
-    },
-
     async hold(id) {
       const location = folder(id);
       if (!(await isFolder(location))) throw bundleNotFound(kind, `bundle ${id}`);
       return { folder: location, path: (name) => file(id, name), release: () => {} };
-    },
-
-    async list(prefix = '') {
-      const entries = await readdir(bundles, { withFileTypes: true });
-      return entries
-        .filter((entry) => entry.isDirectory() && isBundleId(entry.name) && entry.name.startsWith(prefix))
-        .map((entry) => entry.name)
-        .sort();
     },
 
     async files(id) {
@@ -152,6 +163,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
       }
       await syncFolder(bundles);
       await rm(doomed, { recursive: true, force: true });
+      await index.removeBundle(id);
       return true;
     },
   };

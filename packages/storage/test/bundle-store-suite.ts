@@ -2,21 +2,30 @@ import { mkdir, readdir, readFile, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
-import type { BundleStore } from '../src/index.js';
+import { compareEntries } from '../src/bundle-entry.js';
+import type { BundleIndex } from '../src/bundle-index.js';
+import type { BundleStore, Listing } from '../src/index.js';
 
 export interface StoreUnderTest {
   /** The data folder of this host. */
   root: string;
   store: BundleStore;
+  /** The index of the store, to leave in it what a process leaves that dies. */
+  index: BundleIndex;
   /** Another kind in the same store. */
   openOther(kind: string): Promise<BundleStore>;
 }
 
-export async function publish(store: BundleStore, id: string, files: Record<string, string>): Promise<boolean> {
+export async function publish(
+  store: BundleStore,
+  id: string,
+  files: Record<string, string>,
+  listing?: Listing,
+): Promise<boolean> {
   const staging = await store.stage();
   try {
     for (const [name, content] of Object.entries(files)) await staging.write(name, [Buffer.from(content)]);
-    return await store.publish(staging, id);
+    return await store.publish(staging, id, listing);
   } finally {
     await staging.discard();
   }
@@ -143,6 +152,123 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await adapters.has('ds_1')).toBe(false);
       expect(await adapters.delete('ds_1')).toBe(false);
       expect(await store.has('ds_1')).toBe(true);
+    });
+  });
+
+  describe('the index', () => {
+    const OWNER = 'key_1';
+    const FILES = { 'a.txt': 'a' };
+    const listingAt = (second: number, owner: string | null = null): Listing => ({
+      owner,
+      created_at: new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString(),
+      bytes: 100 + second,
+    });
+    const ids = (entries: { id: string }[]) => entries.map(({ id }) => id);
+    /** For bundles that are not to be repaired. */
+    const noListing = async () => null;
+
+    test('has listed bundles newest first, of all and of an owner, and no others', async () => {
+      const { store, openOther } = get();
+      for (const second of [2, 0, 3, 1]) {
+        await publish(store, `ds_${second}`, FILES, listingAt(second, second % 2 === 0 ? null : OWNER));
+      }
+      await publish(store, 'ds_9', FILES);
+      const adapters = await openOther('adapters');
+      await publish(adapters, 'ad_1', FILES, listingAt(1));
+      expect(ids(await store.entries())).toEqual(['ds_3', 'ds_2', 'ds_1', 'ds_0']);
+      expect(ids(await store.entries(null))).toEqual(['ds_2', 'ds_0']);
+      expect(ids(await store.entries('key_2'))).toEqual([]);
+      const createdMs = Date.UTC(2026, 0, 1, 0, 0, 3);
+      const newest = { id: 'ds_3', owner: OWNER, createdMs, bytes: 103 };
+      expect(await store.newest({ owner: OWNER, limit: 1 })).toEqual([newest]);
+      expect(ids(await store.newest({ limit: 2, after: newest }))).toEqual(['ds_2', 'ds_1']);
+      expect(ids(await store.newest({ owner: OWNER, limit: 9, after: newest }))).toEqual(['ds_1']);
+      expect(ids(await adapters.entries())).toEqual(['ad_1']);
+    });
+
+    test('orders bundles of one time by id, also across pages', async () => {
+      const { store } = get();
+      const names = ['ds_1', 'ds_1-a', 'ds_1.a', 'ds_1a', 'ds_2'];
+      for (const id of names) await publish(store, id, FILES, listingAt(0));
+      const all = await store.entries();
+      expect(ids(all).sort()).toEqual([...names].sort());
+      const pages: string[] = [];
+      for (let after = all[0]; after !== undefined; ) {
+        pages.push(after.id);
+        [after] = await store.newest({ after, limit: 1 });
+      }
+      expect(pages).toEqual(ids(all));
+      expect([...all].sort(compareEntries)).toEqual(all);
+    });
+
+    test('has one entry after many concurrent publishers of one bundle', async () => {
+      const { store } = get();
+      const publishers = Array.from({ length: 8 }, () => publish(store, 'ds_1', FILES, listingAt(1, OWNER)));
+      expect((await Promise.all(publishers)).filter(Boolean)).toHaveLength(1);
+      expect(await publish(store, 'ds_1', FILES, listingAt(2))).toBe(false);
+      expect(ids(await store.entries())).toEqual(['ds_1']);
+      expect(ids(await store.entries(OWNER))).toEqual(['ds_1']);
+      expect(ids(await store.entries(null))).toEqual([]);
+    });
+
+    test('has all bundles of many concurrent publishers, and none that is deleted', async () => {
+      const { store } = get();
+      const names = Array.from({ length: 12 }, (_, n) => `ds_${String(n).padStart(2, '0')}`);
+      await Promise.all(names.map((id, n) => publish(store, id, FILES, listingAt(-n, n < 6 ? OWNER : null))));
+      expect(ids(await store.entries())).toEqual(names);
+      await Promise.all(names.filter((_, n) => n % 2 === 0).map((id) => store.delete(id)));
+      expect(ids(await store.entries())).toEqual(names.filter((_, n) => n % 2 === 1));
+      expect(ids(await store.entries(OWNER))).toEqual(['ds_01', 'ds_03', 'ds_05']);
+    });
+
+    test('refuses a bundle that it could not list, and publishes nothing', async () => {
+      const { store } = get();
+      const wrong: Partial<Listing>[] = [{ created_at: 'some day' }, { bytes: -1 }, { bytes: 0.5 }, { owner: 'a~b' }];
+      for (const change of wrong) {
+        await expect(publish(store, 'ds_1', FILES, { ...listingAt(0), ...change })).rejects.toThrow('cannot be listed');
+      }
+      expect(await store.has('ds_1')).toBe(false);
+      expect(await store.entries()).toEqual([]);
+    });
+
+    test('loses entries of processes that died, once they are old, and never that of a bundle', async () => {
+      const { store, index } = get();
+      await publish(store, 'ds_1', FILES, listingAt(1, OWNER));
+      // One died before it published ds_0, one after it had deleted it, and one before it published ds_1 a second time.
+      await index.add('ds_0', listingAt(0, OWNER));
+      await index.add('ds_0', listingAt(2));
+      await index.add('ds_1', listingAt(3, OWNER));
+      const young = { ...listingAt(0), created_at: new Date().toISOString() };
+      await index.add('ds_9', young);
+      const read = (id: string) => Promise.resolve(id === 'ds_1' ? listingAt(1, OWNER) : null);
+      expect(await store.repairIndex(read, 3_600_000)).toBe(3);
+      expect(ids(await store.entries())).toEqual(['ds_9', 'ds_1']);
+      expect(await store.entries(OWNER)).toMatchObject([{ id: 'ds_1', bytes: 101 }]);
+      expect(await store.repairIndex(read, 3_600_000)).toBe(0);
+    });
+
+    test('is made again from the bundles', async () => {
+      const { store, index } = get();
+      for (const id of ['ds_1', 'ds_2']) await publish(store, id, FILES);
+      await publish(store, 'ds_3', FILES, listingAt(3));
+      await index.add('ds_2', listingAt(9, OWNER));
+      const read = (id: string) => Promise.resolve(id === 'ds_1' ? null : listingAt(Number(id.slice(3))));
+      expect(await store.repairIndex(read, 0)).toBe(0);
+      // Two entries say that one of them is wrong.
+      await index.add('ds_2', listingAt(8, OWNER));
+      expect(await store.repairIndex(read, 0)).toBe(3);
+      expect(ids(await store.entries(null))).toEqual(['ds_3', 'ds_2']);
+      expect(ids(await store.entries(OWNER))).toEqual([]);
+    });
+
+    test('stays as it is where bundles cannot be read', async () => {
+      const { store, index } = get();
+      await publish(store, 'ds_1', FILES, listingAt(1));
+      await index.add('ds_1', listingAt(2));
+      expect(await store.repairIndex(noListing, 0)).toBe(0);
+      const unavailable = () => Promise.reject(new Error('the store is away'));
+      await expect(store.repairIndex(unavailable, 0)).rejects.toThrow('the store is away');
+      expect(await store.entries()).toHaveLength(2);
     });
   });
 

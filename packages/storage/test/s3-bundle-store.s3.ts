@@ -7,8 +7,10 @@ import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealS3, startRealS3 } from '../../../test/real-s3.js';
 import { type BundleCache, openBundleCache } from '../src/bundle-cache.js';
+import { BundleIndex } from '../src/bundle-index.js';
 import { bundleKeys } from '../src/s3/bundle-record.js';
 import { openS3BundleStore, type S3BundleStore } from '../src/s3/s3-bundle-store.js';
+import { s3EntryNames } from '../src/s3/s3-entry-names.js';
 import { openS3Objects, type S3Objects } from '../src/s3/s3-objects.js';
 import { describeBundleStore, publish } from './bundle-store-suite.js';
 
@@ -39,6 +41,7 @@ afterEach(async () => {
 describeBundleStore(() => ({
   root,
   store,
+  index: new BundleIndex(s3EntryNames(objects, 'datasets/index/')),
   openOther: (kind) => openS3BundleStore({ objects, cache, root, kind }),
 }));
 
@@ -214,6 +217,60 @@ test('more bundles than one request lists are all listed', async () => {
   await mapWithConcurrency(names, 32, (name) => objects.create(record(name), '{}'));
   expect(await store.list()).toEqual(names.sort());
   expect(await store.list('ds_a')).toEqual(names.filter((name) => name.startsWith('ds_a')));
+});
+
+test('a process that dies at any request leaves no bundle without its entry', async () => {
+  /** The store of a process that dies before its change `step` of the bucket. */
+  const dyingAt = async (step: number) => {
+    let changes = 0;
+    const orDead = <Args extends unknown[], Result>(change: (...args: Args) => Promise<Result>) => {
+      return async (...args: Args): Promise<Result> => {
+        if (changes++ >= step) throw new Error('dead');
+        return await change(...args);
+      };
+    };
+    const { write, create, remove } = objects;
+    const dying = { ...objects, write: orDead(write), create: orDead(create), remove: orDead(remove) };
+    return {
+      store: await openS3BundleStore({ objects: dying, cache, root, kind: 'datasets' }),
+      changes: () => changes,
+    };
+  };
+  const listing = { owner: 'key_1', created_at: '2026-01-01T00:00:00Z', bytes: 1 };
+  const isListed = async () => {
+    const lists = await Promise.all([store.entries(), store.entries('key_1')]);
+    return lists.every((entries) => entries.some(({ id }) => id === 'ds_1'));
+  };
+  const seen = { without: 0, published: 0, deleted: 0 };
+  for (let step = 0; ; step++) {
+    const dying = await dyingAt(step);
+    await publish(dying.store, 'ds_1', { 'a.txt': 'a', 'b.txt': 'b' }, listing).catch(() => {});
+    if (!(await store.has('ds_1'))) {
+      seen.without++;
+      continue;
+    }
+    seen.published++;
+    expect(await isListed()).toBe(true);
+    expect(dying.changes()).toBe(step);
+    break;
+  }
+  for (let step = 0; ; step++) {
+    const dying = await dyingAt(step);
+    const isDone = await dying.store.delete('ds_1').catch(() => false);
+    if (await store.has('ds_1')) {
+      expect(await isListed()).toBe(true);
+      continue;
+    }
+    seen.deleted++;
+    if (isDone) break;
+    await publish(store, 'ds_1', { 'a.txt': 'a', 'b.txt': 'b' }, listing);
+  }
+  // Two files, two entries and the record, in both directions.
+  expect(seen).toEqual({ without: 5, published: 1, deleted: 5 });
+  // The entries of the dead are left.
+  expect((await store.entries()).length).toBeGreaterThan(0);
+  await store.repairIndex(async () => null, 0);
+  expect(await keysUnder('datasets/index/')).toEqual([]);
 });
 
 test('an invalid record is an error that names it', async () => {

@@ -30,7 +30,7 @@ import { createPreflight } from './jobs/preflight.js';
 import { createApiMetrics } from './metrics/api-metrics.js';
 import { readSite, siteFolder } from './page/read-site.js';
 import { API_SETTINGS } from './settings.js';
-import { startOrphanSweep } from './sweep-orphans.js';
+import { repairIndexes, startOrphanSweep } from './sweep-orphans.js';
 import { startSweeps } from './sweeps/advance-sweeps.js';
 import { startGradingSender } from './webhooks/grading-sender.js';
 import { checkWebhookConfig } from './webhooks/webhook-config.js';
@@ -57,6 +57,8 @@ const tracing = await openTracing({ endpoint: config.tracingEndpoint, service: '
 const stores = await openStores({ dataDir, s3 });
 const datasets = await stores.open('datasets');
 const adapters = await stores.open('adapters');
+// What was put back from a backup has no entry. A look at folders is fast; a bucket is copied with its index.
+if (!stores.shared) await repairIndexes({ stores, log: logger });
 const endSweeping = startOrphanSweep({ stores, log: logger });
 const swept = await datasets.sweepStaging(STALE_STAGING_MS);
 if (swept > 0) logger.info({ swept }, 'removed incomplete uploads of an earlier process');

@@ -139,8 +139,8 @@ describe('an import whose client disconnects', () => {
 
   test('is deleted again if it was being published at that moment', async () => {
     const caller = new AbortController();
-    const publish: BundleStore['publish'] = async (staging, id) => {
-      const published = await adapters.publish(staging, id);
+    const publish: BundleStore['publish'] = async (staging, id, listing) => {
+      const published = await adapters.publish(staging, id, listing);
       expect(await adapters.list()).toEqual([id]);
       caller.abort(left);
       return published;

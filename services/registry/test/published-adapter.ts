@@ -1,5 +1,6 @@
 import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { listingOf } from '@lorasmith/artifacts';
 import { ADAPTER_FILES, type AdapterManifest, JobSpec } from '@lorasmith/contracts';
 import { type BaseDigests, digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import { type BundleStore, digestFile } from '@lorasmith/storage';
@@ -47,7 +48,7 @@ export async function publishReferenceAdapter(adapters: BundleStore, options: Pu
   options.change?.(manifest);
   await staging.write(ADAPTER_FILES.manifest, [Buffer.from(JSON.stringify(manifest))]);
   await options.spoil?.(staging.path);
-  await adapters.publish(staging, id);
+  await adapters.publish(staging, id, listingOf(manifest));
 }
 
 function manifestOf(id: string, model: string, base: BaseDigests, files: AdapterManifest['files']): AdapterManifest {

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { writeManifest } from '@lorasmith/artifacts';
+import { listingOf, writeManifest } from '@lorasmith/artifacts';
 import {
   ADAPTER_FILES,
   type AdapterId,
@@ -58,10 +58,11 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
     const { job } = attempt;
     const { base_model, lora, versions } = outcome;
     const origin = originOf(job, outcome);
-    await writeManifest(staging, { id, owner: job.owner, name: job.name, origin, base_model, lora, versions, files });
+    const described = { id, owner: job.owner, name: job.name, origin, base_model, lora, versions, files };
+    const { manifest } = await writeManifest(staging, described);
     const fence = await options.beginPublishing();
     // If an earlier attempt came this far, its adapter is the same and stays.
-    if (fence === 'done') await adapters.publish(staging, id);
+    if (fence === 'done') await adapters.publish(staging, id, listingOf(manifest));
     return fence;
   } finally {
     await staging.discard();

@@ -33,5 +33,5 @@ export async function putDataset(dataDir: string, rows = ROWS, record = aDataset
   const staging = await datasets.stage();
   await staging.write('data.jsonl', [Buffer.from(rows)]);
   await staging.write('dataset.json', [Buffer.from(JSON.stringify({ version: 1, ...record }))]);
-  await datasets.publish(staging, record.id);
+  await datasets.publish(staging, record.id, record);
 }

@@ -10,7 +10,14 @@ import {
   ProductError,
   RECORD_VERSION,
 } from '@lorasmith/contracts';
-import { type BundleStore, type Digest, readJsonFrom, type Staging } from '@lorasmith/storage';
+import {
+  type BundleStore,
+  type Digest,
+  type Listing,
+  readJsonFrom,
+  type Staging,
+  totalBytes,
+} from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 import { adapterCard } from './model-card.js';
 
@@ -70,13 +77,13 @@ export async function readManifestOfFolder(folder: string): Promise<AdapterManif
 /**
  * Writes the manifest of a new adapter into its staged folder, checked as its readers check it, and the model card that it lists.
  * @param manifest - Without what this function adds: version, kind of object, the time and the card.
- * @returns the digests of both
+ * @returns the manifest as it is written, and the digest of its file
  * @throws ProductError `storage_full`; `internal_error` when it could not be read again
  */
 export async function writeManifest(
   staging: Staging,
   manifest: Omit<AdapterManifest, 'version' | 'object' | 'created_at'>,
-): Promise<Digest[]> {
+): Promise<{ manifest: AdapterManifest; digest: Digest }> {
   const { id, owner, name, files, ...rest } = manifest;
   const written: AdapterManifest = {
     version: RECORD_VERSION,
@@ -92,7 +99,12 @@ export async function writeManifest(
   const card = await staging.write(ADAPTER_FILES.card, [Buffer.from(adapterCard(manifest))]);
   written.files.push({ name: ADAPTER_FILES.card, ...card });
   const content = Buffer.from(`${JSON.stringify(written, null, 2)}\n`);
-  return [card, await staging.write(ADAPTER_FILES.manifest, [content])];
+  return { manifest: written, digest: await staging.write(ADAPTER_FILES.manifest, [content]) };
+}
+
+/** The entry of an adapter in the index of the store. Its bytes are those of the files that the manifest lists. */
+export function listingOf({ owner, created_at, files }: AdapterManifest): Listing {
+  return { owner, created_at, bytes: totalBytes(files) };
 }
 
 /** The answer for an adapter that does not exist, or that the caller may not use. */

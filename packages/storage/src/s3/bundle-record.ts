@@ -11,6 +11,8 @@ export const BundleRecord = Type.Object({
   /** Folder of the files; a new one each time a bundle is published, so that nothing is ever replaced. */
   upload: Type.String({ pattern: '^[0-9a-z]{1,64}$' }),
   created_at: Type.String(),
+  /** Its name in the index; absent for kinds that are not listed. */
+  entry: Type.Optional(Type.String()),
   files: Type.Array(
     Type.Object({
       name: Type.String(),
@@ -24,6 +26,8 @@ export type BundleRecord = Static<typeof BundleRecord>;
 /** The keys of one kind of bundle. */
 export interface BundleKeys {
   records: string;
+  /** Prefix of the index. */
+  index: string;
   record(id: string): string;
   files: string;
   filesOf(id: string): string;
@@ -38,6 +42,7 @@ export function bundleKeys(kind: string): BundleKeys {
   const files = `${kind}/files/`;
   return {
     records,
+    index: `${kind}/index/`,
     record: (id) => `${records}${id}.json`,
     files,
     filesOf: (id) => `${files}${id}/`,

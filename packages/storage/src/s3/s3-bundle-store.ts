@@ -6,6 +6,8 @@ import { Readable } from 'node:stream';
 import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { ProductError } from '@lorasmith/contracts';
 import type { BundleCache } from '../bundle-cache.js';
+import type { Listing } from '../bundle-entry.js';
+import { BundleIndex } from '../bundle-index.js';
 import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleId } from '../bundle-names.js';
 import type { BundleStore } from '../bundle-store.js';
 import { totalBytes } from '../digest-stream.js';
@@ -15,6 +17,7 @@ import { isAbsent } from '../storage-error.js';
 import { type BundleRecord, bundleKeys, readBundleRecord } from './bundle-record.js';
 import { downloadFiles, FILES_AT_ONCE, uploadFiles } from './bundle-transfer.js';
 import { listKeys } from './list-keys.js';
+import { s3EntryNames } from './s3-entry-names.js';
 import type { S3Objects } from './s3-objects.js';
 import { sweepS3Orphans } from './sweep-s3-orphans.js';
 
@@ -46,12 +49,13 @@ export interface S3BundleStore extends BundleStore {
 
 /**
  * Publishing uploads the files first, under a name that nothing refers to. Then one conditional put of the record makes the
- * complete bundle visible. Deleting removes the record first.
+ * complete bundle visible. Its entry in the index is there before the record. Deleting removes the record first, and the entry last.
  */
 export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<S3BundleStore> {
   const { objects, cache, root, kind, orphanAgeMs = DAY_MS } = options;
   const keys = bundleKeys(kind);
   const stagings = await openLocalStagings({ root, kind });
+  const index = new BundleIndex(s3EntryNames(objects, keys.index));
   // Leftovers of crashed processes.
   await stagings.sweep(orphanAgeMs);
 
@@ -77,8 +81,17 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
     await mapWithConcurrency(files, FILES_AT_ONCE, ({ name }) => objects.remove(keys.file(id, upload, name)));
   };
 
+  const removeEntry = async ({ entry }: BundleRecord) => {
+    if (entry !== undefined) await index.remove(entry);
+  };
+
   /** @returns null when another publisher was faster */
-  const store = async (folder: string, names: readonly string[], id: string): Promise<BundleRecord | null> => {
+  const store = async (
+    folder: string,
+    names: readonly string[],
+    id: string,
+    listing?: Listing,
+  ): Promise<BundleRecord | null> => {
     if (await objects.has(keys.record(id))) return null;
     const beginMs = Date.now();
     const upload = `${beginMs.toString(36)}${randomBytes(8).toString('hex')}`;
@@ -86,24 +99,41 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
     if (Date.now() - beginMs > orphanAgeMs / 2) {
       throw new ProductError('storage_unavailable', `Storing ${id} took too long. Try again.`);
     }
-    const made: BundleRecord = { version: 1, id, upload, created_at: new Date().toISOString(), files };
+    const entry = listing && { entry: await index.add(id, listing) };
+    const made: BundleRecord = { version: 1, id, upload, created_at: new Date().toISOString(), files, ...entry };
     if ((await objects.create(keys.record(id), JSON.stringify(made))) === 'created') return made;
     // It may be our own: an attempt whose answer was lost.
     const there = await readBundleRecord(objects, keys.record(id));
     if (there?.upload === upload) return made;
     await removeFiles(made);
+    await removeEntry(made);
     return null;
+  };
+
+  const has = async (id: string): Promise<boolean> => isBundleId(id) && (await objects.has(keys.record(id)));
+  const list = async (prefix = ''): Promise<string[]> => {
+    const ids: string[] = [];
+    for (const key of await listKeys(objects, keys.records + prefix)) {
+      const id = key.slice(keys.records.length).replace(/\.json$/, '');
+      if (isBundleId(id) && keys.record(id) === key) ids.push(id);
+    }
+    return ids.sort();
   };
 
   return {
     record,
+    has,
+    list,
+    newest: (options) => index.newest(options),
+    entries: (owner) => index.entries(owner),
+    repairIndex: (listingOf, olderThanMs) => index.repair({ list, has }, listingOf, Math.max(olderThanMs, orphanAgeMs)),
     stage: () => stagings.stage(),
     sweepStaging: (olderThanMs) => stagings.sweep(olderThanMs),
     sweepOrphans: (olderThanMs) => sweepS3Orphans(objects, keys, Math.max(olderThanMs, orphanAgeMs)),
 
-    async publish(staging, id) {
+    async publish(staging, id, listing) {
       checkBundleId(kind, id);
-      const made = await store(staging.path, await fileNames(staging.path), id);
+      const made = await store(staging.path, await fileNames(staging.path), id, listing);
       if (made === null) return false;
       // The copy only saves a later download. The bundle exists without it.
       await cache.adopt(copyOf(made), staging).catch(() => {});
@@ -116,10 +146,6 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
       return (await store(folder, names, id)) !== null;
     },
 
-    async has(id) {
-      return isBundleId(id) && (await objects.has(keys.record(id)));
-    },
-
     async hold(id) {
       const found = await record(id);
       const fetch = cache.hold({
@@ -127,15 +153,6 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
         fetch: (staging) => downloadFiles(objects, keys, found, staging),
       });
       return await fetch;
-    },
-
-    async list(prefix = '') {
-      const ids: string[] = [];
-      for (const key of await listKeys(objects, keys.records + prefix)) {
-        const id = key.slice(keys.records.length).replace(/\.json$/, '');
-        if (isBundleId(id) && keys.record(id) === key) ids.push(id);
-      }
-      return ids.sort();
     },
 
     async files(id) {
@@ -197,6 +214,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
       if (found === null) return false;
       await objects.remove(keys.record(id));
       await removeFiles(found);
+      await removeEntry(found);
       await cache.remove(copyOf(found).key);
       return true;
     },

@@ -33,6 +33,11 @@ export interface S3Object {
   modified: Date;
 }
 
+export interface ListOptions {
+  after?: string | undefined;
+  pageSize?: number;
+}
+
 /**
  * The calls on objects that the store needs. Keys are without the prefix of the settings.
  *
@@ -54,10 +59,11 @@ export interface S3Objects {
   create(key: string, content: string): Promise<'created' | 'exists'>;
   remove(key: string): Promise<void>;
   /**
-   * Lists objects in the order of their keys, a thousand per request.
-   * @param after - Only keys beyond this one. @defaultValue all
+   * Lists objects in the order of their keys.
+   * @param options.after - Only keys beyond this one. @defaultValue all
+   * @param options.pageSize - Keys per request, at most a thousand. @defaultValue a thousand
    */
-  list(prefix: string, after?: string): AsyncGenerator<S3Object>;
+  list(prefix: string, options?: ListOptions): AsyncGenerator<S3Object>;
   /** Aborts incomplete uploads that were started before this time, which frees their space. @returns their number */
   abortUploads(prefix: string, startedBefore: Date): Promise<number>;
   /** Maps an error of reading a stream of {@link read}. */
@@ -73,6 +79,8 @@ const MAX_TRIES = 4;
 /** Services other than Amazon's answer 409 to concurrent conditional puts. */
 const MAX_CREATE_TRIES = 5;
 const MAX_SOCKETS = 64;
+/** Keys in an answer to a list request. */
+const MAX_PAGE = 1_000;
 
 const MEBIBYTE = 2 ** 20;
 const MIN_PART_BYTES = 8 * MEBIBYTE;
@@ -156,8 +164,8 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
     async create(key, content) {
       for (let tries = 1; ; tries++) {
         try {
-          const command = { ...at(key), Body: content, ContentType: 'application/json', IfNoneMatch: '*' };
-          await client.send(new PutObjectCommand(command));
+          const body = { Body: content, ContentLength: Buffer.byteLength(content), ContentType: 'application/json' };
+          await client.send(new PutObjectCommand({ ...at(key), ...body, IfNoneMatch: '*' }));
           return 'created';
         } catch (error) {
           if (isPreconditionFailed(error)) return 'exists';
@@ -169,13 +177,14 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
 
     remove: (key) => onS3(async () => void (await client.send(new DeleteObjectCommand(at(key))))),
 
-    async *list(under, after) {
+    async *list(under, { after, pageSize = MAX_PAGE } = {}) {
       const from = after === undefined ? {} : { StartAfter: prefix + after };
       let ContinuationToken: string | undefined;
       do {
         const command = new ListObjectsV2Command({
           Bucket: bucket,
           Prefix: prefix + under,
+          MaxKeys: Math.min(pageSize, MAX_PAGE),
           ...from,
           ContinuationToken,
         });

@@ -1,7 +1,6 @@
 import type { Readable } from 'node:stream';
 import { setImmediate as otherWork } from 'node:timers/promises';
 import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/artifacts';
-import { mapWithConcurrency, SharedRounds } from '@lorasmith/concurrency';
 import {
   bounded,
   DATASET_FILES,
@@ -13,8 +12,8 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { linesOfFile } from '@lorasmith/row-files';
-import { type Caller, mayUse } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, type HeldBundle, totalBytes } from '@lorasmith/storage';
+import { type Caller, visibleOwner } from '@lorasmith/service-kit';
+import { type BundleEntry, type BundleStore, type Digest, type HeldBundle, ListedRecords } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
 import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import type { BoundedReader } from './bounded-reader.js';
@@ -60,9 +59,6 @@ export interface DatasetCatalog {
   read(id: string): Promise<Readable>;
 }
 
-/** Maximum records read concurrently. For a store on other hosts, each is a request. */
-const RECORDS_AT_ONCE = 32;
-
 /** Approximate time for which checking lines blocks the event loop. */
 const WORK_MS = 20;
 
@@ -81,20 +77,12 @@ export interface DatasetCatalogOptions {
 }
 
 export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOptions): DatasetCatalog {
-  // Records never change, but the store is asked every time which datasets exist.
-  const records = new Map<string, Dataset>();
+  const records = new ListedRecords({ store, what: 'dataset', read: (id) => readDataset(store, id) });
   const longRecords = createConcurrencyLimit('uploads of CSV with long rows');
 
   const get = async (id: string): Promise<Dataset> => {
     if (!(await store.has(id))) throw datasetNotFound(id);
-    return await recordOf(id);
-  };
-  const recordOf = async (id: string): Promise<Dataset> => {
-    const known = records.get(id);
-    if (known !== undefined) return known;
-    const record = await readDataset(store, id);
-    records.set(id, record);
-    return record;
+    return await records.record(id);
   };
 
   const storeRows: DatasetCatalog['add'] = async (source, { owner, key }, quota) => {
@@ -116,7 +104,7 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
       const dataset = newRecord(digest, owner, await source.name(), checker);
       if (!(await store.has(dataset.id))) quota.checkMore(1);
       await writeDataset(staging, dataset);
-      if (await store.publish(staging, dataset.id)) return { dataset, created: true };
+      if (await store.publish(staging, dataset.id, dataset)) return { dataset, created: true };
       const stored = await sameDataset(await get(dataset.id), dataset.sha256);
       return { dataset: { ...stored, warnings: dataset.warnings }, created: false };
     } finally {
@@ -125,39 +113,21 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
     }
   };
 
-  /** All datasets, without those whose record is damaged. Requests at the same time share one look at the store. */
-  const everyRecord = new SharedRounds(async (): Promise<Dataset[]> => {
-    const found = await mapWithConcurrency(await store.list(), RECORDS_AT_ONCE, (id) => recordOf(id).catch(() => null));
-    return found.filter((record) => record !== null);
-  });
-
   return {
     add: storeRows,
     get,
     async ownerOf(id) {
       return (await store.has(id)) ? (await get(id)).owner : undefined;
     },
-    async stored(owner) {
-      const all = await everyRecord.run();
-      const own = all.filter((record) => record.owner === owner);
-      return { own: totalBytes(own), total: totalBytes(all), things: { own: own.length, total: all.length } };
-    },
-    async list({ after, limit, sha256, order = 'desc' }, caller) {
-      const isListed = (record: Dataset) =>
-        mayUse(caller, record.owner) && (sha256 === undefined || record.sha256 === sha256);
-      const all = (await everyRecord.run()).filter(isListed).sort(newestFirst);
-      if (order === 'asc') all.reverse();
-      const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
-      if (after !== undefined && start === 0) {
-        const message = `There is no dataset ${JSON.stringify(after)}. Start again at the first page.`;
-        throw new ProductError('invalid_request', message, { param: 'after' });
-      }
-      const data = all.slice(start, start + limit);
-      const has_more = start + limit < all.length;
-      return { data, has_more, next: has_more ? data.at(-1)!.id : null };
+    stored: (owner) => records.stored(owner),
+    async list({ after, limit, sha256, order }, caller) {
+      // The id of a dataset follows from its digest and its owner.
+      const matches =
+        sha256 === undefined ? undefined : ({ id, owner }: BundleEntry) => id === datasetIdOf(sha256, owner);
+      return await records.page({ after, limit, order, matches, owner: visibleOwner(caller) });
     },
     async delete(id) {
-      records.delete(id);
+      records.forget(id);
       if (!(await store.delete(id))) throw datasetNotFound(id);
     },
     hold: (id) => store.hold(id).catch(missingDataset(id)),
@@ -221,10 +191,4 @@ function newRecord({ sha256, bytes }: Digest, owner: Owner, name: string | null,
 async function sameDataset(existing: Dataset, sha256: string): Promise<Dataset> {
   if (existing.sha256 === sha256) return existing;
   throw new ProductError('conflict', `Another file has the id ${existing.id}.`);
-}
-
-/** Order by time, then id, without the rules of a language: both are ASCII. */
-function newestFirst(one: Dataset, other: Dataset): number {
-  if (one.created_at !== other.created_at) return one.created_at < other.created_at ? 1 : -1;
-  return one.id < other.id ? -1 : 1;
 }

@@ -1,5 +1,4 @@
-import { adapterNotFound, brokenAdapter, readManifest } from '@lorasmith/artifacts';
-import { mapWithConcurrency, SharedRounds } from '@lorasmith/concurrency';
+import { adapterNotFound, brokenAdapter, listingOf, readManifest } from '@lorasmith/artifacts';
 import {
   ADAPTER_FILES,
   type Adapter,
@@ -9,10 +8,9 @@ import {
   type AdapterUsage,
   type Owner,
   type Paged,
-  ProductError,
 } from '@lorasmith/contracts';
-import { type Caller, mayUse } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, digestFile, type HeldBundle, totalBytes } from '@lorasmith/storage';
+import { type Caller, mayUse, visibleOwner } from '@lorasmith/service-kit';
+import { type BundleStore, type Digest, digestFile, type HeldBundle, ListedRecords } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 export interface AdapterLibraryDependencies {
@@ -30,8 +28,6 @@ export interface VerifiedAdapter {
   files: AdapterFile[];
 }
 
-/** Maximum manifests read concurrently. For a store on other hosts, each is a request. */
-const MANIFESTS_AT_ONCE = 32;
 /** Maximum checked adapters in memory. The oldest is dropped, and checked again on its next use. */
 const MAX_CHECKED = 1_000;
 
@@ -40,17 +36,13 @@ const idSchema = Compile(AdapterId);
 /** Lists, checks and deletes the published adapters. */
 export class AdapterLibrary {
   readonly #store: BundleStore;
-  readonly #onBroken: AdapterLibraryDependencies['onBroken'];
-  /** Adapters never change, so each summary is read once. */
-  readonly #summaries = new Map<string, Adapter>();
+  readonly #summaries: ListedRecords<Adapter>;
   readonly #checked = new Map<string, Promise<VerifiedAdapter>>();
-  readonly #reported = new Set<string>();
-  /** All adapters, newest first. Requests at the same time share one look at the store. */
-  readonly #all = new SharedRounds(() => this.#summarise());
 
   constructor({ store, onBroken }: AdapterLibraryDependencies) {
     this.#store = store;
-    this.#onBroken = onBroken;
+    const read = async (id: string) => summaryOf(await readManifest(store, id));
+    this.#summaries = new ListedRecords({ store, what: 'adapter', read, onBroken });
   }
 
   /**
@@ -58,16 +50,7 @@ export class AdapterLibrary {
    * @throws ProductError `invalid_request` if `after` is not the id of an adapter
    */
   async list({ after, limit }: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Adapter>> {
-    const adapters = (await this.#all.run()).filter(({ owner }) => mayUse(caller, owner));
-    const last = after === undefined ? -1 : adapters.findIndex(({ id }) => id === after);
-    if (after !== undefined && last === -1) {
-      throw new ProductError('invalid_request', `There is no adapter ${after}. Start again at the first page.`, {
-        param: 'after',
-      });
-    }
-    const data = adapters.slice(last + 1, last + 1 + limit);
-    const has_more = adapters.length > last + 1 + limit;
-    return { data, has_more, next: has_more ? data.at(-1)!.id : null };
+    return await this.#summaries.page({ after, limit, owner: visibleOwner(caller) });
   }
 
   /** The item of the list. @throws ProductError `adapter_not_found`; `invalid_adapter` if it is damaged on disk */
@@ -111,14 +94,8 @@ export class AdapterLibrary {
 
   /** Number and bytes of the adapters of the owner, and of all adapters. */
   async usage(owner: Owner): Promise<AdapterUsage> {
-    const all = await this.#all.run();
-    const own = all.filter((adapter) => adapter.owner === owner);
-    return {
-      own_adapters: own.length,
-      own_bytes: totalBytes(own),
-      total_adapters: all.length,
-      total_bytes: totalBytes(all),
-    };
+    const { own, total, things } = await this.#summaries.stored(owner);
+    return { own_adapters: things.own, own_bytes: own, total_adapters: things.total, total_bytes: total };
   }
 
   async has(id: string): Promise<boolean> {
@@ -134,32 +111,15 @@ export class AdapterLibrary {
 
   /** Null if the manifest cannot be read. */
   async #ownerOf(id: string): Promise<Owner> {
-    const known = this.#summaries.get(id);
-    if (known !== undefined) return known.owner;
-    return await readManifest(this.#store, id).then(
+    return await this.#summaries.record(id).then(
       ({ owner }) => owner,
       () => null,
     );
   }
 
   #forget(id: string): void {
-    this.#summaries.delete(id);
+    this.#summaries.forget(id);
     this.#checked.delete(id);
-  }
-
-  async #summarise(): Promise<Adapter[]> {
-    const ids = new Set((await this.#store.list()).filter((id) => idSchema.Check(id)));
-    for (const id of this.#summaries.keys()) if (!ids.has(id)) this.#forget(id);
-    const unknown = [...ids].filter((id) => !this.#summaries.has(id));
-    await mapWithConcurrency(unknown, MANIFESTS_AT_ONCE, async (id) => {
-      try {
-        this.#summaries.set(id, summaryOf(await readManifest(this.#store, id)));
-      } catch (error) {
-        if (!this.#reported.has(id)) this.#onBroken(id, error);
-        this.#reported.add(id);
-      }
-    });
-    return [...this.#summaries.values()].sort(newestFirst);
   }
 
   async #readAndCheck(id: string): Promise<VerifiedAdapter> {
@@ -192,16 +152,9 @@ async function digestOf(held: HeldBundle, id: string, name: string): Promise<Dig
   }
 }
 
-/** Order by time, then id, without the rules of a language: both are ASCII. */
-function newestFirst(one: Adapter, other: Adapter): number {
-  if (one.created_at !== other.created_at) return one.created_at < other.created_at ? 1 : -1;
-  return one.id < other.id ? 1 : -1;
-}
-
 function summaryOf(manifest: AdapterManifest): Adapter {
-  const { id, object, origin, owner, name, base_model, files, created_at } = manifest;
-  const bytes = totalBytes(files);
-  return { id, object, origin: shortOrigin(origin), owner, name, base_model: base_model.name, bytes, created_at };
+  const { id, object, origin, name, base_model } = manifest;
+  return { id, object, origin: shortOrigin(origin), name, base_model: base_model.name, ...listingOf(manifest) };
 }
 
 function shortOrigin(origin: AdapterManifest['origin']): Adapter['origin'] {

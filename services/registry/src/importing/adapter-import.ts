@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { writeManifest } from '@lorasmith/artifacts';
+import { listingOf, writeManifest } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import { Semaphore } from '@lorasmith/concurrency';
@@ -137,7 +137,7 @@ export class AdapterImport {
     const { name, owner } = options;
     const id = newIdentifier('ad');
     const { base_model, lora, files } = result;
-    const written = await writeManifest(checked, {
+    const { manifest, digest } = await writeManifest(checked, {
       id,
       owner,
       name,
@@ -147,9 +147,9 @@ export class AdapterImport {
       versions: { node: process.versions.node },
       files,
     });
-    checkStoredBytes(totalBytes([...files, ...written]), bounds);
+    checkStoredBytes(totalBytes([...manifest.files, digest]), bounds);
     signal.throwIfAborted();
-    const published = await adapters.publish(checked, id);
+    const published = await adapters.publish(checked, id, listingOf(manifest));
     if (!published) throw new ProductError('internal_error', `The new id ${id} is already in use. Try again.`);
     const adapter = await library.summary(id);
     // Publishing a large adapter to S3, and reading its files once more, takes a while. If the caller has disconnected,

@@ -1,0 +1,151 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { publish } from '../test/bundle-store-suite.js';
+import { BundleIndex } from './bundle-index.js';
+import { type ListedRecord, ListedRecords, type LocalBundleStore, openBundleStore } from './index.js';
+import { localEntryNames } from './local-entry-names.js';
+
+let root: string;
+let store: LocalBundleStore;
+let index: BundleIndex;
+let read: string[];
+let broken: string[];
+let lists: ListedRecords<ListedRecord>;
+
+beforeEach(async () => {
+  root = await mkdtemp(path.join(tmpdir(), 'lorasmith-lists-'));
+  store = await openBundleStore({ root, kind: 'things' });
+  index = new BundleIndex(localEntryNames(path.join(root, '.index/things')));
+  [read, broken] = [[], []];
+  lists = listsOf(store);
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+function listsOf(of: Pick<LocalBundleStore, 'has' | 'newest' | 'entries' | 'readJson'>) {
+  return new ListedRecords<ListedRecord>({
+    store: of,
+    what: 'thing',
+    async read(id) {
+      read.push(id);
+      return (await of.readJson(id, 'record.json')) as ListedRecord;
+    },
+    onBroken: (id) => broken.push(id),
+  });
+}
+
+const recordOf = (number: number, owner: string | null = null, id = `th_${number}`): ListedRecord => ({
+  ...{ id, owner, bytes: 10 * number },
+  created_at: new Date(Date.UTC(2026, 0, 1, 0, 0, number)).toISOString(),
+});
+async function add(record: ListedRecord, content = JSON.stringify(record)): Promise<void> {
+  await publish(store, record.id, { 'record.json': content }, record);
+}
+const numbersOf = (data: ListedRecord[]) => data.map(({ id }) => Number(id.slice(3)));
+async function pages(options: Omit<Parameters<typeof lists.page>[0], 'after'>): Promise<number[][]> {
+  const all: number[][] = [];
+  for (let after: string | undefined; ; ) {
+    const page = await lists.page({ ...options, after });
+    all.push(numbersOf(page.data));
+    if (!page.has_more) return all;
+    after = page.next!;
+  }
+}
+
+test('records are listed in pages, newest or oldest first, of all, of an owner or of nobody', async () => {
+  for (const number of [4, 1, 6, 3, 5, 2]) await add(recordOf(number, number % 2 === 0 ? 'key_1' : null));
+  expect(await pages({ limit: 4 })).toEqual([
+    [6, 5, 4, 3],
+    [2, 1],
+  ]);
+  expect(await pages({ limit: 2, owner: 'key_1' })).toEqual([[6, 4], [2]]);
+  expect(await pages({ limit: 3, owner: null })).toEqual([[5, 3, 1]]);
+  expect(await pages({ limit: 2, owner: 'key_2' })).toEqual([[]]);
+  for (const owner of [undefined, 'key_1'] as const) {
+    const all = (await pages({ limit: 6, owner })).flat();
+    for (const limit of [1, 2, 3, 5, 6]) {
+      expect((await pages({ limit, owner })).flat()).toEqual(all);
+      expect((await pages({ limit, owner, order: 'asc' })).flat()).toEqual(all.toReversed());
+    }
+  }
+  const matches = ({ bytes }: { bytes: number }) => bytes >= 30;
+  expect(await pages({ limit: 3, matches })).toEqual([[6, 5, 4], [3]]);
+  expect(await pages({ limit: 1, matches, owner: 'key_1', order: 'asc' })).toEqual([[4], [6]]);
+});
+
+test('a page reads its own records and the next one, once', async () => {
+  for (let number = 0; number < 20; number++) await add(recordOf(number));
+  const { next } = await lists.page({ limit: 3 });
+  expect(read.sort()).toEqual(['th_16', 'th_17', 'th_18', 'th_19']);
+  await lists.page({ limit: 3 });
+  await lists.page({ limit: 2, after: next! });
+  expect(read).toHaveLength(6);
+  expect(await lists.stored(null)).toEqual({ own: 1_900, total: 1_900, things: { own: 20, total: 20 } });
+  expect(read).toHaveLength(6);
+});
+
+test('pages that are read while things are added and deleted have each of the others once', async () => {
+  for (let number = 10; number < 20; number++) await add(recordOf(number));
+  const seen: number[] = [];
+  let added = 20;
+  for (let after: string | undefined; ; ) {
+    const page = await lists.page({ limit: 2, after });
+    seen.push(...numbersOf(page.data));
+    if (!page.has_more) break;
+    after = page.next!;
+    await add(recordOf(added++));
+    await add(recordOf(added - 20));
+    // One that has been listed, and one that would have been.
+    await store.delete(page.data[0]!.id);
+    await store.delete(`th_${Number(after.slice(3)) - 1}`);
+  }
+  // 17, 14 and 11 were deleted before their page. 0, 1 and so on were added, and are older than all.
+  expect(seen.filter((number) => number >= 10)).toEqual([19, 18, 16, 15, 13, 12, 10]);
+  await expect(lists.page({ limit: 2, after: 'th_17' })).rejects.toMatchObject({ code: 'invalid_request' });
+});
+
+test('the last thing of a page must exist, and be visible, for the next page', async () => {
+  await add(recordOf(1, 'key_1'));
+  const refused = { code: 'invalid_request', param: 'after', message: expect.stringContaining('no thing "th_1"') };
+  await expect(lists.page({ limit: 1, after: 'th_1', owner: 'key_2' })).rejects.toMatchObject(refused);
+  await expect(lists.page({ limit: 1, after: 'th_1', owner: null })).rejects.toMatchObject(refused);
+  expect((await lists.page({ limit: 1, after: 'th_1' })).data).toEqual([]);
+  await store.delete('th_1');
+  await expect(lists.page({ limit: 1, after: 'th_1' })).rejects.toMatchObject(refused);
+  await expect(lists.page({ limit: 1, after: '../x' })).rejects.toMatchObject({ code: 'invalid_request' });
+});
+
+test('entries of processes that died are not listed, and count once', async () => {
+  for (const number of [1, 2, 3]) await add(recordOf(number));
+  await index.add('th_2', recordOf(7));
+  await index.add('th_2', recordOf(0));
+  await index.add('th_9', { ...recordOf(9), bytes: 1 });
+  for (const limit of [1, 2, 3]) expect((await pages({ limit })).flat()).toEqual([3, 2, 1]);
+  expect((await pages({ limit: 2, order: 'asc' })).flat()).toEqual([1, 2, 3]);
+  expect((await lists.stored(null)).things).toEqual({ own: 4, total: 4 });
+});
+
+test('a thing that is published again under its id is listed as it is now', async () => {
+  await add(recordOf(1, 'key_1'));
+  await add(recordOf(2));
+  expect((await pages({ limit: 3 })).flat()).toEqual([2, 1]);
+  // By another process.
+  await store.delete('th_1');
+  expect((await pages({ limit: 3 })).flat()).toEqual([2]);
+  await add({ ...recordOf(5, 'key_1', 'th_1'), bytes: 1 });
+  const { data } = await lists.page({ limit: 3 });
+  expect(data).toEqual([{ ...recordOf(5, 'key_1', 'th_1'), bytes: 1 }, recordOf(2)]);
+  expect(await lists.stored('key_1')).toEqual({ own: 1, total: 21, things: { own: 1, total: 2 } });
+});
+
+test('a broken record is omitted and reported once; a store that does not answer is an error', async () => {
+  for (const number of [1, 2, 3]) await add(recordOf(number), number === 2 ? '{' : undefined);
+  for (let round = 0; round < 2; round++) expect(await pages({ limit: 1 })).toEqual([[3], [1]]);
+  expect(broken).toEqual(['th_2']);
+  const unavailable = new ProductError('storage_unavailable', 'The store does not answer.');
+  const away = listsOf({ ...store, readJson: () => Promise.reject(unavailable) });
+  await expect(away.page({ limit: 1 })).rejects.toBe(unavailable);
+  expect(broken).toEqual(['th_2']);
+});

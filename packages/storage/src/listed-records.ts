@@ -1,0 +1,169 @@
+import { mapWithConcurrency, SharedRounds } from '@lorasmith/concurrency';
+import { ProductError } from '@lorasmith/contracts';
+import { type BundleEntry, compareEntries, type EntryPosition, type Listing } from './bundle-entry.js';
+import type { BundleStore } from './bundle-store.js';
+
+/** The part of a bundle's record that lists need. */
+export interface ListedRecord extends Listing {
+  id: string;
+}
+
+export interface ListedRecordsOptions<Listed extends ListedRecord> {
+  store: Pick<BundleStore, 'has' | 'newest' | 'entries'>;
+  /** One of them, for messages: `dataset`. */
+  what: string;
+  /** Reads the record of a bundle. Its owner, time and bytes are those with which it was published. @throws ProductError */
+  read: (id: string) => Promise<Listed>;
+  /** Called once for each bundle that lists omit because its record cannot be read. @defaultValue nothing is called */
+  onBroken?: (id: string, error: unknown) => void;
+}
+
+export interface ListedPageOptions {
+  limit: number;
+  /** Id of the last one of the page before. @defaultValue the first page */
+  after?: string | undefined;
+  /** Only those of this owner, where null is nobody. @defaultValue those of all */
+  owner?: string | null | undefined;
+  /** Order by time. @defaultValue `desc`: newest first. The other order takes a look at the whole index. */
+  order?: 'asc' | 'desc' | undefined;
+  /** Only those whose entry matches, which takes a look at the whole index, too. @defaultValue all */
+  matches?: ((entry: BundleEntry) => boolean) | undefined;
+}
+
+/** Numbers of bundles, and their bytes. */
+export interface StoredAmounts {
+  own: number;
+  total: number;
+  things: { own: number; total: number };
+}
+
+/** Maximum records read concurrently. For a store on other hosts, each is a request. */
+const RECORDS_AT_ONCE = 32;
+/** Records in memory, of about 1 KB. The oldest is dropped, and read again when it is next needed. */
+const MAX_RECORDS = 10_000;
+
+/** Lists of bundles with their records, by the index of the store. */
+export class ListedRecords<Listed extends ListedRecord> {
+  readonly #options: ListedRecordsOptions<Listed>;
+  readonly #records = new Map<string, Listed>();
+  readonly #reported = new Set<string>();
+  /** Requests at the same time share one look at the index. */
+  readonly #entries: SharedRounds<BundleEntry[]>;
+
+  constructor(options: ListedRecordsOptions<Listed>) {
+    this.#options = options;
+    this.#entries = new SharedRounds(() => options.store.entries());
+  }
+
+  /** The record as it was last read, whether the bundle still exists or not. @throws errors of reading it */
+  async record(id: string): Promise<Listed> {
+    const known = this.#records.get(id);
+    if (known !== undefined) return known;
+    const record = await this.#options.read(id);
+    this.#records.set(id, record);
+    const [oldest] = this.#records.keys();
+    if (this.#records.size > MAX_RECORDS) this.#records.delete(oldest!);
+    return record;
+  }
+
+  forget(id: string): void {
+    this.#records.delete(id);
+  }
+
+  /**
+   * A page without those whose record is broken. What is published or deleted between two pages is in neither twice.
+   * @throws ProductError `invalid_request` if there is no bundle `after`; `storage_unavailable`
+   */
+  async page(options: ListedPageOptions): Promise<{ data: Listed[]; has_more: boolean; next: string | null }> {
+    const { after, limit, owner } = options;
+    const start = after === undefined ? undefined : await this.#positionOf(after, owner);
+    const found = new Map<string, Listed>();
+    for await (const entries of this.#batches(options, start)) {
+      const records = await mapWithConcurrency(entries, RECORDS_AT_ONCE, (entry) => this.#recordOf(entry));
+      for (const record of records) if (record !== null) found.set(record.id, record);
+      if (found.size > limit) break;
+    }
+    const data = [...found.values()].slice(0, limit);
+    const has_more = found.size > limit;
+    return { data, has_more, next: has_more ? data.at(-1)!.id : null };
+  }
+
+  /** Number and bytes of the bundles of the owner, and of all. Reads no record. */
+  async stored(owner: string | null): Promise<StoredAmounts> {
+    const amounts: StoredAmounts = { own: 0, total: 0, things: { own: 0, total: 0 } };
+    const counted = new Set<string>();
+    for (const entry of await this.#entries.run()) {
+      if (counted.has(entry.id)) continue;
+      counted.add(entry.id);
+      amounts.total += entry.bytes;
+      amounts.things.total++;
+      if (entry.owner !== owner) continue;
+      amounts.own += entry.bytes;
+      amounts.things.own++;
+    }
+    return amounts;
+  }
+
+  /** Entries beyond `start`, as many at a time as a page may need. */
+  async *#batches(
+    { owner, limit, order = 'desc', matches }: ListedPageOptions,
+    start: EntryPosition | undefined,
+  ): AsyncGenerator<BundleEntry[]> {
+    const size = limit + 1;
+    const { store } = this.#options;
+    const of = owner === undefined ? {} : { owner };
+    if (order === 'desc' && matches === undefined) {
+      let after = start;
+      for (let isLast = false; !isLast; ) {
+        const entries = await store.newest({ ...of, ...(after && { after }), limit: size });
+        yield entries;
+        isLast = entries.length < size;
+        after = entries.at(-1);
+      }
+      return;
+    }
+    const direction = order === 'desc' ? 1 : -1;
+    const isBeyond = (entry: BundleEntry) =>
+      start === undefined || Math.sign(compareEntries(entry, start)) === direction;
+    const all = (await store.entries(owner)).filter((entry) => isBeyond(entry) && (matches?.(entry) ?? true));
+    if (order === 'asc') all.reverse();
+    for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size);
+  }
+
+  async #positionOf(id: string, owner: string | null | undefined): Promise<EntryPosition> {
+    const record = (await this.#options.store.has(id)) ? await this.#orNull(id) : null;
+    if (record !== null && (owner === undefined || record.owner === owner)) {
+      return { id, createdMs: Date.parse(record.created_at) };
+    }
+    const message = `There is no ${this.#options.what} ${JSON.stringify(id)}. Start again at the first page.`;
+    throw new ProductError('invalid_request', message, { param: 'after' });
+  }
+
+  /** Null if the entry is not that of an existing bundle, or its record is broken. */
+  async #recordOf({ id, createdMs }: BundleEntry): Promise<Listed | null> {
+    const isOfEntry = (record: Listed) => Date.parse(record.created_at) === createdMs;
+    const known = this.#records.get(id);
+    if (known !== undefined) {
+      if (isOfEntry(known) && (await this.#options.store.has(id))) return known;
+      // It was deleted, and may have been published again.
+      this.forget(id);
+    }
+    const record = await this.#orNull(id);
+    return record !== null && isOfEntry(record) ? record : null;
+  }
+
+  /** Null if it does not exist or is broken. */
+  async #orNull(id: string): Promise<Listed | null> {
+    try {
+      return await this.record(id);
+    } catch (error) {
+      const known = error instanceof ProductError ? error : null;
+      if (known?.code === 'storage_unavailable') throw error;
+      if (known?.status !== 404 && !this.#reported.has(id)) {
+        this.#reported.add(id);
+        this.#options.onBroken?.(id, error);
+      }
+      return null;
+    }
+  }
+}

@@ -1,0 +1,42 @@
+import type { EntryNames } from '../bundle-index.js';
+import { KEYS_PER_REQUEST, listParts } from './list-keys.js';
+import type { S3Objects } from './s3-objects.js';
+
+/** Parts of a long list that are listed at the same time. */
+const PARTS = 16;
+
+/** Names as empty objects under a prefix. A page of them is one request. */
+export function s3EntryNames(objects: Pick<S3Objects, 'create' | 'remove' | 'list'>, prefix: string): EntryNames {
+  const under = (folder: string) => `${prefix}${folder}/`;
+  /** Keys at which the last long list of a folder was divided: the next one has nearly the same keys. */
+  const divisions = new Map<string, string[]>();
+  return {
+    async add(folder, name) {
+      await objects.create(under(folder) + name, '');
+    },
+
+    remove: (folder, name) => objects.remove(under(folder) + name),
+
+    async page(folder, { after, limit }) {
+      const names: string[] = [];
+      const start = after === undefined ? undefined : under(folder) + after;
+      for await (const { key } of objects.list(under(folder), { after: start, pageSize: limit })) {
+        names.push(key.slice(under(folder).length));
+        if (names.length === limit) break;
+      }
+      return names;
+    },
+
+    async list(folder) {
+      const keys = await listParts(objects, under(folder), divisions.get(folder) ?? []);
+      const each = Math.ceil(keys.length / PARTS);
+      if (keys.length <= KEYS_PER_REQUEST) divisions.delete(folder);
+      else
+        divisions.set(
+          folder,
+          Array.from({ length: PARTS - 1 }, (_, part) => keys[(part + 1) * each]!),
+        );
+      return keys.map((key) => key.slice(under(folder).length));
+    },
+  };
+}
