@@ -70,6 +70,10 @@ async function check({ older, newer, folder, modelsDir, signal }) {
       const file = await api.download(`/adapters/${adapter}/files/adapter_model.safetensors`);
       return createHash('sha256').update(file).digest('hex');
     };
+    const allListed = async (/** @type {number} */ adapters) => {
+      const { data } = await api.get('/adapters?limit=100');
+      if (data.length !== adapters) throw new Error(`${data.length} adapters of ${adapters} are listed`);
+    };
     const undisturbed = await send();
     const expected = await adapterOf(undisturbed);
     console.log(`undisturbed on older: adapter ${expected.slice(0, 16)}`);
@@ -78,6 +82,7 @@ async function check({ older, newer, folder, modelsDir, signal }) {
     const rolledBack = await send();
     await replaceAll(newer, upgraded);
     const found = [['upgraded', await adapterOf(upgraded)]];
+    await allListed(2);
     const sentToNewer = await send();
     await replaceAll(older, rolledBack);
     found.push(['rolled back', await adapterOf(rolledBack)], ['sent to newer', await adapterOf(sentToNewer)]);
@@ -93,6 +98,7 @@ async function check({ older, newer, folder, modelsDir, signal }) {
       }
       noStepTwice(events, STEPS);
     }
+    await allListed(4);
     for (const [what, digest] of found) {
       console.log(`${what}: adapter ${digest?.slice(0, 16)}`);
       if (digest !== expected) throw new Error(`the adapter of the job that was ${what} is another one`);

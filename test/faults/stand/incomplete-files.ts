@@ -18,7 +18,7 @@ const PAUSE_MS = 40;
 
 /**
  * Nothing incomplete is ever visible: each dataset matches its digest, each adapter has all its files and they match
- * theirs, each merged model and GGUF file matches its record, each checkpoint is complete, and everything that the api lists can be fetched.
+ * theirs, both have an entry in the index, each merged model and GGUF file matches its record, each checkpoint is complete, and everything that the api lists can be fetched.
  */
 export function watchForIncompleteFiles({ dataDir, client }: { dataDir: string; client: Client }): Watch {
   const seen = new Set<string>();
@@ -102,13 +102,23 @@ const sha256 = async (file: string) =>
     .update(await readFile(file))
     .digest('hex');
 
+/** The index is in the folder of the data, beside that of the kind. */
+async function checkEntry(folder: string): Promise<void> {
+  const kind = path.dirname(folder);
+  const names = await namesIn(path.join(path.dirname(kind), '.index', path.basename(kind), 'all'));
+  if (!names.some((name) => name.includes(`~${path.basename(folder)}~`)))
+    throw new Error('it has no entry in the index');
+}
+
 async function checkDataset(folder: string): Promise<void> {
+  await checkEntry(folder);
   const record = JSON.parse(await readFile(path.join(folder, 'dataset.json'), 'utf8')) as Dataset;
   if ((await sha256(path.join(folder, 'data.jsonl'))) !== record.sha256)
     throw new Error('its rows are not those of its digest');
 }
 
 async function checkAdapter(folder: string): Promise<void> {
+  await checkEntry(folder);
   const manifest = JSON.parse(await readFile(path.join(folder, 'manifest.json'), 'utf8')) as AdapterManifest;
   for (const { name, sha256: expected } of manifest.files) {
     if ((await sha256(path.join(folder, name))) !== expected) throw new Error(`${name} is not as its manifest says`);
