@@ -40,6 +40,7 @@ describe('SIGKILL at an exact file operation of the worker', () => {
       'after the adapter is staged',
       { call: 'rename', when: 'after', path: '/\\.staging/adapters-[^/]*/adapter_model' },
     ],
+    ['between its two entries in the index', { call: 'open', when: 'after', path: '/\\.index/adapters/all/' }],
     ['before the adapter appears', { call: 'rename', when: 'before', path: '/adapters/ad_' }],
     ['after the adapter appeared, before it is recorded', { call: 'rename', when: 'after', path: '/adapters/ad_' }],
   ])('%s', async (_, strike) => {
