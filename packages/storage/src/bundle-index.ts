@@ -14,7 +14,7 @@ export interface EntryNames {
   add(folder: string, name: string): Promise<void>;
   /** Harmless when the name does not exist. */
   remove(folder: string, name: string): Promise<void>;
-  /** At most `limit` names, sorted, beyond `after`. */
+  /** The first names beyond `after`, sorted, at most `limit`. */
   page(folder: string, options: { after: string | undefined; limit: number }): Promise<string[]>;
   /** All names of the folder, sorted. */
   list(folder: string): Promise<string[]>;

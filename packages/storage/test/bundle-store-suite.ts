@@ -164,8 +164,6 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       bytes: 100 + second,
     });
     const ids = (entries: { id: string }[]) => entries.map(({ id }) => id);
-    /** For bundles that are not to be repaired. */
-    const noListing = async () => null;
 
     test('has listed bundles newest first, of all and of an owner, and no others', async () => {
       const { store, openOther } = get();
@@ -265,7 +263,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       const { store, index } = get();
       await publish(store, 'ds_1', FILES, listingAt(1));
       await index.add('ds_1', listingAt(2));
-      expect(await store.repairIndex(noListing, 0)).toBe(0);
+      expect(await store.repairIndex(async () => null, 0)).toBe(0);
       const unavailable = () => Promise.reject(new Error('the store is away'));
       await expect(store.repairIndex(unavailable, 0)).rejects.toThrow('the store is away');
       expect(await store.entries()).toHaveLength(2);
