@@ -42,9 +42,6 @@ export const DEFAULT_POOL_TIMES = { idleMs: 600_000, recycleAfterMs: 7_200_000 }
 /** How long a job that was deferred keeps the pool from taking others, unless a run ends before. */
 const DEFERRAL_MS = 600_000;
 
-/** Timers may fire up to a millisecond early. */
-const TIMER_SLACK_MS = 5;
-
 export interface PoolRunOptions extends RunOptions {
   /** Aborted, the run stops after a step, with a checkpoint. @defaultValue never */
   pause?: AbortSignal;
@@ -280,8 +277,7 @@ export class TrainerPool {
   ): Promise<EndedRun> {
     member.state = 'running';
     member.recycling = new AbortController();
-    const restMs = Math.max(0, this.#options.recycleAfterMs - process.trainedMs);
-    const timer = setTimeout(() => this.#changed(), restMs + TIMER_SLACK_MS);
+    const ageWatch = this.#watchAge(process);
     // A suspect may have come while this one waited.
     if (!mayContinue(member, this.#state())) member.recycling.abort();
     const ended = await process.run(order, {
@@ -294,11 +290,24 @@ export class TrainerPool {
           this.#stepped(member, event.data.step);
       },
     });
-    clearTimeout(timer);
+    ageWatch.end();
     member.state = 'waiting';
     if (ended.outcome.kind === 'failed' && isCrash(ended.outcome.failure)) distrust();
     leave();
     return ended;
+  }
+
+  /** Has the runs of a trainer end after a step once it has trained for as long as it may. */
+  #watchAge(process: TrainerProcess): { end(): void } {
+    let timer: NodeJS.Timeout | undefined;
+    const look = () => {
+      const restMs = this.#options.recycleAfterMs - process.trainedMs;
+      // Its time begins with its first order, and a timer may fire early: a look may come too soon.
+      if (restMs > 0) timer = setTimeout(look, restMs);
+      else this.#changed();
+    };
+    look();
+    return { end: () => clearTimeout(timer) };
   }
 
   #stepped(member: Member, step: number): void {
