@@ -12,6 +12,7 @@ import { startStack } from '../scripts/stack/start-stack.mjs';
 import { makeDataFolder } from './data-folder.js';
 import { type OpenaiPackage, runFlow } from './openai-clients/flow.js';
 import { writeTinyLlama } from './tiny-llama.js';
+import { usualCases } from './usual-cases.js';
 
 // OpenAI's own packages, unchanged, against the complete service: for Node and Python, in the newest version and in one of
 // November 2025. Each does the same: upload, fine-tune, poll, read events and results, chat, pause, cancel, delete.
@@ -67,12 +68,17 @@ const refused = (param: string | null, code = 'invalid_request', status = 400) =
 });
 
 describe.concurrent("OpenAI's package", () => {
-  test.each([
-    ['for Node, newest', () => node(newest, 'node-new')],
-    ['for Node, of November 2025', () => node(of2025, 'node-old')],
-    ['for Python, newest', () => python('python-newest.txt', 'python-new')],
-    ['for Python, of November 2025', () => python('python-2025.txt', 'python-old')],
-  ])(
+  test.each(
+    usualCases(
+      [
+        ['for Node, newest', () => node(newest, 'node-new')],
+        ['for Python, newest', () => python('python-newest.txt', 'python-new')],
+        ['for Node, of November 2025', () => node(of2025, 'node-old')],
+        ['for Python, of November 2025', () => python('python-2025.txt', 'python-old')],
+      ],
+      2,
+    ),
+  )(
     '%s',
     async (_, flow) => {
       const seen = (await flow()) as { job: { suffix: string } };
