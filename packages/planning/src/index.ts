@@ -1,7 +1,7 @@
 export { checkRow } from './dataset-row.js';
 export { checkEngineSupports } from './engine-support.js';
 export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
-export { availableMemory, fewestRecomputed, SHARED_PASS_TOKENS } from './estimate/estimate-job.js';
+export { availableMemory, fewestRecomputed } from './estimate/estimate-job.js';
 export {
   decoderMemory,
   jointMemory,
@@ -18,6 +18,7 @@ export {
 } from './estimate/estimate-time.js';
 export { rolloutLoad, sampleCacheTokens, sampleSeconds } from './estimate/sampling.js';
 export { decodedMemory, weightMemory, weightTraffic } from './estimate/weight-memory.js';
+export { evaluationBatches, SHARED_PASS_TOKENS } from './evaluation-batches.js';
 export {
   type ExampleStore,
   type ExampleStoreOptions,

@@ -20,6 +20,7 @@ import { type ActingAdapter, ALL_LAYERS, type LoadedModel } from '@lorasmith/mod
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import {
   type Examples,
+  evaluationBatches,
   groupsOf,
   logitsPerChunk,
   type Plan,
@@ -211,7 +212,10 @@ async function buildRun(
     rows,
     data: {
       training: source(plan.training, references?.training ?? null),
-      validation: plan.validation && source(plan.validation, references?.validation ?? null),
+      validation: plan.validation && {
+        source: source(plan.validation, references?.validation ?? null),
+        microBatches: [...evaluationBatches(plan.validation, spec)],
+      },
     },
     passes,
     sampler: await samplerOf({ spec, model, base, adapter, prompts: plan.prompts, texts, turn: passes.turn }),
@@ -239,7 +243,7 @@ async function referencesFor(
     base,
     // The run has not begun: the adapter is still the one that it starts from.
     adapters: initialAdapterFolder === null ? [] : [{ adapter }],
-    batchSize: spec.training.batch_size,
+    passesOver: (side) => evaluationBatches(side === training ? plan.training : plan.validation!, spec),
     run: identity.id,
     folder: checkpointFolder,
     passes,

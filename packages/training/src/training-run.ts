@@ -12,7 +12,7 @@ import type { Plan, RowOrder } from '@lorasmith/planning';
 import { bytesOfMoment, momentOfBytes, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { BatchSource } from './batches.js';
-import { evaluate } from './evaluate.js';
+import { evaluate, type HeldOut } from './evaluate.js';
 import { EvaluationWatch } from './evaluation-watch.js';
 import { learningRateAt } from './learning-rate.js';
 import type { Rollouts } from './objectives/group-relative/rollouts.js';
@@ -36,7 +36,7 @@ export interface TrainingRunOptions {
   /** The order in which the examples to train on are read. */
   rows: RowOrder;
   /** `validation` is null without rows to evaluate on. */
-  data: { training: BatchSource; validation: BatchSource | null };
+  data: { training: BatchSource; validation: HeldOut | null };
   /** The passes of its micro-batches and evaluations. When its signal is aborted, steps and evaluations end with `cancelled`. */
   passes: Participant;
   /** Answers the prompts of the job; null where it has none. */
@@ -185,10 +185,10 @@ export class TrainingRun {
    * @throws ProductError cancelled
    */
   async evaluate(): Promise<void> {
-    const { data, settings, steps, adapter, passes, onEvent } = this.#options;
+    const { data, steps, adapter, passes, onEvent } = this.#options;
     if (data.validation === null) return;
     const step = this.stepsDone;
-    const evaluation = await evaluate(data.validation, [{ adapter }], settings.batch_size, passes);
+    const evaluation = await evaluate(data.validation, [{ adapter }], passes);
     onEvent({ type: 'evaluation-finished', data: { step, ...evaluation } });
     if (step === 0) {
       this.#evaluationBefore = evaluation;

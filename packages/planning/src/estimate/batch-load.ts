@@ -1,6 +1,7 @@
 import type { JobSpec } from '@lorasmith/contracts';
 import { LEAST_SHARED } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
+import { evaluationBatches, tokensOf } from '../evaluation-batches.js';
 import type { Examples } from '../objectives/examples.js';
 import { rowOrderOf } from '../row-order.js';
 
@@ -37,14 +38,12 @@ type LoadSettings = Pick<JobSpec, 'objective' | 'training' | 'lora'>;
 /** The micro-batches of an evaluation, all together as one step: the examples in their order. */
 export function evaluationLoad(examples: Examples, settings: LoadSettings): BatchLoad {
   const sum = new LoadSum(examples, settings);
-  const { batch_size: batchSize } = settings.training;
-  const most = Math.min(examples.count, MOST_EXAMPLES);
-  for (let first = 0; first < most; first += batchSize) {
-    const count = Math.min(batchSize, most - first);
-    sum.add(Array.from({ length: count }, (_, i) => first + i));
+  for (const microBatch of evaluationBatches(examples, settings)) {
+    if (sum.examples >= MOST_EXAMPLES) break;
+    sum.add(microBatch);
   }
   // What was read represents the others.
-  return sum.perStep(most / examples.count);
+  return sum.perStep(sum.examples / examples.count);
 }
 
 /** Reads the same micro-batches that the job will train on. */
@@ -62,13 +61,6 @@ export function batchLoad(examples: Examples, settings: LoadSettings, steps: Ste
 /** Sequences of an example. The two of a pair are taken to be equally long. */
 export function sequencesOf({ kind }: Examples, objective: JobSpec['objective']): number {
   return objective?.kind === 'group-relative' ? objective.group_size : kind === 'preference' ? 2 : 1;
-}
-
-/** Tokens of all sequences of an example. A sampled answer is taken to be as long as it may be. */
-function tokensOf(examples: Examples, index: number, objective: JobSpec['objective']): number {
-  const length = examples.lengthOf(index);
-  if (objective?.kind !== 'group-relative') return length;
-  return objective.group_size * (length + objective.max_completion_tokens);
 }
 
 /** Tokens of an example that are the prompt of a sequence after the first. The last of a prompt is computed in each. */

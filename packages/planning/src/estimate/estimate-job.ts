@@ -8,6 +8,7 @@ import {
 } from '@lorasmith/contracts';
 import { type DecoderArchitecture, type ModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { countRounds, type StepCounts } from '../count-steps.js';
+import { SHARED_PASS_TOKENS } from '../evaluation-batches.js';
 import type { Examples } from '../objectives/examples.js';
 import { groupsOf } from '../objectives/group-relative/group-relative.js';
 import { precisionOn } from '../precision.js';
@@ -39,8 +40,6 @@ type Precision = 'float32' | 'bfloat16';
 const LEAST_MEMORY_ROUNDS = 4;
 /** Share of the memory that is left to the rest of the machine. */
 const KEPT_FREE = 0.05;
-/** Tokens of a pass that several jobs share, unless a worker sets another number. */
-export const SHARED_PASS_TOKENS = 1024;
 
 /** The memory of a machine that a trainer may use. */
 export function availableMemory(machine: MachineProfile): number {

@@ -2,7 +2,6 @@ import type { JobSpec, PreferenceObjective } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { LoadedModel, RowsAlike } from '@lorasmith/models';
 import { type Examples, groupsOf, maxTokensOf, type Plan, type RowOrder } from '@lorasmith/planning';
-import { inOrder } from '../evaluate.js';
 import type { RolloutsOfSides } from './group-relative/rollouts-of-sides.js';
 import { SampledGroups } from './group-relative/sampled-groups.js';
 import { TokenRows } from './next-token/token-rows.js';
@@ -43,7 +42,7 @@ export function judgeOf({
         return new JudgedPairs({ examples, settings: preferences(spec), reference, alike });
       case 'labelled': {
         const { count } = examples;
-        const steps = examples === plan.training ? stepsOfEpoch(rows, plan) : inOrder(count, count);
+        const steps = examples === plan.training ? stepsOfEpoch(rows, plan) : [[...Array(count).keys()]];
         const partners = partnersWithin(steps, count);
         const maxTokens = maxTokensOf({ spec, model });
         return new JudgedAnswers({ examples, settings: preferences(spec), partners, maxTokens, reference, alike });

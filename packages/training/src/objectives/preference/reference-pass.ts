@@ -1,7 +1,6 @@
 import { readReference, writeReference } from '@lorasmith/artifacts';
 import { type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import type { LoadedModel } from '@lorasmith/models';
-import { inOrder } from '../../evaluate.js';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import { throwIfStopped } from '../../stop.js';
 import { FORWARD_SHARE } from '../../turn.js';
@@ -17,8 +16,8 @@ export interface ReferenceOptions {
   base: LoadedModel;
   /** The adapter that the run began from; none: the base alone is the reference. */
   adapters: PassOptions['adapters'];
-  /** Examples of a pass. */
-  batchSize: number;
+  /** The examples of each pass over one of them. */
+  passesOver(side: JudgedExamples): Iterable<number[]>;
   /** The identity of the run, under which they are kept in the folder. */
   run: string;
   folder: string;
@@ -59,7 +58,7 @@ export async function referencesOf(options: ReferenceOptions): Promise<Reference
 
 /** Fills in what is missing. */
 async function compute(options: ReferenceOptions, scores: Float32Array): Promise<void> {
-  const { training, validation, base, adapters, batchSize, run, folder, passes, signal, pause } = options;
+  const { training, validation, base, adapters, passesOver, run, folder, passes, signal, pause } = options;
   const objective = objectiveOn(base, 'preference') as Preference;
   const width = training.referenceScores;
   const total = scores.length / width;
@@ -78,7 +77,7 @@ async function compute(options: ReferenceOptions, scores: Float32Array): Promise
   try {
     for (const side of sides) {
       const own = scores.subarray(width * first, width * (first + side.count));
-      for (const indices of inOrder(side.count, batchSize)) {
+      for (const indices of passesOver(side)) {
         if (performance.now() - toldMs > PROGRESS_EVERY_MS) tell();
         known += indices.length;
         if (!indices.some((index) => Number.isNaN(own[width * index]!))) continue;
