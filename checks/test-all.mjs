@@ -63,7 +63,7 @@ await runAsCommand(async () => {
   const table = partsTable(results);
   await writeFile(path.join(OUT_DIR, 'table.md'), table);
   console.log(`\n${table}\nAlso in ${path.join(OUT_DIR, 'table.md')}`);
-  return signal.aborted || Object.values(results).some(({ ending }) => ending !== 'passed') ? 1 : 0;
+  return signal.aborted || Object.values(results).some(({ ending }) => ending === 'failed') ? 1 : 0;
 });
 
 /**
@@ -71,7 +71,7 @@ await runAsCommand(async () => {
  * @param {AbortSignal} signal
  * @returns {Promise<PartResult>}
  */
-async function runPart({ name, command: [program = '', ...args] }, signal) {
+async function runPart({ name, command: [program = '', ...args], noAnswer }, signal) {
   const logFile = path.join(OUT_DIR, `${name}.log`);
   const log = createWriteStream(logFile);
   const startedAt = Date.now();
@@ -92,7 +92,8 @@ async function runPart({ name, command: [program = '', ...args] }, signal) {
   const lines = tail.trimEnd().split('\n');
   if (code !== 0) console.log(`${lines.slice(-SHOWN_LINES).join('\n')}\nAll of it is in ${logFile}`);
   const seconds = Math.round((Date.now() - startedAt) / 1000);
-  return { ending: code === 0 ? 'passed' : 'failed', seconds, lastLine: lines.at(-1) ?? '' };
+  const ending = code === 0 ? 'passed' : code === noAnswer ? 'no answer' : 'failed';
+  return { ending, seconds, lastLine: lines.at(-1) ?? '' };
 }
 
 /** The commit, and whether files differ from it: results of another tree say nothing of this one. @returns {Promise<string>} */
