@@ -50,9 +50,9 @@ export class BundleIndex {
     await this.#names.remove(ALL, name);
   }
 
-  /** Removes all entries of a bundle, which takes a look at all names. */
-  async removeBundle(id: string): Promise<void> {
-    for (const name of await this.#names.list(ALL)) if (parseEntryName(name)?.id === id) await this.remove(name);
+  /** The names of the entries of a bundle, which takes a look at all names. */
+  async namesOf(id: string): Promise<string[]> {
+    return (await this.#names.list(ALL)).filter((name) => parseEntryName(name)?.id === id);
   }
 
   /** @see BundleStore.newest */

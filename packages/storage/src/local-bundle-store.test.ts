@@ -57,3 +57,15 @@ test.each([tmpdir(), ...(existsSync('/dev/shm') ? ['/dev/shm'] : [])])(
     }
   },
 );
+
+test('a bundle that is published while another of its id is deleted keeps its entry', async () => {
+  const listing = { owner: null, created_at: '2026-11-30T00:00:00.000Z', bytes: 1 };
+  const republish = async (): Promise<void> => {
+    while (!(await publish(store, 'ds_1', { 'a.txt': 'a' }, listing)));
+  };
+  await publish(store, 'ds_1', { 'a.txt': 'a' }, listing);
+  for (let round = 0; round < 50; round++) {
+    await Promise.all([store.delete('ds_1'), republish()]);
+    expect((await store.entries()).map(({ id }) => id)).toEqual(['ds_1']);
+  }
+});

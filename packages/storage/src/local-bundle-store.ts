@@ -153,7 +153,9 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     },
 
     async delete(id) {
-      if (!isBundleId(id)) return false;
+      if (!(await has(id))) return false;
+      // Those of this bundle, and none of another that is published under its id once it is gone.
+      const entries = await index.namesOf(id);
       const doomed = stagings.doomedPath();
       try {
         await rename(folder(id), doomed);
@@ -163,7 +165,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
       }
       await syncFolder(bundles);
       await rm(doomed, { recursive: true, force: true });
-      await index.removeBundle(id);
+      for (const entry of entries) await index.remove(entry);
       return true;
     },
   };
