@@ -1,0 +1,42 @@
+import { execFile, fork } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
+import { model, options, ROOT } from './options.mjs';
+
+const run = promisify(execFile);
+
+/** @param {string} text */
+export function say(text) {
+  process.stdout.write(`${text}\n`);
+}
+
+/**
+ * Measures one part in its own process, with the environment of a trainer.
+ *
+ * @param {string} part
+ * @param {object} task
+ * @param {string} root the checkout that is measured
+ * @returns {Promise<any>}
+ */
+export async function measured(part, task, root = ROOT) {
+  const child = fork(path.join(root, 'bench/measure.mjs'), [], {
+    env: trainerEnvironment(process.env),
+    serialization: 'advanced',
+  });
+  child.send({ part, options: { model, ...task } });
+  const exited = once(child, 'exit').then(([code]) => {
+    throw new Error(`the part ${part} ended with exit code ${code}`);
+  });
+  exited.catch(() => {});
+  const [result] = await Promise.race([once(child, 'message'), exited]);
+  return result;
+}
+
+/** @param {string} script @param {string[]} parameters */
+export async function peer(script, parameters) {
+  const python = /** @type {string} */ (options['peer-python']);
+  const { stdout } = await run(python, [path.join(ROOT, 'bench', script), ...parameters], { maxBuffer: 2 ** 26 });
+  return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+}

@@ -1,0 +1,27 @@
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+
+export const ROOT = path.resolve(import.meta.dirname ?? '.', '..');
+
+/** The options of `npm run bench`, which bench/README.md explains. */
+export const { values: options } = parseArgs({
+  options: {
+    rows: { type: 'string', default: path.join(ROOT, 'examples/dates/train.jsonl') },
+    count: { type: 'string', default: '64' },
+    model: { type: 'string', default: path.join(ROOT, 'models/SmolLM2-135M-Instruct') },
+    'peer-python': { type: 'string' },
+    'large-model': { type: 'string' },
+    before: { type: 'string' },
+    shape: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    out: { type: 'string' },
+  },
+});
+
+export const { quick } = options;
+/** The folder of the model that is measured. */
+export const model = path.resolve(options.model);
+/** Rows that are read. */
+export const count = quick ? 16 : Number(options.count);
+export const repeats = quick ? 2 : 4;
