@@ -88,74 +88,34 @@ void AttendToCache(const CachedAttentionTask<BFloat16>& task, const std::vector<
 
 #endif
 
-// qkv [tokens, (heads + 2 key_value_heads) head_dim], cache [pages, key_value_heads, 2, 32, padded_dim], texts
-// [texts, 3 + pages of a text]: its first new token, how many it has, how many the cache has, its pages; cosine and
-// sine [tokens, head_dim / 2]; sinks [heads] or [0] → output [tokens, heads head_dim]. The new keys and values are
-// written into the input `cache`.
+// The new keys and values are written into the input `cache`.
 template <typename Number>
-struct CachedAttention {
-  explicit CachedAttention(const Attributes& attributes)
-      : heads(attributes.Int("heads")),
-        key_value_heads(attributes.Int("key_value_heads")),
-        window(attributes.Int("window")),
-        scale(attributes.Float("scale")),
-        softcap(attributes.Float("softcap")) {}
+struct CachedAttention : AttentionAttributes {
+  using AttentionAttributes::AttentionAttributes;
 
   void Compute(Context& context) const {
-    const int64_t tokens = context.Dim(0, 0);
-    const int64_t width = context.Dim(0, 1);
-    const bool sound = heads > 0 && key_value_heads > 0 && heads % key_value_heads == 0;
-    if (!context.Check(sound, "key_value_heads must divide heads")) return;
-    Shape shape{heads, key_value_heads, 0, 0, scale, window, softcap, SinksInput(context, 5, heads)};
-    shape.head_dim = width / shape.all_heads();
-    shape.padded_dim = RoundUp(shape.head_dim, kPageTokens);
-    const bool even = shape.head_dim % 2 == 0 && shape.head_dim * shape.all_heads() == width;
-    if (!context.Check(even, "qkv must be as wide as all heads, each of an even size")) return;
-    const bool fits = context.Dim(1, 1) == key_value_heads && context.Dim(1, 2) == 2 &&
-                      context.Dim(1, 3) == kPageTokens && context.Dim(1, 4) == shape.padded_dim;
-    if (!context.Check(fits, "the cache must be of pages of these heads")) return;
-    const bool turned = context.Size(3) == tokens * shape.head_dim / 2 && context.Size(4) == context.Size(3);
-    if (!context.Check(turned, "each token must have half as many angles as a head has numbers")) return;
-    const std::vector<Text> texts = TextsOf(context, tokens);
+    const CachedAttentionOperands<Number> o(context, *this);
     if (context.failed()) return;
-    Number* output = context.Output<Number>(0, {tokens, shape.heads * shape.head_dim});
-    if (context.failed()) return;
-    const CachedAttentionTask<Number> task{context.Input<Number>(0), const_cast<Number*>(context.Input<Number>(1)),
-                                           Rotary{context.Input<float>(3), context.Input<float>(4)}, shape, output};
+    const Shape shape{heads, key_value_heads, o.head_dim, o.padded_dim, scale, window, softcap, o.sinks};
+    const std::vector<Text> texts = TextsOf(context, o);
+    const CachedAttentionTask<Number> task{o.qkv, o.cache, o.rotary, shape, o.output};
     if (!context.failed()) AttendToCache(task, texts);
   }
 
  private:
-  std::vector<Text> TextsOf(Context& context, int64_t tokens) const {
-    const int64_t pages = context.Dim(1, 0);
-    const int64_t columns = context.Dim(2, 1);
-    const int32_t* numbers = context.Input<int32_t>(2);
+  static std::vector<Text> TextsOf(Context& context, const CachedAttentionOperands<Number>& o) {
+    const int32_t* table = context.Input<int32_t>(3);
     std::vector<Text> texts;
-    int64_t next = 0;
-    for (int64_t i = 0; i < context.Dim(2, 0); i++) {
-      const int32_t* row = numbers + i * columns;
-      const Text text{row[0], row[1], row[2], row + 3};
-      const int64_t end = text.cached + text.tokens;
-      const bool sound =
-          text.first == next && text.tokens > 0 && text.cached >= 0 && end <= (columns - 3) * kPageTokens;
-      if (!context.Check(sound, "the texts must be of the tokens in their order, and have pages for all of them"))
-        return {};
-      const int64_t used = (end + kPageTokens - 1) / kPageTokens;
+    for (size_t i = 0; i < o.texts.size(); i++) {
+      const Text text{o.texts[i], table + i * o.page_columns};
+      const int64_t used = (text.cached + text.tokens + kPageTokens - 1) / kPageTokens;
       const bool exist =
-          std::all_of(text.pages, text.pages + used, [&](int32_t page) { return page >= 0 && page < pages; });
+          std::all_of(text.pages, text.pages + used, [&](int32_t page) { return page >= 0 && page < o.pages; });
       if (!context.Check(exist, "a text has a page that the cache has not")) return {};
-      next += text.tokens;
       texts.push_back(text);
     }
-    context.Check(next == tokens, "each token must be of a text");
     return texts;
   }
-
-  int64_t heads;
-  int64_t key_value_heads;
-  int64_t window;
-  float scale;
-  float softcap;
 };
 
 }  // namespace
@@ -163,7 +123,7 @@ struct CachedAttention {
 std::vector<OpDefinition> CachedAttentionOps() {
   return {
       {"LorasmithCachedAttention",
-       {"qkv: T", "cache: T", "texts: int32", "cosine: float", "sine: float", "sinks: float"},
+       {"qkv: T", "cache: T", "texts: int32", "pages: int32", "cosine: float", "sine: float", "sinks: float"},
        {"output: T"},
        {"heads: int", "key_value_heads: int", "window: int", "scale: float", "softcap: float"},
        CpuKernels<CachedAttention>()},

@@ -7,17 +7,13 @@
 #include <vector>
 
 #include "attention.h"
+#include "cached_attention_operands.h"
 #include "parallel.h"
 
 namespace lorasmith {
 
-constexpr int64_t kPageTokens = 32;
-
 // What a text has in the cache and what is new.
-struct Text {
-  int64_t first;   // of its new tokens, in the stream
-  int64_t tokens;  // new ones
-  int64_t cached;
+struct Text : CachedText {
   const int32_t* pages;
 };
 

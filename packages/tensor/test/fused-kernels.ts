@@ -50,7 +50,7 @@ function attentionOf(
  * Texts that are read in steps, into a cache whose pages they have in turn.
  * @param texts `[tokens, width]`
  * @param steps how many tokens of each text
- * @param samePages every text has the same pages
+ * @param options `samePages`: every text has the same pages. `allPrompt`: also a token alone is of a prompt
  * @returns of each text `[tokens, heads × headDim]`
  */
 function attendInSteps(
@@ -58,7 +58,7 @@ function attendInSteps(
   steps: readonly (readonly number[])[],
   settings: AttentionSettings,
   dtype: FloatDType,
-  samePages = false,
+  { samePages = false, allPrompt = false }: { samePages?: boolean; allPrompt?: boolean } = {},
 ): Tensor[] {
   const { keyValueHeads, headDim, window } = settings;
   const layers = [0, 1].map(() => ({ keyValueHeads, headDim }));
@@ -76,7 +76,7 @@ function attendInSteps(
       );
     const pagesOf = (text: number) => [0, 1, 2].map((page) => (samePages ? page : page * texts.length + text));
     const laidOut = cache.step(
-      pieces.map((piece) => ({ ...piece, pages: pagesOf(piece.text) })),
+      pieces.map((piece) => ({ ...piece, isPrompt: allPrompt || piece.tokens > 1, pages: pagesOf(piece.text) })),
       { cosine: angle(angles.cosine), sine: angle(angles.sine) },
     );
     const qkv = concat(
@@ -516,9 +516,9 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         [33, 40, 1, 63],
         [17, 1, 0, 0],
       ];
-      const read = (which: readonly number[], steps: readonly (readonly number[])[]) => {
+      const read = (which: readonly number[], steps: readonly (readonly number[])[], allPrompt = false) => {
         const qkv = which.map((i) => numbers([texts[i]!.length, width], texts[i]!.name, dtype, 2));
-        return attendInSteps(qkv, steps, settings, dtype);
+        return attendInSteps(qkv, steps, settings, dtype, { allPrompt });
       };
       bothWays(instructionSet, dtype, () => [concat(read([0, 1, 2, 3], inPieces), 0)]);
       // Against the attention of trainings, in TensorFlow's own ops.
@@ -536,10 +536,9 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
           ).forward(qkv, settings, false).output,
         ];
       });
-      if (engine.kind !== 'cpu') return;
       scope(() => {
-        for (const [text, together] of read([0, 1, 2, 3], inPieces).entries()) {
-          const [alone] = read([text], [[texts[text]!.length]]);
+        for (const [text, together] of read([0, 1, 2, 3], inPieces, true).entries()) {
+          const [alone] = read([text], [[texts[text]!.length]], true);
           expect(toFloat32Array(alone!), 'the same bits alone and at once').toEqual(toFloat32Array(together));
         }
       });
@@ -572,7 +571,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
           ],
           settings,
           dtype,
-          true,
+          { samePages: true },
         );
         expect(toFloat32Array(beside!)).toEqual(toFloat32Array(expected!));
         expect(toFloat32Array(after!)).toEqual(toFloat32Array(expected!));

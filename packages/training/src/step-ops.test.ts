@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { ALL_LAYERS, type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
+import { ALL_LAYERS, type Decoder, Generation, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { writeSafetensors } from '@lorasmith/safetensors';
 import { configureKernels, dispose, observeOps } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -47,6 +47,18 @@ test('a layer of a pass has as many ops for eight adapters as for one', async ()
   const one = await ofLayer(1);
   expect(one).toBeLessThanOrEqual(27);
   expect(await ofLayer(8)).toBe(one);
+});
+
+/** A layer of one token: two ops for each of four linear groups, two norms, attention, a gated unit. */
+const GENERATION_OPS = 12;
+
+test('a layer of a generation step has few ops, as many for sixteen texts as for one, each with its adapter', async () => {
+  const ofLayer = async (texts: number) => total(await opsOfToken(4, texts)) - total(await opsOfToken(3, texts));
+  expect(await ofLayer(1)).toBe(GENERATION_OPS);
+  expect(await ofLayer(16)).toBe(GENERATION_OPS);
+  const [one, sixteen] = [total(await opsOfToken(3, 1)), total(await opsOfToken(3, 16))];
+  expect(sixteen).toBe(one);
+  expect(one - 3 * GENERATION_OPS).toBeLessThanOrEqual(12);
 });
 
 test('beside its layers, a step has few ops', async () => {
@@ -116,6 +128,30 @@ function opsOfPass(layers: number, count: number): Promise<Map<string, number>> 
     for (const { adapter } of adapters) adapter.takeGradient().dispose();
     const counts = await opsOf(pass);
     for (const { adapter } of adapters) adapter.dispose();
+    return counts;
+  });
+}
+
+/** Ops by name of a step in which texts of unlike length each get a further token. */
+function opsOfToken(layers: number, count: number): Promise<Map<string, number>> {
+  return withLlama(layers, async (decoder, targets) => {
+    const adapters = Array.from(
+      { length: count },
+      (_, seed) => new LoraAdapter(decoder.groups, { targets, dropout: 0, seed }),
+    );
+    const generation = new Generation(decoder, { cacheTokens: 4096, maxTexts: 16 });
+    const tokens = new Array<number>(count).fill(0);
+    for (const [index, adapter] of adapters.entries()) {
+      const promptIds = Int32Array.from({ length: 2 + ((3 * index) % 31) }, (_, i) => (index + i * 17) % VOCABULARY);
+      const request = { promptIds, adapter, maxNewTokens: 100, stopIds: [] };
+      generation.add(request, ({ kind }) => {
+        if (kind === 'token') tokens[index]!++;
+      });
+    }
+    // Prompts are read in pieces, some texts ahead of others.
+    while (Math.min(...tokens) < 3) generation.step();
+    const counts = await opsOf(() => generation.step());
+    for (const part of [generation, ...adapters]) part.dispose();
     return counts;
   });
 }

@@ -1,5 +1,5 @@
 import type { RopeSettings } from '@lorasmith/model-folder';
-import { concat, type RotaryAngles, tensorOf } from '@lorasmith/tensor';
+import { type RotaryAngles, tensorOf } from '@lorasmith/tensor';
 import { type Rotation, ropeRotation, spanClass } from './rope-frequencies.js';
 
 const NO_ROTATION: Rotation = { frequencies: new Float64Array(0), magnitude: 1 };
@@ -36,16 +36,7 @@ export class Rotary {
    */
   angles(positions: number | Int32Array, span?: number): RotaryAngles {
     const all = typeof positions === 'number' ? Int32Array.from({ length: positions }, (_, i) => i) : positions;
-    const rotation = this.#rotation(span ?? lastOf(all) + 1);
-    const half = this.#headDim / 2;
-    const cosine = new Float32Array(all.length * half);
-    const sine = new Float32Array(all.length * half);
-    for (const [row, position] of all.entries()) {
-      for (let i = 0; i < half; i++) {
-        [cosine[row * half + i], sine[row * half + i]] = turned(rotation, position, i);
-      }
-    }
-    return { cosine: tensorOf(cosine, [all.length, half]), sine: tensorOf(sine, [all.length, half]) };
+    return this.anglesOfTexts([{ positions: all, span: span ?? lastOf(all) + 1 }]);
   }
 
   /**
@@ -53,13 +44,18 @@ export class Rotary {
    * @returns `[all positions, headDim / 2]`
    */
   anglesOfTexts(texts: readonly { positions: Int32Array; span: number }[]): RotaryAngles {
-    const parts = texts.map(({ positions, span }) => this.angles(positions, span));
-    const joined = (part: keyof RotaryAngles) =>
-      concat(
-        parts.map((angles) => angles[part]),
-        0,
-      );
-    return { cosine: joined('cosine'), sine: joined('sine') };
+    const half = this.#headDim / 2;
+    const count = texts.reduce((sum, { positions }) => sum + positions.length, 0);
+    const cosine = new Float32Array(count * half);
+    const sine = new Float32Array(count * half);
+    let at = 0;
+    for (const { positions, span } of texts) {
+      const rotation = this.#rotation(span);
+      for (const position of positions) {
+        for (let i = 0; i < half; i++, at++) [cosine[at], sine[at]] = turned(rotation, position, i);
+      }
+    }
+    return { cosine: tensorOf(cosine, [count, half]), sine: tensorOf(sine, [count, half]) };
   }
 
   /**

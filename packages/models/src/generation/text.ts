@@ -33,6 +33,8 @@ export class Text {
   /** The tokens of the prompt that are scored, up to this index. */
   promptScored = 0;
   ended = false;
+  /** Its first tokens that were known when it was first read, or read again. */
+  #begun: number;
   /** Null without penalties. */
   readonly #counts: TokenCounts | null;
   /** Null: any token may come next. */
@@ -43,6 +45,7 @@ export class Text {
     this.running = running;
     this.choice = choice;
     this.ids = [...promptIds];
+    this.#begun = promptIds.length;
     this.#counts = sampling !== undefined && hasPenalties(sampling) ? new TokenCounts(promptIds) : null;
     this.#constraint = constraint?.() ?? null;
   }
@@ -86,6 +89,7 @@ export class Text {
   /** Is read from its start. */
   restart(): void {
     this.cached = 0;
+    this.#begun = this.ids.length;
     this.states.clear();
   }
 
@@ -106,9 +110,10 @@ export class Text {
 
   /** Its next tokens. All of a text that is known is its span. */
   piece(tokens: number): TokenSpan {
-    const { ids, cached, pages, running } = this;
+    const { ids, cached, pages, running, states } = this;
     const own = Int32Array.from(ids.slice(cached, cached + tokens));
-    return { ids: own, cached, tokens, pages, adapter: running.request.adapter, states: this.states, span: ids.length };
+    const isPrompt = cached < this.#begun;
+    return { ids: own, cached, tokens, isPrompt, pages, adapter: running.request.adapter, states, span: ids.length };
   }
 
   /** Whether the prediction after a token is used. */

@@ -16,11 +16,15 @@ type Saved = {
 /** The head size of the largest kernel on a GPU. */
 const GREATEST_HEAD_DIM = 512;
 
+/** Whether the engine has a kernel for heads of this size. */
+export function hasAttentionKernel(headDim: number): boolean {
+  return engine.kind !== 'cuda' || (headDim <= GREATEST_HEAD_DIM && headDim % 4 === 0);
+}
+
 /** {@link FusedAttention}, where the engine has kernels for heads of this size. */
 export function fusedAttention(rows: AttentionRows): BatchAttention {
   const headDim = 2 * rows.angles.cosine.shape[1]!;
-  const hasKernel = engine.kind !== 'cuda' || (headDim <= GREATEST_HEAD_DIM && headDim % 4 === 0);
-  return hasKernel ? new FusedAttention(rows) : new PlainAttentionInFloat32(rows);
+  return hasAttentionKernel(headDim) ? new FusedAttention(rows) : new PlainAttentionInFloat32(rows);
 }
 
 /**

@@ -29,7 +29,7 @@ import { fusedClampedUnit, fusedClampedUnitGradient, rawClampedUnit, rawClampedU
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
 import { fusedDropout, rawDropout } from './dropout.js';
 import { fusedAttention } from './fused-attention.js';
-import { FusedCache } from './fused-cache.js';
+import { fusedCache } from './fused-cache.js';
 import { type InstructionSet, loadFusedLibrary } from './fused-library.js';
 import { fusedGatedDelta, type GatedDelta } from './gated-delta.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
@@ -346,7 +346,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],
   squareSum: [fused(fusedSquareSum, ALSO_CUDA), raw(rawSquareSum)],
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
-  keyValueCache: [fused((shape) => new FusedCache(shape)), raw((shape) => new PageCache(shape))],
+  keyValueCache: [fused(fusedCache, ALSO_CUDA), raw((shape) => new PageCache(shape))],
   crossEntropy: [fused(fusedCrossEntropy, ALSO_CUDA), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, FLOAT32_PRODUCT), fused(fusedMatMul, BFLOAT16_PRODUCT), raw(rawMatMul)],
   addMatMul: [

@@ -38,6 +38,11 @@ export interface CachedText {
   cached: number;
   /** Tokens of the text in this step. */
   tokens: number;
+  /**
+   * Whether they are of what the text began with. On a GPU these have the kernel for many tokens, and those that come one by one
+   * another, so that a token's numbers do not depend on how many of its text are read in a step.
+   */
+  isPrompt: boolean;
 }
 
 /** Attention of one step, the same for all layers. */

@@ -2,6 +2,7 @@ import type { FloatDType } from '../dtype.js';
 import type { Activation } from '../kernels/activation.js';
 import type { AttentionSettings } from '../kernels/attention.js';
 import { HEAD_SIZES, type Kernels, kernelsFor } from '../kernels/kernel-table.js';
+import { PAGE_TOKENS } from '../kernels/key-value-cache.js';
 import type { RotaryAngles } from '../kernels/rotary.js';
 import type { Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
@@ -24,6 +25,7 @@ export function kernelCases(sizes: CaseSizes): NumericCase[] {
     ...gatedUnitCases(dtype, sizes),
     ...crossEntropyCases(dtype, sizes),
     ...HEAD_SIZES.flatMap((headDim) => attentionCases(dtype, headDim, sizes)),
+    ...HEAD_SIZES.flatMap((headDim) => cacheCases(dtype, headDim, sizes)),
   ]);
 }
 
@@ -210,13 +212,80 @@ function attentionCases(dtype: FloatDType, headDim: number, sizes: CaseSizes): N
   });
 }
 
-function anglesOf(positions: number, headDim: number): RotaryAngles {
+interface CacheCaseShape {
+  name: string;
+  heads: number;
+  keyValueHeads: number;
+  window?: number;
+  softcap?: number;
+  hasSinks?: boolean;
+  /** Tokens of each text in each step. One alone follows its prompt. */
+  steps: readonly (readonly number[])[];
+}
+
+/** A prompt that ends within a page and a tile, texts that join later, and tokens that follow; in full also several pieces of keys. */
+function cacheShapes(sizes: CaseSizes): CacheCaseShape[] {
+  const steps = [[33, 2, 0], [5, 1, 3], [1, 1, 1]]; // biome-ignore format: a list
+  const small: CacheCaseShape[] = [
+    { name: 'two heads to a key', heads: 2, keyValueHeads: 1, steps },
+    { name: 'window, soft cap and sinks', heads: 2, keyValueHeads: 2, window: 9, softcap: 4, hasSinks: true, steps },
+  ];
+  if (sizes === 'small') return small;
+  const long = [[600, 0, 70], [100, 20, 1], [1, 1, 1]]; // biome-ignore format: a list
+  return [
+    ...small,
+    { name: 'a long text', heads: 12, keyValueHeads: 1, steps: long },
+    { name: 'a long text with a window', heads: 4, keyValueHeads: 2, window: 300, steps: long },
+  ];
+}
+
+function cacheCases(dtype: FloatDType, headDim: number, sizes: CaseSizes): NumericCase[] {
+  return cacheShapes(sizes).map((shape) => ({
+    name: `key-value cache ${dtype}, head size ${headDim}, ${shape.name}`,
+    subject: kernelSubject('keyValueCache', dtype),
+    tolerance: ATTENTION[dtype],
+    compute: () => attendInSteps(shape, dtype, headDim),
+  }));
+}
+
+/** The output of each step. */
+function attendInSteps(shape: CacheCaseShape, dtype: FloatDType, headDim: number): Record<string, Tensor> {
+  const { heads, keyValueHeads, window = null, softcap = null, hasSinks = false, steps } = shape;
+  const texts = steps[0]!.length;
+  const most = Math.max(...steps[0]!.map((_, text) => steps.reduce((sum, step) => sum + step[text]!, 0)));
+  const pagesOfText = Math.ceil(most / PAGE_TOKENS);
+  const layers = [{ keyValueHeads, headDim }];
+  const cache = kernelsFor(dtype).keyValueCache({ layers, pages: texts * pagesOfText, windows: [window], dtype });
+  const settings: AttentionSettings = {
+    ...{ heads, keyValueHeads, headDim, window, softcap, scale: 1 / Math.sqrt(headDim) },
+    ...(hasSinks && { sinks: seededTensor([heads], 12) }),
+  };
+  const cached = new Array<number>(texts).fill(0);
+  const outputs = steps.map((step, index) => {
+    const pieces = step.flatMap((tokens, text) => {
+      // Texts have their pages in turn.
+      const pages = Array.from({ length: pagesOfText }, (_, page) => page * texts + text);
+      return tokens === 0 ? [] : [{ text, tokens, cached: cached[text]!, isPrompt: tokens > 1, pages }];
+    });
+    const positions = pieces.flatMap((piece) => Array.from({ length: piece.tokens }, (_, i) => piece.cached + i));
+    for (const { text, tokens } of pieces) cached[text]! += tokens;
+    const qkv = seededTensor([positions.length, (heads + 2 * keyValueHeads) * headDim], 20 + index, dtype);
+    return cache.step(pieces, anglesAt(positions, headDim)).attend(qkv, 0, settings);
+  });
+  cache.dispose();
+  return Object.fromEntries(outputs.map((output, index) => [`output of step ${index + 1}`, output]));
+}
+
+const anglesOf = (positions: number, headDim: number) => anglesAt([...Array(positions).keys()], headDim);
+
+function anglesAt(positions: readonly number[], headDim: number): RotaryAngles {
   const half = headDim / 2;
-  const [cosine, sine] = [new Float32Array(positions * half), new Float32Array(positions * half)];
-  for (let i = 0; i < positions * half; i++) {
-    const angle = Math.floor(i / half) * THETA ** -((i % half) / half);
+  const size = positions.length * half;
+  const [cosine, sine] = [new Float32Array(size), new Float32Array(size)];
+  for (let i = 0; i < size; i++) {
+    const angle = positions[Math.floor(i / half)]! * THETA ** -((i % half) / half);
     cosine[i] = Math.cos(angle);
     sine[i] = Math.sin(angle);
   }
-  return { cosine: tensorOf(cosine, [positions, half]), sine: tensorOf(sine, [positions, half]) };
+  return { cosine: tensorOf(cosine, [positions.length, half]), sine: tensorOf(sine, [positions.length, half]) };
 }

@@ -57,7 +57,7 @@ void Launch(Context& context, const Groups& kernel, const ProductTile& tile, con
   const auto blocks_of = [&](const ProductGroup& group) {
     return DivideUp(group.rows, tile.rows) * DivideUp(group.columns, tile.columns);
   };
-  ForEachTable(groups, blocks_of, [&](const ProductGroups& table, int64_t blocks) {
+  ForEachTable<ProductGroups>(groups, blocks_of, [&](const ProductGroups& table, int64_t blocks) {
     kernel.Launch(context, {blocks, pieces}, tile.threads, tile.shared_bytes, table, adds);
   });
 }

@@ -5,6 +5,7 @@
 
 #include "../kernels/grouped_product.h"
 #include "launch.h"
+#include "launch_tables.h"
 
 namespace lorasmith::cuda {
 
@@ -33,27 +34,5 @@ void MultiplyPieces(Context& context, ProductForm form, const std::vector<Produc
 // pieces [count, size] → their sum [size]
 template <typename Number>
 void SumPieces(Context& context, const float* pieces, int64_t count, int64_t size, Number* result);
-
-// Launches a kernel for each part of the entries that a table holds. `blocks_of` gives the blocks of an entry; without
-// any, nothing is launched.
-template <typename Entry, typename BlocksOf, typename Launch>
-void ForEachTable(const std::vector<Entry>& entries, const BlocksOf& blocks_of, const Launch& launch) {
-  LaunchTable<Entry> table{};
-  int64_t blocks = 0;
-  const auto flush = [&] {
-    if (table.count > 0) launch(table, blocks);
-    table.count = 0;
-    blocks = 0;
-  };
-  for (const Entry& entry : entries) {
-    const int64_t own = blocks_of(entry);
-    if (own == 0) continue;
-    if (table.count == LaunchTable<Entry>::kMost || blocks + own > INT32_MAX) flush();
-    table.at[table.count] = entry;
-    table.at[table.count++].first_block = static_cast<int>(blocks);
-    blocks += own;
-  }
-  flush();
-}
 
 }  // namespace lorasmith::cuda

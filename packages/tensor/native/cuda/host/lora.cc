@@ -55,7 +55,7 @@ struct Matrices {
     const auto blocks_of = [](const LoraMatrix& matrix) {
       return DivideUp(static_cast<int64_t>(matrix.all_rows) * matrix.all_columns, kLoraNumbers);
     };
-    ForEachTable(matrices, blocks_of, [&](const LoraMatrices& table, int64_t blocks) {
+    ForEachTable<LoraMatrices>(matrices, blocks_of, [&](const LoraMatrices& table, int64_t blocks) {
       kLoraMatrices<Number>.Launch(context, {blocks}, kLoraThreads, 0, table);
     });
   }
@@ -195,7 +195,7 @@ class ParameterGradients {
     const auto blocks_of = [](const LoraMatrixGradient& gradient) {
       return DivideUp(static_cast<int64_t>(gradient.rows) * gradient.columns, kLoraNumbers);
     };
-    ForEachTable(gradients_, blocks_of, [&](const LoraMatrixGradients& table, int64_t blocks) {
+    ForEachTable<LoraMatrixGradients>(gradients_, blocks_of, [&](const LoraMatrixGradients& table, int64_t blocks) {
       kLoraGradients.Launch(context_, {blocks}, kLoraThreads, 0, table);
     });
   }

@@ -7,6 +7,7 @@
 
 #include "attention_bfloat16.cuh"
 #include "attention_float32.cuh"
+#include "attention_pages.cuh"
 
 // The kernels of one head size D, launched as AttentionForwardLaunch and AttentionGradientLaunch say.
 //   rotated [tokens, heads + key_value_heads, D]: queries and keys, rotated
@@ -20,15 +21,32 @@
   extern "C" __global__ void __launch_bounds__(AttentionForward(D).threads())                                       \
       AttentionBFloat16_##D(const bf16* rotated, const bf16* values, int64_t value_stride, const int32_t* offsets,  \
                             const float* sinks, AttentionShape shape, bf16* output, float* log_sums) {              \
-    attention::ForwardBFloat16<D>(rotated, values, value_stride, offsets, sinks, shape, output, log_sums);          \
+    const attention::StreamRows<D, bf16> rows{rotated, values, value_stride, offsets};                              \
+    attention::ForwardBFloat16<D>(rows, sinks, shape, output, log_sums);                                            \
   }                                                                                                                 \
   EXPORT_KERNEL(AttentionBFloat16_##D)                                                                              \
   extern "C" __global__ void __launch_bounds__(attention::kFloatThreads)                                            \
       AttentionFloat32_##D(const float* rotated, const float* values, int64_t value_stride, const int32_t* offsets, \
                            const float* sinks, AttentionShape shape, float* output, float* log_sums) {              \
-    attention::ForwardFloat32<D>(rotated, values, value_stride, offsets, sinks, shape, output, log_sums);           \
+    const attention::StreamRows<D, float> rows{rotated, values, value_stride, offsets};                             \
+    attention::ForwardFloat32<D>(rows, sinks, shape, output, log_sums);                                             \
   }                                                                                                                 \
   EXPORT_KERNEL(AttentionFloat32_##D)
+
+// The same of prompts, whose keys and values are in pages: cached_attention.h. A launch has the tiles of each text.
+//   queries [tokens, heads, D], rotated
+#define ATTENTION_PAGES_OF(Type, Number, D, threads)                                                             \
+  extern "C" __global__ void __launch_bounds__(threads) AttentionPages##Type##_##D(                              \
+      const __grid_constant__ TextTable texts, const Number* queries, const Number* cache, const int32_t* pages, \
+      int page_columns, const float* sinks, AttentionShape shape, Number* output) {                              \
+    const attention::PagedRows<D, Number> rows{texts, queries, cache, pages, page_columns};                      \
+    attention::Forward##Type<D>(rows, sinks, shape, output, nullptr);                                            \
+  }                                                                                                              \
+  EXPORT_KERNEL(AttentionPages##Type##_##D)
+
+#define ATTENTION_PAGES(D)                                             \
+  ATTENTION_PAGES_OF(BFloat16, bf16, D, AttentionForward(D).threads()) \
+  ATTENTION_PAGES_OF(Float32, float, D, attention::kFloatThreads)
 
 #define ATTENTION_GRADIENT_BFLOAT16(gradients, D)                                                                   \
   extern "C" __global__ void __launch_bounds__(AttentionBackward(D).threads()) Attention##gradients##BFloat16_##D(  \

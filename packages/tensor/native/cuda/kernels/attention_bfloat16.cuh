@@ -29,6 +29,11 @@ __device__ __forceinline__ void LoadTile(const bf16* head, int64_t stride, int f
   }
 }
 
+template <int D, int kRows, int kThreads>
+__device__ __forceinline__ void LoadTile(const StreamHead<bf16>& rows, int first, int length, bf16* tile) {
+  LoadTile<D, kRows, kThreads>(rows.head, rows.stride, first, length, tile);
+}
+
 // The part of a head that a warp of kGroups has: as many columns of the head's first half as of its second, so that
 // both numbers of a rotated pair are in one lane.
 template <int D, int kGroups>
@@ -176,16 +181,14 @@ __device__ __forceinline__ float RowSum(float value) {
   return value + __shfl_xor_sync(kAllLanes, value, 2);
 }
 
-// Columns c and c + 1 of a head of size D, c even.
-template <int D>
-__device__ __forceinline__ void StorePair(float first, float second, int c, int head_dim, bf16* head) {
-  const int column = SourceColumn<D>(c, head_dim);
+// Columns `column`, which is even, and the next of a head; nothing where it is negative.
+__device__ __forceinline__ void StorePair(float first, float second, int column, bf16* head) {
   if (column >= 0) *reinterpret_cast<uint32_t*>(head + column) = PackBFloat16(first, second);
 }
 
-template <int D>
-__device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16* values, int64_t value_stride,
-                                                const int32_t* offsets, const float* sinks, const AttentionShape& shape,
+// Rows: where queries, keys and values are.
+template <int D, typename Rows>
+__device__ __forceinline__ void ForwardBFloat16(const Rows& rows, const float* sinks, const AttentionShape& shape,
                                                 bf16* output, float* log_sums) {
   constexpr AttentionBlock kBlock = AttentionForward(D);
   constexpr int kQueries = kBlock.rows, kKeys = kBlock.step, kThreads = kBlock.threads();
@@ -202,18 +205,16 @@ __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16*
   static_assert(!kBlock.in_registers || kQueries <= 2 * kKeys, "the queries pass through the tiles");
 
   // The last tiles of a row take longest, so they come first.
-  const Tile tile = FindTile<kQueries>(offsets, shape.rows, gridDim.x - 1 - blockIdx.x);
+  const auto tile = rows.template FindTile<kQueries>(gridDim.x - 1 - blockIdx.x, shape);
   const int64_t start = tile.start;
   const int first = tile.first, length = tile.length;
   if (first >= length) return;
   const int head = blockIdx.y, key_head = head / (shape.heads / shape.key_value_heads);
-  const int64_t stride = static_cast<int64_t>(shape.heads + shape.key_value_heads) * D;
-  const bf16* row = rotated + start * stride;
-  const bf16* keys = row + (shape.heads + key_head) * D;
-  const bf16* row_values = values + start * value_stride + key_head * D;
+  const auto queries = rows.Queries(tile, head, shape);
+  const auto keys = rows.Keys(tile, key_head, shape), row_values = rows.Values(tile, key_head, shape);
   const int own_row = OwnRow<kGroups>(), lane_row = threadIdx.x % 32 / 4, lane_column = threadIdx.x % 4 * 2;
 
-  LoadTile<D, kQueries, kThreads>(row + head * D, stride, first, length, query_tile);
+  LoadTile<D, kQueries, kThreads>(queries, first, length, query_tile);
   WaitForAllCopies();
   __syncthreads();
   LeftRows<D, kGroups, kBlock.in_registers> query;
@@ -228,17 +229,17 @@ __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16*
   float greatest[2] = {sink, sink}, sum[2] = {of_sink, of_sink};
   const int end = min(first + kQueries, length);
   int key = FirstSeen(first, shape) / kKeys * kKeys;
-  LoadTile<D, kKeys, kThreads>(keys, stride, key, length, key_tile);
+  LoadTile<D, kKeys, kThreads>(keys, key, length, key_tile);
   for (; key < end; key += kKeys) {
     WaitForAllCopies();
     __syncthreads();  // the keys are there, and all warps are done with the values
-    LoadTile<D, kKeys, kThreads>(row_values, value_stride, key, length, value_tile);
+    LoadTile<D, kKeys, kThreads>(row_values, key, length, value_tile);
     Sums<kKeys / 8> scores;
     MultiplyTransposed<D, kKeys>(query, key_tile, scores);
     if constexpr (kGroups > 1) exchange.Write(scores);
     WaitForAllCopies();
     __syncthreads();  // the values are there, and all warps are done with the keys
-    if (key + kKeys < end) LoadTile<D, kKeys, kThreads>(keys, stride, key + kKeys, length, key_tile);
+    if (key + kKeys < end) LoadTile<D, kKeys, kThreads>(keys, key + kKeys, length, key_tile);
     if constexpr (kGroups > 1) exchange.Add(scores);
 
 #pragma unroll
@@ -292,9 +293,9 @@ __device__ __forceinline__ void ForwardBFloat16(const bf16* rotated, const bf16*
     bf16* to = output + of_head * shape.head_dim;
 #pragma unroll
     for (int n = 0; n < Own::kCount / 8; n++)
-      StorePair<D>(result.at[n][2 * half] * inverse, result.at[n][2 * half + 1] * inverse,
-                   Own::First() + Own::At(n * 8) + lane_column, shape.head_dim, to);
-    if (Own::First() + lane_column == 0) log_sums[of_head] = (greatest[half] + log2f(total)) * kLn2;
+      StorePair(result.at[n][2 * half] * inverse, result.at[n][2 * half + 1] * inverse,
+                Rows::OutputColumn(Own::First() + Own::At(n * 8) + lane_column, shape.head_dim), to);
+    if (Rows::kKeepsSums && Own::First() + lane_column == 0) log_sums[of_head] = (greatest[half] + log2f(total)) * kLn2;
   }
 }
 

@@ -9,23 +9,26 @@ namespace attention {
 
 using namespace float_product;
 
-template <int D>
-__device__ __forceinline__ void ForwardFloat32(const float* rotated, const float* values, int64_t value_stride,
-                                               const int32_t* offsets, const float* sinks, const AttentionShape& shape,
+// Rows first … of a head in a stream as the products take them, zeros from `length` on.
+__device__ __forceinline__ FloatRows RowsFrom(const StreamHead<float>& rows, int first, int length) {
+  return {rows.head, rows.stride, first, length};
+}
+
+// Rows: where queries, keys and values are.
+template <int D, typename Rows>
+__device__ __forceinline__ void ForwardFloat32(const Rows& rows, const float* sinks, const AttentionShape& shape,
                                                float* output, float* log_sums) {
   constexpr int kColumns = AttentionFloatColumns(D);
   SHARED(FloatMemory<kColumns>, memory);
-  const Tile tile = FindTile(offsets, shape.rows, gridDim.x - 1 - blockIdx.x);
+  const auto tile = rows.template FindTile<kRowTile>(gridDim.x - 1 - blockIdx.x, shape);
   const int first = tile.first, length = tile.length;
   if (first >= length) return;
   const int head = blockIdx.y, key_head = head / (shape.heads / shape.key_value_heads);
-  const int64_t stride = static_cast<int64_t>(shape.heads + shape.key_value_heads) * D;
-  const float* row = rotated + tile.start * stride;
   const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
-  const FloatRows queries{row + head * D, stride, first, length};
-  FloatRows keys{row + (shape.heads + key_head) * D, stride, 0, length};
+  const FloatRows queries = RowsFrom(rows.Queries(tile, head, shape), first, length);
+  auto keys = RowsFrom(rows.Keys(tile, key_head, shape), 0, length);
   const int first_column = blockIdx.z * kColumns;
-  FloatRows row_values{values + tile.start * value_stride + key_head * D, value_stride, 0, length};
+  auto row_values = RowsFrom(rows.Values(tile, key_head, shape), 0, length);
 
   float result[kOwn][kColumns / kSide];
   float greatest[kOwn], sum[kOwn];
@@ -76,10 +79,10 @@ __device__ __forceinline__ void ForwardFloat32(const float* rotated, const float
     const int64_t of_head = (tile.start + at) * shape.heads + head;
 #pragma unroll
     for (int j = 0; j < kColumns / kSide; j++) {
-      const int column = SourceColumn<D>(first_column + x + kSide * j, shape.head_dim);
+      const int column = Rows::OutputColumn(first_column + x + kSide * j, shape.head_dim);
       if (column >= 0) output[of_head * shape.head_dim + column] = result[i][j] / total;
     }
-    if (first_column + x == 0) log_sums[of_head] = (greatest[i] + log2f(total)) * kLn2;
+    if (Rows::kKeepsSums && first_column + x == 0) log_sums[of_head] = (greatest[i] + log2f(total)) * kLn2;
   }
 }
 

@@ -63,6 +63,40 @@ __device__ __forceinline__ int SourceColumn(int c, int head_dim) {
   return c - D / 2 < half ? half + c - D / 2 : -1;
 }
 
+// The rows of a head in a stream, `stride` numbers apart.
+template <typename Number>
+struct StreamHead {
+  const Number* head;
+  int64_t stride;
+};
+
+// Rows of a stream: a query's keys and values are of tokens beside it. See ATTENTION_FORWARD.
+template <int D, typename Number>
+struct StreamRows {
+  static constexpr bool kKeepsSums = true;
+  const Number* rotated;
+  const Number* values;
+  int64_t value_stride;
+  const int32_t* offsets;
+
+  template <int kSize>
+  __device__ __forceinline__ Tile FindTile(int slot, const AttentionShape& shape) const {
+    return ::FindTile<kSize>(offsets, shape.rows, slot);
+  }
+  __device__ __forceinline__ StreamHead<Number> Queries(const Tile& tile, int head, const AttentionShape& shape) const {
+    const int64_t stride = static_cast<int64_t>(shape.heads + shape.key_value_heads) * D;
+    return {rotated + tile.start * stride + head * D, stride};
+  }
+  __device__ __forceinline__ StreamHead<Number> Keys(const Tile& tile, int head, const AttentionShape& shape) const {
+    return Queries(tile, shape.heads + head, shape);
+  }
+  __device__ __forceinline__ StreamHead<Number> Values(const Tile& tile, int head, const AttentionShape&) const {
+    return {values + tile.start * value_stride + head * D, value_stride};
+  }
+  // Where column c of a head of size D lies in the output; -1: nowhere.
+  __device__ __forceinline__ static int OutputColumn(int c, int head_dim) { return SourceColumn<D>(c, head_dim); }
+};
+
 // Which gradients a kernel computes.
 enum Gradients { kQueryGradient, kKeyGradient, kValueGradient, kKeyAndValueGradient };
 

@@ -85,15 +85,15 @@ __device__ __forceinline__ void MultiplyRows(const Left& left, const Right& righ
 }
 
 // result [64, 64] = left [64, D] rightᵀ.
-template <int D, int kColumns>
-__device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, const FloatRows& right,
+template <int D, int kColumns, typename Right = FloatRows>
+__device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, const Right& right,
                                                         FloatMemory<kColumns>& memory, float (&result)[kOwn][kOwn]) {
   MultiplyRows(left, right, D, memory.operands, result);
 }
 
 // result [64, D] += weights [64, 64] right [64, D].
-template <int D>
-__device__ __forceinline__ void AddProductFloat(const float (&weights)[kOwn][kOwn], const FloatRows& right,
+template <int D, typename Right = FloatRows>
+__device__ __forceinline__ void AddProductFloat(const float (&weights)[kOwn][kOwn], const Right& right,
                                                 FloatMemory<D>& memory, float (&result)[kOwn][D / kSide]) {
   const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
   __syncthreads();  // the weights of the product before may be in use

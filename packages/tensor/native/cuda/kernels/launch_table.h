@@ -7,17 +7,18 @@
 // The most bytes of parameters that every driver takes.
 constexpr int kParameterBytes = 4096;
 
-template <typename Entry>
+// `kOtherBytes`: of the parameters, those that are not entries.
+template <typename Entry, int kOtherBytes = 8>
 struct LaunchTable {
-  static constexpr int kMost = (kParameterBytes - 8) / static_cast<int>(sizeof(Entry));
+  static constexpr int kMost = (kParameterBytes - kOtherBytes) / static_cast<int>(sizeof(Entry));
 
   int count;
   Entry at[kMost];
 };
 
 // The entry that has a block.
-template <typename Entry>
-HOST_DEVICE inline const Entry& EntryOf(const LaunchTable<Entry>& table, int block) {
+template <typename Entry, int kOtherBytes>
+HOST_DEVICE inline const Entry& EntryOf(const LaunchTable<Entry, kOtherBytes>& table, int block) {
   int first = 0;
   for (int end = table.count; end - first > 1;) {
     const int middle = (first + end) / 2;
