@@ -1,6 +1,6 @@
 // node bench/gpu-arithmetic.mjs
-// What a training step takes of a GPU, computed and not measured: operations and bytes are the estimate's own
-// (packages/planning), rates are those that NVIDIA publishes, and the shares of them that a step reaches are assumed.
+// What a training step and a step of generation take of a GPU, computed and not measured: operations and bytes are the estimate's
+// own (packages/planning), rates are those that NVIDIA publishes, and the shares of them that a step reaches are assumed.
 import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
 import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from '../scripts/docs/model-on-card.mjs';
@@ -27,6 +27,12 @@ const RANK = 8;
 const REACHED = { products: 0.6, attention: 0.25, passes: 0.7 };
 /** The numbers of ops, as packages/training/src/step-ops.test.ts bounds them. */
 const OPS = { ofLayer: 27, recomputed: 41, beside: 20 };
+/** The same of a step of generation. */
+const GENERATION_OPS = { ofLayer: 12, beside: 12 };
+const TEXTS = [
+  { texts: 1, length: 2048 },
+  { texts: 16, length: 2048 },
+];
 /** The time of calling one op from JavaScript. It runs beside the GPU's work, so only the longer of the two counts. */
 const SECONDS_PER_OP = 13.6e-6;
 
@@ -126,3 +132,53 @@ const columns = [
   'what binds',
 ];
 process.stdout.write(table(columns, rows));
+
+/**
+ * A step of generation in which each text gets a token. It reads all weights but the embedding, which is also the head of small models,
+ * and the keys and values of all texts.
+ *
+ * @param {(typeof MODELS)[number]} model
+ * @param {(typeof TEXTS)[number]} batch
+ * @param {(typeof CARDS)[number]} card
+ */
+function generationStep({ architecture, parameterCount }, { texts, length }, card) {
+  const { layerCount, keyValueHeadCount, headDim, vocabSize, hiddenSize, tiedHead } = architecture;
+  const weights = 2 * (parameterCount - (tiedHead ? 0 : vocabSize * hiddenSize));
+  const cache = texts * length * layerCount * 2 * keyValueHeadCount * headDim * 2;
+  const ops = GENERATION_OPS.ofLayer * layerCount + GENERATION_OPS.beside;
+  const onCard = (weights + cache) / (card.terabytes * 1e12 * REACHED.passes);
+  const dispatch = ops * SECONDS_PER_OP;
+  return { weights, cache, ops, onCard, dispatch, total: Math.max(onCard, dispatch) };
+}
+
+const tokenRows = MODELS.flatMap((model) =>
+  TEXTS.flatMap((batch) =>
+    CARDS.filter((card) => 2 * model.parameterCount < card.memory).map((card) => {
+      const { weights, cache, ops, onCard, dispatch, total } = generationStep(model, batch, card);
+      const binds = dispatch > onCard ? `dispatch (the card reads for ${milliseconds(onCard)} ms)` : 'reading';
+      return [
+        ...[
+          model.name,
+          `${batch.texts} × ${batch.length}`,
+          card.name,
+          (weights / 1e9).toFixed(1),
+          (cache / 1e9).toFixed(1),
+        ],
+        ...[`${ops} in ${milliseconds(dispatch)} ms`, `${milliseconds(total)} ms`],
+        ...[(batch.texts / total).toFixed(0), binds],
+      ];
+    }),
+  ),
+);
+const tokenColumns = [
+  'model',
+  'texts',
+  'card',
+  'GB of weights',
+  'GB of cache',
+  'ops',
+  'step',
+  'tokens/s',
+  'what binds',
+];
+process.stdout.write(`\n${table(tokenColumns, tokenRows)}`);
