@@ -3,6 +3,7 @@ import {
   type AdapterId,
   AdapterPage,
   AdapterUsage,
+  ErrorBody,
   type Owner,
   ProductError,
 } from '@lorasmith/contracts';
@@ -17,6 +18,7 @@ export interface RegistryClient {
   check(): Promise<void>;
   /** The bytes of the owner's adapters, and of all adapters. */
   storedBytes(owner: Owner): Promise<StoredBytes>;
+  /** Removes an adapter, unless another process has. */
   removeAdapter(id: AdapterId): Promise<void>;
   /** The adapters that the caller sees, newest first, at most `count`. */
   newestAdapters(caller: Caller, count: number): Promise<Adapter[]>;
@@ -28,15 +30,18 @@ const TIMEOUT_MS = 5_000;
 const PAGE_SIZE = 100;
 
 export function createRegistryClient(registryUrl: string): RegistryClient {
-  const call = async (path: string, init: RequestInit, timeoutMs = TIMEOUT_MS): Promise<string> => {
+  const ask = async (path: string, init: RequestInit, timeoutMs: number) => {
     try {
       const answer = await fetch(new URL(path, registryUrl), { ...init, signal: AbortSignal.timeout(timeoutMs) });
-      const text = await answer.text();
-      if (answer.ok) return text;
+      return { status: answer.status, text: await answer.text() };
     } catch (cause) {
       throw registryUnavailable(cause);
     }
-    throw invalidAnswer(new Error(`the answer to ${path} has an error status`));
+  };
+  const call = async (path: string, init: RequestInit, timeoutMs = TIMEOUT_MS): Promise<string> => {
+    const { status, text } = await ask(path, init, timeoutMs);
+    if (status !== 200) throw wrongStatus(path, status);
+    return text;
   };
   return {
     async check() {
@@ -49,7 +54,11 @@ export function createRegistryClient(registryUrl: string): RegistryClient {
       return { own: usage.own_bytes, total: usage.total_bytes, things };
     },
     async removeAdapter(id) {
-      await call(`/adapters/${id}`, { method: 'DELETE', headers: callerHeaders(EVERYTHING) });
+      const path = `/adapters/${id}`;
+      const init = { method: 'DELETE', headers: callerHeaders(EVERYTHING) };
+      const { status, text } = await ask(path, init, TIMEOUT_MS);
+      const isAbsent = status === 404 && asAnswer(ErrorBody, text).error.code === 'adapter_not_found';
+      if (status !== 204 && !isAbsent) throw wrongStatus(path, status);
     },
     async newestAdapters(caller, count) {
       const adapters: Adapter[] = [];
@@ -69,6 +78,10 @@ export function createRegistryClient(registryUrl: string): RegistryClient {
 
 export function registryUnavailable(cause: unknown): ProductError {
   return new ProductError('registry_unavailable', 'The registry cannot be reached. Try again in a moment.', { cause });
+}
+
+function wrongStatus(path: string, status: number): ProductError {
+  return invalidAnswer(new Error(`the answer to ${path} has the status ${status}`));
 }
 
 function invalidAnswer(cause: unknown): ProductError {
