@@ -26,7 +26,7 @@ const ORDER = seed === undefined ? {} : { shuffle: { files: true, tests: false }
 const FAST = '{packages,services}/*/src/**/*.test.ts';
 
 // Tests run on the TypeScript sources (the "source" export condition). The native addon is not safe in worker threads, so test
-// files run in processes. What mostly waits for services and child processes runs first, four files at once; then the engine's.
+// files run in processes. What mostly waits for services and child processes runs first, three files at once; then the engine's.
 //
 // Files of `fast`, `shared` and `engine` share a process, which loads the sources once. They leave nothing behind in it: no
 // variable of the environment, no global, no handler.
@@ -48,7 +48,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts', ...ALONE],
           exclude: [...OTHER_SUITES, ENGINE],
           globalSetup: 'test/global-setup.ts',
-          maxWorkers: 4,
+          maxWorkers: 3,
           sequence: ORDER,
         },
       },
@@ -60,7 +60,7 @@ export default defineConfig({
           exclude: [...OTHER_SUITES, ...ALONE, ENGINE],
           globalSetup: 'test/global-setup.ts',
           isolate: false,
-          maxWorkers: 4,
+          maxWorkers: 3,
           sequence: ORDER,
         },
       },
@@ -71,7 +71,7 @@ export default defineConfig({
           include: [FAST],
           exclude: [...OTHER_SUITES, ...ALONE, ENGINE],
           isolate: false,
-          maxWorkers: 4,
+          maxWorkers: 3,
           sequence: ORDER,
         },
       },

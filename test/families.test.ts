@@ -80,10 +80,10 @@ const PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'gpt_oss-experts': ['gate_up_proj', 'down_proj'],
 };
 /**
- * One with several ropes and a prefix for its files, one whose layers share keys, one with norms after its branches, one with
- * linear attention, one whose experts are adapted, and one with an adapter of its head.
+ * One with linear attention, one whose experts are adapted, one whose layers share keys, one with an adapter of its head, one with several
+ * ropes and a prefix for its files, and one with norms after its branches.
  */
-const PAUSED = usualCases(['gemma4', 'qwen3_5', 'qwen3_moe-experts', 'head-tied', 'gemma3', 'olmo3'], 4);
+const PAUSED = usualCases(['qwen3_5', 'qwen3_moe-experts', 'gemma4', 'head-tied', 'gemma3', 'olmo3'], 2);
 const COMPOSITES = ['gemma3', 'gemma4', 'gemma4_moe', 'mistral3', 'qwen3_5', 'qwen3_5_moe', 'qwen3_5_moe-experts'];
 const PROCESSOR_FILES = ['preprocessor_config.json', 'processor_config.json'];
 const R = 4;

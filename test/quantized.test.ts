@@ -50,7 +50,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-describe.each(usualCases(CASES, 2))('$name in $precision', ({ name, dtype, precision, ...adapted }) => {
+describe.each(usualCases(CASES, 1))('$name in $precision', ({ name, dtype, precision, ...adapted }) => {
   let id: string;
 
   test('is listed, trained and published, and answers', async () => {

@@ -7,7 +7,7 @@ import { manyAnswersOf } from './venvs.mjs';
 /** @import { Answers } from './answers.mjs' */
 
 const SUFFIX = '-wide';
-/** Settings that vLLM does not have, and what they are replaced with, so that it loads each family. @type {Record<string, object>} */
+/** Settings that vLLM does not have or asks for, and what they are replaced with, so that it loads each family. @type {Record<string, object>} */
 const REPLACED = {
   // Without `factor`.
   'gemma4-text-keys': {
@@ -21,6 +21,14 @@ const REPLACED = {
     sliding_window: null,
     layer_types: ['full_attention', 'full_attention'],
   },
+  // The router that published files name; transformers knows no other.
+  ...Object.fromEntries(
+    ['deepseek_v3', 'deepseek_v3-moonlight', 'deepseek_v3-plain'].map((name) => [
+      name,
+      { topk_method: 'noaux_tc', scoring_func: 'sigmoid' },
+    ]),
+  ),
+  glm4_moe_lite: { first_k_dense_replace: 1 },
 };
 /** The adapters that vLLM is known to refuse, in its own words. */
 const REFUSES = [
@@ -31,6 +39,13 @@ const REFUSES = [
   // Its build for processors has no Triton, in which adapters of mixtures are computed, and no experts with biases.
   "module 'triton.language' has no attribute",
   'No Unquantized MoE backend supports the deployment configuration',
+  // Rope that is not YaRN in a family whose published models have it.
+  "KeyError: 'factor'",
+  "KeyError: 'original_max_position_embeddings'",
+  'is not supported by MLA',
+  // An adapter of some matrices of the experts, and one of experts in MXFP4.
+  'assert w1_lora is not None',
+  '1 validation error for VllmConfig',
   // A layer that is stored as one must be two in the adapter.
   'expected target modules in',
 ];
@@ -43,8 +58,12 @@ const DIFFERS = {
   ernie4_5: 'vLLM reads no use_bias, so it has none of the biases',
   gemma4: 'vLLM has no adapter of keys that are values, too',
   'gemma4-text-keys': 'vLLM has no adapter of keys that are values, too',
+  'glm4_moe-plain': 'vLLM has no output head that is the embedding in this family',
+  'granitemoe-experts': 'vLLM reads no attention_bias in this family, so it has none of the biases',
   ministral3: 'vLLM reads the growth of queries from params.json alone, not from config.json',
   'mistral3-ministral3': 'vLLM reads the growth of queries from params.json alone, not from config.json',
+  'qwen3_moe-fused': 'vLLM has no window and no bias of o_proj in this family',
+  'qwen3_next-experts': 'in bfloat16 tokens take other experts; transformers is 0.5 from itself in float32',
   'rope-dynamic': 'vLLM has no positions from max_position_embeddings on',
   'rope-longrope': 'vLLM takes the attention factor from max_position_embeddings, not from factor',
   'tied-head-alone': 'vLLM reads no embedding from a file that has it as lm_head only',

@@ -16,6 +16,7 @@ import {
 } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { usualCases } from '../../../test/usual-cases.js';
 import { expectGenerations, readExpected } from '../test/expected-generation.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 
@@ -59,7 +60,9 @@ function likelihoodsOf(decoder: Decoder, row: Row): Likelihoods {
       Int32Array.from({ length: 5 }, (_, i) => prompt - 1 + i),
       [5],
     );
-    const logits = gather(decoder.logits({ ids, rowLengths: [ids.length] }), places);
+    // Nothing depends on the tokens that follow.
+    const read = ids.subarray(0, prompt + 4);
+    const logits = gather(decoder.logits({ ids: read, rowLengths: [read.length] }), places);
     const values = toFloat32Array(logits);
     const vocab = decoder.architecture.vocabSize;
     const firstFive = [0, 1, 2, 3, 4].map((i) => {
@@ -80,7 +83,7 @@ function likelihoodsOf(decoder: Decoder, row: Row): Likelihoods {
  */
 const TOKEN_TOLERANCE: Record<FloatDType, number> = { float32: 1e-4, bfloat16: 4 * 0.13 };
 
-describe.each(['float32', 'bfloat16'] as const)('SmolLM2-135M-Instruct in %s', (dtype) => {
+describe.each(usualCases(['float32', 'bfloat16'] as const, 1))('SmolLM2-135M-Instruct in %s', (dtype) => {
   let decoder: Decoder;
   beforeAll(async () => {
     decoder = await loadDecoder(await readModelFolder(MODEL), dtype);

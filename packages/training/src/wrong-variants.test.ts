@@ -14,6 +14,7 @@ import { readPeftFolder } from '@lorasmith/peft-files';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { usualCases } from '../../../test/usual-cases.js';
 import { ReferenceBatch, readTensors } from './check-reference/reference-case.js';
 import { tolerancesOf } from './check-reference/tolerances.js';
 
@@ -197,7 +198,7 @@ async function toleranceOf(name: string): Promise<number> {
 }
 
 describe('the comparison with the reference notices', () => {
-  test.each(VARIANTS)('in %s: %s', async (name, _, wrong) => {
+  test.each(usualCases(VARIANTS, 40))('in %s: %s', async (name, _, wrong) => {
     const tolerance = await toleranceOf(name);
     expect(await differenceOf(name)).toBeLessThan(tolerance);
     expect(await differenceOf(name, wrong)).toBeGreaterThan(CLEARLY * tolerance);
