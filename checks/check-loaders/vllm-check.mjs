@@ -30,25 +30,21 @@ const REPLACED = {
   ),
   glm4_moe_lite: { first_k_dense_replace: 1 },
 };
-/** The adapters that vLLM is known to refuse, in its own words. */
-const REFUSES = [
-  'Gemma2 uses `gelu_pytorch_tanh` as the hidden activation function',
-  'GPT2LMHeadModel does not support LoRA yet',
-  'assert not config.scale_attn_by_inverse_layer_idx',
-  'Sliding window for some but all layers is not supported',
-  // Its build for processors has no Triton, in which adapters of mixtures are computed, and no experts with biases.
-  "module 'triton.language' has no attribute",
-  'No Unquantized MoE backend supports the deployment configuration',
-  // Rope that is not YaRN in a family whose published models have it.
-  "KeyError: 'factor'",
-  "KeyError: 'original_max_position_embeddings'",
-  'is not supported by MLA',
-  // An adapter of some matrices of the experts, and one of experts in MXFP4.
-  'assert w1_lora is not None',
-  '1 validation error for VllmConfig',
-  // A layer that is stored as one must be two in the adapter.
-  'expected target modules in',
-];
+/** Words with which vLLM is known to refuse a model or an adapter, and what they mean. @type {Record<string, string>} */
+const REFUSES = {
+  'Gemma2 uses `gelu_pytorch_tanh` as the hidden activation function': 'activation',
+  'GPT2LMHeadModel does not support LoRA yet': 'no LoRA for GPT-2',
+  'assert not config.scale_attn_by_inverse_layer_idx': 'attention scaled by layer',
+  'Sliding window for some but all layers is not supported': 'window in some layers',
+  "module 'triton.language' has no attribute": 'adapters of mixtures on processors, which have no Triton',
+  'No Unquantized MoE backend supports the deployment configuration': 'experts with biases on processors',
+  "KeyError: 'factor'": 'rope other than YaRN',
+  "KeyError: 'original_max_position_embeddings'": 'rope other than YaRN',
+  'is not supported by MLA': 'latent attention of this size on processors',
+  'assert w1_lora is not None': 'an adapter of some matrices of the experts',
+  'is not supported for quantization method gpt_oss_mxfp4': 'MXFP4 in float32',
+  'expected target modules in': 'gate and up as one layer (gate_up_proj) in an adapter',
+};
 /** vLLM on processors has linear attention in bfloat16 alone. @param {string} name */
 const dtypeOf = (name) => (/^qwen3_(5|next)/.test(name) ? 'bfloat16' : 'float32');
 /** It reads PEFT's layout of an adapter of experts where it has them in one tensor, and elsewhere matrices of each. @param {string} name */
@@ -76,7 +72,9 @@ const DIFFERS = {
  */
 export async function addWideFamilies({ names, prompts, folder, peers, report, signal }) {
   if (peers.vllm === null || peers.transformers === null) return [];
-  const families = names.map((name) => {
+  // Its latent attention cannot be widened, and vLLM has none of such sizes on processors.
+  const widened = names.filter((name) => name !== 'mistral3-mistral4');
+  const families = widened.map((name) => {
     const model = path.join(folder, 'models', `${name}${SUFFIX}`);
     const adapter = path.join(folder, 'wide-adapters', name);
     return { name, model, adapter, prompts: /** @type {string[]} */ (prompts.get(name)) };
@@ -124,8 +122,9 @@ export async function checkInVllm({ families, client, folder, peers, report, sig
     for (const [offset, what] of ['base and adapter', 'merged'].entries()) {
       const at = 2 * index + offset;
       const label = `vLLM, ${what}`;
-      if (REFUSES.some((words) => answers[at].error?.includes(words))) {
-        report.line(name, label, `refused: ${answers[at].error}`);
+      const refusal = Object.keys(REFUSES).find((words) => answers[at].error?.includes(words));
+      if (refusal !== undefined) {
+        report.line(name, label, `refused: ${REFUSES[refusal]}`);
         continue;
       }
       /** @type {[string, Answers, number][]} */
