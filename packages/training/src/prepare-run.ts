@@ -243,7 +243,7 @@ async function referencesFor(
     base,
     // The run has not begun: the adapter is still the one that it starts from.
     adapters: initialAdapterFolder === null ? [] : [{ adapter }],
-    passesOver: (side) => evaluationBatches(side === training ? plan.training : plan.validation!, spec),
+    spec,
     run: identity.id,
     folder: checkpointFolder,
     passes,

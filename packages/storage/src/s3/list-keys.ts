@@ -1,8 +1,6 @@
 import { mapWithConcurrency } from '@lorasmith/concurrency';
-import type { S3Objects } from './s3-objects.js';
+import { KEYS_PER_REQUEST, type S3Objects } from './s3-objects.js';
 
-/** Keys of an answer to a list request. */
-export const KEYS_PER_REQUEST = 1_000;
 /** Ids are random digits after their prefix: each starts an equal part of them. */
 const DIGITS = [...'0123456789abcdef'];
 

@@ -1,6 +1,6 @@
 import type { EntryNames } from '../bundle-index.js';
-import { KEYS_PER_REQUEST, listParts } from './list-keys.js';
-import type { S3Objects } from './s3-objects.js';
+import { listParts } from './list-keys.js';
+import { KEYS_PER_REQUEST, type S3Objects } from './s3-objects.js';
 
 /** Parts of a long list that are listed at the same time. */
 const PARTS = 16;

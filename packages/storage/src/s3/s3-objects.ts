@@ -33,6 +33,9 @@ export interface S3Object {
   modified: Date;
 }
 
+/** The most keys in an answer to a list request. */
+export const KEYS_PER_REQUEST = 1_000;
+
 export interface ListOptions {
   after?: string | undefined;
   pageSize?: number;
@@ -79,8 +82,6 @@ const MAX_TRIES = 4;
 /** Services other than Amazon's answer 409 to concurrent conditional puts. */
 const MAX_CREATE_TRIES = 5;
 const MAX_SOCKETS = 64;
-/** Keys in an answer to a list request. */
-const MAX_PAGE = 1_000;
 
 const MEBIBYTE = 2 ** 20;
 const MIN_PART_BYTES = 8 * MEBIBYTE;
@@ -177,14 +178,14 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
 
     remove: (key) => onS3(async () => void (await client.send(new DeleteObjectCommand(at(key))))),
 
-    async *list(under, { after, pageSize = MAX_PAGE } = {}) {
+    async *list(under, { after, pageSize = KEYS_PER_REQUEST } = {}) {
       const from = after === undefined ? {} : { StartAfter: prefix + after };
       let ContinuationToken: string | undefined;
       do {
         const command = new ListObjectsV2Command({
           Bucket: bucket,
           Prefix: prefix + under,
-          MaxKeys: Math.min(pageSize, MAX_PAGE),
+          MaxKeys: Math.min(pageSize, KEYS_PER_REQUEST),
           ...from,
           ContinuationToken,
         });

@@ -16,7 +16,7 @@ type Saved = {
 /** The head size of the largest kernel on a GPU. */
 const GREATEST_HEAD_DIM = 512;
 
-/** Whether the engine has a kernel for heads of this size. */
+/** The presence of a kernel for heads of this size in the engine. */
 export function hasAttentionKernel(headDim: number): boolean {
   return engine.kind !== 'cuda' || (headDim <= GREATEST_HEAD_DIM && headDim % 4 === 0);
 }

@@ -1,6 +1,7 @@
 import { readReference, writeReference } from '@lorasmith/artifacts';
-import { type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import type { LoadedModel } from '@lorasmith/models';
+import { evaluationBatches } from '@lorasmith/planning';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import { throwIfStopped } from '../../stop.js';
 import { FORWARD_SHARE } from '../../turn.js';
@@ -16,8 +17,8 @@ export interface ReferenceOptions {
   base: LoadedModel;
   /** The adapter that the run began from; none: the base alone is the reference. */
   adapters: PassOptions['adapters'];
-  /** The examples of each pass over one of them. */
-  passesOver(side: JudgedExamples): Iterable<number[]>;
+  /** The settings of the job: the reference reads as an evaluation does. */
+  spec: JobSpec;
   /** The identity of the run, under which they are kept in the folder. */
   run: string;
   folder: string;
@@ -58,7 +59,7 @@ export async function referencesOf(options: ReferenceOptions): Promise<Reference
 
 /** Fills in what is missing. */
 async function compute(options: ReferenceOptions, scores: Float32Array): Promise<void> {
-  const { training, validation, base, adapters, passesOver, run, folder, passes, signal, pause } = options;
+  const { training, validation, base, adapters, spec, run, folder, passes, signal, pause } = options;
   const objective = objectiveOn(base, 'preference') as Preference;
   const width = training.referenceScores;
   const total = scores.length / width;
@@ -77,7 +78,7 @@ async function compute(options: ReferenceOptions, scores: Float32Array): Promise
   try {
     for (const side of sides) {
       const own = scores.subarray(width * first, width * (first + side.count));
-      for (const indices of passesOver(side)) {
+      for (const indices of evaluationBatches(side, spec)) {
         if (performance.now() - toldMs > PROGRESS_EVERY_MS) tell();
         known += indices.length;
         if (!indices.some((index) => Number.isNaN(own[width * index]!))) continue;
