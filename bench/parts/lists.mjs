@@ -1,18 +1,14 @@
-import { fork, spawn } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import path from 'node:path';
-import { setTimeout as wait } from 'node:timers/promises';
 import { openStores } from '../../packages/storage/dist/index.js';
 import { findS3Server } from '../../scripts/setup/s3-server.mjs';
-import { availablePort } from '../../scripts/stack/ports.mjs';
+import { startS3Server } from '../../scripts/stack/s3-server-process.mjs';
 
 /** Published at the same time. */
 const AT_ONCE = 32;
-const CREDENTIALS = { AWS_ACCESS_KEY_ID: 'bench-access', AWS_SECRET_ACCESS_KEY: 'bench-secret' };
-const REGION = 'us-east-1';
-const BUCKET = 'bench';
 
 /**
  * Lists of adapters in a bucket of a real S3 server, each answer of which is late by a given time.
@@ -27,27 +23,22 @@ const BUCKET = 'bench';
 
 /** @param {ListsOptions} options @returns {Promise<import('../lists/measure-lists.mjs').ListsFigures[]>} of each checkout */
 export async function lists({ roots, folder, cache, adapters, delayMs }) {
-  Object.assign(process.env, CREDENTIALS);
-  const server = await startServer(folder, cache);
-  const late = await startLateServer(server.port, delayMs);
-  const settings = (/** @type {number} */ port) => ({
-    endpoint: `http://127.0.0.1:${port}`,
-    region: REGION,
-    bucket: BUCKET,
-    prefix: '',
-    forcePathStyle: true,
-  });
+  const { file } = await findS3Server({ cache, env: process.env, progress: { update() {} } });
+  const server = await startS3Server({ file, folder, bucket: 'bench' });
+  Object.assign(process.env, server.credentials);
+  const late = await startLateServer(Number(new URL(server.settings.endpoint).port), delayMs);
+  const lateSettings = { ...server.settings, endpoint: `http://127.0.0.1:${late.port}` };
   try {
-    await fill(path.join(folder, 'publisher'), settings(server.port), adapters);
+    await fill(path.join(folder, 'publisher'), server.settings, adapters);
     const results = [];
     for (const [index, root] of roots.entries()) {
       const dataDir = path.join(folder, `lists-${index}`);
-      results.push(await measure({ root, dataDir, s3: settings(late.port), owner: keyOf(3) }));
+      results.push(await measure({ root, dataDir, s3: lateSettings, owner: keyOf(3) }));
     }
     return results;
   } finally {
     late.close();
-    await server.stop();
+    await server.pause();
   }
 }
 
@@ -116,36 +107,6 @@ async function measure(order) {
 /** @returns {never} */
 function failed() {
   throw new Error('the process that lists has ended without figures');
-}
-
-/** @param {string} folder @param {string} cache */
-async function startServer(folder, cache) {
-  const { file } = await findS3Server({ cache, env: process.env, progress: { update() {} } });
-  await mkdir(path.join(folder, 'objects', BUCKET), { recursive: true });
-  await mkdir(path.join(folder, 'metadata'));
-  const port = await availablePort('127.0.0.1', 0, 'S3_ENDPOINT');
-  const listen = ['--port', `127.0.0.1:${port}`, '--region', REGION, '--quiet', '--keep-alive'];
-  const backend = ['posix', '--sidecar', path.join(folder, 'metadata'), path.join(folder, 'objects')];
-  const env = {
-    ...process.env,
-    ROOT_ACCESS_KEY: CREDENTIALS.AWS_ACCESS_KEY_ID,
-    ROOT_SECRET_KEY: CREDENTIALS.AWS_SECRET_ACCESS_KEY,
-  };
-  const child = spawn(file, [...listen, ...backend], { stdio: 'ignore', env });
-  process.once('exit', () => child.kill());
-  while (
-    child.exitCode === null &&
-    !(await fetch(`http://127.0.0.1:${port}/`).then(
-      () => true,
-      () => false,
-    ))
-  ) {
-    await wait(50);
-  }
-  const stop = async () => {
-    if (child.exitCode === null && child.kill()) await once(child, 'exit');
-  };
-  return { port, stop };
 }
 
 /**
