@@ -5,9 +5,7 @@
 // (and in the backward pass the gradient) in heads of D numbers.
 #include <deque>
 
-#include "attention_operands.h"
-#include "cuda/kernels/attention_shape.h"
-#include "launch.h"
+#include "attention_heads.h"
 
 namespace lorasmith::cuda {
 namespace {
@@ -92,30 +90,12 @@ static_assert(FitsEveryCard(64) && FitsEveryCard(80) && FitsEveryCard(96) && Fit
                   FitsEveryCard(512),
               "a card has too little shared memory");
 
-// The kernels for the smallest size that holds a head; null if there is none.
+// The kernels of a stream's heads; null after a failure.
 template <typename Number>
-const HeadKernels<Number>* KernelsFor(int64_t head_dim) {
-  for (const HeadKernels<Number>& kernels : kHeads<Number>)
-    if (head_dim <= kernels.head_size) return &kernels;
-  return nullptr;
-}
-
-// The shape as kernels take it; nothing after a failure.
-template <typename Number>
-AttentionShape ShapeOf(Context& context, const AttentionAttributes& attributes, const AttentionStream<Number>& stream) {
-  const int64_t rows = stream.rows, tokens = stream.tokens, head_dim = stream.head_dim;
-  context.Check(head_dim % 4 == 0, "on a GPU, the size of a head must be divisible by 4");
-  context.Check(rows >= 0 && rows <= tokens && tokens <= INT32_MAX, "there must be 0 to tokens rows");
-  context.Check(KernelsFor<Number>(head_dim) != nullptr, "on a GPU, a head has at most 512 numbers");
-  if (context.failed()) return {};
-  return {tokens,
-          static_cast<int>(rows),
-          static_cast<int>(attributes.heads),
-          static_cast<int>(attributes.key_value_heads),
-          static_cast<int>(head_dim),
-          static_cast<int>(std::min<int64_t>(attributes.window, INT32_MAX)),
-          attributes.scale,
-          attributes.softcap};
+const HeadKernels<Number>* KernelsOf(Context& context, const AttentionStream<Number>& stream) {
+  const bool sound = stream.rows >= 0 && stream.rows <= stream.tokens && stream.tokens <= INT32_MAX;
+  if (!context.Check(sound, "there must be 0 to tokens rows")) return nullptr;
+  return KernelsFor(context, kHeads<Number>, stream.head_dim);
 }
 
 // What the tiles' kernels read.
@@ -158,9 +138,9 @@ struct Attention : AttentionAttributes {
 
   void Compute(Context& context) const {
     const AttentionOperands<Number> o(context, *this);
-    const AttentionShape shape = ShapeOf(context, *this, o);
-    if (context.failed() || o.tokens == 0) return;
-    const HeadKernels<Number>* kernels = KernelsFor<Number>(shape.head_dim);
+    const HeadKernels<Number>* kernels = KernelsOf(context, o);
+    if (kernels == nullptr || o.tokens == 0) return;
+    const AttentionShape shape = ShapeOf(*this, o.tokens, o.rows, o.head_dim);
     const Operands<Number> in = PrepareOperands(context, o.qkv, kernels->head_size, shape, o.offsets, o.rotary);
     const AttentionLaunch launch = kernels->forward_launch();
     kernels->forward.Launch(context, {RowSlots(o.tokens, shape.rows, launch.rows), heads, launch.column_blocks},
@@ -175,9 +155,9 @@ struct AttentionGradient : AttentionAttributes {
 
   void Compute(Context& context) const {
     const AttentionGradientOperands<Number> o(context, *this);
-    const AttentionShape shape = ShapeOf(context, *this, o);
-    if (context.failed() || o.tokens == 0) return;
-    const HeadKernels<Number>* kernels = KernelsFor<Number>(shape.head_dim);
+    const HeadKernels<Number>* kernels = KernelsOf(context, o);
+    if (kernels == nullptr || o.tokens == 0) return;
+    const AttentionShape shape = ShapeOf(*this, o.tokens, o.rows, o.head_dim);
     const float *cosine = o.rotary.cosine, *sine = o.rotary.sine;
     const int64_t tokens = o.tokens;
 

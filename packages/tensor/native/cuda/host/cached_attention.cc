@@ -6,8 +6,8 @@
 // float32.
 #include "cuda/kernels/cached_attention.h"
 
+#include "attention_heads.h"
 #include "cached_attention_operands.h"
-#include "launch.h"
 #include "launch_tables.h"
 
 namespace lorasmith::cuda {
@@ -44,33 +44,15 @@ const PromptKernel<Number> kPrompts[] = {PromptKernel<Number>(64),  PromptKernel
                                          PromptKernel<Number>(96),  PromptKernel<Number>(128),
                                          PromptKernel<Number>(256), PromptKernel<Number>(512)};
 
-// For the smallest size that holds a head; null if there is none.
-template <typename Number>
-const PromptKernel<Number>* PromptKernelFor(int64_t head_dim) {
-  for (const PromptKernel<Number>& kernel : kPrompts<Number>)
-    if (head_dim <= kernel.head_size) return &kernel;
-  return nullptr;
-}
-
 template <typename Number>
 struct CachedAttention : AttentionAttributes {
   using AttentionAttributes::AttentionAttributes;
 
   void Compute(Context& context) const {
     const CachedAttentionOperands<Number> o(context, *this);
-    if (context.failed()) return;
-    const PromptKernel<Number>* prompt_kernel = PromptKernelFor<Number>(o.head_dim);
-    context.Check(o.head_dim % 4 == 0, "on a GPU, the size of a head must be divisible by 4");
-    context.Check(prompt_kernel != nullptr, "on a GPU, a head has at most 512 numbers");
-    if (context.failed()) return;
-    const AttentionShape shape{o.tokens,
-                               static_cast<int>(o.texts.size()),
-                               static_cast<int>(heads),
-                               static_cast<int>(key_value_heads),
-                               static_cast<int>(o.head_dim),
-                               static_cast<int>(std::min<int64_t>(window, INT32_MAX)),
-                               scale,
-                               softcap};
+    const PromptKernel<Number>* prompt_kernel = KernelsFor(context, kPrompts<Number>, o.head_dim);
+    if (prompt_kernel == nullptr) return;
+    const AttentionShape shape = ShapeOf(*this, o.tokens, o.texts.size(), o.head_dim);
     const Steps steps(o.texts, shape.window);
     const int columns = static_cast<int>(o.page_columns), head_size = prompt_kernel->head_size;
     const int32_t* pages = context.Input<int32_t>(3);
