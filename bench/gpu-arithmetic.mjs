@@ -133,6 +133,26 @@ const columns = [
 ];
 process.stdout.write(table(columns, rows));
 
+/** The tokens of a pass that jobs share, by the rates that a worker would measure, and the seconds that it takes. */
+const passRows = CARDS.map((card) => {
+  const rates = {
+    matmul_gflops: 1e3 * card.teraflops * REACHED.products,
+    attention_gflops: 1e3 * card.teraflops * REACHED.attention,
+    weight_gbytes: 1e3 * card.terabytes * REACHED.passes,
+    pass_gbytes: 1e3 * card.terabytes * REACHED.passes,
+    layer_overhead_ms: 1e3 * OPS.ofLayer * SECONDS_PER_OP,
+  };
+  const tokens = planning.passTokensOf({
+    engine: { kind: 'cuda', card: null, self_test: null },
+    rates: { float32: rates, bfloat16: rates },
+  });
+  const secondsOf = MODELS.map(
+    (model) => `${milliseconds(step(model, { rows: tokens / 512, length: 512 }, card).total)} ms`,
+  );
+  return [card.name, String(tokens), ...secondsOf];
+});
+process.stdout.write(`\n${table(['card', 'tokens of a shared pass', ...MODELS.map(({ name }) => name)], passRows)}`);
+
 /**
  * A step of generation in which each text gets a token. It reads all weights but the embedding, which is also the head of small models,
  * and the keys and values of all texts.

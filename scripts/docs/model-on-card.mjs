@@ -217,7 +217,7 @@ export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, len
   const { architecture, modules } = model;
   /** @type {MachineProfile} */
   const machine = {
-    ...{ worker: '', measured_at: '', processor: '', base_memory_bytes: 0 },
+    ...{ worker: '', measured_at: '', processor: '', base_memory_bytes: 0, pass_tokens: 1024 },
     // A processor with AVX-512.
     kernels: kind === 'cpu' ? 'avx512bf16' : kind,
     memory_bytes: cardBytes - RESERVED[kind],

@@ -101,6 +101,10 @@ export const MachineProfile = Type.Object(
       minimum: 0,
       description: 'Memory that a trainer takes before it loads a model.',
     }),
+    pass_tokens: Type.Integer({
+      minimum: 1,
+      description: 'Tokens of several jobs in one pass through the base model: PASS_TOKENS, or what suits the machine.',
+    }),
     rates: Type.Object(
       {
         float32: MachineRates,

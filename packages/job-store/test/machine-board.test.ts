@@ -11,6 +11,7 @@ const profile = (worker: string, changes: Partial<MachineProfile> = {}): Machine
   kernels: 'generic',
   memory_bytes: 24e9,
   base_memory_bytes: 0,
+  pass_tokens: 1024,
   rates: { float32: rates, bfloat16: rates },
   engine: { kind: 'cpu', card: null, self_test: null },
   ...changes,

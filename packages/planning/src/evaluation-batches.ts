@@ -1,22 +1,21 @@
 import type { JobSpec } from '@lorasmith/contracts';
 import type { Examples } from './objectives/examples.js';
 
-/** Tokens of a pass that several jobs share, unless a worker sets another number. A longer pass is hardly faster. */
-export const SHARED_PASS_TOKENS = 1024;
-
 /**
  * The examples of each micro-batch of an evaluation, in their order: as many as a micro-batch of the training has, and more while
  * the pass is shorter than one that jobs share. It saves nothing for a backward pass, so it holds less than one that trains.
+ * @param passTokens of a pass that jobs share
  */
 export function* evaluationBatches(
   examples: Pick<Examples, 'count' | 'lengthOf'>,
   { objective, training }: Pick<JobSpec, 'objective'> & { training: Pick<JobSpec['training'], 'batch_size'> },
+  passTokens: number,
 ): Generator<number[]> {
   let batch: number[] = [];
   let tokens = 0;
   for (let index = 0; index < examples.count; index++) {
     const own = tokensOf(examples, index, objective);
-    if (batch.length >= training.batch_size && tokens + own > SHARED_PASS_TOKENS) {
+    if (batch.length >= training.batch_size && tokens + own > passTokens) {
       yield batch;
       batch = [];
       tokens = 0;

@@ -18,7 +18,7 @@ export {
 } from './estimate/estimate-time.js';
 export { rolloutLoad, sampleCacheTokens, sampleSeconds } from './estimate/sampling.js';
 export { decodedMemory, weightMemory, weightTraffic } from './estimate/weight-memory.js';
-export { evaluationBatches, SHARED_PASS_TOKENS } from './evaluation-batches.js';
+export { evaluationBatches } from './evaluation-batches.js';
 export {
   type ExampleStore,
   type ExampleStoreOptions,
@@ -38,6 +38,7 @@ export { maxTokensOf } from './objectives/next-token/next-token.js';
 export { type TokenExamples, trainedOf } from './objectives/next-token/token-examples.js';
 export type { PairExamples, TokenPair } from './objectives/preference/pair-examples.js';
 export { type JobOutline, type OutlineJobOptions, outlineJob } from './outline-job.js';
+export { passTokensOf, SHARED_PASS_TOKENS } from './pass-tokens.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
 export { type PrepareTokensOptions, prepareTokens, storedTokens } from './prepare-examples.js';

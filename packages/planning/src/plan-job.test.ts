@@ -205,6 +205,7 @@ describe('planJob for a decoder', () => {
       kernels: 'avx512bf16',
       memory_bytes: 16e9,
       base_memory_bytes: 0.4e9,
+      pass_tokens: 1024,
       rates: { float32: rates, bfloat16: { ...rates, matmul_gflops: rate } },
       engine: { kind: 'cpu', card: null, self_test: null },
     } as const;
@@ -225,6 +226,7 @@ describe('planJob for a decoder', () => {
       kernels: 'avx512bf16',
       memory_bytes: 16e9,
       base_memory_bytes: 0,
+      pass_tokens: 1024,
       rates: { float32: rates, bfloat16: null },
       engine: { kind: 'tensorflow', card: null, self_test: null },
     };
@@ -482,6 +484,7 @@ describe('planJob for a decoder', () => {
         kernels: 'avx512bf16',
         memory_bytes: 16e9,
         base_memory_bytes: 0,
+        pass_tokens: 1024,
         rates: { float32: rates, bfloat16: null },
         engine: { kind, card: null, self_test: null },
       },
@@ -691,6 +694,7 @@ describe('planJob with a validation dataset', () => {
     kernels: 'avx512bf16',
     memory_bytes: 16e9,
     base_memory_bytes: 0.4e9,
+    pass_tokens: 1024,
     rates: { float32: rates, bfloat16: null },
     engine: { kind: 'cpu', card: null, self_test: null },
   };

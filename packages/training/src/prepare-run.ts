@@ -26,6 +26,7 @@ import {
   type Plan,
   planJob,
   rowOrderOf,
+  SHARED_PASS_TOKENS,
   type TokenizingProgress,
 } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
@@ -214,7 +215,7 @@ async function buildRun(
       training: source(plan.training, references?.training ?? null),
       validation: plan.validation && {
         source: source(plan.validation, references?.validation ?? null),
-        microBatches: [...evaluationBatches(plan.validation, spec)],
+        microBatches: [...evaluationBatches(plan.validation, spec, passTokensOn(options.machine))],
       },
     },
     passes,
@@ -229,7 +230,7 @@ async function buildRun(
 
 /** The log-probabilities of answers under their reference; null for another objective, or a loss without a reference. */
 async function referencesFor(
-  { spec, initialAdapterFolder, checkpointFolder, signal, pause, onEvent }: TrainOptions,
+  { spec, initialAdapterFolder, checkpointFolder, machine, signal, pause, onEvent }: TrainOptions,
   passes: Participant,
   run: { plan: Plan; base: LoadedModel; adapter: LoraAdapter; identity: RunIdentity; judge: JudgeExamples },
 ): Promise<References | null> {
@@ -244,6 +245,7 @@ async function referencesFor(
     // The run has not begun: the adapter is still the one that it starts from.
     adapters: initialAdapterFolder === null ? [] : [{ adapter }],
     spec,
+    passTokens: passTokensOn(machine),
     run: identity.id,
     folder: checkpointFolder,
     passes,
@@ -251,6 +253,11 @@ async function referencesFor(
     pause,
     onEvent,
   });
+}
+
+/** Tokens of a pass that jobs share. */
+function passTokensOn(machine: TrainOptions['machine']): number {
+  return machine?.pass_tokens ?? SHARED_PASS_TOKENS;
 }
 
 /** The report, once the reference has read all pairs. */

@@ -313,6 +313,7 @@ test('a resumed run keeps its precision, whatever is measured by then', async ()
     kernels: 'avx512bf16' as const,
     memory_bytes: 2 ** 40,
     base_memory_bytes: 1,
+    pass_tokens: 1024,
     rates,
     engine: { kind: 'cpu' as const, card: null, self_test: null },
   };
@@ -350,6 +351,7 @@ test('what was trained in bfloat16 restarts on a GPU that has none', async () =>
     kernels: 'avx512bf16' as const,
     memory_bytes: 2 ** 40,
     base_memory_bytes: 1,
+    pass_tokens: 1024,
     rates: { float32: rates, bfloat16: null },
     engine: { kind: 'tensorflow', card: null, self_test: null },
   };

@@ -420,6 +420,7 @@ test('auto trains in the precision that a dry run says for the machine', async (
     kernels: 'avx512bf16' as const,
     memory_bytes: 16e9,
     base_memory_bytes: 4e8,
+    pass_tokens: 1024,
     engine: { kind: 'cpu' as const, card: null, self_test: null },
   };
   const spec = aJob({ training: { precision: 'auto', max_steps: 1 } });

@@ -23,6 +23,7 @@ test('a job that does not fit the card although it was expected to fails by name
     kernels: 'avx512bf16',
     memory_bytes: 80e9,
     base_memory_bytes: 0,
+    pass_tokens: 1024,
     rates: { float32: rates, bfloat16: rates },
     engine: { kind: 'cuda', card, self_test: null },
   };

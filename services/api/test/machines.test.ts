@@ -22,6 +22,7 @@ const profile = (worker: string, engine: MachineProfile['engine']): MachineProfi
   kernels: 'avx512bf16',
   memory_bytes: 24e9,
   base_memory_bytes: 0,
+  pass_tokens: 1024,
   rates: { float32: rates, bfloat16: rates },
   engine,
 });

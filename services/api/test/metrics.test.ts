@@ -85,6 +85,7 @@ test('the work of each class of workers is reported by the memory that its jobs 
       kernels: 'generic',
       memory_bytes: 64e9,
       base_memory_bytes: 100e6,
+      pass_tokens: 1024,
       rates: { float32: rates, bfloat16: rates },
       engine: { kind: 'cpu', card: null, self_test: null },
     });

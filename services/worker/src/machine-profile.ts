@@ -4,6 +4,7 @@ import { cpus, totalmem } from 'node:os';
 import path from 'node:path';
 import { askChild } from '@lorasmith/child-processes';
 import { MachineProfile } from '@lorasmith/contracts';
+import { passTokensOf } from '@lorasmith/planning';
 import { PRODUCT_VERSION } from '@lorasmith/service-kit';
 import { writeFileAtomic } from '@lorasmith/storage';
 import type { MeasureOptions } from '@lorasmith/training';
@@ -22,6 +23,8 @@ export interface MachineProfileOptions {
   probeProgram: string;
   /** The shapes that are measured on a GPU. @defaultValue full */
   sizes?: MeasureOptions['sizes'];
+  /** Tokens of a pass that jobs share. @defaultValue null: as many as suit the machine */
+  passTokens?: number | null;
   log: Logger;
 }
 
@@ -37,15 +40,17 @@ const PROBE_TIMEOUT_MS = 120_000;
  * @returns null when it could not be measured
  */
 export async function profileMachine(options: MachineProfileOptions): Promise<MachineProfile | null> {
-  const { dataDir, workerName, log } = options;
+  const { dataDir, workerName, passTokens = null, log } = options;
   const { environment: _, ...engine } = options.engine;
+  const passTokensOn = ({ rates }: Measured) => ({ pass_tokens: passTokens ?? passTokensOf({ engine, rates }) });
   const gpu = await findGpu(options);
   const file = path.join(dataDir, 'machines', `${machineKey(options.engine, gpu)}.json`);
   const known = await readKnown(file);
-  if (known !== null) return { ...onGpu(known, gpu), worker: workerName, engine };
+  if (known !== null) return { ...onGpu(known, gpu), worker: workerName, ...passTokensOn(known), engine };
   try {
     const measured = await runProbe(options);
-    const profile = { worker: workerName, measured_at: new Date().toISOString(), ...measured, engine };
+    const measuredAt = new Date().toISOString();
+    const profile = { worker: workerName, measured_at: measuredAt, ...measured, ...passTokensOn(measured), engine };
     await mkdir(path.dirname(file), { recursive: true });
     await writeFileAtomic(file, `${JSON.stringify(profile, null, 2)}\n`);
     log.info({ profile }, 'the machine was measured');
@@ -81,7 +86,8 @@ async function findGpu({ engine, log }: MachineProfileOptions): Promise<PlannedG
   return undefined;
 }
 
-type Measured = Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>;
+/** The answer of the probe. */
+type Measured = Omit<MachineProfile, 'worker' | 'measured_at' | 'pass_tokens' | 'engine'>;
 
 /** The measurements with the memory of the GPU as it is now. The reserve covers what a trainer takes before it has a model. */
 function onGpu<Profile extends Measured>(measured: Profile, gpu: PlannedGpu | undefined): Profile {

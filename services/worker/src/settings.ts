@@ -1,11 +1,11 @@
 import { hostname } from 'node:os';
 import { HEARTBEAT_MS } from '@lorasmith/child-processes';
 import { DEFAULT_TURN_MS, WORKER_CLASS_NAME } from '@lorasmith/job-store';
-import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import {
   type Config,
   dataDir,
   logLevel,
+  mapSetting,
   modelsDir,
   Port,
   redisSettings,
@@ -86,16 +86,20 @@ const turnMs = setting({
     'with a checkpoint. Also how long a job keeps its place while others of its share wait for one. The same for every worker.',
 });
 
-const passTokens = setting({
-  variable: 'PASS_TOKENS',
-  schema: Type.Integer({ minimum: 64, maximum: 1_048_576 }),
-  fallback: String(SHARED_PASS_TOKENS),
-  unit: 'tokens',
-  example: '2048',
-  description:
-    'How many tokens of several jobs share a pass through the base model. More take more memory, gain little on a processor, ' +
-    'and a cancel takes effect after a pass. A micro-batch that is larger has a pass of its own.',
-});
+const passTokens = mapSetting(
+  setting({
+    variable: 'PASS_TOKENS',
+    schema: Type.Integer({ minimum: 0, maximum: 1_048_576 }),
+    fallback: '0',
+    unit: 'tokens',
+    example: '2048',
+    description:
+      'How many tokens of several jobs share a pass through the base model, and how many an evaluation reads at a time. `0`: ' +
+      '1,024 on a processor; on a GPU 1,024 to 16,384, by the measured rates. More take more memory, gain little on a processor, ' +
+      'and a cancel takes effect after a pass. A micro-batch that is larger has a pass of its own.',
+  }),
+  (value) => (value === 0 ? null : value),
+);
 
 const trainerIdleMs = setting({
   variable: 'TRAINER_IDLE_MS',

@@ -4,7 +4,7 @@ import { inTime, SingleFlight } from '@lorasmith/concurrency';
 import { createGenerationServer } from '@lorasmith/generation-queue';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
-import { openExampleStore, precisionOn } from '@lorasmith/planning';
+import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import type { Registry, Tracing } from '@lorasmith/service-kit';
 import type { Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
@@ -99,7 +99,11 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const machine =
     probeProgram === null
       ? null
-      : await profileMachine({ dataDir, workerName, engine, probeProgram, sizes: config.gpuSelfTest, log });
+      : await profileMachine({
+          ...{ dataDir, workerName, engine, probeProgram, log },
+          sizes: config.gpuSelfTest,
+          passTokens: config.passTokens,
+        });
   if (machine !== null) {
     // It runs, so no other worker with such a machine replaces it.
     store.queue
@@ -127,7 +131,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       engine.kind === 'cpu' || tryGpu === null ? null : await gpuFault(tryGpu, engine.environment),
     );
   const program = trainerProgram(programs.trainer, engine, {
-    passTokens: config.passTokens,
+    passTokens: machine?.pass_tokens ?? config.passTokens ?? SHARED_PASS_TOKENS,
     generationShare: generation.share,
     generationMemory: { cacheBytes: generation.cacheBytes, adapterBytes: generation.adapterBytes },
   });

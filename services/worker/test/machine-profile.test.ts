@@ -49,8 +49,9 @@ const engineOn = (device: 'gpu' | 'cpu', environment: NodeJS.ProcessEnv): Chosen
 const profile = (device: 'gpu' | 'cpu', environment: NodeJS.ProcessEnv = {}) =>
   profileOf(engineOn(device, { ...process.env, ...environment }));
 
-const profileOf = (engine: ChosenEngine) =>
+const profileOf = (engine: ChosenEngine, passTokens: number | null = null) =>
   profileMachine({
+    passTokens,
     dataDir,
     workerName: 'one',
     engine,
@@ -79,6 +80,17 @@ test('on the CPU, jobs are planned with the memory of the host, whatever its GPU
   await putGpus(A10G);
   expect(await profile('cpu')).toMatchObject(HOST);
   expect(warnings).toEqual([]);
+});
+
+test('the tokens of a pass follow from the rates of a GPU, and the setting comes before them', async () => {
+  await putGpus(A10G);
+  const engine = engineOn('gpu', process.env);
+  const slow = await profileOf(engine);
+  expect(slow).toMatchObject({ pass_tokens: 1024 });
+  expect(await profileOf(engine, 4096)).toEqual({ ...slow, pass_tokens: 4096 });
+  expect(await profileOf(cpuEngine(process.env), 512)).toMatchObject({ pass_tokens: 512 });
+  // The setting of one start is not stored for the next.
+  expect(await profileOf(engine)).toEqual(slow);
 });
 
 test('another GPU is measured again, the same one is not', async () => {

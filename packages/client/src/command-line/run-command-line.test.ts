@@ -157,6 +157,7 @@ describe('lora', () => {
       kernels: 'avx512bf16' as const,
       memory_bytes: 23e9,
       base_memory_bytes: 0,
+      pass_tokens: 1024,
       rates: { float32: rates, bfloat16: rates },
     };
     const card = { name: 'NVIDIA L4', uuid: 'GPU-1', compute_capability: '8.9', driver: '550.54.15, CUDA 12.4' };

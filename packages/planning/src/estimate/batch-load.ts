@@ -36,9 +36,9 @@ const MOST_EXAMPLES = 500_000;
 type LoadSettings = Pick<JobSpec, 'objective' | 'training' | 'lora'>;
 
 /** The micro-batches of an evaluation, all together as one step: the examples in their order. */
-export function evaluationLoad(examples: Examples, settings: LoadSettings): BatchLoad {
+export function evaluationLoad(examples: Examples, settings: LoadSettings, passTokens: number): BatchLoad {
   const sum = new LoadSum(examples, settings);
-  for (const microBatch of evaluationBatches(examples, settings)) {
+  for (const microBatch of evaluationBatches(examples, settings, passTokens)) {
     if (sum.examples >= MOST_EXAMPLES) break;
     sum.add(microBatch);
   }

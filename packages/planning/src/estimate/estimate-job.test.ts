@@ -33,6 +33,7 @@ const MACHINE: MachineProfile = {
   kernels: 'avx512bf16',
   memory_bytes: 16e9,
   base_memory_bytes: 0.4e9,
+  pass_tokens: 1024,
   rates: { float32: RATES, bfloat16: { ...RATES, matmul_gflops: 200 } },
   engine: { kind: 'cpu', card: null, self_test: null },
 };
@@ -256,6 +257,8 @@ describe('what is beside the steps of a job', () => {
     expect(beside({ ...bare, validation: examples(18, 300) }, bare)).toBeCloseTo(2 * 5 * forwardMs(), 6);
     // Short ones fill a pass: 18 and 2.
     expect(beside({ ...bare, validation: examples(20, 55) }, bare)).toBeCloseTo(2 * 2 * forwardMs(), 6);
+    const wide = { ...bare, machine: { ...machine, pass_tokens: 1100 } };
+    expect(beside({ ...wide, validation: examples(20, 55) }, wide)).toBeCloseTo(2 * forwardMs(), 6);
   });
 
   test('an evaluation has the attention of its own rows', () => {

@@ -8,7 +8,6 @@ import {
 } from '@lorasmith/contracts';
 import { type DecoderArchitecture, type ModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { countRounds, type StepCounts } from '../count-steps.js';
-import { SHARED_PASS_TOKENS } from '../evaluation-batches.js';
 import type { Examples } from '../objectives/examples.js';
 import { groupsOf } from '../objectives/group-relative/group-relative.js';
 import { precisionOn } from '../precision.js';
@@ -102,7 +101,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   return {
     machine: machine.worker,
     peak_memory_bytes: Math.round(peak(recomputedLayers)),
-    added_memory_bytes: Math.round(addedMemory(needs(recomputedLayers), SHARED_PASS_TOKENS)),
+    added_memory_bytes: Math.round(addedMemory(needs(recomputedLayers), machine.pass_tokens)),
     available_memory_bytes: available,
     seconds_per_step: perStep,
     total_seconds:
@@ -187,9 +186,9 @@ function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
-function evaluationOf({ spec, validation }: JobToEstimate): MemoryNeeds['evaluation'] {
+function evaluationOf({ spec, validation, machine }: JobToEstimate): MemoryNeeds['evaluation'] {
   // Sampled answers are graded, not read again.
-  return validation === null || groupsOf(spec) !== null ? null : evaluationLoad(validation, spec);
+  return validation === null || groupsOf(spec) !== null ? null : evaluationLoad(validation, spec, machine.pass_tokens);
 }
 
 function memoryOf(
@@ -219,12 +218,12 @@ function memoryOf(
 
 /** Seconds of evaluations, of the reference and of samples. @param secondsOf forward passes */
 function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => number): number {
-  const { spec, training, validation, prompts, steps } = job;
+  const { spec, training, validation, prompts, steps, machine } = job;
   const readings = isMismatched(spec) ? 2 : 1;
   const once = (examples: Examples) => {
     const rollout = rolloutOf(spec, examples, examples.count);
     if (rollout !== null) return sampleSeconds(rollout, rollout.settings.max_tokens, secondsOf);
-    return readings * secondsOf(evaluationLoad(examples, spec));
+    return readings * secondsOf(evaluationLoad(examples, spec, machine.pass_tokens));
   };
   const evaluation = validation === null ? 0 : once(validation);
   // The reference reads all answers once.

@@ -50,7 +50,7 @@ const RANK = 8;
 export async function measureMachine({
   hasBfloat16 = true,
   sizes = 'full',
-}: MeasureOptions = {}): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>> {
+}: MeasureOptions = {}): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'pass_tokens' | 'engine'>> {
   const baseMemoryBytes = process.memoryUsage.rss();
   const rates = await withProbeModel(
     async (folder) => ({

@@ -11,8 +11,8 @@ import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass
 
 export interface PassSchedulerOptions {
   /**
-   * Tokens of a pass that several jobs share; a micro-batch with more is a pass of its own. A pass of 1024 has nearly the
-   * speed of longer ones, and how long a pass takes is how long a cancel waits. @defaultValue `SHARED_PASS_TOKENS`
+   * Tokens of a pass that several jobs share; a micro-batch with more is a pass of its own. How long a pass takes is how long a
+   * cancel waits. @defaultValue `SHARED_PASS_TOKENS`
    */
   passTokens?: number;
   /** The share of the time that generation gets while jobs train and it has work. @defaultValue 0.25 */

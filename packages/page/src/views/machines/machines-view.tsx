@@ -55,6 +55,7 @@ function MachineCard({ machine }: { machine: Machine }) {
           ['Trains on', ENGINES[engine.kind]],
           ['Processor', machine.processor],
           ['Memory for training', bytesText(machine.memory_bytes)],
+          ['Tokens of a shared pass', numberText(machine.pass_tokens)],
           ['GPU', card && `${card.name}, ${bytesText(card.memory_bytes)}`],
           ['Compute capability', card?.compute_capability],
           ['Driver', card?.driver],

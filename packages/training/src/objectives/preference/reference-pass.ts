@@ -19,6 +19,8 @@ export interface ReferenceOptions {
   adapters: PassOptions['adapters'];
   /** The settings of the job: the reference reads as an evaluation does. */
   spec: JobSpec;
+  /** Tokens of a pass that jobs share. */
+  passTokens: number;
   /** The identity of the run, under which they are kept in the folder. */
   run: string;
   folder: string;
@@ -59,7 +61,7 @@ export async function referencesOf(options: ReferenceOptions): Promise<Reference
 
 /** Fills in what is missing. */
 async function compute(options: ReferenceOptions, scores: Float32Array): Promise<void> {
-  const { training, validation, base, adapters, spec, run, folder, passes, signal, pause } = options;
+  const { training, validation, base, adapters, spec, passTokens, run, folder, passes, signal, pause } = options;
   const objective = objectiveOn(base, 'preference') as Preference;
   const width = training.referenceScores;
   const total = scores.length / width;
@@ -78,7 +80,7 @@ async function compute(options: ReferenceOptions, scores: Float32Array): Promise
   try {
     for (const side of sides) {
       const own = scores.subarray(width * first, width * (first + side.count));
-      for (const indices of evaluationBatches(side, spec)) {
+      for (const indices of evaluationBatches(side, spec, passTokens)) {
         if (performance.now() - toldMs > PROGRESS_EVERY_MS) tell();
         known += indices.length;
         if (!indices.some((index) => Number.isNaN(own[width * index]!))) continue;
