@@ -14,7 +14,9 @@ const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings of the 
 # Configuration
 
 Every setting is an environment variable. A service reads its variables once, when it starts. An empty variable counts as unset. If a
-variable is wrong, the service ends with exit code 78, and a message that names each wrong variable, says what is wrong, and gives an example.`;
+variable is wrong, the service ends with exit code 78, and a message that names each wrong variable, says what is wrong, and gives an example.
+
+With Docker Compose they are in \`.env\`, beside the settings of Compose itself (\`.env.example\`). Compose sets folders, hosts and ports in the containers itself, \`SHUTDOWN_TIMEOUT_MS\` to 40000, and \`DEVICE\` to \`gpu\` unless \`.env\` has it.`;
 
 const COMMANDS = `## Settings of the commands
 

@@ -120,8 +120,8 @@ export const API_SETTINGS = {
         example: 'a10g=21,h100=78',
         fault: 'is not a list of classes with their memory in GiB',
         description:
-          'Classes of workers that are started as they are needed, with the memory of each for a trainer in GiB, in the order in which ' +
-          'they are used: the work of a job is counted for the first into which it fits (`lorasmith_worker_class_…` of `/metrics`).',
+          'Classes of workers that are started when they are needed, as `NAME=GIB,NAME=GIB` (`a10g=21,h100=78`): GIB is the memory that a ' +
+          'trainer has there. A job is counted for the first class into which it fits (`lorasmith_worker_class_…` of `/metrics`).',
       }),
       classesOf,
     ),
@@ -130,7 +130,7 @@ export const API_SETTINGS = {
       1_800,
       [1, 31_536_000],
       's',
-      'One worker of a class is wanted for each so many seconds of its work. A job counts as this at most, because it trains on one worker.',
+      'How many seconds of waiting work make one wanted worker of a class. A longer job counts as this many, because it trains on one worker.',
     ),
   },
   registryUrl: setting({

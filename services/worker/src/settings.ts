@@ -82,8 +82,8 @@ const turnMs = setting({
   unit: 'ms',
   example: '60000',
   description:
-    'How long jobs on the base model in memory may go before one on another base model that is next; then they are paused, ' +
-    'with a checkpoint. Also how long a job keeps its place while others of its share wait for one. The same for every worker.',
+    'How long jobs on the loaded base model may go on while a job on another base model is next in the queue. Then they are paused, ' +
+    'with a checkpoint. A job also keeps its place this long while others of its share wait for one. The same for every worker.',
 });
 
 const passTokens = mapSetting(
@@ -235,7 +235,7 @@ const gpuSelfTest = setting({
   example: 'small',
   description:
     'The shapes on which the CUDA engine is compared with the CPU at the first start on a card. `full`: also those of ' +
-    'real trainings, which takes up to a minute. `small`: only small ones, for an emulated GPU, whose rates are then ' +
+    'real trainings, which is expected to take up to a minute. `small`: only small ones, for an emulated GPU, whose rates are then ' +
     'measured on small ones, too.',
 });
 
