@@ -4,6 +4,7 @@
 import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
 import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from '../scripts/docs/model-on-card.mjs';
+import { attentionTables } from './attention-arithmetic.mjs';
 import { gigabytes, table } from './tables.mjs';
 
 const MODELS = [
@@ -202,3 +203,4 @@ const tokenColumns = [
   'what binds',
 ];
 process.stdout.write(`\n${table(tokenColumns, tokenRows)}`);
+process.stdout.write(`\n${attentionTables()}`);

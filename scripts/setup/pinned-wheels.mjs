@@ -117,6 +117,28 @@ export const NVRTC_WHEELS = {
   },
 };
 
+const NVDISASM_MEMBERS = ['nvidia/cu13/bin/nvdisasm', 'nvidia_cuda_nvdisasm-13.5.37.dist-info/licenses/License.txt'];
+
+/** The disassembler with which a test counts the kernels' instructions, by `process.arch`. @type {Record<string, Wheel>} */
+export const NVDISASM_WHEELS = {
+  x64: {
+    project: 'nvidia-cuda-nvdisasm',
+    version: '13.5.37',
+    sha256: 'd3fdbdd49fa53e2e4aacd3db8259d052bd2b049ececdcb69e92e083c6728e7ca',
+    sizeBytes: 5_170_654,
+    tags: [...ANY_PYTHON, '--platform', 'manylinux_2_17_x86_64'],
+    members: NVDISASM_MEMBERS,
+  },
+  arm64: {
+    project: 'nvidia-cuda-nvdisasm',
+    version: '13.5.37',
+    sha256: 'a3a8248074edb9fba63b74c38a5416b712a91ab09e70b8ab37186c3d293fc605',
+    sizeBytes: 5_156_579,
+    tags: [...ANY_PYTHON, '--platform', 'manylinux_2_17_aarch64'],
+    members: NVDISASM_MEMBERS,
+  },
+};
+
 /**
  * cuBLASLt, with which the CUDA engine multiplies matrices. CUDA 12.8 is the first that knows Blackwell cards. @type {Wheel}
  */

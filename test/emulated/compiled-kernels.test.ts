@@ -19,6 +19,7 @@ import { BUILD_DIR } from '../../scripts/setup/native-build.mjs';
 import { describeFailure } from '../../scripts/setup/run-steps.mjs';
 import { SetupError } from '../../scripts/setup/setup-error.mjs';
 import limits from './cuda-kernel-limits.json' with { type: 'json' };
+import { disassembler, type KernelLoop, loopsOf } from './kernel-loops.js';
 
 // The kernels as NVRTC compiled them for every architecture: `npm test` has done it; after a change,
 // `node scripts/setup/cuda-kernels.mjs` does.
@@ -29,12 +30,15 @@ interface Resources {
   sharedBytes: number;
   /** Written to and read from local memory because the registers did not suffice. */
   spillBytes: number;
+  /** Counts of the loop, for attention in bfloat16. */
+  loop?: KernelLoop;
 }
-/** The greatest value on any architecture. `spillBytes`: by architecture; 0 for those that are not named. */
+/** The greatest values on any architecture. `spillBytes`: by architecture; 0 for those that are not named. */
 interface Limits {
   registers: number;
   sharedBytes: number;
   spillBytes?: Record<string, number>;
+  loop?: KernelLoop;
 }
 
 const folderOf = (architecture: string) => path.join(BUILD_DIR, 'cuda', architecture);
@@ -53,7 +57,9 @@ test.each(ARCHITECTURES)('every kernel file is compiled for %s, from the sources
   }
 });
 
-test('no kernel uses more registers or shared memory than its limit, and spills only where that is known', async () => {
+const LIMITED =
+  'no kernel uses more registers, shared memory or instructions of its loop than its limit, and spills only where that is known';
+test(LIMITED, async () => {
   const found = new Map<string, Limits>();
   const beyond: string[] = [];
   for (const architecture of CUBIN_ARCHITECTURES) {
@@ -61,18 +67,25 @@ test('no kernel uses more registers or shared memory than its limit, and spills 
       for (const [kernel, used] of await resourcesOf(name, architecture)) {
         const limit: Limits | undefined = (limits as Record<string, Limits>)[kernel];
         const allowedSpill = limit?.spillBytes?.[architecture] ?? 0;
-        if (limit === undefined || used.registers > limit.registers || used.sharedBytes > limit.sharedBytes) {
+        const isWithin =
+          limit !== undefined &&
+          used.registers <= limit.registers &&
+          used.sharedBytes <= limit.sharedBytes &&
+          isLoopWithin(used.loop, limit.loop);
+        if (!isWithin) {
           beyond.push(`${kernel} on ${architecture}: ${JSON.stringify(used)}`);
         } else if (used.spillBytes > allowedSpill) {
           beyond.push(`${kernel} on ${architecture} spills ${used.spillBytes} bytes; allowed are ${allowedSpill}`);
         }
         const before = found.get(kernel) ?? { registers: 0, sharedBytes: 0 };
+        const loop = greatestLoop(before.loop, used.loop);
         found.set(kernel, {
           registers: Math.max(before.registers, used.registers),
           sharedBytes: Math.max(before.sharedBytes, used.sharedBytes),
           ...(used.spillBytes > 0 || before.spillBytes !== undefined
             ? { spillBytes: { ...before.spillBytes, ...(used.spillBytes > 0 && { [architecture]: used.spillBytes }) } }
             : {}),
+          ...(loop && { loop }),
         });
       }
     }
@@ -147,8 +160,26 @@ test('an error of the compiler has file, line and architecture, and the same sou
   }
 });
 
-/** The report of ptxas about each kernel of a file. */
+function isLoopWithin(used: KernelLoop | undefined, limit: KernelLoop | undefined): boolean {
+  if (used === undefined) return true;
+  const { mma, ldmatrix, instructions } = used;
+  return limit !== undefined && mma <= limit.mma && ldmatrix <= limit.ldmatrix && instructions <= limit.instructions;
+}
+
+function greatestLoop(a: KernelLoop | undefined, b: KernelLoop | undefined): KernelLoop | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return {
+    mma: Math.max(a.mma, b.mma),
+    ldmatrix: Math.max(a.ldmatrix, b.ldmatrix),
+    instructions: Math.max(a.instructions, b.instructions),
+  };
+}
+
+/** The report of ptxas about each kernel of a file, and the loops of those of attention. */
 async function resourcesOf(name: string, architecture: string): Promise<Map<string, Resources>> {
+  const loops = /^attention_\d+$/.test(name)
+    ? await loopsOf(path.join(folderOf(architecture), `${name}.cubin`), await disassembler(process.env))
+    : new Map<string, KernelLoop>();
   const log = await readFile(path.join(folderOf(architecture), `${name}.log`), 'utf8');
   const [, ...parts] = log.split(/Compiling entry function '/);
   return new Map(
@@ -156,11 +187,13 @@ async function resourcesOf(name: string, architecture: string): Promise<Map<stri
       const number = (pattern: RegExp) => Number(pattern.exec(part)?.[1] ?? 0);
       const spills = /(\d+) bytes spill stores, (\d+) bytes spill loads/.exec(part);
       const kernel = part.slice(0, part.indexOf("'"));
+      const loop = loops.get(kernel);
       expect(spills && /Used \d+ registers/.test(part), `${kernel} for ${architecture}: ${part}`).toBeTruthy();
       const resources = {
         registers: number(/Used (\d+) registers/),
         sharedBytes: number(/(\d+) bytes smem/),
         spillBytes: Number(spills?.[1]) + Number(spills?.[2]),
+        ...(loop && { loop }),
       };
       return [kernel, resources];
     }),
