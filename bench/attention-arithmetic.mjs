@@ -23,18 +23,18 @@ const MULTIPLY_ADDS_OF_MMA = 16 * 8 * 16;
 const BYTES_OF_LDMATRIX = 512;
 
 /**
- * Our kernels: products for each pair, and the rows that a block keeps
- * (packages/tensor/native/cuda/kernels/attention_shape.h).
+ * Our kernels: products for each pair, the rows that a block keeps, and numbers in bfloat16 that its warps exchange for each
+ * pair (packages/tensor/native/cuda/kernels/attention_shape.h).
  */
 const KERNELS = [
-  { title: 'forward', pass: 'forward', name: 'AttentionBFloat16', products: 2, rows: 64 },
-  { title: 'by queries', pass: 'backward', name: 'AttentionQueryGradientBFloat16', products: 3, rows: 64 },
+  { title: 'forward', pass: 'forward', name: 'AttentionBFloat16', products: 2, rows: 128, exchanged: 0 },
   {
-    title: 'by keys and values',
-    pass: 'backward',
-    name: 'AttentionKeyAndValueGradientBFloat16',
-    products: 4,
-    rows: 64,
+    ...{ title: 'by queries', pass: 'backward', name: 'AttentionQueryGradientBFloat16' },
+    ...{ products: 3, rows: 64, exchanged: 1 },
+  },
+  {
+    ...{ title: 'by keys and values', pass: 'backward', name: 'AttentionKeyAndValueGradientBFloat16' },
+    ...{ products: 4, rows: 128, exchanged: 2 },
   },
 ];
 
@@ -86,14 +86,14 @@ function flashBackwardBytes({ headSize, backward: { queries, keys, layouts } }) 
 }
 
 /** @param {number} headSize @param {(typeof KERNELS)[number]} kernel */
-function ourKernel(headSize, { name, products, rows }) {
+function ourKernel(headSize, { name, products, rows, exchanged }) {
   const kernels = /** @type {Record<string, { loop?: import('../test/emulated/kernel-loops.js').KernelLoop }>} */ (
     limits
   );
   const loop = kernels[`${name}_${headSize}`]?.loop;
   if (loop === undefined) throw new Error(`${name}_${headSize} has no counts of its loop`);
   const pairs = (loop.mma * MULTIPLY_ADDS_OF_MMA) / (products * headSize);
-  const bytes = (loop.ldmatrix * BYTES_OF_LDMATRIX) / pairs + tileBytes(headSize, rows);
+  const bytes = (loop.ldmatrix * BYTES_OF_LDMATRIX) / pairs + 2 * exchanged + tileBytes(headSize, rows);
   return { ...loop, bytes, slots: loop.instructions / pairs / SCHEDULERS };
 }
 

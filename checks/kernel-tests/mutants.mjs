@@ -23,6 +23,7 @@ export const KERNELS_DIR = path.join(NATIVE_DIR, 'cuda/kernels');
 /** Tests of each file, and the kernel that shows errors of a header. */
 const FILES = {
   'attention_bfloat16.cuh': { kernel: 'attention_64', tests: ['AttentionBFloat16'] },
+  'attention_gradient.cuh': { kernel: 'attention_64', tests: ['AttentionBFloat16'] },
   'attention_float32.cuh': { kernel: 'attention_64', tests: ['AttentionFloat32'] },
   'float_product.cuh': { kernel: 'attention_64', tests: ['AttentionFloat32'] },
   'attention_tile.cuh': { kernel: 'attention_64', tests: ['Attention'] },
@@ -57,17 +58,24 @@ const FILES = {
   'gated_delta_chunk.cuh': { kernel: 'gated_delta_64', tests: ['GatedDeltaFloat32_64'] },
 };
 
-/** Heads of which a block's warps have parts, or blocks. */
-const LARGE_HEADS = {
-  'attention_bfloat16.cuh': { kernel: 'attention_512', tests: ['AttentionBFloat16Cap_512'] },
-  'attention_float32.cuh': { kernel: 'attention_512', tests: ['AttentionFloat32Cap_512'] },
+/** Tests of other heads than 64: of 512, a block's warps have parts, or blocks; of 128, rows in shared memory are exchanged. */
+const CAP_TESTS = {
+  'attention_bfloat16.cuh': 'AttentionBFloat16Cap',
+  'attention_gradient.cuh': 'AttentionBFloat16Cap',
+  'attention_float32.cuh': 'AttentionFloat32Cap',
 };
 
+/** @param {string} file a key of {@link CAP_TESTS} @param {128 | 512} head */
+function shownBy(file, head) {
+  const test = CAP_TESTS[/** @type {keyof typeof CAP_TESTS} */ (file)];
+  return { kernel: `attention_${head}`, tests: [`${test}_${head}`] };
+}
+
 /**
- * Errors by hand: [file, text, replacement, what they are]. A number chooses the occurrence of the text; `large`: shown by
- * {@link LARGE_HEADS}; `sample`: for `npm test`.
+ * Errors by hand: [file, text, replacement, what they are]. A number chooses the occurrence of the text; `head`: shown by
+ * heads of that size; `sample`: for `npm test`.
  *
- * @type {[keyof typeof FILES, string, string, string, { variant?: Mutant['variant'], occurrence?: number, large?: boolean,
+ * @type {[keyof typeof FILES, string, string, string, { variant?: Mutant['variant'], occurrence?: number, head?: 128 | 512,
  *   sample?: boolean, unnoticed?: string }?][]}
  */
 const BY_HAND = [
@@ -126,8 +134,8 @@ const BY_HAND = [
   ],
   [
     'attention_bfloat16.cuh',
-    'rows + lane % 16 * AttentionPitch(D) + Columns<D, kGroups>::At(part * 16) + lane / 16 * 8',
-    'rows + (lane / 16 * 8 + lane % 8) * AttentionPitch(D) + Columns<D, kGroups>::At(part * 16) + lane / 8 % 2 * 8',
+    'const int row = threadIdx.x % 16, half = threadIdx.x % 32 / 16;',
+    'const int row = threadIdx.x % 32 / 16 * 8 + threadIdx.x % 8, half = threadIdx.x / 8 % 2;',
     'fragments of A are exchanged',
   ],
   [
@@ -137,12 +145,7 @@ const BY_HAND = [
     'a fragment is not transposed',
     { sample: true },
   ],
-  [
-    'attention_bfloat16.cuh',
-    'PackBFloat16(sums[0][2], sums[0][3])',
-    'PackBFloat16(sums[1][0], sums[1][1])',
-    'two registers of A are the same',
-  ],
+  ['attention_bfloat16.cuh', 'left.at[2 * part + i % 4 / 2]', 'left.at[2 * part]', 'two registers of A are the same'],
   [
     'attention_bfloat16.cuh',
     'if (first + row < length)',
@@ -165,22 +168,22 @@ const BY_HAND = [
     'a row that sees no key of a tile becomes NaN',
   ],
   [
-    'attention_bfloat16.cuh',
-    'steps + step % 2 * 2 * kStepSize',
+    'attention_gradient.cuh',
+    'steps + (step + 1) % 2 * 2 * kStepSize',
     'steps',
     'the next step overwrites the one in use',
-    { variant: 'races', occurrence: 0, sample: true },
+    { variant: 'races', occurrence: 1, sample: true },
   ],
   [
-    'attention_bfloat16.cuh',
+    'attention_gradient.cuh',
     'a[i] * cosine[angle] + b[i] * sine[angle]',
     'a[i] * cosine[angle] - b[i] * sine[angle]',
     'gradients are turned the wrong way',
   ],
   [
-    'attention_bfloat16.cuh',
-    'row_sums + head * shape.tokens + at',
-    'row_sums + at',
+    'attention_gradient.cuh',
+    'sums + head * shape.tokens + at',
+    'sums + at',
     "sums are those of the group's first head",
   ],
   [
@@ -199,74 +202,174 @@ const BY_HAND = [
   ],
   ['attention_bfloat16.cuh', 'WaitForAllCopies();', '', 'values are read before they are there', { occurrence: 2 }],
   [
-    'attention_bfloat16.cuh',
+    'attention_gradient.cuh',
     'WaitForAllCopies();',
     '',
-    'own rows of the gradient are read before they are there',
-    { occurrence: 3, large: true },
+    'own rows of a gradient of large heads are read before they are there',
+    { occurrence: 0, head: 512 },
+  ],
+  [
+    'attention_gradient.cuh',
+    'WaitForAllCopies();',
+    '',
+    'a step of a gradient of large heads is read before it is there',
+    { occurrence: 1, head: 512 },
+  ],
+  [
+    'attention_gradient.cuh',
+    'WaitForAllCopies();',
+    '',
+    'own rows of a gradient are read before they are there',
+    { occurrence: 2 },
+  ],
+  [
+    'attention_gradient.cuh',
+    'WaitForAllCopies();',
+    '',
+    'a step of a gradient is read before it is there',
+    { occurrence: 3 },
   ],
   [
     'attention_bfloat16.cuh',
-    'WaitForAllCopies();',
-    '',
-    'a step of the gradient is read before it is there',
-    { occurrence: 4 },
+    'Layout::At(row, Columns',
+    'Layout::At(0, Columns',
+    '16 bytes of a row are read where they would lie without the exchange',
+    { head: 128 },
   ],
+  [
+    'attention_bfloat16.cuh',
+    'rows + tile * 16 * AttentionPitch(D)',
+    'rows',
+    "a warp's second tile in registers is its first",
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'rows + tile * 16 * RowLayout<D, kPlace>::kPitch',
+    'rows',
+    "a warp's second tile in shared memory is its first",
+    { head: 128 },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'threadIdx.x / 32 / kGroups * 16 * kTiles',
+    'threadIdx.x / 32 / kGroups * 16',
+    'warps have half of the rows twice',
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'kLog2E * (shape.softcap != 0 ? shape.softcap : shape.scale)',
+    'kLog2E * shape.scale',
+    'a capped score has not the size of the cap',
+  ],
+  [
+    'attention_gradient.cuh',
+    'kLog2E * (shape.softcap != 0 ? shape.softcap : shape.scale)',
+    'kLog2E * shape.scale',
+    'a capped score has not the size of the cap in the gradient',
+  ],
+  ['attention_gradient.cuh', 'by_weight.at[n][i] -= of_query(n, i).y', '', "a query's sum is not subtracted"],
+  ['attention_gradient.cuh', '1.0f - part * part', '1.0f', 'the slope of the cap is missing'],
+  ['attention_gradient.cuh', 'by_own, shape.scale', 'by_own, 1.0f', 'gradients of scores are not scaled'],
+  [
+    'attention_gradient.cuh',
+    'other = Other(step) + column',
+    'other = Other(step)',
+    'the mask is that of other columns',
+  ],
+  [
+    'attention_gradient.cuh',
+    'const int row = column + n * 8',
+    'const int row = n * 8',
+    'sums are those of other queries',
+  ],
+  [
+    'attention_gradient.cuh',
+    'half * 8 * kPitch',
+    'half % 2 * 8 * kPitch',
+    'scores of the second tile overwrite those of the first',
+  ],
+  [
+    'attention_gradient.cuh',
+    'left + tile * 16 * kPitch',
+    'left',
+    'the second tile is multiplied with the scores of the first',
+  ],
+  [
+    'attention_gradient.cuh',
+    'values{scores.memory + Rows::kRows * Numbers::kPitch}',
+    'values{scores.memory}',
+    'weights and scores lie at the same place',
+  ],
+  [
+    'attention_gradient.cuh',
+    'shared + 2 * Rows::kRows * Numbers::kPitch',
+    'shared + Rows::kRows * Numbers::kPitch',
+    'weights overwrite keys',
+    { head: 128 },
+  ],
+  [
+    'attention_gradient.cuh',
+    'step_second + column * AttentionPitch(D)',
+    'step_second',
+    'weights have the gradients of other columns',
+  ],
+  ['attention_gradient.cuh', 'if (at >= length) continue;', '', 'gradients of tokens after a row are written'],
+  ['attention_pages.cuh', 'i % kPageTokens != 0', 'i != 0', 'the second page of a tile is what lies behind the first'],
   [
     'attention_bfloat16.cuh',
     'group < kGroups;',
     'group < kGroups - 1;',
     "the last warp's part of a score is left out",
-    { large: true, sample: true },
+    { head: 512, sample: true },
   ],
   [
     'attention_bfloat16.cuh',
     'const int first = threadIdx.x / 32 / kGroups * kGroups;',
     'const int first = 0;',
     'parts of scores are those of the first rows',
-    { large: true },
+    { head: 512 },
   ],
   [
     'attention_bfloat16.cuh',
     'i < kCount / 2 ? i : D / 2 + i - kCount / 2',
     'i',
     'a warp has columns of the one half only',
-    { large: true },
+    { head: 512 },
   ],
   [
-    'attention_bfloat16.cuh',
+    'attention_gradient.cuh',
     'exchange.memory + AttentionExchangeBytes(kBlock) / 4',
     'exchange.memory',
     'both kinds of parts lie at the same place',
-    { large: true },
+    { head: 512 },
   ],
   [
     'attention_bfloat16.cuh',
     'kKeepsSums && Own::First() + lane_column == 0',
     'kKeepsSums && lane_column == 0',
     "two warps store a query's sum",
-    { large: true, variant: 'races' },
+    { head: 512, variant: 'races' },
   ],
   [
     'attention_float32.cuh',
     'row_values.From(first_column)',
     'row_values',
     'all blocks of a head have its first columns of values',
-    { large: true, sample: true },
+    { head: 512, sample: true },
   ],
   [
     'attention_float32.cuh',
     'row_gradient.From(first_column)',
     'row_gradient',
     'all blocks of a head have its first columns of the gradient',
-    { large: true },
+    { head: 512 },
   ],
   [
     'attention_float32.cuh',
     'SourceColumn<D>(blockIdx.z * kColumns + x',
     'SourceColumn<D>(x',
     'all blocks of a head store into its first columns',
-    { large: true },
+    { head: 512 },
   ],
   ['attention_bfloat16.cuh', 'if (at >= length) continue;', '', 'tokens after a row are written', { occurrence: 0 }],
   [
@@ -304,7 +407,32 @@ const BY_HAND = [
     'offsets[middle] < token',
     'the first token of a row has the position after the row before',
   ],
-  ['attention_prepare.cu', 'direction * sine[angle]', 'sine[angle]', 'gradients in float32 are turned the wrong way'],
+  ['attention_prepare.cu', 'direction * sines.at[k]', 'sines.at[k]', 'gradients in float32 are turned the wrong way'],
+  [
+    'attention_prepare.cu',
+    'cosine + angles + c + j',
+    'cosine + angles + c',
+    'four numbers have the angles of those before',
+  ],
+  [
+    'attention_prepare.cu',
+    'by = kSumLanes / 2',
+    'by = kSumLanes / 4',
+    "half of a query's lanes are left out of its sum",
+  ],
+  [
+    'attention_prepare.cu',
+    'blockIdx.y * tokens + token',
+    'token * gridDim.y + blockIdx.y',
+    'sums lie by tokens, not by heads',
+  ],
+  [
+    'attention_prepare.cu',
+    'head_dim % kVectorSize<Number> == 0 ?',
+    'head_dim % 4 == 0 ?',
+    'a head of 4 numbers more is read in larger parts',
+    { variant: 'addresses' },
+  ],
   ['attention_prepare.cu', 'if (c < half) {', 'if (c <= half) {', 'what follows a head is read as a part of it'],
   [
     'device.h',
@@ -615,11 +743,12 @@ const UNNOTICED_BARRIERS = [
   ['gated_delta_chunk.cuh', 2, 'the product before the factors are read has a barrier'],
 ];
 
-/** Barriers that only {@link LARGE_HEADS} have. @type {[keyof typeof LARGE_HEADS, number][]} */
+/** Barriers that only heads of 512 numbers have. @type {[string, number][]} */
 const BARRIERS_OF_LARGE_HEADS = [
-  ['attention_bfloat16.cuh', 4],
-  ['attention_bfloat16.cuh', 5],
-  ['attention_bfloat16.cuh', 7],
+  ['attention_gradient.cuh', 0],
+  ['attention_gradient.cuh', 1],
+  ['attention_gradient.cuh', 2],
+  ['attention_gradient.cuh', 3],
 ];
 
 /** Barriers that are tried in `npm test`. @type {[string, number][]} */
@@ -642,7 +771,7 @@ export async function allMutants() {
         mutants.push({
           name: `without barrier ${occurrence}`,
           ...{ file, text: barrier, occurrence, replacement: ';', kernel, tests, variant: 'races' },
-          ...(large && LARGE_HEADS[large[0]]),
+          ...(large && shownBy(file, 512)),
           unnoticed: known?.[2] ?? null,
           inSample: SAMPLED_BARRIERS.some(([of, at]) => of === file && at === occurrence),
         });
@@ -650,9 +779,9 @@ export async function allMutants() {
     }
   }
   for (const [file, text, replacement, name, options = {}] of BY_HAND) {
-    const { variant = 'orders', occurrence = 0, large = false, sample = false, unnoticed = null } = options;
-    const shownBy = large ? LARGE_HEADS[/** @type {keyof typeof LARGE_HEADS} */ (file)] : FILES[file];
-    mutants.push({ name, file, text, occurrence, replacement, ...shownBy, variant, unnoticed, inSample: sample });
+    const { variant = 'orders', occurrence = 0, head, sample = false, unnoticed = null } = options;
+    const shown = head === undefined ? FILES[file] : shownBy(file, head);
+    mutants.push({ name, file, text, occurrence, replacement, ...shown, variant, unnoticed, inSample: sample });
   }
   return mutants;
 }

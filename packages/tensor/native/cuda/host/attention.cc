@@ -14,7 +14,6 @@ template <typename Number>
 constexpr bool kIsBFloat16 = std::is_same_v<Number, BFloat16>;
 
 constexpr unsigned kPrepareThreads = 128;
-constexpr int64_t kWarpSize = 32;
 
 template <typename Number>
 const Kernel<void(const Number* from, int64_t from_stride, int heads, int head_dim, int padded_dim,
@@ -62,7 +61,9 @@ struct HeadKernels {
   }
 
   AttentionLaunch forward_launch() const { return AttentionForwardLaunch(head_size, kIsBFloat16<Number>); }
-  AttentionLaunch gradient_launch() const { return AttentionGradientLaunch(head_size, kIsBFloat16<Number>); }
+  AttentionLaunch gradient_launch(bool of_queries) const {
+    return AttentionGradientLaunch(head_size, kIsBFloat16<Number>, of_queries);
+  }
 
   int head_size;
   ForwardKernel<Number> forward;
@@ -84,11 +85,16 @@ const HeadKernels<Number> kHeads[] = {HeadKernels<Number>(64),  HeadKernels<Numb
 constexpr int kSharedBytesOfAll = 99 * 1024;
 constexpr bool FitsEveryCard(int head_size) {
   return AttentionForwardLaunch(head_size, true).shared_bytes <= kSharedBytesOfAll &&
-         AttentionGradientLaunch(head_size, true).shared_bytes <= kSharedBytesOfAll;
+         AttentionGradientLaunch(head_size, true, true).shared_bytes <= kSharedBytesOfAll &&
+         AttentionGradientLaunch(head_size, true, false).shared_bytes <= kSharedBytesOfAll;
 }
 static_assert(FitsEveryCard(64) && FitsEveryCard(80) && FitsEveryCard(96) && FitsEveryCard(128) && FitsEveryCard(256) &&
                   FitsEveryCard(512),
               "a card has too little shared memory");
+// Those cards have 100 KB for all blocks of a multiprocessor, and take 1 KB for each.
+constexpr bool FitsTwice(AttentionLaunch launch) { return 2 * (launch.shared_bytes + 1024) <= 100 * 1024; }
+static_assert(FitsTwice(AttentionForwardLaunch(128, true)) && FitsTwice(AttentionGradientLaunch(128, true, true)),
+              "no card has a second block to compute while the first one waits");
 
 // The kernels of a stream's heads; null after a failure.
 template <typename Number>
@@ -162,15 +168,16 @@ struct AttentionGradient : AttentionAttributes {
     const int64_t tokens = o.tokens;
 
     float* sums = context.Scratch<float>(2 * tokens * heads);
-    kSums<Number>.Launch(context, {DivideUp(tokens * heads, kPrepareThreads / kWarpSize)}, kPrepareThreads, 0,
-                         o.gradient, o.output, o.log_sums, tokens, shape.heads, shape.head_dim, sums);
+    kSums<Number>.Launch(context, {DivideUp(tokens, kSumTokens), heads}, kSumThreads, 0, o.gradient, o.output,
+                         o.log_sums, tokens, shape.heads, shape.head_dim, sums);
     const int head_size = kernels->head_size;
     const Operands<Number> in = PrepareOperands(context, o.qkv, head_size, shape, o.offsets, o.rotary);
     const Number* gradient = o.gradient;
     if (shape.head_dim != head_size)
       gradient = Prepare(context, gradient, heads * shape.head_dim, heads, head_size, shape, o.offsets, Rotary{});
-    const AttentionLaunch of = kernels->gradient_launch();
-    const auto launch = [&](const std::deque<GradientKernel<Number>>& gradients, int64_t of_heads) {
+    const auto launch = [&](const std::deque<GradientKernel<Number>>& gradients, bool of_queries) {
+      const AttentionLaunch of = kernels->gradient_launch(of_queries);
+      const int64_t of_heads = of_queries ? heads : key_value_heads;
       const Grid grid{RowSlots(tokens, shape.rows, of.rows), of_heads, of.column_blocks};
       for (const GradientKernel<Number>& kernel : gradients) {
         if constexpr (kIsBFloat16<Number>) {
@@ -182,8 +189,8 @@ struct AttentionGradient : AttentionAttributes {
         }
       }
     };
-    launch(kernels->by_query, heads);
-    launch(kernels->by_key, key_value_heads);
+    launch(kernels->by_query, true);
+    launch(kernels->by_key, false);
     if constexpr (!kIsBFloat16<Number>) {
       // These are the gradients by the rotated queries and keys.
       kRotate<Number>.Launch(context, {tokens}, kPrepareThreads, 0, o.result, o.width,

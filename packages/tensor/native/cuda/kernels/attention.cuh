@@ -7,6 +7,7 @@
 
 #include "attention_bfloat16.cuh"
 #include "attention_float32.cuh"
+#include "attention_gradient.cuh"
 #include "attention_pages.cuh"
 
 // The kernels of one head size D, launched as AttentionForwardLaunch and AttentionGradientLaunch say.
@@ -48,13 +49,14 @@
   ATTENTION_PAGES_OF(BFloat16, bf16, D, AttentionForward(D).threads()) \
   ATTENTION_PAGES_OF(Float32, float, D, attention::kFloatThreads)
 
-#define ATTENTION_GRADIENT_BFLOAT16(gradients, D)                                                                   \
-  extern "C" __global__ void __launch_bounds__(AttentionBackward(D).threads()) Attention##gradients##BFloat16_##D(  \
-      const bf16* rotated, const bf16* values, int64_t value_stride, const bf16* gradient, const float* sums,       \
-      const int32_t* offsets, const float* cosine, const float* sine, AttentionShape shape, bf16* result) {         \
-    attention::GradientBFloat16<D, attention::k##gradients>(rotated, values, value_stride, gradient, sums, offsets, \
-                                                            cosine, sine, shape, result);                           \
-  }                                                                                                                 \
+#define ATTENTION_GRADIENT_BFLOAT16(gradients, D)                                                                      \
+  extern "C" __global__ void __launch_bounds__(attention::GradientRows<D, attention::k##gradients>::kThreads)          \
+      Attention##gradients##BFloat16_##D(const bf16* rotated, const bf16* values, int64_t value_stride,                \
+                                         const bf16* gradient, const float* sums, const int32_t* offsets,              \
+                                         const float* cosine, const float* sine, AttentionShape shape, bf16* result) { \
+    attention::GradientBFloat16<D, attention::k##gradients>(rotated, values, value_stride, gradient, sums, offsets,    \
+                                                            cosine, sine, shape, result);                              \
+  }                                                                                                                    \
   EXPORT_KERNEL(Attention##gradients##BFloat16_##D)
 
 #define ATTENTION_GRADIENT_FLOAT32(gradients, D)                                                                   \

@@ -67,20 +67,29 @@ struct PagedRows {
   __device__ __forceinline__ static int OutputColumn(int c, int head_dim) { return c < head_dim ? c : -1; }
 };
 
-// As LoadTile of a stream.
-template <int D, int kRows, int kThreads>
+// As LoadTile of a stream. A thread keeps its column.
+template <int D, int kRows, int kThreads, RowPlace kPlace = RowPlace::kPadded>
 __device__ __forceinline__ void LoadTile(const PagedHead<bf16>& rows, int first, int length, bf16* tile) {
-  constexpr int kVectors = D / 8;
+  using Layout = RowLayout<D, kPlace>;
+  constexpr int kVectors = D / 8, kAtOnce = kThreads / kVectors;
+  const int column = threadIdx.x % kVectors * 8;
+  int row = threadIdx.x / kVectors;
+  if (kThreads % kVectors != 0 && row >= kAtOnce) return;
+  bf16* to = tile + row * Layout::kPitch + Layout::At(row, column);
+  const bf16* from = nullptr;
 #pragma unroll
-  for (int i = 0; i < kRows * kVectors; i += kThreads) {
-    const int row = (i + threadIdx.x) / kVectors, column = (i + threadIdx.x) % kVectors * 8;
-    if (kRows * kVectors % kThreads != 0 && row >= kRows) break;
-    bf16* to = tile + row * AttentionPitch(D) + column;
+  for (int i = 0; i < kRows; i += kAtOnce) {
+    if (kRows % kAtOnce != 0 && row >= kRows) break;
     if (first + row < length && column < rows.columns) {
-      CopyAsync16(to, rows.Row(first + row) + column);
+      // Tiles begin with a page, so that its rows are found once.
+      const bool is_in_page = kPageTokens % kAtOnce == 0 && i % kPageTokens != 0;
+      from = is_in_page ? from + kAtOnce * rows.columns : rows.Row(first + row) + column;
+      CopyAsync16(to, from);
     } else {
       StoreVector<bf16>({}, to);
     }
+    row += kAtOnce;
+    to += kAtOnce * Layout::kPitch;
   }
 }
 

@@ -31,12 +31,17 @@ __device__ __forceinline__ int EndOfQueries(int key, int length, const Attention
   return shape.window == 0 || length - key <= shape.window ? length : key + shape.window;
 }
 
+// The part of its cap that a score is.
+__device__ __forceinline__ float PartOfCap(float score, const AttentionShape& shape) {
+  // tanh(x) = 1 - 2 / (exp(2x) + 1)
+  const float power = FastExp2(score * (2 * kLog2E * shape.scale / shape.softcap));
+  return 1.0f - __fdividef(2.0f, power + 1.0f);
+}
+
 // A score as softmax takes it, in units of log2.
 __device__ __forceinline__ float ScaledScore(float score, const AttentionShape& shape) {
   if (shape.softcap == 0) return score * (shape.scale * kLog2E);
-  // tanh(x) = 1 - 2 / (exp(2x) + 1)
-  const float power = FastExp2(score * (2 * kLog2E * shape.scale / shape.softcap));
-  return (shape.softcap * kLog2E) * (1.0f - __fdividef(2.0f, power + 1.0f));
+  return (shape.softcap * kLog2E) * PartOfCap(score, shape);
 }
 
 // The sink of a head in units of log2: where a softmax begins.
