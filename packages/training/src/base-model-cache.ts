@@ -53,11 +53,7 @@ export class BaseModelCache {
     const state = await digests.state(folder);
     let loaded = this.#loaded;
     if (loaded?.key !== key || !(await this.#hasWeightsOf(loaded, state, folder, digests))) {
-      if (this.#holders > 0) {
-        const { name, form: other } = this.#loaded!;
-        const [wanted, held] = [form, other].map(formText);
-        throw new JobDeferred(`${folder.name} in ${wanted} cannot be loaded while ${name} in ${held} is in use.`);
-      }
+      this.requireFree(folder.name, form);
       this.dispose();
       loaded = { ...(await loadBaseModel(folder, dtype, options)), name: folder.name, form, key, state };
       this.#loaded = loaded;
@@ -83,6 +79,15 @@ export class BaseModelCache {
     if ((await digests.compute(folder)) !== loaded.weightsSha256) return false;
     loaded.state = state;
     return true;
+  }
+
+  /** @throws JobDeferred while a model is held, so that this one cannot be loaded in its place */
+  requireFree(wanted: string, form: BaseForm): void {
+    if (this.#holders === 0) return;
+    const { name, form: other } = this.#loaded!;
+    throw new JobDeferred(
+      `${wanted} in ${formText(form)} cannot be loaded while ${name} in ${formText(other)} is in use.`,
+    );
   }
 
   /** The form in which the model of this name is in memory; null if it is not. */

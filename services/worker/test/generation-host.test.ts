@@ -204,6 +204,28 @@ describe('an answer', () => {
     makeHost();
   });
 
+  test('is refused in a third form while one is answered in the second, which stays counted', async () => {
+    const inTrainer = { precision: 'float32', quantization: 'none' } as const;
+    await generate(text('On 3'), { precision: 'float32', inTrainer });
+    isPaused = true;
+    const other = new AbortController();
+    const begun = new Promise<void>((resolve) => {
+      void generate(text('On 4'), { precision: 'bfloat16', inTrainer, signal: other.signal, onPiece: () => resolve() });
+    });
+    await begun;
+    const counted = reserved;
+    await expect(
+      generate(text('On 5'), { precision: 'float32', quantization: 'nf4', inTrainer }),
+    ).rejects.toMatchObject({
+      code: 'service_unavailable',
+    });
+    expect(reserved).toBe(counted);
+    other.abort();
+    isPaused = false;
+    wake();
+    makeHost();
+  });
+
   test('ends at a stop text, and only the choice that has it', async () => {
     const { said } = await generate(text('Once', { max_tokens: 30 }));
     const stop = said[0]!.slice(4, 6);

@@ -241,3 +241,13 @@ describe('a stop', () => {
     expect(result.kind).toBe('finished');
   });
 });
+
+test('text waits for the trainer that replaces one which died before anything was asked of it', async () => {
+  const first = pool.trainerPid!;
+  process.kill(first, 'SIGKILL');
+  await expect.poll(() => pool.trainerPid).toBeUndefined();
+  const base = { baseModel: 'base', precision: 'float32', quantization: 'none' } as const;
+  const held = await pool.hold(base, new AbortController().signal);
+  expect(held?.process.pid).not.toBe(first);
+  held?.release();
+});

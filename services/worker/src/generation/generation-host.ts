@@ -161,7 +161,8 @@ export class GenerationHost implements TextGenerator {
     };
     const place = isForm(loaded) ? this.#shared : this.#own;
     if (place === this.#own && !isForm(place.cache.formOf(folder.name))) {
-      this.#uncountOwnModel();
+      place.cache.requireFree(folder.name, { dtype, quantization });
+      this.#freeOwnModel();
       this.#releaseOwnModel = this.#options.ledger.reserve(weightMemory(folder, dtype), machine);
     }
     const digests = new WeightDigests(weightDigests);
@@ -199,12 +200,13 @@ export class GenerationHost implements TextGenerator {
   yieldMemory(): void {
     if (this.#answers > 0) return;
     close(this.#shared);
-    close(this.#own);
-    this.#own.cache.dispose();
-    this.#uncountOwnModel();
+    this.#freeOwnModel();
   }
 
-  #uncountOwnModel(): void {
+  /** Frees the base model of its own, which nobody holds, with what answers on it have kept. */
+  #freeOwnModel(): void {
+    close(this.#own);
+    this.#own.cache.dispose();
     this.#releaseOwnModel();
     this.#releaseOwnModel = () => {};
   }

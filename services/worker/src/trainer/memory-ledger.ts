@@ -36,7 +36,8 @@ export class MemoryLedger {
    * @throws JobDeferred where it does not fit beside the runs
    */
   reserve(bytes: number, machine: MachineProfile | null): () => void {
-    if (machine !== null && this.#runs.size > 0) this.#requireSpace(machine, [...this.#runs], bytes);
+    if (machine !== null && this.#runs.size > 0)
+      this.#requireSpace(machine, [...this.#runs], this.#reservedBytes + bytes);
     this.#reservedBytes += bytes;
     return () => {
       this.#reservedBytes -= bytes;

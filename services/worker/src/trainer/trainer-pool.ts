@@ -95,8 +95,7 @@ export class TrainerPool {
   #isClosed = false;
   /** Set while nothing is taken because a job could not begin beside the others. */
   #deferral: NodeJS.Timeout | null = null;
-  #wake = () => {};
-  #nextChange = Promise.resolve();
+  #change = nextChange();
 
   /** Starts the first trainer at once. */
   constructor(options: TrainerPoolOptions) {
@@ -178,7 +177,7 @@ export class TrainerPool {
       const wanted = loaded ?? { ...asked, precision: this.#precisionOf(asked.precision) };
       const slot = this.#trainer.take(wanted);
       if (slot !== null) return { process: slot.process, base: wanted, release: slot.leave };
-      await untilAborted(this.#nextChange, signal);
+      await untilAborted(this.#change.announced, signal);
     }
   }
 
@@ -206,10 +205,8 @@ export class TrainerPool {
   #changed(): void {
     const state = this.#state();
     for (const member of this.#members.values()) if (!mayContinue(member, state)) member.recycling.abort();
-    this.#wake();
-    this.#nextChange = new Promise((resolve) => {
-      this.#wake = resolve;
-    });
+    this.#change.announce();
+    this.#change = nextChange();
     for (const listener of this.#listeners) listener();
   }
 
@@ -264,7 +261,7 @@ export class TrainerPool {
       if (giveUp.aborted) return null;
       const slot = mayBegin(member, this.#state()) ? this.#trainer.take(member.base) : null;
       if (slot !== null) return slot;
-      await untilAborted(this.#nextChange, giveUp);
+      await untilAborted(this.#change.announced, giveUp);
     }
   }
 
@@ -327,4 +324,13 @@ export class TrainerPool {
     await noted;
     return false;
   }
+}
+
+/** The next change of a pool, until it is announced. */
+function nextChange(): { announced: Promise<void>; announce(): void } {
+  let announce = () => {};
+  const announced = new Promise<void>((resolve) => {
+    announce = resolve;
+  });
+  return { announced, announce };
 }
