@@ -6,6 +6,7 @@ import {
   type JobStatus,
   type KeyId,
   type Paged,
+  type SweepId,
   UNFINISHED_STATUSES,
 } from '@lorasmith/contracts';
 import { repliesOf } from '@lorasmith/redis';
@@ -70,22 +71,28 @@ async function idsInBoth(redis: Redis, index: string, other: string, before: str
   }
 }
 
-/** The oldest ended jobs of an index that exceed its `limit` of ended jobs. */
+/** The oldest ended jobs of an index that exceed its `limit` of ended jobs, without those of a sweep that has not ended: it compares them. */
 export async function endedBeyond({ redis, keys }: Deps, index: string, limit: number): Promise<JobId[]> {
   const count = redis.pipeline().zcard(index);
   for (const status of UNFINISHED_STATUSES) count.zintercard(2, index, keys.withStatus(status));
   const [all = 0, ...unfinished] = repliesOf(await count.exec()) as number[];
   const excess = all - unfinished.reduce((sum, some) => sum + some, 0) - limit;
+  const active = new Set(await redis.smembers(keys.activeSweeps));
   const found: JobId[] = [];
-  for (let from = 0; found.length < Math.min(excess, ENDED_BATCH); from += ENDED_BATCH) {
+  let spared = 0;
+  for (let from = 0; found.length < Math.min(excess - spared, ENDED_BATCH); from += ENDED_BATCH) {
     const ids = (await redis.zrange(index, String(from), String(from + ENDED_BATCH - 1))) as JobId[];
     if (ids.length === 0) break;
     const look = redis.pipeline();
-    for (const id of ids) look.hget(keys.job(id), 'status');
-    const statuses = repliesOf(await look.exec()) as (JobStatus | null)[];
-    found.push(...ids.filter((_, i) => ENDED_STATUSES.some((ended) => ended === statuses[i])));
+    for (const id of ids) look.hmget(keys.job(id), 'status', 'sweep');
+    const replies = repliesOf(await look.exec()) as [status: JobStatus | null, sweep: string | null][];
+    for (const [i, [status, sweep]] of replies.entries()) {
+      if (!ENDED_STATUSES.some((ended) => ended === status)) continue;
+      if (sweep !== null && active.has((JSON.parse(sweep) as { id: SweepId }).id)) spared++;
+      else found.push(ids[i]!);
+    }
   }
-  return found.slice(0, Math.max(excess, 0));
+  return found.slice(0, Math.max(excess - spared, 0));
 }
 
 /** Reads counts that Redis maintains, so the cost does not grow with the number of jobs. */

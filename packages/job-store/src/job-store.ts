@@ -113,11 +113,11 @@ export interface JobStore {
   requestPause(id: JobId): Promise<Job>;
   /**
    * Queues a failed, cancelled or paused job again; it resumes from its last checkpoint. A paused job keeps its place. A pause
-   * that was requested and has not taken effect is withdrawn.
+   * that was requested and has not taken effect is withdrawn. With `onlyPaused`, a job that has ended stays so.
    * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `adapter_not_found`, `quota_exceeded`,
    * `queue_full`
    */
-  resumeJob(id: JobId, limits?: JobLimits): Promise<Job>;
+  resumeJob(id: JobId, options?: JobLimits & { onlyPaused?: boolean }): Promise<Job>;
   /**
    * Runs `work` on the files of an ended job with one of these statuses. The job cannot be resumed meanwhile, unless this
    * process hangs for a minute.
@@ -283,14 +283,18 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       return await existingJob(id);
     },
 
-    async resumeJob(id, limits = {}) {
+    async resumeJob(id, { onlyPaused = false, ...limits } = {}) {
       const { maxOfOwner, maxWaiting } = limits;
       const ended = await existingJob(id);
       const answer = await resumeJobScript(
         deps,
         ended,
         { owner_jobs: keys.ofOwner(ended.owner), ...deletionKeys(keys, ended), cleanup: keys.cleanup(id) },
-        { max_waiting: maxWaiting ?? '', max_of_owner: maxOfOwner ?? '' },
+        {
+          max_waiting: maxWaiting ?? '',
+          max_of_owner: maxOfOwner ?? '',
+          only_paused: onlyPaused ? 'yes' : 'no',
+        },
       );
       throwIfNotAdmitted(ended, answer, limits);
       if (answer === 'in-cleanup') throw inCleanup();

@@ -52,6 +52,30 @@ test('the limit over all owners holds too, and unfinished jobs do not count', as
   expect(await ids(other)).toContain(later);
 });
 
+test('ended variants of a sweep that goes on are kept beside these', async () => {
+  const variants = [1, 2, 3].map((r) => ({
+    values: { 'lora.r': r },
+    spec: aJobSpec({ lora: { ...aJobSpec().lora, r } }),
+    adapterBytes: 10,
+    planned: { tokens: 100, seconds: 1, memory: null },
+  }));
+  const request = {
+    job: { base_model: 'tiny-llama', dataset: aJobSpec().dataset },
+    space: { 'lora.r': { values: [1, 2, 3] } },
+  };
+  const { sweep } = await store.sweeps.create(request, variants, { requestHash: 'h', owner: one });
+  const [first, second] = sweep.variants.map(({ job }) => job);
+  for (const job of [first!, second!]) await store.requestCancel(job);
+  const ended = [await createCancelled(one), await createCancelled(one)];
+  await create(one, { keptOfOwner: 1 });
+  expect(await ids(one)).toEqual(expect.arrayContaining([first, second, ended[1]]));
+  expect(await ids(one)).not.toContain(ended[0]);
+  // Once the sweep has ended, they are as old as they are.
+  await store.sweeps.finish(sweep.id);
+  await create(one, { keptOfOwner: 1 });
+  expect(await ids(one)).not.toContain(first);
+});
+
 test('a large excess is removed over several calls', async () => {
   for (let i = 0; i < 130; i++) await createCancelled(one);
   for (let i = 0; i < 2; i++) await create(one, { keptOfOwner: 5 });

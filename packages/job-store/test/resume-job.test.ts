@@ -63,6 +63,15 @@ test('a job that waits, runs, has succeeded or does not exist cannot be resumed'
   expect(await store.resumeJob('job_ffffffffffffffffffffffff').catch(codeOf)).toBe('job_not_found');
 });
 
+test('only a paused job is resumed where that is asked', async () => {
+  const { job } = await store.createJob(aJobSpec(), { requestHash: 'h' });
+  await store.requestPause(job.id);
+  expect(await store.resumeJob(job.id, { onlyPaused: true })).toMatchObject({ status: 'queued' });
+  await store.requestCancel(job.id);
+  await expect(store.resumeJob(job.id, { onlyPaused: true })).rejects.toMatchObject({ code: 'job_not_resumable' });
+  expect(await store.getJob(job.id)).toMatchObject({ status: 'cancelled' });
+});
+
 test('of many concurrent calls exactly one resumes the job', async () => {
   const id = await failed();
   const calls = await Promise.all(Array.from({ length: 10 }, () => store.resumeJob(id).catch(codeOf)));

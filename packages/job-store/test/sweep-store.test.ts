@@ -157,6 +157,9 @@ test('what is wanted stays until all jobs were asked, and the outcome is written
   expect(await store.sweeps.get(id)).toMatchObject({ wanted: 'run', isSettled: false });
   await store.sweeps.settle(id, 'run');
   expect(await store.sweeps.get(id)).toMatchObject({ wanted: 'run', isSettled: true });
+  // Some jobs may have been paused after they were resumed: all are asked again.
+  await store.sweeps.settle(id, 'pause');
+  expect(await store.sweeps.get(id)).toMatchObject({ wanted: 'run', isSettled: false });
   await store.sweeps.want(id, 'cancel');
   expect(await codeOf(store.sweeps.want(id, 'run'))).toBe('sweep_ended');
   expect(await codeOf(store.sweeps.want(id, 'cancel'))).toBe('done');

@@ -221,6 +221,19 @@ test.each<[string, SweepRequest, string, string]>([
   expect(error).toMatchObject({ code: 'invalid_sweep', param, message: expect.stringContaining(message) });
 });
 
+test('a field is refused whose group lacks what it needs beside the field', () => {
+  const space = { 'lora.r': { values: [4] }, 'training.early_stopping.min_delta': { values: [0, 0.1] } };
+  expect(() => variantsOf({ job, space })).toThrow(
+    expect.objectContaining({
+      code: 'invalid_sweep',
+      param: 'space.training.early_stopping.min_delta',
+      message: expect.stringContaining('patience'),
+    }),
+  );
+  const withPatience = { ...job, training: { early_stopping: { patience: 2 } } };
+  expect(variantsOf({ job: withPatience, space })).toHaveLength(2);
+});
+
 test('64 variants are allowed', () => {
   const exclude = [{ 'lora.r': { values: [13] }, 'lora.alpha': { values: [5] } }];
   expect(variantsOf(sweep(sixtyFive, { exclude }))).toHaveLength(64);

@@ -1,7 +1,7 @@
 import {
   DEFAULT_RANGE_COUNT,
   DEFAULT_SWEEP_SEED,
-  type JobRequest,
+  JobRequest,
   MAX_VARIANTS,
   ProductError,
   type SweepCondition,
@@ -12,6 +12,7 @@ import {
   type VariantValues,
 } from '@lorasmith/contracts';
 import { SeededRandom } from '@lorasmith/seeded-random';
+import { Value } from 'typebox/value';
 import { checkValue, type JobField, jobFieldOf, withValue } from './job-field.js';
 import { sameValue, valuesText } from './same-value.js';
 
@@ -69,9 +70,20 @@ export function variantsOf(request: SweepRequest): Variant[] {
 function jobOf(template: JobRequest, variant: number, dimensions: Dimension[], values: VariantValues): JobRequest {
   let job = template;
   for (const dimension of dimensions) job = withValue(job, dimension, values[dimension.path]!);
+  checkJob(job, dimensions);
   if (job.name == null) return job;
   const ending = ` #${variant}`;
   return { ...job, name: `${[...job.name].slice(0, 128 - ending.length).join('')}${ending}` };
+}
+
+/** @throws ProductError `invalid_sweep` where the template lacks what a field needs beside it, as early stopping needs its patience */
+function checkJob(job: JobRequest, dimensions: Dimension[]): void {
+  const [fault] = Value.Errors(JobRequest, job);
+  if (fault === undefined) return;
+  const group = fault.instancePath.slice(1).replaceAll('/', '.');
+  const { path, param } = dimensions.find((dimension) => dimension.path.startsWith(`${group}.`)) ?? dimensions[0]!;
+  const message = `With ${path} the job is not valid: ${group} ${fault.message}. Set the rest in job.`;
+  throw new ProductError('invalid_sweep', message, { param });
 }
 
 function checkSearch({ search = 'grid', variants, seed }: SweepRequest): void {

@@ -229,6 +229,37 @@ describe('a sweep of jobs', () => {
     await stop();
   });
 
+  test('a resume that a cancel has overtaken revives no job', async () => {
+    const { id } = (await post(sweep())).json<Sweep>();
+    await call(id, 'POST', '/pause');
+    await api.jobs.sweeps.want(id, 'run');
+    let isFirst = true;
+    const slow: typeof api.jobs.resumeJob = async (...asked) => {
+      if (isFirst) await call(id, 'POST', '/cancel');
+      isFirst = false;
+      return await api.jobs.resumeJob(...asked);
+    };
+    await advanceSweep({ ...options(), jobs: { ...api.jobs, resumeJob: slow } }, id);
+    const cancelled = (await call(id)).json<Sweep>();
+    expect([cancelled.status, ...statusesOf(cancelled)]).toEqual([...Array(4).fill('cancelled')]);
+  });
+
+  test('a process that has read a sweep before its cancel records it as cancelled', async () => {
+    const { id } = (await post(sweep())).json<Sweep>();
+    await api.jobs.sweeps.settle(id, 'run');
+    const { jobs } = api.jobs.sweeps;
+    const sweeps = {
+      ...api.jobs.sweeps,
+      jobs: async (ids: JobId[]) => {
+        await api.jobs.sweeps.want(id, 'cancel');
+        for (const job of ids) await api.jobs.requestCancel(job).catch(() => {});
+        return await jobs(ids);
+      },
+    };
+    await advanceSweep({ ...options(), jobs: { ...api.jobs, sweeps } }, id);
+    expect((await call(id)).json()).toMatchObject({ status: 'cancelled' });
+  });
+
   test('are listed newest first', async () => {
     const [first, second] = [(await post(sweep())).json<Sweep>(), (await post(sweep())).json<Sweep>()];
     const page = async (query: string) => (await api.app.inject(`/sweeps?${query}`)).json();

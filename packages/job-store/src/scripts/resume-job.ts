@@ -3,14 +3,14 @@ import { jobScript } from './job-script.js';
 /**
  * Queues a failed, cancelled or paused job again, unless a limit is reached, a dataset or the initial adapter of a job that
  * trains is being deleted, or the files of the job are being removed. Of two concurrent calls one resumes the job and the
- * other finds it queued. A pause that was requested and has not taken effect is withdrawn.
+ * other finds it queued. A pause that was requested and has not taken effect is withdrawn. With `only_paused` 'yes', a job that has ended stays so.
  *
  * '' as a limit means no limit. Returns `done`, `withdrawn`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`,
  * `no-initial-adapter`, `queue-full`, `owner-full`, or the status that does not allow a resume.
  */
 export const resumeJobScript = jobScript({
   keys: ['owner_jobs', 'dataset_deletion', 'validation_deletion', 'initial_adapter_deletion', 'cleanup'],
-  arguments: ['max_waiting', 'max_of_owner'],
+  arguments: ['max_waiting', 'max_of_owner', 'only_paused'],
   lua: /* lua */ `
 local status, kind = unpack(redis.call('HMGET', record, 'status', 'kind'))
 if not status then return 'missing' end
@@ -25,7 +25,7 @@ if status == 'paused' then
   append_event('job-resumed', '{}')
   return 'done'
 end
-if status ~= 'failed' and status ~= 'cancelled' then return status end
+if only_paused == 'yes' or (status ~= 'failed' and status ~= 'cancelled') then return status end
 if redis.call('EXISTS', cleanup) == 1 then return 'in-cleanup' end
 local deleted = kind == 'train' and deleted_input(dataset_deletion, validation_deletion, initial_adapter_deletion)
 if deleted then return deleted end

@@ -55,7 +55,7 @@ export async function advanceSweep(options: AdvanceOptions, id: SweepId): Promis
 const ASK = {
   pause: (jobs: AdvanceOptions['jobs'], id: JobId) => jobs.requestPause(id),
   cancel: (jobs: AdvanceOptions['jobs'], id: JobId) => jobs.requestCancel(id),
-  run: (jobs: AdvanceOptions['jobs'], id: JobId) => jobs.resumeJob(id),
+  run: (jobs: AdvanceOptions['jobs'], id: JobId) => jobs.resumeJob(id, { onlyPaused: true }),
 } as const;
 
 /** Answers of a job for which there is nothing to do: it has ended, is being published, or does already what is asked. */
@@ -158,7 +158,10 @@ async function conclude(
   sweep: SweepRecord,
   states: (JobOfSweep | null)[],
 ): Promise<SweepOutcome | null> {
-  const outcome = outcomeOf(sweep, states);
+  // Since the sweep was read, its jobs may have ended because it was cancelled. That is recorded before the first is asked.
+  const now = await jobs.sweeps.get(sweep.id);
+  if (now === null) return null;
+  const outcome = outcomeOf(now, states);
   return await jobs.sweeps.conclude(sweep.id, outcome, endOf(sweep, outcome, states));
 }
 
