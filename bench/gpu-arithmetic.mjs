@@ -26,8 +26,8 @@ const CARDS = [
 const RANK = 8;
 /** Shares of the published rates. */
 const REACHED = { products: 0.6, attention: 0.25, passes: 0.7 };
-/** The numbers of ops, as packages/training/src/step-ops.test.ts bounds them. */
-const OPS = { ofLayer: 27, recomputed: 41, beside: 20 };
+/** The numbers of ops of a pass with one adapter, as packages/training/src/step-ops.test.ts bounds them. */
+const OPS = { ofLayer: 19, recomputed: 29, beside: 21 };
 /** The same of a step of generation. */
 const GENERATION_OPS = { ofLayer: 12, beside: 12 };
 const TEXTS = [
@@ -69,7 +69,7 @@ function step(model, batch, card) {
   const held = memory('cuda', model, batch, card);
   const { recomputedLayers } = held;
   const work = planning.stepWork(
-    { architecture, modules, targets, recomputedLayers },
+    { architecture, modules, targets, recomputedLayers, adapters: 'joint' },
     { tokensPerStep: tokens, labelsPerStep: labels, squaresPerStep: rows * length ** 2, microBatchesPerStep: 1 },
   );
   // The logits are written, read, replaced by their gradient, and read again.
@@ -153,6 +153,89 @@ const passRows = CARDS.map((card) => {
   return [card.name, String(tokens), ...secondsOf];
 });
 process.stdout.write(`\n${table(['card', 'tokens of a shared pass', ...MODELS.map(({ name }) => name)], passRows)}`);
+
+const BYTES = { bfloat16: 2, float32: 4 };
+const LORA = { model: MODELS.at(-1), rank: 16, tokens: 8192 };
+
+/** @param {number} depth of a product that is cut in pieces, as PieceDepth of native/cuda/host/grouped_product.cc has it */
+function piecesOf(depth) {
+  const eighth = Math.ceil(depth / 8 / 32) * 32;
+  return Math.ceil(depth / Math.max(1024, eighth));
+}
+
+/**
+ * Bytes that LoRA's own products at a group of linear layers read and write in a step, by the shapes of their operands: those of a
+ * token, and those whatever the tokens. What a frozen product reads or writes anyway is not among them.
+ *
+ * @param {{ inputs: number; outputs: number; ranks: number; numbers: number }} group `numbers`: of its parameters
+ * @param {boolean} isJoint whether the frozen weights have a margin
+ */
+function loraTraffic({ inputs, outputs, ranks, numbers }, isJoint) {
+  const { bfloat16, float32 } = BYTES;
+  const low = bfloat16 * ranks;
+  /** @param {number} depth */
+  const lowProduct = (depth) => bfloat16 * depth + 2 * piecesOf(depth) * float32 * ranks + low;
+  /** @param {number} width */
+  const addition = (width) => low + 2 * bfloat16 * width;
+  /** A product with a longer depth or width, and `low` copied beside the rows or from there. */
+  const copied = 3 * low;
+  const [narrow, wide] = [Math.min(inputs, outputs), Math.max(inputs, outputs)];
+  const passes = isJoint
+    ? {
+        low: lowProduct(narrow),
+        additions: addition(narrow),
+        copies: bfloat16 * narrow + 2 * copied,
+        gradients: bfloat16 * (narrow + wide) + 2 * low,
+      }
+    : {
+        low: lowProduct(inputs) + lowProduct(outputs),
+        additions: addition(inputs) + addition(outputs),
+        copies: 0,
+        gradients: bfloat16 * (inputs + outputs) + 2 * low,
+      };
+  // Matrices are made in each direction, and read; gradients are made in pieces over the tokens, which are summed.
+  const matrices = 2 * (float32 + 2 * bfloat16) * numbers;
+  const pieces = (2 * piecesOf(LORA.tokens) + 1) * float32 * numbers;
+  return { ...passes, fixed: matrices + pieces };
+}
+
+/** @param {boolean} isJoint @returns the gigabytes of all layers */
+function loraGigabytes(isJoint) {
+  const { model, rank, tokens } = /** @type {Required<typeof LORA> & { model: (typeof MODELS)[number] }} */ (LORA);
+  const { architecture } = model;
+  const sums = { low: 0, additions: 0, copies: 0, gradients: 0, fixed: 0 };
+  for (let layer = 0; layer < architecture.layerCount; layer++) {
+    for (const layers of modelFolder.linearGroups(architecture, layer)) {
+      const outputs = layers.reduce((sum, one) => sum + one.outFeatures, 0);
+      const inputs = layers[0]?.inFeatures ?? 0;
+      const ranks = rank * layers.length;
+      const { fixed, ...passes } = loraTraffic(
+        { inputs, outputs, ranks, numbers: ranks * inputs + rank * outputs },
+        isJoint,
+      );
+      for (const [name, bytes] of Object.entries(passes))
+        sums[/** @type {keyof typeof passes} */ (name)] += tokens * bytes;
+      sums.fixed += fixed;
+    }
+  }
+  return Object.values(sums).map((bytes) => bytes / 1e9);
+}
+
+const loraRows = [false, true].map((isJoint) => {
+  const gigabytesOf = loraGigabytes(isJoint);
+  const all = gigabytesOf.reduce((sum, own) => sum + own, 0);
+  const milliseconds = (1e3 * all) / (3.35e3 * REACHED.passes);
+  return [
+    isJoint ? 'part of the frozen products' : 'beside the frozen products',
+    ...[...gigabytesOf, all].map((own) => own.toFixed(1)),
+    milliseconds.toFixed(0),
+  ];
+});
+const loraColumns = [
+  ...['LoRA, 8B, 4 × 2048, r = 16', 'low products', 'additions', 'copies', 'gradients', 'matrices, pieces'],
+  ...['GB a step', 'ms on an H100'],
+];
+process.stdout.write(`\n${table(loraColumns, loraRows)}`);
 
 /**
  * A step of generation in which each text gets a token. It reads all weights but the embedding, which is also the head of small models,

@@ -1,6 +1,7 @@
 import {
   concat,
   dispose,
+  isAdaptedAlone,
   kernelsFor,
   type RowSections,
   replaceRows,
@@ -9,7 +10,7 @@ import {
   type Tensor,
 } from '@lorasmith/tensor';
 import type { ExpertGroups } from './frozen-experts.js';
-import type { LinearGroup } from './frozen-linear.js';
+import type { AdaptedLinear, LinearGroup } from './frozen-linear.js';
 import type { ActingAdapter, DropoutSeed, GroupAdapter, LowRankAdapter, Saved, TokenRange } from './pass.js';
 
 /** The tensors that a linear group keeps for its backward pass. */
@@ -105,7 +106,7 @@ export function expertsForward(
   recording: Recording,
 ): { output: Tensor; saved: SavedLinear | null } {
   const base = () => experts.experts.forward(x, rows.sections);
-  return adaptedForward(base, x, actingAtExperts(experts, rows, adapters), recording);
+  return adaptedForward(base, null, x, actingAtExperts(experts, rows, adapters), recording);
 }
 
 /** Gradient of {@link expertsForward}, as {@link linearBackward}. */
@@ -120,7 +121,7 @@ export function expertsBackward(
 ): Tensor | null {
   const base = () => experts.experts.backwardInput(gradient, rows.sections);
   const acting = actingAtExperts(experts, rows, adapters);
-  return adaptedBackward(base, gradient, saved, acting, wantInputGradient, inputAgain);
+  return adaptedBackward(base, null, gradient, saved, acting, wantInputGradient, inputAgain);
 }
 
 /**
@@ -134,12 +135,18 @@ export function linearForward(
   adapters: readonly ActingAdapter[],
   recording: Recording,
 ): { output: Tensor; saved: SavedLinear | null } {
-  return adaptedForward(() => group.linear.forward(x), x, actingAt(group, adapters, x.shape[0]!), recording);
+  const { linear } = group;
+  const acting = actingAt(group, adapters, x.shape[0]!);
+  return adaptedForward(() => linear.forward(x), linear.adapted ?? null, x, acting, recording);
 }
 
-/** @param base makes the output of the frozen layers */
+/**
+ * @param base makes the output of the frozen layers
+ * @param joint see FrozenLinear
+ */
 function adaptedForward(
   base: () => Tensor,
+  joint: AdaptedLinear | null,
   x: Tensor,
   { lowRank, others, alone }: Acting,
   recording: Recording,
@@ -151,12 +158,15 @@ function adaptedForward(
   }
   const result = scope(() => {
     const saved: { lowRank: SavedLowRank | null; others: Saved[] } = { lowRank: null, others: [] };
-    let output = base();
-    if (lowRank.length > 0) {
-      const adapted = kernelsFor(x.dtype).loraForward(output, x, partsOf(lowRank));
-      output = adapted.output;
-      if (record) saved.lowRank = { x: recording === 'all' ? ownRows(x, lowRank) : null, low: adapted.low };
-    }
+    const parts = partsOf(lowRank);
+    const { output: adapted, low } =
+      joint !== null && isAdaptedAlone(parts, x.shape[0]!)
+        ? joint.forward(x, parts[0]!)
+        : parts.length > 0
+          ? kernelsFor(x.dtype).loraForward(base(), x, parts)
+          : { output: base(), low: [] };
+    let output = adapted;
+    if (record && parts.length > 0) saved.lowRank = { x: recording === 'all' ? ownRows(x, lowRank) : null, low };
     if (others.length > 0) {
       output = replaceRows(output, rangesOf(others), (ofFrozen, index) => {
         const { adapter, tokens, dropoutSeed } = others[index]!;
@@ -185,14 +195,19 @@ export function linearBackward(
   wantInputGradient: boolean,
   inputAgain: (() => Tensor) | null = null,
 ): Tensor | null {
-  const base = () => group.linear.backwardInput(gradient);
+  const { linear } = group;
+  const base = () => linear.backwardInput(gradient);
   const acting = actingAt(group, adapters, gradient.shape[0]!);
-  return adaptedBackward(base, gradient, saved, acting, wantInputGradient, inputAgain);
+  return adaptedBackward(base, linear.adapted ?? null, gradient, saved, acting, wantInputGradient, inputAgain);
 }
 
-/** @param base makes the gradient by the input of the frozen layers */
+/**
+ * @param base makes the gradient by the input of the frozen layers
+ * @param joint see FrozenLinear
+ */
 function adaptedBackward(
   base: () => Tensor,
+  joint: AdaptedLinear | null,
   gradient: Tensor,
   saved: SavedLinear,
   { lowRank, others, alone }: Acting,
@@ -203,12 +218,19 @@ function adaptedBackward(
     if (alone !== null) {
       return alone.adapter.backward(gradient, base, saved.others[0]!, wantInputGradient);
     }
-    let result = wantInputGradient ? base() : null;
-    if (saved.lowRank !== null) {
+    const ofFrozen = () => (wantInputGradient ? base() : null);
+    let result: Tensor | null;
+    if (saved.lowRank === null) {
+      result = ofFrozen();
+    } else {
       const { low } = saved.lowRank;
-      const x = saved.lowRank.x ?? ownRows(inputAgain!(), lowRank);
       const parts = partsOf(lowRank);
-      const { byInput, byParameters } = kernelsFor(gradient.dtype).loraBackward(gradient, x, low, result, parts);
+      const isJoint = joint !== null && isAdaptedAlone(parts, gradient.shape[0]!);
+      const frozen = isJoint ? null : ofFrozen();
+      const x = saved.lowRank.x ?? ownRows(inputAgain!(), lowRank);
+      const { byInput, byParameters } = isJoint
+        ? joint.backward(gradient, x, low, parts[0]!, wantInputGradient)
+        : kernelsFor(gradient.dtype).loraBackward(gradient, x, low, frozen, parts);
       for (const [index, own] of byParameters.entries()) lowRank[index]!.lowRank.addGradient(own);
       result = byInput;
     }

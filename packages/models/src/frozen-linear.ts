@@ -1,4 +1,17 @@
-import { add, dispose, type FloatDType, matMul, slice, type Tensor } from '@lorasmith/tensor';
+import {
+  add,
+  dispose,
+  type FloatDType,
+  kernelsFor,
+  type LoraGradients,
+  type LoraOutput,
+  type LoraPart,
+  type MarginWeight,
+  matMul,
+  rowsWithoutMargin,
+  slice,
+  type Tensor,
+} from '@lorasmith/tensor';
 
 /** `y = x Wᵀ + b` with frozen W `[out, in]` and b `[out]`: no gradient for them is ever formed. */
 export interface FrozenLinear {
@@ -16,12 +29,26 @@ export interface FrozenLinear {
    * @returns `[tokens, in]` of the loss by x
    */
   backwardInput(gradient: Tensor): Tensor;
+  /** Products with one adapter on all rows, in fewer passes over memory than by itself. @defaultValue the layer has none */
+  readonly adapted?: AdaptedLinear;
   /** Rows of W as they are computed with, `[count, in]` in {@link computeDtype}. The caller frees them. */
   weightRows(first: number, count: number): Tensor;
   /** The same rows of b, `[count]`; null without a bias. */
   biasRows(first: number, count: number): Tensor | null;
   /** Frees the weights. */
   dispose(): void;
+}
+
+/** A frozen linear layer with the adapter of `part`, see isAdaptedAlone of packages/tensor. */
+export interface AdaptedLinear {
+  /** @param x `[tokens, in]` */
+  forward(x: Tensor, part: LoraPart): LoraOutput;
+  /**
+   * @param gradient `[tokens, out]`
+   * @param x `[tokens, in]`
+   * @param wanted whether the gradient by x is wanted
+   */
+  backward(gradient: Tensor, x: Tensor, low: readonly Tensor[], part: LoraPart, wanted: boolean): LoraGradients;
 }
 
 /** A frozen linear layer whose weights are stored in the dtype that it computes in. */
@@ -63,6 +90,55 @@ export class DenseLinear implements FrozenLinear {
 
   dispose(): void {
     dispose([this.#weight, this.#bias]);
+  }
+}
+
+/** A {@link DenseLinear} whose weights have a margin. */
+export class MarginLinear implements FrozenLinear {
+  readonly computeDtype: FloatDType;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  readonly adapted: AdaptedLinear;
+  readonly #weight: MarginWeight;
+  readonly #bias: Tensor | null;
+
+  /**
+   * Takes both over.
+   * @param bias `[out]`
+   */
+  constructor(weight: MarginWeight, bias: Tensor | null) {
+    this.computeDtype = weight.tensor.dtype as FloatDType;
+    ({ inFeatures: this.inFeatures, outFeatures: this.outFeatures } = weight);
+    this.#weight = weight;
+    this.#bias = bias;
+    this.adapted = {
+      forward: (x, part) => {
+        const { output, low } = kernelsFor(x.dtype).adaptedForward(x, weight, part);
+        return { output: plusBias(output, bias), low };
+      },
+      backward: (gradient, x, low, part, wanted) =>
+        kernelsFor(x.dtype).adaptedBackward(gradient, x, low, weight, part, wanted),
+    };
+  }
+
+  forward(x: Tensor): Tensor {
+    return plusBias(kernelsFor(x.dtype).marginProduct(x, this.#weight, true), this.#bias);
+  }
+
+  backwardInput(gradient: Tensor): Tensor {
+    return kernelsFor(gradient.dtype).marginProduct(gradient, this.#weight, false);
+  }
+
+  weightRows(first: number, count: number): Tensor {
+    return rowsWithoutMargin(this.#weight, first, count);
+  }
+
+  biasRows(first: number, count: number): Tensor | null {
+    return this.#bias === null ? null : slice(this.#bias, [first], [count]);
+  }
+
+  dispose(): void {
+    dispose([this.#weight.tensor, this.#bias]);
   }
 }
 

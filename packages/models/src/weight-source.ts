@@ -37,10 +37,12 @@ import {
   tensorOfMapping,
   toFloat32Array,
   transpose,
+  weightsHaveMargins,
+  withMargin,
 } from '@lorasmith/tensor';
 import { giveAway, NF4_VALUES, quantizeScales, type Region, SCALE_VALUES } from '@lorasmith/weight-io';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
-import { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
+import { DenseLinear, type FrozenLinear, type LinearGroup, MarginLinear } from './frozen-linear.js';
 import { QuantizedLinear } from './quantized-linear.js';
 
 export interface LoadOptions {
@@ -242,7 +244,11 @@ export class WeightSource {
       return (bias) => new QuantizedLinear(matrix, bias, this.#dtype);
     }
     const weight = await this.#weight(layers);
-    return (bias) => new DenseLinear(weight, bias);
+    if (!weightsHaveMargins(this.#dtype)) return (bias) => new DenseLinear(weight, bias);
+    const margined = withMargin(weight);
+    this.give(margined.tensor);
+    dispose(weight);
+    return (bias) => new MarginLinear(margined, bias);
   }
 
   /** `[Σ out, in]` */

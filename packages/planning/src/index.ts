@@ -10,14 +10,16 @@ export {
   SCORES_PER_BLOCK,
 } from './estimate/estimate-memory.js';
 export {
+  type AdapterPasses,
   ATTENTION_BACKWARD,
+  adapterPassBytes,
   type DecoderWork,
   secondsPerStep,
   stepWork,
   weightGigabytes,
 } from './estimate/estimate-time.js';
 export { rolloutLoad, sampleCacheTokens, sampleSeconds } from './estimate/sampling.js';
-export { decodedMemory, weightMemory, weightTraffic } from './estimate/weight-memory.js';
+export { decodedMemory, marginMemory, weightMemory, weightTraffic } from './estimate/weight-memory.js';
 export { evaluationBatches } from './evaluation-batches.js';
 export {
   type ExampleStore,

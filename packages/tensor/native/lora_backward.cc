@@ -326,6 +326,12 @@ std::vector<OpDefinition> LoraBackwardOps() {
        {"result: T", "gradients: N * float"},
        {"N: int"},
        CpuKernels<LoraBackward>()},
+      // On GPUs alone, for one adapter.
+      {"LorasmithAdaptedBackward",
+       {"gradient: T", "x: T", "low: T", "weight: T", "layout: int32", "parameters: N * float"},
+       {"result: T", "gradients: N * float"},
+       {"N: int", "wanted: int"},
+       {}},
   };
 }
 

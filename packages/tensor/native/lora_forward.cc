@@ -103,6 +103,12 @@ std::vector<OpDefinition> LoraForwardOps() {
        {"result: T", "low: T"},
        {"N: int"},
        CpuKernels<LoraForward>()},
+      // On GPUs alone, for one adapter.
+      {"LorasmithAdaptedForward",
+       {"x: T", "weight: T", "layout: int32", "parameters: N * float"},
+       {"result: T", "low: T"},
+       {"N: int", "out: int"},
+       {}},
   };
 }
 

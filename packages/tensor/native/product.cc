@@ -493,6 +493,12 @@ std::vector<OpDefinition> ProductOps() {
   return {
       {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b: int"}, ProductKernels()},
       {"LorasmithProductAdd", {"a: T", "b: T", "addend: T"}, {"result: T"}, {"transpose_b: int"}, ProductAddKernels()},
+      // On GPUs alone: weights [rows, columns] with a margin beyond their rows or columns.
+      {"LorasmithMarginProduct",
+       {"a: T", "weight: T"},
+       {"result: T"},
+       {"transpose_b: int", "rows: int", "columns: int"},
+       {}},
       {"LorasmithGroupedProduct",
        {"a: T", "b: T", "offsets: int32"},
        {"result: T"},

@@ -5,6 +5,7 @@ export * from './dtype.js';
 export { type OpObserver, observeOps } from './execute.js';
 export type { Activation } from './kernels/activation.js';
 export type { AdamWState, AdamWStep, AdamWUpdate } from './kernels/adamw.js';
+export { isAdaptedAlone } from './kernels/adapted-product.js';
 export type {
   AttentionSettings,
   BatchAttention,
@@ -29,6 +30,7 @@ export {
   kernelsFor,
   kernelsInUse,
   rowsAreIndependent,
+  weightsHaveMargins,
 } from './kernels/kernel-table.js';
 export {
   type CachedText,
@@ -40,6 +42,7 @@ export {
 } from './kernels/key-value-cache.js';
 export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
 export type { LoraGradients, LoraOutput, LoraPart } from './kernels/lora-products.js';
+export { type MarginWeight, rowsWithoutMargin, withMargin } from './kernels/margin-weight.js';
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { Mxfp4Matrices } from './kernels/mxfp4.js';
 export type { PackedMatrix, PackedRows } from './kernels/packed-matrix.js';

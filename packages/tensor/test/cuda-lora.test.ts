@@ -3,9 +3,12 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
 import type { FloatDType } from '../src/dtype.js';
+import { isAdaptedAlone, rawAdaptedBackward, rawAdaptedForward } from '../src/kernels/adapted-product.js';
 import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
-import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
+import { type AdaptedRows, type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import { type LoraPart, rawLoraBackward, rawLoraForward } from '../src/kernels/lora-products.js';
+import { MARGIN, type MarginWeight, rawMarginProduct } from '../src/kernels/margin-weight.js';
+import { concat, fill } from '../src/layout.js';
 import { scope, type Tensor } from '../src/tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../src/transfer.js';
 
@@ -61,7 +64,7 @@ function expectNear(actual: Tensor, expected: Tensor, dtype: FloatDType): void {
     if (!(Math.abs(value - reference[i]!) <= bound)) expect(value).toBe(reference[i]);
 }
 
-// More than the tables of a launch hold: 56 products, 102 matrices and 73 gradients.
+// More than the tables of a launch hold: 42 products, 85 matrices and 73 gradients.
 const MANY = 60;
 
 test.each(['float32', 'bfloat16'] as const)('in %s, more adapters than a launch has place for', (dtype) => {
@@ -99,4 +102,118 @@ test('eight adapters take as many launches and copies as one', () => {
   // Matrices, the low product in pieces, their sum, the sum with the base; and backward, both products over tokens and their gradients.
   expect(launchesOf(1)).toEqual({ forward: 4, backward: 6, copies: 0 });
   expect(launchesOf(8)).toEqual(launchesOf(1));
+});
+
+/** Layers whose input is wider than their output, or as wide: all are adapted. */
+const NARROWING: LoraLayout = {
+  offset: 1,
+  inFeatures: 40,
+  outFeatures: 24,
+  adapted: [
+    { rank: 4, scale: 2, outFeatures: 16, firstRow: 0 },
+    { rank: 9, scale: 0.5, outFeatures: 8, firstRow: 16 },
+  ],
+};
+const TOKENS = 37;
+
+/** Frozen weights, with a margin of what an adapter has left there. */
+function marginWeight({ inFeatures, outFeatures }: LoraLayout, dtype: FloatDType): MarginWeight {
+  const weight = numbers([outFeatures, inFeatures], 6, dtype);
+  const [rows, columns, axis] = inFeatures < outFeatures ? [outFeatures, MARGIN, 1] : [MARGIN, inFeatures, 0];
+  return { outFeatures, inFeatures, tensor: concat([weight, fill([rows, columns], Number.NaN, dtype)], axis) };
+}
+
+function partOn(layout: LoraLayout, dtype: FloatDType, seed = 10): LoraPart {
+  const count = layout.offset + parametersOf(layout);
+  const parameters = tensorOf(normalNumbers(count, seed), [count]);
+  return {
+    ...{ rows: { first: 0, count: TOKENS }, parameters, layout, dropout: null },
+    weights: () => kernelsFor(dtype).loraWeights(parameters, layout, dtype),
+  };
+}
+
+const FORMS = [
+  { form: 'columns', layout: LAYOUT },
+  { form: 'rows', layout: NARROWING },
+];
+const WITH_MARGINS = FORMS.flatMap((one) => [
+  { ...one, dtype: 'float32' as const },
+  { ...one, dtype: 'bfloat16' as const },
+]);
+
+test.each(WITH_MARGINS)('in $dtype, an adapter in a margin of $form is what it is by itself', ({ layout, dtype }) => {
+  scope(() => {
+    const { adaptedForward, adaptedBackward, marginProduct } = kernelsFor(dtype);
+    const [weight, part] = [marginWeight(layout, dtype), partOn(layout, dtype)];
+    expect(isAdaptedAlone([part], TOKENS)).toBe(true);
+    const x = numbers([TOKENS, layout.inFeatures], 7, dtype);
+    const gradient = numbers([TOKENS, layout.outFeatures], 8, dtype);
+    const [frozen, byFrozen] = [marginProduct(x, weight, true), marginProduct(gradient, weight, false)];
+    expectNear(frozen, rawMarginProduct(kernelsFor, x, weight, true), dtype);
+    expectNear(byFrozen, rawMarginProduct(kernelsFor, gradient, weight, false), dtype);
+    const forward = adaptedForward(x, weight, part);
+    const plain = rawAdaptedForward(kernelsFor, x, weight, part);
+    expectNear(forward.output, plain.output, dtype);
+    // The forms of `low` are the same, so a pass may go on either way.
+    expectNear(forward.low[0]!, plain.low[0]!, dtype);
+    for (const wanted of [true, false]) {
+      const backward = adaptedBackward(gradient, x, forward.low, weight, part, wanted);
+      const plainly = rawAdaptedBackward(kernelsFor, gradient, x, plain.low, weight, part, wanted);
+      expect(backward.byInput === null).toBe(!wanted);
+      if (wanted) expectNear(backward.byInput!, plainly.byInput!, dtype);
+      expectNear(backward.byParameters[0]!, plainly.byParameters[0]!, dtype);
+    }
+    // What it leaves there is nothing for those without it, or with another.
+    expect(toFloat32Array(marginProduct(x, weight, true))).toEqual(toFloat32Array(frozen));
+    expect(toFloat32Array(marginProduct(gradient, weight, false))).toEqual(toFloat32Array(byFrozen));
+    const fresh = adaptedForward(x, marginWeight(layout, dtype), part).output;
+    adaptedForward(x, weight, partOn(layout, dtype, 11));
+    expect(toFloat32Array(adaptedForward(x, weight, part).output)).toEqual(toFloat32Array(fresh));
+  });
+});
+
+test.each(FORMS)('the gradients of an adapter in a margin of $form are finite differences', ({ layout }) => {
+  scope(() => {
+    const { adaptedForward, adaptedBackward } = kernelsFor('float32');
+    const weight = marginWeight(layout, 'float32');
+    const xSize = TOKENS * layout.inFeatures;
+    const count = layout.offset + parametersOf(layout);
+    const [x, parameters] = [normalNumbers(xSize, 7), normalNumbers(count, 10)];
+    const gradient = numbers([TOKENS, layout.outFeatures], 8, 'float32');
+    const byOutput = toFloat32Array(gradient);
+    const at = (ofX: Float32Array, ofParameters: Float32Array) => {
+      const part = { ...partOn(layout, 'float32'), parameters: tensorOf(ofParameters, [count]) };
+      const input = tensorOf(ofX, [TOKENS, layout.inFeatures]);
+      const { output, low } = adaptedForward(input, weight, part);
+      const loss = toFloat32Array(output).reduce((sum, value, i) => sum + value * byOutput[i]!, 0);
+      return { part, input, low, loss };
+    };
+    const { part, input, low } = at(x, parameters);
+    const { byInput, byParameters } = adaptedBackward(gradient, input, low, weight, part, true);
+    const along = (numbers: Float32Array, direction: Float32Array, step: number) =>
+      numbers.map((value, i) => value + step * direction[i]!);
+    const product = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
+    // The loss is a polynomial of the second degree in either, of which central differences are exact.
+    const [ofX, ofAll] = [normalNumbers(xSize, 20), normalNumbers(count, 21)];
+    const byX = at(along(x, ofX, 0.5), parameters).loss - at(along(x, ofX, -0.5), parameters).loss;
+    const byAll = at(x, along(parameters, ofAll, 0.5)).loss - at(x, along(parameters, ofAll, -0.5)).loss;
+    expect(product(toFloat32Array(byInput!), ofX) / byX).toBeCloseTo(1, 4);
+    const own = ofAll.subarray(layout.offset);
+    expect(product(toFloat32Array(byParameters[0]!), own) / byAll).toBeCloseTo(1, 4);
+  });
+});
+
+test('an adapter beside others, with dropout, of many ranks or on some layers of a narrowing group has no margin', () => {
+  scope(() => {
+    const part = partOn(NARROWING, 'bfloat16');
+    const withLayout = (layout: Partial<LoraLayout>): LoraPart => ({ ...part, layout: { ...NARROWING, ...layout } });
+    const [first, second] = NARROWING.adapted as [AdaptedRows, AdaptedRows];
+    expect(isAdaptedAlone([part], TOKENS)).toBe(true);
+    expect(isAdaptedAlone([part], TOKENS + 1)).toBe(false);
+    expect(isAdaptedAlone([part, part], TOKENS)).toBe(false);
+    expect(isAdaptedAlone([{ ...part, dropout: { rate: 0.1, seed: [1, 2] } }], TOKENS)).toBe(false);
+    expect(isAdaptedAlone([withLayout({ adapted: [first] })], TOKENS)).toBe(false);
+    expect(isAdaptedAlone([withLayout({ adapted: [{ ...first, rank: 48 }, second] })], TOKENS)).toBe(true);
+    expect(isAdaptedAlone([withLayout({ adapted: [{ ...first, rank: 49 }, second] })], TOKENS)).toBe(false);
+  });
 });

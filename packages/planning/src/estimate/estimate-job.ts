@@ -16,9 +16,9 @@ import { adaptedLayers } from './adapted-layers.js';
 import { type BatchLoad, batchLoad, evaluationLoad, sequencesOf } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
-import { firstPassSeconds, type PassesLoad, secondsPerStep } from './estimate-time.js';
+import { type AdapterPasses, firstPassSeconds, type PassesLoad, secondsPerStep } from './estimate-time.js';
 import { rolloutLoad, type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
-import { decodedMemory, weightMemory, weightTraffic } from './weight-memory.js';
+import { decodedMemory, marginMemory, weightMemory, weightTraffic } from './weight-memory.js';
 
 export interface JobToEstimate {
   spec: JobSpec;
@@ -88,7 +88,8 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   }[spec.training.recompute]();
   const rates = machine.rates[precision] ?? machine.rates.float32;
   const ofWeights = { weights: weightTraffic(model, precision), logitsInChunk: memory.logitsInChunk };
-  const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, ...ofWeights };
+  const adapters = adapterPassesOf(job);
+  const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, adapters, ...ofWeights };
   // The CUDA engine's kernels for it compute in float32, without tensor cores.
   const { attention_gflops: stateGflops } = machine.engine.kind === 'cuda' ? machine.rates.float32 : rates;
   const secondsOf = (passes: PassesLoad, onlyForward: boolean) =>
@@ -186,6 +187,13 @@ function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
+/** An adapter alone in its passes: beside others it is never joint. */
+function adapterPassesOf({ spec, model, machine }: JobToEstimate): AdapterPasses {
+  if (machine.engine.kind === 'cpu') return 'one-op';
+  const isJoint = machine.kernels === 'cuda' && spec.lora.dropout === 0 && model.quantized.size === 0;
+  return isJoint ? 'joint' : 'beside';
+}
+
 function evaluationOf({ spec, validation, machine }: JobToEstimate): MemoryNeeds['evaluation'] {
   // Sampled answers are graded, not read again.
   return validation === null || groupsOf(spec) !== null ? null : evaluationLoad(validation, spec, machine.pass_tokens);
@@ -202,7 +210,7 @@ function memoryOf(
   const { optimizer } = spec.training;
   const engine = engineMemory(machine.engine);
   const logitsInChunk = logitsPerChunk(machine, precision);
-  const weightBytes = weightMemory(model, precision);
+  const weightBytes = weightMemory(model, precision) + marginMemory(model, precision, machine.kernels);
   const decodedBytes = decodedMemory(model, precision, machine.kernels);
   const adapter = { targets, trainedParameters, optimizer, dropout };
   const job = { architecture, weightBytes, decodedBytes, ...adapter, precision, recomputedLayers };

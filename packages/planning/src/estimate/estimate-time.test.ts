@@ -1,7 +1,7 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, linearGroups } from '@lorasmith/model-folder';
 import { expect, test } from 'vitest';
 import { tinyDecoder } from '../../test/tiny-model.js';
-import { stepWork } from './estimate-time.js';
+import { adapterPassBytes, stepWork } from './estimate-time.js';
 
 test('adapters of experts compute for the experts that each token passes, in the last layer for tokens with a label', async () => {
   const experts = {
@@ -21,4 +21,28 @@ test('adapters of experts compute for the experts that each token passes, in the
   // A product and two gradients of each of A and B, at two operations.
   const perRank = 2 * 3 * 3 * (100 + 40) * (16 + 32);
   expect(productsOf(5) - productsOf(4)).toBeCloseTo(perRank / 1e9, 12);
+});
+
+test('an adapter that is a part of the frozen products passes the wider side of a group once, for a gradient', async () => {
+  const architecture = (await tinyDecoder('qwen2', null)).architecture as DecoderArchitecture;
+  const groups = Array.from({ length: architecture.layerCount }, (_, layer) =>
+    linearGroups(architecture, layer),
+  ).flat();
+  const targets = groups.flat().map(({ name, inFeatures, outFeatures }) => {
+    return { name, in_features: inFeatures, out_features: outFeatures, rank: 4, scale: 1 };
+  });
+  const bytesOf = (adapters: 'beside' | 'joint', onlyForward: boolean) =>
+    adapterPassBytes({ architecture, targets, adapters, onlyForward });
+  const sides = groups.map((layers) => {
+    const outputs = layers.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
+    return [layers[0]!.inFeatures, outputs] as const;
+  });
+  const bytes = (of: (inputs: number, outputs: number) => number) =>
+    2 * sides.reduce((sum, [inputs, outputs]) => sum + of(inputs, outputs), 0);
+  expect(bytesOf('beside', true)).toBe(bytes((inputs, outputs) => inputs + 2 * outputs));
+  expect(bytesOf('beside', false)).toBe(bytes((inputs, outputs) => 4 * (inputs + outputs)));
+  expect(bytesOf('joint', true)).toBe(bytes((inputs, outputs) => 2 * Math.min(inputs, outputs)));
+  expect(bytesOf('joint', false)).toBe(
+    bytes((inputs, outputs) => 5 * Math.min(inputs, outputs) + Math.max(inputs, outputs)),
+  );
 });

@@ -24,7 +24,15 @@ export interface DecoderWork {
   recomputedLayers: number;
   /** True of an evaluation: nothing is computed again, and no gradient. @defaultValue false */
   onlyForward?: boolean;
+  /** @defaultValue one op of a processor */
+  adapters?: AdapterPasses;
 }
+
+/**
+ * How adapters pass over the input and the output of a group of linear layers: in one op of a processor, beside the frozen product on a
+ * GPU, or as a part of it, which the CUDA engine does for one adapter at weights with a margin.
+ */
+export type AdapterPasses = 'one-op' | 'beside' | 'joint';
 
 /** The sizes of some passes, together. */
 export type PassesLoad = Pick<
@@ -92,8 +100,7 @@ export function stepWork(
     attention: (2 * 2 * done.scores) / 1e9,
     states: (2 * 2 * done.states) / 1e9,
     passes:
-      (load.tokensPerStep *
-        ((meanPassBytes(architecture) * (forwards + backwards)) / 2 + adapterPassBytes(work, onlyForward)) +
+      (load.tokensPerStep * ((meanPassBytes(architecture) * (forwards + backwards)) / 2 + adapterPassBytes(work)) +
         (onlyForward ? 0 : OPTIMIZER_BYTES * trainedNumbers(work.targets))) /
       1e9,
   };
@@ -154,14 +161,36 @@ const WEIGHTING_BYTES = 50;
 const OPTIMIZER_BYTES = 48;
 
 /**
- * Bytes per token that all adapters read and write in the computing type of two bytes: forward the input of a group and the output
- * that is added to; backward the gradient by the output, the input, and the gradient by it that is added to. The products of
- * so few columns take as long as this.
+ * Numbers per token that an adapter reads and writes at a group with so many inputs and outputs. Forward it reads the input, and adds to
+ * the output. Backward it reads the gradient by the output, on a GPU twice, and the input, and adds to the gradient by that. Where it is
+ * joint, the narrower side is copied with its low-rank product, or added to, and the wider one is read for the gradient of a matrix alone.
  */
-function adapterPassBytes({ architecture, targets }: DecoderWork, onlyForward: boolean): number {
+function adapterPassNumbers(
+  inFeatures: number,
+  outFeatures: number,
+  { adapters = 'one-op', onlyForward = false }: Pick<DecoderWork, 'adapters' | 'onlyForward'>,
+): number {
+  const forward = inFeatures + 2 * outFeatures;
+  switch (adapters) {
+    case 'one-op':
+      return onlyForward ? forward : 4 * inFeatures + 3 * outFeatures;
+    case 'beside':
+      return onlyForward ? forward : 4 * inFeatures + 4 * outFeatures;
+    case 'joint': {
+      const [narrow, wide] = [Math.min(inFeatures, outFeatures), Math.max(inFeatures, outFeatures)];
+      return onlyForward ? 2 * narrow : 5 * narrow + wide;
+    }
+  }
+}
+
+/**
+ * Bytes per token that all adapters read and write in the computing type of two bytes. The products of so few columns take as long as
+ * this.
+ */
+export function adapterPassBytes(work: Omit<DecoderWork, 'modules' | 'recomputedLayers'>): number {
+  const { architecture, targets } = work;
   const adapted = new Set(targets.map(({ name }) => name));
-  const passed = (inFeatures: number, outFeatures: number) =>
-    inFeatures * (onlyForward ? 1 : 4) + outFeatures * (onlyForward ? 2 : 3);
+  const passed = (inFeatures: number, outFeatures: number) => adapterPassNumbers(inFeatures, outFeatures, work);
   let numbers = 0;
   for (let layer = 0; layer < architecture.layerCount; layer++) {
     for (const group of linearGroups(architecture, layer)) {
@@ -171,8 +200,10 @@ function adapterPassBytes({ architecture, targets }: DecoderWork, onlyForward: b
       numbers += passed(own[0]!.inFeatures, outFeatures);
     }
   }
+  const ofExpert = work.adapters === 'joint' ? { ...work, adapters: 'beside' as const } : work;
   for (const { experts, in_features, out_features } of targets) {
-    if (experts !== undefined) numbers += architecture.experts!.perToken * passed(in_features, out_features);
+    if (experts === undefined) continue;
+    numbers += architecture.experts!.perToken * adapterPassNumbers(in_features, out_features, ofExpert);
   }
   return 2 * numbers;
 }

@@ -30,6 +30,19 @@ export function weightMemory(model: ModelFolder, precision: Precision): number {
   return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
 }
 
+/** Rows or columns beyond a weight's own: MARGIN of packages/tensor. */
+const CUDA_MARGIN = 64;
+
+/** Bytes of the margins of linear layers, in which products with an adapter find its matrices: the CUDA engine's weights have them. */
+export function marginMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
+  if (kernels !== 'cuda') return 0;
+  const groups = decoderGroups(model).filter((layers) => !staysQuantized(model.quantized, layers));
+  const wider = groups.map((layers) =>
+    Math.max(layers[0]!.inFeatures, sum(layers.map(({ outFeatures }) => outFeatures))),
+  );
+  return CUDA_MARGIN * sum(wider) * bytesPerNumber(precision);
+}
+
 function packedBytes(weight: QuantizedWeight): number {
   if (weight.form === 'scaled') return scaledBytes(weight);
   if (weight.form === 'mxfp4') return mxfp4Bytes(weight);
@@ -104,10 +117,14 @@ function quantizedNumbers(layers: readonly LinearLayer[]): number {
 }
 
 /** The groups of linear layers that stay quantized in memory. */
-function quantizedGroups({ architecture, quantized }: ModelFolder): LinearLayer[][] {
-  if (architecture.kind !== 'decoder' || quantized.size === 0) return [];
+function quantizedGroups(model: ModelFolder): LinearLayer[][] {
+  if (model.quantized.size === 0) return [];
+  return decoderGroups(model).filter((layers) => staysQuantized(model.quantized, layers));
+}
+
+function decoderGroups({ architecture }: Pick<ModelFolder, 'architecture'>): LinearLayer[][] {
+  if (architecture.kind !== 'decoder') return [];
   const ofLayers = Array.from({ length: architecture.layerCount }, (_, index) => linearGroups(architecture, index));
   const projection = layerInputProjection(architecture);
-  const groups = projection === null ? ofLayers.flat() : [[projection], ...ofLayers.flat()];
-  return groups.filter((layers) => staysQuantized(quantized, layers));
+  return projection === null ? ofLayers.flat() : [[projection], ...ofLayers.flat()];
 }

@@ -17,6 +17,7 @@ import {
   rawAdamW,
   rawSquareSum,
 } from './adamw.js';
+import { fusedAdaptedBackward, fusedAdaptedForward, rawAdaptedBackward, rawAdaptedForward } from './adapted-product.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
 import { AttentionByHeadSize } from './attention-by-head-size.js';
 import {
@@ -54,6 +55,7 @@ import {
   rawLoraBackward,
   rawLoraForward,
 } from './lora-products.js';
+import { fusedMarginProduct, type MarginWeight, rawMarginProduct } from './margin-weight.js';
 import { fusedMergedWeight, type MergedWeight, type MergeSettings, rawMergedWeight } from './merged-weight.js';
 import {
   fusedDequantizeRows,
@@ -190,6 +192,28 @@ export interface Kernels {
     base: Tensor | null,
     parts: readonly LoraPart[],
   ): LoraGradients;
+  /** Product with frozen weights that have a margin: of `[tokens, in]` with the transposed ones, or of `[tokens, out]`. */
+  marginProduct(a: Tensor, weight: MarginWeight, transposed: boolean): Tensor;
+  /**
+   * The frozen layers and {@link loraForward} in one, for one adapter on all rows: see isAdaptedAlone.
+   * @param x `[tokens, in]`
+   */
+  adaptedForward(x: Tensor, weight: MarginWeight, part: LoraPart): LoraOutput;
+  /**
+   * Gradient of {@link adaptedForward}, and of {@link loraForward} for such an adapter.
+   * @param gradient `[tokens, out]`
+   * @param x `[tokens, in]` as forward had it
+   * @param low as forward gave it
+   * @param wanted whether that by the input is wanted
+   */
+  adaptedBackward(
+    gradient: Tensor,
+    x: Tensor,
+    low: readonly Tensor[],
+    weight: MarginWeight,
+    part: LoraPart,
+    wanted: boolean,
+  ): LoraGradients;
   /**
    * A group's matrices for LoRA's products, of the vector of all parameters.
    * @param parameters `[all]` float32
@@ -309,6 +333,8 @@ export const HEAD_SIZES: readonly number[] = [64, 80, 96, 128, 256, 512];
 /** Needs of a fused op that has CUDA kernels, too. */
 const ALSO_CUDA: { engines: readonly EngineKind[] } = { engines: ['cpu', 'cuda'] };
 
+const CUDA: { engines: readonly EngineKind[] } = { engines: ['cuda'] };
+
 type Needs = Pick<Implementation<unknown>, 'dtypes' | 'inLibrary'>;
 
 const FLOAT32_PRODUCT: Needs = {
@@ -339,6 +365,9 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   gatedDelta: [fused(fusedGatedDelta, ALSO_CUDA), raw(rawGatedDelta)],
   loraForward: [fused(fusedLoraForward, ALSO_CUDA), raw((...of) => rawLoraForward(kernelsFor, ...of))],
   loraBackward: [fused(fusedLoraBackward, ALSO_CUDA), raw((...of) => rawLoraBackward(kernelsFor, ...of))],
+  marginProduct: [fused(fusedMarginProduct, CUDA), raw((...of) => rawMarginProduct(kernelsFor, ...of))],
+  adaptedForward: [fused(fusedAdaptedForward, CUDA), raw((...of) => rawAdaptedForward(kernelsFor, ...of))],
+  adaptedBackward: [fused(fusedAdaptedBackward, CUDA), raw((...of) => rawAdaptedBackward(kernelsFor, ...of))],
   loraWeights: [fused(fusedLoraWeights), raw(rawLoraWeights)],
   loraGradient: [fused(fusedLoraGradient), raw(rawLoraGradient)],
   mergedWeight: [fused(fusedMergedWeight), raw(rawMergedWeight)],
@@ -422,6 +451,11 @@ export function kernelsInUse(): InstructionSet | 'cuda' | 'tensorflow' {
  */
 export function rowsAreIndependent(dtype: FloatDType): boolean {
   return kernelsFor(dtype).matMul === fusedMatMul;
+}
+
+/** Whether frozen weights have a margin, for products with an adapter that are faster with it. */
+export function weightsHaveMargins(dtype: FloatDType): boolean {
+  return kernelsFor(dtype).adaptedForward === fusedAdaptedForward;
 }
 
 function choose(): Record<DType, Kernels> {

@@ -82,7 +82,7 @@ export const PART_FIELDS = ['first', 'count', 'offset', 'layers', 'rateBits', 's
 export const LAYER_FIELDS = ['rank', 'firstRow', 'rows', 'layerScaleBits'] as const;
 
 /** The input `layout` of the ops. */
-function partsTensor(parts: readonly LoraPart[]): Tensor {
+export function partsTensor(parts: readonly LoraPart[]): Tensor {
   const numbers: number[] = [];
   for (const { rows, layout, dropout } of parts) {
     const { rate, seed } = dropout ?? { rate: 0, seed: [0, 0] };

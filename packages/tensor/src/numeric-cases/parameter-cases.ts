@@ -3,8 +3,10 @@ import type { AdamWStep } from '../kernels/adamw.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../kernels/lora.js';
 import type { LoraPart } from '../kernels/lora-products.js';
+import { withMargin } from '../kernels/margin-weight.js';
 import { zeroMoment } from '../kernels/quantized-moments.js';
 import { concat, rowsOf } from '../layout.js';
+import type { Tensor } from '../tensor.js';
 import { kernelSubject } from './kernel-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
 import { positiveTensor, seededTensor } from './seeded-inputs.js';
@@ -75,6 +77,7 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
         },
       },
       ...loraProductCases(dtype, layout, sizes),
+      ...adaptedCases(dtype, layout, sizes),
     ];
   });
   return dtype === 'float32' ? [...loraCases, ...optimizerCases(sizes)] : loraCases;
@@ -130,6 +133,55 @@ function loraProductCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSize
       },
     },
   ];
+}
+
+/** One adapter on all rows of frozen layers whose weights have a margin: of these layers, and of the last with input and output exchanged. */
+function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): NumericCase[] {
+  const { inFeatures, outFeatures } = layout;
+  const tokens = sizes === 'small' ? 70 : 1_100;
+  const narrowing = { ...layout, inFeatures: outFeatures, outFeatures: inFeatures };
+  const whole = { ...narrowing, adapted: [{ ...layout.adapted[0]!, outFeatures: inFeatures, firstRow: 0 }] };
+  return [layout, whole].flatMap((own): NumericCase[] => {
+    const name = `${dtype} [${own.outFeatures}, ${own.inFeatures}]`;
+    const parameters = () => seededTensor([own.offset + parametersOf(own)], 77);
+    const partOf = (values: Tensor): LoraPart => ({
+      ...{ rows: { first: 0, count: tokens }, parameters: values, layout: own, dropout: null },
+      weights: () => kernelsFor(dtype).loraWeights(values, own, dtype),
+    });
+    const weight = () => withMargin(seededTensor([own.outFeatures, own.inFeatures], 78, dtype));
+    const x = () => seededTensor([tokens, own.inFeatures], 79, dtype);
+    const gradient = () => seededTensor([tokens, own.outFeatures], 80, dtype);
+    return [
+      {
+        name: `marginProduct ${name}`,
+        subject: kernelSubject('marginProduct', dtype),
+        tolerance: ADDED_PRODUCT[dtype],
+        compute: () => {
+          const { marginProduct } = kernelsFor(dtype);
+          const frozen = weight();
+          return { forward: marginProduct(x(), frozen, true), backward: marginProduct(gradient(), frozen, false) };
+        },
+      },
+      {
+        name: `adaptedForward ${name}`,
+        subject: kernelSubject('adaptedForward', dtype),
+        tolerance: ADDED_PRODUCT[dtype],
+        compute: () => ({ output: kernelsFor(dtype).adaptedForward(x(), weight(), partOf(parameters())).output }),
+      },
+      {
+        name: `adaptedBackward ${name}`,
+        subject: kernelSubject('adaptedBackward', dtype),
+        tolerance: ADDED_PRODUCT[dtype],
+        compute: () => {
+          const { adaptedForward, adaptedBackward } = kernelsFor(dtype);
+          const [input, frozen, part] = [x(), weight(), partOf(parameters())];
+          const { low } = adaptedForward(input, frozen, part);
+          const { byInput, byParameters } = adaptedBackward(gradient(), input, low, frozen, part, true);
+          return { byInput: byInput!, byParameters: byParameters[0]! };
+        },
+      },
+    ];
+  });
 }
 
 /** AdamW keeps its state in float32, whatever the model's dtype. */

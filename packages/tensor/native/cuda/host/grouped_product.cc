@@ -7,7 +7,7 @@
 namespace lorasmith::cuda {
 namespace {
 
-using Groups = Kernel<void(ProductGroups groups, bool adds)>;
+using Groups = Kernel<void(ProductGroups groups)>;
 
 template <typename Number>
 struct GroupKernels;
@@ -50,15 +50,14 @@ template <typename Number>
 const Kernel<void(const float* pieces, int32_t count, int64_t size, Number* result)> kSumPieces{
     "grouped_product", "SumPieces" + TypeName<Number>()};
 
-void Launch(Context& context, const Groups& kernel, const ProductTile& tile, const std::vector<ProductGroup>& groups,
-            bool adds) {
+void Launch(Context& context, const Groups& kernel, const ProductTile& tile, const std::vector<ProductGroup>& groups) {
   int pieces = 1;
   for (const ProductGroup& group : groups) pieces = std::max(pieces, group.pieces);
   const auto blocks_of = [&](const ProductGroup& group) {
     return DivideUp(group.rows, tile.rows) * DivideUp(group.columns, tile.columns);
   };
   ForEachTable<ProductGroups>(groups, blocks_of, [&](const ProductGroups& table, int64_t blocks) {
-    kernel.Launch(context, {blocks, pieces}, tile.threads, tile.shared_bytes, table, adds);
+    kernel.Launch(context, {blocks, pieces}, tile.threads, tile.shared_bytes, table);
   });
 }
 
@@ -84,20 +83,25 @@ ProductGroup WholeProduct(const void* left, const void* right, void* result, int
   return group;
 }
 
+void AddInPlace(ProductGroup* group) {
+  group->addend = group->result;
+  group->addend_stride = group->result_stride;
+}
+
 int64_t PieceDepth(int64_t depth) {
   return std::max(kLeastPieceDepth, RoundUp(DivideUp(depth, kMostPieces), kProductSlice));
 }
 
 template <typename Number>
-void MultiplyGroups(Context& context, ProductForm form, const std::vector<ProductGroup>& groups, bool adds) {
+void MultiplyGroups(Context& context, ProductForm form, const std::vector<ProductGroup>& groups) {
   using Kernels = GroupKernels<Number>;
-  Launch(context, Kernels::Whole(form), Kernels::Tile(false), groups, adds);
+  Launch(context, Kernels::Whole(form), Kernels::Tile(false), groups);
 }
 
 template <typename Number>
 void MultiplyPieces(Context& context, ProductForm form, const std::vector<ProductGroup>& groups) {
   using Kernels = GroupKernels<Number>;
-  Launch(context, Kernels::Pieces(form), Kernels::Tile(true), groups, false);
+  Launch(context, Kernels::Pieces(form), Kernels::Tile(true), groups);
 }
 
 template <typename Number>
@@ -108,8 +112,8 @@ void SumPieces(Context& context, const float* pieces, int64_t count, int64_t siz
   kSumPieces<Number>.Launch(context, grid, kThreads, 0, pieces, static_cast<int32_t>(count), size, result);
 }
 
-template void MultiplyGroups<float>(Context&, ProductForm, const std::vector<ProductGroup>&, bool);
-template void MultiplyGroups<BFloat16>(Context&, ProductForm, const std::vector<ProductGroup>&, bool);
+template void MultiplyGroups<float>(Context&, ProductForm, const std::vector<ProductGroup>&);
+template void MultiplyGroups<BFloat16>(Context&, ProductForm, const std::vector<ProductGroup>&);
 template void MultiplyPieces<float>(Context&, ProductForm, const std::vector<ProductGroup>&);
 template void MultiplyPieces<BFloat16>(Context&, ProductForm, const std::vector<ProductGroup>&);
 template void SumPieces<float>(Context&, const float*, int64_t, int64_t, float*);

@@ -23,9 +23,12 @@ ProductGroup WholeProduct(const void* left, const void* right, void* result, int
 // How deep the pieces of a depth are. It depends on nothing else, so that a sum is in the same order in any company.
 int64_t PieceDepth(int64_t depth);
 
-// Results in Number; kOfRows has none. `adds`: to what is there.
+// Adds the product to what is in the memory of its result.
+void AddInPlace(ProductGroup* group);
+
+// Results in Number; kOfRows has none.
 template <typename Number>
-void MultiplyGroups(Context& context, ProductForm form, const std::vector<ProductGroup>& groups, bool adds);
+void MultiplyGroups(Context& context, ProductForm form, const std::vector<ProductGroup>& groups);
 
 // Results in float32, each piece of the depth one of its own.
 template <typename Number>

@@ -35,7 +35,7 @@ struct Key {
 
   auto Tuple() const {
     return std::make_tuple(static_cast<int>(product.type), product.batch, product.rows, product.columns, product.depth,
-                           product.transpose_a, product.transpose_b, product.share_a, product.share_b,
+                           product.transpose_a, product.transpose_b, product.share_a, product.share_b, product.b_stride,
                            product.result_stride, has_addend, alignments[0], alignments[1], alignments[2],
                            alignments[3]);
   }
@@ -72,7 +72,7 @@ class Plan {
     SetOperation(cublas::kTransposeA, first_operation);
     SetOperation(cublas::kTransposeB, second_operation);
     MakeLayout(&first_, product.transpose_b ? product.columns : product.depth,
-               product.transpose_b ? product.depth : product.columns, product.batch, product.share_b);
+               product.transpose_b ? product.depth : product.columns, product.batch, product.share_b, product.b_stride);
     MakeLayout(&second_, product.transpose_a ? product.depth : product.rows,
                product.transpose_a ? product.rows : product.depth, product.batch, product.share_a);
     MakeLayout(&result_, product.rows, product.columns, product.batch, false, product.result_stride);

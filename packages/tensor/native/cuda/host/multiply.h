@@ -20,7 +20,8 @@ struct Product {
   // One matrix for the whole batch.
   bool share_a = false;
   bool share_b = false;
-  // Numbers from a row of the result to the next, for a single matrix; 0: as many as it has columns.
+  // Numbers from a row of the memory to the next, for a single matrix; 0: as many as it has columns.
+  int64_t b_stride = 0;
   int64_t result_stride = 0;
 };
 

@@ -75,7 +75,7 @@ struct GroupedProduct {
     o.ForEachGroup([&](int64_t group, int64_t rows, const Number* a, Number* result) {
       groups.push_back(WholeProduct(a, o.OfGroup(group), result, rows, o.columns, o.depth, form));
     });
-    MultiplyGroups<Number>(context, form, groups, false);
+    MultiplyGroups<Number>(context, form, groups);
   }
 
   bool transpose_b;

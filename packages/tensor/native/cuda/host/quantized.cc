@@ -179,7 +179,7 @@ struct GroupedPackedProduct {
     const ProductForm form = shape.transposed ? ProductForm::kTransposed : ProductForm::kPlain;
     o.ForEachGroup([&](int64_t group, int64_t rows, const Number* a, Number* result) {
       Decode(context, o.OfGroup(group), Part{group * shape.rows, shape.rows, 0, shape.columns}, decoded);
-      MultiplyGroups<Number>(context, form, {WholeProduct(a, decoded, result, rows, o.columns, o.depth, form)}, false);
+      MultiplyGroups<Number>(context, form, {WholeProduct(a, decoded, result, rows, o.columns, o.depth, form)});
     });
   }
 

@@ -96,32 +96,64 @@ struct SharedTile {
   }
 };
 
+// Copies rows of a slice of the left operand that is in shared memory.
+template <typename Tile, int kThreads>
+__device__ __forceinline__ void CopySlice(const ProductGroup& group, const Operand<bf16>& left, int first_row,
+                                          int depth, const bf16* tile) {
+  bf16* copy = static_cast<bf16*>(group.copy);
+  const bool has_vectors = IsVectorAligned(copy) && group.copy_stride % 8 == 0;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < Tile::kRows * (kProductSlice / 8); i += kThreads) {
+    const int row = i / (kProductSlice / 8), column = i % (kProductSlice / 8) * 8;
+    const int count = left.depth - depth - column;
+    if (first_row + row >= left.outer || count <= 0) continue;
+    const bf16* from = tile + row * Tile::kPitch + column;
+    bf16* to = copy + static_cast<int64_t>(first_row + row) * group.copy_stride + depth + column;
+    if (has_vectors && count >= 8) {
+      StoreVector(LoadVector(from), to);
+      continue;
+    }
+#pragma unroll 1
+    for (int k = 0; k < 8 && k < count; k++) to[k] = from[k];
+  }
+}
+
 // A warp's numbers of a result.
 constexpr int kWarpRows = 32, kWarpColumns = 64;
 
-// Eight numbers of a row, of which the first `count` are of the result; added to what is there, or in its place.
+// What is added to a result, null where nothing is.
 template <typename Result>
-__device__ __forceinline__ void StoreNumbers(const float* numbers, int count, bool adds, bool whole, Result* to) {
+__device__ __forceinline__ const Result* AddendOf(const ProductGroup& group, int64_t row, int column) {
+  const Result* addend = static_cast<const Result*>(group.addend);
+  return addend == nullptr ? nullptr : addend + row * group.addend_stride + column;
+}
+
+// Eight numbers of a row, of which the first `count` are of the result, and what is added to them.
+template <typename Result>
+__device__ __forceinline__ void StoreNumbers(const float* numbers, int count, const Result* addend, bool whole,
+                                             Result* to) {
   if (whole) {
     constexpr int kSize = Vector<Result>::kSize;
 #pragma unroll
     for (int first = 0; first < 8; first += kSize) {
       Vector<Result> vector{};
-      if (adds) vector = LoadVector(to + first);
+      if (addend != nullptr) vector = LoadVector(addend + first);
 #pragma unroll
       for (int i = 0; i < kSize; i++)
-        Store(adds ? ToFloat(vector.values[i]) + numbers[first + i] : numbers[first + i], &vector.values[i]);
+        Store(addend != nullptr ? ToFloat(vector.values[i]) + numbers[first + i] : numbers[first + i],
+              &vector.values[i]);
       StoreVector(vector, to + first);
     }
     return;
   }
 #pragma unroll 1
-  for (int i = 0; i < 8 && i < count; i++) Store(adds ? ToFloat(to[i]) + numbers[i] : numbers[i], to + i);
+  for (int i = 0; i < 8 && i < count; i++)
+    Store(addend != nullptr ? ToFloat(addend[i]) + numbers[i] : numbers[i], to + i);
 }
 
 // On tensor cores.
 template <bool kLeftDepthMajor, bool kRightDepthMajor, typename Result>
-__device__ __forceinline__ void MultiplyBFloat16(const ProductGroups& groups, bool adds) {
+__device__ __forceinline__ void MultiplyBFloat16(const ProductGroups& groups) {
   constexpr ProductTile kTile = BFloat16ProductTile(sizeof(Result) == 4);
   constexpr int kThreads = kTile.threads, kStages = kProductStages;
   using LeftTile = SharedTile<kTile.rows, kLeftDepthMajor>;
@@ -167,6 +199,8 @@ __device__ __forceinline__ void MultiplyBFloat16(const ProductGroups& groups, bo
     load(slice + kStages - 1);
     const bf16* left = stages + slice % kStages * kStage;
     const bf16* right = left + LeftTile::kSize;
+    if (!kLeftDepthMajor && sizeof(Result) == 4 && group.copy != nullptr && part.column == 0)
+      CopySlice<LeftTile, kThreads>(group, part.left, part.row, part.begin + slice * kProductSlice, left);
 #pragma unroll
     for (int depth = 0; depth < kProductSlice; depth += 16) {
       uint32_t a[kWarpRows / 16][4];
@@ -194,7 +228,9 @@ __device__ __forceinline__ void MultiplyBFloat16(const ProductGroups& groups, bo
   WaitForAllCopies();
   __syncthreads();  // all warps are done with the slices
   Result* result = ResultOf<Result>(group) + part.column + warp_column;
-  const bool has_vectors = IsVectorAligned(result) && group.result_stride % Vector<Result>::kSize == 0;
+  constexpr int kSize = Vector<Result>::kSize;
+  const bool has_vectors = IsVectorAligned(result) && group.result_stride % kSize == 0 &&
+                           IsVectorAligned(AddendOf<Result>(group, 0, 0)) && group.addend_stride % kSize == 0;
 #pragma unroll
   for (int m = 0; m < kWarpRows / 16; m++) {
 #pragma unroll
@@ -208,8 +244,9 @@ __device__ __forceinline__ void MultiplyBFloat16(const ProductGroups& groups, bo
       const int row = i / (kWarpColumns / 8), column = i % (kWarpColumns / 8) * 8;
       const int64_t at = part.row + warp_row + m * 16 + row;
       if (at >= group.rows || column >= columns) continue;
-      StoreNumbers(own + row * kPitch + column, columns - column, adds, has_vectors && column + 8 <= columns,
-                   result + at * group.result_stride + column);
+      StoreNumbers(own + row * kPitch + column, columns - column,
+                   AddendOf<Result>(group, at, part.column + warp_column + column),
+                   has_vectors && column + 8 <= columns, result + at * group.result_stride + column);
     }
     __syncwarp();
   }
@@ -240,7 +277,7 @@ struct FloatRowsOf {
 };
 
 template <bool kLeftDepthMajor, bool kRightDepthMajor>
-__device__ __forceinline__ void MultiplyFloat32(const ProductGroups& groups, bool adds) {
+__device__ __forceinline__ void MultiplyFloat32(const ProductGroups& groups) {
   using namespace float_product;
   SHARED(FloatSlices, slices);
   const ProductGroup& group = EntryOf(groups, blockIdx.x);
@@ -259,8 +296,8 @@ __device__ __forceinline__ void MultiplyFloat32(const ProductGroups& groups, boo
     for (int j = 0; j < kOwn; j++) {
       const int column = part.column + threadIdx.x % kSide + kSide * j;
       if (column >= group.columns) continue;
-      float* to = result + row * group.result_stride + column;
-      *to = adds ? *to + sums[i][j] : sums[i][j];
+      const float* addend = AddendOf<float>(group, row, column);
+      result[row * group.result_stride + column] = addend != nullptr ? *addend + sums[i][j] : sums[i][j];
     }
   }
 }
@@ -280,11 +317,10 @@ __device__ __forceinline__ void Sum(const float* pieces, int count, int64_t size
 
 // GroupedProduct: left [rows, depth], right [depth, columns]; Transposed: right [columns, depth]; OfRows: left
 // [depth, rows]. Those of pieces have a result in float32 for each.
-#define GROUPED_PRODUCT(Name, Tile, ...)                              \
-  extern "C" __global__ void __launch_bounds__(Tile.threads)          \
-      Name(const __grid_constant__ ProductGroups groups, bool adds) { \
-    __VA_ARGS__(groups, adds);                                        \
-  }                                                                   \
+#define GROUPED_PRODUCT(Name, Tile, ...)                                                                          \
+  extern "C" __global__ void __launch_bounds__(Tile.threads) Name(const __grid_constant__ ProductGroups groups) { \
+    __VA_ARGS__(groups);                                                                                          \
+  }                                                                                                               \
   EXPORT_KERNEL(Name)
 
 GROUPED_PRODUCT(GroupedProductFloat32, kFloatProductTile, MultiplyFloat32<false, true>)

@@ -9,11 +9,17 @@ struct ProductGroup {
   const void* left;
   const void* right;
   void* result;
+  // [rows, columns] that is added to the product, of the result's type; null: nothing. It may be the result.
+  const void* addend;
+  // Where left [rows, depth] is copied on the way, for pieces in bfloat16; null: nowhere.
+  void* copy;
   // From the result of a piece to the next.
   int64_t piece_stride;
   int left_stride;
   int right_stride;
   int result_stride;
+  int addend_stride;
+  int copy_stride;
   int rows;
   int columns;
   int depth;

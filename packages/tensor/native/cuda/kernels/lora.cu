@@ -16,11 +16,12 @@ template <typename Number>
 __device__ __forceinline__ void Convert(const LoraMatrices& matrices) {
   const LoraMatrix& matrix = EntryOf(matrices, blockIdx.x);
   ForEachNumber(matrix.first_block, matrix.all_rows, matrix.all_columns, [&](int64_t row, int column) {
+    const int own = column - matrix.first_column;
     float value = 0;
-    if (row < matrix.rows && column < matrix.columns) {
-      value = matrix.from[row * matrix.columns + column] * matrix.scale;
+    if (row < matrix.rows && own >= 0 && own < matrix.columns) {
+      value = matrix.from[row * matrix.columns + own] * matrix.scale;
     }
-    Store(value, static_cast<Number*>(matrix.to) + row * matrix.all_columns + column);
+    Store(value, static_cast<Number*>(matrix.to) + row * matrix.to_stride + column);
   });
 }
 

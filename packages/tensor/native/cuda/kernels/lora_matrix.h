@@ -6,16 +6,18 @@
 // Columns of matrices are a multiple of it, so that their rows are aligned for products: 16 bytes of bfloat16.
 constexpr int kLoraRankMultiple = 8;
 
-// A [rank, in] or B [rows, rank] of an adapted layer among the parameters → scale times it, with zeros beyond.
+// A [rank, in] or B [rows, rank] of an adapted layer among the parameters → scale times it, with zeros around it.
 struct LoraMatrix {
   const float* from;
   void* to;
   // Of the matrix among the parameters.
   int rows;
   int columns;
-  // With zeros.
+  // With zeros: the first column of the matrix among them, and the numbers from one of their rows to the next.
   int all_rows;
   int all_columns;
+  int first_column;
+  int to_stride;
   float scale;
   int first_block;
 };

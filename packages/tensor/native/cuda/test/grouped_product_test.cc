@@ -10,6 +10,7 @@ using namespace kernel_test;
 namespace {
 
 enum class Form { kPlain, kTransposed, kOfRows };
+enum class Adds { kNothing, kInPlace, kOther };
 
 struct Shape {
   int rows;
@@ -32,9 +33,12 @@ struct Product {
         shape(product_shape),
         left(LeftRows() * Stride(shape, LeftColumns())),
         right(RightRows() * Stride(shape, RightColumns())),
-        result(static_cast<int64_t>(shape.pieces) * shape.rows * Stride(shape, shape.columns)) {
-    left.FillRandom(), right.FillRandom();
+        result(static_cast<int64_t>(shape.pieces) * shape.rows * Stride(shape, shape.columns)),
+        addend(shape.rows * AddendStride()),
+        copy(shape.rows * CopyStride()) {
+    left.FillRandom(), right.FillRandom(), addend.FillRandom();
     for (int64_t i = 0; i < result.size(); i++) Store(static_cast<float>(i % 7), &result[i]);
+    for (int64_t i = 0; i < copy.size(); i++) Store(-1.0f, &copy[i]);
     before.assign(result.data(), result.data() + result.size());
   }
 
@@ -52,7 +56,12 @@ struct Product {
     return ToFloat(right_data()[form == Form::kTransposed ? column * stride + k : k * stride + column]);
   }
 
-  ProductGroup Group() {
+  // Rows of the addend are as aligned as those of the result, and longer.
+  int64_t AddendStride() const { return Stride(shape, shape.columns) + 8; }
+
+  int64_t CopyStride() const { return shape.depth + shape.beyond; }
+
+  ProductGroup Group(Adds adds) {
     ProductGroup group{};
     group.left = left.data(), group.right = right.data(), group.result = result.data();
     group.left_stride = static_cast<int>(Stride(shape, LeftColumns()));
@@ -61,12 +70,31 @@ struct Product {
     group.piece_stride = shape.rows * Stride(shape, shape.columns);
     group.rows = shape.rows, group.columns = shape.columns, group.depth = shape.depth;
     group.pieces = shape.pieces;
+    if (Copies()) group.copy = copy.data(), group.copy_stride = static_cast<int>(CopyStride());
+    if (adds == Adds::kInPlace) group.addend = group.result, group.addend_stride = group.result_stride;
+    if (adds == Adds::kOther) group.addend = addend.data(), group.addend_stride = static_cast<int>(AddendStride());
     group.piece_depth =
         shape.piece_depth > 0 ? shape.piece_depth : (shape.depth + kProductSlice - 1) / kProductSlice * kProductSlice;
     return group;
   }
 
-  void Check(bool adds) {
+  bool Copies() const { return sizeof(T) == 2 && sizeof(Result) == 4 && form != Form::kOfRows; }
+
+  void CheckCopy() {
+    for (int row = 0; row < shape.rows; row++) {
+      const T* from = left_data() + row * Stride(shape, shape.depth);
+      const T* to = copy.data() + row * CopyStride();
+      Expect(memcmp(from, to, shape.depth * sizeof(T)) == 0, "the copy of an operand");
+      for (int64_t k = shape.depth; k < CopyStride(); k++) Expect(ToFloat(to[k]) == -1, "a number beyond a copied row");
+    }
+  }
+
+  float Addend(Adds adds, int64_t at, int row, int column) {
+    if (adds == Adds::kNothing) return 0;
+    return ToFloat(adds == Adds::kInPlace ? before[at] : addend[row * AddendStride() + column]);
+  }
+
+  void Check(Adds adds) {
     const int64_t stride = Stride(shape, shape.columns);
     for (int piece = 0; piece < shape.pieces; piece++) {
       const int begin = shape.pieces == 1 ? 0 : std::min(piece * shape.piece_depth, shape.depth);
@@ -83,7 +111,8 @@ struct Product {
             const double product = Left(row, k) * Right(k, column);
             sum += product, size += std::abs(product);
           }
-          if (adds) sum += ToFloat(before[at]), size += std::abs(ToFloat(before[at]));
+          const float added = Addend(adds, at, row, column);
+          sum += added, size += std::abs(added);
           if (!Near(sum, ToFloat(result[at]), 1.01 * kUnit<Result>, 1e-6 * size)) {
             Differs("product " + NameOf({shape.rows, shape.columns, shape.depth}) + " piece " + std::to_string(piece) +
                         " at " + NameOf({row, column}),
@@ -97,7 +126,8 @@ struct Product {
   Form form;
   Shape shape;
   Memory<T> left, right;
-  Memory<Result> result;
+  Memory<Result> result, addend;
+  Memory<T> copy;
   std::vector<Result> before;
 
  private:
@@ -106,22 +136,22 @@ struct Product {
 };
 
 template <typename T, typename Result>
-void LaunchProducts(const std::string& kernel, const std::vector<Product<T, Result>*>& products, bool adds) {
+void LaunchProducts(const std::string& kernel, const std::vector<Product<T, Result>*>& products, Adds adds) {
   const ProductTile tile = sizeof(T) == 4 ? kFloatProductTile : BFloat16ProductTile(sizeof(Result) == 4);
   ProductGroups groups{};
   int blocks = 0, pieces = 1;
   for (Product<T, Result>* product : products) {
-    ProductGroup& group = groups.at[groups.count++] = product->Group();
+    ProductGroup& group = groups.at[groups.count++] = product->Group(adds);
     group.first_block = blocks;
     blocks += (group.rows + tile.rows - 1) / tile.rows * ((group.columns + tile.columns - 1) / tile.columns);
     pieces = std::max(pieces, group.pieces);
   }
-  Launch(kernel, dim3(blocks, pieces), tile.threads, tile.shared_bytes, groups, adds);
+  Launch(kernel, dim3(blocks, pieces), tile.threads, tile.shared_bytes, groups);
 }
 
 // All at once; then each alone, which must give the same bytes.
 template <typename T, typename Result>
-void TestProducts(const std::string& kernel, Form form, const std::vector<Shape>& shapes, bool adds) {
+void TestProducts(const std::string& kernel, Form form, const std::vector<Shape>& shapes, Adds adds) {
   std::vector<std::unique_ptr<Product<T, Result>>> products;
   std::vector<Product<T, Result>*> all;
   for (const Shape& shape : shapes) {
@@ -137,6 +167,7 @@ void TestProducts(const std::string& kernel, Form form, const std::vector<Shape>
   LaunchProducts(kernel, all, adds);
   for (Product<T, Result>* product : all) {
     if (run.compares) product->Check(adds);
+    if (run.compares && product->Copies()) product->CheckCopy();
     std::vector<Result> together(product->result.data(), product->result.data() + product->result.size());
     memcpy(static_cast<void*>(product->result.data()), product->before.data(), product->result.bytes());
     LaunchProducts<T, Result>(kernel, {product}, adds);
@@ -160,33 +191,34 @@ std::vector<Shape> PieceShapes() {
 }  // namespace
 
 KERNEL_TEST(GroupedProductFloat32) {
-  for (bool adds : {false, true})
+  for (Adds adds : {Adds::kNothing, Adds::kInPlace, Adds::kOther})
     TestProducts<float, float>("GroupedProductFloat32", Form::kPlain, WholeShapes(), adds);
-  TestProducts<float, float>("GroupedProductFloat32", Form::kPlain, PieceShapes(), false);
+  TestProducts<float, float>("GroupedProductFloat32", Form::kPlain, PieceShapes(), Adds::kNothing);
 }
 KERNEL_TEST(GroupedProductTransposedFloat32) {
-  for (bool adds : {false, true})
+  for (Adds adds : {Adds::kNothing, Adds::kInPlace, Adds::kOther})
     TestProducts<float, float>("GroupedProductTransposedFloat32", Form::kTransposed, WholeShapes(), adds);
-  TestProducts<float, float>("GroupedProductTransposedFloat32", Form::kTransposed, PieceShapes(), false);
+  TestProducts<float, float>("GroupedProductTransposedFloat32", Form::kTransposed, PieceShapes(), Adds::kNothing);
 }
 KERNEL_TEST(GroupedProductOfRowsFloat32) {
-  TestProducts<float, float>("GroupedProductOfRowsFloat32", Form::kOfRows, PieceShapes(), false);
+  TestProducts<float, float>("GroupedProductOfRowsFloat32", Form::kOfRows, PieceShapes(), Adds::kNothing);
 }
 KERNEL_TEST(GroupedProductBFloat16) {
-  for (bool adds : {false, true}) TestProducts<bf16, bf16>("GroupedProductBFloat16", Form::kPlain, WholeShapes(), adds);
+  for (Adds adds : {Adds::kNothing, Adds::kInPlace, Adds::kOther})
+    TestProducts<bf16, bf16>("GroupedProductBFloat16", Form::kPlain, WholeShapes(), adds);
 }
 KERNEL_TEST(GroupedProductTransposedBFloat16) {
-  for (bool adds : {false, true})
+  for (Adds adds : {Adds::kNothing, Adds::kInPlace, Adds::kOther})
     TestProducts<bf16, bf16>("GroupedProductTransposedBFloat16", Form::kTransposed, WholeShapes(), adds);
 }
 KERNEL_TEST(ProductPiecesBFloat16) {
-  TestProducts<bf16, float>("ProductPiecesBFloat16", Form::kPlain, PieceShapes(), false);
+  TestProducts<bf16, float>("ProductPiecesBFloat16", Form::kPlain, PieceShapes(), Adds::kNothing);
 }
 KERNEL_TEST(ProductPiecesTransposedBFloat16) {
-  TestProducts<bf16, float>("ProductPiecesTransposedBFloat16", Form::kTransposed, PieceShapes(), false);
+  TestProducts<bf16, float>("ProductPiecesTransposedBFloat16", Form::kTransposed, PieceShapes(), Adds::kNothing);
 }
 KERNEL_TEST(ProductPiecesOfRowsBFloat16) {
-  TestProducts<bf16, float>("ProductPiecesOfRowsBFloat16", Form::kOfRows, PieceShapes(), false);
+  TestProducts<bf16, float>("ProductPiecesOfRowsBFloat16", Form::kOfRows, PieceShapes(), Adds::kNothing);
 }
 
 namespace {

@@ -97,7 +97,7 @@ template <typename T>
 void TestLora(int in, const std::vector<int>& ranks, int rows) {
   struct Layer {
     Memory<float> a, b, gradient_a, gradient_b;
-    Memory<T> padded_a, padded_b;
+    Memory<T> padded_a, padded_b, wide_b;
   };
   const int pieces = 3;
   int width = 0;
@@ -115,17 +115,23 @@ void TestLora(int in, const std::vector<int>& ranks, int rows) {
   const auto scale_of = [](size_t i) { return 0.5f + i; };
   for (size_t i = 0; i < ranks.size(); i++) {
     const int rank = ranks[i], all = padded(rank);
-    layers.push_back(
-        std::unique_ptr<Layer>(new Layer{Memory<float>(rank * in), Memory<float>(rows * rank), Memory<float>(rank * in),
-                                         Memory<float>(rows * rank), Memory<T>(all * in), Memory<T>(rows * all)}));
+    layers.push_back(std::unique_ptr<Layer>(new Layer{
+        Memory<float>(rank * in), Memory<float>(rows * rank), Memory<float>(rank * in), Memory<float>(rows * rank),
+        Memory<T>(all * in), Memory<T>(rows * all), Memory<T>(rows * (width + 3))}));
     Layer& layer = *layers.back();
     layer.a.FillRandom(), layer.b.FillRandom();
+    for (int64_t at = 0; at < layer.wide_b.size(); at++) Store(-1.0f, &layer.wide_b[at]);
     by_b.push_back(std::make_unique<Memory<float>>(static_cast<int64_t>(pieces) * rows * all));
     by_b.back()->FillRandom();
-    matrices.at[matrices.count++] = {layer.a.data(), layer.padded_a.data(), rank, in, all, in, 1, blocks};
+    matrices.at[matrices.count++] = {layer.a.data(), layer.padded_a.data(), rank, in, all, in, 0, in, 1, blocks};
     blocks += blocks_of(static_cast<int64_t>(all) * in);
-    matrices.at[matrices.count++] = {layer.b.data(), layer.padded_b.data(), rows, rank, rows, all, scale_of(i), blocks};
+    matrices.at[matrices.count++] = {layer.b.data(), layer.padded_b.data(), rows, rank, rows, all, 0, all, scale_of(i),
+                                     blocks};
     blocks += blocks_of(static_cast<int64_t>(rows) * all);
+    // Among the ranks of all layers, in rows that are longer.
+    matrices.at[matrices.count++] = {layer.b.data(), layer.wide_b.data(), rows,        rank,  rows, width,
+                                     column,         width + 3,           scale_of(i), blocks};
+    blocks += blocks_of(static_cast<int64_t>(rows) * width);
     gradients.at[gradients.count++] = {
         by_a.data() + column, layer.gradient_a.data(), int64_t{in} * width, pieces, in, rank, width, 1, in, 1,
         gradient_blocks};
@@ -164,6 +170,13 @@ void TestLora(int in, const std::vector<int>& ranks, int rows) {
         if (k >= rank) continue;
         const float expected = sum(*by_b[i], row * all + k, int64_t{rows} * all) * scale_of(i);
         Expect(layer.gradient_b[row * rank + k] == expected, "the gradient by B");
+      }
+    }
+    for (int row = 0; row < rows; row++) {
+      for (int k = 0; k < width + 3; k++) {
+        const bool own = k >= column && k < column + rank;
+        const float around = k < width ? 0 : -1;
+        same(own ? layer.b[row * rank + k - column] * scale_of(i) : around, layer.wide_b[row * (width + 3) + k]);
       }
     }
     column += all;
