@@ -41,7 +41,9 @@ export function asS3Error(error: unknown, bucket: string): unknown {
   if (NO_SPACE.has(name) || $metadata?.httpStatusCode === 507) {
     return new ProductError('storage_full', `The bucket ${bucket} is full.`, { cause: error });
   }
-  if (name === 'NoSuchBucket' || ($metadata?.httpStatusCode === 404 && !isMissing(error))) {
+  // The answer to HEAD has no code, so a missing bucket is only not found. An object that is not found is no error of its caller.
+  const isBucketMissing = name === 'NotFound' || !isMissing(error);
+  if (name === 'NoSuchBucket' || ($metadata?.httpStatusCode === 404 && isBucketMissing)) {
     return unavailable(
       `There is no bucket ${bucket}. Create it, or correct S3_BUCKET, S3_REGION and S3_ENDPOINT.`,
       error,
