@@ -6,7 +6,7 @@ import { isBundleFileName } from './bundle-names.js';
 import type { HeldBundle, Staging } from './bundle-store.js';
 import { totalBytes } from './digest-stream.js';
 import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
-import { isAbsent } from './storage-error.js';
+import { isAbsent, isOccupied } from './storage-error.js';
 
 /** How often a process renews the lease of a bundle that it holds. */
 const LEASE_RENEWAL_MS = 60_000;
@@ -198,17 +198,42 @@ async function removeCopy(folder: string, stagings: LocalStagings, key: string):
   const doomed = stagings.doomedPath();
   try {
     await rename(path.join(folder, key), doomed);
-    // A process that leased it before the rename finds it again a moment later.
-    if (await inUse(path.join(doomed, 'leases'))) return await rename(doomed, path.join(folder, key));
   } catch (error) {
     if (isAbsent(error)) return;
     throw error;
   }
+  // A process that leased it before the rename finds it again a moment later.
+  if (await inUse(path.join(doomed, 'leases'))) await putBack(doomed, path.join(folder, key));
   await rm(doomed, { recursive: true, force: true });
 }
 
+/** Where the same bytes have been fetched again meanwhile, the leases become those of that copy. */
+async function putBack(doomed: string, location: string): Promise<void> {
+  for (;;) {
+    try {
+      return await rename(doomed, location);
+    } catch (error) {
+      if (!isOccupied(error)) throw error;
+    }
+    try {
+      for (const lease of await readdir(path.join(doomed, 'leases'))) {
+        await rename(path.join(doomed, 'leases', lease), path.join(location, 'leases', lease));
+      }
+      return;
+    } catch (error) {
+      // That copy has been removed, too.
+      if (!isAbsent(error)) throw error;
+    }
+  }
+}
+
+/** False for a copy that another hold has removed. */
 async function inUse(leases: string): Promise<boolean> {
-  for (const name of await readdir(leases)) {
+  const names = await readdir(leases).catch((error: unknown) => {
+    if (isAbsent(error)) return [];
+    throw error;
+  });
+  for (const name of names) {
     const lease = await stat(path.join(leases, name)).catch(() => null);
     if (lease !== null && Date.now() - lease.mtimeMs < LEASE_LASTS_MS) return true;
   }

@@ -8,7 +8,7 @@ import type { BundleFile, LocalBundleStore } from './bundle-store.js';
 import { localEntryNames } from './local-entry-names.js';
 import { openLocalStagings, syncTree } from './local-staging.js';
 import { readJsonFrom } from './read-json.js';
-import { asStorageError, isAbsent, systemErrorCode } from './storage-error.js';
+import { asStorageError, isAbsent, isOccupied } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
 export interface LocalBundleStoreOptions {
@@ -107,7 +107,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
         await syncFolder(bundles);
         return true;
       } catch (error) {
-        if (['ENOTEMPTY', 'EEXIST'].includes(systemErrorCode(error) ?? '')) return false;
+        if (isOccupied(error)) return false;
         throw asStorageError(error);
       }
     },

@@ -15,6 +15,11 @@ export function isAbsent(error: unknown): boolean {
   return ABSENT.has(systemErrorCode(error) ?? '');
 }
 
+/** Whether a rename failed because a folder with content has that name. */
+export function isOccupied(error: unknown): boolean {
+  return ['ENOTEMPTY', 'EEXIST'].includes(systemErrorCode(error) ?? '');
+}
+
 /** Maps the error of a write: `storage_full` if there was no space, otherwise the same error. */
 export function asStorageError(error: unknown): unknown {
   const code = systemErrorCode(error);
