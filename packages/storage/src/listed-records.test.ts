@@ -75,15 +75,15 @@ test('records are listed in pages, newest or oldest first, of all, of an owner o
   expect(await pages({ limit: 1, matches, owner: 'key_1', order: 'asc' })).toEqual([[4], [6]]);
 });
 
-test('a page reads its own records and the next one, once', async () => {
+test('a page reads its own records and the next one, once, and the last one of the page before', async () => {
   for (let number = 0; number < 20; number++) await add(recordOf(number));
   const { next } = await lists.page({ limit: 3 });
   expect(read.sort()).toEqual(['th_16', 'th_17', 'th_18', 'th_19']);
   await lists.page({ limit: 3 });
   await lists.page({ limit: 2, after: next! });
-  expect(read).toHaveLength(6);
+  expect(read).toHaveLength(7);
   expect(await lists.stored(null)).toEqual({ own: 1_900, total: 1_900, things: { own: 20, total: 20 } });
-  expect(read).toHaveLength(6);
+  expect(read).toHaveLength(7);
 });
 
 test('pages that are read while things are added and deleted have each of the others once', async () => {
@@ -138,6 +138,18 @@ test('a thing that is published again under its id is listed as it is now', asyn
   const { data } = await lists.page({ limit: 3 });
   expect(data).toEqual([{ ...recordOf(5, 'key_1', 'th_1'), bytes: 1 }, recordOf(2)]);
   expect(await lists.stored('key_1')).toEqual({ own: 1, total: 21, things: { own: 1, total: 2 } });
+});
+
+test('a page begins after the place that its last thing has now', async () => {
+  for (const number of [1, 2, 3, 4]) await add(recordOf(number));
+  await lists.page({ limit: 4 });
+  // By another process, which has published the oldest one again.
+  await store.delete('th_1');
+  await add(recordOf(9, null, 'th_1'));
+  expect(numbersOf((await lists.page({ limit: 4, after: 'th_1' })).data)).toEqual([4, 3, 2]);
+  expect(await lists.current('th_1')).toEqual(recordOf(9, null, 'th_1'));
+  await store.delete('th_1');
+  await expect(lists.current('th_1')).rejects.toMatchObject({ code: 'not_found' });
 });
 
 test('a broken record is omitted and reported once; a store that does not answer is an error', async () => {

@@ -57,8 +57,11 @@ export class ListedRecords<Listed extends ListedRecord> {
 
   /** The record as it was last read, whether the bundle still exists or not. @throws errors of reading it */
   async record(id: string): Promise<Listed> {
-    const known = this.#records.get(id);
-    if (known !== undefined) return known;
+    return this.#records.get(id) ?? (await this.current(id));
+  }
+
+  /** The record as it is now. @throws errors of reading it */
+  async current(id: string): Promise<Listed> {
     const record = await this.#options.read(id);
     this.#records.set(id, record);
     const [oldest] = this.#records.keys();
@@ -131,7 +134,8 @@ export class ListedRecords<Listed extends ListedRecord> {
   }
 
   async #positionOf(id: string, owner: string | null | undefined): Promise<EntryPosition> {
-    const record = (await this.#options.store.has(id)) ? await this.#orNull(id) : null;
+    // Not the one in memory: it may have been deleted, and published again at another time.
+    const record = await this.#orNull(id, this.current(id));
     if (record !== null && (owner === undefined || record.owner === owner)) {
       return { id, createdMs: Date.parse(record.created_at) };
     }
@@ -148,14 +152,14 @@ export class ListedRecords<Listed extends ListedRecord> {
       // It was deleted, and may have been published again.
       this.forget(id);
     }
-    const record = await this.#orNull(id);
+    const record = await this.#orNull(id, this.record(id));
     return record !== null && isOfEntry(record) ? record : null;
   }
 
   /** Null if it does not exist or is broken. */
-  async #orNull(id: string): Promise<Listed | null> {
+  async #orNull(id: string, record: Promise<Listed>): Promise<Listed | null> {
     try {
-      return await this.record(id);
+      return await record;
     } catch (error) {
       const known = error instanceof ProductError ? error : null;
       if (known?.code === 'storage_unavailable') throw error;

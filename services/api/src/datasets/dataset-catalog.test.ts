@@ -5,7 +5,7 @@ import path from 'node:path';
 import type { KeyId } from '@lorasmith/contracts';
 import { openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createDatasetCatalog } from './dataset-catalog.js';
+import { createDatasetCatalog, type DatasetCatalog } from './dataset-catalog.js';
 
 let root: string;
 
@@ -87,4 +87,36 @@ test('few uploads have long rows of CSV at once, of a key and in all', async () 
   const last = await begin('f');
   last.end();
   expect((await last.added).dataset.rows).toBe(1);
+});
+
+test('a dataset that another api has deleted and stored again is as it is now', async () => {
+  const limits = { maxBytes: 2 ** 20, maxLineBytes: 1_000, maxRows: 10 };
+  const store = await openBundleStore({ root, kind: 'datasets' });
+  const [one, other] = [0, 1].map(() => createDatasetCatalog({ store, limits, reader: noReader })) as [
+    DatasetCatalog,
+    DatasetCatalog,
+  ];
+  const add = async (catalog: DatasetCatalog, name: string) => {
+    async function* chunks() {
+      yield Buffer.from('{"text":"a"}\n');
+    }
+    const { signal } = new AbortController();
+    const source = { chunks: chunks(), declaredBytes: undefined, columns: undefined, signal, name: async () => name };
+    return await catalog.add(source, { owner: null, key: null }, { metered: passed, checkMore: () => {} });
+  };
+  const { dataset: first } = await add(one, 'first');
+  expect(await other.get(first.id)).toEqual(first);
+  await one.delete(first.id);
+  const { dataset: second, created } = await add(one, 'second');
+  expect([second.id, created]).toEqual([first.id, true]);
+  for (const catalog of [one, other]) {
+    expect(await catalog.get(first.id)).toEqual(second);
+    expect(await add(catalog, 'third')).toEqual({ dataset: second, created: false });
+    expect(await catalog.ownerOf(first.id)).toBeNull();
+  }
+  await one.delete(first.id);
+  for (const catalog of [one, other]) {
+    await expect(catalog.get(first.id)).rejects.toMatchObject({ code: 'dataset_not_found' });
+    expect(await catalog.ownerOf(first.id)).toBeUndefined();
+  }
 });

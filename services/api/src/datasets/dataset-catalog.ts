@@ -80,10 +80,8 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
   const records = new ListedRecords({ store, what: 'dataset', read: (id) => readDataset(store, id) });
   const longRecords = createConcurrencyLimit('uploads of CSV with long rows');
 
-  const get = async (id: string): Promise<Dataset> => {
-    if (!(await store.has(id))) throw datasetNotFound(id);
-    return await records.record(id);
-  };
+  // As it is now: its id follows from its rows, so another upload of them has the same id, with its own name and time.
+  const get = (id: string): Promise<Dataset> => records.current(id);
 
   const storeRows: DatasetCatalog['add'] = async (source, { owner, key }, quota) => {
     const staging = await store.stage();
@@ -117,7 +115,7 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
     add: storeRows,
     get,
     async ownerOf(id) {
-      return (await store.has(id)) ? (await get(id)).owner : undefined;
+      return (await get(id).catch(nullIfMissing))?.owner;
     },
     stored: (owner) => records.stored(owner),
     async list({ after, limit, sha256, order }, caller) {
@@ -127,12 +125,19 @@ export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOp
       return await records.page({ after, limit, order, matches, owner: visibleOwner(caller) });
     },
     async delete(id) {
+      const deleted = await store.delete(id);
       records.forget(id);
-      if (!(await store.delete(id))) throw datasetNotFound(id);
+      if (!deleted) throw datasetNotFound(id);
     },
     hold: (id) => store.hold(id).catch(missingDataset(id)),
     read: (id) => store.read(id, DATASET_FILES.rows).catch(missingDataset(id)),
   };
+}
+
+/** A handler of errors of {@link DatasetCatalog.get}, for a dataset that may be missing. */
+export function nullIfMissing(error: unknown): null {
+  if (error instanceof ProductError && error.code === 'dataset_not_found') return null;
+  throw error;
 }
 
 /** Turns the `not_found` of the store into `dataset_not_found`. */

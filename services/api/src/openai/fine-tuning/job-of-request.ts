@@ -12,7 +12,7 @@ import {
 } from '@lorasmith/contracts';
 import type { Caller } from '@lorasmith/service-kit';
 import { Compile } from 'typebox/compile';
-import type { DatasetCatalog } from '../../datasets/dataset-catalog.js';
+import { type DatasetCatalog, nullIfMissing } from '../../datasets/dataset-catalog.js';
 import { fileNotFound } from '../files/openai-file.js';
 import type { ModelDirectory } from '../models/model-directory.js';
 import { autoHyperparameters, isGiven } from './auto-hyperparameters.js';
@@ -111,11 +111,6 @@ async function trainingOf(
     batch_size: batchSize,
     ...(isGiven(multiplier) ? { learning_rate: multiplier * unitRate } : {}),
   };
-}
-
-function nullIfMissing(error: unknown): null {
-  if (error instanceof ProductError && error.code === 'dataset_not_found') return null;
-  throw error;
 }
 
 function checkFileId(id: string, param: string): void {
