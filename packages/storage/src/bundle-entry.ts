@@ -31,13 +31,22 @@ const LAST_MS = 9_999_999_999_999;
  * publish the same bundle each removes its own.
  * @throws when the listing is not valid
  */
-export function newEntryName(id: string, { owner, created_at, bytes }: Listing): string {
+export function newEntryName(id: string, listing: Listing): string {
+  return entryName(id, listing, randomBytes(8).toString('hex'));
+}
+
+/** The name of an entry that a repair adds: whoever repairs, and however often, the same. @throws when the listing is not valid */
+export function repairedEntryName(id: string, listing: Listing): string {
+  return entryName(id, listing, '0'.repeat(16));
+}
+
+function entryName(id: string, { owner, created_at, bytes }: Listing, digits: string): string {
   const createdMs = Date.parse(created_at);
   const isValid = createdMs >= 0 && createdMs <= LAST_MS && Number.isSafeInteger(bytes) && bytes >= 0;
   if (!isValid || (owner !== null && !OWNER.test(owner))) {
-    throw new Error(`newEntryName: ${id} cannot be listed (${owner}, ${created_at}, ${bytes} bytes)`);
+    throw new Error(`entryName: ${id} cannot be listed (${owner}, ${created_at}, ${bytes} bytes)`);
   }
-  return `${placeOf({ id, createdMs })}~${owner ?? NOBODY}~${bytes}~${randomBytes(8).toString('hex')}`;
+  return `${placeOf({ id, createdMs })}~${owner ?? NOBODY}~${bytes}~${digits}`;
 }
 
 /** Null for any other name. */

@@ -5,6 +5,7 @@ import {
   type Listing,
   newEntryName,
   parseEntryName,
+  repairedEntryName,
 } from './bundle-entry.js';
 import type { BundleStore } from './bundle-store.js';
 
@@ -18,6 +19,8 @@ export interface EntryNames {
   page(folder: string, options: { after: string | undefined; limit: number }): Promise<string[]>;
   /** All names of the folder, sorted. */
   list(folder: string): Promise<string[]>;
+  /** All names of all folders, by folder. */
+  listAll(): Promise<Map<string, string[]>>;
 }
 
 /** The folder of all entries. Each is in a folder of its owner, too, so that the newest of one are listed without those of others. */
@@ -37,10 +40,14 @@ export class BundleIndex {
   /** @returns the name of the entry */
   async add(id: string, listing: Listing): Promise<string> {
     const name = newEntryName(id, listing);
-    // First where the repair looks, and last where it looks when it is removed.
-    await this.#names.add(ALL, name);
-    await this.#names.add(folderOf(listing.owner), name);
+    await this.#put(name, listing);
     return name;
+  }
+
+  /** Adds the name where a deleter looks for the names of a bundle first; `remove` removes it there last. */
+  async #put(name: string, { owner }: Listing): Promise<void> {
+    await this.#names.add(ALL, name);
+    await this.#names.add(folderOf(owner), name);
   }
 
   async remove(name: string): Promise<void> {
@@ -75,35 +82,57 @@ export class BundleIndex {
   ): Promise<number> {
     const before = Date.now() - olderThanMs;
     // Bundles first: what is published meanwhile has an entry, too, and is not taken for one without.
-    const lacking = new Set(await store.list());
-    const names = new Map<string, string[]>();
-    for (const name of await this.#names.list(ALL)) {
-      const id = parseEntryName(name)?.id;
-      if (id !== undefined) names.set(id, [...(names.get(id) ?? []), name]);
-    }
+    const bundles = new Set(await store.list());
+    const { names, isComplete } = await this.#namesByBundle();
     let repaired = 0;
-    for (const [id, ofBundle] of names) {
-      const exists = lacking.delete(id);
+    for (const id of new Set([...bundles, ...names.keys()])) {
+      const ofBundle = names.get(id) ?? [];
       // The only entry of an existing bundle is its own.
-      if (exists && ofBundle.length === 1) continue;
+      if (bundles.has(id) && ofBundle.length === 1 && ofBundle.every(isComplete)) continue;
       const listing = (await store.has(id)) ? await listingOf(id) : null;
-      if (listing === null && exists) continue;
-      const own = ofBundle.find((name) => listing !== null && isOf(name, listing));
-      if (listing !== null && own === undefined) lacking.add(id);
+      if (listing === null && bundles.has(id)) continue;
+      const own = listing && ownName(id, listing, ofBundle, isComplete);
+      // It is there before the others are removed, so that the bundle is always listed.
+      if (own !== null && !isComplete(own)) {
+        await this.#put(own, listing!);
+        repaired++;
+      }
       for (const name of ofBundle) {
         if (name === own || parseEntryName(name)!.createdMs > before) continue;
         await this.remove(name);
         repaired++;
       }
     }
-    for (const id of lacking) {
-      const listing = await listingOf(id);
-      if (listing === null) continue;
-      await this.add(id, listing);
-      repaired++;
-    }
     return repaired;
   }
+
+  /** The names of all entries by the id of their bundle, and whether a name is in both of its folders: a process may have died between them. */
+  async #namesByBundle(): Promise<{ names: Map<string, string[]>; isComplete: (name: string) => boolean }> {
+    const folders = await this.#names.listAll();
+    const names = new Map<string, string[]>();
+    const timesSeen = new Map<string, number>();
+    for (const [folder, inFolder] of folders) {
+      for (const name of inFolder) {
+        const entry = parseEntryName(name);
+        if (entry === null || (folder !== ALL && folder !== folderOf(entry.owner))) continue;
+        const seen = timesSeen.get(name) ?? 0;
+        timesSeen.set(name, seen + 1);
+        if (seen === 0) names.set(entry.id, [...(names.get(entry.id) ?? []), name]);
+      }
+    }
+    return { names, isComplete: (name) => timesSeen.get(name) === 2 };
+  }
+}
+
+/** The name that the entry of a bundle has, or is to have: one that is there, if there is one. */
+function ownName(
+  id: string,
+  listing: Listing,
+  ofBundle: readonly string[],
+  isComplete: (name: string) => boolean,
+): string {
+  const right = ofBundle.filter((name) => isOf(name, listing));
+  return right.find(isComplete) ?? right[0] ?? repairedEntryName(id, listing);
 }
 
 /** @param owner - Undefined: of all. */

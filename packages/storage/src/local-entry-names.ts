@@ -35,6 +35,11 @@ export function localEntryNames(root: string): EntryNames {
     },
 
     list,
+
+    async listAll() {
+      const folders = await list('.');
+      return new Map(await Promise.all(folders.map(async (folder) => [folder, await list(folder)] as const)));
+    },
   };
 }
 

@@ -38,5 +38,16 @@ export function s3EntryNames(objects: Pick<S3Objects, 'create' | 'remove' | 'lis
         );
       return keys.map((key) => key.slice(under(folder).length));
     },
+
+    async listAll() {
+      const folders = new Map<string, string[]>();
+      for (const key of await listParts(objects, prefix, [])) {
+        const [folder = '', name = ''] = key.slice(prefix.length).split('/');
+        const names = folders.get(folder);
+        if (names === undefined) folders.set(folder, [name]);
+        else names.push(name);
+      }
+      return folders;
+    },
   };
 }
