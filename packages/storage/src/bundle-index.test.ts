@@ -26,6 +26,7 @@ function namesOf(kept: Map<string, Set<string>>, lives = Number.POSITIVE_INFINIT
       change();
       kept.get(folder)?.delete(name);
     },
+    has: async (folder, name) => kept.get(folder)?.has(name) ?? false,
     page: async (folder, { after = '', limit }) =>
       sorted(folder)
         .filter((name) => name > after)

@@ -13,6 +13,7 @@ import type { BundleStore } from './bundle-store.js';
 export interface EntryNames {
   /** It survives a crash once the promise resolves. */
   add(folder: string, name: string): Promise<void>;
+  has(folder: string, name: string): Promise<boolean>;
   /** Harmless when the name does not exist. */
   remove(folder: string, name: string): Promise<void>;
   /** The first names beyond `after`, sorted, at most `limit`. */
@@ -55,6 +56,11 @@ export class BundleIndex {
     if (entry === null) return;
     await this.#names.remove(folderOf(entry.owner), name);
     await this.#names.remove(ALL, name);
+  }
+
+  /** Whether there is an entry of this name. */
+  async has(name: string): Promise<boolean> {
+    return await this.#names.has(ALL, name);
   }
 
   /** The names of the entries of a bundle, which takes a look at all names. */

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, rm } from 'node:fs/promises';
+import { access, mkdir, open, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { EntryNames } from './bundle-index.js';
 import { asStorageError, isAbsent } from './storage-error.js';
@@ -24,6 +24,16 @@ export function localEntryNames(root: string): EntryNames {
         if (made !== undefined) await syncParents(location, path.dirname(made));
       } catch (error) {
         throw asStorageError(error);
+      }
+    },
+
+    async has(folder, name) {
+      try {
+        await access(path.join(root, folder, name));
+        return true;
+      } catch (error) {
+        if (isAbsent(error)) return false;
+        throw error;
       }
     },
 

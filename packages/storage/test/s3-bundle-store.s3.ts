@@ -273,6 +273,19 @@ test('a process that dies at any request leaves no bundle without its entry', as
   expect(await keysUnder('datasets/index/')).toEqual([]);
 });
 
+test('a bundle that was published without an entry, or copied without it, loses the one of the repair when it is deleted', async () => {
+  const listing = { owner: 'key_1', created_at: '2026-01-01T00:00:00Z', bytes: 1 };
+  await publish(store, 'ds_1', { 'a.txt': 'a' });
+  await publish(store, 'ds_2', { 'a.txt': 'a' }, listing);
+  for (const key of await keysUnder('datasets/index/')) await objects.remove(key);
+  await publish(store, 'ds_3', { 'a.txt': 'a' }, listing);
+  expect(await store.repairIndex(async () => listing, 0)).toBe(2);
+  expect(await store.entries()).toHaveLength(3);
+  for (const id of ['ds_1', 'ds_2']) expect(await store.delete(id)).toBe(true);
+  expect((await store.entries()).map(({ id }) => id)).toEqual(['ds_3']);
+  expect(await store.entries('key_1')).toEqual(await store.entries());
+});
+
 test('an invalid record is an error that names it', async () => {
   await objects.create('datasets/records/ds_1.json', '{"version": 1}');
   await expect(store.read('ds_1', 'a.txt')).rejects.toMatchObject({

@@ -81,9 +81,9 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
     await mapWithConcurrency(files, FILES_AT_ONCE, ({ name }) => objects.remove(keys.file(id, upload, name)));
   };
 
-  const removeEntry = async ({ entry }: BundleRecord) => {
-    if (entry !== undefined) await index.remove(entry);
-  };
+  /** The names of its entries. Its record says which, unless a repair has added it: then they are looked for among all. */
+  const entriesOf = async ({ id, entry }: BundleRecord): Promise<string[]> =>
+    entry !== undefined && (await index.has(entry)) ? [entry] : await index.namesOf(id);
 
   /** @returns null when another publisher was faster */
   const store = async (
@@ -106,7 +106,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
     const there = await readBundleRecord(objects, keys.record(id));
     if (there?.upload === upload) return made;
     await removeFiles(made);
-    await removeEntry(made);
+    if (made.entry !== undefined) await index.remove(made.entry);
     return null;
   };
 
@@ -212,9 +212,11 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
       if (!isBundleId(id)) return false;
       const found = await readBundleRecord(objects, keys.record(id));
       if (found === null) return false;
+      // Those of this bundle, and none of another that is published under its id once it is gone.
+      const entries = await entriesOf(found);
       await objects.remove(keys.record(id));
       await removeFiles(found);
-      await removeEntry(found);
+      for (const entry of entries) await index.remove(entry);
       await cache.remove(copyOf(found).key);
       return true;
     },

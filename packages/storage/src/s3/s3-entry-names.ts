@@ -6,7 +6,10 @@ import { KEYS_PER_REQUEST, type S3Objects } from './s3-objects.js';
 const PARTS = 16;
 
 /** Names as empty objects under a prefix. A page of them is one request. */
-export function s3EntryNames(objects: Pick<S3Objects, 'create' | 'remove' | 'list'>, prefix: string): EntryNames {
+export function s3EntryNames(
+  objects: Pick<S3Objects, 'create' | 'has' | 'remove' | 'list'>,
+  prefix: string,
+): EntryNames {
   const under = (folder: string) => `${prefix}${folder}/`;
   /** Keys at which the last long list of a folder was divided: the next one has nearly the same keys. */
   const divisions = new Map<string, string[]>();
@@ -14,6 +17,8 @@ export function s3EntryNames(objects: Pick<S3Objects, 'create' | 'remove' | 'lis
     async add(folder, name) {
       await objects.create(under(folder) + name, '');
     },
+
+    has: (folder, name) => objects.has(under(folder) + name),
 
     remove: (folder, name) => objects.remove(under(folder) + name),
 
