@@ -79,7 +79,7 @@ describe.each(everySecond(await readdir(FAMILIES)))('%s', (name) => {
     merge();
     expect(asMerged.rounding.updateSquares).toBeGreaterThan(asMerged.rounding.errorSquares);
     expect(liveTensorCount()).toBe(handles);
-    expect(logitsOf(decoder, lora)).toEqual(before);
+    expect(logitsOf(decoder, adapted)).toEqual(before);
     lora.dispose();
     decoder.dispose();
   });
