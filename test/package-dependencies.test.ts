@@ -217,3 +217,26 @@ describe('these checks', () => {
     expect([...'#include <map>\n#include "one.h"\n'.matchAll(INCLUDE)].map(([, one]) => one)).toEqual(['one.h']);
   });
 });
+
+test('a command of a clone that is not set up loads no package and nothing compiled before its set-up', async () => {
+  const { scripts } = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8')) as {
+    scripts: Record<string, string>;
+  };
+  /** Imports that would not be found, of the file and of all that it loads. */
+  const missing = async (file: string, loaded: Set<string>): Promise<string[]> => {
+    if (loaded.has(file)) return [];
+    loaded.add(file);
+    const text = await readFile(path.join(ROOT, file), 'utf8');
+    const imports = [...text.matchAll(/^(?:import|export)\b[^'";]*?\bfrom '([^']+)'/gm)].map(([, name]) => name!);
+    const ofEach = imports.map(async (name) => {
+      if (isBuiltin(name)) return [];
+      const target = targetOf(file, name);
+      return isRelative(name) && !target.includes('/dist/') ? await missing(target, loaded) : [`${file}: ${name}`];
+    });
+    return (await Promise.all(ofEach)).flat();
+  };
+  const programs = Object.values(scripts).flatMap((command) => /\bnode (\S+\.mjs)/.exec(command)?.[1] ?? []);
+  expect(programs.length).toBeGreaterThan(20);
+  const found = await Promise.all(programs.map((program) => missing(program, new Set())));
+  expect(found.flat()).toEqual([]);
+});
