@@ -77,6 +77,7 @@ export async function endedBeyond({ redis, keys }: Deps, index: string, limit: n
   for (const status of UNFINISHED_STATUSES) count.zintercard(2, index, keys.withStatus(status));
   const [all = 0, ...unfinished] = repliesOf(await count.exec()) as number[];
   const excess = all - unfinished.reduce((sum, some) => sum + some, 0) - limit;
+  if (excess <= 0) return [];
   const active = new Set(await redis.smembers(keys.activeSweeps));
   const found: JobId[] = [];
   let spared = 0;
