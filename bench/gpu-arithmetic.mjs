@@ -18,8 +18,9 @@ const BATCHES = [
   { rows: 1, length: 8192 },
 ];
 /** Dense bfloat16 products with float32 sums, bandwidth, and memory as the driver reports it. */
+const H100 = { name: 'H100 SXM', teraflops: 989, terabytes: 3.35, memory: 81_559 * 2 ** 20 };
 const CARDS = [
-  { name: 'H100 SXM', teraflops: 989, terabytes: 3.35, memory: 81_559 * 2 ** 20 },
+  H100,
   { name: 'RTX 4090', teraflops: 165, terabytes: 1.01, memory: 24_564 * 2 ** 20 },
   { name: 'L4', teraflops: 121, terabytes: 0.3, memory: 23_034 * 2 ** 20 },
 ];
@@ -224,7 +225,7 @@ function loraGigabytes(isJoint) {
 const loraRows = [false, true].map((isJoint) => {
   const gigabytesOf = loraGigabytes(isJoint);
   const all = gigabytesOf.reduce((sum, own) => sum + own, 0);
-  const milliseconds = (1e3 * all) / (3.35e3 * REACHED.passes);
+  const milliseconds = all / (H100.terabytes * REACHED.passes);
   return [
     isJoint ? 'part of the frozen products' : 'beside the frozen products',
     ...[...gigabytesOf, all].map((own) => own.toFixed(1)),

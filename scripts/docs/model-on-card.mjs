@@ -1,7 +1,7 @@
 /** @typedef {import('../../packages/contracts/dist/index.js').MachineProfile} MachineProfile */
 /** @typedef {import('../../packages/model-folder/dist/index.js').ModelFolder} ModelFolder */
 /** @typedef {Pick<typeof import('../../packages/model-folder/dist/index.js'), 'LLAMA_NAMES' | 'linearGroups'>} Layouts */
-/** @typedef {Pick<typeof import('../../packages/planning/dist/index.js'), 'decodedMemory' | 'decoderMemory' | 'engineMemory' | 'fewestRecomputed' | 'logitsPerChunk' | 'marginMemory' | 'weightMemory'>} Planning */
+/** @typedef {Pick<typeof import('../../packages/planning/dist/index.js'), 'decodedMemory' | 'decoderMemory' | 'engineMemory' | 'fewestRecomputed' | 'logitsPerChunk' | 'weightMemory'>} Planning */
 
 /** See services/worker/src/device: what the driver, the kernels and cuBLASLt take of the card, and what is kept free. */
 const RESERVED = { cuda: 2 ** 30, tensorflow: 2 ** 31, cpu: 0 };
@@ -213,7 +213,7 @@ export function modelOf({ LLAMA_NAMES, linearGroups }, name, shape) {
  * }} options `cardBytes`: as the driver reports them
  */
 export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, length }) {
-  const { decodedMemory, decoderMemory, engineMemory, logitsPerChunk, marginMemory, weightMemory } = planning;
+  const { decodedMemory, decoderMemory, engineMemory, logitsPerChunk, weightMemory } = planning;
   const { architecture, modules } = model;
   /** @type {MachineProfile} */
   const machine = {
@@ -231,7 +231,7 @@ export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, len
     decoderMemory({
       memory: {
         ...{ architecture, targets, trainedParameters, recomputedLayers, optimizer: 'adamw' },
-        weightBytes: weightMemory(model, 'bfloat16') + marginMemory(model, 'bfloat16', machine.kernels),
+        weightBytes: weightMemory(model, 'bfloat16', machine.kernels),
         decodedBytes: decodedMemory(model, 'bfloat16', machine.kernels),
         precision: 'bfloat16',
         dropout: 0,

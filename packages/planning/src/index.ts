@@ -19,7 +19,7 @@ export {
   weightGigabytes,
 } from './estimate/estimate-time.js';
 export { rolloutLoad, sampleCacheTokens, sampleSeconds } from './estimate/sampling.js';
-export { decodedMemory, marginMemory, weightMemory, weightTraffic } from './estimate/weight-memory.js';
+export { decodedMemory, weightMemory, weightTraffic } from './estimate/weight-memory.js';
 export { evaluationBatches } from './evaluation-batches.js';
 export {
   type ExampleStore,

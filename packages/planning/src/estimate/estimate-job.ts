@@ -18,7 +18,7 @@ import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { type AdapterPasses, firstPassSeconds, type PassesLoad, secondsPerStep } from './estimate-time.js';
 import { rolloutLoad, type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
-import { decodedMemory, marginMemory, weightMemory, weightTraffic } from './weight-memory.js';
+import { decodedMemory, weightMemory, weightTraffic } from './weight-memory.js';
 
 export interface JobToEstimate {
   spec: JobSpec;
@@ -210,7 +210,7 @@ function memoryOf(
   const { optimizer } = spec.training;
   const engine = engineMemory(machine.engine);
   const logitsInChunk = logitsPerChunk(machine, precision);
-  const weightBytes = weightMemory(model, precision) + marginMemory(model, precision, machine.kernels);
+  const weightBytes = weightMemory(model, precision, machine.kernels);
   const decodedBytes = decodedMemory(model, precision, machine.kernels);
   const adapter = { targets, trainedParameters, optimizer, dropout };
   const job = { architecture, weightBytes, decodedBytes, ...adapter, precision, recomputedLayers };

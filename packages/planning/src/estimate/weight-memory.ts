@@ -19,28 +19,31 @@ import { bytesPerNumber, sum } from './estimate-memory.js';
 
 type Precision = 'float32' | 'bfloat16';
 
-/** Bytes of a model's frozen weights in memory: what stays quantized is as in the files, the others are in the computing type. */
-export function weightMemory(model: ModelFolder, precision: Precision): number {
+/**
+ * Bytes of a model's frozen weights in memory: what stays quantized is as in the files, the others are in the computing type.
+ * @param kernels those that multiply them: for the CUDA engine's, linear layers have margins. @defaultValue null: no margins
+ */
+export function weightMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels | null = null): number {
   const { quantized, parameterCount } = model;
   const packed = quantizedGroups(model).flat();
   const ofExperts = quantizedExperts(model);
   const numbers = quantizedNumbers(packed) + sum(ofExperts.map(numbersOf));
   const names = [...packed.map(({ weight }) => weight), ...ofExperts.flatMap(codeNames)];
   const bytes = sum(names.map((name) => packedBytes(quantized.get(name)!)));
-  return Math.ceil(bytes + (parameterCount - numbers) * bytesPerNumber(precision));
+  const margins = kernels === 'cuda' ? marginNumbers(model) : 0;
+  return Math.ceil(bytes + (parameterCount - numbers + margins) * bytesPerNumber(precision));
 }
 
 /** Rows or columns beyond a weight's own: MARGIN of packages/tensor. */
 const CUDA_MARGIN = 64;
 
-/** Bytes of the margins of linear layers, in which products with an adapter find its matrices: the CUDA engine's weights have them. */
-export function marginMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
-  if (kernels !== 'cuda') return 0;
+/** Numbers in the margins of linear layers, in which products with an adapter find its matrices. */
+function marginNumbers(model: ModelFolder): number {
   const groups = decoderGroups(model).filter((layers) => !staysQuantized(model.quantized, layers));
   const wider = groups.map((layers) =>
     Math.max(layers[0]!.inFeatures, sum(layers.map(({ outFeatures }) => outFeatures))),
   );
-  return CUDA_MARGIN * sum(wider) * bytesPerNumber(precision);
+  return CUDA_MARGIN * sum(wider);
 }
 
 function packedBytes(weight: QuantizedWeight): number {

@@ -8,7 +8,7 @@ import {
   withBaseQuantization,
 } from '@lorasmith/model-folder';
 import { Decoder } from '@lorasmith/models';
-import { marginMemory, weightMemory } from '@lorasmith/planning';
+import { weightMemory } from '@lorasmith/planning';
 import {
   type BaseForm,
   BaseModelCache,
@@ -163,8 +163,7 @@ export class GenerationHost implements TextGenerator {
     if (place === this.#own && !isForm(place.cache.formOf(folder.name))) {
       place.cache.requireFree(folder.name, { dtype, quantization });
       this.#freeOwnModel();
-      const margins = machine === null ? 0 : marginMemory(folder, dtype, machine.kernels);
-      this.#releaseOwnModel = this.#options.ledger.reserve(weightMemory(folder, dtype) + margins, machine);
+      this.#releaseOwnModel = this.#options.ledger.reserve(weightMemory(folder, dtype, machine?.kernels), machine);
     }
     const digests = new WeightDigests(weightDigests);
     const held = await place.cache.hold(folder, dtype, { digests, onProgress: this.#options.onLoading });
