@@ -1,21 +1,11 @@
 import type { MachineProfile } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
+import { aMachine } from '../../../test/a-machine.js';
 import { store, useJobStore } from './real-job-store.js';
 
 useJobStore();
-const rates = { matmul_gflops: 1, attention_gflops: 1, weight_gbytes: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
-const profile = (worker: string, changes: Partial<MachineProfile> = {}): MachineProfile => ({
-  worker,
-  measured_at: '2026-11-26T00:00:00.000Z',
-  processor: 'a processor',
-  kernels: 'generic',
-  memory_bytes: 24e9,
-  base_memory_bytes: 0,
-  pass_tokens: 1024,
-  rates: { float32: rates, bfloat16: rates },
-  engine: { kind: 'cpu', card: null, self_test: null },
-  ...changes,
-});
+const profile = (worker: string, changes: Partial<MachineProfile> = {}) =>
+  aMachine({ worker, measured_at: '2026-11-26T00:00:00.000Z', memory_bytes: 24e9, ...changes });
 const run = (worker: string) => store.queue.announce(worker, { slots: 1, held: [] });
 const names = async () => (await store.machines.list()).map(({ worker }) => worker);
 

@@ -2,19 +2,12 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  type Dataset,
-  type EngineKind,
-  type JobRequest,
-  JobSpec,
-  type MachineProfile,
-  ProductError,
-  Report,
-} from '@lorasmith/contracts';
+import { type Dataset, type EngineKind, type JobRequest, JobSpec, ProductError, Report } from '@lorasmith/contracts';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import { loadTokenizer } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { aMachine, RATES } from '../../../test/a-machine.js';
 import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
 import type { FeatureExamples } from './objectives/classification/feature-examples.js';
@@ -197,18 +190,7 @@ describe('planJob for a decoder', () => {
     [40, 'float32', 'bfloat16 is not faster: matrix products run at 40 GFLOP/s in bfloat16 and 100 in float32'],
     [240, 'bfloat16', 'Faster: matrix products run at 240 GFLOP/s in bfloat16 and 100 in float32'],
   ])('says which precision a measured machine is faster in, and why: bfloat16 at %i', async (rate, chosen, reason) => {
-    const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
-    const machine: MachineProfile = {
-      worker: 'gpu-1',
-      measured_at: '2026-01-01T00:00:00Z',
-      processor: 'a test',
-      kernels: 'avx512bf16',
-      memory_bytes: 16e9,
-      base_memory_bytes: 0.4e9,
-      pass_tokens: 1024,
-      rates: { float32: rates, bfloat16: { ...rates, matmul_gflops: rate } },
-      engine: { kind: 'cpu', card: null, self_test: null },
-    } as const;
+    const machine = aMachine({ rates: { float32: RATES, bfloat16: { ...RATES, matmul_gflops: rate } } });
     const model = await tinyDecoder('qwen2', null);
     const auto = await plan(model, 'text', texts('ab'), {}, { machine });
     expect(auto.report.precision).toMatchObject({ chosen, reason: expect.stringContaining(reason) });
@@ -218,18 +200,10 @@ describe('planJob for a decoder', () => {
   });
 
   it.each([['auto'], ['bfloat16']] as const)('plans in float32 on a GPU without bfloat16: %s', async (precision) => {
-    const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
-    const machine: MachineProfile = {
-      worker: 'gpu-1',
-      measured_at: '2026-01-01T00:00:00Z',
-      processor: 'a test',
-      kernels: 'avx512bf16',
-      memory_bytes: 16e9,
-      base_memory_bytes: 0,
-      pass_tokens: 1024,
-      rates: { float32: rates, bfloat16: null },
+    const machine = aMachine({
+      rates: { float32: RATES, bfloat16: null },
       engine: { kind: 'tensorflow', card: null, self_test: null },
-    };
+    });
     const model = await tinyDecoder('qwen2', null);
     const { report } = await plan(model, 'text', texts('ab'), { training: { precision } }, { machine });
     expect(report.precision).toMatchObject({
@@ -475,19 +449,11 @@ describe('planJob for a decoder', () => {
       ...{ keyHeadCount: 1, valueHeadCount: 1, keyHeadDim: 2, valueHeadDim: 2, convolutionTaps: 4 },
     };
     const model = { ...usual, architecture: { ...(usual.architecture as DecoderArchitecture), linearAttention } };
-    const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
-    const machineWith = (kind: EngineKind): { machine: MachineProfile } => ({
-      machine: {
-        worker: 'one',
-        measured_at: '2026-01-01T00:00:00Z',
-        processor: 'a test',
-        kernels: 'avx512bf16',
-        memory_bytes: 16e9,
-        base_memory_bytes: 0,
-        pass_tokens: 1024,
-        rates: { float32: rates, bfloat16: null },
+    const machineWith = (kind: EngineKind) => ({
+      machine: aMachine({
+        rates: { float32: RATES, bfloat16: null },
         engine: { kind, card: null, self_test: null },
-      },
+      }),
     });
     const right = { lora: { target_modules: 'all-linear', r: 4 } };
     const rows = [{ text: 'ab' }];
@@ -686,18 +652,7 @@ describe('planJob for a classifier', () => {
 });
 
 describe('planJob with a validation dataset', () => {
-  const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
-  const machine: MachineProfile = {
-    worker: 'cpu-1',
-    measured_at: '2026-01-01T00:00:00Z',
-    processor: 'a test',
-    kernels: 'avx512bf16',
-    memory_bytes: 16e9,
-    base_memory_bytes: 0.4e9,
-    pass_tokens: 1024,
-    rates: { float32: rates, bfloat16: null },
-    engine: { kind: 'cpu', card: null, self_test: null },
-  };
+  const machine = aMachine({ worker: 'cpu-1', rates: { float32: RATES, bfloat16: null } });
   const drop = { training: { max_seq_length: 16, on_overflow: 'drop' } };
   const identityOf = async (model: ModelFolder, ...rows: object[]) => {
     const validation = await datasetOf(HELD_OUT, 'text', rows);

@@ -6,7 +6,6 @@ import { listCheckpoints } from '@lorasmith/artifacts';
 import {
   type Dataset,
   type JobSpec,
-  type MachineProfile,
   type NewJobEvent,
   ProductError,
   RunHeld,
@@ -15,6 +14,7 @@ import {
 } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { usualCases } from '../../../test/usual-cases.js';
 import { aJob, writeRows } from '../test/a-job.js';
@@ -306,17 +306,7 @@ test('a resumed run keeps its precision, whatever is measured by then', async ()
     float32: { ...rate, matmul_gflops: other === 'float32' ? 2 : 1 },
     bfloat16: { ...rate, matmul_gflops: other === 'bfloat16' ? 2 : 1 },
   };
-  const machine = {
-    worker: 'other',
-    measured_at: '2026-01-01T00:00:00Z',
-    processor: 'another',
-    kernels: 'avx512bf16' as const,
-    memory_bytes: 2 ** 40,
-    base_memory_bytes: 1,
-    pass_tokens: 1024,
-    rates,
-    engine: { kind: 'cpu' as const, card: null, self_test: null },
-  };
+  const machine = aMachine({ worker: 'other', processor: 'another', memory_bytes: 2 ** 40, rates });
   const outputFolder = join(root, `output-${++folders}`);
   await mkdir(outputFolder);
   const options = {
@@ -343,18 +333,11 @@ test('what was trained in bfloat16 restarts on a GPU that has none', async () =>
   const spec = aJob({ training: { precision: 'bfloat16' } });
   const checkpointFolder = newFolder();
   await attempt(spec, { checkpointFolder, stop: { reason: 'shutdown', at: 2 } });
-  const rates = { matmul_gflops: 1, attention_gflops: 1, weight_gbytes: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
-  const machine: MachineProfile = {
-    worker: 'older',
-    measured_at: '2026-01-01T00:00:00Z',
-    processor: 'a card',
-    kernels: 'avx512bf16' as const,
-    memory_bytes: 2 ** 40,
-    base_memory_bytes: 1,
-    pass_tokens: 1024,
-    rates: { float32: rates, bfloat16: null },
+  const machine = aMachine({
+    ...{ worker: 'older', processor: 'a card', memory_bytes: 2 ** 40 },
+    rates: { float32: RATES, bfloat16: null },
     engine: { kind: 'tensorflow', card: null, self_test: null },
-  };
+  });
   const outputFolder = join(root, `output-${++folders}`);
   await mkdir(outputFolder);
   const events: NewJobEvent[] = [];

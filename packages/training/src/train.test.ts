@@ -16,6 +16,7 @@ import { readPeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, openExampleStore, planJob, type ValidationRows } from '@lorasmith/planning';
 import { engine, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { classifierRows, writeTinyClassifier } from '../test/tiny-classifier.js';
@@ -412,24 +413,13 @@ test('faults of rows end a job before a weight is read, each with its line', asy
 });
 
 test('auto trains in the precision that a dry run says for the machine', async () => {
-  const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
-  const profile = {
-    worker: 'w',
-    measured_at: '2026-01-01T00:00:00Z',
-    processor: 'a test',
-    kernels: 'avx512bf16' as const,
-    memory_bytes: 16e9,
-    base_memory_bytes: 4e8,
-    pass_tokens: 1024,
-    engine: { kind: 'cpu' as const, card: null, self_test: null },
-  };
   const spec = aJob({ training: { precision: 'auto', max_steps: 1 } });
   const model = await readModelFolder(llama.modelFolder);
   for (const [bfloat16, chosen] of [
     [50, 'float32'],
     [200, 'bfloat16'],
   ] as const) {
-    const machine = { ...profile, rates: { float32: rates, bfloat16: { ...rates, matmul_gflops: bfloat16 } } };
+    const machine = aMachine({ rates: { float32: RATES, bfloat16: { ...RATES, matmul_gflops: bfloat16 } } });
     const dryRun = await planJob({ spec, model, ...llama, examples, machine });
     await dryRun.close();
     const { outcome } = await attempt(llama, spec, { machine });

@@ -11,22 +11,13 @@ process.env.EMULATED_GPU_MEMORY = String(1024 ** 2);
 const { openExampleStore } = await import('@lorasmith/planning');
 const { train } = await import('../src/train.js');
 const { aJob, writeRows } = await import('./a-job.js');
+const { aMachine } = await import('../../../test/a-machine.js');
 const { writeTinyLlama } = await import('../../../test/tiny-llama.js');
 
 test('a job that does not fit the card although it was expected to fails by name, with settings that need less', async () => {
-  const rates = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
   const card = { name: 'a card', uuid: 'GPU-1', compute_capability: '9.0', driver: null, memory_bytes: 80e9 };
-  const machine: MachineProfile = {
-    worker: 'w',
-    measured_at: '2026-01-01T00:00:00Z',
-    processor: 'a test',
-    kernels: 'avx512bf16',
-    memory_bytes: 80e9,
-    base_memory_bytes: 0,
-    pass_tokens: 1024,
-    rates: { float32: rates, bfloat16: rates },
-    engine: { kind: 'cuda', card, self_test: null },
-  };
+  const engine: MachineProfile['engine'] = { kind: 'cuda', card, self_test: null };
+  const machine = aMachine({ memory_bytes: 80e9, base_memory_bytes: 0, engine });
   const folder = await mkdtemp(join(tmpdir(), 'lorasmith-out-of-memory-'));
   try {
     const modelFolder = join(folder, 'llama');

@@ -1,5 +1,6 @@
 import { type MachineList, type MachineProfile, newIdentifier } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { aMachine } from '../../../test/a-machine.js';
 import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
@@ -14,18 +15,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-const rates = { matmul_gflops: 1000, attention_gflops: 100, weight_gbytes: 10, pass_gbytes: 10, layer_overhead_ms: 1 };
-const profile = (worker: string, engine: MachineProfile['engine']): MachineProfile => ({
-  worker,
-  measured_at: '2026-11-26T00:00:00.000Z',
-  processor: 'a processor',
-  kernels: 'avx512bf16',
-  memory_bytes: 24e9,
-  base_memory_bytes: 0,
-  pass_tokens: 1024,
-  rates: { float32: rates, bfloat16: rates },
-  engine,
-});
+const profile = (worker: string, engine: MachineProfile['engine']) => aMachine({ worker, engine });
 
 test('what the workers train on is listed by their names, as they published it last', async () => {
   expect((await api.app.inject('/machines')).json()).toEqual({ data: [] });

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { aMachine } from '../../../test/a-machine.js';
 import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
@@ -71,24 +72,7 @@ test('the work of each class of workers is reported by the memory that its jobs 
       'tiny  wanted': 0,
       'h100  wanted': 0,
     });
-    const rates = {
-      matmul_gflops: 1000,
-      attention_gflops: 100,
-      weight_gbytes: 10,
-      pass_gbytes: 10,
-      layer_overhead_ms: 1,
-    };
-    await classed.jobs.machines.publish({
-      worker: 'gone',
-      measured_at: '2026-11-26T00:00:00.000Z',
-      processor: 'a processor',
-      kernels: 'generic',
-      memory_bytes: 64e9,
-      base_memory_bytes: 100e6,
-      pass_tokens: 1024,
-      rates: { float32: rates, bfloat16: rates },
-      engine: { kind: 'cpu', card: null, self_test: null },
-    });
+    await classed.jobs.machines.publish(aMachine({ worker: 'gone', memory_bytes: 64e9 }));
     const post = async (url: string, payload: string | object, type: string) =>
       (await classed.app.inject({ method: 'POST', url, headers: { 'content-type': type }, payload })).json();
     const dataset = await post('/datasets', promptRows(8), 'application/x-ndjson');

@@ -16,6 +16,7 @@ import {
 } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { aMachine, RATES } from '../../../../test/a-machine.js';
 import { chooseTargets } from '../choose-targets.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
 import { logitsPerChunk } from './engine-memory.js';
@@ -25,18 +26,10 @@ import { stepWork, weightGigabytes } from './estimate-time.js';
 import { settingsForLessMemory } from './settings-for-less-memory.js';
 import { weightTraffic } from './weight-memory.js';
 
-const RATES = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
-const MACHINE: MachineProfile = {
+const MACHINE = aMachine({
   worker: 'gpu-1',
-  measured_at: '2026-01-01T00:00:00Z',
-  processor: 'a test',
-  kernels: 'avx512bf16',
-  memory_bytes: 16e9,
-  base_memory_bytes: 0.4e9,
-  pass_tokens: 1024,
   rates: { float32: RATES, bfloat16: { ...RATES, matmul_gflops: 200 } },
-  engine: { kind: 'cpu', card: null, self_test: null },
-};
+});
 
 function examples(rows: number, length: number): TokenExamples {
   const tokens = rows * length;

@@ -1,22 +1,12 @@
 import { fileURLToPath } from 'node:url';
-import { JobDeferred, type MachineProfile } from '@lorasmith/contracts';
+import { JobDeferred } from '@lorasmith/contracts';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { availableMemory, decoderMemory, engineMemory, type MemoryNeeds } from '@lorasmith/planning';
 import { expect, test } from 'vitest';
+import { aMachine } from '../../../../test/a-machine.js';
 import { MemoryLedger } from './memory-ledger.js';
 
-const RATES = { matmul_gflops: 100, attention_gflops: 50, weight_gbytes: 5, pass_gbytes: 5, layer_overhead_ms: 1 };
-const MACHINE: MachineProfile = {
-  worker: 'worker-1',
-  measured_at: '2026-01-01T00:00:00Z',
-  processor: 'a test',
-  kernels: 'avx512bf16',
-  memory_bytes: 16e9,
-  base_memory_bytes: 0.4e9,
-  pass_tokens: 1024,
-  rates: { float32: RATES, bfloat16: RATES },
-  engine: { kind: 'cpu', card: null, self_test: null },
-};
+const MACHINE = aMachine();
 
 test('what is reserved beside runs counts for whatever is reserved after it', async () => {
   const model = await readModelFolder(
