@@ -1,8 +1,8 @@
 // npm test: runs set-up, then all tests, and format, lint and types beside them. All of them run even if one fails. The last lines
 // name what failed and count the tests. The emulated card is tested if sources of the CUDA engine differ from the main branch.
 // npm test -- PATH…: the tests of these paths, and nothing else.
-// --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, and the cases of which
-// npm test has the first alone (ALL_CASES=1, test/usual-cases.ts). --audit checks the dependencies for known vulnerabilities.
+// --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, lint with types, and the cases
+// of which npm test has the first alone (ALL_CASES=1, test/usual-cases.ts). --audit checks the dependencies for known vulnerabilities.
 // --fuzz fuzzes the API for two minutes. Continuous integration uses all three.
 
 import { cacheDir } from '../scripts/setup/locations.mjs';
@@ -46,7 +46,7 @@ async function runAll(options) {
   const failures = [];
   /** The output of the checks, held back until the tests no longer write. @type {string[]} */
   const lines = [];
-  const checks = runChecks({ print: (line) => lines.push(line) });
+  const checks = runChecks({ withLong: withFaults, print: (line) => lines.push(line) });
   if (options.has('--audit')) {
     console.log('\nAuditing the dependencies');
     const audit = await auditDependencies({ cache: cacheDir(process.env), env: process.env });

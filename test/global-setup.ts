@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
@@ -14,7 +14,9 @@ declare module 'vitest' {
 
 /** Provides one folder for the measurements of this machine, which takes each new worker seconds, and one Redis. */
 export default async function globalSetup({ provide }: TestProject): Promise<() => Promise<void>> {
-  const machinesDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-machines-'));
+  // Each project has its own set-up, in this one process.
+  const machinesDir = path.join(tmpdir(), `lorasmith-machines-${process.pid}`);
+  await mkdir(machinesDir, { recursive: true });
   provide('machinesDir', machinesDir);
   const redis = process.env.REDIS_URL ? null : await startOwnRedis();
   provide('redisUrl', redis?.url ?? process.env.REDIS_URL ?? '');
