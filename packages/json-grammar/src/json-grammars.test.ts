@@ -134,6 +134,15 @@ describe('texts of a schema', () => {
     return constraint.isComplete || isSet(constraint.allowed(), STOP);
   };
 
+  test('are those of bounds that no number of 15 digits reaches, such as those of the integers of zod', () => {
+    const safe = { type: 'integer', minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER };
+    for (const text of ['0', '-5', '123456789012345']) expect(accepts(safe, text)).toBe(true);
+    expect(accepts({ ...safe, minimum: 0 }, '-5')).toBe(false);
+    const float32 = { type: 'number', minimum: -3.4028234663852886e38, exclusiveMaximum: 3.4028234663852886e38 };
+    expect(accepts(float32, '-0.25')).toBe(true);
+    expect(accepts(float32, '1e99')).toBe(false);
+  });
+
   test('are those that people write', () => {
     const person = {
       type: 'object',
@@ -219,6 +228,8 @@ test.each([
   ],
   [{ type: 'array', minItems: 3, maxItems: 2 }, '', 'No value satisfies the schema.'],
   [{ type: 'object', additionalProperties: false, required: ['a'] }, '', 'No value satisfies the schema.'],
+  [{ type: 'number', minimum: 5, maximum: 3 }, '', 'No value satisfies the schema.'],
+  [{ type: 'number', minimum: -3, exclusiveMaximum: -5 }, '', 'No value satisfies the schema.'],
   [{ type: 'array', uniqueItems: true }, 'uniqueItems', 'uniqueItems is not supported.'],
   [{ type: 'array', minItems: 1e9 }, 'minItems', 'minItems must be an integer from 0 to 100000.'],
   [{ type: 'number', minimum: 0.5 }, 'minimum', 'Bounds of numbers must be integers.'],
@@ -272,6 +283,7 @@ test('a schema is compiled so many times that one with references to it under se
   expect(() => checkSchema({ anyOf, $defs: { aaaaaaaa: wide } })).toThrow('more than 2000 schemas');
   expect(() => checkSchema({ type: Array(8).fill('null') })).toThrow('type must be one or several of');
   expect(() => checkSchema({ type: 'number', minimum: 1e15 })).toThrow('a number of up to 15 digits');
+  expect(() => checkSchema({ type: 'integer', exclusiveMaximum: -1e15 })).toThrow('a number of up to 15 digits');
 });
 
 test('a vocabulary that lacks what must come next ends the text with an error', () => {

@@ -1,7 +1,7 @@
 import { EMPTY, NOTHING, type Term, type Terms } from './terms.js';
 
 /** Digits of an integer, and of a fraction: all of them are exact in float64, and a number ends. */
-const MAX_DIGITS = 15;
+export const MAX_DIGITS = 15;
 /** Spaces of an indentation. */
 const MAX_INDENT = 24;
 const FOREVER = Number.POSITIVE_INFINITY;
@@ -203,6 +203,7 @@ export class JsonTerms {
     const fraction = optional(sequence(point, repeat(digit, 1, MAX_DIGITS)));
     const half = Math.floor(MAX_DIGITS / 2);
     const notZero = sequence(point, repeat(text('0'), 0, half), byte([0x31, 0x39]), repeat(digit, 0, half));
+    if (low.at > high.at) return NOTHING;
     if (low.at === high.at) {
       return low.isIncluded && high.isIncluded ? sequence(text(String(low.at)), zeros) : NOTHING;
     }

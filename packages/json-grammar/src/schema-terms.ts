@@ -1,5 +1,5 @@
 import { formatTerms } from './format-terms.js';
-import { JsonTerms } from './json-terms.js';
+import { JsonTerms, MAX_DIGITS } from './json-terms.js';
 import { NOTHING, type Term, Terms } from './terms.js';
 
 /** A schema that is not supported, or not satisfiable. */
@@ -21,6 +21,7 @@ const MAX_PROPERTIES = 500;
 const MAX_ENUM_VALUES = 1_000;
 const MAX_LITERAL_BYTES = 500;
 const MAX_COUNT = 100_000;
+const LARGEST = 10 ** MAX_DIGITS - 1;
 /** Limits, for docs/limits.md. */
 export const schemaLimits = {
   depth: { value: MAX_DEPTH, unit: 'levels', beyond: '400 `invalid_request`' },
@@ -334,11 +335,13 @@ function countOf(schema: Schema, key: string, path: Path): number | null {
   throw new SchemaError([...path, key], `${key} must be an integer from 0 to ${MAX_COUNT}.`);
 }
 
+/** A bound that no number of {@link MAX_DIGITS} digits can reach, such as those of 64-bit integers, becomes the last of these numbers. */
 function numberOf(schema: Schema, key: string, path: Path): number | null {
   const bound = schema[key];
   if (bound === undefined) return null;
-  if (typeof bound === 'number' && Math.abs(bound) < 1e15) return bound;
-  throw new SchemaError([...path, key], `${key} must be a number of up to 15 digits.`);
+  const sign = key === 'minimum' || key === 'exclusiveMinimum' ? -1 : 1;
+  if (typeof bound === 'number' && sign * bound > -(10 ** MAX_DIGITS)) return sign * Math.min(sign * bound, LARGEST);
+  throw new SchemaError([...path, key], `${key} must be a number of up to ${MAX_DIGITS} digits.`);
 }
 
 function decodeURIComponentOf(text: string, path: Path): string {
