@@ -50,7 +50,7 @@ export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { ExpertParameter, LinearLayer } from './families/family.js';
 export type { MarkedText } from './generation-marks.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
-export { JsonEnd, parsedObject } from './json-in-text.js';
+export { compactJson, JsonEnd, membersAsWritten, parsedObject } from './json-in-text.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';

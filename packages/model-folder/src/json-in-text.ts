@@ -38,3 +38,30 @@ export function parsedObject(text: string): Record<string, unknown> | null {
     return null;
   }
 }
+
+/** Strings of JSON, and what separates its values. */
+const JSON_PARTS = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]/g;
+
+/** The members of a JSON object, each with its value as it is written; of members with the same name, the last. */
+export function membersAsWritten(json: string): ReadonlyMap<string, string> {
+  const members = new Map<string, string>();
+  let depth = 0;
+  let name = '';
+  let start = -1;
+  for (const { 0: part, index } of json.matchAll(JSON_PARTS)) {
+    if (part === '{' || part === '[') depth++;
+    else if (part === '}' || part === ']') depth--;
+    if (depth === 1 && start === -1 && part.startsWith('"')) name = JSON.parse(part) as string;
+    else if (depth === 1 && part === ':') start = index + 1;
+    else if (start !== -1 && (depth === 0 || (depth === 1 && part === ','))) {
+      members.set(name, json.slice(start, index).trim());
+      start = -1;
+    }
+  }
+  return members;
+}
+
+/** JSON without the white space between its parts. Everything else is as written: a number keeps all its digits. */
+export function compactJson(json: string): string {
+  return json.replace(/("[^"\\]*(?:\\.[^"\\]*)*")|\s+/g, '$1');
+}

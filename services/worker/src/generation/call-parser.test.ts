@@ -40,6 +40,24 @@ describe.each([1, 2, 3, 7, 1_000])('in pieces of %d characters', (length) => {
     ],
     ['a call without arguments', HERMES, '<tool_call>{"name": "f"}</tool_call>', ['f({})']],
     ['arguments as text', HERMES, '<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>', ['f({"a":1})']],
+    [
+      'numbers and texts as they are written',
+      HERMES,
+      '<tool_call>{"arguments": {"id": 12345678901234567890, "at": 1.0, "to": "a  \\"b\\": \\u00e9"}, "name": "f"}</tool_call>',
+      ['f({"id":12345678901234567890,"at":1.0,"to":"a  \\"b\\": \\u00e9"})'],
+    ],
+    [
+      'members that are named as those of a call',
+      HERMES,
+      '<tool_call>{"name": "f", "arguments": {"arguments": [1, {"name": "g"}]}}</tool_call>',
+      ['f({"arguments":[1,{"name":"g"}]})'],
+    ],
+    [
+      'a long number of a named call',
+      MISTRAL_NAMED,
+      '[TOOL_CALLS]f[ARGS]{"id": 9007199254740993}',
+      ['f({"id":9007199254740993})'],
+    ],
     ['no call', HERMES, 'A <tool and a <tool_cal.\n', ['A <tool and a <tool_cal.\n']],
     [
       'an unknown tool',

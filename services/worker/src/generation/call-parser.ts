@@ -1,4 +1,4 @@
-import { type CallSyntax, JsonEnd, parsedObject } from '@lorasmith/model-folder';
+import { type CallSyntax, compactJson, JsonEnd, membersAsWritten, parsedObject } from '@lorasmith/model-folder';
 import { startAtEnd } from './stop-texts.js';
 
 /** A part of an answer: text, or a call of a tool. */
@@ -116,7 +116,7 @@ export class CallParser {
     const { start, end } = this.#json;
     if (end === -1) return;
     this.#json = null;
-    const found = this.#callOf(this.#held.slice(0, start).trim(), parsedObject(this.#held.slice(start, end)));
+    const found = this.#callOf(this.#held.slice(0, start).trim(), this.#held.slice(start, end));
     if (found === null) {
       this.#readNoCall(parts);
       return;
@@ -136,21 +136,26 @@ export class CallParser {
   }
 
   /** @param head - what is before the JSON */
-  #callOf(head: string, json: Record<string, unknown> | null): Found | null {
+  #callOf(head: string, json: string): Found | null {
+    const object = parsedObject(json);
+    if (object === null) return null;
     const { form } = this.#syntax;
     if (form.kind === 'object') {
-      const { name, arguments: given, parameters } = json ?? {};
-      return this.#call(name, given ?? parameters ?? {});
+      const key = object.arguments == null ? 'parameters' : 'arguments';
+      const written = object[key] == null ? '{}' : membersAsWritten(json).get(key);
+      // Some models write them as text, as they are in the OpenAI API.
+      return this.#call(object.name, typeof object[key] === 'string' ? object[key] : written);
     }
     const middle = form.middle.trim();
     return head.endsWith(middle) ? this.#call(head.slice(0, head.length - middle.length), json) : null;
   }
 
-  #call(name: unknown, values: unknown): Found | null {
-    const object = typeof values === 'string' ? parsedObject(values) : values;
+  /** @param values - the arguments as written: as numbers of JavaScript, long ids would become other ones */
+  #call(name: unknown, values = ''): Found | null {
+    const object = parsedObject(values);
     if (typeof name !== 'string' || !this.#names.has(name)) return null;
-    if (typeof object !== 'object' || object === null || Array.isArray(object)) return null;
-    return { name, arguments: JSON.stringify(object) };
+    if (object === null || Array.isArray(object)) return null;
+    return { name, arguments: compactJson(values) };
   }
 
   #readAfter(): void {
