@@ -7,7 +7,7 @@ import { createWriteStream, existsSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { git } from '../scripts/release/git.mjs';
+import { git } from '../scripts/setup/git.mjs';
 import { ROOT_DIR } from '../scripts/setup/locations.mjs';
 import { SetupError } from '../scripts/setup/setup-error.mjs';
 import { runAsCommand } from '../scripts/setup.mjs';

@@ -9,11 +9,11 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { differences } from '../scripts/release/check-release.mjs';
 import { cyclonedx, eachOnce, npmComponent } from '../scripts/release/cyclonedx.mjs';
 import { packFolder } from '../scripts/release/deterministic-tar.mjs';
-import { git } from '../scripts/release/git.mjs';
 import { IMAGES } from '../scripts/release/images.mjs';
 import { provenance } from '../scripts/release/provenance.mjs';
 import { cleanCommit, extractSource, writeSourceTar } from '../scripts/release/source.mjs';
 import { productVersion, setVersion, versionPlaces } from '../scripts/release/versions.mjs';
+import { git } from '../scripts/setup/git.mjs';
 
 // What of a release needs no Docker: docs/releasing.md. `npm run release -- --check` compares complete releases.
 

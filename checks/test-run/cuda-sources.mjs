@@ -1,4 +1,4 @@
-import { git } from '../../scripts/release/git.mjs';
+import { git } from '../../scripts/setup/git.mjs';
 
 /** The sources that the tests on the emulated card test. */
 const SOURCES = [

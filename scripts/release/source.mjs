@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { git } from '../setup/git.mjs';
 import { SetupError } from '../setup/setup-error.mjs';
-import { git } from './git.mjs';
 
 /**
  * The commit that a release is built from.

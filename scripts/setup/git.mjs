@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { ROOT_DIR } from '../setup/locations.mjs';
+import { ROOT_DIR } from './locations.mjs';
 
 /** The most output of a command: a change of fixtures has megabytes. */
 const MAX_OUTPUT_BYTES = 2 ** 30;
