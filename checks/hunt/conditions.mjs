@@ -34,18 +34,22 @@ const TSC = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');
 /** @type {Record<string, Condition>} */
 export const CONDITIONS = {
   quiet: { what: 'nothing else runs', begin: async () => ({}) },
-  busy: { what: 'every core has another busy process', begin: async () => ({ end: keepBusy(['-e', 'for (;;);']) }) },
+  busy: {
+    what: 'every core has another busy process',
+    begin: async () => ({ end: keepBusy(['-e', 'for (;;);'], availableParallelism()) }),
+  },
   'one-core': {
     what: 'all processes share one core',
     hindrance: () => missing('taskset'),
     begin: async () => ({ prefix: ['taskset', '-c', '0'] }),
   },
   'nice-beside-build': {
-    what: 'nice 19, while the types of the repository are checked again and again on every core',
+    what: 'nice 19, while a build checks the types of the repository again and again, on all cores',
     hindrance: () => missing('nice'),
     begin: async () => ({
       prefix: ['nice', '-n', '19'],
-      end: keepBusy([TSC, '--project', 'tsconfig.test.json', '--incremental', 'false']),
+      // One is enough: the compiler is parallel, and leaves little in between.
+      end: keepBusy([TSC, '--project', 'tsconfig.test.json', '--incremental', 'false'], 1),
     }),
   },
   'slow-fsync': {
@@ -143,12 +147,13 @@ function withLocale(set) {
 }
 
 /**
- * Keeps one process of Node busy on every core.
+ * Keeps processes of Node busy: each is started again when it ends.
  *
  * @param {string[]} args
+ * @param {number} count of the processes
  * @returns {() => Promise<void>} ends them
  */
-function keepBusy(args) {
+function keepBusy(args, count) {
   const running = new Set();
   let ended = false;
   const start = () => {
@@ -160,7 +165,7 @@ function keepBusy(args) {
       start();
     });
   };
-  for (let core = 0; core < availableParallelism(); core++) start();
+  for (let one = 0; one < count; one++) start();
   const end = () => {
     ended = true;
     for (const child of running) child.kill('SIGKILL');
