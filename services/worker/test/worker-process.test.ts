@@ -11,6 +11,7 @@ import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { checkpointGate } from '../../../test/checkpoint-gate.js';
 import { makeDataFolder } from '../../../test/data-folder.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -99,6 +100,17 @@ async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
   }
 }
 
+/** Starts a worker whose job saves a checkpoint after each step, and waits before that of step 6 until it is released. */
+async function startWithHeldJob(name: string) {
+  const gate = checkpointGate(path.join(folder, 'gate'));
+  await gate.holdAt(6);
+  const worker = startWorkerProcess(name, { NODE_OPTIONS: gate.nodeOption, ...gate.environment });
+  const id = await send({ max_steps: 12, checkpoint_every_steps: 1 });
+  await expect.poll(gate.isHeld).toBe(true);
+  const [trainer = expect.fail('there is no trainer')] = await childrenOf(worker.pid);
+  return { worker, trainer, id, release: gate.release };
+}
+
 const hasEnded = ({ status }: Job) => ['succeeded', 'failed', 'cancelled'].includes(status);
 const isUnderWay = ({ progress }: Job) => (progress?.step ?? 0) > 2;
 
@@ -156,27 +168,24 @@ test('on SIGTERM a worker saves a checkpoint and releases its job, and the next 
 });
 
 test('if a worker is killed, its trainer ends too and the next worker takes the job', async () => {
-  const first = startWorkerProcess('first');
-  const id = await send({ max_steps: 400, checkpoint_every_steps: 1 });
-  await until(id, isUnderWay);
-  const [trainer] = await childrenOf(first.pid);
-  expect(await isAlive(trainer ?? 0)).toBe(true);
-  await end(first, 'SIGKILL');
-  await expect.poll(() => isAlive(trainer ?? 0)).toBe(false);
+  const { worker, trainer, id } = await startWithHeldJob('first');
+  expect(await isAlive(trainer)).toBe(true);
+  await end(worker, 'SIGKILL');
+  await expect.poll(() => isAlive(trainer)).toBe(false);
   startWorkerProcess('second');
   expect(await until(id, hasEnded)).toMatchObject({ status: 'succeeded', attempts: 2 });
 });
 
 test('a killed trainer costs an attempt but no progress', async () => {
-  const worker = startWorkerProcess('one');
-  const id = await send({ max_steps: 400, checkpoint_every_steps: 1 });
-  await until(id, isUnderWay);
-  const [trainer] = await childrenOf(worker.pid);
-  process.kill(trainer ?? 0, 'SIGKILL');
+  const { trainer, id, release } = await startWithHeldJob('one');
+  process.kill(trainer, 'SIGKILL');
+  await release();
   expect(await until(id, hasEnded)).toMatchObject({ status: 'succeeded', attempts: 2 });
   const steps = (await store.readEvents(id, { limit: 1000 })).data.flatMap((event) =>
     event.type === 'step-finished' ? [event.data.step] : [],
   );
+  // The checkpoint of step 5 is the last.
+  expect([...new Set(steps)]).toEqual(Array.from({ length: 12 }, (_, index) => index + 1));
   expect(steps).toEqual([...steps].sort((a, b) => a - b));
 });
 
