@@ -35,8 +35,9 @@ export interface JobFolders {
   /** Removes everything of the job, also its checkpoints in the shared store. */
   removeJob(id: JobId): Promise<void>;
   /**
-   * Removes from the store the folders of deleted jobs, and of ended jobs whose checkpoints are too old or beyond the quotas. Of other
-   * ended jobs it removes what a worker that died had left beside the checkpoints. One worker does this for all.
+   * Removes from the store the folders of deleted jobs, and of ended jobs whose checkpoints are too old or beyond the quotas, except those
+   * whose checkpoints are being published. Of other ended jobs it removes what a worker that died had left beside the checkpoints. One
+   * worker does this for all.
    * @param signal - Ends it early.
    * @returns how many folders it removed
    */
@@ -133,19 +134,18 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
       onRetained,
     }: { signal: AbortSignal | undefined; onRetained: (job: JobCheckpoints & { recorded: number }) => void },
   ): Promise<number> => {
-    let removed = 0;
+    const expired: { id: JobId; isDeleted: boolean }[] = [];
     for (const id of ids) {
-      if (signal?.aborted) return removed;
+      if (signal?.aborted) return 0;
       if (!JOB_ID.test(id)) continue;
       const job = await store.getJob(id);
       if (job === null) {
-        await removeJob(id);
-        removed++;
+        expired.push({ id, isDeleted: true });
         continue;
       }
       const endedAt = ENDED_STATUSES.includes(job.status) ? new Date(job.ended_at ?? '') : null;
       if (endedAt !== null && Date.now() - endedAt.getTime() >= retentionMs) {
-        if (await removeEnded(store, id)) removed++;
+        expired.push({ id, isDeleted: false });
         continue;
       }
       if (endedAt !== null) {
@@ -157,6 +157,17 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
       // The record may list fewer than there are, and this host may have fewer than others.
       const bytes = Math.max(recorded, await checkpointBytes(checkpointFolderOf(id)));
       onRetained({ job: id, owner: job.owner, endedAt, bytes, recorded });
+    }
+    if (expired.length === 0) return 0;
+    // Read after the records: of a job that was deleted before, nobody begins to publish a checkpoint now.
+    const published = await store.checkpoints.jobsBeingPublished();
+    let removed = 0;
+    for (const { id, isDeleted } of expired) {
+      if (signal?.aborted) return removed;
+      if (published.has(id)) continue;
+      if (isDeleted) await removeJob(id);
+      else if (!(await removeEnded(store, id))) continue;
+      removed++;
     }
     return removed;
   };

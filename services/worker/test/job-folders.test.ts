@@ -159,6 +159,25 @@ test('checkpoints that are being published are not removed', async () => {
   expect(await retainedAfterSweep(jobs, { ofKey: 500, inAll: 1e9 }, ['job_2'])).toEqual(['job_0', 'job_2']);
 });
 
+test('checkpoints that are being published outlive their time, and the record of their job', async () => {
+  const recent = { owner: 'key_a', ...endedOnly(1) };
+  const expired = { owner: 'key_a', ...endedOnly(48) };
+  const [old, published] = ['job_0', 'job_1'];
+  expect(await retainedAfterSweep([expired, expired, recent], QUOTAS, [published])).toEqual([published, 'job_2']);
+  for (const id of [old, published]) await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
+  const store: SweptStore = {
+    getJob: async () => null,
+    checkpoints: {
+      list: async () => [],
+      forget: async () => false,
+      jobsBeingPublished: async () => new Set([published]),
+    },
+    whileEnded: async () => null,
+  };
+  expect(await foldersOf().sweep(store)).toBe(2);
+  expect(await readdir(path.join(dataDir, 'jobs'))).toEqual([published]);
+});
+
 test('checkpoints on this host count even if the record lists none, as after another host removed its own', async () => {
   const jobs = [endedOnly(1), endedOnly(2)].map((ended, i) => ({
     id: `job_${i}`,
