@@ -126,6 +126,32 @@ describe('the log of a training', () => {
     expect(errors).toEqual([]);
   });
 
+  test('drops steps that the same attempt trains again, after a crash of its trainer', async () => {
+    const events = [evaluation(0), step(1), step(2), step(3), evaluation(3), step(4), step(3), evaluation(3), step(4)];
+    const once = [0, 1, 2, 3, 3, 4];
+    const attempt = log(1);
+    for (const event of events) attempt.add(event);
+    expect(steps(await attempt.merged())).toEqual(once);
+    await rm(folder, { recursive: true });
+    const elsewhere = log(2, events);
+    elsewhere.add(step(5));
+    expect(steps(await elsewhere.merged())).toEqual([...once, 5]);
+    expect(errors).toEqual([]);
+  });
+
+  test('has the figures of sampled answers', async () => {
+    const group = { reward: 0.75, reward_std: 0.5, frac_reward_zero_std: 0 };
+    const lengths = { 'completions/mean_length': 9, 'completions/clipped_ratio': 0.125 };
+    const sampled = log(1);
+    for (const event of [step(1), evaluation(1)]) {
+      sampled.add({ ...event, data: { ...event.data, group: { ...group, ...lengths } } } as NewJobEvent);
+    }
+    const file = (await sampled.merged())!.toString('latin1');
+    for (const name of Object.keys({ ...group, ...lengths })) {
+      for (const prefix of ['train/', 'eval/']) expect(file).toContain(prefix + name);
+    }
+  });
+
   test('starts with the events of the job on a host that has no log of it', async () => {
     const started: NewJobEvent = { type: 'job-started', data: { attempt: 1, worker: 'w' } };
     const past = [started, evaluation(0), step(1), step(2), step(3), started, step(2), step(3), step(4)];

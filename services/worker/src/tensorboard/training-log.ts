@@ -1,6 +1,6 @@
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { JobEvent, NewJobEvent, PreferenceMetrics } from '@lorasmith/contracts';
+import type { GroupMetrics, JobEvent, NewJobEvent, PreferenceMetrics } from '@lorasmith/contracts';
 import { scalarsRecord, sessionStartRecord, versionRecord } from './event-file.js';
 import { mergeRecords } from './read-records.js';
 
@@ -19,7 +19,8 @@ export interface TrainingLogOptions {
 
 /**
  * The log of a training for TensorBoard: a folder of event files that `tensorboard --logdir` follows. Each attempt has a file, which is
- * only appended to, and begins with the mark that drops the steps which it trains again.
+ * only appended to. A mark before steps that are trained again drops what was logged of them: at the beginning of a file, and where a crash
+ * of the trainer has set back a run of the attempt.
  *
  * Nothing here fails a training: errors are reported, once.
  */
@@ -29,6 +30,8 @@ export class TrainingLog {
   #written: Promise<void> = Promise.resolve();
   #hasFailed = false;
   #isOpen = false;
+  /** The last step that was trained in this attempt; 0: none. */
+  #lastStep = 0;
 
   constructor(options: TrainingLogOptions) {
     this.#options = options;
@@ -56,12 +59,16 @@ export class TrainingLog {
     }
   }
 
-  #append({ bytes, step }: ScalarsOfStep, at: Date): void {
+  #append(record: ScalarsOfStep, at: Date): void {
     this.#written = this.#written
       .then(async () => {
         if (this.#hasFailed) return;
+        const { step, isTraining, bytes } = record;
         if (!this.#isOpen) await this.#open(step, at);
+        else if (isTrainedAgain(record, this.#lastStep))
+          await appendFile(this.#file, sessionStartRecord(at.getTime() / 1000, step));
         this.#isOpen = true;
+        if (isTraining) this.#lastStep = step;
         await appendFile(this.#file, bytes);
       })
       .catch((error: unknown) => this.#report(error));
@@ -98,12 +105,14 @@ async function logFiles(folder: string): Promise<string[]> {
 async function scalarsOfEvents(events: AsyncIterable<JobEvent>): Promise<ScalarsOfStep[]> {
   let scalars: ScalarsOfStep[] = [];
   let isNewAttempt = false;
+  let lastStep = 0;
   for await (const event of events) {
     isNewAttempt ||= event.type === 'job-started';
     const record = recordOf(event, new Date(event.created_at));
     if (record === null) continue;
-    if (isNewAttempt) scalars = scalars.filter(({ step }) => step < record.step);
+    if (isNewAttempt || isTrainedAgain(record, lastStep)) scalars = scalars.filter(({ step }) => step < record.step);
     isNewAttempt = false;
+    if (record.isTraining) lastStep = record.step;
     scalars.push(record);
   }
   return scalars;
@@ -111,7 +120,14 @@ async function scalarsOfEvents(events: AsyncIterable<JobEvent>): Promise<Scalars
 
 interface ScalarsOfStep {
   step: number;
+  /** False: they are of an evaluation after the step. */
+  isTraining: boolean;
   bytes: Buffer;
+}
+
+/** Whether these are of steps that were logged before. @param lastStep - The last one that was trained. */
+function isTrainedAgain({ step, isTraining }: ScalarsOfStep, lastStep: number): boolean {
+  return isTraining ? step <= lastStep : step < lastStep;
 }
 
 function recordOf(event: NewJobEvent, at: Date): ScalarsOfStep | null {
@@ -119,23 +135,23 @@ function recordOf(event: NewJobEvent, at: Date): ScalarsOfStep | null {
   switch (event.type) {
     case 'step-finished': {
       const { step, loss, accuracy, learning_rate: rate, grad_norm: norm, tokens_per_second: speed } = event.data;
-      const { preference } = event.data;
-      return scalarsOf(wallTime, step, {
+      const { preference, group } = event.data;
+      return scalarsOf(wallTime, step, true, {
         'train/loss': loss,
         'train/accuracy': accuracy,
         'train/learning_rate': rate,
         'train/grad_norm': norm,
         'train/tokens_per_second': speed,
-        ...withPrefix('train/', preference),
+        ...withPrefix('train/', preference ?? group),
       });
     }
     case 'evaluation-finished': {
-      const { step, loss, perplexity, accuracy, preference } = event.data;
-      return scalarsOf(wallTime, step, {
+      const { step, loss, perplexity, accuracy, preference, group } = event.data;
+      return scalarsOf(wallTime, step, false, {
         'eval/loss': loss,
         'eval/perplexity': perplexity,
         'eval/accuracy': accuracy,
-        ...withPrefix('eval/', preference),
+        ...withPrefix('eval/', preference ?? group),
       });
     }
     default:
@@ -143,12 +159,17 @@ function recordOf(event: NewJobEvent, at: Date): ScalarsOfStep | null {
   }
 }
 
-/** The metrics of pairs of answers, as TRL names them. */
-function withPrefix(prefix: string, metrics: PreferenceMetrics | undefined): Record<string, number> {
+/** The metrics of judged or sampled answers, as TRL names them. */
+function withPrefix(prefix: string, metrics: PreferenceMetrics | GroupMetrics | undefined): Record<string, number> {
   return Object.fromEntries(Object.entries(metrics ?? {}).map(([name, value]) => [prefix + name, value]));
 }
 
-function scalarsOf(wallTime: number, step: number, values: Readonly<Record<string, number | null>>): ScalarsOfStep {
+function scalarsOf(
+  wallTime: number,
+  step: number,
+  isTraining: boolean,
+  values: Readonly<Record<string, number | null>>,
+): ScalarsOfStep {
   const scalars = Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== null);
-  return { step, bytes: scalarsRecord({ wallTime, step, scalars }) };
+  return { step, isTraining, bytes: scalarsRecord({ wallTime, step, scalars }) };
 }
