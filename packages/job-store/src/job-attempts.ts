@@ -84,7 +84,7 @@ export interface JobAttempts {
    */
   start(id: JobId, worker: string, resumes?: number): Promise<AttemptStart>;
   /**
-   * Appends an event and applies its changes: `report-ready` sets the status `running`, a step updates the progress.
+   * Appends an event and applies its changes: `report-ready` sets the status `running`, a step updates the progress. Await it before the next.
    * @param checkpoints - The stored checkpoints, if they may have changed.
    */
   record(attempt: JobAttempt, event: NewJobEvent, checkpoints?: Checkpoint[]): Promise<AttemptWrite>;
@@ -116,10 +116,16 @@ export interface JobAttempts {
 export function createJobAttempts(deps: StoreDeps): JobAttempts {
   const { redis, keys } = deps;
   const usages = new WeakMap<JobAttempt, JobUsage>();
+  const eventCounts = new WeakMap<JobAttempt, number>();
   const usageOf = (attempt: JobAttempt): JobUsage => {
     const usage = usages.get(attempt) ?? new JobUsage();
     usages.set(attempt, usage);
     return usage;
+  };
+  const nextEventNumber = (attempt: JobAttempt): number => {
+    const number = (eventCounts.get(attempt) ?? 0) + 1;
+    eventCounts.set(attempt, number);
+    return number;
   };
   const change = (attempt: JobAttempt, changes: RecordChange) =>
     changeRecord(deps, attempt.job, attempt.token, HELD_STATUSES, changes);
@@ -161,7 +167,8 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
     record: (attempt, event, checkpoints) => {
       const { fields = [], ...change } = changeOf(event);
       if (checkpoints !== undefined) fields.push(['checkpoints', JSON.stringify(checkpoints)]);
-      return update(attempt, { event, ...change, fields, usedTokens: usageOf(attempt).tokensUntil(event) });
+      const usedTokens = usageOf(attempt).tokensUntil(event);
+      return update(attempt, { event, eventNumber: nextEventNumber(attempt), ...change, fields, usedTokens });
     },
     recordCheckpoints: (attempt, checkpoints) =>
       update(attempt, { fields: [['checkpoints', JSON.stringify(checkpoints)]] }),

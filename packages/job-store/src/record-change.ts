@@ -12,6 +12,8 @@ export interface RecordChange {
   heedPause?: boolean;
   fields?: [name: string, value: string][];
   event?: NewJobEvent;
+  /** The number of the event among those of its attempt: if it is the last one, the change has been made. @defaultValue null: unknown */
+  eventNumber?: number | null;
   /** Tokens that the job has read since the last change. @defaultValue 0 */
   usedTokens?: number;
   /** Whether a job that returns to the queue had a turn and goes to the end of the line. @defaultValue false */
@@ -39,6 +41,7 @@ export async function changeRecord(
     heedPause,
     fields = [],
     event,
+    eventNumber = null,
     usedTokens = 0,
     isPaused = false,
     heldAt = null,
@@ -57,6 +60,7 @@ export async function changeRecord(
       heed_pause: heedPause ? 'yes' : '',
       event_type: event?.type ?? '',
       event_data: event === undefined ? '' : JSON.stringify(event.data),
+      event_number: eventNumber ?? '',
       used_tokens: usedTokens,
       is_paused: isPaused ? 'yes' : '',
       held_at: heldAt ?? '',

@@ -2,7 +2,7 @@ import { jobScript } from './job-script.js';
 
 /**
  * Assigns an unfinished job to the worker that received it from BullMQ. From here on only the new token may write to the
- * record; the token of the previous worker is stale.
+ * record; the token of the previous worker is stale. If it is sent again because its reply was lost, it changes nothing.
  *
  * `expected_resumes` is how often the job had been resumed when it was queued ('' for any). `worker` is JSON. Returns the
  * number of the attempt, or `missing`, `resumed` (the job has a newer queue entry), `cancelled` or `paused` (a pending cancel or
@@ -12,8 +12,10 @@ export const startAttemptScript = jobScript({
   keys: [],
   arguments: ['token', 'worker', 'now', 'expected_resumes'],
   lua: /* lua */ `
-local status, resumes = unpack(redis.call('HMGET', record, 'status', 'resumes'))
+local status, resumes, current_token, attempts =
+  unpack(redis.call('HMGET', record, 'status', 'resumes', 'attempt_token', 'attempts'))
 if not status then return 'missing' end
+if current_token == token then return tonumber(attempts) end
 if expected_resumes ~= '' and resumes ~= expected_resumes then return 'resumed' end
 if is_ended[status] or status == 'paused' then return status end
 if redis.call('HEXISTS', record, 'cancel_requested_at') == 1 then

@@ -5,12 +5,12 @@ import { jobScript } from './job-script.js';
  *
  * `attempt_token` is '' for any attempt; `allowed_statuses` are joined by commas; `new_status` is '' to keep the status; a
  * requested cancel prevents the change if `heed_cancel` is 'yes', a requested pause if `heed_pause` is; `event_type` is '' for no event; `used_tokens` are counted as
- * used by the key of the job. A job that returns to the queue goes to the end of its line if `is_paused` is 'yes', and `seconds` of
+ * used by the key of the job. `event_number` is that of the event among those of its attempt ('' for none), by which one that is sent again is recognized. A job that returns to the queue goes to the end of its line if `is_paused` is 'yes', and `seconds` of
  * it remain ('' if that has not changed); if a pause was requested, or if the step `held_at` ('' for none) is that at which it is held, it is paused instead. `rest` holds fields and their values.
  *
  * Returns `done`, `paused` (instead of returned to the queue), `missing`, `stale` (another attempt holds the job),
  * `cancel-requested`, `pause-requested`, or the status that does not allow
- * the change. A release that is repeated because its reply was lost is `done` again.
+ * the change. A release or an event that is repeated because its reply was lost is `done` again, and changes nothing.
  */
 export const updateJobScript = jobScript({
   keys: [],
@@ -22,6 +22,7 @@ export const updateJobScript = jobScript({
     'heed_pause',
     'event_type',
     'event_data',
+    'event_number',
     'used_tokens',
     'is_paused',
     'held_at',
@@ -41,6 +42,11 @@ if heed_cancel == 'yes' and redis.call('HEXISTS', record, 'cancel_requested_at')
   return 'cancel-requested'
 end
 if heed_pause == 'yes' and redis.call('HEXISTS', record, 'pause_requested_at') == 1 then return 'pause-requested' end
+if event_number ~= '' then
+  local event = attempt_token .. ':' .. event_number
+  if redis.call('HGET', record, 'last_event') == event then return 'done' end
+  redis.call('HSET', record, 'last_event', event)
+end
 if #rest > 0 then redis.call('HSET', record, unpack(rest)) end
 if used_tokens ~= '0' then charge(redis.call('HGET', record, 'owner') or '', tonumber(used_tokens)) end
 -- Until the decision about it; if that came meanwhile, it continues.
