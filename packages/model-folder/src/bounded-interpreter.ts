@@ -12,6 +12,8 @@ import {
   StringValue,
   valueAtInteger,
 } from './chat-template-jinja.js';
+import { pythonText } from './python-text.js';
+import { evaluatedAsPython } from './template-as-python.js';
 import { stripCharacters } from './template-strip.js';
 import { TemplateValueWeights } from './template-value-weight.js';
 
@@ -73,7 +75,7 @@ export class BoundedInterpreter extends Interpreter {
     const printed: JinjaValue[] = [];
     for (const statement of statements) {
       const value = this.evaluate(statement, environment);
-      if (isPrinted(value)) printed.push(value);
+      if (isPrinted(value, statement)) printed.push(printedText(value));
       if (loop !== undefined && loop.leaves !== null) break;
     }
     if (isTurn) {
@@ -104,6 +106,7 @@ export class BoundedInterpreter extends Interpreter {
     return (
       this.#ofIntegerKeys(statement, environment, evaluate) ??
       stripCharacters(statement, evaluate) ??
+      evaluatedAsPython(statement, evaluate, (expression) => super.evaluate(expression, environment)) ??
       super.evaluate(statement, environment)
     );
   }
@@ -138,4 +141,9 @@ export class BoundedInterpreter extends Interpreter {
     const otherwise = this.evaluateBlock(statement.defaultBlock, environment);
     return new StringValue(`${turns.value}${otherwise.value}`);
   }
+}
+
+/** The text that Python prints of a value; one that is not known stays as it is. */
+function printedText(value: JinjaValue): JinjaValue {
+  return value instanceof StringValue ? value : new StringValue(pythonText(value));
 }

@@ -118,12 +118,13 @@ describe('values', () => {
     const { interpreter } = watched("{% set n = namespace(a='b') %}");
     const namespace = interpreter.values.find(isNamespace)!;
     expect([...heldValues(namespace)!].map(textOfValue)).toEqual(['b']);
-    expect(['none', 'absent', "'a'"].map((source) => isPrinted(evaluated(source, { none: null })))).toEqual([
-      false,
-      false,
-      true,
-    ]);
-    expect(isPrinted(NOTHING)).toBe(false);
+    const statement = { type: 'Identifier' };
+    const printed = ['none', 'absent', "'a'"].map((source) => isPrinted(evaluated(source, { none: null }), statement));
+    expect(printed).toEqual([true, false, true]);
+    const silent = watched('{% set a = 1 %}{# a #}{% macro f() %}{% endmacro %}').interpreter;
+    expect(silent.statements.map(({ type }) => type)).toEqual(expect.arrayContaining(['Set', 'Macro']));
+    for (const type of ['Set', 'Macro', 'Comment', 'Continue', 'Break'])
+      expect(isPrinted(NOTHING, { type })).toBe(false);
   });
 
   test('fields of the objects of a list can be replaced, of those that have them', () => {

@@ -103,6 +103,19 @@ export function methodCallOf(statement: JinjaNode | undefined): MethodCall | nul
   return { object: callee.object, method: callee.property.value, args, on };
 }
 
+/** The name of a filter, with or without arguments; null of what the library does not know. */
+export function filterName({ filter }: FilterExpression): string | null {
+  const { type, value, callee } = filter as JinjaNode & { value?: unknown; callee?: { value?: unknown } };
+  const name = type === 'CallExpression' ? callee?.value : value;
+  return typeof name === 'string' ? name : null;
+}
+
+/** Whether a filter has more than one argument, or one with a name. */
+export function hasFurtherArguments({ filter }: FilterExpression): boolean {
+  const { args = [] } = filter as JinjaNode & { args?: readonly JinjaNode[] };
+  return args.length > 1 || args.some(({ type }) => type === 'KeywordArgumentExpression');
+}
+
 /** The same expression, of operands that were evaluated. */
 export function withOperands<Expression extends JinjaNode>(
   expression: Expression,
@@ -119,8 +132,12 @@ export const StringValue = probes.set('text', '').constructor as new (value: str
 export const BooleanValue = probes.set('boolean', true).constructor as new (value: boolean) => JinjaValue;
 
 const IntegerValue = probes.set('integer', 1).constructor as new (value: number) => JinjaValue;
-const ArrayValue = probes.set('list', []).constructor as new (value: readonly JinjaValue[]) => JinjaValue;
-const ObjectValue = probes.set('object', {}).constructor as new (value: Map<string, JinjaValue>) => JinjaValue;
+/** The library's value of a list. */
+export const ArrayValue = probes.set('list', []).constructor as new (value: readonly JinjaValue[]) => JinjaValue;
+/** The library's value of an object. */
+export const ObjectValue = probes.set('object', {}).constructor as new (value: Map<string, JinjaValue>) => JinjaValue;
+/** The library's value of a number with a fraction, or written with one, such as `1.0`. */
+export const FloatValue = probes.set('float', 0.5).constructor as new (value: number) => JinjaValue;
 const FunctionValue = probes.set('function', () => null).constructor as new (call: () => JinjaValue) => JinjaValue;
 
 /**
@@ -172,9 +189,12 @@ export function textOfValue({ type, value }: JinjaValue): string | null {
   return type === 'StringValue' && typeof value === 'string' ? value : null;
 }
 
-/** Whether a template prints the value. */
-export function isPrinted({ type }: JinjaValue): boolean {
-  return type !== 'NullValue' && type !== 'UndefinedValue';
+/** Statements without a value, to which the library gives that of none. */
+const WITHOUT_VALUE = new Set(['Set', 'Macro', 'Comment', 'Continue', 'Break']);
+
+/** Whether a template prints the value of a statement. */
+export function isPrinted({ type }: JinjaValue, statement: JinjaNode): boolean {
+  return type !== 'UndefinedValue' && !(type === 'NullValue' && WITHOUT_VALUE.has(statement.type));
 }
 
 /** Whether what the value holds can change. */

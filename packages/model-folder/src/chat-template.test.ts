@@ -37,7 +37,7 @@ describe('compileChatTemplate', () => {
   });
 
   it('leaves a missing token undefined', () => {
-    expect(render('{{ bos_token }}{{ bos_token is defined }}')).toBe('false');
+    expect(render('{{ bos_token }}{{ bos_token is defined }}')).toBe('False');
   });
 
   it('range counts as in Python', () => {
@@ -147,7 +147,7 @@ describe('loadChatTemplate', () => {
       bos_token: '<s>',
       eos_token: { content: '</s>' },
     });
-    expect(await rendered()).toBe('<s>config</s><cls><sep>false');
+    expect(await rendered()).toBe('<s>config</s><cls><sep>False');
     await writeFile(join(folder, 'chat_template.jinja'), '{{ bos_token }}file\n');
     expect(await rendered()).toBe('<s>file');
   });

@@ -12,6 +12,7 @@ import { OutlineCache } from './outline-cache.js';
 import { findReasoningForm, type ReasoningForm, withReasoning } from './reasoning-form.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { CALLING_TURN, findToolSupport, inForm, PROBE_TOOLS, type ToolSupport } from './tool-form.js';
+import { restoreWholeFloats, WholeFloat } from './whole-floats.js';
 
 /** Renders a conversation in the text format that the model was trained on. */
 export interface ChatTemplate {
@@ -262,7 +263,7 @@ class TemplateVariants {
   }
 
   #keyOf(tools: readonly Tool[]): string {
-    const known = this.#keys.get(tools) ?? JSON.stringify(tools);
+    const known = this.#keys.get(tools) ?? JSON.stringify(tools, withWholeFloats);
     this.#keys.set(tools, known);
     return known;
   }
@@ -278,6 +279,11 @@ class TemplateVariants {
     this.#variants.set(key, both);
     return both;
   }
+}
+
+/** Tools that differ in the form of a number alone are different texts. */
+function withWholeFloats(_: string, value: unknown): unknown {
+  return value instanceof WholeFloat ? ['float', Number(value)] : value;
 }
 
 interface Variant {
@@ -308,7 +314,7 @@ function interpret(program: JinjaNode, variables: JinjaEnvironment): string {
 /** Templates cannot change the values of a parent, so many renderings share it. */
 function environmentOf(values: JsonObject, parent?: JinjaEnvironment): JinjaEnvironment {
   const environment = new Environment(parent);
-  for (const [name, value] of Object.entries(values)) environment.set(name, value);
+  for (const [name, value] of Object.entries(values)) restoreWholeFloats(value, environment.set(name, value));
   return environment;
 }
 

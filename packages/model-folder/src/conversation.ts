@@ -6,6 +6,7 @@ import {
   textOfMessage,
   toolCallsOf,
 } from '@lorasmith/contracts';
+import { parseWithWholeFloats } from './whole-floats.js';
 
 /** A conversation in the form in which transformers gives it to chat templates. */
 export interface TemplateConversation {
@@ -48,10 +49,12 @@ function templateMessage(message: ChatMessage): TemplateMessage {
     const { id, function: called } = call;
     const values = callArguments(call);
     if (values === null) throw new Error('the arguments of a call are not an object');
+    const given = called.arguments;
+    const isText = typeof given === 'string' && given.trim() !== '';
     return {
       ...(id === undefined ? {} : { id }),
       type: 'function',
-      function: { name: called.name, arguments: values },
+      function: { name: called.name, arguments: isText ? (parseWithWholeFloats(given) as typeof values) : values },
     };
   });
   return {

@@ -83,6 +83,7 @@ export {
 } from './quantized-weights.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
 export { type ScaledWeight, scaledBytes } from './scaled-weights.js';
+export { stripped, WHITE_SPACE } from './template-strip.js';
 export { TextStream } from './text-stream.js';
 export { withOwnHead } from './tied-head.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
@@ -91,3 +92,4 @@ export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';
 export { checkDecays, checkFactor, checkRouter } from './weight-values.js';
+export { endOfJsonString, parseWithWholeFloats, WholeFloat } from './whole-floats.js';

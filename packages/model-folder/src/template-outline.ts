@@ -19,7 +19,7 @@ import {
   withOperands,
 } from './chat-template-jinja.js';
 import { REASONING_NAMES, type ReasoningName } from './reasoning-form.js';
-import { isStrip, stripped } from './template-strip.js';
+import { isStrip, stripped, WHITE_SPACE } from './template-strip.js';
 
 /** The fields of a message whose texts an outline leaves open. */
 export const TEXT_FIELDS = ['content', ...REASONING_NAMES] as const;
@@ -230,7 +230,7 @@ class OutliningInterpreter extends BoundedInterpreter {
     const operand = this.evaluate(statement.operand, environment);
     const { filter } = statement;
     if (operand instanceof Placeholder && filter.type === 'Identifier' && filter.value === 'trim') {
-      return this.#valueOf([{ of: operand.parts, change: (text) => text.trim() }]);
+      return this.#valueOf([{ of: operand.parts, change: (text) => stripped(text) }]);
     }
     return super.evaluateStep(withOperands(statement, { operand }), environment);
   }
@@ -246,7 +246,9 @@ class OutliningInterpreter extends BoundedInterpreter {
     if (!(object instanceof Placeholder)) return super.evaluateStep(call.on(object), environment);
     const { parts: of } = object;
     if (argument === undefined) {
-      return method === 'strip' ? this.#valueOf([{ of, change: (text) => text.trim() }]) : unknown();
+      return isStrip(method)
+        ? this.#valueOf([{ of, change: (text) => stripped(text, WHITE_SPACE, method) }])
+        : unknown();
     }
     const known = this.evaluate(argument, environment);
     if (method === 'startswith' || method === 'endswith') return this.#ask(of, known, TESTS[method]!);

@@ -34,7 +34,7 @@ export interface PrepareExamplesOptions extends ObjectiveJob, RowSources {
  * Raise it with every change to what becomes of a row: stored examples are then made again. A test compares the examples of
  * known rows with what they were.
  */
-const CONVERSION = 4;
+const CONVERSION = 5;
 
 /** A thread first loads the tokenizer and meets every word anew, which takes about as long as converting so much. */
 const BYTES_PER_THREAD = 4_000_000;

@@ -1,5 +1,6 @@
+import { endOfJsonString } from '@lorasmith/model-folder';
+
 const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 const OPEN_BRACE = 0x7b;
@@ -15,7 +16,7 @@ export function nestsDeeperThan(limit: number, json: string): boolean {
   for (let i = 0; i < json.length; i++) {
     const code = json.charCodeAt(i);
     if (code === QUOTE) {
-      i = endOfString(json, i);
+      i = endOfJsonString(json, i);
     } else if (code === OPEN_BRACKET || code === OPEN_BRACE) {
       if (++depth > limit) return true;
     } else if (code === CLOSE_BRACKET || code === CLOSE_BRACE) depth--;
@@ -32,15 +33,4 @@ function hasMoreOpening(limit: number, json: string): boolean {
     }
   }
   return false;
-}
-
-/** Index of the quote that ends the string which begins at `start`; the length of the text if there is none. */
-function endOfString(json: string, start: number): number {
-  for (let end = json.indexOf('"', start + 1); end !== -1; end = json.indexOf('"', end + 1)) {
-    let last = end - 1;
-    while (json.charCodeAt(last) === BACKSLASH) last--;
-    // After an odd number of backslashes, the quote is part of the string.
-    if ((end - last) % 2 === 1) return end;
-  }
-  return json.length;
 }

@@ -1,3 +1,4 @@
+import { parseWithWholeFloats, WholeFloat } from '@lorasmith/model-folder';
 import type { CodedFault } from '../fault-list.js';
 import { type Line, MAX_LINE_BYTES, textOfLine } from './line-splitter.js';
 import { nestsDeeperThan } from './nesting-depth.js';
@@ -23,9 +24,25 @@ export function parseLine({ number: line, bytes }: Line, maxLineBytes = MAX_LINE
     return refused('invalid_dataset', `The line is nested deeper than ${MAX_DEPTH} levels.`);
   }
   try {
-    return { line, fault: null, value: JSON.parse(text) };
+    return { line, fault: null, value: parsedRow(text) };
   } catch (error) {
     return refused('invalid_json', `The line is not JSON: ${(error as Error).message.slice(0, 200)}.`);
+  }
+}
+
+/** Tools and their calls keep floats such as `1.0`, because templates print them. */
+function parsedRow(text: string): unknown {
+  if (!/"tool(?:s|_calls)"/.test(text)) return JSON.parse(text);
+  const row = parseWithWholeFloats(text);
+  makePlain(row);
+  return row;
+}
+
+function makePlain(value: unknown): void {
+  if (typeof value !== 'object' || value === null) return;
+  for (const [key, part] of Object.entries(value)) {
+    if (part instanceof WholeFloat) (value as Record<string, unknown>)[key] = Number(part);
+    else if (key !== 'tools' && key !== 'tool_calls') makePlain(part);
   }
 }
 

@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { WholeFloat } from '@lorasmith/model-folder';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MAX_LINE_BYTES } from './line-splitter.js';
 import { parseLine, type RawRow } from './parse-line.js';
@@ -30,6 +31,24 @@ describe('readLines and parseLine', () => {
       { line: 4, fault: null, value: { b: 'é' } },
     ]);
     expect(await read('')).toEqual([]);
+  });
+
+  it('keeps floats without a fraction in tools and their calls, which templates print, and nowhere else', async () => {
+    const call = '{"function": {"name": "f", "arguments": {"a": [1.0, 2, 1.5]}}}';
+    const [row] = await read(
+      `{"messages": [{"weight": 1.0, "tool_calls": [${call}]}], "tools": [{"default": 2e0}], "score": 3.0}`,
+    );
+    expect(row).toEqual({
+      line: 1,
+      fault: null,
+      value: {
+        messages: [
+          { weight: 1, tool_calls: [{ function: { name: 'f', arguments: { a: [new WholeFloat(1), 2, 1.5] } } }] },
+        ],
+        tools: [{ default: new WholeFloat(2) }],
+        score: 3,
+      },
+    });
   });
 
   it('reads lines that are longer than what the file system gives at once', async () => {

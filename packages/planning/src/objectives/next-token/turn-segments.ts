@@ -1,5 +1,11 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { ChatTemplate, TemplateConversation, TemplateMessage } from '@lorasmith/model-folder';
+import {
+  type ChatTemplate,
+  stripped,
+  type TemplateConversation,
+  type TemplateMessage,
+  WHITE_SPACE,
+} from '@lorasmith/model-folder';
 
 /** A part of a row's text that is trained, or is not. */
 export interface Segment {
@@ -236,7 +242,7 @@ function probedEnds(message: TemplateMessage): TemplateMessage[] {
     }
     return called.map((one) => ({ ...message, tool_calls: calls.with(-1, { ...last, function: one }) }));
   });
-  const ofContent = [...new Set([content.trimEnd().length, content.length])].map((end) => ({
+  const ofContent = [...new Set([stripped(content, WHITE_SPACE, 'rstrip').length, content.length])].map((end) => ({
     ...message,
     content: content.slice(0, end) + PROBE + content.slice(end),
   }));

@@ -1,0 +1,57 @@
+import { randomBytes } from 'node:crypto';
+import { FloatValue, type JinjaValue } from './chat-template-jinja.js';
+
+/**
+ * A number without a fraction that JSON writes with a point or an exponent, such as `1.0`. Python keeps that, and templates
+ * print it; JavaScript's `JSON.parse` does not. `JSON.stringify` writes it as the number that it is.
+ */
+export class WholeFloat extends Number {}
+
+/** The text before a number in JSON. No row contains it. */
+const MARK = randomBytes(16).toString('hex');
+/** The start of a string, or a number. */
+const TOKEN = /"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+
+/** The value that `JSON.parse` makes of a text, but with {@link WholeFloat}s. @throws SyntaxError */
+export function parseWithWholeFloats(json: string): unknown {
+  const plain: unknown = JSON.parse(json);
+  const pieces: string[] = [];
+  let end = 0;
+  TOKEN.lastIndex = 0;
+  for (let match = TOKEN.exec(json); match !== null; match = TOKEN.exec(json)) {
+    const { 0: token, index } = match;
+    if (token === '"') TOKEN.lastIndex = endOfJsonString(json, index) + 1;
+    else if (/[.eE]/.test(token) && Number.isInteger(Number(token))) {
+      pieces.push(json.slice(end, index), `"${MARK}${token}"`);
+      end = TOKEN.lastIndex;
+    }
+  }
+  if (pieces.length === 0) return plain;
+  return JSON.parse(`${pieces.join('')}${json.slice(end)}`, (_, value) =>
+    typeof value === 'string' && value.startsWith(MARK) ? new WholeFloat(value.slice(MARK.length)) : value,
+  );
+}
+
+/** Index of the quote that ends the string which begins at `start`; the length of the text if there is none. */
+export function endOfJsonString(json: string, start: number): number {
+  for (let end = json.indexOf('"', start + 1); end !== -1; end = json.indexOf('"', end + 1)) {
+    let last = end - 1;
+    while (json[last] === '\\') last--;
+    // After an odd number of backslashes, the quote is part of the string.
+    if ((end - last) % 2 === 1) return end;
+  }
+  return json.length;
+}
+
+/** Puts floats into a template's value where the value that it was made of has whole ones, at any depth. */
+export function restoreWholeFloats(given: unknown, { value: held }: JinjaValue): void {
+  if (typeof given !== 'object' || given === null) return;
+  for (const [key, part] of Object.entries(given)) {
+    if (part instanceof WholeFloat) {
+      const float = new FloatValue(Number(part));
+      if (Array.isArray(held)) held[Number(key)] = float;
+      else (held as Map<string, JinjaValue>).set(key, float);
+    } else if (Array.isArray(held)) restoreWholeFloats(part, held[Number(key)]);
+    else restoreWholeFloats(part, (held as Map<string, JinjaValue>).get(key)!);
+  }
+}
