@@ -2,14 +2,16 @@ import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { localModels } from '@lorasmith/base-models';
-import type { GenerationPiece } from '@lorasmith/contracts';
+import type { GenerationPiece, GenerationRequest } from '@lorasmith/contracts';
 import { createGenerationClient, createGenerationServer, type GenerationClient } from '@lorasmith/generation-queue';
 import { createMetrics } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { answerRequests } from '../src/generation/answer-requests.js';
 import { createGenerationMetrics } from '../src/generation/generation-metrics.js';
@@ -73,17 +75,23 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** Asks, and resolves at the first piece. */
-async function ask(base: string, how: 'wait' | 'end' | 'crash', waitMs = 30_000, adapter: string | null = null) {
-  const leaving = new AbortController();
-  const request = {
+type How = 'wait' | 'end' | 'crash';
+
+function requestFor(base: string, how: How, adapter: string | null = null): GenerationRequest {
+  return {
     base_model: base,
     adapter,
-    input: { kind: 'text' as const, prompts: ['x'], echo: false },
+    input: { kind: 'text', prompts: ['x'], echo: false },
     ...{ n: 1, max_tokens: 1, temperature: 0, top_p: 1, seed: 1, stop: [how], logprobs: null },
     schema: null,
     ...{ top_k: 0, presence_penalty: 0, frequency_penalty: 0, repetition_penalty: 1 },
   };
+}
+
+/** Asks, and resolves at the first piece. */
+async function ask(base: string, how: How, waitMs = 30_000, adapter: string | null = null) {
+  const leaving = new AbortController();
+  const request = requestFor(base, how, adapter);
   const pieces: GenerationPiece[] = [];
   const answer = generation.ask(request, { waitMs, signal: leaving.signal });
   const first = await answer.next();
@@ -152,4 +160,33 @@ test('if the worker stops, its answers end with an error; an adapter or a model 
   expect((await waiting.all).at(-1)).toEqual(failed('service_unavailable'));
   await stopped;
   await expect(ask('one', 'end', 50)).rejects.toMatchObject({ code: 'service_unavailable' });
+});
+
+test('nothing of an answer that has ended is kept while its trainer lives', async () => {
+  const trainer = startTrainer({
+    program: { file: PROGRAM, environment: process.env },
+    limits: DEFAULT_TRAINER_LIMITS,
+    onLine: () => {},
+  });
+  onTestFinished(() => trainer.end());
+  const answered = async () => {
+    const order = {
+      request: requestFor('one', 'end'),
+      ...{ modelFolder: BASE, adapterFolder: null, machine: null, weightDigests: folder },
+      ...{ precision: 'float32' as const, quantization: 'none' as const },
+      inTrainer: { baseModel: 'one', precision: 'float32' as const, quantization: 'none' as const },
+    };
+    const { signal } = new AbortController();
+    expect(await trainer.generate(order, { signal, onPiece: () => {} })).toMatchObject({ type: 'answered' });
+    return new WeakRef(order);
+  };
+  const orders = [await answered(), await answered()];
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  await expect
+    .poll(() => {
+      collectGarbage();
+      return orders.filter((order) => order.deref() !== undefined).length;
+    })
+    .toBe(0);
 });

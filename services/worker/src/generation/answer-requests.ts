@@ -50,13 +50,14 @@ export function answerRequests(options: AnswerRequestsOptions): () => Promise<vo
     return now === null ? null : await server.claim(now.baseModel);
   };
   const look = async () => {
+    // Stopping wakes it, too: what is made with AbortSignal.any is never forgotten by a signal that lives as long as the worker.
     const woken = new AbortController();
     wake = () => woken.abort();
     const notice = server.listen();
     try {
       await notice.ready;
       const claimed = await claim();
-      if (claimed === null) return await notice.wait(LOOK_MS, AbortSignal.any([stopping.signal, woken.signal]));
+      if (claimed === null) return await notice.wait(LOOK_MS, woken.signal);
       const answered: Promise<void> = answer(claimed, options, stopping.signal).finally(() => {
         open.delete(answered);
         wake();
@@ -79,6 +80,7 @@ export function answerRequests(options: AnswerRequestsOptions): () => Promise<vo
   return async () => {
     endListening();
     stopping.abort();
+    wake();
     await Promise.all(open);
     server.close();
   };

@@ -1,4 +1,4 @@
-import { type ChildProgram, startChild } from '@lorasmith/child-processes';
+import { type ChildExit, type ChildProgram, startChild } from '@lorasmith/child-processes';
 import type {
   GenerationFailure,
   GenerationPiece,
@@ -94,6 +94,8 @@ interface Run {
   /** null: an answer. */
   job: JobId | null;
   onReply: (reply: TrainerReply) => void;
+  /** The trainer has ended, with so many other runs. */
+  onEnd: (exit: ChildExit, beside: number) => void;
 }
 
 export function startTrainer({ program, limits, onLine }: TrainerProcessOptions): TrainerProcess {
@@ -111,10 +113,12 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
       ),
     onMessage: (reply) => runs.get(reply.run)?.onReply(reply),
   });
-  // The first to hear of the end: the runs settle after this.
-  let runsAtEnd = 0;
-  void child.ended.then(() => {
-    runsAtEnd = runs.size;
+  // One handler for all runs: those of each would be kept, with its order, until the trainer ends.
+  let exit: ChildExit | null = null;
+  void child.ended.then((ended) => {
+    exit = ended;
+    const atEnd = [...runs.values()];
+    for (const { onEnd } of atEnd) onEnd(ended, atEnd.length - 1);
   });
 
   const add = (number: number, run: Run) => {
@@ -123,6 +127,8 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
       child.watchSilence(limits.silenceMs);
     }
     runs.set(number, run);
+    const ended = exit;
+    if (ended !== null) queueMicrotask(() => run.onEnd(ended, 0));
   };
   const remove = (number: number) => {
     runs.delete(number);
@@ -169,13 +175,13 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
           else if (reply.type === 'grade') void answerGrading(reply.grading, reply.batch);
           else if (reply.type === 'ended') settle(reply.outcome);
         };
-        add(number, { job: order.job, onReply });
-        void child.ended.then((exit) => {
+        const onEnd: Run['onEnd'] = (exit, beside) => {
           // A run that did not stop in time has been stopped all the same.
           if (stopReason !== null) settle({ kind: 'stopped', reason: stopReason });
           else if (exit.killedFor === 'stop') settle({ kind: 'displaced' });
-          else settle({ kind: 'failed', failure: exitFailure(exit, limits.silenceMs) }, runsAtEnd - 1);
-        });
+          else settle({ kind: 'failed', failure: exitFailure(exit, limits.silenceMs) }, beside);
+        };
+        add(number, { job: order.job, onReply, onEnd });
         child.send({ type: 'start', run: number, order });
         if (recycle.aborted) endAfterStep();
         else recycle.addEventListener('abort', endAfterStep, { once: true });
@@ -199,8 +205,8 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
           else if (reply.type === 'cancelled') settle({ type: 'cancelled' });
           else if (reply.type === 'answer-failed') settle({ type: 'failed', failure: reply.failure });
         };
-        add(number, { job: null, onReply });
-        void child.ended.then(() => settle({ type: 'failed', failure: TRAINER_ENDED }));
+        const onEnd = () => settle({ type: 'failed', failure: TRAINER_ENDED });
+        add(number, { job: null, onReply, onEnd });
         child.send({ type: 'generate', run: number, order });
         if (signal.aborted) cancel();
         else signal.addEventListener('abort', cancel, { once: true });
