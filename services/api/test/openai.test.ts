@@ -668,6 +668,28 @@ test.each([
   expect(answer.json.error.message).toContain(message);
 });
 
+test('the parameters of tools of which one must be called are within the limits together, and a fault has its place', async () => {
+  const tool = (name: string, parameters: object) => ({ type: 'function', function: { name, parameters } });
+  const many = { type: 'object', properties: { a: { anyOf: Array(1_200).fill({ type: 'null' }) } } };
+  const refusalOf = async (...tools: object[]) =>
+    (await post('/chat/completions', { ...CHAT, tools, tool_choice: 'required' })).json.error;
+  const together = await refusalOf(tool('f', many), tool('g', many));
+  expect(together).toMatchObject({
+    code: 'invalid_request',
+    message: expect.stringContaining('more than 2000 schemas'),
+  });
+  expect(together.param).toMatch(/^tools\.1\.function\.parameters\.properties\.a\.anyOf\.\d+$/);
+  const wrong = {
+    type: 'object',
+    properties: { b: { $ref: '#/$defs/c.d' } },
+    $defs: { 'c.d': { type: 'string', pattern: 'x' } },
+  };
+  expect(await refusalOf(TOOL, tool('g', wrong))).toMatchObject({
+    param: 'tools.1.function.parameters.$defs.c.d.pattern',
+    message: 'The keyword pattern is not supported.',
+  });
+});
+
 test('every error under /v1 has the form of the OpenAI API', async () => {
   const errors = [
     await post('/chat/completions', '{'),

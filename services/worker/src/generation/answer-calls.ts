@@ -1,5 +1,5 @@
-import type { GenerationRequest, Tool } from '@lorasmith/contracts';
-import { movedSchema } from '@lorasmith/json-grammar';
+import type { GenerationRequest } from '@lorasmith/contracts';
+import { schemaOfCall } from '@lorasmith/json-grammar';
 import type { CallSyntax, ModelText, Tokenizer } from '@lorasmith/model-folder';
 import { CallParser, WHOLE_CALL } from './call-parser.js';
 import type { ChoiceCalls } from './choice-text.js';
@@ -22,9 +22,10 @@ export async function callsOf({ input }: GenerationRequest, text: ModelText): Pr
   if (mustCall !== null) {
     const isObject = syntax?.form.kind === 'object';
     const argumentsKey = syntax?.form.kind === 'object' ? syntax.form.argumentsKey : 'arguments';
+    const chosen = tools.map((tool) => tool.function).filter(({ name }) => mustCall.includes(name));
     return {
       begun: isObject ? syntax.before : '',
-      schema: schemaOfCall(tools, mustCall, argumentsKey),
+      schema: schemaOfCall(chosen, argumentsKey),
       ofChoice: () => ({ parser: new CallParser(WHOLE_CALL, mustCall), tokens: new Map(), isOne: true }),
     };
   }
@@ -32,21 +33,6 @@ export async function callsOf({ input }: GenerationRequest, text: ModelText): Pr
   const names = tools.map((tool) => tool.function.name);
   const tokens = specialTokensIn(syntax, text.tokenizer);
   return { begun: '', schema: null, ofChoice: () => ({ parser: new CallParser(syntax, names), tokens, isOne }) };
-}
-
-function schemaOfCall(tools: readonly Tool[], names: readonly string[], argumentsKey: string) {
-  const chosen = tools.filter((tool) => names.includes(tool.function.name));
-  return {
-    anyOf: chosen.map(({ function: { name, parameters = { type: 'object' } } }, index) => ({
-      type: 'object',
-      properties: {
-        name: { const: name },
-        [argumentsKey]: movedSchema(parameters, `#/anyOf/${index}/properties/${argumentsKey}`),
-      },
-      required: ['name', argumentsKey],
-      additionalProperties: false,
-    })),
-  };
 }
 
 function specialTokensIn({ before, after, form }: CallSyntax, { specialTokens }: Tokenizer): Map<number, string> {

@@ -6,8 +6,9 @@ import {
   type GenerationRequest,
   MAX_CHOICES,
   ProductError,
+  type Tool,
 } from '@lorasmith/contracts';
-import { checkSchema, GrammarTooLargeError, SchemaError } from '@lorasmith/json-grammar';
+import { checkSchema, GrammarTooLargeError, placeInCall, SchemaError, schemaOfCall } from '@lorasmith/json-grammar';
 import type { NamedModel } from '../models/model-directory.js';
 
 /** The default of the OpenAI API. */
@@ -80,21 +81,43 @@ function schemaOfFormat({ response_format: format, tools, tool_choice: choice }:
   if (format.json_schema?.schema === undefined) {
     throw conflict('response_format.json_schema.schema', 'json_schema needs a schema.');
   }
-  refuseUnsupported(format.json_schema.schema, 'response_format.json_schema.schema');
+  refuseUnsupported(format.json_schema.schema, (path) => at('response_format.json_schema.schema', path));
   return format.json_schema.schema;
 }
 
 const ANY_OBJECT = { type: 'object' };
 
-function refuseUnsupported(schema: unknown, param: string): void {
+/** @param paramOf - Where a path of the schema is in the request; '' is the schema itself. */
+function refuseUnsupported(schema: unknown, paramOf: (path: string) => string): void {
   try {
     checkSchema(schema);
   } catch (error) {
-    if (error instanceof SchemaError)
-      throw conflict([param, ...(error.path === '' ? [] : [error.path])].join('.'), error.message);
-    if (error instanceof GrammarTooLargeError) throw conflict(param, error.message);
+    if (error instanceof SchemaError) throw conflict(paramOf(error.path), error.message);
+    if (error instanceof GrammarTooLargeError) throw conflict(paramOf(''), error.message);
     throw error;
   }
+}
+
+/** Checks the parameters of all tools of which one must be called together: each alone would be allowed to take as long. */
+function refuseUnsupportedCall(tools: readonly Tool[], chosen: readonly string[]): void {
+  const callable = tools.filter((tool) => chosen.includes(tool.function.name));
+  const schema = schemaOfCall(
+    callable.map((tool) => tool.function),
+    ARGUMENTS,
+  );
+  refuseUnsupported(schema, (path) => {
+    const place = placeInCall(path, ARGUMENTS);
+    return place === null
+      ? 'tools'
+      : at(`tools.${tools.indexOf(callable[place.index]!)}.function.parameters`, place.path);
+  });
+}
+
+/** The key of the arguments, whatever that of the model is. */
+const ARGUMENTS = 'arguments';
+
+function at(param: string, path: string): string {
+  return path === '' ? param : `${param}.${path}`;
 }
 
 /** @throws ProductError `invalid_request` for a choice that cannot be made */
@@ -107,10 +130,7 @@ function toolsOf({ tools: given, tool_choice: choice, parallel_tool_calls: paral
   const chosen = choice === 'required' ? names : chosenNames(choice, names);
   const allowed = isAllowedTools(choice) ? tools.filter((tool) => chosen.includes(tool.function.name)) : tools;
   if (isAllowedTools(choice) && choice.allowed_tools.mode === 'auto') return { ...free, tools: allowed };
-  for (const name of chosen) {
-    const index = names.indexOf(name);
-    refuseUnsupported(tools[index]!.function.parameters ?? ANY_OBJECT, `tools.${index}.function.parameters`);
-  }
+  refuseUnsupportedCall(tools, chosen);
   return { tools: allowed, must_call: chosen, one_call: true };
 }
 
