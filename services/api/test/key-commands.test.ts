@@ -80,6 +80,23 @@ test("a key has a weight, which can be changed; one that acts for another key ha
   }
 });
 
+test('a key that replaces one that has replaced another has the things of the first', async () => {
+  const create = async (...args: string[]) => {
+    const made = await run('create', '--name', 'a', '--json', ...args);
+    return made.code === 0 ? JSON.parse(made.output) : made;
+  };
+  const first = await create('--role', 'train');
+  const second = await create('--role', 'train', '--owner', first.id);
+  const third = await create('--role', 'read', '--owner', second.id);
+  expect([second.owner, third.owner]).toEqual([first.id, first.id]);
+  const auditor = await create('--role', 'read', '--owner', 'all');
+  expect((await create('--role', 'read', '--owner', auditor.id)).owner).toBe('all');
+  expect(await create('--role', 'train', '--owner', auditor.id)).toMatchObject({
+    code: 1,
+    errorOutput: expect.stringContaining('sees everything and owns nothing'),
+  });
+});
+
 test.each([
   [['create', '--role', 'train'], '--name'],
   [['create', '--name', 'a', '--role', 'train', '--weight', '101'], 'from 0.01 to 100'],

@@ -9,7 +9,7 @@ import { type KeyLimits, KeyRecord, type ListedKey } from './key-record.js';
 export interface NewKeyOptions {
   name: string;
   role: Role;
-  /** @see KeyRecord */
+  /** The key that it sees and creates things as, which may do so as another one itself; `all`: it sees everything. @see KeyRecord */
   owner?: KeyRecord['owner'] | undefined;
   limits?: KeyLimits | undefined;
   /** Only of a key that is its own owner. @defaultValue 1 */
@@ -30,7 +30,10 @@ export type KeyAnswer =
  * Every call throws ProductError `redis_unavailable` if Redis cannot be reached.
  */
 export interface KeyStore {
-  /** @throws ProductError `conflict` if there are too many; `not_found` if `owner` is not a key */
+  /**
+   * @throws ProductError `conflict` if there are too many, or if `owner` sees everything and the new key does more than read;
+   * `not_found` if `owner` is not a key
+   */
   create(options: NewKeyOptions): Promise<{ key: ListedKey; token: string }>;
   /** Oldest first. */
   list(): Promise<ListedKey[]>;
@@ -89,13 +92,14 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
         if ((await redis.hlen(records)) >= MAX_KEYS) {
           throw new ProductError('conflict', `There are ${MAX_KEYS} keys already, which is the limit.`);
         }
-        if (owner !== undefined && owner !== 'all' && !(await redis.hexists(records, owner))) throw noSuchKey(owner);
+        const things = owner === undefined || owner === 'all' ? owner : (await read(owner)).owner;
+        if (things === 'all' && role !== 'read') throw ownsNothing(owner!);
         const { id, token, secretSha256 } = newApiKey();
         const key: KeyRecord = {
           id,
           name,
           role,
-          owner: owner ?? id,
+          owner: things ?? id,
           secret_sha256: secretSha256,
           limits,
           created_at: new Date().toISOString(),
@@ -159,6 +163,11 @@ function listed(
   { revokedAt, weight }: { revokedAt: string | null | undefined; weight: string | null | undefined },
 ): ListedKey {
   return { ...key, weight: Number(weight ?? 1), revoked_at: revokedAt ?? null };
+}
+
+function ownsNothing(id: string): ProductError {
+  const message = `${id} sees everything and owns nothing, so no key can create things as it. Use --role read --owner all.`;
+  return new ProductError('conflict', message, { param: 'owner' });
 }
 
 function noSuchKey(id: string): ProductError {
