@@ -18,7 +18,7 @@ import { Redis } from 'ioredis';
 import OpenAI, { APIError } from 'openai';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { writeTinyClassifier } from '../../../packages/training/test/tiny-classifier.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
@@ -477,6 +477,26 @@ describe('a chat', () => {
     expect(answer.signal.aborted).toBe(true);
     response.destroy();
   });
+});
+
+test('an answer that is complete, and whose client does not read it, gives its place to the next one', async () => {
+  // As many as the key may have in progress.
+  for (let i = 0; i < 2; i++) {
+    const sent = httpRequest(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      agent: false,
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    });
+    sent.on('error', () => {});
+    sent.on('response', (response) => response.on('error', () => {}));
+    onTestFinished(() => void sent.destroy());
+    sent.end(JSON.stringify(CHAT));
+    const long = Array<GenerationPiece>(150).fill({ type: 'text', choice: 0, text: 'x'.repeat(100_000), tokens: [] });
+    await answering(...long, ...said(), END);
+  }
+  const asked = client.chat.completions.create(CHAT);
+  await answering(...said(), END);
+  expect((await asked).choices[0]?.message.content).toBe('Hi!');
 });
 
 describe('a completion', () => {

@@ -5,6 +5,7 @@ import { logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Authenticator, watchRevocation } from '../../access/authenticate.js';
 import type { ConcurrencyQueue } from '../../access/concurrency-queue.js';
+import { endWhenStalled } from '../../end-when-stalled.js';
 import { openaiErrorBody } from '../openai-errors.js';
 import type { AnswerForm, ChoicePiece, EndPiece } from './answer-form.js';
 
@@ -56,7 +57,11 @@ export async function answerRequest<Whole, Chunk>(
   const signal = AbortSignal.any([left.signal, revoked, closing]);
   const pieces = answers.generation.ask(generation, { waitMs: answers.waitMs, signal });
   try {
-    if (!stream) return await reply.send(await wholeAnswer(pieces, form));
+    if (!stream) {
+      const whole = await wholeAnswer(pieces, form);
+      endWhenStalled(request, reply, answers.stallMs);
+      return await reply.send(whole);
+    }
     const first = await nextPiece(pieces, form);
     const events = eventsOf(pieces, first, { ...answers, request, reply, form, includeUsage });
     return await reply
@@ -104,13 +109,15 @@ async function* eventsOf<Whole, Chunk>(
     reply: FastifyReply;
   },
 ): AsyncGenerator<string> {
-  const { form, includeUsage, request } = options;
+  const { form, includeUsage, request, reply, stallMs } = options;
   const eventOf = (data: unknown) => `data: ${JSON.stringify(data)}\n\n`;
   const chunkEvent = (chunk: Chunk) => eventOf(includeUsage ? form.withUsage(chunk) : chunk);
   try {
     for (const chunk of form.first()) yield chunkEvent(chunk);
     for (let piece = first; ; piece = await nextPiece(pieces, form)) {
       if (piece.type === 'end') {
+        // From here on a silent connection is one that the client does not read.
+        endWhenStalled(request, reply, stallMs);
         if (includeUsage) yield eventOf(form.usageChunk(piece));
         yield DONE;
         return;
@@ -121,7 +128,8 @@ async function* eventsOf<Whole, Chunk>(
     }
   } catch (thrown) {
     const error = productErrorOf(thrown, request);
-    if (!options.reply.raw.destroyed) logError(error, thrown, request);
+    if (!reply.raw.destroyed) logError(error, thrown, request);
+    endWhenStalled(request, reply, stallMs);
     yield eventOf(openaiErrorBody(error));
   } finally {
     await pieces.return(undefined);
