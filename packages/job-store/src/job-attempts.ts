@@ -118,7 +118,7 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
   const usages = new WeakMap<JobAttempt, JobUsage>();
   const eventCounts = new WeakMap<JobAttempt, number>();
   const usageOf = (attempt: JobAttempt): JobUsage => {
-    const usage = usages.get(attempt) ?? new JobUsage();
+    const usage = usages.get(attempt) ?? new JobUsage(attempt.job);
     usages.set(attempt, usage);
     return usage;
   };
