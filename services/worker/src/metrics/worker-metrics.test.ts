@@ -1,7 +1,7 @@
 import { totalmem } from 'node:os';
 import type { EventData, MachineEngine } from '@lorasmith/contracts';
 import { createMetrics, type Registry } from '@lorasmith/service-kit';
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { observeMachine } from './machine-metrics.js';
 import { type AttemptMetrics, createWorkerMetrics, type WorkerMetrics } from './worker-metrics.js';
 
@@ -80,6 +80,23 @@ test('the first step, before which the model is loaded, has no time; those after
   expect(await value('lorasmith_training_tokens_total')).toBeGreaterThan(0);
   attempt.ended({ kind: 'released' }, 1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(0);
+});
+
+test('the time of a step has that in which its answers are sampled and graded', async () => {
+  let now = 0;
+  const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
+  try {
+    const attempt = metrics.started({ created_at: new Date().toISOString() }, 1);
+    step(attempt);
+    now += 9_000;
+    attempt.happened({ type: 'answers-graded', data: { step: 2, line: 1, prompt: '', answers: [] } });
+    now += 1_000;
+    step(attempt, { step: 2, tokens_per_second: 100 });
+  } finally {
+    clock.mockRestore();
+  }
+  expect(await value('lorasmith_training_step_seconds_sum')).toBe(10);
+  expect(await value('lorasmith_training_tokens_total')).toBe(1_000);
 });
 
 test('of several jobs, each has its own steps, and their speeds add up', async () => {

@@ -93,7 +93,8 @@ export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
           } else if (event.type === 'checkpoint-saved') {
             saved.inc();
           }
-          lastEventMs = event.type === 'report-ready' ? undefined : now;
+          // Answers are graded within a step.
+          if (event.type !== 'answers-graded') lastEventMs = event.type === 'report-ready' ? undefined : now;
         },
         ended(result, seconds) {
           running.dec();
