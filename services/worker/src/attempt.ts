@@ -217,7 +217,9 @@ export class Attempt {
 
   /** Ends the attempt after its run was paused: the job continues from its checkpoint when it is its turn. */
   async endPaused(): Promise<AttemptOutcome> {
-    return await this.release({ isPaused: true });
+    // A user who withdraws a pause has given up no turn.
+    const isForUser = this.#stopping.pause.aborted && !this.#options.pause.aborted;
+    return await this.release({ isPaused: !isForUser });
   }
 
   /** Ends the attempt whose run has come to the step at which it is held. */

@@ -514,6 +514,21 @@ describe('a lost job', () => {
   });
 });
 
+test('a pause that is withdrawn while the worker pauses the job costs it no place in the queue', async () => {
+  await work({ jobsAtOnce: 1 });
+  const id = await send('pause-slowly');
+  await until(id, 'running');
+  const next = await send('finish');
+  await store.requestPause(id);
+  const checkpoints = path.join(dataDir, 'jobs', id, 'checkpoints');
+  await eventually(async () => expect(await readdir(checkpoints)).toContain('is-pausing'));
+  expect(await store.resumeJob(id)).toMatchObject({ status: 'running', resumes: 0 });
+  await writeFile(path.join(checkpoints, 'may-pause'), '');
+  const [first, second] = [await ended(id), await ended(next)];
+  expect(first).toMatchObject({ status: 'succeeded', attempts: 2 });
+  expect(Date.parse(second.started_at ?? '')).toBeGreaterThanOrEqual(Date.parse(first.ended_at ?? ''));
+});
+
 describe('a resume', () => {
   test('a resume of a failed job keeps its id and restores all its attempts', async () => {
     await work();
