@@ -1,4 +1,5 @@
 import type { JsonObject } from './json-file.js';
+import { stripped, WHITE_SPACE } from './template-strip.js';
 
 /** A step of the library that turns texts into words. */
 export interface LibraryPreTokenizer {
@@ -49,6 +50,9 @@ export interface EncodingParts {
 const MAX_WORDS = 50_000;
 const MAX_WORD_LENGTH = 64;
 
+/** The white space that an added token takes: that of Unicode, which is Python's without U+001C to U+001F. */
+const SPACES = new Set([...WHITE_SPACE].filter((space) => /\p{White_Space}/u.test(space)));
+
 /** Ids that the vocabulary lacks. */
 export class MissingTokenError extends Error {}
 
@@ -59,8 +63,9 @@ export class MissingTokenError extends Error {}
  */
 export class WordEncoder {
   readonly #parts: EncodingParts;
-  readonly #unnormalized: RegExp | null;
-  readonly #normalized: RegExp | null;
+  /** Added tokens that are looked for in the text as it is; the others in what the normalizer makes of it. */
+  readonly #unnormalized: TokenFinder;
+  readonly #normalized: TokenFinder;
   /** Whether an added token takes white space beside it. */
   readonly #strips: boolean;
   readonly #steps: readonly LibraryPreTokenizer[];
@@ -75,9 +80,11 @@ export class WordEncoder {
   constructor(parts: EncodingParts) {
     this.#parts = parts;
     const { added_tokens: added, normalizer } = parts;
-    const isNormalized = (token: AddedToken) => token.normalized && normalizer !== null;
-    this.#unnormalized = anyOf(added.filter((token) => !isNormalized(token)).map(({ content }) => content));
-    this.#normalized = anyOf(added.filter(isNormalized).map(({ content }) => normalizer!(content)));
+    this.#unnormalized = finderOf(added.filter((token) => !token.normalized));
+    this.#normalized = finderOf(
+      added.filter((token) => token.normalized),
+      normalizer,
+    );
     this.#strips = added.some(({ lstrip, rstrip }) => lstrip || rstrip);
     const steps = stepsOf(parts.pre_tokenizer);
     const last = steps.at(-1);
@@ -99,16 +106,15 @@ export class WordEncoder {
   }
 
   #addSection(section: string, index: number): void {
-    if (this.#addAddedToken(section)) return;
+    if (this.#addAddedToken(section, this.#unnormalized)) return;
     const { normalizer } = this.#parts;
     const text = normalizer === null ? section : normalizer(section);
-    if (this.#normalized === null) this.#addText(text, index);
-    else for (const part of this.#sections(text, this.#normalized)) this.#addText(part, index);
+    for (const [part, ofText] of this.#sections(text, this.#normalized).entries()) this.#addText(ofText, index + part);
   }
 
   /** @param section index of the text among those between added tokens */
   #addText(text: string, section: number): void {
-    if (text === '' || this.#addAddedToken(text)) return;
+    if (text === '' || this.#addAddedToken(text, this.#normalized)) return;
     let words = [text];
     for (const step of this.#steps) {
       words = isIsolatingSplit(step)
@@ -117,14 +123,14 @@ export class WordEncoder {
     }
     if (this.#cutsAtSpaces) words = words.flatMap((word) => word.match(WITH_SPACES_BEFORE) ?? []);
     else if (this.#parts.model.fuse_unk) {
-      for (const id of this.#idsOf(words)) this.#add(id);
+      for (const word of words) for (const id of this.#idsOf([word])) this.#add(id);
       return;
     }
     for (const word of words) this.#addWord(word);
   }
 
-  #addAddedToken(text: string): boolean {
-    const token = this.#parts.added_tokens_map.get(text);
+  #addAddedToken(text: string, { tokens }: TokenFinder): boolean {
+    const token = tokens.get(text);
     if (token !== undefined) this.#add(token.id);
     return token !== undefined;
   }
@@ -164,7 +170,7 @@ export class WordEncoder {
   }
 
   /** The added tokens in a text, and the texts between them. */
-  #sections(text: string, added: RegExp | null): string[] {
+  #sections(text: string, { expression: added, tokens }: TokenFinder): string[] {
     if (added === null) return [text];
     const sections: string[] = [];
     let end = 0;
@@ -175,17 +181,34 @@ export class WordEncoder {
       end = added.lastIndex;
     }
     if (end < text.length) sections.push(text.slice(end));
-    if (this.#strips) this.#stripBesideTokens(sections);
+    if (this.#strips) stripBesideTokens(sections, tokens);
     return sections;
   }
+}
 
-  #stripBesideTokens(sections: string[]): void {
-    for (const [index, section] of sections.entries()) {
-      const token = this.#parts.added_tokens_map.get(section);
-      if (token?.lstrip && index > 0) sections[index - 1] = sections[index - 1]!.trimEnd();
-      if (token?.rstrip && index < sections.length - 1) sections[index + 1] = sections[index + 1]!.trimStart();
-    }
+function stripBesideTokens(sections: string[], added: ReadonlyMap<string, AddedToken>): void {
+  for (const [index, section] of sections.entries()) {
+    const token = added.get(section);
+    const [before, after] = [sections[index - 1], sections[index + 1]];
+    // An added token of white space stays.
+    if (token?.lstrip && before !== undefined && !added.has(before))
+      sections[index - 1] = stripped(before, SPACES, 'rstrip');
+    if (token?.rstrip && after !== undefined && !added.has(after))
+      sections[index + 1] = stripped(after, SPACES, 'lstrip');
   }
+}
+
+/** Some added tokens by the texts that they have, and an expression that finds these. */
+interface TokenFinder {
+  expression: RegExp | null;
+  tokens: ReadonlyMap<string, AddedToken>;
+}
+
+function finderOf(added: readonly AddedToken[], normalizer: EncodingParts['normalizer'] = null): TokenFinder {
+  const tokens = new Map(
+    added.map((token) => [normalizer === null ? token.content : normalizer(token.content), token]),
+  );
+  return { expression: anyOf([...tokens.keys()]), tokens };
 }
 
 /** Finds the longest of these texts at the first place where there is one. Null without any. */

@@ -37,10 +37,8 @@ export class EvaluationWatch {
   add(step: number, evaluation: Evaluation): void {
     const { best, reference, withoutGain } = this.#progress;
     const { loss } = evaluation;
-    // A loss that is not a number is never lower than another.
-    const isBest = Number.isFinite(loss) && (best === null || loss < best.evaluation.loss);
-    const isGain =
-      Number.isFinite(loss) && (reference === null || reference - loss > (this.#earlyStopping?.min_delta ?? 0));
+    const isBest = best === null || loss < best.evaluation.loss;
+    const isGain = reference === null || reference - loss > (this.#earlyStopping?.min_delta ?? 0);
     this.#progress = {
       best: isBest ? { step, evaluation } : best,
       reference: isGain ? loss : reference,

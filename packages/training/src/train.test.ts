@@ -257,6 +257,20 @@ test('evaluates on a dataset of its own, which changes nothing of the training b
   expect(best.outcome.result.evaluation_after!.loss).toBe(lowest.loss);
 });
 
+test('an evaluation whose loss is not finite ends the training, as a step does', async () => {
+  const rowsFile = join(root, 'overflowing.jsonl');
+  const rows = [{ features: Array(6).fill(3e38), label: 0 }];
+  const validation = { dataset: await writeRows(rowsFile, 'features', rows), rowsFile };
+  const seen: NewJobEvent['type'][] = [];
+  const spec = aJob({ validation: { dataset: validation.dataset.id } });
+  const training = attempt(classifier, spec, { validation, onEvent: ({ type }) => seen.push(type) });
+  await expect(training).rejects.toMatchObject({
+    code: 'non_finite_loss',
+    message: expect.stringMatching(/evaluation before training is not a finite number/),
+  });
+  expect(seen).not.toContain('evaluation-finished');
+});
+
 test('with other rows to evaluate on, a checkpoint is one of another training', async () => {
   const checkpointFolder = join(root, `checkpoints-held-${++folders}`);
   const withRows = async (name: string, text: string): Promise<ValidationRows> => {
