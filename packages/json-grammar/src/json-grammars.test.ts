@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { JsonGrammars } from './json-grammars.js';
 import { JsonTerms } from './json-terms.js';
 import { checkSchema, termOfSchema } from './schema-terms.js';
-import { EMPTY, NOTHING, Terms } from './terms.js';
+import { EMPTY, GrammarTooLargeError, NOTHING, Terms } from './terms.js';
 import { TokenMasks } from './token-masks.js';
 import { TokenTrie } from './token-trie.js';
 
@@ -284,6 +284,41 @@ test('a schema is compiled so many times that one with references to it under se
   expect(() => checkSchema({ type: Array(8).fill('null') })).toThrow('type must be one or several of');
   expect(() => checkSchema({ type: 'number', minimum: 1e15 })).toThrow('a number of up to 15 digits');
   expect(() => checkSchema({ type: 'integer', exclusiveMaximum: -1e15 })).toThrow('a number of up to 15 digits');
+});
+
+test('a text has more characters that are counted than an arena has states for', () => {
+  const long = { type: 'string', minLength: 8_000, maxLength: 12_000 };
+  const rest = { anyOf: [{ $ref: '#' }, { type: 'null' }] };
+  const schema = { type: 'object', properties: { a: long, b: rest }, required: ['b'] };
+  const constraint = new JsonGrammars(trie, [STOP]).of(schema)();
+  const accept = (text: string) => {
+    for (const byte of Buffer.from(text)) {
+      expect(isSet(constraint.allowed(), byte)).toBe(true);
+      constraint.accept(byte);
+    }
+  };
+  accept('{"a":"');
+  const four = TOKENS.findIndex((token) => Buffer.from(token).toString() === 'name');
+  for (let count = 0; count < 3_000; count++) {
+    expect(isSet(constraint.allowed(), 0x22)).toBe(count >= 2_000);
+    constraint.accept(four);
+  }
+  expect(isSet(constraint.allowed(), 0x78)).toBe(false);
+  accept('","b":{"b":null}}');
+  expect(constraint.isComplete).toBe(true);
+});
+
+test('a schema that fills arenas with few tokens is too large', () => {
+  const anyOf = Array.from({ length: 490 }, (_, i) => ({
+    type: 'array',
+    items: { enum: [null, i] },
+    maxItems: 100 + i,
+  }));
+  const constraint = new JsonGrammars(trie, [STOP]).of({ anyOf })();
+  const acceptMany = () => {
+    for (const byte of Buffer.from(`[${'null,'.repeat(50)}`)) constraint.accept(byte);
+  };
+  expect(acceptMany).toThrow(GrammarTooLargeError);
 });
 
 test('a vocabulary that lacks what must come next ends the text with an error', () => {

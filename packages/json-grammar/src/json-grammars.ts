@@ -1,6 +1,6 @@
 import { JsonTerms } from './json-terms.js';
 import { termOfSchema } from './schema-terms.js';
-import { EMPTY, type Term, Terms } from './terms.js';
+import { EMPTY, GrammarTooLargeError, type Term, Terms } from './terms.js';
 import { TokenMasks } from './token-masks.js';
 import type { TokenTrie } from './token-trie.js';
 
@@ -28,6 +28,12 @@ interface Arena {
 /** Texts of schemas that are kept: descriptions add no terms. */
 const MAX_CHARACTERS = 2 ** 24;
 
+/**
+ * Tokens of a text before it may move to a further arena. Each character of a string with a `maxLength` is a state, so a long one
+ * fills an arena; a schema that fills one with fewer tokens would take too long.
+ */
+const TOKENS_OF_ARENA = 128;
+
 /** The grammars of JSON schemas for one vocabulary. */
 export class JsonGrammars {
   readonly #trie: TokenTrie;
@@ -42,9 +48,7 @@ export class JsonGrammars {
 
   /** Makes constraints of the JSON texts of a schema. @throws SchemaError, GrammarTooLargeError */
   of(schema: unknown): () => JsonConstraint {
-    // Texts that grow in an older arena keep it.
-    if (this.#arena === null || isFull(this.#arena)) this.#arena = this.#newArena();
-    const arena = this.#arena;
+    const arena = this.#roomyArena();
     const key = JSON.stringify(schema);
     let term = arena.schemas.get(key);
     if (term === undefined) {
@@ -53,7 +57,14 @@ export class JsonGrammars {
       arena.characters += key.length;
     }
     const start = term;
-    return () => new TextOfTerm(start, arena, this.#trie, this.#stopIds);
+    const move = () => this.#roomyArena();
+    return () => new TextOfTerm(start, arena, { trie: this.#trie, stopIds: this.#stopIds, move });
+  }
+
+  /** An arena with space for more states. Texts that grow in an older one keep it while they can. */
+  #roomyArena(): Arena {
+    if (this.#arena === null || isFull(this.#arena)) this.#arena = this.#newArena();
+    return this.#arena;
   }
 
   #compiled(schema: unknown, { terms, json }: Arena): Term {
@@ -77,17 +88,24 @@ function isFull({ terms, characters }: Arena): boolean {
   return terms.isHalfFull || characters > MAX_CHARACTERS;
 }
 
+interface TextOptions {
+  trie: TokenTrie;
+  stopIds: readonly number[];
+  /** Returns an arena for a text whose own is full. */
+  move: () => Arena;
+}
+
 class TextOfTerm implements JsonConstraint {
   #term: Term;
-  readonly #arena: Arena;
-  readonly #trie: TokenTrie;
-  readonly #stopIds: readonly number[];
+  #arena: Arena;
+  readonly #options: TextOptions;
+  #tokens = 0;
+  #moves = 0;
 
-  constructor(term: Term, arena: Arena, trie: TokenTrie, stopIds: readonly number[]) {
+  constructor(term: Term, arena: Arena, options: TextOptions) {
     this.#term = term;
     this.#arena = arena;
-    this.#trie = trie;
-    this.#stopIds = stopIds;
+    this.#options = options;
   }
 
   get isComplete(): boolean {
@@ -95,17 +113,34 @@ class TextOfTerm implements JsonConstraint {
   }
 
   allowed(): Uint32Array {
-    const mask = this.#arena.masks.of(this.#term);
+    const mask = this.#withSpace(({ masks }) => masks.of(this.#term));
     if (!this.#arena.terms.isNullable(this.#term)) {
       if (mask.every((word) => word === 0)) throw new Error('The tokenizer has no token for what must come next.');
       return mask;
     }
     const withStops = mask.slice();
-    for (const id of this.#stopIds) withStops[id >>> 5]! |= 1 << (id & 31);
+    for (const id of this.#options.stopIds) withStops[id >>> 5]! |= 1 << (id & 31);
     return withStops;
   }
 
   accept(id: number): void {
-    for (const byte of this.#trie.tokens[id] ?? []) this.#term = this.#arena.terms.next(this.#term, byte);
+    this.#tokens++;
+    for (const byte of this.#options.trie.tokens[id] ?? []) {
+      this.#term = this.#withSpace(({ terms }) => terms.next(this.#term, byte));
+    }
+  }
+
+  /** Does work on the term; if its arena is full, in another one that has only what the rest of the text can reach. */
+  #withSpace<Result>(work: (arena: Arena) => Result): Result {
+    try {
+      return work(this.#arena);
+    } catch (error) {
+      if (!(error instanceof GrammarTooLargeError) || this.#tokens < this.#moves * TOKENS_OF_ARENA) throw error;
+      this.#moves++;
+      const arena = this.#options.move();
+      this.#term = this.#arena.terms.copyTo(arena.terms, this.#term);
+      this.#arena = arena;
+      return work(arena);
+    }
   }
 }

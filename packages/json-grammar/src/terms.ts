@@ -198,6 +198,47 @@ export class Terms {
     }
   }
 
+  /**
+   * The same set in other terms: there it has only the terms that its further texts may reach.
+   * @throws GrammarTooLargeError
+   */
+  copyTo(other: Terms, term: Term): Term {
+    const copies = new Map<Term, Term>();
+    /** Rules of the copy, and the bodies that are still to be copied: they may refer to the rules. */
+    const bodies: { rule: Term; body: Term }[] = [];
+    const copy = (one: Term): Term => {
+      const copied = copies.get(one) ?? copyOf(this.#nodes[one]!);
+      copies.set(one, copied);
+      return copied;
+    };
+    const copyOf = (node: Node): Term => {
+      switch (node.kind) {
+        case 'nothing':
+          return NOTHING;
+        case 'empty':
+          return EMPTY;
+        case 'byte':
+          return other.byte(...[...node.has.keys()].filter((byte) => node.has[byte] === 1));
+        case 'sequence':
+          return other.sequence(copy(node.first), copy(node.rest));
+        case 'choice':
+          return other.choice(node.of.map(copy));
+        case 'repeat':
+          return other.repeat(copy(node.of), node.min, node.max);
+        case 'unit':
+          return other.unit(copy(node.of));
+        case 'rule': {
+          const rule = other.newRule();
+          bodies.push({ rule, body: this.#bodyOf(node.rule) });
+          return rule;
+        }
+      }
+    };
+    const copied = copy(term);
+    for (let next = bodies.pop(); next !== undefined; next = bodies.pop()) other.define(next.rule, copy(next.body));
+    return copied;
+  }
+
   /** The term that may follow a byte; {@link NOTHING} where it may not come. @throws GrammarTooLargeError */
   next(term: Term, byte: number): Term {
     const table = this.#tables[term] ?? this.#tableOf(term);
