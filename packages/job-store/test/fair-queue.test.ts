@@ -256,6 +256,33 @@ describe('a forecast', () => {
     expect(await store.queue.forecast(other)).toMatchObject({ estimated_start: null, estimated_end: null });
     expect(await store.queue.forecast({ ...other, status: 'cancelled' })).toBeNull();
   });
+
+  test('counts what remains of a job that continues from a checkpoint', async () => {
+    const { id } = await planned(A, 100);
+    const waits = async () => (await store.queue.work()).jobs.map(({ tokens, seconds }) => ({ tokens, seconds }));
+    expect(await waits()).toEqual([{ tokens: 1_000, seconds: 100 }]);
+    const figures = { epoch: 1, loss: 1, accuracy: 1, learning_rate: 1, grad_norm: 1, tokens_per_second: 1 };
+    const step = { ...figures, step: 9, total_steps: 10, seconds_left: 1 };
+    const saved = { object: 'checkpoint' as const, job: id, epoch: 1, train_loss: 1, eval_loss: null, bytes: 1 };
+    const checkpoint = { ...saved, step: 8, is_best: false, is_last: true, created_at: new Date(0).toISOString() };
+    const start = await store.attempts.start(id, 'w');
+    if (start.outcome !== 'started') throw new Error(start.reason);
+    await store.attempts.record(start.attempt, { type: 'step-finished', data: step }, [checkpoint]);
+    await store.attempts.release(start.attempt);
+    expect(await waits()).toMatchObject([{ tokens: 200 }]);
+
+    await store.requestCancel(id);
+    const resumed = await store.resumeJob(id);
+    expect(await waits()).toEqual([{ tokens: 200, seconds: 20 }]);
+    await store.queue.announce('w', { slots: 1, held: [] });
+    expect(await store.queue.forecast(resumed)).toEqual({ ahead: 0, estimated_start: at(0), estimated_end: at(20) });
+
+    // Without its checkpoints it starts again.
+    await store.requestCancel(id);
+    expect(await store.checkpoints.forget(id)).toBe(true);
+    await store.resumeJob(id);
+    expect(await waits()).toEqual([{ tokens: 1_000, seconds: 100 }]);
+  });
 });
 
 test('nobody starves, whatever base model, key, priority and load', async () => {

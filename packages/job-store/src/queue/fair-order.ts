@@ -1,4 +1,4 @@
-import type { QueueEntry } from './queue-entry.js';
+import { type QueueEntry, tokensLeft } from './queue-entry.js';
 
 /** The use of the machines by a key. */
 export interface KeyUse {
@@ -89,7 +89,7 @@ export function expectedOrder<Waiting extends InLine>(state: QueueState<Waiting>
     let tag = used;
     return jobs.map((waiting, index) => {
       const before = tag;
-      tag += (waiting.job.tokens ?? TYPICAL_TOKENS) / weight;
+      tag += (tokensLeft(waiting.job) ?? TYPICAL_TOKENS) / weight;
       // The order of the lines has the keys of which nothing is held before the others.
       return { waiting, rank, tag: index === 0 && held === 0 ? Number.NEGATIVE_INFINITY : before };
     });

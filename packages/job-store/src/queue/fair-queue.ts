@@ -11,7 +11,7 @@ import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './esti
 import { expectedOrder, type KeyUse } from './fair-order.js';
 import type { JobQueue } from './job-queue.js';
 import { type QueueContents, QueueCopy } from './queue-copy.js';
-import type { QueueEntry, WaitingJob } from './queue-entry.js';
+import { type QueueEntry, tokensLeft, type WaitingJob } from './queue-entry.js';
 
 /** Longer than taking a job takes. Where it takes longer still, the worst is that a worker gets another job than it chose. */
 const LOCK_MS = 5_000;
@@ -188,7 +188,9 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     const { waiting, workers } = await state();
     const held = new Set(workers.flatMap((worker) => worker.held.map(({ id }) => id)));
     const waits = waiting.flatMap(({ id, job }): RemainingWork[] =>
-      job === null || held.has(id) ? [] : [{ entry: job, workerClass: null, tokens: job.tokens, seconds: job.seconds }],
+      job === null || held.has(id)
+        ? []
+        : [{ entry: job, workerClass: null, tokens: tokensLeft(job), seconds: job.seconds }],
     );
     const trains = workers.flatMap((worker) =>
       worker.held.flatMap(({ entry, tokens, seconds }): RemainingWork[] =>

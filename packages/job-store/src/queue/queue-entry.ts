@@ -24,8 +24,10 @@ export interface QueueEntry {
   starts_alone?: boolean;
   /** Not taken before this time, in milliseconds. */
   not_before?: number;
-  /** Tokens that it will read; null: it is not planned yet. */
+  /** Tokens that it reads from its first step to its last; null: it is not planned yet. */
   tokens: number | null;
+  /** The share of its steps that its newest checkpoint has. @defaultValue 0 */
+  done?: number;
   /** Seconds of training that remain, if it trains alone; null: unknown. */
   seconds: number | null;
   /** The memory of a machine with which it just fits, in bytes; null: unknown. */
@@ -40,6 +42,11 @@ export interface PlannedWork {
 }
 
 export const UNPLANNED: PlannedWork = { tokens: null, seconds: null, memory: null };
+
+/** Tokens that a waiting job will still read; null: it is not planned yet. */
+export function tokensLeft({ tokens, done = 0 }: Pick<QueueEntry, 'tokens' | 'done'>): number | null {
+  return tokens === null ? null : Math.round(tokens * (1 - done));
+}
 
 /** The fields of an entry that do not depend on when the job enters the queue, and the places that it goes ahead. */
 export function queueFacts(spec: JobSpec, { tokens, seconds, memory }: PlannedWork): string {

@@ -74,6 +74,13 @@ local function leave_queue(key)
   end
 end
 
+-- The share of its steps that a job does not train again, which its newest checkpoint has; nil without one.
+local function share_done()
+  local progress, checkpoints = unpack(redis.call('HMGET', record, 'progress', 'checkpoints'))
+  local newest = progress and checkpoints and cjson.decode(checkpoints)[1]
+  return newest and math.min(1, newest.step / cjson.decode(progress).total_steps) or nil
+end
+
 -- Adds an unfinished job to its indexes.
 local function enter(status)
   local sequence, bytes, owner, facts =
@@ -87,6 +94,8 @@ local function enter(status)
   redis.call('HSET', reserved_bytes, id, bytes .. ':' .. (owner or ''))
   local entry = cjson.decode(facts)
   entry.key = owner or ''
+  entry.done = share_done()
+  if entry.done and type(entry.seconds) == 'number' then entry.seconds = entry.seconds * (1 - entry.done) end
   enter_queue(entry.key)
   join_line(entry, entry.ahead)
 end
@@ -116,6 +125,7 @@ end
 local function return_to_line(is_paused, seconds)
   local entry = cjson.decode(redis.call('HGET', queue_entries, id))
   entry.starts_alone = redis.call('HGET', record, 'starts_alone') == '1' or nil
+  entry.done = share_done()
   if seconds ~= '' then entry.seconds = tonumber(seconds) end
   if is_paused then return join_line(entry, 0) end
   write_entry(cjson.encode(entry))
