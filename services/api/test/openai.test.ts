@@ -13,7 +13,12 @@ import {
   OpenaiErrorBody,
   OpenaiModelList,
 } from '@lorasmith/contracts';
-import { createGenerationServer, type GenerationServer } from '@lorasmith/generation-queue';
+import {
+  createGenerationClient,
+  createGenerationServer,
+  type GenerationClient,
+  type GenerationServer,
+} from '@lorasmith/generation-queue';
 import { Redis } from 'ioredis';
 import OpenAI, { APIError } from 'openai';
 import type { TSchema } from 'typebox';
@@ -458,6 +463,34 @@ describe('a chat', () => {
       await answer.done;
       expect(answer.signal.aborted).toBe(true);
     }
+  });
+
+  test('ends when its caller leaves as the first piece comes', async () => {
+    const real = createGenerationClient({ redis, prefix: server.prefix });
+    const leaving = new AbortController();
+    const generation: GenerationClient = {
+      ...real,
+      async *ask(request, options) {
+        for await (const piece of real.ask(request, options)) {
+          leaving.abort();
+          if (!options.signal.aborted) await once(options.signal, 'abort');
+          yield piece;
+        }
+      },
+    };
+    const baseModels = localModels(`${folder.folder}/models`);
+    const changes = { generation, adapters: folder.adapters, baseModels };
+    const other = await startRealApi({ redisUrl: server.url, prefix: server.prefix, changes });
+    onTestFinished(async () => {
+      real.close();
+      await other.stop();
+    });
+    const address = await other.app.listen({ host: '127.0.0.1', port: 0 });
+    const caller = new OpenAI({ baseURL: `${address}/v1`, apiKey: 'none', maxRetries: 0 });
+    const asked = caller.chat.completions.create({ ...CHAT, stream: true }, { signal: leaving.signal });
+    asked.catch(() => {});
+    // Resolves once the api says that nobody wants more.
+    await answering(said()[0]!);
   });
 
   test('a chat whose client reads nothing is ended', async () => {

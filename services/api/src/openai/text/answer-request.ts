@@ -56,6 +56,8 @@ export async function answerRequest<Whole, Chunk>(
   const revoked = watchRevocation(answers.authenticator, request, left.signal);
   const signal = AbortSignal.any([left.signal, revoked, closing]);
   const pieces = answers.generation.ask(generation, { waitMs: answers.waitMs, signal });
+  // A stream that is destroyed before its first read never starts what would end them.
+  onceClosed(reply.raw, () => void pieces.return(undefined).catch(() => {}));
   try {
     if (!stream) {
       const whole = await wholeAnswer(pieces, form);
