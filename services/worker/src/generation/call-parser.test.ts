@@ -85,6 +85,7 @@ describe.each([1, 2, 3, 7, 1_000])('in pieces of %d characters', (length) => {
       '{"answer": {"name": "f"}} {"name": "f", "parameters": {}}',
       ['{"answer": {"name": "f"}} {"name": "f", "parameters": {}}'],
     ],
+    ['JSON that is no call, after white space', LLAMA, '\n {"answer": 1}', ['\n {"answer": 1}']],
     ['text with a call in it', LLAMA, 'Use {"name": "f", "parameters": {}}', ['Use {"name": "f", "parameters": {}}']],
     ['a list', MISTRAL_LIST, `[TOOL_CALLS] [${CALL}, ${CALL}]`, [CALLED, CALLED]],
     [

@@ -80,8 +80,10 @@ export class CallParser {
   #readText(parts: AnswerPart[]): void {
     const begin = this.#begin;
     if (begin === '') {
-      if (!this.#hasText && this.#held.trimStart().startsWith('{')) {
-        this.#held = this.#held.trimStart();
+      const rest = this.#held.trimStart();
+      if (!this.#hasText && rest.startsWith('{')) {
+        this.#space += this.#held.slice(0, this.#held.length - rest.length);
+        this.#held = rest;
         this.#state = 'inside';
         return;
       }
