@@ -86,7 +86,7 @@ export { type ScaledWeight, scaledBytes } from './scaled-weights.js';
 export { stripped, WHITE_SPACE } from './template-strip.js';
 export { TextStream } from './text-stream.js';
 export { withOwnHead } from './tied-head.js';
-export { loadTokenizer, type Tokenizer } from './tokenizer.js';
+export { loadTokenizer, type Tokenizer, type TokensAround } from './tokenizer.js';
 export { digestTokenizer } from './tokenizer-digest.js';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';

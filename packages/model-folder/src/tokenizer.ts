@@ -13,6 +13,8 @@ export interface Tokenizer {
   encode(text: string): Int32Array;
   /** The ids of the text, with the tokens that the tokenizer's post-processor adds, for instance BOS. */
   encodeWithSpecialTokens(text: string): Int32Array;
+  /** The tokens that the post-processor adds. */
+  tokensAround(): TokensAround;
   decode(ids: Iterable<number>, options?: { skipSpecialTokens?: boolean }): string;
   bosTokenId: number | null;
   eosTokenId: number | null;
@@ -26,6 +28,12 @@ export interface Tokenizer {
    * bytes. Made at each call.
    */
   tokenBytes(): (Uint8Array | null)[] | null;
+}
+
+/** The tokens that the post-processor of a tokenizer adds to a text. */
+export interface TokensAround {
+  before: Int32Array;
+  after: Int32Array;
 }
 
 /** The parts of the library's class that Lorasmith uses. TypeScript cannot resolve the imports of its own type files. */
@@ -92,20 +100,25 @@ function wrap(
     return corruptTokenizerFile(folder, 'tokenizer.json', what, cause);
   };
   const encoder = new WordEncoder(inner);
+  const encode = (text: string) => {
+    try {
+      return encoder.encode(text);
+    } catch (error) {
+      throw error instanceof MissingTokenError ? lacking(error) : error;
+    }
+  };
+  let around: TokensAround | null = null;
+  const tokensAround = () => {
+    around ??= findTokensAround(inner, lacking);
+    return around;
+  };
   return {
-    encode(text) {
-      try {
-        return encoder.encode(text);
-      } catch (error) {
-        throw error instanceof MissingTokenError ? lacking(error) : error;
-      }
-    },
+    encode,
     encodeWithSpecialTokens(text) {
-      const { ids } = inner.encode(text, { add_special_tokens: true });
-      // An Int32Array would convert a missing id to 0, which is a valid token.
-      if (!ids.every((id) => id !== undefined)) throw lacking();
-      return Int32Array.from(ids);
+      const { before, after } = tokensAround();
+      return Int32Array.from([...before, ...encode(text), ...after]);
     },
+    tokensAround,
     decode: (ids, { skipSpecialTokens = false } = {}) => {
       const list = [...ids];
       if (list.length === 0) return '';
@@ -119,6 +132,22 @@ function wrap(
     vocabSize,
     tokenBytes: () => tokenBytesOf(file, vocabSize),
   };
+}
+
+/** The tokens around a short text: they are the same for all. */
+function findTokensAround(inner: LibraryTokenizer, lacking: () => ProductError): TokensAround {
+  const [alone, around] = [false, true].map((isAdded) => {
+    const { ids } = inner.encode('a', { add_special_tokens: isAdded });
+    // An Int32Array would convert a missing id to 0, which is a valid token.
+    if (!ids.every((id) => id !== undefined)) throw lacking();
+    return Int32Array.from(ids);
+  }) as [Int32Array, Int32Array];
+  for (let start = 0; start <= around.length - alone.length; start++) {
+    if (alone.every((id, index) => around[start + index] === id)) {
+      return { before: around.slice(0, start), after: around.slice(start + alone.length) };
+    }
+  }
+  throw new ProductError('model_not_supported', "The tokenizer's post-processor changes the text.");
 }
 
 function specialTokensIn(file: JsonObject): Map<number, string> {

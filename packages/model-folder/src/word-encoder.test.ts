@@ -42,3 +42,19 @@ test('a merge that joins a space to what is before it is applied', async () => {
     ]),
   ).toEqual([3, 1, 2, 0]);
 });
+
+// Made by fixtures/tokenizers/make-added.py with the Rust crate.
+const { files, cases } = JSON.parse(
+  await readFile(join(import.meta.dirname, 'fixtures/tokenizers/added-tokens.json'), 'utf8'),
+);
+
+test.each(Object.keys(files))('%s: as in the Rust crate', async (name) => {
+  const folder = await mkdtemp(join(tmpdir(), 'added-tokens-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(files[name]));
+  const tokenizer = await loadTokenizer(folder);
+  for (const { text, ids } of cases.filter((item: { name: string }) => item.name === name)) {
+    expect([...tokenizer.encode(text)], JSON.stringify(text)).toEqual(ids);
+    expect([...tokenizer.encodeWithSpecialTokens(text)], JSON.stringify(text)).toEqual(ids);
+  }
+});

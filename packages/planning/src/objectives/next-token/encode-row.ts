@@ -6,7 +6,13 @@ import {
   type SamplePrompt,
   type TextualRow,
 } from '@lorasmith/contracts';
-import { type ChatTemplate, conversationOf, type TemplateConversation, type Tokenizer } from '@lorasmith/model-folder';
+import {
+  type ChatTemplate,
+  conversationOf,
+  type TemplateConversation,
+  type Tokenizer,
+  type TokensAround,
+} from '@lorasmith/model-folder';
 import { concatenate } from '../../concatenate.js';
 import { type EncodedRow, encodeSegments } from './encode-segments.js';
 import { refuseMissingAnswer, refuseMissingCalls, rendersWhole } from './rendered-message.js';
@@ -30,7 +36,7 @@ export class RowEncoder {
   readonly #completionTemplate: ChatTemplate | null;
   readonly #endTokenIds: readonly number[];
   readonly #marks: readonly string[];
-  readonly #affixes: { before: Int32Array; after: Int32Array };
+  readonly #around: TokensAround;
 
   constructor({ tokenizer, template, endTokenIds, completionFormat = 'chat' }: RowEncoderOptions) {
     this.#tokenizer = tokenizer;
@@ -38,7 +44,7 @@ export class RowEncoder {
     this.#completionTemplate = completionFormat === 'text' ? null : template;
     this.#endTokenIds = endTokenIds;
     this.#marks = [...tokenizer.specialTokens.values()];
-    this.#affixes = affixesOf(tokenizer);
+    this.#around = tokenizer.tokensAround();
   }
 
   /**
@@ -73,7 +79,7 @@ export class RowEncoder {
       return this.#encodeTurns({ messages: [{ role: 'user', content: prompt }], tools: null });
     }
     const text = format === 'instruction' ? instructionPrompt({ instruction: prompt }, true) : prompt;
-    return concatenate([this.#affixes.before, this.#tokenizer.encode(text)]);
+    return concatenate([this.#around.before, this.#tokenizer.encode(text)]);
   }
 
   /**
@@ -113,7 +119,7 @@ export class RowEncoder {
   }
 
   #encodeText(text: string): EncodedRow {
-    const { before, after } = this.#affixes;
+    const { before, after } = this.#around;
     const ids = this.#ended(concatenate([before, this.#tokenizer.encode(text), after]));
     return { ids, trained: new Uint8Array(ids.length).fill(1) };
   }
@@ -123,7 +129,7 @@ export class RowEncoder {
       { text: prompt, trained: false },
       { text: completion, trained: true },
     ].filter(({ text }) => text !== '');
-    const { before } = this.#affixes;
+    const { before } = this.#around;
     const row = encodeSegments(this.#tokenizer, segments);
     const ids = this.#ended(concatenate([before, row.ids]));
     const trained = new Uint8Array(ids.length).fill(1);
@@ -186,20 +192,6 @@ function unmarkedTurn(index: number): ProductError {
     'The chat template of the base model marks other turns than the assistant has in this row, so the weight 0 cannot be ' +
     'applied. Leave the weights out, or put the turns that are not to be trained into a row of their own.';
   return new ProductError('chat_template_failed', message, { param: `messages.${index}.weight` });
-}
-
-/** The tokens that the tokenizer's post-processor puts around a text, found on a short one: they are the same for all. */
-function affixesOf(tokenizer: Tokenizer): { before: Int32Array; after: Int32Array } {
-  const sample = 'a';
-  const alone = tokenizer.encode(sample);
-  const around = tokenizer.encodeWithSpecialTokens(sample);
-  const added = around.length - alone.length;
-  for (let start = 0; start <= added; start++) {
-    if (alone.every((id, index) => around[start + index] === id)) {
-      return { before: around.slice(0, start), after: around.slice(start + alone.length) };
-    }
-  }
-  throw new ProductError('model_not_supported', "The tokenizer's post-processor changes the text.");
 }
 
 /** The user's turn, or the whole prompt in the form of Stanford Alpaca (https://github.com/tatsu-lab/stanford_alpaca). */
