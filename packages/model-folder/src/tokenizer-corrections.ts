@@ -14,7 +14,9 @@ const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\
  * The library translates the patterns of `Split` from Oniguruma to JavaScript, but not two built-in patterns: `\d` for
  * `Digits`, where the reference matches every numeric character (½, ², Ⅷ), and `\s` in `ByteLevel`, which in JavaScript
  * includes U+FEFF and lacks U+0085. Rewritten as `Split`, both are translated. It also does not know the behavior
- * `MergedWithPrevious`, which Gemma's tokenizers have.
+ * `MergedWithPrevious`, which Gemma's tokenizers have, leaves out words of an inverted `Isolated`, and keeps texts that `Removed`
+ * removes. Its letters of `Whitespace` are those of ASCII, it joins punctuation, counts units of UTF-16 in `FixedLength`, and
+ * reads neither `split` nor the older `add_prefix_space` of `Metaspace`.
  */
 export function correctPreTokenizer(preTokenizer: unknown): unknown {
   if (!isObject(preTokenizer)) return preTokenizer;
@@ -25,6 +27,19 @@ export function correctPreTokenizer(preTokenizer: unknown): unknown {
   // The first of several in a row ends a word, and each further one is a word.
   if (endingWord !== null) return isolate(`[^${endingWord}]*[${endingWord}]|[^${endingWord}]+`);
   if (preTokenizer.type === 'Digits') return isolate(preTokenizer.individual_digits === true ? '\\p{N}' : '\\p{N}+');
+  const { type, behavior, pattern, invert } = preTokenizer;
+  if (type === 'Split' && behavior === 'Isolated') return { ...preTokenizer, invert: false };
+  const text = isObject(pattern) ? pattern.String : undefined;
+  if (type === 'Split' && behavior === 'Removed' && invert !== true && typeof text === 'string') {
+    return removed(text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+  }
+  if (type === 'Whitespace') return { ...removed(`[${WORD}]+|[^${WORD}\\s]+`), invert: true };
+  if (type === 'WhitespaceSplit') return removed('\\s+');
+  if (type === 'Punctuation') return punctuation(behavior);
+  if (type === 'BertPreTokenizer')
+    return { type: 'Sequence', pretokenizers: [removed('\\s+'), punctuation('Isolated')] };
+  if (type === 'FixedLength') return isolate(`[\\s\\S]{1,${preTokenizer.length}}`);
+  if (type === 'Metaspace') return metaspace(preTokenizer);
   // With add_prefix_space, the space is added before the pattern applies, which a preceding Split cannot do.
   if (preTokenizer.type === 'ByteLevel' && preTokenizer.use_regex !== false && preTokenizer.add_prefix_space !== true) {
     return { type: 'Sequence', pretokenizers: [isolate(GPT2_PATTERN), { ...preTokenizer, use_regex: false }] };
@@ -38,6 +53,26 @@ function wordEndOf({ type, behavior, pattern, invert }: JsonObject): string | nu
   const text = isObject(pattern) ? pattern.String : undefined;
   if (typeof text !== 'string' || [...text].length !== 1) return null;
   return text.replace(/[\\\]^-]/, '\\$&');
+}
+
+/** The letters and digits of `\w` in the crate `regex`, in a class. */
+const WORD = '\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\u200C\u200D';
+const PUNCTUATION = '[\\p{P}!-/:-@\\[-`{-~]';
+
+function punctuation(behavior: unknown): JsonObject {
+  if (behavior === 'Removed') return removed(PUNCTUATION);
+  return isolate(behavior === 'Contiguous' ? `${PUNCTUATION}+` : PUNCTUATION);
+}
+
+function metaspace(step: JsonObject): JsonObject {
+  const space = typeof step.replacement === 'string' ? step.replacement : '\u2581';
+  const scheme = step.add_prefix_space === false ? { prepend_scheme: 'never' } : {};
+  if (step.split === false) return { ...step, ...scheme };
+  return { type: 'Sequence', pretokenizers: [{ ...step, ...scheme }, isolate(`${space}[^${space}]*|[^${space}]+`)] };
+}
+
+function removed(pattern: string): JsonObject {
+  return { type: 'Split', pattern: { Regex: pattern }, behavior: 'Removed', invert: false };
 }
 
 function isolate(pattern: string): JsonObject {
@@ -89,6 +124,9 @@ function backtrackingRegex(part: unknown, depth = 0): string | null {
   return null;
 }
 
+/** The behaviors of `Punctuation`: without one, each sign is a word. */
+const PUNCTUATION_BEHAVIORS: unknown[] = [undefined, 'Isolated', 'Contiguous', 'Removed'];
+
 function unsupportedSplit(preTokenizer: unknown): string | null {
   if (!isObject(preTokenizer)) return null;
   if (preTokenizer.type === 'Sequence' && Array.isArray(preTokenizer.pretokenizers)) {
@@ -97,9 +135,20 @@ function unsupportedSplit(preTokenizer: unknown): string | null {
       if (unsupported !== null) return unsupported;
     }
   }
-  const isKnown = ['Isolated', 'Removed'].includes(String(preTokenizer.behavior)) || wordEndOf(preTokenizer) !== null;
-  if (preTokenizer.type === 'Split' && !isKnown) {
-    return `a pre-tokenizer that splits with the behavior ${JSON.stringify(preTokenizer.behavior ?? null)}`;
+  const { type, behavior, pattern, invert, length, replacement } = preTokenizer;
+  const isKnown = ['Isolated', 'Removed'].includes(String(behavior)) || wordEndOf(preTokenizer) !== null;
+  const isUnknown = type === 'Split' && !isKnown;
+  if (isUnknown || (type === 'Punctuation' && !PUNCTUATION_BEHAVIORS.includes(behavior))) {
+    return `a pre-tokenizer that splits with the behavior ${JSON.stringify(behavior ?? null)}`;
   }
+  // Splitting by them in JavaScript keeps the texts of groups.
+  const expression = isObject(pattern) ? pattern.Regex : undefined;
+  if (type === 'Split' && behavior === 'Removed' && invert !== true && /(?<!\\)\((?!\?)/.test(String(expression))) {
+    return 'a pre-tokenizer that removes what an expression with groups matches';
+  }
+  if (type === 'FixedLength' && !(Number.isInteger(length) && Number(length) > 0))
+    return 'a pre-tokenizer without a length';
+  if (type === 'Metaspace' && [...String(replacement ?? ' ')].length !== 1)
+    return 'a pre-tokenizer with a longer space';
   return null;
 }

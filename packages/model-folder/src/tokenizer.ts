@@ -77,6 +77,11 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     // The library receives an empty config: only tokenizer.json determines how text is split.
     const preTokenizer = correctPreTokenizer(file.pre_tokenizer ?? null);
     inner = new LibraryTokenizer({ ...emptyParts, ...file, pre_tokenizer: preTokenizer }, {});
+    // The library puts added tokens into the vocabulary of the model, which would make them of letters.
+    const { vocab } = file.model as { vocab: object };
+    for (const { content } of inner.added_tokens) {
+      if (!Object.hasOwn(vocab, content)) inner.model.tokens_to_ids.delete(content);
+    }
   } catch (cause) {
     throw corruptTokenizerFile(folder, 'tokenizer.json', (cause as Error).message.slice(0, 200), cause);
   }
@@ -94,7 +99,8 @@ function wrap(
   vocabSize: number,
 ): Tokenizer {
   const named = namedTokensOf(config);
-  const idOf = (token: string | null) => (token === null ? null : (inner.token_to_id(token) ?? null));
+  const idOf = (token: string | null) =>
+    token === null ? null : (inner.added_tokens_map.get(token)?.id ?? inner.token_to_id(token) ?? null);
   const lacking = (cause?: unknown) => {
     const what = 'its vocabulary lacks a token that its model or post-processor produces';
     return corruptTokenizerFile(folder, 'tokenizer.json', what, cause);

@@ -22,7 +22,7 @@ interface AddedToken {
 /** Byte-pair encoding: from words to tokens. */
 export interface LibraryModel {
   (words: string[]): string[];
-  tokens_to_ids: ReadonlyMap<string, number>;
+  tokens_to_ids: Map<string, number>;
   unk_token: string | null | undefined;
   unk_token_id: number | undefined;
   /** Whether unknown tokens that follow each other become one. */
@@ -152,9 +152,9 @@ export class WordEncoder {
   }
 
   #idsOf(words: string[]): number[] {
-    const { model, added_tokens_map: added } = this.#parts;
+    const { model } = this.#parts;
     return model(words).map((token) => {
-      const id = added.get(token)?.id ?? model.tokens_to_ids.get(token) ?? model.unk_token_id;
+      const id = model.tokens_to_ids.get(token) ?? model.unk_token_id;
       if (id === undefined) throw new MissingTokenError();
       return id;
     });
