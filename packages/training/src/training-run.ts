@@ -5,7 +5,13 @@ import {
   type SaveOptions,
   saveCheckpoint,
 } from '@lorasmith/artifacts';
-import type { Evaluation, NewJobEvent, SampleRound, TrainingSettings } from '@lorasmith/contracts';
+import {
+  type Evaluation,
+  type NewJobEvent,
+  ProductError,
+  type SampleRound,
+  type TrainingSettings,
+} from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import type { ActingAdapter } from '@lorasmith/models';
 import type { Plan, RowOrder } from '@lorasmith/planning';
@@ -182,13 +188,14 @@ export class TrainingRun {
   /**
    * Evaluates the adapter as it is on the held-out rows; does nothing where there are none. Before the first step the result
    * is only reported; later ones decide which state is the best, and when to stop early.
-   * @throws ProductError cancelled
+   * @throws ProductError non_finite_loss; cancelled
    */
   async evaluate(): Promise<void> {
     const { data, steps, adapter, passes, onEvent } = this.#options;
     if (data.validation === null) return;
     const step = this.stepsDone;
     const evaluation = await evaluate(data.validation, [{ adapter }], passes);
+    requireFinite(evaluation, step);
     onEvent({ type: 'evaluation-finished', data: { step, ...evaluation } });
     if (step === 0) {
       this.#evaluationBefore = evaluation;
@@ -306,6 +313,16 @@ export class TrainingRun {
       stopped_early: this.stepsDone < this.totalSteps,
     };
   }
+}
+
+/** @throws ProductError non_finite_loss */
+function requireFinite({ loss }: Evaluation, step: number): void {
+  if (Number.isFinite(loss)) return;
+  const when = step === 0 ? 'before training' : `after step ${step}`;
+  throw new ProductError(
+    'non_finite_loss',
+    `The loss of the evaluation ${when} is not a finite number (${loss}). Lower learning_rate, or check the rows to evaluate on. Nothing was published.`,
+  );
 }
 
 function vectorOf(values: Float32Array) {
