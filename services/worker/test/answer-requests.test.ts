@@ -33,6 +33,11 @@ let pool: TrainerPool;
 let generation: GenerationClient;
 let stop: () => Promise<void>;
 let metrics: ReturnType<typeof createMetrics>;
+/** Resolves when a base model is on this host. */
+let fetched: Promise<void>;
+/** Base models that were fetched, and those of them that are held. */
+let fetches: number;
+let heldModels: number;
 
 beforeEach(async () => {
   server = await startRealRedis();
@@ -51,12 +56,24 @@ beforeEach(async () => {
       }),
   });
   metrics = createMetrics({ service: 'test' });
+  const local = localModels(path.join(folder, 'models'));
+  fetched = Promise.resolve();
+  fetches = heldModels = 0;
   const options = { redis, prefix: server.prefix };
   generation = createGenerationClient(options);
   stop = answerRequests({
     server: createGenerationServer({ ...options, workerName: 'one' }),
     pool,
-    models: localModels(path.join(folder, 'models')),
+    models: {
+      ...local,
+      async hold(name) {
+        await fetched;
+        const { modelsDir } = await local.hold(name);
+        fetches++;
+        heldModels++;
+        return { modelsDir, release: () => void heldModels-- };
+      },
+    },
     adapters: await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' }),
     machine: null,
     weightDigests: path.join(folder, 'digests'),
@@ -160,6 +177,28 @@ test('if the worker stops, its answers end with an error; an adapter or a model 
   expect((await waiting.all).at(-1)).toEqual(failed('service_unavailable'));
   await stopped;
   await expect(ask('one', 'end', 50)).rejects.toMatchObject({ code: 'service_unavailable' });
+});
+
+test('a request whose base model is still being fetched ends when nobody waits any more, or the worker stops', async () => {
+  let arrive = () => {};
+  fetched = new Promise((resolve) => {
+    arrive = resolve;
+  });
+  const leaving = new AbortController();
+  const { signal } = leaving;
+  const left = generation.ask(requestFor('one', 'end'), { waitMs: 30_000, signal }).next();
+  await expect.poll(() => redis.keys(`${server.prefix}generation:claim:*`)).toHaveLength(1);
+  leaving.abort();
+  await left;
+  await expect.poll(() => counted('left')).toBe(1);
+  const other = generation
+    .ask(requestFor('one', 'end'), { waitMs: 30_000, signal: new AbortController().signal })
+    .next();
+  await expect.poll(() => redis.keys(`${server.prefix}generation:claim:*`)).toHaveLength(1);
+  await stop();
+  expect((await other).value).toEqual(failed('service_unavailable'));
+  arrive();
+  await expect.poll(() => [fetches, heldModels]).toEqual([2, 0]);
 });
 
 test('nothing of an answer that has ended is kept while its trainer lives', async () => {

@@ -1,6 +1,6 @@
 import { readManifestOfFolder } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
-import { pause } from '@lorasmith/concurrency';
+import { pause, untilAborted } from '@lorasmith/concurrency';
 import { type GenerationFailure, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { ClaimedRequest, GenerationServer } from '@lorasmith/generation-queue';
 import { onLoad, openBaseModel } from '@lorasmith/model-folder';
@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import type { GenerationOrder } from '../trainer/messages.js';
 import type { TrainerPool } from '../trainer/trainer-pool.js';
 import type { GenerationResult } from '../trainer/trainer-process.js';
+import type { SharedBase } from '../trainer/warm-trainer.js';
 import type { GenerationMetrics, GenerationOutcome } from './generation-metrics.js';
 
 export interface AnswerRequestsOptions {
@@ -105,10 +106,11 @@ async function answer(
     log.info({ failure }, 'a request for text failed');
     answer.write({ type: 'failed', failure });
   };
+  const preparing = prepare(claimed, sources, releases);
   try {
-    const prepared = await prepare(claimed, sources, releases);
-    const { precision, quantization } = prepared;
-    const hold = await pool.hold({ baseModel: request.base_model, precision, quantization }, signal);
+    // A base model may be fetched from a bucket first, for longer than anybody waits.
+    const prepared = await untilAborted(preparing, signal);
+    const hold = prepared === null ? null : await pool.hold(baseOf(prepared), signal);
     if (hold === null && !signal.aborted) {
       outcome = 'given-back';
       return await claimed.giveBack();
@@ -116,7 +118,7 @@ async function answer(
     if (hold !== null) releases.push(hold.release);
     let isFirst = true;
     const result: GenerationResult =
-      hold === null
+      prepared === null || hold === null
         ? { type: 'cancelled' }
         : await hold.process.generate(
             { ...prepared, inTrainer: hold.base },
@@ -149,10 +151,22 @@ async function answer(
     if (!(known instanceof ProductError)) log.error({ err: error }, 'a request for text failed');
     fail(failureOf(known));
   } finally {
-    for (const release of releases.reverse()) release();
+    const letGo = () => {
+      for (const release of releases.reverse()) release();
+    };
+    // What is still being fetched is let go once it is here.
+    void preparing.then(letGo, letGo);
     metrics.ended(outcome, tokens);
   }
   await answer.done;
+}
+
+function baseOf({
+  request,
+  precision,
+  quantization,
+}: Pick<GenerationOrder, 'request' | 'precision' | 'quantization'>): SharedBase {
+  return { baseModel: request.base_model, precision, quantization };
 }
 
 /** Brings to this host what the request names, and keeps it there. */
