@@ -89,6 +89,15 @@ test('json_schema takes JSON of its schema, in any order of the properties', () 
   expect(of('')).toBe(0);
 });
 
+test('json_schema takes no member for there that objects of JavaScript inherit', () => {
+  const team = { toString: { type: 'string' } };
+  const required = { type: 'object', properties: team, required: ['toString'] };
+  expect(grade({ type: 'json_schema', schema: required }, '{"toString": "Ferrari"}')).toBe(1);
+  expect(grade({ type: 'json_schema', schema: required }, '{}')).toBe(0);
+  expect(grade({ type: 'json_schema', schema: { type: 'object', properties: team } }, '{"a": {}}')).toBe(1);
+  expect(grade({ type: 'json_schema', schema: { enum: [{ a: [{ b: 1 }] }] } }, '{"a": [{"b": 1}]}')).toBe(1);
+});
+
 test('json_schema of a schema that refers to itself answers for any depth', () => {
   const schema = { $ref: '#/$defs/list', $defs: { list: { type: 'array', items: { $ref: '#/$defs/list' } } } };
   expect(grade({ type: 'json_schema', schema }, '[[],[[]]]')).toBe(1);

@@ -181,10 +181,16 @@ function refuseSchema(schema: unknown): void {
 
 function isJsonOf(schema: object | boolean, text: string): boolean {
   try {
-    return Check(schema as never, JSON.parse(text));
+    return Check(schema as never, JSON.parse(text, withoutPrototype));
   } catch (error) {
     // No JSON, or nested so deep that checking it has no stack left.
     if (error instanceof SyntaxError || error instanceof RangeError) return false;
     throw error;
   }
+}
+
+/** An object of JSON has its own members alone: without this, every one would have a `toString`. */
+function withoutPrototype(_key: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.assign(Object.create(null), value);
 }

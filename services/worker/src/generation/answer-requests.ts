@@ -51,7 +51,7 @@ export function answerRequests(options: AnswerRequestsOptions): () => Promise<vo
     return now === null ? null : await server.claim(now.baseModel);
   };
   const look = async () => {
-    // Stopping wakes it, too: what is made with AbortSignal.any is never forgotten by a signal that lives as long as the worker.
+    // Stopping wakes it, too: on Node 20 a signal that lives as long as the worker never forgets what AbortSignal.any makes of it.
     const woken = new AbortController();
     wake = () => woken.abort();
     const notice = server.listen();
