@@ -12,6 +12,7 @@ const LIMITS_IN = {
   keyLimits: 'services/api/SRC/access/key-store.js',
   errorLimits: 'packages/contracts/SRC/error.js',
   faultLimits: 'packages/service-kit/SRC/validation-faults.js',
+  bodyLimits: 'packages/service-kit/SRC/request-validation.js',
   lingeringLimits: 'packages/service-kit/SRC/lingering-close.js',
   schemaLimits: 'packages/json-grammar/SRC/schema-terms.js',
   textLimits: 'services/api/SRC/openai/text/text-routes.js',
@@ -97,6 +98,7 @@ const sectionsOf = (limits) => ({
     ['API keys', limits.keyLimits.keys],
     ['Message of an error', limits.errorLimits.message],
     ['Faults in an answer', limits.faultLimits.faults],
+    ['Nesting of a JSON body', limits.bodyLimits.nesting],
   ],
   'Requests for text': [
     ['Body', limits.textLimits.body],

@@ -79,6 +79,18 @@ describe('a body', () => {
     expect(faults).toHaveLength(10);
   });
 
+  test('a body is refused that is nested deeper than any request needs, also where it may have anything', async () => {
+    const nested = (levels: number) => {
+      const schema = `${'['.repeat(levels)}${']'.repeat(levels)}`;
+      const objective = `{"kind":"group-relative","grader":{"type":"json_schema","schema":${schema}}}`;
+      return `${JSON.stringify(good).slice(0, -1)},"objective":${objective}}`;
+    };
+    // The body, its objective and the grader are levels, too.
+    expect((await post(nested(125))).status).toBe(200);
+    const error = { code: 'invalid_request', message: 'The body is nested deeper than 128 levels.' };
+    expect(await post(nested(126))).toMatchObject({ status: 400, body: { error } });
+  });
+
   test('a body with only an unknown field is refused with unknown_field', async () => {
     const { status, body } = await post({ ...good, lora: { bias: 'none' } });
     expect(status).toBe(400);

@@ -61,14 +61,44 @@ function withoutIds(node: unknown): unknown {
 /** Limit for the parser's message, which quotes about ten characters before and after the fault. */
 const MAX_REASON = 200;
 
+/** Twice what the deepest request needs: tools, whose parameters are JSON schemas. What reads a body may go down level by level. */
+const MAX_DEPTH = 128;
+/** Limits, for docs/limits.md. */
+export const bodyLimits = {
+  nesting: { value: MAX_DEPTH, unit: 'levels', beyond: '400 `invalid_request`' },
+};
+
 /** Parses JSON bodies. An empty body counts as none, because many clients send the content type without a body. */
 export function addJsonParser(app: Pick<FastifyInstance, 'addContentTypeParser' | 'getDefaultJsonParser'>): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     const text = String(body);
     if (text === '') done(null, null);
-    else void parse(request, text, (error, value) => done(error === null ? null : notJson(text), value));
+    else
+      void parse(request, text, (error, value) => {
+        if (error !== null) done(notJson(text), undefined);
+        else if (nestsDeeperThan(MAX_DEPTH, value)) done(tooDeep(), undefined);
+        else done(null, value);
+      });
   });
+}
+
+/** Whether JSON nests arrays and objects deeper than `limit`. It is read level by level, so no depth needs a stack. */
+function nestsDeeperThan(limit: number, value: unknown): boolean {
+  let level = [value].filter(isNesting);
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth === limit) return true;
+    level = level.flatMap((one) => Object.values(one).filter(isNesting));
+  }
+  return false;
+}
+
+function isNesting(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
+function tooDeep(): ProductError {
+  return new ProductError('invalid_request', `The body is nested deeper than ${MAX_DEPTH} levels.`);
 }
 
 function notJson(text: string): ProductError {

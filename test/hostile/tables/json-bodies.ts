@@ -67,6 +67,11 @@ const otherShapes: HostileCase[] = [
   post('100,000 nested lists', INVALID, deep('[', ']', 100_000)),
   post('50,000 nested objects', '400 invalid_request', deep('{"a":', '}', 40_000).replace(':}', ':1}')),
   jobText('50,000 lists in a field', INVALID, `"metadata": ${deep('[', ']', 50_000)}`),
+  jobText(
+    '3,000 lists in the schema of a grader',
+    INVALID,
+    `"objective": {"kind": "group-relative", "grader": {"type": "json_schema", "schema": {"type": "string", "default": ${deep('[', ']', 3_000)}}}}`,
+  ),
   post('10,000 fields', INVALID, `{${Array.from({ length: 10_000 }, (_, i) => `"f${i}":1`).join(',')}}`),
   post('a body over the limit', '413 body_too_large', `{"name": "${'x'.repeat(300_000)}"}`),
   post('a length of 20 MB', '413 body_too_large', '{', { 'content-length': '20000000' }),
