@@ -39,6 +39,17 @@ describe.each(PAIR_LOSSES)('%s', (loss) => {
   });
 });
 
+test('orpo of an answer of which the model is certain is what it comes near to', () => {
+  const of = (chosen: number, rejected: number) =>
+    pairLoss({ ...SCORES, chosen, rejected }, { ...SETTINGS, loss: 'orpo' });
+  const certain = of(0, -21.25);
+  const oddsOfRejected = 1 / Math.expm1(21.25 / 12);
+  expect(certain.loss).toBeCloseTo(0, 6);
+  expect(certain.chosen).toBeCloseTo((-0.3 * oddsOfRejected) / 7, 6);
+  expect(certain.rejected).toBeCloseTo(0, 6);
+  for (const both of [of(-14.5, 0), of(0, 0)]) expect(Object.values(both).every(Number.isFinite)).toBe(true);
+});
+
 /** Losses by their formulas, with numbers that need no care. */
 test.each<[PairLossName, number]>([
   ['sigmoid', Math.log(1 + Math.exp(-0.3 * 4))],

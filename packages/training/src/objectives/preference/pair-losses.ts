@@ -60,7 +60,7 @@ const LOSSES: Record<PairLossName, (scores: PairScores, settings: LossSettings) 
 
   /** The odds ratio; the likelihood that belongs to it is that of `sft_weight`. */
   orpo(scores, { beta }) {
-    const { chosen, rejected } = perToken(scores);
+    const { chosen, rejected } = notCertain(perToken(scores));
     const slope = -beta * sigmoid(-logOddsRatio(scores));
     return {
       loss: -beta * logSigmoid(logOddsRatio(scores)),
@@ -72,7 +72,7 @@ const LOSSES: Record<PairLossName, (scores: PairScores, settings: LossSettings) 
 
 /** The logarithm of the odds of the chosen answer by those of the rejected one, each by its mean token. */
 export function logOddsRatio(scores: PairScores): number {
-  const { chosen, rejected } = perToken(scores);
+  const { chosen, rejected } = notCertain(perToken(scores));
   return chosen - rejected - (log1mexp(chosen) - log1mexp(rejected));
 }
 
@@ -83,6 +83,15 @@ export function perToken(scores: PairScores): PairScores {
     return { chosen: chosen / chosenTokens, rejected: rejected / rejectedTokens };
   };
   return { ...scores, ...mean(scores), reference: reference && mean(reference) };
+}
+
+/**
+ * Mean log-probabilities of answers whose odds are asked for. Rounded to float32, that of an answer of which the model is certain is 0, and its
+ * odds would be infinite; it counts as half of what float32 can tell from a probability of 1.
+ */
+function notCertain({ chosen, rejected }: PairScores): Pick<PairScores, 'chosen' | 'rejected'> {
+  const most = -(2 ** -25);
+  return { chosen: Math.min(chosen, most), rejected: Math.min(rejected, most) };
 }
 
 /**
