@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import * as library from '@huggingface/tokenizers';
 import { ProductError } from '@lorasmith/contracts';
+import { keepByteOrderMark, type LibraryDecoder } from './byte-order-mark.js';
 import { type JsonObject, readJsonFile } from './json-file.js';
 import { tokenBytesOf } from './token-bytes.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
@@ -38,6 +39,7 @@ export interface TokensAround {
 
 /** The parts of the library's class that Lorasmith uses. TypeScript cannot resolve the imports of its own type files. */
 interface LibraryTokenizer extends EncodingParts {
+  decoder: LibraryDecoder | null;
   encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
@@ -77,6 +79,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     // The library receives an empty config: only tokenizer.json determines how text is split.
     const preTokenizer = correctPreTokenizer(file.pre_tokenizer ?? null);
     inner = new LibraryTokenizer({ ...emptyParts, ...file, pre_tokenizer: preTokenizer }, {});
+    keepByteOrderMark(inner.decoder);
     // The library puts added tokens into the vocabulary of the model, which would make them of letters.
     const { vocab } = file.model as { vocab: object };
     for (const { content } of inner.added_tokens) {

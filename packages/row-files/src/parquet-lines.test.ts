@@ -51,6 +51,13 @@ const table = (columns: Record<string, unknown[]>) => {
 const fixture = (name: string) => path.join(FIXTURES, name);
 const expected = async (name: string) => JSON.parse(await readFile(fixture(name), 'utf8')) as Record<string, unknown>[];
 
+test.each(['snappy', 'gzip', 'brotli', 'zstd', 'lz4'])(
+  'a column without values is read, compressed with %s',
+  async (name) => {
+    expect(await rowsOf(fixture(`empty-${name}.parquet`))).toEqual([{ prompt: 'a', completion: 'b' }]);
+  },
+);
+
 test.each(['none', 'snappy', 'gzip', 'brotli', 'zstd', 'lz4', 'v2', 'delta', 'pandas', 'polars'])(
   'the rows of pairs-%s are those that were written',
   async (name) => {

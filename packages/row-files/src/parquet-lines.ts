@@ -112,7 +112,8 @@ function refuseOtherCodecs({ row_groups }: FileMetaData): void {
 function checked(unpack: (input: Uint8Array, bytes: number) => Uint8Array): NonNullable<Compressors['SNAPPY']> {
   return (input, bytes) => {
     if (bytes > MAX_PAGE_BYTES) throw refused(`It has a page of over ${MAX_PAGE_BYTES} bytes, the limit.`);
-    return unpack(input, bytes);
+    // The dictionary of a column without values. zlib takes no limit of 0.
+    return bytes === 0 ? new Uint8Array(0) : unpack(input, bytes);
   };
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { truncateSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readModelFolder } from '@lorasmith/model-folder';
@@ -183,6 +183,14 @@ test('weights over the limit are split into shards, which are read as the same m
       expect(greatestDifference(values, theirs.get(name)!.values), name).toBeLessThan(1e-5);
     }
   }
+});
+
+test('files of the base that may not be written are copied as ones that may', async () => {
+  await cp(join(REFERENCE, 'llama-tied', 'base'), base, { recursive: true });
+  await chmod(join(base, 'config.json'), 0o444);
+  const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied', 'adapter_trained'));
+  await mergeModel({ model: await readModelFolder(base), adapter, outputFolder: output });
+  expect((await stat(join(output, 'config.json'))).mode & 0o777).toBe(0o644);
 });
 
 test('a separate head keeps its weights although config.json ties it, and the merged config unties it', async () => {

@@ -1,4 +1,4 @@
-import { copyFile, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
@@ -170,6 +170,9 @@ function textWithNumbers(value: unknown): string {
 
 async function copyCompanions(from: string, to: string): Promise<void> {
   for (const name of await readdir(from)) {
-    if (COMPANION_FILES.some((pattern) => pattern.test(name))) await copyFile(join(from, name), join(to, name));
+    if (!COMPANION_FILES.some((pattern) => pattern.test(name))) continue;
+    await copyFile(join(from, name), join(to, name));
+    // Files that may not be written, as of a models folder that is protected, would stay so.
+    await chmod(join(to, name), 0o644);
   }
 }
