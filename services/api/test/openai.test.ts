@@ -512,6 +512,19 @@ describe('a chat', () => {
   });
 });
 
+test('an answer with more log-probabilities than the api collects is refused, and its worker stops', async () => {
+  const asked = client.chat.completions.create({ ...CHAT, logprobs: true }).catch((error: unknown) => error);
+  const { answer } = await claimed();
+  const top = Array(64_000).fill({ text: '', bytes: null, logprob: 0 });
+  for (let i = 0; i < 8; i++) {
+    answer.write({ type: 'text', choice: 0, text: 'Hi', tokens: [{ ...token1, top }] });
+    await expect.poll(() => redis.keys(`${server.prefix}generation:pieces:*`)).toEqual([]);
+  }
+  expect(await asked).toMatchObject({ status: 400, code: 'invalid_request', param: 'logprobs' });
+  await answer.done;
+  expect(answer.signal.aborted).toBe(true);
+});
+
 test('an answer that is complete, and whose client does not read it, gives its place to the next one', async () => {
   // As many as the key may have in progress.
   for (let i = 0; i < 2; i++) {

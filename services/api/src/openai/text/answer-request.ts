@@ -82,16 +82,25 @@ export async function answerRequest<Whole, Chunk>(
 /** Text that waits for a client to read it, besides that in the connection. */
 const STREAM_BUFFER_BYTES = 16 * 1024;
 const DONE = 'data: [DONE]\n\n';
+/** Log-probabilities of an answer that is not streamed, with those of alternatives. Each takes about 170 bytes until it is sent. */
+const MAX_LOGPROBS = 500_000;
+/** Limits, for docs/limits.md. */
+export const wholeAnswerLimits = {
+  logprobs: { value: MAX_LOGPROBS, unit: 'log-probabilities', beyond: '400 `invalid_request`' },
+};
 
 async function wholeAnswer<Whole, Chunk>(
   pieces: ReturnType<GenerationClient['ask']>,
   form: AnswerForm<Whole, Chunk>,
 ): Promise<Whole> {
   const choices: ChoicePiece[] = [];
+  let logprobs = 0;
   try {
     for (;;) {
       const piece = await nextPiece(pieces, form);
       if (piece.type === 'end') return form.whole(choices, piece);
+      if (piece.type === 'text') logprobs += piece.tokens.reduce((sum, { top }) => sum + 1 + top.length, 0);
+      if (logprobs > MAX_LOGPROBS) throw tooManyLogprobs();
       choices.push(piece);
     }
   } finally {
@@ -152,6 +161,11 @@ function disconnectAfter({
     request.log.info({ stall_ms: stallMs }, 'an answer was ended because its client stopped reading');
     reply.raw.destroy();
   }, stallMs);
+}
+
+function tooManyLogprobs(): ProductError {
+  const message = `The answer has more than ${MAX_LOGPROBS} log-probabilities, with those of alternatives. Send stream: true, or ask for fewer.`;
+  return new ProductError('invalid_request', message, { param: 'logprobs' });
 }
 
 export function serviceStopping(): ProductError {
