@@ -4,7 +4,7 @@ import type { Tool } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
 import { compileChatTemplate } from './chat-template.js';
 import { conversationOf } from './conversation.js';
-import { parseWithWholeFloats, WholeFloat } from './whole-floats.js';
+import { jsonWithWholeFloats, parseWithWholeFloats, WholeFloat } from './whole-floats.js';
 
 // Made by fixtures/python-values/make.py with transformers.
 const path = join(import.meta.dirname, 'fixtures/python-values/cases.json');
@@ -46,5 +46,7 @@ test('numbers within strings stay text, and JSON writes a whole float as a numbe
   expect(JSON.stringify(parsed)).toBe(JSON.stringify(JSON.parse(json)));
   expect(parsed['b\\']).toEqual(new WholeFloat(3));
   expect(parsed['1.0']!.map((part) => part instanceof WholeFloat)).toEqual([true, false, false]);
+  expect(jsonWithWholeFloats(parsed)).toBe('{"a":"1.0, \\"2.0","b\\\\":3.0,"1.0":[-100.0,1.5,2],"c":"\\\\\\\\"}');
+  expect(jsonWithWholeFloats(parseWithWholeFloats('[-0.0, 1e30, 2E2]'))).toBe('[-0.0,1e+30,200.0]');
   expect(() => parseWithWholeFloats('{"a": 1.0')).toThrow(SyntaxError);
 });

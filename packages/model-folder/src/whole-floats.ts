@@ -9,6 +9,7 @@ export class WholeFloat extends Number {}
 
 /** The text before a number in JSON. No row contains it. */
 const MARK = randomBytes(16).toString('hex');
+const MARKED = new RegExp(`"${MARK}([^"]*)"`, 'g');
 /** The start of a string, or a number. */
 const TOKEN = /"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
@@ -30,6 +31,18 @@ export function parseWithWholeFloats(json: string): unknown {
   return JSON.parse(`${pieces.join('')}${json.slice(end)}`, (_, value) =>
     typeof value === 'string' && value.startsWith(MARK) ? new WholeFloat(value.slice(MARK.length)) : value,
   );
+}
+
+/** The JSON of a value, in which a {@link WholeFloat} stays one. */
+export function jsonWithWholeFloats(value: unknown): string {
+  const marked = JSON.stringify(value, (_, part) => (part instanceof WholeFloat ? `${MARK}${literalOf(part)}` : part));
+  return marked.replace(MARKED, '$1');
+}
+
+function literalOf(float: WholeFloat): string {
+  const value = Number(float);
+  const digits = Object.is(value, -0) ? '-0' : String(value);
+  return digits.includes('e') ? digits : `${digits}.0`;
 }
 
 /** Index of the quote that ends the string which begins at `start`; the length of the text if there is none. */

@@ -105,6 +105,13 @@ test.each([
   expect(storedOf(text)).toMatchObject({ stored: text, warnings: [] });
 });
 
+test('numbers of tools keep their form where a column is left out', () => {
+  const call = '{"function":{"name":"f","arguments":{"price":50.0,"count":2}}}';
+  const rest = `"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[${call}]}]}`;
+  const checker = new DatasetChecker(LIMITS);
+  expect(`${checker.push(Buffer.from(`{"id":1.0,${rest}\n`))}`).toBe(`{${rest}\n`);
+});
+
 test('columns that are not used are left out of their rows, and named once', () => {
   const { stored, warnings } = storedOf('{"text": "a"}\n\n{"text":"b","id":1}\n{"id":2,"source":"x","text":"c"}');
   expect(stored).toBe('{"text": "a"}\n\n{"text":"b"}\n{"text":"c"}');

@@ -1,4 +1,5 @@
 import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
+import { jsonWithWholeFloats } from '@lorasmith/model-folder';
 import { checkRow, type Line, LineSplitter, lineTooLong, parseLine, textOfLine } from '@lorasmith/planning';
 import type { ColumnMapping } from '@lorasmith/row-files';
 import { mapRow } from './map-row.js';
@@ -149,7 +150,7 @@ export class DatasetChecker {
       this.#lastLine = line;
       return [invalid(`The file has more than ${this.#limits.maxRows} rows, the limit.`)];
     }
-    const stored = mapped.row === value ? bytes : Buffer.from(JSON.stringify(row));
+    const stored = mapped.row === value ? bytes : Buffer.from(jsonOf(row, bytes));
     if (stored.length > maxLineBytes) return [lineTooLong(maxLineBytes)];
     this.#mapping.add(line, mapped);
     this.#lookForRepetition(line, stored);
@@ -203,6 +204,11 @@ export class DatasetChecker {
     const message = `${counted}${listed}${rest}. Nothing was stored.`;
     return new ProductError('invalid_dataset', message[0]!.toUpperCase() + message.slice(1), { details });
   }
+}
+
+/** The JSON of a mapped row. Numbers of tools and their calls stay as they were written: templates print them. */
+function jsonOf(row: object, bytes: Buffer): string {
+  return bytes.includes('"tool') ? jsonWithWholeFloats(row) : JSON.stringify(row);
 }
 
 /** The JSON of a valid row, without white space around it and the byte order mark of a file. */
