@@ -245,7 +245,9 @@ export class Attempt {
   async endBroken(error: unknown): Promise<AttemptOutcome> {
     const known = asStorageError(error);
     if (!(known instanceof ProductError)) this.#options.log.error({ err: error }, 'job failed outside its training');
-    return await this.fail(failureOf(known));
+    // An adapter is complete once it is published, whatever failed after that.
+    const isPublished = await this.isPublished().catch(() => false);
+    return isPublished ? await this.succeed() : await this.fail(failureOf(known));
   }
 
   /** Returns the job to the waiting ones. Where its user has cancelled or paused it meanwhile, it is cancelled or paused. */

@@ -279,6 +279,31 @@ describe('a job', () => {
     expect((await eventsOf(id)).at(-1)).toMatchObject({ type: 'adapter-published', data: { adapter, step: 2 } });
   });
 
+  test('succeeds if its last attempt fails after it has published the adapter', async () => {
+    const stores = await openStores({ dataDir, s3: null });
+    const lost = new ProductError('storage_unavailable', 'The answer of the store was lost.');
+    // Two in each of the attempts before the last.
+    let failures = 4;
+    const open = async (kind: string) => {
+      const opened = await stores.open(kind);
+      if (kind !== 'adapters') return opened;
+      const has: typeof opened.has = async (id) => {
+        if (failures-- > 0) throw lost;
+        return await opened.has(id);
+      };
+      const publish: typeof opened.publish = async (...args) => {
+        await opened.publish(...args);
+        throw lost;
+      };
+      return { ...opened, has, publish };
+    };
+    await work({}, { stores: { ...stores, open } });
+    const id = await send('finish');
+    const adapter = `ad_${id.slice(4)}`;
+    expect(await ended(id)).toMatchObject({ status: 'succeeded', attempts: 3, adapter });
+    expect(await adapters.list()).toEqual([adapter]);
+  });
+
   test('a job that starts while the store is unavailable reports that', async () => {
     const stores = await openStores({ dataDir, s3: null });
     const unavailable = async () => {
