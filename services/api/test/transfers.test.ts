@@ -266,7 +266,7 @@ test('files of anything else, and answers that are not valid, are not sent: the 
 test('an import whose sender disconnects ends in the registry, and its reservation is released', async () => {
   const limits = { transfers: 1, adapterBytes: 1_000, totalAdapterBytes: 1_000 };
   await start(limits);
-  const { token } = await keys.create({ name: 'sender', role: 'train', owner: 'all' });
+  const { token } = await keys.create({ name: 'sender', role: 'train' });
   const send = (signal: AbortSignal) =>
     fetch(`http://127.0.0.1:${port}/adapters`, {
       method: 'POST',
