@@ -6,6 +6,7 @@ export * from './file-answer.js';
 export * from './free-bytes.js';
 export * from './health-routes.js';
 export * from './http-app.js';
+export * from './link-signals.js';
 export * from './logger.js';
 export * from './metrics/create-metrics.js';
 export * from './metrics/observe-folders.js';

@@ -9,7 +9,7 @@ import {
   SweepEventList,
 } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
-import { type HttpApp, onceClosed } from '@lorasmith/service-kit';
+import { type HttpApp, linkSignals, onceClosed } from '@lorasmith/service-kit';
 import { type TSchema, Type } from 'typebox';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';
 import { createConcurrencyLimit } from '../access/concurrency-limit.js';
@@ -143,7 +143,7 @@ export async function eventRoutes(
           disconnected.abort();
         });
         const revoked = watchRevocation(authenticator, request, disconnected.signal);
-        const signal = AbortSignal.any([disconnected.signal, closing.signal, revoked]);
+        const { signal } = linkSignals([disconnected.signal, closing.signal, revoked]);
         const stream = await eventStreamOf({ source, after, signal, heartbeatMs });
         if (stream === null) return await reply.code(204).send();
         return await reply

@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo, LookupFunction } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -59,6 +59,21 @@ const post = (changes: Partial<PostOptions>) =>
 test('sends the body to the address that the name resolves to, and returns the status', async () => {
   expect(await post({})).toEqual({ status: 204, body: '' });
   expect(requests).toEqual([{ url: '/hook', host: `receiver.example:${port}`, body: '{"é":1}' }]);
+});
+
+test('leaves nothing in the signal of the sender, which lives as long as the process', async () => {
+  const { signal } = new AbortController();
+  const links = () => getEventListeners(signal, 'abort').length;
+  let whileSent = 0;
+  answer = () => {
+    whileSent = links();
+    return { status: 204 };
+  };
+  await post({ signal });
+  expect([whileSent, links()]).toEqual([1, 0]);
+  answer = () => null;
+  await expect(post({ signal, timeoutMs: 50 })).rejects.toThrow('There was no answer');
+  expect(links()).toBe(0);
 });
 
 test.each([

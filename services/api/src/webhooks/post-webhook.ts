@@ -2,6 +2,7 @@ import { lookup as resolve } from 'node:dns';
 import { type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
+import { linkSignals } from '@lorasmith/service-kit';
 import { isPublicAddress } from './public-address.js';
 import { checkWebhookUrl, hostOf } from './webhook-url.js';
 
@@ -44,7 +45,8 @@ export async function postWebhook({
   const request = url.protocol === 'https:' ? requestHttps : requestHttp;
   const bytes = Buffer.from(body);
   const timeout = AbortSignal.timeout(timeoutMs);
-  return await new Promise((done, failWith) => {
+  const { signal: either, unlink } = linkSignals([signal, timeout]);
+  const answered = new Promise<WebhookAnswer>((done, failWith) => {
     const fail = (error: Error) => failWith(timeout.aborted && !signal.aborted ? timedOut(timeoutMs) : error);
     const sent = request(
       url,
@@ -53,7 +55,7 @@ export async function postWebhook({
         headers: { ...headers, 'content-length': bytes.length },
         // Connections that are kept would go to an address that was checked for another delivery.
         agent: false,
-        signal: AbortSignal.any([signal, timeout]),
+        signal: either,
         // A host that is an address is not resolved, and was checked with the URL.
         ...(isIP(hostOf(url)) === 0 ? { lookup: checkedLookup(lookup ?? resolve, allowPrivate) } : {}),
       },
@@ -68,6 +70,7 @@ export async function postWebhook({
     sent.once('error', fail);
     sent.end(bytes);
   });
+  return await answered.finally(unlink);
 }
 
 async function bodyOf(answer: IncomingMessage, maxBytes: number): Promise<string> {

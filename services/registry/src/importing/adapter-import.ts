@@ -5,7 +5,7 @@ import type { ModelSource } from '@lorasmith/base-models';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import { Semaphore } from '@lorasmith/concurrency';
 import { ADAPTER_FILES, type Adapter, newIdentifier, type Owner, ProductError } from '@lorasmith/contracts';
-import type { FreeBytes } from '@lorasmith/service-kit';
+import { type FreeBytes, linkSignals } from '@lorasmith/service-kit';
 import { type BundleStore, type Staging, totalBytes } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
@@ -77,10 +77,11 @@ export class AdapterImport {
     }
     this.#running++;
     const { adapters } = this.#dependencies;
+    const { signal, unlink } = linkSignals([this.#closing.signal, options.signal]);
     const running: RunningImport = {
       options,
       bounds: { maxBytes: this.#dependencies.maxStoredBytes, freeBytes: options.freeBytes },
-      signal: AbortSignal.any([this.#closing.signal, options.signal]),
+      signal,
     };
     const stagings: Staging[] = [];
     const stage = async () => {
@@ -96,6 +97,7 @@ export class AdapterImport {
       return await this.#publish(checked, result, running);
     } finally {
       this.#running--;
+      unlink();
       for (const staging of stagings) await staging.discard();
     }
   }

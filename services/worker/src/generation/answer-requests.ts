@@ -4,6 +4,7 @@ import { pause, untilAborted } from '@lorasmith/concurrency';
 import { type GenerationFailure, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { ClaimedRequest, GenerationServer } from '@lorasmith/generation-queue';
 import { onLoad, openBaseModel } from '@lorasmith/model-folder';
+import { linkSignals } from '@lorasmith/service-kit';
 import { asStorageError, type BundleStore } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { GenerationOrder } from '../trainer/messages.js';
@@ -97,7 +98,7 @@ async function answer(
   const log = workerLog.child({ generation: id, base_model: request.base_model, adapter: request.adapter });
   const startMs = performance.now();
   const timeout = AbortSignal.timeout(timeoutMs);
-  const signal = AbortSignal.any([answer.signal, stopping, timeout]);
+  const { signal, unlink } = linkSignals([answer.signal, stopping, timeout]);
   const releases: (() => void)[] = [];
   metrics.started();
   let outcome: GenerationOutcome = 'failed';
@@ -156,6 +157,7 @@ async function answer(
     };
     // What is still being fetched is let go once it is here.
     void preparing.then(letGo, letGo);
+    unlink();
     metrics.ended(outcome, tokens);
   }
   await answer.done;

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { type GenerationFailure, type GenerationRequest, ProductError } from '@lorasmith/contracts';
 import type { GenerationClient } from '@lorasmith/generation-queue';
-import { logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
+import { linkSignals, logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Authenticator, watchRevocation } from '../../access/authenticate.js';
 import type { ConcurrencyQueue } from '../../access/concurrency-queue.js';
@@ -51,10 +51,10 @@ export async function answerRequest<Whole, Chunk>(
   const left = new AbortController();
   onceClosed(reply.raw, () => left.abort(new ProductError('cancelled', 'The caller has left.')));
   const { open, closing } = answers;
-  const entering = AbortSignal.any([left.signal, closing]);
+  const { signal: entering } = linkSignals([left.signal, closing]);
   onceClosed(reply.raw, await open.enter(request.identity.key?.id ?? null, { own, total }, entering));
   const revoked = watchRevocation(answers.authenticator, request, left.signal);
-  const signal = AbortSignal.any([left.signal, revoked, closing]);
+  const { signal } = linkSignals([left.signal, revoked, closing]);
   const pieces = answers.generation.ask(generation, { waitMs: answers.waitMs, signal });
   // A stream that is destroyed before its first read never starts what would end them.
   onceClosed(reply.raw, () => void pieces.return(undefined).catch(() => {}));
