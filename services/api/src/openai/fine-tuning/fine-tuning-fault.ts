@@ -1,6 +1,7 @@
-import { ProductError } from '@lorasmith/contracts';
+import { type ObjectiveRequest, ProductError } from '@lorasmith/contracts';
 
-const HYPERPARAMETERS = 'method.supervised.hyperparameters';
+/** The objective of a job, or of a request for one; null or undefined for a supervised one. */
+type Objective = Pick<ObjectiveRequest, 'kind'> | null | undefined;
 
 /** Fields of a job, and those of the OpenAI API that they come from. */
 const PARAMS: Readonly<Record<string, string>> = {
@@ -14,23 +15,40 @@ const PARAMS: Readonly<Record<string, string>> = {
   'objective.beta': 'method.dpo.hyperparameters.beta',
   name: 'suffix',
   'training.seed': 'seed',
-  'training.epochs': `${HYPERPARAMETERS}.n_epochs`,
-  'training.batch_size': `${HYPERPARAMETERS}.batch_size`,
-  'training.learning_rate': `${HYPERPARAMETERS}.learning_rate_multiplier`,
 };
 
-/** The field of a fine-tuning request for a field of a job. */
-export function fineTuningParam(param: string): string {
-  return PARAMS[param] ?? param;
+/** Fields of a job, and the hyperparameters of its method that they come from. */
+const HYPERPARAMETERS: Readonly<Record<string, string>> = {
+  'training.epochs': 'n_epochs',
+  'training.batch_size': 'batch_size',
+  'training.learning_rate': 'learning_rate_multiplier',
+};
+
+/** The field of a fine-tuning request for a field of a job with this objective. */
+export function fineTuningParam(param: string, objective: Objective): string {
+  const hyperparameter = HYPERPARAMETERS[param];
+  if (hyperparameter === undefined) return PARAMS[param] ?? param;
+  return `method.${methodOf(objective)}.hyperparameters.${hyperparameter}`;
 }
 
-/** Throws an error about a job with the fields of the OpenAI API. */
-export function throwAsFineTuningFault(error: unknown): never {
+/** Throws an error about a job with this objective with the fields of the OpenAI API. */
+export function throwAsFineTuningFault(error: unknown, objective: Objective): never {
   if (!(error instanceof ProductError) || error.status >= 500) throw error;
   const details = error.details.map((fault) =>
-    fault.param === undefined ? fault : { ...fault, param: fineTuningParam(fault.param) },
+    fault.param === undefined ? fault : { ...fault, param: fineTuningParam(fault.param, objective) },
   );
   const { retryAfterSeconds } = error;
-  const param = error.param === undefined ? undefined : fineTuningParam(error.param);
+  const param = error.param === undefined ? undefined : fineTuningParam(error.param, objective);
   throw new ProductError(error.code, error.message, { param, details, retryAfterSeconds, cause: error });
+}
+
+function methodOf(objective: Objective) {
+  switch (objective?.kind) {
+    case undefined:
+      return 'supervised';
+    case 'preference':
+      return 'dpo';
+    case 'group-relative':
+      return 'reinforcement';
+  }
 }

@@ -92,9 +92,9 @@ async function trainedTokens({ adapter }: Job, adapters: BundleStore): Promise<n
   return manifest.origin.result.tokens;
 }
 
-function errorOf({ error }: Job): FineTuningJob['error'] {
+function errorOf({ error, objective }: Job): FineTuningJob['error'] {
   if (error === null) return null;
   const { code, message, details } = error;
   const [first] = details;
-  return { code, message, param: first?.param === undefined ? null : fineTuningParam(first.param) };
+  return { code, message, param: first?.param === undefined ? null : fineTuningParam(first.param, objective) };
 }

@@ -80,7 +80,9 @@ export async function fineTuningRoutes(app: HttpApp, options: FineTuningRoutesOp
     async ({ id, log, body, headers, caller, limits }) => {
       const request = await jobOfRequest(body, caller, options);
       const submitted = { idempotencyKey: headers['idempotency-key'], requestId: id, caller, limits };
-      const job = await submission.submit(request, submitted).catch(throwAsFineTuningFault);
+      const job = await submission
+        .submit(request, submitted)
+        .catch((error: unknown) => throwAsFineTuningFault(error, request.objective));
       log.info({ job: job.id, dataset: job.dataset, base_model: job.base_model }, 'job accepted');
       return await fineTuningJobOf(job, options);
     },
