@@ -62,14 +62,20 @@ export function createRegistryClient(registryUrl: string): RegistryClient {
     },
     async newestAdapters(caller, count) {
       const adapters: Adapter[] = [];
-      let after = '';
       while (adapters.length < count) {
         const limit = Math.min(PAGE_SIZE, count - adapters.length);
-        const text = await call(`/adapters?limit=${limit}${after}`, { headers: callerHeaders(caller) });
+        const last = adapters.at(-1);
+        const path = `/adapters?limit=${limit}${last === undefined ? '' : `&after=${last.id}`}`;
+        const { status, text } = await ask(path, { headers: callerHeaders(caller) }, TIMEOUT_MS);
+        if (status === 400 && last !== undefined && asAnswer(ErrorBody, text).error.param === 'after') {
+          // It was deleted since; the list continues after the one before it.
+          adapters.pop();
+          continue;
+        }
+        if (status !== 200) throw wrongStatus(path, status);
         const page = asAnswer(AdapterPage, text);
         adapters.push(...page.data);
-        if (page.next === null || !page.has_more) break;
-        after = `&after=${encodeURIComponent(page.next)}`;
+        if (page.data.length === 0 || !page.has_more) break;
       }
       return adapters;
     },
