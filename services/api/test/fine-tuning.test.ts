@@ -1,5 +1,7 @@
+import { rm } from 'node:fs/promises';
 import {
   type Checkpoint,
+  DATASET_FILES,
   FineTuningCheckpointList,
   FineTuningEventList,
   FineTuningJob,
@@ -77,7 +79,7 @@ const pairRows = (count: number) =>
     .map((row) => `${JSON.stringify(row)}\n`)
     .join('');
 
-type Method = 'GET' | 'POST' | 'DELETE';
+type Method = 'GET' | 'HEAD' | 'POST' | 'DELETE';
 const call = (method: Method, url: string, payload?: object, who = 'own') =>
   api.app.inject({
     method,
@@ -155,6 +157,19 @@ describe('a file', () => {
     expect(same).toMatchObject({ id: dataset.id, filename: `${dataset.id}.jsonl` });
     const content = await get(`/v1/files/${dataset.id}/content`);
     expect([content.body, content.headers['content-length']]).toEqual([rows, String(rows.length)]);
+  });
+
+  test('is described by HEAD without its rows being read', async () => {
+    const rows = promptRows(5, 'head');
+    const { id } = checked(OpenaiFile, await upload(rows));
+    const url = `/v1/files/${id}/content`;
+    const read = await get(url);
+    await rm(`${api.folder}/datasets/${id}/${DATASET_FILES.rows}`);
+    const head = await call('HEAD', url);
+    expect([head.statusCode, head.body]).toEqual([200, '']);
+    for (const name of ['content-type', 'content-length']) expect(head.headers[name]).toBe(read.headers[name]);
+    await call('DELETE', `/v1/files/${id}`);
+    expect((await call('HEAD', url)).statusCode).toBe(404);
   });
 
   test('says what was mapped and left out in its rows', async () => {

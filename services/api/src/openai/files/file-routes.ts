@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import multipart from '@fastify/multipart';
 import {
   closed,
@@ -121,15 +122,19 @@ export async function fileRoutes(app: HttpApp, options: FileRoutesOptions): Prom
     },
     async (request, reply) => {
       const { id } = request.params;
-      const { transfers: own, totalTransfers: total } = request.limits;
-      onceClosed(reply.raw, transfers.acquire(request.identity.key?.id ?? null, { own, total }));
-      endWhenStalled(request, reply, stallMs);
+      const asksForBytes = request.method !== 'HEAD';
+      if (asksForBytes) {
+        const { transfers: own, totalTransfers: total } = request.limits;
+        onceClosed(reply.raw, transfers.acquire(request.identity.key?.id ?? null, { own, total }));
+        endWhenStalled(request, reply, stallMs);
+      }
       if (resultFileSchema.Check(id)) {
         const { content } = await results.of(id);
         return await reply.type('text/csv; charset=utf-8').send(content);
       }
       const { bytes } = await datasetOf(id);
-      const rows = await catalog.read(id).catch(asFile(id));
+      // Fastify would read the whole stream, and answer without a payload with a Content-Length of 0.
+      const rows = asksForBytes ? await catalog.read(id).catch(asFile(id)) : Readable.from([]);
       return await reply.type('application/jsonl').header('content-length', bytes).send(rows);
     },
   );
