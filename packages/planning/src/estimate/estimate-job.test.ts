@@ -110,6 +110,17 @@ describe('objectives of preferences', () => {
     return { ...side, kind: 'labelled', label: () => true, answer: () => ({ sequence: sequence(0), label: true }) };
   };
 
+  test('the reference reads the rows to train on as an evaluation does, also where nothing is held out', () => {
+    const planned = job(pairs(64, 100, 40), { batch_size: 1, recompute: 'always' });
+    const peak = (loss: PreferenceLoss, more: Partial<JobToEstimate> = {}) =>
+      peakOf({ ...planned, ...more, spec: { ...planned.spec, objective: objectiveOf({ kind: 'preference', loss }) } });
+    const rows = { validation: planned.training };
+    expect(peak('simpo')).toBeLessThan(peak('simpo', rows));
+    expect(peak('sigmoid')).toBe(peak('sigmoid', rows));
+    // The fewer pairs that are held out do not hide them.
+    expect(peak('sigmoid', { validation: pairs(1, 100, 40) })).toBe(peak('sigmoid', rows));
+  });
+
   test('the likelihood of orpo has the tokens of prompts as labels, too', () => {
     // 100 tokens less those of the answers are the prompt, twice.
     expect(judged(pairs(64, 100, 40), 'orpo').total_seconds).toBeGreaterThan(

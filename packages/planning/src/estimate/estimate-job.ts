@@ -13,7 +13,7 @@ import { groupsOf } from '../objectives/group-relative/group-relative.js';
 import { precisionOn } from '../precision.js';
 import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
-import { type BatchLoad, batchLoad, evaluationLoad, sequencesOf } from './batch-load.js';
+import { type BatchLoad, batchLoad, evaluationLoad, type PassLoad, sequencesOf } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { type AdapterPasses, firstPassSeconds, type PassesLoad, secondsPerStep } from './estimate-time.js';
@@ -194,9 +194,26 @@ function adapterPassesOf({ spec, model, machine }: JobToEstimate): AdapterPasses
   return isJoint ? 'joint' : 'beside';
 }
 
-function evaluationOf({ spec, validation, machine }: JobToEstimate): MemoryNeeds['evaluation'] {
+/** The largest pass of the evaluations and of the reference, which reads as they do. */
+function evaluationOf({ spec, training, validation, machine }: JobToEstimate): MemoryNeeds['evaluation'] {
   // Sampled answers are graded, not read again.
-  return validation === null || groupsOf(spec) !== null ? null : evaluationLoad(validation, spec, machine.pass_tokens);
+  if (groupsOf(spec) !== null) return null;
+  const loads = [validation, readsReference(spec) ? training : null].flatMap((examples) =>
+    examples === null ? [] : [evaluationLoad(examples, spec, machine.pass_tokens)],
+  );
+  const most = (of: keyof PassLoad) => Math.max(...loads.map((load) => load[of] ?? 0));
+  if (loads.length === 0) return null;
+  return {
+    mostTokens: most('mostTokens'),
+    mostRepeated: most('mostRepeated'),
+    mostLabels: most('mostLabels'),
+    longestRow: most('longestRow'),
+  };
+}
+
+/** Whether a reference reads all answers before the training. */
+function readsReference({ objective }: JobSpec): boolean {
+  return objective?.kind === 'preference' && hasReference(objective.loss);
 }
 
 function memoryOf(
@@ -236,7 +253,7 @@ function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => numb
   const evaluation = validation === null ? 0 : once(validation);
   // The reference reads all answers once.
   const { objective } = spec;
-  const reference = objective?.kind === 'preference' && hasReference(objective.loss) ? once(training) + evaluation : 0;
+  const reference = readsReference(spec) ? once(training) + evaluation : 0;
   const evaluations = countRounds(spec.training.eval_every_steps, steps.total) * evaluation + reference;
   const sampling = samplingOf(spec, prompts);
   if (sampling === null) return evaluations;

@@ -63,7 +63,7 @@ const STATE_TOKENS = 64;
 export interface MemoryNeeds {
   memory: MemoryOfDecoder;
   load: PassLoad;
-  /** The largest pass of its evaluations; null where it has none. */
+  /** The largest pass of its evaluations, and of its reference; null where it has neither. */
   evaluation: PassLoad | null;
 }
 
