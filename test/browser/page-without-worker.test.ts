@@ -151,6 +151,20 @@ describe('the form that starts a job', () => {
     await page.getByRole('link', { name: 'Like this' }).click();
     await sees(FINE);
     expect(await requestInPage()).toEqual(request);
+    await page.getByRole('button', { name: 'Start the job' }).click();
+    await page.waitForURL(/#\/jobs\/job_/);
+
+    // What began a form begins another one once that is sent, or emptied.
+    await tab.open(`/jobs/${job?.id}`);
+    await page.getByRole('link', { name: 'Like this' }).click();
+    await sees(FINE);
+    expect(await requestInPage()).toEqual(request);
+    await page.getByRole('button', { name: 'Empty the form' }).click();
+    await sees('Nothing is checked yet');
+    await tab.open(`/jobs/${job?.id}`);
+    await page.getByRole('link', { name: 'Like this' }).click();
+    await sees(FINE);
+    expect(await requestInPage()).toEqual(request);
     await tab.open('/new-job?from=job_000000000000000000000000');
     await sees('Could not read the earlier job');
   });

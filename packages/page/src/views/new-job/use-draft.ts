@@ -1,5 +1,6 @@
 import { specOf } from '@lorasmith/contracts';
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { navigate } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { readTab, writeTab } from '../../tab-storage.js';
 import { type Draft, draftOf } from './draft.js';
@@ -23,6 +24,7 @@ export interface DraftState {
   /** Why the earlier job could not be read. */
   error: unknown;
   change: (fields: Draft) => void;
+  /** Empties the form, and the address: it begins the same draft again when it is opened again. */
   clear: () => void;
   /** The idempotency key of a request. */
   keyFor: (request: object) => string;
@@ -71,7 +73,10 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
     isLoading,
     error,
     change: (fields) => keep({ ...latest.current, origin, draft: { ...latest.current.draft, ...fields } }),
-    clear: () => keep({ origin, draft: {} }),
+    clear() {
+      keep({ origin: '', draft: {} });
+      navigate('/new-job', {}, { replace: true });
+    },
     keyFor(request) {
       const text = JSON.stringify(request);
       const { sent } = latest.current;
