@@ -72,11 +72,14 @@ export const JOB_HELP: readonly string[] = [
 export async function readRequest(values: Record<string, unknown>): Promise<Partial<JobRequest>> {
   const file = values.request as string | undefined;
   if (file === undefined) return {};
+  let request: unknown;
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as Partial<JobRequest>;
+    request = JSON.parse(await readFile(file, 'utf8'));
   } catch (cause) {
     throw new ProductError('invalid_request', `Cannot read ${file} as JSON: ${(cause as Error).message}`, { cause });
   }
+  if (typeof request === 'object' && request !== null && !Array.isArray(request)) return request;
+  throw new ProductError('invalid_request', `${file} is not the JSON object of a request.`);
 }
 
 /**

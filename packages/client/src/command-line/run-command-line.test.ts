@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { isPrintable } from '@lorasmith/contracts';
@@ -113,6 +113,38 @@ describe('lora', () => {
       response.end(`data: ${JSON.stringify({ choices })}\n\ndata: [DONE]\n\n`);
     });
     expect(output).toBe('[2Kgone\n');
+  });
+
+  it('reads a text from the input until it ends, or Ctrl-C', async () => {
+    const interruption = new AbortController();
+    const terminal = new PassThrough();
+    const written = { output: '', errorOutput: '' };
+    const running = runCommandLine({
+      args: ['chat', 'm', '-'],
+      version: '1.2.3',
+      baseUrl: 'http://127.0.0.1:9',
+      input: terminal,
+      output: { write: (text: string) => (written.output += text) },
+      errorOutput: { write: (text: string) => (written.errorOutput += text) },
+      signal: interruption.signal,
+    });
+    terminal.write('Half a quest');
+    await new Promise((resolve) => setImmediate(resolve));
+    interruption.abort();
+    expect(await running).toBe(EXIT.interrupted);
+    expect(written).toEqual({ output: '', errorOutput: '' });
+  });
+
+  it('says what is wrong with a request file that is no object', async () => {
+    const file = join(folder, 'request.json');
+    for (const content of ['null', '[]', '"tiny"']) {
+      await writeFile(file, content);
+      const { exitCode, errorOutput } = await lora(['jobs', 'create', '--request', file]);
+      expect([exitCode, errorOutput]).toEqual([
+        EXIT.failed,
+        `invalid_request: ${file} is not the JSON object of a request.\n`,
+      ]);
+    }
   });
 
   it('shows rows, with what is trained in brackets', async () => {

@@ -1,3 +1,4 @@
+import { addAbortSignal, type Readable } from 'node:stream';
 import { text as textOf } from 'node:stream/consumers';
 import { type ChatCompletion, type Completion, ProductError } from '@lorasmith/contracts';
 import type { ChatCall, CompletionCall } from '../text-calls.js';
@@ -118,9 +119,9 @@ async function answerEach(context: CommandContext, model: string, { whole, piece
   return 0;
 }
 
-async function argumentsOf({ positionals }: CommandContext): Promise<[model: string, text: string]> {
+async function argumentsOf({ positionals, input, signal }: CommandContext): Promise<[model: string, text: string]> {
   const [model, text] = positionals as [string, string];
-  return [model, text === '-' ? await textOf(process.stdin) : text];
+  return [model, text === '-' ? await textOf(addAbortSignal(signal, input as Readable)) : text];
 }
 
 /** Greedy, unless a temperature is given: answers are compared. */
