@@ -228,6 +228,23 @@ test('a chat that nobody answers says so, and can be asked again', async () => {
   await page.reload();
   await page.getByText('Is anybody there?').waitFor();
   await page.getByRole('button', { name: 'Ask again: imported' }).waitFor();
+
+  // An answer stays that of the model that gave it.
+  await page.getByLabel('Model', { exact: true }).selectOption('tiny-llama');
+  const speakers = page.getByRole('region', { name: 'Turn 1' }).locator('.chat-answer .chat-speaker');
+  await expect.poll(() => speakers.count()).toBe(1);
+  expect(await speakers.allTextContents()).toEqual(['imported']);
+});
+
+test('a dialog that is closed gives the focus back to the button that opened it', async () => {
+  const { id } = await stack.client.uploadDataset({ blob: new Blob(ROWS) }, { name: 'asked.jsonl' });
+  await tab.open(`/datasets/${id}`);
+  const opener = page.getByRole('button', { name: 'Delete', exact: true });
+  await opener.press('Enter');
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('button', { name: 'Close' }).press('Enter');
+  await expect.poll(() => dialog.count()).toBe(0);
+  expect(await opener.evaluate((element) => element === element.ownerDocument.activeElement)).toBe(true);
 });
 
 // The last one: from the first key on, the service asks for it.

@@ -41,10 +41,17 @@ export function ConfirmDialog({ title, children, confirm, action, onClose }: Con
         <button type="button" class="danger" disabled={action.isBusy} onClick={() => action.run()}>
           {confirm}
         </button>
-        <button type="button" onClick={onClose}>
-          Close
-        </button>
+        <CloseButton />
       </div>
     </Dialog>
+  );
+}
+
+/** The button that closes the dialog in which it is, as Escape does: one that is only removed takes the focus with it. */
+export function CloseButton() {
+  return (
+    <button type="button" onClick={({ currentTarget }) => currentTarget.closest('dialog')?.close()}>
+      Close
+    </button>
   );
 }

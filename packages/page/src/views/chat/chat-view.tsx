@@ -85,11 +85,7 @@ export function ChatView({ query }: ViewProps) {
                     ...(second === undefined ? [] : [['second', second.id] as const]),
                   ])
                 }
-                names={{
-                  base: adapter?.base_model ?? '',
-                  adapter: adapter?.name ?? model,
-                  second: second?.name ?? second?.id ?? '',
-                }}
+                nameOf={(one) => adapters.find(({ id }) => id === one)?.name ?? one}
               />
             </>
           );
@@ -172,10 +168,10 @@ interface TalkProps {
   adapter: string | undefined;
   chat: Chat;
   models: ReadonlyMap<Side, string>;
-  names: Readonly<Record<Side, string>>;
+  nameOf: (model: string) => string;
 }
 
-function Talk({ adapter, chat, models, names }: TalkProps) {
+function Talk({ adapter, chat, models, nameOf }: TalkProps) {
   const [text, setText] = useState('');
   const { turns, settings } = chat.conversation;
   const { questions, isHeldOut } = useRowQuestions(adapter);
@@ -197,15 +193,18 @@ function Talk({ adapter, chat, models, names }: TalkProps) {
           <p class="chat-speaker">You</p>
           <p class="chat-text">{turn.user}</p>
           <div class={sides.length > 1 ? 'chat-sides' : undefined}>
-            {sides.map((side) => (
-              <ChatAnswer
-                key={side}
-                model={names[side]}
-                answer={turn.answers[side]}
-                error={chat.errorOf(turn.id, side)}
-                onRetry={chat.isBusy ? null : () => chat.retry(turn.id, side, models.get(side)!)}
-              />
-            ))}
+            {sides.map((side) => {
+              const model = turn.answers[side]?.model ?? models.get(side)!;
+              return (
+                <ChatAnswer
+                  key={side}
+                  model={nameOf(model)}
+                  answer={turn.answers[side]}
+                  error={chat.errorOf(turn.id, side)}
+                  onRetry={chat.isBusy ? null : () => chat.retry(turn.id, side, model)}
+                />
+              );
+            })}
           </div>
           <ExpectedAnswer answer={questions.find(({ question }) => question === turn.user)?.answer} />
         </section>

@@ -15,10 +15,10 @@ const settings = { ...EMPTY_CONVERSATION.settings, system: 'Be short.' };
 function talk(): Conversation {
   const first = withTurn({ turns: [], settings }, 'one?');
   const answered = withAnswer(
-    withAnswer(first.conversation, first.turn.id, 'base', { text: 'base 1', state: 'done' }),
+    withAnswer(first.conversation, first.turn.id, 'base', { model: 'tiny', text: 'base 1', state: 'done' }),
     first.turn.id,
     'adapter',
-    { text: 'adapter 1', state: 'cut' },
+    { model: 'ad_1', text: 'adapter 1', state: 'cut' },
   );
   return withTurn(answered, 'two?').conversation;
 }
@@ -37,14 +37,14 @@ test('each side continues its own answers', () => {
 });
 
 test('an answer for a turn that is gone changes nothing', () => {
-  expect(withAnswer(EMPTY_CONVERSATION, 7, 'base', { text: 'late', state: 'done' }).turns).toEqual([]);
+  expect(withAnswer(EMPTY_CONVERSATION, 7, 'base', { model: 'tiny', text: 'late', state: 'done' }).turns).toEqual([]);
 });
 
 describe('the storage of the tab', () => {
   test('gives a conversation back; what was being streamed has stopped', () => {
-    const streaming = withAnswer(talk(), 2, 'base', { text: 'tw', state: 'streaming' });
+    const streaming = withAnswer(talk(), 2, 'base', { model: 'tiny', text: 'tw', state: 'streaming' });
     const stored = conversationOf(textOf(streaming));
-    expect(stored.turns[1]?.answers.base).toEqual({ text: 'tw', state: 'stopped' });
+    expect(stored.turns[1]?.answers.base).toEqual({ model: 'tiny', text: 'tw', state: 'stopped' });
     expect({ ...stored, turns: stored.turns.slice(0, 1) }).toEqual({ ...talk(), turns: talk().turns.slice(0, 1) });
   });
 

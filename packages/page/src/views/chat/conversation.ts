@@ -11,6 +11,8 @@ export type Side = (typeof SIDES)[number];
 export type AnswerState = 'streaming' | 'done' | 'cut' | 'stopped' | 'failed';
 
 export interface Answer {
+  /** The model that was asked: another one may be chosen later. */
+  model: string;
   text: string;
   state: AnswerState;
 }
@@ -126,7 +128,7 @@ function isTurn(value: unknown): value is Turn {
   return (
     isObject(value.answers) &&
     Object.values(value.answers).every(
-      (answer) => isObject(answer) && typeof answer.text === 'string' && typeof answer.state === 'string',
+      (answer) => isObject(answer) && [answer.model, answer.text, answer.state].every((one) => typeof one === 'string'),
     )
   );
 }

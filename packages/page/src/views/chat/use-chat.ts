@@ -47,7 +47,7 @@ export function useChat(): Chat {
     setErrors((current) => new Map([...current].filter(([name]) => name !== nameOf(turnId, side))));
     let text = '';
     const show = (state: AnswerState) =>
-      setConversation((current) => withAnswer(current, turnId, side, { text, state }));
+      setConversation((current) => withAnswer(current, turnId, side, { model, text, state }));
     show('streaming');
     try {
       let state: AnswerState = 'done';

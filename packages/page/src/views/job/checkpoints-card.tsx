@@ -4,7 +4,7 @@ import { ENDED_STATUSES } from '@lorasmith/contracts';
 import { useEffect, useState } from 'preact/hooks';
 import { numberText } from '../../charts/number-text.js';
 import { type Column, DataTable } from '../../components/data-table.js';
-import { Dialog } from '../../components/dialog.js';
+import { CloseButton, Dialog } from '../../components/dialog.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
 import { Loaded } from '../../components/loaded.js';
@@ -117,9 +117,7 @@ function PublishDialog({ job, checkpoint, onClose }: { job: Job; checkpoint: Che
           <button type="submit" class="primary" disabled={publish.isBusy}>
             Publish
           </button>
-          <button type="button" onClick={onClose}>
-            Close
-          </button>
+          <CloseButton />
         </div>
       </form>
     </Dialog>
