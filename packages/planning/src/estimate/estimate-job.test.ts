@@ -148,7 +148,7 @@ describe('objectives of preferences', () => {
 });
 
 describe('sampled answers', () => {
-  const grouped = (settings: Omit<ObjectiveRequest, 'kind' | 'grader'> = {}) => {
+  const grouped = (settings: Omit<ObjectiveRequest, 'kind' | 'grader'> = {}, batchSize = 1, isEvaluated = false) => {
     const { sequence, ...side } = examples(64, 16);
     const prompts: JobToEstimate['training'] = {
       ...side,
@@ -156,7 +156,7 @@ describe('sampled answers', () => {
       labelsOf: () => 0,
       prompt: (index) => sequence(index).ids,
     };
-    const planned = job(prompts, { batch_size: 1 });
+    const planned = { ...job(prompts, { batch_size: batchSize }), validation: isEvaluated ? prompts : null };
     const grader = { type: 'regex' as const, pattern: 'a' };
     const objective = objectiveOf({ kind: 'group-relative', grader, max_completion_tokens: 48, ...settings });
     return estimateJob({ ...planned, spec: { ...planned.spec, objective } })!;
@@ -176,6 +176,13 @@ describe('sampled answers', () => {
     const [one, two, four] = [1, 2, 4].map((updates) => grouped({ updates_per_batch: updates }).seconds_per_step);
     expect(one! - four!).toBeGreaterThan(0);
     expect((one! - four!) / (one! - two!)).toBeCloseTo(1.5, 9);
+  });
+
+  test('of an evaluation are sampled to as many prompts at once as those of a step', () => {
+    const evaluations = (batchSize: number) =>
+      grouped({}, batchSize, true).total_seconds - grouped({}, batchSize).total_seconds;
+    // The layers are called 8 times as often, for the same tokens.
+    expect(evaluations(1)).toBeGreaterThan(2 * evaluations(8));
   });
 
   test('are read by the reference in each step, where there is one', () => {

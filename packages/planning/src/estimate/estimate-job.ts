@@ -246,8 +246,12 @@ function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => numb
   const { spec, training, validation, prompts, steps, machine } = job;
   const readings = isMismatched(spec) ? 2 : 1;
   const once = (examples: Examples) => {
-    const rollout = rolloutOf(spec, examples, examples.count);
-    if (rollout !== null) return sampleSeconds(rollout, rollout.settings.max_tokens, secondsOf);
+    // An evaluation samples answers to as many prompts at once as a step does.
+    const rollout = rolloutOf(spec, examples, rowsPerStep(spec));
+    if (rollout !== null) {
+      const rounds = Math.ceil(examples.count / rollout.prompts.length);
+      return rounds * sampleSeconds(rollout, rollout.settings.max_tokens, secondsOf);
+    }
     return readings * secondsOf(evaluationLoad(examples, spec, machine.pass_tokens));
   };
   const evaluation = validation === null ? 0 : once(validation);
