@@ -236,6 +236,20 @@ test('a chat that nobody answers says so, and can be asked again', async () => {
   expect(await speakers.allTextContents()).toEqual(['imported']);
 });
 
+test('a compared job that was deleted leaves the others, and can be removed', async () => {
+  const dataset = (await stack.client.uploadDataset({ blob: new Blob(ROWS) }, { name: 'compared.jsonl' })).id;
+  const create = (name: string) => stack.client.createJob({ base_model: 'tiny-llama', dataset, name });
+  const [left, deleted] = [await create('left'), await create('deleted')];
+  await stack.client.cancelJob(deleted.id);
+  await stack.client.deleteJob(deleted.id);
+  await tab.open(`/compare?jobs=${left.id},${deleted.id}`);
+  await page.getByRole('link', { name: `left (${left.id.slice(-4)})` }).waitFor();
+  await page.getByRole('button', { name: `Remove ${deleted.id}` }).click();
+  await page.waitForURL(`**/#/compare?jobs=${left.id}`);
+  expect(await page.getByRole('alert').count()).toBe(0);
+  await stack.client.cancelJob(left.id);
+});
+
 test('a dialog that is closed gives the focus back to the button that opened it', async () => {
   const { id } = await stack.client.uploadDataset({ blob: new Blob(ROWS) }, { name: 'asked.jsonl' });
   await tab.open(`/datasets/${id}`);

@@ -1,4 +1,5 @@
 import type { Client } from '@lorasmith/client/core';
+import { nullIf } from '../service/null-if.js';
 import { useService } from '../service/service.js';
 import { type Polled, usePolled } from '../service/use-polled.js';
 import type { JobHistory } from './job-history.js';
@@ -10,13 +11,14 @@ const MAX_CALLS_PER_MINUTE = 300;
 /** The histories by client, because another key may see other jobs. */
 const recent = new WeakMap<Client, RecentHistories>();
 
-/** The events of several jobs by id. They are read in pages, because a browser has few connections for streams. */
+/** The events of several jobs by id, without those that were deleted. They are read in pages, because a browser has few connections for streams. */
 export function useJobHistories(ids: readonly string[]): Polled<ReadonlyMap<string, JobHistory>> {
   const { client } = useService();
   return usePolled(
     async (signal) => {
       const histories = recentOf(client);
-      return new Map(await Promise.all(ids.map(async (id) => [id, await histories.read(id, signal)] as const)));
+      const read = await Promise.all(ids.map((id) => histories.read(id, signal).catch(nullIf('job_not_found'))));
+      return new Map(read.flatMap((history, index) => (history === null ? [] : [[ids[index]!, history] as const])));
     },
     [client, ids.join()],
     {

@@ -11,6 +11,7 @@ import { ViewHead } from '../../components/view-head.js';
 import type { CurveName, JobHistory } from '../../history/job-history.js';
 import { useJobHistories } from '../../history/use-job-histories.js';
 import { changeQuery } from '../../location.js';
+import { nullIf } from '../../service/null-if.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 import { curveLineWithoutBand, evaluationLine } from '../job/training-charts.js';
@@ -68,7 +69,11 @@ function Comparison({ ids, known, onRemove }: ComparisonProps) {
   const histories = useJobHistories(ids);
   // One that was chosen a while ago is not among the latest.
   const jobs = usePolled(
-    (signal) => Promise.all(ids.map((id) => known.find((job) => job.id === id) ?? client.getJob(id, { signal }))),
+    async (signal) => {
+      const read = (id: string) => client.getJob(id, { signal }).catch(nullIf('job_not_found'));
+      const found = await Promise.all(ids.map((id) => known.find((job) => job.id === id) ?? read(id)));
+      return found.filter((job) => job !== null);
+    },
     [client, ids.join(), known.length],
     { everyMs: null },
   );

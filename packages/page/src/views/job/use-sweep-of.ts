@@ -1,4 +1,5 @@
-import { type Job, ProductError, type Sweep } from '@lorasmith/contracts';
+import type { Job, Sweep } from '@lorasmith/contracts';
+import { nullIf } from '../../service/null-if.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 
@@ -11,16 +12,11 @@ export function useSweepOf(job: Job | undefined): Sweep | null | undefined {
   const { value } = usePolled(
     async (signal) => ({
       of: id,
-      sweep: id === undefined ? null : await client.getSweep(id, { signal }).catch(nullIfMissing),
+      sweep: id === undefined ? null : await client.getSweep(id, { signal }).catch(nullIf('sweep_not_found')),
     }),
     [client, id, job?.status],
     { everyMs: ({ sweep }) => (sweep !== null && job?.status === 'paused' ? PAUSED_MS : null) },
   );
   // What was read before the job was known stays for one rendering.
   return value?.of === id ? value?.sweep : undefined;
-}
-
-function nullIfMissing(error: unknown): null {
-  if (error instanceof ProductError && error.code === 'sweep_not_found') return null;
-  throw error;
 }
