@@ -49,6 +49,16 @@ test('graded answers are kept by step, those after a restart in the place of tho
   expect(history.noted).toEqual([]);
 });
 
+test('each further checkpoint is noticed, however many there are', () => {
+  const history = new JobHistory();
+  const seen = new Set<string | undefined>();
+  for (let step = 1; step <= 500; step++) {
+    history.add(eventOf({ type: 'checkpoint-saved', data: { step } }));
+    seen.add(history.lastSaved);
+  }
+  expect([seen.size, seen.has(undefined)]).toEqual([500, false]);
+});
+
 test('events become curves, evaluations, samples and notes', () => {
   const last = eventOf({ type: 'adapter-published', data: { adapter: 'ad_1' } });
   const history = historyOf(

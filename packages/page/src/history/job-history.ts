@@ -129,6 +129,11 @@ export class JobHistory {
     );
   }
 
+  /** The event of the checkpoint that was saved last: it changes with each, unlike the number of those among the latest events. */
+  get lastSaved(): string | undefined {
+    return this.noted.findLast(({ type }) => type === 'checkpoint-saved')?.id;
+  }
+
   #addStep(data: StepData, ms: number): void {
     this.seconds.add(data.step, ms / 1000);
     for (const name of CURVES) this.curves[name].add(data.step, data[name]);

@@ -20,17 +20,17 @@ import { usePolled } from '../../service/use-polled.js';
 export interface CheckpointsCardProps {
   job: Job;
   /** Changes when the job has saved another one. */
-  savedCount: number;
+  lastSaved: string | undefined;
 }
 
 /** The stored states of a training. Those of an ended job can become adapters. */
-export function CheckpointsCard({ job, savedCount }: CheckpointsCardProps) {
+export function CheckpointsCard({ job, lastSaved }: CheckpointsCardProps) {
   const client = useClient();
   const [chosen, choose] = useState<Checkpoint | null>(null);
   const checkpoints = usePolled((signal) => client.checkpoints(job.id, { signal }), [client, job.id], {
     everyMs: null,
   });
-  useEffect(checkpoints.refresh, [savedCount, job.status]);
+  useEffect(checkpoints.refresh, [lastSaved, job.status]);
   const may = useMay('change');
   const hasEnded = ENDED_STATUSES.includes(job.status);
   const columns: Column<Checkpoint>[] = [

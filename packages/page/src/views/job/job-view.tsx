@@ -125,7 +125,7 @@ function partsOf(job: Job, report: Report | null, history: JobHistory, query: UR
   const checkpoints = job.kind === 'train' && {
     name: 'checkpoints',
     label: 'Checkpoints',
-    content: () => <CheckpointsCard job={job} savedCount={countSaved(history)} />,
+    content: () => <CheckpointsCard job={job} lastSaved={history.lastSaved} />,
   };
   const events = { name: 'events', label: 'Events', content: () => <EventLog events={history.noted} /> };
   return [graded, prompted, settings, checkpoints, events].filter((tab) => tab !== false);
@@ -144,10 +144,6 @@ function Curves({ history, report, query }: { history: JobHistory; report: Repor
       )}
     </>
   );
-}
-
-function countSaved({ noted }: JobHistory): number {
-  return noted.filter(({ type }) => type === 'checkpoint-saved').length;
 }
 
 /** Says when the job ends or starts while somebody watches it. */
