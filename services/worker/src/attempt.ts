@@ -280,7 +280,11 @@ export class Attempt {
     this.#stopping.close();
     this.#options.place.leave();
     this.#prepared?.release();
-    await this.#options.sources.folders.removeAttempt(this.#attempt);
+    const { sources, log } = this.#options;
+    // The next attempt removes it, or the sweep of ended jobs: what this one has reached is in the record.
+    await sources.folders.removeAttempt(this.#attempt).catch((error: unknown) => {
+      log.warn({ err: error }, 'the folder of an attempt could not be removed; it is tried again later');
+    });
   }
 
   /** The figures of an adapter that an earlier attempt has published; undefined if its manifest cannot be read, which is no fault of the job. */
