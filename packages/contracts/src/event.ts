@@ -51,7 +51,7 @@ export const EVENT_DATA = {
       }),
       seconds_left: Type.Number({
         description:
-          'Until the last step, if the steps go on as the last 20 did, beside as many other jobs. Evaluations and publishing are not included.',
+          'Until the last step, if the steps go on as the last 20 did, beside as many other jobs, and checkpoints, evaluations and samples between them as so far in this attempt. What follows the last step is not included.',
       }),
     },
     closed,

@@ -435,7 +435,9 @@ export const JobProgress = Type.Object(
     epoch: Type.Number({ minimum: 0 }),
     loss: Nullable(Type.Number()),
     tokens_per_second: Nullable(Type.Number()),
-    seconds_left: Nullable(Type.Number()),
+    seconds_left: Nullable(Type.Number(), {
+      description: 'As of the newest step. Null from the start of a later attempt to its first step.',
+    }),
   },
   { $id: 'JobProgress', ...closed },
 );

@@ -188,6 +188,13 @@ describe('a forecast', () => {
   const planned = async (owner: Owner, seconds: number | null) =>
     (await store.createJob(aJobSpec(), { requestHash: 'h', owner, planned: { tokens: 1_000, seconds, memory: null } }))
       .job;
+  const take = async (id: JobId) => {
+    const { queuePrefix } = jobKeys(prefix);
+    const worker = new Worker(QUEUE_NAME, null, { connection: redis, prefix: queuePrefix, autorun: false });
+    await store.queue.moveToFront(id);
+    await worker.getNextJob('token', { block: false });
+    await worker.close();
+  };
 
   test('says when the jobs start and end, from what workers hold and what was planned', async () => {
     const [running, next, other, unknown, last] = [
@@ -202,14 +209,7 @@ describe('a forecast', () => {
     clock.ms += 2_000;
     const start = await store.attempts.start(running.id, 'w');
     if (start.outcome !== 'started') throw new Error(start.reason);
-    const taken = new Worker(QUEUE_NAME, null, {
-      connection: redis,
-      prefix: jobKeys(prefix).queuePrefix,
-      autorun: false,
-    });
-    await store.queue.moveToFront(running.id);
-    await taken.getNextJob('token', { block: false });
-    await taken.close();
+    await take(running.id);
     await store.queue.announce('w', { slots: 1, held: [running.id] });
     const preparing = { id: running.id, status: 'preparing' as const };
     expect(await store.queue.forecast(preparing)).toEqual({
@@ -255,6 +255,20 @@ describe('a forecast', () => {
     clock.ms += 30_000;
     expect(await store.queue.forecast(other)).toMatchObject({ estimated_start: null, estimated_end: null });
     expect(await store.queue.forecast({ ...other, status: 'cancelled' })).toBeNull();
+  });
+
+  test('counts what a job had done whose worker has died, until its next step', async () => {
+    const { id } = await planned(A, 100);
+    const start = await store.attempts.start(id, 'w');
+    if (start.outcome !== 'started') throw new Error(start.reason);
+    const figures = { epoch: 1, loss: 1, accuracy: 1, learning_rate: 1, grad_norm: 1, tokens_per_second: 1 };
+    const step = { ...figures, step: 7, total_steps: 10, seconds_left: 9 };
+    await store.attempts.record(start.attempt, { type: 'step-finished', data: step });
+    await take(id);
+    await store.attempts.start(id, 'v');
+    await store.queue.announce('v', { slots: 1, held: [id] });
+    const job = await store.getJob(id);
+    expect(await store.queue.forecast(job!)).toMatchObject({ estimated_end: at(30) });
   });
 
   test('counts what remains of a job that continues from a checkpoint', async () => {

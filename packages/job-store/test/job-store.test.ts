@@ -166,6 +166,22 @@ describe('attempts', () => {
     expect(await store.attempts.start(job.id, 'w')).toEqual({ outcome: 'not-needed', reason: 'succeeded' });
   });
 
+  test('the next one says how much time is left after its first step', async () => {
+    const job = await created();
+    const attempt = await started(job.id);
+    await store.attempts.record(attempt, step(7));
+    const before = (await store.getJob(job.id))!.progress;
+    expect(before).toMatchObject({ step: 7, seconds_left: 9 });
+    expect(await store.attempts.release(attempt)).toBe('done');
+    const next = await started(job.id);
+    expect(await store.getJob(job.id)).toMatchObject({
+      status: 'preparing',
+      progress: { ...before, seconds_left: null },
+    });
+    await store.attempts.record(next, step(8));
+    expect((await store.getJob(job.id))!.progress).toMatchObject({ step: 8, seconds_left: 9 });
+  });
+
   test('an older attempt can no longer write', async () => {
     const job = await created();
     const first = await started(job.id);

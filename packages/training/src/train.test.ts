@@ -15,7 +15,7 @@ import { readModelFolder } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, openExampleStore, planJob, type ValidationRows } from '@lorasmith/planning';
 import { engine, liveTensorCount } from '@lorasmith/tensor';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../test/a-job.js';
@@ -204,6 +204,20 @@ test('a checkpoint of other settings is not resumed', async () => {
   await attempt(llama, spec, { checkpointFolder });
   const other = await attempt(llama, aJob({ training: { checkpoint_every_steps: 2, seed: 1 } }), { checkpointFolder });
   expect(stepsOf(other.events)[0]!.step).toBe(1);
+});
+
+test('the time left counts what comes between the steps', async () => {
+  let passedMs = 0;
+  const clock = vi.spyOn(performance, 'now').mockImplementation(() => passedMs);
+  const spec = aJob({ training: { checkpoint_every_steps: 1 } });
+  const { events } = await attempt(llama, spec, {
+    onEvent(event) {
+      if (event.type === 'checkpoint-saved') passedMs += 300_000;
+    },
+  }).finally(() => clock.mockRestore());
+  // Steps take no time here, and what follows one is known at the next.
+  const left = stepsOf(events).map(({ step, total_steps, seconds_left }) => [total_steps - step, seconds_left]);
+  expect(left).toEqual(left.map(([steps], index) => [steps, index === 0 ? 0 : steps! * 300]));
 });
 
 test('evaluation also between, when the job asks for it', async () => {

@@ -70,6 +70,9 @@ export class TrainingRun {
   #secondsBefore = 0;
   #startedMs = performance.now();
   #recentStepSeconds: number[] = [];
+  /** The number and time of the gaps between the steps of this object: checkpoints, evaluations, samples. */
+  readonly #between = { count: 0, seconds: 0 };
+  #lastStepEndMs: number | null = null;
   #evaluationBefore: Evaluation | null = null;
   /** The evaluation after the step at which the run is. */
   #evaluation: Evaluation | null = null;
@@ -156,6 +159,10 @@ export class TrainingRun {
     const { settings, steps, adapter, optimizer, recomputedLayers, rows, data, reference, passes, onEvent } =
       this.#options;
     const startedMs = performance.now();
+    if (this.#lastStepEndMs !== null) {
+      this.#between.count++;
+      this.#between.seconds += (startedMs - this.#lastStepEndMs) / 1000;
+    }
     const { epoch, microBatches } = rows.rowsOf(optimizer.step);
     const learningRate = learningRateAt(optimizer.step, settings, steps);
     const batches = data.training.batches(microBatches, {
@@ -166,7 +173,8 @@ export class TrainingRun {
     });
     const stepSettings = { ...settings, learningRate, recomputedLayers };
     const result = await optimizerStep(adapter, optimizer, batches, stepSettings, passes);
-    const seconds = (performance.now() - startedMs) / 1000;
+    this.#lastStepEndMs = performance.now();
+    const seconds = (this.#lastStepEndMs - startedMs) / 1000;
     this.#count(result, epoch, seconds);
     onEvent({
       type: 'step-finished',
@@ -288,8 +296,11 @@ export class TrainingRun {
     if (this.#recentStepSeconds.length > RECENT_STEPS) this.#recentStepSeconds.shift();
   }
 
+  /** The mean of the recent steps, with that of all gaps so far: what fills them comes seldom, and would make the mean of few jump. */
   #secondsPerStep(): number {
-    return this.#recentStepSeconds.reduce((sum, seconds) => sum + seconds, 0) / this.#recentStepSeconds.length;
+    const { count, seconds: between } = this.#between;
+    const steps = this.#recentStepSeconds.reduce((sum, seconds) => sum + seconds, 0) / this.#recentStepSeconds.length;
+    return count === 0 ? steps : steps + between / count;
   }
 
   get #seconds(): number {

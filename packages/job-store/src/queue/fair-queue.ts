@@ -173,7 +173,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
         const share = done === null ? 0 : done.step / Math.max(1, done.total_steps);
         const tokens = entry?.tokens == null ? null : Math.round(entry.tokens * (1 - share));
         // What it measures is its time beside the others.
-        return { id, entry, tokens, seconds: left === null ? (entry?.seconds ?? null) : left / held.length };
+        return { id, entry, tokens, seconds: left === null ? secondsAfter(share, entry) : left / held.length };
       }),
     }));
   };
@@ -282,4 +282,12 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
       };
     },
   };
+}
+
+/** Seconds that remain, if it trains alone, of a job that has done this share of its steps; null: unknown. */
+function secondsAfter(share: number, entry: QueueEntry | null): number | null {
+  if (entry === null || entry.seconds === null) return null;
+  // Its entry says what remained when it joined the queue.
+  const { seconds, done = 0 } = entry;
+  return share <= done ? seconds : (seconds * (1 - share)) / (1 - done);
 }

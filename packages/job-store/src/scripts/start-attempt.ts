@@ -37,6 +37,11 @@ local attempt = redis.call('HINCRBY', record, 'attempts', 1)
 redis.call('HSET', record, 'attempt_token', token)
 redis.call('HSETNX', record, 'started_at', now)
 redis.call('HDEL', record, 'publishing', 'starts_alone')
+-- How much time is left is known again after the first step. Decoded and encoded again, the numbers would be rounded.
+local progress = redis.call('HGET', record, 'progress')
+if progress then
+  redis.call('HSET', record, 'progress', (progress:gsub('"seconds_left":[^,}]+', '"seconds_left":null')))
+end
 append_event('job-started', '{"attempt":' .. attempt .. ',"worker":' .. worker .. '}')
 return attempt
 `,
