@@ -6,7 +6,7 @@ import { manyAnswersOf } from './venvs.mjs';
 
 /** @import { Answers } from './answers.mjs' */
 
-const SUFFIX = '-wide';
+const SUFFIX = '-for-vllm';
 /** Settings that vLLM does not have or asks for, and what they are replaced with, so that it loads each family. @type {Record<string, object>} */
 const REPLACED = {
   // Without `factor`.
