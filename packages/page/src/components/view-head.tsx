@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 
 let isFirstView = true;
 
@@ -18,8 +18,8 @@ export function ViewHead({ title, badge, children }: ViewHeadProps) {
   useLayoutEffect(() => {
     document.title = `${title} · Lorasmith`;
   }, [title]);
-  useEffect(() => {
-    // The browser itself starts at the top of the first view.
+  useLayoutEffect(() => {
+    // Later it would take the focus from what was pressed meanwhile. The browser itself starts at the top of the first view.
     if (!isFirstView) heading.current?.focus();
     isFirstView = false;
   }, []);
