@@ -109,12 +109,16 @@ export function toolCallsOf({ tool_calls: calls }: Pick<ChatMessage, 'tool_calls
 
 /**
  * The arguments of a call as an object; null if they are not one. An empty text stands for no arguments.
+ * @param parse - Reads those that are written as text.
  */
-export function callArguments({ function: { arguments: given } }: ToolCall): Record<string, unknown> | null {
+export function callArguments(
+  { function: { arguments: given } }: ToolCall,
+  parse: (json: string) => unknown = JSON.parse,
+): Record<string, unknown> | null {
   if (typeof given !== 'string') return given as Record<string, unknown>;
   if (given.trim() === '') return {};
   try {
-    const parsed: unknown = JSON.parse(given);
+    const parsed = parse(given);
     return typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)
       ? (parsed as Record<string, unknown>)
       : null;

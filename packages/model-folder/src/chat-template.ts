@@ -12,7 +12,7 @@ import { OutlineCache } from './outline-cache.js';
 import { findReasoningForm, type ReasoningForm, withReasoning } from './reasoning-form.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { CALLING_TURN, findToolSupport, inForm, PROBE_TOOLS, type ToolSupport } from './tool-form.js';
-import { restoreWholeFloats, WholeFloat } from './whole-floats.js';
+import { jsonWithWholeFloats, restoreWholeFloats } from './whole-floats.js';
 
 /** Renders a conversation in the text format that the model was trained on. */
 export interface ChatTemplate {
@@ -263,7 +263,7 @@ class TemplateVariants {
   }
 
   #keyOf(tools: readonly Tool[]): string {
-    const known = this.#keys.get(tools) ?? JSON.stringify(tools, withWholeFloats);
+    const known = this.#keys.get(tools) ?? jsonWithWholeFloats(tools);
     this.#keys.set(tools, known);
     return known;
   }
@@ -279,11 +279,6 @@ class TemplateVariants {
     this.#variants.set(key, both);
     return both;
   }
-}
-
-/** Tools that differ in the form of a number alone are different texts. */
-function withWholeFloats(_: string, value: unknown): unknown {
-  return value instanceof WholeFloat ? ['float', Number(value)] : value;
 }
 
 interface Variant {

@@ -47,14 +47,12 @@ function templateMessage(message: ChatMessage): TemplateMessage {
   const { role, name, tool_call_id: callId, reasoning_content: reasoning } = message;
   const calls = toolCallsOf(message).map((call): TemplateToolCall => {
     const { id, function: called } = call;
-    const values = callArguments(call);
+    const values = callArguments(call, parseWithWholeFloats);
     if (values === null) throw new Error('the arguments of a call are not an object');
-    const given = called.arguments;
-    const isText = typeof given === 'string' && given.trim() !== '';
     return {
       ...(id === undefined ? {} : { id }),
       type: 'function',
-      function: { name: called.name, arguments: isText ? (parseWithWholeFloats(given) as typeof values) : values },
+      function: { name: called.name, arguments: values },
     };
   });
   return {

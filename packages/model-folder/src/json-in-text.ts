@@ -39,8 +39,11 @@ export function parsedObject(text: string): Record<string, unknown> | null {
   }
 }
 
+const JSON_STRING = String.raw`"[^"\\]*(?:\\.[^"\\]*)*"`;
 /** Strings of JSON, and what separates its values. */
-const JSON_PARTS = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]/g;
+const JSON_PARTS = new RegExp(String.raw`${JSON_STRING}|[{}[\],:]`, 'g');
+/** Strings of JSON, or the white space between its parts. */
+const JSON_SPACES = new RegExp(String.raw`(${JSON_STRING})|\s+`, 'g');
 
 /** The members of a JSON object, each with its value as it is written; of members with the same name, the last. */
 export function membersAsWritten(json: string): ReadonlyMap<string, string> {
@@ -63,5 +66,5 @@ export function membersAsWritten(json: string): ReadonlyMap<string, string> {
 
 /** JSON without the white space between its parts. Everything else is as written: a number keeps all its digits. */
 export function compactJson(json: string): string {
-  return json.replace(/("[^"\\]*(?:\\.[^"\\]*)*")|\s+/g, '$1');
+  return json.replace(JSON_SPACES, '$1');
 }

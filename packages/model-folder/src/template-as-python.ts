@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import {
   ArrayValue,
   type BinaryExpression,
@@ -15,12 +14,10 @@ import {
 } from './chat-template-jinja.js';
 import { pythonFloat, pythonText } from './python-text.js';
 import { stripped } from './template-strip.js';
+import { marked, unmarkedJson } from './whole-floats.js';
 
 /** Filters that make a text of what is none. */
 const TEXT_FILTERS = new Set(['string', 'trim', 'upper', 'lower', 'title', 'capitalize']);
-/** The text before a float in JSON. No template or conversation contains it. */
-const MARK = randomBytes(16).toString('hex');
-const MARKED = new RegExp(`"${MARK}([^"]*)"`, 'g');
 
 /**
  * Evaluates what the library does otherwise than Python: equality, texts of values that are none, white space, and floats in JSON.
@@ -46,9 +43,9 @@ export function evaluatedAsPython(
   const applied = (operand: JinjaValue) => library(withOperands(expression, { operand }));
   if (name === 'tojson') {
     const operand = evaluate(expression.operand);
-    const marked = withMarkedFloats(operand);
-    const json = applied(marked);
-    return marked === operand ? json : new StringValue((json.value as string).replace(MARKED, '$1'));
+    const withMarks = withMarkedFloats(operand);
+    const json = applied(withMarks);
+    return withMarks === operand ? json : new StringValue(unmarkedJson(json.value as string));
   }
   if (name === 'join' && !hasFurtherArguments(expression)) return applied(withTexts(evaluate(expression.operand)));
   if (name === null || !TEXT_FILTERS.has(name)) return null;
@@ -82,17 +79,17 @@ function withMarkedFloats(value: JinjaValue): JinjaValue {
   const { type } = value;
   if (type === 'FloatValue') {
     const text = pythonFloat(value.value as number);
-    return text === JSON.stringify(value.value) ? value : new StringValue(`${MARK}${text}`);
+    return text === JSON.stringify(value.value) ? value : new StringValue(marked(text));
   }
   if (type === 'ArrayValue') {
     const parts = value.value as readonly JinjaValue[];
-    const marked = parts.map(withMarkedFloats);
-    return marked.every((part, index) => part === parts[index]) ? value : new ArrayValue(marked);
+    const copies = parts.map(withMarkedFloats);
+    return copies.every((part, index) => part === parts[index]) ? value : new ArrayValue(copies);
   }
   if (type !== 'ObjectValue') return value;
   const entries = [...(value.value as Map<string, JinjaValue>)];
-  const marked = entries.map(([key, part]) => [key, withMarkedFloats(part)] as const);
-  return marked.every(([, part], index) => part === entries[index]![1]) ? value : new ObjectValue(new Map(marked));
+  const copies = entries.map(([key, part]) => [key, withMarkedFloats(part)] as const);
+  return copies.every(([, part], index) => part === entries[index]![1]) ? value : new ObjectValue(new Map(copies));
 }
 
 /** A list with the texts of its parts. */

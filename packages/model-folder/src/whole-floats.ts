@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { endOfJsonString } from '@lorasmith/contracts';
 import { FloatValue, type JinjaValue } from './chat-template-jinja.js';
 
 /**
@@ -7,7 +8,7 @@ import { FloatValue, type JinjaValue } from './chat-template-jinja.js';
  */
 export class WholeFloat extends Number {}
 
-/** The text before a number in JSON. No row contains it. */
+/** The text before a number in JSON. No row, template or conversation contains it. */
 const MARK = randomBytes(16).toString('hex');
 const MARKED = new RegExp(`"${MARK}([^"]*)"`, 'g');
 /** The start of a string, or a number. */
@@ -23,7 +24,7 @@ export function parseWithWholeFloats(json: string): unknown {
     const { 0: token, index } = match;
     if (token === '"') TOKEN.lastIndex = endOfJsonString(json, index) + 1;
     else if (/[.eE]/.test(token) && Number.isInteger(Number(token))) {
-      pieces.push(json.slice(end, index), `"${MARK}${token}"`);
+      pieces.push(json.slice(end, index), `"${marked(token)}"`);
       end = TOKEN.lastIndex;
     }
   }
@@ -35,25 +36,25 @@ export function parseWithWholeFloats(json: string): unknown {
 
 /** The JSON of a value, in which a {@link WholeFloat} stays one. */
 export function jsonWithWholeFloats(value: unknown): string {
-  const marked = JSON.stringify(value, (_, part) => (part instanceof WholeFloat ? `${MARK}${literalOf(part)}` : part));
-  return marked.replace(MARKED, '$1');
+  return unmarkedJson(
+    JSON.stringify(value, (_, part) => (part instanceof WholeFloat ? marked(literalOf(part)) : part)),
+  );
+}
+
+/** A text that stands for a number until {@link unmarkedJson} writes the number as it is here. */
+export function marked(number: string): string {
+  return `${MARK}${number}`;
+}
+
+/** JSON with the numbers that its {@link marked} texts stand for. */
+export function unmarkedJson(json: string): string {
+  return json.replace(MARKED, '$1');
 }
 
 function literalOf(float: WholeFloat): string {
   const value = Number(float);
   const digits = Object.is(value, -0) ? '-0' : String(value);
   return digits.includes('e') ? digits : `${digits}.0`;
-}
-
-/** Index of the quote that ends the string which begins at `start`; the length of the text if there is none. */
-export function endOfJsonString(json: string, start: number): number {
-  for (let end = json.indexOf('"', start + 1); end !== -1; end = json.indexOf('"', end + 1)) {
-    let last = end - 1;
-    while (json[last] === '\\') last--;
-    // After an odd number of backslashes, the quote is part of the string.
-    if ((end - last) % 2 === 1) return end;
-  }
-  return json.length;
 }
 
 /** Puts floats into a template's value where the value that it was made of has whole ones, at any depth. */

@@ -1,4 +1,4 @@
-import { ProductError } from '@lorasmith/contracts';
+import { nestsDeeperThan, ProductError } from '@lorasmith/contracts';
 import type { ErrorObject, ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import type { FastifyInstance, FastifySchemaCompiler } from 'fastify';
@@ -77,24 +77,10 @@ export function addJsonParser(app: Pick<FastifyInstance, 'addContentTypeParser' 
     else
       void parse(request, text, (error, value) => {
         if (error !== null) done(notJson(text), undefined);
-        else if (nestsDeeperThan(MAX_DEPTH, value)) done(tooDeep(), undefined);
+        else if (nestsDeeperThan(MAX_DEPTH, text)) done(tooDeep(), undefined);
         else done(null, value);
       });
   });
-}
-
-/** Whether JSON nests arrays and objects deeper than `limit`. It is read level by level, so no depth needs a stack. */
-function nestsDeeperThan(limit: number, value: unknown): boolean {
-  let level = [value].filter(isNesting);
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth === limit) return true;
-    level = level.flatMap((one) => Object.values(one).filter(isNesting));
-  }
-  return false;
-}
-
-function isNesting(value: unknown): value is object {
-  return typeof value === 'object' && value !== null;
 }
 
 function tooDeep(): ProductError {

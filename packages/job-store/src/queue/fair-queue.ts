@@ -171,7 +171,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
         const done = parsed<JobProgress>(progress[next++]);
         const left = done?.seconds_left ?? null;
         const share = done === null ? 0 : done.step / Math.max(1, done.total_steps);
-        const tokens = entry?.tokens == null ? null : Math.round(entry.tokens * (1 - share));
+        const tokens = entry === null ? null : tokensLeft({ ...entry, done: share });
         // What it measures is its time beside the others.
         return { id, entry, tokens, seconds: left === null ? secondsAfter(share, entry) : left / held.length };
       }),

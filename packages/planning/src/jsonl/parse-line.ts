@@ -1,7 +1,7 @@
+import { nestsDeeperThan } from '@lorasmith/contracts';
 import { parseWithWholeFloats, WholeFloat } from '@lorasmith/model-folder';
 import type { CodedFault } from '../fault-list.js';
 import { type Line, MAX_LINE_BYTES, textOfLine } from './line-splitter.js';
-import { nestsDeeperThan } from './nesting-depth.js';
 
 /** A line of a JSONL file that is not blank: what it holds, or what is wrong with it. */
 export type RawRow = { line: number; fault: null; value: unknown } | { line: number; fault: CodedFault };

@@ -1,5 +1,3 @@
-import { endOfJsonString } from '@lorasmith/model-folder';
-
 const QUOTE = 0x22;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
@@ -33,4 +31,15 @@ function hasMoreOpening(limit: number, json: string): boolean {
     }
   }
   return false;
+}
+
+/** Index of the quote that ends the string which begins at `start`; the length of the text if there is none. */
+export function endOfJsonString(json: string, start: number): number {
+  for (let end = json.indexOf('"', start + 1); end !== -1; end = json.indexOf('"', end + 1)) {
+    let last = end - 1;
+    while (json[last] === '\\') last--;
+    // After an odd number of backslashes, the quote is part of the string.
+    if ((end - last) % 2 === 1) return end;
+  }
+  return json.length;
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { nestsDeeperThan } from './nesting-depth.js';
+import { nestsDeeperThan } from './json-text.js';
 
 test('arrays and objects both count', () => {
   expect(nestsDeeperThan(3, '{"a":[{"b":1}],"c":[[1],[2]]}')).toBe(false);
