@@ -38,7 +38,8 @@ const FILES = {
   'norm.cu': { kernel: 'norm', tests: ['Norms', 'Centred'] },
   'softmax.cu': { kernel: 'softmax', tests: ['Softmax'] },
   'reduce.cu': { kernel: 'reduce', tests: ['Reductions'] },
-  'copy.cu': { kernel: 'copy', tests: ['Copies', 'Transposes', 'Gather', 'Scatter'] },
+  'copy.cu': { kernel: 'copy', tests: ['Copies', 'Transposes', 'Gather'] },
+  'scatter.cu': { kernel: 'scatter', tests: ['Scatter'] },
   'cross_entropy.cu': { kernel: 'cross_entropy', tests: ['CrossEntropy'] },
   'elementwise.cu': { kernel: 'elementwise', tests: ['Broadcasting', 'Functions'] },
   'random.cu': { kernel: 'random', tests: ['RandomNumbers'] },
@@ -760,6 +761,16 @@ const BY_HAND = [
   ['cached_attention.cu', 'piece.y * FastExp2(piece.x - greatest)', 'piece.y', 'sums of pieces are added as they are'],
   ['cached_attention.cu', ' * FastExp2(own[piece].x - greatest)', '', 'results of pieces are added as they are'],
   ['cached_attention.cu', 'FastExp2(sink - greatest)', '0', 'a sink has no weight'],
+  ['scatter.cu', 'i < m ? indices[i]', 'i <= m ? indices[i]', 'an index after the last is read', { variant: 'addresses' }],
+  ['scatter.cu', '(m - 1) / kStep * kStep;', 'm / kStep * kStep - kStep;', 'the last indices are left out'],
+  ['scatter.cu', 'k = kLoads - 1; k >= 0; k--', 'k = 0; k < kLoads; k++', 'loads are linked in the opposite order'],
+  ['scatter.cu', '31 - __clz(found)', '__ffs(found) - 1', 'lanes are linked in the opposite order'],
+  ['scatter.cu', 'next[i] = first[row];', 'next[i] = -1;', 'a row has one update only', { sample: true }],
+  ['scatter.cu', 'row >= 0 && row < rows', 'row >= 0', 'an index after the last row is taken', { variant: 'addresses' }],
+  ['scatter.cu', 'row >= 0 && row < rows', 'row < rows', 'a negative index is taken', { variant: 'addresses' }],
+  ['scatter.cu', 'int64_t{kOwners} * 32', 'int64_t{kOwners} * 64', 'rows begin with whatever was there'],
+  ['scatter.cu', 'width % kSize == 0 && ', '', 'rows that begin within a vector are read as vectors'],
+  ['scatter.cu', '&& IsVectorAligned(updates)', '', 'vectors are read at any address'],
 ];
 
 /** Barriers whose removal nothing notices: [file, occurrence, why]. @type {[string, number, string][]} */

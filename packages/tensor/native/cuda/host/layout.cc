@@ -217,30 +217,6 @@ struct Gather {
   }
 };
 
-template <typename Number>
-const Kernel<void(const int32_t* indices, const Number* updates, int64_t m, int64_t width, Number* result)> kScatter{
-    "copy", "Scatter" + TypeName<Number>()};
-
-// indices [m, 1], updates [m, …], shape [n, …] → zeros with the updates added to their slices, in their order
-template <typename Number>
-struct Scatter {
-  void Compute(Context& context) const {
-    const Shape indices_shape = context.Shape(0);
-    const Shape shape = Vector(context, 2);
-    const int32_t* indices = context.Input<int32_t>(0);
-    const Number* updates = context.Input<Number>(1);
-    const bool column = indices_shape.size() == 2 && indices_shape[1] == 1 && !shape.empty();
-    if (!context.Check(column, "slices of the first axis only can be scattered on a GPU")) return;
-    const int64_t m = indices_shape[0], width = ProductOf(shape, 1, shape.size());
-    if (!context.Check(context.Size(1) == m * width, "every index needs one slice")) return;
-    Number* result = context.Output<Number>(0, shape);
-    if (context.failed()) return;
-    if (m == 0) return Clear(context, result, SizeOf(shape) * static_cast<int64_t>(sizeof(Number)));
-    kScatter<Number>.Launch(context, {shape[0], DivideUp(width, kElementThreads)}, kElementThreads, 0, indices, updates,
-                            m, width, result);
-  }
-};
-
 // The kernels of an op for every type but int32, whose tensors are in the host's memory.
 template <template <typename Element> class Op>
 std::vector<KernelDefinition> ForElements(const char* type, std::vector<const char*> index_types,
@@ -275,9 +251,6 @@ const GpuOps kOps{
     {"Roll", ForElements<Roll>("T", {"Tshift", "Taxis"}, {"shift", "axis"})},
     {"Fill", ForElements<Fill>("T", {"index_type"}, {"dims"})},
     {"GatherV2", ForElements<Gather>("Tparams", {"Tindices", "Taxis"}, {"axis"})},
-    {"ScatterNd",
-     {GpuKernelOn<Scatter<float>>({{"T", TF_FLOAT}, {"Tindices", TF_INT32}}, {"shape"}),
-      GpuKernelOn<Scatter<BFloat16>>({{"T", TF_BFLOAT16}, {"Tindices", TF_INT32}}, {"shape"})}},
 };
 
 }  // namespace

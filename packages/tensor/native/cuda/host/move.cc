@@ -6,15 +6,10 @@ namespace {
 constexpr int64_t kTile = 32;
 constexpr int64_t kMostInGrid = 65535;  // of y and z
 
-// A kernel for elements of 1, 2, 4, 8 and 16 bytes each.
-template <typename Signature>
+// A kernel for elements of each size.
+template <typename Signature, int... kBytes>
 struct BySize {
-  explicit BySize(const std::string& name)
-      : kernels{{"copy", name + "1"},
-                {"copy", name + "2"},
-                {"copy", name + "4"},
-                {"copy", name + "8"},
-                {"copy", name + "16"}} {}
+  explicit BySize(const std::string& name) : kernels{{"copy", name + std::to_string(kBytes)}...} {}
 
   const Kernel<Signature>& operator[](int bytes) const {
     int index = 0;
@@ -25,14 +20,14 @@ struct BySize {
     return kernels[index];
   }
 
-  const Kernel<Signature> kernels[5];
+  const Kernel<Signature> kernels[sizeof...(kBytes)];
 };
 
-const BySize<void(const void* from, void* to, StridedPair box)> kCopy{"Copy"};
-const BySize<void(const void* from, void* to, int64_t rows, int64_t columns)> kTranspose{"Transpose"};
-const BySize<void(const void* value, void* to, int64_t size)> kFill{"Fill"};
-const BySize<void(const void* x, const int32_t* indices, int64_t n, int64_t m, int64_t width, void* to)> kGather{
-    "Gather"};
+const BySize<void(const void* from, void* to, StridedPair box), 1, 2, 4, 8, 16> kCopy{"Copy"};
+const BySize<void(const void* from, void* to, int64_t rows, int64_t columns), 1, 2, 4, 8> kTranspose{"Transpose"};
+const BySize<void(const void* value, void* to, int64_t size), 1, 2, 4, 8> kFill{"Fill"};
+const BySize<void(const void* x, const int32_t* indices, int64_t n, int64_t m, int64_t width, void* to), 1, 2, 4, 8, 16>
+    kGather{"Gather"};
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 // Moves elements: transpose, slice, pad, concat, split, roll, fill, gather and the like. An element is 1, 2, 4, 8 or 16
 // bytes, whatever they mean; the host takes several small ones as a larger one where it can.
-#include "number.cuh"
+#include "device.h"
 #include "strided.cuh"
 
 namespace {
@@ -74,29 +74,6 @@ __device__ __forceinline__ void Gather(const T* __restrict__ x, const int32_t* _
   }
 }
 
-// indices [m], updates [m, width] → result [rows, width], zeros where no index names the row. Updates of one row are
-// added in their order. Block (x, y) has row x and the columns of chunk y. An index that is not in 0 … rows - 1 is left
-// out.
-template <typename T>
-__device__ __forceinline__ void Scatter(const int32_t* __restrict__ indices, const T* __restrict__ updates, int64_t m,
-                                        int64_t width, T* __restrict__ result) {
-  SHARED(uint8_t, named, [kThreads]);
-  const int64_t row = blockIdx.x;
-  const int64_t column = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x;
-  float sum = 0.0f;
-  for (int64_t first = 0; first < m; first += kThreads) {
-    const int64_t own = first + threadIdx.x;
-    __syncthreads();
-    named[threadIdx.x] = own < m && indices[own] == row;
-    __syncthreads();
-    if (column >= width) continue;
-    for (int i = 0; i < kThreads; i++) {
-      if (named[i]) sum += ToFloat(updates[(first + i) * width + column]);
-    }
-  }
-  if (column < width) result[row * width + column] = Round<T>(sum);
-}
-
 }  // namespace
 
 #define MOVES(BYTES, ELEMENT)                                                                                         \
@@ -106,31 +83,26 @@ __device__ __forceinline__ void Scatter(const int32_t* __restrict__ indices, con
   }                                                                                                                   \
   EXPORT_KERNEL(Copy##BYTES)                                                                                          \
   extern "C" __global__ void __launch_bounds__(kThreads)                                                              \
-      Transpose##BYTES(const ELEMENT* from, ELEMENT* to, int64_t rows, int64_t columns) {                             \
-    Transpose<ELEMENT>(from, to, rows, columns);                                                                      \
-  }                                                                                                                   \
-  EXPORT_KERNEL(Transpose##BYTES)                                                                                     \
-  extern "C" __global__ void __launch_bounds__(kThreads)                                                              \
-      Fill##BYTES(const ELEMENT* value, ELEMENT* to, int64_t size) {                                                  \
-    Fill<ELEMENT>(value, to, size);                                                                                   \
-  }                                                                                                                   \
-  EXPORT_KERNEL(Fill##BYTES)                                                                                          \
-  extern "C" __global__ void __launch_bounds__(kThreads)                                                              \
       Gather##BYTES(const ELEMENT* x, const int32_t* indices, int64_t n, int64_t m, int64_t width, ELEMENT* result) { \
     Gather<ELEMENT>(x, indices, n, m, width, result);                                                                 \
   }                                                                                                                   \
   EXPORT_KERNEL(Gather##BYTES)
-#define SCATTER(NAME, T)                                                                    \
-  extern "C" __global__ void __launch_bounds__(kThreads)                                    \
-      NAME(const int32_t* indices, const T* updates, int64_t m, int64_t width, T* result) { \
-    Scatter<T>(indices, updates, m, width, result);                                         \
-  }                                                                                         \
-  EXPORT_KERNEL(NAME)
+// Of the sizes that a tensor's elements have.
+#define MOVES_OF_TENSORS(BYTES, ELEMENT)                                                  \
+  MOVES(BYTES, ELEMENT)                                                                   \
+  extern "C" __global__ void __launch_bounds__(kThreads)                                  \
+      Transpose##BYTES(const ELEMENT* from, ELEMENT* to, int64_t rows, int64_t columns) { \
+    Transpose<ELEMENT>(from, to, rows, columns);                                          \
+  }                                                                                       \
+  EXPORT_KERNEL(Transpose##BYTES)                                                         \
+  extern "C" __global__ void __launch_bounds__(kThreads)                                  \
+      Fill##BYTES(const ELEMENT* value, ELEMENT* to, int64_t size) {                      \
+    Fill<ELEMENT>(value, to, size);                                                       \
+  }                                                                                       \
+  EXPORT_KERNEL(Fill##BYTES)
 
-MOVES(1, uint8_t)
-MOVES(2, uint16_t)
-MOVES(4, uint32_t)
-MOVES(8, uint64_t)
+MOVES_OF_TENSORS(1, uint8_t)
+MOVES_OF_TENSORS(2, uint16_t)
+MOVES_OF_TENSORS(4, uint32_t)
+MOVES_OF_TENSORS(8, uint64_t)
 MOVES(16, uint4)
-SCATTER(ScatterFloat32, float)
-SCATTER(ScatterBFloat16, bf16)
