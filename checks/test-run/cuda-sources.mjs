@@ -9,6 +9,7 @@ const SOURCES = [
   'services/worker/src/self-test',
   'scripts/setup',
   'test/emulated',
+  'checks/kernel-growth',
   'checks/kernel-tests',
 ];
 

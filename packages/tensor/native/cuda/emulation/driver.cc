@@ -18,6 +18,7 @@
 //   EMULATED_GPU_BREAK=NAME:skip      kernels that are broken on purpose, separated by commas: `skip` does not run,
 //                                     `flip` flips the last bit of its first result every second time, `wrong` writes
 //                                     a wrong number there
+//   EMULATED_GPU_WORK_FILE=PATH       gets a line for each launch, `NAME WORK`: work.h
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -31,6 +32,7 @@
 
 #include "cubin.h"
 #include "registry.h"
+#include "work.h"
 
 namespace {
 
@@ -154,6 +156,12 @@ char the_context;
 thread_local void* current_context = nullptr;
 
 void Say(const std::string& text) { std::fprintf(stderr, "emulated GPU: %s\n", text.c_str()); }
+
+// Notes the work of a launch that has run, where that is asked for.
+void NoteWork(const std::string& kernel, uint64_t work) {
+  const std::string file = Setting("WORK_FILE", "");
+  if (!file.empty()) std::ofstream(file, std::ios::app) << kernel << ' ' << work << '\n';
+}
 
 std::string LostFile() { return Setting("LOST_FILE", ""); }
 
@@ -669,12 +677,14 @@ API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid
   }
   const auto broken = settings.broken.find(function.kernel->name);
   if (broken != settings.broken.end() && broken->second == "skip") return kSuccess;
+  const uint64_t work_before = emulation::work;
   try {
     function.kernel->launch(dim3(grid_x, grid_y, grid_z), dim3(block_x, block_y, block_z), shared_bytes, arguments);
   } catch (const emulation::Fault& fault_of_kernel) {
     Lose(kLaunchFailed, "kernel " + function.kernel->name + ": " + fault_of_kernel.what());
     return kSuccess;
   }
+  NoteWork(function.kernel->name, emulation::work - work_before);
   if (broken != settings.broken.end()) Break(function, broken->second, arguments);
   return kSuccess;
 }
