@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { LoraAdapter } from '../../packages/lora/src/index.js';
 import { readModelFolder } from '../../packages/model-folder/src/index.js';
 import { Generation, loadDecoder } from '../../packages/models/src/index.js';
 import { configureKernels, type FloatDType } from '../../packages/tensor/src/index.js';
@@ -22,14 +23,18 @@ afterAll(async () => {
 });
 
 /** A step in which each of some texts gets a further token. */
-async function tokenStep(layers: number, texts: number, dtype: FloatDType) {
+async function tokenStep(layers: number, texts: number, dtype: FloatDType, isAdapted = false) {
   const decoder = await loadDecoder(await readModelFolder(path.join(root, `layers-${layers}`)), dtype);
   const generation = new Generation(decoder, { cacheTokens: 4096, maxTexts: 16 });
+  const targets = decoder.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 4, scale: 2 })));
+  const adapters = Array.from({ length: isAdapted ? texts : 0 }, (_, seed) => {
+    return new LoraAdapter(decoder.groups, { targets, dropout: 0, seed });
+  });
   try {
     const tokens = new Array<number>(texts).fill(0);
     for (let text = 0; text < texts; text++) {
       const promptIds = Int32Array.from({ length: 1 + ((5 * text) % 40) }, (_, i) => (3 + text + i) % 50);
-      generation.add({ promptIds, adapter: null, maxNewTokens: 100, stopIds: [] }, ({ kind }) => {
+      generation.add({ promptIds, adapter: adapters[text] ?? null, maxNewTokens: 100, stopIds: [] }, ({ kind }) => {
         if (kind === 'token') tokens[text]!++;
       });
     }
@@ -41,8 +46,7 @@ async function tokenStep(layers: number, texts: number, dtype: FloatDType) {
     cuda().synchronize();
     return { offDevice, statistics, grown: cuda().memory().currentBytes - before };
   } finally {
-    generation.dispose();
-    decoder.dispose();
+    for (const part of [generation, ...adapters, decoder]) part.dispose();
   }
 }
 
@@ -65,3 +69,11 @@ test.each(['float32', 'bfloat16'] as const)(
     expect(twoOfAll.statistics).toMatchObject({ downloads: 2, trims: 0, failedAllocations: 0 });
   },
 );
+
+// bench/gpu-arithmetic.mjs has these numbers.
+test('a layer of texts with an adapter each launches at most 26 kernels and products', async () => {
+  const [two, four] = [await tokenStep(2, 3, 'bfloat16', true), await tokenStep(4, 3, 'bfloat16', true)];
+  const ofLayer = (four.statistics.launches - two.statistics.launches) / 2;
+  expect(ofLayer).toBeLessThanOrEqual(26);
+  expect(two.statistics.launches - 2 * ofLayer).toBeLessThanOrEqual(14);
+});

@@ -133,4 +133,18 @@ describe('copies between host and device', () => {
     // Ids, labels, positions and scalars of each micro-batch.
     expect(two.uploads).toBeLessThanOrEqual(12 * (options.microBatches ?? 1) + 4);
   });
+
+  // bench/gpu-arithmetic.mjs has these numbers: each launch takes time of the process that computes.
+  test.each([
+    { recomputedLayers: 0, ofLayer: 66, beside: 31 },
+    { recomputedLayers: ALL_LAYERS, ofLayer: 92, beside: 31 },
+  ])(
+    'a layer of a step in bfloat16, recomputed layers $recomputedLayers, launches at most $ofLayer kernels and products',
+    async ({ recomputedLayers, ofLayer, beside }) => {
+      const options: StepOptions = { dtype: 'bfloat16', recomputedLayers };
+      const [two, four] = [(await copies(2, options)).launches, (await copies(4, options)).launches];
+      expect((four - two) / 2).toBeLessThanOrEqual(ofLayer);
+      expect(two - (four - two)).toBeLessThanOrEqual(beside);
+    },
+  );
 });
