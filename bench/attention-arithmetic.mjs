@@ -101,6 +101,19 @@ function ourKernel(headSize, { name, products, rows, exchanged }) {
 const cyclesOf = (bytes, products, headSize, card) =>
   Math.max(bytes / SHARED_BYTES_OF_CYCLE, (products * headSize) / card.multiplyAdds);
 
+/**
+ * Cycles of a multiprocessor for a pair of a query and a key, forward and backward, beneath which our kernels do not come.
+ *
+ * @param {number} headSize 64 or 128
+ * @param {number} multiplyAdds of a multiprocessor in a cycle
+ */
+export function attentionCycles(headSize, multiplyAdds) {
+  return KERNELS.map((kernel) => {
+    const { bytes, slots } = ourKernel(headSize, kernel);
+    return Math.max(cyclesOf(bytes, kernel.products, headSize, { name: '', multiplyAdds }), slots);
+  }).reduce((sum, own) => sum + own, 0);
+}
+
 /** @returns {string} the kernels' loops, and their times relative to FlashAttention 2's */
 export function attentionTables() {
   const loops = FLASH.flatMap(({ headSize }) =>

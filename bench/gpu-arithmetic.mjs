@@ -4,39 +4,96 @@
 import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
 import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from '../scripts/docs/model-on-card.mjs';
-import { attentionTables } from './attention-arithmetic.mjs';
+import { attentionCycles, attentionTables } from './attention-arithmetic.mjs';
 import { gigabytes, table } from './tables.mjs';
 
+const LARGEST = modelOf(modelFolder, '8B', PUBLISHED_SHAPES['Llama 3.1 8B']);
 const MODELS = [
   modelOf(modelFolder, '135M', PUBLISHED_SHAPES['SmolLM2 135M']),
   modelOf(modelFolder, '1B', PUBLISHED_SHAPES['Llama 3.2 1B']),
-  modelOf(modelFolder, '8B', PUBLISHED_SHAPES['Llama 3.1 8B']),
+  LARGEST,
 ];
 const BATCHES = [
   { rows: 4, length: 512 },
   { rows: 4, length: 2048 },
   { rows: 1, length: 8192 },
 ];
-/** Dense bfloat16 products with float32 sums, bandwidth, and memory as the driver reports it. */
-const H100 = { name: 'H100 SXM', teraflops: 989, terabytes: 3.35, memory: 81_559 * 2 ** 20 };
-const CARDS = [
-  H100,
-  { name: 'RTX 4090', teraflops: 165, terabytes: 1.01, memory: 24_564 * 2 ** 20 },
-  { name: 'L4', teraflops: 121, terabytes: 0.3, memory: 23_034 * 2 ** 20 },
-];
+/**
+ * Dense bfloat16 products with float32 sums, bandwidth, and memory as the driver reports it; multiprocessors, their clock, and what one of
+ * them multiplies and adds in a cycle with `mma.sync`. `products`: the share of the published rate that matrix products reach. On an
+ * RTX 4090 torchtune's published speed, with every layer computed again, takes 0.82 of it for products alone.
+ */
+const H100 = {
+  ...{ name: 'H100 SXM', teraflops: 989, terabytes: 3.35, memory: 81_559 * 2 ** 20 },
+  ...{ products: 0.6, multiprocessors: 132, gigahertz: 1.755, multiplyAdds: 2048 * 0.62 },
+};
+const RTX_4090 = {
+  ...{ name: 'RTX 4090', teraflops: 165, terabytes: 1.01, memory: 24_564 * 2 ** 20 },
+  ...{ products: 0.85, multiprocessors: 128, gigahertz: 2.52, multiplyAdds: 256 },
+};
+const L4 = {
+  ...{ name: 'L4', teraflops: 121, terabytes: 0.3, memory: 23_034 * 2 ** 20 },
+  ...{ products: 0.6, multiprocessors: 58, gigahertz: 2.04, multiplyAdds: 512 },
+};
+const CARDS = [H100, RTX_4090, L4];
 const RANK = 8;
 /** Shares of the published rates. */
-const REACHED = { products: 0.6, attention: 0.25, passes: 0.7 };
+const REACHED = { attention: 0.25, passes: 0.7 };
+/** The share of the bounds of attention's loops that its kernels reach. */
+const REACHED_OF_ATTENTION_BOUND = 0.5;
 /** The numbers of ops of a pass with one adapter, as packages/training/src/step-ops.test.ts bounds them. */
 const OPS = { ofLayer: 19, recomputed: 29, beside: 21 };
-/** The same of a step of generation. */
+/** Kernels and products that these launch, as test/emulated/training-step.test.ts bounds them: an adapted group five forward and seven backward. */
+const LAUNCHES = { ofLayer: 66, recomputed: 92, beside: 31 };
+/** The same of a step of generation: test/emulated/generation-step.test.ts. */
 const GENERATION_OPS = { ofLayer: 12, beside: 12 };
+const GENERATION_LAUNCHES = { ofLayer: 26, beside: 14 };
 const TEXTS = [
   { texts: 1, length: 2048 },
   { texts: 16, length: 2048 },
 ];
-/** The time of calling one op from JavaScript. It runs beside the GPU's work, so only the longer of the two counts. */
-const SECONDS_PER_OP = 13.6e-6;
+/**
+ * The time of calling one op from JavaScript, measured on a CPU without a driver, and that of a launch in the driver, which is assumed.
+ * Both run while the GPU works, so only the longer of the two counts.
+ */
+const HOST_SECONDS = { ofOp: 13.6e-6, ofLaunch: 2.5e-6 };
+
+/** @param {{ ops: number, launches: number }} counts */
+const dispatchSeconds = ({ ops, launches }) => ops * HOST_SECONDS.ofOp + launches * HOST_SECONDS.ofLaunch;
+
+/**
+ * Ops and launches of a training step.
+ *
+ * @param {number} layers
+ * @param {number} recomputed of them
+ */
+function stepCalls(layers, recomputed) {
+  /** @param {typeof OPS} counts */
+  const of = ({ ofLayer, recomputed: again, beside }) => ofLayer * layers + (again - ofLayer) * recomputed + beside;
+  return { ops: of(OPS), launches: of(LAUNCHES) };
+}
+
+/**
+ * native/cuda/kernels/scatter.cu: each of so many warps goes through all indices in steps, by the disassembly for sm_90 with so many
+ * instructions. A warp alone on its scheduler is taken to issue one in four cycles, and to wait for memory in each step and for each of its rows.
+ */
+const SCATTER = { warps: 512, indices: 256, instructions: 170, cyclesOfInstruction: 4, cyclesOfMemory: 600 };
+
+/**
+ * What scatters take in the last layer: gradients by the tokens that have a label become gradients by all, in float32 of the stream and in bfloat16 of
+ * attention's output.
+ *
+ * @param {(typeof MODELS)[number]['architecture']} architecture
+ * @param {{ tokens: number, labels: number }} load
+ * @param {typeof H100} card
+ */
+function scatterWork({ hiddenSize, headCount, headDim }, { tokens, labels }, card) {
+  const bytes = (tokens + labels) * (4 * hiddenSize + 2 * headCount * headDim) + 2 * 4 * (tokens + labels);
+  const steps = Math.ceil(labels / SCATTER.indices);
+  const waits = steps + labels / SCATTER.warps;
+  const cycles = steps * SCATTER.instructions * SCATTER.cyclesOfInstruction + waits * SCATTER.cyclesOfMemory;
+  return { bytes, linking: (2 * cycles) / (card.gigahertz * 1e9) };
+}
 
 /**
  * The memory that the estimate expects.
@@ -45,9 +102,10 @@ const SECONDS_PER_OP = 13.6e-6;
  * @param {(typeof MODELS)[number]} model
  * @param {(typeof BATCHES)[number]} batch
  * @param {(typeof CARDS)[number]} card
+ * @param {number} [rank]
  */
-function memory(kind, model, batch, card) {
-  const options = { kind, cardBytes: card.memory, rank: RANK, ...batch };
+function memory(kind, model, batch, card, rank = RANK) {
+  const options = { kind, cardBytes: card.memory, rank, ...batch };
   const { peakOf, availableBytes } = memoryOnCard(planning, model, options);
   const { layerCount } = model.architecture;
   const recomputedLayers = planning.fewestRecomputed(layerCount, (count) => peakOf(count) <= availableBytes);
@@ -57,6 +115,8 @@ function memory(kind, model, batch, card) {
 }
 
 /**
+ * A training step by the estimate's own work.
+ *
  * @param {(typeof MODELS)[number]} model
  * @param {(typeof BATCHES)[number]} batch
  * @param {(typeof CARDS)[number]} card
@@ -75,17 +135,18 @@ function step(model, batch, card) {
   );
   // The logits are written, read, replaced by their gradient, and read again.
   const logitBytes = 4 * 2 * labels * architecture.vocabSize;
-  const bytes = work.passes * 1e9 + logitBytes;
+  const scatter = scatterWork(architecture, { tokens, labels }, card);
+  const bytes = work.passes * 1e9 + logitBytes + scatter.bytes;
   const seconds = {
-    products: (work.products * 1e9) / (card.teraflops * 1e12 * REACHED.products),
+    products: (work.products * 1e9) / (card.teraflops * 1e12 * card.products),
     attention: (work.attention * 1e9) / (card.teraflops * 1e12 * REACHED.attention),
-    passes: bytes / (card.terabytes * 1e12 * REACHED.passes),
+    passes: bytes / (card.terabytes * 1e12 * REACHED.passes) + scatter.linking,
   };
-  const ops = OPS.ofLayer * architecture.layerCount + (OPS.recomputed - OPS.ofLayer) * recomputedLayers + OPS.beside;
   const onCard = seconds.products + seconds.attention + seconds.passes;
-  const dispatch = ops * SECONDS_PER_OP;
+  const calls = stepCalls(architecture.layerCount, recomputedLayers);
+  const dispatch = dispatchSeconds(calls);
   return {
-    ...{ tokens, held, ops, bytes, seconds, onCard, dispatch, work },
+    ...{ tokens, held, calls, bytes, seconds, onCard, dispatch, work },
     total: Math.max(onCard, dispatch),
   };
 }
@@ -104,7 +165,7 @@ const rows = MODELS.flatMap((model) =>
   BATCHES.flatMap((batch) =>
     CARDS.map((card) => {
       const result = step(model, batch, card);
-      const { held, work, bytes, ops, dispatch, total, tokens } = result;
+      const { held, work, bytes, calls, dispatch, total, tokens } = result;
       const plain = memory('tensorflow', model, batch, card);
       return [
         ...[model.name, `${batch.rows} × ${batch.length}`, card.name],
@@ -112,7 +173,7 @@ const rows = MODELS.flatMap((model) =>
         plain.fits ? plain.text : 'does not fit',
         ((work.products + work.attention) / 1e3).toFixed(1),
         (bytes / 1e9).toFixed(0),
-        `${ops} in ${milliseconds(dispatch)} ms`,
+        `${calls.ops}, ${calls.launches} in ${milliseconds(dispatch)} ms`,
         ...(held.fits
           ? [`${milliseconds(total)} ms`, `${(tokens / total / 1e3).toFixed(1)}k`, binding(result)]
           : ['', '', '']),
@@ -128,7 +189,7 @@ const columns = [
   'with TensorFlow',
   'TFLOP',
   'GB',
-  'ops',
+  'ops, launches',
   'step',
   'tokens/s',
   'what binds',
@@ -138,11 +199,11 @@ process.stdout.write(table(columns, rows));
 /** The tokens of a pass that jobs share, by the rates that a worker would measure, and the seconds that it takes. */
 const passRows = CARDS.map((card) => {
   const rates = {
-    matmul_gflops: 1e3 * card.teraflops * REACHED.products,
+    matmul_gflops: 1e3 * card.teraflops * card.products,
     attention_gflops: 1e3 * card.teraflops * REACHED.attention,
     weight_gbytes: 1e3 * card.terabytes * REACHED.passes,
     pass_gbytes: 1e3 * card.terabytes * REACHED.passes,
-    layer_overhead_ms: 1e3 * OPS.ofLayer * SECONDS_PER_OP,
+    layer_overhead_ms: 1e3 * dispatchSeconds({ ops: OPS.ofLayer, launches: LAUNCHES.ofLayer }),
   };
   const tokens = planning.passTokensOf({
     engine: { kind: 'cuda', card: null, self_test: null },
@@ -156,7 +217,6 @@ const passRows = CARDS.map((card) => {
 process.stdout.write(`\n${table(['card', 'tokens of a shared pass', ...MODELS.map(({ name }) => name)], passRows)}`);
 
 const BYTES = { bfloat16: 2, float32: 4 };
-const LORA = { model: MODELS.at(-1), rank: 16, tokens: 8192 };
 
 /** @param {number} depth of a product that is cut in pieces, as PieceDepth of native/cuda/host/grouped_product.cc has it */
 function piecesOf(depth) {
@@ -168,10 +228,10 @@ function piecesOf(depth) {
  * Bytes that LoRA's own products at a group of linear layers read and write in a step, by the shapes of their operands: those of a
  * token, and those whatever the tokens. What a frozen product reads or writes anyway is not among them.
  *
- * @param {{ inputs: number; outputs: number; ranks: number; numbers: number }} group `numbers`: of its parameters
+ * @param {{ inputs: number; outputs: number; ranks: number; numbers: number; tokens: number }} group `numbers`: of its parameters
  * @param {boolean} isJoint whether the frozen weights have a margin
  */
-function loraTraffic({ inputs, outputs, ranks, numbers }, isJoint) {
+function loraTraffic({ inputs, outputs, ranks, numbers, tokens }, isJoint) {
   const { bfloat16, float32 } = BYTES;
   const low = bfloat16 * ranks;
   /** @param {number} depth */
@@ -196,14 +256,16 @@ function loraTraffic({ inputs, outputs, ranks, numbers }, isJoint) {
       };
   // Matrices are made in each direction, and read; gradients are made in pieces over the tokens, which are summed.
   const matrices = 2 * (float32 + 2 * bfloat16) * numbers;
-  const pieces = (2 * piecesOf(LORA.tokens) + 1) * float32 * numbers;
+  const pieces = (2 * piecesOf(tokens) + 1) * float32 * numbers;
   return { ...passes, fixed: matrices + pieces };
 }
 
-/** @param {boolean} isJoint @returns the gigabytes of all layers */
-function loraGigabytes(isJoint) {
-  const { model, rank, tokens } = /** @type {Required<typeof LORA> & { model: (typeof MODELS)[number] }} */ (LORA);
-  const { architecture } = model;
+/**
+ * @param {Pick<(typeof MODELS)[number], 'architecture'>} model
+ * @param {{ rank: number, tokens: number, isJoint: boolean }} options
+ * @returns the gigabytes of all layers
+ */
+function loraGigabytes({ architecture }, { rank, tokens, isJoint }) {
   const sums = { low: 0, additions: 0, copies: 0, gradients: 0, fixed: 0 };
   for (let layer = 0; layer < architecture.layerCount; layer++) {
     for (const layers of modelFolder.linearGroups(architecture, layer)) {
@@ -211,7 +273,7 @@ function loraGigabytes(isJoint) {
       const inputs = layers[0]?.inFeatures ?? 0;
       const ranks = rank * layers.length;
       const { fixed, ...passes } = loraTraffic(
-        { inputs, outputs, ranks, numbers: ranks * inputs + rank * outputs },
+        { inputs, outputs, ranks, numbers: ranks * inputs + rank * outputs, tokens },
         isJoint,
       );
       for (const [name, bytes] of Object.entries(passes))
@@ -222,9 +284,12 @@ function loraGigabytes(isJoint) {
   return Object.values(sums).map((bytes) => bytes / 1e9);
 }
 
+/** @param {number[]} numbers */
+const total = (numbers) => numbers.reduce((sum, own) => sum + own, 0);
+
 const loraRows = [false, true].map((isJoint) => {
-  const gigabytesOf = loraGigabytes(isJoint);
-  const all = gigabytesOf.reduce((sum, own) => sum + own, 0);
+  const gigabytesOf = loraGigabytes(LARGEST, { rank: 16, tokens: 8192, isJoint });
+  const all = total(gigabytesOf);
   const milliseconds = all / (H100.terabytes * REACHED.passes);
   return [
     isJoint ? 'part of the frozen products' : 'beside the frozen products',
@@ -239,6 +304,123 @@ const loraColumns = [
 process.stdout.write(`\n${table(loraColumns, loraRows)}`);
 
 /**
+ * A shape of a step, and what others publish for it.
+ *
+ * @typedef {object} PublishedStep
+ * @property {typeof H100} card
+ * @property {number} rows
+ * @property {number} length
+ * @property {number} rank on every linear layer
+ * @property {'none' | 'nf4'} quantization of the base
+ * @property {{ by: string, tokensPerSecond: number } | null} published
+ */
+
+/**
+ * Llama 3.1 8B, LoRA on every linear layer. NVIDIA NeMo AutoModel: docs/performance-summary.mdx at 36044ad3, with
+ * examples/llm_benchmark/llama3_1/llama3_1_8b_peft_benchmark.yaml: dropout, and nothing is computed again. torchtune: README.md at 0031bfb0,
+ * compiled; its configurations compute every layer again.
+ *
+ * @type {PublishedStep[]}
+ */
+const PUBLISHED_STEPS = [
+  { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'none' }, published: null },
+  {
+    ...{ card: H100, rows: 2, length: 4096, rank: 16, quantization: 'none' },
+    published: { by: 'NeMo AutoModel', tokensPerSecond: 12_473 },
+  },
+  {
+    ...{ card: RTX_4090, rows: 2, length: 2048, rank: 8, quantization: 'none' },
+    published: { by: 'torchtune', tokensPerSecond: 3083 },
+  },
+  {
+    ...{ card: RTX_4090, rows: 2, length: 2048, rank: 8, quantization: 'nf4' },
+    published: { by: 'torchtune', tokensPerSecond: 2413 },
+  },
+];
+
+/** Bytes of a number in 4 bits with its block's scale, and of the same decoded. */
+const DECODING_BYTES = 0.5 + 1 / 16 + 2;
+
+/**
+ * A step with nothing left out, in seconds by what is computed.
+ *
+ * @param {PublishedStep} shape
+ */
+function wholeStep({ card, rows, length, rank, quantization }) {
+  const model = /** @type {typeof LARGEST} */ ({
+    ...LARGEST,
+    ...modelFolder.withBaseQuantization(LARGEST, quantization),
+    architecture: LARGEST.architecture,
+  });
+  const { architecture, modules } = model;
+  const [tokens, labels] = [rows * length, rows * (length - 1)];
+  const held = memory('cuda', model, { rows, length }, card, rank);
+  const isJoint = quantization === 'none';
+  const targets = modules.map((module) => ({ ...module, rank, scale: 2 }));
+  const adapters = /** @type {const} */ (isJoint ? 'joint' : 'beside');
+  const work = { architecture, modules, targets, recomputedLayers: held.recomputedLayers, adapters };
+  const load = {
+    tokensPerStep: tokens,
+    labelsPerStep: labels,
+    squaresPerStep: rows * length ** 2,
+    microBatchesPerStep: 1,
+  };
+  const all = planning.stepWork(work, load);
+  const frozen = planning.stepWork({ ...work, targets: targets.map((target) => ({ ...target, rank: 0 })) }, load);
+  const scatter = scatterWork(architecture, { tokens, labels }, card);
+  const bandwidth = card.terabytes * 1e12 * REACHED.passes;
+  const again = 1 + held.recomputedLayers / architecture.layerCount;
+  const linearNumbers = modules.reduce((sum, { in_features, out_features }) => sum + in_features * out_features, 0);
+  const pairs = (rows * length ** 2 * architecture.layerCount * architecture.headCount) / 2;
+  const cycles = attentionCycles(architecture.headDim, card.multiplyAdds);
+  // Of the layers that are computed again, two of nine products.
+  const attentionAgain = 1 + (2 / 9) * (again - 1);
+  const passBytes =
+    all.passes * 1e9 - tokens * planning.adapterPassBytes(work) + 4 * 2 * labels * architecture.vocabSize;
+  const calls = stepCalls(architecture.layerCount, held.recomputedLayers);
+  const seconds = {
+    frozen: (frozen.products * 1e9) / (card.teraflops * 1e12 * card.products),
+    attention:
+      (attentionAgain * pairs * cycles) / (card.multiprocessors * card.gigahertz * 1e9 * REACHED_OF_ATTENTION_BOUND),
+    lora: (total(loraGigabytes(model, { rank, tokens, isJoint })) * 1e9 * (2 + again)) / 3 / bandwidth,
+    decoding: quantization === 'none' ? 0 : ((1 + again) * DECODING_BYTES * linearNumbers) / bandwidth,
+    passes: passBytes / bandwidth,
+    scatter: scatter.bytes / bandwidth + scatter.linking,
+  };
+  const onCard = total(Object.values(seconds));
+  const dispatch = dispatchSeconds(calls);
+  return { held, tokens, seconds, dispatch, total: Math.max(onCard, dispatch) };
+}
+
+const wholeRows = PUBLISHED_STEPS.map((shape) => {
+  const { held, tokens, seconds, dispatch, total: all } = wholeStep(shape);
+  const { card, rows: count, length, rank, quantization, published } = shape;
+  return [
+    ...[quantization === 'none' ? 'bfloat16' : 'NF4', card.name, `${count} × ${length}`, rank, held.text],
+    ...Object.values(seconds).map((own) => (own * 1e3).toFixed(1)),
+    ...[milliseconds(dispatch), milliseconds(all), (tokens / all).toFixed(0)],
+    published === null ? '' : `${published.tokensPerSecond} (${published.by})`,
+  ];
+});
+const wholeColumns = [
+  ...[
+    '8B',
+    'card',
+    'rows',
+    'rank',
+    'memory',
+    'frozen products, ms',
+    'attention',
+    'LoRA',
+    'decoding',
+    'other passes',
+    'scatter',
+  ],
+  ...['calls, at the same time', 'step, ms', 'tokens/s', 'published'],
+];
+process.stdout.write(`\n${table(wholeColumns, wholeRows)}`);
+
+/**
  * A step of generation in which each text gets a token. It reads all weights but the embedding, which is also the head of small models,
  * and the keys and values of all texts.
  *
@@ -250,16 +432,18 @@ function generationStep({ architecture, parameterCount }, { texts, length }, car
   const { layerCount, keyValueHeadCount, headDim, vocabSize, hiddenSize, tiedHead } = architecture;
   const weights = 2 * (parameterCount - (tiedHead ? 0 : vocabSize * hiddenSize));
   const cache = texts * length * layerCount * 2 * keyValueHeadCount * headDim * 2;
-  const ops = GENERATION_OPS.ofLayer * layerCount + GENERATION_OPS.beside;
+  /** @param {typeof GENERATION_OPS} counts */
+  const of = ({ ofLayer, beside }) => ofLayer * layerCount + beside;
+  const calls = { ops: of(GENERATION_OPS), launches: of(GENERATION_LAUNCHES) };
   const onCard = (weights + cache) / (card.terabytes * 1e12 * REACHED.passes);
-  const dispatch = ops * SECONDS_PER_OP;
-  return { weights, cache, ops, onCard, dispatch, total: Math.max(onCard, dispatch) };
+  const dispatch = dispatchSeconds(calls);
+  return { weights, cache, calls, onCard, dispatch, total: Math.max(onCard, dispatch) };
 }
 
 const tokenRows = MODELS.flatMap((model) =>
   TEXTS.flatMap((batch) =>
     CARDS.filter((card) => 2 * model.parameterCount < card.memory).map((card) => {
-      const { weights, cache, ops, onCard, dispatch, total } = generationStep(model, batch, card);
+      const { weights, cache, calls, onCard, dispatch, total } = generationStep(model, batch, card);
       const binds = dispatch > onCard ? `dispatch (the card reads for ${milliseconds(onCard)} ms)` : 'reading';
       return [
         ...[
@@ -269,7 +453,7 @@ const tokenRows = MODELS.flatMap((model) =>
           (weights / 1e9).toFixed(1),
           (cache / 1e9).toFixed(1),
         ],
-        ...[`${ops} in ${milliseconds(dispatch)} ms`, `${milliseconds(total)} ms`],
+        ...[`${calls.ops}, ${calls.launches} in ${milliseconds(dispatch)} ms`, `${milliseconds(total)} ms`],
         ...[(batch.texts / total).toFixed(0), binds],
       ];
     }),
@@ -281,7 +465,7 @@ const tokenColumns = [
   'card',
   'GB of weights',
   'GB of cache',
-  'ops',
+  'ops, launches',
   'step',
   'tokens/s',
   'what binds',
