@@ -357,7 +357,7 @@ function wholeStep({ card, rows, length, rank, quantization }) {
   const held = memory('cuda', model, { rows, length }, card, rank);
   const isJoint = quantization === 'none';
   const targets = modules.map((module) => ({ ...module, rank, scale: 2 }));
-  const adapters = /** @type {const} */ (isJoint ? 'joint' : 'beside');
+  const adapters = isJoint ? /** @type {const} */ ('joint') : /** @type {const} */ ('beside');
   const work = { architecture, modules, targets, recomputedLayers: held.recomputedLayers, adapters };
   const load = {
     tokensPerStep: tokens,

@@ -122,6 +122,8 @@ function layoutCases(dtype: FloatDType): NumericCase[] {
     opCase('scatter', dtype, ROUNDED_IN_STEPS[dtype], () => [
       // Indices that occur several times, whose slices are added.
       scatter(seededIndices(15, 4, 30), seededTensor([15, 22], 31, dtype), 6),
+      // Whole vectors, more indices than a warp reads at once, and rows without any.
+      scatter(seededIndices(300, 290, 37), seededTensor([300, 64], 38, dtype), 700),
     ]),
     exact('roll', () => [roll(x(), 11), roll(x(), -3)]),
     exact('fill', () => [fill([3, 7], 0.5, dtype), fill([65], 0, dtype)]),
