@@ -2,7 +2,10 @@
 // and refuses what cuBLASLt refuses: wrong sizes of attributes, matrices that do not fit, addresses that are less
 // aligned than was promised, an algorithm of another product, a workspace that is too small. Settings for tests:
 //   EMULATED_GPU_REFUSED_ALGORITHMS=2  of each product, the first so many do not run
+//   EMULATED_GPU_REFUSAL=15            with this status
 //   EMULATED_GPU_KNOWN_ALGORITHMS=0    that are proposed where a workspace is allowed, at most 3
+//   EMULATED_GPU_PRODUCT_MEMORY=0      bytes that must be free outside the memory pool for any product, as for kernels
+//                                      that are not loaded yet; else its status is 14
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -20,6 +23,7 @@ enum : Status {
   kSuccess = 0,
   kInvalidValue = 7,
   kExecutionFailed = 13,
+  kInternalError = 14,
   kNotSupported = 15,
 };
 
@@ -79,9 +83,9 @@ bool Read(const void* from, size_t bytes, Value* value) {
 
 constexpr int kAlgorithms = 3;
 
-int Setting(const char* name, int otherwise) {
+int64_t Setting(const char* name, int64_t otherwise) {
   const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::atoi(text);
+  return text == nullptr ? otherwise : std::atoll(text);
 }
 
 uint64_t Hash(std::initializer_list<int64_t> values) {
@@ -232,6 +236,14 @@ DriverCheck FindDriver() {
   return driver == nullptr ? nullptr : reinterpret_cast<DriverCheck>(dlsym(driver, "EmulatedProduct"));
 }
 
+// Bytes of the card that no pool has.
+size_t FreeMemory() {
+  static void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+  static const auto ask = reinterpret_cast<int (*)(size_t*, size_t*)>(dlsym(driver, "cuMemGetInfo_v2"));
+  size_t free = 0, total = 0;
+  return ask(&free, &total) == 0 ? free : 0;
+}
+
 }  // namespace
 
 #define API extern "C" __attribute__((visibility("default"))) Status
@@ -311,7 +323,8 @@ API cublasLtMatmulAlgoGetHeuristic(void*, const Operation* operation, const Layo
   const size_t partial_sums = 4 * sizeof(float) * sizes.m * sizes.n;
   const bool is_split = (preference->reductions & 2) != 0 && sizes.k >= 4096 && sizes.m * sizes.n <= 1 << 18;
   const bool has_workspace = preference->workspace_bytes > 0;
-  const int known = has_workspace ? std::min(Setting("EMULATED_GPU_KNOWN_ALGORITHMS", kAlgorithms), kAlgorithms) : 1;
+  const int64_t proposed = Setting("EMULATED_GPU_KNOWN_ALGORITHMS", kAlgorithms);
+  const int known = has_workspace ? static_cast<int>(std::min<int64_t>(proposed, kAlgorithms)) : 1;
   if (known == 0) return kNotSupported;
   for (int i = 0; i < std::min(requested, known); i++) {
     results[i] = HeuristicResult();
@@ -340,7 +353,10 @@ API cublasLtMatmul(void*, const Operation* operation, const float* alpha, const 
   const bool aligned = IsAligned(a_data, algorithm->alignments[0]) && IsAligned(b_data, algorithm->alignments[1]) &&
                        IsAligned(c_data, algorithm->alignments[2]) && IsAligned(d_data, algorithm->alignments[3]);
   if (!aligned) return kNotSupported;
-  if (static_cast<int>(algorithm->index) < Setting("EMULATED_GPU_REFUSED_ALGORITHMS", 0)) return kNotSupported;
+  if (static_cast<int>(algorithm->index) < Setting("EMULATED_GPU_REFUSED_ALGORITHMS", 0)) {
+    return static_cast<Status>(Setting("EMULATED_GPU_REFUSAL", kNotSupported));
+  }
+  if (FreeMemory() < static_cast<size_t>(Setting("EMULATED_GPU_PRODUCT_MEMORY", 0))) return kInternalError;
   if (c_data == d_data && *beta != 0 && c->leading_dimension != d->leading_dimension) return kInvalidValue;
 
   const void* addresses[] = {a_data, b_data, c_data, d_data, workspace};

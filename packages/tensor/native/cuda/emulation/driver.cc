@@ -12,6 +12,10 @@
 //   EMULATED_GPU_DRIVER_VERSION=12090 what cuDriverGetVersion returns
 //   EMULATED_GPU_COUNT=1              cards; CUDA_VISIBLE_DEVICES selects among them
 //   EMULATED_GPU_POOLS=1              0: without memory pools
+//   EMULATED_GPU_FRAGMENTS=0          1: the memory pool fragments (fragments.h)
+//   EMULATED_GPU_TRIMS=parts          all: such a pool gives nothing back unless it is asked for everything. Read at
+//                                     each trim
+//   EMULATED_GPU_ATTRIBUTES_FILE=PATH gets a line for each attribute that is set: kernel, attribute, value
 //   EMULATED_GPU_ORDER=0              of threads: 0 as numbered, 1 reversed, else the seed of a shuffle
 //   EMULATED_GPU_FAULT=17:700         launch 17 (from 1) ends with error 700; a list separated by commas
 //   EMULATED_GPU_LOST_FILE=PATH       made when a fault happens; as long as it exists, no process finds a card
@@ -19,6 +23,7 @@
 //                                     `flip` flips the last bit of its first result every second time, `wrong` writes
 //                                     a wrong number there
 //   EMULATED_GPU_WORK_FILE=PATH       gets a line for each launch, `NAME WORK`: work.h
+//   CUDA_LAUNCH_BLOCKING=1            a launch waits for its kernel, and returns its error
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -31,6 +36,7 @@
 #include <vector>
 
 #include "cubin.h"
+#include "fragments.h"
 #include "registry.h"
 #include "work.h"
 
@@ -111,6 +117,8 @@ struct Settings {
   size_t memory_bytes = 0;
   int count = 1;
   bool pools = true;
+  bool fragments = false;
+  bool blocking_launches = false;
   // Launch → error.
   std::map<uint64_t, Result> faults;
   // Kernel → how it is broken.
@@ -148,6 +156,7 @@ std::vector<int> visible;
 Result sticky = kSuccess;
 uint64_t launches = 0;
 uint64_t used = 0, used_high = 0, reserved = 0, reserved_high = 0;
+emulation::Fragments fragments;
 std::map<Address, size_t> allocations;
 std::map<Address, size_t> pinned;
 std::vector<Upload> uploads;
@@ -210,6 +219,9 @@ void ReadSettings() {
   settings.memory_bytes = std::strtoull(Setting("MEMORY", "8589934592").c_str(), nullptr, 10);
   settings.count = std::atoi(Setting("COUNT", "1").c_str());
   settings.pools = Setting("POOLS", "1") != "0";
+  settings.fragments = Setting("FRAGMENTS", "0") != "0";
+  const char* blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+  settings.blocking_launches = blocking != nullptr && std::string(blocking) == "1";
   emulation::order = std::atoi(Setting("ORDER", "0").c_str());
   for (const std::string& fault : Split(Setting("FAULT", ""), ',')) {
     const std::vector<std::string> parts = Split(fault, ':');
@@ -315,10 +327,10 @@ Result CountLaunch(bool* runs) {
   if (fault == settings.faults.end()) return kSuccess;
   *runs = false;
   if (!IsSticky(fault->second)) return fault->second;
-  // A kernel that fails is noticed by a later call.
+  // A kernel that fails is noticed by a later call, or by one that waits for it.
   sticky = fault->second;
   if (const std::string file = LostFile(); !file.empty()) std::ofstream(file) << sticky;
-  return kSuccess;
+  return settings.blocking_launches ? sticky : kSuccess;
 }
 
 // Pointers of a kernel must point into the card's memory.
@@ -471,7 +483,12 @@ API cuMemPoolGetAttribute(void* pool, int attribute, void* value) {
 API cuMemPoolTrimTo(void* pool, size_t bytes) {
   RETURN_UNLESS_READY();
   if (pool != &allocations) return kInvalidHandle;
-  reserved = std::max<uint64_t>(used, std::min<uint64_t>(reserved, bytes));
+  const uint64_t most = reserved - std::min<uint64_t>(reserved, std::max<uint64_t>(used, bytes));
+  if (!settings.fragments) {
+    reserved -= most;
+  } else if (bytes == 0 || Setting("TRIMS", "parts") != "all") {
+    reserved -= fragments.GiveBack(most);
+  }
   return kSuccess;
 }
 
@@ -481,6 +498,10 @@ API cuMemAllocFromPoolAsync(Address* at, size_t bytes, void* pool, void* stream)
   // As a card, whole pieces of 512 bytes.
   const size_t taken = (bytes + 511) / 512 * 512;
   if (used + taken > settings.memory_bytes) return kOutOfMemory;
+  if (settings.fragments && !fragments.Take(taken)) {
+    if (reserved + taken > settings.memory_bytes) return kOutOfMemory;
+    reserved += taken;
+  }
   void* memory = std::aligned_alloc(512, (bytes + kGuardBytes + 511) / 512 * 512);
   if (memory == nullptr) return kOutOfMemory;
   std::memset(memory, kUnset, bytes);
@@ -502,7 +523,9 @@ API cuMemFreeAsync(Address at, void*) {
   if (!IsGuardIntact(at, bytes)) return Lose(kIllegalAddress, "a write beyond " + std::to_string(bytes) + " bytes");
   std::memset(reinterpret_cast<void*>(at), kUnset, bytes);
   std::free(reinterpret_cast<void*>(at));
-  used -= (bytes + 511) / 512 * 512;
+  const size_t taken = (bytes + 511) / 512 * 512;
+  used -= taken;
+  if (settings.fragments) fragments.Free(taken);
   allocations.erase(found);
   return kSuccess;
 }
@@ -572,6 +595,7 @@ API cuStreamCreate(void** stream, unsigned) {
 
 API cuStreamSynchronize(void*) {
   RETURN_UNLESS_READY_WITH_UPLOADS();
+  fragments.Synchronize();
   return kSuccess;
 }
 
@@ -600,6 +624,7 @@ API cuEventQuery(void*) {
 
 API cuEventSynchronize(void*) {
   RETURN_UNLESS_READY_WITH_UPLOADS();
+  fragments.Synchronize();
   return kSuccess;
 }
 
@@ -655,8 +680,16 @@ API cuFuncSetAttribute(void* function, int attribute, int value) {
   RETURN_UNLESS_READY();
   auto& own = *static_cast<Function*>(function);
   const auto most = kSharedBytesOptin - static_cast<int64_t>(own.limits.static_shared_bytes);
-  if (attribute != 8 || value < 0 || value > most) return kInvalidValue;
-  own.dynamic_shared_bytes = value;
+  constexpr int kMaxDynamicSharedBytes = 8, kSharedCarveout = 9;
+  if (attribute == kMaxDynamicSharedBytes) {
+    if (value < 0 || value > most) return kInvalidValue;
+    own.dynamic_shared_bytes = value;
+  } else if (attribute != kSharedCarveout || value < -1 || value > 100) {
+    return kInvalidValue;
+  }
+  if (const std::string file = Setting("ATTRIBUTES_FILE", ""); !file.empty()) {
+    std::ofstream(file, std::ios::app) << own.kernel->name << ' ' << attribute << ' ' << value << '\n';
+  }
   return kSuccess;
 }
 
