@@ -200,7 +200,7 @@ function linesOfTraining({ result }) {
     '',
     text.trimEnd(),
     '',
-    'For each step; expected are 2 waits, the second of them without anything to wait for, and no trims or failed allocations:',
+    'For each step; expected are 2 waits, the second of them without anything to wait for, and no waits for memory, trims or failed allocations:',
     '',
     countsTable(result.sizes),
   ];
@@ -211,13 +211,18 @@ function countsTable(sizes) {
   const counted = sizes.filter(({ per_step: counts }) => counts);
   const number = (/** @type {number} */ value) => value.toFixed(Number.isInteger(value) ? 0 : 1);
   return table(
-    ['rows × tokens', 'launches', 'uploads', 'waits', 'trims', 'failed allocations', 'held beyond the peak'],
+    [
+      ...['rows × tokens', 'launches', 'uploads', 'waits', 'waits for memory', 'partial trims', 'full trims'],
+      ...['failed allocations', 'held beyond the peak'],
+    ],
     counted.map(({ rows, length, per_step: counts, reserved_memory_bytes: reserved, peak_memory_bytes: peak }) => [
       `${rows} × ${length}`,
       number(counts.launches),
       number(counts.uploads),
       number(counts.waits),
-      number(counts.trims),
+      number(counts.memoryWaits),
+      number(counts.partialTrims),
+      number(counts.fullTrims),
       number(counts.failedAllocations),
       gigabytes(reserved - peak),
     ]),

@@ -149,8 +149,8 @@ async function measuredMachine(dataDir) {
 function perStep(before, steps) {
   const after = engine.cuda?.statistics();
   if (before === undefined || after === undefined) return null;
-  const { launches, uploads, waits, trims, failedAllocations } = after;
-  const counts = { launches, uploads, waits, trims, failedAllocations };
+  const { launches, uploads, waits, memoryWaits, partialTrims, fullTrims, failedAllocations } = after;
+  const counts = { launches, uploads, waits, memoryWaits, partialTrims, fullTrims, failedAllocations };
   return Object.fromEntries(
     Object.entries(counts).map(([name, count]) => [
       name,

@@ -65,8 +65,8 @@ test.each(['float32', 'bfloat16'] as const)(
     expect({ ...four.statistics, launches: 0 }).toEqual({ ...two.statistics, launches: 0 });
     expect(twoOfAll.statistics.uploads).toBe(two.statistics.uploads);
     // The hidden state, and the most probable token.
-    expect(two.statistics).toMatchObject({ downloads: 2, trims: 0, failedAllocations: 0 });
-    expect(twoOfAll.statistics).toMatchObject({ downloads: 2, trims: 0, failedAllocations: 0 });
+    expect(two.statistics).toMatchObject({ downloads: 2, memoryWaits: 0, fullTrims: 0 });
+    expect(twoOfAll.statistics).toMatchObject({ downloads: 2, memoryWaits: 0, fullTrims: 0 });
   },
 );
 

@@ -127,7 +127,7 @@ describe('copies between host and device', () => {
     expect({ ...four, launches: 0 }).toEqual({ ...two, launches: 0 });
     expect(two.downloads).toBe(1);
     // The host waits for what it reads, then TensorFlow does once more, when nothing is left to wait for.
-    expect(two).toMatchObject({ waits: 2 * two.downloads, trims: 0, failedAllocations: 0 });
+    expect(two).toMatchObject({ waits: 2 * two.downloads, memoryWaits: 0, fullTrims: 0 });
     // The loss of each label, whether the model would have said it, and the norm.
     expect(two.downloadedBytes).toBe(4 * (2 * LABELS * (options.microBatches ?? 1) + 1));
     // Ids, labels, positions and scalars of each micro-batch.

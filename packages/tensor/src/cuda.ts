@@ -31,7 +31,7 @@ export interface CudaDriver {
 }
 
 export interface DeviceMemory {
-  /** Bytes in tensors now. */
+  /** Bytes that tensors take now, rounded up as {@link CudaEngine.allocateExactly} says. */
   currentBytes: number;
   /** The most since the start or {@link CudaEngine.resetPeakMemory}. */
   peakBytes: number;
@@ -51,8 +51,13 @@ export interface CudaStatistics {
   downloadedBytes: number;
   /** Times that the host waited for all that was enqueued: for each download, and once more by TensorFlow, which finds nothing left. */
   waits: number;
-  /** Times that the engine gave back the memory that it held for later, because an allocation or a product failed. */
-  trims: number;
+  /** Allocations that failed at first and waited for the device, since enqueued work may still have used what was free. */
+  memoryWaits: number;
+  /** Of those, the ones after which about as much as they needed was given back to the driver: what was free was in small blocks. */
+  partialTrims: number;
+  /** Times that all free memory was given back to the driver: for an allocation, or since the driver needed some for a kernel or a product. */
+  fullTrims: number;
+  /** Allocations that failed after all of that. */
   failedAllocations: number;
   /** Kernels launched, and by name. */
   launches: number;
@@ -76,6 +81,11 @@ export interface CudaEngine {
   resetPeakMemory(): void;
   /** The bytes of the last allocation that failed since the last call; 0: none did. */
   takeFailedAllocation(): number;
+  /**
+   * Whether allocations take exactly what they ask for from now on. Otherwise requests of 1 MiB and more are rounded up to an eighth of
+   * their power of two, so that freed memory fits later requests.
+   */
+  allocateExactly(exactly: boolean): void;
   statistics(): CudaStatistics;
   /** The first failure after which the device cannot be used in this process; null: none. Every later op ends with this text. */
   failure(): string | null;

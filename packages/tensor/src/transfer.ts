@@ -1,5 +1,6 @@
 import { binding, engine } from './binding.js';
 import { type DType, TF_DATA_TYPE } from './dtype.js';
+import { exactly } from './exact-memory.js';
 import { boolAttribute, execute, typeAttribute } from './execute.js';
 import { loadFusedLibrary } from './kernels/fused-library.js';
 import { scope, share, Tensor, unshare } from './tensor.js';
@@ -15,7 +16,7 @@ export function tensorOf(data: Float32Array | Int32Array, shape: readonly number
 
 /**
  * A tensor of memory that the caller has filled, which belongs to the tensor from then on: it is not copied, unless the engine
- * computes elsewhere.
+ * computes elsewhere. On a card it takes exactly its bytes.
  *
  * @param address of a mapping; `munmap(address, bytes)` frees it
  */
@@ -31,7 +32,7 @@ export function tensorOfMapping(
     const memory = Int32Array.of(...place, ...shape, ...(width === 1 ? [] : [width]));
     const raw = execute('LorasmithAdopt', [typeAttribute('T', 'uint8')], [tensorOf(memory, [memory.length])]);
     // Also of bytes: on a GPU it is what moves them there.
-    return bitcast(raw, dtype);
+    return exactly(() => bitcast(raw, dtype));
   });
 }
 

@@ -28,10 +28,10 @@ test('where the first algorithms are refused the next one computes, and stays', 
   const before = cuda.statistics();
   expect(squareSum(3)).toBe(14);
   const first = cuda.statistics();
-  expect(first.trims).toBe(before.trims + 1);
+  expect(first.fullTrims).toBe(before.fullTrims + 1);
   expect(squareSum(3)).toBe(14);
   const second = cuda.statistics();
-  expect(second).toMatchObject({ trims: first.trims, launches: first.launches + 1 });
+  expect(second).toMatchObject({ fullTrims: first.fullTrims, launches: first.launches + 1 });
 });
 
 test('the last one needs no workspace', () => {
@@ -41,9 +41,9 @@ test('the last one needs no workspace', () => {
 
 test('where none is proposed with a workspace, one without it computes', () => {
   process.env.EMULATED_GPU_KNOWN_ALGORITHMS = '0';
-  const { trims } = cuda.statistics();
+  const { fullTrims } = cuda.statistics();
   expect(squareSum(5)).toBe(55);
-  expect(cuda.statistics().trims).toBe(trims);
+  expect(cuda.statistics().fullTrims).toBe(fullTrims);
 });
 
 test('a product that is refused in every way is named with its status, and the next one computes', () => {

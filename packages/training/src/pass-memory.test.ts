@@ -117,7 +117,14 @@ async function expectEstimated(
       precision,
       recomputedLayers,
       dropout: 0,
-      engine: { fused: kernels === 'fused', holdsProcess: false, reuses: true, holdsDeltaGradients: false, slack: 1 },
+      engine: {
+        fused: kernels === 'fused',
+        holdsProcess: false,
+        reuses: true,
+        holdsDeltaGradients: false,
+        weightSlack: 1,
+        slack: 1,
+      },
       logitsInChunk: decoder.head.chunkSize * decoder.architecture.vocabSize,
       sampleCacheBytes: 0,
     };

@@ -508,6 +508,16 @@ describe('memory on a GPU', () => {
     expect(at(2, 16_384) / at(1, 16_384)).toBeLessThan(2);
   });
 
+  test('on the CUDA engine weights take 3 % for fragments, and everything else 4.5 % more for classes of sizes', () => {
+    const planned = job(examples(16, 1024), { ...settings, batch_size: 16 }, cuda);
+    const { memory, ...rest } = memoryNeeds(planned, { precision: 'bfloat16', recomputedLayers: 0 })!;
+    const bytes = (part: Partial<typeof memory>) => decoderMemory({ memory: { ...memory, ...part }, ...rest });
+    expect(bytes({ weightBytes: memory.weightBytes + 1e9 }) - bytes({})).toBeCloseTo(1.03e9, 0);
+    const weights = 1.03 * memory.weightBytes;
+    const exact = bytes({ engine: { ...memory.engine, slack: 1 } }) - weights;
+    expect((bytes({}) - weights) / exact).toBeCloseTo(1.03 * 1.045, 6);
+  });
+
   test('a fused op that is wrong on a card is counted as what replaces it', () => {
     const machine = onGpu(engineOf('cuda', ['batchAttention']));
     const rows = examples(16, 1024);

@@ -99,7 +99,7 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
   const caches = jobs.map(({ memory }) => memory.sampleCacheBytes);
   // A job alone has no pass while it answers its prompts; others go on.
   const beyond = jobs.length === 1 ? Math.max(pass, ...caches) : pass + sum(caches);
-  return plans + (weights + vectors + beyond) * engine.slack;
+  return plans + weights * engine.weightSlack + (vectors + beyond) * engine.slack;
 }
 
 /** Beside other jobs a job computes all layers again, or none. */

@@ -1,4 +1,5 @@
 import type { DType } from '../dtype.js';
+import { exactly } from '../exact-memory.js';
 import { elementType, execute, intAttribute } from '../execute.js';
 import { pad, slice } from '../layout.js';
 import { scope, type Tensor } from '../tensor.js';
@@ -23,10 +24,12 @@ export const RANK_MULTIPLE = 8;
 export function withMargin(weight: Tensor): MarginWeight {
   const [outFeatures, inFeatures] = weight.shape as [number, number];
   const [ofRows, ofColumns] = inFeatures < outFeatures ? [0, MARGIN] : [MARGIN, 0];
-  const tensor = pad(weight, [
-    [0, ofRows],
-    [0, ofColumns],
-  ]);
+  const tensor = exactly(() =>
+    pad(weight, [
+      [0, ofRows],
+      [0, ofColumns],
+    ]),
+  );
   return { outFeatures, inFeatures, tensor };
 }
 

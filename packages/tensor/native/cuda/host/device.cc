@@ -1,5 +1,7 @@
 #include "device.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace lorasmith::cuda {
@@ -8,6 +10,13 @@ namespace {
 constexpr int kLeastCapability = 8;
 constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
 
+// Requests from here on are rounded up to a class.
+constexpr size_t kLeastClassBytes = size_t{1} << 20;
+// Classes between a power of two and the next: a request grows by an eighth at most.
+constexpr size_t kClasses = 8;
+// The least that the pool gives back at a time: what it has from the driver are blocks of some megabytes.
+constexpr size_t kLeastTrimBytes = size_t{64} << 20;
+
 // Never destroyed: threads of TensorFlow may still use it when the process ends.
 std::atomic<Device*> the_device{nullptr};
 std::mutex open_mutex;
@@ -15,6 +24,14 @@ std::mutex open_mutex;
 int Attribute(const Driver& driver, int attribute, int device) {
   int value = 0;
   return driver.cuDeviceGetAttribute(&value, attribute, device) == kSuccess ? value : 0;
+}
+
+size_t ClassBytes(size_t bytes) {
+  if (bytes < kLeastClassBytes) return bytes;
+  size_t power = kLeastClassBytes;
+  while (power <= bytes / 2) power *= 2;
+  const size_t step = power / kClasses;
+  return (bytes + step - 1) / step * step;
 }
 
 std::string UuidText(const Uuid& uuid) {
@@ -131,12 +148,20 @@ void Device::Enter() {
 void* Device::Allocate(size_t bytes) {
   if (bytes == 0) return nullptr;
   Enter();
+  const size_t wanted = allocates_exactly_.load(std::memory_order_relaxed) ? bytes : ClassBytes(bytes);
   DevicePointer at = 0;
-  Result result = driver_.cuMemAllocFromPoolAsync(&at, bytes, pool_, stream_);
+  const auto allocate = [&](size_t size) { return driver_.cuMemAllocFromPoolAsync(&at, size, pool_, stream_); };
+  Result result = allocate(wanted);
   if (result == kOutOfMemory) {
-    // Memory that is free but in use by enqueued work, or in pieces, becomes free as a whole.
-    Trim();
-    result = driver_.cuMemAllocFromPoolAsync(&at, bytes, pool_, stream_);
+    // Enqueued work may still use what is free.
+    counters.memory_waits++;
+    if (Synchronize() == kSuccess) result = allocate(wanted);
+  }
+  // What is free may be in blocks that are too small.
+  if (result == kOutOfMemory && TrimBy(wanted)) result = allocate(wanted);
+  if (result == kOutOfMemory) {
+    TrimAll();
+    result = allocate(bytes);
   }
   if (result == kSuccess) return reinterpret_cast<void*>(at);
   counters.failed_allocations++;
@@ -145,9 +170,27 @@ void* Device::Allocate(size_t bytes) {
   return nullptr;
 }
 
-void Device::Trim() {
-  counters.trims++;
-  if (Synchronize() == kSuccess) driver_.cuMemPoolTrimTo(pool_, 0);
+void Device::Trim(const std::string& during) {
+  if (Synchronize(during) == kSuccess) TrimAll();
+}
+
+// Gives back twice the bytes. The pool gives back whole blocks, and keeps at least what it is asked to keep. Each block
+// is smaller than a request that failed, or it would have served it; so twice the request has the request in whole
+// blocks. False, and nothing is given back, where that is all that is free. The GPU must have been waited for: memory
+// counts as free when that is known.
+bool Device::TrimBy(size_t bytes) {
+  uint64_t used = 0, reserved = 0;
+  driver_.cuMemPoolGetAttribute(pool_, kUsedCurrent, &used);
+  driver_.cuMemPoolGetAttribute(pool_, kReservedCurrent, &reserved);
+  const uint64_t given = std::max<uint64_t>(2 * uint64_t{bytes}, kLeastTrimBytes);
+  if (reserved < used + given) return false;
+  counters.partial_trims++;
+  return driver_.cuMemPoolTrimTo(pool_, reserved - given) == kSuccess;
+}
+
+void Device::TrimAll() {
+  counters.full_trims++;
+  driver_.cuMemPoolTrimTo(pool_, 0);
 }
 
 void Device::Free(void* at) {
@@ -199,10 +242,10 @@ Result Device::Copy(void* to, const void* from, size_t bytes) {
   return result;
 }
 
-Result Device::Synchronize() {
+Result Device::Synchronize(const std::string& during) {
   Enter();
   const Result result = Wait();
-  Record(result, "waiting for the GPU");
+  Record(result, during);
   return result;
 }
 

@@ -46,8 +46,13 @@ struct Counters {
   std::atomic<uint64_t> launches{0};
   // Times that the host waited until the GPU had run all that was enqueued.
   std::atomic<uint64_t> waits{0};
-  // Times that the pool gave back what it held for later.
-  std::atomic<uint64_t> trims{0};
+  // Times that an allocation failed and waited until memory that enqueued work still used was free.
+  std::atomic<uint64_t> memory_waits{0};
+  // Times that the pool gave back about as much as one allocation needed.
+  std::atomic<uint64_t> partial_trims{0};
+  // Times that the pool gave back everything that it had for later.
+  std::atomic<uint64_t> full_trims{0};
+  // Allocations that failed after all of these.
   std::atomic<uint64_t> failed_allocations{0};
 };
 
@@ -67,11 +72,15 @@ class Device {
   // Lets this thread call the driver.
   void Enter();
 
-  // Null when there is no memory left, after a retry without the memory that the pool holds for later.
+  // Null when there is no memory left, also after what is free in the pool was given back. Large requests are rounded
+  // up to a class of sizes, so that what is freed fits later requests of about the same size.
   void* Allocate(size_t bytes);
   void Free(void* at);
-  // Gives back the memory that the pool holds for later: the driver needs some for kernels. Waits for the GPU.
-  void Trim();
+  // Whether allocations take what they ask for from now on, without classes: for what stays, such as weights.
+  void AllocateExactly(bool exactly) { allocates_exactly_.store(exactly, std::memory_order_relaxed); }
+  // Gives back all memory that the pool has for later: the driver needs some for kernels. Waits for the GPU. `during`:
+  // what the host was doing.
+  void Trim(const std::string& during);
   // The bytes of the last allocation that failed since the last call; 0: none.
   size_t TakeFailedAllocation() { return failed_allocation_.exchange(0); }
   MemoryUse Memory();
@@ -82,7 +91,8 @@ class Device {
   // Waits until the bytes are there.
   Result Download(void* to, const void* from, size_t bytes);
   Result Copy(void* to, const void* from, size_t bytes);
-  Result Synchronize();
+  // `during`: what the host was doing, if it waits for the sake of that.
+  Result Synchronize(const std::string& during = "waiting for the GPU");
   void WaitFor(void* event);
 
   // Records an error that loses the context. `during`: what the host was doing.
@@ -100,6 +110,8 @@ class Device {
   Device(const Driver& driver, DeviceDescription description);
   std::string Initialize();
   Result Wait();
+  bool TrimBy(size_t bytes);
+  void TrimAll();
 
   const Driver& driver_;
   DeviceDescription description_;
@@ -109,6 +121,7 @@ class Device {
   Staging staging_;
   std::atomic<const char*> last_kernel_{nullptr};
   std::atomic<size_t> failed_allocation_{0};
+  std::atomic<bool> allocates_exactly_{false};
   std::atomic<bool> failed_{false};
   std::mutex failure_mutex_;
   std::string failure_;

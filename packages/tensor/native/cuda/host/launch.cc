@@ -88,7 +88,7 @@ void KernelBase::LaunchWith(Context& context, const Grid& grid, unsigned threads
   Result result = launch();
   if (result == kOutOfMemory) {
     // The driver needs memory of its own for some kernels.
-    device.Trim();
+    device.Trim("launching kernel " + name_);
     result = launch();
   }
   if (result != kSuccess) {

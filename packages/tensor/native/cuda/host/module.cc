@@ -140,6 +140,22 @@ napi_value ResetPeakMemory(napi_env env, napi_callback_info) {
   return nullptr;
 }
 
+// allocateExactly(true or false): for allocations from now on.
+napi_value AllocateExactly(napi_env env, napi_callback_info info) {
+  Device* device = StartedDevice(env);
+  if (device == nullptr) return nullptr;
+  size_t count = 1;
+  napi_value argument;
+  bool exactly = false;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  if (count != 1 || napi_get_value_bool(env, argument, &exactly) != napi_ok) {
+    napi_throw_type_error(env, nullptr, "allocateExactly takes true or false");
+    return nullptr;
+  }
+  device->AllocateExactly(exactly);
+  return nullptr;
+}
+
 napi_value Statistics(napi_env env, napi_callback_info) {
   Device* device = StartedDevice(env);
   if (device == nullptr) return nullptr;
@@ -151,7 +167,9 @@ napi_value Statistics(napi_env env, napi_callback_info) {
   object.Set("downloadedBytes", static_cast<double>(counters.downloaded_bytes));
   object.Set("launches", static_cast<double>(counters.launches));
   object.Set("waits", static_cast<double>(counters.waits));
-  object.Set("trims", static_cast<double>(counters.trims));
+  object.Set("memoryWaits", static_cast<double>(counters.memory_waits));
+  object.Set("partialTrims", static_cast<double>(counters.partial_trims));
+  object.Set("fullTrims", static_cast<double>(counters.full_trims));
   object.Set("failedAllocations", static_cast<double>(counters.failed_allocations));
   Object kernels(env);
   for (const KernelBase* kernel : AllKernels()) {
@@ -201,6 +219,7 @@ napi_value Init(napi_env env, napi_value exports) {
       {"memory", Memory},
       {"resetPeakMemory", ResetPeakMemory},
       {"takeFailedAllocation", TakeFailedAllocation},
+      {"allocateExactly", AllocateExactly},
       {"statistics", Statistics},
       {"failure", Failure},
       {"synchronize", Synchronize},

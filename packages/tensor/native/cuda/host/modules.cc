@@ -69,7 +69,7 @@ void* Load(const std::string& name, std::string* problem) {
   };
   Result result = load();
   if (result == kOutOfMemory) {
-    device.Trim();
+    device.Trim("loading kernel module " + name);
     result = load();
   }
   device.Record(result, "loading kernel module " + name);

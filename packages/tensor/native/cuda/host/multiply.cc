@@ -24,6 +24,7 @@ constexpr uint32_t kMostAlignment = 256;
 // Asked for at once. cuBLASLt returns the one that it expects to be fastest first.
 constexpr int kMostAlgorithms = 4;
 constexpr const char* kName = "cublasLtMatmul";
+constexpr const char* kLaunching = "launching cublasLtMatmul";
 
 std::atomic<uint64_t> product_count{0};
 
@@ -94,7 +95,7 @@ class Plan {
     cublas::Status status = run(first);
     if (status == cublas::kSuccess || device.has_failed()) return status;
     // cuBLASLt loads its kernels when they are needed, for which the card may have no memory left.
-    device.Trim();
+    device.Trim(kLaunching);
     for (size_t index = first; index < algorithms_.size() && !device.has_failed(); index++) {
       const cublas::Status again = run(index);
       if (again != cublas::kSuccess) continue;
@@ -189,7 +190,7 @@ std::string Describe(const Product& product) {
 void Fail(Context& context, const Product& product, cublas::Status status) {
   // After a failure of the card, cuBLASLt's own status says little.
   Device& device = *Device::Get();
-  device.Synchronize();
+  device.Synchronize(kLaunching);
   const std::string failure = device.failure();
   if (!failure.empty()) return context.Fail(TF_INTERNAL, failure);
   context.Fail(TF_INTERNAL, "product " + Describe(product) + ": " + cublas::StatusText(status));
