@@ -59,6 +59,8 @@ export interface CudaStatistics {
   fullTrims: number;
   /** Allocations that failed after all of that. */
   failedAllocations: number;
+  /** Times that cuBLASLt was asked for algorithms: once for a new shape of a product, once more if it then refuses all of them. */
+  algorithmQueries: number;
   /** Kernels launched, and by name. */
   launches: number;
   kernels: Record<string, number>;

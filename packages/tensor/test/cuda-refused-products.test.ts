@@ -11,7 +11,9 @@ const cuda = engine.cuda!;
 
 beforeEach(() => {
   delete process.env.EMULATED_GPU_REFUSED_ALGORITHMS;
+  delete process.env.EMULATED_GPU_REFUSAL;
   delete process.env.EMULATED_GPU_KNOWN_ALGORITHMS;
+  delete process.env.EMULATED_GPU_PRODUCT_MEMORY;
 });
 
 /** [1, 2, …] · [1, 2, …]ᵀ, with a depth that no other test of this file has. */
@@ -28,15 +30,51 @@ test('where the first algorithms are refused the next one computes, and stays', 
   const before = cuda.statistics();
   expect(squareSum(3)).toBe(14);
   const first = cuda.statistics();
-  expect(first.fullTrims).toBe(before.fullTrims + 1);
+  expect(first).toMatchObject({ fullTrims: before.fullTrims, algorithmQueries: before.algorithmQueries + 1 });
   expect(squareSum(3)).toBe(14);
   const second = cuda.statistics();
-  expect(second).toMatchObject({ fullTrims: first.fullTrims, launches: first.launches + 1 });
+  expect(second).toMatchObject({ algorithmQueries: first.algorithmQueries, launches: first.launches + 1 });
 });
 
-test('the last one needs no workspace', () => {
+test('a new shape is one question to cuBLASLt, and no more are asked for it', () => {
+  const before = cuda.statistics().algorithmQueries;
+  for (let round = 0; round < 3; round++) expect(squareSum(7)).toBe(140);
+  expect(cuda.statistics().algorithmQueries).toBe(before + 1);
+});
+
+test('the last one needs no workspace, and is asked for when all others were refused', () => {
   process.env.EMULATED_GPU_REFUSED_ALGORITHMS = '3';
-  expect(squareSum(4)).toBe(30);
+  const before = cuda.statistics().algorithmQueries;
+  for (let round = 0; round < 3; round++) expect(squareSum(4)).toBe(30);
+  expect(cuda.statistics().algorithmQueries).toBe(before + 2);
+});
+
+test('only a refusal that may be for want of memory has the pool give its free memory back, once', () => {
+  process.env.EMULATED_GPU_REFUSED_ALGORITHMS = '2';
+  const trimsOf = (status: number, depth: number) => {
+    process.env.EMULATED_GPU_REFUSAL = String(status);
+    const { fullTrims } = cuda.statistics();
+    expect(squareSum(depth)).toBe((depth * (depth + 1) * (2 * depth + 1)) / 6);
+    return cuda.statistics().fullTrims - fullTrims;
+  };
+  // Allocation failed, execution failed, internal error.
+  for (const [index, status] of [3, 13, 14].entries()) expect(trimsOf(status, 20 + index)).toBe(1);
+  // Not initialized, invalid value, wrong architecture, not supported.
+  for (const [index, status] of [1, 7, 8, 15].entries()) expect(trimsOf(status, 30 + index)).toBe(0);
+});
+
+test("where the driver has no memory for a product's kernel, the pool gives it what is free", () => {
+  scope(() => void tensorOf(new Float32Array(2 ** 20), [2 ** 20]));
+  cuda.synchronize();
+  const { freeBytes, currentBytes, totalBytes } = cuda.memory();
+  expect(freeBytes).toBeLessThan(totalBytes - currentBytes);
+  process.env.EMULATED_GPU_PRODUCT_MEMORY = String(freeBytes + 2 ** 20);
+  const before = cuda.statistics();
+  expect(squareSum(8)).toBe(204);
+  expect(cuda.statistics()).toMatchObject({
+    fullTrims: before.fullTrims + 1,
+    algorithmQueries: before.algorithmQueries + 1,
+  });
 });
 
 test('where none is proposed with a workspace, one without it computes', () => {

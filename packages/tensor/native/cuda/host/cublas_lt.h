@@ -13,7 +13,14 @@ using Operation = void*;
 using Layout = void*;
 using Preference = void*;
 
-constexpr Status kSuccess = 0;
+// cublasStatus_t.
+enum : Status {
+  kSuccess = 0,
+  kAllocationFailed = 3,
+  kExecutionFailed = 13,
+  kInternalError = 14,
+  kNotSupported = 15,
+};
 
 // cudaDataType.
 enum : int { kFloat32 = 0, kBFloat16 = 14 };

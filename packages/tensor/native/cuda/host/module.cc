@@ -171,6 +171,7 @@ napi_value Statistics(napi_env env, napi_callback_info) {
   object.Set("partialTrims", static_cast<double>(counters.partial_trims));
   object.Set("fullTrims", static_cast<double>(counters.full_trims));
   object.Set("failedAllocations", static_cast<double>(counters.failed_allocations));
+  object.Set("algorithmQueries", static_cast<double>(AlgorithmQueryCount()));
   Object kernels(env);
   for (const KernelBase* kernel : AllKernels()) {
     if (kernel->launches() > 0) kernels.Set(kernel->name().c_str(), static_cast<double>(kernel->launches()));

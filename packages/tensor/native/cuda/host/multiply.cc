@@ -27,6 +27,13 @@ constexpr const char* kName = "cublasLtMatmul";
 constexpr const char* kLaunching = "launching cublasLtMatmul";
 
 std::atomic<uint64_t> product_count{0};
+std::atomic<uint64_t> query_count{0};
+
+// Whether cuBLASLt may have refused because the driver had no memory for its kernel. A launch that fails is
+// EXECUTION_FAILED, a failed call within the library INTERNAL_ERROR.
+bool MayLackMemory(cublas::Status status) {
+  return status == cublas::kAllocationFailed || status == cublas::kExecutionFailed || status == cublas::kInternalError;
+}
 
 // What an algorithm depends on.
 struct Key {
@@ -77,32 +84,39 @@ class Plan {
     MakeLayout(&second_, product.transpose_a ? product.depth : product.rows,
                product.transpose_a ? product.rows : product.depth, product.batch, product.share_a);
     MakeLayout(&result_, product.rows, product.columns, product.batch, false, product.result_stride);
-    FindAlgorithms(key);
+    if (status_ != cublas::kSuccess) return status_;
+    algorithms_ = Propose(kMostAlgorithms, kWorkspaceBytes, key.alignments);
+    if (Candidate(0) == nullptr) Do(cublas::kNotSupported);
     return status_;
   }
 
-  // Enqueues the product with the first algorithm that the library runs, always in the same order.
+  // Enqueues the product with the first algorithm that the library runs, always in the same order. If none runs, the
+  // first refusal is returned.
   cublas::Status Run(Device& device, const void* a, const void* b, const void* addend, void* result,
                      void* workspace) const {
     const float alpha = 1;
     const float beta = addend == nullptr ? 0 : 1;
-    const auto run = [&](size_t index) {
+    const auto run = [&](const cublas::Algorithm& algorithm) {
       return library_.cublasLtMatmul(library_.handle, operation_, &alpha, b, first_, a, second_, &beta,
-                                     addend == nullptr ? result : addend, result_, result, result_, &algorithms_[index],
+                                     addend == nullptr ? result : addend, result_, result, result_, &algorithm,
                                      workspace, kWorkspaceBytes, device.stream());
     };
-    const size_t first = chosen_.load(std::memory_order_relaxed);
-    cublas::Status status = run(first);
-    if (status == cublas::kSuccess || device.has_failed()) return status;
-    // cuBLASLt loads its kernels when they are needed, for which the card may have no memory left.
-    device.Trim(kLaunching);
-    for (size_t index = first; index < algorithms_.size() && !device.has_failed(); index++) {
-      const cublas::Status again = run(index);
-      if (again != cublas::kSuccess) continue;
-      chosen_.store(index, std::memory_order_relaxed);
-      return again;
+    bool has_trimmed = false;
+    cublas::Status refusal = cublas::kSuccess;
+    for (size_t index = chosen_.load(std::memory_order_relaxed);; index++) {
+      const cublas::Algorithm* algorithm = Candidate(index);
+      if (algorithm == nullptr) return refusal;
+      cublas::Status status = run(*algorithm);
+      if (MayLackMemory(status) && !has_trimmed && !device.has_failed()) {
+        // cuBLASLt loads its kernels when they are needed, for which the card may have no memory left.
+        device.Trim(kLaunching);
+        has_trimmed = true;
+        if (!device.has_failed()) status = run(*algorithm);
+      }
+      if (status == cublas::kSuccess) chosen_.store(index, std::memory_order_relaxed);
+      if (status == cublas::kSuccess || device.has_failed()) return status;
+      if (refusal == cublas::kSuccess) refusal = status;
     }
-    return status;
   }
 
  private:
@@ -129,25 +143,29 @@ class Plan {
     Do(library_.cublasLtMatrixLayoutSetAttribute(*layout, cublas::kBatchStride, &stride, sizeof(stride)));
   }
 
-  // Those that the library proposes, and last one without a workspace for matrices that are aligned as their numbers
-  // are.
-  void FindAlgorithms(const Key& key) {
-    if (status_ != cublas::kSuccess) return;
-    AskFor(kMostAlgorithms, kWorkspaceBytes, key.alignments);
-    const uint32_t least = type_ == cublas::kBFloat16 ? 2 : 4;
-    const uint32_t unaligned[4] = {least, least, least, least};
-    AskFor(1, 0, unaligned);
-    constexpr cublas::Status kNotSupported = 15;
-    if (algorithms_.empty()) Do(kNotSupported);
+  // Those that the library proposed, and last one without a workspace for matrices that are aligned as their numbers
+  // are, which is asked for when all others were refused. Null beyond it.
+  const cublas::Algorithm* Candidate(size_t index) const {
+    if (index < algorithms_.size()) return &algorithms_[index];
+    std::call_once(has_asked_again_, [this] {
+      const uint32_t least = type_ == cublas::kBFloat16 ? 2 : 4;
+      const uint32_t unaligned[4] = {least, least, least, least};
+      last_ = Propose(1, 0, unaligned);
+    });
+    index -= algorithms_.size();
+    return index < last_.size() ? &last_[index] : nullptr;
   }
 
-  // `alignments`: of a, b, the addend and the result. A refusal of the library adds none.
-  void AskFor(int count, uint64_t workspace, const uint32_t (&alignments)[4]) {
+  // `alignments`: of a, b, the addend and the result. None if the library refuses.
+  std::vector<cublas::Algorithm> Propose(int count, uint64_t workspace, const uint32_t (&alignments)[4]) const {
+    query_count.fetch_add(1, std::memory_order_relaxed);
     cublas::Preference preference = nullptr;
-    if (!Do(library_.cublasLtMatmulPreferenceCreate(&preference))) return;
+    cublas::Status status = library_.cublasLtMatmulPreferenceCreate(&preference);
+    if (status != cublas::kSuccess) return {};
     const uint32_t reductions = cublas::kReduceInComputeType;
     const auto set = [&](int attribute, const auto& value) {
-      Do(library_.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
+      if (status != cublas::kSuccess) return;
+      status = library_.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value));
     };
     set(cublas::kMaxWorkspaceBytes, workspace);
     set(cublas::kReductionSchemes, reductions);
@@ -157,16 +175,17 @@ class Plan {
     set(cublas::kAlignmentD, alignments[3]);
     cublas::HeuristicResult found[kMostAlgorithms] = {};
     int returned = 0;
-    cublas::Status status = status_;
     if (status == cublas::kSuccess) {
       status = library_.cublasLtMatmulAlgoGetHeuristic(library_.handle, operation_, first_, second_, result_, result_,
                                                        preference, count, found, &returned);
     }
     library_.cublasLtMatmulPreferenceDestroy(preference);
-    if (status != cublas::kSuccess) return;
+    std::vector<cublas::Algorithm> algorithms;
+    if (status != cublas::kSuccess) return algorithms;
     for (int i = 0; i < returned; i++) {
-      if (found[i].state == cublas::kSuccess) algorithms_.push_back(found[i].algorithm);
+      if (found[i].state == cublas::kSuccess) algorithms.push_back(found[i].algorithm);
     }
+    return algorithms;
   }
 
   const Library& library_;
@@ -177,6 +196,8 @@ class Plan {
   cublas::Layout second_ = nullptr;
   cublas::Layout result_ = nullptr;
   std::vector<cublas::Algorithm> algorithms_;
+  mutable std::once_flag has_asked_again_;
+  mutable std::vector<cublas::Algorithm> last_;
   // The first one that has run, or the first.
   mutable std::atomic<size_t> chosen_{0};
 };
@@ -265,5 +286,7 @@ void Multiply(Context& context, const Product& product, const void* a, const voi
 }
 
 uint64_t ProductCount() { return product_count.load(); }
+
+uint64_t AlgorithmQueryCount() { return query_count.load(); }
 
 }  // namespace lorasmith::cuda

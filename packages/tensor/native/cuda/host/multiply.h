@@ -31,4 +31,7 @@ void Multiply(Context& context, const Product& product, const void* a, const voi
 // Products that were computed.
 uint64_t ProductCount();
 
+// Times that cuBLASLt was asked for algorithms.
+uint64_t AlgorithmQueryCount();
+
 }  // namespace lorasmith::cuda
