@@ -41,7 +41,7 @@ test('an error of one launch fails that op, and no other', () => {
 });
 
 const FAILURE =
-  /the GPU failed: CUDA_ERROR_ILLEGAL_ADDRESS \(700\): an illegal memory access was encountered, noticed while (copying from|waiting for) the GPU; the last kernel before was RmsNormFloat32/;
+  /the GPU failed: CUDA_ERROR_ILLEGAL_ADDRESS \(700\): an illegal memory access was encountered, noticed while (copying from|waiting for) the GPU; the last kernel enqueued was RmsNormFloat32, but an earlier one may have failed\. To find it, run the job again with CUDA_LAUNCH_BLOCKING=1: /;
 
 test('a lost card fails every op from then on with its first failure, and does not end the process', () => {
   expect(numbersOf(product)).toEqual([25]);

@@ -264,9 +264,15 @@ void Device::Record(Result error, const std::string& during) {
   if (!IsSticky(error)) return;
   const std::lock_guard<std::mutex> lock(failure_mutex_);
   if (failed_) return;
+  failure_ = "the GPU failed: " + ErrorText(error) + ", noticed while " + during;
   const char* kernel = last_kernel_.load();
-  failure_ = "the GPU failed: " + ErrorText(error) + ", noticed while " + during +
-             (kernel == nullptr ? "" : "; the last kernel before was " + std::string(kernel));
+  const char* blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+  const bool is_late = blocking == nullptr || std::strcmp(blocking, "1") != 0;
+  if (is_late && kernel != nullptr) {
+    failure_ += "; the last kernel enqueued was " + std::string(kernel) +
+                ", but an earlier one may have failed. To find it, run the job again with CUDA_LAUNCH_BLOCKING=1: the "
+                "error is then noticed while launching the kernel that fails";
+  }
   failed_.store(true, std::memory_order_release);
 }
 
