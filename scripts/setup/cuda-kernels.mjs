@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { cacheDir } from './locations.mjs';
 import { NATIVE_DIR, placeFiles } from './native-build.mjs';
 import { NVRTC_WHEELS } from './pinned-wheels.mjs';
@@ -29,6 +30,8 @@ export const ARCHITECTURES = [...CUBIN_ARCHITECTURES, PTX_ARCHITECTURE];
 const OPTIONS = ['--std=c++17', '--include-path=.', '--device-as-default-execution-space'];
 /** Reports registers, spills and shared memory of each kernel, which test/emulated/compiled-kernels.test.ts limits. */
 const CUBIN_OPTIONS = ['--ptxas-options=-v'];
+/** Of gzip: host/modules.cc decompresses them. Machine code is a sixth then. */
+const COMPRESSION = { level: 9 };
 
 /**
  * One kernel source compiled for one architecture.
@@ -57,7 +60,9 @@ export async function compiledKernels(architectures, only) {
     const contents = await withIncludes(source);
     for (const architecture of architectures) {
       const key = createHash('sha256')
-        .update(JSON.stringify([nvrtcWheel().sha256, architecture, OPTIONS, CUBIN_OPTIONS, program, contents]))
+        .update(
+          JSON.stringify([nvrtcWheel().sha256, architecture, OPTIONS, CUBIN_OPTIONS, COMPRESSION, program, contents]),
+        )
         .digest('hex')
         .slice(0, 16);
       kernels.push({ name: path.basename(source, '.cu'), architecture, key });
@@ -75,8 +80,8 @@ export function keyOfKernels(kernels) {
 export const KERNELS_KEY_FILE = '.lorasmith-key';
 
 /**
- * Compiles the CUDA kernels with NVRTC into native/build/cuda/ARCHITECTURE. Each kernel is compiled once for its sources and
- * architecture, so a changed kernel is compiled alone. No GPU or driver is needed.
+ * Compiles the CUDA kernels with NVRTC into native/build/cuda/ARCHITECTURE, compressed. Each kernel is compiled once for its
+ * sources and architecture, so a changed kernel is compiled alone. No GPU or driver is needed.
  *
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress, architectures?: string[] }} options
  *   `architectures`: default, all
@@ -95,6 +100,9 @@ export async function installCudaKernels({ cache, env, progress, architectures =
     progress.update(`compiling CUDA kernels, ${done} of ${missing.length}; all of them take 4 minutes on two cores`);
     await publishFolder(folderOf(kernel), async (partial) => {
       await compileKernel(kernel, { library, folder: partial, env });
+      const file = path.join(partial, `${kernel.name}.${kernelExtension(kernel.architecture)}`);
+      await writeFile(`${file}.gz`, gzipSync(await readFile(file), COMPRESSION));
+      await rm(file);
       const [now] = await compiledKernels([kernel.architecture], `${kernel.name}.cu`);
       if (now?.key !== kernel.key) {
         throw new SetupError(`${kernel.name}.cu changed while it was compiled`, 'run the same command again.');
@@ -108,7 +116,7 @@ export async function installCudaKernels({ cache, env, progress, architectures =
     /** @type {Record<string, string>} */
     const files = {};
     for (const kernel of ours) {
-      for (const name of [`${kernel.name}.${kernelExtension(architecture)}`, `${kernel.name}.log`]) {
+      for (const name of [`${kernel.name}.${kernelExtension(architecture)}.gz`, `${kernel.name}.log`]) {
         files[name] = path.join(folderOf(kernel), name);
       }
     }

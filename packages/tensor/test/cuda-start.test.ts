@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CudaDriver, CudaKernel } from '../src/cuda.js';
 
@@ -92,15 +93,15 @@ describe('kernel modules', () => {
   afterAll(() => rm(folder, { recursive: true }));
 
   /**
-   * Starts with these files alone, each from native/build/cuda or with a text.
+   * Starts with these files alone, each from native/build/cuda or with a content.
    * @returns what is wrong with the first kernel of each module
    */
-  async function startWith(files: Record<string, string | { text: string }>, env: Record<string, string> = {}) {
+  async function startWith(files: Record<string, string | Buffer>, env: Record<string, string> = {}) {
     const kernelDir = await mkdtemp(path.join(folder, 'case-'));
     for (const [file, from] of Object.entries(files)) {
       await mkdir(path.dirname(path.join(kernelDir, file)), { recursive: true });
       if (typeof from === 'string') await copyFile(path.join(BUILD, 'cuda', from), path.join(kernelDir, file));
-      else await writeFile(path.join(kernelDir, file), from.text);
+      else await writeFile(path.join(kernelDir, file), from);
     }
     const { kernels } = await startIn({ CUDA_KERNEL_DIR: kernelDir, ...env });
     return Object.fromEntries(kernels!.toReversed().map(({ module, error }) => [module, error]));
@@ -111,30 +112,51 @@ describe('kernel modules', () => {
     { capability: '10.3', architecture: 'sm_100' },
     { capability: '12.1', architecture: 'sm_120' },
   ])('compute capability $capability runs the machine code of $architecture', async ({ capability, architecture }) => {
-    const file = `${architecture}/norm.cubin`;
+    const file = `${architecture}/norm.cubin.gz`;
     const { norm } = await startWith({ [file]: file }, { EMULATED_GPU_CAPABILITY: capability });
     expect(norm).toBeNull();
   });
 
   test('a later card runs PTX, which a driver of its CUDA version compiles', async () => {
-    const file = 'compute_80/norm.ptx';
+    const file = 'compute_80/norm.ptx.gz';
     const env = { EMULATED_GPU_CAPABILITY: '11.0' };
     expect((await startWith({ [file]: file }, env)).norm).toBeNull();
     expect((await startWith({ [file]: file }, { ...env, EMULATED_GPU_DRIVER_VERSION: '12040' })).norm).toMatch(
-      /^kernel module norm does not load \(.+compute_80\/norm\.ptx\): CUDA_ERROR_UNSUPPORTED_PTX_VERSION \(222\)/,
+      /^kernel module norm does not load \(.+compute_80\/norm\.ptx\.gz\): CUDA_ERROR_UNSUPPORTED_PTX_VERSION \(222\)/,
     );
   });
 
   test('a module that cannot be used is named, with the reason', async () => {
     const errors = await startWith({
-      'sm_90/attention_64.cubin': 'sm_80/attention_64.cubin',
-      'sm_90/attention_80.cubin': { text: 'not a module' },
-      'sm_90/attention_96.cubin': 'sm_90/norm.cubin',
+      'sm_90/attention_64.cubin.gz': 'sm_80/attention_64.cubin.gz',
+      'sm_90/attention_80.cubin.gz': gzipSync('not a module'),
+      'sm_90/attention_96.cubin.gz': 'sm_90/norm.cubin.gz',
     });
     const { norm, attention_64: foreign, attention_80: damaged, attention_96: other } = errors;
-    expect(norm).toMatch(/^kernel module norm is missing: there is no .+compute_80\/norm\.ptx/);
+    expect(norm).toMatch(/^kernel module norm is missing: there is no .+compute_80\/norm\.ptx\.gz/);
     expect(foreign).toMatch(/^kernel module attention_64 does not load \(.+\): CUDA_ERROR_NO_BINARY_FOR_GPU \(209\)/);
     expect(damaged).toMatch(/^kernel module attention_80 does not load \(.+\): CUDA_ERROR_INVALID_IMAGE \(200\)/);
     expect(other).toMatch(/^kernel module attention_96 has no kernel Attention.+_96: CUDA_ERROR_NOT_FOUND \(500\)/);
+  });
+
+  test('a damaged file is named, whatever is wrong with it', async () => {
+    const norm = await readFile(path.join(BUILD, 'cuda/sm_90/norm.cubin.gz'));
+    const changed = Buffer.from(norm);
+    changed[changed.length >> 1]! ^= 1;
+    const errors = await startWith({
+      'sm_90/norm.cubin.gz': norm.subarray(0, norm.length - 1),
+      'sm_90/reduce.cubin.gz': Buffer.alloc(0),
+      'sm_90/softmax.cubin.gz': Buffer.from('not compressed'),
+      'sm_90/copy.cubin.gz': changed,
+      'sm_90/cast.cubin.gz': Buffer.concat([norm, norm]),
+      'sm_90/random.cubin.gz': gzipSync(Buffer.alloc(65 * 2 ** 20)),
+    });
+    for (const name of ['norm', 'reduce', 'softmax', 'copy', 'cast', 'random']) {
+      expect(errors[name]).toMatch(
+        new RegExp(`^kernel module ${name} cannot be read \\(.+sm_90/${name}.cubin.gz\\): it is damaged`),
+      );
+    }
+    expect(errors.softmax).toMatch(/: incorrect header check$/);
+    expect(errors.random).toMatch(/: it is too large$/);
   });
 });

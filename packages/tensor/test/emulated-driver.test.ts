@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 // native/cuda/test/driver: a program that calls the emulated driver as host code does, one case in each process.
@@ -14,6 +15,8 @@ const run = promisify(execFile);
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-driver-'));
+  const module = await readFile(path.join(NATIVE, 'build/cuda/sm_90/norm.cubin.gz'));
+  await writeFile(path.join(folder, 'norm.cubin'), gunzipSync(module));
   const sources = ['cuda/test/driver/driver_test.cc', 'cuda/host/driver.cc'];
   await run('g++', ['-std=c++17', '-pthread', ...sources, '-ldl', '-o', path.join(folder, 'driver_test')], {
     cwd: NATIVE,
@@ -46,7 +49,7 @@ test.each([
   const { stdout, stderr } = await run(path.join(folder, 'driver_test'), [name], {
     env: {
       CUDA_LIBRARY_DIR: path.join(NATIVE, 'build/emulated'),
-      MODULE: path.join(NATIVE, 'build/cuda/sm_90/norm.cubin'),
+      MODULE: path.join(folder, 'norm.cubin'),
       EMULATED_GPU_ORDER: order,
       ...(broken ? { EMULATED_GPU_BREAK: `RmsNormFloat32:${name}` } : {}),
     },

@@ -10,11 +10,14 @@
 #include <vector>
 
 #include "device.h"
+#include "gzip.h"
 
 namespace lorasmith::cuda {
 namespace {
 
 constexpr const char* kIntermediate = "compute_80";
+// Far more than any module has: a limit for damaged files.
+constexpr size_t kMostBytes = size_t{64} << 20;
 
 // CUDA_KERNEL_DIR, or `cuda` beside this addon.
 std::string KernelFolder() {
@@ -30,13 +33,12 @@ bool ReadFile(const std::string& path, std::vector<char>* content) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return false;
   content->assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-  content->push_back('\0');  // PTX is a text that ends in a zero
   return true;
 }
 
 struct Image {
   std::string path;
-  std::vector<char> content;
+  std::vector<char> file;
 };
 
 // A card runs machine code of its major version and a minor one up to its own. Else the driver compiles PTX.
@@ -44,11 +46,11 @@ bool FindImage(const std::string& name, const DeviceDescription& device, Image* 
   const std::string folder = KernelFolder();
   for (int minor = device.capability_minor; minor >= 0; minor--) {
     image->path =
-        folder + "/sm_" + std::to_string(device.capability_major) + std::to_string(minor) + "/" + name + ".cubin";
-    if (ReadFile(image->path, &image->content)) return true;
+        folder + "/sm_" + std::to_string(device.capability_major) + std::to_string(minor) + "/" + name + ".cubin.gz";
+    if (ReadFile(image->path, &image->file)) return true;
   }
-  image->path = folder + "/" + kIntermediate + "/" + name + ".ptx";
-  return ReadFile(image->path, &image->content);
+  image->path = folder + "/" + kIntermediate + "/" + name + ".ptx.gz";
+  return ReadFile(image->path, &image->file);
 }
 
 void* Load(const std::string& name, std::string* problem) {
@@ -60,13 +62,17 @@ void* Load(const std::string& name, std::string* problem) {
                "." + std::to_string(device.description().capability_minor) + " beside it";
     return nullptr;
   }
+  std::vector<char> content;
+  if (const std::string damage = Decompress(image.file, kMostBytes, &content); !damage.empty()) {
+    *problem = "kernel module " + name + " cannot be read (" + image.path + "): " + damage;
+    return nullptr;
+  }
+  content.push_back('\0');  // PTX is a text that ends in a zero
   char log[4096] = {};
   const int options[] = {kJitErrorLogBuffer, kJitErrorLogBytes};
   void* const values[] = {log, reinterpret_cast<void*>(sizeof(log) - 1)};
   void* module = nullptr;
-  const auto load = [&] {
-    return device.driver().cuModuleLoadDataEx(&module, image.content.data(), 2, options, values);
-  };
+  const auto load = [&] { return device.driver().cuModuleLoadDataEx(&module, content.data(), 2, options, values); };
   Result result = load();
   if (result == kOutOfMemory) {
     device.Trim("loading kernel module " + name);

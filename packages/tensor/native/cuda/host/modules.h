@@ -1,4 +1,4 @@
-// The compiled kernels: native/build/cuda/<architecture>/NAME.cubin, or compute_80/NAME.ptx.
+// The compiled kernels: native/build/cuda/<architecture>/NAME.cubin.gz, or compute_80/NAME.ptx.gz.
 #pragma once
 
 #include <string>
