@@ -159,4 +159,15 @@ describe('kernel modules', () => {
     expect(errors.softmax).toMatch(/: incorrect header check$/);
     expect(errors.random).toMatch(/: it is too large$/);
   });
+
+  test('attention that counts on two blocks of a multiprocessor asks for all of its shared memory', async () => {
+    const file = path.join(folder, 'attributes');
+    await startIn({ EMULATED_GPU_ATTRIBUTES_FILE: file });
+    const carveouts = (await readFile(file, 'utf8')).split('\n').filter((line) => line.includes(' 9 '));
+    expect(carveouts).toContain('AttentionBFloat16_128 9 100');
+    expect(carveouts).toContain('AttentionQueryGradientBFloat16_128 9 100');
+    // One block of it needs nearly all.
+    expect(carveouts).not.toContain('AttentionKeyAndValueGradientBFloat16_128 9 100');
+    expect(carveouts.filter((line) => !line.startsWith('Attention'))).toEqual([]);
+  });
 });

@@ -47,16 +47,28 @@ struct GradientSignature<float> {
 template <typename Number>
 using GradientKernel = Kernel<typename GradientSignature<Number>::Type>;
 
+// Cards of compute capability 8.6, 8.9 and 12.0 have 100 KB for all blocks of a multiprocessor, and take 1 KB for each.
+constexpr bool FitsTwice(AttentionLaunch launch) { return 2 * (launch.shared_bytes + 1024) <= 100 * 1024; }
+
+// Two blocks on a multiprocessor may need all of that, of which the driver would leave a part to the cache.
+constexpr SharedMemory SharedMemoryFor(AttentionLaunch launch) {
+  return launch.shared_bytes > 0 && FitsTwice(launch) ? SharedMemory::kAll : SharedMemory::kByDriver;
+}
+
 // The kernels of one head size.
 template <typename Number>
 struct HeadKernels {
-  explicit HeadKernels(int size) : head_size(size), forward(Module(size), Name("Attention", size)) {
-    by_query.emplace_back(Module(size), Name("AttentionQueryGradient", size));
+  explicit HeadKernels(int size)
+      : head_size(size), forward(Module(size), Name("Attention", size), SharedMemoryFor(forward_launch())) {
+    const auto add = [&](std::deque<GradientKernel<Number>>& kernels, const char* name, bool of_queries) {
+      kernels.emplace_back(Module(size), Name(name, size), SharedMemoryFor(gradient_launch(of_queries)));
+    };
+    add(by_query, "AttentionQueryGradient", true);
     if (kIsBFloat16<Number> && AttentionSplitsKeyGradient(size)) {
-      by_key.emplace_back(Module(size), Name("AttentionKeyGradient", size));
-      by_key.emplace_back(Module(size), Name("AttentionValueGradient", size));
+      add(by_key, "AttentionKeyGradient", false);
+      add(by_key, "AttentionValueGradient", false);
     } else {
-      by_key.emplace_back(Module(size), Name("AttentionKeyAndValueGradient", size));
+      add(by_key, "AttentionKeyAndValueGradient", false);
     }
   }
 
@@ -91,8 +103,6 @@ constexpr bool FitsEveryCard(int head_size) {
 static_assert(FitsEveryCard(64) && FitsEveryCard(80) && FitsEveryCard(96) && FitsEveryCard(128) && FitsEveryCard(256) &&
                   FitsEveryCard(512),
               "a card has too little shared memory");
-// Those cards have 100 KB for all blocks of a multiprocessor, and take 1 KB for each.
-constexpr bool FitsTwice(AttentionLaunch launch) { return 2 * (launch.shared_bytes + 1024) <= 100 * 1024; }
 static_assert(FitsTwice(AttentionForwardLaunch(128, true)) && FitsTwice(AttentionGradientLaunch(128, true, true)),
               "no card has a second block to compute while the first one waits");
 

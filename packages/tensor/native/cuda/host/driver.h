@@ -59,7 +59,11 @@ enum : int {
 };
 
 // CUfunction_attribute.
-constexpr int kMaxDynamicSharedBytes = 8;
+enum : int {
+  kMaxDynamicSharedBytes = 8,
+  // Percent of a multiprocessor's memory that blocks share rather than have as a cache. A hint.
+  kSharedMemoryCarveout = 9,
+};
 
 // CUjit_option.
 enum : int {

@@ -20,8 +20,12 @@ bool Fits(const Grid& grid) { return grid.x <= INT32_MAX && grid.y <= UINT16_MAX
 
 }  // namespace
 
-KernelBase::KernelBase(std::string module, std::string name, std::vector<size_t> parameter_bytes)
-    : module_(std::move(module)), name_(std::move(name)), parameter_bytes_(std::move(parameter_bytes)) {
+KernelBase::KernelBase(std::string module, std::string name, std::vector<size_t> parameter_bytes,
+                       SharedMemory shared_memory)
+    : module_(std::move(module)),
+      name_(std::move(name)),
+      parameter_bytes_(std::move(parameter_bytes)),
+      shared_memory_(shared_memory) {
   Kernels().push_back(this);
 }
 
@@ -37,6 +41,8 @@ std::string KernelBase::Load() const {
   device.Record(result, "looking up kernel " + name_);
   if (result != kSuccess) return "kernel module " + module_ + " has no kernel " + name_ + ": " + ErrorText(result);
   problem = CheckParameters(function);
+  // A hint: a driver that refuses it changes nothing but the speed.
+  if (shared_memory_ == SharedMemory::kAll) device.driver().cuFuncSetAttribute(function, kSharedMemoryCarveout, 100);
   if (problem.empty()) function_.store(function, std::memory_order_release);
   return problem;
 }

@@ -42,10 +42,13 @@ inline std::string TypeName<int32_t>() {
   return "Int32";
 }
 
+// How much of a multiprocessor's memory is shared memory for a kernel.
+enum class SharedMemory { kByDriver, kAll };
+
 class KernelBase {
  public:
   // `parameter_bytes`: the sizes of the kernel's parameters.
-  KernelBase(std::string module, std::string name, std::vector<size_t> parameter_bytes);
+  KernelBase(std::string module, std::string name, std::vector<size_t> parameter_bytes, SharedMemory shared_memory);
   KernelBase(const KernelBase&) = delete;
 
   const std::string& module() const { return module_; }
@@ -65,6 +68,7 @@ class KernelBase {
   std::string module_;
   std::string name_;
   std::vector<size_t> parameter_bytes_;
+  SharedMemory shared_memory_;
   mutable std::atomic<void*> function_{nullptr};
   mutable std::atomic<size_t> allowed_shared_bytes_{0};
   mutable std::atomic<uint64_t> launches_{0};
@@ -76,8 +80,8 @@ class Kernel;
 template <typename... Parameters>
 class Kernel<void(Parameters...)> : public KernelBase {
  public:
-  Kernel(std::string module, std::string name)
-      : KernelBase(std::move(module), std::move(name), {sizeof(Parameters)...}) {}
+  Kernel(std::string module, std::string name, SharedMemory shared_memory = SharedMemory::kByDriver)
+      : KernelBase(std::move(module), std::move(name), {sizeof(Parameters)...}, shared_memory) {}
 
   // `threads`: of each block. `shared_bytes`: of dynamic shared memory.
   void Launch(Context& context, const Grid& grid, unsigned threads, size_t shared_bytes,
