@@ -42,16 +42,18 @@ test.each([
     case: 'freed memory in a kernel',
     says: "emulated GPU: kernel RmsNormFloat32: argument 0 does not point into the card's memory",
   },
-  { case: 'skip', broken: true },
-  { case: 'flip', broken: true },
-  { case: 'wrong', broken: true },
-])('$case', async ({ case: name, order = '0', says = '', broken = false }) => {
+  { case: 'skip', broken: 'skip' },
+  { case: 'flip', broken: 'flip' },
+  { case: 'wrong', broken: 'wrong' },
+  { case: 'wrong after a kernel', broken: 'wrong:RmsNormFloat32' },
+  { case: 'wrong after a kernel that is never launched', broken: 'wrong:AddRmsNormFloat32' },
+])('$case', async ({ case: name, order = '0', says = '', broken = '' }) => {
   const { stdout, stderr } = await run(path.join(folder, 'driver_test'), [name], {
     env: {
       CUDA_LIBRARY_DIR: path.join(NATIVE, 'build/emulated'),
       MODULE: path.join(folder, 'norm.cubin'),
       EMULATED_GPU_ORDER: order,
-      ...(broken ? { EMULATED_GPU_BREAK: `RmsNormFloat32:${name}` } : {}),
+      ...(broken === '' ? {} : { EMULATED_GPU_BREAK: `RmsNormFloat32:${broken}` }),
     },
   });
   expect({ stdout: stdout.trim(), stderr: stderr.trim() }).toEqual({ stdout: 'as expected', stderr: says });

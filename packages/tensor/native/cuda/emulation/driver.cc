@@ -21,7 +21,8 @@
 //   EMULATED_GPU_LOST_FILE=PATH       made when a fault happens; as long as it exists, no process finds a card
 //   EMULATED_GPU_BREAK=NAME:skip      kernels that are broken on purpose, separated by commas: `skip` does not run,
 //                                     `flip` flips the last bit of its first result every second time, `wrong` writes
-//                                     a wrong number there
+//                                     a wrong number there. NAME:skip:OTHER is broken only once kernel OTHER has been launched in
+//                                     the process
 //   EMULATED_GPU_WORK_FILE=PATH       gets a line for each launch, `NAME WORK`: work.h
 //   CUDA_LAUNCH_BLOCKING=1            a launch waits for its kernel, and returns its error
 #include <algorithm>
@@ -121,8 +122,11 @@ struct Settings {
   bool blocking_launches = false;
   // Launch → error.
   std::map<uint64_t, Result> faults;
-  // Kernel → how it is broken.
-  std::map<std::string, std::string> broken;
+  struct Broken {
+    std::string how;
+    std::string after;  // empty, or the kernel that must have been launched before
+  };
+  std::map<std::string, Broken> broken;
 };
 
 struct Module {
@@ -229,7 +233,7 @@ void ReadSettings() {
   }
   for (const std::string& one : Split(Setting("BREAK", ""), ',')) {
     const std::vector<std::string> parts = Split(one, ':');
-    if (parts.size() == 2) settings.broken[parts[0]] = parts[1];
+    if (parts.size() >= 2) settings.broken[parts[0]] = {parts[1], parts.size() > 2 ? parts[2] : ""};
   }
   visible = VisibleDevices(settings.count);
 }
@@ -309,6 +313,20 @@ std::pair<unsigned char*, size_t> FirstOutput(const emulation::Kernel& kernel, v
     if (at != nullptr) return {static_cast<unsigned char*>(at), kernel.parameters[i].element_bytes};
   }
   return {nullptr, 0};
+}
+
+bool WasLaunched(const std::string& kernel) {
+  return std::any_of(functions.begin(), functions.end(), [&](const auto& one) {
+    return one.second.launches > 0 && one.second.kernel->name == kernel;
+  });
+}
+
+// How a kernel is broken now; empty if it is not.
+const char* HowBroken(const std::string& kernel) {
+  const auto found = settings.broken.find(kernel);
+  if (found == settings.broken.end()) return "";
+  const auto& [how, after] = found->second;
+  return after.empty() || WasLaunched(after) ? how.c_str() : "";
 }
 
 // Changes what a kernel wrote, if it is broken in that way.
@@ -701,6 +719,7 @@ API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid
   const bool fits = uint64_t{grid_x} * grid_y * grid_z > 0 && grid_x <= INT32_MAX && grid_y <= 65535 &&
                     grid_z <= 65535 && threads > 0 && threads <= function.limits.threads && block_z <= 64;
   if (!fits || stream == nullptr || shared_bytes > function.dynamic_shared_bytes) return kInvalidValue;
+  const std::string broken = HowBroken(function.kernel->name);
   function.launches++;
   bool runs = true;
   if (const Result result = CountLaunch(&runs); result != kSuccess || !runs) return result;
@@ -708,8 +727,7 @@ API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid
     sticky = kIllegalAddress;
     return kSuccess;
   }
-  const auto broken = settings.broken.find(function.kernel->name);
-  if (broken != settings.broken.end() && broken->second == "skip") return kSuccess;
+  if (broken == "skip") return kSuccess;
   const uint64_t work_before = emulation::work;
   try {
     function.kernel->launch(dim3(grid_x, grid_y, grid_z), dim3(block_x, block_y, block_z), shared_bytes, arguments);
@@ -718,7 +736,7 @@ API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid
     return kSuccess;
   }
   NoteWork(function.kernel->name, emulation::work - work_before);
-  if (broken != settings.broken.end()) Break(function, broken->second, arguments);
+  Break(function, broken, arguments);
   return kSuccess;
 }
 
@@ -742,7 +760,6 @@ extern "C" __attribute__((visibility("default"))) bool EmulatedProduct(size_t ra
     sticky = kIllegalAddress;
     return false;
   }
-  const auto broken = settings.broken.find("cublasLtMatmul");
-  if (broken != settings.broken.end()) *how = broken->second.c_str();
+  *how = HowBroken("cublasLtMatmul");
   return true;
 }

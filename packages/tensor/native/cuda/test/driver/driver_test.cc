@@ -197,6 +197,23 @@ const std::map<std::string, std::function<void()>> kCases{
        // The first number is zero, and the row's others are right.
        EXPECT(first() == first() && first()[0] != 0 && first()[1] > 0);
      }},
+    // EMULATED_GPU_BREAK=RmsNormFloat32:wrong:RmsNormFloat32
+    {"wrong after a kernel",
+     [] {
+       Norm norm;
+       const auto first = [&] {
+         EXPECT(norm.Launch() == kSuccess);
+         return Download(norm.y, 1)[0];
+       };
+       EXPECT(first() == 0 && first() != 0);
+     }},
+    // EMULATED_GPU_BREAK=RmsNormFloat32:wrong:AddRmsNormFloat32
+    {"wrong after a kernel that is never launched",
+     [] {
+       Norm norm;
+       EXPECT(norm.Launch() == kSuccess && norm.Launch() == kSuccess);
+       EXPECT(Download(norm.y, 1)[0] == 0);
+     }},
 };
 
 }  // namespace
