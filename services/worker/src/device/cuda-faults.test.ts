@@ -44,6 +44,22 @@ test('a missing driver, device or library of the driver is told apart', () => {
   expect(faultsOf({ driver: noDevice })).toEqual([expect.stringMatching(/^driver: CUDA_ERROR_NO_DEVICE \(100\).*Xid/)]);
 });
 
+test('a driver that is not ready or was updated is named with what to do, whatever device files there are', () => {
+  const notReady = driver({ devices: [], error: 'CUDA_ERROR_SYSTEM_NOT_READY (802): system not yet initialized' });
+  const mismatched = driver({
+    devices: [],
+    error: 'CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803): system has unsupported display driver / cuda driver combination',
+  });
+  for (const deviceFiles of [['/dev/nvidia0'], []]) {
+    expect(faultsOf({ driver: notReady, deviceFiles })).toEqual([
+      expect.stringMatching(/^driver: CUDA_ERROR_SYSTEM_NOT_READY \(802\).*nvidia-fabricmanager/),
+    ]);
+    expect(faultsOf({ driver: mismatched, deviceFiles })).toEqual([
+      expect.stringMatching(/^driver: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH \(803\).*different versions.*Restart the host/),
+    ]);
+  }
+});
+
 test('a driver that is too old is named with its version and the one that is needed', () => {
   const [old] = faultsOf({ driver: driver({ driverVersion: 11_080, version: '520.61.05' }) });
   expect(old).toMatch(

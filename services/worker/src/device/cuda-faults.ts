@@ -1,3 +1,4 @@
+import { cudaErrorIn } from '@lorasmith/child-processes';
 import type { CudaInstallation } from '@lorasmith/training/cuda-installation';
 import {
   DRIVER_LIBRARY,
@@ -75,8 +76,29 @@ function noCardFault(driver: DriverFindings, deviceFiles: string[], visibleDevic
   const error = driver.error ?? 'it lists no GPU';
   const isMissing = error.includes(DRIVER_LIBRARY);
   if (isMissing) return missingDriverFault(deviceFiles.length > 0);
+  const advice = driverAdvice(error);
+  if (advice !== null) return `driver: ${error}. ${advice}`;
   if (deviceFiles.length === 0) return NO_DEVICE_FAULT;
   return `driver: ${error}. nvidia-smi on the host says more; the kernel log (dmesg) names a card that has failed (Xid).`;
+}
+
+/** Errors that one cause explains, by the driver's number. */
+const ADVICE: ReadonlyMap<number, string> = new Map([
+  [
+    802,
+    'The driver is not ready. On a host with NVLink switches (HGX, DGX: SXM cards), the service nvidia-fabricmanager must run, in the ' +
+      'version of the driver: `systemctl status nvidia-fabricmanager`, then install that version and start it.',
+  ],
+  [
+    803,
+    "The driver's kernel module and its libraries have different versions, as after an update: `cat /proc/driver/nvidia/version` and " +
+      "the libraries' files say which. Restart the host, and create containers anew.",
+  ],
+]);
+
+/** What to do about an error of the driver that has one known cause; null for others. @param text with the error's name and number */
+export function driverAdvice(text: string): string | null {
+  return ADVICE.get(cudaErrorIn(text)?.code ?? 0) ?? null;
 }
 
 function hiddenFault(hidden: DriverFindings['devices'], visibleDevices: string): string {

@@ -1,5 +1,6 @@
 import { askChild } from '@lorasmith/child-processes';
 import { trainerEnvironment } from '../trainer/trainer-environment.js';
+import { driverAdvice } from './cuda-faults.js';
 
 /** A new process loads the engine, makes its context and loads a kernel. A lost card often does not answer at all. */
 const TIMEOUT_MS = 60_000;
@@ -18,7 +19,8 @@ export async function gpuFault(program: string, environment: NodeJS.ProcessEnv):
       {},
       { work: 'Trying the GPU', timeoutMs: TIMEOUT_MS, crashed: (how) => new Error(`Its process ${how}.`) },
     );
-    return fault;
+    const advice = fault === null ? null : driverAdvice(fault);
+    return advice === null ? fault : `${fault}. ${advice}`;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
