@@ -55,7 +55,14 @@ async function servedSeries(): Promise<Set<string>> {
   createWorkerMetrics(worker);
   createGenerationMetrics(worker);
   const card = { name: 'A10G', uuid: 'GPU-1', compute_capability: '8.6', driver: '550.54.15', memory_bytes: 1 };
-  const tested = { tested_at: '2026-11-26T00:00:00Z', seconds: 9, cases: 2, failed: [], distrust: null };
+  const tested = {
+    tested_at: '2026-11-26T00:00:00Z',
+    seconds: 9,
+    cases: 2,
+    failed: [],
+    kernels: 'fused' as const,
+    distrust: null,
+  };
   const engine = { kind: 'cuda' as const, card, self_test: { ...tested, avoided_kernels: ['rmsNorm:bfloat16'] } };
   observeMachine(worker, { workerName: 'w', engine, trainerPid: () => undefined });
   observeFolders(worker, {});

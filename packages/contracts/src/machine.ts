@@ -24,6 +24,10 @@ export const MachineRates = Type.Object(
 );
 export type MachineRates = Static<typeof MachineRates>;
 
+/** The kernels that an engine is trusted with: fused ones, or none of them. */
+export const KERNEL_SOURCES = ['fused', 'raw'] as const;
+export type KernelSource = (typeof KERNEL_SOURCES)[number];
+
 /** The comparison of the CUDA engine on a card with the CPU. */
 export const SelfTest = Type.Object(
   {
@@ -39,8 +43,13 @@ export const SelfTest = Type.Object(
         closed,
       ),
     ),
+    kernels: Type.Enum([...KERNEL_SOURCES], {
+      description:
+        'fused: fused kernels, but for the avoided ones; raw: plain ops only, since a training step is right with them and wrong with fused kernels.',
+    }),
     avoided_kernels: Type.Array(Type.String(), {
-      description: 'Fused kernels that are wrong on this card and replaced by plain ops, such as `rmsNorm:bfloat16`.',
+      description:
+        'Fused kernels that are wrong on this card and replaced by plain ops, such as `rmsNorm:bfloat16`. With `kernels: raw` all others are replaced, too.',
     }),
     distrust: Nullable(Type.String(), { description: 'Why nothing is trained with this engine; null: it is trusted.' }),
   },

@@ -34,6 +34,7 @@ test('what the workers train on is listed by their names, as they published it l
       seconds: 9,
       cases: 171,
       failed: [{ case: 'rmsNorm bfloat16 [3, 37]', fault: 'two runs on the card differ' }],
+      kernels: 'fused',
       avoided_kernels: ['rmsNorm:bfloat16'],
       distrust: null,
     },

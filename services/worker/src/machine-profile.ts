@@ -113,6 +113,7 @@ function machineKey({ kind, card, self_test, environment }: ChosenEngine, gpu: P
     environment.CUDA_VISIBLE_DEVICES,
     PRODUCT_VERSION,
     card?.driver,
+    self_test?.kernels,
     self_test?.avoided_kernels,
     gpu?.name,
     gpu?.totalBytes,

@@ -89,7 +89,8 @@ const engine = await chooseEngine({
     }),
   selfTest: async (tested) => {
     const onStart = () => {
-      hindrance = 'it is comparing its engine on the GPU with the CPU, which takes up to a minute';
+      hindrance =
+        'it is comparing its engine on the GPU with the CPU, which takes a minute, or several on a slow processor';
     };
     const options = { dataDir, log: logger, program: programIn('self-test', 'self-test-main') };
     return await rememberedSelfTest({ ...options, sizes: config.gpuSelfTest, onStart }, tested);

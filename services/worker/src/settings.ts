@@ -225,7 +225,7 @@ const gpuEngine = setting({
     "What computes on the GPU. `cuda`: Lorasmith's own kernels, for compute capability 8.0 and later. `tensorflow`: " +
     'the GPU build of TensorFlow, which only the image `lorasmith-worker-gpu-tensorflow` has, for 6.0 to 9.x. `auto`: ' +
     '`cuda`, and `tensorflow` where that cannot be used, or fails its self-test, and the installation has both. Where ' +
-    'the engine computes wrong numbers, the worker ends with exit code 69.',
+    'the engine computes wrong numbers with plain ops as well, the worker ends with exit code 69.',
 });
 
 const gpuSelfTest = setting({
@@ -235,8 +235,8 @@ const gpuSelfTest = setting({
   example: 'small',
   description:
     'The shapes on which the CUDA engine is compared with the CPU at the first start on a card. `full`: also those of ' +
-    'real trainings, which is expected to take up to a minute. `small`: only small ones, for an emulated GPU, whose rates are then ' +
-    'measured on small ones, too.',
+    'real trainings, which is expected to take up to a minute. `small`: only small ones, for an emulated GPU, or a host on which the ' +
+    'test does not end; rates are then measured on small ones, too.',
 });
 
 const healthPort = setting({

@@ -7,7 +7,7 @@ import type { EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { TrainOrder } from '../src/trainer/messages.js';
-import { settingsArgument } from '../src/trainer/trainer-arguments.js';
+import { kernelsArgument, settingsArgument } from '../src/trainer/trainer-arguments.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../src/trainer/trainer-process.js';
 import { aDataset, ROWS } from './a-dataset.js';
@@ -79,7 +79,7 @@ const makePool = (changed: (started: TrainerProcess) => TrainerProcess = (starte
         startTrainer({
           program: {
             file: PROGRAM,
-            arguments: ['cpu', settingsArgument(TRAINER_SETTINGS)],
+            arguments: ['cpu', kernelsArgument(null), settingsArgument(TRAINER_SETTINGS)],
             environment: process.env,
           },
           limits: DEFAULT_TRAINER_LIMITS,

@@ -160,7 +160,7 @@ test('a worker compares its engine with the CPU, trains as the CPU does, and say
   expect(worker.written.stdout.match(/the CUDA engine passed its self-test on this GPU"/g)).toHaveLength(1);
   const metrics = (await get(worker, '/metrics')).text;
   expect(metrics).toMatch(
-    /lorasmith_engine_info\{engine="cuda",card="Emulated GPU",compute_capability="9.0",driver="[^"]+"\} 1/,
+    /lorasmith_engine_info\{engine="cuda",card="Emulated GPU",compute_capability="9.0",driver="[^"]+",kernels="fused"\} 1/,
   );
   expect(metrics).toContain('lorasmith_self_test_cases{result="wrong"} 0');
   const [machine] = await store.machines.list();
@@ -221,7 +221,44 @@ test('products that are wrong: the engine is not trusted, nothing is trained, an
     /^The engine cannot be trusted on this GPU\.\n {2}self-test: wrong on this card: matMul/m,
   );
   expect(messages).toContain('self-test: wrong on this card: matMul');
+  // Restarted by a supervisor, it says the same, without a test.
+  const again = await startWorkerProcess('wrong', { EMULATED_GPU_BREAK: 'cublasLtMatmul:wrong', DATA_DIR: dataDir });
+  expect((await readyMessages(again)).join('\n')).not.toContain('comparing its engine');
+  expect(again.child.exitCode).toBe(69);
+  const faultIn = ({ written }: WorkerProcess) => /^ {2}self-test: .*$/m.exec(written.stderr)?.[0];
+  expect(faultIn(again)).toBe(faultIn(worker));
+  expect(faultIn(again)).toMatch(/To test it at once, delete .*self-test-[0-9a-f]+\.json\.$/);
+  // Another set of kernels is what mends it: here, a card that is well and a deleted file.
+  const file = /delete (.*\.json)\.$/.exec(faultIn(again)!)![1]!;
+  await rm(file);
+  const mended = await startWorkerProcess('mended', { DATA_DIR: dataDir });
+  expect((await readyMessages(mended)).join('\n')).toContain('comparing its engine');
+  expect((await get(mended, '/ready')).status).toBe(200);
 });
+
+test('with plain ops only a worker trains as the CPU does, and says so at each start', async () => {
+  const dataDir = path.join(folder, 'plain-data');
+  await putDataset(dataDir);
+  const settings = { EMULATED_GPU_BREAK: 'RmsNormFloat32:skip:CrossEntropyFloat32', DATA_DIR: dataDir };
+  const worker = await startWorkerProcess('plain', settings);
+  const id = await send();
+  const job = await ended(id);
+  expect(job).toMatchObject({ status: 'succeeded' });
+  const plainAdapters = await openBundleStore({ root: dataDir, kind: 'adapters' });
+  const manifest = (await plainAdapters.readJson(job.adapter ?? '', 'manifest.json')) as AdapterManifest;
+  expect(manifest.versions).toMatchObject({ kernels: 'tensorflow' });
+  const machine = (await store.machines.list()).find((one) => one.worker === 'plain');
+  expect(machine).toMatchObject({ kernels: 'tensorflow', engine: { kind: 'cuda', self_test: { kernels: 'raw' } } });
+  expect((await get(worker, '/metrics')).text).toMatch(/lorasmith_engine_info\{engine="cuda",.*kernels="raw"\} 1/);
+  expect(worker.written.stdout).toMatch(/"level":40,.*computes with plain ops only/);
+  await end(worker.child);
+
+  await startWorkerProcess('cpu-2', { DEVICE: 'cpu' });
+  const onCpu = await manifestOf(await ended(await send()));
+  for (const [step, loss] of resultOf(onCpu).losses.entries()) {
+    expect(Math.abs(resultOf(manifest).losses[step]! - loss)).toBeLessThan(1e-4);
+  }
+}, 600_000);
 
 test('a card that is lost in a step costs the job no attempt, and ends the worker', async () => {
   const id = await send({ max_steps: 60, checkpoint_every_steps: 2 });

@@ -127,6 +127,7 @@ test('on the CUDA engine the driver has said what the card has, and the profile 
     seconds: 9,
     cases: 171,
     failed: [],
+    kernels: 'fused' as const,
     avoided_kernels: ['rmsNorm:bfloat16'],
     distrust: null,
   };
@@ -142,13 +143,17 @@ test('on the CUDA engine the driver has said what the card has, and the profile 
   const again = { ...engine, self_test: { ...self_test, seconds: 10 } };
   expect(await profileOf(again)).toEqual({ ...found, engine: { kind: 'cuda', card, self_test: again.self_test } });
   expect(await stored()).toBe(1);
+  // Plain ops only have rates of their own.
+  const plain = await profileOf({ ...engine, self_test: { ...self_test, kernels: 'raw' } });
+  expect(plain?.processor).toBe('NVIDIA L4; a processor, for the gpu with raw kernels');
+  expect(await stored()).toBe(2);
   // What a desktop holds now is not there for jobs.
   await putGpus('0, GPU-1, NVIDIA L4, 2000, 23034, 0');
   expect((await profileOf(engine))?.memory_bytes).toBe(24e9 - 2_000 * 2 ** 20 - CUDA_RESERVED_BYTES);
-  expect(await stored()).toBe(1);
+  expect(await stored()).toBe(2);
   // With another driver everything is measured again.
   await profileOf({ ...engine, card: { ...card, driver: '570.86.10, CUDA 12.8' } });
-  expect(await stored()).toBe(2);
+  expect(await stored()).toBe(3);
 });
 
 test.each([

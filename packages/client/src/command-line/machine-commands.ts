@@ -34,5 +34,6 @@ function rateText(gflops: number): string {
 function selfTestText(tested: MachineProfile['engine']['self_test']): string {
   if (tested === null) return '-';
   const right = `${tested.cases - tested.failed.length} of ${tested.cases} right`;
+  if (tested.kernels === 'raw') return `${right}; plain ops only`;
   return tested.avoided_kernels.length === 0 ? right : `${right}; avoided: ${tested.avoided_kernels.join(', ')}`;
 }

@@ -198,17 +198,20 @@ describe('lora', () => {
       seconds: 9,
       cases: 171,
       failed: [{ case: 'rmsNorm bfloat16 [3, 37]', fault: 'two runs on the card differ' }],
+      kernels: 'fused',
       avoided_kernels: ['rmsNorm:bfloat16'],
       distrust: null,
     };
     const onGpu = { kind: 'cuda', card: { ...card, memory_bytes: 24e9 }, self_test: tested };
     const onCpu = { kind: 'cpu', card: null, self_test: null };
+    const onPlain = { ...onGpu, self_test: { ...tested, kernels: 'raw' } };
     const listed = await lora(
       ['machines'],
       json(200, {
         data: [
           { ...machine, engine: onGpu, running: { jobs: 1, jobs_at_once: 4 } },
           { ...machine, worker: 'w-2', engine: onCpu, running: null },
+          { ...machine, worker: 'gpu-3', engine: onPlain, running: null },
         ],
       }),
     );
@@ -216,6 +219,7 @@ describe('lora', () => {
     expect(listed.output).toMatch(
       /gpu-1 +1 of 4 jobs +cuda +NVIDIA L4 +8\.9 +550\.54\.15, CUDA 12\.4 +23 GB +125\.4 TFLOP\/s +170 of 171 right; avoided: rmsNorm:bfloat16/,
     );
+    expect(listed.output).toMatch(/gpu-3 .* 170 of 171 right; plain ops only$/m);
     expect(listed.output).toMatch(/w-2 +no +cpu +NVIDIA L4; a processor +- +- +23 GB +125\.4 TFLOP\/s +-/);
   });
 

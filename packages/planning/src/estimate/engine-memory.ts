@@ -62,9 +62,10 @@ const ENGINES: Record<EngineKind, EngineMemory> = {
   },
 };
 
-/** Where one fused op is wrong on a card, what replaces it decides. */
+/** Where one fused op is wrong on a card, or plain ops only are right, what replaces it decides. */
 export function engineMemory({ kind, self_test: tested }: MachineProfile['engine']): EngineMemory {
   const engine = ENGINES[kind];
+  if (tested?.kernels === 'raw') return { ...engine, fused: false, holdsDeltaGradients: false };
   return { ...engine, fused: engine.fused && (tested?.avoided_kernels.length ?? 0) === 0 };
 }
 

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import {
   JobSpec,
+  type KernelSource,
   type MachineProfile,
   type ObjectiveRequest,
   objectiveOf,
@@ -468,7 +469,10 @@ describe('memory of several jobs', () => {
 
 describe('memory on a GPU', () => {
   type Engine = MachineProfile['engine'];
-  const engineOf = (kind: Engine['kind'], avoided: string[] = []): Engine => ({
+  const engineOf = (
+    kind: Engine['kind'],
+    { kernels = 'fused', avoided = [] }: { kernels?: KernelSource; avoided?: string[] } = {},
+  ): Engine => ({
     kind,
     card: null,
     self_test: {
@@ -476,6 +480,7 @@ describe('memory on a GPU', () => {
       seconds: 1,
       cases: 1,
       failed: [],
+      kernels,
       avoided_kernels: avoided,
       distrust: null,
     },
@@ -519,11 +524,23 @@ describe('memory on a GPU', () => {
   });
 
   test('a fused op that is wrong on a card is counted as what replaces it', () => {
-    const machine = onGpu(engineOf('cuda', ['batchAttention']));
+    const machine = onGpu(engineOf('cuda', { avoided: ['batchAttention:bfloat16:128'] }));
     const rows = examples(16, 1024);
     expect(peakOf(job(rows, { ...settings, batch_size: 16 }, machine))).toBeGreaterThan(
       peakOf(job(rows, { ...settings, batch_size: 16 }, cuda)),
     );
+  });
+
+  test("on a card that is trusted with plain ops only, a job is planned as with TensorFlow's own ops", () => {
+    const plain: MachineProfile = { ...onGpu(engineOf('cuda', { kernels: 'raw' })), kernels: 'tensorflow' };
+    const rows = examples(16, 1024);
+    const [ofPlain, ofTensorflow, ofFused] = [plain, tensorflow, cuda].map((machine) =>
+      peakOf(job(rows, { ...settings, batch_size: 16 }, machine)),
+    ) as [number, number, number];
+    expect(ofPlain).toBeGreaterThan(ofFused);
+    // Only what the allocators keep differs.
+    expect(Math.abs(ofPlain / ofTensorflow - 1)).toBeLessThan(0.1);
+    expect(logitsPerChunk(plain, 'bfloat16')).toBe(logitsPerChunk(tensorflow, 'bfloat16'));
   });
 
   test('a job that fits with fused ops may have to compute layers again without them', () => {

@@ -91,7 +91,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const adapters = adapterPassesOf(job);
   const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, adapters, ...ofWeights };
   // The CUDA engine's kernels for it compute in float32, without tensor cores.
-  const { attention_gflops: stateGflops } = machine.engine.kind === 'cuda' ? machine.rates.float32 : rates;
+  const { attention_gflops: stateGflops } = machine.kernels === 'cuda' ? machine.rates.float32 : rates;
   const secondsOf = (passes: PassesLoad, onlyForward: boolean) =>
     secondsPerStep({ ...work, onlyForward }, passes, rates, stateGflops);
   // Before a step of kto, the model reads the answers to other prompts.

@@ -3,8 +3,11 @@ import { type ProbeModelSize, withProbeModel } from '../probe/probe-model.js';
 import { type ComputedCase, computeCase } from './compute-cases.js';
 import { trainingCases } from './training-cases.js';
 
-/** `kernels`: each fused kernel, simple op and product by itself. `training`: whole steps, with the kernels that are in use. */
-export type SelfTestPart = 'kernels' | 'training';
+/**
+ * `kernels`: each fused kernel, simple op and product by itself. `basics`: simple ops and products alone. `training`: whole steps,
+ * with the kernels that are in use.
+ */
+export type SelfTestPart = 'kernels' | 'basics' | 'training';
 
 export interface SelfTestOptions {
   part: SelfTestPart;
@@ -23,7 +26,13 @@ const PROBE_MODELS: Record<CaseSizes, ProbeModelSize> = { small: 'tiny', full: '
 /** Computes the cases of one part on the engine of this process. What they mean is decided where two processes are compared. */
 export async function computeSelfTest({ part, sizes, ...options }: SelfTestOptions): Promise<void> {
   if (part === 'kernels') return await computeAll(numericCases(sizes), options);
+  if (part === 'basics') return await computeAll(numericCases(sizes).filter(isBasic), options);
   await withProbeModel((folder) => computeAll(trainingCases(folder), options), PROBE_MODELS[sizes]);
+}
+
+/** A case that every kernel and every plain variant rests on. */
+function isBasic({ subject: { kind } }: NumericCase): boolean {
+  return kind === 'op' || kind === 'product';
 }
 
 async function computeAll(

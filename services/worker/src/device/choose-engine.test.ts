@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import type { SelfTest } from '@lorasmith/contracts';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
+import { SelfTestError } from '../self-test/self-test-error.js';
 import { type ChooseEngineOptions, chooseEngine } from './choose-engine.js';
 import { engineEnvironment } from './engine-environment.js';
 import { NoGpuError } from './no-gpu-error.js';
@@ -14,6 +15,7 @@ const PASSED: SelfTest = {
   seconds: 9,
   cases: 171,
   failed: [],
+  kernels: 'fused',
   avoided_kernels: [],
   distrust: null,
 };
@@ -21,12 +23,17 @@ const PASSED: SelfTest = {
 interface Situation extends Partial<Pick<ChooseEngineOptions, 'device' | 'engine' | 'installation'>> {
   capability?: string;
   tested?: SelfTest;
+  retest?: string | null;
+  /** The self-test has no result, for this reason. */
+  untested?: string;
   /** Whether TensorFlow's GPU build is installed, and sees the card. */
   tensorflow?: boolean;
   held?: string[];
 }
 
-async function choose({ capability = '8.6', tested = PASSED, tensorflow = false, held = [], ...asked }: Situation) {
+async function choose(situation: Situation) {
+  const { capability = '8.6', tested = PASSED, retest = null, untested, ...others } = situation;
+  const { tensorflow = false, held = [], ...asked } = others;
   return await chooseEngine({
     device: 'gpu',
     engine: 'auto',
@@ -39,7 +46,10 @@ async function choose({ capability = '8.6', tested = PASSED, tensorflow = false,
     installation: { addonFile: 'cuda.node', architectures: ['sm_86'], digest: '0' },
     programs: { describeDriver: fixture('driver.mjs'), probeGpu: fixture('tensorflow-probe.mjs') },
     hold: async (uuid) => held.push(uuid),
-    selfTest: async () => tested,
+    selfTest: async () => {
+      if (untested !== undefined) throw new SelfTestError(untested);
+      return { self_test: tested, retest };
+    },
     log: pino({ level: 'silent' }),
     ...asked,
   });
@@ -86,6 +96,30 @@ test("an engine that computes wrong numbers is not used: TensorFlow's is, where 
   expect(await refusal({ tested, device: 'auto', engine: 'cuda' }).catch(() => 'no GPU here')).toMatch(
     /self-test: |no GPU/,
   );
+});
+
+test('the message of a failed self-test says when it is repeated', async () => {
+  const message = await refusal({
+    tested: { ...PASSED, distrust: 'wrong' },
+    retest: 'To test it at once, delete FILE.',
+  });
+  expect(message).toContain('self-test: wrong. To test it at once, delete FILE.\n');
+});
+
+test('an engine that is trusted with plain ops only is chosen, and says so', async () => {
+  const tested = { ...PASSED, kernels: 'raw' as const };
+  expect(await choose({ tested })).toMatchObject({ kind: 'cuda', self_test: { kernels: 'raw' } });
+});
+
+test('a self-test without a result is no fault of the card: nothing is trained, and the reason is named', async () => {
+  const untested = 'it did not end within 900 s';
+  expect(await refusal({ untested })).toBe(
+    'The engine could not be tested on this GPU.\n  self-test: it did not end within 900 s.\nDEVICE=cpu trains on the CPU instead.',
+  );
+  expect(await choose({ untested, tensorflow: true })).toMatchObject({ kind: 'tensorflow' });
+  expect(
+    await refusal({ untested: 'the GPU failed: CUDA_ERROR_SYSTEM_NOT_READY (802): system not yet initialized' }),
+  ).toMatch(/\(802\): system not yet initialized\. The driver is not ready\..*nvidia-fabricmanager/);
 });
 
 test('a card that is too old for the CUDA engine uses TensorFlow, one that is too new for TensorFlow does not', async () => {

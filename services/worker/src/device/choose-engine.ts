@@ -2,8 +2,9 @@ import { mkdir } from 'node:fs/promises';
 import type { EngineKind, MachineEngine, SelfTest } from '@lorasmith/contracts';
 import { type CudaInstallation, cudaInstallation } from '@lorasmith/training/cuda-installation';
 import type { Logger } from 'pino';
+import { SelfTestError } from '../self-test/self-test-error.js';
 import { cardOf } from './card-of.js';
-import { cudaFaults, tensorflowCardFault } from './cuda-faults.js';
+import { cudaFaults, driverAdvice, tensorflowCardFault } from './cuda-faults.js';
 import { engineEnvironment, TENSORFLOW_GPU_DIR } from './engine-environment.js';
 import { gpuFaults } from './gpu-faults.js';
 import { type DriverFindings, lookAtDriver } from './look-at-driver.js';
@@ -35,8 +36,8 @@ export interface ChooseEngineOptions {
   };
   /** Holds a card for this worker. @throws NoGpuError when another worker has it */
   hold: (uuid: string) => Promise<unknown>;
-  /** Compares the CUDA engine with the CPU, or remembers that. */
-  selfTest: (card: SelfTestedCard) => Promise<SelfTest>;
+  /** Compares the CUDA engine with the CPU, or remembers that. @throws SelfTestError when there is no result */
+  selfTest: (card: SelfTestedCard) => Promise<JudgedEngine>;
   log: Logger;
   /** @defaultValue those of this installation */
   installation?: CudaInstallation | null;
@@ -47,6 +48,13 @@ export interface SelfTestedCard {
   card: NonNullable<MachineEngine['card']>;
   installation: CudaInstallation;
   environment: NodeJS.ProcessEnv;
+}
+
+/** The result of a self-test, as a worker that starts has it. */
+export interface JudgedEngine {
+  self_test: SelfTest;
+  /** Says when an engine that failed is tested again, and how that is done at once; null: it is trusted. */
+  retest: string | null;
 }
 
 /** The CPU, as an engine. */
@@ -75,11 +83,9 @@ export async function chooseEngine(options: ChooseEngineOptions): Promise<Chosen
     log.info({ device: 'gpu', engine: kind, card }, 'training on the GPU');
     return search.chosen;
   }
-  const { faults, isDistrusted } = search;
-  if (device === 'gpu' || isDistrusted) {
-    const first = isDistrusted
-      ? 'The engine cannot be trusted on this GPU.'
-      : 'The engine sees no GPU, and DEVICE is gpu.';
+  const { faults, unusable } = search;
+  if (device === 'gpu' || unusable !== null) {
+    const first = unusable ?? 'The engine sees no GPU, and DEVICE is gpu.';
     const list = faults.map((fault) => `  ${fault}\n`).join('');
     throw new NoGpuError(`${first}\n${list}DEVICE=cpu trains on the CPU instead.`);
   }
@@ -91,8 +97,8 @@ interface GpuSearch {
   chosen: ChosenEngine | null;
   /** Faults of the engines that were not chosen. */
   faults: string[];
-  /** A card is there, and the CUDA engine computes wrong numbers on it. */
-  isDistrusted: boolean;
+  /** A card is there, and the CUDA engine must not be used on it: it computes wrong numbers, or could not be tested. */
+  unusable: string | null;
 }
 
 async function searchGpu(options: ChooseEngineOptions): Promise<GpuSearch> {
@@ -101,12 +107,12 @@ async function searchGpu(options: ChooseEngineOptions): Promise<GpuSearch> {
   const card = cardOf(driver);
   // Before anything computes on it: what another worker does there would be disturbed, and its memory is not free.
   if (card !== null) await options.hold(card.uuid);
-  const search: GpuSearch = { chosen: null, faults: [], isDistrusted: false };
+  const search: GpuSearch = { chosen: null, faults: [], unusable: null };
   if (engine !== 'tensorflow') {
     const found = await tryCuda(options, installation, driver);
     if ('chosen' in found) return { ...search, chosen: found.chosen };
     search.faults.push(...found.faults);
-    search.isDistrusted = found.isDistrusted;
+    search.unusable = found.unusable;
   }
   // An installation that has both names the folder of the second one. One that has neither may be linked to the GPU build.
   const hasTensorflow = Boolean(environment[TENSORFLOW_GPU_DIR]) || engine === 'tensorflow' || installation === null;
@@ -116,7 +122,7 @@ async function searchGpu(options: ChooseEngineOptions): Promise<GpuSearch> {
   return { ...search, faults: [...new Set([...search.faults, ...found.faults])] };
 }
 
-type Found = { chosen: ChosenEngine } | { faults: string[]; isDistrusted: boolean };
+type Found = { chosen: ChosenEngine } | Pick<GpuSearch, 'faults' | 'unusable'>;
 
 async function driverOf(
   { environment, programs }: ChooseEngineOptions,
@@ -135,11 +141,24 @@ async function tryCuda(
   const deviceFiles = await gpuDeviceFiles();
   const faults = cudaFaults({ installation, driver, deviceFiles, visibleDevices: base.CUDA_VISIBLE_DEVICES });
   const card = cardOf(driver);
-  if (faults.length > 0 || card === null || installation === null) return { faults, isDistrusted: false };
+  if (faults.length > 0 || card === null || installation === null) return { faults, unusable: null };
   const environment = engineEnvironment('cuda', base);
-  const tested = await selfTest({ card, installation, environment });
-  if (tested.distrust !== null) return { faults: [`self-test: ${tested.distrust}.`], isDistrusted: true };
-  return { chosen: { kind: 'cuda', card, self_test: tested, environment } };
+  try {
+    const { self_test, retest } = await selfTest({ card, installation, environment });
+    if (self_test.distrust === null) return { chosen: { kind: 'cuda', card, self_test, environment } };
+    return {
+      faults: [selfTestFault(self_test.distrust, retest)],
+      unusable: 'The engine cannot be trusted on this GPU.',
+    };
+  } catch (error) {
+    if (!(error instanceof SelfTestError)) throw error;
+    const fault = selfTestFault(error.message, driverAdvice(error.message));
+    return { faults: [fault], unusable: 'The engine could not be tested on this GPU.' };
+  }
+}
+
+function selfTestFault(what: string, advice: string | null): string {
+  return [`self-test: ${what.replace(/\.?$/, '.')}`, ...(advice === null ? [] : [advice])].join(' ');
 }
 
 async function tryTensorflow(
@@ -148,11 +167,11 @@ async function tryTensorflow(
 ): Promise<Found> {
   const description = driver === null || driver instanceof Error ? undefined : driver.devices[0];
   const cardFault = description === undefined ? null : tensorflowCardFault(description);
-  if (cardFault !== null) return { faults: [cardFault], isDistrusted: false };
+  if (cardFault !== null) return { faults: [cardFault], unusable: null };
   const environment = engineEnvironment('tensorflow', base);
   // Where the driver keeps the kernels that it compiles for a card that TensorFlow has none for.
   if (base.CUDA_CACHE_PATH) await mkdir(base.CUDA_CACHE_PATH, { recursive: true }).catch(() => {});
   const faults = gpuFaults(await lookForGpu(programs.probeGpu, environment));
-  if (faults.length > 0) return { faults, isDistrusted: false };
+  if (faults.length > 0) return { faults, unusable: null };
   return { chosen: { kind: 'tensorflow', card: cardOf(driver), self_test: null, environment } };
 }

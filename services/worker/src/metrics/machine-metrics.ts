@@ -48,8 +48,8 @@ export function observeMachine(metrics: Registry, { workerName, engine, trainerP
 function observeEngine(registers: Registry[], { kind, card, self_test: tested }: MachineEngine): void {
   new Gauge({
     name: 'lorasmith_engine_info',
-    help: 'Always 1; its labels say what the worker computes with, on which card.',
-    labelNames: ['engine', 'card', 'compute_capability', 'driver'],
+    help: 'Always 1; its labels say what the worker computes with, on which card, and the kernels that its self-test trusts.',
+    labelNames: ['engine', 'card', 'compute_capability', 'driver', 'kernels'],
     registers,
   }).set(
     {
@@ -57,6 +57,7 @@ function observeEngine(registers: Registry[], { kind, card, self_test: tested }:
       card: card?.name ?? '',
       compute_capability: card?.compute_capability ?? '',
       driver: card?.driver ?? '',
+      kernels: tested?.kernels ?? '',
     },
     1,
   );

@@ -138,6 +138,7 @@ test('the engine is reported with its card, and what its self-test found', async
     seconds: 9,
     cases: 171,
     failed: [{ case: 'rmsNorm bfloat16 [3, 37]', fault: 'two runs on the card differ' }],
+    kernels: 'fused' as const,
     avoided_kernels: ['rmsNorm:bfloat16'],
     distrust: null,
   };
@@ -149,9 +150,25 @@ test('the engine is reported with its card, and what its self-test found', async
   expect(await value('lorasmith_worker_info{worker="gpu-1",device="gpu"}')).toBe(1);
   const lines = await registry.metrics();
   expect(lines).toContain(
-    'lorasmith_engine_info{engine="cuda",card="NVIDIA A10G",compute_capability="8.6",driver="550.54.15, CUDA 12.4"} 1',
+    'lorasmith_engine_info{engine="cuda",card="NVIDIA A10G",compute_capability="8.6",driver="550.54.15, CUDA 12.4",kernels="fused"} 1',
   );
   expect(await value('lorasmith_self_test_cases{result="right"}')).toBe(170);
   expect(await value('lorasmith_self_test_cases{result="wrong"}')).toBe(1);
   expect(await value('lorasmith_avoided_kernel_info{kernel="rmsNorm:bfloat16"}')).toBe(1);
+});
+
+test('an engine that is trusted with plain ops only is reported as such', async () => {
+  const tested = {
+    tested_at: '2026-11-26T00:00:00.000Z',
+    seconds: 9,
+    cases: 171,
+    failed: [{ case: 'training step bfloat16', fault: 'gradient differs by 0.5 of its length' }],
+    kernels: 'raw' as const,
+    avoided_kernels: [],
+    distrust: null,
+  };
+  const engine = { kind: 'cuda' as const, card: null, self_test: tested };
+  observeMachine(registry, { workerName: 'gpu-1', engine, trainerPid: () => undefined });
+  expect(await registry.metrics()).toMatch(/lorasmith_engine_info\{engine="cuda",.*kernels="raw"\} 1/);
+  expect(await value('lorasmith_self_test_cases{result="wrong"}')).toBe(1);
 });

@@ -2,50 +2,55 @@ import {
   type ChildExit,
   type ChildProgram,
   cudaErrorIn,
+  type ExitExplanation,
   endsCudaContext,
   explainExit,
   startChild,
 } from '@lorasmith/child-processes';
 import type { ComputedCase } from '@lorasmith/training';
 import type { SelfTestOrder, SelfTestReply } from './messages.js';
+import { SelfTestError } from './self-test-error.js';
 
 export interface ComputePartOptions {
   /** `self-test-main`, with the environment of the engine. */
   program: ChildProgram;
   order: Omit<SelfTestOrder, 'type' | 'skip'>;
-  /** A process that has computed nothing for so long hangs. */
+  /** A process in which a case has not ended for this long hangs. */
   silenceMs: number;
+  /** Called when a case has ended. @param hungMs the silence after which its process was killed; 0 where it was not */
+  onEnded: (hungMs: number) => void;
   onLine: (line: string) => void;
   signal: AbortSignal;
 }
 
-/** The outcome of a case: `values` is null, too, where its process died in it. */
-export type PartResult = Pick<ComputedCase, 'name' | 'values' | 'isRepeatable' | 'error'>;
+/** The outcome of a case. Where its process died in it, its values are null, and of the case only the name is known. */
+export type PartResult = Pick<ComputedCase, 'name' | 'values' | 'isRepeatable' | 'error'> & Partial<ComputedCase>;
 
 /** The most dead processes for which single kernels are blamed. */
 const MOST_DEATHS = 12;
 
-/** The engine could not be started, or does not stay alive. The message says why. */
-export class SelfTestError extends Error {}
+/** So many processes died that no single case can be blamed. */
+export class TooManyDeathsError extends SelfTestError {}
 
 /**
  * Computes one part of the self-test. A case in which the process dies or hangs, or after which the card takes no further
  * work from it, is a failed case; another process computes the others.
  *
  * @returns the cases by name
- * @throws SelfTestError
+ * @throws SelfTestError when the engine could not be started
+ * @throws TooManyDeathsError
  */
 export async function computePart(options: ComputePartOptions): Promise<Map<string, PartResult>> {
   const results = new Map<string, PartResult>();
   for (let deaths = 0; deaths <= MOST_DEATHS; deaths++) {
     if (await computeInOneProcess(options, results)) return results;
   }
-  throw new SelfTestError(`${MOST_DEATHS + 1} processes died while they computed on the card.`);
+  throw new TooManyDeathsError(`${MOST_DEATHS + 1} processes died while they computed it`);
 }
 
 /** @returns whether all cases are done */
 async function computeInOneProcess(
-  { program, order, silenceMs, onLine, signal }: ComputePartOptions,
+  { program, order, silenceMs, onEnded, onLine, signal }: ComputePartOptions,
   results: Map<string, PartResult>,
 ): Promise<boolean> {
   signal.throwIfAborted();
@@ -66,6 +71,7 @@ async function computeInOneProcess(
           current = null;
           const { computed } = reply;
           results.set(computed.name, computed);
+          onEnded(0);
           const error = cudaErrorIn(computed.error ?? '');
           if (error === null || !endsCudaContext(error)) return;
           end = 'context-lost';
@@ -87,7 +93,7 @@ async function computeInOneProcess(
   const exit = await child.ended;
   signal.removeEventListener('abort', abort);
   signal.throwIfAborted();
-  return outcomeOf({ end, failure, current, exit }, results);
+  return outcomeOf({ end, failure, current, exit }, results, (cause) => onEnded(cause === 'silence' ? silenceMs : 0));
 }
 
 /** How long a process may take to end once it has nothing to do. */
@@ -96,13 +102,15 @@ const END_MS = 5_000;
 function outcomeOf(
   ended: { end: 'finished' | 'context-lost' | null; failure: string | null; current: string | null; exit: ChildExit },
   results: Map<string, PartResult>,
+  onDeath: (cause: ExitExplanation['cause']) => void,
 ): boolean {
   const { end, failure, current, exit } = ended;
   if (end !== null) return end === 'finished';
   if (failure !== null) throw new SelfTestError(failure);
   const { how, cause, lastLine } = explainExit(exit);
-  if (current === null) throw new SelfTestError(`Its process ${how}.${lastLine === null ? '' : ` ${lastLine}`}`);
+  if (current === null) throw new SelfTestError(`its process ${how}${lastLine === null ? '' : `: ${lastLine}`}`);
   const error = cause === 'silence' ? 'its process hung and was killed' : `its process ${how}`;
   results.set(current, { name: current, values: null, isRepeatable: false, error });
+  onDeath(cause);
   return false;
 }

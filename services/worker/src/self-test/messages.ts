@@ -1,4 +1,5 @@
 // Types alone: the worker must not load the engine.
+import type { KernelSource } from '@lorasmith/contracts';
 import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
 
 /** The order to a process of the self-test. It has an engine of its own, which its environment decides. */
@@ -9,6 +10,7 @@ export interface SelfTestOrder {
   runs: 1 | 2;
   /** Cases to leave out. */
   skip: string[];
+  kernels: KernelSource;
   /** Fused kernels not to use. */
   avoid: string[];
 }

@@ -11,10 +11,12 @@ import { lookAtDriver } from '../device/look-at-driver.js';
 import { gpuDeviceFiles } from '../device/look-for-gpu.js';
 import type { CaseVerdict } from './compare-results.js';
 import { runSelfTest } from './run-self-test.js';
+import { SelfTestError } from './self-test-error.js';
 import { storeSelfTest } from './stored-self-test.js';
 
 // The self-test of a worker as a command, for a look at a card without a worker: self-test-cli --out FILE [--sizes small]
-// [--data-dir DIR]. FILE has each case as soon as it is judged; DIR is that of a worker, which then does not repeat the test.
+// [--data-dir DIR]. FILE has each case as soon as it is judged, and at the end `kernels` and `avoided`, the kernels that the engine
+// is trusted with: configureKernels(kernels, { avoid: avoided }). DIR is that of a worker, which then does not repeat the test.
 
 const { values } = parseArgs({
   options: { out: { type: 'string' }, sizes: { type: 'string', default: 'full' }, 'data-dir': { type: 'string' } },
@@ -60,10 +62,19 @@ const result = await runSelfTest({
     cases.push({ ...verdict, seconds: seconds() });
     writing = writing.then(() => write({ done: false }));
   },
+}).catch(async (error: unknown) => {
+  if (!(error instanceof SelfTestError)) throw error;
+  log.error({ card, reason: error.message }, 'the engine could not be tested');
+  await writing;
+  await write({ done: false, trusted: false, error: error.message });
+  process.exit(NO_GPU_EXIT_CODE);
 });
 await writing;
 const trusted = result.distrust === null;
-await write({ done: true, trusted, avoided: result.avoided_kernels, seconds: result.seconds, self_test: result });
+const { kernels, avoided_kernels: avoided } = result;
+await write({ done: true, trusted, kernels, avoided, seconds: result.seconds, self_test: result });
 if (dataDir !== undefined) await storeSelfTest(dataDir, { card, installation, environment }, sizes, result);
-log.info({ card, self_test: result }, trusted ? 'the engine is trusted' : 'the engine is not trusted');
+const level =
+  kernels === 'raw' ? 'with plain ops only' : avoided.length > 0 ? `without ${avoided.join(', ')}` : 'with all kernels';
+log.info({ card, self_test: result }, trusted ? `the engine is trusted ${level}` : 'the engine is not trusted');
 process.exit(trusted ? 0 : NO_GPU_EXIT_CODE);

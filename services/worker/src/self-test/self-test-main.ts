@@ -10,11 +10,11 @@ const channel = serveParent<SelfTestOrder, SelfTestReply>({
 /** A turn of the event loop, in which what was sent leaves this process. */
 const sent = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-async function compute({ avoid, type: _, ...order }: SelfTestOrder): Promise<SelfTestReply> {
+async function compute({ kernels, avoid, type: _, ...order }: SelfTestOrder): Promise<SelfTestReply> {
   try {
     // Only now: an engine that cannot be loaded is a result.
     const { computeSelfTest, configureKernels } = await import('@lorasmith/training');
-    configureKernels('fused', { avoid });
+    configureKernels(kernels, { avoid });
     await computeSelfTest({
       ...order,
       async onStart(name) {

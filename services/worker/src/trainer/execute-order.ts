@@ -14,13 +14,13 @@ import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
 import { MemoryLedger } from './memory-ledger.js';
 import type { GenerationOrder, TokenCounts, TrainerOrder } from './messages.js';
-import { avoidedKernels, trainerSettings } from './trainer-arguments.js';
+import { trainerKernels, trainerSettings } from './trainer-arguments.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
 // Importing this file loads the engine, and on a GPU opens the card.
 
 endWithoutGpu();
-configureKernels('fused', { avoid: avoidedKernels() });
+configureKernels(...trainerKernels());
 const cache = new BaseModelCache();
 const texts = new ModelTexts();
 const { passTokens, generationShare, generationMemory } = trainerSettings();

@@ -1,3 +1,4 @@
+import type { KernelSource, SelfTest } from '@lorasmith/contracts';
 import type { GenerationMemory } from '../generation/generation-context.js';
 
 /** The settings that a trainer is started with, whatever it trains. */
@@ -22,7 +23,20 @@ export function trainerSettings(): TrainerSettings {
   return JSON.parse(argument.slice(SETTINGS.length)) as TrainerSettings;
 }
 
-/** The fused kernels that this process was started to avoid, since they failed the self-test on its card. */
-export function avoidedKernels(): string[] {
-  return process.argv.slice(3).filter((one) => !one.startsWith(SETTINGS));
+const KERNELS = '--kernels=';
+
+/** Fused kernels or none, and the fused ones that are avoided: the arguments of `configureKernels`. */
+export type TrainerKernels = [source: KernelSource, { avoid: string[] }];
+
+/** @param tested the self-test of the engine; null: it has none */
+export function kernelsArgument(tested: Pick<SelfTest, 'kernels' | 'avoided_kernels'> | null): string {
+  const kernels: TrainerKernels = [tested?.kernels ?? 'fused', { avoid: tested?.avoided_kernels ?? [] }];
+  return `${KERNELS}${JSON.stringify(kernels)}`;
+}
+
+/** The kernels that this process was started to compute with: those that are right on its card. */
+export function trainerKernels(): TrainerKernels {
+  const argument = process.argv.find((one) => one.startsWith(KERNELS));
+  if (argument === undefined) throw new Error('A trainer is started with its kernels.');
+  return JSON.parse(argument.slice(KERNELS.length)) as TrainerKernels;
 }

@@ -1,6 +1,6 @@
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { ChosenEngine } from '../device/choose-engine.js';
-import { settingsArgument, type TrainerSettings } from './trainer-arguments.js';
+import { kernelsArgument, settingsArgument, type TrainerSettings } from './trainer-arguments.js';
 
 const GIBIBYTE = 1024 ** 3;
 
@@ -24,8 +24,8 @@ export function trainerEnvironment(base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 }
 
 /**
- * A program that computes as a trainer does: with this engine, and without the kernels that are wrong on its card. Its
- * arguments say for which device it was started, what it avoids, and its settings.
+ * A program that computes as a trainer does: with this engine, and with the kernels that are right on its card. Its
+ * arguments say for which device it was started, its kernels, and its settings.
  */
 export function trainerProgram(
   file: string,
@@ -33,7 +33,10 @@ export function trainerProgram(
   settings?: TrainerSettings,
 ): ChildProgram {
   const device = kind === 'cpu' ? 'cpu' : 'gpu';
-  const avoided = tested?.avoided_kernels ?? [];
   const ofTrainer = settings === undefined ? [] : [settingsArgument(settings)];
-  return { file, arguments: [device, ...avoided, ...ofTrainer], environment: trainerEnvironment(environment) };
+  return {
+    file,
+    arguments: [device, kernelsArgument(tested), ...ofTrainer],
+    environment: trainerEnvironment(environment),
+  };
 }

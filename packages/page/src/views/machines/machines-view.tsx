@@ -100,7 +100,7 @@ function Rates({ precision, rates }: { precision: string; rates: MachineRates })
 }
 
 function SelfTestResult({ test }: { test: NonNullable<Machine['engine']['self_test']> }) {
-  const { failed, avoided_kernels: avoided, distrust } = test;
+  const { failed, kernels, avoided_kernels: avoided, distrust } = test;
   return (
     <div class={distrust === null ? 'notice' : 'notice notice-error'}>
       <p>
@@ -116,7 +116,13 @@ function SelfTestResult({ test }: { test: NonNullable<Machine['engine']['self_te
           ))}
         </ul>
       )}
-      {avoided.length > 0 && <p>Replaced by plain ops: {avoided.join(', ')}</p>}
+      {distrust === null && kernels === 'raw' && (
+        <p>
+          Plain ops only: training is right with them and wrong with fused kernels. Jobs are slower and need more
+          memory.
+        </p>
+      )}
+      {kernels === 'fused' && avoided.length > 0 && <p>Replaced by plain ops: {avoided.join(', ')}</p>}
     </div>
   );
 }
