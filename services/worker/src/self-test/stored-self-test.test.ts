@@ -14,14 +14,14 @@ const PROGRAM = fileURLToPath(new URL('../../test/fixtures/self-test.mjs', impor
 const HOUR_MS = 3_600_000;
 
 let dataDir: string;
-/** Milliseconds after the real time. */
-let laterMs: number;
+/** The time of a start, in milliseconds since 1970. */
+let now: () => number;
 let tests: number;
 let lines: { level: number; msg: string }[];
 
 beforeEach(async () => {
   dataDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-self-test-'));
-  [laterMs, tests, lines] = [0, 0, []];
+  [now, tests, lines] = [Date.now, 0, []];
 });
 afterEach(() => rm(dataDir, { recursive: true, force: true }));
 
@@ -51,7 +51,7 @@ const start = ({ faults = {}, card = {}, digest = '0', settings = {}, sizes = 's
       sizes,
       log: pino({ level: 'info' }, { write: (line: string) => void lines.push(JSON.parse(line)) }),
       onStart: () => void tests++,
-      now: () => Date.now() + laterMs,
+      now: () => now(),
     },
     {
       card: { ...described, ...card },
@@ -66,7 +66,7 @@ const warnings = () => lines.filter(({ level }) => level === 40).map(({ msg }) =
 test('a passed test is remembered', async () => {
   const first = await start();
   expect(first).toMatchObject({ self_test: { kernels: 'fused', distrust: null }, retest: null });
-  laterMs = 1_000 * HOUR_MS;
+  now = () => Date.now() + 1_000 * HOUR_MS;
   expect(await start()).toEqual(first);
   expect(tests).toBe(1);
   expect(lines.at(-1)).toMatchObject({ level: 30, msg: 'the CUDA engine passed its self-test on this GPU before' });
@@ -82,11 +82,11 @@ test('a failed test is remembered for an hour, with the same message, and says h
     `It was tested at ${testedAt}. The first start after ${until} tests it again. To test it at once, delete ${path.join(dataDir, 'machines', name)}.`,
   );
   // Within the hour, even if the cause was mended meanwhile.
-  laterMs = Date.parse(testedAt) + HOUR_MS - 1 - Date.now();
+  now = () => Date.parse(testedAt) + HOUR_MS - 1;
   expect(await start()).toEqual(first);
   expect(tests).toBe(1);
   expect(lines.at(-1)).toMatchObject({ level: 50, msg: 'the CUDA engine failed its self-test on this GPU before' });
-  laterMs = HOUR_MS;
+  now = () => Date.parse(testedAt) + HOUR_MS;
   expect((await start()).self_test.distrust).toBeNull();
   expect(tests).toBe(2);
 });
@@ -97,7 +97,7 @@ test('a failed test is repeated at once when its file is deleted, and when the c
   await rm(path.join(dataDir, 'machines', name));
   await start({ faults: WRONG });
   expect(tests).toBe(2);
-  laterMs = -HOUR_MS;
+  now = () => Date.now() - HOUR_MS;
   await start({ faults: WRONG });
   expect(tests).toBe(3);
 });
