@@ -316,9 +316,8 @@ std::pair<unsigned char*, size_t> FirstOutput(const emulation::Kernel& kernel, v
 }
 
 bool WasLaunched(const std::string& kernel) {
-  return std::any_of(functions.begin(), functions.end(), [&](const auto& one) {
-    return one.second.launches > 0 && one.second.kernel->name == kernel;
-  });
+  return std::any_of(functions.begin(), functions.end(),
+                     [&](const auto& one) { return one.second.launches > 0 && one.second.kernel->name == kernel; });
 }
 
 // How a kernel is broken now; empty if it is not.
