@@ -1,5 +1,6 @@
-// Describes the card and its driver, and the engine that sees them; writes both to RESULT_FILE.
+// Describes the card and its driver, the engine that sees them, and the libraries that it opened; writes all to RESULT_FILE.
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gigabytes } from '../../bench/tables.mjs';
 import { writePartResult } from './part-result.mjs';
@@ -38,7 +39,7 @@ try {
 writePartResult({ lines, cards });
 
 // Its import is the test: it throws where the engine sees no card.
-const { engine } = await import('../../packages/tensor/dist/index.js');
+const { cast, engine, matMul, scope, tensorOf } = await import('../../packages/tensor/dist/index.js');
 const { cuda } = engine;
 if (cuda === null) throw new Error(`the engine is ${engine.kind}, not cuda`);
 const { card } = cuda;
@@ -46,11 +47,36 @@ const { driverVersion } = cuda.describe();
 const memory = cuda.memory();
 const kernels = cuda.loadKernels();
 const missing = kernels.filter(({ error }) => error !== null);
+const cublas = cuda.cublas();
+// cuBLASLt opens NVRTC for some products alone, so one is computed.
+for (const dtype of /** @type {const} */ (['float32', 'bfloat16'])) {
+  scope(() => {
+    const matrix = cast(tensorOf(new Float32Array(64 * 64), [64, 64]), dtype);
+    matMul(matrix, matrix).dispose();
+  });
+}
+cuda.synchronize();
+const nvrtc = await openedFiles(/libnvrtc\b/);
 lines.push(
   `- engine: ${card.name} (${card.uuid}), compute capability ${card.capability.join('.')}, ${card.multiprocessors} multiprocessors, the driver supports CUDA ${Math.floor(driverVersion / 1000)}.${(driverVersion % 1000) / 10}`,
   `- memory: ${gigabytes(memory.freeBytes)} of ${gigabytes(memory.totalBytes)} free, ${gigabytes(card.memoryBytesPerSecond)}/s by clock and width`,
+  `- libraries: cuBLASLt ${versionText(cublas.version)} (${cublas.file}), NVRTC ${nvrtc.length > 0 ? `opened (${nvrtc.join(', ')})` : 'not opened'}`,
   `- kernels: ${kernels.length - missing.length} of ${kernels.length} load`,
   ...missing.map(({ module, name, error }) => `  - ${module} ${name}: ${error}`),
 );
-writePartResult({ lines, cards, card, driverVersion, memory, missing });
+const names = kernels.map(({ module, name }) => ({ module, name }));
+writePartResult({ lines, cards, card, driverVersion, memory, cublas, nvrtc, missing, kernels: names });
 if (missing.length > 0) process.exitCode = 1;
+
+/** Files of libraries that this process has opened. @param {RegExp} name */
+async function openedFiles(name) {
+  const maps = await readFile('/proc/self/maps', 'utf8');
+  const files = maps.split('\n').map((line) => line.slice(line.indexOf('/')));
+  return [...new Set(files.filter((file) => file.startsWith('/') && name.test(file)))];
+}
+
+/** @param {number} version such as 120901 */
+function versionText(version) {
+  const [major, minor] = [Math.floor(version / 10_000), Math.floor(version / 100) % 100];
+  return version === 0 ? 'of an unknown version' : `${major}.${minor}.${version % 100}`;
+}

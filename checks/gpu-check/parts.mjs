@@ -1,7 +1,15 @@
 import path from 'node:path';
-import { gigabytes, percent, table } from '../../bench/tables.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { cudaEnvironment, stackEnvironment } from './engine-environment.mjs';
+import { kernelArguments } from './kernel-choice.mjs';
+import {
+  linesOfLosses,
+  linesOfMargin,
+  linesOfPeer,
+  linesOfReference,
+  linesOfSelfTest,
+  linesOfTraining,
+} from './part-lines.mjs';
 
 /**
  * The facts that parts need.
@@ -15,18 +23,32 @@ import { cudaEnvironment, stackEnvironment } from './engine-environment.mjs';
  * @property {number | undefined} maxSteps of the demo
  * @property {string} precision of the demo, on the card and on the CPU
  * @property {string[]} references folders with results of PyTorch
- * @property {Measured[]} models whose speed and memory are measured
+ * @property {Measured[]} models whose speed and memory are measured, the largest first
+ * @property {Measured | null} mixture of experts; null: the card has no memory for it
+ * @property {Sizes} sizes
  * @property {string} textRows JSONL of the rows they are trained on
  * @property {number} steps
  * @property {string | undefined} python with torch for this GPU, TRL and PEFT
  *
- * @typedef {{ name: string, folder: string, sizes: string, bytes: number }} Measured `bytes`: of its weights
+ * @typedef {{ name: string, folder: string, bytes: number }} Measured `bytes`: of its weights
+ *
+ * @typedef {object} Sizes as `parseSizes` reads them
+ * @property {string} speed
+ * @property {string} peer those of them that others train, too
+ * @property {string} quantized
+ * @property {string} mixture
+ * @property {string} shared rows that share a prompt
+ * @property {string} jobs
+ * @property {string} margin
+ * @property {string} longestRow
+ * @property {[prompt: string, generated: string]} generation tokens
  *
  * @typedef {object} Part
  * @property {string} name of its files, and for --only
  * @property {string} title
  * @property {number} limitSeconds
- * @property {import('./run-part.mjs').PartCommand} command
+ * @property {(kernels: import('./kernel-choice.mjs').KernelChoice) => import('./run-part.mjs').PartCommand} command `kernels`: those
+ *   that the self-test allows
  * @property {(end: import('./run-part.mjs').PartEnd, done: Map<string, import('./run-part.mjs').PartEnd>) => string[]} describe
  *   Markdown for the report; `done`: the parts before
  */
@@ -38,234 +60,265 @@ const SELF_TEST = path.join(ROOT_DIR, 'services/worker/dist/self-test/self-test-
 /** The seconds that loading takes from a slow disk, or on a slow host. @param {number} bytes */
 const secondsToLoad = (bytes) => Math.ceil(bytes / 100e6);
 
+/** @param {Check} check @returns {string} the file of the self-test's result */
+export function selfTestFile({ out }) {
+  return path.join(out, 'parts', 'self-test.json');
+}
+
+/** The folder with the data of the worker on the card. @param {Check} check */
+function dataDirOf({ out }) {
+  return path.join(out, 'data');
+}
+
+/** The text of a part's own result. @param {import('./run-part.mjs').PartEnd} end */
+const own = ({ result }) => result?.lines ?? [];
+
+/** The name of the card, by the first part. @param {Map<string, import('./run-part.mjs').PartEnd>} done */
+export const cardName = (done) => done.get('card')?.result?.card?.name ?? '';
+
+/** @param {string} program @param {string[]} args @param {NodeJS.ProcessEnv} env */
+function node(program, args, env) {
+  return { program: process.execPath, args: ['--enable-source-maps', program, ...args], env };
+}
+
 /**
- * All parts, most important first.
+ * All parts, most important first: whether results are right, whether a job trains, how fast the usual jobs are, then what is
+ * used less, and what others do.
  *
  * @param {Check} check
  * @returns {Part[]}
  */
 export function partsOf(check) {
-  const cuda = cudaEnvironment(check);
-  const node = (/** @type {string} */ program, /** @type {string[]} */ args = [], env = cuda) => ({
-    program: process.execPath,
-    args: ['--enable-source-maps', program, ...args],
-    env,
-  });
-  const dataDir = path.join(check.out, 'data');
-  const demo = (/** @type {'cuda' | 'cpu'} */ engine, /** @type {string[]} */ extra) =>
-    node(
-      OWN('demo-main.mjs'),
-      [
-        ...['--engine', engine, '--model', check.demoModel, '--rows', check.rows],
-        ...['--precision', check.precision],
-        ...['--data-dir', engine === 'cuda' ? dataDir : path.join(check.out, 'data-cpu')],
-        ...(check.maxSteps === undefined ? [] : ['--max-steps', String(check.maxSteps)]),
-        ...extra,
-      ],
-      stackEnvironment({ ...check, engine }),
-    );
-  const own = (/** @type {import('./run-part.mjs').PartEnd} */ { result }) => result?.lines ?? [];
+  const { models, mixture } = check;
+  const [largest] = models;
+  const ofModels = (/** @type {(model: Measured) => Part[]} */ partsOfModel) => models.flatMap(partsOfModel);
   return [
-    { name: 'card', title: 'Driver and card', limitSeconds: 60, command: node(OWN('card-main.mjs')), describe: own },
+    ...correctnessParts(check),
+    demoPart(check, 'cuda'),
+    ...ofModels((model) => [speedPart(check, model)]),
+    ...(largest ? [unlikeLengthsPart(check, largest)] : []),
+    ...ofModels((model) => (isQuantized(check, model) ? [quantizedPart(check, model)] : [])),
+    ...(largest ? [generationPart(check, largest), sharedPromptsPart(check, largest), jobsPart(check, largest)] : []),
+    ...(mixture ? [mixturePart(check, mixture, 'none'), mixturePart(check, mixture, 'nf4')] : []),
+    ...(largest ? [marginPart(check, largest)] : []),
+    lostCardPart(check),
+    ...ofModels((model) => peerParts(check, model)),
+    demoPart(check, 'cpu'),
+  ];
+}
+
+/** The smallest model is too small for 4 bits to matter. @param {Check} check @param {Measured} model */
+function isQuantized({ isEmulated, models }, model) {
+  return isEmulated || model !== models.at(-1);
+}
+
+/** @param {Check} check @returns {Part[]} */
+function correctnessParts(check) {
+  const env = cudaEnvironment(check);
+  return [
+    {
+      name: 'card',
+      title: 'Driver and card',
+      limitSeconds: 60,
+      command: () => node(OWN('card-main.mjs'), [], env),
+      describe: own,
+    },
     {
       name: 'self-test',
       title: 'Self-test',
-      limitSeconds: 120,
-      command: node(SELF_TEST, [
-        ...['--out', path.join(check.out, 'parts', 'self-test.json'), '--data-dir', dataDir],
-        ...['--sizes', check.isEmulated ? 'small' : 'full'],
-      ]),
+      limitSeconds: 300,
+      command: () => {
+        const sizes = ['--sizes', check.isEmulated ? 'small' : 'full'];
+        return node(SELF_TEST, ['--out', selfTestFile(check), '--data-dir', dataDirOf(check), ...sizes], env);
+      },
       describe: linesOfSelfTest,
     },
     ...['float32', 'bfloat16'].map((precision) => ({
       name: `reference-${precision}`,
       title: `PyTorch's results, ${precision}`,
       limitSeconds: 60,
-      command: node(CHECK_REFERENCE, [...check.references, '--precision', precision]),
+      command: (/** @type {import('./kernel-choice.mjs').KernelChoice} */ kernels) =>
+        node(CHECK_REFERENCE, [...check.references, '--precision', precision, ...kernelArguments(kernels)], env),
       describe: linesOfReference,
     })),
-    {
-      name: 'demo',
-      title: "The demo's job through the service",
-      limitSeconds: 150,
-      command: demo('cuda', check.isEmulated ? [] : ['--answers', path.join(ROOT_DIR, 'examples/dates/heldout.jsonl')]),
-      describe: own,
-    },
-    {
-      name: 'lost-card',
-      title: 'A card that is lost in a job',
-      limitSeconds: 90,
-      command: node(
-        OWN('lost-card-main.mjs'),
-        [
-          ...['--model', check.demoModel, '--rows', check.rows, '--data-dir', dataDir],
-          ...['--at-launch', check.isEmulated ? '300' : '2000'],
-        ],
-        stackEnvironment({ ...check, engine: 'cuda' }),
-      ),
-      describe: own,
-    },
-    ...check.models.flatMap(({ name, folder, sizes, bytes }) => {
-      const options = ['--model', folder, '--sizes', sizes, '--steps', String(check.steps)];
-      const { python } = check;
-      return [
-        {
-          name: `speed-${name}`,
-          title: `Speed and memory: ${name}`,
-          limitSeconds: 100 + secondsToLoad(bytes),
-          command: node(OWN('training-main.mjs'), [...options, '--data-dir', dataDir]),
-          describe: linesOfTraining,
-        },
-        ...(python === undefined
-          ? []
-          : [
-              {
-                name: `peer-${name}`,
-                title: `TRL and PEFT with SDPA on the same rows: ${name}`,
-                limitSeconds: 110 + secondsToLoad(bytes),
-                command: {
-                  program: python,
-                  args: [OWN('peer.py'), ...options, '--rows', check.textRows],
-                  env: check.env,
-                },
-                describe: (/** @type {import('./run-part.mjs').PartEnd} */ end, /** @type {any} */ done) =>
-                  linesOfPeer(end, done.get(`speed-${name}`)),
-              },
-            ]),
-      ];
-    }),
-    {
-      name: 'demo-cpu',
-      title: "The demo's job on the CPU",
-      limitSeconds: 240,
-      command: demo('cpu', []),
-      describe: (end, done) => [...own(end), ...linesOfLosses(done.get('demo'), end)],
-    },
   ];
 }
 
-/** @param {import('./run-part.mjs').PartEnd} end */
-function linesOfSelfTest({ result }) {
-  if (result === null) return [];
-  const faults = result.cases.filter((/** @type {any} */ { fault }) => fault !== null);
-  return [
-    `${result.card?.name}, ${result.card?.driver}: ${result.cases.length} cases, ${faults.length} with a fault; the engine is ${result.trusted ? '' : 'NOT '}trusted${result.done ? '' : ' so far; it did not end'}.`,
-    ...faults.map((/** @type {any} */ { name, fault }) => `- ${name}: ${fault}`),
+/** @param {Check} check @param {'cuda' | 'cpu'} engine @returns {Part} */
+function demoPart(check, engine) {
+  const { demoModel, rows, precision, maxSteps, out, isEmulated } = check;
+  const answers = path.join(ROOT_DIR, 'examples/dates/heldout.jsonl');
+  const args = [
+    ...['--engine', engine, '--model', demoModel, '--rows', rows, '--precision', precision],
+    ...['--data-dir', engine === 'cuda' ? dataDirOf(check) : path.join(out, 'data-cpu')],
+    ...(maxSteps === undefined ? [] : ['--max-steps', String(maxSteps)]),
+    ...(engine === 'cpu' || isEmulated ? [] : ['--answers', answers]),
   ];
+  const command = () => node(OWN('demo-main.mjs'), args, stackEnvironment({ ...check, engine }));
+  return engine === 'cuda'
+    ? { name: 'demo', title: "The demo's job through the service", limitSeconds: 180, command, describe: own }
+    : {
+        name: 'demo-cpu',
+        title: "The demo's job on the CPU",
+        limitSeconds: 240,
+        command,
+        describe: (end, done) => [...own(end), ...linesOfLosses(done.get('demo'), end)],
+      };
 }
 
-/** The parts that exceed their tolerance, and how many do not. @param {import('./run-part.mjs').PartEnd} end */
-function linesOfReference({ log }) {
-  const bad = log.split('\n').filter((line) => /^ {2}(BEYOND|FAILED)/.test(line));
-  const good = log.split('\n').filter((line) => /^ {2}ok/.test(line)).length;
-  return [
-    `${good} comparisons are within their tolerances, ${bad.length} are not.`,
-    ...bad.map((line) => `- ${line.trim()}`),
+/** @param {Check} check @returns {Part} */
+function lostCardPart(check) {
+  const args = [
+    ...['--model', check.demoModel, '--rows', check.rows, '--data-dir', dataDirOf(check)],
+    ...['--at-launch', check.isEmulated ? '300' : '2000'],
   ];
-}
-
-/** @param {import('./run-part.mjs').PartEnd} end */
-function linesOfTraining({ result }) {
-  if (result === null) return [];
-  const text = table(
-    [
-      'rows × tokens',
-      's/step',
-      'tokens/s',
-      'peak memory',
-      'recompute',
-      'memory expected',
-      'error',
-      's/step expected',
-      'error',
-    ],
-    result.sizes.map((/** @type {any} */ size) => {
-      const head = `${size.rows} × ${size.length}`;
-      if (size.error) return [head, size.error, '', '', '', '', '', '', ''];
-      const { estimate, peak_memory_bytes: peak, seconds_per_step: seconds } = size;
-      const expected = estimate
-        ? [
-            gigabytes(estimate.peak_memory_bytes),
-            peak ? percent(estimate.peak_memory_bytes / peak - 1) : '',
-            estimate.seconds_per_step.toFixed(3),
-            percent(estimate.seconds_per_step / seconds - 1),
-          ]
-        : ['', '', '', ''];
-      const rate = size.tokens_per_second.toFixed(0);
-      return [head, seconds.toFixed(3), rate, peak ? gigabytes(peak) : '', size.recompute ? 'yes' : 'no', ...expected];
-    }),
-  );
-  return [
-    `Loaded in ${result.load_seconds.toFixed(1)} s; engine ${result.engine}, kernels ${result.kernels}.`,
-    '',
-    text.trimEnd(),
-    '',
-    'For each step; expected are 2 waits, the second of them without anything to wait for, and no waits for memory, trims or failed allocations:',
-    '',
-    countsTable(result.sizes),
-  ];
-}
-
-/** @param {any[]} sizes those that did not fit have no counts */
-function countsTable(sizes) {
-  const counted = sizes.filter(({ per_step: counts }) => counts);
-  const number = (/** @type {number} */ value) => value.toFixed(Number.isInteger(value) ? 0 : 1);
-  return table(
-    [
-      ...['rows × tokens', 'launches', 'uploads', 'waits', 'waits for memory', 'partial trims', 'full trims'],
-      ...['failed allocations', 'held beyond the peak'],
-    ],
-    counted.map(({ rows, length, per_step: counts, reserved_memory_bytes: reserved, peak_memory_bytes: peak }) => [
-      `${rows} × ${length}`,
-      number(counts.launches),
-      number(counts.uploads),
-      number(counts.waits),
-      number(counts.memoryWaits),
-      number(counts.partialTrims),
-      number(counts.fullTrims),
-      number(counts.failedAllocations),
-      gigabytes(reserved - peak),
-    ]),
-  ).trimEnd();
-}
-
-/** @param {import('./run-part.mjs').PartEnd} end @param {import('./run-part.mjs').PartEnd | undefined} ours */
-function linesOfPeer({ result }, ours) {
-  if (result === null) return [];
-  const text = table(
-    ['rows × tokens', 's/step', 'tokens/s', 'peak memory', 'recompute', 'ours, tokens/s', 'ratio'],
-    result.sizes.map((/** @type {any} */ size) => {
-      const head = `${size.rows} × ${size.length}`;
-      if (size.error) return [head, size.error, '', '', '', '', ''];
-      const same = ours?.result?.sizes.find(
-        (/** @type {any} */ one) => one.rows === size.rows && one.length === size.length,
-      );
-      const rate = same?.tokens_per_second;
-      return [
-        head,
-        size.seconds_per_step.toFixed(3),
-        size.tokens_per_second.toFixed(0),
-        size.peak_memory_bytes ? gigabytes(size.peak_memory_bytes) : '',
-        size.recompute ? 'yes' : 'no',
-        rate ? rate.toFixed(0) : '',
-        rate ? `${(rate / size.tokens_per_second).toFixed(2)} ×` : '',
-      ];
-    }),
-  );
-  const versions = Object.entries(result.versions).map(([name, version]) => `${name} ${version}`);
-  return [`${result.device}; ${versions.join(', ')}.`, '', text.trimEnd()];
+  return {
+    name: 'lost-card',
+    title: 'A card that is lost in a job',
+    limitSeconds: 120,
+    command: () => node(OWN('lost-card-main.mjs'), args, stackEnvironment({ ...check, engine: 'cuda' })),
+    describe: own,
+  };
 }
 
 /**
- * @param {import('./run-part.mjs').PartEnd | undefined} onCard
- * @param {import('./run-part.mjs').PartEnd} onCpu
+ * A part that trains a model with training-main.mjs.
+ *
+ * @param {Check} check
+ * @param {{ name: string, title: string, limitSeconds: number, model: Measured, sizes: string, steps?: number, options?: string[],
+ *   env?: NodeJS.ProcessEnv, describe?: Part['describe'] }} part `limitSeconds`: without loading
+ * @returns {Part}
  */
-function linesOfLosses(onCard, onCpu) {
-  const other = new Map((onCard?.result?.steps ?? []).map((/** @type {any} */ { step, loss }) => [step, loss]));
-  const rows = (onCpu.result?.steps ?? []).flatMap((/** @type {any} */ { step, loss }) => {
-    const card = other.get(step);
-    return card === undefined ? [] : [[step, card.toFixed(5), loss.toFixed(5), Math.abs(card - loss).toExponential(1)]];
+function trainingPart(check, part) {
+  const { name, title, limitSeconds, model, sizes, steps = check.steps, options = [], env = {} } = part;
+  const size = ['--model', model.folder, '--sizes', sizes, '--steps', String(steps), '--data-dir', dataDirOf(check)];
+  return {
+    name,
+    title,
+    limitSeconds: limitSeconds + secondsToLoad(model.bytes),
+    command: (kernels) =>
+      node(OWN('training-main.mjs'), [...size, ...options, ...kernelArguments(kernels)], {
+        ...cudaEnvironment(check),
+        ...env,
+      }),
+    describe: part.describe ?? ((end) => linesOfTraining(end)),
+  };
+}
+
+/** @param {Check} check @param {Measured} model */
+function speedPart(check, model) {
+  return trainingPart(check, {
+    name: `speed-${model.name}`,
+    title: `Speed and memory: ${model.name}`,
+    limitSeconds: 100,
+    model,
+    sizes: check.sizes.speed,
+    describe: (end, done) => linesOfTraining(end, { card: cardName(done), model: model.name }),
   });
-  if (rows.length === 0) return [];
-  return ['', 'Losses step by step:', '', table(['step', 'CUDA engine', 'CPU', 'difference'], rows).trimEnd()];
+}
+
+/** @param {Check} check @param {Measured} model */
+function quantizedPart(check, model) {
+  return trainingPart(check, {
+    name: `nf4-${model.name}`,
+    title: `Weights in 4 bits (NF4): ${model.name}`,
+    limitSeconds: 100,
+    model,
+    sizes: check.sizes.quantized,
+    options: ['--quantization', 'nf4'],
+    describe: (end, done) => linesOfTraining(end, { card: cardName(done), model: `${model.name} in NF4` }),
+  });
+}
+
+/** @param {Check} check @param {Measured} model @param {'none' | 'nf4'} quantization */
+function mixturePart(check, model, quantization) {
+  const isPacked = quantization === 'nf4';
+  return trainingPart(check, {
+    name: isPacked ? 'mixture-nf4' : 'mixture',
+    title: `A mixture of experts in ${isPacked ? '4 bits (NF4)' : 'bfloat16'}: ${model.name}`,
+    limitSeconds: 80,
+    model,
+    sizes: check.sizes.mixture,
+    options: ['--quantization', quantization],
+  });
+}
+
+/** @param {Check} check @param {Measured} model */
+function sharedPromptsPart(check, model) {
+  return trainingPart(check, {
+    name: 'shared-prompts',
+    title: `Rows that share prompts: chats, pairs and groups of answers: ${model.name}`,
+    limitSeconds: 90,
+    model,
+    sizes: check.sizes.shared,
+    steps: Math.min(check.steps, 5),
+  });
+}
+
+/** @param {Check} check @param {Measured} model */
+function jobsPart(check, model) {
+  return trainingPart(check, {
+    name: 'several-jobs',
+    title: `Several jobs in one pass: ${model.name}`,
+    limitSeconds: 60,
+    model,
+    sizes: check.sizes.jobs,
+    options: ['--jobs', '1,2,4'],
+  });
+}
+
+/** @param {Check} check @param {Measured} model */
+function marginPart(check, model) {
+  return trainingPart(check, {
+    name: 'margin',
+    title: `Adapters as a part of products on both sides, and on the side of the depth alone: ${model.name}`,
+    limitSeconds: 40,
+    model,
+    sizes: check.sizes.margin,
+    env: { GPU_LORA_MARGIN: 'depth' },
+    describe: (end, done) => linesOfMargin(end, done.get(`speed-${model.name}`)),
+  });
+}
+
+/** @param {Check} check @param {Measured} model @returns {Part} */
+function unlikeLengthsPart(check, model) {
+  const args = ['--model', model.folder, '--longest', check.sizes.longestRow, '--data-dir', dataDirOf(check)];
+  return {
+    name: 'unlike-lengths',
+    title: `Rows of twenty lengths near the limit of the memory: ${model.name}`,
+    limitSeconds: 120 + secondsToLoad(model.bytes),
+    command: (kernels) =>
+      node(OWN('unlike-lengths-main.mjs'), [...args, ...kernelArguments(kernels)], cudaEnvironment(check)),
+    describe: own,
+  };
+}
+
+/** @param {Check} check @param {Measured} model @returns {Part} */
+function generationPart(check, model) {
+  const [prompt, generated] = check.sizes.generation;
+  const args = ['--model', model.folder, '--prompt', prompt, '--new', generated];
+  return {
+    name: 'generation',
+    title: `Generation: ${model.name}`,
+    limitSeconds: 60 + secondsToLoad(model.bytes),
+    command: (kernels) =>
+      node(OWN('generation-main.mjs'), [...args, ...kernelArguments(kernels)], cudaEnvironment(check)),
+    describe: own,
+  };
+}
+
+/** @param {Check} check @param {Measured} model @returns {Part[]} */
+function peerParts(check, { name, folder, bytes }) {
+  const { python, env, steps, textRows } = check;
+  if (python === undefined) return [];
+  const args = ['--model', folder, '--sizes', check.sizes.peer, '--steps', String(steps), '--rows', textRows];
+  return [
+    {
+      name: `peer-${name}`,
+      title: `TRL and PEFT with SDPA on the same rows: ${name}`,
+      limitSeconds: 110 + secondsToLoad(bytes),
+      command: () => ({ program: python, args: [OWN('peer.py'), ...args], env }),
+      describe: (end, done) => linesOfPeer(end, done.get(`speed-${name}`)),
+    },
+  ];
 }

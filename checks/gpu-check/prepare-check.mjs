@@ -6,14 +6,37 @@ import { promisify } from 'node:util';
 import { DEMO_MODEL_NAME } from '../../scripts/setup/demo-model.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { writeTinyLlama } from '../../test/tiny-llama.mjs';
-import { LARGE_SHAPES, weightBytes, writeRandomModel } from './model-shapes.mjs';
+import { LARGE_SHAPES, SMALL_SHAPES, weightBytes, writeRandomModel } from './model-shapes.mjs';
 import { textRows } from './text-rows.mjs';
 
 const FIXTURES = path.join(ROOT_DIR, 'test/fixtures');
 const STEPS = 8;
 /** The longest size below, and the most rows a step. */
 const MOST = { rows: 4, length: 8192 };
-const SIZES = '4x512,4x2048,1x8192';
+/** The published rates of others are of 2 × 2,048 and 2 × 4,096. @type {import('./parts.mjs').Sizes} */
+const SIZES = {
+  speed: '4x512,2x2048,4x2048,2x4096,1x8192',
+  peer: '4x512,4x2048,1x8192',
+  quantized: '2x2048,4x2048,2x4096',
+  mixture: '4x512,4x2048',
+  shared: 'chats:4x2048,pairs:2x2048,groups:1x256',
+  jobs: '1x512',
+  margin: '4x2048',
+  longestRow: '32768',
+  generation: ['128', '128'],
+};
+/** @type {import('./parts.mjs').Sizes} */
+const SMALL_SIZES = {
+  speed: '2x32',
+  peer: '2x32',
+  quantized: '2x32',
+  mixture: '2x16',
+  shared: 'chats:2x8,pairs:1x8,groups:1x2',
+  jobs: '1x16',
+  margin: '2x32',
+  longestRow: '48',
+  generation: ['8', '4'],
+};
 /** The least memory that activations, adapters and caches take beside the weights. */
 const LEAST_FREE_BYTES = 4e9;
 
@@ -34,6 +57,10 @@ export async function prepareCheck(options) {
   if (isEmulated) await writeTinyLlama(tiny);
   const demoModel = options.model ?? (isEmulated ? tiny : path.join(modelsDir, DEMO_MODEL_NAME));
   const reference = path.join(FIXTURES, 'reference');
+  const small = { name: '135M', folder: demoModel, bytes: await readWeights(demoModel) };
+  const models = isEmulated
+    ? await randomModels(out, { tiny: SMALL_SHAPES.llama, [MIXTURE]: SMALL_SHAPES.mixture }, { demoModel: tiny, log })
+    : [...(await randomModels(randomModelsDir, await largeShapes(), { demoModel, log })), small];
   return {
     ...{ out, env, isEmulated, demoModel, python },
     rows: path.join(ROOT_DIR, 'examples/dates/train.jsonl'),
@@ -42,36 +69,41 @@ export async function prepareCheck(options) {
     references: isEmulated
       ? [path.join(reference, 'llama-tied'), path.join(reference, 'linear')]
       : [...(await casesIn(reference)), ...(await casesIn(path.join(FIXTURES, 'families')))],
-    models: await Promise.all(
-      (isEmulated
-        ? [{ name: 'tiny', folder: tiny, sizes: '2x32' }]
-        : [
-            { name: '135M', folder: demoModel, sizes: SIZES },
-            ...(await randomModels({ randomModelsDir, demoModel, log })),
-          ]
-      ).map(async (model) => ({ ...model, bytes: await readWeights(model.folder) })),
-    ),
+    models: models.filter(({ name }) => name !== MIXTURE),
+    mixture: models.find(({ name }) => name === MIXTURE) ?? null,
+    sizes: isEmulated ? SMALL_SIZES : SIZES,
     textRows: rowsFile,
     steps: isEmulated ? 2 : STEPS,
   };
 }
 
-/**
- * Writes the models with random weights that fit the card.
- *
- * @param {{ randomModelsDir: string, demoModel: string, log: (line: string) => void }} options
- * @returns {Promise<Omit<import('./parts.mjs').Measured, 'bytes'>[]>}
- */
-async function randomModels({ randomModelsDir, demoModel, log }) {
+/** The name of the mixture of experts in the report. */
+const MIXTURE = 'four layers of Qwen3-30B-A3B';
+
+/** The large shapes that fit the card, the largest first. @returns {Promise<Record<string, import('./model-shapes.mjs').ModelShape>>} */
+async function largeShapes() {
   const memoryBytes = await cardMemory();
+  const shapes = { '8B': LARGE_SHAPES['8B'], '1B': LARGE_SHAPES['1B'], [MIXTURE]: LARGE_SHAPES.mixture };
+  return Object.fromEntries(
+    Object.entries(shapes).filter(([, shape]) => weightBytes(shape) + LEAST_FREE_BYTES <= memoryBytes),
+  );
+}
+
+/**
+ * Writes models with random weights.
+ *
+ * @param {string} folder
+ * @param {Record<string, import('./model-shapes.mjs').ModelShape>} shapes by name
+ * @param {{ demoModel: string, log: (line: string) => void }} options
+ * @returns {Promise<import('./parts.mjs').Measured[]>}
+ */
+async function randomModels(folder, shapes, { demoModel, log }) {
   const models = [];
-  for (const [name, shape] of Object.entries(LARGE_SHAPES)) {
-    const bytes = weightBytes(shape);
-    if (bytes + LEAST_FREE_BYTES > memoryBytes) continue;
-    const folder = path.join(randomModelsDir, `random-${name}`);
-    log(`Writing ${folder}, ${(bytes / 1e9).toFixed(1)} GB of random weights`);
-    await writeRandomModel({ folder, shape, tokenizerFrom: demoModel });
-    models.push({ name, folder, sizes: SIZES });
+  for (const [name, shape] of Object.entries(shapes)) {
+    const own = path.join(folder, `random-${name === MIXTURE ? 'mixture' : name}`);
+    log(`Writing ${own}, ${(weightBytes(shape) / 1e9).toFixed(1)} GB of random weights`);
+    await writeRandomModel({ folder: own, shape, tokenizerFrom: demoModel });
+    models.push({ name, folder: own, bytes: await readWeights(own) });
   }
   return models;
 }

@@ -22,6 +22,8 @@ const SHOWN_LOG_LINES = 25;
 export class Report {
   #out;
   #header;
+  /** @type {string[]} */
+  #summary = [];
   /** @type {PartReport[]} */
   #parts = [];
 
@@ -32,9 +34,26 @@ export class Report {
     this.#write();
   }
 
-  /** Whether every part that ran was done. */
+  /** True if every part that ran was done. */
   get isGood() {
     return this.#parts.every(({ ending }) => ending === 'done' || ending === 'not run');
+  }
+
+  /** @returns {readonly PartReport[]} the parts so far */
+  get parts() {
+    return this.#parts;
+  }
+
+  /** Adds facts to the header. @param {Record<string, unknown>} facts */
+  describe(facts) {
+    Object.assign(this.#header, facts);
+    this.#write();
+  }
+
+  /** Sets what follows from the parts so far. @param {string[]} lines Markdown, shown before the parts */
+  summarize(lines) {
+    this.#summary = lines;
+    this.#write();
   }
 
   /** @param {PartReport & { log?: string }} part */
@@ -47,7 +66,10 @@ export class Report {
   }
 
   #write() {
-    this.#replace('results.json', `${JSON.stringify({ ...this.#header, parts: this.#parts }, null, 2)}\n`);
+    this.#replace(
+      'results.json',
+      `${JSON.stringify({ ...this.#header, summary: this.#summary, parts: this.#parts }, null, 2)}\n`,
+    );
     const header = Object.entries(this.#header).map(([name, value]) => `- ${name}: ${value}`);
     const parts = this.#parts.flatMap(({ title, ending, how, seconds, lines }) => [
       '',
@@ -58,7 +80,8 @@ export class Report {
         : `${ending === 'done' ? 'Done' : `**${ending}** (${how})`} in ${seconds.toFixed(1)} s.`,
       ...(lines.length > 0 ? ['', ...lines] : []),
     ]);
-    this.#replace('report.md', `${['# Check of a GPU', '', ...header, ...parts].join('\n')}\n`);
+    const summary = this.#summary.length === 0 ? [] : ['', '## Summary', '', ...this.#summary];
+    this.#replace('report.md', `${['# Check of a GPU', '', ...header, ...summary, ...parts].join('\n')}\n`);
   }
 
   /** @param {string} name @param {string} text */

@@ -1,160 +1,88 @@
 // Trains a base model on rows of one length, size by size, and writes seconds per step, peak memory and the estimate to RESULT_FILE.
-// node training-main.mjs --model FOLDER --sizes 4x512,4x2048 --steps 8 [--data-dir FOLDER] [--precision bfloat16]
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+// node training-main.mjs --model FOLDER --sizes 4x512,pairs:2x2048 --steps 8 [--jobs 1,2,4] [--quantization nf4] [--data-dir FOLDER]
+//   [--precision bfloat16] [--kernels fused|raw] [--avoid NAMES]
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { datasetOf } from '../../bench/rows.mjs';
-import { openExampleStore } from '../../packages/planning/dist/index.js';
-import { BaseModelCache, configureKernels, engine, PassScheduler } from '../../packages/training/dist/index.js';
-import { prepareRun } from '../../packages/training/dist/prepare-run.js';
-import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
+import { BaseModelCache, configureKernels, engine } from '../../packages/training/dist/index.js';
+import { KERNEL_OPTIONS, kernelsOf } from './kernel-choice.mjs';
+import { measuredMachine, measureJobs } from './measure-jobs.mjs';
 import { writePartResult } from './part-result.mjs';
-import { parseSizes, textRows } from './text-rows.mjs';
-
-/** Steps that start threads, fill caches and choose products. */
-const WARM_UP_STEPS = 2;
-const RANK = 16;
+import { chatRows, pairRows, parseSizes, promptRows, textRows } from './text-rows.mjs';
 
 const { values } = parseArgs({
   options: {
     model: { type: 'string', default: '' },
     sizes: { type: 'string', default: '4x512' },
     steps: { type: 'string', default: '8' },
+    jobs: { type: 'string', default: '1' },
+    quantization: { type: 'string', default: 'none' },
     'data-dir': { type: 'string' },
     precision: { type: 'string', default: 'bfloat16' },
+    ...KERNEL_OPTIONS,
   },
 });
+/** Answers to a prompt, and the tokens of each. */
+const GROUP = { group_size: 8, max_completion_tokens: 64 };
+/** A tokenizer of characters makes several tokens of a word, and a chat template adds some. */
+const tokensOfWords = (/** @type {number} */ words) => Math.min(8192, 8 * words + 256);
+
 const model = path.resolve(values.model);
 const steps = Number(values.steps);
 const machine = await measuredMachine(values['data-dir']);
-
-const kernels = configureKernels('fused');
+const kernels = configureKernels(...kernelsOf(values));
 const cache = new BaseModelCache();
 const startedAt = performance.now();
 let loadedAt = 0;
 /** @type {object[]} */
 const sizes = [];
 for (const size of parseSizes(values.sizes)) {
-  sizes.push({ ...size, ...(await measured(size)) });
-  const load_seconds = Math.max(0, loadedAt - startedAt) / 1e3;
-  writePartResult({ lines: [], engine: engine.kind, kernels, model: path.basename(model), load_seconds, sizes });
+  for (const count of values.jobs.split(',').map(Number)) {
+    const jobs = Array.from({ length: count }, () => jobOf(size));
+    const onLoaded = () => {
+      loadedAt ||= performance.now();
+    };
+    const { steps: _, ...figures } = /** @type {any} */ (await measureJobs({ model, cache, machine, jobs, onLoaded }));
+    // A size that the card has no memory for is a result.
+    if (figures.error !== undefined && !figures.isMemory) process.exitCode = 1;
+    if (size.kind === 'rows') figures.tokens_per_second = (count * size.rows * size.length) / figures.seconds_per_step;
+    // It is of a job alone.
+    if (count > 1) figures.estimate = null;
+    sizes.push({ ...size, jobs: count, ...figures });
+    const load_seconds = Math.max(0, loadedAt - startedAt) / 1e3;
+    writePartResult({ lines: [], engine: engine.kind, kernels, model: path.basename(model), load_seconds, sizes });
+  }
 }
 cache.dispose();
 
 /**
- * @param {{ rows: number, length: number }} size
- * @returns {Promise<object>} `error` where the size does not fit
+ * @param {import('./text-rows.mjs').Size} size
+ * @returns {import('./measure-jobs.mjs').MeasuredJob}
  */
-async function measured({ rows, length }) {
-  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-gpu-check-'));
-  const signal = new AbortController().signal;
-  /** @type {any} */
-  let prepared;
-  try {
-    const { text, dataset } = datasetOf(textRows({ rows: rows * steps, length }), 'text');
-    const rowsFile = path.join(folder, 'rows.jsonl');
-    await writeFile(rowsFile, text);
-    const spec = jobSpecOf({
-      base_model: path.basename(model),
-      dataset: dataset.id,
-      lora: { r: RANK, alpha: 2 * RANK, target_modules: 'all-linear' },
-      training: {
-        batch_size: rows,
-        max_seq_length: length,
-        on_overflow: 'truncate',
-        precision: /** @type {any} */ (values.precision),
-        learning_rate: 1e-4,
-        epochs: 1,
-      },
-    });
-    /** @type {any} */
-    let report = null;
-    /** @type {number[]} */
-    const losses = [];
-    /** @type {Parameters<typeof prepareRun>[0]} */
-    const options = {
-      spec,
-      modelFolder: model,
-      dataset,
-      rowsFile,
-      // The type check sees the sources of one package and the build of the other.
-      examples: /** @type {any} */ (await openExampleStore({ dataDir: folder, maxBytes: 0 })),
-      checkpointFolder: path.join(folder, 'checkpoints'),
-      outputFolder: folder,
-      initialAdapterFolder: null,
-      machine,
-      signal,
-      cache,
-      onEvent(event) {
-        if (event.type === 'report-ready') report = event.data.report;
-        if (event.type === 'step-finished') losses.push(event.data.loss);
-      },
-    };
-    prepared = await prepareRun(options, new PassScheduler().join({ signal }));
-    loadedAt ||= performance.now();
-    engine.cuda?.resetPeakMemory();
-    /** @type {number[]} */
-    const seconds = [];
-    let counted = { since: 0, before: engine.cuda?.statistics() };
-    while (!prepared.run.isOver) {
-      if (seconds.length <= WARM_UP_STEPS) counted = { since: seconds.length, before: engine.cuda?.statistics() };
-      const start = performance.now();
-      await prepared.run.step();
-      seconds.push((performance.now() - start) / 1e3);
-    }
-    const median = seconds.slice(Math.min(WARM_UP_STEPS, seconds.length - 1)).sort((a, b) => a - b)[
-      Math.floor(Math.max(0, seconds.length - WARM_UP_STEPS - 1) / 2)
-    ];
-    return {
-      first_step_seconds: seconds[0],
-      seconds_per_step: median,
-      tokens_per_second: (rows * length) / (median ?? Number.NaN),
-      peak_memory_bytes: engine.cuda?.memory().peakBytes ?? null,
-      reserved_memory_bytes: engine.cuda?.memory().reservedBytes ?? null,
-      per_step: perStep(counted.before, seconds.length - counted.since),
-      recompute: (report?.estimate?.recomputed_layers ?? 0) > 0,
-      estimate: report?.estimate ?? null,
-      losses,
-    };
-  } catch (error) {
-    // A size that the card has no memory for is a result.
-    if (!/out of memory|OUT_OF_MEMORY|OOM/i.test(String(error))) process.exitCode = 1;
-    return { error: error instanceof Error ? error.message.slice(0, 600) : String(error) };
-  } finally {
-    await prepared?.dispose();
-    await rm(folder, { recursive: true, force: true });
+function jobOf({ kind, rows, length }) {
+  const training = {
+    batch_size: rows,
+    precision: /** @type {any} */ (values.precision),
+    base_quantization: /** @type {any} */ (values.quantization),
+  };
+  const all = { rows: rows * steps, length };
+  const wide = { ...training, max_seq_length: tokensOfWords(length) };
+  switch (kind) {
+    case 'rows':
+      return {
+        rows: textRows(all),
+        format: 'text',
+        training: { ...training, max_seq_length: length, on_overflow: 'truncate' },
+      };
+    case 'chats':
+      return { rows: chatRows(all), format: 'messages', training: wide };
+    case 'pairs':
+      return { rows: pairRows(all), format: 'preference', objective: { kind: 'preference' }, training: wide };
+    case 'groups':
+      return {
+        rows: promptRows(all),
+        format: 'graded_prompt',
+        objective: { kind: 'group-relative', grader: { type: 'regex', pattern: 'water' }, ...GROUP },
+        training: { ...wide, gradient_accumulation_steps: 1 },
+      };
   }
-}
-
-/**
- * The measurements of a worker on this machine, on which estimates are based; null: no worker did.
- *
- * @param {string | undefined} dataDir its data folder
- */
-async function measuredMachine(dataDir) {
-  const folder = path.join(dataDir ?? '', 'machines');
-  const files = await readdir(folder).catch(() => /** @type {string[]} */ ([]));
-  const name = files.find((file) => /^[0-9a-f]+\.json$/.test(file));
-  return name === undefined ? null : JSON.parse(await readFile(path.join(folder, name), 'utf8'));
-}
-
-/**
- * The counts of the engine, for each step. They show what a card spends its time on otherwise: a wait for every op, or memory that is
- * given back again and again.
- *
- * @param {import('../../packages/tensor/dist/cuda.js').CudaStatistics | undefined} before
- * @param {number} steps
- */
-function perStep(before, steps) {
-  const after = engine.cuda?.statistics();
-  if (before === undefined || after === undefined) return null;
-  const { launches, uploads, waits, memoryWaits, partialTrims, fullTrims, failedAllocations } = after;
-  const counts = { launches, uploads, waits, memoryWaits, partialTrims, fullTrims, failedAllocations };
-  return Object.fromEntries(
-    Object.entries(counts).map(([name, count]) => [
-      name,
-      (count - before[/** @type {keyof typeof counts} */ (name)]) / steps,
-    ]),
-  );
 }

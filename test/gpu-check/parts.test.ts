@@ -65,7 +65,8 @@ test('the report is complete after each part; a bad end shows the log', async ()
   const report = new Report(out, { host: 'a host' });
   const part = { name: 'one', title: 'First', ending: 'done', how: '', seconds: 1, lines: ['fine'], result: { x: 1 } };
   report.add(part);
-  expect(JSON.parse(await readFile(path.join(out, 'results.json'), 'utf8'))).toEqual({ host: 'a host', parts: [part] });
+  const results = async () => JSON.parse(await readFile(path.join(out, 'results.json'), 'utf8'));
+  expect(await results()).toEqual({ host: 'a host', summary: [], parts: [part] });
   expect(report.isGood).toBe(true);
   report.add({
     ...part,
@@ -82,12 +83,17 @@ test('the report is complete after each part; a bad end shows the log', async ()
   expect(text).toContain('**crashed** (exited with 3) in 1.0 s.');
   expect(text).toContain('last words');
   expect(text).toContain('Not run: the time was over.');
+  report.describe({ card: 'a card' });
+  report.summarize(['- one fact', '', '**A sentence.**']);
+  expect(await results()).toMatchObject({ card: 'a card', summary: ['- one fact', '', '**A sentence.**'] });
+  const summarized = await readFile(path.join(out, 'report.md'), 'utf8');
+  expect(summarized).toContain('- card: a card\n\n## Summary\n\n- one fact\n\n**A sentence.**\n\n## First\n');
 });
 
 test('rows have at least the tokens of their size, and are the same for every size', () => {
-  expect(parseSizes('4x512,1x8192')).toEqual([
-    { rows: 4, length: 512 },
-    { rows: 1, length: 8192 },
+  expect(parseSizes('4x512,pairs:1x8192')).toEqual([
+    { kind: 'rows', rows: 4, length: 512 },
+    { kind: 'pairs', rows: 1, length: 8192 },
   ]);
   expect(() => parseSizes('4')).toThrow('is not a size');
   const [short, long] = [textRows({ rows: 2, length: 8 }), textRows({ rows: 2, length: 64 })];

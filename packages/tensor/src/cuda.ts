@@ -97,6 +97,8 @@ export interface CudaEngine {
   ops(): string[];
   /** Loads every kernel. */
   loadKernels(): CudaKernel[];
+  /** cuBLASLt's version, such as 120901 for 12.9.1 (0: it does not say), and the file that was opened. */
+  cublas(): { version: number; file: string };
 }
 
 const FILE = fileURLToPath(new URL('../native/build/cuda.node', import.meta.url));

@@ -3,11 +3,11 @@ import { configureKernels, kernelsInUse } from '@lorasmith/tensor';
 import { checkFolder } from './check-reference/check-folder.js';
 import { type Comparison, isWithin } from './check-reference/comparison.js';
 
-const USAGE = `check-reference FOLDER… [--precision float32|bfloat16] [--kernels fused|raw]
+const USAGE = `check-reference FOLDER… [--precision float32|bfloat16] [--kernels fused|raw] [--avoid NAMES]
 
 Computes what PyTorch and PEFT computed for each folder (logits, loss, gradients, AdamW steps, the trained adapter,
 merged weights and logits) and prints the largest error of each part. Exits 1 if an error exceeds its tolerance.
---kernels raw uses TensorFlow's own ops instead of the fused ones.`;
+--kernels raw uses TensorFlow's own ops instead of the fused ones, --avoid instead of these, such as rmsNorm:bfloat16,lora:float32.`;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -15,6 +15,7 @@ async function main(): Promise<number> {
     options: {
       precision: { type: 'string', default: 'float32' },
       kernels: { type: 'string', default: 'fused' },
+      avoid: { type: 'string', default: '' },
       help: { type: 'boolean' },
     },
   });
@@ -24,10 +25,11 @@ async function main(): Promise<number> {
     console.error(USAGE);
     return values.help ? 0 : 2;
   }
-  configureKernels(kernels);
+  const avoid = values.avoid.split(',').filter((name) => name !== '');
+  configureKernels(kernels, { avoid });
   let beyond = 0;
   for (const folder of positionals) {
-    console.log(`${folder} (${precision}, kernels: ${kernelsInUse()})`);
+    console.log(`${folder} (${precision}, kernels: ${kernelsInUse()}${avoid.length > 0 ? ` without ${avoid.join(', ')}` : ''})`);
     try {
       const comparisons = await checkFolder(folder, precision);
       for (const comparison of comparisons) console.log(line(comparison));

@@ -255,6 +255,8 @@ API cublasLtCreate(void** handle) {
   return kSuccess;
 }
 
+extern "C" __attribute__((visibility("default"))) size_t cublasLtGetVersion() { return 120'901; }
+
 API cublasLtMatmulDescCreate(Operation** operation, int compute_type, int scale_type) {
   if (compute_type != kComputeFloat32 || scale_type != kFloat32) return kNotSupported;
   *operation = new Operation();

@@ -91,6 +91,10 @@ struct Library {
 #define LORASMITH_DECLARE(name, parameters) Status(*name) parameters = nullptr;
   LORASMITH_CUBLAS_FUNCTIONS(LORASMITH_DECLARE)
 #undef LORASMITH_DECLARE
+  // cublasLtGetVersion: 120901 is 12.9.1; 0 if the library does not say.
+  size_t version = 0;
+  // The file that was opened.
+  std::string file;
 };
 
 // Opens the library once, with a handle for the current context. Null on failure, and `problem` says why.

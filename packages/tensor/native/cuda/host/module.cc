@@ -187,6 +187,17 @@ napi_value Failure(napi_env env, napi_callback_info) {
   return device != nullptr && device->has_failed() ? Object::Text(env, device->failure()) : Null(env);
 }
 
+// {version, file} of cuBLASLt.
+napi_value Cublas(napi_env env, napi_callback_info) {
+  if (StartedDevice(env) == nullptr) return nullptr;
+  std::string problem;
+  const cublas::Library* library = cublas::OpenCublas(&problem);
+  Object object(env);
+  object.Set("version", static_cast<double>(library == nullptr ? 0 : library->version));
+  object.Set("file", library == nullptr ? std::string() : library->file);
+  return object.value();
+}
+
 // Waits until everything that was enqueued has run. Throws if the device failed.
 napi_value Synchronize(napi_env env, napi_callback_info) {
   Device* device = StartedDevice(env);
@@ -226,6 +237,7 @@ napi_value Init(napi_env env, napi_value exports) {
       {"synchronize", Synchronize},
       {"ops", Ops},
       {"loadKernels", LoadKernels},
+      {"cublas", Cublas},
   };
   for (const auto& [name, function] : functions) {
     napi_value value;

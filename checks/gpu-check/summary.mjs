@@ -1,0 +1,45 @@
+import path from 'node:path';
+import { findingsOf, kernelFindings, NOT_LAUNCHED } from './findings.mjs';
+import { kernelChoice } from './kernel-choice.mjs';
+import { verdict } from './verdict.mjs';
+
+/**
+ * The summary of a report, whose last line says whether the card can be used.
+ *
+ * @param {{ check: import('./parts.mjs').Check, report: import('./report.mjs').Report, areLeft: boolean, selfTest: any,
+ *   done: Map<string, import('./run-part.mjs').PartEnd>, launches: Record<string, number> }} options `areLeft`: parts are still to be run
+ * @returns {string[]} Markdown
+ */
+export function summaryOf({ check, report, done, launches, selfTest, areLeft }) {
+  const { isEmulated, out } = check;
+  const findings = findingsOf({
+    isEmulated,
+    report: path.join(out, 'report.md'),
+    parts: report.parts,
+    done,
+    selfTest,
+    launches,
+  });
+  const bad = report.parts.filter(({ ending }) => ending !== 'done' && ending !== 'not run');
+  const skipped = report.parts.filter(({ ending }) => ending === 'not run');
+  const named = (/** @type {typeof bad} */ parts) => parts.map(({ name, ending }) => `${name} (${ending})`).join(', ');
+  return [
+    `- parts: ${report.parts.length - bad.length - skipped.length} done${areLeft ? ' so far' : ''}${bad.length > 0 ? `; ${named(bad)}` : ''}`,
+    ...(skipped.length > 0 ? [`- left out: ${skipped.map(({ name, how }) => `${name} (${how})`).join(', ')}`] : []),
+    `- the parts computed with ${kernelChoice(selfTest).why}`,
+    ...linesOfKernels({ done, launches }),
+    '',
+    areLeft ? 'Parts are still running.' : `**${verdict(findings).sentence}**`,
+  ];
+}
+
+/** @param {{ done: Map<string, import('./run-part.mjs').PartEnd>, launches: Record<string, number> }} check @returns {string[]} */
+function linesOfKernels(check) {
+  const found = kernelFindings(check);
+  if (found === null) return ['- kernels that were never launched: not known without the parts "card" and "self-test"'];
+  const { all, known, unknown } = found;
+  const never = [...unknown, ...known.map((name) => `${name} (${NOT_LAUNCHED[name]})`)];
+  return [
+    `- kernels: ${all - never.length} of ${all} were launched${never.length === 0 ? '' : `; never launched: ${never.join(', ')}`}`,
+  ];
+}

@@ -1,0 +1,153 @@
+/** A step this much slower than its estimate is a finding. */
+const SLOW = 0.25;
+const MOST_NAMED = 4;
+
+/**
+ * What a report's sentence is derived from.
+ *
+ * @typedef {object} Findings
+ * @property {string} card its name; empty: not known
+ * @property {boolean} isEmulated speed is then not judged
+ * @property {string} report its file, for those who report a fault
+ * @property {{ done: boolean, trusted: boolean, kernels: 'fused' | 'raw', avoided: string[], wrong: string[] } | null} selfTest
+ *   `wrong`: cases with a fault; null: it was not run
+ * @property {{ name: string, title: string, ending: import('./report.mjs').PartReport['ending'] }[]} parts in their order
+ * @property {Speed[]} speeds the last is that of the largest model
+ * @property {number} trims in a step of rows of unlike lengths
+ * @property {string[] | null} neverLaunched kernels without a launch and without a known reason; null: parts that launch some were not run
+ *
+ * @typedef {{ model: string, size: string, tokensPerSecond: number, expected: number | null }} Speed `expected`: tokens per second
+ */
+
+/** Parts whose failure means wrong results, or that nothing can be trained. */
+const ESSENTIAL = ['card', 'self-test', 'reference-float32', 'reference-bfloat16', 'demo'];
+
+/**
+ * The sentence with which a report ends: whether the card can be used, why not or how well, and what to do.
+ *
+ * @param {Findings} findings
+ * @returns {{ use: 'yes' | 'limited' | 'no' | 'unknown', sentence: string }}
+ */
+export function verdict(findings) {
+  const { isEmulated, card, report } = findings;
+  const name = isEmulated ? 'The emulated card' : card === '' ? 'This card' : `This card (${card})`;
+  const refusal = whyNot(findings);
+  if (refusal !== null) {
+    const sentence = `Do not use ${isEmulated ? 'the emulated card' : card === '' ? 'this card' : `this card (${card})`} with this driver: ${refusal}; mend what is named, or report it with ${report}.`;
+    return { use: 'no', sentence };
+  }
+  const open = whatIsOpen(findings);
+  if (open !== null) {
+    return { use: 'unknown', sentence: `Whether ${name.replace('Th', 'th')} can be used is not known: ${open}.` };
+  }
+  const limits = limitsOf(findings);
+  const facts = [
+    ...(limits.length === 0 ? ['no kernel is avoided'] : limits),
+    speedFact(findings),
+    skippedFact(findings),
+  ];
+  const text = facts.filter((fact) => fact !== null).join(', ');
+  const action = limits.length === 0 ? '' : `; report it with ${report}`;
+  return {
+    use: limits.length === 0 ? 'yes' : 'limited',
+    sentence: `${name} can be used${limits.length === 0 ? '' : ' with limits'}: ${text}${action}.`,
+  };
+}
+
+/** @param {Findings} findings @returns {string | null} */
+function whyNot({ selfTest, parts }) {
+  const endings = new Map(parts.map((part) => [part.name, part]));
+  if (isBad(endings.get('card')?.ending))
+    return 'the engine does not see it, or not all kernels load ("Driver and card" says why)';
+  if (selfTest?.done && !selfTest.trusted) {
+    return selfTest.wrong.length === 0
+      ? 'the self-test cannot be run on it'
+      : `its numbers are wrong in ${listed(selfTest.wrong)}`;
+  }
+  const wrong = parts.filter(({ name, ending }) => ESSENTIAL.includes(name) && name !== 'self-test' && isBad(ending));
+  return wrong.length === 0 ? null : `${wrong.map(({ title, ending }) => `"${title}" ${words(ending)}`).join(' and ')}`;
+}
+
+/** @param {Findings} findings @returns {string | null} */
+function whatIsOpen({ selfTest, parts }) {
+  if (selfTest !== null && !selfTest.done) return 'the self-test did not end; repeat it with --only self-test';
+  const run = new Set(parts.filter(({ ending }) => ending === 'done').map(({ name }) => name));
+  const missing = ESSENTIAL.filter((name) => !run.has(name));
+  return missing.length === 0
+    ? null
+    : `these parts were not run: ${missing.join(', ')}; run them with --only ${missing.join()}`;
+}
+
+/** @param {Findings} findings */
+function limitsOf({ selfTest, parts, speeds, trims, neverLaunched, isEmulated }) {
+  const limits = [];
+  if (selfTest?.kernels === 'raw') limits.push('plain kernels only, so jobs take more memory and time');
+  else if (selfTest !== null && selfTest.avoided.length > 0) {
+    limits.push(
+      `${counted(selfTest.avoided.length, 'kernel')} avoided as wrong (${listed(selfTest.avoided)}), so jobs take more memory and time`,
+    );
+  }
+  for (const { name, title, ending } of parts) {
+    if (!ESSENTIAL.includes(name) && !isOfOthers(name) && isBad(ending)) limits.push(`"${title}" ${words(ending)}`);
+  }
+  const slow = isEmulated ? [] : speeds.filter(({ tokensPerSecond, expected }) => isSlow(tokensPerSecond, expected));
+  if (slow.length > 0) {
+    limits.push(
+      `slower than estimated by more than a quarter in ${listed(slow.map(({ model, size }) => `${model} ${size}`))}`,
+    );
+  }
+  if (trims > 0) limits.push(`memory is given back ${trims.toFixed(1)} times a step near the limit`);
+  if (neverLaunched !== null && neverLaunched.length > 0) {
+    limits.push(`${counted(neverLaunched.length, 'kernel')} never launched (${listed(neverLaunched)})`);
+  }
+  return limits;
+}
+
+/** @param {number} rate @param {number | null} expected */
+function isSlow(rate, expected) {
+  return expected !== null && rate < (1 - SLOW) * expected;
+}
+
+/** @param {Findings} findings */
+function speedFact({ speeds, isEmulated }) {
+  const last = speeds.at(-1);
+  if (isEmulated) return 'its times say nothing';
+  if (last === undefined) return null;
+  const { model, tokensPerSecond, expected } = last;
+  const rate = `${model} trains at ${Math.round(tokensPerSecond).toLocaleString('en-US')} tokens/s`;
+  if (expected === null) return rate;
+  const share = Math.round(100 * Math.abs(tokensPerSecond / expected - 1));
+  return `${rate}, ${share} % ${tokensPerSecond < expected ? 'below' : 'above'} the estimate`;
+}
+
+/** @param {Findings} findings */
+function skippedFact({ parts }) {
+  const skipped = parts.filter(({ ending }) => ending === 'not run').map(({ name }) => name);
+  return skipped.length === 0 ? null : `${counted(skipped.length, 'part')} not run (${listed(skipped)})`;
+}
+
+/** True for parts that compute with another program or on the CPU. @param {string} name */
+function isOfOthers(name) {
+  return name.startsWith('peer-') || name === 'demo-cpu';
+}
+
+/** @param {string | undefined} ending */
+function isBad(ending) {
+  return ending !== undefined && ending !== 'done' && ending !== 'not run';
+}
+
+/** @param {string} ending */
+function words(ending) {
+  return ending === 'out of time' ? 'did not end in its time' : ending;
+}
+
+/** @param {number} count @param {string} noun */
+function counted(count, noun) {
+  return `${count} ${noun}${count === 1 ? ' is' : 's are'}`;
+}
+
+/** @param {readonly string[]} names */
+function listed(names) {
+  const others = names.length - MOST_NAMED;
+  return `${names.slice(0, MOST_NAMED).join(', ')}${others > 0 ? ` and ${others} more` : ''}`;
+}
