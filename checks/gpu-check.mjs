@@ -125,6 +125,7 @@ async function runParts(check, report, { only, minutes }) {
       done.set(name, end);
       const { ending, how, seconds, result, log } = end;
       const lines = describe(end, done);
+      if (result?.header) report.describe(result.header);
       report.add({ name, title, ending, how, seconds, lines, result, log });
       process.stdout.write([`${ending} in ${seconds.toFixed(1)} s`, ...lines, '', ''].join('\n'));
     }

@@ -1,4 +1,5 @@
 // Describes the card and its driver, the engine that sees them, and the libraries that it opened; writes all to RESULT_FILE.
+// node card-main.mjs [--emulated]
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -41,6 +42,7 @@ writePartResult({ lines, cards });
 // Its import is the test: it throws where the engine sees no card.
 const { cast, engine, matMul, scope, tensorOf } = await import('../../packages/tensor/dist/index.js');
 const { cuda } = engine;
+const isEmulated = process.argv.includes('--emulated');
 if (cuda === null) throw new Error(`the engine is ${engine.kind}, not cuda`);
 const { card } = cuda;
 const { driverVersion } = cuda.describe();
@@ -58,15 +60,26 @@ for (const dtype of /** @type {const} */ (['float32', 'bfloat16'])) {
 cuda.synchronize();
 const nvrtc = await openedFiles(/libnvrtc\b/);
 lines.push(
-  `- engine: ${card.name} (${card.uuid}), compute capability ${card.capability.join('.')}, ${card.multiprocessors} multiprocessors, the driver supports CUDA ${Math.floor(driverVersion / 1000)}.${(driverVersion % 1000) / 10}`,
+  `- engine: ${card.name} (${card.uuid}), compute capability ${card.capability.join('.')}, ${card.multiprocessors} multiprocessors, the driver supports CUDA ${cudaText(driverVersion)}`,
   `- memory: ${gigabytes(memory.freeBytes)} of ${gigabytes(memory.totalBytes)} free, ${gigabytes(card.memoryBytesPerSecond)}/s by clock and width`,
   `- libraries: cuBLASLt ${versionText(cublas.version)} (${cublas.file}), NVRTC ${nvrtc.length > 0 ? `opened (${nvrtc.join(', ')})` : 'not opened'}`,
   `- kernels: ${kernels.length - missing.length} of ${kernels.length} load`,
   ...missing.map(({ module, name, error }) => `  - ${module} ${name}: ${error}`),
 );
 const names = kernels.map(({ module, name }) => ({ module, name }));
-writePartResult({ lines, cards, card, driverVersion, memory, cublas, nvrtc, missing, kernels: names });
+const header = {
+  ...(isEmulated ? {} : { card: `${card.name}, ${gigabytes(memory.totalBytes)}` }),
+  driver: `${cards[0]?.driver_version ?? 'of an unknown version'}, for CUDA ${cudaText(driverVersion)}`,
+  cuBLASLt: `${versionText(cublas.version)}, ${cublas.file}`,
+  NVRTC: nvrtc.length > 0 ? `opened, ${nvrtc.join(', ')}` : 'not opened',
+};
+writePartResult({ lines, header, cards, card, driverVersion, memory, cublas, nvrtc, missing, kernels: names });
 if (missing.length > 0) process.exitCode = 1;
+
+/** @param {number} version such as 12090 */
+function cudaText(version) {
+  return `${Math.floor(version / 1000)}.${(version % 1000) / 10}`;
+}
 
 /** Files of libraries that this process has opened. @param {RegExp} name */
 async function openedFiles(name) {

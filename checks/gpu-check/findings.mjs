@@ -25,6 +25,7 @@ export function findingsOf({ isEmulated, report, parts, done, selfTest, launches
     selfTest: selfTest && {
       done: selfTest.done === true,
       trusted: selfTest.trusted === true,
+      error: selfTest.error ?? null,
       ...kernelChoice(selfTest),
       wrong: (selfTest.cases ?? []).flatMap((/** @type {any} */ { name, fault }) => (fault === null ? [] : [name])),
     },

@@ -11,6 +11,7 @@ export function linesOfSelfTest({ result }) {
   return [
     `${result.card?.name}, driver ${result.card?.driver}: ${result.cases.length} cases, ${faults.length} with a fault; ${trust}.`,
     `The other parts compute with ${kernelChoice(result).why}.`,
+    ...(result.error ? [`- ${result.error}`] : []),
     ...(result.faults ?? []).map((/** @type {any} */ fault) => `- ${fault?.message ?? fault}`),
     ...faults.map((/** @type {any} */ { name, fault }) => `- ${name}: ${fault}`),
   ];
@@ -52,62 +53,63 @@ export function linesOfTraining({ result }, { card = '', model = '' } = {}) {
       ? []
       : [
           '',
-          'The counters of the engine; waits are expected to be twice the downloads, and trims and failed allocations none:',
+          'Counters of the engine, the mean of a step. Waits should be twice the downloads; trims and failed allocations should be none.',
           '',
           countsTable(counted.map((size) => ({ name: sizeText(size), counts: size.per_step }))),
         ]),
   ];
 }
 
-/** @param {any[]} sizes */
+/** Columns that have nothing are left out. @param {any[]} sizes */
 function speedTable(sizes) {
-  const head = ['rows × tokens', 's/step', 'tokens/s', 'peak memory', 'kept beyond it', 'recompute'];
-  const expected = ['memory expected', 'error', 's/step expected', 'error'];
-  const hasJobs = sizes.some(({ jobs }) => jobs > 1);
-  const rows = sizes.map((size) => {
-    const own = sizeText(size);
-    const columns = head.length + expected.length + (hasJobs ? 1 : 0) - 1;
-    if (size.error) return [own, size.isMemory ? 'no memory' : 'failed', ...new Array(columns - 1).fill('')];
-    const { peak_memory_bytes: peak, reserved_memory_bytes: reserved, seconds_per_step: seconds } = size;
-    return [
-      own,
-      ...[seconds.toFixed(3), size.tokens_per_second.toFixed(0)],
-      ...(peak ? [gigabytes(peak), gigabytes(reserved - peak)] : ['', '']),
-      size.recompute ? 'yes' : 'no',
-      ...(hasJobs ? [size.jobs_per_pass.toFixed(1)] : []),
-      ...expectedCells(size),
-    ];
-  });
-  return table([...head, ...(hasJobs ? ['jobs a pass'] : []), ...expected], rows);
-}
-
-/** @param {any} size */
-function expectedCells({ estimate, peak_memory_bytes: peak, seconds_per_step: seconds }) {
-  if (!estimate) return ['', '', '', ''];
-  return [
-    gigabytes(estimate.peak_memory_bytes),
-    peak ? percent(estimate.peak_memory_bytes / peak - 1) : '',
-    estimate.seconds_per_step.toFixed(3),
-    percent(estimate.seconds_per_step / seconds - 1),
+  /** @type {[name: string, text: (size: any) => string][]} */
+  const columns = [
+    ['s/step', (size) => size.seconds_per_step.toFixed(3)],
+    ['tokens/s', (size) => size.tokens_per_second.toFixed(0)],
+    ['peak memory', ({ peak_memory_bytes: peak }) => (peak ? gigabytes(peak) : '')],
+    [
+      'kept for later',
+      ({ peak_memory_bytes: peak, reserved_memory_bytes: kept }) => (peak ? gigabytes(kept - peak) : ''),
+    ],
+    ['recompute', ({ recompute }) => (recompute ? 'yes' : 'no')],
+    ['jobs a pass', (size) => (sizes.some(({ jobs }) => jobs > 1) ? size.jobs_per_pass.toFixed(1) : '')],
+    ['memory expected', ({ estimate }) => (estimate ? gigabytes(estimate.peak_memory_bytes) : '')],
+    [
+      'error',
+      ({ estimate, peak_memory_bytes: peak }) =>
+        estimate && peak ? percent(estimate.peak_memory_bytes / peak - 1) : '',
+    ],
+    ['s/step expected', ({ estimate }) => (estimate ? estimate.seconds_per_step.toFixed(3) : '')],
+    [
+      'error',
+      ({ estimate, seconds_per_step: seconds }) => (estimate ? percent(estimate.seconds_per_step / seconds - 1) : ''),
+    ],
   ];
+  const measured = sizes.filter(({ error }) => !error);
+  const shown = columns.filter(([, text]) => measured.some((size) => text(size) !== ''));
+  const rows = sizes.map((size) => [
+    sizeText(size),
+    ...(size.error
+      ? shown.map((_, column) => (column > 0 ? '' : size.isMemory ? 'no memory' : 'failed'))
+      : shown.map(([, text]) => text(size))),
+  ]);
+  return table(['rows × tokens', ...shown.map(([name]) => name)], rows);
 }
 
 /**
- * What the adapters' padding costs and saves: the same size with it on both sides of a product, and on one.
+ * What the padding for adapters costs and saves: products that are wider by it, and those that are only deeper.
  *
  * @param {import('./run-part.mjs').PartEnd} end with GPU_LORA_MARGIN=depth
- * @param {import('./run-part.mjs').PartEnd | undefined} both
+ * @param {import('./run-part.mjs').PartEnd | undefined} both with GPU_LORA_MARGIN=both
  */
 export function linesOfMargin({ result }, both) {
   if (result === null) return [];
   const rows = result.sizes.map((/** @type {any} */ size) => {
-    const other = sameSize(both, size);
-    const rate = (/** @type {any} */ one) => (one?.tokens_per_second ? one.tokens_per_second.toFixed(0) : '');
-    const ratio =
-      other?.tokens_per_second && size.tokens_per_second ? size.tokens_per_second / other.tokens_per_second : null;
-    return [sizeText(size), rate(other), rate(size), ratio === null ? '' : `${ratio.toFixed(3)} ×`];
+    const [one, other] = [sameSize(both, size)?.tokens_per_second, size.tokens_per_second];
+    const ratio = one && other ? `${(other / one).toFixed(3)} ×` : '';
+    return [sizeText(size), one?.toFixed(0) ?? '', other?.toFixed(0) ?? '', ratio];
   });
-  return [table(['rows × tokens', 'both, tokens/s', 'depth, tokens/s', 'ratio'], rows).trimEnd()];
+  return ['', table(['rows × tokens', 'both, tokens/s', 'depth, tokens/s', 'ratio'], rows).trimEnd()];
 }
 
 /** @param {import('./run-part.mjs').PartEnd | undefined} end @param {any} size */

@@ -100,7 +100,7 @@ export function partsOf(check) {
     ...ofModels((model) => (isQuantized(check, model) ? [quantizedPart(check, model)] : [])),
     ...(largest ? [generationPart(check, largest), sharedPromptsPart(check, largest), jobsPart(check, largest)] : []),
     ...(mixture ? [mixturePart(check, mixture, 'none'), mixturePart(check, mixture, 'nf4')] : []),
-    ...(largest ? [marginPart(check, largest)] : []),
+    ...(largest ? marginParts(check, largest) : []),
     lostCardPart(check),
     ...ofModels((model) => peerParts(check, model)),
     demoPart(check, 'cpu'),
@@ -120,7 +120,7 @@ function correctnessParts(check) {
       name: 'card',
       title: 'Driver and card',
       limitSeconds: 60,
-      command: () => node(OWN('card-main.mjs'), [], env),
+      command: () => node(OWN('card-main.mjs'), check.isEmulated ? ['--emulated'] : [], env),
       describe: own,
     },
     {
@@ -235,7 +235,7 @@ function mixturePart(check, model, quantization) {
   const isPacked = quantization === 'nf4';
   return trainingPart(check, {
     name: isPacked ? 'mixture-nf4' : 'mixture',
-    title: `A mixture of experts in ${isPacked ? '4 bits (NF4)' : 'bfloat16'}: ${model.name}`,
+    title: `A mixture of experts in ${isPacked ? '4 bits (NF4)' : 'bfloat16'}${check.isEmulated ? '' : ': four layers of Qwen3-30B-A3B'}`,
     limitSeconds: 80,
     model,
     sizes: check.sizes.mixture,
@@ -267,17 +267,22 @@ function jobsPart(check, model) {
   });
 }
 
-/** @param {Check} check @param {Measured} model */
-function marginPart(check, model) {
-  return trainingPart(check, {
-    name: 'margin',
-    title: `Adapters as a part of products on both sides, and on the side of the depth alone: ${model.name}`,
-    limitSeconds: 40,
-    model,
-    sizes: check.sizes.margin,
-    env: { GPU_LORA_MARGIN: 'depth' },
-    describe: (end, done) => linesOfMargin(end, done.get(`speed-${model.name}`)),
-  });
+/** One after the other, so that both find the card as warm. @param {Check} check @param {Measured} model @returns {Part[]} */
+function marginParts(check, model) {
+  return ['both', 'depth'].map((margin) =>
+    trainingPart(check, {
+      name: `margin-${margin}`,
+      title: `GPU_LORA_MARGIN=${margin}: ${model.name}`,
+      limitSeconds: 40,
+      model,
+      sizes: check.sizes.margin,
+      env: { GPU_LORA_MARGIN: margin },
+      describe: (end, done) => [
+        ...linesOfTraining(end),
+        ...(margin === 'depth' ? linesOfMargin(end, done.get('margin-both')) : []),
+      ],
+    }),
+  );
 }
 
 /** @param {Check} check @param {Measured} model @returns {Part} */

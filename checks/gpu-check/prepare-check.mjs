@@ -59,8 +59,9 @@ export async function prepareCheck(options) {
   const reference = path.join(FIXTURES, 'reference');
   const small = { name: '135M', folder: demoModel, bytes: await readWeights(demoModel) };
   const models = isEmulated
-    ? await randomModels(out, { tiny: SMALL_SHAPES.llama, [MIXTURE]: SMALL_SHAPES.mixture }, { demoModel: tiny, log })
+    ? await randomModels(out, { tiny: SMALL_SHAPES.llama, mixture: SMALL_SHAPES.mixture }, { demoModel: tiny, log })
     : [...(await randomModels(randomModelsDir, await largeShapes(), { demoModel, log })), small];
+  const mixture = models.find(({ name }) => name === 'mixture') ?? null;
   return {
     ...{ out, env, isEmulated, demoModel, python },
     rows: path.join(ROOT_DIR, 'examples/dates/train.jsonl'),
@@ -69,21 +70,18 @@ export async function prepareCheck(options) {
     references: isEmulated
       ? [path.join(reference, 'llama-tied'), path.join(reference, 'linear')]
       : [...(await casesIn(reference)), ...(await casesIn(path.join(FIXTURES, 'families')))],
-    models: models.filter(({ name }) => name !== MIXTURE),
-    mixture: models.find(({ name }) => name === MIXTURE) ?? null,
+    models: models.filter((model) => model !== mixture),
+    mixture,
     sizes: isEmulated ? SMALL_SIZES : SIZES,
     textRows: rowsFile,
     steps: isEmulated ? 2 : STEPS,
   };
 }
 
-/** The name of the mixture of experts in the report. */
-const MIXTURE = 'four layers of Qwen3-30B-A3B';
-
 /** The large shapes that fit the card, the largest first. @returns {Promise<Record<string, import('./model-shapes.mjs').ModelShape>>} */
 async function largeShapes() {
   const memoryBytes = await cardMemory();
-  const shapes = { '8B': LARGE_SHAPES['8B'], '1B': LARGE_SHAPES['1B'], [MIXTURE]: LARGE_SHAPES.mixture };
+  const shapes = { '8B': LARGE_SHAPES['8B'], '1B': LARGE_SHAPES['1B'], mixture: LARGE_SHAPES.mixture };
   return Object.fromEntries(
     Object.entries(shapes).filter(([, shape]) => weightBytes(shape) + LEAST_FREE_BYTES <= memoryBytes),
   );
@@ -100,7 +98,7 @@ async function largeShapes() {
 async function randomModels(folder, shapes, { demoModel, log }) {
   const models = [];
   for (const [name, shape] of Object.entries(shapes)) {
-    const own = path.join(folder, `random-${name === MIXTURE ? 'mixture' : name}`);
+    const own = path.join(folder, `random-${name}`);
     log(`Writing ${own}, ${(weightBytes(shape) / 1e9).toFixed(1)} GB of random weights`);
     await writeRandomModel({ folder: own, shape, tokenizerFrom: demoModel });
     models.push({ name, folder: own, bytes: await readWeights(own) });

@@ -9,8 +9,8 @@ const MOST_NAMED = 4;
  * @property {string} card its name; empty: not known
  * @property {boolean} isEmulated speed is then not judged
  * @property {string} report its file, for those who report a fault
- * @property {{ done: boolean, trusted: boolean, kernels: 'fused' | 'raw', avoided: string[], wrong: string[] } | null} selfTest
- *   `wrong`: cases with a fault; null: it was not run
+ * @property {{ done: boolean, trusted: boolean, error?: string | null, kernels: 'fused' | 'raw', avoided: string[], wrong: string[] } | null} selfTest
+ *   `wrong`: cases with a fault; `error`: why it did not end, where that is known; null: it was not run
  * @property {{ name: string, title: string, ending: import('./report.mjs').PartReport['ending'] }[]} parts in their order
  * @property {Speed[]} speeds the last is that of the largest model
  * @property {number} trims in a step of rows of unlike lengths
@@ -70,12 +70,13 @@ function whyNot({ selfTest, parts }) {
 
 /** @param {Findings} findings @returns {string | null} */
 function whatIsOpen({ selfTest, parts }) {
-  if (selfTest !== null && !selfTest.done) return 'the self-test did not end; repeat it with --only self-test';
+  if (selfTest !== null && !selfTest.done) {
+    const why = selfTest.error ? ` (${selfTest.error.replace(/\.$/, '')})` : '';
+    return `the self-test did not end${why}; repeat it with --only self-test`;
+  }
   const run = new Set(parts.filter(({ ending }) => ending === 'done').map(({ name }) => name));
   const missing = ESSENTIAL.filter((name) => !run.has(name));
-  return missing.length === 0
-    ? null
-    : `these parts were not run: ${missing.join(', ')}; run them with --only ${missing.join()}`;
+  return missing.length === 0 ? null : `run ${missing.join(', ')}, too (--only ${missing.join()})`;
 }
 
 /** @param {Findings} findings */

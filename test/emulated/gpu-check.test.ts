@@ -1,16 +1,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-// `npm run gpu-check` on the emulated card, with a tiny model: what one starts on the day that a card is at hand.
+// `npm run gpu-check` on the emulated card, with tiny models: what one starts on the day that a card is at hand.
 
 const PROGRAM = fileURLToPath(new URL('../../checks/gpu-check.mjs', import.meta.url));
 /** The others start whole stacks, which takes minutes on an emulated card. */
-const PARTS = ['card', 'self-test', 'reference-float32', 'reference-bfloat16', 'speed-tiny'];
+const PARTS = [
+  ...['card', 'self-test', 'reference-float32', 'reference-bfloat16', 'speed-tiny', 'unlike-lengths', 'nf4-tiny'],
+  ...['generation', 'shared-prompts', 'several-jobs', 'mixture', 'mixture-nf4', 'margin-both', 'margin-depth'],
+];
 
 let out: string;
 beforeAll(async () => {
@@ -18,8 +21,9 @@ beforeAll(async () => {
 });
 afterAll(() => rm(out, { recursive: true }));
 
-test('parts that need no stack are done and reported', async () => {
-  const child = spawn(process.execPath, [PROGRAM, '--emulated', '--out', out, '--only', PARTS.join()], {
+/** Runs parts. @returns its exit code, what it wrote, and its results */
+async function check(parts: readonly string[]) {
+  const child = spawn(process.execPath, [PROGRAM, '--emulated', '--out', out, '--only', parts.join()], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let written = '';
@@ -29,13 +33,57 @@ test('parts that need no stack are done and reported', async () => {
     });
   }
   const [code] = await once(child, 'close');
-  const { parts } = JSON.parse(await readFile(path.join(out, 'results.json'), 'utf8'));
-  const endings = Object.fromEntries(parts.map(({ name, ending }: Record<string, string>) => [name, ending]));
+  const results = JSON.parse(await readFile(path.join(out, 'results.json'), 'utf8'));
+  return { code, written, results };
+}
+
+test.each([
+  [
+    'the kernels that it avoids',
+    { kernels: 'fused', avoided: ['addRmsNorm:bfloat16', 'rmsNorm:bfloat16'] },
+    /^(Add)?RmsNorm(?!Gradient)/,
+  ],
+  ['fused kernels where it trusts plain ones alone', { kernels: 'raw', avoided: [] }, /RmsNorm|Attention|Lora|AdamW/],
+])(
+  'parts after the self-test do not use %s',
+  async (_, judged, unused) => {
+    await mkdir(path.join(out, 'parts'), { recursive: true });
+    const selfTest = { done: true, trusted: true, ...judged, cases: [] };
+    await writeFile(path.join(out, 'parts/self-test.json'), JSON.stringify(selfTest));
+    const { code, written, results } = await check(['speed-tiny']);
+    expect(code, written).toBe(0);
+    const folder = path.join(out, 'launches/speed-tiny');
+    const counts = await Promise.all((await readdir(folder)).map((name) => readFile(path.join(folder, name), 'utf8')));
+    const launched = counts.flatMap((text) => Object.keys(JSON.parse(text)));
+    expect(launched).toContain('cublasLtMatmul');
+    expect(launched.filter((name) => unused.test(name))).toEqual([]);
+    expect(results.summary.join('\n')).toMatch(/without addRmsNorm:bfloat16, rmsNorm:bfloat16|plain kernels only/);
+  },
+  600_000,
+);
+
+test('parts that need no stack are done and reported, and launch every kernel', async () => {
+  const { code, written, results } = await check(PARTS);
+  const endings = Object.fromEntries(results.parts.map(({ name, ending }: Record<string, string>) => [name, ending]));
   expect(endings, written).toEqual(Object.fromEntries(PARTS.map((name) => [name, 'done'])));
   expect(code).toBe(0);
+  expect(results.version).toMatch(/^\d+\.\d+\.\d+, (commit [0-9a-f]{40}|a package without git)/);
+  expect(results).toMatchObject({
+    kernels: expect.stringContaining('sm_90'),
+    compiler: expect.stringMatching(/^NVRTC \d+\.\d+\.\d+ of CUDA \d+\.\d+$/),
+    cuBLASLt: expect.stringMatching(/^12\.9\.1, .*emulated\/libcublasLt\.so\.12$/),
+    NVRTC: 'not opened',
+  });
+  const [, , kernels, , sentence] = results.summary as string[];
+  // A kernel that no part launches is a finding, unless NOT_LAUNCHED in checks/gpu-check/findings.mjs has a reason.
+  expect(kernels).toMatch(/^- kernels: (\d+) of \1 were launched$/);
+  expect(sentence).toBe('**Whether the emulated card can be used is not known: run demo, too (--only demo).**');
   const report = await readFile(path.join(out, 'report.md'), 'utf8');
   expect(report).toContain('EMULATED on the CPU');
   expect(report).toContain('the engine is trusted');
   expect(report).not.toContain('**no**');
-  expect(report).toMatch(/\| 2 × 32 +\| +\d+ \| +\d+ \| +2 \| +0 \| +0 \|/);
-}, 600_000);
+  expect(report).toMatch(/\| waits +\| +2 \|/);
+  expect(report).toMatch(/\| trims +\| +0 \|/);
+  expect(report).toMatch(/\| 4 jobs, 1 × 16 +\|.*\| +4\.0 \|/);
+  expect(report).toMatch(/\| 16 +\| +drawn, top_p 0\.9 \| +\d+ \|/);
+}, 1_200_000);

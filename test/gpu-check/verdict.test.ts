@@ -47,7 +47,12 @@ test.each([
   ['"The demo\'s job" crashed', { ...GOOD, parts: partsWith({ demo: 'crashed' }) }, 'no'],
   ['"reference-bfloat16" failed', { ...GOOD, parts: partsWith({ 'reference-bfloat16': 'failed' }) }, 'no'],
   ['did not end; repeat it', { ...GOOD, selfTest: { ...TRUSTED, done: false, trusted: false } }, 'unknown'],
-  ['these parts were not run: demo', { ...GOOD, parts: partsWith({ demo: 'not run' }) }, 'unknown'],
+  [
+    'the self-test did not end (took too long); repeat',
+    { ...GOOD, selfTest: { ...TRUSTED, done: false, error: 'took too long.' } },
+    'unknown',
+  ],
+  ['run demo, too (--only demo)', { ...GOOD, parts: partsWith({ demo: 'not run' }) }, 'unknown'],
   ['plain kernels only', { ...GOOD, selfTest: { ...TRUSTED, kernels: 'raw' } }, 'limited'],
   ['1 kernel is avoided as wrong (lora:bfloat16)', avoiding(['lora:bfloat16']), 'limited'],
   ['5 kernels are avoided as wrong (a, b, c, d and 1 more)', avoiding(['a', 'b', 'c', 'd', 'e']), 'limited'],
