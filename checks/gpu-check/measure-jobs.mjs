@@ -34,11 +34,12 @@ const RANK = 16;
 /**
  * Trains jobs to their ends on one base model, in passes that they share, and measures each step of all together.
  *
- * @param {Base & { jobs: MeasuredJob[], onLoaded?: () => void }} options
+ * @param {Base & { jobs: MeasuredJob[], onLoaded?: () => void, onStep?: (steps: MeasuredStep[]) => void }} options `onStep`: with the
+ *   steps so far
  * @returns {Promise<{ error: string, isMemory: boolean } | ReturnType<typeof figuresOf>>} `error` where it failed, for instance as the
  *   card has no memory for it
  */
-export async function measureJobs({ model, cache, machine, jobs, onLoaded = () => {} }) {
+export async function measureJobs({ model, cache, machine, jobs, onLoaded = () => {}, onStep = () => {} }) {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-gpu-check-'));
   /** @type {import('../../packages/training/dist/prepare-run.js').PreparedRun[]} */
   const runs = [];
@@ -82,6 +83,7 @@ export async function measureJobs({ model, cache, machine, jobs, onLoaded = () =
       await Promise.all(runs.map(({ run }) => run.step()));
       const seconds = (performance.now() - start) / 1e3;
       steps.push({ seconds, tokens: passes.tokens - tokensBefore, counts: difference(countsNow(), before) });
+      onStep(steps);
     }
     return figuresOf({ steps, report, losses, jobsPerPass: passes.jobs / passes.count });
   } catch (error) {

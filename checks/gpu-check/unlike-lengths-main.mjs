@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { gigabytes, percent, table } from '../../bench/tables.mjs';
 import { loadTokenizer, ModelTexts, readModelFolder } from '../../packages/model-folder/dist/index.js';
 import { planJob } from '../../packages/planning/dist/index.js';
-import { BaseModelCache, configureKernels } from '../../packages/training/dist/index.js';
+import { BaseModelCache, configureKernels, engine } from '../../packages/training/dist/index.js';
 import { countsTable } from './counts-table.mjs';
 import { KERNEL_OPTIONS, kernelsOf } from './kernel-choice.mjs';
 import { meanCounts, measuredMachine, measureJobs, runOptions } from './measure-jobs.mjs';
@@ -37,17 +37,25 @@ const machine = await measuredMachine(values['data-dir']);
 configureKernels(...kernelsOf(values));
 const tokensPerWord = await measureWords();
 const cache = new BaseModelCache();
-const planned = await longestRow(Number(values.longest));
+const { architecture } = await readModelFolder(model);
+const mostTokens = architecture.kind === 'decoder' ? architecture.maxPositions : Number.POSITIVE_INFINITY;
+const planned = await longestRow(Math.min(Number(values.longest), mostTokens));
 const lengths = Array.from({ length: LENGTHS }, (_, i) =>
   Math.max(2, Math.round((planned.length * (i + 1)) / LENGTHS)),
 );
 const jobs = [jobOf(lengths, EPOCHS)];
-const result = /** @type {any} */ (await measureJobs({ model, cache, machine, jobs }));
+/** @type {import('./measure-jobs.mjs').MeasuredStep[]} */
+let steps = [];
+const onStep = (/** @type {typeof steps} */ all) => {
+  steps = all;
+  writePartResult({ lines: linesOf(), planned, steps });
+};
+const result = /** @type {any} */ (await measureJobs({ model, cache, machine, jobs, onStep }));
 cache.dispose();
 if (result.error === undefined) writePartResult({ lines: linesOf(), planned, ...result });
 else {
   process.exitCode = 1;
-  writePartResult({ lines: [planned.text, '', `It failed: ${result.error}`], planned, error: result.error });
+  writePartResult({ lines: [...linesOf(), '', `It failed: ${result.error}`], planned, steps, error: result.error });
 }
 
 /**
@@ -117,28 +125,33 @@ async function estimateOf(length) {
 }
 
 function linesOf() {
-  const { steps, peak_memory_bytes: peak, reserved_memory_bytes: reserved } = result;
-  const perEpoch = steps.length / EPOCHS;
+  if (steps.length === 0) return [planned.text];
+  const memory = engine.cuda?.memory();
   // Each length is in each epoch once, in another order.
-  const [first, later] = [steps.slice(0, perEpoch), steps.slice(perEpoch)].map((epoch) => epoch.toSorted(byTokens));
-  const head = ['tokens', 's/step at first', 's/step later', 'tokens/s'];
-  const byLength = first.map((/** @type {any} */ step, /** @type {number} */ i) => [
-    step.tokens,
-    step.seconds.toFixed(3),
-    later[i].seconds.toFixed(3),
-    (step.tokens / later[i].seconds).toFixed(0),
-  ]);
+  const first = steps.slice(0, LENGTHS).toSorted(byTokens);
+  const later = steps.slice(LENGTHS).toSorted(byTokens);
+  const isComplete = later.length === first.length;
+  const byLength = first.map(({ tokens, seconds }, i) => {
+    const again = isComplete ? later[i]?.seconds : undefined;
+    const last = again ?? seconds;
+    return [tokens, seconds.toFixed(3), again?.toFixed(3) ?? '', (tokens / last).toFixed(0)];
+  });
   const counts = [
     { name: 'at first', counts: meanCounts(first.map(countsOf)) },
-    { name: 'later', counts: meanCounts(later.map(countsOf)) },
+    ...(later.length > 0 ? [{ name: 'later', counts: meanCounts(later.map(countsOf)) }] : []),
   ];
   return [
     planned.text,
-    ...(peak ? [`It took ${gigabytes(peak)}, and the engine kept ${gigabytes(reserved - peak)} more for later.`] : []),
+    ...(memory
+      ? [
+          `It took ${gigabytes(memory.peakBytes)}; the engine keeps ${gigabytes(memory.reservedBytes - memory.peakBytes)} more for later.`,
+        ]
+      : []),
+    ...(steps.length < LENGTHS * EPOCHS ? [`${steps.length} of ${LENGTHS * EPOCHS} steps were done.`] : []),
     '',
-    table(head, byLength).trimEnd(),
+    table(['tokens', 's/step at first', 's/step later', 'tokens/s'], byLength).trimEnd(),
     '',
-    'The mean of a step, as each length came for the first time and for the second:',
+    'Counters of the engine, the mean of a step, as each length came for the first time and for the second:',
     '',
     countsTable(counts),
   ];
