@@ -44,7 +44,7 @@ export function linesOfTraining({ result }, { card = '', model = '' } = {}) {
   const counted = sizes.filter(({ per_step: counts }) => counts);
   const published = publishedLines(card, model, sizes);
   return [
-    `Loaded in ${result.load_seconds.toFixed(1)} s; engine ${result.engine}, kernels ${result.kernels}.`,
+    `Loaded in ${result.load_seconds.toFixed(1)} s; engine ${result.engine}, kernels ${result.kernels ?? 'plain'}.`,
     '',
     speedTable(sizes).trimEnd(),
     ...sizes.filter(({ error }) => error).map((size) => `- ${sizeText(size)}: ${size.error}`),

@@ -76,7 +76,7 @@ function whatIsOpen({ selfTest, parts }) {
   }
   const run = new Set(parts.filter(({ ending }) => ending === 'done').map(({ name }) => name));
   const missing = ESSENTIAL.filter((name) => !run.has(name));
-  return missing.length === 0 ? null : `run ${missing.join(', ')}, too (--only ${missing.join()})`;
+  return missing.length === 0 ? null : `run what is missing, too (--only ${missing.join()})`;
 }
 
 /** @param {Findings} findings */

@@ -77,7 +77,7 @@ test('parts that need no stack are done and reported, and launch every kernel', 
   const [, , kernels, , sentence] = results.summary as string[];
   // A kernel that no part launches is a finding, unless NOT_LAUNCHED in checks/gpu-check/findings.mjs has a reason.
   expect(kernels).toMatch(/^- kernels: (\d+) of \1 were launched$/);
-  expect(sentence).toBe('**Whether the emulated card can be used is not known: run demo, too (--only demo).**');
+  expect(sentence).toBe('**Whether the emulated card can be used is not known: run what is missing, too (--only demo).**');
   const report = await readFile(path.join(out, 'report.md'), 'utf8');
   expect(report).toContain('EMULATED on the CPU');
   expect(report).toContain('the engine is trusted');

@@ -52,7 +52,7 @@ test.each([
     { ...GOOD, selfTest: { ...TRUSTED, done: false, error: 'took too long.' } },
     'unknown',
   ],
-  ['run demo, too (--only demo)', { ...GOOD, parts: partsWith({ demo: 'not run' }) }, 'unknown'],
+  ['run what is missing, too (--only demo)', { ...GOOD, parts: partsWith({ demo: 'not run' }) }, 'unknown'],
   ['plain kernels only', { ...GOOD, selfTest: { ...TRUSTED, kernels: 'raw' } }, 'limited'],
   ['1 kernel is avoided as wrong (lora:bfloat16)', avoiding(['lora:bfloat16']), 'limited'],
   ['5 kernels are avoided as wrong (a, b, c, d and 1 more)', avoiding(['a', 'b', 'c', 'd', 'e']), 'limited'],
