@@ -102,6 +102,7 @@ async function runParts(check, report, { only, minutes }) {
   const selfTest = () => readFile(selfTestFile(check), 'utf8').then(JSON.parse, () => null);
   if (parts.some(({ name }) => name === 'self-test')) await rm(selfTestFile(check), { force: true });
   const interrupted = interruption();
+  const timeIsOver = `the ${minutes} minutes were over`;
   const startedAt = performance.now();
   /** @type {Map<string, import('./gpu-check/run-part.mjs').PartEnd>} */
   const done = new Map();
@@ -109,11 +110,7 @@ async function runParts(check, report, { only, minutes }) {
   let summary = [];
   for (const { name, title, limitSeconds, command, describe } of parts) {
     const left = isEmulated ? limitSeconds * EMULATION_FACTOR : 60 * minutes - (performance.now() - startedAt) / 1e3;
-    const reason = interrupted.aborted
-      ? 'interrupted'
-      : left < LEAST_SECONDS
-        ? `the ${minutes} minutes were over`
-        : null;
+    const reason = interrupted.aborted ? 'interrupted' : left < LEAST_SECONDS ? timeIsOver : null;
     if (reason !== null) {
       report.add({ name, title, ending: 'not run', how: reason, seconds: 0, lines: [], result: null });
     } else {
@@ -123,7 +120,10 @@ async function runParts(check, report, { only, minutes }) {
       const counting = { ...program, env: countingLaunches(env, path.join(launchesDir, name)) };
       const end = await runPart({ name, out, limitMs, command: counting, signal: interrupted });
       done.set(name, end);
-      const { ending, how, seconds, result, log } = end;
+      const { seconds, result, log } = end;
+      const isCut = end.ending === 'out of time' && !isEmulated && left < limitSeconds;
+      const ending = isCut ? /** @type {const} */ ('cut short') : end.ending;
+      const how = isCut ? timeIsOver : end.how;
       const lines = describe(end, done);
       if (result?.header) report.describe(result.header);
       report.add({ name, title, ending, how, seconds, lines, result, log });

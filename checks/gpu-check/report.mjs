@@ -7,7 +7,7 @@ import path from 'node:path';
  * @typedef {object} PartReport
  * @property {string} name
  * @property {string} title
- * @property {import('./run-part.mjs').Ending | 'not run'} ending
+ * @property {import('./run-part.mjs').Ending | 'cut short' | 'not run'} ending `cut short`: the time of all parts was over before its own
  * @property {string} how why it was not run, or how its process ended
  * @property {number} seconds
  * @property {string[]} lines Markdown
@@ -17,6 +17,16 @@ import path from 'node:path';
 const FENCE = '```';
 /** The lines that are shown of the log of a failed part. */
 const SHOWN_LOG_LINES = 25;
+
+/** @param {PartReport['ending']} ending @returns {boolean} whether the part itself failed */
+export function isFailure(ending) {
+  return ending !== 'done' && !isLeftOut(ending);
+}
+
+/** @param {PartReport['ending']} ending @returns {boolean} whether there was no time for the whole part */
+export function isLeftOut(ending) {
+  return ending === 'not run' || ending === 'cut short';
+}
 
 /** Keeps `results.json` and `report.md` in a folder up to date: what was measured is there even if the machine goes away. */
 export class Report {
@@ -36,7 +46,7 @@ export class Report {
 
   /** True if every part that ran was done. */
   get isGood() {
-    return this.#parts.every(({ ending }) => ending === 'done' || ending === 'not run');
+    return !this.#parts.some(({ ending }) => isFailure(ending));
   }
 
   /** @returns {readonly PartReport[]} the parts so far */
@@ -58,7 +68,7 @@ export class Report {
 
   /** @param {PartReport & { log?: string }} part */
   add({ log = '', ...part }) {
-    const isBad = part.ending !== 'done' && part.ending !== 'not run';
+    const isBad = isFailure(part.ending);
     const tail = log.trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n');
     const shown = isBad && tail !== '' ? ['', `The end of its log:`, '', FENCE, tail, FENCE] : [];
     this.#parts.push({ ...part, lines: [...part.lines, ...shown] });

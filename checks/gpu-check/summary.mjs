@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { findingsOf, kernelFindings, NOT_LAUNCHED } from './findings.mjs';
 import { kernelChoice } from './kernel-choice.mjs';
+import { isFailure, isLeftOut } from './report.mjs';
 import { verdict } from './verdict.mjs';
 
 /**
@@ -20,8 +21,8 @@ export function summaryOf({ check, report, done, launches, selfTest, areLeft }) 
     selfTest,
     launches,
   });
-  const bad = report.parts.filter(({ ending }) => ending !== 'done' && ending !== 'not run');
-  const skipped = report.parts.filter(({ ending }) => ending === 'not run');
+  const bad = report.parts.filter(({ ending }) => isFailure(ending));
+  const skipped = report.parts.filter(({ ending }) => isLeftOut(ending));
   const named = (/** @type {typeof bad} */ parts) => parts.map(({ name, ending }) => `${name} (${ending})`).join(', ');
   return [
     `- parts: ${report.parts.length - bad.length - skipped.length} done${areLeft ? ' so far' : ''}${bad.length > 0 ? `; ${named(bad)}` : ''}`,

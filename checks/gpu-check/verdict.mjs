@@ -1,3 +1,5 @@
+import { isFailure, isLeftOut } from './report.mjs';
+
 /** A step this much slower than its estimate is a finding. */
 const SLOW = 0.25;
 const MOST_NAMED = 4;
@@ -57,14 +59,16 @@ export function verdict(findings) {
 /** @param {Findings} findings @returns {string | null} */
 function whyNot({ selfTest, parts }) {
   const endings = new Map(parts.map((part) => [part.name, part]));
-  if (isBad(endings.get('card')?.ending))
+  if (isFailure(endings.get('card')?.ending ?? 'not run'))
     return 'the engine does not see it, or not all kernels load ("Driver and card" says why)';
   if (selfTest?.done && !selfTest.trusted) {
     return selfTest.wrong.length === 0
       ? 'the self-test cannot be run on it'
       : `its numbers are wrong in ${listed(selfTest.wrong)}`;
   }
-  const wrong = parts.filter(({ name, ending }) => ESSENTIAL.includes(name) && name !== 'self-test' && isBad(ending));
+  const wrong = parts.filter(
+    ({ name, ending }) => ESSENTIAL.includes(name) && name !== 'self-test' && isFailure(ending),
+  );
   return wrong.length === 0 ? null : `${wrong.map(({ title, ending }) => `"${title}" ${words(ending)}`).join(' and ')}`;
 }
 
@@ -89,7 +93,7 @@ function limitsOf({ selfTest, parts, speeds, trims, neverLaunched, isEmulated })
     );
   }
   for (const { name, title, ending } of parts) {
-    if (!ESSENTIAL.includes(name) && !isOfOthers(name) && isBad(ending)) limits.push(`"${title}" ${words(ending)}`);
+    if (!ESSENTIAL.includes(name) && !isOfOthers(name) && isFailure(ending)) limits.push(`"${title}" ${words(ending)}`);
   }
   const slow = isEmulated ? [] : speeds.filter(({ tokensPerSecond, expected }) => isSlow(tokensPerSecond, expected));
   if (slow.length > 0) {
@@ -123,18 +127,13 @@ function speedFact({ speeds, isEmulated }) {
 
 /** @param {Findings} findings */
 function skippedFact({ parts }) {
-  const skipped = parts.filter(({ ending }) => ending === 'not run').map(({ name }) => name);
-  return skipped.length === 0 ? null : `${counted(skipped.length, 'part')} not run (${listed(skipped)})`;
+  const skipped = parts.filter(({ ending }) => isLeftOut(ending)).map(({ name }) => name);
+  return skipped.length === 0 ? null : `${counted(skipped.length, 'part')} left out (${listed(skipped)})`;
 }
 
 /** True for parts that compute with another program or on the CPU. @param {string} name */
 function isOfOthers(name) {
   return name.startsWith('peer-') || name === 'demo-cpu';
-}
-
-/** @param {string | undefined} ending */
-function isBad(ending) {
-  return ending !== undefined && ending !== 'done' && ending !== 'not run';
 }
 
 /** @param {string} ending */

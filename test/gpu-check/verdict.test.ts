@@ -74,10 +74,15 @@ test('speed within a quarter of the estimate, or without one, is no finding', ()
 });
 
 test('parts that were left out are named, and what others compute is no finding', () => {
-  const parts = partsWith({ 'lost-card': 'not run', 'peer-8B': 'failed', 'demo-cpu': 'out of time' });
+  const parts = partsWith({
+    'lost-card': 'not run',
+    'speed-8B': 'cut short',
+    'peer-8B': 'failed',
+    'demo-cpu': 'out of time',
+  });
   const { use, sentence } = verdict({ ...GOOD, parts });
   expect(use).toBe('yes');
-  expect(sentence).toContain('1 part is not run (lost-card)');
+  expect(sentence).toContain('2 parts are left out (speed-8B, lost-card)');
 });
 
 test('the speed of an emulated card is not judged', () => {
