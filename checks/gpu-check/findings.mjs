@@ -3,8 +3,24 @@ import { neverLaunched } from './launches.mjs';
 import { sizeText } from './part-lines.mjs';
 import { cardName } from './parts.mjs';
 
-/** Kernels that no part launches, and why. @type {Record<string, string>} */
-export const NOT_LAUNCHED = {};
+const TYPES = ['BFloat16', 'Bool', 'Float16', 'Float32', 'Int32', 'Int64', 'Uint8'];
+const DELTA_KERNELS = ['GatedDelta', 'GatedDeltaBackward', 'GatedDeltaChunk', 'GatedDeltaErrors'];
+
+/** Kernels that no part launches, and why. @type {{ reason: string, names: string[] }[]} */
+const NOT_LAUNCHED = [
+  { reason: 'no tensor is cast to the type that it has', names: TYPES.map((type) => `Cast${type}To${type}`) },
+  { reason: 'no type has 16 bytes', names: ['Fill16', 'Transpose16'] },
+];
+/** The same on an emulated card, whose self-test is small. @type {typeof NOT_LAUNCHED} */
+const NOT_LAUNCHED_SMALL = [
+  {
+    reason: 'the small self-test has no such sizes',
+    names: [
+      ...DELTA_KERNELS.flatMap((name) => [`${name}BFloat16_128`, `${name}Float32_128`]),
+      ...['ScaledFewRows8', 'ScaledFewRows16'],
+    ],
+  },
+];
 
 /** The size whose speed the sentence names, where it was measured. */
 const HEADLINE_SIZE = '4 × 2048';
@@ -32,24 +48,28 @@ export function findingsOf({ isEmulated, report, parts, done, selfTest, launches
     parts: parts.map(({ name, title, ending }) => ({ name, title, ending })),
     speeds: speedsOf(done),
     trims: done.get('unlike-lengths')?.result?.per_step?.trims ?? 0,
-    neverLaunched: kernelFindings({ done, launches })?.unknown ?? null,
+    neverLaunched: kernelFindings({ isEmulated, done, launches })?.unknown ?? null,
   };
 }
 
 /**
  * The kernels that no part launched.
  *
- * @param {{ done: Map<string, import('./run-part.mjs').PartEnd>, launches: Record<string, number> }} check
- * @returns {{ all: number, known: string[], unknown: string[] } | null} null: the parts that launch most of them were not run
+ * @param {{ isEmulated: boolean, done: Map<string, import('./run-part.mjs').PartEnd>, launches: Record<string, number> }} check
+ * @returns {{ all: number, launched: number, known: typeof NOT_LAUNCHED, unknown: string[] } | null} `known`: those with a reason; null:
+ *   the parts that launch most of them were not run
  */
-export function kernelFindings({ done, launches }) {
+export function kernelFindings({ isEmulated, done, launches }) {
   const kernels = done.get('card')?.result?.kernels;
-  if (kernels === undefined || done.get('self-test')?.ending !== 'done') return null;
+  if (kernels === undefined || !['self-test', 'types'].every((name) => done.get(name)?.ending === 'done')) return null;
   const never = neverLaunched(kernels, launches);
+  const reasons = isEmulated ? [...NOT_LAUNCHED, ...NOT_LAUNCHED_SMALL] : NOT_LAUNCHED;
+  const known = reasons.map(({ reason, names }) => ({ reason, names: never.filter((name) => names.includes(name)) }));
+  const all = new Set(kernels.map((/** @type {{ name: string }} */ { name }) => name)).size;
   return {
-    all: new Set(kernels.map((/** @type {{ name: string }} */ { name }) => name)).size,
-    known: never.filter((name) => name in NOT_LAUNCHED),
-    unknown: never.filter((name) => !(name in NOT_LAUNCHED)),
+    ...{ all, launched: all - never.length },
+    known: known.filter(({ names }) => names.length > 0),
+    unknown: never.filter((name) => !reasons.some(({ names }) => names.includes(name))),
   };
 }
 

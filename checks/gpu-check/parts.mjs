@@ -133,6 +133,13 @@ function correctnessParts(check) {
       },
       describe: linesOfSelfTest,
     },
+    {
+      name: 'types',
+      title: 'Casts, moves and long sums of every type',
+      limitSeconds: 60,
+      command: () => node(OWN('types-main.mjs'), [], env),
+      describe: own,
+    },
     ...['float32', 'bfloat16'].map((precision) => ({
       name: `reference-${precision}`,
       title: `PyTorch's results, ${precision}`,

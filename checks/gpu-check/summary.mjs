@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { findingsOf, kernelFindings, NOT_LAUNCHED } from './findings.mjs';
+import { findingsOf, kernelFindings } from './findings.mjs';
 import { kernelChoice } from './kernel-choice.mjs';
 import { isFailure, isLeftOut } from './report.mjs';
 import { verdict } from './verdict.mjs';
@@ -28,19 +28,21 @@ export function summaryOf({ check, report, done, launches, selfTest, areLeft }) 
     `- parts: ${report.parts.length - bad.length - skipped.length} done${areLeft ? ' so far' : ''}${bad.length > 0 ? `; ${named(bad)}` : ''}`,
     ...(skipped.length > 0 ? [`- left out: ${skipped.map(({ name, how }) => `${name} (${how})`).join(', ')}`] : []),
     `- the parts computed with ${kernelChoice(selfTest).why}`,
-    ...linesOfKernels({ done, launches }),
+    ...linesOfKernels({ isEmulated, done, launches }),
     '',
     areLeft ? 'Parts are still running.' : `**${verdict(findings).sentence}**`,
   ];
 }
 
-/** @param {{ done: Map<string, import('./run-part.mjs').PartEnd>, launches: Record<string, number> }} check @returns {string[]} */
+/** @param {Parameters<typeof kernelFindings>[0]} check @returns {string[]} */
 function linesOfKernels(check) {
   const found = kernelFindings(check);
-  if (found === null) return ['- kernels that were never launched: not known without the parts "card" and "self-test"'];
-  const { all, known, unknown } = found;
-  const never = [...unknown, ...known.map((name) => `${name} (${NOT_LAUNCHED[name]})`)];
+  if (found === null)
+    return ['- kernels that were never launched: not known without the parts card, self-test and types'];
+  const { all, launched, known, unknown } = found;
+  const why = known.map(({ reason, names }) => `${names.length} as ${reason}`);
   return [
-    `- kernels: ${all - never.length} of ${all} were launched${never.length === 0 ? '' : `; never launched: ${never.join(', ')}`}`,
+    `- kernels: ${launched} of ${all} were launched${why.length > 0 ? `; not ${why.join(', ')}` : ''}`,
+    ...(unknown.length > 0 ? [`- kernels that were never launched: ${unknown.join(', ')}`] : []),
   ];
 }

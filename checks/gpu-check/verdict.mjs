@@ -22,7 +22,7 @@ const MOST_NAMED = 4;
  */
 
 /** Parts whose failure means wrong results, or that nothing can be trained. */
-const ESSENTIAL = ['card', 'self-test', 'reference-float32', 'reference-bfloat16', 'demo'];
+const ESSENTIAL = ['card', 'self-test', 'types', 'reference-float32', 'reference-bfloat16', 'demo'];
 
 /**
  * The sentence with which a report ends: whether the card can be used, why not or how well, and what to do.

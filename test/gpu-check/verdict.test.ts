@@ -3,7 +3,16 @@ import { expect, test } from 'vitest';
 // The specifier is computed because the file is JavaScript without declarations.
 const { verdict } = await import(new URL('../../checks/gpu-check/verdict.mjs', import.meta.url).href);
 
-const PARTS = ['card', 'self-test', 'reference-float32', 'reference-bfloat16', 'demo', 'speed-8B', 'lost-card'];
+const PARTS = [
+  'card',
+  'self-test',
+  'types',
+  'reference-float32',
+  'reference-bfloat16',
+  'demo',
+  'speed-8B',
+  'lost-card',
+];
 const TITLES: Record<string, string> = { demo: "The demo's job", 'lost-card': 'A lost card', card: 'Driver and card' };
 
 /** Parts that are done, but for those that end otherwise. */
