@@ -1,13 +1,19 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 // `npm run gpu-check` on the emulated card, with tiny models: what one starts on the day that a card is at hand.
 
+// The specifier is computed because the file is JavaScript without declarations.
+const { cudaEnvironment } = await import(
+  new URL('../../checks/gpu-check/engine-environment.mjs', import.meta.url).href
+);
+const execute = promisify(execFile);
 const PROGRAM = fileURLToPath(new URL('../../checks/gpu-check.mjs', import.meta.url));
 /** The others start whole stacks, which takes minutes on an emulated card. */
 const PARTS = [
@@ -102,3 +108,25 @@ test('parts that need no stack are done and reported, and launch every kernel', 
   expect(report).toMatch(/\| 4 jobs, 1 × 16 +\|.*\| +4\.0 \|/);
   expect(report).toMatch(/\| 16 +\| +drawn, top_p 0\.9 \| +\d+ \|/);
 }, 1_200_000);
+
+test.each(['address', '719'])(
+  'a launch that is broken on purpose ends the context: %s',
+  async (fault) => {
+    const library = path.join(out, 'fault-at-launch.so');
+    const source = fileURLToPath(new URL('../../checks/gpu-check/fault-at-launch.c', import.meta.url));
+    await execute(process.env.CC || 'gcc', ['-O1', '-shared', '-fPIC', source, '-o', library, '-ldl']);
+    const result = path.join(out, `fault-${fault}.json`);
+    const program = fileURLToPath(new URL('../../checks/gpu-check/training-main.mjs', import.meta.url));
+    const env = {
+      ...cudaEnvironment({ env: process.env, isEmulated: true }),
+      ...{ LD_PRELOAD: library, FAULT: fault, FAULT_AT_LAUNCH: '100' },
+      ...{ FAULT_FILE: path.join(out, `fault-${fault}`), RESULT_FILE: result },
+    };
+    const model = path.join(out, 'random-tiny');
+    const ended = execute(process.execPath, [program, '--model', model, '--sizes', '2x32', '--steps', '2'], { env });
+    await expect(ended).rejects.toMatchObject({ code: 1 });
+    const [size] = JSON.parse(await readFile(result, 'utf8')).sizes;
+    expect(size.error).toContain(fault === 'address' ? 'CUDA_ERROR_ILLEGAL_ADDRESS' : 'CUDA_ERROR_LAUNCH_FAILED');
+  },
+  120_000,
+);
