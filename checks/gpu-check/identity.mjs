@@ -9,7 +9,7 @@ const run = promisify(execFile);
 const SHOWN_DIGITS = 12;
 
 /**
- * What is checked, for the head of a report: the product, its commit, its kernels and their compiler.
+ * The product, its commit, its kernels and their compiler, for the head of a report.
  *
  * @param {NodeJS.ProcessEnv} env
  * @returns {Promise<Record<string, string>>}

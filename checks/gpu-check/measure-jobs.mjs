@@ -96,7 +96,7 @@ export async function measureJobs({ model, cache, machine, jobs, onLoaded = () =
 }
 
 /**
- * What planning and training need of a job.
+ * The options with which a job is planned and trained.
  *
  * @param {Base & { folder: string, job: MeasuredJob, seed?: number }} options
  */

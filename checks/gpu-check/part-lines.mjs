@@ -27,7 +27,7 @@ export function linesOfReference({ log }) {
   ];
 }
 
-/** What a size trains in a step. @param {{ kind: string, rows: number, length: number, jobs?: number }} size */
+/** A size as text, such as `2 × 2048 pairs`. @param {{ kind: string, rows: number, length: number, jobs?: number }} size */
 export function sizeText({ kind, rows, length, jobs = 1 }) {
   const what = { rows: '', chats: ' chats', pairs: ' pairs', groups: ' groups' }[kind] ?? '';
   return `${jobs > 1 ? `${jobs} jobs, ` : ''}${rows} × ${length}${what}`;
@@ -97,7 +97,7 @@ function speedTable(sizes) {
 }
 
 /**
- * What the padding for adapters costs and saves: products that are wider by it, and those that are only deeper.
+ * The cost of the padding for adapters: rates where it makes products wider or deeper, and where it only makes them deeper.
  *
  * @param {import('./run-part.mjs').PartEnd} end with GPU_LORA_MARGIN=depth
  * @param {import('./run-part.mjs').PartEnd | undefined} both with GPU_LORA_MARGIN=both

@@ -65,7 +65,7 @@ export function promptRows({ rows, length }) {
 }
 
 /**
- * What is trained in a step. `rows`: rows of text; `chats`: of one system message; `pairs`: of answers; `groups`: of answers that are
+ * The rows that are trained in a step. `rows`: rows of text; `chats`: of one system message; `pairs`: of answers; `groups`: of answers that are
  * sampled.
  *
  * @typedef {{ kind: 'rows' | 'chats' | 'pairs' | 'groups', rows: number, length: number }} Size

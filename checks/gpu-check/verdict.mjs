@@ -5,7 +5,7 @@ const SLOW = 0.25;
 const MOST_NAMED = 4;
 
 /**
- * What a report's sentence is derived from.
+ * The facts from which a report's sentence is derived.
  *
  * @typedef {object} Findings
  * @property {string} card its name; empty: not known
