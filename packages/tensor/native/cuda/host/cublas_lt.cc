@@ -31,7 +31,8 @@ struct Opened {
       problem = std::string("cuBLASLt has no function ") + missing;
       return;
     }
-    if (const auto version = reinterpret_cast<size_t (*)()>(dlsym(file, "cublasLtGetVersion"))) table.version = version();
+    const auto version = reinterpret_cast<size_t (*)()>(dlsym(file, "cublasLtGetVersion"));
+    if (version != nullptr) table.version = version();
     Dl_info info;
     if (dladdr(reinterpret_cast<void*>(table.cublasLtCreate), &info) != 0) table.file = info.dli_fname;
     const Status status = table.cublasLtCreate(&table.handle);
