@@ -47,7 +47,7 @@ export function findingsOf({ isEmulated, report, parts, done, selfTest, launches
     },
     parts: parts.map(({ name, title, ending }) => ({ name, title, ending })),
     speeds: speedsOf(done),
-    trims: done.get('unlike-lengths')?.result?.per_step?.trims ?? 0,
+    trims: trimsIn(done.get('unlike-lengths')?.result?.per_step ?? {}),
     neverLaunched: kernelFindings({ isEmulated, done, launches })?.unknown ?? null,
   };
 }
@@ -71,6 +71,11 @@ export function kernelFindings({ isEmulated, done, launches }) {
     known: known.filter(({ names }) => names.length > 0),
     unknown: never.filter((name) => !reasons.some(({ names }) => names.includes(name))),
   };
+}
+
+/** @param {Record<string, number>} counts of a step, in which trims may be counted by their kind @returns {number} */
+function trimsIn(counts) {
+  return Object.entries(counts).reduce((sum, [name, count]) => (/trims$/i.test(name) ? sum + count : sum), 0);
 }
 
 /** The sizes with an estimate or without, that of the largest model last. @param {Map<string, import('./run-part.mjs').PartEnd>} done */

@@ -46,7 +46,7 @@ test('the speed that the sentence names is that of the largest model at 4 × 204
   const done = new Map(RUN)
     .set('speed-8B', end({ sizes: [size(4, 512, 9000), size(4, 2048, 13_000), { ...size(1, 8192, 1), error: 'x' }] }))
     .set('speed-1B', end({ sizes: [size(4, 2048, 60_000)] }))
-    .set('unlike-lengths', end({ per_step: { trims: 0.5 } }));
+    .set('unlike-lengths', end({ per_step: { partialTrims: 0.25, trims: 0.25, waits: 2 } }));
   const findings = findingsOf({
     ...{ isEmulated: false, report: 'report.md', parts: [], done, launches: {} },
     selfTest: { done: true, trusted: false, avoided: ['b'], cases: [{ name: 'a sum', fault: 'differs' }] },
