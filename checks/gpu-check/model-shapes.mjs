@@ -11,22 +11,12 @@ import { writeSafetensors } from '../../packages/safetensors/dist/index.js';
  */
 
 /**
- * Shapes of models that are measured with random weights: those of Llama 3.2 1B and Llama 3.1 8B, and four of the 48 layers of
+ * Shapes of models that are measured with random weights, the largest first: those of Llama 3.1 8B and Llama 3.2 1B, and four of the 48 layers of
  * Qwen3-30B-A3B.
  *
- * @type {Record<'1B' | '8B' | 'mixture', ModelShape>}
+ * @type {Record<'8B' | '1B' | 'mixture', ModelShape>}
  */
 export const LARGE_SHAPES = {
-  '1B': {
-    hidden_size: 2048,
-    intermediate_size: 8192,
-    num_hidden_layers: 16,
-    num_attention_heads: 32,
-    num_key_value_heads: 8,
-    head_dim: 64,
-    vocab_size: 128_256,
-    tie_word_embeddings: true,
-  },
   '8B': {
     hidden_size: 4096,
     intermediate_size: 14_336,
@@ -36,6 +26,16 @@ export const LARGE_SHAPES = {
     head_dim: 128,
     vocab_size: 128_256,
     tie_word_embeddings: false,
+  },
+  '1B': {
+    hidden_size: 2048,
+    intermediate_size: 8192,
+    num_hidden_layers: 16,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    head_dim: 64,
+    vocab_size: 128_256,
+    tie_word_embeddings: true,
   },
   mixture: {
     hidden_size: 2048,

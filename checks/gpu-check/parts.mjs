@@ -24,6 +24,7 @@ import {
  * @property {string} precision of the demo, on the card and on the CPU
  * @property {string[]} references folders with results of PyTorch
  * @property {Measured[]} models whose speed and memory are measured, the largest first
+ * @property {Measured[]} packedModels those that are measured in 4 bits, the largest first
  * @property {Measured | null} mixture of experts; null: the card has no memory for it
  * @property {Sizes} sizes
  * @property {string} textRows JSONL of the rows they are trained on
@@ -89,7 +90,7 @@ function node(program, args, env) {
  * @returns {Part[]}
  */
 export function partsOf(check) {
-  const { models, mixture } = check;
+  const { models, packedModels, mixture } = check;
   const [largest] = models;
   const ofModels = (/** @type {(model: Measured) => Part[]} */ partsOfModel) => models.flatMap(partsOfModel);
   return [
@@ -97,7 +98,7 @@ export function partsOf(check) {
     demoPart(check, 'cuda'),
     ...ofModels((model) => [speedPart(check, model)]),
     ...(largest ? [unlikeLengthsPart(check, largest)] : []),
-    ...ofModels((model) => (isQuantized(check, model) ? [quantizedPart(check, model)] : [])),
+    ...packedModels.map((model) => quantizedPart(check, model)),
     ...(largest ? [generationPart(check, largest), sharedPromptsPart(check, largest), jobsPart(check, largest)] : []),
     ...(mixture ? [mixturePart(check, mixture, 'none'), mixturePart(check, mixture, 'nf4')] : []),
     ...(largest ? marginParts(check, largest) : []),
@@ -105,11 +106,6 @@ export function partsOf(check) {
     ...ofModels((model) => peerParts(check, model)),
     demoPart(check, 'cpu'),
   ];
-}
-
-/** The smallest model is too small for 4 bits to matter. @param {Check} check @param {Measured} model */
-function isQuantized({ isEmulated, models }, model) {
-  return isEmulated || model !== models.at(-1);
 }
 
 /** @param {Check} check @returns {Part[]} */

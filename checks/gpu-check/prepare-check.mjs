@@ -39,6 +39,8 @@ const SMALL_SIZES = {
 };
 /** The least memory that activations, adapters and caches take beside the weights. */
 const LEAST_FREE_BYTES = 4e9;
+/** The memory of a model whose layers have 4 bits, as a share of bfloat16: the embedding and the head stay. */
+const PACKED_SHARE = 0.4;
 
 /**
  * Writes what parts read and needs no card: models with random weights, rows.
@@ -58,10 +60,11 @@ export async function prepareCheck(options) {
   const demoModel = options.model ?? (isEmulated ? tiny : path.join(modelsDir, DEMO_MODEL_NAME));
   const reference = path.join(FIXTURES, 'reference');
   const small = { name: '135M', folder: demoModel, bytes: await readWeights(demoModel) };
-  const models = isEmulated
-    ? await randomModels(out, { tiny: SMALL_SHAPES.llama, mixture: SMALL_SHAPES.mixture }, { demoModel: tiny, log })
-    : [...(await randomModels(randomModelsDir, await largeShapes(), { demoModel, log })), small];
-  const mixture = models.find(({ name }) => name === 'mixture') ?? null;
+  const shapes = isEmulated ? { tiny: SMALL_SHAPES.llama, mixture: SMALL_SHAPES.mixture } : LARGE_SHAPES;
+  const memoryBytes = isEmulated ? Number.POSITIVE_INFINITY : await cardMemory();
+  const folder = isEmulated ? out : randomModelsDir;
+  const written = await randomModels(folder, shapes, { memoryBytes, demoModel: isEmulated ? tiny : demoModel, log });
+  const fitting = written.filter(({ bytes }) => bytes + LEAST_FREE_BYTES <= memoryBytes);
   return {
     ...{ out, env, isEmulated, demoModel, python },
     rows: path.join(ROOT_DIR, 'examples/dates/train.jsonl'),
@@ -70,34 +73,27 @@ export async function prepareCheck(options) {
     references: isEmulated
       ? [path.join(reference, 'llama-tied'), path.join(reference, 'linear')]
       : [...(await casesIn(reference)), ...(await casesIn(path.join(FIXTURES, 'families')))],
-    models: models.filter((model) => model !== mixture),
-    mixture,
+    models: [...fitting.filter(({ name }) => name !== 'mixture'), ...(isEmulated ? [] : [small])],
+    packedModels: written.filter(({ name }) => name !== 'mixture'),
+    mixture: fitting.find(({ name }) => name === 'mixture') ?? null,
     sizes: isEmulated ? SMALL_SIZES : SIZES,
     textRows: rowsFile,
     steps: isEmulated ? 2 : STEPS,
   };
 }
 
-/** The large shapes that fit the card, the largest first. @returns {Promise<Record<string, import('./model-shapes.mjs').ModelShape>>} */
-async function largeShapes() {
-  const memoryBytes = await cardMemory();
-  const shapes = { '8B': LARGE_SHAPES['8B'], '1B': LARGE_SHAPES['1B'], mixture: LARGE_SHAPES.mixture };
-  return Object.fromEntries(
-    Object.entries(shapes).filter(([, shape]) => weightBytes(shape) + LEAST_FREE_BYTES <= memoryBytes),
-  );
-}
-
 /**
- * Writes models with random weights.
+ * Writes models with random weights, those that the card has memory for in 4 bits.
  *
  * @param {string} folder
  * @param {Record<string, import('./model-shapes.mjs').ModelShape>} shapes by name
- * @param {{ demoModel: string, log: (line: string) => void }} options
+ * @param {{ memoryBytes: number, demoModel: string, log: (line: string) => void }} options `memoryBytes`: of the card
  * @returns {Promise<import('./parts.mjs').Measured[]>}
  */
-async function randomModels(folder, shapes, { demoModel, log }) {
+async function randomModels(folder, shapes, { memoryBytes, demoModel, log }) {
   const models = [];
   for (const [name, shape] of Object.entries(shapes)) {
+    if (PACKED_SHARE * weightBytes(shape) + LEAST_FREE_BYTES > memoryBytes) continue;
     const own = path.join(folder, `random-${name}`);
     log(`Writing ${own}, ${(weightBytes(shape) / 1e9).toFixed(1)} GB of random weights`);
     await writeRandomModel({ folder: own, shape, tokenizerFrom: demoModel });
