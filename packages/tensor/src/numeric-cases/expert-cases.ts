@@ -3,9 +3,9 @@ import { rowSections } from '../kernels/grouped-product.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
 import { Mxfp4Matrices } from '../kernels/mxfp4.js';
 import type { PackedRows } from '../kernels/packed-matrix.js';
+import { reshape, split } from '../layout.js';
 import { tensorOf } from '../transfer.js';
-import { kernelSubject } from './kernel-cases.js';
-import type { CaseSizes, NumericCase } from './numeric-case.js';
+import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
 import { type QuantizedShape, seededPacked } from './quantized-cases.js';
 import { seededBytes, seededTensor } from './seeded-inputs.js';
 import { EXACT, SINGLE_OP, SUM } from './tolerances.js';
@@ -128,7 +128,9 @@ function clampedUnitCases(dtype: FloatDType): NumericCase[] {
       tolerance: SUM[dtype],
       compute: () => {
         const gradient = seededTensor([tokens, intermediate], 79, dtype);
-        return { gradient: kernelsFor(dtype).clampedUnitGradient(gradient, gateUp(), limit) };
+        const both = kernelsFor(dtype).clampedUnitGradient(gradient, gateUp(), limit);
+        const [gate, up] = split(reshape(both, [tokens * intermediate, 2]), [1, 1], 1);
+        return { gate: gate!, up: up! };
       },
     },
   ];

@@ -1,3 +1,4 @@
+import { allAttentionCases } from './attention-cases.js';
 import { expertCases } from './expert-cases.js';
 import { kernelCases } from './kernel-cases.js';
 import { linearAttentionCases } from './linear-attention-cases.js';
@@ -6,6 +7,7 @@ import { parameterCases } from './parameter-cases.js';
 import { quantizedCases } from './quantized-cases.js';
 import { simpleOpCases } from './simple-op-cases.js';
 
+export { type AttentionCase, attentionCases } from './attention-cases.js';
 export type { CaseSizes, CaseSubject, CaseTolerance, NumericCase } from './numeric-case.js';
 export { seededNumbers, seededTensor } from './seeded-inputs.js';
 export { TRAINING_STEP } from './tolerances.js';
@@ -20,5 +22,11 @@ export function numericCases(sizes: CaseSizes): NumericCase[] {
     ...quantizedCases(dtype, sizes),
     ...expertCases(dtype, sizes),
   ]);
-  return [...simpleOpCases(sizes), ...kernelCases(sizes), ...linearAttentionCases(sizes), ...parameters];
+  return [
+    ...simpleOpCases(sizes),
+    ...kernelCases(sizes),
+    ...allAttentionCases(sizes),
+    ...linearAttentionCases(sizes),
+    ...parameters,
+  ];
 }

@@ -2,8 +2,8 @@ import type { FloatDType } from '../dtype.js';
 import type { DeltaInputs, DeltaSettings } from '../kernels/gated-delta.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
 import { tokenRows } from '../kernels/token-rows.js';
-import { kernelSubject } from './kernel-cases.js';
-import type { CaseSizes, NumericCase } from './numeric-case.js';
+import { split } from '../layout.js';
+import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
 import { seededTensor } from './seeded-inputs.js';
 import { ATTENTION, SUM } from './tolerances.js';
 
@@ -78,7 +78,11 @@ function gatedDeltaCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
         const { output, kept } = gatedDelta.forward(inputs, settings, { before: null, record: true, keepLast: false });
         const gradient = seededTensor([tokens, valueHeads * valueSize], 59, dtype);
         const { byQkv, byBa } = gatedDelta.backward(gradient, inputs, kept!, settings);
-        return { output, byQkv, byBa, continued: continued.output, last: continued.last! };
+        const widths = [keyHeads * keySize, keyHeads * keySize, valueHeads * valueSize];
+        const [byQuery, byKey, byValue] = split(byQkv, widths, 1);
+        const [byB, byA] = split(byBa, [valueHeads, valueHeads], 1);
+        const gradients = { byQuery: byQuery!, byKey: byKey!, byValue: byValue!, byB: byB!, byA: byA! };
+        return { output, ...gradients, continued: continued.output, last: continued.last! };
       },
     };
   });

@@ -1,3 +1,5 @@
+import type { FloatDType } from '../dtype.js';
+import type { Kernels } from '../kernels/kernel-table.js';
 import type { Tensor } from '../tensor.js';
 
 /**
@@ -11,10 +13,11 @@ export interface CaseSubject {
 
 /**
  * How far two results may differ. `elements`: each number by `relative` of itself plus `absolute` of the root mean square of
- * its tensor. `vector`: the difference of the tensors, as vectors, by `relative` of the length of the expected one.
+ * its tensor, or of its row of `rowSize` numbers where that is larger. `vector`: the difference of the tensors, as vectors, by
+ * `relative` of the length of the expected one.
  */
 export type CaseTolerance =
-  | { kind: 'elements'; relative: number; absolute: number }
+  | { kind: 'elements'; relative: number; absolute: number; rowSize?: number }
   | { kind: 'vector'; relative: number };
 
 /** One computation that the card and the CPU must agree on. */
@@ -33,3 +36,8 @@ export interface NumericCase {
  * every tile, every stage of a pipeline and more than one block of each kernel.
  */
 export type CaseSizes = 'small' | 'full';
+
+/** @returns the subject of a kernel of the table, named as `configureKernels` avoids it */
+export function kernelSubject(kernel: keyof Kernels, dtype: FloatDType, headDim?: number): CaseSubject {
+  return { kind: 'kernel', name: [kernel, dtype, ...(headDim === undefined ? [] : [headDim])].join(':') };
+}

@@ -5,10 +5,9 @@ import { type LoraLayout, parametersOf } from '../kernels/lora.js';
 import type { LoraPart } from '../kernels/lora-products.js';
 import { withMargin } from '../kernels/margin-weight.js';
 import { zeroMoment } from '../kernels/quantized-moments.js';
-import { concat, rowsOf } from '../layout.js';
+import { concat, rowsOf, split } from '../layout.js';
 import type { Tensor } from '../tensor.js';
-import { kernelSubject } from './kernel-cases.js';
-import type { CaseSizes, NumericCase } from './numeric-case.js';
+import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
 import { positiveTensor, seededTensor } from './seeded-inputs.js';
 import { ADDED_PRODUCT, SINGLE_OP, SUM } from './tolerances.js';
 
@@ -73,7 +72,7 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
         compute: () => {
           const byA = seededTensor([rank, inFeatures], 62, dtype);
           const byScaledB = seededTensor([outFeatures, rank], 63, dtype);
-          return { gradient: kernelsFor(dtype).loraGradient(byA, byScaledB, layout) };
+          return byMatrix('gradient', kernelsFor(dtype).loraGradient(byA, byScaledB, layout), layout);
         },
       },
       ...loraProductCases(dtype, layout, sizes),
@@ -81,6 +80,14 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
     ];
   });
   return dtype === 'float32' ? [...loraCases, ...optimizerCases(sizes)] : loraCases;
+}
+
+/** The gradient of a group's parameters, cut into that by A and those by the B of its layers: their sizes differ. */
+function byMatrix(name: string, gradient: Tensor, { inFeatures, adapted }: LoraLayout): Record<string, Tensor> {
+  const rank = adapted.reduce((sum, each) => sum + each.rank, 0);
+  const sizes = [rank * inFeatures, ...adapted.map((each) => each.rank * each.outFeatures)];
+  const names = [`${name} by A`, ...adapted.map((_, layer) => `${name} by B of layer ${layer + 1}`)];
+  return Object.fromEntries(split(gradient, sizes, 0).map((part, index) => [names[index], part]));
 }
 
 /** Two adapters, one with dropout, with rows of none before, between and after theirs. */
@@ -129,7 +136,11 @@ function loraProductCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSize
         const byFrozen = seededTensor([tokens, inFeatures], 75, dtype);
         const gradient = seededTensor([tokens, outFeatures], 76, dtype);
         const { byInput, byParameters } = loraBackward(gradient, own, low, byFrozen, parts);
-        return { byInput: byInput!, first: byParameters[0]!, second: byParameters[1]! };
+        return {
+          byInput: byInput!,
+          ...byMatrix('first', byParameters[0]!, layout),
+          ...byMatrix('second', byParameters[1]!, layout),
+        };
       },
     },
   ];
@@ -177,7 +188,7 @@ function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): 
           const [input, frozen, part] = [x(), weight(), partOf(parameters())];
           const { low } = adaptedForward(input, frozen, part);
           const { byInput, byParameters } = adaptedBackward(gradient(), input, low, frozen, part, true);
-          return { byInput: byInput!, byParameters: byParameters[0]! };
+          return { byInput: byInput!, ...byMatrix('gradient', byParameters[0]!, own) };
         },
       },
     ];

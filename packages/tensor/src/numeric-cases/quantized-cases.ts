@@ -5,8 +5,7 @@ import { QuantizedMatrix } from '../kernels/quantized.js';
 import { ScaledMatrix } from '../kernels/scaled.js';
 import type { Tensor } from '../tensor.js';
 import { tensorOf, tensorOfBytes } from '../transfer.js';
-import { kernelSubject } from './kernel-cases.js';
-import type { CaseSizes, NumericCase } from './numeric-case.js';
+import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
 import { seededBytes, seededNumbers, seededTensor } from './seeded-inputs.js';
 import { EXACT, SUM } from './tolerances.js';
 

@@ -28,8 +28,13 @@ import { addMatMul, matMul } from '../matrix.js';
 import { randomUniform } from '../random.js';
 import { alias, type Tensor } from '../tensor.js';
 import { cast, tensorOfBytes } from '../transfer.js';
-import { kernelSubject } from './kernel-cases.js';
-import type { CaseSizes, CaseSubject, CaseTolerance, NumericCase } from './numeric-case.js';
+import {
+  type CaseSizes,
+  type CaseSubject,
+  type CaseTolerance,
+  kernelSubject,
+  type NumericCase,
+} from './numeric-case.js';
 import { positiveTensor, seededIndices, seededNumbers, seededTensor } from './seeded-inputs.js';
 import { ADDED_PRODUCT, EXACT, ROUNDED_IN_STEPS, SINGLE_OP, SUM } from './tolerances.js';
 

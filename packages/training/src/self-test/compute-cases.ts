@@ -14,7 +14,11 @@ export interface ComputedCase extends Omit<NumericCase, 'compute'> {
 }
 
 /** Computes a case `runs` times. An error is a result, too: a kernel that cannot be launched is one that failed. */
-export async function computeCase({ compute, ...described }: NumericCase, runs: 1 | 2): Promise<ComputedCase> {
+export async function computeCase(
+  { name, subject, tolerance, compute }: NumericCase,
+  runs: 1 | 2,
+): Promise<ComputedCase> {
+  const described = { name, subject, tolerance };
   try {
     const values = await valuesOf(compute);
     const again = runs === 1 ? values : await valuesOf(compute);

@@ -39,6 +39,38 @@ test('one wrong number among a thousand is found, and named', () => {
   );
 });
 
+test('the excess is the greatest difference in units of the tolerance, also where nothing is wrong', () => {
+  const excess = (actual: Float32Array, tolerance = ELEMENTS) =>
+    judgeCase(caseOf(actual, tolerance), caseOf(EXPECTED, tolerance)).excess;
+  expect(excess(EXPECTED)).toBe(0);
+  const half = EXPECTED.map((value, i) => (i === 5 ? value * (1 + 2 ** -8) : value));
+  // Of the relative part a half, of all of it a little less.
+  expect(excess(half)).toBeCloseTo(0.46, 1);
+  expect(excess(changedAt(3, Number.NaN))).toBe(Number.POSITIVE_INFINITY);
+  expect(
+    excess(
+      EXPECTED.map((value) => value * 1.0005),
+      VECTOR,
+    ),
+  ).toBeCloseTo(0.5, 2);
+  expect(judgeCase(caseOf(null), caseOf(EXPECTED)).excess).toBeNull();
+});
+
+test('a row of larger numbers than the others has a larger tolerance, and no other row', () => {
+  const rows = Float32Array.from({ length: 100 }, (_, i) => (i < 10 ? 100 : 1) * Math.sin(i + 1));
+  const tolerance: CaseTolerance = { kind: 'elements', relative: 0, absolute: 2 ** -10, rowSize: 10 };
+  const judged = (index: number, by: number, own = tolerance) => {
+    const card = rows.map((value, i) => (i === index ? value + by : value));
+    return judgeCase(caseOf(card, own), caseOf(rows, own)).excess!;
+  };
+  const root = (numbers: Float32Array) =>
+    Math.sqrt(numbers.reduce((sum, value) => sum + value ** 2, 0) / numbers.length);
+  const [first, whole] = [root(rows.subarray(0, 10)), root(rows)];
+  expect(judged(4, 2 ** -10 * first)).toBeCloseTo(1, 3);
+  expect(judged(14, 2 ** -10 * whole)).toBeCloseTo(1, 3);
+  expect(judged(4, 2 ** -10 * first, { ...tolerance, rowSize: 100 })).toBeCloseTo(first / whole, 3);
+});
+
 test('numbers that are not finite must be the same', () => {
   for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
     expect(fault(caseOf(changedAt(3, value)))).toContain('differs in 1 of 1000');

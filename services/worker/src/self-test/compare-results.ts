@@ -1,11 +1,14 @@
 import type { CaseTolerance, ComputedCase } from '@lorasmith/training';
 import type { PartResult } from './compute-part.js';
 
-/** The verdict of a case on the engine: null when it agrees with the CPU. */
+/** The verdict of a case on the engine. */
 export interface CaseVerdict {
   name: string;
   subject: ComputedCase['subject'];
+  /** null when it agrees with the CPU. */
   fault: string | null;
+  /** The greatest difference in units of its tolerance, above 1 a fault; null where there are no numbers to compare. */
+  excess: number | null;
 }
 
 /**
@@ -13,58 +16,72 @@ export interface CaseVerdict {
  * @param card computed twice
  */
 export function judgeCase(card: PartResult, cpu: ComputedCase): CaseVerdict {
-  const { name, subject, tolerance } = cpu;
-  return { name, subject, fault: faultOf(card, cpu, tolerance) };
+  const { name, subject } = cpu;
+  return { name, subject, ...judgementOf(card, cpu) };
 }
 
-function faultOf(card: PartResult, cpu: ComputedCase, tolerance: CaseTolerance): string | null {
-  if (cpu.values === null) return `the CPU could not compute it: ${cpu.error}`;
-  if (card.values === null) return card.error ?? 'it was not computed';
-  if (!card.isRepeatable) return 'two runs on the card differ';
+type Judgement = Pick<CaseVerdict, 'fault' | 'excess'>;
+
+function judgementOf(card: PartResult, cpu: ComputedCase): Judgement {
+  const none = (fault: string): Judgement => ({ fault, excess: null });
+  if (cpu.values === null) return none(`the CPU could not compute it: ${cpu.error}`);
+  if (card.values === null) return none(card.error ?? 'it was not computed');
+  if (!card.isRepeatable) return none('two runs on the card differ');
+  let worst: Judgement = { fault: null, excess: 0 };
   for (const [output, expected] of Object.entries(cpu.values)) {
     const actual = card.values[output];
-    if (actual === undefined || actual.length !== expected.length) return `${output} has another shape`;
-    const excess = tolerance.kind === 'vector' ? vectorExcess(actual, expected) : elementExcess(actual, expected);
-    const fault = excess(tolerance as never);
-    if (fault !== null) return `${output} ${fault}`;
+    if (actual === undefined || actual.length !== expected.length) return none(`${output} has another shape`);
+    const { fault, excess } = compare(actual, expected, cpu.tolerance);
+    if (excess! > worst.excess!) worst = { fault: fault && `${output} ${fault}`, excess };
   }
-  return null;
+  return worst;
 }
 
-type Excess<Kind extends CaseTolerance['kind']> = (tolerance: Extract<CaseTolerance, { kind: Kind }>) => string | null;
+function compare(actual: Float32Array, expected: Float32Array, tolerance: CaseTolerance): Judgement {
+  return tolerance.kind === 'vector'
+    ? compareVectors(actual, expected, tolerance)
+    : compareElements(actual, expected, tolerance);
+}
+
+type Tolerance<Kind extends CaseTolerance['kind']> = Extract<CaseTolerance, { kind: Kind }>;
 
 /** Numbers that are not finite must be the same on both sides: infinities in the same places, NaN where NaN is. */
-function elementExcess(actual: Float32Array, expected: Float32Array): Excess<'elements'> {
-  return ({ relative, absolute }) => {
-    const floor = absolute * rootMeanSquare(expected);
-    let wrong = 0;
-    let worst = 0;
-    let worstAt = -1;
-    for (let i = 0; i < expected.length; i++) {
-      const [a, b] = [actual[i]!, expected[i]!];
-      if (Object.is(a, b) || a === b) continue;
-      const share = Math.abs(a - b) / (relative * Math.abs(b) + floor);
-      if (share <= 1) continue;
-      wrong++;
-      if (worstAt === -1 || !(share <= worst)) [worst, worstAt] = [share, i];
-    }
-    if (wrong === 0) return null;
-    return `differs in ${wrong} of ${expected.length} numbers, most at ${worstAt}: ${shown(actual[worstAt]!)} instead of ${shown(expected[worstAt]!)}`;
-  };
+function compareElements(
+  actual: Float32Array,
+  expected: Float32Array,
+  { relative, absolute, rowSize = expected.length }: Tolerance<'elements'>,
+): Judgement {
+  const whole = rootMeanSquare(expected);
+  let floor = 0;
+  let wrong = 0;
+  let worst = 0;
+  let worstAt = -1;
+  for (let i = 0; i < expected.length; i++) {
+    if (i % rowSize === 0) floor = absolute * Math.max(whole, rootMeanSquare(expected.subarray(i, i + rowSize)));
+    const [a, b] = [actual[i]!, expected[i]!];
+    if (Object.is(a, b) || a === b) continue;
+    const share = Math.abs(a - b) / (relative * Math.abs(b) + floor);
+    const excess = Number.isNaN(share) ? Number.POSITIVE_INFINITY : share;
+    if (excess > 1) wrong++;
+    if (excess > worst) [worst, worstAt] = [excess, i];
+  }
+  if (wrong === 0) return { fault: null, excess: worst };
+  const [is, shouldBe] = [shown(actual[worstAt]!), shown(expected[worstAt]!)];
+  const fault = `differs in ${wrong} of ${expected.length} numbers, most at ${worstAt}: ${is} instead of ${shouldBe}`;
+  return { fault, excess: worst };
 }
 
-function vectorExcess(actual: Float32Array, expected: Float32Array): Excess<'vector'> {
-  return ({ relative }) => {
-    let difference = 0;
-    let length = 0;
-    for (let i = 0; i < expected.length; i++) {
-      difference += (actual[i]! - expected[i]!) ** 2;
-      length += expected[i]! ** 2;
-    }
-    const share = Math.sqrt(difference / length);
-    // Also true for NaN.
-    return share <= relative ? null : `differs by ${share.toPrecision(3)} of its length; ${relative} is the limit`;
-  };
+function compareVectors(actual: Float32Array, expected: Float32Array, { relative }: Tolerance<'vector'>): Judgement {
+  let difference = 0;
+  let length = 0;
+  for (let i = 0; i < expected.length; i++) {
+    difference += (actual[i]! - expected[i]!) ** 2;
+    length += expected[i]! ** 2;
+  }
+  const share = difference === 0 ? 0 : Math.sqrt(difference / length);
+  const excess = Number.isNaN(share) ? Number.POSITIVE_INFINITY : share / relative;
+  const fault = `differs by ${share.toPrecision(3)} of its length; ${relative} is the limit`;
+  return { fault: excess > 1 ? fault : null, excess };
 }
 
 function rootMeanSquare(numbers: Float32Array): number {
