@@ -33,6 +33,10 @@ export const ALL_PARTS = [
   { name: 'faults', command: npm('run', 'test:faults') },
   { name: 'faults-nf4', command: ['env', 'BASE_QUANTIZATION=nf4', ...npm('run', 'test:faults')] },
   { name: 'emulated', command: npm('run', 'test:emulated') },
+  {
+    name: 'self-test-table',
+    command: ['env', 'FULL_TABLE=1', ...npm('run', 'test:emulated', '--', 'test/emulated/full-table.test.ts')],
+  },
   { name: 's3', command: npm('run', 'test:s3') },
   { name: 'fuzz-api', command: npm('run', 'fuzz:api', '--', '--minutes', '10') },
   { name: 'fuzz-readers', command: npm('run', 'fuzz:readers', '--', '--seconds', '60') },

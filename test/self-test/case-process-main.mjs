@@ -1,0 +1,48 @@
+// A process that computes cases of the self-test's table, one for each request, with the kernels that it asks for.
+import { serveParent } from '../../packages/child-processes/dist/index.js';
+import { configureKernels } from '../../packages/tensor/dist/index.js';
+import { numericCases } from '../../packages/tensor/dist/numeric-cases/index.js';
+import { withProbeModel } from '../../packages/training/dist/probe/probe-model.js';
+import { computeCase } from '../../packages/training/dist/self-test/compute-cases.js';
+import { trainingCases } from '../../packages/training/dist/self-test/training-cases.js';
+
+/**
+ * @typedef {import('./case-process.js').CaseRequest} CaseRequest
+ * @typedef {import('./case-process.js').CaseReply} CaseReply
+ */
+
+const channel = serveParent({
+  onMessage: (/** @type {CaseRequest} */ request) => void reply(request).then(channel.send),
+});
+
+/** @param {CaseRequest} request @returns {Promise<CaseReply>} */
+async function reply(request) {
+  try {
+    return await compute(request);
+  } catch (error) {
+    return { type: 'failed', message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  }
+}
+
+/** @param {CaseRequest} request @returns {Promise<CaseReply>} */
+async function compute({ name, sizes, kernels, instructionSet }) {
+  const before = process.cpuUsage();
+  const used = configureKernels(kernels, { instructionSet });
+  if (instructionSet !== undefined && used !== instructionSet)
+    throw new Error(`the kernels are ${used}, not ${instructionSet}`);
+  const computed = name.startsWith('training step')
+    ? await withProbeModel(
+        (folder) => computeNamed(name, trainingCases(folder)),
+        sizes === 'full' ? 'realistic' : 'tiny',
+      )
+    : await computeNamed(name, numericCases(sizes));
+  const { user, system } = process.cpuUsage(before);
+  return { type: 'computed', computed: /** @type {any} */ (computed), seconds: (user + system) / 1e6 };
+}
+
+/** @param {string} name @param {readonly import('../../packages/tensor/dist/numeric-cases/index.js').NumericCase[]} cases */
+function computeNamed(name, cases) {
+  const found = cases.find((one) => one.name === name);
+  if (found === undefined) throw new Error(`there is no case ${name}`);
+  return computeCase(found, 1);
+}

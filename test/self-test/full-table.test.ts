@@ -1,0 +1,62 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { numericCases } from '../../packages/tensor/src/numeric-cases/index.js';
+import type { ComputedCase } from '../../packages/training/src/self-test/compute-cases.js';
+import { judgeCase } from '../../services/worker/src/self-test/compare-results.js';
+import { HAS_ALL_CASES } from '../usual-cases.js';
+import { CaseProcess } from './case-process.js';
+import { ExcessTable } from './excess-table.js';
+import { librariesHere } from './libraries-here.js';
+import { plainTolerance } from './plain-tolerance.js';
+
+// The table that a worker computes at its first start on a card, between two libraries of the CPU that round in other places, and
+// with TensorFlow's own ops: a case that a right kernel fails would replace it on every card. Continuous integration runs it.
+
+const SIZES = 'full';
+const { best, other } = librariesHere();
+const seconds = new ExcessTable(['seconds of processor time']);
+const table = new ExcessTable([`${best}, not ${other}`, `${best}, not plain`, `${other}, not plain`]);
+const cases = [
+  ...numericCases(SIZES).map(({ name, subject }) => ({ name, subject })),
+  ...['float32', 'bfloat16'].map((dtype) => ({
+    name: `training step ${dtype}`,
+    subject: { kind: 'training', name: dtype },
+  })),
+];
+
+describe.runIf(HAS_ALL_CASES)('the full table', () => {
+  let processes: { best: CaseProcess; other: CaseProcess | null };
+
+  beforeAll(() => {
+    const environment = { ...process.env, ENGINE: 'cpu' };
+    processes = {
+      best: new CaseProcess(best, environment),
+      other: other === null ? null : new CaseProcess(other, environment),
+    };
+  });
+  afterAll(async () => {
+    await Promise.all([processes.best.end(), processes.other?.end()]);
+    table.write('full-table.md');
+    seconds.write('full-table-seconds.md');
+  });
+
+  test.each(cases)('$name', async ({ name, subject }) => {
+    const of = { name, sizes: SIZES } as const;
+    const [fused, others] = await Promise.all([
+      processes.best.compute({ ...of, kernels: 'fused', instructionSet: best }),
+      other === null ? null : processes.other!.compute({ ...of, kernels: 'fused', instructionSet: other }),
+    ]);
+    seconds.add(name, 'seconds of processor time', fused.seconds);
+    const judge = (column: string, actual: ComputedCase, expected: ComputedCase) => {
+      const { fault, excess } = judgeCase(actual, expected);
+      table.add(name, column, excess);
+      expect.soft(fault, column).toBeNull();
+    };
+    if (others !== null) judge(`${best}, not ${other}`, fused.computed, others.computed);
+    // Simple ops are TensorFlow's own in both.
+    if (subject.kind === 'op' && !/lora|clamped|gathered/.test(subject.name)) return;
+    const plain = (await processes.best.compute({ ...of, kernels: 'raw' })).computed;
+    const expected = { ...plain, tolerance: plainTolerance(plain) };
+    judge(`${best}, not plain`, fused.computed, expected);
+    if (others !== null) judge(`${other}, not plain`, others.computed, expected);
+  });
+});

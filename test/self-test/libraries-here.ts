@@ -1,0 +1,13 @@
+import { type InstructionSet, processorRuns } from '../../packages/tensor/src/index.js';
+
+/** From the best one. Before AVX512-BF16, attention in bfloat16 computes in float32 inside. */
+const LIBRARIES: readonly InstructionSet[] = ['avx512bf16', 'avx512', 'avx2', 'generic'];
+
+/** The CPU's library that a process chooses here, and another one that rounds in other places; null where the processor has none. */
+export function librariesHere(): { best: InstructionSet; other: InstructionSet | null } {
+  const best = LIBRARIES.find(processorRuns)!;
+  const other = best === 'generic' ? null : best === 'avx2' ? 'generic' : 'avx2';
+  if (best !== 'avx512bf16')
+    console.log(`This processor has no AVX512-BF16: ${best} stands for the CPU, beside ${other}.`);
+  return { best, other };
+}
