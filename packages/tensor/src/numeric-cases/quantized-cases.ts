@@ -40,39 +40,41 @@ export function quantizedCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
       matrix.dispose();
       return result;
     };
-    const product = (tokens: Tensor, transposed: boolean) => ({
-      product: withMatrix((matrix) => kernelsFor(dtype).quantizedProduct(tokens, matrix, transposed)),
-    });
+    const product = (tokens: Tensor, matrix: PackedMatrix, transposed = true) =>
+      kernelsFor(dtype).quantizedProduct(tokens, matrix, transposed);
     return [
       {
         name: `dequantizeRows ${name}`,
         subject: kernelSubject('dequantizeRows', dtype),
         tolerance: EXACT,
-        compute: () => ({
-          rows: withMatrix((matrix) => kernelsFor(dtype).dequantizeRows(matrix, rows[0]! - 1, 1, dtype)),
-          all: withMatrix((matrix) => kernelsFor(dtype).dequantizeRows(matrix, 0, all, dtype)),
-        }),
+        compute: () =>
+          withMatrix((matrix) => ({
+            rows: kernelsFor(dtype).dequantizeRows(matrix, rows[0]! - 1, 1, dtype),
+            all: kernelsFor(dtype).dequantizeRows(matrix, 0, all, dtype),
+          })),
       },
       {
         name: `quantizedProduct ${name}`,
         subject: kernelSubject('quantizedProduct', dtype),
         tolerance: SUM[dtype],
-        compute: () => product(seededTensor([17, columns], 81, dtype), true),
+        compute: () => withMatrix((matrix) => ({ product: product(seededTensor([17, columns], 81, dtype), matrix) })),
       },
       {
         name: `quantizedProduct ${name}, few rows`,
         subject: kernelSubject('quantizedProduct', dtype),
         tolerance: SUM[dtype],
-        compute: () => ({
-          one: product(seededTensor([1, columns], 87, dtype), true).product,
-          eleven: product(seededTensor([11, columns], 88, dtype), true).product,
-        }),
+        compute: () =>
+          withMatrix((matrix) => ({
+            one: product(seededTensor([1, columns], 87, dtype), matrix),
+            eleven: product(seededTensor([11, columns], 88, dtype), matrix),
+          })),
       },
       {
         name: `quantizedProduct ${name}, backward`,
         subject: kernelSubject('quantizedProduct', dtype),
         tolerance: SUM[dtype],
-        compute: () => product(seededTensor([17, all], 82, dtype), false),
+        compute: () =>
+          withMatrix((matrix) => ({ product: product(seededTensor([17, all], 82, dtype), matrix, false) })),
       },
     ];
   });

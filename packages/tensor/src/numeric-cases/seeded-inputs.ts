@@ -34,7 +34,9 @@ export function positiveTensor(shape: readonly number[], seed: number, dtype: Fl
 /** Bytes as a tensor: 0 to 255, or what `change` makes of them. */
 export function seededBytes(count: number, seed: number, change = (byte: number) => byte): Tensor {
   const numbers = seededNumbers([count], seed);
-  const bytes = Uint8Array.from(numbers, (value) => change(Math.floor(((value / Math.sqrt(3) + 1) / 2) * 255.9)));
+  // A loop: `Uint8Array.from` takes 20 times as long, and a card's weights have 25 million.
+  const bytes = new Uint8Array(count);
+  for (let i = 0; i < count; i++) bytes[i] = change(Math.floor(((numbers[i]! / Math.sqrt(3) + 1) / 2) * 255.9));
   return tensorOfBytes(bytes, [count], 'uint8');
 }
 
