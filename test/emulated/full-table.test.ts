@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { numericCases } from '../../packages/tensor/src/numeric-cases/index.js';
 import { judgeCase } from '../../services/worker/src/self-test/compare-results.js';
 import { CaseProcess } from '../self-test/case-process.js';
-import { ExcessTable } from '../self-test/excess-table.js';
+import { CaseTable } from '../self-test/case-table.js';
 
 // The full table of the self-test on the emulated card, as a worker computes it at its first start on a card. It takes long, so
 // FULL_TABLE=1 asks for it: `npm run test:all` has it. CASES=TEXT chooses those whose names contain it.
@@ -20,7 +20,7 @@ describe.runIf(process.env.FULL_TABLE === '1')('the full table of the self-test 
   const chosen = names.filter((name) => name.includes(process.env.CASES ?? ''));
 
   test(`agrees with the CPU`, { timeout: 6 * 3_600_000 }, async () => {
-    const table = new ExcessTable(['emulated card', 'seconds of processor time']);
+    const table = new CaseTable(['emulated card', 'seconds of processor time']);
     const faults: string[] = [];
     const waiting = [...chosen];
     const computeNext = async (card: CaseProcess, cpu: CaseProcess): Promise<void> => {
@@ -31,6 +31,7 @@ describe.runIf(process.env.FULL_TABLE === '1')('the full table of the self-test 
         const { fault, excess } = judgeCase(actual.computed, expected.computed);
         table.add(name, 'emulated card', excess);
         table.add(name, 'seconds of processor time', actual.seconds);
+        table.write('emulated-card.md');
         if (fault !== null) faults.push(`${name}: ${fault}`);
         if (actual.seconds > LONG_S) console.log(`${actual.seconds.toFixed(0)} s: ${name}`);
       }
@@ -42,7 +43,6 @@ describe.runIf(process.env.FULL_TABLE === '1')('the full table of the self-test 
     try {
       await Promise.all(pairs.map(({ card, cpu }) => computeNext(card, cpu)));
     } finally {
-      table.write('emulated-card.md');
       await Promise.all(pairs.flatMap(({ card, cpu }) => [card.end(), cpu.end()]));
     }
     expect(faults).toEqual([]);

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { configureKernels, HEAD_SIZES, kernelsFor } from '../../packages/tensor/src/index.js';
 import { type AttentionCase, attentionCases } from '../../packages/tensor/src/numeric-cases/index.js';
 import { type ComputedCase, computeCase } from '../../packages/training/src/self-test/compute-cases.js';
@@ -6,7 +6,7 @@ import { judgeCase } from '../../services/worker/src/self-test/compare-results.j
 import { HAS_ALL_CASES, usualCases } from '../usual-cases.js';
 import { CardAttention, MUTANTS, type Mutant } from './card-attention.js';
 import { CaseProcess } from './case-process.js';
-import { ExcessTable } from './excess-table.js';
+import { CaseTable } from './case-table.js';
 import { librariesHere } from './libraries-here.js';
 import { plainTolerance } from './plain-tolerance.js';
 
@@ -19,8 +19,8 @@ const PLAIN = 'plain ops';
 
 /** What a card's numbers are compared with. */
 const references = [best, other, PLAIN].filter((name) => name !== null);
-const table = new ExcessTable(references);
-const mutantTable = new ExcessTable(references);
+const table = new CaseTable(references);
+const mutantTable = new CaseTable(references);
 let otherProcess: CaseProcess | null = null;
 
 beforeAll(() => {
@@ -29,8 +29,10 @@ beforeAll(() => {
 afterAll(async () => {
   configureKernels('raw');
   await otherProcess?.end();
-  table.write('model.md');
-  mutantTable.write('mutants.md');
+});
+afterEach(() => {
+  table.write('card-attention.md');
+  mutantTable.write('card-attention-errors.md');
 });
 
 const casesOf = (headDim: number) => attentionCases('bfloat16', headDim, SIZES);

@@ -2,10 +2,10 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 /**
- * The worst excess of each case (its greatest difference in units of the tolerance, above 1 a fault), in a column for each comparison.
- * `EXCESS_TABLES=FOLDER` writes it as Markdown when a test ends, worst cases first.
+ * A number of each case in each column: its excess (the greatest difference in units of the tolerance, above 1 a fault), or seconds.
+ * `CASE_TABLES=FOLDER` writes it as Markdown, the largest numbers first, after each case: a run may be ended.
  */
-export class ExcessTable {
+export class CaseTable {
   readonly #rows = new Map<string, Map<string, number>>();
   readonly #columns: readonly string[];
 
@@ -13,13 +13,13 @@ export class ExcessTable {
     this.#columns = columns;
   }
 
-  add(name: string, column: string, excess: number | null): void {
+  add(name: string, column: string, value: number | null): void {
     const row = this.#rows.get(name) ?? new Map<string, number>();
-    this.#rows.set(name, row.set(column, excess ?? Number.POSITIVE_INFINITY));
+    this.#rows.set(name, row.set(column, value ?? Number.POSITIVE_INFINITY));
   }
 
   write(name: string): void {
-    const folder = process.env.EXCESS_TABLES;
+    const folder = process.env.CASE_TABLES;
     if (folder) writeFileSync(path.join(folder, name), this.toString());
   }
 

@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { numericCases } from '../../packages/tensor/src/numeric-cases/index.js';
 import type { ComputedCase } from '../../packages/training/src/self-test/compute-cases.js';
 import { judgeCase } from '../../services/worker/src/self-test/compare-results.js';
 import { HAS_ALL_CASES } from '../usual-cases.js';
 import { CaseProcess } from './case-process.js';
-import { ExcessTable } from './excess-table.js';
+import { CaseTable } from './case-table.js';
 import { librariesHere } from './libraries-here.js';
 import { plainTolerance } from './plain-tolerance.js';
 
@@ -13,8 +13,8 @@ import { plainTolerance } from './plain-tolerance.js';
 
 const SIZES = 'full';
 const { best, other } = librariesHere();
-const seconds = new ExcessTable(['seconds of processor time']);
-const table = new ExcessTable([`${best}, not ${other}`, `${best}, not plain`, `${other}, not plain`]);
+const seconds = new CaseTable([best, other ?? 'none', 'plain']);
+const table = new CaseTable([`${best}, not ${other}`, `${best}, not plain`, `${other}, not plain`]);
 const cases = [
   ...numericCases(SIZES).map(({ name, subject }) => ({ name, subject })),
   ...['float32', 'bfloat16'].map((dtype) => ({
@@ -35,6 +35,9 @@ describe.runIf(HAS_ALL_CASES)('the full table', () => {
   });
   afterAll(async () => {
     await Promise.all([processes.best.end(), processes.other?.end()]);
+  });
+
+  afterEach(() => {
     table.write('full-table.md');
     seconds.write('full-table-seconds.md');
   });
@@ -45,7 +48,8 @@ describe.runIf(HAS_ALL_CASES)('the full table', () => {
       processes.best.compute({ ...of, kernels: 'fused', instructionSet: best }),
       other === null ? null : processes.other!.compute({ ...of, kernels: 'fused', instructionSet: other }),
     ]);
-    seconds.add(name, 'seconds of processor time', fused.seconds);
+    seconds.add(name, best, fused.seconds);
+    if (others !== null) seconds.add(name, other!, others.seconds);
     const judge = (column: string, actual: ComputedCase, expected: ComputedCase) => {
       const { fault, excess } = judgeCase(actual, expected);
       table.add(name, column, excess);
@@ -54,8 +58,9 @@ describe.runIf(HAS_ALL_CASES)('the full table', () => {
     if (others !== null) judge(`${best}, not ${other}`, fused.computed, others.computed);
     // Simple ops are TensorFlow's own in both.
     if (subject.kind === 'op' && !/lora|clamped|gathered/.test(subject.name)) return;
-    const plain = (await processes.best.compute({ ...of, kernels: 'raw' })).computed;
-    const expected = { ...plain, tolerance: plainTolerance(plain) };
+    const plain = await processes.best.compute({ ...of, kernels: 'raw' });
+    seconds.add(name, 'plain', plain.seconds);
+    const expected = { ...plain.computed, tolerance: plainTolerance(plain.computed) };
     judge(`${best}, not plain`, fused.computed, expected);
     if (others !== null) judge(`${other}, not plain`, others.computed, expected);
   });
