@@ -17,7 +17,7 @@ const SIZES = HAS_ALL_CASES ? 'full' : 'small';
 const { best, other } = librariesHere();
 const PLAIN = 'plain ops';
 
-/** What a card's numbers are compared with. */
+/** The names of what a card's numbers are compared with. */
 const references = [best, other, PLAIN].filter((name) => name !== null);
 const table = new CaseTable(references);
 const mutantTable = new CaseTable(references);

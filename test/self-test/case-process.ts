@@ -6,7 +6,7 @@ import type { ComputedCase } from '../../packages/training/src/self-test/compute
 
 const PROGRAM = fileURLToPath(new URL('case-process-main.mjs', import.meta.url));
 
-/** What a case is computed with: TensorFlow's own ops, or the fused ones, of a library or of the engine's own choice. */
+/** The kernels that compute a case: TensorFlow's own ops, or the fused ones, of a library or of the engine's own choice. */
 export interface CaseKernels {
   kernels: 'fused' | 'raw';
   instructionSet?: InstructionSet | undefined;

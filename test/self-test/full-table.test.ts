@@ -13,7 +13,7 @@ import { plainTolerance } from './plain-tolerance.js';
 
 const SIZES = 'full';
 const { best, other } = librariesHere();
-const seconds = new CaseTable([best, other ?? 'none', 'plain']);
+const seconds = new CaseTable([best, other ?? 'none', 'plain', 'MB of results']);
 const table = new CaseTable([`${best}, not ${other}`, `${best}, not plain`, `${other}, not plain`]);
 const cases = [
   ...numericCases(SIZES).map(({ name, subject }) => ({ name, subject })),
@@ -49,6 +49,8 @@ describe.runIf(HAS_ALL_CASES)('the full table', () => {
       other === null ? null : processes.other!.compute({ ...of, kernels: 'fused', instructionSet: other }),
     ]);
     seconds.add(name, best, fused.seconds);
+    const numbers = Object.values(fused.computed.values ?? {}).reduce((sum, { length }) => sum + length, 0);
+    seconds.add(name, 'MB of results', (4 * numbers) / 1e6);
     if (others !== null) seconds.add(name, other!, others.seconds);
     const judge = (column: string, actual: ComputedCase, expected: ComputedCase) => {
       const { fault, excess } = judgeCase(actual, expected);

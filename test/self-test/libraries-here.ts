@@ -1,6 +1,6 @@
 import { type InstructionSet, processorRuns } from '../../packages/tensor/src/index.js';
 
-/** From the best one. Before AVX512-BF16, attention in bfloat16 computes in float32 inside. */
+/** The best one first. Without AVX512-BF16, attention in bfloat16 computes in float32 inside. */
 const LIBRARIES: readonly InstructionSet[] = ['avx512bf16', 'avx512', 'avx2', 'generic'];
 
 /** The CPU's library that a process chooses here, and another one that rounds in other places; null where the processor has none. */

@@ -6,9 +6,9 @@ import { tensorOf } from '../transfer.js';
 const FIRST_POSITIONS = 8;
 
 /**
- * What attention computed of each token, cut by how far the token is from the start of its row: positions 0 to 7, 8 to 15, 16 to 31, and so
- * on, each part twice as long as the one before. Numbers shrink with the position, as weights do: token i has the root mean square 1 / √i
- * of the first ones. Within a part it changes by less than half, so that the tolerance of a part suits each of its tokens.
+ * The results of attention, cut by the position of their token in its row: positions 0 to 7, 8 to 15, 16 to 31, and so on, each part twice
+ * as long as the one before. Numbers shrink with the position, as weights do: those of token i have a root mean square of about
+ * 1 / √i. Within a part it changes by less than half, so that the tolerance of a part suits each of its tokens.
  * @param x `[tokens, width]`
  * @param positions of each token in its row
  */
