@@ -55,7 +55,7 @@ export const ADDED_PRODUCT: Record<FloatDType, CaseTolerance> = {
  * with that of the vector. They are as independent as the terms are, so that their sum differs by √5 × 0.0017 = 2⁻⁸ of the size of the
  * number, if one side has them and the other has not. The largest of a million numbers is 4.9 of these: 0.018. `absolute` is 1.7 times
  * that, since a weight of many terms is not one of many equal terms. `relative` is for the rounding of the result on both sides. A key too
- * many among the last of a thousand exceeds the tolerance five times, a wrong tile ten times.
+ * few among the last of a thousand exceeds the tolerance five times, a wrong tile ten times (test/self-test).
  *
  * In float32 the same holds with 2⁻²⁴ for 2⁻⁸; `exp` and sums in another order have some units more.
  */
