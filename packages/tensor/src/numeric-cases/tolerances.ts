@@ -53,7 +53,7 @@ export const ADDED_PRODUCT: Record<FloatDType, CaseTolerance> = {
  * to a thousand terms, a weight or a score's gradient times a vector, and each term has the roundings of a query and a key (which
  * move a score by √2 × 0.0017, and its weight by as much of itself), of the weight or gradient, and of the output in delta, five in all
  * with that of the vector. They are as independent as the terms are, so that their sum differs by √5 × 0.0017 = 2⁻⁸ of the size of the
- * number, if one side has them and the other has not. The largest of a million numbers is 4.9 of these: 0.018. `absolute` is 1.7 times
+ * number, if one side has them and the other has not. The largest of a million numbers is 4.9 of these: 0.019. `absolute` is 1.7 times
  * that, since a weight of many terms is not one of many equal terms. `relative` is for the rounding of the result on both sides. A key too
  * few among the last of a thousand exceeds the tolerance five times, a wrong tile ten times (test/self-test).
  *
