@@ -92,7 +92,28 @@ test('experts that are quantized when they are loaded count as layers in 4 bits,
     const rest = model.parameterCount - packed;
     expect(weightMemory(model, 'bfloat16'), name).toBe(packed * (1 / 2 + 1 / 64 + 4 / (64 * 256)) + 2 * rest);
     expect(decodedMemory(model, 'bfloat16', 'avx512bf16')).toBe(0);
-    // Gate and up of one expert.
-    expect(decodedMemory(model, 'bfloat16', 'cuda')).toBe(2 * 2 * intermediate * hidden);
+    // Gate and up of one expert; on the CUDA engine of all that are decoded at a time.
+    expect(decodedMemory(model, 'bfloat16', 'tensorflow')).toBe(2 * 2 * intermediate * hidden);
+    expect(decodedMemory(model, 'bfloat16', 'cuda')).toBe(experts * 2 * 2 * intermediate * hidden);
   }
+});
+
+test('as many experts count as decoded as 256 MiB hold, and at least one', async () => {
+  const path = await mkdtemp(join(tmpdir(), 'weight-memory-'));
+  onTestFinished(() => rm(path, { recursive: true }));
+  const config = { ...SMALL_MIXTURE, num_experts: 3, moe_intermediate_size: 320, num_hidden_layers: 1 };
+  await writeRandomModel(path, { ...config, hidden_size: 64 });
+  const model = withBaseQuantization(await readModelFolder(path), 'nf4');
+  const withExperts = (experts: number, outFeatures: number) => {
+    const parameters = [...model.expertParameters].map(([name, parameter]) => {
+      return [name, { ...parameter, experts, outFeatures }] as const;
+    });
+    return { ...model, expertParameters: new Map(parameters) };
+  };
+  const widest = Math.max(...[...model.expertParameters.values()].map(({ inFeatures }) => inFeatures));
+  // 100 MiB each, then 300 MiB.
+  const wide = (100 * 2 ** 20) / (2 * widest);
+  expect(decodedMemory(withExperts(8, wide), 'bfloat16', 'cuda')).toBe(2 * 100 * 2 ** 20);
+  expect(decodedMemory(withExperts(8, 3 * wide), 'bfloat16', 'cuda')).toBe(300 * 2 ** 20);
+  expect(decodedMemory(withExperts(8, wide), 'bfloat16', 'avx2')).toBe(100 * 2 ** 20);
 });

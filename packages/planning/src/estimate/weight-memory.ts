@@ -64,14 +64,24 @@ const DECODING_PRODUCTS: Readonly<Record<Precision, readonly MachineKernels[]>> 
   bfloat16: ['avx512bf16'],
 };
 
-/** Bytes of the largest quantized weights that are decoded for one product. */
+/** Bytes of the largest quantized weights that are decoded for one product, or, on the CUDA engine, for the products of one launch. */
 export function decodedMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
   if (DECODING_PRODUCTS[precision].includes(kernels)) return 0;
-  // Experts are decoded one after the other.
-  const ofExperts = quantizedExperts(model).map((parameter) => numbersOf(parameter) / parameter.experts);
-  const sizes = [...quantizedGroups(model).map(quantizedNumbers), ...ofExperts];
-  const largest = Math.max(0, ...sizes) * bytesPerNumber(precision);
-  return kernels === 'cuda' ? Math.min(largest, CUDA_DECODED_BYTES) : largest;
+  const width = bytesPerNumber(precision);
+  const ofLayers = quantizedGroups(model).map((layers) => {
+    const bytes = width * quantizedNumbers(layers);
+    return kernels === 'cuda' ? Math.min(bytes, CUDA_DECODED_BYTES) : bytes;
+  });
+  const ofExperts = quantizedExperts(model).map((parameter) => {
+    const bytes = (width * numbersOf(parameter)) / parameter.experts;
+    return kernels === 'cuda' ? bytes * cudaExpertsAtOnce(bytes, parameter.experts) : bytes;
+  });
+  return Math.max(0, ...ofLayers, ...ofExperts);
+}
+
+/** The most experts that the CUDA engine decodes at a time. @param bytes of one, decoded */
+function cudaExpertsAtOnce(bytes: number, experts: number): number {
+  return Math.min(experts, Math.max(1, Math.floor(CUDA_DECODED_BYTES / bytes)));
 }
 
 /** Bytes of the frozen weights that a pass reads, as if all were in the computing type. */

@@ -99,12 +99,24 @@ export function fusedGroupedPackedProduct(
   sections: RowSections,
   transposed: boolean,
 ): Tensor {
+  return groupedPackedProductInPieces(a, weights, sections, transposed, MOST_DECODED_BYTES);
+}
+
+/** @param mostDecodedBytes on a GPU, the bytes of the weights that are decoded at a time, at least those of a group */
+export function groupedPackedProductInPieces(
+  a: Tensor,
+  weights: PackedRows,
+  sections: RowSections,
+  transposed: boolean,
+  mostDecodedBytes: number,
+): Tensor {
   const { groupedProduct, attributes } = weights.ops;
   const shape = [
     elementType(a),
     intAttribute('transpose_b', Number(transposed)),
     intAttribute('rows', rowsOfGroup(weights, sections)),
     intAttribute('columns', weights.columns),
+    intAttribute('most_decoded_bytes', mostDecodedBytes),
   ];
   return scope(() => execute(groupedProduct, [...shape, ...attributes], [a, ...weights.inputs, sections.tensor]));
 }

@@ -1,6 +1,7 @@
 // Weights in 4 and 8 bits on a GPU: decoded by kernels/dequantize.cu, and products with them by cuBLASLt, a piece of
-// the weights after the other. Products of few rows are kernels/few_rows.cu's, which decodes nothing to memory. What
-// the ops compute is in native/dequantize.cc and native/product.cc.
+// the weights after the other. Those of experts are kernels/grouped_product.cu's. Products of few rows are
+// kernels/few_rows.cu's, which decodes nothing to memory. What the ops compute is in native/dequantize.cc and
+// native/product.cc.
 #include <algorithm>
 
 #include "../kernels/quantized_box.h"
@@ -108,6 +109,43 @@ void Decode(Context& context, const Mxfp4Matrix& matrix, const Part& part, Numbe
                                   matrix.scales + first / kMxfp4Block, count, result);
 }
 
+// Launches of kernels that decode whole groups, one behind the other: `first` is the first group of the weights.
+template <typename Number>
+const Kernel<void(const uint8_t* codes, const uint8_t* scales, const float* nested_scales, const float* modules,
+                  QuantizedBox first, DecodedGroups groups, Number* result)>
+    kDequantizeGroups{"dequantize", "DequantizeGroups" + TypeName<Number>()};
+
+template <typename Number>
+const Kernel<void(const uint8_t* codes, const float* scales, const int32_t* bands, ScaledBox first,
+                  DecodedGroups groups, Number* result)>
+    kDequantizeScaledGroups{"dequantize", "DequantizeScaledGroups" + TypeName<Number>()};
+
+template <typename Number>
+const Kernel<void(const uint8_t* codes, const uint8_t* scales, int64_t count, DecodedGroups groups, Number* result)>
+    kDequantizeMxfp4Groups{"dequantize", "DequantizeMxfp4Groups" + TypeName<Number>()};
+
+template <typename Number>
+void DecodeGroups(Context& context, const QuantizedMatrix& matrix, const Part& first, const DecodedGroups& groups,
+                  int64_t count, Number* result) {
+  kDequantizeGroups<Number>.Launch(context, {first.Blocks(true), count}, kThreads, 0, matrix.codes, matrix.scales,
+                                   matrix.nested_scales, matrix.modules, BoxOf(matrix, first), groups, result);
+}
+
+template <typename Number>
+void DecodeGroups(Context& context, const ScaledMatrix& matrix, const Part& first, const DecodedGroups& groups,
+                  int64_t count, Number* result) {
+  const ScaledBox box = BoxOf(matrix, first);
+  kDequantizeScaledGroups<Number>.Launch(context, {first.Blocks(box.whole != 0), count}, kThreads, 0, matrix.codes,
+                                         matrix.scales, matrix.bands, box, groups, result);
+}
+
+template <typename Number>
+void DecodeGroups(Context& context, const Mxfp4Matrix& matrix, const Part& first, const DecodedGroups& groups,
+                  int64_t count, Number* result) {
+  kDequantizeMxfp4Groups<Number>.Launch(context, {first.Blocks(true), count}, kThreads, 0, matrix.codes, matrix.scales,
+                                        first.rows * first.width, groups, result);
+}
+
 template <typename Form, typename Number>
 struct Dequantize {
   explicit Dequantize(const Attributes& attributes) : form(attributes) {}
@@ -166,24 +204,48 @@ struct PackedProduct {
   int64_t most_decoded;
 };
 
+// Decodes the weights of as many groups as memory allows in one launch, and multiplies with them in another. Groups
+// without rows are left out. The kernel is that which multiplies decoded groups, so that the bits are the same.
 template <typename Form, typename Number>
 struct GroupedPackedProduct {
-  explicit GroupedPackedProduct(const Attributes& attributes) : shape(attributes) {}
+  explicit GroupedPackedProduct(const Attributes& attributes)
+      : shape(attributes), most_decoded(attributes.Int("most_decoded_bytes")) {}
 
   void Compute(Context& context) const {
     const GroupedPackedOperands<Form, Number> o(context, shape);
-    if (context.failed() || o.rows == 0) return;
-    Number* decoded = context.Scratch<Number>(shape.rows * shape.columns);
     if (context.failed()) return;
-    // By the kernel that multiplies decoded groups, so that the bits are the same.
     const ProductForm form = shape.transposed ? ProductForm::kTransposed : ProductForm::kPlain;
+    std::vector<int> numbers;
+    std::vector<ProductGroup> products;
     o.ForEachGroup([&](int64_t group, int64_t rows, const Number* a, Number* result) {
-      Decode(context, o.OfGroup(group), Part{group * shape.rows, shape.rows, 0, shape.columns}, decoded);
-      MultiplyGroups<Number>(context, form, {WholeProduct(a, decoded, result, rows, o.columns, o.depth, form)});
+      numbers.push_back(static_cast<int>(group));
+      products.push_back(WholeProduct(a, nullptr, result, rows, o.columns, o.depth, form));
     });
+    const auto count = static_cast<int64_t>(products.size());
+    if (count == 0) return;
+    const int64_t size = shape.rows * shape.columns, at_once = AtOnce(count, size);
+    Number* decoded = context.Scratch<Number>(at_once * size);
+    for (int64_t first = 0; first < count && !context.failed(); first += at_once) {
+      const int64_t own = std::min(at_once, count - first);
+      DecodedGroups groups{};
+      std::copy_n(numbers.begin() + first, own, groups.at);
+      DecodeGroups(context, o.OfGroup(0), Part{0, shape.rows, 0, shape.columns}, groups, own, decoded);
+      const auto begin = products.begin() + first;
+      for (int64_t i = 0; i < own; i++) begin[i].right = decoded + i * size;
+      MultiplyGroups<Number>(context, form, {begin, begin + own});
+    }
+  }
+
+ private:
+  // Groups of a launch: as few launches as memory and tables allow, and about as many groups in each.
+  int64_t AtOnce(int64_t count, int64_t size) const {
+    const int64_t most = std::min<int64_t>(DecodedGroups::kMost, ProductGroups::kMost);
+    const int64_t fitting = most_decoded / (size * static_cast<int64_t>(sizeof(Number)));
+    return DivideUp(count, DivideUp(count, std::clamp<int64_t>(fitting, 1, most)));
   }
 
   PackedProductShape<Form> shape;
+  int64_t most_decoded;
 };
 
 template <typename Number>

@@ -70,7 +70,9 @@ __device__ __forceinline__ float E2M1ToFloat(uint32_t code) {
   return __uint_as_float(sign | ((size << 22) + (126u << 23)));
 }
 
-// count: a multiple of the block's 32. codes and scales: of the first number.
+constexpr int64_t kMxfp4Numbers = 32;  // that share a scale
+
+// count: a multiple of the block's numbers. codes and scales: of the first number.
 template <typename Number>
 __device__ __forceinline__ void DecodeMxfp4(const uint8_t* codes, const uint8_t* scales, int64_t count,
                                             Number* result) {
@@ -78,7 +80,7 @@ __device__ __forceinline__ void DecodeMxfp4(const uint8_t* codes, const uint8_t*
   const int64_t packs = count / kDecodedAtOnce;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
-    const uint32_t exponent = scales[i * kDecodedAtOnce / 32];
+    const uint32_t exponent = scales[i * kDecodedAtOnce / kMxfp4Numbers];
     // The smallest scale is subnormal; 255 is no number.
     const float scale = exponent == 255u ? NAN : __uint_as_float(exponent == 0u ? 1u << 22 : exponent << 23);
     const Pack<uint8_t, kDecodedAtOnce / 2> bytes = LoadPack<kDecodedAtOnce / 2>(codes + i * (kDecodedAtOnce / 2));
@@ -138,3 +140,65 @@ DEQUANTIZE_SCALED_KERNEL(bf16, BFloat16)
 
 DEQUANTIZE_MXFP4_KERNEL(float, Float32)
 DEQUANTIZE_MXFP4_KERNEL(bf16, BFloat16)
+
+namespace {
+
+// The box of this block's group, of those that lie one below the other: the first one's, and its number.
+template <typename Box>
+__device__ __forceinline__ Box BoxOfGroup(Box first, int64_t group) {
+  first.first_row += group * first.rows;
+  return first;
+}
+
+// Where this block's group is decoded.
+template <typename Number>
+__device__ __forceinline__ Number* DecodedOf(Number* result, int64_t numbers) {
+  return result + blockIdx.y * numbers;
+}
+
+}  // namespace
+
+// Whole rows of several groups. first: the box of the first group, with as many modules as each has.
+#define DEQUANTIZE_GROUPS_KERNEL(Number, Suffix)                                                                  \
+  extern "C" __global__ void __launch_bounds__(256) DequantizeGroups##Suffix(                                     \
+      const uint8_t* codes, const uint8_t* scales, const float* nested_scales, const float* modules,              \
+      const __grid_constant__ QuantizedBox first, const __grid_constant__ DecodedGroups groups, Number* result) { \
+    const int64_t group = groups.at[blockIdx.y];                                                                  \
+    const Quantized weights{codes, scales, nested_scales, modules + group * first.module_count * kModuleNumbers}; \
+    DecodeWhole(weights, BoxOfGroup(first, group), DecodedOf(result, first.rows * first.width));                  \
+  }                                                                                                               \
+  EXPORT_KERNEL(DequantizeGroups##Suffix)
+
+DEQUANTIZE_GROUPS_KERNEL(float, Float32)
+DEQUANTIZE_GROUPS_KERNEL(bf16, BFloat16)
+
+#define DEQUANTIZE_SCALED_GROUPS_KERNEL(Number, Suffix)                                                         \
+  extern "C" __global__ void __launch_bounds__(256) DequantizeScaledGroups##Suffix(                             \
+      const uint8_t* codes, const float* scales, const int32_t* bands, const __grid_constant__ ScaledBox first, \
+      const __grid_constant__ DecodedGroups groups, Number* result) {                                           \
+    const Scaled weights{codes, scales, bands};                                                                 \
+    const ScaledBox box = BoxOfGroup(first, groups.at[blockIdx.y]);                                             \
+    Number* decoded = DecodedOf(result, first.rows * first.width);                                              \
+    if (box.whole) {                                                                                            \
+      DecodeScaled<kDecodedAtOnce>(weights, box, decoded);                                                      \
+    } else {                                                                                                    \
+      DecodeScaled<1>(weights, box, decoded);                                                                   \
+    }                                                                                                           \
+  }                                                                                                             \
+  EXPORT_KERNEL(DequantizeScaledGroups##Suffix)
+
+DEQUANTIZE_SCALED_GROUPS_KERNEL(float, Float32)
+DEQUANTIZE_SCALED_GROUPS_KERNEL(bf16, BFloat16)
+
+// count: of the numbers of a group.
+#define DEQUANTIZE_MXFP4_GROUPS_KERNEL(Number, Suffix)                                               \
+  extern "C" __global__ void __launch_bounds__(256)                                                  \
+      DequantizeMxfp4Groups##Suffix(const uint8_t* codes, const uint8_t* scales, int64_t count,      \
+                                    const __grid_constant__ DecodedGroups groups, Number* result) {  \
+    const int64_t first = groups.at[blockIdx.y] * count;                                             \
+    DecodeMxfp4(codes + first / 2, scales + first / kMxfp4Numbers, count, DecodedOf(result, count)); \
+  }                                                                                                  \
+  EXPORT_KERNEL(DequantizeMxfp4Groups##Suffix)
+
+DEQUANTIZE_MXFP4_GROUPS_KERNEL(float, Float32)
+DEQUANTIZE_MXFP4_GROUPS_KERNEL(bf16, BFloat16)

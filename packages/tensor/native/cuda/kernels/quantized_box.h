@@ -18,6 +18,13 @@ constexpr int kModuleValues = 3;
 constexpr int kModuleNestedValues = kModuleValues + 16;
 constexpr int kModuleNumbers = kModuleNestedValues + 256;
 
+// Groups of rows that one launch decodes, one behind the other: the matrices of experts. Blocks (x, i) have group
+// at[i].
+struct DecodedGroups {
+  static constexpr int kMost = 64;
+  int at[kMost];
+};
+
 struct QuantizedBox {
   int64_t columns;  // of the whole matrix
   int64_t first_row;

@@ -175,6 +175,64 @@ void TestDequantizeScaled() {
   TestScaledBox<T>({37, 3, 2, 4, 20, 0, 5, 0}, 7);
 }
 
+// Groups in the order in which one launch decodes them.
+DecodedGroups GroupsOf(const std::vector<int>& numbers) {
+  DecodedGroups groups{};
+  for (size_t i = 0; i < numbers.size(); i++) groups.at[i] = numbers[i];
+  return groups;
+}
+
+// `result` has the weights of these groups one behind the other, each with `rows` rows.
+template <typename T, typename AnyWeights>
+void CheckGroups(AnyWeights& weights, const std::vector<int>& numbers, int64_t rows, Memory<T>& result) {
+  for (size_t i = 0; i < numbers.size(); i++) {
+    for (int64_t row = 0; row < rows; row++) {
+      for (int64_t column = 0; column < weights.columns; column++) {
+        const float number = weights.At(numbers[i] * rows + row, column);
+        T expected;
+        Store(number, &expected);
+        const T& found = result[(static_cast<int64_t>(i) * rows + row) * weights.columns + column];
+        const bool is_equal =
+            number != number ? ToFloat(found) != ToFloat(found) : memcmp(&expected, &found, sizeof(T)) == 0;
+        Expect(is_equal, "decoded group " + NameOf({numbers[i], row, column}));
+      }
+    }
+  }
+}
+
+// Groups of two modules, some of them left out, in any order.
+template <typename T>
+void TestDequantizeGroups() {
+  const std::vector<int> numbers{3, 0, 4};
+  for (bool nested : {false, true}) {
+    // The second module of a group has two blocks of scales.
+    std::vector<int64_t> modules;
+    for (int group = 0; group < 5; group++) modules.push_back(3), modules.push_back(130);
+    Weights weights(modules, 128, nested);
+    const QuantizedBox first{128, 0, 133, 0, 128, 2, 1};
+    Memory<T> result(static_cast<int64_t>(numbers.size()) * 133 * 128);
+    Launch("DequantizeGroups" + kTypeName<T>, dim3(7, static_cast<unsigned>(numbers.size())), 256, 0,
+           static_cast<const uint8_t*>(weights.codes.data()), static_cast<const uint8_t*>(weights.scales.data()),
+           static_cast<const float*>(nested ? weights.nested_scales.data() : nullptr),
+           static_cast<const float*>(weights.modules.data()), first, GroupsOf(numbers), result.data());
+    CheckGroups(weights, numbers, 133, result);
+  }
+}
+
+template <typename T>
+void TestDequantizeScaledGroups() {
+  const std::vector<int> numbers{1, 4, 2};
+  for (const auto& [columns, shift] : {std::pair<int64_t, int>{136, 6}, {37, 5}}) {
+    ScaledWeights weights(5 * 6, columns, shift, true);
+    const ScaledBox first{columns, 0, 6, 0, columns, weights.across, shift, columns % 8 == 0};
+    Memory<T> result(static_cast<int64_t>(numbers.size()) * 6 * columns);
+    Launch("DequantizeScaledGroups" + kTypeName<T>, dim3(2, static_cast<unsigned>(numbers.size())), 256, 0,
+           static_cast<const uint8_t*>(weights.codes.data()), static_cast<const float*>(weights.scales.data()),
+           static_cast<const int32_t*>(weights.bands.data()), first, GroupsOf(numbers), result.data());
+    CheckGroups(weights, numbers, 6, result);
+  }
+}
+
 // The kernel for this number of rows, launched on the weights.
 void LaunchFewRows(Weights& weights, const bf16* a, int rows, bf16* result) {
   const QuantizedBox box{weights.columns,
@@ -256,6 +314,27 @@ void TestDequantizeMxfp4() {
   }
 }
 
+// Each group is decoded as it is alone.
+template <typename T>
+void TestDequantizeMxfp4Groups() {
+  constexpr int64_t kCount = 96, kGroups = 5;
+  const std::vector<int> numbers{4, 1, 2};
+  Memory<uint8_t> codes(kGroups * kCount / 2), scales(kGroups * kCount / 32);
+  for (int64_t i = 0; i < codes.size(); i++) codes[i] = static_cast<uint8_t>(i * 37);
+  for (int64_t i = 0; i < scales.size(); i++) scales[i] = static_cast<uint8_t>(120 + i);
+  Memory<T> result(static_cast<int64_t>(numbers.size()) * kCount), alone(kCount);
+  const uint8_t *all_codes = codes.data(), *all_scales = scales.data();
+  Launch("DequantizeMxfp4Groups" + kTypeName<T>, dim3(1, static_cast<unsigned>(numbers.size())), 256, 0, all_codes,
+         all_scales, kCount, GroupsOf(numbers), result.data());
+  for (size_t i = 0; i < numbers.size(); i++) {
+    const int64_t first = numbers[i] * kCount;
+    Launch("DequantizeMxfp4" + kTypeName<T>, dim3(1), 256, 0, all_codes + first / 2, all_scales + first / 32, kCount,
+           alone.data());
+    Expect(memcmp(alone.data(), result.data() + static_cast<int64_t>(i) * kCount, alone.bytes()) == 0,
+           "a decoded group of MXFP4");
+  }
+}
+
 }  // namespace
 
 KERNEL_TEST(DequantizeFloat32) { TestDequantize<float>(); }
@@ -279,3 +358,6 @@ KERNEL_TEST(ScaledFewRows) {
 }
 KERNEL_TEST(DequantizeMxfp4Float32) { TestDequantizeMxfp4<float>(); }
 KERNEL_TEST(DequantizeMxfp4BFloat16) { TestDequantizeMxfp4<bf16>(); }
+KERNEL_TEST(DequantizeGroupsFloat32) { TestDequantizeGroups<float>(), TestDequantizeScaledGroups<float>(); }
+KERNEL_TEST(DequantizeGroupsBFloat16) { TestDequantizeGroups<bf16>(), TestDequantizeScaledGroups<bf16>(); }
+KERNEL_TEST(DequantizeMxfp4Groups) { TestDequantizeMxfp4Groups<float>(), TestDequantizeMxfp4Groups<bf16>(); }
