@@ -2,7 +2,7 @@
 // sum is that of its places, so it depends on nothing else.
 #include <algorithm>
 
-#include "kernel.h"
+#include "gathered_sum_operands.h"
 #include "parallel.h"
 
 namespace lorasmith {
@@ -19,19 +19,16 @@ struct GatheredSum {
   explicit GatheredSum(const Attributes& attributes) : count(attributes.Int("count")) {}
 
   void Compute(Context& context) const {
-    const int64_t rows = context.Dim(0, 0), width = context.Dim(0, 1), all = context.Size(1);
-    const Number* x = context.Input<Number>(0);
-    const int32_t* places = context.Input<int32_t>(1);
-    if (!context.Check(count > 0 && all % count == 0, "each sum has as many places")) return;
-    const bool exist = std::all_of(places, places + all, [&](int32_t row) { return row >= 0 && row < rows; });
-    if (!context.Check(exist, "there is no row at one of the places")) return;
-    Number* sums = context.Output<Number>(0, {all / count, width});
+    const GatheredSumOperands<Number> o(context, count);
     if (context.failed()) return;
-    ParallelRanges(all / count, kSumsPerPiece, [&](int64_t begin, int64_t end) {
+    const bool exist =
+        std::all_of(o.places, o.places + o.sums * count, [&](int32_t row) { return row >= 0 && row < o.rows; });
+    if (!context.Check(exist, "there is no row at one of the places")) return;
+    ParallelRanges(o.sums, kSumsPerPiece, [&](int64_t begin, int64_t end) {
       for (int64_t sum = begin; sum < end; sum++) {
-        for (int64_t column = 0; column < width; column += kBlock) {
-          SumBlock(x + column, width, places + sum * count, std::min(kBlock, width - column),
-                   sums + sum * width + column);
+        for (int64_t column = 0; column < o.width; column += kBlock) {
+          SumBlock(o.x + column, o.width, o.places + sum * count, std::min(kBlock, o.width - column),
+                   o.result + sum * o.width + column);
         }
       }
     });

@@ -285,7 +285,8 @@ export interface Kernels {
    */
   groupedPackedProduct(a: Tensor, weights: PackedRows, sections: RowSections, transposed: boolean): Tensor;
   /**
-   * Sums of rows, in float32 and in the order of their places, rounded once.
+   * Sums of rows, in float32 and in the order of their places, rounded once. A place where there is no row is an error; on a GPU
+   * its sum is NaN.
    * @param x `[rows, width]`
    * @param places `[sums × count]` int32: the rows of each sum
    * @returns `[sums, width]`
@@ -358,8 +359,8 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   activationGradient: [fused(fusedActivationGradient, ALSO_CUDA), raw(rawActivationGradient)],
   gatedUnit: [fused(fusedGatedUnit, ALSO_CUDA), raw(rawGatedUnit)],
   gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
-  clampedUnit: [fused(fusedClampedUnit), raw(rawClampedUnit)],
-  clampedUnitGradient: [fused(fusedClampedUnitGradient), raw(rawClampedUnitGradient)],
+  clampedUnit: [fused(fusedClampedUnit, ALSO_CUDA), raw(rawClampedUnit)],
+  clampedUnitGradient: [fused(fusedClampedUnitGradient, ALSO_CUDA), raw(rawClampedUnitGradient)],
   causalConvolution: [fused(fusedCausalConvolution, ALSO_CUDA), raw(rawCausalConvolution)],
   causalConvolutionGradient: [fused(fusedCausalConvolutionGradient, ALSO_CUDA), raw(rawCausalConvolutionGradient)],
   gatedDelta: [fused(fusedGatedDelta, ALSO_CUDA), raw(rawGatedDelta)],
@@ -396,7 +397,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
     fused(fusedGroupedPackedProduct, { engines: ['cuda'] }),
     raw((...of) => rawGroupedPackedProduct(kernelsFor, ...of)),
   ],
-  gatheredSum: [fused(fusedGatheredSum), raw(rawGatheredSum)],
+  gatheredSum: [fused(fusedGatheredSum, ALSO_CUDA), raw(rawGatheredSum)],
   quantizedProduct: [
     fused((...of) => fusedQuantizedProduct(kernelsFor, ...of), FLOAT32_PRODUCT),
     fused((...of) => fusedQuantizedProduct(kernelsFor, ...of), BFLOAT16_PRODUCT),

@@ -23,12 +23,14 @@ export function expertCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] 
   const smallBlocks: GroupShape = { ...small, depth: 192, columns: 64 };
   const large: GroupShape = { counts: [300, 0, 12, 712], depth: 768, columns: 1_536 };
   const packed = sizes === 'small' ? [smallBlocks] : [smallBlocks, large];
+  // More experts than one launch decodes.
+  const many: GroupShape = { counts: Array.from({ length: 100 }, (_, i) => i % 3), depth: 64, columns: 32 };
   const forms: readonly PackedForm[] = ['MXFP4', '4 bits, double quantization', '8 bits'];
   return [
     ...(sizes === 'small' ? [small] : [small, large]).map((shape) => groupedProductCase(dtype, shape)),
-    ...packed.flatMap((shape) => forms.flatMap((form) => packedCases(dtype, shape, form))),
-    gatheredSumCase(dtype),
-    ...clampedUnitCases(dtype),
+    ...[...packed, many].flatMap((shape) => forms.flatMap((form) => packedCases(dtype, shape, form))),
+    ...gatheredSumCases(dtype, sizes),
+    ...clampedUnitCases(dtype, sizes),
   ];
 }
 
@@ -110,44 +112,50 @@ function packedCases(dtype: FloatDType, shape: GroupShape, form: PackedForm): Nu
   ];
 }
 
-/** Numbers around the limit, and far from it. */
-function clampedUnitCases(dtype: FloatDType): NumericCase[] {
-  const [tokens, intermediate, limit] = [7, 37, 1];
-  const gateUp = () => seededTensor([tokens, 2 * intermediate], 78, dtype);
-  return [
-    {
-      name: `clampedUnit ${dtype} [${tokens}, ${intermediate}]`,
-      // On a card it is made of plain ops, which nothing replaces; and so is its gradient.
-      subject: { kind: 'op', name: 'clampedUnit' },
-      tolerance: SINGLE_OP[dtype],
-      compute: () => ({ output: kernelsFor(dtype).clampedUnit(gateUp(), limit) }),
-    },
-    {
-      name: `clampedUnitGradient ${dtype} [${tokens}, ${intermediate}]`,
-      subject: { kind: 'op', name: 'clampedUnitGradient' },
-      tolerance: SUM[dtype],
-      compute: () => {
-        const gradient = seededTensor([tokens, intermediate], 79, dtype);
-        const both = kernelsFor(dtype).clampedUnitGradient(gradient, gateUp(), limit);
-        const [gate, up] = split(reshape(both, [tokens * intermediate, 2]), [1, 1], 1);
-        return { gate: gate!, up: up! };
+/** Numbers around the limit, and far from it: pairs that no vector has, whole vectors, and more than all threads take at once. */
+function clampedUnitCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
+  const limit = 1;
+  const shapes = sizes === 'small' ? [[7, 37], [3, 96]] : [[7, 37], [3, 96], [511, 11_008]]; // biome-ignore format: a list
+  return shapes.flatMap(([tokens = 0, intermediate = 0]): NumericCase[] => {
+    const gateUp = () => seededTensor([tokens, 2 * intermediate], 78, dtype);
+    const name = `${dtype} [${tokens}, ${intermediate}]`;
+    return [
+      {
+        name: `clampedUnit ${name}`,
+        subject: kernelSubject('clampedUnit', dtype),
+        tolerance: SINGLE_OP[dtype],
+        compute: () => ({ output: kernelsFor(dtype).clampedUnit(gateUp(), limit) }),
       },
-    },
-  ];
+      {
+        name: `clampedUnitGradient ${name}`,
+        subject: kernelSubject('clampedUnitGradient', dtype),
+        tolerance: SUM[dtype],
+        compute: () => {
+          const gradient = seededTensor([tokens, intermediate], 79, dtype);
+          const both = kernelsFor(dtype).clampedUnitGradient(gradient, gateUp(), limit);
+          const [gate, up] = split(reshape(both, [tokens * intermediate, 2]), [1, 1], 1);
+          return { gate: gate!, up: up! };
+        },
+      },
+    ];
+  });
 }
 
-function gatheredSumCase(dtype: FloatDType): NumericCase {
-  const width = 131;
-  // A row that no sum has, one that several have, and one twice in a sum.
-  const places = [4, 0, 2, 2, 2, 5, 1, 6, 4, 0, 0, 6];
-  return {
-    name: `gatheredSum ${dtype} of ${places.length} rows`,
-    // On a card it is made of plain ops, which nothing replaces.
-    subject: { kind: 'op', name: 'gatheredSum' },
+/** `[rows, width]` and the rows of a sum: widths that no vector divides, of one vector for each thread, and of several. */
+function gatheredSumCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
+  const small = { rows: 7, width: 131, count: 3, sums: 4 };
+  const vectors = { ...small, width: 136 };
+  const large = { rows: 2_048, width: 4_096, count: 8, sums: 1_023 };
+  return (sizes === 'small' ? [small, vectors] : [small, vectors, large]).map(({ rows, width, count, sums }) => ({
+    name: `gatheredSum ${dtype} ${sums} of ${count} rows of ${width}`,
+    subject: kernelSubject('gatheredSum', dtype),
+    // The same order on each side, from the first row to the last.
     tolerance: SINGLE_OP[dtype],
     compute: () => {
-      const x = seededTensor([7, width], 73, dtype);
-      return { sums: kernelsFor(dtype).gatheredSum(x, tensorOf(Int32Array.from(places), [places.length]), 3) };
+      const x = seededTensor([rows, width], 73, dtype);
+      // Rows that no sum has, that several have, and that are twice in a sum.
+      const places = Int32Array.from({ length: sums * count }, (_, i) => (i * i + 4) % rows);
+      return { sums: kernelsFor(dtype).gatheredSum(x, tensorOf(places, [places.length]), count) };
     },
-  };
+  }));
 }

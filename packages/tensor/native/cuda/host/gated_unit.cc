@@ -1,6 +1,4 @@
 // Gated linear units on a GPU: kernels/gated_unit.cu. What they compute is in native/gated_unit.cc.
-#include <algorithm>
-
 #include "gated_unit_operands.h"
 #include "launch.h"
 
@@ -15,21 +13,14 @@ template <typename Number>
 const Kernel<void(const Number* gradient, const Number* gate_up, int64_t width, Activation activation, Number* result)>
     kGatedUnitGradient{"gated_unit", "GatedUnitGradient" + TypeName<Number>()};
 
-// No more threads than a row has vectors, in whole warps.
-template <typename Number>
-unsigned ThreadsFor(int64_t width) {
-  const int64_t vectors = DivideUp(width, 16 / sizeof(Number));
-  return static_cast<unsigned>(std::clamp<int64_t>(RoundUp(vectors, 32), 32, 256));
-}
-
 template <typename Number>
 struct GatedUnit {
   explicit GatedUnit(const Attributes& attributes) : activation(ActivationOf(attributes)) {}
 
   void Compute(Context& context) const {
     const GatedUnitOperands<Number> o(context, activation);
-    kGatedUnit<Number>.Launch(context, {o.width == 0 ? 0 : o.rows}, ThreadsFor<Number>(o.width), 0, o.gate_up, o.width,
-                              activation, o.result);
+    kGatedUnit<Number>.Launch(context, {o.width == 0 ? 0 : o.rows}, ThreadsOfRow<Number>(o.width), 0, o.gate_up,
+                              o.width, activation, o.result);
   }
 
   Activation activation;
@@ -41,8 +32,8 @@ struct GatedUnitGradient {
 
   void Compute(Context& context) const {
     const GatedUnitGradientOperands<Number> o(context, activation);
-    kGatedUnitGradient<Number>.Launch(context, {o.width == 0 ? 0 : o.rows}, ThreadsFor<Number>(o.width), 0, o.gradient,
-                                      o.gate_up, o.width, activation, o.result);
+    kGatedUnitGradient<Number>.Launch(context, {o.width == 0 ? 0 : o.rows}, ThreadsOfRow<Number>(o.width), 0,
+                                      o.gradient, o.gate_up, o.width, activation, o.result);
   }
 
   Activation activation;

@@ -7,6 +7,7 @@
 // kernels is launched for the first time.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -44,6 +45,13 @@ inline std::string TypeName<int32_t>() {
 
 // How much of a multiprocessor's memory is shared memory for a kernel.
 enum class SharedMemory { kByDriver, kAll };
+
+// Threads of a block that has a row of vectors: no more than there are vectors, in whole warps.
+template <typename Number>
+unsigned ThreadsOfRow(int64_t width) {
+  const int64_t vectors = DivideUp(width, 16 / static_cast<int64_t>(sizeof(Number)));
+  return static_cast<unsigned>(std::clamp<int64_t>(RoundUp(vectors, 32), 32, 256));
+}
 
 class KernelBase {
  public:
