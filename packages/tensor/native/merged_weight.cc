@@ -7,8 +7,7 @@
 
 #include "../../weight-io/native/merge_rows.h"
 #include "gemm.h"
-#include "kernel.h"
-#include "lora_layout.h"
+#include "merged_weight_operands.h"
 #include "parallel.h"
 
 namespace lorasmith {
@@ -187,43 +186,27 @@ struct MergedWeight {
   explicit MergedWeight(const Attributes& attributes) : layout(attributes), stored(attributes.Ints("stored")) {}
 
   void Compute(Context& context) const {
-    const Base* base = context.Input<Base>(0);
-    const float* parameters = context.Input<float>(1);
-    const float* tokens = context.Input<float>(2);
-    const int64_t count = context.Dim(2, 0);
-    if (!context.Check(layout.IsValid(), "the layers must lie in the group, in their order")) return;
-    if (!context.Check(layout.offset + layout.numbers <= context.Size(1), "the group must lie in the parameters")) {
-      return;
-    }
-    if (!context.Check(context.Size(0) == layout.out * layout.in, "the weight must be that of the group")) return;
-    if (!context.Check(context.Size(2) == count * layout.in, "the tokens must be the group's input")) return;
-    if (!context.Check(stored.size() == layout.ranks.size(), "each layer must have the dtype of its file")) return;
-    for (int64_t dtype : stored) {
-      const bool is_known = dtype == TF_FLOAT || dtype == TF_HALF || dtype == TF_BFLOAT16;
-      const bool is_held = std::is_same_v<Result, float> || dtype == TF_BFLOAT16;
-      if (!context.Check(is_known && is_held, "the result must hold the numbers of the files")) return;
-    }
-    const int64_t width = Panels(layout.in) * kPanelColumns;
-    Result* weight = context.Output<Result>(0, {layout.out, layout.in});
-    float* output = context.Output<float>(1, {count, layout.out});
-    float* norms = context.Output<float>(2, {static_cast<int64_t>(stored.size()), 3});
+    const MergedWeightOperands<Base, Result> o(context, layout, stored);
+    if (context.failed()) return;
+    const int64_t count = o.token_count, width = Panels(layout.in) * kPanelColumns;
     float* padded = context.Scratch<float>(count * width);
     float* panels = context.Scratch<float>(merging::PanelFloats(layout.total_rank, layout.in));
     if (context.failed()) return;
     for (int64_t token = 0; token < count; token++) {
-      float* end = std::copy(tokens + token * layout.in, tokens + (token + 1) * layout.in, padded + token * width);
+      const float* from = o.tokens + token * layout.in;
+      float* end = std::copy(from, from + layout.in, padded + token * width);
       std::fill(end, padded + (token + 1) * width, 0.0f);
     }
-    const std::vector<merging::Update> updates = Updates(parameters + layout.offset, panels);
+    const std::vector<merging::Update> updates = Updates(o.parameters, panels);
     const std::vector<Block> blocks = Blocks();
     std::vector<SquareSums> sums(blocks.size());
-    const Matrices<Base, Result> all{base, padded, weight, output, layout.in, layout.out, count};
+    const Matrices<Base, Result> all{o.base, padded, o.weight, o.output, layout.in, layout.out, count};
     ParallelFor(static_cast<int64_t>(blocks.size()), [&](int64_t index) {
       const Block& block = blocks[index];
       sums[index] = block.layer < 0 ? MergeBlock<Base>(all, nullptr, block)
                                     : MergeAs(stored[block.layer], all, &updates[block.layer], block);
     });
-    StoreNorms(blocks, sums, norms);
+    StoreNorms(blocks, sums, o.norms);
   }
 
  private:
@@ -237,15 +220,13 @@ struct MergedWeight {
   }
 
   // The update of each layer, with its A packed into `panels`.
-  std::vector<merging::Update> Updates(const float* a, float* panels) const {
-    const float* b = a + layout.total_rank * layout.in;
+  std::vector<merging::Update> Updates(const float* parameters, float* panels) const {
     std::vector<merging::Update> updates;
-    for (size_t layer = 0; layer < layout.ranks.size(); layer++) {
+    for (const auto& [a, b] : MatricesOf(layout, parameters)) {
+      const size_t layer = updates.size();
       const int64_t rank = layout.ranks[layer];
       merging::PackPanels(a, layout.in, 1, rank, layout.in, panels);
       updates.push_back({b, rank, 1, panels, rank, layout.in, layout.scales[layer]});
-      a += rank * layout.in;
-      b += layout.rows[layer] * rank;
       panels += merging::PanelFloats(rank, layout.in);
     }
     return updates;
@@ -253,19 +234,11 @@ struct MergedWeight {
 
   std::vector<Block> Blocks() const {
     std::vector<Block> blocks;
-    int64_t next = 0;
-    const auto add = [&](int64_t layer, int64_t first, int64_t end) {
-      for (int64_t row = first; row < end; row += kBlockRows) {
-        blocks.push_back({row, std::min(kBlockRows, end - row), layer, row - first});
+    ForEachPart(layout, [&](int64_t layer, int64_t first, int64_t rows) {
+      for (int64_t row = 0; row < rows; row += kBlockRows) {
+        blocks.push_back({first + row, std::min(kBlockRows, rows - row), layer, row});
       }
-      next = end;
-    };
-    for (size_t layer = 0; layer < layout.ranks.size(); layer++) {
-      const int64_t first = layout.first_rows[layer];
-      add(-1, next, first);
-      add(static_cast<int64_t>(layer), first, first + layout.rows[layer]);
-    }
-    add(-1, next, layout.out);
+    });
     return blocks;
   }
 

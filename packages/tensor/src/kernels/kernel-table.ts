@@ -371,7 +371,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   adaptedBackward: [fused(fusedAdaptedBackward, CUDA), raw((...of) => rawAdaptedBackward(kernelsFor, ...of))],
   loraWeights: [fused(fusedLoraWeights), raw(rawLoraWeights)],
   loraGradient: [fused(fusedLoraGradient), raw(rawLoraGradient)],
-  mergedWeight: [fused(fusedMergedWeight), raw(rawMergedWeight)],
+  mergedWeight: [fused(fusedMergedWeight, ALSO_CUDA), raw(rawMergedWeight)],
   dropout: [fused(fusedDropout, ALSO_CUDA), raw(rawDropout)],
   adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],
   squareSum: [fused(fusedSquareSum, ALSO_CUDA), raw(rawSquareSum)],

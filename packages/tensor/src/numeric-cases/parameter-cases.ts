@@ -1,4 +1,4 @@
-import type { FloatDType } from '../dtype.js';
+import type { DType, FloatDType } from '../dtype.js';
 import type { AdamWStep } from '../kernels/adamw.js';
 import { kernelsFor } from '../kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../kernels/lora.js';
@@ -9,7 +9,7 @@ import { concat, rowsOf, split } from '../layout.js';
 import type { Tensor } from '../tensor.js';
 import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
 import { positiveTensor, seededTensor } from './seeded-inputs.js';
-import { ADDED_PRODUCT, SINGLE_OP, SUM } from './tolerances.js';
+import { ADDED_PRODUCT, EXACT, SINGLE_OP, SUM } from './tolerances.js';
 
 // What is computed with the vector of all parameters of an adapter.
 
@@ -75,6 +75,7 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
           return byMatrix('gradient', kernelsFor(dtype).loraGradient(byA, byScaledB, layout), layout);
         },
       },
+      ...mergedWeightCases(dtype, layout),
       ...loraProductCases(dtype, layout, sizes),
       ...adaptedCases(dtype, layout, sizes),
     ];
@@ -88,6 +89,35 @@ function byMatrix(name: string, gradient: Tensor, { inFeatures, adapted }: LoraL
   const sizes = [rank * inFeatures, ...adapted.map((each) => each.rank * each.outFeatures)];
   const names = [`${name} by A`, ...adapted.map((_, layer) => `${name} by B of layer ${layer + 1}`)];
   return Object.fromEntries(split(gradient, sizes, 0).map((part, index) => [names[index], part]));
+}
+
+/** Results that hold the numbers of the files, and of the model alone; with rows of no layer between. */
+function mergedWeightCases(dtype: FloatDType, layout: LoraLayout): NumericCase[] {
+  const { inFeatures, outFeatures, adapted } = layout;
+  const dtypes: [FloatDType, readonly DType[]][] = [['float32', ['float16', 'bfloat16', 'float32']]];
+  if (dtype === 'bfloat16') dtypes.push(['bfloat16', ['bfloat16']]);
+  return dtypes.flatMap(([result, files]): NumericCase[] => {
+    const merged = () => {
+      const base = seededTensor([outFeatures, inFeatures], 81, dtype);
+      const parameters = seededTensor([layout.offset + parametersOf(layout)], 82);
+      const tokens = seededTensor([5, inFeatures], 83);
+      const settings = { layout, stored: adapted.map((_, i) => files[i % files.length]!), dtype: result };
+      return kernelsFor(dtype).mergedWeight(base, parameters, tokens, settings);
+    };
+    const name = `mergedWeight ${dtype} [${outFeatures}, ${inFeatures}] in ${result}`;
+    const subject = kernelSubject('mergedWeight', dtype);
+    return [
+      { name, subject, tolerance: EXACT, compute: () => ({ weight: merged().weight }) },
+      {
+        name: `${name}, its output and norms`,
+        ...{ subject, tolerance: SUM.float32 },
+        compute: () => {
+          const { output, norms } = merged();
+          return { output, norms };
+        },
+      },
+    ];
+  });
 }
 
 /** Two adapters, one with dropout, with rows of none before, between and after theirs. */
