@@ -5,6 +5,7 @@ import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
 import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from '../scripts/docs/model-on-card.mjs';
 import { attentionCycles, attentionTables } from './attention-arithmetic.mjs';
+import { mixtureTables } from './mixture-arithmetic.mjs';
 import { gigabytes, table } from './tables.mjs';
 
 const LARGEST = modelOf(modelFolder, '8B', PUBLISHED_SHAPES['Llama 3.1 8B']);
@@ -472,3 +473,4 @@ const tokenColumns = [
 ];
 process.stdout.write(`\n${table(tokenColumns, tokenRows)}`);
 process.stdout.write(`\n${attentionTables()}`);
+process.stdout.write(`\n${mixtureTables()}`);
