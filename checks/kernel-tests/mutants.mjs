@@ -57,6 +57,9 @@ const FILES = {
   'gated_delta_tokens.cu': { kernel: 'gated_delta_tokens', tests: ['GatedDeltaFloat32_64'] },
   'gated_delta_sweep.cuh': { kernel: 'gated_delta_64', tests: ['GatedDeltaFloat32_64', 'GatedDeltaFloat32Whole_64'] },
   'gated_delta_chunk.cuh': { kernel: 'gated_delta_64', tests: ['GatedDeltaFloat32_64'] },
+  'gathered_sum.cu': { kernel: 'gathered_sum', tests: ['GatheredSum'] },
+  'clamped_unit.cu': { kernel: 'clamped_unit', tests: ['ClampedUnit'] },
+  'merged_weight.cu': { kernel: 'merged_weight', tests: ['MergeRows'] },
 };
 
 /** Tests of other heads than 64: of 512, a block's warps have parts, or blocks; of 128, rows in shared memory are exchanged. */
@@ -783,11 +786,50 @@ const BY_HAND = [
   ['scatter.cu', 'int64_t{kOwners} * 32', 'int64_t{kOwners} * 64', 'rows begin with whatever was there'],
   ['scatter.cu', 'width % kSize == 0 && ', '', 'rows that begin within a vector are read as vectors'],
   ['scatter.cu', '&& IsVectorAligned(updates)', '', 'vectors are read at any address'],
+  ['dequantize.cu', 'first.first_row += group * first.rows;', '', 'all groups are the first', { sample: true }],
+  [
+    'dequantize.cu',
+    'modules + group * first.module_count * kModuleNumbers',
+    'modules',
+    'a group has the tables of the first one',
+  ],
+  ['dequantize.cu', 'result + blockIdx.y * numbers', 'result', 'all groups are decoded to the same memory'],
+  ['dequantize.cu', 'scales + first / kMxfp4Numbers', 'scales', 'a group of MXFP4 has the scales of the first one'],
+  ['gathered_sum.cu', 'own[i];', 'own[0];', 'a sum has one row several times', { sample: true }],
+  [
+    'gathered_sum.cu',
+    '? ToFloat(numbers.values[k]) : NAN',
+    '? ToFloat(numbers.values[k]) : 0',
+    'no row is a row of zeros',
+  ],
+  ['gathered_sum.cu', 'row < rows;', 'true;', 'a row beyond the last is read', { variant: 'addresses' }],
+  [
+    'gathered_sum.cu',
+    'column < width; column += blockDim.x * kSize',
+    'column + kSize < width; column += blockDim.x * kSize',
+    'the last vector is left out',
+  ],
+  ['clamped_unit.cu', 'up > limit || up < -limit', 'up > limit', 'a clamped up has a gradient'],
+  ['clamped_unit.cu', 'gate > limit ? 0.0f : d', 'd', 'a clamped gate has a gradient'],
+  ['clamped_unit.cu', 'gate > limit ? limit : gate', 'gate >= limit ? limit : limit', 'all gates are the limit'],
+  ['clamped_unit.cu', '(up < -limit ? -limit : up)', 'up', 'ups are clamped on one side'],
+  ['clamped_unit.cu', 'pairs.values[2 * k + 1], limit, &units', 'pairs.values[2 * k], limit, &units', 'gates are ups'],
+  ['clamped_unit.cu', 'i < vectors; i += step', 'i + 1 < vectors; i += step', 'the last vector is left out'],
+  ['merged_weight.cu', 'k == chain', 'k < 0', 'a high rank is one sum', { sample: true }],
+  ['merged_weight.cu', 'Flushed(__fmaf_rn(', '(__fmaf_rn(', 'subnormal numbers are added up'],
+  [
+    'merged_weight.cu',
+    'rows.b[(first_row + r) * rows.rank',
+    'rows.b[r * rows.rank',
+    'all blocks have the first rows of B',
+  ],
+  ['merged_weight.cu', 'Round<f16>(number)', 'Round<bf16>(number)', 'a weight of float16 is rounded to bfloat16'],
+  ['merged_weight.cu', 'kSquareScale * number', 'number', 'squares are not scaled'],
+  ['merged_weight.cu', ' || column >= rows.in', '', 'columns beyond the last are merged', { variant: 'addresses' }],
 ];
 
 /** Barriers whose removal nothing notices: [file, occurrence, why]. @type {[string, number, string][]} */
 const UNNOTICED_BARRIERS = [
-  ['device.h', 0, 'it is for a second sum at once, which no kernel takes yet'],
   ['device.h', 2, 'it is for a second maximum at once, which no kernel takes yet'],
   ['gated_delta_chunk.cuh', 2, 'the product before the factors are read has a barrier'],
 ];
@@ -799,6 +841,9 @@ const BARRIERS_OF_LARGE_HEADS = [
   ['attention_gradient.cuh', 2],
   ['attention_gradient.cuh', 3],
 ];
+
+/** Barriers of headers that another kernel shows: of a block that takes several sums at once. @type {[string, number, keyof typeof FILES][]} */
+const BARRIERS_OF_OTHERS = [['device.h', 0, 'merged_weight.cu']];
 
 /** Barriers that are tried in `npm test`. @type {[string, number][]} */
 const SAMPLED_BARRIERS = [
@@ -817,10 +862,12 @@ export async function allMutants() {
       for (let occurrence = 0; occurrence < count; occurrence++) {
         const known = UNNOTICED_BARRIERS.find(([of, at]) => of === file && at === occurrence);
         const large = BARRIERS_OF_LARGE_HEADS.find(([of, at]) => of === file && at === occurrence);
+        const other = BARRIERS_OF_OTHERS.find(([of, at]) => of === file && at === occurrence);
         mutants.push({
           name: `without barrier ${occurrence}`,
           ...{ file, text: barrier, occurrence, replacement: ';', kernel, tests, variant: 'races' },
           ...(large && shownBy(file, 512)),
+          ...(other && FILES[other[2]]),
           unnoticed: known?.[2] ?? null,
           inSample: SAMPLED_BARRIERS.some(([of, at]) => of === file && at === occurrence),
         });
