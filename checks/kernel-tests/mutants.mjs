@@ -596,6 +596,10 @@ const BY_HAND = [
   ['dequantize.cu', 'at % 2 == 0 ?', 'i % 2 == 0 ?', 'a row that begins within a byte is swapped'],
   ['dequantize.cu', 'k % 2 == 0 ? byte & 15u', 'k % 2 != 0 ? byte & 15u', 'the halves of a byte of MXFP4 are swapped'],
   ['dequantize.cu', 'exponent == 0u ? 1u << 22 :', '', 'the smallest scale of MXFP4 is zero'],
+  ['dequantize.cu', 'own_row * pitch', 'own_row * box.width', 'packs in 4 bits leave no margin', { occurrence: 0 }],
+  ['dequantize.cu', 'own_row * pitch', 'own_row * box.width', 'numbers in 4 bits leave no margin', { occurrence: 1 }],
+  ['dequantize.cu', 'own_row * pitch', 'own_row * box.width', 'numbers in 8 bits leave no margin', { occurrence: 2 }],
+  ['dequantize.cu', 'box.pitch == 0 ? box.width :', '', 'without a margin, all rows are written over the first'],
   [
     'attention_bfloat16.cuh',
     'sink > -INFINITY && lane_column == 0',

@@ -4,7 +4,7 @@
 // native/product.cc.
 #include <algorithm>
 
-#include "../kernels/quantized_box.h"
+#include "decoded_part.h"
 #include "grouped_product.h"
 #include "launch.h"
 #include "multiply.h"
@@ -13,8 +13,7 @@
 namespace lorasmith::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;
-constexpr int64_t kMostBlocks = 1 << 16;
+constexpr unsigned kThreads = kDecodeThreads;
 
 static_assert(kModuleNumbers == QuantizedModule::kNumbers && kModuleValues == QuantizedModule::kValues &&
               kModuleNestedValues == QuantizedModule::kNestedValues);
@@ -41,31 +40,19 @@ const QuantizedFewRows kQuantizedFewRows16{"few_rows", "QuantizedFewRows16"};
 const ScaledFewRows kScaledFewRows8{"few_rows", "ScaledFewRows8"};
 const ScaledFewRows kScaledFewRows16{"few_rows", "ScaledFewRows16"};
 
-// A rectangle of a matrix.
-struct Part {
-  int64_t first_row;
-  int64_t rows;
-  int64_t first_column;
-  int64_t width;
-
-  // Blocks of threads that each decode one number, or several.
-  int64_t Blocks(bool whole) const {
-    return std::min(kMostBlocks, DivideUp(rows * width / (whole ? kDecodedAtOnce : 1), kThreads));
-  }
-  bool IsWhole() const { return first_column % kDecodedAtOnce == 0 && width % kDecodedAtOnce == 0; }
-};
+using Part = DecodedPart;
 
 QuantizedBox BoxOf(const QuantizedMatrix& matrix, const Part& part) {
   const bool whole = matrix.columns % kQuantizedBlock == 0 && part.IsWhole();
   return {
       matrix.columns, part.first_row, part.rows, part.first_column, part.width, static_cast<int>(matrix.module_count),
-      whole};
+      whole,          part.pitch};
 }
 
 ScaledBox BoxOf(const ScaledMatrix& matrix, const Part& part) {
   const bool whole = matrix.columns % kDecodedAtOnce == 0 && part.IsWhole();
-  return {matrix.columns, part.first_row, part.rows,          part.first_column,
-          part.width,     matrix.across,  matrix.block_shift, whole};
+  return {matrix.columns, part.first_row,     part.rows, part.first_column, part.width,
+          matrix.across,  matrix.block_shift, whole,     part.pitch};
 }
 
 template <typename Number>
@@ -277,4 +264,20 @@ const GpuOps kOps{
 };
 
 }  // namespace
+
+template <typename Number>
+void DecodePart(Context& context, const QuantizedMatrix& matrix, const DecodedPart& part, Number* result) {
+  Decode(context, matrix, part, result);
+}
+
+template <typename Number>
+void DecodePart(Context& context, const ScaledMatrix& matrix, const DecodedPart& part, Number* result) {
+  Decode(context, matrix, part, result);
+}
+
+template void DecodePart(Context&, const QuantizedMatrix&, const DecodedPart&, float*);
+template void DecodePart(Context&, const QuantizedMatrix&, const DecodedPart&, BFloat16*);
+template void DecodePart(Context&, const ScaledMatrix&, const DecodedPart&, float*);
+template void DecodePart(Context&, const ScaledMatrix&, const DecodedPart&, BFloat16*);
+
 }  // namespace lorasmith::cuda

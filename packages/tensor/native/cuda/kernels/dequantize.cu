@@ -3,14 +3,23 @@
 
 namespace {
 
+template <typename Box>
+__device__ __forceinline__ int64_t PitchOf(const Box& box) {
+  return box.pitch == 0 ? box.width : box.pitch;
+}
+
 template <typename Number>
 __device__ __forceinline__ void DecodeWhole(const Quantized& weights, const QuantizedBox& box, Number* result) {
   constexpr int kPack = 16 / sizeof(Number);
   const int64_t packs = box.rows * box.width / kDecodedAtOnce;
+  const int64_t pitch = PitchOf(box);
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
-    const int64_t row = box.first_row + i * kDecodedAtOnce / box.width;
-    const int64_t at = row * box.columns + box.first_column + i * kDecodedAtOnce % box.width;
+    const int64_t own_row = i * kDecodedAtOnce / box.width;
+    const int64_t own_column = i * kDecodedAtOnce % box.width;
+    const int64_t row = box.first_row + own_row;
+    const int64_t at = row * box.columns + box.first_column + own_column;
+    Number* to = result + own_row * pitch + own_column;
     const float* module = ModuleOf(weights, box, row);
     const float scale = ScaleOf(weights, box, module, at / kQuantizedNumbers);
     const Pack<uint8_t, kDecodedAtOnce / 2> bytes = LoadPack<kDecodedAtOnce / 2>(weights.codes + at / 2);
@@ -22,7 +31,7 @@ __device__ __forceinline__ void DecodeWhole(const Quantized& weights, const Quan
         const int byte = bytes.at[(first + k) / 2];
         Store(module[kModuleValues + (k % 2 == 0 ? byte >> 4 : byte & 15)] * scale, &decoded.at[k]);
       }
-      StorePack<Number, kPack>(decoded, result + i * kDecodedAtOnce + first);
+      StorePack<Number, kPack>(decoded, to + first);
     }
   }
 }
@@ -30,14 +39,16 @@ __device__ __forceinline__ void DecodeWhole(const Quantized& weights, const Quan
 template <typename Number>
 __device__ __forceinline__ void DecodeEach(const Quantized& weights, const QuantizedBox& box, Number* result) {
   const int64_t count = box.rows * box.width;
+  const int64_t pitch = PitchOf(box);
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
-    const int64_t row = box.first_row + i / box.width;
-    const int64_t at = row * box.columns + box.first_column + i % box.width;
+    const int64_t own_row = i / box.width, own_column = i % box.width;
+    const int64_t row = box.first_row + own_row;
+    const int64_t at = row * box.columns + box.first_column + own_column;
     const float* module = ModuleOf(weights, box, row);
     const int byte = weights.codes[at / 2];
     const float value = module[kModuleValues + (at % 2 == 0 ? byte >> 4 : byte & 15)];
-    Store(value * ScaleOf(weights, box, module, at / kQuantizedNumbers), result + i);
+    Store(value * ScaleOf(weights, box, module, at / kQuantizedNumbers), result + own_row * pitch + own_column);
   }
 }
 
@@ -46,10 +57,13 @@ template <int N, typename Number>
 __device__ __forceinline__ void DecodeScaled(const Scaled& weights, const ScaledBox& box, Number* result) {
   constexpr int kPack = N == 1 ? 1 : 16 / sizeof(Number);
   const int64_t packs = box.rows * box.width / N;
+  const int64_t pitch = PitchOf(box);
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
-    const int64_t row = box.first_row + i * N / box.width;
-    const int64_t column = box.first_column + i * N % box.width;
+    const int64_t own_row = i * N / box.width, own_column = i * N % box.width;
+    const int64_t row = box.first_row + own_row;
+    const int64_t column = box.first_column + own_column;
+    Number* to = result + own_row * pitch + own_column;
     const float scale = weights.Scale(box, row, column);
     const Pack<uint8_t, N> bytes = LoadPack<N>(weights.codes + row * box.columns + column);
 #pragma unroll
@@ -57,7 +71,7 @@ __device__ __forceinline__ void DecodeScaled(const Scaled& weights, const Scaled
       Pack<Number, kPack> decoded;
 #pragma unroll
       for (int k = 0; k < kPack; k++) Store(E4M3ToFloat(bytes.at[first + k]) * scale, &decoded.at[k]);
-      StorePack<Number, kPack>(decoded, result + i * N + first);
+      StorePack<Number, kPack>(decoded, to + first);
     }
   }
 }

@@ -32,8 +32,11 @@ struct QuantizedBox {
   int64_t first_column;
   int64_t width;
   int module_count;
-  // Whether no block crosses a row and the rectangle begins and ends at a multiple of kDecodedAtOnce.
+  // Whether no block crosses a row, and the rectangle and the rows of the result begin and end at multiples of
+  // kDecodedAtOnce.
   int whole;
+  // Numbers from a row of the result to the next; 0: the width.
+  int64_t pitch;
 };
 
 // The same of weights in 8 bits; see scaled_matrix.h.
@@ -45,6 +48,8 @@ struct ScaledBox {
   int64_t width;
   int64_t across;
   int block_shift;
-  // Whether rows and the rectangle begin and end at multiples of kDecodedAtOnce.
+  // Whether rows, also of the result, and the rectangle begin and end at multiples of kDecodedAtOnce.
   int whole;
+  // Numbers from a row of the result to the next; 0: the width.
+  int64_t pitch;
 };

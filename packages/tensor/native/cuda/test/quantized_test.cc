@@ -69,9 +69,21 @@ struct Weights {
   bool is_nested;
 };
 
+// Memory is made of bytes of 0xff, which decoding must leave beyond the width of a row.
+template <typename T>
+void ExpectUntouched(Memory<T>& result, int64_t row, int64_t width, int64_t pitch) {
+  T untouched;
+  memset(&untouched, 0xff, sizeof(T));
+  for (int64_t column = width; column < pitch; column++) {
+    Expect(memcmp(&untouched, &result[row * pitch + column], sizeof(T)) == 0,
+           "numbers between decoded rows" + NameOf({row, column}));
+  }
+}
+
 template <typename T>
 void TestBox(Weights& weights, const QuantizedBox& box) {
-  Memory<T> result(box.rows * box.width);
+  const int64_t pitch = box.pitch == 0 ? box.width : box.pitch;
+  Memory<T> result(box.rows * pitch);
   Launch("Dequantize" + kTypeName<T>, GridOf(box.rows * box.width), 256, 0,
          static_cast<const uint8_t*>(weights.codes.data()), static_cast<const uint8_t*>(weights.scales.data()),
          static_cast<const float*>(weights.is_nested ? weights.nested_scales.data() : nullptr),
@@ -80,9 +92,10 @@ void TestBox(Weights& weights, const QuantizedBox& box) {
     for (int64_t column = 0; column < box.width; column++) {
       T expected;
       Store(weights.At(box.first_row + row, box.first_column + column), &expected);
-      Expect(memcmp(&expected, &result[row * box.width + column], sizeof(T)) == 0,
-             "decoded weights" + NameOf({box.rows, box.width}));
+      Expect(memcmp(&expected, &result[row * pitch + column], sizeof(T)) == 0,
+             "decoded weights" + NameOf({box.rows, box.width, pitch}));
     }
+    ExpectUntouched(result, row, box.width, pitch);
   }
 }
 
@@ -95,11 +108,14 @@ void TestDequantize() {
       TestBox<T>(stacked, {128, 0, stacked.rows, 0, 128, 3, whole});
       TestBox<T>(stacked, {128, 4, 3, 64, 64, 3, whole});
       TestBox<T>(stacked, {128, 264, 3, 8, 40, 3, whole});
+      TestBox<T>(stacked, {128, 0, stacked.rows, 0, 128, 3, whole, 192});
+      TestBox<T>(stacked, {128, 4, 3, 64, 64, 3, whole, 72});
     }
     // Blocks cross rows, and the last one is short.
     Weights narrow({7}, 37, nested);
     TestBox<T>(narrow, {37, 0, 7, 0, 37, 1, 0});
     TestBox<T>(narrow, {37, 3, 2, 4, 20, 1, 0});
+    TestBox<T>(narrow, {37, 0, 7, 0, 37, 1, 0, 101});
   }
 }
 
@@ -147,7 +163,8 @@ template <typename T>
 void TestScaledBox(ScaledBox box, int64_t all_rows) {
   ScaledWeights weights(all_rows, box.columns, box.block_shift, true);
   box.across = weights.across;
-  Memory<T> result(box.rows * box.width);
+  const int64_t pitch = box.pitch == 0 ? box.width : box.pitch;
+  Memory<T> result(box.rows * pitch);
   Launch("DequantizeScaled" + kTypeName<T>, GridOf(box.rows * box.width), 256, 0,
          static_cast<const uint8_t*>(weights.codes.data()), static_cast<const float*>(weights.scales.data()),
          static_cast<const int32_t*>(weights.bands.data()), box, result.data());
@@ -156,11 +173,12 @@ void TestScaledBox(ScaledBox box, int64_t all_rows) {
       const float number = weights.At(box.first_row + row, box.first_column + column);
       T expected;
       Store(number, &expected);
-      const T& found = result[row * box.width + column];
+      const T& found = result[row * pitch + column];
       const bool is_equal =
           number != number ? ToFloat(found) != ToFloat(found) : memcmp(&expected, &found, sizeof(T)) == 0;
-      Expect(is_equal, "decoded weights in 8 bits" + NameOf({box.rows, box.width}));
+      Expect(is_equal, "decoded weights in 8 bits" + NameOf({box.rows, box.width, pitch}));
     }
+    ExpectUntouched(result, row, box.width, pitch);
   }
 }
 
@@ -170,9 +188,12 @@ void TestDequantizeScaled() {
     TestScaledBox<T>({128, 0, 9, 0, 128, 0, 5, whole}, 9);
     TestScaledBox<T>({136, 3, 4, 64, 72, 0, 6, whole}, 9);
     TestScaledBox<T>({136, 3, 4, 8, 120, 0, 62, whole}, 9);
+    TestScaledBox<T>({128, 0, 9, 0, 128, 0, 5, whole, 192}, 9);
+    TestScaledBox<T>({136, 3, 4, 64, 72, 0, 6, whole, 136}, 9);
   }
   TestScaledBox<T>({37, 0, 7, 0, 37, 0, 62, 0}, 7);
   TestScaledBox<T>({37, 3, 2, 4, 20, 0, 5, 0}, 7);
+  TestScaledBox<T>({37, 0, 7, 0, 37, 0, 62, 0, 101}, 7);
 }
 
 // Groups in the order in which one launch decodes them.
