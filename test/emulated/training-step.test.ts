@@ -5,9 +5,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LoraAdapter } from '../../packages/lora/src/index.js';
-import { readModelFolder } from '../../packages/model-folder/src/index.js';
+import { readModelFolder, withBaseQuantization } from '../../packages/model-folder/src/index.js';
 import { ALL_LAYERS, type Decoder, loadDecoder, tokenBatchOf } from '../../packages/models/src/index.js';
-import { configureKernels, type FloatDType } from '../../packages/tensor/src/index.js';
+import { configureKernels, type FloatDType, type KernelOptions } from '../../packages/tensor/src/index.js';
 import { ADAMW_DEFAULTS, AdamW } from '../../packages/training/src/adamw.js';
 import { runnable } from '../../packages/training/src/batches.js';
 import { NextToken } from '../../packages/training/src/objectives/next-token/next-token.js';
@@ -147,4 +147,47 @@ describe('copies between host and device', () => {
       expect(two - (four - two)).toBeLessThanOrEqual(beside);
     },
   );
+});
+
+describe('an adapter at weights in 4 bits', () => {
+  afterAll(() => void configureKernels('raw'));
+
+  const stepWith = async (kernels: KernelOptions, layers: number) => {
+    configureKernels('fused', kernels);
+    const folder = path.join(root, `in-4-bits-${layers}`);
+    await writeRandomLlama(folder, { layers, hidden: 64, headDim: 16 });
+    const model = await loadDecoder(withBaseQuantization(await readModelFolder(folder), 'nf4'), 'bfloat16');
+    const trainer = trainerOf(model, {});
+    await trainer.step(); // makes the constants it needs
+    const watched = await watchDevice(() => trainer.step());
+    trainer.dispose();
+    model.dispose();
+    return watched;
+  };
+  const ofLayer = async (kernels: KernelOptions) => {
+    const [two, three] = [await stepWith(kernels, 2), await stepWith(kernels, 3)];
+    const launches = three.statistics.launches - two.statistics.launches;
+    return { ops: three.ops - two.ops, launches, step: three };
+  };
+
+  test('is a part of the products with what they decode: fewer ops and launches, as many copies and waits', async () => {
+    const beside = await ofLayer({ avoid: ['adaptedPackedForward:bfloat16', 'adaptedPackedBackward:bfloat16'] });
+    const joint = await ofLayer({ loraMargin: 'both' });
+    // Forward and backward, at each of four groups; and in one direction of each, low numbers that the product has written.
+    expect(beside.ops - joint.ops).toBe(8);
+    expect(beside.launches - joint.launches).toBe(4);
+    const { launches: _, ...ofJoint } = joint.step.statistics;
+    const { launches: __, ...ofBeside } = beside.step.statistics;
+    expect(ofJoint).toEqual(ofBeside);
+    expect(joint.step.offDevice.join('\n')).toBe('');
+    expect(joint.step.result.loss).toBeCloseTo(beside.step.result.loss, 2);
+  });
+
+  test('with GPU_LORA_MARGIN=depth, is a part of one product of each group alone', async () => {
+    const beside = await ofLayer({ avoid: ['adaptedPackedForward:bfloat16', 'adaptedPackedBackward:bfloat16'] });
+    const deep = await ofLayer({ loraMargin: 'depth' });
+    expect(beside.ops - deep.ops).toBe(4);
+    expect(deep.launches).toBe(beside.launches);
+    expect(deep.step.result.loss).toBeCloseTo(beside.step.result.loss, 2);
+  });
 });

@@ -1,11 +1,20 @@
-import { dispose, type FloatDType, kernelsFor, type PackedMatrix, slice, type Tensor } from '@lorasmith/tensor';
-import { type FrozenLinear, plusBias } from './frozen-linear.js';
+import {
+  decodedHaveMargins,
+  dispose,
+  type FloatDType,
+  kernelsFor,
+  type PackedMatrix,
+  slice,
+  type Tensor,
+} from '@lorasmith/tensor';
+import { type AdaptedLinear, type FrozenLinear, plusBias } from './frozen-linear.js';
 
 /** A frozen linear layer whose weights stay in 4 or 8 bits: each product decodes them. */
 export class QuantizedLinear implements FrozenLinear {
   readonly computeDtype: FloatDType;
   readonly inFeatures: number;
   readonly outFeatures: number;
+  readonly adapted?: AdaptedLinear;
   readonly #weight: PackedMatrix;
   readonly #bias: Tensor | null;
 
@@ -20,6 +29,15 @@ export class QuantizedLinear implements FrozenLinear {
     this.inFeatures = weight.columns;
     this.#weight = weight;
     this.#bias = bias;
+    if (!decodedHaveMargins(computeDtype)) return;
+    this.adapted = {
+      forward: (x, part) => {
+        const { output, low } = kernelsFor(x.dtype).adaptedPackedForward(x, weight, part);
+        return { output: plusBias(output, bias), low };
+      },
+      backward: (gradient, x, low, part, wanted) =>
+        kernelsFor(x.dtype).adaptedPackedBackward(gradient, x, low, weight, part, wanted),
+    };
   }
 
   forward(x: Tensor): Tensor {

@@ -332,6 +332,19 @@ std::vector<OpDefinition> LoraBackwardOps() {
        {"result: T", "gradients: N * float"},
        {"N: int", "wanted: int"},
        {}},
+      // The same with weights in 4 and 8 bits, of which so many bytes are decoded at a time.
+      {"LorasmithAdaptedQuantizedBackward",
+       {"gradient: T", "x: T", "low: T", "codes: uint8", "scales: uint8", "nested_scales: float", "modules: float",
+        "layout: int32", "parameters: N * float"},
+       {"result: T", "gradients: N * float"},
+       {"N: int", "wanted: int", "most_decoded_bytes: int"},
+       {}},
+      {"LorasmithAdaptedScaledBackward",
+       {"gradient: T", "x: T", "low: T", "codes: uint8", "scales: float", "bands: int32", "layout: int32",
+        "parameters: N * float"},
+       {"result: T", "gradients: N * float"},
+       {"N: int", "wanted: int", "most_decoded_bytes: int", "block_shift: int"},
+       {}},
   };
 }
 

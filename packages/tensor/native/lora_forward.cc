@@ -109,6 +109,18 @@ std::vector<OpDefinition> LoraForwardOps() {
        {"result: T", "low: T"},
        {"N: int", "out: int"},
        {}},
+      // The same with weights in 4 and 8 bits, of which so many bytes are decoded at a time.
+      {"LorasmithAdaptedQuantizedForward",
+       {"x: T", "codes: uint8", "scales: uint8", "nested_scales: float", "modules: float", "layout: int32",
+        "parameters: N * float"},
+       {"result: T", "low: T"},
+       {"N: int", "out: int", "most_decoded_bytes: int"},
+       {}},
+      {"LorasmithAdaptedScaledForward",
+       {"x: T", "codes: uint8", "scales: float", "bands: int32", "layout: int32", "parameters: N * float"},
+       {"result: T", "low: T"},
+       {"N: int", "out: int", "most_decoded_bytes: int", "block_shift: int"},
+       {}},
   };
 }
 

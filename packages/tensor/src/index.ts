@@ -24,6 +24,7 @@ export {
 export { type RowSections, rowSections } from './kernels/grouped-product.js';
 export {
   configureKernels,
+  decodedHaveMargins,
   HEAD_SIZES,
   type KernelOptions,
   type Kernels,
@@ -41,6 +42,7 @@ export {
   PAGE_TOKENS,
 } from './kernels/key-value-cache.js';
 export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
+export type { LoraMargin } from './kernels/lora-margin.js';
 export type { LoraGradients, LoraOutput, LoraPart } from './kernels/lora-products.js';
 export { type MarginWeight, rowsWithoutMargin, withMargin } from './kernels/margin-weight.js';
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';

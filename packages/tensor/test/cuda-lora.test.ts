@@ -9,8 +9,9 @@ import { type AdaptedRows, type LoraLayout, parametersOf } from '../src/kernels/
 import { type LoraPart, rawLoraBackward, rawLoraForward } from '../src/kernels/lora-products.js';
 import { MARGIN, type MarginWeight, rawMarginProduct } from '../src/kernels/margin-weight.js';
 import { concat, fill } from '../src/layout.js';
-import { scope, type Tensor } from '../src/tensor.js';
-import { cast, tensorOf, toFloat32Array } from '../src/transfer.js';
+import { scope } from '../src/tensor.js';
+import { tensorOf, toFloat32Array } from '../src/transfer.js';
+import { expectNear, numbers, partOn, TOKENS } from './one-adapter.js';
 
 beforeAll(() => void configureKernels('fused'));
 afterAll(() => void configureKernels('raw'));
@@ -28,9 +29,6 @@ const LAYOUT: LoraLayout = {
   ],
 };
 const PARAMETERS = LAYOUT.offset + parametersOf(LAYOUT);
-
-const numbers = (shape: readonly [number, number], seed: number, dtype: FloatDType) =>
-  cast(tensorOf(normalNumbers(shape[0] * shape[1], seed), shape), dtype);
 
 /** Adapters with two rows each, and a row of none between them. */
 function partsOf(count: number, dtype: FloatDType): LoraPart[] {
@@ -53,15 +51,6 @@ function passOf(count: number, dtype: FloatDType) {
     gradient: numbers([tokens, 40], 4, dtype),
     byFrozen: () => numbers([tokens, 24], 5, dtype),
   };
-}
-
-function expectNear(actual: Tensor, expected: Tensor, dtype: FloatDType): void {
-  const [of, reference] = [toFloat32Array(actual), toFloat32Array(expected)];
-  expect(actual.shape).toEqual(expected.shape);
-  const largest = reference.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const bound = (dtype === 'bfloat16' ? 2 ** -7 : 2 ** -20) * largest;
-  for (const [i, value] of of.entries())
-    if (!(Math.abs(value - reference[i]!) <= bound)) expect(value).toBe(reference[i]);
 }
 
 // More than the tables of a launch hold: 42 products, 85 matrices and 73 gradients.
@@ -114,22 +103,12 @@ const NARROWING: LoraLayout = {
     { rank: 9, scale: 0.5, outFeatures: 8, firstRow: 16 },
   ],
 };
-const TOKENS = 37;
 
 /** Frozen weights, with a margin of what an adapter has left there. */
 function marginWeight({ inFeatures, outFeatures }: LoraLayout, dtype: FloatDType): MarginWeight {
   const weight = numbers([outFeatures, inFeatures], 6, dtype);
   const [rows, columns, axis] = inFeatures < outFeatures ? [outFeatures, MARGIN, 1] : [MARGIN, inFeatures, 0];
   return { outFeatures, inFeatures, tensor: concat([weight, fill([rows, columns], Number.NaN, dtype)], axis) };
-}
-
-function partOn(layout: LoraLayout, dtype: FloatDType, seed = 10): LoraPart {
-  const count = layout.offset + parametersOf(layout);
-  const parameters = tensorOf(normalNumbers(count, seed), [count]);
-  return {
-    ...{ rows: { first: 0, count: TOKENS }, parameters, layout, dropout: null },
-    weights: () => kernelsFor(dtype).loraWeights(parameters, layout, dtype),
-  };
 }
 
 const FORMS = [

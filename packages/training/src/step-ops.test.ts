@@ -1,8 +1,9 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { BaseQuantization } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { readModelFolder } from '@lorasmith/model-folder';
+import { readModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { ALL_LAYERS, type Decoder, Generation, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { writeSafetensors } from '@lorasmith/safetensors';
 import { configureKernels, dispose, observeOps, weightsHaveMargins } from '@lorasmith/tensor';
@@ -49,13 +50,21 @@ function fewerAlone(): number {
   return weightsHaveMargins('bfloat16') ? 4 : 0;
 }
 
-test('a layer of a pass has as many ops for eight adapters as for two, and fewer for one that is a part of the products', async () => {
-  const ofLayer = async (adapters: number) => total(await opsOfPass(4, adapters)) - total(await opsOfPass(3, adapters));
-  const two = await ofLayer(2);
-  expect(two).toBeLessThanOrEqual(27);
-  expect(await ofLayer(8)).toBe(two);
-  expect(await ofLayer(1)).toBe(two - 2 * fewerAlone());
-});
+test.each([
+  { weights: 'none', most: 27 },
+  // Where products do not decode, each of eight has two ops.
+  { weights: 'nf4', most: 27 + 8 },
+] as const)(
+  'base quantization $weights: a layer of a pass has as many ops for eight adapters as for two, and fewer for one that is a part of the products',
+  async ({ weights, most }) => {
+    const ofLayer = async (adapters: number) =>
+      total(await opsOfPass(4, adapters, weights)) - total(await opsOfPass(3, adapters, weights));
+    const two = await ofLayer(2);
+    expect(two).toBeLessThanOrEqual(most);
+    expect(await ofLayer(8)).toBe(two);
+    expect(await ofLayer(1)).toBe(two - 2 * fewerAlone());
+  },
+);
 
 /** A layer of one token: two ops for each of four linear groups, two norms, attention, a gated unit. */
 const GENERATION_OPS = 12;
@@ -122,8 +131,8 @@ function opsOfStep(
 }
 
 /** Ops by name of the second pass, forward and backward, that adapters share: each has rows of its own. */
-function opsOfPass(layers: number, count: number): Promise<Map<string, number>> {
-  return withLlama(layers, async (decoder, targets) => {
+function opsOfPass(layers: number, count: number, weights: BaseQuantization): Promise<Map<string, number>> {
+  const use = async (decoder: Decoder, targets: Target[]) => {
     const batch = batchOf(count);
     const adapters = Array.from({ length: count }, (_, index) => ({
       adapter: new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: index }),
@@ -138,7 +147,8 @@ function opsOfPass(layers: number, count: number): Promise<Map<string, number>> 
     const counts = await opsOf(pass);
     for (const { adapter } of adapters) adapter.dispose();
     return counts;
-  });
+  };
+  return withLlama(layers, use, weights);
 }
 
 /** Ops by name of a step in which texts of unlike length each get a further token. */
@@ -187,14 +197,17 @@ async function opsOf(run: () => unknown): Promise<Map<string, number>> {
   return counts;
 }
 
+type Target = { name: string; rank: number; scale: number };
+
 async function withLlama<Result>(
   layers: number,
-  use: (decoder: Decoder, targets: { name: string; rank: number; scale: number }[]) => Promise<Result>,
+  use: (decoder: Decoder, targets: Target[]) => Promise<Result>,
+  weights: BaseQuantization = 'none',
 ): Promise<Result> {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-ops-'));
   try {
     await writeLlama(folder, layers);
-    const model = await readModelFolder(folder);
+    const model = withBaseQuantization(await readModelFolder(folder), weights);
     const decoder = await loadDecoder(model, 'bfloat16');
     const projections = model.modules.filter(({ name }) => name.endsWith('_proj'));
     const result = await use(

@@ -1,13 +1,15 @@
+import type { OpAttribute } from '../binding.js';
 import type { DType } from '../dtype.js';
 import { elementType, executeMany, intAttribute } from '../execute.js';
 import { scope, type Tensor } from '../tensor.js';
 import type { LoraLayout } from './lora.js';
 import { type LoraGradients, type LoraOutput, type LoraPart, partsTensor } from './lora-products.js';
 import { MARGIN, type MarginWeight, RANK_MULTIPLE } from './margin-weight.js';
+import { hasFewRows, MOST_DECODED_BYTES, type PackedMatrix } from './packed-matrix.js';
 
 // What the ops compute: see Kernels.
 
-/** Whether these adapters at frozen weights with a margin are one that {@link Kernels.adaptedForward} takes. */
+/** Whether these adapters are one that {@link Kernels.adaptedForward} and {@link Kernels.adaptedPackedForward} take. */
 export function isAdaptedAlone(parts: readonly LoraPart[], tokens: number): boolean {
   const [part] = parts;
   return part !== undefined && parts.length === 1 && part.rows.count === tokens && part.dropout === null && fits(part);
@@ -23,40 +25,127 @@ function adaptsAll({ outFeatures, adapted }: LoraLayout): boolean {
   return adapted.reduce((sum, own) => sum + own.outFeatures, 0) === outFeatures;
 }
 
-export function fusedAdaptedForward(x: Tensor, { tensor, outFeatures }: MarginWeight, part: LoraPart): LoraOutput {
-  return scope(() => {
-    const [output, low] = executeMany(
-      'LorasmithAdaptedForward',
-      [elementType(x), intAttribute('N', 1), intAttribute('out', outFeatures)],
-      [x, tensor, partsTensor([part]), part.parameters],
-      2,
-    );
-    return { output: output!, low: [low!] };
-  });
+/** Whether an adapter of these layers lengthens the depth of the product of a pass; else it widens the result. */
+export function lengthensDepth(pass: 'forward' | 'backward', { inFeatures, outFeatures }: LoraLayout): boolean {
+  return (pass === 'forward') === inFeatures < outFeatures;
+}
+
+/** Frozen weights for the fused ops. */
+interface AdaptedOps {
+  forward: string;
+  backward: string;
+  attributes: readonly OpAttribute[];
+  inputs: readonly Tensor[];
+}
+
+function forwardBy(ops: AdaptedOps, x: Tensor, outFeatures: number, part: LoraPart): LoraOutput {
+  const [output, low] = executeMany(
+    ops.forward,
+    [elementType(x), intAttribute('N', 1), intAttribute('out', outFeatures), ...ops.attributes],
+    [x, ...ops.inputs, partsTensor([part]), part.parameters],
+    2,
+  );
+  return { output: output!, low: [low!] };
+}
+
+function backwardBy(
+  ops: AdaptedOps,
+  gradient: Tensor,
+  x: Tensor,
+  low: readonly Tensor[],
+  part: LoraPart,
+  wanted: boolean,
+): LoraGradients {
+  const [byInput, ...byParameters] = executeMany(
+    ops.backward,
+    [elementType(x), intAttribute('N', 1), intAttribute('wanted', Number(wanted)), ...ops.attributes],
+    [gradient, x, low[0]!, ...ops.inputs, partsTensor([part]), part.parameters],
+    2,
+  );
+  return { byInput: wanted ? byInput! : null, byParameters };
+}
+
+function opsOfMargin({ tensor }: MarginWeight): AdaptedOps {
+  const names = { forward: 'LorasmithAdaptedForward', backward: 'LorasmithAdaptedBackward' };
+  return { ...names, attributes: [], inputs: [tensor] };
+}
+
+export function fusedAdaptedForward(x: Tensor, weight: MarginWeight, part: LoraPart): LoraOutput {
+  return scope(() => forwardBy(opsOfMargin(weight), x, weight.outFeatures, part));
 }
 
 export function fusedAdaptedBackward(
   gradient: Tensor,
   x: Tensor,
   low: readonly Tensor[],
-  { tensor }: MarginWeight,
+  weight: MarginWeight,
   part: LoraPart,
   wanted: boolean,
 ): LoraGradients {
-  return scope(() => {
-    const [byInput, ...byParameters] = executeMany(
-      'LorasmithAdaptedBackward',
-      [elementType(x), intAttribute('N', 1), intAttribute('wanted', Number(wanted))],
-      [gradient, x, low[0]!, tensor, partsTensor([part]), part.parameters],
-      2,
-    );
-    return { byInput: wanted ? byInput! : null, byParameters };
-  });
+  return scope(() => backwardBy(opsOfMargin(weight), gradient, x, low, part, wanted));
+}
+
+function opsOfPacked({ ops, inputs }: PackedMatrix, mostDecodedBytes: number): AdaptedOps {
+  const attributes = [intAttribute('most_decoded_bytes', mostDecodedBytes), ...ops.attributes];
+  return { forward: ops.adaptedForward, backward: ops.adaptedBackward, attributes, inputs };
+}
+
+export function fusedAdaptedPackedForward(
+  kernelsFor: KernelsOfAdaptedPacked,
+  x: Tensor,
+  weights: PackedMatrix,
+  part: LoraPart,
+): LoraOutput {
+  // Nothing is decoded to memory.
+  if (hasFewRows(x, weights)) return rawAdaptedPackedForward(kernelsFor, x, weights, part);
+  return adaptedForwardInPieces(x, weights, part, MOST_DECODED_BYTES);
+}
+
+/** @param mostDecodedBytes the bytes of the weights that are decoded at a time */
+export function adaptedForwardInPieces(
+  x: Tensor,
+  weights: PackedMatrix,
+  part: LoraPart,
+  mostDecodedBytes: number,
+): LoraOutput {
+  return scope(() => forwardBy(opsOfPacked(weights, mostDecodedBytes), x, weights.rows, part));
+}
+
+export function fusedAdaptedPackedBackward(
+  gradient: Tensor,
+  x: Tensor,
+  low: readonly Tensor[],
+  weights: PackedMatrix,
+  part: LoraPart,
+  wanted: boolean,
+): LoraGradients {
+  return adaptedBackwardInPieces(gradient, x, low, weights, part, wanted, MOST_DECODED_BYTES);
+}
+
+/** @param mostDecodedBytes the bytes of the weights that are decoded at a time */
+export function adaptedBackwardInPieces(
+  gradient: Tensor,
+  x: Tensor,
+  low: readonly Tensor[],
+  weights: PackedMatrix,
+  part: LoraPart,
+  wanted: boolean,
+  mostDecodedBytes: number,
+): LoraGradients {
+  return scope(() => backwardBy(opsOfPacked(weights, mostDecodedBytes), gradient, x, low, part, wanted));
 }
 
 /** The kernels of a dtype that the plain products are made of. The table passes its own, so that this file does not import it. */
-export type KernelsOfAdapted = (dtype: DType) => {
+export type KernelsOfAdapted = (dtype: DType) => KernelsOfLora & {
   marginProduct(a: Tensor, weight: MarginWeight, transposed: boolean): Tensor;
+};
+
+/** The same for weights in fewer bits. */
+export type KernelsOfAdaptedPacked = (dtype: DType) => KernelsOfLora & {
+  quantizedProduct(a: Tensor, weights: PackedMatrix, transposed: boolean): Tensor;
+};
+
+interface KernelsOfLora {
   loraForward(base: Tensor, x: Tensor, parts: readonly LoraPart[]): LoraOutput;
   loraBackward(
     gradient: Tensor,
@@ -65,7 +154,7 @@ export type KernelsOfAdapted = (dtype: DType) => {
     base: Tensor | null,
     parts: readonly LoraPart[],
   ): LoraGradients;
-};
+}
 
 export function rawAdaptedForward(
   kernelsFor: KernelsOfAdapted,
@@ -88,4 +177,29 @@ export function rawAdaptedBackward(
 ): LoraGradients {
   const { marginProduct, loraBackward } = kernelsFor(x.dtype);
   return scope(() => loraBackward(gradient, x, low, wanted ? marginProduct(gradient, weight, false) : null, [part]));
+}
+
+export function rawAdaptedPackedForward(
+  kernelsFor: KernelsOfAdaptedPacked,
+  x: Tensor,
+  weights: PackedMatrix,
+  part: LoraPart,
+): LoraOutput {
+  const { quantizedProduct, loraForward } = kernelsFor(x.dtype);
+  return scope(() => loraForward(quantizedProduct(x, weights, true), x, [part]));
+}
+
+export function rawAdaptedPackedBackward(
+  kernelsFor: KernelsOfAdaptedPacked,
+  gradient: Tensor,
+  x: Tensor,
+  low: readonly Tensor[],
+  weights: PackedMatrix,
+  part: LoraPart,
+  wanted: boolean,
+): LoraGradients {
+  const { quantizedProduct, loraBackward } = kernelsFor(x.dtype);
+  return scope(() =>
+    loraBackward(gradient, x, low, wanted ? quantizedProduct(gradient, weights, false) : null, [part]),
+  );
 }

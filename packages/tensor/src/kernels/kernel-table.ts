@@ -17,7 +17,17 @@ import {
   rawAdamW,
   rawSquareSum,
 } from './adamw.js';
-import { fusedAdaptedBackward, fusedAdaptedForward, rawAdaptedBackward, rawAdaptedForward } from './adapted-product.js';
+import {
+  fusedAdaptedBackward,
+  fusedAdaptedForward,
+  fusedAdaptedPackedBackward,
+  fusedAdaptedPackedForward,
+  lengthensDepth,
+  rawAdaptedBackward,
+  rawAdaptedForward,
+  rawAdaptedPackedBackward,
+  rawAdaptedPackedForward,
+} from './adapted-product.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
 import { AttentionByHeadSize } from './attention-by-head-size.js';
 import {
@@ -46,6 +56,7 @@ import {
   rawLoraGradient,
   rawLoraWeights,
 } from './lora.js';
+import { type LoraMargin, loraMarginOf } from './lora-margin.js';
 import {
   fusedLoraBackward,
   fusedLoraForward,
@@ -215,6 +226,20 @@ export interface Kernels {
     wanted: boolean,
   ): LoraGradients;
   /**
+   * {@link adaptedForward} with quantized weights, which are decoded to memory with a margin.
+   * @param x `[tokens, in]`
+   */
+  adaptedPackedForward(x: Tensor, weights: PackedMatrix, part: LoraPart): LoraOutput;
+  /** Gradient of {@link adaptedPackedForward}, as {@link adaptedBackward}. */
+  adaptedPackedBackward(
+    gradient: Tensor,
+    x: Tensor,
+    low: readonly Tensor[],
+    weights: PackedMatrix,
+    part: LoraPart,
+    wanted: boolean,
+  ): LoraGradients;
+  /**
    * A group's matrices for LoRA's products, of the vector of all parameters.
    * @param parameters `[all]` float32
    */
@@ -349,6 +374,40 @@ const BFLOAT16_PRODUCT: Needs = {
   inLibrary: (instructionSet) => instructionSet === 'avx512bf16',
 };
 
+type AdaptedKernels = Pick<
+  Kernels,
+  'adaptedForward' | 'adaptedBackward' | 'adaptedPackedForward' | 'adaptedPackedBackward'
+>;
+
+/** An adapter beside the product with the frozen weights. */
+const plainAdapted: AdaptedKernels = {
+  adaptedForward: (...of) => rawAdaptedForward(kernelsFor, ...of),
+  adaptedBackward: (...of) => rawAdaptedBackward(kernelsFor, ...of),
+  adaptedPackedForward: (...of) => rawAdaptedPackedForward(kernelsFor, ...of),
+  adaptedPackedBackward: (...of) => rawAdaptedPackedBackward(kernelsFor, ...of),
+};
+
+const fusedAdapted: AdaptedKernels = {
+  adaptedForward: fusedAdaptedForward,
+  adaptedBackward: fusedAdaptedBackward,
+  adaptedPackedForward: (...of) => fusedAdaptedPackedForward(kernelsFor, ...of),
+  adaptedPackedBackward: fusedAdaptedPackedBackward,
+};
+
+/** An adapter as a part of the product, where {@link KernelOptions.loraMargin} has it so in this pass. */
+function adaptedOf(pass: 'forward' | 'backward', { layout }: LoraPart): AdaptedKernels {
+  return margin === 'both' || lengthensDepth(pass, layout) ? fusedAdapted : plainAdapted;
+}
+
+const partlyFusedAdapted: AdaptedKernels = {
+  adaptedForward: (x, weight, part) => adaptedOf('forward', part).adaptedForward(x, weight, part),
+  adaptedBackward: (gradient, x, low, weight, part, wanted) =>
+    adaptedOf('backward', part).adaptedBackward(gradient, x, low, weight, part, wanted),
+  adaptedPackedForward: (x, weights, part) => adaptedOf('forward', part).adaptedPackedForward(x, weights, part),
+  adaptedPackedBackward: (gradient, x, low, weights, part, wanted) =>
+    adaptedOf('backward', part).adaptedPackedBackward(gradient, x, low, weights, part, wanted),
+};
+
 /** Best first: the first that fits the device, the dtype and the library is chosen. The last one fits everywhere. */
 const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[Op]>[] } = {
   rmsNorm: [fused(fusedRmsNorm, ALSO_CUDA), raw(rawRmsNorm)],
@@ -367,8 +426,13 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   loraForward: [fused(fusedLoraForward, ALSO_CUDA), raw((...of) => rawLoraForward(kernelsFor, ...of))],
   loraBackward: [fused(fusedLoraBackward, ALSO_CUDA), raw((...of) => rawLoraBackward(kernelsFor, ...of))],
   marginProduct: [fused(fusedMarginProduct, CUDA), raw((...of) => rawMarginProduct(kernelsFor, ...of))],
-  adaptedForward: [fused(fusedAdaptedForward, CUDA), raw((...of) => rawAdaptedForward(kernelsFor, ...of))],
-  adaptedBackward: [fused(fusedAdaptedBackward, CUDA), raw((...of) => rawAdaptedBackward(kernelsFor, ...of))],
+  adaptedForward: [fused(partlyFusedAdapted.adaptedForward, CUDA), raw(plainAdapted.adaptedForward)],
+  adaptedBackward: [fused(partlyFusedAdapted.adaptedBackward, CUDA), raw(plainAdapted.adaptedBackward)],
+  adaptedPackedForward: [fused(partlyFusedAdapted.adaptedPackedForward, CUDA), raw(plainAdapted.adaptedPackedForward)],
+  adaptedPackedBackward: [
+    fused(partlyFusedAdapted.adaptedPackedBackward, CUDA),
+    raw(plainAdapted.adaptedPackedBackward),
+  ],
   loraWeights: [fused(fusedLoraWeights), raw(rawLoraWeights)],
   loraGradient: [fused(fusedLoraGradient), raw(rawLoraGradient)],
   mergedWeight: [fused(fusedMergedWeight, ALSO_CUDA), raw(rawMergedWeight)],
@@ -415,22 +479,27 @@ export interface KernelOptions {
    * `batchAttention:bfloat16:80` for one head size that attention is compiled for. @defaultValue none
    */
   avoid?: readonly string[];
+  /** The products that an adapter alone is a part of. @defaultValue that of GPU_LORA_MARGIN */
+  loraMargin?: LoraMargin;
 }
 
 let library: InstructionSet | null = null;
 let avoided: ReadonlySet<string> = new Set();
+let margin: LoraMargin = 'both';
 let chosen = choose();
 
 /**
  * Sets what the table can choose from, for the whole process. Before the first call: TensorFlow's own ops only.
  * @param source `fused`: the compiled ops of native/ where the device, the dtype and the processor allow them; `raw`: TensorFlow's own
  * @returns `cuda`, or the instruction set of the fused library in use; null if there is none: TensorFlow's engine for GPUs, or none was compiled
+ * @throws Error if GPU_LORA_MARGIN has a value that is none of its own
  */
 export function configureKernels(
   source: 'fused' | 'raw',
-  { instructionSet, avoid = [] }: KernelOptions = {},
+  { instructionSet, avoid = [], loraMargin = loraMarginOf(process.env.GPU_LORA_MARGIN) }: KernelOptions = {},
 ): InstructionSet | 'cuda' | null {
   avoided = new Set(avoid);
+  margin = loraMargin;
   library = source === 'raw' || engine.kind === 'tensorflow' ? null : loadFusedLibrary(instructionSet);
   chosen = choose();
   return library !== null && engine.kind === 'cuda' ? 'cuda' : library;
@@ -456,7 +525,12 @@ export function rowsAreIndependent(dtype: FloatDType): boolean {
 
 /** Whether frozen weights have a margin, for products with an adapter that are faster with it. */
 export function weightsHaveMargins(dtype: FloatDType): boolean {
-  return kernelsFor(dtype).adaptedForward === fusedAdaptedForward;
+  return kernelsFor(dtype).adaptedForward !== plainAdapted.adaptedForward;
+}
+
+/** Whether quantized weights are decoded with a margin, for products with an adapter that are faster with it. */
+export function decodedHaveMargins(dtype: FloatDType): boolean {
+  return kernelsFor(dtype).adaptedPackedForward !== plainAdapted.adaptedPackedForward;
 }
 
 function choose(): Record<DType, Kernels> {

@@ -22,9 +22,13 @@ export interface PackedRows {
   dispose(): void;
 }
 
-/** {@link PackedRows} that are one matrix, with a fused product. */
+/** {@link PackedRows} that are one matrix, with a fused product, also with an adapter. */
 export interface PackedMatrix extends PackedRows {
-  readonly ops: PackedRows['ops'] & { readonly product: string };
+  readonly ops: PackedRows['ops'] & {
+    readonly product: string;
+    readonly adaptedForward: string;
+    readonly adaptedBackward: string;
+  };
 }
 
 export function fusedDequantizeRows(weights: PackedRows, first: number, count: number, dtype: FloatDType): Tensor {
@@ -36,7 +40,15 @@ export function fusedDequantizeRows(weights: PackedRows, first: number, count: n
 }
 
 /** The most that is decoded at a time on a GPU. */
-const MOST_DECODED_BYTES = 2 ** 28;
+export const MOST_DECODED_BYTES = 2 ** 28;
+/** kMostFewRows and kFewRowsDepth of native/cuda/kernels/quantized_box.h */
+const MOST_FEW_ROWS = 16;
+const FEW_ROWS_DEPTH = 64;
+
+/** Whether a GPU multiplies these rows with the transposed weights without decoding them to memory. */
+export function hasFewRows(a: Tensor, { columns }: PackedRows): boolean {
+  return a.dtype === 'bfloat16' && a.shape[0]! <= MOST_FEW_ROWS && columns % FEW_ROWS_DEPTH === 0;
+}
 
 export function fusedQuantizedProduct(
   kernelsFor: KernelsOfPacked,

@@ -31,6 +31,7 @@ const MODULE_NUMBERS = 3 + CODES + SCALE_CODES;
 export class QuantizedMatrix implements PackedMatrix {
   readonly ops = {
     ...{ product: 'LorasmithQuantizedProduct', groupedProduct: 'LorasmithGroupedQuantizedProduct' },
+    ...{ adaptedForward: 'LorasmithAdaptedQuantizedForward', adaptedBackward: 'LorasmithAdaptedQuantizedBackward' },
     ...{ dequantize: 'LorasmithDequantize', attributes: [] },
   };
   readonly rows: number;

@@ -1,5 +1,4 @@
 import { multiply } from '../arithmetic.js';
-import type { OpAttribute } from '../binding.js';
 import { intAttribute } from '../execute.js';
 import { gather, pad, reshape, slice } from '../layout.js';
 import { dispose, keep, scope, type Tensor } from '../tensor.js';
@@ -25,7 +24,7 @@ const WHOLE_ROW_SHIFT = 62;
 export class ScaledMatrix implements PackedMatrix {
   readonly rows: number;
   readonly columns: number;
-  readonly ops: { product: string; groupedProduct: string; dequantize: string; attributes: OpAttribute[] };
+  readonly ops: PackedMatrix['ops'];
   /** `[rows · columns]` uint8. */
   readonly codes: Tensor;
   /** `[bands, blocks of columns]` float32: a band is a block of rows of one module. */
@@ -47,6 +46,7 @@ export class ScaledMatrix implements PackedMatrix {
     const attributes = [intAttribute('block_shift', shift)];
     this.ops = {
       ...{ product: 'LorasmithScaledProduct', groupedProduct: 'LorasmithGroupedScaledProduct' },
+      ...{ adaptedForward: 'LorasmithAdaptedScaledForward', adaptedBackward: 'LorasmithAdaptedScaledBackward' },
       ...{ dequantize: 'LorasmithDequantizeScaled', attributes },
     };
     this.codes = codes;

@@ -1,4 +1,5 @@
 import { allAttentionCases } from './attention-cases.js';
+import { adaptedPackedCases } from './adapted-packed-cases.js';
 import { expertCases } from './expert-cases.js';
 import { kernelCases } from './kernel-cases.js';
 import { linearAttentionCases } from './linear-attention-cases.js';
@@ -20,6 +21,7 @@ export function numericCases(sizes: CaseSizes): NumericCase[] {
   const parameters = (['float32', 'bfloat16'] as const).flatMap((dtype) => [
     ...parameterCases(dtype, sizes),
     ...quantizedCases(dtype, sizes),
+    ...adaptedPackedCases(dtype, sizes),
     ...expertCases(dtype, sizes),
   ]);
   return [

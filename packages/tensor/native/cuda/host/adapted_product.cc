@@ -1,5 +1,6 @@
 // Linear layers with one adapter on all rows, on a GPU. What the adapter adds is part of the product with the frozen
-// weights W [out, in], whose memory has a margin for it. So the wider one of input and output is not passed once more:
+// weights W [out, in], which have a margin for it in memory, or in the memory to which they are decoded. So the wider
+// one of input and output is not passed once more:
 //
 //   in < out    W has columns for scale B:   y = [x, low] · [W, scale B]ᵀ       [by x', by low] = g · [W, scale B]
 //   else        W has rows for A:            [y', low] = x · [W; A]ᵀ            by x = [g, by low] · [W; A]
@@ -7,60 +8,47 @@
 // The margin is written before each product, on the one stream: nothing of an adapter is there for another.
 #include <algorithm>
 
+#include "frozen_weight.h"
 #include "lora_launches.h"
 #include "multiply.h"
 
 namespace lorasmith::cuda {
 namespace {
 
-template <typename Number>
-constexpr TF_DataType kType = std::is_same_v<Number, float> ? TF_FLOAT : TF_BFLOAT16;
-
 // The frozen weights with the matrices of the adapter, its ranks rounded up to `columns` in all.
-template <typename Number>
+template <typename Weight, typename Number>
 struct AdaptedWeight {
-  AdaptedWeight(Context& context, int weight_input, int64_t tokens, int64_t in, int64_t out)
-      : in(in), out(out), pitch(context.Dim(weight_input, 1)), has_columns(context.Dim(weight_input, 0) == out) {
-    if (!ReadParts<Number>(context, weight_input + 1, tokens, in, out, kLoraRankMultiple, &parts)) return;
+  // `product`: what the frozen weights are multiplied with.
+  AdaptedWeight(Context& context, const typename Weight::Form& form, int weight_input, int64_t tokens, int64_t in,
+                int64_t out, FrozenProduct product)
+      : frozen(context, form, weight_input, in, out), in(in), out(out), has_columns(frozen.has_columns()) {
+    if (!ReadParts<Number>(context, weight_input + Weight::kInputs, tokens, in, out, kLoraRankMultiple, &parts)) return;
     const Part& part = parts[0];
     columns = part.columns;
     int64_t rows = 0;
     for (const Layer& layer : part.layers) rows += layer.rows;
-    const int64_t margin = has_columns ? pitch - in : context.Dim(weight_input, 0) - out;
-    const bool fits = columns <= margin && (has_columns || (pitch == in && rows == out));
+    const bool fits = columns <= kMargin && (has_columns || rows == out);
     const bool is_alone = parts.size() == 1 && part.count == tokens && !part.has_dropout;
-    if (!context.Check(fits, "the weights must have a margin for the adapter")) return;
+    if (!context.Check(fits, "the adapter must fit into the margin of the weights")) return;
     if (!context.Check(is_alone, "one adapter must act on all rows, without dropout")) return;
-    at = const_cast<Number*>(context.Input<Number>(weight_input));
+    matrix = frozen.MatrixFor(context, product, columns);
     MakeMatrices(context);
   }
 
   const Part& part() const { return parts[0]; }
 
-  // a [rows, depth] times the weights with their margin, of which the side that is no depth has `width` numbers.
-  void Multiply(Context& context, const Number* a, int64_t rows, int64_t depth, int64_t width, bool transposed,
-                Number* result) const {
-    Product product;
-    product.type = kType<Number>;
-    product.rows = rows;
-    product.depth = depth;
-    product.columns = width;
-    product.transpose_b = transposed;
-    product.b_stride = pitch;
-    cuda::Multiply(context, product, a, at, nullptr, result);
-  }
-
+  Weight frozen;
   int64_t in;
   int64_t out;
-  int64_t pitch;
   // Whether the margin is beyond the columns, not below the rows.
   bool has_columns;
   std::vector<Part> parts;
   int64_t columns = 0;
-  Number* at = nullptr;
+  // That of the margin: scale B [out, columns] with zeros between the layers, or A [columns, in].
+  AdapterMatrix<Number> matrix;
   // [columns, in]
   const Number* a = nullptr;
-  // Of each layer [rows, rank]; where it is in the margin, of all together [out, columns] with zeros between them.
+  // Of each layer [rows, rank]; where it is that of the margin, of all together.
   std::vector<const Number*> scaled_b;
 
  private:
@@ -69,20 +57,20 @@ struct AdaptedWeight {
     const int64_t numbers = has_columns ? columns * in : out * columns;
     Number* to = context.Scratch<Number>(numbers);
     if (context.failed()) return;
-    Number* of_a = has_columns ? to : at + out * in;
+    Number* of_a = has_columns ? to : matrix.at;
     maker.AddA(part(), in, of_a);
     a = of_a;
     int64_t next = 0;
     const auto clear = [&](int64_t end) {
       if (end > next) {
-        maker.Add({nullptr, at + next * pitch + in, 0, 0, static_cast<int>(end - next), static_cast<int>(columns), 0,
-                   static_cast<int>(pitch), 0, 0});
+        maker.Add({nullptr, matrix.at + next * matrix.stride, 0, 0, static_cast<int>(end - next),
+                   static_cast<int>(columns), 0, static_cast<int>(matrix.stride), 0, 0});
       }
     };
     for (const Layer& layer : part().layers) {
       if (has_columns) {
         clear(layer.first_row);
-        maker.AddB(layer, columns, layer.column, at + layer.first_row * pitch + in, pitch);
+        maker.AddB(layer, columns, layer.column, matrix.at + layer.first_row * matrix.stride, matrix.stride);
         next = layer.first_row + layer.rows;
       } else {
         scaled_b.push_back(to);
@@ -92,7 +80,7 @@ struct AdaptedWeight {
     }
     if (has_columns) {
       clear(out);
-      scaled_b.push_back(at + in);
+      scaled_b.push_back(matrix.at);
     }
     maker.Make(context);
   }
@@ -106,13 +94,14 @@ void AddTo(ProductGroup* group, const void* wide, int64_t wide_stride, int64_t l
   group->addend_stride = static_cast<int>(wide_stride);
 }
 
-template <typename Number>
+template <typename Weight, typename Number>
 struct AdaptedForward {
-  explicit AdaptedForward(const Attributes& attributes) : out(attributes.Int("out")) {}
+  explicit AdaptedForward(const Attributes& attributes) : form(attributes), out(attributes.Int("out")) {}
 
   void Compute(Context& context) const {
     const int64_t tokens = context.Dim(0, 0), in = context.Dim(0, 1);
-    const AdaptedWeight<Number> weight(context, 1, tokens, in, out);
+    constexpr FrozenProduct kProduct = FrozenProduct::kForward;
+    const AdaptedWeight<Weight, Number> weight(context, form, 1, tokens, in, out, kProduct);
     if (context.failed()) return;
     const Number* x = context.Input<Number>(0);
     const int64_t columns = weight.columns;
@@ -129,12 +118,12 @@ struct AdaptedForward {
       products.CopyLeft(context, deep, stride);
       products.Compute(context, kForm, low);
       CopyColumns<Number>(context, low, columns, deep + in, stride, tokens, columns);
-      weight.Multiply(context, deep, tokens, stride, out, true, result);
+      weight.frozen.Multiply(context, deep, tokens, stride, out, result, kProduct);
       return;
     }
     const int64_t stride = out + columns;
     Number* wide = context.Scratch<Number>(tokens * stride);
-    weight.Multiply(context, x, tokens, in, stride, true, wide);
+    weight.frozen.Multiply(context, x, tokens, in, stride, wide, kProduct);
     CopyColumns(context, wide + out, stride, low, columns, tokens, columns);
     std::vector<ProductGroup> groups;
     for (size_t i = 0; i < weight.part().layers.size(); i++) {
@@ -146,16 +135,19 @@ struct AdaptedForward {
     MultiplyGroups<Number>(context, ProductForm::kTransposed, groups);
   }
 
+  typename Weight::Form form;
   int64_t out;
 };
 
-template <typename Number>
+template <typename Weight, typename Number>
 struct AdaptedBackward {
-  explicit AdaptedBackward(const Attributes& attributes) : wanted(attributes.Int("wanted") != 0) {}
+  using Adapted = AdaptedWeight<Weight, Number>;
+
+  explicit AdaptedBackward(const Attributes& attributes) : form(attributes), wanted(attributes.Int("wanted") != 0) {}
 
   void Compute(Context& context) const {
     const int64_t tokens = context.Dim(0, 0), out = context.Dim(0, 1), in = context.Dim(1, 1);
-    const AdaptedWeight<Number> weight(context, 3, tokens, in, out);
+    const Adapted weight(context, form, 3, tokens, in, out, wanted ? FrozenProduct::kBackward : FrozenProduct::kNone);
     if (context.failed()) return;
     const bool fits = context.Dim(1, 0) == tokens && context.Size(2) == tokens * weight.columns;
     if (!context.Check(fits, "what was saved must be of the adapter's rows")) return;
@@ -180,18 +172,19 @@ struct AdaptedBackward {
     by_parameters.Compute();
     if (!is_deep) return;
     CopyColumns<Number>(context, by_low, weight.columns, deep + out, deep_stride, tokens, weight.columns);
-    weight.Multiply(context, deep, tokens, deep_stride, in, false, result);
+    weight.frozen.Multiply(context, deep, tokens, deep_stride, in, result, FrozenProduct::kBackward);
   }
 
+  typename Weight::Form form;
   bool wanted;
 
  private:
   // Both by_low and result = gradient W + by_low A.
-  static void AddByInput(Context& context, const AdaptedWeight<Number>& weight, const Number* gradient, int64_t tokens,
+  static void AddByInput(Context& context, const Adapted& weight, const Number* gradient, int64_t tokens,
                          Number* by_low, Number* result) {
     const int64_t in = weight.in, columns = weight.columns, stride = in + columns;
     Number* wide = context.Scratch<Number>(tokens * stride);
-    weight.Multiply(context, gradient, tokens, weight.out, stride, false, wide);
+    weight.frozen.Multiply(context, gradient, tokens, weight.out, stride, wide, FrozenProduct::kBackward);
     CopyColumns(context, wide + in, stride, by_low, columns, tokens, columns);
     ProductGroup group = WholeProduct(by_low, weight.a, result, tokens, in, columns, ProductForm::kPlain);
     AddTo(&group, wide, stride, columns, in);
@@ -199,8 +192,8 @@ struct AdaptedBackward {
   }
 
   // `deep`: where the gradient is copied to, with place for by_low behind each row; null: nowhere.
-  static void MultiplyByLow(Context& context, const AdaptedWeight<Number>& weight, const Number* gradient,
-                            int64_t tokens, Number* by_low, Number* deep) {
+  static void MultiplyByLow(Context& context, const Adapted& weight, const Number* gradient, int64_t tokens,
+                            Number* by_low, Number* deep) {
     LowProducts<Number> products(context, weight.parts, weight.out);
     if (context.failed()) return;
     const auto add = [&](const Number* rows, const Number* scaled_b, int64_t right_stride, int64_t depth,
@@ -211,7 +204,7 @@ struct AdaptedBackward {
       products.Add(group, weight.part(), column);
     };
     if (weight.has_columns) {
-      add(gradient, weight.scaled_b[0], weight.pitch, weight.out, weight.columns, 0);
+      add(gradient, weight.scaled_b[0], weight.matrix.stride, weight.out, weight.columns, 0);
     } else {
       for (size_t i = 0; i < weight.scaled_b.size(); i++) {
         const Layer& layer = weight.part().layers[i];
@@ -249,9 +242,26 @@ struct MarginProduct {
   int64_t in;
 };
 
+template <typename Number>
+using StoredForward = AdaptedForward<StoredWeight<Number>, Number>;
+template <typename Number>
+using StoredBackward = AdaptedBackward<StoredWeight<Number>, Number>;
+template <typename Number>
+using QuantizedForward = AdaptedForward<DecodedWeight<QuantizedForm, Number>, Number>;
+template <typename Number>
+using QuantizedBackward = AdaptedBackward<DecodedWeight<QuantizedForm, Number>, Number>;
+template <typename Number>
+using ScaledForward = AdaptedForward<DecodedWeight<ScaledForm, Number>, Number>;
+template <typename Number>
+using ScaledBackward = AdaptedBackward<DecodedWeight<ScaledForm, Number>, Number>;
+
 const GpuOps kOps{
-    {"LorasmithAdaptedForward", GpuKernels<AdaptedForward>({"layout"})},
-    {"LorasmithAdaptedBackward", GpuKernels<AdaptedBackward>({"layout"})},
+    {"LorasmithAdaptedForward", GpuKernels<StoredForward>({"layout"})},
+    {"LorasmithAdaptedBackward", GpuKernels<StoredBackward>({"layout"})},
+    {"LorasmithAdaptedQuantizedForward", GpuKernels<QuantizedForward>({"layout"})},
+    {"LorasmithAdaptedQuantizedBackward", GpuKernels<QuantizedBackward>({"layout"})},
+    {"LorasmithAdaptedScaledForward", GpuKernels<ScaledForward>({"layout"})},
+    {"LorasmithAdaptedScaledBackward", GpuKernels<ScaledBackward>({"layout"})},
     {"LorasmithMarginProduct", GpuKernels<MarginProduct>()},
 };
 

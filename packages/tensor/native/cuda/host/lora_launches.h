@@ -99,14 +99,6 @@ void ForEachLayer(const std::vector<Part>& parts, const Matrices<Number>& matric
     for (const Layer& layer : part.layers) use(part, layer, matrices.scaled_b[index++]);
 }
 
-// Columns of rows with `from_stride` numbers → those of rows with `to_stride`.
-template <typename Number>
-void CopyColumns(Context& context, const Number* from, int64_t from_stride, Number* to, int64_t to_stride, int64_t rows,
-                 int64_t columns) {
-  if (context.failed()) return;
-  MoveBox(context, sizeof(Number), from, {from_stride, 1}, to, {to_stride, 1}, {rows, columns});
-}
-
 // Products whose depth is cut in pieces, and their sum: [rows, rank] of each adapter or layer, in the form of `low`.
 template <typename Number>
 struct LowProducts {

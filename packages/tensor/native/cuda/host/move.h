@@ -10,6 +10,14 @@ namespace lorasmith::cuda {
 void MoveBox(Context& context, int element_bytes, const void* from, const Shape& from_strides, void* to,
              const Shape& to_strides, const Shape& axes);
 
+// Columns of rows with `from_stride` numbers → those of rows with `to_stride`.
+template <typename Number>
+void CopyColumns(Context& context, const Number* from, int64_t from_stride, Number* to, int64_t to_stride, int64_t rows,
+                 int64_t columns) {
+  if (context.failed()) return;
+  MoveBox(context, sizeof(Number), from, {from_stride, 1}, to, {to_stride, 1}, {rows, columns});
+}
+
 // from [count, rows, columns] → to [count, columns, rows]
 void TransposeMatrices(Context& context, int element_bytes, const void* from, void* to, int64_t count, int64_t rows,
                        int64_t columns);
