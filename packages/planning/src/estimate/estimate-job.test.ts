@@ -241,6 +241,22 @@ test('weights in 4 bits are read as if they were in the type of the computation,
   expect(packed.ofHead).toBe(dense.ofHead);
 });
 
+test('on the CUDA engine, an adapter at weights in 4 bits passes as few numbers as at others', () => {
+  // Only passes take time.
+  const fast = { matmul_gflops: 1e12, attention_gflops: 1e12, weight_gbytes: 1e12, layer_overhead_ms: 0 };
+  const rates = { ...MACHINE.rates.float32, ...fast };
+  const engine = { kind: 'cuda' as const, card: null, self_test: null };
+  const machine = { ...MACHINE, kernels: 'cuda' as const, engine, rates: { float32: rates, bfloat16: rates } };
+  const planned = job(examples(64, 16), { recompute: 'never' }, machine);
+  const seconds = ({ model: own, spec }: JobToEstimate, dropout: number) =>
+    secondsOf({ ...withModel(planned, own), spec: { ...spec, lora: { ...spec.lora, dropout } } });
+  const dense = withModel(planned, wideModel());
+  const packed = { ...dense, model: withBaseQuantization(dense.model, 'nf4') };
+  expect(seconds(packed, 0)).toBeCloseTo(seconds(dense, 0), 9);
+  expect(seconds(packed, 0.1)).toBeCloseTo(seconds(dense, 0.1), 9);
+  expect(seconds(packed, 0)).toBeLessThan(0.99 * seconds(packed, 0.1));
+});
+
 test('a job on the output head alone takes a forward pass of the layers', () => {
   const rows = examples(64, 16);
   const planned = job(rows, { batch_size: 8, precision: 'float32' });

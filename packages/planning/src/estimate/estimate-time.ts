@@ -30,7 +30,7 @@ export interface DecoderWork {
 
 /**
  * How adapters pass over the input and the output of a group of linear layers: in one op of a processor, beside the frozen product on a
- * GPU, or as a part of it, which the CUDA engine does for one adapter at weights with a margin.
+ * GPU, or as a part of it, which the CUDA engine does for one adapter at weights that have a margin or are decoded with one.
  */
 export type AdapterPasses = 'one-op' | 'beside' | 'joint';
 

@@ -32,7 +32,8 @@ test('what stays in 8 bits counts a byte for a number, four for a scale and for 
   const bytes = linear + (4 * linear) / (32 * 32) + 4 * rows;
   expect(weightMemory(model, 'bfloat16')).toBe(bytes + 2 * (model.parameterCount - linear));
   expect(decodedMemory(model, 'bfloat16', 'avx512bf16')).toBe(0);
-  expect(decodedMemory(model, 'bfloat16', 'cuda')).toBe(2 * 2 * 64 * 128);
+  // With 64 columns beside those of gate and up.
+  expect(decodedMemory(model, 'bfloat16', 'cuda')).toBe(2 * (2 * 128) * (64 + 64));
   const powers = await read('fp8-powers');
   expect(weightMemory(powers, 'bfloat16')).toBe(2 * powers.parameterCount);
 });
@@ -62,9 +63,11 @@ test('products that decode on the way need no place for it, others that of the l
   expect(bytes('avx512bf16')).toEqual([0, 0]);
   // Its products in bfloat16 are TensorFlow's.
   expect(bytes('avx512')).toEqual([0, 2 * gateUp]);
-  for (const kernels of ['avx2', 'generic', 'tensorflow', 'cuda'] as const) {
+  for (const kernels of ['avx2', 'generic', 'tensorflow'] as const) {
     expect(bytes(kernels), kernels).toEqual([4 * gateUp, 2 * gateUp]);
   }
+  // On the CUDA engine with 64 columns for an adapter.
+  expect(bytes('cuda')).toEqual([4 * 2 * gateUp, 2 * 2 * gateUp]);
 });
 
 test('what is quantized when it is loaded counts as if it were stored so', async () => {

@@ -40,10 +40,12 @@ const CUDA_MARGIN = 64;
 /** Numbers in the margins of linear layers, in which products with an adapter find its matrices. */
 function marginNumbers(model: ModelFolder): number {
   const groups = decoderGroups(model).filter((layers) => !staysQuantized(model.quantized, layers));
-  const wider = groups.map((layers) =>
-    Math.max(layers[0]!.inFeatures, sum(layers.map(({ outFeatures }) => outFeatures))),
-  );
-  return CUDA_MARGIN * sum(wider);
+  return sum(groups.map(marginOf));
+}
+
+/** The same of one group. */
+function marginOf(layers: readonly LinearLayer[]): number {
+  return CUDA_MARGIN * Math.max(layers[0]!.inFeatures, sum(layers.map(({ outFeatures }) => outFeatures)));
 }
 
 function packedBytes(weight: QuantizedWeight): number {
@@ -64,12 +66,13 @@ const DECODING_PRODUCTS: Readonly<Record<Precision, readonly MachineKernels[]>> 
   bfloat16: ['avx512bf16'],
 };
 
-/** Bytes of the largest quantized weights that are decoded for one product, or, on the CUDA engine, for the products of one launch. */
+/** Bytes of the largest quantized weights that are decoded for one product; on the CUDA engine, for the products of one launch, with the margin for an adapter. */
 export function decodedMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
   if (DECODING_PRODUCTS[precision].includes(kernels)) return 0;
   const width = bytesPerNumber(precision);
+  const marginIn = kernels === 'cuda' ? marginOf : () => 0;
   const ofLayers = quantizedGroups(model).map((layers) => {
-    const bytes = width * quantizedNumbers(layers);
+    const bytes = width * (quantizedNumbers(layers) + marginIn(layers));
     return kernels === 'cuda' ? Math.min(bytes, CUDA_DECODED_BYTES) : bytes;
   });
   const ofExperts = quantizedExperts(model).map((parameter) => {
