@@ -19,6 +19,7 @@ import {
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
 import { chooseEngine } from './device/choose-engine.js';
+import { GPU_LORA_MARGIN } from './device/engine-environment.js';
 import { holdCard } from './device/hold-card.js';
 import { NoGpuError } from './device/no-gpu-error.js';
 import { rememberedSelfTest } from './self-test/stored-self-test.js';
@@ -77,7 +78,7 @@ const programIn = (folder: string, name: string) => fileURLToPath(new URL(`${fol
 const engine = await chooseEngine({
   device: config.device,
   engine: config.gpuEngine,
-  environment: process.env,
+  environment: { ...process.env, [GPU_LORA_MARGIN]: config.gpuLoraMargin },
   programs: {
     describeDriver: programIn('device', 'describe-driver-main'),
     probeGpu: programIn('device', 'probe-gpu-main'),

@@ -239,6 +239,19 @@ const gpuSelfTest = setting({
     'test does not end; rates are then measured on small ones, too.',
 });
 
+const gpuLoraMargin = setting({
+  variable: 'GPU_LORA_MARGIN',
+  schema: Type.Enum(['both', 'depth']),
+  fallback: 'both',
+  example: 'depth',
+  fault: 'is neither both nor depth',
+  description:
+    'The products with frozen weights that an adapter alone in a pass is a part of, on the CUDA engine. `both`: the forward and ' +
+    'the backward product of each linear layer. `depth`: only the one whose depth it lengthens; the other one would be wider by ' +
+    'up to 64 columns, which may take one more column of tiles. Which is faster depends on the card: ' +
+    '`npm run gpu-check` measures both. Estimates are those of `both`.',
+});
+
 const healthPort = setting({
   variable: 'WORKER_HEALTH_PORT',
   schema: Port,
@@ -287,6 +300,7 @@ export const WORKER_SETTINGS = {
   device,
   gpuEngine,
   gpuSelfTest,
+  gpuLoraMargin,
   health: { host: healthHost, port: healthPort },
   shutdownTimeoutMs,
   tracingEndpoint,

@@ -4,6 +4,8 @@ import { COUNT_AS_DRIVER } from './read-gpus.js';
 
 /** Names the folder of TensorFlow's GPU build, where an image has it beside its CPU build. */
 export const TENSORFLOW_GPU_DIR = 'TENSORFLOW_GPU_DIR';
+/** The products that an adapter is a part of; read by packages/tensor. */
+export const GPU_LORA_MARGIN = 'GPU_LORA_MARGIN';
 
 /** The environment of a process that computes with this engine. `ENGINE` is read by packages/tensor. */
 export function engineEnvironment(kind: EngineKind, base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

@@ -14,7 +14,8 @@ async function compute({ kernels, avoid, type: _, ...order }: SelfTestOrder): Pr
   try {
     // Only now: an engine that cannot be loaded is a result.
     const { computeSelfTest, configureKernels } = await import('@lorasmith/training');
-    configureKernels(kernels, { avoid });
+    // All kernels, whatever the setting: the result is remembered.
+    configureKernels(kernels, { avoid, loraMargin: 'both' });
     await computeSelfTest({
       ...order,
       async onStart(name) {
