@@ -225,14 +225,16 @@ function piecesOf(depth) {
   return Math.ceil(depth / Math.max(1024, eighth));
 }
 
+/** @typedef {'beside' | 'both' | 'depth'} LoraForm beside the frozen products, or a part of them as GPU_LORA_MARGIN has it */
+
 /**
  * Bytes that LoRA's own products at a group of linear layers read and write in a step, by the shapes of their operands: those of a
  * token, and those whatever the tokens. What a frozen product reads or writes anyway is not among them.
  *
  * @param {{ inputs: number; outputs: number; ranks: number; numbers: number; tokens: number }} group `numbers`: of its parameters
- * @param {boolean} isJoint whether the frozen weights have a margin
+ * @param {LoraForm} form
  */
-function loraTraffic({ inputs, outputs, ranks, numbers, tokens }, isJoint) {
+function loraTraffic({ inputs, outputs, ranks, numbers, tokens }, form) {
   const { bfloat16, float32 } = BYTES;
   const low = bfloat16 * ranks;
   /** @param {number} depth */
@@ -241,32 +243,33 @@ function loraTraffic({ inputs, outputs, ranks, numbers, tokens }, isJoint) {
   const addition = (width) => low + 2 * bfloat16 * width;
   /** A product with a longer depth or width, and `low` copied beside the rows or from there. */
   const copied = 3 * low;
-  const [narrow, wide] = [Math.min(inputs, outputs), Math.max(inputs, outputs)];
-  const passes = isJoint
-    ? {
-        low: lowProduct(narrow),
-        additions: addition(narrow),
-        copies: bfloat16 * narrow + 2 * copied,
-        gradients: bfloat16 * (narrow + wide) + 2 * low,
-      }
-    : {
-        low: lowProduct(inputs) + lowProduct(outputs),
-        additions: addition(inputs) + addition(outputs),
-        copies: 0,
-        gradients: bfloat16 * (inputs + outputs) + 2 * low,
-      };
+  const narrow = Math.min(inputs, outputs);
+  const passes = {
+    beside: {
+      low: lowProduct(inputs) + lowProduct(outputs),
+      additions: addition(inputs) + addition(outputs),
+      copies: 0,
+    },
+    both: { low: lowProduct(narrow), additions: addition(narrow), copies: bfloat16 * narrow + 2 * copied },
+    depth: {
+      low: lowProduct(inputs) + lowProduct(outputs),
+      additions: addition(narrow),
+      copies: bfloat16 * narrow + copied,
+    },
+  }[form];
+  const gradients = bfloat16 * (inputs + outputs) + 2 * low;
   // Matrices are made in each direction, and read; gradients are made in pieces over the tokens, which are summed.
   const matrices = 2 * (float32 + 2 * bfloat16) * numbers;
   const pieces = (2 * piecesOf(tokens) + 1) * float32 * numbers;
-  return { ...passes, fixed: matrices + pieces };
+  return { ...passes, gradients, fixed: matrices + pieces };
 }
 
 /**
  * @param {Pick<(typeof MODELS)[number], 'architecture'>} model
- * @param {{ rank: number, tokens: number, isJoint: boolean }} options
+ * @param {{ rank: number, tokens: number, form: LoraForm }} options
  * @returns the gigabytes of all layers
  */
-function loraGigabytes({ architecture }, { rank, tokens, isJoint }) {
+function loraGigabytes({ architecture }, { rank, tokens, form }) {
   const sums = { low: 0, additions: 0, copies: 0, gradients: 0, fixed: 0 };
   for (let layer = 0; layer < architecture.layerCount; layer++) {
     for (const layers of modelFolder.linearGroups(architecture, layer)) {
@@ -275,7 +278,7 @@ function loraGigabytes({ architecture }, { rank, tokens, isJoint }) {
       const ranks = rank * layers.length;
       const { fixed, ...passes } = loraTraffic(
         { inputs, outputs, ranks, numbers: ranks * inputs + rank * outputs, tokens },
-        isJoint,
+        form,
       );
       for (const [name, bytes] of Object.entries(passes))
         sums[/** @type {keyof typeof passes} */ (name)] += tokens * bytes;
@@ -288,15 +291,17 @@ function loraGigabytes({ architecture }, { rank, tokens, isJoint }) {
 /** @param {number[]} numbers */
 const total = (numbers) => numbers.reduce((sum, own) => sum + own, 0);
 
-const loraRows = [false, true].map((isJoint) => {
-  const gigabytesOf = loraGigabytes(LARGEST, { rank: 16, tokens: 8192, isJoint });
+/** @type {Record<LoraForm, string>} */
+const LORA_FORMS = {
+  beside: 'next to the frozen products',
+  both: 'part of the frozen products',
+  depth: 'part where the depth is longer',
+};
+const loraRows = /** @type {[LoraForm, string][]} */ (Object.entries(LORA_FORMS)).map(([form, name]) => {
+  const gigabytesOf = loraGigabytes(LARGEST, { rank: 16, tokens: 8192, form });
   const all = total(gigabytesOf);
   const milliseconds = all / (H100.terabytes * REACHED.passes);
-  return [
-    isJoint ? 'part of the frozen products' : 'beside the frozen products',
-    ...[...gigabytesOf, all].map((own) => own.toFixed(1)),
-    milliseconds.toFixed(0),
-  ];
+  return [name, ...[...gigabytesOf, all].map((own) => own.toFixed(1)), milliseconds.toFixed(0)];
 });
 const loraColumns = [
   ...['LoRA, 8B, 4 × 2048, r = 16', 'low products', 'additions', 'copies', 'gradients', 'matrices, pieces'],
@@ -313,6 +318,7 @@ process.stdout.write(`\n${table(loraColumns, loraRows)}`);
  * @property {number} length
  * @property {number} rank on every linear layer
  * @property {'none' | 'nf4'} quantization of the base
+ * @property {LoraForm} [form] default: both
  * @property {{ by: string, tokensPerSecond: number } | null} published
  */
 
@@ -325,6 +331,9 @@ process.stdout.write(`\n${table(loraColumns, loraRows)}`);
  */
 const PUBLISHED_STEPS = [
   { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'none' }, published: null },
+  { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'nf4' }, published: null },
+  { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'nf4', form: 'depth' }, published: null },
+  { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'nf4', form: 'beside' }, published: null },
   {
     ...{ card: H100, rows: 2, length: 4096, rank: 16, quantization: 'none' },
     published: { by: 'NeMo AutoModel', tokensPerSecond: 12_473 },
@@ -339,15 +348,15 @@ const PUBLISHED_STEPS = [
   },
 ];
 
-/** Bytes of a number in 4 bits with its block's scale, and of the same decoded. */
-const DECODING_BYTES = 0.5 + 1 / 16 + 2;
+/** Bytes of a number in 4 bits, its share of a scale of 8 bits and of the scale of 256 of these, and of the same decoded. */
+const DECODING_BYTES = 1 / 2 + 1 / 64 + BYTES.float32 / (64 * 256) + BYTES.bfloat16;
 
 /**
  * A step with nothing left out, in seconds by what is computed.
  *
  * @param {PublishedStep} shape
  */
-function wholeStep({ card, rows, length, rank, quantization }) {
+function wholeStep({ card, rows, length, rank, quantization, form = 'both' }) {
   const model = /** @type {typeof LARGEST} */ ({
     ...LARGEST,
     ...modelFolder.withBaseQuantization(LARGEST, quantization),
@@ -356,9 +365,8 @@ function wholeStep({ card, rows, length, rank, quantization }) {
   const { architecture, modules } = model;
   const [tokens, labels] = [rows * length, rows * (length - 1)];
   const held = memory('cuda', model, { rows, length }, card, rank);
-  const isJoint = quantization === 'none';
   const targets = modules.map((module) => ({ ...module, rank, scale: 2 }));
-  const adapters = isJoint ? /** @type {const} */ ('joint') : /** @type {const} */ ('beside');
+  const adapters = form === 'beside' ? /** @type {const} */ ('beside') : /** @type {const} */ ('joint');
   const work = { architecture, modules, targets, recomputedLayers: held.recomputedLayers, adapters };
   const load = {
     tokensPerStep: tokens,
@@ -383,7 +391,7 @@ function wholeStep({ card, rows, length, rank, quantization }) {
     frozen: (frozen.products * 1e9) / (card.teraflops * 1e12 * card.products),
     attention:
       (attentionAgain * pairs * cycles) / (card.multiprocessors * card.gigahertz * 1e9 * REACHED_OF_ATTENTION_BOUND),
-    lora: (total(loraGigabytes(model, { rank, tokens, isJoint })) * 1e9 * (2 + again)) / 3 / bandwidth,
+    lora: (total(loraGigabytes(model, { rank, tokens, form })) * 1e9 * (2 + again)) / 3 / bandwidth,
     decoding: quantization === 'none' ? 0 : ((1 + again) * DECODING_BYTES * linearNumbers) / bandwidth,
     passes: passBytes / bandwidth,
     scatter: scatter.bytes / bandwidth + scatter.linking,
@@ -395,9 +403,10 @@ function wholeStep({ card, rows, length, rank, quantization }) {
 
 const wholeRows = PUBLISHED_STEPS.map((shape) => {
   const { held, tokens, seconds, dispatch, total: all } = wholeStep(shape);
-  const { card, rows: count, length, rank, quantization, published } = shape;
+  const { card, rows: count, length, rank, quantization, form = 'both', published } = shape;
+  const weights = quantization === 'none' ? 'bfloat16' : 'NF4';
   return [
-    ...[quantization === 'none' ? 'bfloat16' : 'NF4', card.name, `${count} × ${length}`, rank, held.text],
+    ...[form === 'both' ? weights : `${weights}, LoRA ${LORA_FORMS[form]}`, card.name, `${count} × ${length}`, rank, held.text],
     ...Object.values(seconds).map((own) => (own * 1e3).toFixed(1)),
     ...[milliseconds(dispatch), milliseconds(all), (tokens / all).toFixed(0)],
     published === null ? '' : `${published.tokensPerSecond} (${published.by})`,
