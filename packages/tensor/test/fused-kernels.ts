@@ -9,6 +9,7 @@ import type { InstructionSet } from '../src/kernels/fused-library.js';
 import { configureKernels, kernelsFor, kernelsInUse } from '../src/kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import type { LoraPart } from '../src/kernels/lora-products.js';
+import type { MergedWeight } from '../src/kernels/merged-weight.js';
 import { zeroMoment } from '../src/kernels/quantized-moments.js';
 import { concat, rowsOf } from '../src/layout.js';
 import { numericCases } from '../src/numeric-cases/index.js';
@@ -426,7 +427,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       for (const stored of [['float16', 'bfloat16', 'float32'], ['bfloat16']] as const) {
         const result = stored.length === 1 ? dtype : 'float32';
         bothWays(instructionSet, dtype, () => [merge(result, stored).weight], 0);
-        bothWays(instructionSet, dtype, () => [merge(result, stored).output, merge(result, stored).norms], 1e-5);
+        const others = ({ output, norms }: MergedWeight) => [output, norms];
+        bothWays(instructionSet, dtype, () => others(merge(result, stored)), 1e-5);
       }
     });
 

@@ -96,7 +96,7 @@ void Decode(Context& context, const Mxfp4Matrix& matrix, const Part& part, Numbe
                                   matrix.scales + first / kMxfp4Block, count, result);
 }
 
-// Launches of kernels that decode whole groups, one behind the other: `first` is the first group of the weights.
+// Decode whole groups of the weights, one behind the other. `first`: the box of group 0.
 template <typename Number>
 const Kernel<void(const uint8_t* codes, const uint8_t* scales, const float* nested_scales, const float* modules,
                   QuantizedBox first, DecodedGroups groups, Number* result)>
@@ -191,8 +191,8 @@ struct PackedProduct {
   int64_t most_decoded;
 };
 
-// Decodes the weights of as many groups as memory allows in one launch, and multiplies with them in another. Groups
-// without rows are left out. The kernel is that which multiplies decoded groups, so that the bits are the same.
+// One launch decodes the weights of as many groups as memory allows, and another multiplies with them. Groups without
+// rows are left out. The kernel that multiplies is that of dense groups, so the bits are the same.
 template <typename Form, typename Number>
 struct GroupedPackedProduct {
   explicit GroupedPackedProduct(const Attributes& attributes)
