@@ -82,9 +82,8 @@ test('where so many kernels end their process that none can be blamed, plain ops
   expect(result.failed).toEqual([{ case: 'all kernels', fault: '13 processes died while they computed it' }]);
 });
 
-test('a case that hangs is a failed case, and lengthens the time of the test by what it took', async () => {
-  // No time for anything but what cases add.
-  const limits = { silenceMs: { card: 5_000, cpu: 120_000 }, startMs: 60_000, caseMs: 0 };
+test('a case that hangs is a failed case, and another process computes the others', async () => {
+  const limits = { silenceMs: { card: 5_000, cpu: 120_000 } };
   const result = await testEngine({ card: onCard(['k3'], 'hang') }, limits);
   expect(result).toMatchObject({ kernels: 'fused', avoided_kernels: ['k3'], distrust: null });
   expect(result.failed).toEqual([{ case: 'k3', fault: 'its process hung and was killed' }]);
