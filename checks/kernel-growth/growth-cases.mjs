@@ -197,9 +197,7 @@ function attentionCases(dtype, headDim) {
   const name = `${dtype}, heads of ${headDim}`;
   return [
     { ...byTokens(`attention, ${name}`, 128, (tokens) => attend(dtype, headDim, [tokens], null)), squares: OF_ROWS },
-    byTokens(`attention in a window, ${name}`, headDim > 128 ? 192 : 384, (tokens) =>
-      attend(dtype, headDim, [tokens], 32),
-    ),
+    byTokens(`attention in a window, ${name}`, 384, (tokens) => attend(dtype, headDim, [tokens], 32)),
   ];
 }
 
@@ -248,9 +246,7 @@ function cacheCases(dtype, headDim) {
       ...byTokens(`generation, ${name}`, 128, (tokens) => generate(dtype, headDim, 1, tokens, null)),
       squares: OF_ROWS,
     },
-    byTokens(`generation in a window, ${name}`, headDim > 128 ? 192 : 384, (tokens) =>
-      generate(dtype, headDim, 1, tokens, 32),
-    ),
+    byTokens(`generation in a window, ${name}`, 384, (tokens) => generate(dtype, headDim, 1, tokens, 32)),
   ];
 }
 
@@ -433,7 +429,7 @@ function linearAttentionCases(dtype) {
   };
   return [64, 128].flatMap((size) => [
     byTokens(`linear attention, ${dtype}, heads of ${size}`, 256, (tokens) => sweep([tokens], size)),
-    byTokens(`linear attention of short rows, ${dtype}, heads of ${size}`, 128, (tokens) =>
+    byTokens(`linear attention of short rows, ${dtype}, heads of ${size}`, 64, (tokens) =>
       sweep(Array(tokens / 2).fill(2), size),
     ),
   ]);
