@@ -10,8 +10,8 @@ import { CaseTable } from './case-table.js';
 import { librariesHere } from './libraries-here.js';
 import { plainTolerance } from './plain-tolerance.js';
 
-// A model of the card's attention in bfloat16, judged as a card is: right beside everything that it may be compared with, and wrong
-// with an error. Continuous integration has every head size and the long rows.
+// A model of the card's attention in bfloat16, judged as a card is: right whatever it is compared with, and wrong with an error.
+// Continuous integration has every head size and the long rows.
 
 const SIZES = HAS_ALL_CASES ? 'full' : 'small';
 const { best, other } = librariesHere();
@@ -74,7 +74,7 @@ describe.each(usualCases(HEAD_SIZES, 1))('attention of head size %i on a card', 
       const tolerance = reference === PLAIN ? plainTolerance(right) : right.tolerance;
       const { fault, excess } = judgeCase(card, { ...right, tolerance });
       table.add(one.name, reference, excess);
-      expect.soft(fault, `beside ${reference}`).toBeNull();
+      expect.soft(fault, `compared with ${reference}`).toBeNull();
     }
   });
 });
@@ -96,7 +96,7 @@ describe.runIf(HAS_ALL_CASES).each([64, 128])('attention of head size %i on a ca
     for (const reference of [best, other].filter((name) => name !== null)) {
       const { fault, excess } = judgeCase(card, await expected(one, reference));
       mutantTable.add(`${mutant}, head size ${headDim}`, reference, excess);
-      expect.soft(fault, `beside ${reference}`).not.toBeNull();
+      expect.soft(fault, `compared with ${reference}`).not.toBeNull();
     }
   });
 });

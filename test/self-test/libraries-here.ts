@@ -7,7 +7,6 @@ const LIBRARIES: readonly InstructionSet[] = ['avx512bf16', 'avx512', 'avx2', 'g
 export function librariesHere(): { best: InstructionSet; other: InstructionSet | null } {
   const best = LIBRARIES.find(processorRuns)!;
   const other = best === 'generic' ? null : best === 'avx2' ? 'generic' : 'avx2';
-  if (best !== 'avx512bf16')
-    console.log(`This processor has no AVX512-BF16: ${best} stands for the CPU, beside ${other}.`);
+  if (best !== 'avx512bf16') console.log(`This processor has no AVX512-BF16: ${best} is compared with ${other}.`);
   return { best, other };
 }
