@@ -30,9 +30,10 @@ async function compute({ name, sizes, kernels, instructionSet }) {
   const used = configureKernels(kernels, { instructionSet });
   if (instructionSet !== undefined && used !== instructionSet)
     throw new Error(`the kernels are ${used}, not ${instructionSet}`);
+  // The type check sees the sources of one package and the build of the other.
   const computed = name.startsWith('training step')
     ? await withProbeModel(
-        (folder) => computeNamed(name, trainingCases(folder)),
+        (folder) => computeNamed(name, /** @type {any} */ (trainingCases(folder))),
         sizes === 'full' ? 'realistic' : 'tiny',
       )
     : await computeNamed(name, numericCases(sizes));
@@ -44,5 +45,5 @@ async function compute({ name, sizes, kernels, instructionSet }) {
 function computeNamed(name, cases) {
   const found = cases.find((one) => one.name === name);
   if (found === undefined) throw new Error(`there is no case ${name}`);
-  return computeCase(found, 1);
+  return computeCase(/** @type {any} */ (found), 1);
 }

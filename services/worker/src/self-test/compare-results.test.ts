@@ -40,7 +40,7 @@ test('one wrong number among a thousand is found, and named', () => {
 });
 
 test('the excess is the greatest difference in units of the tolerance, also where nothing is wrong', () => {
-  const excess = (actual: Float32Array, tolerance = ELEMENTS) =>
+  const excess = (actual: Float32Array, tolerance: CaseTolerance = ELEMENTS) =>
     judgeCase(caseOf(actual, tolerance), caseOf(EXPECTED, tolerance)).excess;
   expect(excess(EXPECTED)).toBe(0);
   const half = EXPECTED.map((value, i) => (i === 5 ? value * (1 + 2 ** -8) : value));
@@ -58,8 +58,8 @@ test('the excess is the greatest difference in units of the tolerance, also wher
 
 test('a row of larger numbers than the others has a larger tolerance, and no other row', () => {
   const rows = Float32Array.from({ length: 100 }, (_, i) => (i < 10 ? 100 : 1) * Math.sin(i + 1));
-  const tolerance: CaseTolerance = { kind: 'elements', relative: 0, absolute: 2 ** -10, rowSize: 10 };
-  const judged = (index: number, by: number, own = tolerance) => {
+  const tolerance = { kind: 'elements', relative: 0, absolute: 2 ** -10, rowSize: 10 } as const;
+  const judged = (index: number, by: number, own: CaseTolerance = tolerance) => {
     const card = rows.map((value, i) => (i === index ? value + by : value));
     return judgeCase(caseOf(card, own), caseOf(rows, own)).excess!;
   };
