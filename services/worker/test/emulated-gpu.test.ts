@@ -250,7 +250,7 @@ test('with plain ops only a worker trains as the CPU does, and says so at each s
   const machine = (await store.machines.list()).find((one) => one.worker === 'plain');
   expect(machine).toMatchObject({ kernels: 'tensorflow', engine: { kind: 'cuda', self_test: { kernels: 'raw' } } });
   expect((await get(worker, '/metrics')).text).toMatch(/lorasmith_engine_info\{engine="cuda",.*kernels="raw"\} 1/);
-  expect(worker.written.stdout).toMatch(/"level":40,.*computes with plain ops only/);
+  expect(worker.written.stdout).toMatch(/"level":"warn",.*computes with plain ops only/);
   await end(worker.child);
 
   await startWorkerProcess('cpu-2', { DEVICE: 'cpu' });
