@@ -228,7 +228,7 @@ test('products that are wrong: the engine is not trusted, nothing is trained, an
   const faultIn = ({ written }: WorkerProcess) => /^ {2}self-test: .*$/m.exec(written.stderr)?.[0];
   expect(faultIn(again)).toBe(faultIn(worker));
   expect(faultIn(again)).toMatch(/To test it at once, delete .*self-test-[0-9a-f]+\.json\.$/);
-  // Another set of kernels is what mends it: here, a card that is well and a deleted file.
+  // The card is well, and the file deleted as the message says.
   const file = /delete (.*\.json)\.$/.exec(faultIn(again)!)![1]!;
   await rm(file);
   const mended = await startWorkerProcess('mended', { DATA_DIR: dataDir });
