@@ -25,7 +25,7 @@ function adaptsAll({ outFeatures, adapted }: LoraLayout): boolean {
   return adapted.reduce((sum, own) => sum + own.outFeatures, 0) === outFeatures;
 }
 
-/** Whether an adapter of these layers lengthens the depth of the product of a pass; else it widens the result. */
+/** True if an adapter of these layers lengthens the depth of the product of a pass; else it widens the result. */
 export function lengthensDepth(pass: 'forward' | 'backward', { inFeatures, outFeatures }: LoraLayout): boolean {
   return (pass === 'forward') === inFeatures < outFeatures;
 }

@@ -528,7 +528,7 @@ export function weightsHaveMargins(dtype: FloatDType): boolean {
   return kernelsFor(dtype).adaptedForward !== plainAdapted.adaptedForward;
 }
 
-/** Whether quantized weights are decoded with a margin, for products with an adapter that are faster with it. */
+/** True if quantized weights are decoded with a margin, for products with an adapter that are faster with it. */
 export function decodedHaveMargins(dtype: FloatDType): boolean {
   return kernelsFor(dtype).adaptedPackedForward !== plainAdapted.adaptedPackedForward;
 }

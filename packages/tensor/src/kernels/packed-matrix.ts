@@ -45,7 +45,7 @@ export const MOST_DECODED_BYTES = 2 ** 28;
 const MOST_FEW_ROWS = 16;
 const FEW_ROWS_DEPTH = 64;
 
-/** Whether a GPU multiplies these rows with the transposed weights without decoding them to memory. */
+/** True if a GPU multiplies these rows with the transposed weights without decoding them to memory. */
 export function hasFewRows(a: Tensor, { columns }: PackedRows): boolean {
   return a.dtype === 'bfloat16' && a.shape[0]! <= MOST_FEW_ROWS && columns % FEW_ROWS_DEPTH === 0;
 }
