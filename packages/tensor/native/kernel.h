@@ -321,6 +321,7 @@ std::vector<OpDefinition> LoraForwardOps();
 std::vector<OpDefinition> LoraBackwardOps();
 std::vector<OpDefinition> ProductOps();  // without kernels on processors that have no AVX-512
 std::vector<OpDefinition> MergedWeightOps();
+std::vector<OpDefinition> SampleTokensOps();
 std::vector<OpDefinition> ToDeviceOps();
 
 }  // namespace lorasmith

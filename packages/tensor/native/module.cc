@@ -40,7 +40,7 @@ napi_value Init(napi_env env, napi_value exports) {
                              LoraForwardOps(), LoraBackwardOps(),      DropoutOps(),      AdamWOps(),
                              ProductOps(),     MergedWeightOps(),      ToDeviceOps(),     AdoptOps(),
                              DequantizeOps(),  CausalConvolutionOps(), GatedDeltaOps(),   GatedDeltaGradientOps(),
-                             GatheredSumOps()}) {
+                             GatheredSumOps(), SampleTokensOps()}) {
     for (const OpDefinition& op : family) {
       const std::string problem = Register(op);
       if (problem.empty()) continue;

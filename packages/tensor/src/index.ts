@@ -55,6 +55,7 @@ export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
 export { ScaledMatrix } from './kernels/scaled.js';
 export { MOST_SCORES } from './kernels/score-blocks.js';
+export type { ChosenToken, TokenChoice, TokenLogprob, TokenPenalties } from './kernels/token-choice.js';
 export { type TokenRows, tokenRows } from './kernels/token-rows.js';
 export * from './layout.js';
 export * from './matrix.js';

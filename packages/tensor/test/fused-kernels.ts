@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { multiply, square, subtract } from '../src/arithmetic.js';
 import { engine } from '../src/binding.js';
 import type { DType, FloatDType } from '../src/dtype.js';
+import { elementType, execute, intAttribute } from '../src/execute.js';
 import { ACTIVATIONS } from '../src/kernels/activation.js';
 import type { AdamWStep, AdamWUpdate } from '../src/kernels/adamw.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
@@ -11,6 +12,7 @@ import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import type { LoraPart } from '../src/kernels/lora-products.js';
 import type { MergedWeight } from '../src/kernels/merged-weight.js';
 import { zeroMoment } from '../src/kernels/quantized-moments.js';
+import type { ChosenToken, TokenChoice } from '../src/kernels/token-choice.js';
 import { concat, rowsOf } from '../src/layout.js';
 import { numericCases } from '../src/numeric-cases/index.js';
 import { randomUniform } from '../src/random.js';
@@ -263,6 +265,30 @@ const ADAMW_STEP: AdamWStep = {
   step: 7,
 };
 
+/** @param random eight numbers in [0, 1) */
+function randomChoice(random: Float32Array, vocab: number): TokenChoice {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, draw = 0] = random;
+  const pick = <Value>(values: readonly Value[], at: number) => values[Math.floor(at * values.length)]!;
+  const ids = Int32Array.from({ length: Math.ceil(40 * g) }, (_, i) => (7 * i) % vocab);
+  return {
+    given: a < 0.1 ? Math.floor(b * vocab) : null,
+    temperature: pick([0, 0.01, 0.4, 1, 1, 1.7, 30], b),
+    topK: pick([0, 0, 1, 4, 50, vocab - 1, 5_000], c),
+    topP: pick([1, 1, 0.95, 0.5, 0.01, 0], d),
+    minP: pick([0, 0, 0.02, 0.5, 1], e),
+    draw,
+    penalties: f < 0.3 ? { repetition: 1 + g, ids, subtracted: Float32Array.from(ids, (id) => id / 9 - g) } : null,
+    allowed: f > 0.7 ? new Uint32Array(9).map((_, word) => (g * (word + 1) * 2 ** 32) >>> 0) : null,
+    logprobs: pick([null, null, 0, 3], a),
+  };
+}
+
+function numbersOfTokens(chosen: readonly (ChosenToken | null)[]): Tensor[] {
+  const numbersOf = (one: ChosenToken | null) => [one?.id ?? -1, one?.logprob ?? 1];
+  const top = chosen.flatMap((one) => (one?.top ?? []).flatMap(({ id, logprob }) => [id, logprob]));
+  return [chosen.flatMap(numbersOf), top].map((all) => tensorOf(Float32Array.from(all), [all.length]));
+}
+
 /** The suite for the library that suits the processor best, or for another that it can run. */
 export function testFusedKernels(instructionSet?: InstructionSet): void {
   afterEach(() => void configureKernels('raw'));
@@ -295,6 +321,61 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       scope(() => {
         const none = tensorOf(new Int32Array(0), [0]);
         expect(kernelsFor(dtype).gatheredSum(numbers([2, 7], 'x', dtype), none, 2).shape).toEqual([0, 7]);
+      });
+    });
+
+    test('tokens and log-probabilities of random rows with random settings are those of the plain variant', () => {
+      // Threads of the emulated card take long.
+      const [batches, rows, vocab] = engine.kind === 'cpu' ? [20, 100, 301] : [2, 25, 301];
+      for (let batch = 0; batch < batches; batch++) {
+        const random = scope(() => toFloat32Array(randomUniform([8 * rows], [batch, 99])));
+        const choices = Array.from({ length: rows }, (_, row) =>
+          randomChoice(random.subarray(8 * row, 8 * row + 8), vocab),
+        );
+        const compute = () => {
+          // In steps of a quarter, so that many tokens are as probable.
+          const spread = batch % 2 === 0 ? 10 : 40;
+          const logits = toFloat32Array(numbers([rows, vocab], `logits ${batch}`, 'float32', spread));
+          const coarse = cast(
+            tensorOf(
+              logits.map((logit) => Math.round(4 * logit) / 4),
+              [rows, vocab],
+            ),
+            dtype,
+          );
+          return numbersOfTokens(kernelsFor(dtype).sampleTokens(coarse, choices));
+        };
+        bothWays(instructionSet, dtype, compute, 0);
+      }
+    });
+
+    test.runIf(engine.kind === 'cpu')('choices that name what does not exist are rejected with a message', () => {
+      configureKernels('fused', { instructionSet });
+      scope(() => {
+        const logits = numbers([2, 5], 'logits', dtype);
+        const op = (words: number[]) => () =>
+          execute(
+            'LorasmithSampleTokens',
+            [elementType(logits), intAttribute('top', 0)],
+            [logits, tensorOf(Int32Array.from(words), [words.length])],
+          );
+        const choice = (changed: Record<number, number>) =>
+          Object.assign([-1, 0, 0, -1, 0, 0, 0, 0, 0, -1, 0], changed) as number[];
+        expect(op(choice({}))).toThrow(/one choice for each row of logits is needed/);
+        for (const changed of [
+          { 0: 5 },
+          { 0: -2 },
+          { 2: -1 },
+          { 7: -1 },
+          { 7: 22, 8: 1 },
+          { 8: -1 },
+          { 9: 22 },
+          { 9: -2 },
+        ]) {
+          expect(op([...choice({}), ...choice(changed)])).toThrow(/a choice names words or tokens that do not exist/);
+        }
+        expect(op([...choice({}), ...choice({ 7: 22, 8: 1 }), 5, 0])).toThrow(/words or tokens that do not exist/);
+        expect(op([...choice({}), ...choice({ 7: 22, 8: 1, 9: 24 }), 4, 0, -1])).not.toThrow();
       });
     });
 

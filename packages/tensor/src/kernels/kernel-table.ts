@@ -93,6 +93,8 @@ import {
   rawRmsNormGradient,
   type StreamGradient,
 } from './rms-norm.js';
+import { fusedSampleTokens, rawSampleTokens } from './sample-tokens.js';
+import type { ChosenToken, TokenChoice } from './token-choice.js';
 import type { TokenRows } from './token-rows.js';
 
 /** The ops that have several implementations. */
@@ -291,6 +293,22 @@ export interface Kernels {
    * @param labels `[n]` int32
    */
   crossEntropy(logits: Tensor, labels: Tensor): CrossEntropy;
+  /**
+   * The next token of some texts. With the weights `w = exp((logit - greatest logit) / temperature)` of the logits after penalties and
+   * of allowed tokens: `topK` keeps as many of the greatest weights; of these `topP` keeps the greatest ones whose sum reaches it
+   * (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751), `minP` those of at least it. Weights as great as the last one are kept
+   * with it. The token is the first, in the order of the ids, at which the sum of the kept weights exceeds `draw` times all of theirs.
+   *
+   * A weight is computed by one polynomial in float32 and rounded down to a multiple of 2^-40, so that sums are exact: every
+   * implementation chooses the same token and has the same log-probabilities. A probability differs from the exact one by at most
+   * 2^-16 of itself and 2^-40 of the greatest.
+   *
+   * Only tokens and log-probabilities leave the device.
+   * @param logits `[n, vocab]`, at most 2^22 tokens
+   * @param choices of each row
+   * @returns null where a logit is NaN or infinite, but -infinity, which is never drawn; or where no allowed one is finite
+   */
+  sampleTokens(logits: Tensor, choices: readonly TokenChoice[]): (ChosenToken | null)[];
   /** See matMul in matrix.ts. */
   matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
   /** See addMatMul in matrix.ts. */
@@ -442,6 +460,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
   keyValueCache: [fused(fusedCache, ALSO_CUDA), raw((shape) => new PageCache(shape))],
   crossEntropy: [fused(fusedCrossEntropy, ALSO_CUDA), raw(rawCrossEntropy)],
+  sampleTokens: [fused(fusedSampleTokens, ALSO_CUDA), raw(rawSampleTokens)],
   matMul: [fused(fusedMatMul, FLOAT32_PRODUCT), fused(fusedMatMul, BFLOAT16_PRODUCT), raw(rawMatMul)],
   addMatMul: [
     fused(fusedAddMatMul, FLOAT32_PRODUCT),

@@ -6,6 +6,7 @@ import { linearAttentionCases } from './linear-attention-cases.js';
 import type { CaseSizes, NumericCase } from './numeric-case.js';
 import { parameterCases } from './parameter-cases.js';
 import { quantizedCases } from './quantized-cases.js';
+import { sampleTokenCases } from './sample-token-cases.js';
 import { simpleOpCases } from './simple-op-cases.js';
 
 export { type AttentionCase, attentionCases } from './attention-cases.js';
@@ -23,6 +24,7 @@ export function numericCases(sizes: CaseSizes): NumericCase[] {
     ...quantizedCases(dtype, sizes),
     ...adaptedPackedCases(dtype, sizes),
     ...expertCases(dtype, sizes),
+    ...sampleTokenCases(dtype, sizes),
   ]);
   return [
     ...simpleOpCases(sizes),

@@ -1,0 +1,206 @@
+import { elementType, execute, intAttribute } from '../execute.js';
+import { scope, type Tensor } from '../tensor.js';
+import { cast, tensorOf, toFloat32Array, toInt32Array } from '../transfer.js';
+import { type ChosenToken, logprobOf, type TokenChoice } from './token-choice.js';
+import { fixedWeight, inUnits, partOf, penalised, scaleOf, sumOfWeights, tokenWeight } from './token-weights.js';
+
+// What the op computes: see Kernels, and native/sample_tokens.cc.
+
+/** Words of a choice, as token_draw.h has them. */
+const CHOICE_WORDS = 11;
+/** Words of a result before the most probable tokens. */
+const RESULT_WORDS = 4;
+/** `topP` as a word: all tokens. */
+const ALL_OF_THEM = 2 ** 32 - 1;
+
+export function fusedSampleTokens(logits: Tensor, choices: readonly TokenChoice[]): (ChosenToken | null)[] {
+  const vocab = logits.shape[1]!;
+  checkChoices(logits, choices);
+  const top = Math.max(0, ...choices.map(({ logprobs }) => logprobs ?? 0));
+  const words = wordsOf(choices, vocab);
+  const results = scope(() => {
+    const inputs = [logits, tensorOf(words, [words.length])];
+    const attributes = [elementType(logits), intAttribute('top', top)];
+    return toInt32Array(execute('LorasmithSampleTokens', attributes, inputs));
+  });
+  const size = RESULT_WORDS + 2 * top;
+  return choices.map((choice, row) => resultOf(results.subarray(row * size, (row + 1) * size), choice));
+}
+
+/** On the processor, from logits that are copied there. */
+export function rawSampleTokens(logits: Tensor, choices: readonly TokenChoice[]): (ChosenToken | null)[] {
+  const vocab = logits.shape[1]!;
+  checkChoices(logits, choices);
+  const all = scope(() => toFloat32Array(cast(logits, 'float32')));
+  return choices.map((choice, row) => {
+    const own = all.subarray(row * vocab, (row + 1) * vocab);
+    const greatest = firstGreatest(own);
+    const id = greatest === null ? null : (choice.given ?? chosenOf(own, greatest, choice));
+    return id === null ? null : scored(own, greatest!, id, choice.logprobs);
+  });
+}
+
+/** What the op on a GPU cannot check. */
+function checkChoices(logits: Tensor, choices: readonly TokenChoice[]): void {
+  const [rows, vocab] = logits.shape as [number, number];
+  if (choices.length !== rows) throw new Error(`${choices.length} choices for ${rows} rows of logits`);
+  const check = (id: number) => {
+    if (id < 0 || id >= vocab) throw new Error(`token ${id} of a vocabulary of ${vocab}`);
+  };
+  for (const { given, penalties } of choices) {
+    if (given !== null) check(given);
+    penalties?.ids.forEach(check);
+    if (penalties !== null && penalties.ids.length !== penalties.subtracted.length) {
+      throw new Error(`${penalties.subtracted.length} numbers for ${penalties.ids.length} tokens with penalties`);
+    }
+  }
+}
+
+/** All choices, then their lists of penalties and masks: one upload. */
+function wordsOf(choices: readonly TokenChoice[], vocab: number): Int32Array {
+  const maskWords = Math.ceil(vocab / 32);
+  const penaltyWords = choices.map(({ penalties }) => 2 * (penalties?.ids.length ?? 0));
+  const masks = choices.filter(({ allowed }) => allowed !== null).length;
+  const listed = penaltyWords.reduce((sum, count) => sum + count, 0);
+  const words = new Int32Array(choices.length * CHOICE_WORDS + listed + masks * maskWords);
+  const floats = new Float32Array(words.buffer);
+  let next = choices.length * CHOICE_WORDS;
+  for (const [row, { given, temperature, topK, topP, minP, draw, penalties, allowed, logprobs }] of choices.entries()) {
+    const at = row * CHOICE_WORDS;
+    words[at] = given ?? -1;
+    floats[at + 1] = scaleOf(temperature);
+    words[at + 2] = topK;
+    words[at + 3] = inUnits(topP);
+    floats[at + 4] = minP;
+    words[at + 5] = inUnits(draw);
+    floats[at + 6] = penalties?.repetition ?? 1;
+    words[at + 7] = next;
+    words[at + 8] = penalties?.ids.length ?? 0;
+    for (const [i, id] of penalties?.ids.entries() ?? []) {
+      words[next + 2 * i] = id;
+      floats[next + 2 * i + 1] = penalties!.subtracted[i]!;
+    }
+    next += penaltyWords[row]!;
+    words[at + 9] = allowed === null ? -1 : next;
+    if (allowed !== null) {
+      words.set(allowed.subarray(0, maskWords), next);
+      next += maskWords;
+    }
+    words[at + 10] = Number(logprobs !== null);
+  }
+  return words;
+}
+
+function resultOf(words: Int32Array, { logprobs }: TokenChoice): ChosenToken | null {
+  const id = words[0]!;
+  if (id < 0) return null;
+  if (logprobs === null) return { id, logprob: null, top: [] };
+  const floats = new Float32Array(words.buffer, words.byteOffset, words.length);
+  const sum = (words[1]! >>> 0) + words[2]! * 2 ** 32;
+  const top = Array.from({ length: logprobs }, (_, place) => {
+    const at = RESULT_WORDS + 2 * place;
+    return { id: words[at]!, logprob: logprobOf(floats[at + 1]!, sum) };
+  });
+  return { id, logprob: logprobOf(floats[3]!, sum), top: top.filter((one) => one.id >= 0) };
+}
+
+/** The first of the greatest logits; null if a number is not finite, or none is above -infinity. */
+function firstGreatest(logits: Float32Array): number | null {
+  let best = 0;
+  for (let id = 0; id < logits.length; id++) {
+    if (!(logits[id]! < Number.POSITIVE_INFINITY)) return null;
+    if (logits[id]! > logits[best]!) best = id;
+  }
+  return logits[best] === Number.NEGATIVE_INFINITY ? null : best;
+}
+
+function chosenOf(logits: Float32Array, greatest: number, choice: TokenChoice): number | null {
+  const { penalties, allowed, temperature } = choice;
+  const isChanged = penalties !== null || allowed !== null;
+  const own = isChanged ? adjusted(logits, choice) : logits;
+  const first = isChanged ? firstGreatest(own) : greatest;
+  return first === null || temperature === 0 ? first : drawn(own, first, choice);
+}
+
+function adjusted(logits: Float32Array, { penalties, allowed }: TokenChoice): Float32Array {
+  const own = logits.slice();
+  if (allowed !== null) {
+    for (let id = 0; id < own.length; id++) {
+      if (((allowed[id >>> 5] ?? 0) & (1 << (id & 31))) === 0) own[id] = Number.NEGATIVE_INFINITY;
+    }
+  }
+  if (penalties === null) return own;
+  const repetition = Math.fround(penalties.repetition);
+  for (const [i, id] of penalties.ids.entries()) own[id] = penalised(own[id]!, repetition, penalties.subtracted[i]!);
+  return own;
+}
+
+function weigh(logits: Float32Array, greatest: number, scale: number): Float32Array {
+  const most = logits[greatest]!;
+  return logits.map((logit) => tokenWeight(Math.fround(most - logit), scale));
+}
+
+function drawn(logits: Float32Array, greatest: number, choice: TokenChoice): number {
+  const weights = weigh(logits, greatest, scaleOf(choice.temperature));
+  // Less than one unit counts for nothing.
+  let least = 2 ** -40;
+  if (choice.topK > 0 && choice.topK < weights.length) {
+    least = Math.max(
+      least,
+      leastOf(weights, (place) => place + 1 >= choice.topK),
+    );
+  }
+  const share = inUnits(choice.topP);
+  if (share !== ALL_OF_THEM) {
+    const wanted = partOf(sumOfWeights(weights, least), share);
+    let sum = 0n;
+    const reaches = (_: number, weight: number) => {
+      sum += BigInt(fixedWeight(weight));
+      return sum >= wanted;
+    };
+    least = Math.max(least, leastOf(weights, reaches));
+  }
+  least = Math.max(least, Math.fround(choice.minP));
+  let left = partOf(sumOfWeights(weights, least), inUnits(choice.draw));
+  return weights.findIndex((weight) => {
+    if (weight < least) return false;
+    left -= BigInt(fixedWeight(weight));
+    return left < 0n;
+  });
+}
+
+/** The first weight, from the greatest down, at which it is enough; 0 if it never is. */
+function leastOf(weights: Float32Array, isEnough: (place: number, weight: number) => boolean): number {
+  const sorted = weights.filter((weight) => weight > 0).sort();
+  const count = sorted.length;
+  for (let place = 0; place < count; place++) {
+    const weight = sorted[count - 1 - place]!;
+    if (isEnough(place, weight)) return weight;
+  }
+  return 0;
+}
+
+function scored(logits: Float32Array, greatest: number, id: number, logprobs: number | null): ChosenToken {
+  if (logprobs === null) return { id, logprob: null, top: [] };
+  const sum = Number(sumOfWeights(weigh(logits, greatest, scaleOf(1))));
+  const logprob = (token: number) => logprobOf(Math.fround(logits[greatest]! - logits[token]!), sum);
+  const top = mostProbable(logits, logprobs).map((token) => ({ id: token, logprob: logprob(token) }));
+  return { id, logprob: logprob(id), top };
+}
+
+/** The ids of the greatest logits above -infinity, the greatest first; of equal ones the first. */
+function mostProbable(logits: Float32Array, count: number): number[] {
+  const ids: number[] = [];
+  if (count === 0) return ids;
+  let least = Number.NEGATIVE_INFINITY;
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id]!;
+    if (logit === Number.NEGATIVE_INFINITY || (ids.length === count && logit <= least)) continue;
+    let place = ids.length;
+    while (place > 0 && logits[ids[place - 1]!]! < logit) place--;
+    ids.splice(place, 0, id);
+    ids.length = Math.min(ids.length, count);
+    least = logits[ids.at(-1)!]!;
+  }
+  return ids;
+}
