@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { LoraAdapter } from '../../packages/lora/src/index.js';
 import { readModelFolder } from '../../packages/model-folder/src/index.js';
-import { Generation, loadDecoder } from '../../packages/models/src/index.js';
+import { Generation, loadDecoder, type PromptRequest } from '../../packages/models/src/index.js';
 import { configureKernels, type FloatDType } from '../../packages/tensor/src/index.js';
 import { cuda, watchDevice } from './device-watch.js';
 import { writeRandomLlama } from './random-llama.js';
@@ -22,8 +22,16 @@ afterAll(async () => {
   await rm(root, { recursive: true });
 });
 
+/** `isAdapted`: each text has an adapter of its own. */
+type StepSettings = Partial<PromptRequest> & { isAdapted?: boolean };
+
 /** A step in which each of some texts gets a further token. */
-async function tokenStep(layers: number, texts: number, dtype: FloatDType, isAdapted = false) {
+async function tokenStep(
+  layers: number,
+  texts: number,
+  dtype: FloatDType,
+  { isAdapted = false, ...settings }: StepSettings = {},
+) {
   const decoder = await loadDecoder(await readModelFolder(path.join(root, `layers-${layers}`)), dtype);
   const generation = new Generation(decoder, { cacheTokens: 4096, maxTexts: 16 });
   const targets = decoder.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 4, scale: 2 })));
@@ -34,7 +42,8 @@ async function tokenStep(layers: number, texts: number, dtype: FloatDType, isAda
     const tokens = new Array<number>(texts).fill(0);
     for (let text = 0; text < texts; text++) {
       const promptIds = Int32Array.from({ length: 1 + ((5 * text) % 40) }, (_, i) => (3 + text + i) % 50);
-      generation.add({ promptIds, adapter: adapters[text] ?? null, maxNewTokens: 100, stopIds: [] }, ({ kind }) => {
+      const request = { promptIds, adapter: adapters[text] ?? null, maxNewTokens: 100, stopIds: [], ...settings };
+      generation.add(request, ({ kind }) => {
         if (kind === 'token') tokens[text]!++;
       });
     }
@@ -64,16 +73,28 @@ test.each(['float32', 'bfloat16'] as const)(
     // The layers copy nothing, and texts are copied together.
     expect({ ...four.statistics, launches: 0 }).toEqual({ ...two.statistics, launches: 0 });
     expect(twoOfAll.statistics.uploads).toBe(two.statistics.uploads);
-    // The hidden state, and the most probable token.
-    expect(two.statistics).toMatchObject({ downloads: 2, memoryWaits: 0, fullTrims: 0 });
-    expect(twoOfAll.statistics).toMatchObject({ downloads: 2, memoryWaits: 0, fullTrims: 0 });
+    // The tokens of all texts, of each a few bytes.
+    const oneRead = { downloads: 1, memoryWaits: 0, fullTrims: 0, failedAllocations: 0 };
+    expect(two.statistics).toMatchObject({ ...oneRead, downloadedBytes: 16 });
+    expect(twoOfAll.statistics).toMatchObject({ ...oneRead, downloadedBytes: 16 * 16 });
   },
 );
 
 // bench/gpu-arithmetic.mjs has these numbers.
 test('a layer of texts with an adapter each launches at most 26 kernels and products', async () => {
-  const [two, four] = [await tokenStep(2, 3, 'bfloat16', true), await tokenStep(4, 3, 'bfloat16', true)];
+  const [two, four] = [await tokenStep(2, 3, 'bfloat16', { isAdapted: true }), await tokenStep(4, 3, 'bfloat16', { isAdapted: true })];
   const ofLayer = (four.statistics.launches - two.statistics.launches) / 2;
   expect(ofLayer).toBeLessThanOrEqual(26);
   expect(two.statistics.launches - 2 * ofLayer).toBeLessThanOrEqual(14);
+});
+
+test('a drawn token with penalties and log-probabilities is copied like a greedy one', async () => {
+  const sampling = { temperature: 0.8, topP: 0.9, repetitionPenalty: 1.1, seed: 3 };
+  const greedy = await tokenStep(2, 4, 'float32');
+  const drawn = await tokenStep(2, 4, 'float32', { sampling, logprobs: 2 });
+  expect(drawn.offDevice.join('\n')).toBe('');
+  // Of each text the token, the sum of weights and its logit, and two most probable tokens with theirs.
+  expect(drawn.statistics.downloadedBytes).toBe(4 * (16 + 2 * 8));
+  const withoutBytes = { downloadedBytes: 0, uploadedBytes: 0 };
+  expect({ ...drawn.statistics, ...withoutBytes }).toEqual({ ...greedy.statistics, ...withoutBytes });
 });

@@ -18,7 +18,6 @@ export {
   type Sampling,
   type ScoredToken,
   type TokenConstraint,
-  type TokenLogprob,
 } from './generation/request.js';
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
 export {

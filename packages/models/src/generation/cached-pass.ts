@@ -1,20 +1,17 @@
 import { headsOf, layersWithKeys, stateBytesPerText } from '@lorasmith/model-folder';
 import {
-  argMax,
   BYTES_PER_ELEMENT,
   type CachedText,
+  type ChosenToken,
   cacheSizeBytes,
-  cast,
   gather,
   type KeyValueCache,
   kernelsFor,
   PAGE_TOKENS,
   scope,
-  sum,
   type Tensor,
+  type TokenChoice,
   tensorOf,
-  toFloat32Array,
-  toInt32Array,
   tokenRows,
 } from '@lorasmith/tensor';
 import type { Decoder } from '../decoder/decoder.js';
@@ -39,65 +36,40 @@ export class Predictions {
   /** `[tokens, hidden]` in the model's dtype */
   readonly #hidden: Tensor;
   readonly #adapters: readonly ActingAdapter[];
-  readonly #isHeadAdapted: boolean;
-  readonly #finite: boolean[];
 
   /** @param adapters on the hidden states */
   constructor(head: OutputHead, hidden: Tensor, adapters: readonly ActingAdapter[]) {
     this.#head = head;
     this.#hidden = hidden;
     this.#adapters = adapters;
-    this.#isHeadAdapted = adapters.some(({ adapter }) => adapter.at(head.group) !== null);
-    const [tokens, width] = hidden.shape as [number, number];
-    const numbers = toFloat32Array(hidden);
-    this.#finite = Array.from({ length: tokens }, (_, token) =>
-      numbers.subarray(token * width, (token + 1) * width).every(Number.isFinite),
-    );
-  }
-
-  /** False where an adapter's numbers below the head are not finite, or too large. */
-  isFinite(token: number): boolean {
-    return this.#finite[token]!;
   }
 
   /**
-   * The most probable next tokens; null where an adapter on the head makes logits that are not finite.
+   * The tokens after some tokens, and their log-probabilities; null where logits are not finite.
    * @param tokens ascending
+   * @param choices of each
    */
-  mostProbable(tokens: readonly number[]): (number | null)[] {
-    return scope(() => {
-      const logits = this.#logits(tokens);
-      const ids = [...toInt32Array(argMax(logits))];
-      if (!this.#isHeadAdapted) return ids;
-      const sums = toFloat32Array(sum(logits, -1));
-      return ids.map((id, row) => (Number.isFinite(sums[row]) ? id : null));
-    });
-  }
-
-  /**
-   * Calls `use` with the `[vocab]` logits after each of the tokens, if they are finite.
-   * @param tokens ascending
-   */
-  withLogits(tokens: readonly number[], use: (token: number, logits: Float32Array) => void): void {
-    const { chunkSize, vocabSize } = this.#head;
+  choose(tokens: readonly number[], choices: readonly TokenChoice[]): (ChosenToken | null)[] {
+    const { chunkSize } = this.#head;
+    const chosen: (ChosenToken | null)[] = [];
     for (let first = 0; first < tokens.length; first += chunkSize) {
       const chunk = tokens.slice(first, first + chunkSize);
-      const logits = scope(() => toFloat32Array(this.#logits(chunk)));
-      for (const [row, token] of chunk.entries()) {
-        const own = logits.subarray(row * vocabSize, (row + 1) * vocabSize);
-        if (!this.#isHeadAdapted || own.every(Number.isFinite)) use(token, own);
-      }
+      scope(() => {
+        const logits = this.#logits(chunk);
+        chosen.push(...kernelsFor(logits.dtype).sampleTokens(logits, choices.slice(first, first + chunkSize)));
+      });
     }
+    return chosen;
   }
 
-  /** `[tokens, vocab]` float32 */
+  /** `[tokens, vocab]` */
   #logits(tokens: readonly number[]): Tensor {
     if (tokens.length === this.#hidden.shape[0]) {
-      return cast(this.#head.logits(this.#hidden, this.#adapters), 'float32');
+      return this.#head.logits(this.#hidden, this.#adapters);
     }
     const kept = Int32Array.from(tokens);
     const hidden = gather(this.#hidden, tensorOf(kept, [kept.length]));
-    return cast(this.#head.logits(hidden, adaptersAmong(this.#adapters, kept)), 'float32');
+    return this.#head.logits(hidden, adaptersAmong(this.#adapters, kept));
   }
 }
 

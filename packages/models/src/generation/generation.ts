@@ -1,4 +1,4 @@
-import { PAGE_TOKENS } from '@lorasmith/tensor';
+import { type ChosenToken, PAGE_TOKENS, type TokenChoice } from '@lorasmith/tensor';
 import type { Decoder } from '../decoder/decoder.js';
 import { CachedDecoder, cacheBytes, type Predictions, type TokenSpan } from './cached-pass.js';
 import { Pages } from './pages.js';
@@ -9,7 +9,6 @@ import {
   type PromptRequest,
   type ScoredToken,
 } from './request.js';
-import { Distribution, scored } from './sampling.js';
 import { pagesOf, type Running, sharedPages, Text } from './text.js';
 
 export interface GenerationOptions {
@@ -292,38 +291,38 @@ function wantedOf(turns: readonly GenerationTurn[]): Wanted[] {
   return wanted;
 }
 
-/** Logits leave the engine only for texts that need more than the most probable token. */
+/** Tokens and their log-probabilities leave the device, logits do not. A fault of a constraint is that of its request alone. */
 function resultsOf(wanted: readonly Wanted[], predictions: Predictions): Result[] {
-  const next = new Array<number | Error | null>(wanted.length).fill(null);
-  const scores = new Array<ScoredToken | null>(wanted.length).fill(null);
-  const finite = [...wanted.keys()].filter((index) => predictions.isFinite(index));
-  const needsLogits = finite.filter((index) => wanted[index]!.text.needsLogits(wanted[index]!.position));
-  const greedy = finite.filter((index) => !wanted[index]!.text.needsLogits(wanted[index]!.position));
-  if (greedy.length > 0) for (const [i, id] of predictions.mostProbable(greedy).entries()) next[greedy[i]!] = id;
-  predictions.withLogits(needsLogits, (index, logits) => {
-    const { text, position } = wanted[index]!;
-    const distribution = new Distribution(logits);
-    const id = chosenOf(text, position, distribution);
-    next[index] = id;
-    if (id instanceof Error) return;
-    const count = text.logprobsAt(position);
-    if (count !== null) scores[index] = scored(distribution, id, count);
+  const choices = wanted.map(({ text, position }) => choiceOf(text, position));
+  const asked = choices.flatMap((choice, index) => (choice instanceof Error ? [] : [{ index, choice }]));
+  const chosen = predictions.choose(
+    asked.map(({ index }) => index),
+    asked.map(({ choice }) => choice),
+  );
+  const chosenAt = new Map(asked.map(({ index }, i) => [index, chosen[i]!]));
+  return wanted.map((one, index) => {
+    const choice = choices[index]!;
+    return { ...one, ...(choice instanceof Error ? failed(choice) : resultOf(chosenAt.get(index) ?? null)) };
   });
-  return wanted.map((one, index) => ({
-    ...one,
-    next: next[index] ?? new NotFiniteError(),
-    scored: scores[index]!,
-  }));
 }
 
-/** A fault of a constraint is that of its request alone. */
-function chosenOf(text: Text, position: number, distribution: Distribution): number | Error {
+function choiceOf(text: Text, position: number): TokenChoice | Error {
   try {
-    return text.chosen(position, distribution);
+    return text.choiceAt(position);
   } catch (error) {
     return error as Error;
   }
 }
+
+/** A log-probability that is not finite is that of a token which the model rules out. */
+function resultOf(chosen: ChosenToken | null): Pick<Result, 'next' | 'scored'> {
+  if (chosen === null) return failed(new NotFiniteError());
+  const { id, logprob, top } = chosen;
+  if (logprob === null) return { next: id, scored: null };
+  return Number.isFinite(logprob) ? { next: id, scored: { id, logprob, top } } : failed(new NotFiniteError());
+}
+
+const failed = (error: Error): Pick<Result, 'next' | 'scored'> => ({ next: error, scored: null });
 
 /** Divides tokens among prompts: equal shares, and what is left to the first. At least {@link LEAST_PIECE} for the first. */
 function divided(tokens: number, unread: readonly number[]): number[] {

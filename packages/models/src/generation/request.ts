@@ -1,6 +1,7 @@
+import type { TokenLogprob } from '@lorasmith/tensor';
 import type { ModelAdapter } from '../pass.js';
 
-/** How the next token is chosen from the model's distribution: see {@link chooseToken}. */
+/** How the next token is chosen from the model's distribution: see the kernel `sampleTokens`. */
 export interface Sampling {
   /** 0: always the most probable token. */
   temperature: number;
@@ -8,6 +9,8 @@ export interface Sampling {
   topP: number;
   /** Only this many most probable tokens, and those as probable as the last of them; 0: all. @defaultValue 0 */
   topK?: number | undefined;
+  /** Only tokens at least this many times as probable as the most probable one; 0: all. @defaultValue 0 */
+  minP?: number | undefined;
   /** Subtracted from the logit of each token that is in the new text. @defaultValue 0 */
   presencePenalty?: number | undefined;
   /** Subtracted from the logit of a token for each time that it is in the new text. @defaultValue 0 */
@@ -50,12 +53,6 @@ export interface PromptRequest {
   logprobs?: number | null | undefined;
   /** The same for the tokens of the prompt. @defaultValue null */
   promptLogprobs?: number | null | undefined;
-}
-
-/** A token with its natural log-probability under the model, before temperature and `topP`. */
-export interface TokenLogprob {
-  id: number;
-  logprob: number;
 }
 
 /** A token in its place, and the most probable ones there, the first first. */

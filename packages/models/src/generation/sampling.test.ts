@@ -1,59 +1,8 @@
 import { readFile } from 'node:fs/promises';
+import { kernelsFor, scope, tensorOf } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
 import type { Sampling } from './request.js';
-import { chooseToken, Distribution, drawOf, scored, TokenCounts } from './sampling.js';
-
-const LOGITS = Float32Array.from([0.5, 2, -1, 3, 2, -40]);
-/** The probabilities of these logits at a temperature. */
-const probabilities = (temperature: number) => {
-  const weights = [...LOGITS].map((logit) => Math.exp(logit / temperature));
-  const sum = weights.reduce((total, weight) => total + weight, 0);
-  return weights.map((weight) => weight / sum);
-};
-const shares = (temperature: number, topP: number) => {
-  const counts = new Array<number>(LOGITS.length).fill(0);
-  const draws = 20_000;
-  for (let i = 0; i < draws; i++)
-    counts[chooseToken(new Distribution(LOGITS), { temperature, topP, seed: 0 }, drawOf(7, 0, i))]! += 1;
-  return counts.map((count) => count / draws);
-};
-
-test('tokens are drawn as often as they are probable, at any temperature', () => {
-  for (const temperature of [0.5, 1, 3]) {
-    const expected = probabilities(temperature);
-    // Four standard deviations of a share in 20,000 draws are at most 0.015.
-    for (const [id, share] of shares(temperature, 1).entries()) {
-      expect(Math.abs(share - expected[id]!)).toBeLessThan(0.015);
-    }
-  }
-});
-
-test('topP keeps the fewest tokens that reach it; equal ones both', () => {
-  // At temperature 1: 0.54, 0.20, 0.20, 0.04, 0.01.
-  expect(shares(1, 0.5).map((share) => share > 0)).toEqual([false, false, false, true, false, false]);
-  expect(shares(1, 0.6).map((share) => share > 0)).toEqual([false, true, false, true, true, false]);
-  expect(shares(1, 0.96).map((share) => share > 0)).toEqual([true, true, false, true, true, false]);
-  const [, second, , first] = shares(1, 0.6);
-  expect(first! / second!).toBeCloseTo(Math.E, 0);
-  expect(shares(1, 0)[3]).toBe(1);
-});
-
-test('temperature 0 takes the first of the greatest; so does a tiny one', () => {
-  expect(chooseToken(new Distribution(Float32Array.of(1, 4, 4, 2)), { temperature: 0, topP: 1, seed: 0 }, 0.999)).toBe(
-    1,
-  );
-  expect(chooseToken(new Distribution(LOGITS), { temperature: 1e-6, topP: 1, seed: 0 }, 0.999)).toBe(3);
-});
-
-test('the greatest draw takes the last token that has a probability', () => {
-  expect(chooseToken(new Distribution(LOGITS), { temperature: 1, topP: 1, seed: 0 }, 1 - 2 ** -32)).toBe(4);
-  expect(chooseToken(new Distribution(LOGITS), { temperature: 1, topP: 1, seed: 0 }, 0)).toBe(0);
-});
-
-test('many equal tokens of a large vocabulary', () => {
-  const flat = new Float32Array(150_000);
-  expect(chooseToken(new Distribution(flat), { temperature: 1, topP: 0.5, seed: 0 }, 0.5)).toBe(75_000);
-});
+import { drawOf, hasPenalties, TokenCounts } from './sampling.js';
 
 test('draws are the same in every release, and differ by seed, choice and token', () => {
   const draws = [drawOf(1, 0, 0), drawOf(2, 0, 0), drawOf(1, 1, 0), drawOf(1, 0, 1)];
@@ -62,14 +11,22 @@ test('draws are the same in every release, and differ by seed, choice and token'
   expect(draws.map((draw) => Math.round(draw * 1e6))).toEqual([175_876, 858_896, 118_321, 408_127]);
 });
 
-test('log-probabilities, and the most probable tokens in their order', () => {
-  const expected = probabilities(1).map(Math.log);
-  const token = scored(new Distribution(LOGITS), 0, 3);
-  expect(token.id).toBe(0);
-  expect(token.logprob).toBeCloseTo(expected[0]!, 6);
-  expect(token.top.map(({ id }) => id)).toEqual([3, 1, 4]);
-  for (const { id, logprob } of token.top) expect(logprob).toBeCloseTo(expected[id]!, 6);
-  expect(scored(new Distribution(LOGITS), 2, 9).top.map(({ id }) => id)).toEqual([3, 1, 4, 0, 2, 5]);
+test('penalties list each token once: for repetition those of the prompt, too', () => {
+  const counts = new TokenCounts([4, 7, 4]);
+  for (const id of [7, 2, 7]) counts.add(id);
+  const sampling = { temperature: 1, topP: 1, seed: 0, frequencyPenalty: 0.5, presencePenalty: 1 };
+  expect(counts.penalties(sampling)).toEqual({
+    repetition: 1,
+    ids: Int32Array.of(7, 2),
+    subtracted: Float32Array.of(2, 1.5),
+  });
+  const repeated = counts.penalties({ ...sampling, repetitionPenalty: 1.25 });
+  expect(repeated).toEqual({
+    repetition: 1.25,
+    ids: Int32Array.of(7, 2, 4),
+    subtracted: Float32Array.of(2, 1.5, 0),
+  });
+  expect([hasPenalties(sampling), hasPenalties({ temperature: 1, topP: 1, seed: 0 })]).toEqual([true, false]);
 });
 
 interface SamplingReference {
@@ -85,15 +42,20 @@ test("probabilities with top_k, top_p and penalties are those of transformers' p
   expect(reference.cases).toHaveLength(9);
   for (const { probabilities: expected, ...settings } of reference.cases) {
     const sampling = { temperature: 1, topP: 1, seed: 0, ...settings };
-    const logits = Float32Array.from(reference.logits);
     const counts = new TokenCounts(reference.prompt);
     for (const id of reference.produced) counts.add(id);
-    counts.penalize(logits, sampling);
     // The draw walks the ids in order: the draws at which the token changes are the sums of the probabilities.
-    const steps = 20_000;
-    const shares = new Array<number>(expected.length).fill(0);
-    for (let i = 0; i < steps; i++)
-      shares[chooseToken(new Distribution(logits), sampling, (i + 0.5) / steps)]! += 1 / steps;
+    const steps = 2_000;
+    const vocab = reference.logits.length;
+    const rows = Float32Array.from({ length: steps * vocab }, (_, i) => reference.logits[i % vocab]!);
+    const { temperature, topP, topK = 0 } = sampling;
+    const choices = Array.from({ length: steps }, (_, i) => ({
+      ...{ given: null, temperature, topP, topK, minP: 0, draw: (i + 0.5) / steps },
+      ...{ penalties: counts.penalties(sampling), allowed: null, logprobs: null },
+    }));
+    const chosen = scope(() => kernelsFor('float32').sampleTokens(tensorOf(rows, [steps, vocab]), choices));
+    const shares = new Array<number>(vocab).fill(0);
+    for (const one of chosen) shares[one!.id]! += 1 / steps;
     for (const [id, share] of shares.entries()) {
       expect([settings, id, Math.abs(share - expected[id]!) <= 1 / steps + 1e-6]).toEqual([settings, id, true]);
     }

@@ -1,7 +1,7 @@
-import { PAGE_TOKENS } from '@lorasmith/tensor';
+import { PAGE_TOKENS, type TokenChoice } from '@lorasmith/tensor';
 import type { TokenSpan } from './cached-pass.js';
 import type { GenerationListener, PromptRequest, TokenConstraint } from './request.js';
-import { chooseToken, Distribution, drawOf, hasPenalties, TokenCounts } from './sampling.js';
+import { drawOf, hasPenalties, TokenCounts } from './sampling.js';
 import { TextStates } from './text-states.js';
 
 /** A request that runs, or waits to. */
@@ -130,40 +130,28 @@ export class Text {
   }
 
   /** How many of the most probable tokens after this one are wanted with their log-probabilities; null: not even one. */
-  logprobsAt(position: number): number | null {
+  #logprobsAt(position: number): number | null {
     const { logprobs = null, promptLogprobs = null } = this.running.request;
     return position < this.promptTokens - 1 ? promptLogprobs : logprobs;
   }
 
-  /** Whether more is needed of the logits after a token than the greatest. */
-  needsLogits(position: number): boolean {
-    const isDrawn = (this.running.request.sampling?.temperature ?? 0) > 0;
-    return this.logprobsAt(position) !== null || isDrawn || this.#counts !== null || this.#constraint !== null;
-  }
-
-  /** The token after this one: in the prompt, or chosen. The distribution stays as it is. */
-  chosen(position: number, distribution: Distribution): number {
-    if (position < this.promptTokens - 1) return this.ids[position + 1]!;
+  /**
+   * How the token after this one is chosen; one of the prompt is only scored.
+   * @throws Error of the text's constraint
+   */
+  choiceAt(position: number): TokenChoice {
     const { sampling } = this.running.request;
-    const adjusted = this.#adjusted(distribution);
-    if (sampling === undefined) return adjusted.mostProbable;
-    return chooseToken(adjusted, sampling, drawOf(sampling.seed, this.choice, this.produced));
-  }
-
-  /** The distribution with the penalties of the text, over the tokens that its constraint allows. */
-  #adjusted(distribution: Distribution): Distribution {
-    if (this.#counts === null && this.#constraint === null) return distribution;
-    const { sampling } = this.running.request;
-    const logits = distribution.logits.slice();
-    if (sampling !== undefined) this.#counts?.penalize(logits, sampling);
-    if (this.#constraint !== null) removeOthers(logits, this.#constraint.allowed());
-    return new Distribution(logits);
-  }
-}
-
-function removeOthers(logits: Float32Array, allowed: Uint32Array): void {
-  for (let id = 0; id < logits.length; id++) {
-    if (((allowed[id >>> 5] ?? 0) & (1 << (id & 31))) === 0) logits[id] = Number.NEGATIVE_INFINITY;
+    const isInPrompt = position < this.promptTokens - 1;
+    const { temperature = 0, topP = 1, topK = 0, minP = 0, seed = 0 } = sampling ?? {};
+    const draws = temperature > 0 && !isInPrompt;
+    return {
+      given: isInPrompt ? this.ids[position + 1]! : null,
+      ...{ temperature, topK, topP, minP },
+      draw: draws ? drawOf(seed, this.choice, this.produced) : 0,
+      penalties: isInPrompt || sampling === undefined ? null : (this.#counts?.penalties(sampling) ?? null),
+      allowed: isInPrompt ? null : (this.#constraint?.allowed() ?? null),
+      logprobs: this.#logprobsAt(position),
+    };
   }
 }
 
