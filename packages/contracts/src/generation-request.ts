@@ -90,6 +90,10 @@ export const generationFields = {
     Type.Integer({ minimum: -1, maximum: MAX_TOP_K }),
     'Draws among so many most likely tokens, before `top_p`. 0 or -1: all. Default: 0. Not in the OpenAI API; as in vLLM.',
   ),
+  min_p: optional(
+    Type.Number({ minimum: 0, maximum: 1 }),
+    'Draws among tokens that are at least this many times as likely as the most likely one, after `top_p`. Default: 0. Not in the OpenAI API; as in transformers.',
+  ),
   presence_penalty: optional(
     Type.Number({ minimum: -2, maximum: 2 }),
     'Subtracted from the logits of tokens that are in the answer. Default: 0.',

@@ -43,6 +43,7 @@ export const GenerationRequest = Type.Object(
     top_p: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
     /** 0: all. */
     top_k: Type.Integer({ minimum: 0 }),
+    min_p: Type.Number({ minimum: 0, maximum: 1 }),
     presence_penalty: Type.Number(),
     frequency_penalty: Type.Number(),
     repetition_penalty: Type.Number({ exclusiveMinimum: 0 }),

@@ -32,6 +32,7 @@ const request = (base: string): GenerationRequest => ({
   temperature: 0,
   top_p: 1,
   top_k: 0,
+  min_p: 0,
   presence_penalty: 0,
   frequency_penalty: 0,
   repetition_penalty: 1,

@@ -185,6 +185,7 @@ describe('a chat', () => {
       temperature: 1,
       top_p: 1,
       top_k: 0,
+      min_p: 0,
       presence_penalty: 0,
       frequency_penalty: 0,
       repetition_penalty: 1,
@@ -263,7 +264,7 @@ describe('a chat', () => {
         ],
       },
       ...{ n: 2, max_tokens: 7, temperature: 0, top_p: 0.5, seed: 42, stop: ['a', 'b'], logprobs: 1 },
-      ...{ top_k: 0, presence_penalty: 0.5, frequency_penalty: -2, repetition_penalty: 1 },
+      ...{ top_k: 0, min_p: 0, presence_penalty: 0.5, frequency_penalty: -2, repetition_penalty: 1 },
     });
     const answer = await asked;
     expect(faultsOf(ChatCompletion, answer)).toEqual([]);
@@ -287,9 +288,9 @@ describe('a chat', () => {
       user: 'somebody',
       modalities: ['text'],
     };
-    const asked = post('/chat/completions', { ...CHAT, ...fields, top_k: -1, repetition_penalty: 1.25 });
+    const asked = post('/chat/completions', { ...CHAT, ...fields, top_k: -1, min_p: 0.05, repetition_penalty: 1.25 });
     const request = await answering(...said(), END);
-    expect(request).toMatchObject({ top_k: 0, repetition_penalty: 1.25 });
+    expect(request).toMatchObject({ top_k: 0, min_p: 0.05, repetition_penalty: 1.25 });
     for (const field of Object.keys(fields)) expect(request).not.toHaveProperty(field);
     expect((await asked).status).toBe(200);
     const completed = post('/completions', { model: OWN, prompt: 'a', top_k: 5, frequency_penalty: 1 });

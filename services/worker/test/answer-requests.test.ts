@@ -101,7 +101,7 @@ function requestFor(base: string, how: How, adapter: string | null = null): Gene
     input: { kind: 'text', prompts: ['x'], echo: false },
     ...{ n: 1, max_tokens: 1, temperature: 0, top_p: 1, seed: 1, stop: [how], logprobs: null },
     schema: null,
-    ...{ top_k: 0, presence_penalty: 0, frequency_penalty: 0, repetition_penalty: 1 },
+    ...{ top_k: 0, min_p: 0, presence_penalty: 0, frequency_penalty: 0, repetition_penalty: 1 },
   };
 }
 

@@ -101,6 +101,8 @@ const fields: HostileCase[] = [
   chat('a repetition penalty of 0', INVALID, { repetition_penalty: 0 }),
   chat('top_k below -1', INVALID, { top_k: -2 }),
   chat('half a top_k', INVALID, { top_k: 1.5 }),
+  chat('min_p below 0', INVALID, { min_p: -0.1 }),
+  chat('min_p above 1', INVALID, { min_p: 1.1 }),
   chat('a bias', UNKNOWN, { logit_bias: { 5: 100 } }),
   chat('an unknown format', INVALID, { response_format: { type: 'xml' } }),
   ...hostileSchemas.map(([name, schema]) =>

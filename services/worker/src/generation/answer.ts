@@ -185,6 +185,7 @@ function samplingOf(request: GenerationRequest): Sampling {
     temperature: request.temperature,
     topP: request.top_p,
     topK: request.top_k,
+    minP: request.min_p,
     presencePenalty: request.presence_penalty,
     frequencyPenalty: request.frequency_penalty,
     repetitionPenalty: request.repetition_penalty,

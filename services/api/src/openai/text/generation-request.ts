@@ -164,6 +164,7 @@ function samplingOf(body: ChatCompletionRequest | CompletionRequest) {
     temperature: body.temperature ?? 1,
     top_p: body.top_p ?? 1,
     top_k: Math.max(0, body.top_k ?? 0),
+    min_p: body.min_p ?? 0,
     presence_penalty: body.presence_penalty ?? 0,
     frequency_penalty: body.frequency_penalty ?? 0,
     repetition_penalty: body.repetition_penalty ?? 1,
