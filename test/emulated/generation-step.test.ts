@@ -82,7 +82,8 @@ test.each(['float32', 'bfloat16'] as const)(
 
 // bench/gpu-arithmetic.mjs has these numbers.
 test('a layer of texts with an adapter each launches at most 26 kernels and products', async () => {
-  const [two, four] = [await tokenStep(2, 3, 'bfloat16', { isAdapted: true }), await tokenStep(4, 3, 'bfloat16', { isAdapted: true })];
+  const isAdapted = { isAdapted: true };
+  const [two, four] = [await tokenStep(2, 3, 'bfloat16', isAdapted), await tokenStep(4, 3, 'bfloat16', isAdapted)];
   const ofLayer = (four.statistics.launches - two.statistics.launches) / 2;
   expect(ofLayer).toBeLessThanOrEqual(26);
   expect(two.statistics.launches - 2 * ofLayer).toBeLessThanOrEqual(14);
