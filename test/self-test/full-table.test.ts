@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { numericCases } from '../../packages/tensor/src/numeric-cases/index.js';
 import type { ComputedCase } from '../../packages/training/src/self-test/compute-cases.js';
 import { judgeCase } from '../../services/worker/src/self-test/compare-results.js';
-import { HAS_ALL_CASES } from '../usual-cases.js';
+import { HAS_ALL_CASES, usualCases } from '../usual-cases.js';
 import { CaseProcess } from './case-process.js';
 import { CaseTable } from './case-table.js';
 import { librariesHere } from './libraries-here.js';
@@ -23,7 +23,7 @@ const cases = [
   })),
 ];
 
-describe.runIf(HAS_ALL_CASES)('the full table', () => {
+describe.runIf(HAS_ALL_CASES)('the full table, in continuous integration', () => {
   let processes: { best: CaseProcess; other: CaseProcess | null };
 
   beforeAll(() => {
@@ -42,7 +42,7 @@ describe.runIf(HAS_ALL_CASES)('the full table', () => {
     seconds.write('full-table-seconds.md');
   });
 
-  test.each(cases)('$name', async ({ name, subject }) => {
+  test.each(usualCases(cases, 1))('$name', async ({ name, subject }) => {
     const of = { name, sizes: SIZES } as const;
     const [fused, others] = await Promise.all([
       processes.best.compute({ ...of, kernels: 'fused', instructionSet: best }),
