@@ -29,7 +29,9 @@ async function main(): Promise<number> {
   configureKernels(kernels, { avoid });
   let beyond = 0;
   for (const folder of positionals) {
-    console.log(`${folder} (${precision}, kernels: ${kernelsInUse()}${avoid.length > 0 ? ` without ${avoid.join(', ')}` : ''})`);
+    console.log(
+      `${folder} (${precision}, kernels: ${kernelsInUse()}${avoid.length > 0 ? ` without ${avoid.join(', ')}` : ''})`,
+    );
     try {
       const comparisons = await checkFolder(folder, precision);
       for (const comparison of comparisons) console.log(line(comparison));
