@@ -406,7 +406,13 @@ const wholeRows = PUBLISHED_STEPS.map((shape) => {
   const { card, rows: count, length, rank, quantization, form = 'both', published } = shape;
   const weights = quantization === 'none' ? 'bfloat16' : 'NF4';
   return [
-    ...[form === 'both' ? weights : `${weights}, LoRA ${LORA_FORMS[form]}`, card.name, `${count} × ${length}`, rank, held.text],
+    ...[
+      form === 'both' ? weights : `${weights}, LoRA ${LORA_FORMS[form]}`,
+      card.name,
+      `${count} × ${length}`,
+      rank,
+      held.text,
+    ],
     ...Object.values(seconds).map((own) => (own * 1e3).toFixed(1)),
     ...[milliseconds(dispatch), milliseconds(all), (tokens / all).toFixed(0)],
     published === null ? '' : `${published.tokensPerSecond} (${published.by})`,

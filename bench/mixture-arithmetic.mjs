@@ -22,7 +22,7 @@ const BYTES_PER_SECOND = H100.terabytes * 1e12 * REACHED.passes;
 
 const BFLOAT16 = 2;
 const FLOAT32 = 4;
-/** Of a number in 4 bits, with a scale of 8 bits for each 64 numbers and one of float32 for each 256 scales. */
+/** Bytes of a number in 4 bits, with a scale of 8 bits for each 64 numbers and one of float32 for each 256 scales. */
 const NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256);
 
 /** Numbers of a result that a block of threads computes. */
@@ -32,7 +32,7 @@ const GROUPS_OF_LAUNCH = 42;
 const MOST_DECODED_BYTES = 2 ** 28;
 
 const TOKENS = BATCH.rows * BATCH.length;
-/** Of each expert, where the router spreads the tokens evenly. */
+/** The rows of each expert, where the router spreads the tokens evenly. */
 const ROWS_OF_EXPERT = (TOKENS * EXPERTS.perToken) / EXPERTS.count;
 
 /** The products of an expert in a step: forward, and by the input backward. */
@@ -64,16 +64,16 @@ function launchSeconds({ columns, depth }, experts) {
   return Math.max(Math.ceil(blocks / H100.multiprocessors) * ofBlock, (BFLOAT16 * numbers) / BYTES_PER_SECOND);
 }
 
-/** The experts of each launch. @typedef {(product: (typeof PRODUCTS)[number]) => number[]} Launches */
+/** The count of experts in each launch. @typedef {(product: (typeof PRODUCTS)[number]) => number[]} Launches */
 
 /** @type {Launches} */
 const oneByOne = () => evenParts(EXPERTS.count, 1);
-/** As many as a table of the launch holds, the rest in the last. @type {Launches} */
+/** The experts of launches as large as a table allows, the rest in the last. @type {Launches} */
 const ofTables = () => {
   const whole = Math.floor(EXPERTS.count / GROUPS_OF_LAUNCH);
   return [...new Array(whole).fill(GROUPS_OF_LAUNCH), EXPERTS.count - whole * GROUPS_OF_LAUNCH];
 };
-/** As many as are decoded at a time. @type {Launches} */
+/** The experts of launches that decode as many as memory allows. @type {Launches} */
 const decoded = ({ columns, depth }) =>
   evenParts(EXPERTS.count, Math.min(GROUPS_OF_LAUNCH, Math.floor(MOST_DECODED_BYTES / (BFLOAT16 * columns * depth))));
 

@@ -9,7 +9,6 @@ const DELTA_KERNELS = ['GatedDelta', 'GatedDeltaBackward', 'GatedDeltaChunk', 'G
 /** Kernels that no part launches, and why. @type {{ reason: string, names: string[] }[]} */
 const NOT_LAUNCHED = [
   { reason: 'no tensor is cast to the type that it has', names: TYPES.map((type) => `Cast${type}To${type}`) },
-  { reason: 'no type has 16 bytes', names: ['Fill16', 'Transpose16'] },
 ];
 /** The same on an emulated card, whose self-test is small. @type {typeof NOT_LAUNCHED} */
 const NOT_LAUNCHED_SMALL = [

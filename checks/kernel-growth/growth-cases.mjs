@@ -41,6 +41,7 @@ export function growthCases() {
       ...packedCases(dtype),
       ...adapterCases(dtype),
       ...linearAttentionCases(dtype),
+      ...[mergedWeightCase(dtype), ...sampleCases(dtype)],
     ]),
     ...layoutCases(),
     ...parameterCases(),
@@ -315,6 +316,16 @@ function packedCases(dtype) {
           weights.dispose();
         },
       },
+      {
+        ...{ name: `many packed experts, ${form}, ${dtype}`, doubled: 'experts', size: 8 },
+        /** @param {number} experts */
+        run: (experts) => {
+          const weights = seededPacked({ columns: 64, rows: Array(experts).fill(64), form });
+          const { groupedPackedProduct } = kernelsFor(dtype);
+          groupedPackedProduct(seededTensor([experts, 64], 1, dtype), weights, sectionsOf(experts, experts), true);
+          weights.dispose();
+        },
+      },
       byTokens(`packed experts, ${form}, ${dtype}`, 256, (tokens) => {
         const weights = seededPacked({ columns: 64, rows: [64, 64], form });
         const { groupedPackedProduct } = kernelsFor(dtype);
@@ -327,6 +338,16 @@ function packedCases(dtype) {
       run: (rows) => {
         const weights = new t.Mxfp4Matrices([1, rows, 64], seededBytes(rows * 32, 1), seededBytes(rows * 2, 2));
         kernelsFor(dtype).dequantizeRows(weights, 0, rows, dtype);
+        weights.dispose();
+      },
+    },
+    {
+      ...{ name: `many packed experts, MXFP4, ${dtype}`, doubled: 'experts', size: 8 },
+      run: (experts) => {
+        const [codes, scales] = [seededBytes(experts * 64 * 32, 1), seededBytes(experts * 64 * 2, 2)];
+        const weights = new t.Mxfp4Matrices([experts, 64, 64], codes, scales);
+        const { groupedPackedProduct } = kernelsFor(dtype);
+        groupedPackedProduct(seededTensor([experts, 64], 3, dtype), weights, sectionsOf(experts, experts), true);
         weights.dispose();
       },
     },
@@ -405,6 +426,45 @@ function adapterCases(dtype) {
         marginProduct(x, frozen, true);
       }
     }),
+  ];
+}
+
+/** @param {FloatDType} dtype @returns {GrowthCase} */
+function mergedWeightCase(dtype) {
+  return {
+    name: `merged weights, ${dtype}`,
+    doubled: 'rows of weights',
+    size: 512,
+    run: (rows) => {
+      const adapted = [{ rank: 8, scale: 2, outFeatures: rows, firstRow: 0 }];
+      const layout = { offset: 0, inFeatures: 64, outFeatures: rows, adapted };
+      const [base, parameters] = [seededTensor([rows, 64], 1, dtype), seededTensor([t.parametersOf(layout)], 2)];
+      for (const result of new Set(/** @type {const} */ ([dtype, 'float32']))) {
+        const settings = { layout, stored: [dtype], dtype: result };
+        kernelsFor(dtype).mergedWeight(base, parameters, seededTensor([5, 64], 3), settings);
+      }
+    },
+  };
+}
+
+/** @param {FloatDType} dtype @returns {GrowthCase[]} */
+function sampleCases(dtype) {
+  /** @param {number} texts @param {number} vocabulary */
+  const sample = (texts, vocabulary) => {
+    const choice = {
+      ...{ given: null, temperature: 1, topK: 30, topP: 0.9, minP: 0.01, draw: 0.7 },
+      ...{ penalties: null, allowed: null, logprobs: 2 },
+    };
+    kernelsFor(dtype).sampleTokens(seededTensor([texts, vocabulary], 1, dtype), Array(texts).fill(choice));
+  };
+  return [
+    {
+      name: `tokens of a large vocabulary, ${dtype}`,
+      doubled: 'vocabulary',
+      size: 1 << 14,
+      run: (vocabulary) => sample(2, vocabulary),
+    },
+    { name: `tokens of many texts, ${dtype}`, doubled: 'texts', size: 16, run: (texts) => sample(texts, 512) },
   ];
 }
 

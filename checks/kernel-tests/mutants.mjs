@@ -833,7 +833,12 @@ const BY_HAND = [
   ['merged_weight.cu', 'kSquareScale * number', 'number', 'squares are not scaled'],
   ['merged_weight.cu', ' || column >= rows.in', '', 'columns beyond the last are merged', { variant: 'addresses' }],
   ['sample_tokens.cu', 'id < other_id', 'id > other_id', 'of equal logits the last one is taken'],
-  ['sample_tokens.cu', 'if (any_broken) greatest.id = -1;', ';', 'a number that is not finite is overlooked'],
+  [
+    'sample_tokens.cu',
+    'if (greatest.logit == INFINITY) greatest.id = -1;',
+    ';',
+    'a number that is not finite is overlooked',
+  ],
   ['sample_tokens.cu', 'if (!(logit < INFINITY))', 'if (logit == INFINITY)', 'a NaN among logits is overlooked'],
   ['sample_tokens.cu', 'found[k] < wanted', 'found[k] <= wanted', 'a sum that is just reached does not count'],
   ['sample_tokens.cu', 'bits >= low + (k + 1)', 'bits >= low + k', 'a threshold is taken for the next one'],

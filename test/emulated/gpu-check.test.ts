@@ -104,7 +104,7 @@ test('parts that need no stack are done and reported, and launch every kernel', 
   expect(report).toContain('the engine is trusted');
   expect(report).not.toContain('**no**');
   expect(report).toMatch(/\| waits +\| +2 \|/);
-  expect(report).toMatch(/\| trims +\| +0 \|/);
+  expect(report).toMatch(/\| full trims +\| +0 \|/);
   expect(report).toMatch(/\| 4 jobs, 1 × 16 +\|.*\| +4\.0 \|/);
   expect(report).toMatch(/\| 16 +\| +drawn, top_p 0\.9 \| +\d+ \|/);
 }, 1_200_000);

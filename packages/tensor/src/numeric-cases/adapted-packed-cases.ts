@@ -4,8 +4,8 @@ import { type LoraLayout, parametersOf } from '../kernels/lora.js';
 import type { LoraPart } from '../kernels/lora-products.js';
 import type { PackedMatrix } from '../kernels/packed-matrix.js';
 import type { Tensor } from '../tensor.js';
-import { kernelSubject } from './kernel-cases.js';
-import type { CaseSizes, NumericCase } from './numeric-case.js';
+
+import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
 import { type QuantizedShape, seededPacked } from './quantized-cases.js';
 import { seededTensor } from './seeded-inputs.js';
 import { ADDED_PRODUCT } from './tolerances.js';

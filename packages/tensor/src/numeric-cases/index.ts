@@ -1,5 +1,5 @@
-import { allAttentionCases } from './attention-cases.js';
 import { adaptedPackedCases } from './adapted-packed-cases.js';
+import { allAttentionCases } from './attention-cases.js';
 import { expertCases } from './expert-cases.js';
 import { kernelCases } from './kernel-cases.js';
 import { linearAttentionCases } from './linear-attention-cases.js';

@@ -3,8 +3,7 @@ import { kernelsFor } from '../kernels/kernel-table.js';
 import type { TokenChoice } from '../kernels/token-choice.js';
 import type { Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
-import { kernelSubject } from './kernel-cases.js';
-import type { CaseSizes, NumericCase } from './numeric-case.js';
+import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
 import { seededNumbers } from './seeded-inputs.js';
 import { EXACT } from './tolerances.js';
 

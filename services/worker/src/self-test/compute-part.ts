@@ -17,6 +17,8 @@ export interface ComputePartOptions {
   order: Omit<SelfTestOrder, 'type' | 'skip'>;
   /** A process in which a case has not ended for this long hangs. */
   silenceMs: number;
+  /** Called with each outcome, whose numbers are not kept here. */
+  onResult: (result: PartResult) => void;
   /** Called when a case has ended. @param hungMs the silence after which its process was killed; 0 where it was not */
   onEnded: (hungMs: number) => void;
   onLine: (line: string) => void;
@@ -36,22 +38,21 @@ export class TooManyDeathsError extends SelfTestError {}
  * Computes one part of the self-test. A case in which the process dies or hangs, or after which the card takes no further
  * work from it, is a failed case; another process computes the others.
  *
- * @returns the cases by name
  * @throws SelfTestError when the engine could not be started
  * @throws TooManyDeathsError
  */
-export async function computePart(options: ComputePartOptions): Promise<Map<string, PartResult>> {
-  const results = new Map<string, PartResult>();
+export async function computePart(options: ComputePartOptions): Promise<void> {
+  const done = new Set<string>();
   for (let deaths = 0; deaths <= MOST_DEATHS; deaths++) {
-    if (await computeInOneProcess(options, results)) return results;
+    if (await computeInOneProcess(options, done)) return;
   }
   throw new TooManyDeathsError(`${MOST_DEATHS + 1} processes died while they computed it`);
 }
 
-/** @returns whether all cases are done */
+/** @param done names of the cases that have ended; those of this process are added. @returns whether all are done */
 async function computeInOneProcess(
-  { program, order, silenceMs, onEnded, onLine, signal }: ComputePartOptions,
-  results: Map<string, PartResult>,
+  { program, order, silenceMs, onResult, onEnded, onLine, signal }: ComputePartOptions,
+  done: Set<string>,
 ): Promise<boolean> {
   signal.throwIfAborted();
   let current: string | null = null;
@@ -70,7 +71,8 @@ async function computeInOneProcess(
           if (end !== null) return;
           current = null;
           const { computed } = reply;
-          results.set(computed.name, computed);
+          done.add(computed.name);
+          onResult(computed);
           onEnded(0);
           const error = cudaErrorIn(computed.error ?? '');
           if (error === null || !endsCudaContext(error)) return;
@@ -89,28 +91,33 @@ async function computeInOneProcess(
   const abort = () => child.kill('stop');
   signal.addEventListener('abort', abort, { once: true });
   child.watchSilence(silenceMs);
-  child.send({ type: 'compute', ...order, skip: [...results.keys()] });
+  child.send({ type: 'compute', ...order, skip: [...done] });
   const exit = await child.ended;
   signal.removeEventListener('abort', abort);
   signal.throwIfAborted();
-  return outcomeOf({ end, failure, current, exit }, results, (cause) => onEnded(cause === 'silence' ? silenceMs : 0));
+  const dead = deadCaseOf({ end, failure, current, exit });
+  if (dead === null) return end === 'finished';
+  done.add(dead.result.name);
+  onResult(dead.result);
+  onEnded(dead.cause === 'silence' ? silenceMs : 0);
+  return false;
 }
 
 /** How long a process may take to end once it has nothing to do. */
 const END_MS = 5_000;
 
-function outcomeOf(
-  ended: { end: 'finished' | 'context-lost' | null; failure: string | null; current: string | null; exit: ChildExit },
-  results: Map<string, PartResult>,
-  onDeath: (cause: ExitExplanation['cause']) => void,
-): boolean {
+/** The case in which a process died, and why it did; null: it ended as it should. @throws SelfTestError when it died in no case */
+function deadCaseOf(ended: {
+  end: 'finished' | 'context-lost' | null;
+  failure: string | null;
+  current: string | null;
+  exit: ChildExit;
+}): { result: PartResult; cause: ExitExplanation['cause'] } | null {
   const { end, failure, current, exit } = ended;
-  if (end !== null) return end === 'finished';
+  if (end !== null) return null;
   if (failure !== null) throw new SelfTestError(failure);
   const { how, cause, lastLine } = explainExit(exit);
   if (current === null) throw new SelfTestError(`its process ${how}${lastLine === null ? '' : `: ${lastLine}`}`);
   const error = cause === 'silence' ? 'its process hung and was killed' : `its process ${how}`;
-  results.set(current, { name: current, values: null, isRepeatable: false, error });
-  onDeath(cause);
-  return false;
+  return { result: { name: current, values: null, isRepeatable: false, error }, cause };
 }

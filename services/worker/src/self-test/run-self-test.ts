@@ -83,14 +83,16 @@ async function comparePart(
 ): Promise<CaseVerdict[]> {
   const { program, environments, limits, sizes = 'full', onVerdict, onEnded, onLine = () => {}, signal } = options;
   const failing = new AbortController();
-  const compute = async (side: 'card' | 'cpu'): Promise<Map<string, PartResult>> => {
+  const results = new CaseResults(judge);
+  const compute = async (side: 'card' | 'cpu'): Promise<void> => {
     const child: ChildProgram = { file: program, environment: trainerEnvironment(environments[side]) };
     const ofSide = side === 'card' ? { runs: 2 as const, avoid } : { runs: 1 as const, avoid: [] };
     try {
-      return await computePart({
+      await computePart({
         program: child,
         order: { part, sizes, kernels, ...ofSide },
         silenceMs: limits.silenceMs[side],
+        onResult: (result) => results.add(side, result),
         onEnded: (hungMs) => onEnded(side, hungMs),
         onLine,
         signal: AbortSignal.any([signal, failing.signal]),
@@ -110,12 +112,49 @@ async function comparePart(
     return named;
   };
   try {
-    const [card, cpu] = await Promise.all([compute('card'), compute('cpu')]);
-    return [...cpu.values()].map((expected) => judged(judge(card.get(expected.name), expected)));
+    await Promise.all([compute('card'), compute('cpu')]);
+    return results.verdicts().map(judged);
   } catch (error) {
     if (!(error instanceof TooManyDeathsError)) throw error;
     // Of all cases together: no single one can be blamed.
-    return [judged({ name: `all ${part}`, subject: { kind: 'training', name: part }, fault: error.message })];
+    return [
+      judged({ name: `all ${part}`, subject: { kind: 'training', name: part }, fault: error.message, excess: null }),
+    ];
+  }
+}
+
+/** The results of both sides: a case is judged when both have computed it, because its numbers on both take megabytes. */
+class CaseResults {
+  readonly #judge: (card: PartResult | undefined, cpu: PartResult) => CaseVerdict;
+  readonly #card = new Map<string, PartResult>();
+  readonly #cpu = new Map<string, PartResult>();
+  readonly #verdicts = new Map<string, CaseVerdict>();
+
+  constructor(judge: (card: PartResult | undefined, cpu: PartResult) => CaseVerdict) {
+    this.#judge = judge;
+  }
+
+  add(side: 'card' | 'cpu', result: PartResult): void {
+    const { name } = result;
+    const [own, other] = side === 'card' ? [this.#card, this.#cpu] : [this.#cpu, this.#card];
+    if (!other.has(name)) {
+      own.set(name, result);
+      return;
+    }
+    const [card, cpu] = side === 'card' ? [result, this.#cpu.get(name)!] : [this.#card.get(name)!, result];
+    // Where the CPU has no result, the test has none either, which is said once both have ended.
+    if (cpu.values === null) {
+      this.#cpu.set(name, cpu);
+      return;
+    }
+    this.#verdicts.set(name, this.#judge(card, cpu));
+    other.delete(name);
+  }
+
+  /** All verdicts, also of the cases that only the CPU has computed. @throws SelfTestError */
+  verdicts(): CaseVerdict[] {
+    const rest = [...this.#cpu.values()].map((cpu) => this.#judge(this.#card.get(cpu.name), cpu));
+    return [...this.#verdicts.values(), ...rest];
   }
 }
 

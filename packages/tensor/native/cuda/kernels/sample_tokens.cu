@@ -77,19 +77,17 @@ __device__ __forceinline__ void BlockSums(uint64_t* sums) {
 template <typename T>
 __device__ __forceinline__ Greatest FirstGreatest(const T* logits, int vocab) {
   Greatest own;
-  bool broken = false;
 #pragma unroll 2
   for (int i = threadIdx.x; i < vocab; i += kThreads) {
-    const float logit = ToFloat(logits[i]);
-    if (!(logit < INFINITY)) broken = true;
+    float logit = ToFloat(logits[i]);
+    if (!(logit < INFINITY)) logit = INFINITY;  // a NaN, too
     if (logit > own.logit) {
       own.logit = logit;
       own.id = i;
     }
   }
-  const bool any_broken = __syncthreads_or(broken) != 0;
   Greatest greatest = BlockGreatest(own);
-  if (any_broken) greatest.id = -1;
+  if (greatest.logit == INFINITY) greatest.id = -1;
   return greatest;
 }
 

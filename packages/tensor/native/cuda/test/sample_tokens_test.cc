@@ -41,7 +41,10 @@ std::vector<Settings> SettingsOf(int vocab) {
   add().penalties = std::min(vocab, 2000), all.back().choice.scale = 0;
   add().choice.scored = 1, all.back().choice.given = vocab / 2;
   add().choice.scored = 1, all.back().spread = 0;
-  for (float number : {NAN, INFINITY, -INFINITY}) add().broken = number, all.back().choice.scored = 1;
+  for (float number : {NAN, INFINITY, -INFINITY}) {
+    add().broken = number, all.back().choice.scored = 1;
+    add().broken = number, all.back().choice.scale = 0;
+  }
   for (double draw : {0.3, 0.7, 0.99}) {
     // Nearly as probable tokens: half of five is far less than half of all.
     TokenChoice& choice = add().choice;
