@@ -25,7 +25,7 @@ const JOB = {
   lora: { r: 4, alpha: 8, target_modules: ['q_proj', 'v_proj'] },
   training: { epochs: 60, batch_size: 2, max_seq_length: 64, checkpoint_every_steps: 20 },
 };
-const PASSWORD = 'a-password-of-the-smoke';
+const PASSWORD = 'a-password-of-the-smoke-of-the-bucket';
 /** Long enough that the job is still running when its worker is removed. */
 const INTERRUPTED_AT_STEP = 60;
 
@@ -64,6 +64,7 @@ await runAsCommand(async () => {
       .replaceAll('10.0.0.1', address)
       .replace(':6380', `:${redisPort}`)
       .replace(/REDIS_PASSWORD=…/, `REDIS_PASSWORD=${PASSWORD}`)
+      .replace(/SERVICE_SECRET=…/, `SERVICE_SECRET=${PASSWORD}`)
       .replace('PASSWORD@', `${PASSWORD}@`)
       .replace(/^COMPOSE_FILE=.*$/m, '$&:docker/compose.cpu.yml')
       .replace('--build', '--no-build')

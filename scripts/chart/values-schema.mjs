@@ -9,7 +9,7 @@
 export const OWN_VARIABLES = [
   ...['DATA_DIR', 'MODELS_DIR', 'SHUTDOWN_TIMEOUT_MS', 'REDIS_URL', 'REDIS_CA_FILE'],
   ...['STORE', 'S3_BUCKET', 'S3_ENDPOINT', 'S3_REGION', 'S3_PREFIX', 'S3_FORCE_PATH_STYLE'],
-  ...['API_HOST', 'API_PORT', 'API_PUBLISHED_HOST', 'REGISTRY_URL', 'REGISTRY_HOST', 'REGISTRY_PORT'],
+  ...['API_HOST', 'API_PORT', 'API_PUBLISHED_HOST', 'REGISTRY_URL', 'REGISTRY_HOST', 'REGISTRY_PORT', 'SERVICE_SECRET'],
   ...[
     'WORKER_CLASSES',
     'WORKER_CLASS_SECONDS',
@@ -149,6 +149,7 @@ export function valuesSchema(services, { settingsOf }) {
       registry: object('', {
         replicas: integer('Pods of the registry.', 0, 20),
         settings: settingsOfService('registry'),
+        serviceSecret: secret('`SERVICE_SECRET`, by which the registry knows the api; for a bucket:'),
         shutdownSeconds,
         resources: resources('Of a registry. A merge holds the adapter in float32.'),
         scratch,

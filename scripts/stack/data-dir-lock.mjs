@@ -15,7 +15,7 @@ const LOCK_NAME = 'stack.lock';
 export async function lockDataDir(dataDir) {
   const lockFile = path.join(dataDir, LOCK_NAME);
   try {
-    await mkdir(dataDir, { recursive: true });
+    await mkdir(dataDir, { recursive: true, mode: 0o700 });
     const holder = await readFile(lockFile, 'utf8').catch(() => '');
     const [pid = '', startTime = ''] = holder.split(' ');
     if (startTime !== '' && (await processStartTime(pid)) === startTime) {

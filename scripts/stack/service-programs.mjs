@@ -9,7 +9,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
  * @property {string} program its compiled main file
  * @property {(addresses: Addresses) => string | undefined} readyUrl answers 200 once the service is ready; undefined: it has no such URL
  * @property {number} stopTimeoutMs time limit for a graceful stop
- * @property {string[]} [secrets] variables of the environment that this service receives and no other
+ * @property {string[]} [secrets] variables of the environment that only the services that name them receive
  *
  * @typedef {{ apiUrl: string, registryUrl: string }} Addresses
  */
@@ -25,6 +25,7 @@ export const SERVICE_PROGRAMS = [
     program: path.join(ROOT_DIR, 'services/registry/dist/main.js'),
     readyUrl: ({ registryUrl }) => `${registryUrl}/ready`,
     stopTimeoutMs: 15_000,
+    secrets: ['SERVICE_SECRET'],
   },
   {
     name: 'worker',
@@ -45,6 +46,7 @@ export const SERVICE_PROGRAMS = [
     program: path.join(ROOT_DIR, 'services/api/dist/main.js'),
     readyUrl: ({ apiUrl }) => `${apiUrl}/ready`,
     stopTimeoutMs: 15_000,
+    secrets: ['SERVICE_SECRET'],
   },
 ];
 

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { cacheDir } from '../setup/locations.mjs';
 import { findRedis } from '../setup/redis-server.mjs';
@@ -102,6 +103,8 @@ export async function startStack(options) {
       REGISTRY_HOST: '127.0.0.1',
       REGISTRY_PORT: String(registryPort),
       REGISTRY_URL: addresses.registryUrl,
+      // The registry answers the api of this start, and nobody else on this machine.
+      SERVICE_SECRET: env.SERVICE_SECRET || randomBytes(32).toString('hex'),
     };
     const secrets = services.flatMap((service) => service.secrets ?? []);
     for (const { name, program, readyUrl, stopTimeoutMs, secrets: own = [] } of services) {

@@ -17,6 +17,7 @@ export const LIMITS = { datasetBytes: 120_000_000, lineBytes: 1_000_000, importB
 /** The real api, registry and Redis with their own folders, which contain data to attack. */
 export interface HostileStack {
   apiUrl: string;
+  registryUrl: string;
   redisUrl: string;
   /** The API key for cases that do not send another one; null: none. */
   token: string | null;
@@ -76,6 +77,7 @@ export async function startHostileStack(
   };
   const stack: HostileStack = {
     apiUrl: running.apiUrl,
+    registryUrl: running.registryUrl,
     redisUrl: running.redisUrl,
     token: null,
     root,

@@ -48,6 +48,22 @@ const folder = (variable: string, fallback: string, description: string) =>
 export const dataDir = folder('DATA_DIR', './data', 'Folder of datasets, adapters, checkpoints and merged models.');
 export const modelsDir = folder('MODELS_DIR', './models', 'Folder with one folder per base model.');
 
+export const serviceSecret = mapSetting(
+  setting({
+    variable: 'SERVICE_SECRET',
+    schema: Type.String({ pattern: '^([\\x21-\\x7e]{32,256})?$' }),
+    fallback: '',
+    example: '(openssl rand -hex 32)',
+    secret: true,
+    fault: 'has fewer than 32 or more than 256 characters, or others than letters, digits and signs',
+    description:
+      'The secret by which the registry knows the api; the same for both. Without it, they use a secret that the registry ' +
+      'writes into the `DATA_DIR` that they share. Set it where they share none, as with `STORE=s3`: the registry would ' +
+      'answer everyone that reaches its port.',
+  }),
+  (value) => (value === '' ? null : value),
+);
+
 export const tokenCacheBytes = setting({
   variable: 'TOKEN_CACHE_BYTES',
   schema: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),

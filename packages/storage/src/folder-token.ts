@@ -4,16 +4,16 @@ import path from 'node:path';
 import { writeFileAtomic } from './write-file-atomic.js';
 
 const TOKEN_FILE = '.registry-token';
-const TOKEN = /^[0-9a-f]{32}$/;
+const TOKEN = /^[0-9a-f]{64}$/;
 
 /**
- * Writes a new random token into the data folder. Another process that knows it reads the same folder, wherever it runs: a
- * copy of the folder has an earlier token.
+ * Writes a new random token into the data folder, for its user alone. Another process that knows it reads the same folder,
+ * wherever it runs: a copy of the folder has an earlier token. So the registry knows the api by it, too.
  * @throws ProductError `storage_full`
  */
 export async function writeFolderToken(dataDir: string): Promise<string> {
-  const token = randomBytes(16).toString('hex');
-  await writeFileAtomic(path.join(dataDir, TOKEN_FILE), token);
+  const token = randomBytes(32).toString('hex');
+  await writeFileAtomic(path.join(dataDir, TOKEN_FILE), token, 0o600);
   return token;
 }
 

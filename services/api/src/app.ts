@@ -22,6 +22,7 @@ import { createConcurrencyLimit } from './access/concurrency-limit.js';
 import { guardRequests } from './access/guard-requests.js';
 import { keyRoutes } from './access/key-routes.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
+import type { RegistryAddress } from './adapters/registry-address.js';
 import { createRegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
 import { BoundedReader } from './datasets/bounded-reader.js';
@@ -69,7 +70,7 @@ export interface AppDependencies {
   preflight: Preflight;
   baseModels: ModelSource;
   pulls: PullStore;
-  registryUrl: string;
+  registry: RegistryAddress;
   datasetLimits: DatasetLimits;
   /** The program that reads Parquet and zstd files. */
   fileReader: ChildProgram;
@@ -114,7 +115,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     adapters,
     preflight,
     baseModels,
-    registryUrl,
+    registry: address,
     datasetLimits,
   } = dependencies;
   const app = createHttpApp({
@@ -125,7 +126,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   });
   observeHttp(app, metrics);
   tracing.traceRequests(app);
-  const registry = createRegistryClient(registryUrl);
+  const registry = createRegistryClient(address);
   const catalog = createDatasetCatalog({
     store: datasets,
     limits: datasetLimits,
@@ -194,7 +195,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   });
   await app.register(checkpointRoutes, { jobs, continuation });
   await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });
-  const forwarding = { registryUrl, tracing };
+  const forwarding = { address, tracing };
   await app.register(adapterRoutes, { ...forwarding, adapters, jobs });
   const transfers = createConcurrencyLimit('downloads and imports');
   await app.register(transferRoutes, {

@@ -24,6 +24,7 @@ import { openStores } from '@lorasmith/storage';
 import { createAccess } from './access/access.js';
 import { createKeyStore } from './access/key-store.js';
 import { checkListenAddress, withoutKeysAt } from './access/without-keys.js';
+import { registryAt } from './adapters/registry-address.js';
 import { createRegistryClient } from './adapters/registry-client.js';
 import { buildApp } from './app.js';
 import { createPreflight } from './jobs/preflight.js';
@@ -97,6 +98,8 @@ if (site === null) {
   logger.warn({ folder: siteFolder() }, 'the web page is not built, so / answers 404; npm run setup builds it');
 }
 
+const address = registryAt(config.registryUrl, config.serviceSecret, dataDir);
+const registry = createRegistryClient(address);
 const app = await buildApp({
   logger,
   metrics: createApiMetrics({ jobs, generation, redis, dataDir, workerClasses: config.workerClasses }),
@@ -116,7 +119,7 @@ const app = await buildApp({
   preflight,
   baseModels: await openModelSource({ modelsDir, stores, digests }),
   pulls: createPullStore({ redis, prefix: config.redis.prefix }),
-  registryUrl: config.registryUrl,
+  registry: address,
   datasetLimits: config.datasets,
   fileReader: {
     file: fileURLToPath(new URL('./datasets/read-file-main.js', import.meta.url)),
@@ -133,7 +136,7 @@ const app = await buildApp({
   site,
   readyChecks: {
     redis: () => redis.ping(),
-    registry: () => createRegistryClient(config.registryUrl).check(),
+    registry: () => registry.check(),
     ...foldersReady(folders),
     store: () => stores.check(),
   },
@@ -144,7 +147,6 @@ function largestMemory(classes: readonly { memory: number }[]): number | null {
   return classes.length === 0 ? null : Math.max(...classes.map(({ memory }) => memory));
 }
 
-const registry = createRegistryClient(config.registryUrl);
 const endSweeps = startSweeps({ jobs, adapters, registry, log: logger });
 const endWebhooks = startWebhookSender({ outbox: jobs.webhooks, config: config.webhooks, log: logger });
 const endGradings = startGradingSender({ gradings: jobs.gradings, config: config.webhooks, log: logger });

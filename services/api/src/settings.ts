@@ -10,6 +10,7 @@ import {
   Port,
   redisSettings,
   type Setting,
+  serviceSecret,
   setting,
   shutdownTimeoutMs,
   storeSettings,
@@ -141,6 +142,7 @@ export const API_SETTINGS = {
     fault: 'is not an address such as http://host:port',
     description: 'Address of the registry, to which the api forwards `/adapters`.',
   }),
+  serviceSecret,
   datasets: {
     maxBytes: count('DATASET_MAX_BYTES', 2 ** 30, [1, 2 ** 40], 'bytes', 'Maximum size of a dataset.'),
     maxLineBytes: count(

@@ -32,7 +32,7 @@ afterAll(async () => {
 });
 afterEach(() => api?.stop());
 
-async function start(limits: Partial<AccessLimits> = {}, withoutKeys: WithoutKeys = 'loopback', registryUrl?: string) {
+async function start(limits: Partial<AccessLimits> = {}, withoutKeys: WithoutKeys = 'loopback') {
   prefix = `${server.prefix}access-${round++}:`;
   keys = createKeyStore({ redis, prefix });
   const access = createAccess({
@@ -46,7 +46,7 @@ async function start(limits: Partial<AccessLimits> = {}, withoutKeys: WithoutKey
   api = await startRealApi({
     redisUrl: server.url,
     prefix,
-    changes: { access, ...(registryUrl === undefined ? {} : { registryUrl }) },
+    changes: { access },
   });
 }
 
@@ -90,7 +90,7 @@ describe('without any key', () => {
     expect(coded(await call('DELETE', '/nothing'))).toEqual([401, 'unauthorized']);
   });
 
-  test('a service on the loopback answers this machine, but no page of another site', async () => {
+  test('a service on the loopback answers this machine, but no page of another site or port', async () => {
     await start();
     const { call, upload } = callsWith(undefined);
     const dataset = (await upload('{"text":"a"}')).json<Dataset>();
@@ -104,6 +104,9 @@ describe('without any key', () => {
       { host: '[2001:db8::1]:8080' },
       { host: 'localhost.evil.example:8080' },
       { origin: 'https://evil.example' },
+      { origin: 'http://localhost:3000', host: 'localhost:8080' },
+      { 'sec-fetch-site': 'same-site' },
+      { 'x-forwarded-for': '192.0.2.1' },
       { origin: 'null' },
       { 'sec-fetch-site': 'cross-site' },
     ];
@@ -113,7 +116,7 @@ describe('without any key', () => {
         coded(await call('POST', '/datasets', '{"text":"b"}', { ...headers, 'content-type': 'text/plain' })),
       ).toEqual([403, 'forbidden']);
     }
-    const own = { origin: 'http://localhost:8080', 'sec-fetch-site': 'same-origin' };
+    const own = { host: 'localhost:8080', origin: 'http://localhost:8080', 'sec-fetch-site': 'same-origin' };
     expect((await call('GET', '/datasets', undefined, own)).statusCode).toBe(200);
   });
 

@@ -58,7 +58,7 @@ beforeAll(async () => {
   api = await startRealApi({
     redisUrl: server.url,
     prefix,
-    changes: { access, registryUrl: started.url, adapters: folder.adapters, baseModels },
+    changes: { access, registry: started.address, adapters: folder.adapters, baseModels },
   });
   url = await api.app.listen({ host: '127.0.0.1', port: 0 });
   adapterBytes = tarred.length;

@@ -10,6 +10,7 @@ import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
+import { registryAt } from '../src/adapters/registry-address.js';
 import { jsonOf } from './json-of.js';
 import { type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
@@ -37,7 +38,7 @@ beforeAll(async () => {
     redisUrl: server.url,
     prefix: server.prefix,
     changes: {
-      registryUrl: started.url,
+      registry: started.address,
       adapters: first.adapters,
       baseModels: localModels(`${first.folder}/models`),
       dataDir: first.folder,
@@ -226,8 +227,8 @@ describe('init_from', () => {
 });
 
 test('an unavailable registry is a 503 at once', async () => {
-  const registryUrl = (await absentRedisUrl()).replace('redis:', 'http:');
-  const alone = await startRealApi({ redisUrl: server.url, prefix: server.prefix, changes: { registryUrl } });
+  const absent = registryAt((await absentRedisUrl()).replace('redis:', 'http:'), null, '/');
+  const alone = await startRealApi({ redisUrl: server.url, prefix: server.prefix, changes: { registry: absent } });
   try {
     const answer = await alone.app.inject('/adapters');
     expect([answer.statusCode, answer.json().error.code]).toEqual([503, 'registry_unavailable']);

@@ -88,7 +88,7 @@ beforeAll(async () => {
     prefix,
     changes: {
       access: createAccess({ redis, prefix, keys, withoutKeys: 'refuse', limits, uploadTimeoutMs: 60_000 }),
-      registryUrl: started.url,
+      registry: started.address,
       adapters: folder.adapters,
       baseModels: localModels(`${folder.folder}/models`),
       generationLimits: { maxTokens: 100, waitMs: 10_000, queueMs: 60_000 },

@@ -11,6 +11,7 @@ import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
+import { registryAt } from '../src/adapters/registry-address.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { createPreflight } from '../src/jobs/preflight.js';
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/metrics/api-metrics.js';
@@ -79,7 +80,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     preflight,
     baseModels: localModels(modelsDir),
     pulls: createPullStore({ redis, prefix: options.prefix ?? 'lorasmith:' }),
-    registryUrl: 'http://127.0.0.1:9',
+    registry: registryAt('http://127.0.0.1:9', null, folder),
     fileReader: { file: FILE_READER, environment: { PATH: process.env.PATH } },
     datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
     requestTimeoutMs: 60_000,

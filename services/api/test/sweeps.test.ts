@@ -19,6 +19,7 @@ import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { createKeyStore } from '../src/access/key-store.js';
+import type { RegistryAddress } from '../src/adapters/registry-address.js';
 import { createRegistryClient } from '../src/adapters/registry-client.js';
 import { advanceSweep, startSweeps } from '../src/sweeps/advance-sweeps.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
@@ -27,7 +28,7 @@ import { startRegistry } from './registry-process.js';
 let server: RealRedis;
 let api: RealApi;
 let registry: ChildProcess;
-let registryUrl: string;
+let address: RegistryAddress;
 let dataset: string;
 
 beforeAll(async () => {
@@ -35,7 +36,7 @@ beforeAll(async () => {
   api = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
   const started = await startRegistry(api.folder);
   registry = started.process;
-  registryUrl = started.url;
+  address = started.address;
   dataset = await uploadTo(api);
 });
 afterAll(async () => {
@@ -69,7 +70,7 @@ const sweep = (changes: { job?: object; [field: string]: unknown } = {}) => ({
 const call = async (id: string, method: 'GET' | 'POST' | 'DELETE' = 'GET', path = '') =>
   await api.app.inject({ method, url: `/sweeps/${id}${path}` });
 const count = async () => (await api.jobs.listJobs({ limit: 100 })).data.length;
-const options = () => ({ jobs: api.jobs, adapters: api.adapters, registry: createRegistryClient(registryUrl) });
+const options = () => ({ jobs: api.jobs, adapters: api.adapters, registry: createRegistryClient(address) });
 const eventsOf = async (id: string) => (await api.jobs.sweeps.readEvents(id)).data;
 const statusesOf = (answer: Sweep) => answer.variants.map(({ status }) => status);
 
@@ -311,7 +312,7 @@ describe('a sweep whose jobs have all ended', () => {
       { requestHash: 'h' },
     );
 
-    const away = { ...options(), registry: createRegistryClient('http://127.0.0.1:9') };
+    const away = { ...options(), registry: createRegistryClient({ ...address, url: 'http://127.0.0.1:9' }) };
     await expect(advanceSweep(away, id)).rejects.toMatchObject({ code: 'registry_unavailable' });
     // It is decided, and another process deletes what is left: however often they do.
     await Promise.all([advanceSweep(options(), id), advanceSweep(options(), id)]);
@@ -363,13 +364,13 @@ describe('a sweep whose jobs have all ended', () => {
     const { id, variants } = (await post(sweep({ space: { 'lora.r': { values: [1, 2] } } }))).json<Sweep>();
     const adapters: AdapterId[] = [];
     for (const [index, { job }] of variants.entries()) adapters.push(await succeed(job, 0.5 + index));
-    const away = { ...options(), registry: createRegistryClient('http://127.0.0.1:9') };
+    const away = { ...options(), registry: createRegistryClient({ ...address, url: 'http://127.0.0.1:9' }) };
     await expect(advanceSweep(away, id)).rejects.toMatchObject({ code: 'registry_unavailable' });
     expect((await call(id)).json()).toMatchObject({ status: 'succeeded' });
     // This api has no registry, the other one has.
     const refused = await call(id, 'DELETE');
     expect([refused.statusCode, refused.json().error.code]).toEqual([503, 'registry_unavailable']);
-    const changes = { registryUrl, adapters: api.adapters };
+    const changes = { registry: address, adapters: api.adapters };
     const other = await startRealApi({ redisUrl: server.url, prefix: server.prefix, changes });
     const deleted = await other.app.inject({ method: 'DELETE', url: `/sweeps/${id}` });
     await other.stop();

@@ -102,8 +102,9 @@ async function start(limits: Partial<AccessLimits> = {}, downloadStallMs = 60_00
     limits: { ...OPEN_ACCESS.limits, ...limits },
     uploadTimeoutMs: 60_000,
   });
-  const registryUrl = `http://127.0.0.1:${(registry.address() as AddressInfo).port}`;
-  api = await startRealApi({ redisUrl: server.url, prefix, changes: { access, registryUrl, downloadStallMs } });
+  const url = `http://127.0.0.1:${(registry.address() as AddressInfo).port}`;
+  const address = { url, secret: async () => null };
+  api = await startRealApi({ redisUrl: server.url, prefix, changes: { access, registry: address, downloadStallMs } });
   port = Number(new URL(await api.app.listen({ host: '127.0.0.1', port: 0 })).port);
 }
 

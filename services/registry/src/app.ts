@@ -1,4 +1,6 @@
 import {
+  checkNotRebound,
+  checkServiceRequest,
   createHttpApp,
   type HttpApp,
   healthRoutes,
@@ -25,22 +27,32 @@ export interface AppDependencies
   logger: FastifyBaseLogger;
   metrics: Registry;
   tracing: Tracing;
+  /** The secret of the api; null: whoever reaches the port is answered. */
+  secret: string | null;
   /** The checks of `/ready`. */
   readyChecks: Readonly<Record<string, ReadyCheck>>;
 }
 
 const UPLOAD_TIMEOUT_MS = 3_600_000;
 
+/** For supervisors and Prometheus, which know no secret. They name no adapter. */
+const PUBLIC_ROUTES: readonly unknown[] = ['/live', '/ready', '/metrics'];
+
 /** The registry's HTTP application. It neither listens nor reads the environment. */
 export async function buildApp({
   logger,
   metrics,
   tracing,
+  secret,
   readyChecks,
   ...routes
 }: AppDependencies): Promise<HttpApp> {
   // Adapters are uploaded through the api, which has its own limit for slow senders.
   const app = createHttpApp({ logger, requestTimeoutMs: UPLOAD_TIMEOUT_MS });
+  app.addHook('onRequest', async ({ headers, routeOptions: { url } }) => {
+    if (PUBLIC_ROUTES.includes(url)) checkNotRebound(headers);
+    else checkServiceRequest(headers, secret);
+  });
   observeHttp(app, metrics);
   observeMergedModels(metrics, routes.models);
   tracing.traceRequests(app);

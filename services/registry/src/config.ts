@@ -6,6 +6,7 @@ import {
   modelsDir,
   Port,
   type SettingTree,
+  serviceSecret,
   setting,
   shutdownTimeoutMs,
   storeSettings,
@@ -23,6 +24,7 @@ export const REGISTRY_SETTINGS = {
   maxConnections,
   downloadStallMs,
   tracingEndpoint,
+  serviceSecret,
   redirectDownloads: setting({
     variable: 'S3_REDIRECT_DOWNLOADS',
     schema: Type.Boolean(),
@@ -39,7 +41,7 @@ export const REGISTRY_SETTINGS = {
       fallback: '127.0.0.1',
       example: '127.0.0.1',
       fault: 'is neither an address nor a host name',
-      description: 'Address to listen on. The registry requires no key, so only the api must be able to reach it.',
+      description: 'Address to listen on. The registry answers the api alone, which it knows by `SERVICE_SECRET`.',
     }),
     port: setting({
       variable: 'REGISTRY_PORT',

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openModelSource } from '@lorasmith/base-models';
@@ -23,6 +24,9 @@ import { AdapterImport } from './importing/adapter-import.js';
 import { logMergeEvents } from './merging/log-merge-events.js';
 import { MergedModels } from './merging/merged-models.js';
 import { countMerges } from './metrics/registry-metrics.js';
+
+/** No sender has it. */
+const UNKNOWN_SECRET = randomBytes(32).toString('hex');
 
 const config = readConfigOrExit(REGISTRY_SETTINGS, process.env, ({ store }) => s3StoreOf(store));
 const logger = createLogger({ service: 'registry', level: config.logLevel });
@@ -81,6 +85,14 @@ const folderToken = await writeFolderToken(dataDir).catch((error: unknown) => {
   logger.warn({ err: error }, 'downloads are sent by the registry: the token of the data folder cannot be written');
   return null;
 });
+const secret = config.serviceSecret ?? (s3 === null ? (folderToken ?? UNKNOWN_SECRET) : null);
+if (secret === null) {
+  logger.warn('everyone who reaches the port of the registry is answered: set SERVICE_SECRET for api and registry');
+} else if (secret === UNKNOWN_SECRET) {
+  logger.error(
+    'the registry answers nobody: DATA_DIR cannot be written, so the api cannot know its secret. Start it again.',
+  );
+}
 
 const app = await buildApp({
   logger,
@@ -91,6 +103,7 @@ const app = await buildApp({
   merged,
   models,
   imports,
+  secret,
   readyChecks: { ...foldersReady(folders), store: () => stores.check() },
   maxImportBytes: config.importing.maxBytes,
   downloadStallMs: config.downloadStallMs,

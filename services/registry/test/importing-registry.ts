@@ -82,6 +82,7 @@ export async function listen({
     merged,
     models,
     imports: new AdapterImport({ adapters, library, baseModels, weightDigests, program, timeoutMs, maxStoredBytes }),
+    secret: null,
     readyChecks: {},
     maxImportBytes: MAX_BYTES,
     downloadStallMs: 60_000,

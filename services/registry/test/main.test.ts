@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { openBundleStore } from '@lorasmith/storage';
+import { serviceSecretHeaders } from '@lorasmith/service-kit';
+import { openBundleStore, readFolderToken } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { adapterId, addBaseModel, publishReferenceAdapter } from './published-adapter.js';
 
@@ -53,8 +54,9 @@ test('the registry serves published adapters and merged models, and shuts down g
   await publishReferenceAdapter(adapters, { id: adapterId(1), name: 'llama-tied' });
   const child = start();
   const url = await addressOf(child);
+  const headers = serviceSecretHeaders(await readFolderToken(join(root, 'data')));
   for (const path of ['/live', '/ready', '/adapters', `/adapters/${adapterId(1)}?weights=merged`]) {
-    const response = await fetch(`${url}${path}`);
+    const response = await fetch(`${url}${path}`, { headers });
     expect([path, response.status]).toEqual([path, 200]);
     await response.arrayBuffer();
   }

@@ -93,6 +93,7 @@ async function listen(program: ChildProgram, cacheBytes = 2 ** 30): Promise<void
       timeoutMs: 60_000,
       maxStoredBytes: 2 ** 20,
     }),
+    secret: null,
     readyChecks: {},
     maxImportBytes: 2 ** 20,
     downloadStallMs: 60_000,

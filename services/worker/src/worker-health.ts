@@ -1,4 +1,5 @@
 import {
+  checkNotRebound,
   createHttpApp,
   type FolderChecks,
   foldersReady,
@@ -25,6 +26,7 @@ export interface WorkerHealthOptions {
 export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<HttpApp> {
   const { redis, folders, stores, log, metrics, hindrance } = options;
   const app = createHttpApp({ logger: log });
+  app.addHook('onRequest', async ({ headers }) => checkNotRebound(headers));
   const checks = {
     worker: async () => {
       const reason = hindrance();

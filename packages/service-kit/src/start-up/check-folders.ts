@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { access, constants, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { access, chmod, constants, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import type { Logger } from 'pino';
@@ -13,7 +13,7 @@ export interface FolderChecks {
 }
 
 /**
- * Checks the folders of a service before it starts. The data folder is created if it is missing, and must be writable.
+ * Checks the folders of a service before it starts. The data folder is created if it is missing, closed to other users, and must be writable.
  * A models folder without a model and a full disk are only warnings, because both can be fixed while the service runs.
  *
  * @throws ProductError `invalid_configuration` if the data folder is not writable
@@ -21,7 +21,8 @@ export interface FolderChecks {
 export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks): Promise<void> {
   const probe = path.join(dataDir, `.write-test-${randomUUID()}`);
   try {
-    await mkdir(dataDir, { recursive: true });
+    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await closeToOthers(dataDir, logger);
     await writeFile(probe, 'a few bytes');
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
@@ -36,6 +37,24 @@ export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks)
   if (modelsDir === null) return;
   const problem = await modelsProblem(modelsDir);
   if (problem !== null) logger.warn({ folder: modelsDir }, problem);
+}
+
+/** The folder in which every store of the data folder stages what it writes: a folder with it is a data folder. */
+const STAGING_FOLDER = '.staging';
+const OTHERS = 0o077;
+const STICKY = 0o1000;
+
+/**
+ * Takes from other users of this machine what they may do in the data folder: datasets and adapters are for their owners alone. A
+ * folder that is also something else, such as /tmp, stays as it is.
+ */
+async function closeToOthers(dataDir: string, logger: Logger): Promise<void> {
+  const { mode, uid } = await stat(dataDir);
+  if ((mode & OTHERS) === 0 || uid !== process.getuid?.()) return;
+  const entries = await readdir(dataDir);
+  const isOwn = (mode & STICKY) === 0 && (entries.length === 0 || entries.includes(STAGING_FOLDER));
+  if (isOwn) await chmod(dataDir, mode & ~OTHERS & 0o7777);
+  else logger.warn({ folder: dataDir }, 'other users of this machine may read DATA_DIR: chmod 700 closes it');
 }
 
 /** The checks of the same folders for `/ready`. */

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { ProductError } from '@lorasmith/contracts';
+import { hostNameOf, isLoopback, isOwnName } from '@lorasmith/service-kit';
 import type { KeyStore } from './key-store.js';
 
 /**
@@ -47,42 +48,36 @@ export async function checkListenAddress(address: ListenAddress, keys: Pick<KeyS
   );
 }
 
-const LOOPBACK = /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|localhost|::1|\[::1\])$/;
-
-/** Whether only this machine can reach the address. */
-export function isLoopback(host: string): boolean {
-  return LOOPBACK.test(host);
-}
+/** Headers that a proxy adds: behind one, a request that seems to come from this machine may come from anywhere. */
+const OF_PROXIES = ['forwarded', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip'];
 
 /**
- * Checks that a request without a key is not sent by a web page of another site. On the loopback address such a page could
- * send some requests (cross-site request forgery), or all requests under a name that resolves to the loopback address (DNS
- * rebinding).
+ * Checks that a request without a key was sent on this machine, and by no web page but the service's own. Another page could
+ * send some requests to the loopback address (cross-site request forgery; a page of another port of this machine, too), or all
+ * requests under a name that resolves to it (DNS rebinding).
  *
  * @throws ProductError `forbidden`
  */
-export function checkKeylessRequest({ host, origin, 'sec-fetch-site': site }: IncomingHttpHeaders): void {
+export function checkKeylessRequest(headers: IncomingHttpHeaders): void {
+  const { host = '', origin, 'sec-fetch-site': site = 'none' } = headers;
+  if (OF_PROXIES.some((name) => headers[name] !== undefined)) {
+    const message =
+      'Without API keys, this service answers no request that a proxy forwards. Create a key (npm run keys), or set ' +
+      'API_TRUST_NETWORK=true if the proxy has a login of its own.';
+    throw new ProductError('forbidden', message);
+  }
   if (!isOwnName(hostNameOf(`http://${host}`))) {
     const message =
       'Without API keys, this service answers only under the names of this machine, such as 127.0.0.1 and localhost. ' +
       'Create a key (npm run keys) to use another name.';
     throw new ProductError('forbidden', message);
   }
-  const foreign = (origin !== undefined && !isOwnName(hostNameOf(origin))) || site === 'cross-site';
-  if (foreign) {
-    throw new ProductError('forbidden', 'Without API keys, this service refuses requests from pages of other sites.');
-  }
+  if ((origin === undefined || isAt(origin, host)) && (site === 'same-origin' || site === 'none')) return;
+  const message = 'Without API keys, this service refuses requests from pages of other sites, and of other ports.';
+  throw new ProductError('forbidden', message);
 }
 
-/** A loopback name, or a name without a dot as containers use: no other site can have such a name. */
-function isOwnName(name: string): boolean {
-  return isLoopback(name) || /^[a-z0-9_-]+$/i.test(name);
-}
-
-function hostNameOf(address: string): string {
-  try {
-    return new URL(address).hostname;
-  } catch {
-    return '';
-  }
+/** True if the origin of a page is the address that its request names, port and all. */
+function isAt(origin: string, host: string): boolean {
+  return URL.canParse(origin) && new URL(origin).host === host.toLowerCase();
 }

@@ -9,6 +9,7 @@ import {
   FILE_ANSWER_HEADER,
   folderTokenHeaders,
   type HttpApp,
+  serviceSecretHeaders,
   type Tracing,
   untilClosed,
 } from '@lorasmith/service-kit';
@@ -17,12 +18,12 @@ import { Compile } from 'typebox/compile';
 import { endWhenStalled } from '../end-when-stalled.js';
 import { openFileAnswer, segmentBytes } from './file-answer.js';
 import { FileStream } from './file-stream.js';
+import type { RegistryAddress } from './registry-address.js';
 import { createRegistryCalls, type ForwardingPool } from './registry-calls.js';
 import { registryUnavailable } from './registry-client.js';
 
 export interface ForwardingOptions {
-  /** Address of the registry. */
-  registryUrl: string;
+  address: RegistryAddress;
   tracing: Tracing;
 }
 
@@ -40,7 +41,7 @@ export interface ForwardOptions {
 }
 
 /** Forwards a request to the registry and answers with its answer. */
-export type Forward = (request: FastifyRequest, reply: FastifyReply, options: ForwardOptions) => FastifyReply;
+export type Forward = (request: FastifyRequest, reply: FastifyReply, options: ForwardOptions) => Promise<FastifyReply>;
 
 const adapterIdSchema = Compile(AdapterId);
 const FILE_NAME = /^\w[\w.-]{0,254}$/;
@@ -56,26 +57,32 @@ const OF_THE_CONNECTION = [
   'transfer-encoding',
   'upgrade',
 ];
-/** The registry needs no key, so it receives none. */
+/** The registry asks for no key, so it receives none. */
 const CREDENTIALS = ['authorization', 'cookie'];
 
 /** Creates the forwarding of requests in this scope of the application, with its own connections to the registry. */
 export async function createForwarding(
   app: HttpApp,
-  { registryUrl, tracing }: ForwardingOptions,
+  { address, tracing }: ForwardingOptions,
   pool: ForwardingPool,
 ): Promise<Forward> {
   const calls = createRegistryCalls(pool);
-  await app.register(replyFrom, { base: registryUrl, disableRequestLogging: true, destroyAgent: true, undici: calls });
-  return (request, reply, options) =>
-    calls.abortedBy(untilClosed(reply.raw), () => forwardRequest(request, reply, tracing, options));
+  await app.register(replyFrom, { base: address.url, disableRequestLogging: true, destroyAgent: true, undici: calls });
+  return async (request, reply, options) => {
+    const carried = { ...serviceSecretHeaders(await address.secret()), ...tracing.carry() };
+    return calls.abortedBy(untilClosed(reply.raw), () => forwardRequest(request, reply, carried, options));
+  };
 }
 
-/** Builds the path from its decoded and encoded-again parts, so that no part can contain further segments. */
+/**
+ * Builds the path from its decoded and encoded-again parts, so that no part can contain further segments.
+ *
+ * @param carried - headers of every call: the secret, and what traces carry
+ */
 function forwardRequest(
   request: FastifyRequest,
   reply: FastifyReply,
-  tracing: Tracing,
+  carried: Record<string, string>,
   options: ForwardOptions,
 ): FastifyReply {
   const { buffered, stallMs, files, headers: own, beforeSending } = options;
@@ -89,7 +96,7 @@ function forwardRequest(
       ...callerHeaders(request.caller),
       ...folderTokenHeaders(files?.token ?? null),
       ...own,
-      ...tracing.carry(),
+      ...carried,
       'x-request-id': request.id,
     }),
     // Retries here would multiply those of the client.
@@ -101,7 +108,7 @@ function forwardRequest(
           request.log.warn({ err: error }, 'the registry sends a download because its files cannot be opened');
           for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name);
           const { files: _, ...withoutFiles } = options;
-          forwardRequest(request, reply, tracing, withoutFiles);
+          forwardRequest(request, reply, carried, withoutFiles);
         });
         return;
       }

@@ -21,6 +21,7 @@ test('the newest adapters are listed where those at the end of a page are delete
   let stored = Array.from({ length: 250 }, (_, number) => adapterOf(number));
   let pages = 0;
   const server = createServer((request, response) => {
+    expect(request.headers['x-lorasmith-secret']).toBe('the secret');
     const query = new URL(request.url!, 'http://registry').searchParams;
     const after = query.get('after');
     const from = stored.findIndex(({ id }) => id === after) + 1;
@@ -38,7 +39,10 @@ test('the newest adapters are listed where those at the end of a page are delete
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const registry = createRegistryClient(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const registry = createRegistryClient({
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    secret: async () => 'the secret',
+  });
   const listed = await registry.newestAdapters(EVERYTHING, 240);
   expect(listed).toEqual(stored.slice(0, 240));
   expect((await registry.newestAdapters(EVERYTHING, 1_000)).length).toBe(248);

@@ -7,10 +7,11 @@ import {
   type Owner,
   ProductError,
 } from '@lorasmith/contracts';
-import { type Caller, callerHeaders, EVERYTHING } from '@lorasmith/service-kit';
+import { type Caller, callerHeaders, EVERYTHING, serviceSecretHeaders } from '@lorasmith/service-kit';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import type { StoredBytes } from '../access/byte-quota.js';
+import type { RegistryAddress } from './registry-address.js';
 
 /** The api's own calls to the registry. Each throws ProductError `registry_unavailable`. */
 export interface RegistryClient {
@@ -24,21 +25,24 @@ export interface RegistryClient {
   newestAdapters(caller: Caller, count: number): Promise<Adapter[]>;
 }
 
+type CallInit = { method?: 'DELETE'; headers?: Record<string, string> };
+
 const CHECK_TIMEOUT_MS = 2_000;
 const TIMEOUT_MS = 5_000;
 /** The most that the registry returns at once. */
 const PAGE_SIZE = 100;
 
-export function createRegistryClient(registryUrl: string): RegistryClient {
-  const ask = async (path: string, init: RequestInit, timeoutMs: number) => {
+export function createRegistryClient({ url, secret }: RegistryAddress): RegistryClient {
+  const ask = async (path: string, init: CallInit, timeoutMs: number) => {
     try {
-      const answer = await fetch(new URL(path, registryUrl), { ...init, signal: AbortSignal.timeout(timeoutMs) });
+      const headers = { ...init.headers, ...serviceSecretHeaders(await secret()) };
+      const answer = await fetch(new URL(path, url), { ...init, headers, signal: AbortSignal.timeout(timeoutMs) });
       return { status: answer.status, text: await answer.text() };
     } catch (cause) {
       throw registryUnavailable(cause);
     }
   };
-  const call = async (path: string, init: RequestInit, timeoutMs = TIMEOUT_MS): Promise<string> => {
+  const call = async (path: string, init: CallInit, timeoutMs = TIMEOUT_MS): Promise<string> => {
     const { status, text } = await ask(path, init, timeoutMs);
     if (status !== 200) throw wrongStatus(path, status);
     return text;
@@ -55,7 +59,7 @@ export function createRegistryClient(registryUrl: string): RegistryClient {
     },
     async removeAdapter(id) {
       const path = `/adapters/${id}`;
-      const init = { method: 'DELETE', headers: callerHeaders(EVERYTHING) };
+      const init = { method: 'DELETE' as const, headers: callerHeaders(EVERYTHING) };
       const { status, text } = await ask(path, init, TIMEOUT_MS);
       const isAbsent = status === 404 && asAnswer(ErrorBody, text).error.code === 'adapter_not_found';
       if (status !== 204 && !isAbsent) throw wrongStatus(path, status);

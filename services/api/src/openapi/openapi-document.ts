@@ -6,6 +6,7 @@ import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { OPEN_ACCESS } from '../access/access.js';
+import { registryAt } from '../adapters/registry-address.js';
 import { buildApp } from '../app.js';
 import { createApiMetrics, NO_WORKER_CLASSES } from '../metrics/api-metrics.js';
 import { NO_WEBHOOKS } from '../webhooks/webhook-config.js';
@@ -42,7 +43,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     },
     baseModels: localModels(folder),
     pulls: createPullStore({ redis, prefix: '' }),
-    registryUrl: 'http://127.0.0.1',
+    registry: registryAt('http://127.0.0.1', null, '/'),
     fileReader: { file: '', environment: {} },
     datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },
     requestTimeoutMs: 1_000,
