@@ -81,7 +81,7 @@ function stepCalls(layers, recomputed) {
 const SCATTER = { warps: 512, indices: 256, instructions: 170, cyclesOfInstruction: 4, cyclesOfMemory: 600 };
 
 /**
- * What scatters take in the last layer: gradients by the tokens that have a label become gradients by all, in float32 of the stream and in bfloat16 of
+ * The bytes and instructions of the scatters of the last layer: gradients by the tokens that have a label become gradients by all, in float32 of the stream and in bfloat16 of
  * attention's output.
  *
  * @param {(typeof MODELS)[number]['architecture']} architecture

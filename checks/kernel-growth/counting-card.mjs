@@ -6,7 +6,7 @@ import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { BUILD_DIR } from '../../scripts/setup/native-build.mjs';
 import { findTensorflowLibrary } from '../../scripts/setup/tensorflow-library.mjs';
 
-/** Without vectors or unrolled loops, so that each round of a loop is a basic block. */
+/** Flags without vectors or unrolled loops, so that each round of a loop is a basic block. */
 const COUNTING_FLAGS = [...FLAGS, '-O1', '-fsanitize-coverage=trace-pc'];
 
 /**

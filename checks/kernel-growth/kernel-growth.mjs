@@ -30,7 +30,7 @@ const MAIN = fileURLToPath(new URL('growth-main.mjs', import.meta.url));
  */
 
 /**
- * What was measured of the kernels of the engine.
+ * The measured growth of the engine's kernels.
  *
  * @typedef {object} MeasuredGrowth
  * @property {string[]} kernels all that the engine has

@@ -29,6 +29,9 @@ export interface PageStack {
   stop(): Promise<void>;
 }
 
+/** The secret of api and registry, since the api is started apart. */
+const SERVICE_SECRET = 'the-secret-of-the-services-of-the-page';
+
 export interface PageStackOptions {
   /** Whether jobs are trained. @defaultValue true */
   worker?: boolean;
@@ -54,7 +57,7 @@ export async function startPageStack({ worker = true, env = {} }: PageStackOptio
     modelsDir,
     services: apart,
     redis: source,
-    env: { ...process.env, NODE_OPTIONS: `--import=${REST_AFTER_STEPS}`, ...env },
+    env: { ...process.env, NODE_OPTIONS: `--import=${REST_AFTER_STEPS}`, SERVICE_SECRET, ...env },
   });
   const api = SERVICE_PROGRAMS.find(({ name }) => name === 'api')!;
   const { port } = new URL(stack.apiUrl);
@@ -74,6 +77,7 @@ export async function startPageStack({ worker = true, env = {} }: PageStackOptio
         MODELS_DIR: modelsDir,
         REDIS_URL: stack.redisUrl,
         REGISTRY_URL: stack.registryUrl,
+        SERVICE_SECRET,
         API_PORT: port,
       },
       logFile: path.join(stack.logsDir, 'api.log'),

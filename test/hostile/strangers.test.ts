@@ -33,7 +33,7 @@ async function statusOf(address: string, { method = 'GET', headers = {}, body }:
   return response.statusCode;
 }
 
-/** What a stranger may try: to list, read, delete, import, and to say whose caller it is. */
+/** Calls that a stranger may try: to list, read, delete, import, and to say whose caller it is. */
 const CALLS: [method: string, path: string, headers: Record<string, string>][] = [
   ['GET', '/adapters', {}],
   ['GET', '/adapters', { 'x-lorasmith-sees': 'all', 'x-lorasmith-owner': '' }],

@@ -46,7 +46,7 @@ export function cudaInstallation(kernelDir?: string): CudaInstallation | null {
   if (!existsSync(addonFile)) return null;
   const kernelFolder = kernelDir === undefined ? new URL(`${KERNELS}/`, BUILD_FOLDER) : pathToFileURL(`${kernelDir}/`);
   const files = (existsSync(kernelFolder) ? readdirSync(kernelFolder, { recursive: true, encoding: 'utf8' }) : [])
-    .filter((name) => /^\w+\/[^/]+\.(cubin|ptx)$/.test(name))
+    .filter((name) => /^\w+\/[^/]+\.(cubin|ptx)\.gz$/.test(name))
     .sort();
   const hash = createHash('sha256').update(readFileSync(addonFile));
   for (const file of files) hash.update(file).update(readFileSync(new URL(file, kernelFolder)));

@@ -53,7 +53,7 @@ export interface CudaStatistics {
   waits: number;
   /** Allocations that failed at first and waited for the device, since enqueued work may still have used what was free. */
   memoryWaits: number;
-  /** Of those, the ones after which about as much as they needed was given back to the driver: what was free was in small blocks. */
+  /** Allocations of those for which about as much as they needed was given back to the driver: what was free was in small blocks. */
   partialTrims: number;
   /** Times that all free memory was given back to the driver: for an allocation, or since the driver needed some for a kernel or a product. */
   fullTrims: number;

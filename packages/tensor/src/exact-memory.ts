@@ -1,7 +1,7 @@
 import { engine } from './binding.js';
 
 /**
- * What `make` allocates on a card takes exactly its bytes: for tensors that stay, such as weights. Others are rounded up to a class of
+ * Allocates exactly the bytes of what `make` makes on a card: for tensors that stay, such as weights. Others are rounded up to a class of
  * sizes, so that what they free fits later ones (see CudaEngine.allocateExactly).
  */
 export function exactly<Result>(make: () => Result): Result {

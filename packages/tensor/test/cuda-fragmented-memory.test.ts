@@ -36,7 +36,7 @@ function free(tensors: Tensor[]): void {
   made = made.filter((tensor) => !tensors.includes(tensor));
 }
 
-/** What allocations took to succeed, or not to, in `run`. */
+/** The stages that allocations took in `run`, whether they succeeded or not. */
 function stagesOf(run: () => unknown): typeof NONE {
   const before = cuda.statistics();
   run();

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CudaDriver, CudaKernel } from '../src/cuda.js';
+import { cudaInstallation } from '../src/cuda-installation.js';
 
 const BUILD = fileURLToPath(new URL('../native/build/', import.meta.url));
 
@@ -115,6 +116,16 @@ describe('kernel modules', () => {
     const file = `${architecture}/norm.cubin.gz`;
     const { norm } = await startWith({ [file]: file }, { EMULATED_GPU_CAPABILITY: capability });
     expect(norm).toBeNull();
+  });
+
+  test('an installation names the architectures of its kernels, and its digest follows from them', async () => {
+    expect(cudaInstallation()?.architectures).toContain('sm_90');
+    const kernelDir = path.join(folder, 'of-one');
+    await mkdir(path.join(kernelDir, 'sm_90'), { recursive: true });
+    expect(cudaInstallation(kernelDir)?.architectures).toEqual([]);
+    await copyFile(path.join(BUILD, 'cuda/sm_90/norm.cubin.gz'), path.join(kernelDir, 'sm_90/norm.cubin.gz'));
+    expect(cudaInstallation(kernelDir)).toMatchObject({ architectures: ['sm_90'] });
+    expect(cudaInstallation(kernelDir)?.digest).not.toBe(cudaInstallation()?.digest);
   });
 
   test('a later card runs PTX, which a driver of its CUDA version compiles', async () => {

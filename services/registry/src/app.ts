@@ -35,7 +35,7 @@ export interface AppDependencies
 
 const UPLOAD_TIMEOUT_MS = 3_600_000;
 
-/** For supervisors and Prometheus, which know no secret. They name no adapter. */
+/** Routes for supervisors and Prometheus, which know no secret. They name no adapter. */
 const PUBLIC_ROUTES: readonly unknown[] = ['/live', '/ready', '/metrics'];
 
 /** The registry's HTTP application. It neither listens nor reads the environment. */

@@ -21,7 +21,7 @@ export class TokenCounts {
   }
 
   /**
-   * What penalties do to the next token: `repetitionPenalty` to all tokens of the prompt and the new text (Keskar et al. 2019,
+   * The effect of penalties on the next token: `repetitionPenalty` to all tokens of the prompt and the new text (Keskar et al. 2019,
    * arXiv:1909.05858, as transformers has it), then `frequencyPenalty` and `presencePenalty` to those of the new text, as the OpenAI API
    * defines them.
    */

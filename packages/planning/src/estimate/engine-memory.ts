@@ -26,10 +26,10 @@ export interface EngineMemory {
   slack: number;
 }
 
-/** What the blocks of the driver's pool that serve no request may take, until it is measured on a card. */
+/** The share of the blocks of the driver's pool that serve no request, until it is measured on a card. */
 const CUDA_FRAGMENTS = 1.03;
 /**
- * What the CUDA engine rounds requests up by, see allocateExactly of packages/tensor: 0 to 12.5 %, and for sizes that are spread evenly on
+ * The share by which the CUDA engine rounds requests up, see allocateExactly of packages/tensor: 0 to 12.5 %, and for sizes that are spread evenly on
  * a logarithmic scale (1/16)(1 - 1/2)/ln 2 = 4.5 % on average. The widths of a layer of 8 · 10⁹ parameters have the same mean over
  * passes of 64 to 16,384 tokens, 8.1 % in one of twenty, and 10.4 % at most.
  */

@@ -27,7 +27,7 @@ export function fusedSampleTokens(logits: Tensor, choices: readonly TokenChoice[
   return choices.map((choice, row) => resultOf(results.subarray(row * size, (row + 1) * size), choice));
 }
 
-/** On the processor, from logits that are copied there. */
+/** Chooses on the processor, from logits that are copied there. */
 export function rawSampleTokens(logits: Tensor, choices: readonly TokenChoice[]): (ChosenToken | null)[] {
   const vocab = logits.shape[1]!;
   checkChoices(logits, choices);
@@ -40,7 +40,7 @@ export function rawSampleTokens(logits: Tensor, choices: readonly TokenChoice[])
   });
 }
 
-/** What the op on a GPU cannot check. */
+/** Checks what the op on a GPU cannot check. */
 function checkChoices(logits: Tensor, choices: readonly TokenChoice[]): void {
   const [rows, vocab] = logits.shape as [number, number];
   if (choices.length !== rows) throw new Error(`${choices.length} choices for ${rows} rows of logits`);

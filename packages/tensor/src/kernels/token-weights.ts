@@ -15,7 +15,7 @@ const POLYNOMIAL = Float32Array.of(
 /** Sums of this many weights are exact as numbers. */
 const EXACT_WEIGHTS = 4096;
 
-/** What the difference of two logits is multiplied with before {@link tokenWeight}; 0 for temperature 0. */
+/** The factor of the difference of two logits before {@link tokenWeight}; 0 for temperature 0. */
 export function scaleOf(temperature: number): number {
   if (temperature === 0) return 0;
   // Neither 0, which is no temperature, nor infinite.

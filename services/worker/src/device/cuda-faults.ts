@@ -96,7 +96,7 @@ const ADVICE: ReadonlyMap<number, string> = new Map([
   ],
 ]);
 
-/** What to do about an error of the driver that has one known cause; null for others. @param text with the error's name and number */
+/** Advice about an error of the driver that has one known cause; null for others. @param text with the error's name and number */
 export function driverAdvice(text: string): string | null {
   return ADVICE.get(cudaErrorIn(text)?.code ?? 0) ?? null;
 }

@@ -18,7 +18,7 @@ export interface Judgement {
   kernels: KernelSource;
   /** Fused kernels that are wrong by themselves. */
   avoided: string[];
-  /** What is wrong, also without fused kernels; null: the engine is trusted. */
+  /** The fault that is there without fused kernels, too; null: the engine is trusted. */
   distrust: string | null;
 }
 

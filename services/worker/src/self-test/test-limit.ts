@@ -8,7 +8,7 @@ export interface SelfTestLimits {
   caseMs: number;
 }
 
-/** For a host with two slow cores. Starting the driver and loading every kernel is part of the first case. */
+/** Limits for a host with two slow cores. Starting the driver and loading every kernel is part of the first case. */
 export const SELF_TEST_LIMITS: SelfTestLimits = {
   silenceMs: { card: 120_000, cpu: 300_000 },
   startMs: 300_000,
