@@ -21,8 +21,8 @@
 //   EMULATED_GPU_LOST_FILE=PATH       made when a fault happens; as long as it exists, no process finds a card
 //   EMULATED_GPU_BREAK=NAME:skip      kernels that are broken on purpose, separated by commas: `skip` does not run,
 //                                     `flip` flips the last bit of its first result every second time, `wrong` writes
-//                                     a wrong number there. NAME:skip:OTHER is broken only once kernel OTHER has been launched in
-//                                     the process
+//                                     a wrong number there. NAME:skip:OTHER is broken only once kernel OTHER has been
+//                                     launched in the process
 //   EMULATED_GPU_WORK_FILE=PATH       gets a line for each launch, `NAME WORK`: work.h
 //   CUDA_LAUNCH_BLOCKING=1            a launch waits for its kernel, and returns its error
 #include <algorithm>
