@@ -1,4 +1,5 @@
 import limits from '../test/emulated/cuda-kernel-limits.json' with { type: 'json' };
+import { H100 } from './cards.mjs';
 import { table } from './tables.mjs';
 
 // What the kernels of attention in bfloat16 take of a multiprocessor, by the instructions of their loops
@@ -13,7 +14,7 @@ import { table } from './tables.mjs';
 /** Multiply-adds of a multiprocessor in a cycle: an H100's by `mma.sync` are assumed to be 62 % of those by `wgmma`. */
 const CARDS = [
   { name: 'A100', multiplyAdds: 1024 },
-  { name: 'H100', multiplyAdds: 2048 * 0.62 },
+  { name: 'H100', multiplyAdds: H100.multiplyAdds },
 ];
 const SHARED_BYTES_OF_CYCLE = 128;
 const SCHEDULERS = 4;
@@ -97,7 +98,7 @@ function ourKernel(headSize, { name, products, rows, exchanged }) {
   return { ...loop, bytes, slots: loop.instructions / pairs / SCHEDULERS };
 }
 
-/** @param {number} bytes @param {number} products @param {number} headSize @param {(typeof CARDS)[number]} card */
+/** @param {number} bytes @param {number} products @param {number} headSize @param {{ multiplyAdds: number }} card */
 const cyclesOf = (bytes, products, headSize, card) =>
   Math.max(bytes / SHARED_BYTES_OF_CYCLE, (products * headSize) / card.multiplyAdds);
 
@@ -105,12 +106,12 @@ const cyclesOf = (bytes, products, headSize, card) =>
  * Cycles of a multiprocessor for a pair of a query and a key, forward and backward, beneath which our kernels do not come.
  *
  * @param {number} headSize 64 or 128
- * @param {number} multiplyAdds of a multiprocessor in a cycle
+ * @param {{ multiplyAdds: number }} card `multiplyAdds`: of a multiprocessor in a cycle
  */
-export function attentionCycles(headSize, multiplyAdds) {
+export function attentionCycles(headSize, card) {
   return KERNELS.map((kernel) => {
     const { bytes, slots } = ourKernel(headSize, kernel);
-    return Math.max(cyclesOf(bytes, kernel.products, headSize, { name: '', multiplyAdds }), slots);
+    return Math.max(cyclesOf(bytes, kernel.products, headSize, card), slots);
   }).reduce((sum, own) => sum + own, 0);
 }
 

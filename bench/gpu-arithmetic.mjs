@@ -1,10 +1,13 @@
 // node bench/gpu-arithmetic.mjs
 // What a training step and a step of generation take of a GPU, computed and not measured: operations and bytes are the estimate's
 // own (packages/planning), rates are those that NVIDIA publishes, and the shares of them that a step reaches are assumed.
+
+import { PUBLISHED_RATES } from '../checks/gpu-check/published-rates.mjs';
 import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
 import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from '../scripts/docs/model-on-card.mjs';
 import { attentionCycles, attentionTables } from './attention-arithmetic.mjs';
+import { BYTES, H100, L4, NF4_BYTES, REACHED, RTX_4090 } from './cards.mjs';
 import { mixtureTables } from './mixture-arithmetic.mjs';
 import { gigabytes, table } from './tables.mjs';
 
@@ -19,36 +22,17 @@ const BATCHES = [
   { rows: 4, length: 2048 },
   { rows: 1, length: 8192 },
 ];
-/**
- * Dense bfloat16 products with float32 sums, bandwidth, and memory as the driver reports it; multiprocessors, their clock, and what one of
- * them multiplies and adds in a cycle with `mma.sync`. `products`: the share of the published rate that matrix products reach. On an
- * RTX 4090 torchtune's published speed, with every layer computed again, takes 0.82 of it for products alone.
- */
-const H100 = {
-  ...{ name: 'H100 SXM', teraflops: 989, terabytes: 3.35, memory: 81_559 * 2 ** 20 },
-  ...{ products: 0.6, multiprocessors: 132, gigahertz: 1.755, multiplyAdds: 2048 * 0.62 },
-};
-const RTX_4090 = {
-  ...{ name: 'RTX 4090', teraflops: 165, terabytes: 1.01, memory: 24_564 * 2 ** 20 },
-  ...{ products: 0.85, multiprocessors: 128, gigahertz: 2.52, multiplyAdds: 256 },
-};
-const L4 = {
-  ...{ name: 'L4', teraflops: 121, terabytes: 0.3, memory: 23_034 * 2 ** 20 },
-  ...{ products: 0.6, multiprocessors: 58, gigahertz: 2.04, multiplyAdds: 512 },
-};
 const CARDS = [H100, RTX_4090, L4];
 const RANK = 8;
-/** Shares of the published rates. */
-const REACHED = { attention: 0.25, passes: 0.7 };
 /** The share of the bounds of attention's loops that its kernels reach. */
 const REACHED_OF_ATTENTION_BOUND = 0.5;
 /** The numbers of ops of a pass with one adapter, as packages/training/src/step-ops.test.ts bounds them. */
-const OPS = { ofLayer: 19, recomputed: 29, beside: 21 };
+const OPS = { ofLayer: 19, recomputed: 29, outsideLayers: 21 };
 /** Kernels and products that these launch, as test/emulated/training-step.test.ts bounds them: an adapted group five forward and seven backward. */
-const LAUNCHES = { ofLayer: 66, recomputed: 92, beside: 31 };
+const LAUNCHES = { ofLayer: 66, recomputed: 92, outsideLayers: 31 };
 /** The same of a step of generation: test/emulated/generation-step.test.ts. */
-const GENERATION_OPS = { ofLayer: 12, beside: 12 };
-const GENERATION_LAUNCHES = { ofLayer: 26, beside: 14 };
+const GENERATION_OPS = { ofLayer: 12, outsideLayers: 12 };
+const GENERATION_LAUNCHES = { ofLayer: 26, outsideLayers: 14 };
 const TEXTS = [
   { texts: 1, length: 2048 },
   { texts: 16, length: 2048 },
@@ -70,7 +54,8 @@ const dispatchSeconds = ({ ops, launches }) => ops * HOST_SECONDS.ofOp + launche
  */
 function stepCalls(layers, recomputed) {
   /** @param {typeof OPS} counts */
-  const of = ({ ofLayer, recomputed: again, beside }) => ofLayer * layers + (again - ofLayer) * recomputed + beside;
+  const of = ({ ofLayer, recomputed: again, outsideLayers }) =>
+    ofLayer * layers + (again - ofLayer) * recomputed + outsideLayers;
   return { ops: of(OPS), launches: of(LAUNCHES) };
 }
 
@@ -217,15 +202,13 @@ const passRows = CARDS.map((card) => {
 });
 process.stdout.write(`\n${table(['card', 'tokens of a shared pass', ...MODELS.map(({ name }) => name)], passRows)}`);
 
-const BYTES = { bfloat16: 2, float32: 4 };
-
 /** @param {number} depth of a product that is cut in pieces, as PieceDepth of native/cuda/host/grouped_product.cc has it */
 function piecesOf(depth) {
   const eighth = Math.ceil(depth / 8 / 32) * 32;
   return Math.ceil(depth / Math.max(1024, eighth));
 }
 
-/** @typedef {'beside' | 'both' | 'depth'} LoraForm beside the frozen products, or a part of them as GPU_LORA_MARGIN has it */
+/** @typedef {'separate' | 'both' | 'depth'} LoraForm apart from the frozen products, or a part of them as GPU_LORA_MARGIN has it */
 
 /**
  * Bytes that LoRA's own products at a group of linear layers read and write in a step, by the shapes of their operands: those of a
@@ -241,11 +224,11 @@ function loraTraffic({ inputs, outputs, ranks, numbers, tokens }, form) {
   const lowProduct = (depth) => bfloat16 * depth + 2 * piecesOf(depth) * float32 * ranks + low;
   /** @param {number} width */
   const addition = (width) => low + 2 * bfloat16 * width;
-  /** A product with a longer depth or width, and `low` copied beside the rows or from there. */
+  /** A product with a longer depth or width, and `low` copied next to the rows or from there. */
   const copied = 3 * low;
   const narrow = Math.min(inputs, outputs);
   const passes = {
-    beside: {
+    separate: {
       low: lowProduct(inputs) + lowProduct(outputs),
       additions: addition(inputs) + addition(outputs),
       copies: 0,
@@ -293,7 +276,7 @@ const total = (numbers) => numbers.reduce((sum, own) => sum + own, 0);
 
 /** @type {Record<LoraForm, string>} */
 const LORA_FORMS = {
-  beside: 'next to the frozen products',
+  separate: 'next to the frozen products',
   both: 'part of the frozen products',
   depth: 'part where the depth is longer',
 };
@@ -319,37 +302,34 @@ process.stdout.write(`\n${table(loraColumns, loraRows)}`);
  * @property {number} rank on every linear layer
  * @property {'none' | 'nf4'} quantization of the base
  * @property {LoraForm} [form] default: both
- * @property {{ by: string, tokensPerSecond: number } | null} published
+ * @property {import('../checks/gpu-check/published-rates.mjs').PublishedRate | null} published
  */
 
-/**
- * Llama 3.1 8B, LoRA on every linear layer. NVIDIA NeMo AutoModel: docs/performance-summary.mdx at 36044ad3, with
- * examples/llm_benchmark/llama3_1/llama3_1_8b_peft_benchmark.yaml: dropout, and nothing is computed again. torchtune: README.md at 0031bfb0,
- * compiled; its configurations compute every layer again.
- *
- * @type {PublishedStep[]}
- */
+/** Llama 3.1 8B, LoRA on every linear layer. @type {PublishedStep[]} */
 const PUBLISHED_STEPS = [
   { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'none' }, published: null },
   { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'nf4' }, published: null },
   { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'nf4', form: 'depth' }, published: null },
-  { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'nf4', form: 'beside' }, published: null },
-  {
-    ...{ card: H100, rows: 2, length: 4096, rank: 16, quantization: 'none' },
-    published: { by: 'NeMo AutoModel', tokensPerSecond: 12_473 },
-  },
-  {
-    ...{ card: RTX_4090, rows: 2, length: 2048, rank: 8, quantization: 'none' },
-    published: { by: 'torchtune', tokensPerSecond: 3083 },
-  },
-  {
-    ...{ card: RTX_4090, rows: 2, length: 2048, rank: 8, quantization: 'nf4' },
-    published: { by: 'torchtune', tokensPerSecond: 2413 },
-  },
+  { ...{ card: H100, rows: 4, length: 2048, rank: 16, quantization: 'nf4', form: 'separate' }, published: null },
+  publishedStep(H100, 16, 'none', PUBLISHED_RATES.automodel),
+  publishedStep(RTX_4090, 8, 'none', PUBLISHED_RATES.torchtune),
+  publishedStep(RTX_4090, 8, 'nf4', PUBLISHED_RATES.torchtuneNf4),
 ];
 
-/** Bytes of a number in 4 bits, its share of a scale of 8 bits and of the scale of 256 of these, and of the same decoded. */
-const DECODING_BYTES = 1 / 2 + 1 / 64 + BYTES.float32 / (64 * 256) + BYTES.bfloat16;
+/**
+ * @param {typeof H100} card
+ * @param {number} rank
+ * @param {PublishedStep['quantization']} quantization
+ * @param {import('../checks/gpu-check/published-rates.mjs').PublishedRate} published whose rows and length are taken
+ * @returns {PublishedStep}
+ */
+function publishedStep(card, rank, quantization, published) {
+  const { rows, length } = published;
+  return { card, rows, length, rank, quantization, published };
+}
+
+/** Bytes that are read and written to decode a number. */
+const DECODING_BYTES = NF4_BYTES + BYTES.bfloat16;
 
 /**
  * A step with nothing left out, in seconds by what is computed.
@@ -366,7 +346,7 @@ function wholeStep({ card, rows, length, rank, quantization, form = 'both' }) {
   const [tokens, labels] = [rows * length, rows * (length - 1)];
   const held = memory('cuda', model, { rows, length }, card, rank);
   const targets = modules.map((module) => ({ ...module, rank, scale: 2 }));
-  const adapters = form === 'beside' ? /** @type {const} */ ('beside') : /** @type {const} */ ('joint');
+  const adapters = form === 'separate' ? /** @type {const} */ ('beside') : /** @type {const} */ ('joint');
   const work = { architecture, modules, targets, recomputedLayers: held.recomputedLayers, adapters };
   const load = {
     tokensPerStep: tokens,
@@ -381,7 +361,7 @@ function wholeStep({ card, rows, length, rank, quantization, form = 'both' }) {
   const again = 1 + held.recomputedLayers / architecture.layerCount;
   const linearNumbers = modules.reduce((sum, { in_features, out_features }) => sum + in_features * out_features, 0);
   const pairs = (rows * length ** 2 * architecture.layerCount * architecture.headCount) / 2;
-  const cycles = attentionCycles(architecture.headDim, card.multiplyAdds);
+  const cycles = attentionCycles(architecture.headDim, card);
   // Of the layers that are computed again, two of nine products.
   const attentionAgain = 1 + (2 / 9) * (again - 1);
   const passBytes =
@@ -449,7 +429,7 @@ function generationStep({ architecture, parameterCount }, { texts, length }, car
   const weights = 2 * (parameterCount - (tiedHead ? 0 : vocabSize * hiddenSize));
   const cache = texts * length * layerCount * 2 * keyValueHeadCount * headDim * 2;
   /** @param {typeof GENERATION_OPS} counts */
-  const of = ({ ofLayer, beside }) => ofLayer * layerCount + beside;
+  const of = ({ ofLayer, outsideLayers }) => ofLayer * layerCount + outsideLayers;
   const calls = { ops: of(GENERATION_OPS), launches: of(GENERATION_LAUNCHES) };
   const onCard = (weights + cache) / (card.terabytes * 1e12 * REACHED.passes);
   const dispatch = dispatchSeconds(calls);

@@ -1,6 +1,7 @@
 import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
 import { modelOf } from '../scripts/docs/model-on-card.mjs';
+import { BYTES, H100, NF4_BYTES, REACHED } from './cards.mjs';
 import { table } from './tables.mjs';
 
 // What a training step of a mixture of experts takes of a GPU, with experts in bfloat16 and in 4 bits: as one expert after the other
@@ -15,15 +16,11 @@ const EXPERTS = { count: 128, perToken: 8, intermediateSize: 768 };
 const BATCH = { rows: 4, length: 2048 };
 const RANK = 8;
 
-const H100 = { teraflops: 989, terabytes: 3.35, multiprocessors: 132 };
-/** Shares of the published rates; grouped products are by `mma.sync`, which reaches 62 % of `wgmma`. */
-const REACHED = { products: 0.6, groupedProducts: 0.6 * 0.62, attention: 0.25, passes: 0.7 };
+/** Grouped products are by `mma.sync`, which reaches 62 % of `wgmma`. */
+const REACHED_BY_GROUPS = H100.products * 0.62;
 const BYTES_PER_SECOND = H100.terabytes * 1e12 * REACHED.passes;
 
-const BFLOAT16 = 2;
-const FLOAT32 = 4;
-/** Bytes of a number in 4 bits, with a scale of 8 bits for each 64 numbers and one of float32 for each 256 scales. */
-const NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256);
+const { bfloat16: BFLOAT16, float32: FLOAT32 } = BYTES;
 
 /** Numbers of a result that a block of threads computes. */
 const TILE = 128;
@@ -59,7 +56,7 @@ function evenParts(total, most) {
  */
 function launchSeconds({ columns, depth }, experts) {
   const blocks = experts * Math.ceil(ROWS_OF_EXPERT / TILE) * Math.ceil(columns / TILE);
-  const ofBlock = (2 * TILE * TILE * depth * H100.multiprocessors) / (H100.teraflops * 1e12 * REACHED.groupedProducts);
+  const ofBlock = (2 * TILE * TILE * depth * H100.multiprocessors) / (H100.teraflops * 1e12 * REACHED_BY_GROUPS);
   const numbers = experts * (columns * depth + ROWS_OF_EXPERT * (columns + depth));
   return Math.max(Math.ceil(blocks / H100.multiprocessors) * ofBlock, (BFLOAT16 * numbers) / BYTES_PER_SECOND);
 }
@@ -134,7 +131,7 @@ function otherSeconds() {
   const ofExperts = 2 * EXPERTS.perToken * numbers * tokens;
   const bytes = work.passes * 1e9 + 4 * BFLOAT16 * labels * SHAPE.vocab - sumBytes(true);
   return (
-    (work.products * 1e9 - ofExperts) / (H100.teraflops * 1e12 * REACHED.products) +
+    (work.products * 1e9 - ofExperts) / (H100.teraflops * 1e12 * H100.products) +
     (work.attention * 1e9) / (H100.teraflops * 1e12 * REACHED.attention) +
     bytes / BYTES_PER_SECOND
   );

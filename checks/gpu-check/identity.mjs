@@ -32,7 +32,7 @@ export async function identityOf(env) {
  *
  * @param {string} folder
  */
-export async function commitOf(folder) {
+async function commitOf(folder) {
   const git = (/** @type {string[]} */ ...args) => run('git', ['-C', folder, ...args]);
   try {
     // A package may have been unpacked within the clone of something else.

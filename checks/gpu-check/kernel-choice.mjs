@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-
 /**
  * The kernels that jobs get on this card, by the self-test.
  *
@@ -8,11 +6,6 @@ import { readFile } from 'node:fs/promises';
  * @property {string[]} avoided fused kernels that are not used, such as `rmsNorm:bfloat16`
  * @property {string} why for the report
  */
-
-/** @param {string} file that the self-test writes, case by case @returns {Promise<KernelChoice>} */
-export async function readKernelChoice(file) {
-  return kernelChoice(await readFile(file, 'utf8').then(JSON.parse, () => null));
-}
 
 /**
  * The kernels with which the other parts compute, whatever the self-test came to: they run in any case.

@@ -8,7 +8,7 @@ import { prepareRun } from '../../packages/training/dist/prepare-run.js';
 import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
 
 /** Steps that start threads, fill caches and choose products. */
-export const WARM_UP_STEPS = 2;
+const WARM_UP_STEPS = 2;
 const RANK = 16;
 
 /**
@@ -185,7 +185,7 @@ export function meanCounts(all) {
 }
 
 /** @param {number[]} values */
-export function median(values) {
+function median(values) {
   return [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)] ?? Number.NaN;
 }
 

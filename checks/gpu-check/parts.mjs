@@ -100,7 +100,7 @@ export function partsOf(check) {
     ...(largest ? [unlikeLengthsPart(check, largest)] : []),
     ...packedModels.map((model) => quantizedPart(check, model)),
     ...(largest ? [generationPart(check, largest), sharedPromptsPart(check, largest), jobsPart(check, largest)] : []),
-    ...(mixture ? [mixturePart(check, mixture, 'none'), mixturePart(check, mixture, 'nf4')] : []),
+    ...(mixture ? MIXTURES.map((variant) => mixturePart(check, mixture, variant)) : []),
     ...(largest ? marginParts(check, largest) : []),
     lostCardPart(check),
     ...ofModels((model) => peerParts(check, model)),
@@ -233,12 +233,17 @@ function quantizedPart(check, model) {
   });
 }
 
-/** @param {Check} check @param {Measured} model @param {'none' | 'nf4'} quantization */
-function mixturePart(check, model, quantization) {
-  const isPacked = quantization === 'nf4';
+/** Weights of the experts, as the part's name and title have them. */
+const MIXTURES = [
+  { name: 'mixture', weights: 'bfloat16', quantization: 'none' },
+  { name: 'mixture-nf4', weights: '4 bits (NF4)', quantization: 'nf4' },
+];
+
+/** @param {Check} check @param {Measured} model @param {(typeof MIXTURES)[number]} variant */
+function mixturePart(check, model, { name, weights, quantization }) {
   return trainingPart(check, {
-    name: isPacked ? 'mixture-nf4' : 'mixture',
-    title: `A mixture of experts in ${isPacked ? '4 bits (NF4)' : 'bfloat16'}${check.isEmulated ? '' : ': four layers of Qwen3-30B-A3B'}`,
+    name,
+    title: `A mixture of experts in ${weights}${check.isEmulated ? '' : ': four layers of Qwen3-30B-A3B'}`,
     limitSeconds: 80,
     model,
     sizes: check.sizes.mixture,

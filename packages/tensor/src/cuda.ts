@@ -84,7 +84,7 @@ export interface CudaEngine {
   /** The bytes of the last allocation that failed since the last call; 0: none did. */
   takeFailedAllocation(): number;
   /**
-   * Whether allocations take exactly what they ask for from now on. Otherwise requests of 1 MiB and more are rounded up to an eighth of
+   * Has allocations take exactly what they ask for from now on. Otherwise requests of 1 MiB and more are rounded up to an eighth of
    * their power of two, so that freed memory fits later requests.
    */
   allocateExactly(exactly: boolean): void;

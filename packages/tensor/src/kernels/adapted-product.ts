@@ -9,7 +9,7 @@ import { hasFewRows, MOST_DECODED_BYTES, type PackedMatrix } from './packed-matr
 
 // What the ops compute: see Kernels.
 
-/** Whether these adapters are one that {@link Kernels.adaptedForward} and {@link Kernels.adaptedPackedForward} take. */
+/** True if these adapters are one that {@link Kernels.adaptedForward} and {@link Kernels.adaptedPackedForward} take. */
 export function isAdaptedAlone(parts: readonly LoraPart[], tokens: number): boolean {
   const [part] = parts;
   return part !== undefined && parts.length === 1 && part.rows.count === tokens && part.dropout === null && fits(part);

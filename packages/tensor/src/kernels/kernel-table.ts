@@ -542,7 +542,7 @@ export function rowsAreIndependent(dtype: FloatDType): boolean {
   return kernelsFor(dtype).matMul === fusedMatMul;
 }
 
-/** Whether frozen weights have a margin, for products with an adapter that are faster with it. */
+/** True if frozen weights have a margin, for products with an adapter that are faster with it. */
 export function weightsHaveMargins(dtype: FloatDType): boolean {
   return kernelsFor(dtype).adaptedForward !== plainAdapted.adaptedForward;
 }

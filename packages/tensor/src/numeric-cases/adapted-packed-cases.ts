@@ -4,7 +4,6 @@ import { type LoraLayout, parametersOf } from '../kernels/lora.js';
 import type { LoraPart } from '../kernels/lora-products.js';
 import type { PackedMatrix } from '../kernels/packed-matrix.js';
 import type { Tensor } from '../tensor.js';
-
 import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
 import { type QuantizedShape, seededPacked } from './quantized-cases.js';
 import { seededTensor } from './seeded-inputs.js';

@@ -28,7 +28,7 @@ interface AttentionShape {
   lengths: number[];
   window?: number;
   softcap?: number;
-  /** Whether each head has a sink. */
+  /** True if each head has a sink. */
   hasSinks?: boolean;
 }
 

@@ -83,7 +83,7 @@ async function comparePart(
 ): Promise<CaseVerdict[]> {
   const { program, environments, limits, sizes = 'full', onVerdict, onEnded, onLine = () => {}, signal } = options;
   const failing = new AbortController();
-  const results = new CaseResults(judge);
+  const results = new CaseResults();
   const compute = async (side: 'card' | 'cpu'): Promise<void> => {
     const child: ChildProgram = { file: program, environment: trainerEnvironment(environments[side]) };
     const ofSide = side === 'card' ? { runs: 2 as const, avoid } : { runs: 1 as const, avoid: [] };
@@ -125,36 +125,24 @@ async function comparePart(
 
 /** The results of both sides: a case is judged when both have computed it, because its numbers on both take megabytes. */
 class CaseResults {
-  readonly #judge: (card: PartResult | undefined, cpu: PartResult) => CaseVerdict;
-  readonly #card = new Map<string, PartResult>();
-  readonly #cpu = new Map<string, PartResult>();
-  readonly #verdicts = new Map<string, CaseVerdict>();
-
-  constructor(judge: (card: PartResult | undefined, cpu: PartResult) => CaseVerdict) {
-    this.#judge = judge;
-  }
+  readonly #results = { card: new Map<string, PartResult>(), cpu: new Map<string, PartResult>() };
+  readonly #verdicts: CaseVerdict[] = [];
 
   add(side: 'card' | 'cpu', result: PartResult): void {
     const { name } = result;
-    const [own, other] = side === 'card' ? [this.#card, this.#cpu] : [this.#cpu, this.#card];
-    if (!other.has(name)) {
-      own.set(name, result);
-      return;
-    }
-    const [card, cpu] = side === 'card' ? [result, this.#cpu.get(name)!] : [this.#card.get(name)!, result];
+    this.#results[side].set(name, result);
+    const [card, cpu] = [this.#results.card.get(name), this.#results.cpu.get(name)];
     // Where the CPU has no result, the test has none either, which is said once both have ended.
-    if (cpu.values === null) {
-      this.#cpu.set(name, cpu);
-      return;
-    }
-    this.#verdicts.set(name, this.#judge(card, cpu));
-    other.delete(name);
+    if (card === undefined || cpu === undefined || cpu.values === null) return;
+    this.#verdicts.push(judge(card, cpu));
+    this.#results.card.delete(name);
+    this.#results.cpu.delete(name);
   }
 
   /** All verdicts, also of the cases that only the CPU has computed. @throws SelfTestError */
   verdicts(): CaseVerdict[] {
-    const rest = [...this.#cpu.values()].map((cpu) => this.#judge(this.#card.get(cpu.name), cpu));
-    return [...this.#verdicts.values(), ...rest];
+    const rest = [...this.#results.cpu.values()].map((cpu) => judge(this.#results.card.get(cpu.name), cpu));
+    return [...this.#verdicts, ...rest];
   }
 }
 
