@@ -1,7 +1,7 @@
+import { publishedLines } from '../../bench/published-rates.mjs';
 import { gigabytes, percent, table } from '../../bench/tables.mjs';
 import { countsTable } from './counts-table.mjs';
 import { kernelChoice } from './kernel-choice.mjs';
-import { publishedLines } from './published-rates.mjs';
 
 /** @param {import('./run-part.mjs').PartEnd} end */
 export function linesOfSelfTest({ result }) {

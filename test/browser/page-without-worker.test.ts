@@ -229,11 +229,15 @@ test('a chat that nobody answers says so, and can be asked again', async () => {
   await page.getByText('Is anybody there?').waitFor();
   await page.getByRole('button', { name: 'Ask again: imported' }).waitFor();
 
-  // An answer stays that of the model that gave it.
+  // An answer stays that of the model that gave it, and what is typed stays, without a moment in which the chat is not in sight.
+  const turn = await page.getByRole('region', { name: 'Turn 1' }).elementHandle();
+  await page.getByLabel('Your message').fill('Not sent yet');
   await page.getByLabel('Model', { exact: true }).selectOption('tiny-llama');
   const speakers = page.getByRole('region', { name: 'Turn 1' }).locator('.chat-answer .chat-speaker');
   await expect.poll(() => speakers.count()).toBe(1);
   expect(await speakers.allTextContents()).toEqual(['imported']);
+  expect(await page.getByLabel('Your message').inputValue()).toBe('Not sent yet');
+  expect(await turn?.evaluate((element) => element.isConnected)).toBe(true);
 });
 
 test('a compared job that was deleted leaves the others, and can be removed', async () => {

@@ -23,13 +23,14 @@ export function ChatView({ query }: ViewProps) {
   const wanted = query.get('model') ?? '';
   const alone = query.get('alone') === 'yes';
   const wantedSecond = query.get('second') ?? '';
+  const [sought, setSought] = useState(wanted);
   const known = usePolled(
     async (signal) => {
       const [models, page, chosen] = await Promise.all([
         client.models({ signal }),
         client.listAdapters({ limit: LISTED_ADAPTERS }, { signal }),
         // It may be older than those that are listed.
-        wanted.startsWith('ad_') ? client.manifest(wanted, { signal }).catch(() => null) : null,
+        sought.startsWith('ad_') ? client.manifest(sought, { signal }).catch(() => null) : null,
       ]);
       const listed = page.data.map(({ id, name, base_model }) => ({ id, name, base_model }));
       const missing = chosen !== null && !listed.some(({ id }) => id === chosen.id);
@@ -38,9 +39,12 @@ export function ChatView({ query }: ViewProps) {
         : listed;
       return { models: models.filter(answers), adapters };
     },
-    [client, wanted],
+    [client, sought],
     { everyMs: null },
   );
+  // A choice among those that are known loads nothing anew: the conversation stays in sight.
+  const isUnknown = known.value?.adapters.some(({ id }) => id === wanted) === false && wanted.startsWith('ad_');
+  if (isUnknown && sought !== wanted) setSought(wanted);
   return (
     <>
       <ViewHead title="Chat" />
@@ -75,7 +79,6 @@ export function ChatView({ query }: ViewProps) {
               </div>
               <ChatSettingsForm settings={chat.conversation.settings} onChange={chat.changeSettings} />
               <Talk
-                key={adapter?.id ?? model}
                 adapter={adapter?.id}
                 chat={chat}
                 models={
