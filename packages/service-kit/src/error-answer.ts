@@ -79,14 +79,31 @@ export function answerBrokenHttp(error: Error & { code?: string }, socket: Socke
   }
   const [status, code, message] =
     error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-      ? (['408 Request Timeout', 'timeout', 'The request did not arrive in time.'] as const)
+      ? ([REQUEST_TIMEOUT, 'timeout', 'The request did not arrive in time.'] as const)
       : error.code === 'HPE_HEADER_OVERFLOW'
         ? (['431 Request Header Fields Too Large', 'invalid_request', 'The headers are too large.'] as const)
         : (['400 Bad Request', 'invalid_request', 'This is not an HTTP request.'] as const);
-  const body = JSON.stringify(errorBody(new ProductError(code, message), null));
-  socket.end(
+  socket.end(rawAnswer(status, new ProductError(code, message)));
+}
+
+/** Answers on the socket of a request whose body stopped arriving, and closes it. */
+export function answerStalled(socket: Socket, stallMs: number): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const message = `Nothing of the body arrived for ${stallMs / 1000} s. Send the request again.`;
+  // Its sender may never close its side.
+  socket.end(rawAnswer(REQUEST_TIMEOUT, new ProductError('timeout', message)), () => socket.destroy());
+}
+
+const REQUEST_TIMEOUT = '408 Request Timeout';
+
+function rawAnswer(status: string, error: ProductError): string {
+  const body = JSON.stringify(errorBody(error, null));
+  return (
     `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
   );
 }
 

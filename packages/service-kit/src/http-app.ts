@@ -13,6 +13,7 @@ import {
 import { answerBrokenHttp, answerError, answerExpectation } from './error-answer.js';
 import { isStillSent, lingerOnClose } from './lingering-close.js';
 import { addJsonParser, createRequestValidator } from './request-validation.js';
+import { endStalledBodies } from './stalled-bodies.js';
 import { trackUnusedConnections } from './unused-connections.js';
 
 /** A Fastify application whose handlers are typed by the schemas of their routes. */
@@ -33,6 +34,8 @@ export interface HttpAppOptions {
    * @defaultValue 300,000
    */
   requestTimeoutMs?: number;
+  /** Limit for a body of which nothing arrives; 408 after it. @defaultValue none */
+  bodyStallMs?: number;
   /**
    * Answers errors that occur before a route is found, such as a path that cannot be decoded.
    * @defaultValue an `ErrorBody`
@@ -104,6 +107,7 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   let isClosing = false;
   const closeUnused = trackUnusedConnections(app.server);
   const endLingering = lingerOnClose(app.server);
+  if (options.bodyStallMs !== undefined) endStalledBodies(app.server, options.bodyStallMs);
   app.addHook('preClose', async () => {
     isClosing = true;
     closeUnused();
