@@ -13,6 +13,7 @@ import { growth } from './benches/growth.mjs';
 import { jobs } from './benches/jobs.mjs';
 import { lists } from './benches/lists.mjs';
 import { loading } from './benches/loading.mjs';
+import { neighbour } from './benches/neighbour.mjs';
 import { optimizers } from './benches/optimizers.mjs';
 import { preferences } from './benches/preferences.mjs';
 import { profile } from './benches/profile.mjs';
@@ -43,7 +44,7 @@ const USUAL = {
   rewards,
 };
 /** Only with --only: the parts for models that have something of their own, and those that take long. */
-const WHEN_NAMED = { delta, experts, fleet, lists };
+const WHEN_NAMED = { delta, experts, fleet, lists, neighbour };
 /** @type {Record<string, () => Promise<object>>} */
 const BENCHES = { ...USUAL, ...WHEN_NAMED };
 

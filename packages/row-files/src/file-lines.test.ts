@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { ProductError } from '@lorasmith/contracts';
 import { describe, expect, test } from 'vitest';
@@ -105,4 +106,16 @@ describe('a gzip file', () => {
     await expect(reading).rejects.toMatchObject({ code: 'invalid_request', message: 'gone' });
     expect(isClosed).toBe(true);
   });
+});
+
+test.each([
+  ['gzip', gzipSync(Buffer.alloc(50_000, ROWS))],
+  ['zstd', readFileSync(new URL('fixtures/level-3.zst', import.meta.url))],
+])('a %s file with many times its bytes in it is refused', async (form, file) => {
+  const growth = { times: 2, beyondBytes: 1_000 };
+  const reading = linesOfFile(inChunks(file, 100), { ...OPTIONS, maxBytes: 1e9, growth });
+  const all = async () => {
+    for await (const _ of reading);
+  };
+  await expect(all()).rejects.toThrow(`This is a ${form} file with more than 2 times its bytes in it.`);
 });

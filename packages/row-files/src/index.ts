@@ -5,6 +5,8 @@ export {
   mapColumns,
   parseColumnMapping,
 } from './column-mapping.js';
-export { type FileOptions, linesOfFile } from './file-lines.js';
+export { type FileOptions, linesOfFile, textOfFile } from './file-lines.js';
 export { linesOfParquet, type ParquetOptions, parquetLimits } from './parquet-lines.js';
+export { linesOfText } from './text-lines.js';
+export { gunzip } from './unpack-gzip.js';
 export { unzstd } from './unpack-zstd.js';

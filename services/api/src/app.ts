@@ -30,6 +30,7 @@ import { createDatasetChanges } from './datasets/change-datasets.js';
 import { createDatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
+import type { RowChecks } from './datasets/row-checks.js';
 import { createRowViews } from './datasets/row-views.js';
 import { createTokenPreparations } from './datasets/token-preparations.js';
 import { eventRoutes } from './events/event-routes.js';
@@ -74,10 +75,14 @@ export interface AppDependencies {
   datasetLimits: DatasetLimits;
   /** The program that reads Parquet and zstd files. */
   fileReader: ChildProgram;
+  /** The threads that check uploaded rows. */
+  rowChecks: Pick<RowChecks, 'check'>;
   /** Time limit for a request to arrive, including uploads. */
   requestTimeoutMs: number;
   /** Heartbeat interval of event streams. */
   heartbeatMs: number;
+  /** A request is ended if nothing of its body arrives for this time. */
+  uploadStallMs: number;
   /** A download is ended if its client reads no bytes for this time. */
   downloadStallMs: number;
   /** Requests for text, to the workers. */
@@ -122,6 +127,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     logger,
     bodyLimitBytes: JSON_BODY_LIMIT_BYTES,
     requestTimeoutMs: dependencies.requestTimeoutMs,
+    bodyStallMs: dependencies.uploadStallMs,
     answerUnrouted,
   });
   observeHttp(app, metrics);
@@ -131,6 +137,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     store: datasets,
     limits: datasetLimits,
     reader: new BoundedReader(dependencies.fileReader),
+    checks: dependencies.rowChecks,
   });
   const { authenticator, reservations } = access;
   const datasetQuota = createByteQuota({ what: 'datasets', reservations, stored: (owner) => catalog.stored(owner) });

@@ -27,6 +27,7 @@ import { checkListenAddress, withoutKeysAt } from './access/without-keys.js';
 import { registryAt } from './adapters/registry-address.js';
 import { createRegistryClient } from './adapters/registry-client.js';
 import { buildApp } from './app.js';
+import { RowChecks } from './datasets/row-checks.js';
 import { createPreflight } from './jobs/preflight.js';
 import { createApiMetrics } from './metrics/api-metrics.js';
 import { readSite, siteFolder } from './page/read-site.js';
@@ -92,6 +93,7 @@ const preflight = createPreflight({
   ...config.preflight,
   tokens,
 });
+const rowChecks = new RowChecks(fileURLToPath(new URL('./datasets/check-thread.js', import.meta.url)));
 
 const site = await readSite(siteFolder());
 if (site === null) {
@@ -125,8 +127,10 @@ const app = await buildApp({
     file: fileURLToPath(new URL('./datasets/read-file-main.js', import.meta.url)),
     environment: process.env,
   },
+  rowChecks,
   requestTimeoutMs: config.http.requestTimeoutMs,
   heartbeatMs: config.http.heartbeatMs,
+  uploadStallMs: config.http.uploadStallMs,
   downloadStallMs: config.http.downloadStallMs,
   generation,
   generationLimits: config.generation,
@@ -157,6 +161,7 @@ end = shutDownInOrder({
   close: async () => {
     await app.close();
     await preflight.close();
+    await rowChecks.close();
     await endSweeps();
     await Promise.all([endWebhooks(), endGradings()]);
     await jobs.close();
@@ -174,3 +179,4 @@ await listen(app, { host, port, maxConnections, hostVariable: 'API_HOST', portVa
 );
 // Not before: a process that ends for a wrong configuration has no threads.
 preflight.start();
+rowChecks.start();

@@ -100,6 +100,13 @@ export const API_SETTINGS = {
       'ms',
       'Time limit for a request to arrive, the upload of a dataset included.',
     ),
+    uploadStallMs: count(
+      'UPLOAD_STALL_MS',
+      120_000,
+      [1_000, 86_400_000],
+      'ms',
+      'A request is ended if nothing of its body arrives for this long.',
+    ),
     downloadStallMs,
     heartbeatMs: count(
       'EVENT_HEARTBEAT_MS',
@@ -338,14 +345,14 @@ export const API_SETTINGS = {
       1,
       [1, 64],
       'threads',
-      'Jobs that are planned at once before they are queued. Each takes a thread, and a dry run of a large dataset up to four.',
+      'Dry runs of large datasets that are planned at once. Each takes up to four threads. Short ones have two threads of their own.',
     ),
     maxWaiting: count(
       'PREFLIGHT_MAX_WAITING',
       64,
       [0, 10_000],
       'jobs',
-      'Maximum jobs that wait to be planned. Further ones are refused until there are fewer.',
+      'Maximum jobs that wait to be planned, of one key half as many. Further ones are refused until there are fewer.',
     ),
     timeoutMs: count(
       'PREFLIGHT_TIMEOUT_MS',

@@ -13,12 +13,14 @@ import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
 import { registryAt } from '../src/adapters/registry-address.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
+import { RowChecks } from '../src/datasets/row-checks.js';
 import { createPreflight } from '../src/jobs/preflight.js';
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/metrics/api-metrics.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
 // The compiled file, because a thread cannot run TypeScript.
 const THREAD_FILE = fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url));
+const CHECK_THREAD = fileURLToPath(new URL('../dist/datasets/check-thread.js', import.meta.url));
 const FILE_READER = fileURLToPath(new URL('../dist/datasets/read-file-main.js', import.meta.url));
 
 export interface RealApi {
@@ -62,6 +64,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     budgetMs: options.preflightBudgetMs ?? 20_000,
     tokens,
   });
+  const rowChecks = new RowChecks(CHECK_THREAD);
   const app = await buildApp({
     logger,
     metrics: createApiMetrics({
@@ -82,9 +85,11 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     pulls: createPullStore({ redis, prefix: options.prefix ?? 'lorasmith:' }),
     registry: registryAt('http://127.0.0.1:9', null, folder),
     fileReader: { file: FILE_READER, environment: { PATH: process.env.PATH } },
+    rowChecks,
     datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
     requestTimeoutMs: 60_000,
     heartbeatMs: 200,
+    uploadStallMs: 60_000,
     downloadStallMs: 60_000,
     generation,
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
@@ -104,6 +109,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     async stop() {
       await app.close();
       await preflight.close();
+      await rowChecks.close();
       await jobs.close();
       generation.close();
       redis.disconnect();

@@ -16,8 +16,10 @@ export interface ConcurrencyQueue {
 export interface ConcurrencyQueueOptions {
   /** The kind of calls, in the plural. */
   what: string;
-  /** Longest wait. */
-  waitMs: number;
+  /** Longest wait; null: as long as it takes. */
+  waitMs: number | null;
+  /** Calls that may wait, where nothing else limits them. @defaultValue {@link turnLimits} */
+  waiting?: OpenLimits;
 }
 
 interface Waiting {
@@ -26,19 +28,21 @@ interface Waiting {
   admit: (release: () => void) => void;
 }
 
-/** Waiting calls of one key. Each holds its connection and its body. */
-const MAX_WAITING_OF_KEY = 64;
-/** Waiting calls of all keys. */
-const MAX_WAITING = 256;
+/** Waiting calls. Each holds its connection and its body. */
+const MAX_WAITING: OpenLimits = { own: 64, total: 256 };
 /** Limits, for docs/limits.md. */
 export const turnLimits = {
-  ofKey: { value: MAX_WAITING_OF_KEY, unit: 'requests', beyond: '429 `rate_limit_exceeded`' },
-  inAll: { value: MAX_WAITING, unit: 'requests', beyond: '429 `rate_limit_exceeded`, or 503' },
+  ofKey: { value: MAX_WAITING.own, unit: 'requests', beyond: '429 `rate_limit_exceeded`' },
+  inAll: { value: MAX_WAITING.total, unit: 'requests', beyond: '429 `rate_limit_exceeded`, or 503' },
 };
 /** Weight of the newest call in the mean duration. */
 const NEWEST = 0.2;
 
-export function createConcurrencyQueue({ what, waitMs }: ConcurrencyQueueOptions): ConcurrencyQueue {
+export function createConcurrencyQueue({
+  what,
+  waitMs,
+  waiting = MAX_WAITING,
+}: ConcurrencyQueueOptions): ConcurrencyQueue {
   const open = createConcurrencyLimit(what);
   const queue = new Set<Waiting>();
   let meanMs = 0;
@@ -84,7 +88,7 @@ export function createConcurrencyQueue({ what, waitMs }: ConcurrencyQueueOptions
         const retryAfterSeconds = Math.max(1, Math.ceil(((waitingOf(key) + 1) * meanMs) / places / 1000));
         return new ProductError(release.code, release.message, { retryAfterSeconds });
       };
-      if (queue.size >= MAX_WAITING || (key !== null && waitingOf(key) >= MAX_WAITING_OF_KEY)) throw refusal();
+      if (queue.size >= waiting.total || (key !== null && waitingOf(key) >= waiting.own)) throw refusal();
 
       return await new Promise((resolve, reject) => {
         const leave = (error: unknown) => {
@@ -92,7 +96,7 @@ export function createConcurrencyQueue({ what, waitMs }: ConcurrencyQueueOptions
           reject(error);
         };
         const onAbort = () => leave(signal.reason);
-        const timer = setTimeout(() => leave(refusal()), waitMs);
+        const timer = waitMs === null ? undefined : setTimeout(() => leave(refusal()), waitMs);
         signal.addEventListener('abort', onAbort, { once: true });
         const one: Waiting = {
           key,

@@ -1,9 +1,9 @@
-import path from 'node:path';
 import { type ChildProgram, explainExit, readChild } from '@lorasmith/child-processes';
 import { type KeyId, ProductError } from '@lorasmith/contracts';
 import type { BundleStore } from '@lorasmith/storage';
 import { createConcurrencyQueue } from '../access/concurrency-queue.js';
 import type { FileReading } from './file-reading.js';
+import { fromStagedFile } from './staged-file.js';
 
 /** The heap of a process that reads a file. */
 const HEAP_MB = 1_024;
@@ -19,8 +19,6 @@ export const fileReadingLimits = {
   inAll: { value: MAX_AT_ONCE, unit: 'files', beyond: 'further ones wait' },
   wait: { value: MAX_WAIT_MS, unit: 'ms', beyond: '429 `quota_exceeded`, or 503' },
 };
-
-const UPLOADED = 'uploaded';
 
 export interface BoundedReading extends Omit<FileReading, 'file'> {
   /** The API key whose turn it is. */
@@ -49,25 +47,22 @@ export class BoundedReader {
    * The chunks throw ProductError `invalid_dataset` for a damaged file and for one that needs too much memory, `body_too_large`, `timeout`,
    * `quota_exceeded` and `service_unavailable` after a long wait for other files; the reason of `signal`; errors of `chunks`.
    */
-  async *read(
+  read(
     chunks: AsyncIterable<Buffer>,
     store: Pick<BundleStore, 'stage'>,
     { key, signal, ...options }: BoundedReading,
   ): AsyncGenerator<Buffer> {
-    const staging = await store.stage();
-    try {
-      await staging.write(UPLOADED, chunks);
-      const reading: FileReading = { ...options, file: path.join(staging.path, UPLOADED) };
+    const [program, running] = [this.#program, this.#running];
+    return fromStagedFile(chunks, store, async function* (file) {
+      const reading: FileReading = { ...options, file };
       const limits = { own: key === null ? MAX_AT_ONCE : MAX_AT_ONCE_OF_KEY, total: MAX_AT_ONCE };
-      const release = await this.#running.enter(key, limits, signal);
+      const release = await running.enter(key, limits, signal);
       try {
-        yield* readChild(this.#program, reading, { signal, timeoutMs: TIMEOUT_MS, work: 'Reading the file', crashed });
+        yield* readChild(program, reading, { signal, timeoutMs: TIMEOUT_MS, work: 'Reading the file', crashed });
       } finally {
         release();
       }
-    } finally {
-      await staging.discard();
-    }
+    });
   }
 }
 

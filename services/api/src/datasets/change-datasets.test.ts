@@ -1,13 +1,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { ProductError } from '@lorasmith/contracts';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type ByteQuota, createByteQuota } from '../access/byte-quota.js';
 import type { AccessLimits } from '../access/limits.js';
 import { createDatasetChanges, type DatasetChangesOptions, type Uploader } from './change-datasets.js';
 import { createDatasetCatalog, type DatasetCatalog } from './dataset-catalog.js';
+import { RowChecks } from './row-checks.js';
 import type { UploadSource } from './upload-source.js';
 
 let root: string;
@@ -22,10 +24,15 @@ beforeEach(async () => {
     store,
     limits: { maxBytes: 1_000, maxLineBytes: 100, maxRows: 10 },
     reader: noReader,
+    checks,
   });
   warnings = [];
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
+
+// The compiled file, because a thread cannot run TypeScript.
+const checks = new RowChecks(fileURLToPath(new URL('../../dist/datasets/check-thread.js', import.meta.url)));
+afterAll(() => checks.close());
 
 const noReader = {
   read: () => {

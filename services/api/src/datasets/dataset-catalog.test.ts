@@ -2,10 +2,12 @@ import { EventEmitter, once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { KeyId } from '@lorasmith/contracts';
 import { openBundleStore } from '@lorasmith/storage';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
 import { createDatasetCatalog, type DatasetCatalog } from './dataset-catalog.js';
+import { RowChecks } from './row-checks.js';
 
 let root: string;
 
@@ -13,6 +15,10 @@ beforeEach(async () => {
   root = await mkdtemp(path.join(tmpdir(), 'lorasmith-catalog-'));
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
+
+// The compiled file, because a thread cannot run TypeScript.
+const checks = new RowChecks(fileURLToPath(new URL('../../dist/datasets/check-thread.js', import.meta.url)));
+afterAll(() => checks.close());
 
 const noReader = {
   read: () => {
@@ -30,6 +36,7 @@ test('checking lines that have already arrived does not block the event loop', a
     store,
     limits: { maxBytes: 2 ** 30, maxLineBytes: 1_000, maxRows: 10 },
     reader: noReader,
+    checks,
   });
   let turns = 0;
   const turn = () => {
@@ -58,7 +65,7 @@ test('checking lines that have already arrived does not block the event loop', a
 test('few uploads have long rows of CSV at once, of a key and in all', async () => {
   const store = await openBundleStore({ root, kind: 'datasets' });
   const limits = { maxBytes: 2 ** 30, maxLineBytes: 2 ** 23, maxRows: 10 };
-  const catalog = createDatasetCatalog({ store, limits, reader: noReader });
+  const catalog = createDatasetCatalog({ store, limits, reader: noReader, checks });
   const { signal } = new AbortController();
   const quota = { metered: passed, checkMore: () => {} };
   const row = `a,${'b'.repeat(2 ** 20)}\n`;
@@ -92,7 +99,7 @@ test('few uploads have long rows of CSV at once, of a key and in all', async () 
 test('a dataset that another api has deleted and stored again is as it is now', async () => {
   const limits = { maxBytes: 2 ** 20, maxLineBytes: 1_000, maxRows: 10 };
   const store = await openBundleStore({ root, kind: 'datasets' });
-  const [one, other] = [0, 1].map(() => createDatasetCatalog({ store, limits, reader: noReader })) as [
+  const [one, other] = [0, 1].map(() => createDatasetCatalog({ store, limits, reader: noReader, checks })) as [
     DatasetCatalog,
     DatasetCatalog,
   ];

@@ -1,5 +1,5 @@
+import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
-import { setImmediate as otherWork } from 'node:timers/promises';
 import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/artifacts';
 import {
   bounded,
@@ -11,14 +11,16 @@ import {
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
-import { linesOfFile } from '@lorasmith/row-files';
+import { gunzip, textOfFile } from '@lorasmith/row-files';
 import { type Caller, visibleOwner } from '@lorasmith/service-kit';
 import { type BundleEntry, type BundleStore, type Digest, type HeldBundle, ListedRecords } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
-import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import type { BoundedReader } from './bounded-reader.js';
-import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
+import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
 import type { FileReading } from './file-reading.js';
+import { orNothingStored } from './nothing-stored.js';
+import type { RowChecks } from './row-checks.js';
+import { fromStagedFile } from './staged-file.js';
 import type { UploadSource } from './upload-source.js';
 
 export interface ListDatasetsOptions extends DatasetQuery {
@@ -59,54 +61,52 @@ export interface DatasetCatalog {
   read(id: string): Promise<Readable>;
 }
 
-/** Approximate time for which checking lines blocks the event loop. */
-const WORK_MS = 20;
-
-/** Uploads of CSV with long rows, at once: the memory of the parser of each is twice that of its longest row, and more. */
-const LONG_RECORDS = { own: 4, total: 8 };
+/** A compressed file has at most so many times its bytes, beyond some that it always may have. Text of JSON with long prompts that repeat has up to 100. */
+const GROWTH = { times: 200, beyondBytes: 2 ** 24 };
 /** Limits, for docs/limits.md. */
-export const longRecordLimits = {
-  ofKey: { value: LONG_RECORDS.own, unit: 'uploads', beyond: '429 `quota_exceeded`' },
-  inAll: { value: LONG_RECORDS.total, unit: 'uploads', beyond: '503 `service_unavailable`' },
+export const growthLimits = {
+  times: { value: GROWTH.times, unit: 'times its bytes', beyond: '422 `invalid_dataset`' },
+  beyond: { value: GROWTH.beyondBytes, unit: 'bytes', beyond: 'the limit before applies' },
 };
 
 export interface DatasetCatalogOptions {
   store: BundleStore;
   limits: DatasetLimits;
   reader: Pick<BoundedReader, 'read'>;
+  checks: Pick<RowChecks, 'check'>;
 }
 
-export function createDatasetCatalog({ store, limits, reader }: DatasetCatalogOptions): DatasetCatalog {
+export function createDatasetCatalog({ store, limits, reader, checks }: DatasetCatalogOptions): DatasetCatalog {
   const records = new ListedRecords({ store, what: 'dataset', read: (id) => readDataset(store, id) });
-  const longRecords = createConcurrencyLimit('uploads of CSV with long rows');
 
   // As it is now: its id follows from its rows, so another upload of them has the same id, with its own name and time.
   const get = (id: string): Promise<Dataset> => records.current(id);
 
   const storeRows: DatasetCatalog['add'] = async (source, { owner, key }, quota) => {
     const staging = await store.stage();
-    let releaseLongRecords = () => {};
     try {
-      const checker = new DatasetChecker(limits, source.columns);
-      const { columns = 'of-rows', signal } = source;
+      const { columns, signal } = source;
+      const reading = { columns: columns ?? ('of-rows' as const), key, signal, ...limits };
       const read = (form: FileReading['form']) => (chunks: AsyncIterable<Buffer>) =>
-        reader.read(quota.metered(chunks, source.declaredBytes), store, { form, columns, key, signal, ...limits });
-      const readers = { unzstd: read('zstd'), linesOfParquet: read('parquet') };
-      const onLongRecord = () => {
-        releaseLongRecords = longRecords.acquire(key, LONG_RECORDS);
-      };
-      const lines = orNothingStored(linesOfFile(source.chunks, { ...limits, ...readers, columns, onLongRecord }));
+        reader.read(quota.metered(chunks, source.declaredBytes), store, { form, ...reading });
+      const ungzip = (chunks: AsyncIterable<Buffer>) =>
+        fromStagedFile(quota.metered(chunks, source.declaredBytes), store, (file) => gunzip(createReadStream(file)));
+      const readers = { ungzip, unzstd: read('zstd'), linesOfParquet: read('parquet') };
+      const text = textOfFile(source.chunks, { ...limits, growth: GROWTH, ...readers });
+      let summary: DatasetSummary | undefined;
+      async function* checked() {
+        summary = yield* checks.check(orNothingStored(text), { limits, columns, key, signal });
+      }
       // Rows may become longer where they are mapped.
-      const rows = bounded(checkedRows(lines, checker), limits.maxBytes, 'dataset');
+      const rows = bounded(checked(), limits.maxBytes, 'dataset');
       const digest = await staging.write(DATASET_FILES.rows, quota.metered(rows, source.declaredBytes));
-      const dataset = newRecord(digest, owner, await source.name(), checker);
+      const dataset = newRecord(digest, owner, await source.name(), summary!);
       if (!(await store.has(dataset.id))) quota.checkMore(1);
       await writeDataset(staging, dataset);
       if (await store.publish(staging, dataset.id, dataset)) return { dataset, created: true };
       const stored = await sameDataset(await get(dataset.id), dataset.sha256);
       return { dataset: { ...stored, warnings: dataset.warnings }, created: false };
     } finally {
-      releaseLongRecords();
       await staging.discard();
     }
   };
@@ -147,35 +147,12 @@ function missingDataset(id: string): (error: unknown) => never {
   };
 }
 
-/** Passes lines on. Says of a file whose lines cannot be read that nothing was stored. */
-async function* orNothingStored(lines: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  try {
-    yield* lines;
-  } catch (error) {
-    if (!(error instanceof ProductError) || error.code !== 'invalid_dataset') throw error;
-    const { code, message, param, details } = error;
-    throw new ProductError(code, `${message} Nothing was stored.`, { param, details, cause: error });
-  }
-}
-
-/** The bytes to store, until a line is invalid. Then it only reads the rest to find further invalid lines. */
-async function* checkedRows(chunks: AsyncIterable<Buffer>, checker: DatasetChecker): AsyncGenerator<Buffer> {
-  let workedMs = 0;
-  for await (const chunk of chunks) {
-    const begin = performance.now();
-    const stored = checker.push(chunk);
-    workedMs += performance.now() - begin;
-    if (workedMs >= WORK_MS) {
-      await otherWork();
-      workedMs = 0;
-    }
-    if (stored.length > 0) yield stored;
-  }
-  yield checker.end();
-}
-
-function newRecord({ sha256, bytes }: Digest, owner: Owner, name: string | null, checker: DatasetChecker): Dataset {
-  const { format, rows, features, warnings } = checker.finish();
+function newRecord(
+  { sha256, bytes }: Digest,
+  owner: Owner,
+  name: string | null,
+  { format, rows, features, warnings }: DatasetSummary,
+): Dataset {
   const created_at = new Date().toISOString();
   return {
     id: datasetIdOf(sha256, owner),

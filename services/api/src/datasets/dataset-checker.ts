@@ -67,6 +67,11 @@ export class DatasetChecker {
     return this.#faultCount > 0;
   }
 
+  /** Whether the rest of the file changes nothing: there are too many faults, and further lines. */
+  get isDecided(): boolean {
+    return this.#lastLine !== undefined && this.#hasMore;
+  }
+
   /** @returns the bytes to store, none once there is a fault */
   push(chunk: Buffer): Buffer {
     if (this.#lastLine === undefined) return this.#checkAll(this.#lines.push(chunk));

@@ -1,4 +1,4 @@
-import type { AdapterManifest, Dataset, ErrorCode, Fault, JobSpec, MachineProfile } from '@lorasmith/contracts';
+import type { AdapterManifest, Dataset, JobSpec, MachineProfile } from '@lorasmith/contracts';
 import type { RowEncoding, ValidationRows, ViewRowsOptions } from '@lorasmith/planning';
 
 /** Jobs that differ in settings alone, and the files that all of them name: one job, or the variants of a sweep. */
@@ -29,8 +29,3 @@ export interface RowsToView extends Omit<ViewRowsOptions, 'encoding'> {
   /** The encoding of rows as tokens; null: only their text is shown. */
   encoding: { modelsDir: string; baseModel: string; settings: RowEncoding['settings'] } | null;
 }
-
-/** The answer of a thread. */
-export type ThreadAnswer<Result> =
-  | { result: Result }
-  | { error: { code: ErrorCode; message: string; param: string | undefined; details: Fault[] } };

@@ -19,8 +19,9 @@ import {
   type ViewedRows,
   viewRows,
 } from '@lorasmith/planning';
+import { answering, type ThreadAnswer } from '../threads/thread-answer.js';
 import { datasetsOf } from './job-datasets.js';
-import type { PlannedJobs, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
+import type { PlannedJobs, PreflightRows, RowsToView } from './preflight-tasks.js';
 
 // What the api runs in worker threads: each function is a task, called by its name.
 
@@ -174,17 +175,6 @@ async function knownWeights(
 ): Promise<string | null> {
   if (initial === null) return null;
   return await new WeightDigests(join(dataDir, WEIGHT_DIGESTS_FOLDER)).known(model);
-}
-
-/** An error as plain data, because classes are lost in the transfer between threads. */
-async function answering<Result>(work: () => Promise<Result>): Promise<ThreadAnswer<Result>> {
-  try {
-    return { result: await work() };
-  } catch (error) {
-    if (!(error instanceof ProductError)) throw error;
-    const { code, message, param, details } = error;
-    return { error: { code, message, param, details } };
-  }
 }
 
 /** No model has tokens of rows that it is not trained on. */

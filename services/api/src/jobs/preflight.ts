@@ -1,12 +1,15 @@
 import { availableParallelism } from 'node:os';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { inTime } from '@lorasmith/concurrency';
-import { type Dataset, ProductError, type Report } from '@lorasmith/contracts';
+import { type Dataset, type ErrorCode, type Owner, ProductError, type Report } from '@lorasmith/contracts';
 import type { PlannedWork } from '@lorasmith/job-store';
 import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
+import { type ConcurrencyQueue, createConcurrencyQueue } from '../access/concurrency-queue.js';
+import { lazily } from '../threads/lazily.js';
+import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
 import { datasetsOf } from './job-datasets.js';
-import type { PlannedJobs, PreflightRows, RowsToView, ThreadAnswer } from './preflight-tasks.js';
+import type { PlannedJobs, PreflightRows, RowsToView } from './preflight-tasks.js';
 import type {
   Outlines,
   OutlineTask,
@@ -21,9 +24,9 @@ import { resultOf, type Tried } from './tried.js';
 export interface PreflightOptions {
   /** Path of the compiled `preflight-thread.js`. */
   threadFile: string;
-  /** Jobs that are planned at once. */
+  /** Large dry runs that are planned at once. */
   threads: number;
-  /** Maximum waiting tasks. */
+  /** Maximum waiting tasks of a kind; of one key half as many. */
   maxWaiting: number;
   /** Limit for waiting and planning together, plus a time that depends on the size of the datasets. Then the thread is ended. */
   timeoutMs: number;
@@ -33,14 +36,14 @@ export interface PreflightOptions {
   tokens: ExampleStoreOptions;
 }
 
-/** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. */
+/** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. Keys take turns. */
 export interface Preflight {
   /**
-   * Plans jobs completely.
+   * Plans jobs completely. Those that take long keep none waiting that do not.
    * @returns a report of each, or the errors of planning it
-   * @throws ProductError faults that all have in common; `timeout`; `service_unavailable` if too many tasks wait
+   * @throws ProductError faults that all have in common; `timeout`; `quota_exceeded`, `service_unavailable` if too many tasks wait
    */
-  report(jobs: PlannedJobs): Promise<Tried<Report>[]>;
+  report(jobs: PlannedJobs, owner: Owner): Promise<Tried<Report>[]>;
   /**
    * Checks jobs in a short time, whatever the size of their datasets: completely if their rows are few or stored as tokens.
    * Otherwise without the rows, which their trainers check first.
@@ -48,7 +51,7 @@ export interface Preflight {
    * @returns for each whether it may be queued; `planned` is known only if it was checked completely
    * @throws ProductError as {@link report}
    */
-  check(jobs: PlannedJobs): Promise<Tried<Checked>[]>;
+  check(jobs: PlannedJobs, owner: Owner): Promise<Tried<Checked>[]>;
   /** Whether the rows are stored as tokens. @throws as {@link check} */
   hasTokens(rows: PreflightRows): Promise<boolean>;
   /**
@@ -89,6 +92,10 @@ export const preflightLimits = {
   preparing: { value: PREPARING_LIMITS, unit: 'times that', beyond: 'their `error` is `timeout`' },
   heap: { value: MAX_HEAP_MB, unit: 'MB', beyond: '422 `does_not_fit`' },
 };
+/** Threads for what takes a short time. */
+const QUICK_THREADS = 2;
+/** The errors of a task that could not begin. */
+const BUSY: readonly ErrorCode[] = ['service_unavailable', 'quota_exceeded', 'timeout'];
 /** Rows that a core tokenizes in a millisecond, beside loading the tokenizer. */
 const ROW_BYTES_PER_MS = 1_000;
 /** Stored tokens that are checked and read in a millisecond. */
@@ -99,7 +106,7 @@ const MAX_TOKENIZING_THREADS = 4;
 export function createPreflight(options: PreflightOptions): Preflight {
   const { threadFile, threads, maxWaiting, timeoutMs, budgetMs, tokens } = options;
   const pools: Piscina[] = [];
-  const poolOf = (heapMb: number, size: { minThreads?: number; maxThreads: number; niceIncrement?: number }) => {
+  const poolOf = (heapMb: number, size: PoolSize) => {
     const pool = new Piscina({
       filename: threadFile,
       minThreads: 0,
@@ -113,12 +120,22 @@ export function createPreflight(options: PreflightOptions): Preflight {
     pools.push(pool);
     return pool;
   };
-  const planning = lazily(() => poolOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: threads }));
+  const lineOf = (heapMb: number, size: PoolSize): Line => ({
+    pool: lazily(() => poolOf(heapMb, size)),
+    turns: createConcurrencyQueue({
+      what: 'jobs that are planned',
+      waitMs: null,
+      waiting: { own: Math.ceil(maxWaiting / 2), total: maxWaiting },
+    }),
+    total: size.maxThreads,
+  });
+  const large = lineOf(MAX_HEAP_MB, { maxThreads: threads });
+  const quick = lineOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: QUICK_THREADS });
   // No task of it reads a dataset.
-  const outlining = lazily(() => poolOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 }));
+  const outlining = lineOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
   // A slow chat template keeps nobody waiting but those who look at rows.
-  const viewing = lazily(() => poolOf(OTHER_HEAP_MB, { maxThreads: 1 }));
-  const preparing = lazily(() => poolOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE }));
+  const viewing = lineOf(OTHER_HEAP_MB, { maxThreads: 1 });
+  const preparing = lineOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
   let started: Promise<unknown> = Promise.resolve();
 
   const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
@@ -128,17 +145,27 @@ export function createPreflight(options: PreflightOptions): Preflight {
   };
   const limitOfMore = ({ specs }: PlannedJobs) => (specs.length - 1) * MS_PER_VARIANT;
 
+  const sizes = { rowBytes: budgetMs * ROW_BYTES_PER_MS, tokenBytes: budgetMs * TOKEN_BYTES_PER_MS };
+  const outlinesOf = (jobs: PlannedJobs, owner: Owner): Promise<Outlines> => {
+    const task: OutlineTask = { jobs, tokens, quick: sizes };
+    return run(outlining, 'outline', task, { owner, limitMs: timeoutMs + limitOfMore(jobs) });
+  };
   type Answers = (ThreadAnswer<Planned> | null)[];
-  const report = (jobs: PlannedJobs, deadlineMs: number | null): Promise<Answers> => {
-    const task: ReportTask = { jobs, tokens, deadlineMs, threads: deadlineMs === null ? cores : 1 };
-    return run(planning(), 'report', task, limitOf(datasetsOf(jobs)) + limitOfMore(jobs));
+  const report = async (jobs: PlannedJobs, owner: Owner): Promise<Answers> => {
+    const { isQuick } = await outlinesOf(jobs, owner);
+    const task: ReportTask = { jobs, tokens, deadlineMs: null, threads: isQuick ? 1 : cores };
+    const limitMs = limitOf(datasetsOf(jobs)) + limitOfMore(jobs);
+    return await run(isQuick ? quick : large, 'report', task, { owner, limitMs });
   };
   /** Null for what takes longer, or could not begin. */
-  const reportInBudget = async (jobs: PlannedJobs): Promise<Answers> => {
+  const reportInBudget = async (jobs: PlannedJobs, owner: Owner): Promise<Answers> => {
     const none = jobs.specs.map(() => null);
     const ms = budgetMs * Math.min(jobs.specs.length, MOST_BUDGETS);
-    const reporting = report(jobs, Date.now() + ms).catch((error: unknown) => {
-      if (error instanceof ProductError && error.code === 'service_unavailable') return none;
+    const task: ReportTask = { jobs, tokens, deadlineMs: Date.now() + ms, threads: 1 };
+    const limitMs = limitOf(datasetsOf(jobs)) + limitOfMore(jobs);
+    const waiting = AbortSignal.timeout(ms);
+    const reporting = run<Answers>(quick, 'report', task, { owner, limitMs, waiting }).catch((error: unknown) => {
+      if (error instanceof ProductError && BUSY.includes(error.code)) return none;
       throw error;
     });
     // What it finds later, the trainer finds, too.
@@ -146,29 +173,27 @@ export function createPreflight(options: PreflightOptions): Preflight {
   };
 
   return {
-    report: async (jobs) => (await report(jobs, null)).map((answer) => reportOf(triedOf(answer!))),
-    async check(jobs) {
-      const quick = { rowBytes: budgetMs * ROW_BYTES_PER_MS, tokenBytes: budgetMs * TOKEN_BYTES_PER_MS };
-      const task: OutlineTask = { jobs, tokens, quick };
-      const limitMs = timeoutMs + limitOfMore(jobs);
-      const { outlines, isQuick } = await run<Outlines>(outlining(), 'outline', task, limitMs);
-      const reports = isQuick ? await reportInBudget(jobs) : null;
+    report: async (jobs, owner) => (await report(jobs, owner)).map((answer) => reportOf(triedOf(answer!))),
+    async check(jobs, owner) {
+      const { outlines, isQuick } = await outlinesOf(jobs, owner);
+      const reports = isQuick ? await reportInBudget(jobs, owner) : null;
       return outlines.map((outline, index) => checkedOf(triedOf(outline), reports?.[index]));
     },
-    hasTokens: (rows) => run(outlining(), 'hasTokens', { rows, tokens } satisfies TokensTask, timeoutMs),
+    hasTokens: (rows) => run(outlining, 'hasTokens', { rows, tokens } satisfies TokensTask, { limitMs: timeoutMs }),
     async prepare(rows, onProgress) {
       const { port1, port2 } = new MessageChannel();
       port1.on('message', onProgress);
       const task: PrepareTask = { rows, tokens, threads: cores, port: port2 };
       try {
-        await run<null>(preparing(), 'prepare', task, PREPARING_LIMITS * limitOf([rows.dataset]), [port2]);
+        const limitMs = PREPARING_LIMITS * limitOf([rows.dataset]);
+        await run<null>(preparing, 'prepare', task, { limitMs, transferList: [port2] });
       } finally {
         port1.close();
       }
     },
-    viewRows: (view) => run(viewing(), 'view', view satisfies ViewTask, timeoutMs),
+    viewRows: (view) => run(viewing, 'view', view satisfies ViewTask, { limitMs: timeoutMs }),
     start() {
-      started = Promise.allSettled([planning(), outlining()].map((pool) => pool.run(null, { name: 'ready' })));
+      started = Promise.allSettled([quick, outlining].map(({ pool }) => pool().run(null, { name: 'ready' })));
     },
     async close() {
       // Node 20 aborts the process when it ends a thread that is still loading its modules.
@@ -178,34 +203,50 @@ export function createPreflight(options: PreflightOptions): Preflight {
   };
 }
 
-/** A value that is made when it is first asked for. */
-function lazily<Made>(make: () => Made): () => Made {
-  let made: Made | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
+interface PoolSize {
+  minThreads?: number;
+  maxThreads: number;
+  niceIncrement?: number;
 }
 
-/** @throws ProductError of the task; `timeout`, `service_unavailable`, `does_not_fit` */
+/** Threads, and the tasks that wait for them. */
+interface Line {
+  pool: () => Piscina;
+  turns: ConcurrencyQueue;
+  /** Tasks that run at once. */
+  total: number;
+}
+
+interface RunOptions {
+  /** The key whose turn it is. @defaultValue none: in the order in which the tasks came */
+  owner?: Owner;
+  /** Limit for waiting and working together. */
+  limitMs: number;
+  /** Ends the waiting alone. */
+  waiting?: AbortSignal;
+  transferList?: MessagePort[];
+}
+
+/** @throws ProductError of the task; `timeout`, `quota_exceeded`, `service_unavailable`, `does_not_fit` */
 async function run<Result>(
-  pool: Piscina,
+  { pool, turns, total }: Line,
   name: string,
   task: object,
-  limitMs: number,
-  transferList: MessagePort[] = [],
+  { owner = null, limitMs, waiting, transferList = [] }: RunOptions,
 ): Promise<Result> {
   const signal = AbortSignal.timeout(limitMs);
-  const answer: ThreadAnswer<Result> = await pool.run(task, { name, signal, transferList }).catch((error) => {
-    throw poolError(error, limitMs);
-  });
-  return resultOf(triedOf(answer));
-}
-
-function triedOf<Result>(answer: ThreadAnswer<Result>): Tried<Result> {
-  if ('result' in answer) return answer;
-  const { code, message, param, details } = answer.error;
-  return { error: new ProductError(code, message, { param, details }) };
+  // One key leaves a thread to the others, where there are several.
+  const places = { own: owner === null ? total : Math.max(1, total - 1), total };
+  let release = () => {};
+  try {
+    release = await turns.enter(owner, places, waiting ?? signal);
+    const answer: ThreadAnswer<Result> = await pool().run(task, { name, signal, transferList });
+    return resultOf(triedOf(answer));
+  } catch (error) {
+    throw poolError(error as Error, limitMs);
+  } finally {
+    release();
+  }
 }
 
 function reportOf(planned: Tried<Planned>): Tried<Report> {
@@ -224,13 +265,9 @@ function checkedOf(outline: Tried<JobOutline>, planned: ThreadAnswer<Planned> | 
 }
 
 function poolError(error: Error & { code?: string }, limitMs: number): unknown {
-  if (error.name === 'AbortError') {
+  if (error.name === 'AbortError' || error.name === 'TimeoutError') {
     const message = `Planning the job took longer than ${limitMs / 1000} s and was stopped. Check the chat template of the base model, or raise PREFLIGHT_TIMEOUT_MS.`;
     return new ProductError('timeout', message, { cause: error });
-  }
-  if (error.message === 'Task queue is at limit' || error.message.startsWith('No task queue available')) {
-    const message = 'Too many jobs are being planned. Try again in a moment.';
-    return new ProductError('service_unavailable', message, { cause: error });
   }
   if (error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
     const message = `Planning the job needed more than ${MAX_HEAP_MB} MB of memory. Use a smaller dataset or shorter rows.`;

@@ -9,6 +9,7 @@ import {
   type JobRequest,
   type JobSpec,
   type MachineProfile,
+  type Owner,
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
@@ -89,7 +90,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     requests: readonly JobRequest[],
     caller: Caller,
     knownMachine: Promise<MachineProfile | null>,
-    plan: (jobs: PlannedJobs) => Promise<Tried<Result>[]>,
+    plan: (jobs: PlannedJobs, owner: Owner) => Promise<Tried<Result>[]>,
   ): Promise<Tried<{ spec: JobSpec; result: Result }>[]> => {
     const request = requests[0]!;
     checkWebhooksOf(request, webhooks);
@@ -117,7 +118,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       const rowsFile = await rowsOf(dataset);
       const validation = ofValidation && { dataset: ofValidation, rowsFile: await rowsOf(ofValidation) };
       const shared = { modelsDir: outline.modelsDir, dataset, rowsFile, validation, initial, machine };
-      const planned = await tracing.span('plan job', {}, () => plan({ specs: valid, ...shared }));
+      const planned = await tracing.span('plan job', {}, () => plan({ specs: valid, ...shared }, caller.owner));
       let next = 0;
       return specs.map((one) => {
         const tried = 'error' in one ? one : planned[next++]!;
@@ -143,10 +144,10 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
   const report = async (requests: readonly JobRequest[], caller: Caller): Promise<Tried<Report>[]> => {
     // Without Redis, a dry run only lacks the estimate.
     const machine = machineToPlan().catch(nullWithoutRedis);
-    const planned = await preflightOf(requests, caller, machine, async (known) => {
+    const planned = await preflightOf(requests, caller, machine, async (known, owner) => {
       // It makes the tokens that planning would make at the same time.
       for (const { id } of datasetsOf(known)) await preparations.running(id, requests[0]!.base_model);
-      return await preflight.report(known);
+      return await preflight.report(known, owner);
     });
     return planned.map((one) => ('error' in one ? one : { result: one.result.result }));
   };

@@ -1,0 +1,219 @@
+import { availableParallelism } from 'node:os';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { type KeyId, ProductError } from '@lorasmith/contracts';
+import type { ColumnMapping } from '@lorasmith/row-files';
+import { Piscina } from 'piscina';
+import { createConcurrencyLimit } from '../access/concurrency-limit.js';
+import { createConcurrencyQueue } from '../access/concurrency-queue.js';
+import { resultOf } from '../jobs/tried.js';
+import { lazily } from '../threads/lazily.js';
+import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
+import { type Checked, type CheckTask, LONG_RECORD } from './check-thread.js';
+import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
+
+/** An upload whose rows are checked. */
+export interface CheckOptions {
+  limits: DatasetLimits;
+  columns: ColumnMapping | undefined;
+  /** The API key whose turn it is. */
+  key: KeyId | null;
+  /** Ends the check. */
+  signal: AbortSignal;
+}
+
+/** Bytes that are checked in one turn: some 40 ms for the shortest rows. */
+const PIECE_BYTES = 2 ** 16;
+const MAX_THREADS = 4;
+/** A check gives way to the event loop of the api, and to a training on this machine, but not for long. */
+const NICE = 5;
+const HEAP_MB = 1_024;
+/** Work on one upload, without the time that it waits. */
+const MAX_WORK_MS = 900_000;
+/** Limits, for docs/limits.md. */
+export const rowCheckLimits = {
+  work: { value: MAX_WORK_MS, unit: 'ms', beyond: '504 `timeout`' },
+  heap: { value: HEAP_MB * 2 ** 20, unit: 'bytes', beyond: '503 `service_unavailable`' },
+};
+/** Uploads of CSV with long rows, at once. */
+const LONG_RECORDS = { own: 4, total: 8 };
+/** Limits, for docs/limits.md. */
+export const longRecordLimits = {
+  ofKey: { value: LONG_RECORDS.own, unit: 'uploads', beyond: '429 `quota_exceeded`' },
+  inAll: { value: LONG_RECORDS.total, unit: 'uploads', beyond: '503 `service_unavailable`' },
+};
+/** The number of uploads is limited elsewhere. */
+const ANY = Number.MAX_SAFE_INTEGER;
+
+/**
+ * Checks the rows of uploads outside the event loop. Keys take turns, piece by piece: an upload that takes minutes keeps none of another key
+ * waiting for longer than a turn.
+ */
+export class RowChecks {
+  readonly #pool: () => Piscina;
+  readonly #places: { own: number; total: number };
+  readonly #turns = createConcurrencyQueue({
+    what: 'checks of rows',
+    waitMs: null,
+    waiting: { own: ANY, total: ANY },
+  });
+  readonly #longRecords = createConcurrencyLimit('uploads of CSV with long rows');
+  #started: Promise<unknown> = Promise.resolve();
+
+  /** @param threadFile - Path of the compiled `check-thread.js` */
+  constructor(threadFile: string) {
+    // One core stays for the api.
+    const threads = Math.min(MAX_THREADS, Math.max(1, availableParallelism() - 1));
+    this.#places = { own: Math.max(1, threads - 1), total: threads };
+    this.#pool = lazily(
+      () =>
+        new Piscina({
+          filename: threadFile,
+          minThreads: threads,
+          maxThreads: threads,
+          concurrentTasksPerWorker: ANY,
+          // Otherwise a thread sleeps until the next task, while those that it has wait for their messages.
+          atomics: 'disabled',
+          niceIncrement: NICE,
+          // Without the flags of this process, such as the port of a debugger.
+          execArgv: [],
+          resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
+        }),
+    );
+  }
+
+  /** Starts the threads before the first upload comes. */
+  start(): void {
+    this.#started = Promise.allSettled([this.#pool().run(null, { name: 'ready' })]);
+  }
+
+  async close(): Promise<void> {
+    // Node 20 aborts the process when it ends a thread that is still loading its modules.
+    await this.#started;
+    await this.#pool().destroy();
+  }
+
+  /**
+   * The rows to store of an uploaded text. After the first faults it reads no further.
+   *
+   * The chunks throw ProductError `invalid_dataset` with up to 100 faults in `details`, `dataset_empty`, `quota_exceeded`, `timeout`,
+   * `service_unavailable`; the reason of `signal`; errors of `content`.
+   *
+   * @returns what they are, after the last of them
+   */
+  async *check(
+    content: AsyncIterable<Buffer>,
+    { limits, columns, key, signal }: CheckOptions,
+  ): AsyncGenerator<Buffer, DatasetSummary> {
+    signal.throwIfAborted();
+    const { port1: port, port2 } = new MessageChannel();
+    const task: CheckTask = { port: port2, limits, columns };
+    // Without a signal: a task that has one gets a thread of its own.
+    const running: Promise<ThreadAnswer<Checked>> = this.#pool()
+      .run(task, { name: 'check', transferList: [port2] })
+      .catch((error: unknown) => {
+        throw threadError(error);
+      });
+    const ended = running.then((answer) => resultOf(triedOf(answer)));
+    ended.catch(() => {});
+    const leave = () => port.close();
+    signal.addEventListener('abort', leave, { once: true });
+    const longRecords = { release: () => {} };
+    const messages = new Messages(port, signal, () => {
+      longRecords.release = this.#longRecords.acquire(key, LONG_RECORDS);
+    });
+    let workedMs = 0;
+    /** Has a piece checked; null: there is none after those before. @returns the rows to store, or how the check ended */
+    const turn = async (piece: Uint8Array<ArrayBuffer> | null): Promise<Uint8Array | Checked> => {
+      const release = await this.#turns.enter(key, this.#places, signal);
+      const begin = performance.now();
+      try {
+        const checked = messages.next();
+        port.postMessage(piece, piece === null ? [] : [piece.buffer]);
+        return await Promise.race([checked, ended]);
+      } finally {
+        workedMs += performance.now() - begin;
+        release();
+      }
+    };
+    try {
+      for await (const piece of inPieces(content)) {
+        const checked = await turn(piece);
+        if ('summary' in checked) return yield* rest(checked);
+        if (checked.length > 0) yield bufferOf(checked);
+        if (workedMs > MAX_WORK_MS) throw tookTooLong();
+      }
+      return yield* rest((await turn(null)) as Checked);
+    } finally {
+      signal.removeEventListener('abort', leave);
+      longRecords.release();
+      port.close();
+    }
+  }
+}
+
+async function* rest({ summary, rows }: Checked): AsyncGenerator<Buffer, DatasetSummary> {
+  if (rows.length > 0) yield bufferOf(rows);
+  return summary;
+}
+
+function bufferOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, length);
+}
+
+/** Copies of the chunks in memory of their own, which can go to another thread, none larger than a piece. */
+async function* inPieces(chunks: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
+      yield new Uint8Array(chunk.subarray(at, at + PIECE_BYTES));
+    }
+  }
+}
+
+/** The messages of a check, one at a time. */
+class Messages {
+  readonly #signal: AbortSignal;
+  #resolve: (rows: Uint8Array) => void = () => {};
+  #reject: (error: unknown) => void = () => {};
+
+  constructor(port: MessagePort, signal: AbortSignal, onLongRecord: () => void) {
+    this.#signal = signal;
+    port.on('message', (message: Uint8Array | typeof LONG_RECORD) => {
+      if (message !== LONG_RECORD) {
+        this.#resolve(message);
+        return;
+      }
+      try {
+        onLongRecord();
+      } catch (error) {
+        this.#reject(error);
+      }
+    });
+    const onAbort = () => this.#reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    port.once('close', () => signal.removeEventListener('abort', onAbort));
+  }
+
+  /** @throws ProductError that of a long record; the reason of the signal */
+  async next(): Promise<Uint8Array> {
+    return await new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      if (this.#signal.aborted) reject(this.#signal.reason);
+    });
+  }
+}
+
+function tookTooLong(): ProductError {
+  const message = `Checking the rows took more than ${MAX_WORK_MS / 60_000} minutes. Send them in several files.`;
+  return new ProductError('timeout', message);
+}
+
+function threadError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  if ('code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
+    const message =
+      'Checking the rows of the uploads in progress took more memory than it may. Try again; if it happens again, send shorter rows.';
+    return new ProductError('service_unavailable', message, { cause: error });
+  }
+  return error;
+}
