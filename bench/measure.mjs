@@ -9,7 +9,9 @@ async function measureOne({ part, options }) {
   const measure = parts[part];
   if (measure === undefined) throw new Error(`there is no part ${part}`);
   const result = await measure(options);
-  process.send?.(result, undefined, {}, () => process.disconnect());
+  process.send?.(result, undefined, {}, () => process.exit());
 }
 
+// The benchmark was interrupted.
+process.once('disconnect', () => process.exit(130));
 process.once('message', (/** @type {{ part: string, options: any }} */ task) => void measureOne(task));

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
 import { model, options, ROOT } from './options.mjs';
+import { doing } from './progress.mjs';
 
 const run = promisify(execFile);
 
@@ -21,6 +22,7 @@ export function say(text) {
  * @returns {Promise<any>}
  */
 export async function measured(part, task, root = ROOT) {
+  doing(`measuring ${part} ${JSON.stringify(task)}`.slice(0, 150));
   const child = fork(path.join(root, 'bench/measure.mjs'), [], {
     env: trainerEnvironment(process.env),
     serialization: 'advanced',
@@ -36,6 +38,7 @@ export async function measured(part, task, root = ROOT) {
 
 /** @param {string} script @param {string[]} parameters */
 export async function peer(script, parameters) {
+  doing(`${script} ${parameters.join(' ')}`.slice(0, 150));
   const python = /** @type {string} */ (options['peer-python']);
   const { stdout } = await run(python, [path.join(ROOT, 'bench', script), ...parameters], { maxBuffer: 2 ** 26 });
   return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');

@@ -3,6 +3,7 @@
 import { writeFile } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import path from 'node:path';
+import { onInterruption } from '../scripts/stack/interruption.mjs';
 import { around } from './benches/around.mjs';
 import { delta } from './benches/delta.mjs';
 import { estimate } from './benches/estimate.mjs';
@@ -24,6 +25,7 @@ import { speed } from './benches/speed.mjs';
 import { sweeps } from './benches/sweeps.mjs';
 import { say } from './measured.mjs';
 import { model, options } from './options.mjs';
+import { withProgress } from './progress.mjs';
 import { gigabytes } from './tables.mjs';
 
 /** The parts that run without --only. */
@@ -60,5 +62,14 @@ const results = {
   model: path.basename(model),
 };
 say(`${results.machine}, Node ${results.node}, ${results.model}\n`);
-for (const name of names) results[name] = await BENCHES[name]?.();
+onInterruption(() => {
+  process.stderr.write('Interrupted.\n');
+  process.exit(130);
+});
+const parameters = [path.basename(model), options.quick ? 'quick' : '', options['peer-python'] ? 'peer' : '']
+  .join(' ')
+  .trim();
+await withProgress(names, parameters, async (name) => {
+  results[name] = await BENCHES[name]?.();
+});
 if (options.out !== undefined) await writeFile(options.out, `${JSON.stringify(results, null, 2)}\n`);

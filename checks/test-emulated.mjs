@@ -4,8 +4,10 @@ import { runEmulatedTests } from './test-run/emulated-tests.mjs';
 import { countsLine } from './test-run/test-counts.mjs';
 
 await runAsCommand(async () => {
-  const { modelsDir } = await setUp({ cuda: 'emulated', redis: false });
-  const { passed, counts } = await runEmulatedTests(process.argv.slice(2), { ...process.env, MODELS_DIR: modelsDir });
+  const args = process.argv.slice(2);
+  const instructionSets = args.includes('--all') ? 'all' : 'own';
+  const { modelsDir } = await setUp({ cuda: 'emulated', redis: false, instructionSets });
+  const { passed, counts } = await runEmulatedTests(args, { ...process.env, MODELS_DIR: modelsDir });
   console.log(countsLine(counts));
   return passed ? 0 : 1;
 });

@@ -30,7 +30,8 @@ await runAsCommand(async () => {
 
 /** @param {string[]} chosen arguments of vitest @returns {Promise<number>} the exit code */
 async function runChosen(chosen) {
-  const { modelsDir } = await setUp({ browser: chosen.some((argument) => OF_THE_PAGE.test(argument)) });
+  const browser = chosen.some((argument) => OF_THE_PAGE.test(argument));
+  const { modelsDir } = await setUp({ browser, instructionSets: process.env.ALL_CASES === '1' ? 'all' : 'own' });
   const { passed, counts } = await runVitest(chosen, environment(modelsDir));
   console.log(countsLine(counts));
   return passed ? 0 : 1;
@@ -40,7 +41,11 @@ async function runChosen(chosen) {
 async function runAll(options) {
   const withFaults = options.has('--faults');
   const withCard = withFaults || (await cudaSourcesChanged());
-  const { modelsDir } = await setUp({ cuda: withCard ? 'emulated' : 'none', browser: true });
+  const { modelsDir } = await setUp({
+    cuda: withCard ? 'emulated' : 'none',
+    browser: true,
+    instructionSets: withFaults ? 'all' : 'own',
+  });
   const env = { ...environment(modelsDir), ...(withFaults && { ALL_CASES: '1' }) };
   /** @type {string[]} */
   const failures = [];

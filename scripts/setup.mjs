@@ -25,10 +25,12 @@ import { installWeightIo } from './setup/weight-io.mjs';
  * @param {NodeJS.ProcessEnv} [options.env]
  * @param {boolean} [options.redis] default true
  * @param {boolean} [options.demoModel] default true
+ * @param {boolean} [options.page] the web page; default true
  * @param {boolean} [options.browser] Chromium, for the tests of the web page; default false. A machine that can have none is
  *   no failure of set-up: those tests report it
  * @param {'none' | 'emulated' | 'gpu'} [options.cuda] the CUDA engine with its kernels, which take minutes the first time:
  *   `emulated`, with the libraries that emulate a GPU; `gpu`, with cuBLAS, for a machine that has one; default `none`
+ * @param {'own' | 'all'} [options.instructionSets] for which the fused ops are compiled; default `own`: the best one of this machine
  * @returns {Promise<{ modelsDir: string, redis: import('./setup/redis-server.mjs').RedisSource | undefined }>}
  * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
  */
@@ -36,8 +38,10 @@ export async function setUp({
   env = process.env,
   redis = true,
   demoModel = true,
+  page = true,
   browser = false,
   cuda = 'none',
+  instructionSets = 'own',
 } = {}) {
   const modelsDir = path.resolve(ROOT_DIR, env.MODELS_DIR || 'models');
   /** @type {import('./setup/redis-server.mjs').RedisSource | undefined} */
@@ -63,7 +67,7 @@ export async function setUp({
       async run(progress) {
         const { library, origin } = await findTensorflowLibrary({ cache, env, progress });
         const addon = await installEngineAddon(library, { cache, env, progress });
-        const fusedOps = await installFusedOps(library, { cache, env, progress });
+        const fusedOps = await installFusedOps(library, { cache, env, progress, instructionSets });
         return `${origin}; addon ${addon}; fused ops ${fusedOps}`;
       },
     },
@@ -111,7 +115,7 @@ export async function setUp({
         ]
       : []),
     { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
-    { name: 'Web page', run: () => buildPage(env) },
+    ...(page ? [{ name: 'Web page', run: () => buildPage(env) }] : []),
     ...(demoModel
       ? [
           {
@@ -171,11 +175,11 @@ async function compilePackages({ env, progress }) {
 /**
  * Builds the web page unless its sources are as the last time.
  *
- * @param {NodeJS.ProcessEnv} env
+ * @param {NodeJS.ProcessEnv} [env]
  * @returns {Promise<string>} one line for the report
  * @throws {import('./setup/setup-error.mjs').SetupError}
  */
-async function buildPage(env) {
+export async function buildPage(env = process.env) {
   const output = await runCommand(process.execPath, [path.join(ROOT_DIR, 'packages/page/build-site.mjs')], {
     env,
     remedy: 'see the output above. In an unchanged clone this is a bug: please report it.',
@@ -197,10 +201,11 @@ export async function runAsCommand(main) {
   }
 }
 
-// npm run setup; with `-- --gpu` also what the CUDA engine needs on a machine with a GPU.
+// npm run setup; with `-- --gpu` also what the CUDA engine needs on a machine with a GPU; --without-page leaves out the web page.
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   await runAsCommand(async () => {
-    await setUp({ cuda: process.argv.includes('--gpu') ? 'gpu' : 'none' });
+    const cuda = process.argv.includes('--gpu') ? 'gpu' : 'none';
+    await setUp({ cuda, page: !process.argv.includes('--without-page') });
     return 0;
   });
 }

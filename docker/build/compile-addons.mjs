@@ -16,7 +16,7 @@ const { env } = process;
 const options = { cache: cacheDir(env), env, progress: { update: (/** @type {string} */ text) => console.log(text) } };
 const { library } = await findTensorflowLibrary(options);
 await installEngineAddon(library, options);
-await installFusedOps(library, options);
+await installFusedOps(library, { ...options, instructionSets: 'all' });
 await installCudaEngine(library, { ...options, emulated: false });
 
 const enginePackage = path.join(ROOT_DIR, 'packages/tensor/node_modules/@tensorflow/tfjs-node-gpu');

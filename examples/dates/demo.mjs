@@ -6,7 +6,7 @@ import { bytesText, createClient, createJobProgress, reportText } from '../../pa
 import { DEMO_MODEL_NAME } from '../../scripts/setup/demo-model.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { SetupError } from '../../scripts/setup/setup-error.mjs';
-import { runAsCommand } from '../../scripts/setup.mjs';
+import { buildPage, runAsCommand } from '../../scripts/setup.mjs';
 import { consoleReport } from '../../scripts/stack/console-report.mjs';
 import { interruption, whenAborted } from '../../scripts/stack/interruption.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
@@ -57,6 +57,7 @@ async function demo(signal) {
   const outputDir = path.join(DATA_DIR, 'demo');
   await mkdir(outputDir, { recursive: true });
 
+  if (STAYS_OPEN) await buildPage();
   const stack = await startStack({ dataDir: DATA_DIR, modelsDir, signal, onEvent: consoleReport(process.stdout) });
   say(`api       ${stack.apiUrl}\n`);
   try {

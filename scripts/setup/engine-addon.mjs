@@ -80,7 +80,7 @@ async function compile(target, { packageDir, library, env, progress }) {
   await writeFile(path.join(headersDir, 'common.gypi'), COMMON_GYPI);
   await writeFile(path.join(headersDir, 'config.gypi'), JSON.stringify({ target_defaults: {}, variables: {} }));
 
-  progress.update('compiling, about 15 s');
+  progress.update("compiling TensorFlow's addon");
   const outputDir = path.join(stage, 'lib');
   await runCommand(
     process.execPath,
@@ -96,7 +96,7 @@ async function compile(target, { packageDir, library, env, progress }) {
     {
       cwd: stage,
       env: toolEnvironment(env),
-      onTick: (seconds) => progress.update(`compiling, ${seconds} s of about 15`),
+      onTick: (seconds) => progress.update(`compiling TensorFlow's addon, ${seconds} s`),
       remedy:
         'see the compiler errors above. A C++17 compiler (g++ 9 or later) and Python 3.8 or later are required; with LIBTENSORFLOW_DIR set, its headers must be of TensorFlow 2.9 or later.',
     },

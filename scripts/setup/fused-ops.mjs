@@ -1,24 +1,10 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
 import { compileNative, NODE_HEADERS } from './compile-native.mjs';
-import { NATIVE_DIR, placeFiles } from './native-build.mjs';
+import { INSTRUCTION_SETS, ownInstructionSet } from './instruction-sets.mjs';
+import { BUILD_DIR, NATIVE_DIR, placeFiles } from './native-build.mjs';
 
 const KEY_FILE = '.lorasmith-key';
-
-/**
- * One library for each instruction set. An image may run on another machine than the one that built it, so all are compiled
- * and packages/tensor selects one when it starts.
- *
- * @type {Partial<Record<NodeJS.Architecture, Record<string, string[]>>>}
- */
-const VARIANTS = {
-  x64: {
-    avx512bf16: ['-march=x86-64-v4', '-mavx512bf16', '-mprefer-vector-width=512'],
-    avx512: ['-march=x86-64-v4', '-mprefer-vector-width=512'],
-    avx2: ['-march=x86-64-v3'],
-    generic: [],
-  },
-  arm64: { generic: [] },
-};
 
 /** Sums may be reordered only where the source says so; a product and a sum may be one instruction. */
 const FLAGS = [
@@ -27,23 +13,30 @@ const FLAGS = [
 ];
 
 /**
- * Compiles the engine's fused ops into packages/tensor/native/build.
+ * Compiles the engine's fused ops into packages/tensor/native/build: a library for each instruction set, of which packages/tensor selects one
+ * when it starts.
  *
  * @param {import('./tensorflow-library.mjs').TensorflowLibrary} library
- * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
+ * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress, instructionSets: 'own' | 'all' }} options
+ *   `instructionSets`: the best one that this machine runs, or all: an image may run on another machine than the one that built it
  * @returns {Promise<string>} one line for the report
  * @throws {import('./setup-error.mjs').SetupError} when it does not compile
  */
-export async function installFusedOps(library, { cache, env, progress }) {
+export async function installFusedOps(library, { cache, env, progress, instructionSets }) {
   const sources = (await readdir(NATIVE_DIR)).filter((name) => name.endsWith('.cc')).sort();
-  const targets = Object.entries(VARIANTS[process.arch] ?? {}).map(([name, machineFlags]) => ({
-    file: `${name}.node`,
-    sources,
-    flags: [...FLAGS, ...machineFlags, `-I${library.includeDir}`, `-I${NODE_HEADERS}`],
+  const all = Object.entries(INSTRUCTION_SETS[process.arch] ?? {});
+  const own = ownInstructionSet();
+  const isWanted = (/** @type {string} */ name) => instructionSets === 'all' || name === own;
+  const targets = all.flatMap(([name, { compiler }]) => {
+    if (!isWanted(name)) return [];
+    const flags = [...FLAGS, ...compiler, `-I${library.includeDir}`, `-I${NODE_HEADERS}`];
     // TensorFlow's addon is in the process by then, and its framework library with it: a path to it is not needed.
-    libraries: [library.frameworkFile],
-  }));
+    return [{ file: `${name}.node`, sources, flags, libraries: [library.frameworkFile] }];
+  });
   const { files, key, compiled } = await compileNative(targets, { identity: library.identity, cache, env, progress });
+  // What an earlier set-up compiled may be older than the sources.
+  for (const [name] of all) if (!isWanted(name)) await rm(path.join(BUILD_DIR, `${name}.node`), { force: true });
   const placed = await placeFiles({ files, key, keyFile: KEY_FILE });
-  return compiled > 0 ? 'compiled' : placed ? 'taken from the cache' : 'in place';
+  const state = compiled > 0 ? 'compiled' : placed ? 'taken from the cache' : 'in place';
+  return instructionSets === 'all' ? `${state} for all instruction sets` : `${state} for ${own}`;
 }

@@ -8,8 +8,8 @@ const BUILD_FOLDER = new URL('../../native/build/', import.meta.url);
 
 const AVX512 = ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'];
 
-/** The instruction sets that the library is compiled for, best first, and the flags of /proc/cpuinfo that each needs. */
-const INSTRUCTION_SETS = {
+/** The instruction sets for which a library may be compiled, best first, and the flags of /proc/cpuinfo that each needs. Set-up has the same. */
+export const INSTRUCTION_SETS = {
   avx512bf16: [...AVX512, 'avx512_bf16'],
   avx512: AVX512,
   avx2: ['avx2', 'bmi1', 'bmi2', 'f16c', 'fma', 'movbe'],
