@@ -35,6 +35,7 @@ export default defineConfig({
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
     env: { TF_CPP_MIN_LOG_LEVEL: '2' },
+    setupFiles: 'test/processor-time.ts',
     pool: 'forks',
     // Only what hangs takes so long: a busy machine may be twenty times slower.
     testTimeout: 300_000,

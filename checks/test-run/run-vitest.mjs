@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { readTimes, slowness, timesText, tooLong } from './processor-times.mjs';
 import { readTestCounts } from './test-counts.mjs';
 
 /** The counts of a run that ended without a report. @type {import('./test-counts.mjs').TestCounts} */
@@ -14,7 +15,8 @@ const NO_REPORT = { passed: 0, failed: 1, skipped: 0, failures: ['vitest ended w
 const VITEST = path.join(ROOT_DIR, 'node_modules/vitest/vitest.mjs');
 
 /**
- * Runs vitest, prints the slowest files and counts the tests.
+ * Runs vitest, prints the processor time of its files and counts the tests. A file of the usual run that takes too much of it counts as a failed
+ * test.
  *
  * @param {string[]} args after `vitest run`
  * @param {NodeJS.ProcessEnv} env
@@ -29,11 +31,19 @@ export async function runVitest(args, env) {
       '--reporter=default',
       '--reporter=json',
       `--outputFile.json=${reportFile}`,
-      `--reporter=${fileURLToPath(new URL('files-and-errors-reporter.mjs', import.meta.url))}`,
+      `--reporter=${fileURLToPath(new URL('errors-reporter.mjs', import.meta.url))}`,
     ];
-    const passed = await runProgram(VITEST, ['run', ...reporters, ...args], env);
+    const timesFile = path.join(reportDir, 'times.jsonl');
+    const before = slowness();
+    const passed = await runProgram(VITEST, ['run', ...reporters, ...args], { ...env, TEST_TIMES_FILE: timesFile });
     const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : NO_REPORT;
-    return { passed, counts };
+    const times = readTimes(timesFile);
+    if (times.length > 1) console.log(timesText(times));
+    const failures = env.ALL_CASES === '1' ? [] : tooLong(times, Math.max(before, slowness()));
+    return {
+      passed: passed && failures.length === 0,
+      counts: { ...counts, failed: counts.failed + failures.length, failures: [...counts.failures, ...failures] },
+    };
   } finally {
     await rm(reportDir, { recursive: true, force: true });
   }

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
-import { ERRORS_FILE } from './files-and-errors-reporter.mjs';
+import { ERRORS_FILE } from './errors-reporter.mjs';
 
 /**
  * @typedef {{ passed: number, failed: number, skipped: number, failures: string[] }} TestCounts `failures`: the name of each test
