@@ -1,4 +1,5 @@
 // npm run docs: writes the parts of the documentation that come from the code. A test fails while they differ.
+
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parse } from 'yaml';
@@ -12,6 +13,7 @@ import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
 import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
 import { valuesSchema } from './chart/values-schema.mjs';
 import { cardTable } from './docs/card-table.mjs';
+import { compactJson } from './docs/compact-json.mjs';
 import { configurationPage } from './docs/configuration-page.mjs';
 import { errorTable } from './docs/error-table.mjs';
 import { limitsPage, loadLimits } from './docs/limits-page.mjs';
@@ -27,7 +29,7 @@ const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTR
 await writeFile(configurationFile, configurationPage(services, serviceKit));
 const schema = valuesSchema(services, serviceKit);
 const chart = path.join(ROOT_DIR, 'docker/helm/lorasmith');
-await writeFile(path.join(chart, 'values.schema.json'), `${JSON.stringify(schema, null, 2)}\n`);
+await writeFile(path.join(chart, 'values.schema.json'), `${compactJson(schema)}\n`);
 const limits = await loadLimits((file) => import(`../${file.replace('/SRC/', '/dist/')}`));
 await writeFile(limitsFile, limitsPage(services, serviceKit, limits));
 const cases = await loadCases();
