@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config';
 import { ON_THE_CARD } from './test/emulated/emulated-files.js';
 import { LOST_CARDS } from './test/faults/fault-files.js';
+import { IN_CI_ALONE, OF_THE_REPOSITORY } from './test/usual-files.mjs';
 
 /** These load the engine, which computes on every core. */
 const ENGINE = 'packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts';
@@ -8,8 +9,22 @@ const ENGINE = 'packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts';
 /** These load a library of ops other than the processor's own: the choice is a process's. */
 const OTHER_LIBRARIES = 'packages/tensor/test/fused-kernels-*.test.ts';
 
+/** `vitest run FILE…` names files. */
+const areNamed = process.argv.slice(3).some((argument) => !argument.startsWith('-'));
+const LEFT_OUT =
+  process.env.ALL_CASES === '1' || areNamed
+    ? []
+    : [...IN_CI_ALONE, ...OF_THE_REPOSITORY.map((path) => path.replace(/\/$/, '/**'))];
+
 // The fault suite, the API fuzzer and the emulated card have their own commands.
-const OTHER_SUITES = ['**/node_modules/**', 'test/faults/**', LOST_CARDS, 'test/fuzz-api/**', ...ON_THE_CARD];
+const OTHER_SUITES = [
+  '**/node_modules/**',
+  'test/faults/**',
+  LOST_CARDS,
+  'test/fuzz-api/**',
+  ...ON_THE_CARD,
+  ...LEFT_OUT,
+];
 
 /** These measure the memory of their process, replace its exit, or load a native addon. */
 const ALONE = [

@@ -28,9 +28,9 @@ export async function withProgress(names, parameters, run) {
   const known = names.map((name) => times[keyOf(name)]);
   const sum = known.reduce((/** @type {number} */ all, seconds) => all + (seconds ?? 0), 0);
   const unknown = names.filter((_, index) => known[index] === undefined);
-  const rest = unknown.length === 0 ? '' : ` and ${unknown.join(', ')}, which did not run here before`;
+  const first = unknown.length === 0 ? '' : ` ${unknown.join(', ')} did not run here before.`;
   note(
-    `${names.length === 1 ? 'One part' : `${names.length} parts`}: ${sum > 0 ? spoken(sum) : 'nothing known'}${rest}.`,
+    `${names.length === 1 ? 'One part' : `${names.length} parts`}.${sum > 0 ? ` The last time: ${spoken(sum)}.` : ''}${first}`,
   );
   for (const [index, name] of names.entries()) {
     const seconds = known[index];

@@ -6,13 +6,15 @@ import { loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, describe, expect, test } from 'vitest';
-import { TESTED_KERNELS } from '../../../test/usual-cases.js';
+import { oneOfEachStructure, TESTED_KERNELS } from '../../../test/usual-cases.js';
 import { expectGenerations, readExpected } from '../test/expected-generation.js';
 
 const FIXTURES = new URL('../../../test/fixtures/', import.meta.url).pathname;
-const CASES = ['families', 'reference']
-  .flatMap((kind) => readdirSync(join(FIXTURES, kind)).map((name) => join(kind, name)))
-  .filter((name) => existsSync(join(FIXTURES, name, 'base')));
+const foldersOf = (kind: string) => readdirSync(join(FIXTURES, kind));
+const CASES = [
+  ...oneOfEachStructure(foldersOf('families')).map((name) => join('families', name)),
+  ...foldersOf('reference').map((name) => join('reference', name)),
+].filter((name) => existsSync(join(FIXTURES, name, 'base')));
 
 /**
  * Tokens of transformers' `generate`, and log-probabilities within 1e-4: texts with the adapter and without it in the same

@@ -16,7 +16,7 @@ import { ofExpert, type PeftAdapter, type PeftModule, readPeftFolder } from '@lo
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../../test/random-model.js';
-import { everySecond } from '../../../../test/usual-cases.js';
+import { oneOfEachStructure } from '../../../../test/usual-cases.js';
 import { mergeModel } from '../merging/merge-model.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { GGUF_TYPES, type GgufType } from './gguf-layout.js';
@@ -181,7 +181,7 @@ const MORE_TENSORS: Record<string, string[]> = {
   'rope-longrope': ['rope_factors_long.weight', 'rope_factors_short.weight'],
 };
 
-describe.each(everySecond(Object.keys(models)))('%s', (name) => {
+describe.each(oneOfEachStructure(Object.keys(models)))('%s', (name) => {
   test.each(GGUF_TYPES)('as %s has the bytes of llama.cpp’s converter', async (type) => {
     const expected = models[name]![type.toLowerCase()]!;
     const path = newPath();

@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { configureKernels } from '@lorasmith/tensor';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { TESTED_KERNELS } from '../../../../test/usual-cases.js';
+import { oneOfEachStructure, TESTED_KERNELS } from '../../../../test/usual-cases.js';
 import { checkFolder } from './check-folder.js';
 import { isWithin } from './comparison.js';
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../../../test/fixtures/${name}`, import.meta.url));
 
 /** One for each family and each rope scaling: test/fixtures/make-reference.py. */
-const FAMILIES = readdirSync(fixture('families')).map((name) => `families/${name}`);
+const FAMILIES = oneOfEachStructure(readdirSync(fixture('families'))).map((name) => `families/${name}`);
 /** Quantized by bitsandbytes: test/fixtures/quantized/make.py. */
 const QUANTIZED = readdirSync(fixture('quantized'), { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
