@@ -49,7 +49,11 @@ export const GradingBody = Type.Object(
 export type GradingBody = Static<typeof GradingBody>;
 
 /** Answers to be graded together, as a training asks for it. */
-export type GradingBatch = Pick<GradingBody['data'], 'step' | 'items'>;
+export interface GradingBatch {
+  step: number | null;
+  /** Each the JSON of a {@link GradedItem}, whose numbers are written as in its row. */
+  items: string[];
+}
 
 /** The answer of the webhook of a grader. Other fields are ignored. */
 export const GradingAnswer = Type.Object(

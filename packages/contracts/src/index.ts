@@ -19,6 +19,7 @@ export * from './hints.js';
 export * from './identifier.js';
 export * from './job.js';
 export * from './job-deferred.js';
+export * from './json-numbers.js';
 export * from './json-text.js';
 export * from './key-answer.js';
 export * from './label.js';

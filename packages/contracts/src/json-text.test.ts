@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { nestsDeeperThan } from './json-text.js';
+import { memberTexts, nestsDeeperThan } from './json-text.js';
 
 test('arrays and objects both count', () => {
   expect(nestsDeeperThan(3, '{"a":[{"b":1}],"c":[[1],[2]]}')).toBe(false);
@@ -19,4 +19,15 @@ test('ten megabytes take linear time', () => {
   // A search from each bracket would not end within the time limit of a test.
   expect(nestsDeeperThan(16, '['.repeat(10 * 2 ** 20))).toBe(true);
   expect(nestsDeeperThan(16, '[]'.repeat(5 * 2 ** 20))).toBe(false);
+});
+
+test('members have the text that they have in the JSON', () => {
+  const json = String.raw` { "a" : 12.50, "b":[1.0, {"a":"}],\""}] ,"c\u0031": "x,\\" , "__proto__":null,"a":-1e400 } `;
+  expect([...memberTexts(json)]).toEqual([
+    ['a', '-1e400'],
+    ['b', String.raw`[1.0, {"a":"}],\""}]`],
+    ['c1', String.raw`"x,\\"`],
+    ['__proto__', 'null'],
+  ]);
+  expect(memberTexts('{}').size).toBe(0);
 });

@@ -1,4 +1,5 @@
 const QUOTE = 0x22;
+const COMMA = 0x2c;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 const OPEN_BRACE = 0x7b;
@@ -40,6 +41,33 @@ export function endOfJsonString(json: string, start: number): number {
     while (json[last] === '\\') last--;
     // After an odd number of backslashes, the quote is part of the string.
     if ((end - last) % 2 === 1) return end;
+  }
+  return json.length;
+}
+
+/** The values of an object's members by their keys, each as the text that it has in valid JSON. Of equal keys the last one counts. */
+export function memberTexts(json: string): Map<string, string> {
+  const members = new Map<string, string>();
+  for (let at = json.indexOf('"'); at !== -1; at = json.indexOf('"', at)) {
+    const endOfKey = endOfJsonString(json, at) + 1;
+    const start = json.indexOf(':', endOfKey) + 1;
+    const end = endOfValue(json, start);
+    members.set(JSON.parse(json.slice(at, endOfKey)) as string, json.slice(start, end).trim());
+    at = end;
+  }
+  return members;
+}
+
+/** Index of the comma or bracket that ends the value which begins at `start`. */
+function endOfValue(json: string, start: number): number {
+  let depth = 0;
+  for (let i = start; i < json.length; i++) {
+    const code = json.charCodeAt(i);
+    if (code === QUOTE) i = endOfJsonString(json, i);
+    else if (code === OPEN_BRACKET || code === OPEN_BRACE) depth++;
+    else if (code === CLOSE_BRACKET || code === CLOSE_BRACE) {
+      if (depth-- === 0) return i;
+    } else if (code === COMMA && depth === 0) return i;
   }
   return json.length;
 }

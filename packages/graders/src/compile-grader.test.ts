@@ -63,8 +63,27 @@ describe('number', () => {
     ['1.204e3', 0, 1],
     ['many', 1000, 0],
     ['1204 or 3', 0, 0],
+    ['1203.9', 0.1, 1],
+    ['1204.01', 0.01, 1],
+    ['1204.011', 0.01, 0],
+    ['\u22121204', 0, 0],
+    ['12040e-1', 0, 1],
+    ['1e9999', 1000, 0],
   ])('takes the last number of %j, with a tolerance of %f', (text, tolerance, reward) => {
     expect(grade({ type: 'number', reference: '{{item.reference.answer}}', tolerance }, text)).toBe(reward);
+  });
+
+  test.each([
+    ['0.31', '0.3', 0.01, 1],
+    ['3.15', '3.14', 0.01, 1],
+    ['3.1500001', '3.14', 0.01, 0],
+    ['\u22123', '-3', 0, 1],
+    ['9007199254740993', '9007199254740992', 0, 0],
+    ['1e-400', '0', 0, 0],
+    ['1e400', '1.0e400', 0, 1],
+    ['6.02e\u221223', '6.02e-23', 0, 1],
+  ])('of %s is compared with %s within %f as they are written', (text, reference, tolerance, reward) => {
+    expect(grade({ type: 'number', reference, tolerance }, text)).toBe(reward);
   });
 
   test('needs a number as its reference', () => {

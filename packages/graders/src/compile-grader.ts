@@ -4,7 +4,7 @@ import { RE2JS } from 're2js';
 import { Check } from 'typebox/schema';
 import { parseFormula } from './formula.js';
 import { GraderError } from './grader-error.js';
-import { lastNumberIn } from './number-in-text.js';
+import { areWithin, lastNumberIn } from './number-in-text.js';
 import { fuzzyMatch, rougeL, rougeN } from './similarity.js';
 import { ANSWER, type GradedAnswer, parseTemplate, type Template } from './template.js';
 
@@ -123,7 +123,7 @@ function scoreOf(grader: SimpleGrader, reference: Template | null): Score {
       const { tolerance = 0 } = grader;
       return withReference((input, wanted) => {
         const [found, target] = [lastNumberIn(input), lastNumberIn(wanted)];
-        return isTrue(found !== null && target !== null && Math.abs(found - target) <= tolerance);
+        return isTrue(found !== null && target !== null && areWithin(tolerance, found, target));
       });
     }
     case 'json_schema': {

@@ -1,3 +1,4 @@
+import { parseJsonNumbers } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
 import { parseTemplate } from './template.js';
 
@@ -16,6 +17,19 @@ test('fields that objects have from elsewhere are none', () => {
   const { render, missingIn } = parseTemplate('{{item.constructor}}{{item.a.length}}', 'input');
   expect(render({ item: { a: 'abc' }, text: '' })).toBe('');
   expect(missingIn({ a: 'abc' })).toBe('item.constructor');
+});
+
+test('numbers are written as the row has them', () => {
+  const { render } = parseTemplate('{{item.a}} {{item.b}} {{item.c}} {{sample.output_json.d}}', 'input');
+  const item = parseJsonNumbers('{"a":12.50,"b":9007199254740993,"c":[1.0,1e400]}');
+  expect(render({ item, text: '{"d": 2.00}' })).toBe('12.50 9007199254740993 [1.0,1e400] 2.00');
+});
+
+test('an answer that nests too deeply has no fields', () => {
+  const { render } = parseTemplate('{{sample.output_json.a}}', 'input');
+  const nested = (depth: number) => `{"a":${'['.repeat(depth)}1.0${']'.repeat(depth)}}`;
+  expect(render({ item: {}, text: nested(100) })).toBe(`${'['.repeat(100)}1.0${']'.repeat(100)}`);
+  expect(render({ item: {}, text: nested(20_000) })).toBe('');
 });
 
 test('numbers, lists and null are JSON', () => {

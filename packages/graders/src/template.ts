@@ -1,8 +1,9 @@
+import { JsonNumber, jsonOfNumbers, nestsDeeperThan, parseJsonNumbers } from '@lorasmith/contracts';
 import { GraderError } from './grader-error.js';
 
 /** An answer to be graded. */
 export interface GradedAnswer {
-  /** The row of its prompt, as JSON. */
+  /** The row of its prompt; a number may be a JsonNumber, which templates write as it stands. */
   item: unknown;
   /** The answer. */
   text: string;
@@ -55,12 +56,16 @@ function textOf(part: Part, { item, text }: GradedAnswer): string {
   if (part.from === 'text') return text;
   const value = fieldOf(part.from === 'item' ? item : parsed(text), part.path);
   if (value === undefined) return '';
-  return typeof value === 'string' ? value : JSON.stringify(value);
+  return typeof value === 'string' ? value : jsonOfNumbers(value);
 }
 
+/** Deeper answers are no JSON: writing one would need more stack than there is. */
+const MAX_ANSWER_DEPTH = 512;
+
 function parsed(text: string): unknown {
+  if (nestsDeeperThan(MAX_ANSWER_DEPTH, text)) return undefined;
   try {
-    return JSON.parse(text);
+    return parseJsonNumbers(text);
   } catch {
     return undefined;
   }
@@ -68,7 +73,8 @@ function parsed(text: string): unknown {
 
 function fieldOf(value: unknown, path: readonly string[]): unknown {
   return path.reduce<unknown>((inner, key) => {
-    const isObject = typeof inner === 'object' && inner !== null && Object.hasOwn(inner, key);
+    const isObject =
+      typeof inner === 'object' && inner !== null && !(inner instanceof JsonNumber) && Object.hasOwn(inner, key);
     return isObject ? (inner as Record<string, unknown>)[key] : undefined;
   }, value);
 }

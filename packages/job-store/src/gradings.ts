@@ -22,7 +22,10 @@ export interface PendingGrading {
   owner: Owner;
   job: JobId;
   webhook: GraderWebhook;
-  body: GradingBody;
+  /** The JSON of a {@link GradingBody}. */
+  body: string;
+  /** How many answers it has. */
+  answers: number;
   /** Attempts that have failed. */
   attempts: number;
 }
@@ -58,7 +61,8 @@ interface StoredGrading {
   owner: Owner;
   url: string;
   timeout_ms: number;
-  body: GradingBody;
+  body: string;
+  answers: number;
 }
 
 /** Attempts of a grading, and the waits between them. */
@@ -162,8 +166,18 @@ function gradingId({ job, batch }: AskedGrading): string {
 }
 
 function storedOf({ job, owner, webhook, batch }: AskedGrading): StoredGrading {
-  const body = { type: 'answers.sampled' as const, timestamp: new Date().toISOString(), data: { job, ...batch } };
-  return { job, owner, url: webhook.url, timeout_ms: webhook.timeoutSeconds * 1_000, body };
+  const head = { type: 'answers.sampled', timestamp: new Date().toISOString() } satisfies Omit<GradingBody, 'data'>;
+  // The items are JSON, whose numbers a parser would change.
+  const data = `{"job":${JSON.stringify(job)},"step":${batch.step},"items":[${batch.items.join(',')}]}`;
+  const body = `${JSON.stringify(head).slice(0, -1)},"data":${data}}`;
+  return {
+    job,
+    owner,
+    url: webhook.url,
+    timeout_ms: webhook.timeoutSeconds * 1_000,
+    body,
+    answers: batch.items.length,
+  };
 }
 
 const NOBODY_ASKED: GradingOutcome = {

@@ -13,8 +13,8 @@ beforeEach(() => {
 });
 
 function asked(completion: string, changes: Partial<AskedGrading> = {}): AskedGrading {
-  const item = { line: 3, prompt: 'Ä?', reference: { a: 1 }, completion, completion_tokens: 2 };
-  const batch: GradingBatch = { step: 5, items: [{ ...item, finish_reason: 'stop' }] };
+  const item = `{"line":3,"prompt":"Ä?","reference":{"a":1.50},"completion":${JSON.stringify(completion)}}`;
+  const batch: GradingBatch = { step: 5, items: [item] };
   const webhook = { url: 'https://example.com/grade?x=1', timeoutSeconds: 7 };
   return { job: 'job_0123456789abcdef01234567', owner: null, webhook, batch, ...changes };
 }
@@ -35,9 +35,14 @@ test('answers are claimed once, with everything that is sent, and their rewards 
     job: 'job_0123456789abcdef01234567',
     owner,
     webhook: { url: 'https://example.com/grade?x=1', timeoutSeconds: 7 },
-    body: { type: 'answers.sampled', data: { step: 5, items: [{ completion: 'yes', reference: { a: 1 } }] } },
+    answers: 1,
     attempts: 0,
   });
+  expect(JSON.parse(one.body)).toMatchObject({
+    type: 'answers.sampled',
+    data: { job: 'job_0123456789abcdef01234567', step: 5, items: [{ completion: 'yes' }] },
+  });
+  expect(one.body).toContain('"reference":{"a":1.50}');
   expect(await gradings.claim()).toBeNull();
   await gradings.settle(one.id, graded(0.25));
   expect(await outcome).toEqual(graded(0.25));

@@ -92,4 +92,4 @@ export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';
 export { checkDecays, checkFactor, checkRouter } from './weight-values.js';
-export { jsonWithWholeFloats, parseWithWholeFloats, WholeFloat } from './whole-floats.js';
+export { parseWithWholeFloats, WholeFloat } from './whole-floats.js';

@@ -1,3 +1,4 @@
+import { marked, unmarkedJson } from '@lorasmith/contracts';
 import {
   ArrayValue,
   type BinaryExpression,
@@ -14,7 +15,6 @@ import {
 } from './chat-template-jinja.js';
 import { pythonFloat, pythonText } from './python-text.js';
 import { stripped } from './template-strip.js';
-import { marked, unmarkedJson } from './whole-floats.js';
 
 /** Filters that make a text of what is none. */
 const TEXT_FILTERS = new Set(['string', 'trim', 'upper', 'lower', 'title', 'capitalize']);

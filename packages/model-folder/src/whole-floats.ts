@@ -1,5 +1,4 @@
-import { randomBytes } from 'node:crypto';
-import { endOfJsonString } from '@lorasmith/contracts';
+import { marked, parseNumbers, unmarkedJson } from '@lorasmith/contracts';
 import { FloatValue, type JinjaValue } from './chat-template-jinja.js';
 
 /**
@@ -8,30 +7,10 @@ import { FloatValue, type JinjaValue } from './chat-template-jinja.js';
  */
 export class WholeFloat extends Number {}
 
-/** The text before a number in JSON. No row, template or conversation contains it. */
-const MARK = randomBytes(16).toString('hex');
-const MARKED = new RegExp(`"${MARK}([^"]*)"`, 'g');
-/** The start of a string, or a number. */
-const TOKEN = /"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
-
 /** The value that `JSON.parse` makes of a text, but with {@link WholeFloat}s. @throws SyntaxError */
 export function parseWithWholeFloats(json: string): unknown {
-  const plain: unknown = JSON.parse(json);
-  const pieces: string[] = [];
-  let end = 0;
-  TOKEN.lastIndex = 0;
-  for (let match = TOKEN.exec(json); match !== null; match = TOKEN.exec(json)) {
-    const { 0: token, index } = match;
-    if (token === '"') TOKEN.lastIndex = endOfJsonString(json, index) + 1;
-    else if (/[.eE]/.test(token) && Number.isInteger(Number(token))) {
-      pieces.push(json.slice(end, index), `"${marked(token)}"`);
-      end = TOKEN.lastIndex;
-    }
-  }
-  if (pieces.length === 0) return plain;
-  return JSON.parse(`${pieces.join('')}${json.slice(end)}`, (_, value) =>
-    typeof value === 'string' && value.startsWith(MARK) ? new WholeFloat(value.slice(MARK.length)) : value,
-  );
+  const isWhole = (literal: string) => /[.eE]/.test(literal) && Number.isInteger(Number(literal));
+  return parseNumbers(json, isWhole, (literal) => new WholeFloat(literal));
 }
 
 /** The JSON of a value, in which a {@link WholeFloat} stays one. */
@@ -39,16 +18,6 @@ export function jsonWithWholeFloats(value: unknown): string {
   return unmarkedJson(
     JSON.stringify(value, (_, part) => (part instanceof WholeFloat ? marked(literalOf(part)) : part)),
   );
-}
-
-/** A text that stands for a number until {@link unmarkedJson} writes the number as it is here. */
-export function marked(number: string): string {
-  return `${MARK}${number}`;
-}
-
-/** JSON with the numbers that its {@link marked} texts stand for. */
-export function unmarkedJson(json: string): string {
-  return json.replace(MARKED, '$1');
 }
 
 function literalOf(float: WholeFloat): string {

@@ -215,20 +215,24 @@ function lineOf(cells: readonly Buffer[], { width, columns, others }: Header, ro
   const texts = cells.map((cell) => textOf(cell, row));
   const values = columns.flatMap(({ name, index, isJson }) => {
     const text = texts[index]!;
-    if (!isJson) return [[name, text] as const];
+    if (!isJson) return [[name, JSON.stringify(text)] as const];
     return text === '' ? [] : [[name, jsonOr(text)] as const];
   });
-  return Buffer.from(`${JSON.stringify({ ...others, ...Object.fromEntries(values) })}\n`);
+  const nulls = Object.keys(others).map((name) => [name, 'null'] as const);
+  const members = [...nulls, ...values].map(([name, json]) => `${JSON.stringify(name)}:${json}`);
+  return Buffer.from(`{${members.join(',')}}\n`);
 }
 
-/** The value of JSON, or the text itself, which the check of the row then refuses. */
-function jsonOr(text: string): unknown {
+/** JSON in one line, as it is written, or the JSON of a text that is none, which the check of the row then refuses. */
+function jsonOr(text: string): string {
   // As pandas writes booleans.
-  if (text === 'True' || text === 'False') return text === 'True';
+  if (text === 'True' || text === 'False') return text.toLowerCase();
   try {
-    return JSON.parse(text);
+    JSON.parse(text);
+    // Within strings of JSON there are none.
+    return text.replace(/[\r\n]+/g, ' ').trim();
   } catch {
-    return text;
+    return JSON.stringify(text);
   }
 }
 

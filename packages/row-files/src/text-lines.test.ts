@@ -54,6 +54,11 @@ test('cells of CSV may have delimiters, quotes and line breaks, and are not trim
   ]);
 });
 
+test('JSON of a cell stays as it is written, in one line', async () => {
+  const text = 'label,features\n1,"[1.0,\r\n 2.50, 9007199254740993]"\n';
+  expect(await linesOf(text)).toEqual(['', '{"label":1,"features":[1.0,  2.50, 9007199254740993]}', '']);
+});
+
 test('the number of a line is that of the row in a spreadsheet', async () => {
   expect(await linesOf('\n\nprompt,completion\n\na,b\n')).toEqual(['', '', '', '', ROW, '']);
 });

@@ -84,7 +84,7 @@ const itemOf = (completion: string): GradedItem => {
 };
 
 function ask(completions: string[], { timeoutSeconds = 60, to = url } = {}): Promise<GradingOutcome | null> {
-  const batch = { step: 1, items: completions.map(itemOf) };
+  const batch = { step: 1, items: completions.map((completion) => JSON.stringify(itemOf(completion))) };
   return store.gradings.ask(
     { job: JOB, owner: OWNER, webhook: { url: to, timeoutSeconds }, batch },
     new AbortController().signal,

@@ -1,4 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
+import { parseColumnMapping } from '@lorasmith/row-files';
 import { expect, test } from 'vitest';
 import { DatasetChecker } from './dataset-checker.js';
 
@@ -110,6 +111,16 @@ test('numbers of tools keep their form where a column is left out', () => {
   const rest = `"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[${call}]}]}`;
   const checker = new DatasetChecker(LIMITS);
   expect(`${checker.push(Buffer.from(`{"id":1.0,${rest}\n`))}`).toBe(`{${rest}\n`);
+});
+
+test('numbers that graders read keep their text where a column is left out or has another name', () => {
+  const reference = '{"price":12.50,"id":9007199254740993,"huge":[1e400, 1.0]}';
+  expect(storedOf(`{"id":1,"prompt":"a","reference": ${reference}}\n`).stored).toBe(
+    `{"prompt":"a","reference":${reference}}\n`,
+  );
+  const checker = new DatasetChecker(LIMITS, parseColumnMapping('prompt:question,reference:answer'));
+  const row = `{"reference":1,"question":"a","answer":${reference}}\n`;
+  expect(`${checker.push(Buffer.from(row))}`).toBe(`{"prompt":"a","reference":${reference}}\n`);
 });
 
 test('columns that are not used are left out of their rows, and named once', () => {

@@ -1,5 +1,11 @@
-import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
-import { jsonWithWholeFloats } from '@lorasmith/model-folder';
+import {
+  type Dataset,
+  type DatasetFormat,
+  type Fault,
+  fileHint,
+  memberTexts,
+  ProductError,
+} from '@lorasmith/contracts';
 import { checkRow, type Line, LineSplitter, lineTooLong, parseLine, textOfLine } from '@lorasmith/planning';
 import type { ColumnMapping } from '@lorasmith/row-files';
 import { mapRow } from './map-row.js';
@@ -155,7 +161,7 @@ export class DatasetChecker {
       this.#lastLine = line;
       return [invalid(`The file has more than ${this.#limits.maxRows} rows, the limit.`)];
     }
-    const stored = mapped.row === value ? bytes : Buffer.from(jsonOf(row, bytes));
+    const stored = mapped.row === value ? bytes : Buffer.from(this.#jsonOf(row, textOfLine(line, bytes)!));
     if (stored.length > maxLineBytes) return [lineTooLong(maxLineBytes)];
     this.#mapping.add(line, mapped);
     this.#lookForRepetition(line, stored);
@@ -163,6 +169,20 @@ export class DatasetChecker {
     this.#first ??= { format, width, line };
     const difference = this.#difference(format, width);
     return difference === null ? stored : [difference];
+  }
+
+  /**
+   * The JSON of a mapped row. A column that keeps its value has the text of the line, because a parser changes numbers, which templates
+   * print and graders compare answers with.
+   */
+  #jsonOf(row: object, text: string): string {
+    const texts = memberTexts(text);
+    const members = Object.entries(row).map(([column, value]) => {
+      const source = this.#columns === undefined ? column : this.#columns.get(column);
+      const asWritten = source === undefined ? undefined : texts.get(source);
+      return `${JSON.stringify(column)}:${asWritten ?? JSON.stringify(value)}`;
+    });
+    return `{${members.join(',')}}`;
   }
 
   /** A hint at the kind of file, if its first line that is not blank shows that it is no JSONL. */
@@ -209,11 +229,6 @@ export class DatasetChecker {
     const message = `${counted}${listed}${rest}. Nothing was stored.`;
     return new ProductError('invalid_dataset', message[0]!.toUpperCase() + message.slice(1), { details });
   }
-}
-
-/** The JSON of a mapped row. Numbers of tools and their calls stay as they were written: templates print them. */
-function jsonOf(row: object, bytes: Buffer): string {
-  return bytes.includes('"tool') ? jsonWithWholeFloats(row) : JSON.stringify(row);
 }
 
 /** The JSON of a valid row, without white space around it and the byte order mark of a file. */

@@ -86,7 +86,7 @@ async function attempt(
 type Answered = Extract<GradingOutcome, { kind: 'graded' }> | { kind: 'try-again' | 'wrong'; why: string };
 
 async function send(
-  { id, owner, webhook, body }: PendingGrading,
+  { id, owner, webhook, body, answers }: PendingGrading,
   {
     config: { secret, allowPrivate },
     lookup,
@@ -95,19 +95,18 @@ async function send(
 ): Promise<Answered> {
   if (secret === null)
     return { kind: 'wrong', why: 'this service sends no webhooks, since WEBHOOK_SECRET is not set.' };
-  const text = JSON.stringify(body);
   try {
     const { status, body: answer } = await postWebhook({
       url: webhook.url,
-      headers: webhookHeaders(secretOfOwner(secret, owner), { id, body: text }),
-      body: text,
+      headers: webhookHeaders(secretOfOwner(secret, owner), { id, body }),
+      body,
       allowPrivate,
       timeoutMs: webhook.timeoutSeconds * 1_000,
       maxAnswerBytes: MAX_REWARDS_BYTES,
       signal,
       ...(lookup === undefined ? {} : { lookup }),
     });
-    if (status >= 200 && status < 300) return rewardsIn(answer, body.data.items.length);
+    if (status >= 200 && status < 300) return rewardsIn(answer, answers);
     const redirected = status >= 300 && status < 400 ? ', and redirections are not followed' : '';
     const kind = status >= 500 || TRY_AGAIN.has(status) ? 'try-again' : 'wrong';
     return { kind, why: `it answered ${status}${redirected}.` };

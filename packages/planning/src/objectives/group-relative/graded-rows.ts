@@ -1,3 +1,4 @@
+import { parseJsonNumbers } from '@lorasmith/contracts';
 import type { CompiledGrader } from '@lorasmith/graders';
 import type { FaultList } from '../../fault-list.js';
 import { textOfLine } from '../../jsonl/line-splitter.js';
@@ -25,9 +26,9 @@ export class GradedRows {
     return new GradedRows(texts);
   }
 
-  /** The row of a line, from 1. */
+  /** The row of a line, from 1, with each number as a JsonNumber: graders read it as it stands. */
   at(line: number): unknown {
-    return JSON.parse(this.#texts.get(line)!);
+    return parseJsonNumbers(this.#texts.get(line)!);
   }
 
   /** Adds a fault for each row that lacks what the grader reads. */

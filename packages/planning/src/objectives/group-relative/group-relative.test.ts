@@ -1,7 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, type Grader, JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
+import {
+  type Dataset,
+  type Grader,
+  JobSpec,
+  JsonNumber,
+  type ObjectiveRequest,
+  objectiveOf,
+} from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { jsonLines, storeDataset } from '../../../test/stored-dataset.js';
@@ -119,7 +126,7 @@ describe('a job on graded prompts', () => {
 
   test('has prompts, and in its report the answers that are sampled', async () => {
     const plan = await planned({ objective: { updates_per_batch: 2 }, training: { batch_size: 2 } });
-    expect(plan.graded.training!.at(1)).toEqual(rows[0]);
+    expect(plan.graded.training!.at(1)).toEqual({ prompt: 'When?', reference: { day: new JsonNumber('3') } });
     const training = plan.training as PromptExamples;
     const lengths = [0, 1, 2].map((index) => training.prompt(index).length);
     const { report } = plan;

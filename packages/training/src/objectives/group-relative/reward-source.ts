@@ -4,6 +4,7 @@ import {
   type GradedPromptRow,
   type GradingBatch,
   type GradingOutcome,
+  jsonOfNumbers,
   MAX_GRADED_AT_ONCE,
   MAX_GRADED_BYTES,
   ProductError,
@@ -78,7 +79,7 @@ export function webhookRewards(
   };
   return {
     async of(prompts, { step = null, passes }) {
-      const items: GradedItem[] = [];
+      const items: string[] = [];
       for (const prompt of prompts) items.push(...(await passes.turn(0, () => itemsOf(prompt, { text, rows }))));
       const batches = batchesOf(items).map((some) => ({ step: step === null ? null : step + 1, items: some }));
       const rewards = (await mapWithConcurrency(batches, AT_ONCE, rewardsOf)).flat();
@@ -88,24 +89,26 @@ export function webhookRewards(
   };
 }
 
-function itemsOf({ line, answers }: AnsweredPrompt, { text, rows }: AnswerTexts): GradedItem[] {
+function itemsOf({ line, answers }: AnsweredPrompt, { text, rows }: AnswerTexts): string[] {
   const { prompt, reference } = rows.at(line) as GradedPromptRow;
-  return answers.map(({ ids, hasEnded }) => ({
-    line,
-    prompt,
-    reference,
-    completion: textOfIds(ids, text),
-    completion_tokens: ids.length,
-    finish_reason: hasEnded ? 'stop' : 'length',
-  }));
+  return answers.map(({ ids, hasEnded }) =>
+    jsonOfNumbers({
+      line,
+      prompt,
+      reference,
+      completion: textOfIds(ids, text),
+      completion_tokens: ids.length,
+      finish_reason: hasEnded ? 'stop' : 'length',
+    } satisfies GradedItem),
+  );
 }
 
-/** Items in their order, cut by the bounds of a request. */
-function batchesOf(items: readonly GradedItem[]): GradedItem[][] {
-  const batches: GradedItem[][] = [];
+/** Items, as JSON, in their order, cut by the bounds of a request. */
+function batchesOf(items: readonly string[]): string[][] {
+  const batches: string[][] = [];
   let bytes = 0;
   for (const item of items) {
-    const size = Buffer.byteLength(JSON.stringify(item));
+    const size = Buffer.byteLength(item);
     const last = batches.at(-1);
     if (last !== undefined && last.length < MAX_GRADED_AT_ONCE && bytes + size <= MAX_GRADED_BYTES) {
       last.push(item);

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  type GradedItem,
   type Grader,
   type GradingBatch,
   type GradingOutcome,
@@ -11,6 +12,7 @@ import {
 } from '@lorasmith/contracts';
 import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { storeDataset } from '../../../../planning/test/stored-dataset.js';
 import { aJob } from '../../../test/a-job.js';
 import { type RunOptions, type StoredRows, stepsOf, TinyTrainings, weightsOf } from '../../../test/tiny-trainings.js';
 import { BaseModelCache } from '../../base-model-cache.js';
@@ -43,9 +45,10 @@ function rewarding(
   return { ...job, objective: objectiveOf({ kind: 'group-relative', ...settings }) };
 }
 
+const itemsOf = ({ items }: GradingBatch) => items.map((item) => JSON.parse(item) as GradedItem);
 /** The rewards that HAS_LETTER gives. */
-const rewardsOf = ({ items }: GradingBatch) =>
-  items.map(({ completion, reference }) => (completion.includes(reference as string) ? 1 : 0));
+const rewardsOf = (batch: GradingBatch) =>
+  itemsOf(batch).map(({ completion, reference }) => (completion.includes(reference as string) ? 1 : 0));
 const graded: GradeByWebhook = async (batch) => ({ kind: 'graded', rewards: rewardsOf(batch) });
 
 test('rewards of a webhook train what the same rewards of a grader train', async () => {
@@ -59,7 +62,7 @@ test('rewards of a webhook train what the same rewards of a grader train', async
   const steps = batches.flatMap(({ step }) => step ?? []);
   expect(steps).toEqual(stepsOf(ran).map(({ step }) => step));
   expect(batches.filter(({ step }) => step === null).map(({ items }) => items.length)).toEqual([18, 18]);
-  for (const { line, prompt, completion_tokens: tokens, finish_reason: reason } of batches[0]!.items) {
+  for (const { line, prompt, completion_tokens: tokens, finish_reason: reason } of itemsOf(batches[0]!)) {
     expect(prompt).toBe(`count to ${line - 1}`);
     expect(reason === 'length' ? [5] : [1, 2, 3, 4, 5]).toContain(tokens);
   }
@@ -151,6 +154,23 @@ test('a job that is stopped while it waits ends at once, and asks for the same r
   expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { gradeByWebhook: graded })));
 });
 
+test('a webhook gets numbers as the row has them', async () => {
+  const rows = Array.from({ length: 4 }, (_, i) => ({ prompt: `count to ${i}`, reference: 'a number' }));
+  const priced = await trainings.store('b', 'graded_prompt', rows);
+  const text = await readFile(priced.rowsFile, 'utf8');
+  const written = text.replaceAll('"a number"', '[12.50,9007199254740993,1e400]');
+  Object.assign(priced.dataset, await storeDataset(priced.rowsFile, 'graded_prompt', written));
+  const items: string[] = [];
+  const gradeByWebhook: GradeByWebhook = async (batch) => {
+    items.push(...batch.items);
+    return { kind: 'graded', rewards: batch.items.map(() => 0) };
+  };
+  const ran = await trainings.run(rewarding({}, { epochs: 1 }), priced, { gradeByWebhook });
+  expect(ran.error).toBeNull();
+  expect(items.length).toBeGreaterThan(0);
+  for (const item of items) expect(item).toContain('"reference":[12.50,9007199254740993,1e400],');
+});
+
 test('a job that was killed between sampling and grading samples no second time', async () => {
   const spec = rewarding({}, { checkpoint_every_steps: 1 });
   const { stopped } = await stoppedAtThird(spec);
@@ -164,11 +184,11 @@ test('a job that was killed between sampling and grading samples no second time'
   Object.assign(answer!, { ids: [65, 66, 67], log_probabilities: [-1, -1, -1], has_ended: false });
   const changed = JSON.stringify(rollout);
   await writeFile(file, `${createHash('sha256').update(changed).digest('hex')}\n${changed}`);
-  const items: GradingBatch['items'] = [];
+  const items: GradedItem[] = [];
   const resumed = await run(spec, {
     checkpointFolder: stopped.checkpointFolder,
     gradeByWebhook: async (batch) => {
-      if (batch.step === 3) items.push(...batch.items);
+      if (batch.step === 3) items.push(...itemsOf(batch));
       return await graded(batch);
     },
   });
