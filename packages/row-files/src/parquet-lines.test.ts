@@ -17,19 +17,25 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** The rows of a file, or its error. */
-async function rowsOf(
+async function rowsOf(location: string, columns?: ColumnChoice, maxRows?: number): Promise<unknown[] | string> {
+  const lines = await linesOf(location, columns, maxRows);
+  return typeof lines === 'string' ? lines : lines.map((line) => JSON.parse(line) as unknown);
+}
+
+/** The lines of a file, or its error. */
+async function linesOf(
   location: string,
   columns: ColumnChoice = 'of-rows',
   maxRows = 1_000,
-): Promise<unknown[] | string> {
+): Promise<string[] | string> {
   const file = await open(location);
   try {
-    const rows: unknown[] = [];
+    const lines: string[] = [];
     for await (const line of linesOfParquet(file, { columns, maxRows })) {
-      expect(line.at(-1)).toBe(0x0a);
-      rows.push(JSON.parse(line.toString()));
+      expect(line.indexOf(0x0a)).toBe(line.length - 1);
+      lines.push(line.toString().trimEnd());
     }
-    return rows;
+    return lines;
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;
     return `${error.code}: ${error.message}`;
@@ -96,6 +102,63 @@ test('numbers, dates and binary values are JSON', async () => {
     { text: 'a', label: 1, at: date.toISOString(), bytes: [0xff] },
     { text: 'b', label: 2, at: date.toISOString(), bytes: 'A' },
   ]);
+});
+
+/** The members of each row of values.parquet. */
+const VALUES = [
+  [
+    '"int64":9007199254740993,"uint64":18446744073709551615,"uint32":4294967295,"decimal":12.50',
+    `"decimal256":1${'0'.repeat(75)},"float":0.1,"half":0.1,"double":0.1`,
+    '"milliseconds":"2026-01-02T03:04:05.123Z","microseconds":"2026-01-02T03:04:05.123456Z"',
+    '"nanoseconds":"1970-01-01T00:00:00.000000001Z","local":"2026-01-02T03:04:05.123456"',
+    '"date":"2026-01-02","time":"03:04:05.123456","bool":true,"nested":[{"price":1.0,"weight":0.3}]',
+    '"map":{"a":2.50},"json":{"a": 1.0,  "b": [1e400]}',
+  ],
+  [
+    '"int64":-9223372036854775808,"uint64":0,"uint32":0,"decimal":-0.05,"decimal256":-1,"float":33554432',
+    '"half":65504,"double":12,"microseconds":"1969-12-31T23:59:59.999999Z"',
+    '"nanoseconds":"1969-12-31T23:59:59.999999999Z","date":"0001-01-01","time":"00:00:00.000000","bool":false',
+    '"nested":[null],"map":{},"json":null',
+  ],
+  ['"decimal":12345678901234567.89,"float":1e-45,"half":-0,"double":-1e+300,"nested":[]'],
+];
+
+test.each(['values', 'values-plain'])(
+  'numbers and times of %s have every digit that they have in the file',
+  async (name) => {
+    expect(await linesOf(fixture(`${name}.parquet`), 'all')).toEqual(VALUES.map((members) => `{${members.join(',')}}`));
+  },
+);
+
+test('times of the older form have their nanoseconds', async () => {
+  expect(await linesOf(fixture('int96.parquet'), 'all')).toEqual(['{"at":"2026-01-02T03:04:05.123456000Z"}', '{}']);
+});
+
+test.each([
+  ['nan', 'NaN in row 1'],
+  ['infinite', 'Infinity in row 1'],
+  ['keys', 'a map whose keys are of the type FLOAT'],
+])('a column %s without an exact form in JSON is refused by its name, if it is read', async (name, what) => {
+  expect(await rowsOf(fixture('inexact.parquet'), parseColumnMapping(`text,reference:${name}`))).toBe(
+    `invalid_dataset: The Parquet file cannot be read. Its column "${name}" has ${what}, which has no exact form in JSON. ` +
+      'Write the column as text, or leave it out.',
+  );
+  expect(await rowsOf(fixture('inexact.parquet'))).toMatchObject([{ text: 'a' }]);
+});
+
+test('a column whose type and values contradict each other is refused', async () => {
+  const location = await written(
+    new Uint8Array(
+      parquetWriteBuffer({
+        schema: [
+          { name: 'root', num_children: 1 },
+          { name: 'text', type: 'DOUBLE', converted_type: 'DATE', repetition_type: 'REQUIRED' },
+        ],
+        columnData: [{ name: 'text', data: [1.5] }],
+      }),
+    ),
+  );
+  expect(await rowsOf(location)).toContain('damaged or incomplete');
 });
 
 test('columns with names of Object.prototype are columns', async () => {

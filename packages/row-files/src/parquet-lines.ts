@@ -1,4 +1,3 @@
-import { isUtf8 } from 'node:buffer';
 import type { FileHandle } from 'node:fs/promises';
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { ProductError } from '@lorasmith/contracts';
@@ -10,10 +9,18 @@ import {
   parquetMetadataAsync,
   parquetReadObjects,
   parquetSchema,
+  type SchemaTree,
   snappyUncompress,
-  toJson,
 } from 'hyparquet';
 import { type ColumnChoice, columnsToRead } from './column-mapping.js';
+import {
+  jsonObject,
+  jsonOfColumn,
+  ParquetValueError,
+  STORED_VALUES,
+  type ValueJson,
+  withStoredValues,
+} from './parquet-values.js';
 import { unpackLz4Block, unpackLz4Page } from './unpack-lz4.js';
 
 export interface ParquetOptions {
@@ -35,7 +42,7 @@ const SMALLER_GROUPS =
 
 /**
  * The rows of a Parquet file as JSON, one line each, with the columns that are read. The first row names the other columns, too. Null becomes
- * an absent key, because Parquet has no other form of that.
+ * an absent key, because Parquet has no other form of that. Values are exact; a column with one that JSON has no form for is refused.
  *
  * A file may be made to need any time and memory: read files of others in a bounded process.
  *
@@ -48,10 +55,12 @@ export async function* linesOfParquet(
   const buffer = await bufferOf(file);
   const metadata = await orDamaged(() => parquetMetadataAsync(buffer, { geoparquet: false }));
   if (metadata.num_rows > maxRows) throw refused(`It has more than ${maxRows} rows, the limit.`);
-  const names = await orDamaged(async () => parquetSchema(metadata).children.map(({ element }) => element.name));
+  const tree = await orDamaged(async () => parquetSchema(metadata));
+  const names = tree.children.map(({ element }) => element.name);
   refuseOtherCodecs(metadata);
   const columns = columnsToRead(names, choice, 'Parquet');
-  const others = Object.fromEntries(names.filter((name) => !columns.includes(name)).map((name) => [name, null]));
+  const readers = await orDamaged(async () => columns.map((name) => columnReader(tree, name)));
+  const others = names.filter((name) => !columns.includes(name)).map((name) => [name, 'null'] as const);
   let rowStart = 0;
   for (const group of metadata.row_groups) {
     if (group.total_byte_size > MAX_GROUP_BYTES) {
@@ -60,8 +69,9 @@ export async function* linesOfParquet(
     const rowEnd = rowStart + Number(group.num_rows);
     const rows = await orDamaged(() => readRows(buffer, metadata, { columns, rowStart, rowEnd }));
     for (const [index, row] of rows.entries()) {
-      const named = rowStart + index === 0 ? { ...others, ...row } : row;
-      yield Buffer.from(`${JSON.stringify(named)}\n`);
+      const line = rowStart + index + 1;
+      const members = readers.map(({ name, jsonIn }) => [name, jsonIn(row[name], line)] as const);
+      yield Buffer.from(`${jsonObject(line === 1 ? [...others, ...members] : members)}\n`);
     }
     rowStart = rowEnd;
   }
@@ -73,19 +83,34 @@ interface RowRange {
   rowEnd: number;
 }
 
-async function readRows(file: AsyncBuffer, metadata: FileMetaData, range: RowRange): Promise<object[]> {
-  const rows = await parquetReadObjects({
-    ...{ file, metadata, ...range, compressors: COMPRESSORS, geoparquet: false },
-    parsers: { stringFromBytes: (bytes) => (bytes && isUtf8(bytes) ? Buffer.from(bytes).toString() : bytes) },
-  });
-  return rows.map((row) => withoutNulls(toJson(row)) as object);
+async function readRows(
+  file: AsyncBuffer,
+  metadata: FileMetaData,
+  range: RowRange,
+): Promise<Record<string, unknown>[]> {
+  const options = { compressors: COMPRESSORS, geoparquet: false, utf8: false, parsers: STORED_VALUES };
+  return await parquetReadObjects({ file, metadata: withStoredValues(metadata), ...range, ...options });
 }
 
-function withoutNulls(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutNulls);
-  if (typeof value !== 'object' || value === null) return value;
-  const kept = Object.entries(value).filter(([, one]) => one !== null);
-  return Object.fromEntries(kept.map(([name, one]) => [name, withoutNulls(one)]));
+interface ColumnReader {
+  name: string;
+  /** The JSON of the value of a row. @throws ProductError `invalid_dataset` */
+  jsonIn(value: unknown, row: number): string | undefined;
+}
+
+/** @throws ProductError `invalid_dataset` */
+function columnReader({ children }: SchemaTree, name: string): ColumnReader {
+  const within = <Result>(read: () => Result, where = ''): Result => {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof ParquetValueError)) throw damaged(error);
+      const what = `Its column ${JSON.stringify(name.slice(0, 64))} has ${error.message}${where}, which has no exact form in JSON.`;
+      throw refused(`${what} Write the column as text, or leave it out.`);
+    }
+  };
+  const json: ValueJson = within(() => jsonOfColumn(children.find(({ element }) => element.name === name)!));
+  return { name, jsonIn: (value, row) => within(() => json(value), ` in row ${row}`) };
 }
 
 const COMPRESSORS: Compressors = {
@@ -136,9 +161,12 @@ async function orDamaged<Result>(read: () => Promise<Result>): Promise<Result> {
   try {
     return await read();
   } catch (error) {
-    if (error instanceof ProductError) throw error;
-    throw refused(`It is damaged or incomplete (${(error as Error).message.slice(0, 200)}).`, error);
+    throw error instanceof ProductError ? error : damaged(error);
   }
+}
+
+function damaged(error: unknown): ProductError {
+  return refused(`It is damaged or incomplete (${(error as Error).message.slice(0, 200)}).`, error);
 }
 
 function refused(what: string, cause?: unknown): ProductError {
