@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Dataset, JobSpec, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
@@ -48,11 +48,14 @@ export class TinyTrainings {
     this.#examples = examples;
   }
 
-  static async create(): Promise<TinyTrainings> {
+  /** @param changes of the config.json of its model */
+  static async create(changes: object = {}): Promise<TinyTrainings> {
     const root = await mkdtemp(join(tmpdir(), 'tiny-trainings-'));
     const modelFolder = join(root, 'llama');
     await mkdir(modelFolder);
     await writeTinyLlama(modelFolder);
+    const config = join(modelFolder, 'config.json');
+    await writeFile(config, JSON.stringify({ ...JSON.parse(await readFile(config, 'utf8')), ...changes }));
     const examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
     return new TinyTrainings(root, modelFolder, examples);
   }

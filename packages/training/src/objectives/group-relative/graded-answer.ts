@@ -9,7 +9,7 @@ export interface RolloutPrompt {
 export interface SampledAnswer {
   /** `[tokens]`, with the one that ends it, if one does. */
   ids: Int32Array;
-  /** `[tokens]` with which they were sampled. */
+  /** `[tokens]` with which they were sampled, or which a pass before the first update has for them. */
   logProbabilities: Float32Array;
   hasEnded: boolean;
 }
@@ -24,7 +24,7 @@ export interface JudgedAnswer extends GradedAnswer {
   prompt: Int32Array;
   advantage: number;
   isFlat: boolean;
-  /** `[tokens]` log-probabilities with which its tokens were sampled; null in the only step that trains on it. */
+  /** `[tokens]` log-probabilities before the first update; null in the only step that trains on it. */
   sampled: Float32Array | null;
   /** `[tokens]` log-probabilities under the reference; null without one. */
   reference: Float32Array | null;

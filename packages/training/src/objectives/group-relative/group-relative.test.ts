@@ -47,32 +47,53 @@ interface Groups {
 
 const END = 2;
 
+/** A model, and answers to prompts. */
+interface Given extends Groups {
+  decoder: Decoder;
+}
+
 describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
-  let decoder: Decoder;
-  let given: Groups;
+  let common: Given;
   beforeAll(async () => {
     configureKernels(kernels);
-    decoder = await loadDecoder(await readModelFolder(join(FIXTURES, 'base')), 'float32');
-    given = await readJson<Groups>(FIXTURES, 'groups.json');
+    common = await givenIn(FIXTURES);
   });
   afterAll(() => {
-    decoder.dispose();
+    common.decoder.dispose();
     configureKernels('raw');
   });
 
-  /** The answers that are given, with the log-probabilities that the adapter has for them when it samples. */
-  function answersOf(adapter: LoraAdapter, index: number): GradedAnswer[] {
-    const { prompt, answers, rewards } = given.groups[index]!;
+  async function givenIn(folder: string): Promise<Given> {
+    const decoder = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    return { decoder, ...(await readJson<Groups>(folder, 'groups.json')) };
+  }
+
+  /** The answers that are given, with the log-probabilities that the adapter has for them when it samples: each token at the end of its text. */
+  function answersOf({ decoder, groups }: Given, adapter: LoraAdapter, index: number): GradedAnswer[] {
+    const { prompt, answers, rewards } = groups[index]!;
+    const objective = objectiveOn(decoder, 'next-token') as NextToken;
     return answers.map((ids, place) => {
-      const batch = tokenBatchOf([sequenceOf(prompt, ids)]);
-      const objective = objectiveOn(decoder, 'next-token') as NextToken;
-      const logProbabilities = objective.tokenLogProbabilities(batch, { adapters: [{ adapter }] });
+      const logProbabilities = Float32Array.from(ids, (_, token) => {
+        const batch = tokenBatchOf([sequenceOf(prompt, ids.slice(0, token + 1))]);
+        return objective.tokenLogProbabilities(batch, { adapters: [{ adapter }] }).at(-1)!;
+      });
       return { ids: Int32Array.from(ids), logProbabilities, hasEnded: ids.at(-1) === END, reward: rewards[place]! };
     });
   }
 
-  /** Trains as the trainer did; each step in micro-batches of these sizes. */
+  /** Trains as the trainer did; each step in micro-batches of these sizes. A model whose rotary angles depend on the length is one of its own. */
   async function train(name: string, sizes: readonly number[]) {
+    if (!name.endsWith('-dynamic')) return await trainOn(common, name, sizes);
+    const own = await givenIn(join(FIXTURES, name));
+    try {
+      return await trainOn(own, name, sizes);
+    } finally {
+      own.decoder.dispose();
+    }
+  }
+
+  async function trainOn(given: Given, name: string, sizes: readonly number[]) {
+    const { decoder } = given;
     const folder = join(FIXTURES, name);
     const { objective, learning_rate: learningRate, epsilon, losses } = await readJson<Case>(folder, 'case.json');
     const settings = objectiveOf({
@@ -86,12 +107,15 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
     const [adapter, before] = [adapterOn(decoder, initial), adapterOn(decoder, initial)];
     const sampled = new Map<number, GradedAnswer[]>();
     const answers: AnswerSource = {
-      of: async (prompts) =>
-        prompts.map(({ line }) => {
-          const answers = sampled.get(line) ?? answersOf(adapter, line - 1);
-          sampled.set(line, answers);
-          return answers;
-        }),
+      async of(prompts, _, read) {
+        const lines = prompts.map(({ line }) => line);
+        if (!sampled.has(lines[0]!)) {
+          const groups = lines.map((line) => answersOf(given, adapter, line - 1));
+          await read(groups);
+          for (const [place, line] of lines.entries()) sampled.set(line, groups[place]!);
+        }
+        return lines.map((line) => sampled.get(line)!);
+      },
     };
     const alike = (length: number, other: number) => decoder.hasSameRope(length, other);
     const examples = promptExamples(given);

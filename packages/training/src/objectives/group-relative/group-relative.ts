@@ -6,7 +6,7 @@ import { labelLosses } from '../label-losses.js';
 import type { BatchLoss, EvaluationMetrics, Objective, PassLoss, PassOptions } from '../objective.js';
 import type { ForwardRun, StepContext } from '../step-context.js';
 import type { AnswerFigures } from './answer-figures.js';
-import type { AnswerBatch, SampledGroups } from './sampled-groups.js';
+import type { AnswerBatch, AnswerTokens, SampledGroups } from './sampled-groups.js';
 import { tokenLoss } from './token-loss.js';
 
 /**
@@ -22,10 +22,8 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
   }
 
   async context(examples: SampledGroups, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext> {
-    const groups = await examples.context(batches, run, (batch, { passes, reference = [] }) =>
-      passes.turn(FORWARD_SHARE * batch.tokens.ids.length, () =>
-        this.#logProbabilities(batch, { adapters: reference }),
-      ),
+    const groups = await examples.context(batches, run, (answers, { passes }, adapters) =>
+      passes.turn(FORWARD_SHARE * answers.tokens.ids.length, () => this.#logProbabilities(answers, { adapters })),
     );
     return { likelihoodShare: 0, divergence: 0, ...groups };
   }
@@ -79,10 +77,10 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
   }
 
   /** `[tokens]` of each answer. */
-  #logProbabilities({ tokens, answers }: AnswerBatch, options: PassOptions): Float32Array[] {
+  #logProbabilities({ tokens, labels }: AnswerTokens, options: PassOptions): Float32Array[] {
     return scope(() => {
       const losses = toFloat32Array(labelLosses(this.#model, tokens, { ...options, record: false }).losses);
-      return answers.map(({ answer, first }) => losses.slice(first, first + answer.ids.length).map((loss) => -loss));
+      return labels.map(({ first, count }) => losses.slice(first, first + count).map((loss) => -loss));
     });
   }
 

@@ -186,6 +186,54 @@ test('several updates train on the same answers, and a run that is resumed betwe
   }
 });
 
+describe('on a model whose rotary angles depend on the length', () => {
+  const factors = (first: number) => [first, 2, 4, 8];
+  // Prompts have 3 to 10 tokens, with their answers up to 15.
+  const original = 10;
+  const ropes = {
+    dynamic: { max_position_embeddings: original, rope_parameters: { rope_type: 'dynamic', factor: 4 } },
+    longrope: {
+      max_position_embeddings: 4 * original,
+      original_max_position_embeddings: original,
+      rope_parameters: { rope_type: 'longrope', short_factor: factors(1), long_factor: factors(3) },
+    },
+  };
+
+  test.each(Object.entries(ropes))(
+    '%s clips no token in the first update',
+    async (_, { rope_parameters, ...positions }) => {
+      const config = { ...positions, rope_parameters: { ...rope_parameters, rope_theta: 100 } };
+      const growing = await TinyTrainings.create(config);
+      try {
+        const rows = Array.from({ length: 8 }, (_, i) => ({
+          prompt: `to ${'9'.repeat(i)}`,
+          reference: { letter: 'a' },
+        }));
+        const stored = await growing.store('a', 'graded_prompt', rows);
+        const spec = rewarding(
+          { grader: { type: 'regex', pattern: '[a-m]' }, updates_per_batch: 2, clip_low: 1e-3 },
+          { training: { epochs: 1, learning_rate: 2e-2, warmup_ratio: 0, completion_format: 'text' } },
+        );
+        const whole = await growing.run(spec, stored);
+        expect(whole.error).toBeNull();
+        const clipped = stepsOf(whole).map(({ group }) => group!['clip_ratio/region_mean']!);
+        expect(clipped).toHaveLength(4);
+        for (const [step, share] of clipped.entries()) {
+          if (step % 2 === 0) expect(share).toBe(0);
+          else expect(share).toBeGreaterThan(0);
+        }
+        const stopped = await growing.run(spec, stored, {
+          onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 1 && stop('pause'),
+        });
+        const resumed = await growing.run(spec, stored, { checkpointFolder: stopped.checkpointFolder });
+        expect(await weightsOf(resumed)).toEqual(await weightsOf(whole));
+      } finally {
+        await growing.remove();
+      }
+    },
+  );
+});
+
 test('a run that is killed in a later batch of answers than its checkpoint continues with the answers of the checkpoint', async () => {
   const spec = rewarding({ updates_per_batch: 3 }, { training: { epochs: 1, learning_rate: 2e-2 } });
   const whole = await run(spec);

@@ -16,6 +16,7 @@ import type { Participant } from '../../shared-pass/pass-scheduler.js';
 import type { ForwardRun } from '../step-context.js';
 import type { GradedAnswer, RolloutPrompt, SampledAnswer } from './graded-answer.js';
 import type { RewardSource } from './reward-source.js';
+import type { ReadAnswers } from './sampled-groups.js';
 
 export interface RolloutOptions {
   base: Decoder;
@@ -63,9 +64,10 @@ export class Rollouts {
   /**
    * The graded answers to some prompts by the adapter as it is: draws depend on the seed, the batch and the line alone. Those of a step are
    * kept in a file, first without their rewards, so that a resumed run neither samples nor grades them again, and further steps train on the same.
+   * @param read is called with new answers of a step before they are kept
    * @throws ProductError `cancelled`, `non_finite_loss`, `grader_failed`, `storage_full`
    */
-  async of(prompts: readonly RolloutPrompt[], run: ForwardRun): Promise<GradedAnswer[][]> {
+  async of(prompts: readonly RolloutPrompt[], run: ForwardRun, read: ReadAnswers): Promise<GradedAnswer[][]> {
     const { settings, kept, passes, shownEvery, onAnswers } = this.#options;
     const { step = null } = run;
     if (step === null) return await this.#graded(prompts, await this.#answered(prompts, run, 'evaluation'), run);
@@ -76,7 +78,10 @@ export class Rollouts {
       passes.beside(() => writeRollout(kept.folder, { run: kept.run, batch, ...groups }));
     const sampled =
       known?.groups.map((group) => group.map(sampledOf)) ?? (await this.#answered(prompts, run, `batch ${batch}`));
-    if (known === null) await keep({ kind: 'sampled', groups: sampled.map((group) => group.map(storedOf)) });
+    if (known === null) {
+      await read(sampled);
+      await keep({ kind: 'sampled', groups: sampled.map((group) => group.map(storedOf)) });
+    }
     const graded = await this.#graded(prompts, sampled, run);
     const groups = graded.map((group) => group.map((answer) => ({ ...storedOf(answer), reward: answer.reward })));
     await keep({ kind: 'graded', groups });

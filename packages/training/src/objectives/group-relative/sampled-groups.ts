@@ -1,9 +1,16 @@
 import type { GroupRelativeObjective } from '@lorasmith/contracts';
-import { type RowsAlike, rangesOf, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import {
+  type ActingAdapter,
+  type LabelRange,
+  type RowsAlike,
+  rangesOf,
+  type TokenBatch,
+  tokenBatchOf,
+} from '@lorasmith/models';
 import type { PromptExamples } from '@lorasmith/planning';
 import type { ForwardRun, StepContext } from '../step-context.js';
 import { advantagesOf } from './advantages.js';
-import type { GradedAnswer, JudgedAnswer, RolloutPrompt } from './graded-answer.js';
+import type { GradedAnswer, JudgedAnswer, RolloutPrompt, SampledAnswer } from './graded-answer.js';
 
 /** Answers in one stream, with the labels of each. */
 export interface AnswerBatch {
@@ -11,14 +18,27 @@ export interface AnswerBatch {
   answers: readonly { answer: JudgedAnswer; first: number; settings: GroupRelativeObjective }[];
 }
 
+/** Changes new answers of a step before they are kept. @throws ProductError `cancelled` */
+export type ReadAnswers = (groups: readonly SampledAnswer[][]) => Promise<void>;
+
 /** A source of graded answers: Rollouts samples them. */
 export interface AnswerSource {
   /** @throws ProductError `cancelled`, `non_finite_loss`, `grader_failed`, `storage_full` */
-  of(prompts: readonly RolloutPrompt[], run: ForwardRun): Promise<GradedAnswer[][]>;
+  of(prompts: readonly RolloutPrompt[], run: ForwardRun, read: ReadAnswers): Promise<GradedAnswer[][]>;
 }
 
-/** Log-probabilities of the tokens of answers, in a forward pass of the reference. @throws ProductError `cancelled` */
-export type ReferenceOf = (batch: AnswerBatch, run: ForwardRun) => Promise<Float32Array[]>;
+/** Answers in one stream, with the range of the labels of each. */
+export interface AnswerTokens {
+  tokens: TokenBatch;
+  labels: readonly LabelRange[];
+}
+
+/** Log-probabilities of the tokens of each answer, in a forward pass with these adapters. @throws ProductError `cancelled` */
+export type LogProbabilitiesOf = (
+  answers: AnswerTokens,
+  run: ForwardRun,
+  adapters: readonly ActingAdapter[],
+) => Promise<Float32Array[]>;
 
 export interface SampledGroupsOptions {
   examples: PromptExamples;
@@ -57,21 +77,41 @@ export class SampledGroups {
   async context(
     batches: readonly ArrayLike<number>[],
     run: ForwardRun,
-    referenceOf: ReferenceOf,
+    logProbabilitiesOf: LogProbabilitiesOf,
   ): Promise<Pick<StepContext, 'groups'>> {
     const indices = batches.flatMap((batch) => Array.from(batch));
     const prompts = indices.map((index) => ({ ids: this.#examples.prompt(index), line: this.#examples.lineOf(index) }));
     const groups = new Map<number, JudgedAnswer[]>();
-    const judged = this.#judged(prompts, await this.#source.of(prompts, run));
+    const read: ReadAnswers = async (sampled) => {
+      if (this.#settings.updates_per_batch === 1) return;
+      for (const { first, count } of rangesOf(batches.map(({ length }) => length))) {
+        const ofBatch = sampled.slice(first, first + count);
+        const answers = ofBatch.flatMap((group, place) => this.#growing(prompts[first + place]!.ids, group));
+        if (answers.length === 0) continue;
+        const found = await logProbabilitiesOf(tokensOf(answers, this.#alike), run, run.adapters);
+        for (const [place, { answer }] of answers.entries()) answer.logProbabilities = found[place]!;
+      }
+    };
+    const judged = this.#judged(prompts, await this.#source.of(prompts, run, read));
     for (const [place, index] of indices.entries()) groups.set(index, judged[place]!);
     if (run.step == null || this.#settings.kl_weight === 0) return { groups };
     for (const batch of batches) {
-      const own = this.batch(batch, { groups });
-      for (const [place, reference] of (await referenceOf(own, run)).entries()) {
-        own.answers[place]!.answer.reference = reference;
+      const { tokens, answers } = this.batch(batch, { groups });
+      const labels = answers.map(({ answer, first }) => ({ first, count: answer.ids.length }));
+      for (const [place, found] of (await logProbabilitiesOf({ tokens, labels }, run, run.reference ?? [])).entries()) {
+        answers[place]!.answer.reference = found;
       }
     }
     return { groups };
+  }
+
+  /**
+   * The answers with which a text grows so long that a pass over it has other rotary angles than sampling had (dynamic scaling, longrope). Their
+   * log-probabilities before the first update are those of a pass, as TRL computes them for all answers.
+   */
+  #growing<Answer extends { ids: Int32Array }>(prompt: Int32Array, group: readonly Answer[]) {
+    const growing = group.filter(({ ids }) => !this.#alike(prompt.length, prompt.length + ids.length));
+    return growing.map((answer) => ({ prompt, ids: answer.ids, answer }));
   }
 
   batch(indices: ArrayLike<number>, { groups }: Pick<StepContext, 'groups'>): AnswerBatch {
@@ -111,8 +151,16 @@ function answerBatchOf(
   given: readonly { answer: JudgedAnswer; settings: GroupRelativeObjective }[],
   alike: RowsAlike,
 ): AnswerBatch {
+  const { tokens, labels } = tokensOf(
+    given.map(({ answer }) => answer),
+    alike,
+  );
+  return { tokens, answers: given.map((one, place) => ({ ...one, first: labels[place]!.first })) };
+}
+
+function tokensOf(given: readonly { prompt: Int32Array; ids: Int32Array }[], alike: RowsAlike): AnswerTokens {
   const tokens = tokenBatchOf(
-    given.map(({ answer: { prompt, ids } }) => {
+    given.map(({ prompt, ids }) => {
       const whole = new Int32Array(prompt.length + ids.length);
       whole.set(prompt);
       whole.set(ids, prompt.length);
@@ -120,8 +168,8 @@ function answerBatchOf(
     }),
     alike,
   );
-  const ranges = rangesOf(tokens.order.map((place) => given[place]!.answer.ids.length));
-  const first: number[] = [];
-  for (const [place, sequence] of tokens.order.entries()) first[sequence] = ranges[place]!.first;
-  return { tokens, answers: given.map((one, place) => ({ ...one, first: first[place]! })) };
+  const ranges = rangesOf(tokens.order.map((place) => given[place]!.ids.length));
+  const labels: LabelRange[] = [];
+  for (const [place, sequence] of tokens.order.entries()) labels[sequence] = ranges[place]!;
+  return { tokens, labels };
 }
