@@ -8,6 +8,9 @@ const MAX_PART_DEPTH = 64;
 /** GPT-2's pattern, which `ByteLevel` applies with `use_regex`. */
 const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+/** A step that writes a space before a text that begins with none. */
+const SPACE_BEFORE = { type: 'Metaspace', replacement: ' ', prepend_scheme: 'always', split: false };
+
 /**
  * Rewrites a pre-tokenizer so that `@huggingface/tokenizers` 0.2.0 splits text like the reference (the Rust crate).
  *
@@ -40,9 +43,11 @@ export function correctPreTokenizer(preTokenizer: unknown): unknown {
     return { type: 'Sequence', pretokenizers: [removed('\\s+'), punctuation('Isolated')] };
   if (type === 'FixedLength') return isolate(`[\\s\\S]{1,${preTokenizer.length}}`);
   if (type === 'Metaspace') return metaspace(preTokenizer);
-  // With add_prefix_space, the space is added before the pattern applies, which a preceding Split cannot do.
-  if (preTokenizer.type === 'ByteLevel' && preTokenizer.use_regex !== false && preTokenizer.add_prefix_space !== true) {
-    return { type: 'Sequence', pretokenizers: [isolate(GPT2_PATTERN), { ...preTokenizer, use_regex: false }] };
+  if (type === 'ByteLevel' && preTokenizer.use_regex !== false) {
+    // The space before a text is part of what the pattern splits.
+    const spaced = preTokenizer.add_prefix_space === true ? [SPACE_BEFORE] : [];
+    const bytes = { ...preTokenizer, use_regex: false, add_prefix_space: false };
+    return { type: 'Sequence', pretokenizers: [...spaced, isolate(GPT2_PATTERN), bytes] };
   }
   return preTokenizer;
 }

@@ -6,6 +6,7 @@ import { type JsonObject, readJsonFile } from './json-file.js';
 import { tokenBytesOf } from './token-bytes.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { correctPreTokenizer, unsupportedPart } from './tokenizer-corrections.js';
+import { keepNewerCharacters, type LibraryNormalizer } from './unicode-normalizer.js';
 import { type EncodingParts, MissingTokenError, WordEncoder } from './word-encoder.js';
 
 /** Converts text to token ids and back, with the same ids as the Rust crate `tokenizers` for the same tokenizer.json. */
@@ -40,6 +41,7 @@ export interface TokensAround {
 /** The parts of the library's class that Lorasmith uses. TypeScript cannot resolve the imports of its own type files. */
 interface LibraryTokenizer extends EncodingParts {
   decoder: LibraryDecoder | null;
+  normalizer: (((text: string) => string) & LibraryNormalizer) | null;
   encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
@@ -80,6 +82,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     const preTokenizer = correctPreTokenizer(file.pre_tokenizer ?? null);
     inner = new LibraryTokenizer({ ...emptyParts, ...file, pre_tokenizer: preTokenizer }, {});
     keepByteOrderMark(inner.decoder);
+    keepNewerCharacters(inner.normalizer);
     // The library puts added tokens into the vocabulary of the model, which would make them of letters.
     const { vocab } = file.model as { vocab: object };
     for (const { content } of inner.added_tokens) {
