@@ -33,7 +33,7 @@ const FineTuningHyperparameters = Type.Object(
     ),
     learning_rate_multiplier: orAuto(
       Type.Number({ exclusiveMinimum: 0, maximum: 10_000 }),
-      `The learning rate is this times ${UNIT_LEARNING_RATE}. auto: 1.`,
+      `The learning rate is this times ${UNIT_LEARNING_RATE}. auto: 1; up to 2 for fewer than 200 steps.`,
     ),
   },
   { $id: 'FineTuningHyperparameters', ...closed },
@@ -50,7 +50,7 @@ const DpoHyperparameters = Type.Object(
     batch_size: FineTuningHyperparameters.properties.batch_size,
     learning_rate_multiplier: orAuto(
       Type.Number({ exclusiveMinimum: 0, maximum: 10_000 }),
-      `The learning rate is this times ${PREFERENCE_LEARNING_RATE}. auto: 1.`,
+      `The learning rate is this times ${PREFERENCE_LEARNING_RATE}. auto: 1; for fewer than 1,911 steps more, up to 40, so that the rate times the steps stays the same.`,
     ),
   },
   { $id: 'DpoHyperparameters', ...closed },

@@ -30,6 +30,7 @@ export {
 export { inheritLora } from './initial-adapter.js';
 export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/line-splitter.js';
 export { lineTooLong, parseLine } from './jsonl/parse-line.js';
+export { learningRateAt } from './learning-rate.js';
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
 export type { Examples } from './objectives/examples.js';
 export { GradedRows } from './objectives/group-relative/graded-rows.js';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
-import { learningRateAt } from './learning-rate.js';
+import { learningRateAt, sumOfRates } from './learning-rate.js';
 
 // transformers 5.24: get_scheduler(name, optimizer with lr 2e-4, num_warmup_steps, num_training_steps).get_last_lr() before
 // each step; "constant" is its constant_with_warmup.
@@ -59,3 +59,22 @@ test('warm-up all the way, and past the end', () => {
   expect(at(4, 4)).toBe(1);
   expect(at(9, 0)).toBe(0);
 });
+
+test.each(['constant', 'linear', 'cosine'] as const)(
+  'the sum of the rates is that of the steps, with %s',
+  (lr_scheduler) => {
+    const settings = { learning_rate: 3e-4, lr_scheduler };
+    for (const steps of [
+      { total: 1, warmup: 0 },
+      { total: 2, warmup: 1 },
+      { total: 7, warmup: 7 },
+      { total: 100, warmup: 3 },
+    ]) {
+      const rates = Array.from({ length: steps.total }, (_, step) => learningRateAt(step, settings, steps));
+      expect(sumOfRates(settings, steps)).toBeCloseTo(
+        rates.reduce((sum, rate) => sum + rate),
+        12,
+      );
+    }
+  },
+);

@@ -22,3 +22,14 @@ export function learningRateAt(
       return peak * Math.max(0, 0.5 * (1 + Math.cos(Math.PI * progress)));
   }
 }
+
+/** The sum of the learning rates of all steps. */
+export function sumOfRates(
+  { learning_rate: peak, lr_scheduler: scheduler }: Pick<TrainingSettings, 'learning_rate' | 'lr_scheduler'>,
+  { total, warmup }: { total: number; warmup: number },
+): number {
+  const after = total - warmup;
+  // Sums of k / n, and of half a cosine, from 0 to n - 1.
+  const falling = after === 0 ? 0 : (after + 1) / 2;
+  return peak * (Math.max(0, warmup - 1) / 2 + (scheduler === 'constant' ? after : falling));
+}

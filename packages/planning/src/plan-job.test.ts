@@ -49,7 +49,9 @@ async function jobOf(
   const { dataset, rowsFile } = await datasetOf(TRAINED, format, rows);
   const validation = { ...(options.validation && { dataset: options.validation.dataset.id }), ...settings.validation };
   const request: JobRequest = { base_model: 'tiny', dataset: dataset.id };
-  const given = { ...request, lora: {}, training: {}, ...settings, validation };
+  // Few steps with the usual rate would change next to nothing, which is warned of.
+  const training = { learning_rate: 1e-2, ...settings.training };
+  const given = { ...request, lora: {}, ...settings, training, validation };
   const spec = Value.Default(JobSpec, given) as JobSpec;
   expect(Value.Errors(JobSpec, spec)).toEqual([]);
   const examples = await openExampleStore({ dataDir: join(folder, 'data'), maxBytes: 2 ** 30 });
@@ -167,6 +169,30 @@ describe('planJob for a decoder', () => {
     expect(await codesOf({ warmup_ratio: 0.9 })).toEqual(['warmup_covers_all_steps']);
     expect(await codesOf({})).toEqual([]);
     expect(await codesOf({ max_steps: 1 })).toEqual([]);
+  });
+
+  it('warns of a schedule with which the adapter changes next to nothing', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const warned = async (training: object, lora: object = {}) => {
+      const { report } = await plan(model, 'text', texts('One', 'Two'), { training, lora });
+      return report.warnings;
+    };
+    const [warning, ...others] = await warned({ learning_rate: 5e-6, max_steps: 18 });
+    expect(others).toEqual([]);
+    expect(warning).toEqual({
+      code: 'schedule_moves_nothing',
+      message:
+        'The adapter would change next to nothing: with a learning_rate of 0.000005 over 18 steps, no number of A or B moves by more than 0.000045. ' +
+        'Raise training.learning_rate, for instance to 0.0001, or train for more steps.',
+      param: 'training.learning_rate',
+    });
+    // A schedule, a scale or a rate of B that moves it.
+    expect(await warned({ learning_rate: 5e-6, max_steps: 18, lr_scheduler: 'constant' })).toHaveLength(1);
+    expect(await warned({ learning_rate: 5e-6, max_steps: 400 })).toEqual([]);
+    expect(await warned({ learning_rate: 1e-4, max_steps: 18 })).toEqual([]);
+    expect(await warned({ learning_rate: 5e-6, max_steps: 18 }, { lora_plus_ratio: 16 })).toEqual([]);
+    expect(await warned({ learning_rate: 5e-6, max_steps: 18 }, { alpha: 256 })).toEqual([]);
+    expect((await warned({ learning_rate: 1e-4, max_steps: 1 }))[0]!.message).toContain('Train for more steps');
   });
 
   it.each([

@@ -29,6 +29,7 @@ import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
 import { updatesPerBatch } from './row-order.js';
 import { refuseTooManyRounds } from './sample-prompts.js';
+import { reachWarnings } from './schedule-reach.js';
 import type { Target } from './target-ranks.js';
 import type { TokenizingProgress } from './tokenizing-progress.js';
 import { prepareValidation, trainedRowsWarnings, type ValidationRows } from './validation-dataset.js';
@@ -191,6 +192,7 @@ export class Plan {
       ...(await rowsWarnings(options, rows)),
       ...evaluationWarnings(spec, steps.total),
       ...warmupWarnings(steps),
+      ...reachWarnings(spec, targets, steps),
       ...(labels && spec.objective?.kind === 'preference' ? balanceWarnings(labels, spec.objective) : []),
       ...modelWarnings(model),
       ...expertWarnings(model, targets),

@@ -14,13 +14,12 @@ import {
 } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import type { ActingAdapter } from '@lorasmith/models';
-import type { Plan, RowOrder } from '@lorasmith/planning';
+import { learningRateAt, type Plan, type RowOrder } from '@lorasmith/planning';
 import { bytesOfMoment, momentOfBytes, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { BatchSource } from './batches.js';
 import { evaluate, type HeldOut } from './evaluate.js';
 import { EvaluationWatch } from './evaluation-watch.js';
-import { learningRateAt } from './learning-rate.js';
 import type { Rollouts } from './objectives/group-relative/rollouts.js';
 import { optimizerStep, type StepResult } from './optimizer-step.js';
 import type { RunIdentity } from './run-parts.js';

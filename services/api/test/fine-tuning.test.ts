@@ -347,9 +347,15 @@ describe('a fine-tuning job', () => {
     for (const dpo of [undefined, {}, { hyperparameters: auto }]) {
       const method = { type: 'dpo', ...(dpo === undefined ? {} : { dpo }) };
       const { method: answered } = checked(FineTuningJob, await create({ training_file, method }));
-      const hyperparameters = { beta: 0.1, n_epochs: 10, batch_size: 1, learning_rate_multiplier: 1 };
+      // 80 steps of one pair, with a rate that moves the adapter in so few.
+      const hyperparameters = { beta: 0.1, n_epochs: 10, batch_size: 1, learning_rate_multiplier: 24 };
       expect(answered).toEqual({ type: 'dpo', dpo: { hyperparameters } });
     }
+    const request = { base_model: MODEL, dataset: training_file, objective: { kind: 'preference' } };
+    const { warnings } = (await post('/jobs?dry_run=true', request)).json();
+    expect(warnings).toMatchObject([{ code: 'schedule_moves_nothing', param: 'training.learning_rate' }]);
+    const learning = { ...request, training: { epochs: 10, batch_size: 1, learning_rate: 24 * 5e-6 } };
+    expect((await post('/jobs?dry_run=true', learning)).json().warnings).toEqual([]);
     const supervised = await create({ training_file });
     expect(refusal(supervised)).toEqual([400, 'invalid_job', 'method.type']);
     expect(messageOf(supervised)).toContain('{"type": "dpo"}');
@@ -394,7 +400,7 @@ describe('a fine-tuning job', () => {
   ] as const)('has the defaults for %s', async (_, fields) => {
     const { hyperparameters, seed } = checked(FineTuningJob, await create(fields));
     // The file has 8 rows: 80 steps of one row.
-    expect([hyperparameters, seed]).toEqual([{ n_epochs: 10, batch_size: 1, learning_rate_multiplier: 1 }, 42]);
+    expect([hyperparameters, seed]).toEqual([{ n_epochs: 10, batch_size: 1, learning_rate_multiplier: 2 }, 42]);
   });
 
   test('chooses batches and epochs by the rows of the file, around what is given', async () => {

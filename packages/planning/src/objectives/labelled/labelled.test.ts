@@ -173,7 +173,7 @@ describe('a job on answers with a label', () => {
       dataset: `ds_${'0'.repeat(24)}`,
       validation: {},
       lora,
-      training,
+      training: { learning_rate: 1e-2, ...training },
       ...(objective === null ? {} : { objective: objectiveOf({ kind: 'preference', ...objective }) }),
     }) as JobSpec;
     const examples = await openExampleStore({ dataDir: join(folder, 'store'), maxBytes: 2 ** 24 });

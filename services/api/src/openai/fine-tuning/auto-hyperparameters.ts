@@ -1,4 +1,6 @@
-import type { FineTuningHyperparameters } from '@lorasmith/contracts';
+import { type FineTuningHyperparameters, PREFERENCE_LEARNING_RATE, UNIT_LEARNING_RATE } from '@lorasmith/contracts';
+
+// docs/decisions/openai-wire.md has the source of each choice, and what was measured.
 
 /** An epoch of a small file has at least so many steps, if it has as many rows. */
 const STEPS_PER_EPOCH = 16;
@@ -10,13 +12,26 @@ const LEAST_STEPS = 100;
 /** More rows are read in fewer epochs. */
 const MOST_ROWS_READ = 25_000;
 
-/** The epochs and the batch size of a file with so many rows, where the request leaves them to the service. */
+/** For each method the rate at a multiplier of 1, and the steps from which on it is enough. Fewer have a larger one. */
+const RATES = {
+  supervised: { unit: UNIT_LEARNING_RATE, steps: 200 },
+  dpo: { unit: PREFERENCE_LEARNING_RATE, steps: 1_911 },
+} as const;
+const LARGEST_RATE = 2e-4;
+
+export type AutoMethod = keyof typeof RATES;
+
+/** The hyperparameters of a file with so many rows, where the request leaves them to the service. */
 export function autoHyperparameters(
+  method: AutoMethod,
   rows: number,
-  { n_epochs: epochs, batch_size: batch }: Pick<FineTuningHyperparameters, 'n_epochs' | 'batch_size'>,
-): { epochs: number; batchSize: number } {
+  { n_epochs: epochs, batch_size: batch, learning_rate_multiplier: multiplier }: FineTuningHyperparameters,
+): { epochs: number; batchSize: number; learningRate: number } {
+  const { unit } = RATES[method];
   const batchSize = isGiven(batch) ? batch : autoBatch(rows);
-  return { epochs: isGiven(epochs) ? epochs : autoEpochs(rows, batchSize), batchSize };
+  const chosen = { epochs: isGiven(epochs) ? epochs : autoEpochs(rows, batchSize), batchSize };
+  const factor = isGiven(multiplier) ? multiplier : autoMultiplier(method, chosen.epochs * Math.ceil(rows / batchSize));
+  return { ...chosen, learningRate: factor * unit };
 }
 
 export function isGiven<Value>(value: Value | 'auto' | undefined): value is Value {
@@ -34,4 +49,11 @@ function autoEpochs(rows: number, batch: number): number {
   const forSteps = Math.ceil(LEAST_STEPS / Math.ceil(rows / batch));
   const forRows = Math.max(1, Math.floor(MOST_ROWS_READ / rows));
   return Math.min(MOST_EPOCHS, Math.max(forSteps, Math.min(USUAL_EPOCHS, forRows)));
+}
+
+/** So that few steps move the adapter as far as many. */
+function autoMultiplier(method: AutoMethod, steps: number): number {
+  const { unit, steps: enough } = RATES[method];
+  const wanted = Math.min(Math.max(1, enough / steps), LARGEST_RATE / unit);
+  return Number(wanted.toPrecision(2));
 }

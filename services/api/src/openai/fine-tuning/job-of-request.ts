@@ -6,16 +6,14 @@ import {
   type JobRequest,
   MAX_SEQ_LENGTH,
   type ObjectiveRequest,
-  PREFERENCE_LEARNING_RATE,
   ProductError,
-  UNIT_LEARNING_RATE,
 } from '@lorasmith/contracts';
 import type { Caller } from '@lorasmith/service-kit';
 import { Compile } from 'typebox/compile';
 import { type DatasetCatalog, nullIfMissing } from '../../datasets/dataset-catalog.js';
 import { fileNotFound } from '../files/openai-file.js';
 import type { ModelDirectory } from '../models/model-directory.js';
-import { autoHyperparameters, isGiven } from './auto-hyperparameters.js';
+import { type AutoMethod, autoHyperparameters, isGiven } from './auto-hyperparameters.js';
 
 export interface JobOfRequestOptions {
   directory: Pick<ModelDirectory, 'resolve'>;
@@ -52,7 +50,7 @@ export async function jobOfRequest(
       ...(await trainingOf(hyperparameters, {
         file: trainingFile,
         catalog,
-        unitRate: objective === null ? UNIT_LEARNING_RATE : PREFERENCE_LEARNING_RATE,
+        method: objective === null ? 'supervised' : 'dpo',
       })),
       ...(seed == null ? {} : { seed }),
       ...length,
@@ -100,17 +98,12 @@ function refuseIntegrations(integrations: unknown): void {
 
 async function trainingOf(
   given: FineTuningHyperparameters,
-  { file, catalog, unitRate }: { file: DatasetId; catalog: JobOfRequestOptions['catalog']; unitRate: number },
+  { file, catalog, method }: { file: DatasetId; catalog: JobOfRequestOptions['catalog']; method: AutoMethod },
 ) {
-  const { learning_rate_multiplier: multiplier } = given;
   // Whoever may not use the file, or has deleted it, is told when the job is submitted.
   const dataset = await catalog.get(file).catch(nullIfMissing);
-  const { epochs, batchSize } = autoHyperparameters(dataset?.rows ?? 1, given);
-  return {
-    epochs,
-    batch_size: batchSize,
-    ...(isGiven(multiplier) ? { learning_rate: multiplier * unitRate } : {}),
-  };
+  const { epochs, batchSize, learningRate } = autoHyperparameters(method, dataset?.rows ?? 1, given);
+  return { epochs, batch_size: batchSize, learning_rate: learningRate };
 }
 
 function checkFileId(id: string, param: string): void {
