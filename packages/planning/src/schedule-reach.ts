@@ -11,7 +11,7 @@ import type { Target } from './target-ranks.js';
  * share of its input's size, times 0.58. docs/decisions/openai-wire.md has what was measured.
  */
 const LEAST_REACH = 4e-3;
-/** With so much, the rows of a small dataset are learned. */
+/** The reach with which the rows of a small dataset are learned. */
 const USUAL_REACH = 2e-2;
 /** A rate beyond it is not proposed: it may diverge. */
 const LARGEST_RATE = 5e-4;

@@ -12,7 +12,7 @@ const LEAST_STEPS = 100;
 /** More rows are read in fewer epochs. */
 const MOST_ROWS_READ = 25_000;
 
-/** For each method the rate at a multiplier of 1, and the steps from which on it is enough. Fewer have a larger one. */
+/** The rate of each method at a multiplier of 1, and the steps from which on it is enough. Fewer have a larger one. */
 const RATES = {
   supervised: { unit: UNIT_LEARNING_RATE, steps: 200 },
   dpo: { unit: PREFERENCE_LEARNING_RATE, steps: 1_911 },
