@@ -72,8 +72,12 @@ test('a job on pairs is started from the form, and has curves of rewards, margin
   await unfold('Training');
   await field('Max steps').fill(String(STEPS));
   await page.getByText('Checked: it can be started.').waitFor();
+  // The usual rate moves nothing in so few steps: both the form and the job say so.
+  const warning = page.getByRole('region', { name: 'Warnings' }).getByText(/would change next to nothing/);
+  await warning.waitFor();
   await page.getByRole('button', { name: 'Start the job' }).click();
   await succeeded();
+  await warning.waitFor();
   for (const line of ['chosen', 'rejected', 'margin']) await curve('Rewards', line);
   for (const line of ['chosen', 'rejected']) await curve('Log-probabilities', line);
   await part('Settings and report');
