@@ -4,7 +4,7 @@ import { afterAll, expect } from 'vitest';
 // Records the processor time of each test file with its child processes, for `npm test`, which prints it. /proc counts in hundredths.
 
 const TICKS_PER_SECOND = 100;
-/** Of /proc/self/stat, after the name in brackets: user time of the process, and of its children that have ended. */
+/** Fields of /proc/self/stat, after the name in brackets: user time of the process, and of its children that have ended. */
 const [OWN, OF_CHILDREN] = [11, 13];
 
 const record = process.env.TEST_TIMES_FILE;

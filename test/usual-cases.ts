@@ -29,7 +29,7 @@ const STRUCTURES = {
 
 const STRUCTURE_NAMES: ReadonlySet<string> = new Set(Object.values(STRUCTURES));
 
-/** Of fixtures of families, one for each structure of a decoder: those that `npm test` has. Continuous integration has all. */
+/** The fixtures of families, one for each structure of a decoder: those that `npm test` has. Continuous integration has all. */
 export function oneOfEachStructure(families: readonly string[]): readonly string[] {
   return HAS_ALL_CASES ? families : families.filter((name) => STRUCTURE_NAMES.has(name));
 }

@@ -21,7 +21,7 @@ export interface CheckTask {
 /** The message of a CSV file that has a long row: its parser takes twice the memory of its longest row, and more. */
 export const LONG_RECORD = 'long record';
 
-/** What a dataset is, once all of it is checked, and the rows that are still to be stored. */
+/** Properties of a dataset of which everything is checked, and the rows that are still to be stored. */
 export interface Checked {
   summary: DatasetSummary;
   rows: Uint8Array;

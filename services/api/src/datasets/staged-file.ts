@@ -4,7 +4,7 @@ import type { BundleStore } from '@lorasmith/storage';
 const UPLOADED = 'uploaded';
 
 /**
- * What is read from an uploaded file, which is staged meanwhile: its sender need not wait for the reading, and is noticed when it leaves. Errors of
+ * The content of an uploaded file, which is staged meanwhile: its sender need not wait for the reading, and is noticed when it leaves. Errors of
  * `chunks` and of `read`.
  */
 export async function* fromStagedFile(
