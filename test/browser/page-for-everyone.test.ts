@@ -177,7 +177,7 @@ describe('without a mouse', () => {
     await page.keyboard.type('tiny');
     await page.getByText('Checked: it can be started.').waitFor();
     await press(page.locator('summary', { hasText: 'Training' }));
-    await tabTo(page.getByLabel('Max steps'));
+    await tabTo(page.getByLabel('Number of steps'));
     await page.keyboard.type('200000');
     await page.getByText('Checked: it can be started.').waitFor();
     await press(page.getByRole('button', { name: 'Start the job' }));

@@ -67,10 +67,10 @@ test('a job on pairs is started from the form, and has curves of rewards, margin
   await field('Base model (required)').selectOption('tiny-llama');
   await page.getByText(/Set objective to \{"kind": "preference"/).waitFor();
   // The fault has opened the group of its field.
-  await field('Objective: kind').selectOption('preference');
-  await field('Objective: loss').selectOption('ipo');
+  await field('What is learned').selectOption('preference');
+  await field('Loss of preferences').selectOption('ipo');
   await unfold('Training');
-  await field('Max steps').fill(String(STEPS));
+  await field('Number of steps').fill(String(STEPS));
   await page.getByText('Checked: it can be started.').waitFor();
   // The usual rate moves nothing in so few steps: both the form and the job say so.
   const warning = page.getByRole('region', { name: 'Warnings' }).getByText(/would change next to nothing/);

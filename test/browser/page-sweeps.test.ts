@@ -40,7 +40,7 @@ test('a sweep is started from the form, which shows its plan and its faults', as
   await field('Dataset (required)').selectOption(dataset);
   await field('Name').fill('ranks');
   await unfold('Training');
-  await field('Max steps').fill(String(STEPS));
+  await field('Number of steps').fill(String(STEPS));
   await unfold('Try several values');
   await field('Ranks to try').fill('2, 0');
   await page.locator('.field-error').getByText('lora.r cannot be 0').waitFor();
@@ -63,7 +63,7 @@ test('a sweep is started from the form, which shows its plan and its faults', as
   expect(await requestInPage()).toMatchObject({
     space: { 'lora.r': { values: RANKS } },
     publish_best: 2,
-    job: { validation: { split: 0.1 } },
+    job: { validation: { split: 0.05 } },
   });
   await page.getByRole('button', { name: 'Start the sweep' }).click();
   await heading('ranks').waitFor();
@@ -110,7 +110,7 @@ test('a job of it leads to it, and the best one is trained longer', async () => 
     dataset,
     lora: { r: best.values['lora.r'] },
     training: { max_steps: 2 * STEPS },
-    validation: { split: 0.1 },
+    validation: { split: 0.05 },
   });
   await page.getByRole('navigation').getByRole('link', { name: 'Sweeps' }).click();
   await page.getByRole('row', { name: /^ranks succeeded 3 of 3 have ended/ }).waitFor();

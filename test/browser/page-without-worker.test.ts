@@ -42,6 +42,7 @@ test('where there is nothing, the example data lead to a job in two presses', as
   await page.waitForURL(/#\/jobs\/job_/);
   const [job] = (await stack.client.listJobs()).data;
   expect(job).toMatchObject({ name: 'example-dates', base_model: 'tiny-llama', validation: { split: 0.1 } });
+  expect(job!.samples?.prompts).toHaveLength(3);
   await stack.client.cancelJob(job!.id);
   await tab.open('/adapters');
   await page.getByText('There are no adapters yet.').waitFor();
@@ -79,11 +80,12 @@ describe('the form that starts a job', () => {
     await sees('the base model or the dataset is missing');
     expect(await page.getByRole('button', { name: 'Start the job' }).isDisabled()).toBe(true);
     expect(dryRuns()).toBe(before);
-    await field('Base model (required)').selectOption('tiny-llama');
+    // The only one is chosen by itself.
+    await expect.poll(() => field('Base model (required)').inputValue()).toBe('tiny-llama');
     await field('Dataset (required)').selectOption(dataset);
     await sees(FINE);
     await sees('Report before training');
-    expect(await requestInPage()).toEqual({ base_model: 'tiny-llama', dataset });
+    expect(await requestInPage()).toEqual({ base_model: 'tiny-llama', dataset, validation: { split: 0.05 } });
     const command = await page.getByRole('region', { name: 'the command for curl' }).textContent();
     expect(command).toContain(`${stack.url}jobs`);
     expect(command).not.toContain('authorization');
@@ -133,13 +135,14 @@ describe('the form that starts a job', () => {
     await page.reload();
     await unfold('Adapter');
     await field('Rank (r)').fill('2');
-    await field('Target modules').fill('q_proj, k_proj');
+    await field('Layers to adapt').fill('q_proj, k_proj');
     await page.reload();
     await sees(FINE);
     const request = await requestInPage();
     expect(request).toEqual({
       base_model: 'tiny-llama',
       dataset,
+      validation: { split: 0.05 },
       lora: { r: 2, target_modules: ['q_proj', 'k_proj'] },
     });
 

@@ -3,6 +3,8 @@ export type * from '@lorasmith/contracts';
 export * from './api-error.js';
 export type { CallOptions } from './call-options.js';
 export * from './client.js';
+export { type FoldedFault, foldedFaults } from './fault-lines.js';
+export * from './held-out-change.js';
 export * from './human-units.js';
 export * from './job-events.js';
 export { eventText } from './job-progress.js';

@@ -1,5 +1,6 @@
 import type { EventData, JobEvent, SamplePrompt } from '@lorasmith/contracts';
 import { faultLines } from './fault-lines.js';
+import { worseOnHeldOutRows, worseText } from './held-out-change.js';
 import { countText, durationText } from './human-units.js';
 import { printable } from './printable.js';
 import { preferenceLine, reportText } from './report-text.js';
@@ -27,6 +28,7 @@ export function createJobProgress(
 ): JobProgressDisplay {
   let barIsOpen = false;
   let plainLineAt = Number.NEGATIVE_INFINITY;
+  const evaluations: EventData<'evaluation-finished'>[] = [];
 
   const line = (text: string) => {
     if (barIsOpen) redraw(output, '');
@@ -62,6 +64,10 @@ export function createJobProgress(
       if (barIsOpen && event.type !== 'checkpoint-saved') output.write('\n');
       if (event.type !== 'checkpoint-saved') barIsOpen = false;
       for (const text of eventText(event, prompts)) line(text);
+      if (event.type === 'evaluation-finished') evaluations.push(event.data);
+      if (event.type !== 'adapter-published') return;
+      const worse = worseOnHeldOutRows(evaluations, event.data.step);
+      if (worse !== null) line(`warning: ${worseText(worse, (value) => value.toPrecision(4))}`);
     },
     end() {
       if (barIsOpen) output.write('\n');

@@ -310,6 +310,7 @@ export const Fault = Type.Object(
     message: Type.String(),
     param: Type.Optional(Type.String({ description: 'Path of the field, such as `lora.r`.' })),
     line: Type.Optional(Type.Integer({ minimum: 1, description: 'Line number in the uploaded file, from 1.' })),
+    tokens: Type.Optional(Type.Integer({ minimum: 1, description: 'Tokens of the row, where it is too long.' })),
     dataset: Type.Optional(
       Type.String({ description: 'The dataset of the line, where it is the validation dataset.' }),
     ),

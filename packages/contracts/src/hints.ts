@@ -116,7 +116,10 @@ const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
   [patternOf(HubRevision), 'a branch, a tag or a commit of the model, such as main'],
   [patternOf(DatasetId), 'the id of a dataset, "ds_" and 24 characters, which POST /datasets returns'],
   [patternOf(AdapterId), 'the id of an adapter, "ad_" and 24 characters. A job has it in its field "adapter"'],
-  [LABEL_PATTERN, 'text in one line, without control characters and marks of text direction'],
+  [
+    LABEL_PATTERN,
+    'text in one line with a character that can be seen, without control characters and marks of text direction',
+  ],
   [patternOf(JobId), 'the id of a job, "job_" and 24 characters, which POST /jobs returns'],
 ]);
 

@@ -144,7 +144,7 @@ describe('POST /jobs', () => {
     ['rank 0', { lora: { r: 0 } }, 400, 'invalid_request', 'lora.r'],
     ['an unknown field', { learning_rate: 1 }, 400, 'unknown_field', 'learning_rate'],
     ['a model that is a path', { base_model: '../tiny-llama' }, 400, 'invalid_request', 'base_model'],
-    ['rows too long', { training: { max_seq_length: 4 } }, 422, 'row_too_long', undefined],
+    ['rows too long', { training: { max_seq_length: 4 } }, 422, 'row_too_long', 'training.max_seq_length'],
     ['a metadata key too long', { metadata: { ['k'.repeat(65)]: 'v' } }, 400, 'unknown_field', undefined],
     ['a metadata key of emoji too long', { metadata: { ['😀'.repeat(65)]: 'v' } }, 400, 'unknown_field', undefined],
     ['a rank for a line break', { lora: { rank_pattern: { 'q_proj|\n': 'x' } } }, 400, 'unknown_field', undefined],

@@ -112,7 +112,10 @@ function optionsOf(props: CanvasProps, colors: ChartColors, width: number, now: 
   const series: uPlot.Series[] = [
     {
       label: title,
-      value: (_, value: number | null | undefined) => (value == null ? '–' : positionText(axis.name, value)),
+      value: (plot, value: number | null | undefined) => {
+        const position = value ?? plot.data[0]?.at(-1);
+        return position == null ? '' : positionText(axis.name, position);
+      },
     },
   ];
   const bands: uPlot.Band[] = [];
@@ -130,7 +133,10 @@ function optionsOf(props: CanvasProps, colors: ChartColors, width: number, now: 
       width: isThin ? 1 : 2,
       spanGaps: true,
       points: { show: hasMarks, size: 7, fill: colors.series(color) },
-      value: (_, value: number | null | undefined) => (value == null ? '–' : numberText(value)),
+      value: (plot, value: number | null | undefined, index, at) => {
+        const known = value ?? lastValue(plot.data[index], at);
+        return known === undefined ? '' : numberText(known);
+      },
     });
   }
   const common = {
@@ -165,6 +171,15 @@ function optionsOf(props: CanvasProps, colors: ChartColors, width: number, now: 
     cursor: { drag: { x: true, y: false }, ...(group === undefined ? {} : { sync: { key: group } }) },
     hooks: { draw: [(plot) => drawMarks(plot, now(), colors)] },
   };
+}
+
+/** The value that a line has at a point, or before it where it has none there. @param at - Null: its last one */
+function lastValue(values: uPlot.AlignedData[number] | undefined, at: number | null | undefined): number | undefined {
+  for (let index = at ?? (values?.length ?? 0) - 1; index >= 0; index--) {
+    const value = values?.[index];
+    if (value != null) return value;
+  }
+  return undefined;
 }
 
 /** A triangle on the axis for each mark. */

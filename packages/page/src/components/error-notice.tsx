@@ -1,4 +1,4 @@
-import { ApiError } from '@lorasmith/client/core';
+import { ApiError, foldedFaults } from '@lorasmith/client/core';
 import { type Fault, ProductError } from '@lorasmith/contracts';
 
 /** Further faults are counted. */
@@ -16,7 +16,8 @@ export function ErrorNotice({ error, what, onRetry }: ErrorNoticeProps) {
   if (error === undefined || error === null) return null;
   const message = error instanceof Error ? error.message : String(error);
   const faults = error instanceof ProductError ? error.details : [];
-  const onlyRepeats = faults.length === 1 && faults[0]!.message === message && placeOf(faults[0]!) === '';
+  const [only, ...others] = foldedFaults(faults);
+  const onlyRepeats = only?.message === message && only.place === '' && others.length === 0;
   return (
     <div class="notice notice-error" role="alert">
       {what !== undefined && <p class="notice-title">{what}</p>}
@@ -42,23 +43,19 @@ export function ErrorNotice({ error, what, onRetry }: ErrorNoticeProps) {
   );
 }
 
-/** Faults, or warnings, each with the line of the file or the field that it is about. */
+/** Faults, or warnings, each with the lines of the file or the field that it is about. */
 export function FaultList({ faults }: { faults: readonly Fault[] }) {
   if (faults.length === 0) return null;
+  const folded = foldedFaults(faults);
   return (
     <ul class="faults">
-      {faults.slice(0, SHOWN_FAULTS).map((fault, index) => (
+      {folded.slice(0, SHOWN_FAULTS).map(({ place, message }, index) => (
         <li key={index}>
-          {placeOf(fault) !== '' && <span class="fault-place">{placeOf(fault)}: </span>}
-          {fault.message}
+          {place !== '' && <span class="fault-place">{place}: </span>}
+          {message}
         </li>
       ))}
-      {faults.length > SHOWN_FAULTS && <li>and {faults.length - SHOWN_FAULTS} more</li>}
+      {folded.length > SHOWN_FAULTS && <li>and {folded.length - SHOWN_FAULTS} more</li>}
     </ul>
   );
-}
-
-function placeOf({ line, dataset, param }: Fault): string {
-  if (line === undefined) return param ?? '';
-  return `line ${line}${dataset === undefined ? '' : ` of ${dataset}`}`;
 }

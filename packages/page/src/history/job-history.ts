@@ -121,6 +121,12 @@ export class JobHistory {
     }
   }
 
+  /** The step of the state that became the adapter; undefined before there is one. */
+  get publishedStep(): number | undefined {
+    const published = this.noted.findLast((event) => event.type === 'adapter-published');
+    return published?.type === 'adapter-published' ? published.data.step : undefined;
+  }
+
   /** The evaluation with the lowest loss. */
   get bestEvaluation(): Evaluation | null {
     return this.evaluations.reduce<Evaluation | null>(
@@ -149,6 +155,21 @@ export class JobHistory {
     if (value === undefined) this.curves[name].removeAfter(step - 1);
     else this.curves[name].add(step, value);
   }
+}
+
+/** The losses of the held-out rows; of the training where there are none. */
+export function lossesOf({ evaluations, curves }: JobHistory): number[] {
+  return evaluations.length > 0 ? evaluations.map(({ loss }) => loss) : curves.loss.points().mean;
+}
+
+/** The mean rewards of held-out prompts; of the training where there are none. */
+export function rewardsOf({ evaluations, curves }: JobHistory): number[] {
+  return evaluations.length > 0 ? evaluations.map(rewardOf) : curves.reward.points().mean;
+}
+
+/** The mean reward of an evaluation, whose loss is the same with the other sign. */
+export function rewardOf({ group, loss }: Pick<Evaluation, 'group' | 'loss'>): number {
+  return group?.reward ?? -loss;
 }
 
 /** The items with a new one at its step, without the later ones: they were trained before a restart. */

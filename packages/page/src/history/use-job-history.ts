@@ -14,9 +14,9 @@ export interface FollowedHistory {
 
 /**
  * The events of a job, from the first to the last that comes. A lost connection is resumed after the last event.
- * @param resumes - How often the job was resumed: it has further events then
+ * @param resumes - How often the job was resumed: it has further events then. Undefined: it is not read yet
  */
-export function useJobHistory(jobId: string, resumes: number): FollowedHistory {
+export function useJobHistory(jobId: string, resumes: number | undefined): FollowedHistory {
   const { client, connection } = useService();
   const { recoveries } = useStore(connection.state);
   // A browser has six connections to a service for all of its tabs, so a hidden one keeps none.
@@ -26,7 +26,7 @@ export function useJobHistory(jobId: string, resumes: number): FollowedHistory {
   const [error, setError] = useState<unknown>();
 
   useEffect(() => {
-    if (!isVisible) return;
+    if (!isVisible || resumes === undefined) return;
     const ended = new AbortController();
     const refresher = createRefresher(() => setVersion((current) => current + 1));
     setError(undefined);

@@ -166,7 +166,7 @@ class ConversionResults {
     }
     this.#hasFaultyRows ||= faults.count > 0;
     const listed = [...faults.listed, ...ofLength.listed].sort((a, b) => a.line! - b.line!);
-    this.#faults.addAll({ listed, count: faults.count + ofLength.count });
+    this.#faults.addAll({ listed, count: faults.count + ofLength.count, longest: ofLength.longest });
   }
 
   #report(): void {

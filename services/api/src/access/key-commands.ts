@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { isPrintable, KeyId, ProductError, ROLES, type Role } from '@lorasmith/contracts';
+import { isLabel, KeyId, ProductError, ROLES, type Role } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { KEY_WEIGHTS, KeyLimits, type KeyRecord, type ListedKey } from './key-record.js';
 import type { KeyStore } from './key-store.js';
@@ -97,8 +97,11 @@ function parse(args: string[]) {
 
 function newKeyOf(values: Values) {
   const { name = '', role = '', owner } = values;
-  if (name === '' || name.length > 128 || !isPrintable(name)) {
-    throw invalid('name', '--name NAME: a name of 1 to 128 characters, without control characters.');
+  if (name === '' || name.length > 128 || !isLabel(name)) {
+    throw invalid(
+      'name',
+      '--name NAME: a name of 1 to 128 characters of which one can be seen, without control characters.',
+    );
   }
   if (!isRole(role)) throw invalid('role', `--role must be one of ${ROLES.join(', ')}.`);
   if (role === 'read' && owner === undefined) {

@@ -1,4 +1,4 @@
-import { bodyTooLarge, isPrintable, ProductError } from '@lorasmith/contracts';
+import { bodyTooLarge, isLabel, ProductError } from '@lorasmith/contracts';
 import type { ColumnMapping } from '@lorasmith/row-files';
 import { boundedChunks } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
@@ -92,10 +92,10 @@ function formSource(
 
 /** The name of a dataset, in characters, like the name in a query. @throws ProductError `invalid_request` */
 export function checkedName(name: string, param: string): string {
-  if (name !== '' && [...name].length <= MAX_NAME_LENGTH && isPrintable(name)) return name;
+  if (name !== '' && [...name].length <= MAX_NAME_LENGTH && isLabel(name)) return name;
   const message =
-    `${param} must be text in one line, of 1 to ${MAX_NAME_LENGTH} characters, without control characters and marks of ` +
-    'text direction.';
+    `${param} must be text in one line, of 1 to ${MAX_NAME_LENGTH} characters of which one can be seen, without control ` +
+    'characters and marks of text direction.';
   throw new ProductError('invalid_request', message, { param });
 }
 

@@ -40,7 +40,7 @@ export function AdapterView({ params }: ViewProps) {
           <Link to="/chat" query={{ model: id }} class="button primary">
             Chat with it
           </Link>
-          <button type="button" onClick={() => setDeleting(true)}>
+          <button type="button" class="danger" onClick={() => setDeleting(true)}>
             Delete
           </button>
         </Allowed>

@@ -7,8 +7,8 @@ import type {
   TrainedOrigin,
   TrainingResult,
 } from '@lorasmith/contracts';
+import { DatasetLink } from '../../components/dataset-link.js';
 import { Facts } from '../../components/facts.js';
-import { Link } from '../../components/link.js';
 
 type Trained = TrainedOrigin | PublishedCheckpointOrigin;
 
@@ -24,13 +24,18 @@ export function TrainingFacts({ origin }: { origin: Trained }) {
           entries={[
             [
               'Dataset',
-              <Link key="dataset" to="/datasets/:id" params={{ id: dataset.id }}>
-                {countText(dataset.rows)} rows of {dataset.id}
-              </Link>,
+              <span key="dataset">
+                {countText(dataset.rows)} rows of <DatasetLink id={dataset.id} />
+              </span>,
             ],
             ['Steps', `${countText(result.steps)}${result.stopped_early ? ', stopped early' : ''}`],
             ['The adapter is of step', countText(result.adapter_step)],
-            ['Loss', `${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`],
+            [
+              'Loss',
+              settings.objective?.kind === 'group-relative'
+                ? null
+                : `${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
+            ],
             ['Evaluation before', evaluationText(result.evaluation_before)],
             ['Evaluation after', evaluationText(result.evaluation_after)],
             ['Trained tokens', `${countText(result.trained_tokens)} of ${countText(result.tokens)} read`],
@@ -115,7 +120,9 @@ function promptText(prompt: SamplePrompt | undefined): string | undefined {
 
 function evaluationText(evaluation: Evaluation | null): string | null {
   if (evaluation === null) return null;
-  const { loss, perplexity, accuracy } = evaluation;
+  const { loss, perplexity, accuracy, group } = evaluation;
+  if (group !== undefined)
+    return `reward ${group.reward.toFixed(4)}, ${(100 * accuracy).toFixed(1)} % ended by themselves`;
   return [
     `loss ${loss.toFixed(4)}`,
     perplexity === null ? '' : `perplexity ${perplexity.toPrecision(4)}`,

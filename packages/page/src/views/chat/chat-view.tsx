@@ -216,7 +216,7 @@ function Talk({ adapter, chat, models, nameOf }: TalkProps) {
         <RowSuggestions questions={questions} isHeldOut={isHeldOut} onAsk={(question) => chat.send(question, models)} />
       )}
       <form
-        class="card"
+        class="card chat-message"
         onSubmit={(event) => {
           event.preventDefault();
           send();

@@ -8,7 +8,7 @@ import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { StatusBadge } from '../../components/status-badge.js';
 import { ViewHead } from '../../components/view-head.js';
-import type { CurveName, JobHistory } from '../../history/job-history.js';
+import { type CurveName, type JobHistory, rewardOf } from '../../history/job-history.js';
 import { useJobHistories } from '../../history/use-job-histories.js';
 import { changeQuery } from '../../location.js';
 import { nullIf } from '../../service/null-if.js';
@@ -86,7 +86,7 @@ function Comparison({ ids, known, onRemove }: ComparisonProps) {
     { title: 'Job', cell: (id) => <JobName id={id} name={nameOf(id)} color={seriesColor(ids.indexOf(id))} /> },
     { title: 'Steps', isNumber: true, cell: (id) => histories.value?.get(id)?.lastStep?.step.toLocaleString('en-US') },
     { title: 'Loss', isNumber: true, cell: (id) => lossText(histories.value?.get(id)) },
-    { title: 'Best held-out loss', isNumber: true, cell: (id) => bestText(histories.value?.get(id)) },
+    { title: 'Best on held-out rows', isNumber: true, cell: (id) => bestText(histories.value?.get(id)) },
     {
       title: 'Settings',
       cell: (id) => settingsText(jobs.value?.find((job) => job.id === id) ?? known.find((job) => job.id === id)),
@@ -110,6 +110,7 @@ function Comparison({ ids, known, onRemove }: ComparisonProps) {
               const history = read.get(id);
               return history === undefined ? [] : [draw(history, index, nameOf(id))];
             });
+          const areGraded = read.size > 0 && [...read.values()].every(({ lastStep }) => lastStep?.group !== undefined);
           const curves = (name: CurveName) =>
             lines((history, index, label) => curveLineWithoutBand(history, name, label, seriesColor(index)));
           return (
@@ -117,10 +118,16 @@ function Comparison({ ids, known, onRemove }: ComparisonProps) {
               <DataTable caption="The compared jobs" columns={columns} rows={ids} keyOf={(id) => id} />
               <section class="charts" aria-label="Curves">
                 <h2 class="visually-hidden">Curves</h2>
-                <LineChart title="Training loss" lines={curves('loss')} />
+                {areGraded ? (
+                  <LineChart title="Training reward" lines={curves('reward')} />
+                ) : (
+                  <LineChart title="Training loss" lines={curves('loss')} />
+                )}
                 <LineChart
-                  title="Held-out loss"
-                  lines={lines((history, index, label) => evaluationLine(history, label, seriesColor(index)))}
+                  title={areGraded ? 'Held-out reward' : 'Held-out loss'}
+                  lines={lines((history, index, label) =>
+                    evaluationLine(history, label, seriesColor(index), areGraded ? 'reward' : 'loss'),
+                  )}
                 />
                 <LineChart title="Learning rate" lines={curves('learning_rate')} />
                 <LineChart title="Gradient norm" lines={curves('grad_norm')} />
@@ -152,7 +159,9 @@ function lossText(history: JobHistory | undefined): string {
 
 function bestText(history: JobHistory | undefined): string {
   const best = history?.bestEvaluation;
-  return best ? `${numberText(best.loss)} at step ${best.step}` : '–';
+  if (!best) return '–';
+  const value = best.group === undefined ? `loss ${numberText(best.loss)}` : `reward ${numberText(rewardOf(best))}`;
+  return `${value} at step ${best.step}`;
 }
 
 function settingsText(job: Job | undefined): string {

@@ -13,6 +13,7 @@ const MONTHS = [
   'December',
 ];
 const ROWS = 240;
+const PROMPTS = 3;
 const DAYS = 28;
 const SYSTEM = 'Write the date in ISO format.';
 
@@ -21,7 +22,13 @@ export function exampleRows(): string {
   return Array.from({ length: ROWS }, (_, index) => `${JSON.stringify(rowOf(index))}\n`).join('');
 }
 
-function rowOf(index: number): object {
+/** Prompts whose answers show whether the task is learned: questions of the first rows, in lines of JSON. */
+export function examplePrompts(): string {
+  const prompts = Array.from({ length: PROMPTS }, (_, index) => rowOf(index).messages.slice(0, -1));
+  return prompts.map((messages) => JSON.stringify(messages)).join('\n');
+}
+
+function rowOf(index: number): { messages: { role: string; content: string }[] } {
   // Steps without a common factor with their ranges, so that no date comes twice.
   const day = ((index * 11) % DAYS) + 1;
   const month = (index * 5) % MONTHS.length;
@@ -32,7 +39,7 @@ function rowOf(index: number): object {
   return {
     messages: [
       { role: 'system', content: SYSTEM },
-      { role: 'user', content: texts[index % texts.length] },
+      { role: 'user', content: texts[index % texts.length]! },
       { role: 'assistant', content: `${year}-${twoDigits(month + 1)}-${twoDigits(day)}` },
     ],
   };

@@ -5,7 +5,7 @@ import { navigate } from '../../location.js';
 import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
-import { exampleRows } from './example-rows.js';
+import { examplePrompts, exampleRows } from './example-rows.js';
 
 const EXAMPLE = {
   name: 'example-dates',
@@ -13,6 +13,8 @@ const EXAMPLE = {
   'training.max_steps': '60',
   'training.learning_rate': '0.001',
   'training.eval_every_steps': '20',
+  'samples.prompts': examplePrompts(),
+  'samples.max_tokens': '16',
 };
 
 /** The way to a first adapter where there is nothing yet. */

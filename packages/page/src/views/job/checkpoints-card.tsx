@@ -10,6 +10,7 @@ import { Field } from '../../components/field.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { notify } from '../../components/toasts.js';
+import { rewardOf } from '../../history/job-history.js';
 import { navigate } from '../../location.js';
 import { pathOf } from '../../route.js';
 import { useMay } from '../../service/role.js';
@@ -33,13 +34,14 @@ export function CheckpointsCard({ job, lastSaved }: CheckpointsCardProps) {
   useEffect(checkpoints.refresh, [lastSaved, job.status]);
   const may = useMay('change');
   const hasEnded = ENDED_STATUSES.includes(job.status);
+  const isGraded = job.objective?.kind === 'group-relative';
   const columns: Column<Checkpoint>[] = [
     { title: 'Step', isNumber: true, cell: ({ step }) => step.toLocaleString('en-US') },
     { title: 'Loss', isNumber: true, cell: ({ train_loss }) => numberText(train_loss) },
     {
-      title: 'Held-out loss',
+      title: isGraded ? 'Held-out reward' : 'Held-out loss',
       isNumber: true,
-      cell: (one) => (one.eval_loss === null ? '–' : numberText(one.eval_loss)),
+      cell: ({ eval_loss: loss }) => (loss === null ? '–' : numberText(isGraded ? rewardOf({ loss }) : loss)),
     },
     { title: 'State', cell: stateText },
     { title: 'Size', isNumber: true, cell: ({ bytes }) => bytesText(bytes) },

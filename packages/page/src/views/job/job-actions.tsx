@@ -9,6 +9,7 @@ import { navigate } from '../../location.js';
 import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
+import { mayGetFurther, remediesOf } from './job-remedies.js';
 
 export interface JobActionsProps {
   job: Job;
@@ -66,8 +67,13 @@ export function JobActions({ job, mayResume, refresh }: JobActionsProps) {
           Pause
         </button>
       )}
-      {may && mayResume && RESUMABLE_STATUSES.includes(job.status) && (
-        <button type="button" class="primary" disabled={resume.isBusy} onClick={() => resume.run()}>
+      {may && mayResume && RESUMABLE_STATUSES.includes(job.status) && mayGetFurther(job) && (
+        <button
+          type="button"
+          class={remediesOf(job).length === 0 ? 'primary' : undefined}
+          disabled={resume.isBusy}
+          onClick={() => resume.run()}
+        >
           Resume
         </button>
       )}
@@ -77,12 +83,12 @@ export function JobActions({ job, mayResume, refresh }: JobActionsProps) {
         </Link>
       )}
       {may && hasEnded && (
-        <button type="button" onClick={() => ask('delete')}>
+        <button type="button" class="danger" onClick={() => ask('delete')}>
           Delete
         </button>
       )}
       {may && !hasEnded && (
-        <button type="button" class="danger-quiet" onClick={() => ask('cancel')}>
+        <button type="button" class="danger" onClick={() => ask('cancel')}>
           Cancel the job
         </button>
       )}

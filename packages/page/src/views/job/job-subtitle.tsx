@@ -1,36 +1,27 @@
 import { countText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { DatasetLink } from '../../components/dataset-link.js';
 import { Link } from '../../components/link.js';
 import { Moment } from '../../components/moment.js';
-import { useClient } from '../../service/service.js';
-import { usePolled } from '../../service/use-polled.js';
 import { tookText } from './took-text.js';
 
 /** A job in one line: model, dataset, rank, how long it took, when. */
 export function JobSubtitle({ job }: { job: Job }) {
-  const client = useClient();
-  // The dataset may be deleted: then its id is shown.
-  const dataset = usePolled(
-    (signal) => client.getDataset(job.dataset, { signal }).catch(() => null),
-    [client, job.dataset],
-    {
-      everyMs: null,
-    },
-  );
   const { report } = job;
   const took = tookText(job);
   const rows =
     report === null ? '' : `, ${countText(report.rows.training)} + ${countText(report.rows.validation)} rows`;
   return (
     <p class="subtitle">
-      <Link to="/models/:name" params={{ name: job.base_model }}>
-        {job.base_model}
-      </Link>
+      {/* A mark follows each part, which is no part of the name of a link. */}
       <span>
-        <Link to="/datasets/:id" params={{ id: job.dataset }}>
-          {dataset.value?.name ?? job.dataset}
+        <Link to="/models/:name" params={{ name: job.base_model }}>
+          {job.base_model}
         </Link>
+      </span>
+      <span>
+        <DatasetLink id={job.dataset} />
         {rows}
       </span>
       {job.kind === 'train' && (

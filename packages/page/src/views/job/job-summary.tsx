@@ -2,7 +2,7 @@ import { bytesText, countText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { changeText } from '../../charts/change-text.js';
 import { numberText } from '../../charts/number-text.js';
-import type { JobHistory } from '../../history/job-history.js';
+import { type JobHistory, lossesOf, rewardsOf } from '../../history/job-history.js';
 
 interface Figure {
   name: string;
@@ -33,15 +33,19 @@ function figuresOf(job: Job, history: JobHistory): Figure[] {
   const estimate = report?.estimate ?? null;
   const isHeldOut = evaluations.length > 0;
   const kind = isHeldOut ? 'held-out' : 'training';
-  const losses = isHeldOut ? evaluations.map(({ loss }) => loss) : curves.loss.points().mean;
+  const isGraded = job.objective?.kind === 'group-relative';
   const accuracies = isHeldOut ? evaluations.map(({ accuracy }) => accuracy) : curves.accuracy.points().mean;
   const speeds = curves.tokens_per_second.points().mean;
   return [
-    { name: `${kind} loss`, value: changeText(losses) },
+    isGraded
+      ? { name: `${kind} reward`, value: changeText(rewardsOf(history)), title: 'Mean of the graded answers' }
+      : { name: `${kind} loss`, value: changeText(lossesOf(history)) },
     {
-      name: `${kind} accuracy`,
+      name: isGraded ? `${kind} answers that end` : `${kind} accuracy`,
       value: accuracies.length === 0 ? '' : `${changeText(accuracies, percent)} %`,
-      title: 'Share of the trained tokens that the model ranks first',
+      title: isGraded
+        ? 'Share of the sampled answers that ended by themselves'
+        : 'Share of the trained tokens that the model ranks first',
     },
     {
       name: 'steps',

@@ -1,15 +1,16 @@
+import { worseOnHeldOutRows, worseText } from '@lorasmith/client/core';
 import type { Job, Report, Sweep } from '@lorasmith/contracts';
 import { ENDED_STATUSES } from '@lorasmith/contracts';
 import { useEffect, useRef } from 'preact/hooks';
+import { numberText } from '../../charts/number-text.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
-import { StatusBadge } from '../../components/status-badge.js';
 import { type Tab, Tabs } from '../../components/tabs.js';
 import { notify } from '../../components/toasts.js';
 import { ViewHead } from '../../components/view-head.js';
 import type { JobHistory } from '../../history/job-history.js';
-import { useJobHistory } from '../../history/use-job-history.js';
+import { type FollowedHistory, useJobHistory } from '../../history/use-job-history.js';
 import { pathOf } from '../../route.js';
 import { useClient } from '../../service/service.js';
 import { type Polled, usePolled } from '../../service/use-polled.js';
@@ -19,8 +20,10 @@ import { AnswersCard } from './answers-card.js';
 import { CheckpointsCard } from './checkpoints-card.js';
 import { EventLog } from './event-log.js';
 import { JobActions } from './job-actions.js';
-import { JobFailureNotice } from './job-failure.js';
+import { JobBadge } from './job-badge.js';
+import { JobFailureNotice, Remedies } from './job-failure.js';
 import { JobProgress } from './job-progress.js';
+import { lowerRate } from './job-remedies.js';
 import { JobSubtitle } from './job-subtitle.js';
 import { JobSummary } from './job-summary.js';
 import { ReportCard, Warnings } from './report-card.js';
@@ -40,13 +43,17 @@ export function JobView({ params, query }: ViewProps) {
     everyMs: ({ status }) => (ENDED_STATUSES.includes(status) ? null : INTERVAL_MS),
   });
   const sweep = useSweepOf(job.value);
+  const followed = useJobHistory(id, job.value?.resumes);
   return (
     <>
-      <ViewHead title={job.value?.name ?? id} badge={job.value && <StatusBadge status={job.value.status} />}>
+      <ViewHead
+        title={job.value?.name ?? id}
+        badge={job.value && <JobBadge job={job.value} history={followed.history} sweep={sweep} />}
+      >
         {job.value && <JobActions job={job.value} mayResume={mayResume(job.value, sweep)} refresh={job.refresh} />}
       </ViewHead>
       <Loaded from={job} what="the job">
-        {(value) => <JobBody job={value} sweep={sweep} polled={job} query={query} />}
+        {(value) => <JobBody job={value} followed={followed} sweep={sweep} polled={job} query={query} />}
       </Loaded>
     </>
   );
@@ -54,14 +61,14 @@ export function JobView({ params, query }: ViewProps) {
 
 interface JobBodyProps {
   job: Job;
+  followed: FollowedHistory;
   /** Null without one; undefined until it is read. */
   sweep: Sweep | null | undefined;
   polled: Polled<Job>;
   query: URLSearchParams;
 }
 
-function JobBody({ job, sweep, polled, query }: JobBodyProps) {
-  const { history, error } = useJobHistory(job.id, job.resumes);
+function JobBody({ job, followed: { history, error }, sweep, polled, query }: JobBodyProps) {
   // The events say first that something has changed.
   const lastNoted = history.noted.at(-1)?.id;
   useEffect(polled.refresh, [lastNoted]);
@@ -82,6 +89,7 @@ function JobBody({ job, sweep, polled, query }: JobBodyProps) {
         )}
         <SweepNote job={job} sweep={sweep} />
         <JobFailureNotice job={job} />
+        <WorseNotice job={job} history={history} />
         <JobProgress job={job} history={history} />
       </section>
       {job.kind === 'train' && <JobSummary job={job} history={history} />}
@@ -95,6 +103,18 @@ function JobBody({ job, sweep, polled, query }: JobBodyProps) {
         query={query}
       />
     </>
+  );
+}
+
+/** A warning that the job makes its model worse, with a job that may not. */
+function WorseNotice({ job, history }: { job: Job; history: JobHistory }) {
+  const worse = worseOnHeldOutRows(history.evaluations, history.publishedStep);
+  if (worse === null) return null;
+  return (
+    <div class="notice notice-warning">
+      <p>{worseText(worse, numberText)}</p>
+      <Remedies job={job} remedies={[lowerRate(job)]} />
+    </div>
   );
 }
 

@@ -1,8 +1,8 @@
 import type { Job } from '@lorasmith/contracts';
 import { specOf } from '@lorasmith/contracts';
 import { CodeBlock } from '../../components/copy-button.js';
+import { DatasetLink } from '../../components/dataset-link.js';
 import { Facts } from '../../components/facts.js';
-import { Link } from '../../components/link.js';
 import { Moment } from '../../components/moment.js';
 import { ShortId } from '../../components/short-id.js';
 import { tookText } from './took-text.js';
@@ -15,12 +15,7 @@ export function SettingsCard({ job }: { job: Job }) {
       <Facts
         entries={[
           ['Id', <ShortId key="id" id={job.id} what="the id of the job" />],
-          [
-            'Dataset',
-            <Link key="dataset" to="/datasets/:id" params={{ id: job.dataset }}>
-              <code>{job.dataset}</code>
-            </Link>,
-          ],
+          ['Dataset', <DatasetLink key="dataset" id={job.dataset} />],
           ['Priority', job.priority],
           [
             'Base model',

@@ -3,7 +3,7 @@ import { type AxisName, type ChartAxis, interpolation, STEP_AXIS } from '../../c
 import type { ChartLine } from '../../charts/chart-line.js';
 import { LineChart } from '../../charts/line-chart.js';
 import { smoothed } from '../../charts/smoothed.js';
-import type { CurveName, JobHistory } from '../../history/job-history.js';
+import { type CurveName, type JobHistory, rewardOf } from '../../history/job-history.js';
 import { ChartControls, chartSettingsOf } from './chart-settings.js';
 
 /** Charts that show the values at the same place. */
@@ -17,7 +17,7 @@ export interface TrainingChartsProps {
   query: URLSearchParams;
 }
 
-/** The curves of a training: the loss large, the others beside it. */
+/** The curves of a training: the loss large, or the reward where answers are graded, the others beside it. */
 export function TrainingCharts({ history, report, query }: TrainingChartsProps) {
   const { firstStep, evaluations } = history;
   if (firstStep === null && evaluations.length === 0) return null;
@@ -25,6 +25,10 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
   const axis = axisOf(settings.axis, history, report);
   const small = { size: 'small', axis, group: GROUP } as const;
   const saved = history.noted.flatMap((event) => (event.type === 'checkpoint-saved' ? [event.data.step] : []));
+  const isGraded = history.lastStep?.group !== undefined;
+  const leading = isGraded
+    ? curveLine(history, 'reward', 'mean of a step', 1)
+    : curveLine(history, 'loss', 'training', 1);
   const accuracy = [
     curveLine(history, 'accuracy', 'training', 1),
     ...(evaluations.length === 0 ? [] : [evaluationLine(history, 'held-out rows', 2, 'accuracy')]),
@@ -33,10 +37,12 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
     <section class="job-charts" aria-label="Curves">
       <h2 class="visually-hidden">Curves</h2>
       <LineChart
-        title="Loss"
+        title={isGraded ? 'Reward' : 'Loss'}
         lines={[
-          ...smoothedLines(curveLine(history, 'loss', 'training', 1), settings.smoothing),
-          ...(evaluations.length === 0 ? [] : [evaluationLine(history, 'held-out rows', 2)]),
+          ...smoothedLines(leading, settings.smoothing),
+          ...(evaluations.length === 0
+            ? []
+            : [evaluationLine(history, 'held-out rows', 2, isGraded ? 'reward' : 'loss')]),
         ]}
         axis={axis}
         isLogarithmic={settings.isLogarithmic}
@@ -44,17 +50,15 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
         group={GROUP}
         controls={<ChartControls {...settings} />}
       />
-      <LineChart title="Accuracy" lines={accuracy} {...small} />
-      {history.lastStep?.group === undefined ? null : (
+      <LineChart title={isGraded ? 'Answers that end' : 'Accuracy'} lines={accuracy} {...small} />
+      {isGraded && (
         <>
           <LineChart
-            title="Reward"
-            lines={[
-              curveLine(history, 'reward', 'mean of a step', 1),
-              curveLine(history, 'reward_std', 'standard deviation', 2),
-            ]}
+            title="Spread of the rewards"
+            lines={[curveLine(history, 'reward_std', 'standard deviation', 2)]}
             {...small}
           />
+          <LineChart title="Loss" lines={[curveLine(history, 'loss', 'training', 1)]} {...small} />
           <LineChart
             title="Answer length"
             lines={[curveLine(history, 'completions/mean_length', 'mean tokens', 3)]}
@@ -153,7 +157,7 @@ export function evaluationLine(
     label,
     color,
     steps: evaluations.map(({ step }) => step),
-    values: evaluations.map((one) => (of === 'reward' ? (one.group?.reward ?? -one.loss) : one[of])),
+    values: evaluations.map((one) => (of === 'reward' ? rewardOf(one) : one[of])),
     hasMarks: evaluations.length <= 50,
   };
 }

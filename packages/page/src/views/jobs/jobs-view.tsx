@@ -185,7 +185,7 @@ function isFound({ id, name, base_model: model, dataset }: Job, search: string):
 function Progress({ job }: { job: Job }) {
   const { status, progress, error, report } = job;
   if (status === 'queued') return <Waiting id={job.id} />;
-  if (status === 'failed') return <>{error?.message}</>;
+  if (status === 'failed') return <span title={error?.message}>{error?.message}</span>;
   if (progress === null) return <>{report === null ? '' : `${report.steps.total} steps`}</>;
   const { step, total_steps, seconds_left } = progress;
   return (

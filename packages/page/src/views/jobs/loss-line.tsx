@@ -1,22 +1,31 @@
+import { worseOnHeldOutRows } from '@lorasmith/client/core';
 import { changeText } from '../../charts/change-text.js';
+import { lossesOf, rewardsOf } from '../../history/job-history.js';
 import { useJobHistories } from '../../history/use-job-histories.js';
 
 const [WIDTH, HEIGHT] = [72, 24];
 const MAX_POINTS = 72;
 
-/** The loss of a job as a small line, with its first and last value: of the held-out rows where there are any. */
+/** The loss of a job as a small line, or its reward where answers are graded, with the first and last value: of the held-out rows where there are any. */
 export function LossLine({ id }: { id: string }) {
   const history = useJobHistories([id]).value?.get(id);
-  const training = history?.curves.loss.points().mean ?? [];
-  const heldOut = history?.evaluations.map(({ loss }) => loss) ?? [];
-  const text = changeText(heldOut.length > 0 ? heldOut : training);
+  if (history === undefined) return null;
+  const { curves, evaluations, lastStep } = history;
+  const isGraded = lastStep?.group !== undefined;
+  const text = changeText(isGraded ? rewardsOf(history) : lossesOf(history));
   if (text === '') return null;
+  const isWorse = worseOnHeldOutRows(evaluations, history.publishedStep) !== null;
   return (
-    <span class="loss-line" title={heldOut.length > 0 ? 'Loss of the held-out rows' : 'Loss of the training'}>
+    <span
+      class="loss-line"
+      title={`${isGraded ? 'Reward' : 'Loss'} of ${evaluations.length > 0 ? 'the held-out rows' : 'the training'}`}
+    >
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} width={WIDTH} height={HEIGHT} aria-hidden="true">
-        <polyline points={pointsOf(training)} />
+        <polyline points={pointsOf((isGraded ? curves.reward : curves.loss).points().mean)} />
       </svg>
+      {isGraded && 'reward '}
       {text}
+      {isWorse && <span class="badge badge-warning">worse</span>}
     </span>
   );
 }

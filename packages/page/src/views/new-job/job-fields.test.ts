@@ -1,5 +1,6 @@
 import { DatasetId, JobRequest } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
+import { FIELD_LABELS } from './field-labels.js';
 import { fieldOfFault, type JobField, jobFields } from './job-fields.js';
 
 const fields = jobFields();
@@ -21,12 +22,16 @@ test('every field of a job request is there, with its help, default and input', 
   });
   expect(field('lora.layers_to_transform')).toMatchObject({ input: 'list', acceptsText: false, isNullable: true });
   expect(field('lora.rank_pattern')).toMatchObject({ input: 'json', preset: {} });
-  expect(field('lora.use_rslora')).toMatchObject({ input: 'flag', preset: false, label: 'rsLoRA' });
+  expect(field('lora.use_rslora')).toMatchObject({
+    input: 'flag',
+    preset: false,
+    label: 'Scale by the root of the rank (rsLoRA)',
+  });
   expect(field('lora.init_from')).toMatchObject({ input: 'adapter', preset: null });
   expect(field('training.max_grad_norm')).toMatchObject({ input: 'number', preset: 1, isNullable: true });
   expect(field('training.early_stopping.patience')).toMatchObject({
     input: 'number',
-    label: 'Early stopping: patience',
+    label: 'Stop early after evaluations without progress',
   });
   expect(field('samples.prompts')).toMatchObject({ input: 'lines' });
   expect(field('metadata')).toMatchObject({ input: 'json' });
@@ -60,4 +65,9 @@ test.each([
   [undefined, undefined],
 ])('a fault of %s is shown at %s', (param, id) => {
   expect(fieldOfFault(fields, param)?.id).toBe(id);
+});
+
+test('every field has a name for people, which no other field has', () => {
+  expect(Object.keys(FIELD_LABELS).sort()).toEqual(fields.map(({ id }) => id).sort());
+  expect(new Set(Object.values(FIELD_LABELS)).size).toBe(fields.length);
 });

@@ -1,4 +1,5 @@
 import { AdapterId, DatasetId, JobRequest, ModelName } from '@lorasmith/contracts';
+import { FIELD_LABELS } from './field-labels.js';
 
 /** How a field is entered. */
 export type FieldInputKind =
@@ -45,16 +46,6 @@ interface FieldSchema {
   description?: string;
 }
 
-/** Names that would be no words. */
-const LABELS: Readonly<Record<string, string>> = {
-  'lora.r': 'Rank (r)',
-  'lora.use_rslora': 'rsLoRA',
-  'lora.lora_plus_ratio': 'LoRA+ ratio',
-  'lora.init_from': 'Continue the adapter',
-  'training.lr_scheduler': 'Learning-rate schedule',
-  'training.max_grad_norm': 'Maximum gradient norm',
-};
-
 /** Sections whose fields are known by their own names. */
 const UNNAMED_SECTIONS: readonly string[] = ['lora', 'training'];
 
@@ -85,7 +76,7 @@ function fieldsOf(object: FieldSchema, path: readonly string[]): JobField[] {
       {
         id,
         path: own,
-        label: LABELS[id] ?? words(UNNAMED_SECTIONS.includes(own[0]!) ? own.slice(1) : own),
+        label: FIELD_LABELS[id] ?? words(UNNAMED_SECTIONS.includes(own[0]!) ? own.slice(1) : own),
         input: inputOf(schemas),
         choices: (only?.enum ?? []).map(String),
         preset: schema.default ?? only?.default ?? (isNullable && 'default' in schema ? null : undefined),

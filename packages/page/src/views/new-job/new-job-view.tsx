@@ -1,6 +1,6 @@
 import { type Fault, ProductError, type Report, type SweepPlan } from '@lorasmith/contracts';
 import type { ComponentChildren } from 'preact';
-import { useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import { CodeBlock } from '../../components/copy-button.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
@@ -12,6 +12,7 @@ import { SERVICE_URL, useClient } from '../../service/service.js';
 import { session } from '../../service/session.js';
 import { useAction } from '../../service/use-action.js';
 import { useStore } from '../../store.js';
+import { UploadInForm } from '../datasets/upload-in-form.js';
 import { ReportCard, Warnings } from '../job/report-card.js';
 import type { ViewProps } from '../view.js';
 import { curlCommand } from './curl-command.js';
@@ -20,7 +21,7 @@ import { FoldedGroup } from './folded-group.js';
 import { JobFieldInput } from './job-field-input.js';
 import { type JobField, jobFields } from './job-fields.js';
 import { PlanCard } from './plan-card.js';
-import { RECIPES, recipeOf } from './recipes.js';
+import { FIRST_DRAFT, RECIPES, recipeOf } from './recipes.js';
 import { SeveralValues } from './several-values.js';
 import { idOfFault, sweepRequestOf } from './sweep-draft.js';
 import { useDraft } from './use-draft.js';
@@ -96,6 +97,14 @@ export function NewJobView({ query }: ViewProps) {
     change(fields);
   };
 
+  // Where there is one base model, nothing is to be chosen.
+  const usable = offers.choices['base-model']?.filter(({ isDisabled }) => !isDisabled) ?? [];
+  const only = usable.length === 1 ? usable[0]!.value : undefined;
+  const hasModel = (draft.base_model ?? '') !== '';
+  useEffect(() => {
+    if (only !== undefined && !isLoading && !hasModel) change({ base_model: only });
+  }, [only, isLoading, hasModel]);
+
   const inputOf = (field: JobField) => (
     <JobFieldInput
       key={field.id}
@@ -110,7 +119,7 @@ export function NewJobView({ query }: ViewProps) {
   return (
     <>
       <ViewHead title="New job">
-        <button type="button" onClick={clear} disabled={Object.keys(draft).length === 0}>
+        <button type="button" onClick={clear} disabled={JSON.stringify(draft) === JSON.stringify(FIRST_DRAFT)}>
           Empty the form
         </button>
       </ViewHead>
@@ -133,6 +142,12 @@ export function NewJobView({ query }: ViewProps) {
             <fieldset class="card">
               <legend>Job</legend>
               {FIRST_FIELDS.map(inputOf)}
+              <UploadInForm
+                onStored={({ id }) => {
+                  edit({ dataset: id });
+                  offers.refreshDatasets();
+                }}
+              />
             </fieldset>
             <RecipeChoice draft={draft} onChoose={edit} />
             <SeveralValues fields={FIELDS} draft={draft} faults={atFields} onChange={edit} />

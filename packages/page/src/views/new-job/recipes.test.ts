@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { jobFields } from './job-fields.js';
-import { RECIPES, recipeOf } from './recipes.js';
+import { FIRST_DRAFT, RECIPES, recipeOf, withoutTwoValidations } from './recipes.js';
 
 test('a recipe names fields of the form, and all name the same ones, so that each replaces the others', () => {
   const known = new Set(jobFields().map(({ id }) => id));
@@ -9,8 +9,18 @@ test('a recipe names fields of the form, and all name the same ones, so that eac
   for (const other of others) expect(other).toEqual(first);
 });
 
-test('an empty draft is the standard recipe, and a changed one is none', () => {
-  expect(recipeOf({ dataset: 'ds_1' })?.name).toBe('Standard');
+test('the first draft is the standard recipe, which holds out rows, and a changed one is none', () => {
+  expect(recipeOf({ dataset: 'ds_1', ...FIRST_DRAFT })?.name).toBe('Standard');
+  expect(FIRST_DRAFT).toEqual({ 'validation.split': '0.05' });
   for (const recipe of RECIPES) expect(recipeOf({ name: 'x', ...recipe.fields })).toBe(recipe);
-  expect(recipeOf({ 'lora.r': '5' })).toBeUndefined();
+  expect(recipeOf({})).toBeUndefined();
+  expect(recipeOf({ ...FIRST_DRAFT, 'lora.r': '5' })).toBeUndefined();
+});
+
+test('a dataset to evaluate on takes the place of the held-out share of a recipe, and of no other', () => {
+  const other = { 'validation.dataset': 'ds_2' };
+  const draft = withoutTwoValidations({ ...FIRST_DRAFT, ...other });
+  expect(draft).toEqual({ 'validation.split': '', ...other });
+  expect(recipeOf(draft)?.name).toBe('Standard');
+  expect(withoutTwoValidations({ 'validation.split': '0.2', ...other })).toMatchObject({ 'validation.split': '0.2' });
 });

@@ -5,6 +5,7 @@ import { useClient } from '../../service/service.js';
 import { readTab, writeTab } from '../../tab-storage.js';
 import { type Draft, draftOf } from './draft.js';
 import type { JobField } from './job-fields.js';
+import { FIRST_DRAFT, withoutTwoValidations } from './recipes.js';
 
 /** The form in the storage of the tab, so that it survives a reload. No part of it is a secret. */
 const STORAGE_KEY = 'lorasmith-new-job';
@@ -24,20 +25,20 @@ export interface DraftState {
   /** Why the earlier job could not be read. */
   error: unknown;
   change: (fields: Draft) => void;
-  /** Empties the form, and the address: it begins the same draft again when it is opened again. */
+  /** Empties the form to the standard recipe, and the address: it begins the same draft again when it is opened again. */
   clear: () => void;
   /** The idempotency key of a request. */
   keyFor: (request: object) => string;
 }
 
 /**
- * The draft of the form. It begins empty, with the fields that the address names (`dataset=ds_…`), or as an earlier job
+ * The draft of the form. It begins as the standard recipe, with the fields that the address names (`dataset=ds_…`), or as an earlier job
  * (`from=job_…`).
  */
 export function useDraft(fields: readonly JobField[], query: URLSearchParams): DraftState {
   const client = useClient();
   const origin = query.toString();
-  const [stored, setStored] = useState<StoredDraft>(() => readStored() ?? { origin: '', draft: {} });
+  const [stored, setStored] = useState<StoredDraft>(() => readStored() ?? { origin: '', draft: FIRST_DRAFT });
   const [error, setError] = useState<unknown>(undefined);
   const isLoading = stored.origin !== origin && error === undefined;
 
@@ -57,10 +58,10 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
     const earlier = query.get('from');
     const begin = async () => {
       const base =
-        earlier === null ? {} : draftOf(fields, specOf(await client.getJob(earlier, { signal: left.signal })));
+        earlier === null ? FIRST_DRAFT : draftOf(fields, specOf(await client.getJob(earlier, { signal: left.signal })));
       // Nothing in the address: the form goes on as it was left.
       if (origin === '') keep({ ...latest.current, origin });
-      else keep({ origin, draft: { ...base, ...named } });
+      else keep({ origin, draft: withoutTwoValidations({ ...base, ...named }) });
     };
     begin().catch((failure: unknown) => {
       if (!left.signal.aborted) setError(failure);
@@ -72,9 +73,10 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
     draft: stored.draft,
     isLoading,
     error,
-    change: (fields) => keep({ ...latest.current, origin, draft: { ...latest.current.draft, ...fields } }),
+    change: (fields) =>
+      keep({ ...latest.current, origin, draft: withoutTwoValidations({ ...latest.current.draft, ...fields }) }),
     clear() {
-      keep({ origin: '', draft: {} });
+      keep({ origin: '', draft: FIRST_DRAFT });
       navigate('/new-job', {}, { replace: true });
     },
     keyFor(request) {

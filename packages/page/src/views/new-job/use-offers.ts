@@ -14,6 +14,8 @@ export interface Offers {
   isLoading: boolean;
   error: unknown;
   refresh: () => void;
+  /** Reads the datasets again, such as after an upload. */
+  refreshDatasets: () => void;
 }
 
 /** The newest ones. An older one can be chosen by a link from its own view. */
@@ -43,6 +45,7 @@ export function useOffers(draft: Draft): Offers {
     modules: chosen === undefined ? [] : ['all-linear', ...chosen.target_modules],
     isLoading: [models, datasets, adapters].some(({ value, error }) => value === undefined && error === undefined),
     error: models.error ?? datasets.error ?? adapters.error,
+    refreshDatasets: datasets.refresh,
     refresh() {
       for (const polled of [models, datasets, adapters]) if (polled.error !== undefined) polled.refresh();
     },

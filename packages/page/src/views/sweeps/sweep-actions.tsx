@@ -70,11 +70,11 @@ export function SweepActions({ sweep, refresh }: SweepActionsProps) {
         </button>
       )}
       {hasEnded ? (
-        <button type="button" onClick={() => ask('delete')}>
+        <button type="button" class="danger" onClick={() => ask('delete')}>
           Delete
         </button>
       ) : (
-        <button type="button" class="danger-quiet" onClick={() => ask('cancel')}>
+        <button type="button" class="danger" onClick={() => ask('cancel')}>
           Cancel the sweep
         </button>
       )}

@@ -2,6 +2,7 @@ import { endedVariants, sweepProgressText } from '@lorasmith/client/core';
 import type { Sweep, SweepVariant } from '@lorasmith/contracts';
 import { numberText } from '../../charts/number-text.js';
 import { Bar } from '../../components/bar.js';
+import { DatasetLink } from '../../components/dataset-link.js';
 import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
@@ -63,12 +64,15 @@ function SweepState({ sweep, fields }: { sweep: Sweep; fields: readonly VariedFi
   return (
     <section class="job-state" aria-label="State">
       <p class="subtitle">
-        <Link to="/models/:name" params={{ name: sweep.base_model }}>
-          {sweep.base_model}
-        </Link>
-        <Link to="/datasets/:id" params={{ id: sweep.dataset }}>
-          {sweep.dataset}
-        </Link>
+        {/* A mark follows each part, which is no part of the name of a link. */}
+        <span>
+          <Link to="/models/:name" params={{ name: sweep.base_model }}>
+            {sweep.base_model}
+          </Link>
+        </span>
+        <span>
+          <DatasetLink id={sweep.dataset} />
+        </span>
         <span>
           by the held-out {metric}, {direction === 'min' ? 'less' : 'more'} is better
         </span>

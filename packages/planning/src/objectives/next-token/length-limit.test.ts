@@ -18,9 +18,12 @@ describe('LengthLimit', () => {
     expect(limitOf('error').faultOf(5)).toMatchObject({
       code: 'row_too_long',
       message: expect.stringContaining('Raise'),
+      param: 'training.max_seq_length',
+      tokens: 5,
     });
     const shorten = expect.stringContaining('shorten the row');
-    expect(limitOf('error', 3).faultOf(5)).toMatchObject({ code: 'row_too_long', message: shorten });
+    const param = 'training.on_overflow';
+    expect(limitOf('error', 3).faultOf(5)).toMatchObject({ code: 'row_too_long', message: shorten, param });
     for (const other of ['drop', 'truncate', 'split'] as const) expect(limitOf(other).faultOf(5)).toBeNull();
     expect(limitOf('drop').fit(codesOf('01111'))).toEqual(dropped);
   });

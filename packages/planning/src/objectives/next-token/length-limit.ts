@@ -42,14 +42,17 @@ export class LengthLimit {
   /** The fault of a row that is too long, with `on_overflow: error`; null for any other row. */
   faultOf(tokens: number): CodedFault | null {
     if (this.onOverflow !== 'error' || tokens <= this.maxTokens) return null;
-    const message = `The row has ${tokens} tokens; the limit is ${this.maxTokens}. ${this.#advice(tokens)}`;
-    return { code: 'row_too_long', message };
-  }
-
-  #advice(tokens: number): string {
     const overflow = `set training.on_overflow to ${this.outcomes}`;
-    if (tokens <= this.#maxPositions) return `Raise training.max_seq_length, or ${overflow}.`;
-    return `The model has ${this.#maxPositions} positions: shorten the row, or ${overflow}.`;
+    const fits = tokens <= this.#maxPositions;
+    const advice = fits
+      ? `Raise training.max_seq_length, or ${overflow}.`
+      : `The model has ${this.#maxPositions} positions: shorten the row, or ${overflow}.`;
+    return {
+      code: 'row_too_long',
+      message: `The row has ${tokens} tokens; the limit is ${this.maxTokens}. ${advice}`,
+      param: fits ? 'training.max_seq_length' : 'training.on_overflow',
+      tokens,
+    };
   }
 
   /**
