@@ -143,6 +143,41 @@ describe.each(HAS_ALL_CASES ? Object.entries(WIDTHS) : [['phone', WIDTHS.phone] 
   });
 });
 
+test('on a phone, the message box of a chat is in sight, also after answers', async () => {
+  await page.setViewportSize({ width: 390, height: 664 });
+  await visit(`/chat?model=${adapter}`);
+  const message = page.getByLabel('Your message');
+  const send = page.getByRole('button', { name: 'Send' });
+  const inSight = async (element: Locator) => {
+    const { y, height } = (await element.boundingBox())!;
+    return y >= 0 && y + height <= 664;
+  };
+  expect([await inSight(message), await inSight(send)]).toEqual([true, true]);
+  await page.getByText('Settings', { exact: true }).click();
+  await page.getByLabel('Maximum tokens').fill('8');
+  await message.fill('word '.repeat(200));
+  await send.click();
+  await page.getByRole('region', { name: 'Turn 1' }).waitFor();
+  await page.evaluate('scrollTo(0, 0)');
+  expect([await inSight(message), await inSight(send)]).toEqual([true, true]);
+});
+
+test('twenty jobs are in sight at 1440 × 900', async () => {
+  const { client } = stack;
+  const jobs = (await client.listJobs({ limit: 100 })).data.length;
+  for (let number = jobs; number < 24; number += 1) {
+    const more = { base_model: 'tiny-llama', dataset, name: `a job of a list ${number}`, training: { max_steps: 1 } };
+    const { id } = await client.createJob(more);
+    await client.cancelJob(id).catch(() => {});
+  }
+  await page.setViewportSize({ width: 1440, height: 900 });
+  await visit('/jobs');
+  await expect.poll(() => page.locator('.data-table tbody tr').count()).toBeGreaterThanOrEqual(20);
+  const { y, height } = (await page.locator('.data-table tbody tr').nth(19).boundingBox())!;
+  expect(y + height).toBeLessThanOrEqual(900);
+  expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
+});
+
 describe('without a mouse', () => {
   /** Moves the focus with Tab until an element has it. */
   async function tabTo(target: Locator): Promise<void> {

@@ -389,5 +389,8 @@ describe('an adapter', () => {
     await page.getByRole('navigation').getByRole('link', { name: 'Machines' }).click();
     await heading('Machines').waitFor();
     await page.getByText('GFLOP/s').first().waitFor();
+    const load = page.getByRole('region', { name: 'Load' });
+    await load.getByRole('progressbar', { name: /^Processor busy/ }).waitFor();
+    await load.getByRole('progressbar', { name: /^Memory: \S+ \S+ of \S+ \S+ in use/ }).waitFor();
   });
 });

@@ -81,7 +81,7 @@ test('a job on pairs is started from the form, and has curves of rewards, margin
   for (const line of ['chosen', 'rejected', 'margin']) await curve('Rewards', line);
   for (const line of ['chosen', 'rejected']) await curve('Log-probabilities', line);
   await part('Settings and report');
-  await page.getByText(/^12 to train on, of \S+ % the reference already prefers the chosen answer$/).waitFor();
+  await page.getByText(/^11 to train on, of \S+ % the reference already prefers the chosen answer$/).waitFor();
 });
 
 test('a job on rewards has curves of them, and the graded answers of each step', async () => {

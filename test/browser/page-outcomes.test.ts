@@ -1,6 +1,6 @@
 import { beforeAll, expect, test, vi } from 'vitest';
-import { expectFaults, figure, heading, page, refusedWith, stack, tab, usePage } from './use-page.js';
-import { TIMEOUT_MS } from './watched-page.js';
+import { browser, expectFaults, figure, heading, page, refusedWith, stack, tab, usePage } from './use-page.js';
+import { openPage, TIMEOUT_MS } from './watched-page.js';
 
 // How the page says what came out of a job: a failure by rows, an adapter that is worse than its base model, a reward, a variant that was stopped.
 
@@ -135,4 +135,43 @@ test('a legend has the last values while nothing points at the chart', async () 
   const values = () => figure('Loss').locator('.u-legend .u-value').allTextContents();
   await expect.poll(async () => (await values())[0]).toBe('30');
   for (const value of await values()) expect(value).toMatch(/^[\d.,e-]+$/);
+});
+
+test('the browser shows the end of a job, once it was asked to by a press', async () => {
+  const { id } = await stack.client.createJob({
+    ...REQUEST,
+    dataset: one,
+    name: 'watched',
+    training: { max_steps: 1_000_000 },
+  });
+  const own = await openPage(browser, stack.url, { permissions: ['notifications'] });
+  await own.page.addInitScript(`
+    window.shown = [];
+    const Shown = window.Notification;
+    window.Notification = class extends Shown {
+      constructor(title, options) {
+        super(title, options);
+        window.shown.push(title);
+      }
+    };
+    window.asked = 0;
+    window.Notification.requestPermission = async () => {
+      window.asked += 1;
+      return 'granted';
+    };
+  `);
+  await own.open(`/jobs/${id}`);
+  const button = own.page.getByRole('button', { name: 'Notify me at its end' });
+  await button.waitFor();
+  expect(await own.page.evaluate('asked')).toBe(0);
+  await button.click();
+  await expect.poll(() => button.getAttribute('aria-pressed')).toBe('true');
+  // Another view, and a reload, change nothing.
+  await own.open('/datasets');
+  await own.page.reload();
+  await own.page.getByRole('heading', { level: 1, name: 'Datasets' }).waitFor();
+  await stack.client.cancelJob(id);
+  await expect.poll(() => own.page.evaluate('shown'), { timeout: TIMEOUT_MS }).toEqual(['watched is cancelled']);
+  expect(await own.faults()).toEqual([]);
+  await own.close();
 });

@@ -129,6 +129,26 @@ export const MachineProfile = Type.Object(
 );
 export type MachineProfile = Static<typeof MachineProfile>;
 
+const share = (description: string) => Type.Number({ minimum: 0, maximum: 1, description });
+const usedMemory = {
+  memory_used_bytes: Type.Integer({ minimum: 0 }),
+  memory_total_bytes: Type.Integer({ minimum: 0 }),
+};
+
+/** A reading of how busy a machine is. */
+export const MachineLoad = Type.Object(
+  {
+    read_at: Type.String(),
+    processor_busy: share('Share of the time of all cores in use since the reading before, from 0 to 1.'),
+    ...usedMemory,
+    card: Nullable(Type.Object({ busy: share("The driver's utilization, from 0 to 1."), ...usedMemory }, closed), {
+      description: 'Null without a GPU, and where the driver does not say.',
+    }),
+  },
+  { $id: 'MachineLoad', ...closed },
+);
+export type MachineLoad = Static<typeof MachineLoad>;
+
 /** A machine with what its worker does now. */
 export const Machine = Type.Object(
   {
@@ -138,6 +158,7 @@ export const Machine = Type.Object(
         {
           jobs: Type.Integer({ minimum: 0, description: 'Jobs that it trains, of all keys.' }),
           jobs_at_once: Type.Integer({ minimum: 1, description: 'The most that it trains at the same time.' }),
+          load: Nullable(MachineLoad, { description: 'About the last seconds; null before the first reading.' }),
         },
         closed,
       ),

@@ -1,4 +1,5 @@
 import { useMemo } from 'preact/hooks';
+import { EndNotices } from './components/end-notices.js';
 import { FailureBoundary } from './components/failure-boundary.js';
 import { Toasts } from './components/toasts.js';
 import { Layout } from './layout.js';
@@ -37,6 +38,7 @@ export function App() {
           )}
         </Layout>
       </RoleProvider>
+      {!needsKey && <EndNotices />}
       <Toasts />
     </ServiceContext.Provider>
   );

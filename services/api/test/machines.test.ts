@@ -66,7 +66,11 @@ test('whether a worker runs, and how many jobs it trains', async () => {
     return Object.fromEntries(data.map(({ worker, running }) => [worker, running]));
   };
   await api.jobs.queue.announce('b', { slots: 4, held: [newIdentifier('job')] });
-  expect(await runningOf()).toEqual({ a: null, b: { jobs: 1, jobs_at_once: 4 } });
+  expect(await runningOf()).toEqual({ a: null, b: { jobs: 1, jobs_at_once: 4, load: null } });
+  const memory = { memory_used_bytes: 3, memory_total_bytes: 8 };
+  const load = { read_at: '2026-11-26T00:00:00.000Z', processor_busy: 0.5, ...memory, card: { busy: 1, ...memory } };
+  await api.jobs.queue.announce('b', { slots: 4, held: [], load });
+  expect(await runningOf()).toEqual({ a: null, b: { jobs: 0, jobs_at_once: 4, load } });
   await api.jobs.queue.leave('b');
   expect(await runningOf()).toEqual({ a: null, b: null });
 });

@@ -11,6 +11,7 @@ import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
 import type { ChosenEngine } from './device/choose-engine.js';
+import { watchLoad } from './device/machine-load.js';
 import { gpuFault } from './device/try-gpu.js';
 import { answerRequests } from './generation/answer-requests.js';
 import { createGenerationMetrics } from './generation/generation-metrics.js';
@@ -149,6 +150,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       }),
   });
   observeMachine(registry, { workerName, engine, trainerPid: () => pool.trainerPid });
+  const load = watchLoad({ card: engine.card });
   const queue = startTrainQueue({
     redis,
     prefix,
@@ -160,6 +162,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     workerClass: config.workerClass,
     order: store.queue,
     pool,
+    load: load.latest,
     run: (id, runOptions) =>
       runJob(
         {
@@ -207,6 +210,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   );
 
   const stopAll = async () => {
+    load.stop();
     await Promise.all([queue.stop(), stopAnswers()]);
     await endMaintenance();
   };

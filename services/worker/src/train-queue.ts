@@ -1,5 +1,5 @@
 import { Alarm } from '@lorasmith/concurrency';
-import type { JobId } from '@lorasmith/contracts';
+import type { JobId, MachineLoad } from '@lorasmith/contracts';
 import {
   type Appetite,
   type BaseInMemory,
@@ -51,6 +51,8 @@ export interface TrainQueueOptions {
   order: FairQueue;
   /** The source of what the worker can take now, and of notices that this has changed. */
   pool: { appetite(): Appetite | null; onChange(listener: () => void): () => void };
+  /** The last reading of how busy the machine is; null: there is none. */
+  load: () => MachineLoad | null;
   run: (id: JobId, options: RunJobOptions) => Promise<AttemptOutcome>;
   log: Logger;
 }
@@ -228,6 +230,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
       held: [...held.values()].map(({ id }) => id),
       workerClass,
       warm: warmNow(),
+      load: options.load(),
     });
   };
   // Other workers leave jobs to this one by what it has said last.

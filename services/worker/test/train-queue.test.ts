@@ -58,6 +58,7 @@ function aWorker(
     workerClass: '',
     order: store.queue,
     pool: { appetite: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
+    load: () => null,
     async run(id, { signal, pause, resumes, onPlaced }) {
       const start = await store.attempts.start(id, name, resumes);
       if (start.outcome !== 'started') return { kind: 'ended', status: 'not-needed' };

@@ -1,4 +1,4 @@
-import type { MachineProfile } from '@lorasmith/contracts';
+import type { MachineLoad, MachineProfile } from '@lorasmith/contracts';
 import { bytesText } from '../human-units.js';
 import { type Command, print } from './command.js';
 import { textTable } from './text-table.js';
@@ -19,9 +19,11 @@ export const MACHINE_COMMANDS: Command[] = [
         engine.card?.driver ?? '-',
         bytesText(machine.memory_bytes),
         machine.rates.bfloat16 === null ? '-' : rateText(machine.rates.bfloat16.matmul_gflops),
+        loadText(running?.load ?? null),
         selfTestText(engine.self_test),
       ]);
-      const columns = ['WORKER', 'RUNS', 'ENGINE', 'DEVICE', 'CAPABILITY', 'DRIVER', 'MEMORY', 'BFLOAT16', 'SELF-TEST'];
+      const device = ['ENGINE', 'DEVICE', 'CAPABILITY', 'DRIVER', 'MEMORY', 'BFLOAT16'];
+      const columns = ['WORKER', 'RUNS', ...device, 'LOAD', 'SELF-TEST'];
       return print(context, machines, textTable(columns, rows));
     },
   },
@@ -29,6 +31,13 @@ export const MACHINE_COMMANDS: Command[] = [
 
 function rateText(gflops: number): string {
   return gflops < 1000 ? `${Math.round(gflops)} GFLOP/s` : `${(gflops / 1000).toFixed(1)} TFLOP/s`;
+}
+
+/** `80 %, 20.1 GB in use`: of the GPU, otherwise of the processor. */
+function loadText(load: MachineLoad | null): string {
+  if (load === null) return '-';
+  const { busy, memory_used_bytes: used } = load.card ?? { ...load, busy: load.processor_busy };
+  return `${Math.round(100 * busy)} %, ${bytesText(used)} in use`;
 }
 
 function selfTestText(tested: MachineProfile['engine']['self_test']): string {

@@ -205,11 +205,14 @@ describe('lora', () => {
     const onGpu = { kind: 'cuda', card: { ...card, memory_bytes: 24e9 }, self_test: tested };
     const onCpu = { kind: 'cpu', card: null, self_test: null };
     const onPlain = { ...onGpu, self_test: { ...tested, kernels: 'raw' } };
+    const memory = { memory_used_bytes: 2 ** 30, memory_total_bytes: 2 ** 34 };
+    const ofCard = { busy: 0.8, memory_used_bytes: 20e9, memory_total_bytes: 24e9 };
+    const load = { read_at: '', processor_busy: 0.25, ...memory, card: ofCard };
     const listed = await lora(
       ['machines'],
       json(200, {
         data: [
-          { ...machine, engine: onGpu, running: { jobs: 1, jobs_at_once: 4 } },
+          { ...machine, engine: onGpu, running: { jobs: 1, jobs_at_once: 4, load } },
           { ...machine, worker: 'w-2', engine: onCpu, running: null },
           { ...machine, worker: 'gpu-3', engine: onPlain, running: null },
         ],
@@ -217,10 +220,10 @@ describe('lora', () => {
     );
     expect(listed.requests[0]).toMatchObject({ method: 'GET', url: '/machines' });
     expect(listed.output).toMatch(
-      /gpu-1 +1 of 4 jobs +cuda +NVIDIA L4 +8\.9 +550\.54\.15, CUDA 12\.4 +23 GB +125\.4 TFLOP\/s +170 of 171 right; avoided: rmsNorm:bfloat16/,
+      /gpu-1 +1 of 4 jobs +cuda +NVIDIA L4 +8\.9 +550\.54\.15, CUDA 12\.4 +23 GB +125\.4 TFLOP\/s +80 %, 20 GB in use +170 of 171 right; avoided: rmsNorm:bfloat16/,
     );
     expect(listed.output).toMatch(/gpu-3 .* 170 of 171 right; plain ops only$/m);
-    expect(listed.output).toMatch(/w-2 +no +cpu +NVIDIA L4; a processor +- +- +23 GB +125\.4 TFLOP\/s +-/);
+    expect(listed.output).toMatch(/w-2 +no +cpu +NVIDIA L4; a processor +- +- +23 GB +125\.4 TFLOP\/s +- +-/);
   });
 
   it('pauses a job, at once or after its step', async () => {

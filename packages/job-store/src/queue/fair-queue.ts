@@ -1,6 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ACTIVE_STATUSES, type Job, type JobId, type JobProgress, type JobQueueState } from '@lorasmith/contracts';
+import {
+  ACTIVE_STATUSES,
+  type Job,
+  type JobId,
+  type JobProgress,
+  type JobQueueState,
+  type MachineLoad,
+} from '@lorasmith/contracts';
 import { luaScript, repliesOf } from '@lorasmith/redis';
 import { parsed } from '../job-record.js';
 import { endLeaseScript } from '../lease.js';
@@ -42,6 +49,8 @@ export interface WorkerPresence {
   workerClass?: string;
   /** The base in its memory, if it has a free place for jobs on it; null or left out: none. */
   warm?: WarmWorker | null;
+  /** How busy its machine is; null or left out: unknown. */
+  load?: MachineLoad | null;
 }
 
 /** A job that waits or trains, with what remains of it. */

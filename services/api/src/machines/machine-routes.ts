@@ -23,7 +23,10 @@ export async function machineRoutes(
         const presence = presences.get(profile.worker);
         return {
           ...profile,
-          running: presence === undefined ? null : { jobs: presence.held.length, jobs_at_once: presence.slots },
+          running:
+            presence === undefined
+              ? null
+              : { jobs: presence.held.length, jobs_at_once: presence.slots, load: presence.load ?? null },
         };
       });
       return { data };

@@ -2,6 +2,7 @@ import type { Job } from '@lorasmith/contracts';
 import { ACTIVE_STATUSES, ENDED_STATUSES } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { ConfirmDialog } from '../../components/dialog.js';
+import { NoticeButton } from '../../components/end-notices.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Link } from '../../components/link.js';
 import { notify } from '../../components/toasts.js';
@@ -62,6 +63,7 @@ export function JobActions({ job, mayResume, refresh }: JobActionsProps) {
           </Link>
         </>
       )}
+      {!hasEnded && <NoticeButton job={job.id} />}
       {may && job.kind === 'train' && ACTIVE_STATUSES.includes(job.status) && (
         <button type="button" disabled={pause.isBusy} onClick={() => pause.run()}>
           Pause

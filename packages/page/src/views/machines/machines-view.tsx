@@ -1,6 +1,7 @@
 import { bytesText } from '@lorasmith/client/core';
-import type { Machine, MachineRates } from '@lorasmith/contracts';
+import type { Machine, MachineLoad, MachineRates } from '@lorasmith/contracts';
 import { numberText } from '../../charts/number-text.js';
+import { Bar } from '../../components/bar.js';
 import { Facts } from '../../components/facts.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
@@ -50,6 +51,7 @@ function MachineCard({ machine }: { machine: Machine }) {
         </span>{' '}
         {running !== null && `trains ${running.jobs} of up to ${running.jobs_at_once} jobs at once`}
       </p>
+      {running !== null && running.load !== null && <Load load={running.load} />}
       <Facts
         entries={[
           ['Trains on', ENGINES[engine.kind]],
@@ -83,6 +85,37 @@ function MachineCard({ machine }: { machine: Machine }) {
         </table>
       </ScrollRegion>
     </section>
+  );
+}
+
+/** How busy a machine is: its GPU, its processor, and the memory of both. */
+function Load({ load }: { load: MachineLoad }) {
+  const { card, processor_busy: processor } = load;
+  return (
+    <section class="load" aria-label="Load">
+      {card !== null && <Share label="GPU" share={card.busy} />}
+      {card !== null && <Memory label="Memory of the GPU" memory={card} />}
+      <Share label="Processor" share={processor} />
+      <Memory label="Memory" memory={load} />
+    </section>
+  );
+}
+
+function Share({ label, share }: { label: string; share: number }) {
+  return <Bar label={`${label} busy`} value={share} max={1} />;
+}
+
+type UsedMemory = Pick<MachineLoad, 'memory_used_bytes' | 'memory_total_bytes'>;
+
+function Memory({
+  label,
+  memory: { memory_used_bytes: used, memory_total_bytes: total },
+}: {
+  label: string;
+  memory: UsedMemory;
+}) {
+  return (
+    <Bar label={`${label}: ${bytesText(used)} of ${bytesText(total)} in use`} value={used} max={Math.max(1, total)} />
   );
 }
 

@@ -1,14 +1,16 @@
 import { bytesText, countText } from '@lorasmith/client/core';
-import type { BaseModel } from '@lorasmith/contracts';
+import type { BaseModel, Machine } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { ViewHead } from '../../components/view-head.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
+import { FIT_TEXTS, fitOf } from './model-fit.js';
 import { PullModel } from './pull-model.js';
+import { useMachine } from './use-machine.js';
 
-const COLUMNS: readonly Column<BaseModel>[] = [
+const columnsOn = (machine: Machine | undefined): Column<BaseModel>[] => [
   {
     title: 'Model',
     cell: ({ name }) => (
@@ -25,12 +27,20 @@ const COLUMNS: readonly Column<BaseModel>[] = [
     cell: (model) => (model.max_positions === null ? '' : `${countText(model.max_positions)} tokens`),
   },
   { title: 'Weights', isNumber: true, cell: ({ bytes, dtype }) => `${bytesText(bytes)} ${dtype ?? ''}` },
+  {
+    title: 'Memory',
+    cell: (model) => {
+      const fit = fitOf(model, machine);
+      return fit === null ? 'unknown' : FIT_TEXTS[fit];
+    },
+  },
 ];
 
 /** The base models on the host. */
 export function ModelsView() {
   const client = useClient();
   const models = usePolled((signal) => client.models({ signal }), [client], { everyMs: null });
+  const machine = useMachine();
   return (
     <>
       <ViewHead title="Models" />
@@ -42,11 +52,16 @@ export function ModelsView() {
               folder of the host.
             </p>
           ) : (
-            <DataTable caption="Base models, by name" columns={COLUMNS} rows={rows} keyOf={({ name }) => name} />
+            <DataTable
+              caption="Base models, by name"
+              columns={columnsOn(machine)}
+              rows={rows}
+              keyOf={({ name }) => name}
+            />
           )
         }
       </Loaded>
-      <PullModel onPulled={models.refresh} />
+      <PullModel machine={machine} onPulled={models.refresh} />
     </>
   );
 }

@@ -1,5 +1,5 @@
 import { bytesText } from '@lorasmith/client/core';
-import { ENDED_PULL_STATUSES, type ModelPull } from '@lorasmith/contracts';
+import { ENDED_PULL_STATUSES, type Machine, type ModelPull } from '@lorasmith/contracts';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { ErrorNotice } from '../../components/error-notice.js';
@@ -10,13 +10,15 @@ import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
+import { FIT_TEXTS, fitOf } from './model-fit.js';
+import { parametersText, SUGGESTED_MODELS } from './suggested-models.js';
 
 const isOpen = ({ status }: ModelPull) => !ENDED_PULL_STATUSES.includes(status);
 const WHILE_PULLING_MS = 1_000;
 const OTHERWISE_MS = 15_000;
 
 /** A form that has a base model fetched from the Hugging Face hub, and the pulls with their progress. */
-export function PullModel({ onPulled }: { onPulled: () => void }) {
+export function PullModel({ machine, onPulled }: { machine: Machine | undefined; onPulled: () => void }) {
   const client = useClient();
   const may = useMay('pull');
   const pulls = usePolled((signal) => client.modelPulls({ signal }), [client], {
@@ -50,6 +52,7 @@ export function PullModel({ onPulled }: { onPulled: () => void }) {
             begin.run();
           }}
         >
+          <Suggestions machine={machine} chosen={repo} onChoose={setRepo} />
           <Field label="Repository" help="Organisation and name, such as HuggingFaceTB/SmolLM2-135M-Instruct.">
             {(input) => (
               <input
@@ -97,6 +100,43 @@ export function PullModel({ onPulled }: { onPulled: () => void }) {
         <PullTable pulls={pulls.value} onChanged={pulls.refresh} />
       )}
     </section>
+  );
+}
+
+interface SuggestionsProps {
+  machine: Machine | undefined;
+  /** The repository in the form. */
+  chosen: string;
+  onChoose: (repo: string) => void;
+}
+
+/** Models to begin with, and which of them fit the machine. */
+function Suggestions({ machine, chosen, onChoose }: SuggestionsProps) {
+  return (
+    <Field
+      label="A model to begin with"
+      help={machine && `For a machine with ${bytesText(machine.memory_bytes)} of memory, about.`}
+    >
+      {(input) => (
+        <select
+          {...input}
+          value={SUGGESTED_MODELS.some(({ repo }) => repo === chosen) ? chosen : ''}
+          onChange={({ currentTarget }) => onChoose(currentTarget.value)}
+        >
+          <option value="">another one</option>
+          {SUGGESTED_MODELS.map(({ repo, parameters }) => {
+            const fit = fitOf({ parameters }, machine);
+            const fitText = fit === null ? '' : `: ${FIT_TEXTS[fit]}`;
+            return (
+              <option key={repo} value={repo} disabled={fit === 'too-large'}>
+                {repo}, {parametersText(parameters)}
+                {fitText}
+              </option>
+            );
+          })}
+        </select>
+      )}
+    </Field>
   );
 }
 

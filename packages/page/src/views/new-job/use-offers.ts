@@ -1,6 +1,8 @@
 import { countText } from '@lorasmith/client/core';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
+import { FIT_TEXTS, fitOf } from '../models/model-fit.js';
+import { useMachine } from '../models/use-machine.js';
 import type { Draft } from './draft.js';
 import type { Choice } from './job-field-input.js';
 import type { FieldInputKind } from './job-fields.js';
@@ -26,14 +28,20 @@ export function useOffers(draft: Draft): Offers {
   const models = usePolled((signal) => client.models({ signal }), [client], { everyMs: null });
   const datasets = usePolled((signal) => client.listDatasets(SHOWN, { signal }), [client], { everyMs: null });
   const adapters = usePolled((signal) => client.listAdapters(SHOWN, { signal }), [client], { everyMs: null });
+  const machine = useMachine();
   const chosen = models.value?.find(({ name }) => name === draft.base_model);
   return {
     choices: {
-      'base-model': (models.value ?? []).map(({ name, family, problem }) => ({
-        value: name,
-        label: problem === null ? `${name} (${family})` : `${name}: ${problem.message}`,
-        isDisabled: problem !== null,
-      })),
+      'base-model': (models.value ?? []).map((model) => {
+        const { name, family, problem } = model;
+        const fit = fitOf(model, machine);
+        const about = [family, fit === null ? '' : FIT_TEXTS[fit]].filter(Boolean).join(', ');
+        return {
+          value: name,
+          label: problem === null ? `${name} (${about})` : `${name}: ${problem.message}`,
+          isDisabled: problem !== null,
+        };
+      }),
       dataset: (datasets.value?.data ?? []).map(({ id, name, rows, format }) => ({
         value: id,
         label: `${name ?? id}: ${countText(rows)} rows, ${format}${name === null ? '' : `, ${id}`}`,
