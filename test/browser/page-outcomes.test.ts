@@ -175,3 +175,33 @@ test('the browser shows the end of a job, once it was asked to by a press', asyn
   expect(await own.faults()).toEqual([]);
   await own.close();
 });
+
+test('answers to held-out rows are compared, beside the loss', async () => {
+  const { id } = await stack.client.createJob({
+    ...REQUEST,
+    dataset: one,
+    name: 'compared',
+    validation: { split: 0.5 },
+    training: { max_steps: 4, batch_size: 4 },
+    samples: { held_out_rows: 3, max_tokens: 8 },
+  });
+  const { adapter } = await ended(id);
+  await tab.open(`/jobs/${id}`);
+  await state().getByText('succeeded').waitFor();
+  for (const line of ['exact match', 'F1', 'ROUGE-L'])
+    await figure('Answers to held-out rows')
+      .getByText(new RegExp(`^${line}: from \\S+ at step 0 to \\S+ at step 4`))
+      .waitFor({ state: 'attached' });
+  expect(await figures()).toContain('exact match');
+  const scores = page.getByRole('table', { name: 'Answers to held-out rows' });
+  expect(await scores.locator('tbody tr').count()).toBe(2);
+  const { origin } = await stack.client.manifest(adapter!);
+  expect(origin).toMatchObject({
+    result: {
+      samples: [
+        { step: 0, scores: { rows: 3 } },
+        { step: 4, scores: { rows: 3 } },
+      ],
+    },
+  });
+});

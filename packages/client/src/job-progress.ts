@@ -167,7 +167,10 @@ export function eventText(
 }
 
 /** Each prompt, in one line, and its answer below it. */
-function samplesText({ step, samples }: EventData<'samples-generated'>, prompts: readonly SamplePrompt[]): string[] {
+function samplesText(
+  { step, samples, scores }: EventData<'samples-generated'>,
+  prompts: readonly SamplePrompt[],
+): string[] {
   const answers = samples.flatMap(({ prompt, text, finish_reason: reason }) => {
     const answer = `${printable(text)}${reason === 'length' ? '…' : ''}`;
     return [
@@ -175,7 +178,14 @@ function samplesText({ step, samples }: EventData<'samples-generated'>, prompts:
       ...answer.split('\n').map((one) => `    ${one}`),
     ];
   });
-  return [`samples ${step === 0 ? 'before training' : `after step ${step}`}:`, ...answers];
+  const when = step === 0 ? 'before training' : `after step ${step}`;
+  const compared =
+    scores === undefined
+      ? []
+      : [
+          `answers to ${scores.rows} held-out rows ${when}: exact match ${(100 * scores.exact_match).toFixed(1)} %, F1 ${scores.f1.toFixed(3)}, ROUGE-L ${scores.rouge_l.toFixed(3)}`,
+        ];
+  return [...(samples.length === 0 ? [] : [`samples ${when}:`, ...answers]), ...compared];
 }
 
 /** The prompt of some graded answers, in one line, and below it each answer with its reward. */

@@ -11,6 +11,7 @@ export const MAX_SAMPLE_TOKENS = 4096;
 export const MAX_SAMPLE_TEXT = 2048;
 
 const MAX_PROMPTS = 8;
+const MAX_HELD_OUT_ROWS = 256;
 const MAX_PROMPT_CHARACTERS = 16_384;
 const MAX_PROMPT_MESSAGES = 64;
 const MAX_ANSWER_TOKENS = 512;
@@ -28,6 +29,7 @@ export const sampleLimits = {
     beyond: 'it is cut; 400 `invalid_request` for a higher `max_tokens`',
   },
   rounds: { value: MAX_SAMPLE_ROUNDS, unit: 'times', beyond: '422 `invalid_job`' },
+  heldOut: { value: MAX_HELD_OUT_ROWS, unit: 'held-out rows', beyond: '400 `invalid_request`' },
 };
 
 const promptText = { minLength: 1, maxLength: MAX_PROMPT_CHARACTERS };
@@ -46,11 +48,19 @@ export type SamplePrompt = Static<typeof SamplePrompt>;
 
 const sampleFields = {
   prompts: Type.Array(SamplePrompt, {
-    minItems: 1,
     maxItems: MAX_PROMPTS,
+    default: [],
     description:
-      'A text is a prompt as in the rows of the dataset: of format `text` it is continued, otherwise it is the turn of a user. ' +
+      'At least one, unless held_out_rows is set. A text is a prompt as in the rows of the dataset: of format `text` it is continued, otherwise it is the turn of a user. ' +
       'A list of messages is a conversation whose next turn the model writes.',
+  }),
+  held_out_rows: Type.Integer({
+    minimum: 0,
+    maximum: MAX_HELD_OUT_ROWS,
+    default: 0,
+    description:
+      'So many held-out rows are answered, too, the first ones, and compared with what the rows say: exact match, F1 and ROUGE-L. ' +
+      'Needs rows with a prompt and an answer, and validation.',
   }),
   every_steps: Nullable(Type.Integer({ minimum: 1, maximum: 10_000_000 }), {
     default: null,
@@ -77,7 +87,8 @@ export type SampleSettings = Static<typeof SampleSettings>;
 
 export const SampleRequest = Type.Object(
   {
-    prompts: sampleFields.prompts,
+    prompts: Type.Optional(sampleFields.prompts),
+    held_out_rows: Type.Optional(sampleFields.held_out_rows),
     every_steps: Type.Optional(sampleFields.every_steps),
     max_tokens: Type.Optional(sampleFields.max_tokens),
     temperature: Type.Optional(sampleFields.temperature),
@@ -100,6 +111,20 @@ export const Sample = Type.Object(
 );
 export type Sample = Static<typeof Sample>;
 
+const meanScore = (description: string) => Type.Number({ minimum: 0, maximum: 1, description });
+
+/** How answers to held-out rows compare with what the rows say: means over the rows. */
+export const AnswerScores = Type.Object(
+  {
+    rows: Type.Integer({ minimum: 1, description: 'Held-out rows that were answered.' }),
+    exact_match: meanScore('Share of the answers that are what the row says, but for blanks around it.'),
+    f1: meanScore("Words in common, as SQuAD's F1 and the F-measure of ROUGE-1, in lower case."),
+    rouge_l: meanScore('The F-measure of ROUGE-L: the longest common subsequence of words.'),
+  },
+  { $id: 'AnswerScores', ...closed },
+);
+export type AnswerScores = Static<typeof AnswerScores>;
+
 /** The answers to all prompts at one step. */
 export const SampleRound = Type.Object(
   {
@@ -108,6 +133,7 @@ export const SampleRound = Type.Object(
       description: '0: the base model, or the adapter of `init_from`, before training.',
     }),
     samples: Type.Array(Sample),
+    scores: Type.Optional(AnswerScores),
   },
   { $id: 'SampleRound', ...closed },
 );

@@ -15,6 +15,7 @@ import type { Examples } from './objectives/examples.js';
 import type { TokenExamples } from './objectives/next-token/token-examples.js';
 import { outlineJob } from './outline-job.js';
 import { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
+import type { ScoredRow } from './scored-rows.js';
 
 let folder: string;
 const open: Plan[] = [];
@@ -554,6 +555,43 @@ describe('planJob for a decoder', () => {
     const tooOften = await refusal(plan(await tinyDecoder('qwen2', CHATML), 'prompt_completion', rows, often));
     expect(tooOften).toMatchObject({ code: 'invalid_job', param: 'samples.every_steps' });
     expect(tooOften.message).toContain('335 times; 100 is the most. Set samples.every_steps to 11 or more');
+  });
+
+  it('has the prompts and the answers of held-out rows, and refuses rows that have none', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const tokenizer = await loadTokenizer(model.path);
+    const turn = (role: string, content: string) => ({ role, content });
+    const rows = ['one', 'two', 'six'].map((text) => ({
+      messages: [turn('user', 'a'), turn('assistant', 'b'), turn('user', 'c'), turn('assistant', text)],
+    }));
+    const samples = { prompts: [], held_out_rows: 8, max_tokens: 4 };
+    const validation = await datasetOf(HELD_OUT, 'messages', rows.slice(1));
+    const { scored, prompts, validation: held } = await plan(model, 'messages', rows, { samples }, { validation });
+    expect(prompts).toEqual([]);
+    expect(
+      scored.map(({ referenceIds }) => tokenizer.decode(referenceIds, { skipSpecialTokens: true }).trim()),
+    ).toEqual(['two', 'six']);
+    const { ids } = (held as TokenExamples).sequence(0);
+    const [{ promptIds, referenceIds }] = scored as [ScoredRow];
+    expect([...promptIds, ...referenceIds]).toEqual([...ids.slice(0, promptIds.length + referenceIds.length)]);
+    expect(tokenizer.decode(promptIds)).toMatch(
+      /b<\|im_end\|>\n<\|im_start\|>user\nc<\|im_end\|>\n<\|im_start\|>assistant\n$/,
+    );
+    const one = { ...samples, held_out_rows: 1 };
+    expect((await plan(model, 'messages', rows, { samples: one, validation: { split: 0.5 } })).scored).toHaveLength(1);
+    // A prompt that leaves no place for an answer is left out.
+    const small = await tinyDecoder('qwen2', CHATML, { maxPositions: ids.length });
+    const most = { ...samples, max_tokens: ids.length - 1 };
+    expect((await plan(small, 'messages', rows, { samples: most, validation: { split: 0.5 } })).scored).toEqual([]);
+
+    const faultOf = async (format: Dataset['format'], rows: object[], more: object = {}) =>
+      await refusal(outlineJob(await jobOf(model, format, rows, { samples, ...more })));
+    expect(await faultOf('messages', rows)).toMatchObject({ code: 'invalid_job', param: 'samples.held_out_rows' });
+    expect(await faultOf('text', texts('a', 'b', 'c'), { validation: { split: 0.5 } })).toMatchObject({
+      code: 'invalid_job',
+      message: expect.stringContaining('a prompt and one answer'),
+    });
+    expect(await faultOf('messages', rows, { samples: { prompts: [] } })).toMatchObject({ param: 'samples.prompts' });
   });
 
   it('lists a hundred faults and counts the rest', async () => {

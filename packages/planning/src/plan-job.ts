@@ -30,6 +30,7 @@ import { reportOf } from './report-of.js';
 import { updatesPerBatch } from './row-order.js';
 import { refuseTooManyRounds } from './sample-prompts.js';
 import { reachWarnings } from './schedule-reach.js';
+import { type ScoredRow, scoredRows } from './scored-rows.js';
 import type { Target } from './target-ranks.js';
 import type { TokenizingProgress } from './tokenizing-progress.js';
 import { prepareValidation, trainedRowsWarnings, type ValidationRows } from './validation-dataset.js';
@@ -149,6 +150,8 @@ export class Plan {
   readonly steps: StepCounts;
   /** The prompts of samples, as tokens; none without `samples`. */
   readonly prompts: Int32Array[];
+  /** The held-out rows whose answers are compared with what they say; none unless `samples` asks for them. */
+  readonly scored: ScoredRow[];
   /** The rows as graders read them, where they were checked against the grader. */
   readonly graded: CheckedRows;
   readonly #job: Omit<JobToEstimate, 'machine'>;
@@ -158,6 +161,7 @@ export class Plan {
   private constructor(
     { machine = null }: PlanJobOptions,
     { targets, prompts, rows, close }: PlanParts,
+    scored: ScoredRow[],
     job: Omit<JobToEstimate, 'machine'>,
     report: Report,
   ) {
@@ -166,6 +170,7 @@ export class Plan {
     this.validation = job.validation;
     this.steps = job.steps;
     this.prompts = prompts;
+    this.scored = scored;
     this.graded = rows.graded;
     this.#job = job;
     this.#machine = machine;
@@ -201,7 +206,9 @@ export class Plan {
     const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
     const job = { spec, model, targets, ...sides, steps };
     const report = reportOf({ ...job, dataset, notes, labels, warnings, precision, validationDataset });
-    return new Plan(options, parts, { ...job, prompts }, report);
+    const scored = scoredRows(sides.validation, spec, model);
+    const asked = [...prompts, ...scored.map(({ promptIds }) => promptIds)];
+    return new Plan(options, parts, scored, { ...job, prompts: asked }, report);
   }
 
   /** The numbers that its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */

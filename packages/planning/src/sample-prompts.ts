@@ -3,6 +3,7 @@ import type { ModelTexts } from '@lorasmith/model-folder';
 import { countRounds } from './count-steps.js';
 import type { CodedFault, FaultList } from './fault-list.js';
 import type { Objective, ObjectiveJob } from './objectives/objective.js';
+import { heldOutRowsFault } from './scored-rows.js';
 
 /**
  * The prompts of a job as tokens; none without `samples`. The tokenizer is loaded only for prompts.
@@ -20,6 +21,8 @@ export async function samplePrompts(
     faults.add({ code: 'invalid_job', message, param: 'samples' });
     return [];
   }
+  const heldOut = heldOutRowsFault(spec, dataset, objective);
+  if (heldOut !== null) faults.add(heldOut);
   const { completion_format: completionFormat } = spec.training;
   const encode = await objective.createPromptEncoder({ model, dataset, completionFormat }, samples.prompts, texts);
   const most = Math.min(MAX_SAMPLE_TOKENS, architecture.maxPositions);

@@ -219,7 +219,10 @@ async function buildRun(
       },
     },
     passes,
-    sampler: await samplerOf({ spec, model, base, adapter, prompts: plan.prompts, texts, turn: passes.turn }),
+    sampler: await samplerOf({
+      ...{ spec, model, base, adapter, texts, turn: passes.turn },
+      ...{ prompts: plan.prompts, scored: plan.scored },
+    }),
     rollouts: rollouts?.of(plan.training) ?? null,
     checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: trained } },
     onEvent: options.onEvent,
@@ -277,7 +280,7 @@ async function samplerOf({ spec, model, base, texts, ...rest }: SamplingRun): Pr
   return new Sampler({ base, text, settings: spec.samples, seed: spec.training.seed, ...rest });
 }
 
-interface SamplingRun extends Pick<SamplerOptions, 'adapter' | 'prompts' | 'turn'> {
+interface SamplingRun extends Pick<SamplerOptions, 'adapter' | 'prompts' | 'scored' | 'turn'> {
   spec: JobSpec;
   model: ModelFolder;
   base: LoadedModel;

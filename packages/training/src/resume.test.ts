@@ -134,7 +134,7 @@ const SPECS: [string, JobSpec][] = [
   [
     'dropout, accumulation, LoRA+, weight decay, a cosine, evaluations, samples',
     aJob({
-      samples: { prompts: PROMPTS, every_steps: 2, max_tokens: 5, temperature: 0.8 },
+      samples: { prompts: PROMPTS, held_out_rows: 3, every_steps: 2, max_tokens: 5, temperature: 0.8 },
       lora: { dropout: 0.2, lora_plus_ratio: 4 },
       validation: EVERY_OTHER,
       training: { epochs: 3, eval_every_steps: 2, checkpoint_every_steps: 3, weight_decay: 0.1, warmup_ratio: 0.3 },

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { LoraAdapter } from '@lorasmith/lora';
 import { loadModelText, readModelFolder } from '@lorasmith/model-folder';
 import { loadDecoder } from '@lorasmith/models';
-import { sampleSeconds } from '@lorasmith/planning';
+import { type ScoredRow, sampleSeconds } from '@lorasmith/planning';
 import { configureKernels, liveTensorCount, tensorOf } from '@lorasmith/tensor';
 import { expect, onTestFinished, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -30,7 +30,14 @@ async function tinyModel() {
 
 test('a round has as many passes as the estimate counts', async () => {
   const { base, adapter, text } = await tinyModel();
-  const settings = { prompts: ['a', 'b'], every_steps: null, max_tokens: 7, temperature: 0, top_p: 1 };
+  const settings = {
+    prompts: ['a', 'b'],
+    held_out_rows: 0,
+    every_steps: null,
+    max_tokens: 7,
+    temperature: 0,
+    top_p: 1,
+  };
   const prompts = ['a b', 'c a b a'].map((prompt) => text.tokenizer.encode(prompt));
   let passes = 0;
   const turn: PassTurn = async (tokens, work) => {
@@ -38,8 +45,9 @@ test('a round has as many passes as the estimate counts', async () => {
     if (tokens > 0) passes++;
     return work();
   };
-  const answers = await new Sampler({ base, adapter, text, settings, prompts, seed: 0, turn }).answers();
-  const longest = Math.max(...answers.map(({ tokens }) => tokens));
+  const sampler = new Sampler({ base, adapter, text, settings, prompts, scored: [], seed: 0, turn });
+  const { samples } = await sampler.answers();
+  const longest = Math.max(...samples.map(({ tokens }) => tokens));
   let counted = 0;
   sampleSeconds({ settings, prompts }, longest, ({ microBatchesPerStep }) => {
     counted = microBatchesPerStep;
@@ -51,10 +59,12 @@ test('a round has as many passes as the estimate counts', async () => {
 
 test('non-finite sample logits fail the job with non_finite_loss and leak no tensor', async () => {
   const { base, adapter, text } = await tinyModel();
-  const settings = { prompts: ['a'], every_steps: null, max_tokens: 3, temperature: 0, top_p: 1 };
+  const settings = { prompts: ['a'], held_out_rows: 0, every_steps: null, max_tokens: 3, temperature: 0, top_p: 1 };
   const prompts = [text.tokenizer.encode('a b')];
-  const sampler = new Sampler({ base, adapter, text, settings, prompts, seed: 0, turn: async (_, work) => work() });
-  expect(await sampler.answers()).toMatchObject([{ prompt: 0, finish_reason: expect.stringMatching(/stop|length/) }]);
+  const turn: PassTurn = async (_, work) => work();
+  const sampler = new Sampler({ base, adapter, text, settings, prompts, scored: [], seed: 0, turn });
+  const samples = [{ prompt: 0, finish_reason: expect.stringMatching(/stop|length/) }];
+  expect(await sampler.answers()).toMatchObject({ samples });
   const fail = async () => {
     const broken = new Float32Array(adapter.parameterCount).fill(Number.NaN);
     adapter.setParameters(tensorOf(broken, [broken.length]));
@@ -63,4 +73,25 @@ test('non-finite sample logits fail the job with non_finite_loss and leak no ten
   };
   // On some engines an adapter keeps matrices from its first pass on, for as many layers as the pass has reached.
   expect(await fail()).toBe(await fail());
+});
+
+test('answers to held-out rows are compared with what the rows say, and leave those to prompts as they are', async () => {
+  const { base, adapter, text } = await tinyModel();
+  const settings = { prompts: ['a'], held_out_rows: 2, every_steps: null, max_tokens: 5, temperature: 0, top_p: 1 };
+  const turn: PassTurn = async (_, work) => work();
+  const [asked, heldOut] = ['a b', 'c a b a'].map((prompt) => text.tokenizer.encode(prompt)) as [
+    Int32Array,
+    Int32Array,
+  ];
+  const answersOf = (prompts: Int32Array[], scored: ScoredRow[]) =>
+    new Sampler({ base, adapter, text, settings, prompts, scored, seed: 0, turn }).answers();
+  const alone = await answersOf([asked, heldOut], []);
+  const said = alone.samples[1]!.text;
+  const right = { promptIds: heldOut, referenceIds: text.tokenizer.encode(said) };
+  const wrong = { promptIds: heldOut, referenceIds: text.tokenizer.encode('quite another answer') };
+  expect(await answersOf([asked], [right, wrong])).toEqual({
+    samples: [alone.samples[0]],
+    scores: { rows: 2, exact_match: 0.5, f1: expect.any(Number), rouge_l: expect.any(Number) },
+  });
+  expect((await answersOf([], [right])).scores).toEqual({ rows: 1, exact_match: 1, f1: 1, rouge_l: 1 });
 });

@@ -1,8 +1,9 @@
-import { MAX_SAMPLE_TEXT, type Sample, type SampleSettings } from '@lorasmith/contracts';
+import { MAX_SAMPLE_TEXT, type SampleRound, type SampleSettings } from '@lorasmith/contracts';
+import { answerScores } from '@lorasmith/graders';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { Decoder, ModelAdapter } from '@lorasmith/models';
-import { sampleCacheTokens } from '@lorasmith/planning';
-import { shownAnswer } from './answer-text.js';
+import { type ScoredRow, sampleCacheTokens } from '@lorasmith/planning';
+import { shownAnswer, textOfIds } from './answer-text.js';
 import { generateAnswers } from './generate-answers.js';
 import type { PassTurn } from './turn.js';
 
@@ -13,6 +14,8 @@ export interface SamplerOptions {
   settings: SampleSettings;
   /** Prompts as tokens. */
   prompts: readonly Int32Array[];
+  /** Held-out rows whose prompts are answered, too. */
+  scored: readonly ScoredRow[];
   /** Draws are the same in every round: what differs comes from the training. */
   seed: number;
   turn: PassTurn;
@@ -26,9 +29,13 @@ export class Sampler {
     this.#options = options;
   }
 
-  /** One answer to each prompt, by the adapter as it is. @throws ProductError non_finite_loss; cancelled, with the signal of the turns */
-  async answers(): Promise<Sample[]> {
-    const { base, adapter, text, settings, prompts, seed, turn } = this.#options;
+  /**
+   * One answer to each prompt, by the adapter as it is, and how answers to held-out rows compare with what these say.
+   * @throws ProductError non_finite_loss; cancelled, with the signal of the turns
+   */
+  async answers(): Promise<Omit<SampleRound, 'step'>> {
+    const { base, adapter, text, settings, scored, seed, turn } = this.#options;
+    const prompts = [...this.#options.prompts, ...scored.map(({ promptIds }) => promptIds)];
     const { temperature, top_p: topP, max_tokens: maxNewTokens } = settings;
     const stopIds = stopTokenIds(base.architecture, text.tokenizer);
     const requests = prompts.map((promptIds) => {
@@ -36,6 +43,14 @@ export class Sampler {
     });
     const cacheTokens = sampleCacheTokens({ settings, prompts });
     const answers = await generateAnswers(base, requests, { cacheTokens, maxTexts: prompts.length, turn });
-    return answers.map(([answer], prompt) => ({ prompt, ...shownAnswer(answer!, text, MAX_SAMPLE_TEXT) }));
+    const shown = answers.map(([answer]) => shownAnswer(answer!, text, MAX_SAMPLE_TEXT));
+    const ofPrompts = shown.slice(0, prompts.length - scored.length);
+    const samples = ofPrompts.map((answer, prompt) => ({ prompt, ...answer }));
+    if (scored.length === 0) return { samples };
+    const compared = scored.map(({ referenceIds }, index) => ({
+      text: shown[ofPrompts.length + index]!.text,
+      reference: textOfIds(referenceIds, text).slice(0, MAX_SAMPLE_TEXT),
+    }));
+    return { samples, scores: answerScores(compared) };
   }
 }

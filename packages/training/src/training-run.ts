@@ -273,7 +273,7 @@ export class TrainingRun {
   async #sampleAt(step: number): Promise<void> {
     const { sampler, onEvent } = this.#options;
     if (sampler === null || this.#isSampledAt(step)) return;
-    const round = { step, samples: await sampler.answers() };
+    const round = { step, ...(await sampler.answers()) };
     this.#sampleRounds.push(round);
     this.#isSaved = false;
     onEvent({ type: 'samples-generated', data: round });

@@ -56,6 +56,7 @@ export const JOB_OPTIONS: ParseArgsConfig['options'] = {
   priority: { type: 'string' },
   sample: { type: 'string', multiple: true },
   'sample-every-steps': { type: 'string' },
+  'sample-held-out-rows': { type: 'string' },
   request: { type: 'string' },
   ...Object.fromEntries(JOB_FLAGS.map(({ flag }) => [flag, { type: 'string' as const }])),
 };
@@ -65,6 +66,7 @@ export const JOB_HELP: readonly string[] = [
   '--priority PRIORITY           low, normal or high, among the jobs of the key [normal]',
   '--sample PROMPT               a prompt that is answered before, during and after training; may be repeated',
   '--sample-every-steps N        answers them every N steps too',
+  '--sample-held-out-rows N      answers N held-out rows, too: exact match, F1 and ROUGE-L [0]',
   ...JOB_FLAGS.map(({ flag, description }) => `--${flag.padEnd(27)} ${description}`),
 ];
 
@@ -116,15 +118,16 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
 function samplesOf(values: Record<string, unknown>, base: NonNullable<JobRequest['samples']> | null) {
   const prompts = (values.sample as string[] | undefined) ?? base?.prompts;
   const everySteps = values['sample-every-steps'] as string | undefined;
-  if (prompts === undefined) {
+  const heldOut = values['sample-held-out-rows'] as string | undefined;
+  if (prompts === undefined && heldOut === undefined && base?.held_out_rows === undefined) {
     if (everySteps === undefined) return null;
-    throw new ProductError('invalid_request', '--sample-every-steps needs a prompt: --sample PROMPT.', {
-      param: 'samples',
-    });
+    const message = '--sample-every-steps needs a prompt, --sample PROMPT, or --sample-held-out-rows N.';
+    throw new ProductError('invalid_request', message, { param: 'samples' });
   }
   return {
     ...base,
-    prompts,
+    ...(prompts === undefined ? {} : { prompts }),
+    ...(heldOut === undefined ? {} : { held_out_rows: settingOf(heldOut) as number }),
     ...(everySteps === undefined ? {} : { every_steps: settingOf(everySteps) as number | null }),
   };
 }

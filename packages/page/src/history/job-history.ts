@@ -1,4 +1,4 @@
-import type { AnswerRound, EventData, JobEvent, Report, SampleRound } from '@lorasmith/contracts';
+import type { AnswerRound, AnswerScores, EventData, JobEvent, Report, SampleRound } from '@lorasmith/contracts';
 import { LAST_EVENT_TYPES } from '@lorasmith/contracts';
 import { Curve } from './curve.js';
 
@@ -155,6 +155,11 @@ export class JobHistory {
     if (value === undefined) this.curves[name].removeAfter(step - 1);
     else this.curves[name].add(step, value);
   }
+}
+
+/** How answers to held-out rows compare with these, by step; empty unless the job asks for it. */
+export function scoresOf({ sampleRounds }: Pick<JobHistory, 'sampleRounds'>): { step: number; scores: AnswerScores }[] {
+  return sampleRounds.flatMap(({ step, scores }) => (scores === undefined ? [] : [{ step, scores }]));
 }
 
 /** The losses of the held-out rows; of the training where there are none. */

@@ -14,6 +14,7 @@ const EXAMPLE = {
   'training.learning_rate': '0.001',
   'training.eval_every_steps': '20',
   'samples.prompts': examplePrompts(),
+  'samples.held_out_rows': '24',
   'samples.max_tokens': '16',
 };
 

@@ -2,7 +2,7 @@ import { bytesText, countText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { changeText } from '../../charts/change-text.js';
 import { numberText } from '../../charts/number-text.js';
-import { type JobHistory, lossesOf, rewardsOf } from '../../history/job-history.js';
+import { type JobHistory, lossesOf, rewardsOf, scoresOf } from '../../history/job-history.js';
 
 interface Figure {
   name: string;
@@ -35,6 +35,7 @@ function figuresOf(job: Job, history: JobHistory): Figure[] {
   const kind = isHeldOut ? 'held-out' : 'training';
   const isGraded = job.objective?.kind === 'group-relative';
   const accuracies = isHeldOut ? evaluations.map(({ accuracy }) => accuracy) : curves.accuracy.points().mean;
+  const matches = scoresOf(history).map(({ scores }) => scores.exact_match);
   const speeds = curves.tokens_per_second.points().mean;
   return [
     isGraded
@@ -46,6 +47,11 @@ function figuresOf(job: Job, history: JobHistory): Figure[] {
       title: isGraded
         ? 'Share of the sampled answers that ended by themselves'
         : 'Share of the trained tokens that the model ranks first',
+    },
+    {
+      name: 'exact match',
+      value: matches.length === 0 ? '' : `${changeText(matches, percent)} %`,
+      title: 'Share of the answers to held-out rows that are what the row says',
     },
     {
       name: 'steps',

@@ -1,5 +1,7 @@
 import { countText } from '@lorasmith/client/core';
 import type { Sample, SamplePrompt, SampleRound } from '@lorasmith/contracts';
+import { type Column, DataTable } from '../../components/data-table.js';
+import { scoresOf } from '../../history/job-history.js';
 import { GeneratedText } from './generated-text.js';
 import { RoundSelect } from './round-select.js';
 
@@ -21,7 +23,7 @@ export function SamplesCard({ prompts, rounds, chosenStep }: SamplesCardProps) {
   return (
     <section class="card">
       <h2>Samples</h2>
-      {rounds.length > 2 && (
+      {prompts.length > 0 && rounds.length > 2 && (
         <RoundSelect
           label="Compare with"
           parameter="sample"
@@ -42,7 +44,27 @@ export function SamplesCard({ prompts, rounds, chosenStep }: SamplesCardProps) {
           </div>
         </article>
       ))}
+      <Scores rounds={rounds} />
     </section>
+  );
+}
+
+type Scored = ReturnType<typeof scoresOf>[number];
+
+const SCORES: readonly Column<Scored>[] = [
+  { title: 'Answers', cell: ({ step }) => roundText(step) },
+  { title: 'Rows', isNumber: true, cell: ({ scores }) => countText(scores.rows) },
+  { title: 'Exact match', isNumber: true, cell: ({ scores }) => `${(100 * scores.exact_match).toFixed(1)} %` },
+  { title: 'F1', isNumber: true, cell: ({ scores }) => scores.f1.toFixed(3) },
+  { title: 'ROUGE-L', isNumber: true, cell: ({ scores }) => scores.rouge_l.toFixed(3) },
+];
+
+/** How answers to held-out rows compare with what these say. */
+function Scores({ rounds }: { rounds: readonly SampleRound[] }) {
+  const scored = scoresOf({ sampleRounds: [...rounds] });
+  if (scored.length === 0) return null;
+  return (
+    <DataTable caption="Answers to held-out rows" columns={SCORES} rows={scored} keyOf={({ step }) => String(step)} />
   );
 }
 

@@ -3,7 +3,7 @@ import { type AxisName, type ChartAxis, interpolation, STEP_AXIS } from '../../c
 import type { ChartLine } from '../../charts/chart-line.js';
 import { LineChart } from '../../charts/line-chart.js';
 import { smoothed } from '../../charts/smoothed.js';
-import { type CurveName, type JobHistory, rewardOf } from '../../history/job-history.js';
+import { type CurveName, type JobHistory, rewardOf, scoresOf } from '../../history/job-history.js';
 import { ChartControls, chartSettingsOf } from './chart-settings.js';
 
 /** Charts that show the values at the same place. */
@@ -51,6 +51,17 @@ export function TrainingCharts({ history, report, query }: TrainingChartsProps) 
         controls={<ChartControls {...settings} />}
       />
       <LineChart title={isGraded ? 'Answers that end' : 'Accuracy'} lines={accuracy} {...small} />
+      {scoresOf(history).length > 0 && (
+        <LineChart
+          title="Answers to held-out rows"
+          lines={[
+            scoreLine(history, 'exact_match', 'exact match', 1),
+            scoreLine(history, 'f1', 'F1', 2),
+            scoreLine(history, 'rouge_l', 'ROUGE-L', 3),
+          ]}
+          {...small}
+        />
+      )}
       {isGraded && (
         <>
           <LineChart
@@ -140,6 +151,17 @@ function axisOf(name: AxisName, { curves, seconds }: JobHistory, report: Report 
 export function curveLine({ curves }: JobHistory, name: CurveName, label: string, color: number): ChartLine {
   const { steps, mean, min, max } = curves[name].points();
   return { label, color, steps, values: mean, range: curves[name].stepsPerPoint > 1 ? { min, max } : undefined };
+}
+
+function scoreLine(
+  history: JobHistory,
+  score: 'exact_match' | 'f1' | 'rouge_l',
+  label: string,
+  color: number,
+): ChartLine {
+  const rounds = scoresOf(history);
+  const values = rounds.map(({ scores }) => scores[score]);
+  return { label, color, steps: rounds.map(({ step }) => step), values, hasMarks: true };
 }
 
 /** A curve of one of several jobs in a chart: bands of several would hide each other. */

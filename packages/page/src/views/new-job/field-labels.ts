@@ -69,6 +69,7 @@ export const FIELD_LABELS: Readonly<Record<string, string>> = {
   'training.publish': 'State that becomes the adapter',
   'training.checkpoint_every_steps': 'Steps between checkpoints',
   'samples.prompts': 'Prompts to answer before and after',
+  'samples.held_out_rows': 'Held-out rows to answer and compare',
   'samples.every_steps': 'Steps between samples',
   'samples.max_tokens': 'Longest answer in tokens',
   'samples.temperature': 'Temperature of answers',
