@@ -168,6 +168,7 @@ const sectionsOf = (limits) => ({
     ['`max_seq_length`', limits.jobLimits.sequence],
     ['Names in `target_modules`', limits.jobLimits.moduleNames],
     ['Prompts of samples', limits.sampleLimits.prompts],
+    ['Held-out rows that samples answer', limits.sampleLimits.heldOut],
     ['Prompt of a sample with its answer', limits.sampleLimits.tokens],
     ['Answer of a sample', limits.sampleLimits.answer],
     ['Times that a job answers its prompts', limits.sampleLimits.rounds],

@@ -2,12 +2,12 @@ import type { EventData } from '@lorasmith/contracts';
 
 type Evaluated = Pick<EventData<'evaluation-finished'>, 'step' | 'loss' | 'group'>;
 
-/** What held-out rows say about an adapter that is worse on them than its base model. */
+/** The evaluations of an adapter that is worse on held-out rows than its base model. */
 export interface HeldOutLoss<Evaluation extends Evaluated = Evaluated> {
   before: Evaluation;
-  /** That of the state that was published, or the newest one. */
+  /** The evaluation of the state that was published, or the newest one. */
   after: Evaluation;
-  /** The best of all. */
+  /** The best evaluation of all. */
   best: Evaluation;
 }
 

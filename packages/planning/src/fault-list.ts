@@ -29,7 +29,7 @@ export class FaultList {
     return this.#count;
   }
 
-  /** That of the longest of the rows that are too long, listed or not; null without one. */
+  /** The fault of the longest of the rows that are too long, listed or not; null without one. */
   get longest(): CodedFault | null {
     return this.#longest;
   }

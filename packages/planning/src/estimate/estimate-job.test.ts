@@ -297,7 +297,7 @@ describe('what is beside the steps of a job', () => {
   });
 
   const withSamples = (bare: JobToEstimate, prompts: number[], every_steps: number | null = null): JobToEstimate => {
-    const samples = { prompts: ['a'], every_steps, max_tokens: 32, temperature: 0, top_p: 1 };
+    const samples = { prompts: ['a'], held_out_rows: 0, every_steps, max_tokens: 32, temperature: 0, top_p: 1 };
     return { ...bare, spec: { ...bare.spec, samples }, prompts: prompts.map((length) => new Int32Array(length)) };
   };
 
@@ -361,7 +361,7 @@ test('samples take the memory of their cache where a pass takes less', () => {
   const rows = examples(64, 16);
   const unasked = job(rows, { batch_size: 1, precision: 'float32' });
   const asked = (prompt: number): JobToEstimate => {
-    const settings = { every_steps: null, max_tokens: 32, temperature: 0, top_p: 1 };
+    const settings = { held_out_rows: 0, every_steps: null, max_tokens: 32, temperature: 0, top_p: 1 };
     const samples = { prompts: ['a'], ...settings };
     return { ...unasked, spec: { ...unasked.spec, samples }, prompts: [new Int32Array(prompt)] };
   };

@@ -10,7 +10,7 @@ export interface Recipe {
 }
 
 const SPLIT = 'validation.split';
-/** Without rows held out, every figure would be of rows that were trained on. */
+/** The share of rows that every recipe holds out: without one, every figure would be of rows that were trained on. */
 const HELD_OUT = { [SPLIT]: '0.05' };
 
 export const RECIPES: readonly Recipe[] = [
