@@ -59,7 +59,7 @@ const SCORES: readonly Column<Scored>[] = [
   { title: 'ROUGE-L', isNumber: true, cell: ({ scores }) => scores.rouge_l.toFixed(3) },
 ];
 
-/** How answers to held-out rows compare with what these say. */
+/** The scores of answers to held-out rows, by step. */
 function Scores({ rounds }: { rounds: readonly SampleRound[] }) {
   const scored = scoresOf({ sampleRounds: [...rounds] });
   if (scored.length === 0) return null;
