@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import path from 'node:path';
@@ -73,6 +73,23 @@ test('the api refuses a stranger on every route that names things', async () => 
   for (const target of ['/jobs', '/datasets', '/adapters', `/adapters/${stack.adapter}`, '/metrics', '/v1/models']) {
     expect([target, await statusOf(`${stack.apiUrl}${target}`)]).toEqual([target, 401]);
   }
+});
+
+test('many wrong keys under long addresses leave a short log', async () => {
+  const logged = async () => {
+    const logs = path.join(stack.root, 'data/logs');
+    const sizes = (await readdir(logs)).map(async (name) => (await stat(path.join(logs, name))).size);
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+  };
+  const before = await logged();
+  for (let i = 0; i < 200; i++) {
+    const calls = Array.from({ length: 5 }, () => `/jobs?x=${'y'.repeat(10_000)}`).map((target) =>
+      statusOf(`${stack.apiUrl}${target}`, { headers: { authorization: `Bearer lsk_${i}` } }),
+    );
+    expect(await Promise.all(calls)).toEqual(calls.map(() => 401));
+  }
+  // Ten megabytes of addresses.
+  expect((await logged()) - before).toBeLessThan(200_000);
 });
 
 test('Redis refuses a stranger', async () => {

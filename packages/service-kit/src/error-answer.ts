@@ -10,7 +10,15 @@ import {
 } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Caller } from './caller.js';
+import type { RefusalLog } from './refusal-log.js';
 import { validationFaults } from './validation-faults.js';
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    refusals: RefusalLog;
+  }
+}
 
 /** Properties that Fastify and its plugins add to their errors. */
 interface FrameworkError extends Error {
@@ -39,8 +47,11 @@ export function createErrorHandler({ statusOf, bodyOf }: ErrorForm) {
 
 export const answerError = createErrorHandler({ statusOf: ({ status }) => status, bodyOf: errorBody });
 
-/** Logs an error once, with the request that it ended. */
+/** Logs an error once, with the request that it ended; of many of a kind, only their number. */
 export function logError(error: ProductError, thrown: unknown, request: FastifyRequest): void {
+  // Without a caller, it was refused before its key was known.
+  const { caller } = request as FastifyRequest & { caller?: Caller };
+  if (!request.server.refusals.count(error.code, caller?.owner ?? null)) return;
   const where = { method: request.method, url: request.url, status: error.status, code: error.code };
   const { message } = publicText(error);
   if (error.status >= 500) request.log.error({ ...where, err: thrown }, message);

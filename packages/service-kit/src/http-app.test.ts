@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { ErrorBody, JobRequest, ProductError } from '@lorasmith/contracts';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createHttpApp, createLogger, errorBody, type HttpApp, healthRoutes } from './index.js';
 
 let app: HttpApp;
@@ -331,5 +331,46 @@ test('/ready names an unavailable dependency, /live ignores it', async () => {
   expect(ready.json().error).toMatchObject({
     code: 'service_unavailable',
     details: [{ code: 'redis_unavailable', param: 'redis' }],
+  });
+});
+
+describe('the log of failed requests', () => {
+  test('of many of a kind, some are written and the others are counted', async () => {
+    for (let i = 0; i < 80; i++) await app.inject({ url: '/refused' });
+    for (let i = 0; i < 3; i++) await app.inject({ url: '/nothing' });
+    expect(lines.filter(({ msg }) => msg === 'It is used.')).toHaveLength(50);
+    expect(lines.filter(({ msg }) => msg.startsWith('There is nothing'))).toHaveLength(3);
+    await app.close();
+    expect(lines.at(-1)).toMatchObject({
+      level: 'warn',
+      code: 'in_use',
+      count: 30,
+      msg: '30 further requests ended with in_use within a minute',
+    });
+  });
+
+  test('each sender has its own lines', async () => {
+    const callers = [{ owner: 'key_1' }, { owner: 'key_2' }, null];
+    app.addHook('onRequest', async (request) => {
+      Object.assign(request, { caller: callers[Number(request.headers.from)] });
+    });
+    for (const from of ['0', '1', '2']) {
+      for (let i = 0; i < 60; i++) await app.inject({ url: '/refused', headers: { from } });
+    }
+    expect(lines.filter(({ msg }) => msg === 'It is used.')).toHaveLength(150);
+    await app.close();
+    expect(lines.slice(-3).map((line) => (line as { key?: string | null }).key)).toEqual(['key_1', 'key_2', null]);
+  });
+
+  test('a minute later, requests are written again', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      for (let i = 0; i < 60; i++) await app.inject({ url: '/refused' });
+      vi.advanceTimersByTime(60_000);
+      await app.inject({ url: '/refused' });
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(lines.map(({ level }) => level).slice(-2)).toEqual(['warn', 'info']);
   });
 });

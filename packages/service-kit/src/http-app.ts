@@ -12,6 +12,7 @@ import {
 } from 'fastify';
 import { answerBrokenHttp, answerError, answerExpectation } from './error-answer.js';
 import { isStillSent, lingerOnClose } from './lingering-close.js';
+import { RefusalLog } from './refusal-log.js';
 import { addJsonParser, createRequestValidator } from './request-validation.js';
 import { endStalledBodies } from './stalled-bodies.js';
 import { trackUnusedConnections } from './unused-connections.js';
@@ -36,6 +37,8 @@ export interface HttpAppOptions {
   requestTimeoutMs?: number;
   /** Limit for a body of which nothing arrives; 408 after it. @defaultValue none */
   bodyStallMs?: number;
+  /** The path of a request within the service. @defaultValue as it was sent */
+  rewritePath?: (url: string) => string;
   /**
    * Answers errors that occur before a route is found, such as a path that cannot be decoded.
    * @defaultValue an `ErrorBody`
@@ -56,11 +59,13 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
  */
 export function createHttpApp(options: HttpAppOptions): HttpApp {
   const { logger, bodyLimitBytes = 1024 * 1024, requestTimeoutMs = 300_000, answerUnrouted = answerError } = options;
+  const { rewritePath = (url: string) => url } = options;
   const app = fastify({
     loggerInstance: logger,
     bodyLimit: bodyLimitBytes,
     requestTimeout: requestTimeoutMs,
     genReqId: requestIdOf,
+    rewriteUrl: ({ url = '/' }: IncomingMessage) => rewritePath(url),
     logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
     routerOptions: { maxParamLength: 512 },
     // A missing host is refused below, with an ErrorBody.
@@ -69,6 +74,9 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
     clientErrorHandler: answerBrokenHttp,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
+  const refusals = new RefusalLog(logger);
+  app.decorate('refusals', refusals);
+  app.addHook('onClose', async () => refusals.close());
   app.setValidatorCompiler(createRequestValidator());
   // Response schemas are documentation, and tests compare answers with them. Compiled serializers would silently drop the
   // fields that are missing from a schema.

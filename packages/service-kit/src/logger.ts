@@ -1,4 +1,5 @@
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
+import { boundedLine } from './bounded-line.js';
 
 export type { Logger } from 'pino';
 
@@ -10,7 +11,7 @@ export interface LoggerOptions {
   destination?: DestinationStream;
 }
 
-/** A logger that writes one JSON object per line. */
+/** A logger that writes one JSON object per line, of bounded length and without secrets. */
 export function createLogger({ service, level, destination }: LoggerOptions): Logger {
   const options = {
     level,
@@ -18,7 +19,8 @@ export function createLogger({ service, level, destination }: LoggerOptions): Lo
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     redact: ['req.headers.authorization', 'headers.authorization'],
-    hooks: { streamWrite: withoutSecrets },
+    // Secrets first: half of a key would not be known as one.
+    hooks: { streamWrite: (line: string) => boundedLine(withoutSecrets(line)) },
   };
   return pino(options, destination ?? standardOutput());
 }
