@@ -1,11 +1,21 @@
 import { MAX_RANK, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { PeftAdapter } from './peft-adapter.js';
+import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 import { shownName } from './shown.js';
 
 /**
+ * The largest scale, number of A, and number of B with its scale; also the largest number that their product can have. A trained
+ * adapter is far below it, by a factor of a thousand or more. With larger ones no activation would be finite.
+ */
+const MAX_NUMBER = 1e6;
+/** Limits, for docs/limits.md. */
+export const adapterNumberLimits = {
+  number: { value: MAX_NUMBER, unit: 'at most', beyond: '422 `invalid_adapter`' },
+};
+
+/**
  * Checks that an adapter fits a base model: every module is a linear layer or a parameter of experts of the model with the same
- * sizes, ranks and scales are within limits, and every number is finite.
+ * sizes, ranks and scales are within limits, and every number is finite and not huge.
  *
  * @throws ProductError invalid_adapter naming the module
  */
@@ -30,7 +40,32 @@ export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
     if (!a.every(Number.isFinite) || !b.every(Number.isFinite)) {
       throw invalid(name, 'contains a number that is not finite');
     }
+    checkNumbers(name, module);
   }
+}
+
+/** @throws ProductError invalid_adapter */
+function checkNumbers(name: string, { a, b, scale, rank }: PeftModule): void {
+  const [ofA, ofB] = [largest(a), largest(b) * scale];
+  const found = [
+    ['the scale', scale],
+    ['a number of A', ofA],
+    ['a number of B, with its scale,', ofB],
+    ['an update', ofA * ofB * rank],
+  ] as const;
+  const huge = found.find(([, number]) => number > MAX_NUMBER);
+  if (huge === undefined) return;
+  const [what, number] = huge;
+  throw invalid(
+    name,
+    `has numbers that no model can compute with: ${what} is up to ${number.toPrecision(3)}, and the limit is ${MAX_NUMBER}`,
+  );
+}
+
+function largest(numbers: Float32Array): number {
+  let most = 0;
+  for (const number of numbers) most = Math.max(most, Math.abs(number));
+  return most;
 }
 
 function shapeOf(outFeatures: number, inFeatures: number, experts?: number): string {

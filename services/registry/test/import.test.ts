@@ -190,6 +190,7 @@ describe('an invalid adapter is refused:', () => {
     [{ init_lora_weights: 'pissa' }, 'init_lora_weights'],
     [{ r: 1000 }, 'rank 4'],
     [{ lora_alpha: 0 }, 'scale'],
+    [{ lora_alpha: 1e308 }, 'the scale is up to 2.50e+307'],
     [{ rank_pattern: { '(?=x)': 3 } }, 'rank_pattern'],
     [{ alpha_pattern: { '((((a{9}){9}){9}){2})*': 3 } }, 'alpha_pattern'],
   ])('%j', async (change, named) => {
@@ -229,6 +230,16 @@ describe('an invalid adapter is refused:', () => {
       'an infinity',
       (_: string, values: Float32Array) => ({ values: values.map((value, i) => (i === 0 ? Infinity : value)) }),
       'not finite',
+    ],
+    [
+      'huge numbers',
+      (_: string, values: Float32Array) => ({ values: values.map(() => 3e38) }),
+      'a number of A is up to 3.00e+38',
+    ],
+    [
+      'numbers whose product is huge',
+      (_: string, values: Float32Array) => ({ values: values.map(() => 3e5) }),
+      'an update is up to 7.20e+11',
     ],
     ['a module that the base has not', (name: string) => ({ name: name.replace('layers.0', 'layers.9') }), 'layers.9'],
     [

@@ -488,7 +488,10 @@ test('an adapter whose numbers are not finite fails alone', async () => {
     generate(withAdapter(text('Once', { max_tokens: 20 }), `ad_${'2'.repeat(24)}`), { adapterFolder: broken }),
     generate(text('Once', { max_tokens: 20 })),
   ]);
-  expect(failed).toMatchObject({ status: 'rejected', reason: { message: expect.stringContaining('not finite') } });
+  expect(failed).toMatchObject({
+    status: 'rejected',
+    reason: { code: 'invalid_adapter', param: 'model', message: expect.stringContaining('not finite') },
+  });
   expect(well).toEqual({ status: 'fulfilled', value: alone });
 });
 

@@ -1,7 +1,13 @@
 import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
 import { GrammarTooLargeError, SchemaError } from '@lorasmith/json-grammar';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
-import type { GenerationEvent, GenerationHandle, Sampling, TokenConstraint } from '@lorasmith/models';
+import {
+  type GenerationEvent,
+  type GenerationHandle,
+  NotFiniteError,
+  type Sampling,
+  type TokenConstraint,
+} from '@lorasmith/models';
 import type { TokenCounts } from '../trainer/messages.js';
 import type { AnswerCalls } from './answer-calls.js';
 import { ChoiceText } from './choice-text.js';
@@ -153,7 +159,7 @@ export class Answer {
         this.#finished();
         break;
       case 'failed':
-        this.fail(asProductError(event.error, this.#options.calls));
+        this.fail(failureOf(event.error, this.#options));
     }
   }
 
@@ -163,6 +169,22 @@ export class Answer {
     this.#end();
     this.#resolve(this.#tokens);
   }
+}
+
+/** Numbers that are not finite are a fault of what was asked, not of the service: another try computes the same. */
+function failureOf(error: Error, { calls, request }: AnswerOptions): unknown {
+  if (!(error instanceof NotFiniteError)) return asProductError(error, calls);
+  const [code, message] =
+    request.adapter === null
+      ? ([
+          'model_file_corrupt',
+          'The base model computes numbers that are not finite. Its files may be damaged.',
+        ] as const)
+      : ([
+          'invalid_adapter',
+          'The model computes numbers that are not finite with this adapter. Its weights are too large.',
+        ] as const);
+  return new ProductError(code, message, { param: 'model', cause: error });
 }
 
 function constraintOf(schema: unknown, { context, text, calls }: AnswerOptions): () => TokenConstraint {
