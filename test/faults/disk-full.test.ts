@@ -49,6 +49,18 @@ test.skipIf(disk === null)('an upload is refused, leaves nothing, and succeeds o
   expect((await stand.client.uploadDataset({ text })).rows).toBe(2_000);
 });
 
+test.skipIf(disk === null)('/ready says that the disk is full, until there is space', async () => {
+  const ready = async () => {
+    const answer = await fetch(`${stand.apiUrl}/ready`);
+    const { error } = (await answer.json()) as { error?: { details: { code: string; param: string }[] } };
+    return [answer.status, ...(error?.details ?? []).map(({ code, param }) => `${param} ${code}`)];
+  };
+  await disk?.fill(0);
+  expect(await ready()).toEqual([503, 'data storage_full']);
+  await disk?.free();
+  expect(await ready()).toEqual([200]);
+});
+
 test.skipIf(disk === null)(
   'a job fails clearly at whichever write the disk is full, and leaves nothing incomplete',
   async () => {

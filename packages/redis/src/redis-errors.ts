@@ -1,20 +1,32 @@
 import { ProductError } from '@lorasmith/contracts';
 
 /** Errors caused by the state of the server, not by the command. */
-const SERVER_ERROR =
-  /^(LOADING|READONLY|OOM|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|BUSY)\b/;
+const SERVER_ERROR = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|BUSY)\b/;
+
+/** Why Redis takes no changes, although it answers. Within a script, an older Redis has the name further on. */
+const WITHOUT_SPACE = /\b(MISCONF|OOM)\b/;
+const WITHOUT_SPACE_MESSAGES: Readonly<Record<string, string>> = {
+  MISCONF:
+    'Redis cannot write to its disk, so it takes no changes. Free some space there; the log of Redis has the reason.',
+  OOM: 'Redis has reached its limit of memory (maxmemory), so it takes no changes. Raise it, or delete ended jobs.',
+};
 
 /**
  * Runs Redis commands and turns every failure of an unavailable Redis into one error.
  *
- * @throws ProductError `redis_unavailable`; an error in the command itself is thrown unchanged
+ * @throws ProductError `redis_unavailable`; `storage_full` if Redis answers and has no space; an error in the command itself is
+ * thrown unchanged
  */
 export async function onRedis<Result>(run: () => Promise<Result>): Promise<Result> {
   try {
     return await run();
   } catch (error) {
     if (error instanceof ProductError || !(error instanceof Error)) throw error;
-    if (error.name === 'ReplyError' && !SERVER_ERROR.test(error.message)) throw error;
+    if (error.name === 'ReplyError') {
+      const full = WITHOUT_SPACE_MESSAGES[WITHOUT_SPACE.exec(error.message)?.[1] ?? ''];
+      if (full !== undefined) throw new ProductError('storage_full', full, { cause: error });
+      if (!SERVER_ERROR.test(error.message)) throw error;
+    }
     if (error instanceof TypeError || error instanceof SyntaxError || error instanceof RangeError) throw error;
     throw new ProductError('redis_unavailable', 'Redis cannot be reached. Try again once it is back.', {
       cause: error,

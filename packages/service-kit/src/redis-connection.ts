@@ -9,8 +9,8 @@ export interface RedisConnectionOptions {
   /** Whether `url` is a node of a cluster. @defaultValue false */
   cluster?: boolean;
   /**
-   * Behaviour of a command while Redis is unavailable. `fail-fast`: it fails at once, or 2 s after it was sent; for
-   * services that answer requests. `wait`: it waits until Redis is available; for workers, as BullMQ requires.
+   * Behaviour of a command while Redis is unavailable. `fail-fast`: it fails at once, or once Redis has been silent for 5 s;
+   * for services that answer requests. `wait`: it waits until Redis is available; for workers, as BullMQ requires.
    */
   whenUnavailable: 'fail-fast' | 'wait';
   /** Shown in Redis' CLIENT LIST. */
@@ -18,7 +18,12 @@ export interface RedisConnectionOptions {
   logger: Logger;
 }
 
-const COMMAND_TIMEOUT_MS = 2_000;
+const CONNECT_TIMEOUT_MS = 2_000;
+/**
+ * A connection that owes replies and brings none for this time is closed. Not a limit for each command: a command also waits
+ * for the replies before it, and for this process to read them, and then nothing is wrong with Redis.
+ */
+const SILENCE_MS = 5_000;
 const RECONNECT_MAX_MS = 2_000;
 
 /** Connects to Redis, reconnects automatically, and logs both. Close it with `quit()` or `disconnect()`. */
@@ -43,10 +48,10 @@ export function connectRedis(options: RedisConnectionOptions): Redis {
 function connectionOf({ ca, whenUnavailable, name }: RedisConnectionOptions) {
   return {
     connectionName: name,
-    connectTimeout: COMMAND_TIMEOUT_MS,
+    connectTimeout: CONNECT_TIMEOUT_MS,
     ...(ca ? { tls: { ca } } : {}),
     ...(whenUnavailable === 'fail-fast'
-      ? { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, commandTimeout: COMMAND_TIMEOUT_MS }
+      ? { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, socketTimeout: SILENCE_MS }
       : { maxRetriesPerRequest: null }),
   };
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { access, chmod, constants, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { access, chmod, constants, mkdir, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import type { Logger } from 'pino';
@@ -60,9 +60,25 @@ async function closeToOthers(dataDir: string, logger: Logger): Promise<void> {
 /** The checks of the same folders for `/ready`. */
 export function foldersReady({ dataDir, modelsDir }: Omit<FolderChecks, 'logger'>): Record<string, ReadyCheck> {
   return {
-    data: () => access(dataDir, constants.W_OK),
+    data: async () => {
+      await access(dataDir, constants.W_OK);
+      await checkSpace(dataDir);
+    },
     ...(modelsDir === null ? {} : { models: () => access(modelsDir) }),
   };
+}
+
+/** Less than a checkpoint of the smallest model, or a dataset, needs. */
+const LEAST_FREE_BYTES = 4 * 2 ** 20;
+
+/** @throws ProductError `storage_full` */
+async function checkSpace(dataDir: string): Promise<void> {
+  const { bavail, bsize } = await statfs(dataDir);
+  if (bavail * bsize >= LEAST_FREE_BYTES) return;
+  throw new ProductError(
+    'storage_full',
+    'the disk of DATA_DIR is full. Free some space: datasets, adapters or models.',
+  );
 }
 
 function unwritable(dataDir: string, cause: Error): ProductError {
