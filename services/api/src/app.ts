@@ -52,6 +52,7 @@ import type { GenerationLimits } from './openai/text/generation-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { servePage } from './page/page-plugin.js';
 import type { Site } from './page/read-site.js';
+import { addPublicPath, withoutPublicPath } from './public-path.js';
 import { advanceSweep } from './sweeps/advance-sweeps.js';
 import { createSweepSubmission } from './sweeps/submit-sweep.js';
 import { sweepIdOf, sweepNotFound, sweepRoutes } from './sweeps/sweep-routes.js';
@@ -79,6 +80,8 @@ export interface AppDependencies {
   rowChecks: Pick<RowChecks, 'check'>;
   /** Time limit for a request to arrive, including uploads. */
   requestTimeoutMs: number;
+  /** The path under which a proxy serves the api, as `/lora`; empty: none. */
+  publicPath: string;
   /** Heartbeat interval of event streams. */
   heartbeatMs: number;
   /** A request is ended if nothing of its body arrives for this time. */
@@ -122,14 +125,17 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     baseModels,
     registry: address,
     datasetLimits,
+    publicPath,
   } = dependencies;
   const app = createHttpApp({
     logger,
     bodyLimitBytes: JSON_BODY_LIMIT_BYTES,
     requestTimeoutMs: dependencies.requestTimeoutMs,
     bodyStallMs: dependencies.uploadStallMs,
+    rewritePath: (url) => withoutPublicPath(url, publicPath),
     answerUnrouted,
   });
+  addPublicPath(app, publicPath);
   observeHttp(app, metrics);
   tracing.traceRequests(app);
   const registry = createRegistryClient(address);
@@ -181,7 +187,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     ],
   });
 
-  await registerOpenapi(app);
+  await registerOpenapi(app, publicPath);
   await app.register(servePage, { site: dependencies.site });
   await app.register(healthRoutes, { checks: dependencies.readyChecks });
   await app.register(metricsRoute, { metrics });

@@ -5,6 +5,7 @@ import { createGenerationClient } from '@lorasmith/generation-queue';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore } from '@lorasmith/planning';
+import { onRedis } from '@lorasmith/redis';
 import {
   checkFolders,
   checkRedisSettings,
@@ -129,6 +130,7 @@ const app = await buildApp({
   },
   rowChecks,
   requestTimeoutMs: config.http.requestTimeoutMs,
+  publicPath: config.http.publicPath,
   heartbeatMs: config.http.heartbeatMs,
   uploadStallMs: config.http.uploadStallMs,
   downloadStallMs: config.http.downloadStallMs,
@@ -139,7 +141,7 @@ const app = await buildApp({
   dataDir,
   site,
   readyChecks: {
-    redis: () => redis.ping(),
+    redis: () => onRedis(() => redis.ping()),
     registry: () => registry.check(),
     ...foldersReady(folders),
     store: () => stores.check(),

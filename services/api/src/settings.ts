@@ -93,6 +93,19 @@ export const API_SETTINGS = {
       example: '8080',
       description: 'Port to listen on; 0 for any free port.',
     }),
+    publicPath: mapSetting(
+      setting({
+        variable: 'API_PUBLIC_PATH',
+        schema: Type.String({ pattern: '^((/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,8})?/?$' }),
+        fallback: '',
+        example: '/lora',
+        fault: 'is not a path such as /lora',
+        description:
+          'Path under which a proxy serves the api, such as `/lora`: `location`, `/docs` and the OpenAPI document then have it. The ' +
+          'proxy may remove it before it forwards, or leave it.',
+      }),
+      (value) => value.replace(/\/$/, ''),
+    ),
     requestTimeoutMs: count(
       'REQUEST_TIMEOUT_MS',
       3_600_000,

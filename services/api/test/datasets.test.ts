@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -439,6 +440,31 @@ describe('the answer for invalid lines', () => {
 
   test('reports too many rows', async () => {
     expect((await refused('{"text":"a"}\n'.repeat(1_001))).faults).toEqual([[1_001, 'invalid_dataset']]);
+  });
+});
+
+describe('an upload of curl', () => {
+  const CURL = { 'content-type': 'application/x-www-form-urlencoded' };
+
+  test('an upload with the content type that curl sends by itself is known by its bytes', async () => {
+    const csv = 'question,answer\nof curl?,yes\nof bytes?,too\n';
+    const mapped = await upload(csv, CURL, '?columns=prompt:question,completion:answer');
+    expect([mapped.status, mapped.body.rows, mapped.body.format]).toEqual([201, 2, 'prompt_completion']);
+    expect((await upload(gzipSync(promptRows(4, 'of curl')), CURL)).status).toBe(201);
+  });
+
+  test('an upload without a content type is known by its bytes', async () => {
+    const sent = httpRequest(`${url}/datasets`, { method: 'POST' });
+    sent.end(promptRows(4, 'without a type'));
+    const [answer] = await once(sent, 'response');
+    answer.resume();
+    expect(answer.statusCode).toBe(201);
+  });
+
+  test('an upload whose line ends curl has removed is refused with how to send it', async () => {
+    const { code, message } = await refused(promptRows(4).replaceAll('\n', ''), CURL);
+    expect(code).toBe('invalid_dataset');
+    expect(message).toMatch(/ If curl sent it with -d, .* use --data-binary\.$/);
   });
 });
 

@@ -88,6 +88,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     rowChecks,
     datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
     requestTimeoutMs: 60_000,
+    publicPath: '',
     heartbeatMs: 200,
     uploadStallMs: 60_000,
     downloadStallMs: 60_000,

@@ -19,7 +19,7 @@ import { ColumnsParameter, columnsOf } from './columns-parameter.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import type { RowViews } from './row-views.js';
 import type { TokenPreparations } from './token-preparations.js';
-import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
+import { RAW_CONTENT_TYPES, uploadSourceOf, withCurlHint } from './upload-source.js';
 
 export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
@@ -160,7 +160,12 @@ async function uploadRoute(
   app.removeAllContentTypeParsers();
   await app.register(multipart);
   app.addContentTypeParser(RAW_CONTENT_TYPES, (_request, payload, done) => done(null, payload));
-  app.addContentTypeParser('*', (_request, _payload, done) => {
+  app.addContentTypeParser('*', (request, payload, done) => {
+    // Nothing is said of the bytes, so they are looked at.
+    if (request.headers['content-type'] === undefined) {
+      done(null, payload);
+      return;
+    }
     const message = `Send the file as multipart/form-data or with the content type ${RAW_CONTENT_TYPES.slice(0, 3).join(', ')}.`;
     done(new ProductError('unsupported_media_type', message));
   });
@@ -195,7 +200,9 @@ async function uploadRoute(
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
       const { base_model: baseModel } = query;
       if (baseModel !== undefined) await preparations.checkModel(baseModel);
-      const { dataset, created } = await changes.upload(source, uploader);
+      const { dataset, created } = await changes.upload(source, uploader).catch((error: unknown) => {
+        throw withCurlHint(error, request.headers['content-type']);
+      });
       if (baseModel !== undefined) preparations.start(dataset, baseModel);
       return await reply
         .code(created ? 201 : 200)

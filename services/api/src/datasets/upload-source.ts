@@ -4,6 +4,9 @@ import { boundedChunks } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import { formUploadOf } from './form-upload.js';
 
+/** What curl says of a body unless it is told: its bytes say what it is. */
+const CURL_DEFAULT_TYPE = 'application/x-www-form-urlencoded';
+
 /** Content types of a body that consists of the file. */
 export const RAW_CONTENT_TYPES = [
   'application/jsonl',
@@ -19,6 +22,7 @@ export const RAW_CONTENT_TYPES = [
   'text/csv',
   'text/tab-separated-values',
   'text/plain',
+  CURL_DEFAULT_TYPE,
 ];
 
 /** The bytes of an upload and its name. Read the name last, because in a form it may follow the file. */
@@ -102,6 +106,14 @@ export function checkedName(name: string, param: string): string {
 function unknownPart(param: string): ProductError {
   const message = `There is no part ${JSON.stringify(param)}: a form has one \`file\`, and may have a \`name\`.`;
   return new ProductError('unknown_field', message, { param });
+}
+
+/** The error of an upload, with what curl may have done to its lines. */
+export function withCurlHint(error: unknown, type = ''): unknown {
+  const isFault = error instanceof ProductError && error.code === 'invalid_dataset';
+  if (!isFault || !type.startsWith(CURL_DEFAULT_TYPE)) return error;
+  const message = `${error.message} If curl sent it with -d, its lines have lost their ends: use --data-binary.`;
+  return new ProductError(error.code, message, { param: error.param, details: error.details, cause: error });
 }
 
 /** @throws ProductError `unsupported_media_type` */

@@ -48,6 +48,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     rowChecks: { check: () => Promise.reject(new Error('not available')) as never },
     datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },
     requestTimeoutMs: 1_000,
+    publicPath: '',
     heartbeatMs: 1_000,
     uploadStallMs: 1_000,
     downloadStallMs: 1_000,

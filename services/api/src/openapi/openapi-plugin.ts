@@ -17,8 +17,12 @@ declare module 'fastify' {
 const DESCRIPTION = `Fine-tunes language models with LoRA: upload a dataset, queue a job, follow its events, download the adapter or the
 merged model. Every error has the body \`ErrorBody\` with a stable code; under \`/v1\`, that of the OpenAI API. Unknown fields are refused.`;
 
-/** Collects the routes that are registered after it into an OpenAPI document, at `/openapi.json` and, to browse, `/docs`. */
-export async function registerOpenapi(app: HttpApp): Promise<void> {
+/**
+ * Collects the routes that are registered after it into an OpenAPI document, at `/openapi.json` and, to browse, `/docs`.
+ *
+ * @param publicPath - the path under which a proxy serves them; empty: none
+ */
+export async function registerOpenapi(app: HttpApp, publicPath: string): Promise<void> {
   const named = new NamedSchemas();
   await app.register(swagger, {
     openapi: {
@@ -29,7 +33,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
         description: DESCRIPTION,
         license: { name: 'MIT', identifier: 'MIT' },
       },
-      servers: [{ url: '/', description: 'This host.' }],
+      servers: [{ url: publicPath || '/', description: 'This host.' }],
       tags: [
         { name: 'datasets', description: 'Rows for training.' },
         { name: 'jobs', description: 'Training jobs.' },
@@ -71,15 +75,17 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
     },
     transformObject: (document) => named.completed('openapiObject' in document ? document.openapiObject : {}),
   });
-  await app.register(browsableDocument);
+  await app.register(browsableDocument, { publicPath });
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
 }
 
 /** The page of Swagger UI. Its style is in its HTML; its scripts are files. */
-async function browsableDocument(app: HttpApp): Promise<void> {
+async function browsableDocument(app: HttpApp, { publicPath }: { publicPath: string }): Promise<void> {
   const policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
   app.addHook('onSend', async (_request, reply) => {
     reply.headers({ ...PAGE_HEADERS, 'content-security-policy': policy });
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list' } });
+  // Without a last slash in the address, its files are named by their whole path.
+  const at = publicPath === '' ? {} : { indexPrefix: publicPath };
+  await app.register(swaggerUi, { routePrefix: '/docs', ...at, uiConfig: { docExpansion: 'list' } });
 }
