@@ -1,10 +1,6 @@
 import { spawn } from 'node:child_process';
-import { createWriteStream, existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
-
-/** A log file that is larger when its process starts is renamed to `.1` and replaces the previous one. */
-const LOG_ROTATION_BYTES = 50_000_000;
+import { LogFile } from './log-file.mjs';
 
 /** Number of lines kept in memory, to be shown when the process dies. */
 const TAIL_LINES = 25;
@@ -30,20 +26,22 @@ const TAIL_LINE_CHARACTERS = 500;
  * stack, which then stops its parts in order. It has an IPC channel, which closes when the stack ends for any reason.
  *
  * @param {{ name: string, program: string, args?: string[], env: NodeJS.ProcessEnv, logFile: string,
- *   onLine?: (line: string) => void }} options `program`: a JavaScript file; `onLine`: called with each output line
+ *   onLine?: (line: string) => void, onMessage?: (message: unknown) => void }} options `program`: a JavaScript file; `onLine`:
+ *   called with each output line; `onMessage`: with each message of its channel
  * @returns {ManagedProcess}
  */
-export function startProcess({ name, program, args = [], env, logFile, onLine }) {
-  const log = openLog(logFile);
+export function startProcess({ name, program, args = [], env, logFile, onLine, onMessage }) {
+  const log = new LogFile(logFile);
   const child = spawn(process.execPath, ['--enable-source-maps', program, ...args], {
     env,
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
+  if (onMessage) child.on('message', onMessage);
   /** @type {string[]} */
   const tail = [];
   const keep = (/** @type {string} */ line) => {
-    if (!log.writableEnded) log.write(`${line}\n`);
+    log.write(line);
     tail.push(line.slice(0, TAIL_LINE_CHARACTERS));
     if (tail.length > TAIL_LINES) tail.shift();
     onLine?.(line);
@@ -89,16 +87,6 @@ export function startProcess({ name, program, args = [], env, logFile, onLine })
     },
   };
   return started;
-}
-
-/** @param {string} logFile */
-function openLog(logFile) {
-  mkdirSync(path.dirname(logFile), { recursive: true });
-  if (existsSync(logFile) && statSync(logFile).size > LOG_ROTATION_BYTES) renameSync(logFile, `${logFile}.1`);
-  const log = createWriteStream(logFile, { flags: 'a' });
-  // A full disk must not stop the stack. The lines in memory still show what happened.
-  log.on('error', () => {});
-  return log;
 }
 
 /** @param {number} pid the leader */

@@ -8,6 +8,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
  * @property {string} name
  * @property {string} program its compiled main file
  * @property {(addresses: Addresses) => string | undefined} readyUrl answers 200 once the service is ready; undefined: it has no such URL
+ * @property {boolean} [reportsHindrance] true if it sends over its channel what keeps it from work: `{ hindrance: string | null }`
  * @property {number} stopTimeoutMs time limit for a graceful stop
  * @property {string[]} [secrets] variables of the environment that only the services that name them receive
  *
@@ -31,6 +32,7 @@ export const SERVICE_PROGRAMS = [
     name: 'worker',
     program: path.join(ROOT_DIR, 'services/worker/dist/main.js'),
     readyUrl: () => undefined,
+    reportsHindrance: true,
     // It first lets the trainer write a checkpoint.
     stopTimeoutMs: 60_000,
   },

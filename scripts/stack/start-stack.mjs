@@ -6,10 +6,13 @@ import { lockDataDir } from './data-dir-lock.mjs';
 import { startEmbeddedRedis } from './embedded-redis.mjs';
 import { startProcess } from './managed-process.mjs';
 import { availablePort } from './ports.mjs';
+import { checkRedisAnswers } from './redis-answers.mjs';
 import { SERVICE_PROGRAMS, STOP_ORDER } from './service-programs.mjs';
-import { answersOk, endedError, waitUntil } from './wait-until.mjs';
+import { answersOk, endedError, readinessAt, waitUntil } from './wait-until.mjs';
 
 const READY_TIMEOUT_MS = 60_000;
+/** How often a service that answers, and lacks something, is asked again. */
+const ASK_AGAIN_MS = 2_000;
 const REDIS_STOP_TIMEOUT_MS = 15_000;
 
 /**
@@ -33,6 +36,8 @@ const REDIS_STOP_TIMEOUT_MS = 15_000;
  * @property {string} registryUrl
  * @property {string} redisUrl
  * @property {string} logsDir
+ * @property {() => string[]} missing what keeps jobs from starting now, each as a sentence without its end; empty: nothing
+ * @property {Promise<void>} working resolves once nothing does for the first time
  * @property {Promise<import('../setup/setup-error.mjs').SetupError>} failed resolves, and never rejects, when a part has
  *   ended by itself and all others have been stopped. Nothing is restarted.
  * @property {() => Promise<void>} stop stops the parts in order, within their time limits; further calls wait for the first
@@ -62,7 +67,9 @@ export async function startStack(options) {
   const parts = new Map();
   /** @type {Promise<void> | undefined} */
   let stopping;
+  const ended = new AbortController();
   const stopAll = async () => {
+    ended.abort();
     try {
       await stopInOrder(parts, onEvent);
     } finally {
@@ -77,6 +84,7 @@ export async function startStack(options) {
   try {
     const redis = options.redis ?? (await findInstalledRedis(env));
     let redisUrl = 'url' in redis ? redis.url : '';
+    if (redisUrl !== '') await checkRedisAnswers(redisUrl);
     if ('serverFile' in redis) {
       onEvent?.({ part: 'redis', state: 'starting' });
       const started = await startEmbeddedRedis({ serverFile: redis.serverFile, dataDir, env, signal });
@@ -107,7 +115,8 @@ export async function startStack(options) {
       SERVICE_SECRET: env.SERVICE_SECRET || randomBytes(32).toString('hex'),
     };
     const secrets = services.flatMap((service) => service.secrets ?? []);
-    for (const { name, program, readyUrl, stopTimeoutMs, secrets: own = [] } of services) {
+    const hindrances = new Hindrances(onEvent);
+    for (const { name, program, readyUrl, reportsHindrance, stopTimeoutMs, secrets: own = [] } of services) {
       onEvent?.({ part: name, state: 'starting' });
       const part = startProcess({
         name,
@@ -117,22 +126,80 @@ export async function startStack(options) {
         ),
         logFile: path.join(logsDir, `${name}.log`),
         onLine: (line) => onEvent?.({ part: name, line }),
+        onMessage: (message) => hindrances.onMessage(name, message),
       });
+      if (reportsHindrance) hindrances.set(name, ['it is still starting']);
       parts.set(name, { process: part, stopTimeoutMs });
       const url = readyUrl(addresses);
       if (url) {
-        await waitUntil(() => answersOk(url), { process: part, timeoutMs: READY_TIMEOUT_MS, signal });
-        onEvent?.({ part: name, state: 'ready' });
+        /** @type {string[] | undefined} */
+        let missing;
+        const isReady = async () => {
+          missing = await readinessAt(url);
+          return missing !== undefined;
+        };
+        await waitUntil(isReady, { process: part, timeoutMs: READY_TIMEOUT_MS, signal });
+        hindrances.set(name, missing ?? []);
+        if (missing?.length) untilNothingIsMissing(url, ended.signal, () => hindrances.set(name, []));
       }
     }
     const failed = firstEnd(parts).then(async (error) => {
       await stop();
       return error;
     });
-    return { ...addresses, redisUrl, logsDir, failed, stop };
+    const { working } = hindrances;
+    return { ...addresses, redisUrl, logsDir, missing: () => hindrances.missing(), working, failed, stop };
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+/** @param {string} url @param {AbortSignal} signal @param {() => void} then */
+function untilNothingIsMissing(url, signal, then) {
+  const asking = setInterval(async () => {
+    if (!(await answersOk(url))) return;
+    clearInterval(asking);
+    if (!signal.aborted) then();
+  }, ASK_AGAIN_MS);
+  signal.addEventListener('abort', () => clearInterval(asking));
+}
+
+/** What keeps each part from its work, as it last said. */
+class Hindrances {
+  /** @type {Map<string, string[]>} */
+  #ofParts = new Map();
+  #onEvent;
+  /** @type {() => void} */
+  #work = () => {};
+  /** @type {Promise<void>} */
+  working = new Promise((resolve) => {
+    this.#work = resolve;
+  });
+
+  /** @param {StackOptions['onEvent']} onEvent */
+  constructor(onEvent) {
+    this.#onEvent = onEvent;
+  }
+
+  /** @param {string} part @param {string[]} reasons */
+  set(part, reasons) {
+    this.#ofParts.set(part, reasons);
+    if (reasons.length > 0) return;
+    this.#onEvent?.({ part, state: 'ready' });
+    if (this.missing().length === 0) this.#work();
+  }
+
+  /** @param {string} part @param {unknown} message */
+  onMessage(part, message) {
+    if (typeof message !== 'object' || message === null || !('hindrance' in message)) return;
+    const { hindrance } = message;
+    this.set(part, hindrance === null ? [] : [String(hindrance)]);
+  }
+
+  /** @returns {string[]} */
+  missing() {
+    return [...this.#ofParts].flatMap(([part, reasons]) => reasons.map((reason) => `${part}: ${reason}`));
   }
 }
 

@@ -36,13 +36,32 @@ export function endedError(part, how) {
   return new SetupError(`${part.name} ${how}`, 'see its last log lines above.', { output: part.tail() });
 }
 
-/** @param {string} url @returns {Promise<boolean>} whether it answers with 200 */
+/** @param {string} url @returns {Promise<boolean>} true if it answers with 200 */
 export async function answersOk(url) {
+  return (await readinessAt(url))?.length === 0;
+}
+
+/**
+ * What a service says at its `/ready`.
+ *
+ * @param {string} url
+ * @returns {Promise<string[] | undefined>} what is missing although it answers, such as space on a disk, which can be freed while
+ *   it runs; undefined: it is not ready
+ */
+export async function readinessAt(url) {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
-    await response.body?.cancel();
-    return response.status === 200;
+    if (response.status === 200) {
+      await response.body?.cancel();
+      return [];
+    }
+    const { error } = /** @type {{ error: { details: { code: string, message: string }[] } }} */ (
+      await response.json()
+    );
+    const faults = error.details;
+    if (faults.length === 0 || faults.some(({ code }) => code !== 'storage_full')) return undefined;
+    return faults.map(({ message }) => message);
   } catch {
-    return false;
+    return undefined;
   }
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
+import { absentRedisUrl } from '../real-redis.js';
 
 /** Redis and the processes are real. The services are small programs, some of which misbehave. */
 const fixture = (name: string) => fileURLToPath(new URL(`fixtures/${name}.mjs`, import.meta.url));
@@ -176,6 +177,44 @@ test('a port in use is reported before any service starts', async () => {
   });
   expect(states).not.toContain('api starting');
   other.close();
+});
+
+test('what keeps jobs from starting is named until it is gone', async () => {
+  const reporting = { ...worker('hindered-service'), reportsHindrance: true };
+  const stack = await startStack({
+    dataDir,
+    modelsDir: dataDir,
+    env,
+    onEvent,
+    services: [reporting, api('full-service')],
+  });
+  expect(stack.missing()).toContain('api: data: the disk of DATA_DIR is full');
+  await expect.poll(() => stack.missing()).toContain('worker: it is measuring its machine');
+  expect(states).not.toContain('worker ready');
+  await writeFile(path.join(dataDir, 'measured'), '');
+  await expect.poll(() => states).toContain('worker ready');
+  await fetch(`${stack.apiUrl}/free`);
+  await stack.working;
+  expect(stack.missing()).toEqual([]);
+  expect(states).toContain('api ready');
+  await stack.stop();
+});
+
+test('a Redis that is not there is named before any service starts, without its password', async () => {
+  const url = (await absentRedisUrl()).replace('//', '//:secret@');
+  const starting = startStack({
+    dataDir,
+    modelsDir: dataDir,
+    env,
+    onEvent,
+    redis: { url },
+    services: [api('ready-service')],
+  });
+  await expect(starting).rejects.toMatchObject({
+    message: `Redis at ${url.replace(':secret@', '')} cannot be reached (ECONNREFUSED)`,
+    remedy: expect.stringContaining('REDIS_URL'),
+  });
+  expect(states).toEqual([]);
 });
 
 test('an interruption during the start stops all started parts', async () => {

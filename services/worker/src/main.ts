@@ -60,7 +60,13 @@ observeFolders(metrics, { data: dataDir, models: modelsDir });
 observeRedis(metrics, redis);
 const stores = await openStores({ dataDir, s3 });
 // Before the machine is measured, which takes a while: a port that is in use is reported at once.
-let hindrance: string | null = 'it is still starting';
+let hindrance: string | null = null;
+/** `npm start` reads it from the channel of its child. A worker of its own has none. */
+const hinder = (reason: string | null) => {
+  hindrance = reason;
+  if (process.connected) process.send?.({ hindrance: reason }, undefined, undefined, () => {});
+};
+hinder('it is still starting');
 const health =
   config.health.port === 0
     ? null
@@ -90,8 +96,9 @@ const engine = await chooseEngine({
     }),
   selfTest: async (tested) => {
     const onStart = () => {
-      hindrance =
-        'it is comparing its engine on the GPU with the CPU, which takes a minute, or several on a slow processor';
+      hinder(
+        'it is comparing its engine on the GPU with the CPU, which takes a minute, or several on a slow processor',
+      );
     };
     const options = { dataDir, log: logger, program: programIn('self-test', 'self-test-main') };
     return await rememberedSelfTest({ ...options, sizes: config.gpuSelfTest, onStart }, tested);
@@ -100,12 +107,12 @@ const engine = await chooseEngine({
 }).catch(async (error: unknown) => {
   if (!(error instanceof NoGpuError)) throw error;
   process.stderr.write(`${error.message}\n`);
-  hindrance = error.message;
+  hinder(error.message);
   // Meanwhile /ready says why, and a supervisor that restarts the worker at once does not do so in a tight loop.
   if (health !== null) await setTimeout(SHOWN_BEFORE_END_MS);
   process.exit(error.exitCode);
 });
-hindrance = 'it is measuring its machine';
+hinder('it is measuring its machine, which takes about half a minute at the first start');
 const worker = await startWorker({
   config,
   redis,
@@ -121,18 +128,18 @@ const worker = await startWorker({
   tracing,
   // Started again, the worker looks for the GPU again and says what is missing.
   onGpuLost(fault) {
-    hindrance = `its GPU is lost: ${fault}`;
+    hinder(`its GPU is lost: ${fault}`);
     end('the GPU is lost', NO_GPU_EXIT_CODE);
   },
 });
-hindrance = null;
+hinder(null);
 
 end = shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
   close: async () => {
     // Until it has stopped, /ready says that it takes no jobs.
-    hindrance ??= 'it is stopping';
+    if (hindrance === null) hinder('it is stopping');
     await worker.stop();
     await health?.close();
     redis.disconnect();

@@ -97,7 +97,10 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     maxStalledCount: MAX_STALLED_COUNT,
   });
   const events = new QueueEvents(QUEUE_NAME, connection);
-  const onTrouble = (error: Error) => log.warn({ err: error }, 'queue trouble');
+  // While Redis is away, each attempt to reconnect is an error. The owner of the connection has logged it, once.
+  const onTrouble = (error: Error) => {
+    if (redis.status === 'ready') log.warn({ err: error }, 'queue trouble');
+  };
   worker.on('error', onTrouble);
   events.on('error', onTrouble);
   worker.on('stalled', (id) => log.warn({ job: id }, 'the worker of this job has died; the job waits for another'));
