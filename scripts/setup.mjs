@@ -10,6 +10,7 @@ import { installFusedOps } from './setup/fused-ops.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { installNodePackages, isSetUp } from './setup/node-packages.mjs';
 import { prerequisitesStep } from './setup/prerequisites.mjs';
+import { checkSetUpByOwner, mayWriteCheckout } from './setup/read-only-checkout.mjs';
 import { findRedis } from './setup/redis-server.mjs';
 import { runCommand } from './setup/run-command.mjs';
 import { describeFailure, runSteps } from './setup/run-steps.mjs';
@@ -19,7 +20,7 @@ import { installWeightIo } from './setup/weight-io.mjs';
 
 /**
  * Makes a clone ready to run. Needs only Node, Python with pip, a C++ compiler and make. Each step first checks whether it
- * is already done; if all are, this takes about a second.
+ * is already done; if all are, this takes about a second. A clone that this user may not write must be set up already.
  *
  * @param {object} [options] which parts are needed
  * @param {NodeJS.ProcessEnv} [options.env]
@@ -47,6 +48,19 @@ export async function setUp({
   /** @type {import('./setup/redis-server.mjs').RedisSource | undefined} */
   let redisSource;
   let cache = '';
+  const redisStep = {
+    name: 'Redis',
+    async run(/** @type {import('./setup/run-steps.mjs').Progress} */ progress) {
+      const { source, origin } = await findRedis({ cache: cacheDir(env), env, progress });
+      redisSource = source;
+      return origin;
+    },
+  };
+  if (!mayWriteCheckout()) {
+    checkSetUpByOwner();
+    await runSteps(redis ? [redisStep] : []);
+    return { modelsDir, redis: redisSource };
+  }
   if (!isSetUp()) {
     process.stderr.write(
       'Set-up of a fresh clone: downloads the Node packages, TensorFlow, Redis and a small model, and compiles C++ and TypeScript. ' +
@@ -93,18 +107,7 @@ export async function setUp({
           },
         ]
       : []),
-    ...(redis
-      ? [
-          {
-            name: 'Redis',
-            async run(/** @type {import('./setup/run-steps.mjs').Progress} */ progress) {
-              const { source, origin } = await findRedis({ cache, env, progress });
-              redisSource = source;
-              return origin;
-            },
-          },
-        ]
-      : []),
+    ...(redis ? [redisStep] : []),
     ...(browser
       ? [
           {
