@@ -22,7 +22,8 @@ const FORMATS = OBJECTIVES.flatMap(({ formats }) => formats);
 export function checkRow(row: unknown): CheckedRow {
   const format = formatOf(row);
   if (format === null) {
-    const message = `No known row format. ${rowHint(row) ?? `A row is an object with ${KNOWN_KEYS}.`}`;
+    const advice = [columnsHint(row), rowHint(row) ?? `A row is an object with ${KNOWN_KEYS}.`];
+    const message = `No known row format. ${advice.filter((one) => one !== null).join(' ')}`;
     return refuse(null, [{ code: 'invalid_dataset', message }]);
   }
   const isOfSchema = format.schema.Check(row);
@@ -54,6 +55,22 @@ export function formatOf(row: unknown): RowFormat | null {
   return (
     LOOKED_FOR.find(({ tellingKeys, besideKeys = tellingKeys }) => hasOneOf(tellingKeys) && hasOneOf(besideKeys)) ??
     null
+  );
+}
+
+const MAX_NAMED = 20;
+const MAX_NAME_CHARACTERS = 64;
+
+/** What is said of a CSV or Parquet file too: its columns, and how they are mapped. Null for a row without a text that could be one. */
+function columnsHint(row: unknown): string | null {
+  if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
+  if (!Object.values(row).some((value) => typeof value === 'string')) return null;
+  const names = Object.keys(row);
+  const listed = names.slice(0, MAX_NAMED).map((name) => JSON.stringify(name.slice(0, MAX_NAME_CHARACTERS)));
+  const more = names.length > MAX_NAMED ? ' and others' : '';
+  return (
+    `The row has the columns ${listed.join(', ')}${more}, none of which a row has. ` +
+    'Say what they are, such as columns=prompt:NAME,completion:NAME or columns=text:NAME.'
   );
 }
 

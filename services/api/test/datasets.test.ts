@@ -480,6 +480,17 @@ describe('an upload is refused', () => {
     expect([answer.status, answer.code]).toEqual([status, code]);
   });
 
+  test('an upload of JSONL without a column of a row is refused with its columns, as a CSV file is', async () => {
+    const rows = '{"question":"a","answer":"b"}\n'.repeat(2);
+    const { body } = await upload(rows);
+    const csv = await upload('question,answer\na,b\n', { 'content-type': 'text/csv' });
+    const listed =
+      'has the columns "question", "answer", none of which a row has. Say what they are, such as columns=prompt:NAME';
+    expect(body.error.details[0]?.message).toContain(listed);
+    expect(csv.body.error.message).toContain(listed);
+    expect((await upload(rows, {}, '?columns=prompt:question,completion:answer')).status).toBe(201);
+  });
+
   test('an upload is refused when it is too large without a declared length', async () => {
     async function* endless() {
       for (;;) yield Buffer.from(`{"text":"${'a'.repeat(10_000)}"}\n`);

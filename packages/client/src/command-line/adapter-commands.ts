@@ -43,24 +43,32 @@ export const ADAPTER_COMMANDS: Command[] = [
     positionals: ['ID'],
     summary: 'Download the PEFT folder, or with --merged the merged model; --format gguf for llama.cpp and Ollama',
     options: {
-      merged: { type: 'boolean' },
-      'per-expert': { type: 'boolean' },
-      format: { type: 'string' },
-      type: { type: 'string' },
-      tar: { type: 'boolean' },
-      force: { type: 'boolean' },
-      output: { type: 'string', short: 'o' },
+      merged: { type: 'boolean', help: 'the complete model with the adapter merged in, as transformers loads it' },
+      'per-expert': {
+        type: 'boolean',
+        help: 'an adapter of experts with matrices of each expert, as vLLM and llama.cpp read it',
+      },
+      format: {
+        type: 'string',
+        value: 'gguf',
+        help: 'a GGUF file, with a Modelfile for Ollama; the adapter, or with --merged the model',
+      },
+      type: {
+        type: 'string',
+        value: 'f32|f16|bf16|q8_0',
+        help: 'of the numbers in a GGUF file [f32; with --merged f16]',
+      },
+      output: {
+        type: 'string',
+        short: 'o',
+        value: 'PATH',
+        help:
+          'destination [./ID, ./ID-merged, ./ID-gguf, …]; with --format gguf, a PATH that ends in .gguf receives that ' +
+          'file alone',
+      },
+      tar: { type: 'boolean', help: 'save a tar file instead of unpacking it' },
+      force: { type: 'boolean', help: 'replace an existing destination' },
     },
-    help: [
-      '--merged                    the complete model with the adapter merged in, as transformers loads it',
-      '--per-expert                an adapter of experts with matrices of each expert, as vLLM and llama.cpp read it',
-      '--format gguf               a GGUF file, with a Modelfile for Ollama; the adapter, or with --merged the model',
-      '--type TYPE                 of the numbers in it: f32, f16, bf16 or q8_0 [f32; with --merged f16]',
-      '-o, --output PATH           destination [./ID, ./ID-merged, ./ID-gguf, …]; with --format gguf, a',
-      '                            PATH that ends in .gguf receives that file alone',
-      '--tar                       save a tar file instead of unpacking it',
-      '--force                     replace an existing destination',
-    ],
     async run(context) {
       const { client, values, signal, output } = context;
       const id = context.positionals[0]!;
@@ -89,11 +97,10 @@ export const ADAPTER_COMMANDS: Command[] = [
     name: 'adapters import',
     positionals: ['PATH'],
     summary: 'Import a PEFT adapter: its folder, or a plain tar of it',
-    options: { 'base-model': { type: 'string' }, name: { type: 'string' } },
-    help: [
-      '--base-model NAME           its base model [the one that its config names]',
-      '--name NAME                 a name for it',
-    ],
+    options: {
+      'base-model': { type: 'string', value: 'NAME', help: 'its base model [the one that its config names]' },
+      name: { type: 'string', help: 'a name for it' },
+    },
     async run(context) {
       const { client, values, signal } = context;
       const source = context.positionals[0]!;

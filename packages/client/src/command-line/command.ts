@@ -1,4 +1,3 @@
-import type { ParseArgsConfig } from 'node:util';
 import type { Client } from '../node-client.js';
 import { printableJson } from '../printable.js';
 import type { TextOutput } from '../text-output.js';
@@ -23,14 +22,30 @@ export interface CommandContext {
   positionals: string[];
 }
 
+/** An option: `--NAME`, or with a value `--NAME VALUE`. */
+export interface CommandOption {
+  type: 'string' | 'boolean';
+  /** One letter, for `-o`. */
+  short?: string;
+  /** True if it may be repeated; its value is then a list. */
+  multiple?: boolean;
+  /** The word for its value in the help. @defaultValue its name in capitals */
+  value?: string;
+  help?: string;
+  /** The heading under which the help has it. @defaultValue Options */
+  group?: string;
+}
+
+export type CommandOptions = Readonly<Record<string, CommandOption>>;
+
 export interface Command {
   /** The name, for example `jobs watch`. */
   name: string;
   /** Names of the positional arguments, all required. */
   positionals: string[];
   summary: string;
-  options?: ParseArgsConfig['options'];
-  /** Help lines for options that their names do not explain. */
+  options?: CommandOptions;
+  /** Lines below the options, about what they do not say. */
   help?: string[];
   /** Resolves with the exit code. */
   run(context: CommandContext): Promise<number>;
@@ -42,7 +57,18 @@ export function print({ output, json }: CommandContext, answer: unknown, text: s
   return 0;
 }
 
-export const PAGE_OPTIONS = { limit: { type: 'string' }, after: { type: 'string' } } as const;
+export const PAGE_OPTIONS = {
+  limit: { type: 'string', value: 'N', help: 'at most so many' },
+  after: { type: 'string', value: 'ID', help: 'the page after this one, which the end of a page names' },
+} as const satisfies CommandOptions;
+
+/** The option of the commands that follow a job to its end. */
+export const WATCH_OPTION = { watch: { type: 'boolean', help: 'follow it to its end' } } as const;
+
+/** The option that makes a call safe to repeat. */
+export const IDEMPOTENCY_OPTION = {
+  'idempotency-key': { type: 'string', value: 'KEY', help: 'makes the call safe to repeat' },
+} as const;
 
 /** The page that `--limit` and `--after` select. */
 export function pageQueryOf(values: { limit?: string; after?: string }): { limit?: number; after?: string } {

@@ -4,11 +4,18 @@ import { parseColumnMapping } from '@lorasmith/row-files';
 import { convertDataset } from '../convert-dataset.js';
 import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
-import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
+import { type Command, type CommandOptions, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { textTable } from './text-table.js';
 
-export const COLUMNS_HELP =
-  '--columns prompt:NAME,completion:NAME  the columns of FILE that rows have; all others are left out';
+/** The option for a file whose columns have other names than those of a row. */
+export const COLUMNS_OPTION = {
+  columns: {
+    type: 'string',
+    value: 'prompt:NAME,completion:NAME',
+    help: 'the columns of FILE that rows have; all others are left out. For JSONL as for CSV and Parquet',
+  },
+} as const satisfies CommandOptions;
+const BASE_MODEL = { type: 'string', value: 'NAME' } as const;
 const FILE_ENDINGS = /(?:\.(?:jsonl?|ndjson|csv|tsv|txt|parquet))?(?:\.(?:gz|zst))?$/i;
 
 export const DATASET_COMMANDS: Command[] = [
@@ -16,12 +23,11 @@ export const DATASET_COMMANDS: Command[] = [
     name: 'datasets upload',
     positionals: ['FILE'],
     summary: 'Upload JSONL, a JSON array, CSV or Parquet, also as .gz and .zst; prints the id for jobs',
-    options: { name: { type: 'string' }, columns: { type: 'string' }, 'base-model': { type: 'string' } },
-    help: [
-      '--name NAME                   a name for the dataset; default: that of the file',
-      COLUMNS_HELP,
-      '--base-model NAME             tokenizes the rows for this base model in the background',
-    ],
+    options: {
+      name: { type: 'string', help: 'a name for the dataset [that of the file]' },
+      ...COLUMNS_OPTION,
+      'base-model': { ...BASE_MODEL, help: 'tokenizes the rows for this base model in the background' },
+    },
     async run(context) {
       const file = context.positionals[0]!;
       const name = context.values.name as string | undefined;
@@ -39,12 +45,16 @@ export const DATASET_COMMANDS: Command[] = [
     name: 'datasets convert',
     positionals: ['FILE'],
     summary: 'Write the rows of such a file as JSONL, without the service',
-    options: { columns: { type: 'string' }, out: { type: 'string', short: 'o' }, force: { type: 'boolean' } },
-    help: [
-      COLUMNS_HELP,
-      '-o, --out PATH                the JSONL file [the name of FILE with .jsonl, in this folder]',
-      '--force                       replace an existing file',
-    ],
+    options: {
+      ...COLUMNS_OPTION,
+      out: {
+        type: 'string',
+        short: 'o',
+        value: 'PATH',
+        help: 'the JSONL file [the name of FILE with .jsonl, in this folder]',
+      },
+      force: { type: 'boolean', help: 'replace an existing file' },
+    },
     async run(context) {
       const { columns, out, force: overwrite } = context.values as { columns?: string; out?: string; force?: boolean };
       const file = context.positionals[0]!;
@@ -78,7 +88,7 @@ export const DATASET_COMMANDS: Command[] = [
     name: 'datasets show',
     positionals: ['ID'],
     summary: 'One dataset; --base-model NAME shows whether its tokens for that model are ready',
-    options: { 'base-model': { type: 'string' } },
+    options: { 'base-model': { ...BASE_MODEL, help: 'whether its tokens for this base model are ready' } },
     async run(context) {
       const id = context.positionals[0]!;
       const baseModel = context.values['base-model'] as string | undefined;
@@ -96,16 +106,15 @@ export const DATASET_COMMANDS: Command[] = [
     summary: 'Rows of a dataset; --base-model NAME shows them as that model sees them',
     options: {
       ...PAGE_OPTIONS,
-      'base-model': { type: 'string' },
-      'max-seq-length': { type: 'string' },
-      'on-overflow': { type: 'string' },
-      'completion-format': { type: 'string' },
+      after: { type: 'string', value: 'LINE', help: 'only rows after this line' },
+      'base-model': {
+        ...BASE_MODEL,
+        help: 'their text in the chat template of this base model; [what is trained] is in brackets',
+      },
+      'max-seq-length': { type: 'string', value: 'N', help: 'as in a job' },
+      'on-overflow': { type: 'string', value: 'VALUE', help: 'as in a job' },
+      'completion-format': { type: 'string', value: 'VALUE', help: 'as in a job' },
     },
-    help: [
-      '--after LINE                  only rows after this line',
-      '--base-model NAME             their text in the chat template of this base model; [what is trained] is in brackets',
-      '--max-seq-length, --on-overflow, --completion-format  as in a job',
-    ],
     async run(context) {
       const { limit, after, ...values } = context.values as Record<string, string | undefined>;
       const numbers = { limit, after, max_seq_length: values['max-seq-length'] };

@@ -2,8 +2,17 @@ import { type Job, type JobStatus, ProductError } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
 import { bytesText } from '../human-units.js';
 import { reportText } from '../report-text.js';
-import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
-import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
+import {
+  type Command,
+  type CommandContext,
+  IDEMPOTENCY_OPTION,
+  moreText,
+  PAGE_OPTIONS,
+  pageQueryOf,
+  print,
+  WATCH_OPTION,
+} from './command.js';
+import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { textTable } from './text-table.js';
 import { queueText, watchJob } from './watch-job.js';
 
@@ -14,23 +23,18 @@ export const JOB_COMMANDS: Command[] = [
     summary: 'Queue a job; --dry-run only shows what it would do, --watch follows it',
     options: {
       ...JOB_OPTIONS,
-      dataset: { type: 'string' },
-      'idempotency-key': { type: 'string' },
-      'dry-run': { type: 'boolean' },
-      watch: { type: 'boolean' },
+      dataset: { type: 'string', value: 'ID', help: 'the dataset to train it on' },
+      ...IDEMPOTENCY_OPTION,
+      'dry-run': { type: 'boolean', help: 'only show what it would do' },
+      ...WATCH_OPTION,
     },
-    help: [
-      '--model NAME --dataset ID     the base model and the dataset to train it on',
-      '--idempotency-key KEY         makes the call safe to repeat',
-      ...JOB_HELP,
-    ],
     run: createJob,
   },
   {
     name: 'jobs list',
     positionals: [],
     summary: 'Jobs, newest first; --status STATUS filters them',
-    options: { ...PAGE_OPTIONS, status: { type: 'string' } },
+    options: { ...PAGE_OPTIONS, status: { type: 'string', help: 'only those with this status' } },
     async run(context) {
       const status = context.values.status as JobStatus | undefined;
       const query = { ...pageQueryOf(context.values), ...(status === undefined ? {} : { status }) };
@@ -87,7 +91,7 @@ export const JOB_COMMANDS: Command[] = [
     name: 'jobs resume',
     positionals: ['ID'],
     summary: 'Resume a failed, cancelled or paused job from its last checkpoint; --watch follows it',
-    options: { watch: { type: 'boolean' } },
+    options: WATCH_OPTION,
     async run(context) {
       const job = await context.client.resumeJob(context.positionals[0]!, context);
       if (context.values.watch) return await watchToEnd(context, job.id);
@@ -115,11 +119,7 @@ export const JOB_COMMANDS: Command[] = [
     name: 'jobs publish',
     positionals: ['ID', 'STEP'],
     summary: 'Publish a checkpoint as an adapter: a step, or best, or last; --watch follows it',
-    options: { name: { type: 'string' }, 'idempotency-key': { type: 'string' }, watch: { type: 'boolean' } },
-    help: [
-      '--name NAME                   of the adapter',
-      '--idempotency-key KEY         makes the call safe to repeat',
-    ],
+    options: { name: { type: 'string', help: 'of the adapter' }, ...IDEMPOTENCY_OPTION, ...WATCH_OPTION },
     async run(context) {
       const [id, step] = context.positionals as [string, string];
       const job = await context.client.publishCheckpoint(id, checkpointOf(step), {

@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import type { ParseArgsConfig } from 'node:util';
 import {
   type JobRequest,
   LoraSettings,
@@ -9,6 +8,8 @@ import {
   ValidationSettings,
 } from '@lorasmith/contracts';
 import { settingOf } from '../setting-text.js';
+import type { CommandOptions } from './command.js';
+import { type SettingSchema, valueWordOf } from './value-word.js';
 
 /** The job settings that have flags. They are derived from the contracts: each new setting gets a flag. */
 const SECTIONS = {
@@ -26,6 +27,8 @@ export interface JobFlag {
   flag: string;
   section: keyof typeof SECTIONS;
   property: string;
+  /** The word for its value. */
+  value: string;
   description: string;
 }
 
@@ -44,31 +47,45 @@ export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([
       ).replaceAll('_', '-'),
       section: section as keyof typeof SECTIONS,
       property,
+      value: valueWordOf(setting as SettingSchema),
       description: `${description ?? ''}${usual}`.trim(),
     };
   }),
 );
 
-/** The options of every command that makes a job: its fields, and a file with them. */
-export const JOB_OPTIONS: ParseArgsConfig['options'] = {
-  model: { type: 'string' },
-  name: { type: 'string' },
-  priority: { type: 'string' },
-  sample: { type: 'string', multiple: true },
-  'sample-every-steps': { type: 'string' },
-  'sample-held-out-rows': { type: 'string' },
-  request: { type: 'string' },
-  ...Object.fromEntries(JOB_FLAGS.map(({ flag }) => [flag, { type: 'string' as const }])),
+/** The headings of the settings in the help of a command. */
+const GROUPS: Readonly<Record<JobFlag['section'], string>> = {
+  lora: 'LoRA',
+  training: 'Training',
+  validation: 'Held-out rows',
+  objective: 'Objective',
 };
 
-export const JOB_HELP: readonly string[] = [
-  '--request FILE                the request as JSON; flags override it',
-  '--priority PRIORITY           low, normal or high, among the jobs of the key [normal]',
-  '--sample PROMPT               a prompt that is answered before, during and after training; may be repeated',
-  '--sample-every-steps N        answers them every N steps too',
-  '--sample-held-out-rows N      answers N held-out rows, too: exact match, F1 and ROUGE-L [0]',
-  ...JOB_FLAGS.map(({ flag, description }) => `--${flag.padEnd(27)} ${description}`),
-];
+/** The options of every command that makes a job: its fields, and a file with them. */
+export const JOB_OPTIONS: CommandOptions = {
+  model: { type: 'string', value: 'NAME', help: 'the base model' },
+  name: { type: 'string', value: 'NAME', help: 'of the job and its adapter' },
+  request: { type: 'string', value: 'FILE', help: 'the request as JSON; options override it' },
+  priority: { type: 'string', value: 'low|normal|high', help: 'among the jobs of the key [normal]' },
+  sample: {
+    type: 'string',
+    multiple: true,
+    value: 'PROMPT',
+    help: 'a prompt that is answered before, during and after training; may be repeated',
+  },
+  'sample-every-steps': { type: 'string', value: 'N', help: 'answers them every N steps too' },
+  'sample-held-out-rows': {
+    type: 'string',
+    value: 'N',
+    help: 'answers N held-out rows, too: exact match, F1 and ROUGE-L [0]',
+  },
+  ...Object.fromEntries(
+    JOB_FLAGS.map(({ flag, section, value, description }) => [
+      flag,
+      { type: 'string' as const, value, help: description, group: GROUPS[section] },
+    ]),
+  ),
+};
 
 /** The content of `--request FILE`; empty without it. @throws ProductError `invalid_request` */
 export async function readRequest(values: Record<string, unknown>): Promise<Partial<JobRequest>> {

@@ -44,12 +44,11 @@ export const MODEL_COMMANDS: Command[] = [
     name: 'models pull',
     positionals: ['ORG/NAME'],
     summary: 'Fetch a base model from the Hugging Face hub; Ctrl-C stops watching, not the pull',
-    options: { revision: { type: 'string' }, name: { type: 'string' }, detach: { type: 'boolean' } },
-    help: [
-      '--revision REVISION           a branch, a tag or a commit [main]',
-      '--name NAME                   the name of the base model here [the name of the repository]',
-      '--detach                      return at once; lora models pulls shows the progress',
-    ],
+    options: {
+      revision: { type: 'string', help: 'a branch, a tag or a commit [main]' },
+      name: { type: 'string', help: 'the name of the base model here [the name of the repository]' },
+      detach: { type: 'boolean', help: 'return at once; lora models pulls shows the progress' },
+    },
     run: pullModel,
   },
   {

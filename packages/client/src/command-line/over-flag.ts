@@ -1,10 +1,23 @@
 import { ProductError, type SweepField, type SweepRequest } from '@lorasmith/contracts';
 import { sweepFieldOf } from '../sweep-text.js';
+import type { CommandOptions } from './command.js';
+
+/** The option for the fields that a sweep varies. */
+export const OVER_OPTION = {
+  over: {
+    type: 'string',
+    multiple: true,
+    value: 'FIELD=VALUES',
+    help: 'varies a field of the job; may be repeated. See below',
+  },
+} as const satisfies CommandOptions;
 
 export const OVER_HELP: readonly string[] = [
-  '--over FIELD=4,8,16           tries these values of a field of the job, such as lora.r; may be repeated',
-  `--over 'FIELD="all-linear",["q_proj","v_proj"]'  lists among the values: then all of them are JSON`,
-  '--over FIELD=1e-4..3e-3:log   a range; with :log equal factors, with :log:6 or :linear:6 six values [4]',
+  'What --over varies:',
+  '    --over lora.r=4,8,16                           these values',
+  `    --over 'lora.target_modules="all-linear",["q_proj"]'  lists among them: then all are JSON`,
+  '    --over training.learning_rate=1e-4..3e-3:log   four of a range, by equal factors',
+  '    --over training.learning_rate=1e-4..3e-3:log:6, or :linear:6   six of it',
 ];
 
 /** The space of `--over FIELD=VALUES`, which may be repeated. @throws ProductError `invalid_request` */

@@ -12,13 +12,21 @@ export const PROBE_COMMAND: Command = {
   name: 'probe',
   positionals: ['ID', 'SERVER'],
   summary: 'Check that a server (vLLM, llama.cpp, …) answers as the adapter does',
-  options: { model: { type: 'string' }, tolerance: { type: 'string' } },
+  options: {
+    model: {
+      type: 'string',
+      value: 'NAME',
+      help: 'its name on the server [the only model, or the one with its id or name]',
+    },
+    tolerance: {
+      type: 'string',
+      value: 'N',
+      help: `how far log-probabilities may be off, as a root mean square [${DEFAULT_TOLERANCE}]`,
+    },
+  },
   help: [
-    'SERVER                      its OpenAI-compatible address, for example http://127.0.0.1:8000/v1',
-    '--model NAME                model name on the server [the only model, or the one with its id or name]',
-    `--tolerance N               how far log-probabilities may be off, as a root mean square [${DEFAULT_TOLERANCE}]`,
-    'OPENAI_API_KEY              if set, is sent to the server',
-    '',
+    'SERVER is its OpenAI-compatible address, for example http://127.0.0.1:8000/v1.',
+    'OPENAI_API_KEY, if set, is sent to the server.',
     'Exits with 0 if the server answers as the adapter does, with 1 otherwise.',
   ],
   async run(context) {

@@ -47,17 +47,17 @@ describe('lora', () => {
 
   it('says what is wrong with a command that it does not have', async () => {
     const unknown = await lora(['job', 'crate']);
-    expect(unknown.errorOutput).toMatch(/^There is no command "lora job crate"\. There are:\n[\s\S]*lora jobs create/);
+    expect(unknown.errorOutput).toMatch(/^There is no command "lora job"\. There are:\n[\s\S]* {2}jobs create/);
     const known = await lora(['jobs', 'crate', '--watch']);
-    expect(known.errorOutput).toMatch(/^There is no command "lora jobs crate"\. There are:\n[\s\S]*lora jobs create/);
-    expect(known.errorOutput).not.toContain('lora models');
+    expect(known.errorOutput).toMatch(/^There is no command "lora jobs crate"\. There are:\n[\s\S]* {2}jobs create/);
+    expect(known.errorOutput).not.toContain('models');
     expect((await lora(['jobs'])).errorOutput).toMatch(/^lora jobs needs one more word\. There are:\n/);
     expect(await lora(['--json'])).toMatchObject({
       exitCode: EXIT.misused,
       errorOutput: expect.stringMatching(/^A command comes first: lora COMMAND --json\n/),
     });
     const help = await lora(['jobs', '--help']);
-    expect([help.exitCode, help.output.includes('lora models')]).toEqual([EXIT.done, false]);
+    expect([help.exitCode, help.output.includes('models')]).toEqual([EXIT.done, false]);
   });
 
   it.each([
@@ -66,10 +66,91 @@ describe('lora', () => {
     [['chat', 'ad_1'], 'lora chat needs PROMPT.'],
     [['datasets', 'upload', 'a', 'b'], 'lora datasets upload takes only FILE; what is "b"?'],
     [['jobs', 'list', 'a'], 'lora jobs list takes no argument; what is "a"?'],
-    [['jobs', 'list', '--limits', '3'], "Unknown option '--limits'. Its options: lora jobs list --help"],
+    [
+      ['jobs', 'list', '--limits', '3'],
+      "Unknown option '--limits'. Did you mean --limit? Its options: lora jobs list --help",
+    ],
+    [['jobs', 'create', '--model'], "Option '--model NAME' argument missing. Its options: lora jobs create --help"],
   ])('says what is wrong with the arguments of %j', async (args, fault) => {
     const { exitCode, errorOutput } = await lora(args);
     expect([exitCode, errorOutput.split('\n')[0]]).toEqual([EXIT.misused, fault]);
+  });
+
+  it('takes options before the command, and help as a word', async () => {
+    const page = { object: 'list', data: [], has_more: false, next: null };
+    for (const args of [
+      ['--json', 'jobs', 'list', '--limit', '5'],
+      ['--json', '--limit', '5', 'jobs', 'list'],
+      ['jobs', 'list', '--limit', '5', '--json'],
+      ['--limit=5', 'jobs', 'list', '--json'],
+    ]) {
+      const { exitCode, output, requests } = await lora(args, json(200, page));
+      expect([exitCode, requests[0]?.url, JSON.parse(output)]).toEqual([EXIT.done, '/jobs?limit=5', page]);
+    }
+    const elsewhere = await serve(json(200, page));
+    await lora(['--url', elsewhere.baseUrl, 'jobs', 'list']);
+    expect(elsewhere.requests).toHaveLength(1);
+    const shown = await lora(['jobs', 'show', '--help']);
+    for (const args of [
+      ['help', 'jobs', 'show'],
+      ['--help', 'jobs', 'show'],
+      ['jobs', 'show', '-h'],
+    ]) {
+      expect(await lora(args)).toMatchObject({ exitCode: EXIT.done, output: shown.output });
+    }
+  });
+
+  it('has a help of 100 columns with groups, a word for each value, and no option twice', async () => {
+    const { output: all } = await lora(['--help']);
+    const names = [...all.matchAll(/^ {2}([a-z][a-z- ]*?)(?: [A-Z/]+)* {2,}\S/gm)].map(([, name = '']) => name.trim());
+    expect(names.length).toBeGreaterThan(35);
+    expect(new Set(names).size).toBe(names.length);
+    for (const heading of [
+      'Training:',
+      'Jobs:',
+      'Sweeps:',
+      'Datasets:',
+      'Adapters:',
+      'Text:',
+      'Base models:',
+      'Service:',
+    ]) {
+      expect(all.split('\n').filter((line) => line === heading)).toEqual([heading]);
+    }
+    for (const name of ['', ...names]) {
+      const { output, exitCode } = await lora([...name.split(' ').filter(Boolean), '--help']);
+      expect([name, exitCode]).toEqual([name, EXIT.done]);
+      expect(output.split('\n').filter((line) => [...line].length > 100)).toEqual([]);
+      const options = [...output.matchAll(/^ {2}(?:-\w, )?(--[a-z-]+)/gm)].map(([, option]) => option);
+      expect([name, options.filter((option, index) => options.indexOf(option) !== index)]).toEqual([name, []]);
+    }
+    const { output } = await lora(['train', '--help']);
+    expect(output).toMatch(/^ {2}--learning-rate X +\S/m);
+    expect(output).toMatch(/^ {2}--lr-scheduler constant\|linear\|cosine +\S/m);
+    expect(output).toMatch(/^ {2}-o, --out PATH +folder/m);
+    expect(output).toMatch(
+      /^LoRA:\n {2}--r N[\s\S]*^Training:\n {2}--epochs[\s\S]*^Objective:\n[\s\S]*^Of every command:\n/m,
+    );
+  });
+
+  it.each([
+    [undefined, /LORASMITH_API_KEY, which is not set: export LORASMITH_API_KEY=lsk_…\n$/],
+    ['lsk_1', /lora has sent the key of the variable LORASMITH_API_KEY\.\n$/],
+  ])('names the variable of the key when the api refuses %j', async (apiKey, named) => {
+    const server = await serve(failure(401, 'unauthorized'));
+    let errorOutput = '';
+    const exitCode = await runCommandLine({
+      args: ['jobs', 'list'],
+      version: '1.2.3',
+      baseUrl: server.baseUrl,
+      apiKey,
+      input: Readable.from([]),
+      output: { write: () => {} },
+      errorOutput: { write: (text: string) => (errorOutput += text) },
+      signal: new AbortController().signal,
+    });
+    expect([exitCode, errorOutput]).toEqual([EXIT.failed, expect.stringMatching(named)]);
+    expect(errorOutput).toMatch(/^unauthorized: /);
   });
 
   it('prints its version', async () => {

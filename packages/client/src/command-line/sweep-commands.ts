@@ -5,9 +5,9 @@ import { sweepExclusionOf, sweepProgressText, sweepValueText, USUAL_SPLIT } from
 import { advised } from './advised.js';
 import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { confirm, refuseWithoutTerminal } from './confirm.js';
-import { COLUMNS_HELP } from './dataset-commands.js';
-import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
-import { OVER_HELP, spaceOf } from './over-flag.js';
+import { COLUMNS_OPTION } from './dataset-commands.js';
+import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
+import { OVER_HELP, OVER_OPTION, spaceOf } from './over-flag.js';
 import { repeatKeyOf } from './repeat-key.js';
 import { digestOfRows, storedDataset } from './rows-file.js';
 import { textTable } from './text-table.js';
@@ -24,41 +24,63 @@ const change = (name: 'cancel' | 'pause' | 'resume', summary: string): Command =
   },
 });
 
-export const SWEEP_COMMANDS: Command[] = [
-  {
-    name: 'sweep',
-    positionals: ['FILE'],
-    summary: 'Train variants of a job on a file of rows, and compare them on held-out rows',
-    options: {
-      ...JOB_OPTIONS,
-      over: { type: 'string', multiple: true },
-      exclude: { type: 'string', multiple: true },
-      random: { type: 'string' },
-      'random-seed': { type: 'string' },
-      halving: { type: 'string' },
-      metric: { type: 'string' },
-      'publish-best': { type: 'string' },
-      yes: { type: 'boolean', short: 'y' },
-      again: { type: 'boolean' },
-      columns: { type: 'string' },
+/** The heading of the options that say which variants there are. */
+const VARIANTS = 'Variants';
+
+/** The command from rows in a file to the best of several variants. */
+export const SWEEP_COMMAND: Command = {
+  name: 'sweep',
+  positionals: ['FILE'],
+  summary: 'Train variants of a job on a file of rows, and compare them on held-out rows',
+  options: {
+    ...JOB_OPTIONS,
+    name: { type: 'string', help: 'of the sweep, its jobs and their adapters' },
+    yes: { type: 'boolean', short: 'y', help: 'start the jobs without a question' },
+    again: { type: 'boolean', help: 'start another sweep, although the same one exists' },
+    ...COLUMNS_OPTION,
+    over: { ...OVER_OPTION.over, group: VARIANTS },
+    exclude: {
+      type: 'string',
+      multiple: true,
+      value: 'CONDITIONS',
+      help: "leaves out what meets all of them, as 'lora.r=16 & training.learning_rate=1e-3..'; may be repeated",
+      group: VARIANTS,
     },
-    help: [
-      '--model NAME                  the base model',
-      ...OVER_HELP,
-      "--exclude 'FIELD=16 & FIELD=1e-3..'  leaves out what meets all of these conditions; may be repeated",
-      '--random N                    draws N variants instead of trying all combinations; --random-seed SEED',
-      '--halving STEPS               lets the better half go on after so many steps, twice as many, and so on',
-      '--metric METRIC               loss, accuracy or reward, on the held-out rows [loss]',
-      '--publish-best K              the adapters of so many variants stay [1]',
-      `--validation-split SHARE      of the rows, held out [${USUAL_SPLIT}]`,
-      '-y, --yes                     start the jobs without a question',
-      '--again                       start another sweep, although the same one exists',
-      COLUMNS_HELP,
-      '--name NAME                   of the sweep, its jobs and their adapters',
-      ...JOB_HELP,
-    ],
-    run: sweep,
+    random: {
+      type: 'string',
+      value: 'N',
+      help: 'draws N variants instead of trying all combinations',
+      group: VARIANTS,
+    },
+    'random-seed': { type: 'string', value: 'SEED', help: 'of the draw', group: VARIANTS },
+    halving: {
+      type: 'string',
+      value: 'STEPS',
+      help: 'lets the better half continue after so many steps, twice as many, and so on',
+      group: VARIANTS,
+    },
+    metric: {
+      type: 'string',
+      value: 'loss|accuracy|reward',
+      help: 'on the held-out rows [loss]',
+      group: VARIANTS,
+    },
+    'publish-best': {
+      type: 'string',
+      value: 'K',
+      help: 'the adapters of so many variants stay [1]',
+      group: VARIANTS,
+    },
+    'validation-split': {
+      ...JOB_OPTIONS['validation-split']!,
+      help: `the share of the rows that is held out [${USUAL_SPLIT}]`,
+    },
   },
+  help: [...OVER_HELP],
+  run: sweep,
+};
+
+export const SWEEP_COMMANDS: Command[] = [
   {
     name: 'sweeps list',
     positionals: [],

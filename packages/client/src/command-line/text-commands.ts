@@ -2,45 +2,31 @@ import { addAbortSignal, type Readable } from 'node:stream';
 import { text as textOf } from 'node:stream/consumers';
 import { type ChatCompletion, type Completion, ProductError } from '@lorasmith/contracts';
 import type { ChatCall, CompletionCall } from '../text-calls.js';
-import { type Command, type CommandContext, print } from './command.js';
+import { type Command, type CommandContext, type CommandOptions, print } from './command.js';
 import { textTable } from './text-table.js';
 
 const SAMPLING_OPTIONS = {
-  'max-tokens': { type: 'string' },
-  temperature: { type: 'string' },
-  'top-p': { type: 'string' },
-  'top-k': { type: 'string' },
-  'min-p': { type: 'string' },
-  'presence-penalty': { type: 'string' },
-  'frequency-penalty': { type: 'string' },
-  'repetition-penalty': { type: 'string' },
-  seed: { type: 'string' },
-  stop: { type: 'string', multiple: true },
-  compare: { type: 'boolean' },
-} as const;
-const SAMPLING_HELP = [
-  '--max-tokens N              most tokens of the answer',
-  '--temperature T             0: always the most likely token [0]',
-  '--top-p P                   only the most likely tokens that together have this probability',
-  '--top-k N                   only so many of the most likely tokens',
-  '--min-p P                   only tokens at least P times as likely as the most likely one',
-  '--presence-penalty X        above 0: fewer tokens that are in the answer already',
-  '--frequency-penalty X       the same, for each time that they are',
-  '--repetition-penalty X      above 1: fewer tokens of the prompt and the answer',
-  '--seed N                    the same answer each time, with a temperature',
-  '--stop TEXT                 ends the answer; may be repeated',
-  '--compare                   the answer of the base model first',
-  '',
-  'MODEL is the id of an adapter or the name of a base model. - reads the text from standard input.',
-];
+  'max-tokens': { type: 'string', value: 'N', help: 'most tokens of the answer' },
+  temperature: { type: 'string', value: 'T', help: '0: always the most likely token [0]' },
+  'top-p': { type: 'string', value: 'P', help: 'only the most likely tokens that together have this probability' },
+  'top-k': { type: 'string', value: 'N', help: 'only so many of the most likely tokens' },
+  'min-p': { type: 'string', value: 'P', help: 'only tokens at least P times as likely as the most likely one' },
+  'presence-penalty': { type: 'string', value: 'X', help: 'above 0: fewer tokens that are in the answer already' },
+  'frequency-penalty': { type: 'string', value: 'X', help: 'the same, for each time that they are' },
+  'repetition-penalty': { type: 'string', value: 'X', help: 'above 1: fewer tokens of the prompt and the answer' },
+  seed: { type: 'string', value: 'N', help: 'the same answer each time, with a temperature' },
+  stop: { type: 'string', multiple: true, value: 'TEXT', help: 'ends the answer; may be repeated' },
+  compare: { type: 'boolean', help: 'the answer of the base model first' },
+} as const satisfies CommandOptions;
+const MODEL_HELP = ['MODEL is the id of an adapter or the name of a base model. - reads the text from standard input.'];
 
 export const TEXT_COMMANDS: Command[] = [
   {
     name: 'chat',
     positionals: ['MODEL', 'PROMPT'],
     summary: 'Answer a message with an adapter, or with a base model',
-    options: { ...SAMPLING_OPTIONS, system: { type: 'string' } },
-    help: ['--system TEXT               what comes before the message', ...SAMPLING_HELP],
+    options: { system: { type: 'string', value: 'TEXT', help: 'what comes before the message' }, ...SAMPLING_OPTIONS },
+    help: MODEL_HELP,
     async run(context) {
       const [model, prompt] = await argumentsOf(context);
       const system = context.values.system as string | undefined;
@@ -62,7 +48,7 @@ export const TEXT_COMMANDS: Command[] = [
     positionals: ['MODEL', 'TEXT'],
     summary: 'Continue a text with an adapter, or with a base model',
     options: SAMPLING_OPTIONS,
-    help: SAMPLING_HELP,
+    help: MODEL_HELP,
     async run(context) {
       const [model, prompt] = await argumentsOf(context);
       return await answerEach(context, model, {
@@ -78,7 +64,7 @@ export const TEXT_COMMANDS: Command[] = [
     name: 'score',
     positionals: ['MODEL', 'TEXT'],
     summary: 'The log-probability of each token of a text',
-    help: ['MODEL is the id of an adapter or the name of a base model. - reads the text from standard input.'],
+    help: MODEL_HELP,
     async run(context) {
       const [model, text] = await argumentsOf(context);
       const score = await context.client.score(model, text, context);

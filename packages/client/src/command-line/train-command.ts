@@ -4,8 +4,8 @@ import { reportText } from '../report-text.js';
 import { advised } from './advised.js';
 import { type Command, type CommandContext, print } from './command.js';
 import { confirm, refuseWithoutTerminal } from './confirm.js';
-import { COLUMNS_HELP } from './dataset-commands.js';
-import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
+import { COLUMNS_OPTION } from './dataset-commands.js';
+import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { repeatKeyOf } from './repeat-key.js';
 import { digestOfRows, storedDataset } from './rows-file.js';
 import { createTransferProgress } from './transfer-progress.js';
@@ -18,24 +18,13 @@ export const TRAIN_COMMAND: Command = {
   summary: 'Train on a file of rows: upload, report, question, job, download',
   options: {
     ...JOB_OPTIONS,
-    out: { type: 'string', short: 'o' },
-    merged: { type: 'boolean' },
-    force: { type: 'boolean' },
-    yes: { type: 'boolean', short: 'y' },
-    again: { type: 'boolean' },
-    columns: { type: 'string' },
+    out: { type: 'string', short: 'o', value: 'PATH', help: 'folder for the adapter [./ID of the adapter]' },
+    merged: { type: 'boolean', help: 'download the complete model with the adapter merged in' },
+    force: { type: 'boolean', help: 'replace an existing folder' },
+    yes: { type: 'boolean', short: 'y', help: 'start the job without a question' },
+    again: { type: 'boolean', help: 'start another job, although the same one exists' },
+    ...COLUMNS_OPTION,
   },
-  help: [
-    '--model NAME                  the base model',
-    '-o, --out PATH                folder for the adapter [./ID of the adapter]',
-    '--merged                      download the complete model with the adapter merged in',
-    '--force                       replace an existing folder',
-    '-y, --yes                     start the job without a question',
-    '--again                       start another job, although the same one exists',
-    COLUMNS_HELP,
-    '--name NAME                   of the job and its adapter',
-    ...JOB_HELP,
-  ],
   run: train,
 };
 
