@@ -1,12 +1,21 @@
 """Forwards the events of a job to MLflow while it runs: python forward.py JOB. Called again, it continues."""
 import json, os, sys, time
-import urllib.error, urllib.request
-import mlflow
+import urllib.error, urllib.parse, urllib.request
 
-job = sys.argv[1]
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+job = urllib.parse.quote(sys.argv[1], safe="")
 service = os.environ.get("LORASMITH_URL", "http://127.0.0.1:8080")
 key = os.environ.get("LORASMITH_API_KEY")
 access = {"authorization": f"Bearer {key}"} if key else {}
+
+def reason(error):
+    """The message of the service, or what else stands between."""
+    text = error.read().decode(errors="replace")
+    try:
+        return json.loads(text)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return f"{error}: {text[:200]}"
 
 def events(last):
     """The events of the job after the last one that is known, to its end; after a lost connection, those that follow."""
@@ -24,13 +33,21 @@ def events(last):
                         yield event
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                sys.exit(error.read().decode())
+                sys.exit(reason(error))
             time.sleep(2)
         except OSError:
             time.sleep(2)
 
-with urllib.request.urlopen(urllib.request.Request(f"{service}/jobs/{job}", headers=access)) as answer:
-    spec = json.load(answer)
+try:
+    with urllib.request.urlopen(urllib.request.Request(f"{service}/jobs/{job}", headers=access), timeout=60) as answer:
+        spec = json.load(answer)
+except urllib.error.HTTPError as error:  # no such job, or no such key
+    sys.exit(reason(error))
+except OSError as error:
+    sys.exit(f"{service} does not answer: {error}")
+
+import mlflow  # only now: it takes seconds, and a wrong job needs none of it
+
 mlflow.set_experiment("lorasmith")
 # A job that was resumed, and a program that was stopped, continue the run that they have.
 known = mlflow.search_runs(filter_string=f"tags.job = '{job}'", output_format="list")

@@ -23,7 +23,7 @@ describe('fieldHint', () => {
     ['split', 'In a job it is validation.split.'],
     ['metadata', 'In a job it is metadata.'],
   ])('returns the field for %s', (name, hint) => {
-    expect(fieldHint(name)).toBe(hint);
+    expect(fieldHint(name, '')).toBe(hint);
   });
 
   test.each([
@@ -41,20 +41,20 @@ describe('fieldHint', () => {
     ['hyperparameters', 'into training and lora'],
     ['val_set_size', 'validation.split'],
   ])('says what to do instead of %s', (name, part) => {
-    expect(fieldHint(name)).toContain(part);
+    expect(fieldHint(name, '')).toContain(part);
   });
 
   test('names only existing fields', () => {
     const known = { '': JobRequest, lora: LoraSettings, training: TrainingSettings };
     const names = ['rank', 'rslora', 'loraplus_lr_ratio', 'random_state', 'torch_dtype', 'eval_steps', 'save_steps'];
     for (const name of names) {
-      const [field = '', group = ''] = fieldHint(name)!.slice('In a job it is '.length, -1).split('.').reverse();
+      const [field = '', group = ''] = fieldHint(name, '')!.slice('In a job it is '.length, -1).split('.').reverse();
       expect(known[group as keyof typeof known].properties).toHaveProperty(field);
     }
   });
 
   test.each(['callback_url', 'constructor', '__proto__', 'toString', ''])('returns undefined for %j', (name) => {
-    expect(fieldHint(name)).toBeUndefined();
+    expect(fieldHint(name, '')).toBeUndefined();
   });
 });
 

@@ -97,9 +97,48 @@ const FIELD_HINTS: ReadonlyMap<string, string> = new Map([
   ...Object.entries(NO_SUCH_FIELD),
 ]);
 
-/** The field to use instead of one that does not exist, or not at this location; undefined if unknown. */
-export function fieldHint(name: string): string | undefined {
+const ASK_BY_WEBHOOK =
+  'Graders ask no model and run no code: a grader of type webhook calls a service of yours, which can.';
+
+/** Fields of OpenAI's graders that ours do not have. */
+const GRADER_FIELD_HINTS: Readonly<Record<string, string>> = {
+  model: ASK_BY_WEBHOOK,
+  sampling_params: ASK_BY_WEBHOOK,
+  labels: ASK_BY_WEBHOOK,
+  passing_labels: ASK_BY_WEBHOOK,
+  source: ASK_BY_WEBHOOK,
+  image_tag: ASK_BY_WEBHOOK,
+  range: 'A webhook answers the reward itself, any number: leave it out.',
+  pass_threshold: 'Rewards are used as they are: leave it out.',
+  name: 'A grader has no name here, and those of multi have that of their key: leave it out.',
+};
+
+/** Types of OpenAI's graders that there are not. */
+const GRADER_TYPE_HINTS: Readonly<Record<string, string>> = {
+  score_model: ASK_BY_WEBHOOK,
+  label_model: ASK_BY_WEBHOOK,
+  python: ASK_BY_WEBHOOK,
+  endpoint: 'It is a grader of type webhook.',
+};
+
+/** A grader, or one of several, at the end of a path. */
+const IN_GRADER = /(^|\.)(grader|graders\.[^.]+)$/;
+
+/**
+ * The field to use instead of one that does not exist, or not at this location; undefined if unknown.
+ *
+ * @param path - of the object that has the field; empty: the body
+ */
+export function fieldHint(name: string, path: string): string | undefined {
+  if (IN_GRADER.test(path)) return Object.hasOwn(GRADER_FIELD_HINTS, name) ? GRADER_FIELD_HINTS[name] : undefined;
   return FIELD_HINTS.get(name);
+}
+
+/** The advice for a value that is none of those allowed at a path; undefined if unknown. */
+export function valueHint(path: string, value: unknown): string | undefined {
+  const isType = path.endsWith('.type') && IN_GRADER.test(path.slice(0, -'.type'.length));
+  if (!isType || typeof value !== 'string' || !Object.hasOwn(GRADER_TYPE_HINTS, value)) return undefined;
+  return GRADER_TYPE_HINTS[value];
 }
 
 const patternOf = (schema: object) => (schema as { pattern?: unknown }).pattern;

@@ -247,6 +247,22 @@ test('schemas that are deep, wide or ambiguous are refused, or stay within bound
   let deep: unknown = { type: 'null' };
   for (let i = 0; i < 2_000; i++) deep = { type: 'array', items: deep };
   expect(() => checkSchema(deep)).toThrow('nested deeper');
+  // As docs/limits.md says, whatever the levels are.
+  const levels: ((within: unknown) => unknown)[] = [
+    (items) => ({ type: 'array', items }),
+    (a) => ({ type: 'object', properties: { a } }),
+    (additionalProperties) => ({ type: 'object', additionalProperties }),
+    (one) => ({ anyOf: [one] }),
+  ];
+  for (const level of levels) {
+    const nested = (count: number) => {
+      let schema: unknown = { type: 'null' };
+      for (let i = 0; i < count; i++) schema = level(schema);
+      return schema;
+    };
+    expect(() => checkSchema(nested(32))).not.toThrow();
+    expect(() => checkSchema(nested(33))).toThrow('nested deeper than 32 levels');
+  }
   const names = Array.from({ length: 501 }, (_, i) => `p${i}`);
   const wide = { type: 'object', properties: Object.fromEntries(names.map((name) => [name, {}])) };
   expect(() => checkSchema(wide)).toThrow('An object may have 500 properties.');

@@ -80,6 +80,7 @@ class SchemaCompiler {
   readonly #formats = new Map<string, Term>();
   #enumValues = 0;
   #schemas = 0;
+  #depth = 0;
 
   constructor(root: unknown, terms: Terms, json: JsonTerms) {
     this.#root = root;
@@ -103,9 +104,18 @@ class SchemaCompiler {
     return term;
   }
 
+  /** Each schema within another is a level, whether it is of a property, of items or of a choice. */
   #schema(schema: unknown, path: Path): Term {
-    if (path.length > 2 * MAX_DEPTH)
-      throw new SchemaError(path, `The schema is nested deeper than ${MAX_DEPTH} levels.`);
+    if (this.#depth > MAX_DEPTH) throw new SchemaError(path, `The schema is nested deeper than ${MAX_DEPTH} levels.`);
+    this.#depth++;
+    try {
+      return this.#termOf(schema, path);
+    } finally {
+      this.#depth--;
+    }
+  }
+
+  #termOf(schema: unknown, path: Path): Term {
     if (++this.#schemas > MAX_SCHEMAS) {
       throw new SchemaError(path, `The schema has more than ${MAX_SCHEMAS} schemas within it.`);
     }

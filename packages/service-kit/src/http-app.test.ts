@@ -91,6 +91,28 @@ describe('a body', () => {
     expect(await post(nested(126))).toMatchObject({ status: 400, body: { error } });
   });
 
+  test("a body with another API's grader has hints about graders, not about jobs", async () => {
+    const scored = { type: 'score_model', name: 'judge', model: 'gpt-4.1', range: [0, 1], seed: 1 };
+    for (const [grader, at] of [
+      [scored, 'objective.grader'],
+      [{ type: 'multi', graders: { judge: scored }, calculate_output: 'judge' }, 'objective.grader.graders.judge'],
+    ] as const) {
+      const { body } = await post({ ...good, objective: { kind: 'group-relative', grader } });
+      const faults = Object.fromEntries(
+        body.error.details.map((one: { param: string; message: string }) => [one.param, one.message]),
+      );
+      expect(faults).toEqual({
+        [`${at}.type`]: expect.stringMatching(
+          /^\S+ must be one of: string_check, .* a grader of type webhook calls a service of yours, which can\.$/,
+        ),
+        [`${at}.model`]: expect.stringMatching(/^There is no field \S+ Graders ask no model/),
+        [`${at}.name`]: expect.stringContaining('leave it out'),
+        [`${at}.range`]: expect.stringContaining('any number'),
+        [`${at}.seed`]: `There is no field ${at}.seed.`,
+      });
+    }
+  });
+
   test('a body with only an unknown field is refused with unknown_field', async () => {
     const { status, body } = await post({ ...good, lora: { bias: 'none' } });
     expect(status).toBe(400);

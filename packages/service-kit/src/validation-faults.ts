@@ -1,4 +1,4 @@
-import { type Fault, fieldHint, patternHint } from '@lorasmith/contracts';
+import { type Fault, fieldHint, patternHint, valueHint } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 
 /** More faults would not help the reader, and a crafted body can have a million. */
@@ -60,7 +60,7 @@ function faultOf(error: ErrorObject): Fault {
     case 'additionalProperties': {
       const name = String(error.params.additionalProperty).slice(0, 100);
       const param = within(name);
-      const hint = fieldHint(name);
+      const hint = fieldHint(name, path);
       const message = `There is no field ${param}.${hint === undefined ? '' : ` ${hint}`}`;
       return { code: 'unknown_field', message, param };
     }
@@ -70,7 +70,12 @@ function faultOf(error: ErrorObject): Fault {
     }
     case 'enum': {
       const allowed = (error.params.allowedValues as unknown[]).join(', ');
-      return invalid(error, path, `must be one of: ${allowed}`);
+      const hint = valueHint(path, error.data);
+      return invalid(
+        error,
+        path,
+        `must be one of: ${allowed}${hint === undefined ? '' : `. ${hint.replace(/\.$/, '')}`}`,
+      );
     }
     case 'const':
       return invalid(error, path, `must be ${JSON.stringify(error.params.allowedValue)}`);
