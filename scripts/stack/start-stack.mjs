@@ -147,6 +147,7 @@ export async function startStack(options) {
       await stop();
       return error;
     });
+    hindrances.allStarted();
     const { working } = hindrances;
     return { ...addresses, redisUrl, logsDir, missing: () => hindrances.missing(), working, failed, stop };
   } catch (error) {
@@ -170,6 +171,7 @@ class Hindrances {
   /** @type {Map<string, string[]>} */
   #ofParts = new Map();
   #onEvent;
+  #areAllStarted = false;
   /** @type {() => void} */
   #work = () => {};
   /** @type {Promise<void>} */
@@ -187,7 +189,17 @@ class Hindrances {
     this.#ofParts.set(part, reasons);
     if (reasons.length > 0) return;
     this.#onEvent?.({ part, state: 'ready' });
-    if (this.missing().length === 0) this.#work();
+    this.#tell();
+  }
+
+  /** Until then, the parts that are not started yet are missing, too. */
+  allStarted() {
+    this.#areAllStarted = true;
+    this.#tell();
+  }
+
+  #tell() {
+    if (this.#areAllStarted && this.missing().length === 0) this.#work();
   }
 
   /** @param {string} part @param {unknown} message */

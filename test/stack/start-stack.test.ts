@@ -181,16 +181,22 @@ test('a port in use is reported before any service starts', async () => {
 
 test('what keeps jobs from starting is named until it is gone', async () => {
   const reporting = { ...worker('hindered-service'), reportsHindrance: true };
+  const readyUrl = ({ registryUrl }: { registryUrl: string }) => registryUrl;
+  const registry = { ...worker('ready-registry'), name: 'registry', readyUrl };
   const stack = await startStack({
     dataDir,
     modelsDir: dataDir,
     env,
     onEvent,
-    services: [reporting, api('full-service')],
+    services: [registry, reporting, api('full-service')],
+  });
+  let isWorking = false;
+  void stack.working.then(() => {
+    isWorking = true;
   });
   expect(stack.missing()).toContain('api: data: the disk of DATA_DIR is full');
   await expect.poll(() => stack.missing()).toContain('worker: it is measuring its machine');
-  expect(states).not.toContain('worker ready');
+  expect([isWorking, states.includes('registry ready'), states.includes('worker ready')]).toEqual([false, true, false]);
   await writeFile(path.join(dataDir, 'measured'), '');
   await expect.poll(() => states).toContain('worker ready');
   await fetch(`${stack.apiUrl}/free`);
