@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { cacheDir } from '../setup/locations.mjs';
 import { findRedis } from '../setup/redis-server.mjs';
 import { lockDataDir } from './data-dir-lock.mjs';
@@ -140,7 +141,7 @@ export async function startStack(options) {
         };
         await waitUntil(isReady, { process: part, timeoutMs: READY_TIMEOUT_MS, signal });
         hindrances.set(name, missing ?? []);
-        if (missing?.length) untilNothingIsMissing(url, ended.signal, () => hindrances.set(name, []));
+        if (missing?.length) void untilNothingIsMissing(url, ended.signal, () => hindrances.set(name, []));
       }
     }
     const failed = firstEnd(parts).then(async (error) => {
@@ -156,14 +157,12 @@ export async function startStack(options) {
   }
 }
 
-/** @param {string} url @param {AbortSignal} signal @param {() => void} then */
-function untilNothingIsMissing(url, signal, then) {
-  const asking = setInterval(async () => {
-    if (!(await answersOk(url))) return;
-    clearInterval(asking);
-    if (!signal.aborted) then();
-  }, ASK_AGAIN_MS);
-  signal.addEventListener('abort', () => clearInterval(asking));
+/** @param {string} url @param {AbortSignal} signal ends the asking @param {() => void} then */
+async function untilNothingIsMissing(url, signal, then) {
+  while (!signal.aborted) {
+    if (await answersOk(url)) return then();
+    await sleep(ASK_AGAIN_MS, undefined, { signal }).catch(() => {});
+  }
 }
 
 /** What keeps each part from its work, as it last said. */
