@@ -3,7 +3,7 @@ import path from 'node:path';
 import { ROOT_DIR } from './locations.mjs';
 import { SetupError } from './setup-error.mjs';
 
-/** What set-up has made in a checkout where it has run to its end, and where a step of it can reach the files of its user's cache. */
+/** Files of a checkout that is set up; the library is a link into the cache of the user who has set it up. */
 const STAMP = 'node_modules/.lorasmith-install';
 const LIBRARY = 'packages/tensor/node_modules/@tensorflow/tfjs-node-gpu/deps/lib/libtensorflow.so';
 const COMPILED = ['services/api/dist/main.js', 'services/worker/dist/main.js', 'services/registry/dist/main.js'];

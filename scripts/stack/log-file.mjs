@@ -52,7 +52,7 @@ export class LogFile {
     this.#stream?.end();
   }
 
-  /** What still waits for the disk goes into the renamed file, which the old stream has open. */
+  /** Renames the file. Lines that still wait for the disk go into it, because the old stream has it open. */
   #rotate() {
     this.#stream?.end();
     this.#stream = undefined;

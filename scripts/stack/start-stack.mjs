@@ -165,7 +165,7 @@ async function untilNothingIsMissing(url, signal, then) {
   }
 }
 
-/** What keeps each part from its work, as it last said. */
+/** The reasons that keep parts from their work, as each last said. */
 class Hindrances {
   /** @type {Map<string, string[]>} */
   #ofParts = new Map();
@@ -191,7 +191,7 @@ class Hindrances {
     this.#tell();
   }
 
-  /** Until then, the parts that are not started yet are missing, too. */
+  /** Ends the time in which parts are missing that are not started yet. */
   allStarted() {
     this.#areAllStarted = true;
     this.#tell();

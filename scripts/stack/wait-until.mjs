@@ -42,7 +42,7 @@ export async function answersOk(url) {
 }
 
 /**
- * What a service says at its `/ready`.
+ * The state of a service, by its `/ready`.
  *
  * @param {string} url
  * @returns {Promise<string[] | undefined>} what is missing although it answers, such as space on a disk, which can be freed while

@@ -61,7 +61,7 @@ export function formatOf(row: unknown): RowFormat | null {
 const MAX_NAMED = 20;
 const MAX_NAME_CHARACTERS = 64;
 
-/** What is said of a CSV or Parquet file too: its columns, and how they are mapped. Null for a row without a text that could be one. */
+/** The advice of a CSV or Parquet file, too: its columns, and how they are mapped. Null for a row without a text that could be one. */
 function columnsHint(row: unknown): string | null {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
   if (!Object.values(row).some((value) => typeof value === 'string')) return null;

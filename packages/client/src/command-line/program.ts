@@ -8,7 +8,7 @@ export interface CommandGroup {
   commands: readonly Command[];
 }
 
-/** What the arguments ask for. */
+/** The meaning of the arguments. */
 export type Call =
   | { kind: 'run'; command: Command; values: Record<string, unknown>; positionals: string[]; common: CommonValues }
   /** The help or the version, which are printed. */

@@ -37,7 +37,7 @@ export interface CommandLineOptions {
 
 export const EXIT = { done: 0, failed: 1, misused: 2, interrupted: 130 } as const;
 
-/** In the order of the help. */
+/** All commands, in the order of the help. */
 const GROUPS: readonly CommandGroup[] = [
   { heading: 'Training', commands: [TRAIN_COMMAND, SWEEP_COMMAND] },
   { heading: 'Jobs', commands: JOB_COMMANDS },

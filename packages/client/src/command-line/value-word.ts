@@ -1,4 +1,4 @@
-/** What a schema says of its values. */
+/** The part of a schema that says which values there are. */
 export interface SettingSchema {
   type?: string;
   enum?: readonly unknown[];

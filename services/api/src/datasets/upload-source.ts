@@ -4,7 +4,7 @@ import { boundedChunks } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import { formUploadOf } from './form-upload.js';
 
-/** What curl says of a body unless it is told: its bytes say what it is. */
+/** The type that curl sends for a body unless it is told another. The bytes say what it is. */
 const CURL_DEFAULT_TYPE = 'application/x-www-form-urlencoded';
 
 /** Content types of a body that consists of the file. */
