@@ -24,6 +24,8 @@ const change = (name: 'cancel' | 'pause' | 'resume', summary: string): Command =
   },
 });
 
+/** The options of a job that a sweep has too, which come after its own. */
+const { model: MODEL_OPTION, name: _, ...OTHER_JOB_OPTIONS } = JOB_OPTIONS;
 /** The heading of the options that say which variants there are. */
 const VARIANTS = 'Variants';
 
@@ -33,7 +35,7 @@ export const SWEEP_COMMAND: Command = {
   positionals: ['FILE'],
   summary: 'Train variants of a job on a file of rows, and compare them on held-out rows',
   options: {
-    ...JOB_OPTIONS,
+    model: MODEL_OPTION!,
     name: { type: 'string', help: 'of the sweep, its jobs and their adapters' },
     yes: { type: 'boolean', short: 'y', help: 'start the jobs without a question' },
     again: { type: 'boolean', help: 'start another sweep, although the same one exists' },
@@ -71,6 +73,7 @@ export const SWEEP_COMMAND: Command = {
       help: 'the adapters of so many variants stay [1]',
       group: VARIANTS,
     },
+    ...OTHER_JOB_OPTIONS,
     'validation-split': {
       ...JOB_OPTIONS['validation-split']!,
       help: `the share of the rows that is held out [${USUAL_SPLIT}]`,
