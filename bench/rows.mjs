@@ -26,7 +26,7 @@ export async function readBenchRows(file, count) {
 export function datasetOf(rows, format) {
   const text = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
   const sha256 = createHash('sha256').update(text).digest('hex');
-  /** @type {import('../packages/contracts/dist/index.js').Dataset} */
+  /** @type {import('../packages/contracts/dist/index.js').UploadedDataset} */
   const dataset = {
     id: `ds_${sha256.slice(0, 24)}`,
     object: 'dataset',

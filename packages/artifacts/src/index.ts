@@ -22,3 +22,4 @@ export {
 export * from './checkpoints/reference-file.js';
 export * from './checkpoints/rollout-file.js';
 export { datasetIdOf, datasetNotFound, readDataset, writeDataset } from './datasets/dataset-record.js';
+export * from './own-details.js';

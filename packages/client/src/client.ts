@@ -2,20 +2,23 @@ import type {
   Adapter,
   AdapterFile,
   AdapterManifest,
+  AdapterQuery,
   BaseModel,
   BaseModelDetail,
   Checkpoint,
+  Counted,
   Dataset,
   DatasetQuery,
   DatasetRowPage,
   DatasetRowsQuery,
   DatasetTokens,
+  DetailsChange,
   GgufTensorType,
   ImportAdapterQuery,
   Job,
   JobEvent,
+  JobQuery,
   JobRequest,
-  JobStatus,
   KeyAnswer,
   MachineList,
   ModelPull,
@@ -72,10 +75,6 @@ export interface PublishCheckpointOptions extends CreateJobOptions {
   name?: string | undefined;
 }
 
-export interface ListJobsQuery extends PageQuery {
-  status?: JobStatus;
-}
-
 export interface ListEventsQuery {
   /** Maximum entries, up to 1,000. @defaultValue 100 */
   limit?: number | undefined;
@@ -114,6 +113,17 @@ export function createClient(options: HttpTransportOptions): Client {
 export function clientOver(transport: HttpTransport) {
   const get = <Answer>(path: string, { signal }: CallOptions, query: object = {}) =>
     transport.json<Answer>({ method: 'GET', path, query: { ...query }, signal });
+
+  /** Repeating it changes nothing more. */
+  const change = <Answer>(path: string, body: DetailsChange, { signal }: CallOptions) =>
+    transport.json<Answer>({
+      method: 'PATCH',
+      path,
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+      signal,
+      repeatable: true,
+    });
 
   const remove = (path: string, { signal }: CallOptions) => transport.json<void>({ method: 'DELETE', path, signal });
 
@@ -237,8 +247,11 @@ export function clientOver(transport: HttpTransport) {
 
   return {
     uploadDataset,
-    listDatasets: (query: DatasetQuery = {}, call: CallOptions = {}) => get<Paged<Dataset>>('/datasets', call, query),
+    listDatasets: (query: DatasetQuery = {}, call: CallOptions = {}) => get<Counted<Dataset>>('/datasets', call, query),
     getDataset: (id: string, call: CallOptions = {}) => get<Dataset>(`/datasets/${encodeURIComponent(id)}`, call),
+    /** Changes name, tags or note. The rows never change. */
+    changeDataset: (id: string, details: DetailsChange, call: CallOptions = {}) =>
+      change<Dataset>(`/datasets/${encodeURIComponent(id)}`, details, call),
     /** Whether the rows are stored as tokens of this base model. */
     datasetTokens: (id: string, baseModel: string, call: CallOptions = {}) =>
       get<DatasetTokens>(`/datasets/${encodeURIComponent(id)}/tokens`, call, { base_model: baseModel }),
@@ -251,8 +264,12 @@ export function clientOver(transport: HttpTransport) {
     /** Reports what the job would do, without queuing it. */
     dryRun: (request: JobRequest, call: CallOptions = {}) =>
       postPlanned<Report>('/jobs', request, call, { dry_run: true }),
-    listJobs: (query: ListJobsQuery = {}, call: CallOptions = {}) => get<Paged<Job>>('/jobs', call, query),
+    /** Newest first, unless `sort` says otherwise; `total` counts those that match on all pages. */
+    listJobs: (query: JobQuery = {}, call: CallOptions = {}) => get<Counted<Job>>('/jobs', call, query),
     getJob: (id: string, call: CallOptions = {}) => get<Job>(`/jobs/${encodeURIComponent(id)}`, call),
+    /** Changes name, tags or note, whatever the state of the job. */
+    changeJob: (id: string, details: DetailsChange, call: CallOptions = {}) =>
+      change<Job>(`/jobs/${encodeURIComponent(id)}`, details, call),
     /** Returns the job: a queued one is `cancelled` at once, a running one when its worker has stopped it. */
     cancelJob: (id: string, { signal }: CallOptions = {}) =>
       transport.json<Job>({ method: 'POST', path: `/jobs/${encodeURIComponent(id)}/cancel`, signal }),
@@ -294,7 +311,13 @@ export function clientOver(transport: HttpTransport) {
       get<Paged<SweepEvent>>(`/sweeps/${encodeURIComponent(id)}/events`, call, query),
     waitForSweep,
 
-    listAdapters: (query: PageQuery = {}, call: CallOptions = {}) => get<Paged<Adapter>>('/adapters', call, query),
+    listAdapters: (query: AdapterQuery = {}, call: CallOptions = {}) => get<Counted<Adapter>>('/adapters', call, query),
+    /** The adapter as the list has it, with its present name; the manifest has the one with which it was published. */
+    getAdapter: (id: string, call: CallOptions = {}) =>
+      get<Adapter>(`/adapters/${encodeURIComponent(id)}/record`, call),
+    /** Changes name, tags or note. The files never change. */
+    changeAdapter: (id: string, details: DetailsChange, call: CallOptions = {}) =>
+      change<Adapter>(`/adapters/${encodeURIComponent(id)}`, details, call),
     manifest: (id: string, call: CallOptions = {}) =>
       get<AdapterManifest>(`/adapters/${encodeURIComponent(id)}/manifest`, call),
     adapterFiles,

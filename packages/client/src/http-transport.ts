@@ -18,7 +18,7 @@ export interface HttpTransportOptions {
 }
 
 export interface HttpCall {
-  method: 'GET' | 'POST' | 'DELETE';
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   /** Relative to the root of the api, with encoded segments. */
   path: string;
   query?: Record<string, string | number | boolean | undefined>;

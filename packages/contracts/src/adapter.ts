@@ -1,11 +1,12 @@
 import { type Static, Type } from 'typebox';
+import { detailsFilters, MAX_NAME_CHARACTERS, ownDetails, searchFilter } from './details.js';
 import { GroupMetrics } from './group-relative.js';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobSpec } from './job.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
-import { Page } from './page.js';
+import { CountedPage, PageQuery } from './page.js';
 import { PreferenceMetrics } from './preference.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
 import { RecordVersion } from './record-version.js';
@@ -179,7 +180,10 @@ export const Adapter = Type.Object(
     object: Type.Literal('adapter'),
     origin: Origin,
     owner: Owner,
-    name: Nullable(Type.String()),
+    name: Nullable(Type.String(), {
+      description: 'As it is now. The manifest has the one with which it was published.',
+    }),
+    ...ownDetails,
     base_model: ModelName,
     bytes: Type.Integer({ minimum: 0 }),
     created_at: Type.String(),
@@ -187,7 +191,19 @@ export const Adapter = Type.Object(
   { $id: 'Adapter', ...closed },
 );
 export type Adapter = Static<typeof Adapter>;
-export const AdapterPage = Page(Adapter, 'AdapterPage');
+export const AdapterPage = CountedPage(Adapter, 'AdapterPage');
+
+/** Query of `GET /adapters`. An adapter must match all filters. */
+export const AdapterQuery = Type.Object(
+  {
+    ...PageQuery.properties,
+    q: searchFilter('their name, id, base model or tags'),
+    ...detailsFilters,
+    base_model: Type.Optional(ModelName),
+  },
+  closed,
+);
+export type AdapterQuery = Static<typeof AdapterQuery>;
 
 export const AdapterFile = Type.Object(
   { name: Type.String(), bytes: Type.Integer({ minimum: 0 }), sha256 },
@@ -213,7 +229,7 @@ export const ImportAdapterQuery = Type.Object(
   {
     // Default: the last part of base_model_name_or_path in adapter_config.json.
     base_model: Type.Optional(ModelName),
-    name: Type.Optional(Label(128)),
+    name: Type.Optional(Label(MAX_NAME_CHARACTERS)),
   },
   closed,
 );

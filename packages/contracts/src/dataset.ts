@@ -1,11 +1,12 @@
 import { type Static, Type } from 'typebox';
+import { detailsFilters, ownDetails, searchFilter } from './details.js';
 import { Fault } from './error.js';
 import { DatasetId, ModelName } from './identifier.js';
 import { JobFailure } from './job.js';
 import { chatMessageFields, Tools } from './message.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
-import { Page, PageQuery } from './page.js';
+import { CountedPage, PageQuery } from './page.js';
 import { RecordVersion } from './record-version.js';
 import { closed } from './schema-parts.js';
 
@@ -34,32 +35,33 @@ export type DatasetFormat = (typeof DATASET_FORMATS)[number];
 
 const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
 
+const uploadedFields = {
+  id: DatasetId,
+  object: Type.Literal('dataset'),
+  owner: Owner,
+  sha256: Sha256,
+  name: Type.Union([Type.String(), Type.Null()]),
+  format: DatasetFormat,
+  rows: Type.Integer({ minimum: 1 }),
+  bytes: Type.Integer({ minimum: 1 }),
+  features: Type.Union([Type.Integer(), Type.Null()], { description: 'Numbers per row, for format `features`.' }),
+  warnings: Type.Array(Fault, {
+    description: 'Findings that are not errors, such as duplicate rows.',
+  }),
+  created_at: Type.String({ description: 'RFC 3339, UTC.' }),
+};
+
 /** An uploaded dataset. */
-export const Dataset = Type.Object(
-  {
-    id: DatasetId,
-    object: Type.Literal('dataset'),
-    owner: Owner,
-    sha256: Sha256,
-    name: Type.Union([Type.String(), Type.Null()]),
-    format: DatasetFormat,
-    rows: Type.Integer({ minimum: 1 }),
-    bytes: Type.Integer({ minimum: 1 }),
-    features: Type.Union([Type.Integer(), Type.Null()], { description: 'Numbers per row, for format `features`.' }),
-    warnings: Type.Array(Fault, {
-      description: 'Findings that are not errors, such as duplicate rows.',
-    }),
-    created_at: Type.String({ description: 'RFC 3339, UTC.' }),
-  },
-  { $id: 'Dataset', ...closed },
-);
+export const Dataset = Type.Object({ ...uploadedFields, ...ownDetails }, { $id: 'Dataset', ...closed });
 export type Dataset = Static<typeof Dataset>;
-export const DatasetPage = Page(Dataset, 'DatasetPage');
+export const DatasetPage = CountedPage(Dataset, 'DatasetPage');
 
 /** Query of `GET /datasets`. */
 export const DatasetQuery = Type.Object(
   {
     ...PageQuery.properties,
+    q: searchFilter('their name, id or tags'),
+    ...detailsFilters,
     sha256: Type.Optional(Type.String({ ...Sha256, description: 'Only datasets with these bytes.' })),
   },
   closed,
@@ -95,9 +97,11 @@ export const DatasetTokens = Type.Object(
 );
 export type DatasetTokens = Static<typeof DatasetTokens>;
 
-/** The stored record of a dataset: `dataset.json` beside `data.jsonl`. */
-export const DatasetRecord = Type.Object({ version: RecordVersion, ...Dataset.properties }, closed);
+/** The stored record of a dataset: `dataset.json` beside `data.jsonl`, which never changes. */
+export const DatasetRecord = Type.Object({ version: RecordVersion, ...uploadedFields }, closed);
 export type DatasetRecord = Static<typeof DatasetRecord>;
+/** A dataset as it was uploaded. */
+export type UploadedDataset = Omit<DatasetRecord, 'version'>;
 
 /** File names within a published dataset folder. */
 export const DATASET_FILES = { rows: 'data.jsonl', record: 'dataset.json' } as const;

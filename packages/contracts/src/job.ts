@@ -1,6 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { CheckpointReference } from './checkpoint.js';
 import { COMPLETION_FORMATS, DEFAULT_COMPLETION_FORMAT } from './completion-format.js';
+import { MAX_NAME_CHARACTERS, ownDetails } from './details.js';
 import { Fault } from './error.js';
 import { GROUP_BATCH } from './group-relative.js';
 import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
@@ -8,7 +9,7 @@ import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { JobObjective, ObjectiveRequest } from './objective.js';
 import { Owner } from './owner.js';
-import { Page } from './page.js';
+import { CountedPage } from './page.js';
 import { PREFERENCE_LEARNING_RATE } from './preference.js';
 import { Report } from './report.js';
 import { SampleRequest, SampleSettings } from './samples.js';
@@ -272,7 +273,7 @@ export const ValidationSettings = Type.Object(
 );
 export type ValidationSettings = Static<typeof ValidationSettings>;
 
-const jobName = Nullable(Label(128), { default: null });
+const jobName = Nullable(Label(MAX_NAME_CHARACTERS), { default: null });
 /** Strings of a job's user. */
 export const jobMetadata = Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String({ maxLength: 512 }), {
   additionalProperties: false,
@@ -476,6 +477,7 @@ const jobFields = {
   status: JobStatus,
   sweep: Type.Optional(JobSweep),
   ...JobSpec.properties,
+  ...ownDetails,
   report: Nullable(Report, { description: 'What the job will do. Null until a worker has prepared it.' }),
   progress: Nullable(JobProgress),
   queue: Type.Optional(
@@ -509,7 +511,7 @@ export type PublishCheckpointJob = Static<typeof PublishCheckpointJob>;
 /** Every kind of job. `kind` distinguishes them. */
 export const Job = Type.Union([TrainJob, PublishCheckpointJob], { $id: 'Job' });
 export type Job = TrainJob | PublishCheckpointJob;
-export const JobPage = Page(Job, 'JobPage');
+export const JobPage = CountedPage(Job, 'JobPage');
 
 /** The kind of a job with the fields of this kind only. */
 export type JobTask = Pick<TrainJob, 'kind'> | Pick<PublishCheckpointJob, 'kind' | 'checkpoint'>;

@@ -12,12 +12,21 @@ export const PageQuery = Type.Object(
 );
 export type PageQuery = Static<typeof PageQuery>;
 
+const pageFields = <Item extends TSchema>(item: Item) => ({
+  data: Type.Array(item),
+  has_more: Type.Boolean(),
+  next: Nullable(Type.String({ description: 'Send it as `after` for the next page.' })),
+});
+
 export const Page = <Item extends TSchema>(item: Item, id: string) =>
+  Type.Object(pageFields(item), { $id: id, ...closed });
+
+/** A page that says how many things the whole list has. */
+export const CountedPage = <Item extends TSchema>(item: Item, id: string) =>
   Type.Object(
     {
-      data: Type.Array(item),
-      has_more: Type.Boolean(),
-      next: Nullable(Type.String({ description: 'Send it as `after` for the next page.' })),
+      ...pageFields(item),
+      total: Type.Integer({ minimum: 0, description: 'How many match the filters, on all pages.' }),
     },
     { $id: id, ...closed },
   );
@@ -26,4 +35,9 @@ export interface Paged<Item> {
   data: Item[];
   has_more: boolean;
   next: string | null;
+}
+
+export interface Counted<Item> extends Paged<Item> {
+  /** How many match the filters, on all pages. */
+  total: number;
 }

@@ -5,7 +5,8 @@ export type { InputJobs } from './input-jobs.js';
 export type { JobLimits } from './job-admission.js';
 export type { AttemptStart, AttemptWrite, HeldState, JobAttempt, JobAttempts, ReleaseOptions } from './job-attempts.js';
 export type { JobCheckpoints } from './job-checkpoints.js';
-export type { ListJobsOptions, QueueStatus } from './job-index.js';
+export type { QueueStatus } from './job-index.js';
+export type { ListJobsOptions } from './job-list.js';
 export type { JobOrigin } from './job-record.js';
 export {
   type CreateJobOptions,

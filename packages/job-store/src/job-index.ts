@@ -1,29 +1,14 @@
 import {
   ENDED_STATUSES,
   JOB_STATUSES,
-  type Job,
   type JobId,
   type JobStatus,
-  type KeyId,
-  type Paged,
   type SweepId,
   UNFINISHED_STATUSES,
 } from '@lorasmith/contracts';
 import { repliesOf } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
-import { jobOfRecord } from './job-record.js';
 import type { JobKeys } from './keys.js';
-import { beginningOf, newest, pageOf } from './pages.js';
-
-export interface ListJobsOptions {
-  status?: JobStatus | undefined;
-  /** Only the jobs that belong to this key. */
-  owner?: KeyId | undefined;
-  /** Id of the last job of the previous page. */
-  after?: JobId | undefined;
-  /** @defaultValue 20 */
-  limit?: number | undefined;
-}
 
 /** The number of jobs by status, and how long they wait. */
 export interface QueueStatus {
@@ -37,39 +22,8 @@ interface Deps {
   keys: JobKeys;
 }
 
-/** Ids read at once from an index. */
-const ID_BATCH = 500;
 /** How many ended jobs are read at once, and the maximum that is returned. */
 const ENDED_BATCH = 100;
-
-/** A page of jobs, newest first. @throws ProductError `invalid_request` if the list has no job `after` */
-export async function listJobs(
-  { redis, keys }: Deps,
-  { status, owner, after, limit = 20 }: ListJobsOptions,
-): Promise<Paged<Job>> {
-  const everything = owner === undefined ? keys.all : keys.ofOwner(owner);
-  const before = await beginningOf(redis, everything, { kind: 'job', after });
-  const ids =
-    owner !== undefined && status !== undefined
-      ? await idsInBoth(redis, everything, keys.withStatus(status), before, limit + 1)
-      : await newest(redis, status === undefined ? everything : keys.withStatus(status), before, limit + 1);
-  // A job whose status has changed since the index was read is returned with the new one.
-  return await pageOf(redis, ids, { limit, key: keys.job, read: jobOfRecord });
-}
-
-/** The newest members of one index that are also in the other. */
-async function idsInBoth(redis: Redis, index: string, other: string, before: string, count: number): Promise<string[]> {
-  const found: string[] = [];
-  for (let from = before; ; ) {
-    const entries = await redis.zrevrangebyscore(index, from, '-inf', 'WITHSCORES', 'LIMIT', 0, ID_BATCH);
-    const ids = entries.filter((_, i) => i % 2 === 0);
-    if (ids.length === 0) return found;
-    const scores = await redis.zmscore(other, ...ids);
-    found.push(...ids.filter((_, i) => scores[i] !== null));
-    if (found.length >= count || ids.length < ID_BATCH) return found.slice(0, count);
-    from = `(${entries.at(-1)}`;
-  }
-}
 
 /** The oldest ended jobs of an index that exceed its `limit` of ended jobs, without those of a sweep that has not ended: it compares them. */
 export async function endedBeyond({ redis, keys }: Deps, index: string, limit: number): Promise<JobId[]> {

@@ -18,7 +18,10 @@ import { type PlannedWork, queueFacts } from './queue/queue-entry.js';
 import type { JobWithInputs } from './scripts/job-script.js';
 import type { StoreDeps } from './store-deps.js';
 
-/** The fields of a job's hash. Fields that a script reads are plain text; the others are JSON. A missing field is null. */
+/**
+ * The fields of a job's hash. Fields that a script reads are plain text; the others are JSON. A missing field is null. Scripts decode no text of users: half a
+ * character, which JSON of JavaScript may have, is an error to Redis.
+ */
 interface RecordFields {
   version: string;
   kind: Job['kind'];
@@ -29,6 +32,10 @@ interface RecordFields {
   checkpoints?: string;
   owner?: string;
   sweep?: string;
+  /** As it is now. The spec has none. */
+  name?: string;
+  tags?: string;
+  note?: string;
   spec: string;
   created_at: string;
   started_at?: string;
@@ -67,7 +74,10 @@ export function newRecordFields(
   createdAt: Date,
   { owner, origin, idempotencyKey, adapterBytes, planned, task, sweep, holdAtStep = null }: NewRecordOptions,
 ): string[] {
-  const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(spec)];
+  const { name, ...settings } = spec;
+  const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(settings)];
+  if (name !== null) fields.push('name', JSON.stringify(name));
+  if (spec.webhook !== null) fields.push('webhook_url', spec.webhook.url);
   fields.push('dataset', spec.dataset);
   if (spec.validation.dataset !== null) fields.push('validation_dataset', spec.validation.dataset);
   if (spec.lora.init_from !== null) fields.push('initial_adapter', spec.lora.init_from);
@@ -110,7 +120,10 @@ export function jobOfRecord(id: JobId, hash: Record<string, string>): Job | null
     owner: fields.owner ?? null,
     status: fields.status,
     ...(fields.sweep === undefined ? {} : { sweep: JSON.parse(fields.sweep) as JobSweep }),
-    ...(JSON.parse(fields.spec) as JobSpec),
+    ...(JSON.parse(fields.spec) as Omit<JobSpec, 'name'>),
+    name: parsed<string>(fields.name),
+    tags: parsed<string[]>(fields.tags) ?? [],
+    note: parsed<string>(fields.note),
     report: parsed<Report>(fields.report),
     progress: parsed<JobProgress>(fields.progress),
     adapter: fields.adapter ?? null,

@@ -1,4 +1,6 @@
 import {
+  type Counted,
+  type DetailsChange,
   type Job,
   type JobEvent,
   type JobId,
@@ -26,7 +28,8 @@ import {
 import { createJobAttempts, type JobAttempts } from './job-attempts.js';
 import { createJobCheckpoints, type JobCheckpoints } from './job-checkpoints.js';
 import { whileEnded } from './job-cleanup.js';
-import { endedBeyond, type ListJobsOptions, listJobs, type QueueStatus, readQueueStatus } from './job-index.js';
+import { endedBeyond, type QueueStatus, readQueueStatus } from './job-index.js';
+import { type ListJobsOptions, listJobs } from './job-list.js';
 import { type JobOrigin, jobOfRecord, newRecordFields, readInputs } from './job-record.js';
 import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
@@ -34,11 +37,13 @@ import { createFairQueue, type FairQueue } from './queue/fair-queue.js';
 import { createJobQueue, queueEntryOf } from './queue/job-queue.js';
 import { type PlannedWork, UNPLANNED } from './queue/queue-entry.js';
 import { type Reconciled, reconcileQueue } from './queue/reconcile-queue.js';
+import { changeJobDetails } from './scripts/change-details.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
+import { searchedName, searchFacts } from './scripts/search-jobs.js';
 import { type SharedWork, whenDue } from './shared-work.js';
 import { createSweepStore, type SweepStore } from './sweeps/sweep-store.js';
 import { thinEvents } from './thinned-events.js';
@@ -99,8 +104,10 @@ export interface JobStore {
   ): Promise<Job | null>;
   /** The owner of the job; undefined if there is no job. */
   ownerOf(id: JobId): Promise<Owner | undefined>;
-  /** Newest first. @throws ProductError `invalid_request` if there is no job `after` */
-  listJobs(options?: ListJobsOptions): Promise<Paged<Job>>;
+  /** Newest first, unless sorted otherwise. @throws ProductError `invalid_request` if there is no job `after` */
+  listJobs(options?: ListJobsOptions): Promise<Counted<Job>>;
+  /** Changes name, tags and note, all at once. @throws ProductError `job_not_found` */
+  changeDetails(id: JobId, change: DetailsChange): Promise<Job>;
   /**
    * A waiting or paused job is cancelled when this returns. A running job is cancelled once its worker confirms.
    * @throws ProductError `job_not_found`, `job_not_cancellable`
@@ -210,6 +217,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const { task = { kind: 'train' }, ...limits } = options;
       const { maxOfOwner, maxWaiting, keptOfOwner, keptInAll } = limits;
       const newId = newIdentifier('job');
+      const createdAt = new Date();
       const answer = await createJobScript(
         deps,
         { ...spec, id: newId },
@@ -217,6 +225,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           all_jobs: keys.all,
           sequence_counter: keys.sequence,
           owner_jobs: keys.ofOwner(owner),
+          search_facts: keys.searchFacts,
           ...deletionKeys(keys, spec),
           idempotency: keys.idempotency(idempotencyKey ?? '', owner),
         },
@@ -226,8 +235,10 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           idempotency_seconds: idempotencyKey === undefined ? '' : IDEMPOTENCY_SECONDS,
           max_waiting: maxWaiting ?? '',
           max_of_owner: maxOfOwner ?? '',
+          facts: searchFacts(spec, createdAt),
+          searched_name: searchedName(spec.name),
         },
-        newRecordFields(spec, new Date(), { owner, origin, idempotencyKey, adapterBytes, planned, task }),
+        newRecordFields(spec, createdAt, { owner, origin, idempotencyKey, adapterBytes, planned, task }),
       );
       if (answer === 'conflict') throw idempotencyConflict('job');
       throwIfNotAdmitted(spec, answer, limits);
@@ -260,6 +271,11 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
 
     listJobs: (page = {}) => listJobs({ redis, keys }, page),
+
+    async changeDetails(id, change) {
+      await changeJobDetails({ redis, keys }, id, change);
+      return await existingJob(id);
+    },
 
     async requestCancel(id) {
       const job = await existingJob(id);
@@ -320,6 +336,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         {
           all_jobs: keys.all,
           owner_jobs: keys.ofOwner(owner),
+          search_facts: keys.searchFacts,
           idempotency: keys.idempotency(idempotencyKey ?? '', owner),
         },
         {},

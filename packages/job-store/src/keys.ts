@@ -18,6 +18,8 @@ export interface JobKeys {
   all: string;
   /** Sorted set by sequence number: the jobs of this API key, or those without an owner. */
   ofOwner(owner: Owner): string;
+  /** Hash: what jobs are found by. See {@link searchFacts}. */
+  searchFacts: string;
   /** Hash: the record of a sweep. */
   sweep(id: SweepId): string;
   /** Stream: the events of a sweep. */
@@ -96,6 +98,7 @@ export function jobKeys(prefix: string): JobKeys {
     withStatus: (status) => `${prefix}jobs:${status}`,
     all: `${prefix}jobs`,
     ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,
+    searchFacts: `${prefix}jobs:search-facts`,
     sweep: (id) => `${prefix}sweep:${id}`,
     sweepEvents: (id) => `${prefix}sweep:${id}:events`,
     sweeps: `${prefix}sweeps`,

@@ -2,14 +2,17 @@ import type {
   AdapterId,
   JobFailure,
   JobId,
+  JobRequest,
   JobWebhookBody,
   Owner,
   SweepId,
+  SweepRequest,
   SweepWebhookBody,
   WebhookBody,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { createDueMessages } from './due-messages.js';
+import { parsed } from './job-record.js';
 import type { JobKeys } from './keys.js';
 
 /** A webhook that is to be sent. */
@@ -48,7 +51,6 @@ interface StoredEnd {
   /** '' for the address in the settings. */
   url: string;
   ended_ms: string;
-  spec: { base_model: string; dataset: string; name?: string | null; metadata?: Record<string, string> };
   /** The data of the event, as JSON. */
   data: string;
 }
@@ -56,10 +58,16 @@ interface StoredJobEnd extends StoredEnd {
   type: JobWebhookBody['type'];
   job: JobId;
   kind: JobWebhookBody['data']['kind'];
+  /** The spec of the job, as JSON. */
+  spec: string;
+  /** Its name, as JSON; absent without one. */
+  name?: string;
 }
 interface StoredSweepEnd extends StoredEnd {
   type: SweepWebhookBody['type'];
   sweep: SweepId;
+  /** The request of the sweep, as JSON. */
+  request: string;
 }
 type StoredWebhook = StoredJobEnd | StoredSweepEnd;
 
@@ -90,13 +98,21 @@ export function createWebhookOutbox({ redis, keys }: { redis: Redis; keys: JobKe
 }
 
 function bodyOf(message: StoredWebhook): WebhookBody {
-  const { ended_ms: endedMs, spec } = message;
-  const timestamp = new Date(Number(endedMs)).toISOString();
-  const { base_model, dataset, name = null, metadata = {} } = spec;
-  const common = { base_model, dataset, name, metadata };
-  return 'sweep' in message
-    ? { type: message.type, timestamp, data: { ...sweepEnd(message), ...common } }
-    : { type: message.type, timestamp, data: { ...jobEnd(message), ...common } };
+  const timestamp = new Date(Number(message.ended_ms)).toISOString();
+  if ('sweep' in message) {
+    const { name = null, job } = JSON.parse(message.request) as SweepRequest;
+    return { type: message.type, timestamp, data: { ...sweepEnd(message), ...usedBy(job), name } };
+  }
+  const name = parsed<string>(message.name);
+  return {
+    type: message.type,
+    timestamp,
+    data: { ...jobEnd(message), ...usedBy(JSON.parse(message.spec) as JobRequest), name },
+  };
+}
+
+function usedBy({ base_model, dataset, metadata = {} }: JobRequest) {
+  return { base_model, dataset, metadata };
 }
 
 function jobEnd({ type, job, kind, data }: StoredJobEnd) {

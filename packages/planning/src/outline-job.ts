@@ -1,9 +1,9 @@
 import {
   type AdapterManifest,
-  type Dataset,
   type JobSpec,
   type MachineProfile,
   ProductError,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import {
   digestArchitecture,
@@ -27,9 +27,9 @@ import { heldOutCount } from './validation-split.js';
 export interface OutlineJobOptions {
   spec: JobSpec;
   model: ModelFolder;
-  dataset: Dataset;
+  dataset: UploadedDataset;
   /** The dataset that `validation.dataset` names. */
-  validation?: { dataset: Dataset } | null;
+  validation?: { dataset: UploadedDataset } | null;
   /** The manifest of the adapter that `lora.init_from` names. */
   initial?: AdapterManifest | null;
   /** Digest of the base model, hexadecimal, to be compared with that of `initial`. Null if unknown: it is then not compared. */
@@ -103,7 +103,7 @@ function dropoutFaults({ lora }: JobSpec): CodedFault[] {
 }
 
 /** Rows are evaluated on for what the others are trained for. */
-function requireObjective(objective: Objective | null, model: ModelFolder, dataset: Dataset): void {
+function requireObjective(objective: Objective | null, model: ModelFolder, dataset: UploadedDataset): void {
   const own = objectiveFor(model, dataset, 'validation.dataset');
   if (objective === null || own === objective) return;
   const message = `The validation dataset has the format ${dataset.format}; the dataset is of ${objective.rows}.`;

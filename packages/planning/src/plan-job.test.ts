@@ -2,7 +2,14 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, type EngineKind, type JobRequest, JobSpec, ProductError, Report } from '@lorasmith/contracts';
+import {
+  type EngineKind,
+  type JobRequest,
+  JobSpec,
+  ProductError,
+  Report,
+  type UploadedDataset,
+} from '@lorasmith/contracts';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import { loadTokenizer } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
@@ -42,7 +49,7 @@ async function plan(...job: Parameters<typeof jobOf>) {
 
 async function jobOf(
   model: ModelFolder,
-  format: Dataset['format'],
+  format: UploadedDataset['format'],
   rows: (object | string)[],
   settings: Settings = {},
   options: Pick<PlanJobOptions, 'signal' | 'initial' | 'machine' | 'validation' | 'onProgress'> = {},
@@ -62,11 +69,11 @@ async function jobOf(
 const TRAINED = `ds_${'0'.repeat(24)}`;
 const HELD_OUT = `ds_${'1'.repeat(24)}`;
 
-async function datasetOf(id: string, format: Dataset['format'], rows: readonly (object | string)[]) {
+async function datasetOf(id: string, format: UploadedDataset['format'], rows: readonly (object | string)[]) {
   const rowsFile = join(folder, `${id}.jsonl`);
   const content = rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n');
   await writeFile(rowsFile, content);
-  const dataset: Dataset = {
+  const dataset: UploadedDataset = {
     id,
     object: 'dataset',
     owner: null,
@@ -789,7 +796,7 @@ describe('planJob with a validation dataset', () => {
 
   it('warns of rows that are also trained on, with the same tokens and the same of them trained', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
-    const warningsWith = async (rows: object[], format: Dataset['format'] = 'text') => {
+    const warningsWith = async (rows: object[], format: UploadedDataset['format'] = 'text') => {
       const validation = await datasetOf(HELD_OUT, format, rows);
       return (await plan(model, 'text', texts('ab', 'ab', 'cd', 'xyz'), {}, { validation })).report.warnings;
     };

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, JobSpec, type TextualRow } from '@lorasmith/contracts';
+import { JobSpec, type TextualRow, type UploadedDataset } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer, type ModelFolder } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
@@ -29,11 +29,11 @@ const ROWS = Array.from({ length: 60 }, (_, row) => ({
 }));
 
 interface Stored {
-  dataset: Dataset;
+  dataset: UploadedDataset;
   rowsFile: string;
 }
 
-async function stored(rows: readonly object[], changes: Partial<Dataset> = {}): Promise<Stored> {
+async function stored(rows: readonly object[], changes: Partial<UploadedDataset> = {}): Promise<Stored> {
   const rowsFile = join(folder, 'data.jsonl');
   return { dataset: await storeDataset(rowsFile, 'prompt_completion', jsonLines(rows), changes), rowsFile };
 }

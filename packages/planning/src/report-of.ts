@@ -1,4 +1,4 @@
-import type { Dataset, Fault, GroupRelativeObjective, JobSpec, Report } from '@lorasmith/contracts';
+import type { Fault, GroupRelativeObjective, JobSpec, Report, UploadedDataset } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { adaptedPercent } from './adapted-share.js';
 import { adapterBytes } from './adapter-bytes.js';
@@ -14,7 +14,7 @@ import { tokensOfSteps } from './tokens-of-steps.js';
 export interface ReportSources {
   spec: JobSpec;
   model: ModelFolder;
-  dataset: Dataset;
+  dataset: UploadedDataset;
   targets: readonly Target[];
   training: Examples;
   /** Null without rows to evaluate on. */
@@ -23,7 +23,7 @@ export interface ReportSources {
   /** Null for examples without labels. */
   labels: LabelCounts | null;
   /** Null without a validation dataset. */
-  validationDataset: { dataset: Dataset; notes: ExampleNotes } | null;
+  validationDataset: { dataset: UploadedDataset; notes: ExampleNotes } | null;
   steps: StepCounts;
   warnings: readonly Fault[];
   precision: Report['precision'];

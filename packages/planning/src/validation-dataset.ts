@@ -1,4 +1,4 @@
-import { type Dataset, type Fault, ProductError } from '@lorasmith/contracts';
+import { type Fault, ProductError, type UploadedDataset } from '@lorasmith/contracts';
 import type { ExampleFile } from './example-file/example-file.js';
 import type { OpenExamples } from './example-file/example-store.js';
 import { FaultList } from './fault-list.js';
@@ -7,7 +7,7 @@ import { rowsInBoth } from './rows-in-both.js';
 
 /** The dataset that `validation.dataset` names. */
 export interface ValidationRows {
-  dataset: Dataset;
+  dataset: UploadedDataset;
   /** Its rows, JSONL. */
   rowsFile: string;
 }
@@ -46,8 +46,8 @@ export async function prepareValidation(
 
 /** Warns if a job is evaluated on what it is trained on. @throws ProductError `cancelled` */
 export async function trainedRowsWarnings(
-  trained: { dataset: Dataset; file: ExampleFile },
-  validation: { dataset: Dataset; file: ExampleFile },
+  trained: { dataset: UploadedDataset; file: ExampleFile },
+  validation: { dataset: UploadedDataset; file: ExampleFile },
   signal?: AbortSignal,
 ): Promise<Fault[]> {
   const warning = (message: string) => [{ code: 'validation_on_training_rows', message, param: 'validation.dataset' }];

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, JobSpec, type RowTokens } from '@lorasmith/contracts';
+import { JobSpec, type RowTokens, type UploadedDataset } from '@lorasmith/contracts';
 import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-async function stored(format: Dataset['format'], content: string) {
+async function stored(format: UploadedDataset['format'], content: string) {
   const rowsFile = join(folder, 'data.jsonl');
   return { dataset: await storeDataset(rowsFile, format, content), rowsFile };
 }

@@ -1,11 +1,11 @@
 import {
-  type Dataset,
   type DatasetRowView,
   MAX_ROW_CHARACTERS,
   MAX_ROW_TOKENS,
   type RowToken,
   type RowTokens,
   type TrainingSettings,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { type ModelFolder, type ModelTexts, TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import { FaultList } from './fault-list.js';
@@ -20,7 +20,7 @@ import { longerOf, pairOfCodes, type TokenPair } from './objectives/preference/p
 import { BatchConverter } from './row-conversion/batch-converter.js';
 
 export interface ViewRowsOptions {
-  dataset: Dataset;
+  dataset: UploadedDataset;
   /** The dataset's rows, JSONL. */
   rowsFile: string;
   /** Only rows after this line. */

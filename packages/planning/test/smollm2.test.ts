@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, JobSpec, type Message } from '@lorasmith/contracts';
+import { JobSpec, type Message, type UploadedDataset } from '@lorasmith/contracts';
 import {
   type ChatTemplate,
   loadChatTemplate,
@@ -80,7 +80,7 @@ describe('SmolLM2-135M-Instruct', () => {
     const content = expected.rows.map(({ messages }) => JSON.stringify({ messages })).join('\n');
     await writeFile(rowsFile, content);
     const sha256 = createHash('sha256').update(content).digest('hex');
-    const dataset = { id: `ds_${sha256.slice(0, 24)}`, format: 'messages', rows: 8, sha256 } as Dataset;
+    const dataset = { id: `ds_${sha256.slice(0, 24)}`, format: 'messages', rows: 8, sha256 } as UploadedDataset;
     const spec = Value.Default(JobSpec, {
       validation: {},
       lora: { target_modules: ['q_proj', 'v_proj'] },

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
-import type { Dataset } from '@lorasmith/contracts';
+import type { UploadedDataset } from '@lorasmith/contracts';
 
 export const DATASET_ID = `ds_${'0'.repeat(24)}` as const;
 
@@ -16,10 +16,10 @@ export function jsonLines(rows: readonly object[]): string {
  */
 export async function storeDataset(
   file: string,
-  format: Dataset['format'],
+  format: UploadedDataset['format'],
   content: string,
-  changes: Partial<Dataset> = {},
-): Promise<Dataset> {
+  changes: Partial<UploadedDataset> = {},
+): Promise<UploadedDataset> {
   await writeFile(file, content);
   return {
     id: DATASET_ID,

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Dataset, DatasetRowView, MessagesRow } from '@lorasmith/contracts';
+import type { DatasetRowView, MessagesRow, UploadedDataset } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer, type ModelFolder, ModelTexts, type Tokenizer } from '@lorasmith/model-folder';
 import { describe, expect, it } from 'vitest';
 import { RowEncoder } from '../src/objectives/next-token/encode-row.js';
@@ -51,7 +51,7 @@ async function shown(model: ModelFolder, rows: readonly MessagesRow[]): Promise<
   const content = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
   const rowsFile = join(model.path, 'data.jsonl');
   await writeFile(rowsFile, content);
-  const dataset = { format: 'messages', rows: rows.length, created_at: NOW.toISOString() } as Dataset;
+  const dataset = { format: 'messages', rows: rows.length, created_at: NOW.toISOString() } as UploadedDataset;
   const settings = { max_seq_length: 4096, on_overflow: 'error', completion_format: 'chat' } as const;
   const encoding = { model, texts: new ModelTexts(), settings };
   const data: DatasetRowView[] = [];

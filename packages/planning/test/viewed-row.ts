@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Dataset, RowTokens } from '@lorasmith/contracts';
+import type { RowTokens, UploadedDataset } from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
 import { type RowEncoding, viewRows } from '../src/view-rows.js';
 import { jsonLines, storeDataset } from './stored-dataset.js';
@@ -8,7 +8,7 @@ import { CHATML, tinyDecoder } from './tiny-model.js';
 /** A dataset's only row as `GET /datasets/:id/rows` shows it, with the tokens of a tiny model with ChatML. */
 export async function viewedRow(
   folder: string,
-  format: Dataset['format'],
+  format: UploadedDataset['format'],
   row: object,
   settings: Partial<RowEncoding['settings']> = {},
 ) {

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { Annotations } from './annotations.js';
 import type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
 import type { Digest } from './digest-stream.js';
 
@@ -67,6 +68,8 @@ export interface HeldBundle {
  * An invalid id or name (a path, `..`, a leading dot) is treated like one that does not exist.
  */
 export interface BundleStore {
+  /** What users say of the bundles, which may change. They end with their bundle. */
+  readonly annotations: Annotations;
   /** A new empty folder on this host. */
   stage(): Promise<Staging>;
   /**
@@ -91,9 +94,9 @@ export interface BundleStore {
   entries(owner?: string | null): Promise<BundleEntry[]>;
   /**
    * Adds entries that bundles lack, as in a store that was copied without its index, and removes those without a bundle whose time is longer ago than
-   * `olderThanMs`. One process that calls it from time to time is enough.
+   * `olderThanMs`, and annotations without a bundle. One process that calls it from time to time is enough.
    * @param listingOf - Reads a bundle; null: it no longer exists, or cannot be read.
-   * @returns the number of added and removed entries
+   * @returns the number of added and removed entries and annotations
    */
   repairIndex(listingOf: (id: string) => Promise<Listing | null>, olderThanMs: number): Promise<number>;
   /** Sorted by name. @throws ProductError `not_found` */

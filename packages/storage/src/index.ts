@@ -1,3 +1,4 @@
+export type { Annotated, Annotations } from './annotations.js';
 export * from './bundle-cache.js';
 export type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
 export * from './bundle-store.js';

@@ -24,7 +24,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-function listsOf(of: Pick<LocalBundleStore, 'has' | 'newest' | 'entries' | 'readJson'>) {
+function listsOf(of: Pick<LocalBundleStore, 'has' | 'list' | 'newest' | 'entries' | 'readJson' | 'annotations'>) {
   return new ListedRecords<ListedRecord>({
     store: of,
     what: 'thing',
@@ -32,6 +32,7 @@ function listsOf(of: Pick<LocalBundleStore, 'has' | 'newest' | 'entries' | 'read
       read.push(id);
       return (await of.readJson(id, 'record.json')) as ListedRecord;
     },
+    annotate: (record, annotation) => (annotation === null ? record : { ...record, ...(annotation as object) }),
     onBroken: (id) => broken.push(id),
   });
 }
@@ -70,9 +71,42 @@ test('records are listed in pages, newest or oldest first, of all, of an owner o
       expect((await pages({ limit, owner, order: 'asc' })).flat()).toEqual(all.toReversed());
     }
   }
-  const matches = ({ bytes }: { bytes: number }) => bytes >= 30;
-  expect(await pages({ limit: 3, matches })).toEqual([[6, 5, 4], [3]]);
-  expect(await pages({ limit: 1, matches, owner: 'key_1', order: 'asc' })).toEqual([[4], [6]]);
+});
+
+test('a search finds among all records, counts them, and looks only at entries that match', async () => {
+  for (const number of [4, 1, 6, 3, 5, 2]) await add(recordOf(number, number % 2 === 0 ? 'key_1' : null));
+  const search = async (options: Partial<Parameters<typeof lists.search>[0]>) => {
+    const page = await lists.search({ limit: 2, isFound: () => true, ...options });
+    return [numbersOf(page.data), page.total, page.next];
+  };
+  expect(await search({})).toEqual([[6, 5], 6, 'th_5']);
+  const isFound = ({ bytes }: ListedRecord) => bytes >= 30;
+  expect(await search({ isFound })).toEqual([[6, 5], 4, 'th_5']);
+  expect(await search({ isFound, after: 'th_5' })).toEqual([[4, 3], 4, null]);
+  // The last one of a page may be found no more.
+  expect(await search({ isFound: ({ bytes }) => bytes < 30, after: 'th_3' })).toEqual([[2, 1], 2, null]);
+  expect(await search({ isFound, owner: 'key_1' })).toEqual([[6, 4], 2, null]);
+  expect([await lists.count(), await lists.count('key_1'), await lists.count(null)]).toEqual([6, 3, 3]);
+  await store.delete('th_6');
+  expect(await search({ isFound })).toEqual([[5, 4], 3, 'th_4']);
+  lists = listsOf(store);
+  read = [];
+  expect(await search({ matches: ({ id }) => id === 'th_2' })).toEqual([[2], 1, null]);
+  expect(read).toEqual(['th_2']);
+});
+
+test('lists and searches have the annotations as they are, also those of another process', async () => {
+  for (const number of [1, 2, 3]) await add(recordOf(number));
+  const other = await openBundleStore({ root, kind: 'things' });
+  expect(await lists.change('th_2', () => ({ name: 'two' }))).toEqual({ ...recordOf(2), name: 'two' });
+  await other.annotations.change(recordOf(3), () => ({ name: 'three' }));
+  const named = (record: ListedRecord) => (record as { name?: string }).name;
+  expect((await lists.page({ limit: 3 })).data.map(named)).toEqual(['three', 'two', undefined]);
+  await other.annotations.change(recordOf(2), () => ({ name: 'zwei' }));
+  expect((await lists.search({ limit: 3, isFound: (record) => named(record) === 'zwei' })).total).toBe(1);
+  expect(await lists.annotated('th_2')).toMatchObject({ name: 'zwei' });
+  expect(await lists.current('th_2')).toEqual(recordOf(2));
+  await expect(lists.change('th_9', () => ({}))).rejects.toMatchObject({ code: 'not_found' });
 });
 
 test('a page reads its own records and the next one, once, and the last one of the page before', async () => {

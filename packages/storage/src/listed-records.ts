@@ -9,11 +9,13 @@ export interface ListedRecord extends Listing {
 }
 
 export interface ListedRecordsOptions<Listed extends ListedRecord> {
-  store: Pick<BundleStore, 'has' | 'newest' | 'entries'>;
+  store: Pick<BundleStore, 'has' | 'list' | 'newest' | 'entries' | 'annotations'>;
   /** One of them, for messages: `dataset`. */
   what: string;
   /** Reads the record of a bundle. Its owner, time and bytes are those with which it was published. @throws ProductError */
   read: (id: string) => Promise<Listed>;
+  /** The record with what users say of the bundle: its annotation, null without one. */
+  annotate: (record: Listed, annotation: unknown) => Listed;
   /** Called once for each bundle that lists omit because its record cannot be read. @defaultValue nothing is called */
   onBroken?: (id: string, error: unknown) => void;
 }
@@ -26,8 +28,13 @@ export interface ListedPageOptions {
   owner?: string | null | undefined;
   /** Order by time. @defaultValue `desc`: newest first. The other order takes a look at the whole index. */
   order?: 'asc' | 'desc' | undefined;
-  /** Only those whose entry matches, which takes a look at the whole index, too. @defaultValue all */
+}
+
+export interface SearchOptions<Listed> extends Omit<ListedPageOptions, 'order'> {
+  /** Only those whose entry matches: no other record is read. @defaultValue all */
   matches?: ((entry: BundleEntry) => boolean) | undefined;
+  /** Whether a record, with its annotation, is listed. */
+  isFound: (record: Listed) => boolean;
 }
 
 /** Numbers of bundles, and their bytes. */
@@ -37,6 +44,8 @@ export interface StoredAmounts {
   things: { own: number; total: number };
 }
 
+/** Records that a search reads before it looks at them. */
+const SEARCHED_AT_ONCE = 256;
 /** Maximum records read concurrently. For a store on other hosts, each is a request. */
 const RECORDS_AT_ONCE = 32;
 /** Records in memory, of about 1 KB. The oldest is dropped, and read again when it is next needed. */
@@ -55,7 +64,24 @@ export class ListedRecords<Listed extends ListedRecord> {
     this.#entries = new SharedRounds(() => options.store.entries());
   }
 
-  /** The record as it was last read, whether the bundle still exists or not. @throws errors of reading it */
+  /** The record as it is now, with its annotation. @throws errors of reading it */
+  async annotated(id: string): Promise<Listed> {
+    const record = await this.current(id);
+    return this.#options.annotate(record, await this.#options.store.annotations.get(record));
+  }
+
+  /**
+   * Changes the annotation of a bundle.
+   * @returns its record
+   * @throws errors of reading it and of {@link BundleStore.annotations}
+   */
+  async change(id: string, change: (annotation: unknown) => object): Promise<Listed> {
+    const { annotate, store } = this.#options;
+    const record = await this.current(id);
+    return annotate(record, await store.annotations.change(record, change));
+  }
+
+  /** The record as it was last read, whether the bundle still exists or not, without its annotation. @throws errors of reading it */
   async record(id: string): Promise<Listed> {
     return this.#records.get(id) ?? (await this.current(id));
   }
@@ -81,14 +107,62 @@ export class ListedRecords<Listed extends ListedRecord> {
     const { after, limit, owner } = options;
     const start = after === undefined ? undefined : await this.#positionOf(after, owner);
     const found = new Map<string, Listed>();
+    const annotated = await this.#annotator();
     for await (const entries of this.#batches(options, start)) {
       const records = await mapWithConcurrency(entries, RECORDS_AT_ONCE, (entry) => this.#recordOf(entry));
       for (const record of records) if (record !== null) found.set(record.id, record);
       if (found.size > limit) break;
     }
-    const data = [...found.values()].slice(0, limit);
+    const page = [...found.values()].slice(0, limit);
+    const data = await mapWithConcurrency(page, RECORDS_AT_ONCE, annotated);
     const has_more = found.size > limit;
     return { data, has_more, next: has_more ? data.at(-1)!.id : null };
+  }
+
+  /** The number of bundles of the owner, or of all: of the entries in the index. */
+  async count(owner?: string | null): Promise<number> {
+    return new Set((await this.#options.store.entries(owner)).map(({ id }) => id)).size;
+  }
+
+  /**
+   * A page of the records that are found, newest first, and the number of all of them. Looks at every record, most of which are in memory.
+   * @throws as {@link page}
+   */
+  async search(
+    options: SearchOptions<Listed>,
+  ): Promise<{ data: Listed[]; has_more: boolean; next: string | null; total: number }> {
+    const { after, limit, owner, matches = () => true, isFound } = options;
+    const { store } = this.#options;
+    const start = after === undefined ? undefined : await this.#positionOf(after, owner);
+    const [all, ids, annotated] = await Promise.all([store.entries(owner), store.list(), this.#annotator()]);
+    const entries = all.filter(matches);
+    const existing = new Set(ids);
+    const data: Listed[] = [];
+    const seen = new Set<string>();
+    let behind = 0;
+    for (let from = 0; from < entries.length; from += SEARCHED_AT_ONCE) {
+      const batch = entries.slice(from, from + SEARCHED_AT_ONCE);
+      const records = await mapWithConcurrency(batch, RECORDS_AT_ONCE, async (entry) => {
+        const record = await this.#recordOf(entry, async (id) => existing.has(id));
+        return record && (await annotated(record));
+      });
+      for (const [at, record] of records.entries()) {
+        if (record === null || seen.has(record.id) || !isFound(record)) continue;
+        seen.add(record.id);
+        if (start !== undefined && compareEntries(batch[at]!, start) <= 0) continue;
+        behind++;
+        if (data.length < limit) data.push(record);
+      }
+    }
+    const has_more = behind > data.length;
+    return { data, has_more, next: has_more ? data.at(-1)!.id : null, total: seen.size };
+  }
+
+  /** Adds annotations to many records. */
+  async #annotator(): Promise<(record: Listed) => Promise<Listed>> {
+    const { annotate, store } = this.#options;
+    const annotationOf = await store.annotations.lookup();
+    return async (record) => annotate(record, await annotationOf(record));
   }
 
   /** Number and bytes of the bundles of the owner, and of all. Reads no record. */
@@ -109,13 +183,13 @@ export class ListedRecords<Listed extends ListedRecord> {
 
   /** Entries beyond `start`, as many at a time as a page may need. */
   async *#batches(
-    { owner, limit, order = 'desc', matches }: ListedPageOptions,
+    { owner, limit, order = 'desc' }: ListedPageOptions,
     start: EntryPosition | undefined,
   ): AsyncGenerator<BundleEntry[]> {
     const size = limit + 1;
     const { store } = this.#options;
     const of = owner === undefined ? {} : { owner };
-    if (order === 'desc' && matches === undefined) {
+    if (order === 'desc') {
       let after = start;
       for (let isLast = false; !isLast; ) {
         const entries = await store.newest({ ...of, ...(after && { after }), limit: size });
@@ -125,11 +199,8 @@ export class ListedRecords<Listed extends ListedRecord> {
       }
       return;
     }
-    const direction = order === 'desc' ? 1 : -1;
-    const isBeyond = (entry: BundleEntry) =>
-      start === undefined || Math.sign(compareEntries(entry, start)) === direction;
-    const all = (await store.entries(owner)).filter((entry) => isBeyond(entry) && (matches?.(entry) ?? true));
-    if (order === 'asc') all.reverse();
+    const isBeyond = (entry: BundleEntry) => start === undefined || compareEntries(entry, start) < 0;
+    const all = (await store.entries(owner)).filter(isBeyond).reverse();
     for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size);
   }
 
@@ -144,11 +215,14 @@ export class ListedRecords<Listed extends ListedRecord> {
   }
 
   /** Null if the entry is not that of an existing bundle, or its record is broken. */
-  async #recordOf({ id, createdMs }: BundleEntry): Promise<Listed | null> {
+  async #recordOf(
+    { id, createdMs }: BundleEntry,
+    exists: (id: string) => Promise<boolean> = (one) => this.#options.store.has(one),
+  ): Promise<Listed | null> {
     const isOfEntry = (record: Listed) => Date.parse(record.created_at) === createdMs;
     const known = this.#records.get(id);
     if (known !== undefined) {
-      if (isOfEntry(known) && (await this.#options.store.has(id))) return known;
+      if (isOfEntry(known) && (await exists(id))) return known;
       // It was deleted, and may have been published again.
       this.forget(id);
     }

@@ -2,17 +2,22 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
+import { openAnnotations } from './annotations.js';
 import { BundleIndex } from './bundle-index.js';
 import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleFileName, isBundleId } from './bundle-names.js';
 import type { BundleFile, LocalBundleStore } from './bundle-store.js';
 import { localEntryNames } from './local-entry-names.js';
+import { localNamedTexts } from './local-named-texts.js';
 import { openLocalStagings, syncTree } from './local-staging.js';
 import { readJsonFrom } from './read-json.js';
 import { asStorageError, isAbsent, isOccupied } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
 export interface LocalBundleStoreOptions {
-  /** The data folder. Bundles are in `root/kind`, incomplete ones in `root/.staging`, the index in `root/.index/kind`. All are created if missing. */
+  /**
+   * The data folder. Bundles are in `root/kind`, incomplete ones in `root/.staging`, the index in `root/.index/kind`, annotations in
+   * `root/.annotations/kind`. All are created if missing.
+   */
   root: string;
   /** Kind of the bundles, in the plural: `datasets`, `adapters`. A folder name. */
   kind: string;
@@ -25,6 +30,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
   await mkdir(bundles, { recursive: true });
   const stagings = await openLocalStagings({ root, kind });
   const index = new BundleIndex(localEntryNames(path.resolve(root, '.index', kind)));
+  const annotations = openAnnotations(localNamedTexts(path.resolve(root, '.annotations', kind), stagings));
 
   const folder = (id: string) => {
     checkBundleId(kind, id);
@@ -76,6 +82,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
   const has = async (id: string): Promise<boolean> => isBundleId(id) && (await isFolder(folder(id)));
 
   return {
+    annotations,
     folder,
     path: file,
     stat: describe,
@@ -83,7 +90,9 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     list,
     newest: (options) => index.newest(options),
     entries: (owner) => index.entries(owner),
-    repairIndex: (listingOf, olderThanMs) => index.repair({ list, has }, listingOf, olderThanMs),
+    async repairIndex(listingOf, olderThanMs) {
+      return (await index.repair({ list, has }, listingOf, olderThanMs)) + (await annotations.sweep(has));
+    },
 
     stage: () => stagings.stage(),
     sweepStaging: (olderThanMs) => stagings.sweep(olderThanMs),
@@ -166,6 +175,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
       await syncFolder(bundles);
       await rm(doomed, { recursive: true, force: true });
       for (const entry of entries) await index.remove(entry);
+      await annotations.remove(id);
       return true;
     },
   };

@@ -270,6 +270,58 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
     });
   });
 
+  describe('annotations', () => {
+    const FILES = { 'data.jsonl': 'a', 'dataset.json': '{}' };
+    const listingAt = (second: number): Listing => ({
+      owner: null,
+      created_at: new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString(),
+      bytes: 1,
+    });
+    const at = (id: string, second = 1) => ({ id, ...listingAt(second) });
+    const add = (by: number) => (value: unknown) => ({ sum: ((value as { sum: number } | null)?.sum ?? 0) + by });
+
+    test('change while the files of their bundle stay as they are', async () => {
+      const { store } = get();
+      await publish(store, 'ds_1', FILES, listingAt(1));
+      expect(await store.annotations.get(at('ds_1'))).toBe(null);
+      expect(await store.annotations.change(at('ds_1'), () => ({ name: 'one' }))).toEqual({ name: 'one' });
+      await store.annotations.change(at('ds_1'), (value) => ({ ...(value as object), tags: ['a'] }));
+      expect(await store.annotations.get(at('ds_1'))).toEqual({ name: 'one', tags: ['a'] });
+      const lookup = await store.annotations.lookup();
+      expect(await lookup(at('ds_1'))).toEqual({ name: 'one', tags: ['a'] });
+      // Those of another bundle, or of one that was published under this id at another time.
+      expect([await lookup(at('ds_10')), await lookup(at('ds_1', 2))]).toEqual([null, null]);
+      expect((await store.files('ds_1')).map(({ name }) => name).sort()).toEqual(Object.keys(FILES).sort());
+    });
+
+    test('of many changes at the same time none is lost, through two stores of the same folder or bucket', async () => {
+      const { store, openOther } = get();
+      const other = await openOther('datasets');
+      await publish(store, 'ds_1', FILES, listingAt(1));
+      const { change } = store.annotations;
+      await Promise.all(
+        [1, 2, 3, 4, 5, 6].map((by) => (by % 2 === 0 ? change : other.annotations.change)(at('ds_1'), add(by))),
+      );
+      expect(await store.annotations.get(at('ds_1'))).toEqual({ sum: 21 });
+      expect(await other.annotations.get(at('ds_1'))).toEqual({ sum: 21 });
+    });
+
+    test('end with their bundle, and those without one are removed by a repair', async () => {
+      const { store } = get();
+      await publish(store, 'ds_1', FILES, listingAt(1));
+      await publish(store, 'ds_2', FILES, listingAt(1));
+      for (const id of ['ds_1', 'ds_2']) await store.annotations.change(at(id), add(1));
+      await store.delete('ds_1');
+      await publish(store, 'ds_1', FILES, listingAt(1));
+      expect(await store.annotations.get(at('ds_1'))).toBe(null);
+      // By a process that read the bundle before it was deleted.
+      await store.annotations.change(at('ds_3'), add(1));
+      expect(await store.repairIndex(async () => null, 0)).toBe(1);
+      expect(await store.annotations.get(at('ds_3'))).toBe(null);
+      expect(await store.annotations.get(at('ds_2'))).toEqual({ sum: 1 });
+    });
+  });
+
   describe('a name that is a path', () => {
     test.each(['../secret', '..', '.', '', 'a/b', 'a\\b', '/etc/passwd', '%2e%2e', '.hidden', 'a\0b', 'x'.repeat(300)])(
       '%j reaches nothing',

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, type JobSpec, ProductError } from '@lorasmith/contracts';
+import { type JobSpec, ProductError, type UploadedDataset } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -29,7 +29,7 @@ const JOBS: Parameters<typeof aJob>[0][] = [
 ];
 
 let root: string;
-let dataset: Dataset;
+let dataset: UploadedDataset;
 let examples: ExampleStore;
 let folders = 0;
 

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { AdapterManifest, Dataset, JobSpec, LoraSettings, NewJobEvent } from '@lorasmith/contracts';
+import type { AdapterManifest, JobSpec, LoraSettings, NewJobEvent, UploadedDataset } from '@lorasmith/contracts';
 import { digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import { manifestLora, type PeftAdapter, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, inheritLora, openExampleStore, planJob, type Target } from '@lorasmith/planning';
@@ -61,7 +61,7 @@ async function jobOf(folder: string): Promise<{ spec: JobSpec; steps: ReferenceS
   return { spec, steps };
 }
 
-async function rowsOf(folder: string): Promise<{ dataset: Dataset; rowsFile: string }> {
+async function rowsOf(folder: string): Promise<{ dataset: UploadedDataset; rowsFile: string }> {
   const rowsFile = join(root, 'rows.jsonl');
   const texts = await readJson<string[]>(folder, 'texts.json');
   const dataset = await writeRows(

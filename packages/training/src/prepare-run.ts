@@ -1,10 +1,10 @@
 import {
   type AdapterManifest,
-  type Dataset,
   type JobSpec,
   ProductError,
   type Report,
   type TrainingOutcome,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import {
@@ -269,7 +269,7 @@ function reportWith(report: Report, references: References | null): Report {
   return { ...report, preference: { ...report.preference, reference_accuracy: shareRight(references.training) } };
 }
 
-function referenceTo({ id, sha256, rows }: Dataset): TrainingOutcome['dataset'] {
+function referenceTo({ id, sha256, rows }: UploadedDataset): TrainingOutcome['dataset'] {
   return { id, sha256, rows };
 }
 

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { BaseQuantization, Dataset, JobSpec } from '@lorasmith/contracts';
+import type { BaseQuantization, JobSpec, UploadedDataset } from '@lorasmith/contracts';
 import { mergeModel } from '@lorasmith/export';
 import { readModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
@@ -19,7 +19,7 @@ import { train } from './train.js';
 const PARAMETERS = ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj'];
 
 let root: string;
-let dataset: Dataset;
+let dataset: UploadedDataset;
 let examples: ExampleStore;
 let folders = 0;
 

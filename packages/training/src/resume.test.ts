@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listCheckpoints } from '@lorasmith/artifacts';
 import {
-  type Dataset,
   type JobSpec,
   type NewJobEvent,
   ProductError,
   RunHeld,
   type SampleSettings,
   type TrainingOutcome,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -25,7 +25,7 @@ import { train } from './train.js';
 let root: string;
 let modelFolder: string;
 let rowsFile: string;
-let dataset: Dataset;
+let dataset: UploadedDataset;
 let examples: ExampleStore;
 let folders = 0;
 const cache = new BaseModelCache();

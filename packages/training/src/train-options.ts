@@ -1,4 +1,4 @@
-import type { Dataset, JobSpec, MachineProfile, NewJobEvent } from '@lorasmith/contracts';
+import type { JobSpec, MachineProfile, NewJobEvent, UploadedDataset } from '@lorasmith/contracts';
 import type { ModelTexts, WeightDigests } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import type { ExampleStore, MemoryNeeds, ValidationRows } from '@lorasmith/planning';
@@ -11,7 +11,7 @@ export interface TrainOptions {
   spec: JobSpec;
   /** Folder of the base model. */
   modelFolder: string;
-  dataset: Dataset;
+  dataset: UploadedDataset;
   /** The dataset's rows, JSONL. */
   rowsFile: string;
   /** The dataset that `validation.dataset` names. @defaultValue null */

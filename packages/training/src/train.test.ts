@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import {
-  type Dataset,
   type JobSpec,
   type MachineProfile,
   type NewJobEvent,
   ProductError,
   type TrainingOutcome,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
@@ -27,7 +27,7 @@ import { train } from './train.js';
 interface Base {
   modelFolder: string;
   rowsFile: string;
-  dataset: Dataset;
+  dataset: UploadedDataset;
 }
 
 let root: string;
@@ -38,7 +38,7 @@ let folders = 0;
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'train-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
-  const base = async (name: string, format: Dataset['format'], rows: object[]): Promise<Base> => {
+  const base = async (name: string, format: UploadedDataset['format'], rows: object[]): Promise<Base> => {
     const modelFolder = join(root, name);
     await mkdir(modelFolder);
     const rowsFile = join(root, `${name}.jsonl`);

@@ -1,4 +1,4 @@
-import { type Dataset, JobSpec, type SampleSettings } from '@lorasmith/contracts';
+import { JobSpec, type SampleSettings, type UploadedDataset } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { USUAL_BASE } from '../../../test/base-quantization.js';
 import { DATASET_ID, jsonLines, storeDataset } from '../../planning/test/stored-dataset.js';
@@ -33,7 +33,11 @@ export function aJob(
 }
 
 /** Writes rows as a dataset's JSONL and gives its record. */
-export async function writeRows(file: string, format: Dataset['format'], rows: readonly object[]): Promise<Dataset> {
+export async function writeRows(
+  file: string,
+  format: UploadedDataset['format'],
+  rows: readonly object[],
+): Promise<UploadedDataset> {
   const [first] = rows;
   const features = first !== undefined && 'features' in first ? (first.features as number[]).length : null;
   return await storeDataset(file, format, jsonLines(rows), { features });

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Dataset, JobSpec, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
+import type { JobSpec, NewJobEvent, TrainingOutcome, UploadedDataset } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { BaseModelCache } from '../src/base-model-cache.js';
@@ -14,7 +14,7 @@ import { writeRows } from './a-job.js';
 /** Rows of a dataset with its record. */
 export interface StoredRows {
   rowsFile: string;
-  dataset: Dataset;
+  dataset: UploadedDataset;
 }
 
 export interface RunOptions {
@@ -65,7 +65,7 @@ export class TinyTrainings {
   }
 
   /** @param letter of the dataset's id, unlike that of any other */
-  async store(letter: string, format: Dataset['format'], rows: readonly object[]): Promise<StoredRows> {
+  async store(letter: string, format: UploadedDataset['format'], rows: readonly object[]): Promise<StoredRows> {
     const rowsFile = join(this.#root, `${letter}.jsonl`);
     return { rowsFile, dataset: { ...(await writeRows(rowsFile, format, rows)), id: `ds_${letter.padEnd(24, '0')}` } };
   }

@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
-  type Dataset,
   type JobRequest,
   JobSpec,
   type NewJobEvent,
   objectiveOf,
   type TrainingOutcome,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { openExampleStore } from '@lorasmith/planning';
 import { configureKernels } from '@lorasmith/tensor';
@@ -23,7 +23,7 @@ const MODEL = join(process.env.MODELS_DIR ?? fromRoot('models'), 'SmolLM2-135M-I
 /** A job of a folder of examples, by the names of its files. */
 export interface ExampleJob {
   folder: `examples/${string}`;
-  format: Dataset['format'];
+  format: UploadedDataset['format'];
   rows: string;
   heldout: string;
   job: string;

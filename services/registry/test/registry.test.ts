@@ -219,6 +219,8 @@ describe('an adapter', () => {
     expect(second).toEqual({
       has_more: false,
       next: null,
+      // The damaged one is in the index, too.
+      total: 4,
       data: [
         {
           id: ID,
@@ -226,6 +228,8 @@ describe('an adapter', () => {
           origin: { kind: 'trained', job: ID.replace('ad_', 'job_') },
           owner: null,
           name: 'a-name',
+          tags: [],
+          note: null,
           base_model: 'llama-tied',
           bytes,
           created_at: '2026-05-04T03:02:01.500Z',

@@ -3,12 +3,12 @@ import type { ModelSource } from '@lorasmith/base-models';
 import {
   type CheckpointReference,
   DATASET_FILES,
-  type Dataset,
   type DatasetId,
   type JobSpec,
   type MachineProfile,
   ProductError,
   specOf,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
@@ -125,7 +125,7 @@ async function validationRows(
   return { dataset, rowsFile: (await hold(datasets.hold(id))).path(DATASET_FILES.rows) };
 }
 
-async function requireDataset(datasets: BundleStore, id: DatasetId, param: string): Promise<Dataset> {
+async function requireDataset(datasets: BundleStore, id: DatasetId, param: string): Promise<UploadedDataset> {
   if (!(await datasets.has(id))) {
     const message = `The dataset ${id} no longer exists. Upload it again.`;
     throw new ProductError('dataset_not_found', message, { param });

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Dataset } from '@lorasmith/contracts';
+import type { UploadedDataset } from '@lorasmith/contracts';
 import { openBundleStore } from '@lorasmith/storage';
 import { DATASET } from './a-job-spec.js';
 
@@ -10,7 +10,7 @@ export const ROWS = Array.from(
 ).join('');
 
 /** The record of a dataset with the rows {@link ROWS}. */
-export function aDataset(changes: Partial<Dataset> = {}): Dataset {
+export function aDataset(changes: Partial<UploadedDataset> = {}): UploadedDataset {
   return {
     id: DATASET,
     object: 'dataset',

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { DATASET_FILES, type Dataset } from '@lorasmith/contracts';
+import { DATASET_FILES, type UploadedDataset } from '@lorasmith/contracts';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { datasetIdOf, readDataset, writeDataset } from './dataset-record.js';
@@ -16,7 +16,7 @@ beforeEach(async () => {
 afterEach(() => rm(root, { recursive: true, force: true }));
 
 const sha256 = 'a'.repeat(64);
-const dataset: Dataset = {
+const dataset: UploadedDataset = {
   id: datasetIdOf(sha256, null),
   object: 'dataset',
   owner: null,

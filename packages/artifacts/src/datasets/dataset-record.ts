@@ -3,12 +3,12 @@ import {
   checkNewRecord,
   checkRecordVersion,
   DATASET_FILES,
-  type Dataset,
   DatasetId,
   DatasetRecord,
   type Owner,
   ProductError,
   RECORD_VERSION,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import type { BundleStore, Staging } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
@@ -21,7 +21,7 @@ const recordSchema = Compile(DatasetRecord);
  * @throws ProductError `dataset_not_found`; `internal_error` when it is damaged; `unsupported_version`;
  * `storage_unavailable`
  */
-export async function readDataset(datasets: Pick<BundleStore, 'readJson'>, id: string): Promise<Dataset> {
+export async function readDataset(datasets: Pick<BundleStore, 'readJson'>, id: string): Promise<UploadedDataset> {
   if (!idSchema.Check(id)) throw datasetNotFound(id);
   const record = await datasets.readJson(id, DATASET_FILES.record).catch((error: unknown) => {
     throw error instanceof ProductError && error.code === 'not_found' ? datasetNotFound(id) : error;
@@ -38,7 +38,7 @@ export async function readDataset(datasets: Pick<BundleStore, 'readJson'>, id: s
  * Writes the record of a new dataset into its staged folder, checked as its readers check it.
  * @throws ProductError `storage_full`; `internal_error` when it could not be read again
  */
-export async function writeDataset(staging: Staging, dataset: Dataset): Promise<void> {
+export async function writeDataset(staging: Staging, dataset: UploadedDataset): Promise<void> {
   const record: DatasetRecord = { version: RECORD_VERSION, ...dataset };
   checkNewRecord(recordSchema, record, `The record of ${dataset.id}`);
   await staging.write(DATASET_FILES.record, [Buffer.from(`${JSON.stringify(record, null, 2)}\n`)]);

@@ -7,7 +7,15 @@ import {
 } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
 import type { DownloadAdapterOptions } from '../node-client.js';
-import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
+import { type Command, moreText, print } from './command.js';
+import {
+  detailsText,
+  editCommand,
+  FILTER_OPTIONS,
+  filterQueryOf,
+  given,
+  totalText,
+} from './details-commands.js';
 import { textTable } from './text-table.js';
 import { createTransferProgress } from './transfer-progress.js';
 
@@ -16,9 +24,15 @@ export const ADAPTER_COMMANDS: Command[] = [
     name: 'adapters list',
     positionals: [],
     summary: 'Published adapters, newest first',
-    options: PAGE_OPTIONS,
+    options: {
+      find: { type: 'string', value: 'TEXT', help: 'only those with this text in name, id, model or tags' },
+      model: { type: 'string', value: 'NAME', help: 'only those of this base model' },
+      ...FILTER_OPTIONS,
+    },
     async run(context) {
-      const page = await context.client.listAdapters(pageQueryOf(context.values), context);
+      const { find, model } = context.values as Record<string, string | undefined>;
+      const query = { ...filterQueryOf(context.values), ...given({ q: find, base_model: model }) };
+      const page = await context.client.listAdapters(query, context);
       const rows = page.data.map(({ id, name, base_model, bytes, created_at }) => [
         id,
         name ?? '-',
@@ -26,7 +40,8 @@ export const ADAPTER_COMMANDS: Command[] = [
         bytesText(bytes),
         created_at,
       ]);
-      return print(context, page, textTable(['ID', 'NAME', 'MODEL', 'SIZE', 'CREATED'], rows) + moreText(page));
+      const table = textTable(['ID', 'NAME', 'MODEL', 'SIZE', 'CREATED'], rows);
+      return print(context, page, table + totalText(page) + moreText(page));
     },
   },
   {
@@ -34,10 +49,18 @@ export const ADAPTER_COMMANDS: Command[] = [
     positionals: ['ID'],
     summary: 'How an adapter was made; --json prints its complete manifest',
     async run(context) {
-      const manifest = await context.client.manifest(context.positionals[0]!, context);
-      return print(context, manifest, manifestText(manifest));
+      const id = context.positionals[0]!;
+      const manifest = await context.client.manifest(id, context);
+      if (context.json) return print(context, manifest, '');
+      const record = await context.client.getAdapter(id, context);
+      return print(
+        context,
+        manifest,
+        manifestText({ ...manifest, name: record.name }, detailsText({ ...record, name: null })),
+      );
     },
   },
+  editCommand('adapters', (client, id, details, call) => client.changeAdapter(id, details, call)),
   {
     name: 'adapters download',
     positionals: ['ID'],
@@ -138,9 +161,10 @@ function formatOf({ format, type, tar }: Record<string, unknown>): Pick<Download
   return { format, type: type as DownloadAdapterOptions['type'] };
 }
 
-function manifestText({ id, name, base_model, lora, origin }: AdapterManifest): string {
+function manifestText({ id, name, base_model, lora, origin }: AdapterManifest, details: string[]): string {
   return [
     `${id}${name === null ? '' : `  ${name}`}`,
+    ...details,
     `base model    ${base_model.name} (${base_model.weights_sha256.slice(0, 12)})${quantizationText(base_model)}`,
     `LoRA          r ${lora.r}, alpha ${lora.alpha}, ${countText(lora.modules.length)} layers`,
     ...(origin.kind === 'imported' ? ['imported, not trained here'] : trainingText(origin)),

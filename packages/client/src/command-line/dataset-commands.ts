@@ -4,7 +4,15 @@ import { parseColumnMapping } from '@lorasmith/row-files';
 import { convertDataset } from '../convert-dataset.js';
 import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
-import { type Command, type CommandOptions, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
+import { type Command, type CommandOptions, moreText, PAGE_OPTIONS, print } from './command.js';
+import {
+  detailsText,
+  editCommand,
+  FILTER_OPTIONS,
+  filterQueryOf,
+  given,
+  totalText,
+} from './details-commands.js';
 import { textTable } from './text-table.js';
 
 /** The option for a file whose columns have other names than those of a row. */
@@ -70,10 +78,17 @@ export const DATASET_COMMANDS: Command[] = [
   {
     name: 'datasets list',
     positionals: [],
-    summary: 'Datasets, newest first',
-    options: PAGE_OPTIONS,
+    summary: 'Datasets, newest first, with the filters below',
+    options: {
+      find: { type: 'string', value: 'TEXT', help: 'only those with this text in name, id or tags' },
+      ...FILTER_OPTIONS,
+    },
     async run(context) {
-      const page = await context.client.listDatasets(pageQueryOf(context.values), context);
+      const { find } = context.values as Record<string, string | undefined>;
+      const page = await context.client.listDatasets(
+        { ...filterQueryOf(context.values), ...given({ q: find }) },
+        context,
+      );
       const rows = page.data.map(({ id, name, format, rows, bytes }) => [
         id,
         name ?? '-',
@@ -81,7 +96,8 @@ export const DATASET_COMMANDS: Command[] = [
         rows,
         bytesText(bytes),
       ]);
-      return print(context, page, textTable(['ID', 'NAME', 'FORMAT', 'ROWS', 'SIZE'], rows) + moreText(page));
+      const table = textTable(['ID', 'NAME', 'FORMAT', 'ROWS', 'SIZE'], rows);
+      return print(context, page, table + totalText(page) + moreText(page));
     },
   },
   {
@@ -97,9 +113,10 @@ export const DATASET_COMMANDS: Command[] = [
         return print(context, tokens, tokensText(tokens));
       }
       const dataset = await context.client.getDataset(id, context);
-      return print(context, dataset, lineOf(dataset));
+      return print(context, dataset, [lineOf(dataset), ...detailsText(dataset)].join('\n'));
     },
   },
+  editCommand('datasets', (client, id, details, call) => client.changeDataset(id, details, call)),
   {
     name: 'datasets rows',
     positionals: ['ID'],

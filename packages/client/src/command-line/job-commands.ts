@@ -1,4 +1,4 @@
-import { type Job, type JobStatus, ProductError } from '@lorasmith/contracts';
+import { type Job, type JobQuery, ProductError } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
 import { bytesText } from '../human-units.js';
 import { reportText } from '../report-text.js';
@@ -7,11 +7,17 @@ import {
   type CommandContext,
   IDEMPOTENCY_OPTION,
   moreText,
-  PAGE_OPTIONS,
-  pageQueryOf,
   print,
   WATCH_OPTION,
 } from './command.js';
+import {
+  detailsText,
+  editCommand,
+  FILTER_OPTIONS,
+  filterQueryOf,
+  given,
+  totalText,
+} from './details-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { textTable } from './text-table.js';
 import { queueText, watchJob } from './watch-job.js';
@@ -33,11 +39,28 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs list',
     positionals: [],
-    summary: 'Jobs, newest first; --status STATUS filters them',
-    options: { ...PAGE_OPTIONS, status: { type: 'string', help: 'only those with this status' } },
+    summary: 'Jobs, newest first',
+    options: {
+      status: {
+        type: 'string',
+        help: 'only those with this: queued, preparing, running, paused, succeeded, failed or cancelled',
+      },
+      find: { type: 'string', value: 'TEXT', help: 'only those with this text in name, id, model, dataset or tags' },
+      ...FILTER_OPTIONS,
+      model: { type: 'string', value: 'NAME', help: 'only those of this base model' },
+      dataset: { type: 'string', value: 'ID', help: 'only those of this dataset' },
+      sweep: { type: 'string', value: 'ID', help: 'only those of this sweep' },
+      sort: {
+        type: 'string',
+        value: 'FIELD',
+        help: 'by name, status, duration, time, training.learning_rate, … [created_at]',
+      },
+      order: { type: 'string', value: 'asc|desc', help: '[desc for created_at, time and duration, otherwise asc]' },
+    },
     async run(context) {
-      const status = context.values.status as JobStatus | undefined;
-      const query = { ...pageQueryOf(context.values), ...(status === undefined ? {} : { status }) };
+      const { status, find, model, dataset, sweep, sort, order } = context.values as Record<string, string | undefined>;
+      const own = given({ status, q: find, base_model: model, dataset, sweep, sort, order });
+      const query = { ...filterQueryOf(context.values), ...own } as JobQuery;
       const page = await context.client.listJobs(query, context);
       const rows = page.data.map((job) => [
         job.id,
@@ -46,7 +69,8 @@ export const JOB_COMMANDS: Command[] = [
         progressOf(job),
         job.adapter ?? '-',
       ]);
-      return print(context, page, textTable(['ID', 'NAME', 'MODEL', 'STATUS', 'ADAPTER'], rows) + moreText(page));
+      const table = textTable(['ID', 'NAME', 'MODEL', 'STATUS', 'ADAPTER'], rows);
+      return print(context, page, table + totalText(page) + moreText(page));
     },
   },
   {
@@ -58,6 +82,7 @@ export const JOB_COMMANDS: Command[] = [
       return print(context, job, jobText(job));
     },
   },
+  editCommand('jobs', (client, id, details, call) => client.changeJob(id, details, call)),
   {
     name: 'jobs watch',
     positionals: ['ID'],
@@ -174,6 +199,7 @@ function progressOf({ status, progress }: Job): string {
 function jobText(job: Job): string {
   return [
     `${job.id}  ${progressOf(job)}${job.name === null ? '' : `  ${job.name}`}`,
+    ...detailsText({ ...job, name: null }),
     ...(queueText(job) === null ? [] : [`queue         ${queueText(job)}`]),
     `dataset       ${job.dataset}`,
     ...(job.report === null ? [`base model    ${job.base_model}`] : reportText(job.report)),

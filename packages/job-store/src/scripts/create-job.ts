@@ -15,12 +15,13 @@ export const createJobScript = jobScript({
     'all_jobs',
     'sequence_counter',
     'owner_jobs',
+    'search_facts',
     'dataset_deletion',
     'validation_deletion',
     'initial_adapter_deletion',
     'idempotency',
   ],
-  arguments: ['kind', 'request_hash', 'idempotency_seconds', 'max_waiting', 'max_of_owner'],
+  arguments: ['kind', 'request_hash', 'idempotency_seconds', 'max_waiting', 'max_of_owner', 'facts', 'searched_name'],
   lua: /* lua */ `
 local has_idempotency_key = idempotency_seconds ~= ''
 if has_idempotency_key then
@@ -35,7 +36,7 @@ if has_idempotency_key then
   redis.call('HSET', idempotency, 'job', id, 'hash', request_hash)
   redis.call('EXPIRE', idempotency, idempotency_seconds)
 end
-add_job(all_jobs, owner_jobs, sequence_counter, unpack(rest))
+add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, searched_name, unpack(rest))
 return 'created'
 `,
 });

@@ -139,12 +139,10 @@ local function append_event(event_type, data)
   local event_id = add_event(events, id, event_type, data)
   local webhook_type = webhook_types[event_type]
   if not webhook_type then return end
-  local spec_text, owner, kind = unpack(redis.call('HMGET', record, 'spec', 'owner', 'kind'))
-  local spec = cjson.decode(spec_text)
-  local own_url = type(spec.webhook) == 'table' and spec.webhook.url or nil
-  add_webhooks('job', id, event_id, own_url, {
-    type = webhook_type, job = id, kind = kind, owner = owner or '', data = data,
-    spec = {name = spec.name, base_model = spec.base_model, dataset = spec.dataset, metadata = spec.metadata},
+  local spec, owner, kind, name, own_url =
+    unpack(redis.call('HMGET', record, 'spec', 'owner', 'kind', 'name', 'webhook_url'))
+  add_webhooks('job', id, event_id, own_url or nil, {
+    type = webhook_type, job = id, kind = kind, owner = owner or '', data = data, spec = spec, name = name or nil,
   })
 end
 
@@ -181,12 +179,15 @@ local function deleted_input(dataset_deletion, validation_deletion, initial_adap
   if redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
 end
 
--- Writes the record of a new job with its first event, and adds it to every index. The fields and their values follow.
-local function add_job(all_jobs, owner_jobs, sequence_counter, ...)
+-- Writes the record of a new job with its first event, and adds it to every index. The facts and the name are those that it is found by;
+-- the fields and their values follow.
+local function add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, name, ...)
   local sequence = redis.call('INCR', sequence_counter)
   redis.call('HSET', record, 'sequence', sequence, 'attempts', 0, 'resumes', 0, ...)
   redis.call('ZADD', all_jobs, sequence, id)
   redis.call('ZADD', owner_jobs, sequence, id)
+  redis.call('HSET', search_facts, id, facts)
+  if name ~= '' then redis.call('HSET', search_facts, id .. ':name', name) end
   enter('queued')
   append_event('job-queued', '{}')
 end

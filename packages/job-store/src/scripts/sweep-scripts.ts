@@ -63,15 +63,9 @@ if redis.call('HEXISTS', sweep, 'outcome') == 1 then return nil end
 redis.call('HSET', sweep, field, value)
 local event_id = add_event(events, id, event_type, event_data)
 if webhook_type ~= '' then
-  local request_text, owner = unpack(redis.call('HMGET', sweep, 'request', 'owner'))
-  local request = cjson.decode(request_text)
-  local own_url = type(request.webhook) == 'table' and request.webhook.url or nil
-  add_webhooks('sweep', id, event_id, own_url, {
-    type = webhook_type, sweep = id, owner = owner or '', data = event_data,
-    spec = {
-      name = request.name, base_model = request.job.base_model, dataset = request.job.dataset,
-      metadata = request.job.metadata,
-    },
+  local request, owner, own_url = unpack(redis.call('HMGET', sweep, 'request', 'owner', 'webhook_url'))
+  add_webhooks('sweep', id, event_id, own_url or nil, {
+    type = webhook_type, sweep = id, owner = owner or '', data = event_data, request = request,
   })
 end
 return value

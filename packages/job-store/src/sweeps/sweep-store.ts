@@ -34,6 +34,7 @@ import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
 import { type PlannedWork, UNPLANNED } from '../queue/queue-entry.js';
 import { continueHeldJobScript } from '../scripts/continue-held-job.js';
 import { createSweepScript } from '../scripts/create-sweep.js';
+import { searchedName, searchFacts } from '../scripts/search-jobs.js';
 import { decideSweepScript, deleteSweepScript, settleSweepScript, wantSweepScript } from '../scripts/sweep-scripts.js';
 import type { StoreDeps } from '../store-deps.js';
 import {
@@ -253,6 +254,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       fields.push('variants', JSON.stringify(jobs.map(({ id: job, values }) => ({ job, values }))));
       fields.push('created_at', createdAt.toISOString(), 'wanted', 'run', 'is_settled', '1');
       if (owner !== null) fields.push('owner', owner);
+      if (request.webhook != null) fields.push('webhook_url', request.webhook.url);
       if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
       const [first] = jobs as [(typeof jobs)[number]];
       const answer = await createSweepScript(
@@ -262,6 +264,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
           all_jobs: keys.all,
           sequence_counter: keys.sequence,
           owner_jobs: keys.ofOwner(owner),
+          search_facts: keys.searchFacts,
           ...deletionKeys(keys, first.spec),
           idempotency: idempotency(idempotencyKey ?? '', owner),
           sweep: keys.sweep(id),
@@ -294,7 +297,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
               sweep,
               holdAtStep,
             });
-            return [job, own.length, ...own];
+            return [job, searchFacts(spec, createdAt, id), searchedName(spec.name), own.length, ...own];
           }),
         ],
         jobs.flatMap(({ id: job }) => [keys.job(job), keys.events(job)]),

@@ -1,6 +1,5 @@
 import type {
   CompletionFormat,
-  Dataset,
   DatasetFormat,
   ErrorCode,
   Fault,
@@ -12,6 +11,7 @@ import type {
   RenderedRow,
   SamplePrompt,
   TextualRow,
+  UploadedDataset,
 } from '@lorasmith/contracts';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import type { Validator } from 'typebox/compile';
@@ -48,7 +48,7 @@ export interface RowFormat {
 /** The rows of a dataset for a model. What they become depends on nothing else, so every job on both has the same. */
 export interface RowsOfModel {
   model: ModelFolder;
-  dataset: Dataset;
+  dataset: UploadedDataset;
   completionFormat: CompletionFormat;
 }
 

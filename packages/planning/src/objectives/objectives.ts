@@ -1,4 +1,4 @@
-import { type Dataset, ProductError } from '@lorasmith/contracts';
+import { ProductError, type UploadedDataset } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { classification } from './classification/classification.js';
 import { groupRelative } from './group-relative/group-relative.js';
@@ -17,7 +17,7 @@ export const OBJECTIVES: readonly Objective[] = [nextToken, classification, pref
  */
 export function objectiveFor(
   { architecture, name }: ModelFolder,
-  { format }: Dataset,
+  { format }: UploadedDataset,
   param: 'dataset' | 'validation.dataset' = 'dataset',
 ): Objective {
   const ofModel = OBJECTIVES.filter(({ modelKind }) => modelKind === architecture.kind);

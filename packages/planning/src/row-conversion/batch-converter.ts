@@ -1,5 +1,4 @@
 import {
-  type Dataset,
   type FeaturesRow,
   type GradedPromptRow,
   type LabelledRow,
@@ -7,6 +6,7 @@ import {
   ProductError,
   type RenderedRow,
   type TextualRow,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { concatenate } from '../concatenate.js';
 import { checkRow } from '../dataset-row.js';
@@ -33,10 +33,10 @@ export const RECORD_NUMBERS = 4;
 
 /** Converts lines of a dataset to examples. */
 export class BatchConverter {
-  readonly #dataset: Dataset;
+  readonly #dataset: UploadedDataset;
   readonly #converter: RowConverter;
 
-  constructor(dataset: Dataset, converter: RowConverter) {
+  constructor(dataset: UploadedDataset, converter: RowConverter) {
     this.#dataset = dataset;
     this.#converter = converter;
   }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Dataset } from '@lorasmith/contracts';
+import type { UploadedDataset } from '@lorasmith/contracts';
 import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { CHATML, tinyDecoder } from '../../test/tiny-model.js';
@@ -56,7 +56,7 @@ async function convert(lines: readonly string[], changes: Partial<ConvertRowsOpt
     format: 'messages',
     rows: lines.filter((line) => line !== '').length,
     created_at: '2026-01-01T00:00:00Z',
-  } as Dataset;
+  } as UploadedDataset;
   const writer = new ExampleWriter(folder);
   try {
     const rows = {

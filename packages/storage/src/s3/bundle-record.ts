@@ -28,6 +28,8 @@ export interface BundleKeys {
   records: string;
   /** Prefix of the index. */
   index: string;
+  /** Prefix of the annotations. */
+  annotations: string;
   record(id: string): string;
   files: string;
   filesOf(id: string): string;
@@ -43,6 +45,7 @@ export function bundleKeys(kind: string): BundleKeys {
   return {
     records,
     index: `${kind}/index/`,
+    annotations: `${kind}/annotations/`,
     record: (id) => `${records}${id}.json`,
     files,
     filesOf: (id) => `${files}${id}/`,

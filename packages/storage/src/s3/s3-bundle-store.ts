@@ -5,6 +5,7 @@ import path from 'node:path';
 import { Readable } from 'node:stream';
 import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { ProductError } from '@lorasmith/contracts';
+import { openAnnotations } from '../annotations.js';
 import type { BundleCache } from '../bundle-cache.js';
 import type { Listing } from '../bundle-entry.js';
 import { BundleIndex } from '../bundle-index.js';
@@ -18,6 +19,7 @@ import { type BundleRecord, bundleKeys, readBundleRecord } from './bundle-record
 import { downloadFiles, FILES_AT_ONCE, uploadFiles } from './bundle-transfer.js';
 import { listKeys } from './list-keys.js';
 import { s3EntryNames } from './s3-entry-names.js';
+import { s3NamedTexts } from './s3-named-texts.js';
 import type { S3Objects } from './s3-objects.js';
 import { sweepS3Orphans } from './sweep-s3-orphans.js';
 
@@ -56,6 +58,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
   const keys = bundleKeys(kind);
   const stagings = await openLocalStagings({ root, kind });
   const index = new BundleIndex(s3EntryNames(objects, keys.index));
+  const annotations = openAnnotations(s3NamedTexts(objects, keys.annotations));
   // Leftovers of crashed processes.
   await stagings.sweep(orphanAgeMs);
 
@@ -121,12 +124,16 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
   };
 
   return {
+    annotations,
     record,
     has,
     list,
     newest: (options) => index.newest(options),
     entries: (owner) => index.entries(owner),
-    repairIndex: (listingOf, olderThanMs) => index.repair({ list, has }, listingOf, Math.max(olderThanMs, orphanAgeMs)),
+    async repairIndex(listingOf, olderThanMs) {
+      const repaired = await index.repair({ list, has }, listingOf, Math.max(olderThanMs, orphanAgeMs));
+      return repaired + (await annotations.sweep(has));
+    },
     stage: () => stagings.stage(),
     sweepStaging: (olderThanMs) => stagings.sweep(olderThanMs),
     sweepOrphans: (olderThanMs) => sweepS3Orphans(objects, keys, Math.max(olderThanMs, orphanAgeMs)),
@@ -217,6 +224,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
       await objects.remove(keys.record(id));
       await removeFiles(found);
       for (const entry of entries) await index.remove(entry);
+      await annotations.remove(id);
       await cache.remove(copyOf(found).key);
       return true;
     },

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Dataset, JobSpec, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
+import type { JobSpec, NewJobEvent, TrainingOutcome, UploadedDataset } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -17,7 +17,7 @@ let root: string;
 let modelFolder: string;
 let examples: ExampleStore;
 let rowsFile: string;
-let dataset: Dataset;
+let dataset: UploadedDataset;
 let folders = 0;
 beforeAll(async () => {
   configureKernels('fused');

@@ -1,4 +1,4 @@
-import { AdapterManifest, AdapterPage, closed, PageQuery } from '@lorasmith/contracts';
+import { Adapter, AdapterManifest, AdapterPage, AdapterQuery, closed, DetailsChange } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
@@ -25,16 +25,48 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions & A
     {
       schema: {
         operationId: 'listAdapters',
-        summary: 'Adapters, newest first',
+        summary: 'Adapters, newest first, with the number of those that match',
         tags,
-        querystring: PageQuery,
+        querystring: AdapterQuery,
         response: { 200: answer('One page.', AdapterPage), ...errorAnswers(400, 503) },
       },
     },
     (request, reply) => forward(request, reply, forwardOptions),
   );
 
+  // A scope of its own, because no other of these calls has a body.
+  await app.register(async (scope) => {
+    scope.patch(
+      '/adapters/:id',
+      {
+        schema: {
+          operationId: 'changeAdapter',
+          summary: 'Change the name, tags or note of an adapter; its files never change',
+          tags,
+          params,
+          body: DetailsChange,
+          response: { 200: answer('The changed adapter.', Adapter), ...errorAnswers(404, 422, 503, 507) },
+        },
+      },
+      (request, reply) => forward(request, reply, forwardOptions),
+    );
+  });
+
   app.removeContentTypeParser(['application/json', 'text/plain']);
+
+  app.get(
+    '/adapters/:id/record',
+    {
+      schema: {
+        operationId: 'getAdapterRecord',
+        summary: 'One adapter as the list has it, with its present name, tags and note',
+        tags,
+        params,
+        response: { 200: answer('The adapter.', Adapter), ...errorAnswers(404, 422, 503) },
+      },
+    },
+    (request, reply) => forward(request, reply, forwardOptions),
+  );
 
   app.get(
     '/adapters/:id/manifest',

@@ -12,6 +12,8 @@ const adapterOf = (number: number): Adapter => ({
   origin: { kind: 'imported' },
   owner: null,
   name: null,
+  tags: [],
+  note: null,
   base_model: 'tiny-llama',
   bytes: 1,
   created_at: '2026-01-01T00:00:00.000Z',
@@ -32,7 +34,7 @@ test('the newest adapters are listed where those at the end of a page are delete
     }
     const data = stored.slice(from, from + Number(query.get('limit')));
     const has_more = from + data.length < stored.length;
-    response.end(JSON.stringify({ data, has_more, next: has_more ? data.at(-1)!.id : null }));
+    response.end(JSON.stringify({ data, has_more, next: has_more ? data.at(-1)!.id : null, total: stored.length }));
     pages++;
     // The last two of the first page.
     if (pages === 1) stored = stored.filter(({ id }) => id !== data.at(-1)!.id && id !== data.at(-2)!.id);

@@ -1,19 +1,32 @@
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
-import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/artifacts';
+import {
+  annotationChange,
+  datasetIdOf,
+  datasetNotFound,
+  detailsOf,
+  readDataset,
+  writeDataset,
+} from '@lorasmith/artifacts';
 import {
   bounded,
+  type Counted,
   DATASET_FILES,
   type Dataset,
   type DatasetQuery,
+  type DetailsChange,
+  detailsFilterOf,
+  hasText,
   type KeyId,
+  matchesDetails,
   type Owner,
   type Paged,
   ProductError,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { gunzip, textOfFile } from '@lorasmith/row-files';
 import { type Caller, visibleOwner } from '@lorasmith/service-kit';
-import { type BundleEntry, type BundleStore, type Digest, type HeldBundle, ListedRecords } from '@lorasmith/storage';
+import { type BundleStore, type Digest, type HeldBundle, ListedRecords } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
 import type { BoundedReader } from './bounded-reader.js';
 import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
@@ -23,9 +36,11 @@ import type { RowChecks } from './row-checks.js';
 import { fromStagedFile } from './staged-file.js';
 import type { UploadSource } from './upload-source.js';
 
-export interface ListDatasetsOptions extends DatasetQuery {
+/** A page of datasets in the order of time. */
+export interface ListDatasetsOptions {
   limit: number;
-  /** Order by time. @defaultValue `desc`: newest first */
+  after?: string | undefined;
+  /** @defaultValue `desc`: newest first */
   order?: 'asc' | 'desc' | undefined;
 }
 
@@ -52,7 +67,11 @@ export interface DatasetCatalog {
   /** Number of datasets and bytes of their rows, of the owner and of all owners. */
   stored(owner: Owner): Promise<StoredBytes>;
   /** The datasets that the caller may use. @throws ProductError `invalid_request` if there is no dataset `after` */
-  list(query: ListDatasetsOptions, caller: Caller): Promise<Paged<Dataset>>;
+  list(options: ListDatasetsOptions, caller: Caller): Promise<Paged<Dataset>>;
+  /** The datasets that the caller may use and that match, newest first. @throws ProductError `invalid_request` as `list`, and for a time that does not exist */
+  search(query: DatasetQuery & { limit: number }, caller: Caller): Promise<Counted<Dataset>>;
+  /** Changes name, tags and note, all at once. @throws ProductError `dataset_not_found`, `storage_full` */
+  changeDetails(id: string, change: DetailsChange): Promise<Dataset>;
   /** @throws ProductError `dataset_not_found` */
   delete(id: string): Promise<void>;
   /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
@@ -77,10 +96,15 @@ export interface DatasetCatalogOptions {
 }
 
 export function createDatasetCatalog({ store, limits, reader, checks }: DatasetCatalogOptions): DatasetCatalog {
-  const records = new ListedRecords({ store, what: 'dataset', read: (id) => readDataset(store, id) });
+  const records = new ListedRecords<Dataset>({
+    store,
+    what: 'dataset',
+    read: async (id) => withDetails(await readDataset(store, id), null),
+    annotate: withDetails,
+  });
 
   // As it is now: its id follows from its rows, so another upload of them has the same id, with its own name and time.
-  const get = (id: string): Promise<Dataset> => records.current(id);
+  const get = (id: string): Promise<Dataset> => records.annotated(id);
 
   const storeRows: DatasetCatalog['add'] = async (source, { owner, key }, quota) => {
     const staging = await store.stage();
@@ -103,7 +127,8 @@ export function createDatasetCatalog({ store, limits, reader, checks }: DatasetC
       const dataset = newRecord(digest, owner, await source.name(), summary!);
       if (!(await store.has(dataset.id))) quota.checkMore(1);
       await writeDataset(staging, dataset);
-      if (await store.publish(staging, dataset.id, dataset)) return { dataset, created: true };
+      if (await store.publish(staging, dataset.id, dataset))
+        return { dataset: withDetails(dataset, null), created: true };
       const stored = await sameDataset(await get(dataset.id), dataset.sha256);
       return { dataset: { ...stored, warnings: dataset.warnings }, created: false };
     } finally {
@@ -118,12 +143,25 @@ export function createDatasetCatalog({ store, limits, reader, checks }: DatasetC
       return (await get(id).catch(nullIfMissing))?.owner;
     },
     stored: (owner) => records.stored(owner),
-    async list({ after, limit, sha256, order }, caller) {
-      // The id of a dataset follows from its digest and its owner.
-      const matches =
-        sha256 === undefined ? undefined : ({ id, owner }: BundleEntry) => id === datasetIdOf(sha256, owner);
-      return await records.page({ after, limit, order, matches, owner: visibleOwner(caller) });
+    list: ({ after, limit, order }, caller) => records.page({ after, limit, order, owner: visibleOwner(caller) }),
+    async search({ after, limit, sha256, q, ...query }, caller) {
+      const owner = visibleOwner(caller);
+      const filter = detailsFilterOf(query);
+      if (sha256 === undefined && q === undefined && Object.keys(filter).length === 0) {
+        const [page, total] = await Promise.all([records.page({ after, limit, owner }), records.count(owner)]);
+        return { ...page, total };
+      }
+      return await records.search({
+        after,
+        limit,
+        owner,
+        // The id of a dataset follows from its digest and its owner.
+        matches: sha256 === undefined ? undefined : (entry) => entry.id === datasetIdOf(sha256, entry.owner),
+        isFound: (dataset) =>
+          matchesDetails(dataset, filter) && hasText([dataset.name, dataset.id, ...dataset.tags], q),
+      });
     },
+    changeDetails: (id, change) => records.change(id, annotationChange(change)),
     async delete(id) {
       const deleted = await store.delete(id);
       records.forget(id);
@@ -132,6 +170,10 @@ export function createDatasetCatalog({ store, limits, reader, checks }: DatasetC
     hold: (id) => store.hold(id).catch(missingDataset(id)),
     read: (id) => store.read(id, DATASET_FILES.rows).catch(missingDataset(id)),
   };
+}
+
+function withDetails(dataset: UploadedDataset, annotation: unknown): Dataset {
+  return { ...dataset, ...detailsOf(dataset, annotation) };
 }
 
 /** A handler of errors of {@link DatasetCatalog.get}, for a dataset that may be missing. */
@@ -152,7 +194,7 @@ function newRecord(
   owner: Owner,
   name: string | null,
   { format, rows, features, warnings }: DatasetSummary,
-): Dataset {
+): UploadedDataset {
   const created_at = new Date().toISOString();
   return {
     id: datasetIdOf(sha256, owner),

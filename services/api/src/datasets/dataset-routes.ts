@@ -7,7 +7,9 @@ import {
   DatasetRowPage,
   DatasetRowsQuery,
   DatasetTokens,
+  DetailsChange,
   Label,
+  MAX_NAME_CHARACTERS,
   ModelName,
   ProductError,
 } from '@lorasmith/contracts';
@@ -33,7 +35,7 @@ const tags = ['datasets'];
 const DatasetParams = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const UploadQuery = Type.Object(
   {
-    name: Type.Optional(Label(128, 'A name of your choice.')),
+    name: Type.Optional(Label(MAX_NAME_CHARACTERS, 'A name of your choice.')),
     columns: Type.Optional(ColumnsParameter),
     base_model: Type.Optional(
       Type.String({
@@ -78,13 +80,13 @@ export async function datasetRoutes(
     {
       schema: {
         operationId: 'listDatasets',
-        summary: 'Datasets, newest first',
+        summary: 'Datasets, newest first, with the number of those that match',
         tags,
         querystring: DatasetQuery,
-        response: { 200: answer('One page.', DatasetPage), ...errorAnswers(400) },
+        response: { 200: answer('One page.', DatasetPage), ...errorAnswers(400, 503) },
       },
     },
-    ({ query, caller }) => catalog.list({ ...query, limit: query.limit ?? 20 }, caller),
+    ({ query, caller }) => catalog.search({ ...query, limit: query.limit ?? 20 }, caller),
   );
 
   app.get(
@@ -99,6 +101,25 @@ export async function datasetRoutes(
       },
     },
     ({ params }) => catalog.get(params.id),
+  );
+
+  app.patch(
+    '/datasets/:id',
+    {
+      schema: {
+        operationId: 'changeDataset',
+        summary: 'Change the name, tags or note of a dataset; its rows never change',
+        tags,
+        params: DatasetParams,
+        body: DetailsChange,
+        response: { 200: answer('The changed dataset.', Dataset), ...errorAnswers(404, 503, 507) },
+      },
+    },
+    async ({ params, body, log }) => {
+      const dataset = await catalog.changeDetails(params.id, body);
+      log.info({ dataset: dataset.id, fields: Object.keys(body) }, 'dataset changed');
+      return dataset;
+    },
   );
 
   app.get(

@@ -1,5 +1,5 @@
 import type { ModelSource } from '@lorasmith/base-models';
-import { DATASET_FILES, type Dataset } from '@lorasmith/contracts';
+import { DATASET_FILES, type UploadedDataset } from '@lorasmith/contracts';
 import type { PreflightRows } from '../jobs/preflight-tasks.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 
@@ -25,7 +25,7 @@ export async function withRows<Result>(
 /** Keeps the file with the rows on this host while `work` reads it. */
 export async function withFile<Result>(
   { catalog }: Pick<RowSources, 'catalog'>,
-  { id }: Dataset,
+  { id }: UploadedDataset,
   work: (rowsFile: string) => Promise<Result>,
 ): Promise<Result> {
   const held = await catalog.hold(id);

@@ -1,7 +1,10 @@
-import { type Dataset, ProductError } from '@lorasmith/contracts';
+import { ProductError, type UploadedDataset } from '@lorasmith/contracts';
 
 /** All datasets that a job reads: the one to train on, and the one that `validation.dataset` names. */
-export function datasetsOf(job: { dataset: Dataset; validation: { dataset: Dataset } | null }): Dataset[] {
+export function datasetsOf(job: {
+  dataset: UploadedDataset;
+  validation: { dataset: UploadedDataset } | null;
+}): UploadedDataset[] {
   return job.validation === null ? [job.dataset] : [job.dataset, job.validation.dataset];
 }
 

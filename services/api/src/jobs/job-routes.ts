@@ -1,11 +1,12 @@
 import {
   closed,
+  DetailsChange,
+  detailsFilterOf,
   Job,
   JobId,
   JobPage,
+  JobQuery,
   JobRequest,
-  JobStatus,
-  PageQuery,
   ProductError,
   Report,
 } from '@lorasmith/contracts';
@@ -38,7 +39,6 @@ export const IdempotencyHeaders = Type.Object({
     }),
   ),
 });
-const ListJobsQuery = Type.Object({ ...PageQuery.properties, status: Type.Optional(JobStatus) }, closed);
 
 export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }: JobRoutesOptions): Promise<void> {
   app.post(
@@ -72,9 +72,9 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
     {
       schema: {
         operationId: 'listJobs',
-        summary: 'Jobs, newest first',
+        summary: 'Jobs, newest first unless sorted otherwise, with the number of those that match',
         tags,
-        querystring: ListJobsQuery,
+        querystring: JobQuery,
         response: { 200: answer('A page of them.', JobPage), ...errorAnswers(400, 503) },
       },
     },
@@ -82,8 +82,10 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
       if (query.after !== undefined && !Value.Check(JobId, query.after)) {
         throw new ProductError('invalid_request', 'after is not the id of a job.', { param: 'after' });
       }
+      const { name, tag, created_after, created_before, ...others } = query;
+      const filter = detailsFilterOf({ name, tag, created_after, created_before });
       const owner = caller.sees === 'all' ? undefined : caller.owner;
-      return jobs.listJobs({ status: query.status, owner, after: query.after, limit: query.limit });
+      return jobs.listJobs({ ...others, ...filter, owner });
     },
   );
 
@@ -103,6 +105,25 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
       const job = await jobs.getJob(id);
       if (job === null) throw jobNotFound(id);
       return { ...job, queue: await jobs.queue.forecast(job) };
+    },
+  );
+
+  app.patch(
+    '/jobs/:id',
+    {
+      schema: {
+        operationId: 'changeJob',
+        summary: 'Change the name, tags or note of a job, whatever its state',
+        tags,
+        params,
+        body: DetailsChange,
+        response: { 200: answer('The changed job.', Job), ...errorAnswers(404, 503) },
+      },
+    },
+    async (request) => {
+      const job = await jobs.changeDetails(jobIdOf(request.params.id), request.body);
+      request.log.info({ job: job.id, fields: Object.keys(request.body) }, 'job changed');
+      return job;
     },
   );
 

@@ -1,4 +1,4 @@
-import type { AdapterManifest, Dataset, JobSpec, MachineProfile } from '@lorasmith/contracts';
+import type { AdapterManifest, JobSpec, MachineProfile, UploadedDataset } from '@lorasmith/contracts';
 import type { RowEncoding, ValidationRows, ViewRowsOptions } from '@lorasmith/planning';
 
 /** Jobs that differ in settings alone, and the files that all of them name: one job, or the variants of a sweep. */
@@ -6,7 +6,7 @@ export interface PlannedJobs {
   /** One or more. Base model, dataset, validation, `init_from` and `completion_format` are those of the first. */
   specs: readonly JobSpec[];
   modelsDir: string;
-  dataset: Dataset;
+  dataset: UploadedDataset;
   rowsFile: string;
   /** The rows of `validation.dataset`. */
   validation: ValidationRows | null;
@@ -20,7 +20,7 @@ export interface PlannedJobs {
 export interface PreflightRows {
   modelsDir: string;
   baseModel: string;
-  dataset: Dataset;
+  dataset: UploadedDataset;
   rowsFile: string;
 }
 

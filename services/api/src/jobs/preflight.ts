@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { inTime } from '@lorasmith/concurrency';
-import { type Dataset, type ErrorCode, type Owner, ProductError, type Report } from '@lorasmith/contracts';
+import { type ErrorCode, type Owner, ProductError, type Report, type UploadedDataset } from '@lorasmith/contracts';
 import type { PlannedWork } from '@lorasmith/job-store';
 import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
@@ -139,7 +139,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
   let started: Promise<unknown> = Promise.resolve();
 
   const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
-  const limitOf = (datasets: readonly Dataset[]) => {
+  const limitOf = (datasets: readonly UploadedDataset[]) => {
     const bytes = datasets.reduce((sum, dataset) => sum + dataset.bytes, 0);
     return timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
   };

@@ -4,7 +4,6 @@ import { SingleFlight } from '@lorasmith/concurrency';
 import {
   type AdapterManifest,
   DATASET_FILES,
-  type Dataset,
   type Job,
   type JobRequest,
   type JobSpec,
@@ -12,6 +11,7 @@ import {
   type Owner,
   ProductError,
   type Report,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import type { JobStore, PlannedWork } from '@lorasmith/job-store';
 import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
@@ -107,7 +107,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     const valid = specs.flatMap((one) => ('error' in one ? [] : [one.result]));
     if (valid.length === 0) return specs as Extract<(typeof specs)[number], { error: ProductError }>[];
     const held: { release(): void }[] = [];
-    const rowsOf = async ({ id }: Dataset) => {
+    const rowsOf = async ({ id }: UploadedDataset) => {
       const folder = await catalog.hold(id);
       held.push(folder);
       return folder.path(DATASET_FILES.rows);
@@ -204,7 +204,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
 }
 
 /** The dataset, if the caller may use it. */
-async function ownDataset(catalog: DatasetCatalog, id: string, caller: Caller): Promise<Dataset> {
+async function ownDataset(catalog: DatasetCatalog, id: string, caller: Caller): Promise<UploadedDataset> {
   const dataset = await catalog.get(id);
   if (mayUse(caller, dataset.owner)) return dataset;
   throw datasetNotFound(id);
@@ -215,7 +215,7 @@ async function validationDataset(
   catalog: DatasetCatalog,
   { validation }: JobRequest,
   caller: Caller,
-): Promise<Dataset | null> {
+): Promise<UploadedDataset | null> {
   const id = validation?.dataset ?? null;
   return id === null ? null : await ownDataset(catalog, id, caller).catch(inValidation);
 }

@@ -1,13 +1,25 @@
-import { adapterNotFound, brokenAdapter, listingOf, readManifest } from '@lorasmith/artifacts';
+import {
+  adapterNotFound,
+  annotationChange,
+  brokenAdapter,
+  detailsOf,
+  listingOf,
+  readManifest,
+} from '@lorasmith/artifacts';
 import {
   ADAPTER_FILES,
   type Adapter,
   type AdapterFile,
   AdapterId,
   type AdapterManifest,
+  type AdapterQuery,
   type AdapterUsage,
+  type Counted,
+  type DetailsChange,
+  detailsFilterOf,
+  hasText,
+  matchesDetails,
   type Owner,
-  type Paged,
 } from '@lorasmith/contracts';
 import { type Caller, mayUse, visibleOwner } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, digestFile, type HeldBundle, ListedRecords } from '@lorasmith/storage';
@@ -42,18 +54,42 @@ export class AdapterLibrary {
   constructor({ store, onBroken }: AdapterLibraryDependencies) {
     this.#store = store;
     const read = async (id: string) => summaryOf(await readManifest(store, id));
-    this.#summaries = new ListedRecords({ store, what: 'adapter', read, onBroken });
+    const annotate = (adapter: Adapter, annotation: unknown) => ({ ...adapter, ...detailsOf(adapter, annotation) });
+    this.#summaries = new ListedRecords({ store, what: 'adapter', read, annotate, onBroken });
   }
 
   /**
-   * The adapters that the caller may use, newest first, without those whose manifest is broken.
-   * @throws ProductError `invalid_request` if `after` is not the id of an adapter
+   * The adapters that the caller may use and that match, newest first, without those whose manifest is broken.
+   * @throws ProductError `invalid_request` if `after` is not the id of an adapter, and for a time that does not exist
    */
-  async list({ after, limit }: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Adapter>> {
-    return await this.#summaries.page({ after, limit, owner: visibleOwner(caller) });
+  async list(
+    { after, limit, q, base_model, ...query }: AdapterQuery & { limit: number },
+    caller: Caller,
+  ): Promise<Counted<Adapter>> {
+    const owner = visibleOwner(caller);
+    const filter = detailsFilterOf(query);
+    if (q === undefined && base_model === undefined && Object.keys(filter).length === 0) {
+      const page = this.#summaries.page({ after, limit, owner });
+      return { ...(await page), total: await this.#summaries.count(owner) };
+    }
+    const isFound = (adapter: Adapter) =>
+      (base_model === undefined || adapter.base_model === base_model) &&
+      matchesDetails(adapter, filter) &&
+      hasText([adapter.name, adapter.id, adapter.base_model, ...adapter.tags], q);
+    return await this.#summaries.search({ after, limit, owner, isFound });
   }
 
-  /** The item of the list. @throws ProductError `adapter_not_found`; `invalid_adapter` if it is damaged on disk */
+  /** The item of the list, without a look at the files. @throws ProductError as {@link summary} */
+  async record(id: string): Promise<Adapter> {
+    return await this.#summaries.annotated(id);
+  }
+
+  /** Changes name, tags and note, all at once; the files stay as they are. @throws ProductError as {@link summary}; `storage_full` */
+  async changeDetails(id: string, change: DetailsChange): Promise<Adapter> {
+    return await this.#summaries.change(id, annotationChange(change));
+  }
+
+  /** The item of the list, of an adapter that nobody has changed. @throws ProductError `adapter_not_found`; `invalid_adapter` if it is damaged on disk */
   async summary(id: string): Promise<Adapter> {
     return summaryOf(await this.manifest(id));
   }
@@ -154,7 +190,8 @@ async function digestOf(held: HeldBundle, id: string, name: string): Promise<Dig
 
 function summaryOf(manifest: AdapterManifest): Adapter {
   const { id, object, origin, name, base_model } = manifest;
-  return { id, object, origin: shortOrigin(origin), name, base_model: base_model.name, ...listingOf(manifest) };
+  const details = { name, tags: [], note: null };
+  return { id, object, origin: shortOrigin(origin), ...details, base_model: base_model.name, ...listingOf(manifest) };
 }
 
 function shortOrigin(origin: AdapterManifest['origin']): Adapter['origin'] {

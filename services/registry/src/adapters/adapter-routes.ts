@@ -1,4 +1,11 @@
-import { ADAPTER_FILES, AdapterFilesQuery, closed, DownloadQuery, PageQuery } from '@lorasmith/contracts';
+import {
+  ADAPTER_FILES,
+  AdapterFilesQuery,
+  AdapterQuery,
+  closed,
+  DetailsChange,
+  DownloadQuery,
+} from '@lorasmith/contracts';
 import { callerOfHeaders, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
@@ -49,8 +56,20 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   // Only for the api itself, which does not forward this path.
   app.get('/usage', async ({ headers }) => library.usage(callerOfHeaders(headers).owner));
 
-  app.get('/adapters', { schema: { querystring: PageQuery } }, async ({ query, headers }) =>
-    library.list({ after: query.after, limit: query.limit ?? DEFAULT_PAGE_SIZE }, callerOfHeaders(headers)),
+  app.get('/adapters', { schema: { querystring: AdapterQuery } }, async ({ query, headers }) =>
+    library.list({ ...query, limit: query.limit ?? DEFAULT_PAGE_SIZE }, callerOfHeaders(headers)),
+  );
+
+  app.get('/adapters/:id/record', { schema: { params: AdapterParams } }, ({ params }) => library.record(params.id));
+
+  app.patch(
+    '/adapters/:id',
+    { schema: { params: AdapterParams, body: DetailsChange } },
+    async ({ params, body, log }) => {
+      const adapter = await library.changeDetails(params.id, body);
+      log.info({ adapter: adapter.id, fields: Object.keys(body) }, 'adapter changed');
+      return adapter;
+    },
   );
 
   app.get('/adapters/:id', { schema: { params: AdapterParams, querystring: DownloadQuery } }, (request, reply) => {

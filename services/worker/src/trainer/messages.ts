@@ -1,6 +1,5 @@
 import type {
   BaseQuantization,
-  Dataset,
   GenerationFailure,
   GenerationPiece,
   GenerationRequest,
@@ -11,6 +10,7 @@ import type {
   MachineProfile,
   NewJobEvent,
   TrainingSettings,
+  UploadedDataset,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 // Types alone: the worker must not load the engine.
@@ -41,7 +41,7 @@ export interface TrainOrder {
   kind: 'train';
   job: JobId;
   spec: JobSpec;
-  dataset: Dataset;
+  dataset: UploadedDataset;
   /** The dataset that `validation.dataset` names. */
   validation: ValidationRows | null;
   machine: MachineProfile | null;

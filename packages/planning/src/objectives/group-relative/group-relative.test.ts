@@ -2,12 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
-  type Dataset,
   type Grader,
   JobSpec,
   JsonNumber,
   type ObjectiveRequest,
   objectiveOf,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
@@ -105,7 +105,7 @@ describe('a job on graded prompts', () => {
     training?: object;
     lora?: object;
     rows?: object[];
-    format?: Dataset['format'];
+    format?: UploadedDataset['format'];
   }) {
     const { objective = {}, training = {}, lora = {} } = changes;
     const spec = Value.Default(JobSpec, {

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
+import { JobSpec, type ObjectiveRequest, objectiveOf, type UploadedDataset } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { jsonLines, storeDataset } from '../../../test/stored-dataset.js';
@@ -107,7 +107,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-async function stored(rows: readonly object[], format: Dataset['format'] = 'labelled_completion') {
+async function stored(rows: readonly object[], format: UploadedDataset['format'] = 'labelled_completion') {
   const rowsFile = join(folder, 'data.jsonl');
   return { dataset: await storeDataset(rowsFile, format, jsonLines(rows)), rowsFile };
 }
@@ -165,7 +165,7 @@ describe('a job on answers with a label', () => {
     training?: object;
     lora?: object;
     rows?: object[];
-    format?: Dataset['format'];
+    format?: UploadedDataset['format'];
   }) {
     const { objective = { loss: 'kto' }, training = {}, lora = {} } = changes;
     const spec = Value.Default(JobSpec, {

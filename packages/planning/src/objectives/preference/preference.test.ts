@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
+import { JobSpec, type ObjectiveRequest, objectiveOf, type UploadedDataset } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { jsonLines, storeDataset } from '../../../test/stored-dataset.js';
@@ -163,12 +163,12 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-async function stored(format: Dataset['format'], rows: readonly object[]) {
+async function stored(format: UploadedDataset['format'], rows: readonly object[]) {
   const rowsFile = join(folder, 'data.jsonl');
   return { dataset: await storeDataset(rowsFile, format, jsonLines(rows)), rowsFile };
 }
 
-const viewed = (format: Dataset['format'], row: object, settings?: Partial<RowEncoding['settings']>) =>
+const viewed = (format: UploadedDataset['format'], row: object, settings?: Partial<RowEncoding['settings']>) =>
   viewedRow(folder, format, row, settings);
 
 describe('the rows as tokens', () => {
@@ -241,7 +241,7 @@ describe('a job on pairs', () => {
     training?: object;
     lora?: object;
     rows?: object[];
-    format?: Dataset['format'];
+    format?: UploadedDataset['format'];
   }) {
     const { objective = {}, training = {}, lora = {}, format = 'preference' } = changes;
     const spec = Value.Default(JobSpec, {

@@ -15,6 +15,13 @@ export function fineTunedName({ id, base_model: base, name }: Pick<Adapter, 'id'
   return `${stem(base, name)}:${id}`;
 }
 
+/** Whether a name is that of this adapter, whatever its suffix: an adapter keeps its id when it is renamed. */
+export function isNameOf(name: string, { id, base_model: base }: Pick<Adapter, 'id' | 'base_model'>): boolean {
+  const [start, end] = [stem(base, null), `:${id}`];
+  const suffix = name.slice(start.length, -end.length);
+  return name === `${start}${suffix}${end}` && suffix === suffixOf(suffix);
+}
+
 /** The name of a checkpoint of a job. As in the OpenAI API, its last part is the step. */
 export function checkpointName({ id, base_model: base, name }: Pick<Job, 'id' | 'base_model' | 'name'>, step: number) {
   return `${stem(base, name)}:${id}:ckpt-step-${step}`;

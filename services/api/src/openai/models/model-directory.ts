@@ -6,7 +6,7 @@ import type { BundleStore } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 import { type AdapterUsers, beginAdapterDeletion } from '../../adapters/adapter-deletion.js';
 import type { RegistryClient } from '../../adapters/registry-client.js';
-import { fineTunedName, parseFineTunedName } from './fine-tuned-name.js';
+import { fineTunedName, isNameOf, parseFineTunedName } from './fine-tuned-name.js';
 
 /** The model that a request's `model` names. */
 export interface NamedModel {
@@ -68,8 +68,9 @@ export function createModelDirectory({ adapters, jobs, baseModels, registry }: M
     if ('checkpoint' in parsed) throw unpublished(name, parsed.checkpoint);
     const manifest = await adapterOf(parsed.adapter, caller);
     const { id, base_model: base } = manifest;
+    // The suffix may be that of a name that the adapter or its job had before.
+    if (isNameOf(name, { id, base_model: base.name })) return manifest;
     const fullName = fineTunedName({ ...manifest, base_model: base.name });
-    if (fullName === name) return manifest;
     throw new ProductError('model_not_found', `There is no model ${quoted(name)}. The name of ${id} is ${fullName}.`);
   };
 

@@ -1,0 +1,135 @@
+import { ProductError } from '@lorasmith/contracts';
+
+/** Small texts under names, each written once and complete: files, or objects. */
+export interface NamedTexts {
+  /** @returns false where the name is taken: nothing was written */
+  create(name: string, text: string): Promise<boolean>;
+  /** Null if there is none. */
+  read(name: string): Promise<string | null>;
+  /** Harmless when there is none. */
+  remove(name: string): Promise<void>;
+  /** The names that start with `prefix`, sorted. */
+  list(prefix: string): Promise<string[]>;
+}
+
+/** A bundle, and when it was created: one that is published again under its id does not get the annotation of the one before. */
+export interface Annotated {
+  id: string;
+  /** ISO 8601; milliseconds count. */
+  created_at: string;
+}
+
+/**
+ * What users say of bundles, beside their files, which never change: one JSON value each.
+ *
+ * Every change is a new text under the next number, created only if no other process was faster; the highest number counts. So a reader finds either the old
+ * or the new value, in a folder and in S3, and a change that was overtaken is made again upon what is there.
+ */
+export interface Annotations {
+  /** The value; null if there is none. */
+  get(of: Annotated): Promise<unknown>;
+  /** A look at all names, to read many values with few requests. */
+  lookup(): Promise<(of: Annotated) => Promise<unknown>>;
+  /**
+   * Changes the value. `change` may be called again with a newer one.
+   * @returns the new value
+   * @throws ProductError `storage_full`, `storage_unavailable`; `service_unavailable` if others change it all the time
+   */
+  change<Value>(of: Annotated, change: (value: unknown) => Value): Promise<Value>;
+  /** Removes all of a bundle that is deleted. */
+  remove(id: string): Promise<void>;
+  /** Removes those of bundles that do not exist. @returns how many texts */
+  sweep(exists: (id: string) => Promise<boolean>): Promise<number>;
+}
+
+const NAME = /^([A-Za-z0-9._-]{1,128})~(\d{13})~(\d{10})$/;
+/** Attempts at a change that others overtake. */
+const MAX_TRIES = 20;
+/** Values in memory, of at most some KB. A text never changes. */
+const MAX_KEPT = 2_000;
+
+export function openAnnotations(texts: NamedTexts): Annotations {
+  const kept = new Map<string, unknown>();
+
+  const textValue = async (name: string): Promise<{ value: unknown } | null> => {
+    if (kept.has(name)) return { value: kept.get(name) };
+    const text = await texts.read(name);
+    if (text === null) return null;
+    const value: unknown = JSON.parse(text);
+    kept.set(name, value);
+    if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value!);
+    return { value };
+  };
+
+  /** The newest text of a bundle. It may be replaced between the look at the names and the reading. */
+  const newest = async (of: Annotated): Promise<{ names: string[]; value: unknown }> => {
+    for (let tries = 0; tries < MAX_TRIES; tries++) {
+      const names = await texts.list(stemOf(of));
+      const last = names.at(-1);
+      if (last === undefined) return { names, value: null };
+      const found = await textValue(last);
+      if (found !== null) return { names, value: found.value };
+    }
+    throw overtaken(of);
+  };
+
+  const get = async (of: Annotated) => (await newest(of)).value;
+
+  return {
+    get,
+
+    async lookup() {
+      const newestOf = new Map<string, string>();
+      // Sorted, so the last one of each stem stays.
+      for (const name of await texts.list('')) newestOf.set(name.slice(0, name.lastIndexOf('~') + 1), name);
+      return async (of) => {
+        const name = newestOf.get(stemOf(of));
+        if (name === undefined) return null;
+        return (await textValue(name))?.value ?? (await get(of));
+      };
+    },
+
+    async change(of, change) {
+      for (let tries = 0; tries < MAX_TRIES; tries++) {
+        const { names, value } = await newest(of);
+        const number = Number(names.at(-1)?.slice(-10) ?? 0) + 1;
+        const name = `${stemOf(of)}${String(number).padStart(10, '0')}`;
+        const changed = change(value);
+        if (!(await texts.create(name, JSON.stringify(changed)))) continue;
+        // Another process may have gone on to the next number and removed this one before it was created here.
+        const there = await texts.list(stemOf(of));
+        if (there.at(-1) !== name) {
+          await texts.remove(name);
+          continue;
+        }
+        for (const old of there.slice(0, -1)) await texts.remove(old);
+        return changed;
+      }
+      throw overtaken(of);
+    },
+
+    async remove(id) {
+      for (const name of await texts.list(`${id}~`)) await texts.remove(name);
+    },
+
+    async sweep(exists) {
+      let removed = 0;
+      for (const name of await texts.list('')) {
+        const id = NAME.exec(name)?.[1];
+        if (id === undefined || (await exists(id))) continue;
+        await texts.remove(name);
+        removed++;
+      }
+      return removed;
+    },
+  };
+}
+
+/** What the names of the texts of a bundle start with. */
+function stemOf({ id, created_at }: Annotated): string {
+  return `${id}~${String(Date.parse(created_at)).padStart(13, '0')}~`;
+}
+
+function overtaken({ id }: Annotated): ProductError {
+  return new ProductError('service_unavailable', `${id} is being changed by others all the time. Try again.`);
+}
