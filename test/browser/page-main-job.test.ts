@@ -230,8 +230,8 @@ describe('an adapter', () => {
     });
     await page.getByRole('navigation').getByRole('link', { name: 'Jobs' }).click();
     await page.getByRole('row', { name: /^second succeeded/ }).waitFor();
-    await page.getByLabel('Compare first').check();
-    await page.getByLabel('Compare second').check();
+    await page.getByLabel('Choose first').check();
+    await page.getByLabel('Choose second').check();
     await page.getByRole('link', { name: 'Compare 2 jobs' }).click();
     await heading('Compare jobs').waitFor();
     for (const chart of ['Training loss', 'Held-out loss']) {

@@ -78,7 +78,7 @@ export const DATASET_COMMANDS: Command[] = [
   {
     name: 'datasets list',
     positionals: [],
-    summary: 'Datasets, newest first, with the filters below',
+    summary: 'Datasets, newest first',
     options: {
       find: { type: 'string', value: 'TEXT', help: 'only those with this text in name, id or tags' },
       ...FILTER_OPTIONS,

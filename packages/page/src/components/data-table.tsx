@@ -6,8 +6,10 @@ export interface Column<Row> {
   cell: (row: Row) => ComponentChildren;
   /** Numbers are aligned at their end. */
   isNumber?: boolean;
-  /** Undefined: the table is not sorted by it. */
+  /** Undefined: the table does not sort its rows by it. */
   sortBy?: SortValue<Row>;
+  /** Whether its title is pressed although the rows come sorted. */
+  isSortable?: boolean;
 }
 
 export interface DataTableProps<Row> {
@@ -20,10 +22,12 @@ export interface DataTableProps<Row> {
   sort?: Sort | null;
   /** Called with the title of a column that is pressed. Without it, titles are not pressed. */
   onSort?: (title: string) => void;
+  /** A class of a row. */
+  rowClass?: (row: Row) => string | undefined;
 }
 
 /** A table. On a narrow screen each row becomes a block of labelled values. The first column names the row. */
-export function DataTable<Row>({ caption, columns, rows, keyOf, sort = null, onSort }: DataTableProps<Row>) {
+export function DataTable<Row>({ caption, columns, rows, keyOf, sort = null, onSort, rowClass }: DataTableProps<Row>) {
   const classOf = ({ isNumber }: Column<Row>) => (isNumber ? 'number' : undefined);
   return (
     <table class={onSort === undefined ? 'data-table' : 'data-table sortable'}>
@@ -32,7 +36,7 @@ export function DataTable<Row>({ caption, columns, rows, keyOf, sort = null, onS
         <tr>
           {columns.map((column) => (
             <th key={column.title} scope="col" class={classOf(column)} aria-sort={ariaSort(column.title, sort)}>
-              {onSort === undefined || column.sortBy === undefined ? (
+              {onSort === undefined || (column.sortBy === undefined && !column.isSortable) ? (
                 column.title
               ) : (
                 <button type="button" class="sort" onClick={() => onSort(column.title)}>
@@ -45,7 +49,7 @@ export function DataTable<Row>({ caption, columns, rows, keyOf, sort = null, onS
       </thead>
       <tbody>
         {sortedRows(rows, columns, sort).map((row) => (
-          <tr key={keyOf(row)}>
+          <tr key={keyOf(row)} class={rowClass?.(row)}>
             {columns.map((column, index) =>
               index === 0 ? (
                 <th key={column.title} scope="row" data-label={column.title} class={classOf(column)}>

@@ -16,6 +16,7 @@ import { session } from '../../service/session.js';
 import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
 import { useStore } from '../../store.js';
+import { OwnDetails } from '../details/own-details.js';
 import type { ViewProps } from '../view.js';
 import { adapterCommands } from './adapter-commands.js';
 import { DownloadButton } from './download-button.js';
@@ -27,6 +28,8 @@ export function AdapterView({ params }: ViewProps) {
   const id = params.id!;
   const client = useClient();
   const manifest = usePolled((signal) => client.manifest(id, { signal }), [client, id], { everyMs: null });
+  // Its name, tags and note may change; the manifest has the name with which it was published.
+  const record = usePolled((signal) => client.getAdapter(id, { signal }), [client, id], { everyMs: null });
   const [isDeleting, setDeleting] = useState(false);
   const remove = useAction(async (signal) => {
     await client.deleteAdapter(id, { signal });
@@ -35,7 +38,7 @@ export function AdapterView({ params }: ViewProps) {
   });
   return (
     <>
-      <ViewHead title={manifest.value?.name ?? id}>
+      <ViewHead title={record.value?.name ?? id}>
         <Allowed to="change">
           <Link to="/chat" query={{ model: id }} class="button primary">
             Chat with it
@@ -45,11 +48,20 @@ export function AdapterView({ params }: ViewProps) {
           </button>
         </Allowed>
       </ViewHead>
+      {record.value && (
+        <OwnDetails
+          what="adapter"
+          list="/adapters"
+          details={record.value}
+          change={(details, call) => client.changeAdapter(id, details, call)}
+          refresh={record.refresh}
+        />
+      )}
       <Loaded from={manifest} what="the adapter">
         {(value) => (
           <>
             <About manifest={value} />
-            <Downloads manifest={value} />
+            <Downloads manifest={value} name={record.value?.name ?? null} />
             {value.origin.kind !== 'imported' && <TrainingFacts origin={value.origin} />}
             <Commands manifest={value} />
             <details class="card">
@@ -97,7 +109,7 @@ function About({ manifest }: { manifest: AdapterManifest }) {
   );
 }
 
-function Downloads({ manifest: { id, name, files } }: { manifest: AdapterManifest }) {
+function Downloads({ manifest: { id, files }, name }: { manifest: AdapterManifest; name: string | null }) {
   const fileName = (suffix: string) => `${(name ?? id).replaceAll(/[^\w.-]+/g, '-').slice(0, 100)}${suffix}`;
   return (
     <section class="card" aria-labelledby="downloads">

@@ -2,8 +2,12 @@ import { bytesText } from '@lorasmith/client/core';
 import type { Adapter } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Link } from '../../components/link.js';
+import { ListTotal, searchOf, TagFilter } from '../../components/list-search.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
+import { SearchField } from '../../components/search-field.js';
+import { TagList } from '../../components/tag-list.js';
+import { useLast } from '../../components/use-last.js';
 import { ViewHead } from '../../components/view-head.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
@@ -18,10 +22,13 @@ const PAGE_ROWS = 50;
 const COLUMNS: readonly Column<Adapter>[] = [
   {
     title: 'Adapter',
-    cell: ({ name, id }) => (
-      <Link to="/adapters/:id" params={{ id }}>
-        {name ?? id}
-      </Link>
+    cell: ({ name, id, tags }) => (
+      <>
+        <Link to="/adapters/:id" params={{ id }}>
+          {name ?? id}
+        </Link>
+        <TagList tags={tags} to="/adapters" />
+      </>
     ),
   },
   { title: 'Base model', cell: (adapter) => adapter.base_model },
@@ -32,27 +39,39 @@ const COLUMNS: readonly Column<Adapter>[] = [
 
 export function AdaptersView({ query }: ViewProps) {
   const client = useClient();
-  const after = query.get('after') ?? undefined;
+  const { after, filters, isFiltered, isSearched, search } = searchOf(query);
   const adapters = usePolled(
-    (signal) => client.listAdapters({ limit: PAGE_ROWS, ...(after === undefined ? {} : { after }) }, { signal }),
-    [client, after],
+    (signal) =>
+      client.listAdapters({ limit: PAGE_ROWS, ...filters, ...(after === undefined ? {} : { after }) }, { signal }),
+    [client, after, JSON.stringify(filters)],
     { everyMs: 10_000 },
   );
+  const page = useLast(adapters.value);
   return (
     <>
       <ViewHead title="Adapters" />
-      <Loaded from={adapters} what="the adapters">
-        {({ data, next }) => (
+      <div class="filters">
+        <SearchField search={search} placeholder="name, model, tag or id" />
+        <TagFilter tag={filters.tag} />
+      </div>
+      <Loaded from={{ ...adapters, value: page }} what="the adapters">
+        {({ data, next, total }) => (
           <>
-            {data.length === 0 ? (
+            {(data.length > 0 || isFiltered) && <ListTotal total={total} one="adapter" isSearched={isSearched} />}
+            {data.length === 0 && !isFiltered && (
               <FirstAdapter text="There are no adapters yet. A job that succeeds publishes one." />
-            ) : (
+            )}
+            {data.length > 0 && (
               <DataTable caption="Adapters, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
             )}
             <div class="buttons">
-              {after !== undefined && <Link to="/adapters">Newest adapters</Link>}
+              {after !== undefined && (
+                <Link to="/adapters" query={filters}>
+                  Newest adapters
+                </Link>
+              )}
               {next !== null && (
-                <Link to="/adapters" query={{ after: next }}>
+                <Link to="/adapters" query={{ ...filters, after: next }}>
                   Older adapters
                 </Link>
               )}

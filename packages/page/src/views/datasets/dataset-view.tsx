@@ -13,6 +13,7 @@ import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
+import { OwnDetails } from '../details/own-details.js';
 import type { ViewProps } from '../view.js';
 import { DatasetRows } from './dataset-rows.js';
 
@@ -52,6 +53,13 @@ export function DatasetView({ params, query }: ViewProps) {
       <Loaded from={dataset} what="the dataset">
         {({ format, rows, bytes, features, sha256, warnings, ...value }) => (
           <>
+            <OwnDetails
+              what="dataset"
+              list="/datasets"
+              details={value}
+              change={(details, call) => client.changeDataset(id, details, call)}
+              refresh={dataset.refresh}
+            />
             <Facts
               entries={[
                 ['Id', <code key="id">{id}</code>],

@@ -2,8 +2,12 @@ import { bytesText, countText } from '@lorasmith/client/core';
 import type { Dataset } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Link } from '../../components/link.js';
+import { ListTotal, searchOf, TagFilter } from '../../components/list-search.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
+import { SearchField } from '../../components/search-field.js';
+import { TagList } from '../../components/tag-list.js';
+import { useLast } from '../../components/use-last.js';
 import { ViewHead } from '../../components/view-head.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
@@ -14,10 +18,13 @@ import { UploadCard } from './upload-card.js';
 const COLUMNS: readonly Column<Dataset>[] = [
   {
     title: 'Dataset',
-    cell: ({ name, id }) => (
-      <Link to="/datasets/:id" params={{ id }}>
-        {name ?? id}
-      </Link>
+    cell: ({ name, id, tags }) => (
+      <>
+        <Link to="/datasets/:id" params={{ id }}>
+          {name ?? id}
+        </Link>
+        <TagList tags={tags} to="/datasets" />
+      </>
     ),
   },
   { title: 'Format', cell: ({ format }) => format },
@@ -30,30 +37,39 @@ const PAGE = 50;
 /** All datasets, and the upload of another one. */
 export function DatasetsView({ query }: ViewProps) {
   const client = useClient();
-  const after = query.get('after') ?? undefined;
+  const { after, filters, isFiltered, isSearched, search } = searchOf(query);
   const datasets = usePolled(
-    (signal) => client.listDatasets({ limit: PAGE, ...(after === undefined ? {} : { after }) }, { signal }),
-    [client, after],
+    (signal) => client.listDatasets({ limit: PAGE, ...filters, ...(after === undefined ? {} : { after }) }, { signal }),
+    [client, after, JSON.stringify(filters)],
     { everyMs: null },
   );
+  const page = useLast(datasets.value);
   return (
     <>
       <ViewHead title="Datasets" />
       <Allowed to="change">
         <UploadCard onStored={datasets.refresh} />
       </Allowed>
-      <Loaded from={datasets} what="the datasets">
-        {({ data, next }) => (
+      <div class="filters">
+        <SearchField search={search} placeholder="name, tag or id" />
+        <TagFilter tag={filters.tag} />
+      </div>
+      <Loaded from={{ ...datasets, value: page }} what="the datasets">
+        {({ data, next, total }) => (
           <>
-            {data.length === 0 ? (
-              <p class="muted">There are no datasets yet. A job trains on one.</p>
-            ) : (
+            {(data.length > 0 || isFiltered) && <ListTotal total={total} one="dataset" isSearched={isSearched} />}
+            {data.length === 0 && !isFiltered && <p class="muted">There are no datasets yet. A job trains on one.</p>}
+            {data.length > 0 && (
               <DataTable caption="Datasets, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
             )}
             <div class="buttons">
-              {after !== undefined && <Link to="/datasets">Newest</Link>}
+              {after !== undefined && (
+                <Link to="/datasets" query={filters}>
+                  Newest
+                </Link>
+              )}
               {next !== null && (
-                <Link to="/datasets" query={{ after: next }}>
+                <Link to="/datasets" query={{ ...filters, after: next }}>
                   Older
                 </Link>
               )}

@@ -14,6 +14,7 @@ import { type FollowedHistory, useJobHistory } from '../../history/use-job-histo
 import { pathOf } from '../../route.js';
 import { useClient } from '../../service/service.js';
 import { type Polled, usePolled } from '../../service/use-polled.js';
+import { OwnDetails } from '../details/own-details.js';
 import { mayResume } from '../sweeps/rungs.js';
 import type { ViewProps } from '../view.js';
 import { AnswersCard } from './answers-card.js';
@@ -74,10 +75,18 @@ function JobBody({ job, followed: { history, error }, sweep, polled, query }: Jo
   useEffect(polled.refresh, [lastNoted]);
   useAnnouncedStatus(job);
   const report = job.report ?? history.report;
+  const client = useClient();
   return (
     <>
       <section class="job-state" aria-label="State">
         <JobSubtitle job={job} />
+        <OwnDetails
+          what="job"
+          list="/jobs"
+          details={job}
+          change={(details, call) => client.changeJob(job.id, details, call)}
+          refresh={polled.refresh}
+        />
         {job.kind === 'publish-checkpoint' && (
           <p>
             It publishes the checkpoint of step {job.checkpoint.step} of{' '}

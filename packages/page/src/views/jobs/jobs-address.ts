@@ -1,0 +1,91 @@
+import { JOB_SETTING_PATHS, JOB_STATUSES, type JobQuery } from '@lorasmith/contracts';
+import { type Sort, sortOf } from '../../components/table-sort.js';
+import { fieldLabel } from '../sweeps/sweep-fields.js';
+
+// The address of the list has everything that is chosen in it, so that going back, a reload or a copied address shows the same.
+
+const PAGE = 25;
+/** Sweeps whose variants are in sight at once: each is one request more. */
+const MAX_OPEN = 10;
+const MAX_COLUMNS = 12;
+const SWEEP_ID = /^sw_[0-9a-z]{24}$/;
+const MODEL_NAME = /^[\w.-]{1,96}$/;
+
+/** What the service sorts by, by the title of a column. */
+export const COLUMN_SORTS: Readonly<Record<string, string>> = {
+  Job: 'name',
+  State: 'status',
+  Progress: 'progress',
+  'Base model': 'base_model',
+  Took: 'duration',
+  When: 'time',
+  ...Object.fromEntries(JOB_SETTING_PATHS.map((path) => [fieldLabel(path), path])),
+};
+
+export interface JobsAddress {
+  /** What the service is asked for. */
+  query: JobQuery;
+  search: string;
+  tag: string;
+  sort: Sort | null;
+  /** Whether the jobs of a sweep are one row. */
+  isCollapsed: boolean;
+  /** The sweeps whose variants are in sight. */
+  open: string[];
+  /** Paths of the settings that are columns. */
+  columns: string[];
+  /** Whether something is left out. */
+  isFiltered: boolean;
+}
+
+export function jobsAddressOf(address: URLSearchParams): JobsAddress {
+  const search = address.get('q') ?? '';
+  const tag = address.get('tag') ?? '';
+  const status = JOB_STATUSES.find((one) => one === address.get('status'));
+  const sorted = sortOf(address.get('sort'));
+  const sort = sorted !== null && COLUMN_SORTS[sorted.title] !== undefined ? sorted : null;
+  const model = address.get('model') ?? '';
+  const sweep = listOf(address.get('sweep'), 1, (id) => SWEEP_ID.test(id))[0];
+  const after = address.get('after');
+  const isCollapsed = address.get('flat') === null && sweep === undefined;
+  const filters: JobQuery = {
+    ...(search.trim() === '' ? {} : { q: search.trim() }),
+    ...(tag.trim() === '' ? {} : { tag: tag.trim() }),
+    ...(status === undefined ? {} : { status }),
+    ...(MODEL_NAME.test(model) ? { base_model: model } : {}),
+    ...(sweep === undefined ? {} : { sweep }),
+  };
+  return {
+    query: {
+      limit: PAGE,
+      ...filters,
+      ...(isCollapsed ? { collapse: 'sweep' } : {}),
+      ...(sort === null
+        ? {}
+        : { sort: COLUMN_SORTS[sort.title]!, order: sort.isDescending ? ('desc' as const) : ('asc' as const) }),
+      ...(after === null ? {} : { after }),
+    },
+    search,
+    tag,
+    sort,
+    isCollapsed,
+    open: listOf(address.get('open'), MAX_OPEN, (id) => SWEEP_ID.test(id)),
+    columns: listOf(address.get('columns'), MAX_COLUMNS, (path) => JOB_SETTING_PATHS.includes(path)),
+    isFiltered: Object.keys(filters).length > 0 || after !== null,
+  };
+}
+
+/** What the service is asked for the variants of a sweep in the list: those that match, in the same order. */
+export function variantsQuery({ collapse, after, ...query }: JobQuery, sweep: string): JobQuery {
+  return { ...query, sweep, limit: 100 };
+}
+
+/** A list in the address with one value added or removed; undefined for an empty one. */
+export function toggled(list: readonly string[], value: string): string | undefined {
+  const changed = list.includes(value) ? list.filter((one) => one !== value) : [...list, value];
+  return changed.length === 0 ? undefined : changed.join();
+}
+
+function listOf(text: string | null, limit: number, isValid: (value: string) => boolean): string[] {
+  return [...new Set((text ?? '').split(',').filter(isValid))].slice(0, limit);
+}

@@ -1,0 +1,177 @@
+import path from 'node:path';
+import { Redis } from 'ioredis';
+import { beforeAll, expect, test, vi } from 'vitest';
+import { createJobStore } from '../../packages/job-store/src/index.js';
+import { aJobSpec } from '../../packages/job-store/test/a-job-spec.js';
+import { expectFaults, heading, page, refusedWith, stack, tab, usePage } from './use-page.js';
+import { TIMEOUT_MS } from './watched-page.js';
+
+// The list of 500 jobs: found, sorted, counted and chosen among all of them, not only among those in sight.
+
+vi.setConfig({ testTimeout: 3 * TIMEOUT_MS });
+const eventually = <Value>(read: () => Value) => expect.poll(read, { timeout: TIMEOUT_MS });
+
+usePage({ worker: false });
+expectFaults(refusedWith(404, 409));
+
+const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
+const COUNT = 500;
+const RANKS = [4, 8, 16];
+const OLDEST = 'the oldest of all';
+const SWEEP = 'ranks';
+
+/** Cancelled jobs with ranks from 1 to 50, and a sweep amid them. */
+beforeAll(async () => {
+  const redis = new Redis(stack.redisUrl);
+  const store = createJobStore({ redis });
+  const specOf = (name: string, r: number) => aJobSpec({ name, lora: { ...aJobSpec().lora, r, alpha: r } });
+  const create = async (number: number) => {
+    const name = number === 0 ? OLDEST : `run ${number}`;
+    const { job } = await store.createJob(specOf(name, (number % 50) + 1), { requestHash: 'h' });
+    await store.requestCancel(job.id);
+  };
+  const createSweep = async () => {
+    const variants = RANKS.map((r) => ({
+      values: { 'lora.r': r },
+      spec: specOf(`${SWEEP} r=${r}`, r),
+      adapterBytes: 0,
+    }));
+    const request = {
+      job: { base_model: 'tiny-llama', dataset: aJobSpec().dataset, validation: { split: 0.5 } },
+      space: { 'lora.r': { values: RANKS } },
+      name: SWEEP,
+    };
+    const { sweep } = await store.sweeps.create(request, variants, { requestHash: 'h', owner: null });
+    for (const { job } of sweep.variants) await store.requestCancel(job);
+  };
+  const left = COUNT - RANKS.length;
+  for (let number = 0; number < left; number++) {
+    if (number === left - 5) await createSweep();
+    await create(number);
+  }
+  await store.close();
+  await redis.quit();
+});
+
+const names = () => page.locator('.data-table tbody th a:not(.tag)').allTextContents();
+const total = () => page.locator('.list-total [role=status]').textContent();
+const find = (text: string) => page.getByLabel('Find').fill(text);
+
+test('the oldest job is found by its name, and the number of all is said', async () => {
+  await tab.open('/jobs');
+  await eventually(total).toBe('498 jobs, a sweep counted as one');
+  expect(await names()).toHaveLength(25);
+  await find('OLDEST of');
+  await eventually(names).toEqual([OLDEST]);
+  await eventually(total).toBe('1 job matches, a sweep counted as one');
+  await find('no such job');
+  await page.getByText('No job matches.').waitFor();
+  await find('');
+  await eventually(names).toHaveLength(25);
+});
+
+test('all jobs are sorted, by a setting that is a column, too', async () => {
+  await tab.open('/jobs?flat=yes');
+  await eventually(total).toBe('500 jobs');
+  await page.getByRole('button', { name: 'Job', exact: true }).click();
+  await eventually(async () => (await names())[3]).toBe('run 1');
+  await page.getByRole('button', { name: /^Job/ }).click();
+  await eventually(async () => (await names())[0]).toBe(OLDEST);
+  await page.getByText('Settings as columns').click();
+  await page.getByLabel('Rank (r)', { exact: true }).check();
+  await page.getByRole('button', { name: 'Rank (r)', exact: true }).click();
+  const ranks = () => page.locator('td[data-label="Rank (r)"]').allTextContents();
+  await eventually(async () => (await ranks()).slice(0, 11)).toEqual([...Array(10).fill('1'), '2']);
+});
+
+test('whoever goes back to the list finds it as it was', async () => {
+  await tab.open('/jobs?flat=yes&q=run&sort=Job');
+  await eventually(async () => (await names())[0]).toBe('run 1');
+  await page.getByRole('link', { name: 'Next jobs' }).click();
+  await eventually(async () => (await names())[0]).toBe('run 26');
+  const address = page.url();
+  const link = page.getByRole('link', { name: 'run 50', exact: true });
+  await link.scrollIntoViewIfNeeded();
+  const scrolled = () => page.evaluate('window.scrollY') as Promise<number>;
+  const place = await scrolled();
+  expect(place).toBeGreaterThan(0);
+  // The place is noted once the page has come to rest.
+  await eventually(() => page.evaluate('history.state?.scrollY')).toBe(place);
+  await link.click();
+  await heading('run 50').waitFor();
+  await page.goBack();
+  await eventually(async () => (await names())[0]).toBe('run 26');
+  expect(page.url()).toBe(address);
+  expect(await page.getByLabel('Find').inputValue()).toBe('run');
+  await eventually(scrolled).toBe(place);
+});
+
+test('the variants of a sweep are under it', async () => {
+  await tab.open('/jobs');
+  const row = page.getByRole('row', { name: /Variants of ranks/ });
+  await row.waitFor();
+  expect(await names()).not.toContain(`${SWEEP} r=8`);
+  await row.getByRole('button', { name: 'Variants of ranks' }).click();
+  const listed = async () => (await names()).slice(5, 9);
+  await eventually(listed).toEqual([SWEEP, ...RANKS.toReversed().map((r) => `${SWEEP} r=${r}`)]);
+  await page.reload();
+  await eventually(listed).toEqual([SWEEP, ...RANKS.toReversed().map((r) => `${SWEEP} r=${r}`)]);
+  await find('r=8');
+  await eventually(names).toEqual([SWEEP, `${SWEEP} r=8`]);
+  await page.getByRole('button', { name: 'Variants of ranks' }).click();
+  await eventually(names).toEqual([SWEEP]);
+});
+
+test('several jobs are chosen on several pages, compared and deleted; one that refuses says why', async () => {
+  const dataset = (await stack.client.uploadDataset({ text: '{"text":"a"}\n{"text":"b"}\n' })).id;
+  const waiting = await stack.client.createJob({ base_model: 'tiny-llama', dataset, name: 'run waiting' });
+  await tab.open('/jobs?flat=yes&q=run');
+  await page.getByLabel('Choose run waiting').check();
+  await page.getByLabel('Choose run 496').check();
+  await page.getByRole('link', { name: 'Older jobs' }).click();
+  await page.getByLabel('Choose run 470').check();
+  await page.getByRole('link', { name: 'Compare 3 jobs' }).click();
+  await heading('Compare jobs').waitFor();
+  await page.goBack();
+  await page.getByText('3 jobs chosen').waitFor();
+  await page.getByRole('button', { name: 'Delete them' }).click();
+  await page.getByRole('button', { name: 'Delete 3 jobs' }).click();
+  await page.getByRole('alert').getByText('run waiting: The job has not ended. Cancel it first.').waitFor();
+  await page.getByText('1 job chosen').waitFor();
+  await eventually(total).toBe('495 jobs match');
+  await page.getByRole('button', { name: 'Cancel them' }).click();
+  await page.getByRole('button', { name: 'Cancel 1 job' }).click();
+  await eventually(async () => (await stack.client.getJob(waiting.id)).status).toBe('cancelled');
+  await page.getByText('1 job chosen').waitFor({ state: 'detached' });
+  expect((await stack.client.listJobs({ name: 'run 470' })).total).toBe(0);
+});
+
+test('a job, a dataset and an adapter get a name, tags and a note, by which they are found', async () => {
+  const { client } = stack;
+  const dataset = (await client.uploadDataset({ text: '{"text":"c"}\n{"text":"d"}\n' }, { name: 'letters' })).id;
+  const adapter = await client.importAdapter({ folder: REFERENCE }, { base_model: 'tiny-llama', name: 'imported' });
+  const [job] = (await client.listJobs({ name: OLDEST })).data;
+  for (const [kind, id, before] of [
+    ['jobs', job!.id, OLDEST],
+    ['datasets', dataset, 'letters'],
+    ['adapters', adapter.id, 'imported'],
+  ] as const) {
+    await tab.open(`/${kind}/${id}`);
+    await heading(before).waitFor();
+    await page.getByRole('button', { name: 'Edit name, tags and note' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Name').fill(`my ${kind}`);
+    await dialog.getByLabel('Tags').fill('baseline,  second try, baseline');
+    await dialog.getByLabel('Note').fill('Two\nlines');
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    await heading(`my ${kind}`).waitFor();
+    await expect.poll(() => page.locator('.note').textContent()).toBe('Two\nlines');
+    await page.getByRole('link', { name: 'tag second try' }).click();
+    await eventually(names).toEqual([`my ${kind}`]);
+    await find(id);
+    await eventually(names).toEqual([`my ${kind}`]);
+    await page.getByLabel('Tag', { exact: true }).fill('second');
+    await page.getByLabel('Tag', { exact: true }).press('Enter');
+    await page.getByText(`No ${kind.slice(0, -1)} matches.`).waitFor();
+  }
+});
