@@ -35,7 +35,7 @@ const noteText = Type.String({
 });
 const note = Nullable(noteText, { description: 'A text of your own.' });
 
-/** What the user of a job, an adapter or a dataset may change in its record, besides the name. */
+/** Fields of the record of a job, an adapter or a dataset that its user may change, besides the name. */
 export const ownDetails = { tags, note };
 
 /** The name, the tags and the note of a job, an adapter or a dataset. */

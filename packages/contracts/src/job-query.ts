@@ -14,7 +14,7 @@ export const JOB_SETTING_PATHS: readonly string[] = Object.entries(GROUPS).flatM
     .map(([name]) => `${group}.${name}`),
 );
 
-/** What a list of jobs is sorted by, besides settings. */
+/** The values that a list of jobs is sorted by, besides settings. */
 export const JOB_SORTS = ['created_at', 'time', 'name', 'status', 'progress', 'base_model', 'duration'] as const;
 
 /** Query of `GET /jobs`. A job must match all filters. */

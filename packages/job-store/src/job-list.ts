@@ -13,9 +13,9 @@ export interface ListJobsOptions extends JobFilter {
   after?: JobId | undefined;
   /** @defaultValue 20 */
   limit?: number | undefined;
-  /** Of the jobs of a sweep, only the first in the order is listed. @defaultValue all are */
+  /** Lists only the first job in the order of each sweep. @defaultValue all are listed */
   collapse?: 'sweep' | undefined;
-  /** What jobs are sorted by: one of `JOB_SORTS`, or the path of a setting. @defaultValue created_at */
+  /** One of `JOB_SORTS`, or the path of a setting. @defaultValue created_at */
   sort?: string | undefined;
   /** @defaultValue desc for created_at, time and duration, otherwise asc */
   order?: 'asc' | 'desc' | undefined;
@@ -93,7 +93,7 @@ function firstOfSweeps(jobs: readonly SortedJob[]): SortedJob[] {
   });
 }
 
-/** Of equal jobs, the newest is first in both orders. */
+/** The order of two jobs. Of equal ones, the newest is first in both orders. */
 function compareJobs(one: SortedJob, other: SortedJob, sign: 1 | -1): number {
   return sign * compareValues(one.value, other.value, sign) || other.sequence - one.sequence;
 }

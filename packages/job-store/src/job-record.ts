@@ -32,7 +32,7 @@ interface RecordFields {
   checkpoints?: string;
   owner?: string;
   sweep?: string;
-  /** As it is now. The spec has none. */
+  /** The present name. The spec has none. */
   name?: string;
   tags?: string;
   note?: string;

@@ -20,7 +20,7 @@ export interface Annotated {
 }
 
 /**
- * What users say of bundles, beside their files, which never change: one JSON value each.
+ * Values that users give to bundles, beside their files, which never change: one JSON value each.
  *
  * Every change is a new text under the next number, created only if no other process was faster; the highest number counts. So a reader finds either the old
  * or the new value, in a folder and in S3, and a change that was overtaken is made again upon what is there.
@@ -125,7 +125,7 @@ export function openAnnotations(texts: NamedTexts): Annotations {
   };
 }
 
-/** What the names of the texts of a bundle start with. */
+/** The start of the names of a bundle's texts. */
 function stemOf({ id, created_at }: Annotated): string {
   return `${id}~${String(Date.parse(created_at)).padStart(13, '0')}~`;
 }

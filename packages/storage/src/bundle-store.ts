@@ -68,7 +68,7 @@ export interface HeldBundle {
  * An invalid id or name (a path, `..`, a leading dot) is treated like one that does not exist.
  */
 export interface BundleStore {
-  /** What users say of the bundles, which may change. They end with their bundle. */
+  /** Values that users give to bundles, which may change. They end with their bundle. */
   readonly annotations: Annotations;
   /** A new empty folder on this host. */
   stage(): Promise<Staging>;

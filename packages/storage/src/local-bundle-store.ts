@@ -30,7 +30,10 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
   await mkdir(bundles, { recursive: true });
   const stagings = await openLocalStagings({ root, kind });
   const index = new BundleIndex(localEntryNames(path.resolve(root, '.index', kind)));
-  const annotations = openAnnotations(localNamedTexts(path.resolve(root, '.annotations', kind), stagings));
+  const annotationsFolder = path.resolve(root, '.annotations');
+  // It is there from the start, so that a backup may name it.
+  await mkdir(annotationsFolder, { recursive: true });
+  const annotations = openAnnotations(localNamedTexts(path.join(annotationsFolder, kind), stagings));
 
   const folder = (id: string) => {
     checkBundleId(kind, id);

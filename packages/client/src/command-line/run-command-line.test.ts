@@ -533,6 +533,35 @@ describe('lora', () => {
     expect(JSON.parse(asJson.output)).toEqual(page);
   });
 
+  it('finds, sorts and counts jobs, adapters and datasets by options', async () => {
+    const page = { data: [], has_more: false, next: null, total: 0 };
+    const urlOf = async (...args: string[]) => (await lora(args, json(200, page))).requests[0]?.url;
+    const filters = ['--name', 'a b', '--tag', 'x,y', '--since', '2026-03-01', '--until', '2026-04-01', '--find', 'z'];
+    const query = 'name=a+b&tag=x%2Cy&created_after=2026-03-01&created_before=2026-04-01';
+    expect(await urlOf('jobs', 'list', ...filters, '--model', 'm', '--sort', 'lora.r', '--order', 'desc')).toBe(
+      `/jobs?${query}&q=z&base_model=m&sort=lora.r&order=desc`,
+    );
+    expect(await urlOf('adapters', 'list', ...filters, '--model', 'm')).toBe(`/adapters?${query}&q=z&base_model=m`);
+    expect(await urlOf('datasets', 'list', ...filters)).toBe(`/datasets?${query}&q=z`);
+    const job = { id: 'job_1', name: null, base_model: 'm', status: 'queued', adapter: null };
+    const some = await lora(['jobs', 'list', '--limit', '1'], json(200, { ...page, data: [job], total: 500 }));
+    expect(some.output).toMatch(/\n1 of 500\n$/);
+  });
+
+  it('names, tags and annotates', async () => {
+    const changed = { id: 'job_1', name: 'n', tags: ['a', 'b'], note: 'two\nlines' };
+    for (const [kind, path] of Object.entries({ jobs: '/jobs/x', adapters: '/adapters/x', datasets: '/datasets/x' })) {
+      const args = [kind, 'edit', 'x', '--name', 'n', '--tags', 'a, b,a', '--note', ''];
+      const { requests, output } = await lora(args, json(200, changed));
+      expect(requests[0]).toMatchObject({ method: 'PATCH', url: path });
+      expect(JSON.parse(String(requests[0]?.body))).toEqual({ name: 'n', tags: ['a', 'b'], note: null });
+      expect(output).toBe('job_1\nname          n\ntags          a, b\nnote          two\n              lines\n');
+    }
+    const none = await lora(['jobs', 'edit', 'x', '--tags', '', '--name', ''], json(200, changed));
+    expect(JSON.parse(String(none.requests[0]?.body))).toEqual({ name: null, tags: [] });
+    expect(await lora(['jobs', 'edit', 'x', '--tags', 'a,,b'], json(200, changed))).toMatchObject({ requests: [] });
+  });
+
   it('watches a job until it ends, and fails if the job failed', async () => {
     const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };
     const sampled = { step: 0, samples: [{ prompt: 0, text: 'One,\ntwo', tokens: 2, finish_reason: 'length' }] };

@@ -42,7 +42,7 @@ export function useKeptScroll(page: string, isLoaded: boolean): void {
   }, []);
 }
 
-/** What its user does ends the return to an earlier place. */
+/** Events of the user that end the return to an earlier place. */
 const OF_USER = ['wheel', 'touchstart', 'pointerdown', 'keydown'] as const;
 
 /** Scrolls to a place, also if the content only grows there. @returns a function that ends it */

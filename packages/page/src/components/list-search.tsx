@@ -2,14 +2,14 @@ import { countText } from '@lorasmith/client/core';
 import { changeQuery } from '../location.js';
 
 export interface ListSearch {
-  /** What the service is asked for. */
+  /** The filters of the request. */
   filters: { q?: string; tag?: string };
   after: string | undefined;
   /** Whether a search leaves something out. */
   isSearched: boolean;
   /** Whether the list may have others than are in sight. */
   isFiltered: boolean;
-  /** As it is typed. */
+  /** The text as it is typed. */
   search: string;
 }
 

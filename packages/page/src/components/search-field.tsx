@@ -3,7 +3,7 @@ import { changeQuery } from '../location.js';
 
 /** The time after the last key until the service is asked. */
 const PAUSE_MS = 250;
-/** As many characters as the service takes. */
+/** The most characters that the service takes. */
 const MAX_CHARACTERS = 128;
 
 export interface SearchFieldProps {

@@ -11,7 +11,7 @@ import { useAction } from '../../service/use-action.js';
 import { tagsOfText } from './tags-of-text.js';
 
 export interface OwnDetailsProps {
-  /** What it is: `job`. */
+  /** The kind of thing: `job`. */
   what: string;
   /** The list of such things: `/jobs`. */
   list: string;
@@ -21,7 +21,7 @@ export interface OwnDetailsProps {
   refresh: () => void;
 }
 
-/** What its user says of a job, an adapter or a dataset: its tags and its note. They and the name can be changed. */
+/** Tags and note of a job, an adapter or a dataset. They and the name can be changed. */
 export function OwnDetails(props: OwnDetailsProps) {
   const { list, details } = props;
   const [isEditing, setEditing] = useState(false);

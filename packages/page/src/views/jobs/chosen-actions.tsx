@@ -17,7 +17,7 @@ export interface ChosenActionsProps {
   refresh: () => void;
 }
 
-/** What can be done with the chosen jobs. Those that refuse it stay chosen. */
+/** The actions on the chosen jobs. Those that refuse one stay chosen. */
 export function ChosenActions({ chosen, refresh }: ChosenActionsProps) {
   const client = useClient();
   const may = useMay('change');

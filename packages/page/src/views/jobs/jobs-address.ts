@@ -11,7 +11,7 @@ const MAX_COLUMNS = 12;
 const SWEEP_ID = /^sw_[0-9a-z]{24}$/;
 const MODEL_NAME = /^[\w.-]{1,96}$/;
 
-/** What the service sorts by, by the title of a column. */
+/** The `sort` of the API by the title of a column. */
 export const COLUMN_SORTS: Readonly<Record<string, string>> = {
   Job: 'name',
   State: 'status',
@@ -23,7 +23,7 @@ export const COLUMN_SORTS: Readonly<Record<string, string>> = {
 };
 
 export interface JobsAddress {
-  /** What the service is asked for. */
+  /** The query of the request. */
   query: JobQuery;
   search: string;
   tag: string;
@@ -75,7 +75,7 @@ export function jobsAddressOf(address: URLSearchParams): JobsAddress {
   };
 }
 
-/** What the service is asked for the variants of a sweep in the list: those that match, in the same order. */
+/** The query for the variants of a sweep in the list: those that match, in the same order. */
 export function variantsQuery({ collapse, after, ...query }: JobQuery, sweep: string): JobQuery {
   return { ...query, sweep, limit: 100 };
 }
