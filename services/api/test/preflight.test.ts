@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { datasetIdOf } from '@lorasmith/artifacts';
-import type { Dataset, KeyId } from '@lorasmith/contracts';
+import type { UploadedDataset, KeyId } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { jobSpecOf } from '../src/jobs/job-spec.js';
@@ -45,7 +45,7 @@ async function jobOn(model: string, rows: number): Promise<PlannedJobs> {
   const rowsFile = path.join(folder, `${rows}.jsonl`);
   await writeFile(rowsFile, text);
   const sha256 = createHash('sha256').update(text).digest('hex');
-  const dataset: Dataset = {
+  const dataset: UploadedDataset = {
     id: datasetIdOf(sha256, null),
     object: 'dataset',
     owner: null,
