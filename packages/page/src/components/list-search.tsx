@@ -1,4 +1,5 @@
 import { countText } from '@lorasmith/client/core';
+import { useEffect, useState } from 'preact/hooks';
 import { changeQuery } from '../location.js';
 
 export interface ListSearch {
@@ -28,13 +29,17 @@ export function searchOf(query: URLSearchParams): ListSearch {
 
 /** Only things with a tag. */
 export function TagFilter({ tag = '' }: { tag: string | undefined }) {
+  // What is typed is kept while the list is read again, until it is sent.
+  const [typed, setTyped] = useState(tag);
+  useEffect(() => setTyped(tag), [tag]);
   return (
     <label>
       Tag{' '}
       <input
         type="search"
         class="short-input"
-        value={tag}
+        value={typed}
+        onInput={({ currentTarget }) => setTyped(currentTarget.value)}
         onChange={({ currentTarget }) => changeQuery({ tag: currentTarget.value, after: undefined })}
       />
     </label>

@@ -4,9 +4,15 @@ import { fieldLabel } from '../sweeps/sweep-fields.js';
 import { toggled } from './jobs-address.js';
 
 /** The settings that are columns of the list. */
-export function ColumnChoice({ columns }: { columns: readonly string[] }) {
+export function ColumnChoice({ columns, isOpen }: { columns: readonly string[]; isOpen: boolean }) {
   return (
-    <details class="column-choice">
+    <details
+      class="column-choice"
+      open={isOpen}
+      onToggle={({ currentTarget: { open } }) => {
+        if (open !== isOpen) changeQuery({ settings: open ? 'open' : undefined });
+      }}
+    >
       <summary>Settings as columns{columns.length > 0 && ` (${columns.length})`}</summary>
       <ul>
         {JOB_SETTING_PATHS.map((path) => (

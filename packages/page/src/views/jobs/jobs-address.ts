@@ -34,6 +34,8 @@ export interface JobsAddress {
   open: string[];
   /** Paths of the settings that are columns. */
   columns: string[];
+  /** Whether the choice of columns is in sight. */
+  isChoosing: boolean;
   /** Whether something is left out. */
   isFiltered: boolean;
 }
@@ -71,6 +73,7 @@ export function jobsAddressOf(address: URLSearchParams): JobsAddress {
     isCollapsed,
     open: listOf(address.get('open'), MAX_OPEN, (id) => SWEEP_ID.test(id)),
     columns: listOf(address.get('columns'), MAX_COLUMNS, (path) => JOB_SETTING_PATHS.includes(path)),
+    isChoosing: address.get('settings') === 'open',
     isFiltered: Object.keys(filters).length > 0 || after !== null,
   };
 }

@@ -61,7 +61,7 @@ export function JobsView({ query }: ViewProps) {
   );
 }
 
-function Filters({ address: { query, search, tag, isCollapsed, columns } }: { address: JobsAddress }) {
+function Filters({ address: { query, search, tag, isCollapsed, columns, isChoosing } }: { address: JobsAddress }) {
   const filter = (changes: Record<string, string | undefined>) => changeQuery({ ...changes, after: undefined });
   return (
     <div class="filters">
@@ -88,7 +88,7 @@ function Filters({ address: { query, search, tag, isCollapsed, columns } }: { ad
           Variants under their sweep
         </label>
       )}
-      <ColumnChoice columns={columns} />
+      <ColumnChoice columns={columns} isOpen={isChoosing} />
     </div>
   );
 }
