@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { datasetIdOf } from '@lorasmith/artifacts';
-import type { UploadedDataset, KeyId } from '@lorasmith/contracts';
+import type { KeyId, UploadedDataset } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { jobSpecOf } from '../src/jobs/job-spec.js';
