@@ -591,7 +591,7 @@ describe('planJob for a decoder', () => {
     const most = { ...samples, max_tokens: ids.length - 1 };
     expect((await plan(small, 'messages', rows, { samples: most, validation: { split: 0.5 } })).scored).toEqual([]);
 
-    const faultOf = async (format: Dataset['format'], rows: object[], more: object = {}) =>
+    const faultOf = async (format: UploadedDataset['format'], rows: object[], more: object = {}) =>
       await refusal(outlineJob(await jobOf(model, format, rows, { samples, ...more })));
     expect(await faultOf('messages', rows)).toMatchObject({ code: 'invalid_job', param: 'samples.held_out_rows' });
     expect(await faultOf('text', texts('a', 'b', 'c'), { validation: { split: 0.5 } })).toMatchObject({

@@ -8,14 +8,7 @@ import {
 import { bytesText, countText, durationText } from '../human-units.js';
 import type { DownloadAdapterOptions } from '../node-client.js';
 import { type Command, moreText, print } from './command.js';
-import {
-  detailsText,
-  editCommand,
-  FILTER_OPTIONS,
-  filterQueryOf,
-  given,
-  totalText,
-} from './details-commands.js';
+import { detailsText, editCommand, FILTER_OPTIONS, filterQueryOf, given, totalText } from './details-commands.js';
 import { textTable } from './text-table.js';
 import { createTransferProgress } from './transfer-progress.js';
 

@@ -5,14 +5,7 @@ import { convertDataset } from '../convert-dataset.js';
 import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
 import { type Command, type CommandOptions, moreText, PAGE_OPTIONS, print } from './command.js';
-import {
-  detailsText,
-  editCommand,
-  FILTER_OPTIONS,
-  filterQueryOf,
-  given,
-  totalText,
-} from './details-commands.js';
+import { detailsText, editCommand, FILTER_OPTIONS, filterQueryOf, given, totalText } from './details-commands.js';
 import { textTable } from './text-table.js';
 
 /** The option for a file whose columns have other names than those of a row. */

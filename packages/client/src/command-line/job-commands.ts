@@ -2,22 +2,8 @@ import { type Job, type JobQuery, ProductError } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
 import { bytesText } from '../human-units.js';
 import { reportText } from '../report-text.js';
-import {
-  type Command,
-  type CommandContext,
-  IDEMPOTENCY_OPTION,
-  moreText,
-  print,
-  WATCH_OPTION,
-} from './command.js';
-import {
-  detailsText,
-  editCommand,
-  FILTER_OPTIONS,
-  filterQueryOf,
-  given,
-  totalText,
-} from './details-commands.js';
+import { type Command, type CommandContext, IDEMPOTENCY_OPTION, moreText, print, WATCH_OPTION } from './command.js';
+import { detailsText, editCommand, FILTER_OPTIONS, filterQueryOf, given, totalText } from './details-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { textTable } from './text-table.js';
 import { queueText, watchJob } from './watch-job.js';
