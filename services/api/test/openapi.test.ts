@@ -10,12 +10,15 @@ interface Operation {
   operationId?: string;
   parameters?: { schema: object }[];
   requestBody?: { content: Record<string, { schema: object }> };
-  responses: Record<string, { content?: Record<string, { schema: unknown }> }>;
+  responses: Record<string, { $ref?: string; content?: Record<string, { schema: unknown }> }>;
 }
 
 let folder: string;
 let text: string;
-let document: { paths: Record<string, Record<string, Operation>>; components: { schemas: Record<string, unknown> } };
+let document: {
+  paths: Record<string, Record<string, Operation>>;
+  components: { schemas: Record<string, unknown>; responses: Operation['responses'] };
+};
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-openapi-'));
@@ -130,7 +133,9 @@ test('the document has every call with a unique id and its errors', () => {
     const body = call.includes(' /v1/') ? 'OpenaiErrorBody' : 'ErrorBody';
     for (const [status, response] of Object.entries(operation.responses)) {
       if (Number(status) < 400) continue;
-      expect(response.content?.['application/json']?.schema).toEqual({ $ref: `#/components/schemas/${body}` });
+      const shared = response.$ref?.replace('#/components/responses/', '');
+      const { content } = shared === undefined ? response : document.components.responses[shared]!;
+      expect(content?.['application/json']?.schema).toEqual({ $ref: `#/components/schemas/${body}` });
     }
   }
 });

@@ -6,6 +6,7 @@ import { accessOf } from '../access/route-access.js';
 import { PAGE_HEADERS } from '../page/page-plugin.js';
 import { type Answer, errorAnswers } from './answers.js';
 import { NamedSchemas } from './named-schemas.js';
+import { withSharedErrors } from './shared-answers.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -73,7 +74,8 @@ export async function registerOpenapi(app: HttpApp, publicPath: string): Promise
         url,
       };
     },
-    transformObject: (document) => named.completed('openapiObject' in document ? document.openapiObject : {}),
+    transformObject: (document) =>
+      withSharedErrors(named.completed('openapiObject' in document ? document.openapiObject : {})),
   });
   await app.register(browsableDocument, { publicPath });
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
