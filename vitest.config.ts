@@ -98,7 +98,7 @@ export default defineConfig({
           include: [ENGINE],
           exclude: [...OTHER_SUITES, OTHER_LIBRARIES],
           isolate: false,
-          setupFiles: ['test/processor-time.ts', 'test/plain-kernels.ts'],
+          setupFiles: ['test/plain-kernels.ts'],
           maxWorkers: 2,
           sequence: { ...ORDER, groupOrder: 1 },
         },

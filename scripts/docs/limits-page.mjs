@@ -200,6 +200,7 @@ const sectionsOf = (limits) => ({
     ['Output of a chat template', limits.renderingLimits.output],
     ['Tokenizing rows before `POST /jobs` answers', 'PREFLIGHT_BUDGET_MS', 'the job tokenizes them first'],
     ['Planning of a dry run', 'PREFLIGHT_TIMEOUT_MS', '504 `timeout`'],
+    ['Time of waiting for that', limits.preflightLimits.wait],
     ['More time to plan for each MB of the dataset', limits.preflightLimits.perMegabyte],
     ['More time to plan for each further variant of a sweep', limits.preflightLimits.perVariant],
     ['Preparing the tokens of a dataset', limits.preflightLimits.preparing],

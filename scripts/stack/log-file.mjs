@@ -60,14 +60,16 @@ export class LogFile {
       renameSync(this.#file, `${this.#file}.1`);
       this.#open();
     } catch {
-      this.#failedAt = performance.now();
+      // Rather the newest lines than none.
+      this.#open('w');
     }
   }
 
-  #open() {
+  /** @param {'a' | 'w'} [flags] `w`: what is in the file is dropped */
+  #open(flags = 'a') {
     try {
       mkdirSync(path.dirname(this.#file), { recursive: true });
-      const fd = openSync(this.#file, 'a', 0o600);
+      const fd = openSync(this.#file, flags, 0o600);
       this.#size = fstatSync(fd).size;
       const stream = createWriteStream(this.#file, { fd });
       stream.on('error', () => {

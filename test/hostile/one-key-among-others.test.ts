@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createKey } from '../api-keys.js';
 import { ask, type RequestContent } from './ask.js';
-import { type HostileStack, stagings, startHostileStack } from './hostile-stack.js';
+import { type HostileStack, LIMITS, stagings, startHostileStack } from './hostile-stack.js';
 
 // One key does what it may as often as it may: those of another key are answered meanwhile. How fast is measured in `bench`, by
 // `--only neighbour`.
@@ -48,7 +48,9 @@ async function othersAreAnswered(): Promise<void> {
 }
 
 test('uploads whose rows take minutes to check keep no other key waiting, and end with their sender', async () => {
-  const bomb = gzipSync(Buffer.alloc(100_000_000, '{"text":"a"}\n'));
+  // Each row is another one, so that it grows less than what is refused: nearly seven million rows in 5 MB or so.
+  const rows = Array.from({ length: 1_000 }, (_, row) => `{"text":"${(row * 7919) % 1_000}"}\n`).join('');
+  const bomb = gzipSync(Buffer.alloc(LIMITS.datasetBytes - 1, rows), { level: 1 });
   const leaving = new AbortController();
   const answers: unknown[] = [];
   const uploads = Array.from({ length: UPLOADS }, async () => {

@@ -117,7 +117,10 @@ export function detailsFilterOf(query: {
 function timeOf(param: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const ms = Date.parse(text);
-  if (!Number.isNaN(ms)) return ms;
+  // JavaScript takes 30 February for 2 March.
+  const [day = ''] = text.split('T', 1);
+  const isADay = new Date(`${day}T00:00:00Z`).toJSON()?.startsWith(day) ?? false;
+  if (!Number.isNaN(ms) && isADay) return ms;
   throw new ProductError('invalid_request', `${param} is not a time: there is no ${text}.`, { param });
 }
 

@@ -173,7 +173,12 @@ describe('the message for a refused body says what to do:', () => {
       {},
       'name must be text in one line with a character that can be seen, without control',
     ],
-    ['a name in two lines', { ...good, name: 'a\u2028b' }, {}, 'name must be text in one line with a character that can be seen, without control'],
+    [
+      'a name in two lines',
+      { ...good, name: 'a\u2028b' },
+      {},
+      'name must be text in one line with a character that can be seen, without control',
+    ],
     ['a name that turns the text around', { ...good, name: 'a\u202eb' }, {}, 'name must be text in one line'],
     ['a field of OpenAI', { ...good, model: 'm' }, {}, 'no field model. In a job it is base_model.'],
     ['a field at another place', { ...good, epochs: 1 }, {}, 'In a job it is training.epochs.'],

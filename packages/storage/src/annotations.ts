@@ -50,12 +50,14 @@ const MAX_KEPT = 2_000;
 
 export function openAnnotations(texts: NamedTexts): Annotations {
   const kept = new Map<string, unknown>();
+  /** Without what another program left there. */
+  const namesOf = async (prefix: string) => (await texts.list(prefix)).filter((name) => NAME.test(name));
 
   const textValue = async (name: string): Promise<{ value: unknown } | null> => {
     if (kept.has(name)) return { value: kept.get(name) };
     const text = await texts.read(name);
     if (text === null) return null;
-    const value: unknown = JSON.parse(text);
+    const value = parsed(text);
     kept.set(name, value);
     if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value!);
     return { value };
@@ -64,7 +66,7 @@ export function openAnnotations(texts: NamedTexts): Annotations {
   /** The newest text of a bundle. It may be replaced between the look at the names and the reading. */
   const newest = async (of: Annotated): Promise<{ names: string[]; value: unknown }> => {
     for (let tries = 0; tries < MAX_TRIES; tries++) {
-      const names = await texts.list(stemOf(of));
+      const names = await namesOf(stemOf(of));
       const last = names.at(-1);
       if (last === undefined) return { names, value: null };
       const found = await textValue(last);
@@ -81,7 +83,7 @@ export function openAnnotations(texts: NamedTexts): Annotations {
     async lookup() {
       const newestOf = new Map<string, string>();
       // Sorted, so the last one of each stem stays.
-      for (const name of await texts.list('')) newestOf.set(name.slice(0, name.lastIndexOf('~') + 1), name);
+      for (const name of await namesOf('')) newestOf.set(name.slice(0, name.lastIndexOf('~') + 1), name);
       return async (of) => {
         const name = newestOf.get(stemOf(of));
         if (name === undefined) return null;
@@ -97,7 +99,7 @@ export function openAnnotations(texts: NamedTexts): Annotations {
         const changed = change(value);
         if (!(await texts.create(name, JSON.stringify(changed)))) continue;
         // Another process may have gone on to the next number and removed this one before it was created here.
-        const there = await texts.list(stemOf(of));
+        const there = await namesOf(stemOf(of));
         if (there.at(-1) !== name) {
           await texts.remove(name);
           continue;
@@ -109,12 +111,12 @@ export function openAnnotations(texts: NamedTexts): Annotations {
     },
 
     async remove(id) {
-      for (const name of await texts.list(`${id}~`)) await texts.remove(name);
+      for (const name of await namesOf(`${id}~`)) await texts.remove(name);
     },
 
     async sweep(exists) {
       let removed = 0;
-      for (const name of await texts.list('')) {
+      for (const name of await namesOf('')) {
         const id = NAME.exec(name)?.[1];
         if (id === undefined || (await exists(id))) continue;
         await texts.remove(name);
@@ -123,6 +125,15 @@ export function openAnnotations(texts: NamedTexts): Annotations {
       return removed;
     },
   };
+}
+
+/** The value of a text; null for one that is damaged, which says nothing of its bundle. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /** The start of the names of a bundle's texts. */

@@ -355,7 +355,7 @@ export const API_SETTINGS = {
   preflight: {
     threads: count(
       'PREFLIGHT_THREADS',
-      1,
+      2,
       [1, 64],
       'threads',
       'Dry runs of large datasets that are planned at once. Each takes up to four threads. Short ones have two threads of their own.',
@@ -372,7 +372,7 @@ export const API_SETTINGS = {
       60_000,
       [100, 3_600_000],
       'ms',
-      'Time limit for planning a job in a dry run, waiting included. Each MB of its dataset adds 10 s.',
+      'Time limit for planning a job in a dry run, without waiting for those of others. Each MB of its dataset adds 10 s.',
     ),
     budgetMs: count(
       'PREFLIGHT_BUDGET_MS',

@@ -217,7 +217,12 @@ test('evaluations need validation rows', async () => {
     1,
   ]);
   expect(refused.message).toContain('Set validation.split or validation.dataset too');
-  const { warnings } = (await dry({ training: { eval_every_steps: 1_000 }, validation: { split: 0.25 } })).json();
+  const { warnings } = (
+    await dry({
+      training: { eval_every_steps: 1_000, learning_rate: 0.01 },
+      validation: { split: 0.25 },
+    })
+  ).json();
   expect(warnings).toMatchObject([{ code: 'eval_every_steps_too_large' }]);
 });
 

@@ -1,11 +1,16 @@
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { KeyId } from '@lorasmith/contracts';
 import { afterAll, expect, test } from 'vitest';
 import type { DatasetSummary } from '../src/datasets/dataset-checker.js';
 import { type CheckOptions, RowChecks } from '../src/datasets/row-checks.js';
 
 // Rows that are checked in real threads with the compiled package: run `npx tsc -b` before.
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 const [ONE, OTHER] = ['key_1', 'key_2'] as unknown as [KeyId, KeyId];
 const LIMITS = { maxBytes: 2 ** 30, maxLineBytes: 2 ** 20, maxRows: 10_000_000 };
@@ -77,6 +82,24 @@ test('a sender that leaves ends its check', async () => {
   await Promise.all([expect(check).rejects.toThrow('left'), once(leaving.signal, 'abort')]);
   expect(hasEnded).toBe(true);
   expect((await checked(textOf('{"text":"a"}\n'))).summary.rows).toBe(1);
+});
+
+test('the rows of an upload do not stay in memory', async () => {
+  const { signal } = new AbortController();
+  async function* many() {
+    for (let piece = 0; piece < 1_000; piece++) yield PIECE;
+  }
+  const checking = checks.check(many(), { limits: LIMITS, columns: undefined, key: ONE, signal });
+  let bytes = 0;
+  let most = 0;
+  for (let next = await checking.next(); !next.done; next = await checking.next()) {
+    bytes += next.value.length;
+    if (bytes % (100 * PIECE.length) !== 0) continue;
+    collectGarbage();
+    most = Math.max(most, process.memoryUsage().arrayBuffers);
+  }
+  expect(bytes).toBe(1_000 * PIECE.length);
+  expect(most).toBeLessThan(bytes / 2);
 });
 
 test.each([

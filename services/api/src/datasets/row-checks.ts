@@ -6,7 +6,6 @@ import { Piscina } from 'piscina';
 import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import { createConcurrencyQueue } from '../access/concurrency-queue.js';
 import { resultOf } from '../jobs/tried.js';
-import { lazily } from '../threads/lazily.js';
 import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
 import { type Checked, type CheckTask, LONG_RECORD } from './check-thread.js';
 import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
@@ -49,7 +48,8 @@ const ANY = Number.MAX_SAFE_INTEGER;
  * waiting for longer than a turn.
  */
 export class RowChecks {
-  readonly #pool: () => Piscina;
+  readonly #threadFile: string;
+  #threads: Piscina | null = null;
   readonly #places: { own: number; total: number };
   readonly #turns = createConcurrencyQueue({
     what: 'checks of rows',
@@ -64,32 +64,34 @@ export class RowChecks {
     // One core stays for the api.
     const threads = Math.min(MAX_THREADS, Math.max(1, availableParallelism() - 1));
     this.#places = { own: Math.max(1, threads - 1), total: threads };
-    this.#pool = lazily(
-      () =>
-        new Piscina({
-          filename: threadFile,
-          minThreads: threads,
-          maxThreads: threads,
-          concurrentTasksPerWorker: ANY,
-          // Otherwise a thread sleeps until the next task, while those that it has wait for their messages.
-          atomics: 'disabled',
-          niceIncrement: NICE,
-          // Without the flags of this process, such as the port of a debugger.
-          execArgv: [],
-          resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
-        }),
-    );
+    this.#threadFile = threadFile;
   }
 
   /** Starts the threads before the first upload comes. */
   start(): void {
-    this.#started = Promise.allSettled([this.#pool().run(null, { name: 'ready' })]);
+    this.#started = Promise.allSettled([this.#pool.run(null, { name: 'ready' })]);
   }
 
   async close(): Promise<void> {
     // Node 20 aborts the process when it ends a thread that is still loading its modules.
     await this.#started;
-    await this.#pool().destroy();
+    await this.#threads?.destroy();
+  }
+
+  get #pool(): Piscina {
+    this.#threads ??= new Piscina({
+      filename: this.#threadFile,
+      minThreads: this.#places.total,
+      maxThreads: this.#places.total,
+      concurrentTasksPerWorker: ANY,
+      // Otherwise a thread sleeps until the next task, while those that it has wait for their messages.
+      atomics: 'disabled',
+      niceIncrement: NICE,
+      // Without the flags of this process, such as the port of a debugger.
+      execArgv: [],
+      resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
+    });
+    return this.#threads;
   }
 
   /**
@@ -108,28 +110,29 @@ export class RowChecks {
     const { port1: port, port2 } = new MessageChannel();
     const task: CheckTask = { port: port2, limits, columns };
     // Without a signal: a task that has one gets a thread of its own.
-    const running: Promise<ThreadAnswer<Checked>> = this.#pool()
-      .run(task, { name: 'check', transferList: [port2] })
-      .catch((error: unknown) => {
-        throw threadError(error);
-      });
-    const ended = running.then((answer) => resultOf(triedOf(answer)));
-    ended.catch(() => {});
+    const running: Promise<ThreadAnswer<Checked>> = this.#pool.run(task, { name: 'check', transferList: [port2] });
     const leave = () => port.close();
     signal.addEventListener('abort', leave, { once: true });
     const longRecords = { release: () => {} };
-    const messages = new Messages(port, signal, () => {
+    const replies = new Replies(port, signal, () => {
       longRecords.release = this.#longRecords.acquire(key, LONG_RECORDS);
     });
+    running.then(
+      (answer) => replies.end(() => resultOf(triedOf(answer))),
+      (error: unknown) =>
+        replies.end(() => {
+          throw threadError(error);
+        }),
+    );
     let workedMs = 0;
     /** Has a piece checked; null: there is none after those before. @returns the rows to store, or how the check ended */
     const turn = async (piece: Uint8Array<ArrayBuffer> | null): Promise<Uint8Array | Checked> => {
       const release = await this.#turns.enter(key, this.#places, signal);
       const begin = performance.now();
       try {
-        const checked = messages.next();
+        const reply = replies.next();
         port.postMessage(piece, piece === null ? [] : [piece.buffer]);
-        return await Promise.race([checked, ended]);
+        return await reply;
       } finally {
         workedMs += performance.now() - begin;
         release();
@@ -169,11 +172,15 @@ async function* inPieces(chunks: AsyncIterable<Buffer>): AsyncGenerator<Uint8Arr
   }
 }
 
-/** The messages of a check, one at a time. */
-class Messages {
+/**
+ * The replies of a thread to the pieces of a check. Nothing of one stays once it is taken: a race with the end of the check would keep the rows of
+ * every piece until then.
+ */
+class Replies {
   readonly #signal: AbortSignal;
-  #resolve: (rows: Uint8Array) => void = () => {};
+  #resolve: (reply: Uint8Array | Checked) => void = () => {};
   #reject: (error: unknown) => void = () => {};
+  #result: (() => Checked) | null = null;
 
   constructor(port: MessagePort, signal: AbortSignal, onLongRecord: () => void) {
     this.#signal = signal;
@@ -193,13 +200,28 @@ class Messages {
     port.once('close', () => signal.removeEventListener('abort', onAbort));
   }
 
-  /** @throws ProductError that of a long record; the reason of the signal */
-  async next(): Promise<Uint8Array> {
+  /** Ends the check: its result, or what that throws, is the reply to this piece and to every later one. */
+  end(result: () => Checked): void {
+    this.#result = result;
+    this.#settle(result);
+  }
+
+  /** @throws ProductError that of a long record, or of the check; the reason of the signal */
+  async next(): Promise<Uint8Array | Checked> {
     return await new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
       if (this.#signal.aborted) reject(this.#signal.reason);
+      else if (this.#result !== null) this.#settle(this.#result);
     });
+  }
+
+  #settle(result: () => Checked): void {
+    try {
+      this.#resolve(result());
+    } catch (error) {
+      this.#reject(error);
+    }
   }
 }
 

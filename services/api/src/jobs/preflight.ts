@@ -28,7 +28,7 @@ export interface PreflightOptions {
   threads: number;
   /** Maximum waiting tasks of a kind; of one key half as many. */
   maxWaiting: number;
-  /** Limit for waiting and planning together, plus a time that depends on the size of the datasets. Then the thread is ended. */
+  /** Limit for planning, without waiting for a thread, plus a time that depends on the size of the datasets. Then the thread is ended. */
   timeoutMs: number;
   /** How long {@link Preflight.check} may tokenize rows. 0: never. */
   budgetMs: number;
@@ -85,12 +85,15 @@ const MS_PER_MEGABYTE = 10_000;
 const MS_PER_VARIANT = 1_000;
 /** Variants of a sweep are planned before they are queued for up to so many times the budget of a job. */
 const MOST_BUDGETS = 5;
+/** The longest wait for a thread. */
+const MAX_WAIT_MS = 600_000;
 /** Limits, for docs/limits.md. */
 export const preflightLimits = {
   perMegabyte: { value: MS_PER_MEGABYTE, unit: 'ms', beyond: '504 `timeout`' },
   perVariant: { value: MS_PER_VARIANT, unit: 'ms', beyond: '504 `timeout`' },
   preparing: { value: PREPARING_LIMITS, unit: 'times that', beyond: 'their `error` is `timeout`' },
   heap: { value: MAX_HEAP_MB, unit: 'MB', beyond: '422 `does_not_fit`' },
+  wait: { value: MAX_WAIT_MS, unit: 'ms', beyond: '503 `service_unavailable`' },
 };
 /** Threads for what takes a short time. */
 const QUICK_THREADS = 2;
@@ -111,7 +114,6 @@ export function createPreflight(options: PreflightOptions): Preflight {
       filename: threadFile,
       minThreads: 0,
       ...size,
-      maxQueue: maxWaiting,
       idleTimeout: IDLE_MS,
       // Without the flags of this process, such as the port of a debugger.
       execArgv: [],
@@ -220,9 +222,9 @@ interface Line {
 interface RunOptions {
   /** The key whose turn it is. @defaultValue none: in the order in which the tasks came */
   owner?: Owner;
-  /** Limit for waiting and working together. */
+  /** Limit for the work, without waiting for it. */
   limitMs: number;
-  /** Ends the waiting alone. */
+  /** Ends the waiting. @defaultValue after ten minutes */
   waiting?: AbortSignal;
   transferList?: MessagePort[];
 }
@@ -234,12 +236,14 @@ async function run<Result>(
   task: object,
   { owner = null, limitMs, waiting, transferList = [] }: RunOptions,
 ): Promise<Result> {
-  const signal = AbortSignal.timeout(limitMs);
   // One key leaves a thread to the others, where there are several.
   const places = { own: owner === null ? total : Math.max(1, total - 1), total };
   let release = () => {};
   try {
-    release = await turns.enter(owner, places, waiting ?? signal);
+    release = await turns.enter(owner, places, waiting ?? AbortSignal.timeout(MAX_WAIT_MS)).catch((error: unknown) => {
+      throw (error as Error).name === 'TimeoutError' ? othersArePlanned(error) : error;
+    });
+    const signal = AbortSignal.timeout(limitMs);
     const answer: ThreadAnswer<Result> = await pool().run(task, { name, signal, transferList });
     return resultOf(triedOf(answer));
   } catch (error) {
@@ -264,8 +268,13 @@ function checkedOf(outline: Tried<JobOutline>, planned: ThreadAnswer<Planned> | 
   return { result: { adapterBytes, planned: work } };
 }
 
+function othersArePlanned(cause: unknown): ProductError {
+  const message = 'Other jobs are being planned, and take long. Try again later.';
+  return new ProductError('service_unavailable', message, { cause });
+}
+
 function poolError(error: Error & { code?: string }, limitMs: number): unknown {
-  if (error.name === 'AbortError' || error.name === 'TimeoutError') {
+  if (error.name === 'AbortError') {
     const message = `Planning the job took longer than ${limitMs / 1000} s and was stopped. Check the chat template of the base model, or raise PREFLIGHT_TIMEOUT_MS.`;
     return new ProductError('timeout', message, { cause: error });
   }
