@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -68,4 +68,20 @@ test('a bundle that is published while another of its id is deleted keeps its en
     await Promise.all([store.delete('ds_1'), republish()]);
     expect((await store.entries()).map(({ id }) => id)).toEqual(['ds_1']);
   }
+});
+
+test('a damaged annotation, and files of others beside it, say nothing of their bundle', async () => {
+  const of = { id: 'ds_1', created_at: new Date(1).toISOString() };
+  await store.annotations.change(of, () => ({ name: 'one' }));
+  const folder = path.join(root, '.annotations/datasets');
+  const [name = ''] = await readdir(folder);
+  await writeFile(path.join(folder, `${name}.bak`), '{"name":"a copy"}');
+  const other = await openBundleStore({ root, kind: 'datasets' });
+  expect(await other.annotations.get(of)).toEqual({ name: 'one' });
+  expect(await (await other.annotations.lookup())(of)).toEqual({ name: 'one' });
+  await writeFile(path.join(folder, name), '{"name":');
+  const third = await openBundleStore({ root, kind: 'datasets' });
+  expect(await third.annotations.get(of)).toBe(null);
+  expect(await third.annotations.change(of, () => ({ name: 'two' }))).toEqual({ name: 'two' });
+  expect(await third.annotations.get(of)).toEqual({ name: 'two' });
 });
