@@ -58,7 +58,8 @@ test('uploads whose rows take minutes to check keep no other key waiting, and en
     const init = { method: 'POST', headers, body: bomb, signal: leaving.signal };
     answers.push(await fetch(`${stack.apiUrl}/datasets`, init).catch((error: unknown) => error));
   });
-  await expect.poll(staged).toBe(UPLOADS);
+  // The file as it was sent, and its rows.
+  await expect.poll(staged).toBe(2 * UPLOADS);
   for (let round = 0; round < 3; round++) await othersAreAnswered();
   expect(answers).toEqual([]);
   leaving.abort();
