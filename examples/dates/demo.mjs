@@ -55,7 +55,8 @@ await runAsCommand(async () => {
 async function demo(signal) {
   const modelsDir = path.resolve(ROOT_DIR, process.env.MODELS_DIR || 'models');
   const outputDir = path.join(DATA_DIR, 'demo');
-  await mkdir(outputDir, { recursive: true });
+  // The data are for their user alone.
+  await mkdir(outputDir, { recursive: true, mode: 0o700 });
 
   if (STAYS_OPEN) await buildPage();
   const stack = await startStack({ dataDir: DATA_DIR, modelsDir, signal, onEvent: consoleReport(process.stdout) });
