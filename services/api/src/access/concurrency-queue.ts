@@ -38,6 +38,11 @@ export const turnLimits = {
 /** Weight of the newest call in the mean duration. */
 const NEWEST = 0.2;
 
+/** So many places, of which one key leaves one to the others, where there are several. Without keys, nobody is another. */
+export function placesOf(key: KeyId | null, total: number): OpenLimits {
+  return { own: key === null ? total : Math.max(1, total - 1), total };
+}
+
 export function createConcurrencyQueue({
   what,
   waitMs,

@@ -4,7 +4,7 @@ import { type KeyId, ProductError } from '@lorasmith/contracts';
 import type { ColumnMapping } from '@lorasmith/row-files';
 import { Piscina } from 'piscina';
 import { createConcurrencyLimit } from '../access/concurrency-limit.js';
-import { createConcurrencyQueue } from '../access/concurrency-queue.js';
+import { createConcurrencyQueue, placesOf } from '../access/concurrency-queue.js';
 import { resultOf } from '../jobs/tried.js';
 import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
 import { type Checked, type CheckTask, LONG_RECORD } from './check-thread.js';
@@ -50,7 +50,8 @@ const ANY = Number.MAX_SAFE_INTEGER;
 export class RowChecks {
   readonly #threadFile: string;
   #threads: Piscina | null = null;
-  readonly #places: { own: number; total: number };
+  /** One core stays for the api. */
+  readonly #count = Math.min(MAX_THREADS, Math.max(1, availableParallelism() - 1));
   readonly #turns = createConcurrencyQueue({
     what: 'checks of rows',
     waitMs: null,
@@ -61,9 +62,6 @@ export class RowChecks {
 
   /** @param threadFile - Path of the compiled `check-thread.js` */
   constructor(threadFile: string) {
-    // One core stays for the api.
-    const threads = Math.min(MAX_THREADS, Math.max(1, availableParallelism() - 1));
-    this.#places = { own: Math.max(1, threads - 1), total: threads };
     this.#threadFile = threadFile;
   }
 
@@ -81,8 +79,8 @@ export class RowChecks {
   get #pool(): Piscina {
     this.#threads ??= new Piscina({
       filename: this.#threadFile,
-      minThreads: this.#places.total,
-      maxThreads: this.#places.total,
+      minThreads: this.#count,
+      maxThreads: this.#count,
       concurrentTasksPerWorker: ANY,
       // Otherwise a thread sleeps until the next task, while those that it has wait for their messages.
       atomics: 'disabled',
@@ -127,7 +125,7 @@ export class RowChecks {
     let workedMs = 0;
     /** Has a piece checked; null: there is none after those before. @returns the rows to store, or how the check ended */
     const turn = async (piece: Uint8Array<ArrayBuffer> | null): Promise<Uint8Array | Checked> => {
-      const release = await this.#turns.enter(key, this.#places, signal);
+      const release = await this.#turns.enter(key, placesOf(key, this.#count), signal);
       const begin = performance.now();
       try {
         const reply = replies.next();

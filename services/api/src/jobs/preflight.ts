@@ -5,8 +5,7 @@ import { type ErrorCode, type Owner, ProductError, type Report, type UploadedDat
 import type { PlannedWork } from '@lorasmith/job-store';
 import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
-import { type ConcurrencyQueue, createConcurrencyQueue } from '../access/concurrency-queue.js';
-import { lazily } from '../threads/lazily.js';
+import { type ConcurrencyQueue, createConcurrencyQueue, placesOf } from '../access/concurrency-queue.js';
 import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
 import { datasetsOf } from './job-datasets.js';
 import type { PlannedJobs, PreflightRows, RowsToView } from './preflight-tasks.js';
@@ -236,13 +235,13 @@ async function run<Result>(
   task: object,
   { owner = null, limitMs, waiting, transferList = [] }: RunOptions,
 ): Promise<Result> {
-  // One key leaves a thread to the others, where there are several.
-  const places = { own: owner === null ? total : Math.max(1, total - 1), total };
   let release = () => {};
   try {
-    release = await turns.enter(owner, places, waiting ?? AbortSignal.timeout(MAX_WAIT_MS)).catch((error: unknown) => {
-      throw (error as Error).name === 'TimeoutError' ? othersArePlanned(error) : error;
-    });
+    release = await turns
+      .enter(owner, placesOf(owner, total), waiting ?? AbortSignal.timeout(MAX_WAIT_MS))
+      .catch((error: unknown) => {
+        throw (error as Error).name === 'TimeoutError' ? othersArePlanned(error) : error;
+      });
     const signal = AbortSignal.timeout(limitMs);
     const answer: ThreadAnswer<Result> = await pool().run(task, { name, signal, transferList });
     return resultOf(triedOf(answer));
@@ -266,6 +265,15 @@ function checkedOf(outline: Tried<JobOutline>, planned: ThreadAnswer<Planned> | 
   const { adapter_bytes: adapterBytes, tokens, estimate } = report;
   const work = { tokens: tokens.total, seconds: estimate?.total_seconds ?? null, memory: leastMemory };
   return { result: { adapterBytes, planned: work } };
+}
+
+/** A value that is made when it is first asked for. */
+function lazily<Made>(make: () => Made): () => Made {
+  let made: Made | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
 }
 
 function othersArePlanned(cause: unknown): ProductError {
