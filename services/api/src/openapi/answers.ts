@@ -34,6 +34,14 @@ const ERROR_DESCRIPTIONS = {
   507: 'Storage is full: the disk, or a limit of the service.',
 } as const;
 
+/** The description of an error with this status, as all calls have it; undefined for a status that is none. */
+export function errorDescription(status: string): string | undefined {
+  return status === INTERNAL_STATUS ? INTERNAL : ERROR_DESCRIPTIONS[Number(status) as ErrorStatus];
+}
+
+const INTERNAL_STATUS = '500';
+const INTERNAL = 'Internal error.';
+
 /** Errors of any call. */
 const EVERYWHERE = [400, 401, 403, 429] as const;
 
@@ -50,7 +58,7 @@ export function errorAnswersWith<Status extends ErrorStatus>(
   statuses: readonly Status[],
 ): Record<Status | (typeof EVERYWHERE)[number] | 500, Answer> {
   const entries = [...statuses, ...EVERYWHERE].map((status) => [status, answer(ERROR_DESCRIPTIONS[status], body)]);
-  const internal = answer('Internal error.', body);
+  const internal = answer(INTERNAL, body);
   return Object.fromEntries([...entries, [500, internal]]) as Record<
     Status | (typeof EVERYWHERE)[number] | 500,
     Answer
