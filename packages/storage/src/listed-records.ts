@@ -33,8 +33,8 @@ export interface ListedPageOptions {
 export interface SearchOptions<Listed> extends Omit<ListedPageOptions, 'order'> {
   /** Only those whose entry matches: no other record is read. @defaultValue all */
   matches?: ((entry: BundleEntry) => boolean) | undefined;
-  /** Whether a record, with its annotation, is listed. */
-  isFound: (record: Listed) => boolean;
+  /** True for a record, with its annotation, that is listed. @defaultValue all are */
+  isFound?: ((record: Listed) => boolean) | undefined;
 }
 
 /** Numbers of bundles, and their bytes. */
@@ -125,13 +125,18 @@ export class ListedRecords<Listed extends ListedRecord> {
   }
 
   /**
-   * A page of the records that are found, newest first, and the number of all of them. Looks at every record, most of which are in memory.
+   * A page of the records that are found, newest first, and the number of all of them. With a condition it looks at every record, most of which are in
+   * memory; without one at the page alone, and the number is that of the entries.
    * @throws as {@link page}
    */
   async search(
     options: SearchOptions<Listed>,
   ): Promise<{ data: Listed[]; has_more: boolean; next: string | null; total: number }> {
-    const { after, limit, owner, matches = () => true, isFound } = options;
+    const { after, limit, owner, matches = () => true, isFound = () => true } = options;
+    if (options.matches === undefined && options.isFound === undefined) {
+      const [page, total] = await Promise.all([this.page(options), this.count(owner)]);
+      return { ...page, total };
+    }
     const { store } = this.#options;
     const start = after === undefined ? undefined : await this.#positionOf(after, owner);
     const [all, ids, annotated] = await Promise.all([store.entries(owner), store.list(), this.#annotator()]);

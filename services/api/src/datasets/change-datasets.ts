@@ -9,7 +9,7 @@ import type { DatasetCatalog } from './dataset-catalog.js';
 import type { UploadSource } from './upload-source.js';
 
 export interface DatasetChangesOptions {
-  catalog: Pick<DatasetCatalog, 'add' | 'get' | 'delete'>;
+  catalog: Pick<DatasetCatalog, 'add' | 'uploaded' | 'delete'>;
   jobs: { inputs: Pick<JobStore['inputs'], 'beginDeletion' | 'allow'> };
   examples: Pick<ExampleStore, 'removeDataset'>;
   quota: ByteQuota;
@@ -66,7 +66,7 @@ export function createDatasetChanges({ catalog, jobs, examples, quota }: Dataset
 
     async delete(id, log) {
       // A missing dataset is reported before a deletion is recorded.
-      await catalog.get(id);
+      await catalog.uploaded(id);
       const users = await jobs.inputs.beginDeletion(id);
       if (users.length > 0) {
         const message = `${id} is used by ${users.slice(0, 5).join(', ')}. Cancel these jobs, or wait for them, first.`;

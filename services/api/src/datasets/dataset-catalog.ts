@@ -62,6 +62,8 @@ export interface DatasetCatalog {
   ): Promise<{ dataset: Dataset; created: boolean }>;
   /** @throws ProductError `dataset_not_found` */
   get(id: string): Promise<Dataset>;
+  /** As it was uploaded, without what users gave it, which takes another look at the store. @throws ProductError `dataset_not_found` */
+  uploaded(id: string): Promise<UploadedDataset>;
   /** The owner of the dataset; undefined if it does not exist. */
   ownerOf(id: string): Promise<Owner | undefined>;
   /** Number of datasets and bytes of their rows, of the owner and of all owners. */
@@ -106,6 +108,8 @@ export function createDatasetCatalog({ store, limits, reader, checks }: DatasetC
   // As it is now: its id follows from its rows, so another upload of them has the same id, with its own name and time.
   const get = (id: string): Promise<Dataset> => records.annotated(id);
 
+  const uploaded = (id: string): Promise<UploadedDataset> => records.current(id);
+
   const storeRows: DatasetCatalog['add'] = async (source, { owner, key }, quota) => {
     const staging = await store.stage();
     try {
@@ -139,27 +143,24 @@ export function createDatasetCatalog({ store, limits, reader, checks }: DatasetC
   return {
     add: storeRows,
     get,
+    uploaded,
     async ownerOf(id) {
-      // Without what users gave it, which takes another look at the store.
-      return (await records.current(id).catch(nullIfMissing))?.owner;
+      return (await uploaded(id).catch(nullIfMissing))?.owner;
     },
     stored: (owner) => records.stored(owner),
     list: ({ after, limit, order }, caller) => records.page({ after, limit, order, owner: visibleOwner(caller) }),
     async search({ after, limit, sha256, q, ...query }, caller) {
-      const owner = visibleOwner(caller);
       const filter = detailsFilterOf(query);
-      if (sha256 === undefined && q === undefined && Object.keys(filter).length === 0) {
-        const [page, total] = await Promise.all([records.page({ after, limit, owner }), records.count(owner)]);
-        return { ...page, total };
-      }
+      const isFound = (dataset: Dataset) =>
+        matchesDetails(dataset, filter) && hasText([dataset.name, dataset.id, ...dataset.tags], q);
+      const isFiltered = q !== undefined || Object.keys(filter).length > 0;
       return await records.search({
         after,
         limit,
-        owner,
+        owner: visibleOwner(caller),
         // The id of a dataset follows from its digest and its owner.
         matches: sha256 === undefined ? undefined : (entry) => entry.id === datasetIdOf(sha256, entry.owner),
-        isFound: (dataset) =>
-          matchesDetails(dataset, filter) && hasText([dataset.name, dataset.id, ...dataset.tags], q),
+        isFound: isFiltered ? isFound : undefined,
       });
     },
     changeDetails: (id, change) => records.change(id, annotationChange(change)),

@@ -1,9 +1,9 @@
 import {
-  type Dataset,
   type DatasetRowPage,
   type DatasetRowsQuery,
   ProductError,
   TrainingSettings,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
@@ -13,7 +13,7 @@ import { type RowSources, withFile, withRows } from './hold-rows.js';
 import type { TokenPreparations } from './token-preparations.js';
 
 export interface RowViewsOptions extends RowSources {
-  catalog: Pick<DatasetCatalog, 'get' | 'hold'>;
+  catalog: Pick<DatasetCatalog, 'uploaded' | 'hold'>;
   preflight: Pick<Preflight, 'viewRows'>;
   preparations: Pick<TokenPreparations, 'checkModel'>;
 }
@@ -36,10 +36,10 @@ type RowPlace = Required<Pick<DatasetRowsQuery, 'after' | 'limit'>>;
 export function createRowViews(options: RowViewsOptions): RowViews {
   const { catalog, preflight, preparations } = options;
 
-  const asUploaded = (dataset: Dataset, place: RowPlace) =>
+  const asUploaded = (dataset: UploadedDataset, place: RowPlace) =>
     withFile(options, dataset, (rowsFile) => preflight.viewRows({ dataset, rowsFile, ...place, encoding: null }));
 
-  const asTokens = async (dataset: Dataset, place: RowPlace, baseModel: string, settings: RowSettings) => {
+  const asTokens = async (dataset: UploadedDataset, place: RowPlace, baseModel: string, settings: RowSettings) => {
     await preparations.checkModel(baseModel);
     return await withRows(options, { dataset, baseModel }, ({ modelsDir, rowsFile }) =>
       preflight.viewRows({ dataset, rowsFile, ...place, encoding: { modelsDir, baseModel, settings } }),
@@ -53,7 +53,7 @@ export function createRowViews(options: RowViewsOptions): RowViews {
         const message = `${unused} needs base_model: without a model, rows have no tokens.`;
         throw new ProductError('invalid_request', message, { param: unused });
       }
-      const dataset = await catalog.get(id);
+      const dataset = await catalog.uploaded(id);
       const place = { after, limit };
       const viewed =
         baseModel === undefined

@@ -1,5 +1,11 @@
 import type { ModelSource } from '@lorasmith/base-models';
-import { type Dataset, type DatasetTokens, type ErrorCode, type JobFailure, ProductError } from '@lorasmith/contracts';
+import {
+  type DatasetTokens,
+  type ErrorCode,
+  type JobFailure,
+  ProductError,
+  type UploadedDataset,
+} from '@lorasmith/contracts';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Preflight } from '../jobs/preflight.js';
@@ -7,7 +13,7 @@ import type { DatasetCatalog } from './dataset-catalog.js';
 import { withRows } from './hold-rows.js';
 
 export interface TokenPreparationsOptions {
-  catalog: Pick<DatasetCatalog, 'get' | 'hold'>;
+  catalog: Pick<DatasetCatalog, 'uploaded' | 'hold'>;
   baseModels: Pick<ModelSource, 'describe' | 'holdOutline'>;
   preflight: Pick<Preflight, 'hasTokens' | 'prepare'>;
   examples: Pick<ExampleStore, 'removeDataset'>;
@@ -19,7 +25,7 @@ export interface TokenPreparations {
   /** @throws ProductError `model_not_found`, and why the model cannot be trained */
   checkModel(baseModel: string): Promise<void>;
   /** Tokenizes the dataset when those before it are done. Never throws: jobs do not depend on it. */
-  start(dataset: Dataset, baseModel: string): void;
+  start(dataset: UploadedDataset, baseModel: string): void;
   /** Resolves when no preparation of this dataset for this model is in progress. */
   running(dataset: string, baseModel: string): Promise<void>;
   /** @throws ProductError `dataset_not_found`, `model_not_found`; why the model cannot be trained */
@@ -29,7 +35,7 @@ export interface TokenPreparations {
 }
 
 interface Preparation {
-  dataset: Dataset;
+  dataset: UploadedDataset;
   baseModel: string;
   status: 'waiting' | 'preparing' | 'failed';
   rows: number;
@@ -78,7 +84,7 @@ export function createTokenPreparations(options: TokenPreparationsOptions): Toke
       log.warn({ ...about, ...why }, 'the tokens of a dataset were not prepared');
     }
     // It may have been deleted meanwhile, and its tokens before these were stored.
-    const isThere = await catalog.get(dataset.id).then(
+    const isThere = await catalog.uploaded(dataset.id).then(
       () => true,
       () => false,
     );
@@ -112,7 +118,7 @@ export function createTokenPreparations(options: TokenPreparationsOptions): Toke
       if (one?.status === 'preparing') await one.done;
     },
     async status(id, baseModel) {
-      const dataset = await catalog.get(id);
+      const dataset = await catalog.uploaded(id);
       const about = { object: 'dataset_tokens', dataset: id, base_model: baseModel, total_rows: dataset.rows } as const;
       await checkModel(baseModel);
       // The files may have been stored, or removed, by another process.

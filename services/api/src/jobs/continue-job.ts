@@ -16,7 +16,7 @@ import { inValidation } from './job-datasets.js';
 
 export interface JobContinuationOptions {
   jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob' | 'adapterBytes'>;
-  catalog: Pick<DatasetCatalog, 'get'>;
+  catalog: Pick<DatasetCatalog, 'uploaded'>;
   adapterReservation: AdapterReservation;
 }
 
@@ -53,8 +53,8 @@ export function createJobContinuation({ jobs, catalog, adapterReservation }: Job
       const job = await existingJob(id);
       // Publishing a checkpoint reads no dataset.
       if (job.kind === 'train' && ENDED_STATUSES.includes(job.status)) {
-        await catalog.get(job.dataset);
-        if (job.validation.dataset !== null) await catalog.get(job.validation.dataset).catch(inValidation);
+        await catalog.uploaded(job.dataset);
+        if (job.validation.dataset !== null) await catalog.uploaded(job.validation.dataset).catch(inValidation);
       }
       const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
       // A paused job still has its quota. Any other status is refused by the job store.

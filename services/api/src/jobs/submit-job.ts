@@ -205,7 +205,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
 
 /** The dataset, if the caller may use it. */
 async function ownDataset(catalog: DatasetCatalog, id: string, caller: Caller): Promise<UploadedDataset> {
-  const dataset = await catalog.get(id);
+  const dataset = await catalog.uploaded(id);
   if (mayUse(caller, dataset.owner)) return dataset;
   throw datasetNotFound(id);
 }

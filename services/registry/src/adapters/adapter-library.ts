@@ -66,17 +66,14 @@ export class AdapterLibrary {
     { after, limit, q, base_model, ...query }: AdapterQuery & { limit: number },
     caller: Caller,
   ): Promise<Counted<Adapter>> {
-    const owner = visibleOwner(caller);
     const filter = detailsFilterOf(query);
-    if (q === undefined && base_model === undefined && Object.keys(filter).length === 0) {
-      const page = this.#summaries.page({ after, limit, owner });
-      return { ...(await page), total: await this.#summaries.count(owner) };
-    }
     const isFound = (adapter: Adapter) =>
       (base_model === undefined || adapter.base_model === base_model) &&
       matchesDetails(adapter, filter) &&
       hasText([adapter.name, adapter.id, adapter.base_model, ...adapter.tags], q);
-    return await this.#summaries.search({ after, limit, owner, isFound });
+    const isFiltered = q !== undefined || base_model !== undefined || Object.keys(filter).length > 0;
+    const page = { after, limit, owner: visibleOwner(caller) };
+    return await this.#summaries.search({ ...page, isFound: isFiltered ? isFound : undefined });
   }
 
   /** The item of the list, without a look at the files. @throws ProductError as {@link summary} */

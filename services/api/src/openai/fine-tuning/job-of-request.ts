@@ -18,7 +18,7 @@ import { type AutoMethod, autoHyperparameters, isGiven } from './auto-hyperparam
 export interface JobOfRequestOptions {
   directory: Pick<ModelDirectory, 'resolve'>;
   baseModels: Pick<ModelSource, 'describe'>;
-  catalog: Pick<DatasetCatalog, 'get'>;
+  catalog: Pick<DatasetCatalog, 'uploaded'>;
 }
 
 const datasetIdSchema = Compile(DatasetId);
@@ -101,7 +101,7 @@ async function trainingOf(
   { file, catalog, method }: { file: DatasetId; catalog: JobOfRequestOptions['catalog']; method: AutoMethod },
 ) {
   // Whoever may not use the file, or has deleted it, is told when the job is submitted.
-  const dataset = await catalog.get(file).catch(nullIfMissing);
+  const dataset = await catalog.uploaded(file).catch(nullIfMissing);
   const { epochs, batchSize, learningRate } = autoHyperparameters(method, dataset?.rows ?? 1, given);
   return { epochs, batch_size: batchSize, learning_rate: learningRate };
 }
