@@ -19,6 +19,11 @@ export const { values: options } = parseArgs({
   },
 });
 
+/** The checkouts that are measured by turns: this one, and that of --before. @returns {{ before?: string, now: string }} */
+export function checkouts() {
+  return { ...(options.before === undefined ? {} : { before: path.resolve(options.before) }), now: ROOT };
+}
+
 export const { quick } = options;
 /** The folder of the model that is measured. */
 export const model = path.resolve(options.model);

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { say } from '../measured.mjs';
-import { model, options, quick, ROOT } from '../options.mjs';
+import { checkouts, model, quick } from '../options.mjs';
 import { trainedTogether, wholeJobs } from '../parts/jobs.mjs';
 import { gigabytes, table } from '../tables.mjs';
 
@@ -10,7 +10,7 @@ import { gigabytes, table } from '../tables.mjs';
 export async function jobs() {
   const scratch = await mkdtemp(path.join(tmpdir(), 'lorasmith-jobs-'));
   try {
-    const roots = { ...(options.before === undefined ? {} : { before: path.resolve(options.before) }), now: ROOT };
+    const roots = checkouts();
     const turns = quick ? 1 : 3;
     const together = await trainedTogether({ roots, model, folder: path.join(scratch, 'trained'), turns });
     /** @type {Record<string, import('../parts/jobs.mjs').WholeJobs[]>} */

@@ -1,9 +1,6 @@
-import { execFile } from 'node:child_process';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { startBenchStack, timedJob } from './around.mjs';
-
-const run = promisify(execFile);
+import { createBenchKey } from './bench-key.mjs';
 
 /**
  * Jobs of two keys through the HTTP API of a whole stack, in seconds from `POST /jobs` to the published adapter. While those after
@@ -28,15 +25,9 @@ export async function fairness({ root, folder, model }) {
   const stack = await startBenchStack({ root, folder, models: [model] });
   try {
     const { createClient } = await import(path.join(root, 'packages/client/dist/index.js'));
-    const env = { ...process.env, DATA_DIR: path.join(folder, 'data') };
-    const clientOf = async (/** @type {string} */ name) => {
-      const program = path.join(root, 'scripts/keys.mjs');
-      const create = ['create', '--name', name, '--role', 'train', '--json'];
-      const { stdout } = await run(process.execPath, [program, ...create], { env });
-      return createClient({ baseUrl: stack.apiUrl, apiKey: JSON.parse(stdout.slice(stdout.indexOf('{\n'))).token });
-    };
     const sender = async (/** @type {string} */ name) => {
-      const client = await clientOf(name);
+      const { token } = await createBenchKey({ root, dataDir: path.join(folder, 'data') }, name);
+      const client = createClient({ baseUrl: stack.apiUrl, apiKey: token });
       const dataset = await client.uploadDataset({ text: rowsOf(name) });
       const request = (/** @type {number} */ steps, /** @type {number} */ seed) => ({
         base_model: path.basename(model),

@@ -1,8 +1,7 @@
-import { execFile, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { Redis } from 'ioredis';
 import { specOf } from '../../packages/contracts/dist/index.js';
 import { createJobStore } from '../../packages/job-store/dist/index.js';
@@ -10,10 +9,10 @@ import { startProcess } from '../../scripts/stack/managed-process.mjs';
 import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { SECONDS_PER_STEP, TOKENS_PER_STEP } from '../fleet/stub-trainer.mjs';
+import { latencyOf } from '../latency.mjs';
 import { figuresOf, processesWith } from '../soak/process-figures.mjs';
 import { linkFolder } from './around.mjs';
-
-const run = promisify(execFile);
+import { createBenchKey } from './bench-key.mjs';
 
 /**
  * A fleet of workers with stub trainers beside a real Redis, api and registry.
@@ -45,7 +44,7 @@ const run = promisify(execFile);
  * @property {{ succeeded: number, attempts: number }} outcome
  *
  * @typedef {{ cpuShare: number, memoryBytes: number }} Usage `cpuShare`: cores
- * @typedef {{ count: number, p50: number, p99: number, worst: number }} Latency
+ * @typedef {import('../latency.mjs').Latency} Latency
  */
 
 const HOUR_STEPS = 3_600;
@@ -156,12 +155,7 @@ async function clientsOf({ root, dataDir, url, count }) {
   /** @type {KeyClient[]} */
   const clients = [];
   for (let i = 0; i < count; i++) {
-    const program = path.join(root, 'scripts/keys.mjs');
-    const create = ['create', '--name', `key-${i + 1}`, '--role', 'train', '--json'];
-    const { stdout } = await run(process.execPath, [program, ...create], {
-      env: { ...process.env, DATA_DIR: dataDir },
-    });
-    const { id, token } = JSON.parse(stdout.slice(stdout.indexOf('{\n')));
+    const { id, token } = await createBenchKey({ root, dataDir }, `key-${i + 1}`);
     clients.push({ owner: id, client: createClient({ baseUrl: url, apiKey: token }) });
   }
   return clients;
@@ -304,14 +298,6 @@ function startProbe(client, request) {
       return Object.fromEntries(Object.entries(times).map(([name, all]) => [name, latencyOf(all)]));
     },
   };
-}
-
-/** @param {number[]} times @returns {Latency} */
-function latencyOf(times) {
-  const sorted = [...times].sort((one, other) => one - other);
-  const at = (/** @type {number} */ share) =>
-    sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
-  return { count: sorted.length, p50: at(0.5), p99: at(0.99), worst: sorted.at(-1) ?? 0 };
 }
 
 /** @param {Redis} redis @returns {Promise<Record<string, string>>} */

@@ -1,16 +1,14 @@
-import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
+import { latencyOf } from '../latency.mjs';
 import { startBenchStack } from './around.mjs';
-
-const run = promisify(execFile);
+import { createBenchKey } from './bench-key.mjs';
 
 /**
- * Milliseconds of requests of one key through the HTTP API, sorted.
+ * Milliseconds of requests of one key through the HTTP API, by method and path.
  *
- * @typedef {Record<string, number[]>} Latencies
+ * @typedef {Record<string, import('../latency.mjs').Latency>} Latencies
  *
  * @typedef {object} NeighbourResult
  * @property {Latencies} alone
@@ -28,12 +26,9 @@ const ROUNDS = 100;
 export async function neighbour({ root, folder, model }) {
   const stack = await startBenchStack({ root, folder, models: [model], env: { KEY_REQUESTS_PER_MINUTE: '1000000' } });
   try {
-    const env = { ...process.env, DATA_DIR: path.join(folder, 'data') };
     const keyOf = async (/** @type {string} */ name) => {
-      const program = path.join(root, 'scripts/keys.mjs');
-      const create = ['create', '--name', name, '--role', 'train', '--json'];
-      const { stdout } = await run(process.execPath, [program, ...create], { env });
-      return { authorization: `Bearer ${JSON.parse(stdout.slice(stdout.indexOf('{\n'))).token}` };
+      const { token } = await createBenchKey({ root, dataDir: path.join(folder, 'data') }, name);
+      return { authorization: `Bearer ${token}` };
     };
     const [own, other] = [await keyOf('own'), await keyOf('other')];
     const ask = async (/** @type {string} */ route, /** @type {RequestInit} */ init = {}) => {
@@ -51,7 +46,7 @@ export async function neighbour({ root, folder, model }) {
     };
     const ROUTES = ['/jobs', '/datasets', '/adapters', '/v1/models', `/datasets/${dataset.id}`, '/models'];
     const measure = async () => {
-      /** @type {Latencies} */
+      /** @type {Record<string, number[]>} */
       const all = {};
       const timed = async (/** @type {string} */ name, /** @type {() => Promise<unknown>} */ send) => {
         const began = performance.now();
@@ -68,8 +63,7 @@ export async function neighbour({ root, folder, model }) {
         }
         await wait(20);
       }
-      for (const times of Object.values(all)) times.sort((one, two) => one - two);
-      return all;
+      return Object.fromEntries(Object.entries(all).map(([name, times]) => [name, latencyOf(times)]));
     };
     await measure();
     const alone = await measure();
