@@ -6,7 +6,7 @@ import { closed } from './schema-parts.js';
 
 const MAX_TAGS = 20;
 const MAX_TAG_CHARACTERS = 50;
-const MAX_NOTE_CHARACTERS = 4_000;
+export const MAX_NOTE_CHARACTERS = 4_000;
 export const MAX_NAME_CHARACTERS = 128;
 /** Limits, for docs/limits.md. */
 export const detailsLimits = {

@@ -13,7 +13,7 @@ export class JsonNumber {
 }
 
 /** The text before a number in JSON. No row, template or conversation contains it. */
-const MARK = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+const MARK = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 const MARKED = new RegExp(`"${MARK}([^"]*)"`, 'g');
 /** The start of a string, or a number. */
 const TOKEN = /"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;

@@ -5,6 +5,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { CsvError, type Options, parse } from 'csv-parse';
 import { withHead } from './chunk-head.js';
 import { type ColumnChoice, columnsToRead, sourceOf } from './column-mapping.js';
+import { jsonLine } from './json-line.js';
 
 export interface CsvOptions {
   delimiter: string;
@@ -227,13 +228,7 @@ function lineOf(cells: readonly Buffer[], { width, columns, others }: Header, ro
 function jsonOr(text: string): string {
   // As pandas writes booleans.
   if (text === 'True' || text === 'False') return text.toLowerCase();
-  try {
-    JSON.parse(text);
-    // Within strings of JSON there are none.
-    return text.replace(/[\r\n]+/g, ' ').trim();
-  } catch {
-    return JSON.stringify(text);
-  }
+  return jsonLine(text) ?? JSON.stringify(text);
 }
 
 function textOf(cell: Buffer, row: number): string {

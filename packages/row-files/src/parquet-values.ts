@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { FileMetaData, SchemaElement, SchemaTree, TimeUnit } from 'hyparquet';
 import { parseFloat16 } from 'hyparquet/src/convert.js';
 import { isListLike, isMapLike } from 'hyparquet/src/schema.js';
+import { jsonLine } from './json-line.js';
 
 /** The JSON of a value, with every digit that it has in the file; undefined for null. @throws ParquetValueError */
 export type ValueJson = (value: unknown) => string | undefined;
@@ -158,15 +159,10 @@ function jsonOfText(value: string | Uint8Array): string {
   return isUtf8(value) ? JSON.stringify(Buffer.from(value).toString()) : JSON.stringify([...value]);
 }
 
-/** JSON as it is written, in one line: line breaks are between values, since texts of JSON have none. */
 function jsonOfJson(bytes: Uint8Array): string {
-  const text = Buffer.from(bytes).toString();
-  try {
-    JSON.parse(text);
-  } catch {
-    throw new ParquetValueError('a text that is no JSON');
-  }
-  return text.replace(/[\r\n]+/g, ' ').trim();
+  const json = jsonLine(Buffer.from(bytes).toString());
+  if (json === null) throw new ParquetValueError('a text that is no JSON');
+  return json;
 }
 
 function jsonOfUuid(bytes: Uint8Array): string {

@@ -42,7 +42,7 @@ export interface Annotations {
   sweep(exists: (id: string) => Promise<boolean>): Promise<number>;
 }
 
-const NAME = /^([A-Za-z0-9._-]{1,128})~(\d{13})~(\d{10})$/;
+const NAME = /^[A-Za-z0-9._-]{1,128}~\d{13}~\d{10}$/;
 /** Attempts at a change that others overtake. */
 const MAX_TRIES = 20;
 /** Values in memory, of at most some KB. A text never changes. */
@@ -50,7 +50,7 @@ const MAX_KEPT = 2_000;
 
 export function openAnnotations(texts: NamedTexts): Annotations {
   const kept = new Map<string, unknown>();
-  /** Without what another program left there. */
+  /** The names of texts, without what another program left there. */
   const namesOf = async (prefix: string) => (await texts.list(prefix)).filter((name) => NAME.test(name));
 
   const textValue = async (name: string): Promise<{ value: unknown } | null> => {
@@ -111,14 +111,13 @@ export function openAnnotations(texts: NamedTexts): Annotations {
     },
 
     async remove(id) {
-      for (const name of await namesOf(`${id}~`)) await texts.remove(name);
+      for (const name of await texts.list(`${id}~`)) await texts.remove(name);
     },
 
     async sweep(exists) {
       let removed = 0;
       for (const name of await namesOf('')) {
-        const id = NAME.exec(name)?.[1];
-        if (id === undefined || (await exists(id))) continue;
+        if (await exists(name.slice(0, name.indexOf('~')))) continue;
         await texts.remove(name);
         removed++;
       }

@@ -1,10 +1,9 @@
+import { MAX_NAME_CHARACTERS } from '@lorasmith/contracts';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { changeQuery } from '../location.js';
 
 /** The time after the last key until the service is asked. */
 const PAUSE_MS = 250;
-/** The most characters that the service takes. */
-const MAX_CHARACTERS = 128;
 
 export interface SearchFieldProps {
   /** The text in the address, as `q`. */
@@ -50,7 +49,7 @@ export function SearchField({ search, placeholder }: SearchFieldProps) {
         type="search"
         placeholder={placeholder}
         aria-keyshortcuts="/"
-        maxLength={MAX_CHARACTERS}
+        maxLength={MAX_NAME_CHARACTERS}
         value={typed}
         onInput={({ currentTarget }) => setTyped(currentTarget.value)}
         onKeyDown={({ key }) => key === 'Enter' && find(typed)}

@@ -1,4 +1,12 @@
-import type { AnswerRound, AnswerScores, EventData, JobEvent, Report, SampleRound } from '@lorasmith/contracts';
+import type {
+  AnswerRound,
+  AnswerScores,
+  EventData,
+  JobEvent,
+  JobSpec,
+  Report,
+  SampleRound,
+} from '@lorasmith/contracts';
 import { LAST_EVENT_TYPES } from '@lorasmith/contracts';
 import { Curve } from './curve.js';
 
@@ -170,6 +178,11 @@ export function lossesOf({ evaluations, curves }: JobHistory): number[] {
 /** The mean rewards of held-out prompts; of the training where there are none. */
 export function rewardsOf({ evaluations, curves }: JobHistory): number[] {
   return evaluations.length > 0 ? evaluations.map(rewardOf) : curves.reward.points().mean;
+}
+
+/** True for a job whose answers are graded: its figures are rewards. */
+export function hasRewards({ objective }: Pick<JobSpec, 'objective'>): boolean {
+  return objective?.kind === 'group-relative';
 }
 
 /** The mean reward of an evaluation, whose loss is the same with the other sign. */

@@ -62,7 +62,7 @@ export interface DatasetCatalog {
   ): Promise<{ dataset: Dataset; created: boolean }>;
   /** @throws ProductError `dataset_not_found` */
   get(id: string): Promise<Dataset>;
-  /** As it was uploaded, without what users gave it, which takes another look at the store. @throws ProductError `dataset_not_found` */
+  /** The dataset as it was uploaded: tags and notes take another look at the store. @throws ProductError `dataset_not_found` */
   uploaded(id: string): Promise<UploadedDataset>;
   /** The owner of the dataset; undefined if it does not exist. */
   ownerOf(id: string): Promise<Owner | undefined>;

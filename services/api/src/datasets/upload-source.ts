@@ -1,4 +1,4 @@
-import { bodyTooLarge, isLabel, ProductError } from '@lorasmith/contracts';
+import { bodyTooLarge, isLabel, MAX_NAME_CHARACTERS, ProductError } from '@lorasmith/contracts';
 import type { ColumnMapping } from '@lorasmith/row-files';
 import { boundedChunks } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
@@ -41,7 +41,6 @@ export interface UploadSource {
 export type NamedUpload = Pick<UploadSource, 'columns' | 'signal'> & { name: string | null };
 
 const NAME_FIELD = 'name';
-const MAX_NAME_LENGTH = 128;
 const WHAT = 'file';
 
 /**
@@ -72,7 +71,7 @@ function formSource(
   let name = nameOfQuery;
   const form = formUploadOf(request, {
     maxBytes,
-    maxFieldBytes: 4 * MAX_NAME_LENGTH,
+    maxFieldBytes: 4 * MAX_NAME_CHARACTERS,
     unknownPart,
     fields: new Map([
       [
@@ -96,9 +95,9 @@ function formSource(
 
 /** The name of a dataset, in characters, like the name in a query. @throws ProductError `invalid_request` */
 export function checkedName(name: string, param: string): string {
-  if (name !== '' && [...name].length <= MAX_NAME_LENGTH && isLabel(name)) return name;
+  if (name !== '' && [...name].length <= MAX_NAME_CHARACTERS && isLabel(name)) return name;
   const message =
-    `${param} must be text in one line, of 1 to ${MAX_NAME_LENGTH} characters of which one can be seen, without control ` +
+    `${param} must be text in one line, of 1 to ${MAX_NAME_CHARACTERS} characters of which one can be seen, without control ` +
     'characters and marks of text direction.';
   throw new ProductError('invalid_request', message, { param });
 }

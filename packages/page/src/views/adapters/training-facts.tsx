@@ -9,6 +9,7 @@ import type {
 } from '@lorasmith/contracts';
 import { DatasetLink } from '../../components/dataset-link.js';
 import { Facts } from '../../components/facts.js';
+import { hasRewards } from '../../history/job-history.js';
 
 type Trained = TrainedOrigin | PublishedCheckpointOrigin;
 
@@ -30,12 +31,7 @@ export function TrainingFacts({ origin }: { origin: Trained }) {
             ],
             ['Steps', `${countText(result.steps)}${result.stopped_early ? ', stopped early' : ''}`],
             ['The adapter is of step', countText(result.adapter_step)],
-            [
-              'Loss',
-              settings.objective?.kind === 'group-relative'
-                ? null
-                : `${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
-            ],
+            ['Loss', hasRewards(settings) ? null : `${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`],
             ['Evaluation before', evaluationText(result.evaluation_before)],
             ['Evaluation after', evaluationText(result.evaluation_after)],
             ['Trained tokens', `${countText(result.trained_tokens)} of ${countText(result.tokens)} read`],

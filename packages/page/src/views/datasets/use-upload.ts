@@ -1,4 +1,4 @@
-import { type Dataset, ProductError } from '@lorasmith/contracts';
+import { type Dataset, MAX_NAME_CHARACTERS, ProductError } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { notify } from '../../components/toasts.js';
 import { clientWith } from '../../service/service.js';
@@ -38,9 +38,6 @@ export interface Uploading {
   stored: Dataset | null;
 }
 
-/** The most characters that the service takes as a name. */
-const NAME_CHARACTERS = 128;
-
 /** The upload of a dataset: what is being sent, what is asked, and what was stored. */
 export function useUpload({ columns = '', baseModel = '' }: UploadSettings, onStored: (dataset: Dataset) => void) {
   const [current, setCurrent] = useState<CurrentUpload | null>(null);
@@ -64,7 +61,7 @@ export function useUpload({ columns = '', baseModel = '' }: UploadSettings, onSt
       fetchWithProgress((sentBytes) => setCurrent({ ...begun, sentBytes })),
     );
     try {
-      const name = [...file.name].slice(0, NAME_CHARACTERS).join('');
+      const name = [...file.name].slice(0, MAX_NAME_CHARACTERS).join('');
       const options = { name, signal: AbortSignal.any([left, cancelled.signal]) };
       const rows = { columns: known || undefined, baseModel: baseModel || undefined };
       const dataset = await client.uploadDataset({ blob: file }, { ...options, ...rows });

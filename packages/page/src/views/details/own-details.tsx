@@ -1,5 +1,5 @@
 import type { CallOptions } from '@lorasmith/client/core';
-import type { Details, DetailsChange } from '@lorasmith/contracts';
+import { type Details, type DetailsChange, MAX_NAME_CHARACTERS, MAX_NOTE_CHARACTERS } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { CloseButton, Dialog } from '../../components/dialog.js';
 import { ErrorNotice } from '../../components/error-notice.js';
@@ -64,7 +64,7 @@ function DetailsDialog({ what, details, change, refresh, onClose }: OwnDetailsPr
             <input
               {...input}
               value={name}
-              maxLength={128}
+              maxLength={MAX_NAME_CHARACTERS}
               onInput={({ currentTarget }) => setName(currentTarget.value)}
             />
           )}
@@ -77,7 +77,7 @@ function DetailsDialog({ what, details, change, refresh, onClose }: OwnDetailsPr
             <textarea
               {...input}
               rows={5}
-              maxLength={4000}
+              maxLength={MAX_NOTE_CHARACTERS}
               value={note}
               onInput={({ currentTarget }) => setNote(currentTarget.value)}
             />

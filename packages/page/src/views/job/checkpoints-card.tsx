@@ -10,7 +10,7 @@ import { Field } from '../../components/field.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { notify } from '../../components/toasts.js';
-import { rewardOf } from '../../history/job-history.js';
+import { hasRewards, rewardOf } from '../../history/job-history.js';
 import { navigate } from '../../location.js';
 import { pathOf } from '../../route.js';
 import { useMay } from '../../service/role.js';
@@ -34,7 +34,7 @@ export function CheckpointsCard({ job, lastSaved }: CheckpointsCardProps) {
   useEffect(checkpoints.refresh, [lastSaved, job.status]);
   const may = useMay('change');
   const hasEnded = ENDED_STATUSES.includes(job.status);
-  const isGraded = job.objective?.kind === 'group-relative';
+  const isGraded = hasRewards(job);
   const columns: Column<Checkpoint>[] = [
     { title: 'Step', isNumber: true, cell: ({ step }) => step.toLocaleString('en-US') },
     { title: 'Loss', isNumber: true, cell: ({ train_loss }) => numberText(train_loss) },

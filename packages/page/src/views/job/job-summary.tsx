@@ -2,7 +2,7 @@ import { bytesText, countText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { changeText } from '../../charts/change-text.js';
 import { numberText } from '../../charts/number-text.js';
-import { type JobHistory, lossesOf, rewardsOf, scoresOf } from '../../history/job-history.js';
+import { hasRewards, type JobHistory, lossesOf, rewardsOf, scoresOf } from '../../history/job-history.js';
 
 interface Figure {
   name: string;
@@ -33,7 +33,7 @@ function figuresOf(job: Job, history: JobHistory): Figure[] {
   const estimate = report?.estimate ?? null;
   const isHeldOut = evaluations.length > 0;
   const kind = isHeldOut ? 'held-out' : 'training';
-  const isGraded = job.objective?.kind === 'group-relative';
+  const isGraded = hasRewards(job);
   const accuracies = isHeldOut ? evaluations.map(({ accuracy }) => accuracy) : curves.accuracy.points().mean;
   const matches = scoresOf(history).map(({ scores }) => scores.exact_match);
   const speeds = curves.tokens_per_second.points().mean;

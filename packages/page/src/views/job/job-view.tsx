@@ -9,7 +9,7 @@ import { Loaded } from '../../components/loaded.js';
 import { type Tab, Tabs } from '../../components/tabs.js';
 import { notify } from '../../components/toasts.js';
 import { ViewHead } from '../../components/view-head.js';
-import type { JobHistory } from '../../history/job-history.js';
+import { hasRewards, type JobHistory } from '../../history/job-history.js';
 import { type FollowedHistory, useJobHistory } from '../../history/use-job-history.js';
 import { pathOf } from '../../route.js';
 import { useClient } from '../../service/service.js';
@@ -136,7 +136,7 @@ function partsOf(job: Job, report: Report | null, history: JobHistory, query: UR
       <SamplesCard prompts={samples.prompts} rounds={history.sampleRounds} chosenStep={query.get('sample')} />
     ),
   };
-  const graded = job.objective?.kind === 'group-relative' && {
+  const graded = hasRewards(job) && {
     name: 'answers',
     label: 'Answers',
     content: () => <AnswersCard rounds={history.answerRounds} chosenStep={query.get('answers')} />,

@@ -1,4 +1,5 @@
 import { JOB_SETTING_PATHS, JOB_STATUSES, type JobQuery } from '@lorasmith/contracts';
+import { searchOf } from '../../components/search-of.js';
 import { type Sort, sortOf } from '../../components/table-sort.js';
 import { fieldLabel } from '../sweeps/sweep-fields.js';
 
@@ -26,7 +27,7 @@ export interface JobsAddress {
   /** The query of the request. */
   query: JobQuery;
   search: string;
-  tag: string;
+  tag: string | undefined;
   sort: Sort | null;
   /** Whether the jobs of a sweep are one row. */
   isCollapsed: boolean;
@@ -36,27 +37,27 @@ export interface JobsAddress {
   columns: string[];
   /** Whether the choice of columns is in sight. */
   isChoosing: boolean;
-  /** Whether something is left out. */
+  /** True if a search or a filter leaves something out. */
+  isSearched: boolean;
+  /** True if the list may have others than are in sight. */
   isFiltered: boolean;
 }
 
 export function jobsAddressOf(address: URLSearchParams): JobsAddress {
-  const search = address.get('q') ?? '';
-  const tag = address.get('tag') ?? '';
+  const { search, after, filters: sought } = searchOf(address);
   const status = JOB_STATUSES.find((one) => one === address.get('status'));
   const sorted = sortOf(address.get('sort'));
   const sort = sorted !== null && COLUMN_SORTS[sorted.title] !== undefined ? sorted : null;
   const model = address.get('model') ?? '';
   const sweep = listOf(address.get('sweep'), 1, (id) => SWEEP_ID.test(id))[0];
-  const after = address.get('after');
   const isCollapsed = address.get('flat') === null && sweep === undefined;
   const filters: JobQuery = {
-    ...(search.trim() === '' ? {} : { q: search.trim() }),
-    ...(tag.trim() === '' ? {} : { tag: tag.trim() }),
+    ...sought,
     ...(status === undefined ? {} : { status }),
     ...(MODEL_NAME.test(model) ? { base_model: model } : {}),
     ...(sweep === undefined ? {} : { sweep }),
   };
+  const isSearched = Object.keys(filters).length > 0;
   return {
     query: {
       limit: PAGE,
@@ -65,16 +66,17 @@ export function jobsAddressOf(address: URLSearchParams): JobsAddress {
       ...(sort === null
         ? {}
         : { sort: COLUMN_SORTS[sort.title]!, order: sort.isDescending ? ('desc' as const) : ('asc' as const) }),
-      ...(after === null ? {} : { after }),
+      ...(after === undefined ? {} : { after }),
     },
     search,
-    tag,
+    tag: sought.tag,
     sort,
     isCollapsed,
     open: listOf(address.get('open'), MAX_OPEN, (id) => SWEEP_ID.test(id)),
     columns: listOf(address.get('columns'), MAX_COLUMNS, (path) => JOB_SETTING_PATHS.includes(path)),
     isChoosing: address.get('settings') === 'open',
-    isFiltered: Object.keys(filters).length > 0 || after !== null,
+    isSearched,
+    isFiltered: isSearched || after !== undefined,
   };
 }
 

@@ -1,10 +1,9 @@
-import { countText } from '@lorasmith/client/core';
 import type { Counted, Job } from '@lorasmith/contracts';
 import { JOB_STATUSES, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/contracts';
 import { DataTable } from '../../components/data-table.js';
 import { useKeptScroll } from '../../components/kept-scroll.js';
 import { Link } from '../../components/link.js';
-import { TagFilter } from '../../components/list-search.js';
+import { TagFilter, totalText } from '../../components/list-search.js';
 import { Loaded } from '../../components/loaded.js';
 import { SearchField } from '../../components/search-field.js';
 import { nextSort } from '../../components/table-sort.js';
@@ -101,7 +100,7 @@ interface JobListProps {
 }
 
 function JobList({ page: { data, total, next, has_more: hasMore }, address, query, refresh }: JobListProps) {
-  const { sort, isCollapsed, isFiltered, columns: settings } = address;
+  const { sort, isCollapsed, isSearched, isFiltered, columns: settings } = address;
   const chosen = chosenJobs(query.get('chosen'), MAX_CHOSEN);
   const choose = (ids: readonly string[]) => changeQuery({ chosen: ids.join() });
   const inSweeps = isCollapsed ? data.flatMap(({ sweep }) => sweep?.id ?? []) : [];
@@ -123,7 +122,10 @@ function JobList({ page: { data, total, next, has_more: hasMore }, address, quer
   return (
     <>
       <p class="list-total">
-        <span role="status">{totalText(total, address)}</span>
+        <span role="status">
+          {totalText({ total, one: 'job', isSearched })}
+          {isCollapsed && total > 0 && ', a sweep counted as one'}
+        </span>
         {shown.length > 0 && (
           <button
             type="button"
@@ -178,14 +180,4 @@ function useVariants(open: readonly string[], { query }: JobsAddress): ReadonlyM
 
 function isMoving(jobs: readonly Job[]): boolean {
   return jobs.some(({ status }) => UNFINISHED_STATUSES.includes(status));
-}
-
-/** The number of rows of the whole list. */
-function totalText(total: number, { isCollapsed, query }: JobsAddress): string {
-  const { q, tag, status, base_model, sweep } = query;
-  const isSearched = [q, tag, status, base_model, sweep].some((value) => value !== undefined);
-  if (total === 0) return 'No job matches.';
-  const jobs = `${countText(total)} ${total === 1 ? 'job' : 'jobs'}`;
-  const what = isSearched ? `${jobs} ${total === 1 ? 'matches' : 'match'}` : jobs;
-  return isCollapsed ? `${what}, a sweep counted as one` : what;
 }
