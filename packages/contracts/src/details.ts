@@ -124,13 +124,13 @@ function timeOf(param: string, text: string | undefined): number | undefined {
   throw new ProductError('invalid_request', `${param} is not a time: there is no ${text}.`, { param });
 }
 
-/** Whether one of these texts has the text of a search in it, whatever its case. */
+/** True if one of these texts has the text of a search in it, whatever its case. */
 export function hasText(texts: readonly (string | null)[], q: string | undefined): boolean {
   const wanted = q?.toLowerCase() ?? '';
   return texts.some((text) => (text ?? '').toLowerCase().includes(wanted));
 }
 
-/** Whether something of this name, tags and time is what a filter wants. */
+/** True if something of this name, tags and time is what a filter wants. */
 export function matchesDetails(
   { name, tags, created_at }: Pick<Details, 'name' | 'tags'> & { created_at: string },
   filter: DetailsFilter,

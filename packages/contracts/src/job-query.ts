@@ -48,7 +48,7 @@ export const JobQuery = Type.Object(
 );
 export type JobQuery = Static<typeof JobQuery>;
 
-/** Whether a setting is neither a list nor a record. */
+/** True for a setting that is neither a list nor a record. */
 function isScalar(schema: TSchema): boolean {
   const { type, enum: choices, anyOf } = schema as { type?: string; enum?: unknown[]; anyOf?: TSchema[] };
   if (anyOf !== undefined) return anyOf.every(isScalar);

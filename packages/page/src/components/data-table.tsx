@@ -8,7 +8,7 @@ export interface Column<Row> {
   isNumber?: boolean;
   /** Undefined: the table does not sort its rows by it. */
   sortBy?: SortValue<Row>;
-  /** Whether its title is pressed although the rows come sorted. */
+  /** True if its title is pressed although the rows come sorted. */
   isSortable?: boolean;
 }
 

@@ -29,13 +29,13 @@ export interface JobsAddress {
   search: string;
   tag: string | undefined;
   sort: Sort | null;
-  /** Whether the jobs of a sweep are one row. */
+  /** True if the jobs of a sweep are one row. */
   isCollapsed: boolean;
   /** The sweeps whose variants are in sight. */
   open: string[];
   /** Paths of the settings that are columns. */
   columns: string[];
-  /** Whether the choice of columns is in sight. */
+  /** True if the choice of columns is in sight. */
   isChoosing: boolean;
   /** True if a search or a filter leaves something out. */
   isSearched: boolean;
