@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 
 /** A file beside vitest's JSON report, which lacks what failed outside of tests: `{ message }[]`. */
 export const ERRORS_FILE = 'unhandled-errors.json';
@@ -17,12 +18,17 @@ export default class ErrorsReporter {
   }
 
   /**
-   * @param {readonly import('vitest/node').TestModule[]} _modules
-   * @param {readonly import('vitest/node').SerializedError[]} errors outside of tests, such as a rejected promise that nobody awaits
+   * @param {readonly import('vitest/node').TestModule[]} modules
+   * @param {readonly import('vitest/node').SerializedError[]} errors outside of tests, such as a rejected promise that nobody awaits, or a
+   *   process that died: then its files have not ended
    */
-  onTestRunEnd(_modules, errors) {
+  onTestRunEnd(modules, errors) {
     if (this.#folder !== undefined && errors.length > 0) {
-      const described = errors.map(({ message, stack }) => ({ message: stack ?? message }));
+      const notEnded = modules.filter((module) => ['pending', 'queued'].includes(module.state()));
+      const described = [
+        ...errors.map(({ message, stack }) => ({ message: stack ?? message })),
+        ...notEnded.map(({ moduleId }) => ({ message: `did not end: ${path.relative(ROOT_DIR, moduleId)}` })),
+      ];
       writeFileSync(path.join(this.#folder, ERRORS_FILE), JSON.stringify(described));
     }
   }
