@@ -16,6 +16,9 @@ const inNode = (file, ...args) => ({
   args: [path.join(ROOT_DIR, 'node_modules', file), ...args],
 });
 
+/** A program of the repository. @param {string} file */
+const inRoot = (file) => ({ program: process.execPath, args: [path.join(ROOT_DIR, file)] });
+
 /** The checks of the complete repository that need no test. @type {Check[]} */
 const CHECKS = [
   { name: 'format and lint', commands: async () => [inNode('@biomejs/biome/bin/biome', 'check', '.')] },
@@ -30,6 +33,7 @@ const CHECKS = [
     ],
   },
   { name: 'format of C++', commands: async () => [await formatCheckOfNative(process.env)] },
+  { name: 'format of JSON', commands: async () => [inRoot('checks/json-format.mjs')] },
 ];
 
 /**

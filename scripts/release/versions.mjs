@@ -12,7 +12,7 @@ const PLACES = {
   'docker/helm/lorasmith/Chart.yaml': /^(?:version|appVersion): "?([^"\n]+)"?$/gm,
   'docker/Dockerfile': /^ARG VERSION=(.+)$/gm,
   'packages/service-kit/src/version.ts': /^export const PRODUCT_VERSION = '(.+)';$/gm,
-  'openapi/openapi.json': /^ {4}"version": "(.+)",$/gm,
+  'openapi/openapi.json': MANIFEST_VERSION,
   'docs/client.md': /lorasmith-client-(\S+)\.tgz/g,
 };
 

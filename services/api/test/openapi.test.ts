@@ -29,7 +29,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 test('the committed document is that of the routes; "npm run openapi" writes it', async () => {
   const committed = await readFile(new URL('../../../openapi/openapi.json', import.meta.url), 'utf8');
-  expect(committed).toBe(text);
+  expect(JSON.parse(committed)).toEqual(document);
 });
 
 test('the document is valid OpenAPI 3.1 to an independent validator', async () => {
