@@ -39,6 +39,7 @@ function linesOf(text) {
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const write = process.argv.includes('--write');
   const found = await longerFiles({ write });
-  for (const name of found) console.log(`${write ? 'formatted' : 'longer than in the format of `npm run format`'}: ${name}`);
+  for (const name of found)
+    console.log(`${write ? 'formatted' : 'longer than in the format of `npm run format`'}: ${name}`);
   if (!write && found.length > 0) process.exitCode = 1;
 }
