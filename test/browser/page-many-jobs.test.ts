@@ -17,6 +17,8 @@ expectFaults(refusedWith(404, 409));
 const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
 const COUNT = 500;
 const RANKS = [4, 8, 16];
+/** The rank of the variant that a rung has stopped. */
+const STOPPED = 8;
 const OLDEST = 'the oldest of all';
 const SWEEP = 'ranks';
 
@@ -42,7 +44,8 @@ beforeAll(async () => {
       name: SWEEP,
     };
     const { sweep } = await store.sweeps.create(request, variants, { requestHash: 'h', owner: null });
-    for (const { job } of sweep.variants) await store.requestCancel(job);
+    for (const { job, values } of sweep.variants)
+      await store.requestCancel(job, values['lora.r'] === STOPPED ? { stoppedAtRung: 10 } : {});
   };
   const left = COUNT - RANKS.length;
   for (let number = 0; number < left; number++) {
@@ -118,8 +121,12 @@ test('the variants of a sweep are under it', async () => {
   await eventually(listed).toEqual([SWEEP, ...RANKS.toReversed().map((r) => `${SWEEP} r=${r}`)]);
   await find('r=8');
   await eventually(names).toEqual([SWEEP, `${SWEEP} r=8`]);
+  await page.getByRole('row', { name: `${SWEEP} r=8 stopped at a rung` }).waitFor();
   await page.getByRole('button', { name: 'Variants of ranks' }).click();
   await eventually(names).toEqual([SWEEP]);
+  const [stopped] = (await stack.client.listJobs({ name: `${SWEEP} r=${STOPPED}` })).data;
+  await tab.open(`/jobs/${stopped!.id}`);
+  await page.locator('.view-title').getByText('stopped at a rung').waitFor();
 });
 
 test('several jobs are chosen on several pages, compared and deleted; one that refuses says why', async () => {

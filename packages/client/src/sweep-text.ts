@@ -1,9 +1,11 @@
 import {
   ENDED_STATUSES,
+  type Job,
   type Sweep,
   type SweepCondition,
   type SweepField,
   type SweepValue,
+  type SweepVariant,
 } from '@lorasmith/contracts';
 import { countText } from './human-units.js';
 import { settingOf } from './setting-text.js';
@@ -71,6 +73,14 @@ function valuesOf(text: string): SweepValue[] {
 /** The value of a variant as text. */
 export function sweepValueText(value: SweepValue | undefined): string {
   return typeof value === 'string' ? value : JSON.stringify(value ?? null);
+}
+
+/** The state of a job or a variant in a word: what a rung has stopped was not cancelled by anybody. */
+export function stateText({
+  status,
+  stopped_at_rung: rung,
+}: Pick<Job | SweepVariant, 'status' | 'stopped_at_rung'>): string {
+  return rung === undefined ? (status ?? 'deleted') : 'stopped at a rung';
 }
 
 /** The number of variants whose job has ended, or was deleted. */

@@ -470,12 +470,22 @@ export const JobSweep = Type.Object(
 );
 export type JobSweep = Static<typeof JobSweep>;
 
+/** Only a cancelled job has it: nobody cancelled one that a rung has stopped. */
+export const StoppedAtRung = Type.Optional(
+  Type.Integer({
+    minimum: 1,
+    description:
+      'The step of the rung of its sweep that stopped the job. Absent if none did; otherwise it is cancelled.',
+  }),
+);
+
 const jobFields = {
   id: JobId,
   object: Type.Literal('job'),
   owner: Owner,
   status: JobStatus,
   sweep: Type.Optional(JobSweep),
+  stopped_at_rung: StoppedAtRung,
   ...JobSpec.properties,
   ...ownDetails,
   report: Nullable(Report, { description: 'What the job will do. Null until a worker has prepared it.' }),

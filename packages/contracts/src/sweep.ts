@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
-import { JobFailure, JobProgress, JobRequest, JobStatus, WebhookSettings } from './job.js';
+import { JobFailure, JobProgress, JobRequest, JobStatus, StoppedAtRung, WebhookSettings } from './job.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
@@ -218,6 +218,7 @@ export const SweepVariant = Type.Object(
     values: VariantValues,
     job: JobId,
     status: Nullable(JobStatus, { description: 'That of its job. Null once the job was deleted.' }),
+    stopped_at_rung: StoppedAtRung,
     progress: Nullable(JobProgress, { description: 'That of its job. Null before its first step.' }),
     metric: Nullable(Type.Number(), {
       description:

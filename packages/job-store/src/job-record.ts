@@ -32,6 +32,8 @@ interface RecordFields {
   checkpoints?: string;
   owner?: string;
   sweep?: string;
+  /** The step of the rung that stops it, also while its worker is asked to. */
+  stopped_at_rung?: string;
   /** The present name. The spec has none. */
   name?: string;
   tags?: string;
@@ -120,6 +122,7 @@ export function jobOfRecord(id: JobId, hash: Record<string, string>): Job | null
     owner: fields.owner ?? null,
     status: fields.status,
     ...(fields.sweep === undefined ? {} : { sweep: JSON.parse(fields.sweep) as JobSweep }),
+    ...stoppedAtRung(fields.status, fields.stopped_at_rung),
     ...(JSON.parse(fields.spec) as Omit<JobSpec, 'name'>),
     name: parsed<string>(fields.name),
     tags: parsed<string[]>(fields.tags) ?? [],
@@ -134,6 +137,11 @@ export function jobOfRecord(id: JobId, hash: Record<string, string>): Job | null
     started_at: fields.started_at ?? null,
     ended_at: fields.ended_at ?? null,
   };
+}
+
+/** The rung that stopped a job, from two fields of its record. */
+export function stoppedAtRung(status: string, step: string | null | undefined): { stopped_at_rung?: number } {
+  return status === 'cancelled' && step ? { stopped_at_rung: Number(step) } : {};
 }
 
 function taskOfRecord(id: JobId, { kind, checkpoint }: RecordFields): JobTask {

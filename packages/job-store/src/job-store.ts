@@ -110,9 +110,10 @@ export interface JobStore {
   changeDetails(id: JobId, change: DetailsChange): Promise<Job>;
   /**
    * A waiting or paused job is cancelled when this returns. A running job is cancelled once its worker confirms.
+   * With `stoppedAtRung`, not a user cancels it but the rung of its sweep at this step.
    * @throws ProductError `job_not_found`, `job_not_cancellable`
    */
-  requestCancel(id: JobId): Promise<Job>;
+  requestCancel(id: JobId, options?: { stoppedAtRung?: number }): Promise<Job>;
   /**
    * A waiting job is paused when this returns. A running job is paused once its worker has done a step and saved a checkpoint.
    * @throws ProductError `job_not_found`, `job_not_pausable`
@@ -277,9 +278,10 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       return await existingJob(id);
     },
 
-    async requestCancel(id) {
+    async requestCancel(id, { stoppedAtRung } = {}) {
       const job = await existingJob(id);
-      const answer = await requestCancelScript(deps, job, {}, { now: new Date().toISOString() });
+      const request = { now: new Date().toISOString(), rung: stoppedAtRung ?? '' };
+      const answer = await requestCancelScript(deps, job, {}, request);
       if (answer === 'publishing') {
         throw new ProductError('job_not_cancellable', 'The training has finished and the adapter is being published.');
       }

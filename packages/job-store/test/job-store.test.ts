@@ -279,6 +279,26 @@ describe('requestCancel', () => {
     expect((await eventTypes(job.id)).at(-1)).toBe('job-cancelled');
   });
 
+  test('a job that a rung has stopped says so until it is resumed', async () => {
+    const { id } = await created();
+    expect((await store.requestCancel(id, { stoppedAtRung: 10 })).stopped_at_rung).toBe(10);
+    expect((await store.sweeps.jobs([id]))[0]).toMatchObject({ status: 'cancelled', stopped_at_rung: 10 });
+    expect(await store.resumeJob(id)).not.toHaveProperty('stopped_at_rung');
+    const attempt = await started(id);
+    expect(await store.requestCancel(id, { stoppedAtRung: 20 })).not.toHaveProperty('stopped_at_rung');
+    await store.attempts.cancel(attempt);
+    expect((await store.getJob(id))?.stopped_at_rung).toBe(20);
+  });
+
+  test('a job that its user cancels before a rung stops it is cancelled', async () => {
+    const { id } = await created();
+    const attempt = await started(id);
+    await store.requestCancel(id);
+    await store.requestCancel(id, { stoppedAtRung: 10 });
+    await store.attempts.cancel(attempt);
+    expect(await store.getJob(id)).not.toHaveProperty('stopped_at_rung');
+  });
+
   test('a job whose worker died before it confirmed is cancelled by the next attempt', async () => {
     const job = await created();
     await started(job.id);

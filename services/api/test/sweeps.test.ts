@@ -460,7 +460,8 @@ describe('halving', () => {
     expect(Value.Check(Sweep, first)).toBe(true);
     expect(first.rungs).toMatchObject([{ step: 1, kept: [2, 3, 5], stopped: [1, 4] }]);
     expect(statusesOf(first)).toEqual(['cancelled', 'queued', 'queued', 'cancelled', 'queued']);
-    expect(first.variants[0]).toMatchObject({ metric: 0.5, step: 1, rank: null });
+    expect(first.variants[0]).toMatchObject({ metric: 0.5, step: 1, rank: null, stopped_at_rung: 1 });
+    expect((await api.jobs.getJob(jobs[3]!))?.stopped_at_rung).toBe(1);
     await advanceSweep(options(), id);
     expect(await stateOf(id)).toEqual(first);
 
@@ -481,6 +482,7 @@ describe('halving', () => {
     expect(ended.rungs.map(({ kept }) => kept)).toEqual([[2, 3, 5], [2, 5], [2]]);
     expect(ended.variants[1]).toMatchObject({ rank: 1, metric: 0.04, adapter });
     expect(statusesOf(ended)).toEqual(['cancelled', 'succeeded', 'failed', 'cancelled', 'cancelled']);
+    expect(ended.variants.map((one) => one.stopped_at_rung)).toEqual([1, undefined, undefined, 1, 4]);
     // A variant that was stopped can be trained to its end.
     await api.jobs.resumeJob(jobs[3]!);
     expect(await hold(jobs[3]!, 0.3)).toBeNull();

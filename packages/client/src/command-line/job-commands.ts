@@ -2,6 +2,7 @@ import { type Job, type JobQuery, ProductError } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
 import { bytesText } from '../human-units.js';
 import { reportText } from '../report-text.js';
+import { stateText } from '../sweep-text.js';
 import { type Command, type CommandContext, IDEMPOTENCY_OPTION, moreText, print, WATCH_OPTION } from './command.js';
 import { detailsText, editCommand, FILTER_OPTIONS, filterQueryOf, given, totalText } from './details-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
@@ -178,8 +179,11 @@ async function watchToEnd(context: CommandContext, id: string): Promise<number> 
   return job.status === 'succeeded' ? 0 : 1;
 }
 
-function progressOf({ status, progress }: Job): string {
-  return status === 'running' && progress !== null ? `${status} ${progress.step}/${progress.total_steps}` : status;
+function progressOf(job: Job): string {
+  const { status, progress } = job;
+  return status === 'running' && progress !== null
+    ? `${status} ${progress.step}/${progress.total_steps}`
+    : stateText(job);
 }
 
 function jobText(job: Job): string {

@@ -663,6 +663,7 @@ describe('lora sweep', () => {
     rank: 1,
   };
   const second = { ...variant, variant: 2, values: { 'lora.r': 8 }, metric: null, rank: null, status: 'failed' };
+  const stopped = { ...second, variant: 3, status: 'cancelled', stopped_at_rung: 2, adapter: null, error: null };
   const sweep = {
     id: 'sw_0123456789abcdef01234567',
     status: 'succeeded',
@@ -672,6 +673,7 @@ describe('lora sweep', () => {
     variants: [
       { ...second, adapter: null, error: { code: 'non_finite_loss', message: '', details: [] } },
       { ...variant, adapter: 'ad_0123456789abcdef01234567', error: null },
+      stopped,
     ],
   };
   const planned = { ...variant, steps: 3, error: null };
@@ -717,9 +719,10 @@ describe('lora sweep', () => {
     expect(requests[3]!.body).toBe(requests[2]!.body);
     expect(requests[3]!.headers['idempotency-key']).toMatch(/^lora-sweep-[0-9a-f]{64}$/);
     expect(output).toContain('1,234 tokens in all, about 1 min 00 s one after the other; 1 at once fit');
-    const [first, last] = output.trimEnd().split('\n').slice(-3, -1);
+    const [first, failed, last] = output.trimEnd().split('\n').slice(-4, -1);
     expect(first).toMatch(/^1 +1 +4 +0\.25000 +succeeded +job_\w+ +ad_\w+$/);
-    expect(last).toMatch(/^- +2 +8 +- +failed: non_finite_loss/);
+    expect(failed).toMatch(/^- +2 +8 +- +failed: non_finite_loss/);
+    expect(last).toMatch(/^- +3 +8 +- +stopped at a rung +job/);
     expect(output).toContain(`${sweep.id} succeeded; the best is ${JOB}`);
   });
 

@@ -1,7 +1,7 @@
 import { type JobRequest, ProductError, type Sweep, type SweepPlan, type SweepRequest } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
 import { settingOf } from '../setting-text.js';
-import { sweepExclusionOf, sweepProgressText, sweepValueText, USUAL_SPLIT } from '../sweep-text.js';
+import { stateText, sweepExclusionOf, sweepProgressText, sweepValueText, USUAL_SPLIT } from '../sweep-text.js';
 import { advised } from './advised.js';
 import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { confirm, refuseWithoutTerminal } from './confirm.js';
@@ -239,7 +239,7 @@ function sweepText({ id, status, metric, best, variants }: Sweep): string {
       one.variant,
       ...fields.map((field) => sweepValueText(one.values[field])),
       one.metric === null ? '-' : one.metric.toPrecision(5),
-      one.error === null ? (one.status ?? 'deleted') : `${one.status}: ${one.error.code}`,
+      one.error === null ? stateText(one) : `${one.status}: ${one.error.code}`,
       one.job,
       one.adapter ?? '-',
     ]);

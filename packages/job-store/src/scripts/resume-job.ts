@@ -36,7 +36,7 @@ enter('queued')
 redis.call(
   'HDEL', record,
   'error', 'ended_at', 'cancel_requested_at', 'pause_requested_at', 'publishing', 'attempt_token', 'released_token',
-  'starts_alone', 'deaths', 'hold_at_step', 'is_held'
+  'starts_alone', 'deaths', 'hold_at_step', 'is_held', 'stopped_at_rung'
 )
 redis.call('HINCRBY', record, 'resumes', 1)
 append_event('job-resumed', '{}')

@@ -16,6 +16,7 @@ import {
   type SweepEvent,
   type SweepId,
   type SweepRequest,
+  type SweepVariant,
   type VariantValues,
   type WebhookType,
 } from '@lorasmith/contracts';
@@ -28,7 +29,7 @@ import {
   type JobLimits,
   throwIfNotAdmitted,
 } from '../job-admission.js';
-import { type JobOrigin, newRecordFields, parsed, readInputs } from '../job-record.js';
+import { type JobOrigin, newRecordFields, parsed, readInputs, stoppedAtRung } from '../job-record.js';
 import { beginningOf, newest, pageOf } from '../pages.js';
 import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
 import { type PlannedWork, UNPLANNED } from '../queue/queue-entry.js';
@@ -69,7 +70,7 @@ export interface CreateSweepOptions extends JobLimits {
 }
 
 /** The state of one of the jobs of a sweep. */
-export interface JobOfSweep {
+export interface JobOfSweep extends Pick<SweepVariant, 'stopped_at_rung'> {
   status: JobStatus;
   /** The step at which it waits to go on; null: it does not. */
   heldAtStep: number | null;
@@ -157,6 +158,7 @@ const JOB_FIELDS = [
   'is_held',
   'hold_at_step',
   'resumes',
+  'stopped_at_rung',
 ] as const;
 
 /** The webhook of the last event of a sweep. */
@@ -342,7 +344,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       const look = redis.pipeline();
       for (const id of ids) look.hmget(keys.job(id), ...JOB_FIELDS);
       const records = repliesOf(await look.exec()) as (string | null)[][];
-      return records.map(([status, progress, evaluation, adapter, error, isHeld, holdAtStep, resumes]) =>
+      return records.map(([status, progress, evaluation, adapter, error, isHeld, holdAtStep, resumes, rung]) =>
         status
           ? {
               status: status as JobStatus,
@@ -352,6 +354,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
               adapter: adapter ?? null,
               error: parsed<JobFailure>(error),
               resumes: Number(resumes),
+              ...stoppedAtRung(status, rung),
             }
           : null,
       );

@@ -1,3 +1,4 @@
+import { stateText } from '@lorasmith/client/core';
 import { ENDED_STATUSES, type Job, ProductError } from '@lorasmith/contracts';
 import { createStore, type Store } from '../store.js';
 import { readTab, writeTab } from '../tab-storage.js';
@@ -53,8 +54,9 @@ export async function showEnded(read: (id: string) => Promise<Job>, show: (job: 
 }
 
 /** Shows that a job has ended. A press on it leads to the job. */
-export function showNotice({ id, name, status, error }: Job): void {
-  const words = { succeeded: 'has succeeded', failed: 'has failed', cancelled: 'is cancelled' } as Record<
+export function showNotice(job: Job): void {
+  const { id, name, status, error } = job;
+  const words = { succeeded: 'has succeeded', failed: 'has failed', cancelled: `is ${stateText(job)}` } as Record<
     string,
     string
   >;

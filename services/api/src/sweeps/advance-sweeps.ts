@@ -126,7 +126,7 @@ async function climb(
         // One that another process has seen here, and this one not yet, goes on at the next call.
         if (state?.heldAtStep === step) await jobs.sweeps.continueHeld(id, job, step, next);
       } else if (!hasEnded(state)) {
-        await jobs.requestCancel(job).catch(ignoreIfNothingToDo);
+        await jobs.requestCancel(job, { stoppedAtRung: step }).catch(ignoreIfNothingToDo);
       }
     }
     left = kept;

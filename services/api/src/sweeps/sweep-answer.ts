@@ -38,6 +38,7 @@ function sweepAnswer(record: SweepRecord, jobs: (JobOfSweep | null)[]): Sweep {
         values,
         job: jobId,
         status: job?.status ?? null,
+        ...(job?.stopped_at_rung === undefined ? {} : { stopped_at_rung: job.stopped_at_rung }),
         progress: job?.progress ?? null,
         metric: job === null ? (outcome?.metrics[index] ?? null) : metricValue(job.evaluation, metric),
         step: job?.evaluation?.step ?? null,

@@ -1,3 +1,4 @@
+import { stateText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { type ChartLine, seriesColor } from '../../charts/chart-line.js';
 import { LineChart } from '../../charts/line-chart.js';
@@ -45,7 +46,8 @@ export function CompareView({ query }: ViewProps) {
                       disabled={!ids.includes(job.id) && ids.length >= MAX_COMPARED}
                       onChange={() => toggle(job.id)}
                     />{' '}
-                    {job.name ?? job.id} <StatusBadge status={job.status} /> <span class="muted">{job.base_model}</span>
+                    {job.name ?? job.id} <StatusBadge status={job.status} word={stateText(job)} />{' '}
+                    <span class="muted">{job.base_model}</span>
                   </label>
                 </li>
               ))}

@@ -1,4 +1,4 @@
-import { worseOnHeldOutRows, worseText } from '@lorasmith/client/core';
+import { stateText, worseOnHeldOutRows, worseText } from '@lorasmith/client/core';
 import type { Job, Report, Sweep } from '@lorasmith/contracts';
 import { ENDED_STATUSES } from '@lorasmith/contracts';
 import { useEffect, useRef } from 'preact/hooks';
@@ -49,7 +49,7 @@ export function JobView({ params, query }: ViewProps) {
     <>
       <ViewHead
         title={job.value?.name ?? id}
-        badge={job.value && <JobBadge job={job.value} history={followed.history} sweep={sweep} />}
+        badge={job.value && <JobBadge job={job.value} history={followed.history} />}
       >
         {job.value && <JobActions job={job.value} mayResume={mayResume(job.value, sweep)} refresh={job.refresh} />}
       </ViewHead>
@@ -176,10 +176,11 @@ function Curves({ history, report, query }: { history: JobHistory; report: Repor
 }
 
 /** Says when the job ends or starts while somebody watches it. */
-function useAnnouncedStatus({ status, name, id }: Job): void {
+function useAnnouncedStatus(job: Job): void {
+  const { status, name, id } = job;
   const last = useRef(status);
   useEffect(() => {
-    if (last.current !== status) notify(`${name ?? id} is now ${status}.`);
+    if (last.current !== status) notify(`${name ?? id} is now ${stateText(job)}.`);
     last.current = status;
   }, [status]);
 }

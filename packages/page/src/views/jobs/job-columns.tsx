@@ -1,4 +1,4 @@
-import { durationText, sweepProgressText } from '@lorasmith/client/core';
+import { durationText, stateText, sweepProgressText } from '@lorasmith/client/core';
 import { ENDED_STATUSES, type Job, type Sweep } from '@lorasmith/contracts';
 import { numberText } from '../../charts/number-text.js';
 import type { Column } from '../../components/data-table.js';
@@ -48,7 +48,14 @@ export function jobColumns(options: JobColumnsOptions): Column<JobRow>[] {
     {
       title: 'State',
       isSortable,
-      cell: (row) => <StatusBadge status={(row.kind === 'sweep' && sweeps.get(row.sweep)?.status) || row.job.status} />,
+      cell: (row) => {
+        const sweep = row.kind === 'sweep' ? sweeps.get(row.sweep) : null;
+        return sweep ? (
+          <StatusBadge status={sweep.status} />
+        ) : (
+          <StatusBadge status={row.job.status} word={stateText(row.job)} />
+        );
+      },
     },
     {
       title: 'Progress',

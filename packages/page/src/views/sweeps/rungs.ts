@@ -41,12 +41,6 @@ export function rungText(sweep: Halved, one: SweepVariant): string {
     .join(', ');
 }
 
-/** The state of a variant in a word: what a rung has stopped was not cancelled by anybody. */
-export function wordOf({ rungs }: Pick<Sweep, 'rungs'>, one: Pick<SweepVariant, 'variant' | 'status'>): string {
-  const isStopped = one.status === 'cancelled' && rungs.some(({ stopped }) => stopped.includes(one.variant));
-  return isStopped ? 'stopped at a rung' : (one.status ?? 'its job is deleted');
-}
-
 /** The variants, the best first: by their rank, by the rungs that let them through, by the metric so far, by their number. */
 export function bestFirst({ variants, rungs, direction }: Pick<Sweep, 'variants' | 'rungs' | 'direction'>) {
   const sign = direction === 'min' ? 1 : -1;

@@ -1,4 +1,4 @@
-import { countText, sweepValueText } from '@lorasmith/client/core';
+import { countText, stateText, sweepValueText } from '@lorasmith/client/core';
 import type { Sweep, SweepVariant } from '@lorasmith/contracts';
 import { numberText } from '../../charts/number-text.js';
 import { type Column, DataTable } from '../../components/data-table.js';
@@ -7,7 +7,7 @@ import { StatusBadge } from '../../components/status-badge.js';
 import { nextSort, sortOf } from '../../components/table-sort.js';
 import { changeQuery } from '../../location.js';
 import { useMay } from '../../service/role.js';
-import { bestFirst, rungText, wordOf } from './rungs.js';
+import { bestFirst, rungText } from './rungs.js';
 import type { VariedField } from './sweep-fields.js';
 import { VariantLink } from './variant-link.js';
 
@@ -53,7 +53,7 @@ export function VariantsTable({ sweep, fields, colorOf, query }: VariantsTablePr
       cell: ({ step }) => (step === null ? '–' : countText(step)),
     },
     { title: 'Rank', isNumber: true, sortBy: ({ rank }) => rank, cell: ({ rank }) => rank ?? '–' },
-    { title: 'State', sortBy: (one) => wordOf(sweep, one), cell: (one) => <VariantState sweep={sweep} one={one} /> },
+    { title: 'State', sortBy: stateText, cell: (one) => <VariantState one={one} /> },
     sweep.request.halving !== undefined && { title: 'Rungs', cell: (one) => rungText(sweep, one) },
     may && {
       title: 'New job',
@@ -80,12 +80,12 @@ export function VariantsTable({ sweep, fields, colorOf, query }: VariantsTablePr
   );
 }
 
-function VariantState({ sweep, one }: { sweep: Sweep; one: SweepVariant }) {
+function VariantState({ one }: { one: SweepVariant }) {
   const { status, progress, error } = one;
-  if (status === null) return <>{wordOf(sweep, one)}</>;
+  if (status === null) return <>its job is deleted</>;
   return (
     <>
-      <StatusBadge status={status} word={wordOf(sweep, one)} /> {error?.message}
+      <StatusBadge status={status} word={stateText(one)} /> {error?.message}
       {status === 'running' &&
         progress !== null &&
         `${countText(progress.step)} of ${countText(progress.total_steps)} steps`}
