@@ -1,6 +1,8 @@
 import { truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openWorkerStarts } from '../../packages/job-store/src/index.js';
 import { createKey } from '../api-keys.js';
 import { filesOf, type HubServer, hubRepo, startHubServer } from '../hub-server.js';
 import { browser, expectFaults, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';
@@ -241,6 +243,23 @@ test('a chat that nobody answers says so, and can be asked again', async () => {
   expect(await speakers.allTextContents()).toEqual(['imported']);
   expect(await page.getByLabel('Your message').inputValue()).toBe('Not sent yet');
   expect(await turn?.evaluate((element) => element.isConnected)).toBe(true);
+});
+
+test('a waiting job says that no worker runs, then that one measures its machine', async () => {
+  const dataset = (await stack.client.uploadDataset({ blob: new Blob(ROWS) }, { name: 'waiting.jsonl' })).id;
+  const { id } = await stack.client.createJob({ base_model: 'tiny-llama', dataset, name: 'first' });
+  await tab.open(`/jobs/${id}`);
+  await page.getByText('Waits: no worker runs.').waitFor();
+  const redis = new Redis(stack.redisUrl);
+  const starts = openWorkerStarts({ redis, prefix: 'lorasmith:' });
+  await starts.announce('w', 'measuring');
+  await page.getByText('Waits: the worker measures its machine, about 30 s at a first start.').waitFor();
+  // In the list the next job says it.
+  await starts.announce('w', 'measuring');
+  await tab.open('/jobs');
+  await page.getByRole('row', { name: /Next in the queue.*Waits: the worker measures its machine/ }).waitFor();
+  await redis.quit();
+  await stack.client.cancelJob(id);
 });
 
 test('a compared job that was deleted leaves the others, and can be removed', async () => {

@@ -10,6 +10,7 @@ export * from './job-events.js';
 export { eventText } from './job-progress.js';
 export type { JudgedCase, ProbeJudgement, ProbeVerdict } from './probe/judge-probe.js';
 export * from './probe/probe-server.js';
+export * from './queue-text.js';
 export * from './report-text.js';
 export type { DownloadStream } from './resumed-download.js';
 export { settingOf } from './setting-text.js';

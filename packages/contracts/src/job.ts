@@ -444,12 +444,29 @@ export const JobProgress = Type.Object(
 );
 export type JobProgress = Static<typeof JobProgress>;
 
+/** What a worker does before it takes its first job, in this order. */
+export const WORKER_START_PHASES = ['starting', 'self-test', 'measuring'] as const;
+export type WorkerStartPhase = (typeof WORKER_START_PHASES)[number];
+
+/** Why no worker takes a job. */
+export const QUEUE_REASONS = [
+  'no-worker',
+  ...WORKER_START_PHASES.map((phase): `worker-${WorkerStartPhase}` => `worker-${phase}`),
+  'workers-busy',
+] as const;
+export type QueueReason = (typeof QUEUE_REASONS)[number];
+
 /** When an unfinished job is expected to start and to end, if no other job is sent. */
 export const JobQueueState = Type.Object(
   {
     ahead: Type.Integer({
       minimum: 0,
       description: 'Waiting jobs of all keys that start before this one; 0 once it has started.',
+    }),
+    reason: Nullable(Type.Enum([...QUEUE_REASONS]), {
+      description:
+        'Why it waits: no-worker: none runs; worker-starting, worker-self-test (of its engine on the GPU), worker-measuring (its machine): ' +
+        'a worker starts, and no other is free; workers-busy: all train other jobs. Null once it has started, and while a worker is free.',
     }),
     estimated_start: Nullable(Type.String(), {
       description: 'Null once it has started, and while no worker runs or the length of a job before it is unknown.',

@@ -34,6 +34,7 @@ export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue
 export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
 export type { Reconciled } from './queue/reconcile-queue.js';
 export { type ClassWork, WORKER_CLASS_NAME, type WorkerClass, workByClass } from './queue/work-by-class.js';
+export { openWorkerStarts, type WorkerStarts } from './queue/worker-starts.js';
 export type { RecordedRung, RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
 export { endField } from './sweeps/sweep-record.js';
 export type { CreateSweepOptions, JobOfSweep, NewVariant, SweepStore } from './sweeps/sweep-store.js';

@@ -37,6 +37,7 @@ import { createFairQueue, type FairQueue } from './queue/fair-queue.js';
 import { createJobQueue, queueEntryOf } from './queue/job-queue.js';
 import { type PlannedWork, UNPLANNED } from './queue/queue-entry.js';
 import { type Reconciled, reconcileQueue } from './queue/reconcile-queue.js';
+import { createWorkerStarts } from './queue/worker-starts.js';
 import { changeJobDetails } from './scripts/change-details.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
@@ -209,7 +210,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     await removed.catch(() => {});
   };
 
-  const fair = createFairQueue({ ...deps, queue, turnMs });
+  const fair = createFairQueue({ ...deps, queue, turnMs, starts: createWorkerStarts(deps) });
   const store: JobStore = {
     async createJob(
       spec,

@@ -64,6 +64,8 @@ export interface JobKeys {
   queueTargets: string;
   /** Hash by worker name: what it holds, as JSON, and when it said so. */
   queueWorkers: string;
+  /** Hash by worker name: what it does before its first job, as JSON, and when it said so. */
+  workerStarts: string;
   /** String, for some seconds: the worker that takes a job now. */
   queueLock: string;
   /** Sorted set by when they are due, in milliseconds: the ids of webhooks that are to be sent. */
@@ -125,6 +127,7 @@ export function jobKeys(prefix: string): JobKeys {
     keyWeights: `${prefix}api-keys:weights`,
     queueTargets: `${prefix}queue-targets`,
     queueWorkers: `${prefix}queue-workers`,
+    workerStarts: `${prefix}worker-starts`,
     queueLock: `${prefix}queue-lock`,
     webhooksDue: `${prefix}webhooks:due`,
     webhookMessages: `${prefix}webhooks:messages`,

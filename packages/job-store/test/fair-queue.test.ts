@@ -1,7 +1,7 @@
-import type { JobId, JobPriority, KeyId, Owner } from '@lorasmith/contracts';
+import { type JobId, type JobPriority, type KeyId, newIdentifier, type Owner } from '@lorasmith/contracts';
 import { Worker } from 'bullmq';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '../src/index.js';
+import { createJobStore, type JobStore, jobKeys, openWorkerStarts, QUEUE_NAME } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, redis, useJobStore } from './real-job-store.js';
 import { type DrivenClock, SimulatedWorker, type SimulatedWorkerOptions } from './simulated-worker.js';
@@ -205,7 +205,12 @@ describe('a forecast', () => {
       await planned(A, 10),
     ];
     // Nobody trains.
-    expect(await store.queue.forecast(next)).toEqual({ ahead: 2, estimated_start: null, estimated_end: null });
+    expect(await store.queue.forecast(next)).toEqual({
+      ahead: 2,
+      reason: 'no-worker',
+      estimated_start: null,
+      estimated_end: null,
+    });
     clock.ms += 2_000;
     const start = await store.attempts.start(running.id, 'w');
     if (start.outcome !== 'started') throw new Error(start.reason);
@@ -214,18 +219,28 @@ describe('a forecast', () => {
     const preparing = { id: running.id, status: 'preparing' as const };
     expect(await store.queue.forecast(preparing)).toEqual({
       ahead: 0,
+      reason: null,
       estimated_start: null,
       estimated_end: at(100),
     });
     expect(await store.queue.forecast(other)).toEqual({
       ahead: 0,
+      reason: 'workers-busy',
       estimated_start: at(100),
       estimated_end: at(130),
     });
-    expect(await store.queue.forecast(next)).toEqual({ ahead: 1, estimated_start: at(130), estimated_end: at(180) });
+    expect(await store.queue.forecast(next)).toMatchObject({
+      ahead: 1,
+      estimated_start: at(130),
+      estimated_end: at(180),
+    });
     // Nothing is invented for and after a job whose length nobody knows.
-    expect(await store.queue.forecast(unknown)).toEqual({ ahead: 2, estimated_start: at(180), estimated_end: null });
-    expect(await store.queue.forecast(last)).toEqual({ ahead: 3, estimated_start: null, estimated_end: null });
+    expect(await store.queue.forecast(unknown)).toMatchObject({
+      ahead: 2,
+      estimated_start: at(180),
+      estimated_end: null,
+    });
+    expect(await store.queue.forecast(last)).toMatchObject({ ahead: 3, estimated_start: null, estimated_end: null });
 
     // Its trainer knows better than the plan.
     const data = {
@@ -255,6 +270,29 @@ describe('a forecast', () => {
     clock.ms += 30_000;
     expect(await store.queue.forecast(other)).toMatchObject({ estimated_start: null, estimated_end: null });
     expect(await store.queue.forecast({ ...other, status: 'cancelled' })).toBeNull();
+  });
+
+  test('says what keeps a job waiting: no worker, one that starts, or other jobs', async () => {
+    const job = await planned(A, 100);
+    const starts = openWorkerStarts({ redis, prefix, clock: () => clock.ms });
+    const reason = async () => {
+      clock.ms += 2_000;
+      return (await store.queue.forecast(job))?.reason;
+    };
+    expect(await reason()).toBe('no-worker');
+    await starts.announce('w', 'starting');
+    await starts.announce('v', 'measuring');
+    expect(await reason()).toBe('worker-measuring');
+    await starts.end('v');
+    expect(await reason()).toBe('worker-starting');
+    await store.queue.announce('v', { slots: 1, held: [] });
+    expect(await reason()).toBeNull();
+    await store.queue.announce('v', { slots: 1, held: [newIdentifier('job')] });
+    expect(await reason()).toBe('worker-starting');
+    await starts.end('w');
+    expect(await reason()).toBe('workers-busy');
+    await starts.announce('w', 'self-test');
+    expect(await reason()).toBe('worker-self-test');
   });
 
   test('counts what a job had done whose worker has died, until its next step', async () => {
@@ -289,7 +327,12 @@ describe('a forecast', () => {
     const resumed = await store.resumeJob(id);
     expect(await waits()).toEqual([{ tokens: 200, seconds: 20 }]);
     await store.queue.announce('w', { slots: 1, held: [] });
-    expect(await store.queue.forecast(resumed)).toEqual({ ahead: 0, estimated_start: at(0), estimated_end: at(20) });
+    expect(await store.queue.forecast(resumed)).toEqual({
+      ahead: 0,
+      reason: null,
+      estimated_start: at(0),
+      estimated_end: at(20),
+    });
 
     // Without its checkpoints it starts again.
     await store.requestCancel(id);

@@ -49,7 +49,8 @@ describe('POST /jobs', () => {
       training: { epochs: 3, batch_size: 8, max_grad_norm: 1, seed: 42 },
     });
     // No worker runs, so nobody knows when it starts.
-    const queue = { ahead: expect.any(Number), estimated_start: null, estimated_end: null };
+    const unknown = { estimated_start: null, estimated_end: null };
+    const queue = { ahead: expect.any(Number), reason: 'no-worker', ...unknown };
     expect((await api.app.inject(`/jobs/${job.id}`)).json()).toEqual({ ...job, queue });
   });
 

@@ -1,6 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { NO_GPU_EXIT_CODE } from '@lorasmith/child-processes';
+import { openWorkerStarts } from '@lorasmith/job-store';
 import {
   checkFolders,
   checkRedisSettings,
@@ -18,6 +19,7 @@ import {
   watchRedisDurability,
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
+import { announceStart } from './announced-start.js';
 import { chooseEngine } from './device/choose-engine.js';
 import { GPU_LORA_MARGIN } from './device/engine-environment.js';
 import { holdCard } from './device/hold-card.js';
@@ -67,6 +69,7 @@ const hinder = (reason: string | null) => {
   if (process.connected) process.send?.({ hindrance: reason }, undefined, undefined, () => {});
 };
 hinder('it is still starting');
+const start = announceStart(openWorkerStarts({ redis, prefix: config.redis.prefix }), config.workerName);
 const health =
   config.health.port === 0
     ? null
@@ -96,6 +99,7 @@ const engine = await chooseEngine({
     }),
   selfTest: async (tested) => {
     const onStart = () => {
+      start.enter('self-test');
       hinder(
         'it is comparing its engine on the GPU with the CPU, which takes a minute, or several on a slow processor',
       );
@@ -108,10 +112,12 @@ const engine = await chooseEngine({
   if (!(error instanceof NoGpuError)) throw error;
   process.stderr.write(`${error.message}\n`);
   hinder(error.message);
+  void start.end();
   // Meanwhile /ready says why, and a supervisor that restarts the worker at once does not do so in a tight loop.
   if (health !== null) await setTimeout(SHOWN_BEFORE_END_MS);
   process.exit(error.exitCode);
 });
+start.enter('measuring');
 hinder('it is measuring its machine, which takes about half a minute at the first start');
 const worker = await startWorker({
   config,
@@ -133,6 +139,7 @@ const worker = await startWorker({
   },
 });
 hinder(null);
+void start.end();
 
 end = shutDownInOrder({
   logger,

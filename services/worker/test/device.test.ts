@@ -5,6 +5,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { openWorkerStarts } from '@lorasmith/job-store';
+import { Redis } from 'ioredis';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeDataFolder } from '../../../test/data-folder.js';
 import { startRealRedis } from '../../../test/real-redis.js';
@@ -63,15 +65,21 @@ test.skipIf(hasGpu)('a worker by itself takes the CPU, says so, and answers a su
     REDIS_PREFIX: redis.prefix,
     WORKER_HEALTH_PORT: String(port),
   });
+  const client = new Redis(redis.url);
+  const starts = openWorkerStarts({ redis: client, prefix: redis.prefix });
+  const phase = () => starts.nearest(Date.now());
   try {
-    // The worker measures its machine first.
+    // The worker measures its machine first, which waiting jobs say.
+    await expect.poll(phase, { timeout: 60_000, interval: 20 }).toBe('measuring');
     await expect.poll(() => ready(port), { timeout: 200_000, interval: 200 }).toBe(200);
+    await expect.poll(phase).toBeNull();
     expect(written.stdout).toContain('training on the CPU: this machine has no NVIDIA GPU');
     // A supervisor relies on a graceful shutdown.
     worker.kill('SIGTERM');
     expect((await once(worker, 'exit'))[0]).toBe(0);
   } finally {
     worker.kill('SIGKILL');
+    await client.quit();
     await redis.stop();
   }
 });

@@ -583,7 +583,7 @@ describe('lora', () => {
     vi.useFakeTimers({ toFake: ['Date'] });
     onTestFinished(() => void vi.useRealTimers());
     const in90s = new Date(Date.now() + 90_000).toISOString();
-    const queue = { ahead: 2, estimated_start: in90s, estimated_end: null };
+    const queue = { ahead: 2, reason: 'workers-busy', estimated_start: in90s, estimated_end: null };
     const { exitCode, output } = await lora(
       ['jobs', 'watch', 'job_1'],
       json(200, { id: 'job_1', status: 'queued', queue, samples: { prompts: [conversation] } }),
@@ -594,7 +594,7 @@ describe('lora', () => {
       json(200, { id: 'job_1', status: 'failed' }),
     );
     const lines = [
-      '2 jobs wait before it, starts in about 1 min 30 s',
+      '2 jobs wait before it, all workers are busy with other jobs, starts in about 1 min 30 s',
       'samples before training:',
       '  > Count to 3',
       '    One,',

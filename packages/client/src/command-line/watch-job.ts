@@ -2,6 +2,7 @@ import type { EventType, Job } from '@lorasmith/contracts';
 import { durationText } from '../human-units.js';
 import { createJobProgress } from '../job-progress.js';
 import { printableJson } from '../printable.js';
+import { queueReasonText } from '../queue-text.js';
 import type { CommandContext } from './command.js';
 
 /**
@@ -31,13 +32,14 @@ export async function watchJob(
   }
 }
 
-/** `3 jobs wait before it, starts in about 5 min, ends in about 12 min`; null: nothing is known. */
+/** `3 jobs wait before it, all workers are busy with other jobs, starts in about 5 min, ends in about 12 min`; null: nothing is known. */
 export function queueText({ status, queue }: Job): string | null {
   if (!queue) return null;
-  const { ahead, estimated_start: start, estimated_end: end } = queue;
+  const { ahead, reason, estimated_start: start, estimated_end: end } = queue;
   const inTime = (time: string) => durationText(Math.max(0, (Date.parse(time) - Date.now()) / 1000));
   const parts = [
     ...(status === 'queued' ? [ahead === 1 ? '1 job waits before it' : `${ahead} jobs wait before it`] : []),
+    ...(reason === null ? [] : [queueReasonText(reason)]),
     ...(start === null ? [] : [`starts in about ${inTime(start)}`]),
     ...(end === null ? [] : [`ends in about ${inTime(end)}`]),
   ];

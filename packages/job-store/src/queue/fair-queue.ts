@@ -7,6 +7,8 @@ import {
   type JobProgress,
   type JobQueueState,
   type MachineLoad,
+  type QueueReason,
+  type WorkerStartPhase,
 } from '@lorasmith/contracts';
 import { luaScript, repliesOf } from '@lorasmith/redis';
 import { parsed } from '../job-record.js';
@@ -19,6 +21,7 @@ import { expectedOrder, type KeyUse } from './fair-order.js';
 import type { JobQueue } from './job-queue.js';
 import { type QueueContents, QueueCopy } from './queue-copy.js';
 import { type QueueEntry, tokensLeft, type WaitingJob } from './queue-entry.js';
+import { WORKER_GONE_MS, type WorkerStarts } from './worker-starts.js';
 
 /** Longer than taking a job takes. Where it takes longer still, the worst is that a worker gets another job than it chose. */
 const LOCK_MS = 5_000;
@@ -26,8 +29,6 @@ const LOCK_MS = 5_000;
 const LOCK_RETRY_MS = 20;
 /** How long paused jobs may take to make way for the job that they were paused for. */
 const TARGET_MS = 120_000;
-/** Workers say every few seconds that they run. */
-const WORKER_GONE_MS = 20_000;
 /** Positions and estimates are calculated once in this time, however many ask for them. */
 const FORECAST_MS = 1_000;
 
@@ -115,8 +116,14 @@ return 1
   { keys: ['queue_entries', 'queue_changes'], arguments: ['id'], lua: ENTRY_FUNCTIONS },
 );
 
-export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: number }): FairQueue {
-  const { redis, keys, clock, queue, turnMs } = deps;
+export interface FairQueueOptions extends StoreDeps {
+  queue: JobQueue;
+  turnMs: number;
+  starts: Pick<WorkerStarts, 'nearest'>;
+}
+
+export function createFairQueue(deps: FairQueueOptions): FairQueue {
+  const { redis, keys, clock, queue, turnMs, starts } = deps;
 
   const copy = new QueueCopy({ redis, keys, queue });
 
@@ -217,6 +224,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     places: Map<JobId, number>;
     times: Map<string, EstimatedTimes>;
     waiting: number;
+    reason: QueueReason | null;
   }
   let latest: { at: number; forecast: Promise<Forecast> } | null = null;
   const calculate = async (): Promise<Forecast> => {
@@ -227,7 +235,13 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
       workers,
       order.map(({ id, job }) => ({ id, seconds: job.seconds })),
     );
-    return { at: queued.now, places: new Map(order.map(({ id }, place) => [id, place])), times, waiting: order.length };
+    return {
+      at: queued.now,
+      places: new Map(order.map(({ id }, place) => [id, place])),
+      times,
+      waiting: order.length,
+      reason: reasonToWait(workers, await starts.nearest(queued.now)),
+    };
   };
   const forecastWithin = (ageMs: number): Promise<Forecast> => {
     const at = clock?.() ?? performance.now();
@@ -281,16 +295,27 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
       const recent = await forecastWithin(FORECAST_MS);
       // A job that was sent a moment ago.
       const isMissing = status === 'queued' && !recent.places.has(id);
-      const { at, places, times, waiting } = isMissing ? await forecastWithin(FORECAST_MS / 10) : recent;
+      const { at, places, times, waiting, reason } = isMissing ? await forecastWithin(FORECAST_MS / 10) : recent;
       const { start, end } = times.get(id) ?? { start: null, end: null };
       const time = (seconds: number | null) => (seconds === null ? null : new Date(at + seconds * 1_000).toISOString());
       return {
         ahead: status === 'queued' ? (places.get(id) ?? waiting) : 0,
+        reason: status === 'queued' ? reason : null,
         estimated_start: status === 'queued' ? time(start) : null,
         estimated_end: time(end),
       };
     },
   };
+}
+
+/** Why no worker takes what waits; null: one has nothing to do. */
+function reasonToWait(
+  workers: readonly Pick<EstimatedWorker, 'held'>[],
+  starting: WorkerStartPhase | null,
+): QueueReason | null {
+  if (workers.some(({ held }) => held.length === 0)) return null;
+  if (starting !== null) return `worker-${starting}`;
+  return workers.length === 0 ? 'no-worker' : 'workers-busy';
 }
 
 /** Seconds that remain, if it trains alone, of a job that has done this share of its steps; null: unknown. */

@@ -1,4 +1,4 @@
-import { countText, durationText } from '@lorasmith/client/core';
+import { countText, durationText, queueReasonText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { Bar } from '../../components/bar.js';
 import { Moment } from '../../components/moment.js';
@@ -7,7 +7,14 @@ import type { JobHistory } from '../../history/job-history.js';
 /** The progress of an unfinished job: its place in the queue, its tokenized rows, or its step. */
 export function JobProgress({ job, history }: { job: Job; history: JobHistory }) {
   const { lastStep, tokenizing, reference } = history;
-  if (job.status === 'queued') return <QueuePlace job={job} />;
+  if (job.status === 'queued') {
+    return (
+      <>
+        <QueuePlace job={job} />
+        <WaitReason job={job} />
+      </>
+    );
+  }
   if (job.status === 'preparing') {
     if (tokenizing === null) return <p>The worker prepares the rows and the base model.</p>;
     const { rows, total_rows } = tokenizing;
@@ -32,6 +39,12 @@ export function JobProgress({ job, history }: { job: Job; history: JobHistory })
       {isRunning && <strong>{durationText(seconds_left)} left</strong>}
     </Bar>
   );
+}
+
+/** Why a waiting job waits, from an answer of `GET /jobs/:id`; nothing while a worker is free. */
+export function WaitReason({ job: { queue } }: { job: Job }) {
+  const reason = queue?.reason ?? null;
+  return reason === null ? null : <p>Waits: {queueReasonText(reason)}.</p>;
 }
 
 /** The place of a waiting job, from an answer of `GET /jobs/:id`. */

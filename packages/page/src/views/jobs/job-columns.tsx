@@ -9,7 +9,7 @@ import { TagList } from '../../components/tag-list.js';
 import { changeQuery } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import { QueuePlace } from '../job/job-progress.js';
+import { QueuePlace, WaitReason } from '../job/job-progress.js';
 import { tookText } from '../job/took-text.js';
 import { fieldLabel } from '../sweeps/sweep-fields.js';
 import type { JobRow } from './job-rows.js';
@@ -167,9 +167,15 @@ function Progress({ job }: { job: Job }) {
   );
 }
 
-/** The place of a waiting job: only the answer for a single job has it. */
+/** The place of a waiting job, and of the next one why it waits: only the answer for a single job has these. */
 function Waiting({ id }: { id: string }) {
   const client = useClient();
   const { value } = usePolled((signal) => client.getJob(id, { signal }), [client, id], { everyMs: QUEUE_MS });
-  return value === undefined ? null : <QueuePlace job={value} />;
+  if (value === undefined) return null;
+  return (
+    <>
+      <QueuePlace job={value} />
+      {value.queue?.ahead === 0 && <WaitReason job={value} />}
+    </>
+  );
 }
