@@ -2,7 +2,7 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { type ColumnMapping, linesOfFile, linesOfParquet, mapColumns, unzstd } from '@lorasmith/row-files';
+import { type ColumnMapping, linesOfFile, linesOfParquet, mapColumns, mappedJson, unzstd } from '@lorasmith/row-files';
 import { refuseExisting } from './folder-download.js';
 
 export interface ConvertDatasetOptions {
@@ -93,7 +93,7 @@ class Conversion {
     if (Array.isArray(mapped)) throw wrongLine(line, mapped[0]!.message);
     this.#change ??= mapped.mapping;
     for (const name of mapped.leftOut) this.#leftOut.add(name);
-    return JSON.stringify(mapped.row);
+    return mappedJson(mapped.row, text, this.#mapping);
   }
 }
 

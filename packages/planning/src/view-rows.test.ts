@@ -57,6 +57,11 @@ describe('rows as they were uploaded', () => {
     expect(await page(files, 3, 1)).toMatchObject({ data: [{ line: 4 }], has_more: true });
   });
 
+  test('have their numbers as they stand in the file', async () => {
+    const row = '{"prompt": "a", "reference": {"price": 12.50, "id": 9007199254740993, "huge": [1e400, 1.0]}}';
+    expect((await page(await stored('prompt', `${row}\n`))).data).toMatchObject([{ text: row }]);
+  });
+
   test('are cut where they are long, and end a page that has become large', async () => {
     const long = 'x'.repeat(20_000);
     const files = await stored('text', jsonLines(Array.from({ length: 40 }, () => ({ text: long }))));

@@ -6,6 +6,7 @@ export {
   parseColumnMapping,
 } from './column-mapping.js';
 export { type FileOptions, linesOfFile, textOfFile } from './file-lines.js';
+export { mappedJson } from './mapped-json.js';
 export { linesOfParquet, type ParquetOptions, parquetLimits } from './parquet-lines.js';
 export { linesOfText } from './text-lines.js';
 export { gunzip } from './unpack-gzip.js';

@@ -474,6 +474,14 @@ describe('lora', () => {
     expect(await readdir(folder)).toEqual(['rows.csv.gz', 'rows.jsonl']);
   });
 
+  it('converts numbers as they stand in the file', async () => {
+    const [file, out] = [join(folder, 'priced.json'), join(folder, 'priced.jsonl')];
+    const answer = '{"price":12.50,"id":9007199254740993}';
+    await writeFile(file, `[{"question": "a", "answer": ${answer}}]`);
+    await lora(['datasets', 'convert', file, '-o', out, '--columns', 'prompt:question,reference:answer']);
+    expect(await readFile(out, 'utf8')).toBe(`{"prompt":"a","reference":${answer}}\n`);
+  });
+
   it('converts Parquet with all of its columns', async () => {
     const file = fileURLToPath(new URL('../../../row-files/src/fixtures/pairs-zstd.parquet', import.meta.url));
     const out = join(folder, 'pairs.jsonl');

@@ -1,13 +1,6 @@
-import {
-  type Dataset,
-  type DatasetFormat,
-  type Fault,
-  fileHint,
-  memberTexts,
-  ProductError,
-} from '@lorasmith/contracts';
+import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
 import { checkRow, type Line, LineSplitter, lineTooLong, parseLine, textOfLine } from '@lorasmith/planning';
-import type { ColumnMapping } from '@lorasmith/row-files';
+import { type ColumnMapping, mappedJson } from '@lorasmith/row-files';
 import { mapRow } from './map-row.js';
 import { MappingReport } from './mapping-report.js';
 import { SeenRows } from './seen-rows.js';
@@ -161,7 +154,7 @@ export class DatasetChecker {
       this.#lastLine = line;
       return [invalid(`The file has more than ${this.#limits.maxRows} rows, the limit.`)];
     }
-    const stored = mapped.row === value ? bytes : Buffer.from(this.#jsonOf(row, textOfLine(line, bytes)!));
+    const stored = mapped.row === value ? bytes : Buffer.from(mappedJson(row, textOfLine(line, bytes)!, this.#columns));
     if (stored.length > maxLineBytes) return [lineTooLong(maxLineBytes)];
     this.#mapping.add(line, mapped);
     this.#lookForRepetition(line, stored);
@@ -169,20 +162,6 @@ export class DatasetChecker {
     this.#first ??= { format, width, line };
     const difference = this.#difference(format, width);
     return difference === null ? stored : [difference];
-  }
-
-  /**
-   * The JSON of a mapped row. A column that keeps its value has the text of the line, because a parser changes numbers, which templates
-   * print and graders compare answers with.
-   */
-  #jsonOf(row: object, text: string): string {
-    const texts = memberTexts(text);
-    const members = Object.entries(row).map(([column, value]) => {
-      const source = this.#columns === undefined ? column : this.#columns.get(column);
-      const asWritten = source === undefined ? undefined : texts.get(source);
-      return `${JSON.stringify(column)}:${asWritten ?? JSON.stringify(value)}`;
-    });
-    return `{${members.join(',')}}`;
   }
 
   /** A hint at the kind of file, if its first line that is not blank shows that it is no JSONL. */
