@@ -1,8 +1,7 @@
 import path from 'node:path';
-import { Redis } from 'ioredis';
-import { beforeAll, expect, test, vi } from 'vitest';
-import { createJobStore } from '../../packages/job-store/src/index.js';
-import { aJobSpec } from '../../packages/job-store/test/a-job-spec.js';
+import { beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { JOB_SETTING_PATHS } from '../../packages/contracts/src/index.js';
+import { OLDEST, RANKS, STOPPED, SWEEP, writeManyJobs } from './many-jobs.js';
 import { expectFaults, heading, page, refusedWith, stack, tab, usePage } from './use-page.js';
 import { TIMEOUT_MS } from './watched-page.js';
 
@@ -15,46 +14,8 @@ usePage({ worker: false });
 expectFaults(refusedWith(404, 409));
 
 const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
-const COUNT = 500;
-const RANKS = [4, 8, 16];
-/** The rank of the variant that a rung has stopped. */
-const STOPPED = 8;
-const OLDEST = 'the oldest of all';
-const SWEEP = 'ranks';
 
-/** Cancelled jobs with ranks from 1 to 50, and a sweep amid them. */
-beforeAll(async () => {
-  const redis = new Redis(stack.redisUrl);
-  const store = createJobStore({ redis });
-  const specOf = (name: string, r: number) => aJobSpec({ name, lora: { ...aJobSpec().lora, r, alpha: r } });
-  const create = async (number: number) => {
-    const name = number === 0 ? OLDEST : `run ${number}`;
-    const { job } = await store.createJob(specOf(name, (number % 50) + 1), { requestHash: 'h' });
-    await store.requestCancel(job.id);
-  };
-  const createSweep = async () => {
-    const variants = RANKS.map((r) => ({
-      values: { 'lora.r': r },
-      spec: specOf(`${SWEEP} r=${r}`, r),
-      adapterBytes: 0,
-    }));
-    const request = {
-      job: { base_model: 'tiny-llama', dataset: aJobSpec().dataset, validation: { split: 0.5 } },
-      space: { 'lora.r': { values: RANKS } },
-      name: SWEEP,
-    };
-    const { sweep } = await store.sweeps.create(request, variants, { requestHash: 'h', owner: null });
-    for (const { job, values } of sweep.variants)
-      await store.requestCancel(job, values['lora.r'] === STOPPED ? { stoppedAtRung: 10 } : {});
-  };
-  const left = COUNT - RANKS.length;
-  for (let number = 0; number < left; number++) {
-    if (number === left - 5) await createSweep();
-    await create(number);
-  }
-  await store.close();
-  await redis.quit();
-});
+beforeAll(() => writeManyJobs(stack.redisUrl), 3 * TIMEOUT_MS);
 
 const names = () => page.locator('.data-table tbody th a:not(.tag)').allTextContents();
 const total = () => page.locator('.list-total [role=status]').textContent();
@@ -85,6 +46,27 @@ test('all jobs are sorted, by a setting that is a column, too', async () => {
   await page.getByRole('button', { name: 'Rank (r)', exact: true }).click();
   const ranks = () => page.locator('td[data-label="Rank (r)"]').allTextContents();
   await eventually(async () => (await ranks()).slice(0, 11)).toEqual([...Array(10).fill('1'), '2']);
+});
+
+test.each([1440, 390])('no view is wider than a window of %i pixels', async (width) => {
+  const { client } = stack;
+  const columns = JOB_SETTING_PATHS.slice(0, 8).join();
+  const [failed] = (await client.listJobs({ status: 'failed' })).data;
+  const compared = (await client.listJobs({ status: 'succeeded', limit: 6 })).data.map(({ id }) => id);
+  const [sweep] = (await client.listSweeps()).data;
+  const routes = [
+    ...['/jobs', `/jobs?open=${sweep!.id}`, `/jobs?flat=yes&settings=open&columns=${columns}`, `/jobs/${failed!.id}`],
+    ...['/sweeps', `/sweeps/${sweep!.id}`, `/compare?jobs=${compared.join()}`, '/new-job', '/machines'],
+  ];
+  const size = page.viewportSize()!;
+  onTestFinished(() => page.setViewportSize(size));
+  await page.setViewportSize({ width, height: 900 });
+  for (const route of routes) {
+    await tab.open(route);
+    await page.getByRole('heading', { level: 1 }).waitFor();
+    await eventually(() => page.locator('.loading').count()).toBe(0);
+    expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth'), route).toBeLessThanOrEqual(0);
+  }
 });
 
 test('whoever goes back to the list finds it as it was', async () => {

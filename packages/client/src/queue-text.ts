@@ -9,7 +9,7 @@ const TEXTS: Readonly<Record<QueueReason, string>> = {
   'workers-busy': 'all workers are busy with other jobs',
 };
 
-/** Why a job waits, as a clause. A later version of the service may know further reasons. */
+/** The reason why a job waits, as a clause. A later version of the service may know further reasons. */
 export function queueReasonText(reason: QueueReason): string {
   return TEXTS[reason] ?? reason;
 }

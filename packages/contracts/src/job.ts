@@ -444,11 +444,11 @@ export const JobProgress = Type.Object(
 );
 export type JobProgress = Static<typeof JobProgress>;
 
-/** What a worker does before it takes its first job, in this order. */
+/** The phases of a worker before it takes its first job, in their order. */
 export const WORKER_START_PHASES = ['starting', 'self-test', 'measuring'] as const;
 export type WorkerStartPhase = (typeof WORKER_START_PHASES)[number];
 
-/** Why no worker takes a job. */
+/** The reasons why no worker takes a job. */
 export const QUEUE_REASONS = [
   'no-worker',
   ...WORKER_START_PHASES.map((phase): `worker-${WorkerStartPhase}` => `worker-${phase}`),

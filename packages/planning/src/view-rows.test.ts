@@ -59,7 +59,7 @@ describe('rows as they were uploaded', () => {
 
   test('have their numbers as they stand in the file', async () => {
     const row = '{"prompt": "a", "reference": {"price": 12.50, "id": 9007199254740993, "huge": [1e400, 1.0]}}';
-    expect((await page(await stored('prompt', `${row}\n`))).data).toMatchObject([{ text: row }]);
+    expect((await page(await stored('graded_prompt', `${row}\n`))).data).toMatchObject([{ text: row }]);
   });
 
   test('are cut where they are long, and end a page that has become large', async () => {

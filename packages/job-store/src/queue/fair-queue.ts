@@ -308,7 +308,7 @@ export function createFairQueue(deps: FairQueueOptions): FairQueue {
   };
 }
 
-/** Why no worker takes what waits; null: one has nothing to do. */
+/** The reason why no worker takes what waits; null: one has nothing to do. */
 function reasonToWait(
   workers: readonly Pick<EstimatedWorker, 'held'>[],
   starting: WorkerStartPhase | null,

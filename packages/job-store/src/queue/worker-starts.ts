@@ -5,7 +5,7 @@ import { queueTime, type StoreDeps } from '../store-deps.js';
 /** The time after which a worker that says nothing more does not run. */
 export const WORKER_GONE_MS = 20_000;
 
-/** What workers do before they take their first job. */
+/** The phases of workers that have not taken a job yet. */
 export interface WorkerStarts {
   /** Records what a worker does. It must be repeated within some seconds. */
   announce(worker: string, phase: WorkerStartPhase): Promise<void>;
@@ -15,7 +15,7 @@ export interface WorkerStarts {
   nearest(at: number): Promise<WorkerStartPhase | null>;
 }
 
-/** For a process without a job store: the worker, before it measures its machine. */
+/** The same for a process without a job store: the worker, before it measures its machine. */
 export function openWorkerStarts({ prefix, ...deps }: Omit<StoreDeps, 'keys'> & { prefix: string }): WorkerStarts {
   return createWorkerStarts({ ...deps, keys: jobKeys(prefix) });
 }

@@ -1,6 +1,8 @@
 /** A line of a chart. */
 export interface ChartLine {
   label: string;
+  /** The label in the legend, where many lines leave no space for long ones. @defaultValue the label */
+  shortLabel?: string | undefined;
   /** Number of the colour `--series-…`, from 1. */
   color: number;
   steps: readonly number[];

@@ -85,7 +85,14 @@ function Canvas(props: CanvasProps) {
   latest.current = props;
   const colors = useColors();
   const shape = lines
-    .map(({ label, color, range, hasMarks, stroke }) => [label, color, range !== undefined, hasMarks, stroke])
+    .map(({ label, shortLabel, color, range, hasMarks, stroke }) => [
+      label,
+      shortLabel,
+      color,
+      range !== undefined,
+      hasMarks,
+      stroke,
+    ])
     .join('|');
 
   useEffect(() => {
@@ -119,7 +126,7 @@ function optionsOf(props: CanvasProps, colors: ChartColors, width: number, now: 
     },
   ];
   const bands: uPlot.Band[] = [];
-  for (const { label, color, range, hasMarks = false, stroke = 'line' } of lines) {
+  for (const { label, shortLabel = label, color, range, hasMarks = false, stroke = 'line' } of lines) {
     if (range !== undefined) {
       // The legend has no entry for them: see style/charts.css.
       const edge: uPlot.Series = { class: 'chart-edge', points: { show: false }, spanGaps: true };
@@ -128,7 +135,7 @@ function optionsOf(props: CanvasProps, colors: ChartColors, width: number, now: 
     }
     const isThin = stroke === 'thin';
     series.push({
-      label,
+      label: shortLabel,
       stroke: isThin ? colors.faint(color) : colors.series(color),
       width: isThin ? 1 : 2,
       spanGaps: true,

@@ -125,12 +125,14 @@ function Comparison({ ids, known, onRemove }: ComparisonProps) {
                 ) : (
                   <LineChart title="Training loss" lines={curves('loss')} />
                 )}
-                <LineChart
-                  title={areGraded ? 'Held-out reward' : 'Held-out loss'}
-                  lines={lines((history, index, label) =>
-                    evaluationLine(history, label, seriesColor(index), areGraded ? 'reward' : 'loss'),
-                  )}
-                />
+                {[...read.values()].some(({ evaluations }) => evaluations.length > 0) && (
+                  <LineChart
+                    title={areGraded ? 'Held-out reward' : 'Held-out loss'}
+                    lines={lines((history, index, label) =>
+                      evaluationLine(history, label, seriesColor(index), areGraded ? 'reward' : 'loss'),
+                    )}
+                  />
+                )}
                 <LineChart title="Learning rate" lines={curves('learning_rate')} />
                 <LineChart title="Gradient norm" lines={curves('grad_norm')} />
                 <LineChart title="Tokens/s" lines={curves('tokens_per_second')} />

@@ -41,7 +41,7 @@ export function JobProgress({ job, history }: { job: Job; history: JobHistory })
   );
 }
 
-/** Why a waiting job waits, from an answer of `GET /jobs/:id`; nothing while a worker is free. */
+/** The reason of a waiting job, from an answer of `GET /jobs/:id`; nothing while a worker is free. */
 export function WaitReason({ job: { queue } }: { job: Job }) {
   const reason = queue?.reason ?? null;
   return reason === null ? null : <p>Waits: {queueReasonText(reason)}.</p>;

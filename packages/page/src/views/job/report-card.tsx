@@ -35,7 +35,7 @@ export function ReportCard({ report }: { report: Report }) {
           ['Tokens', `${countText(tokens.total)}, ${countText(tokens.per_epoch)} an epoch`],
           ['Tokens with a loss', `${countText(tokens.trained_per_epoch)} an epoch`],
           ['Steps', `${countText(steps.total)}, ${countText(steps.per_epoch)} an epoch`],
-          ['Warm-up', `${countText(steps.warmup)} steps`],
+          ['Warm-up', `${countText(steps.warmup)} ${steps.warmup === 1 ? 'step' : 'steps'}`],
           ['Precision', `${precision.chosen ?? 'chosen by the worker'}: ${precision.reason}`],
           ['Adapter', `at most ${bytesText(report.adapter_bytes)}, the ${report.publish} state`],
           ['Estimated time', estimate && durationText(estimate.total_seconds)],

@@ -63,7 +63,7 @@ export function jobColumns(options: JobColumnsOptions): Column<JobRow>[] {
       cell: (row) => {
         if (row.kind !== 'sweep') return <Progress job={row.job} />;
         const sweep = sweeps.get(row.sweep);
-        return sweep ? sweepProgressText(sweep) : null;
+        return sweep ? <span title={sweepProgressText(sweep)}>{sweepProgressText(sweep)}</span> : null;
       },
     },
     {
@@ -102,13 +102,13 @@ export function jobColumns(options: JobColumnsOptions): Column<JobRow>[] {
 
 function JobName({ row: { kind, job } }: { row: JobRow }) {
   return (
-    <>
+    <span title={job.name ?? job.id}>
       <Link to="/jobs/:id" params={{ id: job.id }}>
         {job.name ?? job.id}
       </Link>
       {kind === 'job' && job.sweep !== undefined && <span class="muted"> variant {job.sweep.variant}</span>}
       <TagList tags={job.tags} to="/jobs" />
-    </>
+    </span>
   );
 }
 
@@ -122,7 +122,7 @@ interface SweepNameProps {
 function SweepName({ row: { sweep: id, isOpen }, sweep, open }: SweepNameProps) {
   const name = sweep?.name ?? id;
   return (
-    <span class="sweep-name">
+    <span title={name}>
       <button
         type="button"
         class="disclosure"

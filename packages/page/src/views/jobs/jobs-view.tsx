@@ -137,15 +137,18 @@ function JobList({ page: { data, total, next, has_more: hasMore }, address, quer
       </p>
       <ChosenActions chosen={chosen} refresh={refresh} />
       {rows.length > 0 && (
-        <DataTable
-          caption={isNewestFirst ? 'Jobs, newest first' : `Jobs, by ${sort.title}`}
-          columns={columns}
-          rows={rows}
-          keyOf={keyOfRow}
-          sort={sort}
-          onSort={(title) => changeQuery({ sort: nextSort(sort, title), after: undefined })}
-          rowClass={({ kind }) => (kind === 'variant' ? 'variant-row' : undefined)}
-        />
+        // With many settings it is wider than the screen. Its links are what a keyboard scrolls it by.
+        <div class="scroll-region job-list">
+          <DataTable
+            caption={isNewestFirst ? 'Jobs, newest first' : `Jobs, by ${sort.title}`}
+            columns={columns}
+            rows={rows}
+            keyOf={keyOfRow}
+            sort={sort}
+            onSort={(title) => changeQuery({ sort: nextSort(sort, title), after: undefined })}
+            rowClass={({ kind }) => (kind === 'variant' ? 'variant-row' : undefined)}
+          />
+        </div>
       )}
       <div class="buttons">
         {query.get('after') !== null && (

@@ -9,6 +9,9 @@ import { curveLineWithoutBand, evaluationLine } from '../job/training-charts.js'
 import { type VariedField, variantText } from './sweep-fields.js';
 import type { ColorGroup } from './value-axis.js';
 
+/** The variants whose values the legends have; of more than these they have the numbers. */
+const MAX_LONG_LABELS = 8;
+
 export interface SweepCurvesProps {
   sweep: Sweep;
   fields: readonly VariedField[];
@@ -55,7 +58,9 @@ export function SweepCurves({ sweep, fields, colorOf, colored, groups }: SweepCu
           const lines = (draw: (history: JobHistory, label: string, color: number) => ChartLine) =>
             variants.flatMap((one) => {
               const history = read.get(one.job);
-              return history === undefined ? [] : [draw(history, variantText(fields, one), colorOf(one))];
+              if (history === undefined) return [];
+              const shortLabel = variants.length > MAX_LONG_LABELS ? `#${one.variant}` : undefined;
+              return [{ ...draw(history, variantText(fields, one), colorOf(one)), shortLabel }];
             });
           return (
             <div class="charts">
