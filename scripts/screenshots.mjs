@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createClient } from '../packages/client/dist/index.js';
+import { createClient, sweepProgressText } from '../packages/client/dist/index.js';
 import { findBrowser } from './setup/browser.mjs';
 import { DEMO_MODEL_NAME } from './setup/demo-model.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
@@ -13,6 +13,12 @@ import { startStack } from './stack/start-stack.mjs';
 const PICTURES = path.join(ROOT_DIR, 'docs/pictures');
 /** Pictures are in the repository, so they must stay small. */
 const MAX_BYTES = 200_000;
+/** How long a training may report nothing new. Before the first step the worker measures its machine and loads the model. */
+const SILENCE_MS = 300_000;
+/** The time between two lines about a training. */
+const LINE_EVERY_MS = 5_000;
+/** The most that a view takes to show what it should: an answer of two models is one of them. */
+const VIEW_MS = 120_000;
 /** The screens of each picture, and what its name ends in. */
 const SCREENS = /** @type {const} */ ([
   { suffix: '', width: 1280, height: 900, colorScheme: 'light' },
@@ -28,7 +34,7 @@ const JOB = {
   base_model: DEMO_MODEL_NAME,
   validation: { split: 0.05 },
   lora: { r: 8, alpha: 16, target_modules: 'all-linear' },
-  training: { max_steps: 60, batch_size: 4, warmup_ratio: 0.1, max_seq_length: 128, eval_every_steps: 10 },
+  training: { max_steps: 40, batch_size: 4, warmup_ratio: 0.1, max_seq_length: 128, eval_every_steps: 10 },
   samples: {
     prompts: [
       [
@@ -48,9 +54,9 @@ const JOBS = [
 const SWEEP = {
   name: 'dates-sweep',
   space: { 'training.learning_rate': { values: [3e-4, 1e-3, 3e-3] }, 'lora.r': { values: [4, 16] } },
-  halving: { first_steps: 8 },
+  halving: { first_steps: 4 },
 };
-const SWEEP_STEPS = 24;
+const SWEEP_STEPS = 16;
 
 /**
  * @typedef {object} Picture
@@ -64,6 +70,7 @@ await runAsCommand(async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-pictures-'));
   // A Redis of its own, so that nothing else is in the pictures.
   const stack = await startStack({ dataDir: folder, modelsDir, env: { ...process.env, REDIS_URL: '' } });
+  for (const what of stack.missing()) console.log(`Not yet: ${what}`);
   try {
     await takePictures(`${stack.apiUrl}/`, await trainJobs(stack.apiUrl));
   } finally {
@@ -88,7 +95,17 @@ async function trainJobs(baseUrl) {
       }),
     ),
   );
-  const jobs = await Promise.all(started.map(({ id }) => client.waitForJob(id)));
+  const jobs = await Promise.all(
+    started.map(({ id, name }) =>
+      withProgress(`${name}`, (signal, report) =>
+        client.waitForJob(id, {
+          signal,
+          onEvent: ({ type, data }) =>
+            report(type === 'step-finished' ? `step ${data.step} of ${data.total_steps}` : type),
+        }),
+      ),
+    ),
+  );
   const [slow, best] = jobs;
   if (!slow || !best?.adapter)
     throw new Error(`the jobs did not succeed: ${JSON.stringify(jobs.map((job) => job.error))}`);
@@ -101,9 +118,40 @@ async function trainJobs(baseUrl) {
       training: { max_steps: SWEEP_STEPS, batch_size: 4, warmup_ratio: 0.1, max_seq_length: 128, eval_every_steps: 4 },
     },
   });
-  const { status } = await client.waitForSweep(sweep);
+  const { status } = await withProgress(SWEEP.name, (signal, report) =>
+    client.waitForSweep(sweep, { signal, onProgress: (now) => report(sweepProgressText(now)) }),
+  );
   if (status !== 'succeeded') throw new Error(`the sweep ${status}`);
   return { dataset: dataset.id, slow: slow.id, best: best.id, adapter: best.adapter, sweep };
+}
+
+/**
+ * Prints the progress of a training, and gives it up once that stays the same for {@link SILENCE_MS}.
+ *
+ * @template Result
+ * @param {string} name
+ * @param {(signal: AbortSignal, report: (progress: string) => void) => Promise<Result>} wait
+ */
+async function withProgress(name, wait) {
+  const over = new AbortController();
+  let last = 'nothing yet';
+  let printedMs = Number.NEGATIVE_INFINITY;
+  const silence = setTimeout(
+    () => over.abort(new Error(`${name} has reported nothing for ${SILENCE_MS / 1000} s, last: ${last}`)),
+    SILENCE_MS,
+  );
+  try {
+    return await wait(over.signal, (progress) => {
+      if (progress === last) return;
+      last = progress;
+      silence.refresh();
+      if (performance.now() - printedMs < LINE_EVERY_MS) return;
+      printedMs = performance.now();
+      console.log(`${name}: ${progress}`);
+    });
+  } finally {
+    clearTimeout(silence);
+  }
 }
 
 /** @param {string} url @param {Awaited<ReturnType<typeof trainJobs>>} made */
@@ -123,6 +171,7 @@ async function takePictures(url, { dataset, slow, best, adapter, sweep }) {
     locale: 'en-US',
     timezoneId: 'UTC',
   });
+  context.setDefaultTimeout(VIEW_MS);
   const page = await context.newPage();
   await mkdir(PICTURES, { recursive: true });
 
