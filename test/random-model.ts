@@ -35,11 +35,11 @@ export async function writeRandomModel(
   const fields = new ConfigFields(config as never, 'config.json');
   const architecture = own.readArchitecture({ config: fields, generation: undefined, hasTensor });
   const random = new SeededRandom(7, 'weights of a published structure');
-  const tensors = own.layout(architecture).tensors.map(({ name, shape, mxfp4 }) => {
+  const tensors = own.layout(architecture).tensors.map(({ name, shape, packed }) => {
     const count = shape.reduce((product, length) => product * length, 1);
-    if (mxfp4 !== undefined) {
+    if (packed !== undefined) {
       // Codes have all values; scales are such that weights are about as large as others.
-      const least = mxfp4.numbers === 0 ? 119 : 0;
+      const least = packed.numbers === 0 ? 119 : 0;
       const bytes = Uint8Array.from({ length: count }, () => least + random.next() * (least === 0 ? 256 : 3));
       return { name, dtype: 'U8' as const, shape: [...shape], data: () => bytes };
     }

@@ -2,7 +2,9 @@ import { type AdapterManifest, type BaseQuantization, ProductError } from '@lora
 import { layerLinears } from './families/decoder-layout.js';
 import type { ExpertParameter } from './families/family.js';
 import type { ModelFolder } from './model-folder.js';
-import { isFourBit, isNested, type MadeWeight, QUANTIZED_BLOCK, type QuantizedWeight } from './quantized-weights.js';
+import { QUANTIZED_BLOCK } from './weight-formats/four-bit.js';
+import { MadeWeight } from './weight-formats/quantized-on-load.js';
+import type { QuantizedWeight } from './weight-formats/quantized-weight.js';
 
 type BaseModelOfAdapter = AdapterManifest['base_model'];
 
@@ -21,7 +23,7 @@ export function withBaseQuantization(model: ModelFolder, quantization: BaseQuant
   const kept = new Set([model.headModule?.name, ...routersOf(model)]);
   for (const layer of model.linears.values()) {
     if (kept.has(layer.name)) continue;
-    quantized.set(layer.weight, { form: 'made', type: quantization, shape: [layer.outFeatures, layer.inFeatures] });
+    quantized.set(layer.weight, new MadeWeight([layer.outFeatures, layer.inFeatures]));
   }
   for (const parameter of model.expertParameters.values()) {
     for (const [name, weight] of madeExperts(parameter)) quantized.set(name, weight);
@@ -44,12 +46,9 @@ function madeExperts({ experts, projections = 1, tensors }: ExpertParameter): [n
   const [first] = tensors;
   if (tensors.length === 1 && first!.shape.length === 3) {
     const [, rows, columns] = first!.shape as [number, number, number];
-    const shape = [rows / projections, columns] as const;
-    return [[first!.name, { form: 'made', type: 'nf4', shape, matrices: experts * projections }]];
+    return [[first!.name, new MadeWeight([rows / projections, columns], experts * projections)]];
   }
-  return tensors.map(({ name, shape: [rows, columns] }) => {
-    return [name, { form: 'made', type: 'nf4', shape: [rows!, columns!] }];
-  });
+  return tensors.map(({ name, shape: [rows, columns] }) => [name, new MadeWeight([rows!, columns!])]);
 }
 
 /** Why a model's weights cannot be quantized when they are read; null: they can. */
@@ -75,8 +74,8 @@ export function quantizationOf({
   expertParameters,
 }: Pick<ModelFolder, 'quantized' | 'baseQuantization' | 'expertParameters'>): BaseModelOfAdapter['quantization'] {
   const [first] = quantized.values();
-  if (first === undefined || !isFourBit(first)) return null;
-  const settings = { type: first.type, double_quantization: isNested(first), on_load: baseQuantization !== 'none' };
+  if (!first?.recorded) return null;
+  const settings = { ...first.recorded, on_load: baseQuantization !== 'none' };
   const ofExperts = [...expertParameters.values()].flatMap(({ tensors }) => tensors);
   return ofExperts.some(({ name }) => quantized.has(name)) ? { ...settings, experts: true } : settings;
 }

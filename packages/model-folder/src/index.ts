@@ -64,25 +64,7 @@ export {
   targetModulesOf,
   wholeNameMatcher,
 } from './module-pattern.js';
-export { checkMxfp4Scales, type Mxfp4Weight, mxfp4Bytes } from './mxfp4-weights.js';
-export {
-  checkScales,
-  expertsStayQuantized,
-  type FourBitWeight,
-  isNested,
-  type MadeWeight,
-  NESTED_BLOCK,
-  nestedScaleCount,
-  partsOf,
-  QUANTIZED_BLOCK,
-  type QuantizedType,
-  type QuantizedWeight,
-  type StoredWeight,
-  scaleCount,
-  staysQuantized,
-} from './quantized-weights.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
-export { type ScaledWeight, scaledBytes } from './scaled-weights.js';
 export { stripped, WHITE_SPACE } from './template-strip.js';
 export { TextStream } from './text-stream.js';
 export { withOwnHead } from './tied-head.js';
@@ -91,5 +73,17 @@ export { digestTokenizer } from './tokenizer-digest.js';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';
+export { StoredWeight } from './weight-formats/bitsandbytes.js';
+export { checkScales, type FourBitWeight, QUANTIZED_BLOCK } from './weight-formats/four-bit.js';
+export { Fp8Weight } from './weight-formats/fp8.js';
+export { checkMxfp4Scales, Mxfp4Weight } from './weight-formats/mxfp4.js';
+export { MadeWeight } from './weight-formats/quantized-on-load.js';
+export {
+  pieceOf,
+  type QuantizedType,
+  type QuantizedWeight,
+  type WeightReader,
+} from './weight-formats/quantized-weight.js';
+export { expertsStayQuantized, staysQuantized } from './weight-formats/weight-formats.js';
 export { checkDecays, checkFactor, checkRouter } from './weight-values.js';
 export { parseWithWholeFloats, WholeFloat } from './whole-floats.js';

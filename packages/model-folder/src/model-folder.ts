@@ -6,19 +6,10 @@ import { ConfigFields } from './config-fields.js';
 import type { ExpertParameter, Family, LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
-import { mxfp4Weights } from './mxfp4-weights.js';
-import {
-  checkQuantization,
-  expertMatrices,
-  findQuantized,
-  type QuantizedType,
-  type QuantizedWeight,
-  quantizedTypeOf,
-  readQuantizedWeights,
-} from './quantized-weights.js';
-import { blockSizeOf, isScaled, readScaledWeights } from './scaled-weights.js';
 import { withHeadOfFiles } from './tied-head.js';
 import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
+import type { QuantizedType, QuantizedWeight } from './weight-formats/quantized-weight.js';
+import { checkQuantization, readQuantized, type StoredAs, storedAs } from './weight-formats/weight-formats.js';
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 /** Limits, for docs/limits.md. */
@@ -31,7 +22,7 @@ export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } 
   FloatDtype,
   string
 >;
-export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype] | QuantizedType | 'fp8' | 'mxfp4';
+export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype] | QuantizedType;
 
 /** A base-model folder in Hugging Face layout, read without loading the weights. */
 export interface ModelFolder {
@@ -91,14 +82,14 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const architecture = read.kind === 'decoder' ? await withHeadOfFiles(read, path, tensors) : read;
   const layout = family.layout(architecture);
   const { parameters = [] } = layout;
-  const { parameterCount, dtype } = checkTensors(path, layout, tensors, scaledSettings(config) !== null);
+  const { parameterCount, dtype } = checkTensors(path, layout, tensors, storedAs(config, { tensors }, layout));
   return {
     path,
     name: basename(path),
     architecture,
     files,
     tensors,
-    quantized: await readQuantized(path, config, tensors, layout),
+    quantized: await readQuantized(config, { path, tensors }, layout),
     baseQuantization: 'none',
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
     expertParameters: new Map(parameters.map((parameter) => [parameter.name, parameter])),
@@ -110,25 +101,6 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     weightBytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     dtype,
   };
-}
-
-async function readQuantized(
-  folder: string,
-  config: ConfigFields,
-  tensors: ReadonlyMap<string, LocatedTensor>,
-  { linears, parameters = [] }: ModelLayout,
-): Promise<ReadonlyMap<string, QuantizedWeight>> {
-  const settings = scaledSettings(config);
-  if (settings !== null) return await readScaledWeights(folder, tensors, blockSizeOf(settings));
-  const matrices = findQuantized(tensors, [...linears, ...parameters.flatMap(expertMatrices)]);
-  const stored = await readQuantizedWeights(folder, tensors, matrices);
-  return new Map([...stored, ...mxfp4Weights(parameters)]);
-}
-
-/** quantization_config of a model in 8 bits; null for others. */
-function scaledSettings(config: ConfigFields): ConfigFields | null {
-  const settings = config.nested('quantization_config');
-  return settings?.text('quant_method') === 'fp8' ? settings : null;
 }
 
 /**
@@ -186,14 +158,14 @@ function checkFeatures(config: ConfigFields): void {
   if (config.has('per_layer_config') && family?.readsLayerConfigs !== true) {
     throw config.unsupported('per_layer_config', 'is not supported: all layers must have the same config');
   }
-  checkQuantization(config, { mayBeMxfp4: family?.readsMxfp4 === true });
+  checkQuantization(config, family);
 }
 
 function checkTensors(
   folder: string,
-  { tensors: required, linears, parameters = [], contradicting }: ModelLayout,
+  { tensors: required, contradicting }: ModelLayout,
   tensors: ReadonlyMap<string, LocatedTensor>,
-  mayBeScaled: boolean,
+  storedAs: (weight: string) => StoredAs | null,
 ) {
   for (const [name, what] of contradicting ?? []) {
     const located = tensors.get(name);
@@ -202,12 +174,8 @@ function checkTensors(
   }
   let parameterCount = 0;
   const parametersOfDtype = new Map<DtypeName, number>();
-  const ofLinears = linears.map(({ weight }) => weight);
-  const ofExperts = parameters.flatMap((parameter) => parameter.tensors.map(({ name }) => name));
-  const ofMatrices = parameters.flatMap(expertMatrices).map(({ weight }) => weight);
-  const mayHave = { fp8: new Set([...ofLinears, ...ofExperts]), fourBits: new Set([...ofLinears, ...ofMatrices]) };
-  const take = (dtype: DtypeName, { shape, mxfp4 }: RequiredTensor) => {
-    const count = mxfp4?.numbers ?? shape.reduce((product, size) => product * size, 1);
+  const take = (dtype: DtypeName, { shape, packed }: RequiredTensor) => {
+    const count = packed?.numbers ?? shape.reduce((product, size) => product * size, 1);
     parameterCount += count;
     parametersOfDtype.set(dtype, (parametersOfDtype.get(dtype) ?? 0) + count);
   };
@@ -219,16 +187,16 @@ function checkTensors(
     }
     const { file, entry } = located;
     const label = `${modelFileLabel(folder, file)}: tensor ${name}`;
-    const quantizedType = mayBeScaled && isScaled(tensors, name) ? 'fp8' : quantizedTypeOf(tensors, name);
-    if (quantizedType !== null) {
-      if (!(quantizedType === 'fp8' ? mayHave.fp8 : mayHave.fourBits).has(name)) {
+    const stored = storedAs(name);
+    if (stored !== null) {
+      if (!stored.isAllowed) {
         const supported = 'Linear layers can be, and experts that the files have each by itself';
         const others = 'fused experts, embeddings, norms or the output head';
         throw new ProductError('model_not_supported', `${label} is quantized. ${supported}, but not ${others}.`);
       }
-      take(quantizedType, tensor);
-      // The shape of codes of 4 bits is checked with their state.
-      if (quantizedType !== 'fp8') continue;
+      take(stored.type, tensor);
+      // Another shape is checked where it is read.
+      if (!stored.keepsShape) continue;
     }
     if (entry.shape.length !== shape.length || entry.shape.some((size, index) => size !== shape[index])) {
       const found = `[${entry.shape.join(', ')}]`;
@@ -238,12 +206,14 @@ function checkTensors(
         `${label} has the shape ${found}; config.json requires ${expected}.`,
       );
     }
-    if (quantizedType !== null) continue;
-    if (tensor.mxfp4 !== undefined) {
+    if (stored !== null) continue;
+    if (tensor.packed !== undefined) {
+      const { type } = tensor.packed;
       if (entry.dtype !== 'U8') {
-        throw new ProductError('model_not_supported', `${label} is ${entry.dtype}; a part of weights in MXFP4 is U8.`);
+        const message = `${label} is ${entry.dtype}; a part of weights in ${type.toUpperCase()} is U8.`;
+        throw new ProductError('model_not_supported', message);
       }
-      take('mxfp4', tensor);
+      take(type, tensor);
       continue;
     }
     if (!isFloatDtype(entry.dtype)) {

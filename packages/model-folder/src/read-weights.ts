@@ -2,8 +2,8 @@ import { type FloatDtype, SafetensorsError, type SafetensorsFile } from '@lorasm
 import { type BlockScales, createRegion, type FilePiece, type Region, readPieces, Sha256 } from '@lorasmith/weight-io';
 import type { ModelFolder } from './model-folder.js';
 import { locateTensor, openWeightFiles } from './model-weights.js';
-import { QUANTIZED_BLOCK } from './quantized-weights.js';
 import { asModelError, type WeightFile } from './weight-files.js';
+import { QUANTIZED_BLOCK } from './weight-formats/four-bit.js';
 
 /** Tensors that are read into one region, one behind the other. */
 export interface WeightTarget {
@@ -121,8 +121,7 @@ function partsOfFiles(
       const { byteOffset: fileOffset, byteLength: bytes, dtype } = files.get(file)!.tensors.get(name)!;
       const from = dtype as keyof typeof STORED_WIDTH;
       const own = parts.get(file) ?? [];
-      const weight = folder.quantized.get(name);
-      const blocks = weight?.form === 'scaled' && to !== 'U8' ? weight.blocks : null;
+      const blocks = to === 'U8' ? null : (folder.quantized.get(name)?.decodedBy ?? null);
       const place = { regionOffset: filling.bytes, scaleOffset: filling.scaleBytes, blocks };
       if (bytes > 0) own.push({ filling, fileOffset, bytes, ...place, from });
       parts.set(file, own);

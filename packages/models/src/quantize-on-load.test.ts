@@ -3,7 +3,13 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type ModelFolder, readModelFolder, readWeights, withBaseQuantization } from '@lorasmith/model-folder';
+import {
+  Fp8Weight,
+  type ModelFolder,
+  readModelFolder,
+  readWeights,
+  withBaseQuantization,
+} from '@lorasmith/model-folder';
 import { float32ToBfloat16, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   configureKernels,
@@ -103,7 +109,7 @@ test('the tables are those of bitsandbytes', async () => {
   expect(Buffer.from(SCALE_VALUES.slice().buffer)).toEqual(stored);
   const folder = await readModelFolder(join(fixtures, 'nf4-nested/base'));
   const [first] = folder.quantized.values();
-  expect(first).toMatchObject({ form: 'stored', values: NF4_VALUES });
+  expect(first).toMatchObject({ reader: 'stored-4-bit', values: NF4_VALUES });
 });
 
 test('in windows and on several threads, hashed or not, weights have the same bytes as in one piece', async () => {
@@ -141,13 +147,7 @@ test('weights in 8 bits are decoded with the scale of their block, in windows an
   const data = { name: 'one', dtype: 'F8_E4M3' as const, shape: [rows, columns], data: codes };
   await writeSafetensors(join(path, 'a.safetensors'), [data]);
   const found = await folderOf(path, 'a.safetensors');
-  const weight = {
-    form: 'scaled',
-    type: 'fp8',
-    shape: [rows, columns],
-    blocks: { scales, columns, block },
-    scaleNames: [],
-  } as const;
+  const weight = new Fp8Weight([rows, columns], { scales, columns, block }, []);
   const folder = { ...found, quantized: new Map([['one', weight]]) };
   const expected = Float32Array.from(codes, (code, i) => {
     const [exponent, mantissa] = [(code >> 3) & 15, code & 7];

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import {
   type ExpertParameter,
   type LinearLayer,
+  MadeWeight,
   type ModelFolder,
   readModelFolder,
   withBaseQuantization,
@@ -99,7 +100,7 @@ async function asLinearLayers(matrices: Awaited<ReturnType<typeof matricesOf>>, 
     ...{ path: twin, name: 'linears', weightBytes: bytes, baseQuantization: 'nf4' },
     files: [{ name: 'model.safetensors', path: join(twin, 'model.safetensors'), bytes }],
     tensors: new Map(located),
-    quantized: new Map(matrices.map(({ shape }, i) => [`${i}`, { form: 'made', type: 'nf4', shape }])),
+    quantized: new Map(matrices.map(({ shape }, i) => [`${i}`, new MadeWeight(shape as [number, number])])),
   } as unknown as ModelFolder;
   const layers = matrices.map(({ shape: [outFeatures, inFeatures] }, i): LinearLayer => {
     const name = `${i}`;

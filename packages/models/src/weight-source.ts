@@ -1,37 +1,25 @@
 import {
   checkDecays,
   checkFactor,
-  checkMxfp4Scales,
   checkRouter,
-  checkScales,
   type ExpertParameter,
   expertsStayQuantized,
-  isNested,
   type LinearLayer,
   locateTensor,
-  type MadeWeight,
   type ModelFolder,
-  type Mxfp4Weight,
-  nestedScaleCount,
   readWeights,
-  type ScaledWeight,
-  type StoredWeight,
-  scaleCount,
   staysQuantized,
   type WeightTarget,
 } from '@lorasmith/model-folder';
 import {
-  bytesAsFloat32,
   concat,
   dispose,
   type FloatDType,
   keep,
   kernelsFor,
-  Mxfp4Matrices,
-  QuantizedMatrix,
-  type QuantizedModule,
+  type PackedMatrix,
+  type PackedRows,
   reshape,
-  ScaledMatrix,
   scope,
   type Tensor,
   tensorOfMapping,
@@ -40,10 +28,12 @@ import {
   weightsHaveMargins,
   withMargin,
 } from '@lorasmith/tensor';
-import { giveAway, NF4_VALUES, quantizeScales, type Region, SCALE_VALUES } from '@lorasmith/weight-io';
+import { giveAway, type Region } from '@lorasmith/weight-io';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
 import { DenseLinear, type FrozenLinear, type LinearGroup, MarginLinear } from './frozen-linear.js';
 import { QuantizedLinear } from './quantized-linear.js';
+import { readPacked } from './weight-formats/read-packed.js';
+import type { Filling, TensorReading } from './weight-formats/tensor-reading.js';
 
 export interface LoadOptions {
   /** Called as bytes arrive. Loading ends with what it throws. */
@@ -56,34 +46,6 @@ export interface LoadOptions {
 
 const STORED_AS = { float32: 'F32', bfloat16: 'BF16' } as const;
 
-/** How tensors of the files become one of the engine. */
-interface Filling {
-  dtype: WeightTarget['dtype'];
-  tensorDtype: FloatDType | 'uint8';
-  shape: readonly number[];
-}
-
-/** The parts of a {@link QuantizedMatrix}. */
-interface QuantizedParts {
-  modules: QuantizedModule[];
-  codes: Tensor;
-  scales: Tensor;
-  nestedScales: Tensor | null;
-}
-
-function total<Weight>(weights: readonly Weight[], countOf: (weight: Weight) => number): number {
-  return weights.reduce((sum, weight) => sum + countOf(weight), 0);
-}
-
-/** The matrices of tensors that are quantized as they are read, each by itself. */
-function matricesOf(tensors: readonly MadeWeight[]): MadeWeight[] {
-  return tensors.flatMap(({ matrices = 1, ...one }) => Array.from({ length: matrices }, () => one));
-}
-
-function codeBytes({ shape: [rows, columns] }: Pick<MadeWeight, 'shape'>): number {
-  return Math.ceil((rows * columns) / 2);
-}
-
 /** Reads a base model's tensors into the engine. What it gives is out of every scope: the caller's to free. */
 export class WeightSource {
   readonly #folder: ModelFolder;
@@ -91,12 +53,20 @@ export class WeightSource {
   readonly #targets: WeightTarget[] = [];
   readonly #rejections: ((error: unknown) => void)[] = [];
   readonly #given: Tensor[] = [];
+  readonly #reading: TensorReading;
   #isReading = false;
   #hasFailed = false;
 
   private constructor(folder: ModelFolder, dtype: FloatDType) {
     this.#folder = folder;
     this.#dtype = dtype;
+    this.#reading = {
+      folder,
+      filled: (names, filling) => this.#filled(names, filling),
+      read: (names, to) => this.#read(names, to),
+      adopted: (region, shape, of) => this.#adopted(region, shape, of),
+      give: (tensor) => this.give(tensor),
+    };
   }
 
   /**
@@ -203,27 +173,15 @@ export class WeightSource {
   async experts(parameter: ExpertParameter): Promise<FrozenExperts> {
     const { experts, outFeatures, inFeatures, tensors, transposed = false } = parameter;
     const names = tensors.map(({ name }) => name);
-    const settings = { computeDtype: this.#dtype, transposed };
     if (!expertsStayQuantized(this.#folder.quantized, parameter)) {
       const sizes = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
       return new DenseExperts(await this.#joined(names, [experts, ...sizes]), { transposed });
     }
-    const first = this.#folder.quantized.get(names[0]!);
-    if (first?.form !== 'mxfp4') return new PackedExperts(await this.#packed(names), experts, settings);
-    // Its rows are those of [experts, out, in].
-    return new PackedExperts(await this.#mxfp4(names[0]!, first), experts, { computeDtype: this.#dtype });
-  }
-
-  /** The weights of experts that the files have in MXFP4. @param name of the tensor of the codes */
-  async #mxfp4(name: string, weight: Mxfp4Weight): Promise<Mxfp4Matrices> {
-    const bytes = (part: string) =>
-      this.#filled([part], {
-        ...{ dtype: 'U8', tensorDtype: 'uint8' },
-        shape: [locateTensor(this.#folder, part).entry.byteLength],
-      });
-    const [codes, scales] = await Promise.all([bytes(name), bytes(weight.scales)]);
-    checkMxfp4Scales(this.#folder, weight.scales, toFloat32Array(scales));
-    return new Mxfp4Matrices(weight.shape, codes, scales);
+    const weights = names.filter((name) => this.#folder.quantized.has(name));
+    // A weight of several experts has the rows of each.
+    const ofOne = this.#folder.quantized.get(weights[0]!)!.shape.length === 2;
+    const settings = { computeDtype: this.#dtype, transposed: transposed && ofOne };
+    return new PackedExperts(await this.#packed<PackedRows>(weights), experts, settings);
   }
 
   /** A tensor that was made of given ones, freed like them when loading fails. */
@@ -240,7 +198,7 @@ export class WeightSource {
   /** @returns the linear layer with a bias */
   async #linear(layers: readonly LinearLayer[]): Promise<(bias: Tensor | null) => FrozenLinear> {
     if (staysQuantized(this.#folder.quantized, layers)) {
-      const matrix = await this.#packed(layers.map((layer) => layer.weight));
+      const matrix = await this.#packed<PackedMatrix>(layers.map((layer) => layer.weight));
       return (bias) => new QuantizedLinear(matrix, bias, this.#dtype);
     }
     const weight = await this.#weight(layers);
@@ -268,95 +226,23 @@ export class WeightSource {
     return this.give(turned);
   }
 
-  /** Weights that stay in 4 or 8 bits, one below the other. */
-  async #packed(names: readonly string[]): Promise<QuantizedMatrix | ScaledMatrix> {
-    const scaled = this.#scaledWeights(names);
-    return await (scaled.length > 0 ? this.#scaled(names, scaled) : this.#quantized(names));
+  /** Weights that stay quantized, one below the other. */
+  async #packed<Packed extends PackedRows>(names: readonly string[]): Promise<Packed> {
+    const weights = names.map((name) => this.#folder.quantized.get(name)!);
+    return await readPacked<Packed>(this.#reading, names, weights);
   }
 
-  #scaledWeights(names: readonly string[]): ScaledWeight[] {
-    const weights = names.map((name) => this.#folder.quantized.get(name));
-    return weights.filter((weight) => weight?.form === 'scaled');
-  }
-
-  /** Weights in 8 bits, one below the other. */
-  async #scaled(names: readonly string[], weights: readonly ScaledWeight[]): Promise<ScaledMatrix> {
-    const { columns, block } = weights[0]!.blocks;
-    const codes = await this.#filled(names, {
-      ...{ dtype: 'U8', tensorDtype: 'uint8' },
-      shape: [total(weights, ({ shape: [rows] }) => rows * columns)],
-    });
-    const modules = weights.map(({ shape: [rows], blocks }) => {
-      return { rows, blockRows: blocks.block[0], scales: blocks.scales };
-    });
-    const matrix = new ScaledMatrix(columns, block[1], modules, codes);
-    this.give(matrix.scales);
-    this.give(matrix.bands);
-    return matrix;
-  }
-
-  /** Whether a weight is in 4 bits. One in 8 bits is decoded as it is read, where it does not stay so. */
+  /** True for a quantized weight that is not decoded as it is read. */
   #isPacked(name: string): boolean {
-    const weight = this.#folder.quantized.get(name);
-    return weight !== undefined && weight.form !== 'scaled';
+    return this.#folder.quantized.get(name)?.decodedBy === null;
   }
 
   /** A quantized weight, `[out, in]`. @param dtype of the result; default: what the model computes in */
   async #decoded(name: string, dtype: FloatDType = this.#dtype): Promise<Tensor> {
-    const matrix = await this.#quantized([name]);
+    const matrix = await this.#packed<PackedMatrix>([name]);
     const weight = kernelsFor(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
     matrix.dispose();
     return this.give(weight);
-  }
-
-  /** Quantized weights, one below the other: all are stored so, or all are made. */
-  async #quantized(names: readonly string[]): Promise<QuantizedMatrix> {
-    const weights = names.map((name) => this.#folder.quantized.get(name)!);
-    const made = weights.filter((weight) => weight.form === 'made');
-    const stored = weights.filter((weight) => weight.form === 'stored');
-    const { modules, ...tensors } = await (made.length > 0 ? this.#made(names, made) : this.#stored(names, stored));
-    const { scales, nestedScales } = tensors;
-    const read = scope(() => toFloat32Array(nestedScales ?? bytesAsFloat32(scales)));
-    checkScales(this.#folder, names, [...made, ...stored], read);
-    const matrix = new QuantizedMatrix(weights[0]!.shape[1], modules, tensors);
-    this.give(matrix.table);
-    return matrix;
-  }
-
-  /** The parts of weights that the files have in 4 bits. */
-  async #stored(names: readonly string[], weights: readonly StoredWeight[]): Promise<QuantizedParts> {
-    const withNested = isNested(weights[0]!);
-    const scaleNames = weights.map(({ scales }) => scales);
-    const [codes, scales, nestedScales] = await Promise.all([
-      this.#filled(names, { dtype: 'U8', tensorDtype: 'uint8', shape: [total(weights, codeBytes)] }),
-      withNested
-        ? this.#filled(scaleNames, { dtype: 'U8', tensorDtype: 'uint8', shape: [total(weights, scaleCount)] })
-        : this.#filled(scaleNames, { dtype: 'F32', tensorDtype: 'uint8', shape: [total(weights, scaleCount), 4] }),
-      withNested
-        ? this.#filled(
-            weights.map(({ nested }) => nested!.scales),
-            { dtype: 'F32', tensorDtype: 'float32', shape: [total(weights, nestedScaleCount)] },
-          )
-        : null,
-    ]);
-    const modules = weights.map(({ shape: [rows], values, nested }) => ({ rows, values, nested }));
-    return { modules, codes, scales, nestedScales };
-  }
-
-  /** The parts of weights that are quantized as they are read. */
-  async #made(names: readonly string[], tensors: readonly MadeWeight[]): Promise<QuantizedParts> {
-    const weights = matricesOf(tensors);
-    const { own, scales } = await this.#read(names, 'NF4');
-    const codes = this.#adopted(own, [total(weights, codeBytes)], 'uint8');
-    const { codes: scaleCodes, nested, offsets } = await quantizeScales(scales!, weights.map(scaleCount));
-    return {
-      modules: weights.map(({ shape: [rows] }, i) => {
-        return { rows, values: NF4_VALUES, nested: { values: SCALE_VALUES, offset: offsets[i]! } };
-      }),
-      codes,
-      scales: this.#adopted(scaleCodes, [total(weights, scaleCount)], 'uint8'),
-      nestedScales: this.#adopted(nested, [total(weights, nestedScaleCount)], 'float32'),
-    };
   }
 
   /** Tensors that differ in their first axis only, one below the other, in memory that the engine takes over without a copy. */

@@ -1,9 +1,21 @@
 import { ProductError } from '@lorasmith/contracts';
-import { type ModelFolder, type ModelWeights, openModelWeights, type QuantizedWeight } from '@lorasmith/model-folder';
+import {
+  type ModelFolder,
+  type ModelWeights,
+  openModelWeights,
+  pieceOf,
+  type QuantizedWeight,
+} from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { type FloatDtype, SafetensorsError, toFloat32 } from '@lorasmith/safetensors';
-import { type IndexRange, type TensorConversion, TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
-import { mergedEntry, pieceOf, storedParts, storedSource } from '../merging/merged-source.js';
+import {
+  type IndexRange,
+  type StoredTensor,
+  type TensorConversion,
+  TensorFault,
+  type WeightUpdate,
+} from '@lorasmith/weight-io';
+import { mergedEntry, storedParts } from '../merging/merged-source.js';
 import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { type ExpertMatrix, isRouter, type StackedExperts } from './experts.js';
@@ -111,7 +123,8 @@ function ofWeights(
   // Only tensors of experts have several.
   const [update] = updates ?? [];
   const ofUpdate = update && { update: transposed ? ofWritten(update) : update };
-  const part = { ...storedSource(model, weights, source), ...ofUpdate, conversion };
+  const [stored] = storedParts(model, weights, source);
+  const part = { ...stored!, ...ofUpdate, conversion };
   return { name, type, shape: written, parts: [part] };
 }
 
@@ -133,7 +146,7 @@ function ofHeads(
   const [rows, width] = matrix;
   const type = typeOfTensor(plan.name, written, wanted);
   const conversion = { from: dtype as FloatDtype, to: type, shape: matrix, transposed };
-  const stored = storedSource(model, weights, source);
+  const [stored] = storedParts(model, weights, source) as [StoredTensor];
   const rowBytes = stored.bytes / shape[0]!;
   const [update] = updates ?? [];
   const parts = Array.from({ length: heads }, (_, head) => {
@@ -181,7 +194,7 @@ export function typeOfExperts(
   isAdapted: boolean,
   wanted: GgufType,
 ): WrittenType {
-  return weight?.form === 'mxfp4' && !isAdapted ? 'MXFP4' : typeOfTensor(name, shape, wanted);
+  return (isAdapted ? null : weight?.ggufType) ?? typeOfTensor(name, shape, wanted);
 }
 
 /**
@@ -193,7 +206,7 @@ function matrixOf(
   stored: readonly number[],
   weight: QuantizedWeight | undefined,
 ): Omit<ExpertMatrix, 'source'> & { shape: [rows: number, width: number] } {
-  const all = weight?.form === 'made' ? (weight.matrices ?? count) : count;
+  const all = weight?.matrices ?? count;
   const [rows, width] = [stored.at(-2)!, stored.at(-1)!];
   if (all === count) return { index, count, shape: [rows, width], rowOrder };
   // Gate and up of an expert are quantized each by itself.

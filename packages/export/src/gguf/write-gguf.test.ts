@@ -6,8 +6,8 @@ import { type GgufValue, openGguf } from '@lorasmith/gguf';
 import {
   type Architecture,
   type DecoderArchitecture,
+  MadeWeight,
   type ModelFolder,
-  type QuantizedWeight,
   type RopeScaling,
   readModelFolder,
   withBaseQuantization,
@@ -553,7 +553,7 @@ describe('what llama.cpp cannot express is refused by name:', () => {
   test('keys and values of a latent in 4 bits', async () => {
     const model = await readModelFolder(await baseFolder('glm4_moe_lite'));
     const name = 'model.layers.1.self_attn.kv_b_proj.weight';
-    const weight = { form: 'made', type: 'nf4', shape: [64, 8] } as unknown as QuantizedWeight;
+    const weight = new MadeWeight([64, 8]);
     const options = { adapter: unchanged, path: newPath(), type: 'F32', description } as const;
     const writing = writeGgufModel({ model: { ...model, quantized: new Map([[name, weight]]) }, ...options });
     const message = expect.stringMatching(

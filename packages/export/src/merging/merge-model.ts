@@ -1,12 +1,12 @@
 import { chmod, copyFile, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
+import { type ModelFolder, type ModelWeights, openModelWeights, pieceOf } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
 import { type StoredTensor, TensorFault, writeMerged } from '@lorasmith/weight-io';
 import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
-import { mergedEntry, pieceOf, storedParts } from './merged-source.js';
+import { mergedEntry, storedParts } from './merged-source.js';
 import { type MergedTensor, planMerge } from './plan-merge.js';
 
 /**

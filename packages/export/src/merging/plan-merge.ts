@@ -3,7 +3,6 @@ import {
   type Architecture,
   type ExpertParameter,
   type ModelFolder,
-  partsOf,
   tensorName,
   withOwnHead,
 } from '@lorasmith/model-folder';
@@ -82,9 +81,7 @@ export function mergedLayout(
   { architecture, headModule, linears, tensors, quantized }: ModelFolder,
   modules: { has(module: string): boolean },
 ): MergedLayout {
-  const parts = new Set(
-    [...quantized].flatMap(([name, weight]) => partsOf(name, weight).filter((part) => part !== name)),
-  );
+  const parts = new Set([...quantized.values()].flatMap((weight) => weight.parts));
   const names = [...tensors.keys()].filter((tensor) => !parts.has(tensor));
   const sources = new Map(names.map((tensor) => [mergedEntry({ quantized, tensors }, tensor).name, tensor]));
   if (architecture.kind !== 'decoder' || !architecture.tiedHead || !modules.has(headModule!.name)) {
@@ -151,9 +148,7 @@ function expertUpdates(
   let next = 0; // of all rows [experts x out]
   return tensors.map(({ name: source, shape: stored }) => {
     const { dtype } = mergedEntry(model, source);
-    const weight = model.quantized.get(source);
-    const matrices = weight?.form === 'made' ? weight.matrices : undefined;
-    const length = matrices ?? (stored.length === 3 ? stored[0]! : 1);
+    const length = model.quantized.get(source)?.matrices ?? (stored.length === 3 ? stored[0]! : 1);
     const rows = stored.slice(0, -1).reduce((product, size) => product * size, 1) / length;
     const updates = Array.from({ length }, (): WeightUpdate => {
       const { a, b } = ofExpert(module, Math.floor(next / outFeatures));

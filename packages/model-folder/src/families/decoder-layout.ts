@@ -8,7 +8,7 @@ import type {
   LinearAttentionNames,
 } from '../architecture.js';
 import { EXPERT_PARAMETERS } from '../expert-parameters.js';
-import { mxfp4Tensors } from '../mxfp4-weights.js';
+import { mxfp4Tensors } from '../weight-formats/mxfp4.js';
 import {
   type ExpertParameter,
   type LinearLayer,

@@ -1,5 +1,6 @@
 import type { Architecture } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
+import type { QuantizedType } from '../weight-formats/quantized-weight.js';
 
 /** The input from which a family reads its architecture. */
 export interface FamilySource {
@@ -14,8 +15,8 @@ export interface FamilySource {
 export interface RequiredTensor {
   name: string;
   shape: readonly number[];
-  /** It is made of bytes: the codes or scales of so many numbers in MXFP4. @defaultValue it is made of floats */
-  mxfp4?: { numbers: number } | undefined;
+  /** It is made of bytes: codes or scales of so many numbers of a weight that the layout itself has quantized. @defaultValue it is made of floats */
+  packed?: { type: QuantizedType; numbers: number } | undefined;
 }
 
 /** A linear layer and its tensors. */

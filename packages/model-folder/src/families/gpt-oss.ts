@@ -1,6 +1,6 @@
 import type { DecoderArchitecture, DecoderNames, Experts, RopeSettings } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { isMxfp4, MXFP4_BLOCK } from '../mxfp4-weights.js';
+import { isMxfp4, MXFP4_BLOCK } from '../weight-formats/mxfp4.js';
 import { readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
 import { decoderLayout, fusedPaths, tensorName } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';

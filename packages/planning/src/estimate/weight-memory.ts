@@ -3,16 +3,10 @@ import {
   type DecoderArchitecture,
   type ExpertParameter,
   expertsStayQuantized,
-  isNested,
   type LinearLayer,
   layerInputProjection,
   linearGroups,
   type ModelFolder,
-  mxfp4Bytes,
-  NESTED_BLOCK,
-  QUANTIZED_BLOCK,
-  type QuantizedWeight,
-  scaledBytes,
   staysQuantized,
 } from '@lorasmith/model-folder';
 import { bytesPerNumber, sum } from './estimate-memory.js';
@@ -28,8 +22,12 @@ export function weightMemory(model: ModelFolder, precision: Precision, kernels: 
   const packed = quantizedGroups(model).flat();
   const ofExperts = quantizedExperts(model);
   const numbers = quantizedNumbers(packed) + sum(ofExperts.map(numbersOf));
-  const names = [...packed.map(({ weight }) => weight), ...ofExperts.flatMap(codeNames)];
-  const bytes = sum(names.map((name) => packedBytes(quantized.get(name)!)));
+  const names = [
+    ...packed.map(({ weight }) => weight),
+    ...ofExperts.flatMap(({ tensors }) => tensors.map(({ name }) => name)),
+  ];
+  // The scales of a weight may be a tensor of their own, of which the weight says the bytes.
+  const bytes = sum(names.map((name) => quantized.get(name)?.packedBytes ?? 0));
   const margins = kernels === 'cuda' ? marginNumbers(model) : 0;
   return Math.ceil(bytes + (parameterCount - numbers + margins) * bytesPerNumber(precision));
 }
@@ -46,15 +44,6 @@ function marginNumbers(model: ModelFolder): number {
 /** The same of one group. */
 function marginOf(layers: readonly LinearLayer[]): number {
   return CUDA_MARGIN * Math.max(layers[0]!.inFeatures, sum(layers.map(({ outFeatures }) => outFeatures)));
-}
-
-function packedBytes(weight: QuantizedWeight): number {
-  if (weight.form === 'scaled') return scaledBytes(weight);
-  if (weight.form === 'mxfp4') return mxfp4Bytes(weight);
-  const numbers = weight.shape[0] * weight.shape[1];
-  const scales = numbers / QUANTIZED_BLOCK;
-  const bytes = numbers / 2 + (isNested(weight) ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales);
-  return weight.form === 'made' ? bytes * (weight.matrices ?? 1) : bytes;
 }
 
 /** The most that the CUDA engine decodes at a time: MOST_DECODED_BYTES of packages/tensor. */
@@ -110,11 +99,6 @@ export function weightTraffic(model: ModelFolder, precision: Precision): WeightT
 /** The parameters of experts that stay quantized in memory. */
 function quantizedExperts({ quantized, expertParameters }: ModelFolder): ExpertParameter[] {
   return [...expertParameters.values()].filter((parameter) => expertsStayQuantized(quantized, parameter));
-}
-
-/** The tensors of the numbers of such a parameter. */
-function codeNames({ tensors }: ExpertParameter): string[] {
-  return tensors.filter(({ mxfp4 }) => mxfp4?.numbers !== 0).map(({ name }) => name);
 }
 
 function numbersOf({ experts, outFeatures, inFeatures }: ExpertParameter): number {

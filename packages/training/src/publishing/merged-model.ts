@@ -53,7 +53,7 @@ export function mergedLayers({ modules }: PeftAdapter, model: ModelFolder): Map<
 
 function storedDtypeOf(name: string, { linears, expertParameters, tensors, quantized }: ModelFolder): DType {
   const parameter = expertParameters.get(name);
-  if (parameter?.tensors[0]?.mxfp4 !== undefined) return 'bfloat16';
+  if (parameter?.tensors[0]?.packed !== undefined) return 'bfloat16';
   const weights = parameter?.tensors.map((tensor) => tensor.name) ?? [linears.get(name)!.weight];
   const dtypes = weights.map((weight): DType => {
     if (quantized.has(weight)) return 'bfloat16';

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { changed, changedFolder, type FileTensor, type FolderChange } from '../test/changed-folder.js';
-import { readModelFolder } from './model-folder.js';
-import { partsOf, type StoredWeight } from './quantized-weights.js';
-import type { ScaledWeight } from './scaled-weights.js';
+import { changed, changedFolder, type FileTensor, type FolderChange } from '../../test/changed-folder.js';
+import { readModelFolder } from '../model-folder.js';
+import type { StoredWeight } from './bitsandbytes.js';
+import type { Fp8Weight } from './fp8.js';
 
-const fixture = (name: string) => new URL(`../../../test/fixtures/quantized/${name}/base`, import.meta.url).pathname;
+const fixture = (name: string) => new URL(`../../../../test/fixtures/quantized/${name}/base`, import.meta.url).pathname;
 const UP = 'model.layers.0.mlp.up_proj.weight';
 const STATE = `${UP}.quant_state.bitsandbytes__nf4`;
 
@@ -72,22 +72,22 @@ describe('weights in 8 bits', () => {
     const folder = await readModelFolder(fixture('fp8-blocks'));
     expect(folder.dtype).toBe('fp8');
     expect(folder.quantized.size).toBe(7);
-    const down = folder.quantized.get(DOWN) as ScaledWeight;
-    expect(down).toMatchObject({ form: 'scaled', shape: [64, 128], blocks: { columns: 128, block: [32, 32] } });
-    expect(down.blocks.scales).toHaveLength(2 * 4);
+    const down = folder.quantized.get(DOWN) as Fp8Weight;
+    expect(down).toMatchObject({ shape: [64, 128], decodedBy: { columns: 128, block: [32, 32] } });
+    expect(down.decodedBy.scales).toHaveLength(2 * 4);
     expect(folder.parameterCount).toBe(64 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128 + 3 * 64);
-    const one = (await readModelFolder(fixture('fp8-one-scale'))).quantized.get(DOWN) as ScaledWeight;
-    expect(one.blocks).toMatchObject({ block: [64, 64], scales: expect.objectContaining({ length: 1 }) });
+    const one = (await readModelFolder(fixture('fp8-one-scale'))).quantized.get(DOWN) as Fp8Weight;
+    expect(one.decodedBy).toMatchObject({ block: [64, 64], scales: expect.objectContaining({ length: 1 }) });
   });
 
   test('have scales in float32, bfloat16 or E8M0', async () => {
-    const [one] = ((await readModelFolder(fixture('fp8-one-scale'))).quantized.get(DOWN) as ScaledWeight).blocks.scales;
+    const [one] = ((await readModelFolder(fixture('fp8-one-scale'))).quantized.get(DOWN) as Fp8Weight).decodedBy.scales;
     const [bits] = new Uint32Array(Float32Array.of(one!).buffer);
     expect(one).toBeGreaterThan(0);
     expect(bits! % 2 ** 16).toBe(0);
     const ends = changed(SCALES, ({ data }) => ({ data: data.map((byte, i) => (i < 3 ? [0, 127, 254][i]! : byte)) }));
     const powers = await readModelFolder(await folderWith({ tensors: ends }, 'fp8-powers'));
-    const { scales } = (powers.quantized.get(DOWN) as ScaledWeight).blocks;
+    const { scales } = (powers.quantized.get(DOWN) as Fp8Weight).decodedBy;
     expect([...scales.subarray(0, 3)]).toEqual([2 ** -127, 1, 2 ** 127]);
     expect([...scales].every((scale) => Number.isInteger(Math.log2(scale)))).toBe(true);
   });
@@ -111,12 +111,12 @@ describe('weights in 8 bits', () => {
     const [[found, weight] = []] = [...folder.quantized];
     expect(folder.quantized.size).toBe(1);
     expect(found).toMatch(new RegExp(`${name}$`));
-    expect((weight as ScaledWeight).blocks.scales).toEqual(Float32Array.of(2 ** -7));
+    expect((weight as Fp8Weight).decodedBy.scales).toEqual(Float32Array.of(2 ** -7));
   });
 
   test('have no part left when they are decoded, the scale of their input included', async () => {
     const folder = await readModelFolder(fixture('fp8-one-scale'));
-    const parts = [...folder.quantized].flatMap(([name, weight]) => partsOf(name, weight));
+    const parts = [...folder.quantized].flatMap(([name, { parts }]) => [name, ...parts]);
     expect(parts).toContain('model.layers.0.mlp.down_proj.activation_scale');
     expect([...folder.tensors.keys()].filter((name) => name.includes('scale') && !parts.includes(name))).toEqual([]);
   });

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import { changed, changedFolder, type FileTensor, type FolderChange } from '../test/changed-folder.js';
-import type { DecoderArchitecture } from './architecture.js';
-import { readModelFolder } from './model-folder.js';
-import { checkMxfp4Scales } from './mxfp4-weights.js';
+import { changed, changedFolder, type FileTensor, type FolderChange } from '../../test/changed-folder.js';
+import type { DecoderArchitecture } from '../architecture.js';
+import { readModelFolder } from '../model-folder.js';
+import { checkMxfp4Scales } from './mxfp4.js';
 
-const BASE = new URL('../../../test/fixtures/families/gpt_oss-mxfp4/base', import.meta.url).pathname;
+const BASE = new URL('../../../../test/fixtures/families/gpt_oss-mxfp4/base', import.meta.url).pathname;
 const GATE_UP = 'model.layers.1.mlp.experts.gate_up_proj';
 
 const folderWith = (change: FolderChange) => changedFolder(BASE, change);
@@ -13,9 +13,8 @@ test('experts in MXFP4 are read with their scales, and counted by their numbers'
   const folder = await readModelFolder(BASE);
   expect(folder.dtype).toBe('mxfp4');
   expect((folder.architecture as DecoderArchitecture).experts?.files).toBe('mxfp4');
-  expect(folder.quantized.get(`${GATE_UP}_blocks`)).toEqual({
-    ...{ form: 'mxfp4', type: 'mxfp4', shape: [5, 128, 32], parameter: GATE_UP },
-    scales: `${GATE_UP}_scales`,
+  expect(folder.quantized.get(`${GATE_UP}_blocks`)).toMatchObject({
+    ...{ type: 'mxfp4', shape: [5, 128, 32], parameter: GATE_UP, parts: [`${GATE_UP}_scales`] },
   });
   expect(folder.quantized.size).toBe(4);
   expect(folder.parameters[0]).toEqual({

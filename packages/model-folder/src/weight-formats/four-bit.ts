@@ -1,0 +1,84 @@
+import { ProductError } from '@lorasmith/contracts';
+import type { TensorEntry } from '@lorasmith/safetensors';
+import type { StoredTensor } from '@lorasmith/weight-io';
+import { modelFileLabel } from '../json-file.js';
+import type { FourBitType, QuantizedWeight, TensorFiles, TensorLocation } from './quantized-weight.js';
+
+// Weights in 4 bits as bitsandbytes has them (Dettmers et al. 2023, arXiv:2305.14314). A weight [out, in] is a vector of numbers, row
+// after row. Each number is a code of 4 bits, two in a byte, the first in the upper half; each 64 have a scale. With double quantization a
+// scale is a code of 8 bits, each 256 of which have a scale of their own.
+
+/** Numbers that share a scale. */
+export const QUANTIZED_BLOCK = 64;
+/** Scales that share a scale, with double quantization. */
+export const NESTED_BLOCK = 256;
+
+/** A matrix in 4 bits with a table of its own: in the files, or quantized when it is read. */
+export abstract class FourBitWeight implements QuantizedWeight {
+  abstract readonly reader: 'stored-4-bit' | 'made-4-bit';
+  abstract readonly type: FourBitType;
+  /** `[out, in]` */
+  abstract readonly shape: readonly [number, number];
+  abstract readonly matrices: number | null;
+  abstract readonly parts: readonly string[];
+  /** True with double quantization. */
+  abstract readonly isNested: boolean;
+  readonly decodedBy = null;
+  readonly ggufType = null;
+
+  /** The scales of one matrix. */
+  get scaleCount(): number {
+    return Math.ceil((this.shape[0] * this.shape[1]) / QUANTIZED_BLOCK);
+  }
+
+  /** The scales of scales of one matrix with double quantization. */
+  get nestedScaleCount(): number {
+    return Math.ceil(this.scaleCount / NESTED_BLOCK);
+  }
+
+  /** No block crosses a row. */
+  get packing(): string | null {
+    if (this.shape[1] % QUANTIZED_BLOCK !== 0) return null;
+    return this.isNested ? '4 bits, double quantization' : '4 bits';
+  }
+
+  get packedBytes(): number {
+    const numbers = this.shape[0] * this.shape[1];
+    const scales = numbers / QUANTIZED_BLOCK;
+    const bytes = numbers / 2 + (this.isNested ? scales + (4 * scales) / NESTED_BLOCK : 4 * scales);
+    return bytes * (this.matrices ?? 1);
+  }
+
+  get recorded() {
+    return { type: this.type, double_quantization: this.isNested };
+  }
+
+  abstract merged(entry: TensorEntry): ReturnType<QuantizedWeight['merged']>;
+  abstract storedMatrices(entry: TensorEntry, locate: TensorLocation): StoredTensor[];
+
+  /** The tensor with its float32 scales, or with the numbers that are quantized, and what is wrong with one that is not finite. */
+  abstract scaleSource(name: string): { tensor: string; fault: string };
+}
+
+/**
+ * Checks the float32 scales of weights, one weight's behind the other's: with double quantization the scales of scales.
+ * @param names of the weights
+ * @throws ProductError model_file_corrupt for one that is negative or not finite
+ */
+export function checkScales(
+  { path, tensors }: TensorFiles,
+  names: readonly string[],
+  weights: readonly FourBitWeight[],
+  scales: Float32Array,
+): void {
+  const wrong = scales.findIndex((scale) => !(scale >= 0 && scale < Number.POSITIVE_INFINITY));
+  if (wrong === -1) return;
+  let next = 0;
+  const index = weights.findIndex(({ matrices, isNested, nestedScaleCount, scaleCount }) => {
+    next += (matrices ?? 1) * (isNested ? nestedScaleCount : scaleCount);
+    return wrong < next;
+  });
+  const { tensor, fault } = weights[index]!.scaleSource(names[index]!);
+  const label = `${modelFileLabel(path, tensors.get(tensor)!.file)}: tensor ${tensor}`;
+  throw new ProductError('model_file_corrupt', `${label} has a ${fault}. Copy it again.`);
+}

@@ -1,0 +1,102 @@
+import type { AdapterManifest } from '@lorasmith/contracts';
+import type { TensorEntry } from '@lorasmith/safetensors';
+import type { BlockScales, StoredTensor } from '@lorasmith/weight-io';
+import type { ConfigFields } from '../config-fields.js';
+import type { Family, ModelLayout } from '../families/family.js';
+import type { LocatedTensor } from '../weight-files.js';
+
+/** The types of 4 bits in which bitsandbytes has weights. */
+export const FOUR_BIT_TYPES = ['nf4', 'fp4'] as const;
+export type FourBitType = (typeof FOUR_BIT_TYPES)[number];
+
+/** The types of quantized weights, as the API names them. */
+export type QuantizedType = FourBitType | 'fp8' | 'mxfp4';
+
+/** The advice for weights in another form. */
+export const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
+
+/** The tensors of a model's files. */
+export interface TensorFiles {
+  /** The folder of the model. */
+  path: string;
+  tensors: ReadonlyMap<string, LocatedTensor>;
+}
+
+/** Where the bytes of a tensor are; see ModelWeights. */
+export type TensorLocation = (name: string) => { fd: number; offset: number; bytes: number };
+
+/** How quantized weights stand in files: a format is a file of this folder, named in `weight-formats.ts`. */
+export interface WeightFormat {
+  /** What `quant_method` of quantization_config is. */
+  readonly method: string;
+  /**
+   * Checks quantization_config.
+   * @throws ProductError model_not_supported, model_file_corrupt
+   */
+  check(settings: ConfigFields, family: Family | undefined): void;
+  /**
+   * The type of a weight's numbers; null: this format does not have it.
+   * @param settings quantization_config, where it names this format
+   */
+  typeOf(
+    tensors: ReadonlyMap<string, LocatedTensor>,
+    weight: string,
+    settings: ConfigFields | null,
+  ): QuantizedType | null;
+  /** The tensors of a model that may be in it. */
+  mayHave(layout: ModelLayout): Set<string>;
+  /** True if the tensor of the numbers has the shape of the weight. */
+  readonly keepsShape: boolean;
+  /**
+   * Reads and checks what the files have of such weights beside their numbers, by the name of the tensor of these.
+   * @throws ProductError model_file_missing, model_file_corrupt, model_not_supported; each names the tensor
+   */
+  read(files: TensorFiles, layout: ModelLayout, settings: ConfigFields | null): Promise<[string, QuantizedWeight][]>;
+}
+
+/** What reads weights into the engine; see packages/models. */
+export type WeightReader = 'stored-4-bit' | 'made-4-bit' | 'fp8' | 'mxfp4';
+
+/** A weight in 4 or 8 bits: in the files, or in memory alone, where it is quantized when it is read. */
+export interface QuantizedWeight {
+  readonly reader: WeightReader;
+  readonly type: QuantizedType;
+  /** `[out, in]`; of several experts `[experts, out, in]` */
+  readonly shape: readonly number[];
+  /** The matrices that are quantized each by itself, one behind the other; null: as many as the tensor has. */
+  readonly matrices: number | null;
+  /** The other tensors of the files that belong to it. */
+  readonly parts: readonly string[];
+  /** Weights of one key stay quantized in memory, as one matrix; null: they are decoded when they are loaded. */
+  readonly packing: string | null;
+  /** Bytes in memory, where it stays quantized. */
+  readonly packedBytes: number;
+  /** The scales by which its numbers are decoded as they are read from the files; null: they are not. */
+  readonly decodedBy: BlockScales | null;
+  /** The type of GGUF that has the same numbers; null: none. */
+  readonly ggufType: 'MXFP4' | null;
+  /** What the manifest of an adapter says of it; null: nothing. */
+  readonly recorded: Recorded | null;
+  /** The tensor as a merged model has it, in bfloat16. @param entry of its numbers in the files */
+  merged(entry: TensorEntry): Pick<TensorEntry, 'name' | 'dtype' | 'shape' | 'byteLength'>;
+  /** Where each of its matrices is in the files, and how it is decoded. @param entry of its numbers in the files */
+  storedMatrices(entry: TensorEntry, locate: TensorLocation): StoredTensor[];
+}
+
+type Recorded = Pick<NonNullable<AdapterManifest['base_model']['quantization']>, 'type' | 'double_quantization'>;
+
+/** A tensor of a merged model in bfloat16. @param shape of the tensor in the files, or of the decoded weight */
+export function inBfloat16(name: string, shape: readonly number[]): ReturnType<QuantizedWeight['merged']> {
+  const byteLength = 2 * shape.reduce((product, size) => product * size, 1);
+  return { name, dtype: 'BF16', shape: [...shape], byteLength };
+}
+
+/** One of the equal pieces of a part of a file. */
+export function pieceOf<Part extends { offset: number; bytes: number }>(
+  part: Part,
+  index: number,
+  count: number,
+): Part {
+  const bytes = part.bytes / count;
+  return { ...part, offset: part.offset + index * bytes, bytes };
+}
