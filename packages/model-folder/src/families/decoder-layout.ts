@@ -131,8 +131,18 @@ function linearLayer(
   };
 }
 
-/** The linear layers of the decoder layer with this index. */
+/** What {@link layerLinears} has made: estimates ask for the same layers over and over. */
+const MADE = new WeakMap<DecoderArchitecture, LayerLinears[]>();
+
+/** The linear layers of the decoder layer with this index, of an architecture that no longer changes. */
 export function layerLinears(architecture: DecoderArchitecture, index: number): LayerLinears {
+  const made = MADE.get(architecture) ?? [];
+  MADE.set(architecture, made);
+  made[index] ??= linearsOf(architecture, index);
+  return made[index];
+}
+
+function linearsOf(architecture: DecoderArchitecture, index: number): LayerLinears {
   const { names, hiddenSize, headCount, bias, mlp, latentAttention, linearAttention, layerInputs } = architecture;
   const linear = (path: string, inFeatures: number, outFeatures: number, hasBias: boolean): LinearLayer =>
     linearLayer(architecture, `${names.layers}.${index}.${path}`, { inFeatures, outFeatures, bias: hasBias });
