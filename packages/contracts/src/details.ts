@@ -27,16 +27,23 @@ const tags = Type.Array(Tag, {
   uniqueItems: true,
   description: 'Words of your own, to find it by. Without commas, and without blanks at their ends.',
 });
-const noteText = Type.String({
+/** A text of some lines. */
+export const Note = Type.String({
   minLength: 1,
   maxLength: MAX_NOTE_CHARACTERS,
   // Lines and tabs, and otherwise what a label may have.
   pattern: `^(?:[\\t\\n]|[^${UNPRINTABLE}])*$`,
 });
-const note = Nullable(noteText, { description: 'A text of your own.' });
+const note = Nullable(Note, { description: 'A text of your own.' });
 
 /** Fields of the record of a job, an adapter or a dataset that its user may change, besides the name. */
 export const ownDetails = { tags, note };
+
+/** The same fields in a request that makes such a thing. */
+export const initialDetails = {
+  tags: Type.Optional(Type.Unsafe<string[]>({ ...tags, default: [] })),
+  note: Type.Optional(Nullable(Note, { description: 'A text of your own.', default: null })),
+};
 
 /** The name, the tags and the note of a job, an adapter or a dataset. */
 export interface Details {
@@ -44,6 +51,9 @@ export interface Details {
   tags: string[];
   note: string | null;
 }
+
+/** What {@link ownDetails} has. */
+export type OwnDetails = Omit<Details, 'name'>;
 
 /** The body of `PATCH /jobs/:id`, `/adapters/:id` and `/datasets/:id`. What is left out stays as it is. */
 export const DetailsChange = Type.Partial(

@@ -1,7 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { CheckpointReference } from './checkpoint.js';
 import { COMPLETION_FORMATS, DEFAULT_COMPLETION_FORMAT } from './completion-format.js';
-import { MAX_NAME_CHARACTERS, ownDetails } from './details.js';
+import { initialDetails, MAX_NAME_CHARACTERS, ownDetails } from './details.js';
 import { Fault } from './error.js';
 import { GROUP_BATCH } from './group-relative.js';
 import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
@@ -341,7 +341,7 @@ const TrainingRequest = Type.Partial(
   { $id: 'TrainingRequest', ...closed },
 );
 
-/** The body of `POST /jobs`. Everything except the model and the dataset has a default. */
+/** The body of `POST /jobs`. Everything except the model and the dataset has a default. Tags and note are in the job's record alone. */
 export const JobRequest = Type.Object(
   {
     base_model: ModelName,
@@ -354,8 +354,9 @@ export const JobRequest = Type.Object(
     samples: Type.Optional(Nullable(SampleRequest, sampleOptions)),
     name: Type.Optional(jobName),
     metadata: Type.Optional(jobMetadata),
+    ...initialDetails,
     webhook: Type.Optional(webhook),
-  } satisfies Record<keyof typeof jobSpecFields, TSchema>,
+  } satisfies Record<keyof typeof jobSpecFields | keyof typeof initialDetails, TSchema>,
   {
     $id: 'JobRequest',
     ...closed,

@@ -9,6 +9,7 @@ import {
   type JobStatus,
   type JobSweep,
   type JobTask,
+  type OwnDetails,
   type Owner,
   ProductError,
   RECORD_VERSION,
@@ -56,6 +57,9 @@ export interface JobOrigin {
   trace: Readonly<Record<string, string>>;
 }
 
+/** The details of a job that is created without any. */
+export const NO_DETAILS: OwnDetails = { tags: [], note: null };
+
 export interface NewRecordOptions {
   owner: Owner;
   origin: JobOrigin | undefined;
@@ -64,6 +68,7 @@ export interface NewRecordOptions {
   adapterBytes: number;
   planned: PlannedWork;
   task: JobTask;
+  details: OwnDetails;
   /** The sweep of which the job is a variant. @defaultValue none */
   sweep?: JobSweep | undefined;
   /** The step after which its training is held. @defaultValue none */
@@ -74,11 +79,13 @@ export interface NewRecordOptions {
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
-  { owner, origin, idempotencyKey, adapterBytes, planned, task, sweep, holdAtStep = null }: NewRecordOptions,
+  { owner, origin, idempotencyKey, adapterBytes, planned, task, details, sweep, holdAtStep = null }: NewRecordOptions,
 ): string[] {
   const { name, ...settings } = spec;
   const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(settings)];
   if (name !== null) fields.push('name', JSON.stringify(name));
+  if (details.tags.length > 0) fields.push('tags', JSON.stringify(details.tags));
+  if (details.note !== null) fields.push('note', JSON.stringify(details.note));
   if (spec.webhook !== null) fields.push('webhook_url', spec.webhook.url);
   fields.push('dataset', spec.dataset);
   if (spec.validation.dataset !== null) fields.push('validation_dataset', spec.validation.dataset);

@@ -8,6 +8,7 @@ import {
   type JobStatus,
   type JobTask,
   newIdentifier,
+  type OwnDetails,
   type Owner,
   type Paged,
   ProductError,
@@ -30,7 +31,7 @@ import { createJobCheckpoints, type JobCheckpoints } from './job-checkpoints.js'
 import { whileEnded } from './job-cleanup.js';
 import { endedBeyond, type QueueStatus, readQueueStatus } from './job-index.js';
 import { type ListJobsOptions, listJobs } from './job-list.js';
-import { type JobOrigin, jobOfRecord, newRecordFields, readInputs } from './job-record.js';
+import { type JobOrigin, jobOfRecord, NO_DETAILS, newRecordFields, readInputs } from './job-record.js';
 import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { createFairQueue, type FairQueue } from './queue/fair-queue.js';
@@ -44,7 +45,7 @@ import { deleteJobScript } from './scripts/delete-job.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
-import { searchedName, searchFacts } from './scripts/search-jobs.js';
+import { searchedName, searchedTags, searchFacts } from './scripts/search-jobs.js';
 import { type SharedWork, whenDue } from './shared-work.js';
 import { createSweepStore, type SweepStore } from './sweeps/sweep-store.js';
 import { thinEvents } from './thinned-events.js';
@@ -85,6 +86,8 @@ export interface CreateJobOptions extends JobLimits {
   adapterBytes?: number | undefined;
   /** Its planned work, for estimates. @defaultValue unknown */
   planned?: PlannedWork | undefined;
+  /** @defaultValue no tags, no note */
+  details?: OwnDetails | undefined;
 }
 
 /**
@@ -216,7 +219,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       spec,
       { idempotencyKey, requestHash, origin, owner = null, adapterBytes = 0, planned = UNPLANNED, ...options },
     ) {
-      const { task = { kind: 'train' }, ...limits } = options;
+      const { task = { kind: 'train' }, details = NO_DETAILS, ...limits } = options;
       const { maxOfOwner, maxWaiting, keptOfOwner, keptInAll } = limits;
       const newId = newIdentifier('job');
       const createdAt = new Date();
@@ -239,8 +242,9 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           max_of_owner: maxOfOwner ?? '',
           facts: searchFacts(spec, createdAt),
           searched_name: searchedName(spec.name),
+          searched_tags: searchedTags(details.tags),
         },
-        newRecordFields(spec, createdAt, { owner, origin, idempotencyKey, adapterBytes, planned, task }),
+        newRecordFields(spec, createdAt, { owner, origin, idempotencyKey, adapterBytes, planned, task, details }),
       );
       if (answer === 'conflict') throw idempotencyConflict('job');
       throwIfNotAdmitted(spec, answer, limits);

@@ -96,6 +96,29 @@ const KINDS = {
   datasets: (user: Holder) => user.upload(promptRows(3, user.id), 'a-name'),
   adapters: adapterOf,
 };
+const tags = (...list: unknown[]) => ({ tags: list });
+/** Details that are refused, and what the refusal names. */
+const BEYOND_BOUNDS: [object, string][] = [
+  [{ name: '' }, 'name'],
+  [{ name: 'x'.repeat(129) }, 'name'],
+  [{ name: 'a\nb' }, 'name'],
+  [{ note: 'x'.repeat(4_001) }, 'note'],
+  [{ note: 'a\u001b[2J' }, 'note'],
+  [{ note: '' }, 'note'],
+  [tags(''), 'tags.0'],
+  [tags(' a'), 'tags.0'],
+  [tags('a,b'), 'tags.0'],
+  [tags('a\u200b'), 'tags.0'],
+  [tags('x'.repeat(51)), 'tags.0'],
+  [tags('a', 'a'), 'tags'],
+  [tags(1), 'tags.0'],
+  [tags(...Array.from({ length: 21 }, (_, i) => `t${i}`)), 'tags'],
+  [{ tags: 'a' }, 'tags'],
+];
+const MOST = {
+  tags: Array.from({ length: 20 }, (_, i) => `${'ü'.repeat(48)}${i}`.slice(0, 50)),
+  note: '\t😀\n'.repeat(1_000),
+};
 const PAGES = { jobs: JobPage, datasets: DatasetPage, adapters: AdapterPage };
 
 describe.each(Object.keys(KINDS) as (keyof typeof KINDS)[])('%s', (kind) => {
@@ -148,36 +171,12 @@ describe.each(Object.keys(KINDS) as (keyof typeof KINDS)[])('%s', (kind) => {
 
   test('take no change that is empty, unknown or beyond a bound', async () => {
     const id = await KINDS[kind](one);
-    const tags = (...list: unknown[]) => ({ tags: list });
-    const wrong: [unknown, string | null][] = [
-      [{}, null],
-      [{ status: 'succeeded' }, 'status'],
-      [{ name: '' }, 'name'],
-      [{ name: 'x'.repeat(129) }, 'name'],
-      [{ name: 'a\nb' }, 'name'],
-      [{ note: 'x'.repeat(4_001) }, 'note'],
-      [{ note: 'a\u001b[2J' }, 'note'],
-      [{ note: '' }, 'note'],
-      [tags(''), 'tags.0'],
-      [tags(' a'), 'tags.0'],
-      [tags('a,b'), 'tags.0'],
-      [tags('a\u200b'), 'tags.0'],
-      [tags('x'.repeat(51)), 'tags.0'],
-      [tags('a', 'a'), 'tags'],
-      [tags(1), 'tags.0'],
-      [tags(...Array.from({ length: 21 }, (_, i) => `t${i}`)), 'tags'],
-      [{ tags: 'a' }, 'tags'],
-    ];
-    for (const [change, param] of wrong) {
+    for (const [change, param] of [[{}, null], [{ status: 'succeeded' }, 'status'], ...BEYOND_BOUNDS] as const) {
       const { status, body } = await one.call('PATCH', `/${kind}/${id}`, change as object);
       expect([change, status, body.error.param]).toEqual([change, 400, param]);
     }
     expect(await recordOf(one, id)).toMatchObject({ name: 'a-name', tags: [], note: null });
-    const most = {
-      tags: Array.from({ length: 20 }, (_, i) => `${'ü'.repeat(48)}${i}`.slice(0, 50)),
-      note: '\t😀\n'.repeat(1_000),
-    };
-    expect(await one.call('PATCH', `/${kind}/${id}`, most)).toMatchObject({ status: 200, body: most });
+    expect(await one.call('PATCH', `/${kind}/${id}`, MOST)).toMatchObject({ status: 200, body: MOST });
     for (const query of [
       'created_after=yesterday',
       'created_after=2026-13-45',
@@ -192,6 +191,60 @@ describe.each(Object.keys(KINDS) as (keyof typeof KINDS)[])('%s', (kind) => {
       const { status, body } = await one.call('PATCH', `/${kind}/${absent}`, { name: 'n' });
       expect([status, body.error.code]).toEqual([404, `${singular}_not_found`]);
     }
+  });
+});
+
+describe('a new job', () => {
+  const request = async (changes: object) => ({
+    base_model: 'tiny-llama',
+    dataset: await one.upload(promptRows(4), 'rows'),
+    ...changes,
+  });
+
+  test('has the tags and the note of its request, and is found by its tags', async () => {
+    const details = { tags: ['Baseline', 'dates'], note: 'With the\ncorrected rows.' };
+    const id = await jobOf(one, details);
+    await jobOf(one);
+    expect(await one.list(`/jobs/${id}`)).toMatchObject(details);
+    for (const query of ['tag=dates,baseline', 'q=BASELI']) {
+      expect([query, idsOf(await one.list(`/jobs?${query}`))]).toEqual([query, [id]]);
+    }
+    expect((await one.call('PATCH', `/jobs/${id}`, { tags: [], note: null })).body).toMatchObject({
+      tags: [],
+      note: null,
+    });
+    expect((await one.list('/jobs?tag=dates')).total).toBe(0);
+    const full = await jobOf(one, MOST);
+    expect(await one.list(`/jobs/${full}`)).toMatchObject(MOST);
+  });
+
+  test('is refused with tags or a note beyond a bound', async () => {
+    for (const [details, param] of BEYOND_BOUNDS) {
+      const { status, body } = await one.call('POST', '/jobs', await request(details));
+      expect([details, status, body.error.param]).toEqual([details, 400, param]);
+    }
+    expect((await one.list('/jobs')).total).toBe(0);
+  });
+
+  test('with an idempotency key is the same with the same tags alone; no tags and no note are the default', async () => {
+    const post = async (changes: object) =>
+      await one.call('POST', '/jobs', await request(changes), { 'idempotency-key': 'k' });
+    const { status, body } = await post({});
+    expect(status).toBe(202);
+    expect((await post({ tags: [], note: null })).body.id).toBe(body.id);
+    for (const other of [{ tags: ['a'] }, { note: 'n' }]) {
+      expect((await post(other)).body.error.code).toBe('idempotency_conflict');
+    }
+  });
+
+  test('of a sweep has the tags and the note of the template', async () => {
+    const details = { tags: ['Ranks'], note: 'Which one?' };
+    const job = await request({ ...details, validation: { split: 0.5 } });
+    const { status, body } = await one.call('POST', '/sweeps', { job, space: { 'lora.r': { values: [2, 4] } } });
+    expect(status).toBe(202);
+    const page = await one.list('/jobs?tag=ranks');
+    expect(page).toMatchObject({ data: [details, details], total: 2 });
+    expect(page.data.map((variant: { sweep: { id: string } }) => variant.sweep.id)).toEqual([body.id, body.id]);
   });
 });
 

@@ -81,7 +81,8 @@ export function detailsText({ name, tags, note }: Omit<Changed, 'id'>): string[]
   ];
 }
 
-function tagsOf(text: string): string[] {
+/** The tags of `--tags`. @throws ProductError `invalid_request` */
+export function tagsOf(text: string): string[] {
   const tags = text.split(',').map((tag) => tag.trim());
   if (text.trim() === '') return [];
   if (tags.every((tag) => tag !== '')) return [...new Set(tags)];

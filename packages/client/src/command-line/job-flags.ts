@@ -9,6 +9,7 @@ import {
 } from '@lorasmith/contracts';
 import { settingOf } from '../setting-text.js';
 import type { CommandOptions } from './command.js';
+import { tagsOf } from './details-commands.js';
 import { type SettingSchema, valueWordOf } from './value-word.js';
 
 /** The job settings that have flags. They are derived from the contracts: each new setting gets a flag. */
@@ -65,6 +66,8 @@ const GROUPS: Readonly<Record<JobFlag['section'], string>> = {
 export const JOB_OPTIONS: CommandOptions = {
   model: { type: 'string', value: 'NAME', help: 'the base model' },
   name: { type: 'string', value: 'NAME', help: 'of the job and its adapter' },
+  tags: { type: 'string', value: 'TAG[,TAG]', help: 'of the job, to find it by' },
+  note: { type: 'string', value: 'TEXT', help: 'a text of your own, with the job' },
   request: { type: 'string', value: 'FILE', help: 'the request as JSON; options override it' },
   priority: { type: 'string', value: 'low|normal|high', help: 'among the jobs of the key [normal]' },
   sample: {
@@ -116,10 +119,12 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
     });
   }
   const request: Record<string, unknown> = { ...base, base_model, dataset };
-  for (const field of ['name', 'priority']) {
+  for (const field of ['name', 'note', 'priority']) {
     const text = given(field);
     if (text !== undefined) request[field] = text;
   }
+  const tags = given('tags');
+  if (tags !== undefined) request.tags = tagsOf(tags);
   const samples = samplesOf(values, base.samples ?? null);
   if (samples !== null) request.samples = samples;
   for (const { flag, section, property } of JOB_FLAGS) {

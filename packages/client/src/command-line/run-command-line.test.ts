@@ -421,6 +421,15 @@ describe('lora', () => {
     expect(bodyOf(requests)).toMatchObject({ lora: { target_modules: sent } });
   });
 
+  it('sends the tags and the note of a new job', async () => {
+    const flags = ['--tags', 'a, b,a', '--note', 'two\nlines'];
+    const { requests } = await lora(['jobs', 'create', '--model', 'm', '--dataset', 'd', ...flags], json(202, {}));
+    expect(bodyOf(requests)).toEqual({ base_model: 'm', dataset: 'd', tags: ['a', 'b'], note: 'two\nlines' });
+    const wrong = await lora(['jobs', 'create', '--model', 'm', '--dataset', 'd', '--tags', 'a,,b'], json(202, {}));
+    expect([wrong.exitCode, wrong.requests]).toEqual([EXIT.failed, []]);
+    expect(wrong.errorOutput).toContain('empty tag between commas');
+  });
+
   it('overrides a request from a file with flags', async () => {
     const file = join(folder, 'job.json');
     await writeFile(file, '{"base_model":"tiny","dataset":"ds_1","lora":{"r":4,"alpha":8},"metadata":{"a":"b"}}');

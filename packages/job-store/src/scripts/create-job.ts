@@ -21,7 +21,16 @@ export const createJobScript = jobScript({
     'initial_adapter_deletion',
     'idempotency',
   ],
-  arguments: ['kind', 'request_hash', 'idempotency_seconds', 'max_waiting', 'max_of_owner', 'facts', 'searched_name'],
+  arguments: [
+    'kind',
+    'request_hash',
+    'idempotency_seconds',
+    'max_waiting',
+    'max_of_owner',
+    'facts',
+    'searched_name',
+    'searched_tags',
+  ],
   lua: /* lua */ `
 local has_idempotency_key = idempotency_seconds ~= ''
 if has_idempotency_key then
@@ -36,7 +45,7 @@ if has_idempotency_key then
   redis.call('HSET', idempotency, 'job', id, 'hash', request_hash)
   redis.call('EXPIRE', idempotency, idempotency_seconds)
 end
-add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, searched_name, unpack(rest))
+add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, searched_name, searched_tags, unpack(rest))
 return 'created'
 `,
 });

@@ -5,7 +5,7 @@ import { jobScript } from './job-script.js';
  * exceeded, or something that the jobs read is being deleted. The jobs read the same, so the keys of the first one are those of all.
  *
  * `idempotency_seconds` is '' without an idempotency key; '' as a limit means no limit. `rest` holds `sweep_fields` fields and values
- * of the sweep, then for each of `job_count` jobs its id, what it is found by (facts and name), the number of its fields and values, and these; `rest_keys` the record and the events of
+ * of the sweep, then for each of `job_count` jobs its id, what it is found by (facts, name and tags), the number of its fields and values, and these; `rest_keys` the record and the events of
  * each job.
  *
  * Returns `created`, `conflict`, `no-dataset`, `no-validation`, `no-initial-adapter`, `queue-full`, `owner-full`, or the id of
@@ -61,9 +61,9 @@ add_event(sweep_events, sweep_id, 'sweep-queued', '{}')
 for number = 1, jobs do
   -- The functions of a script act on the job that these name.
   record, events, id = rest_keys[2 * number - 1], rest_keys[2 * number], rest[position + 1]
-  local facts, name = rest[position + 2], rest[position + 3]
-  local last = position + 4 + tonumber(rest[position + 4])
-  add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, name, unpack(rest, position + 5, last))
+  local facts, name, tags = rest[position + 2], rest[position + 3], rest[position + 4]
+  local last = position + 5 + tonumber(rest[position + 5])
+  add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, name, tags, unpack(rest, position + 6, last))
   position = last
 end
 return 'created'

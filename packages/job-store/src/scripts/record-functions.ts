@@ -179,15 +179,16 @@ local function deleted_input(dataset_deletion, validation_deletion, initial_adap
   if redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
 end
 
--- Writes the record of a new job with its first event, and adds it to every index. The facts and the name are those that it is found by;
+-- Writes the record of a new job with its first event, and adds it to every index. The facts, the name and the tags are those that it is found by;
 -- the fields and their values follow.
-local function add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, name, ...)
+local function add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, name, tags, ...)
   local sequence = redis.call('INCR', sequence_counter)
   redis.call('HSET', record, 'sequence', sequence, 'attempts', 0, 'resumes', 0, ...)
   redis.call('ZADD', all_jobs, sequence, id)
   redis.call('ZADD', owner_jobs, sequence, id)
   redis.call('HSET', search_facts, id, facts)
   if name ~= '' then redis.call('HSET', search_facts, id .. ':name', name) end
+  if tags ~= '' then redis.call('HSET', search_facts, id .. ':tags', tags) end
   enter('queued')
   append_event('job-queued', '{}')
 end

@@ -9,6 +9,7 @@ import {
   type KeyId,
   type NewSweepEvent,
   newIdentifier,
+  type OwnDetails,
   type Owner,
   type Paged,
   ProductError,
@@ -29,13 +30,13 @@ import {
   type JobLimits,
   throwIfNotAdmitted,
 } from '../job-admission.js';
-import { type JobOrigin, newRecordFields, parsed, readInputs, stoppedAtRung } from '../job-record.js';
+import { type JobOrigin, NO_DETAILS, newRecordFields, parsed, readInputs, stoppedAtRung } from '../job-record.js';
 import { beginningOf, newest, pageOf } from '../pages.js';
 import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
 import { type PlannedWork, UNPLANNED } from '../queue/queue-entry.js';
 import { continueHeldJobScript } from '../scripts/continue-held-job.js';
 import { createSweepScript } from '../scripts/create-sweep.js';
-import { searchedName, searchFacts } from '../scripts/search-jobs.js';
+import { searchedName, searchedTags, searchFacts } from '../scripts/search-jobs.js';
 import { decideSweepScript, deleteSweepScript, settleSweepScript, wantSweepScript } from '../scripts/sweep-scripts.js';
 import type { StoreDeps } from '../store-deps.js';
 import {
@@ -57,6 +58,8 @@ export interface NewVariant {
   planned?: PlannedWork | undefined;
   /** The step after which it is held. @defaultValue null: none */
   holdAtStep?: number | null;
+  /** @defaultValue no tags, no note */
+  details?: OwnDetails | undefined;
 }
 
 export interface CreateSweepOptions extends JobLimits {
@@ -286,7 +289,8 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
         },
         [
           ...fields,
-          ...jobs.flatMap(({ id: job, spec, adapterBytes, planned = UNPLANNED, holdAtStep }, index) => {
+          ...jobs.flatMap(({ id: job, spec, adapterBytes, details = NO_DETAILS, ...more }, index) => {
+            const { planned = UNPLANNED, holdAtStep } = more;
             const task = { kind: 'train' } as const;
             const sweep = { id, variant: index + 1 };
             const own = newRecordFields(spec, createdAt, {
@@ -296,10 +300,12 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
               adapterBytes,
               planned,
               task,
+              details,
               sweep,
               holdAtStep,
             });
-            return [job, searchFacts(spec, createdAt, id), searchedName(spec.name), own.length, ...own];
+            const found = [searchFacts(spec, createdAt, id), searchedName(spec.name), searchedTags(details.tags)];
+            return [job, ...found, own.length, ...own];
           }),
         ],
         jobs.flatMap(({ id: job }) => [keys.job(job), keys.events(job)]),

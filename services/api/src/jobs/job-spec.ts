@@ -1,15 +1,27 @@
 import { createHash } from 'node:crypto';
-import { GROUP_BATCH, type JobRequest, JobSpec, objectiveOf, PREFERENCE_LEARNING_RATE } from '@lorasmith/contracts';
+import {
+  GROUP_BATCH,
+  type JobRequest,
+  JobSpec,
+  type OwnDetails,
+  objectiveOf,
+  PREFERENCE_LEARNING_RATE,
+} from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 
 /** The request with every default filled in and its fields in the order of the schema. */
-export function jobSpecOf({ metadata = {}, ...request }: JobRequest): JobSpec {
+export function jobSpecOf({ metadata = {}, tags: _tags, note: _note, ...request }: JobRequest): JobSpec {
   const { validation = {}, lora = {} } = request;
   const { objective, training } = withObjective(request);
   const given = { ...request, validation, lora, ...objective, training };
   const filled = Value.Default(JobSpec, structuredClone(given)) as JobSpec;
   // metadata has no nested defaults, and `Default` would count its keys in UTF-16 units instead of characters.
   return Value.Parse(JobSpec, { ...filled, metadata });
+}
+
+/** What a request says about the job's record, which is no part of its spec. */
+export function detailsOf({ tags = [], note = null }: JobRequest): OwnDetails {
+  return { tags, note };
 }
 
 /** The defaults that depend on the objective. */
@@ -31,7 +43,9 @@ function withObjective({ objective, training = {} }: Omit<JobRequest, 'metadata'
  * is hashed as it is.
  */
 export function requestHash(request: JobRequest): string {
-  return digestOf(request.lora?.init_from ? request : jobSpecOf(request));
+  const { tags, note } = detailsOf(request);
+  const details = { ...(tags.length === 0 ? {} : { tags }), ...(note === null ? {} : { note }) };
+  return digestOf(request.lora?.init_from ? request : { ...jobSpecOf(request), ...details });
 }
 
 /** The sha256 of JSON, whatever the order of its fields. */

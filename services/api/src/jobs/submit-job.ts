@@ -23,7 +23,7 @@ import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.
 import type { AdapterReservation } from './adapter-reservation.js';
 import { continuing, initialManifestOf } from './initial-adapter.js';
 import { datasetsOf, inValidation } from './job-datasets.js';
-import { jobSpecOf, requestHash } from './job-spec.js';
+import { detailsOf, jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
 import type { PlannedJobs } from './preflight-tasks.js';
 import { resultOf, type Tried, trying } from './tried.js';
@@ -174,6 +174,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
           owner,
           adapterBytes,
           planned,
+          details: detailsOf(request),
           ...jobLimitsOf(limits),
         });
         return job;

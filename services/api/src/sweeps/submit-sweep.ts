@@ -13,7 +13,7 @@ import type { Caller, Tracing } from '@lorasmith/service-kit';
 import { metricOf, shareOfHalving, stepOfRung, type Variant, valuesText, variantsOf } from '@lorasmith/sweeps';
 import { jobLimitsOf } from '../access/limits.js';
 import type { AdapterReservation } from '../jobs/adapter-reservation.js';
-import { digestOf, requestHash } from '../jobs/job-spec.js';
+import { detailsOf, digestOf, requestHash } from '../jobs/job-spec.js';
 import type { JobSubmission, SubmitOptions } from '../jobs/submit-job.js';
 import type { Tried } from '../jobs/tried.js';
 import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';
@@ -92,7 +92,7 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
       const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
       const variants = tried.map(({ variant, result }): NewVariant => {
         const { spec, adapterBytes, planned } = result;
-        return { values: variant.values, spec, adapterBytes, planned, holdAtStep };
+        return { values: variant.values, spec, adapterBytes, planned, holdAtStep, details: detailsOf(variant.job) };
       });
       const bytes = variants.reduce((sum, { adapterBytes }) => sum + adapterBytes, 0);
       const create = async () => {

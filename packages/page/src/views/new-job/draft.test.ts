@@ -21,6 +21,8 @@ test('a draft becomes a request; empty fields are left out', () => {
     'training.early_stopping.patience': '3',
     'samples.prompts': 'Say 3.\n\n[{"role":"user","content":"Say\\n4."}]',
     metadata: '{"team":"a"}',
+    tags: ' dates, 2026,, dates',
+    note: 'With the\ncorrected rows. ',
   });
   const expected: JobRequest = {
     ...MODEL,
@@ -34,6 +36,8 @@ test('a draft becomes a request; empty fields are left out', () => {
     training: { learning_rate: 5e-4, max_grad_norm: null, early_stopping: { patience: 3 } },
     samples: { prompts: ['Say 3.', [{ role: 'user', content: 'Say\n4.' }]] },
     metadata: { team: 'a' },
+    tags: ['dates', '2026'],
+    note: 'With the\ncorrected rows.',
   };
   expect(request).toEqual(expected);
   expect(requestOf(fields, draftOf(fields, request))).toEqual(request);
@@ -61,6 +65,7 @@ test('a draft of a job has only what differs from the defaults', () => {
     training: { epochs: 3, learning_rate: 1e-3, early_stopping: null, checkpoint_every_steps: null },
     samples: null,
     metadata: {},
+    tags: [],
   };
   expect(draftOf(fields, job)).toEqual({
     ...MODEL,

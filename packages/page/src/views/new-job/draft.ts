@@ -1,4 +1,5 @@
 import type { JobRequest } from '@lorasmith/contracts';
+import { tagsOfText } from '../details/tags-of-text.js';
 import type { JobField } from './job-fields.js';
 
 /** The entries of the form: texts by the id of the field. A field that is missing or empty has its default. */
@@ -44,6 +45,8 @@ function valueFrom({ input, isNullable, acceptsText }: JobField, text: string): 
       return trimmed === 'true';
     case 'list':
       return listOf(trimmed, acceptsText);
+    case 'tags':
+      return tagsOfText(text);
     case 'lines':
       return text
         .split('\n')
@@ -80,6 +83,7 @@ function textOf({ input }: JobField, value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) {
     // An empty text would mean the default.
+    if (input === 'tags') return value.join(', ');
     if (input === 'list' && value.length > 0 && value.every((item) => typeof item !== 'object'))
       return value.join(', ');
     if (input === 'lines') return value.map(lineOf).join('\n');

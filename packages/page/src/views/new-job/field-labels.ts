@@ -75,6 +75,8 @@ export const FIELD_LABELS: Readonly<Record<string, string>> = {
   'samples.temperature': 'Temperature of answers',
   'samples.top_p': 'Top p of answers',
   name: 'Name',
-  metadata: 'Notes of your own',
+  metadata: 'Strings of your own',
+  tags: 'Tags',
+  note: 'Note',
   'webhook.url': 'Address to tell at the end',
 };

@@ -62,11 +62,11 @@ export interface TextInputProps {
 /** The input of a value that is written, not chosen. */
 export function TextInput({ input, kind, text, onText, placeholder, suggestions = [] }: TextInputProps) {
   const common = { ...input, spellcheck: false, autoComplete: 'off', placeholder };
-  if (kind === 'lines' || kind === 'json') {
+  if (kind === 'lines' || kind === 'json' || kind === 'note') {
     return (
       <textarea
         {...common}
-        rows={kind === 'lines' ? 3 : 2}
+        rows={kind === 'json' ? 2 : 3}
         value={text}
         onInput={(event) => onText(event.currentTarget.value)}
       />
@@ -113,6 +113,7 @@ function yesOrNo(input: JobField['input'], value: string): string {
 function helpOf({ id, input, description, preset, isNullable }: JobField): ComponentChildren {
   const how = {
     list: 'With commas between them.',
+    tags: 'With commas between them.',
     lines: 'One in each line. A line of JSON is a conversation.',
     json: 'As JSON.',
   } as Partial<Record<JobField['input'], string>>;

@@ -35,6 +35,8 @@ test('every field of a job request is there, with its help, default and input', 
   });
   expect(field('samples.prompts')).toMatchObject({ input: 'lines' });
   expect(field('metadata')).toMatchObject({ input: 'json' });
+  expect(field('tags')).toMatchObject({ input: 'tags', preset: [], isRequired: false });
+  expect(field('note')).toMatchObject({ input: 'note', preset: null });
 });
 
 test('a field that the schema gets later is in the form by itself', () => {

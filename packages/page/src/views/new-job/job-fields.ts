@@ -1,4 +1,4 @@
-import { AdapterId, DatasetId, JobRequest, ModelName } from '@lorasmith/contracts';
+import { AdapterId, DatasetId, JobRequest, ModelName, Note, Tag } from '@lorasmith/contracts';
 import { FIELD_LABELS } from './field-labels.js';
 
 /** How a field is entered. */
@@ -12,6 +12,10 @@ export type FieldInputKind =
   | 'text'
   /** Values with commas between them. */
   | 'list'
+  /** Words with commas between them. */
+  | 'tags'
+  /** A text of some lines. */
+  | 'note'
   /** A text in each line, or JSON. */
   | 'lines'
   | 'json';
@@ -58,6 +62,8 @@ const INPUTS_BY_PATTERN: ReadonlyMap<unknown, FieldInputKind> = new Map([
   [patternOf(ModelName), 'base-model'],
   [patternOf(DatasetId), 'dataset'],
   [patternOf(AdapterId), 'adapter'],
+  [patternOf(Tag), 'tags'],
+  [patternOf(Note), 'note'],
 ]);
 
 /** Every field that a job request may have, in the order of the schema. Those of nested objects are fields of their own. */
@@ -97,7 +103,10 @@ function alternativesOf(schema: FieldSchema): { schemas: FieldSchema[]; isNullab
 
 function inputOf(schemas: readonly FieldSchema[]): FieldInputKind {
   const list = schemas.find(({ type }) => type === 'array');
-  if (list !== undefined) return list.items?.type === undefined || list.items.type === 'array' ? 'lines' : 'list';
+  if (list !== undefined) {
+    const { type, pattern } = list.items ?? {};
+    return INPUTS_BY_PATTERN.get(pattern) ?? (type === undefined || type === 'array' ? 'lines' : 'list');
+  }
   const [only] = schemas;
   if (only === undefined || schemas.length > 1) return 'json';
   if (only.enum !== undefined) return 'choice';

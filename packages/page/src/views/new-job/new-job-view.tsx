@@ -33,7 +33,7 @@ const FIELDS = jobFields();
 const FORM = 'new-job-form';
 
 /** Fields that are in sight beside the recipe. All others are folded, also those that the schema gets later. */
-const FIRST = ['dataset', 'base_model', 'validation.split', 'name', 'samples.prompts'];
+const FIRST = ['dataset', 'base_model', 'validation.split', 'name', 'tags', 'samples.prompts'];
 /** The titles of groups, by the first part of their fields' names. Others are called as in the request. */
 const TITLES: Readonly<Record<string, string>> = {
   lora: 'Adapter',

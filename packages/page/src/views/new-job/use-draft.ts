@@ -1,4 +1,4 @@
-import { specOf } from '@lorasmith/contracts';
+import { type Job, specOf } from '@lorasmith/contracts';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { navigate } from '../../location.js';
 import { useClient } from '../../service/service.js';
@@ -58,7 +58,7 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
     const earlier = query.get('from');
     const begin = async () => {
       const base =
-        earlier === null ? FIRST_DRAFT : draftOf(fields, specOf(await client.getJob(earlier, { signal: left.signal })));
+        earlier === null ? FIRST_DRAFT : likeJob(fields, await client.getJob(earlier, { signal: left.signal }));
       // Nothing in the address: the form goes on as it was left.
       if (origin === '') keep({ ...latest.current, origin });
       else keep({ origin, draft: withoutTwoValidations({ ...base, ...named }) });
@@ -88,6 +88,11 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
       return key;
     },
   };
+}
+
+/** The draft of a job like this one. Its note says something about that job alone. */
+function likeJob(fields: readonly JobField[], job: Job): Draft {
+  return draftOf(fields, { ...specOf(job), tags: job.tags });
 }
 
 /** Null if there is none, or one that is not readable. */
