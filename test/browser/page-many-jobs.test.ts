@@ -164,3 +164,33 @@ test('a job, a dataset and an adapter get a name, tags and a note, by which they
     await page.getByText(`No ${kind.slice(0, -1)} matches.`).waitFor();
   }
 });
+
+test('all datasets are sorted by a press on a title, and all adapters', async () => {
+  // More than a page has.
+  for (let number = 0; number < 52; number++) {
+    const rows = Array.from({ length: 1 + number }, (_, row) => JSON.stringify({ text: `${number} ${row}` }));
+    await stack.client.uploadDataset({ text: rows.join('\n') }, { name: `rows ${number}` });
+  }
+  await tab.open('/datasets?q=rows');
+  await eventually(total).toBe('52 datasets match');
+  await page.getByRole('button', { name: 'Dataset', exact: true }).click();
+  await eventually(async () => (await names()).slice(0, 3)).toEqual(['rows 0', 'rows 1', 'rows 2']);
+  await page.getByRole('link', { name: 'Next datasets' }).click();
+  await eventually(names).toEqual(['rows 50', 'rows 51']);
+  await page.getByRole('button', { name: 'Rows', exact: true }).click();
+  await page.getByRole('button', { name: /^Rows/ }).click();
+  await eventually(async () => (await names()).slice(0, 2)).toEqual(['rows 51', 'rows 50']);
+  expect(await page.getByRole('columnheader', { name: /^Rows/ }).getAttribute('aria-sort')).toBe('descending');
+  await page.reload();
+  await eventually(async () => (await names())[0]).toBe('rows 51');
+  await page.getByRole('button', { name: /^Rows/ }).click();
+  expect(new URL(page.url()).hash).not.toContain('sort');
+
+  for (const name of ['b', 'C', 'a']) {
+    await stack.client.importAdapter({ folder: REFERENCE }, { base_model: 'tiny-llama', name: `sorted ${name}` });
+  }
+  await tab.open('/adapters?q=sorted&sort=Adapter');
+  await eventually(names).toEqual(['sorted a', 'sorted b', 'sorted C']);
+  await page.getByRole('button', { name: /^Adapter/ }).click();
+  await eventually(names).toEqual(['sorted C', 'sorted b', 'sorted a']);
+});

@@ -93,6 +93,14 @@ describe('the form that starts a job', () => {
     expect(command).not.toContain('authorization');
   });
 
+  test('tags are typed with commas between them', async () => {
+    await field('Tags').fill('dates, 2026,');
+    await sees(FINE);
+    expect(await requestInPage()).toMatchObject({ tags: ['dates', '2026'] });
+    await field('Tags').fill('');
+    await expect.poll(requestInPage).not.toHaveProperty('tags');
+  });
+
   test('typing asks only when it pauses, and the answer is of what was typed last', async () => {
     expect(await field('Learning rate').isVisible()).toBe(false);
     await field('Find a setting').fill('rate');

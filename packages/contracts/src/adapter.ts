@@ -6,6 +6,7 @@ import { JobSpec } from './job.js';
 import { Label } from './label.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
+import { orderParameters } from './list-order.js';
 import { CountedPage, PageQuery } from './page.js';
 import { PreferenceMetrics } from './preference.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
@@ -193,6 +194,9 @@ export const Adapter = Type.Object(
 export type Adapter = Static<typeof Adapter>;
 export const AdapterPage = CountedPage(Adapter, 'AdapterPage');
 
+/** The fields that a list of adapters is sorted by. */
+export const ADAPTER_SORTS = ['created_at', 'name', 'base_model', 'bytes'] as const satisfies (keyof Adapter)[];
+
 /** Query of `GET /adapters`. An adapter must match all filters. */
 export const AdapterQuery = Type.Object(
   {
@@ -200,6 +204,10 @@ export const AdapterQuery = Type.Object(
     q: searchFilter('their name, id, base model or tags'),
     ...detailsFilters,
     base_model: Type.Optional(ModelName),
+    ...orderParameters(
+      ADAPTER_SORTS,
+      'What the adapters are sorted by. Those without a name come last, and of equal ones the newest first.',
+    ),
   },
   closed,
 );

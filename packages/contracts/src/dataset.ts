@@ -3,6 +3,7 @@ import { detailsFilters, ownDetails, searchFilter } from './details.js';
 import { Fault } from './error.js';
 import { DatasetId, ModelName } from './identifier.js';
 import { JobFailure } from './job.js';
+import { orderParameters } from './list-order.js';
 import { chatMessageFields, Tools } from './message.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
@@ -56,6 +57,9 @@ export const Dataset = Type.Object({ ...uploadedFields, ...ownDetails }, { $id: 
 export type Dataset = Static<typeof Dataset>;
 export const DatasetPage = CountedPage(Dataset, 'DatasetPage');
 
+/** The fields that a list of datasets is sorted by. */
+export const DATASET_SORTS = ['created_at', 'name', 'format', 'rows', 'bytes'] as const satisfies (keyof Dataset)[];
+
 /** Query of `GET /datasets`. */
 export const DatasetQuery = Type.Object(
   {
@@ -63,6 +67,10 @@ export const DatasetQuery = Type.Object(
     q: searchFilter('their name, id or tags'),
     ...detailsFilters,
     sha256: Type.Optional(Type.String({ ...Sha256, description: 'Only datasets with these bytes.' })),
+    ...orderParameters(
+      DATASET_SORTS,
+      'What the datasets are sorted by. Those without a name come last, and of equal ones the newest first.',
+    ),
   },
   closed,
 );

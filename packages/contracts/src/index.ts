@@ -25,6 +25,7 @@ export * from './json-numbers.js';
 export * from './json-text.js';
 export * from './key-answer.js';
 export * from './label.js';
+export * from './list-order.js';
 export * from './machine.js';
 export * from './message.js';
 export * from './model.js';

@@ -2,6 +2,7 @@ import { type Static, type TSchema, Type } from 'typebox';
 import { detailsFilters, searchFilter } from './details.js';
 import { DatasetId, ModelName, SweepId } from './identifier.js';
 import { JobStatus, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
+import { orderParameters } from './list-order.js';
 import { PageQuery } from './page.js';
 import { closed } from './schema-parts.js';
 
@@ -32,16 +33,10 @@ export const JobQuery = Type.Object(
         description: 'Of the jobs of each sweep, only the first in the order is listed and counted.',
       }),
     ),
-    sort: Type.Optional(
-      Type.Enum([...JOB_SORTS, ...JOB_SETTING_PATHS], {
-        default: 'created_at',
-        description:
-          'What the jobs are sorted by. time: when a job ended, and before that when it was created. duration: from its start to ' +
-          'its end. Jobs without a value come last, and of equal ones the newest first.',
-      }),
-    ),
-    order: Type.Optional(
-      Type.Enum(['asc', 'desc'], { description: 'By default desc for created_at, time and duration, otherwise asc.' }),
+    ...orderParameters(
+      [...JOB_SORTS, ...JOB_SETTING_PATHS],
+      'What the jobs are sorted by. time: when a job ended, and before that when it was created. duration: from its start to ' +
+        'its end. Jobs without a value come last, and of equal ones the newest first.',
     ),
   },
   closed,

@@ -1,4 +1,12 @@
-import type { Counted, Job, JobId, KeyId } from '@lorasmith/contracts';
+import {
+  type Counted,
+  compareValues,
+  type Job,
+  type JobId,
+  type KeyId,
+  orderOf,
+  type SortedValue,
+} from '@lorasmith/contracts';
 import { repliesOf } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { jobOfRecord, parsed } from './job-record.js';
@@ -28,12 +36,11 @@ interface Deps {
 
 /** A job with what it is sorted by. Null comes last. */
 interface SortedJob extends FoundJob {
-  value: string | number | null;
+  value: SortedValue;
 }
 
 /** Records that are asked for one field at once. */
 const READ_AT_ONCE = 500;
-const DESCENDING: readonly string[] = ['created_at', 'time', 'duration'];
 
 /**
  * A page of jobs, newest first unless sorted otherwise. A page starts behind the job `after` as it is now, whether it still matches or not.
@@ -69,15 +76,15 @@ async function searchedPage(
   { after, limit = 20, collapse, sort = 'created_at', order, ...filter }: ListJobsOptions,
   before: string,
 ): Promise<{ ids: string[]; total: number }> {
-  const sign = (order ?? (DESCENDING.includes(sort) ? 'desc' : 'asc')) === 'desc' ? -1 : 1;
+  const inOrder = orderOf(sort, order);
   const found = await withValues(deps, sort, await searchJobs(deps, index, filter));
-  const sorted = found.sort((one, other) => compareJobs(one, other, sign));
+  const sorted = found.sort((one, other) => compareJobs(one, other, inOrder));
   const listed = collapse === undefined ? sorted : firstOfSweeps(sorted);
   let start = 0;
   if (after !== undefined) {
     const last = { id: after, sequence: Number(before.slice(1)), sweep: '' };
     const [cursor] = await withValues(deps, sort, [last]);
-    start = listed.filter((job) => compareJobs(job, cursor!, sign) <= 0).length;
+    start = listed.filter((job) => compareJobs(job, cursor!, inOrder) <= 0).length;
   }
   return { ids: listed.slice(start, start + limit + 1).map(({ id }) => id), total: listed.length };
 }
@@ -94,23 +101,14 @@ function firstOfSweeps(jobs: readonly SortedJob[]): SortedJob[] {
 }
 
 /** The order of two jobs. Of equal ones, the newest is first in both orders. */
-function compareJobs(one: SortedJob, other: SortedJob, sign: 1 | -1): number {
-  return sign * compareValues(one.value, other.value, sign) || other.sequence - one.sequence;
+function compareJobs(one: SortedJob, other: SortedJob, order: 'asc' | 'desc'): number {
+  return compareValues(one.value, other.value, order) || other.sequence - one.sequence;
 }
-
-function compareValues(one: SortedJob['value'], other: SortedJob['value'], sign: 1 | -1): number {
-  if (one === null || other === null) return sign * (Number(one === null) - Number(other === null));
-  if (typeof one === 'number' && typeof other === 'number') return one - other;
-  return COLLATOR.compare(String(one), String(other));
-}
-
-/** The same on every host, whatever its locale. */
-const COLLATOR = new Intl.Collator('en', { numeric: true });
 
 /** The fields of a record that a value is made from, and the value. */
 interface SortBy {
   fields: string[];
-  valueIn(fields: Record<string, string | null>): SortedJob['value'];
+  valueIn(fields: Record<string, string | null>): SortedValue;
 }
 
 const timeOf = (text: string | null | undefined) => (text ? Date.parse(text) : null);

@@ -95,6 +95,47 @@ test('a search finds among all records, counts them, and looks only at entries t
   expect(read).toEqual(['th_2']);
 });
 
+test('a search is sorted by a value with the annotations, in pages of which each begins behind the last one', async () => {
+  // Enough for several batches, with values that are equal, missing and numbers in texts.
+  const COUNT = 600;
+  for (let number = 0; number < COUNT; number++) await add(recordOf(number, number % 2 === 0 ? 'key_1' : null));
+  const nameOf = (number: number) => (number % 10 === 0 ? null : `Run ${number % 7}`);
+  for (const number of [3, 14]) await lists.change(`th_${number}`, () => ({ name: 'run 10' }));
+  const sortBy = (record: ListedRecord) => (record as { name?: string }).name ?? nameOf(Number(record.id.slice(3)));
+  const all = async (options: Omit<Parameters<typeof lists.search>[0], 'limit' | 'after'>) => {
+    const found: number[] = [];
+    for (let after: string | undefined; ; ) {
+      const page = await lists.search({ limit: 90, after, ...options });
+      found.push(...numbersOf(page.data));
+      if (!page.has_more) return { found, total: page.total };
+      after = page.next!;
+    }
+  };
+  for (const order of ['asc', 'desc'] as const) {
+    const { found, total } = await all({ sortBy, order });
+    expect([total, new Set(found).size]).toEqual([COUNT, COUNT]);
+    const named = found.slice(0, -60);
+    // Of equal ones the newest is first, and what has no name is last, in both orders.
+    expect(found.slice(-60)).toEqual(Array.from({ length: 60 }, (_, index) => 590 - 10 * index));
+    const tens = order === 'asc' ? named.slice(-2) : named.slice(0, 2);
+    expect(tens).toEqual([14, 3]);
+    const first = named.filter((number) => number % 7 === 1);
+    expect(first).toEqual(first.toSorted((one, other) => other - one));
+    expect(named.indexOf(1) < named.indexOf(2)).toBe(order === 'asc');
+  }
+  const filtered = await all({
+    isFound: ({ bytes }) => bytes < 100,
+    owner: 'key_1',
+    order: 'asc',
+    sortBy: ({ bytes }) => bytes,
+  });
+  expect(filtered).toEqual({ found: [0, 2, 4, 6, 8], total: 5 });
+  const oldest = await all({ isFound: ({ bytes }) => bytes < 50, order: 'asc' });
+  expect(oldest).toEqual({ found: [0, 1, 2, 3, 4], total: 5 });
+  const { data } = await lists.search({ limit: 2, order: 'asc' });
+  expect(numbersOf(data)).toEqual([0, 1]);
+});
+
 test('lists and searches have the annotations as they are, also those of another process', async () => {
   for (const number of [1, 2, 3]) await add(recordOf(number));
   const other = await openBundleStore({ root, kind: 'things' });

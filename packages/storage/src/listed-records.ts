@@ -1,5 +1,5 @@
 import { mapWithConcurrency, SharedRounds } from '@lorasmith/concurrency';
-import { ProductError } from '@lorasmith/contracts';
+import { compareValues, ProductError, type SortedValue } from '@lorasmith/contracts';
 import { type BundleEntry, compareEntries, type EntryPosition, type Listing } from './bundle-entry.js';
 import type { BundleStore } from './bundle-store.js';
 
@@ -30,11 +30,20 @@ export interface ListedPageOptions {
   order?: 'asc' | 'desc' | undefined;
 }
 
-export interface SearchOptions<Listed> extends Omit<ListedPageOptions, 'order'> {
+export interface SearchOptions<Listed> extends ListedPageOptions {
   /** Only those whose entry matches: no other record is read. @defaultValue all */
   matches?: ((entry: BundleEntry) => boolean) | undefined;
   /** True for a record, with its annotation, that is listed. @defaultValue all are */
   isFound?: ((record: Listed) => boolean) | undefined;
+  /** What records, with their annotations, are sorted by. Those without a value come last, and of equal ones the newest first. @defaultValue their time */
+  sortBy?: ((record: Listed) => SortedValue) | undefined;
+}
+
+/** A record that a search has found, with its place in the order. */
+interface FoundRecord<Listed> {
+  record: Listed;
+  position: EntryPosition;
+  value: SortedValue;
 }
 
 /** Numbers of bundles, and their bytes. */
@@ -50,6 +59,10 @@ const SEARCHED_AT_ONCE = 256;
 const RECORDS_AT_ONCE = 32;
 /** Records in memory, of about 1 KB. The oldest is dropped, and read again when it is next needed. */
 const MAX_RECORDS = 10_000;
+
+function positionOf({ id, created_at }: ListedRecord): EntryPosition {
+  return { id, createdMs: Date.parse(created_at) };
+}
 
 /** Lists of bundles with their records, by the index of the store. */
 export class ListedRecords<Listed extends ListedRecord> {
@@ -105,7 +118,7 @@ export class ListedRecords<Listed extends ListedRecord> {
    */
   async page(options: ListedPageOptions): Promise<{ data: Listed[]; has_more: boolean; next: string | null }> {
     const { after, limit, owner } = options;
-    const start = after === undefined ? undefined : await this.#positionOf(after, owner);
+    const start = after === undefined ? undefined : positionOf(await this.#visible(after, owner));
     const found = new Map<string, Listed>();
     const annotated = await this.#annotator();
     for await (const entries of this.#batches(options, start)) {
@@ -125,24 +138,32 @@ export class ListedRecords<Listed extends ListedRecord> {
   }
 
   /**
-   * A page of the records that are found, newest first, and the number of all of them. With a condition it looks at every record, most of which are in
-   * memory; without one at the page alone, and the number is that of the entries.
+   * A page of the records that are found, newest first unless sorted otherwise, and the number of all of them. With a condition, or sorted by a value, it
+   * looks at every record, most of which are in memory; otherwise at the page alone, and the number is that of the entries. A page starts behind the
+   * record `after` as it is now, whether it is still found or not.
    * @throws as {@link page}
    */
   async search(
     options: SearchOptions<Listed>,
   ): Promise<{ data: Listed[]; has_more: boolean; next: string | null; total: number }> {
-    const { after, limit, owner, matches = () => true, isFound = () => true } = options;
-    if (options.matches === undefined && options.isFound === undefined) {
+    const { after, limit, owner, order = 'desc', matches = () => true, isFound = () => true } = options;
+    if (options.matches === undefined && options.isFound === undefined && options.sortBy === undefined) {
       const [page, total] = await Promise.all([this.page(options), this.count(owner)]);
       return { ...page, total };
     }
     const { store } = this.#options;
-    const start = after === undefined ? undefined : await this.#positionOf(after, owner);
+    const last = after === undefined ? undefined : await this.#visible(after, owner);
     const [all, ids, annotated] = await Promise.all([store.entries(owner), store.list(), this.#annotator()]);
     const entries = all.filter(matches);
     const existing = new Set(ids);
-    const data: Listed[] = [];
+    const foundOf = (record: Listed): FoundRecord<Listed> => {
+      const position = positionOf(record);
+      return { record, position, value: options.sortBy === undefined ? position.createdMs : options.sortBy(record) };
+    };
+    const compare = (one: FoundRecord<Listed>, other: FoundRecord<Listed>) =>
+      compareValues(one.value, other.value, order) || compareEntries(one.position, other.position);
+    const start = last && foundOf(await annotated(last));
+    const page: FoundRecord<Listed>[] = [];
     const seen = new Set<string>();
     let behind = 0;
     for (let from = 0; from < entries.length; from += SEARCHED_AT_ONCE) {
@@ -151,14 +172,17 @@ export class ListedRecords<Listed extends ListedRecord> {
         const record = await this.#recordOf(entry, async (id) => existing.has(id));
         return record && (await annotated(record));
       });
-      for (const [at, record] of records.entries()) {
+      for (const record of records) {
         if (record === null || seen.has(record.id) || !isFound(record)) continue;
         seen.add(record.id);
-        if (start !== undefined && compareEntries(batch[at]!, start) <= 0) continue;
+        const found = foundOf(record);
+        if (start !== undefined && compare(found, start) <= 0) continue;
         behind++;
-        if (data.length < limit) data.push(record);
+        page.push(found);
       }
+      page.sort(compare).splice(limit);
     }
+    const data = page.map(({ record }) => record);
     const has_more = behind > data.length;
     return { data, has_more, next: has_more ? data.at(-1)!.id : null, total: seen.size };
   }
@@ -209,12 +233,11 @@ export class ListedRecords<Listed extends ListedRecord> {
     for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size);
   }
 
-  async #positionOf(id: string, owner: string | null | undefined): Promise<EntryPosition> {
+  /** The last record of a page before. */
+  async #visible(id: string, owner: string | null | undefined): Promise<Listed> {
     // Not the one in memory: it may have been deleted, and published again at another time.
     const record = await this.#orNull(id, this.current(id));
-    if (record !== null && (owner === undefined || record.owner === owner)) {
-      return { id, createdMs: Date.parse(record.created_at) };
-    }
+    if (record !== null && (owner === undefined || record.owner === owner)) return record;
     const message = `There is no ${this.#options.what} ${JSON.stringify(id)}. Start again at the first page.`;
     throw new ProductError('invalid_request', message, { param: 'after' });
   }

@@ -268,6 +268,49 @@ test('a list of jobs is filtered, sorted and collapsed by its query', async () =
   }
 });
 
+test('lists of datasets and of adapters are sorted by their query, all and not a page', async () => {
+  const named: [number, string][] = [
+    [3, 'run-10'],
+    [9, 'Run-2'],
+    [5, 'a'],
+  ];
+  const [many, more, few] = await Promise.all(named.map(([rows, name]) => one.upload(promptRows(rows, name), name)));
+  const features = await one.upload('{"features":[1,2],"label":0}\n{"features":[2,1],"label":1}\n', 'zero');
+  await one.call('PATCH', `/datasets/${features}`, { name: null });
+  const adapters = [await adapterOf(one), await adapterOf(one), await adapterOf(one)] as const;
+  for (const [index, name] of ['b', 'C', 'a'].entries()) {
+    await one.call('PATCH', `/adapters/${adapters[index]}`, { name, tags: index === 2 ? [] : ['old'] });
+  }
+  const ids = async (path: string) => idsOf(await one.list(path));
+  expect(await ids('/datasets?sort=name')).toEqual([few, more, many, features]);
+  expect(await ids('/datasets?sort=name&order=desc')).toEqual([many, more, few, features]);
+  expect(await ids('/datasets?sort=rows')).toEqual([features, many, few, more]);
+  expect(await ids('/datasets?sort=rows&order=desc&q=run')).toEqual([more, many]);
+  expect((await ids('/datasets?sort=format'))[0]).toBe(features);
+  expect(await ids(`/datasets?sort=name&limit=1&after=${more}`)).toEqual([many]);
+  expect((await one.list('/datasets?sort=name&limit=1')).total).toBe(4);
+  const newest = await ids('/datasets');
+  expect(await ids('/datasets?sort=created_at')).toEqual(newest);
+  expect(await ids('/datasets?order=asc')).toEqual(newest.toReversed());
+  const [b, c, a] = adapters;
+  expect(await ids('/adapters?sort=name')).toEqual([a, b, c]);
+  expect(await ids('/adapters?sort=name&order=desc&tag=old')).toEqual([c, b]);
+  expect(await ids(`/adapters?sort=name&limit=1&after=${a}`)).toEqual([b]);
+  const latest = await ids('/adapters');
+  // Of equal ones the newest is first.
+  for (const query of ['sort=base_model', 'sort=bytes&order=desc']) {
+    expect(await ids(`/adapters?${query}`)).toEqual(latest);
+  }
+  expect(await ids('/adapters?order=asc')).toEqual(latest.toReversed());
+  expect(await other.list('/datasets?sort=name')).toMatchObject({ data: [], total: 0 });
+  for (const query of ['sort=tags', 'sort=', 'order=up', 'sort=name&sort=rows']) {
+    for (const list of ['datasets', 'adapters']) {
+      expect([list, query, (await one.call('GET', `/${list}?${query}`)).status]).toEqual([list, query, 400]);
+    }
+  }
+  expect((await one.call('GET', `/datasets?sort=name&after=${a}`)).status).toBe(400);
+});
+
 test('an adapter keeps its files and its manifest when it is renamed, and its new name is gone with it', async () => {
   const id = await adapterOf(one);
   const filesBefore = await one.list(`/adapters/${id}/files`);

@@ -1,6 +1,8 @@
 import { stat } from 'node:fs/promises';
 import {
+  ADAPTER_SORTS,
   type AdapterManifest,
+  type AdapterQuery,
   ProductError,
   type PublishedCheckpointOrigin,
   type TrainedOrigin,
@@ -8,7 +10,15 @@ import {
 import { bytesText, countText, durationText } from '../human-units.js';
 import type { DownloadAdapterOptions } from '../node-client.js';
 import { type Command, moreText, print } from './command.js';
-import { detailsText, editCommand, FILTER_OPTIONS, filterQueryOf, given, totalText } from './details-commands.js';
+import {
+  detailsText,
+  editCommand,
+  FILTER_OPTIONS,
+  filterQueryOf,
+  given,
+  orderOptions,
+  totalText,
+} from './details-commands.js';
 import { textTable } from './text-table.js';
 import { createTransferProgress } from './transfer-progress.js';
 
@@ -16,15 +26,17 @@ export const ADAPTER_COMMANDS: Command[] = [
   {
     name: 'adapters list',
     positionals: [],
-    summary: 'Published adapters, newest first',
+    summary: 'Published adapters, newest first unless sorted',
     options: {
       find: { type: 'string', value: 'TEXT', help: 'only those with this text in name, id, model or tags' },
       model: { type: 'string', value: 'NAME', help: 'only those of this base model' },
       ...FILTER_OPTIONS,
+      ...orderOptions(ADAPTER_SORTS.join(', ')),
     },
     async run(context) {
-      const { find, model } = context.values as Record<string, string | undefined>;
-      const query = { ...filterQueryOf(context.values), ...given({ q: find, base_model: model }) };
+      const { find, model, sort, order } = context.values as Record<string, string | undefined>;
+      const own = given({ q: find, base_model: model, sort, order });
+      const query = { ...filterQueryOf(context.values), ...own } as AdapterQuery;
       const page = await context.client.listAdapters(query, context);
       const rows = page.data.map(({ id, name, base_model, bytes, created_at }) => [
         id,

@@ -1,11 +1,26 @@
 import { basename } from 'node:path';
-import type { Dataset, DatasetRowsQuery, DatasetRowView, DatasetTokens } from '@lorasmith/contracts';
+import {
+  DATASET_SORTS,
+  type Dataset,
+  type DatasetQuery,
+  type DatasetRowsQuery,
+  type DatasetRowView,
+  type DatasetTokens,
+} from '@lorasmith/contracts';
 import { parseColumnMapping } from '@lorasmith/row-files';
 import { convertDataset } from '../convert-dataset.js';
 import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
 import { type Command, type CommandOptions, moreText, PAGE_OPTIONS, print } from './command.js';
-import { detailsText, editCommand, FILTER_OPTIONS, filterQueryOf, given, totalText } from './details-commands.js';
+import {
+  detailsText,
+  editCommand,
+  FILTER_OPTIONS,
+  filterQueryOf,
+  given,
+  orderOptions,
+  totalText,
+} from './details-commands.js';
 import { textTable } from './text-table.js';
 
 /** The option for a file whose columns have other names than those of a row. */
@@ -71,17 +86,16 @@ export const DATASET_COMMANDS: Command[] = [
   {
     name: 'datasets list',
     positionals: [],
-    summary: 'Datasets, newest first',
+    summary: 'Datasets, newest first unless sorted',
     options: {
       find: { type: 'string', value: 'TEXT', help: 'only those with this text in name, id or tags' },
       ...FILTER_OPTIONS,
+      ...orderOptions(DATASET_SORTS.join(', ')),
     },
     async run(context) {
-      const { find } = context.values as Record<string, string | undefined>;
-      const page = await context.client.listDatasets(
-        { ...filterQueryOf(context.values), ...given({ q: find }) },
-        context,
-      );
+      const { find, sort, order } = context.values as Record<string, string | undefined>;
+      const query = { ...filterQueryOf(context.values), ...given({ q: find, sort, order }) } as DatasetQuery;
+      const page = await context.client.listDatasets(query, context);
       const rows = page.data.map(({ id, name, format, rows, bytes }) => [
         id,
         name ?? '-',

@@ -12,6 +12,13 @@ export const FILTER_OPTIONS = {
   ...PAGE_OPTIONS,
 } as const satisfies CommandOptions;
 
+/** The options of a list that is sorted by these fields. */
+export const orderOptions = (fields: string, descending = 'created_at') =>
+  ({
+    sort: { type: 'string', value: 'FIELD', help: `by ${fields} [created_at]` },
+    order: { type: 'string', value: 'asc|desc', help: `[desc for ${descending}, otherwise asc]` },
+  }) as const satisfies CommandOptions;
+
 interface FilterQuery {
   limit?: number;
   after?: string;

@@ -4,7 +4,15 @@ import { bytesText } from '../human-units.js';
 import { reportText } from '../report-text.js';
 import { stateText } from '../sweep-text.js';
 import { type Command, type CommandContext, IDEMPOTENCY_OPTION, moreText, print, WATCH_OPTION } from './command.js';
-import { detailsText, editCommand, FILTER_OPTIONS, filterQueryOf, given, totalText } from './details-commands.js';
+import {
+  detailsText,
+  editCommand,
+  FILTER_OPTIONS,
+  filterQueryOf,
+  given,
+  orderOptions,
+  totalText,
+} from './details-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { textTable } from './text-table.js';
 import { queueText, watchJob } from './watch-job.js';
@@ -26,7 +34,7 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs list',
     positionals: [],
-    summary: 'Jobs, newest first',
+    summary: 'Jobs, newest first unless sorted',
     options: {
       status: {
         type: 'string',
@@ -37,12 +45,7 @@ export const JOB_COMMANDS: Command[] = [
       model: { type: 'string', value: 'NAME', help: 'only those of this base model' },
       dataset: { type: 'string', value: 'ID', help: 'only those of this dataset' },
       sweep: { type: 'string', value: 'ID', help: 'only those of this sweep' },
-      sort: {
-        type: 'string',
-        value: 'FIELD',
-        help: 'by name, status, duration, time, training.learning_rate, … [created_at]',
-      },
-      order: { type: 'string', value: 'asc|desc', help: '[desc for created_at, time and duration, otherwise asc]' },
+      ...orderOptions('name, status, duration, time, training.learning_rate, …', 'created_at, time and duration'),
     },
     async run(context) {
       const { status, find, model, dataset, sweep, sort, order } = context.values as Record<string, string | undefined>;

@@ -558,8 +558,11 @@ describe('lora', () => {
     expect(await urlOf('jobs', 'list', ...filters, '--model', 'm', '--sort', 'lora.r', '--order', 'desc')).toBe(
       `/jobs?${query}&q=z&base_model=m&sort=lora.r&order=desc`,
     );
-    expect(await urlOf('adapters', 'list', ...filters, '--model', 'm')).toBe(`/adapters?${query}&q=z&base_model=m`);
-    expect(await urlOf('datasets', 'list', ...filters)).toBe(`/datasets?${query}&q=z`);
+    const order = ['--sort', 'bytes', '--order', 'desc'];
+    expect(await urlOf('adapters', 'list', ...filters, '--model', 'm', ...order)).toBe(
+      `/adapters?${query}&q=z&base_model=m&sort=bytes&order=desc`,
+    );
+    expect(await urlOf('datasets', 'list', ...filters, ...order)).toBe(`/datasets?${query}&q=z&sort=bytes&order=desc`);
     const job = { id: 'job_1', name: null, base_model: 'm', status: 'queued', adapter: null };
     const some = await lora(['jobs', 'list', '--limit', '1'], json(200, { ...page, data: [job], total: 500 }));
     expect(some.output).toMatch(/\n1 of 500\n$/);

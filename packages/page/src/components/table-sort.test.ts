@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { nextSort, sortedRows, sortOf } from './table-sort.js';
+import { listSortOf, nextSort, sortedRows, sortOf } from './table-sort.js';
 
 const rows = [
   { name: 'b10', took: 3 },
@@ -25,6 +25,16 @@ test.each([
   ['-nothing', ['b10', 'a', 'b9', 'c']],
 ])('%j sorts rows: numbers by size, text with its numbers, what is missing last', (text, expected) => {
   expect(names(text)).toEqual(expected);
+});
+
+test.each([
+  ['sort=-Size', { sort: { title: 'Size', isDescending: true }, parameters: { sort: 'bytes', order: 'desc' } }],
+  ['sort=Size', { sort: { title: 'Size', isDescending: false }, parameters: { sort: 'bytes', order: 'asc' } }],
+  ['sort=Other', { sort: null, parameters: {} }],
+  ['sort=constructor', { sort: null, parameters: {} }],
+  ['', { sort: null, parameters: {} }],
+])('the address %j sorts a list of the service', (address, expected) => {
+  expect(listSortOf(new URLSearchParams(address), { Size: 'bytes' })).toEqual(expected);
 });
 
 test('a title is ascending, then descending, then not sorted by', () => {

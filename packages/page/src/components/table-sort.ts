@@ -14,6 +14,24 @@ export function sortOf(text: string | null): Sort | null {
   return { title: isDescending ? text.slice(1) : text, isDescending };
 }
 
+/** What a list is sorted by: the column, and the parameters of the request. */
+export interface ListSort<By extends string> {
+  /** Null: newest first. */
+  sort: Sort | null;
+  parameters: { sort?: By; order?: 'asc' | 'desc' };
+}
+
+/** The order of a list that the service sorts, as the address has it. @param sorts - The `sort` of the API by the title of a column */
+export function listSortOf<By extends string>(
+  address: URLSearchParams,
+  sorts: Readonly<Record<string, By>>,
+): ListSort<By> {
+  const sort = sortOf(address.get('sort'));
+  const by = sort === null || !Object.hasOwn(sorts, sort.title) ? undefined : sorts[sort.title];
+  if (sort === null || by === undefined) return { sort: null, parameters: {} };
+  return { sort, parameters: { sort: by, order: sort.isDescending ? 'desc' : 'asc' } };
+}
+
 /** The order in the address after a press on a title: ascending, then descending, then the order of the list. */
 export function nextSort(sort: Sort | null, title: string): string | undefined {
   if (sort?.title !== title) return title;

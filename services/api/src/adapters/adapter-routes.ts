@@ -25,7 +25,7 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions & A
     {
       schema: {
         operationId: 'listAdapters',
-        summary: 'Adapters, newest first, with the number of those that match',
+        summary: 'Adapters, newest first unless sorted otherwise, with the number of those that match',
         tags,
         querystring: AdapterQuery,
         response: { 200: answer('One page.', AdapterPage), ...errorAnswers(400, 503) },

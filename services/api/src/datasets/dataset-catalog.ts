@@ -20,6 +20,7 @@ import {
   type KeyId,
   matchesDetails,
   type Owner,
+  orderOf,
   type Paged,
   ProductError,
   type UploadedDataset,
@@ -70,7 +71,7 @@ export interface DatasetCatalog {
   stored(owner: Owner): Promise<StoredBytes>;
   /** The datasets that the caller may use. @throws ProductError `invalid_request` if there is no dataset `after` */
   list(options: ListDatasetsOptions, caller: Caller): Promise<Paged<Dataset>>;
-  /** The datasets that the caller may use and that match, newest first. @throws ProductError `invalid_request` as `list`, and for a time that does not exist */
+  /** The datasets that the caller may use and that match, newest first unless sorted otherwise. @throws ProductError `invalid_request` as `list`, and for a time that does not exist */
   search(query: DatasetQuery & { limit: number }, caller: Caller): Promise<Counted<Dataset>>;
   /** Changes name, tags and note, all at once. @throws ProductError `dataset_not_found`, `storage_full` */
   changeDetails(id: string, change: DetailsChange): Promise<Dataset>;
@@ -149,7 +150,7 @@ export function createDatasetCatalog({ store, limits, reader, checks }: DatasetC
     },
     stored: (owner) => records.stored(owner),
     list: ({ after, limit, order }, caller) => records.page({ after, limit, order, owner: visibleOwner(caller) }),
-    async search({ after, limit, sha256, q, ...query }, caller) {
+    async search({ after, limit, sha256, q, sort = 'created_at', order, ...query }, caller) {
       const filter = detailsFilterOf(query);
       const isFound = (dataset: Dataset) =>
         matchesDetails(dataset, filter) && hasText([dataset.name, dataset.id, ...dataset.tags], q);
@@ -161,6 +162,8 @@ export function createDatasetCatalog({ store, limits, reader, checks }: DatasetC
         // The id of a dataset follows from its digest and its owner.
         matches: sha256 === undefined ? undefined : (entry) => entry.id === datasetIdOf(sha256, entry.owner),
         isFound: isFiltered ? isFound : undefined,
+        sortBy: sort === 'created_at' ? undefined : (dataset) => dataset[sort],
+        order: orderOf(sort, order),
       });
     },
     changeDetails: (id, change) => records.change(id, annotationChange(change)),

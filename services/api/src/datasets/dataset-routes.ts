@@ -80,7 +80,7 @@ export async function datasetRoutes(
     {
       schema: {
         operationId: 'listDatasets',
-        summary: 'Datasets, newest first, with the number of those that match',
+        summary: 'Datasets, newest first unless sorted otherwise, with the number of those that match',
         tags,
         querystring: DatasetQuery,
         response: { 200: answer('One page.', DatasetPage), ...errorAnswers(400, 503) },

@@ -20,6 +20,7 @@ import {
   hasText,
   matchesDetails,
   type Owner,
+  orderOf,
 } from '@lorasmith/contracts';
 import { type Caller, mayUse, visibleOwner } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, digestFile, type HeldBundle, ListedRecords } from '@lorasmith/storage';
@@ -59,11 +60,11 @@ export class AdapterLibrary {
   }
 
   /**
-   * The adapters that the caller may use and that match, newest first, without those whose manifest is broken.
+   * The adapters that the caller may use and that match, newest first unless sorted otherwise, without those whose manifest is broken.
    * @throws ProductError `invalid_request` if `after` is not the id of an adapter, and for a time that does not exist
    */
   async list(
-    { after, limit, q, base_model, ...query }: AdapterQuery & { limit: number },
+    { after, limit, q, base_model, sort = 'created_at', order, ...query }: AdapterQuery & { limit: number },
     caller: Caller,
   ): Promise<Counted<Adapter>> {
     const filter = detailsFilterOf(query);
@@ -72,8 +73,14 @@ export class AdapterLibrary {
       matchesDetails(adapter, filter) &&
       hasText([adapter.name, adapter.id, adapter.base_model, ...adapter.tags], q);
     const isFiltered = q !== undefined || base_model !== undefined || Object.keys(filter).length > 0;
-    const page = { after, limit, owner: visibleOwner(caller) };
-    return await this.#summaries.search({ ...page, isFound: isFiltered ? isFound : undefined });
+    return await this.#summaries.search({
+      after,
+      limit,
+      owner: visibleOwner(caller),
+      isFound: isFiltered ? isFound : undefined,
+      sortBy: sort === 'created_at' ? undefined : (adapter) => adapter[sort],
+      order: orderOf(sort, order),
+    });
   }
 
   /** The item of the list, without a look at the files. @throws ProductError as {@link summary} */

@@ -1,15 +1,18 @@
 import { bytesText } from '@lorasmith/client/core';
-import type { Adapter } from '@lorasmith/contracts';
+import type { Adapter, AdapterQuery } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Link } from '../../components/link.js';
+import { ListPages, listCaption } from '../../components/list-pages.js';
 import { ListTotal, TagFilter } from '../../components/list-search.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { SearchField } from '../../components/search-field.js';
 import { searchOf } from '../../components/search-of.js';
+import { listSortOf, nextSort } from '../../components/table-sort.js';
 import { TagList } from '../../components/tag-list.js';
 import { useLast } from '../../components/use-last.js';
 import { ViewHead } from '../../components/view-head.js';
+import { changeQuery } from '../../location.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
@@ -20,9 +23,18 @@ import { OriginText } from './origin-text.js';
 
 const PAGE_ROWS = 50;
 
+/** The `sort` of the API by the title of a column. */
+const COLUMN_SORTS: Readonly<Record<string, NonNullable<AdapterQuery['sort']>>> = {
+  Adapter: 'name',
+  'Base model': 'base_model',
+  Size: 'bytes',
+  Created: 'created_at',
+};
+const isSortable = true;
 const COLUMNS: readonly Column<Adapter>[] = [
   {
     title: 'Adapter',
+    isSortable,
     cell: ({ name, id, tags }) => (
       <>
         <Link to="/adapters/:id" params={{ id }}>
@@ -32,21 +44,20 @@ const COLUMNS: readonly Column<Adapter>[] = [
       </>
     ),
   },
-  { title: 'Base model', cell: (adapter) => adapter.base_model },
+  { title: 'Base model', isSortable, cell: (adapter) => adapter.base_model },
   { title: 'Made', cell: ({ origin }) => <OriginText origin={origin} /> },
-  { title: 'Size', isNumber: true, cell: ({ bytes }) => bytesText(bytes) },
-  { title: 'Created', cell: (adapter) => <Moment at={adapter.created_at} /> },
+  { title: 'Size', isSortable, isNumber: true, cell: ({ bytes }) => bytesText(bytes) },
+  { title: 'Created', isSortable, cell: (adapter) => <Moment at={adapter.created_at} /> },
 ];
 
 export function AdaptersView({ query }: ViewProps) {
   const client = useClient();
   const { after, filters, isFiltered, isSearched, search } = searchOf(query);
-  const adapters = usePolled(
-    (signal) =>
-      client.listAdapters({ limit: PAGE_ROWS, ...filters, ...(after === undefined ? {} : { after }) }, { signal }),
-    [client, after, JSON.stringify(filters)],
-    { everyMs: 10_000 },
-  );
+  const { sort, parameters } = listSortOf(query, COLUMN_SORTS);
+  const asked = { limit: PAGE_ROWS, ...filters, ...parameters, ...(after === undefined ? {} : { after }) };
+  const adapters = usePolled((signal) => client.listAdapters(asked, { signal }), [client, JSON.stringify(asked)], {
+    everyMs: 10_000,
+  });
   const page = useLast(adapters.value);
   return (
     <>
@@ -63,20 +74,16 @@ export function AdaptersView({ query }: ViewProps) {
               <FirstAdapter text="There are no adapters yet. A job that succeeds publishes one." />
             )}
             {data.length > 0 && (
-              <DataTable caption="Adapters, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
+              <DataTable
+                caption={listCaption('Adapters', sort)}
+                columns={COLUMNS}
+                rows={data}
+                keyOf={({ id }) => id}
+                sort={sort}
+                onSort={(title) => changeQuery({ sort: nextSort(sort, title), after: undefined })}
+              />
             )}
-            <div class="buttons">
-              {after !== undefined && (
-                <Link to="/adapters" query={filters}>
-                  Newest adapters
-                </Link>
-              )}
-              {next !== null && (
-                <Link to="/adapters" query={{ ...filters, after: next }}>
-                  Older adapters
-                </Link>
-              )}
-            </div>
+            <ListPages to="/adapters" things="adapters" query={query} sort={sort} next={next} />
           </>
         )}
       </Loaded>

@@ -1,24 +1,37 @@
 import { bytesText, countText } from '@lorasmith/client/core';
-import type { Dataset } from '@lorasmith/contracts';
+import type { Dataset, DatasetQuery } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Link } from '../../components/link.js';
+import { ListPages, listCaption } from '../../components/list-pages.js';
 import { ListTotal, TagFilter } from '../../components/list-search.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { SearchField } from '../../components/search-field.js';
 import { searchOf } from '../../components/search-of.js';
+import { listSortOf, nextSort } from '../../components/table-sort.js';
 import { TagList } from '../../components/tag-list.js';
 import { useLast } from '../../components/use-last.js';
 import { ViewHead } from '../../components/view-head.js';
+import { changeQuery } from '../../location.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 import type { ViewProps } from '../view.js';
 import { UploadCard } from './upload-card.js';
 
+/** The `sort` of the API by the title of a column. */
+const COLUMN_SORTS: Readonly<Record<string, NonNullable<DatasetQuery['sort']>>> = {
+  Dataset: 'name',
+  Format: 'format',
+  Rows: 'rows',
+  Size: 'bytes',
+  Created: 'created_at',
+};
+const isSortable = true;
 const COLUMNS: readonly Column<Dataset>[] = [
   {
     title: 'Dataset',
+    isSortable,
     cell: ({ name, id, tags }) => (
       <>
         <Link to="/datasets/:id" params={{ id }}>
@@ -28,10 +41,10 @@ const COLUMNS: readonly Column<Dataset>[] = [
       </>
     ),
   },
-  { title: 'Format', cell: ({ format }) => format },
-  { title: 'Rows', isNumber: true, cell: ({ rows }) => countText(rows) },
-  { title: 'Size', isNumber: true, cell: ({ bytes }) => bytesText(bytes) },
-  { title: 'Created', cell: (dataset) => <Moment at={dataset.created_at} /> },
+  { title: 'Format', isSortable, cell: ({ format }) => format },
+  { title: 'Rows', isSortable, isNumber: true, cell: ({ rows }) => countText(rows) },
+  { title: 'Size', isSortable, isNumber: true, cell: ({ bytes }) => bytesText(bytes) },
+  { title: 'Created', isSortable, cell: (dataset) => <Moment at={dataset.created_at} /> },
 ];
 const PAGE = 50;
 
@@ -39,11 +52,11 @@ const PAGE = 50;
 export function DatasetsView({ query }: ViewProps) {
   const client = useClient();
   const { after, filters, isFiltered, isSearched, search } = searchOf(query);
-  const datasets = usePolled(
-    (signal) => client.listDatasets({ limit: PAGE, ...filters, ...(after === undefined ? {} : { after }) }, { signal }),
-    [client, after, JSON.stringify(filters)],
-    { everyMs: null },
-  );
+  const { sort, parameters } = listSortOf(query, COLUMN_SORTS);
+  const asked = { limit: PAGE, ...filters, ...parameters, ...(after === undefined ? {} : { after }) };
+  const datasets = usePolled((signal) => client.listDatasets(asked, { signal }), [client, JSON.stringify(asked)], {
+    everyMs: null,
+  });
   const page = useLast(datasets.value);
   return (
     <>
@@ -61,20 +74,16 @@ export function DatasetsView({ query }: ViewProps) {
             {(data.length > 0 || isFiltered) && <ListTotal total={total} one="dataset" isSearched={isSearched} />}
             {data.length === 0 && !isFiltered && <p class="muted">There are no datasets yet. A job trains on one.</p>}
             {data.length > 0 && (
-              <DataTable caption="Datasets, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
+              <DataTable
+                caption={listCaption('Datasets', sort)}
+                columns={COLUMNS}
+                rows={data}
+                keyOf={({ id }) => id}
+                sort={sort}
+                onSort={(title) => changeQuery({ sort: nextSort(sort, title), after: undefined })}
+              />
             )}
-            <div class="buttons">
-              {after !== undefined && (
-                <Link to="/datasets" query={filters}>
-                  Newest
-                </Link>
-              )}
-              {next !== null && (
-                <Link to="/datasets" query={{ ...filters, after: next }}>
-                  Older
-                </Link>
-              )}
-            </div>
+            <ListPages to="/datasets" things="datasets" query={query} sort={sort} next={next} />
           </>
         )}
       </Loaded>

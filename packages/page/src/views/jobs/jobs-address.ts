@@ -1,6 +1,6 @@
 import { JOB_SETTING_PATHS, JOB_STATUSES, type JobQuery } from '@lorasmith/contracts';
 import { searchOf } from '../../components/search-of.js';
-import { type Sort, sortOf } from '../../components/table-sort.js';
+import { listSortOf, type Sort } from '../../components/table-sort.js';
 import { fieldLabel } from '../sweeps/sweep-fields.js';
 
 // The address of the list has everything that is chosen in it, so that going back, a reload or a copied address shows the same.
@@ -46,8 +46,7 @@ export interface JobsAddress {
 export function jobsAddressOf(address: URLSearchParams): JobsAddress {
   const { search, after, filters: sought } = searchOf(address);
   const status = JOB_STATUSES.find((one) => one === address.get('status'));
-  const sorted = sortOf(address.get('sort'));
-  const sort = sorted !== null && COLUMN_SORTS[sorted.title] !== undefined ? sorted : null;
+  const { sort, parameters } = listSortOf(address, COLUMN_SORTS);
   const model = address.get('model') ?? '';
   const sweep = listOf(address.get('sweep'), 1, (id) => SWEEP_ID.test(id))[0];
   const isCollapsed = address.get('flat') === null && sweep === undefined;
@@ -63,9 +62,7 @@ export function jobsAddressOf(address: URLSearchParams): JobsAddress {
       limit: PAGE,
       ...filters,
       ...(isCollapsed ? { collapse: 'sweep' } : {}),
-      ...(sort === null
-        ? {}
-        : { sort: COLUMN_SORTS[sort.title]!, order: sort.isDescending ? ('desc' as const) : ('asc' as const) }),
+      ...parameters,
       ...(after === undefined ? {} : { after }),
     },
     search,

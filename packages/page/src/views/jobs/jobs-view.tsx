@@ -3,6 +3,7 @@ import { JOB_STATUSES, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/co
 import { DataTable } from '../../components/data-table.js';
 import { useKeptScroll } from '../../components/kept-scroll.js';
 import { Link } from '../../components/link.js';
+import { ListPages, listCaption } from '../../components/list-pages.js';
 import { TagFilter, totalText } from '../../components/list-search.js';
 import { Loaded } from '../../components/loaded.js';
 import { SearchField } from '../../components/search-field.js';
@@ -99,7 +100,7 @@ interface JobListProps {
   refresh: () => void;
 }
 
-function JobList({ page: { data, total, next, has_more: hasMore }, address, query, refresh }: JobListProps) {
+function JobList({ page: { data, total, next }, address, query, refresh }: JobListProps) {
   const { sort, isCollapsed, isSearched, isFiltered, columns: settings } = address;
   const chosen = chosenJobs(query.get('chosen'), MAX_CHOSEN);
   const choose = (ids: readonly string[]) => changeQuery({ chosen: ids.join() });
@@ -116,8 +117,6 @@ function JobList({ page: { data, total, next, has_more: hasMore }, address, quer
     toggle: (id) => choose(toggledJob(chosen, id, MAX_CHOSEN)),
     isFull: chosen.length >= MAX_CHOSEN,
   });
-  const first = Object.fromEntries([...query].filter(([name]) => name !== 'after'));
-  const isNewestFirst = sort === null;
   if (total === 0 && !isFiltered) return <FirstAdapter text="There are no jobs yet." />;
   return (
     <>
@@ -140,7 +139,7 @@ function JobList({ page: { data, total, next, has_more: hasMore }, address, quer
         // With many settings it is wider than the screen. Its links are what a keyboard scrolls it by.
         <div class="scroll-region job-list">
           <DataTable
-            caption={isNewestFirst ? 'Jobs, newest first' : `Jobs, by ${sort.title}`}
+            caption={listCaption('Jobs', sort)}
             columns={columns}
             rows={rows}
             keyOf={keyOfRow}
@@ -150,18 +149,7 @@ function JobList({ page: { data, total, next, has_more: hasMore }, address, quer
           />
         </div>
       )}
-      <div class="buttons">
-        {query.get('after') !== null && (
-          <Link to="/jobs" query={first} class="button">
-            {isNewestFirst ? 'Newest jobs' : 'First jobs'}
-          </Link>
-        )}
-        {hasMore && next !== null && (
-          <Link to="/jobs" query={{ ...first, after: next }} class="button">
-            {isNewestFirst ? 'Older jobs' : 'Next jobs'}
-          </Link>
-        )}
-      </div>
+      <ListPages to="/jobs" things="jobs" query={query} sort={sort} next={next} />
     </>
   );
 }
