@@ -55,6 +55,7 @@ export interface HubRequest {
  */
 export interface HubServer {
   url: string;
+  /** By their names: `ORG/NAME` of a model, `datasets/OWNER/NAME` of a dataset. */
   repos: Map<string, HubServerRepo>;
   faults: HubFaults;
   requests: HubRequest[];
@@ -109,7 +110,7 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
       return fail(response, 503, '');
     }
     const [, repoName = '', kind = '', revision = '', fileName = ''] =
-      /^\/(?:api\/models\/)?([^/]+\/[^/]+)\/(revision|tree|resolve)\/([^/]+)(?:\/(.*))?$/.exec(
+      /^\/(?:api\/(?:models\/|(?=datasets\/)))?((?:datasets\/)?[^/]+\/[^/]+)\/(revision|tree|resolve)\/(refs\/[^/]+\/[^/]+|[^/]+)(?:\/(.*))?$/.exec(
         decodeURIComponent(pathname),
       ) ?? [];
     const repo = repos.get(repoName);
@@ -123,7 +124,7 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
       const about = { _id: '0', id: repoName, private: false, gated: false, downloads: 1, likes: 1, sha: repo.commit };
       return json(response, { ...about, lastModified: '2026-01-01T00:00:00.000Z' });
     }
-    if (kind === 'tree') return sendPage(repo, { request, response, from: Number(searchParams.get('cursor') ?? 0) });
+    if (kind === 'tree') return sendPage(repo, { request, response, searchParams });
     const file = repo.files.get(fileName);
     if (file === undefined) return fail(response, 404, 'EntryNotFound');
     sendResolved(file, { request, response, storeUrl, repo });
@@ -151,14 +152,14 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
   };
 }
 
-/** A repository with these files. Safetensors and files over 10 kB are large. */
+/** A repository with these files. Safetensors, Parquet and files over 10 kB are large. */
 export function hubRepo(
   files: Readonly<Record<string, Buffer | string>>,
   { commit = 'a'.repeat(40), token = null as string | null, gated = false, xet = true } = {},
 ): HubServerRepo {
   const entries = Object.entries(files).map(([name, content]): [string, HubServerFile] => {
     const bytes = Buffer.from(content);
-    const large = name.endsWith('.safetensors') || bytes.length > 10_000;
+    const large = /\.(safetensors|parquet)$/.test(name) || bytes.length > 10_000;
     return [name, { bytes, large, digest: large ? sha256Of(bytes) : gitSha1Of(bytes) }];
   });
   return { commit, revisions: ['main', 'HEAD'], files: new Map(entries), token, gated, xet };
@@ -174,11 +175,17 @@ export async function filesOf(folder: string): Promise<Record<string, Buffer>> {
 
 function sendPage(
   { files, xet }: HubServerRepo,
-  { request, response, from }: { request: IncomingMessage; response: ServerResponse; from: number },
+  {
+    request,
+    response,
+    searchParams,
+  }: { request: IncomingMessage; response: ServerResponse; searchParams: URLSearchParams },
 ) {
+  const from = Number(searchParams.get('cursor') ?? 0);
+  const listed = [...files].filter(([name]) => searchParams.get('recursive') === 'true' || !name.includes('/'));
   const entries = [
     { type: 'directory', oid: gitSha1Of(Buffer.from('tree')), size: 0, path: 'onnx' },
-    ...[...files].map(([name, { bytes, large, digest }]) => ({
+    ...listed.map(([name, { bytes, large, digest }]) => ({
       type: 'file',
       path: name,
       size: bytes.length,

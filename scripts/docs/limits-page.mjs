@@ -64,8 +64,9 @@ const LIMITS_IN = {
   shardLimits: 'packages/model-folder/SRC/weight-files.js',
   ggufLimits: 'packages/gguf/SRC/gguf-file.js',
   smallFileLimits: 'packages/base-models/SRC/pulls/choose-files.js',
-  hubAnswerLimits: 'packages/base-models/SRC/pulls/hub/hub-fetch.js',
-  repositoryLimits: 'packages/base-models/SRC/pulls/hub/hub-client.js',
+  hubAnswerLimits: 'packages/hub/SRC/hub-fetch.js',
+  repositoryLimits: 'packages/hub/SRC/hub-repository.js',
+  pulledRowsLimits: 'packages/client/SRC/hub-dataset/choose-row-files.js',
   pullLimits: 'packages/base-models/SRC/pulls/pull-store.js',
 };
 
@@ -264,7 +265,8 @@ const sectionsOf = (limits) => ({
     ['Disk that a pull leaves free', 'MODEL_PULL_KEEP_FREE_BYTES', 'the pull fails: `storage_full`'],
     ['One of its files other than weights', limits.smallFileLimits.bytes],
     ['An answer of the API of the hub', limits.hubAnswerLimits.bytes],
-    ['Files at the top of its repository', limits.repositoryLimits.files],
+    ['Files of its repository: of a model those at the top, of a dataset all', limits.repositoryLimits.files],
+    ['Files that `lora datasets pull` fetches', limits.pulledRowsLimits.bytes],
     ['Stored pulls', limits.pullLimits.pulls],
   ],
 });

@@ -1,4 +1,3 @@
-export type { HubSettings } from './pulls/hub/hub-fetch.js';
 export { bucketPlace, type ModelPlace, modelsFolderPlace } from './pulls/model-place.js';
 export type { PullLimits } from './pulls/pull-model.js';
 export { createPullStore, type PullStore } from './pulls/pull-store.js';

@@ -1,9 +1,10 @@
-import { createReadStream, createWriteStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { type ColumnMapping, linesOfFile, linesOfParquet, mapColumns, mappedJson, unzstd } from '@lorasmith/row-files';
+import { type ColumnMapping, mapColumns, mappedJson } from '@lorasmith/row-files';
 import { refuseExisting } from './folder-download.js';
+import { rowLinesOf } from './row-lines.js';
 
 export interface ConvertDatasetOptions {
   /** The columns that the rows get; undefined: all of the file. */
@@ -22,7 +23,6 @@ export interface ConvertedDataset {
   leftOut: string[];
 }
 
-const MAX_LINE_BYTES = 2 ** 26;
 const NEWLINE = 0x0a;
 
 /**
@@ -37,24 +37,12 @@ export async function convertDataset(
   { mapping, overwrite = false, signal }: ConvertDatasetOptions = {},
 ): Promise<ConvertedDataset> {
   await refuseExisting(destination, overwrite);
-  const columns = mapping ?? 'all';
-  const file = await open(source).catch((cause: Error) => {
-    throw new ProductError('invalid_request', `Cannot read ${source}: ${cause.message}`, { param: 'file', cause });
-  });
   const incomplete = `${destination}.incomplete`;
   const conversion = new Conversion(mapping);
   try {
-    const lines = linesOfFile(createReadStream(source), {
-      columns,
-      maxBytes: Number.POSITIVE_INFINITY,
-      maxLineBytes: MAX_LINE_BYTES,
-      unzstd,
-      linesOfParquet: () => linesOfParquet(file, { columns, maxRows: Number.POSITIVE_INFINITY }),
-    });
-    await pipeline(conversion.rows(lines), createWriteStream(incomplete), { signal });
+    await pipeline(conversion.rows(rowLinesOf(source, mapping ?? 'all')), createWriteStream(incomplete), { signal });
     await rename(incomplete, destination);
   } finally {
-    await file.close();
     await rm(incomplete, { force: true });
   }
   return conversion.result();

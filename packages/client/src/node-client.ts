@@ -11,6 +11,7 @@ import {
 } from './client.js';
 import { downloadFolder, refuseExisting } from './folder-download.js';
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
+import type { DatasetToPull, PullDatasetOptions, PulledDataset } from './hub-dataset/pull-dataset.js';
 import { type DownloadOptions, downloadToFile } from './resumable-download.js';
 
 /** A single file (a tar, or the GGUF file), or a folder for the files. */
@@ -44,6 +45,20 @@ export function createClient(options: HttpTransportOptions) {
     if (!('file' in source)) return await client.uploadDataset(source, call);
     const chunks = await openFile(source.file);
     return await client.uploadDataset({ chunks }, { ...call, name: call.name ?? basename(source.file) });
+  }
+
+  /**
+   * Fetches the rows of a dataset of the Hugging Face hub to this machine, checks the digests of their files, and uploads them. Where the dataset has
+   * no note, it gets one that says where it comes from.
+   *
+   * @throws ProductError `invalid_request`, with the files of the repository, if it is not clear which are meant; `hub_access_denied`,
+   *   `hub_dataset_not_found`, `hub_file_corrupt`, `hub_offline`, `hub_unavailable`; `invalid_dataset`, `body_too_large`, `storage_full`; `ApiError` as
+   *   uploadDataset
+   */
+  async function pullDataset(wanted: DatasetToPull, call: PullDatasetOptions = {}): Promise<PulledDataset> {
+    // The hub's client is loaded only where something is pulled.
+    const { pullDataset: pull } = await import('./hub-dataset/pull-dataset.js');
+    return await pull(client, wanted, call);
   }
 
   /** Imports as {@link clientOver} does, and also from a tar file or a PEFT folder. */
@@ -83,7 +98,7 @@ export function createClient(options: HttpTransportOptions) {
     await downloadToFile(transport, { path: `/adapters/${encodeURIComponent(id)}`, query }, destination.file, call);
   }
 
-  return { ...client, uploadDataset, importAdapter, downloadAdapter };
+  return { ...client, uploadDataset, pullDataset, importAdapter, downloadAdapter };
 }
 
 function downloadQuery({ weights, layout, format, type }: DownloadAdapterOptions): Record<string, string> {

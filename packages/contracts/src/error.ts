@@ -184,19 +184,23 @@ export const ERRORS = {
   hub_access_denied: {
     status: 403,
     meaning:
-      'Model pulls only: the model is gated or private, or does not exist. Accept its terms on the hub, and set `HF_TOKEN` of the puller.',
+      'Pulls only: the model or dataset is gated or private, or does not exist. Accept its terms on the hub, and set `HF_TOKEN`, for a model that of the puller.',
   },
   hub_model_not_found: { status: 404, meaning: 'Model pulls only: the hub has no such model or revision.' },
+  hub_dataset_not_found: {
+    status: 404,
+    meaning: '`lora datasets pull` only: the hub has no such dataset or revision.',
+  },
   hub_file_corrupt: {
     status: 422,
     meaning:
-      "Model pulls only: the file's digest did not match the hub's in two downloads. It is not used. Pull it again later.",
+      "Pulls only: the file's digest did not match the hub's in two downloads. It is not used. Pull it again later.",
   },
-  hub_offline: { status: 503, meaning: 'Model pulls only: `HF_HUB_OFFLINE` is set, so nothing is fetched.' },
+  hub_offline: { status: 503, meaning: 'Pulls only: `HF_HUB_OFFLINE` is set, so nothing is fetched.' },
   hub_unavailable: {
     status: 503,
     meaning:
-      'Model pulls only: the hub cannot be reached, or does not answer as one. What has arrived is kept: pull it again later.',
+      'Pulls only: the hub cannot be reached, or does not answer as one. What has arrived of a model is kept: pull it again later.',
   },
   // adapters
   adapter_not_found: { status: 404, meaning: 'There is no such adapter.' },

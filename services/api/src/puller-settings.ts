@@ -1,3 +1,4 @@
+import { HUB_VARIABLES } from '@lorasmith/hub';
 import {
   dataDir,
   logLevel,
@@ -32,36 +33,31 @@ export const PULLER_SETTINGS = {
   hub: {
     endpoint: mapSetting(
       setting({
-        variable: 'HF_ENDPOINT',
-        schema: Type.String({ pattern: '^https?://[A-Za-z0-9.:\\[\\]-]{1,253}/?$' }),
-        fallback: 'https://huggingface.co',
+        ...HUB_VARIABLES.endpoint,
+        schema: Type.String({ pattern: HUB_VARIABLES.endpoint.pattern }),
         example: 'https://hub.example',
-        fault: 'is not an address such as https://host:port',
         description: 'The hub from which base models are pulled, or a mirror of it. It receives `HF_TOKEN`.',
       }),
-      (value) => value.replace(/\/$/, ''),
+      HUB_VARIABLES.endpoint.read,
     ),
     token: mapSetting(
       setting({
-        variable: 'HF_TOKEN',
-        schema: Type.String({ pattern: '^[A-Za-z0-9_.-]{0,500}$' }),
-        fallback: '',
+        ...HUB_VARIABLES.token,
+        schema: Type.String({ pattern: HUB_VARIABLES.token.pattern }),
         secret: true,
         example: 'hf_…',
-        fault: 'is not a token: letters, digits and _.- are allowed',
         description: 'Token of an account of the hub, for gated and private models. Reading is enough.',
       }),
-      (value) => (value === '' ? null : value),
+      HUB_VARIABLES.token.read,
     ),
     offline: mapSetting(
       setting({
-        variable: 'HF_HUB_OFFLINE',
-        schema: Type.Enum(['0', '1', 'false', 'true', 'no', 'yes', 'off', 'on']),
-        fallback: '0',
+        ...HUB_VARIABLES.offline,
+        schema: Type.String({ pattern: HUB_VARIABLES.offline.pattern }),
         example: '1',
         description: '`1`: nothing is fetched from the hub, and a pull fails at once.',
       }),
-      (value) => ['1', 'true', 'yes', 'on'].includes(value),
+      HUB_VARIABLES.offline.read,
     ),
   },
   limits: {

@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { HubFile } from './hub/hub-client.js';
+import type { HubFile } from '@lorasmith/hub';
 
 /** The files of a model that are fetched. No other file of a repository ever is: not pickles, not code. */
 export interface ChosenFiles {

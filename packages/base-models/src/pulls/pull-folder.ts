@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { closed } from '@lorasmith/contracts';
+import type { DownloadFolder } from '@lorasmith/hub';
 import { isAbsent, syncFolder, writeFileAtomic } from '@lorasmith/storage';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
@@ -15,17 +16,12 @@ const COMMIT_FILE = 'commit.json';
  * The staged files of one pull: in `parts` those that are incomplete or not checked, and in a folder with the model's name
  * those that are. That folder becomes the model's folder.
  */
-export interface PullFolder {
+export interface PullFolder extends DownloadFolder {
   /** The parent of {@link complete}, for functions that take a models folder and a name. */
   parent: string;
   complete: string;
-  partOf(name: string): string;
   /** Makes the folder, and empties it first if it has files of another commit. */
   prepare(origin: StagedCommit): Promise<void>;
-  /** Bytes of a file that are on the disk, and whether the file is complete and checked. */
-  stateOf(name: string): Promise<{ bytes: number; complete: boolean }>;
-  /** Moves a checked part to the complete files. */
-  accept(name: string): Promise<void>;
   remove(): Promise<void>;
 }
 

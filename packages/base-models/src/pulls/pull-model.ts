@@ -2,12 +2,17 @@ import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { type ModelOrigin, type ModelPull, ProductError } from '@lorasmith/contracts';
+import {
+  downloadFile,
+  type HubFile,
+  type HubRepository,
+  type HubSettings,
+  type HubSubject,
+  openHubRepository,
+} from '@lorasmith/hub';
 import { checkModelConfig, ORIGIN_FILE } from '@lorasmith/model-folder';
 import { freeBytesOf, writeFileAtomic } from '@lorasmith/storage';
 import { chooseFiles, WEIGHTS_INDEX, weightsOfIndex } from './choose-files.js';
-import { downloadFile } from './download-file.js';
-import { type HubFile, type HubModel, openHubModel } from './hub/hub-client.js';
-import type { HubSettings } from './hub/hub-fetch.js';
 import type { ModelPlace } from './model-place.js';
 import { type PullFolder, pullFolder } from './pull-folder.js';
 import type { PullProgress } from './pull-progress.js';
@@ -49,39 +54,41 @@ export async function pullModel(pull: ModelPull, options: PullModelOptions): Pro
     const message = `HF_HUB_OFFLINE is set, so nothing is fetched from the hub. Copy ${repo} into the models folder, or start the puller without it.`;
     throw new ProductError('hub_offline', message);
   }
-  const model = await openHubModel({ repo, revision }, hub, signal);
+  const subject: HubSubject = { kind: 'model', repo, revision };
+  const repository = await openHubRepository(subject, hub, signal);
   try {
     // A pull that was interrupted continues with the commit that it has begun with.
-    const commit = pull.commit ?? (await model.commit());
+    const commit = pull.commit ?? (await repository.commit());
     options.progress.begin(commit);
     await writable(place.stagingDir, () => folder.prepare({ repo, commit }));
-    await fetchAll(model, { ...options, subject: { repo, revision }, commit, folder });
+    await fetchAll({ ...options, repository, subject, commit, folder });
     const origin: ModelOrigin = { repo, revision, commit };
     await writeFileAtomic(path.join(folder.complete, ORIGIN_FILE), `${JSON.stringify(origin)}\n`);
     await options.confirm();
     if (!(await place.publish(folder, name))) throw nameInUse(name);
     await folder.remove();
   } finally {
-    await model.close();
+    await repository.close();
   }
 }
 
 type FetchOptions = PullModelOptions & {
-  subject: { repo: string; revision: string };
+  repository: HubRepository;
+  subject: HubSubject;
   commit: string;
   folder: PullFolder;
 };
 
-async function fetchAll(model: HubModel, options: FetchOptions): Promise<void> {
-  const { subject, commit, folder, limits, progress } = options;
-  const chosen = chooseFiles(await model.files(commit), subject.repo);
+async function fetchAll(options: FetchOptions): Promise<void> {
+  const { repository, subject, commit, folder, limits, progress } = options;
+  const chosen = chooseFiles(await repository.files(commit), subject.repo);
   const expect = async (files: readonly HubFile[]) =>
     progress.expect(
       await Promise.all(files.map(async (file) => ({ file, bytes: (await folder.stateOf(file.name)).bytes }))),
     );
   const fetchFiles = (files: readonly HubFile[]) =>
     mapWithConcurrency(files, CONNECTIONS, (file) =>
-      downloadFile(file, { ...options, model, onProgress: (bytes) => progress.received(file, bytes) }),
+      downloadFile(file, { ...options, onProgress: (bytes) => progress.received(file, bytes) }),
     );
 
   await expect(chosen.small);

@@ -1,5 +1,5 @@
 import type { ModelPull, PulledFile } from '@lorasmith/contracts';
-import type { HubFile } from './hub/hub-client.js';
+import type { HubFile } from '@lorasmith/hub';
 
 /** The progress of a pull so far, as its record shows it. */
 export interface PullProgress {

@@ -14,6 +14,8 @@ export interface CommandContext {
   errorOutput: TextOutput;
   /** The key for servers other than the api. */
   serverKey?: string | undefined;
+  /** The variables of the environment about the Hugging Face hub. */
+  hubEnvironment: Readonly<Record<string, string | undefined>>;
   /** Aborted by Ctrl-C. */
   signal: AbortSignal;
   /** Print the answers of the API as JSON instead of text. */

@@ -11,7 +11,7 @@ import { parseColumnMapping } from '@lorasmith/row-files';
 import { convertDataset } from '../convert-dataset.js';
 import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
-import { type Command, type CommandOptions, moreText, PAGE_OPTIONS, print } from './command.js';
+import { type Command, type CommandContext, type CommandOptions, moreText, PAGE_OPTIONS, print } from './command.js';
 import {
   detailsText,
   editCommand,
@@ -22,6 +22,7 @@ import {
   totalText,
 } from './details-commands.js';
 import { textTable } from './text-table.js';
+import { createTransferProgress } from './transfer-progress.js';
 
 /** The option for a file whose columns have other names than those of a row. */
 export const COLUMNS_OPTION = {
@@ -51,11 +52,27 @@ export const DATASET_COMMANDS: Command[] = [
       const baseModel = context.values['base-model'] as string | undefined;
       const options = { name, columns, baseModel, signal: context.signal };
       const dataset = await context.client.uploadDataset({ file }, options);
-      const warnings = dataset.warnings.map(
-        ({ line, message }) => `\nwarning: ${line ? `line ${line}: ` : ''}${message}`,
-      );
-      return print(context, dataset, `${lineOf(dataset)}${warnings.join('')}`);
+      return print(context, dataset, uploadText(dataset));
     },
+  },
+  {
+    name: 'datasets pull',
+    positionals: ['OWNER/NAME'],
+    summary: 'Fetch a dataset of the Hugging Face hub to this machine, and upload it',
+    options: {
+      split: { type: 'string', value: 'SPLIT', help: 'the rows of this split [train]' },
+      file: {
+        type: 'string',
+        value: 'PATH',
+        help: 'this file of the repository, or the files of the split in this folder',
+      },
+      revision: { type: 'string', help: 'a branch, a tag or a commit [main]' },
+      name: { type: 'string', help: 'a name for the dataset [that of the repository]' },
+      ...COLUMNS_OPTION,
+      'base-model': { ...BASE_MODEL, help: 'tokenizes the rows for this base model in the background' },
+    },
+    help: ['HF_TOKEN is a token for gated and private datasets, HF_ENDPOINT the address of another hub.'],
+    run: pullDataset,
   },
   {
     name: 'datasets convert',
@@ -166,6 +183,37 @@ export const DATASET_COMMANDS: Command[] = [
     },
   },
 ];
+
+async function pullDataset(context: CommandContext): Promise<number> {
+  const { client, output, signal, json, values, positionals, hubEnvironment } = context;
+  const {
+    split,
+    file,
+    revision,
+    name,
+    columns,
+    'base-model': baseModel,
+  } = values as Record<string, string | undefined>;
+  const progress = createTransferProgress(output);
+  const pulled = await client
+    .pullDataset(
+      { repo: positionals[0]!, split, file, revision },
+      {
+        environment: hubEnvironment,
+        ...{ name, columns, baseModel, signal },
+        onProgress: json ? undefined : progress.handle,
+      },
+    )
+    .finally(progress.end);
+  const { dataset, commit, files } = pulled;
+  const from = `from ${files.join(', ')}, commit ${commit.slice(0, 12)}`;
+  return print(context, dataset, `${uploadText(dataset)}\n${from}`);
+}
+
+function uploadText(dataset: Dataset): string {
+  const warnings = dataset.warnings.map(({ line, message }) => `\nwarning: ${line ? `line ${line}: ` : ''}${message}`);
+  return `${lineOf(dataset)}${warnings.join('')}`;
+}
 
 function rowText({ line, text, faults, tokens }: DatasetRowView): string {
   if (tokens === null) return [`${line}: ${text}`, ...faultLines(faults)].join('\n');

@@ -28,6 +28,8 @@ export interface CommandLineOptions {
   apiKey?: string | undefined;
   /** Key for the server of `lora probe`. */
   serverKey?: string | undefined;
+  /** The variables of the environment about the Hugging Face hub, such as `HF_TOKEN`. @defaultValue none is set */
+  hubEnvironment?: Readonly<Record<string, string | undefined>> | undefined;
   input: CommandInput;
   output: TextOutput;
   errorOutput: TextOutput;
@@ -68,6 +70,7 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
       output,
       errorOutput,
       serverKey: options.serverKey,
+      hubEnvironment: options.hubEnvironment ?? {},
       signal,
       json: common.json === true,
       values,

@@ -1,10 +1,34 @@
 import { ProductError } from '@lorasmith/contracts';
 import { HubAnswerError, HubProtocolError, type HubSettings } from './hub-fetch.js';
 
-/** The subject of a request, for messages. */
+/** What a request is about. */
 export interface HubSubject {
+  kind: 'model' | 'dataset';
   repo: string;
   revision: string;
+}
+
+/** What differs in what is said about a repository. */
+const WORDS = {
+  model: {
+    path: '',
+    notFound: 'hub_model_not_found',
+    privately: 'the puller needs a token in HF_TOKEN that may read it',
+    setToken: 'set HF_TOKEN of the puller to a token of that account and start it again',
+    again: 'What has arrived is kept: pull it again later.',
+  },
+  dataset: {
+    path: 'datasets/',
+    notFound: 'hub_dataset_not_found',
+    privately: 'set HF_TOKEN to a token that may read it',
+    setToken: 'set HF_TOKEN to a token of that account',
+    again: 'Pull it again later.',
+  },
+} as const;
+
+/** The address of a repository on the hub, for people. */
+export function hubAddress({ kind, repo }: Pick<HubSubject, 'kind' | 'repo'>, { endpoint }: HubSettings): string {
+  return `${endpoint}/${WORDS[kind].path}${repo}`;
 }
 
 /** Whether the same request may succeed a moment later. */
@@ -20,8 +44,10 @@ export function retryAfterOf(error: unknown): number | null {
 }
 
 /** Says what happened and what to do, without anything that the hub has written. Returns other errors unchanged. */
-export function explained(error: unknown, { repo, revision }: HubSubject, hub: HubSettings): unknown {
+export function explained(error: unknown, subject: HubSubject, hub: HubSettings): unknown {
+  const { kind, repo, revision } = subject;
   const { endpoint, token } = hub;
+  const words = WORDS[kind];
   if (error instanceof HubProtocolError) {
     return new ProductError('hub_unavailable', `${endpoint} does not answer as a hub: ${error.message}.`, {
       cause: error,
@@ -30,14 +56,14 @@ export function explained(error: unknown, { repo, revision }: HubSubject, hub: H
   if (error instanceof HubAnswerError) {
     const { status, code } = error;
     if (status === 401 || status === 403) {
-      return new ProductError('hub_access_denied', deniedMessage(repo, code, hub), { cause: error });
+      return new ProductError('hub_access_denied', deniedMessage(subject, code, hub), { cause: error });
     }
     if (status === 404) {
       const message =
         code === 'RevisionNotFound' || code === 'EntryNotFound'
           ? `${repo} has no revision ${JSON.stringify(revision)} at ${endpoint}, or not all of its files.`
-          : `There is no model ${repo} at ${endpoint}. If it is private, the puller needs a token in HF_TOKEN that may read it.`;
-      return new ProductError('hub_model_not_found', message, { cause: error });
+          : `There is no ${kind} ${repo} at ${endpoint}. If it is private, ${words.privately}.`;
+      return new ProductError(words.notFound, message, { cause: error });
     }
     const busy = status === 429 ? ' It limits calls: wait, or set HF_TOKEN, which raises the limit.' : '';
     return new ProductError('hub_unavailable', `${endpoint} answers ${status}.${busy} Pull it again later.`, {
@@ -46,19 +72,20 @@ export function explained(error: unknown, { repo, revision }: HubSubject, hub: H
   }
   if (!isNetworkError(error)) return error;
   const message =
-    `${endpoint} cannot be reached (${networkCode(error)}). What has arrived is kept: pull it again later. ` +
+    `${endpoint} cannot be reached (${networkCode(error)}). ${words.again} ` +
     `HF_ENDPOINT names another hub${token === null ? '' : ', which would receive HF_TOKEN'}.`;
   return new ProductError('hub_unavailable', message, { cause: error });
 }
 
-function deniedMessage(repo: string, code: string, { endpoint, token }: HubSettings): string {
-  const terms = `accept its terms at ${endpoint}/${repo}`;
-  if (token !== null) {
+function deniedMessage(subject: HubSubject, code: string, hub: HubSettings): string {
+  const { kind, repo } = subject;
+  const terms = `accept its terms at ${hubAddress(subject, hub)}`;
+  if (hub.token !== null) {
     return `The token in HF_TOKEN may not read ${repo}. If it is gated, ${terms} with the account of the token; otherwise set another token.`;
   }
-  // Without a token, the hub answers the same for a private model and for none.
+  // Without a token, the hub answers the same for a private repository and for none.
   const what = code === 'GatedRepo' ? 'is gated: ' : 'does not exist, or is private or gated. If it is gated, ';
-  return `${repo} ${what}${terms}, then set HF_TOKEN of the puller to a token of that account and start it again.`;
+  return `${repo} ${what}${terms}, then ${WORDS[kind].setToken}.`;
 }
 
 /** The codes of Node and undici for a connection that failed. */

@@ -1,19 +1,27 @@
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { asStorageError } from '@lorasmith/storage';
 import { digestLike } from './digest.js';
-import { type HubFile, type HubModel, pause } from './hub/hub-client.js';
-import { explained, type HubSubject, isTemporary } from './hub/hub-errors.js';
-import type { HubSettings } from './hub/hub-fetch.js';
-import type { PullFolder } from './pull-folder.js';
+import { explained, type HubSubject, isTemporary } from './hub-errors.js';
+import type { HubSettings } from './hub-fetch.js';
+import { type HubFile, type HubRepository, pause } from './hub-repository.js';
+
+/** Where files are received. */
+export interface DownloadFolder {
+  /** The path of a file that is incomplete or not checked. */
+  partOf(name: string): string;
+  /** Bytes of a file that are on the disk, and whether the file is complete and checked. */
+  stateOf(name: string): Promise<{ bytes: number; complete: boolean }>;
+  /** Moves a checked part to the complete files. */
+  accept(name: string): Promise<void>;
+}
 
 export interface DownloadOptions {
   hub: HubSettings;
   subject: HubSubject;
-  model: Pick<HubModel, 'read'>;
+  repository: Pick<HubRepository, 'read'>;
   commit: string;
-  folder: PullFolder;
+  folder: DownloadFolder;
   signal: AbortSignal;
   /** Called with the number of bytes of the file that are on the disk. */
   onProgress: (bytes: number) => void;
@@ -29,7 +37,7 @@ const TRIES = 2;
  * files.
  *
  * @throws ProductError `hub_file_corrupt` if the digest is wrong twice: the file is removed, and not used; `hub_unavailable`,
- *   `hub_access_denied`, `hub_model_not_found`, `storage_full`
+ *   `hub_access_denied`, `hub_model_not_found`, `hub_dataset_not_found`; the error of the system for a full disk
  */
 export async function downloadFile(file: HubFile, options: DownloadOptions): Promise<void> {
   const { folder, signal, subject, hub } = options;
@@ -61,7 +69,7 @@ async function fetchWhole(file: HubFile, part: string, options: DownloadOptions)
       signal.throwIfAborted();
       const after = (await options.folder.stateOf(file.name)).bytes;
       fruitless = after > before ? 1 : fruitless + 1;
-      if (!isTemporary(error) || fruitless > FRUITLESS_ATTEMPTS) throw explained(asStorageError(error), subject, hub);
+      if (!isTemporary(error) || fruitless > FRUITLESS_ATTEMPTS) throw explained(error, subject, hub);
       await pause(error, fruitless, hub, signal);
     }
   }
@@ -80,7 +88,7 @@ async function fetchRest(file: HubFile, part: string, options: DownloadOptions):
     }
     options.onProgress(bytes);
     if (bytes < file.bytes) {
-      const { offset, chunks } = await options.model.read(options.commit, file.name, bytes);
+      const { offset, chunks } = await options.repository.read(options.commit, file.name, bytes);
       if (offset === 0 && bytes > 0) {
         await handle.truncate();
         hash = digestLike(file.digest, file.bytes);

@@ -5,18 +5,21 @@ import { createHubFetch, HubProtocolError, type HubSettings } from './hub-fetch.
 
 /** A file of a repository at one commit. */
 export interface HubFile {
-  /** A name without a slash: files in folders are not listed. */
+  /** Its path in the repository. */
   name: string;
   bytes: number;
   /** `sha256:…` of a file that git stores elsewhere (LFS, Xet), `git-sha1:…` of any other. */
   digest: string;
 }
 
-/** One model of the hub. Every call throws ProductError `hub_access_denied`, `hub_model_not_found`, `hub_unavailable`. */
-export interface HubModel {
+/**
+ * One repository of the hub, of a model or a dataset. Every call throws ProductError `hub_access_denied`, `hub_unavailable`, `hub_model_not_found` or
+ * `hub_dataset_not_found`.
+ */
+export interface HubRepository {
   /** The commit of the revision. */
   commit(): Promise<string>;
-  /** The files at the top of the repository, at this commit. */
+  /** The files at this commit: of a model those at the top, of a dataset those in folders as well. */
   files(commit: string): Promise<HubFile[]>;
   /**
    * The bytes of a file from an offset on. Reading throws errors of the network, which `isTemporary` knows.
@@ -26,7 +29,7 @@ export interface HubModel {
   close(): Promise<void>;
 }
 
-/** More than any model has at the top of its repository. */
+/** More than any model has at the top of its repository. A dataset with more is not made of a few files of rows. */
 const MAX_FILES = 10_000;
 /** Limits, for docs/limits.md. */
 export const repositoryLimits = {
@@ -37,14 +40,19 @@ const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 60_000;
 
 /**
- * Opens a model of the hub through its official client.
+ * Opens a repository of the hub through its official client.
  * @param signal - Ends all its calls with the signal's reason.
  */
-export async function openHubModel(subject: HubSubject, hub: HubSettings, signal: AbortSignal): Promise<HubModel> {
-  // Loaded only by the process that pulls.
-  const { fileDownloadInfo, listFiles, modelInfo } = await import('@huggingface/hub');
+export async function openHubRepository(
+  subject: HubSubject,
+  hub: HubSettings,
+  signal: AbortSignal,
+): Promise<HubRepository> {
+  // Loaded only by a process that pulls.
+  const { datasetInfo, fileDownloadInfo, listFiles, modelInfo } = await import('@huggingface/hub');
   const { fetch, close } = createHubFetch(hub, signal);
-  const repo = { type: 'model' as const, name: subject.repo };
+  const repo = { type: subject.kind, name: subject.repo };
+  const recursive = subject.kind === 'dataset';
   const common = { hubUrl: hub.endpoint, fetch };
 
   const ask = async <Answer>(call: () => Promise<Answer>): Promise<Answer> => {
@@ -59,12 +67,10 @@ export async function openHubModel(subject: HubSubject, hub: HubSettings, signal
   return {
     commit: () =>
       ask(async () => {
-        const { sha } = await modelInfo({
-          ...common,
-          name: subject.repo,
-          revision: subject.revision,
-          additionalFields: ['sha'],
-        });
+        const asked = { ...common, name: subject.repo, revision: subject.revision };
+        const { sha } = recursive
+          ? await datasetInfo({ ...asked, additionalFields: ['sha'] })
+          : await modelInfo({ ...asked, additionalFields: ['sha'] });
         if (typeof sha === 'string' && /^[0-9a-f]{40}$/.test(sha)) return sha;
         throw new HubProtocolError('it names no commit for the revision');
       }),
@@ -72,9 +78,9 @@ export async function openHubModel(subject: HubSubject, hub: HubSettings, signal
       ask(async () => {
         const files: HubFile[] = [];
         let listed = 0;
-        for await (const entry of listFiles({ ...common, repo, revision: commit })) {
+        for await (const entry of listFiles({ ...common, repo, revision: commit, recursive })) {
           if (++listed > MAX_FILES) throw new HubProtocolError(`it lists more than ${MAX_FILES} files`);
-          if (entry.type === 'file' && !entry.path.includes('/')) files.push(hubFileOf(entry));
+          if (entry.type === 'file' && (recursive || !entry.path.includes('/'))) files.push(hubFileOf(entry));
         }
         return files;
       }),
