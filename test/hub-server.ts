@@ -55,7 +55,7 @@ export interface HubRequest {
  */
 export interface HubServer {
   url: string;
-  /** By their names: `ORG/NAME` of a model, `datasets/OWNER/NAME` of a dataset. */
+  /** Repositories by name: `ORG/NAME` of a model, `datasets/OWNER/NAME` of a dataset. */
   repos: Map<string, HubServerRepo>;
   faults: HubFaults;
   requests: HubRequest[];

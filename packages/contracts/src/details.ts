@@ -52,7 +52,7 @@ export interface Details {
   note: string | null;
 }
 
-/** What {@link ownDetails} has. */
+/** The values of {@link ownDetails}. */
 export type OwnDetails = Omit<Details, 'name'>;
 
 /** The body of `PATCH /jobs/:id`, `/adapters/:id` and `/datasets/:id`. What is left out stays as it is. */

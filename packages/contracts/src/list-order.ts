@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
 
-/** What lists are sorted by from the greatest down, unless a query says otherwise. */
+/** Values by which lists are sorted from the greatest down, unless a query says otherwise. */
 const DESCENDING: readonly string[] = ['created_at', 'time', 'duration'];
 
 /** The parameters for the order of a list that can be sorted by these values. */

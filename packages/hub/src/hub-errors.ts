@@ -1,14 +1,14 @@
 import { ProductError } from '@lorasmith/contracts';
 import { HubAnswerError, HubProtocolError, type HubSettings } from './hub-fetch.js';
 
-/** What a request is about. */
+/** The repository of a request, for messages. */
 export interface HubSubject {
   kind: 'model' | 'dataset';
   repo: string;
   revision: string;
 }
 
-/** What differs in what is said about a repository. */
+/** Words of messages that depend on the kind of a repository. */
 const WORDS = {
   model: {
     path: '',

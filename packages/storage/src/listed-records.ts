@@ -35,7 +35,7 @@ export interface SearchOptions<Listed> extends ListedPageOptions {
   matches?: ((entry: BundleEntry) => boolean) | undefined;
   /** True for a record, with its annotation, that is listed. @defaultValue all are */
   isFound?: ((record: Listed) => boolean) | undefined;
-  /** What records, with their annotations, are sorted by. Those without a value come last, and of equal ones the newest first. @defaultValue their time */
+  /** The value that records, with their annotations, are sorted by. Null comes last, and of equal ones the newest first. @defaultValue their time */
   sortBy?: ((record: Listed) => SortedValue) | undefined;
 }
 

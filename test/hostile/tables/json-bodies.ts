@@ -165,6 +165,17 @@ const values: HostileCase[] = [
   job('a webhook with a secret of its own', '400 unknown_field', {
     webhook: { url: 'https://example.com/', secret: 'whsec_x' },
   }),
+  job('tags that are a text', INVALID, { tags: 'a' }),
+  job('a tag with a comma', INVALID, { tags: ['a,b'] }),
+  job('a tag without ink', INVALID, { tags: ['\u200b'] }),
+  job('the same tag twice', INVALID, { tags: ['a', 'a'] }),
+  job('10,000 tags', INVALID, { tags: Array.from({ length: 10_000 }, (_, i) => `t${i}`) }),
+  job('a note of 4,001 characters', INVALID, { note: 'x'.repeat(4_001) }),
+  job('a note with an escape sequence', INVALID, { note: 'a\u001b[2J' }),
+  job('20 tags and a note of 4,000 emoji', '200', {
+    tags: Array.from({ length: 20 }, (_, i) => `${'x'.repeat(48)}${i}`.slice(-50)),
+    note: '😀'.repeat(4_000),
+  }),
   job('an empty name', INVALID, { name: '' }),
   job('a name of 129 characters', INVALID, { name: 'x'.repeat(129) }),
   jobText('a name with a lone surrogate', '200', '"name": "\\ud800"'),

@@ -1,7 +1,7 @@
 import { isPrintable, ProductError } from '@lorasmith/contracts';
 import type { HubFile } from '@lorasmith/hub';
 
-/** What is wanted of a repository. */
+/** The rows of a repository that are pulled. */
 export interface WantedRows {
   repo: string;
   revision: string;
@@ -26,7 +26,7 @@ export const pulledRowsLimits = {
 const SHARD = /^(.*)-(\d{5})-of-(\d{5})(?:-[0-9a-f]{16})?(\.[^/]*)$/;
 /** `default/train/0000.parquet`, as the hub converts datasets itself. */
 const CONVERTED_SHARD = /^(.*\/)(\d{4})(\.parquet)$/;
-/** What ends a word of a path: splits may be words with underscores, or follow one. */
+/** The ends of words in a path: a split may be a word with underscores, or follow one. */
 const SEPARATORS = [/[^a-z0-9_]+/, /[^a-z0-9]+/];
 const USUAL_SPLITS = ['train', 'training', 'validation', 'valid', 'val', 'dev', 'test', 'testing', 'eval'];
 

@@ -20,7 +20,7 @@ import type { DownloadProgress } from '../resumable-download.js';
 import { rowLinesOf } from '../row-lines.js';
 import { chooseRowFiles, MAX_PULLED_BYTES } from './choose-row-files.js';
 
-/** What is pulled from the Hugging Face hub. */
+/** The rows that are pulled from the Hugging Face hub. */
 export interface DatasetToPull {
   /** Its owner, a slash and its name. */
   repo: string;

@@ -33,7 +33,7 @@ export function ListPages({ to, things, query, sort, next }: ListPagesProps) {
   );
 }
 
-/** What a table lists, for screen readers. */
+/** The caption of a table, for screen readers. */
 export function listCaption(things: string, sort: Sort | null): string {
   return sort === null ? `${things}, newest first` : `${things}, by ${sort.title}`;
 }

@@ -14,7 +14,7 @@ export function sortOf(text: string | null): Sort | null {
   return { title: isDescending ? text.slice(1) : text, isDescending };
 }
 
-/** What a list is sorted by: the column, and the parameters of the request. */
+/** The order of a list: its column, and the parameters of the request. */
 export interface ListSort<By extends string> {
   /** Null: newest first. */
   sort: Sort | null;

@@ -19,7 +19,7 @@ export function jobSpecOf({ metadata = {}, tags: _tags, note: _note, ...request 
   return Value.Parse(JobSpec, { ...filled, metadata });
 }
 
-/** What a request says about the job's record, which is no part of its spec. */
+/** The tags and the note of a request: they are in the job's record, and no part of its spec. */
 export function detailsOf({ tags = [], note = null }: JobRequest): OwnDetails {
   return { tags, note };
 }
