@@ -95,8 +95,13 @@ export async function pullDataset(
     );
     const names = files.map(({ name }) => name);
     if (dataset.note !== null) return { dataset, commit, files: names };
-    const note = noteOf({ subject, hub, commit, names });
-    return { dataset: await client.changeDataset(dataset.id, { note }, { signal }), commit, files: names };
+    const { note } = await client.changeDataset(
+      dataset.id,
+      { note: noteOf({ subject, hub, commit, names }) },
+      { signal },
+    );
+    // The warnings are those of this upload.
+    return { dataset: { ...dataset, note }, commit, files: names };
   } catch (error) {
     throw withoutSpace(error);
   } finally {
