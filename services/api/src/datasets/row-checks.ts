@@ -7,6 +7,7 @@ import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import { createConcurrencyQueue, placesOf } from '../access/concurrency-queue.js';
 import { resultOf } from '../jobs/tried.js';
 import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
+import { THREAD_ARGUMENTS } from '../threads/thread-arguments.js';
 import { type Checked, type CheckTask, LONG_RECORD } from './check-thread.js';
 import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
 
@@ -58,7 +59,6 @@ export class RowChecks {
     waiting: { own: ANY, total: ANY },
   });
   readonly #longRecords = createConcurrencyLimit('uploads of CSV with long rows');
-  #started: Promise<unknown> = Promise.resolve();
 
   /** @param threadFile - Path of the compiled `check-thread.js` */
   constructor(threadFile: string) {
@@ -67,12 +67,10 @@ export class RowChecks {
 
   /** Starts the threads before the first upload comes. */
   start(): void {
-    this.#started = Promise.allSettled([this.#pool.run(null, { name: 'ready' })]);
+    this.#pool.run(null, { name: 'ready' }).catch(() => {});
   }
 
   async close(): Promise<void> {
-    // Node 20 aborts the process when it ends a thread that is still loading its modules.
-    await this.#started;
     await this.#threads?.destroy();
   }
 
@@ -85,8 +83,7 @@ export class RowChecks {
       // Otherwise a thread sleeps until the next task, while those that it has wait for their messages.
       atomics: 'disabled',
       niceIncrement: NICE,
-      // Without the flags of this process, such as the port of a debugger.
-      execArgv: [],
+      execArgv: THREAD_ARGUMENTS,
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
     });
     return this.#threads;

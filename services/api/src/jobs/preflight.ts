@@ -7,6 +7,7 @@ import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } 
 import { Piscina } from 'piscina';
 import { type ConcurrencyQueue, createConcurrencyQueue, placesOf } from '../access/concurrency-queue.js';
 import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
+import { THREAD_ARGUMENTS } from '../threads/thread-arguments.js';
 import { datasetsOf } from './job-datasets.js';
 import type { PlannedJobs, PreflightRows, RowsToView } from './preflight-tasks.js';
 import type {
@@ -114,8 +115,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
       minThreads: 0,
       ...size,
       idleTimeout: IDLE_MS,
-      // Without the flags of this process, such as the port of a debugger.
-      execArgv: [],
+      execArgv: THREAD_ARGUMENTS,
       resourceLimits: { maxOldGenerationSizeMb: heapMb },
     });
     pools.push(pool);
@@ -137,7 +137,6 @@ export function createPreflight(options: PreflightOptions): Preflight {
   // A slow chat template keeps nobody waiting but those who look at rows.
   const viewing = lineOf(OTHER_HEAP_MB, { maxThreads: 1 });
   const preparing = lineOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
-  let started: Promise<unknown> = Promise.resolve();
 
   const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
   const limitOf = (datasets: readonly UploadedDataset[]) => {
@@ -194,11 +193,9 @@ export function createPreflight(options: PreflightOptions): Preflight {
     },
     viewRows: (view) => run(viewing, 'view', view satisfies ViewTask, { limitMs: timeoutMs }),
     start() {
-      started = Promise.allSettled([quick, outlining].map(({ pool }) => pool().run(null, { name: 'ready' })));
+      for (const { pool } of [quick, outlining]) pool().run(null, { name: 'ready' }).catch(() => {});
     },
     async close() {
-      // Node 20 aborts the process when it ends a thread that is still loading its modules.
-      await started;
       await Promise.all(pools.map((pool) => pool.destroy()));
     },
   };
