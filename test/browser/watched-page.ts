@@ -4,7 +4,7 @@ import { findBrowser } from '../../scripts/setup/browser.mjs';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 
 /** Longer than anything takes on a busy machine. A wait that ends here is a failure. */
-export const TIMEOUT_MS = 45_000;
+export const TIMEOUT_MS = 120_000;
 
 /** A tab that notes everything that must not happen in it. */
 export interface WatchedPage {
