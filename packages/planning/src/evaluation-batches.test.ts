@@ -6,7 +6,7 @@ const PASS_TOKENS = 1024;
 /** The examples of each micro-batch, of examples with these lengths. */
 const batchesOf = (lengths: readonly number[], batchSize: number) => [
   ...evaluationBatches(
-    { count: lengths.length, lengthOf: (index) => lengths[index]! },
+    { kind: 'next-token', count: lengths.length, lengthOf: (index) => lengths[index]! },
     { training: { batch_size: batchSize } },
     PASS_TOKENS,
   ),

@@ -1,4 +1,5 @@
 import type { JobSpec } from '@lorasmith/contracts';
+import { loadOf } from './objectives/example-loads.js';
 import type { Examples } from './objectives/examples.js';
 
 /**
@@ -7,14 +8,15 @@ import type { Examples } from './objectives/examples.js';
  * @param passTokens of a pass that jobs share
  */
 export function* evaluationBatches(
-  examples: Pick<Examples, 'count' | 'lengthOf'>,
+  examples: Pick<Examples, 'kind' | 'count' | 'lengthOf'>,
   { objective, training }: Pick<JobSpec, 'objective'> & { training: Pick<JobSpec['training'], 'batch_size'> },
   passTokens: number,
 ): Generator<number[]> {
+  const load = loadOf(examples, objective);
   let batch: number[] = [];
   let tokens = 0;
   for (let index = 0; index < examples.count; index++) {
-    const own = tokensOf(examples, index, objective);
+    const own = load.tokensOf(examples.lengthOf(index));
     if (batch.length >= training.batch_size && tokens + own > passTokens) {
       yield batch;
       batch = [];
@@ -24,11 +26,4 @@ export function* evaluationBatches(
     tokens += own;
   }
   if (batch.length > 0) yield batch;
-}
-
-/** Tokens of all sequences of an example. A sampled answer is taken to be as long as it may be. */
-export function tokensOf(examples: Pick<Examples, 'lengthOf'>, index: number, objective: JobSpec['objective']): number {
-  const length = examples.lengthOf(index);
-  if (objective?.kind !== 'group-relative') return length;
-  return objective.group_size * (length + objective.max_completion_tokens);
 }

@@ -45,7 +45,7 @@ export { passTokensOf, SHARED_PASS_TOKENS } from './pass-tokens.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
 export { type PrepareTokensOptions, prepareTokens, storedTokens } from './prepare-examples.js';
-export { RowOrder, rowOrderOf, updatesPerBatch } from './row-order.js';
+export { RowOrder, rowOrderOf } from './row-order.js';
 export type { ScoredRow } from './scored-rows.js';
 export type { Target } from './target-ranks.js';
 export type { TokenizingProgress } from './tokenizing-progress.js';

@@ -18,6 +18,7 @@ import type { ExampleNotes, ExampleSummary } from './example-file/example-format
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import { allExamples, splitExamples } from './example-file/split-examples.js';
 import { FaultList } from './fault-list.js';
+import { loadOf } from './objectives/example-loads.js';
 import type { Examples } from './objectives/examples.js';
 import type { GradedRows } from './objectives/group-relative/graded-rows.js';
 import { balanceWarnings, countLabels } from './objectives/labelled/label-balance.js';
@@ -27,7 +28,6 @@ import { peftExpertWarnings } from './peft-expert-names.js';
 import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
-import { updatesPerBatch } from './row-order.js';
 import { refuseTooManyRounds } from './sample-prompts.js';
 import { reachWarnings } from './schedule-reach.js';
 import { type ScoredRow, scoredRows } from './scored-rows.js';
@@ -187,7 +187,7 @@ export class Plan {
     const { notes } = rows.training.summary;
     const sides = await sidesOf(options, parts);
     const labels = sides.training.kind === 'labelled' ? await countLabels(sides.training, options.signal) : null;
-    const steps = countSteps(sides.training.count, spec.training, updatesPerBatch(spec.objective));
+    const steps = countSteps(sides.training.count, spec.training, loadOf(sides.training, spec.objective).updates);
     if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
     const validationDataset =
       rows.validation === null ? null : { dataset: options.validation!.dataset, notes: rows.validation.summary.notes };

@@ -1,5 +1,6 @@
 import type { JobSpec, TrainingSettings } from '@lorasmith/contracts';
 import { type Permutation, seededPermutation } from '@lorasmith/seeded-random';
+import { loadOf } from './objectives/example-loads.js';
 import type { Examples } from './objectives/examples.js';
 
 /** The rows of an optimizer step: its micro-batches, each a list of examples. */
@@ -25,22 +26,14 @@ export interface OrderedJob {
   objective?: JobSpec['objective'];
 }
 
-/** How many steps of a job train on the same answers. */
-export function updatesPerBatch(objective: JobSpec['objective']): number {
-  return objective?.kind === 'group-relative' ? objective.updates_per_batch : 1;
-}
-
-/**
- * The order in which a job reads its examples. Answers with a label have the same order in every epoch: those that are compared with each
- * other are then always the same.
- */
+/** The order in which a job reads its examples. */
 export function rowOrderOf(
   { kind, count }: Pick<Examples, 'kind' | 'count'>,
   { training, objective }: OrderedJob,
 ): RowOrder {
   const { batch_size: batchSize, gradient_accumulation_steps: accumulation, seed } = training;
-  const updates = updatesPerBatch(objective);
-  return new RowOrder(count, { batchSize, accumulation, seed, isSame: kind === 'labelled', updates });
+  const { keepsOrder: isSame, updates } = loadOf({ kind }, objective);
+  return new RowOrder(count, { batchSize, accumulation, seed, isSame, updates });
 }
 
 /**

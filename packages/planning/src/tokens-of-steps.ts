@@ -1,6 +1,7 @@
 import type { StepCounts } from './count-steps.js';
+import { loadOf } from './objectives/example-loads.js';
 import type { Examples } from './objectives/examples.js';
-import { type OrderedJob, rowOrderOf, updatesPerBatch } from './row-order.js';
+import { type OrderedJob, rowOrderOf } from './row-order.js';
 
 /** The tokens that all steps of a job read: those of its complete epochs, and of the rows that an incomplete last one begins with. */
 export function tokensOfSteps(
@@ -10,7 +11,7 @@ export function tokensOfSteps(
 ): number {
   const epochs = Math.floor(total / perEpoch);
   const order = rowOrderOf(examples, job);
-  let tokens = epochs * examples.tokens * updatesPerBatch(job.objective);
+  let tokens = epochs * examples.tokens * loadOf(examples, job.objective).updates;
   for (let step = epochs * perEpoch; step < total; step++) {
     for (const microBatch of order.rowsOf(step).microBatches) {
       for (const index of microBatch) tokens += examples.lengthOf(index);

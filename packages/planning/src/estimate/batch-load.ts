@@ -1,7 +1,9 @@
 import type { JobSpec } from '@lorasmith/contracts';
 import { LEAST_SHARED } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
-import { evaluationBatches, tokensOf } from '../evaluation-batches.js';
+import { evaluationBatches } from '../evaluation-batches.js';
+import type { ExampleLoad } from '../objectives/example-load.js';
+import { loadOf } from '../objectives/example-loads.js';
 import type { Examples } from '../objectives/examples.js';
 import { rowOrderOf } from '../row-order.js';
 
@@ -58,83 +60,32 @@ export function batchLoad(examples: Examples, settings: LoadSettings, steps: Ste
   return sum.perStep(stepsRead);
 }
 
-/** Sequences of an example. The two of a pair are taken to be equally long. */
-export function sequencesOf({ kind }: Examples, objective: JobSpec['objective']): number {
-  return objective?.kind === 'group-relative' ? objective.group_size : kind === 'preference' ? 2 : 1;
-}
-
-/** Tokens of an example that are the prompt of a sequence after the first. The last of a prompt is computed in each. */
-function repeatedOf(examples: Examples, index: number, objective: JobSpec['objective']): number {
-  if (examples.kind !== 'preference' && examples.kind !== 'group-relative') return 0;
-  if (likesPrompts(objective)) return 0;
-  const sequences = sequencesOf(examples, objective);
-  const prompts = examples.lengthOf(index) - examples.labelsOf(index);
-  const prompt = examples.kind === 'preference' ? prompts / sequences : examples.lengthOf(index);
-  return (sequences - 1) * Math.max(0, Math.floor(prompt) - 1);
-}
-
-/** The losses that have the likelihood of the prompt, too, as that of `orpo`. */
-function likesPrompts(objective: JobSpec['objective']): boolean {
-  return objective?.kind === 'preference' && objective.loss === 'orpo' && objective.sft_weight > 0;
-}
-
-/** Labels of an example. The tokens of a pair besides its answers are the prompt, twice. */
-function labelsOf(examples: Examples, index: number, objective: JobSpec['objective']): number {
-  if (objective?.kind === 'group-relative') return objective.group_size * objective.max_completion_tokens;
-  const answers = examples.labelsOf(index);
-  return likesPrompts(objective) ? answers + (examples.lengthOf(index) - answers) / 2 : answers;
-}
-
-/** So many rows, evenly spread, represent the others where what all begin with is asked. */
-const ROWS_COMPARED = 64;
-
-/**
- * Tokens that all rows begin with, up to the first that predicts a label of one: those of a template, or of instructions that all have.
- * Rows may share more with some others; that is not known before.
- */
-function commonBeginning(examples: Examples, { lora }: LoadSettings): number {
-  if (examples.kind !== 'next-token' || lora.dropout > 0) return 0;
-  const { ids: first } = examples.sequence(0);
-  let common = first.length;
-  for (let index = 0; index < examples.count && common > 0; index += Math.ceil(examples.count / ROWS_COMPARED)) {
-    const { ids, trained } = examples.sequence(index);
-    const label = trained.indexOf(1, 1);
-    common = Math.min(common, label === -1 ? ids.length : label - 1);
-    const other = ids.subarray(0, common).findIndex((id, token) => id !== first[token]);
-    if (other !== -1) common = other;
-  }
-  return common;
-}
-
 /** The largest of some micro-batches, and their sums. */
 class LoadSum {
   examples = 0;
   readonly #examples: Examples;
-  readonly #objective: JobSpec['objective'];
-  /** See {@link commonBeginning}. */
+  readonly #load: ExampleLoad;
+  /** Tokens that all rows begin with, and that are computed once. */
   readonly #common: number;
   readonly #most: Required<PassLoad> = { mostTokens: 0, mostRepeated: 0, mostLabels: 0, longestRow: 0 };
   readonly #sums = { tokens: 0, repeated: 0, labels: 0, squares: 0, microBatches: 0 };
 
   constructor(examples: Examples, settings: LoadSettings) {
     this.#examples = examples;
-    this.#objective = settings.objective;
-    this.#common = commonBeginning(examples, settings);
+    this.#load = loadOf(examples, settings.objective);
+    this.#common = settings.lora.dropout > 0 ? 0 : this.#load.commonOf(examples);
   }
 
   add(microBatch: ArrayLike<number>): void {
     const [examples, most, sums] = [this.#examples, this.#most, this.#sums];
     let [tokens, repeated, labels] = [0, 0, 0];
     for (let i = 0; i < microBatch.length; i++) {
-      const index = microBatch[i]!;
-      const length = tokensOf(examples, index, this.#objective);
-      const sequences = sequencesOf(examples, this.#objective);
-      tokens += length;
-      repeated += repeatedOf(examples, index, this.#objective);
-      labels += labelsOf(examples, index, this.#objective);
-      sums.squares += length ** 2 / sequences;
-      // Of a pair, both sequences: one may be nearly all of it.
-      most.longestRow = Math.max(most.longestRow, examples.kind === 'group-relative' ? length / sequences : length);
+      const own = this.#load.sizesOf(examples, microBatch[i]!);
+      tokens += own.tokens;
+      repeated += own.repeated;
+      labels += own.labels;
+      sums.squares += own.tokens ** 2 / this.#load.sequences;
+      most.longestRow = Math.max(most.longestRow, own.longest);
     }
     if (repeated < LEAST_SHARED * tokens) repeated = 0;
     tokens -= repeated;

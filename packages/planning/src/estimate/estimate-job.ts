@@ -1,5 +1,4 @@
 import {
-  hasReference,
   type JobSpec,
   MAX_ACCUMULATION_STEPS,
   type MachineProfile,
@@ -8,12 +7,13 @@ import {
 } from '@lorasmith/contracts';
 import { type DecoderArchitecture, type ModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { countRounds, type StepCounts } from '../count-steps.js';
+import { loadOf } from '../objectives/example-loads.js';
 import type { Examples } from '../objectives/examples.js';
 import { groupsOf } from '../objectives/group-relative/group-relative.js';
 import { precisionOn } from '../precision.js';
 import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
-import { type BatchLoad, batchLoad, evaluationLoad, type PassLoad, sequencesOf } from './batch-load.js';
+import { type BatchLoad, batchLoad, evaluationLoad, type PassLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { type AdapterPasses, firstPassSeconds, type PassesLoad, secondsPerStep } from './estimate-time.js';
@@ -94,10 +94,10 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const { attention_gflops: stateGflops } = machine.kernels === 'cuda' ? machine.rates.float32 : rates;
   const secondsOf = (passes: PassesLoad, onlyForward: boolean) =>
     secondsPerStep({ ...work, onlyForward }, passes, rates, stateGflops);
-  // Before a step of kto, the model reads the answers to other prompts.
+  // Before a step, the model reads what is read beside the examples.
   const perStep =
     secondsOf(load, false) +
-    (isMismatched(spec) ? secondsOf(load, true) : 0) +
+    (loadOf(job.training, spec.objective).readings > 1 ? secondsOf(load, true) : 0) +
     groupSeconds(job, load, (passes) => secondsOf(passes, true));
   return {
     machine: machine.worker,
@@ -195,9 +195,9 @@ function adapterPassesOf({ spec, machine }: JobToEstimate): AdapterPasses {
 
 /** The largest pass of the evaluations and of the reference, which reads as they do. */
 function evaluationOf({ spec, training, validation, machine }: JobToEstimate): MemoryNeeds['evaluation'] {
-  // Sampled answers are graded, not read again.
-  if (groupsOf(spec) !== null) return null;
-  const loads = [validation, readsReference(spec) ? training : null].flatMap((examples) =>
+  const { readings, hasReference } = loadOf(training, spec.objective);
+  if (readings === 0) return null;
+  const loads = [validation, hasReference ? training : null].flatMap((examples) =>
     examples === null ? [] : [evaluationLoad(examples, spec, machine.pass_tokens)],
   );
   const most = (of: keyof PassLoad) => Math.max(...loads.map((load) => load[of] ?? 0));
@@ -208,11 +208,6 @@ function evaluationOf({ spec, training, validation, machine }: JobToEstimate): M
     mostLabels: most('mostLabels'),
     longestRow: most('longestRow'),
   };
-}
-
-/** Whether a reference reads all answers before the training. */
-function readsReference({ objective }: JobSpec): boolean {
-  return objective?.kind === 'preference' && hasReference(objective.loss);
 }
 
 function memoryOf(
@@ -243,7 +238,7 @@ function memoryOf(
 /** Seconds of evaluations, of the reference and of samples. @param secondsOf forward passes */
 function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => number): number {
   const { spec, training, validation, prompts, steps, machine } = job;
-  const readings = isMismatched(spec) ? 2 : 1;
+  const { readings, hasReference, sequences } = loadOf(training, spec.objective);
   const once = (examples: Examples) => {
     // An evaluation samples answers to as many prompts at once as a step does.
     const rollout = rolloutOf(spec, examples, rowsPerStep(spec));
@@ -255,27 +250,21 @@ function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => numb
   };
   const evaluation = validation === null ? 0 : once(validation);
   // The reference reads all answers once.
-  const { objective } = spec;
-  const reference = readsReference(spec) ? once(training) + evaluation : 0;
+  const reference = hasReference ? once(training) + evaluation : 0;
   const evaluations = countRounds(spec.training.eval_every_steps, steps.total) * evaluation + reference;
   const sampling = samplingOf(spec, prompts);
   if (sampling === null) return evaluations;
   const { max_tokens: most } = sampling.settings;
   const everySteps = spec.samples!.every_steps;
   // Before training an answer may be of any length, then of about that of the rows.
-  const ofRows = training.trainedTokens / training.count / sequencesOf(training, objective);
-  const learned = objective?.kind === 'group-relative' ? most : Math.min(most, Math.max(1, ofRows));
+  const ofRows = training.trainedTokens / training.count / sequences;
+  const learned = readings === 0 ? most : Math.min(most, Math.max(1, ofRows));
   const rounds = countRounds(everySteps, steps.total);
   const [first, later] = [most, learned].map((tokens) => sampleSeconds(sampling, tokens, secondsOf)) as [
     number,
     number,
   ];
   return evaluations + first + (rounds - 1) * later;
-}
-
-/** Whether answers are read with other prompts, too. */
-function isMismatched({ objective }: JobSpec): boolean {
-  return objective?.kind === 'preference' && objective.loss === 'kto';
 }
 
 function rowsPerStep({ training }: JobSpec): number {

@@ -1,0 +1,53 @@
+import type { JobSpec } from '@lorasmith/contracts';
+import type { Examples } from './examples.js';
+
+/** What the examples of an objective are to its passes and steps: orders, evaluations and estimates ask for nothing else. */
+export interface ExampleLoad {
+  /** Sequences of an example. The two of a pair are taken to be equally long. */
+  readonly sequences: number;
+  /** Steps one after the other that train on the same examples. */
+  readonly updates: number;
+  /** True if every epoch has the order of the first, so that examples that are compared with each other are always the same. */
+  readonly keepsOrder: boolean;
+  /** How often an evaluation reads each example. 0: it samples answers instead. */
+  readonly readings: number;
+  /** True if a reference reads all examples before the training. */
+  readonly hasReference: boolean;
+  /** Tokens of all sequences of an example. @param length of the example */
+  tokensOf(length: number): number;
+  /** Its tokens and labels, and the tokens that are the prompt of a sequence after the first. */
+  sizesOf(examples: Examples, index: number): ExampleSizes;
+  /** Tokens that all examples begin with, up to the first that predicts a label of one. */
+  commonOf(examples: Examples): number;
+}
+
+export interface ExampleSizes {
+  tokens: number;
+  /** Tokens that memory takes to be one row. */
+  longest: number;
+  labels: number;
+  repeated: number;
+}
+
+/** Examples of one sequence each, with labels of its own. */
+export const ONE_SEQUENCE: ExampleLoad = {
+  sequences: 1,
+  updates: 1,
+  keepsOrder: false,
+  readings: 1,
+  hasReference: false,
+  tokensOf: (length) => length,
+  sizesOf(examples, index) {
+    const tokens = examples.lengthOf(index);
+    return { tokens, longest: tokens, labels: examples.labelsOf(index), repeated: 0 };
+  },
+  commonOf: () => 0,
+};
+
+/** The objective that a job names; undefined: none. */
+export type NamedObjective = JobSpec['objective'];
+
+/** Tokens of a prompt that sequences after the first share. The last of a prompt is computed in each. */
+export function repeatedOf(prompt: number, sequences: number): number {
+  return (sequences - 1) * Math.max(0, Math.floor(prompt) - 1);
+}
