@@ -78,9 +78,9 @@ export { checkScales, type FourBitWeight, QUANTIZED_BLOCK } from './weight-forma
 export { Fp8Weight } from './weight-formats/fp8.js';
 export { checkMxfp4Scales, Mxfp4Weight } from './weight-formats/mxfp4.js';
 export { MadeWeight } from './weight-formats/quantized-on-load.js';
+export type { QuantizedType } from './weight-formats/quantized-type.js';
 export {
   pieceOf,
-  type QuantizedType,
   type QuantizedWeight,
   type WeightReader,
 } from './weight-formats/quantized-weight.js';

@@ -8,7 +8,8 @@ import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
 import { withHeadOfFiles } from './tied-head.js';
 import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
-import type { QuantizedType, QuantizedWeight } from './weight-formats/quantized-weight.js';
+import type { QuantizedType } from './weight-formats/quantized-type.js';
+import type { QuantizedWeight } from './weight-formats/quantized-weight.js';
 import { checkQuantization, readQuantized, type StoredAs, storedAs } from './weight-formats/weight-formats.js';
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;

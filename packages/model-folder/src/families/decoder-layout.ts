@@ -131,7 +131,7 @@ function linearLayer(
   };
 }
 
-/** What {@link layerLinears} has made: estimates ask for the same layers over and over. */
+/** The answers of {@link layerLinears} by layer: estimates ask for the same ones over and over. */
 const MADE = new WeakMap<DecoderArchitecture, LayerLinears[]>();
 
 /** The linear layers of the decoder layer with this index, of an architecture that no longer changes. */

@@ -4,14 +4,8 @@ import type { ExpertParameter, LinearLayer, ModelLayout } from '../families/fami
 import type { LocatedTensor } from '../weight-files.js';
 import { WeightParts } from '../weight-parts.js';
 import { FourBitWeight, NESTED_BLOCK, QUANTIZED_BLOCK } from './four-bit.js';
-import {
-  FOUR_BIT_TYPES,
-  type FourBitType,
-  INSTEAD,
-  inBfloat16,
-  type TensorLocation,
-  type WeightFormat,
-} from './quantized-weight.js';
+import { FOUR_BIT_TYPES, type FourBitType } from './quantized-type.js';
+import { INSTEAD, inBfloat16, type TensorLocation, type WeightFormat } from './quantized-weight.js';
 
 const CODES = 2 ** 4;
 const SCALE_CODES = 2 ** 8;

@@ -2,7 +2,8 @@ import { ProductError } from '@lorasmith/contracts';
 import type { TensorEntry } from '@lorasmith/safetensors';
 import type { StoredTensor } from '@lorasmith/weight-io';
 import { modelFileLabel } from '../json-file.js';
-import type { FourBitType, QuantizedWeight, TensorFiles, TensorLocation } from './quantized-weight.js';
+import type { FourBitType } from './quantized-type.js';
+import type { QuantizedWeight, TensorFiles, TensorLocation } from './quantized-weight.js';
 
 // Weights in 4 bits as bitsandbytes has them (Dettmers et al. 2023, arXiv:2305.14314). A weight [out, in] is a vector of numbers, row
 // after row. Each number is a code of 4 bits, two in a byte, the first in the upper half; each 64 have a scale. With double quantization a

@@ -4,13 +4,7 @@ import type { BlockScales, StoredTensor } from '@lorasmith/weight-io';
 import type { ConfigFields } from '../config-fields.js';
 import type { Family, ModelLayout } from '../families/family.js';
 import type { LocatedTensor } from '../weight-files.js';
-
-/** The types of 4 bits in which bitsandbytes has weights. */
-export const FOUR_BIT_TYPES = ['nf4', 'fp4'] as const;
-export type FourBitType = (typeof FOUR_BIT_TYPES)[number];
-
-/** The types of quantized weights, as the API names them. */
-export type QuantizedType = FourBitType | 'fp8' | 'mxfp4';
+import type { QuantizedType } from './quantized-type.js';
 
 /** The advice for weights in another form. */
 export const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
@@ -27,7 +21,7 @@ export type TensorLocation = (name: string) => { fd: number; offset: number; byt
 
 /** How quantized weights stand in files: a format is a file of this folder, named in `weight-formats.ts`. */
 export interface WeightFormat {
-  /** What `quant_method` of quantization_config is. */
+  /** The `quant_method` of its quantization_config. */
   readonly method: string;
   /**
    * Checks quantization_config.
@@ -54,7 +48,7 @@ export interface WeightFormat {
   read(files: TensorFiles, layout: ModelLayout, settings: ConfigFields | null): Promise<[string, QuantizedWeight][]>;
 }
 
-/** What reads weights into the engine; see packages/models. */
+/** The name of a reader into the engine; see packages/models. */
 export type WeightReader = 'stored-4-bit' | 'made-4-bit' | 'fp8' | 'mxfp4';
 
 /** A weight in 4 or 8 bits: in the files, or in memory alone, where it is quantized when it is read. */
@@ -75,7 +69,7 @@ export interface QuantizedWeight {
   readonly decodedBy: BlockScales | null;
   /** The type of GGUF that has the same numbers; null: none. */
   readonly ggufType: 'MXFP4' | null;
-  /** What the manifest of an adapter says of it; null: nothing. */
+  /** Its settings in the manifest of an adapter; null: none. */
   readonly recorded: Recorded | null;
   /** The tensor as a merged model has it, in bfloat16. @param entry of its numbers in the files */
   merged(entry: TensorEntry): Pick<TensorEntry, 'name' | 'dtype' | 'shape' | 'byteLength'>;

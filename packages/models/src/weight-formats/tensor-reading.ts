@@ -9,12 +9,12 @@ export interface Filling {
   shape: readonly number[];
 }
 
-/** What readers of quantized weights need of a WeightSource. They ask for all tensors before they wait for the first one. */
+/** The part of a WeightSource that readers of quantized weights need. They ask for all tensors before they wait for the first one. */
 export interface TensorReading {
   readonly folder: ModelFolder;
   /** A tensor of what is read of others, one behind the other. */
   filled(names: readonly string[], filling: Filling): Promise<Tensor>;
-  /** What is read of tensors, one behind the other, and with NF4 the float32 scales of its blocks. */
+  /** The memory of tensors, one behind the other, and with NF4 the float32 scales of its blocks. */
   read(names: readonly string[], dtype: WeightTarget['dtype']): Promise<{ own: Region; scales: Region | null }>;
   /** A tensor in this memory, which belongs to it from then on. */
   adopted(region: Region, shape: readonly number[], dtype: FloatDType | 'uint8'): Tensor;

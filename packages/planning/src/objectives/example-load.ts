@@ -1,7 +1,7 @@
 import type { JobSpec } from '@lorasmith/contracts';
 import type { Examples } from './examples.js';
 
-/** What the examples of an objective are to its passes and steps: orders, evaluations and estimates ask for nothing else. */
+/** The work that the examples of an objective are: orders, evaluations and estimates ask for nothing else. */
 export interface ExampleLoad {
   /** Sequences of an example. The two of a pair are taken to be equally long. */
   readonly sequences: number;

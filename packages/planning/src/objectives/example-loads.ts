@@ -14,7 +14,7 @@ const LOADS: Readonly<Record<Examples['kind'], (objective: NamedObjective) => Ex
   'group-relative': promptLoad,
 };
 
-/** What the examples of a job are to its passes and steps. */
+/** The work that the examples of a job are. */
 export function loadOf({ kind }: Pick<Examples, 'kind'>, objective: NamedObjective): ExampleLoad {
   return LOADS[kind](objective);
 }
