@@ -193,7 +193,10 @@ export function createPreflight(options: PreflightOptions): Preflight {
     },
     viewRows: (view) => run(viewing, 'view', view satisfies ViewTask, { limitMs: timeoutMs }),
     start() {
-      for (const { pool } of [quick, outlining]) pool().run(null, { name: 'ready' }).catch(() => {});
+      for (const { pool } of [quick, outlining])
+        pool()
+          .run(null, { name: 'ready' })
+          .catch(() => {});
     },
     async close() {
       await Promise.all(pools.map((pool) => pool.destroy()));
