@@ -80,11 +80,13 @@ class LoadSum {
     const [examples, most, sums] = [this.#examples, this.#most, this.#sums];
     let [tokens, repeated, labels] = [0, 0, 0];
     for (let i = 0; i < microBatch.length; i++) {
-      const own = this.#load.sizesOf(examples, microBatch[i]!);
-      tokens += own.tokens;
+      const index = microBatch[i]!;
+      const length = this.#load.tokensOf(examples.lengthOf(index));
+      const own = this.#load.sizesOf(examples, index);
+      tokens += length;
       repeated += own.repeated;
       labels += own.labels;
-      sums.squares += own.tokens ** 2 / this.#load.sequences;
+      sums.squares += length ** 2 / this.#load.sequences;
       most.longestRow = Math.max(most.longestRow, own.longest);
     }
     if (repeated < LEAST_SHARED * tokens) repeated = 0;

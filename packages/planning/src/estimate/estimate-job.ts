@@ -94,7 +94,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const { attention_gflops: stateGflops } = machine.kernels === 'cuda' ? machine.rates.float32 : rates;
   const secondsOf = (passes: PassesLoad, onlyForward: boolean) =>
     secondsPerStep({ ...work, onlyForward }, passes, rates, stateGflops);
-  // Before a step, the model reads what is read beside the examples.
+  // An objective may read its examples once more before a step.
   const perStep =
     secondsOf(load, false) +
     (loadOf(job.training, spec.objective).readings > 1 ? secondsOf(load, true) : 0) +

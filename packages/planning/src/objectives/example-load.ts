@@ -15,17 +15,17 @@ export interface ExampleLoad {
   readonly hasReference: boolean;
   /** Tokens of all sequences of an example. @param length of the example */
   tokensOf(length: number): number;
-  /** Its tokens and labels, and the tokens that are the prompt of a sequence after the first. */
   sizesOf(examples: Examples, index: number): ExampleSizes;
   /** Tokens that all examples begin with, up to the first that predicts a label of one. */
   commonOf(examples: Examples): number;
 }
 
+/** The sizes of one example. */
 export interface ExampleSizes {
-  tokens: number;
   /** Tokens that memory takes to be one row. */
   longest: number;
   labels: number;
+  /** Tokens that are the prompt of a sequence after the first. */
   repeated: number;
 }
 
@@ -37,10 +37,11 @@ export const ONE_SEQUENCE: ExampleLoad = {
   readings: 1,
   hasReference: false,
   tokensOf: (length) => length,
-  sizesOf(examples, index) {
-    const tokens = examples.lengthOf(index);
-    return { tokens, longest: tokens, labels: examples.labelsOf(index), repeated: 0 };
-  },
+  sizesOf: (examples, index) => ({
+    longest: examples.lengthOf(index),
+    labels: examples.labelsOf(index),
+    repeated: 0,
+  }),
   commonOf: () => 0,
 };
 

@@ -12,9 +12,7 @@ export function promptLoad(objective: NamedObjective): ExampleLoad {
     tokensOf: (prompt) => sequences * (prompt + most),
     sizesOf(examples, index) {
       const prompt = examples.lengthOf(index);
-      const longest = prompt + most;
-      const repeated = repeatedOf(prompt, sequences);
-      return { tokens: sequences * longest, longest, labels: sequences * most, repeated };
+      return { longest: prompt + most, labels: sequences * most, repeated: repeatedOf(prompt, sequences) };
     },
   };
 }

@@ -8,7 +8,7 @@ const ROWS_COMPARED = 64;
  * Rows may share more with some others; that is not known before.
  */
 export function commonBeginning(examples: Examples): number {
-  if (examples.kind !== 'next-token') throw new Error('rows of other examples have several sequences');
+  if (examples.kind !== 'next-token') throw new Error('only rows of tokens begin alike');
   const { ids: first } = examples.sequence(0);
   let common = first.length;
   for (let index = 0; index < examples.count && common > 0; index += Math.ceil(examples.count / ROWS_COMPARED)) {

@@ -17,7 +17,7 @@ export function pairLoad(objective: NamedObjective): ExampleLoad {
       const prompt = (tokens - answers) / SEQUENCES;
       const labels = likesPrompts ? answers + prompt : answers;
       // One of both may be nearly all of it.
-      return { tokens, longest: tokens, labels, repeated: likesPrompts ? 0 : repeatedOf(prompt, SEQUENCES) };
+      return { longest: tokens, labels, repeated: likesPrompts ? 0 : repeatedOf(prompt, SEQUENCES) };
     },
   };
 }
