@@ -1,5 +1,6 @@
+import { changeQuery } from '../location.js';
 import { Link } from './link.js';
-import type { Sort } from './table-sort.js';
+import { nextSort, type Sort } from './table-sort.js';
 
 export interface ListPagesProps {
   /** The list: `/jobs`. */
@@ -33,7 +34,11 @@ export function ListPages({ to, things, query, sort, next }: ListPagesProps) {
   );
 }
 
-/** The caption of a table, for screen readers. */
-export function listCaption(things: string, sort: Sort | null): string {
-  return sort === null ? `${things}, newest first` : `${things}, by ${sort.title}`;
+/** The order of a list for its table: the caption, for screen readers, and the titles, which sort all pages. */
+export function listOrder(things: string, sort: Sort | null) {
+  return {
+    caption: sort === null ? `${things}, newest first` : `${things}, by ${sort.title}`,
+    sort,
+    onSort: (title: string) => changeQuery({ sort: nextSort(sort, title), after: undefined }),
+  };
 }

@@ -2,17 +2,16 @@ import { bytesText, countText } from '@lorasmith/client/core';
 import type { Dataset, DatasetQuery } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Link } from '../../components/link.js';
-import { ListPages, listCaption } from '../../components/list-pages.js';
+import { ListPages, listOrder } from '../../components/list-pages.js';
 import { ListTotal, TagFilter } from '../../components/list-search.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { SearchField } from '../../components/search-field.js';
 import { searchOf } from '../../components/search-of.js';
-import { listSortOf, nextSort } from '../../components/table-sort.js';
+import { listSortOf } from '../../components/table-sort.js';
 import { TagList } from '../../components/tag-list.js';
 import { useLast } from '../../components/use-last.js';
 import { ViewHead } from '../../components/view-head.js';
-import { changeQuery } from '../../location.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
@@ -74,14 +73,7 @@ export function DatasetsView({ query }: ViewProps) {
             {(data.length > 0 || isFiltered) && <ListTotal total={total} one="dataset" isSearched={isSearched} />}
             {data.length === 0 && !isFiltered && <p class="muted">There are no datasets yet. A job trains on one.</p>}
             {data.length > 0 && (
-              <DataTable
-                caption={listCaption('Datasets', sort)}
-                columns={COLUMNS}
-                rows={data}
-                keyOf={({ id }) => id}
-                sort={sort}
-                onSort={(title) => changeQuery({ sort: nextSort(sort, title), after: undefined })}
-              />
+              <DataTable {...listOrder('Datasets', sort)} columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
             )}
             <ListPages to="/datasets" things="datasets" query={query} sort={sort} next={next} />
           </>

@@ -3,11 +3,10 @@ import { JOB_STATUSES, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/co
 import { DataTable } from '../../components/data-table.js';
 import { useKeptScroll } from '../../components/kept-scroll.js';
 import { Link } from '../../components/link.js';
-import { ListPages, listCaption } from '../../components/list-pages.js';
+import { ListPages, listOrder } from '../../components/list-pages.js';
 import { TagFilter, totalText } from '../../components/list-search.js';
 import { Loaded } from '../../components/loaded.js';
 import { SearchField } from '../../components/search-field.js';
-import { nextSort } from '../../components/table-sort.js';
 import { useLast } from '../../components/use-last.js';
 import { ViewHead } from '../../components/view-head.js';
 import { changeQuery } from '../../location.js';
@@ -139,12 +138,10 @@ function JobList({ page: { data, total, next }, address, query, refresh }: JobLi
         // With many settings it is wider than the screen. Its links are what a keyboard scrolls it by.
         <div class="scroll-region job-list">
           <DataTable
-            caption={listCaption('Jobs', sort)}
+            {...listOrder('Jobs', sort)}
             columns={columns}
             rows={rows}
             keyOf={keyOfRow}
-            sort={sort}
-            onSort={(title) => changeQuery({ sort: nextSort(sort, title), after: undefined })}
             rowClass={({ kind }) => (kind === 'variant' ? 'variant-row' : undefined)}
           />
         </div>
