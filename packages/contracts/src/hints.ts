@@ -141,7 +141,10 @@ export function valueHint(path: string, value: unknown): string | undefined {
   return GRADER_TYPE_HINTS[value];
 }
 
-const patternOf = (schema: object) => (schema as { pattern?: unknown }).pattern;
+/** The regular expression of a schema of texts, by which its values are known; undefined: it has none. */
+export function patternOf(schema: object): string | undefined {
+  return (schema as { pattern?: string }).pattern;
+}
 
 const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
   [

@@ -3,7 +3,7 @@ import { mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { bounded, type Dataset, HubRepository, HubRevision, ProductError } from '@lorasmith/contracts';
+import { bounded, type Dataset, HubRepository, HubRevision, ProductError, patternOf } from '@lorasmith/contracts';
 import {
   type DownloadFolder,
   downloadFile,
@@ -162,7 +162,7 @@ function noteOf({ subject, hub, commit, names }: Origin): string {
 }
 
 function requireForm(schema: object, text: string, param: string, fault: string): void {
-  if (new RegExp((schema as { pattern: string }).pattern).test(text)) return;
+  if (new RegExp(patternOf(schema)!).test(text)) return;
   throw new ProductError('invalid_request', `${JSON.stringify(text)} ${fault}.`, { param });
 }
 

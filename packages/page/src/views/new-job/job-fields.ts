@@ -1,4 +1,4 @@
-import { AdapterId, DatasetId, JobRequest, ModelName, Note, Tag } from '@lorasmith/contracts';
+import { AdapterId, DatasetId, JobRequest, ModelName, Note, patternOf, Tag } from '@lorasmith/contracts';
 import { FIELD_LABELS } from './field-labels.js';
 
 /** How a field is entered. */
@@ -118,10 +118,6 @@ function inputOf(schemas: readonly FieldSchema[]): FieldInputKind {
 
 function descriptionOf(descriptions: readonly (string | undefined)[]): string | undefined {
   return descriptions.find((one) => one !== undefined && !OF_IDS.has(one));
-}
-
-function patternOf(schema: object): unknown {
-  return (schema as { pattern?: unknown }).pattern;
 }
 
 /** `early_stopping`, `patience` → `Early stopping: patience` */
