@@ -2,7 +2,6 @@
 import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { compactJsonText } from '../scripts/docs/compact-json.mjs';
 import { ROOT_DIR } from '../scripts/setup/locations.mjs';
@@ -36,10 +35,9 @@ function linesOf(text) {
   return text.trimEnd().split('\n').length;
 }
 
-if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const write = process.argv.includes('--write');
-  const found = await longerFiles({ write });
-  for (const name of found)
-    console.log(`${write ? 'formatted' : 'longer than in the format of `npm run format`'}: ${name}`);
-  if (!write && found.length > 0) process.exitCode = 1;
+const write = process.argv.includes('--write');
+const found = await longerFiles({ write });
+for (const name of found) {
+  console.log(`${write ? 'formatted' : 'longer than in the format of `npm run format`'}: ${name}`);
 }
+if (!write && found.length > 0) process.exitCode = 1;

@@ -73,10 +73,10 @@ export { digestTokenizer } from './tokenizer-digest.js';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';
-export { StoredWeight } from './weight-formats/bitsandbytes.js';
-export { checkScales, type FourBitWeight, QUANTIZED_BLOCK } from './weight-formats/four-bit.js';
+export type { StoredWeight } from './weight-formats/bitsandbytes.js';
+export { checkScales, type FourBitWeight } from './weight-formats/four-bit.js';
 export { Fp8Weight } from './weight-formats/fp8.js';
-export { checkMxfp4Scales, Mxfp4Weight } from './weight-formats/mxfp4.js';
+export { checkMxfp4Scales, type Mxfp4Weight } from './weight-formats/mxfp4.js';
 export { MadeWeight } from './weight-formats/quantized-on-load.js';
 export type { QuantizedType } from './weight-formats/quantized-type.js';
 export {

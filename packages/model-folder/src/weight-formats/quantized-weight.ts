@@ -42,7 +42,7 @@ export interface WeightFormat {
   /** True if the tensor of the numbers has the shape of the weight. */
   readonly keepsShape: boolean;
   /**
-   * Reads and checks what the files have of such weights beside their numbers, by the name of the tensor of these.
+   * Reads and checks all but the numbers of such weights, by the name of the tensor of the numbers.
    * @throws ProductError model_file_missing, model_file_corrupt, model_not_supported; each names the tensor
    */
   read(files: TensorFiles, layout: ModelLayout, settings: ConfigFields | null): Promise<[string, QuantizedWeight][]>;

@@ -5,7 +5,7 @@ import { readFp8 } from './fp8.js';
 import { readMxfp4 } from './mxfp4.js';
 import type { ReadPacked, TensorReading } from './tensor-reading.js';
 
-/** The reader of each format: a format that is added has a file beside this one, and a line here. */
+/** The reader of each format: a format that is added has a file in this folder, and a line here. */
 const READERS: { readonly [Reader in WeightReader]: unknown } = {
   'stored-4-bit': readStored,
   'made-4-bit': readMade,
