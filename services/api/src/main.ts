@@ -29,7 +29,7 @@ import { registryAt } from './adapters/registry-address.js';
 import { createRegistryClient } from './adapters/registry-client.js';
 import { buildApp } from './app.js';
 import { RowChecks } from './datasets/row-checks.js';
-import { createPreflight } from './jobs/preflight.js';
+import { createPreflight, PreflightThreads } from './jobs/preflight.js';
 import { createApiMetrics } from './metrics/api-metrics.js';
 import { readSite, siteFolder } from './page/read-site.js';
 import { API_SETTINGS } from './settings.js';
@@ -89,11 +89,12 @@ const digests = new WeightDigests(path.join(dataDir, WEIGHT_DIGESTS_FOLDER));
 const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
 const examples = await openExampleStore(tokens);
 await examples.sweep((dataset) => datasets.has(dataset));
-const preflight = createPreflight({
-  threadFile: fileURLToPath(new URL('./jobs/preflight-thread.js', import.meta.url)),
-  ...config.preflight,
-  tokens,
-});
+const { threads: largePlans, ...planning } = config.preflight;
+const planners = new PreflightThreads(
+  fileURLToPath(new URL('./jobs/preflight-thread.js', import.meta.url)),
+  largePlans,
+);
+const preflight = createPreflight({ threads: planners, ...planning, tokens });
 const rowChecks = new RowChecks(fileURLToPath(new URL('./datasets/check-thread.js', import.meta.url)));
 
 const site = await readSite(siteFolder());
@@ -162,7 +163,7 @@ end = shutDownInOrder({
   timeoutMs: config.shutdownTimeoutMs,
   close: async () => {
     await app.close();
-    await preflight.close();
+    await planners.close();
     await rowChecks.close();
     await endSweeps();
     await Promise.all([endWebhooks(), endGradings()]);

@@ -8,7 +8,7 @@ import type { KeyId, UploadedDataset } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { jobSpecOf } from '../src/jobs/job-spec.js';
-import { createPreflight, type Preflight } from '../src/jobs/preflight.js';
+import { createPreflight, type Preflight, PreflightThreads } from '../src/jobs/preflight.js';
 import type { PlannedJobs } from '../src/jobs/preflight-tasks.js';
 import { promptRows } from './real-api.js';
 
@@ -17,6 +17,7 @@ import { promptRows } from './real-api.js';
 const [ONE, OTHER] = ['key_1', 'key_2'] as unknown as [KeyId, KeyId];
 
 let folder: string;
+const threads = new PreflightThreads(fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url)), 1);
 let preflight: Preflight;
 
 beforeAll(async () => {
@@ -27,8 +28,7 @@ beforeAll(async () => {
   const idle = '{% for a in range(600) %}{% for b in range(700) %}{% endfor %}{% endfor %}';
   await writeFile(template, idle + (await readFile(template, 'utf8')));
   preflight = createPreflight({
-    threadFile: fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url)),
-    threads: 1,
+    threads,
     maxWaiting: 8,
     timeoutMs: 3_600_000,
     budgetMs: 50,
@@ -36,7 +36,7 @@ beforeAll(async () => {
   });
 });
 afterAll(async () => {
-  await preflight.close();
+  await threads.close();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -87,6 +87,6 @@ test('dry runs that take long keep none waiting that do not, of their key neithe
     expect(checked).toHaveProperty('result');
   }
   expect(ended).toEqual([]);
-  await preflight.close();
+  await threads.close();
   await Promise.all(running);
 });

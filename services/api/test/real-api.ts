@@ -14,7 +14,7 @@ import { OPEN_ACCESS } from '../src/access/access.js';
 import { registryAt } from '../src/adapters/registry-address.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { RowChecks } from '../src/datasets/row-checks.js';
-import { createPreflight } from '../src/jobs/preflight.js';
+import { createPreflight, PreflightThreads } from '../src/jobs/preflight.js';
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/metrics/api-metrics.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
@@ -22,6 +22,10 @@ import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 const THREAD_FILE = fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url));
 const CHECK_THREAD = fileURLToPath(new URL('../dist/datasets/check-thread.js', import.meta.url));
 const FILE_READER = fileURLToPath(new URL('../dist/datasets/read-file-main.js', import.meta.url));
+
+// All apis of this process have the same threads, each of which takes half a second to start. They end with the process.
+const planners = new PreflightThreads(THREAD_FILE, 1);
+const rowChecks = new RowChecks(CHECK_THREAD);
 
 export interface RealApi {
   app: HttpApp;
@@ -57,14 +61,12 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
   const tokens = { dataDir: folder, maxBytes: 2 ** 30 };
   const preflight = createPreflight({
-    threadFile: THREAD_FILE,
-    threads: 1,
+    threads: planners,
     maxWaiting: 4,
     timeoutMs: options.preflightTimeoutMs ?? 20_000,
     budgetMs: options.preflightBudgetMs ?? 20_000,
     tokens,
   });
-  const rowChecks = new RowChecks(CHECK_THREAD);
   const app = await buildApp({
     logger,
     metrics: createApiMetrics({
@@ -109,8 +111,6 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     folder,
     async stop() {
       await app.close();
-      await preflight.close();
-      await rowChecks.close();
       await jobs.close();
       generation.close();
       redis.disconnect();

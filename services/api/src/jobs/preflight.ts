@@ -22,10 +22,7 @@ import type {
 import { resultOf, type Tried } from './tried.js';
 
 export interface PreflightOptions {
-  /** Path of the compiled `preflight-thread.js`. */
-  threadFile: string;
-  /** Large dry runs that are planned at once. */
-  threads: number;
+  threads: PreflightThreads;
   /** Maximum waiting tasks of a kind; of one key half as many. */
   maxWaiting: number;
   /** Limit for planning, without waiting for a thread, plus a time that depends on the size of the datasets. Then the thread is ended. */
@@ -63,7 +60,6 @@ export interface Preflight {
   viewRows(view: RowsToView): Promise<ViewedRows>;
   /** Starts the threads that answers wait for, before the first request comes: one takes longer to start than an answer may take. */
   start(): void;
-  close(): Promise<void>;
 }
 
 /** The facts about a job that may be queued. */
@@ -106,37 +102,66 @@ const TOKEN_BYTES_PER_MS = 200_000;
 /** Each thread that tokenizes holds a tokenizer, up to some hundred MB. */
 const MAX_TOKENIZING_THREADS = 4;
 
-export function createPreflight(options: PreflightOptions): Preflight {
-  const { threadFile, threads, maxWaiting, timeoutMs, budgetMs, tokens } = options;
-  const pools: Piscina[] = [];
-  const poolOf = (heapMb: number, size: PoolSize) => {
-    const pool = new Piscina({
-      filename: threadFile,
-      minThreads: 0,
-      ...size,
-      idleTimeout: IDLE_MS,
-      execArgv: THREAD_ARGUMENTS,
-      resourceLimits: { maxOldGenerationSizeMb: heapMb },
+/**
+ * The threads in which jobs are planned, of each kind of task its own. One starts with its first task, and ends when it has had none for a
+ * while.
+ */
+export class PreflightThreads {
+  readonly large: TaskThreads;
+  readonly quick: TaskThreads;
+  readonly outlining: TaskThreads;
+  readonly viewing: TaskThreads;
+  readonly preparing: TaskThreads;
+  readonly #pools: Piscina[] = [];
+
+  /**
+   * @param threadFile - Path of the compiled `preflight-thread.js`
+   * @param large - Large dry runs that are planned at once
+   */
+  constructor(threadFile: string, large: number) {
+    const threadsOf = (heapMb: number, size: PoolSize): TaskThreads => ({
+      count: size.maxThreads,
+      pool: lazily(() => {
+        const pool = new Piscina({
+          filename: threadFile,
+          minThreads: 0,
+          ...size,
+          idleTimeout: IDLE_MS,
+          execArgv: THREAD_ARGUMENTS,
+          resourceLimits: { maxOldGenerationSizeMb: heapMb },
+        });
+        this.#pools.push(pool);
+        return pool;
+      }),
     });
-    pools.push(pool);
-    return pool;
-  };
-  const lineOf = (heapMb: number, size: PoolSize): Line => ({
-    pool: lazily(() => poolOf(heapMb, size)),
+    this.large = threadsOf(MAX_HEAP_MB, { maxThreads: large });
+    this.quick = threadsOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: QUICK_THREADS });
+    // No task of it reads a dataset.
+    this.outlining = threadsOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
+    // A slow chat template keeps nobody waiting but those who look at rows.
+    this.viewing = threadsOf(OTHER_HEAP_MB, { maxThreads: 1 });
+    this.preparing = threadsOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#pools.map((pool) => pool.destroy()));
+  }
+}
+
+export function createPreflight({ threads, maxWaiting, timeoutMs, budgetMs, tokens }: PreflightOptions): Preflight {
+  const lineOf = (of: TaskThreads): Line => ({
+    threads: of,
     turns: createConcurrencyQueue({
       what: 'jobs that are planned',
       waitMs: null,
       waiting: { own: Math.ceil(maxWaiting / 2), total: maxWaiting },
     }),
-    total: size.maxThreads,
   });
-  const large = lineOf(MAX_HEAP_MB, { maxThreads: threads });
-  const quick = lineOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: QUICK_THREADS });
-  // No task of it reads a dataset.
-  const outlining = lineOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
-  // A slow chat template keeps nobody waiting but those who look at rows.
-  const viewing = lineOf(OTHER_HEAP_MB, { maxThreads: 1 });
-  const preparing = lineOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
+  const large = lineOf(threads.large);
+  const quick = lineOf(threads.quick);
+  const outlining = lineOf(threads.outlining);
+  const viewing = lineOf(threads.viewing);
+  const preparing = lineOf(threads.preparing);
 
   const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
   const limitOf = (datasets: readonly UploadedDataset[]) => {
@@ -193,13 +218,10 @@ export function createPreflight(options: PreflightOptions): Preflight {
     },
     viewRows: (view) => run(viewing, 'view', view satisfies ViewTask, { limitMs: timeoutMs }),
     start() {
-      for (const { pool } of [quick, outlining])
+      for (const { pool } of [threads.quick, threads.outlining])
         pool()
           .run(null, { name: 'ready' })
           .catch(() => {});
-    },
-    async close() {
-      await Promise.all(pools.map((pool) => pool.destroy()));
     },
   };
 }
@@ -210,12 +232,17 @@ interface PoolSize {
   niceIncrement?: number;
 }
 
+/** The threads for a kind of task. */
+interface TaskThreads {
+  /** Tasks that run at once. */
+  count: number;
+  pool: () => Piscina;
+}
+
 /** Threads, and the tasks that wait for them. */
 interface Line {
-  pool: () => Piscina;
+  threads: TaskThreads;
   turns: ConcurrencyQueue;
-  /** Tasks that run at once. */
-  total: number;
 }
 
 interface RunOptions {
@@ -230,7 +257,7 @@ interface RunOptions {
 
 /** @throws ProductError of the task; `timeout`, `quota_exceeded`, `service_unavailable`, `does_not_fit` */
 async function run<Result>(
-  { pool, turns, total }: Line,
+  { threads, turns }: Line,
   name: string,
   task: object,
   { owner = null, limitMs, waiting, transferList = [] }: RunOptions,
@@ -238,12 +265,12 @@ async function run<Result>(
   let release = () => {};
   try {
     release = await turns
-      .enter(owner, placesOf(owner, total), waiting ?? AbortSignal.timeout(MAX_WAIT_MS))
+      .enter(owner, placesOf(owner, threads.count), waiting ?? AbortSignal.timeout(MAX_WAIT_MS))
       .catch((error: unknown) => {
         throw (error as Error).name === 'TimeoutError' ? othersArePlanned(error) : error;
       });
     const signal = AbortSignal.timeout(limitMs);
-    const answer: ThreadAnswer<Result> = await pool().run(task, { name, signal, transferList });
+    const answer: ThreadAnswer<Result> = await threads.pool().run(task, { name, signal, transferList });
     return resultOf(triedOf(answer));
   } catch (error) {
     throw poolError(error as Error, limitMs);

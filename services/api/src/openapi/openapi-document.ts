@@ -39,7 +39,6 @@ export async function openapiDocument(folder: string): Promise<string> {
       viewRows: absent,
       prepare: absent,
       start: () => {},
-      close: async () => {},
     },
     baseModels: localModels(folder),
     pulls: createPullStore({ redis, prefix: '' }),
