@@ -40,3 +40,9 @@ export const HAS_FEW_CASES = process.env.ENGINE === 'cuda' && process.env.EMULAT
 /** The kernels with which suites of layers and trainings run: without all cases those of a trainer. The suites of ops have both. */
 export const TESTED_KERNELS: readonly ('fused' | 'raw')[] =
   HAS_ALL_CASES && !HAS_FEW_CASES ? ['fused', 'raw'] : ['fused'];
+
+/**
+ * The kernels of whole trainings in one process: those of a trainer. In continuous integration, whose trainers have these in many tests,
+ * TensorFlow's own.
+ */
+export const WHOLE_TRAININGS: 'fused' | 'raw' = HAS_ALL_CASES ? 'raw' : 'fused';

@@ -21,11 +21,12 @@ export const OF_THE_REPOSITORY = [
  */
 export const IN_CI_ALONE = [
   'test/{families,from-outside,from-scratch,logs-keep-secrets,openai-clients,operating,published,quantized,readme,real-redis,start-up,sweep-example}.test.ts',
-  'test/browser/page-{for-everyone,keys,objectives,start,sweeps,without-worker}.test.ts',
+  'test/browser/page-{for-everyone,keys,many-jobs,objectives,outcomes,start,sweeps,uploads,without-worker}.test.ts',
   'test/hostile/{hostile-inputs,one-key-among-others}.test.ts',
   'test/{fuzz-readers,self-test,several-hosts}/**/*.test.ts',
-  'services/worker/test/{several-runs,worker,worker-process}.test.ts',
+  'services/worker/test/{compiled-trainer,several-runs,worker,worker-process}.test.ts',
   'services/registry/test/{hostile-tars,import-bounds}.test.ts',
+  'packages/planning/test/memory.test.ts',
   'packages/training/src/{smollm2,wrong-variants}.test.ts',
   'packages/tensor/test/fused-kernels-*.test.ts',
 ];

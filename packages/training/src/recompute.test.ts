@@ -8,7 +8,7 @@ import { readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
-import { HAS_FEW_CASES, TESTED_KERNELS } from '../../../test/usual-cases.js';
+import { HAS_FEW_CASES, oneOfEachStructure, TESTED_KERNELS } from '../../../test/usual-cases.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { takeBatchLoss } from './objectives/objective.js';
@@ -16,9 +16,7 @@ import { takeBatchLoss } from './objectives/objective.js';
 const FIXTURES = fileURLToPath(new URL('../../../test/fixtures', import.meta.url));
 const CASES = [
   ...['llama-tied', 'llama-untied-all-linear', 'qwen2'].map((name) => join(FIXTURES, 'reference', name)),
-  ...readdirSync(join(FIXTURES, 'families'), { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .map(({ name }) => join(FIXTURES, 'families', name)),
+  ...oneOfEachStructure(readdirSync(join(FIXTURES, 'families'))).map((name) => join(FIXTURES, 'families', name)),
   ...['nf4-nested', 'fp8-blocks'].map((name) => join(FIXTURES, 'quantized', name)),
 ];
 

@@ -13,10 +13,11 @@ import {
   type UploadedDataset,
 } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { configureKernels } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import { usualCases } from '../../../test/usual-cases.js';
+import { usualCases, WHOLE_TRAININGS } from '../../../test/usual-cases.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { publishCheckpoint } from './publish-checkpoint.js';
@@ -31,6 +32,7 @@ let folders = 0;
 const cache = new BaseModelCache();
 
 beforeAll(async () => {
+  configureKernels(WHOLE_TRAININGS);
   root = await mkdtemp(join(tmpdir(), 'resume-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   modelFolder = join(root, 'llama');

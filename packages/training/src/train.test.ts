@@ -14,10 +14,11 @@ import {
 import { readModelFolder } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, openExampleStore, planJob, type ValidationRows } from '@lorasmith/planning';
-import { engine, liveTensorCount } from '@lorasmith/tensor';
+import { configureKernels, engine, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { WHOLE_TRAININGS } from '../../../test/usual-cases.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { classifierRows, writeTinyClassifier } from '../test/tiny-classifier.js';
 import { BaseModelCache } from './base-model-cache.js';
@@ -36,6 +37,7 @@ let llama: Base;
 let classifier: Base;
 let folders = 0;
 beforeAll(async () => {
+  configureKernels(WHOLE_TRAININGS);
   root = await mkdtemp(join(tmpdir(), 'train-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   const base = async (name: string, format: UploadedDataset['format'], rows: object[]): Promise<Base> => {

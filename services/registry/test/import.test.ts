@@ -8,6 +8,7 @@ import { readPeftFolder } from '@lorasmith/peft-files';
 import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { Value } from 'typebox/value';
 import { describe, expect, test } from 'vitest';
+import { usualCases } from '../../../test/usual-cases.js';
 import {
   adapters,
   INITIAL,
@@ -182,7 +183,7 @@ describe('an adapter of PEFT', () => {
 });
 
 describe('an invalid adapter is refused:', () => {
-  test.each([
+  const UNSUPPORTED = [
     [{ use_dora: true }, 'use_dora'],
     [{ peft_type: 'LOHA' }, 'peft_type'],
     [{ bias: 'all' }, 'bias'],
@@ -193,7 +194,8 @@ describe('an invalid adapter is refused:', () => {
     [{ lora_alpha: 1e308 }, 'the scale is up to 2.50e+307'],
     [{ rank_pattern: { '(?=x)': 3 } }, 'rank_pattern'],
     [{ alpha_pattern: { '((((a{9}){9}){9}){2})*': 3 } }, 'alpha_pattern'],
-  ])('%j', async (change, named) => {
+  ] as const;
+  test.each(usualCases(UNSUPPORTED, 3))('%j', async (change, named) => {
     const { status, body } = await post(withConfig(change));
     expect([status, body.error.code]).toEqual([422, 'invalid_adapter']);
     expect(body.error.message).toContain(named);
@@ -220,7 +222,7 @@ describe('an invalid adapter is refused:', () => {
     return await readFile(join(root, 'changed.safetensors'));
   }
 
-  test.each([
+  const WRONG_TENSORS = [
     [
       'a NaN',
       (_: string, values: Float32Array) => ({ values: values.map((value, i) => (i === 3 ? Number.NaN : value)) }),
@@ -255,7 +257,8 @@ describe('an invalid adapter is refused:', () => {
           : { values },
       'weight of',
     ],
-  ] as const)('%s', async (_, change, named) => {
+  ] as const;
+  test.each(usualCases(WRONG_TENSORS, 3))('%s', async (_, change, named) => {
     const content = await changedWeights(change as Parameters<typeof changedWeights>[0]);
     const { status, body } = await post(tarOf([peftFiles()[0]!, { name: 'adapter_model.safetensors', content }]));
     expect([status, body.error.code]).toEqual([422, 'invalid_adapter']);

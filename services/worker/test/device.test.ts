@@ -10,6 +10,7 @@ import { Redis } from 'ioredis';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeDataFolder } from '../../../test/data-folder.js';
 import { startRealRedis } from '../../../test/real-redis.js';
+import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { gpuDeviceFiles, lookForGpu } from '../src/device/look-for-gpu.js';
 
 // The compiled worker with the real engine, on a machine without a GPU.
@@ -56,33 +57,36 @@ test.skipIf(hasGpu)('a worker that must have a GPU says what is missing and ends
   expect(written.stderr).toContain('DEVICE=cpu trains on the CPU instead.');
 });
 
-test.skipIf(hasGpu)('a worker by itself takes the CPU, says so, and answers a supervisor', async () => {
-  const redis = await startRealRedis();
-  const port = await freePort();
-  await makeDataFolder(folder);
-  const { worker, written } = startWorkerProcess({
-    REDIS_URL: redis.url,
-    REDIS_PREFIX: redis.prefix,
-    WORKER_HEALTH_PORT: String(port),
-  });
-  const client = new Redis(redis.url);
-  const starts = openWorkerStarts({ redis: client, prefix: redis.prefix });
-  const phase = () => starts.nearest(Date.now());
-  try {
-    // The worker measures its machine first, which waiting jobs say.
-    await expect.poll(phase, { timeout: 60_000, interval: 20 }).toBe('measuring');
-    await expect.poll(() => ready(port), { timeout: 200_000, interval: 200 }).toBe(200);
-    await expect.poll(phase).toBeNull();
-    expect(written.stdout).toContain('training on the CPU: this machine has no NVIDIA GPU');
-    // A supervisor relies on a graceful shutdown.
-    worker.kill('SIGTERM');
-    expect((await once(worker, 'exit'))[0]).toBe(0);
-  } finally {
-    worker.kill('SIGKILL');
-    await client.quit();
-    await redis.stop();
-  }
-});
+test.runIf(HAS_ALL_CASES && !hasGpu)(
+  'a worker by itself takes the CPU, says so, and answers a supervisor',
+  async () => {
+    const redis = await startRealRedis();
+    const port = await freePort();
+    await makeDataFolder(folder);
+    const { worker, written } = startWorkerProcess({
+      REDIS_URL: redis.url,
+      REDIS_PREFIX: redis.prefix,
+      WORKER_HEALTH_PORT: String(port),
+    });
+    const client = new Redis(redis.url);
+    const starts = openWorkerStarts({ redis: client, prefix: redis.prefix });
+    const phase = () => starts.nearest(Date.now());
+    try {
+      // The worker measures its machine first, which waiting jobs say.
+      await expect.poll(phase, { timeout: 60_000, interval: 20 }).toBe('measuring');
+      await expect.poll(() => ready(port), { timeout: 200_000, interval: 200 }).toBe(200);
+      await expect.poll(phase).toBeNull();
+      expect(written.stdout).toContain('training on the CPU: this machine has no NVIDIA GPU');
+      // A supervisor relies on a graceful shutdown.
+      worker.kill('SIGTERM');
+      expect((await once(worker, 'exit'))[0]).toBe(0);
+    } finally {
+      worker.kill('SIGKILL');
+      await client.quit();
+      await redis.stop();
+    }
+  },
+);
 
 test.each([
   ['throw', 'The search failed; the log of the service says why. Error: libtensorflow is missing'],

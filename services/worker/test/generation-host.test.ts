@@ -15,6 +15,7 @@ import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/trai
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { GenerationHost } from '../src/generation/generation-host.js';
 import type { GenerationOrder } from '../src/trainer/messages.js';
 
@@ -339,7 +340,7 @@ describe('an answer', () => {
       await expect(ask(['one', 'other'])).rejects.toMatchObject({ code: 'invalid_request', param: 'tools' });
     });
 
-    test('has the schema with a real model', async () => {
+    test.runIf(HAS_ALL_CASES)('has the schema with a real model', async () => {
       const folderOf = path.join(
         process.env.MODELS_DIR ?? fileURLToPath(new URL('../../../models', import.meta.url)),
         'SmolLM2-135M-Instruct',

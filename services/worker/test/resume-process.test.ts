@@ -22,6 +22,7 @@ import { type CheckpointGate, checkpointGate } from '../../../test/checkpoint-ga
 import { makeDataFolder } from '../../../test/data-folder.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { putDataset } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
 
@@ -197,7 +198,7 @@ test(
   PATIENCE_MS,
 );
 
-test(
+test.runIf(HAS_ALL_CASES)(
   'the worker stopped with SIGTERM, and another one started',
   async () => {
     const id = await sendHeld();
@@ -250,7 +251,7 @@ test(
   PATIENCE_MS,
 );
 
-test(
+test.runIf(HAS_ALL_CASES)(
   'paused and resumed',
   async () => {
     const id = await sendHeld();
@@ -273,7 +274,7 @@ test(
   PATIENCE_MS,
 );
 
-test(
+test.runIf(HAS_ALL_CASES)(
   'the worker killed with SIGKILL while it pauses the job, which the next one finds paused',
   async () => {
     const id = await sendHeld();

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { writePublishedModel } from '../../../../test/published-models.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
+import { usualCases } from '../../../../test/usual-cases.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
 import { checkMerged } from './check-merged.js';
 import { rmsDifference, rmsSpread } from './log-probabilities.js';
@@ -88,46 +89,55 @@ const WRONG: [string, (modules: PeftAdapter['modules']) => Map<string, PeftModul
   ['one B transposed', (modules) => ofVictim(modules, transposed)],
 ];
 
-describe.each(['float32', 'bfloat16'] as const)('a model that amplifies rounding errors, in %s', (dtype) => {
-  let trained: Trained;
-  beforeAll(async () => {
-    trained = await trainedOn('amplifying', dtype);
-  });
-  afterAll(() => freed(trained));
+describe.each(usualCases(['float32', 'bfloat16'] as const, 1))(
+  'a model that amplifies rounding errors, in %s',
+  (dtype) => {
+    let trained: Trained;
+    beforeAll(async () => {
+      trained = await trainedOn('amplifying', dtype);
+    });
+    afterAll(() => freed(trained));
 
-  test('passes when it is merged, beyond what rounding makes of others', async () => {
+    test('passes when it is merged, beyond what rounding makes of others', async () => {
+      const { probed, recorded, peft, model } = trained;
+      const { difference, bound } = await checkMerged(probed, recorded, mergedLayers(peft, model));
+      expect(difference).toBeGreaterThan(unamplified(probed));
+      expect(difference).toBeLessThan(bound);
+      // The same errors are drawn each time.
+      expect(await measuredBound(probed, ['float32'])).toBe(bound);
+    });
+
+    // A hundredth of an update is within the rounding of bfloat16 in any model.
+    test.each(dtype === 'float32' ? WRONG : WRONG.slice(2))(
+      'is refused when it is merged with %s',
+      async (_, spoil) => {
+        const { base, probed, recorded, peft, model } = trained;
+        const initial = { ...peft, modules: spoil(peft.modules) };
+        const refused = checkMerged(probed, recorded, mergedLayers(initial, model));
+        await expect(refused).rejects.toMatchObject({ code: 'adapter_check_failed' });
+        if (dtype === 'bfloat16') return;
+        // Log-probabilities alone would show it: a wrong merge is amplified, too.
+        const targets = [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
+        const wrong = new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0, initial });
+        const [outputs] = probed.probe.run([wrong]) as [ProbeOutputs];
+        wrong.dispose();
+        const difference = rmsDifference(outputs.logprobs, probed.adapted.logprobs);
+        expect(difference / (await measuredBound(probed, ['float32']))).toBeGreaterThan(10);
+      },
+    );
+  },
+);
+
+test.each(usualCases(['float32', 'bfloat16'] as const, 1))(
+  'the measured bound holds where it is not needed, in %s',
+  async (dtype) => {
+    const trained = await trainedOn('llama', dtype);
     const { probed, recorded, peft, model } = trained;
+    const before = liveTensorCount();
     const { difference, bound } = await checkMerged(probed, recorded, mergedLayers(peft, model));
-    expect(difference).toBeGreaterThan(unamplified(probed));
     expect(difference).toBeLessThan(bound);
-    // The same errors are drawn each time.
-    expect(await measuredBound(probed, ['float32'])).toBe(bound);
-  });
-
-  // A hundredth of an update is within the rounding of bfloat16 in any model.
-  test.each(dtype === 'float32' ? WRONG : WRONG.slice(2))('is refused when it is merged with %s', async (_, spoil) => {
-    const { base, probed, recorded, peft, model } = trained;
-    const initial = { ...peft, modules: spoil(peft.modules) };
-    const refused = checkMerged(probed, recorded, mergedLayers(initial, model));
-    await expect(refused).rejects.toMatchObject({ code: 'adapter_check_failed' });
-    if (dtype === 'bfloat16') return;
-    // Log-probabilities alone would show it: a wrong merge is amplified, too.
-    const targets = [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
-    const wrong = new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0, initial });
-    const [outputs] = probed.probe.run([wrong]) as [ProbeOutputs];
-    wrong.dispose();
-    const difference = rmsDifference(outputs.logprobs, probed.adapted.logprobs);
-    expect(difference / (await measuredBound(probed, ['float32']))).toBeGreaterThan(10);
-  });
-});
-
-test.each(['float32', 'bfloat16'] as const)('the measured bound holds where it is not needed, in %s', async (dtype) => {
-  const trained = await trainedOn('llama', dtype);
-  const { probed, recorded, peft, model } = trained;
-  const before = liveTensorCount();
-  const { difference, bound } = await checkMerged(probed, recorded, mergedLayers(peft, model));
-  expect(difference).toBeLessThan(bound);
-  expect(await measuredBound(probed, ['float32'])).toBeGreaterThan(difference);
-  expect(liveTensorCount()).toBe(before);
-  freed(trained);
-});
+    expect(await measuredBound(probed, ['float32'])).toBeGreaterThan(difference);
+    expect(liveTensorCount()).toBe(before);
+    freed(trained);
+  },
+);

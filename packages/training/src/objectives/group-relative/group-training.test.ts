@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Grader, type JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
 import { configureKernels, liveTensorCount, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { HAS_ALL_CASES } from '../../../../../test/usual-cases.js';
 import { aJob } from '../../../test/a-job.js';
 import {
   type Ran,
@@ -102,7 +103,7 @@ describe('a job on sampled answers', () => {
     }
   });
 
-  test('resumes to the same bytes', async () => {
+  test.runIf(HAS_ALL_CASES)('resumes to the same bytes', async () => {
     const stopped = await run(spec, {
       onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 5 && stop('pause'),
     });
@@ -134,7 +135,7 @@ describe('a job on sampled answers', () => {
     expect(step!.grad_norm).toBe(0);
   });
 
-  test('samples again where the answers that were kept are damaged', async () => {
+  test.runIf(HAS_ALL_CASES)('samples again where the answers that were kept are damaged', async () => {
     const stopped = await run(spec, {
       onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === 5 && stop('pause'),
     });
@@ -234,27 +235,30 @@ describe('on a model whose rotary angles depend on the length', () => {
   );
 });
 
-test('a run that is killed in a later batch of answers than its checkpoint continues with the answers of the checkpoint', async () => {
-  const spec = rewarding({ updates_per_batch: 3 }, { training: { epochs: 1, learning_rate: 2e-2 } });
-  const whole = await run(spec);
-  const stopAt = (at: number, checkpointFolder?: string) =>
-    run(spec, {
-      ...(checkpointFolder === undefined ? {} : { checkpointFolder }),
-      onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === at && stop('pause'),
-    });
-  const { checkpointFolder } = await stopAt(4);
-  const [checkpoint] = await readdir(await onlyCheckpoints(checkpointFolder));
-  // The answers of the third batch are in the file now. Without the checkpoint of its stop, it is as after a kill.
-  await stopAt(7, checkpointFolder);
-  for (const name of await checkpointsIn(checkpointFolder)) {
-    if (name !== checkpoint) await rm(join(checkpointFolder, name));
-  }
-  const resumed = await run(spec, { checkpointFolder });
-  expect(stepsOf(resumed)[0]!.step).toBe(5);
-  expect(await weightsOf(resumed)).toEqual(await weightsOf(whole));
-});
+test.runIf(HAS_ALL_CASES)(
+  'a run that is killed in a later batch of answers than its checkpoint continues with the answers of the checkpoint',
+  async () => {
+    const spec = rewarding({ updates_per_batch: 3 }, { training: { epochs: 1, learning_rate: 2e-2 } });
+    const whole = await run(spec);
+    const stopAt = (at: number, checkpointFolder?: string) =>
+      run(spec, {
+        ...(checkpointFolder === undefined ? {} : { checkpointFolder }),
+        onEvent: ({ type, data }, stop) => type === 'step-finished' && data.step === at && stop('pause'),
+      });
+    const { checkpointFolder } = await stopAt(4);
+    const [checkpoint] = await readdir(await onlyCheckpoints(checkpointFolder));
+    // The answers of the third batch are in the file now. Without the checkpoint of its stop, it is as after a kill.
+    await stopAt(7, checkpointFolder);
+    for (const name of await checkpointsIn(checkpointFolder)) {
+      if (name !== checkpoint) await rm(join(checkpointFolder, name));
+    }
+    const resumed = await run(spec, { checkpointFolder });
+    expect(stepsOf(resumed)[0]!.step).toBe(5);
+    expect(await weightsOf(resumed)).toEqual(await weightsOf(whole));
+  },
+);
 
-test('a job that continues an adapter has that adapter as its reference', async () => {
+test.runIf(HAS_ALL_CASES)('a job that continues an adapter has that adapter as its reference', async () => {
   const first = await run(rewarding());
   const second = await run(rewarding({ kl_weight: 0.5 }), { initialAdapterFolder: first.outputFolder });
   expect(second.error).toBeNull();
@@ -263,23 +267,26 @@ test('a job that continues an adapter has that adapter as its reference', async 
   expect(stepsOf(fresh)[0]!.group!.kl).toBeCloseTo(0, 6);
 });
 
-test('jobs with unlike settings share passes, and have the same bytes as alone', async ({ skip }) => {
-  const specs = [
-    rewarding({ normalization: 'grpo' }, { training: { seed: 1 } }),
-    rewarding({ normalization: 'dr_grpo', scale_rewards: 'none', kl_weight: 0.2 }, { training: { seed: 2 } }),
-    rewarding({ updates_per_batch: 2 }, { training: { seed: 3 }, lora: { target_modules: ['q_proj', 'lm_head'] } }),
-  ];
-  const alone: string[] = [];
-  for (const spec of specs) alone.push(await weightsOf(await run(spec)));
-  const passes: FinishedPass[] = [];
-  const scheduler = new PassScheduler({ passTokens: 8192, onPass: (pass) => passes.push(pass) });
-  const cache = new BaseModelCache();
-  const together = await Promise.all(specs.map((spec) => run(spec, { cache, scheduler })));
-  cache.dispose();
-  expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
-  if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
-  expect(await Promise.all(together.map(weightsOf))).toEqual(alone);
-});
+test.runIf(HAS_ALL_CASES)(
+  'jobs with unlike settings share passes, and have the same bytes as alone',
+  async ({ skip }) => {
+    const specs = [
+      rewarding({ normalization: 'grpo' }, { training: { seed: 1 } }),
+      rewarding({ normalization: 'dr_grpo', scale_rewards: 'none', kl_weight: 0.2 }, { training: { seed: 2 } }),
+      rewarding({ updates_per_batch: 2 }, { training: { seed: 3 }, lora: { target_modules: ['q_proj', 'lm_head'] } }),
+    ];
+    const alone: string[] = [];
+    for (const spec of specs) alone.push(await weightsOf(await run(spec)));
+    const passes: FinishedPass[] = [];
+    const scheduler = new PassScheduler({ passTokens: 8192, onPass: (pass) => passes.push(pass) });
+    const cache = new BaseModelCache();
+    const together = await Promise.all(specs.map((spec) => run(spec, { cache, scheduler })));
+    cache.dispose();
+    expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
+    if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+    expect(await Promise.all(together.map(weightsOf))).toEqual(alone);
+  },
+);
 
 test('early stopping and the best state follow the mean reward', async () => {
   const spec = rewarding(

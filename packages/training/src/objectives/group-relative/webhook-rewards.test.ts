@@ -12,6 +12,7 @@ import {
 } from '@lorasmith/contracts';
 import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { HAS_ALL_CASES, usualCases } from '../../../../../test/usual-cases.js';
 import { storeDataset } from '../../../../planning/test/stored-dataset.js';
 import { aJob } from '../../../test/a-job.js';
 import { type RunOptions, type StoredRows, stepsOf, TinyTrainings, weightsOf } from '../../../test/tiny-trainings.js';
@@ -68,56 +69,62 @@ test('rewards of a webhook train what the same rewards of a grader train', async
   }
 });
 
-test('answers beyond the bound of a request go into another one, and the rewards stay in their order', async () => {
-  const sizes: number[] = [];
-  const gradeByWebhook: GradeByWebhook = async (batch) => {
-    if (batch.step === 1) sizes.push(batch.items.length);
-    return await graded(batch);
-  };
-  const objective = { group_size: 20 };
-  const ran = await run(rewarding(objective), { gradeByWebhook });
-  expect(sizes).toEqual([64, 16]);
-  expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding({ ...objective, grader: HAS_LETTER }))));
-});
+test.runIf(HAS_ALL_CASES)(
+  'answers beyond the bound of a request go into another one, and the rewards stay in their order',
+  async () => {
+    const sizes: number[] = [];
+    const gradeByWebhook: GradeByWebhook = async (batch) => {
+      if (batch.step === 1) sizes.push(batch.items.length);
+      return await graded(batch);
+    };
+    const objective = { group_size: 20 };
+    const ran = await run(rewarding(objective), { gradeByWebhook });
+    expect(sizes).toEqual([64, 16]);
+    expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding({ ...objective, grader: HAS_LETTER }))));
+  },
+);
 
-test('a job that waits for rewards holds no pass: another one trains to its end meanwhile', async ({ skip }) => {
-  const passes: FinishedPass[] = [];
-  const scheduler = new PassScheduler({ onPass: (pass) => passes.push(pass) });
-  const cache = new BaseModelCache();
-  let open = () => {};
-  const gate = new Promise<void>((resolve) => {
-    open = resolve;
-  });
-  let isWaiting = () => {};
-  let steps = 0;
-  const gradeByWebhook: GradeByWebhook = async (batch) => {
-    if (batch.step === 2) {
-      isWaiting();
-      await gate;
-    }
-    return await graded(batch);
-  };
-  const onEvent: RunOptions['onEvent'] = ({ type }) => {
-    if (type === 'step-finished') steps++;
-  };
-  let waiting: ReturnType<typeof run> | undefined;
-  await new Promise<void>((resolve) => {
-    isWaiting = resolve;
-    waiting = run(rewarding(), { cache, scheduler, gradeByWebhook, onEvent });
-  });
-  passes.length = 0;
-  const other = await run(rewarding({ grader: HAS_LETTER }, { seed: 3 }), { cache, scheduler });
-  expect(other.error).toBeNull();
-  expect(passes.length).toBeGreaterThan(3);
-  expect(passes.every(({ jobs }) => jobs === 1)).toBe(true);
-  expect(steps).toBe(1);
-  open();
-  const ran = (await waiting)!;
-  cache.dispose();
-  expect(ran.error).toBeNull();
-  if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
-  expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding(), { gradeByWebhook: graded })));
-});
+test.runIf(HAS_ALL_CASES)(
+  'a job that waits for rewards holds no pass: another one trains to its end meanwhile',
+  async ({ skip }) => {
+    const passes: FinishedPass[] = [];
+    const scheduler = new PassScheduler({ onPass: (pass) => passes.push(pass) });
+    const cache = new BaseModelCache();
+    let open = () => {};
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    let isWaiting = () => {};
+    let steps = 0;
+    const gradeByWebhook: GradeByWebhook = async (batch) => {
+      if (batch.step === 2) {
+        isWaiting();
+        await gate;
+      }
+      return await graded(batch);
+    };
+    const onEvent: RunOptions['onEvent'] = ({ type }) => {
+      if (type === 'step-finished') steps++;
+    };
+    let waiting: ReturnType<typeof run> | undefined;
+    await new Promise<void>((resolve) => {
+      isWaiting = resolve;
+      waiting = run(rewarding(), { cache, scheduler, gradeByWebhook, onEvent });
+    });
+    passes.length = 0;
+    const other = await run(rewarding({ grader: HAS_LETTER }, { seed: 3 }), { cache, scheduler });
+    expect(other.error).toBeNull();
+    expect(passes.length).toBeGreaterThan(3);
+    expect(passes.every(({ jobs }) => jobs === 1)).toBe(true);
+    expect(steps).toBe(1);
+    open();
+    const ran = (await waiting)!;
+    cache.dispose();
+    expect(ran.error).toBeNull();
+    if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+    expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding(), { gradeByWebhook: graded })));
+  },
+);
 
 /** A job that is stopped while the answers of its third step are graded. */
 async function stoppedAtThird(spec: JobSpec) {
@@ -196,17 +203,21 @@ test('a job that was killed between sampling and grading samples no second time'
   expect(items[0]).toMatchObject({ completion_tokens: 3, finish_reason: 'length' });
 });
 
-test.each<[string, GradingOutcome, string]>([
+const BAD_OUTCOMES: [string, GradingOutcome, string][] = [
   ['fails', { kind: 'failed', message: 'The webhook of the grader failed 3 times: it answered 500.' }, 'answered 500'],
   ['gives 1e30', { kind: 'graded', rewards: [1e30] }, 'the reward 1e+30 to an answer to line '],
   ['gives too few rewards', { kind: 'graded', rewards: [1] }, 'the reward undefined to an answer to line '],
-])('a webhook that %s fails the job with that, and with what was kept the job goes on', async (_, outcome, message) => {
-  const spec = rewarding({}, { checkpoint_every_steps: 1 });
-  const failed = await run(spec, {
-    gradeByWebhook: async (batch) => (batch.step === 2 ? outcome : await graded(batch)),
-  });
-  expect(failed.error).toMatchObject({ code: 'grader_failed', message: expect.stringContaining(message) });
-  const resumed = await run(spec, { checkpointFolder: failed.checkpointFolder, gradeByWebhook: graded });
-  expect(resumed.events.map(({ type }) => type)).toContain('checkpoint-loaded');
-  expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { gradeByWebhook: graded })));
-});
+];
+test.each(usualCases(BAD_OUTCOMES, 1))(
+  'a webhook that %s fails the job with that, and with what was kept the job goes on',
+  async (_, outcome, message) => {
+    const spec = rewarding({}, { checkpoint_every_steps: 1 });
+    const failed = await run(spec, {
+      gradeByWebhook: async (batch) => (batch.step === 2 ? outcome : await graded(batch)),
+    });
+    expect(failed.error).toMatchObject({ code: 'grader_failed', message: expect.stringContaining(message) });
+    const resumed = await run(spec, { checkpointFolder: failed.checkpointFolder, gradeByWebhook: graded });
+    expect(resumed.events.map(({ type }) => type)).toContain('checkpoint-loaded');
+    expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { gradeByWebhook: graded })));
+  },
+);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
 import { configureKernels, liveTensorCount, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { HAS_ALL_CASES } from '../../../../../test/usual-cases.js';
 import { aJob } from '../../../test/a-job.js';
 import {
   type Ran,
@@ -176,26 +177,29 @@ test('a job that continues an adapter has that adapter as its reference', async 
   expect(await weightsOf(resumed)).toEqual(await weightsOf(second));
 });
 
-test('jobs with unlike losses share passes, and have the same bytes as alone', async ({ skip }) => {
-  const specs: [JobSpec, OnRows][] = [
-    [preferring({ loss: 'sigmoid', sft_weight: 0.3 }, { training: { seed: 1 } }), {}],
-    [preferring({ loss: 'orpo' }, { training: { seed: 2 } }), {}],
-    [preferring({ loss: 'simpo' }, { training: { seed: 3 }, lora: { target_modules: ['q_proj', 'lm_head'] } }), {}],
-    [preferring({ loss: 'kto', beta: 0.5 }, { training: { seed: 5 } }), { base: answers }],
-    [preferring({ loss: 'apo_zero_unpaired' }, { training: { seed: 6 } }), { base: answers }],
-    [aJob({ training: { seed: 4 } }), { base: texts }],
-  ];
-  const alone: string[] = [];
-  for (const [spec, options] of specs) alone.push(await weightsOf(await run(spec, options)));
-  const passes: FinishedPass[] = [];
-  const scheduler = new PassScheduler({ onPass: (pass) => passes.push(pass) });
-  const cache = new BaseModelCache();
-  const together = await Promise.all(specs.map(([spec, options]) => run(spec, { ...options, cache, scheduler })));
-  cache.dispose();
-  expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
-  if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
-  expect(await Promise.all(together.map(weightsOf))).toEqual(alone);
-});
+test.runIf(HAS_ALL_CASES)(
+  'jobs with unlike losses share passes, and have the same bytes as alone',
+  async ({ skip }) => {
+    const specs: [JobSpec, OnRows][] = [
+      [preferring({ loss: 'sigmoid', sft_weight: 0.3 }, { training: { seed: 1 } }), {}],
+      [preferring({ loss: 'orpo' }, { training: { seed: 2 } }), {}],
+      [preferring({ loss: 'simpo' }, { training: { seed: 3 }, lora: { target_modules: ['q_proj', 'lm_head'] } }), {}],
+      [preferring({ loss: 'kto', beta: 0.5 }, { training: { seed: 5 } }), { base: answers }],
+      [preferring({ loss: 'apo_zero_unpaired' }, { training: { seed: 6 } }), { base: answers }],
+      [aJob({ training: { seed: 4 } }), { base: texts }],
+    ];
+    const alone: string[] = [];
+    for (const [spec, options] of specs) alone.push(await weightsOf(await run(spec, options)));
+    const passes: FinishedPass[] = [];
+    const scheduler = new PassScheduler({ onPass: (pass) => passes.push(pass) });
+    const cache = new BaseModelCache();
+    const together = await Promise.all(specs.map(([spec, options]) => run(spec, { ...options, cache, scheduler })));
+    cache.dispose();
+    expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
+    if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+    expect(await Promise.all(together.map(weightsOf))).toEqual(alone);
+  },
+);
 
 describe('a job on answers with a label', () => {
   const spec = preferring(
