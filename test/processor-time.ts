@@ -5,7 +5,8 @@ import { afterAll, expect } from 'vitest';
 
 const TICKS_PER_SECOND = 100;
 /** Fields of /proc/self/stat, after the name in brackets: user time of the process, and of its children that have ended. */
-const [OWN, OF_CHILDREN] = [11, 13];
+const OWN = 11;
+const OF_CHILDREN = 13;
 
 const record = process.env.TEST_TIMES_FILE;
 if (record !== undefined) {
@@ -13,12 +14,15 @@ if (record !== undefined) {
   // The hook that is registered first runs last.
   afterAll(() => {
     const file = expect.getState().testPath;
-    appendFileSync(record, `${JSON.stringify({ file, seconds: userSeconds() - before })}\n`);
+    const after = userSeconds();
+    const line = { file, own: after.own - before.own, ofChildren: after.ofChildren - before.ofChildren };
+    appendFileSync(record, `${JSON.stringify(line)}\n`);
   });
 }
 
-function userSeconds(): number {
+function userSeconds(): { own: number; ofChildren: number } {
   const stat = readFileSync('/proc/self/stat', 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[OWN]) + Number(fields[OF_CHILDREN])) / TICKS_PER_SECOND;
+  const secondsOf = (field: number) => Number(fields[field]) / TICKS_PER_SECOND;
+  return { own: secondsOf(OWN), ofChildren: secondsOf(OF_CHILDREN) };
 }

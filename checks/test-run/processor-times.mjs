@@ -3,21 +3,24 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 
-/** Seconds of user time that a file of the usual run may take, with its child processes, on a processor as fast as {@link REFERENCE_MS} says. */
-const LIMIT_S = 60;
+/**
+ * Seconds of user time that a file of the usual run may take on a processor as fast as {@link REFERENCE_MS} says: its own process, and that with its
+ * child processes. Beyond the first are only the flows of whole services.
+ */
+const LIMITS_S = { own: 20, withChildren: 60 };
 const SHOWN = 10;
 /** Milliseconds of {@link yardstick} on the machine for which the limit holds: an Intel Xeon of 2023 at 2 GHz. */
 const REFERENCE_MS = 400;
 
-/** @typedef {{ file: string, seconds: number }} FileTime */
+/** @typedef {{ file: string, own: number, seconds: number }} FileTime `seconds`: of its own process and its child processes */
 
 /** The times that test/processor-time.ts recorded. @param {string} record @returns {FileTime[]} the longest first */
 export function readTimes(record) {
   if (!existsSync(record)) return [];
   const lines = readFileSync(record, 'utf8').trim().split('\n').filter(Boolean);
-  const all = lines.map((line) => /** @type {FileTime} */ (JSON.parse(line)));
+  const all = lines.map((line) => /** @type {{ file: string, own: number, ofChildren: number }} */ (JSON.parse(line)));
   return all
-    .map(({ file, seconds }) => ({ file: path.relative(ROOT_DIR, file), seconds }))
+    .map(({ file, own, ofChildren }) => ({ file: path.relative(ROOT_DIR, file), own, seconds: own + ofChildren }))
     .sort((one, two) => two.seconds - one.seconds);
 }
 
@@ -42,14 +45,15 @@ export function timesText(times) {
   ].join('\n');
 }
 
-/** The files beyond the limit, which is larger on a slower machine. @param {FileTime[]} times @param {number} slowness @returns {string[]} */
+/** The files beyond a limit, which is larger on a slower machine. @param {FileTime[]} times @param {number} slowness @returns {string[]} */
 export function tooLong(times, slowness) {
-  const limit = LIMIT_S * slowness;
+  const [own, withChildren] = [LIMITS_S.own * slowness, LIMITS_S.withChildren * slowness];
   return times
-    .filter(({ seconds }) => seconds > limit)
+    .filter((time) => time.own > own || time.seconds > withChildren)
     .map(
-      ({ file, seconds }) =>
-        `${file} took ${seconds.toFixed(1)} s of processor time; a file of the usual run may take ${limit.toFixed(0)} s. ` +
+      (time) =>
+        `${time.file} took ${time.own.toFixed(1)} s of processor time, and ${time.seconds.toFixed(1)} s with its child processes; a file of ` +
+        `the usual run may take ${own.toFixed(0)} s, and ${withChildren.toFixed(0)} s. ` +
         'Leave some of its cases to continuous integration (test/usual-cases.ts).',
     );
 }

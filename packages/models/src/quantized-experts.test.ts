@@ -24,6 +24,7 @@ import {
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';
+import { usualCases } from '../../../test/usual-cases.js';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
 import { QuantizedLinear } from './quantized-linear.js';
 import { WeightSource } from './weight-source.js';
@@ -117,63 +118,66 @@ async function asLinearLayers(matrices: Awaited<ReturnType<typeof matricesOf>>, 
   });
 }
 
-describe.each(Object.keys(FORMS) as (keyof typeof FORMS)[])('experts that are %s in the files', (form) => {
-  test.each(['float32', 'bfloat16'] as const)(
-    'have the numbers of linear layers that are quantized when they are loaded, in %s',
-    async (dtype) => {
-      const folder = await modelOf(form);
-      const before = liveTensorCount();
-      for (const parameter of folder.expertParameters.values()) {
-        const experts = await loaded(folder, parameter, dtype);
-        expect(experts).toBeInstanceOf(PackedExperts);
-        const ofExperts = decoded(experts);
-        const perExpert =
-          parameter.tensors.length === 1 ? (parameter.projections ?? 1) : parameter.tensors.length / EXPERTS;
-        const linears = await asLinearLayers(await matricesOf(folder, parameter), dtype);
-        for (const [index, numbers] of ofExperts.entries()) {
-          const own = linears.slice(index * perExpert, (index + 1) * perExpert).flatMap((one) => [...one]);
-          const { inFeatures, outFeatures, transposed } = parameter;
-          const expected = Float32Array.from(own, (number, i) => {
-            return transposed ? own[(i % inFeatures) * outFeatures + Math.floor(i / inFeatures)]! : number;
-          });
-          expect(numbers).toEqual(expected);
+describe.each(usualCases(Object.keys(FORMS) as (keyof typeof FORMS)[], 2))(
+  'experts that are %s in the files',
+  (form) => {
+    test.each(['float32', 'bfloat16'] as const)(
+      'have the numbers of linear layers that are quantized when they are loaded, in %s',
+      async (dtype) => {
+        const folder = await modelOf(form);
+        const before = liveTensorCount();
+        for (const parameter of folder.expertParameters.values()) {
+          const experts = await loaded(folder, parameter, dtype);
+          expect(experts).toBeInstanceOf(PackedExperts);
+          const ofExperts = decoded(experts);
+          const perExpert =
+            parameter.tensors.length === 1 ? (parameter.projections ?? 1) : parameter.tensors.length / EXPERTS;
+          const linears = await asLinearLayers(await matricesOf(folder, parameter), dtype);
+          for (const [index, numbers] of ofExperts.entries()) {
+            const own = linears.slice(index * perExpert, (index + 1) * perExpert).flatMap((one) => [...one]);
+            const { inFeatures, outFeatures, transposed } = parameter;
+            const expected = Float32Array.from(own, (number, i) => {
+              return transposed ? own[(i % inFeatures) * outFeatures + Math.floor(i / inFeatures)]! : number;
+            });
+            expect(numbers).toEqual(expected);
+          }
+          experts.dispose();
         }
-        experts.dispose();
-      }
-      expect(liveTensorCount()).toBe(before);
-    },
-  );
+        expect(liveTensorCount()).toBe(before);
+      },
+    );
 
-  test('compute with the bits of decoded ones', async () => {
-    const folder = await modelOf(form);
-    for (const dtype of ['float32', 'bfloat16'] as const) {
-      for (const parameter of folder.expertParameters.values()) {
-        const experts = await loaded(folder, parameter, dtype);
-        const { inFeatures, outFeatures, transposed = false } = parameter;
-        const numbers = decoded(experts).flatMap((one) =>
-          Array.from(one, (number, i) =>
-            transposed ? one[(i % outFeatures) * inFeatures + Math.floor(i / outFeatures)]! : number,
-          ),
-        );
-        const shape = transposed ? [EXPERTS, inFeatures, outFeatures] : [EXPERTS, outFeatures, inFeatures];
-        scope(() => {
-          const sections = rowSections(Int32Array.of(0, 5, 5, 22));
-          const inDtype = (rows: number, columns: number, seed: number) =>
-            cast(tensorOf(normalNumbers(rows * columns, seed), [rows, columns]), dtype);
-          const [x, gradient] = [inDtype(22, inFeatures, 1), inDtype(22, outFeatures, 2)];
-          const dense = new DenseExperts(cast(tensorOf(Float32Array.from(numbers), shape), dtype), { transposed });
-          expect(toFloat32Array(experts.forward(x, sections))).toEqual(toFloat32Array(dense.forward(x, sections)));
-          expect(toFloat32Array(experts.backwardInput(gradient, sections))).toEqual(
-            toFloat32Array(dense.backwardInput(gradient, sections)),
+    test('compute with the bits of decoded ones', async () => {
+      const folder = await modelOf(form);
+      for (const dtype of ['float32', 'bfloat16'] as const) {
+        for (const parameter of folder.expertParameters.values()) {
+          const experts = await loaded(folder, parameter, dtype);
+          const { inFeatures, outFeatures, transposed = false } = parameter;
+          const numbers = decoded(experts).flatMap((one) =>
+            Array.from(one, (number, i) =>
+              transposed ? one[(i % outFeatures) * inFeatures + Math.floor(i / outFeatures)]! : number,
+            ),
           );
-          const rows = scope(() => toFloat32Array(experts.weightRows(1, 7, 3)));
-          expect(rows).toEqual(decoded(experts)[1]!.slice(7 * inFeatures, 10 * inFeatures));
-        });
-        experts.dispose();
+          const shape = transposed ? [EXPERTS, inFeatures, outFeatures] : [EXPERTS, outFeatures, inFeatures];
+          scope(() => {
+            const sections = rowSections(Int32Array.of(0, 5, 5, 22));
+            const inDtype = (rows: number, columns: number, seed: number) =>
+              cast(tensorOf(normalNumbers(rows * columns, seed), [rows, columns]), dtype);
+            const [x, gradient] = [inDtype(22, inFeatures, 1), inDtype(22, outFeatures, 2)];
+            const dense = new DenseExperts(cast(tensorOf(Float32Array.from(numbers), shape), dtype), { transposed });
+            expect(toFloat32Array(experts.forward(x, sections))).toEqual(toFloat32Array(dense.forward(x, sections)));
+            expect(toFloat32Array(experts.backwardInput(gradient, sections))).toEqual(
+              toFloat32Array(dense.backwardInput(gradient, sections)),
+            );
+            const rows = scope(() => toFloat32Array(experts.weightRows(1, 7, 3)));
+            expect(rows).toEqual(decoded(experts)[1]!.slice(7 * inFeatures, 10 * inFeatures));
+          });
+          experts.dispose();
+        }
       }
-    }
-  });
-});
+    });
+  },
+);
 
 test('experts have the same numbers whether they are fused in the files or each by itself', async () => {
   const each = await modelOf('each by itself');

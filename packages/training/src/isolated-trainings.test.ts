@@ -8,6 +8,7 @@ import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { QUANTIZED_DIR, writeFamilyModel } from '../../../test/family-models.mjs';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { usualCases } from '../../../test/usual-cases.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { NextToken } from './objectives/next-token/next-token.js';
@@ -128,11 +129,12 @@ class Trainer {
   }
 }
 
-describe.each([
+const FORMS = [
   { precision: 'float32', quantization: 'none' },
-  { precision: 'bfloat16', quantization: 'none' },
   { precision: 'bfloat16', quantization: 'nf4' },
-] as const)('in $precision, base quantization $quantization', ({ precision, quantization }) => {
+  { precision: 'bfloat16', quantization: 'none' },
+] as const;
+describe.each(usualCases(FORMS, 2))('in $precision, base quantization $quantization', ({ precision, quantization }) => {
   const form = { precision, base_quantization: quantization };
   const specs = JOBS.map(({ lora, validation, training } = {}) => {
     return aJob({ ...(lora && { lora }), ...(validation && { validation }), training: { ...training, ...form } });

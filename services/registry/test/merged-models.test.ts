@@ -7,6 +7,7 @@ import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
 import { NO_TRACING } from '@lorasmith/service-kit';
 import { digestFile, type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { MergedModels, type MergedModelsDependencies, type MergeEvent } from '../src/merging/merged-models.js';
 import { faultyProgram, mergeProgram } from './merge-program.js';
@@ -89,7 +90,7 @@ test('for concurrent requests a merged model is computed once, with the same wei
   expect(await stagings()).toEqual([]);
 });
 
-test('the error names a base model whose config.json has changed', async () => {
+test.runIf(HAS_ALL_CASES)('the error names a base model whose config.json has changed', async () => {
   const { architecture } = await readModelFolder(join(root, 'models/llama-tied'));
   for (const [number, digest] of [digestArchitecture(architecture), 'f'.repeat(64)].entries()) {
     await publishReferenceAdapter(adapters, {
@@ -128,7 +129,7 @@ test('the least recently used model is evicted, one in use never', async () => {
   alsoHeld.release();
 });
 
-test('after a restart the order of use and the limit still apply', async () => {
+test.runIf(HAS_ALL_CASES)('after a restart the order of use and the limit still apply', async () => {
   const models = await openModels();
   for (const number of [1, 2, 3]) (await models.acquire(await publish(number))).release();
   await utimes(merged.folder(adapterId(2)), new Date(), new Date(Date.now() + 60_000));
@@ -150,7 +151,7 @@ test('a model that can never fit is refused before it is computed', async () => 
   expect(merges()).toBe(0);
 });
 
-test('a merged model with a missing file is computed again', async () => {
+test.runIf(HAS_ALL_CASES)('a merged model with a missing file is computed again', async () => {
   const adapter = await publish(1);
   const models = await openModels();
   (await models.acquire(adapter)).release();
@@ -196,7 +197,7 @@ test('an adapter whose merge is not finite is refused', async () => {
   expect(await stagings()).toEqual([]);
 });
 
-test('a crash of the merge process is reported, and the next attempt works', async () => {
+test.runIf(HAS_ALL_CASES)('a crash of the merge process is reported, and the next attempt works', async () => {
   const adapter = await publish(1);
   const crashing = await openModels({ program: faultyProgram('crash') });
   const asked = await Promise.allSettled([crashing.acquire(adapter), crashing.acquire(adapter)]);

@@ -21,6 +21,7 @@ import {
 } from '@lorasmith/service-kit';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { buildApp } from '../src/app.js';
 import { AdapterImport } from '../src/importing/adapter-import.js';
@@ -302,17 +303,20 @@ describe('a GGUF file', () => {
     expect(await merged.list()).toEqual([]);
   });
 
-  test('is found again after a restart, and computed again after a crash of the process', async () => {
-    await listen(faultyProgram('crash'));
-    expect(await errorOf(await get(path))).toMatchObject({ status: 500, code: 'merge_crashed' });
-    expect(await merged.list()).toEqual([]);
-    await listen(mergeProgram());
-    const first = await get(path).then(bytesOf);
-    await listen(faultyProgram('crash'));
-    expect((await get(path).then(bytesOf)).equals(first)).toBe(true);
-  });
+  test.runIf(HAS_ALL_CASES)(
+    'is found again after a restart, and computed again after a crash of the process',
+    async () => {
+      await listen(faultyProgram('crash'));
+      expect(await errorOf(await get(path))).toMatchObject({ status: 500, code: 'merge_crashed' });
+      expect(await merged.list()).toEqual([]);
+      await listen(mergeProgram());
+      const first = await get(path).then(bytesOf);
+      await listen(faultyProgram('crash'));
+      expect((await get(path).then(bytesOf)).equals(first)).toBe(true);
+    },
+  );
 
-  test('a GGUF file of a model that GGUF cannot express is refused by name', async () => {
+  test.runIf(HAS_ALL_CASES)('a GGUF file of a model that GGUF cannot express is refused by name', async () => {
     const config = join(root, 'models/llama-tied/config.json');
     const changed = { ...JSON.parse(await readFile(config, 'utf8')), hidden_act: 'gelu' };
     await writeFile(config, JSON.stringify(changed));
@@ -372,7 +376,7 @@ describe('a merged model', () => {
     expect(await statusOf(`/adapters/${ID}`)).toBe(200);
   });
 
-  test('is a 500 if the merge process crashes, and works on the next request', async () => {
+  test.runIf(HAS_ALL_CASES)('is a 500 if the merge process crashes, and works on the next request', async () => {
     await listen(faultyProgram('crash'));
     expect(await errorOf(await get(`/adapters/${ID}?weights=merged`))).toMatchObject({
       status: 500,
@@ -382,22 +386,25 @@ describe('a merged model', () => {
     expect(await statusOf(`/adapters/${ID}?weights=merged`)).toBe(200);
   });
 
-  test('is not evicted while the api reads its files, which does not delay a shutdown', async () => {
-    const ofOther = `/adapters/${adapterId(2)}?weights=merged`;
-    await publishReferenceAdapter(adapters, { id: adapterId(2), name: 'llama-tied' });
-    const { segments } = await getFiles(`/adapters/${ID}?weights=merged`);
-    const bytes = (await bytesOfFiles(segments)).length;
-    await listen(mergeProgram(), Math.ceil(1.5 * bytes));
-    const { reader } = await getFiles(`/adapters/${ID}?weights=merged`);
-    expect(await errorOf(await get(ofOther))).toMatchObject({ status: 503, code: 'service_unavailable' });
-    await reader.cancel();
-    await expect.poll(() => statusOf(ofOther)).toBe(200);
-    const open = await getFiles(ofOther);
-    await app.close();
-    expect((await open.reader.read()).done).toBe(true);
-  });
+  test.runIf(HAS_ALL_CASES)(
+    'is not evicted while the api reads its files, which does not delay a shutdown',
+    async () => {
+      const ofOther = `/adapters/${adapterId(2)}?weights=merged`;
+      await publishReferenceAdapter(adapters, { id: adapterId(2), name: 'llama-tied' });
+      const { segments } = await getFiles(`/adapters/${ID}?weights=merged`);
+      const bytes = (await bytesOfFiles(segments)).length;
+      await listen(mergeProgram(), Math.ceil(1.5 * bytes));
+      const { reader } = await getFiles(`/adapters/${ID}?weights=merged`);
+      expect(await errorOf(await get(ofOther))).toMatchObject({ status: 503, code: 'service_unavailable' });
+      await reader.cancel();
+      await expect.poll(() => statusOf(ofOther)).toBe(200);
+      const open = await getFiles(ofOther);
+      await app.close();
+      expect((await open.reader.read()).done).toBe(true);
+    },
+  );
 
-  test('is still computed for the others if one client disconnects', async () => {
+  test.runIf(HAS_ALL_CASES)('is still computed for the others if one client disconnects', async () => {
     const disconnect = new AbortController();
     const first = fetch(`${url}/adapters/${ID}?weights=merged`, { signal: disconnect.signal });
     await expect.poll(merges).toBe(1);

@@ -6,6 +6,7 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { TESTED_KERNELS } from '../../../../test/usual-cases.js';
 import { anglesOf, frequenciesOf } from '../../test/rotary-angles.js';
 import type { FloatDType } from '../dtype.js';
 import { liveTensorCount, scope } from '../tensor.js';
@@ -152,7 +153,7 @@ function expectRowsAlone(
   }
 }
 
-describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
+describe.each(TESTED_KERNELS)('%s kernels', (source) => {
   beforeAll(() => {
     const library = configureKernels(source);
     if (source === 'fused') expect(library, 'npm test compiles the fused library').not.toBeNull();
