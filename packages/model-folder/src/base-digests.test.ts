@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { DecoderArchitecture } from './architecture.js';
 import { type BaseIdentity, baseMismatch, digestArchitecture } from './base-digests.js';
+import { withWindows } from './families/decoder-config.js';
 import { readModelFolder } from './model-folder.js';
 
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
@@ -36,12 +37,18 @@ describe('digestArchitecture', () => {
   });
 
   test('changes with any setting that affects outputs, at any depth', () => {
-    const { norm, ropes, attention } = architecture;
+    const { norm, ropes, layers } = architecture;
     const changed: DecoderArchitecture[] = [
       architecture,
       { ...architecture, norm: { ...norm, epsilon: 0.1 } },
       { ...architecture, ropes: [{ ...ropes[0]!, theta: 7 }] },
-      { ...architecture, attention: { ...attention, layers: attention.layers.map((one) => ({ ...one, window: 4 })) } },
+      {
+        ...architecture,
+        layers: withWindows(
+          layers,
+          layers.map(() => 4),
+        ),
+      },
     ];
     expect(new Set(changed.map(digestArchitecture)).size).toBe(changed.length);
   });

@@ -80,14 +80,10 @@ export const gpt2: Family<DecoderArchitecture> = {
         queryKeyNorm: 'head',
         valueNorm: null,
         outputGate: null,
-        layers: Array.from({ length: layerCount }, (_, layer) => ({
-          scale: byLayer ? scale / (layer + 1) : scale,
-          window: null,
-          rope: 0,
-        })),
       },
-      latentAttention: null,
-      linearAttention: null,
+      layers: Array.from({ length: layerCount }, (_, layer) => ({
+        mixer: { kind: 'attention', scale: byLayer ? scale / (layer + 1) : scale, window: null, rope: 0 },
+      })),
       layerInputs: null,
       experts: null,
       mlp: { gated: false, activation: readActivation(config, 'activation_function', 'gelu_new') },

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, mixerOf } from '@lorasmith/model-folder';
 import {
   type AttentionSettings,
   concat,
@@ -56,9 +56,9 @@ export class LatentAttention implements Sublayer<SavedLatentAttention> {
 
   /** @param layer which of the decoder's layers it is in */
   constructor(architecture: DecoderArchitecture, layer: number, weights: LatentAttentionWeights) {
-    const own = architecture.latentAttention!;
-    this.settings = attentionSettings(architecture, layer);
-    this.rope = architecture.attention.layers[layer]!.rope;
+    const own = mixerOf(architecture, layer, 'latent');
+    this.settings = attentionSettings(architecture, layer, own);
+    this.rope = own.rope;
     this.keysOf = layer;
     this.#weights = weights;
     const { heads, headDim } = this.settings;

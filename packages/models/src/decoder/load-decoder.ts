@@ -4,14 +4,15 @@ import {
   expertParameters,
   expertsOf,
   expertTensors,
-  hasLinearAttention,
   headsOf,
   isBesideExperts,
   isByKeyHead,
   type LinearLayer,
   layerInputProjection,
   layerLinears,
+  type Mixer,
   type ModelFolder,
+  mixerOf,
   tensorName,
 } from '@lorasmith/model-folder';
 import {
@@ -73,7 +74,7 @@ async function loadLayer(
   const [attentionNorm, attention, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] =
     await Promise.all([
       normIfAny(names.attentionNorm),
-      loadAnyAttention(source, architecture, index),
+      MIXERS[architecture.layers[index]!.mixer.kind](source, architecture, index),
       normIfAny(names.attentionBranchNorm),
       isBesideExperts(architecture, index) ? unitNorm(source, architecture, hiddenSize) : normIfAny(names.mlpNorm),
       loadMlp(source, architecture, index),
@@ -215,16 +216,10 @@ async function loadInputBlock(
   return new Block({ norm: null, sublayer: new LayerInputBranch(index, mlp.activation, { gate, output }), branchNorm });
 }
 
-async function loadAnyAttention(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<SelfAttention | LatentAttention | GatedDeltaNet> {
-  if (architecture.latentAttention !== null) return await loadLatentAttention(source, architecture, index);
-  return hasLinearAttention(architecture, index)
-    ? await loadLinearAttention(source, architecture, index)
-    : await loadAttention(source, architecture, index);
-}
+/** The sublayers of the kinds of mixers. */
+const MIXERS: Readonly<
+  Record<Mixer['kind'], (source: WeightSource, architecture: DecoderArchitecture, index: number) => Promise<Sublayer>>
+> = { attention: loadAttention, latent: loadLatentAttention, linear: loadLinearAttention };
 
 async function loadAttention(
   source: WeightSource,
@@ -232,16 +227,16 @@ async function loadAttention(
   index: number,
 ): Promise<SelfAttention> {
   const { names, attention } = architecture;
-  const hasOwnKeys = attention.layers[index]!.keysAndValuesOf === undefined;
-  const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
+  const hasOwnKeys = mixerOf(architecture, index, 'attention').keysAndValuesOf === undefined;
+  const { mixer } = layerLinears(architecture, index);
   const [query, key, queryKeyValue, sinks, output] = await Promise.all([
     loadNormIfAny(source, architecture, index, names.queryNorm),
     loadNormIfAny(source, architecture, index, hasOwnKeys ? names.keyNorm : null),
-    source.linearGroup(attentionInputs),
+    source.linearGroup(mixer.inputs),
     names.sinks === null
       ? null
       : source.tensor(tensorName(names, `${names.layers}.${index}.${names.sinks}`), 'float32'),
-    source.linearGroup([attentionOutput]),
+    source.linearGroup([mixer.output]),
   ]);
   const { headDim } = headsOf(architecture, index);
   const isNormed = hasOwnKeys && attention.valueNorm !== null;
@@ -260,19 +255,19 @@ async function loadLatentAttention(
   index: number,
 ): Promise<LatentAttention> {
   const { names, norm } = architecture;
-  const { normEpsilon: epsilon } = architecture.latentAttention!;
+  const { normEpsilon: epsilon } = mixerOf(architecture, index, 'latent');
   const paths = names.latentAttention!;
-  const { attentionInputs, ofLatents, attentionOutput } = layerLinears(architecture, index);
-  const { query: ofQuery, keyValue: ofKeyValue } = ofLatents!;
+  const { mixer } = layerLinears(architecture, index);
+  const [ofKeyValue, ofQuery = null] = mixer.between.toReversed() as [LinearLayer, LinearLayer?];
   const projection = async (path: string, layer: LinearLayer) => {
     const ofNorm = loadNorm(source, { names, norm: { ...norm, epsilon } }, `${names.layers}.${index}.${path}`);
     return new LatentProjection(...(await Promise.all([ofNorm, source.linearGroup([layer])])));
   };
   const [inputs, query, keyValue, output] = await Promise.all([
-    source.linearGroup(attentionInputs),
+    source.linearGroup(mixer.inputs),
     ofQuery && projection(paths.query!.norm, ofQuery),
     projection(paths.keyValue.norm, ofKeyValue),
-    source.linearGroup([attentionOutput]),
+    source.linearGroup([mixer.output]),
   ]);
   return new LatentAttention(architecture, index, { inputs, query, keyValue, output });
 }
@@ -284,16 +279,16 @@ async function loadLinearAttention(
 ): Promise<GatedDeltaNet> {
   const { names, norm } = architecture;
   const paths = names.linearAttention!;
-  const own = architecture.linearAttention!;
-  const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
+  const own = mixerOf(architecture, index, 'linear');
+  const { mixer } = layerLinears(architecture, index);
   const read = (path: string) => source.tensor(tensorName(names, `${names.layers}.${index}.${path}`), 'float32');
   const [inputs, filters, decayLog, timeStepBias, normWeight, output] = await Promise.all([
-    source.linearGroup(attentionInputs),
+    source.linearGroup(mixer.inputs),
     read(`${paths.convolution}.weight`),
     read(paths.decayLog),
     read(paths.timeStepBias),
     read(`${paths.norm}.weight`),
-    source.linearGroup([attentionOutput]),
+    source.linearGroup([mixer.output]),
   ]);
   const convolution = source.give(scope(() => reshape(filters, [-1, own.convolutionTaps]))); // [mixed, taps]
   dispose(filters);

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, mixerOf } from '@lorasmith/model-folder';
 import {
   type AttentionSettings,
   type BatchAttention,
@@ -67,11 +67,12 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   /** @param layer which of the decoder's layers it is in */
   constructor(architecture: DecoderArchitecture, layer: number, weights: SelfAttentionWeights) {
     const { ropes, attention } = architecture;
-    this.settings = attentionSettings(architecture, layer, weights.sinks);
+    const own = mixerOf(architecture, layer, 'attention');
+    this.settings = attentionSettings(architecture, layer, { ...own, sinks: weights.sinks });
     this.#source = new KeyValueSource(architecture, layer, this.settings);
     const { headDim } = this.settings;
     const made = this.#source.isOwn ? this.settings : { ...this.settings, keyValueHeads: 0 };
-    this.rope = attention.layers[layer]!.rope;
+    this.rope = own.rope;
     this.#weights = weights;
     const steps: QueryKeyStep[] = [];
     const { headNorms } = weights;
