@@ -252,10 +252,10 @@ export interface DecoderNames {
   down: string;
   /** Norm of the MLP output, before it is added to the residual stream. */
   mlpBranchNorm: string | null;
-  /** The parts of latent attention; null where layers have none. */
-  latentAttention: LatentAttentionNames | null;
-  /** The parts of linear attention; null where no layer has it. */
-  linearAttention: LinearAttentionNames | null;
+  /** The parts of latent attention. @defaultValue no layer has it */
+  latentAttention?: LatentAttentionNames | undefined;
+  /** The parts of linear attention. @defaultValue no layer has it */
+  linearAttention?: LinearAttentionNames | undefined;
   /** The parts of layer inputs; null where layers have none. */
   layerInputs: LayerInputNames | null;
   /** The parts of sparse layers; null where there is none. */

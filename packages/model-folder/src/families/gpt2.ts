@@ -28,8 +28,6 @@ const NAMES: DecoderNames = {
   gateUp: ['mlp.c_fc'],
   down: 'mlp.c_proj',
   mlpBranchNorm: null,
-  latentAttention: null,
-  linearAttention: null,
   layerInputs: null,
   experts: null,
   layerScale: null,
