@@ -166,10 +166,10 @@ export function modelOf({ LLAMA_NAMES, linearGroups }, name, shape) {
       queryKeyNorm: 'head',
       valueNorm: null,
       outputGate: null,
-      layers: Array.from({ length: layers }, () => ({ scale: headDim ** -0.5, window: null, rope: 0 })),
     },
-    latentAttention: null,
-    linearAttention: null,
+    layers: Array.from({ length: layers }, () => ({
+      mixer: { kind: 'attention', scale: headDim ** -0.5, window: null, rope: 0 },
+    })),
     layerInputs: null,
     experts: null,
     mlp: { gated: true, activation: 'silu' },

@@ -56,14 +56,19 @@ export interface NormSettings {
   weightOffset: 0 | 1;
 }
 
-/** The attention settings that can differ between layers. */
-export interface LayerAttention {
+/** The settings of attention by scores of queries and keys, of whatever kind. */
+export interface ScoredAttention {
   /** The factor of the scores. */
   scale: number;
   /** Query i sees keys j with i - window < j ≤ i; null: all j ≤ i. */
   window: number | null;
   /** The index of its rotary settings in `ropes`. Layers with the same have heads of the same size. */
   rope: number;
+}
+
+/** Attention whose queries, keys and values are projections of the layer's input. */
+export interface LayerAttention extends ScoredAttention {
+  kind: 'attention';
   /** Its number of key and value heads. @defaultValue that of the architecture */
   keyValueHeadCount?: number | undefined;
   /** The size of its heads. @defaultValue that of the architecture */
@@ -72,6 +77,49 @@ export interface LayerAttention {
   keysAreValues?: boolean | undefined;
   /** The earlier layer whose keys and values it reads; it has no projections of its own for them. @defaultValue none */
   keysAndValuesOf?: number | undefined;
+}
+
+/**
+ * Attention whose keys and values are projections of a small latent (multi-head latent attention of DeepSeek-V2, arXiv:2405.04434).
+ * Positions turn a part of each head; the keys' part is the same for all heads.
+ */
+export interface LatentAttention extends ScoredAttention {
+  kind: 'latent';
+  /** The size of the latent of queries; null: they are projected from the input. */
+  queryRank: number | null;
+  /** The size of the latent of keys and values. */
+  keyValueRank: number;
+  /** Numbers of a query or key that positions do not turn. */
+  plainDim: number;
+  /** Numbers of a query or key that positions turn; even. */
+  rotaryDim: number;
+  /** Numbers of a value. */
+  valueDim: number;
+  /** The epsilon of the norms of latents. */
+  normEpsilon: number;
+}
+
+/**
+ * Linear attention: a causal convolution, the gated delta rule (Gated DeltaNet, Yang et al. 2024, arXiv:2412.06464), and a gated norm.
+ */
+export interface LinearAttention {
+  kind: 'linear';
+  /** The number of query heads, and of key heads. */
+  keyHeadCount: number;
+  /** A multiple of `keyHeadCount`: each key head serves as many consecutive value heads. */
+  valueHeadCount: number;
+  keyHeadDim: number;
+  valueHeadDim: number;
+  /** The tokens that an output of the convolution depends on. */
+  convolutionTaps: number;
+}
+
+/** The part of a layer in which a token reads those before it. `layer-kinds` says what each kind is made of. */
+export type Mixer = LayerAttention | LatentAttention | LinearAttention;
+
+/** The settings that can differ between layers. */
+export interface LayerSettings {
+  mixer: Mixer;
 }
 
 /** A query at position p is multiplied by `1 + beta · ln(1 + ⌊p / originalMaxPositions⌋)`. */
@@ -204,10 +252,10 @@ export interface DecoderNames {
   down: string;
   /** Norm of the MLP output, before it is added to the residual stream. */
   mlpBranchNorm: string | null;
-  /** The parts of latent attention; null where layers have none. */
-  latentAttention: LatentAttentionNames | null;
-  /** The parts of linear attention; null where no layer has it. */
-  linearAttention: LinearAttentionNames | null;
+  /** The parts of latent attention. @defaultValue no layer has it */
+  latentAttention?: LatentAttentionNames | undefined;
+  /** The parts of linear attention. @defaultValue no layer has it */
+  linearAttention?: LinearAttentionNames | undefined;
   /** The parts of layer inputs; null where layers have none. */
   layerInputs: LayerInputNames | null;
   /** The parts of sparse layers; null where there is none. */
@@ -254,42 +302,6 @@ export type DecoderFamily =
   | 'qwen3_next'
   | 'seed_oss'
   | 'smollm3';
-
-/**
- * Attention whose keys and values are projections of a small latent (multi-head latent attention of DeepSeek-V2, arXiv:2405.04434).
- * Positions turn a part of each head; the keys' part is the same for all heads.
- */
-export interface LatentAttention {
-  /** The size of the latent of queries; null: they are projected from the input. */
-  queryRank: number | null;
-  /** The size of the latent of keys and values. */
-  keyValueRank: number;
-  /** Numbers of a query or key that positions do not turn. */
-  plainDim: number;
-  /** Numbers of a query or key that positions turn; even. */
-  rotaryDim: number;
-  /** Numbers of a value. */
-  valueDim: number;
-  /** The epsilon of the norms of latents. */
-  normEpsilon: number;
-}
-
-/**
- * Linear attention in the place of attention: a causal convolution, the gated delta rule (Gated DeltaNet, Yang et al. 2024,
- * arXiv:2412.06464), and a gated norm.
- */
-export interface LinearAttention {
-  /** Whether each layer has it. */
-  layers: readonly boolean[];
-  /** The number of query heads, and of key heads. */
-  keyHeadCount: number;
-  /** A multiple of `keyHeadCount`: each key head serves as many consecutive value heads. */
-  valueHeadCount: number;
-  keyHeadDim: number;
-  valueHeadDim: number;
-  /** The tokens that an output of the convolution depends on. */
-  convolutionTaps: number;
-}
 
 /**
  * The numbers of each token that a layer reads beside the residual stream (per-layer embeddings of Gemma 3n and Gemma 4): an
@@ -358,6 +370,7 @@ export interface DecoderArchitecture {
   norm: NormSettings;
   /** The different rotary settings of the layers. null rotates nothing. */
   ropes: readonly (RopeSettings | null)[];
+  /** The settings of attention by scores that all layers share. */
   attention: {
     /** A scaled score s becomes softcap · tanh(s / softcap); null: unchanged. */
     softcap: number | null;
@@ -372,13 +385,9 @@ export interface DecoderArchitecture {
      * its query. null: there is none.
      */
     outputGate: 'sigmoid' | null;
-    /** One entry per layer. */
-    layers: readonly LayerAttention[];
   };
-  /** The attention of all layers, if it is latent; null: it is not. */
-  latentAttention: LatentAttention | null;
-  /** The layers without attention; null: all have it. */
-  linearAttention: LinearAttention | null;
+  /** One entry per layer. */
+  layers: readonly LayerSettings[];
   /** The inputs of layers beside the residual stream; null: there are none. */
   layerInputs: LayerInputs | null;
   /** The experts of sparse layers; null: there are none. */

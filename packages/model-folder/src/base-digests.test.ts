@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { DecoderArchitecture } from './architecture.js';
 import { type BaseIdentity, baseMismatch, digestArchitecture } from './base-digests.js';
+import { withWindows } from './families/decoder-config.js';
 import { readModelFolder } from './model-folder.js';
 
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
@@ -36,12 +37,18 @@ describe('digestArchitecture', () => {
   });
 
   test('changes with any setting that affects outputs, at any depth', () => {
-    const { norm, ropes, attention } = architecture;
+    const { norm, ropes, layers } = architecture;
     const changed: DecoderArchitecture[] = [
       architecture,
       { ...architecture, norm: { ...norm, epsilon: 0.1 } },
       { ...architecture, ropes: [{ ...ropes[0]!, theta: 7 }] },
-      { ...architecture, attention: { ...attention, layers: attention.layers.map((one) => ({ ...one, window: 4 })) } },
+      {
+        ...architecture,
+        layers: withWindows(
+          layers,
+          layers.map(() => 4),
+        ),
+      },
     ];
     expect(new Set(changed.map(digestArchitecture)).size).toBe(changed.length);
   });
@@ -60,5 +67,14 @@ describe('digestArchitecture', () => {
 
   test('is the same in every release, since checkpoints and manifests store it', () => {
     expect(digestArchitecture(architecture)).toBe('7f74c27761b8df10b5f15d726281381af6702b2210bae58566c1e28ff2bebad6');
+  });
+
+  test.each([
+    ['deepseek_v3', '48e2bb29076820c1796f89bbddf662c6ed24e5ae33cb80996ce11fd1fe439d8b'],
+    ['gemma4-text', 'da4ff67e6535345f224f6ec2aabc688473233fb583a3661822eac86fdfbd4f8f'],
+    ['qwen3_5-text', '764f756ad05ed86eb9b22dcc9ce4dfec2b7bb6b6c36c86092f012a9c012e3e5b'],
+  ])('is so for each kind of mixer: %s', async (name, digest) => {
+    const folder = new URL(`../../../test/fixtures/families/${name}/base`, import.meta.url).pathname;
+    expect(digestArchitecture((await readModelFolder(folder)).architecture)).toBe(digest);
   });
 });

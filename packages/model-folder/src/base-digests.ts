@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { AdapterManifest } from '@lorasmith/contracts';
-import type { Architecture } from './architecture.js';
+import type { Architecture, DecoderArchitecture, Mixer } from './architecture.js';
 import { onLoad } from './base-quantization.js';
+import { mixersOf } from './layer-kinds/mixer-kinds.js';
 import type { ModelFolder } from './model-folder.js';
 import type { WeightDigests } from './weight-digests.js';
 
@@ -56,13 +57,47 @@ const IGNORED_FIELDS = ['bosTokenId', 'eosTokenIds', 'padTokenId', 'maxPositions
  * @returns sha256, hexadecimal
  */
 export function digestArchitecture(architecture: Architecture): string {
-  const included = Object.fromEntries(
-    Object.entries(architecture).filter(([field]) => !IGNORED_FIELDS.includes(field)),
-  );
+  const described = architecture.kind === 'decoder' ? inDigestedForm(architecture) : architecture;
+  const included = Object.fromEntries(Object.entries(described).filter(([field]) => !IGNORED_FIELDS.includes(field)));
   const canonical = JSON.stringify(included, (_key, node: unknown) => {
     if (typeof node !== 'object' || node === null || Array.isArray(node)) return node;
     const fields = Object.entries(node).filter(([, value]) => value !== null);
     return Object.fromEntries(fields.sort(([one], [other]) => (one < other ? -1 : 1)));
   });
   return createHash('sha256').update(canonical).digest('hex');
+}
+
+/**
+ * A decoder in the form that digests are made of: the settings of latent and of linear attention once for all layers, and in each layer
+ * those of scores, also where linear attention does not read them. A mixer of a later kind is there as it is.
+ */
+function inDigestedForm(architecture: DecoderArchitecture): object {
+  const { layers, attention, ...others } = architecture;
+  const ofLayer = (mixer: Mixer): object => {
+    switch (mixer.kind) {
+      case 'attention':
+        return without(mixer, ['kind']);
+      case 'latent':
+        return { scale: mixer.scale, window: mixer.window, rope: mixer.rope };
+      case 'linear':
+        return { scale: 1 / Math.sqrt(others.headDim), window: null, rope: 0 };
+      default:
+        return mixer;
+    }
+  };
+  const [latent] = mixersOf(architecture, 'latent');
+  const [linear] = mixersOf(architecture, 'linear');
+  return {
+    ...others,
+    attention: { ...attention, layers: layers.map(({ mixer }) => ofLayer(mixer)) },
+    latentAttention: latent && without(latent, ['kind', 'scale', 'window', 'rope']),
+    linearAttention: linear && {
+      ...without(linear, ['kind']),
+      layers: layers.map(({ mixer }) => mixer.kind === 'linear'),
+    },
+  };
+}
+
+function without(fields: object, names: readonly string[]): object {
+  return Object.fromEntries(Object.entries(fields).filter(([name]) => !names.includes(name)));
 }

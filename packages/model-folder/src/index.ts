@@ -9,12 +9,15 @@ export type {
   Experts,
   LatentAttention,
   LayerAttention,
+  LayerSettings,
   LinearAttention,
   LinearAttentionNames,
+  Mixer,
   NormSettings,
   QueryGrowth,
   RopeScaling,
   RopeSettings,
+  ScoredAttention,
 } from './architecture.js';
 export { hasTiedHead, LEAST_SHARED, LOGITS_PER_CHUNK } from './architecture.js';
 export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
@@ -31,19 +34,12 @@ export {
   expertsOf,
   expertTensors,
   fusedTensorNames,
-  hasLinearAttention,
-  headsOf,
   intermediateSizeOf,
   isBesideExperts,
-  isByKeyHead,
-  keyValueNumbers,
   type LayerLinears,
   layerInputProjection,
   layerLinears,
-  layersWithKeys,
-  linearAttentionSizes,
   linearGroups,
-  stateBytesPerText,
   tensorName,
 } from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
@@ -51,6 +47,19 @@ export type { ExpertParameter, LinearLayer } from './families/family.js';
 export type { MarkedText } from './generation-marks.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
 export { compactJson, JsonEnd, membersAsWritten, parsedObject } from './json-in-text.js';
+export { isByKeyHead, linearAttentionSizes } from './layer-kinds/linear.js';
+export {
+  hasScores,
+  headsOf,
+  keyValueNumbers,
+  layersWithKeys,
+  type MixerOf,
+  mixerOf,
+  mixerRoundings,
+  mixersOf,
+  rotaryDimOf,
+  stateBytesPerText,
+} from './layer-kinds/mixer-kinds.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';

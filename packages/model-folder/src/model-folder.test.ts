@@ -68,10 +68,10 @@ describe('reference models of transformers', () => {
         queryKeyNorm: 'head',
         valueNorm: null,
         outputGate: null,
-        layers: Array.from({ length: 3 }, () => ({ scale: 1 / Math.sqrt(8), window: null, rope: 0 })),
       },
-      latentAttention: null,
-      linearAttention: null,
+      layers: Array.from({ length: 3 }, () => ({
+        mixer: { kind: 'attention', scale: 1 / Math.sqrt(8), window: null, rope: 0 },
+      })),
       layerInputs: null,
       experts: null,
       mlp: { gated: true, activation: 'silu' },

@@ -34,13 +34,11 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
     queryKeyNorm: 'head',
     valueNorm: null,
     outputGate: null,
-    layers: [
-      { scale: SCALE, window: null, rope: 0 },
-      { scale: SCALE, window: null, rope: 0 },
-    ],
   },
-  latentAttention: null,
-  linearAttention: null,
+  layers: [
+    { mixer: { kind: 'attention', scale: SCALE, window: null, rope: 0 } },
+    { mixer: { kind: 'attention', scale: SCALE, window: null, rope: 0 } },
+  ],
   layerInputs: null,
   experts: null,
   mlp: { gated: true, activation: 'silu' },

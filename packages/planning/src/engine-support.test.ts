@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type DecoderArchitecture, readModelFolder } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, type LinearAttention, mixersOf, readModelFolder } from '@lorasmith/model-folder';
 import { expect, test } from 'vitest';
 import { checkEngineSupports } from './engine-support.js';
 
@@ -17,13 +17,15 @@ test("TensorFlow's engine for GPUs refuses a model with linear attention by name
 
 test('the CUDA engine takes linear attention up to the sizes that its kernels have', () => {
   const architecture = linear!.architecture as DecoderArchitecture;
-  const resized = (sizes: Partial<DecoderArchitecture['linearAttention'] & object>) => ({
-    name: 'base',
-    architecture: { ...architecture, linearAttention: { ...architecture.linearAttention!, ...sizes } },
-  });
+  const resized = (sizes: Partial<LinearAttention>) => {
+    const layers = architecture.layers.map(({ mixer }) => ({
+      mixer: mixer.kind === 'linear' ? { ...mixer, ...sizes } : mixer,
+    }));
+    return { name: 'base', architecture: { ...architecture, layers } };
+  };
   checkEngineSupports('cuda', linear!);
   checkEngineSupports('cuda', resized({ keyHeadDim: 128, valueHeadDim: 128, convolutionTaps: 8 }));
-  const { keyHeadDim, valueHeadDim } = architecture.linearAttention!;
+  const { keyHeadDim, valueHeadDim } = mixersOf(architecture, 'linear')[0]!;
   for (const [sizes, part] of [
     [{ keyHeadDim: 129 }, `the linear attention with heads of 129 by ${valueHeadDim} numbers`],
     [{ valueHeadDim: 129 }, `the linear attention with heads of ${keyHeadDim} by 129 numbers`],
@@ -49,10 +51,10 @@ test('engines for GPUs take heads of attention up to a size of their own, in any
   const gemma = await readModelFolder(join(CASES, 'gemma4-text', 'base'));
   const architecture = gemma.architecture as DecoderArchitecture;
   const withHeads = (headDim: number) => {
-    const layers = architecture.attention.layers.map((layer) =>
-      layer.window === null ? { ...layer, headDim } : layer,
-    );
-    return { ...gemma, architecture: { ...architecture, attention: { ...architecture.attention, layers } } };
+    const layers = mixersOf(architecture, 'attention').map((own) => ({
+      mixer: own.window === null ? { ...own, headDim } : own,
+    }));
+    return { ...gemma, architecture: { ...architecture, layers } };
   };
   for (const [engine, greatest] of [
     ['cuda', 512],

@@ -10,7 +10,7 @@ import {
   Report,
   type UploadedDataset,
 } from '@lorasmith/contracts';
-import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
+import type { DecoderArchitecture, LinearAttention, ModelFolder } from '@lorasmith/model-folder';
 import { loadTokenizer } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -478,11 +478,12 @@ describe('planJob for a decoder', () => {
 
   it('refuses a model with linear attention on a machine whose engine has no kernels for it', async () => {
     const usual = await tinyDecoder('qwen2', CHATML);
-    const linearAttention: DecoderArchitecture['linearAttention'] = {
-      layers: [true],
+    const architecture = usual.architecture as DecoderArchitecture;
+    const mixer: LinearAttention = {
+      kind: 'linear',
       ...{ keyHeadCount: 1, valueHeadCount: 1, keyHeadDim: 2, valueHeadDim: 2, convolutionTaps: 4 },
     };
-    const model = { ...usual, architecture: { ...(usual.architecture as DecoderArchitecture), linearAttention } };
+    const model = { ...usual, architecture: { ...architecture, layers: [{ mixer }, ...architecture.layers.slice(1)] } };
     const machineWith = (kind: EngineKind) => ({
       machine: aMachine({
         rates: { float32: RATES, bfloat16: null },

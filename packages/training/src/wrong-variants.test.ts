@@ -5,7 +5,10 @@ import {
   type DecoderArchitecture,
   type DecoderNames,
   type Experts,
+  hasScores,
   type LatentAttention,
+  type LayerAttention,
+  type Mixer,
   type RopeSettings,
   readModelFolder,
 } from '@lorasmith/model-folder';
@@ -30,10 +33,14 @@ const names =
 const attention =
   (change: Partial<DecoderArchitecture['attention']>): Change =>
   (own) => ({ ...own, attention: { ...own.attention, ...change } });
-const ofLayers =
-  (change: (layer: DecoderArchitecture['attention']['layers'][number]) => object): Change =>
-  (own) =>
-    attention({ layers: own.attention.layers.map((layer) => ({ ...layer, ...change(layer) })) })(own);
+const ofMixers =
+  (change: (mixer: Mixer) => object): Change =>
+  (own) => ({
+    ...own,
+    layers: own.layers.map(({ mixer }) => ({ mixer: { ...mixer, ...change(mixer) } })),
+  });
+const ofLayers = (change: (own: LayerAttention) => object): Change =>
+  ofMixers((mixer) => (hasScores(mixer) ? change(mixer as LayerAttention) : {}));
 const ofRopes =
   (change: (rope: RopeSettings) => Partial<RopeSettings>): Change =>
   (own) => ({ ...own, ropes: own.ropes.map((rope) => rope && { ...rope, ...change(rope) }) });
@@ -47,9 +54,7 @@ const routing =
   (own) =>
     experts({ sigmoid: { ...own.experts!.sigmoid!, ...change } })(own);
 
-const latent =
-  (change: Partial<LatentAttention>): Change =>
-  (own) => ({ ...own, latentAttention: own.latentAttention && { ...own.latentAttention, ...change } });
+const latent = (change: Partial<LatentAttention>): Change => ofMixers(({ kind }) => (kind === 'latent' ? change : {}));
 
 const proportional = { type: 'proportional', factor: 1 } as const;
 const ofOwners = (change: (owner: number) => number): Change =>
@@ -208,7 +213,7 @@ describe('the comparison with the reference notices', () => {
     ['olmo2', 'norms of heads in place of the whole projection', attention({ queryKeyNorm: 'head' })],
     ['gemma3-text', 'a norm of the whole projection in place of heads', attention({ queryKeyNorm: 'projection' })],
     ['qwen3_5-text', 'attention without a gate', attention({ outputGate: null })],
-    ['qwen3_5-text', 'attention everywhere', (own) => ({ ...own, linearAttention: null })],
+    ['qwen3_5-text', 'attention everywhere', (own) => ({ ...own, layers: own.layers.map(() => own.layers[3]!) })],
     ['gemma4-text', 'no inputs of layers', (own) => ({ ...own, layerInputs: null })],
     ['gemma4-text', 'keys and values of its own in each layer', ofLayers(() => ({ keysAndValuesOf: undefined }))],
     ['gemma4-text', 'MLPs of one width', (own) => ({ ...own, mlp: { ...own.mlp, doubledFrom: undefined } })],

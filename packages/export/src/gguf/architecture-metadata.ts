@@ -1,11 +1,17 @@
-import { type DecoderArchitecture, headsOf, intermediateSizeOf, type RopeSettings } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  hasScores,
+  intermediateSizeOf,
+  type RopeSettings,
+  rotaryDimOf,
+  type ScoredAttention,
+} from '@lorasmith/model-folder';
 import { checkExperts, expertSettings } from './experts.js';
 import { GGUF_FAMILIES } from './families/gguf-families.js';
 import type { GgufFamily } from './families/gguf-family.js';
 import { checkOneRope } from './families/one-rope.js';
-import type { MetadataValue } from './gguf-layout.js';
-import { latentHeadSettings } from './latent-attention.js';
-import { float, type Setting, uint } from './metadata-setting.js';
+import { float, ofLayers, type Setting, uint } from './metadata-setting.js';
+import { mixerHeadSettings } from './mixers.js';
 import { inexpressible, type RefuseIf } from './refuse.js';
 import { type MadeTensor, type RopeScalingMetadata, ropeScalingMetadata } from './rope-scaling.js';
 
@@ -29,7 +35,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
   const known = GGUF_FAMILIES[family];
   if (known === undefined) throw inexpressible(model, `Lorasmith does not write ${family} models as GGUF`);
   checkFamily(architecture, known, model);
-  const layers = architecture.attention.layers.map((_, layer) => layer);
+  const layers = architecture.layers.map((_, layer) => layer);
   const rope = ropeMetadata(architecture, known, model);
   return {
     architecture: known.architecture,
@@ -40,7 +46,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
       ['feed_forward_length', ofLayers(layers.map((layer) => intermediateSizeOf(architecture, layer)))],
       ['attention.head_count', uint(architecture.headCount)],
       [`attention.layer_norm_${norm.kind === 'rms' ? 'rms_' : ''}epsilon`, float(norm.epsilon)],
-      ...(architecture.latentAttention === null ? headSettings(architecture) : latentHeadSettings(architecture)),
+      ...mixerHeadSettings(architecture, mainLayer(architecture)),
       ...rope.settings,
       ...(architecture.experts === null ? [] : expertSettings(architecture.experts)),
       ...(known.settings?.(architecture) ?? []),
@@ -50,33 +56,26 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
   };
 }
 
-function headSettings(architecture: DecoderArchitecture): Setting[] {
-  const { headDim } = headsOf(architecture, mainLayer(architecture));
-  const counts = architecture.attention.layers.map((_, layer) => headsOf(architecture, layer).keyValueHeadCount);
-  return [
-    ['attention.head_count_kv', ofLayers(counts)],
-    ['attention.key_length', uint(headDim)],
-    ['attention.value_length', uint(headDim)],
-  ];
-}
-
-/** A number that all layers have, or the list of those of each layer. */
-function ofLayers(values: readonly number[]): MetadataValue {
-  return new Set(values).size === 1 ? uint(values[0]!) : { type: 'int32s', value: values };
-}
-
 /** The first layer with full attention that has positions, or else the first that has them; 0 if none has. */
-function mainLayer({ ropes, attention: { layers } }: DecoderArchitecture): number {
-  const rotated = layers.flatMap(({ rope }, layer) => (ropes[rope] === null ? [] : [layer]));
-  return rotated.find((layer) => layers[layer]!.window === null) ?? rotated[0] ?? 0;
+function mainLayer({ ropes, layers }: DecoderArchitecture): number {
+  const rotated = layers.flatMap(({ mixer }, layer) =>
+    hasScores(mixer) && ropes[mixer.rope] !== null ? [{ layer, window: mixer.window }] : [],
+  );
+  return (rotated.find(({ window }) => window === null) ?? rotated[0])?.layer ?? 0;
+}
+
+/** The settings of attention by scores, of the layers that have it. */
+function scoredIn({ layers }: DecoderArchitecture): ScoredAttention[] {
+  return layers.map(({ mixer }) => mixer).filter(hasScores);
 }
 
 /** The positions of the main layer. A family says by itself what those of layers with a window are. */
 function ropeMetadata(architecture: DecoderArchitecture, known: GgufFamily, model: string): RopeScalingMetadata {
   const main = mainLayer(architecture);
-  const rope: RopeSettings | null = architecture.ropes[architecture.attention.layers[main]!.rope] ?? null;
+  const { mixer } = architecture.layers[main]!;
+  const rope: RopeSettings | null = architecture.ropes[hasScores(mixer) ? mixer.rope : 0] ?? null;
   if (rope === null) return { settings: [], tensors: [] };
-  const headDim = architecture.latentAttention?.rotaryDim ?? headsOf(architecture, main).headDim;
+  const headDim = rotaryDimOf(architecture, main);
   const unsupported = (what: string) =>
     inexpressible(model, `llama.cpp has no ${what} in ${known.architecture} models`);
   const scaling = ropeScalingMetadata(rope, headDim, known, unsupported);
@@ -90,14 +89,15 @@ function ropeMetadata(architecture: DecoderArchitecture, known: GgufFamily, mode
   };
 }
 
-function contextLength({ maxPositions, attention }: DecoderArchitecture, { hasWindows = false }: GgufFamily): number {
+function contextLength(architecture: DecoderArchitecture, { hasWindows = false }: GgufFamily): number {
+  const { maxPositions } = architecture;
   if (hasWindows) return maxPositions;
-  const windows = attention.layers.flatMap(({ window }) => (window === null ? [] : [window]));
+  const windows = scoredIn(architecture).flatMap(({ window }) => (window === null ? [] : [window]));
   return Math.min(maxPositions, ...windows);
 }
 
 function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model: string): void {
-  const { family, attention, mlp, bias, headCount, headDim, hiddenSize, tiedHead } = architecture;
+  const { family, mlp, bias, headCount, headDim, hiddenSize, tiedHead } = architecture;
   const { biases, headsFillHidden = false, ownHead = false, experts, check = checkOneRope } = known;
   if (architecture.experts !== null && experts === undefined) {
     throw inexpressible(model, `Lorasmith does not write ${family} models with experts as GGUF`);
@@ -106,8 +106,9 @@ function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model
     if (condition) throw inexpressible(model, `llama.cpp has no ${what} in ${family} models`);
   };
   const scale = known.scoreScale === undefined ? 1 / Math.sqrt(headDim) : known.scoreScale(architecture);
-  const isOwnScale = scale !== null && attention.layers.some((layer) => Math.abs(layer.scale / scale - 1) > 1e-6);
-  refuseIf(isOwnScale, `scale of the attention scores of its own (it is ${attention.layers[0]!.scale})`);
+  const scored = scoredIn(architecture);
+  const isOwnScale = scale !== null && scored.some((own) => Math.abs(own.scale / scale - 1) > 1e-6);
+  refuseIf(isOwnScale, `scale of the attention scores of its own (it is ${scored[0]?.scale})`);
   const hasOwnWidth = headsFillHidden && headCount * headDim !== hiddenSize;
   refuseIf(hasOwnWidth, `attention heads that together have another size than the hidden state (head_dim ${headDim})`);
   if (biases !== undefined) {

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, type LatentAttention, mixersOf } from '@lorasmith/model-folder';
 import type { LayerPart } from './layer-part.js';
 import { float, type Setting, uint } from './metadata-setting.js';
 import type { RefuseIf } from './refuse.js';
@@ -7,8 +7,10 @@ import type { RefuseIf } from './refuse.js';
  * The parts of latent attention by their names in GGUF (`DeepseekV2Model.modify_tensors` in llama.cpp's conversion/deepseek.py). Keys
  * and values are computed from the latent: the projection of each head is two matrices, of which that of keys is transposed.
  */
-export function latentAttentionParts({ names, latentAttention, headCount: heads }: DecoderArchitecture): LayerPart[] {
-  const { plainDim, valueDim } = latentAttention!;
+export function latentAttentionParts(
+  { plainDim, valueDim }: LatentAttention,
+  { names, headCount: heads }: DecoderArchitecture,
+): LayerPart[] {
   const { query, keyValue } = names.latentAttention!;
   const [first, latent] = names.queryKeyValue as [string, string];
   const ofHead = { heads, size: plainDim + valueDim };
@@ -29,8 +31,8 @@ export function latentAttentionParts({ names, latentAttention, headCount: heads 
 }
 
 /** The sizes of heads: llama.cpp has one head of keys and values, the latent and the part that turns. */
-export function latentHeadSettings({ latentAttention }: DecoderArchitecture): Setting[] {
-  const { queryRank, keyValueRank, plainDim, rotaryDim, valueDim } = latentAttention!;
+export function latentHeadSettings(own: LatentAttention): Setting[] {
+  const { queryRank, keyValueRank, plainDim, rotaryDim, valueDim } = own;
   return [
     ['attention.head_count_kv', uint(1)],
     ['attention.key_length', uint(keyValueRank + rotaryDim)],
@@ -42,21 +44,27 @@ export function latentHeadSettings({ latentAttention }: DecoderArchitecture): Se
   ];
 }
 
+/** The latent attention of a family that has it in all layers, with the same settings. */
+export function latentIn(architecture: DecoderArchitecture): LatentAttention {
+  return mixersOf(architecture, 'latent')[0]!;
+}
+
 /**
  * How much YaRN multiplies the scores, as a share of its usual magnitude (`mscale_all_dim`); 0: not at all. Files have a tenth of it
  * (`DeepseekV2Model.set_gguf_parameters`). A number of config.json has few digits.
  */
-function scoreShare({ attention, latentAttention, ropes: [rope] }: DecoderArchitecture): number {
+function scoreShare(architecture: DecoderArchitecture): number {
+  const [rope] = architecture.ropes;
   if (rope?.scaling?.type !== 'yarn') return 0;
-  const { plainDim, rotaryDim } = latentAttention!;
-  const magnitude = Math.sqrt(attention.layers[0]!.scale * Math.sqrt(plainDim + rotaryDim));
+  const { scale, plainDim, rotaryDim } = latentIn(architecture);
+  const magnitude = Math.sqrt(scale * Math.sqrt(plainDim + rotaryDim));
   return Number(((magnitude - 1) / (0.1 * Math.log(rope.scaling.factor))).toFixed(6));
 }
 
 /** The factor of the scores that llama.cpp computes. */
 export function latentScoreScale(architecture: DecoderArchitecture): number {
-  const { latentAttention, ropes } = architecture;
-  const { plainDim, rotaryDim } = latentAttention!;
+  const { ropes } = architecture;
+  const { plainDim, rotaryDim } = latentIn(architecture);
   const share = scoreShare(architecture);
   const factor = ropes[0]?.scaling?.type === 'yarn' ? ropes[0].scaling.factor : 1;
   return (1 + 0.1 * share * Math.log(factor)) ** 2 / Math.sqrt(plainDim + rotaryDim);

@@ -3,6 +3,7 @@ import {
   isByKeyHead,
   type LinearAttention,
   type LinearAttentionNames,
+  mixersOf,
 } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
 import type { LayerPart } from './layer-part.js';
@@ -16,8 +17,7 @@ const UNIT_EPSILON = 1e-6;
  * The parts of linear attention by their names in GGUF (`Qwen3_5TextModel` in llama.cpp's conversion/qwen.py). Value heads are in
  * another order there: the first of each key head, then the second of each.
  */
-export function linearAttentionParts({ names, linearAttention }: DecoderArchitecture): LayerPart[] {
-  const own = linearAttention!;
+export function linearAttentionParts(own: LinearAttention, { names }: DecoderArchitecture): LayerPart[] {
   const paths = names.linearAttention!;
   if (isByKeyHead(names)) return partsByKeyHead(own, paths);
   const { valueHeadDim, keyHeadCount, keyHeadDim } = own;
@@ -75,8 +75,10 @@ function valueHeadOrder(
 }
 
 /** The settings of linear attention. */
-export function linearAttentionSettings({ linearAttention }: DecoderArchitecture): Setting[] {
-  const { layers, keyHeadCount, keyHeadDim, valueHeadCount, valueHeadDim, convolutionTaps } = linearAttention!;
+export function linearAttentionSettings(architecture: DecoderArchitecture): Setting[] {
+  const [own] = mixersOf(architecture, 'linear');
+  const { keyHeadCount, keyHeadDim, valueHeadCount, valueHeadDim, convolutionTaps } = own!;
+  const layers = architecture.layers.map(({ mixer }) => mixer.kind === 'linear');
   // For releases that know no layers, but only a period.
   const period = layers.indexOf(false) + 1;
   const isPeriod = period > 0 && layers.every((isLinear, index) => isLinear === ((index + 1) % period !== 0));
@@ -97,9 +99,11 @@ export function sectionSettings({ ropes }: DecoderArchitecture): Setting[] {
 }
 
 /** Checks that llama.cpp computes this linear attention. */
-export function checkLinearAttention({ linearAttention, norm }: DecoderArchitecture, refuseIf: RefuseIf): void {
-  refuseIf(linearAttention === null, 'layers with attention alone (layer_types)');
-  const { keyHeadDim, valueHeadDim } = linearAttention!;
+export function checkLinearAttention(architecture: DecoderArchitecture, refuseIf: RefuseIf): void {
+  const { norm } = architecture;
+  const [own] = mixersOf(architecture, 'linear');
+  refuseIf(own === undefined, 'layers with attention alone (layer_types)');
+  const { keyHeadDim, valueHeadDim } = own!;
   const sizes = `(they are ${keyHeadDim} and ${valueHeadDim})`;
   refuseIf(keyHeadDim !== valueHeadDim, `linear attention whose keys and values have different sizes ${sizes}`);
   const isUsual = Math.abs(norm.epsilon / UNIT_EPSILON - 1) < 1e-6;

@@ -1,10 +1,9 @@
-import { type DecoderArchitecture, expertsOf, hasLinearAttention, tensorName } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, expertsOf, tensorName } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import { expertBiases, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
 import { GGUF_FAMILIES } from './families/gguf-families.js';
-import { latentAttentionParts } from './latent-attention.js';
 import type { LayerPart, RowsOfHeads } from './layer-part.js';
-import { linearAttentionParts } from './linear-attention.js';
+import { mixerParts } from './mixers.js';
 
 /** A tensor of a base model, and how it is written. */
 export interface GgufTensorPlan {
@@ -76,9 +75,7 @@ function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart
   const isSparse = expertsOf(architecture, layer) !== null;
   return [
     norm(names.attentionNorm, 'attn_norm'),
-    ...(hasLinearAttention(architecture, layer)
-      ? linearAttentionParts(architecture)
-      : attentionParts(architecture, layer)),
+    ...mixerParts(architecture, layer),
     norm(names.attentionBranchNorm, 'post_attention_norm'),
     norm(names.mlpNorm, GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm'),
     ...(isSparse && names.experts!.beside === null ? [] : mlpParts(architecture)),
@@ -88,24 +85,6 @@ function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart
     { path: names.layerInputs?.output ?? null, name: 'proj' },
     norm(names.layerInputs?.branchNorm ?? null, 'post_norm'),
     { path: names.layerScale, name: 'layer_output_scale.weight', isTensor: true },
-  ];
-}
-
-/** Keys and values that a layer reads of another one are not its own, even where the files have some. */
-function attentionParts(architecture: DecoderArchitecture, layer: number): LayerPart[] {
-  const { names, attention, latentAttention } = architecture;
-  if (latentAttention !== null) return latentAttentionParts(architecture);
-  const { keysAreValues = false, keysAndValuesOf } = attention.layers[layer]!;
-  const [first, keys = null, values = null] = names.queryKeyValue;
-  const hasKeys = keysAndValuesOf === undefined;
-  return [
-    { path: first!, name: keys === null ? 'attn_qkv' : 'attn_q' },
-    { path: hasKeys ? keys : null, name: 'attn_k' },
-    { path: hasKeys && !keysAreValues ? values : null, name: 'attn_v' },
-    { path: names.queryNorm, name: 'attn_q_norm', isNorm: true },
-    { path: hasKeys ? names.keyNorm : null, name: 'attn_k_norm', isNorm: true },
-    { path: names.attentionOutput, name: 'attn_output' },
-    { path: names.sinks ?? null, name: 'attn_sinks.weight', isTensor: true },
   ];
 }
 

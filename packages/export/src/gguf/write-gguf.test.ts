@@ -6,8 +6,10 @@ import { type GgufValue, openGguf } from '@lorasmith/gguf';
 import {
   type Architecture,
   type DecoderArchitecture,
+  type LatentAttention,
   MadeWeight,
   type ModelFolder,
+  mixersOf,
   type RopeScaling,
   readModelFolder,
   withBaseQuantization,
@@ -469,9 +471,9 @@ describe('what llama.cpp cannot express is refused by name:', () => {
 
     test('of EXAONE 4, except in the model of 64 layers', async () => {
       const architecture = { ...(await decoderOf('exaone4')), headDim: 6 };
-      const usual = architecture.attention.layers.map((layer) => ({ ...layer, scale: 6 ** -0.5 }));
-      const withLayers = (layers: typeof usual, layerCount = layers.length): DecoderArchitecture => {
-        return { ...architecture, layerCount, attention: { ...architecture.attention, layers } };
+      const usual = mixersOf(architecture, 'attention').map((own) => ({ ...own, scale: 6 ** -0.5 }));
+      const withLayers = (mixers: typeof usual): DecoderArchitecture => {
+        return { ...architecture, layerCount: mixers.length, layers: mixers.map((mixer) => ({ mixer })) };
       };
       expect(() => settingsOf(withLayers(usual))).toThrow(/windows unless there are 64 layers/);
       const large = Array.from({ length: 64 }, (_, index) => usual[index % 4]!);
@@ -485,15 +487,15 @@ describe('what llama.cpp cannot express is refused by name:', () => {
 
     test('of gpt-oss, or another unit', async () => {
       const architecture = await decoderOf('gpt_oss');
-      const { attention, ropes } = architecture;
+      const { ropes } = architecture;
       expect(settingsOf(architecture).get('attention.sliding_window')).toBe(7);
-      const full = attention.layers.map((layer) => ({ ...layer, window: null }));
-      const withLayers = (layers: typeof full) => settingsOf({ ...architecture, attention: { ...attention, layers } });
-      expect(() => withLayers(full)).toThrow(/full attention in all layers/);
-      const [first, ...others] = attention.layers;
+      const usual = mixersOf(architecture, 'attention');
+      const full = usual.map((own) => ({ mixer: { ...own, window: null } }));
+      expect(() => settingsOf({ ...architecture, layers: full })).toThrow(/full attention in all layers/);
+      const [first, second] = usual;
       const other = { ...ropes[0]!, theta: 5 };
-      const mixed = { ...attention, layers: [{ ...first!, rope: ropes.length }, ...others.slice(0, 1)] };
-      expect(() => settingsOf({ ...architecture, layerCount: 2, attention: mixed, ropes: [...ropes, other] })).toThrow(
+      const layers = [{ ...first!, rope: ropes.length }, second!].map((mixer) => ({ mixer }));
+      expect(() => settingsOf({ ...architecture, layerCount: 2, layers, ropes: [...ropes, other] })).toThrow(
         /positions of their own in layers with a window/,
       );
       const mlp = { ...architecture.mlp, clampedAt: 5 };
@@ -506,17 +508,20 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       const [rope] = read.ropes;
       const ropes = [{ ...rope!, scaling: { type: 'linear', factor: 2 } as const }];
       expect(() => settingsOf({ ...read, ropes })).toThrow(/RoPE scaling of the type linear/);
-      const { attention, ropes: ofYarn } = await decoderOf('deepseek_v3-moonlight');
-      const usual = attention.layers.map((layer) => ({ ...layer, scale: 10 ** -0.5 }));
-      const unscaled = { ...read, ropes: ofYarn, attention: { ...read.attention, layers: usual } };
+      const moonlight = await decoderOf('deepseek_v3-moonlight');
+      const [own] = mixersOf(read, 'latent');
+      const ofAll = (change: Partial<LatentAttention>, layerCount = read.layerCount) => {
+        return Array.from({ length: layerCount }, () => ({ mixer: { ...own!, ...change } }));
+      };
+      const unscaled = { ...read, ropes: moonlight.ropes, layers: ofAll({ scale: 10 ** -0.5 }) };
       expect(() => settingsOf(unscaled)).toThrow(/YaRN with mscale_all_dim 0 and an attention factor of 1/);
-      const latentAttention = { ...read.latentAttention!, queryRank: null };
-      expect(() => settingsOf({ ...read, latentAttention })).toThrow(/q_lora_rank null/);
-      const layers = Array.from({ length: 27 }, () => read.attention.layers[0]!);
+      expect(() => settingsOf({ ...read, layers: ofAll({ queryRank: null }) })).toThrow(/q_lora_rank null/);
+      const layers = ofAll({}, 27);
       const experts = { ...read.experts!, layers: layers.map((_, layer) => layer > 0) };
-      const lite = { ...read, layerCount: 27, experts, attention: { ...read.attention, layers } };
+      const lite = { ...read, layerCount: 27, experts, layers };
       expect(() => settingsOf(lite)).toThrow(/latent of queries in models of 27 layers/);
-      expect(settingsOf({ ...lite, latentAttention }).get('attention.q_lora_rank')).toBeUndefined();
+      const plain = { ...lite, layers: ofAll({ queryRank: null }, 27) };
+      expect(settingsOf(plain).get('attention.q_lora_rank')).toBeUndefined();
     });
 
     test('of Mistral 4, whose queries grow with their position', async () => {
@@ -525,21 +530,19 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       expect(settings.get('attention.temperature_scale')).toBe(0.4);
       expect(settings.get('attention.temperature_length')).toBe(16);
       expect(settings.get('rope.scaling.yarn_log_multiplier')).toBe(0.1);
-      const layers = read.attention.layers.map((layer) => ({ ...layer, scale: layer.scale * 1.1 }));
-      expect(() => settingsOf({ ...read, attention: { ...read.attention, layers } })).toThrow(
-        /YaRN with mscale_all_dim 1\./,
-      );
+      const layers = mixersOf(read, 'latent').map((own) => ({ mixer: { ...own, scale: own.scale * 1.1 } }));
+      expect(() => settingsOf({ ...read, layers })).toThrow(/YaRN with mscale_all_dim 1\./);
     });
 
     test('of Gemma 3 with YaRN, or scaled in layers with a window', async () => {
       const read = await decoderOf('gemma3-text');
-      const layers = read.attention.layers.map((layer) => ({ ...layer, scale: 6 ** -0.5 }));
-      const architecture = { ...read, attention: { ...read.attention, layers } };
+      const mixers = mixersOf(read, 'attention').map((own) => ({ ...own, scale: 6 ** -0.5 }));
+      const architecture = { ...read, layers: mixers.map((mixer) => ({ mixer })) };
       const settings = settingsOf(architecture);
       expect(settings.get('rope.freq_base')).toBe(1000);
       expect(settings.get('rope.freq_base_swa')).toBe(50);
       expect(settings.get('rope.scaling.factor')).toBe(2);
-      const [windowed, full] = [layers[0]!.rope, layers[2]!.rope];
+      const [windowed, full] = [mixers[0]!.rope, mixers[2]!.rope];
       const changed = (place: number, scaling: RopeScaling) => () =>
         settingsOf({
           ...architecture,

@@ -1,5 +1,13 @@
-import type { DecoderArchitecture, DecoderFamily, DecoderNames, RopeSettings } from '../architecture.js';
+import type {
+  DecoderArchitecture,
+  DecoderFamily,
+  DecoderNames,
+  LayerSettings,
+  RopeSettings,
+  ScoredAttention,
+} from '../architecture.js';
 import { type ConfigFields, readActivation } from '../config-fields.js';
+import { hasScores } from '../layer-kinds/mixer-kinds.js';
 import { namesInFiles } from './decoder-names.js';
 import type { FamilySource } from './family.js';
 import { type RopeContext, readRope, usablePositions } from './rope.js';
@@ -102,10 +110,10 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
       queryKeyNorm: 'head',
       valueNorm: null,
       outputGate: null,
-      layers: layerRopes.map((rope) => ({ scale, window: null, rope: ropes.indexOf(rope) })),
     },
-    latentAttention: null,
-    linearAttention: null,
+    layers: layerRopes.map((rope) => ({
+      mixer: { kind: 'attention', scale, window: null, rope: ropes.indexOf(rope) },
+    })),
     layerInputs: null,
     experts: null,
     mlp: { gated: true, activation: readActivation(config, field, fallback) },
@@ -136,18 +144,25 @@ export function attentionBias(config: ConfigFields): Omit<DecoderArchitecture['b
 
 /** Sets the attention window of each layer. */
 export function withWindows(
-  attention: DecoderArchitecture['attention'],
+  layers: readonly LayerSettings[],
   windows: readonly (number | null)[],
-): DecoderArchitecture['attention'] {
-  return { ...attention, layers: attention.layers.map((own, layer) => ({ ...own, window: windows[layer]! })) };
+): readonly LayerSettings[] {
+  return withScores(layers, (layer) => ({ window: windows[layer]! }));
 }
 
 /** Sets the factor of the attention scores. */
-export function withScale(
-  attention: DecoderArchitecture['attention'],
-  scale: number,
-): DecoderArchitecture['attention'] {
-  return { ...attention, layers: attention.layers.map((own) => ({ ...own, scale })) };
+export function withScale(layers: readonly LayerSettings[], scale: number): readonly LayerSettings[] {
+  return withScores(layers, () => ({ scale }));
+}
+
+function withScores(
+  layers: readonly LayerSettings[],
+  change: (layer: number) => Partial<ScoredAttention>,
+): readonly LayerSettings[] {
+  return layers.map((own, layer) => {
+    const { mixer } = own;
+    return hasScores(mixer) ? { ...own, mixer: { ...mixer, ...change(layer) } } : own;
+  });
 }
 
 /** @throws ProductError model_not_supported for a model with another task */

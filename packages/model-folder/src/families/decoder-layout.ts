@@ -1,13 +1,7 @@
-import type {
-  DecoderArchitecture,
-  DecoderNames,
-  Experts,
-  LatentAttention,
-  LatentAttentionNames,
-  LinearAttention,
-  LinearAttentionNames,
-} from '../architecture.js';
+import type { DecoderArchitecture, DecoderNames, Experts } from '../architecture.js';
 import { EXPERT_PARAMETERS } from '../expert-parameters.js';
+import type { LinearMaker, MixerLinears } from '../layer-kinds/mixer-kind.js';
+import { mixerLinears, mixerTensors } from '../layer-kinds/mixer-kinds.js';
 import { mxfp4Tensors } from '../weight-formats/mxfp4.js';
 import {
   type ExpertParameter,
@@ -19,11 +13,7 @@ import {
 
 /** The linear layers of one decoder layer. Those with the same input are in the order in which they are stacked. */
 export interface LayerLinears {
-  /** The layers that attention, of whatever kind, reads its input with. */
-  attentionInputs: LinearLayer[];
-  /** The layers between latents, and queries, keys and values; null without latents. `query` is null without one of queries. */
-  ofLatents: { query: LinearLayer | null; keyValue: LinearLayer } | null;
-  attentionOutput: LinearLayer;
+  mixer: MixerLinears;
   /** The MLP, or the shared expert of a sparse layer; null for a sparse layer without either. */
   mlp: { gateUp: LinearLayer[]; down: LinearLayer } | null;
   /** The gate of the shared expert; null without one, or without a gate. */
@@ -34,40 +24,9 @@ export interface LayerLinears {
   layerInput: { gate: LinearLayer; output: LinearLayer } | null;
 }
 
-/** The heads of a layer with attention. */
-export function headsOf(
-  { keyValueHeadCount, headDim, attention }: DecoderArchitecture,
-  layer: number,
-): { keyValueHeadCount: number; headDim: number } {
-  const own = attention.layers[layer]!;
-  return { keyValueHeadCount: own.keyValueHeadCount ?? keyValueHeadCount, headDim: own.headDim ?? headDim };
-}
-
 /** The width of the MLP of a layer that is not sparse. */
 export function intermediateSizeOf({ intermediateSize, mlp }: DecoderArchitecture, layer: number): number {
   return layer >= (mlp.doubledFrom ?? Number.POSITIVE_INFINITY) ? 2 * intermediateSize : intermediateSize;
-}
-
-/** The numbers of a token in linear attention: what the convolution reads (queries, keys, values), and the values of all heads. */
-export function linearAttentionSizes(
-  own: Pick<LinearAttention, 'keyHeadCount' | 'keyHeadDim' | 'valueHeadCount' | 'valueHeadDim'>,
-): { mixed: number; values: number } {
-  const { keyHeadCount, keyHeadDim, valueHeadCount, valueHeadDim } = own;
-  const values = valueHeadCount * valueHeadDim;
-  return { mixed: 2 * keyHeadCount * keyHeadDim + values, values };
-}
-
-/**
- * Whether the projections of linear attention are two, whose numbers are grouped by key head: each head's query, key, values and gates,
- * and its β and decays.
- */
-export function isByKeyHead({ linearAttention }: DecoderNames): boolean {
-  return linearAttention?.inputs.length === 2;
-}
-
-/** Whether a layer has linear attention in the place of attention. */
-export function hasLinearAttention({ linearAttention }: DecoderArchitecture, layer: number): boolean {
-  return linearAttention?.layers[layer] ?? false;
 }
 
 /** The experts of a sparse layer; null for a layer with one MLP. */
@@ -78,36 +37,6 @@ export function expertsOf({ experts }: DecoderArchitecture, layer: number): Expe
 /** Whether a layer has experts beside its MLP. */
 export function isBesideExperts(architecture: DecoderArchitecture, layer: number): boolean {
   return expertsOf(architecture, layer) !== null && (architecture.names.experts?.beside ?? null) !== null;
-}
-
-/** The layers whose keys and values generation keeps: those with attention that do not read those of another. */
-export function layersWithKeys(architecture: DecoderArchitecture): number[] {
-  return architecture.attention.layers.flatMap(({ keysAndValuesOf }, layer) =>
-    hasLinearAttention(architecture, layer) || keysAndValuesOf !== undefined ? [] : [layer],
-  );
-}
-
-/** The numbers of a token's keys and values, of all layers that generation keeps them of. */
-export function keyValueNumbers(architecture: DecoderArchitecture): number {
-  return layersWithKeys(architecture).reduce((sum, layer) => {
-    const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
-    return sum + 2 * keyValueHeadCount * headDim;
-  }, 0);
-}
-
-/**
- * Bytes that linear attention keeps of a text during generation: in each layer a float32 state of each head, and what the
- * convolution still reads.
- */
-export function stateBytesPerText({ linearAttention: own }: DecoderArchitecture, bytesPerNumber: number): number {
-  if (own === null) return 0;
-  const state = 4 * own.valueHeadCount * own.keyHeadDim * own.valueHeadDim;
-  const tail = bytesPerNumber * (own.convolutionTaps - 1) * linearAttentionSizes(own).mixed;
-  return linearLayerCount(own) * (state + tail);
-}
-
-function linearLayerCount(own: LinearAttention | null): number {
-  return own?.layers.filter((isLinear) => isLinear).length ?? 0;
 }
 
 /** The name of a tensor in the weight files; `path` is the module path with `.weight` or `.bias`. */
@@ -143,48 +72,16 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
 }
 
 function linearsOf(architecture: DecoderArchitecture, index: number): LayerLinears {
-  const { names, hiddenSize, headCount, bias, mlp, latentAttention, linearAttention, layerInputs } = architecture;
-  const linear = (path: string, inFeatures: number, outFeatures: number, hasBias: boolean): LinearLayer =>
+  const { names, hiddenSize, bias, mlp, layerInputs } = architecture;
+  const linear: LinearMaker['linear'] = (path, inFeatures, outFeatures, hasBias) =>
     linearLayer(architecture, `${names.layers}.${index}.${path}`, { inFeatures, outFeatures, bias: hasBias });
   /** A fused layer has the rows of all its parts. */
-  const stacked = (paths: readonly string[], outFeatures: number[], hasBias: boolean) => {
+  const stacked: LinearMaker['stacked'] = (paths, outFeatures, hasBias) => {
     if (paths.length === outFeatures.length) {
       return paths.map((path, i) => linear(path, hiddenSize, outFeatures[i]!, hasBias));
     }
     const all = outFeatures.reduce((sum, size) => sum + size, 0);
     return [linear(paths[0]!, hiddenSize, all, hasBias)];
-  };
-  const ofAttention = () => {
-    const { attended, inputs } = attentionSizes(architecture, index);
-    const isFused = names.queryKeyValue.length === 1;
-    const paths = isFused ? names.queryKeyValue : names.queryKeyValue.slice(0, inputs.length);
-    return {
-      attentionInputs: stacked(paths, inputs, bias.queryKeyValue),
-      ofLatents: null,
-      attentionOutput: linear(names.attentionOutput, attended, hiddenSize, bias.attentionOutput),
-    };
-  };
-  const ofLatentAttention = (own: LatentAttention, paths: LatentAttentionNames) => {
-    const { queryRank, keyValueRank, plainDim, rotaryDim, valueDim } = own;
-    const queries = headCount * (plainDim + rotaryDim);
-    const query = queryRank === null ? null : linear(paths.query!.projection, queryRank, queries, false);
-    const keyValue = linear(paths.keyValue.projection, keyValueRank, headCount * (plainDim + valueDim), false);
-    const inputs = [queryRank ?? queries, keyValueRank + rotaryDim];
-    return {
-      attentionInputs: stacked(names.queryKeyValue, inputs, bias.queryKeyValue),
-      ofLatents: { query, keyValue },
-      attentionOutput: linear(names.attentionOutput, headCount * valueDim, hiddenSize, bias.attentionOutput),
-    };
-  };
-  const ofLinearAttention = (own: LinearAttention, paths: LinearAttentionNames) => {
-    const { mixed, values } = linearAttentionSizes(own);
-    const { valueHeadCount: heads } = own;
-    const sizes = isByKeyHead(names) ? [mixed + values, 2 * heads] : [mixed, values, heads, heads];
-    return {
-      attentionInputs: stacked(paths.inputs, sizes, false),
-      ofLatents: null,
-      attentionOutput: linear(paths.output, values, hiddenSize, false),
-    };
   };
   const mlpOf = (paths: { gateUp: readonly string[]; down: string }, intermediateSize: number) => ({
     gateUp: stacked(paths.gateUp, mlp.gated ? [intermediateSize, intermediateSize] : [intermediateSize], bias.mlp),
@@ -207,13 +104,8 @@ function linearsOf(architecture: DecoderArchitecture, index: number): LayerLinea
       sharedGate: gate === null ? null : linear(gate, hiddenSize, 1, false),
     };
   };
-  const ofAnyAttention = () => {
-    if (latentAttention !== null) return ofLatentAttention(latentAttention, names.latentAttention!);
-    if (linearAttention === null || !hasLinearAttention(architecture, index)) return ofAttention();
-    return ofLinearAttention(linearAttention, names.linearAttention!);
-  };
   return {
-    ...ofAnyAttention(),
+    mixer: mixerLinears(architecture, index, { linear, stacked }),
     ...ofMlp(),
     layerInput: layerInputs && {
       gate: linear(names.layerInputs!.gate, hiddenSize, layerInputs.size, false),
@@ -222,30 +114,15 @@ function linearsOf(architecture: DecoderArchitecture, index: number): LayerLinea
   };
 }
 
-/** The numbers of a token that attention gives, and those of each of its input projections: queries, keys, values. */
-function attentionSizes(architecture: DecoderArchitecture, layer: number): { attended: number; inputs: number[] } {
-  const { headCount, attention } = architecture;
-  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
-  const { keysAreValues = false, keysAndValuesOf } = attention.layers[layer]!;
-  const attended = headCount * headDim;
-  const query = attention.outputGate === null ? attended : 2 * attended;
-  const keyValue = keyValueHeadCount * headDim;
-  if (keysAndValuesOf !== undefined) return { attended, inputs: [query] };
-  return { attended, inputs: keysAreValues ? [query, keyValue] : [query, keyValue, keyValue] };
-}
-
 /** The linear layers of one decoder layer by their inputs: those of a group are computed as one product. */
 export function linearGroups(architecture: DecoderArchitecture, index: number): LinearLayer[][] {
-  const { attentionInputs, ofLatents, attentionOutput, mlp, sharedGate, router, layerInput } = layerLinears(
-    architecture,
-    index,
-  );
-  const betweenLatents = [ofLatents?.query, ofLatents?.keyValue].flatMap((layer) => (layer ? [[layer]] : []));
+  const { mixer, mlp, sharedGate, router, layerInput } = layerLinears(architecture, index);
+  const ofMixer = [mixer.inputs, ...mixer.between.map((layer) => [layer]), [mixer.output]];
   const ofMlp = mlp === null ? [] : [mlp.gateUp, [mlp.down]];
   const ofGate = sharedGate === null ? [] : [[sharedGate]];
   const ofRouter = router === null ? [] : [[router]];
   const ofInput = layerInput === null ? [] : [[layerInput.gate], [layerInput.output]];
-  return [attentionInputs, ...betweenLatents, [attentionOutput], ...ofMlp, ...ofGate, ...ofRouter, ...ofInput];
+  return [...ofMixer, ...ofMlp, ...ofGate, ...ofRouter, ...ofInput];
 }
 
 const GATE_UP_OF_EACH = ['gate_proj', 'up_proj'] as const;
@@ -403,40 +280,9 @@ export function layerInputProjection(architecture: DecoderArchitecture): LinearL
   return linearLayer(architecture, names.layerInputs!.projection, { inFeatures: hiddenSize, outFeatures, bias: false });
 }
 
-/** The sizes of the norms of queries and keys. */
-function queryKeyNormSizes(architecture: DecoderArchitecture, layer: number): { query: number; key: number } {
-  const { headCount, attention } = architecture;
-  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
-  if (attention.queryKeyNorm === 'head') return { query: headDim, key: headDim };
-  return { query: headCount * headDim, key: keyValueHeadCount * headDim };
-}
-
-/** The tensors of a layer's linear attention beside its linear layers. */
-function linearAttentionTensors({ linearAttention, names }: DecoderArchitecture): [path: string, shape: number[]][] {
-  const own = linearAttention!;
-  const paths = names.linearAttention!;
-  return [
-    [`${paths.convolution}.weight`, [linearAttentionSizes(own).mixed, 1, own.convolutionTaps]],
-    [paths.decayLog, [own.valueHeadCount]],
-    [paths.timeStepBias, [own.valueHeadCount]],
-    [`${paths.norm}.weight`, [own.valueHeadDim]],
-  ];
-}
-
 /** The tensors and linear layers of a decoder. */
 export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
-  const {
-    names,
-    vocabSize,
-    hiddenSize,
-    layerCount,
-    maxPositions,
-    norm,
-    tiedHead,
-    layerInputs,
-    attention,
-    latentAttention,
-  } = architecture;
+  const { names, vocabSize, hiddenSize, layerCount, maxPositions, norm, tiedHead, layerInputs } = architecture;
   const tensors: RequiredTensor[] = [];
   const linears: LinearLayer[] = [];
   const parameters: ExpertParameter[] = [];
@@ -463,18 +309,9 @@ export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
     addNorm(within(names.attentionBranchNorm), hiddenSize);
     addNorm(within(names.mlpNorm), hiddenSize);
     addNorm(within(names.mlpBranchNorm), hiddenSize);
-    if (hasLinearAttention(architecture, index)) {
-      for (const [path, shape] of linearAttentionTensors(architecture)) add(within(path)!, shape);
-    } else {
-      if (names.sinks !== null) add(within(names.sinks)!, [architecture.headCount]);
-      if (latentAttention !== null) {
-        const { query, keyValue } = names.latentAttention!;
-        if (latentAttention.queryRank !== null) addNorm(within(query!.norm), latentAttention.queryRank);
-        addNorm(within(keyValue.norm), latentAttention.keyValueRank);
-      }
-      const { query, key } = queryKeyNormSizes(architecture, index);
-      addNorm(within(names.queryNorm), query);
-      if (attention.layers[index]!.keysAndValuesOf === undefined) addNorm(within(names.keyNorm), key);
+    for (const { path, shape, isNorm } of mixerTensors(architecture, index)) {
+      if (isNorm) addNorm(within(path), shape[0]!);
+      else add(within(path)!, shape);
     }
     if (layerInputs !== null) addNorm(within(names.layerInputs!.branchNorm), hiddenSize);
     if (names.layerScale !== null) add(within(names.layerScale)!, [1]);

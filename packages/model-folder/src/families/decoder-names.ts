@@ -19,8 +19,6 @@ export const LLAMA_NAMES: DecoderNames = {
   gateUp: ['mlp.gate_proj', 'mlp.up_proj'],
   down: 'mlp.down_proj',
   mlpBranchNorm: null,
-  latentAttention: null,
-  linearAttention: null,
   layerInputs: null,
   experts: null,
   layerScale: null,

@@ -29,7 +29,7 @@ export const exaone4: Family<DecoderArchitecture> = {
         return types.map((type) => (window === null || type === 'sliding_attention' ? rope : null));
       },
     });
-    return { ...decoder, attention: withWindows(decoder.attention, windowsOf(config, types, window)) };
+    return { ...decoder, layers: withWindows(decoder.layers, windowsOf(config, types, window)) };
   },
   layout: decoderLayout,
 };

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DecoderArchitecture, RopeScaling } from '../architecture.js';
 import { withBaseQuantization } from '../base-quantization.js';
 import { ConfigFields } from '../config-fields.js';
+import { mixersOf } from '../layer-kinds/mixer-kinds.js';
 import { readModelFolder } from '../model-folder.js';
 import { FAMILIES } from './family-registry.js';
 
@@ -24,7 +25,8 @@ async function architectureOf(name: string, change: Record<string, unknown> = {}
   return FAMILIES.get(changed.model_type)!.readArchitecture(source) as DecoderArchitecture;
 }
 
-const windowsOf = ({ attention }: DecoderArchitecture) => attention.layers.map(({ window }) => window);
+const windowsOf = (architecture: DecoderArchitecture) =>
+  mixersOf(architecture, 'attention').map(({ window }) => window);
 
 test('every family of decoders has a reference case of transformers', async () => {
   const names = await readdir(CASES);
@@ -256,7 +258,8 @@ describe('windows', () => {
 });
 
 describe('rotary settings by class of layers', () => {
-  const ropesOf = ({ ropes, attention }: DecoderArchitecture) => attention.layers.map(({ rope }) => ropes[rope]);
+  const ropesOf = (architecture: DecoderArchitecture) =>
+    mixersOf(architecture, 'attention').map(({ rope }) => architecture.ropes[rope]);
   const linear = { theta: 1000, scaling: { type: 'linear', factor: 2 } };
   const local = { theta: 50, scaling: null };
 
@@ -306,8 +309,8 @@ describe('rotary settings by class of layers', () => {
 });
 
 describe('gemma4', () => {
-  const headsIn = ({ attention }: DecoderArchitecture) =>
-    attention.layers.map(({ headDim, keyValueHeadCount }) => [headDim, keyValueHeadCount]);
+  const headsIn = (architecture: DecoderArchitecture) =>
+    mixersOf(architecture, 'attention').map(({ headDim, keyValueHeadCount }) => [headDim, keyValueHeadCount]);
 
   test('heads by layer are read in the form of transformers and in that of the releases', async () => {
     const [sliding, full] = [
@@ -326,14 +329,14 @@ describe('gemma4', () => {
   });
 
   test('the last layers read keys and values of the last one of their type before them, and have wider MLPs', async () => {
-    const { attention, mlp } = await architectureOf('gemma4-text');
-    expect(attention.layers.map(({ keysAndValuesOf }) => keysAndValuesOf ?? null)).toEqual([
+    const architecture = await architectureOf('gemma4-text');
+    expect(mixersOf(architecture, 'attention').map(({ keysAndValuesOf }) => keysAndValuesOf ?? null)).toEqual([
       ...[null, null, null, null],
       ...[3, 3, 2],
     ]);
-    expect(mlp.doubledFrom).toBe(4);
+    expect(architecture.mlp.doubledFrom).toBe(4);
     const alone = await architectureOf('gemma4-text', { num_kv_shared_layers: 0 });
-    expect(alone.attention.layers.every(({ keysAndValuesOf }) => keysAndValuesOf === undefined)).toBe(true);
+    expect(mixersOf(alone, 'attention').every(({ keysAndValuesOf }) => keysAndValuesOf === undefined)).toBe(true);
     expect(alone.mlp.doubledFrom).toBeUndefined();
     const { modules, linears } = await readModelFolder(join(CASES, 'gemma4-text/base'));
     const inputs = modules.filter(({ name }) => name.startsWith('model.layers.6.self_attn.'));
@@ -343,8 +346,8 @@ describe('gemma4', () => {
   });
 
   test('values are keys where there is no window', async () => {
-    const { attention } = await architectureOf('gemma4-text-keys');
-    expect(attention.layers.map(({ keysAreValues = false }) => keysAreValues)).toEqual([
+    const architecture = await architectureOf('gemma4-text-keys');
+    expect(mixersOf(architecture, 'attention').map(({ keysAreValues = false }) => keysAreValues)).toEqual([
       ...[false, false, false, false, false],
       ...[true, true],
     ]);
@@ -401,7 +404,8 @@ describe('missing and null fields of', () => {
       headCount: 8,
       keyValueHeadCount: 4,
       headDim: 256,
-      attention: { softcap: null, layers: [{ scale: 1 / 16 }, {}, {}, {}] },
+      attention: { softcap: null },
+      layers: [{ mixer: { scale: 1 / 16 } }, {}, {}, {}],
       logitSoftcap: null,
     });
   });
@@ -417,7 +421,7 @@ describe('missing and null fields of', () => {
       embeddingScale: 1,
       branchScale: 1,
       logitScale: 1,
-      attention: { layers: [{ scale: 1 }, { scale: 1 }] },
+      layers: [{ mixer: { scale: 1 } }, { mixer: { scale: 1 } }],
     });
   });
 
@@ -433,7 +437,8 @@ describe('missing and null fields of', () => {
     expect(architecture).toMatchObject({
       embeddingScale: Math.sqrt(24),
       norm: { weightOffset: 1 },
-      attention: { softcap: 50, layers: [{ scale: 1 / 16 }, {}, {}] },
+      attention: { softcap: 50 },
+      layers: [{ mixer: { scale: 1 / 16 } }, {}, {}],
       mlp: { gated: true, activation: 'gelu_tanh' },
       logitSoftcap: 30,
       tiedHead: true,
@@ -461,8 +466,8 @@ describe('missing and null fields of', () => {
       tiedHead: true,
       ropes: [null],
     });
-    const { attention } = await architectureOf('gpt2-all-linear-options');
-    expect(attention.layers.map(({ scale }) => scale)).toEqual([1, 1 / 2, 1 / 3]);
+    const architecture = await architectureOf('gpt2-all-linear-options');
+    expect(mixersOf(architecture, 'attention').map(({ scale }) => scale)).toEqual([1, 1 / 2, 1 / 3]);
   });
 
   test('an empty eos_token_id does not fall back to the default', async () => {
@@ -568,7 +573,7 @@ describe('rope scaling', () => {
 });
 
 describe('qwen3_5', () => {
-  const linearLayers = ({ linearAttention }: DecoderArchitecture) => linearAttention?.layers;
+  const linearLayers = ({ layers }: DecoderArchitecture) => layers.map(({ mixer }) => mixer.kind === 'linear');
 
   test('has attention in the layers that layer_types or the interval names, by default in every fourth', async () => {
     const without = { layer_types: undefined };
@@ -579,17 +584,25 @@ describe('qwen3_5', () => {
     ]);
     expect(linearLayers(await architectureOf('qwen3_5-text-tied'))).toEqual([false, true, true]);
     const attentionAlone = await architectureOf('qwen3_5-text-tied', { layer_types: Array(3).fill('full_attention') });
-    expect(attentionAlone.linearAttention).toBeNull();
+    expect(linearLayers(attentionAlone)).toEqual([false, false, false]);
   });
 
   test('has the sizes of transformers where the config has none', async () => {
     const sizes = ['key_head_dim', 'value_head_dim', 'num_key_heads', 'num_value_heads', 'conv_kernel_dim'];
     const change = Object.fromEntries(sizes.map((size) => [`linear_${size}`, undefined]));
-    const { linearAttention, ropes, attention } = await architectureOf('qwen3_5-text-tied', change);
-    expect(linearAttention).toEqual({
-      layers: [false, true, true],
-      ...{ keyHeadCount: 16, valueHeadCount: 32, keyHeadDim: 128, valueHeadDim: 128, convolutionTaps: 4 },
-    });
+    const { layers, ropes, attention } = await architectureOf('qwen3_5-text-tied', change);
+    const linear = {
+      ...{
+        kind: 'linear',
+        keyHeadCount: 16,
+        valueHeadCount: 32,
+        keyHeadDim: 128,
+        valueHeadDim: 128,
+        convolutionTaps: 4,
+      },
+    };
+    const own = { kind: 'attention', scale: 1 / 4, window: null, rope: 0 };
+    expect(layers).toEqual([own, linear, linear].map((mixer) => ({ mixer })));
     expect(ropes).toMatchObject([{ theta: 10_000, partialRotaryFactor: 0.25, sections: [11, 11, 10] }]);
     expect(attention.outputGate).toBe('sigmoid');
   });
@@ -864,9 +877,9 @@ describe('mixtures of experts', () => {
       ...{ layers: [true, true, true], count: 5, perToken: 2, intermediateSize: 14, renormalized: true, shared: null },
     });
     expect(await expertsOf('gemma4_moe-text', { enable_moe_block: false })).toBeNull();
-    const { attention, bias } = await architectureOf('qwen3_moe-fused');
-    expect(attention.layers.map(({ window }) => window)).toEqual([9, 9, 9, 9]);
-    expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
+    const fused = await architectureOf('qwen3_moe-fused');
+    expect(windowsOf(fused)).toEqual([9, 9, 9, 9]);
+    expect(fused.bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
     expect((await architectureOf('qwen2_moe')).bias).toMatchObject({ queryKeyValue: true, attentionOutput: false });
   });
 
@@ -1042,28 +1055,28 @@ interface ChangedTensor {
 
 describe('latent attention', () => {
   test('is read with the defaults of transformers', async () => {
-    const { latentAttention, headDim, attention, ropes, bias } = await architectureOf('deepseek_v3');
-    expect(latentAttention).toEqual({
+    const { layers, headDim, ropes, bias } = await architectureOf('deepseek_v3');
+    const magnitude = 0.1 * 1.2 * Math.log(4) + 1;
+    const mixer = {
+      ...{ kind: 'latent', scale: expect.closeTo(10 ** -0.5 * magnitude ** 2, 12), window: null, rope: 0 },
       ...{ queryRank: 12, keyValueRank: 8, plainDim: 6, rotaryDim: 4, valueDim: 5 },
       normEpsilon: 1e-6,
-    });
+    };
+    expect(layers).toEqual(layers.map(() => ({ mixer })));
     // Of keys of 10 numbers and values of 5, the next multiple of 4.
     expect(headDim).toBe(12);
-    const magnitude = 0.1 * 1.2 * Math.log(4) + 1;
-    expect(attention.layers[1]!.scale).toBeCloseTo(10 ** -0.5 * magnitude ** 2, 12);
     expect(ropes).toMatchObject([{ interleaved: true, partialRotaryFactor: 1, scaling: { type: 'yarn', factor: 4 } }]);
     expect(bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
     const plain = await architectureOf('deepseek_v3-plain');
-    expect(plain.latentAttention).toMatchObject({ queryRank: null, valueDim: 14 });
+    expect(plain.layers[0]!.mixer).toMatchObject({ queryRank: null, valueDim: 14, scale: 7 ** -0.5 });
     expect(plain.headDim).toBe(16);
     expect(plain.ropes[0]!.interleaved).toBe(false);
-    expect(plain.attention.layers[0]!.scale).toBe(7 ** -0.5);
     const sizes = ['q_lora_rank', 'kv_lora_rank', 'qk_nope_head_dim', 'qk_rope_head_dim', 'v_head_dim'];
     const missing = Object.fromEntries(sizes.map((field) => [field, undefined]));
-    expect((await architectureOf('deepseek_v3', missing)).latentAttention).toMatchObject({
+    expect((await architectureOf('deepseek_v3', missing)).layers[0]!.mixer).toMatchObject({
       ...{ queryRank: 1536, keyValueRank: 512, plainDim: 128, rotaryDim: 64, valueDim: 128 },
     });
-    expect((await architectureOf('glm4_moe_lite', missing)).latentAttention).toMatchObject({
+    expect((await architectureOf('glm4_moe_lite', missing)).layers[0]!.mixer).toMatchObject({
       ...{ queryRank: 768, keyValueRank: 512, plainDim: 192, rotaryDim: 64, valueDim: 256 },
     });
     const { attention: growing, ropes: turning, experts } = await architectureOf('mistral4');

@@ -109,9 +109,10 @@ function readGemma(source: FamilySource, own: GemmaDefaults, { types, softcaps }
     embeddingScale: Math.sqrt(decoder.hiddenSize),
     norm: { ...decoder.norm, weightOffset: 1 },
     attention: {
-      ...withScale(withWindows(decoder.attention, windows), scale),
+      ...decoder.attention,
       softcap: config.positiveNumberOrNull('attn_logit_softcapping', softcaps.scores),
     },
+    layers: withScale(withWindows(decoder.layers, windows), scale),
     bias: { ...attentionBias(config), mlp: false },
     logitSoftcap: config.positiveNumberOrNull('final_logit_softcapping', softcaps.logits),
   };

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture, DecoderNames, LayerAttention, RopeSettings } from '../architecture.js';
+import type { DecoderArchitecture, DecoderNames, LayerSettings, RopeSettings } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
 import { attentionBias, readDecoderConfig, readLayerCount } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
@@ -64,17 +64,20 @@ export const gemma4Text: Family<DecoderArchitecture> = {
     const firstReader = owners.findIndex((owner) => owner !== null);
     const keysAreValues = config.flag('attention_k_eq_v', false);
     const window = config.size('sliding_window', { fallback: 512 });
-    const layers = types.map((type, layer): LayerAttention => {
+    const layers = types.map((type, layer): LayerSettings => {
       const isSliding = type === 'sliding_attention';
       const rope = LAYER_TYPES.indexOf(type);
       const owner = owners[layer]!;
       return {
-        scale: 1,
-        window: isSliding ? window : null,
-        rope,
-        ...heads[layer]!,
-        ...(keysAreValues && !isSliding ? { keysAreValues } : {}),
-        ...(owner === null ? {} : { keysAndValuesOf: owner }),
+        mixer: {
+          kind: 'attention',
+          scale: 1,
+          window: isSliding ? window : null,
+          rope,
+          ...heads[layer]!,
+          ...(keysAreValues && !isSliding ? { keysAreValues } : {}),
+          ...(owner === null ? {} : { keysAndValuesOf: owner }),
+        },
       };
     });
     const isDoubled = config.flag('use_double_wide_mlp', false) && firstReader !== -1;
@@ -86,7 +89,8 @@ export const gemma4Text: Family<DecoderArchitecture> = {
       names: inputSize === 0 ? { ...decoder.names, layerInputs: null } : decoder.names,
       embeddingScale: Math.sqrt(decoder.hiddenSize),
       ropes,
-      attention: { ...decoder.attention, valueNorm: 'rms', layers },
+      attention: { ...decoder.attention, valueNorm: 'rms' },
+      layers,
       layerInputs: inputSize === 0 ? null : { size: inputSize, vocabSize: readInputVocabulary(config, decoder) },
       experts: decoder.names.experts === null ? null : readGemma4Experts(source, decoder),
       mlp: { ...decoder.mlp, ...(isDoubled ? { doubledFrom: firstReader } : {}) },

@@ -62,7 +62,7 @@ export const gptOss: Family<DecoderArchitecture> = {
     const bias = config.flag('attention_bias', true);
     return {
       ...decoder,
-      attention: withWindows(decoder.attention, windowsOf(config, types, config.sizeOrNull('sliding_window', 128))),
+      layers: withWindows(decoder.layers, windowsOf(config, types, config.sizeOrNull('sliding_window', 128))),
       experts: readExperts(source, decoder),
       mlp: { gated: true, activation: 'quick_gelu', clampedAt: config.positiveNumber('swiglu_limit', 7) },
       bias: { queryKeyValue: bias, attentionOutput: bias, mlp: false },

@@ -111,7 +111,7 @@ function withMultipliers(config: ConfigFields, decoder: DecoderArchitecture): De
     embeddingScale: config.positiveNumber('embedding_multiplier', 1),
     branchScale: config.positiveNumber('residual_multiplier', 1),
     logitScale: 1 / config.positiveNumber('logits_scaling', 1),
-    attention: withScale(decoder.attention, config.positiveNumber('attention_multiplier', 1)),
+    layers: withScale(decoder.layers, config.positiveNumber('attention_multiplier', 1)),
     bias: { ...decoder.bias, ...attentionBias(config) },
   };
 }

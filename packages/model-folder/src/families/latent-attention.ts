@@ -1,15 +1,17 @@
-import type { DecoderArchitecture, LatentAttention } from '../architecture.js';
+import type { DecoderArchitecture, LatentAttention, ScoredAttention } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { attentionBias, type DecoderDefaults, readDecoderConfig, withScale } from './decoder-config.js';
+import { attentionBias, type DecoderDefaults, readDecoderConfig } from './decoder-config.js';
 import type { FamilySource } from './family.js';
 import { ropeParameters, yarnMagnitude } from './rope.js';
 
 /** A family's values for missing fields, as in transformers. */
 export interface LatentDefaults extends Omit<DecoderDefaults, 'headDim' | 'ownHeadDim' | 'readRopes'> {
-  latent: Omit<LatentAttention, 'normEpsilon'>;
+  latent: Omit<LatentSizes, 'normEpsilon'>;
   /** Whether rotary settings are of a whole head, of which positions turn a share. @defaultValue they are of what turns */
   turnsShareOfHead?: boolean;
 }
+
+type LatentSizes = Omit<LatentAttention, 'kind' | keyof ScoredAttention>;
 
 /** The default of transformers' norms: no config changes it. */
 const NORM_EPSILON = 1e-6;
@@ -49,17 +51,18 @@ export function readLatentDecoder(
   if (turned.some((count) => count !== own.rotaryDim)) {
     throw config.corrupt('rope_parameters', `must turn the ${own.rotaryDim} numbers of qk_rope_head_dim`);
   }
+  // All layers have the same rotary settings.
+  const mixer = { kind: 'latent', scale: scaleOf(config, own), window: null, rope: 0, ...own } as const;
   return {
     ...decoder,
     // Settings are of what turns from here on.
     ropes: decoder.ropes.map((one) => one && { ...one, partialRotaryFactor: 1 }),
-    attention: withScale(decoder.attention, scaleOf(config, own)),
-    latentAttention: own,
+    layers: decoder.layers.map((layer) => ({ ...layer, mixer })),
     bias: { ...decoder.bias, ...bias },
   };
 }
 
-function readLatentAttention(config: ConfigFields, defaults: LatentDefaults['latent']): LatentAttention {
+function readLatentAttention(config: ConfigFields, defaults: LatentDefaults['latent']): LatentSizes {
   const rotaryDim = config.size('qk_rope_head_dim', { fallback: defaults.rotaryDim });
   if (rotaryDim % 2 !== 0) {
     throw config.corrupt('qk_rope_head_dim', `${rotaryDim} is odd, but RoPE rotates pairs of dimensions`);
@@ -75,12 +78,12 @@ function readLatentAttention(config: ConfigFields, defaults: LatentDefaults['lat
 }
 
 /** The size that queries, keys and values are padded to. */
-function headDimOf({ plainDim, rotaryDim, valueDim }: LatentAttention): number {
+function headDimOf({ plainDim, rotaryDim, valueDim }: LatentSizes): number {
   return HEAD_STEP * Math.ceil(Math.max(plainDim + rotaryDim, valueDim) / HEAD_STEP);
 }
 
 /** The factor of the scores: a scaled rope with `mscale_all_dim` changes it, as in transformers. */
-function scaleOf(config: ConfigFields, { plainDim, rotaryDim }: LatentAttention): number {
+function scaleOf(config: ConfigFields, { plainDim, rotaryDim }: LatentSizes): number {
   const usual = (plainDim + rotaryDim) ** -0.5;
   const parameters = ropeParameters(config);
   const type = parameters?.text('rope_type') ?? parameters?.text('type') ?? 'default';

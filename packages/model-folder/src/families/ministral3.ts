@@ -26,13 +26,11 @@ export const ministral3: Family<DecoderArchitecture> = {
     const window = config.sizeOrNull('sliding_window', null);
     return {
       ...decoder,
-      attention: {
-        ...withWindows(
-          decoder.attention,
-          decoder.attention.layers.map(() => window),
-        ),
-        queryGrowth: readQueryGrowth(config),
-      },
+      attention: { ...decoder.attention, queryGrowth: readQueryGrowth(config) },
+      layers: withWindows(
+        decoder.layers,
+        decoder.layers.map(() => window),
+      ),
     };
   },
   layout: decoderLayout,

@@ -24,7 +24,7 @@ export const mistral: Family<DecoderArchitecture> = {
     const types = readLayerTypes(config, decoder.layerCount, () => type);
     if (types.some((each) => each !== type)) throw config.unsupported('layer_types', `is not supported; ${type} is`);
     const windows = types.map(() => window);
-    return { ...decoder, attention: withWindows(decoder.attention, windows) };
+    return { ...decoder, layers: withWindows(decoder.layers, windows) };
   },
   layout: decoderLayout,
 };

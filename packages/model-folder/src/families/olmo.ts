@@ -39,7 +39,7 @@ export const olmo3: Family<DecoderArchitecture> = {
         }),
     });
     const windows = windowsOf(config, types, config.sizeOrNull('sliding_window', 4096));
-    return { ...decoder, attention: withWindows(decoder.attention, windows) };
+    return { ...decoder, layers: withWindows(decoder.layers, windows) };
   },
   layout: decoderLayout,
 };

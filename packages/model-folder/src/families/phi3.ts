@@ -32,8 +32,8 @@ export const phi3: Family<DecoderArchitecture> = {
       },
     });
     const window = source.config.sizeOrNull('sliding_window', null);
-    const windows = decoder.attention.layers.map(() => window);
-    return { ...decoder, attention: withWindows(decoder.attention, windows) };
+    const windows = decoder.layers.map(() => window);
+    return { ...decoder, layers: withWindows(decoder.layers, windows) };
   },
   layout: decoderLayout,
 };

@@ -32,7 +32,7 @@ export const qwen2Moe: Family<DecoderArchitecture> = {
     );
     return {
       ...decoder,
-      attention: withWindows(decoder.attention, windowsOf(config, types, window)),
+      layers: withWindows(decoder.layers, windowsOf(config, types, window)),
       experts: readExperts(source, decoder, {
         count: 60,
         perToken: 4,

@@ -19,7 +19,7 @@ export const qwen2: Family<DecoderArchitecture> = {
     });
     return {
       ...decoder,
-      attention: withWindows(decoder.attention, readQwenWindows(source.config, decoder.layerCount)),
+      layers: withWindows(decoder.layers, readQwenWindows(source.config, decoder.layerCount)),
       bias: { queryKeyValue: true, attentionOutput: false, mlp: false },
     };
   },

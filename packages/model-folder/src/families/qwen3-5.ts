@@ -110,11 +110,14 @@ function readQwenHybrid(
     throw config.unsupported('hidden_act', 'is not supported: the convolution of linear attention ends with silu');
   }
   const types = readTypes(config, readLayerCount(source, 'num_hidden_layers'));
+  const linear = types.includes('linear_attention') ? readLinearAttention(config) : null;
   return {
     ...decoder,
     norm: { ...decoder.norm, weightOffset: 1 },
     attention: { ...decoder.attention, outputGate: 'sigmoid' },
-    linearAttention: types.includes('linear_attention') ? readLinearAttention(config, types) : null,
+    layers: decoder.layers.map((layer, index) =>
+      linear !== null && types[index] === 'linear_attention' ? { ...layer, mixer: linear } : layer,
+    ),
     bias: { ...attentionBias(config), mlp: false },
   };
 }
@@ -143,7 +146,7 @@ function readTypes(config: ConfigFields, layerCount: number): (typeof LAYER_TYPE
   return readLayerTypes<(typeof LAYER_TYPES)[number]>(config, layerCount, fallback, LAYER_TYPES);
 }
 
-function readLinearAttention(config: ConfigFields, types: readonly string[]): LinearAttention {
+function readLinearAttention(config: ConfigFields): LinearAttention {
   const keyHeadCount = config.size('linear_num_key_heads', { fallback: 16 });
   const valueHeadCount = config.size('linear_num_value_heads', { fallback: 32 });
   if (valueHeadCount % keyHeadCount !== 0) {
@@ -153,7 +156,7 @@ function readLinearAttention(config: ConfigFields, types: readonly string[]): Li
     );
   }
   return {
-    layers: types.map((type) => type === 'linear_attention'),
+    kind: 'linear',
     keyHeadCount,
     valueHeadCount,
     keyHeadDim: config.size('linear_key_head_dim', { fallback: 128 }),

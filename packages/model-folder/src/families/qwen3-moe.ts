@@ -22,9 +22,9 @@ export const qwen3Moe: Family<DecoderArchitecture> = {
     const window = config.flag('use_sliding_window', false) ? config.sizeOrNull('sliding_window', 4096) : null;
     return {
       ...decoder,
-      attention: withWindows(
-        decoder.attention,
-        decoder.attention.layers.map(() => window),
+      layers: withWindows(
+        decoder.layers,
+        decoder.layers.map(() => window),
       ),
       experts: readExperts(source, decoder, { count: 128, perToken: 8, intermediateSize: 768 }),
       bias: { ...attentionBias(config), mlp: false },

@@ -20,7 +20,7 @@ export const qwen3: Family<DecoderArchitecture> = {
     });
     return {
       ...decoder,
-      attention: withWindows(decoder.attention, readQwenWindows(source.config, decoder.layerCount)),
+      layers: withWindows(decoder.layers, readQwenWindows(source.config, decoder.layerCount)),
       bias: { ...attentionBias(source.config), mlp: false },
     };
   },

@@ -32,7 +32,7 @@ export const smollm3: Family<DecoderArchitecture> = {
     );
     return {
       ...decoder,
-      attention: withWindows(decoder.attention, windowsOf(config, types, window)),
+      layers: withWindows(decoder.layers, windowsOf(config, types, window)),
       bias: { ...attentionBias(config), mlp: config.flag('mlp_bias', false) },
     };
   },

@@ -1,4 +1,4 @@
-import { type DecoderArchitecture, headsOf } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, headsOf, type ScoredAttention } from '@lorasmith/model-folder';
 import {
   type AttentionSettings,
   type BatchAttention,
@@ -42,16 +42,15 @@ export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [nu
 
 /**
  * Attention as one layer of an architecture has it.
- * @param sinks `[heads]` float32; null where there are none
+ * @param own `sinks`: `[heads]` float32. @defaultValue there are none
  */
 export function attentionSettings(
   architecture: DecoderArchitecture,
   layer: number,
-  sinks: Tensor | null = null,
+  { scale, window, sinks = null }: ScoredAttention & { sinks?: Tensor | null },
 ): AttentionSettings {
   const { headCount, attention: shared } = architecture;
   const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
-  const { scale, window } = shared.layers[layer]!;
   return {
     ...{ heads: headCount, keyValueHeads: keyValueHeadCount, headDim },
     ...{ scale, window, softcap: shared.softcap, sinks: sinks ?? undefined },

@@ -1,4 +1,10 @@
-import { type DecoderArchitecture, headsOf, type LayerAttention } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  hasScores,
+  headsOf,
+  rotaryDimOf,
+  type ScoredAttention,
+} from '@lorasmith/model-folder';
 import {
   add,
   cast,
@@ -83,15 +89,15 @@ export class Decoder {
     this.architecture = architecture;
     this.dtype = dtype;
     this.weights = weights;
-    const { logitScale: scale, logitSoftcap: softcap, ropes, names, attention, latentAttention } = architecture;
+    const { logitScale: scale, logitSoftcap: softcap, ropes, names, layers } = architecture;
     this.head = new OutputHead(weights.head, names.head, { scale, softcap, logitsInChunk: options.logitsInChunk });
     this.rotaries = ropes.map((rope, index) => {
       // One that no layer has is not used.
       const layer = Math.max(
         0,
-        attention.layers.findIndex((own) => own.rope === index),
+        layers.findIndex(({ mixer }) => hasScores(mixer) && mixer.rope === index),
       );
-      return new Rotary(rope, headsOf(architecture, layer).headDim, latentAttention?.rotaryDim);
+      return new Rotary(rope, headsOf(architecture, layer).headDim, rotaryDimOf(architecture, layer));
     });
   }
 
@@ -243,8 +249,9 @@ export class Decoder {
     return this.#contextWith({ attend, recurrence }, positions, wanted, pass);
   }
 
-  #windowsOf(isAmong: (layer: LayerAttention) => boolean): (number | null)[] {
-    return [...new Set(this.architecture.attention.layers.filter(isAmong).map(({ window }) => window))];
+  #windowsOf(isAmong: (own: ScoredAttention) => boolean): (number | null)[] {
+    const mixers = this.architecture.layers.map(({ mixer }) => mixer).filter(hasScores);
+    return [...new Set(mixers.filter(isAmong).map(({ window }) => window))];
   }
 
   /** @param wanted null: all */

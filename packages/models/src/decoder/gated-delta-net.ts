@@ -1,4 +1,12 @@
-import { type LinearAttention, linearAttentionSizes } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  isByKeyHead,
+  type LinearAttention,
+  layerLinears,
+  linearAttentionSizes,
+  mixerOf,
+  tensorName,
+} from '@lorasmith/model-folder';
 import {
   cast,
   concat,
@@ -16,9 +24,10 @@ import {
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained } from '../pass.js';
+import type { WeightSource } from '../weight-source.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { KeyHeadOrder } from './key-head-order.js';
-import type { Norm } from './norm.js';
+import { Norm } from './norm.js';
 import type { RecurrentLayer } from './recurrence.js';
 
 export interface GatedDeltaNetWeights {
@@ -216,4 +225,37 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     norm.dispose();
     output.linear.dispose();
   }
+}
+
+export async function loadGatedDeltaNet(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<GatedDeltaNet> {
+  const { names, norm } = architecture;
+  const paths = names.linearAttention!;
+  const own = mixerOf(architecture, index, 'linear');
+  const { mixer } = layerLinears(architecture, index);
+  const read = (path: string) => source.tensor(tensorName(names, `${names.layers}.${index}.${path}`), 'float32');
+  const [inputs, filters, decayLog, timeStepBias, normWeight, output] = await Promise.all([
+    source.linearGroup(mixer.inputs),
+    read(`${paths.convolution}.weight`),
+    read(paths.decayLog),
+    read(paths.timeStepBias),
+    read(`${paths.norm}.weight`),
+    source.linearGroup([mixer.output]),
+  ]);
+  const convolution = source.give(scope(() => reshape(filters, [-1, own.convolutionTaps]))); // [mixed, taps]
+  dispose(filters);
+  source.checkDecays(tensorName(names, `${names.layers}.${index}.${paths.decayLog}`), decayLog);
+  // Its weights are no offsets, whatever those of the other norms are.
+  const ownNorm = new Norm({ ...norm, weightOffset: 0 }, normWeight, null);
+  return new GatedDeltaNet(own, isByKeyHead(names), {
+    inputs,
+    convolution,
+    decayLog,
+    timeStepBias,
+    norm: ownNorm,
+    output,
+  });
 }

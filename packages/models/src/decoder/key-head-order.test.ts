@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { KeyHeadOrder } from './key-head-order.js';
 
 const order = new KeyHeadOrder({
-  ...{ layers: [true], convolutionTaps: 4 },
+  ...{ kind: 'linear', convolutionTaps: 4 },
   ...{ keyHeadCount: 2, keyHeadDim: 3, valueHeadCount: 4, valueHeadDim: 1 },
 });
 const WIDTH = 28;

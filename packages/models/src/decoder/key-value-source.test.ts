@@ -7,7 +7,6 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { TINY_ARCHITECTURE } from '../../test/tiny-decoder.js';
 import { KeyValueSource } from './key-value-source.js';
 import { SharedKeysAndValues } from './shared-keys-values.js';
 
@@ -18,10 +17,10 @@ const KEYS = SHAPE.keyValueHeads * SHAPE.headDim;
 
 /** Three layers: the second makes keys, which are its values, and the third reads them. */
 const sources = () => {
-  const layer = { scale: 1, window: null, rope: 0 };
-  const layers = [layer, { ...layer, keysAreValues: true }, { ...layer, keysAreValues: true, keysAndValuesOf: 1 }];
-  const architecture = { ...TINY_ARCHITECTURE, layerCount: 3, attention: { ...TINY_ARCHITECTURE.attention, layers } };
-  const [, owner, reader] = layers.map((_, index) => new KeyValueSource(architecture, index, SHAPE));
+  const own = { kind: 'attention', scale: 1, window: null, rope: 0 } as const;
+  const mixers = [own, { ...own, keysAreValues: true }, { ...own, keysAreValues: true, keysAndValuesOf: 1 }];
+  const architecture = { layers: mixers.map((mixer) => ({ mixer })) };
+  const [, owner, reader] = mixers.map((_, index) => new KeyValueSource(architecture, index, SHAPE));
   return { owner: owner!, reader: reader! };
 };
 

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, mixerOf, mixersOf } from '@lorasmith/model-folder';
 import { add, concat, dispose, scope, slice, split, type Tensor } from '@lorasmith/tensor';
 import type { HeadShape } from './query-key-step.js';
 import type { SharedKeysAndValues } from './shared-keys-values.js';
@@ -13,11 +13,15 @@ export class KeyValueSource {
   readonly #queries: number;
   readonly #keys: number;
 
-  constructor({ attention }: DecoderArchitecture, layer: number, { heads, keyValueHeads, headDim }: HeadShape) {
-    const { keysAreValues = false, keysAndValuesOf = layer } = attention.layers[layer]!;
+  constructor(
+    architecture: Pick<DecoderArchitecture, 'layers'>,
+    layer: number,
+    { heads, keyValueHeads, headDim }: HeadShape,
+  ) {
+    const { keysAreValues = false, keysAndValuesOf = layer } = mixerOf(architecture, layer, 'attention');
     this.#layer = layer;
     this.owner = keysAndValuesOf;
-    this.#isRead = attention.layers.some((other) => other.keysAndValuesOf === layer);
+    this.#isRead = mixersOf(architecture, 'attention').some((other) => other.keysAndValuesOf === layer);
     this.#keysAreValues = keysAreValues && this.isOwn;
     this.#queries = heads * headDim;
     this.#keys = keyValueHeads * headDim;

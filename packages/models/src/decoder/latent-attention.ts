@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, type LinearLayer, layerLinears, mixerOf } from '@lorasmith/model-folder';
 import {
   type AttentionSettings,
   concat,
@@ -13,10 +13,12 @@ import {
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained } from '../pass.js';
+import type { WeightSource } from '../weight-source.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { LatentHeads } from './latent-heads.js';
-import type { LatentProjection, SavedLatentProjection } from './latent-projection.js';
+import { LatentProjection, type SavedLatentProjection } from './latent-projection.js';
+import { loadNorm } from './load-norm.js';
 import { growQueries } from './query-growth.js';
 
 export interface LatentAttentionWeights {
@@ -56,9 +58,9 @@ export class LatentAttention implements Sublayer<SavedLatentAttention> {
 
   /** @param layer which of the decoder's layers it is in */
   constructor(architecture: DecoderArchitecture, layer: number, weights: LatentAttentionWeights) {
-    const own = architecture.latentAttention!;
-    this.settings = attentionSettings(architecture, layer);
-    this.rope = architecture.attention.layers[layer]!.rope;
+    const own = mixerOf(architecture, layer, 'latent');
+    this.settings = attentionSettings(architecture, layer, own);
+    this.rope = own.rope;
     this.keysOf = layer;
     this.#weights = weights;
     const { heads, headDim } = this.settings;
@@ -150,4 +152,27 @@ export class LatentAttention implements Sublayer<SavedLatentAttention> {
     keyValue.dispose();
     output.linear.dispose();
   }
+}
+
+export async function loadLatentAttention(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<LatentAttention> {
+  const { names, norm } = architecture;
+  const { normEpsilon: epsilon } = mixerOf(architecture, index, 'latent');
+  const paths = names.latentAttention!;
+  const { mixer } = layerLinears(architecture, index);
+  const [ofKeyValue, ofQuery = null] = mixer.between.toReversed() as [LinearLayer, LinearLayer?];
+  const projection = async (path: string, layer: LinearLayer) => {
+    const ofNorm = loadNorm(source, { names, norm: { ...norm, epsilon } }, `${names.layers}.${index}.${path}`);
+    return new LatentProjection(...(await Promise.all([ofNorm, source.linearGroup([layer])])));
+  };
+  const [inputs, query, keyValue, output] = await Promise.all([
+    source.linearGroup(mixer.inputs),
+    ofQuery && projection(paths.query!.norm, ofQuery),
+    projection(paths.keyValue.norm, ofKeyValue),
+    source.linearGroup([mixer.output]),
+  ]);
+  return new LatentAttention(architecture, index, { inputs, query, keyValue, output });
 }

@@ -14,8 +14,7 @@ const CASES = [
 
 describe.each(CASES)('heads of $plainDim + $rotaryDim numbers with values of $valueDim', (one) => {
   const { heads, plainDim, rotaryDim, valueDim, headDim, interleaved } = one;
-  const own = { queryRank: null, keyValueRank: 1, plainDim, rotaryDim, valueDim, normEpsilon: 1e-6 };
-  const layout = new LatentHeads(own, { heads, headDim, interleaved });
+  const layout = new LatentHeads({ plainDim, rotaryDim, valueDim }, { heads, headDim, interleaved });
   const widths = {
     query: heads * (plainDim + rotaryDim),
     keyValue: heads * (plainDim + valueDim),

@@ -33,14 +33,14 @@ export interface LatentParts {
  * with zeros behind them up to the size of a head. A value has zeros behind it: what attention gives there is 0 and left out.
  */
 export class LatentHeads {
-  readonly #own: LatentAttention;
+  readonly #own: Pick<LatentAttention, 'plainDim' | 'rotaryDim' | 'valueDim'>;
   readonly #heads: number;
   readonly #headDim: number;
   readonly #interleaved: boolean;
 
   /** @param shape `interleaved`: whether the neighbours of those that turn are pairs */
   constructor(
-    own: LatentAttention,
+    own: Pick<LatentAttention, 'plainDim' | 'rotaryDim' | 'valueDim'>,
     { heads, headDim, interleaved }: { heads: number; headDim: number; interleaved: boolean },
   ) {
     this.#own = own;

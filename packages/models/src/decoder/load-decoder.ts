@@ -4,42 +4,25 @@ import {
   expertParameters,
   expertsOf,
   expertTensors,
-  hasLinearAttention,
-  headsOf,
   isBesideExperts,
-  isByKeyHead,
-  type LinearLayer,
   layerInputProjection,
   layerLinears,
   type ModelFolder,
   tensorName,
 } from '@lorasmith/model-folder';
-import {
-  add,
-  constant,
-  dispose,
-  type FloatDType,
-  fill,
-  multiply,
-  reshape,
-  scope,
-  type Tensor,
-} from '@lorasmith/tensor';
+import { constant, dispose, type FloatDType, multiply, scope } from '@lorasmith/tensor';
 import { type ExpertGroups, expertGroups } from '../frozen-experts.js';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Block, type Sublayer } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
 import { FeedForward } from './feed-forward.js';
-import { GatedDeltaNet } from './gated-delta-net.js';
-import { LatentAttention } from './latent-attention.js';
-import { LatentProjection } from './latent-projection.js';
 import { LayerInputBranch } from './layer-input-branch.js';
 import { LayerInputs } from './layer-inputs.js';
+import { loadNorm, loadNormIfAny, unitNorm } from './load-norm.js';
+import { loadMixer } from './mixers.js';
 import { MlpBesideExperts } from './mlp-beside-experts.js';
-import { Norm } from './norm.js';
 import { FrozenRouter, type Router, ScaledRouter } from './router.js';
-import { SelfAttention } from './self-attention.js';
 import { SharedExpert } from './shared-expert.js';
 import { type ExpertBiases, SparseMlp } from './sparse-mlp.js';
 
@@ -70,19 +53,20 @@ async function loadLayer(
 ): Promise<DecoderLayer> {
   const { names, branchScale, hiddenSize } = architecture;
   const normIfAny = (path: string | null) => loadNormIfAny(source, architecture, index, path);
-  const [attentionNorm, attention, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] =
-    await Promise.all([
+  const [attentionNorm, mixer, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] = await Promise.all(
+    [
       normIfAny(names.attentionNorm),
-      loadAnyAttention(source, architecture, index),
+      loadMixer(source, architecture, index),
       normIfAny(names.attentionBranchNorm),
       isBesideExperts(architecture, index) ? unitNorm(source, architecture, hiddenSize) : normIfAny(names.mlpNorm),
       loadMlp(source, architecture, index),
       normIfAny(names.mlpBranchNorm),
       loadInputBlock(source, architecture, index),
       names.layerScale === null ? 1 : source.factor(tensorName(names, `${names.layers}.${index}.${names.layerScale}`)),
-    ]);
+    ],
+  );
   const blocks = [
-    new Block({ norm: attentionNorm, sublayer: attention, branchNorm: attentionBranchNorm, branchScale }),
+    new Block({ norm: attentionNorm, sublayer: mixer, branchNorm: attentionBranchNorm, branchScale }),
     new Block({ norm: mlpNorm, sublayer: mlp, branchNorm: mlpBranchNorm, branchScale }),
   ];
   return new DecoderLayer(inputBlock === null ? blocks : [...blocks, inputBlock], scale);
@@ -213,129 +197,4 @@ async function loadInputBlock(
     loadNormIfAny(source, architecture, index, names.layerInputs!.branchNorm),
   ]);
   return new Block({ norm: null, sublayer: new LayerInputBranch(index, mlp.activation, { gate, output }), branchNorm });
-}
-
-async function loadAnyAttention(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<SelfAttention | LatentAttention | GatedDeltaNet> {
-  if (architecture.latentAttention !== null) return await loadLatentAttention(source, architecture, index);
-  return hasLinearAttention(architecture, index)
-    ? await loadLinearAttention(source, architecture, index)
-    : await loadAttention(source, architecture, index);
-}
-
-async function loadAttention(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<SelfAttention> {
-  const { names, attention } = architecture;
-  const hasOwnKeys = attention.layers[index]!.keysAndValuesOf === undefined;
-  const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
-  const [query, key, queryKeyValue, sinks, output] = await Promise.all([
-    loadNormIfAny(source, architecture, index, names.queryNorm),
-    loadNormIfAny(source, architecture, index, hasOwnKeys ? names.keyNorm : null),
-    source.linearGroup(attentionInputs),
-    names.sinks === null
-      ? null
-      : source.tensor(tensorName(names, `${names.layers}.${index}.${names.sinks}`), 'float32'),
-    source.linearGroup([attentionOutput]),
-  ]);
-  const { headDim } = headsOf(architecture, index);
-  const isNormed = hasOwnKeys && attention.valueNorm !== null;
-  const value = isNormed ? unitNorm(source, architecture, headDim) : null;
-  return new SelfAttention(architecture, index, {
-    queryKeyValue,
-    headNorms: query && { query, key, value },
-    sinks,
-    output,
-  });
-}
-
-async function loadLatentAttention(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<LatentAttention> {
-  const { names, norm } = architecture;
-  const { normEpsilon: epsilon } = architecture.latentAttention!;
-  const paths = names.latentAttention!;
-  const { attentionInputs, ofLatents, attentionOutput } = layerLinears(architecture, index);
-  const { query: ofQuery, keyValue: ofKeyValue } = ofLatents!;
-  const projection = async (path: string, layer: LinearLayer) => {
-    const ofNorm = loadNorm(source, { names, norm: { ...norm, epsilon } }, `${names.layers}.${index}.${path}`);
-    return new LatentProjection(...(await Promise.all([ofNorm, source.linearGroup([layer])])));
-  };
-  const [inputs, query, keyValue, output] = await Promise.all([
-    source.linearGroup(attentionInputs),
-    ofQuery && projection(paths.query!.norm, ofQuery),
-    projection(paths.keyValue.norm, ofKeyValue),
-    source.linearGroup([attentionOutput]),
-  ]);
-  return new LatentAttention(architecture, index, { inputs, query, keyValue, output });
-}
-
-async function loadLinearAttention(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<GatedDeltaNet> {
-  const { names, norm } = architecture;
-  const paths = names.linearAttention!;
-  const own = architecture.linearAttention!;
-  const { attentionInputs, attentionOutput } = layerLinears(architecture, index);
-  const read = (path: string) => source.tensor(tensorName(names, `${names.layers}.${index}.${path}`), 'float32');
-  const [inputs, filters, decayLog, timeStepBias, normWeight, output] = await Promise.all([
-    source.linearGroup(attentionInputs),
-    read(`${paths.convolution}.weight`),
-    read(paths.decayLog),
-    read(paths.timeStepBias),
-    read(`${paths.norm}.weight`),
-    source.linearGroup([attentionOutput]),
-  ]);
-  const convolution = source.give(scope(() => reshape(filters, [-1, own.convolutionTaps]))); // [mixed, taps]
-  dispose(filters);
-  source.checkDecays(tensorName(names, `${names.layers}.${index}.${paths.decayLog}`), decayLog);
-  // Its weights are no offsets, whatever those of the other norms are.
-  const ownNorm = new Norm({ ...norm, weightOffset: 0 }, normWeight, null);
-  return new GatedDeltaNet(own, isByKeyHead(names), {
-    inputs,
-    convolution,
-    decayLog,
-    timeStepBias,
-    norm: ownNorm,
-    output,
-  });
-}
-
-async function loadNormIfAny(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-  path: string | null,
-): Promise<Norm | null> {
-  return path === null ? null : await loadNorm(source, architecture, `${architecture.names.layers}.${index}.${path}`);
-}
-
-/** A norm without weights. */
-function unitNorm(source: WeightSource, { norm }: DecoderArchitecture, size: number): Norm {
-  return new Norm(norm, source.give(fill([size], 1)), null);
-}
-
-async function loadNorm(
-  source: WeightSource,
-  { names, norm }: Pick<DecoderArchitecture, 'names' | 'norm'>,
-  path: string,
-): Promise<Norm> {
-  const read = (part: string) => source.tensor(tensorName(names, `${path}.${part}`), 'float32');
-  const [weight, bias] = await Promise.all([read('weight'), norm.kind === 'layer' ? read('bias') : null]);
-  return new Norm(norm, norm.weightOffset === 0 ? weight : source.give(plusOne(weight)), bias);
-}
-
-function plusOne(weight: Tensor): Tensor {
-  const sum = scope(() => add(weight, constant(1)));
-  dispose(weight);
-  return sum;
 }

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, headsOf, layerLinears, mixerOf, tensorName } from '@lorasmith/model-folder';
 import {
   type AttentionSettings,
   type BatchAttention,
@@ -11,10 +11,12 @@ import {
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained, type Saved } from '../pass.js';
+import type { WeightSource } from '../weight-source.js';
 import type { Attend } from './attend.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { KeyValueSource } from './key-value-source.js';
+import { loadNormIfAny, unitNorm } from './load-norm.js';
 import { OutputGate } from './output-gate.js';
 import { growQueries } from './query-growth.js';
 import { type HeadNorms, QueryKeyNorm } from './query-key-norm.js';
@@ -67,11 +69,12 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   /** @param layer which of the decoder's layers it is in */
   constructor(architecture: DecoderArchitecture, layer: number, weights: SelfAttentionWeights) {
     const { ropes, attention } = architecture;
-    this.settings = attentionSettings(architecture, layer, weights.sinks);
+    const own = mixerOf(architecture, layer, 'attention');
+    this.settings = attentionSettings(architecture, layer, { ...own, sinks: weights.sinks });
     this.#source = new KeyValueSource(architecture, layer, this.settings);
     const { headDim } = this.settings;
     const made = this.#source.isOwn ? this.settings : { ...this.settings, keyValueHeads: 0 };
-    this.rope = attention.layers[layer]!.rope;
+    this.rope = own.rope;
     this.#weights = weights;
     const steps: QueryKeyStep[] = [];
     const { headNorms } = weights;
@@ -195,4 +198,32 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
     headNorms?.value?.dispose();
     output.linear.dispose();
   }
+}
+
+export async function loadSelfAttention(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<SelfAttention> {
+  const { names, attention } = architecture;
+  const hasOwnKeys = mixerOf(architecture, index, 'attention').keysAndValuesOf === undefined;
+  const { mixer } = layerLinears(architecture, index);
+  const [query, key, queryKeyValue, sinks, output] = await Promise.all([
+    loadNormIfAny(source, architecture, index, names.queryNorm),
+    loadNormIfAny(source, architecture, index, hasOwnKeys ? names.keyNorm : null),
+    source.linearGroup(mixer.inputs),
+    names.sinks === null
+      ? null
+      : source.tensor(tensorName(names, `${names.layers}.${index}.${names.sinks}`), 'float32'),
+    source.linearGroup([mixer.output]),
+  ]);
+  const { headDim } = headsOf(architecture, index);
+  const isNormed = hasOwnKeys && attention.valueNorm !== null;
+  const value = isNormed ? unitNorm(source, architecture, headDim) : null;
+  return new SelfAttention(architecture, index, {
+    queryKeyValue,
+    headNorms: query && { query, key, value },
+    sinks,
+    output,
+  });
 }

@@ -586,8 +586,8 @@ test('time grows with the tokens, and is less where products are faster', () => 
 });
 
 /** So many layers like the first. */
-function ofLayers({ attention }: DecoderArchitecture, layerCount: number) {
-  return { layerCount, attention: { ...attention, layers: new Array(layerCount).fill(attention.layers[0]) } };
+function ofLayers({ layers }: DecoderArchitecture, layerCount: number) {
+  return { layerCount, layers: new Array(layerCount).fill(layers[0]) };
 }
 
 /** The model with layers so wide that its weights are most of its memory. */
@@ -603,12 +603,7 @@ function wideModel(): JobToEstimate['model'] {
   };
   const linears = Array.from({ length: architecture.layerCount }, (_, index) =>
     layerLinears(architecture, index),
-  ).flatMap(({ attentionInputs, attentionOutput, mlp }) => [
-    ...attentionInputs,
-    attentionOutput,
-    ...mlp!.gateUp,
-    mlp!.down,
-  ]);
+  ).flatMap(({ mixer, mlp }) => [...mixer.inputs, mixer.output, ...mlp!.gateUp, mlp!.down]);
   const numbers = linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
   return {
     ...{ ...model, architecture, parameterCount: numbers + 2048 ** 2 },

@@ -1,22 +1,17 @@
-import type { AdaptableModule } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
   expertsOf,
-  hasLinearAttention,
   headsOf,
   intermediateSizeOf,
   isBesideExperts,
-  type LatentAttention,
-  type LinearAttention,
   lastPartOf,
-  linearAttentionSizes,
 } from '@lorasmith/model-folder';
-import { cudaHeadSize } from '../engine-support.js';
 import { layerIndexOf } from '../module-names.js';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
 import { bytesPerLogit, type EngineMemory } from './engine-memory.js';
+import { mixerGradients, mixerPassing, repeatedInMixer, savedByMixer } from './layer-kinds/mixer-estimates.js';
 
 type Precision = 'float32' | 'bfloat16';
 
@@ -53,11 +48,6 @@ const PLANNING_BYTES = 100e6;
 const FURTHER_PLAN_BYTES = 25e6;
 /** Scores of one block of attention in TensorFlow's own ops: MOST_SCORES of packages/tensor. */
 export const SCORES_PER_BLOCK = 32 * 2 ** 20;
-/** Rows up to this length keep the weights of such attention; those of longer ones are computed again. */
-const LONGEST_WITH_WEIGHTS = 512;
-
-/** Tokens between two states of linear attention that are kept: DELTA_CHUNK of packages/tensor. */
-const STATE_TOKENS = 64;
 
 /** The sizes that decide how much memory a training needs. */
 export interface MemoryNeeds {
@@ -160,7 +150,7 @@ export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const heldAt = ofLayers.map((own, index) => {
     const layer = layerCount - layers + index;
     const held = index < recomputed ? own : sum(ofLayers.slice(recomputed, index + 1));
-    return held + Math.max(0, attentionPassing(memory, layer, width) - passing);
+    return held + Math.max(0, gradientsOfMixer(memory, layer, width) - passing);
   });
   const atATime = Math.max(0, ...heldAt);
   const saved = recomputed * 4 * hiddenSize + atATime;
@@ -175,23 +165,7 @@ export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
 function repeatedBytes(memory: MemoryOfDecoder, load: PassLoad, kept: number, width: number): number {
   const { mostTokens, mostRepeated = 0 } = load;
   if (mostRepeated === 0) return 0;
-  const { architecture, targets } = memory;
-  // A gate, or latent attention, has its own copy anyway.
-  const isPlain = architecture.latentAttention === null && architecture.attention.outputGate === null;
-  const isRead = isPlain && adaptsIn(targets)([architecture.names.attentionOutput]);
-  const ofLayers = Array.from({ length: architecture.layerCount }, (_, layer) => {
-    if (hasLinearAttention(architecture, layer)) {
-      const own = architecture.linearAttention!;
-      const { mixed, values } = linearAttentionSizes(own);
-      return { kept: mostRepeated * stateBytes(own, memory.engine), passing: width * (mixed + values) };
-    }
-    const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
-    const attended = architecture.headCount * headDim;
-    const numbers = 2 * attended + 2 * keyValueHeadCount * headDim;
-    const perToken = 4 * architecture.headCount + width * numbers + savedWeights(memory, load, width);
-    const apart = isRead ? mostTokens * width * attended : 0;
-    return { kept: mostRepeated * perToken + apart, passing: width * numbers };
-  });
+  const ofLayers = memory.architecture.layers.map((_, layer) => repeatedInMixer({ ...memory, layer, width }, load));
   const most = (of: 'kept' | 'passing') => Math.max(...ofLayers.map((layer) => layer[of]));
   const mean = sum(ofLayers.map((layer) => layer.kept)) / ofLayers.length;
   // The gradients by the rows, and the sums of them by tokens before and after they are put in order.
@@ -254,11 +228,8 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   // The residual stream before and after attention is float32, and so is what norms of branches save.
   const exact = (2 + branchNorms) * hiddenSize;
-  const ofSoftmax = architecture.latentAttention === null ? savedByAttention : savedByLatentAttention;
-  const ofAttention = hasLinearAttention(architecture, layer)
-    ? savedByLinearAttention(memory, width)
-    : ofSoftmax(memory, load, layer, width);
-  return ofAttention + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp(memory, layer, width);
+  const ofMixer = savedByMixer({ ...memory, layer, width }, load);
+  return ofMixer + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp(memory, layer, width);
 }
 
 /** The same of the MLP, or of the experts that a token passes: their rows, and where these are. */
@@ -286,83 +257,21 @@ function savedByLayerInput({ hiddenSize, layerInputs }: DecoderArchitecture, wid
   return layerInputs === null ? 0 : 4 * 2 * hiddenSize + width * 2 * layerInputs.size;
 }
 
-function savedByAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
-  const { architecture, targets } = memory;
-  const { headCount, names, attention } = architecture;
-  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
-  const attended = headCount * headDim;
-  const keysAndValues = 2 * keyValueHeadCount * headDim;
-  const qkv = attended + keysAndValues;
-  const isReader = attention.layers[layer]!.keysAndValuesOf !== undefined;
-  // Keys and values that other layers read are kept once more, and the gradient by them in float32.
-  const isRead = attention.layers.some(({ keysAndValuesOf }) => keysAndValuesOf === layer);
-  const shared = isRead ? (4 + width) * keysAndValues : 0;
-  const adapts = adaptsIn(targets);
-  // With a gate, attention's output is not the input of the layer that follows.
-  const gate = attention.outputGate === null ? 0 : 2 * attended + (adapts([names.attentionOutput]) ? attended : 0);
-  // Norms of queries and keys save their inputs, and a number of each head.
-  const normed = names.queryNorm === null ? 0 : isReader ? attended : qkv;
-  const exact = headCount + normed / headDim;
-  return shared + 4 * exact + width * (qkv + attended + gate + normed) + savedWeights(memory, load, width);
-}
-
-/** The same of latent attention: what attention has, padded, the latents before their norms, and a number of each norm. */
-function savedByLatentAttention(memory: MemoryOfDecoder, load: PassLoad, layer: number, width: number): number {
-  const { architecture, targets } = memory;
-  const { headCount, headDim, layerCount, names } = architecture;
-  const own = architecture.latentAttention!;
-  const attended = headCount * headDim;
-  const values = headCount * own.valueDim;
-  // The output projection reads the values alone, and in the last layer those of the wanted tokens.
-  const readsCopy = values < attended || layer === layerCount - 1;
-  const adapted = readsCopy && adaptsIn(targets)([names.attentionOutput]) ? values : 0;
-  const latents = (own.queryRank ?? 0) + own.keyValueRank;
-  const exact = headCount + (own.queryRank === null ? 1 : 2);
-  return 4 * exact + width * (4 * attended + adapted + latents) + savedWeights(memory, load, width);
-}
-
-function savedByLinearAttention({ architecture, targets, engine }: MemoryOfDecoder, width: number): number {
-  const { names, linearAttention } = architecture;
-  const own = linearAttention!;
-  const { mixed, values } = linearAttentionSizes(own);
-  const adapts = adaptsIn(targets);
-  const kept = mixed + 2 * values + 2 * own.valueHeadCount;
-  const adapted = adapts([names.linearAttention!.output]) ? values : 0;
-  return width * (kept + adapted) + stateBytes(own, engine);
-}
-
-/** Bytes per token of the states of linear attention that are kept. */
-function stateBytes(own: LinearAttention, engine: EngineMemory): number {
-  const { keyHeadDim, valueHeadDim, valueHeadCount } = own;
-  const size = engine.holdsDeltaGradients ? cudaHeadSize(own)! ** 2 : keyHeadDim * valueHeadDim;
-  return (4 * valueHeadCount * size) / STATE_TOKENS;
-}
-
-/** Whether layers with one of these names are adapted. */
-function adaptsIn(targets: readonly AdaptableModule[]): (parts: readonly string[]) => boolean {
-  return (parts) => targets.some(({ name }) => parts.some((part) => name.endsWith(`.${part}`)));
-}
-
 function gateUpWidth({ gated }: DecoderArchitecture['mlp'], intermediateSize: number): number {
   return gated ? 2 * intermediateSize : intermediateSize;
 }
 
-/** Bytes per token of the weights of attention that a layer keeps: none with the fused op, and none of long rows. */
-function savedWeights({ architecture, engine }: MemoryOfDecoder, { longestRow }: PassLoad, width: number): number {
-  return engine.fused || longestRow > LONGEST_WITH_WEIGHTS ? 0 : width * architecture.headCount * longestRow;
-}
-
 /** Bytes per token of tensors that live within one layer's backward pass. */
 function passingBytes(memory: MemoryOfDecoder, width: number): number {
-  const { architecture, targets, dropout, engine } = memory;
-  const { hiddenSize, layerCount, linearAttention, layerInputs } = architecture;
+  const { architecture, targets, dropout } = memory;
+  const { hiddenSize, layerCount, layerInputs } = architecture;
   // No layer keeps a mask. It is drawn in float32, compared, rounded and scaled, for one layer at a time.
   const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
   const drawn = dropout > 0 ? (4 + 1 + 2 * width) * widest : 0;
-  const ofLinearAttention = linearAttention === null ? 0 : linearAttentionPassing(linearAttention, engine, width);
+  const ofMixers = mixerPassing({ ...memory, width });
   // Before the layers: the projection, the embeddings, their sum and what is rounded of it.
   const ofInputs = layerInputs === null ? 0 : layerCount * layerInputs.size * (3 * 4 + 2 * width);
-  return Math.max(mlpPassing(memory, width), drawn, ofLinearAttention, ofInputs) + (4 + width) * 2 * hiddenSize;
+  return Math.max(mlpPassing(memory, width), drawn, ofMixers, ofInputs) + (4 + width) * 2 * hiddenSize;
 }
 
 /** The same of the widest MLP, or of the experts that a token passes. */
@@ -393,51 +302,10 @@ function mlpPassing({ architecture, targets, engine }: MemoryOfDecoder, width: n
   return Math.max(ofMlp, ofExperts + ofTokens, shared === null ? 0 : ofWidth(shared.intermediateSize));
 }
 
-/**
- * The same within the attention of one layer that has norms of queries and keys, less what the layer has kept and freed by
- * then: the gradient by all of them, before and after the norms; its parts, their inputs and gradients, in float32, too.
- */
-function attentionPassing(memory: MemoryOfDecoder, layer: number, width: number): number {
-  const { architecture } = memory;
-  if (architecture.latentAttention !== null) return latentPassing(memory, architecture.latentAttention, layer, width);
-  const { hiddenSize, headCount, names, attention } = architecture;
-  if (names.queryNorm === null || hasLinearAttention(architecture, layer)) return 0;
-  const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
-  const attended = headCount * headDim;
-  const qkv = attended + 2 * keyValueHeadCount * headDim;
-  const isReader = attention.layers[layer]!.keysAndValuesOf !== undefined;
-  // Numbers in float32 are their own float32.
-  const ofNorm = 2 * width + (width === 4 ? 4 : 8);
-  const freed = width * (qkv + attended) + savedByMlp(memory, layer, width);
-  return (ofNorm + 2 * width) * (isReader ? attended : qkv) - freed + (4 + width) * 2 * hiddenSize;
-}
-
-/**
- * The same of latent attention: the gradient by queries, keys and values as attention has them, twice while they are taken apart, and
- * by what the projections give.
- */
-function latentPassing(memory: MemoryOfDecoder, own: LatentAttention, layer: number, width: number): number {
-  const { headCount, headDim, hiddenSize } = memory.architecture;
-  const { plainDim, rotaryDim, valueDim } = own;
-  const attended = headCount * headDim;
-  const projected = headCount * (2 * plainDim + rotaryDim + valueDim);
-  const freed = width * 4 * attended + savedByMlp(memory, layer, width);
-  return width * (2 * 3 * attended + projected) - freed + (4 + width) * 2 * hiddenSize;
-}
-
-/**
- * The same of linear attention: in float32 queries, keys and, on processors, the gradients by them of each value head and by the
- * convolution's sums; on a card three vectors of each value head and the gradients by its states.
- */
-function linearAttentionPassing(own: LinearAttention, engine: EngineMemory, width: number): number {
-  const { mixed, values } = linearAttentionSizes(own);
-  const { keyHeadCount, valueHeadCount, keyHeadDim } = own;
-  const passing = width * (4 * mixed + 4 * values);
-  if (engine.holdsDeltaGradients) {
-    const vectors = (2 * keyHeadCount + 3 * valueHeadCount) * cudaHeadSize(own)!;
-    return 4 * (vectors + 2 * valueHeadCount) + stateBytes(own, engine) + passing;
-  }
-  return 4 * (2 * (keyHeadCount + valueHeadCount) * keyHeadDim + mixed) + passing;
+/** The same of the gradients within the mixer of one layer, less what the layer has kept and freed by then. */
+function gradientsOfMixer(memory: MemoryOfDecoder, layer: number, width: number): number {
+  const gradients = mixerGradients({ ...memory, layer, width }) - savedByMlp(memory, layer, width);
+  return gradients + (4 + width) * 2 * memory.architecture.hiddenSize;
 }
 
 /**

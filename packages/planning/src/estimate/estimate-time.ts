@@ -2,11 +2,8 @@ import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
   expertsOf,
-  hasLinearAttention,
-  headsOf,
   intermediateSizeOf,
   isBesideExperts,
-  type LinearAttention,
   layerLinears,
   linearGroups,
 } from '@lorasmith/model-folder';
@@ -14,6 +11,7 @@ import { layerIndexOf } from '../module-names.js';
 import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
+import { mixerOperations } from './layer-kinds/mixer-estimates.js';
 import type { WeightTraffic } from './weight-memory.js';
 
 export interface DecoderWork {
@@ -54,7 +52,7 @@ export function stepWork(
   const ofInput = last.layerInput === null ? [] : [last.layerInput.gate, last.layerInput.output];
   const ofMlp = last.mlp === null ? [] : [...last.mlp.gateUp, last.mlp.down];
   const ofGate = [last.sharedGate, last.router].filter((one) => one !== null);
-  const afterAttention = new Set([last.attentionOutput, ...ofMlp, ...ofGate, ...ofInput].map(({ name }) => name));
+  const afterAttention = new Set([last.mixer.output, ...ofMlp, ...ofGate, ...ofInput].map(({ name }) => name));
   afterAttention.add(architecture.names.head);
   const tokensOfMlp = (layer: number) =>
     layer === architecture.layerCount - 1 ? load.labelsPerStep : load.tokensPerStep;
@@ -71,18 +69,12 @@ export function stepWork(
   const { onlyForward = false } = work;
   const linear = linearWork(work.modules, work.targets, { tokensOf, readsLayer, isRecomputed, onlyForward });
   const head = (backwards > 0 ? 2 : 1) * architecture.vocabSize * architecture.hiddenSize;
-  // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
-  const scoresOfLayer = (layer: number) =>
-    (load.squaresPerStep / 2) * architecture.headCount * headsOf(architecture, layer).headDim;
   const done = { scores: 0, states: 0, experts: 0 };
   for (let layer = 0; layer < architecture.layerCount; layer++) {
     const times = 1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? ATTENTION_BACKWARD : 0);
-    if (hasLinearAttention(architecture, layer)) {
-      done.states +=
-        times * stateWork(architecture.linearAttention!) * (load.tokensPerStep + (load.repeatedPerStep ?? 0));
-    } else {
-      done.scores += times * scoresOfLayer(layer);
-    }
+    const { scores, states } = mixerOperations(architecture, layer, load.squaresPerStep);
+    done.scores += times * scores;
+    done.states += times * states * (load.tokensPerStep + (load.repeatedPerStep ?? 0));
     // Frozen, so that they have no gradients but those by their inputs.
     const products = 1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? 1 : 0);
     done.experts += products * expertWork(architecture, layer) * tokensOfMlp(layer);
@@ -112,11 +104,6 @@ function expertWork(architecture: DecoderArchitecture, layer: number): number {
   if (experts === null) return 0;
   const ofRouter = isBesideExperts(architecture, layer) ? 0 : experts.count;
   return (ofRouter + experts.perToken * 3 * experts.intermediateSize) * architecture.hiddenSize;
-}
-
-/** Multiply-adds of linear attention for a token, in the unit of scores: its state is read twice and changed twice. */
-function stateWork({ valueHeadCount, keyHeadDim, valueHeadDim }: LinearAttention): number {
-  return 2 * valueHeadCount * keyHeadDim * valueHeadDim;
 }
 
 /** The layers that a step goes through forward, those computed again twice, and backward: from the lowest adapted one on. */

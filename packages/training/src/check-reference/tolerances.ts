@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, mixerRoundings } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
 
 /** The largest errors allowed against a float32 reference. */
@@ -37,15 +37,23 @@ const BFLOAT16_ROUNDING = 2 ** -9;
  * the norms of what they give, and the sum of both; of latent attention the latents and what is projected of each.
  */
 export function roundingsPerLayer(architecture: DecoderArchitecture): number {
-  const { names, attention, latentAttention, layerInputs, experts } = architecture;
+  const { names, attention, layerInputs, experts } = architecture;
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   const ofHeads = (names.queryNorm === null ? 0 : 2) + (attention.valueNorm === null ? 0 : 1);
   const ofExperts =
     experts === null ? 0 : 2 + (experts.shared === null ? 0 : names.experts?.shared?.gate === null ? 2 : 4);
-  const ofLatents = latentAttention === null ? 0 : latentAttention.queryRank === null ? 2 : 4;
   const ofGate = attention.outputGate === null ? 0 : 1;
   const ofBeside = (names.experts?.beside ?? null) === null ? 0 : 8;
-  return 16 + ofHeads + branchNorms + ofExperts + ofBeside + ofLatents + ofGate + (layerInputs === null ? 0 : 5);
+  return (
+    16 +
+    ofHeads +
+    branchNorms +
+    ofExperts +
+    ofBeside +
+    mixerRoundings(architecture) +
+    ofGate +
+    (layerInputs === null ? 0 : 5)
+  );
 }
 
 /**

@@ -1,9 +1,11 @@
-import type { DecoderArchitecture, LayerAttention, RopeSettings } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, type LayerAttention, mixersOf, type RopeSettings } from '@lorasmith/model-folder';
 import { float, type Setting, uint } from '../metadata-setting.js';
 import type { RefuseIf } from '../refuse.js';
 
 /** The window, the layers that have it, and the base of their rotary frequencies; nothing where no layer has one. */
-export function windowSettings({ ropes, attention: { layers } }: DecoderArchitecture): Setting[] {
+export function windowSettings(architecture: DecoderArchitecture): Setting[] {
+  const { ropes } = architecture;
+  const layers = mixersOf(architecture, 'attention');
   const windowed = layers.find(({ window }) => window !== null);
   if (windowed === undefined) return [];
   const pattern = layers.map(({ window }) => window !== null);
@@ -22,10 +24,9 @@ interface RopesByWindow {
 }
 
 /** Checks that layers with a window have one of the same size, and that layers of a kind have the same positions. */
-export function ropesByWindow(
-  { ropes, attention: { layers } }: DecoderArchitecture,
-  refuseIf: RefuseIf,
-): RopesByWindow {
+export function ropesByWindow(architecture: DecoderArchitecture, refuseIf: RefuseIf): RopesByWindow {
+  const { ropes } = architecture;
+  const layers = mixersOf(architecture, 'attention');
   const windows = layers.flatMap(({ window }) => (window === null ? [] : [window]));
   refuseIf(new Set(windows).size > 1, 'attention windows of several sizes');
   const ropesOf = (isOne: (layer: LayerAttention) => boolean) => [

@@ -1,5 +1,5 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { checkLatentAttention, latentScoreScale, latentScoreSettings } from '../latent-attention.js';
+import { checkLatentAttention, latentIn, latentScoreScale, latentScoreSettings } from '../latent-attention.js';
 import { float, uint } from '../metadata-setting.js';
 import type { RefuseIf } from '../refuse.js';
 import type { GgufFamily } from './gguf-family.js';
@@ -46,9 +46,10 @@ export const mistral4: GgufFamily = {
   },
 };
 
-function checkQueries({ layerCount, vocabSize, latentAttention }: DecoderArchitecture, refuseIf: RefuseIf): void {
+function checkQueries(architecture: DecoderArchitecture, refuseIf: RefuseIf): void {
+  const { layerCount, vocabSize } = architecture;
   const isLite = LITE_LAYERS.includes(layerCount) || (layerCount === LITE_48.layers && vocabSize === LITE_48.vocabSize);
-  const hasLatent = latentAttention!.queryRank !== null;
+  const hasLatent = latentIn(architecture).queryRank !== null;
   refuseIf(hasLatent && isLite, `latent of queries in models of ${layerCount} layers (q_lora_rank)`);
   refuseIf(!hasLatent && !isLite, `queries without a latent in models of ${layerCount} layers (q_lora_rank null)`);
 }

@@ -1,4 +1,4 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, mixerOf, mixersOf } from '@lorasmith/model-folder';
 import { float, type Setting, uint } from '../metadata-setting.js';
 import { checkWindows, windowSettings } from './attention-windows.js';
 import type { GgufFamily } from './gguf-family.js';
@@ -25,7 +25,7 @@ export const gemma2: GgufFamily = {
   settings: (architecture) => [
     ...logitCap(architecture),
     ['attn_logit_softcapping', float(architecture.attention.softcap!)],
-    ['attention.sliding_window', uint(architecture.attention.layers[0]!.window!)],
+    ['attention.sliding_window', uint(mixerOf(architecture, 0, 'attention').window!)],
   ],
   check(architecture, refuseIf) {
     const { attention, logitSoftcap, tiedHead } = architecture;
@@ -33,8 +33,9 @@ export const gemma2: GgufFamily = {
     refuseIf(!tiedHead, 'output head of its own (tie_word_embeddings false)');
     refuseIf(attention.softcap === null, 'attention without attn_logit_softcapping');
     refuseIf(logitSoftcap === null, 'logits without final_logit_softcapping');
-    const window = attention.layers[0]!.window;
-    const alternates = attention.layers.every((layer, index) => layer.window === (index % 2 === 0 ? window : null));
+    const windows = mixersOf(architecture, 'attention').map((own) => own.window);
+    const [window = null] = windows;
+    const alternates = windows.every((own, index) => own === (index % 2 === 0 ? window : null));
     refuseIf(
       window === null || !alternates,
       'attention windows but in every second layer, from the first (layer_types)',

@@ -1,4 +1,4 @@
-import { type DecoderArchitecture, headsOf } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, headsOf, mixersOf } from '@lorasmith/model-folder';
 import { uint } from '../metadata-setting.js';
 import type { RefuseIf } from '../refuse.js';
 import { checkWindows, windowSettings } from './attention-windows.js';
@@ -19,10 +19,10 @@ export const gemma4: GgufFamily = {
   experts: { renormalized: true, optional: true, fusesGateUp: true },
   characterTokenizer: 'gemma4',
   settings(architecture) {
-    const { attention, layerInputs } = architecture;
+    const { layerInputs } = architecture;
     const { headDim } = headsOf(
       architecture,
-      attention.layers.findIndex(({ window }) => window !== null),
+      mixersOf(architecture, 'attention').findIndex(({ window }) => window !== null),
     );
     return [
       ...windowSettings(architecture),
@@ -44,15 +44,17 @@ export const gemma4: GgufFamily = {
 };
 
 /** The layers that read keys and values of others. */
-function readers({ attention: { layers } }: DecoderArchitecture): number[] {
-  return layers.flatMap(({ keysAndValuesOf }, layer) => (keysAndValuesOf === undefined ? [] : [layer]));
+function readers(architecture: DecoderArchitecture): number[] {
+  return mixersOf(architecture, 'attention').flatMap(({ keysAndValuesOf }, layer) =>
+    keysAndValuesOf === undefined ? [] : [layer],
+  );
 }
 
 /** Checks that the last two layers before the readers have a window, and none: llama.cpp takes theirs for those that are read. */
 function checkReaders(architecture: DecoderArchitecture, refuseIf: RefuseIf): void {
-  const { layerCount, attention } = architecture;
+  const { layerCount } = architecture;
   const first = layerCount - readers(architecture).length;
-  const isElsewhere = attention.layers.some(
+  const isElsewhere = mixersOf(architecture, 'attention').some(
     ({ window, keysAndValuesOf: owner }) => owner !== undefined && owner !== first - (window === null ? 1 : 2),
   );
   refuseIf(

@@ -1,3 +1,4 @@
+import { mixersOf } from '@lorasmith/model-folder';
 import { ropesByWindow, windowSettings } from './attention-windows.js';
 import type { GgufFamily } from './gguf-family.js';
 
@@ -15,11 +16,11 @@ export const gptOss: GgufFamily = {
   experts: { renormalized: true },
   settings: windowSettings,
   check(architecture, refuseIf) {
-    const { attention, bias, mlp } = architecture;
+    const { bias, mlp } = architecture;
     refuseIf(!bias.attentionOutput, 'attention layers without a bias (attention_bias false)');
     refuseIf(mlp.clampedAt !== LIMIT, `clamped unit but at ${LIMIT} (swiglu_limit)`);
     refuseIf(
-      attention.layers.every(({ window }) => window === null),
+      mixersOf(architecture, 'attention').every(({ window }) => window === null),
       'full attention in all layers (layer_types)',
     );
     const { ofFull, ofWindowed } = ropesByWindow(architecture, refuseIf);

@@ -1,13 +1,14 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, mixerOf } from '@lorasmith/model-folder';
 import { bool, float, type Setting } from '../metadata-setting.js';
 import type { GgufFamily } from './gguf-family.js';
 
-function factors({ embeddingScale, branchScale, logitScale, attention }: DecoderArchitecture): Setting[] {
+function factors(architecture: DecoderArchitecture): Setting[] {
+  const { embeddingScale, branchScale, logitScale } = architecture;
   return [
     ['embedding_scale', float(embeddingScale)],
     ['residual_scale', float(branchScale)],
     ['logit_scale', float(1 / logitScale)],
-    ['attention.scale', float(attention.layers[0]!.scale)],
+    ['attention.scale', float(mixerOf(architecture, 0, 'attention').scale)],
   ];
 }
 
