@@ -61,9 +61,12 @@ async function runAll(options) {
   if (!tests.passed) failures.push('tests');
   failures.push(...(await checks));
   console.log(`\n${lines.join('\n')}`);
-  const emulated = withCard ? await runEmulatedTests(withFaults ? [] : ['--kernels'], env) : null;
+  // The fault suite mostly waits, and the emulated card computes.
+  const [emulated, faults] = await Promise.all([
+    withCard ? runEmulatedTests(withFaults ? [] : ['--kernels'], env) : null,
+    withFaults ? runVitest(['--config', 'vitest.faults.config.ts'], env, { holdsOutput: true }) : null,
+  ]);
   if (emulated?.passed === false) failures.push('tests on the emulated card');
-  const faults = withFaults ? await runVitest(['--config', 'vitest.faults.config.ts'], env) : null;
   if (faults?.passed === false) failures.push('faults');
   const fuzz = options.has('--fuzz') ? await runApiFuzzer({ minutes: FUZZ_MINUTES }, env) : null;
   if (fuzz?.passed === false) failures.push('API fuzzer');
