@@ -1,4 +1,4 @@
-import { type ExampleSide, StoredSide } from '../../example-file/example-side.js';
+import { type Examples, StoredSide } from '../../example-file/examples.js';
 import type { EncodedRow } from '../next-token/encode-segments.js';
 import { codesOfSequence, sequenceOfCodes } from '../next-token/token-examples.js';
 
@@ -9,7 +9,7 @@ export interface TokenPair {
 }
 
 /** Pairs of answers. The length of an example is that of both sequences together. */
-export interface PairExamples extends ExampleSide {
+export interface PairExamples extends Examples {
   kind: 'preference';
   pair(index: number): TokenPair;
 }
