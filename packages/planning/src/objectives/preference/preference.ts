@@ -29,7 +29,7 @@ export const preference: Objective<PairExamples> = {
   tokensOf: ({ codes }) => codes,
   longestOf: longerOf,
   settingsFaults: preferenceFaults,
-  examples: (source) => new StoredPairs(source),
+  examples: (source) => new StoredPairs(source, 'preference'),
   load: pairLoad,
   view: viewPair,
   checkRows: null,
