@@ -30,7 +30,7 @@ export const preference: Objective<PairExamples> = {
   longestOf: longerOf,
   settingsFaults: preferenceFaults,
   examples: (source) => new StoredPairs(source, 'preference'),
-  load: pairLoad,
+  load: preferenceLoad,
   view: viewPair,
   checkRows: null,
   warnings: lengthWarnings,
@@ -39,14 +39,21 @@ export const preference: Objective<PairExamples> = {
 
 const SEQUENCES = 2;
 
-/** Pairs of answers to a prompt. The tokens of a pair besides its answers are the prompt, twice. */
-function pairLoad(objective: NamedObjective): ExampleLoad<PairExamples> {
-  // The loss of `orpo` has the likelihood of the prompt, too.
-  const likesPrompts = objective?.kind === 'preference' && objective.loss === 'orpo' && objective.sft_weight > 0;
+/**
+ * Pairs of answers to a prompt. The tokens of a pair besides its answers are the prompt, twice.
+ * @param loss `hasReference`: it compares with the base model's answers; `likesPrompts`: it has the likelihood of the prompt, too
+ */
+export function pairLoad({
+  hasReference,
+  likesPrompts,
+}: {
+  hasReference: boolean;
+  likesPrompts: boolean;
+}): ExampleLoad {
   return {
     ...ONE_SEQUENCE,
     sequences: SEQUENCES,
-    hasReference: readsReference(objective),
+    hasReference,
     sizesOf(examples, index) {
       const tokens = examples.lengthOf(index);
       const answers = examples.labelsOf(index);
@@ -56,6 +63,11 @@ function pairLoad(objective: NamedObjective): ExampleLoad<PairExamples> {
       return { longest: tokens, labels, repeated: likesPrompts ? 0 : repeatedOf(prompt, SEQUENCES) };
     },
   };
+}
+
+function preferenceLoad(objective: NamedObjective): ExampleLoad {
+  const likesPrompts = objective?.kind === 'preference' && objective.loss === 'orpo' && objective.sft_weight > 0;
+  return pairLoad({ hasReference: readsReference(objective), likesPrompts });
 }
 
 /** True if the loss compares with the base model's answers. */
