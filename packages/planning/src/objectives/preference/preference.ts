@@ -14,10 +14,8 @@ import { PairLimit } from './pair-limit.js';
 import { PairRowConverter } from './pair-row-converter.js';
 import { preferenceFaults } from './preference-faults.js';
 
-/** The chosen of two answers to a prompt becomes more likely than the rejected one. */
-export const preference: Objective<PairExamples> = {
-  kind: 'preference',
-  named: 'preference',
+/** The members that all objectives of pairs have in common: their rows and what these become. */
+export const ofPairs = {
   modelKind: 'decoder',
   formats: PAIR_FORMATS,
   rows: 'pairs of answers: "chosen" and "rejected"',
@@ -28,13 +26,20 @@ export const preference: Objective<PairExamples> = {
   lengthLimit: (job) => new PairLimit(lengthsOf(job)),
   tokensOf: ({ codes }) => codes,
   longestOf: longerOf,
-  settingsFaults: preferenceFaults,
-  examples: (source) => new StoredPairs(source, 'preference'),
-  load: preferenceLoad,
   view: viewPair,
   checkRows: null,
   warnings: lengthWarnings,
   findings: async ({ count }) => ({ report: { preference: { pairs: count, reference_accuracy: null } }, warnings: [] }),
+} satisfies Omit<Objective, 'kind' | 'named' | 'settingsFaults' | 'examples' | 'load'>;
+
+/** The chosen of two answers to a prompt becomes more likely than the rejected one. */
+export const preference: Objective<PairExamples> = {
+  ...ofPairs,
+  kind: 'preference',
+  named: 'preference',
+  settingsFaults: preferenceFaults,
+  examples: (source) => new StoredPairs(source, 'preference'),
+  load: preferenceLoad,
 };
 
 const SEQUENCES = 2;
