@@ -38,7 +38,7 @@ export interface ObjectiveRun {
   alike: RowsAlike;
 }
 
-/** What an objective makes of the examples of a run. */
+/** The examples of a run as its objective prepares them. */
 export interface RunExamples<Of extends Examples = Examples> {
   /** Gives examples of the plan what their loss needs. */
   examplesOf(examples: Of): { count: number };

@@ -9,7 +9,7 @@ export function viewSequence(codes: Int32Array, limit: LengthLimit, tokenizer: T
   return { tokens: tokensOf(codes, fitted(codes, limit), tokenizer) };
 }
 
-/** What is left of a row in the length that a job allows. */
+/** The parts of a row that are left in the length that a job allows. */
 export interface Fitted {
   outcome: RowTokens['outcome'];
   pieces: RowPiece[];
