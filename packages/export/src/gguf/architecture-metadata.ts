@@ -1,6 +1,6 @@
 import { type DecoderArchitecture, headsOf, intermediateSizeOf, type RopeSettings } from '@lorasmith/model-folder';
 import { checkExperts, expertSettings } from './experts.js';
-import { GGUF_FAMILIES } from './families/gguf-families.js';
+import { ggufFamily } from './families/gguf-families.js';
 import type { GgufFamily } from './families/gguf-family.js';
 import { checkOneRope } from './families/one-rope.js';
 import type { MetadataValue } from './gguf-layout.js';
@@ -26,7 +26,7 @@ export interface ArchitectureMetadata {
  */
 export function architectureMetadata(architecture: DecoderArchitecture, model: string): ArchitectureMetadata {
   const { family, norm } = architecture;
-  const known = GGUF_FAMILIES[family];
+  const known = ggufFamily(family);
   if (known === undefined) throw inexpressible(model, `Lorasmith does not write ${family} models as GGUF`);
   checkFamily(architecture, known, model);
   const layers = architecture.attention.layers.map((_, layer) => layer);

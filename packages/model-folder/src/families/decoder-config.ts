@@ -1,4 +1,4 @@
-import type { DecoderArchitecture, DecoderFamily, DecoderNames, RopeSettings } from '../architecture.js';
+import type { DecoderArchitecture, DecoderNames, RopeSettings } from '../architecture.js';
 import { type ConfigFields, readActivation } from '../config-fields.js';
 import { namesInFiles } from './decoder-names.js';
 import type { FamilySource } from './family.js';
@@ -10,7 +10,7 @@ const MAX_POSITIONS = 2 ** 31 - 1;
 
 /** A family's values for missing fields, as in transformers. */
 export interface DecoderDefaults {
-  family: DecoderFamily;
+  family: string;
   /** The `…ForCausalLM` of `architectures`. */
   causalLm: string;
   names: DecoderNames;
