@@ -35,7 +35,7 @@ await writeFile(limitsFile, limitsPage(services, serviceKit, limits));
 const cases = await loadCases();
 const parts = /** @type {const} */ ([
   ['docs/api.md', 'errors', errorTable(ERRORS)],
-  ['docs/base-models.md', 'families', familyTable(cases)],
+  ['docs/base-models.md', 'families', familyTable(cases, modelFolder.FAMILIES)],
   ['docs/base-models.md', 'cards', cardTable(modelFolder, planning)],
   ['docs/kubernetes.md', 'values', valuesTable(schema, parse(await readFile(path.join(chart, 'values.yaml'), 'utf8')))],
   ['docs/using-adapters.md', 'loaders', caseTable(cases)],

@@ -7,53 +7,6 @@ const FAMILIES_DIR = path.join(ROOT_DIR, 'test/fixtures/families');
 
 /** @typedef {{ name: string, family: string, results: Readonly<Record<string, string>> }} Case */
 
-/** The families in the order of their table, and which models they are. */
-const FAMILIES = {
-  llama: 'Llama 1 to 3 and models built like them: grouped-query attention, biases, tied and untied heads',
-  mistral: 'with its sliding windows',
-  qwen2: 'with its sliding windows',
-  qwen2_moe: 'Qwen1.5 and Qwen2 with experts, one of which all tokens pass',
-  qwen3: 'with its sliding windows',
-  qwen3_moe: 'Qwen3 with experts (30B-A3B, 235B-A22B, Coder)',
-  qwen3_next: 'Qwen3-Next (80B-A3B): the layers of `qwen3_5_text` with experts, one of which all tokens pass',
-  qwen3_5_text:
-    'the language model of Qwen3.5, 3.6 and 3.8: linear attention in three of four layers, attention with a gate in the fourth',
-  qwen3_5: 'Qwen3.5, 3.6 and 3.8 without experts: `qwen3_5_text` beside an encoder of images',
-  qwen3_5_moe_text: 'the language model of Qwen3.5 with experts, one of which all tokens pass',
-  qwen3_5_moe: 'Qwen3.5 with experts (35B-A3B and larger): `qwen3_5_moe_text` beside an encoder of images',
-  gemma2: 'with capped scores and logits',
-  phi3: 'Phi-3, 3.5 and 4; q, k and v in one layer (`qkv_proj`), gate and up in one (`gate_up_proj`)',
-  gpt_oss: 'gpt-oss 20B and 120B: attention sinks; experts with biases, in MXFP4 or as floats',
-  gpt2: 'GPT-2; its layers are `c_attn`, `c_proj` and `c_fc`',
-  gemma3_text: 'Gemma 3 270M and 1B: full attention and windows with rotary settings of their own',
-  gemma3: 'Gemma 3 from 4B on and MedGemma: `gemma3_text` beside an encoder of images',
-  gemma4_text:
-    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers; also of 26B-A4B, with experts beside MLPs',
-  gemma4: 'Gemma 4 E2B, E4B, 31B and 26B-A4B: `gemma4_text` beside encoders of images and sound',
-  mistral3:
-    'Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3: `mistral`, `ministral3` or `mistral4` beside an encoder of images',
-  ministral3: 'queries that grow beyond the original context',
-  smollm3: 'layers without positions',
-  granite: 'Granite 3: factors of embeddings, scores, branches and logits',
-  granitemoe: 'Granite 3 with experts (1B-A400M, 3B-A800M)',
-  granitemoeshared: 'the same with an expert that all tokens pass',
-  granitemoehybrid:
-    'Granite 4 without Mamba layers (350M, 1B, micro), with experts or without; its MLP is `input_linear` and `output_linear`',
-  olmo2: 'norms after attention and MLP, and of all queries and all keys together',
-  olmo3: 'OLMo 2 with windows',
-  exaone4: 'norms after attention and MLP; no positions where there is no window',
-  seed_oss: 'Llama with biases of q, k and v',
-  arcee: 'max(x, 0)² in an MLP without gate (`up_proj`, `down_proj`)',
-  nemotron: 'as `arcee`, with layer norms; Nemotron 4 and Minitron, not Nemotron-H',
-  glm: 'half of each head rotates, in neighbouring pairs; gate and up are `gate_up_proj`',
-  glm4: 'as `glm`, with norms after attention and MLP',
-  glm4_moe: 'GLM 4.5, 4.6 and 4.7 with experts, whose router scores by sigmoid',
-  glm4_moe_lite: 'GLM-4.7-Flash: as `deepseek_v3`',
-  deepseek_v3:
-    'DeepSeek V3 and R1, Moonlight: latent attention, with or without a latent of queries; experts as in `glm4_moe`',
-  mistral4: 'Mistral 4: as `deepseek_v3`, with the positions of Ministral 3 and a router that scores by softmax',
-  ernie4_5: 'ERNIE 4.5 without experts; heads rotate in neighbouring pairs',
-};
 const PEFT = 'PEFT, adapter';
 const TRANSFORMERS = 'transformers, merged';
 const LLAMA = 'llama.cpp';
@@ -75,12 +28,12 @@ export async function loadCases() {
 
 /**
  * A table of what each family's models load in.
- * @param {Case[]} cases @returns {string} Markdown
+ * @param {Case[]} cases
+ * @param {ReadonlyMap<string, { covers: string | null }>} families @returns {string} Markdown
  */
-export function familyTable(cases) {
-  const unknown = cases.find(({ family }) => !(family in FAMILIES));
-  if (unknown !== undefined) throw new Error(`scripts/docs/loader-tables.mjs: FAMILIES lacks ${unknown.family}`);
-  const rows = Object.entries(FAMILIES).map(([family, covers]) => {
+export function familyTable(cases, families) {
+  const rows = [...families].flatMap(([family, { covers }]) => {
+    if (covers === null) return [];
     const own = cases.filter((one) => one.family === family);
     const both = (/** @type {Case} */ { results }) => isMatch(results[PEFT]) && isMatch(results[TRANSFORMERS]);
     const cells = [

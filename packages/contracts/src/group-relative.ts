@@ -1,6 +1,9 @@
 import { type Static, Type } from 'typebox';
+import { ProductError } from './error.js';
 import { Grader } from './grader.js';
 import { Nullable } from './nullable.js';
+import type { ObjectiveContract } from './objective-contract.js';
+import { PREFERENCE_LEARNING_RATE } from './preference.js';
 import { closed } from './schema-parts.js';
 
 export const NORMALIZATIONS = ['dapo', 'grpo', 'dr_grpo'] as const;
@@ -12,14 +15,12 @@ const MAX_COMPLETION_TOKENS = 4096;
 /** Updates from the same answers. */
 const MAX_UPDATES = 16;
 
-/** The kind in words. */
-export const GROUP_RELATIVE_KIND =
-  'group-relative: to make answers with a high reward more likely than others to the same prompt.';
+const DESCRIPTION = 'group-relative: to make answers with a high reward more likely than others to the same prompt.';
 
 /** The objective of a job on prompts whose answers are sampled and graded (GRPO, arXiv:2402.03300). Defaults are those of TRL's trainer. */
 export const GroupRelativeObjective = Type.Object(
   {
-    kind: Type.Enum(['group-relative'], { description: GROUP_RELATIVE_KIND }),
+    kind: Type.Enum(['group-relative'], { description: DESCRIPTION }),
     grader: Grader,
     group_size: Type.Integer({
       minimum: 2,
@@ -72,6 +73,46 @@ export type GroupRelativeObjective = Static<typeof GroupRelativeObjective>;
 
 /** The rows per micro-batch and micro-batches per step of a job that names none: one group in each pass. */
 export const GROUP_BATCH = { batch_size: 1, gradient_accumulation_steps: 8 } as const;
+
+/** An objective of rewards with its defaults. @throws ProductError `invalid_request` without a grader */
+function complete({ grader, ...given }: Partial<Omit<GroupRelativeObjective, 'kind'>>): GroupRelativeObjective {
+  if (grader === undefined) {
+    const message = 'objective.grader is missing: the objective group-relative needs what gives answers their rewards.';
+    throw new ProductError('invalid_request', message, { param: 'objective.grader' });
+  }
+  return {
+    kind: 'group-relative',
+    grader,
+    group_size: given.group_size ?? 8,
+    max_completion_tokens: given.max_completion_tokens ?? 512,
+    normalization: given.normalization ?? 'dapo',
+    scale_rewards: given.scale_rewards ?? 'group',
+    clip_low: given.clip_low ?? 0.2,
+    clip_high: given.clip_high ?? null,
+    kl_weight: given.kl_weight ?? 0,
+    updates_per_batch: given.updates_per_batch ?? 1,
+  };
+}
+
+/** Users of an adapter need not know where its maker has answers graded. */
+function publicSettings(settings: GroupRelativeObjective): GroupRelativeObjective {
+  const { url: _, ...grader } = settings.grader;
+  return { ...settings, grader };
+}
+
+/** The contract of the objective of rewards. */
+export const groupRelativeContract = {
+  kind: 'group-relative',
+  schema: GroupRelativeObjective,
+  description: DESCRIPTION,
+  rows: 'prompts with a reference for graders',
+  training: { learning_rate: PREFERENCE_LEARNING_RATE, ...GROUP_BATCH },
+  changesLoss: false,
+  method: 'reinforcement',
+  complete,
+  rewards: ({ grader, group_size, updates_per_batch }) => ({ grader, answers: group_size, updates: updates_per_batch }),
+  publicSettings,
+} as const satisfies ObjectiveContract<GroupRelativeObjective>;
 
 /** Rounds of sampled answers that are events of a job. */
 export const MAX_ANSWER_ROUNDS = 200;

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import type { ObjectiveContract } from './objective-contract.js';
 import { closed } from './schema-parts.js';
 
 /** Losses that compare with a reference: the base model, or the adapter that the job began from. */
@@ -38,8 +39,7 @@ const labelWeight = (label: boolean) =>
     description: `The factor of the loss of answers with the label ${label}. For kto and apo_zero_unpaired.`,
   });
 
-/** The kind in words. */
-export const PREFERENCE_KIND =
+const DESCRIPTION =
   'preference: to prefer the chosen of two answers, or answers with the label true to those with false.';
 
 /**
@@ -48,7 +48,7 @@ export const PREFERENCE_KIND =
  */
 export const PreferenceObjective = Type.Object(
   {
-    kind: Type.Enum(['preference'], { description: PREFERENCE_KIND }),
+    kind: Type.Enum(['preference'], { description: DESCRIPTION }),
     loss: Type.Enum([...PREFERENCE_LOSSES], {
       default: 'sigmoid',
       description:
@@ -87,10 +87,7 @@ export const PreferenceObjective = Type.Object(
 export type PreferenceObjective = Static<typeof PreferenceObjective>;
 
 /** An objective of preferences with its defaults, some of which depend on the loss. */
-export function preferenceObjectiveOf({
-  loss = 'sigmoid',
-  ...given
-}: Partial<Omit<PreferenceObjective, 'kind'>>): PreferenceObjective {
+function complete({ loss = 'sigmoid', ...given }: Partial<Omit<PreferenceObjective, 'kind'>>): PreferenceObjective {
   return {
     kind: 'preference',
     loss,
@@ -102,6 +99,19 @@ export function preferenceObjectiveOf({
     undesirable_weight: given.undesirable_weight ?? 1,
   };
 }
+
+/** The contract of the objective of preferences. */
+export const preferenceContract = {
+  kind: 'preference',
+  schema: PreferenceObjective,
+  description: DESCRIPTION,
+  rows: 'pairs of a chosen and a rejected answer, or on answers with a label',
+  training: { learning_rate: PREFERENCE_LEARNING_RATE },
+  changesLoss: true,
+  method: 'dpo',
+  complete,
+  beta: ({ beta }) => beta,
+} as const satisfies ObjectiveContract<PreferenceObjective>;
 
 const mean = (description: string) => Type.Number({ description });
 

@@ -266,43 +266,6 @@ export interface DecoderNames {
   prefixes: readonly { modules: string; files: string }[];
 }
 
-/** The `model_type` of a language model. That of a composite is its `text_config`'s. */
-export type DecoderFamily =
-  | 'arcee'
-  | 'deepseek_v3'
-  | 'ernie4_5'
-  | 'exaone4'
-  | 'gemma2'
-  | 'gemma3_text'
-  | 'gemma4_text'
-  | 'glm'
-  | 'glm4'
-  | 'glm4_moe'
-  | 'glm4_moe_lite'
-  | 'gpt2'
-  | 'gpt_oss'
-  | 'granite'
-  | 'granitemoe'
-  | 'granitemoehybrid'
-  | 'granitemoeshared'
-  | 'llama'
-  | 'ministral3'
-  | 'mistral'
-  | 'mistral4'
-  | 'nemotron'
-  | 'olmo2'
-  | 'olmo3'
-  | 'phi3'
-  | 'qwen2'
-  | 'qwen2_moe'
-  | 'qwen3'
-  | 'qwen3_5_moe_text'
-  | 'qwen3_5_text'
-  | 'qwen3_moe'
-  | 'qwen3_next'
-  | 'seed_oss'
-  | 'smollm3';
-
 /**
  * The numbers of each token that a layer reads beside the residual stream (per-layer embeddings of Gemma 3n and Gemma 4): an
  * embedding of the token for this layer, and a projection of the embedded token.
@@ -349,7 +312,8 @@ export interface Experts {
 /** The settings of a decoder, from its config.json and the defaults of transformers. */
 export interface DecoderArchitecture {
   kind: 'decoder';
-  family: DecoderFamily;
+  /** The `model_type` of a language model: of a composite, that of its `text_config`. */
+  family: string;
   names: DecoderNames;
   vocabSize: number;
   hiddenSize: number;

@@ -4,7 +4,6 @@ export type {
   BesideMlpNames,
   ClassifierArchitecture,
   DecoderArchitecture,
-  DecoderFamily,
   DecoderNames,
   Experts,
   LatentAttention,
@@ -43,7 +42,8 @@ export {
   tensorName,
 } from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
-export type { ExpertParameter, LinearLayer } from './families/family.js';
+export type { ExpertParameter, GgufModel, LinearLayer } from './families/family.js';
+export { FAMILIES, type FamilyName } from './families/family-registry.js';
 export type { MarkedText } from './generation-marks.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
 export { compactJson, JsonEnd, membersAsWritten, parsedObject } from './json-in-text.js';

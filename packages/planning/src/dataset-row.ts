@@ -1,15 +1,12 @@
 import { type DatasetFormat, listHint, rowHint, unionHint } from '@lorasmith/contracts';
-import { PROMPT_FORMAT } from './objectives/group-relative/prompt-format.js';
-import { LABELLED_FORMAT } from './objectives/labelled/labelled-format.js';
 import { type AnyRow, MAX_FAULTS_PER_ROW, type RowFault, type RowFormat } from './objectives/objective.js';
 import { OBJECTIVES } from './objectives/objectives.js';
-import { PAIR_FORMATS } from './objectives/preference/pair-formats.js';
 
 export type CheckedRow =
   | { format: DatasetFormat; row: AnyRow; faults: [] }
   | { format: DatasetFormat | null; row: null; faults: RowFault[] };
 
-const FORMATS = OBJECTIVES.flatMap(({ formats }) => formats);
+const FORMATS = [...new Set<RowFormat>(OBJECTIVES.flatMap(({ formats }) => formats))];
 
 /**
  * Checks one parsed row of a dataset: the schema of its format, and what a schema cannot say (something to learn from,
@@ -33,15 +30,13 @@ export function checkRow(row: unknown): CheckedRow {
 }
 
 /**
- * The formats in the order in which their keys are looked for: a pair of answers, an answer with a label and a graded prompt have a prompt, too. Messages
- * with answers beside them are trained as messages.
+ * The formats in the order in which their keys are looked for: those of objectives that a job names have a prompt, too. Messages with
+ * answers beside them are trained as messages.
  */
 const LOOKED_FOR = [
   ...new Set([
     ...FORMATS.filter(({ name }) => name === 'messages'),
-    ...PAIR_FORMATS,
-    LABELLED_FORMAT,
-    PROMPT_FORMAT,
+    ...OBJECTIVES.flatMap(({ named, formats }) => (named === null ? [] : formats)),
     ...FORMATS,
   ]),
 ];

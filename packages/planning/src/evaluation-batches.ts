@@ -1,6 +1,6 @@
 import type { JobSpec } from '@lorasmith/contracts';
-import { loadOf } from './objectives/example-loads.js';
-import type { Examples } from './objectives/examples.js';
+import type { Examples } from './example-file/examples.js';
+import { loadOf } from './objectives/objectives.js';
 
 /**
  * The examples of each micro-batch of an evaluation, in their order: as many as a micro-batch of the training has, and more while

@@ -18,7 +18,7 @@ import { checkEngineSupports } from './engine-support.js';
 import { evaluationFaults } from './evaluation-faults.js';
 import { type CodedFault, FaultList } from './fault-list.js';
 import { initialAdapterFaults } from './initial-adapter.js';
-import type { Objective } from './objectives/objective.js';
+import type { Objective, ObjectiveJob } from './objectives/objective.js';
 import { objectiveFor } from './objectives/objectives.js';
 import { samplePrompts } from './sample-prompts.js';
 import { type Target, withRanks } from './target-ranks.js';
@@ -87,8 +87,9 @@ export async function checkWithoutRows(
     faults.add(...initialAdapterFaults({ lora: spec.lora, base, targets }, initial));
   }
   collect(faults, () => heldOutCount(dataset.rows, spec.validation.split));
-  const objective = collect(faults, () => objectiveFor(model, dataset));
-  if (validation !== null) collect(faults, () => requireObjective(objective, model, validation.dataset));
+  const objective = collect(faults, () => objectiveFor(model, dataset, spec));
+  if (validation !== null)
+    collect(faults, () => requireObjective(objective, { spec, model, dataset: validation.dataset }));
   if (objective !== null) faults.add(...objective.settingsFaults({ spec, model, dataset }));
   const { texts = new ModelTexts() } = options;
   const prompts = objective === null ? [] : await samplePrompts({ spec, model, dataset }, { objective, texts, faults });
@@ -103,8 +104,8 @@ function dropoutFaults({ lora }: JobSpec): CodedFault[] {
 }
 
 /** Rows are evaluated on for what the others are trained for. */
-function requireObjective(objective: Objective | null, model: ModelFolder, dataset: UploadedDataset): void {
-  const own = objectiveFor(model, dataset, 'validation.dataset');
+function requireObjective(objective: Objective | null, { spec, model, dataset }: ObjectiveJob): void {
+  const own = objectiveFor(model, dataset, spec, 'validation.dataset');
   if (objective === null || own === objective) return;
   const message = `The validation dataset has the format ${dataset.format}; the dataset is of ${objective.rows}.`;
   throw new ProductError('dataset_format_mismatch', message, { param: 'validation.dataset' });

@@ -1,11 +1,11 @@
 import type { AdaptableModule, Fault } from '@lorasmith/contracts';
-import { type DecoderFamily, hasSuffix, lastPartOf, type ModelFolder } from '@lorasmith/model-folder';
+import { type FamilyName, hasSuffix, lastPartOf, type ModelFolder } from '@lorasmith/model-folder';
 
 /**
  * The families in which PEFT 0.21 takes the names of MLPs for those of experts, which had them before transformers 5
  * (`_convert_peft_config_moe` of peft/utils/transformers_weight_conversion.py).
  */
-const FAMILIES: ReadonlySet<DecoderFamily> = new Set([
+const FAMILIES: ReadonlySet<string> = new Set<FamilyName>([
   'deepseek_v3',
   'glm4_moe',
   'glm4_moe_lite',

@@ -17,12 +17,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
+import type { Examples } from './example-file/examples.js';
 import type { FeatureExamples } from './objectives/classification/feature-examples.js';
-import type { Examples } from './objectives/examples.js';
 import type { TokenExamples } from './objectives/next-token/token-examples.js';
+import type { ScoredRow } from './objectives/objective.js';
 import { outlineJob } from './outline-job.js';
 import { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
-import type { ScoredRow } from './scored-rows.js';
 
 let folder: string;
 const open: Plan[] = [];

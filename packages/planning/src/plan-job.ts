@@ -16,13 +16,12 @@ import { evaluationWarnings } from './evaluation-faults.js';
 import type { ExampleFile } from './example-file/example-file.js';
 import type { ExampleNotes, ExampleSummary } from './example-file/example-format.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
+import type { Examples } from './example-file/examples.js';
 import { allExamples, splitExamples } from './example-file/split-examples.js';
 import { FaultList } from './fault-list.js';
-import { loadOf } from './objectives/example-loads.js';
-import type { Examples } from './objectives/examples.js';
 import type { GradedRows } from './objectives/group-relative/graded-rows.js';
-import { balanceWarnings, countLabels } from './objectives/labelled/label-balance.js';
-import type { Objective } from './objectives/objective.js';
+import type { Objective, ScoredRow } from './objectives/objective.js';
+import { loadOf } from './objectives/objectives.js';
 import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
 import { peftExpertWarnings } from './peft-expert-names.js';
 import { knownPrecision } from './precision.js';
@@ -30,7 +29,7 @@ import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
 import { refuseTooManyRounds } from './sample-prompts.js';
 import { reachWarnings } from './schedule-reach.js';
-import { type ScoredRow, scoredRows } from './scored-rows.js';
+import { scoredRows } from './scored-rows.js';
 import type { Target } from './target-ranks.js';
 import type { TokenizingProgress } from './tokenizing-progress.js';
 import { prepareValidation, trainedRowsWarnings, type ValidationRows } from './validation-dataset.js';
@@ -186,7 +185,7 @@ export class Plan {
     const { targets, objective, prompts, rows } = parts;
     const { notes } = rows.training.summary;
     const sides = await sidesOf(options, parts);
-    const labels = sides.training.kind === 'labelled' ? await countLabels(sides.training, options.signal) : null;
+    const found = await objective.findings?.(sides.training, spec, options.signal);
     const steps = countSteps(sides.training.count, spec.training, loadOf(sides.training, spec.objective).updates);
     if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
     const validationDataset =
@@ -198,15 +197,16 @@ export class Plan {
       ...evaluationWarnings(spec, steps.total),
       ...warmupWarnings(steps),
       ...reachWarnings(spec, targets, steps),
-      ...(labels && spec.objective?.kind === 'preference' ? balanceWarnings(labels, spec.objective) : []),
+      ...(found?.warnings ?? []),
       ...modelWarnings(model),
       ...expertWarnings(model, targets),
       ...peftExpertWarnings(model, targets),
     ];
     const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
     const job = { spec, model, targets, ...sides, steps };
-    const report = reportOf({ ...job, dataset, notes, labels, warnings, precision, validationDataset });
-    const scored = scoredRows(sides.validation, spec, model);
+    const ofObjective = found?.report ?? {};
+    const report = reportOf({ ...job, dataset, notes, ofObjective, warnings, precision, validationDataset });
+    const scored = scoredRows(sides.validation, objective, spec, model);
     const asked = [...prompts, ...scored.map(({ promptIds }) => promptIds)];
     return new Plan(options, parts, scored, { ...job, prompts: asked }, report);
   }

@@ -1,13 +1,12 @@
-import type { Fault, GroupRelativeObjective, JobSpec, Report, UploadedDataset } from '@lorasmith/contracts';
+import type { Fault, JobSpec, Report, UploadedDataset } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { adaptedPercent } from './adapted-share.js';
 import { adapterBytes } from './adapter-bytes.js';
 import type { StepCounts } from './count-steps.js';
 import { publishedState } from './evaluation-faults.js';
 import type { ExampleNotes } from './example-file/example-format.js';
-import type { Examples } from './objectives/examples.js';
-import { groupsOf } from './objectives/group-relative/group-relative.js';
-import type { LabelCounts } from './objectives/labelled/label-balance.js';
+import type { Examples } from './example-file/examples.js';
+import type { ObjectiveFindings } from './objectives/objective.js';
 import { type Target, trainedNumbers } from './target-ranks.js';
 import { tokensOfSteps } from './tokens-of-steps.js';
 
@@ -20,8 +19,8 @@ export interface ReportSources {
   /** Null without rows to evaluate on. */
   validation: Examples | null;
   notes: ExampleNotes;
-  /** Null for examples without labels. */
-  labels: LabelCounts | null;
+  /** See {@link ObjectiveFindings}. */
+  ofObjective: ObjectiveFindings['report'];
   /** Null without a validation dataset. */
   validationDataset: { dataset: UploadedDataset; notes: ExampleNotes } | null;
   steps: StepCounts;
@@ -32,8 +31,7 @@ export interface ReportSources {
 /** The report of a planned job. */
 export function reportOf(sources: ReportSources): Report {
   const { spec, model, dataset, targets, training, validation, notes, validationDataset, steps } = sources;
-  const { labels, warnings, precision } = sources;
-  const groups = groupsOf(spec);
+  const { ofObjective, warnings, precision } = sources;
   const trained = trainedNumbers(targets);
   const total = model.parameterCount + trained;
   return {
@@ -60,29 +58,12 @@ export function reportOf(sources: ReportSources): Report {
       total: tokensOfSteps(training, spec, steps),
       validation: validation?.tokens ?? 0,
     },
-    ...(training.kind === 'preference' ? { preference: { pairs: training.count, reference_accuracy: null } } : {}),
-    ...(labels === null ? {} : { labels }),
-    ...(groups === null ? {} : { groups: groupsReport(groups, training, spec) }),
+    ...ofObjective,
     steps: { per_epoch: steps.perEpoch, total: steps.total, warmup: steps.warmup },
     estimate: null,
     publish: publishedState(spec.training),
     adapter_bytes: adapterBytes(spec, targets),
     warnings: [...warnings, ...notes.warnings, ...warningsOf(validationDataset)],
-  };
-}
-
-/** The answers that a job samples. */
-function groupsReport(
-  groups: GroupRelativeObjective,
-  { count, longest }: Examples,
-  { training }: JobSpec,
-): NonNullable<Report['groups']> {
-  const prompts = Math.min(count, training.batch_size * training.gradient_accumulation_steps);
-  const answers = prompts * groups.group_size;
-  return {
-    prompts: count,
-    answers_per_step: answers,
-    most_tokens_per_step: answers * (longest + groups.max_completion_tokens),
   };
 }
 

@@ -1,7 +1,7 @@
 import type { JobSpec, TrainingSettings } from '@lorasmith/contracts';
 import { type Permutation, seededPermutation } from '@lorasmith/seeded-random';
-import { loadOf } from './objectives/example-loads.js';
-import type { Examples } from './objectives/examples.js';
+import type { Examples } from './example-file/examples.js';
+import { loadOf } from './objectives/objectives.js';
 
 /** The rows of an optimizer step: its micro-batches, each a list of examples. */
 export interface StepRows {

@@ -1,20 +1,14 @@
 import { type Dataset, type JobSpec, MAX_SAMPLE_TOKENS } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
+import type { Examples } from './example-file/examples.js';
 import type { CodedFault } from './fault-list.js';
-import type { Examples } from './objectives/examples.js';
-import type { Objective } from './objectives/objective.js';
-
-/** A held-out row whose prompt is answered, and what the row says. */
-export interface ScoredRow {
-  promptIds: Int32Array;
-  referenceIds: Int32Array;
-}
+import type { Objective, ScoredRow } from './objectives/objective.js';
 
 /** The fault of settings with which no answers to held-out rows can be compared; null without one. */
 export function heldOutRowsFault(
   { samples, validation }: JobSpec,
   { format }: Pick<Dataset, 'format'>,
-  { kind }: Pick<Objective, 'kind'>,
+  { scoredRow }: Pick<Objective, 'scoredRow'>,
 ): CodedFault | null {
   if (samples === null) return null;
   const fault = (param: string, message: string): CodedFault => ({ code: 'invalid_job', message, param });
@@ -24,7 +18,7 @@ export function heldOutRowsFault(
     return fault('samples.prompts', 'samples asks for nothing: name prompts, or set samples.held_out_rows.');
   }
   const param = 'samples.held_out_rows';
-  if (kind !== 'next-token' || format === 'text') {
+  if (scoredRow === undefined || format === 'text') {
     const message = 'Answers are compared only with rows of a prompt and one answer. Set samples.held_out_rows to 0.';
     return fault(param, message);
   }
@@ -33,23 +27,20 @@ export function heldOutRowsFault(
 }
 
 /**
- * The first held-out rows that `samples.held_out_rows` asks for: of each the last part that is trained, and what is before it. A row
- * whose prompt leaves an answer no place is left out.
+ * The first held-out rows that `samples.held_out_rows` asks for. A row whose prompt leaves an answer no place is left out.
  */
 export function scoredRows(
   validation: Examples | null,
+  { scoredRow }: Pick<Objective, 'scoredRow'>,
   { samples }: JobSpec,
   { architecture }: ModelFolder,
 ): ScoredRow[] {
-  if (samples === null || validation?.kind !== 'next-token' || architecture.kind !== 'decoder') return [];
+  if (samples === null || validation === null || scoredRow === undefined || architecture.kind !== 'decoder') return [];
   const most = Math.min(MAX_SAMPLE_TOKENS, architecture.maxPositions) - samples.max_tokens;
   const rows: ScoredRow[] = [];
   for (let index = 0; index < validation.count && rows.length < samples.held_out_rows; index++) {
-    const { ids, trained } = validation.sequence(index);
-    const end = trained.lastIndexOf(1) + 1;
-    const start = trained.subarray(0, end).lastIndexOf(0) + 1;
-    if (start === 0 || start > most) continue;
-    rows.push({ promptIds: ids.slice(0, start), referenceIds: ids.slice(start, end) });
+    const row = scoredRow(validation, index);
+    if (row.promptIds.length > 0 && row.promptIds.length <= most) rows.push(row);
   }
   return rows;
 }

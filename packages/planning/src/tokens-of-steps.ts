@@ -1,6 +1,6 @@
 import type { StepCounts } from './count-steps.js';
-import { loadOf } from './objectives/example-loads.js';
-import type { Examples } from './objectives/examples.js';
+import type { Examples } from './example-file/examples.js';
+import { loadOf } from './objectives/objectives.js';
 import { type OrderedJob, rowOrderOf } from './row-order.js';
 
 /** The tokens that all steps of a job read: those of its complete epochs, and of the rows that an incomplete last one begins with. */

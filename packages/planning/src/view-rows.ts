@@ -1,22 +1,16 @@
 import {
   type DatasetRowView,
   MAX_ROW_CHARACTERS,
-  MAX_ROW_TOKENS,
-  type RowToken,
-  type RowTokens,
   type TrainingSettings,
   type UploadedDataset,
 } from '@lorasmith/contracts';
-import { type ModelFolder, type ModelTexts, TextStream, type Tokenizer } from '@lorasmith/model-folder';
+import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { FaultList } from './fault-list.js';
 import { type Line, textOfLine } from './jsonl/line-splitter.js';
 import { parseLine } from './jsonl/parse-line.js';
 import { readLines } from './jsonl/read-lines.js';
-import { answerOfCodes } from './objectives/labelled/labelled-examples.js';
-import type { LengthLimit, LengthSettings, RowPiece } from './objectives/next-token/length-limit.js';
-import { codesOfSequence, isTrainedCode, sequenceOfCodes, trainedOf } from './objectives/next-token/token-examples.js';
+import type { LengthSettings } from './objectives/next-token/length-limit.js';
 import { objectiveFor } from './objectives/objectives.js';
-import { longerOf, pairOfCodes, type TokenPair } from './objectives/preference/pair-examples.js';
 import { BatchConverter } from './row-conversion/batch-converter.js';
 
 export interface ViewRowsOptions {
@@ -108,13 +102,7 @@ async function viewer({
     const fault = limit?.faultOf(objective.longestOf?.(codes) ?? codes.length) ?? null;
     if (fault !== null) faults.add({ ...fault, ...at });
     const shown = { ...textOf(line), faults: faults.listed };
-    if (tokenizer === null) return { ...shown, tokens: null };
-    if (objective.kind === 'preference') return { ...shown, ...tokensOfPair(codes, limit!, tokenizer) };
-    if (objective.kind === 'labelled') {
-      const { sequence, label } = answerOfCodes(codes);
-      return { ...shown, tokens: tokensOf(codesOfSequence(sequence), fitted(codes, limit!), tokenizer), label };
-    }
-    return { ...shown, tokens: tokensOf(codes, fitted(codes, limit!), tokenizer) };
+    return { ...shown, ...(tokenizer === null ? { tokens: null } : objective.view!(codes, limit!, tokenizer)) };
   };
 }
 
@@ -122,69 +110,4 @@ function textOf(line: Line): Pick<DatasetRowView, 'line' | 'text' | 'characters'
   const { number, bytes } = line;
   const text = (bytes === null ? '' : (textOfLine(number, bytes) ?? '')).trim();
   return { line: number, text: text.slice(0, MAX_ROW_CHARACTERS), characters: text.length };
-}
-
-/** @param codes `[tokens]` of a whole row */
-function tokensOf(codes: Int32Array, { outcome, pieces }: Fitted, tokenizer: Tokenizer): RowTokens {
-  const { ids } = sequenceOfCodes(codes);
-  const shown = [...ids.subarray(0, MAX_ROW_TOKENS)];
-  const texts = textsOf(shown, tokenizer);
-  const trained = trainedTokens(codes, pieces);
-  const data = shown.map((id, token): RowToken => ({ id, text: texts[token]!, trained: trained[token] === 1 }));
-  return {
-    total: codes.length,
-    trained: pieces.reduce((sum, piece) => sum + piece.trained, 0),
-    outcome,
-    sequences: pieces.map(({ start, tokens }) => ({ start, tokens })),
-    data,
-  };
-}
-
-interface Fitted {
-  outcome: RowTokens['outcome'];
-  pieces: RowPiece[];
-}
-
-/** Both sequences of a pair, with what becomes of each. @param codes of the whole row */
-function tokensOfPair(
-  codes: Int32Array,
-  limit: LengthLimit,
-  tokenizer: Tokenizer,
-): Pick<DatasetRowView, 'tokens' | 'rejected_tokens'> {
-  const longest = longerOf(codes);
-  const isRefused = limit.faultOf(longest) !== null;
-  const outcome = longest <= limit.maxTokens ? 'complete' : isRefused ? 'refused' : limit.fit(codes).outcome;
-  const { chosen, rejected } = pairOfCodes(codes);
-  const side = (sequence: TokenPair['chosen']): RowTokens => {
-    const tokens = Math.min(sequence.ids.length, limit.maxTokens);
-    const piece = { start: 0, tokens, trained: trainedOf({ trained: sequence.trained.subarray(0, tokens) }) };
-    const isTrained = outcome === 'complete' || outcome === 'truncated';
-    return tokensOf(codesOfSequence(sequence), { outcome, pieces: isTrained ? [piece] : [] }, tokenizer);
-  };
-  return { tokens: side(chosen), rejected_tokens: side(rejected) };
-}
-
-function fitted(codes: Int32Array, limit: LengthLimit): Fitted {
-  if (codes.length <= limit.maxTokens) {
-    const trained = codes.subarray(1).filter(isTrainedCode).length;
-    return { outcome: 'complete', pieces: [{ start: 0, tokens: codes.length, trained }] };
-  }
-  return limit.faultOf(codes.length) === null ? limit.fit(codes) : { outcome: 'refused', pieces: [] };
-}
-
-/** `[tokens]`: 1 where a token is a target in one of the pieces. */
-function trainedTokens(codes: Int32Array, pieces: readonly RowPiece[]): Uint8Array {
-  const trained = new Uint8Array(codes.length);
-  for (const { start, tokens } of pieces) {
-    trained.set(sequenceOfCodes(codes.subarray(start, start + tokens)).trained, start);
-  }
-  return trained;
-}
-
-function textsOf(ids: readonly number[], tokenizer: Tokenizer): string[] {
-  const stream = new TextStream(tokenizer, [], { skipSpecialTokens: false });
-  const texts = ids.map((id) => stream.push(id));
-  // Of a character that was cut.
-  if (texts.length > 0) texts[texts.length - 1] += stream.end();
-  return texts;
 }

@@ -1,5 +1,6 @@
 import {
   type JobEvaluation,
+  objectiveContract,
   ProductError,
   type SweepDirection,
   type SweepMetric,
@@ -19,7 +20,8 @@ export function metricOf({ job, metric = 'loss', direction }: SweepRequest): {
     const message = `The ${metric} is measured on held-out rows, and the job has none. Set job.validation.split, or job.validation.dataset.`;
     throw new ProductError('invalid_sweep', message, { param: 'metric' });
   }
-  if (metric === 'reward' && job.objective?.kind !== 'group-relative') {
+  const hasRewards = job.objective !== undefined && objectiveContract(job.objective.kind).rewards !== undefined;
+  if (metric === 'reward' && !hasRewards) {
     const message = 'Only a job with the objective group-relative has rewards. Compare by loss or accuracy.';
     throw new ProductError('invalid_sweep', message, { param: 'metric' });
   }

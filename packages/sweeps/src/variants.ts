@@ -3,6 +3,7 @@ import {
   DEFAULT_SWEEP_SEED,
   JobRequest,
   MAX_VARIANTS,
+  objectiveContract,
   ProductError,
   type SweepCondition,
   type SweepField,
@@ -152,13 +153,15 @@ function checkTogether({ job, metric = 'loss', halving }: SweepRequest, dimensio
     throw refused('space.training.seed', message);
   }
   const ofObjective = paths.find((path) => path.startsWith('objective.'));
-  if (ofObjective !== undefined && job.objective === undefined) {
-    const message = `${ofObjective} belongs to an objective, and the job has none.`;
-    throw refused(`space.${ofObjective}`, message);
-  }
-  if (ofObjective !== undefined && job.objective?.kind === 'preference' && metric === 'loss') {
-    const message = `${ofObjective} changes what the loss measures. Set metric to accuracy: the share of pairs whose chosen answer is the more likely one.`;
-    throw refused('metric', message);
+  if (ofObjective !== undefined) {
+    if (job.objective === undefined) {
+      const message = `${ofObjective} belongs to an objective, and the job has none.`;
+      throw refused(`space.${ofObjective}`, message);
+    }
+    if (objectiveContract(job.objective.kind).changesLoss && metric === 'loss') {
+      const message = `${ofObjective} changes what the loss measures. Set metric to accuracy: the share of pairs whose chosen answer is the more likely one.`;
+      throw refused('metric', message);
+    }
   }
   if (paths.includes('training.epochs') && (job.training?.max_steps ?? null) !== null) {
     const message = 'training.epochs has no effect, since job.training.max_steps overrides it. Leave one out.';

@@ -1,6 +1,5 @@
-import type { JoinedBatch, LoadedModel } from '@lorasmith/models';
-import type { BatchExamples, BatchLoss, Objective, PassLoss, PassOptions } from './objectives/objective.js';
-import { objectiveOn } from './objectives/objectives.js';
+import type { JoinedBatch } from '@lorasmith/models';
+import type { BatchLoss, Objective, OwnMetrics, PassLoss, PassOptions } from './objectives/objective.js';
 import type { ForwardRun, StepContext } from './objectives/step-context.js';
 
 /** A micro-batch that its model can be run on. */
@@ -15,6 +14,8 @@ export interface Batch {
   lossAndGradients(options: PassOptions): PassLoss;
   /** Forward only. */
   loss(options: PassOptions): BatchLoss;
+  /** See {@link Objective}. */
+  ownMetrics(figures: readonly unknown[]): OwnMetrics;
   /** Whether one pass can run both. */
   canJoin(other: Batch): boolean;
   /** This batch, then the others, in one. All of them can join this one. */
@@ -34,9 +35,12 @@ export interface BatchSource {
   metrics: Objective<never>['metrics'];
 }
 
-export function batchSource(model: LoadedModel, examples: BatchExamples): BatchSource {
+/** @param examples with what the loss needs of them */
+export function batchSource<Of extends { count: number }>(
+  objective: Objective<unknown, Of>,
+  examples: Of,
+): BatchSource {
   const { count } = examples;
-  const objective = objectiveOn(model, examples.kind);
   return {
     count,
     async *batches(microBatches, run) {
@@ -84,6 +88,10 @@ class BatchWithObjective<Kind> implements Batch {
 
   loss(options: PassOptions): BatchLoss {
     return this.#objective.loss(this.#batch, options);
+  }
+
+  ownMetrics(figures: readonly unknown[]): OwnMetrics {
+    return this.#objective.ownMetrics?.(figures) ?? {};
   }
 
   canJoin(other: Batch): other is BatchWithObjective<Kind> {

@@ -1,10 +1,9 @@
-import { type Evaluation, MAX_ACCUMULATION_STEPS, ProductError, type TrainingSettings } from '@lorasmith/contracts';
+import { MAX_ACCUMULATION_STEPS, ProductError, type TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW, ComputedUpdate } from './adamw.js';
 import type { Batch } from './batches.js';
-import { type Figures, figureMetrics } from './objectives/figures.js';
-import { sumOf } from './objectives/objective.js';
+import { type OwnMetrics, sumOf } from './objectives/objective.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 
 export interface StepResult {
@@ -17,7 +16,7 @@ export interface StepResult {
   tokens: number;
   trainedTokens: number;
   /** The metrics of an objective that has others. */
-  metrics: Pick<Evaluation, 'preference' | 'group'>;
+  metrics: OwnMetrics;
 }
 
 /**
@@ -39,7 +38,8 @@ export async function optimizerStep(
   let update: ComputedUpdate | null = null;
   const losses: Tensor[] = [];
   const correct: Tensor[] = [];
-  const figures: Figures[] = [];
+  const figures: unknown[] = [];
+  let metricsOf: Batch['ownMetrics'] = () => ({});
   let [normaliser, trainedTokens] = [0, 0];
   let tokens = 0;
   let pass = 0;
@@ -52,6 +52,7 @@ export async function optimizerStep(
       correct.push(result.correct);
       figures.push(...(result.figures ?? []));
       normaliser += result.normaliser;
+      metricsOf = (ofStep) => batch.ownMetrics(ofStep);
       trainedTokens += batch.labels;
       tokens += batch.tokens;
       const { gradient } = result;
@@ -67,7 +68,7 @@ export async function optimizerStep(
     const adopted = update;
     update = null;
     adapter.setParameters(optimizer.adopt(adopted));
-    const metrics = figureMetrics(figures);
+    const metrics = metricsOf(figures);
     return { loss, accuracy: correctCount / normaliser, gradNorm, tokens, trainedTokens, metrics };
   } finally {
     dispose([gradientSum, losses, correct, update]);

@@ -16,12 +16,11 @@ import {
   WeightDigests,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { type ActingAdapter, ALL_LAYERS, type LoadedModel } from '@lorasmith/models';
+import { type ActingAdapter, ALL_LAYERS, type LoadedModel, type RowsAlike } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import {
   type Examples,
   evaluationBatches,
-  groupsOf,
   logitsPerChunk,
   type Plan,
   planJob,
@@ -38,10 +37,7 @@ import { Disposals } from './disposals.js';
 import { engineError } from './engine-error.js';
 import { findStart, type RunStart } from './find-start.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
-import { rolloutsOfSides } from './objectives/group-relative/rollouts-of-sides.js';
-import { type JudgeExamples, judgeOf } from './objectives/judge-examples.js';
-import type { JudgedExamples } from './objectives/preference/judged-examples.js';
-import { type References, referencesOf, shareRight } from './objectives/preference/reference-pass.js';
+import { objectiveOn, prepareExamples } from './objectives/objectives.js';
 import { type RunIdentity, runIdentity } from './run-parts.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
@@ -175,13 +171,16 @@ async function buildRun(
   disposals.add(() => optimizer.dispose());
 
   const rows = rowOrderOf(plan.training, spec);
-  const sampling = { plan, model, base, texts, id: identity.id, passes };
-  const rollouts = await rolloutsOfSides(options, sampling);
-  const judge = judgeOf({ spec, model, base, plan, rows, rollouts });
-  const references = await referencesFor(options, passes, { plan, base, adapter, identity, judge });
-  const report = reportWith(plannedReport, references);
-  if (report !== plannedReport) options.onEvent({ type: 'report-ready', data: { report } });
-  const source = (examples: Examples, reference: Float32Array | null) => batchSource(base, judge(examples, reference));
+  // With dropout, each row has its own.
+  const mayShare = base.kind === 'decoder' && dropout === 0;
+  const alike: RowsAlike = (length, other) => mayShare && base.hasSameRope(length, other);
+  const passTokens = options.machine?.pass_tokens ?? SHARED_PASS_TOKENS;
+  const prepared = await prepareExamples({
+    ...{ options, plan, model, base, texts, adapter, rows, id: identity.id, passes, passTokens, alike },
+  });
+  const report = { ...plannedReport, ...prepared.report };
+  if (prepared.report !== undefined) options.onEvent({ type: 'report-ready', data: { report } });
+  const source = (examples: Examples) => batchSource(objectiveOn(base, examples.kind), prepared.examplesOf(examples));
 
   const described = {
     base_model: {
@@ -196,7 +195,7 @@ async function buildRun(
     report,
   };
   const reference: ActingAdapter[] = [];
-  if (initial !== undefined && (groupsOf(spec)?.kl_weight ?? 0) > 0) {
+  if (initial !== undefined && prepared.readsStart) {
     const before = new LoraAdapter(base.groups, { targets, dropout: 0, seed: spec.training.seed, initial });
     disposals.add(() => before.dispose());
     reference.push({ adapter: before });
@@ -212,10 +211,10 @@ async function buildRun(
     reference,
     rows,
     data: {
-      training: source(plan.training, references?.training ?? null),
+      training: source(plan.training),
       validation: plan.validation && {
-        source: source(plan.validation, references?.validation ?? null),
-        microBatches: [...evaluationBatches(plan.validation, spec, passTokensOn(options.machine))],
+        source: source(plan.validation),
+        microBatches: [...evaluationBatches(plan.validation, spec, passTokens)],
       },
     },
     passes,
@@ -223,50 +222,12 @@ async function buildRun(
       ...{ spec, model, base, adapter, texts, turn: passes.turn },
       ...{ prompts: plan.prompts, scored: plan.scored },
     }),
-    rollouts: rollouts?.of(plan.training) ?? null,
+    rollouts: prepared.rollouts ?? null,
     checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: trained } },
     onEvent: options.onEvent,
   });
   if (start.resumeFrom !== null) run.resume(start.resumeFrom);
   return { run, model, base, adapter, described, plan, dispose: () => disposals.dispose() };
-}
-
-/** The log-probabilities of answers under their reference; null for another objective, or a loss without a reference. */
-async function referencesFor(
-  { spec, initialAdapterFolder, checkpointFolder, machine, signal, pause, onEvent }: TrainOptions,
-  passes: Participant,
-  run: { plan: Plan; base: LoadedModel; adapter: LoraAdapter; identity: RunIdentity; judge: JudgeExamples },
-): Promise<References | null> {
-  const { plan, base, adapter, identity, judge } = run;
-  const training = judge(plan.training, null);
-  if (training.kind !== 'preference') return null;
-  return await referencesOf({
-    training,
-    // A validation dataset has rows of the same objective.
-    validation: plan.validation && (judge(plan.validation, null) as JudgedExamples),
-    base,
-    // The run has not begun: the adapter is still the one that it starts from.
-    adapters: initialAdapterFolder === null ? [] : [{ adapter }],
-    spec,
-    passTokens: passTokensOn(machine),
-    run: identity.id,
-    folder: checkpointFolder,
-    passes,
-    signal,
-    pause,
-    onEvent,
-  });
-}
-
-/** Tokens of a pass that jobs share. */
-function passTokensOn(machine: TrainOptions['machine']): number {
-  return machine?.pass_tokens ?? SHARED_PASS_TOKENS;
-}
-
-/** The report, once the reference has read all pairs. */
-function reportWith(report: Report, references: References | null): Report {
-  if (references === null || report.preference === undefined) return report;
-  return { ...report, preference: { ...report.preference, reference_accuracy: shareRight(references.training) } };
 }
 
 function referenceTo({ id, sha256, rows }: UploadedDataset): TrainingOutcome['dataset'] {

@@ -9,6 +9,7 @@ import {
   type JobFailure,
   type JobId,
   type NewJobEvent,
+  objectiveContract,
   ProductError,
   type TrainingOutcome,
   type TrainingResult,
@@ -308,7 +309,8 @@ export class Attempt {
   /** Has the webhook of the job's grader give rewards, until the run is over. Where the job was cancelled, nobody is asked any more. */
   async #grade(batch: GradingBatch, over: AbortSignal): Promise<GradingOutcome> {
     const { job } = this.#attempt;
-    const webhook = job.objective?.kind === 'group-relative' ? graderWebhookOf(job.objective.grader) : null;
+    const rewards = job.objective && objectiveContract(job.objective.kind).rewards?.(job.objective);
+    const webhook = rewards === undefined ? null : graderWebhookOf(rewards.grader);
     if (webhook === null) return { kind: 'failed', message: 'The grader of the job has no webhook.' };
     const { gradings } = this.#options.store;
     const { signal } = this.#stopping;

@@ -7,6 +7,7 @@ import {
   type Job,
   type JobId,
   type JobSpec,
+  objectiveContract,
   ProductError,
   type RenderedRow,
   specOf,
@@ -76,13 +77,12 @@ function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOu
   throw new ProductError('adapter_check_failed', message);
 }
 
-/** Users of the adapter need not know where its maker wants messages, or has answers graded. */
+/** Users of the adapter need not know where its maker wants messages, nor some settings of the objective. */
 function publicSpecOf(job: Job): JobSpec {
   const spec = { ...specOf(job), webhook: null };
   const { objective } = spec;
-  if (objective?.kind !== 'group-relative') return spec;
-  const { url: _, ...grader } = objective.grader;
-  return { ...spec, objective: { ...objective, grader } };
+  const settings = objective && objectiveContract(objective.kind).publicSettings?.(objective);
+  return settings === undefined ? spec : { ...spec, objective: settings };
 }
 
 function originOf(job: Job, outcome: TrainingOutcome): AdapterManifest['origin'] {

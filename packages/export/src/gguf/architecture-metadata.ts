@@ -7,7 +7,7 @@ import {
   type ScoredAttention,
 } from '@lorasmith/model-folder';
 import { checkExperts, expertSettings } from './experts.js';
-import { GGUF_FAMILIES } from './families/gguf-families.js';
+import { ggufFamily } from './families/gguf-families.js';
 import type { GgufFamily } from './families/gguf-family.js';
 import { checkOneRope } from './families/one-rope.js';
 import { float, ofLayers, type Setting, uint } from './metadata-setting.js';
@@ -32,7 +32,7 @@ export interface ArchitectureMetadata {
  */
 export function architectureMetadata(architecture: DecoderArchitecture, model: string): ArchitectureMetadata {
   const { family, norm } = architecture;
-  const known = GGUF_FAMILIES[family];
+  const known = ggufFamily(family);
   if (known === undefined) throw inexpressible(model, `Lorasmith does not write ${family} models as GGUF`);
   checkFamily(architecture, known, model);
   const layers = architecture.layers.map((_, layer) => layer);

@@ -1,7 +1,7 @@
 import { type DecoderArchitecture, expertsOf, tensorName } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import { expertBiases, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
-import { GGUF_FAMILIES } from './families/gguf-families.js';
+import { ggufFamily } from './families/gguf-families.js';
 import type { LayerPart, RowsOfHeads } from './layer-part.js';
 import { mixerParts } from './mixers.js';
 
@@ -77,7 +77,7 @@ function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart
     norm(names.attentionNorm, 'attn_norm'),
     ...mixerParts(architecture, layer),
     norm(names.attentionBranchNorm, 'post_attention_norm'),
-    norm(names.mlpNorm, GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm'),
+    norm(names.mlpNorm, ggufFamily(family)?.mlpNorm ?? 'ffn_norm'),
     ...(isSparse && names.experts!.beside === null ? [] : mlpParts(architecture)),
     ...(isSparse ? sparseParts(architecture) : []),
     norm(names.mlpBranchNorm, 'post_ffw_norm'),
@@ -95,7 +95,7 @@ function mlpParts(architecture: DecoderArchitecture): LayerPart[] {
 function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitecture): LayerPart[] {
   const [first, second] = names.gateUp;
   const parts = ['ffn_gate', 'ffn_up'] as const;
-  if (GGUF_FAMILIES[family]?.splitsGateUp) {
+  if (ggufFamily(family)?.splitsGateUp) {
     // The rows of the gate, and behind them those of up.
     return parts.map((name, half) => {
       return { path: first!, name, rowOrder: [{ first: half * intermediateSize, count: intermediateSize }] };
@@ -112,7 +112,7 @@ function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitectu
  */
 export function planTensors(architecture: DecoderArchitecture, has: (tensor: string) => boolean): GgufTensorPlan[] {
   const { names, norm, tiedHead, layerCount, layerInputs, vocabSize } = architecture;
-  const fusesGateUp = GGUF_FAMILIES[architecture.family]?.experts?.fusesGateUp ?? false;
+  const fusesGateUp = ggufFamily(architecture.family)?.experts?.fusesGateUp ?? false;
   const plans: GgufTensorPlan[] = [];
   const unchanged = {
     module: null,
@@ -180,5 +180,5 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
 
 function headRows({ family, headDim }: DecoderArchitecture, part: string): number {
   const isRotated = part === 'attn_q' || part === 'attn_k';
-  return GGUF_FAMILIES[family]?.adjacentPairs && isRotated ? headDim : 0;
+  return ggufFamily(family)?.adjacentPairs && isRotated ? headDim : 0;
 }

@@ -1,5 +1,5 @@
 import type { DecoderArchitecture, JsonObject, TokenizerFiles } from '@lorasmith/model-folder';
-import { GGUF_FAMILIES } from './families/gguf-families.js';
+import { ggufFamily } from './families/gguf-families.js';
 import type { MetadataValue } from './gguf-layout.js';
 import { type Setting, text } from './metadata-setting.js';
 import { preTokenizerName } from './pre-tokenizer-name.js';
@@ -62,7 +62,7 @@ export function vocabularyMetadata(
   const types: MetadataValue = { type: 'int32s', value: tokens.map(({ type }) => type) };
   if (isSentencePiece) {
     checkSentencePiece(tokenizer, model);
-    if (GGUF_FAMILIES[family]?.characterTokenizer === 'gemma4') return mergesOfCharacters(tokenizer, tokens, model);
+    if (ggufFamily(family)?.characterTokenizer === 'gemma4') return mergesOfCharacters(tokenizer, tokens, model);
     const scores = scoresOfMerges(tokens, pairsOf(bpe.merges));
     if (scores === null) {
       throw inexpressible(model, 'the order of the merges in its tokenizer.json is not that of scores of tokens');

@@ -1,9 +1,9 @@
-import type { GroupRelativeObjective, JobSpec, NewJobEvent } from '@lorasmith/contracts';
+import { type JobSpec, type NewJobEvent, objectiveContract } from '@lorasmith/contracts';
 
 /** The tokens that an attempt has read, and the time that remains, according to its events. */
 export class JobUsage {
   /** Null for a job that samples no answers. */
-  readonly #sampling: GroupRelativeObjective | null;
+  readonly #sampling: { answers: number; updates: number } | null;
   #step = 0;
   #totalSteps: number | null = null;
   /** The tokens of its rows; where answers are sampled, of its prompts. */
@@ -12,7 +12,7 @@ export class JobUsage {
   #totalSeconds: number | null = null;
 
   constructor({ objective }: Pick<JobSpec, 'objective'>) {
-    this.#sampling = objective?.kind === 'group-relative' ? objective : null;
+    this.#sampling = (objective && objectiveContract(objective.kind).rewards?.(objective)) ?? null;
   }
 
   /** The tokens that were read since the event before: on average over the steps, and those of an evaluation. */
@@ -23,8 +23,8 @@ export class JobUsage {
         this.#totalSteps = steps.total;
         this.#tokensPerStep = steps.total === 0 ? 0 : tokens.total / steps.total;
         if (this.#sampling !== null && groups !== undefined) {
-          const { group_size: size, updates_per_batch: updates } = this.#sampling;
-          this.#answersPerStep = (groups.prompts * size * updates) / steps.per_epoch;
+          const { answers, updates } = this.#sampling;
+          this.#answersPerStep = (groups.prompts * answers * updates) / steps.per_epoch;
         }
         this.#totalSeconds = estimate?.total_seconds ?? null;
         return 0;
@@ -47,7 +47,7 @@ export class JobUsage {
   /** @param answerLength - The mean length of the sampled answers. Each is read after its prompt. */
   #tokensOfStep(answerLength: number): number {
     if (this.#sampling === null) return this.#tokensPerStep;
-    return this.#tokensPerStep * this.#sampling.group_size + this.#answersPerStep * answerLength;
+    return this.#tokensPerStep * this.#sampling.answers + this.#answersPerStep * answerLength;
   }
 
   /** Seconds of training that remain, if it trains alone; undefined: unknown. */

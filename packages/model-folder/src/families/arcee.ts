@@ -6,6 +6,14 @@ import type { Family } from './family.js';
 
 /** Arcee's AFM: Llama with max(x, 0)² in an MLP without gate; transformers' `ArceeConfig`. */
 export const arcee: Family<DecoderArchitecture> = {
+  covers: 'max(x, 0)² in an MLP without gate (`up_proj`, `down_proj`)',
+  gguf: {
+    architecture: 'arcee',
+    activation: 'relu2',
+    adjacentPairs: true,
+    biases: ['queryKeyValue'],
+    ropeFactors: ['llama3'],
+  },
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
       family: 'arcee',

@@ -12,6 +12,7 @@ const MAX_WIDTH = 2 ** 24;
  * config.json: `{"model_type": "classifier", "layers": [128, 256, 10], "activation": "relu"}`.
  */
 export const classifier: Family<ClassifierArchitecture> = {
+  covers: null,
   readArchitecture({ config, hasTensor }) {
     const widths = readWidths(config);
     const layers = widths.slice(1).map((outFeatures, index) => {

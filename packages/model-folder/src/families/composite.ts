@@ -26,14 +26,15 @@ export function isComposite(architecture: Architecture): boolean {
  *
  * @param causalLm of `architectures`
  * @param languageModels by the `model_type` of `text_config`
- * @param tiedHead the default of the composite's own field
+ * @param options `covers`: see Family; `tiedHead`: the default of the composite's own field
  */
 export function composite(
   causalLm: string,
   languageModels: ReadonlyMap<string, Family<DecoderArchitecture>>,
-  { tiedHead = true }: { tiedHead?: boolean } = {},
+  { covers, tiedHead = true }: { covers: string; tiedHead?: boolean },
 ): Family<DecoderArchitecture> {
   return {
+    covers,
     readArchitecture(source) {
       const { config } = source;
       checkCausalLm(source, causalLm);

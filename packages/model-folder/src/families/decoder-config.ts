@@ -1,6 +1,5 @@
 import type {
   DecoderArchitecture,
-  DecoderFamily,
   DecoderNames,
   LayerSettings,
   RopeSettings,
@@ -18,7 +17,7 @@ const MAX_POSITIONS = 2 ** 31 - 1;
 
 /** A family's values for missing fields, as in transformers. */
 export interface DecoderDefaults {
-  family: DecoderFamily;
+  family: string;
   /** The `…ForCausalLM` of `architectures`. */
   causalLm: string;
   names: DecoderNames;

@@ -10,6 +10,8 @@ import { readLatentDecoder } from './latent-attention.js';
  * others an expert that all tokens pass; transformers' `DeepseekV3Config`.
  */
 export const deepseekV3: Family<DecoderArchitecture> = {
+  covers:
+    'DeepSeek V3 and R1, Moonlight: latent attention, with or without a latent of queries; experts as in `glm4_moe`',
   readArchitecture(source) {
     const decoder = readLatentDecoder(source, {
       family: 'deepseek_v3',

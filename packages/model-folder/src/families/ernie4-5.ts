@@ -6,6 +6,8 @@ import type { Family } from './family.js';
 
 /** ERNIE 4.5 without experts: Llama whose heads rotate in neighbouring pairs; transformers' `Ernie4_5Config`. */
 export const ernie45: Family<DecoderArchitecture> = {
+  covers: 'ERNIE 4.5 without experts; heads rotate in neighbouring pairs',
+  gguf: { architecture: 'ernie4_5', activation: 'silu', biases: ['queryKeyValue', 'attentionOutput'] },
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
       family: 'ernie4_5',

@@ -11,6 +11,7 @@ import { readRope } from './rope.js';
  * some layers have a window, those without one have no positions; transformers' `Exaone4Config`.
  */
 export const exaone4: Family<DecoderArchitecture> = {
+  covers: 'norms after attention and MLP; no positions where there is no window',
   readArchitecture(source) {
     const { config } = source;
     const window = config.sizeOrNull('sliding_window', 4096);

@@ -35,6 +35,14 @@ test('every family of decoders has a reference case of transformers', async () =
   expect([...FAMILIES.keys()].filter((type) => !types.has(type))).toEqual(['classifier']);
 });
 
+test('every architecture names the family of its language model', async () => {
+  for (const name of await readdir(CASES)) {
+    const config = JSON.parse(await readFile(join(CASES, name, 'base/config.json'), 'utf8'));
+    const { architecture } = await readModelFolder(join(CASES, name, 'base'));
+    expect([name, architecture.family]).toEqual([name, config.text_config?.model_type ?? config.model_type]);
+  }
+});
+
 describe('the linear layers of', () => {
   test.each<[string, string[]]>([
     ['mistral-window', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],

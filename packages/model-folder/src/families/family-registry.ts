@@ -28,8 +28,12 @@ import { qwen3Moe } from './qwen3-moe.js';
 import { seedOss } from './seed-oss.js';
 import { smollm3 } from './smollm3.js';
 
-const gemma3 = composite('Gemma3ForConditionalGeneration', new Map([['gemma3_text', gemma3Text]]));
-const gemma4 = composite('Gemma4ForConditionalGeneration', new Map([['gemma4_text', gemma4Text]]));
+const gemma3 = composite('Gemma3ForConditionalGeneration', new Map([['gemma3_text', gemma3Text]]), {
+  covers: 'Gemma 3 from 4B on and MedGemma: `gemma3_text` beside an encoder of images',
+});
+const gemma4 = composite('Gemma4ForConditionalGeneration', new Map([['gemma4_text', gemma4Text]]), {
+  covers: 'Gemma 4 E2B, E4B, 31B and 26B-A4B: `gemma4_text` beside encoders of images and sound',
+});
 const mistral3 = composite(
   'Mistral3ForConditionalGeneration',
   new Map([
@@ -37,56 +41,68 @@ const mistral3 = composite(
     ['ministral3', ministral3],
     ['mistral4', mistral4],
   ]),
+  {
+    covers:
+      'Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3: `mistral`, `ministral3` or `mistral4` beside an encoder of images',
+  },
 );
 
 const qwen35 = composite('Qwen3_5ForConditionalGeneration', new Map([['qwen3_5_text', qwen35Text]]), {
+  covers: 'Qwen3.5, 3.6 and 3.8 without experts: `qwen3_5_text` beside an encoder of images',
   tiedHead: false,
 });
 
 const qwen35Moe = composite('Qwen3_5MoeForConditionalGeneration', new Map([['qwen3_5_moe_text', qwen35MoeText]]), {
+  covers: 'Qwen3.5 with experts (35B-A3B and larger): `qwen3_5_moe_text` beside an encoder of images',
   tiedHead: false,
 });
 
+/** The families by their `model_type`. Another one is a line here, and its file. */
+const BY_TYPE = {
+  llama,
+  mistral,
+  qwen2,
+  qwen2_moe: qwen2Moe,
+  qwen3,
+  qwen3_moe: qwen3Moe,
+  qwen3_next: qwen3Next,
+  qwen3_5_text: qwen35Text,
+  qwen3_5: qwen35,
+  qwen3_5_moe_text: qwen35MoeText,
+  qwen3_5_moe: qwen35Moe,
+  gemma2,
+  gemma3_text: gemma3Text,
+  gemma3,
+  gemma4_text: gemma4Text,
+  gemma4,
+  phi3,
+  ministral3,
+  mistral3,
+  smollm3,
+  granite,
+  granitemoe: graniteMoe,
+  granitemoeshared: graniteMoeShared,
+  granitemoehybrid: graniteMoeHybrid,
+  olmo2,
+  olmo3,
+  exaone4,
+  seed_oss: seedOss,
+  arcee,
+  nemotron,
+  glm,
+  glm4,
+  glm4_moe: glm4Moe,
+  glm4_moe_lite: glm4MoeLite,
+  deepseek_v3: deepseekV3,
+  mistral4,
+  ernie4_5: ernie45,
+  gpt2,
+  gpt_oss: gptOss,
+  classifier,
+};
+
+/** The `model_type` of a family. */
+export type FamilyName = keyof typeof BY_TYPE;
+
 /** The families by their `model_type`. Call `layout` only with an architecture of the same family. */
-export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
-  ['llama', llama as Family],
-  ['mistral', mistral as Family],
-  ['qwen2', qwen2 as Family],
-  ['qwen2_moe', qwen2Moe as Family],
-  ['qwen3', qwen3 as Family],
-  ['qwen3_moe', qwen3Moe as Family],
-  ['qwen3_next', qwen3Next as Family],
-  ['qwen3_5_text', qwen35Text as Family],
-  ['qwen3_5', qwen35 as Family],
-  ['qwen3_5_moe_text', qwen35MoeText as Family],
-  ['qwen3_5_moe', qwen35Moe as Family],
-  ['gemma2', gemma2 as Family],
-  ['gemma3_text', gemma3Text as Family],
-  ['gemma3', gemma3 as Family],
-  ['gemma4_text', gemma4Text as Family],
-  ['gemma4', gemma4 as Family],
-  ['phi3', phi3 as Family],
-  ['ministral3', ministral3 as Family],
-  ['mistral3', mistral3 as Family],
-  ['smollm3', smollm3 as Family],
-  ['granite', granite as Family],
-  ['granitemoe', graniteMoe as Family],
-  ['granitemoeshared', graniteMoeShared as Family],
-  ['granitemoehybrid', graniteMoeHybrid as Family],
-  ['olmo2', olmo2 as Family],
-  ['olmo3', olmo3 as Family],
-  ['exaone4', exaone4 as Family],
-  ['seed_oss', seedOss as Family],
-  ['arcee', arcee as Family],
-  ['nemotron', nemotron as Family],
-  ['glm', glm as Family],
-  ['glm4', glm4 as Family],
-  ['glm4_moe', glm4Moe as Family],
-  ['glm4_moe_lite', glm4MoeLite as Family],
-  ['deepseek_v3', deepseekV3 as Family],
-  ['mistral4', mistral4 as Family],
-  ['ernie4_5', ernie45 as Family],
-  ['gpt2', gpt2 as Family],
-  ['gpt_oss', gptOss as Family],
-  ['classifier', classifier as Family],
-]);
+export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>(Object.entries(BY_TYPE));

@@ -1,4 +1,4 @@
-import type { Architecture } from '../architecture.js';
+import type { Activation, Architecture, DecoderArchitecture, RopeScaling } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
 import type { QuantizedType } from '../weight-formats/quantized-type.js';
 
@@ -68,6 +68,10 @@ export interface ModelLayout {
 
 /** A `model_type` of config.json. To add a family, add a file to this folder and a line to family-registry.ts. */
 export interface Family<Kind extends Architecture = Architecture> {
+  /** The models that it covers, for the table in docs/base-models.md; null: it has no line there. */
+  covers: string | null;
+  /** Its model in llama.cpp. @defaultValue packages/export has it, or it is not written as GGUF */
+  gguf?: GgufModel;
   /**
    * @throws ProductError naming the field: model_file_corrupt for an invalid value, model_not_supported for a value that
    *   Lorasmith cannot train
@@ -86,4 +90,59 @@ export interface Family<Kind extends Architecture = Architecture> {
 export function linearTensors({ weight, bias, inFeatures, outFeatures, transposed }: LinearLayer): RequiredTensor[] {
   const shape = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
   return [{ name: weight, shape }, ...(bias === null ? [] : [{ name: bias, shape: [outFeatures] }])];
+}
+
+type Projections = keyof DecoderArchitecture['bias'];
+
+/** The types of RoPE scaling that llama.cpp reads as a factor of each frequency. */
+type RopeFactors = Extract<RopeScaling['type'], 'llama3' | 'longrope' | 'proportional'>;
+
+/** The model that llama.cpp computes for a family, as far as it is data: packages/export writes it. */
+export interface GgufModel {
+  /** `general.architecture`. */
+  architecture: string;
+  /** The activation, whatever config.json says. */
+  activation: Activation;
+  /** Whether the heads together must have the size of the hidden state. @defaultValue false */
+  headsFillHidden?: boolean;
+  /** Whether layers can have windows. Without them, the longest text is the window. @defaultValue false */
+  hasWindows?: boolean;
+  /** Whether the output head must have a tensor of its own. @defaultValue false */
+  ownHead?: boolean;
+  /** The linear layers that may have a bias. @defaultValue all */
+  biases?: readonly Projections[];
+  /**
+   * Whether adjacent pairs rotate, where transformers rotates the two halves of a head (`LlamaModel.permute` in
+   * convert_hf_to_gguf.py). @defaultValue false
+   */
+  adjacentPairs?: boolean;
+  /** @defaultValue none */
+  ropeFactors?: readonly RopeFactors[];
+  /**
+   * Whether it is written though llama.cpp rounds the bounds of YaRN's ramp and the model does not (`truncate: false`): all files of
+   * the family are so. @defaultValue false
+   */
+  roundsYarn?: boolean;
+  /**
+   * Whether llama.cpp leaves queries and keys as long as they are with YaRN, and multiplies the scores by what a setting of the family
+   * says. @defaultValue false
+   */
+  yarnKeepsLength?: boolean;
+  /** Whether gate and up, which are one layer in the weight files, are two tensors. @defaultValue false */
+  splitsGateUp?: boolean;
+  /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
+  mlpNorm?: string;
+  /** The experts that llama.cpp has. @defaultValue models with experts are not written */
+  experts?: {
+    /** Whether the weights of a token's experts sum to one; null: the file says it. */
+    renormalized: boolean | null;
+    /** Whether the first layers may have none. @defaultValue false */
+    firstDense?: boolean;
+    /** Whether models without experts are written, too. @defaultValue false */
+    optional?: boolean;
+    /** Whether gate and up of an expert are one tensor. @defaultValue false */
+    fusesGateUp?: boolean;
+  };
+  /** The model of a tokenizer that merges characters and falls back to bytes (`tokenizer.ggml.model`). @defaultValue llama */
+  characterTokenizer?: 'llama' | 'gemma4';
 }

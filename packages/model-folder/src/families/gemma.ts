@@ -33,6 +33,7 @@ export const GEMMA3_NAMES: DecoderNames = {
  * second layer; transformers' `Gemma2Config`.
  */
 export const gemma2: Family<DecoderArchitecture> = {
+  covers: 'with capped scores and logits',
   readArchitecture(source) {
     checkCausal(source.config);
     const own = { family: 'gemma2', causalLm: 'Gemma2ForCausalLM', names: NAMES, maxPositions: 8192 } as const;
@@ -46,6 +47,7 @@ export const gemma2: Family<DecoderArchitecture> = {
  * with a window to one without, and other rotary settings for each kind; transformers' `Gemma3TextConfig`.
  */
 export const gemma3Text: Family<DecoderArchitecture> = {
+  covers: 'Gemma 3 270M and 1B: full attention and windows with rotary settings of their own',
   readArchitecture(source) {
     const { config } = source;
     checkCausal(config);

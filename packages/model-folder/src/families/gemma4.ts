@@ -35,6 +35,8 @@ const HEAD_FIELDS = { headDim: 'head_dim', keyValueHeadCount: 'num_key_value_hea
  * 26B-A4B experts beside the MLP of each layer; transformers' `Gemma4TextConfig`.
  */
 export const gemma4Text: Family<DecoderArchitecture> = {
+  covers:
+    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers; also of 26B-A4B, with experts beside MLPs',
   readsLayerConfigs: true,
   readArchitecture(source) {
     const { config } = source;

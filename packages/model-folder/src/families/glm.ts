@@ -11,12 +11,16 @@ const GLM_NAMES: DecoderNames = { ...LLAMA_NAMES, gateUp: ['mlp.gate_up_proj'] }
  * `GlmConfig`.
  */
 export const glm: Family<DecoderArchitecture> = {
+  covers: 'half of each head rotates, in neighbouring pairs; gate and up are `gate_up_proj`',
+  gguf: { architecture: 'chatglm', activation: 'silu', headsFillHidden: true, biases: ['queryKeyValue'] },
   readArchitecture: (source) => readGlm(source, { family: 'glm', causalLm: 'GlmForCausalLM', names: GLM_NAMES }),
   layout: decoderLayout,
 };
 
 /** GLM-4-0414 and GLM-Z1: GLM with norms after attention and MLP, too; transformers' `Glm4Config`. */
 export const glm4: Family<DecoderArchitecture> = {
+  covers: 'as `glm`, with norms after attention and MLP',
+  gguf: { architecture: 'glm4', activation: 'silu', biases: ['queryKeyValue'] },
   readArchitecture: (source) =>
     readGlm(source, {
       family: 'glm4',

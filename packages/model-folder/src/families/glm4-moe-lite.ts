@@ -8,6 +8,7 @@ import { readLatentDecoder } from './latent-attention.js';
 
 /** GLM-4.7-Flash: DeepSeek's latent attention and experts, in all layers but those of `mlp_layer_types`; transformers' `Glm4MoeLiteConfig`. */
 export const glm4MoeLite: Family<DecoderArchitecture> = {
+  covers: 'GLM-4.7-Flash: as `deepseek_v3`',
   readArchitecture(source) {
     const decoder = readLatentDecoder(source, {
       family: 'glm4_moe_lite',

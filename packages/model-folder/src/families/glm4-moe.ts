@@ -10,6 +10,7 @@ import type { Family } from './family.js';
  * expert that all tokens pass; transformers' `Glm4MoeConfig`.
  */
 export const glm4Moe: Family<DecoderArchitecture> = {
+  covers: 'GLM 4.5, 4.6 and 4.7 with experts, whose router scores by sigmoid',
   readArchitecture(source) {
     const { config } = source;
     const normed = config.flag('use_qk_norm', false);

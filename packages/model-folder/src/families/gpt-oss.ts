@@ -35,6 +35,7 @@ const ALPHA = 1.702;
  * unit, whose files are in MXFP4 or bfloat16; transformers' `GptOssConfig`.
  */
 export const gptOss: Family<DecoderArchitecture> = {
+  covers: 'gpt-oss 20B and 120B: attention sinks; experts with biases, in MXFP4 or as floats',
   readArchitecture(source) {
     const { config } = source;
     const hasRope = config.has('rope_parameters') || config.has('rope_scaling');

@@ -40,6 +40,7 @@ const NAMES: DecoderNames = {
  * `GPT2Config`. As for every base model, its dropout (`resid_pdrop`, `embd_pdrop`, `attn_pdrop`) is not applied.
  */
 export const gpt2: Family<DecoderArchitecture> = {
+  covers: 'GPT-2; its layers are `c_attn`, `c_proj` and `c_fc`',
   readArchitecture(source) {
     const { config } = source;
     checkCausalLm(source, 'GPT2LMHeadModel');

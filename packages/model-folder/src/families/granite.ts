@@ -10,6 +10,7 @@ const SETTINGS = { maxPositions: 2048, bosTokenId: 1, eosTokenIds: [2] };
 
 /** Granite 3: Llama with factors of the embeddings, scores, branches and logits; transformers' `GraniteConfig`. */
 export const granite: Family<DecoderArchitecture> = {
+  covers: 'Granite 3: factors of embeddings, scores, branches and logits',
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
       family: 'granite',
@@ -25,6 +26,7 @@ export const granite: Family<DecoderArchitecture> = {
 
 /** Granite 3 with experts in the place of MLPs (1B-A400M, 3B-A800M); transformers' `GraniteMoeConfig`. */
 export const graniteMoe: Family<DecoderArchitecture> = {
+  covers: 'Granite 3 with experts (1B-A400M, 3B-A800M)',
   readArchitecture: (source) =>
     readSparseGranite(source, { family: 'granitemoe', causalLm: 'GraniteMoeForCausalLM' }, null),
   layout: decoderLayout,
@@ -32,6 +34,7 @@ export const graniteMoe: Family<DecoderArchitecture> = {
 
 /** The same with an expert that all tokens pass; transformers' `GraniteMoeSharedConfig`. */
 export const graniteMoeShared: Family<DecoderArchitecture> = {
+  covers: 'the same with an expert that all tokens pass',
   readArchitecture(source) {
     const shared = source.config.count('shared_intermediate_size', 0);
     const own = { family: 'granitemoeshared', causalLm: 'GraniteMoeSharedForCausalLM' } as const;
@@ -45,6 +48,8 @@ export const graniteMoeShared: Family<DecoderArchitecture> = {
  * experts the one that all tokens pass; transformers' `GraniteMoeHybridConfig`.
  */
 export const graniteMoeHybrid: Family<DecoderArchitecture> = {
+  covers:
+    'Granite 4 without Mamba layers (350M, 1B, micro), with experts or without; its MLP is `input_linear` and `output_linear`',
   readArchitecture(source) {
     const { config } = source;
     const layerCount = readLayerCount(source, 'num_hidden_layers');

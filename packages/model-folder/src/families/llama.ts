@@ -6,6 +6,8 @@ import type { Family } from './family.js';
 
 /** Llama 1 to 3 and models with the same architecture (arXiv:2302.13971); transformers' `LlamaConfig`. */
 export const llama: Family<DecoderArchitecture> = {
+  covers: 'Llama 1 to 3 and models built like them: grouped-query attention, biases, tied and untied heads',
+  gguf: { architecture: 'llama', activation: 'silu', adjacentPairs: true, ropeFactors: ['llama3', 'longrope'] },
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
       family: 'llama',

@@ -10,6 +10,7 @@ import type { Family } from './family.js';
  * `Ministral3Config`.
  */
 export const ministral3: Family<DecoderArchitecture> = {
+  covers: 'queries that grow beyond the original context',
   readArchitecture(source) {
     const { config } = source;
     const decoder = readDecoderConfig(source, {

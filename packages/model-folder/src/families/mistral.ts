@@ -7,6 +7,8 @@ import { readLayerTypes } from './layer-windows.js';
 
 /** Mistral 7B and similar models (arXiv:2310.06825): the same window in all layers; transformers' `MistralConfig`. */
 export const mistral: Family<DecoderArchitecture> = {
+  covers: 'with its sliding windows',
+  gguf: { architecture: 'llama', activation: 'silu', adjacentPairs: true, ropeFactors: ['llama3', 'longrope'] },
   readArchitecture(source) {
     const { config } = source;
     const decoder = readDecoderConfig(source, {

@@ -11,6 +11,7 @@ import { readQueryGrowth } from './ministral3.js';
  * softmax; transformers' `Mistral4Config`.
  */
 export const mistral4: Family<DecoderArchitecture> = {
+  covers: 'Mistral 4: as `deepseek_v3`, with the positions of Ministral 3 and a router that scores by softmax',
   readArchitecture(source) {
     const { config } = source;
     const decoder = readLatentDecoder(source, {

@@ -9,6 +9,7 @@ import type { Family } from './family.js';
  * gate, half of each head rotates; transformers' `NemotronConfig`.
  */
 export const nemotron: Family<DecoderArchitecture> = {
+  covers: 'as `arcee`, with layer norms; Nemotron 4 and Minitron, not Nemotron-H',
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
       family: 'nemotron',

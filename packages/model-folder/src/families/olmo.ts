@@ -19,12 +19,14 @@ const THETA = 500_000;
  * `Olmo2Config`.
  */
 export const olmo2: Family<DecoderArchitecture> = {
+  covers: 'norms after attention and MLP, and of all queries and all keys together',
   readArchitecture: (source) => readOlmo(source, { family: 'olmo2', causalLm: 'Olmo2ForCausalLM' }),
   layout: decoderLayout,
 };
 
 /** OLMo 3: OLMo 2 with a window in three of four layers, whose positions are not scaled; transformers' `Olmo3Config`. */
 export const olmo3: Family<DecoderArchitecture> = {
+  covers: 'OLMo 2 with windows',
   readArchitecture(source) {
     const { config } = source;
     const types = readLayerTypes(config, readLayerCount(source, 'num_hidden_layers'), fullEvery(4));

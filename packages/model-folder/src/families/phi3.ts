@@ -9,6 +9,7 @@ import type { Family } from './family.js';
  * model, its dropout (`resid_pdrop`, `embd_pdrop`) is not applied.
  */
 export const phi3: Family<DecoderArchitecture> = {
+  covers: 'Phi-3, 3.5 and 4; q, k and v in one layer (`qkv_proj`), gate and up in one (`gate_up_proj`)',
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
       family: 'phi3',

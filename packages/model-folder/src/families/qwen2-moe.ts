@@ -11,6 +11,15 @@ import { readLayerTypes, windowsOf } from './layer-windows.js';
  * `Qwen2MoeConfig`.
  */
 export const qwen2Moe: Family<DecoderArchitecture> = {
+  covers: 'Qwen1.5 and Qwen2 with experts, one of which all tokens pass',
+  gguf: {
+    architecture: 'qwen2moe',
+    activation: 'silu',
+    headsFillHidden: true,
+    ownHead: true,
+    biases: ['queryKeyValue'],
+    experts: { renormalized: false },
+  },
   readArchitecture(source) {
     const { config } = source;
     const decoder = readDecoderConfig(source, {

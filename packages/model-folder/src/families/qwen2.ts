@@ -7,6 +7,8 @@ import { readQwenWindows } from './layer-windows.js';
 
 /** Qwen2 and Qwen2.5 (arXiv:2407.10671): biases on q, k and v only; transformers' `Qwen2Config`. */
 export const qwen2: Family<DecoderArchitecture> = {
+  covers: 'with its sliding windows',
+  gguf: { architecture: 'qwen2', activation: 'silu', headsFillHidden: true },
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
       family: 'qwen2',

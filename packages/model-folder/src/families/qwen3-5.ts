@@ -35,6 +35,8 @@ const VOCABULARY_OF_3_5 = 248_320;
  * rotary embedding, so the sections make no difference.
  */
 export const qwen35Text: Family<DecoderArchitecture> = {
+  covers:
+    'the language model of Qwen3.5, 3.6 and 3.8: linear attention in three of four layers, attention with a gate in the fourth',
   readArchitecture: (source) =>
     withSections(
       source.config,
@@ -48,6 +50,7 @@ export const qwen35Text: Family<DecoderArchitecture> = {
 
 /** The same with experts in the place of MLPs, one of which all tokens pass; transformers' `Qwen3_5MoeTextConfig`. */
 export const qwen35MoeText: Family<DecoderArchitecture> = {
+  covers: 'the language model of Qwen3.5 with experts, one of which all tokens pass',
   readArchitecture(source) {
     const decoder = readQwenHybrid(source, {
       family: 'qwen3_5_moe_text',
@@ -72,6 +75,7 @@ export const qwen35MoeText: Family<DecoderArchitecture> = {
  * transformers' `Qwen3NextConfig`.
  */
 export const qwen3Next: Family<DecoderArchitecture> = {
+  covers: 'Qwen3-Next (80B-A3B): the layers of `qwen3_5_text` with experts, one of which all tokens pass',
   readArchitecture(source) {
     const inputs = ['linear_attn.in_proj_qkvz', 'linear_attn.in_proj_ba'] as const;
     const decoder = readQwenHybrid(source, {

@@ -7,6 +7,8 @@ import type { Family } from './family.js';
 
 /** Qwen3 with experts in the place of most MLPs (arXiv:2505.09388); transformers' `Qwen3MoeConfig`. */
 export const qwen3Moe: Family<DecoderArchitecture> = {
+  covers: 'Qwen3 with experts (30B-A3B, 235B-A22B, Coder)',
+  gguf: { architecture: 'qwen3moe', activation: 'silu', biases: [], experts: { renormalized: true } },
   readArchitecture(source) {
     const { config } = source;
     const decoder = readDecoderConfig(source, {

@@ -7,6 +7,8 @@ import { readQwenWindows } from './layer-windows.js';
 
 /** Qwen3 (arXiv:2505.09388): norms of each head's query and key; transformers' `Qwen3Config`. */
 export const qwen3: Family<DecoderArchitecture> = {
+  covers: 'with its sliding windows',
+  gguf: { architecture: 'qwen3', activation: 'silu', biases: [] },
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
       family: 'qwen3',

@@ -9,6 +9,8 @@ import type { Family } from './family.js';
  * applied.
  */
 export const seedOss: Family<DecoderArchitecture> = {
+  covers: 'Llama with biases of q, k and v',
+  gguf: { architecture: 'seed_oss', activation: 'silu', biases: ['queryKeyValue'], mlpNorm: 'post_attention_norm' },
   readArchitecture(source) {
     const { config } = source;
     const decoder = readDecoderConfig(source, {

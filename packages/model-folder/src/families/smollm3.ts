@@ -8,6 +8,7 @@ import { readRope } from './rope.js';
 
 /** SmolLM3: Llama without positions in every fourth layer (NoPE, arXiv:2501.18795); transformers' `SmolLM3Config`. */
 export const smollm3: Family<DecoderArchitecture> = {
+  covers: 'layers without positions',
   readArchitecture(source) {
     const { config } = source;
     const hasRope = readHasRope(source);

@@ -2,9 +2,9 @@ import type { JobSpec } from '@lorasmith/contracts';
 import { LEAST_SHARED } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
 import { evaluationBatches } from '../evaluation-batches.js';
+import type { Examples } from '../example-file/examples.js';
 import type { ExampleLoad } from '../objectives/example-load.js';
-import { loadOf } from '../objectives/example-loads.js';
-import type { Examples } from '../objectives/examples.js';
+import { loadOf } from '../objectives/objectives.js';
 import { rowOrderOf } from '../row-order.js';
 
 /** How much a job's micro-batches hold: the largest decides memory, the sums decide time. */

@@ -19,7 +19,10 @@ import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { aMachine, RATES } from '../../../../test/a-machine.js';
 import { chooseTargets } from '../choose-targets.js';
+import type { PromptExamples } from '../objectives/group-relative/prompt-examples.js';
+import type { LabelledExamples } from '../objectives/labelled/labelled-examples.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
+import type { PairExamples } from '../objectives/preference/pair-examples.js';
 import { logitsPerChunk } from './engine-memory.js';
 import { estimateJob, type JobToEstimate, leastMemory, memoryNeeds, refuseWhatDoesNotFit } from './estimate-job.js';
 import { decoderMemory, jointMemory, passBytes } from './estimate-memory.js';
@@ -101,12 +104,12 @@ describe('objectives of preferences', () => {
     })!;
   };
   /** Both sequences of a pair have `length` tokens together, of which so many are of the answers. */
-  const pairs = (rows: number, length: number, answers: number): JobToEstimate['training'] => {
+  const pairs = (rows: number, length: number, answers: number): PairExamples => {
     const none = { ids: new Int32Array(0), trained: new Uint8Array(0) };
     const side = { ...examples(rows, length), trainedTokens: rows * answers, labelsOf: () => answers };
     return { ...side, kind: 'preference', pair: () => ({ chosen: none, rejected: none }) };
   };
-  const answers = (rows: number, length: number): JobToEstimate['training'] => {
+  const answers = (rows: number, length: number): LabelledExamples => {
     const { sequence, ...side } = examples(rows, length);
     return { ...side, kind: 'labelled', label: () => true, answer: () => ({ sequence: sequence(0), label: true }) };
   };
@@ -151,7 +154,7 @@ describe('objectives of preferences', () => {
 describe('sampled answers', () => {
   const grouped = (settings: Omit<ObjectiveRequest, 'kind' | 'grader'> = {}, batchSize = 1, isEvaluated = false) => {
     const { sequence, ...side } = examples(64, 16);
-    const prompts: JobToEstimate['training'] = {
+    const prompts: PromptExamples = {
       ...side,
       kind: 'group-relative',
       labelsOf: () => 0,

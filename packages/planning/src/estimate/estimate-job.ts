@@ -7,9 +7,8 @@ import {
 } from '@lorasmith/contracts';
 import { type DecoderArchitecture, type ModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { countRounds, type StepCounts } from '../count-steps.js';
-import { loadOf } from '../objectives/example-loads.js';
-import type { Examples } from '../objectives/examples.js';
-import { groupsOf } from '../objectives/group-relative/group-relative.js';
+import type { Examples } from '../example-file/examples.js';
+import { loadOf } from '../objectives/objectives.js';
 import { precisionOn } from '../precision.js';
 import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
@@ -277,11 +276,11 @@ function groupSeconds(
   load: BatchLoad,
   secondsOf: (passes: PassesLoad) => number,
 ): number {
-  const groups = groupsOf(spec);
+  const { answers, updates } = loadOf(training, spec.objective);
   const rollout = rolloutOf(spec, training, rowsPerStep(spec));
-  if (groups === null || rollout === null) return 0;
-  const reference = groups.kl_weight > 0 ? secondsOf(load) : 0;
-  return sampleSeconds(rollout, groups.max_completion_tokens, secondsOf) / groups.updates_per_batch + reference;
+  if (answers === null || rollout === null) return 0;
+  const reference = answers.hasReference ? secondsOf(load) : 0;
+  return sampleSeconds(rollout, answers.most, secondsOf) / updates + reference;
 }
 
 /**
@@ -289,11 +288,11 @@ function groupSeconds(
  * answers as long as they may be.
  */
 function rolloutOf(spec: JobSpec, examples: Examples, prompts: number): SamplingLoad | null {
-  const groups = groupsOf(spec);
-  if (groups === null) return null;
+  const { answers } = loadOf(examples, spec.objective);
+  if (answers === null) return null;
   const length = Math.ceil(examples.tokens / examples.count);
   return rolloutLoad(
-    groups,
+    answers,
     Array.from({ length: Math.min(prompts, examples.count) }, () => ({ length })),
   );
 }

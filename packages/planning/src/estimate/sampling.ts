@@ -1,5 +1,6 @@
-import type { GroupRelativeObjective, SampleSettings } from '@lorasmith/contracts';
+import type { SampleSettings } from '@lorasmith/contracts';
 import { type DecoderArchitecture, keyValueNumbers, stateBytesPerText } from '@lorasmith/model-folder';
+import type { AnswersLoad } from '../objectives/example-load.js';
 import type { PassesLoad } from './estimate-time.js';
 
 export interface SamplingLoad {
@@ -16,11 +17,14 @@ export interface SamplingLoad {
 const MOST_ROLLOUT_TOKENS = 16_384;
 
 /** The answers to some prompts of a job that trains on them. @param prompts as tokens, or what is as long */
-export function rolloutLoad(groups: GroupRelativeObjective, prompts: readonly { length: number }[]): SamplingLoad {
+export function rolloutLoad(
+  { most, choices }: Pick<AnswersLoad, 'most' | 'choices'>,
+  prompts: readonly { length: number }[],
+): SamplingLoad {
   return {
-    settings: { max_tokens: groups.max_completion_tokens },
+    settings: { max_tokens: most },
     prompts,
-    choices: groups.group_size,
+    choices,
     mostCacheTokens: MOST_ROLLOUT_TOKENS,
   };
 }

@@ -1,10 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { BitSet } from '../bit-set.js';
-import type { Examples } from '../objectives/examples.js';
 import type { Objective } from '../objectives/objective.js';
 import { throwIfPlanningStopped } from '../planning-stopped.js';
 import type { ExampleFile } from './example-file.js';
+import type { Examples } from './examples.js';
 
 /** Records between two turns of the event loop: some milliseconds. */
 const SCAN_RECORDS = 40_000;

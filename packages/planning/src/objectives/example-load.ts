@@ -1,8 +1,8 @@
 import type { JobSpec } from '@lorasmith/contracts';
-import type { Examples } from './examples.js';
+import type { Examples } from '../example-file/examples.js';
 
 /** The work that the examples of an objective are: orders, evaluations and estimates ask for nothing else. */
-export interface ExampleLoad {
+export interface ExampleLoad<Of extends Examples = Examples> {
   /** Sequences of an example. The two of a pair are taken to be equally long. */
   readonly sequences: number;
   /** Steps one after the other that train on the same examples. */
@@ -13,11 +13,22 @@ export interface ExampleLoad {
   readonly readings: number;
   /** True if a reference reads all examples before the training. */
   readonly hasReference: boolean;
+  /** The answers that are sampled to each example, and trained on; null where none are. */
+  readonly answers: AnswersLoad | null;
   /** Tokens of all sequences of an example. @param length of the example */
   tokensOf(length: number): number;
-  sizesOf(examples: Examples, index: number): ExampleSizes;
+  sizesOf(examples: Of, index: number): ExampleSizes;
   /** Tokens that all examples begin with, up to the first that predicts a label of one. */
-  commonOf(examples: Examples): number;
+  commonOf(examples: Of): number;
+}
+
+/** The answers to one prompt of a job that trains on them. */
+export interface AnswersLoad {
+  choices: number;
+  /** Most tokens of an answer. */
+  most: number;
+  /** True if a reference reads the answers of each step. */
+  hasReference: boolean;
 }
 
 /** The sizes of one example. */
@@ -36,6 +47,7 @@ export const ONE_SEQUENCE: ExampleLoad = {
   keepsOrder: false,
   readings: 1,
   hasReference: false,
+  answers: null,
   tokensOf: (length) => length,
   sizesOf: (examples, index) => ({
     longest: examples.lengthOf(index),

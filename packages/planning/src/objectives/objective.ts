@@ -1,25 +1,29 @@
-import type {
-  CompletionFormat,
-  DatasetFormat,
-  ErrorCode,
-  Fault,
-  FeaturesRow,
-  GradedPromptRow,
-  JobSpec,
-  LabelledRow,
-  PairRow,
-  RenderedRow,
-  SamplePrompt,
-  TextualRow,
-  UploadedDataset,
+import {
+  type CompletionFormat,
+  type DatasetFormat,
+  type DatasetRowView,
+  type ErrorCode,
+  type Fault,
+  type FeaturesRow,
+  type GradedPromptRow,
+  type JobObjective,
+  type JobSpec,
+  type LabelledRow,
+  objectiveContract,
+  type PairRow,
+  type RenderedRow,
+  type Report,
+  type SamplePrompt,
+  type TextualRow,
+  type UploadedDataset,
 } from '@lorasmith/contracts';
-import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
+import type { ModelFolder, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
 import type { Validator } from 'typebox/compile';
 import type { ExampleRecord, RowCounts } from '../example-file/example-format.js';
-import type { SideSource } from '../example-file/example-side.js';
+import type { Examples, SideSource } from '../example-file/examples.js';
 import type { CodedFault, FaultList } from '../fault-list.js';
 import type { RemarkCount, RowRemark } from '../row-conversion/row-remarks.js';
-import type { Examples } from './examples.js';
+import type { ExampleLoad, NamedObjective } from './example-load.js';
 import type { GradedRows } from './group-relative/graded-rows.js';
 import type { LengthLimit, LengthSettings } from './next-token/length-limit.js';
 
@@ -61,8 +65,10 @@ export interface ObjectiveJob extends Omit<RowsOfModel, 'completionFormat'> {
  * The part of an objective that planning needs: which rows it learns from, and which examples they become. The loss is the
  * other half, in packages/training under the same `kind`: planning never loads the engine.
  */
-export interface Objective {
-  readonly kind: Examples['kind'];
+export interface Objective<Of extends Examples = Examples> {
+  readonly kind: Of['kind'];
+  /** The kind of the objective that a job names to have it; null: the job names none. */
+  readonly named: JobObjective['kind'] | null;
   /** Kind of the base models that it trains. */
   readonly modelKind: ModelFolder['architecture']['kind'];
   readonly formats: readonly RowFormat[];
@@ -89,12 +95,18 @@ export interface Objective {
   /** How many tokens a stored example counts for. */
   tokensOf(record: Pick<ExampleRecord, 'codes'>): number;
   /** Examples as the loss reads them. */
-  examples(source: SideSource, model: ModelFolder): Examples;
+  examples(source: SideSource, model: ModelFolder): Of;
+  /** The work that its examples are. */
+  load(settings: NamedObjective): ExampleLoad<Of>;
+  /** A row as it is shown; absent where rows have no length. @param codes of the whole row */
+  view?(codes: Int32Array, limit: LengthLimit, tokenizer: Tokenizer): RowView;
+  /** An example as a prompt and its answer; absent where answers to its prompts are not compared with it. */
+  scoredRow?(examples: Of, index: number): ScoredRow;
   /**
-   * Adds a fault for each example of a validation dataset whose target nothing trained on has; null where any target can be learnt.
+   * Adds a fault for each example of a validation dataset whose target nothing trained on has; absent where any target can be learnt.
    * @throws ProductError `cancelled`
    */
-  checkTargets: ((sides: SidesOfJob, faults: FaultList) => Promise<void>) | null;
+  checkTargets?(sides: SidesOfJob<Of>, faults: FaultList): Promise<void>;
   /**
    * Adds a fault for each row that the settings of the job do not fit; null where what is wrong with a row depends on no setting.
    * @returns the rows, if they were read for it and a training reads them too
@@ -110,6 +122,23 @@ export interface Objective {
     | null;
   /** The warnings of the report, once all rows are converted. */
   warnings(job: ObjectiveJob, counts: RowCounts): Fault[];
+  /** The part of the report about the examples to train on, besides their sizes; absent: none. @throws ProductError `cancelled` */
+  findings?(training: Of, spec: JobSpec, signal?: AbortSignal): Promise<ObjectiveFindings>;
+}
+
+/** The part of a report that is an objective's own. */
+export interface ObjectiveFindings {
+  report: Pick<Report, 'preference' | 'labels' | 'groups'>;
+  warnings: Fault[];
+}
+
+/** A row as tokens. */
+export type RowView = Pick<DatasetRowView, 'tokens' | 'rejected_tokens' | 'label'>;
+
+/** A held-out row whose prompt is answered, and what the row says. Without a prompt, it is not answered. */
+export interface ScoredRow {
+  promptIds: Int32Array;
+  referenceIds: Int32Array;
 }
 
 /** The parts of a job that say how long its rows may be. */
@@ -119,10 +148,10 @@ export interface LimitedJob {
 }
 
 /** The examples that a job trains and evaluates on. */
-export interface SidesOfJob {
+export interface SidesOfJob<Of extends Examples = Examples> {
   model: ModelFolder;
-  training: Examples;
-  validation: Examples;
+  training: Of;
+  validation: Of;
   signal?: AbortSignal | undefined;
 }
 
@@ -132,16 +161,11 @@ export type PromptEncoder = (prompt: SamplePrompt) => Int32Array;
 /** A row of any format. */
 export type AnyRow = TextualRow | FeaturesRow | PairRow | LabelledRow | GradedPromptRow;
 
-const ROWS_OF = {
-  preference: 'pairs of a chosen and a rejected answer, or on answers with a label',
-  'group-relative': 'prompts with a reference for graders',
-} as const;
-
 /** The fault of an objective that a job names, for rows that it is not trained on. */
 export function refuseObjective({ spec, dataset }: ObjectiveJob): CodedFault[] {
   if (spec.objective === undefined) return [];
   const { kind } = spec.objective;
-  const message = `The objective is ${kind}, which is trained on ${ROWS_OF[kind]}; the dataset has the format ${dataset.format}. Leave objective out, or choose another dataset.`;
+  const message = `The objective is ${kind}, which is trained on ${objectiveContract(kind).rows}; the dataset has the format ${dataset.format}. Leave objective out, or choose another dataset.`;
   return [{ code: 'invalid_job', message, param: 'objective.kind' }];
 }
 

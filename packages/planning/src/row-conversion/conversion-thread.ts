@@ -2,8 +2,15 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { ModelTexts } from '@lorasmith/model-folder';
 import type { Line } from '../jsonl/line-splitter.js';
 import type { RowsOfModel } from '../objectives/objective.js';
-import { objectiveFor } from '../objectives/objectives.js';
+import { objectiveOfKind } from '../objectives/objectives.js';
 import { BatchConverter, type ConvertedBatch } from './batch-converter.js';
+
+/** Given to a thread when it starts. */
+export interface ThreadData {
+  /** The kind of the objective whose examples it makes. */
+  kind: string;
+  rows: RowsOfModel;
+}
 
 /** Sent to a thread. */
 export interface ThreadTask {
@@ -16,10 +23,9 @@ export interface ThreadTask {
 export type ThreadMessage = { id: null } | { id: number; batch: ConvertedBatch };
 
 const port = parentPort!;
-const rows = workerData as RowsOfModel;
-const { dataset } = rows;
-const objective = objectiveFor(rows.model, dataset);
-const converter = new BatchConverter(dataset, await objective.createConverter(rows, new ModelTexts()));
+const { kind, rows } = workerData as ThreadData;
+const made = await objectiveOfKind(kind).createConverter(rows, new ModelTexts());
+const converter = new BatchConverter(rows.dataset, made);
 // A conversion that fails ends the thread: nothing handles the rejection.
 port.on('message', (task: ThreadTask) => void convert(task));
 port.postMessage({ id: null } satisfies ThreadMessage);

@@ -1,12 +1,10 @@
 import { Worker } from 'node:worker_threads';
 import { ProductError } from '@lorasmith/contracts';
 import type { Line } from '../jsonl/line-splitter.js';
-import type { RowsOfModel } from '../objectives/objective.js';
 import type { BatchConverter, ConvertedBatch } from './batch-converter.js';
-import type { ThreadMessage, ThreadTask } from './conversion-thread.js';
+import type { ThreadData, ThreadMessage, ThreadTask } from './conversion-thread.js';
 
-export interface ConversionThreadsOptions {
-  rows: RowsOfModel;
+export interface ConversionThreadsOptions extends ThreadData {
   /** Converts in this thread. */
   converter: BatchConverter;
   /** Called before each row that this thread converts. */
@@ -40,10 +38,11 @@ export class ConversionThreads {
 
   constructor(options: ConversionThreadsOptions) {
     this.#options = options;
+    const { kind, rows } = options;
     const dispatch = () => this.#dispatch();
     const stop = (error: unknown) => void this.stop(error);
     for (let number = 1; number < options.threads; number++) {
-      this.#threads.push(new Thread(options.rows, { dispatch, stop }));
+      this.#threads.push(new Thread({ kind, rows }, { dispatch, stop }));
     }
   }
 
@@ -93,9 +92,9 @@ class Thread {
   #isReady = false;
   #tasks = 0;
 
-  constructor(rows: RowsOfModel, { dispatch, stop }: { dispatch(): void; stop(error: unknown): void }) {
+  constructor(data: ThreadData, { dispatch, stop }: { dispatch(): void; stop(error: unknown): void }) {
     this.#worker = new Worker(THREAD_FILE, {
-      workerData: rows,
+      workerData: data,
       // Without the flags of this process, such as the port of a debugger.
       execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: MAX_THREAD_HEAP_MB, maxYoungGenerationSizeMb: YOUNG_HEAP_MB },

@@ -52,7 +52,8 @@ export async function convertRows(options: ConvertRowsOptions): Promise<Converte
   options.onProgress?.({ rows: 0, totalRows: dataset.rows });
   const rows = { model, dataset, completionFormat };
   const converter = new BatchConverter(dataset, await objective.createConverter(rows, texts));
-  const converting = new ConversionThreads({ rows, converter, beforeRow: turnGiver(signal), threads });
+  const { kind } = objective;
+  const converting = new ConversionThreads({ kind, rows, converter, beforeRow: turnGiver(signal), threads });
   const stop = () => void converting.stop(planningStopped(signal));
   signal?.addEventListener('abort', stop);
   try {

@@ -1,15 +1,20 @@
 import type { Decoder, TokenBatch } from '@lorasmith/models';
 import { dispose, tensorOf, toFloat32Array } from '@lorasmith/tensor';
-import { type Figures, figureMetrics } from './figures.js';
 import { type LabelLossOptions, labelLosses } from './label-losses.js';
-import { type BatchLoss, type EvaluationMetrics, lossAndAccuracy, type PassLoss } from './objective.js';
+import {
+  type BatchLoss,
+  type EvaluationMetrics,
+  lossAndAccuracy,
+  type OwnMetrics,
+  type PassLoss,
+} from './objective.js';
 
 /** Losses of answers that depend on the model through the log-probabilities of their tokens alone. */
-export interface JudgedLosses {
+export interface JudgedLosses<Figure> {
   /** One for each loss, with `correct` (1 or 0) and `figures`. */
   losses: Float32Array;
   correct: Float32Array;
-  figures: readonly Figures[];
+  figures: readonly Figure[];
   /** `[labels]` the derivative of the sum of the losses by each label's cross entropy. */
   weights: Float32Array;
 }
@@ -18,13 +23,13 @@ export interface JudgedLosses {
  * Runs a decoder over answers, and back where it is recorded.
  * @param judge makes losses of `[labels]` cross entropies
  */
-export function judgedPass(
+export function judgedPass<Figure>(
   model: Decoder,
   batch: TokenBatch,
   options: Omit<LabelLossOptions, 'weigh'>,
-  judge: (losses: Float32Array) => JudgedLosses,
-): PassLoss {
-  let found: JudgedLosses | null = null;
+  judge: (losses: Float32Array) => JudgedLosses<Figure>,
+): PassLoss<Figure> {
+  let found: JudgedLosses<Figure> | null = null;
   const weigh = (losses: Float32Array) => {
     found = judge(losses);
     return found.weights;
@@ -36,11 +41,10 @@ export function judgedPass(
   return { losses: tensorOf(losses, [count]), correct: tensorOf(correct, [count]), normaliser: count, figures };
 }
 
-/** The metrics of batches whose losses are those of answers. */
-export function judgedMetrics(losses: readonly BatchLoss[]): EvaluationMetrics {
-  return {
-    ...lossAndAccuracy(losses),
-    perplexity: null,
-    ...figureMetrics(losses.flatMap(({ figures = [] }) => figures)),
-  };
+/** The metrics of batches whose losses are those of answers. @param of the figures of all of them */
+export function judgedMetrics<Figure>(
+  losses: readonly BatchLoss<Figure>[],
+  of: (figures: readonly Figure[]) => OwnMetrics,
+): EvaluationMetrics {
+  return { ...lossAndAccuracy(losses), perplexity: null, ...of(losses.flatMap(({ figures = [] }) => figures)) };
 }

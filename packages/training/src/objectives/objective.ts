@@ -1,18 +1,13 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { ActingAdapter, JoinedBatch } from '@lorasmith/models';
-import type { FeatureExamples } from '@lorasmith/planning';
 import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
-import type { Figures } from './figures.js';
-import type { SampledGroups } from './group-relative/sampled-groups.js';
-import type { TokenRows } from './next-token/token-rows.js';
-import type { JudgedExamples } from './preference/judged-examples.js';
 import type { ForwardRun, StepContext } from './step-context.js';
 
 /**
  * The loss of a batch whose gradient was computed. It is still on the device: reading it waits for the whole pass. An objective of
  * preferences or rewards has one loss for each pair, or each answer, in the place of that of each label.
  */
-export interface PassLoss {
+export interface PassLoss<Figure = unknown> {
   /** `[labels]` float32: the loss of each label, in the order of the batch. The caller's to free. */
   losses: Tensor;
   /** `[labels]` float32: 1 for each label that the model ranks first, else 0. The caller's to free. */
@@ -20,11 +15,11 @@ export interface PassLoss {
   /** See {@link BatchLoss}. */
   normaliser: number;
   /** See {@link BatchLoss}. */
-  figures?: readonly Figures[];
+  figures?: readonly Figure[];
 }
 
 /** The result of a loss over a batch. */
-export interface BatchLoss {
+export interface BatchLoss<Figure = unknown> {
   /** Summed over what the normaliser counts. */
   lossSum: number;
   /** The divisor of sums of losses and gradients: trained tokens, rows of a classifier, pairs of answers, answers with a label, or sampled ones. */
@@ -32,13 +27,13 @@ export interface BatchLoss {
   /** Labels the model ranks first; of preferences, see `isRight` of PreferenceFigures; sampled answers that ended by themselves. */
   correct: number;
   /** The figures of each pair of answers, or each answer; absent in other objectives. */
-  figures?: readonly Figures[];
+  figures?: readonly Figure[];
 }
 
-/** Examples to train or to evaluate on, with what their loss needs of them. */
-export type BatchExamples = TokenRows | FeatureExamples | JudgedExamples | SampledGroups;
+/** The metrics that some objectives have beside loss and accuracy. */
+export type OwnMetrics = Pick<Evaluation, 'preference' | 'group'>;
 
-export type EvaluationMetrics = Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy' | 'preference' | 'group'>;
+export type EvaluationMetrics = Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> & OwnMetrics;
 
 /** How the model is run. */
 export interface PassOptions {
@@ -50,10 +45,10 @@ export interface PassOptions {
 
 /**
  * The objective that a training minimizes: the loss, its gradient, what sums of both are divided by, and the metrics of an evaluation.
- * How rows become examples is the other half, in packages/planning under the same `kind`.
+ * `Of` are examples with what their loss needs of them; a `Figure` is the result of a pass for what a loss is of, such as a pair of answers.
+ * How rows become examples is the other half, in packages/planning.
  */
-export interface Objective<Batch, Of extends BatchExamples = BatchExamples> {
-  readonly kind: Of['kind'];
+export interface Objective<Batch, Of = unknown, Figure = unknown> {
   /** Absent in objectives whose batches share nothing. @throws ProductError `cancelled` */
   context?(examples: Of, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext>;
   /** Reads some examples into one batch. */
@@ -67,13 +62,15 @@ export interface Objective<Batch, Of extends BatchExamples = BatchExamples> {
   /** One batch of several. */
   join(batches: readonly Batch[]): JoinedBatch<Batch>;
   /** Forward only. */
-  loss(batch: Batch, options: PassOptions): BatchLoss;
+  loss(batch: Batch, options: PassOptions): BatchLoss<Figure>;
   /** Forward and backward: the adapters take up the gradient of the summed loss. */
-  lossAndGradients(batch: Batch, options: PassOptions): PassLoss;
+  lossAndGradients(batch: Batch, options: PassOptions): PassLoss<Figure>;
   /** The loss of each row, summed over its labels, in the order the rows were given in. */
   rowLosses(batch: Batch, options: PassOptions): Float32Array;
   /** The metrics of an evaluation, from the losses of its batches. */
-  metrics(losses: readonly BatchLoss[]): EvaluationMetrics;
+  metrics(losses: readonly BatchLoss<Figure>[]): EvaluationMetrics;
+  /** The metrics of a step beside loss and accuracy; absent without others. @param figures of one job */
+  ownMetrics?(figures: readonly Figure[]): OwnMetrics;
 }
 
 /** The sum of some numbers, in float64 and in their order. */
@@ -89,7 +86,7 @@ function takeSum(numbers: Tensor): number {
 }
 
 /** The sums of a pass. Waits for it, and frees its tensors. */
-export function takeBatchLoss({ losses, correct, ...rest }: PassLoss): BatchLoss {
+export function takeBatchLoss<Figure>({ losses, correct, ...rest }: PassLoss<Figure>): BatchLoss<Figure> {
   return { lossSum: takeSum(losses), correct: takeSum(correct), ...rest };
 }
 

@@ -1,30 +1,40 @@
 import type { LoadedModel } from '@lorasmith/models';
-import { Classification } from './classification/classification.js';
-import { GroupRelative } from './group-relative/group-relative.js';
-import { NextToken } from './next-token/next-token.js';
-import type { BatchExamples, Objective } from './objective.js';
-import { Preference } from './preference/preference.js';
+import type { Examples, ObjectiveKind } from '@lorasmith/planning';
+import { classification } from './classification/classification.js';
+import { groupRelative } from './group-relative/group-relative.js';
+import { nextToken } from './next-token/next-token.js';
+import type { Objective } from './objective.js';
+import { labelled } from './preference/judged-answers.js';
+import { preference } from './preference/judged-pairs.js';
+import type { ObjectiveRun, RunExamples, TrainedObjective } from './trained-objective.js';
 
 /** Another objective is another folder, and a line here and in packages/planning. */
-const OBJECTIVES: { [Kind in BatchExamples['kind']]: (base: LoadedModel) => Objective<unknown> } = {
-  'next-token': (base) => new NextToken(ofKind(base, 'decoder')),
-  'group-relative': (base) => new GroupRelative(ofKind(base, 'decoder')),
-  preference: (base) => new Preference(ofKind(base, 'decoder')),
-  classification: (base) => new Classification(ofKind(base, 'classifier')),
+const OBJECTIVES: Readonly<Record<ObjectiveKind, TrainedObjective>> = {
+  'next-token': nextToken,
+  classification,
+  preference,
+  labelled,
+  'group-relative': groupRelative,
 };
 
-const made = new WeakMap<LoadedModel, Map<BatchExamples['kind'], Objective<unknown>>>();
+const made = new WeakMap<LoadedModel, Map<TrainedObjective['create'], Objective<unknown>>>();
 
 /** The objective of this kind over a base model: the same one for all who ask, so that their batches can be joined. */
-export function objectiveOn(base: LoadedModel, kind: BatchExamples['kind']): Objective<unknown> {
-  const onBase = made.get(base) ?? new Map<BatchExamples['kind'], Objective<unknown>>();
+export function objectiveOn(base: LoadedModel, kind: Examples['kind']): Objective<unknown> {
+  const { create } = trainedObjective(kind);
+  const onBase = made.get(base) ?? new Map<TrainedObjective['create'], Objective<unknown>>();
   made.set(base, onBase);
-  const objective = onBase.get(kind) ?? OBJECTIVES[kind](base);
-  onBase.set(kind, objective);
+  const objective = onBase.get(create) ?? create(base);
+  onBase.set(create, objective);
   return objective;
 }
 
-function ofKind<Kind extends LoadedModel['kind']>(base: LoadedModel, kind: Kind): Extract<LoadedModel, { kind: Kind }> {
-  if (base.kind !== kind) throw new Error(`this objective trains a ${kind}, not a ${base.kind}`);
-  return base as Extract<LoadedModel, { kind: Kind }>;
+/** Makes what the batches of a run need. @throws ProductError `cancelled` */
+export function prepareExamples(run: ObjectiveRun): Promise<RunExamples> {
+  const { kind } = run.plan.training;
+  return trainedObjective(kind).prepare(run, objectiveOn(run.base, kind));
+}
+
+function trainedObjective(kind: Examples['kind']): TrainedObjective {
+  return OBJECTIVES[kind as ObjectiveKind];
 }

@@ -3,7 +3,6 @@ import { ALL_LAYERS, type DropoutSeed } from '@lorasmith/models';
 import { dispose, keep, slice, type Tensor } from '@lorasmith/tensor';
 import type { Batch } from '../batches.js';
 import { cardFailure, isOutOfMemory } from '../engine-error.js';
-import type { Figures } from '../objectives/figures.js';
 
 /** A micro-batch of one job, for a pass. */
 export interface MicroBatch {
@@ -24,7 +23,7 @@ export interface OwnLoss {
   /** The divisor of sums of losses and gradients; see PassLoss. */
   normaliser: number;
   /** See PassLoss. */
-  figures?: readonly Figures[] | undefined;
+  figures?: readonly unknown[] | undefined;
   /** `[parameters]` float32 of the summed loss */
   gradient: Tensor;
 }

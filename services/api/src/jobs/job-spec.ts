@@ -1,12 +1,5 @@
 import { createHash } from 'node:crypto';
-import {
-  GROUP_BATCH,
-  type JobRequest,
-  JobSpec,
-  type OwnDetails,
-  objectiveOf,
-  PREFERENCE_LEARNING_RATE,
-} from '@lorasmith/contracts';
+import { type JobRequest, JobSpec, type OwnDetails, objectiveContract, objectiveOf } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 
 /** The request with every default filled in and its fields in the order of the schema. */
@@ -29,11 +22,7 @@ function withObjective({ objective, training = {} }: Omit<JobRequest, 'metadata'
   if (objective === undefined) return { training };
   return {
     objective: { objective: objectiveOf(objective) },
-    training: {
-      learning_rate: PREFERENCE_LEARNING_RATE,
-      ...(objective.kind === 'group-relative' ? GROUP_BATCH : {}),
-      ...training,
-    },
+    training: { ...objectiveContract(objective.kind).training, ...training },
   };
 }
 

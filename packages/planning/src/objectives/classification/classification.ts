@@ -2,7 +2,7 @@ import type { FeaturesRow } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { CodedFault, FaultList } from '../../fault-list.js';
 import { giveTurn } from '../../planning-stopped.js';
-import type { Examples } from '../examples.js';
+import { ONE_SEQUENCE } from '../example-load.js';
 import {
   type ConvertedRow,
   type Objective,
@@ -10,12 +10,13 @@ import {
   refuseObjective,
   type SidesOfJob,
 } from '../objective.js';
-import { codesOfFeatures, StoredFeatures } from './feature-examples.js';
+import { codesOfFeatures, type FeatureExamples, StoredFeatures } from './feature-examples.js';
 import { FEATURES_FORMAT } from './row-format.js';
 
 /** A label for each row of numbers. */
-export const classification: Objective = {
+export const classification: Objective<FeatureExamples> = {
   kind: 'classification',
+  named: null,
   modelKind: 'classifier',
   formats: [FEATURES_FORMAT],
   rows: FEATURES_FORMAT.keys,
@@ -28,6 +29,7 @@ export const classification: Objective = {
   longestOf: null,
   settingsFaults: refuseObjective,
   examples: (source, model) => new StoredFeatures(source, widthsOf(model).width),
+  load: () => ONE_SEQUENCE,
   checkRows: null,
   checkTargets: checkLabels,
   warnings: () => [],
@@ -48,27 +50,25 @@ function widthsOf({ architecture }: ModelFolder): Widths {
 const LABELS_PER_TURN = 20_000;
 
 /** A class that no row trains is not learnt, so its rows in an evaluation are a mistake. */
-async function checkLabels({ model, training, validation, signal }: SidesOfJob, faults: FaultList): Promise<void> {
+async function checkLabels(
+  { model, training, validation, signal }: SidesOfJob<FeatureExamples>,
+  faults: FaultList,
+): Promise<void> {
   const { classes } = widthsOf(model);
   const known = new Set<number>();
   for (let index = 0; index < training.count && known.size < classes; index++) {
-    known.add(labelOf(training, index));
+    known.add(training.label(index));
     if (index % LABELS_PER_TURN === 0) await giveTurn(signal);
   }
   if (known.size === classes) return;
   for (let index = 0; index < validation.count; index++) {
-    const label = labelOf(validation, index);
+    const label = validation.label(index);
     if (!known.has(label)) {
       const message = `The label is ${label}, which no row of the training dataset has.`;
       faults.add({ code: 'label_out_of_range', message, param: 'label', line: validation.lineOf(index) });
     }
     if (index % LABELS_PER_TURN === 0) await giveTurn(signal);
   }
-}
-
-function labelOf(examples: Examples, index: number): number {
-  if (examples.kind !== 'classification') throw new Error('a classifier has rows of features');
-  return examples.label(index);
 }
 
 class FeatureRowConverter implements RowConverter<FeaturesRow> {

@@ -1,7 +1,7 @@
-import { type ExampleSide, type SideSource, StoredSide } from '../../example-file/example-side.js';
+import { type Examples, type SideSource, StoredSide } from '../../example-file/examples.js';
 
 /** Rows of a classifier's dataset. */
-export interface FeatureExamples extends ExampleSide {
+export interface FeatureExamples extends Examples {
   kind: 'classification';
   width: number;
   /** `features`: `[width]`. */

@@ -1,6 +1,7 @@
 import type { GroupRelativeObjective, JobSpec } from '@lorasmith/contracts';
 import { type CompiledGrader, compileGrader, GraderError, type WebhookGrader } from '@lorasmith/graders';
 import type { CodedFault } from '../../fault-list.js';
+import { type ExampleLoad, type NamedObjective, ONE_SEQUENCE, repeatedOf } from '../example-load.js';
 import {
   createPromptEncoder,
   decoderOf,
@@ -9,17 +10,19 @@ import {
   rowEncoder,
   tokensDependOn,
 } from '../next-token/next-token.js';
+import { viewSequence } from '../next-token/row-tokens.js';
 import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
 import type { Objective, ObjectiveJob } from '../objective.js';
 import { GradedRows } from './graded-rows.js';
-import { StoredPrompts } from './prompt-examples.js';
+import { type PromptExamples, StoredPrompts } from './prompt-examples.js';
 import { PROMPT_FORMAT } from './prompt-format.js';
 import { PromptLimit } from './prompt-limit.js';
 import { PromptRowConverter } from './prompt-row-converter.js';
 
 /** Sampled answers to a prompt become more likely if graders reward them more than the others. */
-export const groupRelative: Objective = {
+export const groupRelative: Objective<PromptExamples> = {
   kind: 'group-relative',
+  named: 'group-relative',
   modelKind: 'decoder',
   formats: [PROMPT_FORMAT],
   rows: 'prompts that are answered and graded: "prompt" and "reference"',
@@ -42,7 +45,8 @@ export const groupRelative: Objective = {
   longestOf: null,
   settingsFaults,
   examples: (source) => new StoredPrompts(source),
-  checkTargets: null,
+  load: promptLoad,
+  view: viewSequence,
   async checkRows({ spec }, rowsFile, faults, signal) {
     const groups = groupsOf(spec);
     const grader = groups && graderOf(groups);
@@ -52,7 +56,36 @@ export const groupRelative: Objective = {
     return rows;
   },
   warnings: lengthWarnings,
+  async findings({ count, longest }, spec) {
+    const groups = groupsOf(spec)!;
+    const prompts = Math.min(count, spec.training.batch_size * spec.training.gradient_accumulation_steps);
+    const answers = prompts * groups.group_size;
+    const most = answers * (longest + groups.max_completion_tokens);
+    return {
+      report: { groups: { prompts: count, answers_per_step: answers, most_tokens_per_step: most } },
+      warnings: [],
+    };
+  },
 };
+
+/** Prompts with several sampled answers each. An answer is taken to be as long as it may be. */
+function promptLoad(objective: NamedObjective): ExampleLoad<PromptExamples> {
+  const groups = groupsOf({ objective });
+  if (groups === null) throw new Error('prompts are trained on with an objective of rewards');
+  const { group_size: sequences, max_completion_tokens: most, updates_per_batch: updates } = groups;
+  return {
+    ...ONE_SEQUENCE,
+    sequences,
+    updates,
+    readings: 0,
+    answers: { choices: sequences, most, hasReference: groups.kl_weight > 0 },
+    tokensOf: (prompt) => sequences * (prompt + most),
+    sizesOf(examples, index) {
+      const prompt = examples.lengthOf(index);
+      return { longest: prompt + most, labels: sequences * most, repeated: repeatedOf(prompt, sequences) };
+    },
+  };
+}
 
 /** The settings of a job whose answers are sampled; null for another job. */
 export function groupsOf({

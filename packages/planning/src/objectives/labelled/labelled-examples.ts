@@ -1,4 +1,4 @@
-import { type ExampleSide, StoredSide } from '../../example-file/example-side.js';
+import { type Examples, StoredSide } from '../../example-file/examples.js';
 import type { EncodedRow } from '../next-token/encode-segments.js';
 import { codesOfSequence, sequenceOfCodes } from '../next-token/token-examples.js';
 
@@ -9,7 +9,7 @@ export interface LabelledAnswer {
 }
 
 /** Answers with a label. */
-export interface LabelledExamples extends ExampleSide {
+export interface LabelledExamples extends Examples {
   kind: 'labelled';
   answer(index: number): LabelledAnswer;
   label(index: number): boolean;

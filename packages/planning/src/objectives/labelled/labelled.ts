@@ -1,18 +1,24 @@
 import { isLabelLoss, LABEL_LOSSES } from '@lorasmith/contracts';
 import type { CodedFault } from '../../fault-list.js';
+import { type ExampleLoad, type NamedObjective, ONE_SEQUENCE } from '../example-load.js';
 import { LengthLimit } from '../next-token/length-limit.js';
 import { createPromptEncoder, lengthsOf, lengthWarnings, tokensDependOn } from '../next-token/next-token.js';
+import { fitted, tokensOf } from '../next-token/row-tokens.js';
+import { codesOfSequence } from '../next-token/token-examples.js';
 import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
 import type { Objective, ObjectiveJob } from '../objective.js';
 import { answerEncoder } from '../preference/answer-encoder.js';
+import { readsReference } from '../preference/preference.js';
 import { answerSettingsFaults } from '../preference/preference-faults.js';
-import { StoredAnswers } from './labelled-examples.js';
+import { balanceWarnings, countLabels } from './label-balance.js';
+import { answerOfCodes, type LabelledExamples, StoredAnswers } from './labelled-examples.js';
 import { LABELLED_FORMAT } from './labelled-format.js';
 import { LabelledRowConverter } from './labelled-row-converter.js';
 
 /** Answers with the label true become more likely, those with false less. */
-export const labelled: Objective = {
+export const labelled: Objective<LabelledExamples> = {
   kind: 'labelled',
+  named: 'preference',
   modelKind: 'decoder',
   formats: [LABELLED_FORMAT],
   rows: 'answers with a label: "prompt", "completion" and "label"',
@@ -25,10 +31,29 @@ export const labelled: Objective = {
   longestOf: null,
   settingsFaults,
   examples: (source) => new StoredAnswers(source),
-  checkTargets: null,
+  load: answerLoad,
+  view(codes, limit, tokenizer) {
+    const { sequence, label } = answerOfCodes(codes);
+    return { tokens: tokensOf(codesOfSequence(sequence), fitted(codes, limit), tokenizer), label };
+  },
   checkRows: null,
   warnings: lengthWarnings,
+  async findings(training, { objective }, signal) {
+    const labels = await countLabels(training, signal);
+    return { report: { labels }, warnings: objective?.kind === 'preference' ? balanceWarnings(labels, objective) : [] };
+  },
 };
+
+/** Answers with a label, each a sequence. `kto` reads them with other prompts, too. */
+function answerLoad(objective: NamedObjective): ExampleLoad<LabelledExamples> {
+  const isMismatched = objective?.kind === 'preference' && objective.loss === 'kto';
+  return {
+    ...ONE_SEQUENCE,
+    keepsOrder: true,
+    readings: isMismatched ? 2 : 1,
+    hasReference: readsReference(objective),
+  };
+}
 
 /** How many tokens a prompt and its answer may have. They are not split. */
 class AnswerLimit extends LengthLimit {

@@ -1,4 +1,4 @@
-import type { Examples } from '../examples.js';
+import type { TokenExamples } from './token-examples.js';
 
 /** So many rows, evenly spread, represent the others where what all begin with is asked. */
 const ROWS_COMPARED = 64;
@@ -7,8 +7,7 @@ const ROWS_COMPARED = 64;
  * Tokens that all rows begin with, up to the first that predicts a label of one: those of a template, or of instructions that all have.
  * Rows may share more with some others; that is not known before.
  */
-export function commonBeginning(examples: Examples): number {
-  if (examples.kind !== 'next-token') throw new Error('only rows of tokens begin alike');
+export function commonBeginning(examples: TokenExamples): number {
   const { ids: first } = examples.sequence(0);
   let common = first.length;
   for (let index = 0; index < examples.count && common > 0; index += Math.ceil(examples.count / ROWS_COMPARED)) {

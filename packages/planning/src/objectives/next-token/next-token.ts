@@ -7,6 +7,7 @@ import {
   type ModelTexts,
 } from '@lorasmith/model-folder';
 import type { RowCounts } from '../../example-file/example-format.js';
+import { ONE_SEQUENCE } from '../example-load.js';
 import {
   type LimitedJob,
   type Objective,
@@ -14,16 +15,20 @@ import {
   type PromptEncoder,
   type RowsOfModel,
   refuseObjective,
+  type ScoredRow,
 } from '../objective.js';
+import { commonBeginning } from './common-beginning.js';
 import { RowEncoder } from './encode-row.js';
 import { LengthLimit } from './length-limit.js';
 import { TEXT_FORMATS } from './row-formats.js';
-import { StoredTokens } from './token-examples.js';
+import { viewSequence } from './row-tokens.js';
+import { StoredTokens, type TokenExamples } from './token-examples.js';
 import { REMARK_WARNINGS, TokenRowConverter, tokenOutside } from './token-row-converter.js';
 
 /** Each token is predicted from those before it; the loss counts the tokens that a row's mask selects. */
-export const nextToken: Objective = {
+export const nextToken: Objective<TokenExamples> = {
   kind: 'next-token',
+  named: null,
   modelKind: 'decoder',
   formats: TEXT_FORMATS,
   rows: 'text, for instance "messages"',
@@ -36,8 +41,10 @@ export const nextToken: Objective = {
   longestOf: null,
   settingsFaults: refuseObjective,
   examples: (source) => new StoredTokens(source),
+  load: () => ({ ...ONE_SEQUENCE, commonOf: commonBeginning }),
+  view: viewSequence,
+  scoredRow,
   checkRows: null,
-  checkTargets: null,
   warnings: lengthWarnings,
 };
 
@@ -94,6 +101,14 @@ export async function rowEncoder(
   const template = hasTurns ? await loadChatTemplate(model.path, { now }) : null;
   const endTokenIds = [tokenizer.eosTokenId, ...decoderOf(model).eosTokenIds].filter((id) => id !== null);
   return { encoder: new RowEncoder({ tokenizer, template, endTokenIds, completionFormat }), tokenizer, endTokenIds };
+}
+
+/** The last part of a row that is trained, and what is before it. */
+function scoredRow(examples: TokenExamples, index: number): ScoredRow {
+  const { ids, trained } = examples.sequence(index);
+  const end = trained.lastIndexOf(1) + 1;
+  const start = trained.subarray(0, end).lastIndexOf(0) + 1;
+  return { promptIds: ids.slice(0, start), referenceIds: ids.slice(start, end) };
 }
 
 function lengthLimit(job: LimitedJob): LengthLimit {

@@ -1,8 +1,8 @@
-import { type ExampleSide, StoredSide } from '../../example-file/example-side.js';
+import { type Examples, StoredSide } from '../../example-file/examples.js';
 import type { EncodedRow } from './encode-segments.js';
 
 /** Sequences of tokens, each predicted from those before it. */
-export interface TokenExamples extends ExampleSide {
+export interface TokenExamples extends Examples {
   kind: 'next-token';
   /**
    * `ids`: `[tokens]`. `trained`: `[tokens]` 1 where the token is a target of the loss; never 1 at the first: nothing

@@ -1,4 +1,4 @@
-import { type ExampleSide, StoredSide } from '../../example-file/example-side.js';
+import { type Examples, type SideSource, StoredSide } from '../../example-file/examples.js';
 import type { EncodedRow } from '../next-token/encode-segments.js';
 import { codesOfSequence, sequenceOfCodes } from '../next-token/token-examples.js';
 
@@ -8,14 +8,19 @@ export interface TokenPair {
   rejected: EncodedRow;
 }
 
-/** Pairs of answers. The length of an example is that of both sequences together. */
-export interface PairExamples extends ExampleSide {
-  kind: 'preference';
+/** Pairs of answers, for any objective of them. The length of an example is that of both sequences together. */
+export interface PairExamples<Kind extends string = 'preference'> extends Examples {
+  readonly kind: Kind;
   pair(index: number): TokenPair;
 }
 
-export class StoredPairs extends StoredSide implements PairExamples {
-  readonly kind = 'preference';
+export class StoredPairs<Kind extends string> extends StoredSide implements PairExamples<Kind> {
+  readonly kind: Kind;
+
+  constructor(source: SideSource, kind: Kind) {
+    super(source);
+    this.kind = kind;
+  }
 
   pair(index: number): TokenPair {
     return pairOfCodes(this.codes(index));

@@ -33,11 +33,8 @@ const SETTINGS_OF_LOSSES = {
   undesirable_weight: { neutral: 1, losses: LABEL_LOSSES },
 } as const satisfies Partial<Record<keyof PreferenceObjective, { neutral: number; losses: readonly PreferenceLoss[] }>>;
 
-/** The settings that no objective of preferences can have, or not with this loss. */
-export function answerSettingsFaults(
-  { spec: { lora, training } }: ObjectiveJob,
-  objective: PreferenceObjective,
-): CodedFault[] {
+/** The settings that no objective of answers that are judged as a whole can have. */
+export function judgedAnswerFaults({ spec: { lora, training } }: ObjectiveJob): CodedFault[] {
   const faults: CodedFault[] = [];
   if (lora.dropout > 0) {
     const message =
@@ -49,6 +46,12 @@ export function answerSettingsFaults(
       'An answer that is judged cannot be split: it is compared as a whole. Set training.on_overflow to error, drop or truncate.';
     faults.push(fault('training.on_overflow', message));
   }
+  return faults;
+}
+
+/** The settings that an objective of preferences cannot have, or not with this loss. */
+export function answerSettingsFaults(job: ObjectiveJob, objective: PreferenceObjective): CodedFault[] {
+  const faults = judgedAnswerFaults(job);
   const names = Object.keys(SETTINGS_OF_LOSSES) as (keyof typeof SETTINGS_OF_LOSSES)[];
   for (const name of names) {
     const { neutral, losses } = SETTINGS_OF_LOSSES[name];

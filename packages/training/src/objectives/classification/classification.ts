@@ -10,10 +10,10 @@ import {
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
+import { classifierOf, type TrainedObjective } from '../trained-objective.js';
 
 /** Cross entropy of each row's class. */
 export class Classification implements Objective<FeatureBatch, FeatureExamples> {
-  readonly kind = 'classification';
   readonly #model: Classifier;
 
   constructor(model: Classifier) {
@@ -77,6 +77,12 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
     return { ...lossAndAccuracy(losses), perplexity: null };
   }
 }
+
+/** Rows of features in a run. */
+export const classification: TrainedObjective<FeatureExamples> = {
+  create: (base) => new Classification(classifierOf(base)),
+  prepare: async () => ({ examplesOf: (examples) => examples }),
+};
 
 /** @param logits `[rows, classes]` */
 function crossEntropyOf(logits: Tensor, { labels }: FeatureBatch): CrossEntropy {

@@ -3,7 +3,6 @@ import { deviationOf, meanOf } from './advantages.js';
 
 /** The facts about a sampled answer that metrics are made of. */
 export interface AnswerFigures {
-  kind: 'group-relative';
   reward: number;
   /** True: its whole group has the same reward. */
   isFlat: boolean;

@@ -119,7 +119,10 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
     };
     const alike = (length: number, other: number) => decoder.hasSameRope(length, other);
     const examples = promptExamples(given);
-    const source = batchSource(decoder, new SampledGroups({ examples, settings, source: answers, alike }));
+    const source = batchSource(
+      objectiveOn(decoder, 'group-relative'),
+      new SampledGroups({ examples, settings, source: answers, alike }),
+    );
     const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
     const passes = new PassScheduler().join();
     const results: StepResult[] = [];

@@ -1,20 +1,22 @@
 import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf, tokensOfRows } from '@lorasmith/models';
+import { groupsOf, type PromptExamples } from '@lorasmith/planning';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { FORWARD_SHARE } from '../../turn.js';
 import { type JudgedLosses, judgedMetrics, judgedPass } from '../judged-pass.js';
 import { labelLosses } from '../label-losses.js';
-import type { BatchLoss, EvaluationMetrics, Objective, PassLoss, PassOptions } from '../objective.js';
+import type { BatchLoss, EvaluationMetrics, Objective, OwnMetrics, PassLoss, PassOptions } from '../objective.js';
 import type { ForwardRun, StepContext } from '../step-context.js';
-import type { AnswerFigures } from './answer-figures.js';
-import type { AnswerBatch, AnswerTokens, SampledGroups } from './sampled-groups.js';
+import { decoderOf, type TrainedObjective } from '../trained-objective.js';
+import { type AnswerFigures, groupMetrics } from './answer-figures.js';
+import { rolloutsOfSides } from './rollouts-of-sides.js';
+import { type AnswerBatch, type AnswerTokens, SampledGroups } from './sampled-groups.js';
 import { tokenLoss } from './token-loss.js';
 
 /**
  * The loss of sampled answers by their rewards: of each, the losses of its tokens times its scale. It depends on the model through the
  * log-probabilities of the tokens alone, so its gradient is that of each label's cross entropy, times a weight.
  */
-export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
-  readonly kind = 'group-relative';
+export class GroupRelative implements Objective<AnswerBatch, SampledGroups, AnswerFigures> {
   readonly #model: Decoder;
 
   constructor(model: Decoder) {
@@ -54,7 +56,7 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
   }
 
   /** Rewards alone: answers to held-out prompts are not read again. The loss is the negative reward. */
-  loss({ answers }: AnswerBatch): BatchLoss {
+  loss({ answers }: AnswerBatch): BatchLoss<AnswerFigures> {
     const figures = answers.map(({ answer }): AnswerFigures => ({ ...figuresOf(answer), trained: null }));
     return {
       lossSum: -figures.reduce((sum, { reward }) => sum + reward, 0),
@@ -64,7 +66,7 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
     };
   }
 
-  lossAndGradients(batch: AnswerBatch, options: PassOptions): PassLoss {
+  lossAndGradients(batch: AnswerBatch, options: PassOptions): PassLoss<AnswerFigures> {
     return this.#run(batch, options, true);
   }
 
@@ -72,8 +74,12 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
     return scope(() => toFloat32Array(this.#run(batch, options, false).losses));
   }
 
-  metrics(losses: readonly BatchLoss[]): EvaluationMetrics {
-    return judgedMetrics(losses);
+  metrics(losses: readonly BatchLoss<AnswerFigures>[]): EvaluationMetrics {
+    return judgedMetrics(losses, this.ownMetrics);
+  }
+
+  ownMetrics(figures: readonly AnswerFigures[]): OwnMetrics {
+    return { group: groupMetrics(figures) };
   }
 
   /** `[tokens]` of each answer. */
@@ -84,13 +90,28 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups> {
     });
   }
 
-  #run({ tokens, answers }: AnswerBatch, options: PassOptions, record: boolean): PassLoss {
+  #run({ tokens, answers }: AnswerBatch, options: PassOptions, record: boolean): PassLoss<AnswerFigures> {
     return judgedPass(this.#model, tokens, { ...options, record }, (losses) => judge(answers, losses));
   }
 }
 
+/** Prompts in a run, whose answers are sampled. */
+export const groupRelative: TrainedObjective<PromptExamples, GroupRelative> = {
+  create: (base) => new GroupRelative(decoderOf(base)),
+  async prepare(run) {
+    const settings = groupsOf(run.options.spec)!;
+    const { alike, plan } = run;
+    const rollouts = await rolloutsOfSides(run, settings);
+    return {
+      examplesOf: (examples) => new SampledGroups({ examples, settings, source: rollouts.of(examples), alike }),
+      readsStart: settings.kl_weight > 0,
+      rollouts: rollouts.of(plan.training),
+    };
+  },
+};
+
 /** @param losses `[labels]` cross entropies */
-function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLosses {
+function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLosses<AnswerFigures> {
   const ofAnswers = new Float32Array(answers.length);
   const weights = new Float32Array(losses.length);
   const figures = answers.map(({ answer, first, settings }, place): AnswerFigures => {
@@ -119,5 +140,5 @@ function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLos
 }
 
 function figuresOf({ reward, isFlat, ids, hasEnded }: AnswerBatch['answers'][number]['answer']) {
-  return { kind: 'group-relative' as const, reward, isFlat, tokens: ids.length, hasEnded };
+  return { reward, isFlat, tokens: ids.length, hasEnded };
 }

@@ -1,34 +1,23 @@
-import { MAX_ANSWER_ROUNDS } from '@lorasmith/contracts';
+import { type GroupRelativeObjective, MAX_ANSWER_ROUNDS } from '@lorasmith/contracts';
 import { compileGrader } from '@lorasmith/graders';
-import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
-import type { LoadedModel } from '@lorasmith/models';
-import { GradedRows, groupsOf, type Plan } from '@lorasmith/planning';
-import type { Participant } from '../../shared-pass/pass-scheduler.js';
-import type { TrainOptions } from '../../train-options.js';
+import { type Examples, GradedRows } from '@lorasmith/planning';
+import { decoderOf, type ObjectiveRun } from '../trained-objective.js';
 import { calculatedRewards, type RewardSource, webhookRewards } from './reward-source.js';
 import { Rollouts } from './rollouts.js';
 
 /** The rollouts of each side of a job. */
 export interface RolloutsOfSides {
   /** @param examples those of one side of the plan */
-  of(examples: Plan['training']): Rollouts;
+  of(examples: Examples): Rollouts;
 }
 
-/** @returns null for a job that samples no answers. @throws ProductError `dataset_not_found`, `cancelled` */
+/** @throws ProductError `dataset_not_found`, `cancelled` */
 export async function rolloutsOfSides(
-  { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent }: TrainOptions,
-  run: {
-    plan: Plan;
-    model: ModelFolder;
-    base: LoadedModel;
-    texts: ModelTexts;
-    id: string;
-    passes: Pick<Participant, 'beside'>;
-  },
-): Promise<RolloutsOfSides | null> {
-  const settings = groupsOf(spec);
-  const { plan, model, base, texts, id, passes } = run;
-  if (settings === null || base.kind !== 'decoder') return null;
+  { options, plan, model, base: loaded, texts, id, passes }: ObjectiveRun,
+  settings: GroupRelativeObjective,
+): Promise<RolloutsOfSides> {
+  const { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent } = options;
+  const base = decoderOf(loaded);
   const text = await texts.of(model.path);
   const grader = compileGrader(settings.grader);
   const rewardsWith = (rows: GradedRows): RewardSource => {

@@ -108,7 +108,7 @@ export class Rollouts {
       return { promptIds, adapter, maxNewTokens, stopIds, choices, sampling, logprobs: 0 };
     });
     const load = rolloutLoad(
-      settings,
+      { most: maxNewTokens, choices },
       prompts.map(({ ids }) => ids),
     );
     const memory = { cacheTokens: sampleCacheTokens(load), maxTexts: choices * prompts.length };

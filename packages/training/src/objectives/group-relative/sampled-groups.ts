@@ -50,7 +50,6 @@ export interface SampledGroupsOptions {
 
 /** Prompts with the answers that are sampled to them. */
 export class SampledGroups {
-  readonly kind = 'group-relative';
   readonly count: number;
   readonly #examples: PromptExamples;
   readonly #settings: GroupRelativeObjective;
@@ -63,14 +62,6 @@ export class SampledGroups {
     this.#settings = settings;
     this.#source = source;
     this.#alike = alike;
-  }
-
-  lengthOf(index: number): number {
-    return this.#examples.lengthOf(index);
-  }
-
-  lineOf(index: number): number {
-    return this.#examples.lineOf(index);
   }
 
   /** The graded answers to the prompts of a step, or of an evaluation. @throws ProductError `cancelled`, `grader_failed` */

@@ -1,5 +1,6 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import { type Decoder, type JoinedBatch, joinTokenBatches, type TokenBatch, tokensOfRows } from '@lorasmith/models';
+import type { TokenExamples } from '@lorasmith/planning';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { labelLosses } from '../label-losses.js';
 import {
@@ -10,11 +11,11 @@ import {
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
-import type { TokenRows } from './token-rows.js';
+import { decoderOf, type TrainedObjective } from '../trained-objective.js';
+import { TokenRows } from './token-rows.js';
 
 /** Cross entropy of each trained token, given those before it in its row. */
 export class NextToken implements Objective<TokenBatch, TokenRows> {
-  readonly kind = 'next-token';
   readonly #model: Decoder;
 
   constructor(model: Decoder) {
@@ -75,6 +76,12 @@ export class NextToken implements Objective<TokenBatch, TokenRows> {
     return { loss, perplexity: Number.isFinite(perplexity) ? perplexity : null, accuracy };
   }
 }
+
+/** Rows of tokens in a run. */
+export const nextToken: TrainedObjective<TokenExamples> = {
+  create: (base) => new NextToken(decoderOf(base)),
+  prepare: async ({ alike }) => ({ examplesOf: (examples) => new TokenRows(examples, alike) }),
+};
 
 /** `[tokens]` the row that each token of the stream is in; of shared ones, which predict no label, any. */
 function rowsOfTokens({ ids, rowLengths, places }: TokenBatch): Int32Array {

@@ -3,7 +3,6 @@ import type { TokenExamples } from '@lorasmith/planning';
 
 /** Rows of tokens to train or to evaluate on, as batches have them. */
 export class TokenRows {
-  readonly kind = 'next-token';
   readonly count: number;
   readonly #examples: TokenExamples;
   readonly #alike: RowsAlike;

@@ -1,9 +1,11 @@
 import type { PreferenceObjective } from '@lorasmith/contracts';
 import type { RowsAlike } from '@lorasmith/models';
-import type { LabelledAnswer, LabelledExamples } from '@lorasmith/planning';
+import { type LabelledAnswer, type LabelledExamples, maxTokensOf, type Plan, type RowOrder } from '@lorasmith/planning';
 import type { StepContext } from '../step-context.js';
+import type { TrainedObjective } from '../trained-objective.js';
 import { answerLoss } from './answer-losses.js';
 import type { JudgedExamples, ScoresOf } from './judged-examples.js';
+import { type Preference, preferenceOn, preferenceSettings } from './preference.js';
 import {
   type JudgedSequence,
   type Judgement,
@@ -12,6 +14,7 @@ import {
   type SequenceSums,
   sequenceBatchOf,
 } from './preference-batch.js';
+import { withReference } from './reference-pass.js';
 
 export interface JudgedAnswersOptions {
   examples: LabelledExamples;
@@ -28,7 +31,6 @@ export interface JudgedAnswersOptions {
 
 /** Answers with a label, with what a job's loss needs of them. */
 export class JudgedAnswers implements JudgedExamples {
-  readonly kind = 'preference';
   readonly count: number;
   /** One of the answer itself, and for kto one of its partner's answer to the same prompt. */
   readonly referenceScores: 1 | 2;
@@ -38,14 +40,6 @@ export class JudgedAnswers implements JudgedExamples {
     this.count = options.examples.count;
     this.referenceScores = options.settings.loss === 'kto' ? 2 : 1;
     this.#options = options;
-  }
-
-  lengthOf(index: number): number {
-    return this.#options.examples.lengthOf(index);
-  }
-
-  lineOf(index: number): number {
-    return this.#options.examples.lineOf(index);
   }
 
   batch(indices: ArrayLike<number>, { divergence }: StepContext): PreferenceBatch {
@@ -104,6 +98,30 @@ export class JudgedAnswers implements JudgedExamples {
   }
 }
 
+/** Answers with a label in a run. */
+export const labelled: TrainedObjective<LabelledExamples, Preference> = {
+  create: preferenceOn,
+  prepare(run, loss) {
+    const { options, plan, model, rows, alike } = run;
+    const { spec } = options;
+    const settings = preferenceSettings(spec);
+    const maxTokens = maxTokensOf({ spec, model });
+    return withReference(run, loss, (examples: LabelledExamples, reference) => {
+      const { count } = examples;
+      const steps = examples === plan.training ? stepsOfEpoch(rows, plan) : [[...Array(count).keys()]];
+      const partners = partnersWithin(steps, count);
+      return new JudgedAnswers({ examples, settings, partners, maxTokens, reference, alike });
+    });
+  },
+};
+
+/** The examples of each step of an epoch. */
+function* stepsOfEpoch(rows: RowOrder, { steps }: Plan): Generator<number[]> {
+  for (let step = 0; step < steps.perEpoch; step++) {
+    yield rows.rowsOf(step).microBatches.flatMap((microBatch) => [...microBatch]);
+  }
+}
+
 /**
  * The partner of each answer: the one before it in its step, of the first the last. So the answers of a step are all read once with
  * another prompt, as in TRL.
@@ -140,7 +158,6 @@ function judgeAnswer(own: SequenceSums, { settings, label, reference, divergence
     loss,
     weights: [{ ofAnswer: -slope, ofPrompt: 0 }],
     figures: {
-      kind: 'preference',
       chosen: label ? figures : null,
       rejected: label ? null : figures,
       isRight: label ? logRatio > divergence : logRatio < divergence,

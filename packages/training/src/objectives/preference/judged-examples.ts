@@ -3,12 +3,9 @@ import type { PreferenceBatch, SequenceBatch } from './preference-batch.js';
 
 /** Examples whose answers are judged, with what the loss of a job needs of them. */
 export interface JudgedExamples {
-  readonly kind: 'preference';
   readonly count: number;
   /** Log-probabilities of an example under the reference that its loss needs; 0: it has no reference. */
   readonly referenceScores: number;
-  lengthOf(index: number): number;
-  lineOf(index: number): number;
   /** Some of them, with what judges them. */
   batch(indices: ArrayLike<number>, context: StepContext): PreferenceBatch;
   /** The sequences of some of them that the reference reads: {@link referenceScores} of each. */

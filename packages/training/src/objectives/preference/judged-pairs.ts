@@ -2,9 +2,11 @@ import { hasReference, type PreferenceLoss, type PreferenceObjective } from '@lo
 import type { RowsAlike } from '@lorasmith/models';
 import { type PairExamples, type TokenPair, trainedOf } from '@lorasmith/planning';
 import type { StepContext } from '../step-context.js';
+import type { TrainedObjective } from '../trained-objective.js';
 import type { JudgedExamples } from './judged-examples.js';
 import { logSigmoid } from './logistic.js';
 import { logOddsRatio, type PairScores, pairLoss, perToken, ratios } from './pair-losses.js';
+import { type Preference, preferenceOn, preferenceSettings } from './preference.js';
 import {
   type JudgedSequence,
   type Judgement,
@@ -14,6 +16,7 @@ import {
   sequenceBatchOf,
 } from './preference-batch.js';
 import type { PreferenceFigures } from './preference-figures.js';
+import { withReference } from './reference-pass.js';
 
 export interface JudgedPairsOptions {
   examples: PairExamples;
@@ -26,7 +29,6 @@ export interface JudgedPairsOptions {
 
 /** Pairs of answers with what a job's loss needs of them. */
 export class JudgedPairs implements JudgedExamples {
-  readonly kind = 'preference';
   readonly count: number;
   readonly referenceScores: number;
   readonly #examples: PairExamples;
@@ -41,14 +43,6 @@ export class JudgedPairs implements JudgedExamples {
     this.#settings = settings;
     this.#reference = reference;
     this.#alike = alike;
-  }
-
-  lengthOf(index: number): number {
-    return this.#examples.lengthOf(index);
-  }
-
-  lineOf(index: number): number {
-    return this.#examples.lineOf(index);
   }
 
   batch(indices: ArrayLike<number>, { likelihoodShare }: StepContext): PreferenceBatch {
@@ -91,6 +85,18 @@ export class JudgedPairs implements JudgedExamples {
     return { likelihoodShare: pairs / tokens, divergence: 0 };
   }
 }
+
+/** Pairs of answers in a run. */
+export const preference: TrainedObjective<PairExamples, Preference> = {
+  create: preferenceOn,
+  prepare(run, loss) {
+    const settings = preferenceSettings(run.options.spec);
+    const { alike } = run;
+    return withReference(run, loss, (examples: PairExamples, reference) => {
+      return new JudgedPairs({ examples, settings, reference, alike });
+    });
+  },
+};
 
 /** @param isWhole whether the tokens of the prompt are labels, too */
 function sequenceOf({ ids, trained }: TokenPair['chosen'], isWhole: boolean): JudgedSequence {
@@ -136,7 +142,6 @@ function figuresOf(
   const logOdds = loss === 'orpo' ? logOddsRatio(scores) : null;
   const reward = { chosen: beta * ofChosen, rejected: beta * ofRejected };
   return {
-    kind: 'preference',
     chosen: { reward: reward.chosen, logp: chosen },
     rejected: { reward: reward.rejected, logp: rejected },
     isRight: reward.chosen > reward.rejected,

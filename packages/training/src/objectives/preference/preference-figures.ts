@@ -2,7 +2,6 @@ import type { PreferenceMetrics } from '@lorasmith/contracts';
 
 /** The results of a pass for one pair of answers, or for one answer with a label. */
 export interface PreferenceFigures {
-  kind: 'preference';
   /** The chosen answer, or one with the label true; null where there is none. */
   chosen: AnswerFigures | null;
   rejected: AnswerFigures | null;

@@ -1,11 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  isLabelLoss,
-  type PreferenceMetrics,
-  type PreferenceObjective,
-  preferenceObjectiveOf,
-} from '@lorasmith/contracts';
+import { isLabelLoss, objectiveOf, type PreferenceMetrics, type PreferenceObjective } from '@lorasmith/contracts';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
@@ -22,6 +17,7 @@ import { optimizerStep, type StepResult } from '../../optimizer-step.js';
 import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import { objectiveOn } from '../objectives.js';
 import { JudgedAnswers, partnersWithin } from './judged-answers.js';
+import type { JudgedExamples } from './judged-examples.js';
 import { JudgedPairs } from './judged-pairs.js';
 import type { Preference } from './preference.js';
 
@@ -71,7 +67,7 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
   async function train(name: string, sizes: readonly number[]) {
     const folder = join(FIXTURES, name);
     const { objective, learning_rate: learningRate, epsilon } = await readJson<Case>(folder, 'case.json');
-    const settings = preferenceObjectiveOf(objective);
+    const settings = objectiveOf({ kind: 'preference', ...objective });
     const initial = await readPeftFolder(join(folder, 'adapter_init'));
     const adapter = adapterOn(decoder, initial);
     const all = Array.from({ length: pairs.pairs.length }, (_, index) => index);
@@ -95,7 +91,10 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
     const scores = (objectiveOn(decoder, 'preference') as Preference).scores(unknown.scored(all), {
       adapters: isContinued ? [{ adapter }] : [],
     });
-    const source = batchSource(decoder, judged(unknown.referenceScores > 0 ? scores : null));
+    const source = batchSource<JudgedExamples>(
+      objectiveOn(decoder, 'preference'),
+      judged(unknown.referenceScores > 0 ? scores : null),
+    );
     const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
     const passes = new PassScheduler().join();
     const results: StepResult[] = [];

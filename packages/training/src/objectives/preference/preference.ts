@@ -1,4 +1,5 @@
-import { type Decoder, type JoinedBatch, tokensOfRows } from '@lorasmith/models';
+import type { JobSpec, PreferenceObjective } from '@lorasmith/contracts';
+import { type Decoder, type JoinedBatch, type LoadedModel, tokensOfRows } from '@lorasmith/models';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { FORWARD_SHARE } from '../../turn.js';
 import { judgedMetrics, judgedPass } from '../judged-pass.js';
@@ -7,11 +8,13 @@ import {
   type BatchLoss,
   type EvaluationMetrics,
   type Objective,
+  type OwnMetrics,
   type PassLoss,
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
 import type { ForwardRun, StepContext } from '../step-context.js';
+import { decoderOf } from '../trained-objective.js';
 import type { JudgedExamples } from './judged-examples.js';
 import {
   type Judgement,
@@ -21,13 +24,13 @@ import {
   type SequenceBatch,
   sumsOf,
 } from './preference-batch.js';
+import { type PreferenceFigures, preferenceMetrics } from './preference-figures.js';
 
 /**
  * A loss of two answers to a prompt, or of an answer with a label. It depends on the model through the log-probabilities of the answers
  * alone, so its gradient is that of each label's cross entropy, times a weight.
  */
-export class Preference implements Objective<PreferenceBatch, JudgedExamples> {
-  readonly kind = 'preference';
+export class Preference implements Objective<PreferenceBatch, JudgedExamples, PreferenceFigures> {
   readonly #model: Decoder;
 
   constructor(model: Decoder) {
@@ -64,11 +67,11 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples> {
     return joinPreferenceBatches(batches);
   }
 
-  loss(batch: PreferenceBatch, options: PassOptions): BatchLoss {
+  loss(batch: PreferenceBatch, options: PassOptions): BatchLoss<PreferenceFigures> {
     return takeBatchLoss(this.#run(batch, options, false));
   }
 
-  lossAndGradients(batch: PreferenceBatch, options: PassOptions): PassLoss {
+  lossAndGradients(batch: PreferenceBatch, options: PassOptions): PassLoss<PreferenceFigures> {
     return this.#run(batch, options, true);
   }
 
@@ -84,11 +87,15 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples> {
     });
   }
 
-  metrics(losses: readonly BatchLoss[]): EvaluationMetrics {
-    return judgedMetrics(losses);
+  metrics(losses: readonly BatchLoss<PreferenceFigures>[]): EvaluationMetrics {
+    return judgedMetrics(losses, this.ownMetrics);
   }
 
-  #run(batch: PreferenceBatch, options: PassOptions, record: boolean): PassLoss {
+  ownMetrics(figures: readonly PreferenceFigures[]): OwnMetrics {
+    return { preference: preferenceMetrics(figures) };
+  }
+
+  #run(batch: PreferenceBatch, options: PassOptions, record: boolean): PassLoss<PreferenceFigures> {
     return judgedPass(this.#model, batch.tokens, { ...options, record }, (losses) => {
       const judgements = judgementsOf(batch, losses);
       return {
@@ -99,6 +106,16 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples> {
       };
     });
   }
+}
+
+export function preferenceOn(base: LoadedModel): Preference {
+  return new Preference(decoderOf(base));
+}
+
+/** The settings of a job on preferences. */
+export function preferenceSettings({ objective }: JobSpec): PreferenceObjective {
+  if (objective?.kind !== 'preference') throw new Error('examples of preferences without their objective');
+  return objective;
 }
 
 /** @param losses `[labels]` of the batch */

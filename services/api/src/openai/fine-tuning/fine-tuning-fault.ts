@@ -1,4 +1,4 @@
-import { type ObjectiveRequest, ProductError } from '@lorasmith/contracts';
+import { type ObjectiveRequest, objectiveContract, ProductError } from '@lorasmith/contracts';
 
 /** The objective of a job, or of a request for one; null or undefined for a supervised one. */
 type Objective = Pick<ObjectiveRequest, 'kind'> | null | undefined;
@@ -28,7 +28,8 @@ const HYPERPARAMETERS: Readonly<Record<string, string>> = {
 export function fineTuningParam(param: string, objective: Objective): string {
   const hyperparameter = HYPERPARAMETERS[param];
   if (hyperparameter === undefined) return PARAMS[param] ?? param;
-  return `method.${methodOf(objective)}.hyperparameters.${hyperparameter}`;
+  const method = objective == null ? 'supervised' : objectiveContract(objective.kind).method;
+  return `method.${method}.hyperparameters.${hyperparameter}`;
 }
 
 /** Throws an error about a job with this objective with the fields of the OpenAI API. */
@@ -40,15 +41,4 @@ export function throwAsFineTuningFault(error: unknown, objective: Objective): ne
   const { retryAfterSeconds } = error;
   const param = error.param === undefined ? undefined : fineTuningParam(error.param, objective);
   throw new ProductError(error.code, error.message, { param, details, retryAfterSeconds, cause: error });
-}
-
-function methodOf(objective: Objective) {
-  switch (objective?.kind) {
-    case undefined:
-      return 'supervised';
-    case 'preference':
-      return 'dpo';
-    case 'group-relative':
-      return 'reinforcement';
-  }
 }

@@ -4,7 +4,7 @@ import {
   type FineTuningJob,
   type Job,
   type JobStatus,
-  PREFERENCE_LEARNING_RATE,
+  objectiveContract,
   resultFileOf,
   UNIT_LEARNING_RATE,
 } from '@lorasmith/contracts';
@@ -39,7 +39,8 @@ export async function fineTuningJobOf(job: Job, { jobs, adapters }: FineTuningJo
   const forecast = await jobs.queue.forecast(job);
   const end = forecast?.estimated_end ?? null;
   const { objective } = job;
-  const unitRate = objective === undefined ? UNIT_LEARNING_RATE : PREFERENCE_LEARNING_RATE;
+  const unitRate =
+    objective === undefined ? UNIT_LEARNING_RATE : objectiveContract(objective.kind).training.learning_rate;
   const hyperparameters = {
     n_epochs: training.epochs,
     batch_size: training.batch_size,
@@ -73,13 +74,13 @@ function methodOf(
   objective: Job['objective'],
   hyperparameters: FineTuningJob['hyperparameters'],
 ): FineTuningJob['method'] {
-  switch (objective?.kind) {
-    case undefined:
-      return { type: 'supervised', supervised: { hyperparameters } };
-    case 'preference':
-      return { type: 'dpo', dpo: { hyperparameters: { beta: objective.beta, ...hyperparameters } } };
-    case 'group-relative':
-      return { type: 'reinforcement', reinforcement: { grader: objective.grader, hyperparameters } };
+  if (objective === undefined) return { type: 'supervised', supervised: { hyperparameters } };
+  const { method, beta, rewards } = objectiveContract(objective.kind);
+  switch (method) {
+    case 'dpo':
+      return { type: 'dpo', dpo: { hyperparameters: { beta: beta!(objective), ...hyperparameters } } };
+    case 'reinforcement':
+      return { type: 'reinforcement', reinforcement: { grader: rewards!(objective).grader, hyperparameters } };
   }
 }
 

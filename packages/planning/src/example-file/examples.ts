@@ -1,8 +1,10 @@
 import type { ExampleFile } from './example-file.js';
 import type { ExampleRecord } from './example-format.js';
 
-/** One side of the split: what is trained on, or what is held out. */
-export interface ExampleSide {
+/** Examples of a job: those of what is trained on, or of what is held out. What one of them is, its objective says. */
+export interface Examples {
+  /** The kind of the objective. */
+  readonly kind: string;
   /** Number of examples. */
   count: number;
   /** Tokens of all examples; a row of a classifier counts as one. */
@@ -22,14 +24,15 @@ export interface ExampleSide {
 /** The source of the examples of one side. */
 export interface SideSource {
   file: ExampleFile;
-  totals: Pick<ExampleSide, 'count' | 'tokens' | 'trainedTokens' | 'longest'>;
+  totals: Pick<Examples, 'count' | 'tokens' | 'trainedTokens' | 'longest'>;
   /** Where in the file an example of this side is. */
   indexInFile(index: number): number;
   tokensOf(record: ExampleRecord): number;
 }
 
 /** Reads each example from the file when it is asked for; an objective adds what the codes of one mean. */
-export abstract class StoredSide implements ExampleSide {
+export abstract class StoredSide implements Examples {
+  abstract readonly kind: string;
   readonly count: number;
   readonly tokens: number;
   readonly trainedTokens: number;
