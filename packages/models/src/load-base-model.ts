@@ -3,7 +3,7 @@ import type { FloatDType } from '@lorasmith/tensor';
 import type { LoadedModel } from './base-model.js';
 import { loadClassifier } from './classifier/load-classifier.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import type { LoadOptions } from './weight-source.js';
+import type { LoadOptions } from './loading/load-listed.js';
 
 const LOADERS: { readonly [Kind in LoadedModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {
   decoder: loadDecoder,

@@ -25,8 +25,10 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
+import { built } from './loading/listed.js';
+import { loadListed } from './loading/load-listed.js';
+import { WeightList } from './loading/weight-list.js';
 import { QuantizedLinear } from './quantized-linear.js';
-import { WeightSource } from './weight-source.js';
 
 const EXPERTS = 3;
 // Gate has more than 256 blocks, whose scales share one.
@@ -55,7 +57,7 @@ async function modelOf(form: keyof typeof FORMS, dtype: 'F32' | 'BF16' = 'BF16')
 }
 
 async function loaded(folder: ModelFolder, parameter: ExpertParameter, dtype: FloatDType): Promise<FrozenExperts> {
-  return await WeightSource.reading(folder, dtype, {}, async (source) => await source.experts(parameter));
+  return await loadListed(folder, new WeightList(folder, dtype).experts(parameter), {});
 }
 
 /** The numbers of each expert, `[out, in]`. */
@@ -106,9 +108,13 @@ async function asLinearLayers(matrices: Awaited<ReturnType<typeof matricesOf>>, 
     const name = `${i}`;
     return { name, weight: name, bias: null, transposed: false, outFeatures: outFeatures!, inFeatures: inFeatures! };
   });
-  const groups = await WeightSource.reading(folder, dtype, {}, async (source) => {
-    return await Promise.all(layers.map(async (layer) => await source.linearGroup([layer])));
-  });
+  const list = new WeightList(folder, dtype);
+  const linears = layers.map((layer) => list.linearGroup([layer]));
+  const groups = await loadListed(
+    folder,
+    built({ linears }, (read) => read.linears),
+    {},
+  );
   return groups.map(({ linear }) => {
     expect(linear).toBeInstanceOf(QuantizedLinear);
     const numbers = scope(() => toFloat32Array(linear.weightRows(0, linear.outFeatures)));
