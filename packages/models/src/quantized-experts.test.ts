@@ -13,7 +13,7 @@ import {
 import { toFloat32 as numbersOf, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
-  configureKernels,
+  chooseKernels,
   type FloatDType,
   liveTensorCount,
   rowSections,
@@ -21,7 +21,7 @@ import {
   tensorOf,
   toFloat32Array,
 } from '@lorasmith/tensor';
-import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
@@ -29,6 +29,8 @@ import { built } from './loading/listed.js';
 import { loadListed } from './loading/load-listed.js';
 import { WeightList } from './loading/weight-list.js';
 import { QuantizedLinear } from './quantized-linear.js';
+
+const kernels = chooseKernels('fused');
 
 const EXPERTS = 3;
 // Gate has more than 256 blocks, whose scales share one.
@@ -44,11 +46,9 @@ const FORMS = {
 
 let path: string;
 beforeEach(async () => {
-  configureKernels('fused');
   path = await mkdtemp(join(tmpdir(), 'experts-'));
 });
 afterEach(() => rm(path, { recursive: true }));
-afterAll(() => void configureKernels('raw'));
 
 async function modelOf(form: keyof typeof FORMS, dtype: 'F32' | 'BF16' = 'BF16'): Promise<ModelFolder> {
   const { config, hasTensor } = FORMS[form];
@@ -57,7 +57,7 @@ async function modelOf(form: keyof typeof FORMS, dtype: 'F32' | 'BF16' = 'BF16')
 }
 
 async function loaded(folder: ModelFolder, parameter: ExpertParameter, dtype: FloatDType): Promise<FrozenExperts> {
-  return await loadListed(folder, new WeightList(folder, dtype).experts(parameter), {});
+  return await loadListed(folder, new WeightList(folder, dtype, kernels).experts(parameter), {});
 }
 
 /** The numbers of each expert, `[out, in]`. */
@@ -108,7 +108,7 @@ async function asLinearLayers(matrices: Awaited<ReturnType<typeof matricesOf>>, 
     const name = `${i}`;
     return { name, weight: name, bias: null, transposed: false, outFeatures: outFeatures!, inFeatures: inFeatures! };
   });
-  const list = new WeightList(folder, dtype);
+  const list = new WeightList(folder, dtype, kernels);
   const linears = layers.map((layer) => list.linearGroup([layer]));
   const groups = await loadListed(
     folder,
@@ -167,7 +167,9 @@ describe.each(Object.keys(FORMS) as (keyof typeof FORMS)[])('experts that are %s
           const inDtype = (rows: number, columns: number, seed: number) =>
             cast(tensorOf(normalNumbers(rows * columns, seed), [rows, columns]), dtype);
           const [x, gradient] = [inDtype(22, inFeatures, 1), inDtype(22, outFeatures, 2)];
-          const dense = new DenseExperts(cast(tensorOf(Float32Array.from(numbers), shape), dtype), { transposed });
+          const dense = new DenseExperts(kernels, cast(tensorOf(Float32Array.from(numbers), shape), dtype), {
+            transposed,
+          });
           expect(toFloat32Array(experts.forward(x, sections))).toEqual(toFloat32Array(dense.forward(x, sections)));
           expect(toFloat32Array(experts.backwardInput(gradient, sections))).toEqual(
             toFloat32Array(dense.backwardInput(gradient, sections)),

@@ -13,6 +13,7 @@ import {
   type UploadedDataset,
 } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { chooseKernels } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -22,13 +23,15 @@ import { BaseModelCache } from './base-model-cache.js';
 import { publishCheckpoint } from './publish-checkpoint.js';
 import { train } from './train.js';
 
+const kernels = chooseKernels('raw');
+
 let root: string;
 let modelFolder: string;
 let rowsFile: string;
 let dataset: UploadedDataset;
 let examples: ExampleStore;
 let folders = 0;
-const cache = new BaseModelCache();
+const cache = new BaseModelCache(kernels);
 
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'resume-'));

@@ -14,15 +14,18 @@ import {
 import { readModelFolder } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, openExampleStore, planJob, type ValidationRows } from '@lorasmith/planning';
-import { engine, liveTensorCount } from '@lorasmith/tensor';
+import { chooseKernels, engine, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { classifierRows, writeTinyClassifier } from '../test/tiny-classifier.js';
+import { trainAlone } from '../test/train-alone.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { PeakMemory } from './peak-memory.js';
 import { train } from './train.js';
+
+const kernels = chooseKernels('raw');
 
 interface Base {
   modelFolder: string;
@@ -78,7 +81,7 @@ async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}):
   await mkdir(outputFolder);
   const events: NewJobEvent[] = [];
   const controller = new AbortController();
-  const outcome = await train({
+  const own = {
     ...base,
     spec,
     examples,
@@ -88,12 +91,12 @@ async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}):
     machine,
     validation,
     signal: controller.signal,
-    onEvent: (event) => {
+    onEvent: (event: NewJobEvent) => {
       events.push(event);
       onEvent?.(event, controller);
     },
-    ...(cache ? { cache } : {}),
-  });
+  };
+  const outcome = cache ? await train({ ...own, cache }) : await trainAlone(kernels, own);
   return { outcome, events, outputFolder };
 }
 
@@ -361,7 +364,7 @@ test('a learning rate that breaks the training ends it with non_finite_loss, and
 });
 
 test('jobs one after the other share the base model, and leave nothing alive beside it', async () => {
-  const cache = new BaseModelCache();
+  const cache = new BaseModelCache(kernels);
   const spec = aJob({ lora: { dropout: 0.1 } });
   const first = await attempt(llama, spec, { cache });
   const handles = liveTensorCount();

@@ -7,7 +7,7 @@ import {
   dispose,
   type FloatDType,
   gather,
-  kernelsFor,
+  type KernelSet,
   reshape,
   scope,
   split,
@@ -85,6 +85,10 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     return this.#weights.inputs.linear.computeDtype;
   }
 
+  get #kernels(): KernelSet {
+    return this.#weights.inputs.linear.kernels;
+  }
+
   /** Every token of a row changes its state; what follows the rule is computed for the wanted tokens alone. */
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedGatedDeltaNet | null } {
     const { adapters, record, wanted } = context;
@@ -135,7 +139,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     const everywhereGated = everywhere(byGated, wanted, tokens);
     const byProjected = scope(() => {
       const { byRemembered, byGate } = this.#gateBackward(everywhereGated, saved);
-      const kernels = kernelsFor(gradient.dtype);
+      const kernels = this.#kernels.of(gradient.dtype);
       const { rows, shared } = recurrence;
       const ofRows = shared?.inRows(mixed) ?? mixed;
       const qkv = kernels.causalConvolution(ofRows, convolution, rows, null);
@@ -157,7 +161,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     betaAndDecay: Tensor,
     { recurrence, record }: BlockContext,
   ): { remembered: Tensor; states: Tensor | null } {
-    const { causalConvolution, gatedDelta } = kernelsFor(mixed.dtype);
+    const { causalConvolution, gatedDelta } = this.#kernels.of(mixed.dtype);
     const { rows, shared, memory } = recurrence;
     const before = memory?.before(this) ?? null;
     const ofRows = shared?.inRows(mixed) ?? mixed;
@@ -185,7 +189,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
   #gateForward(remembered: Tensor, gate: Tensor): Tensor {
     const dtype = remembered.dtype as FloatDType;
     const { output } = this.#weights.norm.forward(cast(remembered, 'float32'), dtype);
-    return kernelsFor(dtype).gatedUnit(concat([gate, output], 1), 'silu');
+    return this.#kernels.of(dtype).gatedUnit(concat([gate, output], 1), 'silu');
   }
 
   /** @returns `[tokens, values]`, by what the rule gave, and by the gate */
@@ -197,7 +201,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     const exact = cast(saved.remembered, 'float32');
     const { output, inverseRms } = norm.forward(exact, dtype);
     const both = concat([saved.gate, output], 1);
-    const byBoth = kernelsFor(dtype).gatedUnitGradient(reshape(gradient, [-1, valueSize]), both, 'silu');
+    const byBoth = this.#kernels.of(dtype).gatedUnitGradient(reshape(gradient, [-1, valueSize]), both, 'silu');
     const [byGate, byNormed] = split(byBoth, [valueSize, valueSize], 1);
     const byRemembered = norm.gradient(byNormed!, exact, inverseRms, null).rounded;
     return { byRemembered: reshape(byRemembered, [tokens, -1]), byGate: reshape(byGate!, [tokens, -1]) };

@@ -20,6 +20,7 @@ import {
   dispose,
   type FloatDType,
   fill,
+  type KernelSet,
   multiply,
   reshape,
   scope,
@@ -46,11 +47,16 @@ import { SharedExpert } from './shared-expert.js';
 import { SparseMlp } from './sparse-mlp.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */
-export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, options: LoadOptions = {}): Promise<Decoder> {
+export async function loadDecoder(
+  folder: ModelFolder,
+  dtype: FloatDType,
+  kernels: KernelSet,
+  options: LoadOptions = {},
+): Promise<Decoder> {
   const { architecture } = folder;
   if (architecture.kind !== 'decoder') throw new Error(`model ${folder.name} is a ${architecture.kind}, not a decoder`);
   const { names, tiedHead, layerCount } = architecture;
-  const list = new WeightList(folder, dtype);
+  const list = new WeightList(folder, dtype, kernels);
   const weightOf = (path: string, as?: FloatDType) => list.tensor(tensorName(names, `${path}.weight`), as);
   const parts = {
     embedding: weightOf(names.embedding),
@@ -62,7 +68,7 @@ export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, option
   };
   const decoder = built(parts, ({ ownHead, ...others }) => {
     const weights = { ...others, head: ownHead ?? others.embedding };
-    return new Decoder(architecture, dtype, weights, { logitsInChunk: options.logitsInChunk });
+    return new Decoder(architecture, dtype, kernels, weights, { logitsInChunk: options.logitsInChunk });
   });
   return await loadListed(folder, decoder, options);
 }
@@ -74,7 +80,7 @@ function listLayer(list: WeightList, architecture: DecoderArchitecture, index: n
     attentionNorm: normIfAny(names.attentionNorm),
     attention: listAnyAttention(list, architecture, index),
     attentionBranchNorm: normIfAny(names.attentionBranchNorm),
-    mlpNorm: isBesideExperts(architecture, index) ? unitNorm(architecture, hiddenSize) : normIfAny(names.mlpNorm),
+    mlpNorm: isBesideExperts(architecture, index) ? unitNorm(list, architecture, hiddenSize) : normIfAny(names.mlpNorm),
     mlp: listMlp(list, architecture, index),
     mlpBranchNorm: normIfAny(names.mlpBranchNorm),
     inputBlock: listInputBlock(list, architecture, index),
@@ -148,7 +154,7 @@ function listRouter(
   const layer = layerLinears(architecture, index).router;
   if (layer === null || scales === null) {
     const parts = { weight: list.router(router.name), bias: biases && list.router(biases.router.name) };
-    return built(parts, ({ weight, bias }) => new FrozenRouter(weight, bias));
+    return built(parts, ({ weight, bias }) => new FrozenRouter(list.kernels, weight, bias));
   }
   const normed = made({ scale: list.tensor(scales.router.name, 'float32') }, ({ scale }, give) => {
     const product = give(scope(() => multiply(scale, constant(architecture.hiddenSize ** -0.5))));
@@ -221,7 +227,7 @@ function listAttention(list: WeightList, architecture: DecoderArchitecture, inde
   const parts = {
     query: listNormIfAny(list, architecture, index, names.queryNorm),
     key: listNormIfAny(list, architecture, index, hasOwnKeys ? names.keyNorm : null),
-    value: isNormed ? unitNorm(architecture, headDim) : null,
+    value: isNormed ? unitNorm(list, architecture, headDim) : null,
     queryKeyValue: list.linearGroup(attentionInputs),
     sinks: sinks === null ? null : list.tensor(sinks, 'float32'),
     output: list.linearGroup([attentionOutput]),
@@ -282,7 +288,7 @@ function listLinearAttention(
   };
   return built(parts, ({ normWeight, ...weights }) => {
     // Its weights are no offsets, whatever those of the other norms are.
-    const ownNorm = new Norm({ ...norm, weightOffset: 0 }, normWeight, null);
+    const ownNorm = new Norm(list.kernels, { ...norm, weightOffset: 0 }, normWeight, null);
     return new GatedDeltaNet(own, isByKeyHead(names), { ...weights, norm: ownNorm });
   });
 }
@@ -297,9 +303,9 @@ function listNormIfAny(
 }
 
 /** A norm without weights. */
-function unitNorm({ norm }: DecoderArchitecture, size: number): Listed<Norm> {
+function unitNorm(list: WeightList, { norm }: DecoderArchitecture, size: number): Listed<Norm> {
   const ones = made({}, (_, give) => give(fill([size], 1)));
-  return built({ ones }, (read) => new Norm(norm, read.ones, null));
+  return built({ ones }, (read) => new Norm(list.kernels, norm, read.ones, null));
 }
 
 function listNorm(
@@ -310,7 +316,7 @@ function listNorm(
   const read = (part: string) => list.tensor(tensorName(names, `${path}.${part}`), 'float32');
   const weight = norm.weightOffset === 0 ? read('weight') : plusOne(read('weight'));
   const parts = { weight, bias: norm.kind === 'layer' ? read('bias') : null };
-  return built(parts, (read) => new Norm(norm, read.weight, read.bias));
+  return built(parts, (read) => new Norm(list.kernels, norm, read.weight, read.bias));
 }
 
 function plusOne(stored: ReadItem<Tensor>): ReadItem<Tensor> {

@@ -83,7 +83,8 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
       if (rotated < headDim || rope.interleaved) steps.push(new RotaryOrder(made, order));
     }
     this.#queryKeySteps = steps;
-    this.#gate = attention.outputGate === null ? null : new OutputGate(this.settings);
+    const { kernels } = weights.queryKeyValue.linear;
+    this.#gate = attention.outputGate === null ? null : new OutputGate(kernels, this.settings);
   }
 
   get groups(): readonly LinearGroup[] {

@@ -13,7 +13,7 @@ import {
   concat,
   dispose,
   type FloatDType,
-  kernelsFor,
+  type KernelSet,
   type PackedMatrix,
   type PackedRows,
   reshape,
@@ -21,7 +21,6 @@ import {
   type Tensor,
   toFloat32Array,
   transpose,
-  weightsHaveMargins,
   withMargin,
 } from '@lorasmith/tensor';
 import { DenseExperts, type FrozenExperts, PackedExperts } from '../frozen-experts.js';
@@ -36,11 +35,14 @@ const STORED_AS = { float32: 'F32', bfloat16: 'BF16' } as const;
 export class WeightList {
   readonly #folder: ModelFolder;
   readonly #dtype: FloatDType;
+  /** The kernels that the model computes with. */
+  readonly kernels: KernelSet;
 
   /** @param dtype in which the model computes */
-  constructor(folder: ModelFolder, dtype: FloatDType) {
+  constructor(folder: ModelFolder, dtype: FloatDType, kernels: KernelSet) {
     this.#folder = folder;
     this.#dtype = dtype;
+    this.kernels = kernels;
   }
 
   /** @param dtype of the result; default: what the model computes in */
@@ -89,7 +91,7 @@ export class WeightList {
   /** The same as a linear layer without a bias. @throws ProductError model_file_corrupt for a number that is not finite */
   routerGroup(layer: LinearLayer): Listed<LinearGroup> {
     return built({ weight: this.router(layer.weight) }, ({ weight }) => {
-      return { modules: [layer], linear: new DenseLinear(weight, null) };
+      return { modules: [layer], linear: new DenseLinear(this.kernels, weight, null) };
     });
   }
 
@@ -117,31 +119,31 @@ export class WeightList {
     if (!expertsStayQuantized(this.#folder.quantized, parameter)) {
       const sizes = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
       const joined = this.#joined(names, [experts, ...sizes]);
-      return built({ joined }, (read) => new DenseExperts(read.joined, { transposed }));
+      return built({ joined }, (read) => new DenseExperts(this.kernels, read.joined, { transposed }));
     }
     const own = names.filter((name) => this.#folder.quantized.has(name));
     // A weight of several experts has the rows of each.
     const ofOne = this.#folder.quantized.get(own[0]!)!.shape.length === 2;
     const settings = { computeDtype: this.#dtype, transposed: transposed && ofOne };
     const packed = this.#packed<PackedRows>(own);
-    return built({ packed }, (read) => new PackedExperts(read.packed, experts, settings));
+    return built({ packed }, (read) => new PackedExperts(this.kernels, read.packed, experts, settings));
   }
 
   #linear(layers: readonly LinearLayer[], bias: ReadItem<Tensor> | null): Listed<FrozenLinear> {
     if (staysQuantized(this.#folder.quantized, layers)) {
       const matrix = this.#packed<PackedMatrix>(layers.map((layer) => layer.weight));
-      return built({ matrix, bias }, (read) => new QuantizedLinear(read.matrix, read.bias, this.#dtype));
+      return built({ matrix, bias }, (read) => new QuantizedLinear(this.kernels, read.matrix, read.bias, this.#dtype));
     }
     const weight = this.#weight(layers);
-    if (!weightsHaveMargins(this.#dtype))
-      return built({ weight, bias }, (read) => new DenseLinear(read.weight, read.bias));
+    if (!this.kernels.weightsHaveMargins(this.#dtype))
+      return built({ weight, bias }, (read) => new DenseLinear(this.kernels, read.weight, read.bias));
     const margined = made({ weight }, (read, give) => {
       const withOne = withMargin(read.weight);
       give(withOne.tensor);
       dispose(read.weight);
       return withOne;
     });
-    return built({ margined, bias }, (read) => new MarginLinear(read.margined, read.bias));
+    return built({ margined, bias }, (read) => new MarginLinear(this.kernels, read.margined, read.bias));
   }
 
   /** Tensors one behind the other, as one of this shape; those in 4 bits are decoded. */
@@ -188,7 +190,7 @@ export class WeightList {
   /** A quantized weight, `[out, in]`. @param dtype of the result; default: what the model computes in */
   #decoded(name: string, dtype: FloatDType = this.#dtype): ReadItem<Tensor> {
     return made({ packed: this.#packed<PackedMatrix>([name]) }, ({ packed }, give) => {
-      const weight = kernelsFor(dtype).dequantizeRows(packed, 0, packed.rows, dtype);
+      const weight = this.kernels.of(dtype).dequantizeRows(packed, 0, packed.rows, dtype);
       packed.dispose();
       return give(weight);
     });
