@@ -98,7 +98,6 @@ export default defineConfig({
           include: [ENGINE],
           exclude: [...OTHER_SUITES, OTHER_LIBRARIES],
           isolate: false,
-          setupFiles: ['test/plain-kernels.ts'],
           maxWorkers: 2,
           sequence: { ...ORDER, groupOrder: 1 },
         },

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { readModelFolder } from '../packages/model-folder/dist/index.js';
 import { Generation, loadDecoder } from '../packages/models/dist/index.js';
-import { configureKernels, kernelsInUse, observeOps } from '../packages/tensor/dist/index.js';
+import { chooseKernels, observeOps } from '../packages/tensor/dist/index.js';
 
 const { values } = parseArgs({
   options: {
@@ -91,8 +91,9 @@ function startPeer(/** @type {string} */ python) {
   };
 }
 
-configureKernels('fused');
-const decoder = await loadDecoder(await readModelFolder(values.model), dtype);
+const kernels = chooseKernels('fused');
+// The type check sees the sources of one package and the build of the other.
+const decoder = await loadDecoder(await readModelFolder(values.model), dtype, /** @type {any} */ (kernels));
 const generation = new Generation(decoder, { cacheTokens: 8 * 256, maxTexts: 8 });
 const peer = values['peer-python'] === undefined ? null : startPeer(values['peer-python']);
 const measured = [];
@@ -126,7 +127,7 @@ if (values.profile) {
   }
 }
 
-console.log(`${dtype}, kernels ${kernelsInUse()}, tokens/s of all requests together`);
+console.log(`${dtype}, kernels ${kernels.library}, tokens/s of all requests together`);
 console.log('| requests | prompt | new tokens | prompt tokens/s | peer | new tokens/s | peer | longest step |');
 console.log('| --- | --- | --- | --- | --- | --- | --- | --- |');
 for (const { one, own, peer: theirs } of measured) {

@@ -1,6 +1,6 @@
 // Milliseconds that one step of generation takes to choose tokens, on the engine of this process: see README.md.
 import { parseArgs } from 'node:util';
-import { configureKernels, dispose, kernelsFor, kernelsInUse, tensorOf } from '../packages/tensor/dist/index.js';
+import { chooseKernels, dispose, tensorOf } from '../packages/tensor/dist/index.js';
 
 const { values } = parseArgs({
   options: {
@@ -38,15 +38,15 @@ const PLAIN = {
   ...{ penalties: null, allowed: null, logprobs: null },
 };
 
-configureKernels('fused');
+const kernels = chooseKernels('fused');
 const logits = tensorOf(normalLogits(), [texts, vocabulary]);
-console.log(`${kernelsInUse()}, ${texts} texts, ${vocabulary} tokens, best of ${repeats}`);
+console.log(`${kernels.library}, ${texts} texts, ${vocabulary} tokens, best of ${repeats}`);
 for (const [name, own] of CASES) {
   const choices = Array.from({ length: texts }, (_, text) => ({ ...PLAIN, ...own, draw: (text + 0.5) / texts }));
   let best = Number.POSITIVE_INFINITY;
   for (let i = 0; i < repeats; i++) {
     const start = performance.now();
-    kernelsFor('float32').sampleTokens(logits, choices);
+    kernels.of('float32').sampleTokens(logits, choices);
     best = Math.min(best, performance.now() - start);
   }
   console.log(`${name}: ${best.toFixed(2)} ms, ${(best / texts).toFixed(3)} ms a text`);

@@ -23,13 +23,15 @@ import { datasetOf } from './rows.mjs';
 const [root = '', model = '', folder = ''] = process.argv.slice(2);
 /** @param {string} name */
 const load = (name) => import(pathToFileURL(path.join(root, `packages/${name}/dist/index.js`)).href);
-const { configureKernels } = await load('tensor');
+const tensor = await load('tensor');
 const { LoraSettings, TrainingSettings } = await load('contracts');
 const { openExampleStore } = await load('planning');
 const training = await load('training');
 
-configureKernels('fused');
-const cache = new training.BaseModelCache();
+/** The kernels; null in a checkout where they are chosen for the process. */
+const kernels = tensor.chooseKernels === undefined ? null : tensor.chooseKernels('fused');
+if (kernels === null) tensor.configureKernels('fused');
+const cache = new training.BaseModelCache(kernels);
 /** The scheduler of shared passes; null in a checkout whose jobs train one after the other. */
 const scheduler = training.PassScheduler === undefined ? null : new training.PassScheduler({ passTokens: 1024 });
 

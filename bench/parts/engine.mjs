@@ -5,11 +5,13 @@ import { join } from 'node:path';
 import { LoraAdapter } from '../../packages/lora/dist/index.js';
 import { readModelFolder, WeightDigests, withBaseQuantization } from '../../packages/model-folder/dist/index.js';
 import { ALL_LAYERS, DenseLinear, loadBaseModel, loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
-import { configureKernels, dispose, fill, observeOps, scope } from '../../packages/tensor/dist/index.js';
+import { chooseKernels, dispose, fill, observeOps, scope } from '../../packages/tensor/dist/index.js';
 import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
 
 /**
  * @typedef {'float32' | 'bfloat16'} Precision
+ *
+ * @typedef {any} Kernels a KernelSet: the type check sees the sources of one package and the build of another
  *
  * @typedef {object} StepOptions
  * @property {string} model folder
@@ -23,9 +25,10 @@ import { NextToken } from '../../packages/training/dist/objectives/next-token/ne
  * Tokens per second and peak memory of one size of micro-batch.
  *
  * @param {StepOptions & { recompute?: boolean, quantization?: 'none' | 'nf4' }} options
+ * @param {Kernels} kernels
  */
-export async function growth({ model, precision, rows, length, recompute = false, quantization, repeats }) {
-  const { batchOf, run } = await engineStep(model, precision, quantization);
+export async function growth({ model, precision, rows, length, recompute = false, quantization, repeats }, kernels) {
+  const { batchOf, run } = await engineStep(kernels, model, precision, quantization);
   const batch = batchOf({ rows, length });
   const seconds = medianSeconds(() => run(batch, recompute), repeats);
   return {
@@ -41,12 +44,13 @@ export async function growth({ model, precision, rows, length, recompute = false
  * The measurements of a worker on its machine, and the share of the rate of matrix products that a training step reaches.
  *
  * @param {StepOptions & { adapted?: 'attention' | 'experts' }} options
+ * @param {Kernels} kernels
  */
-export async function machine({ model, precision, rows, length, adapted, repeats }) {
+export async function machine({ model, precision, rows, length, adapted, repeats }, kernels) {
   const { stepWork } = await import('../../packages/planning/dist/index.js');
   const { measureMachine } = await import('../../packages/training/dist/index.js');
-  const profileOfMachine = await measureMachine();
-  const { decoder, folder, targets, batchOf, run } = await engineStep(model, precision, 'none', adapted);
+  const profileOfMachine = await measureMachine(/** @type {any} */ (kernels));
+  const { decoder, folder, targets, batchOf, run } = await engineStep(kernels, model, precision, 'none', adapted);
   const tokens = rows * length;
   const batch = batchOf({ rows, length });
   const seconds = medianSeconds(() => run(batch), repeats);
@@ -60,9 +64,9 @@ export async function machine({ model, precision, rows, length, adapted, repeats
     },
   );
   const own = productRate(decoder, precision, tokens, repeats);
-  configureKernels('raw');
-  const tensorflow = productRate(decoder, precision, tokens, repeats);
-  configureKernels('fused');
+  const plain = await loadDecoder(folder, precision, /** @type {any} */ (chooseKernels('raw')));
+  const tensorflow = productRate(plain, precision, tokens, repeats);
+  plain.dispose();
   const modelRate = (products + attention + states) / seconds;
   return {
     profile: profileOfMachine,
@@ -78,9 +82,10 @@ export async function machine({ model, precision, rows, length, adapted, repeats
  * The time of a training step by kind of op.
  *
  * @param {StepOptions} options
+ * @param {Kernels} kernels
  */
-export async function profile({ model, precision, rows, length, repeats }) {
-  const { batchOf, run } = await engineStep(model, precision);
+export async function profile({ model, precision, rows, length, repeats }, kernels) {
+  const { batchOf, run } = await engineStep(kernels, model, precision);
   const batch = batchOf({ rows, length });
   const stepSeconds = medianSeconds(() => run(batch), repeats);
   /** @type {Map<string, { calls: number, seconds: number }>} */
@@ -105,9 +110,10 @@ export async function profile({ model, precision, rows, length, repeats }) {
  * with the frozen weights.
  *
  * @param {StepOptions & { jobs: number }} options `rows` of each job
+ * @param {Kernels} kernels
  */
-export async function sharedPass({ model, precision, jobs, rows, length, repeats }) {
-  const { decoder, folder, batchOf, objective } = await engineStep(model, precision);
+export async function sharedPass({ model, precision, jobs, rows, length, repeats }, kernels) {
+  const { decoder, folder, batchOf, objective } = await engineStep(kernels, model, precision);
   const targets = folder.modules.map((layer) => ({ ...layer, rank: 8, scale: 2 }));
   const adapters = Array.from(
     { length: jobs },
@@ -136,12 +142,13 @@ export async function sharedPass({ model, precision, jobs, rows, length, repeats
  * clock, is without what else runs.
  *
  * @param {{ model: string, rows: number, length: number, pairs: number }} options
+ * @param {Kernels} kernels
  */
-export async function besideQuantized({ model, rows, length, pairs }) {
+export async function besideQuantized({ model, rows, length, pairs }, kernels) {
   /** @type {(() => void)[]} */
   const runs = [];
   for (const quantization of /** @type {const} */ (['none', 'nf4'])) {
-    const { batchOf, run } = await engineStep(model, 'bfloat16', quantization);
+    const { batchOf, run } = await engineStep(kernels, model, 'bfloat16', quantization);
     const batch = batchOf({ rows, length });
     runs.push(() => run(batch));
   }
@@ -173,8 +180,9 @@ export async function besideQuantized({ model, rows, length, pairs }) {
  * files. All with a warm page cache, and not for the first time in the process. Bytes are those of the files.
  *
  * @param {{ model: string, precision: Precision, quantization?: 'none' | 'nf4' }} options
+ * @param {Kernels} kernels
  */
-export async function loading({ model, precision, quantization = 'none' }) {
+export async function loading({ model, precision, quantization = 'none' }, kernels) {
   const folder = withBaseQuantization(await readModelFolder(model), quantization);
   const plain = async () => {
     for (const { path } of folder.files) for await (const _ of createReadStream(path, { highWaterMark: 2 ** 20 }));
@@ -182,11 +190,11 @@ export async function loading({ model, precision, quantization = 'none' }) {
   await plain();
   const plainSeconds = await secondsOf(plain);
   // Starts the engine, and gives the machine's memory to this process: a virtual machine first gets it from its host.
-  (await loadDecoder(folder, precision)).dispose();
+  (await loadDecoder(folder, precision, kernels)).dispose();
   const remembered = await mkdtemp(join(tmpdir(), 'lorasmith-bench-digests-'));
   // The type check sees the sources of the one package and the build of the other.
   const digests = /** @type {any} */ (new WeightDigests(remembered));
-  const load = async () => (await loadBaseModel(folder, precision, { digests })).model.dispose();
+  const load = async () => (await loadBaseModel(folder, precision, kernels, { digests })).model.dispose();
   try {
     const firstSeconds = await secondsOf(load);
     const loadSeconds = await secondsOf(load);
@@ -206,14 +214,15 @@ export async function loading({ model, precision, quantization = 'none' }) {
 /**
  * A model with LoRA on q and v, or on its experts, and a function that runs a micro-batch forward and backward.
  *
+ * @param {Kernels} kernels
  * @param {string} modelFolder
  * @param {Precision} precision
  * @param {'none' | 'nf4'} [quantization]
  * @param {'attention' | 'experts'} [adapted]
  */
-async function engineStep(modelFolder, precision, quantization = 'none', adapted = 'attention') {
+async function engineStep(kernels, modelFolder, precision, quantization = 'none', adapted = 'attention') {
   const folder = withBaseQuantization(await readModelFolder(modelFolder), quantization);
-  const decoder = await loadDecoder(folder, precision);
+  const decoder = await loadDecoder(folder, precision, kernels);
   const ofAttention = folder.modules.filter(({ name }) => /[qv]_proj$/.test(name));
   const targets = (adapted === 'experts' ? folder.parameters : ofAttention).map((layer) => ({
     ...layer,
@@ -272,7 +281,8 @@ function productRate(decoder, precision, tokens, repeats) {
     const shape = `${rows} ${linear.inFeatures} ${linear.outFeatures}`;
     const known = products.get(shape);
     // An expert by itself copies its weight for each product.
-    const alone = () => (isExpert ? new DenseLinear(linear.weightRows(0, linear.outFeatures), null) : linear);
+    const alone = () =>
+      isExpert ? new DenseLinear(linear.kernels, linear.weightRows(0, linear.outFeatures), null) : linear;
     products.set(shape, { linear: known?.linear ?? alone(), rows, count: (known?.count ?? 0) + 1 });
   }
   let operations = 0;

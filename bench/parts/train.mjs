@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
-import { train as trainAdapter } from '../../packages/training/dist/index.js';
+import { BaseModelCache, train as trainAdapter } from '../../packages/training/dist/index.js';
 import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
 import { datasetOf, readBenchRows } from '../rows.mjs';
 
@@ -11,21 +11,25 @@ import { datasetOf, readBenchRows } from '../rows.mjs';
  *
  * @param {{ model: string, rows?: string, count?: number, text?: { rows: number, words: number }, targets?: string[] | string, parameters?: string[],
  *   training?: object, objective?: import('../../packages/contracts/dist/index.js').ObjectiveRequest, validation?: object, samples?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
+ * @param {import('../../packages/tensor/dist/index.js').KernelSet} kernels
  */
-export async function train({
-  model,
-  rows,
-  count = 64,
-  text,
-  targets = ['q_proj', 'v_proj'],
-  parameters,
-  training = {},
-  objective,
-  validation = {},
-  samples,
-  rank = 8,
-  machine,
-}) {
+export async function train(
+  {
+    model,
+    rows,
+    count = 64,
+    text,
+    targets = ['q_proj', 'v_proj'],
+    parameters,
+    training = {},
+    objective,
+    validation = {},
+    samples,
+    rank = 8,
+    machine,
+  },
+  kernels,
+) {
   const { text: lines, dataset } =
     rows === undefined
       ? datasetOf(wordRows(text ?? { rows: 8, words: 100 }), 'text')
@@ -51,7 +55,9 @@ export async function train({
     let last = 0;
     /** @type {number[]} tokens of an answer that is sampled in a step */
     const answerTokens = [];
+    const cache = new BaseModelCache(/** @type {any} */ (kernels));
     const { result, report, versions } = await trainAdapter({
+      cache,
       spec,
       modelFolder: model,
       dataset,

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { table } from '../../bench/tables.mjs';
 import { readModelFolder } from '../../packages/model-folder/dist/index.js';
 import { Generation, loadDecoder } from '../../packages/models/dist/index.js';
-import { configureKernels, engine } from '../../packages/training/dist/index.js';
+import { chooseKernels, engine } from '../../packages/training/dist/index.js';
 import { KERNEL_OPTIONS, kernelsOf } from './kernel-choice.mjs';
 import { writePartResult } from './part-result.mjs';
 
@@ -28,10 +28,10 @@ const CASES = [1, MOST_TEXTS].flatMap((texts) => [
 const WARM_UP_TOKENS = 2;
 
 const [promptTokens, newTokens] = [Number(values.prompt), Number(values.new)];
-configureKernels(...kernelsOf(values));
 const decoder = await loadDecoder(
   await readModelFolder(path.resolve(values.model)),
   /** @type {'float32' | 'bfloat16'} */ (values.precision),
+  /** @type {any} */ (chooseKernels(...kernelsOf(values))),
 );
 const ids = Math.min(decoder.architecture.vocabSize, 40_000) - 3;
 const cacheTokens = MOST_TEXTS * 2 * (promptTokens + newTokens + 64);

@@ -46,7 +46,7 @@ export const KERNEL_OPTIONS = /** @type {const} */ ({
 
 /**
  * @param {{ kernels: string, avoid: string }} values of {@link KERNEL_OPTIONS}
- * @returns {['fused' | 'raw', { avoid: string[] }]} the arguments of `configureKernels`
+ * @returns {['fused' | 'raw', { avoid: string[] }]} the arguments of `chooseKernels`
  */
 export function kernelsOf({ kernels, avoid }) {
   return [kernels === 'raw' ? 'raw' : 'fused', { avoid: avoid.split(',').filter((name) => name !== '') }];

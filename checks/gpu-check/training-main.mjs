@@ -3,7 +3,7 @@
 //   [--precision bfloat16] [--kernels fused|raw] [--avoid NAMES]
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { BaseModelCache, configureKernels, engine } from '../../packages/training/dist/index.js';
+import { BaseModelCache, chooseKernels, engine } from '../../packages/training/dist/index.js';
 import { KERNEL_OPTIONS, kernelsOf } from './kernel-choice.mjs';
 import { measuredMachine, measureJobs } from './measure-jobs.mjs';
 import { writePartResult } from './part-result.mjs';
@@ -29,8 +29,10 @@ const tokensOfWords = (/** @type {number} */ words) => Math.min(8192, 8 * words 
 const model = path.resolve(values.model);
 const steps = Number(values.steps);
 const machine = await measuredMachine(values['data-dir']);
-const kernels = configureKernels(...kernelsOf(values));
-const cache = new BaseModelCache();
+const chosen = chooseKernels(...kernelsOf(values));
+/** null: TensorFlow's own. */
+const kernels = chosen.library === 'tensorflow' ? null : chosen.library;
+const cache = new BaseModelCache(chosen);
 const startedAt = performance.now();
 let loadedAt = 0;
 /** @type {object[]} */

@@ -1,6 +1,6 @@
 import { boolAttribute, execute, typeAttribute } from '../../packages/tensor/dist/execute.js';
 import * as t from '../../packages/tensor/dist/index.js';
-import { kernelsFor } from '../../packages/tensor/dist/kernels/kernel-table.js';
+import { chooseKernels } from '../../packages/tensor/dist/kernels/kernel-table.js';
 import { seededPacked } from '../../packages/tensor/dist/numeric-cases/quantized-cases.js';
 import {
   positiveTensor,
@@ -8,6 +8,8 @@ import {
   seededIndices,
   seededTensor,
 } from '../../packages/tensor/dist/numeric-cases/seeded-inputs.js';
+
+const kernels = chooseKernels('fused');
 
 // Every kernel of the CUDA engine, in an input whose size is doubled. A new kernel: call its op in a case of its subject, or add a case.
 // `npm run test:growth -- PARTS…` runs the cases whose names have one of the parts.
@@ -78,9 +80,9 @@ function elementCases(dtype) {
       for (const op of singles) op(x);
       t.add(x, positiveTensor([16], 3, dtype));
       t.add(x, positiveTensor([tokens, 1], 4, dtype));
-      kernelsFor(dtype).activation(x, 'silu');
-      kernelsFor(dtype).activationGradient(y, x, 'silu');
-      kernelsFor(dtype).dropout(x, 0.5, [1, 2]);
+      kernels.of(dtype).activation(x, 'silu');
+      kernels.of(dtype).activationGradient(y, x, 'silu');
+      kernels.of(dtype).dropout(x, 0.5, [1, 2]);
       t.randomUniform([tokens, 16], [1, 2]);
     }),
   ];
@@ -108,7 +110,7 @@ function reductionCases(dtype) {
         t.argMax(logits);
         t.softmax(logits);
         t.max(logits, -1);
-        kernelsFor(dtype).crossEntropy(logits, seededIndices(4, vocabulary, 2));
+        kernels.of(dtype).crossEntropy(logits, seededIndices(4, vocabulary, 2));
       },
     },
   ];
@@ -116,21 +118,20 @@ function reductionCases(dtype) {
 
 /** Kernels with a block for a row. @param {FloatDType} dtype @returns {GrowthCase[]} */
 function rowCases(dtype) {
-  const kernels = () => kernelsFor(dtype);
   return [
     byTokens(`norms, units and cross entropy, ${dtype}`, 512, (tokens) => {
       const [x, weight] = [seededTensor([tokens, 64], 1), seededTensor([64], 2)];
       const branch = seededTensor([tokens, 64], 3, dtype);
-      const { inverseRms } = kernels().rmsNorm(x, weight, EPSILON, dtype);
-      kernels().addRmsNorm(x, branch, weight, EPSILON);
-      kernels().rmsNormGradient(branch, x, weight, inverseRms, x);
-      kernels().centred(x);
+      const { inverseRms } = kernels.of(dtype).rmsNorm(x, weight, EPSILON, dtype);
+      kernels.of(dtype).addRmsNorm(x, branch, weight, EPSILON);
+      kernels.of(dtype).rmsNormGradient(branch, x, weight, inverseRms, x);
+      kernels.of(dtype).centred(x);
       const [gateUp, gradient] = [seededTensor([tokens, 64], 4, dtype), seededTensor([tokens, 32], 5, dtype)];
-      kernels().gatedUnit(gateUp, 'silu');
-      kernels().gatedUnitGradient(gradient, gateUp, 'silu');
-      kernels().clampedUnit(gateUp, 1);
-      kernels().clampedUnitGradient(gradient, gateUp, 1);
-      kernels().crossEntropy(seededTensor([tokens / 4, 96], 6, dtype), seededIndices(tokens / 4, 96, 7));
+      kernels.of(dtype).gatedUnit(gateUp, 'silu');
+      kernels.of(dtype).gatedUnitGradient(gradient, gateUp, 'silu');
+      kernels.of(dtype).clampedUnit(gateUp, 1);
+      kernels.of(dtype).clampedUnitGradient(gradient, gateUp, 1);
+      kernels.of(dtype).crossEntropy(seededTensor([tokens / 4, 96], 6, dtype), seededIndices(tokens / 4, 96, 7));
     }),
     // Half of the rows have no update, one in four has two.
     byTokens(`rows by their indices, ${dtype}`, 512, (tokens) => {
@@ -147,7 +148,7 @@ function rowCases(dtype) {
         ),
       );
       t.scatter(t.tensorOf(indices, [tokens]), x, tokens);
-      kernels().gatheredSum(
+      kernels.of(dtype).gatheredSum(
         x,
         t.tensorOf(
           Int32Array.from({ length: 2 * tokens }, (_, i) => i >> 1),
@@ -184,7 +185,7 @@ function attend(dtype, headDim, lengths, window) {
   const angles = anglesAt([...Array(Math.max(...lengths)).keys()], headDim);
   const { heads, keyValueHeads } = settings;
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
-  const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
+  const attention = kernels.of(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
   const qkv = seededTensor([tokens, (heads + 2 * keyValueHeads) * headDim], 3, dtype);
   const { saved } = attention.forward(qkv, settings, true);
   if (saved === null) throw new Error('attention saved nothing');
@@ -224,7 +225,7 @@ function generate(dtype, headDim, texts, tokens, window) {
   const { heads, keyValueHeads } = settings;
   const pagesOfText = Math.ceil((tokens + 1) / t.PAGE_TOKENS);
   const layers = [{ keyValueHeads, headDim }];
-  const cache = kernelsFor(dtype).keyValueCache({ layers, pages: texts * pagesOfText, windows: [window], dtype });
+  const cache = kernels.of(dtype).keyValueCache({ layers, pages: texts * pagesOfText, windows: [window], dtype });
   for (const [cached, added] of /** @type {const} */ ([
     [0, tokens],
     [tokens, 1],
@@ -271,7 +272,7 @@ function sectionsOf(rows, groups) {
 function productCases(dtype) {
   /** @param {number} tokens @param {number} groups */
   const grouped = (tokens, groups) => {
-    const { groupedProduct } = kernelsFor(dtype);
+    const { groupedProduct } = kernels.of(dtype);
     const weights = seededTensor([groups, 64, 64], 1, dtype);
     const x = seededTensor([tokens, 64], 2, dtype);
     for (const transposed of [true, false]) groupedProduct(x, weights, sectionsOf(tokens, groups), transposed);
@@ -300,7 +301,7 @@ function packedCases(dtype) {
         /** @param {number} rows */
         run: (rows) => {
           const weights = seededPacked({ columns: 128, rows: [rows], form });
-          const { dequantizeRows, quantizedProduct } = kernelsFor(dtype);
+          const { dequantizeRows, quantizedProduct } = kernels.of(dtype);
           dequantizeRows(weights, 0, rows, dtype);
           // Few rows have kernels of their own.
           for (const tokens of [4, 12, 40]) quantizedProduct(seededTensor([tokens, 128], 1, dtype), weights, true);
@@ -313,7 +314,7 @@ function packedCases(dtype) {
         run: (columns) => {
           const weights = seededPacked({ columns, rows: [64], form });
           for (const tokens of [4, 12])
-            kernelsFor(dtype).quantizedProduct(seededTensor([tokens, columns], 1, dtype), weights, true);
+            kernels.of(dtype).quantizedProduct(seededTensor([tokens, columns], 1, dtype), weights, true);
           weights.dispose();
         },
       },
@@ -322,14 +323,14 @@ function packedCases(dtype) {
         /** @param {number} experts */
         run: (experts) => {
           const weights = seededPacked({ columns: 64, rows: Array(experts).fill(64), form });
-          const { groupedPackedProduct } = kernelsFor(dtype);
+          const { groupedPackedProduct } = kernels.of(dtype);
           groupedPackedProduct(seededTensor([experts, 64], 1, dtype), weights, sectionsOf(experts, experts), true);
           weights.dispose();
         },
       },
       byTokens(`packed experts, ${form}, ${dtype}`, 256, (tokens) => {
         const weights = seededPacked({ columns: 64, rows: [64, 64], form });
-        const { groupedPackedProduct } = kernelsFor(dtype);
+        const { groupedPackedProduct } = kernels.of(dtype);
         groupedPackedProduct(seededTensor([tokens, 64], 1, dtype), weights, sectionsOf(tokens, 2), true);
         weights.dispose();
       }),
@@ -338,7 +339,7 @@ function packedCases(dtype) {
       ...{ name: `packed weights, MXFP4, ${dtype}`, doubled: 'rows of weights', size: 512 },
       run: (rows) => {
         const weights = new t.Mxfp4Matrices([1, rows, 64], seededBytes(rows * 32, 1), seededBytes(rows * 2, 2));
-        kernelsFor(dtype).dequantizeRows(weights, 0, rows, dtype);
+        kernels.of(dtype).dequantizeRows(weights, 0, rows, dtype);
         weights.dispose();
       },
     },
@@ -347,7 +348,7 @@ function packedCases(dtype) {
       run: (experts) => {
         const [codes, scales] = [seededBytes(experts * 64 * 32, 1), seededBytes(experts * 64 * 2, 2)];
         const weights = new t.Mxfp4Matrices([experts, 64, 64], codes, scales);
-        const { groupedPackedProduct } = kernelsFor(dtype);
+        const { groupedPackedProduct } = kernels.of(dtype);
         groupedPackedProduct(seededTensor([experts, 64], 3, dtype), weights, sectionsOf(experts, experts), true);
         weights.dispose();
       },
@@ -373,7 +374,7 @@ const LAYOUT = {
  * @param {import('../../packages/tensor/dist/index.js').LoraLayout} [layout]
  */
 function adapt(dtype, tokens, adapters, layout = LAYOUT) {
-  const { loraForward, loraBackward, loraWeights, loraGradient } = kernelsFor(dtype);
+  const { loraForward, loraBackward, loraWeights, loraGradient } = kernels.of(dtype);
   const count = tokens / adapters;
   const parts = Array.from({ length: adapters }, (_, index) => {
     const parameters = seededTensor([t.parametersOf(layout)], index);
@@ -410,7 +411,7 @@ function adapterCases(dtype) {
       },
     },
     byTokens(`LoRA as a part of frozen products, ${dtype}`, 512, (tokens) => {
-      const { adaptedForward, adaptedBackward, loraWeights, marginProduct } = kernelsFor(dtype);
+      const { adaptedForward, adaptedBackward, loraWeights, marginProduct } = kernels.of(dtype);
       for (const [inFeatures, outFeatures] of /** @type {const} */ ([
         [64, 96],
         [96, 64],
@@ -442,7 +443,7 @@ function mergedWeightCase(dtype) {
       const [base, parameters] = [seededTensor([rows, 64], 1, dtype), seededTensor([t.parametersOf(layout)], 2)];
       for (const result of new Set(/** @type {const} */ ([dtype, 'float32']))) {
         const settings = { layout, stored: [dtype], dtype: result };
-        kernelsFor(dtype).mergedWeight(base, parameters, seededTensor([5, 64], 3), settings);
+        kernels.of(dtype).mergedWeight(base, parameters, seededTensor([5, 64], 3), settings);
       }
     },
   };
@@ -456,7 +457,7 @@ function sampleCases(dtype) {
       ...{ given: null, temperature: 1, topK: 30, topP: 0.9, minP: 0.01, draw: 0.7 },
       ...{ penalties: null, allowed: null, logprobs: 2 },
     };
-    kernelsFor(dtype).sampleTokens(seededTensor([texts, vocabulary], 1, dtype), Array(texts).fill(choice));
+    kernels.of(dtype).sampleTokens(seededTensor([texts, vocabulary], 1, dtype), Array(texts).fill(choice));
   };
   return [
     {
@@ -473,7 +474,7 @@ function sampleCases(dtype) {
 function linearAttentionCases(dtype) {
   /** @param {readonly number[]} lengths @param {number} size of a head */
   const sweep = (lengths, size) => {
-    const { gatedDelta, causalConvolution, causalConvolutionGradient } = kernelsFor(dtype);
+    const { gatedDelta, causalConvolution, causalConvolutionGradient } = kernels.of(dtype);
     const settings = { keyHeads: 1, valueHeads: 1, keySize: size, valueSize: size };
     const tokens = lengths.reduce((sum, length) => sum + length, 0);
     const rows = t.tokenRows(lengths);
@@ -519,7 +520,7 @@ function parameterCases() {
     {
       ...{ name: 'AdamW', doubled: 'parameters', size: 1 << 15 },
       run: (count) => {
-        const { adamW, squareSum } = kernelsFor('float32');
+        const { adamW, squareSum } = kernels.of('float32');
         const [parameters, gradient] = [seededTensor([count], 1), seededTensor([count], 2)];
         const norm = squareSum(gradient, 1);
         const moments = { first: seededTensor([count], 3), second: positiveTensor([count], 4) };

@@ -7,7 +7,6 @@ import { growthCases, WITHOUT_SIZE } from './growth-cases.mjs';
 const [, , workFile = '', ...parts] = process.argv;
 const { cuda } = tensor.engine;
 if (cuda === null) throw new Error(`the engine is ${tensor.engine.kind}, not cuda`);
-tensor.configureKernels('fused');
 writeFileSync(workFile, '');
 const file = openSync(workFile, 'r');
 let read = 0;

@@ -7,9 +7,12 @@ import { mergeModel } from '../../packages/export/dist/index.js';
 import { LoraAdapter } from '../../packages/lora/dist/index.js';
 import { readModelFolder } from '../../packages/model-folder/dist/index.js';
 import { DenseLinear, loadClassifier } from '../../packages/models/dist/index.js';
-import { dispose, fill, keep, matMul, multiply, scope, tensorOf } from '../../packages/tensor/dist/index.js';
+import { chooseKernels, dispose, fill, keep, multiply, scope, tensorOf } from '../../packages/tensor/dist/index.js';
 import { matrix, rowsOf } from './matrix.mjs';
 import { writeStack } from './stack-folder.mjs';
+
+/** TensorFlow's own ops. */
+const kernels = chooseKernels('raw');
 
 /** `y = x Wᵀ + b`. */
 export function linearLayer() {
@@ -22,8 +25,8 @@ export function linearLayer() {
     const x = matrix([[1, 2, 3]]);
     const large = { weight: fill([4096, 4096], 0, 'bfloat16'), bias: fill([4096], 0, 'bfloat16') };
     return {
-      product: rowsOf(matMul(x, weight, { transposeB: true }))[0],
-      y: rowsOf(new DenseLinear(weight, bias).forward(x))[0],
+      product: rowsOf(kernels.matMul(x, weight, { transposeB: true }))[0],
+      y: rowsOf(new DenseLinear(kernels, weight, bias).forward(x))[0],
       numbers: weight.size + bias.size,
       large: { weights: large.weight.size, withBias: large.weight.size + large.bias.size },
     };
@@ -54,14 +57,14 @@ export async function loraLayer() {
   const scale = loraScale({ rank: RANK, alpha: ALPHA, use_rslora: false });
   const steps = scope(() => {
     const [a, b, x] = [matrix(A), matrix(B), matrix([X])];
-    const low = matMul(x, a, { transposeB: true }); // [1, in] x [r, in]ᵀ -> [1, r]
-    const update = matMul(low, b, { transposeB: true }); // [1, r] x [out, r]ᵀ -> [1, out]
+    const low = kernels.matMul(x, a, { transposeB: true }); // [1, in] x [r, in]ᵀ -> [1, r]
+    const update = kernels.matMul(low, b, { transposeB: true }); // [1, r] x [out, r]ᵀ -> [1, out]
     return {
-      ba: rowsOf(matMul(b, a)),
+      ba: rowsOf(kernels.matMul(b, a)),
       ax: rowsOf(low)[0],
       bax: rowsOf(update)[0],
       scaled: rowsOf(multiply(update, tensorOf(Float32Array.of(scale), [1])))[0],
-      wx: rowsOf(matMul(x, matrix(W), { transposeB: true }))[0],
+      wx: rowsOf(kernels.matMul(x, matrix(W), { transposeB: true }))[0],
     };
   });
   const adapter = {
@@ -98,7 +101,7 @@ export async function loraLayer() {
 
 /** @param {string} folder @returns {Promise<number[][]>} the weight of the only layer, `[out, in]` */
 async function weightOf(folder) {
-  const model = await loadClassifier(await readModelFolder(folder), 'float32');
+  const model = await loadClassifier(await readModelFolder(folder), 'float32', kernels);
   const linear = model.groups[0]?.linear;
   const rows = scope(() => (linear ? rowsOf(linear.weightRows(0, linear.outFeatures)) : []));
   model.dispose();
@@ -111,7 +114,7 @@ async function weightOf(folder) {
  * @returns {Promise<number[] | undefined>} y of {@link X}
  */
 async function outputOf(folder, initial) {
-  const model = await loadClassifier(await readModelFolder(folder), 'float32');
+  const model = await loadClassifier(await readModelFolder(folder), 'float32', kernels);
   const adapter = initial && adapterFor(model.groups, initial);
   try {
     const x = { features: Float32Array.from(X), width: X.length };
@@ -136,7 +139,7 @@ export function adapterFor(groups, initial) {
 /** How many numbers LoRA trains in a layer of 4096 × 4096. */
 export function savings() {
   const weight = keep(scope(() => fill([4096, 4096], 0, 'bfloat16')));
-  const linear = new DenseLinear(weight, null);
+  const linear = new DenseLinear(kernels, weight, null);
   const group = { modules: [{ name: 'layer', outFeatures: 4096 }], linear };
   const adapter = new LoraAdapter([group], { targets: [{ name: 'layer', rank: 8, scale: 2 }], dropout: 0, seed: 0 });
   try {

@@ -5,20 +5,20 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { LoraAdapter } from '../../packages/lora/src/index.js';
 import { readModelFolder } from '../../packages/model-folder/src/index.js';
 import { Generation, loadDecoder, type PromptRequest } from '../../packages/models/src/index.js';
-import { configureKernels, type FloatDType } from '../../packages/tensor/src/index.js';
+import { chooseKernels, type FloatDType } from '../../packages/tensor/src/index.js';
 import { cuda, watchDevice } from './device-watch.js';
 import { writeRandomLlama } from './random-llama.js';
+
+const kernels = chooseKernels('fused');
 
 // What a step of generation launches and copies on the card.
 
 let root: string;
 beforeAll(async () => {
   root = await mkdtemp(path.join(tmpdir(), 'emulated-generation-'));
-  configureKernels('fused');
   for (const layers of [2, 4]) await writeRandomLlama(path.join(root, `layers-${layers}`), { layers });
 });
 afterAll(async () => {
-  configureKernels('raw');
   await rm(root, { recursive: true });
 });
 
@@ -32,7 +32,7 @@ async function tokenStep(
   dtype: FloatDType,
   { isAdapted = false, ...settings }: StepSettings = {},
 ) {
-  const decoder = await loadDecoder(await readModelFolder(path.join(root, `layers-${layers}`)), dtype);
+  const decoder = await loadDecoder(await readModelFolder(path.join(root, `layers-${layers}`)), dtype, kernels);
   const generation = new Generation(decoder, { cacheTokens: 4096, maxTexts: 16 });
   const targets = decoder.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 4, scale: 2 })));
   const adapters = Array.from({ length: isAdapted ? texts : 0 }, (_, seed) => {

@@ -5,16 +5,17 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { LoraAdapter } from '../../packages/lora/src/index.js';
 import { readModelFolder } from '../../packages/model-folder/src/index.js';
 import { type Decoder, loadDecoder, tokenBatchOf } from '../../packages/models/src/index.js';
-import { configureKernels, dispose } from '../../packages/tensor/src/index.js';
+import { chooseKernels, dispose } from '../../packages/tensor/src/index.js';
 import { NextToken } from '../../packages/training/src/objectives/next-token/next-token.js';
 import { cuda } from './device-watch.js';
 import { writeRandomLlama } from './random-llama.js';
+
+const kernels = chooseKernels('fused');
 
 // One row of many tokens: the memory of a step grows with the row, not with its square.
 
 let root: string;
 beforeAll(async () => {
-  configureKernels('fused');
   root = await mkdtemp(path.join(tmpdir(), 'emulated-long-'));
 });
 afterAll(() => rm(root, { recursive: true }));
@@ -40,7 +41,7 @@ function peakBytes(model: Decoder, adapter: LoraAdapter, length: number): number
 async function withModel(window: number | null, use: (model: Decoder, adapter: LoraAdapter) => void): Promise<void> {
   const folder = path.join(root, `window-${window}`);
   await writeRandomLlama(folder, { layers: 1, hidden: 16, heads: 1, keyValueHeads: 1, headDim: 16, window });
-  const model = await loadDecoder(await readModelFolder(folder), 'bfloat16');
+  const model = await loadDecoder(await readModelFolder(folder), 'bfloat16', kernels);
   const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 2 })));
   const adapter = new LoraAdapter(model.groups, { targets, dropout: 0, seed: 1 });
   try {

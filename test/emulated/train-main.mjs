@@ -5,14 +5,14 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { datasetOf } from '../../bench/rows.mjs';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
-import { configureKernels, engine, train } from '../../packages/training/dist/index.js';
+import { BaseModelCache, chooseKernels, engine, train } from '../../packages/training/dist/index.js';
 import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
 import { writeTinyLlama } from '../tiny-llama.mjs';
 
 const [folder = '', precision = 'float32'] = process.argv.slice(2);
 
 await mkdir(folder, { recursive: true });
-configureKernels('fused');
+const cache = new BaseModelCache(chooseKernels('fused'));
 await writeTinyLlama(path.join(folder, 'base'));
 const rows = Array.from({ length: 12 }, (_, i) => ({
   prompt: `count to ${i % 6}`,
@@ -22,6 +22,7 @@ const { text, dataset } = datasetOf(rows, 'prompt_completion');
 const rowsFile = path.join(folder, 'rows.jsonl');
 await writeFile(rowsFile, text);
 const { result } = await train({
+  cache,
   spec: jobSpecOf({
     base_model: 'base',
     dataset: dataset.id,

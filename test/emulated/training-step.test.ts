@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LoraAdapter } from '../../packages/lora/src/index.js';
 import { readModelFolder, withBaseQuantization } from '../../packages/model-folder/src/index.js';
 import { ALL_LAYERS, type Decoder, loadDecoder, tokenBatchOf } from '../../packages/models/src/index.js';
-import { configureKernels, type FloatDType, type KernelOptions } from '../../packages/tensor/src/index.js';
+import { chooseKernels, type FloatDType, type KernelOptions, type KernelSet } from '../../packages/tensor/src/index.js';
 import { ADAMW_DEFAULTS, AdamW } from '../../packages/training/src/adamw.js';
 import { runnable } from '../../packages/training/src/batches.js';
 import { NextToken } from '../../packages/training/src/objectives/next-token/next-token.js';
@@ -40,7 +40,7 @@ interface StepOptions {
 function trainerOf(model: Decoder, { dropout = 0, recomputedLayers = 0, microBatches = 1 }: StepOptions) {
   const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 4, scale: 2 })));
   const adapter = new LoraAdapter(model.groups, { targets, dropout, seed: 1 });
-  const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
+  const optimizer = new AdamW(model.kernels, adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
   const objective = new NextToken(model);
   const batchOf = (lengths: number[]) => {
     const rows = lengths.map((length, row) => ({
@@ -70,11 +70,12 @@ function trainerOf(model: Decoder, { dropout = 0, recomputedLayers = 0, microBat
 
 /** The result of `work` with a trainer on the model of this folder. */
 async function onTrainer<Result>(
+  kernels: KernelSet,
   folder: string,
   options: StepOptions,
   work: (trainer: ReturnType<typeof trainerOf>) => Promise<Result>,
 ): Promise<Result> {
-  const model = await loadDecoder(await readModelFolder(folder), options.dtype ?? 'float32');
+  const model = await loadDecoder(await readModelFolder(folder), options.dtype ?? 'float32', kernels);
   const trainer = trainerOf(model, options);
   try {
     return await work(trainer);
@@ -84,16 +85,17 @@ async function onTrainer<Result>(
   }
 }
 
-describe.each(TESTED_KERNELS)('%s kernels', (kernels) => {
-  beforeAll(() => void configureKernels(kernels));
-  afterAll(() => void configureKernels('raw'));
+describe.each(TESTED_KERNELS)('%s kernels', (source) => {
+  const kernels = chooseKernels(source);
 
   test.each(FAMILIES.flatMap((family) => (['float32', 'bfloat16'] as const).map((dtype) => ({ family, dtype }))))(
     'every op of a step of $family in $dtype runs on the device',
     async ({ family, dtype }) => {
       const options = { dtype, dropout: 0.1, microBatches: 2, recomputedLayers: ALL_LAYERS };
       const folder = path.join(FIXTURES, 'families', family, 'base');
-      const { offDevice, result } = await onTrainer(folder, options, (trainer) => watchDevice(() => trainer.step()));
+      const { offDevice, result } = await onTrainer(kernels, folder, options, (trainer) =>
+        watchDevice(() => trainer.step()),
+      );
       expect(offDevice.join('\n')).toBe('');
       expect(Number.isFinite(result.loss)).toBe(true);
     },
@@ -104,13 +106,12 @@ describe.each(TESTED_KERNELS)('%s kernels', (kernels) => {
 const LABELS = 21;
 
 describe('copies between host and device', () => {
-  beforeAll(() => void configureKernels('fused'));
-  afterAll(() => void configureKernels('raw'));
+  const kernels = chooseKernels('fused');
 
   const copies = async (layers: number, options: StepOptions) => {
     const folder = path.join(root, `layers-${layers}`);
     await writeRandomLlama(folder, { layers });
-    return await onTrainer(folder, options, async (trainer) => {
+    return await onTrainer(kernels, folder, options, async (trainer) => {
       await trainer.step(); // makes the constants it needs
       return (await watchDevice(() => trainer.step())).statistics;
     });
@@ -150,13 +151,11 @@ describe('copies between host and device', () => {
 });
 
 describe('an adapter at weights in 4 bits', () => {
-  afterAll(() => void configureKernels('raw'));
-
-  const stepWith = async (kernels: KernelOptions, layers: number) => {
-    configureKernels('fused', kernels);
+  const stepWith = async (options: KernelOptions, layers: number) => {
+    const kernels = chooseKernels('fused', options);
     const folder = path.join(root, `in-4-bits-${layers}`);
     await writeRandomLlama(folder, { layers, hidden: 64, headDim: 16 });
-    const model = await loadDecoder(withBaseQuantization(await readModelFolder(folder), 'nf4'), 'bfloat16');
+    const model = await loadDecoder(withBaseQuantization(await readModelFolder(folder), 'nf4'), 'bfloat16', kernels);
     const trainer = trainerOf(model, {});
     await trainer.step(); // makes the constants it needs
     const watched = await watchDevice(() => trainer.step());
@@ -164,8 +163,8 @@ describe('an adapter at weights in 4 bits', () => {
     model.dispose();
     return watched;
   };
-  const ofLayer = async (kernels: KernelOptions) => {
-    const [two, three] = [await stepWith(kernels, 2), await stepWith(kernels, 3)];
+  const ofLayer = async (options: KernelOptions) => {
+    const [two, three] = [await stepWith(options, 2), await stepWith(options, 3)];
     const launches = three.statistics.launches - two.statistics.launches;
     return { ops: three.ops - two.ops, launches, step: three };
   };

@@ -7,13 +7,15 @@ import { readModelFolder } from '../../packages/model-folder/src/index.js';
 import { generateTexts, loadDecoder } from '../../packages/models/src/index.js';
 import { readPeftFolder } from '../../packages/peft-files/src/index.js';
 import { type ExampleStore, openExampleStore } from '../../packages/planning/src/index.js';
-import { configureKernels, type FloatDType, liveTensorCount } from '../../packages/tensor/src/index.js';
-import { train } from '../../packages/training/src/index.js';
+import { chooseKernels, type FloatDType, liveTensorCount } from '../../packages/tensor/src/index.js';
 import { aJob, writeRows } from '../../packages/training/test/a-job.js';
 import { classifierRows, writeTinyClassifier } from '../../packages/training/test/tiny-classifier.js';
+import { trainAlone } from '../../packages/training/test/train-alone.js';
 import { CHARACTERS, writeFamilyModel } from '../family-models.mjs';
 import { writeTinyLlama } from '../tiny-llama.js';
 import { cuda, watchDevice } from './device-watch.js';
+
+const kernels = chooseKernels('fused');
 
 // A job from its rows to its adapter: evaluation, training, checkpoints and the checks before publishing; then its merge and answers.
 
@@ -28,7 +30,6 @@ let root: string;
 let examples: ExampleStore;
 let folders = 0;
 beforeAll(async () => {
-  configureKernels('fused');
   root = await mkdtemp(path.join(tmpdir(), 'emulated-job-'));
   examples = await openExampleStore({ dataDir: path.join(root, 'data'), maxBytes: 2 ** 30 });
   await writeTinyLlama(path.join(root, 'llama'));
@@ -57,7 +58,7 @@ async function job(base: Base, precision: FloatDType): Promise<string> {
     base === 'classifier'
       ? await writeRows(rowsFile, 'features', classifierRows(20))
       : await writeRows(rowsFile, 'prompt_completion', base === 'llama' ? CONVERSATIONS : WORDS);
-  await train({
+  await trainAlone(kernels, {
     spec: aJob({
       lora: { dropout: 0.1, ...(base === 'head-tied' ? { target_modules: ['q_proj', 'lm_head'] } : {}) },
       validation: { split: 0.2 },
@@ -120,7 +121,7 @@ describe.each([
 
   test('no op of a generation runs on the CPU', async () => {
     const { offDevice, result } = await watchDevice(async () => {
-      const decoder = await loadDecoder(await readModelFolder(path.join(root, base)), precision);
+      const decoder = await loadDecoder(await readModelFolder(path.join(root, base)), precision, kernels);
       try {
         const prompts = [[5, 17, 50], [3], [7, 8, 9, 10, 11, 12, 13]].map((ids) => Int32Array.from(ids));
         return generateTexts(decoder, prompts, { maxNewTokens: 8, stopIds: [] });

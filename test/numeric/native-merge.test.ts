@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type FloatDtype, fromFloat32, toFloat32 } from '../../packages/safetensors/src/index.js';
-import { add, matMul, multiply, scope, tensorOf, toFloat32Array } from '../../packages/tensor/src/index.js';
+import { add, chooseKernels, multiply, scope, tensorOf, toFloat32Array } from '../../packages/tensor/src/index.js';
 import { mergeInstructions, type WeightUpdate, writeMerged } from '../../packages/weight-io/src/index.js';
+
+const kernels = chooseKernels('raw');
 
 // The merge of the registry, in C++, has the bytes that TensorFlow's product gave before it.
 
@@ -21,7 +23,10 @@ function withTensorflow(weight: Uint8Array, { dtype, shape, transposed, a, b, ra
   const merged = scope(() => {
     const left = transposed ? tensorOf(transpose(a, rank, inFeatures), [height, rank]) : tensorOf(b, [height, rank]);
     const right = transposed ? tensorOf(b, [outFeatures, rank]) : tensorOf(a, [rank, inFeatures]);
-    const update = multiply(matMul(left, right, { transposeB: transposed }), tensorOf(Float32Array.of(scale), []));
+    const update = multiply(
+      kernels.matMul(left, right, { transposeB: transposed }),
+      tensorOf(Float32Array.of(scale), []),
+    );
     return toFloat32Array(add(tensorOf(toFloat32(weight, dtype), [height, width]), update));
   });
   return fromFloat32(merged, dtype);

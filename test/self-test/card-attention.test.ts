@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { configureKernels, HEAD_SIZES, kernelsFor } from '../../packages/tensor/src/index.js';
+import { chooseKernels, HEAD_SIZES } from '../../packages/tensor/src/index.js';
 import { type AttentionCase, attentionCases } from '../../packages/tensor/src/numeric-cases/index.js';
 import { type ComputedCase, computeCase } from '../../packages/training/src/self-test/compute-cases.js';
 import { judgeCase } from '../../services/worker/src/self-test/compare-results.js';
@@ -16,6 +16,7 @@ import { plainTolerance } from './plain-tolerance.js';
 const SIZES = HAS_ALL_CASES ? 'full' : 'small';
 const { best, other } = librariesHere();
 const PLAIN = 'plain ops';
+const PLAIN_KERNELS = chooseKernels('raw');
 
 /** The names of what a card's numbers are compared with. */
 const references = [best, other, PLAIN].filter((name) => name !== null);
@@ -27,7 +28,6 @@ beforeAll(() => {
   if (other !== null) otherProcess = new CaseProcess(other, { ...process.env, ENGINE: 'cpu' });
 });
 afterAll(async () => {
-  configureKernels('raw');
   await otherProcess?.end();
 });
 afterEach(() => {
@@ -39,9 +39,8 @@ const casesOf = (headDim: number) => attentionCases('bfloat16', headDim, SIZES);
 
 /** A case with the model's numbers in place of a card's. */
 async function modelled(one: AttentionCase, mutant: Mutant | null): Promise<ComputedCase> {
-  configureKernels('raw');
   const compute = () => one.computeWith((rows) => new CardAttention(rows, mutant));
-  const computed = await computeCase({ ...one, compute }, 1);
+  const computed = await computeCase({ ...one, compute }, PLAIN_KERNELS, 1);
   expect(computed.error).toBeNull();
   return computed;
 }
@@ -61,9 +60,7 @@ async function computedBy(one: AttentionCase, reference: string): Promise<Comput
     return (await otherProcess!.compute({ name: one.name, sizes: SIZES, kernels: 'fused', instructionSet: other }))
       .computed;
   }
-  configureKernels(reference === PLAIN ? 'raw' : 'fused');
-  const compute = () => one.computeWith(kernelsFor('bfloat16').batchAttention);
-  return await computeCase({ ...one, compute }, 1);
+  return await computeCase(one, reference === PLAIN ? PLAIN_KERNELS : chooseKernels('fused'), 1);
 }
 
 describe.each(usualCases(HEAD_SIZES, 1))('attention of head size %i on a card', (headDim) => {

@@ -1,6 +1,6 @@
 // A process that computes cases of the self-test's table, one for each request, with the kernels that it asks for.
 import { serveParent } from '../../packages/child-processes/dist/index.js';
-import { configureKernels } from '../../packages/tensor/dist/index.js';
+import { chooseKernels } from '../../packages/tensor/dist/index.js';
 import { numericCases } from '../../packages/tensor/dist/numeric-cases/index.js';
 import { withProbeModel } from '../../packages/training/dist/probe/probe-model.js';
 import { computeCase } from '../../packages/training/dist/self-test/compute-cases.js';
@@ -25,25 +25,29 @@ async function reply(request) {
 }
 
 /** @param {CaseRequest} request @returns {Promise<CaseReply>} */
-async function compute({ name, sizes, kernels, instructionSet }) {
+async function compute({ name, sizes, kernels: source, instructionSet }) {
   const before = process.cpuUsage();
-  const used = configureKernels(kernels, { instructionSet });
-  if (instructionSet !== undefined && used !== instructionSet)
-    throw new Error(`the kernels are ${used}, not ${instructionSet}`);
+  const kernels = chooseKernels(source, { instructionSet });
+  if (instructionSet !== undefined && kernels.library !== instructionSet)
+    throw new Error(`the kernels are ${kernels.library}, not ${instructionSet}`);
   // The type check sees the sources of one package and the build of the other.
   const computed = name.startsWith('training step')
     ? await withProbeModel(
-        (folder) => computeNamed(name, /** @type {any} */ (trainingCases(folder))),
+        (folder) => computeNamed(name, /** @type {any} */ (trainingCases(folder)), kernels),
         sizes === 'full' ? 'realistic' : 'tiny',
       )
-    : await computeNamed(name, numericCases(sizes));
+    : await computeNamed(name, numericCases(sizes), kernels);
   const { user, system } = process.cpuUsage(before);
   return { type: 'computed', computed: /** @type {any} */ (computed), seconds: (user + system) / 1e6 };
 }
 
-/** @param {string} name @param {readonly import('../../packages/tensor/dist/numeric-cases/index.js').NumericCase[]} cases */
-function computeNamed(name, cases) {
+/**
+ * @param {string} name
+ * @param {readonly import('../../packages/tensor/dist/numeric-cases/index.js').NumericCase[]} cases
+ * @param {any} kernels
+ */
+function computeNamed(name, cases, kernels) {
   const found = cases.find((one) => one.name === name);
   if (found === undefined) throw new Error(`there is no case ${name}`);
-  return computeCase(/** @type {any} */ (found), 1);
+  return computeCase(/** @type {any} */ (found), kernels, 1);
 }

@@ -1,10 +1,21 @@
 import { DenseLinear, type DropoutSeed, type LinearGroup, type ModelAdapter } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
-import { fill, keep, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import {
+  chooseKernels,
+  fill,
+  keep,
+  liveTensorCount,
+  scope,
+  type Tensor,
+  tensorOf,
+  toFloat32Array,
+} from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { initialA, LoraAdapter, type LoraOptions, type LoraTarget } from './lora-adapter.js';
+
+const kernels = chooseKernels('raw');
 
 const [IN, TOKENS] = [6, 3];
 const named = (...names: string[]): LoraTarget[] => names.map((name) => ({ name, rank: 2, scale: 3 }));
@@ -16,7 +27,7 @@ function makeGroups(): LinearGroup[] {
     const outFeatures = modules.reduce((sum, [, rows]) => sum + rows, 0);
     const weight = keep(tensorOf(normalNumbers(outFeatures * IN, seed), [outFeatures, IN]));
     const named = modules.map(([name, rows]) => ({ name, outFeatures: rows }));
-    return { modules: named, linear: new DenseLinear(weight, null) };
+    return { modules: named, linear: new DenseLinear(kernels, weight, null) };
   };
   return [
     group(
@@ -96,7 +107,7 @@ describe('initially', () => {
 
 test('a layer of 4096 × 4096 with r = 8 has 65,536 trainable parameters, for 16,777,216 frozen ones', () => {
   const weight = keep(scope(() => fill([4096, 4096], 0, 'bfloat16')));
-  const group = { modules: [{ name: 'layer', outFeatures: 4096 }], linear: new DenseLinear(weight, null) };
+  const group = { modules: [{ name: 'layer', outFeatures: 4096 }], linear: new DenseLinear(kernels, weight, null) };
   const adapter = new LoraAdapter([group], { targets: [{ name: 'layer', rank: 8, scale: 2 }], dropout: 0, seed: 0 });
   expect(weight.size).toBe(16_777_216);
   expect(adapter.parameterCount).toBe(65_536);

@@ -2,6 +2,7 @@ import { DenseLinear, type LinearGroup } from '@lorasmith/models';
 import {
   type AdaptedRows,
   cast,
+  chooseKernels,
   dispose,
   type FloatDType,
   liveTensorCount,
@@ -20,6 +21,8 @@ import {
 import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { LoraGroup } from './lora-group.js';
+
+const kernels = chooseKernels('raw');
 
 type Numbers = Float32Array<ArrayBuffer>;
 
@@ -49,6 +52,7 @@ function withGroup<Result>(layer: Layer, use: (adapted: Adapted) => Result, dtyp
   return scope(() => {
     const outFeatures = weight.length / inFeatures;
     const linear = new DenseLinear(
+      kernels,
       cast(tensorOf(weight, [outFeatures, inFeatures]), dtype),
       bias && cast(tensorOf(bias, [outFeatures]), dtype),
     );
@@ -287,7 +291,7 @@ describe('dropout', () => {
 
 test('throws if it has no weights', () => {
   scope(() => {
-    const linear = new DenseLinear(tensorOf(new Float32Array(6), [2, 3]), null);
+    const linear = new DenseLinear(kernels, tensorOf(new Float32Array(6), [2, 3]), null);
     const described: LinearGroup = { modules: [], linear };
     const group = new LoraGroup(described, [rows(1, 2, 0)], { dropout: 0, index: 0, offset: 0 });
     const x = tensorOf(new Float32Array(3), [1, 3]);

@@ -5,7 +5,6 @@ import {
   dispose,
   fill,
   keep,
-  kernelsFor,
   type LoraLayout,
   type LoraPart,
   type LoraWeights,
@@ -99,7 +98,7 @@ export class LoraGroup implements GroupAdapter<SavedLora>, LowRankAdapter {
   ): { output: Tensor; saved: SavedLora | null } {
     const part = this.#partOnAll(x, dropoutSeed);
     const result = scope(() => {
-      const { output, low } = kernelsFor(x.dtype).loraForward(base(), x, [part]);
+      const { output, low } = this.#linear.kernels.of(x.dtype).loraForward(base(), x, [part]);
       return { output, saved: record ? { x, low, dropoutSeed } : null };
     });
     if (!record) dispose(x);
@@ -111,7 +110,9 @@ export class LoraGroup implements GroupAdapter<SavedLora>, LowRankAdapter {
     const part = this.#partOnAll(x, dropoutSeed);
     const result = scope(() => {
       const byFrozen = wantInputGradient ? base() : null;
-      const { byInput, byParameters } = kernelsFor(x.dtype).loraBackward(gradient, x, low, byFrozen, [part]);
+      const { byInput, byParameters } = this.#linear.kernels
+        .of(x.dtype)
+        .loraBackward(gradient, x, low, byFrozen, [part]);
       this.addGradient(byParameters[0]!);
       return byInput;
     });
@@ -161,7 +162,7 @@ export class LoraGroup implements GroupAdapter<SavedLora>, LowRankAdapter {
 
   #makeWeights(): LoraWeights {
     const dtype = this.#linear.computeDtype;
-    return kernelsFor(dtype).loraWeights(this.#currentParameters(), this.#layout, dtype);
+    return this.#linear.kernels.of(dtype).loraWeights(this.#currentParameters(), this.#layout, dtype);
   }
 
   /** The group's own seed; null without dropout. */

@@ -2,7 +2,7 @@ import {
   concat,
   dispose,
   isAdaptedAlone,
-  kernelsFor,
+  type KernelSet,
   type RowSections,
   replaceRows,
   rowsOf,
@@ -106,7 +106,8 @@ export function expertsForward(
   recording: Recording,
 ): { output: Tensor; saved: SavedLinear | null } {
   const base = () => experts.experts.forward(x, rows.sections);
-  return adaptedForward(base, null, x, actingAtExperts(experts, rows, adapters), recording);
+  const { kernels } = experts.experts;
+  return adaptedForward({ kernels, base, joint: null }, x, actingAtExperts(experts, rows, adapters), recording);
 }
 
 /** Gradient of {@link expertsForward}, as {@link linearBackward}. */
@@ -121,7 +122,8 @@ export function expertsBackward(
 ): Tensor | null {
   const base = () => experts.experts.backwardInput(gradient, rows.sections);
   const acting = actingAtExperts(experts, rows, adapters);
-  return adaptedBackward(base, null, gradient, saved, acting, wantInputGradient, inputAgain);
+  const frozen = { kernels: experts.experts.kernels, base, joint: null };
+  return adaptedBackward(frozen, gradient, saved, acting, wantInputGradient, inputAgain);
 }
 
 /**
@@ -137,16 +139,21 @@ export function linearForward(
 ): { output: Tensor; saved: SavedLinear | null } {
   const { linear } = group;
   const acting = actingAt(group, adapters, x.shape[0]!);
-  return adaptedForward(() => linear.forward(x), linear.adapted ?? null, x, acting, recording);
+  const frozen = { kernels: linear.kernels, base: () => linear.forward(x), joint: linear.adapted ?? null };
+  return adaptedForward(frozen, x, acting, recording);
 }
 
-/**
- * @param base makes the output of the frozen layers
- * @param joint see FrozenLinear
- */
+/** The frozen layers beside adapters, in one direction of a pass. */
+interface FrozenPass {
+  kernels: KernelSet;
+  /** Their output, or the gradient by their input. */
+  base(): Tensor;
+  /** See FrozenLinear. */
+  joint: AdaptedLinear | null;
+}
+
 function adaptedForward(
-  base: () => Tensor,
-  joint: AdaptedLinear | null,
+  { kernels, base, joint }: FrozenPass,
   x: Tensor,
   { lowRank, others, alone }: Acting,
   recording: Recording,
@@ -163,7 +170,7 @@ function adaptedForward(
       joint !== null && isAdaptedAlone(parts, x.shape[0]!)
         ? joint.forward(x, parts[0]!)
         : parts.length > 0
-          ? kernelsFor(x.dtype).loraForward(base(), x, parts)
+          ? kernels.of(x.dtype).loraForward(base(), x, parts)
           : { output: base(), low: [] };
     let output = adapted;
     if (record && parts.length > 0) saved.lowRank = { x: recording === 'all' ? ownRows(x, lowRank) : null, low };
@@ -198,16 +205,12 @@ export function linearBackward(
   const { linear } = group;
   const base = () => linear.backwardInput(gradient);
   const acting = actingAt(group, adapters, gradient.shape[0]!);
-  return adaptedBackward(base, linear.adapted ?? null, gradient, saved, acting, wantInputGradient, inputAgain);
+  const frozen = { kernels: linear.kernels, base, joint: linear.adapted ?? null };
+  return adaptedBackward(frozen, gradient, saved, acting, wantInputGradient, inputAgain);
 }
 
-/**
- * @param base makes the gradient by the input of the frozen layers
- * @param joint see FrozenLinear
- */
 function adaptedBackward(
-  base: () => Tensor,
-  joint: AdaptedLinear | null,
+  { kernels, base, joint }: FrozenPass,
   gradient: Tensor,
   saved: SavedLinear,
   { lowRank, others, alone }: Acting,
@@ -230,7 +233,7 @@ function adaptedBackward(
       const x = saved.lowRank.x ?? ownRows(inputAgain!(), lowRank);
       const { byInput, byParameters } = isJoint
         ? joint.backward(gradient, x, low, parts[0]!, wantInputGradient)
-        : kernelsFor(gradient.dtype).loraBackward(gradient, x, low, frozen, parts);
+        : kernels.of(gradient.dtype).loraBackward(gradient, x, low, frozen, parts);
       for (const [index, own] of byParameters.entries()) lowRank[index]!.lowRank.addGradient(own);
       result = byInput;
     }

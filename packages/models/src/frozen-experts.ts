@@ -1,8 +1,7 @@
 import {
   dispose,
   type FloatDType,
-  kernelsFor,
-  matMul,
+  type KernelSet,
   type PackedRows,
   type RowSections,
   reshape,
@@ -17,6 +16,8 @@ import type { FrozenLinear, LinearGroup } from './frozen-linear.js';
 export interface FrozenExperts {
   /** The type of x and y; how the weights are stored is the business of the experts alone. */
   readonly computeDtype: FloatDType;
+  /** The kernels that they compute with. */
+  readonly kernels: KernelSet;
   readonly count: number;
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -39,6 +40,7 @@ export interface FrozenExperts {
 
 /** Frozen experts whose weights are stored in the dtype that they compute in. */
 export class DenseExperts implements FrozenExperts {
+  readonly kernels: KernelSet;
   readonly computeDtype: FloatDType;
   readonly count: number;
   readonly inFeatures: number;
@@ -47,7 +49,8 @@ export class DenseExperts implements FrozenExperts {
   readonly #transposed: boolean;
 
   /** @param weights `[experts, out, in]`, or `[experts, in, out]` where they are transposed; taken over */
-  constructor(weights: Tensor, { transposed = false }: { transposed?: boolean | undefined } = {}) {
+  constructor(kernels: KernelSet, weights: Tensor, { transposed = false }: { transposed?: boolean | undefined } = {}) {
+    this.kernels = kernels;
     this.computeDtype = weights.dtype as FloatDType;
     const [count, rows, columns] = weights.shape as [number, number, number];
     this.count = count;
@@ -57,11 +60,11 @@ export class DenseExperts implements FrozenExperts {
   }
 
   forward(x: Tensor, sections: RowSections): Tensor {
-    return kernelsFor(x.dtype).groupedProduct(x, this.#weights, sections, !this.#transposed);
+    return this.kernels.of(x.dtype).groupedProduct(x, this.#weights, sections, !this.#transposed);
   }
 
   backwardInput(gradient: Tensor, sections: RowSections): Tensor {
-    return kernelsFor(gradient.dtype).groupedProduct(gradient, this.#weights, sections, this.#transposed);
+    return this.kernels.of(gradient.dtype).groupedProduct(gradient, this.#weights, sections, this.#transposed);
   }
 
   weightRows(expert: number, first: number, count: number): Tensor {
@@ -81,6 +84,7 @@ export class DenseExperts implements FrozenExperts {
 
 /** Frozen experts whose weights stay in 4 or 8 bits: each product decodes them. */
 export class PackedExperts implements FrozenExperts {
+  readonly kernels: KernelSet;
   readonly computeDtype: FloatDType;
   readonly count: number;
   readonly inFeatures: number;
@@ -93,10 +97,12 @@ export class PackedExperts implements FrozenExperts {
    * @param count of experts
    */
   constructor(
+    kernels: KernelSet,
     weights: PackedRows,
     count: number,
     { computeDtype, transposed = false }: { computeDtype: FloatDType; transposed?: boolean | undefined },
   ) {
+    this.kernels = kernels;
     this.computeDtype = computeDtype;
     this.count = count;
     const [rows, columns] = [weights.rows / count, weights.columns];
@@ -106,16 +112,16 @@ export class PackedExperts implements FrozenExperts {
   }
 
   forward(x: Tensor, sections: RowSections): Tensor {
-    return kernelsFor(x.dtype).groupedPackedProduct(x, this.#weights, sections, !this.#transposed);
+    return this.kernels.of(x.dtype).groupedPackedProduct(x, this.#weights, sections, !this.#transposed);
   }
 
   backwardInput(gradient: Tensor, sections: RowSections): Tensor {
-    return kernelsFor(gradient.dtype).groupedPackedProduct(gradient, this.#weights, sections, this.#transposed);
+    return this.kernels.of(gradient.dtype).groupedPackedProduct(gradient, this.#weights, sections, this.#transposed);
   }
 
   weightRows(expert: number, first: number, count: number): Tensor {
     const { inFeatures, outFeatures, computeDtype } = this;
-    const { dequantizeRows } = kernelsFor(computeDtype);
+    const { dequantizeRows } = this.kernels.of(computeDtype);
     if (!this.#transposed) return dequantizeRows(this.#weights, expert * outFeatures + first, count, computeDtype);
     return scope(() => {
       const own = dequantizeRows(this.#weights, expert * inFeatures, inFeatures, computeDtype);
@@ -145,6 +151,7 @@ export function expertGroups(name: string, experts: FrozenExperts): ExpertGroups
 
 /** One of several experts as a linear layer. It does not own the weights. */
 class OneExpert implements FrozenLinear {
+  readonly kernels: KernelSet;
   readonly computeDtype: FloatDType;
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -152,6 +159,7 @@ class OneExpert implements FrozenLinear {
   readonly #expert: number;
 
   constructor(experts: FrozenExperts, expert: number) {
+    this.kernels = experts.kernels;
     this.computeDtype = experts.computeDtype;
     this.inFeatures = experts.inFeatures;
     this.outFeatures = experts.outFeatures;
@@ -169,7 +177,7 @@ class OneExpert implements FrozenLinear {
 
   #multiplied(x: Tensor, transposeB: boolean): Tensor {
     const weight = this.weightRows(0, this.outFeatures);
-    const product = matMul(x, weight, { transposeB });
+    const product = this.kernels.matMul(x, weight, { transposeB });
     weight.dispose();
     return product;
   }

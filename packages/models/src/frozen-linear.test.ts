@@ -1,4 +1,4 @@
-import { scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -9,10 +9,12 @@ import { differenceByLargest, greatestDifference } from '../../../test/numeric/g
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { DenseLinear } from './frozen-linear.js';
 
+const kernels = chooseKernels('raw');
+
 test('the worked numbers of a plain layer', () => {
   scope(() => {
     const weight = tensorOf(Float32Array.of(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), [2, 3]);
-    const layer = new DenseLinear(weight, tensorOf(Float32Array.of(0.7, 0.8), [2]));
+    const layer = new DenseLinear(kernels, weight, tensorOf(Float32Array.of(0.7, 0.8), [2]));
     const output = layer.forward(tensorOf(Float32Array.of(1, 2, 3), [1, 3]));
     expect(output.shape).toEqual([1, 2]);
     expect(greatestDifference(toFloat32Array(output), [2.1, 4.0])).toBeLessThan(1e-6);
@@ -26,7 +28,7 @@ test.each(['with a bias', 'without one'])('gradient of a frozen layer %s against
   scope(() => {
     const weight = tensorOf(normalNumbers(outFeatures * inFeatures, 3), [outFeatures, inFeatures]);
     const own = bias === 'with a bias' ? tensorOf(normalNumbers(outFeatures, 4), [outFeatures]) : null;
-    const layer = new DenseLinear(weight, own);
+    const layer = new DenseLinear(kernels, weight, own);
     const numeric = centralDifferences((input) => {
       return scope(() => {
         const output = layer.forward(tensorOf(input, [tokens, inFeatures]));
@@ -42,9 +44,9 @@ test.each(['with a bias', 'without one'])('gradient of a frozen layer %s against
 test('rows of weight and bias are those of the layers that lie there', () => {
   scope(() => {
     const weight = tensorOf(Float32Array.of(1, 2, 3, 4, 5, 6), [3, 2]);
-    const layer = new DenseLinear(weight, tensorOf(Float32Array.of(7, 8, 9), [3]));
+    const layer = new DenseLinear(kernels, weight, tensorOf(Float32Array.of(7, 8, 9), [3]));
     expect([...toFloat32Array(layer.weightRows(1, 2))]).toEqual([3, 4, 5, 6]);
     expect([...toFloat32Array(layer.biasRows(1, 2)!)]).toEqual([8, 9]);
-    expect(new DenseLinear(weight, null).biasRows(1, 2)).toBeNull();
+    expect(new DenseLinear(kernels, weight, null).biasRows(1, 2)).toBeNull();
   });
 });

@@ -2,12 +2,11 @@ import {
   add,
   dispose,
   type FloatDType,
-  kernelsFor,
+  type KernelSet,
   type LoraGradients,
   type LoraOutput,
   type LoraPart,
   type MarginWeight,
-  matMul,
   rowsWithoutMargin,
   slice,
   type Tensor,
@@ -17,6 +16,8 @@ import {
 export interface FrozenLinear {
   /** The type of x and y; how the weights are stored is the layer's own business. */
   readonly computeDtype: FloatDType;
+  /** The kernels that it computes with. */
+  readonly kernels: KernelSet;
   readonly inFeatures: number;
   readonly outFeatures: number;
   /**
@@ -53,6 +54,7 @@ export interface AdaptedLinear {
 
 /** A frozen linear layer whose weights are stored in the dtype that it computes in. */
 export class DenseLinear implements FrozenLinear {
+  readonly kernels: KernelSet;
   readonly computeDtype: FloatDType;
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -64,7 +66,8 @@ export class DenseLinear implements FrozenLinear {
    * @param weight `[out, in]`
    * @param bias `[out]`
    */
-  constructor(weight: Tensor, bias: Tensor | null) {
+  constructor(kernels: KernelSet, weight: Tensor, bias: Tensor | null) {
+    this.kernels = kernels;
     this.computeDtype = weight.dtype as FloatDType;
     [this.outFeatures, this.inFeatures] = weight.shape as [number, number];
     this.#weight = weight;
@@ -72,12 +75,12 @@ export class DenseLinear implements FrozenLinear {
   }
 
   forward(x: Tensor): Tensor {
-    const product = matMul(x, this.#weight, { transposeB: true }); // [tokens, in] x [out, in]ᵀ -> [tokens, out]
+    const product = this.kernels.matMul(x, this.#weight, { transposeB: true }); // [tokens, in] x [out, in]ᵀ -> [tokens, out]
     return plusBias(product, this.#bias);
   }
 
   backwardInput(gradient: Tensor): Tensor {
-    return matMul(gradient, this.#weight); // [tokens, out] x [out, in] -> [tokens, in]
+    return this.kernels.matMul(gradient, this.#weight); // [tokens, out] x [out, in] -> [tokens, in]
   }
 
   weightRows(first: number, count: number): Tensor {
@@ -95,6 +98,7 @@ export class DenseLinear implements FrozenLinear {
 
 /** A {@link DenseLinear} whose weights have a margin. */
 export class MarginLinear implements FrozenLinear {
+  readonly kernels: KernelSet;
   readonly computeDtype: FloatDType;
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -106,27 +110,28 @@ export class MarginLinear implements FrozenLinear {
    * Takes both over.
    * @param bias `[out]`
    */
-  constructor(weight: MarginWeight, bias: Tensor | null) {
+  constructor(kernels: KernelSet, weight: MarginWeight, bias: Tensor | null) {
+    this.kernels = kernels;
     this.computeDtype = weight.tensor.dtype as FloatDType;
     ({ inFeatures: this.inFeatures, outFeatures: this.outFeatures } = weight);
     this.#weight = weight;
     this.#bias = bias;
     this.adapted = {
       forward: (x, part) => {
-        const { output, low } = kernelsFor(x.dtype).adaptedForward(x, weight, part);
+        const { output, low } = kernels.of(x.dtype).adaptedForward(x, weight, part);
         return { output: plusBias(output, bias), low };
       },
       backward: (gradient, x, low, part, wanted) =>
-        kernelsFor(x.dtype).adaptedBackward(gradient, x, low, weight, part, wanted),
+        kernels.of(x.dtype).adaptedBackward(gradient, x, low, weight, part, wanted),
     };
   }
 
   forward(x: Tensor): Tensor {
-    return plusBias(kernelsFor(x.dtype).marginProduct(x, this.#weight, true), this.#bias);
+    return plusBias(this.kernels.of(x.dtype).marginProduct(x, this.#weight, true), this.#bias);
   }
 
   backwardInput(gradient: Tensor): Tensor {
-    return kernelsFor(gradient.dtype).marginProduct(gradient, this.#weight, false);
+    return this.kernels.of(gradient.dtype).marginProduct(gradient, this.#weight, false);
   }
 
   weightRows(first: number, count: number): Tensor {

@@ -20,6 +20,7 @@ export {
   type TokenConstraint,
 } from './generation/request.js';
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
+export type { LoadOptions } from './loading/load-listed.js';
 export {
   type ActingAdapter,
   ALL_LAYERS,
@@ -44,4 +45,3 @@ export {
   tokenBatchOf,
   tokensOfRows,
 } from './token-batch.js';
-export type { LoadOptions } from './weight-source.js';

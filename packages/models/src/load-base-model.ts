@@ -1,9 +1,9 @@
 import { digestOfFiles, type ModelFolder, type WeightDigests } from '@lorasmith/model-folder';
-import type { FloatDType } from '@lorasmith/tensor';
+import type { FloatDType, KernelSet } from '@lorasmith/tensor';
 import type { LoadedModel } from './base-model.js';
 import { loadClassifier } from './classifier/load-classifier.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import type { LoadOptions } from './weight-source.js';
+import type { LoadOptions } from './loading/load-listed.js';
 
 const LOADERS: { readonly [Kind in LoadedModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {
   decoder: loadDecoder,
@@ -24,6 +24,7 @@ export interface LoadedBase {
 export async function loadBaseModel(
   folder: ModelFolder,
   dtype: FloatDType,
+  kernels: KernelSet,
   options: LoadOptions & { digests: WeightDigests },
 ): Promise<LoadedBase> {
   const { digests } = options;
@@ -33,7 +34,7 @@ export async function loadBaseModel(
     weightsSha256 = digestOfFiles(folder, sha256s);
   };
   const hashing = weightsSha256 === null ? { onHashed } : {};
-  const model = await LOADERS[folder.architecture.kind](folder, dtype, { ...options, ...hashing });
+  const model = await LOADERS[folder.architecture.kind](folder, dtype, kernels, { ...options, ...hashing });
   try {
     await digests.requireUnchanged(folder, state);
     await digests.remember(state, weightsSha256!);

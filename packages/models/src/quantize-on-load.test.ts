@@ -12,7 +12,7 @@ import {
 } from '@lorasmith/model-folder';
 import { float32ToBfloat16, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
-  configureKernels,
+  chooseKernels,
   dispose,
   type FloatDType,
   liveTensorCount,
@@ -174,13 +174,13 @@ describe('a model that is quantized when it is loaded', () => {
 
   test.each(['fused', 'raw'] as const)(
     'has the weights that bitsandbytes has made of it, with %s kernels',
-    async (kernels) => {
-      configureKernels(kernels);
+    async (source) => {
+      const kernels = chooseKernels(source);
       const expected = JSON.parse(await readFile(join(fixtures, 'nf4-original/decoded.json'), 'utf8'));
       const folder = await read();
       const before = liveTensorCount();
       for (const dtype of ['float32', 'bfloat16'] as const satisfies readonly FloatDType[]) {
-        const model = await loadDecoder(folder, dtype);
+        const model = await loadDecoder(folder, dtype, kernels);
         const kinds = model.groups.map(({ linear }) => linear instanceof QuantizedLinear);
         expect(kinds).toEqual([true, true, true, true, false]);
         for (const { modules, linear } of model.groups.slice(0, -1)) {
@@ -201,9 +201,9 @@ describe('a model that is quantized when it is loaded', () => {
   );
 
   test('computes the same as the folder that bitsandbytes has made of it', async () => {
-    configureKernels('fused');
+    const kernels = chooseKernels('fused');
     const logitsOf = async (folder: ModelFolder) => {
-      const model = await loadDecoder(folder, 'float32');
+      const model = await loadDecoder(folder, 'float32', kernels);
       const { linear } = model.groups[0]!;
       const x = tensorOf(normalNumbers(5 * linear.inFeatures, 3), [5, linear.inFeatures]);
       const numbers = scope(() => toFloat32Array(linear.forward(x)));
@@ -227,7 +227,7 @@ describe('a model that is quantized when it is loaded', () => {
     await file.close();
     await writeFile(join(path, 'model.safetensors'), bytes);
     const before = liveTensorCount();
-    await expect(loadDecoder(await read(path), 'bfloat16')).rejects.toMatchObject({
+    await expect(loadDecoder(await read(path), 'bfloat16', chooseKernels('raw'))).rejects.toMatchObject({
       code: 'model_file_corrupt',
       message: expect.stringContaining(`model.safetensors: tensor ${name} has a number that is not finite`),
     });

@@ -13,7 +13,7 @@ import {
 import { toFloat32 as numbersOf, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
-  configureKernels,
+  chooseKernels,
   type FloatDType,
   liveTensorCount,
   rowSections,
@@ -21,13 +21,17 @@ import {
   tensorOf,
   toFloat32Array,
 } from '@lorasmith/tensor';
-import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';
 import { usualCases } from '../../../test/usual-cases.js';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
+import { built } from './loading/listed.js';
+import { loadListed } from './loading/load-listed.js';
+import { WeightList } from './loading/weight-list.js';
 import { QuantizedLinear } from './quantized-linear.js';
-import { WeightSource } from './weight-source.js';
+
+const kernels = chooseKernels('fused');
 
 const EXPERTS = 3;
 // Gate has more than 256 blocks, whose scales share one.
@@ -43,11 +47,9 @@ const FORMS = {
 
 let path: string;
 beforeEach(async () => {
-  configureKernels('fused');
   path = await mkdtemp(join(tmpdir(), 'experts-'));
 });
 afterEach(() => rm(path, { recursive: true }));
-afterAll(() => void configureKernels('raw'));
 
 async function modelOf(form: keyof typeof FORMS, dtype: 'F32' | 'BF16' = 'BF16'): Promise<ModelFolder> {
   const { config, hasTensor } = FORMS[form];
@@ -56,7 +58,7 @@ async function modelOf(form: keyof typeof FORMS, dtype: 'F32' | 'BF16' = 'BF16')
 }
 
 async function loaded(folder: ModelFolder, parameter: ExpertParameter, dtype: FloatDType): Promise<FrozenExperts> {
-  return await WeightSource.reading(folder, dtype, {}, async (source) => await source.experts(parameter));
+  return await loadListed(folder, new WeightList(folder, dtype, kernels).experts(parameter), {});
 }
 
 /** The numbers of each expert, `[out, in]`. */
@@ -107,9 +109,13 @@ async function asLinearLayers(matrices: Awaited<ReturnType<typeof matricesOf>>, 
     const name = `${i}`;
     return { name, weight: name, bias: null, transposed: false, outFeatures: outFeatures!, inFeatures: inFeatures! };
   });
-  const groups = await WeightSource.reading(folder, dtype, {}, async (source) => {
-    return await Promise.all(layers.map(async (layer) => await source.linearGroup([layer])));
-  });
+  const list = new WeightList(folder, dtype, kernels);
+  const linears = layers.map((layer) => list.linearGroup([layer]));
+  const groups = await loadListed(
+    folder,
+    built({ linears }, (read) => read.linears),
+    {},
+  );
   return groups.map(({ linear }) => {
     expect(linear).toBeInstanceOf(QuantizedLinear);
     const numbers = scope(() => toFloat32Array(linear.weightRows(0, linear.outFeatures)));
@@ -164,7 +170,9 @@ describe.each(usualCases(Object.keys(FORMS) as (keyof typeof FORMS)[], 2))(
             const inDtype = (rows: number, columns: number, seed: number) =>
               cast(tensorOf(normalNumbers(rows * columns, seed), [rows, columns]), dtype);
             const [x, gradient] = [inDtype(22, inFeatures, 1), inDtype(22, outFeatures, 2)];
-            const dense = new DenseExperts(cast(tensorOf(Float32Array.from(numbers), shape), dtype), { transposed });
+            const dense = new DenseExperts(kernels, cast(tensorOf(Float32Array.from(numbers), shape), dtype), {
+              transposed,
+            });
             expect(toFloat32Array(experts.forward(x, sections))).toEqual(toFloat32Array(dense.forward(x, sections)));
             expect(toFloat32Array(experts.backwardInput(gradient, sections))).toEqual(
               toFloat32Array(dense.backwardInput(gradient, sections)),

@@ -8,7 +8,7 @@ import { type ExpertParameter, readModelFolder, staysQuantized } from '@lorasmit
 import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
-  configureKernels,
+  chooseKernels,
   engine,
   type FloatDType,
   liveTensorCount,
@@ -50,15 +50,15 @@ const ofExpert = ({ tensors, experts }: ExpertParameter, expert: number) => {
 
 describe.each(CASES.flatMap((name) => (['fused', 'raw'] as const).map((kernels) => ({ name, kernels }))))(
   'weights of $name, with $kernels kernels',
-  ({ name, kernels }) => {
+  ({ name, kernels: source }) => {
+    const kernels = chooseKernels(source);
     test.each(['float32', 'bfloat16'] as const)(
       'are decoded bit by bit as bitsandbytes and transformers do, in %s',
       async (dtype) => {
-        configureKernels(kernels);
         const folder = await readModelFolder(join(fixtures, name, 'base'));
         const expected = JSON.parse(await readFile(join(fixtures, name, 'decoded.json'), 'utf8'));
         expect([...folder.quantized.keys()].sort()).toEqual(Object.keys(expected).sort());
-        const model = await loadDecoder(folder, dtype);
+        const model = await loadDecoder(folder, dtype, kernels);
         const found: Record<string, unknown> = {};
         for (const { modules, linear } of model.groups) {
           let row = 0;
@@ -85,11 +85,11 @@ describe.each(CASES.flatMap((name) => (['fused', 'raw'] as const).map((kernels) 
 );
 
 test('layers with one input stay quantized together, or are decoded when they are loaded', async () => {
-  configureKernels('raw');
+  const kernels = chooseKernels('raw');
   const quantizedIn = async (name: string) => {
     const folder = await readModelFolder(join(fixtures, name, 'base'));
     const before = liveTensorCount();
-    const model = await loadDecoder(folder, 'float32');
+    const model = await loadDecoder(folder, 'float32', kernels);
     const kinds = model.groups.map(({ linear }) => linear instanceof QuantizedLinear);
     const planned = model.groups.map(({ modules }) =>
       staysQuantized(
@@ -151,7 +151,8 @@ function scaledMatrix(columns: number, rows: readonly number[], blockColumns: nu
   return new ScaledMatrix(columns, blockColumns, modules, tensorOfBytes(codes, [codes.length], 'uint8'));
 }
 
-describe.each(['fused', 'raw'] as const)('products with %s kernels', (kernels) => {
+describe.each(['fused', 'raw'] as const)('products with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
   // The widths end within a panel, and reach over the chunks of depth: 768 in float32, 2,048 and 3,072 in bfloat16.
   const shapes = [
     { columns: 192, rows: [70, 33, 1] },
@@ -170,17 +171,16 @@ describe.each(['fused', 'raw'] as const)('products with %s kernels', (kernels) =
   ];
   test.each(
     // Plain products decode all weights first.
-    (kernels === 'raw' ? forms.filter(({ columns }) => columns < 200) : forms).flatMap((form) =>
+    (source === 'raw' ? forms.filter(({ columns }) => columns < 200) : forms).flatMap((form) =>
       (['float32', 'bfloat16'] as const).map((dtype) => ({ ...form, dtype })),
     ),
   )('of $form [$rows, $columns] in $dtype have the bits of decoded weights', (shape) => {
-    configureKernels(kernels);
     const { columns, rows, dtype } = shape;
     scope(() => {
       const matrix = shape.matrix();
       const all = matrix.rows;
-      const quantized = new QuantizedLinear(matrix, null, dtype);
-      const dense = new DenseLinear(quantized.weightRows(0, all), null);
+      const quantized = new QuantizedLinear(kernels, matrix, null, dtype);
+      const dense = new DenseLinear(kernels, quantized.weightRows(0, all), null);
       expect(toFloat32Array(quantized.weightRows(rows[0]! - 1, Math.min(3, all - rows[0]! + 1)))).toEqual(
         toFloat32Array(dense.weightRows(rows[0]! - 1, Math.min(3, all - rows[0]! + 1))),
       );
@@ -216,9 +216,9 @@ test('the kernels decode to the same bits as plain ops', () => {
   scope(() => {
     const matrix = randomMatrix(192, [70, 33, 1], true);
     for (const one of [matrix, scaledMatrix(192, [70, 33, 1], 64), scaledMatrix(151, [33, 70], 32)]) {
-      const decoded = (['fused', 'raw'] as const).map((kernels) => {
-        configureKernels(kernels);
-        return bytesOf(new QuantizedLinear(one, null, 'float32').weightRows(0, one.rows));
+      const decoded = (['fused', 'raw'] as const).map((source) => {
+        const kernels = chooseKernels(source);
+        return bytesOf(new QuantizedLinear(kernels, one, null, 'float32').weightRows(0, one.rows));
       });
       expect(Buffer.compare(decoded[0]!, decoded[1]!)).toBe(0);
     }
@@ -243,8 +243,8 @@ test.each([Number.NaN, Number.POSITIVE_INFINITY, -1])(
     }
     await file.close();
     await writeSafetensors(join(folder, 'model.safetensors'), tensors);
-    configureKernels('raw');
-    const loading = loadDecoder(await readModelFolder(folder), 'float32');
+    const kernels = chooseKernels('raw');
+    const loading = loadDecoder(await readModelFolder(folder), 'float32', kernels);
     await expect(loading).rejects.toThrow(`tensor ${name} has a scale that is negative or not finite`);
   },
 );

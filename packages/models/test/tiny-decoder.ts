@@ -1,5 +1,5 @@
 import { type DecoderArchitecture, LLAMA_NAMES } from '@lorasmith/model-folder';
-import { cast, type FloatDType, keep, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
+import { cast, type FloatDType, type KernelSet, keep, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { Block } from '../src/decoder/block.js';
 import { Decoder } from '../src/decoder/decoder.js';
@@ -54,7 +54,7 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
 };
 
 /** A decoder with random weights, the same for the same seed; the caller disposes of it. */
-export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
+export function tinyDecoder(kernels: KernelSet, dtype: FloatDType = 'float32', seed = 1): Decoder {
   const architecture = TINY_ARCHITECTURE;
   const { vocabSize, hiddenSize, intermediateSize, layerCount, headCount, keyValueHeadCount, headDim } = architecture;
   let drawn = 0;
@@ -63,12 +63,12 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
     const values = normalNumbers(size, seed * 1000 + drawn++).map((value) => centre + scale * value);
     return keep(scope(() => cast(tensorOf(values, shape), type)));
   };
-  const norm = () => new Norm(architecture.norm, random([hiddenSize], 'float32', 0.2, 1), null);
+  const norm = () => new Norm(kernels, architecture.norm, random([hiddenSize], 'float32', 0.2, 1), null);
   const group = (inFeatures: number, modules: [name: string, outFeatures: number][]): LinearGroup => {
     const outFeatures = modules.reduce((sum, [, out]) => sum + out, 0);
     const weight = random([outFeatures, inFeatures], dtype, 1 / Math.sqrt(inFeatures));
     const named = modules.map(([name, out]) => ({ name, outFeatures: out }));
-    return { modules: named, linear: new DenseLinear(weight, null) };
+    return { modules: named, linear: new DenseLinear(kernels, weight, null) };
   };
   const layers = Array.from({ length: layerCount }, (_, index) => {
     const name = (path: string) => `model.layers.${index}.${path}`;
@@ -91,7 +91,7 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
       new Block({ norm: mlpNorm, sublayer: new FeedForward(architecture.mlp, { gateUp, down }) }),
     ]);
   });
-  return new Decoder(architecture, dtype, {
+  return new Decoder(architecture, dtype, kernels, {
     embedding: random([vocabSize, hiddenSize], dtype, 1),
     positions: null,
     layerInputs: null,

@@ -22,17 +22,8 @@ export {
   type GatedDelta,
 } from './kernels/gated-delta.js';
 export { type RowSections, rowSections } from './kernels/grouped-product.js';
-export {
-  configureKernels,
-  decodedHaveMargins,
-  HEAD_SIZES,
-  type KernelOptions,
-  type Kernels,
-  kernelsFor,
-  kernelsInUse,
-  rowsAreIndependent,
-  weightsHaveMargins,
-} from './kernels/kernel-table.js';
+export { chooseKernels, HEAD_SIZES, type KernelOptions, KernelSet } from './kernels/kernel-table.js';
+export type { Kernels } from './kernels/kernels.js';
 export {
   type CachedText,
   type CacheShape,
@@ -58,7 +49,6 @@ export { MOST_SCORES } from './kernels/score-blocks.js';
 export type { ChosenToken, TokenChoice, TokenLogprob, TokenPenalties } from './kernels/token-choice.js';
 export { type TokenRows, tokenRows } from './kernels/token-rows.js';
 export * from './layout.js';
-export * from './matrix.js';
 export * from './random.js';
 export { alias, dispose, keep, liveTensorCount, scope, Tensor, type TensorTree } from './tensor.js';
 export * from './transfer.js';

@@ -1,14 +1,15 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { add } from './arithmetic.js';
 import { processorRuns } from './kernels/fused-library.js';
-import { configureKernels } from './kernels/kernel-table.js';
+import { chooseKernels } from './kernels/kernel-table.js';
 import { batchMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './kernels/product.js';
 import { reshape, transpose } from './layout.js';
-import { addMatMul, matMul } from './matrix.js';
 import { scope } from './tensor.js';
 import { cast, tensorOf, toFloat32Array } from './transfer.js';
+
+const kernels = chooseKernels('raw');
 
 const [M, K, N] = [4, 7, 3];
 const A = normalNumbers(M * K, 1);
@@ -34,7 +35,7 @@ test.each(FLAGS)('product of two matrices %o', (flags) => {
     const a = tensorOf(A, [M, K]);
     const b = tensorOf(B, [K, N]);
     const given = [flags.transposeA ? transpose(a, [1, 0]) : a, flags.transposeB ? transpose(b, [1, 0]) : b] as const;
-    const c = matMul(...given, flags);
+    const c = kernels.matMul(...given, flags);
     expect(c.shape).toEqual([M, N]);
     return toFloat32Array(c);
   });
@@ -72,7 +73,7 @@ test('the axes before the last two are broadcast', () => {
 test('addMatMul adds a product to a matrix', () => {
   scope(() => {
     const addend = tensorOf(normalNumbers(M * N, 8), [M, N]);
-    const sum = toFloat32Array(addMatMul(addend, tensorOf(A, [M, K]), tensorOf(B, [K, N])));
+    const sum = toFloat32Array(kernels.addMatMul(addend, tensorOf(A, [M, K]), tensorOf(B, [K, N])));
     const expected = product(A, B).map((value, i) => value + toFloat32Array(addend)[i]!);
     expect(differenceByLargest(sum, expected)).toBeLessThan(1e-6);
   });
@@ -82,7 +83,7 @@ test('in bfloat16 the sums are exact to float32 and rounded once', () => {
   scope(() => {
     const a = cast(tensorOf(A, [M, K]), 'bfloat16');
     const b = cast(tensorOf(B, [K, N]), 'bfloat16');
-    const c = matMul(a, b);
+    const c = kernels.matMul(a, b);
     expect(c.dtype).toBe('bfloat16');
     const expected = product(toFloat32Array(a), toFloat32Array(b));
     // A product is at most half a unit of its 8 significant bits away: 2⁻⁹ of itself, and no more for what is summed.
@@ -98,8 +99,7 @@ const BFLOAT16_PRODUCTS = [
 ];
 
 describe.each(BFLOAT16_PRODUCTS)('products in bfloat16, $name', ({ product: productOf, addProduct }) => {
-  beforeAll(() => void configureKernels('fused'));
-  afterAll(() => void configureKernels('raw'));
+  const { matMul } = chooseKernels('fused').of('float32');
 
   // Whole tiles and partial ones, one chunk of depth and several, few rows and many, strides that share cache lines.
   test.each([
@@ -115,7 +115,7 @@ describe.each(BFLOAT16_PRODUCTS)('products in bfloat16, $name', ({ product: prod
     scope(() => {
       const a = cast(tensorOf(normalNumbers(rows * depth, 3), [rows, depth]), 'bfloat16');
       const b = cast(tensorOf(normalNumbers(depth * columns, 4), [depth, columns]), 'bfloat16');
-      const exact = toFloat32Array(matMul(cast(a, 'float32'), cast(b, 'float32')));
+      const exact = toFloat32Array(matMul(cast(a, 'float32'), cast(b, 'float32'), false, false));
       const addend = cast(tensorOf(normalNumbers(rows * columns, 7), [rows, columns]), 'bfloat16');
       const sum = toFloat32Array(addProduct(addend, a, b, false));
       const added = toFloat32Array(cast(addend, 'float32'));
@@ -138,9 +138,6 @@ describe.each(BFLOAT16_PRODUCTS)('products in bfloat16, $name', ({ product: prod
 });
 
 describe.runIf(processorRuns('avx512'))('float32 products of our own', () => {
-  beforeAll(() => void configureKernels('fused'));
-  afterAll(() => void configureKernels('raw'));
-
   // Whole tiles and panels and partial ones, one chunk of depth and several, strides that share cache lines.
   test.each([
     [1, 1, 1],
@@ -174,9 +171,6 @@ const OWN_PRODUCTS = [
 ];
 
 describe.each(OWN_PRODUCTS)('a row of a product of our own in %s', (dtype) => {
-  beforeAll(() => void configureKernels('fused'));
-  afterAll(() => void configureKernels('raw'));
-
   // Odd depths and columns, and as many panels as make few rows another branch than many.
   test.each([
     [1, 1],
@@ -231,14 +225,16 @@ test('a long sum in bfloat16 does not lose its small terms', () => {
   // 4096 ones: summed in bfloat16 they would stop at 256.
   scope(() => {
     const ones = cast(tensorOf(new Float32Array(4096).fill(1), [1, 4096]), 'bfloat16');
-    expect([...toFloat32Array(matMul(ones, ones, { transposeB: true }))]).toEqual([4096]);
+    expect([...toFloat32Array(kernels.matMul(ones, ones, { transposeB: true }))]).toEqual([4096]);
   });
 });
 
 test('matrices that do not fit', () => {
   scope(() => {
     const a = tensorOf(A, [M, K]);
-    expect(() => matMul(a, a)).toThrow('MatMul(float32[4,7] float32[4,7])');
-    expect(() => matMul(a, cast(a, 'bfloat16'), { transposeB: true })).toThrow('MatMul(float32[4,7] bfloat16[4,7])');
+    expect(() => kernels.matMul(a, a)).toThrow('MatMul(float32[4,7] float32[4,7])');
+    expect(() => kernels.matMul(a, cast(a, 'bfloat16'), { transposeB: true })).toThrow(
+      'MatMul(float32[4,7] bfloat16[4,7])',
+    );
   });
 });

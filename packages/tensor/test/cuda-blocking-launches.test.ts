@@ -8,18 +8,18 @@ vi.hoisted(() => {
 
 import './emulated-gpu.js';
 import { engine } from '../src/binding.js';
-import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
-import { matMul } from '../src/matrix.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
 
+const kernels = chooseKernels('fused');
+
 test('with CUDA_LAUNCH_BLOCKING=1, the failure of a card has the kernel that failed', () => {
-  configureKernels('fused');
   const x = tensorOf(Float32Array.of(3, 4), [1, 2]);
   const weight = tensorOf(Float32Array.of(1, 1), [2]);
   for (let launch = 1; launch <= 2; launch++) {
-    expect([...toFloat32Array(matMul(x, x, { transposeB: true }))]).toEqual([25]);
+    expect([...toFloat32Array(kernels.matMul(x, x, { transposeB: true }))]).toEqual([25]);
   }
-  expect(() => kernelsFor('float32').rmsNorm(x, weight, 0, 'float32')).toThrow(/RmsNormFloat32/);
+  expect(() => kernels.of('float32').rmsNorm(x, weight, 0, 'float32')).toThrow(/RmsNormFloat32/);
   expect(engine.cuda!.failure()).toMatch(
     /^the GPU failed: CUDA_ERROR_ILLEGAL_ADDRESS \(700\): .+, noticed while launching kernel RmsNormFloat32$/,
   );

@@ -1,20 +1,19 @@
 import './emulated-gpu.js';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
-import { configureKernels, kernelsFor, kernelsInUse } from '../src/kernels/kernel-table.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { scope } from '../src/tensor.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
 
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
 
 const cuda = engine.cuda!;
 
 test('the engine is the CUDA engine, on the card that the driver shows', () => {
   expect(engine).toMatchObject({ kind: 'cuda', device: 'gpu' });
-  expect(kernelsInUse()).toBe('cuda');
+  expect(kernels.library).toBe('cuda');
   const { driverVersion, error, devices } = cuda.describe();
   expect({ driverVersion, error }).toEqual({ driverVersion: 12_090, error: null });
   expect(devices).toEqual([cuda.card]);
@@ -22,9 +21,9 @@ test('the engine is the CUDA engine, on the card that the driver shows', () => {
 });
 
 test('every kernel is in its module, with the parameters that the host passes', () => {
-  const kernels = cuda.loadKernels();
-  expect(kernels.length).toBeGreaterThan(0);
-  expect(kernels.filter(({ error }) => error !== null)).toEqual([]);
+  const loaded = cuda.loadKernels();
+  expect(loaded.length).toBeGreaterThan(0);
+  expect(loaded.filter(({ error }) => error !== null)).toEqual([]);
 });
 
 const ROWS = 5;
@@ -39,7 +38,7 @@ test.each([1, 33, 256, 1000])('norm of a sum, %i wide: one kernel, and nothing i
     ];
     const inputs = [tensorOf(x, [ROWS, width]), tensorOf(branch, [ROWS, width]), tensorOf(weight, [width])] as const;
     const before = cuda.statistics();
-    const { sum, output } = kernelsFor('float32').addRmsNorm(...inputs, 1e-5);
+    const { sum, output } = kernels.of('float32').addRmsNorm(...inputs, 1e-5);
     const after = cuda.statistics();
     expect(after.launches - before.launches).toBe(1);
     expect(after.kernels.AddRmsNormFloat32! - (before.kernels.AddRmsNormFloat32 ?? 0)).toBe(1);

@@ -1,9 +1,9 @@
 import './emulated-gpu.js';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { engine } from '../src/binding.js';
 import type { FloatDType } from '../src/dtype.js';
 import { rowSections } from '../src/kernels/grouped-product.js';
-import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { Mxfp4Matrices } from '../src/kernels/mxfp4.js';
 import { groupedPackedProductInPieces, type PackedRows } from '../src/kernels/packed-matrix.js';
 import { reshape } from '../src/layout.js';
@@ -14,8 +14,7 @@ import { toFloat32Array } from '../src/transfer.js';
 
 // Products of experts in 4 and 8 bits: what is decoded at a time, and in how many launches.
 
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
 
 /** Five of eight experts have rows. Each matrix is two modules, whose rows are whole blocks. */
 const COUNTS = [0, 3, 9, 0, 1, 2, 0, 5];
@@ -67,7 +66,7 @@ test.each(
     const weights = expertsIn(form);
     const sections = sectionsOf(COUNTS);
     const rows = COUNTS.reduce((sum, count) => sum + count, 0);
-    const { dequantizeRows, groupedProduct } = kernelsFor(dtype);
+    const { dequantizeRows, groupedProduct } = kernels.of(dtype);
     const decoded = reshape(dequantizeRows(weights, 0, COUNTS.length * COLUMNS, dtype), [
       ...[COUNTS.length, COLUMNS, DEPTH],
     ]);
@@ -105,7 +104,7 @@ test('more experts than a launch has parameters for take as few launches as that
     const counts = Array.from({ length: 128 }, () => 1);
     const weights = seededPacked({ columns: 64, rows: counts.map(() => 8), form: '4 bits' });
     const sections = sectionsOf(counts);
-    const { dequantizeRows, groupedProduct, groupedPackedProduct } = kernelsFor('bfloat16');
+    const { dequantizeRows, groupedProduct, groupedPackedProduct } = kernels.of('bfloat16');
     const decoded = reshape(dequantizeRows(weights, 0, 128 * 8, 'bfloat16'), [128, 8, 64]);
     const x = seededTensor([128, 64], 5, 'bfloat16');
     const expected = numbersOf(groupedProduct(x, decoded, sections, true));

@@ -1,10 +1,10 @@
 import './emulated-gpu.js';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
-import type { FloatDType } from '../src/dtype.js';
+import type { DType, FloatDType } from '../src/dtype.js';
 import { isAdaptedAlone, rawAdaptedBackward, rawAdaptedForward } from '../src/kernels/adapted-product.js';
-import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { type AdaptedRows, type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import { type LoraPart, rawLoraBackward, rawLoraForward } from '../src/kernels/lora-products.js';
 import { MARGIN, type MarginWeight, rawMarginProduct } from '../src/kernels/margin-weight.js';
@@ -13,8 +13,8 @@ import { scope } from '../src/tensor.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
 import { expectNear, numbers, partOn, TOKENS } from './one-adapter.js';
 
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
+const kernelsFor = (dtype: DType) => kernels.of(dtype);
 
 const cuda = engine.cuda!;
 
@@ -36,7 +36,7 @@ function partsOf(count: number, dtype: FloatDType): LoraPart[] {
     const parameters = tensorOf(normalNumbers(PARAMETERS, 10 + index), [PARAMETERS]);
     return {
       ...{ rows: { first: 3 * index, count: 2 }, parameters, layout: LAYOUT, dropout: null },
-      weights: () => kernelsFor(dtype).loraWeights(parameters, LAYOUT, dtype),
+      weights: () => kernels.of(dtype).loraWeights(parameters, LAYOUT, dtype),
     };
   });
 }
@@ -58,7 +58,7 @@ const MANY = 60;
 
 test.each(['float32', 'bfloat16'] as const)('in %s, more adapters than a launch has place for', (dtype) => {
   scope(() => {
-    const { loraForward, loraBackward } = kernelsFor(dtype);
+    const { loraForward, loraBackward } = kernels.of(dtype);
     const { parts, base, x, own, gradient, byFrozen } = passOf(MANY, dtype);
     const forward = loraForward(base(), x, parts);
     const plain = rawLoraForward(kernelsFor, base(), x, parts);
@@ -74,7 +74,7 @@ test.each(['float32', 'bfloat16'] as const)('in %s, more adapters than a launch 
 test('eight adapters take as many launches and copies as one', () => {
   const launchesOf = (count: number) =>
     scope(() => {
-      const { loraForward, loraBackward } = kernelsFor('bfloat16');
+      const { loraForward, loraBackward } = kernels.of('bfloat16');
       const { parts, base, x, own, gradient, byFrozen } = passOf(count, 'bfloat16');
       const [ofBase, ofFrozen] = [base(), byFrozen()];
       const before = cuda.statistics();
@@ -122,7 +122,7 @@ const WITH_MARGINS = FORMS.flatMap((one) => [
 
 test.each(WITH_MARGINS)('in $dtype, an adapter in a margin of $form is what it is by itself', ({ layout, dtype }) => {
   scope(() => {
-    const { adaptedForward, adaptedBackward, marginProduct } = kernelsFor(dtype);
+    const { adaptedForward, adaptedBackward, marginProduct } = kernels.of(dtype);
     const [weight, part] = [marginWeight(layout, dtype), partOn(layout, dtype)];
     expect(isAdaptedAlone([part], TOKENS)).toBe(true);
     const x = numbers([TOKENS, layout.inFeatures], 7, dtype);
@@ -153,7 +153,7 @@ test.each(WITH_MARGINS)('in $dtype, an adapter in a margin of $form is what it i
 
 test.each(FORMS)('the gradients of an adapter in a margin of $form are finite differences', ({ layout }) => {
   scope(() => {
-    const { adaptedForward, adaptedBackward } = kernelsFor('float32');
+    const { adaptedForward, adaptedBackward } = kernels.of('float32');
     const weight = marginWeight(layout, 'float32');
     const xSize = TOKENS * layout.inFeatures;
     const count = layout.offset + parametersOf(layout);

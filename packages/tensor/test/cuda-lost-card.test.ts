@@ -11,24 +11,24 @@ const lostFile = vi.hoisted(() => {
 import './emulated-gpu.js';
 import { readFileSync, rmSync } from 'node:fs';
 import { engine } from '../src/binding.js';
-import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
-import { matMul } from '../src/matrix.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { dispose, scope, type Tensor } from '../src/tensor.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
+
+const kernels = chooseKernels('fused');
 
 const cuda = engine.cuda!;
 let x: Tensor;
 let weight: Tensor;
 
 beforeAll(() => {
-  configureKernels('fused');
   x = tensorOf(Float32Array.of(3, 4), [1, 2]);
   weight = tensorOf(Float32Array.of(1, 1), [2]);
 });
 afterAll(() => rmSync(lostFile, { force: true }));
 
-const norm = () => kernelsFor('float32').rmsNorm(x, weight, 0, 'float32').output;
-const product = () => matMul(x, x, { transposeB: true });
+const norm = () => kernels.of('float32').rmsNorm(x, weight, 0, 'float32').output;
+const product = () => kernels.matMul(x, x, { transposeB: true });
 const numbersOf = (make: () => Tensor) => scope(() => [...toFloat32Array(make())]);
 
 test('an error of one launch fails that op, and no other', () => {

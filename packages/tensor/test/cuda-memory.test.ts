@@ -1,4 +1,5 @@
 import { expect, test, vi } from 'vitest';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 
 vi.hoisted(() => {
   process.env.EMULATED_GPU_MEMORY = String(64 * 2 ** 20);
@@ -6,9 +7,10 @@ vi.hoisted(() => {
 
 import './emulated-gpu.js';
 import { engine } from '../src/binding.js';
-import { matMul } from '../src/matrix.js';
 import { scope, type Tensor } from '../src/tensor.js';
 import { onDevice, tensorOf, toFloat32Array, toInt32Array } from '../src/transfer.js';
+
+const kernels = chooseKernels('raw');
 
 const cuda = engine.cuda!;
 const MIB = 2 ** 20;
@@ -28,7 +30,7 @@ test('memory that runs out is reported as such, and the next op has all of it ag
 test('an op whose result does not fit names itself', () => {
   scope(() => {
     const [column, row] = [tensorOf(new Float32Array(4000), [4000, 1]), tensorOf(new Float32Array(5000), [1, 5000])];
-    expect(() => void matMul(column, row)).toThrow(
+    expect(() => void kernels.matMul(column, row)).toThrow(
       /^MatMul\(float32\[4000,1\] float32\[1,5000\]\): .*OOM when allocating/s,
     );
   });
@@ -38,9 +40,9 @@ test('no room for the workspace of products is out of memory, too, until there i
   const small = () => tensorOf(Float32Array.of(1, 2, 3, 4), [2, 2]);
   scope(() => {
     numbers(50);
-    expect(() => void matMul(small(), small())).toThrow(/OOM when allocating/);
+    expect(() => void kernels.matMul(small(), small())).toThrow(/OOM when allocating/);
   });
-  expect(scope(() => [...toFloat32Array(matMul(small(), small()))])).toEqual([7, 10, 15, 22]);
+  expect(scope(() => [...toFloat32Array(kernels.matMul(small(), small()))])).toEqual([7, 10, 15, 22]);
 });
 
 test('a tensor of whole numbers is copied to the card once', () => {

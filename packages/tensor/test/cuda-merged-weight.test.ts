@@ -1,14 +1,13 @@
 import './emulated-gpu.js';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
-import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import type { LoraLayout } from '../src/kernels/lora.js';
 import { scope } from '../src/tensor.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
 
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
 
 const launchesOf = (kernel: string) => engine.cuda!.statistics().kernels[kernel] ?? 0;
 
@@ -46,12 +45,14 @@ test('a weight of more rows than are merged at a time is whole, and so is its ou
   };
   scope(() => {
     const before = launchesOf('MergeRowsFloat32');
-    const merged = kernelsFor('float32').mergedWeight(
-      tensorOf(base, [ROWS + 1, WIDTH]),
-      tensorOf(parameters, [parameters.length]),
-      tensorOf(tokens, [columns.length, WIDTH]),
-      { layout, stored: ['float32'], dtype: 'float32' },
-    );
+    const merged = kernels
+      .of('float32')
+      .mergedWeight(
+        tensorOf(base, [ROWS + 1, WIDTH]),
+        tensorOf(parameters, [parameters.length]),
+        tensorOf(tokens, [columns.length, WIDTH]),
+        { layout, stored: ['float32'], dtype: 'float32' },
+      );
     // The row of no layer, then two parts of the layer.
     expect(launchesOf('MergeRowsFloat32') - before).toBe(3);
     const weight = toFloat32Array(merged.weight);

@@ -1,8 +1,8 @@
 import './emulated-gpu.js';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
-import type { FloatDType } from '../src/dtype.js';
+import type { DType, FloatDType } from '../src/dtype.js';
 import { observeOps } from '../src/execute.js';
 import {
   adaptedBackwardInPieces,
@@ -11,7 +11,8 @@ import {
   rawAdaptedPackedBackward,
   rawAdaptedPackedForward,
 } from '../src/kernels/adapted-product.js';
-import { configureKernels, decodedHaveMargins, kernelsFor } from '../src/kernels/kernel-table.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
+import type { Kernels } from '../src/kernels/kernels.js';
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import { withMargin } from '../src/kernels/margin-weight.js';
 import type { PackedMatrix } from '../src/kernels/packed-matrix.js';
@@ -24,8 +25,8 @@ import { expectNear, numbers, partOn, TOKENS } from './one-adapter.js';
 
 // An adapter in the margin of weights in 4 and 8 bits that are decoded for a product.
 
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
+const kernelsFor = (dtype: DType) => kernels.of(dtype);
 
 /** Decoded 64 rows or columns at a time, of which the last ones are fewer. */
 const IN_PIECES = 1;
@@ -89,10 +90,10 @@ test.each(IN_BOTH)('in $dtype, an adapter in $side beside weights in $bits is wh
   const { make, layout, dtype } = one;
   withMatrix(make, layout, (matrix) => {
     const part = partOn(layout, dtype);
-    expect(decodedHaveMargins(dtype)).toBe(true);
+    expect(kernels.decodedHaveMargins(dtype)).toBe(true);
     expect(isAdaptedAlone([part], TOKENS)).toBe(true);
     const { x, gradient } = inputsOf(layout, dtype);
-    const { adaptedPackedForward, adaptedPackedBackward } = kernelsFor(dtype);
+    const { adaptedPackedForward, adaptedPackedBackward } = kernels.of(dtype);
     const plain = rawAdaptedPackedForward(kernelsFor, x, matrix, part);
     const forward = adaptedPackedForward(x, matrix, part);
     expectNear(forward.output, plain.output, dtype);
@@ -118,12 +119,12 @@ test.each(IN_BOTH)('in $dtype, an adapter in $side beside weights in $bits is wh
 test.each(CASES)('nothing of an adapter in $side beside weights in $bits is there for another', ({ make, layout }) => {
   withMatrix(make, layout, (matrix) => {
     const { x, gradient } = inputsOf(layout, 'bfloat16');
-    const kernels = kernelsFor('bfloat16');
-    const frozen = () => [kernels.quantizedProduct(x, matrix, true), kernels.quantizedProduct(gradient, matrix, false)];
+    const own = kernels.of('bfloat16');
+    const frozen = () => [own.quantizedProduct(x, matrix, true), own.quantizedProduct(gradient, matrix, false)];
     const adapted = (seed: number) => {
       const part = partOn(layout, 'bfloat16', seed);
-      const { output, low } = kernels.adaptedPackedForward(x, matrix, part);
-      const { byInput, byParameters } = kernels.adaptedPackedBackward(gradient, x, low, matrix, part, true);
+      const { output, low } = own.adaptedPackedForward(x, matrix, part);
+      const { byInput, byParameters } = own.adaptedPackedBackward(gradient, x, low, matrix, part, true);
       return [output, low[0]!, byInput!, byParameters[0]!];
     };
     const numbersOf = (tensors: Tensor[]) => tensors.map((tensor) => toFloat32Array(tensor));
@@ -137,7 +138,7 @@ test.each(CASES)('nothing of an adapter in $side beside weights in $bits is ther
 test.each(CASES)('the gradients of an adapter in $side beside weights in $bits are finite differences', (one) => {
   const { make, layout } = one;
   withMatrix(make, layout, (matrix) => {
-    const { adaptedPackedForward, adaptedPackedBackward } = kernelsFor('float32');
+    const { adaptedPackedForward, adaptedPackedBackward } = kernels.of('float32');
     const xSize = TOKENS * layout.inFeatures;
     const count = layout.offset + parametersOf(layout);
     const [x, parameters] = [normalNumbers(xSize, 7), normalNumbers(count, 10)];
@@ -171,7 +172,7 @@ test.each([
 ] as const)('few rows with an adapter decode nothing to memory: no %s', (decode, few, make) => {
   const layout = layoutOf(128, 200);
   withMatrix(make, layout, (matrix) => {
-    const { adaptedPackedForward } = kernelsFor('bfloat16');
+    const { adaptedPackedForward } = kernels.of('bfloat16');
     const x = numbers([TOKENS, 128], 7, 'bfloat16');
     for (const tokens of [16, 17]) {
       const rows = { first: 0, count: tokens };
@@ -193,7 +194,7 @@ test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
     withMatrix(make, layout, (matrix) => {
       const { x, gradient } = inputsOf(layout, 'bfloat16');
       const part = partOn(layout, 'bfloat16');
-      const kernels = kernelsFor('bfloat16');
+      const { adaptedPackedForward, adaptedPackedBackward } = kernels.of('bfloat16');
       const launchesOfPass = (pass: () => void) => {
         const before = engine.cuda!.statistics();
         pass();
@@ -201,10 +202,10 @@ test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
         expect(after.uploads + after.downloads + after.waits).toBe(before.uploads + before.downloads + before.waits);
         return after.launches - before.launches;
       };
-      const { low } = kernels.adaptedPackedForward(x, matrix, part);
+      const { low } = adaptedPackedForward(x, matrix, part);
       const joint = {
-        forward: launchesOfPass(() => kernels.adaptedPackedForward(x, matrix, part)),
-        backward: launchesOfPass(() => kernels.adaptedPackedBackward(gradient, x, low, matrix, part, true)),
+        forward: launchesOfPass(() => adaptedPackedForward(x, matrix, part)),
+        backward: launchesOfPass(() => adaptedPackedBackward(gradient, x, low, matrix, part, true)),
       };
       const beside = {
         forward: launchesOfPass(() => rawAdaptedPackedForward(kernelsFor, x, matrix, part)),
@@ -218,8 +219,7 @@ test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
 );
 
 /** Ops of each pass of an adapter at these weights, decoded and as they are, and the result of each. */
-function passesOf(layout: LoraLayout, matrix: PackedMatrix) {
-  const kernels = kernelsFor('bfloat16');
+function passesOf(kernels: Kernels, layout: LoraLayout, matrix: PackedMatrix) {
   const part = partOn(layout, 'bfloat16');
   const { x, gradient } = inputsOf(layout, 'bfloat16');
   const weight = withMargin(kernels.dequantizeRows(matrix, 0, matrix.rows, 'bfloat16'));
@@ -243,11 +243,10 @@ test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
   (one) => {
     const { make, layout, side } = one;
     withMatrix(make, layout, (matrix) => {
-      const both = passesOf(layout, matrix);
+      const both = passesOf(kernels.of('bfloat16'), layout, matrix);
       try {
         process.env.GPU_LORA_MARGIN = 'depth';
-        configureKernels('fused');
-        const deep = passesOf(layout, matrix);
+        const deep = passesOf(chooseKernels('fused').of('bfloat16'), layout, matrix);
         expect(both.packed.names).toEqual(['LorasmithAdaptedQuantizedForward']);
         expect(both.packedBack.names).toEqual(['LorasmithAdaptedQuantizedBackward']);
         expect(both.dense.names).toEqual(['LorasmithAdaptedForward']);
@@ -275,7 +274,6 @@ test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
         }
       } finally {
         delete process.env.GPU_LORA_MARGIN;
-        configureKernels('fused');
       }
     });
   },

@@ -1,19 +1,17 @@
 import './emulated-gpu.js';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
 import type { FloatDType } from '../src/dtype.js';
 import { rowSections } from '../src/kernels/grouped-product.js';
-import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { batchMatMul } from '../src/kernels/product.js';
 import { slice } from '../src/layout.js';
-import { addMatMul, matMul } from '../src/matrix.js';
 import { scope, type Tensor } from '../src/tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../src/transfer.js';
 
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
 
 const cuda = engine.cuda!;
 
@@ -72,7 +70,7 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
         const a = matrixOf(transposeA ? [depth, rows] : [rows, depth], 1, dtype);
         const b = matrixOf(transposeB ? [columns, depth] : [depth, columns], 2, dtype);
         const before = cuda.statistics();
-        const product = matMul(a, b, { transposeA, transposeB });
+        const product = kernels.matMul(a, b, { transposeA, transposeB });
         const after = cuda.statistics();
         expect(after.kernels.cublasLtMatmul).toBe((before.kernels.cublasLtMatmul ?? 0) + 1);
         expect(after.downloads).toBe(before.downloads);
@@ -91,7 +89,7 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
         const b = matrixOf(transposeB ? [columns, depth] : [depth, columns], 2, dtype);
         const addend = matrixOf([rows, columns], 3, dtype);
         const before = cuda.statistics();
-        const sum = addMatMul(addend, a, b, { transposeB });
+        const sum = kernels.addMatMul(addend, a, b, { transposeB });
         expect(cuda.statistics().launches).toBe(before.launches + 1);
         const [left, right, own] = [toFloat32Array(a), toFloat32Array(b), toFloat32Array(addend)];
         const expected = reference([left, right, own], shape, [false, transposeB]);
@@ -110,7 +108,7 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
         const a = matrixOf([69, depth], 1, dtype);
         const b = matrixOf(transposed ? [4, columns, depth] : [4, depth, columns], 2, dtype);
         const before = cuda.statistics();
-        const product = kernelsFor(dtype).groupedProduct(a, b, rowSections(offsets), transposed);
+        const product = kernels.of(dtype).groupedProduct(a, b, rowSections(offsets), transposed);
         const after = cuda.statistics();
         expect(after.launches).toBe(before.launches + 1);
         expect(after.downloads).toBe(before.downloads);
@@ -126,7 +124,7 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
       }
       const [a, b] = [matrixOf([3, 5], 1, dtype), matrixOf([2, 5, 4], 2, dtype)];
       const withOffsets = (...own: number[]) =>
-        kernelsFor(dtype).groupedProduct(a, b, rowSections(Int32Array.from(own)), false);
+        kernels.of(dtype).groupedProduct(a, b, rowSections(Int32Array.from(own)), false);
       expect(() => void withOffsets(0, 3)).toThrow('there must be an offset for each matrix, and the end');
       expect(() => void withOffsets(0, 2, 4)).toThrow('the rows must be all tokens');
       expect(() => void withOffsets(0, 4, 3)).toThrow('the rows must be all tokens');
@@ -136,12 +134,12 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
   test('without a depth the product is zero, or the addend; without rows or columns it is empty', () => {
     scope(() => {
       const [a, b] = [matrixOf([2, 0], 1, dtype), matrixOf([0, 3], 2, dtype)];
-      expect(toFloat32Array(matMul(a, b))).toEqual(new Float32Array(6));
+      expect(toFloat32Array(kernels.matMul(a, b))).toEqual(new Float32Array(6));
       const addend = matrixOf([2, 3], 3, dtype);
-      expect(toFloat32Array(addMatMul(addend, a, b))).toEqual(toFloat32Array(addend));
-      expect(matMul(b, a, { transposeA: true, transposeB: true }).shape).toEqual([3, 2]);
-      expect(toFloat32Array(matMul(matrixOf([0, 4], 1, dtype), matrixOf([4, 3], 2, dtype)))).toHaveLength(0);
-      expect(toFloat32Array(matMul(matrixOf([3, 4], 1, dtype), matrixOf([4, 0], 2, dtype)))).toHaveLength(0);
+      expect(toFloat32Array(kernels.addMatMul(addend, a, b))).toEqual(toFloat32Array(addend));
+      expect(kernels.matMul(b, a, { transposeA: true, transposeB: true }).shape).toEqual([3, 2]);
+      expect(toFloat32Array(kernels.matMul(matrixOf([0, 4], 1, dtype), matrixOf([4, 3], 2, dtype)))).toHaveLength(0);
+      expect(toFloat32Array(kernels.matMul(matrixOf([3, 4], 1, dtype), matrixOf([4, 0], 2, dtype)))).toHaveLength(0);
     });
   });
 
@@ -191,23 +189,25 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
         { rows: 4, depth: 3, columns: 2 },
         [false, false],
       );
-      expect(greatestDifference(toFloat32Array(matMul(part, b)), expected)).toBeLessThanOrEqual(boundOf(dtype, 3));
+      expect(greatestDifference(toFloat32Array(kernels.matMul(part, b)), expected)).toBeLessThanOrEqual(
+        boundOf(dtype, 3),
+      );
     });
   });
 
   test('the same product twice has the same bits', () => {
     scope(() => {
       const [a, b] = [matrixOf([33, 700], 1, dtype), matrixOf([700, 65], 2, dtype)];
-      expect(toFloat32Array(matMul(a, b))).toEqual(toFloat32Array(matMul(a, b)));
+      expect(toFloat32Array(kernels.matMul(a, b))).toEqual(toFloat32Array(kernels.matMul(a, b)));
     });
   });
 
   test('matrices that do not fit are rejected', () => {
     scope(() => {
       const [a, b] = [matrixOf([2, 3], 1, dtype), matrixOf([4, 5], 2, dtype)];
-      expect(() => void matMul(a, b)).toThrow(/MatMul\(.*\[2,3\].*the matrices must have the same depth/s);
+      expect(() => void kernels.matMul(a, b)).toThrow(/MatMul\(.*\[2,3\].*the matrices must have the same depth/s);
       const fitting = matrixOf([3, 5], 2, dtype);
-      expect(() => void addMatMul(b, a, fitting)).toThrow(/the addend must have the shape of the product/);
+      expect(() => void kernels.addMatMul(b, a, fitting)).toThrow(/the addend must have the shape of the product/);
       expect(() => void batchMatMul(matrixOf([2, 2, 3], 1, dtype), matrixOf([3, 3, 5], 2, dtype))).toThrow(
         /the batches of matrices do not fit/,
       );

@@ -1,18 +1,16 @@
 import './emulated-gpu.js';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
 import type { FloatDType } from '../src/dtype.js';
-import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { type PackedMatrix, quantizedProductInPieces, rawDequantizeRows } from '../src/kernels/packed-matrix.js';
 import { QuantizedMatrix } from '../src/kernels/quantized.js';
 import { ScaledMatrix } from '../src/kernels/scaled.js';
-import { matMul } from '../src/matrix.js';
 import { scope, type Tensor } from '../src/tensor.js';
 import { cast, tensorOf, tensorOfBytes, toFloat32Array } from '../src/transfer.js';
 
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
 
 const bytes = (count: number, seed: number) =>
   Uint8Array.from(normalNumbers(count, seed), (value) => Math.abs(Math.round(value * 100)) % 256);
@@ -58,7 +56,7 @@ test.each(DECODED)('%s are decoded to the bits of plain ops', (_, make) => {
   scope(() => {
     const matrix = make();
     for (const dtype of ['float32', 'bfloat16'] as const) {
-      const decoded = kernelsFor(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
+      const decoded = kernels.of(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
       const expected = rawDequantizeRows(matrix, 0, matrix.rows, dtype);
       expect(Buffer.compare(bytesOf(decoded), bytesOf(expected))).toBe(0);
     }
@@ -110,8 +108,8 @@ const FEW: [string, string, () => PackedMatrix][] = [
 test.each(FEW)('few rows times weights in %s are multiplied without decoding them to memory', (_, name, make) => {
   scope(() => {
     const matrix = make();
-    const kernels = kernelsFor('bfloat16');
-    const decoded = kernels.dequantizeRows(matrix, 0, matrix.rows, 'bfloat16');
+    const { quantizedProduct, dequantizeRows } = kernels.of('bfloat16');
+    const decoded = dequantizeRows(matrix, 0, matrix.rows, 'bfloat16');
     for (const [tokens, kernel] of [
       [1, 8],
       [8, 8],
@@ -120,9 +118,9 @@ test.each(FEW)('few rows times weights in %s are multiplied without decoding the
     ] as const) {
       const x = cast(tensorOf(wholeNumbers(tokens * matrix.columns, 5), [tokens, matrix.columns]), 'bfloat16');
       const before = launchesOf(`${name}${kernel}`);
-      const product = kernels.quantizedProduct(x, matrix, true);
+      const product = quantizedProduct(x, matrix, true);
       expect(launchesOf(`${name}${kernel}`)).toBe(before + 1);
-      expect(Buffer.compare(bytesOf(product), bytesOf(matMul(x, decoded, { transposeB: true })))).toBe(0);
+      expect(Buffer.compare(bytesOf(product), bytesOf(kernels.matMul(x, decoded, { transposeB: true })))).toBe(0);
     }
     matrix.dispose();
   });
@@ -136,16 +134,16 @@ test.each(
 )('products in $dtype are those of decoded weights in $bits bits', ({ dtype, make }) => {
   scope(() => {
     const matrix = make();
-    const decoded = kernelsFor(dtype).dequantizeRows(matrix, 0, matrix.rows, dtype);
-    const kernels = kernelsFor(dtype);
+    const { quantizedProduct, dequantizeRows } = kernels.of(dtype);
+    const decoded = dequantizeRows(matrix, 0, matrix.rows, dtype);
     // Few rows in bfloat16 have sums in another order: see above.
     for (const tokens of dtype === 'bfloat16' ? [0, 17, 65] : [0, 1, 13, 65]) {
       const x = cast(tensorOf(normalNumbers(tokens * 192, 5), [tokens, 192]), dtype);
       const g = cast(tensorOf(normalNumbers(tokens * 203, 6), [tokens, 203]), dtype);
-      const forward = bytesOf(matMul(x, decoded, { transposeB: true }));
-      const backward = bytesOf(matMul(g, decoded));
-      expect(Buffer.compare(bytesOf(kernels.quantizedProduct(x, matrix, true)), forward)).toBe(0);
-      expect(Buffer.compare(bytesOf(kernels.quantizedProduct(g, matrix, false)), backward)).toBe(0);
+      const forward = bytesOf(kernels.matMul(x, decoded, { transposeB: true }));
+      const backward = bytesOf(kernels.matMul(g, decoded));
+      expect(Buffer.compare(bytesOf(quantizedProduct(x, matrix, true)), forward)).toBe(0);
+      expect(Buffer.compare(bytesOf(quantizedProduct(g, matrix, false)), backward)).toBe(0);
       // 64 columns of the result at a time, the last piece smaller.
       expect(Buffer.compare(bytesOf(quantizedProductInPieces(x, matrix, true, 1)), forward)).toBe(0);
       expect(Buffer.compare(bytesOf(quantizedProductInPieces(g, matrix, false, 1)), backward)).toBe(0);

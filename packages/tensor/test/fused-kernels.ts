@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { multiply, square, subtract } from '../src/arithmetic.js';
 import { engine } from '../src/binding.js';
 import type { DType, FloatDType } from '../src/dtype.js';
@@ -7,7 +7,7 @@ import { ACTIVATIONS } from '../src/kernels/activation.js';
 import type { AdamWStep, AdamWUpdate } from '../src/kernels/adamw.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
 import type { InstructionSet } from '../src/kernels/fused-library.js';
-import { configureKernels, kernelsFor, kernelsInUse } from '../src/kernels/kernel-table.js';
+import { chooseKernels, type KernelSet } from '../src/kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import type { LoraPart } from '../src/kernels/lora-products.js';
 import type { MergedWeight } from '../src/kernels/merged-weight.js';
@@ -41,12 +41,13 @@ function largest(values: Float32Array): number {
 }
 
 function attentionOf(
+  kernels: KernelSet,
   lengths: number[],
   { heads, headDim, window }: AttentionSettings,
   dtype: FloatDType,
 ): BatchAttention {
   const angles = anglesOf(Math.max(...lengths), headDim);
-  return kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
+  return kernels.of(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
 }
 
 /**
@@ -57,6 +58,7 @@ function attentionOf(
  * @returns of each text `[tokens, heads × headDim]`
  */
 function attendInSteps(
+  kernels: KernelSet,
   texts: readonly Tensor[],
   steps: readonly (readonly number[])[],
   settings: AttentionSettings,
@@ -66,7 +68,7 @@ function attendInSteps(
   const { keyValueHeads, headDim, window } = settings;
   const layers = [0, 1].map(() => ({ keyValueHeads, headDim }));
   const shape = { layers, pages: 3 * texts.length, windows: [window], dtype };
-  const cache = kernelsFor(dtype).keyValueCache(shape);
+  const cache = kernels.of(dtype).keyValueCache(shape);
   const outputs = texts.map((): Tensor[] => []);
   const cached = texts.map(() => 0);
   const angles = anglesOf(128, headDim);
@@ -99,20 +101,23 @@ function attendInSteps(
 }
 
 /** The results with TensorFlow's own ops, and with the fused ones. */
-function rawAndFused(instructionSet: InstructionSet | undefined, compute: () => Tensor[]): Float32Array[][] {
-  const run = () => scope(() => compute().map((result) => toFloat32Array(cast(result, 'float32'))));
-  configureKernels('raw');
-  const expected = run();
-  const used = configureKernels('fused', { instructionSet });
-  expect(used, 'npm test compiles the fused libraries').toBe(instructionSet ?? used ?? 'one');
-  return [expected, run()];
+function rawAndFused(
+  instructionSet: InstructionSet | undefined,
+  compute: (kernels: KernelSet) => Tensor[],
+): Float32Array[][] {
+  const run = (kernels: KernelSet) =>
+    scope(() => compute(kernels).map((result) => toFloat32Array(cast(result, 'float32'))));
+  const fused = chooseKernels('fused', { instructionSet });
+  expect(fused.library, 'npm test compiles the fused libraries').not.toBe('tensorflow');
+  if (instructionSet !== undefined) expect(fused.library).toBe(instructionSet);
+  return [run(chooseKernels('raw')), run(fused)];
 }
 
 /** @param tolerance relative to the largest number; 0: the same bits */
 function bothWays(
   instructionSet: InstructionSet | undefined,
   dtype: FloatDType,
-  compute: () => Tensor[],
+  compute: (kernels: KernelSet) => Tensor[],
   tolerance = TOLERANCE[dtype],
 ): void {
   const [expected, actual] = rawAndFused(instructionSet, compute) as [Float32Array[], Float32Array[]];
@@ -236,7 +241,13 @@ type LoraGroupShape = (typeof LORA_PARTS)[number];
 const tokensOf = ({ parts }: LoraGroupShape) => parts.at(-1)!.rows[0] + parts.at(-1)!.rows[1] + 1;
 
 /** A part's adapter has the same numbers wherever its rows are. */
-function loraPart(group: LoraGroupShape, shape: LoraPartShape, dtype: FloatDType, first = shape.rows[0]): LoraPart {
+function loraPart(
+  kernels: KernelSet,
+  group: LoraGroupShape,
+  shape: LoraPartShape,
+  dtype: FloatDType,
+  first = shape.rows[0],
+): LoraPart {
   const { inFeatures, outFeatures } = group;
   const adapted = shape.ranks.map(([rank, firstRow, rows]) => ({
     ...{ rank, firstRow, outFeatures: rows },
@@ -249,7 +260,7 @@ function loraPart(group: LoraGroupShape, shape: LoraPartShape, dtype: FloatDType
     rows: { first, count: shape.rows[1] },
     parameters,
     layout,
-    weights: () => kernelsFor(dtype).loraWeights(parameters, layout, dtype),
+    weights: () => kernels.of(dtype).loraWeights(parameters, layout, dtype),
     dropout: shape.rate === 0 ? null : { rate: shape.rate, seed: [shape.rows[0], 9] },
   };
 }
@@ -291,12 +302,10 @@ function numbersOfTokens(chosen: readonly (ChosenToken | null)[]): Tensor[] {
 
 /** The suite for the library that suits the processor best, or for another that it can run. */
 export function testFusedKernels(instructionSet?: InstructionSet): void {
-  afterEach(() => void configureKernels('raw'));
-
   // Those of simple ops are the same either way.
   const cases = numericCases('small');
   test.each(cases.filter(({ subject }) => subject.kind !== 'op'))('$name', ({ compute, tolerance }) => {
-    const results = () => Object.values(compute() as Record<string, Tensor>);
+    const results = (kernels: KernelSet) => Object.values(compute(kernels) as Record<string, Tensor>);
     const [expected, actual] = rawAndFused(instructionSet, results) as [Float32Array[], Float32Array[]];
     for (const [index, values] of expected.entries()) {
       const meanSquare = values.reduce((sum, value) => sum + value * value, 0) / values.length;
@@ -312,15 +321,16 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     test('sums of gathered rows are the same bits as those of plain ops', () => {
       const places = [4, 0, 2, 2, 2, 5, 1, 299, 4, 0, 0, 6];
       for (const count of [1, 3, 12]) {
-        const sums = () => {
+        const sums = (kernels: KernelSet) => {
           const x = numbers([300, 131], 'rows of experts', dtype);
-          return [kernelsFor(dtype).gatheredSum(x, tensorOf(Int32Array.from(places), [places.length]), count)];
+          return [kernels.of(dtype).gatheredSum(x, tensorOf(Int32Array.from(places), [places.length]), count)];
         };
         bothWays(instructionSet, dtype, sums, 0);
       }
       scope(() => {
+        const kernels = chooseKernels('fused', { instructionSet });
         const none = tensorOf(new Int32Array(0), [0]);
-        expect(kernelsFor(dtype).gatheredSum(numbers([2, 7], 'x', dtype), none, 2).shape).toEqual([0, 7]);
+        expect(kernels.of(dtype).gatheredSum(numbers([2, 7], 'x', dtype), none, 2).shape).toEqual([0, 7]);
       });
     });
 
@@ -332,7 +342,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         const choices = Array.from({ length: rows }, (_, row) =>
           randomChoice(random.subarray(8 * row, 8 * row + 8), vocab),
         );
-        const compute = () => {
+        const compute = (kernels: KernelSet) => {
           // In steps of a quarter, so that many tokens are as probable.
           const spread = batch % 2 === 0 ? 10 : 40;
           const logits = toFloat32Array(numbers([rows, vocab], `logits ${batch}`, 'float32', spread));
@@ -343,14 +353,15 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
             ),
             dtype,
           );
-          return numbersOfTokens(kernelsFor(dtype).sampleTokens(coarse, choices));
+          return numbersOfTokens(kernels.of(dtype).sampleTokens(coarse, choices));
         };
         bothWays(instructionSet, dtype, compute, 0);
       }
     });
 
     test.runIf(engine.kind === 'cpu')('choices that name what does not exist are rejected with a message', () => {
-      configureKernels('fused', { instructionSet });
+      // Loads the library.
+      chooseKernels('fused', { instructionSet });
       scope(() => {
         const logits = numbers([2, 5], 'logits', dtype);
         const op = (words: number[]) => () =>
@@ -380,10 +391,10 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
 
     test('the norm of a sum is the same bits as that of a sum that was made before', () => {
-      configureKernels('fused', { instructionSet });
+      const kernels = chooseKernels('fused', { instructionSet });
       scope(() => {
         const weight = numbers([83], 'weight');
-        const { rmsNorm, addRmsNorm } = kernelsFor(dtype);
+        const { rmsNorm, addRmsNorm } = kernels.of(dtype);
         const made = addRmsNorm(numbers([300, 83], 'x'), numbers([300, 83], 'branch', dtype), weight, 1e-5);
         const again = rmsNorm(made.sum, weight, 1e-5, dtype);
         expect(toFloat32Array(again.inverseRms)).toEqual(toFloat32Array(made.inverseRms));
@@ -392,8 +403,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
 
     test('products, one of them added to a matrix', () => {
-      bothWays(instructionSet, dtype, () => {
-        const { matMul, addMatMul } = kernelsFor(dtype);
+      bothWays(instructionSet, dtype, (kernels) => {
+        const { matMul, addMatMul } = kernels.of(dtype);
         const a = numbers([45, 780], 'a', dtype);
         const b = numbers([96, 780], 'b', dtype);
         const c = matMul(a, b, false, true); // [45, 96]
@@ -402,22 +413,24 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
 
     test('what is left of rows without their mean', () => {
-      bothWays(instructionSet, dtype, () => [kernelsFor('float32').centred(numbers([37, 48], 'x', 'float32', 3))]);
+      bothWays(instructionSet, dtype, (kernels) => [
+        kernels.of('float32').centred(numbers([37, 48], 'x', 'float32', 3)),
+      ]);
     });
 
     // Where functions are nearly linear, where they bend, and where exp would overflow.
     test.each(ACTIVATIONS)('gated unit of %s and its gradient, and the activation alone', (activation) => {
       for (const spread of [0.1, 6, 120]) {
-        bothWays(instructionSet, dtype, () => {
+        bothWays(instructionSet, dtype, (kernels) => {
           const gateUp = numbers([19, 2 * 33], 'gate and up', dtype, spread);
-          const kernels = kernelsFor(dtype);
+          const own = kernels.of(dtype);
           const gradient = numbers([19, 33], 'gradient', dtype);
           const byGateUp = numbers([19, 66], 'by gate and up', dtype);
           return [
-            kernels.gatedUnit(gateUp, activation),
-            kernels.gatedUnitGradient(gradient, gateUp, activation),
-            kernels.activation(gateUp, activation),
-            kernels.activationGradient(byGateUp, gateUp, activation),
+            own.gatedUnit(gateUp, activation),
+            own.gatedUnitGradient(gradient, gateUp, activation),
+            own.activation(gateUp, activation),
+            own.activationGradient(byGateUp, gateUp, activation),
           ];
         });
       }
@@ -427,8 +440,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       bothWays(
         instructionSet,
         dtype,
-        () => {
-          const { loraWeights, loraGradient } = kernelsFor(dtype);
+        (kernels) => {
+          const { loraWeights, loraGradient } = kernels.of(dtype);
           const parameters = numbers([layout.offset + parametersOf(layout) + 5], 'parameters');
           const { a, scaledB } = loraWeights(parameters, layout, dtype);
           const byA = numbers([...a.shape], 'by A', dtype);
@@ -452,9 +465,9 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       );
 
     test.each(LORA_PARTS)('LoRA of $name, and its gradients', (group) => {
-      bothWays(instructionSet, dtype, () => {
-        const { loraForward, loraBackward } = kernelsFor(dtype);
-        const parts = group.parts.map((shape) => loraPart(group, shape, dtype));
+      bothWays(instructionSet, dtype, (kernels) => {
+        const { loraForward, loraBackward } = kernels.of(dtype);
+        const parts = group.parts.map((shape) => loraPart(kernels, group, shape, dtype));
         const { base, x, gradient, byFrozen } = loraStream(group);
         const { output, low } = loraForward(base, x, parts);
         const saved = ownRows(x, parts);
@@ -467,8 +480,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
 
     const withCompany = LORA_PARTS.filter(({ parts }) => parts.length > 1);
     test.each(withCompany)('LoRA of $name: each has the bits it has alone', (group) => {
-      configureKernels('fused', { instructionSet });
-      const { loraForward, loraBackward } = kernelsFor(dtype);
+      const kernels = chooseKernels('fused', { instructionSet });
+      const { loraForward, loraBackward } = kernels.of(dtype);
       const run = (stream: ReturnType<typeof loraStream>, parts: LoraPart[]) => {
         const copy = (x: Tensor) => multiply(x, constant(1, dtype));
         const { output, low } = loraForward(copy(stream.base), stream.x, parts);
@@ -478,7 +491,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       };
       scope(() => {
         const stream = loraStream(group);
-        const parts = group.parts.map((shape) => loraPart(group, shape, dtype));
+        const parts = group.parts.map((shape) => loraPart(kernels, group, shape, dtype));
         const together = run(stream, parts).map((results) => results.map(toFloat32Array));
         // NaN in the parameters of the first stays there.
         const broken = { ...parts[0]!, parameters: multiply(parts[0]!.parameters, constant(Number.NaN)) };
@@ -486,7 +499,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         for (const [i, shape] of group.parts.entries()) {
           const { rows } = parts[i]!;
           const own = Object.fromEntries(Object.entries(stream).map(([name, x]) => [name, rowsOf(x, rows)]));
-          const [alone] = run(own as typeof stream, [loraPart(group, shape, dtype, 0)]);
+          const [alone] = run(own as typeof stream, [loraPart(kernels, group, shape, dtype, 0)]);
           // As bytes: comparing long arrays number by number takes seconds.
           const bytesOf = (results: Float32Array[]) => Buffer.concat(results.map(({ buffer }) => Buffer.from(buffer)));
           const expected = bytesOf(alone!.map(toFloat32Array));
@@ -498,18 +511,18 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
 
     test.each(LORA_LAYOUTS)('a merged weight: $name, the same bits; its output and norms', ({ layout }) => {
-      const merge = (result: FloatDType, stored: readonly DType[]) => {
+      const merge = (kernels: KernelSet, result: FloatDType, stored: readonly DType[]) => {
         const parameters = numbers([layout.offset + parametersOf(layout) + 5], 'parameters');
         const base = numbers([layout.outFeatures, layout.inFeatures], 'base', dtype, 0.3);
         const tokens = numbers([5, layout.inFeatures], 'tokens');
         const settings = { layout, stored: layout.adapted.map((_, i) => stored[i % stored.length]!), dtype: result };
-        return kernelsFor(dtype).mergedWeight(base, parameters, tokens, settings);
+        return kernels.of(dtype).mergedWeight(base, parameters, tokens, settings);
       };
       for (const stored of [['float16', 'bfloat16', 'float32'], ['bfloat16']] as const) {
         const result = stored.length === 1 ? dtype : 'float32';
-        bothWays(instructionSet, dtype, () => [merge(result, stored).weight], 0);
+        bothWays(instructionSet, dtype, (kernels) => [merge(kernels, result, stored).weight], 0);
         const others = ({ output, norms }: MergedWeight) => [output, norms];
-        bothWays(instructionSet, dtype, () => others(merge(result, stored)), 1e-5);
+        bothWays(instructionSet, dtype, (kernels) => others(merge(kernels, result, stored)), 1e-5);
       }
     });
 
@@ -517,22 +530,22 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       bothWays(
         instructionSet,
         dtype,
-        () =>
+        (kernels) =>
           [[1], [3, 67], [37, 300]].map((shape) =>
-            kernelsFor(dtype).dropout(numbers(shape, 'x', dtype), rate, [5, 77]),
+            kernels.of(dtype).dropout(numbers(shape, 'x', dtype), rate, [5, 77]),
           ),
         0,
       );
     });
 
     test('cross entropy and its gradient, for probabilities from nearly 1 to nearly 0', () => {
-      bothWays(instructionSet, dtype, () => {
+      bothWays(instructionSet, dtype, (kernels) => {
         const logits = numbers([23, 301], 'logits', dtype, 40);
         const labels = tensorOf(
           Int32Array.from({ length: 23 }, (_, row) => (row * 53) % 301),
           [23],
         );
-        const { loss, gradient } = kernelsFor(dtype).crossEntropy(logits, labels);
+        const { loss, gradient } = kernels.of(dtype).crossEntropy(logits, labels);
         return [loss, gradient];
       });
     });
@@ -548,9 +561,9 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       bothWays(
         instructionSet,
         dtype,
-        () => {
+        (kernels) => {
           const logits = cast(tensorOf(values, [90, 37]), dtype);
-          return [kernelsFor(dtype).crossEntropy(logits, tensorOf(labels, [90])).correct];
+          return [kernels.of(dtype).crossEntropy(logits, tensorOf(labels, [90])).correct];
         },
         0,
       );
@@ -579,10 +592,10 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       const settings = withSinks({ ...shape, scale: 1 / Math.sqrt(shape.headDim) });
       const rowLengths = [70, 70, 41, 17, 1];
       const tokens = 199;
-      bothWays(instructionSet, dtype, () => {
+      bothWays(instructionSet, dtype, (kernels) => {
         const width = (shape.heads + 2 * shape.keyValueHeads) * shape.headDim;
         const qkv = numbers([tokens, width], 'qkv', dtype, 2);
-        const attention = attentionOf(rowLengths, settings, dtype);
+        const attention = attentionOf(kernels, rowLengths, settings, dtype);
         const { output, saved } = attention.forward(qkv, settings, true);
         const gradient = numbers([tokens, shape.heads * shape.headDim], 'gradient', dtype);
         return [output, attention.backward(gradient, saved!, settings)];
@@ -599,20 +612,26 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         [33, 40, 1, 63],
         [17, 1, 0, 0],
       ];
-      const read = (which: readonly number[], steps: readonly (readonly number[])[], allPrompt = false) => {
+      const read = (
+        kernels: KernelSet,
+        which: readonly number[],
+        steps: readonly (readonly number[])[],
+        allPrompt = false,
+      ) => {
         const qkv = which.map((i) => numbers([texts[i]!.length, width], texts[i]!.name, dtype, 2));
-        return attendInSteps(qkv, steps, settings, dtype, { allPrompt });
+        return attendInSteps(kernels, qkv, steps, settings, dtype, { allPrompt });
       };
-      bothWays(instructionSet, dtype, () => [concat(read([0, 1, 2, 3], inPieces), 0)]);
+      bothWays(instructionSet, dtype, (kernels) => [concat(read(kernels, [0, 1, 2, 3], inPieces), 0)]);
       // Against the attention of trainings, in TensorFlow's own ops.
-      bothWays(instructionSet, dtype, () => {
-        if (kernelsInUse() !== 'tensorflow') return [concat(read([0, 1, 2, 3], inPieces), 0)];
+      bothWays(instructionSet, dtype, (kernels) => {
+        if (kernels.library !== 'tensorflow') return [concat(read(kernels, [0, 1, 2, 3], inPieces), 0)];
         const qkv = concat(
           texts.map(({ length, name }) => numbers([length, width], name, dtype, 2)),
           0,
         );
         return [
           attentionOf(
+            kernels,
             texts.map(({ length }) => length),
             settings,
             dtype,
@@ -620,8 +639,9 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         ];
       });
       scope(() => {
-        for (const [text, together] of read([0, 1, 2, 3], inPieces, true).entries()) {
-          const [alone] = read([text], [[texts[text]!.length]], true);
+        const kernels = chooseKernels('fused', { instructionSet });
+        for (const [text, together] of read(kernels, [0, 1, 2, 3], inPieces, true).entries()) {
+          const [alone] = read(kernels, [text], [[texts[text]!.length]], true);
           expect(toFloat32Array(alone!), 'the same bits alone and at once').toEqual(toFloat32Array(together));
         }
       });
@@ -632,12 +652,13 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         ...{ heads: 4, keyValueHeads: 2, headDim: 16, scale: 0.25 },
         ...{ window: null, softcap: null },
       };
-      configureKernels('fused', { instructionSet });
+      const kernels = chooseKernels('fused', { instructionSet });
       scope(() => {
         const own = numbers([50, 128], 'qkv', dtype, 2);
         const broken = cast(tensorOf(new Float32Array(70 * 128).fill(Number.NaN), [70, 128]), dtype);
-        const [expected] = attendInSteps([own], [[50]], settings, dtype);
+        const [expected] = attendInSteps(kernels, [own], [[50]], settings, dtype);
         const [, beside] = attendInSteps(
+          kernels,
           [broken, own],
           [
             [40, 40],
@@ -647,6 +668,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
           dtype,
         );
         const [, after] = attendInSteps(
+          kernels,
           [broken, own],
           [
             [70, 0],
@@ -664,8 +686,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     // Longer than a block of keys, and with query heads that are split over the threads.
     test.each(KINDS)('attention of one long row, window $window, softcap $softcap, sinks $hasSinks', (kind) => {
       const settings = withSinks({ heads: 6, keyValueHeads: 2, headDim: 8, ...kind, scale: 0.4 });
-      bothWays(instructionSet, dtype, () => {
-        const attention = attentionOf([613], settings, dtype);
+      bothWays(instructionSet, dtype, (kernels) => {
+        const attention = attentionOf(kernels, [613], settings, dtype);
         const { output, saved } = attention.forward(numbers([613, 80], 'qkv', dtype, 2), settings, true);
         return [output, attention.backward(numbers([613, 48], 'gradient', dtype), saved!, settings)];
       });
@@ -674,8 +696,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
 
   describe('AdamW', () => {
     const count = 40_003;
-    const update = (changed: Partial<AdamWStep>, hasFactors: boolean) => () => {
-      const { adamW, squareSum } = kernelsFor('float32');
+    const update = (changed: Partial<AdamWStep>, hasFactors: boolean) => (kernels: KernelSet) => {
+      const { adamW, squareSum } = kernels.of('float32');
       const gradient = numbers([count], 'gradient', 'float32', 3);
       const state = {
         parameters: numbers([count], 'parameters'),
@@ -704,8 +726,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       [40_003, false],
       [40_003, true],
     ])('moments in 8 bits of %i numbers, rates of their own %s: the same bits', (count, hasFactors) => {
-      const compute = () => {
-        const { adamW } = kernelsFor('float32');
+      const compute = (kernels: KernelSet) => {
+        const { adamW } = kernels.of('float32');
         let state: AdamWUpdate = {
           parameters: numbers([count], 'parameters'),
           first: zeroMoment(count),
@@ -726,7 +748,9 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
 
     test.each([1, 1023, 300_001])('the square sum of %i numbers', (size) => {
-      const compute = () => [kernelsFor('float32').squareSum(numbers([size], 'gradient', 'float32', 3), 1 / 47)];
+      const compute = (kernels: KernelSet) => [
+        kernels.of('float32').squareSum(numbers([size], 'gradient', 'float32', 3), 1 / 47),
+      ];
       bothWays(instructionSet, 'float32', compute, 1e-6);
     });
 
@@ -737,17 +761,17 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
 
   // A GPU's kernel cannot say so: see cross-entropy.test.ts.
   test.runIf(engine.kind === 'cpu')('a label that is not among the classes is rejected with a message', () => {
-    configureKernels('fused', { instructionSet });
+    const kernels = chooseKernels('fused', { instructionSet });
     const logits = numbers([2, 5], 'logits');
     const labels = tensorOf(Int32Array.of(1, 5), [2]);
-    expect(() => kernelsFor('float32').crossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
+    expect(() => kernels.of('float32').crossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
     dispose([logits, labels]);
   });
 
   test('sizes of LoRA and AdamW that do not fit are rejected with a message', () => {
-    configureKernels('fused', { instructionSet });
+    const kernels = chooseKernels('fused', { instructionSet });
     const { layout } = LORA_LAYOUTS[0]!;
-    const { loraWeights, loraGradient, adamW } = kernelsFor('float32');
+    const { loraWeights, loraGradient, adamW } = kernels.of('float32');
     const parameters = numbers([layout.offset + parametersOf(layout)], 'parameters');
     if (engine.kind === 'cpu') {
       const beyond = { ...layout, offset: layout.offset + 1 };
@@ -757,19 +781,19 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       expect(() => loraGradient(parameters, parameters, layout)).toThrow(/must have the shape of A/);
     }
     const group = LORA_PARTS[1]!;
-    const [one, other] = group.parts.map((shape) => loraPart(group, shape, 'float32')) as [LoraPart, LoraPart];
+    const [one, other] = group.parts.map((shape) => loraPart(kernels, group, shape, 'float32')) as [LoraPart, LoraPart];
     const stream = [numbers([101, 71], 'base'), numbers([101, 50], 'x')] as const;
     const forward =
       (...parts: LoraPart[]) =>
       () =>
-        kernelsFor('float32').loraForward(...stream, parts);
+        kernels.of('float32').loraForward(...stream, parts);
     expect(forward(other, one)).toThrow(/rows must ascend/);
     expect(forward(one, { ...other, rows: { first: 61, count: 41 } })).toThrow(/rows must ascend/);
     expect(forward({ ...one, layout: { ...one.layout, offset: 9 } })).toThrow(/must lie in the parameters/);
     expect(forward({ ...one, layout: { ...one.layout, adapted: one.layout.adapted.toReversed() } })).toThrow(
       /the layers must lie in the group/,
     );
-    const { mergedWeight } = kernelsFor('bfloat16');
+    const { mergedWeight } = kernels.of('bfloat16');
     const base = numbers([layout.outFeatures, layout.inFeatures], 'base', 'bfloat16');
     const tokens = numbers([2, layout.inFeatures], 'tokens');
     const merge = (stored: DType[], dtype: FloatDType) => () =>

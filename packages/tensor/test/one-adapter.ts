@@ -1,11 +1,13 @@
 import { expect } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import type { FloatDType } from '../src/dtype.js';
-import { kernelsFor } from '../src/kernels/kernel-table.js';
+import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import type { LoraPart } from '../src/kernels/lora-products.js';
 import type { Tensor } from '../src/tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../src/transfer.js';
+
+const kernels = chooseKernels('raw');
 
 // One adapter on all rows of a pass, with random numbers.
 
@@ -19,7 +21,7 @@ export function partOn(layout: LoraLayout, dtype: FloatDType, seed = 10): LoraPa
   const parameters = tensorOf(normalNumbers(count, seed), [count]);
   return {
     ...{ rows: { first: 0, count: TOKENS }, parameters, layout, dropout: null },
-    weights: () => kernelsFor(dtype).loraWeights(parameters, layout, dtype),
+    weights: () => kernels.of(dtype).loraWeights(parameters, layout, dtype),
   };
 }
 

@@ -1,7 +1,17 @@
-import { bytesOfMoment, dispose, liveTensorCount, momentOfBytes, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import {
+  bytesOfMoment,
+  chooseKernels,
+  dispose,
+  liveTensorCount,
+  momentOfBytes,
+  tensorOf,
+  toFloat32Array,
+} from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
+
+const kernels = chooseKernels('raw');
 
 const START = [1, -2, 0.5, 0, 3];
 const LEARNING_RATES = [0.01, 0.02, 0.02, 0.005];
@@ -51,7 +61,7 @@ describe.each([0, 0.1])('with weight decay %d', (weightDecay) => {
   const expected = AFTER_EACH_STEP[String(weightDecay)]!;
 
   test("takes PyTorch's steps, the learning rate changing", () => {
-    const optimizer = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay });
+    const optimizer = new AdamW(kernels, 5, { ...ADAMW_DEFAULTS, weightDecay });
     expect(greatestDifference(run(optimizer, START, 0, 4).flat(), expected.flat())).toBeLessThan(1e-6);
     expect(optimizer.step).toBe(4);
     const { first, second } = optimizer.moments;
@@ -65,9 +75,9 @@ describe.each([0, 0.1])('with weight decay %d', (weightDecay) => {
   });
 
   test('restored from its moments continues as if it had not stopped', () => {
-    const first = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay });
+    const first = new AdamW(kernels, 5, { ...ADAMW_DEFAULTS, weightDecay });
     const [, half] = run(first, START, 0, 2);
-    const second = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay });
+    const second = new AdamW(kernels, 5, { ...ADAMW_DEFAULTS, weightDecay });
     second.restore(2, {
       first: vector([...toFloat32Array(first.moments.first)]),
       second: vector([...toFloat32Array(first.moments.second)]),
@@ -92,12 +102,12 @@ describe('moments in 8 bits', () => {
 
   function trained(momentBits: 8 | 32, magnitudes: number, restoreAt?: number): Float32Array {
     const settings = { ...ADAMW_DEFAULTS, momentBits, weightDecay: 0.1 };
-    let optimizer = new AdamW(COUNT, settings);
+    let optimizer = new AdamW(kernels, COUNT, settings);
     let parameters = wide(Math.cos);
     for (let step = 0; step < STEPS; step++) {
       if (step === restoreAt) {
         const { first, second } = optimizer.moments;
-        const restored = new AdamW(COUNT, settings);
+        const restored = new AdamW(kernels, COUNT, settings);
         restored.restore(step, {
           first: momentOfBytes(bytesOfMoment(first)),
           second: momentOfBytes(bytesOfMoment(second)),
@@ -159,17 +169,17 @@ describe('moments in 8 bits', () => {
 });
 
 test('a parameter without a gradient stays where it is', () => {
-  const optimizer = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay: 0 });
+  const optimizer = new AdamW(kernels, 5, { ...ADAMW_DEFAULTS, weightDecay: 0 });
   for (const after of run(optimizer, [1, 1, 1, 7, 1], 0, 4)) expect(after[3]).toBe(7);
   optimizer.dispose();
 });
 
 test('handles are flat from step to step, and none is left', () => {
-  const warm = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
+  const warm = new AdamW(kernels, 5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
   run(warm, START, 0, 1); // makes the constants it needs
   warm.dispose();
   const before = liveTensorCount();
-  const optimizer = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
+  const optimizer = new AdamW(kernels, 5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
   run(optimizer, START, 0, 1);
   const afterOne = liveTensorCount();
   run(optimizer, START, 1, 4);
@@ -179,7 +189,7 @@ test('handles are flat from step to step, and none is left', () => {
 });
 
 test('an update that is computed and not adopted changes nothing', () => {
-  const optimizer = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
+  const optimizer = new AdamW(kernels, 5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
   run(optimizer, START, 0, 2);
   const [parameters, gradient] = [vector(START), vector(gradientAt(2))];
   const before = [...toFloat32Array(optimizer.moments.first), ...toFloat32Array(optimizer.moments.second)];

@@ -3,8 +3,8 @@ import {
   type AdamWUpdate,
   dispose,
   fill,
+  type KernelSet,
   keep,
-  kernelsFor,
   scope,
   type Tensor,
   tensorOf,
@@ -48,12 +48,14 @@ export type ComputedUpdate = AdamWUpdate & {
 
 /** The optimizer's state. What an update computes is in the kernel table: `adamW`. */
 export class AdamW {
+  readonly #kernels: KernelSet;
   readonly #settings: AdamWSettings;
   readonly #rateFactors: Tensor | null;
   #moments: Moments;
   #step = 0;
 
-  constructor(parameterCount: number, settings: AdamWSettings) {
+  constructor(kernels: KernelSet, parameterCount: number, settings: AdamWSettings) {
+    this.#kernels = kernels;
     this.#settings = settings;
     const { rateFactors = null } = settings;
     this.#rateFactors = rateFactors === null ? null : keep(tensorOf(rateFactors, [parameterCount]));
@@ -86,7 +88,7 @@ export class AdamW {
     const { weightDecay, beta1, beta2, epsilon } = this.#settings;
     const step = { ...update, weightDecay, beta1, beta2, epsilon, step: this.#step + 1 };
     const state = { parameters, ...this.#moments, rateFactors: this.#rateFactors };
-    const kernels = kernelsFor('float32');
+    const kernels = this.#kernels.of('float32');
     return scope(() => {
       const squareSum = kernels.squareSum(gradient, update.gradientScale);
       return { ...kernels.adamW(state, gradient, squareSum, step), squareSum };

@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import { JobDeferred } from '@lorasmith/contracts';
 import { readModelFolder, WeightDigests, withBaseQuantization } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BaseModelCache } from './base-model-cache.js';
+
+const kernels = chooseKernels('raw');
 
 const BASE = new URL('../../../test/fixtures/reference/llama-tied/base', import.meta.url).pathname;
 
@@ -14,7 +17,7 @@ let cache: BaseModelCache;
 beforeEach(async () => {
   folder = join(await mkdtemp(join(tmpdir(), 'base-model-cache-')), 'model');
   await cp(BASE, folder, { recursive: true });
-  cache = new BaseModelCache();
+  cache = new BaseModelCache(kernels);
 });
 afterEach(async () => {
   cache.dispose();

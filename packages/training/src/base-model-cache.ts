@@ -2,7 +2,7 @@ import { Semaphore } from '@lorasmith/concurrency';
 import { type BaseQuantization, JobDeferred } from '@lorasmith/contracts';
 import type { ModelFolder, WeightDigests, WeightsState } from '@lorasmith/model-folder';
 import { type LoadedBase, type LoadOptions, loadBaseModel } from '@lorasmith/models';
-import type { FloatDType } from '@lorasmith/tensor';
+import type { FloatDType, KernelSet } from '@lorasmith/tensor';
 import { throwIfStopped } from './stop.js';
 
 /** How a base model is in memory. */
@@ -32,9 +32,15 @@ export type HoldOptions = LoadOptions & { digests: WeightDigests };
  * another model is asked for and nobody holds it.
  */
 export class BaseModelCache {
+  /** The kernels that the models compute with. */
+  readonly kernels: KernelSet;
   #loaded: InMemory | null = null;
   #holders = 0;
   readonly #holds = new Semaphore(1);
+
+  constructor(kernels: KernelSet) {
+    this.kernels = kernels;
+  }
 
   /**
    * The model in `dtype` with the digest of its weights, loaded unless it is the one in memory; the one before is freed first.
@@ -55,7 +61,7 @@ export class BaseModelCache {
     if (loaded?.key !== key || !(await this.#hasWeightsOf(loaded, state, folder, digests))) {
       this.requireFree(folder.name, form);
       this.dispose();
-      loaded = { ...(await loadBaseModel(folder, dtype, options)), name: folder.name, form, key, state };
+      loaded = { ...(await loadBaseModel(folder, dtype, this.kernels, options)), name: folder.name, form, key, state };
       this.#loaded = loaded;
     }
     this.#holders += 1;

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { configureKernels, kernelsInUse } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { checkFolder } from './check-reference/check-folder.js';
 import { type Comparison, isWithin } from './check-reference/comparison.js';
 
@@ -19,21 +19,21 @@ async function main(): Promise<number> {
       help: { type: 'boolean' },
     },
   });
-  const { precision, kernels } = values;
-  const isKnown = (precision === 'float32' || precision === 'bfloat16') && (kernels === 'fused' || kernels === 'raw');
+  const { precision, kernels: source } = values;
+  const isKnown = (precision === 'float32' || precision === 'bfloat16') && (source === 'fused' || source === 'raw');
   if (values.help || positionals.length === 0 || !isKnown) {
     console.error(USAGE);
     return values.help ? 0 : 2;
   }
   const avoid = values.avoid.split(',').filter((name) => name !== '');
-  configureKernels(kernels, { avoid });
+  const kernels = chooseKernels(source, { avoid });
   let beyond = 0;
   for (const folder of positionals) {
     console.log(
-      `${folder} (${precision}, kernels: ${kernelsInUse()}${avoid.length > 0 ? ` without ${avoid.join(', ')}` : ''})`,
+      `${folder} (${precision}, kernels: ${kernels.library}${avoid.length > 0 ? ` without ${avoid.join(', ')}` : ''})`,
     );
     try {
-      const comparisons = await checkFolder(folder, precision);
+      const comparisons = await checkFolder(folder, precision, kernels);
       for (const comparison of comparisons) console.log(line(comparison));
       beyond += comparisons.filter((comparison) => !isWithin(comparison)).length;
     } catch (error) {

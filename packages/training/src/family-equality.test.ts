@@ -4,7 +4,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { Decoder, loadDecoder, type TokenBatch, type TokenRow, tokenBatchOf } from '@lorasmith/models';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
-import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { oneOfEachStructure, TESTED_KERNELS } from '../../../test/usual-cases.js';
@@ -24,15 +24,15 @@ const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathn
  */
 describe.each(
   oneOfEachStructure(readdirSync(CASES)).flatMap((name) => TESTED_KERNELS.map((kernels) => ({ name, kernels }))),
-)('$name, with $kernels kernels', ({ name, kernels }) => {
+)('$name, with $kernels kernels', ({ name, kernels: source }) => {
+  const kernels = chooseKernels(source);
   let decoder: Decoder;
   let initial: PeftAdapter;
   let adapter: LoraAdapter;
   let batch: ReferenceBatch;
 
   beforeAll(async () => {
-    configureKernels(kernels);
-    decoder = await loadDecoder(await readModelFolder(join(CASES, name, 'base')), 'float32');
+    decoder = await loadDecoder(await readModelFolder(join(CASES, name, 'base')), 'float32', kernels);
     batch = await ReferenceBatch.read(join(CASES, name));
     initial = await readPeftFolder(join(CASES, name, 'adapter_init'));
     adapter = adapterOn(decoder);
@@ -40,7 +40,6 @@ describe.each(
   afterAll(() => {
     adapter.dispose();
     decoder.dispose();
-    configureKernels('raw');
   });
   const adapterOn = ({ groups }: Decoder) => {
     const targets = [...initial.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
@@ -82,7 +81,7 @@ describe.each(
     const together = learned(decoder, [shared]);
     const each = learned(decoder, [apart]);
     // A row's numbers do not depend on what else is computed, unless TensorFlow computes them.
-    if (kernels === 'fused') expect(together.loss).toBe(each.loss);
+    if (source === 'fused') expect(together.loss).toBe(each.loss);
     expect(together.labels).toBe(each.labels);
     expect(Math.abs(together.loss - each.loss)).toBeLessThan(1e-5);
     expect(differenceByLargest(together.gradient, each.gradient)).toBeLessThan(1e-5);
@@ -92,7 +91,7 @@ describe.each(
 
   test('the loss in chunks is the loss in one piece', () => {
     const { architecture, dtype, weights } = decoder;
-    const chunked = new Decoder(architecture, dtype, weights, { logitsInChunk: 7 * architecture.vocabSize });
+    const chunked = new Decoder(architecture, dtype, kernels, weights, { logitsInChunk: 7 * architecture.vocabSize });
     const whole = learned(decoder, [batch.asTokenBatch()]);
     const ofChunked = adapterOn(chunked);
     const pieces = learned(chunked, [batch.asTokenBatch()], ofChunked);
@@ -102,7 +101,12 @@ describe.each(
   });
 
   test('a step over accumulated micro-batches is the step over one batch', async () => {
-    const optimizer = new AdamW(adapter.parameterCount, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 });
+    const optimizer = new AdamW(kernels, adapter.parameterCount, {
+      beta1: 0.9,
+      beta2: 0.999,
+      epsilon: 1e-8,
+      weightDecay: 0,
+    });
     const objective = new NextToken(decoder);
     const run = (each: TokenBatch) => runnable(objective, each);
     const step = async (batches: readonly TokenBatch[]) => {

@@ -27,10 +27,10 @@ export interface StartSources {
  * of the weights is asked for only if there are checkpoints: a new run gets it with the weights, which are then read once.
  */
 export async function findStart(
-  { spec, machine = null, checkpointFolder }: TrainOptions,
+  { spec, machine = null, checkpointFolder, cache }: TrainOptions,
   { model, weightsOfCheckpoints, identityIn }: StartSources,
 ): Promise<RunStart> {
-  const newRun = () => precisionHere(spec.training.precision, model.architecture.family, machine);
+  const newRun = () => precisionHere(spec.training.precision, model.architecture.family, machine, cache.kernels);
   await removeIncomplete(checkpointFolder);
   if ((await checkpointSteps(checkpointFolder)).length === 0) {
     return { precision: newRun(), resumeFrom: null, warnings: [] };

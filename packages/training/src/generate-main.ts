@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import type { Message } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer, readModelFolder } from '@lorasmith/model-folder';
 import { generateTexts, loadDecoder } from '@lorasmith/models';
-import { configureKernels } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { precisionHere } from './precision.js';
 
 const USAGE = `generate --model FOLDER --prompts FILE.jsonl --out FILE.jsonl [--max-new-tokens N]
@@ -41,8 +41,9 @@ async function main(): Promise<number> {
   const prompts = conversations.map((messages) =>
     tokenizer.encode(template.render(messages, { addGenerationPrompt: true })),
   );
-  configureKernels('fused');
-  const decoder = await loadDecoder(folder, precisionHere('auto', folder.architecture.family, null).chosen);
+  const kernels = chooseKernels('fused');
+  const { chosen: precision } = precisionHere('auto', folder.architecture.family, null, kernels);
+  const decoder = await loadDecoder(folder, precision, kernels);
   const answers = generateTexts(decoder, prompts, { maxNewTokens });
   const written = conversations.map((messages, index) => {
     return JSON.stringify({ messages, text: tokenizer.decode(answers[index]!, { skipSpecialTokens: true }) });

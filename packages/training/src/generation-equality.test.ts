@@ -4,8 +4,8 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
-import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
-import { afterAll, describe, expect, test } from 'vitest';
+import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
 import { oneOfEachStructure, TESTED_KERNELS } from '../../../test/usual-cases.js';
 import { expectGenerations, readExpected } from '../test/expected-generation.js';
 
@@ -20,16 +20,15 @@ const CASES = [
  * Tokens of transformers' `generate`, and log-probabilities within 1e-4: texts with the adapter and without it in the same
  * passes, longer than windows, pages, pieces and the original context.
  */
-describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
-  afterAll(() => void configureKernels('raw'));
+describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
   // What differs in the cache's ops: windows, capped scores, heads that turn in part, positions, ropes by length, shared keys.
   const some = /gemma2$|phi3-longrope-partial|gpt2$|rope-dynamic|gemma4-text$/;
 
-  test.each(CASES.filter((name) => kernels === 'fused' || some.test(name)))('%s', async (name) => {
-    configureKernels(kernels);
+  test.each(CASES.filter((name) => source === 'fused' || some.test(name)))('%s', async (name) => {
     const before = liveTensorCount();
     const folder = join(FIXTURES, name);
-    const decoder = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    const decoder = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32', kernels);
     const trained = await readPeftFolder(join(folder, 'adapter_trained'));
     const targets = [...trained.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
     const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial: trained });

@@ -1,4 +1,4 @@
-export { configureKernels, engine } from '@lorasmith/tensor';
+export { chooseKernels, engine, type KernelSet } from '@lorasmith/tensor';
 export type { CaseSizes, CaseSubject, CaseTolerance } from '@lorasmith/tensor/numeric-cases';
 export { type BaseForm, BaseModelCache, type HeldBase } from './base-model-cache.js';
 export { checkEngineHere } from './check-engine.js';

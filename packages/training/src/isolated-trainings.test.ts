@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type JobSpec, ProductError, type UploadedDataset } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
-import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { QUANTIZED_DIR, writeFamilyModel } from '../../../test/family-models.mjs';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -14,6 +14,8 @@ import { BaseModelCache } from './base-model-cache.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { type JoinOptions, type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 import { train } from './train.js';
+
+const kernels = chooseKernels('fused');
 
 // An adapter's file does not depend on the jobs it was trained beside, nor on how often it was stopped.
 
@@ -35,7 +37,6 @@ let examples: ExampleStore;
 let folders = 0;
 
 beforeAll(async () => {
-  configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'isolated-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   await writeTinyLlama(join(root, 'none'));
@@ -48,7 +49,6 @@ beforeAll(async () => {
   dataset = await writeRows(join(root, 'rows.jsonl'), 'prompt_completion', rows);
 });
 afterAll(async () => {
-  configureKernels('raw');
   await rm(root, { recursive: true });
 });
 
@@ -84,7 +84,7 @@ class GatheringScheduler extends PassScheduler {
 
 /** Trainings of one process, which begin together. */
 class Trainer {
-  readonly #cache = new BaseModelCache();
+  readonly #cache = new BaseModelCache(kernels);
   readonly #scheduler: PassScheduler;
 
   constructor(trainings: number) {
@@ -142,7 +142,7 @@ describe.each(usualCases(FORMS, 2))('in $precision, base quantization $quantizat
   const alone: string[] = [];
   const reason = `The products of this processor in ${precision} depend on the number of rows.`;
   beforeAll(async () => {
-    if (!rowsAreIndependent(precision)) return;
+    if (!kernels.rowsAreIndependent(precision)) return;
     const trainer = new Trainer(1);
     for (const spec of specs) alone.push(await trainer.train(spec));
     trainer.close();
@@ -150,7 +150,7 @@ describe.each(usualCases(FORMS, 2))('in $precision, base quantization $quantizat
   });
 
   test('a training has the same bytes in a pair', async ({ skip }) => {
-    if (!rowsAreIndependent(precision)) skip(reason);
+    if (!kernels.rowsAreIndependent(precision)) skip(reason);
     const pair = [1, 4];
     const trainer = new Trainer(pair.length);
     const digests = await Promise.all(pair.map((job) => trainer.train(specs[job]!)));
@@ -161,7 +161,7 @@ describe.each(usualCases(FORMS, 2))('in $precision, base quantization $quantizat
   test('trainings have the same bytes in eights, of which some are stopped and resumed, beside one that is not finite', async ({
     skip,
   }) => {
-    if (!rowsAreIndependent(precision)) skip(reason);
+    if (!kernels.rowsAreIndependent(precision)) skip(reason);
     const joins = vi.spyOn(NextToken.prototype, 'join');
     const trainer = new Trainer(9);
     // Its decay turns each number into -99 times itself in a step, until one overflows.

@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
-import { configureKernels, dispose, rowsAreIndependent, tensorOf, toFloat32Array } from '@lorasmith/tensor';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { chooseKernels, dispose, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { oneOfEachStructure } from '../../../test/usual-cases.js';
 import { NextToken } from './objectives/next-token/next-token.js';
@@ -127,14 +127,14 @@ const bytesOf = (numbers: Float32Array) => Buffer.from(numbers.buffer, numbers.b
 const numbersOf = ({ buffer, byteOffset, length }: Buffer) => new Float32Array(buffer, byteOffset, length / 4);
 
 describe.each(CASES)('%s', (name) => {
-  beforeAll(() => void configureKernels('fused'));
-  afterAll(() => void configureKernels('raw'));
+  const kernels = chooseKernels('fused');
 
   test.for(['float32', 'bfloat16'] as const)(
     'in %s a job learns beside others what it learns alone',
     async (dtype, { skip }) => {
-      if (!rowsAreIndependent(dtype)) skip(`The products of this processor in ${dtype} depend on the number of rows.`);
-      const decoder = await loadDecoder(await readModelFolder(join(FIXTURES, name, 'base')), dtype);
+      if (!kernels.rowsAreIndependent(dtype))
+        skip(`The products of this processor in ${dtype} depend on the number of rows.`);
+      const decoder = await loadDecoder(await readModelFolder(join(FIXTURES, name, 'base')), dtype, kernels);
       const objective = new NextToken(decoder);
       const jobs = jobsOn(decoder);
       const alone = jobs.map((job) => passOf(objective, [job])[0]!);

@@ -6,12 +6,15 @@ import type { AdapterManifest, JobSpec, LoraSettings, NewJobEvent, UploadedDatas
 import { digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import { manifestLora, type PeftAdapter, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, inheritLora, openExampleStore, planJob, type Target } from '@lorasmith/planning';
+import { chooseKernels } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { aJob, writeRows } from '../test/a-job.js';
+import { trainAlone } from '../test/train-alone.js';
 import { type ReferenceSteps, readJson } from './check-reference/reference-case.js';
 import { readInitialAdapter } from './initial-adapter.js';
-import { train } from './train.js';
+
+const kernels = chooseKernels('raw');
 
 // The cases were made by PEFT from the settings in their adapter_config.json: test/fixtures/lora-options/make.py.
 const fixture = (name: string) =>
@@ -151,7 +154,7 @@ describe.each(['patterns', 'lora-plus'])('%s', (name) => {
     const outputFolder = join(root, 'output');
     await mkdir(outputFolder);
     const events: NewJobEvent[] = [];
-    const outcome = await train({
+    const outcome = await trainAlone(kernels, {
       spec,
       modelFolder: join(folder, 'base'),
       examples,
@@ -191,7 +194,7 @@ test('an adapter of other weights is not trained on, also where their digest bec
   const manifest = JSON.parse(await readFile(file, 'utf8'));
   manifest.base_model.weights_sha256 = 'f'.repeat(64);
   await writeFile(file, JSON.stringify(manifest));
-  const training = train({
+  const training = trainAlone(kernels, {
     spec,
     modelFolder: join(folder, 'base'),
     examples,

@@ -3,7 +3,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
-import { liveTensorCount, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
@@ -13,6 +13,8 @@ import { NextToken } from './objectives/next-token/next-token.js';
 import { optimizerStep } from './optimizer-step.js';
 import { type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 
+const kernels = chooseKernels('raw');
+
 const CASE = fileURLToPath(new URL('../../../test/fixtures/reference/llama-tied', import.meta.url));
 const SETTINGS = { seed: 3, max_grad_norm: 1, learningRate: 1e-2, recomputedLayers: 0 };
 const passes = new PassScheduler().join();
@@ -20,7 +22,7 @@ const passes = new PassScheduler().join();
 let model: Decoder;
 let reference: ReferenceBatch;
 beforeAll(async () => {
-  model = await loadDecoder(await readModelFolder(`${CASE}/base`), 'float32');
+  model = await loadDecoder(await readModelFolder(`${CASE}/base`), 'float32', kernels);
   reference = await ReferenceBatch.read(CASE);
 });
 afterAll(() => model.dispose());
@@ -39,7 +41,7 @@ function withAdapter<Result>(
 ): Promise<Result> {
   const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 2 })));
   const adapter = new LoraAdapter(model.groups, { targets, dropout, seed: 1 });
-  const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0 });
+  const optimizer = new AdamW(kernels, adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0 });
   return use(adapter, optimizer).finally(() => {
     optimizer.dispose();
     adapter.dispose();

@@ -8,15 +8,8 @@ import {
 } from '@lorasmith/model-folder';
 import { loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { decodedMemory, passBytes, SCORES_PER_BLOCK } from '@lorasmith/planning';
-import {
-  configureKernels,
-  engine,
-  type FloatDType,
-  kernelsInUse,
-  MOST_SCORES,
-  rowsAreIndependent,
-} from '@lorasmith/tensor';
-import { afterAll, describe, expect, test } from 'vitest';
+import { chooseKernels, engine, type FloatDType, MOST_SCORES } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
 import { peakBytes } from '../../../test/numeric/live-bytes.js';
 import { usualCases } from '../../../test/usual-cases.js';
 import { withProbeExperts } from '../test/probe-experts.js';
@@ -26,23 +19,21 @@ import { NextToken } from './objectives/next-token/next-token.js';
 import { takeBatchLoss } from './objectives/objective.js';
 import { withProbeModel } from './probe/probe-model.js';
 
-afterAll(() => void configureKernels('raw'));
-
 test('the estimate knows the blocks of attention in raw ops', () => {
   expect(SCORES_PER_BLOCK).toBe(MOST_SCORES);
 });
 
 test.each(['fused', 'raw'] as const)(
   'the estimate knows which products decode quantized weights on the way: %s',
-  async (kernels) => {
-    configureKernels(kernels);
+  async (source) => {
+    const kernels = chooseKernels(source);
     const model = await readModelFolder(
       fileURLToPath(new URL('../../../test/fixtures/quantized/nf4-mixed/base', import.meta.url)),
     );
     for (const dtype of ['float32', 'bfloat16'] as const) {
       // Those that compute each row by itself.
-      const decodes = engine.kind === 'cpu' && rowsAreIndependent(dtype);
-      expect(decodedMemory(model, dtype, kernelsInUse()) === 0, dtype).toBe(decodes);
+      const decodes = engine.kind === 'cpu' && kernels.rowsAreIndependent(dtype);
+      expect(decodedMemory(model, dtype, kernels.library) === 0, dtype).toBe(decodes);
     }
   },
 );
@@ -81,10 +72,10 @@ interface PassCase {
 /** A pass holds as many bytes as the estimate says, or a little less. */
 async function expectEstimated(
   folder: ModelFolder,
-  { kernels, precision, adapted, recomputedLayers, most, sizes = SIZES }: PassCase,
+  { kernels: source, precision, adapted, recomputedLayers, most, sizes = SIZES }: PassCase,
 ): Promise<void> {
-  configureKernels(kernels);
-  const decoder = await loadDecoder(folder, precision);
+  const kernels = chooseKernels(source);
+  const decoder = await loadDecoder(folder, precision, kernels);
   const targets = [...folder.modules, ...folder.parameters, folder.headModule!]
     .filter(({ name }) => adapted.test(name))
     .map((module) => ({ ...module, rank: 8, scale: 1 }));
@@ -110,7 +101,7 @@ async function expectEstimated(
     const memory = {
       architecture: folder.architecture as DecoderArchitecture,
       weightBytes: 0,
-      decodedBytes: decodedMemory(folder, precision, kernelsInUse()),
+      decodedBytes: decodedMemory(folder, precision, kernels.library),
       targets,
       trainedParameters: 0,
       optimizer: 'adamw' as const,
@@ -118,7 +109,7 @@ async function expectEstimated(
       recomputedLayers,
       dropout: 0,
       engine: {
-        fused: kernels === 'fused',
+        fused: source === 'fused',
         holdsProcess: false,
         reuses: true,
         holdsDeltaGradients: false,

@@ -1,32 +1,36 @@
 import type { MachineProfile, TrainingSettings } from '@lorasmith/contracts';
 import { type ChosenPrecision, choosePrecision, precisionOn } from '@lorasmith/planning';
-import { engine, type FloatDType } from '@lorasmith/tensor';
+import { engine, type FloatDType, type KernelSet } from '@lorasmith/tensor';
 import { matMulRate } from './probe/kernel-rates.js';
 
-/** The precision as planning reports it. @param machine what was measured of it; null: this process measures it once */
+/** The precision as planning reports it. @param machine what was measured of it; null: this process measures it once with its kernels */
 export function precisionHere(
   setting: TrainingSettings['precision'],
   family: string,
   machine: MachineProfile | null,
+  kernels: KernelSet,
 ): ChosenPrecision {
-  return machine === null ? choosePrecision(setting, family, rateHere) : precisionOn(machine, setting, family);
+  if (machine !== null) return precisionOn(machine, setting, family);
+  return choosePrecision(setting, family, (precision) => rateHere(kernels, precision));
 }
 
-const rates = new Map<FloatDType, number | null>();
+const rates = new WeakMap<KernelSet, Map<FloatDType, number | null>>();
 
 /** GFLOP/s of matrix products; null where the GPU has none in this type. Measured once, so that `auto` stays the same. */
-function rateHere(precision: FloatDType): number | null {
-  let rate = rates.get(precision);
+function rateHere(kernels: KernelSet, precision: FloatDType): number | null {
+  const own = rates.get(kernels) ?? new Map<FloatDType, number | null>();
+  rates.set(kernels, own);
+  let rate = own.get(precision);
   if (rate === undefined) {
-    rate = measuredRate(precision);
-    rates.set(precision, rate);
+    rate = measuredRate(kernels, precision);
+    own.set(precision, rate);
   }
   return rate;
 }
 
-function measuredRate(precision: FloatDType): number | null {
+function measuredRate(kernels: KernelSet, precision: FloatDType): number | null {
   try {
-    return matMulRate(precision);
+    return matMulRate(kernels, precision);
   } catch (error) {
     // TensorFlow's GPU build says so of bfloat16 on a card that is too old.
     if (precision === 'bfloat16' && engine.kind === 'tensorflow') return null;

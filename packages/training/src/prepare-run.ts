@@ -30,7 +30,7 @@ import {
 } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW, MOMENT_BITS } from './adamw.js';
-import { BaseModelCache, type HeldBase, stoppableLoading } from './base-model-cache.js';
+import { type HeldBase, stoppableLoading } from './base-model-cache.js';
 import { batchSource } from './batches.js';
 import { checkEngineHere } from './check-engine.js';
 import { Disposals } from './disposals.js';
@@ -127,10 +127,12 @@ async function startOf(options: TrainOptions, planned: PlannedRun, disposals: Di
 
   const { initialAdapterFolder: initialFolder } = options;
   const initial = initialFolder === null ? undefined : await readInitialAdapter(initialFolder, plan.targets);
-  const cache = options.cache ?? new BaseModelCache();
-  if (options.cache === undefined) disposals.add(() => cache.dispose());
   const logitsInChunk = logitsPerChunk(options.machine ?? null, precision.chosen);
-  const held = await cache.hold(model, precision.chosen, { ...stoppableLoading(options), logitsInChunk, digests });
+  const held = await options.cache.hold(model, precision.chosen, {
+    ...stoppableLoading(options),
+    logitsInChunk,
+    digests,
+  });
   disposals.add(() => held.release());
   if (initialManifest !== null) requireWeightsOf(initialManifest, model, held.weightsSha256);
   const identity = identityIn(precision.chosen, held.weightsSha256);
@@ -162,7 +164,7 @@ async function buildRun(
   const { dropout, lora_plus_ratio: ratio } = spec.lora;
   const adapter = new LoraAdapter(base.groups, { targets, dropout, seed: spec.training.seed, initial });
   disposals.add(() => adapter.dispose());
-  const optimizer = new AdamW(adapter.parameterCount, {
+  const optimizer = new AdamW(base.kernels, adapter.parameterCount, {
     ...ADAMW_DEFAULTS,
     momentBits: MOMENT_BITS[spec.training.optimizer],
     weightDecay: spec.training.weight_decay,

@@ -11,7 +11,7 @@ import {
 } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
-import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
+import { type BaseModelCache, stoppableLoading } from './base-model-cache.js';
 import { engineError } from './engine-error.js';
 import { PeakMemory } from './peak-memory.js';
 import type { Share } from './shared-pass/fair-shares.js';
@@ -33,8 +33,8 @@ export interface PublishCheckpointOptions {
   onEvent(event: NewJobEvent): void;
   /** Called as the base model's weights arrive. */
   onLoading?: NonNullable<LoadOptions['onProgress']>;
-  /** Keeps the base model for the next job. @defaultValue the model is freed at the end */
-  cache?: BaseModelCache;
+  /** Loads the base model, and keeps it for the next job. */
+  cache: BaseModelCache;
   /** Remembers the digests of base models. @defaultValue one that remembers nothing */
   digests?: WeightDigests;
   /** Keeps the tokenizer for the next job. @defaultValue it is loaded for this job */
@@ -81,9 +81,8 @@ async function publish(
   if (mismatch !== null) throw new ProductError('invalid_job', mismatch, { param: 'base_model' });
   onEvent({ type: 'report-ready', data: { report: made.report } });
 
-  const cache = options.cache ?? new BaseModelCache();
   const precision = made.report.precision.chosen ?? 'float32';
-  const held = await cache.hold(model, precision, { ...stoppableLoading(options), digests });
+  const held = await options.cache.hold(model, precision, { ...stoppableLoading(options), digests });
   try {
     const { model: base } = held;
     const { dropout } = spec.lora;
@@ -101,7 +100,6 @@ async function publish(
     }
   } finally {
     held.release();
-    if (options.cache === undefined) cache.dispose();
   }
 }
 

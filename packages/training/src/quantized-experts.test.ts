@@ -5,7 +5,7 @@ import type { BaseQuantization, JobSpec, UploadedDataset } from '@lorasmith/cont
 import { mergeModel } from '@lorasmith/export';
 import { readModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
-import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeCharacterTokenizer } from '../../../test/family-models.mjs';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';
@@ -13,6 +13,8 @@ import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { PassScheduler } from './shared-pass/pass-scheduler.js';
 import { train } from './train.js';
+
+const kernels = chooseKernels('fused');
 
 // A job on experts that are quantized when they are loaded is one on the model of their decoded weights, up to the bits of its adapter.
 
@@ -24,7 +26,6 @@ let examples: ExampleStore;
 let folders = 0;
 
 beforeAll(async () => {
-  configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'quantized-experts-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   // The files have each expert by itself, and are as large as its dtype.
@@ -43,7 +44,6 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  configureKernels('raw');
   await rm(root, { recursive: true });
 });
 
@@ -53,7 +53,7 @@ async function adaptersOf(
   base_quantization: BaseQuantization,
   loras: readonly Partial<JobSpec['lora']>[],
 ): Promise<Buffer[]> {
-  const cache = new BaseModelCache();
+  const cache = new BaseModelCache(kernels);
   const scheduler = new PassScheduler({ passTokens: 4096 });
   const numbers = loras.map(async (lora) => {
     const outputFolder = join(root, `output-${++folders}`);
@@ -79,7 +79,7 @@ const JOBS = [{ target_parameters: PARAMETERS }, { r: 2, target_modules: ['q_pro
 test('a job on experts in NF4 has the adapter of one on their decoded weights, alone and in shared passes', async ({
   skip,
 }) => {
-  if (!rowsAreIndependent('bfloat16')) skip('The products of this processor depend on the number of rows.');
+  if (!kernels.rowsAreIndependent('bfloat16')) skip('The products of this processor depend on the number of rows.');
   const ofDecoded = await adaptersOf('decoded', 'none', JOBS);
   const alone = [
     ...(await adaptersOf('original', 'nf4', JOBS.slice(0, 1))),

@@ -5,7 +5,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { ALL_LAYERS, type GroupAdapter, loadDecoder, type ModelAdapter } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
-import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { HAS_FEW_CASES, oneOfEachStructure, TESTED_KERNELS } from '../../../test/usual-cases.js';
@@ -23,9 +23,9 @@ const CASES = [
 describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), folder })))('$name', ({ folder }) => {
   test.each(TESTED_KERNELS)(
     'layers computed again give the gradients of kept ones, dropout included, with %s kernels',
-    async (kernels) => {
-      configureKernels(kernels);
-      const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    async (source) => {
+      const kernels = chooseKernels(source);
+      const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32', kernels);
       const initial = await readPeftFolder(join(folder, 'adapter_init'));
       const adapter = new LoraAdapter(model.groups, {
         targets: [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale })),
@@ -52,7 +52,7 @@ describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), 
         const again = run(recomputedLayers);
         expect(liveTensorCount()).toBe(handles);
         // The same bits, where each row of a kernel is computed by itself.
-        if (kernels === 'fused') expect(again).toEqual(kept);
+        if (source === 'fused') expect(again).toEqual(kept);
         expect(again.lossSum).toBeCloseTo(kept.lossSum, 4);
         expect(differenceByLargest(again.numbers, kept.numbers)).toBeLessThan(1e-5);
       }
@@ -88,7 +88,7 @@ test.each([0, ALL_LAYERS])(
   'dropout keeps no tensor that a training without it would not, recomputed layers: %s',
   async (recomputedLayers) => {
     const folder = join(FIXTURES, 'reference', 'llama-untied-all-linear');
-    const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32', chooseKernels('raw'));
     const objective = new NextToken(model);
     const batch = (await ReferenceBatch.read(folder)).asTokenBatch();
     const liveWith = (dropout: number) => {

@@ -13,7 +13,7 @@ import {
   type UploadedDataset,
 } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
-import { configureKernels } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -23,16 +23,17 @@ import { BaseModelCache } from './base-model-cache.js';
 import { publishCheckpoint } from './publish-checkpoint.js';
 import { train } from './train.js';
 
+const kernels = chooseKernels(WHOLE_TRAININGS);
+
 let root: string;
 let modelFolder: string;
 let rowsFile: string;
 let dataset: UploadedDataset;
 let examples: ExampleStore;
 let folders = 0;
-const cache = new BaseModelCache();
+const cache = new BaseModelCache(kernels);
 
 beforeAll(async () => {
-  configureKernels(WHOLE_TRAININGS);
   root = await mkdtemp(join(tmpdir(), 'resume-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   modelFolder = join(root, 'llama');

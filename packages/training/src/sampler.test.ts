@@ -5,20 +5,21 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { loadModelText, readModelFolder } from '@lorasmith/model-folder';
 import { loadDecoder } from '@lorasmith/models';
 import { type ScoredRow, sampleSeconds } from '@lorasmith/planning';
-import { configureKernels, liveTensorCount, tensorOf } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount, tensorOf } from '@lorasmith/tensor';
 import { expect, onTestFinished, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { Sampler } from './sampler.js';
 import type { PassTurn } from './turn.js';
 
+const kernels = chooseKernels('fused');
+
 /** A tiny llama with an adapter on all layers, and its text. */
 async function tinyModel() {
-  configureKernels('fused');
   const folder = join(await mkdtemp(join(tmpdir(), 'sampler-')), 'tiny');
   onTestFinished(() => rm(folder, { recursive: true }));
   await mkdir(folder);
   await writeTinyLlama(folder);
-  const base = await loadDecoder(await readModelFolder(folder), 'float32');
+  const base = await loadDecoder(await readModelFolder(folder), 'float32', kernels);
   const targets = base.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
   const adapter = new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0 });
   onTestFinished(() => {

@@ -6,8 +6,8 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
 import { ALL_LAYERS, type Decoder, Generation, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { writeSafetensors } from '@lorasmith/safetensors';
-import { configureKernels, dispose, observeOps, weightsHaveMargins } from '@lorasmith/tensor';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { chooseKernels, dispose, observeOps } from '@lorasmith/tensor';
+import { expect, test } from 'vitest';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { runnable } from './batches.js';
 import { NextToken } from './objectives/next-token/next-token.js';
@@ -31,8 +31,7 @@ const KEY_VALUE = 32;
 const INTERMEDIATE = 128;
 const VOCABULARY = 128;
 
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
 
 test.each(CASES)('a layer has few ops a step, recomputed layers $recomputedLayers, dropout $dropout', async (one) => {
   const [three, four] = [await opsOfStep(3, one), await opsOfStep(4, one)];
@@ -47,7 +46,7 @@ test.each(CASES)('a layer has few ops a step, recomputed layers $recomputedLayer
 
 /** The ops of a forward or a backward pass of a layer that an adapter alone does not have: at each of four groups, the product is one op with it. */
 function fewerAlone(): number {
-  return weightsHaveMargins('bfloat16') ? 4 : 0;
+  return kernels.weightsHaveMargins('bfloat16') ? 4 : 0;
 }
 
 test.each([
@@ -88,7 +87,7 @@ test('beside its layers, a step has few ops', async () => {
 test('adapters of all experts of a layer are one op forward and one backward', async () => {
   const folder = new URL('../../../test/fixtures/families/qwen3_moe-experts/base', import.meta.url).pathname;
   const model = await readModelFolder(folder);
-  const decoder = await loadDecoder(model, 'float32');
+  const decoder = await loadDecoder(model, 'float32', kernels);
   const targets = model.parameters.map(({ name }) => ({ name, rank: 4, scale: 1 }));
   const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
   const ids = Int32Array.from({ length: 40 }, (_, i) => (i * 17) % decoder.architecture.vocabSize);
@@ -116,7 +115,7 @@ function opsOfStep(
 ): Promise<Map<string, number>> {
   return withLlama(layers, async (decoder, targets) => {
     const adapter = new LoraAdapter(decoder.groups, { targets, dropout, seed: 0 });
-    const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
+    const optimizer = new AdamW(kernels, adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
     const batch = batchOf(4);
     const settings = { seed: 1, max_grad_norm: 1, learningRate: 1e-3, recomputedLayers };
     const passes = new PassScheduler().join();
@@ -208,7 +207,7 @@ async function withLlama<Result>(
   try {
     await writeLlama(folder, layers);
     const model = withBaseQuantization(await readModelFolder(folder), weights);
-    const decoder = await loadDecoder(model, 'bfloat16');
+    const decoder = await loadDecoder(model, 'bfloat16', kernels);
     const projections = model.modules.filter(({ name }) => name.endsWith('_proj'));
     const result = await use(
       decoder,

@@ -41,8 +41,8 @@ export interface TrainOptions {
   machine?: MachineProfile | null;
   /** Called as the base model's weights arrive. */
   onLoading?: NonNullable<LoadOptions['onProgress']>;
-  /** Keeps the base model for the next job. @defaultValue the model is freed at the end */
-  cache?: BaseModelCache;
+  /** Loads the base model, and keeps it for the next job. It has the kernels that the training computes with. */
+  cache: BaseModelCache;
   /**
    * Called once it is known what memory the run needs; null: it is not known.
    * @returns called when the run has ended

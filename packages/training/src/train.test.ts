@@ -14,16 +14,19 @@ import {
 import { readModelFolder } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, openExampleStore, planJob, type ValidationRows } from '@lorasmith/planning';
-import { configureKernels, engine, liveTensorCount } from '@lorasmith/tensor';
+import { chooseKernels, engine, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { WHOLE_TRAININGS } from '../../../test/usual-cases.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { classifierRows, writeTinyClassifier } from '../test/tiny-classifier.js';
+import { trainAlone } from '../test/train-alone.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { PeakMemory } from './peak-memory.js';
 import { train } from './train.js';
+
+const kernels = chooseKernels(WHOLE_TRAININGS);
 
 interface Base {
   modelFolder: string;
@@ -37,7 +40,6 @@ let llama: Base;
 let classifier: Base;
 let folders = 0;
 beforeAll(async () => {
-  configureKernels(WHOLE_TRAININGS);
   root = await mkdtemp(join(tmpdir(), 'train-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   const base = async (name: string, format: UploadedDataset['format'], rows: object[]): Promise<Base> => {
@@ -80,7 +82,7 @@ async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}):
   await mkdir(outputFolder);
   const events: NewJobEvent[] = [];
   const controller = new AbortController();
-  const outcome = await train({
+  const own = {
     ...base,
     spec,
     examples,
@@ -90,12 +92,12 @@ async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}):
     machine,
     validation,
     signal: controller.signal,
-    onEvent: (event) => {
+    onEvent: (event: NewJobEvent) => {
       events.push(event);
       onEvent?.(event, controller);
     },
-    ...(cache ? { cache } : {}),
-  });
+  };
+  const outcome = cache ? await train({ ...own, cache }) : await trainAlone(kernels, own);
   return { outcome, events, outputFolder };
 }
 
@@ -363,7 +365,7 @@ test('a learning rate that breaks the training ends it with non_finite_loss, and
 });
 
 test('jobs one after the other share the base model, and leave nothing alive beside it', async () => {
-  const cache = new BaseModelCache();
+  const cache = new BaseModelCache(kernels);
   const spec = aJob({ lora: { dropout: 0.1 } });
   const first = await attempt(llama, spec, { cache });
   const handles = liveTensorCount();

@@ -1,5 +1,5 @@
 import type { TrainingOutcome, TrainingResult } from '@lorasmith/contracts';
-import { engine, kernelsInUse } from '@lorasmith/tensor';
+import { engine } from '@lorasmith/tensor';
 import type { PeakMemory } from './peak-memory.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 
@@ -26,7 +26,7 @@ export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<Tr
       accuracies: thinned(trained.result.accuracies),
       peak_memory_bytes: peakMemory.bytes,
     },
-    versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
+    versions: { tensorflow: engine.version, kernels: adapter.base.kernels.library, node: process.versions.node },
   };
 }
 

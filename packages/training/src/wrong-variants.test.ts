@@ -14,12 +14,14 @@ import {
 } from '@lorasmith/model-folder';
 import { loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
-import { scope, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, scope, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { usualCases } from '../../../test/usual-cases.js';
 import { ReferenceBatch, readTensors } from './check-reference/reference-case.js';
 import { tolerancesOf } from './check-reference/tolerances.js';
+
+const kernels = chooseKernels('raw');
 
 const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathname;
 /** How many tolerances a wrong variant must be off, so that it is not the rounding that is noticed. */
@@ -185,7 +187,7 @@ async function differenceOf(name: string, change: Change = (own) => own): Promis
   const initial = await readPeftFolder(join(folder, 'adapter_init'), { base });
   const batch = await ReferenceBatch.read(folder);
   const { data } = (await readTensors(join(folder, 'expected.safetensors'))).get('logits')!;
-  const decoder = await loadDecoder({ ...base, architecture }, 'float32');
+  const decoder = await loadDecoder({ ...base, architecture }, 'float32', kernels);
   const targets = [...initial.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
   const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial });
   const logits = batch.rows.flatMap(({ ids }) => [

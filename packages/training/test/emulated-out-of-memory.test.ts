@@ -9,7 +9,8 @@ await import('../../tensor/test/emulated-gpu.js');
 process.env.EMULATED_GPU_MEMORY = String(1024 ** 2);
 
 const { openExampleStore } = await import('@lorasmith/planning');
-const { train } = await import('../src/train.js');
+const { chooseKernels } = await import('@lorasmith/tensor');
+const { trainAlone } = await import('./train-alone.js');
 const { aJob, writeRows } = await import('./a-job.js');
 const { aMachine } = await import('../../../test/a-machine.js');
 const { writeTinyLlama } = await import('../../../test/tiny-llama.js');
@@ -28,7 +29,7 @@ test('a job that does not fit the card although it was expected to fails by name
     const rows = Array.from({ length: 64 }, (_, i) => ({ text: `count to ${i} and back, and then to ${i + 1}` }));
     const dataset = await writeRows(rowsFile, 'text', rows);
     const spec = aJob({ training: { batch_size: 64, recompute: 'never', max_steps: 1, precision: 'float32' } });
-    const training = train({
+    const training = trainAlone(chooseKernels('fused'), {
       ...{ spec, modelFolder, rowsFile, dataset, machine, outputFolder },
       examples: await openExampleStore({ dataDir: join(folder, 'data'), maxBytes: 2 ** 30 }),
       checkpointFolder: join(folder, 'checkpoints'),

@@ -4,12 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { JobSpec, NewJobEvent, TrainingOutcome, UploadedDataset } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import type { KernelSet } from '@lorasmith/tensor';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { BaseModelCache } from '../src/base-model-cache.js';
 import type { GradeByWebhook } from '../src/objectives/group-relative/reward-source.js';
 import type { PassScheduler } from '../src/shared-pass/pass-scheduler.js';
 import { train } from '../src/train.js';
 import { writeRows } from './a-job.js';
+import { trainAlone } from './train-alone.js';
 
 /** Rows of a dataset with its record. */
 export interface StoredRows {
@@ -37,19 +39,21 @@ export interface Ran {
 
 /** Trainings on a tiny model, in a folder that has all of their files. */
 export class TinyTrainings {
+  readonly #kernels: KernelSet;
   readonly #root: string;
   readonly #modelFolder: string;
   readonly #examples: ExampleStore;
   #folders = 0;
 
-  private constructor(root: string, modelFolder: string, examples: ExampleStore) {
+  private constructor(kernels: KernelSet, root: string, modelFolder: string, examples: ExampleStore) {
+    this.#kernels = kernels;
     this.#root = root;
     this.#modelFolder = modelFolder;
     this.#examples = examples;
   }
 
   /** @param changes of the config.json of its model */
-  static async create(changes: object = {}): Promise<TinyTrainings> {
+  static async create(kernels: KernelSet, changes: object = {}): Promise<TinyTrainings> {
     const root = await mkdtemp(join(tmpdir(), 'tiny-trainings-'));
     const modelFolder = join(root, 'llama');
     await mkdir(modelFolder);
@@ -57,7 +61,7 @@ export class TinyTrainings {
     const config = join(modelFolder, 'config.json');
     await writeFile(config, JSON.stringify({ ...JSON.parse(await readFile(config, 'utf8')), ...changes }));
     const examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
-    return new TinyTrainings(root, modelFolder, examples);
+    return new TinyTrainings(kernels, root, modelFolder, examples);
   }
 
   async remove(): Promise<void> {
@@ -80,7 +84,7 @@ export class TinyTrainings {
     const pause = new AbortController();
     let [outcome, error]: [TrainingOutcome | null, unknown] = [null, null];
     try {
-      outcome = await train({
+      const trained = {
         ...rows,
         modelFolder: this.#modelFolder,
         spec,
@@ -90,14 +94,14 @@ export class TinyTrainings {
         initialAdapterFolder,
         signal: stop.signal,
         pause: pause.signal,
-        onEvent: (event) => {
+        onEvent: (event: NewJobEvent) => {
           events.push(event);
           onEvent?.(event, (reason) => (reason === 'pause' ? pause.abort() : stop.abort({ kind: reason })));
         },
-        ...(cache ? { cache } : {}),
         ...(scheduler ? { scheduler } : {}),
         ...(gradeByWebhook ? { gradeByWebhook } : {}),
-      });
+      };
+      outcome = cache ? await train({ ...trained, cache }) : await trainAlone(this.#kernels, trained);
     } catch (caught) {
       error = caught;
     }

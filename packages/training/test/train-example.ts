@@ -12,10 +12,12 @@ import {
   type UploadedDataset,
 } from '@lorasmith/contracts';
 import { openExampleStore } from '@lorasmith/planning';
-import { configureKernels } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { Value } from 'typebox/value';
-import { train } from '../src/train.js';
 import { writeRows } from './a-job.js';
+import { trainAlone } from './train-alone.js';
+
+const kernels = chooseKernels('fused');
 
 const fromRoot = (path: string) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
 const MODEL = join(process.env.MODELS_DIR ?? fromRoot('models'), 'SmolLM2-135M-Instruct');
@@ -37,7 +39,6 @@ export async function trainExample(
   onEvent: (event: NewJobEvent) => void = () => {},
 ): Promise<TrainingOutcome> {
   if (!existsSync(join(MODEL, 'config.json'))) throw new Error(`${MODEL} is missing: npm run setup makes it.`);
-  configureKernels('fused');
   const example = fromRoot(folder);
   const scratch = await mkdtemp(join(tmpdir(), 'example-'));
   try {
@@ -56,7 +57,7 @@ export async function trainExample(
     const spec = Value.Parse(JobSpec, Value.Default(JobSpec, { ...given, objective: objectiveOf(objective!) }));
     const outputFolder = join(scratch, 'output');
     await mkdir(outputFolder);
-    return await train({
+    return await trainAlone(kernels, {
       ...base,
       spec,
       validation,

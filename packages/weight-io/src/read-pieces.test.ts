@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { type FilePiece, readPieces, Sha256 } from './read-pieces.js';
 import { createRegion, giveAway } from './region.js';
 
-// What is read, converted and hashed is tested with the engine: packages/models/src/weight-source.test.ts.
+// What is read, converted and hashed is tested with the engine: packages/models/src/loading/read-weights.test.ts.
 
 const FILE = fileURLToPath(import.meta.url);
 const piece = (change: Partial<FilePiece> = {}): FilePiece => {

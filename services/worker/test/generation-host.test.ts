@@ -11,13 +11,15 @@ import {
   type TrainingSettings,
 } from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
-import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/training';
+import { BaseModelCache, chooseKernels, PassScheduler } from '@lorasmith/training';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { GenerationHost } from '../src/generation/generation-host.js';
 import type { GenerationOrder } from '../src/trainer/messages.js';
+
+const kernels = chooseKernels('fused');
 
 // What a trainer does with requests for text, on the real engine in this process.
 
@@ -36,7 +38,6 @@ let isPaused = false;
 let wake: () => void;
 
 beforeAll(async () => {
-  configureKernels('fused');
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-generation-'));
   model = path.join(folder, 'tiny-llama');
   await writeTinyLlama(model);
@@ -59,7 +60,7 @@ function makeHost(memory = MEMORY) {
   reserved = 0;
   const scheduler = new PassScheduler();
   wake = () => scheduler.wake();
-  cache = new BaseModelCache();
+  cache = new BaseModelCache(kernels);
   host = new GenerationHost({
     cache,
     texts: new ModelTexts(),

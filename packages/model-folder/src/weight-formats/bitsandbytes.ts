@@ -1,68 +1,15 @@
-import type { TensorEntry } from '@lorasmith/safetensors';
-import type { StoredTensor } from '@lorasmith/weight-io';
 import type { ExpertParameter, LinearLayer, ModelLayout } from '../families/family.js';
 import type { LocatedTensor } from '../weight-files.js';
 import { WeightParts } from '../weight-parts.js';
-import { FourBitWeight, NESTED_BLOCK, QUANTIZED_BLOCK } from './four-bit.js';
-import { FOUR_BIT_TYPES, type FourBitType } from './quantized-type.js';
-import { INSTEAD, inBfloat16, type TensorLocation, type WeightFormat } from './quantized-weight.js';
+import { NESTED_BLOCK, QUANTIZED_BLOCK, StoredWeight } from './four-bit.js';
+import type { FourBitType } from './quantized-type.js';
+import { INSTEAD, type WeightFormat } from './quantized-weight.js';
 
 const CODES = 2 ** 4;
 const SCALE_CODES = 2 ** 8;
 
-/** Double quantization: a scale is `values[code] · its own scale + offset`, each step rounded to float32. */
-interface NestedScales {
-  values: Float32Array;
-  /** Name of the tensor of the scales of scales, float32. */
-  scales: string;
-  offset: number;
-}
-
-/** A weight in 4 bits of the files. Number i is `values[code i] · scale`, rounded to float32. */
-export class StoredWeight extends FourBitWeight {
-  readonly reader = 'stored-4-bit';
-  readonly matrices = null;
-  readonly type: FourBitType;
-  readonly shape: readonly [number, number];
-  /** Each code's number: `[16]`. */
-  readonly values: Float32Array;
-  /** Name of the tensor of the scales: float32, or codes of 8 bits with double quantization. */
-  readonly scales: string;
-  readonly nested: NestedScales | null;
-  readonly parts: readonly string[];
-
-  constructor(
-    name: string,
-    { type, shape, values, nested }: Pick<StoredWeight, 'type' | 'shape' | 'values' | 'nested'>,
-  ) {
-    super();
-    this.type = type;
-    this.shape = shape;
-    this.values = values;
-    this.nested = nested;
-    this.scales = `${name}.absmax`;
-    const ofNested = nested === null ? [] : [nested.scales, `${name}.nested_quant_map`];
-    this.parts = [this.scales, `${name}.quant_map`, stateName(name, type), ...ofNested];
-  }
-
-  get isNested(): boolean {
-    return this.nested !== null;
-  }
-
-  merged({ name }: TensorEntry) {
-    return inBfloat16(name, this.shape);
-  }
-
-  storedMatrices({ name }: TensorEntry, locate: TensorLocation): StoredTensor[] {
-    const { shape, values, scales, nested } = this;
-    const ofScales = { scales: locate(scales), nested: nested && { ...nested, scales: locate(nested.scales) } };
-    return [{ ...locate(name), quantized: { shape, values, ...ofScales } }];
-  }
-
-  scaleSource() {
-    return { tensor: this.nested?.scales ?? this.scales, fault: 'scale that is negative or not finite' };
-  }
-}
+/** The types that bitsandbytes has. */
+const TYPES = ['nf4', 'fp4'] as const satisfies readonly FourBitType[];
 
 const stateName = (weight: string, type: FourBitType) => `${weight}.quant_state.bitsandbytes__${type}`;
 
@@ -78,7 +25,7 @@ export const bitsandbytes: WeightFormat = {
     if (storage !== 'uint8') throw settings.unsupported('bnb_4bit_quant_storage', 'is not supported; uint8 is');
   },
   typeOf(tensors, weight) {
-    return FOUR_BIT_TYPES.find((type) => tensors.has(stateName(weight, type))) ?? null;
+    return TYPES.find((type) => tensors.has(stateName(weight, type))) ?? null;
   },
   mayHave(layout) {
     return new Set(quantizableMatrices(layout).map(({ weight }) => weight));
@@ -122,7 +69,7 @@ interface Found {
 function findStored(tensors: ReadonlyMap<string, LocatedTensor>, layout: ModelLayout): Found[] {
   const matrixOf = new Map(quantizableMatrices(layout).map((matrix) => [matrix.weight, matrix]));
   return [...tensors.keys()].flatMap((tensor) => {
-    const type = FOUR_BIT_TYPES.find((one) => tensor.endsWith(stateName('', one)));
+    const type = TYPES.find((one) => tensor.endsWith(stateName('', one)));
     if (type === undefined) return [];
     const name = tensor.slice(0, -stateName('', type).length);
     return [{ name, type, matrix: matrixOf.get(name) ?? null }];
@@ -150,7 +97,13 @@ async function readWeight(parts: WeightParts, { name, type, matrix }: Found): Pr
       }
     : null;
   const values = await parts.numbers(`${name}.quant_map`, CODES);
-  const weight = new StoredWeight(name, { type, shape: [rows, columns], values, nested });
+  const ofNested = nested === null ? [] : [nested.scales, `${name}.nested_quant_map`];
+  const others = [`${name}.quant_map`, stateName(name, type), ...ofNested];
+  const weight = new StoredWeight({
+    ...{ type, shape: [rows, columns], values, nested },
+    scales: `${name}.absmax`,
+    parts: others,
+  });
   parts.check(name, 'U8', Math.ceil((rows * columns) / 2));
   parts.check(weight.scales, nested === null ? 'F32' : 'U8', weight.scaleCount);
   if (nested !== null) parts.check(nested.scales, 'F32', weight.nestedScaleCount);

@@ -3,7 +3,7 @@ import type { TensorEntry } from '@lorasmith/safetensors';
 import type { StoredTensor } from '@lorasmith/weight-io';
 import { modelFileLabel } from '../json-file.js';
 import type { FourBitType } from './quantized-type.js';
-import type { QuantizedWeight, TensorFiles, TensorLocation } from './quantized-weight.js';
+import { inBfloat16, type QuantizedWeight, type TensorFiles, type TensorLocation } from './quantized-weight.js';
 
 // Weights in 4 bits as bitsandbytes has them (Dettmers et al. 2023, arXiv:2305.14314). A weight [out, in] is a vector of numbers, row
 // after row. Each number is a code of 4 bits, two in a byte, the first in the upper half; each 64 have a scale. With double quantization a
@@ -59,6 +59,68 @@ export abstract class FourBitWeight implements QuantizedWeight {
 
   /** The tensor with its float32 scales, or with the numbers that are quantized, and what is wrong with one that is not finite. */
   abstract scaleSource(name: string): { tensor: string; fault: string };
+}
+
+/** Double quantization: a scale is `values[code] · its own scale + offset`, each step rounded to float32. */
+interface NestedScales {
+  values: Float32Array;
+  /** Name of the tensor of the scales of scales, float32. */
+  scales: string;
+  offset: number;
+}
+
+/** The parts of a {@link StoredWeight}. */
+interface StoredParts {
+  type: FourBitType;
+  /** `[out, in]` */
+  shape: readonly [number, number];
+  /** Each code's number: `[16]`. */
+  values: Float32Array;
+  /** Name of the tensor of the scales: float32, or codes of 8 bits with double quantization. */
+  scales: string;
+  nested: NestedScales | null;
+  /** The other tensors that belong to it, beside the scales. */
+  parts: readonly string[];
+}
+
+/** A weight in 4 bits of the files. Number i is `values[code i] · scale`, rounded to float32. */
+export class StoredWeight extends FourBitWeight {
+  readonly reader = 'stored-4-bit';
+  readonly matrices = null;
+  readonly type: FourBitType;
+  readonly shape: readonly [number, number];
+  readonly values: Float32Array;
+  readonly scales: string;
+  readonly nested: NestedScales | null;
+  readonly parts: readonly string[];
+
+  constructor({ type, shape, values, scales, nested, parts }: StoredParts) {
+    super();
+    this.type = type;
+    this.shape = shape;
+    this.values = values;
+    this.scales = scales;
+    this.nested = nested;
+    this.parts = [scales, ...parts];
+  }
+
+  get isNested(): boolean {
+    return this.nested !== null;
+  }
+
+  merged({ name }: TensorEntry) {
+    return inBfloat16(name, this.shape);
+  }
+
+  storedMatrices({ name }: TensorEntry, locate: TensorLocation): StoredTensor[] {
+    const { shape, values, scales, nested } = this;
+    const ofScales = { scales: locate(scales), nested: nested && { ...nested, scales: locate(nested.scales) } };
+    return [{ ...locate(name), quantized: { shape, values, ...ofScales } }];
+  }
+
+  scaleSource() {
+    return { tensor: this.nested?.scales ?? this.scales, fault: 'scale that is negative or not finite' };
+  }
 }
 
 /**

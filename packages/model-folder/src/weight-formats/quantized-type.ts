@@ -1,6 +1,7 @@
-/** The types of 4 bits in which bitsandbytes has weights. */
-export const FOUR_BIT_TYPES = ['nf4', 'fp4'] as const;
-export type FourBitType = (typeof FOUR_BIT_TYPES)[number];
+import type { AdapterManifest } from '@lorasmith/contracts';
+
+/** The types of weights in 4 bits with a table of their own, as manifests name them. */
+export type FourBitType = NonNullable<AdapterManifest['base_model']['quantization']>['type'];
 
 /** The types of quantized weights, as the API names them. */
 export type QuantizedType = FourBitType | 'fp8' | 'mxfp4';

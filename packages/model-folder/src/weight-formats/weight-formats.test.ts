@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { changed, changedFolder, type FileTensor, type FolderChange } from '../../test/changed-folder.js';
 import { readModelFolder } from '../model-folder.js';
-import type { StoredWeight } from './bitsandbytes.js';
+import type { StoredWeight } from './four-bit.js';
 import type { Fp8Weight } from './fp8.js';
 
 const fixture = (name: string) => new URL(`../../../../test/fixtures/quantized/${name}/base`, import.meta.url).pathname;

@@ -1,5 +1,5 @@
 import type { ClassifierArchitecture } from '@lorasmith/model-folder';
-import { cast, dispose, type FloatDType, kernelsFor, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
+import { cast, dispose, type FloatDType, type KernelSet, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { type ActingAdapter, checkedAdapters, isTrained, type Pass } from '../pass.js';
@@ -35,6 +35,11 @@ export class Classifier {
     this.groups = groups;
   }
 
+  /** The kernels that its layers compute with. */
+  get kernels(): KernelSet {
+    return this.groups[0]!.linear.kernels;
+  }
+
   /** @returns `[rows, classes]` float32 */
   logits(batch: Pick<FeatureBatch, 'features' | 'width'>, adapters: readonly ActingAdapter[] = []): Tensor {
     return scope(() => this.forward(batch, { adapters, record: false, recomputedLayers: 0 }).logits);
@@ -55,7 +60,7 @@ export class Classifier {
     for (const [index, group] of this.groups.entries()) {
       if (index > 0) {
         saved.inputs.push(x);
-        x = kernelsFor(this.dtype).activation(x, this.architecture.activation);
+        x = this.kernels.of(this.dtype).activation(x, this.architecture.activation);
       }
       const result = linearForward(group, x, adapters, record ? 'all' : 'none'); // [rows, in] -> [rows, out]
       saved.linears.push(result.saved);
@@ -74,7 +79,7 @@ export class Classifier {
       let current: Tensor | null = lowest === -1 ? null : cast(gradient, this.dtype);
       for (let index = this.groups.length - 1; index >= lowest && current !== null; index--) {
         const byInput = linearBackward(this.groups[index]!, current, linears[index]!, adapters, index > lowest);
-        const { activationGradient } = kernelsFor(this.dtype);
+        const { activationGradient } = this.kernels.of(this.dtype);
         current = byInput && activationGradient(byInput, inputs[index - 1]!, this.architecture.activation);
       }
     });

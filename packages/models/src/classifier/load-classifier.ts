@@ -1,22 +1,23 @@
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { FloatDType } from '@lorasmith/tensor';
-import { type LoadOptions, WeightSource } from '../weight-source.js';
+import type { FloatDType, KernelSet } from '@lorasmith/tensor';
+import { built } from '../loading/listed.js';
+import { type LoadOptions, loadListed } from '../loading/load-listed.js';
+import { WeightList } from '../loading/weight-list.js';
 import { Classifier } from './classifier.js';
 
 /** Reads the weights of a stack of linear layers. */
 export async function loadClassifier(
   folder: ModelFolder,
   dtype: FloatDType,
+  kernels: KernelSet,
   options: LoadOptions = {},
 ): Promise<Classifier> {
   const { architecture } = folder;
   if (architecture.kind !== 'classifier') {
     throw new Error(`model ${folder.name} is a ${architecture.kind}, not a classifier`);
   }
-  return await WeightSource.reading(folder, dtype, options, async (source) => {
-    const groups = await Promise.all(
-      architecture.layers.map(({ name }) => source.linearGroup([folder.linears.get(name)!])),
-    );
-    return new Classifier(architecture, dtype, groups);
-  });
+  const list = new WeightList(folder, dtype, kernels);
+  const groups = architecture.layers.map(({ name }) => list.linearGroup([folder.linears.get(name)!]));
+  const classifier = built({ groups }, (read) => new Classifier(architecture, dtype, read.groups));
+  return await loadListed(folder, classifier, options);
 }

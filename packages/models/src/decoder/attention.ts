@@ -1,15 +1,10 @@
 import { type DecoderArchitecture, headsOf, type ScoredAttention } from '@lorasmith/model-folder';
-import {
-  type AttentionSettings,
-  type BatchAttention,
-  type FloatDType,
-  kernelsFor,
-  type Tensor,
-} from '@lorasmith/tensor';
+import type { AttentionSettings, BatchAttention, FloatDType, KernelSet, Tensor } from '@lorasmith/tensor';
 import { attentionInParts } from './attention-in-parts.js';
 import type { Rotary } from './rotary.js';
 
 export interface AttentionBatch {
+  kernels: KernelSet;
   /** Lengths in the order of the stream; rows of similar length should be neighbours. */
   rowLengths: readonly number[];
   rotary: Rotary;
@@ -25,7 +20,14 @@ export interface AttentionBatch {
  * Attention over the rows of a batch. Made once per batch, used by every layer with this rotary. Neighbours whose rope turns
  * by the same angles are computed together.
  */
-export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [null] }: AttentionBatch): BatchAttention {
+export function batchAttention({
+  kernels,
+  rowLengths,
+  heads,
+  rotary,
+  dtype,
+  windows = [null],
+}: AttentionBatch): BatchAttention {
   const alike: number[][] = [];
   for (const length of rowLengths) {
     const last = alike.at(-1);
@@ -34,7 +36,7 @@ export function batchAttention({ rowLengths, heads, rotary, dtype, windows = [nu
   }
   const parts = alike.map((lengths) => {
     const angles = rotary.angles(Math.max(...lengths));
-    const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows });
+    const attention = kernels.of(dtype).batchAttention({ lengths, heads, angles, windows });
     return { attention, tokens: lengths.reduce((sum, length) => sum + length, 0) };
   });
   return parts.length === 1 ? parts[0]!.attention : attentionInParts(parts);

@@ -1,9 +1,11 @@
-import { liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../test/tiny-decoder.js';
 import { tokenBatchOf } from '../token-batch.js';
 import type { Decoder } from './decoder.js';
+
+const kernels = chooseKernels('raw');
 
 /** Tokens 0, 7, 14, … of the vocabulary, from another one for each row; the first `prompt` are not trained. */
 function rowOf(length: number, prompt: number, first: number) {
@@ -17,7 +19,7 @@ const ROWS = [rowOf(9, 3, 1), rowOf(40, 20, 2), rowOf(4, 1, 3), rowOf(35, 30, 4)
 
 let decoder: Decoder;
 beforeEach(() => {
-  decoder = tinyDecoder();
+  decoder = tinyDecoder(kernels);
 });
 afterEach(() => decoder.dispose());
 
@@ -37,7 +39,7 @@ test('a batch gives the logits of its rows, one at a time', () => {
 
 test('disposing frees every weight', () => {
   const before = liveTensorCount();
-  const model = tinyDecoder('bfloat16', 2);
+  const model = tinyDecoder(kernels, 'bfloat16', 2);
   expect(liveTensorCount()).toBeGreaterThan(before);
   model.dispose();
   expect(liveTensorCount()).toBe(before);

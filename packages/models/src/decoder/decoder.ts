@@ -12,6 +12,7 @@ import {
   dispose,
   type FloatDType,
   gather,
+  type KernelSet,
   multiply,
   type StreamGradient,
   scope,
@@ -74,6 +75,7 @@ export class Decoder {
   readonly kind = 'decoder';
   readonly architecture: DecoderArchitecture;
   readonly dtype: FloatDType;
+  readonly kernels: KernelSet;
   readonly weights: DecoderWeights;
   readonly head: OutputHead;
   /** The rotary positions of each class of layers, in the order of the architecture's `ropes`. */
@@ -83,14 +85,17 @@ export class Decoder {
   constructor(
     architecture: DecoderArchitecture,
     dtype: FloatDType,
+    kernels: KernelSet,
     weights: DecoderWeights,
     options: { logitsInChunk?: number | undefined } = {},
   ) {
     this.architecture = architecture;
     this.dtype = dtype;
+    this.kernels = kernels;
     this.weights = weights;
     const { logitScale: scale, logitSoftcap: softcap, ropes, names, layers } = architecture;
-    this.head = new OutputHead(weights.head, names.head, { scale, softcap, logitsInChunk: options.logitsInChunk });
+    const ofHead = { scale, softcap, logitsInChunk: options.logitsInChunk };
+    this.head = new OutputHead(kernels, weights.head, names.head, ofHead);
     this.rotaries = ropes.map((rope, index) => {
       // One that no layer has is not used.
       const layer = Math.max(
@@ -236,13 +241,13 @@ export class Decoder {
     wanted: Int32Array | null,
     pass: Pass,
   ): BlockContext {
-    const { dtype } = this;
+    const { dtype, kernels } = this;
     const { headCount: heads } = this.architecture;
     const attentions = this.rotaries.map((rotary, index) => {
       const windows = this.#windowsOf(({ rope }) => rope === index);
-      return batchAttention({ rowLengths, heads, rotary, dtype, windows });
+      return batchAttention({ kernels, rowLengths, heads, rotary, dtype, windows });
     });
-    const shared = places === null ? null : new SharedTokens(places, ids.length);
+    const shared = places === null ? null : new SharedTokens(kernels, places, ids.length);
     const within = attendWithin(attentions);
     const attend = shared === null ? within : attendInRows(within, shared);
     const recurrence = { rows: tokenRows(rowLengths), shared, memory: null };

@@ -1,5 +1,5 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { dispose, type FloatDType, type Tensor } from '@lorasmith/tensor';
+import { dispose, type FloatDType, type KernelSet, type Tensor } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained } from '../pass.js';
@@ -38,10 +38,14 @@ export class FeedForward implements Sublayer<SavedFeedForward> {
     return this.#weights.gateUp.linear.computeDtype;
   }
 
+  get #kernels(): KernelSet {
+    return this.#weights.gateUp.linear.kernels;
+  }
+
   forward(x: Tensor, { adapters, record }: BlockContext): { output: Tensor; saved: SavedFeedForward | null } {
     const recording = record ? 'without-input' : 'none';
     const gateUp = linearForward(this.#weights.gateUp, x, adapters, recording); // [tokens, 2 x intermediate]
-    const activated = mlpActivation(gateUp.output, this.#mlp); // [tokens, intermediate]
+    const activated = mlpActivation(this.#kernels, gateUp.output, this.#mlp); // [tokens, intermediate]
     if (!record) dispose(gateUp.output);
     const down = linearForward(this.#weights.down, activated, adapters, recording); // [tokens, hidden]
     if (gateUp.saved === null || down.saved === null) return { output: down.output, saved: null };
@@ -58,13 +62,13 @@ export class FeedForward implements Sublayer<SavedFeedForward> {
   ): Tensor | null {
     const { gateUp, down } = this.#weights;
     const wantGateUp = wantInputGradient || isTrained(gateUp, adapters);
-    const activatedAgain = () => mlpActivation(saved.gateUpOutput, this.#mlp);
+    const activatedAgain = () => mlpActivation(this.#kernels, saved.gateUpOutput, this.#mlp);
     const byActivated = linearBackward(down, gradient, saved.down, adapters, wantGateUp, activatedAgain);
     if (byActivated === null) {
       dispose(saved);
       return null;
     }
-    const byGateUp = mlpActivationGradient(byActivated, saved.gateUpOutput, this.#mlp);
+    const byGateUp = mlpActivationGradient(this.#kernels, byActivated, saved.gateUpOutput, this.#mlp);
     dispose([byActivated, saved.gateUpOutput]);
     return linearBackward(gateUp, byGateUp, saved.gateUp, adapters, wantInputGradient, inputAgain);
   }

@@ -15,7 +15,7 @@ import {
   dispose,
   type FloatDType,
   gather,
-  kernelsFor,
+  type KernelSet,
   reshape,
   scope,
   split,
@@ -23,8 +23,9 @@ import {
 } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
+import { built, type Listed, made } from '../loading/listed.js';
+import type { WeightList } from '../loading/weight-list.js';
 import { isTrained } from '../pass.js';
-import type { WeightSource } from '../weight-source.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { KeyHeadOrder } from './key-head-order.js';
 import { Norm } from './norm.js';
@@ -94,6 +95,10 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     return this.#weights.inputs.linear.computeDtype;
   }
 
+  get #kernels(): KernelSet {
+    return this.#weights.inputs.linear.kernels;
+  }
+
   /** Every token of a row changes its state; what follows the rule is computed for the wanted tokens alone. */
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedGatedDeltaNet | null } {
     const { adapters, record, wanted } = context;
@@ -144,7 +149,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     const everywhereGated = everywhere(byGated, wanted, tokens);
     const byProjected = scope(() => {
       const { byRemembered, byGate } = this.#gateBackward(everywhereGated, saved);
-      const kernels = kernelsFor(gradient.dtype);
+      const kernels = this.#kernels.of(gradient.dtype);
       const { rows, shared } = recurrence;
       const ofRows = shared?.inRows(mixed) ?? mixed;
       const qkv = kernels.causalConvolution(ofRows, convolution, rows, null);
@@ -166,7 +171,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     betaAndDecay: Tensor,
     { recurrence, record }: BlockContext,
   ): { remembered: Tensor; states: Tensor | null } {
-    const { causalConvolution, gatedDelta } = kernelsFor(mixed.dtype);
+    const { causalConvolution, gatedDelta } = this.#kernels.of(mixed.dtype);
     const { rows, shared, memory } = recurrence;
     const before = memory?.before(this) ?? null;
     const ofRows = shared?.inRows(mixed) ?? mixed;
@@ -194,7 +199,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
   #gateForward(remembered: Tensor, gate: Tensor): Tensor {
     const dtype = remembered.dtype as FloatDType;
     const { output } = this.#weights.norm.forward(cast(remembered, 'float32'), dtype);
-    return kernelsFor(dtype).gatedUnit(concat([gate, output], 1), 'silu');
+    return this.#kernels.of(dtype).gatedUnit(concat([gate, output], 1), 'silu');
   }
 
   /** @returns `[tokens, values]`, by what the rule gave, and by the gate */
@@ -206,7 +211,7 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
     const exact = cast(saved.remembered, 'float32');
     const { output, inverseRms } = norm.forward(exact, dtype);
     const both = concat([saved.gate, output], 1);
-    const byBoth = kernelsFor(dtype).gatedUnitGradient(reshape(gradient, [-1, valueSize]), both, 'silu');
+    const byBoth = this.#kernels.of(dtype).gatedUnitGradient(reshape(gradient, [-1, valueSize]), both, 'silu');
     const [byGate, byNormed] = split(byBoth, [valueSize, valueSize], 1);
     const byRemembered = norm.gradient(byNormed!, exact, inverseRms, null).rounded;
     return { byRemembered: reshape(byRemembered, [tokens, -1]), byGate: reshape(byGate!, [tokens, -1]) };
@@ -227,35 +232,33 @@ export class GatedDeltaNet implements Sublayer<SavedGatedDeltaNet>, RecurrentLay
   }
 }
 
-export async function loadGatedDeltaNet(
-  source: WeightSource,
+export function listGatedDeltaNet(
+  list: WeightList,
   architecture: DecoderArchitecture,
   index: number,
-): Promise<GatedDeltaNet> {
+): Listed<GatedDeltaNet> {
   const { names, norm } = architecture;
   const paths = names.linearAttention!;
   const own = mixerOf(architecture, index, 'linear');
   const { mixer } = layerLinears(architecture, index);
-  const read = (path: string) => source.tensor(tensorName(names, `${names.layers}.${index}.${path}`), 'float32');
-  const [inputs, filters, decayLog, timeStepBias, normWeight, output] = await Promise.all([
-    source.linearGroup(mixer.inputs),
-    read(`${paths.convolution}.weight`),
-    read(paths.decayLog),
-    read(paths.timeStepBias),
-    read(`${paths.norm}.weight`),
-    source.linearGroup([mixer.output]),
-  ]);
-  const convolution = source.give(scope(() => reshape(filters, [-1, own.convolutionTaps]))); // [mixed, taps]
-  dispose(filters);
-  source.checkDecays(tensorName(names, `${names.layers}.${index}.${paths.decayLog}`), decayLog);
-  // Its weights are no offsets, whatever those of the other norms are.
-  const ownNorm = new Norm({ ...norm, weightOffset: 0 }, normWeight, null);
-  return new GatedDeltaNet(own, isByKeyHead(names), {
-    inputs,
+  const nameOf = (path: string) => tensorName(names, `${names.layers}.${index}.${path}`);
+  const read = (path: string) => list.tensor(nameOf(path), 'float32');
+  const convolution = made({ filters: read(`${paths.convolution}.weight`) }, ({ filters }, give) => {
+    const taps = give(scope(() => reshape(filters, [-1, own.convolutionTaps]))); // [mixed, taps]
+    dispose(filters);
+    return taps;
+  });
+  const parts = {
+    inputs: list.linearGroup(mixer.inputs),
     convolution,
-    decayLog,
-    timeStepBias,
-    norm: ownNorm,
-    output,
+    decayLog: list.decays(nameOf(paths.decayLog)),
+    timeStepBias: read(paths.timeStepBias),
+    normWeight: read(`${paths.norm}.weight`),
+    output: list.linearGroup([mixer.output]),
+  };
+  return built(parts, ({ normWeight, ...weights }) => {
+    // Its weights are no offsets, whatever those of the other norms are.
+    const ownNorm = new Norm(list.kernels, { ...norm, weightOffset: 0 }, normWeight, null);
+    return new GatedDeltaNet(own, isByKeyHead(names), { ...weights, norm: ownNorm });
   });
 }

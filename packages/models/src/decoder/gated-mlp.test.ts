@@ -1,4 +1,4 @@
-import { kernelsFor, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -8,6 +8,8 @@ import {
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
+
+const kernels = chooseKernels('raw');
 
 const [TOKENS, INTERMEDIATE] = [3, 5];
 const WIDTH = 2 * INTERMEDIATE;
@@ -25,8 +27,8 @@ describe.each([
 
   test('is the activation of the gate times up, or of up alone', () => {
     scope(() => {
-      const output = toFloat32Array(mlpActivation(inputOf(input), mlp));
-      const activated = toFloat32Array(kernelsFor('float32').activation(inputOf(input), mlp.activation));
+      const output = toFloat32Array(mlpActivation(kernels, inputOf(input), mlp));
+      const activated = toFloat32Array(kernels.of('float32').activation(inputOf(input), mlp.activation));
       const expected = Float32Array.from({ length: TOKENS * INTERMEDIATE }, (_, i) => {
         const place = Math.floor(i / INTERMEDIATE) * width + (i % INTERMEDIATE);
         return activated[place]! * (mlp.gated ? input[place + INTERMEDIATE]! : 1);
@@ -37,11 +39,11 @@ describe.each([
 
   test('has the gradient that finite differences have', () => {
     const numeric = centralDifferences((values) => {
-      return scope(() => weightedSum(toFloat32Array(mlpActivation(inputOf(values), mlp)), BY_OUTPUT));
+      return scope(() => weightedSum(toFloat32Array(mlpActivation(kernels, inputOf(values), mlp)), BY_OUTPUT));
     }, input);
     const gradient = scope(() => {
       const byOutput = tensorOf(BY_OUTPUT, [TOKENS, INTERMEDIATE]);
-      return toFloat32Array(mlpActivationGradient(byOutput, inputOf(input), mlp));
+      return toFloat32Array(mlpActivationGradient(kernels, byOutput, inputOf(input), mlp));
     });
     expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
   });

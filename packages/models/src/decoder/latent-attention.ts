@@ -12,13 +12,14 @@ import {
 } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
+import { built, type Listed } from '../loading/listed.js';
+import type { WeightList } from '../loading/weight-list.js';
 import { isTrained } from '../pass.js';
-import type { WeightSource } from '../weight-source.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { LatentHeads } from './latent-heads.js';
 import { LatentProjection, type SavedLatentProjection } from './latent-projection.js';
-import { loadNorm } from './load-norm.js';
+import { listNorm } from './list-norm.js';
 import { growQueries } from './query-growth.js';
 
 export interface LatentAttentionWeights {
@@ -154,25 +155,26 @@ export class LatentAttention implements Sublayer<SavedLatentAttention> {
   }
 }
 
-export async function loadLatentAttention(
-  source: WeightSource,
+export function listLatentAttention(
+  list: WeightList,
   architecture: DecoderArchitecture,
   index: number,
-): Promise<LatentAttention> {
+): Listed<LatentAttention> {
   const { names, norm } = architecture;
   const { normEpsilon: epsilon } = mixerOf(architecture, index, 'latent');
   const paths = names.latentAttention!;
   const { mixer } = layerLinears(architecture, index);
   const [ofKeyValue, ofQuery = null] = mixer.between.toReversed() as [LinearLayer, LinearLayer?];
-  const projection = async (path: string, layer: LinearLayer) => {
-    const ofNorm = loadNorm(source, { names, norm: { ...norm, epsilon } }, `${names.layers}.${index}.${path}`);
-    return new LatentProjection(...(await Promise.all([ofNorm, source.linearGroup([layer])])));
+  const projection = (path: string, layer: LinearLayer) => {
+    const ofNorm = listNorm(list, { names, norm: { ...norm, epsilon } }, `${names.layers}.${index}.${path}`);
+    const own = { ofNorm, group: list.linearGroup([layer]) };
+    return built(own, (read) => new LatentProjection(read.ofNorm, read.group));
   };
-  const [inputs, query, keyValue, output] = await Promise.all([
-    source.linearGroup(mixer.inputs),
-    ofQuery && projection(paths.query!.norm, ofQuery),
-    projection(paths.keyValue.norm, ofKeyValue),
-    source.linearGroup([mixer.output]),
-  ]);
-  return new LatentAttention(architecture, index, { inputs, query, keyValue, output });
+  const parts = {
+    inputs: list.linearGroup(mixer.inputs),
+    query: ofQuery && projection(paths.query!.norm, ofQuery),
+    keyValue: projection(paths.keyValue.norm, ofKeyValue),
+    output: list.linearGroup([mixer.output]),
+  };
+  return built(parts, (weights) => new LatentAttention(architecture, index, weights));
 }

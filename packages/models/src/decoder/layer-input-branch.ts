@@ -1,5 +1,5 @@
 import type { Activation } from '@lorasmith/model-folder';
-import { concat, dispose, type FloatDType, kernelsFor, scope, split, type Tensor } from '@lorasmith/tensor';
+import { concat, dispose, type FloatDType, type KernelSet, scope, split, type Tensor } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained } from '../pass.js';
@@ -40,6 +40,10 @@ export class LayerInputBranch implements Sublayer<SavedLayerInputBranch> {
     return this.#weights.gate.linear.computeDtype;
   }
 
+  get #kernels(): KernelSet {
+    return this.#weights.gate.linear.kernels;
+  }
+
   forward(
     x: Tensor,
     { adapters, record, layerInputs }: BlockContext,
@@ -72,7 +76,7 @@ export class LayerInputBranch implements Sublayer<SavedLayerInputBranch> {
       return null;
     }
     const [byGate, byInput] = scope(() => {
-      const byBoth = kernelsFor(byGated.dtype).gatedUnitGradient(byGated, saved.both, this.#activation);
+      const byBoth = this.#kernels.of(byGated.dtype).gatedUnitGradient(byGated, saved.both, this.#activation);
       return split(byBoth, [byGated.shape[1]!, byGated.shape[1]!], 1);
     });
     dispose([byGated, saved.both]);
@@ -83,7 +87,7 @@ export class LayerInputBranch implements Sublayer<SavedLayerInputBranch> {
 
   /** @param both `[tokens, 2 × size]` */
   #gated(both: Tensor): Tensor {
-    return kernelsFor(both.dtype).gatedUnit(both, this.#activation);
+    return this.#kernels.of(both.dtype).gatedUnit(both, this.#activation);
   }
 
   dispose(): void {

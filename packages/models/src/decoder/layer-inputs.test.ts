@@ -1,4 +1,12 @@
-import { dispose, type StreamGradient, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import {
+  chooseKernels,
+  dispose,
+  type StreamGradient,
+  scope,
+  type Tensor,
+  tensorOf,
+  toFloat32Array,
+} from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -15,6 +23,8 @@ import { DecoderLayer } from './decoder-layer.js';
 import { LayerInputBranch } from './layer-input-branch.js';
 import { LayerInputs } from './layer-inputs.js';
 import { Norm } from './norm.js';
+
+const kernels = chooseKernels('raw');
 
 const [TOKENS, HIDDEN, SIZE, LAYERS, VOCAB] = [3, 5, 4, 2, 7];
 const IDS = Int32Array.of(6, 0, 3);
@@ -37,10 +47,15 @@ beforeAll(() => {
   const tensor = (seed: number, shape: [number, number]) => tensorOf(normalNumbers(shape[0] * shape[1], seed), shape);
   const group = (name: string, seed: number, outFeatures: number, inFeatures: number): LinearGroup => ({
     modules: [{ name, outFeatures }],
-    linear: new DenseLinear(tensor(seed, [outFeatures, inFeatures]), null),
+    linear: new DenseLinear(kernels, tensor(seed, [outFeatures, inFeatures]), null),
   });
   const norm = (seed: number, size: number) => {
-    return new Norm({ kind: 'rms', epsilon: 1e-2, weightOffset: 0 }, tensorOf(normalNumbers(size, seed), [size]), null);
+    return new Norm(
+      kernels,
+      { kind: 'rms', epsilon: 1e-2, weightOffset: 0 },
+      tensorOf(normalNumbers(size, seed), [size]),
+      null,
+    );
   };
   model = {
     inputs: new LayerInputs(

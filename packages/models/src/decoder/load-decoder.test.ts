@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
-import { type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { loadClassifier } from '../classifier/load-classifier.js';
 import { loadDecoder } from './load-decoder.js';
+
+const kernels = chooseKernels('raw');
 
 const REFERENCE = fileURLToPath(new URL('../../../../test/fixtures/reference', import.meta.url));
 
@@ -56,7 +58,7 @@ describe.each(['F32', 'F16', 'BF16'] as const)('weights stored as %s, in several
     const expected = await store(stored);
     const progress: number[] = [];
     const model = await readModelFolder(folder);
-    const decoder = await loadDecoder(model, dtype, {
+    const decoder = await loadDecoder(model, dtype, kernels, {
       onProgress: ({ readBytes, totalBytes }) => progress.push(readBytes / totalBytes),
     });
     const { layers, embedding, finalNorm } = decoder.weights;
@@ -92,10 +94,14 @@ describe.each(['F32', 'F16', 'BF16'] as const)('weights stored as %s, in several
 });
 
 test('a tied head is the embedding itself, in memory once', async () => {
-  const decoder = await loadDecoder(await readModelFolder(join(REFERENCE, 'llama-tied/base')), 'float32');
+  const decoder = await loadDecoder(await readModelFolder(join(REFERENCE, 'llama-tied/base')), 'float32', kernels);
   expect(decoder.weights.head).toBe(decoder.weights.embedding);
   decoder.dispose();
-  const untied = await loadDecoder(await readModelFolder(join(REFERENCE, 'llama-untied-all-linear/base')), 'float32');
+  const untied = await loadDecoder(
+    await readModelFolder(join(REFERENCE, 'llama-untied-all-linear/base')),
+    'float32',
+    kernels,
+  );
   expect(untied.weights.head).not.toBe(untied.weights.embedding);
   untied.dispose();
 });
@@ -105,12 +111,12 @@ test.each(['float32', 'bfloat16'] as const)(
   async (dtype: FloatDType) => {
     const model = await readModelFolder(folder);
     const before = liveTensorCount();
-    const decoder = await loadDecoder(model, dtype);
+    const decoder = await loadDecoder(model, dtype, kernels);
     scope(() => decoder.logits({ ids: Int32Array.of(3, 4, 5), rowLengths: [3] }));
     decoder.dispose();
     // Constants, made once and kept, are all that may have come.
     const again = liveTensorCount();
-    const second = await loadDecoder(model, dtype);
+    const second = await loadDecoder(model, dtype, kernels);
     expect(liveTensorCount()).toBeGreaterThan(again);
     second.dispose();
     expect(liveTensorCount()).toBe(again);
@@ -123,7 +129,7 @@ test('a file that ends early is refused by its code', async () => {
   const model = await readModelFolder(folder);
   const bytes = await readFile(path);
   await writeFile(path, bytes.subarray(0, bytes.length - 100));
-  await expect(loadDecoder(model, 'float32')).rejects.toMatchObject({ code: 'model_file_corrupt' });
+  await expect(loadDecoder(model, 'float32', kernels)).rejects.toMatchObject({ code: 'model_file_corrupt' });
 });
 
 test('when reading fails half way, what was read is freed', async () => {
@@ -132,12 +138,12 @@ test('when reading fails half way, what was read is freed', async () => {
   const onProgress = ({ readBytes, totalBytes }: { readBytes: number; totalBytes: number }) => {
     if (readBytes > totalBytes / 2) throw new Error('the disk is gone');
   };
-  await expect(loadDecoder(model, 'float32', { onProgress })).rejects.toThrow('the disk is gone');
+  await expect(loadDecoder(model, 'float32', kernels, { onProgress })).rejects.toThrow('the disk is gone');
   expect(liveTensorCount()).toBe(before);
 });
 
 test('a model of another kind is refused', async () => {
-  await expect(loadClassifier(await readModelFolder(folder), 'float32')).rejects.toThrow('not a classifier');
+  await expect(loadClassifier(await readModelFolder(folder), 'float32', kernels)).rejects.toThrow('not a classifier');
 });
 
 test('GPT-2 as OpenAI wrote it, without the prefix of its modules, is the same model', async () => {
@@ -151,7 +157,7 @@ test('GPT-2 as OpenAI wrote it, without the prefix of its modules, is the same m
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
   await cp(join(gpt2, 'config.json'), join(folder, 'config.json'));
   const logitsOf = async (path: string) => {
-    const decoder = await loadDecoder(await readModelFolder(path), 'float32');
+    const decoder = await loadDecoder(await readModelFolder(path), 'float32', kernels);
     const logits = scope(() => toFloat32Array(decoder.logits({ ids: Int32Array.of(3, 9, 27, 17), rowLengths: [4] })));
     decoder.dispose();
     return logits;
@@ -171,7 +177,7 @@ test("a router's weight that is not finite is named when the model is loaded", a
   });
   await writeSafetensors(path, stored);
   const before = liveTensorCount();
-  await expect(loadDecoder(await readModelFolder(folder), 'float32')).rejects.toThrow(
+  await expect(loadDecoder(await readModelFolder(folder), 'float32', kernels)).rejects.toThrow(
     `tensor ${name} has NaN for expert 3, but must be finite`,
   );
   expect(liveTensorCount()).toBe(before);

@@ -10,191 +10,180 @@ import {
   type ModelFolder,
   tensorName,
 } from '@lorasmith/model-folder';
-import { constant, dispose, type FloatDType, multiply, scope } from '@lorasmith/tensor';
+import { constant, dispose, type FloatDType, type KernelSet, multiply, scope } from '@lorasmith/tensor';
 import { type ExpertGroups, expertGroups } from '../frozen-experts.js';
-import { type LoadOptions, WeightSource } from '../weight-source.js';
+import { built, type Listed, made } from '../loading/listed.js';
+import { type LoadOptions, loadListed } from '../loading/load-listed.js';
+import { WeightList } from '../loading/weight-list.js';
 import { Block, type Sublayer } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
 import { FeedForward } from './feed-forward.js';
 import { LayerInputBranch } from './layer-input-branch.js';
 import { LayerInputs } from './layer-inputs.js';
-import { loadNorm, loadNormIfAny, unitNorm } from './load-norm.js';
-import { loadMixer } from './mixers.js';
+import { listNorm, listNormIfAny, unitNorm } from './list-norm.js';
+import { listMixer } from './mixers.js';
 import { MlpBesideExperts } from './mlp-beside-experts.js';
 import { FrozenRouter, type Router, ScaledRouter } from './router.js';
 import { SharedExpert } from './shared-expert.js';
-import { type ExpertBiases, SparseMlp } from './sparse-mlp.js';
+import { SparseMlp } from './sparse-mlp.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */
-export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, options: LoadOptions = {}): Promise<Decoder> {
+export async function loadDecoder(
+  folder: ModelFolder,
+  dtype: FloatDType,
+  kernels: KernelSet,
+  options: LoadOptions = {},
+): Promise<Decoder> {
   const { architecture } = folder;
   if (architecture.kind !== 'decoder') throw new Error(`model ${folder.name} is a ${architecture.kind}, not a decoder`);
-  return await WeightSource.reading(folder, dtype, options, async (source) => {
-    const { names, tiedHead, layerCount } = architecture;
-    const weightOf = (path: string, as?: FloatDType) => source.tensor(tensorName(names, `${path}.weight`), as);
-    const [embedding, positions, layerInputs, layers, finalNorm, ownHead] = await Promise.all([
-      weightOf(names.embedding),
-      names.positions === null ? null : weightOf(names.positions, 'float32'),
-      loadLayerInputs(source, architecture),
-      Promise.all(Array.from({ length: layerCount }, (_, index) => loadLayer(source, architecture, index))),
-      loadNorm(source, architecture, names.finalNorm),
-      tiedHead ? null : weightOf(names.head),
-    ]);
-    const weights = { embedding, positions, layerInputs, layers, finalNorm, head: ownHead ?? embedding };
-    return new Decoder(architecture, dtype, weights, { logitsInChunk: options.logitsInChunk });
+  const { names, tiedHead, layerCount } = architecture;
+  const list = new WeightList(folder, dtype, kernels);
+  const weightOf = (path: string, as?: FloatDType) => list.tensor(tensorName(names, `${path}.weight`), as);
+  const parts = {
+    embedding: weightOf(names.embedding),
+    positions: names.positions === null ? null : weightOf(names.positions, 'float32'),
+    layerInputs: listLayerInputs(list, architecture),
+    layers: Array.from({ length: layerCount }, (_, index) => listLayer(list, architecture, index)),
+    finalNorm: listNorm(list, architecture, names.finalNorm),
+    ownHead: tiedHead ? null : weightOf(names.head),
+  };
+  const decoder = built(parts, ({ ownHead, ...others }) => {
+    const weights = { ...others, head: ownHead ?? others.embedding };
+    return new Decoder(architecture, dtype, kernels, weights, { logitsInChunk: options.logitsInChunk });
+  });
+  return await loadListed(folder, decoder, options);
+}
+
+function listLayer(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<DecoderLayer> {
+  const { names, branchScale, hiddenSize } = architecture;
+  const normIfAny = (path: string | null) => listNormIfAny(list, architecture, index, path);
+  const parts = {
+    attentionNorm: normIfAny(names.attentionNorm),
+    mixer: listMixer(list, architecture, index),
+    attentionBranchNorm: normIfAny(names.attentionBranchNorm),
+    mlpNorm: isBesideExperts(architecture, index) ? unitNorm(list, architecture, hiddenSize) : normIfAny(names.mlpNorm),
+    mlp: listMlp(list, architecture, index),
+    mlpBranchNorm: normIfAny(names.mlpBranchNorm),
+    inputBlock: listInputBlock(list, architecture, index),
+    scale:
+      names.layerScale === null ? null : list.factor(tensorName(names, `${names.layers}.${index}.${names.layerScale}`)),
+  };
+  return built(parts, ({ inputBlock, scale, ...of }) => {
+    const blocks = [
+      new Block({ norm: of.attentionNorm, sublayer: of.mixer, branchNorm: of.attentionBranchNorm, branchScale }),
+      new Block({ norm: of.mlpNorm, sublayer: of.mlp, branchNorm: of.mlpBranchNorm, branchScale }),
+    ];
+    return new DecoderLayer(inputBlock === null ? blocks : [...blocks, inputBlock], scale ?? 1);
   });
 }
 
-async function loadLayer(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<DecoderLayer> {
-  const { names, branchScale, hiddenSize } = architecture;
-  const normIfAny = (path: string | null) => loadNormIfAny(source, architecture, index, path);
-  const [attentionNorm, mixer, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] = await Promise.all(
-    [
-      normIfAny(names.attentionNorm),
-      loadMixer(source, architecture, index),
-      normIfAny(names.attentionBranchNorm),
-      isBesideExperts(architecture, index) ? unitNorm(source, architecture, hiddenSize) : normIfAny(names.mlpNorm),
-      loadMlp(source, architecture, index),
-      normIfAny(names.mlpBranchNorm),
-      loadInputBlock(source, architecture, index),
-      names.layerScale === null ? 1 : source.factor(tensorName(names, `${names.layers}.${index}.${names.layerScale}`)),
-    ],
-  );
-  const blocks = [
-    new Block({ norm: attentionNorm, sublayer: mixer, branchNorm: attentionBranchNorm, branchScale }),
-    new Block({ norm: mlpNorm, sublayer: mlp, branchNorm: mlpBranchNorm, branchScale }),
-  ];
-  return new DecoderLayer(inputBlock === null ? blocks : [...blocks, inputBlock], scale);
-}
-
-async function loadMlp(source: WeightSource, architecture: DecoderArchitecture, index: number): Promise<Sublayer> {
-  if (expertsOf(architecture, index) === null) return await loadFeedForward(source, architecture, index);
-  if (!isBesideExperts(architecture, index)) return await loadSparseMlp(source, architecture, index);
+function listMlp(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<Sublayer> {
+  if (expertsOf(architecture, index) === null) return listFeedForward(list, architecture, index);
+  if (!isBesideExperts(architecture, index)) return listSparseMlp(list, architecture, index);
   const { names } = architecture;
   const beside = names.experts!.beside!;
-  const normOf = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
-  const [ofMlp, mlp, mlpBranchNorm, experts, branchNorm] = await Promise.all([
-    normOf(names.mlpNorm!),
-    loadFeedForward(source, architecture, index),
-    normOf(beside.mlpBranchNorm),
-    loadSparseMlp(source, architecture, index),
-    normOf(beside.branchNorm),
-  ]);
-  return new MlpBesideExperts(
-    ofMlp.weight,
-    { sublayer: mlp, branchNorm: mlpBranchNorm },
-    { sublayer: experts, branchNorm },
-  );
+  const normOf = (path: string) => listNorm(list, architecture, `${names.layers}.${index}.${path}`);
+  const parts = {
+    norm: normOf(names.mlpNorm!),
+    mlp: listFeedForward(list, architecture, index),
+    mlpBranchNorm: normOf(beside.mlpBranchNorm),
+    experts: listSparseMlp(list, architecture, index),
+    branchNorm: normOf(beside.branchNorm),
+  };
+  return built(parts, ({ norm, mlp, mlpBranchNorm, experts, branchNorm }) => {
+    const besides = { sublayer: experts, branchNorm };
+    return new MlpBesideExperts(norm.weight, { sublayer: mlp, branchNorm: mlpBranchNorm }, besides);
+  });
 }
 
 /** The MLP of a layer, or the shared expert's. */
-async function loadFeedForward(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<FeedForward> {
+function listFeedForward(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<FeedForward> {
   const { gateUp, down } = layerLinears(architecture, index).mlp!;
-  const [ofGateUp, ofDown] = await Promise.all([source.linearGroup(gateUp), source.linearGroup([down])]);
-  return new FeedForward(architecture.mlp, { gateUp: ofGateUp, down: ofDown });
+  const parts = { gateUp: list.linearGroup(gateUp), down: list.linearGroup([down]) };
+  return built(parts, (groups) => new FeedForward(architecture.mlp, groups));
 }
 
-async function loadSparseMlp(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<SparseMlp> {
+function listSparseMlp(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<SparseMlp> {
   const experts = expertsOf(architecture, index)!;
-  const tensors = expertTensors(architecture, index);
+  const { biases, correction, scales, ...tensors } = expertTensors(architecture, index);
   const [ofGateUp, ofDown] = expertParameters(architecture, index);
   const beside = architecture.names.experts!.beside;
-  const [router, biases, correction, expertScales, inputNorm, gateUp, down, shared] = await Promise.all([
-    loadRouter(source, architecture, index, tensors),
-    tensors.biases && loadBiases(source, tensors.biases),
-    tensors.correction && source.ofExperts(tensors.correction.name),
-    tensors.scales && source.ofExperts(tensors.scales.experts.name),
-    beside && loadNorm(source, architecture, `${architecture.names.layers}.${index}.${beside.norm}`),
-    loadExperts(source, ofGateUp),
-    loadExperts(source, ofDown),
-    experts.shared === null ? null : loadSharedExpert(source, architecture, index),
-  ]);
-  const inputScale = inputNorm?.weight ?? null;
-  const weights = { router, biases, correction, expertScales, inputScale, gateUp, down, shared };
-  return new SparseMlp(experts, architecture.mlp, weights);
+  const parts = {
+    router: listRouter(list, architecture, index, { ...tensors, biases, scales }),
+    gateUpBias: biases && list.tensor(biases.gateUp.name),
+    downBias: biases && list.tensor(biases.down.name, 'float32'),
+    correction: correction && list.ofExperts(correction.name),
+    expertScales: scales && list.ofExperts(scales.experts.name),
+    inputNorm: beside && listNorm(list, architecture, `${architecture.names.layers}.${index}.${beside.norm}`),
+    gateUp: listExperts(list, ofGateUp),
+    down: listExperts(list, ofDown),
+    shared: experts.shared === null ? null : listSharedExpert(list, architecture, index),
+  };
+  return built(parts, ({ gateUpBias, downBias, inputNorm, ...weights }) => {
+    const ofExperts = gateUpBias && downBias && { gateUp: gateUpBias, down: downBias };
+    const inputScale = inputNorm?.weight ?? null;
+    return new SparseMlp(experts, architecture.mlp, { ...weights, biases: ofExperts, inputScale });
+  });
 }
 
-async function loadRouter(
-  source: WeightSource,
+function listRouter(
+  list: WeightList,
   architecture: DecoderArchitecture,
   index: number,
-  { router, biases, scales }: ReturnType<typeof expertTensors>,
-): Promise<Router> {
+  { router, biases, scales }: Pick<ReturnType<typeof expertTensors>, 'router' | 'biases' | 'scales'>,
+): Listed<Router> {
   const layer = layerLinears(architecture, index).router;
   if (layer === null || scales === null) {
-    const [weight, bias] = await Promise.all([source.router(router.name), biases && source.router(biases.router.name)]);
-    return new FrozenRouter(weight, bias);
+    const parts = { weight: list.router(router.name), bias: biases && list.router(biases.router.name) };
+    return built(parts, ({ weight, bias }) => new FrozenRouter(list.kernels, weight, bias));
   }
-  const [scale, linear] = await Promise.all([source.tensor(scales.router.name, 'float32'), source.routerGroup(layer)]);
-  const normed = source.give(scope(() => multiply(scale, constant(architecture.hiddenSize ** -0.5))));
-  dispose(scale);
-  return new ScaledRouter(normed, linear);
+  const normed = made({ scale: list.tensor(scales.router.name, 'float32') }, ({ scale }, give) => {
+    const product = give(scope(() => multiply(scale, constant(architecture.hiddenSize ** -0.5))));
+    dispose(scale);
+    return product;
+  });
+  const parts = { scale: normed, group: list.routerGroup(layer) };
+  return built(parts, ({ scale, group }) => new ScaledRouter(scale, group));
 }
 
-async function loadBiases(
-  source: WeightSource,
-  { gateUp, down }: NonNullable<ReturnType<typeof expertTensors>['biases']>,
-): Promise<ExpertBiases> {
-  const [ofGateUp, ofDown] = await Promise.all([source.tensor(gateUp.name), source.tensor(down.name, 'float32')]);
-  return { gateUp: ofGateUp, down: ofDown };
+function listExperts(list: WeightList, parameter: ExpertParameter): Listed<ExpertGroups> {
+  return built({ experts: list.experts(parameter) }, ({ experts }) => expertGroups(parameter.name, experts));
 }
 
-async function loadExperts(source: WeightSource, parameter: ExpertParameter): Promise<ExpertGroups> {
-  return expertGroups(parameter.name, await source.experts(parameter));
-}
-
-async function loadSharedExpert(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<SharedExpert> {
+function listSharedExpert(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<SharedExpert> {
   const { sharedGate } = layerLinears(architecture, index);
-  const [mlp, gate] = await Promise.all([
-    loadFeedForward(source, architecture, index),
-    sharedGate && source.linearGroup([sharedGate]),
-  ]);
-  return new SharedExpert(mlp, gate);
+  const parts = {
+    mlp: listFeedForward(list, architecture, index),
+    gate: sharedGate && list.linearGroup([sharedGate]),
+  };
+  return built(parts, ({ mlp, gate }) => new SharedExpert(mlp, gate));
 }
 
-async function loadLayerInputs(source: WeightSource, architecture: DecoderArchitecture): Promise<LayerInputs | null> {
+function listLayerInputs(list: WeightList, architecture: DecoderArchitecture): Listed<LayerInputs> | null {
   const projection = layerInputProjection(architecture);
   if (projection === null) return null;
   const { names, layerCount } = architecture;
   const paths = names.layerInputs!;
-  const [embedding, group, norm] = await Promise.all([
-    source.tensor(tensorName(names, `${paths.embedding}.weight`)),
-    source.linearGroup([projection]),
-    loadNorm(source, architecture, paths.norm),
-  ]);
-  return new LayerInputs({ embedding, projection: group, norm }, layerCount);
+  const parts = {
+    embedding: list.tensor(tensorName(names, `${paths.embedding}.weight`)),
+    projection: list.linearGroup([projection]),
+    norm: listNorm(list, architecture, paths.norm),
+  };
+  return built(parts, (weights) => new LayerInputs(weights, layerCount));
 }
 
 /** The block that adds what a layer's input makes; null where layers have none. */
-async function loadInputBlock(
-  source: WeightSource,
-  architecture: DecoderArchitecture,
-  index: number,
-): Promise<Block | null> {
+function listInputBlock(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<Block> | null {
   const { layerInput } = layerLinears(architecture, index);
   if (layerInput === null) return null;
   const { names, mlp } = architecture;
-  const [gate, output, branchNorm] = await Promise.all([
-    source.linearGroup([layerInput.gate]),
-    source.linearGroup([layerInput.output]),
-    loadNormIfAny(source, architecture, index, names.layerInputs!.branchNorm),
-  ]);
-  return new Block({ norm: null, sublayer: new LayerInputBranch(index, mlp.activation, { gate, output }), branchNorm });
+  const parts = {
+    gate: list.linearGroup([layerInput.gate]),
+    output: list.linearGroup([layerInput.output]),
+    branchNorm: listNormIfAny(list, architecture, index, names.layerInputs!.branchNorm),
+  };
+  return built(parts, ({ branchNorm, ...groups }) => {
+    return new Block({ norm: null, sublayer: new LayerInputBranch(index, mlp.activation, groups), branchNorm });
+  });
 }

@@ -1,19 +1,20 @@
 import type { DecoderArchitecture, Mixer } from '@lorasmith/model-folder';
-import type { WeightSource } from '../weight-source.js';
+import type { Listed } from '../loading/listed.js';
+import type { WeightList } from '../loading/weight-list.js';
 import type { Sublayer } from './block.js';
-import { loadGatedDeltaNet } from './gated-delta-net.js';
-import { loadLatentAttention } from './latent-attention.js';
-import { loadSelfAttention } from './self-attention.js';
+import { listGatedDeltaNet } from './gated-delta-net.js';
+import { listLatentAttention } from './latent-attention.js';
+import { listSelfAttention } from './self-attention.js';
 
-type LoadMixer = (source: WeightSource, architecture: DecoderArchitecture, layer: number) => Promise<Sublayer>;
+type ListMixer = (list: WeightList, architecture: DecoderArchitecture, layer: number) => Listed<Sublayer>;
 
 /** The kinds of mixers. To add one, add its sublayer to this folder and a line here. */
-const MIXERS: Readonly<Record<Mixer['kind'], LoadMixer>> = {
-  attention: loadSelfAttention,
-  latent: loadLatentAttention,
-  linear: loadGatedDeltaNet,
+const MIXERS: Readonly<Record<Mixer['kind'], ListMixer>> = {
+  attention: listSelfAttention,
+  latent: listLatentAttention,
+  linear: listGatedDeltaNet,
 };
 
-/** Reads the weights of the mixer of a layer. */
-export const loadMixer: LoadMixer = async (source, architecture, layer) =>
-  await MIXERS[architecture.layers[layer]!.mixer.kind](source, architecture, layer);
+/** The mixer of a layer. */
+export const listMixer: ListMixer = (list, architecture, layer) =>
+  MIXERS[architecture.layers[layer]!.mixer.kind](list, architecture, layer);

@@ -1,6 +1,14 @@
 import type { NormSettings } from '@lorasmith/model-folder';
-import { cast, configureKernels, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  cast,
+  chooseKernels,
+  type KernelSet,
+  liveTensorCount,
+  scope,
+  tensorOf,
+  toFloat32Array,
+} from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
@@ -20,9 +28,9 @@ const BY_OUTPUT = normalNumbers(TOKENS * HIDDEN, 5);
 const RESIDUAL = normalNumbers(TOKENS * HIDDEN, 6);
 const rows = (values: Float32Array<ArrayBuffer>) => tensorOf(values, [TOKENS, HIDDEN]);
 
-function norm(kind: NormSettings['kind']): Norm {
+function norm(kernels: KernelSet, kind: NormSettings['kind']): Norm {
   const bias = kind === 'layer' ? tensorOf(BIAS, [HIDDEN]) : null;
-  return new Norm({ kind, epsilon: 1e-5, weightOffset: 0 }, tensorOf(WEIGHT, [HIDDEN]), bias);
+  return new Norm(kernels, { kind, epsilon: 1e-5, weightOffset: 0 }, tensorOf(WEIGHT, [HIDDEN]), bias);
 }
 
 /** Layer norm as its definition has it, in float64. */
@@ -35,14 +43,13 @@ function layerNorm(x: Float32Array): Float64Array {
   });
 }
 
-describe.each(['raw', 'fused'] as const)('with %s kernels', (kernels) => {
-  beforeAll(() => void configureKernels(kernels));
-  afterAll(() => void configureKernels('raw'));
+describe.each(['raw', 'fused'] as const)('with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
 
   test('layer norm is what its definition says', () => {
     scope(() => {
       expect(
-        greatestDifference(toFloat32Array(norm('layer').forward(rows(X), 'float32').output), layerNorm(X)),
+        greatestDifference(toFloat32Array(norm(kernels, 'layer').forward(rows(X), 'float32').output), layerNorm(X)),
       ).toBeLessThan(1e-5);
     });
   });
@@ -50,8 +57,8 @@ describe.each(['raw', 'fused'] as const)('with %s kernels', (kernels) => {
   test.each(['rms', 'layer'] as const)('%s norm of a sum is the norm of the sum, which is given too', (kind) => {
     scope(() => {
       const sum = X.map((value, i) => value + BRANCH[i]!);
-      const both = norm(kind).addForward(rows(X), rows(BRANCH));
-      const expected = norm(kind).forward(rows(sum), 'float32');
+      const both = norm(kernels, kind).addForward(rows(X), rows(BRANCH));
+      const expected = norm(kernels, kind).forward(rows(sum), 'float32');
       expect(greatestDifference(toFloat32Array(both.sum), sum)).toBeLessThan(1e-6);
       expect(greatestDifference(toFloat32Array(both.output), toFloat32Array(expected.output))).toBeLessThan(1e-5);
     });
@@ -64,7 +71,12 @@ describe.each(['raw', 'fused'] as const)('with %s kernels', (kernels) => {
       const [tokens, width] = [5, 576];
       const numbers = (seed: number) => tensorOf(normalNumbers(tokens * width, seed), [tokens, width]);
       const vector = (seed: number) => tensorOf(normalNumbers(width, seed), [width]);
-      const wide = new Norm({ kind, epsilon: 1e-5, weightOffset: 0 }, vector(1), kind === 'layer' ? vector(2) : null);
+      const wide = new Norm(
+        kernels,
+        { kind, epsilon: 1e-5, weightOffset: 0 },
+        vector(1),
+        kind === 'layer' ? vector(2) : null,
+      );
       const both = wide.addForward(numbers(3), cast(numbers(4), dtype));
       const again = wide.forward(both.sum, dtype);
       expect(toFloat32Array(again.output)).toEqual(toFloat32Array(both.output));
@@ -73,11 +85,13 @@ describe.each(['raw', 'fused'] as const)('with %s kernels', (kernels) => {
 
   test.each(['rms', 'layer'] as const)('%s norm has the gradient that finite differences have', (kind) => {
     const numeric = centralDifferences((x) => {
-      return scope(() => weightedSum(toFloat32Array(norm(kind).forward(rows(x), 'float32').output), BY_OUTPUT));
+      return scope(() =>
+        weightedSum(toFloat32Array(norm(kernels, kind).forward(rows(x), 'float32').output), BY_OUTPUT),
+      );
     }, X);
     const gradientOf = (residual: Float32Array<ArrayBuffer> | null) =>
       scope(() => {
-        const own = norm(kind);
+        const own = norm(kernels, kind);
         const { inverseRms } = own.forward(rows(X), 'float32');
         const { exact } = own.gradient(rows(BY_OUTPUT), rows(X), inverseRms, residual && rows(residual));
         return toFloat32Array(exact);
@@ -90,8 +104,8 @@ describe.each(['raw', 'fused'] as const)('with %s kernels', (kernels) => {
 
   test.each(['rms', 'layer'] as const)('in bfloat16 %s norm is rounded once', (kind) => {
     scope(() => {
-      const exact = norm(kind).forward(rows(X), 'float32').output;
-      const rounded = norm(kind).forward(rows(X), 'bfloat16').output;
+      const exact = norm(kernels, kind).forward(rows(X), 'float32').output;
+      const rounded = norm(kernels, kind).forward(rows(X), 'bfloat16').output;
       expect(rounded.dtype).toBe('bfloat16');
       // Half a unit of 8 significant bits is at most 2⁻⁹ of a number's power of two.
       expect(differenceByLargest(toFloat32Array(rounded), toFloat32Array(exact))).toBeLessThan(2 ** -8);
@@ -100,10 +114,12 @@ describe.each(['raw', 'fused'] as const)('with %s kernels', (kernels) => {
 
   test('the norm of a branch, and its gradient, which frees what was saved', () => {
     const numeric = centralDifferences((branch) => {
-      return scope(() => weightedSum(toFloat32Array(normBranch(norm('rms'), rows(branch), false).output), BY_OUTPUT));
+      return scope(() =>
+        weightedSum(toFloat32Array(normBranch(norm(kernels, 'rms'), rows(branch), false).output), BY_OUTPUT),
+      );
     }, BRANCH);
     scope(() => {
-      const own = norm('rms');
+      const own = norm(kernels, 'rms');
       const { output, saved } = normBranch(own, rows(BRANCH), true);
       output.dispose();
       const alive = liveTensorCount();

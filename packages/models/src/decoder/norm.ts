@@ -5,7 +5,7 @@ import {
   cast,
   dispose,
   type FloatDType,
-  kernelsFor,
+  type KernelSet,
   type Normed,
   type StreamGradient,
   scope,
@@ -17,6 +17,7 @@ import {
  * root mean square norm of what is left of x when its mean is taken off, and a bias.
  */
 export class Norm {
+  readonly #kernels: KernelSet;
   readonly #epsilon: number;
   readonly #kind: NormSettings['kind'];
   /** `[size]` float32, the offset of the settings in it */
@@ -24,7 +25,8 @@ export class Norm {
   /** `[size]` float32; null for a root mean square norm */
   readonly bias: Tensor | null;
 
-  constructor({ kind, epsilon }: NormSettings, weight: Tensor, bias: Tensor | null) {
+  constructor(kernels: KernelSet, { kind, epsilon }: NormSettings, weight: Tensor, bias: Tensor | null) {
+    this.#kernels = kernels;
     this.#kind = kind;
     this.#epsilon = epsilon;
     this.weight = weight;
@@ -36,9 +38,9 @@ export class Norm {
    * @param dtype of the output
    */
   forward(x: Tensor, dtype: FloatDType): Normed {
-    if (this.#kind === 'rms') return kernelsFor(dtype).rmsNorm(x, this.weight, this.#epsilon, dtype);
+    if (this.#kind === 'rms') return this.#kernels.of(dtype).rmsNorm(x, this.weight, this.#epsilon, dtype);
     return scope(() => {
-      const { centred, rmsNorm } = kernelsFor('float32');
+      const { centred, rmsNorm } = this.#kernels.of('float32');
       const { output, inverseRms } = rmsNorm(centred(x), this.weight, this.#epsilon, 'float32');
       return { output: cast(this.bias === null ? alias(output) : add(output, this.bias), dtype), inverseRms };
     });
@@ -50,7 +52,7 @@ export class Norm {
    * @returns also the sum, float32
    */
   addForward(x: Tensor, branch: Tensor): Normed & { sum: Tensor } {
-    if (this.#kind === 'rms') return kernelsFor(branch.dtype).addRmsNorm(x, branch, this.weight, this.#epsilon);
+    if (this.#kind === 'rms') return this.#kernels.of(branch.dtype).addRmsNorm(x, branch, this.weight, this.#epsilon);
     return scope(() => {
       const sum = add(x, cast(branch, 'float32'));
       return { sum, ...this.forward(sum, branch.dtype as FloatDType) };
@@ -63,10 +65,10 @@ export class Norm {
    * @param residual `[tokens, size]` float32; null for none
    */
   gradient(gradient: Tensor, x: Tensor, inverseRms: Tensor, residual: Tensor | null): StreamGradient {
-    const { rmsNormGradient } = kernelsFor(gradient.dtype);
+    const { rmsNormGradient } = this.#kernels.of(gradient.dtype);
     if (this.#kind === 'rms') return rmsNormGradient(gradient, x, this.weight, inverseRms, residual);
     return scope(() => {
-      const { centred } = kernelsFor('float32');
+      const { centred } = this.#kernels.of('float32');
       const byCentred = rmsNormGradient(gradient, centred(x), this.weight, inverseRms, null);
       dispose(byCentred.rounded);
       const own = centred(byCentred.exact);

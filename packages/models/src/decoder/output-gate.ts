@@ -1,4 +1,4 @@
-import { concat, dispose, type FloatDType, kernelsFor, reshape, scope, split, type Tensor } from '@lorasmith/tensor';
+import { concat, dispose, type KernelSet, reshape, scope, split, type Tensor } from '@lorasmith/tensor';
 import type { HeadShape } from './query-key-step.js';
 
 /**
@@ -6,9 +6,11 @@ import type { HeadShape } from './query-key-step.js';
  * behind its query.
  */
 export class OutputGate {
+  readonly #kernels: KernelSet;
   readonly #shape: HeadShape;
 
-  constructor(shape: HeadShape) {
+  constructor(kernels: KernelSet, shape: HeadShape) {
+    this.#kernels = kernels;
     this.#shape = shape;
   }
 
@@ -41,7 +43,7 @@ export class OutputGate {
   forward(attended: Tensor, gate: Tensor): { output: Tensor; both: Tensor } {
     const both = concat([gate, attended], 1); // [tokens, 2 x heads x headDim]
     dispose([gate, attended]);
-    return { output: kernelsFor(both.dtype).gatedUnit(both, 'sigmoid'), both };
+    return { output: this.#kernels.of(both.dtype).gatedUnit(both, 'sigmoid'), both };
   }
 
   /**
@@ -51,7 +53,7 @@ export class OutputGate {
   backward(gradient: Tensor, both: Tensor): { byAttended: Tensor; byGate: Tensor } {
     const width = this.#shape.heads * this.#shape.headDim;
     const result = scope(() => {
-      const byBoth = kernelsFor(gradient.dtype as FloatDType).gatedUnitGradient(gradient, both, 'sigmoid');
+      const byBoth = this.#kernels.of(gradient.dtype).gatedUnitGradient(gradient, both, 'sigmoid');
       const [byGate, byAttended] = split(byBoth, [width, width], 1);
       return { byAttended: byAttended!, byGate: byGate! };
     });

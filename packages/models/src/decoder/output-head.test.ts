@@ -1,5 +1,6 @@
 import {
   cast,
+  chooseKernels,
   dispose,
   type FloatDType,
   keep,
@@ -12,6 +13,8 @@ import {
 import { expect, onTestFinished, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { OutputHead } from './output-head.js';
+
+const kernels = chooseKernels('raw');
 
 const [TOKENS, HIDDEN, VOCAB] = [3, 4, 9];
 
@@ -26,7 +29,7 @@ test.each([
   const weight = random([VOCAB, HIDDEN], 1, dtype);
   const hidden = random([TOKENS, HIDDEN], 2, dtype);
   onTestFinished(() => dispose([weight, hidden]));
-  const head = new OutputHead(weight, 'lm_head', { softcap: cap });
+  const head = new OutputHead(kernels, weight, 'lm_head', { softcap: cap });
   const backward = () => {
     const computed = head.forward(hidden, [], true);
     const gradient = random([TOKENS, VOCAB], 3, computed.logits.dtype as FloatDType);

@@ -4,7 +4,7 @@ import {
   cast,
   constant,
   dispose,
-  kernelsFor,
+  type KernelSet,
   multiply,
   scope,
   square,
@@ -46,13 +46,14 @@ export class OutputHead {
    * @param name the layer's full name
    */
   constructor(
+    kernels: KernelSet,
     weight: Tensor,
     name: string,
     { scale = 1, softcap = null, logitsInChunk = LOGITS_PER_CHUNK }: OutputHeadSettings = {},
   ) {
     this.vocabSize = weight.shape[0]!;
     this.chunkSize = Math.max(1, Math.floor(logitsInChunk / this.vocabSize));
-    this.group = { modules: [{ name, outFeatures: this.vocabSize }], linear: new DenseLinear(weight, null) };
+    this.group = { modules: [{ name, outFeatures: this.vocabSize }], linear: new DenseLinear(kernels, weight, null) };
     this.#scale = scale;
     this.#softcap = softcap;
   }
@@ -73,10 +74,9 @@ export class OutputHead {
     const softcap = this.#softcap;
     if (softcap === null) return { logits, saved };
     const capped = scope(() => {
-      const heights = kernelsFor('float32').activation(
-        multiply(cast(logits, 'float32'), constant(1 / softcap)),
-        'tanh',
-      );
+      const heights = this.group.linear.kernels
+        .of('float32')
+        .activation(multiply(cast(logits, 'float32'), constant(1 / softcap)), 'tanh');
       return multiply(heights, constant(softcap));
     });
     logits.dispose();

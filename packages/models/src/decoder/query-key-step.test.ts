@@ -1,4 +1,4 @@
-import { liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -11,6 +11,8 @@ import { Norm } from './norm.js';
 import { QueryKeyNorm } from './query-key-norm.js';
 import type { QueryKeyStep } from './query-key-step.js';
 import { RotaryOrder } from './rotary-order.js';
+
+const kernels = chooseKernels('raw');
 
 const SHAPE = { heads: 4, keyValueHeads: 2, headDim: 8 };
 const TOKENS = 3;
@@ -27,7 +29,7 @@ function queryKeyNorm(width: 'head' | 'projection', valueNorm = false): QueryKey
   const norm = (weights: Float32Array<ArrayBuffer>, heads: number) => {
     const size = width === 'head' ? SHAPE.headDim : heads * SHAPE.headDim;
     const weight = tensorOf(weights.slice(0, size), [size]);
-    return new Norm({ kind: 'rms', epsilon: 1e-6, weightOffset: 0 }, weight, null);
+    return new Norm(kernels, { kind: 'rms', epsilon: 1e-6, weightOffset: 0 }, weight, null);
   };
   return new QueryKeyNorm(SHAPE, width, {
     query: norm(WEIGHTS.query, SHAPE.heads),

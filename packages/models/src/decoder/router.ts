@@ -1,4 +1,4 @@
-import { add, cast, dispose, matMul, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { add, cast, dispose, type KernelSet, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained, type Saved } from '../pass.js';
@@ -33,22 +33,24 @@ export interface Router<Kept extends Saved = Saved> {
 /** A router that no adapter acts at. */
 export class FrozenRouter implements Router<null> {
   readonly groups = [];
+  readonly #kernels: KernelSet;
   readonly #weight: Tensor;
   readonly #bias: Tensor | null;
 
   /**
-   * Takes both over.
+   * Takes the tensors over.
    * @param weight `[experts, hidden]` float32
    * @param bias `[experts]` float32; null: there is none
    */
-  constructor(weight: Tensor, bias: Tensor | null) {
+  constructor(kernels: KernelSet, weight: Tensor, bias: Tensor | null) {
+    this.#kernels = kernels;
     this.#weight = weight;
     this.#bias = bias;
   }
 
   forward(x: Tensor): { logits: Float32Array; saved: null } {
     const logits = scope(() => {
-      const products = matMul(cast(x, 'float32'), this.#weight, { transposeB: true }); // [tokens x experts]
+      const products = this.#kernels.matMul(cast(x, 'float32'), this.#weight, { transposeB: true }); // [tokens x experts]
       return toFloat32Array(this.#bias === null ? products : add(products, this.#bias));
     });
     return { logits, saved: null };
@@ -61,7 +63,7 @@ export class FrozenRouter implements Router<null> {
   backward(byLogits: Float32Array, _: null, __: BlockContext, wantInputGradient: boolean): Tensor | null {
     const [experts] = this.#weight.shape as [number, number];
     if (!wantInputGradient) return null;
-    return scope(() => matMul(tensorOf(byLogits, [byLogits.length / experts, experts]), this.#weight));
+    return scope(() => this.#kernels.matMul(tensorOf(byLogits, [byLogits.length / experts, experts]), this.#weight));
   }
 
   dispose(): void {

@@ -5,9 +5,11 @@ import { fileURLToPath } from 'node:url';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { SeededRandom } from '@lorasmith/seeded-random';
-import { scope, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, scope, toFloat32Array } from '@lorasmith/tensor';
 import { expect, onTestFinished, test } from 'vitest';
 import { loadDecoder } from './load-decoder.js';
+
+const kernels = chooseKernels('raw');
 
 const BASE = fileURLToPath(new URL('../../../../test/fixtures/families/deepseek_v3/base', import.meta.url));
 const BLOCK = 8;
@@ -81,7 +83,7 @@ test('a model whose experts are in 8 bits is the model of the numbers that they 
     await writeSafetensors(join(folder, 'model.safetensors'), [...own, further]);
     await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, ...settings }));
     const model = await readModelFolder(folder);
-    const decoder = await loadDecoder(model, 'float32');
+    const decoder = await loadDecoder(model, 'float32', kernels);
     const logits = scope(() => toFloat32Array(decoder.logits({ ids: IDS, rowLengths: [IDS.length] })));
     decoder.dispose();
     return { model, logits };

@@ -10,13 +10,14 @@ import {
 } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
+import { built, type Listed } from '../loading/listed.js';
+import type { WeightList } from '../loading/weight-list.js';
 import { isTrained, type Saved } from '../pass.js';
-import type { WeightSource } from '../weight-source.js';
 import type { Attend } from './attend.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { KeyValueSource } from './key-value-source.js';
-import { loadNormIfAny, unitNorm } from './load-norm.js';
+import { listNormIfAny, unitNorm } from './list-norm.js';
 import { OutputGate } from './output-gate.js';
 import { growQueries } from './query-growth.js';
 import { type HeadNorms, QueryKeyNorm } from './query-key-norm.js';
@@ -86,7 +87,8 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
       if (rotated < headDim || rope.interleaved) steps.push(new RotaryOrder(made, order));
     }
     this.#queryKeySteps = steps;
-    this.#gate = attention.outputGate === null ? null : new OutputGate(this.settings);
+    const { kernels } = weights.queryKeyValue.linear;
+    this.#gate = attention.outputGate === null ? null : new OutputGate(kernels, this.settings);
   }
 
   get groups(): readonly LinearGroup[] {
@@ -200,30 +202,27 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
   }
 }
 
-export async function loadSelfAttention(
-  source: WeightSource,
+export function listSelfAttention(
+  list: WeightList,
   architecture: DecoderArchitecture,
   index: number,
-): Promise<SelfAttention> {
+): Listed<SelfAttention> {
   const { names, attention } = architecture;
   const hasOwnKeys = mixerOf(architecture, index, 'attention').keysAndValuesOf === undefined;
   const { mixer } = layerLinears(architecture, index);
-  const [query, key, queryKeyValue, sinks, output] = await Promise.all([
-    loadNormIfAny(source, architecture, index, names.queryNorm),
-    loadNormIfAny(source, architecture, index, hasOwnKeys ? names.keyNorm : null),
-    source.linearGroup(mixer.inputs),
-    names.sinks === null
-      ? null
-      : source.tensor(tensorName(names, `${names.layers}.${index}.${names.sinks}`), 'float32'),
-    source.linearGroup([mixer.output]),
-  ]);
   const { headDim } = headsOf(architecture, index);
   const isNormed = hasOwnKeys && attention.valueNorm !== null;
-  const value = isNormed ? unitNorm(source, architecture, headDim) : null;
-  return new SelfAttention(architecture, index, {
-    queryKeyValue,
-    headNorms: query && { query, key, value },
-    sinks,
-    output,
+  const sinks = names.sinks === null ? null : tensorName(names, `${names.layers}.${index}.${names.sinks}`);
+  const parts = {
+    query: listNormIfAny(list, architecture, index, names.queryNorm),
+    key: listNormIfAny(list, architecture, index, hasOwnKeys ? names.keyNorm : null),
+    value: isNormed ? unitNorm(list, architecture, headDim) : null,
+    queryKeyValue: list.linearGroup(mixer.inputs),
+    sinks: sinks === null ? null : list.tensor(sinks, 'float32'),
+    output: list.linearGroup([mixer.output]),
+  };
+  return built(parts, ({ query, key, value, ...weights }) => {
+    const headNorms = query && { query, key, value };
+    return new SelfAttention(architecture, index, { ...weights, headNorms });
   });
 }

@@ -1,15 +1,4 @@
-import {
-  add,
-  alias,
-  cast,
-  constant,
-  dispose,
-  kernelsFor,
-  multiply,
-  scope,
-  subtract,
-  type Tensor,
-} from '@lorasmith/tensor';
+import { add, alias, cast, constant, dispose, multiply, scope, subtract, type Tensor } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import type { BlockContext } from './block.js';
@@ -57,7 +46,8 @@ export class SharedExpert {
     }
     const mlp = this.#mlp.forward(alias(x), context);
     const gate = linearForward(this.#gate, x, adapters, record ? 'without-input' : 'none'); // [tokens, 1]
-    const factors = scope(() => kernelsFor('float32').activation(cast(gate.output, 'float32'), 'sigmoid'));
+    const { activation } = this.#gate.linear.kernels.of('float32');
+    const factors = scope(() => activation(cast(gate.output, 'float32'), 'sigmoid'));
     const output = weightedRows(mlp.output, factors);
     dispose(gate.output);
     if (mlp.saved === null || gate.saved === null) {

@@ -1,9 +1,7 @@
-import { configureKernels, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
-import { afterAll, expect, test } from 'vitest';
+import { chooseKernels, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { expect, test } from 'vitest';
 import { TESTED_KERNELS } from '../../../../test/usual-cases.js';
 import { SharedTokens } from './shared-tokens.js';
-
-afterAll(() => configureKernels('raw'));
 
 // Two tokens in three rows, one in two, three in one.
 const PLACES = Int32Array.of(3, 0, 5, 3, 0, 1, 3, 0, 4, 2, 4);
@@ -14,10 +12,10 @@ const numbers = (rows: number, seed: number) =>
   Float32Array.from({ length: rows * WIDTH }, (_, i) => Math.sin((i + 1) * seed));
 const product = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
 
-test.each(TESTED_KERNELS)('each gradient is that of its function, with %s kernels', (kernels) => {
-  configureKernels(kernels);
+test.each(TESTED_KERNELS)('each gradient is that of its function, with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
   scope(() => {
-    const shared = new SharedTokens(PLACES, TOKENS);
+    const shared = new SharedTokens(kernels, PLACES, TOKENS);
     const [ofStream, ofRows] = [numbers(TOKENS, 1.3), numbers(PLACES.length, 0.7)];
     const [stream, rows] = [tensorOf(ofStream, [TOKENS, WIDTH]), tensorOf(ofRows, [PLACES.length, WIDTH])];
     const inRows = toFloat32Array(shared.inRows(stream));

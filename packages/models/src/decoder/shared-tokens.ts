@@ -1,4 +1,4 @@
-import { concat, dispose, gather, kernelsFor, scatter, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
+import { concat, dispose, gather, type KernelSet, scatter, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
 import type { Attend } from './attend.js';
 
 /** Tokens of the stream that are in as many rows each. */
@@ -13,6 +13,7 @@ interface TokensInRows {
  * mixes tokens is computed in each row. Tokens before it are the same in each of these rows, so what it gives is the same, too.
  */
 export class SharedTokens {
+  readonly #kernels: KernelSet;
   readonly #rowTokens: number;
   /** `[row tokens]` int32: where in the stream each is. */
   readonly #places: Tensor;
@@ -26,7 +27,8 @@ export class SharedTokens {
    * @param places `[row tokens]` where in the stream each is
    * @param tokens of the stream
    */
-  constructor(places: Int32Array, tokens: number) {
+  constructor(kernels: KernelSet, places: Int32Array, tokens: number) {
+    this.#kernels = kernels;
     this.#rowTokens = places.length;
     const inRows: number[][] = Array.from({ length: tokens }, () => []);
     for (const [place, token] of places.entries()) inRows[token]!.push(place);
@@ -57,7 +59,7 @@ export class SharedTokens {
   inRowsGradient(gradient: Tensor): Tensor {
     return scope(() => {
       const sums = this.#byRows.map(({ rows, places }) =>
-        kernelsFor(gradient.dtype).gatheredSum(gradient, places, rows),
+        this.#kernels.of(gradient.dtype).gatheredSum(gradient, places, rows),
       );
       return gather(concat(sums, 0), this.#order);
     });

@@ -1,10 +1,9 @@
 import {
-  configureKernels,
+  chooseKernels,
   dispose,
-  kernelsInUse,
+  type KernelSet,
   liveTensorCount,
   observeOps,
-  rowsAreIndependent,
   scope,
   type Tensor,
   tensorOf,
@@ -152,12 +151,12 @@ function expectedGradient(settings: Settings, isDetached: boolean): number[] {
   });
 }
 
-function sparseMlp(settings: Settings): SparseMlp {
+function sparseMlp(kernels: KernelSet, settings: Settings): SparseMlp {
   const own = numbersOf(settings);
   const { count } = settings;
   const group = (name: string, numbers: Float32Array<ArrayBuffer>, shape: [number, number]): LinearGroup => ({
     modules: [{ name, outFeatures: shape[0] }],
-    linear: new DenseLinear(tensorOf(numbers, shape), null),
+    linear: new DenseLinear(kernels, tensorOf(numbers, shape), null),
   });
   const ofMlp = {
     gateUp: group('gate_up', own.sharedGateUp, [2 * SHARED, HIDDEN]),
@@ -173,15 +172,22 @@ function sparseMlp(settings: Settings): SparseMlp {
   const vector = (numbers: Float32Array<ArrayBuffer>) => tensorOf(numbers, [numbers.length]);
   const router = settings.isScaled
     ? new ScaledRouter(vector(own.routerScale), group('router', own.router, [count, HIDDEN]))
-    : new FrozenRouter(tensorOf(own.router, [count, HIDDEN]), settings.isClamped ? vector(own.routerBias) : null);
+    : new FrozenRouter(
+        kernels,
+        tensorOf(own.router, [count, HIDDEN]),
+        settings.isClamped ? vector(own.routerBias) : null,
+      );
   return new SparseMlp(settings, mlpFor(settings), {
     correction: null,
     biases: settings.isClamped ? biases : null,
     router,
     expertScales: settings.isScaled ? own.expertScales : null,
     inputScale: settings.isScaled ? vector(own.inputScale) : null,
-    gateUp: expertGroups('gate_up_proj', new DenseExperts(tensorOf(own.gateUp, [count, 2 * INTERMEDIATE, HIDDEN]))),
-    down: expertGroups('down_proj', new DenseExperts(tensorOf(own.down, [count, HIDDEN, INTERMEDIATE]))),
+    gateUp: expertGroups(
+      'gate_up_proj',
+      new DenseExperts(kernels, tensorOf(own.gateUp, [count, 2 * INTERMEDIATE, HIDDEN])),
+    ),
+    down: expertGroups('down_proj', new DenseExperts(kernels, tensorOf(own.down, [count, HIDDEN, INTERMEDIATE]))),
     shared: settings.isShared ? shared : null,
   });
 }
@@ -223,14 +229,13 @@ const SETTINGS: Settings[] = [
   { count: 5, perToken: 2, renormalized: true, isShared: false, isScaled: true },
 ];
 
-describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
-  beforeAll(() => void configureKernels(kernels));
-  afterAll(() => void configureKernels('raw'));
+describe.each(['fused', 'raw'] as const)('with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
 
   describe.each(SETTINGS)('experts: %o', (settings) => {
     let mlp: SparseMlp;
     beforeAll(() => {
-      mlp = sparseMlp(settings);
+      mlp = sparseMlp(kernels, settings);
     });
     afterAll(() => mlp.dispose());
 
@@ -247,7 +252,8 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     });
 
     test('a token has the same bits whatever tokens are beside it', ({ skip }) => {
-      if (!rowsAreIndependent('float32')) skip('The products of this machine in float32 depend on the number of rows.');
+      if (!kernels.rowsAreIndependent('float32'))
+        skip('The products of this machine in float32 depend on the number of rows.');
       const [outputs, gradients] = [forward(mlp, X), gradient(mlp, X, BY_OUTPUT)];
       for (const tokens of [[0], [6, 2], [1, 2, 3, 5]]) {
         const some = (numbers: Float32Array) => Float32Array.from(tokens.flatMap((token) => tokenOf(numbers, token)));
@@ -277,15 +283,14 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
 });
 
 describe('the number of ops', () => {
-  beforeAll(() => void configureKernels('fused'));
+  const kernels = chooseKernels('fused');
   afterEach(() => observeOps(null));
-  afterAll(() => void configureKernels('raw'));
 
   test('does not depend on the number of experts', ({ skip }) => {
-    if (kernelsInUse() !== 'cuda' && !rowsAreIndependent('float32'))
+    if (kernels.library !== 'cuda' && !kernels.rowsAreIndependent('float32'))
       skip('The plain grouped product is one product for each expert.');
     const opsWith = (count: number, isClamped = false) => {
-      const mlp = sparseMlp({ count, perToken: 2, renormalized: true, isShared: false, isClamped });
+      const mlp = sparseMlp(kernels, { count, perToken: 2, renormalized: true, isShared: false, isClamped });
       const ops: string[] = [];
       observeOps(({ name }) => ops.push(name));
       gradient(mlp, X, BY_OUTPUT);

@@ -6,8 +6,7 @@ import {
   dispose,
   type FloatDType,
   gather,
-  kernelsFor,
-  matMul,
+  type KernelSet,
   onDevice,
   type RowSections,
   rowSections,
@@ -106,6 +105,10 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
     return this.#weights.gateUp.experts.computeDtype;
   }
 
+  get #kernels(): KernelSet {
+    return this.#weights.gateUp.experts.kernels;
+  }
+
   forward(x: Tensor, context: BlockContext): { output: Tensor; saved: SavedSparseMlp | null } {
     const { adapters, record } = context;
     const recording = record ? 'without-input' : 'none';
@@ -146,16 +149,16 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
   /** The sums of the rows of each token, with the biases of its experts times their weights. */
   #summed(outputs: Tensor, { places, ofExperts }: Routed): Tensor {
     return scope(() => {
-      const sums = kernelsFor(outputs.dtype).gatheredSum(outputs, places, this.#settings.perToken); // [tokens, hidden]
+      const sums = this.#kernels.of(outputs.dtype).gatheredSum(outputs, places, this.#settings.perToken); // [tokens, hidden]
       if (ofExperts === null) return sums;
-      const weighted = matMul(ofExperts, this.#weights.biases!.down);
+      const weighted = this.#kernels.matMul(ofExperts, this.#weights.biases!.down);
       return cast(add(cast(sums, 'float32'), weighted), outputs.dtype);
     });
   }
 
   /** The activated rows times their weights. */
   #weighted(gateUpOutput: Tensor, { weights }: Routed): Tensor {
-    return scope(() => weightedRows(mlpActivation(gateUpOutput, this.#mlp), weights));
+    return scope(() => weightedRows(mlpActivation(this.#kernels, gateUpOutput, this.#mlp), weights));
   }
 
   /** The rows that experts read. */
@@ -253,7 +256,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
     }
     const byActivated = weightedRows(byWeighted, routed.weights);
     dispose(byWeighted);
-    const byGateUp = mlpActivationGradient(byActivated, gateUpOutput, this.#mlp);
+    const byGateUp = mlpActivationGradient(this.#kernels, byActivated, gateUpOutput, this.#mlp);
     dispose([byActivated, gateUpOutput]);
     const rowsAgain = () => scope(() => this.#gathered(inputAgain(), routed));
     const byRows = expertsBackward(own.gateUp, byGateUp, gateUp, rows, adapters, wantInputGradient, rowsAgain); // [rows, hidden]
@@ -261,7 +264,7 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
       dispose(routed);
       return null;
     }
-    const throughExperts = kernelsFor(byRows.dtype).gatheredSum(byRows, routed.places, this.#settings.perToken);
+    const throughExperts = this.#kernels.of(byRows.dtype).gatheredSum(byRows, routed.places, this.#settings.perToken);
     dispose([byRows, routed]);
     return { throughRouter, throughExperts };
   }
@@ -276,9 +279,11 @@ export class SparseMlp implements Sublayer<SavedSparseMlp> {
     const { count, perToken } = this.#settings;
     const { biases } = this.#weights;
     return scope(() => {
-      const byWeights = toFloat32Array(rowProducts(byWeighted, mlpActivation(gateUpOutput, this.#mlp))); // [rows]
+      const byWeights = toFloat32Array(rowProducts(byWeighted, mlpActivation(this.#kernels, gateUpOutput, this.#mlp))); // [rows]
       if (biases !== null) {
-        const byBiases = toFloat32Array(matMul(cast(gradient, 'float32'), biases.down, { transposeB: true })); // [tokens x experts]
+        const byBiases = toFloat32Array(
+          this.#kernels.matMul(cast(gradient, 'float32'), biases.down, { transposeB: true }),
+        ); // [tokens x experts]
         for (const [choice, expert] of routing.experts.entries())
           byWeights[routing.places[choice]!]! += byBiases[Math.floor(choice / perToken) * count + expert]!;
       }

@@ -6,7 +6,6 @@ import {
   cacheSizeBytes,
   gather,
   type KeyValueCache,
-  kernelsFor,
   PAGE_TOKENS,
   scope,
   type Tensor,
@@ -50,13 +49,14 @@ export class Predictions {
    * @param choices of each
    */
   choose(tokens: readonly number[], choices: readonly TokenChoice[]): (ChosenToken | null)[] {
-    const { chunkSize } = this.#head;
+    const { chunkSize, group } = this.#head;
+    const { kernels } = group.linear;
     const chosen: (ChosenToken | null)[] = [];
     for (let first = 0; first < tokens.length; first += chunkSize) {
       const chunk = tokens.slice(first, first + chunkSize);
       scope(() => {
         const logits = this.#logits(chunk);
-        chosen.push(...kernelsFor(logits.dtype).sampleTokens(logits, choices.slice(first, first + chunkSize)));
+        chosen.push(...kernels.of(logits.dtype).sampleTokens(logits, choices.slice(first, first + chunkSize)));
       });
     }
     return chosen;
@@ -84,7 +84,7 @@ export class CachedDecoder {
   constructor(decoder: Decoder, pages: number) {
     this.decoder = decoder;
     this.#layers = layersWithKeys(decoder.architecture);
-    this.#cache = kernelsFor(decoder.dtype).keyValueCache({
+    this.#cache = decoder.kernels.of(decoder.dtype).keyValueCache({
       ...cacheShape(decoder, pages),
       windows: decoder.windows,
     });

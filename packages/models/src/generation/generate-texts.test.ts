@@ -1,16 +1,18 @@
 import { fileURLToPath } from 'node:url';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Decoder } from '../decoder/decoder.js';
 import { loadDecoder } from '../decoder/load-decoder.js';
 import { generateTexts } from './generate-texts.js';
 
+const kernels = chooseKernels('raw');
+
 const fixture = (name: string) => fileURLToPath(new URL(`../../../../test/fixtures/${name}/base`, import.meta.url));
 
 let decoder: Decoder;
 beforeAll(async () => {
-  decoder = await loadDecoder(await readModelFolder(fixture('reference/llama-tied')), 'float32');
+  decoder = await loadDecoder(await readModelFolder(fixture('reference/llama-tied')), 'float32', kernels);
 });
 afterAll(() => decoder.dispose());
 
@@ -57,7 +59,7 @@ test('no new tokens, and no prompts; nothing stays alive', () => {
 });
 
 test('where positions are learned a text ends with the last of them', async () => {
-  const model = await loadDecoder(await readModelFolder(fixture('families/gpt2')), 'float32');
+  const model = await loadDecoder(await readModelFolder(fixture('families/gpt2')), 'float32', kernels);
   const long = Int32Array.from({ length: 38 }, (_, i) => 3 + i);
   const short = long.slice(0, 31);
   const texts = generateTexts(model, [long, short], { maxNewTokens: 12, stopIds: [] });

@@ -1,5 +1,5 @@
 import { readModelFolder } from '@lorasmith/model-folder';
-import { configureKernels, engine, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, engine, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { adapterOf, BiasAdapter } from '../../test/bias-adapter.js';
 import { tinyDecoder } from '../../test/tiny-decoder.js';
@@ -11,11 +11,10 @@ import { type GenerationEvent, NotFiniteError, type PromptRequest } from './requ
 
 let decoder: Decoder;
 let before: number;
-beforeAll(() => void configureKernels('fused'));
-afterAll(() => void configureKernels('raw'));
+const kernels = chooseKernels('fused');
 beforeEach(() => {
   before = liveTensorCount();
-  decoder = tinyDecoder();
+  decoder = tinyDecoder(kernels);
 });
 afterEach(() => {
   decoder.dispose();
@@ -57,7 +56,7 @@ function biasAdapter(
 
 describe.each(['float32', 'bfloat16'] as const)('a request in %s', (dtype) => {
   test.runIf(engine.kind === 'cpu')('has the same events alone and beside other texts, to the last bit', () => {
-    const model = tinyDecoder(dtype);
+    const model = tinyDecoder(kernels, dtype);
     const requests = [
       aRequest({ logprobs: 2, promptLogprobs: 1, promptIds: idsOf(70, 3), maxNewTokens: 40 }),
       aRequest({ sampling: { temperature: 1, topP: 1, seed: 3 }, logprobs: 0 }),
@@ -212,7 +211,7 @@ test.each([
 
 test('choices whose texts are read again by another rope do not share pages', async () => {
   const folder = new URL('../../../../test/fixtures/families/rope-longrope/base', import.meta.url).pathname;
-  const model = await loadDecoder(await readModelFolder(folder), 'float32');
+  const model = await loadDecoder(await readModelFolder(folder), 'float32', kernels);
   // From within the original 16 positions to beyond two pages.
   const request = aRequest({ promptIds: idsOf(12, 3), choices: 2, maxNewTokens: 60 });
   const [events] = eventsOf([request], { cacheTokens: 192, maxTexts: 2 }, model);
@@ -226,7 +225,7 @@ describe.runIf(engine.kind === 'cpu')('a model with linear attention', () => {
   let model: Decoder;
   beforeAll(async () => {
     const folder = new URL('../../../../test/fixtures/families/qwen3_5-text/base', import.meta.url).pathname;
-    model = await loadDecoder(await readModelFolder(folder), 'float32');
+    model = await loadDecoder(await readModelFolder(folder), 'float32', kernels);
   });
   afterAll(() => model.dispose());
 

@@ -1,8 +1,10 @@
 import { readFile } from 'node:fs/promises';
-import { kernelsFor, scope, tensorOf } from '@lorasmith/tensor';
+import { chooseKernels, scope, tensorOf } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
 import type { Sampling } from './request.js';
 import { drawOf, hasPenalties, TokenCounts } from './sampling.js';
+
+const kernels = chooseKernels('raw');
 
 test('draws are the same in every release, and differ by seed, choice and token', () => {
   const draws = [drawOf(1, 0, 0), drawOf(2, 0, 0), drawOf(1, 1, 0), drawOf(1, 0, 1)];
@@ -53,7 +55,7 @@ test("probabilities with top_k, top_p and penalties are those of transformers' p
       ...{ given: null, temperature, topP, topK, minP: 0, draw: (i + 0.5) / steps },
       ...{ penalties: counts.penalties(sampling), allowed: null, logprobs: null },
     }));
-    const chosen = scope(() => kernelsFor('float32').sampleTokens(tensorOf(rows, [steps, vocab]), choices));
+    const chosen = scope(() => kernels.of('float32').sampleTokens(tensorOf(rows, [steps, vocab]), choices));
     const shares = new Array<number>(vocab).fill(0);
     for (const one of chosen) shares[one!.id]! += 1 / steps;
     for (const [id, share] of shares.entries()) {

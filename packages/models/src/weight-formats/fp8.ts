@@ -1,19 +1,19 @@
 import type { Fp8Weight } from '@lorasmith/model-folder';
 import { ScaledMatrix } from '@lorasmith/tensor';
-import { type ReadPacked, total } from './tensor-reading.js';
+import { filled, made } from '../loading/listed.js';
+import { type ListPacked, total } from './packed-format.js';
 
 /** Weights in 8 bits. */
-export const readFp8: ReadPacked<Fp8Weight, ScaledMatrix> = async ({ filled, give }, names, weights) => {
+export const listFp8: ListPacked<Fp8Weight, ScaledMatrix> = (_folder, names, weights) => {
   const { columns, block } = weights[0]!.decodedBy;
-  const codes = await filled(names, {
-    ...{ dtype: 'U8', tensorDtype: 'uint8' },
-    shape: [total(weights, ({ shape: [rows] }) => rows * columns)],
-  });
+  const shape = [total(weights, ({ shape: [rows] }) => rows * columns)];
   const modules = weights.map(({ shape: [rows], decodedBy }) => {
     return { rows, blockRows: decodedBy.block[0], scales: decodedBy.scales };
   });
-  const matrix = new ScaledMatrix(columns, block[1], modules, codes);
-  give(matrix.scales);
-  give(matrix.bands);
-  return matrix;
+  return made({ codes: filled(names, { dtype: 'U8', tensorDtype: 'uint8', shape }) }, ({ codes }, give) => {
+    const matrix = new ScaledMatrix(columns, block[1], modules, codes);
+    give(matrix.scales);
+    give(matrix.bands);
+    return matrix;
+  });
 };

@@ -1,16 +1,17 @@
 import { checkMxfp4Scales, locateTensor, type Mxfp4Weight } from '@lorasmith/model-folder';
 import { Mxfp4Matrices, toFloat32Array } from '@lorasmith/tensor';
-import type { ReadPacked } from './tensor-reading.js';
+import { filled, made } from '../loading/listed.js';
+import type { ListPacked } from './packed-format.js';
 
 /** The weights of a parameter of experts in MXFP4. */
-export const readMxfp4: ReadPacked<Mxfp4Weight, Mxfp4Matrices> = async ({ folder, filled }, [name], [weight]) => {
-  const bytes = (part: string) =>
-    filled([part], {
-      ...{ dtype: 'U8', tensorDtype: 'uint8' },
-      shape: [locateTensor(folder, part).entry.byteLength],
-    });
+export const listMxfp4: ListPacked<Mxfp4Weight, Mxfp4Matrices> = (folder, [name], [weight]) => {
+  const bytes = (part: string) => {
+    const { byteLength } = locateTensor(folder, part).entry;
+    return filled([part], { dtype: 'U8', tensorDtype: 'uint8', shape: [byteLength] });
+  };
   const { shape, parts } = weight!;
-  const [codes, scales] = await Promise.all([bytes(name!), bytes(parts[0])]);
-  checkMxfp4Scales(folder, parts[0], toFloat32Array(scales));
-  return new Mxfp4Matrices(shape, codes, scales);
+  return made({ codes: bytes(name!), scales: bytes(parts[0]) }, ({ codes, scales }) => {
+    checkMxfp4Scales(folder, parts[0], toFloat32Array(scales));
+    return new Mxfp4Matrices(shape, codes, scales);
+  });
 };

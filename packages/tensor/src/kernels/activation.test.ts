@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
@@ -9,11 +9,12 @@ import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
 import type { Activation } from './activation.js';
-import { configureKernels, kernelsFor } from './kernel-table.js';
+import { chooseKernels, type KernelSet } from './kernel-table.js';
 
-const activate = (x: Tensor, activation: Activation) => kernelsFor(x.dtype).activation(x, activation);
-const activationGradient = (gradient: Tensor, x: Tensor, activation: Activation) =>
-  kernelsFor(x.dtype).activationGradient(gradient, x, activation);
+const activate = (kernels: KernelSet, x: Tensor, activation: Activation) =>
+  kernels.of(x.dtype).activation(x, activation);
+const activationGradient = (kernels: KernelSet, gradient: Tensor, x: Tensor, activation: Activation) =>
+  kernels.of(x.dtype).activationGradient(gradient, x, activation);
 
 // torch.nn.functional.<name> of these inputs, in float64; relu2 and quick_gelu as transformers' ACT2FN has them.
 const INPUTS = Float32Array.of(-3, -1, -0.25, 0, 0.5, 2);
@@ -37,12 +38,11 @@ const CASES = (Object.keys(OUTPUTS) as Activation[]).flatMap((activation) => [
   { activation, kernels: 'fused' as const },
 ]);
 
-describe.each(CASES)('$activation, $kernels', ({ activation, kernels }) => {
-  beforeAll(() => void configureKernels(kernels));
-  afterAll(() => void configureKernels('raw'));
+describe.each(CASES)('$activation, $kernels', ({ activation, kernels: source }) => {
+  const kernels = chooseKernels(source);
 
   test("is PyTorch's", () => {
-    const outputs = scope(() => toFloat32Array(activate(tensorOf(INPUTS, [2, 3]), activation)));
+    const outputs = scope(() => toFloat32Array(activate(kernels, tensorOf(INPUTS, [2, 3]), activation)));
     expect(greatestDifference(outputs, OUTPUTS[activation])).toBeLessThan(1e-6);
   });
 
@@ -51,10 +51,10 @@ describe.each(CASES)('$activation, $kernels', ({ activation, kernels }) => {
     const x = normalNumbers(40, 5).map((value) => value + 0.05 * Math.sign(value));
     const byOutput = normalNumbers(40, 6);
     const numeric = centralDifferences((input) => {
-      return scope(() => weightedSum(toFloat32Array(activate(tensorOf(input, [5, 8]), activation)), byOutput));
+      return scope(() => weightedSum(toFloat32Array(activate(kernels, tensorOf(input, [5, 8]), activation)), byOutput));
     }, x);
     const gradient = scope(() => {
-      return toFloat32Array(activationGradient(tensorOf(byOutput, [5, 8]), tensorOf(x, [5, 8]), activation));
+      return toFloat32Array(activationGradient(kernels, tensorOf(byOutput, [5, 8]), tensorOf(x, [5, 8]), activation));
     });
     expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
   });
@@ -62,11 +62,11 @@ describe.each(CASES)('$activation, $kernels', ({ activation, kernels }) => {
   test('in bfloat16 is computed in float32 and rounded once', () => {
     scope(() => {
       const x = cast(tensorOf(normalNumbers(30, 7), [30]), 'bfloat16');
-      const exact = cast(activate(cast(x, 'float32'), activation), 'bfloat16');
-      const outputs = activate(x, activation);
+      const exact = cast(activate(kernels, cast(x, 'float32'), activation), 'bfloat16');
+      const outputs = activate(kernels, x, activation);
       expect(outputs.dtype).toBe('bfloat16');
       expect(toFloat32Array(outputs)).toEqual(toFloat32Array(exact));
-      expect(activationGradient(x, x, activation).dtype).toBe('bfloat16');
+      expect(activationGradient(kernels, x, x, activation).dtype).toBe('bfloat16');
     });
   });
 });

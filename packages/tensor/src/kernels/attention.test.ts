@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
@@ -12,7 +12,7 @@ import type { FloatDType } from '../dtype.js';
 import { liveTensorCount, scope } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
 import type { AttentionSettings, BatchAttention } from './attention.js';
-import { configureKernels, kernelsFor } from './kernel-table.js';
+import { chooseKernels, type KernelSet } from './kernel-table.js';
 
 const HEAD_DIM = 4;
 const THETA = 100;
@@ -25,23 +25,25 @@ const widthsOf = ({ heads, keyValueHeads }: AttentionSettings) => {
   return { qkv: (heads + 2 * keyValueHeads) * HEAD_DIM, output: heads * HEAD_DIM };
 };
 function attentionOf(
+  kernels: KernelSet,
   lengths: number[],
   { heads, window }: AttentionSettings,
   dtype: FloatDType = 'float32',
 ): BatchAttention {
   const angles = anglesOf(Math.max(...lengths), HEAD_DIM, THETA);
-  return kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
+  return kernels.of(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
 }
 const total = (rowLengths: readonly number[]) => rowLengths.reduce((sum, length) => sum + length, 0);
 
 function computed(
+  kernels: KernelSet,
   qkv: Float32Array<ArrayBuffer>,
   rowLengths: number[],
   settings: AttentionSettings,
   dtype: FloatDType = 'float32',
 ): Float32Array {
   return scope(() => {
-    const attention = attentionOf(rowLengths, settings, dtype);
+    const attention = attentionOf(kernels, rowLengths, settings, dtype);
     const stream = cast(tensorOf(qkv, [total(rowLengths), widthsOf(settings).qkv]), dtype);
     const { output, saved } = attention.forward(stream, settings, false);
     expect(saved).toBeNull();
@@ -51,6 +53,7 @@ function computed(
 }
 
 function gradientComputed(
+  kernels: KernelSet,
   byOutput: Float32Array<ArrayBuffer>,
   qkv: Float32Array<ArrayBuffer>,
   rowLengths: number[],
@@ -60,7 +63,7 @@ function gradientComputed(
   const { qkv: width, output: outputWidth } = widthsOf(settings);
   const tokens = total(rowLengths);
   return scope(() => {
-    const attention = attentionOf(rowLengths, settings, dtype);
+    const attention = attentionOf(kernels, rowLengths, settings, dtype);
     const { saved } = attention.forward(cast(tensorOf(qkv, [tokens, width]), dtype), settings, true);
     const gradient = cast(tensorOf(byOutput, [tokens, outputWidth]), dtype);
     const result = attention.backward(gradient, saved!, settings);
@@ -128,7 +131,7 @@ const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
 
 /** Output and gradient of each row are those that it has alone: bit for bit where the kernels are our own. */
 function expectRowsAlone(
-  source: 'raw' | 'fused',
+  kernels: KernelSet,
   rowLengths: number[],
   settings: AttentionSettings,
   dtype: FloatDType,
@@ -136,29 +139,28 @@ function expectRowsAlone(
   const widths = widthsOf(settings);
   const qkv = normalNumbers(total(rowLengths) * widths.qkv, 1);
   const byOutput = normalNumbers(total(rowLengths) * widths.output, 2);
-  const most = source === 'fused' ? 0 : dtype === 'float32' ? 1e-5 : 8 * 2 ** -8;
-  const together = computed(qkv, rowLengths, settings, dtype);
-  const togetherGradient = gradientComputed(byOutput, qkv, rowLengths, settings, dtype);
+  const most = kernels.library !== 'tensorflow' ? 0 : dtype === 'float32' ? 1e-5 : 8 * 2 ** -8;
+  const together = computed(kernels, qkv, rowLengths, settings, dtype);
+  const togetherGradient = gradientComputed(kernels, byOutput, qkv, rowLengths, settings, dtype);
   let start = 0;
   for (const length of rowLengths) {
     const end = start + length;
     const own = qkv.slice(start * widths.qkv, end * widths.qkv);
     const ownByOutput = byOutput.slice(start * widths.output, end * widths.output);
     const output = together.subarray(start * widths.output, end * widths.output);
-    expect(greatestDifference(computed(own, [length], settings, dtype), output)).toBeLessThanOrEqual(most);
+    expect(greatestDifference(computed(kernels, own, [length], settings, dtype), output)).toBeLessThanOrEqual(most);
     const gradient = togetherGradient.subarray(start * widths.qkv, end * widths.qkv);
-    const alone = gradientComputed(ownByOutput, own, [length], settings, dtype);
+    const alone = gradientComputed(kernels, ownByOutput, own, [length], settings, dtype);
     expect(greatestDifference(alone, gradient)).toBeLessThanOrEqual(most);
     start = end;
   }
 }
 
 describe.each(TESTED_KERNELS)('%s kernels', (source) => {
+  const kernels = chooseKernels(source);
   beforeAll(() => {
-    const library = configureKernels(source);
-    if (source === 'fused') expect(library, 'npm test compiles the fused library').not.toBeNull();
+    if (source === 'fused') expect(kernels.library, 'npm test compiles the fused library').not.toBe('tensorflow');
   });
-  afterAll(() => void configureKernels('raw'));
 
   describe.each(CASES)('%s', (_, rowLengths, settings) => {
     const widths = widthsOf(settings);
@@ -167,25 +169,27 @@ describe.each(TESTED_KERNELS)('%s kernels', (source) => {
 
     test('is what the definition says', () => {
       const expected = plain(qkv, rowLengths, settings);
-      expect(greatestDifference(computed(qkv, rowLengths, settings), expected)).toBeLessThan(1e-5);
+      expect(greatestDifference(computed(kernels, qkv, rowLengths, settings), expected)).toBeLessThan(1e-5);
     });
 
     test('has the gradient that finite differences have', () => {
-      const numeric = centralDifferences((x) => weightedSum(computed(x, rowLengths, settings), byOutput), qkv);
-      const gradient = gradientComputed(byOutput, qkv, rowLengths, settings);
+      const numeric = centralDifferences((x) => weightedSum(computed(kernels, x, rowLengths, settings), byOutput), qkv);
+      const gradient = gradientComputed(kernels, byOutput, qkv, rowLengths, settings);
       expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
     });
 
     test.each(DTYPES)('rows do not see each other in %s: alone each is the same', (dtype) => {
-      expectRowsAlone(source, rowLengths, settings, dtype);
+      expectRowsAlone(kernels, rowLengths, settings, dtype);
     });
 
     // Query, key, weights and output are rounded, each by at most 2⁻⁸ of a number; the gradient passes twice as many.
     test('in bfloat16 is as near as its rounding allows', () => {
-      const expected = computed(qkv, rowLengths, settings);
-      expect(differenceByLargest(computed(qkv, rowLengths, settings, 'bfloat16'), expected)).toBeLessThan(4 * 2 ** -8);
-      const gradient = gradientComputed(byOutput, qkv, rowLengths, settings);
-      const rounded = gradientComputed(byOutput, qkv, rowLengths, settings, 'bfloat16');
+      const expected = computed(kernels, qkv, rowLengths, settings);
+      expect(differenceByLargest(computed(kernels, qkv, rowLengths, settings, 'bfloat16'), expected)).toBeLessThan(
+        4 * 2 ** -8,
+      );
+      const gradient = gradientComputed(kernels, byOutput, qkv, rowLengths, settings);
+      const rounded = gradientComputed(kernels, byOutput, qkv, rowLengths, settings, 'bfloat16');
       expect(differenceByLargest(rounded, gradient)).toBeLessThan(8 * 2 ** -8);
     });
   });
@@ -193,15 +197,15 @@ describe.each(TESTED_KERNELS)('%s kernels', (source) => {
   test.each(DTYPES)(
     'so many rows in %s that query heads are divided among threads only where a row is alone',
     (dtype) => {
-      expectRowsAlone(source, Array(40).fill(3), settingsOf(6, 2), dtype);
+      expectRowsAlone(kernels, Array(40).fill(3), settingsOf(6, 2), dtype);
     },
   );
 
   test('a sink far above the scores takes all of the weight, and one far below them none', () => {
     const settings = settingsOf(2, 1, sinksOf(1000, -1000));
     const qkv = normalNumbers(9 * widthsOf(settings).qkv, 6);
-    const output = computed(qkv, [9], settings);
-    const without = computed(qkv, [9], { ...settings, sinks: undefined });
+    const output = computed(kernels, qkv, [9], settings);
+    const without = computed(kernels, qkv, [9], { ...settings, sinks: undefined });
     for (const [i, value] of output.entries()) {
       expect(value).toBe(i % (2 * HEAD_DIM) < HEAD_DIM ? 0 : without[i]);
     }
@@ -210,9 +214,9 @@ describe.each(TESTED_KERNELS)('%s kernels', (source) => {
   test('large scores do not overflow', () => {
     const settings = settingsOf(2, 1);
     const qkv = normalNumbers(40 * widthsOf(settings).qkv, 3).map((value) => value * 100);
-    expect(computed(qkv, [40], settings).every(Number.isFinite)).toBe(true);
+    expect(computed(kernels, qkv, [40], settings).every(Number.isFinite)).toBe(true);
     const byOutput = normalNumbers(40 * widthsOf(settings).output, 4);
-    expect(gradientComputed(byOutput, qkv, [40], settings).every(Number.isFinite)).toBe(true);
+    expect(gradientComputed(kernels, byOutput, qkv, [40], settings).every(Number.isFinite)).toBe(true);
   });
 
   test('backward frees what was saved, and the scope the rest', () => {
@@ -220,10 +224,10 @@ describe.each(TESTED_KERNELS)('%s kernels', (source) => {
     const rowLengths = [7, 5, 40, 33];
     const qkv = normalNumbers(total(rowLengths) * widthsOf(settings).qkv, 4);
     const byOutput = normalNumbers(total(rowLengths) * widthsOf(settings).output, 5);
-    gradientComputed(byOutput, qkv, rowLengths, settings); // makes the constants it needs
+    gradientComputed(kernels, byOutput, qkv, rowLengths, settings); // makes the constants it needs
     const before = liveTensorCount();
     scope(() => {
-      const attention = attentionOf(rowLengths, settings);
+      const attention = attentionOf(kernels, rowLengths, settings);
       const stream = tensorOf(qkv, [total(rowLengths), widthsOf(settings).qkv]);
       const gradient = tensorOf(byOutput, [total(rowLengths), widthsOf(settings).output]);
       const held = liveTensorCount();

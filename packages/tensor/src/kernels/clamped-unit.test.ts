@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
@@ -8,7 +8,7 @@ import { differenceByLargest, greatestDifference } from '../../../../test/numeri
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { liveTensorCount, scope } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
-import { configureKernels, kernelsFor } from './kernel-table.js';
+import { chooseKernels } from './kernel-table.js';
 
 const [TOKENS, INTERMEDIATE] = [13, 5];
 const LIMIT = 7;
@@ -29,16 +29,14 @@ function plain(gateUp: Float32Array): Float64Array {
 }
 
 describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
-  beforeAll(() => void configureKernels(source));
-  afterAll(() => void configureKernels('raw'));
+  const kernels = chooseKernels(source);
 
   const inputs = (gateUp: Float32Array<ArrayBuffer> = GATE_UP) => tensorOf(gateUp, [TOKENS, 2 * INTERMEDIATE]);
-  const kernels = kernelsFor;
 
   test('gates and ups next to each other are clamped and multiplied', () => {
     expect(GATE_UP.filter((value) => Math.abs(value) > LIMIT).length).toBeGreaterThan(20);
     scope(() => {
-      const output = kernels('float32').clampedUnit(inputs(), LIMIT);
+      const output = kernels.of('float32').clampedUnit(inputs(), LIMIT);
       expect(output.shape).toEqual([TOKENS, INTERMEDIATE]);
       expect(differenceByLargest(toFloat32Array(output), plain(GATE_UP))).toBeLessThan(1e-6);
     });
@@ -49,7 +47,7 @@ describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
     const before = liveTensorCount();
     const gradient = scope(() => {
       const byOutput = tensorOf(BY_OUTPUT, [TOKENS, INTERMEDIATE]);
-      return toFloat32Array(kernels('float32').clampedUnitGradient(byOutput, inputs(), LIMIT));
+      return toFloat32Array(kernels.of('float32').clampedUnitGradient(byOutput, inputs(), LIMIT));
     });
     expect(liveTensorCount()).toBe(before);
     expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
@@ -62,7 +60,7 @@ describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
     scope(() => {
       const atLimits = Float32Array.of(LIMIT, LIMIT, 1, -LIMIT);
       const byOutput = tensorOf(Float32Array.of(1, 1), [1, 2]);
-      const gradient = kernels('float32').clampedUnitGradient(byOutput, tensorOf(atLimits, [1, 4]), LIMIT);
+      const gradient = kernels.of('float32').clampedUnitGradient(byOutput, tensorOf(atLimits, [1, 4]), LIMIT);
       expect([...toFloat32Array(gradient)].every((value) => value !== 0)).toBe(true);
     });
   });
@@ -71,11 +69,13 @@ describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
     scope(() => {
       const gateUp = cast(inputs(), 'bfloat16');
       const byOutput = cast(tensorOf(BY_OUTPUT, [TOKENS, INTERMEDIATE]), 'bfloat16');
-      const exact = kernels('float32').clampedUnit(cast(gateUp, 'float32'), LIMIT);
-      const output = kernels('bfloat16').clampedUnit(gateUp, LIMIT);
+      const exact = kernels.of('float32').clampedUnit(cast(gateUp, 'float32'), LIMIT);
+      const output = kernels.of('bfloat16').clampedUnit(gateUp, LIMIT);
       expect(toFloat32Array(output)).toEqual(toFloat32Array(cast(exact, 'bfloat16')));
-      const byExact = kernels('float32').clampedUnitGradient(cast(byOutput, 'float32'), cast(gateUp, 'float32'), LIMIT);
-      const gradient = kernels('bfloat16').clampedUnitGradient(byOutput, gateUp, LIMIT);
+      const byExact = kernels
+        .of('float32')
+        .clampedUnitGradient(cast(byOutput, 'float32'), cast(gateUp, 'float32'), LIMIT);
+      const gradient = kernels.of('bfloat16').clampedUnitGradient(byOutput, gateUp, LIMIT);
       expect(toFloat32Array(gradient)).toEqual(toFloat32Array(cast(byExact, 'bfloat16')));
     });
   });
@@ -83,18 +83,17 @@ describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
   test('a NaN stays one', () => {
     scope(() => {
       const broken = tensorOf(Float32Array.of(Number.NaN, 1, 1, Number.NaN), [1, 4]);
-      expect([...toFloat32Array(kernels('float32').clampedUnit(broken, LIMIT))]).toEqual([Number.NaN, Number.NaN]);
+      expect([...toFloat32Array(kernels.of('float32').clampedUnit(broken, LIMIT))]).toEqual([Number.NaN, Number.NaN]);
     });
   });
 });
 
 test('both kernels agree', () => {
   const [raw, fused] = (['raw', 'fused'] as const).map((source) => {
-    configureKernels(source);
+    const kernels = chooseKernels(source);
     return scope(() =>
-      toFloat32Array(kernelsFor('float32').clampedUnit(tensorOf(GATE_UP, [TOKENS, 2 * INTERMEDIATE]), LIMIT)),
+      toFloat32Array(kernels.of('float32').clampedUnit(tensorOf(GATE_UP, [TOKENS, 2 * INTERMEDIATE]), LIMIT)),
     );
   });
-  configureKernels('raw');
   expect(greatestDifference(raw!, fused!)).toBeLessThan(1e-4);
 });

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
@@ -13,7 +13,7 @@ import { concat, rowsOf, slice } from '../layout.js';
 import { liveTensorCount, scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
 import type { DeltaInputs, DeltaSettings } from './gated-delta.js';
-import { configureKernels, kernelsFor } from './kernel-table.js';
+import { chooseKernels, type KernelSet } from './kernel-table.js';
 import { tokenRows } from './token-rows.js';
 
 // The convolution and the gated delta rule: against PyTorch, against finite differences, fused against TensorFlow's ops.
@@ -61,6 +61,7 @@ function inputsOf(
 
 /** Convolution, then the rule, and the gradients by x and by b and a where one by the output is given. */
 function computed(
+  kernels: KernelSet,
   numbers: Numbers,
   lengths: readonly number[],
   settings: DeltaSettings,
@@ -68,7 +69,7 @@ function computed(
   dtype: FloatDType = 'float32',
 ) {
   return scope(() => {
-    const { causalConvolution, causalConvolutionGradient, gatedDelta } = kernelsFor(dtype);
+    const { causalConvolution, causalConvolutionGradient, gatedDelta } = kernels.of(dtype);
     const { valueHeads, valueSize } = settings;
     const width = widthOf(settings);
     const x = cast(tensorOf(numbers.x, [total(lengths), width]), dtype);
@@ -92,9 +93,8 @@ function distance(actual: Float32Array, expected: Float32Array): number {
   return length(actual.map((value, i) => value - expected[i]!)) / length(expected);
 }
 
-describe.each(['raw', 'fused'] as const)('%s kernels', (kernels) => {
-  beforeAll(() => void configureKernels(kernels));
-  afterAll(() => void configureKernels('raw'));
+describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
+  const kernels = chooseKernels(source);
 
   test('have the outputs and gradients of transformers, chunked and token by token', async () => {
     const file = await openSafetensors(FIXTURE);
@@ -106,7 +106,7 @@ describe.each(['raw', 'fused'] as const)('%s kernels', (kernels) => {
       aLog: await read('a_log'),
       dtBias: await read('dt_bias'),
     };
-    const { output, byX, byBa } = computed(numbers, LENGTHS, SETTINGS, await read('by_output'));
+    const { output, byX, byBa } = computed(kernels, numbers, LENGTHS, SETTINGS, await read('by_output'));
     // The float32 forms of transformers are up to 8e-7 from float64, which the names without a prefix are.
     for (const [prefix, bound] of [
       ['', 6e-7],
@@ -127,10 +127,10 @@ describe.each(['raw', 'fused'] as const)('%s kernels', (kernels) => {
     // Far from zero, where the length of a key bends within a step.
     numbers.x = numbers.x.map((value) => 4 * value);
     const byOutput = normalNumbers(total(lengths) * 4, 6);
-    const { byX, byBa } = computed(numbers, lengths, settings, byOutput);
+    const { byX, byBa } = computed(kernels, numbers, lengths, settings, byOutput);
     const numeric = (of: 'x' | 'ba') =>
       centralDifferences(
-        (values) => weightedSum(computed({ ...numbers, [of]: values }, lengths, settings).output, byOutput),
+        (values) => weightedSum(computed(kernels, { ...numbers, [of]: values }, lengths, settings).output, byOutput),
         numbers[of],
       );
     expect(differenceByLargest(byX!, numeric('x'))).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
@@ -140,14 +140,13 @@ describe.each(['raw', 'fused'] as const)('%s kernels', (kernels) => {
   test('leave no tensors', () => {
     const numbers = randomNumbers(4, SETTINGS);
     const before = liveTensorCount();
-    computed(numbers, [3, 1], SETTINGS, normalNumbers(4 * 20, 6));
+    computed(kernels, numbers, [3, 1], SETTINGS, normalNumbers(4 * 20, 6));
     expect(liveTensorCount()).toBe(before);
   });
 });
 
 describe('fused kernels', () => {
-  beforeAll(() => void configureKernels('fused'));
-  afterAll(() => void configureKernels('raw'));
+  const kernels = chooseKernels('fused');
 
   // As in the released models; more columns than a vector has, and fewer; one head for each key.
   test.each([
@@ -157,10 +156,8 @@ describe('fused kernels', () => {
   ])('are like the plain ones with $valueHeads heads of $keySize by $valueSize', ({ lengths, ...settings }) => {
     const numbers = randomNumbers(total(lengths), settings);
     const byOutput = normalNumbers(total(lengths) * settings.valueHeads * settings.valueSize, 6);
-    const fused = computed(numbers, lengths, settings, byOutput);
-    configureKernels('raw');
-    const plain = computed(numbers, lengths, settings, byOutput);
-    configureKernels('fused');
+    const fused = computed(kernels, numbers, lengths, settings, byOutput);
+    const plain = computed(chooseKernels('raw'), numbers, lengths, settings, byOutput);
     for (const part of ['output', 'byX', 'byBa'] as const) {
       expect(distance(fused[part]!, plain[part]!), part).toBeLessThan(2e-6);
     }
@@ -170,7 +167,7 @@ describe('fused kernels', () => {
     const lengths = [65, 3, 130, 1];
     const numbers = randomNumbers(total(lengths), SETTINGS);
     const byOutput = normalNumbers(total(lengths) * 20, 6);
-    const together = computed(numbers, lengths, SETTINGS, byOutput, dtype);
+    const together = computed(kernels, numbers, lengths, SETTINGS, byOutput, dtype);
     let first = 0;
     for (const length of lengths) {
       const own = (values: Float32Array<ArrayBuffer>) => {
@@ -178,6 +175,7 @@ describe('fused kernels', () => {
         return values.slice(first * width, (first + length) * width);
       };
       const alone = computed(
+        kernels,
         { ...numbers, x: own(numbers.x), ba: own(numbers.ba) },
         [length],
         SETTINGS,
@@ -195,9 +193,9 @@ describe('fused kernels', () => {
     const lengths = [66, 70, 2];
     const numbers = randomNumbers(total(lengths), SETTINGS);
     const byOutput = normalNumbers(total(lengths) * 20, 6);
-    const sound = computed(numbers, lengths, SETTINGS, byOutput);
+    const sound = computed(kernels, numbers, lengths, SETTINGS, byOutput);
     numbers.x[70 * widthOf(SETTINGS)] = Number.NaN;
-    const { output, byX } = computed(numbers, lengths, SETTINGS, byOutput);
+    const { output, byX } = computed(kernels, numbers, lengths, SETTINGS, byOutput);
     const others = (values: Float32Array) => {
       const width = values.length / total(lengths);
       return [...values.subarray(0, 66 * width), ...values.subarray(136 * width)];
@@ -211,9 +209,9 @@ describe('fused kernels', () => {
     const lengths = [70, 9];
     const numbers = randomNumbers(total(lengths), SETTINGS);
     const width = widthOf(SETTINGS);
-    const whole = computed(numbers, lengths, SETTINGS, undefined, dtype).output;
+    const whole = computed(kernels, numbers, lengths, SETTINGS, undefined, dtype).output;
     const pieces = scope(() => {
-      const { causalConvolution, gatedDelta } = kernelsFor(dtype);
+      const { causalConvolution, gatedDelta } = kernels.of(dtype);
       const weight = tensorOf(numbers.weight, [width, TAPS]);
       const all = cast(tensorOf(numbers.x, [total(lengths), width]), dtype);
       const whatever = inputsOf(numbers, all, lengths, SETTINGS);
@@ -268,7 +266,7 @@ describe('fused kernels', () => {
         const qkv = cast(tensorOf(exact.x, [66, widthOf(SETTINGS)]), dtype);
         const inputs = inputsOf(exact, qkv, lengths, SETTINGS);
         const byOutput = cast(tensorOf(rounded(normalNumbers(66 * 20, 6)), [66, 20]), dtype);
-        const { gatedDelta } = kernelsFor(dtype);
+        const { gatedDelta } = kernels.of(dtype);
         const { output, kept } = gatedDelta.forward(inputs, SETTINGS, { before: null, record: true, keepLast: false });
         const { byQkv, byBa } = gatedDelta.backward(byOutput, inputs, kept!, SETTINGS);
         return [output, byQkv, byBa].map(toFloat32Array);
@@ -283,7 +281,7 @@ describe('fused kernels', () => {
     const numbers = randomNumbers(total(lengths), SETTINGS);
     scope(() => {
       const inputs = inputsOf(numbers, tensorOf(numbers.x, [total(lengths), widthOf(SETTINGS)]), lengths, SETTINGS);
-      const { kept } = kernelsFor('float32').gatedDelta.forward(inputs, SETTINGS, {
+      const { kept } = kernels.of('float32').gatedDelta.forward(inputs, SETTINGS, {
         before: null,
         record: true,
         keepLast: false,
@@ -297,7 +295,7 @@ describe('fused kernels', () => {
     scope(() => {
       const inputs = inputsOf(numbers, tensorOf(numbers.x, [2, widthOf(SETTINGS)]), [2], SETTINGS);
       const run = (change: Partial<DeltaInputs>, settings = SETTINGS) =>
-        kernelsFor('float32').gatedDelta.forward({ ...inputs, ...change }, settings, {
+        kernels.of('float32').gatedDelta.forward({ ...inputs, ...change }, settings, {
           before: null,
           record: false,
           keepLast: false,
@@ -316,7 +314,7 @@ describe('fused kernels', () => {
         const settings = { keyHeads: 1, valueHeads: 1, keySize: 132, valueSize: 4 };
         const numbers = randomNumbers(2, settings);
         const inputs = inputsOf(numbers, tensorOf(numbers.x, [2, widthOf(settings)]), [2], settings);
-        const { gatedDelta, causalConvolution } = kernelsFor('float32');
+        const { gatedDelta, causalConvolution } = kernels.of('float32');
         const options = { before: null, record: false, keepLast: false };
         expect(() => gatedDelta.forward(inputs, settings, options)).toThrow('at most 128 numbers in a head');
         const weight = tensorOf(new Float32Array(4 * 9), [4, 9]);

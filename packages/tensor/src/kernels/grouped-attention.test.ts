@@ -1,4 +1,4 @@
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
@@ -14,9 +14,6 @@ import { liveTensorCount, scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
 import type { AttentionSettings } from './attention.js';
 import { GroupedAttention } from './grouped-attention.js';
-import { configureKernels } from './kernel-table.js';
-
-beforeAll(() => void configureKernels('raw'));
 
 interface Case {
   lengths: number[];

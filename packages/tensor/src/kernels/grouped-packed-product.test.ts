@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { usualCases } from '../../../../test/usual-cases.js';
 import type { FloatDType } from '../dtype.js';
 import { reshape } from '../layout.js';
@@ -8,14 +8,12 @@ import { scope, type Tensor } from '../tensor.js';
 import { toFloat32Array } from '../transfer.js';
 import { type InstructionSet, processorRuns } from './fused-library.js';
 import { rowSections } from './grouped-product.js';
-import { configureKernels, kernelsFor } from './kernel-table.js';
+import { chooseKernels } from './kernel-table.js';
 import { Mxfp4Matrices } from './mxfp4.js';
 import type { PackedRows } from './packed-matrix.js';
 
 const SETS: readonly InstructionSet[] = ['generic', 'avx2', 'avx512', 'avx512bf16'];
 const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
-
-afterAll(() => void configureKernels('raw'));
 
 type Form = QuantizedShape['form'] | 'MXFP4';
 const FORMS: readonly Form[] = ['MXFP4', '4 bits', '4 bits, double quantization', '8 bits'];
@@ -44,10 +42,10 @@ describe.each(usualCases(SETS.filter(processorRuns).toReversed(), 1))('the libra
   test.each(usualCases(CASES, USUAL))(
     'a product of experts in $form has the bits of one with decoded experts: $dtype, $counts of $depth',
     ({ form, dtype, counts, depth, columns, modules }) => {
-      configureKernels('fused', { instructionSet });
+      const kernels = chooseKernels('fused', { instructionSet });
       const numbersOf = (x: Tensor) => toFloat32Array(x);
       scope(() => {
-        const { groupedPackedProduct, groupedProduct, dequantizeRows } = kernelsFor(dtype);
+        const { groupedPackedProduct, groupedProduct, dequantizeRows } = kernels.of(dtype);
         const weights = expertsIn(form, counts.length, depth, modules);
         const decoded = reshape(dequantizeRows(weights, 0, counts.length * columns, dtype), [
           ...[counts.length, columns, depth],

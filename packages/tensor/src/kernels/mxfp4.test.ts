@@ -1,16 +1,14 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { FloatDType } from '../dtype.js';
 import { scope } from '../tensor.js';
 import { tensorOfBytes, toFloat32Array } from '../transfer.js';
-import { configureKernels, kernelsFor } from './kernel-table.js';
+import { chooseKernels } from './kernel-table.js';
 import { Mxfp4Matrices } from './mxfp4.js';
 
 const EXPECTED = new URL('../../../../test/fixtures/quantized/mxfp4.json', import.meta.url);
 const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
-
-afterAll(() => void configureKernels('raw'));
 
 /** All bytes in each row, and one scale in all of its blocks: those from `first` to `last`. */
 function allNumbers(first: number, last: number): Mxfp4Matrices {
@@ -32,19 +30,19 @@ function digestOf(numbers: Float32Array): string {
 }
 
 describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
+  const kernels = chooseKernels(source);
   test.each(DTYPES)('all numbers at all scales are those of transformers, bit for bit, in %s', (dtype) => {
     const { first, last, sha256 } = JSON.parse(readFileSync(EXPECTED, 'utf8')) as {
       first: number;
       last: number;
       sha256: Record<FloatDType, string>;
     };
-    configureKernels(source);
     scope(() => {
       const matrices = allNumbers(first, last);
       const rows = last - first + 1;
-      const decoded = kernelsFor(dtype).dequantizeRows(matrices, 0, rows, dtype);
+      const decoded = kernels.of(dtype).dequantizeRows(matrices, 0, rows, dtype);
       expect(digestOf(toFloat32Array(decoded))).toBe(sha256[dtype]);
-      const some = kernelsFor(dtype).dequantizeRows(matrices, rows - 2, 2, dtype);
+      const some = kernels.of(dtype).dequantizeRows(matrices, rows - 2, 2, dtype);
       expect(toFloat32Array(some)).toEqual(toFloat32Array(decoded).slice(-2 * 512));
     });
   });

@@ -1,5 +1,5 @@
 import type { FloatDType } from '../dtype.js';
-import { kernelsFor } from '../kernels/kernel-table.js';
+import type { KernelSet } from '../kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../kernels/lora.js';
 import type { LoraPart } from '../kernels/lora-products.js';
 import type { PackedMatrix } from '../kernels/packed-matrix.js';
@@ -50,12 +50,15 @@ export function adaptedPackedCases(dtype: FloatDType, sizes: CaseSizes): Numeric
     const outFeatures = rows.reduce((sum, count) => sum + count, 0);
     const layout: LoraLayout = { offset: 5, inFeatures: columns, outFeatures, adapted };
     const name = `${dtype} [${outFeatures}, ${columns}], ${form}`;
-    const withAdapter = <Result>(use: (matrix: PackedMatrix, part: LoraPart, x: Tensor) => Result): Result => {
+    const withAdapter = <Result>(
+      kernels: KernelSet,
+      use: (matrix: PackedMatrix, part: LoraPart, x: Tensor) => Result,
+    ): Result => {
       const matrix = seededPacked(shape);
       const parameters = seededTensor([layout.offset + parametersOf(layout)], 77);
       const part: LoraPart = {
         ...{ rows: { first: 0, count: tokens }, parameters, layout, dropout: null },
-        weights: () => kernelsFor(dtype).loraWeights(parameters, layout, dtype),
+        weights: () => kernels.of(dtype).loraWeights(parameters, layout, dtype),
       };
       const result = use(matrix, part, seededTensor([tokens, columns], 79, dtype));
       matrix.dispose();
@@ -66,18 +69,18 @@ export function adaptedPackedCases(dtype: FloatDType, sizes: CaseSizes): Numeric
         name: `adaptedPackedForward ${name}`,
         subject: kernelSubject('adaptedPackedForward', dtype),
         tolerance: ADDED_PRODUCT[dtype],
-        compute: () =>
-          withAdapter((matrix, part, x) => ({
-            output: kernelsFor(dtype).adaptedPackedForward(x, matrix, part).output,
+        compute: (kernels) =>
+          withAdapter(kernels, (matrix, part, x) => ({
+            output: kernels.of(dtype).adaptedPackedForward(x, matrix, part).output,
           })),
       },
       {
         name: `adaptedPackedBackward ${name}`,
         subject: kernelSubject('adaptedPackedBackward', dtype),
         tolerance: ADDED_PRODUCT[dtype],
-        compute: () =>
-          withAdapter((matrix, part, x) => {
-            const { adaptedPackedForward, adaptedPackedBackward } = kernelsFor(dtype);
+        compute: (kernels) =>
+          withAdapter(kernels, (matrix, part, x) => {
+            const { adaptedPackedForward, adaptedPackedBackward } = kernels.of(dtype);
             const { low } = adaptedPackedForward(x, matrix, part);
             const gradient = seededTensor([tokens, outFeatures], 80, dtype);
             const { byInput, byParameters } = adaptedPackedBackward(gradient, x, low, matrix, part, true);

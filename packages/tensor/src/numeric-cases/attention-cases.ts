@@ -1,6 +1,7 @@
 import type { FloatDType } from '../dtype.js';
 import type { AttentionSettings } from '../kernels/attention.js';
-import { HEAD_SIZES, type Kernels, kernelsFor } from '../kernels/kernel-table.js';
+import { HEAD_SIZES } from '../kernels/kernel-table.js';
+import type { Kernels } from '../kernels/kernels.js';
 import { PAGE_TOKENS } from '../kernels/key-value-cache.js';
 import type { RotaryAngles } from '../kernels/rotary.js';
 import { split } from '../layout.js';
@@ -87,7 +88,7 @@ export function attentionCases(dtype: FloatDType, headDim: number, sizes: CaseSi
       name: `attention ${dtype}, head size ${headDim}, ${shape.name}`,
       subject: kernelSubject('batchAttention', dtype, headDim),
       tolerance: { ...ATTENTION[dtype], rowSize: headDim },
-      compute: () => computeWith(kernelsFor(dtype).batchAttention),
+      compute: (kernels) => computeWith(kernels.of(dtype).batchAttention),
       computeWith,
     };
   });
@@ -125,18 +126,23 @@ function cacheCases(dtype: FloatDType, headDim: number, sizes: CaseSizes): Numer
     name: `key-value cache ${dtype}, head size ${headDim}, ${shape.name}`,
     subject: kernelSubject('keyValueCache', dtype),
     tolerance: { ...ATTENTION[dtype], rowSize: headDim },
-    compute: () => attendInSteps(shape, dtype, headDim),
+    compute: (kernels) => attendInSteps(kernels.of(dtype), shape, dtype, headDim),
   }));
 }
 
 /** The output of each step, by position. */
-function attendInSteps(shape: CacheCaseShape, dtype: FloatDType, headDim: number): Record<string, Tensor> {
+function attendInSteps(
+  { keyValueCache }: Kernels,
+  shape: CacheCaseShape,
+  dtype: FloatDType,
+  headDim: number,
+): Record<string, Tensor> {
   const { heads, keyValueHeads, window = null, softcap = null, hasSinks = false, steps } = shape;
   const texts = steps[0]!.length;
   const most = Math.max(...steps[0]!.map((_, text) => steps.reduce((sum, step) => sum + step[text]!, 0)));
   const pagesOfText = Math.ceil(most / PAGE_TOKENS);
   const layers = [{ keyValueHeads, headDim }];
-  const cache = kernelsFor(dtype).keyValueCache({ layers, pages: texts * pagesOfText, windows: [window], dtype });
+  const cache = keyValueCache({ layers, pages: texts * pagesOfText, windows: [window], dtype });
   const settings: AttentionSettings = {
     ...{ heads, keyValueHeads, headDim, window, softcap, scale: 1 / Math.sqrt(headDim) },
     ...(hasSinks && { sinks: seededTensor([heads], 12) }),

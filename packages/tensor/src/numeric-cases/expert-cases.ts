@@ -1,6 +1,5 @@
 import type { FloatDType } from '../dtype.js';
 import { rowSections } from '../kernels/grouped-product.js';
-import { kernelsFor } from '../kernels/kernel-table.js';
 import { Mxfp4Matrices } from '../kernels/mxfp4.js';
 import type { PackedRows } from '../kernels/packed-matrix.js';
 import { reshape, split } from '../layout.js';
@@ -47,8 +46,8 @@ function groupedProductCase(dtype: FloatDType, { counts, depth, columns }: Group
     name: `groupedProduct ${dtype} [${counts.join(' + ')}, ${depth}] to ${columns}`,
     subject: kernelSubject('groupedProduct', dtype),
     tolerance: SUM[dtype],
-    compute: () => {
-      const { groupedProduct } = kernelsFor(dtype);
+    compute: (kernels) => {
+      const { groupedProduct } = kernels.of(dtype);
       const weights = seededTensor([counts.length, columns, depth], 70, dtype);
       const x = seededTensor([rows, depth], 71, dtype);
       const gradient = seededTensor([rows, columns], 72, dtype);
@@ -90,8 +89,8 @@ function packedCases(dtype: FloatDType, shape: GroupShape, form: PackedForm): Nu
       name: `groupedPackedProduct ${name}`,
       subject: kernelSubject('groupedPackedProduct', dtype),
       tolerance: SUM[dtype],
-      compute: () => {
-        const { groupedPackedProduct } = kernelsFor(dtype);
+      compute: (kernels) => {
+        const { groupedPackedProduct } = kernels.of(dtype);
         const x = seededTensor([rows, depth], 76, dtype);
         const gradient = seededTensor([rows, columns], 77, dtype);
         return {
@@ -104,9 +103,9 @@ function packedCases(dtype: FloatDType, shape: GroupShape, form: PackedForm): Nu
       name: `dequantizeRows ${name}`,
       subject: kernelSubject('dequantizeRows', dtype),
       tolerance: EXACT,
-      compute: () => ({
+      compute: (kernels) => ({
         // The end of an expert and the beginning of the next.
-        rows: withWeights((weights) => kernelsFor(dtype).dequantizeRows(weights, columns - 1, 2, dtype)),
+        rows: withWeights((weights) => kernels.of(dtype).dequantizeRows(weights, columns - 1, 2, dtype)),
       }),
     },
   ];
@@ -124,15 +123,15 @@ function clampedUnitCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
         name: `clampedUnit ${name}`,
         subject: kernelSubject('clampedUnit', dtype),
         tolerance: SINGLE_OP[dtype],
-        compute: () => ({ output: kernelsFor(dtype).clampedUnit(gateUp(), limit) }),
+        compute: (kernels) => ({ output: kernels.of(dtype).clampedUnit(gateUp(), limit) }),
       },
       {
         name: `clampedUnitGradient ${name}`,
         subject: kernelSubject('clampedUnitGradient', dtype),
         tolerance: SUM[dtype],
-        compute: () => {
+        compute: (kernels) => {
           const gradient = seededTensor([tokens, intermediate], 79, dtype);
-          const both = kernelsFor(dtype).clampedUnitGradient(gradient, gateUp(), limit);
+          const both = kernels.of(dtype).clampedUnitGradient(gradient, gateUp(), limit);
           const [gate, up] = split(reshape(both, [tokens * intermediate, 2]), [1, 1], 1);
           return { gate: gate!, up: up! };
         },
@@ -151,11 +150,11 @@ function gatheredSumCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
     subject: kernelSubject('gatheredSum', dtype),
     // The same order on each side, from the first row to the last.
     tolerance: SINGLE_OP[dtype],
-    compute: () => {
+    compute: (kernels) => {
       const x = seededTensor([rows, width], 73, dtype);
       // Rows that no sum has, that several have, and that are twice in a sum.
       const places = Int32Array.from({ length: sums * count }, (_, i) => (i * i + 4) % rows);
-      return { sums: kernelsFor(dtype).gatheredSum(x, tensorOf(places, [places.length]), count) };
+      return { sums: kernels.of(dtype).gatheredSum(x, tensorOf(places, [places.length]), count) };
     },
   }));
 }

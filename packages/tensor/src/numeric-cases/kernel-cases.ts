@@ -1,6 +1,5 @@
 import type { FloatDType } from '../dtype.js';
 import type { Activation } from '../kernels/activation.js';
-import { kernelsFor } from '../kernels/kernel-table.js';
 import { split } from '../layout.js';
 import type { Tensor } from '../tensor.js';
 import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
@@ -29,7 +28,6 @@ function normShapes(sizes: CaseSizes): [number, number][] {
 }
 
 function normCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
-  const kernels = () => kernelsFor(dtype);
   return normShapes(sizes).flatMap(([tokens, hidden]) => {
     const x = () => seededTensor([tokens, hidden], 1);
     const weight = () => seededTensor([hidden], 2);
@@ -41,26 +39,28 @@ function normCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
         name: `rmsNorm ${name}`,
         subject: kernelSubject('rmsNorm', dtype),
         tolerance,
-        compute: () => ({ ...kernels().rmsNorm(x(), weight(), EPSILON, dtype) }),
+        compute: (kernels) => ({ ...kernels.of(dtype).rmsNorm(x(), weight(), EPSILON, dtype) }),
       },
       {
         name: `addRmsNorm ${name}`,
         subject: kernelSubject('addRmsNorm', dtype),
         tolerance,
-        compute: () => ({ ...kernels().addRmsNorm(x(), branch(), weight(), EPSILON) }),
+        compute: (kernels) => ({ ...kernels.of(dtype).addRmsNorm(x(), branch(), weight(), EPSILON) }),
       },
       ...(dtype === 'float32' ? [centredCase(x, name)] : []),
-      ...[true, false].map((hasResidual) => ({
-        name: `rmsNormGradient ${name}${hasResidual ? '' : ', no residual'}`,
-        subject: kernelSubject('rmsNormGradient', dtype),
-        // Its sum over the row cancels most of a number that is a multiple of the norm's output.
-        tolerance: SUM[dtype],
-        compute: () => {
-          const inverseRms = seededTensor([tokens, 1], 4);
-          const residual = hasResidual ? seededTensor([tokens, hidden], 5) : null;
-          return { ...kernels().rmsNormGradient(branch(), x(), weight(), inverseRms, residual) };
-        },
-      })),
+      ...[true, false].map(
+        (hasResidual): NumericCase => ({
+          name: `rmsNormGradient ${name}${hasResidual ? '' : ', no residual'}`,
+          subject: kernelSubject('rmsNormGradient', dtype),
+          // Its sum over the row cancels most of a number that is a multiple of the norm's output.
+          tolerance: SUM[dtype],
+          compute: (kernels) => {
+            const inverseRms = seededTensor([tokens, 1], 4);
+            const residual = hasResidual ? seededTensor([tokens, hidden], 5) : null;
+            return { ...kernels.of(dtype).rmsNormGradient(branch(), x(), weight(), inverseRms, residual) };
+          },
+        }),
+      ),
     ];
   });
 }
@@ -71,7 +71,7 @@ function centredCase(x: () => Tensor, name: string): NumericCase {
     name: `centred ${name}`,
     subject: kernelSubject('centred', 'float32'),
     tolerance: SUM.float32,
-    compute: () => ({ output: kernelsFor('float32').centred(x()) }),
+    compute: (kernels) => ({ output: kernels.of('float32').centred(x()) }),
   };
 }
 
@@ -88,15 +88,15 @@ function activationCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
           name: `activation ${name}`,
           subject: kernelSubject('activation', dtype),
           tolerance: SINGLE_OP[dtype],
-          compute: () => ({ output: kernelsFor(dtype).activation(x(), activation) }),
+          compute: (kernels) => ({ output: kernels.of(dtype).activation(x(), activation) }),
         },
         {
           name: `activationGradient ${name}`,
           subject: kernelSubject('activationGradient', dtype),
           tolerance: SUM[dtype],
-          compute: () => {
+          compute: (kernels) => {
             const gradient = seededTensor([tokens, width], 13, dtype);
-            return { gradient: kernelsFor(dtype).activationGradient(gradient, x(), activation) };
+            return { gradient: kernels.of(dtype).activationGradient(gradient, x(), activation) };
           },
         },
       ];
@@ -116,15 +116,15 @@ function gatedUnitCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
           name: `gatedUnit ${name}`,
           subject: kernelSubject('gatedUnit', dtype),
           tolerance: SINGLE_OP[dtype],
-          compute: () => ({ output: kernelsFor(dtype).gatedUnit(gateUp(), activation) }),
+          compute: (kernels) => ({ output: kernels.of(dtype).gatedUnit(gateUp(), activation) }),
         },
         {
           name: `gatedUnitGradient ${name}`,
           subject: kernelSubject('gatedUnitGradient', dtype),
           tolerance: SUM[dtype],
-          compute: () => {
+          compute: (kernels) => {
             const gradient = seededTensor([tokens, intermediate], 7, dtype);
-            const both = kernelsFor(dtype).gatedUnitGradient(gradient, gateUp(), activation);
+            const both = kernels.of(dtype).gatedUnitGradient(gradient, gateUp(), activation);
             const [gate, up] = split(both, [intermediate, intermediate], 1);
             return { gate: gate!, up: up! };
           },
@@ -141,9 +141,9 @@ function crossEntropyCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
     name: `crossEntropy ${dtype} [${rows}, ${classes}]`,
     subject: kernelSubject('crossEntropy', dtype),
     tolerance: SUM[dtype],
-    compute: () => {
+    compute: (kernels) => {
       const logits = seededTensor([rows, classes], 8, dtype);
-      return { ...kernelsFor(dtype).crossEntropy(logits, seededIndices(rows, classes, 9)) };
+      return { ...kernels.of(dtype).crossEntropy(logits, seededIndices(rows, classes, 9)) };
     },
   }));
 }

@@ -1,6 +1,5 @@
 import type { FloatDType } from '../dtype.js';
 import type { DeltaInputs, DeltaSettings } from '../kernels/gated-delta.js';
-import { kernelsFor } from '../kernels/kernel-table.js';
 import { tokenRows } from '../kernels/token-rows.js';
 import { split } from '../layout.js';
 import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
@@ -27,8 +26,8 @@ function convolutionCases(dtype: FloatDType): NumericCase[] {
       name: `causalConvolution ${dtype}`,
       subject: kernelSubject('causalConvolution', dtype),
       tolerance: SUM[dtype],
-      compute: () => {
-        const { causalConvolution } = kernelsFor(dtype);
+      compute: (kernels) => {
+        const { causalConvolution } = kernels.of(dtype);
         const before = seededTensor([lengths.length, 3, channels], 52, dtype);
         return {
           output: causalConvolution(x(), weight(), tokenRows(lengths), null),
@@ -40,9 +39,9 @@ function convolutionCases(dtype: FloatDType): NumericCase[] {
       name: `causalConvolutionGradient ${dtype}`,
       subject: kernelSubject('causalConvolutionGradient', dtype),
       tolerance: SUM[dtype],
-      compute: () => {
+      compute: (kernels) => {
         const gradient = seededTensor([tokens, channels], 53, dtype);
-        const { causalConvolutionGradient } = kernelsFor(dtype);
+        const { causalConvolutionGradient } = kernels.of(dtype);
         return { result: causalConvolutionGradient(gradient, x(), weight(), tokenRows(lengths)) };
       },
     },
@@ -64,7 +63,7 @@ function gatedDeltaCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
       name: `gatedDelta ${dtype}, heads of ${keySize} by ${valueSize}`,
       subject: kernelSubject('gatedDelta', dtype),
       tolerance: ATTENTION[dtype],
-      compute: () => {
+      compute: (kernels) => {
         const inputs: DeltaInputs = {
           qkv: seededTensor([tokens, 2 * keyHeads * keySize + valueHeads * valueSize], 54, dtype),
           ba: seededTensor([tokens, 2 * valueHeads], 55, dtype),
@@ -72,7 +71,7 @@ function gatedDeltaCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
           dtBias: seededTensor([valueHeads], 57),
           rows: tokenRows(lengths),
         };
-        const { gatedDelta } = kernelsFor(dtype);
+        const { gatedDelta } = kernels.of(dtype);
         const before = seededTensor([lengths.length, valueHeads, keySize, valueSize], 58);
         const continued = gatedDelta.forward(inputs, settings, { before, record: false, keepLast: true });
         const { output, kept } = gatedDelta.forward(inputs, settings, { before: null, record: true, keepLast: false });

@@ -1,9 +1,10 @@
 import type { FloatDType } from '../dtype.js';
-import type { Kernels } from '../kernels/kernel-table.js';
+import type { KernelSet } from '../kernels/kernel-table.js';
+import type { Kernels } from '../kernels/kernels.js';
 import type { Tensor } from '../tensor.js';
 
 /**
- * The subject of a case. A `kernel` has a plain variant, and its name is one that configureKernels can avoid. Without an
+ * The subject of a case. A `kernel` has a plain variant, and its name is one that chooseKernels can avoid. Without an
  * `op` or a `product` nothing can be computed. `training`: everything together.
  */
 export interface CaseSubject {
@@ -27,8 +28,8 @@ export interface NumericCase {
   /** The subject that cannot be trusted if the case fails. */
   subject: CaseSubject;
   tolerance: CaseTolerance;
-  /** The same numbers on every call and in every process, but for how they are rounded. What is synchronous runs in a scope. */
-  compute(): Readonly<Record<string, Tensor>> | Promise<Readonly<Record<string, Float32Array>>>;
+  /** The same numbers on every call and in every process, but for how these kernels round them. What is synchronous runs in a scope. */
+  compute(kernels: KernelSet): Readonly<Record<string, Tensor>> | Promise<Readonly<Record<string, Float32Array>>>;
 }
 
 /**
@@ -37,7 +38,7 @@ export interface NumericCase {
  */
 export type CaseSizes = 'small' | 'full';
 
-/** @returns the subject of a kernel of the table, named as `configureKernels` avoids it */
+/** @returns the subject of a kernel of the table, named as `chooseKernels` avoids it */
 export function kernelSubject(kernel: keyof Kernels, dtype: FloatDType, headDim?: number): CaseSubject {
   return { kind: 'kernel', name: [kernel, dtype, ...(headDim === undefined ? [] : [headDim])].join(':') };
 }

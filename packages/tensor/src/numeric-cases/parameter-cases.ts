@@ -1,6 +1,6 @@
 import type { DType, FloatDType } from '../dtype.js';
 import type { AdamWStep } from '../kernels/adamw.js';
-import { kernelsFor } from '../kernels/kernel-table.js';
+import type { KernelSet } from '../kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../kernels/lora.js';
 import type { LoraPart } from '../kernels/lora-products.js';
 import { withMargin } from '../kernels/margin-weight.js';
@@ -59,9 +59,9 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
         // On a card it is made of plain ops, which nothing replaces; and so is its gradient.
         subject: { kind: 'op', name: 'loraWeights' },
         tolerance: SINGLE_OP[dtype],
-        compute: () => {
+        compute: (kernels) => {
           const parameters = seededTensor([layout.offset + parametersOf(layout) + 7], 61);
-          return { ...kernelsFor(dtype).loraWeights(parameters, layout, dtype) };
+          return { ...kernels.of(dtype).loraWeights(parameters, layout, dtype) };
         },
       },
       {
@@ -69,10 +69,10 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
         subject: { kind: 'op', name: 'loraGradient' },
         // Float32 of one product of each number.
         tolerance: SINGLE_OP.float32,
-        compute: () => {
+        compute: (kernels) => {
           const byA = seededTensor([rank, inFeatures], 62, dtype);
           const byScaledB = seededTensor([outFeatures, rank], 63, dtype);
-          return byMatrix('gradient', kernelsFor(dtype).loraGradient(byA, byScaledB, layout), layout);
+          return byMatrix('gradient', kernels.of(dtype).loraGradient(byA, byScaledB, layout), layout);
         },
       },
       ...mergedWeightCases(dtype, layout),
@@ -97,22 +97,22 @@ function mergedWeightCases(dtype: FloatDType, layout: LoraLayout): NumericCase[]
   const dtypes: [FloatDType, readonly DType[]][] = [['float32', ['float16', 'bfloat16', 'float32']]];
   if (dtype === 'bfloat16') dtypes.push(['bfloat16', ['bfloat16']]);
   return dtypes.flatMap(([result, files]): NumericCase[] => {
-    const merged = () => {
+    const merged = (kernels: KernelSet) => {
       const base = seededTensor([outFeatures, inFeatures], 81, dtype);
       const parameters = seededTensor([layout.offset + parametersOf(layout)], 82);
       const tokens = seededTensor([5, inFeatures], 83);
       const settings = { layout, stored: adapted.map((_, i) => files[i % files.length]!), dtype: result };
-      return kernelsFor(dtype).mergedWeight(base, parameters, tokens, settings);
+      return kernels.of(dtype).mergedWeight(base, parameters, tokens, settings);
     };
     const name = `mergedWeight ${dtype} [${outFeatures}, ${inFeatures}] in ${result}`;
     const subject = kernelSubject('mergedWeight', dtype);
     return [
-      { name, subject, tolerance: EXACT, compute: () => ({ weight: merged().weight }) },
+      { name, subject, tolerance: EXACT, compute: (kernels) => ({ weight: merged(kernels).weight }) },
       {
         name: `${name}, its output and norms`,
         ...{ subject, tolerance: SUM.float32 },
-        compute: () => {
-          const { output, norms } = merged();
+        compute: (kernels) => {
+          const { output, norms } = merged(kernels);
           return { output, norms };
         },
       },
@@ -129,12 +129,12 @@ function loraProductCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSize
     { first: small + 3, count: large },
   ];
   const tokens = small + large + 4;
-  const partsOf = () =>
+  const partsOf = (kernels: KernelSet) =>
     rows.map((own, index): LoraPart => {
       const parameters = seededTensor([layout.offset + parametersOf(layout)], 71 + index);
       return {
         ...{ rows: own, parameters, layout },
-        weights: () => kernelsFor(dtype).loraWeights(parameters, layout, dtype),
+        weights: () => kernels.of(dtype).loraWeights(parameters, layout, dtype),
         dropout: index === 0 ? null : { rate: 0.25, seed: [3, 4] },
       };
     });
@@ -145,18 +145,18 @@ function loraProductCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSize
       name: `loraForward ${name}`,
       subject: kernelSubject('loraForward', dtype),
       tolerance: ADDED_PRODUCT[dtype],
-      compute: () => {
+      compute: (kernels) => {
         const x = seededTensor([tokens, inFeatures], 74, dtype);
-        return { output: kernelsFor(dtype).loraForward(base(), x, partsOf()).output };
+        return { output: kernels.of(dtype).loraForward(base(), x, partsOf(kernels)).output };
       },
     },
     {
       name: `loraBackward ${name}`,
       subject: kernelSubject('loraBackward', dtype),
       tolerance: ADDED_PRODUCT[dtype],
-      compute: () => {
-        const { loraForward, loraBackward } = kernelsFor(dtype);
-        const parts = partsOf();
+      compute: (kernels) => {
+        const { loraForward, loraBackward } = kernels.of(dtype);
+        const parts = partsOf(kernels);
         const x = seededTensor([tokens, inFeatures], 74, dtype);
         const { low } = loraForward(base(), x, parts);
         const own = concat(
@@ -185,9 +185,9 @@ function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): 
   return [layout, whole].flatMap((own): NumericCase[] => {
     const name = `${dtype} [${own.outFeatures}, ${own.inFeatures}]`;
     const parameters = () => seededTensor([own.offset + parametersOf(own)], 77);
-    const partOf = (values: Tensor): LoraPart => ({
+    const partOf = (kernels: KernelSet, values: Tensor): LoraPart => ({
       ...{ rows: { first: 0, count: tokens }, parameters: values, layout: own, dropout: null },
-      weights: () => kernelsFor(dtype).loraWeights(values, own, dtype),
+      weights: () => kernels.of(dtype).loraWeights(values, own, dtype),
     });
     const weight = () => withMargin(seededTensor([own.outFeatures, own.inFeatures], 78, dtype));
     const x = () => seededTensor([tokens, own.inFeatures], 79, dtype);
@@ -197,8 +197,8 @@ function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): 
         name: `marginProduct ${name}`,
         subject: kernelSubject('marginProduct', dtype),
         tolerance: ADDED_PRODUCT[dtype],
-        compute: () => {
-          const { marginProduct } = kernelsFor(dtype);
+        compute: (kernels) => {
+          const { marginProduct } = kernels.of(dtype);
           const frozen = weight();
           return { forward: marginProduct(x(), frozen, true), backward: marginProduct(gradient(), frozen, false) };
         },
@@ -207,15 +207,17 @@ function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): 
         name: `adaptedForward ${name}`,
         subject: kernelSubject('adaptedForward', dtype),
         tolerance: ADDED_PRODUCT[dtype],
-        compute: () => ({ output: kernelsFor(dtype).adaptedForward(x(), weight(), partOf(parameters())).output }),
+        compute: (kernels) => ({
+          output: kernels.of(dtype).adaptedForward(x(), weight(), partOf(kernels, parameters())).output,
+        }),
       },
       {
         name: `adaptedBackward ${name}`,
         subject: kernelSubject('adaptedBackward', dtype),
         tolerance: ADDED_PRODUCT[dtype],
-        compute: () => {
-          const { adaptedForward, adaptedBackward } = kernelsFor(dtype);
-          const [input, frozen, part] = [x(), weight(), partOf(parameters())];
+        compute: (kernels) => {
+          const { adaptedForward, adaptedBackward } = kernels.of(dtype);
+          const [input, frozen, part] = [x(), weight(), partOf(kernels, parameters())];
           const { low } = adaptedForward(input, frozen, part);
           const { byInput, byParameters } = adaptedBackward(gradient(), input, low, frozen, part, true);
           return { byInput: byInput!, ...byMatrix('gradient', byParameters[0]!, own) };
@@ -228,13 +230,12 @@ function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): 
 /** AdamW keeps its state in float32, whatever the model's dtype. */
 function optimizerCases(sizes: CaseSizes): NumericCase[] {
   const counts = sizes === 'small' ? [1, 2_053] : [1, 2_053, 3_000_001];
-  const kernels = kernelsFor('float32');
   return counts.flatMap((count): NumericCase[] => [
     {
       name: `squareSum float32 [${count}]`,
       subject: kernelSubject('squareSum', 'float32'),
       tolerance: SUM.float32,
-      compute: () => ({ squareSum: kernels.squareSum(seededTensor([count], 64), 0.125) }),
+      compute: (kernels) => ({ squareSum: kernels.of('float32').squareSum(seededTensor([count], 64), 0.125) }),
     },
     ...[true, false].map(
       (hasFactors): NumericCase => ({
@@ -242,7 +243,7 @@ function optimizerCases(sizes: CaseSizes): NumericCase[] {
         subject: kernelSubject('adamW', 'float32'),
         // The moments are sums of two numbers, which may cancel.
         tolerance: SUM.float32,
-        compute: () => {
+        compute: (kernels) => {
           const state = {
             parameters: seededTensor([count], 65),
             first: seededTensor([count], 66),
@@ -251,7 +252,7 @@ function optimizerCases(sizes: CaseSizes): NumericCase[] {
           };
           const gradient = seededTensor([count], 69);
           // Given, so that this case is about the update alone.
-          return { ...kernels.adamW(state, gradient, positiveTensor([1], 70), STEP) };
+          return { ...kernels.of('float32').adamW(state, gradient, positiveTensor([1], 70), STEP) };
         },
       }),
     ),
@@ -259,14 +260,15 @@ function optimizerCases(sizes: CaseSizes): NumericCase[] {
       name: `adamW float32 [${count}], moments in 8 bits`,
       subject: kernelSubject('adamW', 'float32'),
       tolerance: SUM.float32,
-      compute: () => {
+      compute: (kernels) => {
         // Without clipping, whose factor may differ by a rounding: a number between two codes would get the other one.
         const step = { ...STEP, maxNorm: null };
         const squareSum = positiveTensor([1], 70);
         const begun = { parameters: seededTensor([count], 65), first: zeroMoment(count), second: zeroMoment(count) };
-        const after = kernels.adamW({ ...begun, rateFactors: null }, seededTensor([count], 66), squareSum, step);
+        const { adamW } = kernels.of('float32');
+        const after = adamW({ ...begun, rateFactors: null }, seededTensor([count], 66), squareSum, step);
         // The second update depends on all that the first has made.
-        const again = kernels.adamW({ ...after, rateFactors: null }, seededTensor([count], 69), squareSum, step);
+        const again = adamW({ ...after, rateFactors: null }, seededTensor([count], 69), squareSum, step);
         return { parameters: again.parameters };
       },
     },

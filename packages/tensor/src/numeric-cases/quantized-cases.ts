@@ -1,5 +1,5 @@
 import type { FloatDType } from '../dtype.js';
-import { kernelsFor } from '../kernels/kernel-table.js';
+import type { KernelSet } from '../kernels/kernel-table.js';
 import type { PackedMatrix } from '../kernels/packed-matrix.js';
 import { QuantizedMatrix } from '../kernels/quantized.js';
 import { ScaledMatrix } from '../kernels/scaled.js';
@@ -40,41 +40,42 @@ export function quantizedCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
       matrix.dispose();
       return result;
     };
-    const product = (tokens: Tensor, matrix: PackedMatrix, transposed = true) =>
-      kernelsFor(dtype).quantizedProduct(tokens, matrix, transposed);
+    const product = (kernels: KernelSet, tokens: Tensor, matrix: PackedMatrix, transposed = true) =>
+      kernels.of(dtype).quantizedProduct(tokens, matrix, transposed);
     return [
       {
         name: `dequantizeRows ${name}`,
         subject: kernelSubject('dequantizeRows', dtype),
         tolerance: EXACT,
-        compute: () =>
+        compute: (kernels) =>
           withMatrix((matrix) => ({
-            rows: kernelsFor(dtype).dequantizeRows(matrix, rows[0]! - 1, 1, dtype),
-            all: kernelsFor(dtype).dequantizeRows(matrix, 0, all, dtype),
+            rows: kernels.of(dtype).dequantizeRows(matrix, rows[0]! - 1, 1, dtype),
+            all: kernels.of(dtype).dequantizeRows(matrix, 0, all, dtype),
           })),
       },
       {
         name: `quantizedProduct ${name}`,
         subject: kernelSubject('quantizedProduct', dtype),
         tolerance: SUM[dtype],
-        compute: () => withMatrix((matrix) => ({ product: product(seededTensor([17, columns], 81, dtype), matrix) })),
+        compute: (kernels) =>
+          withMatrix((matrix) => ({ product: product(kernels, seededTensor([17, columns], 81, dtype), matrix) })),
       },
       {
         name: `quantizedProduct ${name}, few rows`,
         subject: kernelSubject('quantizedProduct', dtype),
         tolerance: SUM[dtype],
-        compute: () =>
+        compute: (kernels) =>
           withMatrix((matrix) => ({
-            one: product(seededTensor([1, columns], 87, dtype), matrix),
-            eleven: product(seededTensor([11, columns], 88, dtype), matrix),
+            one: product(kernels, seededTensor([1, columns], 87, dtype), matrix),
+            eleven: product(kernels, seededTensor([11, columns], 88, dtype), matrix),
           })),
       },
       {
         name: `quantizedProduct ${name}, backward`,
         subject: kernelSubject('quantizedProduct', dtype),
         tolerance: SUM[dtype],
-        compute: () =>
-          withMatrix((matrix) => ({ product: product(seededTensor([17, all], 82, dtype), matrix, false) })),
+        compute: (kernels) =>
+          withMatrix((matrix) => ({ product: product(kernels, seededTensor([17, all], 82, dtype), matrix, false) })),
       },
     ];
   });

@@ -1,5 +1,5 @@
 import type { FloatDType } from '../dtype.js';
-import { kernelsFor } from '../kernels/kernel-table.js';
+import type { KernelSet } from '../kernels/kernel-table.js';
 import type { TokenChoice } from '../kernels/token-choice.js';
 import type { Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
@@ -20,19 +20,19 @@ export function sampleTokenCases(dtype: FloatDType, sizes: CaseSizes): NumericCa
     name: `sampleTokens ${dtype}, ${vocab} tokens`,
     subject: kernelSubject('sampleTokens', dtype),
     tolerance: EXACT,
-    compute: () => {
+    compute: (kernels) => {
       const choices = choicesOf(vocab);
       const numbers = seededNumbers([choices.length, vocab], 30).map((value) => 6 * value);
       // Two rows of equal logits, and one with a number that is none.
       numbers.fill(2, 0, 2 * vocab);
       numbers[3 * vocab - 1] = Number.NaN;
-      return tokensOf(cast(tensorOf(numbers, [choices.length, vocab]), dtype), choices);
+      return tokensOf(kernels, cast(tensorOf(numbers, [choices.length, vocab]), dtype), choices);
     },
   }));
 }
 
-function tokensOf(logits: Tensor, choices: readonly TokenChoice[]): Record<string, Tensor> {
-  const chosen = kernelsFor(logits.dtype).sampleTokens(logits, choices);
+function tokensOf(kernels: KernelSet, logits: Tensor, choices: readonly TokenChoice[]): Record<string, Tensor> {
+  const chosen = kernels.of(logits.dtype).sampleTokens(logits, choices);
   const [ids, logprobs] = [chosen.map((one) => one?.id ?? -1), chosen.map((one) => one?.logprob ?? 1)];
   const top = chosen.flatMap((one) => one?.top ?? []);
   const tensor = (numbers: number[]) => tensorOf(Float32Array.from(numbers), [numbers.length]);

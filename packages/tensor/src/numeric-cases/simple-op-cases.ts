@@ -22,9 +22,9 @@ import {
   tanh,
 } from '../arithmetic.js';
 import type { FloatDType } from '../dtype.js';
+import type { KernelSet } from '../kernels/kernel-table.js';
 import { batchMatMul } from '../kernels/product.js';
 import { concat, fill, gather, pad, reshape, roll, scatter, slice, split, transpose } from '../layout.js';
-import { addMatMul, matMul } from '../matrix.js';
 import { randomUniform } from '../random.js';
 import { alias, type Tensor } from '../tensor.js';
 import { cast, tensorOfBytes } from '../transfer.js';
@@ -55,10 +55,11 @@ function opCase(
   op: string,
   dtype: FloatDType,
   tolerance: CaseTolerance,
-  compute: () => readonly Tensor[],
+  compute: (kernels: KernelSet) => readonly Tensor[],
   subject: CaseSubject = { kind: 'op', name: op },
 ): NumericCase {
-  const compared = () => Object.fromEntries(compute().map((tensor, index) => [String(index), tensor]));
+  const compared = (kernels: KernelSet) =>
+    Object.fromEntries(compute(kernels).map((tensor, index) => [String(index), tensor]));
   return { name: `${op} ${dtype}`, subject, tolerance, compute: compared };
 }
 
@@ -136,16 +137,16 @@ function layoutCases(dtype: FloatDType): NumericCase[] {
 }
 
 function productCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
-  const product = (name: string, compute: () => readonly Tensor[]) =>
+  const product = (name: string, compute: (kernels: KernelSet) => readonly Tensor[]) =>
     opCase(name, dtype, SUM[dtype], compute, { kind: 'product', name });
-  const added = (name: string, compute: () => readonly Tensor[]) =>
+  const added = (name: string, compute: (kernels: KernelSet) => readonly Tensor[]) =>
     opCase(name, dtype, ADDED_PRODUCT[dtype], compute, kernelSubject('addMatMul', dtype));
   // `[m, k, n]`: a column, sizes that no tile divides, ones that a tensor core takes, and a layer of a real model.
   const shapes = [[1, 5, 1], [7, 33, 19], [64, 96, 128], ...(sizes === 'small' ? [] : [[512, 2_048, 1_536]])]; // biome-ignore format: a list
   const of =
-    (compute: (m: number, k: number, n: number) => Tensor, over = shapes) =>
-    () =>
-      over.map(([m = 0, k = 0, n = 0]) => compute(m, k, n));
+    (compute: (kernels: KernelSet, m: number, k: number, n: number) => Tensor, over = shapes) =>
+    (kernels: KernelSet) =>
+      over.map(([m = 0, k = 0, n = 0]) => compute(kernels, m, k, n));
   // `[rows, features, rank]` of LoRA's products: narrow ones, whose rows begin at few bytes' alignment.
   const narrow =
     sizes === 'small' ? [[24, 40, 4], [24, 40, 12]] : [4, 12, 16, 48].map((rank) => [4_096, 1_024, rank]); // biome-ignore format: a list
@@ -157,48 +158,48 @@ function productCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
   return [
     product(
       'matMul',
-      of((m, k, n) => matMul(a(m, k), b(k, n))),
+      of((kernels, m, k, n) => kernels.matMul(a(m, k), b(k, n))),
     ),
     product(
       'matMul, second transposed',
-      of((m, k, n) => matMul(a(m, k), b(n, k), transposeB)),
+      of((kernels, m, k, n) => kernels.matMul(a(m, k), b(n, k), transposeB)),
     ),
     product(
       'matMul, first transposed',
-      of((m, k, n) => matMul(a(k, m), b(k, n), { transposeA: true })),
+      of((kernels, m, k, n) => kernels.matMul(a(k, m), b(k, n), { transposeA: true })),
     ),
     added(
       'addMatMul',
-      of((m, k, n) => addMatMul(addend(m, n), a(m, k), b(k, n))),
+      of((kernels, m, k, n) => kernels.addMatMul(addend(m, n), a(m, k), b(k, n))),
     ),
     added(
       'addMatMul, second transposed',
-      of((m, k, n) => addMatMul(addend(m, n), a(m, k), b(n, k), transposeB)),
+      of((kernels, m, k, n) => kernels.addMatMul(addend(m, n), a(m, k), b(n, k), transposeB)),
     ),
     product(
       'matMul to a rank',
-      of((m, k, rank) => matMul(a(m, k), b(rank, k), transposeB), long),
+      of((kernels, m, k, rank) => kernels.matMul(a(m, k), b(rank, k), transposeB), long),
     ),
     product(
       'matMul to a rank, backward',
-      of((m, k, rank) => matMul(a(m, k), b(k, rank)), long),
+      of((kernels, m, k, rank) => kernels.matMul(a(m, k), b(k, rank)), long),
     ),
     // As many terms as rows: not more than the tolerance is for.
     product(
       'matMul of a gradient by A',
-      of((m, k, rank) => matMul(a(m, rank), b(m, k), { transposeA: true }), narrow),
+      of((kernels, m, k, rank) => kernels.matMul(a(m, rank), b(m, k), { transposeA: true }), narrow),
     ),
     product(
       'matMul of a gradient by B',
-      of((m, k, rank) => matMul(a(m, k), b(m, rank), { transposeA: true }), narrow),
+      of((kernels, m, k, rank) => kernels.matMul(a(m, k), b(m, rank), { transposeA: true }), narrow),
     ),
     added(
       'addMatMul from a rank',
-      of((m, k, rank) => addMatMul(addend(m, k), a(m, rank), b(k, rank), transposeB), long),
+      of((kernels, m, k, rank) => kernels.addMatMul(addend(m, k), a(m, rank), b(k, rank), transposeB), long),
     ),
     added(
       'addMatMul from a rank, backward',
-      of((m, k, rank) => addMatMul(addend(m, k), a(m, rank), b(rank, k)), long),
+      of((kernels, m, k, rank) => kernels.addMatMul(addend(m, k), a(m, rank), b(rank, k)), long),
     ),
     product('batchMatMul', () => [
       batchMatMul(a(3, 5, 17), b(3, 17, 9)),

@@ -7,7 +7,7 @@ import { readModelFolder } from '@lorasmith/model-folder';
 import { type FeatureBatch, loadClassifier } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { writeSafetensors } from '@lorasmith/safetensors';
-import { toFloat32Array } from '@lorasmith/tensor';
+import { type KernelSet, toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
 import { Classification } from '../objectives/classification/classification.js';
@@ -28,23 +28,28 @@ interface ClassifierCase {
 type Tensors = Awaited<ReturnType<typeof readTensors>>;
 
 /** A classifier's reference folder: classifier.json and classifier.safetensors. float32. */
-export async function checkClassifier(folder: string): Promise<Comparison[]> {
+export async function checkClassifier(folder: string, kernels: KernelSet): Promise<Comparison[]> {
   const reference = await readJson<ClassifierCase>(folder, 'classifier.json');
   const tensors = await readTensors(join(folder, 'classifier.safetensors'));
   const temporary = await mkdtemp(join(tmpdir(), 'lorasmith-classifier-'));
   try {
-    return await compare(reference, tensors, temporary);
+    return await compare(reference, tensors, temporary, kernels);
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
 }
 
-async function compare(reference: ClassifierCase, tensors: Tensors, temporary: string): Promise<Comparison[]> {
+async function compare(
+  reference: ClassifierCase,
+  tensors: Tensors,
+  temporary: string,
+  kernels: KernelSet,
+): Promise<Comparison[]> {
   await writeModelFolder(reference, tensors, temporary);
   const folder = await readModelFolder(temporary);
   const initial = adapterOf('init', reference, tensors);
   const expectedTrained = adapterOf('trained', reference, tensors);
-  const model = await loadClassifier(folder, 'float32');
+  const model = await loadClassifier(folder, 'float32', kernels);
   const adapter = new LoraAdapter(model.groups, {
     targets: [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale })),
     dropout: 0,
@@ -59,7 +64,7 @@ async function compare(reference: ClassifierCase, tensors: Tensors, temporary: s
   };
   const { optimizer: settings } = reference;
   const [beta1, beta2] = settings.betas;
-  const optimizer = new AdamW(adapter.parameterCount, {
+  const optimizer = new AdamW(kernels, adapter.parameterCount, {
     beta1,
     beta2,
     epsilon: settings.eps,

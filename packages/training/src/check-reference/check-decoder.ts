@@ -6,7 +6,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { hasTiedHead, isExpertParameter, readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { fromPeftB, moduleOf, type PeftAdapter, readPeftFolder, wrapperPaths } from '@lorasmith/peft-files';
-import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
+import { type FloatDType, type KernelSet, scope, toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
@@ -22,14 +22,14 @@ const EMBEDDING_OR_HEAD = /(^|\.)(embed_tokens|wte|lm_head)\.weight$/;
 type Tensors = Awaited<ReturnType<typeof readTensors>>;
 
 /** A decoder's reference folder: base, adapter_init, batch.json, expected.safetensors, case.json, adapter_trained, merged. */
-export async function checkDecoder(folder: string, precision: FloatDType): Promise<Comparison[]> {
+export async function checkDecoder(folder: string, precision: FloatDType, kernels: KernelSet): Promise<Comparison[]> {
   const base = await readModelFolder(join(folder, 'base'));
   const initial = await readPeftFolder(join(folder, 'adapter_init'), { base });
   const trained = await readPeftFolder(join(folder, 'adapter_trained'), { base });
   const batch = await ReferenceBatch.read(folder);
   const expected = await readTensors(join(folder, 'expected.safetensors'));
   const steps = await readJson<ReferenceSteps>(folder, 'case.json');
-  const model = await loadDecoder(base, precision);
+  const model = await loadDecoder(base, precision, kernels);
   const logits = expected.get('logits')!.data;
   const largestLogit = logits.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const tolerances = tolerancesOf(precision, model.architecture, {
@@ -48,7 +48,7 @@ export async function checkDecoder(folder: string, precision: FloatDType): Promi
       ...compareGradients(model, adapter, batch, expected, tolerances),
       ...(await compareSteps(model, adapter, batch, steps, tolerances)),
       compareTrained(adapter.toPeft(null), initial, trained, tolerances),
-      ...(precision === 'float32' ? await compareMerged(folder, trained, batch, tolerances) : []),
+      ...(precision === 'float32' ? await compareMerged(folder, trained, batch, tolerances, kernels) : []),
     ];
   } finally {
     adapter.dispose();
@@ -137,7 +137,7 @@ async function compareSteps(
   const ratio = settings.lora_plus_ratio ?? settings.loraplus_lr_ratio;
   const rateFactors = ratio === undefined ? null : adapter.learningRateFactors(ratio);
   const options = { beta1, beta2, epsilon: settings.eps, weightDecay: settings.weight_decay, rateFactors };
-  const optimizer = new AdamW(adapter.parameterCount, options);
+  const optimizer = new AdamW(model.kernels, adapter.parameterCount, options);
   const run = runnable(new NextToken(model), tokenBatch);
   const results: StepResult[] = [];
   const passes = new PassScheduler().join();
@@ -208,6 +208,7 @@ async function compareMerged(
   trained: PeftAdapter,
   batch: ReferenceBatch,
   tolerances: Tolerances,
+  kernels: KernelSet,
 ): Promise<Comparison[]> {
   const output = await mkdtemp(join(tmpdir(), 'lorasmith-merged-'));
   try {
@@ -227,7 +228,7 @@ async function compareMerged(
       if (!(difference <= greatest)) greatest = difference;
     }
     const logits = (await readTensors(join(folder, 'merged', 'expected.safetensors'))).get('logits')!.data;
-    const model = await loadDecoder(merged, 'float32');
+    const model = await loadDecoder(merged, 'float32', kernels);
     const comparison = compareLogits('merged logits', model, [], batch, logits, tolerances);
     model.dispose();
     return [

@@ -7,8 +7,8 @@ import {
   joinTokenBatches,
   tokenBatchOf,
 } from '@lorasmith/models';
-import { configureKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { chooseKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { TESTED_KERNELS } from '../../../../test/usual-cases.js';
@@ -35,9 +35,8 @@ const BATCHES = { first: tokenBatchOf(ROWS.first), base: tokenBatchOf(ROWS.base)
 /** float32: one stream or several, sums are made in another order. bfloat16: a few of its roundings. */
 const TOLERANCE: Record<FloatDType, number> = { float32: 1e-5, bfloat16: 4 * 2 ** -8 };
 
-describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
-  beforeAll(() => void configureKernels(kernels));
-  afterAll(() => void configureKernels('raw'));
+describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
 
   describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
     let decoder: Decoder;
@@ -45,7 +44,7 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
     let first: LoraAdapter;
     let second: LoraAdapter;
     beforeEach(() => {
-      decoder = tinyDecoder(dtype);
+      decoder = tinyDecoder(kernels, dtype);
       objective = new NextToken(decoder);
       const named = (pattern: RegExp, rank: number, scale: number): LoraTarget[] =>
         decoder.groups
@@ -188,7 +187,7 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
 });
 
 test('ranges that overlap, are out of order or reach beyond the stream are refused', () => {
-  const decoder = tinyDecoder();
+  const decoder = tinyDecoder(chooseKernels('raw'));
   const adapter = new LoraAdapter(decoder.groups, {
     targets: [{ name: 'model.layers.0.self_attn.q_proj', rank: 1, scale: 1 }],
     dropout: 0,

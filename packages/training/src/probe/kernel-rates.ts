@@ -9,8 +9,7 @@ import {
   engine,
   type FloatDType,
   fill,
-  kernelsFor,
-  matMul,
+  type KernelSet,
   multiply,
   scope,
   sum,
@@ -58,18 +57,19 @@ function randomTensor(shape: number[], dtype: FloatDType): Tensor {
  * Rate of a matrix product in 10⁹ operations a second, to compare types within some milliseconds: of the fastest of some runs, which other
  * work on the machine disturbs least.
  */
-export function matMulRate(dtype: FloatDType): number {
+export function matMulRate(kernels: KernelSet, dtype: FloatDType): number {
   const { tokens, inFeatures, outFeatures } = SMALL_PRODUCT;
   return scope(() => {
     const x = randomTensor([tokens, inFeatures], dtype);
     const weight = randomTensor([outFeatures, inFeatures], dtype);
-    const seconds = secondsOf(() => matMul(x, weight, { transposeB: true }), FASTEST);
+    const seconds = secondsOf(() => kernels.matMul(x, weight, { transposeB: true }), FASTEST);
     return (2 * tokens * inFeatures * outFeatures) / seconds / 1e9;
   });
 }
 
 /** The rates of the products of frozen layers, forward and backward: of operations beyond the reading of weights, and of that. */
 export function productRates(
+  kernels: KernelSet,
   dtype: FloatDType,
   { tokens, inFeatures, outFeatures }: ProductShape,
 ): Pick<MachineRates, 'matmul_gflops' | 'weight_gbytes'> {
@@ -81,8 +81,8 @@ export function productRates(
       let call = 0;
       return secondsOf(() => {
         const own = weights[call++ % weights.length]!;
-        matMul(x, own, { transposeB: true }).dispose();
-        return matMul(gradient, own);
+        kernels.matMul(x, own, { transposeB: true }).dispose();
+        return kernels.matMul(gradient, own);
       }, SUSTAINED);
     };
     const [few, many] = [secondsWith(FEW_ROWS, [weight]), secondsWith(tokens, [weight])];
@@ -97,7 +97,7 @@ export function productRates(
 }
 
 /** Rate of attention, forward and backward, over rows of one length, in 10⁹ operations a second. */
-export function attentionRate(dtype: FloatDType, shape: AttentionShape): number {
+export function attentionRate(kernels: KernelSet, dtype: FloatDType, shape: AttentionShape): number {
   const { rows, length, heads, keyValueHeads, headDim } = shape;
   const settings: AttentionSettings = {
     ...{ heads, keyValueHeads, headDim, window: null, softcap: null },
@@ -106,7 +106,7 @@ export function attentionRate(dtype: FloatDType, shape: AttentionShape): number 
   return scope(() => {
     const lengths = Array.from({ length: rows }, () => length);
     const angles = { cosine: fill([length, headDim / 2], 1), sine: fill([length, headDim / 2], 0) };
-    const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [null] });
+    const attention = kernels.of(dtype).batchAttention({ lengths, heads, angles, windows: [null] });
     const qkv = randomTensor([rows * length, (heads + 2 * keyValueHeads) * headDim], dtype);
     const gradient = randomTensor([rows * length, heads * headDim], dtype);
     const seconds = secondsOf(() => {

@@ -4,7 +4,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { type DecoderArchitecture, LOGITS_PER_CHUNK, type ModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { stepWork, weightGigabytes, weightTraffic } from '@lorasmith/planning';
-import { dispose, engine, type FloatDType, kernelsInUse } from '@lorasmith/tensor';
+import { dispose, engine, type FloatDType, type KernelSet } from '@lorasmith/tensor';
 import { NextToken } from '../objectives/next-token/next-token.js';
 import { attentionRate, PRODUCT, passRate, productRates, waitForGpu } from './kernel-rates.js';
 import { withProbeModel } from './probe-model.js';
@@ -47,22 +47,22 @@ const RANK = 8;
  * Measures the speed of this machine in a few seconds: matrix products and attention by themselves, and a whole training
  * step of a small model. What remains of the step is the time of the passes over memory between them.
  */
-export async function measureMachine({
-  hasBfloat16 = true,
-  sizes = 'full',
-}: MeasureOptions = {}): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'pass_tokens' | 'engine'>> {
+export async function measureMachine(
+  kernels: KernelSet,
+  { hasBfloat16 = true, sizes = 'full' }: MeasureOptions = {},
+): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'pass_tokens' | 'engine'>> {
   const baseMemoryBytes = process.memoryUsage.rss();
   const rates = await withProbeModel(
     async (folder) => ({
-      float32: await measureRates(folder, 'float32', sizes),
-      bfloat16: hasBfloat16 ? await measureRates(folder, 'bfloat16', sizes) : null,
+      float32: await measureRates(kernels, folder, 'float32', sizes),
+      bfloat16: hasBfloat16 ? await measureRates(kernels, folder, 'bfloat16', sizes) : null,
     }),
     sizes === 'small' ? 'tiny' : 'realistic',
   );
   const [processor] = cpus();
   return {
-    processor: `${processor?.model.trim() ?? 'unknown'}, ${cpus().length} cores, kernels: ${kernelsInUse()}`,
-    kernels: kernelsInUse(),
+    processor: `${processor?.model.trim() ?? 'unknown'}, ${cpus().length} cores, kernels: ${kernels.library}`,
+    kernels: kernels.library,
     memory_bytes: memoryForTrainer(),
     base_memory_bytes: baseMemoryBytes,
     rates,
@@ -76,11 +76,12 @@ function memoryForTrainer(): number {
 }
 
 async function measureRates(
+  kernels: KernelSet,
   folder: ModelFolder,
   precision: FloatDType,
   sizes: 'small' | 'full',
 ): Promise<MachineRates> {
-  const decoder = await loadDecoder(folder, precision);
+  const decoder = await loadDecoder(folder, precision, kernels);
   const targets = folder.modules
     .filter(({ name }) => /[qv]_proj$/.test(name))
     .map((layer) => ({ ...layer, rank: RANK, scale: 1 }));
@@ -88,7 +89,7 @@ async function measureRates(
   try {
     const architecture = folder.architecture as DecoderArchitecture;
     const parts: PartRates =
-      engine.device === 'gpu' ? gpuRates(precision, sizes) : processorRates(precision, architecture);
+      engine.device === 'gpu' ? gpuRates(kernels, precision, sizes) : processorRates(kernels, precision, architecture);
     const ofWeights = { weights: weightTraffic(folder, precision), logitsInChunk: LOGITS_PER_CHUNK };
     const work = { architecture, modules: folder.modules, targets, recomputedLayers: 0, ...ofWeights };
     /** A step of this size, without what the parts take of it. */
@@ -119,20 +120,20 @@ async function measureRates(
 type PartRates = Pick<MachineRates, 'matmul_gflops' | 'weight_gbytes' | 'attention_gflops'> &
   Partial<Pick<MachineRates, 'pass_gbytes'>>;
 
-function processorRates(precision: FloatDType, architecture: DecoderArchitecture): PartRates {
+function processorRates(kernels: KernelSet, precision: FloatDType, architecture: DecoderArchitecture): PartRates {
   const { headCount: heads, keyValueHeadCount: keyValueHeads, headDim } = architecture;
   return {
-    ...productRates(precision, { tokens: FULL.rows * FULL.length, ...PRODUCT }),
-    attention_gflops: attentionRate(precision, { ...LONG, heads, keyValueHeads, headDim }),
+    ...productRates(kernels, precision, { tokens: FULL.rows * FULL.length, ...PRODUCT }),
+    attention_gflops: attentionRate(kernels, precision, { ...LONG, heads, keyValueHeads, headDim }),
   };
 }
 
 /** Each by itself: the step of a small model is bound by the calls, so its passes cannot be told from them. */
-function gpuRates(precision: FloatDType, sizes: 'small' | 'full'): PartRates {
+function gpuRates(kernels: KernelSet, precision: FloatDType, sizes: 'small' | 'full'): PartRates {
   const { product, attention, passCount } = ON_GPU[sizes];
   return {
-    ...productRates(precision, product),
-    attention_gflops: attentionRate(precision, attention),
+    ...productRates(kernels, precision, product),
+    attention_gflops: attentionRate(kernels, precision, attention),
     pass_gbytes: passRate(precision, passCount),
   };
 }

@@ -3,7 +3,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { stepWork } from '@lorasmith/planning';
-import { configureKernels, dispose, observeOps } from '@lorasmith/tensor';
+import { chooseKernels, dispose, observeOps } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { NextToken } from '../objectives/next-token/next-token.js';
 
@@ -16,15 +16,14 @@ const [ROWS, LENGTH] = [2, 10];
 let folder: ModelFolder;
 let decoder: Decoder;
 beforeAll(async () => {
-  configureKernels('raw');
+  const kernels = chooseKernels('raw');
   folder = await readModelFolder(
     fileURLToPath(new URL('../../../../test/fixtures/reference/llama-tied/base', import.meta.url)),
   );
-  decoder = await loadDecoder(folder, 'float32');
+  decoder = await loadDecoder(folder, 'float32', kernels);
 });
 afterAll(() => {
   decoder.dispose();
-  configureKernels('fused');
 });
 
 test.each([

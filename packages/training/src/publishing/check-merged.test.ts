@@ -5,7 +5,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { type ModelFolder, ModelTexts, readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
-import { configureKernels, type FloatDType, liveTensorCount, tensorOf } from '@lorasmith/tensor';
+import { chooseKernels, type FloatDType, liveTensorCount, tensorOf } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { writePublishedModel } from '../../../../test/published-models.js';
@@ -20,9 +20,10 @@ import { type ProbeOutputs, prepareProbe } from './probe-run.js';
 import { RecordedAdapter } from './recorded-adapter.js';
 import { roundingBound } from './rounding-bounds.js';
 
+const kernels = chooseKernels('fused');
+
 let root: string;
 beforeAll(async () => {
-  configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'check-merged-'));
   // With its published epsilon, norms of the small numbers of random weights enlarge rounding errors, in each of 32 layers.
   await writePublishedModel('qwen3_5_text', join(root, 'amplifying'), { rms_norm_eps: 1e-6 });
@@ -42,7 +43,7 @@ interface Trained {
 /** An adapter with random numbers on all layers, and its results of the probe. */
 async function trainedOn(name: string, dtype: FloatDType): Promise<Trained> {
   const model = await readModelFolder(join(root, name));
-  const base = await loadDecoder(model, dtype);
+  const base = await loadDecoder(model, dtype, kernels);
   const targets = model.modules.map(({ name }) => ({ name, rank: 4, scale: 2 }));
   const adapter = new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0 });
   const numbers = normalNumbers(adapter.parameterCount, 5).map((value) => 0.03 * value);

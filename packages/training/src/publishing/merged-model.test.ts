@@ -7,18 +7,19 @@ import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, type ModelAdapter } from '@lorasmith/models';
 import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
-import { configureKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { oneOfEachStructure } from '../../../../test/usual-cases.js';
 import { MergedModel, mergedLayers } from './merged-model.js';
 import { RecordedAdapter } from './recorded-adapter.js';
+
+const kernels = chooseKernels('fused');
 
 const FAMILIES = new URL('../../../../test/fixtures/families/', import.meta.url).pathname;
 const IDS = Int32Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 40);
 
 let root: string;
 beforeAll(async () => {
-  configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'merged-projection-'));
 });
 afterAll(() => rm(root, { recursive: true }));
@@ -62,11 +63,11 @@ describe.each(oneOfEachStructure(await readdir(FAMILIES)))('%s', (name) => {
     const downloaded = join(root, `merged-${name}-${stored}-${dtype}`);
     await mkdir(downloaded);
     await mergeModel({ model, adapter, outputFolder: downloaded });
-    const merged = await loadDecoder(await readModelFolder(downloaded), dtype);
+    const merged = await loadDecoder(await readModelFolder(downloaded), dtype, kernels);
     const expected = logitsOf(merged);
     merged.dispose();
 
-    const decoder = await loadDecoder(model, dtype);
+    const decoder = await loadDecoder(model, dtype, kernels);
     const lora = loraOf(decoder, adapter);
     const adapted = new RecordedAdapter(lora);
     const before = logitsOf(decoder, adapted);
@@ -93,7 +94,7 @@ describe('an expert that is merged wrong', () => {
     const folder = join(FAMILIES, 'qwen3_moe-experts');
     const model = await readModelFolder(join(folder, 'base'));
     const adapter = await readPeftFolder(join(folder, 'adapter_trained'));
-    const decoder = await loadDecoder(model, 'float32');
+    const decoder = await loadDecoder(model, 'float32', kernels);
     const lora = loraOf(decoder, adapter);
     const check = (modules: PeftAdapter['modules']) => {
       const adapted = new RecordedAdapter(lora);
@@ -141,7 +142,7 @@ describe('what is merged as another layer than the adapted one', () => {
         ([name, module]) => [name, { ...module, scale: 8 * module.scale }] as const,
       );
       const adapter = { ...read, modules: new Map(enlarged) };
-      const decoder = await loadDecoder(model, dtype);
+      const decoder = await loadDecoder(model, dtype, kernels);
       const lora = loraOf(decoder, adapter);
       const [victim, module] = [...adapter.modules].at(-1)!;
       const alike = [...adapter.modules.values()].filter(

@@ -9,9 +9,8 @@ import {
   constant,
   type DType,
   type FloatDType,
-  kernelsFor,
+  type KernelSet,
   type LoraLayout,
-  matMul,
   multiply,
   reshape,
   rowSections,
@@ -108,14 +107,14 @@ export class MergedModel implements ModelAdapter {
 }
 
 /** `x Wᵀ + b`, as linear layers have it. */
-function productOf(x: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
-  return new DenseLinear(weight, bias).forward(x);
+function productOf(kernels: KernelSet, x: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
+  return new DenseLinear(kernels, weight, bias).forward(x);
 }
 
 /** `x Wᵀ`, as experts have it: on a GPU its sums have another order than those of linear layers. */
-function expertProduct(x: Tensor, weight: Tensor): Tensor {
+function expertProduct(kernels: KernelSet, x: Tensor, weight: Tensor): Tensor {
   const sections = rowSections(Int32Array.of(0, x.shape[0]!));
-  return kernelsFor(x.dtype).groupedProduct(x, reshape(weight, [1, ...weight.shape]), sections, true);
+  return kernels.of(x.dtype).groupedProduct(x, reshape(weight, [1, ...weight.shape]), sections, true);
 }
 
 class MergedGroup implements GroupAdapter {
@@ -142,12 +141,15 @@ class MergedGroup implements GroupAdapter {
   /** @throws ProductError merge_not_finite, adapter_check_failed; both name the layer */
   forward(x: Tensor): { output: Tensor; saved: null } {
     const { linear } = this.#group;
+    const { kernels } = linear;
     const output = scope(() => {
       const weight = this.#comparedWeight();
       const dtype = weight.dtype as FloatDType;
       const bias = linear.biasRows(0, linear.outFeatures);
       const own = cast(x, dtype);
-      const output = this.#isExpert ? expertProduct(own, weight) : productOf(own, weight, bias && cast(bias, dtype));
+      const output = this.#isExpert
+        ? expertProduct(kernels, own, weight)
+        : productOf(kernels, own, weight, bias && cast(bias, dtype));
       return cast(output, linear.computeDtype);
     });
     x.dispose();
@@ -175,7 +177,7 @@ class MergedGroup implements GroupAdapter {
     const adapted = tensorOf(adaptedOutput, [count, linear.outFeatures]);
     const { parameters, layout } = this.#parameters();
     const base = linear.weightRows(0, linear.outFeatures);
-    const merged = kernelsFor(own).mergedWeight(base, parameters, tokens, { layout, stored, dtype });
+    const merged = linear.kernels.of(own).mergedWeight(base, parameters, tokens, { layout, stored, dtype });
     this.#takeNorms(toFloat32Array(merged.norms));
     for (const layer of this.#layers) this.#compare(layer, tokens, merged.output, adapted);
     return merged.weight;
@@ -224,8 +226,8 @@ class MergedGroup implements GroupAdapter {
       const rowsOf = (x: Tensor) => slice(x, [0, firstRow], [-1, outFeatures]);
       const bias = linear.biasRows(firstRow, outFeatures);
       const merged = add(rowsOf(output), bias === null ? constant(0) : cast(bias, 'float32'));
-      const low = matMul(tokens, tensorOf(a, [rank, inFeatures]), { transposeB: true }); // [tokens, rank]
-      const update = matMul(low, tensorOf(b, [outFeatures, rank]), { transposeB: true }); // [tokens, out], not scaled
+      const low = linear.kernels.matMul(tokens, tensorOf(a, [rank, inFeatures]), { transposeB: true }); // [tokens, rank]
+      const update = linear.kernels.matMul(low, tensorOf(b, [outFeatures, rank]), { transposeB: true }); // [tokens, out], not scaled
       // Base and update may cancel each other; each is rounded by its own size.
       return {
         difference: norm(subtract(rowsOf(adapted), merged)),

@@ -1,10 +1,12 @@
 import { LoraAdapter } from '@lorasmith/lora';
 import { DenseLinear, type LinearGroup, type ModelAdapter } from '@lorasmith/models';
-import { type DType, keep, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, type DType, keep, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { PerturbedAdapter } from './perturbed-adapter.js';
 import { layerRounding, weightRounding } from './rounding-bounds.js';
+
+const kernels = chooseKernels('raw');
 
 const [TOKENS, IN, OUT] = [40, 64, 96];
 
@@ -12,7 +14,7 @@ let groups: LinearGroup[];
 beforeAll(() => {
   groups = ['adapted', 'alone'].map((name, index) => {
     const weight = keep(tensorOf(normalNumbers(OUT * IN, index), [OUT, IN]));
-    return { modules: [{ name, outFeatures: OUT }], linear: new DenseLinear(weight, null) };
+    return { modules: [{ name, outFeatures: OUT }], linear: new DenseLinear(kernels, weight, null) };
   });
 });
 afterAll(() => {

@@ -8,7 +8,7 @@ import { loadTokenizer, type ModelFolder, ModelTexts, readModelFolder } from '@l
 import { type ActingAdapter, type Classifier, type Decoder, loadClassifier, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
-import { configureKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
@@ -20,10 +20,11 @@ import { logProbabilities, topColumns } from './log-probabilities.js';
 import { RecordedAdapter } from './recorded-adapter.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './write-checked-adapter.js';
 
+const kernels = chooseKernels('fused');
+
 let root: string;
 let folders = 0;
 beforeAll(async () => {
-  configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'checked-adapter-'));
   await writeTinyLlama(join(root, 'llama'));
   await mkdir(join(root, 'classifier'));
@@ -79,7 +80,7 @@ const adapterOn = (base: Decoder | Classifier, model: ModelFolder, settings: Ada
 
 async function llama(folder = join(root, 'llama'), settings: AdapterSettings = {}): Promise<Made<Decoder>> {
   const model = await readModelFolder(folder);
-  const base = await loadDecoder(model, settings.dtype ?? 'float32');
+  const base = await loadDecoder(model, settings.dtype ?? 'float32', kernels);
   return { base, model, adapter: adapterOn(base, model, settings) };
 }
 
@@ -88,7 +89,7 @@ async function classifier(
   settings: AdapterSettings = {},
 ): Promise<Made<Classifier>> {
   const model = await readModelFolder(folder);
-  const base = await loadClassifier(model, settings.dtype ?? 'float32');
+  const base = await loadClassifier(model, settings.dtype ?? 'float32', kernels);
   return { base, model, adapter: adapterOn(base, model, settings) };
 }
 

@@ -1,4 +1,4 @@
-import { cast, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
+import { cast, type KernelSet, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { NumericCase } from '@lorasmith/tensor/numeric-cases';
 import { engineError } from '../engine-error.js';
 
@@ -16,12 +16,13 @@ export interface ComputedCase extends Omit<NumericCase, 'compute'> {
 /** Computes a case `runs` times. An error is a result, too: a kernel that cannot be launched is one that failed. */
 export async function computeCase(
   { name, subject, tolerance, compute }: NumericCase,
+  kernels: KernelSet,
   runs: 1 | 2,
 ): Promise<ComputedCase> {
   const described = { name, subject, tolerance };
   try {
-    const values = await valuesOf(compute);
-    const again = runs === 1 ? values : await valuesOf(compute);
+    const values = await valuesOf(compute, kernels);
+    const again = runs === 1 ? values : await valuesOf(compute, kernels);
     return { ...described, values, isRepeatable: isSame(values, again), error: null };
   } catch (error) {
     const cause = engineError(error);
@@ -30,10 +31,10 @@ export async function computeCase(
   }
 }
 
-async function valuesOf(compute: NumericCase['compute']): Promise<SelfTestValues> {
+async function valuesOf(compute: NumericCase['compute'], kernels: KernelSet): Promise<SelfTestValues> {
   let later: Promise<SelfTestValues> | null = null;
   const values = scope(() => {
-    const computed = compute();
+    const computed = compute(kernels);
     if (computed instanceof Promise) {
       later = computed;
       return {};

@@ -1,3 +1,4 @@
+import type { KernelSet } from '@lorasmith/tensor';
 import { type CaseSizes, type NumericCase, numericCases } from '@lorasmith/tensor/numeric-cases';
 import { type ProbeModelSize, withProbeModel } from '../probe/probe-model.js';
 import { type ComputedCase, computeCase } from './compute-cases.js';
@@ -5,11 +6,13 @@ import { trainingCases } from './training-cases.js';
 
 /**
  * `kernels`: each fused kernel, simple op and product by itself. `basics`: simple ops and products alone. `training`: whole steps,
- * with the kernels that are in use.
+ * with these kernels.
  */
 export type SelfTestPart = 'kernels' | 'basics' | 'training';
 
 export interface SelfTestOptions {
+  /** The kernels that are tested. */
+  kernels: KernelSet;
   part: SelfTestPart;
   sizes: CaseSizes;
   /** How often each case is computed. */
@@ -37,12 +40,12 @@ function isBasic({ subject: { kind } }: NumericCase): boolean {
 
 async function computeAll(
   cases: readonly NumericCase[],
-  { runs, skip, onStart, onComputed }: Omit<SelfTestOptions, 'part' | 'sizes'>,
+  { kernels, runs, skip, onStart, onComputed }: Omit<SelfTestOptions, 'part' | 'sizes'>,
 ): Promise<void> {
   const skipped = new Set(skip);
   for (const one of cases) {
     if (skipped.has(one.name)) continue;
     await onStart(one.name);
-    await onComputed(await computeCase(one, runs));
+    await onComputed(await computeCase(one, kernels, runs));
   }
 }

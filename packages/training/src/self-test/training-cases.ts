@@ -1,7 +1,7 @@
 import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { ALL_LAYERS, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
-import { type FloatDType, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { type FloatDType, type KernelSet, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { type NumericCase, seededNumbers, TRAINING_STEP } from '@lorasmith/tensor/numeric-cases';
 import { ADAMW_DEFAULTS, AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
@@ -25,16 +25,20 @@ export function trainingCases(folder: ModelFolder): NumericCase[] {
     name: `training step ${dtype}`,
     subject: { kind: 'training', name: dtype },
     tolerance: TRAINING_STEP[dtype],
-    compute: () => trainingStep(folder, dtype),
+    compute: (kernels) => trainingStep(folder, dtype, kernels),
   }));
 }
 
-async function trainingStep(folder: ModelFolder, dtype: FloatDType): Promise<Record<string, Float32Array>> {
-  const decoder = await loadDecoder(folder, dtype);
+async function trainingStep(
+  folder: ModelFolder,
+  dtype: FloatDType,
+  kernels: KernelSet,
+): Promise<Record<string, Float32Array>> {
+  const decoder = await loadDecoder(folder, dtype, kernels);
   const targets = folder.modules.map((layer) => ({ ...layer, rank: RANK, scale: 2 }));
   const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0.1, seed: 1 });
   const count = adapter.parameterCount;
-  const optimizer = new AdamW(count, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
+  const optimizer = new AdamW(kernels, count, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
   try {
     // A new adapter has B = 0, so that the gradient of A is zero.
     const before = seededNumbers([count], 41).map((value) => 0.02 * value);

@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { LoraAdapter } from '@lorasmith/lora';
 import { ALL_LAYERS, type Decoder, tokenBatchOf } from '@lorasmith/models';
-import { dispose, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, dispose, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decoder.js';
 import { type Batch, runnable } from '../batches.js';
@@ -10,6 +10,8 @@ import { takeBatchLoss } from '../objectives/objective.js';
 import { GenerationTime, type TextGenerator } from './generation-time.js';
 import type { MicroBatch } from './joined-pass.js';
 import { type FinishedPass, type Participant, PassScheduler } from './pass-scheduler.js';
+
+const kernels = chooseKernels('raw');
 
 /** More than the work beside a pass needs on a busy machine. Nothing waits for its end. */
 const A_MINUTE_MS = 60_000;
@@ -88,7 +90,7 @@ describe('passes', () => {
   let objective: NextToken;
   let adapters: LoraAdapter[];
   beforeEach(() => {
-    decoder = tinyDecoder('float32');
+    decoder = tinyDecoder(kernels, 'float32');
     objective = new NextToken(decoder);
     const targets = decoder.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
     adapters = [0, 1, 2].map((seed) => new LoraAdapter(decoder.groups, { targets, dropout: 0, seed }));

@@ -5,13 +5,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { JobSpec, NewJobEvent, TrainingOutcome, UploadedDataset } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
-import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../../test/a-job.js';
 import { BaseModelCache } from '../base-model-cache.js';
 import { train } from '../train.js';
 import { type FinishedPass, PassScheduler, type PassSchedulerOptions } from './pass-scheduler.js';
+
+const kernels = chooseKernels('fused');
 
 let root: string;
 let modelFolder: string;
@@ -20,7 +22,6 @@ let rowsFile: string;
 let dataset: UploadedDataset;
 let folders = 0;
 beforeAll(async () => {
-  configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'shared-training-'));
   examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   modelFolder = join(root, 'llama');
@@ -34,7 +35,6 @@ beforeAll(async () => {
   dataset = await writeRows(rowsFile, 'prompt_completion', rows);
 });
 afterAll(async () => {
-  configureKernels('raw');
   await rm(root, { recursive: true });
 });
 
@@ -93,7 +93,7 @@ async function inCompany<Result>(
   work: (company: Company) => Promise<Result>,
   options: PassSchedulerOptions = {},
 ): Promise<Result> {
-  const cache = new BaseModelCache();
+  const cache = new BaseModelCache(kernels);
   try {
     return await work({ cache, scheduler: new PassScheduler(options) });
   } finally {
@@ -155,7 +155,8 @@ test('whatever happens to others, a job reports and makes what it does alone, to
   expect(diverged.error).toMatchObject({ code: 'non_finite_loss' });
   for (const { error } of together) expect(error).toBeNull();
   expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
-  if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+  if (!kernels.rowsAreIndependent('float32'))
+    skip('The products of this processor in float32 depend on the number of rows.');
   expect(together.map(madeBy)).toEqual(alone.map(madeBy));
 });
 

@@ -67,7 +67,7 @@ export class GenerationHost implements TextGenerator {
   /** The place for text with the base model of the runs. */
   readonly #shared: Place;
   /** The place for text with the base model in another form. */
-  readonly #own: Place = { cache: new BaseModelCache(), context: null, release: () => {} };
+  readonly #own: Place;
   /** No longer counts the base model of its own. */
   #releaseOwnModel = () => {};
   #answers = 0;
@@ -77,6 +77,7 @@ export class GenerationHost implements TextGenerator {
 
   constructor(options: GenerationHostOptions) {
     this.#options = options;
+    this.#own = { cache: new BaseModelCache(options.cache.kernels), context: null, release: () => {} };
     this.#shared = { cache: options.cache, context: null, release: () => {} };
   }
 
@@ -153,7 +154,7 @@ export class GenerationHost implements TextGenerator {
   async #openNow(folder: ModelFolder, order: GenerationOrder) {
     const { weightDigests, machine, precision, quantization, inTrainer } = order;
     checkEngineHere(folder);
-    const dtype = precisionHere(precision, folder.architecture.family, machine).chosen;
+    const dtype = precisionHere(precision, folder.architecture.family, machine, this.#options.cache.kernels).chosen;
     const isForm = (form: BaseForm | null) => form?.dtype === dtype && form.quantization === quantization;
     const loaded = this.#shared.cache.formOf(folder.name) ?? {
       dtype: inTrainer.precision === 'auto' ? dtype : inTrainer.precision,

@@ -16,7 +16,7 @@ import { storeSelfTest } from './stored-self-test.js';
 
 // The self-test of a worker as a command, for a look at a card without a worker: self-test-cli --out FILE [--sizes small]
 // [--data-dir DIR]. FILE has each case as soon as it is judged, and at the end `kernels` and `avoided`, the kernels that the engine
-// is trusted with: configureKernels(kernels, { avoid: avoided }). DIR is that of a worker, which then does not repeat the test.
+// is trusted with: chooseKernels(kernels, { avoid: avoided }). DIR is that of a worker, which then does not repeat the test.
 
 const { values } = parseArgs({
   options: { out: { type: 'string' }, sizes: { type: 'string', default: 'full' }, 'data-dir': { type: 'string' } },

@@ -10,14 +10,15 @@ const channel = serveParent<SelfTestOrder, SelfTestReply>({
 /** A turn of the event loop, in which what was sent leaves this process. */
 const sent = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-async function compute({ kernels, avoid, type: _, ...order }: SelfTestOrder): Promise<SelfTestReply> {
+async function compute({ kernels: source, avoid, type: _, ...order }: SelfTestOrder): Promise<SelfTestReply> {
   try {
     // Only now: an engine that cannot be loaded is a result.
-    const { computeSelfTest, configureKernels } = await import('@lorasmith/training');
+    const { chooseKernels, computeSelfTest } = await import('@lorasmith/training');
     // All kernels, whatever the setting: the result is remembered.
-    configureKernels(kernels, { avoid, loraMargin: 'both' });
+    const kernels = chooseKernels(source, { avoid, loraMargin: 'both' });
     await computeSelfTest({
       ...order,
+      kernels,
       async onStart(name) {
         channel.send({ type: 'started', name });
         await sent();

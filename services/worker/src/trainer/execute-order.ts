@@ -4,7 +4,7 @@ import { type MemoryNeeds, openExampleStore } from '@lorasmith/planning';
 import {
   BaseModelCache,
   cardFailure,
-  configureKernels,
+  chooseKernels,
   PassScheduler,
   publishCheckpoint,
   train,
@@ -20,8 +20,7 @@ import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 // Importing this file loads the engine, and on a GPU opens the card.
 
 endWithoutGpu();
-configureKernels(...trainerKernels());
-const cache = new BaseModelCache();
+const cache = new BaseModelCache(chooseKernels(...trainerKernels()));
 const texts = new ModelTexts();
 const { passTokens, generationShare, generationMemory } = trainerSettings();
 const scheduler = new PassScheduler({ passTokens, generationShare });

@@ -25,7 +25,7 @@ export function trainerSettings(): TrainerSettings {
 
 const KERNELS = '--kernels=';
 
-/** Fused kernels or none, and the fused ones that are avoided: the arguments of `configureKernels`. */
+/** Fused kernels or none, and the fused ones that are avoided: the arguments of `chooseKernels`. */
 export type TrainerKernels = [source: KernelSource, { avoid: string[] }];
 
 /** @param tested the self-test of the engine; null: it has none */

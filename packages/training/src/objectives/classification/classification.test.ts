@@ -1,6 +1,15 @@
 import type { Activation, ClassifierArchitecture } from '@lorasmith/model-folder';
 import { Classifier, DenseLinear, type FeatureBatch, type LinearGroup } from '@lorasmith/models';
-import { cast, type FloatDType, keep, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import {
+  cast,
+  chooseKernels,
+  type FloatDType,
+  keep,
+  liveTensorCount,
+  scope,
+  tensorOf,
+  toFloat32Array,
+} from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../test/numeric/central-differences.js';
 import { differenceByLargest } from '../../../../../test/numeric/greatest-difference.js';
@@ -8,6 +17,8 @@ import { normalNumbers } from '../../../../../test/numeric/normal-numbers.js';
 import { adapterOf, BiasAdapter } from '../../../../models/test/bias-adapter.js';
 import { takeBatchLoss } from '../objective.js';
 import { Classification } from './classification.js';
+
+const kernels = chooseKernels('raw');
 
 const LAYERS = [
   { name: '0', inFeatures: 4, outFeatures: 6, bias: true },
@@ -24,7 +35,7 @@ function tinyClassifier(activation: Activation, dtype: FloatDType = 'float32'): 
   };
   const groups = LAYERS.map(({ name, inFeatures, outFeatures, bias }, index) => {
     const own = bias ? random([outFeatures], 20 + index) : null;
-    const linear = new DenseLinear(random([outFeatures, inFeatures], 10 + index), own);
+    const linear = new DenseLinear(kernels, random([outFeatures, inFeatures], 10 + index), own);
     return { modules: [{ name, outFeatures }], linear };
   });
   return new Classifier(architecture, dtype, groups);

@@ -1,7 +1,7 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import { type Classifier, type FeatureBatch, type JoinedBatch, rangesOf } from '@lorasmith/models';
 import type { FeatureExamples } from '@lorasmith/planning';
-import { type CrossEntropy, kernelsFor, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { type CrossEntropy, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import {
   type BatchLoss,
   lossAndAccuracy,
@@ -55,7 +55,7 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
 
   loss(batch: FeatureBatch, { adapters }: PassOptions): BatchLoss {
     return scope(() => {
-      const { loss: losses, correct } = crossEntropyOf(this.#model.logits(batch, adapters), batch);
+      const { loss: losses, correct } = this.#crossEntropy(this.#model.logits(batch, adapters), batch);
       return takeBatchLoss({ losses, correct, normaliser: batch.labels.length });
     });
   }
@@ -63,18 +63,23 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
   lossAndGradients(batch: FeatureBatch, { adapters }: PassOptions): PassLoss {
     return scope(() => {
       const { logits, saved } = this.#model.forward(batch, { adapters, record: true, recomputedLayers: 0 });
-      const { loss: losses, correct, gradient } = crossEntropyOf(logits, batch);
+      const { loss: losses, correct, gradient } = this.#crossEntropy(logits, batch);
       this.#model.backward(gradient, saved!);
       return { losses, correct, normaliser: batch.labels.length };
     });
   }
 
   rowLosses(batch: FeatureBatch, { adapters }: PassOptions): Float32Array {
-    return scope(() => toFloat32Array(crossEntropyOf(this.#model.logits(batch, adapters), batch).loss));
+    return scope(() => toFloat32Array(this.#crossEntropy(this.#model.logits(batch, adapters), batch).loss));
   }
 
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> {
     return { ...lossAndAccuracy(losses), perplexity: null };
+  }
+
+  /** @param logits `[rows, classes]` */
+  #crossEntropy(logits: Tensor, { labels }: FeatureBatch): CrossEntropy {
+    return this.#model.kernels.of(logits.dtype).crossEntropy(logits, tensorOf(labels, [labels.length]));
   }
 }
 
@@ -83,8 +88,3 @@ export const classification: TrainedObjective<FeatureExamples> = {
   create: (base) => new Classification(classifierOf(base)),
   prepare: async () => ({ examplesOf: (examples) => examples }),
 };
-
-/** @param logits `[rows, classes]` */
-function crossEntropyOf(logits: Tensor, { labels }: FeatureBatch): CrossEntropy {
-  return kernelsFor(logits.dtype).crossEntropy(logits, tensorOf(labels, [labels.length]));
-}

@@ -11,7 +11,7 @@ import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import type { PromptExamples } from '@lorasmith/planning';
-import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
 import { TESTED_KERNELS } from '../../../../../test/usual-cases.js';
@@ -52,19 +52,18 @@ interface Given extends Groups {
   decoder: Decoder;
 }
 
-describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
+describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
   let common: Given;
   beforeAll(async () => {
-    configureKernels(kernels);
     common = await givenIn(FIXTURES);
   });
   afterAll(() => {
     common.decoder.dispose();
-    configureKernels('raw');
   });
 
   async function givenIn(folder: string): Promise<Given> {
-    const decoder = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    const decoder = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32', kernels);
     return { decoder, ...(await readJson<Groups>(folder, 'groups.json')) };
   }
 
@@ -123,7 +122,7 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
       objectiveOn(decoder, 'group-relative'),
       new SampledGroups({ examples, settings, source: answers, alike }),
     );
-    const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
+    const optimizer = new AdamW(kernels, adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
     const passes = new PassScheduler().join();
     const results: StepResult[] = [];
     let gradients: Awaited<ReturnType<typeof gradientOf>> | null = null;

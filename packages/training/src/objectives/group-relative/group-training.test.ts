@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Grader, type JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
-import { configureKernels, liveTensorCount, rowsAreIndependent } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { HAS_ALL_CASES } from '../../../../../test/usual-cases.js';
 import { aJob } from '../../../test/a-job.js';
@@ -17,11 +17,12 @@ import {
 import { BaseModelCache } from '../../base-model-cache.js';
 import { type FinishedPass, PassScheduler } from '../../shared-pass/pass-scheduler.js';
 
+const kernels = chooseKernels('fused');
+
 let trainings: TinyTrainings;
 let prompts: StoredRows;
 beforeAll(async () => {
-  configureKernels('fused');
-  trainings = await TinyTrainings.create();
+  trainings = await TinyTrainings.create(kernels);
   const rows = Array.from({ length: 14 }, (_, i) => ({
     prompt: `count to ${i}`,
     reference: { letter: 'a', number: i },
@@ -29,7 +30,6 @@ beforeAll(async () => {
   prompts = await trainings.store('a', 'graded_prompt', rows);
 });
 afterAll(async () => {
-  configureKernels('raw');
   await trainings.remove();
 });
 const run = (spec: JobSpec, options?: RunOptions) => trainings.run(spec, prompts, options);
@@ -204,7 +204,7 @@ describe('on a model whose rotary angles depend on the length', () => {
     '%s clips no token in the first update',
     async (_, { rope_parameters, ...positions }) => {
       const config = { ...positions, rope_parameters: { ...rope_parameters, rope_theta: 100 } };
-      const growing = await TinyTrainings.create(config);
+      const growing = await TinyTrainings.create(kernels, config);
       try {
         const rows = Array.from({ length: 8 }, (_, i) => ({
           prompt: `to ${'9'.repeat(i)}`,
@@ -279,11 +279,12 @@ test.runIf(HAS_ALL_CASES)(
     for (const spec of specs) alone.push(await weightsOf(await run(spec)));
     const passes: FinishedPass[] = [];
     const scheduler = new PassScheduler({ passTokens: 8192, onPass: (pass) => passes.push(pass) });
-    const cache = new BaseModelCache();
+    const cache = new BaseModelCache(kernels);
     const together = await Promise.all(specs.map((spec) => run(spec, { cache, scheduler })));
     cache.dispose();
     expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
-    if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+    if (!kernels.rowsAreIndependent('float32'))
+      skip('The products of this processor in float32 depend on the number of rows.');
     expect(await Promise.all(together.map(weightsOf))).toEqual(alone);
   },
 );

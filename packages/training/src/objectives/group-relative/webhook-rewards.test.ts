@@ -10,7 +10,7 @@ import {
   type ObjectiveRequest,
   objectiveOf,
 } from '@lorasmith/contracts';
-import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
+import { chooseKernels } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { HAS_ALL_CASES, usualCases } from '../../../../../test/usual-cases.js';
 import { storeDataset } from '../../../../planning/test/stored-dataset.js';
@@ -20,16 +20,16 @@ import { BaseModelCache } from '../../base-model-cache.js';
 import { type FinishedPass, PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import type { GradeByWebhook } from './reward-source.js';
 
+const kernels = chooseKernels('fused');
+
 let trainings: TinyTrainings;
 let prompts: StoredRows;
 beforeAll(async () => {
-  configureKernels('fused');
-  trainings = await TinyTrainings.create();
+  trainings = await TinyTrainings.create(kernels);
   const rows = Array.from({ length: 14 }, (_, i) => ({ prompt: `count to ${i}`, reference: 'a' }));
   prompts = await trainings.store('a', 'graded_prompt', rows);
 });
 afterAll(async () => {
-  configureKernels('raw');
   await trainings.remove();
 });
 const run = (spec: JobSpec, options?: RunOptions) => trainings.run(spec, prompts, options);
@@ -89,7 +89,7 @@ test.runIf(HAS_ALL_CASES)(
   async ({ skip }) => {
     const passes: FinishedPass[] = [];
     const scheduler = new PassScheduler({ onPass: (pass) => passes.push(pass) });
-    const cache = new BaseModelCache();
+    const cache = new BaseModelCache(kernels);
     let open = () => {};
     const gate = new Promise<void>((resolve) => {
       open = resolve;
@@ -121,7 +121,8 @@ test.runIf(HAS_ALL_CASES)(
     const ran = (await waiting)!;
     cache.dispose();
     expect(ran.error).toBeNull();
-    if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+    if (!kernels.rowsAreIndependent('float32'))
+      skip('The products of this processor in float32 depend on the number of rows.');
     expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding(), { gradeByWebhook: graded })));
   },
 );

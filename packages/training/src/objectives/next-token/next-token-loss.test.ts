@@ -1,7 +1,7 @@
 import { LoraAdapter } from '@lorasmith/lora';
 import { type ActingAdapter, OutputHead, type OutputHeadSettings } from '@lorasmith/models';
 import {
-  configureKernels,
+  chooseKernels,
   dispose,
   liveTensorCount,
   scope,
@@ -9,7 +9,7 @@ import {
   tensorOf,
   toFloat32Array,
 } from '@lorasmith/tensor';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../../test/numeric/normal-numbers.js';
@@ -22,7 +22,8 @@ const HEAD = normalNumbers(VOCAB * HIDDEN, 2);
 const LABELS = Int32Array.of(0, 8, 3, 3, 5, 1, 7);
 
 const BASE_ALONE = { adapters: [], record: true, wantHidden: true };
-const headOf = (weight: Tensor, settings: OutputHeadSettings) => new OutputHead(weight, 'lm_head', settings);
+const headOf = (weight: Tensor, settings: OutputHeadSettings, kernels = chooseKernels('raw')) =>
+  new OutputHead(kernels, weight, 'lm_head', settings);
 
 function computed(states: Float32Array<ArrayBuffer>, logitsInChunk?: number, settings: OutputHeadSettings = {}) {
   return scope(() => {
@@ -126,9 +127,8 @@ describe('with scaled and capped logits', () => {
   });
 });
 
-describe.each(TESTED_KERNELS)('with LoRA on the head, with %s kernels', (kernels) => {
-  beforeAll(() => void configureKernels(kernels));
-  afterAll(() => void configureKernels('raw'));
+describe.each(TESTED_KERNELS)('with LoRA on the head, with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
 
   interface Owner {
     first: number;
@@ -139,7 +139,7 @@ describe.each(TESTED_KERNELS)('with LoRA on the head, with %s kernels', (kernels
   /** The loss of all places, and the gradients by each adapter's parameters and by the hidden states. */
   function adapted(owners: readonly Owner[], settings: OutputHeadSettings, parameters?: Float32Array<ArrayBuffer>) {
     return scope(() => {
-      const head = headOf(tensorOf(HEAD, [VOCAB, HIDDEN]), settings);
+      const head = headOf(tensorOf(HEAD, [VOCAB, HIDDEN]), settings, kernels);
       const adapters = owners.map(({ dropout = 0 }, index) => {
         const targets = [{ name: 'lm_head', rank: 2, scale: 1.5 }];
         const adapter = new LoraAdapter([head.group], { targets, dropout, seed: index });

@@ -1,5 +1,5 @@
 import { type ActingAdapter, adaptersWithin, type OutputHead } from '@lorasmith/models';
-import { cast, kernelsFor, multiply, scope, slice, type Tensor, tensorOf } from '@lorasmith/tensor';
+import { cast, multiply, scope, slice, type Tensor, tensorOf } from '@lorasmith/tensor';
 
 /** The results of {@link nextTokenLoss} for one chunk of labels. */
 export interface LossChunk {
@@ -42,7 +42,7 @@ export function nextTokenLoss(
       const acting = adaptersWithin(adapters, { first, count: size }).map((one) => withSeedOf(one, part));
       const computed = head.forward(rows, acting, record); // [size, vocab]
       const { logits } = computed;
-      const { loss, gradient, correct } = kernelsFor(logits.dtype).crossEntropy(logits, chunkLabels);
+      const { loss, gradient, correct } = head.group.linear.kernels.of(logits.dtype).crossEntropy(logits, chunkLabels);
       if (!record) return { loss, correct, gradient: null };
       const ofLogits = weights === undefined ? gradient : weightedRows(gradient, weights.slice(first, first + size));
       return { loss, correct, gradient: head.backward(ofLogits, computed, acting, wantHidden) };

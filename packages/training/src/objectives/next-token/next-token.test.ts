@@ -1,5 +1,5 @@
 import { type Decoder, type GroupAdapter, type LinearGroup, tokenBatchOf } from '@lorasmith/models';
-import { liveTensorCount, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../test/numeric/central-differences.js';
 import { differenceByLargest } from '../../../../../test/numeric/greatest-difference.js';
@@ -7,6 +7,8 @@ import { adapterOf, BiasAdapter } from '../../../../models/test/bias-adapter.js'
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../../../models/test/tiny-decoder.js';
 import { takeBatchLoss } from '../objective.js';
 import { NextToken } from './next-token.js';
+
+const kernels = chooseKernels('raw');
 
 /** Tokens 0, 7, 14, … of the vocabulary, from another one for each row; the first `prompt` are not trained. */
 function rowOf(length: number, prompt: number, first: number) {
@@ -21,7 +23,7 @@ const ROWS = [rowOf(9, 3, 1), rowOf(40, 20, 2), rowOf(4, 1, 3), rowOf(35, 30, 4)
 let decoder: Decoder;
 let objective: NextToken;
 beforeEach(() => {
-  decoder = tinyDecoder();
+  decoder = tinyDecoder(kernels);
   objective = new NextToken(decoder);
 });
 afterEach(() => decoder.dispose());

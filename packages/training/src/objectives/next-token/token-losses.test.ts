@@ -5,11 +5,13 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
-import { liveTensorCount } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
 import { ReferenceBatch, readTensors } from '../../check-reference/reference-case.js';
 import { NextToken } from './next-token.js';
+
+const kernels = chooseKernels('raw');
 
 const FIXTURES = fileURLToPath(new URL('../../../../../test/fixtures', import.meta.url));
 const CASES = [
@@ -49,7 +51,7 @@ const sumOf = (numbers: Iterable<number>) => [...numbers].reduce((sum, value) =>
 describe.each(CASES)('%s', (name) => {
   test("log-probabilities of tokens and losses of rows are those of PyTorch's logits, sum up to the loss, and as many are ranked first", async () => {
     const folder = join(FIXTURES, name);
-    const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32', kernels);
     const initial = await readPeftFolder(join(folder, 'adapter_init'));
     const targets = [...initial.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
     const adapter = new LoraAdapter(model.groups, { targets, dropout: 0, seed: 0, initial });

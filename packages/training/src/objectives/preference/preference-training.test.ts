@@ -1,7 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type JobSpec, type ObjectiveRequest, objectiveOf } from '@lorasmith/contracts';
-import { configureKernels, liveTensorCount, rowsAreIndependent } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { HAS_ALL_CASES } from '../../../../../test/usual-cases.js';
 import { aJob } from '../../../test/a-job.js';
@@ -16,13 +16,14 @@ import {
 import { BaseModelCache } from '../../base-model-cache.js';
 import { type FinishedPass, PassScheduler } from '../../shared-pass/pass-scheduler.js';
 
+const kernels = chooseKernels('fused');
+
 let trainings: TinyTrainings;
 let pairs: StoredRows;
 let texts: StoredRows;
 let answers: StoredRows;
 beforeAll(async () => {
-  configureKernels('fused');
-  trainings = await TinyTrainings.create();
+  trainings = await TinyTrainings.create(kernels);
   const numbers = (count: number) => Array.from({ length: count }, (_, number) => number).join(' ');
   pairs = await trainings.store(
     'a',
@@ -49,7 +50,6 @@ beforeAll(async () => {
   );
 });
 afterAll(async () => {
-  configureKernels('raw');
   await trainings.remove();
 });
 
@@ -192,11 +192,12 @@ test.runIf(HAS_ALL_CASES)(
     for (const [spec, options] of specs) alone.push(await weightsOf(await run(spec, options)));
     const passes: FinishedPass[] = [];
     const scheduler = new PassScheduler({ onPass: (pass) => passes.push(pass) });
-    const cache = new BaseModelCache();
+    const cache = new BaseModelCache(kernels);
     const together = await Promise.all(specs.map(([spec, options]) => run(spec, { ...options, cache, scheduler })));
     cache.dispose();
     expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
-    if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+    if (!kernels.rowsAreIndependent('float32'))
+      skip('The products of this processor in float32 depend on the number of rows.');
     expect(await Promise.all(together.map(weightsOf))).toEqual(alone);
   },
 );

@@ -5,7 +5,7 @@ import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import type { LabelledExamples, PairExamples } from '@lorasmith/planning';
-import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
+import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
 import { TESTED_KERNELS } from '../../../../../test/usual-cases.js';
@@ -47,20 +47,19 @@ interface Answers {
 /** Rows of a step, in either file. */
 const ROWS_PER_STEP = 4;
 
-describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
+describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
+  const kernels = chooseKernels(source);
   let decoder: Decoder;
   let pairs: Pairs;
   let answers: Answers;
   beforeAll(async () => {
-    configureKernels(kernels);
-    decoder = await loadDecoder(await readModelFolder(join(FIXTURES, 'base')), 'float32');
+    decoder = await loadDecoder(await readModelFolder(join(FIXTURES, 'base')), 'float32', kernels);
     pairs = await readJson<Pairs>(FIXTURES, 'pairs.json');
     answers = await readJson<Answers>(FIXTURES, 'answers.json');
     expect([pairs.pairs_per_step, answers.answers_per_step]).toEqual([ROWS_PER_STEP, ROWS_PER_STEP]);
   });
   afterAll(() => {
     decoder.dispose();
-    configureKernels('raw');
   });
 
   /** Trains as the trainer did; each step in micro-batches of these sizes. */
@@ -95,7 +94,7 @@ describe.each(TESTED_KERNELS)('with %s kernels', (kernels) => {
       objectiveOn(decoder, 'preference'),
       judged(unknown.referenceScores > 0 ? scores : null),
     );
-    const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
+    const optimizer = new AdamW(kernels, adapter.parameterCount, { ...ADAMW_DEFAULTS, epsilon, weightDecay: 0 });
     const passes = new PassScheduler().join();
     const results: StepResult[] = [];
     let gradients: Awaited<ReturnType<typeof gradientOf>> | null = null;

@@ -21,7 +21,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 let path: string;
 beforeEach(async () => {
-  path = await mkdtemp(join(tmpdir(), 'weight-source-'));
+  path = await mkdtemp(join(tmpdir(), 'read-weights-'));
 });
 afterEach(() => rm(path, { recursive: true }));
 
