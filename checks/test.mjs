@@ -41,34 +41,38 @@ async function runChosen(chosen) {
 async function runAll(options) {
   const withFaults = options.has('--faults');
   const withCard = withFaults || (await cudaSourcesChanged());
-  const { modelsDir } = await setUp({
-    cuda: withCard ? 'emulated' : 'none',
-    browser: true,
-    instructionSets: withFaults ? 'all' : 'own',
-  });
+  const times = new PartTimes();
+  const { modelsDir } = await times.of(
+    'set-up',
+    setUp({ cuda: withCard ? 'emulated' : 'none', browser: true, instructionSets: withFaults ? 'all' : 'own' }),
+  );
   const env = { ...environment(modelsDir), ...(withFaults && { ALL_CASES: '1' }) };
   /** @type {string[]} */
   const failures = [];
   /** The output of the checks, held back until the tests no longer write. @type {string[]} */
   const lines = [];
-  const checks = runChecks({ withLong: withFaults, print: (line) => lines.push(line) });
+  const checks = times.of('checks', runChecks({ withLong: withFaults, print: (line) => lines.push(line) }));
   if (options.has('--audit')) {
     console.log('\nAuditing the dependencies');
-    const audit = await auditDependencies({ cache: cacheDir(process.env), env: process.env });
+    const audit = await times.of('audit', auditDependencies({ cache: cacheDir(process.env), env: process.env }));
     if (!reportAudit(audit)) failures.push('audit of the dependencies');
   }
-  const tests = await runVitest([], env);
+  const tests = await times.of('tests', runVitest([], env));
   if (!tests.passed) failures.push('tests');
   failures.push(...(await checks));
   console.log(`\n${lines.join('\n')}`);
   // The fault suite mostly waits, and the emulated card computes.
   const [emulated, faults] = await Promise.all([
-    withCard ? runEmulatedTests(withFaults ? [] : ['--kernels'], env) : null,
-    withFaults ? runVitest(['--config', 'vitest.faults.config.ts'], env, { holdsOutput: true }) : null,
+    withCard ? times.of('emulated card', runEmulatedTests(withFaults ? [] : ['--kernels'], env)) : null,
+    withFaults
+      ? times.of('faults', runVitest(['--config', 'vitest.faults.config.ts'], env, { holdsOutput: true }))
+      : null,
   ]);
   if (emulated?.passed === false) failures.push('tests on the emulated card');
   if (faults?.passed === false) failures.push('faults');
-  const fuzz = options.has('--fuzz') ? await runApiFuzzer({ minutes: FUZZ_MINUTES }, env) : null;
+  const fuzz = options.has('--fuzz')
+    ? await times.of('API fuzzer', runApiFuzzer({ minutes: FUZZ_MINUTES }, env))
+    : null;
   if (fuzz?.passed === false) failures.push('API fuzzer');
   if (!withCard) {
     console.log(
@@ -77,8 +81,33 @@ async function runAll(options) {
   }
   const counts = sumOfCounts([tests, emulated, faults, fuzz].flatMap((run) => (run === null ? [] : [run.counts])));
   if (failures.length > 0) console.log(`\n${[`Failed: ${failures.join(', ')}`, ...counts.failures].join('\n')}`);
+  console.log(times.text());
   console.log(countsLine(counts));
   return failures.length > 0 ? 1 : 0;
+}
+
+/** The seconds that each part took. */
+class PartTimes {
+  /** @type {string[]} */
+  #parts = [];
+
+  /**
+   * @template Result
+   * @param {string} name
+   * @param {Promise<Result>} part
+   */
+  async of(name, part) {
+    const startedAt = performance.now();
+    try {
+      return await part;
+    } finally {
+      this.#parts.push(`${name} ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
+    }
+  }
+
+  text() {
+    return `Time: ${this.#parts.join(', ')}`;
+  }
 }
 
 /** @param {string} modelsDir @returns {NodeJS.ProcessEnv} */
